@@ -1,0 +1,341 @@
+"""The AWS CLI: which one, its arguments, running it, and what its errors mean; the only starter of processes.
+
+What it prints and its exit codes are hints, never proof: some versions exit 0 after a failed PUT.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import psutil
+
+from s3sync.awsconfig import redact
+from s3sync.errors import AwsError
+from s3sync.interrupt import Stop
+from s3sync.text import printable
+
+CONNECT_TIMEOUT = 10  # seconds
+LIST_PAGE = 50_000  # objects a listing process returns at most: bounds its memory
+_TAIL_LINES = 20
+_GRACE = ((signal.SIGINT, 15.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))  # seconds to end after each
+
+_HEAD_QUERY = "[ContentLength,ETag,ServerSideEncryption,SSECustomerAlgorithm,ChecksumCRC32]"
+
+
+class Ended(NamedTuple):
+    """An `aws` process that ended. `errors` are the last lines of its complaints, printable and redacted."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: bytes
+    errors: tuple[str, ...]
+
+    @property
+    def reason(self) -> str:
+        """Its last complaint, or what is known without one."""
+        if self.errors:
+            return _without_prefix(self.errors[-1])
+        return meaning_of(self.returncode)
+
+
+class Cause(NamedTuple):
+    """Why an `aws` process failed, where that cannot pass by itself, and what to do."""
+
+    pattern: re.Pattern[str]
+    what: str
+    advice: str
+
+
+def _cause(pattern: str, what: str, advice: str) -> Cause:
+    return Cause(re.compile(pattern), what, advice)
+
+
+# Texts of versions 1 and 2, as seen.
+CAUSES = (
+    _cause(
+        r"Unable to locate credentials|NoCredentials|Partial credentials|CredentialRetrieval|Error when retrieving",
+        "no AWS credentials",
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; `aws sts get-caller-identity` must work",
+    ),
+    _cause(
+        r"ExpiredToken|TokenRefreshRequired|has expired|RequestExpired|UnauthorizedSSOToken|SSO.*(expired|invalid)",
+        "the AWS credentials have expired",
+        "renew them (`aws sso login`, or new keys); what is proven stays proven",
+    ),
+    _cause(
+        r"InvalidAccessKeyId|SignatureDoesNotMatch|InvalidClientTokenId|InvalidToken|AuthFailure",
+        "the AWS credentials are wrong",
+        "check the key id and the secret key, or the profile",
+    ),
+    _cause(
+        r"NoSuchBucket|The specified bucket does not exist",
+        "no such bucket",
+        "check --bucket, and AWS_ENDPOINT_URL if it is set",
+    ),
+    _cause(r"config profile .* could not be found", "no such AWS profile", "check AWS_PROFILE and the AWS config"),
+    _cause(
+        r"RequestTimeTooSkewed|difference between the request time",
+        "this machine's clock is wrong, so S3 refuses its requests",
+        "set the clock (NTP)",
+    ),
+    _cause(
+        r"AccessDenied|\(403\)|Forbidden|AllAccessDisabled",
+        "access denied",
+        "these credentials need s3:PutObject, s3:GetObject and s3:ListBucket there",
+    ),
+    _cause(
+        r"PermanentRedirect|IllegalLocationConstraint|AuthorizationHeaderMalformed",
+        "the bucket is in another region",
+        "set AWS_REGION or the profile's region to the bucket's",
+    ),
+    _cause(
+        r"SSL validation failed|CERTIFICATE_VERIFY_FAILED",
+        "the TLS certificate is not trusted",
+        "set AWS_CA_BUNDLE",
+    ),
+)
+UNREACHABLE = _cause(
+    r"Could not connect to the endpoint|Connect timeout|Connection was closed|Name or service not known|"
+    r"Failed to connect|Network is unreachable",
+    "S3 cannot be reached",
+    "check the network, and AWS_ENDPOINT_URL if it is set",
+)
+
+
+def cause_of(errors: Sequence[str]) -> Cause | None:
+    """The cause that cannot pass by itself behind these complaints, if there is one."""
+    return next((cause for line in errors for cause in CAUSES if cause.pattern.search(line)), None)
+
+
+def meaning_of(returncode: int) -> str:
+    """The exit codes that versions 1 and 2 document; an unknown one is a failure too."""
+    if returncode < 0:
+        return f"aws was ended by {_signal_name(-returncode)}"
+    known = {
+        0: "aws gave no error",
+        1: "aws says that a transfer failed",
+        2: "aws says that it skipped files",
+        130: "aws was interrupted",
+        252: "aws did not understand its arguments",
+        253: "aws has no valid configuration or credentials",
+        254: "S3 answered with an error",
+        255: "aws failed",
+    }
+    return known.get(returncode, f"aws exited with the unknown code {returncode}")
+
+
+def cp_argv(aws: str, folder: str, url: str) -> tuple[str, ...]:
+    """Send every file in a folder; `url` ends in a slash."""
+    options = ("--recursive", "--no-progress", "--cli-connect-timeout", str(CONNECT_TIMEOUT))
+    return (aws, "s3", "cp", folder, url, *options)
+
+
+def head_argv(aws: str, bucket: str, key: str) -> tuple[str, ...]:
+    """Size, ETag, encryption and checksum of an object; `--key=` since a key may begin with a dash."""
+    return (
+        *(aws, "s3api", "head-object", f"--bucket={bucket}", f"--key={key}", "--checksum-mode=ENABLED"),
+        *("--output=json", f"--query={_HEAD_QUERY}", f"--cli-connect-timeout={CONNECT_TIMEOUT}"),
+    )
+
+
+def list_argv(aws: str, bucket: str, prefix: str, start_after: str, max_items: int) -> tuple[str, ...]:
+    """Key, size and ETag of up to `max_items` objects under a prefix, after a key, in the order of their keys."""
+    argv = (
+        *(
+            aws,
+            "s3api",
+            "list-objects-v2",
+            f"--bucket={bucket}",
+            f"--prefix={prefix}",
+            f"--max-items={max_items}",
+        ),
+        *("--output=json", "--query=Contents[].[Key,Size,ETag]", f"--cli-connect-timeout={CONNECT_TIMEOUT}"),
+    )
+    return (*argv, f"--start-after={start_after}") if start_after else argv
+
+
+def find_aws(command: str | None, environ: Mapping[str, str]) -> str:
+    """The absolute path of the CLI: as given, else beside this Python, else on PATH; raises AwsError."""
+    if command:
+        found = shutil.which(os.path.expanduser(command), path=environ.get("PATH"))
+        if not found:
+            raise AwsError(f"cannot run {printable(command)}: no such program (check --aws_command)")
+        return _behind_shim(os.path.abspath(found), environ)
+    beside = os.path.join(os.path.dirname(sys.executable), "aws")
+    found = beside if os.access(beside, os.X_OK) else shutil.which("aws", path=environ.get("PATH"))
+    if not found:
+        raise AwsError("no `aws` beside this Python or on PATH (install it: `pip install awscli`, or --aws_command)")
+    return _behind_shim(os.path.abspath(found), environ)
+
+
+class Aws:
+    """Runs one AWS CLI, with one environment, from several threads; ends its processes when asked to stop."""
+
+    def __init__(self, path: str, environ: Mapping[str, str], stop: Stop, inherited: Sequence[int] = ()) -> None:
+        """`inherited` descriptors (the locks) stay open in the children."""
+        self.path = path
+        self.started = 0  # processes so far
+        self._environ = environ
+        self._inherited = tuple(inherited)
+        self._lock = threading.Lock()
+        self._live: dict[int, subprocess.Popen[bytes]] = {}
+        self._stop = stop
+        stop.on_request(self.end_all)
+
+    def version(self) -> str:
+        """What `aws --version` says, e.g. `aws-cli/1.46.3 Python/3.11.7 …`; raises AwsError."""
+        ended = self.query((self.path, "--version"))
+        if ended.returncode != 0 or not ended.stdout:
+            raise AwsError(f"cannot use {printable(self.path)}: `aws --version` failed: {ended.reason}")
+        return printable(ended.stdout.decode("utf-8", "replace").strip())
+
+    def query(self, argv: Sequence[str]) -> Ended:
+        """Run to the end and keep stdout whole; for the s3api commands."""
+        with self._running(argv, stderr=subprocess.PIPE) as process:
+            stdout, stderr = process.communicate()
+        return Ended(tuple(argv), process.returncode, stdout, self._readable(stderr.splitlines()))
+
+    def follow(self, argv: Sequence[str], on_line: Callable[[str], None]) -> Ended:
+        """Run to the end and hand on each line of stdout and stderr; keeps the last complaints only.
+
+        `upload: ` lines are progress, not complaints.
+        """
+        tail: deque[bytes] = deque(maxlen=_TAIL_LINES)
+        with self._running(argv, stderr=subprocess.STDOUT) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if not line.startswith(b"upload: "):
+                    tail.append(line)
+                on_line(line.decode("utf-8", "replace").rstrip("\n"))
+        return Ended(tuple(argv), process.returncode, b"", self._readable(tail))
+
+    def bytes_read(self) -> dict[int, int]:
+        """For each live process: bytes that it and its children have read so far, files and libraries alike."""
+        with self._lock:
+            pids = list(self._live)
+        return {pid: _read_by_tree(pid) for pid in pids}
+
+    def end_all(self) -> None:
+        """Ask every live process to end, and insist; returns at once."""
+        with self._lock:
+            live = list(self._live.values())
+        for process in live:
+            threading.Thread(target=_end_tree, args=(process,), daemon=True).start()
+
+    @contextlib.contextmanager
+    def _running(self, argv: Sequence[str], stderr: int) -> Iterator[subprocess.Popen[bytes]]:
+        """A process in a session of its own, so that signals for us reach it through us alone."""
+        with self._lock:
+            self._stop.check()
+            process = self._start(argv, stderr)
+            self.started += 1
+            self._live[process.pid] = process
+        try:
+            with process:
+                yield process
+        except BaseException:
+            _signal_tree(process, signal.SIGKILL)
+            raise
+        finally:
+            with self._lock:
+                del self._live[process.pid]
+
+    def _start(self, argv: Sequence[str], stderr: int) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=self._environ,
+                start_new_session=True,
+                pass_fds=self._inherited,
+            )
+        except OSError as error:
+            raise AwsError(
+                f"cannot run {printable(self.path)}: {error.strerror} (check the installation, or --aws_command)"
+            ) from error
+
+    def _readable(self, lines: Sequence[bytes] | deque[bytes]) -> tuple[str, ...]:
+        texts = (printable(line.decode("utf-8", "replace").strip()) for line in lines)
+        return tuple(redact(text, self._environ) for text in texts if text)[-_TAIL_LINES:]
+
+
+def parse_json(ended: Ended) -> Any:
+    """The JSON that a successful query printed; None where it printed nothing. Raises AwsError if it is no JSON."""
+    if not ended.stdout.strip():
+        return None
+    try:
+        return json.loads(ended.stdout)
+    except ValueError as error:
+        raise AwsError(f"aws {' '.join(ended.argv[1:3])} printed no JSON: {error}") from error
+
+
+def failure(ended: Ended, where: str, fallback: Cause | None = None) -> AwsError:
+    """The one clear line for a process that failed for good."""
+    cause = cause_of(ended.errors) or fallback
+    if cause is None:
+        return AwsError(f"aws {' '.join(ended.argv[1:3])} failed for {where}: {ended.reason}")
+    return AwsError(f"{cause.what}: {where} ({cause.advice}). aws said: {ended.reason}")
+
+
+def _behind_shim(path: str, environ: Mapping[str, str]) -> str:
+    """The real program behind a pyenv shim, which would cost a second or more at each start."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError), open(path, "rb") as stream:
+        if b"pyenv" in stream.read(512):
+            argv = ("pyenv", "which", os.path.basename(path))
+            asked = subprocess.run(argv, env=dict(environ), capture_output=True, timeout=30, check=True)
+            return os.fsdecode(asked.stdout.strip()) or path
+    return path
+
+
+def _read_by_tree(pid: int) -> int:
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        parent = psutil.Process(pid)
+        for process in (parent, *parent.children(recursive=True)):
+            with contextlib.suppress(psutil.Error, AttributeError):
+                total += process.io_counters().read_chars
+    return total
+
+
+def _end_tree(process: subprocess.Popen[bytes]) -> None:
+    """SIGINT lets the CLI abort its multipart uploads; what does not end gets SIGTERM, then SIGKILL."""
+    for signum, seconds in _GRACE:
+        _signal_tree(process, signum)
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if process.returncode is not None:  # set by the thread that waits for it
+                return
+            time.sleep(0.05)
+
+
+def _signal_tree(process: subprocess.Popen[bytes], signum: int) -> None:
+    """To the whole process group: version 2 is a launcher with a child."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signum)
+
+
+def _without_prefix(line: str) -> str:
+    """Newer versions 2 put `aws: [ERROR]: ` before their complaints."""
+    return re.sub(r"^(aws: \[ERROR\]: |fatal error: )+", "", line).strip()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,150 @@
+"""The settings the children run with: a private copy of the user's AWS config, and an environment.
+
+The user's files are only ever read. The copy keeps every profile, role and SSO session; only the `s3`
+settings that this program depends on are merged in, as `aws configure set PROFILE.s3.KEY` would do.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from s3sync.errors import AwsError
+from s3sync.etag import Multipart
+from s3sync.text import printable
+
+# The predecessor's names for what the CLI calls otherwise.
+_OLD_NAMES = {"AWS_ACCESS_KEY": "AWS_ACCESS_KEY_ID", "AWS_SECRET_KEY": "AWS_SECRET_ACCESS_KEY"}
+_SECRETS = (
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
+    "AWS_SECRET_KEY",
+    "AWS_ACCESS_KEY_ID",
+)
+
+
+class S3Settings(NamedTuple):
+    """What is pinned for the transfers."""
+
+    threads: int
+    multipart: Multipart = Multipart()
+
+    def as_config(self) -> dict[str, str]:
+        """Names and values as the `s3` section of an AWS config has them.
+
+        The expected ETags depend on all but the first. `default` is the one name for the Python
+        transfer client that every version 2 knows; version 1 has no other and ignores the key.
+        """
+        return {
+            "max_concurrent_requests": str(self.threads),
+            "multipart_threshold": str(self.multipart.threshold),
+            "multipart_chunksize": str(self.multipart.part_size),
+            "preferred_transfer_client": "default",
+        }
+
+
+def child_environment(environ: Mapping[str, str], config_file: Path) -> dict[str, str]:
+    """The environment for `aws`: the user's own, with everything pinned that could change its answers."""
+    child = dict(environ)
+    if not any(new in child for new in _OLD_NAMES.values()):
+        child.update({new: child[old] for old, new in _OLD_NAMES.items() if old in child})
+    for old in _OLD_NAMES:
+        child.pop(old, None)
+    child.update(
+        AWS_CONFIG_FILE=str(config_file),
+        AWS_PAGER="",
+        AWS_CLI_AUTO_PROMPT="off",
+        AWS_DEFAULT_OUTPUT="json",
+        PYTHONUTF8="1",  # file names are UTF-8, whatever cron's locale says
+    )
+    child.pop("AWS_CLI_FILE_ENCODING", None)
+    if child.get("LC_ALL", child.get("LC_CTYPE", child.get("LANG", ""))) in ("", "C", "POSIX"):
+        child["LC_ALL"] = "C.UTF-8"
+    child.setdefault("AWS_RETRY_MODE", "standard")
+    child.setdefault("AWS_MAX_ATTEMPTS", "4")
+    return child
+
+
+def write_config(environ: Mapping[str, str], settings: S3Settings, target: Path) -> None:
+    """Write the user's active AWS config with the settings merged in to `target` (0600); raises AwsError."""
+    parser = _read(_config_file(environ), "AWS config")
+    for section in _profile_sections(parser, environ):
+        if not parser.has_section(section):
+            parser.add_section(section)
+        parser.set(section, "s3", _merged(parser.get(section, "s3", fallback=""), settings.as_config()))
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
+        parser.write(stream)
+
+
+def redact(text: str, environ: Mapping[str, str]) -> str:
+    """Text without the credentials of the environment."""
+    for name in _SECRETS:
+        value = environ.get(name, "")
+        if len(value) >= 8:
+            text = text.replace(value, "[redacted]")
+    return text
+
+
+def _config_file(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser()
+
+
+def _credentials_file(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
+
+
+def _read(path: Path, what: str) -> configparser.RawConfigParser:
+    """Parsed as the CLI parses it: no interpolation, names as they are, no section with a meaning of its own."""
+    parser = configparser.RawConfigParser(default_section="\0")
+    parser.optionxform = str  # type: ignore[assignment, method-assign]  # the documented way to keep capitals
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape") as stream:
+            parser.read_file(stream, source=str(path))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise AwsError(f"cannot read the {what} {printable(str(path))}: {error.strerror}") from error
+    except configparser.Error as error:
+        first_line = printable(str(error).splitlines()[0])
+        raise AwsError(f"cannot parse the {what} {printable(str(path))}: {first_line} (mend the file)") from error
+    return parser
+
+
+def _profile_sections(parser: configparser.RawConfigParser, environ: Mapping[str, str]) -> list[str]:
+    """Every profile there is, so that whichever is in use has the settings, and one more if it is only in the
+    credentials file. A profile that is nowhere gets none: the CLI's own complaint is the right one."""
+    sections = [s for s in parser.sections() if s == "default" or _first_word(s) == "profile"]
+    named = {environ[name] for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE") if environ.get(name)}
+    known = {words[1] for words in map(_words, sections) if len(words) == 2}
+    missing = sorted(named - known - {"default"})
+    if missing:
+        credentials = _read(_credentials_file(environ), "AWS credentials file")
+        sections += [f"profile {shlex.quote(name)}" for name in missing if credentials.has_section(name)]
+    if "default" not in sections and "profile default" not in sections:
+        sections.append("default")
+    return sections
+
+
+def _words(section: str) -> list[str]:
+    try:
+        return shlex.split(section)
+    except ValueError:
+        return []
+
+
+def _first_word(section: str) -> str:
+    """The first word of a section's name, or an empty string."""
+    return next(iter(_words(section)), "")
+
+
+def _merged(nested: str, settings: Mapping[str, str]) -> str:
+    """A nested `s3` value with settings replaced or added."""
+    pairs = (line.partition("=") for line in nested.splitlines() if "=" in line)
+    merged = {name.strip(): value.strip() for name, _, value in pairs} | dict(settings)
+    return "".join(f"\n{name} = {value}" for name, value in merged.items())

@@ -1,0 +1,60 @@
+"""Where a run goes: a bucket and the path in it, and the keys that follow from them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import NamedTuple
+
+from s3sync.errors import UsageError
+from s3sync.text import printable
+
+MAX_KEY_BYTES = 1024  # S3's limit, in UTF-8
+
+# Looser than AWS's rule for new buckets: old ones in us-east-1 and other servers have capitals and `_`.
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
+
+
+class Destination(NamedTuple):
+    """`bucket`, and `prefix` without a slash at either end ("" is the bucket's root)."""
+
+    bucket: str
+    prefix: str
+
+    def run_prefix(self, run_id: str) -> str:
+        """What every key of the run starts with; ends in a slash."""
+        return f"{self.prefix}/{run_id}/" if self.prefix else f"{run_id}/"
+
+    def url(self, run_id: str) -> str:
+        """`s3://bucket/prefix/run_id/`."""
+        return f"s3://{self.bucket}/{self.run_prefix(run_id)}"
+
+    @property
+    def remote_path(self) -> str:
+        """The path as the user's configuration has it: `/`, `/runs/2026`."""
+        return f"/{self.prefix}"
+
+    @property
+    def tag(self) -> str:
+        """Eight hex digits that tell this destination from the others in file names."""
+        return hashlib.sha256(f"{self.bucket}/{self.prefix}".encode()).hexdigest()[:8]
+
+
+def parse_destination(bucket: str, remote_path: str = "/") -> Destination:
+    """Typed from the user's words; raises UsageError.
+
+    Doubled and outer slashes mean nothing to people and would become part of the keys, so they go.
+    """
+    if bucket.startswith("s3://"):
+        raise UsageError(
+            f"--bucket takes the bucket's name alone, not a URL: {printable(bucket)} (the path goes into --remote_path)"
+        )
+    if not _BUCKET.fullmatch(bucket):
+        raise UsageError(f"not a bucket name: {printable(bucket)!r} (letters, digits, `.`, `-`; 3 or more)")
+    parts = [part for part in remote_path.split("/") if part]
+    prefix = "/".join(parts)
+    if any(part in (".", "..") for part in parts) or not prefix.isprintable():
+        raise UsageError(f"--remote_path may hold no `.`, `..` or control characters: {printable(remote_path)}")
+    if len(prefix.encode("utf-8", "surrogateescape")) > MAX_KEY_BYTES // 2:
+        raise UsageError(f"--remote_path is longer than {MAX_KEY_BYTES // 2} bytes")
+    return Destination(bucket, prefix)

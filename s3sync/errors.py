@@ -1,0 +1,53 @@
+"""What can go wrong, each with the exit code that the command line gives for it.
+
+A message says what happened, to what, and what to do next, in one line: it is all that a person at
+2 a.m. sees. Nothing below `cli` prints or exits; it raises one of these.
+"""
+
+from __future__ import annotations
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_BUSY = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+
+class S3SyncError(Exception):
+    """Something this program can name; the message is meant for people."""
+
+    exit_code = EXIT_FAILED
+
+
+class UsageError(S3SyncError):
+    """The command's words are wrong."""
+
+    exit_code = EXIT_USAGE
+
+
+class RunError(S3SyncError):
+    """The folder cannot be uploaded as a run: not there, not a run, not complete, not readable."""
+
+
+class StateError(S3SyncError):
+    """The state log or its folder cannot be read or written."""
+
+
+class BusyError(S3SyncError):
+    """Another process holds the lock of this run and destination."""
+
+    exit_code = EXIT_BUSY
+
+
+class AwsError(S3SyncError):
+    """The AWS CLI cannot work at all: trying again by itself would not help."""
+
+
+class InterruptedBySignal(S3SyncError):
+    """A signal asked for the end; the state has been written.
+
+    `exit_code` is 128 + the signal's number, as shells have it.
+    """
+
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum

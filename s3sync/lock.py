@@ -1,0 +1,63 @@
+"""The lock of a run and destination: the kernel's `flock`, and nothing else, says whether it is held.
+
+The children inherit the open file, so an `aws` that outlives a killed parent keeps the lock until it
+has ended. What is written in the file is for people only; a stale file locks nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from s3sync.errors import BusyError, StateError
+from s3sync.text import now_iso, printable
+
+
+@contextlib.contextmanager
+def held(path: Path, what: str) -> Iterator[int]:
+    """Hold the lock file `path` while inside; gives its descriptor, to be passed to children.
+
+    Raises BusyError if somebody else holds it, StateError if the file cannot be made.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise StateError(
+            f"cannot lock {what}: {printable(str(path))}: {error.strerror} (give a writable folder with --log_dir)"
+        ) from error
+    try:
+        if not try_lock(descriptor):
+            raise BusyError(f"{what} is being uploaded already: {_holder(descriptor)} (wait for it, or end it)")
+        _sign(descriptor)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Take the exclusive lock of an open file or folder without waiting; says whether that worked."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _sign(descriptor: int) -> None:
+    """Who holds it; a full disk must not keep an upload from running, so failing is no matter."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {now_iso()}\n".encode(), 0)
+
+
+def _holder(descriptor: int) -> str:
+    with contextlib.suppress(OSError):
+        text = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
+        if text:
+            return f"by {printable(text)}, or an aws process it left"
+    return "by another process"

@@ -1,0 +1,160 @@
+"""What to send, in which order, and cut into which batches.
+
+One `aws` process costs CPU time before its first byte, a file inside a running one far less; so files
+go out in batches of many. The constants were measured with awscli 1.46 on 4,000 files of 10 kB and on
+1.6 GB over TLS.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from s3sync.destination import MAX_KEY_BYTES, Destination
+from s3sync.errors import RunError, UsageError
+from s3sync.runfolder import Listing, LocalFile, Run, Unsendable
+from s3sync.state import Proof
+from s3sync.text import printable
+
+PROCESS_COST = 0.7  # CPU-seconds of an `aws` process before its first byte
+FILE_COST = 0.004  # CPU-seconds a file
+BYTE_COST = 3.5e-9  # CPU-seconds a byte
+_FULL_BATCH_COST = 1000 * FILE_COST  # smaller batches waste start-ups: 1,000 small files or about 1 GB
+_MAX_BATCH_COST = 4 * _FULL_BATCH_COST  # larger ones save nothing and are proven late
+_BIG_FILE = 8 * 1024 * 1024  # bytes; from here on the bytes decide the cost, not the file
+
+_METADATA = re.compile(r"(RunInfo\.xml|RunParameters\.xml|[^/]*sample[-_ ]?sheet[^/]*\.csv|InterOp/.*)", re.IGNORECASE)
+_MARKER = re.compile(
+    r"(.*/)?((RTAComplete|CopyComplete|SequenceComplete)[^/]*|RunCompletionStatus\.xml)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class Batch(NamedTuple):
+    """Files that one `aws s3 cp --recursive` sends."""
+
+    number: int  # from 1, unique in a run of the program
+    files: tuple[LocalFile, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(file.size for file in self.files)
+
+
+class Scope(NamedTuple):
+    """What of a listing is to be in S3: everything but what the user excludes."""
+
+    files: tuple[LocalFile, ...]
+    unsendable: tuple[Unsendable, ...]
+    excluded: int
+    warnings: tuple[str, ...]
+
+
+class Phases(NamedTuple):
+    """Files in the order in which they may become visible: whoever triggers on a marker finds a whole run."""
+
+    metadata: tuple[LocalFile, ...]
+    data: tuple[LocalFile, ...]
+    markers: tuple[LocalFile, ...]
+
+
+def compile_excludes(patterns: Iterable[str]) -> tuple[re.Pattern[str], ...]:
+    """Typed from the user's words; raises UsageError that names every pattern that does not compile."""
+    compiled, wrong = [], []
+    for pattern in patterns:
+        try:
+            compiled.append(re.compile(pattern))
+        except re.error as error:
+            wrong.append(f"{printable(pattern)!r} ({error})")
+    if wrong:
+        raise UsageError(f"--exclude_patterns takes regular expressions; these are none: {', '.join(wrong)}")
+    return tuple(compiled)
+
+
+def scope_of(run: Run, listing: Listing, destination: Destination, excludes: Sequence[re.Pattern[str]]) -> Scope:
+    """Apply the excludes, which are searched in `run_id/path`, so that they never match where the runs lie."""
+    hits = dict.fromkeys(excludes, 0)
+
+    def is_excluded(path: str) -> bool:
+        subject = f"{run.run_id}/{path}"
+        matching = [pattern for pattern in excludes if pattern.search(subject)]
+        for pattern in matching:
+            hits[pattern] += 1
+        return bool(matching)
+
+    files = [file for file in listing.files if not is_excluded(file.path)]
+    unsendable = [item for item in listing.unsendable if not is_excluded(item.path)]
+    prefix_bytes = len(destination.run_prefix(run.run_id).encode())
+    too_long = [f for f in files if prefix_bytes + len(f.path.encode()) > MAX_KEY_BYTES]
+    if too_long:
+        unsendable += [Unsendable(f.path, f"key longer than S3's {MAX_KEY_BYTES} bytes") for f in too_long]
+        gone = {f.path for f in too_long}
+        files = [f for f in files if f.path not in gone]
+    total = len(listing.files) + len(listing.unsendable)
+    warnings = [f"exclude pattern {p.pattern!r} matches nothing" for p, n in hits.items() if n == 0]
+    warnings += [f"exclude pattern {p.pattern!r} matches every file" for p, n in hits.items() if n == total > 0]
+    return Scope(tuple(files), tuple(unsendable), total - len(files) - len(unsendable), tuple(warnings))
+
+
+def require_files(run: Run, scope: Scope) -> None:
+    """A run without a single file is a mistake, never a finished upload; raises RunError."""
+    if not scope.files and not scope.unsendable:
+        why = f"all {scope.excluded:,} are excluded" if scope.excluded else "the folder is empty"
+        raise RunError(f"nothing to upload in {printable(str(run.path))}: {why}")
+
+
+def is_same(file: LocalFile, proof: Proof | None) -> bool:
+    """Whether a proof is of the file as it is now."""
+    return proof is not None and (proof.size, proof.mtime_ns) == (file.size, file.mtime_ns)
+
+
+def in_phases(files: Iterable[LocalFile]) -> Phases:
+    """Small metadata first, then data, completion markers last; each in the order given."""
+    metadata, data, markers = [], [], []
+    for file in files:
+        if _MARKER.fullmatch(file.path):
+            markers.append(file)
+        elif _METADATA.fullmatch(file.path):
+            metadata.append(file)
+        else:
+            data.append(file)
+    return Phases(tuple(metadata), tuple(data), tuple(markers))
+
+
+def cost_of(files: Iterable[LocalFile]) -> float:
+    """CPU-seconds that a running `aws s3 cp` is expected to need for them."""
+    return sum(FILE_COST + file.size * BYTE_COST for file in files)
+
+
+def into_batches(files: Sequence[LocalFile], processes: int, first_number: int = 1) -> list[Batch]:
+    """Cut files into batches for `processes` at once, so that all of them end at about the same time.
+
+    Big files go first, largest first; small ones follow in the order of their keys, so that a batch is
+    a narrow range of keys and one listing reads it back. Batches shrink towards the end.
+    """
+    big = sorted((f for f in files if f.size >= _BIG_FILE), key=lambda f: (-f.size, f.path))
+    small = sorted((f for f in files if f.size < _BIG_FILE), key=lambda f: f.path)
+    batches: list[Batch] = []
+    left = cost_of(files)
+    floor = min(_FULL_BATCH_COST, max(PROCESS_COST, left / processes))
+    for queue in (deque(big), deque(small)):
+        while queue:
+            target = min(max(left / (2 * processes), floor), _MAX_BATCH_COST)
+            batch, cost = _take(queue, target)
+            left -= cost
+            batches.append(Batch(first_number + len(batches), batch))
+    return batches
+
+
+def _take(queue: deque[LocalFile], target: float) -> tuple[tuple[LocalFile, ...], float]:
+    """Files off the front of the queue until they cost `target` CPU-seconds; at least one."""
+    taken: list[LocalFile] = []
+    cost = 0.0
+    while queue and cost < target * 0.999:  # sums of 0.004 never meet a bound exactly
+        file = queue.popleft()
+        taken.append(file)
+        cost += FILE_COST + file.size * BYTE_COST
+    return tuple(taken), cost

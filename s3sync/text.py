@@ -1,0 +1,52 @@
+"""Names, sizes and times as people read them."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+
+
+def printable(name: str) -> str:
+    """A file name safe for terminals, logs and JSON: control characters and bytes that are not UTF-8 as escapes.
+
+    A run folder is written by machines and mounted from shares: its names may hold escape sequences.
+    """
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def human_bytes(count: float) -> str:
+    """Bytes in decimal units, as disks and S3 prices are given: 512 B, 1.5 kB, 102.3 GB."""
+    if count < 1000:
+        return f"{count:.0f} B"
+    for unit in ("kB", "MB", "GB"):
+        count /= 1000
+        if count < 999.95:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1000:,.1f} TB"
+
+
+def human_seconds(seconds: float) -> str:
+    """A duration: 0.4 s, 12 s, 7 min 49 s, 3 h 05 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min"
+
+
+def count_of(number: int, noun: str) -> str:
+    """`1 file`, `5,492 files`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def now_iso() -> str:
+    """This moment, UTC, to the second: 2026-11-23T01:02:03+00:00."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
