@@ -114,6 +114,11 @@ UNREACHABLE = _cause(
 )
 
 
+def unreachable(errors: Sequence[str]) -> Cause | None:
+    """The cause of complaints that say that there is no way to S3: it may pass, but not within one call."""
+    return UNREACHABLE if any(UNREACHABLE.pattern.search(line) for line in errors) else None
+
+
 def cause_of(errors: Sequence[str]) -> Cause | None:
     """The cause that cannot pass by itself behind these complaints, if there is one."""
     return next((cause for line in errors for cause in CAUSES if cause.pattern.search(line)), None)
@@ -207,14 +212,15 @@ class Aws:
             stdout, stderr = process.communicate()
         return Ended(tuple(argv), process.returncode, stdout, self._readable(stderr.splitlines()))
 
-    def follow(self, argv: Sequence[str], on_line: Callable[[str], None]) -> Ended:
-        """Run to the end and hand on each line of stdout and stderr; keeps the last complaints only.
+    def follow(self, argv: Sequence[str], on_line: Callable[[str], None], on_start: Callable[[int], None]) -> Ended:
+        """Run to the end and hand on the process id and each line of stdout and stderr; keeps the last complaints.
 
         `upload: ` lines are progress, not complaints.
         """
         tail: deque[bytes] = deque(maxlen=_TAIL_LINES)
         with self._running(argv, stderr=subprocess.STDOUT) as process:
             assert process.stdout is not None
+            on_start(process.pid)
             for line in process.stdout:
                 if not line.startswith(b"upload: "):
                     tail.append(line)

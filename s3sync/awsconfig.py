@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync.errors import AwsError
-from s3sync.etag import Multipart
+from s3sync.etag import DEFAULT_MULTIPART, Multipart
 from s3sync.text import printable
 
 # The predecessor's names for what the CLI calls otherwise.
@@ -32,7 +32,7 @@ class S3Settings(NamedTuple):
     """What is pinned for the transfers."""
 
     threads: int
-    multipart: Multipart = Multipart()
+    multipart: Multipart = DEFAULT_MULTIPART
 
     def as_config(self) -> dict[str, str]:
         """Names and values as the `s3` section of an AWS config has them.

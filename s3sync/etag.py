@@ -42,6 +42,9 @@ class Multipart(NamedTuple):
         return min(max(part, 5 * MIB), MAX_PART_BYTES)
 
 
+DEFAULT_MULTIPART = Multipart()
+
+
 def _no_check() -> None:
     """Nobody wants to stop the hashing."""
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from s3sync.errors import BusyError, StateError
+from s3sync.files import make_private_folder
 from s3sync.text import now_iso, printable
 
 
@@ -24,7 +25,7 @@ def held(path: Path, what: str) -> Iterator[int]:
     Raises BusyError if somebody else holds it, StateError if the file cannot be made.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise StateError(

@@ -52,6 +52,11 @@ class Scope(NamedTuple):
     excluded: int
     warnings: tuple[str, ...]
 
+    @property
+    def total(self) -> int:
+        """Files that have to be in S3 before the run is completed, those that cannot be sent included."""
+        return len(self.files) + len(self.unsendable)
+
 
 class Phases(NamedTuple):
     """Files in the order in which they may become visible: whoever triggers on a marker finds a whole run."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from s3sync import files
 from s3sync.destination import Destination
 from s3sync.errors import StateError
 from s3sync.runfolder import Run
@@ -79,7 +80,6 @@ class StateStore:
     def __init__(self, log_dir: Path, run: Run, destination: Destination) -> None:
         self._run = run
         self._destination = destination
-        self._log_dir = log_dir
         self._folder = log_dir / "uploads"
         name = _file_name(run.run_id)
         self.lock_path = log_dir / "locks" / f"{name}.{destination.tag}.lock"
@@ -103,9 +103,8 @@ class StateStore:
         """Make the folder and see that it can be written, before any upload; raises StateError."""
         probe = self._folder / f".{os.getpid()}.probe"
         with self._explained("write", self._folder):
-            self._log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            _write_synced(probe, b"s3sync")
+            files.make_private_folder(self._folder)
+            files.write_synced(probe, b"s3sync")
             probe.unlink()
 
     def load(self, *, set_aside: bool = True) -> Loaded:
@@ -150,20 +149,22 @@ class StateStore:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
             self._journal = os.open(self.journal_path, flags, 0o600)
             head = json.dumps([_JOURNAL_OF, *self._destination])
-            _write_all(self._journal, f"\n{head}\n".encode("ascii"))  # first ends a line that a crash may have torn
+            files.write_all(
+                self._journal, f"\n{head}\n".encode("ascii")
+            )  # first ends a line that a crash may have torn
 
     def record(self, proofs: Iterable[Proof]) -> None:
         """Append what was proven to the journal and bring it to the disk; raises StateError."""
         assert self._journal is not None, "begin() comes first"
         lines = "".join(json.dumps(proof, separators=(",", ":")) + "\n" for proof in proofs)
         with self._explained("write", self.journal_path):
-            _write_all(self._journal, lines.encode("ascii"))
+            files.write_all(self._journal, lines.encode("ascii"))
             os.fsync(self._journal)
 
     def save(self, state: RunState) -> None:
         """Replace the log atomically; raises StateError and leaves the old one intact."""
         with self._explained("write", self.log_path):
-            _replace(self.log_path, self._to_json(state))
+            files.replace(self.log_path, self._to_json(state))
 
     def finish(self, state: RunState) -> None:
         """Replace the log, which now holds what the journal holds, and drop the journal."""
@@ -181,7 +182,7 @@ class StateStore:
     def _claim(self, state: RunState) -> None:
         """Take the plain name, unless an upload to another destination does so at the same moment."""
         temporary = self._plain.with_name(f".{self._plain.name}.{os.getpid()}.new")
-        _write_synced(temporary, self._to_json(state))
+        files.write_synced(temporary, self._to_json(state))
         try:
             with contextlib.suppress(FileExistsError):
                 os.link(temporary, self._plain)
@@ -215,7 +216,7 @@ class StateStore:
             "verified_by_exceptions": {p.path: p.verified_by for p in proofs if p.verified_by != usual},
             "local_files": {proof.path: [proof.size, proof.mtime_ns] for proof in proofs},
         }
-        return (json.dumps(log, indent=1) + "\n").encode("ascii")
+        return _pretty(log).encode("ascii")
 
     def _read_journal(self, path: Path) -> tuple[list[Proof], int]:
         """This destination's proofs in the journal, and how many lines before the last were unreadable."""
@@ -356,6 +357,21 @@ def owner(log_path: Path) -> Destination | None:
         return None
 
 
+def _pretty(log: dict[str, Any]) -> str:
+    """JSON with one entry a line, also of the values that are maps or lists: it is read by people, too."""
+    lines = []
+    for key, value in log.items():
+        name = json.dumps(key)
+        if isinstance(value, dict) and value:
+            entries = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items())
+            lines.append(f" {name}: {{\n{entries}\n }}")
+        elif isinstance(value, list) and value:
+            lines.append(f" {name}: [\n" + ",\n".join(f"  {json.dumps(v)}" for v in value) + "\n ]")
+        else:
+            lines.append(f" {name}: {json.dumps(value)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
 def _file_name(run_id: str) -> str:
     """The run's name, cut where it would be too long for a file name with our suffixes."""
     encoded = os.fsencode(run_id)
@@ -363,37 +379,3 @@ def _file_name(run_id: str) -> str:
         return run_id
     tag = Destination(run_id, "").tag
     return encoded[: _MAX_NAME_BYTES - 9].decode("utf-8", "ignore") + f"-{tag}"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        _write_synced(temporary, content)
-        temporary.rename(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        _write_all(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,197 @@
+"""One pass: batches sent by several processes at once, hashed and read back while others are still sent."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any, NamedTuple
+
+from s3sync import readback
+from s3sync.awscli import Cause
+from s3sync.etag import Multipart, expected_crc32, expected_etag
+from s3sync.interrupt import Stop
+from s3sync.plan import Batch, cost_of
+from s3sync.readback import Reader, Seen, Verify
+from s3sync.runfolder import LocalFile, Run, stat_again
+from s3sync.state import Proof
+from s3sync.transfer import Sent, Transfer
+
+_TASK_BYTES = 64_000_000  # a hashing task has so many bytes,
+_TASK_FILES = 250  # or so many files: a task a file would cost 1 ms
+_READBACK_SHARE = 0.2  # a read-back may cost so much of what the sending cost, while there is more to send
+
+CHANGED = "changed while it was uploaded"
+VANISHED = "gone from the disk while it was uploaded"
+
+
+class Failure(NamedTuple):
+    """A file that is not proven, and why. `file` is as it is on disk now, None if it is gone."""
+
+    path: str
+    reason: str
+    file: LocalFile | None
+
+
+class Verdicts(NamedTuple):
+    """What a read-back brought to light."""
+
+    proofs: tuple[Proof, ...]
+    failures: tuple[Failure, ...]
+
+
+class Hasher:
+    """Expected ETags, computed in threads; small files go many to a task."""
+
+    def __init__(self, run: Run, multipart: Multipart, stop: Stop, threads: int) -> None:
+        self._run = run
+        self._multipart = multipart
+        self._stop = stop
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="hash")
+        self._tasks: dict[LocalFile, Future[dict[str, str]]] = {}
+
+    def start(self, files: Iterable[LocalFile]) -> None:
+        """Begin with files whose ETags will be wanted soon."""
+        for group in _groups(file for file in files if file not in self._tasks):
+            self._tasks.update(dict.fromkeys(group, self._pool.submit(self._hash, group)))
+
+    def etags(self, files: Sequence[LocalFile]) -> dict[str, str]:
+        """The ETags by path; a file that cannot be read has none. Raises InterruptedBySignal."""
+        self.start(files)
+        results = {file.path: self._tasks.pop(file).result() for file in files}
+        return {path: etags[path] for path, etags in results.items() if path in etags}
+
+    def crc32(self, file: LocalFile) -> tuple[str, str]:
+        """The file's CRC32, of the whole and composed of its parts'."""
+        return expected_crc32(self._run.path / file.path, self._multipart.part_size_for(file.size))
+
+    def close(self) -> None:
+        """Drop what has not begun."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _hash(self, files: Sequence[LocalFile]) -> dict[str, str]:
+        etags = {}
+        for file in files:
+            part_size = self._multipart.part_size_for(file.size)
+            try:
+                etags[file.path] = expected_etag(self._run.path / file.path, part_size, self._stop.check)
+            except OSError:
+                continue  # gone or unreadable by now: the stat after the transfer says so
+        return etags
+
+
+class Pipeline:
+    """Sends and proves files of one run; gives verdicts as they come."""
+
+    def __init__(
+        self, run: Run, transfer: Transfer, reader: Reader, hasher: Hasher, *, verify: Verify, processes: int
+    ) -> None:
+        self._run = run
+        self._transfer = transfer
+        self._reader = reader
+        self._hasher = hasher
+        self._verify = verify
+        self._processes = processes
+        self.cause: Cause | None = None  # why sending more is no use
+
+    def run(self, batches: Sequence[Batch]) -> Generator[Verdicts, None, None]:
+        """One pass over the batches. Raises AwsError, StateError, InterruptedBySignal; what was yielded is proven."""
+        senders = ThreadPoolExecutor(self._processes, thread_name_prefix="send")
+        readers = ThreadPoolExecutor(1, thread_name_prefix="read")
+        try:
+            yield from self._send_and_read(batches, senders, readers)
+        except BaseException:  # whoever gives up here, the close of this generator included
+            senders.shutdown(wait=False, cancel_futures=True)
+            self._transfer.abort()
+            raise
+        finally:
+            senders.shutdown(cancel_futures=True)
+            readers.shutdown(cancel_futures=True)
+
+    def prove(self, files: Sequence[LocalFile], sent: Sequence[Sent] = ()) -> Verdicts:
+        """Stat, look at S3, compare: for files that may be there, just sent or found."""
+        now = {file: stat_again(self._run, file.path) for file in files}
+        failures = [
+            Failure(file.path, CHANGED if fresh else VANISHED, fresh) for file, fresh in now.items() if fresh != file
+        ]
+        same = [file for file, fresh in now.items() if fresh == file]
+        if not same:
+            return Verdicts((), tuple(failures))
+        etags = self._hasher.etags(same) if self._verify == "etag" else {}
+        complaints = {f.path: s.complaints.get(f.path, s.general) for s in sent for f in s.batch.files}
+        proofs: list[Proof] = []
+        for file, seen in self._look(same, etags).items():
+            verdict = self._judge(file, seen, etags)
+            if isinstance(verdict, Proof):
+                proofs.append(verdict)
+            else:
+                why = complaints.get(file.path)
+                failures.append(Failure(file.path, f"{verdict}; {why}" if why else verdict, file))
+        return Verdicts(tuple(proofs), tuple(failures))
+
+    def _send_and_read(
+        self, batches: Sequence[Batch], senders: ThreadPoolExecutor, readers: ThreadPoolExecutor
+    ) -> Iterator[Verdicts]:
+        sending = {senders.submit(self._send, batch) for batch in batches}
+        reading: Future[Verdicts] | None = None
+        unread: list[Sent] = []
+        while sending or unread or reading:
+            if reading is None and unread and (not sending or self._is_worth_reading(unread)):
+                files = [file for sent in unread for file in sent.batch.files]
+                reading = readers.submit(self.prove, files, tuple(unread))
+                unread = []
+            _wait_for_any(*sending, *([reading] if reading else []))
+            for future in [future for future in sending if future.done()]:
+                sending.discard(future)
+                unread.append(self._received(future.result(), sending))
+            if reading and reading.done():
+                yield reading.result()
+                reading = None
+
+    def _send(self, batch: Batch) -> Sent:
+        if self._verify == "etag":
+            self._hasher.start(batch.files)  # while the sending brings the bytes into the page cache anyway
+        return self._transfer.send(batch)
+
+    def _received(self, sent: Sent, sending: set[Future[Sent]]) -> Sent:
+        if sent.cause and not self.cause:
+            self.cause = sent.cause
+            for future in tuple(sending):
+                if future.cancel():
+                    sending.discard(future)
+        return sent
+
+    def _is_worth_reading(self, unread: Sequence[Sent]) -> bool:
+        files = [file for sent in unread for file in sent.batch.files]
+        return self._reader.cost(files) <= _READBACK_SHARE * cost_of(files)
+
+    def _look(self, files: Sequence[LocalFile], etags: dict[str, str]) -> dict[LocalFile, Seen]:
+        seen = self._reader.look(files)
+        unsettled = [f for f in files if not readback.is_settled(f, seen[f.path], etags.get(f.path))]
+        if unsettled:
+            seen.update(self._reader.look_closer(unsettled))
+        return {file: seen[file.path] for file in files}
+
+    def _judge(self, file: LocalFile, seen: Seen, etags: dict[str, str]) -> Proof | str:
+        if self._verify == "etag" and file.path not in etags:
+            return "cannot be read"
+        try:
+            return readback.judge(file, seen, etags.get(file.path), self._hasher.crc32)
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+
+
+def _wait_for_any(*futures: Future[Any]) -> None:
+    wait(futures, return_when=FIRST_COMPLETED)
+
+
+def _groups(files: Iterable[LocalFile]) -> Iterator[tuple[LocalFile, ...]]:
+    group: list[LocalFile] = []
+    size = 0
+    for file in files:
+        group.append(file)
+        size += file.size
+        if size >= _TASK_BYTES or len(group) >= _TASK_FILES:
+            yield tuple(group)
+            group, size = [], 0
+    if group:
+        yield tuple(group)

@@ -1,0 +1,182 @@
+"""What a person sees while bytes move: a live display on a terminal, a line a minute elsewhere.
+
+Displays ask for a snapshot when they want one; nothing that moves bytes waits for a display.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.text import Text
+
+from s3sync.plan import BYTE_COST, FILE_COST
+from s3sync.text import human_bytes, human_seconds
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in `typing` only from Python 3.11 on
+
+LINE_SECONDS = 60.0
+_RATE_WINDOW = 20.0  # seconds over which the rate is taken
+
+
+class Snapshot(NamedTuple):
+    """How far an upload is. Sizes are in bytes; `activity` is what is being done at the moment."""
+
+    activity: str
+    files: int
+    files_total: int
+    size: int
+    size_total: int
+    processes: int
+
+    @property
+    def fraction(self) -> float:
+        """Of the work, by what files and bytes cost, from 0 to 1."""
+        total = self.files_total * FILE_COST + self.size_total * BYTE_COST
+        done = self.files * FILE_COST + self.size * BYTE_COST
+        return min(1.0, done / total) if total else 0.0
+
+
+class Display(Protocol):
+    """Shows an upload. `follow` gives it something to show; `say` puts a line above or between."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def follow(self, title: str, snapshot: Callable[[], Snapshot]) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+
+class Pace:
+    """Rate and time left, from the snapshots seen."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._start = clock()
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def rate(self, size: int) -> float:
+        """Bytes a second over the last seconds."""
+        now = self._clock()
+        self._seen.append((now, size))
+        while len(self._seen) > 2 and now - self._seen[0][0] > _RATE_WINDOW:
+            self._seen.popleft()
+        then, before = self._seen[0]
+        return max(0.0, (size - before) / (now - then)) if now > then else 0.0
+
+    def seconds_left(self, fraction: float) -> float | None:
+        """None while there is nothing to go by."""
+        elapsed = self._clock() - self._start
+        return elapsed * (1 - fraction) / fraction if fraction > 0.005 and elapsed > 1 else None
+
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return self._clock() - self._start
+
+
+def details(snapshot: Snapshot, pace: Pace) -> str:
+    """Files, bytes, rate, processes in one line."""
+    return (
+        f"{snapshot.files:,} of {snapshot.files_total:,} files, "
+        f"{human_bytes(snapshot.size)} of {human_bytes(snapshot.size_total)}, "
+        f"{human_bytes(pace.rate(snapshot.size))}/s, {snapshot.processes} aws"
+    )
+
+
+class Lines:
+    """For logs and cron: a line at the start, one a minute, one at the end."""
+
+    def __init__(self, stream: TextIO, seconds: float = LINE_SECONDS) -> None:
+        self._stream = stream
+        self._seconds = seconds
+        self._pace = Pace()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        if self._thread:
+            self._thread.join()
+            self.say(f"{'ended' if kind else 'done'} after {human_seconds(self._pace.elapsed())}")
+
+    def follow(self, title: str, snapshot: Callable[[], Snapshot]) -> None:
+        """Begin; once."""
+        first = snapshot()
+        self.say(f"{title}: {first.files_total:,} files, {human_bytes(first.size_total)}")
+        self._pace = Pace()
+        self._pace.rate(first.size)
+        self._thread = threading.Thread(target=self._tell, args=(snapshot,), name="progress", daemon=True)
+        self._thread.start()
+
+    def say(self, line: str) -> None:
+        """Print a line at once."""
+        print(line, file=self._stream, flush=True)
+
+    def _tell(self, snapshot: Callable[[], Snapshot]) -> None:
+        while not self._ended.wait(self._seconds):
+            now = snapshot()
+            left = self._pace.seconds_left(now.fraction)
+            rest = f", {human_seconds(left)} left" if left is not None else ""
+            self.say(f"{now.activity}: {now.fraction:.0%}, {details(now, self._pace)}{rest}")
+
+
+class LiveDisplay:
+    """For terminals: three lines that are drawn anew, and gone at the end."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = Console(file=stream, highlight=False)
+        self._live = Live(get_renderable=self._render, console=self._console, transient=True, refresh_per_second=4)
+        self._title = ""
+        self._snapshot: Callable[[], Snapshot] | None = None
+        self._pace = Pace()
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def follow(self, title: str, snapshot: Callable[[], Snapshot]) -> None:
+        """Begin; once."""
+        self._pace = Pace()
+        self._title, self._snapshot = title, snapshot
+
+    def say(self, line: str) -> None:
+        """Print a line above the display."""
+        self._console.print(Text(line))
+
+    def _render(self) -> RenderableType:
+        if self._snapshot is None:
+            return Text("looking at the run and at S3 ...")
+        now = self._snapshot()
+        left = self._pace.seconds_left(now.fraction)
+        rest = f"{human_seconds(left)} left" if left is not None else ""
+        bar = ProgressBar(total=1.0, completed=now.fraction, width=max(10, self._console.width - 1))
+        head = Text(f"{now.activity} {self._title}", overflow="ellipsis", no_wrap=True)
+        foot = Text(f"{now.fraction:4.0%}  {details(now, self._pace)}  {rest}", overflow="ellipsis", no_wrap=True)
+        return Group(head, bar, foot)
+
+
+def display_for(stream: TextIO) -> Display:
+    """The display that suits the stream."""
+    return LiveDisplay(stream) if stream.isatty() else Lines(stream)

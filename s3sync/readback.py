@@ -1,0 +1,234 @@
+"""What S3 says of the objects, and whether that proves the files.
+
+An object is looked at with `head-object`, or many at once with `list-objects-v2`, whichever costs less;
+both give the same verdicts. A listing that settles a file needs no second look.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, NamedTuple
+
+from s3sync import awscli
+from s3sync.awscli import Aws, Ended
+from s3sync.destination import Destination
+from s3sync.errors import AwsError
+from s3sync.plan import PROCESS_COST
+from s3sync.runfolder import LocalFile
+from s3sync.state import Proof
+
+Readback = Literal["auto", "head-object", "list-objects-v2"]
+Verify = Literal["etag", "size"]
+
+_HEAD_COST = PROCESS_COST + 0.04  # CPU-seconds
+_LISTED_COST = 0.0001  # CPU-seconds an object of a listing
+_FEW = 32  # so many unsettled files are always looked at one by one, for the exact reason
+
+_NOT_FOUND = re.compile(r"\(404\)|Not Found|NoSuchKey")
+_FORBIDDEN = re.compile(r"AccessDenied|\(403\)|Forbidden")
+
+
+class RemoteObject(NamedTuple):
+    """An object as S3 has it. `crc32` is base64 (`-N` if composed of parts) or empty; both it and
+    `opaque_etag` (encrypted so that the ETag is no MD5) are known from head-object only."""
+
+    size: int  # bytes
+    etag: str  # without quotes
+    crc32: str = ""
+    opaque_etag: bool = False
+    listed: bool = False
+
+
+class Absent(NamedTuple):
+    """S3 says that there is no such object."""
+
+    listed: bool = False
+
+
+class Unknown(NamedTuple):
+    """S3 did not say; the object may be there or not."""
+
+    reason: str
+    listed: bool = False
+
+
+Seen = RemoteObject | Absent | Unknown
+Crc32Of = Callable[[LocalFile], tuple[str, str]]
+
+
+class Reader:
+    """Looks at the objects of one run at one destination."""
+
+    def __init__(self, aws: Aws, destination: Destination, run_id: str, mode: Readback, processes: int) -> None:
+        self._aws = aws
+        self._destination = destination
+        self._prefix = destination.run_prefix(run_id)
+        self._mode = mode
+        self._processes = processes
+        self._expected: Sequence[str] = ()
+        self._may_list = True
+
+    def expect(self, paths: Iterable[str]) -> None:
+        """The paths of all files of the run: they tell how long a listing of a range of keys will be."""
+        self._expected = sorted(paths)
+
+    def list_run(self) -> dict[str, RemoteObject] | None:
+        """Every object under the run's prefix by path; None if these credentials may not list.
+
+        It is also the first word with S3: whatever keeps the upload from working at all raises AwsError here.
+        """
+        try:
+            return self._list("", None, awscli.LIST_PAGE)
+        except _ListingForbiddenError:
+            self._may_list = False
+            return None
+        except _ListingFailedError as error:
+            unreachable = awscli.unreachable(error.ended.errors)
+            raise awscli.failure(error.ended, f"s3://{self._destination.bucket}", unreachable) from None
+
+    def cost(self, files: Sequence[LocalFile]) -> float:
+        """CPU-seconds that looking at these files will take."""
+        if self._uses_listing(files):
+            return PROCESS_COST + _LISTED_COST * self._range_length(files)
+        return _HEAD_COST * len(files)
+
+    def look(self, files: Sequence[LocalFile]) -> dict[str, Seen]:
+        """What S3 has for each file, by path; raises AwsError where asking again would not help."""
+        if self._uses_listing(files):
+            try:
+                listed = self._list(*self._range(files))
+                return {file.path: listed.get(file.path, Absent(listed=True)) for file in files}
+            except _ListingForbiddenError:
+                self._may_list = False
+            except _ListingFailedError as error:
+                return dict.fromkeys((file.path for file in files), Unknown(error.ended.reason, listed=True))
+        return self._heads(files)
+
+    def look_closer(self, files: Sequence[LocalFile]) -> dict[str, Seen]:
+        """What head-object says of files that a listing has not settled, by path.
+
+        Where a listing calls thousands missing, sending them again is far cheaper than asking for
+        each; so only the first few are asked for, and more only if their ETags prove to be no MD5s.
+        """
+        few, rest = files[:_FEW], files[_FEW:]
+        seen = self._heads(few)
+        if any(isinstance(s, RemoteObject) and s.opaque_etag for s in seen.values()):
+            seen.update(self._heads(rest))
+        return seen
+
+    def _heads(self, files: Sequence[LocalFile]) -> dict[str, Seen]:
+        paths = [file.path for file in files]
+        with ThreadPoolExecutor(self._processes) as pool:
+            return dict(zip(paths, pool.map(self._head, paths), strict=True))
+
+    def _uses_listing(self, files: Sequence[LocalFile]) -> bool:
+        if self._mode != "auto" or not self._may_list:
+            return self._mode == "list-objects-v2" and self._may_list
+        return PROCESS_COST + _LISTED_COST * self._range_length(files) < _HEAD_COST * len(files)
+
+    def _range_length(self, files: Sequence[LocalFile]) -> int:
+        paths = [file.path for file in files]
+        return bisect_right(self._expected, max(paths)) - bisect_left(self._expected, min(paths))
+
+    def _range(self, files: Sequence[LocalFile]) -> tuple[str, str, int]:
+        """The keys between which to list (after the first, up to and with the last), and how many are expected."""
+        paths = [file.path for file in files]
+        before = bisect_left(self._expected, min(paths)) - 1
+        after = self._prefix + self._expected[before] if before >= 0 else ""
+        return after, self._prefix + max(paths), self._range_length(files)
+
+    def _list(self, after: str, last: str | None, expected: int) -> dict[str, RemoteObject]:
+        """Objects by path, from key `after` (exclusive) to `last` (None: the end); raises AwsError.
+
+        Objects that are none of ours may lie in between: it goes on until the last key is passed.
+        """
+        found: dict[str, RemoteObject] = {}
+        bucket, most = self._destination.bucket, min(expected, awscli.LIST_PAGE)
+        while True:
+            page = _parse_listing(
+                self._aws.query(awscli.list_argv(self._aws.path, bucket, self._prefix, after, most)), f"s3://{bucket}"
+            )
+            found.update((key.removeprefix(self._prefix), item) for key, item in page)
+            if len(page) < most or (last is not None and page[-1][0] >= last):
+                return found
+            after, most = page[-1][0], awscli.LIST_PAGE
+
+    def _head(self, path: str) -> Seen:
+        argv = awscli.head_argv(self._aws.path, self._destination.bucket, self._prefix + path)
+        return _parse_head(self._aws.query(argv))
+
+
+class _ListingForbiddenError(Exception):
+    """These credentials may write and look at objects, but not list the bucket."""
+
+
+class _ListingFailedError(Exception):
+    """This listing failed, for a reason that may pass."""
+
+    def __init__(self, ended: Ended) -> None:
+        super().__init__(ended.reason)
+        self.ended = ended
+
+
+def _parse_listing(ended: Ended, where: str) -> list[tuple[str, RemoteObject]]:
+    if ended.returncode != 0:
+        if any(_FORBIDDEN.search(line) for line in ended.errors):
+            raise _ListingForbiddenError
+        if awscli.cause_of(ended.errors):
+            raise awscli.failure(ended, where)
+        raise _ListingFailedError(ended)
+    try:
+        return [
+            (key, RemoteObject(int(size), etag.strip('"'), listed=True))
+            for key, size, etag in awscli.parse_json(ended) or ()
+        ]
+    except (TypeError, ValueError, AttributeError) as error:
+        raise AwsError(f"cannot make sense of what aws s3api list-objects-v2 printed: {error}") from error
+
+
+def _parse_head(ended: Ended) -> Seen:
+    if ended.returncode != 0:
+        if any(_NOT_FOUND.search(line) for line in ended.errors):
+            return Absent()
+        return Unknown(ended.reason)
+    try:
+        size, etag, encryption, customer_key, crc32 = awscli.parse_json(ended)
+        opaque = bool(customer_key) or str(encryption or "").startswith("aws:kms")
+        return RemoteObject(int(size), etag.strip('"'), crc32 or "", opaque)
+    except (TypeError, ValueError, AttributeError, AwsError) as error:
+        return Unknown(f"cannot make sense of what aws s3api head-object printed: {error}")
+
+
+def judge(file: LocalFile, seen: Seen, expected: str | None, crc32_of: Crc32Of) -> Proof | str:
+    """The proof that S3 holds this file, or why there is none.
+
+    `expected` is the ETag computed from the local bytes, None where only sizes are to be compared.
+    `crc32_of` is called only for objects whose ETag is no MD5.
+    """
+    if isinstance(seen, Absent):
+        return "not in S3"
+    if isinstance(seen, Unknown):
+        return f"S3 did not say: {seen.reason}"
+    if seen.size != file.size:
+        return f"S3 has {seen.size:,} bytes, the disk {file.size:,}"
+    if expected is None:
+        return Proof(*file, seen.etag, "size")
+    if seen.etag == expected:
+        return Proof(*file, seen.etag, "etag")
+    if not seen.opaque_etag:
+        return f"S3 has other bytes: ETag {seen.etag}, not {expected}"
+    if not seen.crc32:
+        return Proof(*file, seen.etag, "size")
+    if seen.crc32 in crc32_of(file):
+        return Proof(*file, seen.etag, "checksum")
+    return f"S3 has other bytes: its CRC32 is {seen.crc32}"
+
+
+def is_settled(file: LocalFile, seen: Seen, expected: str | None) -> bool:
+    """Whether what was seen is the last word: head-object always is, a listing only where it proves the file."""
+    if isinstance(seen, RemoteObject) and (seen.size, expected or seen.etag) == (file.size, seen.etag):
+        return True
+    return not seen.listed

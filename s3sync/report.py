@@ -1,0 +1,119 @@
+"""What came of an upload, for people and for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from s3sync.text import count_of, human_bytes, human_seconds, printable
+from s3sync.upload import Preview, Report
+
+_SHOWN_FAILURES = 20
+
+
+def summary(report: Report) -> list[str]:
+    """A few lines for people."""
+    state, where = report.state, _where(report)
+    if report.already:
+        return [f"nothing to send: {where} was completed {state.finished or 'before'}", *_facts(report)]
+    if state.completed:
+        return [f"uploaded: {where}", *_facts(report)]
+    again = "the same command tries again; what is proven is not sent again"
+    return [f"NOT completed: {where}", *_facts(report), *_failures(report), f"  next    {again}"]
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The same as one object."""
+    state, tally = report.state, report.tally
+    return {
+        "run_id": state.run_id,
+        "run_path": str(report.run.path),
+        "bucket": report.destination.bucket,
+        "remote_path": report.destination.remote_path,
+        "url": report.destination.url(report.run.run_id),
+        "completed": state.completed,
+        "already_completed": report.already,
+        "total_local_files": state.total_local_files,
+        "total_uploaded_files": len(state.proven),
+        "total_failed_upload": len(state.failed),
+        "failed": {printable(path): reason for path, reason in state.failed.items()},
+        "excluded_files": report.scope.excluded,
+        "sent_files": tally.sent_files,
+        "sent_bytes": tally.sent_size,
+        "found_in_s3": tally.found_files,
+        "bytes": sum(max(proof.size, 0) for proof in state.proven.values()),
+        "seconds": round(tally.seconds, 3),
+        "aws": state.aws,
+        "aws_processes": tally.aws_processes,
+        "log": str(report.log_path),
+    }
+
+
+def preview_lines(preview: Preview) -> list[str]:
+    """A dry run, for people."""
+    size = sum(file.size for file in preview.pending)
+    lines = [
+        f"would send: {_where(preview)}",
+        f"  files   {len(preview.pending):,} of {preview.scope.total:,}, {human_bytes(size)}, "
+        f"in {count_of(preview.batches, 'batch')}".replace("batchs", "batches"),
+    ]
+    if preview.same_size:
+        lines.append(f"  in S3   {preview.same_size:,} of them with the same size; their ETags would be compared first")
+    if preview.scope.excluded:
+        lines.append(f"  skipped {count_of(preview.scope.excluded, 'file')} by --exclude_patterns")
+    if preview.scope.unsendable:
+        lines.append(f"  cannot  {count_of(len(preview.scope.unsendable), 'file')} be sent:")
+        lines += _named({item.path: item.reason for item in preview.scope.unsendable})
+    return [*lines, f"  log     {printable(str(preview.log_path))} (not written)"]
+
+
+def preview_json(preview: Preview) -> dict[str, Any]:
+    """The same as one object."""
+    return {
+        "dry_run": True,
+        "run_id": preview.run.run_id,
+        "run_path": str(preview.run.path),
+        "bucket": preview.destination.bucket,
+        "remote_path": preview.destination.remote_path,
+        "url": preview.destination.url(preview.run.run_id),
+        "total_local_files": preview.scope.total,
+        "would_send_files": len(preview.pending),
+        "would_send_bytes": sum(file.size for file in preview.pending),
+        "same_size_in_s3": preview.same_size,
+        "batches": preview.batches,
+        "excluded_files": preview.scope.excluded,
+        "failed": {printable(item.path): item.reason for item in preview.scope.unsendable},
+        "log": str(preview.log_path),
+    }
+
+
+def _where(of: Report | Preview) -> str:
+    return f"{printable(of.run.run_id)} to {printable(of.destination.url(of.run.run_id))}"
+
+
+def _facts(report: Report) -> list[str]:
+    state, tally = report.state, report.tally
+    ways = {proof.verified_by for proof in state.proven.values()}
+    how = f" (by {', '.join(sorted(ways))})" if ways else ""
+    found = f", {tally.found_files:,} of them found in S3" if tally.found_files else ""
+    size = human_bytes(sum(max(proof.size, 0) for proof in state.proven.values()))
+    lines = [f"  files   {len(state.proven):,} of {state.total_local_files:,} proven in S3{how}{found}, {size}"]
+    if tally.sent_files:
+        rate = human_bytes(tally.sent_size / tally.seconds) if tally.seconds else "-"
+        lines.append(
+            f"  sent    {count_of(tally.sent_files, 'file')}, {human_bytes(tally.sent_size)} "
+            f"in {human_seconds(tally.seconds)} ({rate}/s)"
+        )
+    if report.scope.excluded:
+        lines.append(f"  skipped {count_of(report.scope.excluded, 'file')} by --exclude_patterns")
+    return [*lines, f"  log     {printable(str(report.log_path))}"]
+
+
+def _failures(report: Report) -> list[str]:
+    return [f"  failed  {count_of(len(report.state.failed), 'file')}:", *_named(report.state.failed)]
+
+
+def _named(reasons: dict[str, str]) -> list[str]:
+    lines = [f"    {printable(path)}: {reason}" for path, reason in list(reasons.items())[:_SHOWN_FAILURES]]
+    if len(reasons) > _SHOWN_FAILURES:
+        lines.append(f"    and {len(reasons) - _SHOWN_FAILURES:,} more, in the log")
+    return lines

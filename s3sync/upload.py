@@ -1,0 +1,356 @@
+"""One run through all stages: found complete, listed, sent, proven, remembered. The only place where they meet."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from s3sync import awscli, lock, plan, runfolder
+from s3sync.awsconfig import S3Settings, child_environment, write_config
+from s3sync.destination import Destination
+from s3sync.errors import AwsError, InterruptedBySignal, RunError, S3SyncError
+from s3sync.etag import DEFAULT_MULTIPART, Multipart
+from s3sync.interrupt import Stop
+from s3sync.pipeline import Failure, Hasher, Pipeline
+from s3sync.plan import Batch, Scope
+from s3sync.progress import Display, Snapshot
+from s3sync.readback import Readback, Reader, RemoteObject, Verify
+from s3sync.runfolder import LocalFile, Run
+from s3sync.staging import work_folder
+from s3sync.state import Loaded, Proof, RunState, StateStore
+from s3sync.text import count_of, now_iso, printable
+from s3sync.transfer import Transfer
+
+PASSES = 3  # a file is tried so often in one call
+BACKOFF = (1.0, 4.0)  # seconds before the second and the third pass
+MAX_ROUNDS = 10  # a run that was found changed so often is left for the next call
+MANY_THREADS = 10  # the CLI keeps so many connections; more threads only wait for them
+_COMPARE_FILES = 2000  # compared with S3 at a time, so that an interruption loses little
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is asked for: one run to one destination."""
+
+    local_path: Path
+    destination: Destination
+    log_dir: Path
+    cores: int
+    threads: int = 4
+    skip_check: bool = False
+    excludes: tuple[re.Pattern[str], ...] = ()
+    readback: Readback = "auto"
+    verify: Verify = "etag"
+    aws_command: str | None = None
+    multipart: Multipart = DEFAULT_MULTIPART
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one call has done so far. Sizes are in bytes."""
+
+    sent_files: int = 0
+    sent_size: int = 0
+    found_files: int = 0  # in S3 already, with the bytes of the disk
+    aws_processes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of it. `state` is what the log holds now; `already` if there was nothing to do."""
+
+    run: Run
+    destination: Destination
+    log_path: Path
+    state: RunState
+    scope: Scope
+    already: bool = False
+    tally: Tally = field(default_factory=Tally)
+
+
+class Preview(NamedTuple):
+    """What an upload would do. `same_size` of the files to send are in S3 with the same size already."""
+
+    run: Run
+    destination: Destination
+    log_path: Path
+    scope: Scope
+    pending: tuple[LocalFile, ...]
+    same_size: int
+    batches: int
+
+
+def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -> Report:
+    """Upload a run and prove it; raises S3SyncError where it cannot be done, with the state saved.
+
+    Files that failed are in the report, not raised.
+    """
+    started = time.monotonic()
+    run, scope = _survey(job)
+    store = StateStore(job.log_dir, run, job.destination)
+    with lock.held(store.lock_path, _what(run, job.destination)) as run_lock:
+        store.prepare()
+        loaded = store.load()
+        for warning in (*_advice(job), *scope.warnings, *loaded.warnings):
+            display.say(f"warning: {warning}")
+        if loaded.state and _is_done(loaded.state, scope):
+            return Report(run, job.destination, store.log_path, loaded.state, scope, already=True)
+        with work_folder() as (work, work_lock):
+            aws = _aws(job, environ, stop, work, (run_lock, work_lock))
+            state = loaded.state or RunState(run.run_id, str(run.path))
+            call = _Call(job, run, scope, store, state, aws, work, stop, display)
+            call.run(resumed=loaded.state is not None)
+    call.tally.seconds = time.monotonic() - started
+    return Report(run, job.destination, store.log_path, state, call.scope, tally=call.tally)
+
+
+def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -> Preview:
+    """What `upload` would do, S3 asked but nothing written; raises the same errors."""
+    run, scope = _survey(job)
+    store = StateStore(job.log_dir, run, job.destination)
+    loaded: Loaded = store.load(set_aside=False)
+    for warning in (*_advice(job), *scope.warnings, *loaded.warnings):
+        display.say(f"warning: {warning}")
+    if loaded.state and _is_done(loaded.state, scope):
+        return Preview(run, job.destination, store.log_path, scope, (), 0, 0)
+    with work_folder() as (work, work_lock):
+        aws = _aws(job, environ, stop, work, (work_lock,))
+        remote = Reader(aws, job.destination, run.run_id, job.readback, job.cores).list_run() or {}
+    proven = loaded.state.proven if loaded.state else {}
+    pending = tuple(f for f in scope.files if not plan.is_same(f, proven.get(f.path)))
+    same_size = sum(f.path in remote and remote[f.path].size == f.size for f in pending)
+    batches = sum(len(plan.into_batches(group, job.cores)) for group in plan.in_phases(pending) if group)
+    return Preview(run, job.destination, store.log_path, scope, pending, same_size, batches)
+
+
+def _survey(job: Job) -> tuple[Run, Scope]:
+    """The run and what of it is to be uploaded; raises RunError if it is none, or not complete."""
+    run = runfolder.open_run(job.local_path, need_run_info=not job.skip_check)
+    listing = runfolder.list_files(run)
+    if not job.skip_check:
+        completion = runfolder.judge_completion(run, runfolder.newest_change(listing))
+        if not completion.complete:
+            where = printable(str(run.path))
+            raise RunError(f"the run is not complete: {where} {completion.reason} (--skip_check uploads it as it is)")
+    scope = plan.scope_of(run, listing, job.destination, job.excludes)
+    plan.require_files(run, scope)
+    return run, scope
+
+
+def _aws(job: Job, environ: Mapping[str, str], stop: Stop, work: Path, inherited: Sequence[int]) -> awscli.Aws:
+    """The CLI with this job's settings, in a config of its own."""
+    config = work / "aws-config"
+    write_config(environ, S3Settings(job.threads, job.multipart), config)
+    path = awscli.find_aws(job.aws_command, environ)
+    return awscli.Aws(path, child_environment(environ, config), stop, inherited)
+
+
+def _is_done(state: RunState, scope: Scope) -> bool:
+    """Whether the log says completed, and the disk is as it was then; a log of the predecessor is taken at its word."""
+    if not state.completed or state.by_predecessor:
+        return state.completed
+    return not scope.unsendable and all(plan.is_same(f, state.proven.get(f.path)) for f in scope.files)
+
+
+def _advice(job: Job) -> list[str]:
+    if job.threads > MANY_THREADS:
+        return [f"--threads {job.threads}: beyond {MANY_THREADS} they only wait for each other; use more --cores"]
+    return []
+
+
+def _what(run: Run, destination: Destination) -> str:
+    return f"{printable(run.run_id)} to {printable(destination.url(run.run_id))}"
+
+
+class _Call:
+    """One call of `upload`, from the first word with S3 to the saved state."""
+
+    def __init__(
+        self,
+        job: Job,
+        run: Run,
+        scope: Scope,
+        store: StateStore,
+        state: RunState,
+        aws: awscli.Aws,
+        work: Path,
+        stop: Stop,
+        display: Display,
+    ) -> None:
+        self.scope = scope
+        self.tally = Tally()
+        self._job = job
+        self._run = run
+        self._store = store
+        self._state = state
+        self._aws = aws
+        self._stop = stop
+        self._display = display
+        self._activity = "comparing"
+        self._batches = 0
+        self._before = (0, 0)  # files and bytes that were proven before anything was sent
+        self._url = job.destination.url(run.run_id)
+        self._reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores)
+        self._hasher = Hasher(run, job.multipart, stop, max(1, job.cores // 2))
+        self._transfer = Transfer(aws, run, job.destination, work)
+        self._pipeline = Pipeline(
+            run, self._transfer, self._reader, self._hasher, verify=job.verify, processes=job.cores
+        )
+
+    def run(self, *, resumed: bool) -> None:
+        """All stages. The state is saved whatever happens; an S3SyncError goes on with what is proven added."""
+        self._state.completed = False
+        self._state.failed = {}
+        self._state.started, self._state.finished = now_iso(), ""
+        self._state.total_local_files = self.scope.total
+        self._store.begin(self._state)
+        try:
+            self._stages(resumed)
+        except InterruptedBySignal as stopped:
+            self._end()
+            raise InterruptedBySignal(
+                stopped.exit_code - 128, f"{stopped}: {self._so_far()}; the same command goes on from there"
+            ) from None
+        except S3SyncError:
+            self._end()
+            if self._batches:
+                self._display.say(f"{self._so_far()} (log: {printable(str(self._store.log_path))})")
+            raise
+        except BaseException:
+            self._store.close()
+            raise
+        else:
+            self._end()
+
+    def _stages(self, resumed: bool) -> None:
+        with ThreadPoolExecutor(1) as side:
+            version = side.submit(self._aws.version)
+            remote = self._reader.list_run()
+            self._state.aws = f"{printable(self._aws.path)}: {version.result()}"
+        self._display.follow(_what(self._run, self._job.destination), self._snapshot)
+        self._compare(remote, resumed)
+        self._activity, self._before = "uploading", self._proven_now()
+        self._go_round()
+
+    def _compare(self, remote: Mapping[str, RemoteObject] | None, resumed: bool) -> None:
+        """Prove without sending what S3 has already, and doubt what the log has but S3 has not."""
+        if remote is None:
+            if resumed:  # asking for one object costs as much as sending many small files
+                heavy = [f for f in self._pending() if plan.cost_of([f]) > plan.PROCESS_COST]
+                self._take(self._pipeline.prove(heavy).proofs, found=True)
+            return
+        lost = [p.path for p in self._state.proven.values() if _is_lost(p, remote.get(p.path))]
+        if lost:
+            self._display.say(f"warning: {count_of(len(lost), 'file')} of the log not in S3 any more as logged")
+            self._state.proven = {path: p for path, p in self._state.proven.items() if path not in set(lost)}
+        there = [f for f in self._pending() if f.path in remote and remote[f.path].size == f.size]
+        for start in range(0, len(there), _COMPARE_FILES):
+            self._stop.check()
+            files = there[start : start + _COMPARE_FILES]
+            etags = self._hasher.etags(files)
+            proofs = [Proof(*f, etags[f.path], "etag") for f in files if etags.get(f.path) == remote[f.path].etag]
+            self._take(proofs, found=True)
+
+    def _go_round(self) -> None:
+        """Send what is pending, look at the disk again, until nothing is; the markers when all else is proven."""
+        for _ in range(MAX_ROUNDS):
+            self._reader.expect(file.path for file in self.scope.files)
+            phases = plan.in_phases(self._pending())
+            if phases.metadata or phases.data:
+                self._send(phases.metadata, phases.data)
+            elif phases.markers and not self.scope.unsendable:
+                self._send(phases.markers)
+            else:
+                break
+            if self._state.failed:
+                break
+            self._look_again()
+        else:
+            self._state.failed.update((f.path, "the run keeps changing") for f in self._pending())
+        self._state.failed.update(self.scope.unsendable)
+        self._state.completed = not self._state.failed and not self._pending()
+
+    def _send(self, *groups: Sequence[LocalFile]) -> None:
+        """Up to three passes over the files; what is not proven then is failed. Raises AwsError for a lasting cause."""
+        gone: dict[str, str] = {}
+        for attempt in range(PASSES):
+            if attempt:
+                self._display.say(f"trying {count_of(len(groups[0]), 'file')} again")
+                self._stop.wait(BACKOFF[attempt - 1])
+            failures = self._one_pass(groups)
+            gone.update((failure.path, failure.reason) for failure in failures if failure.file is None)
+            self._state.failed = {**gone, **{failure.path: failure.reason for failure in failures}}
+            if cause := self._pipeline.cause:
+                raise AwsError(f"{cause.what}: {printable(self._url)} ({cause.advice})")
+            groups = ([failure.file for failure in failures if failure.file is not None],)
+            if not groups[0]:
+                return
+
+    def _one_pass(self, groups: Sequence[Sequence[LocalFile]]) -> list[Failure]:
+        batches: list[Batch] = []
+        for group in groups:
+            batches += plan.into_batches(group, self._job.cores, self._batches + len(batches) + 1)
+        self._batches += len(batches)
+        failures: list[Failure] = []
+        with contextlib.closing(self._pipeline.run(batches)) as verdicts:
+            for verdict in verdicts:
+                self._take(verdict.proofs)
+                failures += verdict.failures
+        return failures
+
+    def _take(self, proofs: Sequence[Proof], *, found: bool = False) -> None:
+        """Remember what is proven: in the journal first."""
+        if not proofs:
+            return
+        self._store.record(proofs)
+        self._state.proven.update((proof.path, proof) for proof in proofs)
+        if found:
+            self.tally.found_files += len(proofs)
+        else:
+            self.tally.sent_files += len(proofs)
+            self.tally.sent_size += sum(proof.size for proof in proofs)
+
+    def _look_again(self) -> None:
+        listing = runfolder.list_files(self._run)
+        self.scope = plan.scope_of(self._run, listing, self._job.destination, self._job.excludes)
+        self._state.total_local_files = self.scope.total
+
+    def _pending(self) -> list[LocalFile]:
+        return [f for f in self.scope.files if not plan.is_same(f, self._state.proven.get(f.path))]
+
+    def _end(self) -> None:
+        """Save what is known, whatever came before; raises StateError."""
+        self._hasher.close()
+        self.tally.aws_processes = self._aws.started
+        self._state.finished = now_iso()
+        self._store.finish(self._state)
+
+    def _proven_now(self) -> tuple[int, int]:
+        same = [f for f in self.scope.files if plan.is_same(f, self._state.proven.get(f.path))]
+        return len(same), sum(f.size for f in same)
+
+    def _so_far(self) -> str:
+        return f"{self._proven_now()[0]:,} of {count_of(self.scope.total, 'file')} proven"
+
+    def _snapshot(self) -> Snapshot:
+        files_total, size_total = len(self.scope.files), sum(f.size for f in self.scope.files)
+        if self._activity == "comparing":
+            files, size = self._proven_now()
+            return Snapshot(self._activity, files, files_total, size, size_total, 0)
+        moved = self._transfer.moved()
+        files, size = self._before[0] + moved.files, self._before[1] + moved.size
+        activity = self._activity if moved.processes else "checking"
+        return Snapshot(
+            activity, min(files, files_total), files_total, min(size, size_total), size_total, moved.processes
+        )
+
+
+def _is_lost(proof: Proof, remote: RemoteObject | None) -> bool:
+    return remote is None or remote.etag != proof.etag
