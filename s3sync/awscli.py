@@ -26,18 +26,19 @@ from s3sync.errors import AwsError
 from s3sync.interrupt import Stop
 from s3sync.text import printable
 
-CONNECT_TIMEOUT = 10  # seconds
 LIST_PAGE = 50_000  # objects a listing process returns at most: bounds its memory
 _TAIL_LINES = 20
 _GRACE = ((signal.SIGINT, 15.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))  # seconds to end after each
 
+_CONNECT_TIMEOUT = "--cli-connect-timeout=10"  # seconds
+_LIST_QUERY = "Contents[].[Key,Size,ETag]"
 _HEAD_QUERY = "[ContentLength,ETag,ServerSideEncryption,SSECustomerAlgorithm,ChecksumCRC32]"
 
 
 class Ended(NamedTuple):
-    """An `aws` process that ended. `errors` are the last lines of its complaints, printable and redacted."""
+    """An `aws` process that ended: the words after `aws`, and the last of its complaints, printable and redacted."""
 
-    argv: tuple[str, ...]
+    words: tuple[str, ...]
     returncode: int
     stdout: bytes
     errors: tuple[str, ...]
@@ -141,34 +142,22 @@ def meaning_of(returncode: int) -> str:
     return known.get(returncode, f"aws exited with the unknown code {returncode}")
 
 
-def cp_argv(aws: str, folder: str, url: str) -> tuple[str, ...]:
+def cp_words(folder: str, url: str) -> tuple[str, ...]:
     """Send every file in a folder; `url` ends in a slash."""
-    options = ("--recursive", "--no-progress", "--cli-connect-timeout", str(CONNECT_TIMEOUT))
-    return (aws, "s3", "cp", folder, url, *options)
+    return ("s3", "cp", folder, url, "--recursive", "--no-progress", _CONNECT_TIMEOUT)
 
 
-def head_argv(aws: str, bucket: str, key: str) -> tuple[str, ...]:
+def head_words(bucket: str, key: str) -> tuple[str, ...]:
     """Size, ETag, encryption and checksum of an object; `--key=` since a key may begin with a dash."""
-    return (
-        *(aws, "s3api", "head-object", f"--bucket={bucket}", f"--key={key}", "--checksum-mode=ENABLED"),
-        *("--output=json", f"--query={_HEAD_QUERY}", f"--cli-connect-timeout={CONNECT_TIMEOUT}"),
-    )
+    what = (f"--bucket={bucket}", f"--key={key}", "--checksum-mode=ENABLED")
+    return ("s3api", "head-object", *what, "--output=json", f"--query={_HEAD_QUERY}", _CONNECT_TIMEOUT)
 
 
-def list_argv(aws: str, bucket: str, prefix: str, start_after: str, max_items: int) -> tuple[str, ...]:
+def list_words(bucket: str, prefix: str, start_after: str, max_items: int) -> tuple[str, ...]:
     """Key, size and ETag of up to `max_items` objects under a prefix, after a key, in the order of their keys."""
-    argv = (
-        *(
-            aws,
-            "s3api",
-            "list-objects-v2",
-            f"--bucket={bucket}",
-            f"--prefix={prefix}",
-            f"--max-items={max_items}",
-        ),
-        *("--output=json", "--query=Contents[].[Key,Size,ETag]", f"--cli-connect-timeout={CONNECT_TIMEOUT}"),
-    )
-    return (*argv, f"--start-after={start_after}") if start_after else argv
+    what = (f"--bucket={bucket}", f"--prefix={prefix}", f"--max-items={max_items}")
+    after = (f"--start-after={start_after}",) if start_after else ()
+    return ("s3api", "list-objects-v2", *what, *after, "--output=json", f"--query={_LIST_QUERY}", _CONNECT_TIMEOUT)
 
 
 def find_aws(command: str | None, environ: Mapping[str, str]) -> str:
@@ -193,6 +182,7 @@ class Aws:
         self.path = path
         self.started = 0  # processes so far
         self._environ = environ
+        self._command = (path, *_endpoint_words(environ))
         self._inherited = tuple(inherited)
         self._lock = threading.Lock()
         self._live: dict[int, subprocess.Popen[bytes]] = {}
@@ -201,31 +191,31 @@ class Aws:
 
     def version(self) -> str:
         """What `aws --version` says, e.g. `aws-cli/1.46.3 Python/3.11.7 …`; raises AwsError."""
-        ended = self.query((self.path, "--version"))
+        ended = self.query(("--version",))
         if ended.returncode != 0 or not ended.stdout:
             raise AwsError(f"cannot use {printable(self.path)}: `aws --version` failed: {ended.reason}")
         return printable(ended.stdout.decode("utf-8", "replace").strip())
 
-    def query(self, argv: Sequence[str]) -> Ended:
+    def query(self, words: Sequence[str]) -> Ended:
         """Run to the end and keep stdout whole; for the s3api commands."""
-        with self._running(argv, stderr=subprocess.PIPE) as process:
+        with self._running(words, stderr=subprocess.PIPE) as process:
             stdout, stderr = process.communicate()
-        return Ended(tuple(argv), process.returncode, stdout, self._readable(stderr.splitlines()))
+        return Ended(tuple(words), process.returncode, stdout, self._readable(stderr.splitlines()))
 
-    def follow(self, argv: Sequence[str], on_line: Callable[[str], None], on_start: Callable[[int], None]) -> Ended:
+    def follow(self, words: Sequence[str], on_line: Callable[[str], None], on_start: Callable[[int], None]) -> Ended:
         """Run to the end and hand on the process id and each line of stdout and stderr; keeps the last complaints.
 
         `upload: ` lines are progress, not complaints.
         """
         tail: deque[bytes] = deque(maxlen=_TAIL_LINES)
-        with self._running(argv, stderr=subprocess.STDOUT) as process:
+        with self._running(words, stderr=subprocess.STDOUT) as process:
             assert process.stdout is not None
             on_start(process.pid)
             for line in process.stdout:
                 if not line.startswith(b"upload: "):
                     tail.append(line)
                 on_line(line.decode("utf-8", "replace").rstrip("\n"))
-        return Ended(tuple(argv), process.returncode, b"", self._readable(tail))
+        return Ended(tuple(words), process.returncode, b"", self._readable(tail))
 
     def bytes_read(self) -> dict[int, int]:
         """For each live process: bytes that it and its children have read so far, files and libraries alike."""
@@ -241,11 +231,11 @@ class Aws:
             threading.Thread(target=_end_tree, args=(process,), daemon=True).start()
 
     @contextlib.contextmanager
-    def _running(self, argv: Sequence[str], stderr: int) -> Iterator[subprocess.Popen[bytes]]:
+    def _running(self, words: Sequence[str], stderr: int) -> Iterator[subprocess.Popen[bytes]]:
         """A process in a session of its own, so that signals for us reach it through us alone."""
         with self._lock:
             self._stop.check()
-            process = self._start(argv, stderr)
+            process = self._start((*self._command, *words), stderr)
             self.started += 1
             self._live[process.pid] = process
         try:
@@ -286,15 +276,22 @@ def parse_json(ended: Ended) -> Any:
     try:
         return json.loads(ended.stdout)
     except ValueError as error:
-        raise AwsError(f"aws {' '.join(ended.argv[1:3])} printed no JSON: {error}") from error
+        raise AwsError(f"aws {' '.join(ended.words[:2])} printed no JSON: {error}") from error
 
 
 def failure(ended: Ended, where: str, fallback: Cause | None = None) -> AwsError:
     """The one clear line for a process that failed for good."""
     cause = cause_of(ended.errors) or fallback
     if cause is None:
-        return AwsError(f"aws {' '.join(ended.argv[1:3])} failed for {where}: {ended.reason}")
+        return AwsError(f"aws {' '.join(ended.words[:2])} failed for {where}: {ended.reason}")
     return AwsError(f"{cause.what}: {where} ({cause.advice}). aws said: {ended.reason}")
+
+
+def _endpoint_words(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The endpoint of the environment as an option: versions 2 before 2.13 do not know the variables."""
+    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
+    ignored = environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true"
+    return (f"--endpoint-url={endpoint}",) if endpoint and not ignored else ()
 
 
 def _behind_shim(path: str, environ: Mapping[str, str]) -> str:

@@ -62,7 +62,8 @@ def child_environment(environ: Mapping[str, str], config_file: Path) -> dict[str
         AWS_DEFAULT_OUTPUT="json",
         PYTHONUTF8="1",  # file names are UTF-8, whatever cron's locale says
     )
-    child.pop("AWS_CLI_FILE_ENCODING", None)
+    for name in ("AWS_CLI_FILE_ENCODING", "PYTHONWARNINGS", "PYTHONDEVMODE", "PYTHONPROFILEIMPORTTIME"):
+        child.pop(name, None)  # would mix into what it prints
     if child.get("LC_ALL", child.get("LC_CTYPE", child.get("LANG", ""))) in ("", "C", "POSIX"):
         child["LC_ALL"] = "C.UTF-8"
     child.setdefault("AWS_RETRY_MODE", "standard")

@@ -148,17 +148,15 @@ class Reader:
         found: dict[str, RemoteObject] = {}
         bucket, most = self._destination.bucket, min(expected, awscli.LIST_PAGE)
         while True:
-            page = _parse_listing(
-                self._aws.query(awscli.list_argv(self._aws.path, bucket, self._prefix, after, most)), f"s3://{bucket}"
-            )
+            ended = self._aws.query(awscli.list_words(bucket, self._prefix, after, most))
+            page = _parse_listing(ended, f"s3://{bucket}")
             found.update((key.removeprefix(self._prefix), item) for key, item in page)
             if len(page) < most or (last is not None and page[-1][0] >= last):
                 return found
             after, most = page[-1][0], awscli.LIST_PAGE
 
     def _head(self, path: str) -> Seen:
-        argv = awscli.head_argv(self._aws.path, self._destination.bucket, self._prefix + path)
-        return _parse_head(self._aws.query(argv))
+        return _parse_head(self._aws.query(awscli.head_words(self._destination.bucket, self._prefix + path)))
 
 
 class _ListingForbiddenError(Exception):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync.awscli import Aws, Cause, cause_of, cp_argv
+from s3sync.awscli import Aws, Cause, cause_of, cp_words
 from s3sync.destination import Destination
 from s3sync.plan import Batch
 from s3sync.runfolder import Run
@@ -59,8 +59,8 @@ class Transfer:
                 complaints.take(line)
 
         with staged(self._work, self._run.path, batch) as folder:
-            argv = cp_argv(self._aws.path, str(folder), self._destination.url(self._run.run_id))
-            ended = self._aws.follow(argv, on_line, lambda pid: self._flow.started(batch, pid))
+            words = cp_words(str(folder), self._destination.url(self._run.run_id))
+            ended = self._aws.follow(words, on_line, lambda pid: self._flow.started(batch, pid))
         self._flow.ended(batch)
         cause = cause_of(ended.errors) if ended.returncode else None
         return Sent(batch, complaints.by_path, ended.reason, cause)

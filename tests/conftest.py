@@ -1,0 +1,157 @@
+"""The real program, run as its users run it: a process with an environment of its own against a real S3 server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.simulate_run import make_run
+from tests.s3server import S3Server
+
+BUCKET = "lab-runs"
+AWS_V1 = str(Path(sys.executable).with_name("aws"))
+AWS_V2 = os.environ.get("S3SYNC_TEST_AWS_V2", "/usr/bin/aws")
+
+
+def _why_no_v2() -> str:
+    """Empty if a CLI of version 2 is there."""
+    if not Path(AWS_V2).exists():
+        return f"no AWS CLI version 2 at {AWS_V2}"
+    asked = subprocess.run([AWS_V2, "--version"], capture_output=True, text=True, check=False, env={"PATH": "/usr/bin"})
+    return "" if asked.stdout.startswith("aws-cli/2") else f"{AWS_V2} is not version 2: {asked.stdout.strip()}"
+
+
+@pytest.fixture(scope="session")
+def aws_v2() -> str:
+    """A CLI of version 2; `.ci/run` sets S3SYNC_REQUIRE_AWS_V2, so that there it is never skipped."""
+    if why := _why_no_v2():
+        if os.environ.get("S3SYNC_REQUIRE_AWS_V2"):
+            pytest.fail(why)
+        pytest.skip(why)
+    return AWS_V2
+
+
+@pytest.fixture(params=["v1", "v2"])
+def each_aws(request: pytest.FixtureRequest) -> str:
+    """Both generations of the CLI in turn."""
+    return AWS_V1 if request.param == "v1" else str(request.getfixturevalue("aws_v2"))
+
+
+@dataclass(frozen=True)
+class Result:
+    """A process that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        loaded: dict[str, Any] = json.loads(self.out)
+        return loaded
+
+
+class Lab:
+    """A machine with s3sync on it: a home, a folder for temporary files, a log folder, and credentials."""
+
+    def __init__(self, root: Path, endpoint: str) -> None:
+        self.root = root
+        self.log_dir = root / "log"
+        self.tmp = root / "tmp"
+        self.home = root / "home"
+        self.tmp.mkdir()
+        self.home.mkdir()
+        self.env = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(self.home),
+            "TMPDIR": str(self.tmp),
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing-secret-key",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def start(self, *words: str, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+        """Start s3sync with these words; stdout and stderr are pipes."""
+        argv = [sys.executable, "-W", "error", "-m", "s3sync", *words]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        return subprocess.Popen(argv, env={**self.env, **(env or {})}, text=True, **pipes)
+
+    def run(self, *words: str, env: Mapping[str, str] | None = None, **options: Any) -> Result:
+        """Run s3sync with these words to its end."""
+        with self.start(*words, env=env, **options) as process:
+            out, err = process.communicate(timeout=90)
+        return Result(process.returncode, out, err)
+
+    def words(self, run: Path | str, *more: str, bucket: str = BUCKET) -> tuple[str, ...]:
+        """The words of an `upload` of this run."""
+        return ("upload", "--local_path", str(run), "--bucket", bucket, "--log_dir", str(self.log_dir), *more)
+
+    def upload(self, run: Path | str, *more: str, env: Mapping[str, str] | None = None, **options: Any) -> Result:
+        """`s3sync upload` of this run."""
+        return self.run(*self.words(run, *more), env=env, **options)
+
+    def log_path(self, run: Path) -> Path:
+        return self.log_dir / "uploads" / f"{run.name}.upload.log.json"
+
+    def log(self, run: Path) -> dict[str, Any]:
+        loaded: dict[str, Any] = json.loads(self.log_path(run).read_text())
+        return loaded
+
+
+@pytest.fixture
+def server() -> Iterator[S3Server]:
+    """An S3 server with one empty bucket."""
+    with S3Server() as running:
+        running.create_bucket(BUCKET)
+        yield running
+
+
+@pytest.fixture
+def lab(tmp_path: Path, server: S3Server) -> Lab:
+    """A machine that reaches `server`."""
+    return Lab(tmp_path, server.url)
+
+
+@pytest.fixture
+def small_run(tmp_path: Path) -> Path:
+    """A complete MiSeq run of about 90 small files."""
+    return make_run(tmp_path / "instrument", "miseq", cycles=(2, 1, 2), tiles=4, scale=0.0001)
+
+
+FakeAws = Callable[[str], str]
+
+
+@pytest.fixture
+def fake_aws(tmp_path: Path) -> FakeAws:
+    """Makes an `aws` that runs this Python code before it hands over to the real one; gives its path.
+
+    The code sees `argv` (the words after `aws`); where it does not exit, the real CLI does the work.
+    """
+
+    def make(code: str) -> str:
+        script = tmp_path / "fake" / "aws"
+        script.parent.mkdir()
+        script.write_text(
+            f"#!{sys.executable}\nimport os, sys, signal, time\nargv = sys.argv[1:]\n{code}\n"
+            f"os.execv({AWS_V1!r}, [{AWS_V1!r}, *argv])\n"
+        )
+        script.chmod(0o755)
+        return str(script)
+
+    return make
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, with its bytes, by relative path."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
