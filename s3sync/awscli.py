@@ -28,7 +28,7 @@ from s3sync.text import printable
 
 LIST_PAGE = 50_000  # objects a listing process returns at most: bounds its memory
 _TAIL_LINES = 20
-_GRACE = ((signal.SIGINT, 15.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))  # seconds to end after each
+_GRACE = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))  # seconds to end after each
 
 _CONNECT_TIMEOUT = "--cli-connect-timeout=10"  # seconds
 _LIST_QUERY = "Contents[].[Key,Size,ETag]"

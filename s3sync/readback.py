@@ -25,7 +25,7 @@ Verify = Literal["etag", "size"]
 
 _HEAD_COST = PROCESS_COST + 0.04  # CPU-seconds
 _LISTED_COST = 0.0001  # CPU-seconds an object of a listing
-_FEW = 32  # so many unsettled files are always looked at one by one, for the exact reason
+_FEW = 4  # so many unsettled files are always looked at one by one
 
 _NOT_FOUND = re.compile(r"\(404\)|Not Found|NoSuchKey")
 _FORBIDDEN = re.compile(r"AccessDenied|\(403\)|Forbidden")
@@ -110,8 +110,9 @@ class Reader:
     def look_closer(self, files: Sequence[LocalFile]) -> dict[str, Seen]:
         """What head-object says of files that a listing has not settled, by path.
 
-        Where a listing calls thousands missing, sending them again is far cheaper than asking for
-        each; so only the first few are asked for, and more only if their ETags prove to be no MD5s.
+        A listing that calls an object missing is S3's own word, and sending a small file again costs
+        far less than asking for it; so only the first few are asked for, and the rest only if the
+        ETags of those few prove to be no MD5s.
         """
         few, rest = files[:_FEW], files[_FEW:]
         seen = self._heads(few)

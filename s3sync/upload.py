@@ -330,6 +330,7 @@ class _Call:
         self._hasher.close()
         self.tally.aws_processes = self._aws.started
         self._state.finished = now_iso()
+        self._state.failed = dict(sorted(self._state.failed.items()))
         self._store.finish(self._state)
 
     def _proven_now(self) -> tuple[int, int]:

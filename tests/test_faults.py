@@ -1,0 +1,312 @@
+"""What goes wrong is said in one clear line, with the right exit code, and nothing is marked as done."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import AWS_V1, BUCKET, FakeAws, Lab, Result, tree
+from tests.s3server import Fault, S3Server
+
+WHEN_CP = "if argv[:1] != ['--version'] and 'cp' in argv:"
+
+
+def one_clear_line(result: Result, *words: str, code: int = 1) -> None:
+    """Exit code, nothing on stdout, and one line beyond the display's that says all of it."""
+    assert (result.code, result.out) == (code, "")
+    lines = [line for line in result.err.splitlines() if line.startswith("s3sync: ")]
+    assert len(lines) == 1, result.err
+    assert result.err.endswith(lines[0] + "\n")
+    assert "Traceback" not in result.err
+    for word in words:
+        assert word in lines[0]
+
+
+def nothing_is_done(lab: Lab, run: Path) -> None:
+    """A valid log that says so, or none."""
+    if lab.log_path(run).exists():
+        log = lab.log(run)
+        assert log["completed"] is False
+        assert log["uploaded_files"] == {}
+        assert log["total_uploaded_files"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, ("no AWS credentials", "AWS_PROFILE")),
+        ({"AWS_PROFILE": "nobody"}, ("no such AWS profile", "nobody")),
+        ({"AWS_CONFIG_FILE": "broken"}, ("cannot parse the AWS config", "broken")),
+    ],
+)
+def test_no_credentials(
+    lab: Lab, server: S3Server, small_run: Path, each_aws: str, changes: dict[str, str], words: tuple[str, ...]
+) -> None:
+    (lab.root / "broken").write_text("no section = 1\n")
+    lab.env.update({name: value for name, value in changes.items() if value})
+    for name in [name for name, value in changes.items() if not value]:
+        del lab.env[name]
+
+    result = lab.upload(small_run, "--aws_command", each_aws, cwd=lab.root)
+
+    one_clear_line(result, *words)
+    nothing_is_done(lab, small_run)
+    assert server.counters["PutObject"] == 0
+
+
+def test_no_such_bucket(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
+    result = lab.run(*lab.words(small_run, "--aws_command", each_aws, bucket="no-such-bucket"))
+
+    one_clear_line(result, "no such bucket: s3://no-such-bucket", "check --bucket")
+    nothing_is_done(lab, small_run)
+
+
+def test_unreachable_endpoint(lab: Lab, small_run: Path, each_aws: str) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        result = lab.upload(small_run, "--aws_command", each_aws, env={"AWS_ENDPOINT_URL": url})
+
+    one_clear_line(result, "S3 cannot be reached", "AWS_ENDPOINT_URL")
+    nothing_is_done(lab, small_run)
+
+
+@pytest.mark.parametrize(
+    "code", ["ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed"]
+)
+def test_refused_by_s3(lab: Lab, server: S3Server, small_run: Path, code: str) -> None:
+    words = {
+        "ExpiredToken": "the AWS credentials have expired",
+        "RequestTimeTooSkewed": "clock is wrong",
+    }
+    server.add_fault(Fault("status", method=None, status=400, code=code, count=None))
+
+    result = lab.upload(small_run)
+
+    one_clear_line(result, words.get(code, "the AWS credentials are wrong"))
+    nothing_is_done(lab, small_run)
+
+
+def test_credentials_that_expire_in_mid_upload_stop_the_launching(lab: Lab, server: S3Server, small_run: Path) -> None:
+    server.add_fault(Fault("status", status=400, code="ExpiredToken", count=None, skip=10))
+
+    result = lab.upload(small_run, "--cores", "1")
+
+    one_clear_line(result, "the AWS credentials have expired", "renew them")
+    assert server.counters["PutObject"] < len(tree(small_run)) + 10, "no second pass"
+    assert lab.log(small_run)["completed"] is False
+    server.clear_faults()
+    assert lab.upload(small_run).code == 0
+
+
+def test_write_access_denied(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
+    server.add_fault(Fault("status", status=403, code="AccessDenied", count=None))
+
+    result = lab.upload(small_run, "--aws_command", each_aws)
+
+    one_clear_line(result, "access denied", "s3:PutObject")
+    nothing_is_done(lab, small_run)
+
+
+def test_without_permission_to_list_objects_are_looked_at_one_by_one(
+    lab: Lab, server: S3Server, tmp_path: Path
+) -> None:
+    server.add_fault(
+        Fault("status", method=None, operation="ListObjectsV2", status=403, code="AccessDenied", count=None)
+    )
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("a", "b", "RunInfo.xml"):
+        (run / name).write_text(name)
+
+    result = lab.upload(run, "--skip_check")
+
+    assert result.code == 0
+    assert server.counters["HeadObject"] == 3
+    assert lab.log(run)["completed"] is True
+
+
+@pytest.mark.parametrize("code", ["os._exit(0)", "os._exit(2)", "os._exit(77)", "os.kill(os.getpid(), 9)"])
+def test_an_aws_that_stores_nothing_proves_nothing(
+    lab: Lab, server: S3Server, small_run: Path, fake_aws: FakeAws, code: str
+) -> None:
+    """Whatever its exit code says: versions that exit 0 after a failed PUT exist."""
+    result = lab.upload(small_run, "--aws_command", fake_aws(f"{WHEN_CP}\n    {code}"))
+
+    assert result.code == 1
+    assert result.out.startswith(f"NOT completed: {small_run.name}")
+    assert "not in S3; aws" in result.out
+    nothing_is_done(lab, small_run)
+    files = tree(small_run).keys() - {"RTAComplete.txt"}  # the marker was not even tried
+    assert lab.log(small_run)["failed_upload_files"] == sorted(str(small_run / path) for path in files)
+    assert result.err.count("trying") == 2, "two more passes"
+
+
+def test_an_aws_that_says_1_but_stored_everything_is_believed_less_than_s3(
+    lab: Lab, server: S3Server, small_run: Path, fake_aws: FakeAws
+) -> None:
+    aws = fake_aws(f"{WHEN_CP}\n    import subprocess\n    subprocess.run([{AWS_V1!r}, *argv])\n    os._exit(1)")
+
+    assert lab.upload(small_run, "--aws_command", aws).code == 0
+    assert lab.log(small_run)["completed"] is True
+
+
+def test_some_files_fail_then_succeed_in_the_same_call(lab: Lab, server: S3Server, small_run: Path) -> None:
+    server.add_fault(Fault("drop", count=5))
+
+    result = lab.upload(small_run, "--json")
+
+    assert result.code == 0
+    assert "trying 5 files again" in result.err
+    assert {k: v.body for k, v in server.objects(BUCKET).items()} == {
+        f"{small_run.name}/{path}": content for path, content in tree(small_run).items()
+    }
+
+
+@pytest.mark.parametrize("kind", ["wrong_etag", "drop"])
+def test_one_file_that_never_proves_is_named_with_the_reason(
+    lab: Lab, server: S3Server, small_run: Path, kind: str
+) -> None:
+    server.add_fault(Fault(kind, key_contains="SampleSheet.csv", count=None))  # type: ignore[arg-type]
+
+    result = lab.upload(small_run)
+
+    assert result.code == 1
+    assert "  failed  1 file:\n    SampleSheet.csv: " in result.out
+    assert {"wrong_etag": "S3 has other bytes: ETag", "drop": "not in S3"}[kind] in result.out
+    log = lab.log(small_run)
+    assert log["completed"] is False
+    assert log["failed_upload_files"] == [str(small_run / "SampleSheet.csv")]
+    assert log["total_uploaded_files"] == log["total_local_files"] - 2  # and the marker waits
+    assert f"{small_run.name}/RTAComplete.txt" not in server.objects(BUCKET)
+    server.clear_faults()
+    again = lab.upload(small_run, "--json")
+    assert (again.code, again.json["sent_files"]) == (0, 2)
+
+
+def test_a_stale_object_of_the_same_size_is_not_taken_for_the_file(lab: Lab, server: S3Server, small_run: Path) -> None:
+    path = small_run / "RunInfo.xml"
+    server.put(BUCKET, f"{small_run.name}/RunInfo.xml", b"x" * path.stat().st_size)
+    server.add_fault(Fault("drop", key_contains="RunInfo.xml", count=None))
+
+    result = lab.upload(small_run)
+
+    assert result.code == 1
+    assert "RunInfo.xml: S3 has other bytes" in result.out
+
+
+def test_aws_missing(lab: Lab, small_run: Path) -> None:
+    one_clear_line(lab.upload(small_run, "--aws_command", "/no/such/aws"), "cannot run /no/such/aws", "--aws_command")
+    nothing_is_done(lab, small_run)
+
+
+def test_aws_that_cannot_run(lab: Lab, small_run: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "aws"
+    broken.write_text("no program\n")
+    broken.chmod(0o755)
+
+    one_clear_line(lab.upload(small_run, "--aws_command", str(broken)), f"cannot run {broken}")
+    nothing_is_done(lab, small_run)
+
+
+def no_such_folder(run: Path) -> Path:
+    return run / "nowhere"
+
+
+def a_file(run: Path) -> Path:
+    return run / "RunInfo.xml"
+
+
+def not_a_run(run: Path) -> Path:
+    (run / "RunInfo.xml").unlink()
+    return run
+
+
+def not_complete(run: Path) -> Path:
+    (run / "RTAComplete.txt").unlink()
+    return run
+
+
+def bad_run_info(run: Path) -> Path:
+    (run / "RunInfo.xml").write_text("<RunInfo><Run")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (no_such_folder, "no such folder"),
+        (a_file, "no such folder"),
+        (not_a_run, "no RunInfo.xml"),
+        (not_complete, "waits for RTAComplete"),
+        (bad_run_info, "is no valid XML"),
+    ],
+)
+def test_what_is_no_completed_run_is_refused(
+    lab: Lab, server: S3Server, small_run: Path, spoil: Callable[[Path], Path], words: str
+) -> None:
+    one_clear_line(lab.upload(spoil(small_run)), words)
+    assert server.requests == []
+    assert not lab.log_dir.exists()
+
+
+def test_skip_check_uploads_any_folder(lab: Lab, server: S3Server, small_run: Path) -> None:
+    assert lab.upload(not_a_run(small_run), "--skip_check").code == 0
+    assert lab.log(small_run)["completed"] is True
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("upload",),
+        ("upload", "--bucket", BUCKET),
+        ("upload", "--local_path", "x"),
+        ("upload", "--local_path", "x", "--bucket", BUCKET, "--cores", "0"),
+        ("upload", "--local_path", "x", "--bucket", BUCKET, "--threads", "many"),
+        ("upload", "--local_path", "x", "--bucket", BUCKET, "--no_such_option"),
+        ("upload", "--local_path", "x", "--bucket", "s3://lab-runs"),
+        ("upload", "--local_path", "x", "--bucket", "x"),
+        ("upload", "--local_path", "x", "--bucket", BUCKET, "--remote_path", "a/../b"),
+        ("upload", "--local_path", "x", "--bucket", BUCKET, "--exclude_patterns", "["),
+        ("nothing",),
+        (),
+    ],
+)
+def test_wrong_words_are_usage(lab: Lab, words: tuple[str, ...]) -> None:
+    result = lab.run(*words)
+
+    assert (result.code, result.out) == (2, "")
+    assert "Traceback" not in result.err
+    assert result.err.startswith(("usage: s3sync", "s3sync: "))
+
+
+def test_a_log_folder_that_cannot_be_written_is_said_before_any_upload(
+    lab: Lab, server: S3Server, small_run: Path
+) -> None:
+    lab.log_dir.write_text("a file where the folder should be")
+
+    one_clear_line(lab.upload(small_run), "--log_dir")
+    assert server.requests == []
+
+
+def test_a_full_log_disk_keeps_the_old_log(lab: Lab, server: S3Server, small_run: Path) -> None:
+    """The log would be larger than this process may write: as good as a disk without space."""
+    os.mkfifo(small_run / "pipe")
+    assert lab.upload(small_run).code == 1
+    before = lab.log_path(small_run).read_bytes()
+    (small_run / "pipe").unlink()
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    result = lab.upload(small_run, preexec_fn=small_files)
+
+    one_clear_line(result, "cannot write the state log", "--log_dir")
+    assert lab.log_path(small_run).read_bytes() == before
+    assert [p.name for p in lab.log_path(small_run).parent.iterdir()] == [lab.log_path(small_run).name]
+    assert lab.upload(small_run).code == 0

@@ -1,0 +1,222 @@
+"""Interrupted in any way, the next call goes on: nothing proven is sent again, nothing unproven is forgotten."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from scripts.simulate_run import make_run
+from tests.conftest import BUCKET, Lab, tree
+from tests.s3server import S3Server
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of 700 files: metadata, one batch or two of data, markers."""
+    return make_run(tmp_path / "instrument", "novaseq6000", cycles=(12, 4, 4, 12), tiles=12, scale=0.00001)
+
+
+def keys_of(run: Path) -> set[str]:
+    return {f"{run.name}/{path}" for path in tree(run)}
+
+
+def orphans_of(lab: Lab) -> list[psutil.Process]:
+    """The aws processes that still hold something of the lab's in their words."""
+    processes = psutil.process_iter(["cmdline"])
+    return [p for p in processes if any(str(lab.tmp) in word for word in p.info["cmdline"] or ())]
+
+
+def wait_for_orphans(lab: Lab) -> None:
+    psutil.wait_procs(orphans_of(lab), timeout=30)
+
+
+def test_kill_9_in_mid_upload_costs_only_what_was_in_flight(lab: Lab, server: S3Server, run: Path) -> None:
+    files = tree(run)
+    with server.hold(after=300) as gate:
+        process = lab.start(*lab.words(run, "--cores", "2", "--threads", "4"))
+        gate.wait_held(8)  # both processes are stuck with all their threads
+        process.kill()
+        process.communicate()
+        stuck = orphans_of(lab)
+        assert stuck, "the children live on"
+        busy = lab.upload(run)
+        assert (busy.code, busy.out) == (75, "")
+        assert "is being uploaded already" in busy.err
+        assert lab.log(run)["completed"] is False
+        for orphan in stuck:
+            orphan.kill()
+        psutil.wait_procs(stuck, timeout=30)
+    stored_before = set(server.objects(BUCKET))
+    assert 300 <= len(stored_before) < len(files)
+
+    result = lab.upload(run, "--json")
+
+    assert result.code == 0
+    assert {k: v.body for k, v in server.objects(BUCKET).items()} == {f"{run.name}/{p}": c for p, c in files.items()}
+    again = [r.key for r in server.requests if r.operation == "PutObject" and r.status == 200]
+    assert len(again) == len(set(again)), "nothing that was stored is sent twice"
+    assert result.json["sent_files"] == len(files) - len(stored_before)
+    log = lab.log(run)
+    assert log["completed"] is True
+    assert log["total_uploaded_files"] == len(files)
+    assert list(lab.tmp.iterdir()) == [], "the killed one's work folder is swept away, too"
+    assert len(list((lab.log_dir / "uploads").iterdir())) == 1
+
+
+def test_orphans_keep_the_lock_until_they_end(lab: Lab, server: S3Server, run: Path) -> None:
+    with server.hold(after=50) as gate:
+        process = lab.start(*lab.words(run, "--cores", "1"))
+        gate.wait_held(1)
+        process.kill()
+        process.communicate()
+        assert lab.upload(run).code == 75
+    wait_for_orphans(lab)
+
+    assert lab.upload(run).code == 0
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_the_children_and_saves_the_state(
+    lab: Lab, server: S3Server, small_run: Path, each_aws: str, signum: signal.Signals, code: int
+) -> None:
+    run = small_run
+    with server.hold(key_contains="/Data/") as gate:
+        process = lab.start(*lab.words(run, "--cores", "2", "--aws_command", each_aws))
+        gate.wait_held(2)
+        process.send_signal(signum)
+        gate.release()  # the CLI waits for what is in flight
+        out, err = process.communicate(timeout=60)
+        assert orphans_of(lab) == []
+
+    assert (process.returncode, out) == (code, "")
+    assert f"s3sync: interrupted by {signum.name}: " in err
+    assert "files proven; the same command goes on from there" in err
+    assert "Traceback" not in err
+    log = lab.log(run)
+    assert log["completed"] is False
+    assert log["total_local_files"] == len(tree(run))
+    assert log["failed_upload_files"] == []
+    assert list(lab.tmp.iterdir()) == []
+    assert lab.upload(run).code == 0
+
+
+def test_no_parts_are_left_in_s3_after_sigterm(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
+    (small_run / "Data" / "big.cbcl").write_bytes(os.urandom(20_000_000))
+    with server.hold(operation="UploadPart", after=1) as gate:
+        process = lab.start(*lab.words(small_run, "--aws_command", each_aws))
+        gate.wait_held(1)
+        assert len(server.uploads(BUCKET)) == 1
+        process.send_signal(signal.SIGTERM)
+        gate.release()  # the CLI waits for the parts in flight before it aborts
+        process.communicate(timeout=60)
+
+    assert process.returncode == 143
+    assert server.uploads(BUCKET) == []
+
+
+def test_ignored_sigint_does_not_stop_it_but_sigterm_still_ends_the_children(
+    lab: Lab, server: S3Server, run: Path
+) -> None:
+    """As in a background job of a shell script. S3 hangs, so the children have to be insisted on."""
+    with server.hold(after=20) as gate:
+        process = lab.start(*lab.words(run), preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+        gate.wait_held(1)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+    assert process.returncode == 143
+    assert orphans_of(lab) == []
+
+
+def predecessors_log(run: Path, paths: dict[str, str], *, completed: bool) -> dict[str, Any]:
+    return {
+        "run_id": run.name,
+        "run_path": str(run),
+        "completed": completed,
+        "total_local_files": len(tree(run)),
+        "total_uploaded_files": len(paths),
+        "total_failed_upload": 0,
+        "failed_upload_files": [],
+        "uploaded_files": {str(run / path): etag for path, etag in paths.items()},
+    }
+
+
+def write_log(lab: Lab, run: Path, log: dict[str, Any]) -> None:
+    path = lab.log_path(run)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(log, indent=4))
+
+
+def test_a_completed_log_of_the_predecessor_is_honoured(lab: Lab, server: S3Server, small_run: Path) -> None:
+    write_log(lab, small_run, predecessors_log(small_run, dict.fromkeys(tree(small_run), "abc"), completed=True))
+
+    result = lab.upload(small_run)
+
+    assert result.code == 0
+    assert result.out.startswith("nothing to send")
+    assert server.requests == []
+
+
+def test_an_unfinished_log_of_the_predecessor_is_resumed(lab: Lab, server: S3Server, small_run: Path) -> None:
+    """It claims two files: one is in S3, the other is not, which only S3 can tell."""
+    server.put(BUCKET, f"{small_run.name}/RunInfo.xml", (small_run / "RunInfo.xml").read_bytes())
+    there = server.objects(BUCKET)[f"{small_run.name}/RunInfo.xml"].etag
+    claimed = {"RunInfo.xml": there, "RTAComplete.txt": "d41d8cd98f00b204e9800998ecf8427e"}
+    write_log(lab, small_run, predecessors_log(small_run, claimed, completed=False))
+
+    result = lab.upload(small_run, "--json")
+
+    assert result.code == 0
+    assert result.json["sent_files"] == len(tree(small_run)) - 1
+    assert set(server.objects(BUCKET)) == keys_of(small_run)
+    assert lab.log(small_run)["uploaded_files"].keys() == {str(small_run / path) for path in tree(small_run)}
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"run_id": 1}', "[]", "\0" * 100, '{"completed": true}'])
+def test_a_corrupt_log_is_set_aside_and_the_run_settled_against_s3(
+    lab: Lab, server: S3Server, small_run: Path, content: str
+) -> None:
+    for path, body in tree(small_run).items():
+        server.put(BUCKET, f"{small_run.name}/{path}", body)
+    server.delete(BUCKET, f"{small_run.name}/RunInfo.xml")
+    log = lab.log_path(small_run)
+    log.parent.mkdir(parents=True)
+    log.write_text(content)
+
+    result = lab.upload(small_run, "--json")
+
+    assert result.code == 0
+    assert "warning: the state log was corrupt" in result.err
+    assert result.json["sent_files"] == 1
+    assert lab.log(small_run)["completed"] is True
+    (aside,) = (p for p in log.parent.iterdir() if p != log)
+    assert aside.read_text() == content
+    assert ".corrupt-" in aside.name
+
+
+def test_an_object_that_s3_lost_is_sent_again_on_resume(lab: Lab, server: S3Server, small_run: Path) -> None:
+    os.mkfifo(small_run / "pipe")
+    assert lab.upload(small_run).code == 1
+    server.delete(BUCKET, f"{small_run.name}/RunInfo.xml")
+    (small_run / "pipe").unlink()
+
+    result = lab.upload(small_run)
+
+    assert result.code == 0
+    assert "1 file of the log not in S3 any more as logged" in result.err
+    assert set(server.objects(BUCKET)) == keys_of(small_run)
+
+
+def test_a_stale_lock_file_locks_nothing(lab: Lab, small_run: Path) -> None:
+    assert lab.upload(small_run).code == 0
+    (lock,) = (lab.log_dir / "locks").iterdir()
+    lock.write_text(f"process {os.getpid()} on this machine, alive and well\n")
+
+    assert lab.upload(small_run).code == 0
