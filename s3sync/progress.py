@@ -172,8 +172,12 @@ class LiveDisplay:
         left = self._pace.seconds_left(now.fraction)
         rest = f"{human_seconds(left)} left" if left is not None else ""
         bar = ProgressBar(total=1.0, completed=now.fraction, width=max(10, self._console.width - 1))
-        head = Text(f"{now.activity} {self._title}", overflow="ellipsis", no_wrap=True)
-        foot = Text(f"{now.fraction:4.0%}  {details(now, self._pace)}  {rest}", overflow="ellipsis", no_wrap=True)
+        head = Text(self._title, overflow="ellipsis", no_wrap=True)
+        foot = Text(
+            f"{now.activity} {now.fraction:.0%}, {details(now, self._pace)}, {rest}".rstrip(", "),
+            overflow="ellipsis",
+            no_wrap=True,
+        )
         return Group(head, bar, foot)
 
 

@@ -8,17 +8,18 @@ from s3sync.text import count_of, human_bytes, human_seconds, printable
 from s3sync.upload import Preview, Report
 
 _SHOWN_FAILURES = 20
+_WAYS = {"etag": "ETag", "predecessor": "the predecessor's word"}
 
 
 def summary(report: Report) -> list[str]:
     """A few lines for people."""
-    state, where = report.state, _where(report)
+    state, run = report.state, printable(report.run.run_id)
     if report.already:
-        return [f"nothing to send: {where} was completed {state.finished or 'before'}", *_facts(report)]
+        return [f"nothing to send: {run} was completed {state.finished or 'before'}", *_facts(report)]
     if state.completed:
-        return [f"uploaded: {where}", *_facts(report)]
+        return [f"uploaded: {run}", *_facts(report)]
     again = "the same command tries again; what is proven is not sent again"
-    return [f"NOT completed: {where}", *_facts(report), *_failures(report), f"  next    {again}"]
+    return [f"NOT completed: {run}", *_facts(report), *_failures(report), f"  next    {again}"]
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -52,9 +53,10 @@ def preview_lines(preview: Preview) -> list[str]:
     """A dry run, for people."""
     size = sum(file.size for file in preview.pending)
     lines = [
-        f"would send: {_where(preview)}",
+        f"would send: {printable(preview.run.run_id)}",
+        f"  to      {printable(preview.destination.url(preview.run.run_id))}",
         f"  files   {len(preview.pending):,} of {preview.scope.total:,}, {human_bytes(size)}, "
-        f"in {count_of(preview.batches, 'batch')}".replace("batchs", "batches"),
+        f"in {preview.batches:,} batch{'es' if preview.batches != 1 else ''}",
     ]
     if preview.same_size:
         lines.append(f"  in S3   {preview.same_size:,} of them with the same size; their ETags would be compared first")
@@ -86,17 +88,16 @@ def preview_json(preview: Preview) -> dict[str, Any]:
     }
 
 
-def _where(of: Report | Preview) -> str:
-    return f"{printable(of.run.run_id)} to {printable(of.destination.url(of.run.run_id))}"
-
-
 def _facts(report: Report) -> list[str]:
     state, tally = report.state, report.tally
-    ways = {proof.verified_by for proof in state.proven.values()}
-    how = f" (by {', '.join(sorted(ways))})" if ways else ""
+    ways = sorted({_WAYS.get(proof.verified_by, proof.verified_by) for proof in state.proven.values()})
+    how = f" by {', '.join(ways)}" if ways else ""
     found = f", {tally.found_files:,} of them found in S3" if tally.found_files else ""
     size = human_bytes(sum(max(proof.size, 0) for proof in state.proven.values()))
-    lines = [f"  files   {len(state.proven):,} of {state.total_local_files:,} proven in S3{how}{found}, {size}"]
+    lines = [
+        f"  to      {printable(report.destination.url(report.run.run_id))}",
+        f"  files   {len(state.proven):,} of {state.total_local_files:,} proven in S3{how}{found}, {size}",
+    ]
     if tally.sent_files:
         rate = human_bytes(tally.sent_size / tally.seconds) if tally.seconds else "-"
         lines.append(

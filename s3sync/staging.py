@@ -7,8 +7,10 @@ names with `[`. Links cost microseconds, and nothing is ever written into the ru
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +20,6 @@ from s3sync.lock import try_lock
 from s3sync.plan import Batch
 from s3sync.text import printable
 
-_PREFIX = "s3sync-"
-
 
 @contextlib.contextmanager
 def work_folder() -> Iterator[tuple[Path, int]]:
@@ -28,17 +28,19 @@ def work_folder() -> Iterator[tuple[Path, int]]:
     Children inherit the descriptor, so what a killed upload left is swept away by the next one only
     when its last `aws` has ended. Raises StateError.
     """
+    parent = Path(tempfile.gettempdir()) / f"s3sync-work-{os.geteuid()}"
     try:
-        _sweep()
-        folder, descriptor = _make()
+        folder, descriptor = _make(parent)
     except OSError as error:
-        where = printable(tempfile.gettempdir())
-        raise StateError(f"cannot make a work folder in {where}: {error.strerror} (set TMPDIR)") from error
+        where = f"a work folder in {printable(str(parent))}"
+        raise StateError(f"cannot make {where}: {error.strerror} (set TMPDIR)") from error
     try:
         yield folder, descriptor
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(descriptor)
+        with contextlib.suppress(OSError):
+            parent.rmdir()  # the last one turns off the light
 
 
 @contextlib.contextmanager
@@ -67,27 +69,34 @@ def _link_all(folder: Path, run_path: Path, batch: Batch) -> None:
         os.symlink(os.path.join(run_path, file.path), link)
 
 
-def _make() -> tuple[Path, int]:
-    """Make and lock; again if another upload's sweep came between the two."""
+def _make(parent: Path) -> tuple[Path, int]:
+    """Make and lock a folder in `parent`; again if another upload's end or sweep came in between. Raises OSError."""
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        _make_parent(parent)
+        _sweep(parent)
         with contextlib.suppress(FileNotFoundError):
+            folder = Path(tempfile.mkdtemp(dir=parent))
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             if try_lock(descriptor) and os.path.exists(folder):
                 return folder, descriptor
             os.close(descriptor)
 
 
-def _sweep() -> None:
-    """Remove this user's work folders that nobody holds any more."""
-    for entry in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+def _make_parent(parent: Path) -> None:
+    """Its place is in a folder where others may write, too: it has to be this user's own, and private."""
+    parent.mkdir(mode=0o700, exist_ok=True)
+    status = parent.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise PermissionError(errno.EPERM, "it is there already, and not this user's private folder")
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the work folders that nobody holds any more: their uploads were killed."""
+    for folder in parent.iterdir():
         with contextlib.suppress(OSError):
-            status = entry.lstat()
-            if status.st_uid != os.geteuid():
-                continue
-            descriptor = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 if try_lock(descriptor):
-                    shutil.rmtree(entry, ignore_errors=True)
+                    shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(descriptor)

@@ -234,7 +234,7 @@ class _Call:
             version = side.submit(self._aws.version)
             remote = self._reader.list_run()
             self._state.aws = f"{printable(self._aws.path)}: {version.result()}"
-        self._display.follow(_what(self._run, self._job.destination), self._snapshot)
+        self._display.follow(f"uploading {_what(self._run, self._job.destination)}", self._snapshot)
         self._compare(remote, resumed)
         self._activity, self._before = "uploading", self._proven_now()
         self._go_round()

@@ -43,8 +43,8 @@ def test_every_byte_arrives_and_the_log_says_so(
     result = lab.upload(small_run, "--remote_path", "/2026/miseq/", "--aws_command", each_aws, "--cores", "2")
 
     assert (result.code, result.err.count("\n")) == (0, 2)  # a line at the start, one at the end
-    assert result.out.startswith(f"uploaded: {small_run.name} to s3://{BUCKET}/2026/miseq/{small_run.name}/\n")
-    assert f"{len(before):,} of {len(before):,} proven in S3 (by etag)" in result.out
+    assert result.out.startswith(f"uploaded: {small_run.name}\n  to      s3://{BUCKET}/2026/miseq/{small_run.name}/\n")
+    assert f"{len(before):,} of {len(before):,} proven in S3 by ETag" in result.out
     stored = server.objects(BUCKET)
     assert {key: item.body for key, item in stored.items()} == {
         f"2026/miseq/{small_run.name}/{path}": content for path, content in before.items()
@@ -104,7 +104,7 @@ def test_second_upload_sends_nothing_and_says_so(lab: Lab, server: S3Server, sma
     again = lab.upload(small_run)
 
     assert again.code == 0
-    assert again.out.startswith(f"nothing to send: {small_run.name} to s3://")
+    assert again.out.startswith(f"nothing to send: {small_run.name} was completed 20")
     assert len(server.requests) == requests, "S3 is not even asked"
     assert lab.log_path(small_run).read_bytes() == log
 
