@@ -78,9 +78,12 @@ def write_config(environ: Mapping[str, str], settings: S3Settings, target: Path)
         if not parser.has_section(section):
             parser.add_section(section)
         parser.set(section, "s3", _merged(parser.get(section, "s3", fallback=""), settings.as_config()))
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
-        parser.write(stream)
+    try:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
+            parser.write(stream)
+    except OSError as error:
+        raise AwsError(f"cannot write {printable(str(target))}: {error.strerror} (set TMPDIR)") from error
 
 
 def redact(text: str, environ: Mapping[str, str]) -> str:
@@ -93,22 +96,26 @@ def redact(text: str, environ: Mapping[str, str]) -> str:
 
 
 def _config_file(environ: Mapping[str, str]) -> Path:
-    return Path(environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser()
+    return _expanded(environ.get("AWS_CONFIG_FILE", "~/.aws/config"))
 
 
 def _credentials_file(environ: Mapping[str, str]) -> Path:
-    return Path(environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
+    return _expanded(environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials")
+
+
+def _expanded(path: str) -> Path:
+    """As the CLI does it; unlike Path.expanduser, it leaves alone what has no home, as in some containers."""
+    return Path(os.path.expanduser(os.path.expandvars(path)))
 
 
 def _read(path: Path, what: str) -> configparser.RawConfigParser:
-    """Parsed as the CLI parses it: no interpolation, names as they are, no section with a meaning of its own."""
+    """Parsed as the CLI parses it: no interpolation, and no section with a meaning of its own."""
     parser = configparser.RawConfigParser(default_section="\0")
-    parser.optionxform = str  # type: ignore[assignment, method-assign]  # the documented way to keep capitals
+    if not path.is_file():
+        return parser
     try:
         with path.open(encoding="utf-8", errors="surrogateescape") as stream:
             parser.read_file(stream, source=str(path))
-    except (FileNotFoundError, NotADirectoryError):
-        pass
     except OSError as error:
         raise AwsError(f"cannot read the {what} {printable(str(path))}: {error.strerror}") from error
     except configparser.Error as error:

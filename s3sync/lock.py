@@ -32,7 +32,7 @@ def held(path: Path, what: str) -> Iterator[int]:
             f"cannot lock {what}: {printable(str(path))}: {error.strerror} (give a writable folder with --log_dir)"
         ) from error
     try:
-        if not try_lock(descriptor):
+        if not _try_lock_explained(descriptor, what, path):
             raise BusyError(f"{what} is being uploaded already: {_holder(descriptor)} (wait for it, or end it)")
         _sign(descriptor)
         yield descriptor
@@ -47,6 +47,14 @@ def try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _try_lock_explained(descriptor: int, what: str, path: Path) -> bool:
+    try:
+        return try_lock(descriptor)
+    except OSError as error:  # some network file systems know no locks
+        where = printable(str(path))
+        raise StateError(f"cannot lock {what}: {where}: {error.strerror} (put --log_dir on a local disk)") from error
 
 
 def _sign(descriptor: int) -> None:

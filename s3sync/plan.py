@@ -25,7 +25,9 @@ _FULL_BATCH_COST = 1000 * FILE_COST  # smaller batches waste start-ups: 1,000 sm
 _MAX_BATCH_COST = 4 * _FULL_BATCH_COST  # larger ones save nothing and are proven late
 _BIG_FILE = 8 * 1024 * 1024  # bytes; from here on the bytes decide the cost, not the file
 
-_METADATA = re.compile(r"(RunInfo\.xml|RunParameters\.xml|[^/]*sample[-_ ]?sheet[^/]*\.csv|InterOp/.*)", re.IGNORECASE)
+_METADATA = re.compile(
+    r"(RunInfo\.xml|RunParameters\.xml|[^/]*sample[-_ ]?sheet[^/]*\.csv|InterOp/.*)", re.IGNORECASE | re.DOTALL
+)
 _MARKER = re.compile(
     r"(.*/)?((RTAComplete|CopyComplete|SequenceComplete)[^/]*|RunCompletionStatus\.xml)",
     re.IGNORECASE | re.DOTALL,
@@ -144,7 +146,9 @@ def into_batches(files: Sequence[LocalFile], processes: int, first_number: int =
     small = sorted((f for f in files if f.size < _BIG_FILE), key=lambda f: f.path)
     batches: list[Batch] = []
     left = cost_of(files)
-    floor = min(_FULL_BATCH_COST, max(PROCESS_COST, left / processes))
+    # As many rounds as leave full batches, each with one for every process: one left over would be a round of its own.
+    rounds = max(1, round(left / processes / _FULL_BATCH_COST))
+    floor = max(PROCESS_COST, left / processes / rounds)
     for queue in (deque(big), deque(small)):
         while queue:
             target = min(max(left / (2 * processes), floor), _MAX_BATCH_COST)
@@ -159,7 +163,9 @@ def _take(queue: deque[LocalFile], target: float) -> tuple[tuple[LocalFile, ...]
     taken: list[LocalFile] = []
     cost = 0.0
     while queue and cost < target * 0.999:  # sums of 0.004 never meet a bound exactly
-        file = queue.popleft()
-        taken.append(file)
-        cost += FILE_COST + file.size * BYTE_COST
+        more = FILE_COST + queue[0].size * BYTE_COST
+        if taken and cost + more > _MAX_BATCH_COST:
+            break
+        taken.append(queue.popleft())
+        cost += more
     return tuple(taken), cost

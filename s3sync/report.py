@@ -55,8 +55,10 @@ def preview_lines(preview: Preview) -> list[str]:
     lines = [
         f"would send: {printable(preview.run.run_id)}",
         f"  to      {printable(preview.destination.url(preview.run.run_id))}",
-        f"  files   {len(preview.pending):,} of {preview.scope.total:,}, {human_bytes(size)}, "
-        f"in {preview.batches:,} batch{'es' if preview.batches != 1 else ''}",
+        (
+            f"  files   {len(preview.pending):,} of {preview.scope.total:,}, {human_bytes(size)}, "
+            f"in {preview.batches:,} batch{'es' if preview.batches != 1 else ''}"
+        ),
     ]
     if preview.same_size:
         lines.append(f"  in S3   {preview.same_size:,} of them with the same size; their ETags would be compared first")

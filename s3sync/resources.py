@@ -30,7 +30,7 @@ def _affinity() -> int:
 def _cgroup_quotas(proc_cgroup: Path, root: Path) -> list[float]:
     """Quotas in processors, from the process's cgroup (v2 or v1) up to the root; a quota of an ancestor binds too."""
     try:
-        lines = proc_cgroup.read_text().splitlines()
+        lines = [line for line in proc_cgroup.read_text(errors="surrogateescape").splitlines() if line.count(":") >= 2]
     except OSError:
         return []
     quotas = []
@@ -39,16 +39,18 @@ def _cgroup_quotas(proc_cgroup: Path, root: Path) -> list[float]:
         if controllers and "cpu" not in controllers.split(","):
             continue
         base = root / controllers if controllers else root
+        if not base.is_dir():
+            base = root / "cpu"
         group = base / path.lstrip("/")
         quotas += [q for folder in (group, *group.parents) if folder.is_relative_to(base) for q in _quota(folder)]
     return quotas
 
 
 def _quota(folder: Path) -> list[float]:
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
         limit, period = (folder / "cpu.max").read_text().split()
         return [] if limit == "max" else [int(limit) / int(period)]
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
         limit_us = int((folder / "cpu.cfs_quota_us").read_text())
         period_us = int((folder / "cpu.cfs_period_us").read_text())
         return [limit_us / period_us] if limit_us > 0 else []

@@ -86,7 +86,7 @@ class Family(NamedTuple):
 
 
 FAMILIES = (
-    Family("HiSeq", re.compile(r"(D|SN|7001|J|K|E|ST-E)\d+"), copy_complete=False),
+    Family("HiSeq", re.compile(r"(HWI-)?(D|SN|7001|J|K|E|ST-E)\d+[A-Z]?"), copy_complete=False),
     Family("MiSeq", re.compile(r"M\d+"), copy_complete=True, since="MCSVersion"),
     Family("MiSeq i100", re.compile(r"SH\d+"), copy_complete=True),
     Family("MiniSeq", re.compile(r"MN\d+"), copy_complete=True),
@@ -110,7 +110,7 @@ def open_run(folder: str | Path, *, need_run_info: bool = True) -> Run:
     """
     path = Path(os.path.abspath(folder))  # not resolve(): the folder keeps the name the user gave it
     where = printable(str(path))
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise RunError(f"no such folder: {where} (check --local_path)")
     if not path.name:
         raise RunError(f"{where} is no run folder")
@@ -131,7 +131,7 @@ def read_run_info(path: Path) -> RunInfo:
     if run is None:
         raise RunError(f"{printable(str(path))} has no <Run> element: is it an Illumina run?")
     reads = run.iterfind("Reads/Read")
-    cycles = tuple(int(n) for n in (read.get("NumCycles", "") for read in reads) if n.isdecimal())
+    cycles = tuple(int(n) for n in (read.get("NumCycles", "") for read in reads) if n.isdecimal() and len(n) < 10)
     return RunInfo(
         run_id=run.get("Id", ""),
         instrument=_text(run, "Instrument"),
@@ -218,7 +218,9 @@ def _walk(run_path: str, root: str) -> Iterator[LocalFile | Unsendable]:
                         folders.append(path)
                     elif found := _look_at(entry, path, root):
                         yield found
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if not folder:
+                raise RunError(f"the run is gone: {printable(run_path)}") from error
             continue  # went away since its parent was read
         except OSError as error:
             yield Unsendable(f"{folder}/", f"folder cannot be read: {error.strerror}")
@@ -278,14 +280,16 @@ def _control_software_version(folder: Path, element: str) -> int | None:
         except RunError:
             continue
         major = (found.text or "").strip().split(".")[0] if found is not None else ""
-        return int(major) if major.isdecimal() else None
+        return int(major) if major.isdecimal() and len(major) < 10 else None
     return None
 
 
 def _parse_xml(path: Path) -> ET.Element:
     where = printable(str(path))
     try:
-        with path.open("rb") as stream:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise RunError(f"{where} is no file")
             content = stream.read(_MAX_XML_BYTES + 1)
     except FileNotFoundError:
         raise RunError(f"no {path.name} in {printable(str(path.parent))}: not a run folder") from None

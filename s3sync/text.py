@@ -11,7 +11,10 @@ def printable(name: str) -> str:
 
     A run folder is written by machines and mounted from shares: its names may hold escape sequences.
     """
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    try:
+        text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # halves of surrogate pairs, which JSON may hold
+        text = name
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
@@ -19,7 +22,7 @@ def printable(name: str) -> str:
 
 def human_bytes(count: float) -> str:
     """Bytes in decimal units, as disks and S3 prices are given: 512 B, 1.5 kB, 102.3 GB."""
-    if count < 1000:
+    if count < 999.5:
         return f"{count:.0f} B"
     for unit in ("kB", "MB", "GB"):
         count /= 1000

@@ -275,7 +275,7 @@ class _Call:
         else:
             self._state.failed.update((f.path, "the run keeps changing") for f in self._pending())
         self._state.failed.update(self.scope.unsendable)
-        self._state.completed = not self._state.failed and not self._pending()
+        self._state.completed = bool(self.scope.files) and not self._state.failed and not self._pending()
 
     def _send(self, *groups: Sequence[LocalFile]) -> None:
         """Up to three passes over the files; what is not proven then is failed. Raises AwsError for a lasting cause."""

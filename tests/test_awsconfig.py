@@ -1,0 +1,487 @@
+"""The private copy of the AWS config against what the CLI itself would write, and the children's environment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from awscli.botocore.configloader import load_config  # type: ignore[import-untyped]
+from awscli.customizations.configure import profile_to_section  # type: ignore[import-untyped]
+from awscli.customizations.configure.writer import ConfigFileWriter  # type: ignore[import-untyped]
+
+from s3sync.awsconfig import S3Settings, child_environment, redact, write_config
+from s3sync.errors import AwsError, S3SyncError
+from s3sync.etag import Multipart
+from tests.unprivileged import run_unprivileged
+
+SETTINGS = S3Settings(7, Multipart(threshold=9_000_000, part_size=10_000_000))
+PINNED = {
+    "max_concurrent_requests": "7",
+    "multipart_threshold": "9000000",
+    "multipart_chunksize": "10000000",
+    "preferred_transfer_client": "default",
+}
+
+DEFAULT_ONLY = "[default]\nregion = eu-west-2\noutput = table\n"
+SEVERAL = """\
+[default]
+region = eu-west-2
+
+[profile lab]
+region = us-east-1
+role_arn = arn:aws:iam::123456789012:role/lab
+source_profile = default
+
+[profile other]
+region=ap-southeast-2
+"""
+QUOTED = "[profile 'night shift']\nregion = eu-west-2\n"
+DOUBLY_QUOTED = '[profile "night shift"]\nregion = eu-west-2\n'
+SSO = """\
+[profile lab]
+sso_session = hospital
+sso_account_id = 123456789012
+sso_role_name = Uploader
+services = local
+
+[sso-session hospital]
+sso_region = eu-west-2
+sso_start_url = https://example.awsapps.com/start#/
+sso_registration_scopes = sso:account:access
+
+[services local]
+s3 =
+  endpoint_url = https://s3.example.org:9000
+dynamodb =
+  endpoint_url = https://dynamodb.example.org
+"""
+NESTED = """\
+[default]
+s3 =
+    max_concurrent_requests = 100
+    max_bandwidth = 50MB/s
+    addressing_style=path
+    preferred_transfer_client = crt
+region = eu-west-2
+[profile lab]
+s3api =
+    payload_signing_enabled = true
+s3 =
+    multipart_chunksize = 64MB
+    use_accelerate_endpoint = true
+"""
+PERCENT = "[default]\nregion = eu-%(west)s-2\ncredential_process = /opt/get --format %d --half 50% $HOME\n"
+COMMENTS = """\
+# our config
+; another comment
+[default]
+# region = us-east-1
+region = eu-west-2 ; not a comment to the CLI
+s3 =
+    max_concurrent_requests = 3
+    # fast
+    use_dualstack_endpoint = true
+
+[plugins]
+endpoint = awscli_plugin_endpoint
+[preview]
+cloudfront = true
+"""
+UNICODE = "[default]\nregion = eu-west-2\nrole_session_name = Zoë\n"
+COMMENT_FIRST = "[default]\ns3 =\n  # fast\n  max_concurrent_requests = 3\n\n  addressing_style = path\n"
+NO_NEWLINE_AT_THE_END = "[profile lab]\nregion = eu-west-2"
+
+CONFIGS = [
+    pytest.param(None, "", id="none"),
+    pytest.param("", "", id="empty"),
+    pytest.param(DEFAULT_ONLY, "", id="default only"),
+    pytest.param(SEVERAL, "", id="several, default"),
+    pytest.param(SEVERAL, "lab", id="several, lab"),
+    pytest.param(QUOTED, "night shift", id="quoted"),
+    pytest.param(SSO, "lab", id="sso"),
+    pytest.param(NESTED, "", id="nested, default"),
+    pytest.param(NESTED, "lab", id="nested, lab"),
+    pytest.param(PERCENT, "", id="percent"),
+    pytest.param(COMMENTS, "", id="comments"),
+    pytest.param(UNICODE, "", id="not ASCII"),
+    pytest.param(NO_NEWLINE_AT_THE_END, "lab", id="no newline at the end"),
+]
+# where the CLI's writer gives the profile a second section, or ends with a traceback
+BEYOND_THE_CLI = [
+    pytest.param(DOUBLY_QUOTED, "night shift", id="double quotes"),
+    pytest.param(COMMENT_FIRST, "", id="comment first"),
+]
+
+
+class Home:
+    """A user's AWS files, and the copy that is made of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config = folder / "config"
+        self.credentials = folder / "credentials"
+        self.copy = folder / "copy"
+        self.environ = {"AWS_CONFIG_FILE": str(self.config), "AWS_SHARED_CREDENTIALS_FILE": str(self.credentials)}
+
+    def copied(self, **environ: str) -> dict[str, Any]:
+        """Make the copy, and give what botocore reads in it."""
+        write_config({**self.environ, **environ}, SETTINGS, self.copy)
+        return parsed(self.copy)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+def parsed(path: Path) -> dict[str, Any]:
+    """What botocore reads, and hands to the CLI."""
+    read: dict[str, Any] = load_config(str(path))
+    return read
+
+
+def pinned_into(config: dict[str, Any]) -> dict[str, Any]:
+    """A parsed config with the settings in the `s3` section of every profile, of the default one in any case."""
+    profiles = {"default": {}, **config["profiles"]}
+    pinned = {name: {**values, "s3": {**values.get("s3", {}), **PINNED}} for name, values in profiles.items()}
+    return {**config, "profiles": pinned}
+
+
+def assert_as_if_set_by(oracle: Path, home: Home, profile: str) -> None:
+    """For the profile in use; the settings are the CLI's business in no other."""
+    ours, theirs = parsed(home.copy), parsed(oracle)
+    name = profile or "default"
+    assert ours["profiles"][name] == theirs["profiles"][name]
+    assert pinned_into(ours) == pinned_into(theirs)
+
+
+def write_user_config(home: Home, text: str | None) -> Path:
+    """The user's file, and a second one for the oracle to change."""
+    oracle = home.config.with_name("oracle")
+    if text is not None:
+        home.config.write_text(text, encoding="utf-8")
+        shutil.copyfile(home.config, oracle)
+    return oracle
+
+
+@pytest.mark.parametrize(("text", "profile"), CONFIGS + BEYOND_THE_CLI)
+def test_copy_is_the_users_config_and_the_settings(home: Home, text: str | None, profile: str) -> None:
+    empty = home.config.with_name("empty")
+    empty.touch()
+    write_user_config(home, text)
+    before = parsed(empty if text is None else home.config)
+    assert home.copied(**({"AWS_PROFILE": profile} if profile else {})) == pinned_into(before)
+
+
+@pytest.mark.parametrize(("text", "profile"), CONFIGS)
+def test_copy_is_what_the_clis_writer_would_make(home: Home, text: str | None, profile: str) -> None:
+    oracle = write_user_config(home, text)
+    section = profile_to_section(profile) if profile else "default"
+    for name, value in PINNED.items():
+        ConfigFileWriter().update_config({"__section__": section, "s3": {name: value}}, str(oracle))
+    home.copied(**({"AWS_PROFILE": profile} if profile else {}))
+    assert_as_if_set_by(oracle, home, profile)
+
+
+def aws_v1() -> str:
+    return str(Path(sys.executable).with_name("aws"))
+
+
+def aws_v2() -> str:
+    """Debian's version 2, or skip."""
+    path = os.environ.get("S3SYNC_TEST_AWS_V2", "/usr/bin/aws")
+    if not Path(path).exists():
+        pytest.skip(f"no AWS CLI at {path}")
+    asked = subprocess.run(
+        (path, "--version"), env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False
+    )
+    if not asked.stdout.startswith("aws-cli/2"):
+        pytest.skip(f"{path} is not version 2: {asked.stdout.strip() or asked.stderr.strip()}")
+    return path
+
+
+@pytest.mark.parametrize("find_aws", [aws_v1, aws_v2])
+@pytest.mark.parametrize(("text", "profile"), [(NESTED, ""), (QUOTED, "night shift")], ids=["nested", "quoted"])
+def test_copy_is_what_aws_configure_set_makes(home: Home, find_aws: Any, text: str, profile: str) -> None:
+    oracle = write_user_config(home, text)
+    aws = find_aws()
+    environ = {"PATH": "/usr/bin:/bin", "HOME": str(home.config.parent), "AWS_CONFIG_FILE": str(oracle)}
+    words = ("--profile", profile) if profile else ()
+    for name, value in PINNED.items():
+        subprocess.run((aws, "configure", "set", f"s3.{name}", value, *words), env=environ, check=True)
+    home.copied(**({"AWS_PROFILE": profile} if profile else {}))
+    assert_as_if_set_by(oracle, home, profile)
+
+
+@pytest.mark.parametrize(("text", "profile"), CONFIGS + BEYOND_THE_CLI)
+def test_the_users_file_stays_as_it_is(home: Home, text: str | None, profile: str) -> None:
+    write_user_config(home, text)
+    before = home.config.read_bytes() if text is not None else None
+    home.copied(**({"AWS_PROFILE": profile} if profile else {}))
+    assert (home.config.read_bytes() if home.config.exists() else None) == before
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+def test_copy_is_for_this_user_alone(home: Home, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        home.copied()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(home.copy.stat().st_mode) == 0o600
+
+
+def test_copy_replaces_nothing(home: Home) -> None:
+    home.copy.write_text("precious")
+    with pytest.raises((S3SyncError, FileExistsError)):
+        home.copied()
+    assert home.copy.read_text() == "precious"
+
+
+def test_a_copy_that_cannot_be_written_is_a_clear_error(home: Home) -> None:
+    with pytest.raises(S3SyncError, match="gone"):
+        write_config(home.environ, SETTINGS, home.copy.parent / "gone" / "copy")
+
+
+@pytest.mark.parametrize("variable", ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"])
+@pytest.mark.parametrize("profile", ["lab", "night shift", "o'hara", "a#b;c"])
+def test_a_profile_only_in_the_credentials_file_gets_a_section(home: Home, variable: str, profile: str) -> None:
+    home.config.write_text(DEFAULT_ONLY)
+    home.credentials.write_text(f"[default]\naws_access_key_id = A\n[{profile}]\naws_access_key_id = B\n")
+    before = home.credentials.read_bytes()
+    copied = home.copied(**{variable: profile})
+    assert copied["profiles"].keys() == {"default", profile}
+    assert copied["profiles"][profile] == {"s3": PINNED}
+    assert home.credentials.read_bytes() == before
+    assert "aws_access_key_id" not in home.copy.read_text()
+
+
+@pytest.mark.parametrize("config", [None, DEFAULT_ONLY, SEVERAL])
+@pytest.mark.parametrize("credentials", [None, "[default]\naws_access_key_id = A\n", "[elsewhere]\n"])
+def test_a_profile_that_is_nowhere_is_not_made_up(home: Home, config: str | None, credentials: str | None) -> None:
+    if config is not None:
+        home.config.write_text(config)
+    if credentials is not None:
+        home.credentials.write_text(credentials)
+    assert "typo" not in home.copied(AWS_PROFILE="typo")["profiles"]
+
+
+def test_both_spellings_of_the_default_profile(home: Home) -> None:
+    home.config.write_text("[profile default]\nregion = eu-west-2\n")
+    assert home.copied()["profiles"] == {"default": {"region": "eu-west-2", "s3": PINNED}}
+
+
+def test_settings_written_in_capitals_are_found(home: Home) -> None:
+    """The CLI reads option names in any case: `S3 =` beside our `s3 =` would be a duplicate to it."""
+    home.config.write_text("[default]\nRegion = eu-west-2\nS3 =\n  addressing_style = path\n")
+    assert home.copied()["profiles"]["default"] == {
+        "region": "eu-west-2",
+        "s3": {"addressing_style": "path", **PINNED},
+    }
+
+
+@pytest.mark.parametrize("name", ["", "DEFAULT", "profile", "profile a b", "preview", "profile 'open"])
+def test_sections_that_are_no_profiles_are_kept(home: Home, name: str) -> None:
+    """Also `[DEFAULT]`, which Python's parser would give a meaning of its own."""
+    home.config.write_text(f"[{name or 'x'}]\nkey = value\n[default]\nregion = eu-west-2\n")
+    before = parsed(home.config)
+    copied = home.copied()
+    assert pinned_into(copied) == pinned_into(before)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"region = eu-west-2\n", "no section headers"),
+        (b"[default]\n[profile lab]\n[profile lab]\n", "already exists"),
+        (b"[default]\nregion = a\nregion = b\n", "already exists"),
+        (b"[default]\nregion\n", "parsing errors"),
+        (b"\xff\xfe[\0d\0]\0", "no section headers"),
+    ],
+)
+@pytest.mark.parametrize("which", ["config", "credentials"])
+def test_a_file_that_cannot_be_parsed_is_named(home: Home, which: str, content: bytes, words: str) -> None:
+    path = getattr(home, which)
+    path.write_bytes(content)
+    with pytest.raises(AwsError, match=words) as caught:
+        home.copied(AWS_PROFILE="only-in-credentials")
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not home.copy.exists()
+
+
+UNREADABLE = """
+import sys
+from pathlib import Path
+from s3sync.awsconfig import S3Settings, write_config
+from s3sync.errors import AwsError
+try:
+    write_config({"AWS_CONFIG_FILE": sys.argv[1]}, S3Settings(1), Path(sys.argv[2]))
+except AwsError as error:
+    print(error)
+"""
+
+
+def test_a_config_that_may_not_be_read_is_named(home: Home) -> None:
+    home.config.write_text(DEFAULT_ONLY)
+    home.config.chmod(0)
+    said = run_unprivileged(UNREADABLE, home.config, home.copy)
+    assert said == f"cannot read the AWS config {home.config}: Permission denied\n"
+
+
+def test_bytes_that_are_not_utf8_are_kept(home: Home) -> None:
+    home.config.write_bytes(b"[default]\nrole_session_name = Zo\xeb\n")
+    write_config(home.environ, SETTINGS, home.copy)
+    assert b"role_session_name = Zo\xeb\n" in home.copy.read_bytes()
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "~no-such-user/config", "/etc/hostname/config", "{tmp}/gone/config"])
+def test_a_config_file_that_is_not_there_is_an_empty_one(home: Home, path: str) -> None:
+    """As for the CLI, which takes a path it cannot expand at its word."""
+    assert home.copied(AWS_CONFIG_FILE=path.format(tmp=home.config.parent))["profiles"] == {"default": {"s3": PINNED}}
+
+
+def test_paths_are_expanded_as_the_cli_expands_them(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(home.config.parent))
+    monkeypatch.setenv("LAB", str(home.config.parent))
+    home.config.write_text(DEFAULT_ONLY)
+    for number, path in enumerate(("~/config", "$LAB/config", "${LAB}/config")):
+        home.copy = home.config.with_name(f"copy{number}")
+        assert home.copied(AWS_CONFIG_FILE=path)["profiles"]["default"]["region"] == "eu-west-2", path
+
+
+def test_without_a_variable_the_config_is_in_the_home(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(home.config.parent))
+    aws = home.config.parent / ".aws"
+    aws.mkdir()
+    (aws / "config").write_text(DEFAULT_ONLY)
+    (aws / "credentials").write_text("[lab]\n")
+    write_config({"AWS_PROFILE": "lab"}, SETTINGS, home.copy)
+    assert parsed(home.copy)["profiles"] == {
+        "default": {"region": "eu-west-2", "output": "table", "s3": PINNED},
+        "lab": {"s3": PINNED},
+    }
+
+
+def test_an_empty_variable_is_no_config(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both versions of the CLI read nothing then, not the file in the home."""
+    monkeypatch.setenv("HOME", str(home.config.parent))
+    (home.config.parent / ".aws").mkdir()
+    (home.config.parent / ".aws" / "config").write_text(DEFAULT_ONLY)
+    assert home.copied(AWS_CONFIG_FILE="")["profiles"] == {"default": {"s3": PINNED}}
+
+
+# The environment
+
+CONFIG = Path("/work/aws-config")
+FIXED = {
+    "AWS_CONFIG_FILE": "/work/aws-config",
+    "AWS_PAGER": "",
+    "AWS_CLI_AUTO_PROMPT": "off",
+    "AWS_DEFAULT_OUTPUT": "json",
+    "PYTHONUTF8": "1",
+}
+
+
+@pytest.mark.parametrize(
+    "environ", [{}, dict.fromkeys(FIXED, "the user's"), {"AWS_CLI_FILE_ENCODING": "cp1252", "LANG": "de_DE.UTF-8"}]
+)
+def test_what_could_change_the_answers_is_pinned(environ: dict[str, str]) -> None:
+    child = child_environment(environ, CONFIG)
+    assert {name: child[name] for name in FIXED} == FIXED
+    assert "AWS_CLI_FILE_ENCODING" not in child
+
+
+def test_the_rest_is_the_users_own_and_stays_untouched() -> None:
+    environ = {"PATH": "/bin", "AWS_PROFILE": "lab", "AWS_CA_BUNDLE": "/ca.pem", "LANG": "de_DE.UTF-8", "X": "1"}
+    before = dict(environ)
+    child = child_environment(environ, CONFIG)
+    assert environ == before
+    assert {name: child[name] for name in environ} == environ
+    assert "LC_ALL" not in child
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [
+        ({}, {}),
+        ({"KEY": "old", "SECRET": "old"}, {"KEY_ID": "old", "SECRET_ACCESS": "old"}),
+        ({"KEY": "old"}, {"KEY_ID": "old"}),
+        ({"KEY_ID": "new", "SECRET_ACCESS": "new"}, {"KEY_ID": "new", "SECRET_ACCESS": "new"}),
+        (
+            {"KEY": "old", "SECRET": "old", "KEY_ID": "new", "SECRET_ACCESS": "new"},
+            {"KEY_ID": "new", "SECRET_ACCESS": "new"},
+        ),
+        ({"KEY": "old", "SECRET": "old", "KEY_ID": "new"}, {"KEY_ID": "new"}),
+        ({"KEY": "old", "SECRET": "old", "SECRET_ACCESS": "new"}, {"SECRET_ACCESS": "new"}),
+    ],
+)
+def test_the_predecessors_names_of_the_keys(given: dict[str, str], seen: dict[str, str]) -> None:
+    """Two halves of different credentials are never put together."""
+    names = {
+        "KEY": "AWS_ACCESS_KEY",
+        "SECRET": "AWS_SECRET_KEY",
+        "KEY_ID": "AWS_ACCESS_KEY_ID",
+        "SECRET_ACCESS": "AWS_SECRET_ACCESS_KEY",
+    }
+    child = child_environment({names[short]: value for short, value in given.items()}, CONFIG)
+    assert {short: child[name] for short, name in names.items() if name in child} == seen
+
+
+@pytest.mark.parametrize(
+    ("environ", "mode", "attempts"),
+    [
+        ({}, "standard", "4"),
+        ({"AWS_RETRY_MODE": "adaptive"}, "adaptive", "4"),
+        ({"AWS_MAX_ATTEMPTS": "9"}, "standard", "9"),
+    ],
+)
+def test_retries_are_the_users_choice(environ: dict[str, str], mode: str, attempts: str) -> None:
+    child = child_environment(environ, CONFIG)
+    assert (child["AWS_RETRY_MODE"], child["AWS_MAX_ATTEMPTS"]) == (mode, attempts)
+
+
+@pytest.mark.parametrize(
+    ("environ", "lc_all"),
+    [
+        ({}, "C.UTF-8"),
+        ({"LANG": ""}, "C.UTF-8"),
+        ({"LANG": "C"}, "C.UTF-8"),
+        ({"LANG": "POSIX"}, "C.UTF-8"),
+        ({"LANG": "en_GB.UTF-8", "LC_ALL": "C"}, "C.UTF-8"),
+        ({"LANG": "en_GB.UTF-8", "LC_CTYPE": "C"}, "C.UTF-8"),
+        ({"LANG": "C", "LC_CTYPE": "en_GB.UTF-8"}, None),
+        ({"LANG": "en_GB.UTF-8"}, None),
+        ({"LANG": "C", "LC_ALL": "en_GB.UTF-8"}, "en_GB.UTF-8"),
+    ],
+)
+def test_a_locale_without_utf8_is_replaced(environ: dict[str, str], lc_all: str | None) -> None:
+    assert child_environment(environ, CONFIG).get("LC_ALL") == lc_all
+
+
+# Secrets
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_SECRET_KEY"],
+)
+def test_credentials_are_redacted(name: str) -> None:
+    secret = "wJalr+XUtn/FEMI=="
+    text = f"PUT failed for {secret}: '{secret}'"
+    assert redact(text, {name: secret, "PATH": "/bin"}) == "PUT failed for [redacted]: '[redacted]'"
+
+
+@pytest.mark.parametrize("environ", [{}, {"AWS_SECRET_ACCESS_KEY": ""}, {"AWS_SECRET_ACCESS_KEY": "testing"}])
+def test_nothing_else_is_redacted(environ: dict[str, str]) -> None:
+    assert redact("just testing", environ) == "just testing"
+
+
+def test_all_secrets_of_a_line_are_redacted() -> None:
+    environ = {"AWS_ACCESS_KEY_ID": "AKIA1234", "AWS_SECRET_ACCESS_KEY": "s3cr3t-key", "AWS_SESSION_TOKEN": "t0ken-abc"}
+    assert redact("AKIA1234 s3cr3t-key t0ken-abc", environ) == "[redacted] [redacted] [redacted]"

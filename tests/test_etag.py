@@ -1,0 +1,205 @@
+"""Expected ETags and checksums against a plain reading of S3's rules, part sizes against the CLI's own rule."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import struct
+from itertools import count
+from pathlib import Path
+
+import pytest
+from awscli.s3transfer.utils import ChunksizeAdjuster  # type: ignore[import-untyped]
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s3sync.etag import DEFAULT_MULTIPART, MIB, Multipart, expected_crc32, expected_etag
+
+GIB = 1024 * MIB
+TIB = 1024 * GIB
+
+
+def bytes_of(size: int) -> bytes:
+    """Bytes that differ from part to part."""
+    return b"".join(struct.pack(">Q", n) for n in range(-(-size // 8)))[:size]
+
+
+def cut(content: bytes, part_size: int) -> list[bytes]:
+    """The parts of an upload; nothing at all is one empty part."""
+    return [content[at : at + part_size] for at in range(0, len(content), part_size)] or [b""]
+
+
+def etag_of(content: bytes, part_size: int | None) -> str:
+    if part_size is None:
+        return hashlib.md5(content).hexdigest()
+    parts = cut(content, part_size)
+    return hashlib.md5(bytes.fromhex("".join(hashlib.md5(p).hexdigest() for p in parts))).hexdigest() + f"-{len(parts)}"
+
+
+def crc_table() -> list[int]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0xEDB88320 if value & 1 else 0)
+        table.append(value)
+    return table
+
+
+CRC_TABLE = crc_table()
+
+
+def crc32_of(content: bytes) -> bytes:
+    """CRC-32 by its definition, four bytes."""
+    register = 0xFFFFFFFF
+    for byte in content:
+        register = register >> 8 ^ CRC_TABLE[(register ^ byte) & 0xFF]
+    return struct.pack(">I", register ^ 0xFFFFFFFF)
+
+
+def crc32s_of(content: bytes, part_size: int | None) -> tuple[str, str]:
+    parts = [content] if part_size is None else cut(content, part_size)
+    whole, composite = crc32_of(content), crc32_of(b"".join(map(crc32_of, parts)))
+    return base64.b64encode(whole).decode(), f"{base64.b64encode(composite).decode()}-{len(parts)}"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "L001_1.cbcl"
+
+
+@pytest.fixture(scope="module")
+def reused_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One file for all examples of a property."""
+    return tmp_path_factory.mktemp("etag") / "file"
+
+
+@pytest.mark.parametrize(
+    "size", [0, 1, 8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 16 * MIB - 1, 16 * MIB, 16 * MIB + 1, 24 * MIB]
+)
+def test_etag_around_the_default_borders(file: Path, size: int) -> None:
+    content = bytes_of(size)
+    file.write_bytes(content)
+    part_size = DEFAULT_MULTIPART.part_size_for(size)
+    assert part_size == (None if size < 8 * MIB else 8 * MIB)
+    assert expected_etag(file, part_size) == etag_of(content, part_size)
+
+
+@pytest.mark.parametrize("part_size", [None, 1, 4, 1000, 1001])
+@pytest.mark.parametrize("size", [0, 1, 999, 1000, 1001, 2000, 2001, 4000])
+def test_small_parts(file: Path, size: int, part_size: int | None) -> None:
+    content = bytes_of(size)
+    file.write_bytes(content)
+    assert expected_etag(file, part_size) == etag_of(content, part_size)
+    assert expected_crc32(file, part_size) == crc32s_of(content, part_size)
+
+
+@pytest.mark.parametrize("part_size", [None, MIB - 1, MIB, MIB + 1])
+@pytest.mark.parametrize("size", [MIB - 1, MIB, MIB + 1, 2 * MIB])
+def test_parts_around_the_size_of_the_read_buffer(file: Path, size: int, part_size: int | None) -> None:
+    content = bytes_of(size)
+    file.write_bytes(content)
+    assert expected_etag(file, part_size) == etag_of(content, part_size)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    content=st.binary(max_size=3000),
+    threshold=st.integers(0, 3000),
+    part_size=st.integers(1, 700),
+)
+def test_any_bytes_threshold_and_part_size(reused_file: Path, content: bytes, threshold: int, part_size: int) -> None:
+    reused_file.write_bytes(content)
+    size = None if len(content) < threshold else part_size
+    assert expected_etag(reused_file, size) == etag_of(content, size)
+    assert expected_crc32(reused_file, size) == crc32s_of(content, size)
+
+
+@pytest.mark.parametrize(
+    ("content", "etag", "crc32"),
+    [
+        (b"", "d41d8cd98f00b204e9800998ecf8427e", "AAAAAA=="),
+        (b"123456789", "25f9e794323b453885f5181f1b624d0b", "y/Q5Jg=="),
+    ],
+)
+def test_published_values(file: Path, content: bytes, etag: str, crc32: str) -> None:
+    file.write_bytes(content)
+    assert expected_etag(file, None) == etag
+    assert expected_crc32(file, None)[0] == crc32
+
+
+def test_a_missing_file_is_an_os_error(file: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        expected_etag(file, None)
+    with pytest.raises(FileNotFoundError):
+        expected_crc32(file, None)
+
+
+@pytest.mark.parametrize("part_size", [None, 8 * MIB, MIB // 2])
+def test_check_is_called_at_least_once_a_mib(file: Path, part_size: int | None) -> None:
+    file.write_bytes(bytes(5 * MIB))
+    calls: list[None] = []
+    expected_etag(file, part_size, lambda: calls.append(None))
+    assert len(calls) >= 5
+
+
+@pytest.mark.parametrize("part_size", [None, MIB])
+@pytest.mark.parametrize("size", [0, 10, 3 * MIB])
+def test_check_may_stop_the_hashing(file: Path, size: int, part_size: int | None) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    file.write_bytes(bytes(size))
+    with pytest.raises(KeyboardInterrupt):
+        expected_etag(file, part_size, stop)
+
+
+def test_check_may_stop_in_mid_file(file: Path) -> None:
+    calls = count()
+
+    def stop_later() -> None:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+
+    file.write_bytes(bytes(10 * MIB))
+    with pytest.raises(KeyboardInterrupt):
+        expected_etag(file, 8 * MIB, stop_later)
+    assert next(calls) == 3
+
+
+def cli_part_size(size: int, multipart: Multipart) -> int | None:
+    """What the CLI's transfer library does with these settings."""
+    if size < multipart.threshold:
+        return None
+    adjusted: int = ChunksizeAdjuster().adjust_chunksize(multipart.part_size, size)
+    return adjusted
+
+
+BORDERS = [edge + d for edge in (0, 1, 8 * MIB, 80_000 * MIB, 160_000 * MIB, 5 * TIB, 50 * TIB) for d in (-1, 0, 1)]
+
+
+@pytest.mark.parametrize("part_size", [1, 5 * MIB - 1, 5 * MIB, 8 * MIB, 100 * MIB, 5 * GIB, 5 * GIB + 1])
+@pytest.mark.parametrize("threshold", [0, 1, 8 * MIB])
+def test_part_size_is_the_clis_at_the_borders(threshold: int, part_size: int) -> None:
+    multipart = Multipart(threshold, part_size)
+    for size in (border for border in BORDERS if border >= 0):
+        assert multipart.part_size_for(size) == cli_part_size(size, multipart), size
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    size=st.integers(0, 50 * TIB),
+    threshold=st.integers(0, 6 * GIB),
+    part_size=st.integers(1, 6 * GIB),
+)
+def test_part_size_is_the_clis(size: int, threshold: int, part_size: int) -> None:
+    multipart = Multipart(threshold, part_size)
+    assert multipart.part_size_for(size) == cli_part_size(size, multipart)
+
+
+@settings(deadline=None, max_examples=200)
+@given(size=st.integers(0, 50 * TIB))
+def test_s3_takes_what_the_defaults_give(size: int) -> None:
+    part_size = DEFAULT_MULTIPART.part_size_for(size)
+    if part_size is not None:
+        assert 5 * MIB <= part_size <= 5 * GIB
+        assert -(-size // part_size) <= 10_240  # 50 TiB in parts of 5 GiB
