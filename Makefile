@@ -18,8 +18,11 @@ upload: $(VENV)/.installed  ## upload one run: make upload RUN=/data/RUN BUCKET=
 	@test -n "$(RUN)" && test -n "$(BUCKET)" || { echo 'usage: make upload RUN=/data/RUN BUCKET=my-bucket' >&2; exit 2; }
 	@$(BIN)/python -m s3sync upload --local_path '$(RUN)' --bucket '$(BUCKET)' --remote_path '$(REMOTE_PATH)' --log_dir '$(LOG_DIR)' $(ARGS)
 
-test: $(VENV)/.dev-installed  ## all tests, against embedded servers
-	$(BIN)/python -m pytest -n auto $(ARGS)
+test: $(VENV)/.dev-installed  ## all tests that need nothing but Python
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+test-real: $(VENV)/.dev-installed  ## the tests that need Debian's awscli (version 2) and radosgw
+	S3SYNC_REQUIRE_REAL=1 $(BIN)/python -m pytest -n auto --dist loadgroup -m real $(ARGS)
 
 lint: $(VENV)/.dev-installed  ## format, lint and types
 	$(BIN)/ruff format --check s3sync scripts tests
@@ -44,5 +47,5 @@ $(VENV)/.dev-installed: requirements-dev.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	touch $@
 
-.PHONY: help install demo upload test lint lock clean
+.PHONY: help install demo upload test test-real lint lock clean
 .DEFAULT_GOAL := help

@@ -81,7 +81,7 @@ CAUSES = (
         "check the key id and the secret key, or the profile",
     ),
     _cause(
-        r"NoSuchBucket|The specified bucket does not exist",
+        r"NoSuchBucket|The specified bucket does not exist|\(404\) when calling the HeadBucket",
         "no such bucket",
         "check --bucket, and AWS_ENDPOINT_URL if it is set",
     ),
@@ -94,7 +94,7 @@ CAUSES = (
     _cause(
         r"AccessDenied|\(403\)|Forbidden|AllAccessDisabled",
         "access denied",
-        "these credentials need s3:PutObject, s3:GetObject and s3:ListBucket there",
+        "check the keys; they need s3:PutObject, s3:GetObject and s3:ListBucket there",
     ),
     _cause(
         r"PermanentRedirect|IllegalLocationConstraint|AuthorizationHeaderMalformed",
@@ -118,6 +118,11 @@ UNREACHABLE = _cause(
 def unreachable(errors: Sequence[str]) -> Cause | None:
     """The cause of complaints that say that there is no way to S3: it may pass, but not within one call."""
     return UNREACHABLE if any(UNREACHABLE.pattern.search(line) for line in errors) else None
+
+
+def is_masked(errors: Sequence[str]) -> bool:
+    """Whether the CLI stumbled over an error reply without a message, and so hides what S3 said."""
+    return any("argument of type 'NoneType' is not" in line for line in errors)
 
 
 def cause_of(errors: Sequence[str]) -> Cause | None:
@@ -151,6 +156,11 @@ def head_words(bucket: str, key: str) -> tuple[str, ...]:
     """Size, ETag, encryption and checksum of an object; `--key=` since a key may begin with a dash."""
     what = (f"--bucket={bucket}", f"--key={key}", "--checksum-mode=ENABLED")
     return ("s3api", "head-object", *what, "--output=json", f"--query={_HEAD_QUERY}", _CONNECT_TIMEOUT)
+
+
+def head_bucket_words(bucket: str) -> tuple[str, ...]:
+    """Whether there is such a bucket, and whether these credentials may see it."""
+    return ("s3api", "head-bucket", f"--bucket={bucket}", _CONNECT_TIMEOUT)
 
 
 def list_words(bucket: str, prefix: str, start_after: str, max_items: int) -> tuple[str, ...]:

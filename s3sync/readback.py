@@ -86,8 +86,13 @@ class Reader:
             self._may_list = False
             return None
         except _ListingFailedError as error:
-            unreachable = awscli.unreachable(error.ended.errors)
-            raise awscli.failure(error.ended, f"s3://{self._destination.bucket}", unreachable) from None
+            raise self._no_contact(error.ended) from None
+
+    def _no_contact(self, ended: Ended) -> AwsError:
+        bucket = self._destination.bucket
+        if awscli.is_masked(ended.errors):
+            ended = self._aws.query(awscli.head_bucket_words(bucket))
+        return awscli.failure(ended, f"s3://{bucket}", awscli.unreachable(ended.errors))
 
     def cost(self, files: Sequence[LocalFile]) -> float:
         """CPU-seconds that looking at these files will take."""

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -29,17 +29,22 @@ def _why_no_v2() -> str:
     return "" if asked.stdout.startswith("aws-cli/2") else f"{AWS_V2} is not version 2: {asked.stdout.strip()}"
 
 
+def skip_or_fail(why: str) -> NoReturn:
+    """Skip for want of a Debian package; `make test-real` sets S3SYNC_REQUIRE_REAL, so that there it fails."""
+    if os.environ.get("S3SYNC_REQUIRE_REAL"):
+        pytest.fail(why)
+    pytest.skip(why)
+
+
 @pytest.fixture(scope="session")
 def aws_v2() -> str:
-    """A CLI of version 2; `.ci/run` sets S3SYNC_REQUIRE_AWS_V2, so that there it is never skipped."""
+    """A CLI of version 2."""
     if why := _why_no_v2():
-        if os.environ.get("S3SYNC_REQUIRE_AWS_V2"):
-            pytest.fail(why)
-        pytest.skip(why)
+        skip_or_fail(why)
     return AWS_V2
 
 
-@pytest.fixture(params=["v1", "v2"])
+@pytest.fixture(params=["v1", pytest.param("v2", marks=pytest.mark.real)])
 def each_aws(request: pytest.FixtureRequest) -> str:
     """Both generations of the CLI in turn."""
     return AWS_V1 if request.param == "v1" else str(request.getfixturevalue("aws_v2"))

@@ -1,0 +1,138 @@
+"""The main job against servers that are not ours: moto, and Ceph's radosgw, which checks what S3 checks."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import botocore.config
+import botocore.session
+import pytest
+
+from scripts.simulate_run import make_run
+from tests.conftest import BUCKET, Lab, skip_or_fail, tree
+from tests.radosgw import Gateway, radosgw, why_not
+from tests.test_upload import HOSTILE_NAMES, independent_etag
+
+MIB = 1024 * 1024
+
+
+def client(url: str, access_key: str, secret_key: str) -> Any:
+    """A client that is none of the CLI's."""
+    session = botocore.session.Session()
+    return session.create_client(
+        "s3",
+        endpoint_url=url,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        region_name="us-east-1",
+        config=botocore.config.Config(s3={"addressing_style": "path"}),
+    )
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[Gateway]:
+    """A moto server of this test session."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    argv = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield Gateway(f"http://127.0.0.1:{port}", "testing", "testing-secret-key")
+        process.terminate()
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[Gateway]:
+    """A radosgw of this test session; its socket paths have to be short."""
+    if why := why_not():
+        skip_or_fail(why)
+    with tempfile.TemporaryDirectory(prefix="rgw-") as folder, radosgw(Path(folder)) as gateway:
+        yield gateway
+
+
+@pytest.fixture(params=["moto", pytest.param("ceph", marks=pytest.mark.real)])
+def gateway(request: pytest.FixtureRequest) -> Gateway:
+    """Both servers in turn."""
+    found: Gateway = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def foreign_lab(tmp_path: Path, gateway: Gateway) -> Lab:
+    """A machine that reaches that server."""
+    lab = Lab(tmp_path, gateway.url)
+    lab.env |= {"AWS_ACCESS_KEY_ID": gateway.access_key, "AWS_SECRET_ACCESS_KEY": gateway.secret_key}
+    return lab
+
+
+@pytest.mark.xdist_group("real servers")
+def test_every_byte_arrives(foreign_lab: Lab, gateway: Gateway, each_aws: str, tmp_path: Path) -> None:
+    """Hostile names, single and multipart objects, both generations of the CLI; checked with another client."""
+    s3 = client(*gateway)
+    bucket = f"{BUCKET}-{uuid.uuid4()}"
+    s3.create_bucket(Bucket=bucket)
+    run = make_run(tmp_path / "instrument", "novaseqx", cycles=(1, 1, 1, 1), lanes=2, tiles=2, scale=0.0000001)
+    for name in HOSTILE_NAMES:
+        if "\n" not in name or gateway.access_key != "testing":  # moto's URL routing knows no line ends
+            (run / "Logs" / name).write_text(name)
+    for name, size in {"at.cbcl": 8 * MIB, "above.cbcl": 20 * MIB + 1, "empty": 0}.items():
+        (run / "Data" / name).write_bytes(os.urandom(size))
+    files = tree(run)
+
+    result = foreign_lab.run(*foreign_lab.words(run, "--aws_command", each_aws, "--json", bucket=bucket))
+
+    assert result.code == 0, result.out + result.err
+    assert result.json["sent_files"] == len(files)
+    keys = [
+        item["Key"] for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket) for item in page["Contents"]
+    ]
+    assert sorted(keys) == sorted(f"{run.name}/{path}" for path in files)
+    for path, content in files.items():
+        got = s3.get_object(Bucket=bucket, Key=f"{run.name}/{path}")
+        assert got["Body"].read() == content
+        assert got["ETag"].strip('"') == independent_etag(content)
+    assert foreign_lab.log(run)["uploaded_files"] == {str(run / p): independent_etag(c) for p, c in files.items()}
+    again = foreign_lab.run(*foreign_lab.words(run, "--json", bucket=bucket))
+    assert (again.code, again.json["sent_files"]) == (0, 0)
+
+
+@pytest.mark.real
+@pytest.mark.xdist_group("real servers")
+@pytest.mark.parametrize(
+    ("bucket", "secret", "words"),
+    [
+        ("no-such-bucket", "", "no such bucket: s3://no-such-bucket (check --bucket"),
+        ("secrets", "not-the-secret-key", "access denied: s3://secrets (check the keys"),
+    ],
+)
+def test_refusals_without_a_message(
+    tmp_path: Path, ceph: Gateway, small_run: Path, each_aws: str, bucket: str, secret: str, words: str
+) -> None:
+    """This server checks signatures, and its errors have empty messages, over which the CLI stumbles."""
+    lab = Lab(tmp_path, ceph.url)
+    client(*ceph).create_bucket(Bucket="secrets")
+    lab.env |= {"AWS_ACCESS_KEY_ID": ceph.access_key, "AWS_SECRET_ACCESS_KEY": secret or ceph.secret_key}
+
+    result = lab.run(*lab.words(small_run, "--aws_command", each_aws, bucket=bucket))
+
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith(f"s3sync: {words}")
+    assert result.err.count("\n") == 1
+    assert "not-the-secret-key" not in result.err
+    assert lab.log(small_run)["completed"] is False
