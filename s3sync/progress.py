@@ -12,9 +12,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TextIO
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from s3sync.plan import BYTE_COST, FILE_COST
@@ -86,13 +87,20 @@ class Pace:
         return self._clock() - self._start
 
 
-def details(snapshot: Snapshot, pace: Pace) -> str:
-    """Files, bytes, rate, processes in one line."""
+def counts(snapshot: Snapshot) -> str:
+    """Files and bytes, in one line."""
     return (
-        f"{snapshot.files:,} of {snapshot.files_total:,} files, "
-        f"{human_bytes(snapshot.size)} of {human_bytes(snapshot.size_total)}, "
-        f"{human_bytes(pace.rate(snapshot.size))}/s, {snapshot.processes} aws"
+        f"{snapshot.activity} {snapshot.fraction:.0%}: {snapshot.files:,} of {snapshot.files_total:,} files, "
+        f"{human_bytes(snapshot.size)} of {human_bytes(snapshot.size_total)}"
     )
+
+
+def speed(snapshot: Snapshot, pace: Pace) -> str:
+    """Rate, time left and processes, in one line."""
+    left = pace.seconds_left(snapshot.fraction) if snapshot.processes else None
+    rest = f", {human_seconds(left)} left" if left is not None else ""
+    processes = f"{snapshot.processes} aws process{'' if snapshot.processes == 1 else 'es'}"
+    return f"{human_bytes(pace.rate(snapshot.size))}/s{rest}, {processes}"
 
 
 class Lines:
@@ -132,20 +140,20 @@ class Lines:
     def _tell(self, snapshot: Callable[[], Snapshot]) -> None:
         while not self._ended.wait(self._seconds):
             now = snapshot()
-            left = self._pace.seconds_left(now.fraction)
-            rest = f", {human_seconds(left)} left" if left is not None else ""
-            self.say(f"{now.activity}: {now.fraction:.0%}, {details(now, self._pace)}{rest}")
+            self.say(f"{counts(now)}, {speed(now, self._pace)}")
 
 
 class LiveDisplay:
-    """For terminals: three lines that are drawn anew, and gone at the end."""
+    """For terminals: four lines that are drawn anew, and gone at the end."""
 
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False)
-        self._live = Live(get_renderable=self._render, console=self._console, transient=True, refresh_per_second=4)
         self._title = ""
         self._snapshot: Callable[[], Snapshot] | None = None
         self._pace = Pace()
+        self._live = Live(  # draws at once, so it comes last
+            get_renderable=self._render, console=self._console, transient=True, refresh_per_second=4
+        )
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -169,16 +177,12 @@ class LiveDisplay:
         if self._snapshot is None:
             return Text("looking at the run and at S3 ...")
         now = self._snapshot()
-        left = self._pace.seconds_left(now.fraction)
-        rest = f"{human_seconds(left)} left" if left is not None else ""
-        bar = ProgressBar(total=1.0, completed=now.fraction, width=max(10, self._console.width - 1))
-        head = Text(self._title, overflow="ellipsis", no_wrap=True)
-        foot = Text(
-            f"{now.activity} {now.fraction:.0%}, {details(now, self._pace)}, {rest}".rstrip(", "),
-            overflow="ellipsis",
-            no_wrap=True,
-        )
-        return Group(head, bar, foot)
+        rows = Table.grid()
+        rows.add_row(Text(self._title, overflow="ellipsis", no_wrap=True))
+        rows.add_row(ProgressBar(total=1.0, completed=now.fraction, width=max(10, self._console.width - 1)))
+        for line in (counts(now), speed(now, self._pace)):
+            rows.add_row(Text(line, overflow="ellipsis", no_wrap=True))
+        return rows
 
 
 def display_for(stream: TextIO) -> Display:
