@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 LOG_DIR ?= /var/log/s3_upload
 REMOTE_PATH ?= /
+SCHEDULE ?= */10 * * * *
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -17,6 +18,24 @@ demo: $(VENV)/.dev-installed  ## upload a simulated run to an embedded S3: no ac
 upload: $(VENV)/.installed  ## upload one run: make upload RUN=/data/RUN BUCKET=my-bucket [REMOTE_PATH=/] [LOG_DIR=...] [ARGS=...]
 	@test -n "$(RUN)" && test -n "$(BUCKET)" || { echo 'usage: make upload RUN=/data/RUN BUCKET=my-bucket' >&2; exit 2; }
 	@$(BIN)/python -m s3sync upload --local_path '$(RUN)' --bucket '$(BUCKET)' --remote_path '$(REMOTE_PATH)' --log_dir '$(LOG_DIR)' $(ARGS)
+
+check: $(VENV)/.installed  ## is all right for the monitor? make check CONFIG=FILE
+	@$(BIN)/python -m s3sync check --config '$(CONFIG)' $(ARGS)
+
+monitor: $(VENV)/.installed  ## one tick of the monitor: make monitor CONFIG=FILE
+	@scripts/monitor.sh '$(CONFIG)' $(ARGS)
+
+dry-run: $(VENV)/.installed  ## what a tick would upload, and why not the rest: make dry-run CONFIG=FILE
+	@scripts/monitor.sh '$(CONFIG)' --dry_run $(ARGS)
+
+status: $(VENV)/.installed  ## all runs, their state and the reason: make status CONFIG=FILE [ARGS=RUN]
+	@$(BIN)/python -m s3sync status --config '$(CONFIG)' $(ARGS)
+
+install-cron: $(VENV)/.installed  ## put the monitor into your crontab: make install-cron CONFIG=FILE [SCHEDULE='*/10 * * * *']
+	@$(BIN)/python scripts/install_cron.py install --config '$(CONFIG)' --schedule '$(SCHEDULE)'
+
+uninstall-cron: $(VENV)/.installed  ## take it out again: make uninstall-cron [CONFIG=FILE]
+	@$(BIN)/python scripts/install_cron.py uninstall --config '$(CONFIG)'
 
 test: $(VENV)/.dev-installed  ## all tests that need nothing but Python
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
@@ -47,5 +66,5 @@ $(VENV)/.dev-installed: requirements-dev.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	touch $@
 
-.PHONY: help install demo upload test test-real lint lock clean
+.PHONY: help install demo upload check monitor dry-run status install-cron uninstall-cron test test-real lint lock clean
 .DEFAULT_GOAL := help

@@ -4,4 +4,5 @@ import sys
 
 from s3sync.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":  # a child of multiprocessing imports this under another name
+    sys.exit(main())

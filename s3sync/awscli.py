@@ -163,6 +163,18 @@ def head_bucket_words(bucket: str) -> tuple[str, ...]:
     return ("s3api", "head-bucket", f"--bucket={bucket}", _CONNECT_TIMEOUT)
 
 
+def create_upload_words(bucket: str, key: str) -> tuple[str, ...]:
+    """Begin a multipart upload; prints its id."""
+    what = (f"--bucket={bucket}", f"--key={key}")
+    return ("s3api", "create-multipart-upload", *what, "--output=json", "--query=UploadId", _CONNECT_TIMEOUT)
+
+
+def abort_upload_words(bucket: str, key: str, upload_id: str) -> tuple[str, ...]:
+    """Abort a multipart upload, and so remove its parts."""
+    what = (f"--bucket={bucket}", f"--key={key}", f"--upload-id={upload_id}")
+    return ("s3api", "abort-multipart-upload", *what, _CONNECT_TIMEOUT)
+
+
 def list_words(bucket: str, prefix: str, start_after: str, max_items: int) -> tuple[str, ...]:
     """Key, size and ETag of up to `max_items` objects under a prefix, after a key, in the order of their keys."""
     what = (f"--bucket={bucket}", f"--prefix={prefix}", f"--max-items={max_items}")

@@ -6,37 +6,64 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+from rich.console import Console
+from rich.table import Table
 
 from s3sync import __version__, report
 from s3sync.destination import parse_destination
-from s3sync.errors import EXIT_DONE, EXIT_FAILED, S3SyncError
+from s3sync.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, S3SyncError
 from s3sync.interrupt import Stop, stop_on_signals
 from s3sync.plan import compile_excludes
-from s3sync.progress import display_for
+from s3sync.progress import Lines, LiveDisplay, display_for
 from s3sync.resources import usable_cores
+from s3sync.text import printable
 from s3sync.upload import Job, preview, upload
 
 DEFAULT_LOG_DIR = "/var/log/s3_upload"
 
-_DESCRIPTION = "Puts Illumina sequencing runs into AWS S3 with the AWS CLI, and proves that every byte arrived."
+_DESCRIPTION = """\
+Puts Illumina sequencing runs into AWS S3 with the AWS CLI, and proves that
+every byte arrived.
+"""
 _EXIT_CODES = """\
 exit codes:
   0    done, or nothing to do
   1    a run or file failed, or did not verify
   2    wrong usage
   75   that run is being uploaded already
+  78   a mistake in the config
   130  interrupted by Ctrl-C (143 by SIGTERM, 129 by SIGHUP)
 """
 _UPLOAD_EXAMPLES = """\
 examples:
-  s3sync upload --local_path /data/20261123_LH00130_0061_A22CC55LT4 --bucket lab-runs
+  s3sync upload --local_path /data/RUN --bucket lab-runs
   s3sync upload --local_path RUN --bucket lab-runs --remote_path /2026 --cores 8
-  s3sync upload --local_path RUN --bucket lab-runs --exclude_patterns '/Thumbnail_Images/' '\\.jpg$'
+  s3sync upload --local_path RUN --bucket lab-runs --exclude_patterns '\\.jpg$'
   s3sync upload --local_path RUN --bucket lab-runs --dry_run
 """
+_MONITOR_EXAMPLES = """\
+examples:
+  s3sync monitor --config /etc/s3sync.yaml
+  s3sync monitor --config /etc/s3sync.yaml --dry_run
+"""
+_STATUS_EXAMPLES = """\
+examples:
+  s3sync status --config /etc/s3sync.yaml
+  s3sync status --config /etc/s3sync.yaml RUN
+  s3sync status --config /etc/s3sync.yaml --json
+"""
+_CHECK_EXAMPLES = """\
+examples:
+  s3sync check --config /etc/s3sync.yaml
+  s3sync check --config /etc/s3sync.yaml --write
+"""
+_FILE_COLUMNS = 160  # of tables that do not go to a terminal
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no other name
 
 
 def entry_point() -> None:
@@ -49,11 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(_underscored(sys.argv[1:] if argv is None else argv))
     try:
-        code: int = args.run(args)
+        code: int = args.run_command(args)
     except S3SyncError as error:
         if args.json:
             _print_json({"error": str(error), "exit_code": error.exit_code})
-        print(f"s3sync: {error}", file=sys.stderr)  # noqa: T201
+        for line in str(error).splitlines():
+            print(f"s3sync: {line}", file=sys.stderr)  # noqa: T201
         return error.exit_code
     return code
 
@@ -96,6 +124,84 @@ def _print_json(facts: dict[str, Any]) -> None:
     print(json.dumps(facts, indent=1))  # noqa: T201
 
 
+def _run_monitor(args: argparse.Namespace) -> int:
+    from s3sync import logs, monitor, status
+    from s3sync.config import load_config
+
+    os.umask(0o077)  # what a tick writes is for its user alone
+    config = load_config(Path(args.config), os.environ)
+    on_terminal = sys.stderr.isatty()
+    stop = Stop()
+    with stop_on_signals(stop):
+        if args.dry_run:
+            tick = monitor.dry_tick(config, os.environ, stop, lambda: display_for(sys.stderr))
+        else:
+            logs.set_up(config.log_dir, config.log_level)
+            show = (lambda: LiveDisplay(sys.stderr)) if on_terminal else (lambda: Lines(logs.LogStream(monitor.LOG)))
+            tick = monitor.run_tick(config, os.environ, stop, show)
+    code = EXIT_DONE if tick.ok else EXIT_FAILED
+    if args.json:
+        _print_json({**status.tick_json(tick), "exit_code": code})
+    elif args.dry_run:
+        _print_tables(status.dry_tables(tick))
+        _print_lines(f"s3sync: {p.key}: {p.text}" for p in tick.problems if p.kind in ("other", "aws"))
+    elif on_terminal:
+        _print_lines(status.tick_lines(tick))
+    return code
+
+
+def _run_status(args: argparse.Namespace) -> int:
+    from s3sync import status
+    from s3sync.config import load_config
+
+    config = load_config(Path(args.config), os.environ)
+    rows, troubles = status.look(config, args.run)
+    unknown = sorted(set(args.run) - {row.run.run.run_id for row in rows})
+    if args.json:
+        _print_json(status.as_json(rows, troubles, config, detailed=bool(args.run)))
+    elif args.run:
+        _print_lines(line for row in rows for line in status.details(row, config))
+    else:
+        _print_tables([status.table(rows)] if rows else [])
+        _print_lines([status.totals(rows)])
+    for trouble in troubles:
+        print(f"s3sync: {trouble.key}: {trouble.text}", file=sys.stderr)  # noqa: T201
+    for name in unknown:
+        print(f"s3sync: no run {printable(name)} in the monitored directories", file=sys.stderr)  # noqa: T201
+    return EXIT_FAILED if unknown or troubles else EXIT_DONE
+
+
+def _run_check(args: argparse.Namespace) -> int:
+    from s3sync import check
+
+    stop = Stop()
+    found = []
+    with stop_on_signals(stop):
+        for finding in check.findings(Path(args.config), os.environ, stop, probe_write=args.write):
+            found.append(finding)
+            if not args.json:
+                _print_lines([f"{'ok     ' if finding.ok else 'PROBLEM'}  {finding.what}: {finding.text}"])
+    if any(finding.what == "config" and not finding.ok for finding in found):
+        code = EXIT_CONFIG
+    else:
+        code = EXIT_DONE if all(finding.ok for finding in found) else EXIT_FAILED
+    if args.json:
+        _print_json({"findings": [finding._asdict() for finding in found], "exit_code": code})
+    return code
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, flush=True)  # noqa: T201
+
+
+def _print_tables(tables: Sequence[Table]) -> None:
+    """As wide as the terminal; where there is none, wide enough for most names."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
+    for table in tables:
+        console.print(table)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="s3sync",
@@ -107,17 +213,56 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"s3sync {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_upload(commands)
+    _add_monitor(commands)
+    _add_status(commands)
+    _add_check(commands)
     return parser
 
 
-def _add_upload(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
-        "upload",
-        help="put one run into a bucket",
-        description="Put one run into a bucket, and prove that every file arrived.",
-        epilog=_UPLOAD_EXAMPLES + "\n" + _EXIT_CODES,
+def _add_command(commands: Commands, name: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=description[0].lower() + description[1:].split(".")[0],
+        description=description,
+        epilog=f"{epilog}\n{_EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+    )
+
+
+def _add_monitor(commands: Commands) -> None:
+    parser = _add_command(
+        commands, "monitor", "Upload every new run that is complete. This is what cron runs.", _MONITOR_EXAMPLES
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="JSON or YAML; see conf/s3sync.sample.yaml")
+    parser.add_argument("--dry_run", action="store_true", help="say what would be uploaded, and why not the rest")
+    parser.add_argument("--json", action="store_true", help="what came of it as one JSON object on stdout")
+    parser.set_defaults(run_command=_run_monitor)
+
+
+def _add_status(commands: Commands) -> None:
+    parser = _add_command(commands, "status", "Show all runs: their state and the reason.", _STATUS_EXAMPLES)
+    parser.add_argument("run", nargs="*", metavar="RUN", help="all there is to know of these runs")
+    parser.add_argument("--config", required=True, metavar="FILE", help="the monitor's config")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.set_defaults(run_command=_run_status)
+
+
+def _add_check(commands: Commands) -> None:
+    parser = _add_command(
+        commands, "check", "Look whether all is right for the monitor, before cron does.", _CHECK_EXAMPLES
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="the monitor's config")
+    parser.add_argument(
+        "--write", action="store_true", help="also begin and abort a multipart upload at each destination"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.set_defaults(run_command=_run_check)
+
+
+def _add_upload(commands: Commands) -> None:
+    parser = _add_command(
+        commands, "upload", "Put one run into a bucket, and prove that every file arrived.", _UPLOAD_EXAMPLES
     )
     add = parser.add_argument
     add("--local_path", required=True, metavar="RUN", help="the run folder")
@@ -150,7 +295,7 @@ def _add_upload(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add("--aws_command", metavar="FILE", help="the AWS CLI (default: beside this Python, else on PATH)")
     add("--dry_run", action="store_true", help="say what would be sent; write nothing")
     add("--json", action="store_true", help="the result as one JSON object on stdout")
-    parser.set_defaults(run=_run_upload)
+    parser.set_defaults(run_command=_run_upload)
 
 
 def _positive(text: str) -> int:

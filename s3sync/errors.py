@@ -10,6 +10,7 @@ EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_BUSY = 75  # EX_TEMPFAIL of sysexits.h: try again later
+EXIT_CONFIG = 78  # EX_CONFIG
 
 
 class S3SyncError(Exception):
@@ -22,6 +23,12 @@ class UsageError(S3SyncError):
     """The command's words are wrong."""
 
     exit_code = EXIT_USAGE
+
+
+class ConfigError(S3SyncError):
+    """The configuration cannot be used; the message has a line for each thing that is wrong with it."""
+
+    exit_code = EXIT_CONFIG
 
 
 class RunError(S3SyncError):

@@ -40,6 +40,17 @@ def held(path: Path, what: str) -> Iterator[int]:
         os.close(descriptor)
 
 
+def is_held(path: Path, locks: Path = Path("/proc/locks")) -> bool:
+    """Whether somebody holds the lock now, without touching it; False where that cannot be seen (not Linux)."""
+    try:
+        status = path.stat()
+        held = (line.split() for line in locks.read_text().splitlines())
+    except OSError:
+        return False
+    inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    return any("FLOCK" in words and inode in words for words in held)
+
+
 def try_lock(descriptor: int) -> bool:
     """Take the exclusive lock of an open file or folder without waiting; says whether that worked."""
     try:

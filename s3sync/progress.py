@@ -46,6 +46,14 @@ class Snapshot(NamedTuple):
         return min(1.0, done / total) if total else 0.0
 
 
+class LineStream(Protocol):
+    """What lines can be printed to: a text stream, or something that makes log lines of them."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> None: ...
+
+
 class Display(Protocol):
     """Shows an upload. `follow` gives it something to show; `say` puts a line above or between."""
 
@@ -106,7 +114,7 @@ def speed(snapshot: Snapshot, pace: Pace) -> str:
 class Lines:
     """For logs and cron: a line at the start, one a minute, one at the end."""
 
-    def __init__(self, stream: TextIO, seconds: float = LINE_SECONDS) -> None:
+    def __init__(self, stream: LineStream, seconds: float = LINE_SECONDS) -> None:
         self._stream = stream
         self._seconds = seconds
         self._pace = Pace()

@@ -10,7 +10,7 @@ import re
 import stat
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +33,16 @@ class RunInfo(NamedTuple):
     flowcell: str
     date: str
     cycles: tuple[int, ...]  # of each read in order, index reads included
+
+
+class RunParameters(NamedTuple):
+    """What RunParameters.xml says that people want to see; empty where it does not."""
+
+    experiment: str = ""
+    side: str = ""  # of the instrument: A or B
+    flowcell_type: str = ""
+    recipe: str = ""
+    software: str = ""  # version of the control software
 
 
 class Run(NamedTuple):
@@ -66,10 +76,14 @@ class Listing(NamedTuple):
 
 
 class Completion(NamedTuple):
-    """Whether the instrument has finished and copied the run, and how that is known or what is waited for."""
+    """Whether the instrument has finished and copied the run, and how that is known or what is waited for.
+
+    `settling`: nothing but a quiet time is waited for.
+    """
 
     complete: bool
     reason: str
+    settling: bool = False
 
 
 class Family(NamedTuple):
@@ -141,10 +155,31 @@ def read_run_info(path: Path) -> RunInfo:
     )
 
 
-def judge_completion(run: Run, newest_change: float, now: float | None = None) -> Completion:
+def read_run_parameters(folder: Path) -> RunParameters:
+    """Parse the run's RunParameters.xml (runParameters.xml on older instruments) as far as it can be read."""
+    root = _run_parameters(folder)
+    if root is None:
+        return RunParameters()
+
+    def first(*names: str) -> str:
+        texts = ((root.findtext(f".//{name}") or "").strip() for name in names)
+        return next((text for text in texts if text), "")
+
+    return RunParameters(
+        experiment=first("ExperimentName"),
+        side=first("Side"),
+        flowcell_type=first("FlowCellType", "FlowCellMode", "FlowcellMode", "FlowCellName"),
+        recipe=first("RecipeName"),
+        software=first("SystemSuiteVersion", "ApplicationVersion", "MCSVersion"),
+    )
+
+
+def judge_completion(
+    run: Run, newest_change: Callable[[], float], quiet_seconds: float = QUIET_SECONDS, now: float | None = None
+) -> Completion:
     """Whether the run is complete, by the marker its instrument writes last.
 
-    `newest_change` (seconds since the epoch) is the latest mtime in the folder; it counts only for
+    `newest_change` gives the latest mtime in the folder (seconds since the epoch); it is asked only for
     unknown instruments, whose RTAComplete may come before the end of the copy.
     """
     names = _root_names(run.path)
@@ -160,10 +195,11 @@ def judge_completion(run: Run, newest_change: float, now: float | None = None) -
         return Completion(complete=False, reason=f"waits for RTAComplete ({what})")
     if writes_copy_complete is False:
         return Completion(complete=True, reason=f"{basecalled} is there")
-    quiet = max(0.0, (time.time() if now is None else now) - newest_change)
-    if quiet < QUIET_SECONDS:
-        rest = human_seconds(QUIET_SECONDS - quiet)
-        return Completion(complete=False, reason=f"{what}: {basecalled} is there; must stay unchanged for {rest} more")
+    quiet = max(0.0, (time.time() if now is None else now) - newest_change())
+    if quiet < quiet_seconds:
+        rest = human_seconds(quiet_seconds - quiet)
+        reason = f"{what}: {basecalled} is there; must stay unchanged for {rest} more"
+        return Completion(complete=False, reason=reason, settling=True)
     return Completion(complete=True, reason=f"{basecalled} is there and nothing changed for {human_seconds(quiet)}")
 
 
@@ -273,14 +309,19 @@ def _writes_copy_complete(run: Run) -> bool | None:
 
 
 def _control_software_version(folder: Path, element: str) -> int | None:
-    """The major version in RunParameters.xml (runParameters.xml on older instruments)."""
+    """The major version in RunParameters.xml."""
+    root = _run_parameters(folder)
+    found = root.findtext(f".//{element}") if root is not None else None
+    major = (found or "").strip().split(".")[0]
+    return int(major) if major.isdecimal() and len(major) < 10 else None
+
+
+def _run_parameters(folder: Path) -> ET.Element | None:
     for name in ("RunParameters.xml", "runParameters.xml"):
         try:
-            found = _parse_xml(folder / name).find(f".//{element}")
+            return _parse_xml(folder / name)
         except RunError:
             continue
-        major = (found.text or "").strip().split(".")[0] if found is not None else ""
-        return int(major) if major.isdecimal() and len(major) < 10 else None
     return None
 
 

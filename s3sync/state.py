@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ VERSION = 1
 LOG_SUFFIX = ".upload.log.json"
 JOURNAL_SUFFIX = ".upload.journal.jsonl"
 _JOURNAL_OF = "journal of"  # opens the line that says whose proofs follow
-_HEAVY_KEY = '\n "failed_upload_files":'  # the log's first key whose value grows with the run
+_HEAVY_KEY = re.compile(r',\s*"(failed_upload_files|uploaded_files)":')  # the first whose value grows with the run
 _HEAD_BYTES = 16 * 1024
 _MAX_NAME_BYTES = 200  # leaves room for the suffixes in a file name's 255
 
@@ -61,6 +62,19 @@ class RunState:
     finished: str = ""
     aws: str = ""
     by_predecessor: bool = False
+    attempts: int = 0  # calls that began since one completed the run or brought it on
+
+
+class Head(NamedTuple):
+    """A log in short: what can be read without the parts that grow with the run. `finished` is ISO 8601 or empty."""
+
+    completed: bool
+    total_files: int
+    uploaded_files: int
+    failed_files: int
+    size: int  # bytes in S3
+    attempts: int
+    finished: str
 
 
 class Loaded(NamedTuple):
@@ -98,6 +112,32 @@ class StateStore:
     def journal_path(self) -> Path:
         """The journal beside the log."""
         return Path(str(self.log_path).removesuffix(LOG_SUFFIX) + JOURNAL_SUFFIX)
+
+    def head(self) -> Head | None:
+        """The log in short, None if there is none; raises OSError, or ValueError if it is corrupt."""
+        try:
+            log = read_head(self.log_path)
+        except FileNotFoundError:
+            return None
+        if not isinstance(log.get("completed"), bool):
+            raise ValueError("completed is missing")  # noqa: TRY004 - a value read from a file, not an argument
+        return Head(
+            completed=log["completed"],
+            total_files=_number(log, "total_local_files"),
+            uploaded_files=_number(log, "total_uploaded_files"),
+            failed_files=_number(log, "total_failed_upload"),
+            size=_number(log, "bytes"),
+            attempts=_number(log, "attempts"),
+            finished=str(log.get("finished", "")),
+        )
+
+    def journaled(self) -> int:
+        """How many files the journal has: what an upload that is under way has proven so far."""
+        try:
+            content = self.journal_path.read_bytes()
+        except OSError:
+            return 0
+        return content.count(b"\n[") - content.count(f'\n["{_JOURNAL_OF}"'.encode())
 
     def prepare(self) -> None:
         """Make the folder and see that it can be written, before any upload; raises StateError."""
@@ -209,6 +249,7 @@ class StateStore:
             "finished": state.finished,
             "bytes": sum(max(proof.size, 0) for proof in proofs),
             "aws": state.aws,
+            "attempts": state.attempts,
             "verified_by": usual,
             "failed_upload_files": [printable(absolute(path)) for path in state.failed],
             "failed_reasons": {printable(absolute(path)): reason for path, reason in state.failed.items()},
@@ -293,6 +334,7 @@ def _parse_log(log: dict[str, Any]) -> RunState:
         finished=str(log.get("finished", "")),
         aws=str(log.get("aws", "")),
         by_predecessor=not ours,
+        attempts=log["attempts"] if isinstance(log.get("attempts"), int) else 0,
     )
 
 
@@ -301,6 +343,11 @@ def _typed(log: dict[str, Any], key: str, kind: type) -> Any:
     if not isinstance(value, kind):
         raise _CorruptError(f"{key} is missing or no {kind.__name__}")
     return value
+
+
+def _number(log: dict[str, Any], key: str) -> int:
+    value = log.get(key)
+    return value if isinstance(value, int) else 0
 
 
 def _size_and_mtime(value: object) -> tuple[int, int]:
@@ -335,14 +382,14 @@ def _usual_way(proofs: Collection[Proof]) -> str:
 
 
 def read_head(path: Path) -> dict[str, Any]:
-    """The keys of a log before those that grow with the run, without reading the rest.
+    """The keys of a log before those that grow with the run, without reading the rest; the predecessor's logs too.
 
-    A log in another layout (the predecessor's) is read whole. Raises OSError, or ValueError if it is none.
+    One in another layout is read whole. Raises OSError, or ValueError if it is no log.
     """
     with path.open("rb") as stream:
-        start = stream.read(_HEAD_BYTES).decode("utf-8", "replace")
-        head, found, _ = start.partition(_HEAVY_KEY)
-        log = json.loads(head.rstrip().rstrip(",") + "}" if found else start + stream.read().decode("utf-8"))
+        start = stream.read(_HEAD_BYTES)
+        heavy = _HEAVY_KEY.search(start.decode("ascii", "replace"))  # a character each byte: places stay the same
+        log = json.loads(start[: heavy.start()] + b"}" if heavy else start + stream.read())
     if not isinstance(log, dict):
         raise ValueError("no JSON object")  # noqa: TRY004 - a value read from a file, not an argument
     return log

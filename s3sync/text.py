@@ -32,7 +32,7 @@ def human_bytes(count: float) -> str:
 
 
 def human_seconds(seconds: float) -> str:
-    """A duration: 0.4 s, 12 s, 7 min 49 s, 3 h 05 min."""
+    """A duration: 0.4 s, 12 s, 7 min 49 s, 3 h 05 min, 12 days."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -42,6 +42,8 @@ def human_seconds(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02} s"
     hours, minutes = divmod(minutes, 60)
+    if hours >= 72:
+        return f"{hours // 24} days"
     return f"{hours} h {minutes:02} min"
 
 

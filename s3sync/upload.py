@@ -48,6 +48,7 @@ class Job:
     readback: Readback = "auto"
     verify: Verify = "etag"
     aws_command: str | None = None
+    quiet_seconds: float = runfolder.QUIET_SECONDS
     multipart: Multipart = DEFAULT_MULTIPART
 
 
@@ -135,7 +136,7 @@ def _survey(job: Job) -> tuple[Run, Scope]:
     run = runfolder.open_run(job.local_path, need_run_info=not job.skip_check)
     listing = runfolder.list_files(run)
     if not job.skip_check:
-        completion = runfolder.judge_completion(run, runfolder.newest_change(listing))
+        completion = runfolder.judge_completion(run, lambda: runfolder.newest_change(listing), job.quiet_seconds)
         if not completion.complete:
             where = printable(str(run.path))
             raise RunError(f"the run is not complete: {where} {completion.reason} (--skip_check uploads it as it is)")
@@ -209,6 +210,7 @@ class _Call:
         self._state.completed = False
         self._state.failed = {}
         self._state.started, self._state.finished = now_iso(), ""
+        self._state.attempts += 1
         self._state.total_local_files = self.scope.total
         self._store.begin(self._state)
         try:
@@ -331,6 +333,8 @@ class _Call:
         self.tally.aws_processes = self._aws.started
         self._state.finished = now_iso()
         self._state.failed = dict(sorted(self._state.failed.items()))
+        if self._state.completed or self.tally.sent_files:
+            self._state.attempts = 0
         self._store.finish(self._state)
 
     def _proven_now(self) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from s3sync.runfolder import (
     LocalFile,
     Run,
     RunInfo,
+    RunParameters,
     Unsendable,
     family_of,
     is_inside,
@@ -28,6 +29,7 @@ from s3sync.runfolder import (
     newest_change,
     open_run,
     read_run_info,
+    read_run_parameters,
     stat_again,
 )
 from tests.unprivileged import run_unprivileged
@@ -162,14 +164,14 @@ def test_completion(
         (run.path / marker).touch()
     if parameters is not None:
         (run.path / "RunParameters.xml").write_text(parameters)
-    judged = judge_completion(run, NOW - quiet, NOW)
+    judged = judge_completion(run, lambda: NOW - quiet, now=NOW)
     assert judged.complete == complete, judged.reason
     assert words in judged.reason
 
 
 def judge_rta_only(run: Run) -> Completion:
     (run.path / "RTAComplete.txt").touch()
-    return judge_completion(run, NOW, NOW)
+    return judge_completion(run, lambda: NOW, now=NOW)
 
 
 def test_version_is_found_in_lower_case_run_parameters(tmp_path: Path) -> None:
@@ -199,12 +201,12 @@ def test_markers_count_at_the_root_only(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "LH00130")
     (run.path / "Analysis" / "1").mkdir(parents=True)
     (run.path / "Analysis" / "1" / "CopyComplete.txt").touch()
-    assert not judge_completion(run, 0).complete
+    assert not judge_completion(run, lambda: 0).complete
 
 
 def test_completion_of_a_vanished_folder_is_a_run_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"cannot read .*/gone"):
-        judge_completion(bare_run(tmp_path / "gone"), 0)
+        judge_completion(bare_run(tmp_path / "gone"), lambda: 0)
 
 
 # RunInfo.xml
@@ -689,3 +691,20 @@ def test_stat_again_of_what_is_no_file_of_the_run_any_more(tmp_path: Path, name:
 )
 def test_is_inside(real: str, root: str, inside: bool) -> None:
     assert is_inside(real, root) == inside
+
+
+def test_run_parameters_are_what_people_want_to_see(tmp_path: Path) -> None:
+    (tmp_path / "RunParameters.xml").write_text(
+        "<RunParameters><Side>B</Side><ExperimentName> exp </ExperimentName><RecipeName>10B</RecipeName>"
+        "<FlowCellType>X</FlowCellType><Setup><ApplicationVersion>1.2.3</ApplicationVersion></Setup></RunParameters>"
+    )
+
+    assert read_run_parameters(tmp_path) == RunParameters("exp", "B", "X", "10B", "1.2.3")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"<RunParameters>", b"<a/>"])
+def test_run_parameters_that_say_nothing(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "runParameters.xml").write_bytes(content)
+
+    assert read_run_parameters(tmp_path) == RunParameters()

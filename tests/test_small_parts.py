@@ -104,7 +104,7 @@ def test_human_bytes(count: float, text: str) -> None:
         (3599.6, "1 h 00 min"),
         (3600, "1 h 00 min"),
         (11_100, "3 h 05 min"),
-        (360_000, "100 h 00 min"),
+        (360_000, "4 days"),
     ],
 )
 def test_human_seconds(seconds: float, text: str) -> None:

@@ -1,0 +1,119 @@
+"""What has to be right before cron does it: looked at one by one, each ok or a problem with the next step."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from s3sync import awscli
+from s3sync.awsconfig import S3Settings, child_environment, write_config
+from s3sync.config import Config, load_config
+from s3sync.errors import ConfigError, S3SyncError, StateError
+from s3sync.files import make_private_folder
+from s3sync.interrupt import Stop
+from s3sync.staging import work_folder
+from s3sync.text import count_of, human_bytes, printable
+
+_LOW_SPACE = 1_000_000_000  # bytes: logs of the largest runs have some 100 MB
+_PROBE_KEY = "s3sync-check"  # of a multipart upload that is never completed: no object ever has this name
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at. `text` says what is so, and if that is a problem, what to do."""
+
+    ok: bool
+    what: str
+    text: str
+
+
+def findings(path: Path, environ: Mapping[str, str], stop: Stop, *, probe_write: bool = False) -> Iterator[Finding]:
+    """Everything, as it is found out. `probe_write` begins and aborts a multipart upload in each destination."""
+    try:
+        config = load_config(path, environ)
+    except ConfigError as error:
+        yield from (Finding(ok=False, what="config", text=line) for line in str(error).splitlines())
+        return
+    yield Finding(
+        ok=True, what="config", text=f"{printable(str(path))}: {count_of(len(config.monitor), 'destination')}"
+    )
+    yield from _directories(config)
+    yield from _log_dir(config)
+    try:
+        with work_folder() as (work, _):
+            yield from _aws(config, environ, stop, work, probe_write=probe_write)
+    except StateError as error:
+        yield Finding(ok=False, what="work folder", text=str(error))
+
+
+def _directories(config: Config) -> Iterator[Finding]:
+    for directory in dict.fromkeys(d for entry in config.monitor for d in entry.monitored_directories):
+        where = printable(str(directory))
+        try:
+            runs = sum(os.path.exists(os.path.join(directory, name, "RunInfo.xml")) for name in os.listdir(directory))
+        except OSError as error:
+            yield Finding(ok=False, what="directory", text=f"{where}: {error.strerror} (mount it, or mend the config)")
+            continue
+        yield Finding(ok=True, what="directory", text=f"{where}: readable, {count_of(runs, 'run')}")
+
+
+def _log_dir(config: Config) -> Iterator[Finding]:
+    where = printable(str(config.log_dir))
+    probe = config.log_dir / f".{os.getpid()}.probe"
+    try:
+        make_private_folder(config.log_dir)
+        probe.touch(mode=0o600)
+        probe.unlink()
+        free = shutil.disk_usage(config.log_dir).free
+    except OSError as error:
+        yield Finding(
+            ok=False, what="log_dir", text=f"{where}: {error.strerror} (make it writable, or mend the config)"
+        )
+        return
+    yield Finding(ok=True, what="log_dir", text=f"{where}: writable")
+    advice = "" if free >= _LOW_SPACE else f" (make room: less than {human_bytes(_LOW_SPACE)})"
+    yield Finding(ok=not advice, what="disk space", text=f"{human_bytes(free)} free for logs{advice}")
+
+
+def _aws(config: Config, environ: Mapping[str, str], stop: Stop, work: Path, *, probe_write: bool) -> Iterator[Finding]:
+    try:
+        write_config(environ, S3Settings(config.max_threads), work / "aws-config")
+        path = awscli.find_aws(config.aws_command, environ)
+        aws = awscli.Aws(path, child_environment(environ, work / "aws-config"), stop)
+        yield Finding(ok=True, what="aws", text=f"{printable(path)}: {aws.version()}")
+    except S3SyncError as error:
+        yield Finding(ok=False, what="aws", text=str(error))
+        return
+    for bucket in dict.fromkeys(entry.bucket for entry in config.monitor):
+        yield _bucket(aws, bucket)
+    if probe_write:
+        yield from (_write(aws, bucket, key) for bucket, key in dict.fromkeys(_probe_places(config)))
+
+
+def _bucket(aws: awscli.Aws, bucket: str) -> Finding:
+    asked = aws.query(awscli.head_bucket_words(bucket))
+    where = f"s3://{bucket}"
+    if asked.returncode == 0:
+        return Finding(ok=True, what="bucket", text=f"{where}: reachable with these credentials")
+    return Finding(ok=False, what="bucket", text=str(awscli.failure(asked, where, awscli.unreachable(asked.errors))))
+
+
+def _probe_places(config: Config) -> Iterator[tuple[str, str]]:
+    for entry in config.monitor:
+        prefix = entry.destination.prefix
+        yield entry.bucket, f"{prefix}/{_PROBE_KEY}" if prefix else _PROBE_KEY
+
+
+def _write(aws: awscli.Aws, bucket: str, key: str) -> Finding:
+    """Whether these credentials may write there: a multipart upload begun and aborted leaves nothing."""
+    where = f"s3://{bucket}/{key.removesuffix(_PROBE_KEY)}"
+    begun = aws.query(awscli.create_upload_words(bucket, key))
+    if begun.returncode != 0:
+        return Finding(ok=False, what="writable", text=str(awscli.failure(begun, where)))
+    upload_id = str(awscli.parse_json(begun))
+    aborted = aws.query(awscli.abort_upload_words(bucket, key, upload_id))
+    if aborted.returncode != 0:
+        return Finding(ok=False, what="writable", text=f"{awscli.failure(aborted, where)} (s3:AbortMultipartUpload)")
+    return Finding(ok=True, what="writable", text=f"{where}: writable with these credentials")

@@ -1,0 +1,227 @@
+"""One tick: runs found, judged, uploaded in order, reported. Nothing that is wrong with one run stops the others."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from s3sync import files, lock, survey
+from s3sync.config import Config
+from s3sync.errors import AwsError, BusyError, InterruptedBySignal, S3SyncError
+from s3sync.interrupt import Stop
+from s3sync.notify import Channels, News, Notifier, Problem, Upload
+from s3sync.progress import Display
+from s3sync.resources import usable_cores
+from s3sync.survey import Judged
+from s3sync.text import count_of, human_bytes, human_seconds, printable
+from s3sync.upload import Job, Preview, Report, preview, upload
+
+LOG = logging.getLogger(__name__)
+_NAMED = 3  # so many failed files are named where there is room for one line
+
+DisplayMaker = Callable[[], Display]
+
+
+@dataclass(slots=True)
+class Tick:
+    """What came of a tick: every run as it was judged, and by key what became of those that were due."""
+
+    runs: list[Judged] = field(default_factory=list)
+    reports: dict[str, Report] = field(default_factory=dict)
+    previews: dict[str, Preview] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    elsewhere: set[str] = field(default_factory=set)  # keys of runs that another process uploads
+    busy: bool = False  # another tick holds the lock
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing has to be looked at; notes alone (a run too old) are no reason to."""
+        return all(problem.kind == "note" for problem in self.problems)
+
+    @property
+    def uploaded(self) -> dict[str, Report]:
+        """The reports of the runs that were completed."""
+        return {key: report for key, report in self.reports.items() if report.state.completed}
+
+
+def run_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> Tick:
+    """Find, judge, upload, remember, tell. Raises StateError if the log folder cannot be used, InterruptedBySignal."""
+    path = config.log_dir / "locks" / "monitor.lock"
+    try:
+        with lock.held(path, "the tick of this log folder"):
+            _busy_notifier(config).tell(News())  # if a tick was told to be stuck, it is over
+            return _tell_about(config, lambda: _tick(config, environ, stop, make_display))
+    except BusyError as error:
+        LOG.info("another tick is at work, so this one leaves: %s", error)
+        _tell_if_stuck(config, path)
+        return Tick(busy=True)
+
+
+def dry_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> Tick:
+    """What a tick would do: everything but the transfer, and nothing is written or told."""
+    tick = _judged(config)
+    _for_each_due(tick, stop, lambda run: _preview(tick, run, config, environ, stop, make_display))
+    return tick
+
+
+def _tell_about(config: Config, work: Callable[[], Tick]) -> Tick:
+    """The tick, with those who want to know told of its start, what came of it, and its end."""
+    notifier = Notifier(_channels(config), config.log_dir / "notified.json")
+    notifier.begin()
+    try:
+        tick = work()
+    except S3SyncError as error:
+        notifier.end(ok=False, summary=str(error))
+        raise
+    uploads = tuple(Upload(key, _one_line(report)) for key, report in tick.uploaded.items() if not report.already)
+    looked_at = frozenset(run.key for run in tick.runs) - tick.elsewhere
+    notifier.tell(News(uploads, tuple(tick.problems), looked_at))
+    notifier.end(tick.ok, "\n".join(f"{p.key}: {p.text}" for p in tick.problems) or "all is well")
+    return tick
+
+
+def _tick(config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> Tick:
+    started = time.monotonic()
+    tick = _judged(config)
+    due = survey.in_order(tick.runs)
+    LOG.info("tick: %s found, %s to upload", count_of(len(tick.runs), "run"), f"{len(due):,}")
+    _say(tick.problems, config.log_dir / "noted.json")
+    before = len(tick.problems)
+    _for_each_due(tick, stop, lambda run: _upload(tick, run, config, environ, stop, make_display))
+    for problem in tick.problems[before:]:
+        LOG.error("%s: %s", problem.key, problem.text)
+    LOG.info("tick: done after %s", human_seconds(time.monotonic() - started))
+    return tick
+
+
+def _judged(config: Config) -> Tick:
+    """Every run with its state, and the problems that stand before anything is uploaded."""
+    candidates, troubles = survey.discover(config)
+    tick = Tick(survey.judge_all(config, candidates))
+    tick.problems = [Problem(trouble.key, trouble.text, "other") for trouble in troubles]
+    for run in tick.runs:
+        if run.state in survey.BROKEN:
+            tick.problems.append(Problem(run.key, f"{run.state}: {run.reason}", "run"))
+        elif run.state in survey.NEVER:
+            tick.problems.append(Problem(run.key, f"will not be uploaded: {run.state}: {run.reason}", "note"))
+    return tick
+
+
+def _for_each_due(tick: Tick, stop: Stop, work: Callable[[Judged], None]) -> None:
+    """Do `work` for each run that is due. A bucket that cannot be reached is not tried again for the next run."""
+    unreachable: set[str] = set()
+    for run in survey.in_order(tick.runs):
+        stop.check()
+        if run.entry.bucket in unreachable:
+            continue
+        try:
+            work(run)
+        except InterruptedBySignal:
+            raise
+        except BusyError as error:
+            LOG.info("%s", error)
+            tick.elsewhere.add(run.key)
+        except AwsError as error:
+            unreachable.add(run.entry.bucket)
+            tick.problems.append(Problem(f"s3://{run.entry.bucket}", str(error), "aws"))
+        except S3SyncError as error:
+            tick.problems.append(Problem(run.key, str(error), "run"))
+        except Exception as error:  # a bug here must not keep the other runs from being uploaded
+            LOG.exception("unexpected error with %s", run.key)
+            what = printable(f"{type(error).__name__}: {error}")
+            tick.problems.append(Problem(run.key, f"unexpected error, please report it: {what}", "run"))
+
+
+def _upload(
+    tick: Tick, run: Judged, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
+) -> None:
+    with make_display() as display:
+        report = upload(_job(run, config), environ, stop, display)
+    tick.reports[run.key] = report
+    if report.state.completed:
+        LOG.info("uploaded %s: %s", run.key, _one_line(report))
+    else:
+        tick.problems.append(Problem(run.key, _one_line(report), "run"))
+
+
+def _preview(
+    tick: Tick, run: Judged, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
+) -> None:
+    with make_display() as display:
+        tick.previews[run.key] = preview(_job(run, config), environ, stop, display)
+
+
+def _job(run: Judged, config: Config) -> Job:
+    return Job(
+        local_path=run.run.path,
+        destination=run.entry.destination,
+        log_dir=config.log_dir,
+        cores=config.max_cores or usable_cores(),
+        threads=config.max_threads,
+        excludes=run.entry.excludes,
+        readback=config.readback,
+        verify=config.verify,
+        aws_command=config.aws_command,
+        quiet_seconds=config.quiet_minutes * 60,
+    )
+
+
+def _one_line(report: Report) -> str:
+    state, tally = report.state, report.tally
+    proven = f"{len(state.proven):,} of {count_of(state.total_local_files, 'file')} proven"
+    if state.completed:
+        return f"{proven}, {human_bytes(tally.sent_size)} sent in {human_seconds(tally.seconds)}"
+    named = [f"{printable(path)}: {reason}" for path, reason in list(state.failed.items())[:_NAMED]]
+    more = f"; and {len(state.failed) - _NAMED:,} more" if len(state.failed) > _NAMED else ""
+    return f"not completed, {proven}, {len(state.failed):,} failed: {'; '.join(named)}{more} (tried again next tick)"
+
+
+def _say(problems: Sequence[Problem], memory: Path) -> None:
+    """Log problems at every tick, notes once as long as they stand."""
+    notes = {problem.key: problem.text for problem in problems if problem.kind == "note"}
+    known = _noted(memory)
+    for problem in problems:
+        if problem.kind != "note":
+            LOG.error("%s: %s", problem.key, problem.text)
+        elif problem.key not in known:
+            LOG.warning("%s %s", problem.key, problem.text)
+    if notes.keys() != known:
+        try:
+            files.replace(memory, json.dumps(sorted(notes), indent=1).encode() + b"\n")
+        except OSError as error:
+            LOG.warning("cannot write %s, so these may be told again: %s", printable(str(memory)), error.strerror)
+
+
+def _noted(memory: Path) -> set[str]:
+    """The keys of the notes that were logged; none if the memory cannot be read: better told twice than not."""
+    try:
+        known = json.loads(memory.read_bytes())
+        return {str(key) for key in known} if isinstance(known, list) else set()
+    except (OSError, ValueError, RecursionError):
+        return set()
+
+
+def _tell_if_stuck(config: Config, path: Path) -> None:
+    """An alert if the tick that holds the lock has held it for too long: it signed the lock file when it began."""
+    try:
+        hours = (time.time() - path.stat().st_mtime) / 3600
+    except OSError:
+        return
+    if hours > config.alert_after_busy_hours:
+        text = f"the tick has been at work for more than {config.alert_after_busy_hours:g} h: is it stuck? (`status`)"
+        LOG.error("%s", text)
+        _busy_notifier(config).tell(News((), (Problem("monitor", text, "other"),)))
+
+
+def _busy_notifier(config: Config) -> Notifier:
+    """With a memory of its own: whoever does not hold the lock must not touch that of the tick that does."""
+    return Notifier(_channels(config), config.log_dir / "notified.busy.json")
+
+
+def _channels(config: Config) -> Channels:
+    secrets = (config.slack_log_webhook, config.slack_alert_webhook, config.webhook, config.ping_url)
+    return Channels(*(secret.get_secret_value() if secret else "" for secret in secrets))

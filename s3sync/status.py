@@ -1,0 +1,234 @@
+"""What `status` and `monitor --dry_run` show: every run, its state, and the reason. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+from rich.table import Table
+from rich.text import Text
+
+from s3sync import lock, runfolder, survey
+from s3sync.config import Config
+from s3sync.errors import RunError
+from s3sync.monitor import Tick
+from s3sync.report import as_json as upload_json
+from s3sync.report import preview_json, summary
+from s3sync.runfolder import RUN_INFO, RunInfo
+from s3sync.state import RunState, StateStore
+from s3sync.survey import Judged, Trouble
+from s3sync.text import count_of, human_bytes, printable
+
+_LABELS = {"flowcell_type": "cell type"}
+_SHOWN = 20  # failed files or samples by name
+
+
+class Row(NamedTuple):
+    """A run at a destination, with what is known of it besides its state. `proven` counts a journal too."""
+
+    run: Judged
+    info: RunInfo | None  # None if RunInfo.xml cannot be read
+    proven: int
+    working: bool  # an upload of it is under way
+
+    @property
+    def reason(self) -> str:
+        """The reason of its state, or that it is being worked on."""
+        return f"being uploaded now: {self.proven:,} proven so far" if self.working else self.run.reason
+
+
+def look(config: Config, names: Iterable[str] = ()) -> tuple[list[Row], list[Trouble]]:
+    """Rows of all runs, or of those with these names; newest last."""
+    wanted = set(names)
+    candidates, troubles = survey.discover(config)
+    chosen = [candidate for candidate in candidates if not wanted or candidate.run.run_id in wanted]
+    rows = [_row(run, config) for run in survey.judge_all(config, chosen)]
+    return sorted(rows, key=lambda row: (row.run.began, row.run.key)), troubles
+
+
+def _row(run: Judged, config: Config) -> Row:
+    store = StateStore(config.log_dir, run.run, run.entry.destination)
+    working = run.state != "uploaded" and lock.is_held(store.lock_path)
+    proven = (run.head.uploaded_files if run.head else 0) + (store.journaled() if working else 0)
+    try:
+        info = runfolder.read_run_info(run.run.path / RUN_INFO)
+    except RunError:
+        info = None
+    return Row(run, info, proven, working)
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """For people, at 80 columns: two or three lines a run."""
+    shown = Table("Run", "State", "Files", "When", box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        run = row.run
+        name = Text(
+            f"{printable(run.run.run_id)}\n  {_instrument(row.info)}\n  to {printable(_place(run))}", overflow="fold"
+        )
+        state = Text(f"{run.state}\n{row.reason}", overflow="fold")
+        head = run.head
+        files = f"{row.proven:,}/{head.total_files:,}\n{human_bytes(head.size)}" if head else ""
+        shown.add_row(name, state, Text(files), Text("\n".join(_when(run).split(" ")), no_wrap=True))
+    return shown
+
+
+def details(row: Row, config: Config) -> list[str]:
+    """All there is to know of one run."""
+    run, info = row.run, row.info
+    lines = [
+        printable(run.run.run_id),
+        f"  state       {run.state}: {row.reason}",
+        f"  folder      {printable(str(run.run.path))}",
+        f"  to          {printable(run.url)}",
+        f"  began       {_iso(run.began)}",
+    ]
+    if info:
+        lines += [f"  instrument  {_instrument(info)}", f"  flow cell   {printable(info.flowcell)}"]
+        lines += [f"  date        {printable(info.date)}", f"  cycles      {', '.join(map(str, info.cycles))}"]
+    facts = runfolder.read_run_parameters(run.run.path)._asdict().items()
+    lines += [f"  {_LABELS.get(name, name):<11} {printable(value)}" for name, value in facts if value]
+    state = _whole_state(run, config)
+    if run.head:
+        lines.append(f"  files       {row.proven:,} of {run.head.total_files:,} proven, {human_bytes(run.head.size)}")
+        lines.append(f"  log         {printable(str(run.log_path))}")
+    if run.failing:
+        lines += _named("samples that do not match", [printable(name) for name in run.failing])
+    if state and state.failed:
+        lines += _named("failed files", [f"{printable(p)}: {reason}" for p, reason in state.failed.items()])
+    return lines
+
+
+def as_json(rows: Sequence[Row], troubles: Sequence[Trouble], config: Config, *, detailed: bool) -> dict[str, Any]:
+    """The same as one object; failed files by name only where single runs were asked for."""
+    return {
+        "runs": [
+            {**run_json(row.run), **_row_json(row), **(_more_json(row, config) if detailed else {})} for row in rows
+        ],
+        "troubles": [trouble._asdict() for trouble in troubles],
+    }
+
+
+def run_json(run: Judged) -> dict[str, Any]:
+    """What is known of a judged run."""
+    return {
+        "run_id": run.run.run_id,
+        "run_path": str(run.run.path),
+        "state": run.state,
+        "reason": run.reason,
+        "url": run.url,
+        "bucket": run.entry.destination.bucket,
+        "remote_path": run.entry.destination.remote_path,
+        "began": _iso(run.began),
+        "log": str(run.log_path),
+    }
+
+
+def dry_tables(tick: Tick) -> list[Table]:
+    """What a tick would upload, and why not the others."""
+    due = Table("Would upload", "To", "Files", "Size", box=None, pad_edge=False, header_style="bold")
+    rest = Table("Would not", "Why", box=None, pad_edge=False, header_style="bold")
+    for run in [*survey.in_order(tick.runs), *(r for r in tick.runs if r.state not in survey.DUE)]:
+        name = Text(printable(run.run.run_id), overflow="fold")
+        if planned := tick.previews.get(run.key):
+            size = human_bytes(sum(file.size for file in planned.pending))
+            due.add_row(name, Text(printable(_place(run)), overflow="fold"), f"{len(planned.pending):,}", size)
+        else:
+            why = next((p.text for p in tick.problems if p.key in (run.key, f"s3://{run.entry.bucket}")), run.reason)
+            rest.add_row(name, Text(why if why.startswith("will not") else f"{run.state}: {why}", overflow="fold"))
+    return [shown for shown in (due, rest) if shown.row_count]
+
+
+def tick_lines(tick: Tick) -> list[str]:
+    """What a tick did, for somebody at a terminal; the problems are on stderr already."""
+    if tick.busy:
+        return ["another tick is at work"]
+    lines = [line for report in tick.reports.values() for line in summary(report)]
+    return lines or [f"nothing to upload: {count_of(len(tick.runs), 'run')} looked at (`status` shows them)"]
+
+
+def tick_json(tick: Tick) -> dict[str, Any]:
+    """What a tick did, or would do, as one object."""
+    return {
+        "busy": tick.busy,
+        "runs": [{**run_json(run), **_outcome(tick, run)} for run in tick.runs],
+        "problems": [problem._asdict() for problem in tick.problems],
+    }
+
+
+def _outcome(tick: Tick, run: Judged) -> dict[str, Any]:
+    if report := tick.reports.get(run.key):
+        return {"upload": upload_json(report)}
+    if planned := tick.previews.get(run.key):
+        return {"upload": preview_json(planned)}
+    return {}
+
+
+def _place(run: Judged) -> str:
+    destination = run.entry.destination
+    return f"s3://{destination.bucket}{destination.remote_path}"
+
+
+def _instrument(info: RunInfo | None) -> str:
+    if info is None:
+        return "unknown instrument"
+    family = runfolder.family_of(info.instrument)
+    return printable(f"{family.name} {info.instrument}" if family else info.instrument or "unknown instrument")
+
+
+def _when(run: Judged) -> str:
+    """When it was uploaded or tried, else when it began; local time to the minute."""
+    try:
+        moment = datetime.fromisoformat(run.head.finished) if run.head and run.head.finished else None
+    except ValueError:
+        moment = None
+    moment = moment or datetime.fromtimestamp(run.began, timezone.utc)
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
+
+
+def _whole_state(run: Judged, config: Config) -> RunState | None:
+    if run.head is None or run.head.completed:
+        return None
+    return StateStore(config.log_dir, run.run, run.entry.destination).load(set_aside=False).state
+
+
+def _named(what: str, items: Sequence[str]) -> list[str]:
+    more = [f"    and {len(items) - _SHOWN:,} more"] if len(items) > _SHOWN else []
+    return [f"  {what}:", *(f"    {item}" for item in items[:_SHOWN]), *more]
+
+
+def _row_json(row: Row) -> dict[str, Any]:
+    head, info = row.run.head, row.info
+    return {
+        "reason": row.reason,
+        "uploading_now": row.working,
+        "files_total": head.total_files if head else None,
+        "files_proven": row.proven,
+        "files_failed": head.failed_files if head else 0,
+        "bytes": head.size if head else 0,
+        "finished": head.finished if head else "",
+        "instrument": info.instrument if info else "",
+        "flowcell": info.flowcell if info else "",
+        "date": info.date if info else "",
+        "cycles": list(info.cycles) if info else [],
+    }
+
+
+def _more_json(row: Row, config: Config) -> dict[str, Any]:
+    state = _whole_state(row.run, config)
+    failed = {printable(path): reason for path, reason in state.failed.items()} if state else {}
+    parameters = runfolder.read_run_parameters(row.run.run.path)._asdict()
+    return {**parameters, "failed": failed, "samples_that_do_not_match": list(row.run.failing)}
+
+
+def totals(rows: Sequence[Row]) -> str:
+    """One line: how many runs in each state."""
+    states: dict[str, int] = {}
+    for row in rows:
+        states[row.run.state] = states.get(row.run.state, 0) + 1
+    parts = ", ".join(f"{number:,} {state}" for state, number in sorted(states.items()))
+    return f"{count_of(len(rows), 'run')}: {parts}" if parts else "no runs"

@@ -1,0 +1,195 @@
+"""Which runs there are, the state of each at each destination, and the reason: what `monitor` and `status` go by.
+
+Thousands of old runs cost next to nothing: a run whose log says completed is neither walked nor parsed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from s3sync import runfolder
+from s3sync.config import Config, MonitorEntry
+from s3sync.errors import RunError
+from s3sync.runfolder import RUN_INFO, Run, RunInfo
+from s3sync.samplesheet import check_samples
+from s3sync.state import Head, StateStore
+from s3sync.text import count_of, human_seconds, printable
+
+State = Literal[
+    "sequencing",
+    "settling",
+    "new",
+    "partial",
+    "uploaded",
+    "failed",
+    "too old",
+    "no samplesheet",
+    "ambiguous samplesheet",
+    "samples do not match",
+    "unreadable",
+]
+DUE: tuple[State, ...] = ("partial", "new", "failed")
+NEVER: tuple[State, ...] = ("too old", "no samplesheet", "samples do not match")  # complete, and not to be uploaded
+BROKEN: tuple[State, ...] = ("unreadable", "ambiguous samplesheet")
+STUCK_ATTEMPTS = 3  # calls that ended without proving anything; after so many the others go first
+
+_NO_INFO = RunInfo("", "", "", "", ())
+
+
+class Candidate(NamedTuple):
+    """A folder with a RunInfo.xml in a monitored directory. `began` is that file's mtime, seconds since the epoch."""
+
+    run: Run
+    entry: MonitorEntry
+    began: float
+
+
+class Judged(NamedTuple):
+    """A run at a destination. `failing` are the samples the regex was not found in; `head` is its log in short."""
+
+    run: Run
+    entry: MonitorEntry
+    began: float
+    state: State
+    reason: str
+    head: Head | None
+    log_path: Path
+    failing: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Tells it from every other run and destination."""
+        return f"{printable(self.run.run_id)} to {printable(self.url)}"
+
+    @property
+    def url(self) -> str:
+        """Where it goes: `s3://bucket/prefix/run_id/`."""
+        return self.entry.destination.url(self.run.run_id)
+
+
+class Trouble(NamedTuple):
+    """A monitored directory that cannot be looked into."""
+
+    key: str
+    text: str
+
+
+def discover(config: Config) -> tuple[list[Candidate], list[Trouble]]:
+    """Every run in every monitored directory, for every entry; RunInfo.xml is not parsed yet."""
+    candidates: list[Candidate] = []
+    troubles: list[Trouble] = []
+    for entry in config.monitor:
+        for directory in entry.monitored_directories:
+            try:
+                candidates += _runs_in(Path(directory), entry)
+            except OSError as error:
+                text = f"cannot read {printable(str(directory))}: {error.strerror} (mount it, or mend the config)"
+                troubles.append(Trouble(f"directory {printable(str(directory))}", text))
+    return candidates, list(dict.fromkeys(troubles))
+
+
+def judge_all(config: Config, candidates: Iterable[Candidate]) -> list[Judged]:
+    """The state of every run. A regex that took too long with one sheet is not tried with the next."""
+    hopeless: set[re.Pattern[str]] = set()
+    return [judge(candidate, config, hopeless) for candidate in candidates]
+
+
+def judge(candidate: Candidate, config: Config, hopeless: set[re.Pattern[str]], now: float | None = None) -> Judged:
+    """The state of one run at one destination; never raises for what is wrong with the run or its log."""
+    run, entry, began = candidate
+    store = StateStore(config.log_dir, run, entry.destination)
+    head, corrupt = _head(store)
+
+    def judged(state: State, reason: str, failing: tuple[str, ...] = ()) -> Judged:
+        return Judged(run, entry, began, state, reason, head, store.log_path, failing)
+
+    if head and head.completed:
+        return judged("uploaded", f"{count_of(head.uploaded_files, 'file')} proven in S3")
+    try:
+        run = run._replace(info=runfolder.read_run_info(run.path / RUN_INFO))
+        completion = _completion(run, config, now)
+    except RunError as error:
+        return judged("unreadable", str(error))
+    if not completion.complete:
+        return judged("settling" if completion.settling else "sequencing", completion.reason)
+    hours = ((time.time() if now is None else now) - began) / 3600
+    if head is None and not corrupt and hours > config.max_age:
+        return judged(
+            "too old", f"began {human_seconds(hours * 3600)} ago (max_age {config.max_age:g} h; `touch` {RUN_INFO})"
+        )
+    if entry.regex in hopeless:
+        return judged("samples do not match", "sample_regex took too long with another run: simplify it")
+    samples = check_samples(run.path, entry.regex)
+    if samples.gave_up and entry.regex:
+        hopeless.add(entry.regex)
+    if samples.verdict != "match":
+        return judged(samples.verdict, samples.reason, samples.failing)
+    return judged(*_open(head, corrupt))
+
+
+def in_order(runs: Iterable[Judged]) -> list[Judged]:
+    """Those that are due: unfinished ones first, then new ones, each oldest first; those that keep failing last,
+    the one that was tried longest ago first, so that no broken run keeps the others waiting."""
+
+    def rank(run: Judged) -> tuple[int, str, float]:
+        stuck = run.state == "failed" or (run.head is not None and run.head.attempts >= STUCK_ATTEMPTS)
+        if stuck:
+            return 2, run.head.finished if run.head else "", run.began
+        return (0 if run.state == "partial" else 1), "", run.began
+
+    return sorted((run for run in runs if run.state in DUE), key=rank)
+
+
+def _runs_in(directory: Path, entry: MonitorEntry) -> list[Candidate]:
+    """Its immediate subfolders that hold RunInfo.xml."""
+    found = []
+    with os.scandir(directory) as folders:
+        for folder in folders:
+            began = _began(folder)
+            if began is not None:
+                run = Run(Path(folder.path), folder.name, _NO_INFO)
+                found.append(Candidate(run, entry, began))
+    return sorted(found, key=lambda candidate: candidate.run.path)
+
+
+def _began(folder: os.DirEntry[str]) -> float | None:
+    """The mtime of the folder's RunInfo.xml; None if it is no run folder. One that may not be looked into is one:
+    judging it says why it cannot be read."""
+    try:
+        return os.stat(os.path.join(folder.path, RUN_INFO)).st_mtime
+    except PermissionError:
+        return 0.0 if folder.is_dir() else None
+    except OSError:
+        return None
+
+
+def _head(store: StateStore) -> tuple[Head | None, bool]:
+    """The log in short, and whether there is one that is corrupt."""
+    try:
+        return store.head(), False
+    except (OSError, ValueError, RecursionError):
+        return None, True
+
+
+def _completion(run: Run, config: Config, now: float | None) -> runfolder.Completion:
+    def newest_change() -> float:
+        return runfolder.newest_change(runfolder.list_files(run))
+
+    return runfolder.judge_completion(run, newest_change, config.quiet_minutes * 60, now)
+
+
+def _open(head: Head | None, corrupt: bool) -> tuple[State, str]:
+    """State and reason of a run that is to be uploaded."""
+    if corrupt:
+        return "partial", "its state log is corrupt: every file is settled against S3"
+    if head is None:
+        return "new", "complete, and not uploaded yet"
+    done = f"{head.uploaded_files:,} of {count_of(head.total_files, 'file')} proven"
+    if head.failed_files:
+        return "failed", f"{done}, {head.failed_files:,} failed (`status RUN` names them); tried again at the next tick"
+    return "partial", f"{done}; goes on at the next tick"

@@ -1,0 +1,111 @@
+"""Puts the monitor into this user's crontab, or takes it out: one line, however often it is done.
+
+`make install-cron CONFIG=FILE [SCHEDULE='*/10 * * * *']`, `make uninstall-cron [CONFIG=FILE]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+MARK = "# s3sync:"
+_SCHEDULE = re.compile(r"@(hourly|daily|midnight|weekly|monthly|annually|yearly|reboot)|[\w*/,-]+( +[\w*/,-]+){4}")
+
+
+class CronError(Exception):
+    """What could not be done; the text is for people."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns 0 if the crontab is as wanted, 2 for wrong words, else 1 or what `check` said."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=("install", "uninstall"))
+    parser.add_argument("--config", default="", help="the monitor's config; to uninstall, none means all")
+    parser.add_argument("--schedule", default="*/10 * * * *", help="as in crontab(5); default every ten minutes")
+    args = parser.parse_args(argv)
+    try:
+        return install(args.config, args.schedule) if args.action == "install" else uninstall(args.config)
+    except CronError as error:
+        print(f"install_cron: {error}", file=sys.stderr)
+        return 1
+
+
+def install(config: str, schedule: str) -> int:
+    """Write the line, unless `check` finds a problem; gives its exit code then."""
+    if not config or not _SCHEDULE.fullmatch(schedule.strip()):
+        print("usage: make install-cron CONFIG=FILE [SCHEDULE='*/10 * * * *']", file=sys.stderr)
+        return 2
+    path = Path(config).resolve()
+    checked = subprocess.run([sys.executable, "-m", "s3sync", "check", "--config", str(path)], cwd=ROOT, check=False)
+    if checked.returncode:
+        print("install_cron: not installed: mend the problems above first", file=sys.stderr)
+        return checked.returncode
+    line = cron_line(path, schedule)
+    write_crontab([*without(read_crontab(), path), line])
+    print(f"installed: {line}")
+    return 0
+
+
+def uninstall(config: str) -> int:
+    """Take the line of this config out, or all of them."""
+    before = read_crontab()
+    after = without(before, Path(config).resolve() if config else None)
+    if after != before:
+        write_crontab(after)
+    print(f"removed: {len(before) - len(after)} line(s)")
+    return 0
+
+
+def cron_line(config: Path, schedule: str) -> str:
+    """The crontab line; cron makes line breaks of bare percent signs."""
+    script = ROOT / "scripts" / "monitor.sh"
+    command = f"{shlex.quote(str(script))} {shlex.quote(str(config))}".replace("%", r"\%")
+    if not command.isprintable():
+        raise CronError(f"no path with control characters can be in a crontab: {command!r}")
+    return f"{schedule.strip()} {command} {mark(config)}"
+
+
+def mark(config: Path) -> str:
+    """What tells our line from others: a comment for the shell that cron starts."""
+    return MARK + str(config).replace("%", r"\%")
+
+
+def without(lines: Sequence[str], config: Path | None) -> list[str]:
+    """The lines that are not ours: for this config, or for any."""
+    if config is None:
+        return [line for line in lines if MARK not in line]
+    return [line for line in lines if not line.endswith(mark(config))]
+
+
+def read_crontab() -> list[str]:
+    """The user's crontab; a crontab that cannot be read is never taken for an empty one."""
+    asked = _crontab("-l")
+    if asked.returncode == 0:
+        return asked.stdout.splitlines()
+    if "no crontab" in asked.stderr.lower():
+        return []
+    raise CronError(f"cannot read the crontab: {asked.stderr.strip() or 'crontab -l failed'}")
+
+
+def write_crontab(lines: Sequence[str]) -> None:
+    """Replace the user's crontab."""
+    done = _crontab("-", text="".join(f"{line}\n" for line in lines))
+    if done.returncode:
+        raise CronError(f"cannot write the crontab: {done.stderr.strip()}")
+
+
+def _crontab(word: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(["crontab", word], input=text, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise CronError("no `crontab` on this machine (install cron, or use a systemd timer)") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

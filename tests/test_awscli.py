@@ -1,0 +1,618 @@
+"""The AWS CLI: which one, its words, what its errors mean, and its processes: fed, heard, and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s3sync import awscli
+from s3sync.awscli import Aws, Ended, cause_of, find_aws, meaning_of
+from s3sync.errors import AwsError, InterruptedBySignal
+from s3sync.interrupt import Stop
+from tests.conftest import AWS_V1
+
+# Which one
+
+
+def program(path: Path, text: str = "#!/bin/sh\n") -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This Python's path, in a folder without an `aws`."""
+    path = tmp_path / "venv" / "bin" / "python"
+    monkeypatch.setattr(sys, "executable", str(path))
+    return path
+
+
+def test_the_given_one_comes_first(tmp_path: Path, python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(python.with_name("aws"))
+    program(tmp_path / "path" / "aws")
+    given = program(tmp_path / "given" / "my-aws")
+    environ = {"PATH": str(tmp_path / "path")}
+    assert find_aws(given, environ) == given
+    monkeypatch.chdir(tmp_path)
+    assert find_aws("given/my-aws", environ) == given
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_aws("~/given/my-aws", environ) == given
+    assert find_aws("aws", environ) == str(tmp_path / "path" / "aws"), "a bare name is searched for"
+
+
+def test_else_the_one_beside_this_python_else_the_one_on_path(tmp_path: Path, python: Path) -> None:
+    on_path = program(tmp_path / "path" / "aws")
+    environ = {"PATH": f"{tmp_path / 'empty'}:{tmp_path / 'path'}"}
+    assert find_aws(None, environ) == on_path
+    beside = program(python.with_name("aws"))
+    assert find_aws(None, environ) == beside
+    python.with_name("aws").chmod(0o644)
+    assert find_aws(None, environ) == on_path, "one that cannot be run is none"
+
+
+@pytest.mark.parametrize("command", [None, "", "no-such-aws", "/no/such/aws", "/", "\x1b[31m"])
+def test_none_is_an_error_that_says_what_to_do(tmp_path: Path, python: Path, command: str | None) -> None:
+    with pytest.raises(AwsError, match="--aws_command") as caught:
+        find_aws(command, {"PATH": str(tmp_path)})
+    assert str(caught.value).isprintable()
+
+
+# As pyenv 2.6 writes it.
+SHIM = """#!/usr/bin/env bash
+set -e
+[ -n "$PYENV_DEBUG" ] && set -x
+
+program="${0##*/}"
+
+export PYENV_ROOT="/root/.pyenv"
+exec "/root/.pyenv/libexec/pyenv" exec "$program" "$@"
+"""
+PYENV = '#!/bin/sh\necho "$@" >> "$0.asked"\n[ "$1 $2" = "which aws" ] && echo {answer}\nexit {code}\n'
+
+
+@pytest.mark.parametrize("way", ["given", "path", "beside"])
+def test_the_real_program_behind_a_pyenv_shim_is_found(tmp_path: Path, python: Path, way: str) -> None:
+    real = program(tmp_path / "versions" / "3.11" / "bin" / "aws")
+    program(tmp_path / "pyenv" / "pyenv", PYENV.format(answer=real, code=0))
+    folder = python.parent if way == "beside" else tmp_path / "shims"
+    shim = program(folder / "aws", SHIM)
+    environ = {"PATH": f"{tmp_path / 'shims'}:{tmp_path / 'pyenv'}:/usr/bin:/bin"}
+    assert find_aws(shim if way == "given" else None, environ) == real
+    assert (tmp_path / "pyenv" / "pyenv.asked").read_text() == "which aws\n"
+
+
+@pytest.mark.parametrize("pyenv", [PYENV.format(answer="/other/aws", code=127), PYENV.format(answer="", code=0), None])
+def test_a_shim_that_pyenv_says_nothing_of_is_taken_as_it_is(tmp_path: Path, python: Path, pyenv: str | None) -> None:
+    shim = program(tmp_path / "shims" / "aws", SHIM)
+    if pyenv:
+        program(tmp_path / "pyenv" / "pyenv", pyenv)
+    environ = {"PATH": f"{tmp_path / 'pyenv'}:/usr/bin:/bin"}
+    assert find_aws(shim, environ) == shim
+
+
+@pytest.mark.parametrize(
+    "shebang",
+    ["/home/ada/.pyenv/versions/3.11.7/bin/python3.11", "/home/ada/.pyenv/versions/s3sync/bin/python"],
+)
+def test_a_script_of_a_pyenv_python_is_no_shim(tmp_path: Path, python: Path, shebang: str) -> None:
+    """What pip installs names its Python in the first line; the given one must not become another one."""
+    program(tmp_path / "pyenv" / "pyenv", PYENV.format(answer="/other/aws", code=0))
+    text = f"#!{shebang}\n# Copyright Amazon.com\nimport sys\nfrom awscli.clidriver import main\n"
+    aws = program(tmp_path / "given" / "aws", text)
+    assert find_aws(aws, {"PATH": f"{tmp_path / 'pyenv'}:/usr/bin:/bin"}) == aws
+
+
+# Words
+
+URL = "s3://lab-runs/2026/RUN/"
+HOSTILE = [
+    "-x",
+    "--recursive",
+    "--endpoint-url=http://evil",
+    "-",
+    "--",
+    "a b",
+    "'",
+    '"',
+    "*",
+    "[a]",
+    "$(id)",
+    "a\nb",
+    "é",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_of_the_users_can_become_an_option(text: str) -> None:
+    """It stands behind a name and an equals sign, in the one word that it has."""
+    head = awscli.head_words("lab-runs", text)
+    assert f"--key={text}" in head
+    listing = awscli.list_words("lab-runs", f"{text}/RUN/", f"{text}/RUN/a", 7)
+    assert {f"--prefix={text}/RUN/", f"--start-after={text}/RUN/a", "--max-items=7"} <= set(listing)
+    for words in (head, listing):
+        assert words[:1] == ("s3api",)
+        assert "--bucket=lab-runs" in words
+        assert "--output=json" in words
+        assert all(word.startswith("--") and "=" in word for word in words[2:])
+        assert words.count(text) == 0
+
+
+def test_words_of_a_listing_from_the_start() -> None:
+    assert not any(word.startswith("--start-after") for word in awscli.list_words("lab-runs", "RUN/", "", 7))
+
+
+def test_words_of_a_copy() -> None:
+    words = awscli.cp_words("/tmp/work/batch-000001", URL)
+    assert words[:4] == ("s3", "cp", "/tmp/work/batch-000001", URL)
+    assert {"--recursive", "--no-progress"} <= set(words)
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({}, []),
+        ({"AWS_ENDPOINT_URL": "http://a"}, ["--endpoint-url=http://a"]),
+        ({"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_S3": "http://s3"}, ["--endpoint-url=http://s3"]),
+        ({"AWS_ENDPOINT_URL": ""}, []),
+        ({"AWS_ENDPOINT_URL": "http://a", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}, []),
+        ({"AWS_ENDPOINT_URL": "http://a", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "no"}, ["--endpoint-url=http://a"]),
+    ],
+)
+def test_the_endpoint_of_the_environment_is_an_option(
+    fake: Callable[..., Aws], environ: dict[str, str], words: list[str]
+) -> None:
+    """Versions 2 before 2.13 do not know the variables."""
+    ended = fake("import json; print(json.dumps(argv))", environ=environ).query(("s3api", "x"))
+    assert json.loads(ended.stdout) == [*words, "s3api", "x"]
+
+
+# What its errors mean
+
+PREFIX = "aws: [ERROR]: "
+CREDENTIALS = "no AWS credentials"
+EXPIRED = "the AWS credentials have expired"
+WRONG = "the AWS credentials are wrong"
+FAILED = "upload failed: ../../tmp/work/batch-000001/Data/a to s3://lab-runs/RUN/Data/a "
+
+UNTRUSTED = "SSL validation failed for https://s3.example/ [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed:"
+
+
+def operation(code: str, message: str, name: str = "PutObject") -> str:
+    return f"An error occurred ({code}) when calling the {name} operation: {message}"
+
+
+@pytest.mark.parametrize("before", ["", PREFIX, "fatal error: ", f"{PREFIX}fatal error: ", FAILED])
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('Unable to locate credentials. You can configure credentials by running "aws configure".', CREDENTIALS),
+        ('Unable to locate credentials. You can configure credentials by running "aws login".', CREDENTIALS),
+        ("Partial credentials found in env, missing: AWS_SECRET_ACCESS_KEY", CREDENTIALS),
+        ("Error when retrieving credentials from custom-process: no such file", CREDENTIALS),
+        ("Error when retrieving token from sso: Token has expired and refresh failed", CREDENTIALS),
+        (operation("ExpiredToken", "The provided token has expired."), EXPIRED),
+        (operation("ExpiredTokenException", "The security token included in the request is expired"), EXPIRED),
+        (operation("RequestExpired", "Request has expired."), EXPIRED),
+        ("Token has expired and refresh failed", EXPIRED),
+        ("The SSO session associated with this profile has expired or is otherwise invalid. To refresh ...", EXPIRED),
+        (operation("InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records."), WRONG),
+        (operation("SignatureDoesNotMatch", "The request signature we calculated does not match ..."), WRONG),
+        (operation("InvalidToken", "The provided token is malformed or otherwise invalid."), WRONG),
+        (operation("NoSuchBucket", "The specified bucket does not exist", "ListObjectsV2"), "no such bucket"),
+        ("The config profile (nobody) could not be found", "no such AWS profile"),
+        (
+            operation(
+                "RequestTimeTooSkewed", "The difference between the request time and the current time is too large."
+            ),
+            "this machine's clock is wrong, so S3 refuses its requests",
+        ),
+        (operation("AccessDenied", "Access Denied"), "access denied"),
+        (
+            operation("AccessDenied", "User: arn:aws:iam::1:user/a is not authorized to perform: s3:PutObject"),
+            "access denied",
+        ),
+        (operation("403", "Forbidden", "HeadObject"), "access denied"),
+        (
+            operation("PermanentRedirect", "The bucket you are attempting to access ..."),
+            "the bucket is in another region",
+        ),
+        (
+            operation("AuthorizationHeaderMalformed", "the region 'us-east-1' is wrong"),
+            "the bucket is in another region",
+        ),
+        (operation("IllegalLocationConstraintException", "-"), "the bucket is in another region"),
+        (f"{UNTRUSTED} unable to get local issuer certificate (_ssl.c:1006)", "the TLS certificate is not trusted"),
+        (f"{UNTRUSTED} certificate has expired (_ssl.c:1006)", "the TLS certificate is not trusted"),
+        (operation("SlowDown", "Please reduce your request rate."), None),
+        (operation("InternalError", "We encountered an internal error. Please try again."), None),
+        (operation("503", "Service Unavailable", "HeadObject"), None),
+        (operation("404", "Not Found", "HeadObject"), None),
+        (operation("BadDigest", "The Content-MD5 you specified did not match what we received."), None),
+        ('Could not connect to the endpoint URL: "http://127.0.0.1:1/lab-runs/a"', None),
+        ('Read timeout on endpoint URL: "https://lab-runs.s3.amazonaws.com/a"', None),
+        ("[Errno 28] No space left on device", None),
+        ("argument of type 'NoneType' is not iterable", None),
+    ],
+)
+def test_causes_that_cannot_pass_by_themselves(before: str, text: str, what: str | None) -> None:
+    cause = cause_of(["warning: Skipping file /x. File does not exist.", f"{before}{text}", "the end"])
+    assert (cause and cause.what) == what
+    failure = awscli.failure(Ended(("s3", "cp", "x"), 1, b"", (f"{before}{text}",)), "s3://lab-runs")
+    assert str(failure).startswith(f"{what}: s3://lab-runs (" if what else "aws s3 cp failed for s3://lab-runs: ")
+    assert PREFIX not in str(failure)
+    assert text in str(failure)
+
+
+@pytest.mark.parametrize(
+    "name", ["AccessDenied.txt", "Forbidden/a", "has expired.csv", "copy (403).bcl", "AuthFailure.log"]
+)
+def test_the_name_of_a_file_is_no_cause(name: str) -> None:
+    line = f"upload failed: ../work/batch-000001/{name} to s3://lab-runs/RUN/{name} {operation('SlowDown', 'wait')}"
+    assert cause_of([line]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "is_so"),
+    [
+        ('Could not connect to the endpoint URL: "http://127.0.0.1:1/lab-runs"', True),
+        ('Connect timeout on endpoint URL: "https://s3.example/"', True),
+        ('Connection was closed before we received a valid response from endpoint URL: "http://x/".', True),
+        ('Failed to connect to proxy URL: "http://proxy:3128"', True),
+        ("[Errno 101] Network is unreachable", True),
+        ("[Errno -2] Name or service not known", True),
+        (operation("SlowDown", "Please reduce your request rate."), False),
+        (operation("AccessDenied", "Access Denied"), False),
+    ],
+)
+def test_no_way_to_s3(text: str, is_so: bool) -> None:
+    for before in ("", PREFIX, "fatal error: "):
+        assert (awscli.unreachable(["", before + text]) is not None) is is_so
+
+
+def test_no_complaint_is_no_cause() -> None:
+    assert (cause_of([]), awscli.unreachable([])) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0, "aws gave no error"),
+        (1, "aws says that a transfer failed"),
+        (2, "aws says that it skipped files"),
+        (130, "aws was interrupted"),
+        (252, "aws did not understand its arguments"),
+        (253, "aws has no valid configuration or credentials"),
+        (254, "S3 answered with an error"),
+        (255, "aws failed"),
+        (3, "aws exited with the unknown code 3"),
+        (77, "aws exited with the unknown code 77"),
+        (-2, "aws was ended by SIGINT"),
+        (-9, "aws was ended by SIGKILL"),
+        (-15, "aws was ended by SIGTERM"),
+        (-63, "aws was ended by signal 63"),
+        (-99, "aws was ended by signal 99"),
+    ],
+)
+def test_exit_codes(code: int, words: str) -> None:
+    assert meaning_of(code) == words
+    assert Ended((), code, b"", ()).reason == words
+
+
+@pytest.mark.parametrize(
+    ("errors", "reason"),
+    [
+        (("first", "last"), "last"),
+        ((f"{PREFIX}Unable to locate credentials",), "Unable to locate credentials"),
+        (("fatal error: no",), "no"),
+        ((f"{PREFIX}fatal error: no ",), "no"),
+    ],
+)
+def test_the_last_complaint_is_the_reason(errors: tuple[str, ...], reason: str) -> None:
+    assert Ended((), 255, b"", errors).reason == reason
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=40))
+def test_what_is_no_json_is_an_aws_error(raw: bytes) -> None:
+    with contextlib.suppress(AwsError):
+        awscli.parse_json(Ended(("s3api", "x"), 0, raw, ()))
+
+
+# Processes
+
+
+@pytest.fixture
+def stop() -> Stop:
+    return Stop()
+
+
+@pytest.fixture
+def fake(tmp_path: Path, stop: Stop) -> Iterator[Callable[..., Aws]]:
+    """Makes an Aws of a program that runs this Python code; it sees `argv`. Leaves no process behind."""
+    made: list[Aws] = []
+
+    def make(code: str, *, environ: dict[str, str] | None = None, inherited: Sequence[int] = ()) -> Aws:
+        head = f"#!{sys.executable} -S\nimport os, signal, sys, time\nargv = sys.argv[1:]\n"
+        path = program(tmp_path / f"fake{len(made)}" / "aws", f"{head}{code}\n")
+        made.append(Aws(path, {"PATH": "/usr/bin:/bin", **(environ or {})}, stop, inherited))
+        return made[-1]
+
+    yield make
+    for process in psutil.Process().children(recursive=True):
+        if any(str(tmp_path) in word for word in process.cmdline()):
+            process.kill()
+
+
+def follow(aws: Aws, *words: str) -> tuple[Ended, list[str]]:
+    lines: list[str] = []
+    return aws.follow(words, lines.append, lambda pid: None), lines
+
+
+def both(aws: Aws) -> list[Ended]:
+    return [aws.query(("s3api", "x")), follow(aws, "s3", "cp")[0]]
+
+
+def test_a_query_keeps_all_of_stdout_and_the_complaints_apart(fake: Callable[..., Aws]) -> None:
+    """Both pipes are emptied at once, however much comes."""
+    aws = fake("sys.stderr.write('x' * 200_000 + '\\nlast\\n'); sys.stdout.write('y' * 200_000); sys.exit(254)")
+    ended = aws.query(("s3api", "head-object"))
+    assert ended == Ended(("s3api", "head-object"), 254, b"y" * 200_000, ("x" * 200_000, "last"))
+    assert aws.started == 1
+
+
+def test_lines_are_handed_on_and_only_complaints_are_kept(fake: Callable[..., Aws]) -> None:
+    code = "print('upload: a to b', flush=True); print('  odd  ', file=sys.stderr); print(); print('end'); sys.exit(1)"
+    pids: list[int] = []
+    lines: list[str] = []
+    ended = fake(code).follow(("s3", "cp"), lines.append, pids.append)
+    assert sorted(lines) == sorted(["upload: a to b", "  odd  ", "", "end"])
+    assert (ended.returncode, ended.stdout, sorted(ended.errors)) == (1, b"", ["end", "odd"])
+    assert len(pids) == 1
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_the_tail_of_the_complaints_is_bounded(fake: Callable[..., Aws], stream: str) -> None:
+    aws = fake(f"sys.{stream}.writelines(f'line {{i}}\\n\\n' for i in range(10_000)); sys.exit(1)")
+    ended, lines = follow(aws, "s3", "cp")
+    assert len(lines) == 20_000
+    assert 1 <= len(ended.errors) <= 20
+    assert ended.errors[-1] == "line 9999"
+    if stream == "stderr":
+        assert aws.query(("s3api", "x")).errors == tuple(f"line {i}" for i in range(9980, 10_000))
+
+
+def test_secrets_stand_in_no_complaint(fake: Callable[..., Aws]) -> None:
+    secrets = {
+        "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        "AWS_SESSION_TOKEN": "IQoJb3JpZ2luX2VjE+==",
+    }
+    code = "print('no: ' + ' '.join(v for k, v in sorted(os.environ.items()) if 'AWS' in k), file=sys.stderr)"
+    for ended in both(fake(code, environ=secrets)):
+        assert ended.errors == ("no: [redacted] [redacted] [redacted]",)
+        assert ended.reason == "no: [redacted] [redacted] [redacted]"
+
+
+def test_secrets_stand_in_no_argv_and_no_repr(fake: Callable[..., Aws]) -> None:
+    aws = fake("print(argv)", environ={"AWS_SECRET_ACCESS_KEY": "not-to-be-seen"})
+    assert "not-to-be-seen" not in f"{aws!r} {aws.query(('s3api', 'x'))!r} {aws.query(('s3api', 'x')).stdout!r}"
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"\x1b[31mred\x1b]0;title\x07", r"\x1b[31mred\x1b]0;title\x07"),
+        (b"a\x00b\x7f", r"a\x00b\x7f"),
+        (b"caf\xc3\xa9 \xff\xfe", "caf\u00e9 \ufffd\ufffd"),
+        (b"\xe2\x80\xaegpj.exe", r"\u202egpj.exe"),
+        (b"\r  back\t", "back"),
+    ],
+)
+def test_complaints_are_printable(fake: Callable[..., Aws], raw: bytes, text: str) -> None:
+    """Whatever bytes a file's name had in them."""
+    aws = fake(f"os.write(2, {raw!r} + b'\\n')")
+    for ended in both(aws):
+        assert ended.errors == (text,)
+    _, lines = follow(aws)
+    assert lines == [raw.decode("utf-8", "replace")]
+
+
+def test_output_without_a_last_newline_is_heard(fake: Callable[..., Aws]) -> None:
+    ended, lines = follow(fake("os.write(1, b'upload: a\\nno end'); sys.exit(1)"))
+    assert (lines, ended.errors) == (["upload: a", "no end"], ("no end",))
+
+
+def test_stdin_is_empty(fake: Callable[..., Aws]) -> None:
+    """One that asks for something, a password say, gets nothing and does not wait."""
+    for ended in both(fake("sys.exit(len(sys.stdin.read()))")):
+        assert ended.returncode == 0
+
+
+def test_it_has_a_session_of_its_own(fake: Callable[..., Aws]) -> None:
+    """So that Ctrl-C on our terminal reaches it through us alone."""
+    ended = fake("print(os.getsid(0) == os.getpid() == os.getpgrp())").query(())
+    assert ended.stdout == b"True\n"
+
+
+def test_it_has_the_environment_that_was_given_and_no_other(fake: Callable[..., Aws]) -> None:
+    ended = fake("import json; print(json.dumps(dict(os.environ)))", environ={"AWS_PAGER": ""}).query(())
+    environ = json.loads(ended.stdout)
+    assert {name for name in environ if not name.startswith("LC_")} == {"PATH", "AWS_PAGER"}
+
+
+def test_inherited_descriptors_stay_open_and_no_others(fake: Callable[..., Aws], tmp_path: Path) -> None:
+    code = "print([os.path.realpath(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd')])"
+    with (tmp_path / "lock").open("w") as kept, (tmp_path / "other").open("w") as other:
+        os.set_inheritable(other.fileno(), True)
+        ended = fake(code, inherited=(kept.fileno(),)).query(())
+        assert str(tmp_path / "lock") in ended.stdout.decode()
+        assert str(tmp_path / "other") not in ended.stdout.decode()
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 77, 255])
+def test_its_exit_code_is_kept(fake: Callable[..., Aws], code: int) -> None:
+    assert [ended.returncode for ended in both(fake(f"sys.exit({code})"))] == [code, code]
+
+
+def test_its_end_by_a_signal_is_kept(fake: Callable[..., Aws]) -> None:
+    for ended in both(fake("os.kill(os.getpid(), signal.SIGKILL)")):
+        assert (ended.returncode, ended.reason) == (-9, "aws was ended by SIGKILL")
+
+
+@pytest.mark.parametrize("text", ["no program\n", "#!/no/such/python\n", ""])
+def test_one_that_cannot_run_is_an_error(tmp_path: Path, stop: Stop, text: str) -> None:
+    aws = Aws(program(tmp_path / "aws", text), {}, stop)
+    with pytest.raises(AwsError, match=rf"^cannot run {tmp_path / 'aws'}: .*--aws_command"):
+        aws.query(("--version",))
+    assert aws.started == 0
+
+
+@pytest.mark.parametrize("code", ["sys.exit(1)", "pass", "print('aws: broken', file=sys.stderr); sys.exit(255)"])
+def test_one_that_gives_no_version_is_an_error(fake: Callable[..., Aws], code: str) -> None:
+    with pytest.raises(AwsError, match="`aws --version` failed: aws"):
+        fake(code).version()
+
+
+def test_the_version_is_one_printable_line(fake: Callable[..., Aws]) -> None:
+    assert fake("print('aws-cli/1.46.3 \\x1b[31m')").version() == r"aws-cli/1.46.3 \x1b[31m"
+
+
+def test_the_real_one_is_run() -> None:
+    assert Aws(AWS_V1, {"PATH": "/usr/bin:/bin"}, Stop()).version().startswith("aws-cli/1.")
+
+
+# Their end
+
+
+def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
+    """Start work; its result, or the exception it raised, comes into the list."""
+    results: list[object] = []
+
+    def collect() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            results.append(error)
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    return thread, results
+
+
+@pytest.mark.parametrize(
+    ("ignored", "ends_by"),
+    [((), signal.SIGINT), (("SIGINT",), signal.SIGTERM), (("SIGINT", "SIGTERM"), signal.SIGKILL)],
+)
+def test_a_request_to_stop_ends_it_however_stubborn(
+    fake: Callable[..., Aws], stop: Stop, monkeypatch: pytest.MonkeyPatch, ignored: tuple[str, ...], ends_by: int
+) -> None:
+    grace = tuple((signum, 0.3) for signum, _ in awscli._GRACE)
+    monkeypatch.setattr(awscli, "_GRACE", grace)
+    code = "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+    code += "".join(f"signal.signal(signal.{name}, signal.SIG_IGN)\n" for name in ignored)
+    aws = fake(f"{code}print('ready', flush=True)\nwhile True:\n    signal.pause()")
+    ready = threading.Event()
+    thread, results = in_thread(lambda: aws.follow(("s3", "cp"), lambda line: ready.set(), lambda pid: None))
+    assert ready.wait(30)
+
+    stop.request(signal.SIGTERM)
+
+    thread.join(30)
+    (ended,) = results
+    assert isinstance(ended, Ended)
+    assert ended.returncode == -ends_by
+
+
+def test_its_children_end_with_it(fake: Callable[..., Aws], stop: Stop) -> None:
+    """Version 2 is a launcher with a child that does the work."""
+    code = "signal.signal(signal.SIGINT, signal.SIG_DFL)\npid = os.fork()\nif pid:\n    print(pid, flush=True)\n"
+    aws = fake(f"{code}while True:\n    signal.pause()")
+    pids: list[psutil.Process] = []
+    ready = threading.Event()
+
+    def on_line(line: str) -> None:
+        pids.append(psutil.Process(int(line)))
+        ready.set()
+
+    thread, _ = in_thread(lambda: aws.follow(("s3", "cp"), on_line, lambda pid: None))
+    assert ready.wait(30)
+    stop.request(signal.SIGINT)
+    thread.join(30)
+    assert not thread.is_alive()
+    assert psutil.wait_procs(pids, timeout=30)[1] == []
+
+
+def test_nothing_is_started_after_a_request_to_stop(fake: Callable[..., Aws], stop: Stop) -> None:
+    aws = fake("open(os.path.join(os.path.dirname(__file__), 'was here'), 'w')")
+    stop.request(signal.SIGTERM)
+    asks: list[Callable[[], object]] = [aws.version, lambda: aws.query(("s3api", "x")), lambda: follow(aws, "s3", "cp")]
+    for ask in asks:
+        with pytest.raises(InterruptedBySignal) as caught:
+            ask()
+        assert caught.value.exit_code == 143
+    assert aws.started == 0
+    assert os.listdir(os.path.dirname(aws.path)) == ["aws"]
+
+
+@pytest.mark.parametrize("moment", ["start", "line"])
+def test_an_error_of_ours_ends_it(fake: Callable[..., Aws], moment: str) -> None:
+    """It does not wait for the end of an upload that nobody wants any more."""
+    aws = fake("print('ready', flush=True)\nwhile True:\n    signal.pause()")
+
+    def fail(_: object) -> None:
+        raise LookupError(moment)
+
+    def do_nothing(_: object) -> None: ...
+
+    on_line, on_start = (do_nothing, fail) if moment == "start" else (fail, do_nothing)
+    thread, results = in_thread(lambda: aws.follow(("s3", "cp"), on_line, on_start))
+    thread.join(5)
+    waits = thread.is_alive()
+    for pid in aws.bytes_read():
+        os.kill(pid, signal.SIGKILL)
+    thread.join(30)
+    assert not waits, "it waits for a process that does not end"
+    assert [type(result) for result in results] == [LookupError]
+
+
+def test_what_live_processes_have_read_can_be_asked_at_any_time(fake: Callable[..., Aws], tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"x" * 3_000_000)
+    release, wait = os.pipe()[::-1]
+    code = f"open({str(tmp_path / 'data')!r}, 'rb').read()\nprint('ready', flush=True)\nos.read({wait}, 1)"
+    aws = fake(code, inherited=(wait,))
+    pids: list[int] = []
+    ready = threading.Event()
+    thread, _ = in_thread(lambda: aws.follow(("s3", "cp"), lambda line: ready.set(), pids.append))
+    assert ready.wait(30)
+    read = aws.bytes_read()
+    os.write(release, b"x")
+    thread.join(30)
+    os.close(release)
+    os.close(wait)
+    assert list(read) == pids
+    assert read[pids[0]] >= 3_000_000
+    assert aws.bytes_read() == {}
+
+
+def test_many_threads_share_one(fake: Callable[..., Aws]) -> None:
+    aws = fake("print(argv[0])")
+    results = [in_thread(functools.partial(aws.query, (str(number),))) for number in range(8)]
+    for thread, _ in results:
+        thread.join(30)
+    expected = [[Ended((str(number),), 0, f"{number}\n".encode(), ())] for number in range(8)]
+    assert [result for _, result in results] == expected
+    assert aws.started == 8

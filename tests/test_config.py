@@ -1,0 +1,660 @@
+"""Every mistake in a configuration is told with its place; what is right becomes values; nothing tells a secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from s3sync.config import MAX_CONFIG_BYTES, MAX_VALUES, Config, MonitorEntry, _json_node, json_schema, load_config
+from s3sync.destination import Destination
+from s3sync.errors import EXIT_CONFIG, ConfigError
+from tests.unprivileged import run_unprivileged
+
+CONF = Path(__file__).parents[1] / "conf"
+SAMPLE_YAML = CONF / "s3sync.sample.yaml"
+SAMPLE_JSON = CONF / "s3sync.sample.json"
+
+ENTRY = "monitor: [{monitored_directories: [/data], bucket: lab-runs, remote_path: /}]\n"
+SECRET = "https://hooks.example.org/services/T0AG2K1C6/hush-hush"
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a configuration that its owner alone can read."""
+
+    def written(content: str | bytes, name: str = "c.yaml", mode: int = 0o600) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+        path.chmod(mode)
+        return path
+
+    return written
+
+
+def complaints(path: Path, **environ: str) -> list[str]:
+    """The lines of the error, without the folder of the file."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, environ)
+    assert caught.value.exit_code == EXIT_CONFIG == 78
+    assert caught.value.__cause__ is None
+    return str(caught.value).replace(f"{path.parent}/", "").split("\n")
+
+
+def entry(**more: Any) -> dict[str, Any]:
+    return {"monitored_directories": ["/data"], "bucket": "lab-runs", "remote_path": "/", **more}
+
+
+# What is right
+
+
+def test_defaults(write: Write) -> None:
+    config = load_config(write(ENTRY), {})
+    assert config == Config(
+        max_cores=None,
+        max_threads=4,
+        max_age=72,
+        log_level="INFO",
+        log_dir=Path("/var/log/s3_upload"),
+        slack_log_webhook=None,
+        slack_alert_webhook=None,
+        webhook=None,
+        ping_url=None,
+        verify="etag",
+        readback="auto",
+        aws_command=None,
+        alert_after_busy_hours=24,
+        quiet_minutes=60,
+        monitor=(MonitorEntry(monitored_directories=(Path("/data"),), bucket="lab-runs", remote_path="/"),),
+    )
+    assert config.monitor[0].regex is None
+    assert config.monitor[0].excludes == ()
+    assert config.monitor[0].destination == Destination("lab-runs", "")
+
+
+def test_typed_once_and_frozen(write: Write) -> None:
+    more = entry(remote_path="//runs//2026/", sample_regex="_a_|_b_", exclude_patterns=[r"\.jpg$", "/T/"])
+    config = load_config(write(json.dumps({"log_level": "debug", "max_age": 1, "monitor": [more]}), "c.json"), {})
+    assert (config.log_level, config.max_age) == ("DEBUG", 1.0)
+    assert config.monitor[0].regex == re.compile("_a_|_b_")
+    assert config.monitor[0].excludes == (re.compile(r"\.jpg$"), re.compile("/T/"))
+    assert config.monitor[0].destination == Destination("lab-runs", "runs/2026")
+    assert hash(config)
+    with pytest.raises(ValidationError):
+        config.max_age = 2
+
+
+def test_the_predecessors_configuration_is_read(write: Write) -> None:
+    old = {
+        "max_cores": 2,
+        "max_threads": 8,
+        "log_level": "INFO",
+        "log_dir": "/var/log/s3_upload",
+        "slack_log_webhook": SECRET,
+        "slack_alert_webhook": "",
+        "monitor": [
+            entry(monitored_directories=["/seq/1", "/seq/2"], bucket="bucket_A", sample_regex="_one_|_two_"),
+            entry(monitored_directories=["/seq/3"], bucket="bucket_B", remote_path="/seq_3_runs", sample_regex=""),
+        ],
+    }
+    for indent in (None, 4, "\t"):
+        config = load_config(write(json.dumps(old, indent=indent), "c.json"), {})
+        assert (config.max_cores, config.max_threads, config.slack_alert_webhook) == (2, 8, None)
+        assert config.slack_log_webhook
+        assert config.slack_log_webhook.get_secret_value() == SECRET
+        assert config.monitor[1].regex is None
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        ("no", "no"),
+        ("off", "off"),
+        ("0010", "0010"),
+        ("1:30", "1:30"),
+        ("2026-01-01", "2026-01-01"),
+        ("1_000", "1_000"),
+    ],
+)
+def test_bare_words_of_yaml_are_what_stands_there(write: Write, value: str, meant: str) -> None:
+    config = load_config(write(f"{ENTRY.rstrip()[:-2]}, sample_regex: {value}}}]\n"), {})
+    assert config.monitor[0].regex == re.compile(meant)
+
+
+def test_yamls_aliases_are_followed(write: Write) -> None:
+    text = """\
+monitor:
+  - {monitored_directories: [/a], bucket: lab-runs, remote_path: /, exclude_patterns: &common [x, y]}
+  - {monitored_directories: [/b], bucket: lab-runs, remote_path: /, exclude_patterns: *common}
+"""
+    first, second = load_config(write(text), {}).monitor
+    assert first.excludes == second.excludes == (re.compile("x"), re.compile("y"))
+
+
+def test_a_byte_order_mark_and_windows_line_ends(write: Write) -> None:
+    load_config(write(b"\xef\xbb\xbf" + ENTRY.replace("\n", "\r\n").encode()), {})
+    load_config(write(b"\xef\xbb\xbf" + json.dumps({"monitor": [entry()]}, indent=1).encode(), "c.json"), {})
+
+
+# What is wrong
+
+BAD_YAML = [
+    # top level
+    ("a: 1", ["1:1: a: is no key (remove it)", "1:1: monitor: is missing"]),
+    ("text", ["1:1: must be keys with values"]),
+    ("- 1", ["1:1: must be keys with values"]),
+    ("1", ["1:1: must be keys with values"]),
+    ("monitor: []", ["1:10: monitor: must not be empty"]),
+    ("monitor: {}", ["1:10: monitor: must be a list, e.g. [{monitored_directories: [/data],"]),
+    ("monitor: /data", ["1:10: monitor: must be a list"]),
+    ("monitor:\n", ["1:9: monitor: has no value (give it one, or remove it)"]),
+    ("monitor: [1]", ["1:11: monitor[0]: must be keys with values, e.g. {bucket:"]),
+    ('max_cores: "4"\n' + ENTRY, ["1:12: max_cores: must be a whole number (digits alone: no quotes"]),
+    (
+        "max_cores: 010\n" + ENTRY,
+        ["1:12: max_cores: must be a whole number (digits alone: no quotes, no leading zero)"],
+    ),
+    ("max_cores: true\n" + ENTRY, ["1:12: max_cores: must be a whole number"]),
+    ("max_cores: 4.0\n" + ENTRY, ["1:12: max_cores: must be a whole number"]),
+    ("max_cores: 0\n" + ENTRY, ["1:12: max_cores: must be 1 or more"]),
+    ("max_cores: null\n" + ENTRY, ["1:12: max_cores: has no value"]),
+    ("max_threads:\n" + ENTRY, ["1:13: max_threads: has no value"]),
+    ("max_threads: -1\n" + ENTRY, ["1:14: max_threads: must be 1 or more"]),
+    ("max_age: true\n" + ENTRY, ["1:10: max_age: must be a number such as 72 or 0.5"]),
+    ("max_age: '72'\n" + ENTRY, ["1:10: max_age: must be a number"]),
+    ("max_age: 0\n" + ENTRY, ["1:10: max_age: must be more than 0"]),
+    ("max_age: 1e999\n" + ENTRY, ["1:10: max_age: must be a finite number"]),
+    ("max_age: .nan\n" + ENTRY, ["1:10: max_age: must be a number"]),
+    (f"max_age: {'9' * 5000}\n" + ENTRY, ["1:10: max_age: "]),
+    ("quiet_minutes: -1\n" + ENTRY, ["1:16: quiet_minutes: must be 0 or more"]),
+    ("alert_after_busy_hours: 0\n" + ENTRY, ["1:25: alert_after_busy_hours: must be more than 0"]),
+    ("log_level: LOUD\n" + ENTRY, ["1:12: log_level: must be 'DEBUG', 'INFO', 'WARNING', 'ERROR' or 'CRITICAL'"]),
+    ("log_level: 10\n" + ENTRY, ["1:12: log_level: must be 'DEBUG'"]),
+    ("log_dir: logs\n" + ENTRY, ["1:10: log_dir: must be an absolute path"]),
+    ("log_dir: ~/logs\n" + ENTRY, ["1:10: log_dir: must be an absolute path"]),
+    ('log_dir: "/a\\0b"\n' + ENTRY, ["1:10: log_dir: must be a path without control characters"]),
+    (f"log_dir: /{'x' * 5000}\n" + ENTRY, ["1:10: log_dir: must be a path of at most 4,095 bytes"]),
+    ("aws_command: aws\n" + ENTRY, ["1:14: aws_command: must be an absolute path"]),
+    ("verify: md5\n" + ENTRY, ["1:9: verify: must be 'etag' or 'size'"]),
+    ("readback: yes\n" + ENTRY, ["1:11: readback: must be 'auto', 'head-object' or 'list-objects-v2'"]),
+    ("webhook: ftp://x\n" + ENTRY, ["1:10: webhook: must be a URL"]),
+    ("webhook: [x]\n" + ENTRY, ["1:10: webhook: must be text (put it into quotes)"]),
+    ('"$schema": 1\n' + ENTRY, ["1:12: $schema: must be text"]),
+    # keys
+    ("max_core: 4\n" + ENTRY, ["1:1: max_core: is no key (did you mean max_cores?)"]),
+    ("Verify: etag\n" + ENTRY, ["1:1: Verify: is no key (did you mean verify?)"]),
+    ("bucket: lab-runs\n" + ENTRY, ["1:1: bucket: is no key here (move it into an entry of `monitor`)"]),
+    ("1: 2\n" + ENTRY, ["1:1: 1: is no key (remove it)"]),
+    ("? [a]\n: 1\n" + ENTRY, ["1:3: '?': is no key (remove it)"]),
+    ('"a b\\n": 1\n' + ENTRY, ["1:1: 'a b\\\\n': is no key (remove it)"]),
+    ('"\\ud800": 1\n' + ENTRY, ["1:1: '\\\\ud800': is no key (remove it)"]),
+    ("max_age: 1\n" + ENTRY + "max_age: 2\n", ["3:1: max_age: is here twice, first in line 1 (remove one)"]),
+    ("<<: {max_age: 1}\n" + ENTRY, ["1:1: '<<': is no key: YAML's merging means nothing here"]),
+    # YAML
+    ("max_age: !!binary eA==\n" + ENTRY, ["1:10: max_age: has a tag of YAML's that means nothing here"]),
+    ("max_age: !mine 1\n" + ENTRY, ["1:10: max_age: has a tag"]),
+    ("max_age: !!int x\n" + ENTRY, ["1:10: max_age: is no number"]),
+    ("log_dir: !!python/object/apply:os.system [id]\n" + ENTRY, ["1:10: log_dir: has a tag"]),
+    (
+        "max_age: 1\n\tmax_cores: 2\n",
+        ["2:1: not YAML: while scanning for the next token: found character", "(indent with spaces, not with tabs)"],
+    ),
+    ("max_age: 1\n log_level: INFO\n", ["2:11: not YAML: mapping values are not allowed here"]),
+    ("monitor: [\n", ["2:1: not YAML: while parsing a flow node that begins in line 2: expected the node content"]),
+    ("log_dir: 'x\n" + ENTRY, ["3:1: not YAML: while scanning a quoted scalar that begins in line 1"]),
+    (ENTRY + "---\n" + ENTRY, ["2:1: not YAML: expected a single document in the stream"]),
+    ("max_age: *a\n", ["1:10: not YAML: found undefined alias 'a'"]),
+    ('log_dir: "\\UFFFFFFFF"\n', ["1:1: not YAML: a number or the code of a character is too large"]),
+    ("log_dir: a\x07b\n", ["1:11: not YAML: it has a character 0x7"]),
+    ("max_age: &a [*a]\n" + ENTRY, ["1:1: values are nested too deeply"]),
+    ("max_age: " + "[" * 5000 + "\n", ["1:1: values are nested too deeply"]),
+    ("# nothing\n", ["1:1: is empty"]),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), BAD_YAML)
+def test_mistakes_in_yaml(write: Write, text: str, expected: list[str]) -> None:
+    lines = complaints(write(text))
+    if not expected[-1][0].isdigit():  # the end of the one line
+        assert expected[-1] in lines[0]
+        expected = expected[:-1]
+    assert len(lines) == len(expected), lines
+    for line, start in zip(lines, expected, strict=True):
+        assert line.startswith(f"c.yaml:{start}"), line
+
+
+BAD_ENTRIES = [
+    ({"bucket": None}, "has no value", ".bucket"),
+    ({"bucket": 2026}, "must be text (put it into quotes)", ".bucket"),
+    ({"bucket": "s3://lab"}, "must be the bucket's name alone, not a URL (the path", ".bucket"),
+    ({"bucket": "x"}, "not a bucket name: 'x'", ".bucket"),
+    ({"remote_path": "/a/../b"}, "remote_path may hold no `.`, `..` or control characters", ".remote_path"),
+    ({"remote_path": "x" * 600}, "remote_path is longer than", ".remote_path"),
+    ({"remote_path": ["/"]}, "must be text", ".remote_path"),
+    ({"monitored_directories": "/data"}, "must be a list, e.g. [/data]", ".monitored_directories"),
+    ({"monitored_directories": []}, "must not be empty", ".monitored_directories"),
+    ({"monitored_directories": {"/data": 1}}, "must be a list", ".monitored_directories"),
+    ({"monitored_directories": ["/data", "runs"]}, "must be an absolute path", ".monitored_directories[1]"),
+    ({"monitored_directories": ["/data", 1]}, "must be text", ".monitored_directories[1]"),
+    ({"monitored_directories": ["/data", "/data/"]}, "is the same folder as", ".monitored_directories[1]"),
+    ({"monitored_directories": ["/data", "/x/../data"]}, "is the same folder as", ".monitored_directories[1]"),
+    ({"monitored_directories": ["/data", "/data/x/y"]}, "lies in", ".monitored_directories[1]"),
+    ({"monitored_directories": ["/data/x/y", "/data"]}, "has in it", ".monitored_directories[1]"),
+    ({"monitored_directories": ["/data", "/"]}, "has in it", ".monitored_directories[1]"),
+    ({"sample_regex": "(a"}, "must be a regular expression: missing ), unterminated subpattern", ".sample_regex"),
+    ({"sample_regex": 12}, "must be text", ".sample_regex"),
+    ({"sample_regex": "a{99999999999999999999}"}, "must be a regular expression: ", ".sample_regex"),
+    ({"sample_regex": "x" * 1001}, "must be a regular expression of at most 1,000 characters", ".sample_regex"),
+    ({"exclude_patterns": "x"}, "must be a list, e.g. ['/Thumbnail_Images/']", ".exclude_patterns"),
+    ({"exclude_patterns": [""]}, "must not be empty: nothing matches everything", ".exclude_patterns[0]"),
+    ({"exclude_patterns": ["a", "*"]}, "must be a regular expression: nothing to repeat", ".exclude_patterns[1]"),
+    ({"exclude_patterns": ["a", None]}, "has no value", ".exclude_patterns[1]"),
+    ({"buckets": "x"}, "is no key (did you mean bucket?)", ".buckets"),
+    ({"log_dir": "/x"}, "is no key here (move it to the top level)", ".log_dir"),
+    ({"destination": "/x"}, "is no key (remove it)", ".destination"),
+    ({"regex": "/x"}, "is no key (remove it)", ".regex"),
+]
+
+
+@pytest.mark.parametrize("name", ["c.json", "c.yaml"])
+@pytest.mark.parametrize(("change", "expected", "path"), BAD_ENTRIES)
+def test_mistakes_in_an_entry(write: Write, name: str, change: dict[str, Any], expected: str, path: str) -> None:
+    other = entry(monitored_directories=["/other"])
+    text = json.dumps({"monitor": [other, entry(**change)]}, indent=2 if name == "c.yaml" else "\t")
+    (line,) = complaints(write(text, name))
+    match = re.match(rf"{name}:(\d+):(\d+): monitor\[1\]{re.escape(path)}: {re.escape(expected)}", line)
+    assert match, line
+    if "[" not in path:
+        assert f'"{path[1:]}"' in text.splitlines()[int(match[1]) - 1]
+
+
+def load_or_refuse(path: Path) -> str:
+    """The error, or nothing."""
+    try:
+        assert isinstance(load_config(path, {}), Config)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+BAD_JSON = [
+    ("{", "1:2: not JSON: Expecting property name enclosed in double quotes"),
+    ("{}{}", "1:3: not JSON: Extra data"),
+    ('{"max_age": 1,\n // hours\n}', "2:2: not JSON: "),
+    ("monitor: []", "1:1: not JSON: Expecting value"),
+    ('{"log_dir": "a\tb"}', "1:15: not JSON: Invalid control character"),
+    ("null", "1:1: has no value"),
+    ("[]", "1:1: must be keys with values"),
+    ("[" * 100_000, "1:1: values are nested too deeply"),
+    ("[" * 900 + "]" * 900, "1:1: "),
+    ('{\n\t"monitor": [],\n\t"monitor": []\n}', "2:13: monitor: must not be empty"),
+    ('{"max_age": NaN}', "1:13: max_age: must be a finite number"),
+    ('{"max_cores": Infinity}', "1:15: max_cores: must be a whole number"),
+    ('{"max_cores": %s}' % ("9" * 5000), "1:15: max_cores: is no number"),
+    ('{"\\ud800": 1}', "1:2: '\\\\ud800': is no key (remove it)"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), BAD_JSON)
+def test_mistakes_in_json(write: Write, text: str, expected: str) -> None:
+    assert any(line.startswith(f"c.json:{expected}") for line in complaints(write(text, "c.json")))
+
+
+def test_columns_count_characters(write: Write) -> None:
+    text = '{"é": "\\"{[,:]}\\\\",\n "\U0001f9ec": 1, "max_age":\t"x"}'
+    assert [line[:30] for line in complaints(write(text, "c.json"))] == [
+        "c.json:1:1: monitor: is missin",
+        "c.json:1:2: é: is no key (remo",
+        "c.json:2:2: '\U0001f9ec': is no key (re",
+        "c.json:2:21: max_age: must be ",
+    ]
+
+
+def test_all_mistakes_at_once_in_their_order(write: Write) -> None:
+    text = """\
+max_cores: 0
+monitor:
+  - monitored_directories: /data
+    remote_path: /
+    sample_regex: '('
+  - monitored_directories:
+      - /data
+      - data
+    bucket: lab-runs
+    bucket: lab-runs
+    remote_path: /
+  - {monitored_directories: [/x], bucket: lab-runs, remote_path: /}
+  - {monitored_directories: [/x], bucket: lab-runs, remote_path: //}
+verify: [etag]
+max_cores: 4
+webhok: https://example.org/hush
+"""
+    assert [": ".join(line.split(": ")[:2]) for line in complaints(write(text))] == [
+        "c.yaml:1:12: max_cores",
+        "c.yaml:3:5: monitor[0].bucket",
+        "c.yaml:3:28: monitor[0].monitored_directories",
+        "c.yaml:5:19: monitor[0].sample_regex",
+        "c.yaml:8:9: monitor[1].monitored_directories[1]",
+        "c.yaml:10:5: monitor[1].bucket",
+        "c.yaml:13:30: monitor[3].monitored_directories[0]",
+        "c.yaml:14:9: verify",
+        "c.yaml:15:1: max_cores",
+        "c.yaml:16:1: webhok",
+    ]
+
+
+def test_a_deep_regular_expression(write: Write) -> None:
+    path = write(json.dumps({"monitor": [entry(sample_regex="(" * 490 + ")" * 490)]}))
+    assert re.fullmatch(r"|[^\n]+must be a regular expression: maximum recursion depth.*", load_or_refuse(path))
+
+
+def test_duplicate_keys_in_json(write: Write) -> None:
+    text = '{\n\t"monitor": [{\n\t\t"bucket": "lab-runs",\n\t\t"bucket": "lab-runs"}]\n}'
+    assert complaints(write(text, "c.json"))[-1] == (
+        "c.json:4:3: monitor[0].bucket: is here twice, first in line 3 (remove one)"
+    )
+
+
+# Two entries for one destination
+
+
+def test_the_second_names_the_first(write: Write) -> None:
+    text = json.dumps({"monitor": [entry(), entry(remote_path="//", sample_regex="x")]})
+    assert complaints(write(text))[0].endswith(
+        "monitor[1].monitored_directories[0]: is the same folder as monitor[0].monitored_directories[0], "
+        "and both go to s3://lab-runs/ (remove one)"
+    )
+
+
+def test_links_do_not_hide_a_fight(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "real" / "in").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real")
+    folders = [str(tmp_path / "real"), str(tmp_path / "link" / "in")]
+    (line,) = complaints(write(json.dumps({"monitor": [entry(monitored_directories=folders)]})))
+    assert "monitor[0].monitored_directories[1]: lies in monitor[0].monitored_directories[0]" in line
+
+
+@pytest.mark.parametrize(
+    "other", [{"bucket": "other-runs"}, {"remote_path": "/x"}, {"monitored_directories": ["/data2", "/dat", "/x/data"]}]
+)
+def test_no_fight(write: Write, other: dict[str, Any]) -> None:
+    load_config(write(json.dumps({"monitor": [entry(), entry(**other)]})), {})
+
+
+# Secrets
+
+
+def test_secrets_are_told_to_nobody(write: Write) -> None:
+    lines = [f"{key}: {SECRET}" for key in ("slack_log_webhook", "slack_alert_webhook", "webhook", "ping_url")]
+    config = load_config(write("\n".join([*lines, ENTRY])), {})
+    for text in (str(config), repr(config), f"{config!r}", config.model_dump_json(), str(config.model_dump())):
+        assert "hush" not in text
+    assert config.ping_url
+    assert config.ping_url.get_secret_value() == SECRET
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        f"webhook: '{SECRET} '",
+        f"webhook: [{SECRET}]",
+        f"webhook: {{'{SECRET}': 1}}",
+        f"{SECRET}: webhook",
+        f"webhook: x{SECRET}",
+        f"webhook: !x {SECRET}",
+        f"webhook: {SECRET}\nwebhook: {SECRET}",
+        f"webhook: {SECRET}\nmax_age: x",
+        f"webhok: {SECRET}",
+        f"webhook '{SECRET}'",
+        f"webhook: \t'{SECRET}\n",
+        f"log_level: {SECRET}",
+        f"log_dir: {SECRET}",
+        f"verify: {SECRET}",
+        "webhook: 'https://hooks.example.org:99999/hush'",
+        "webhook: 'https://[hush'",
+        "webhook: 'https:///hush'",
+        f"monitor: [{{monitored_directories: [{SECRET}], bucket: '{SECRET}', sample_regex: '{SECRET}('}}]\nx:",
+    ],
+)
+def test_no_error_tells_a_secret(write: Write, bad: str) -> None:
+    for name in ("c.yaml", "c.json"):
+        text = "\n".join(complaints(write(f"{bad}\n{ENTRY}", name), S3SYNC_PING_URL="hush-hush", S3SYNC_WEBHOOK=SECRET))
+        assert "hush" not in text
+
+
+def test_secrets_from_the_environment(write: Write) -> None:
+    environ = {
+        "S3SYNC_SLACK_LOG_WEBHOOK": "https://example.org/log",
+        "S3SYNC_SLACK_ALERT_WEBHOOK": "https://example.org/alert",
+        "S3SYNC_WEBHOOK": "https://example.org/other\n",
+        "S3SYNC_PING_URL": "",
+    }
+    text = f"slack_log_webhook: https://example.org/file\nslack_alert_webhook: ''\n{ENTRY}"
+    config = load_config(write(text), environ)
+    secrets = (config.slack_log_webhook, config.slack_alert_webhook, config.webhook, config.ping_url)
+    assert [secret and secret.get_secret_value().rpartition("/")[2] for secret in secrets] == [
+        "file",
+        "alert",
+        "other",
+        None,
+    ]
+
+
+def test_a_bad_secret_of_the_environment(write: Write) -> None:
+    assert complaints(write(f"max_age: 0\n{ENTRY}"), S3SYNC_WEBHOOK="hush") == [
+        "c.yaml:1:10: max_age: must be more than 0",
+        "environment: S3SYNC_WEBHOOK: must be a URL: https://... or http://...",
+    ]
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o644])
+def test_a_secret_needs_a_private_file(write: Write, mode: int) -> None:
+    path = write(f"# mine\nwebhook: {SECRET}\n{ENTRY}", mode=mode)
+    (line,) = complaints(path)
+    assert line.startswith("c.yaml:2:10: webhook: holds a secret and is readable by others (chmod 600 c.yaml, or set ")
+    load_config(write(f"webhook: ''\n{ENTRY}", mode=mode), {"S3SYNC_WEBHOOK": SECRET})
+
+
+# Files that are none
+
+
+def test_files_that_cannot_be_read(write: Write, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    big = write(b"#" * (MAX_CONFIG_BYTES + 1), "big.yaml")
+    assert complaints(tmp_path / "none.yaml") == [
+        "none.yaml: cannot be read: No such file or directory (check --config and the modes on the way there)"
+    ]
+    assert complaints(tmp_path / "a\nb\0")[0].startswith("a\\nb\\x00: cannot be read: embedded null byte")
+    assert complaints(tmp_path)[0].endswith(
+        ": cannot be read: Is a directory (check --config and the modes on the way there)"
+    )
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        assert complaints(path)[0].endswith(": is no regular file (give the configuration's file)")
+    assert complaints(big) == ["big.yaml: is larger than 1,048,576 bytes (is it the configuration?)"]
+
+
+def test_a_file_that_may_not_be_read(write: Write) -> None:
+    code = (
+        "import sys; from pathlib import Path; from s3sync.config import *\n"
+        "try: load_config(Path(sys.argv[1]), {})\n"
+        "except ConfigError as error: print(error)"
+    )
+    path = write(ENTRY, mode=0)
+    assert run_unprivileged(code, path).startswith(f"{path}: cannot be read: Permission denied (")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", ":1:1: is empty"),
+        (b"\xef\xbb\xbf \n\n", ":1:1: is empty"),
+        (ENTRY.encode("utf-16"), ": is UTF-16, or no text (save it as UTF-8)"),
+        (ENTRY.encode("utf-16-le"), ": is UTF-16, or no text (save it as UTF-8)"),
+        (b"a: 1\n# caf\xe9\n", ":2:1: this line is not UTF-8 (save the file as UTF-8)"),
+    ],
+)
+def test_bytes_that_are_no_text(write: Write, content: bytes, expected: str) -> None:
+    for name in ("c.yaml", "c.json"):
+        assert complaints(write(content, name)) == [f"{name}{expected}"]
+
+
+def test_bombs_do_not_go_off(write: Write) -> None:
+    levels = [f"{name}: &{name} [{', '.join([f'*{below}'] * 10)}]" for below, name in pairwise("abcdefghi")]
+    bombs = ["a: &a [x]\n" + "\n".join(levels), "- a\n" * 250_000, "[" + "1," * 500_000 + "1]", "#\n" * 500_000]
+    bombs += ["{" + ",".join(f'"k{n}": 1' for n in range(MAX_VALUES // 2)) + "}"]
+    bombs += ["[" * 5000, "&a [x, " + "[*a, " * 300, "a: '" + "x " * 500_000]
+    began = time.monotonic()
+    for bomb in bombs:
+        for name in ("c.yaml", "c.json"):
+            complaints(write(bomb, name))
+    assert time.monotonic() - began < 60
+
+
+# Any bytes at all
+
+
+def settle(content: bytes, name: str) -> None:
+    """Whatever it is, it is a configuration or a ConfigError."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        for line in load_or_refuse(path).splitlines():
+            assert line.startswith(str(path))
+            assert line.isprintable()
+
+
+NAMES = st.sampled_from(["c.yaml", "c.json"])
+
+
+@settings(deadline=None)
+@given(content=st.binary(max_size=200) | st.text(max_size=200).map(str.encode), name=NAMES)
+@example(content=b"%YAML 1.99999999999999999999\n---\na: 1", name="c.yaml")
+@example(content=b"%TAG ! tag:%ff,2000:\n---\n!x a: 1", name="c.yaml")
+@example(content=b"%YAML 1." + b"9" * 5000 + b"\n---\na: 1", name="c.yaml")
+def test_arbitrary_bytes(content: bytes, name: str) -> None:
+    settle(content, name)
+
+
+@settings(deadline=None)
+@given(
+    source=st.sampled_from([SAMPLE_YAML, SAMPLE_JSON]),
+    name=NAMES,
+    edits=st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 30), st.text(max_size=4)), min_size=1, max_size=4),
+)
+def test_mutations_of_the_samples(source: Path, name: str, edits: list[tuple[int, int, str]]) -> None:
+    text = source.read_text()
+    for start, length, new in edits:
+        text = text[:start] + new + text[start + length :]
+    settle(text.encode(), name)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@settings(deadline=None)
+@given(
+    value=st.dictionaries(
+        st.sampled_from([*json.loads(json_schema())["properties"]]),
+        VALUES | st.lists(st.dictionaries(st.sampled_from([*entry(), "sample_regex", "exclude_patterns"]), VALUES)),
+    ),
+    name=NAMES,
+)
+def test_values_of_any_shape(value: Any, name: str) -> None:
+    settle(json.dumps(value).encode(), name)
+
+
+@settings(deadline=None)
+@given(value=VALUES, indent=st.sampled_from([None, 0, 3, "\t"]), ascii_only=st.booleans())
+def test_our_nodes_are_what_json_reads(value: Any, indent: int | str | None, ascii_only: bool) -> None:
+    text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
+    lines = text.split("\n")
+
+    def value_of(node: yaml.Node) -> Any:
+        at = lines[node.start_mark.line][node.start_mark.column :]
+        if isinstance(node, yaml.MappingNode):
+            assert at.startswith("{")
+            return {key.value: value_of(inner) for key, inner in node.value}
+        if isinstance(node, yaml.SequenceNode):
+            assert at.startswith("[")
+            return [value_of(inner) for inner in node.value]
+        if node.tag.endswith("str"):
+            assert at.startswith(json.dumps(node.value, ensure_ascii=ascii_only))
+            return node.value
+        assert at.startswith(node.value)
+        return json.loads(node.value)
+
+    assert value_of(_json_node(text)) == value
+
+
+# The samples and the schema
+
+
+def test_the_schema_is_of_this_code() -> None:
+    assert (CONF / "s3sync.schema.json").read_text() == json_schema(), (
+        "python -m s3sync.config > conf/s3sync.schema.json"
+    )
+
+
+def test_every_key_is_described() -> None:
+    schema = json.loads(json_schema())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for model in (schema, *schema["$defs"].values()):
+        for key, field in model["properties"].items():
+            assert field["title"], key
+            assert field["description"], key
+
+
+def test_the_samples_are_right_and_alike() -> None:
+    samples = yaml.safe_load(SAMPLE_YAML.read_text()), json.loads(SAMPLE_JSON.read_text())
+    assert SAMPLE_YAML.read_text().startswith("# yaml-language-server: $schema=./s3sync.schema.json\n")
+    assert samples[1].pop("$schema") == "./s3sync.schema.json"
+    assert samples[0] == samples[1]
+    jsonschema.validate(samples[0], json.loads(json_schema()))
+    assert load_config(SAMPLE_YAML, {}) == load_config(SAMPLE_JSON, {})
+
+
+def test_the_sample_has_every_key_with_its_default() -> None:
+    schema, text = json.loads(json_schema()), SAMPLE_YAML.read_text()
+    for key in {*schema["properties"], *schema["$defs"]["MonitorEntry"]["properties"]} - {"$schema"}:
+        assert re.search(rf"^[ #-]*{key}:", text, re.MULTILINE), key
+    sample = load_config(SAMPLE_YAML, {})
+    assert Config(monitor=sample.monitor) == sample  # by default, all is as in the sample
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_cores": "4"},
+        {"max_age": 0},
+        {"log_level": "x"},
+        {"verify": "x"},
+        {"x": 1},
+        {"monitor": []},
+        {"max_age": None},
+    ]
+    + [{"monitor": [entry(**bad)]} for bad in ({"bucket": 1}, {"monitored_directories": "/x"}, {"sample_regex": None})],
+)
+def test_an_editor_finds_what_the_program_finds(write: Write, change: dict[str, Any]) -> None:
+    value = {"monitor": [entry()], **change}
+    complaints(write(json.dumps(value), "c.json"))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(value, json.loads(json_schema()))

@@ -1,0 +1,153 @@
+"""The way into cron and through it: `make install-cron`, a real cron daemon, `scripts/monitor.sh`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts import install_cron
+from tests.conftest import BUCKET, skip_or_fail, tree
+from tests.s3server import S3Server
+from tests.test_monitor import Site, stored_under
+
+ROOT = Path(__file__).resolve().parents[1]
+EVERY_MINUTE = "* * * * *"
+
+
+@pytest.fixture
+def site(tmp_path: Path, server: S3Server) -> Site:
+    return Site(tmp_path, server.url)
+
+
+@pytest.fixture
+def fake_crontab(site: Site) -> Path:
+    """A `crontab` whose table is this file."""
+    table = site.root / "crontab.txt"
+    script = site.root / "bin" / "crontab"
+    script.parent.mkdir()
+    script.write_text(
+        f"#!/bin/sh\ncase $1 in\n-l) [ -f {table} ] && cat {table} || {{ echo 'no crontab for you' >&2; exit 1; }} ;;\n"
+        f"*) cat >{table} ;;\nesac\n"
+    )
+    script.chmod(0o755)
+    site.env["PATH"] = f"{script.parent}:/usr/bin:/bin"
+    return table
+
+
+def make(site: Site, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "--no-print-directory", *words], cwd=ROOT, env=site.env, capture_output=True, text=True, check=False
+    )
+
+
+def test_install_twice_is_one_line_and_uninstall_leaves_the_rest(site: Site, fake_crontab: Path) -> None:
+    fake_crontab.write_text("MAILTO=lab@example.org\n5 4 * * * backup\n")
+
+    first = make(site, "install-cron", f"CONFIG={site.config}")
+    second = make(site, "install-cron", f"CONFIG={site.config}", f"SCHEDULE={EVERY_MINUTE}")
+
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr
+    line = f"{EVERY_MINUTE} {ROOT}/scripts/monitor.sh {site.config} # s3sync:{site.config}"
+    assert second.stdout.endswith(f"installed: {line}\n")
+    assert fake_crontab.read_text() == f"MAILTO=lab@example.org\n5 4 * * * backup\n{line}\n"
+    removed = make(site, "uninstall-cron", f"CONFIG={site.config}")
+    assert (removed.returncode, removed.stdout) == (0, "removed: 1 line(s)\n")
+    assert fake_crontab.read_text() == "MAILTO=lab@example.org\n5 4 * * * backup\n"
+    assert make(site, "uninstall-cron").stdout == "removed: 0 line(s)\n"
+
+
+def test_a_config_that_check_refuses_is_not_installed(site: Site, fake_crontab: Path) -> None:
+    site.write([site.entry(bucket="no-such-bucket")])
+
+    result = make(site, "install-cron", f"CONFIG={site.config}")
+
+    assert result.returncode == 2  # make's own code for a failed recipe
+    assert "PROBLEM  bucket: no such bucket" in result.stdout
+    assert "not installed: mend the problems above first" in result.stderr
+    assert not fake_crontab.exists()
+
+
+@pytest.mark.parametrize(
+    "schedule", ["every minute", "* * * *", "*/10 * * * * rm", "@sometimes", "* * * * *\n* * * * * x"]
+)
+def test_a_wrong_schedule_is_usage(schedule: str, site: Site) -> None:
+    assert install_cron.main(["install", "--config", str(site.config), "--schedule", schedule]) == 2
+
+
+def test_percent_signs_and_spaces_survive_cron() -> None:
+    line = install_cron.cron_line(Path("/etc/100% lab.yaml"), EVERY_MINUTE)
+
+    assert line.startswith(EVERY_MINUTE)
+    assert r"'/etc/100\% lab.yaml'" in line
+    assert install_cron.without([line, "x"], Path("/etc/100% lab.yaml")) == ["x"]
+
+
+def test_a_crontab_that_cannot_be_read_is_not_replaced(site: Site, fake_crontab: Path) -> None:
+    broken = site.root / "bin" / "crontab"
+    broken.write_text("#!/bin/sh\necho 'crontab: permission denied' >&2\nexit 1\n")
+
+    result = make(site, "install-cron", f"CONFIG={site.config}")
+
+    assert result.returncode == 2
+    assert "cannot read the crontab: crontab: permission denied" in result.stderr
+
+
+def test_monitor_sh_passes_the_exit_code_on(site: Site) -> None:
+    script = str(ROOT / "scripts" / "monitor.sh")
+    bare = {"PATH": "/usr/bin:/bin", "HOME": str(site.home)}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([script, *words], cwd=site.root, env=bare, capture_output=True, text=True, check=False)
+
+    assert run().returncode == 2
+    assert run("no-such-config.yaml").returncode == 78
+    quiet = run(site.config.name)
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+    assert (site.log_dir.stat().st_mode & 0o777, (site.log_dir / "s3_upload.log").stat().st_mode & 0o777) == (
+        0o700,
+        0o600,
+    )
+    site.write([site.entry(monitored_directories=[str(site.root / "gone")])])
+    assert run(site.config.name).returncode == 1
+
+
+@contextlib.contextmanager
+def cron_daemon() -> Iterator[None]:
+    """Debian's cron while inside, and this user's crontab as it was afterwards."""
+    before = subprocess.run(["crontab", "-l"], capture_output=True, text=True, check=False)
+    with subprocess.Popen(["cron", "-f"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as daemon:
+        try:
+            yield
+        finally:
+            daemon.kill()
+            if before.returncode == 0:
+                subprocess.run(["crontab", "-"], input=before.stdout, text=True, check=True)
+            else:
+                subprocess.run(["crontab", "-r"], capture_output=True, check=False)
+
+
+@pytest.mark.real
+@pytest.mark.timeout(200)
+def test_a_real_cron_uploads_a_run(site: Site, server: S3Server) -> None:
+    if not shutil.which("cron") or os.geteuid() != 0:
+        skip_or_fail("needs Debian's cron, and root to start it")
+    run = site.run_folder("250101_M01234_0001_AAAAA")
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "TMPDIR")
+    settings = "".join(f"{name}={site.env[name]}\n" for name in names)
+    with cron_daemon():
+        subprocess.run(["crontab", "-"], input=settings, text=True, check=True)
+        site.env["PATH"] = os.environ["PATH"]
+        installed = make(site, "install-cron", f"CONFIG={site.config}", f"SCHEDULE={EVERY_MINUTE}")
+        assert installed.returncode == 0, installed.stdout + installed.stderr
+        last = f"runs/{run.name}/RTAComplete.txt"
+        server.wait_for(lambda request: request.key == last and request.status == 200, timeout=150)
+        server.wait_for(lambda request: request.operation == "ListObjectsV2", count=3, timeout=30)
+
+    assert stored_under(server, f"runs/{run.name}/") == tree(run)
+    assert BUCKET in site.config.read_text()

@@ -1,0 +1,184 @@
+"""The house rules: who imports whom, who may do what, and that everything says what it is for."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import s3sync
+from s3sync import cli
+
+PACKAGE = Path(s3sync.__file__).parent
+
+# From the ground up: a module imports only what stands before it. Those that are not there yet are no matter.
+ORDER = (
+    *("errors", "text", "files", "logs", "destination", "interrupt", "resources"),
+    *("runfolder", "samplesheet", "etag", "state", "lock", "plan", "awsconfig", "awscli", "staging", "transfer"),
+    *("readback", "config", "survey", "pipeline", "progress", "notify", "upload", "report"),
+    *("monitor", "status", "verify", "check", "cli", "__main__"),
+)
+MODULES = {path.stem: ast.parse(path.read_bytes()) for path in sorted(PACKAGE.glob("*.py"))}
+ROOMS = sorted(MODULES.keys() - {"__init__"})
+
+
+def imported_by(tree: ast.Module) -> Iterator[str]:
+    """The full names of modules, and of what is taken from them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names)
+
+
+def calls_in(tree: ast.Module) -> Iterator[str]:
+    """What is called, as it is written: `print`, `os.fsync`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func)
+
+
+def callers_of(*names: str) -> set[str]:
+    return {room for room, tree in MODULES.items() if not set(names).isdisjoint(calls_in(tree))}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_module_imports_one_that_comes_after_it(room: str) -> None:
+    assert room in ORDER, "a new module wants a place in the order"
+    names = [name.split(".") for name in imported_by(MODULES[room])]
+    ours = {name[1] for name in names if name[0] == "s3sync" and name[1] in MODULES}
+    later = sorted(name for name in ours if ORDER.index(name) >= ORDER.index(room))
+    assert later == []
+    assert all(name[0] for name in names), "no relative imports"
+
+
+def test_no_name_stands_twice_in_the_order() -> None:
+    assert len(set(ORDER)) == len(ORDER)
+
+
+def test_only_one_module_starts_processes() -> None:
+    users = {
+        room for room, tree in MODULES.items() if {"subprocess", "pty"} & {n.split(".")[0] for n in imported_by(tree)}
+    }
+    assert users == {"awscli"}
+    others = re.compile(r"os\.(system|popen|exec\w+|spawn\w+|posix_spawn\w*|fork\w*)|eval|exec")
+    for room, tree in MODULES.items():
+        assert [call for call in calls_in(tree) if others.fullmatch(call)] == [], room
+
+
+def test_no_process_has_a_shell() -> None:
+    for tree in MODULES.values():
+        for node in ast.walk(tree):
+            assert not (isinstance(node, ast.keyword) and node.arg == "shell")
+
+
+def test_only_one_module_writes_state() -> None:
+    users = {
+        room
+        for room, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and node.value == "uploads"
+    }
+    assert users == {"state"}
+
+
+def test_only_two_modules_bring_bytes_to_the_disk() -> None:
+    assert callers_of("os.fsync", "os.fdatasync") == {"files", "state"}
+
+
+def test_only_the_boundary_exits() -> None:
+    assert callers_of("sys.exit", "exit", "quit") == {"cli", "__main__"}
+    raisers = {room for room, tree in MODULES.items() if "SystemExit" in ast.unparse(tree)}
+    assert raisers <= {"cli"}
+
+
+def test_only_the_boundary_and_the_plain_display_print() -> None:
+    assert callers_of("print") <= {"cli", "progress"}
+    writes = {room for room, tree in MODULES.items() if {"sys.stdout.write", "sys.stderr.write"} & set(calls_in(tree))}
+    assert writes <= {"cli", "config"}  # `python -m s3sync.config` prints the schema
+
+
+# Docstrings
+
+
+def is_explained(node: ast.FunctionDef) -> bool:
+    """By its docstring, or, where it is a line of a Protocol (`...`), by that of the class."""
+    return bool(ast.get_docstring(node)) or [ast.unparse(line) for line in node.body] == ["..."]
+
+
+def undocumented(node: ast.Module | ast.ClassDef, name: str) -> Iterator[str]:
+    """Public classes and functions without a docstring, methods included; not what stands inside functions."""
+    if not ast.get_docstring(node):
+        yield name
+    for child in node.body:
+        if isinstance(child, ast.ClassDef) and not child.name.startswith("_"):
+            yield from undocumented(child, f"{name}.{child.name}")
+        elif isinstance(child, ast.FunctionDef) and not (child.name.startswith("_") or is_explained(child)):
+            yield f"{name}.{child.name}"
+
+
+@pytest.mark.parametrize("room", ["__init__", *ROOMS])
+def test_everything_public_says_what_it_is_for(room: str) -> None:
+    assert list(undocumented(MODULES[room], room)) == []
+
+
+def test_all_modules_can_be_imported() -> None:
+    for module in pkgutil.iter_modules([str(PACKAGE)]):
+        if module.name != "__main__":
+            assert inspect.ismodule(importlib.import_module(f"s3sync.{module.name}"))
+
+
+# Help
+
+
+def commands() -> list[str]:
+    return ["", *(name for name in ("upload", "monitor", "status", "verify", "check") if name in MODULES)]
+
+
+def help_of(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as caught:
+        cli.main([command, "--help"] if command else ["--help"])
+    assert caught.value.code == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+# The contract of design.md.
+OPTIONS = {
+    "": ["--help", "--version", "upload"],
+    "upload": [
+        *("--local_path", "--bucket", "--remote_path", "--cores", "--threads", "--skip_check"),
+        *("--exclude_patterns", "--log_dir", "--dry_run", "--json", "--verify", "--readback", "--aws_command"),
+    ],
+    "monitor": ["--config", "--dry_run", "--json"],
+    "status": ["--config", "RUN", "--json"],
+    "verify": ["RUN", "--bucket", "--remote_path", "--json"],
+    "check": ["--config"],
+}
+
+
+@pytest.mark.parametrize("command", commands())
+def test_help_fits_a_terminal_and_names_every_option(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = help_of(command, capsys, monkeypatch)
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+    assert [option for option in OPTIONS[command] if option not in text] == []
+    unexplained = re.findall(r"^  (--\w+)(?: [A-Z{][^ ]*)*$(?!\n {20,}\S)", text, re.MULTILINE)
+    assert unexplained == []
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"s3sync {s3sync.__version__}\n"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", s3sync.__version__)

@@ -1,0 +1,563 @@
+"""Unattended: the real `monitor`, as cron starts it, against a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from scripts.simulate_run import make_run
+from tests.conftest import BUCKET, Lab, Result, tree
+from tests.s3server import S3Server
+from tests.test_resume import wait_for_orphans
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+HOUR = 3600
+
+
+class Site(Lab):
+    """A lab with a sequencer's folder and a config for the monitor."""
+
+    def __init__(self, root: Path, endpoint: str) -> None:
+        super().__init__(root, endpoint)
+        self.runs = root / "sequencer"
+        self.runs.mkdir()
+        self.config = root / "s3sync.json"
+        self.write([self.entry()])
+
+    def entry(self, **more: Any) -> dict[str, Any]:
+        return {"monitored_directories": [str(self.runs)], "bucket": BUCKET, "remote_path": "/runs", **more}
+
+    def write(self, monitor: list[dict[str, Any]], **more: Any) -> None:
+        self.config.write_text(json.dumps({"log_dir": str(self.log_dir), "monitor": monitor, **more}))
+        self.config.chmod(0o600)
+
+    def tick(self, *words: str, **options: Any) -> Result:
+        return self.run("monitor", "--config", str(self.config), *words, **options)
+
+    def states(self) -> dict[str, str]:
+        """State by run, and where a run goes to several destinations by `run bucket/path`."""
+        runs = self.run("status", "--config", str(self.config), "--json").json["runs"]
+        names = [run["run_id"] for run in runs]
+        return {
+            r["run_id"] if names.count(r["run_id"]) == 1 else f"{r['run_id']} {r['bucket']}{r['remote_path']}": r[
+                "state"
+            ]
+            for r in runs
+        }
+
+    def run_folder(self, name: str, instrument: str = "miseq", samples: str = "", **options: Any) -> Path:
+        """A tiny complete run with one sample sheet."""
+        run = make_run(self.runs, instrument, cycles=(1, 1, 1), tiles=2, scale=0.00001, run_id=name, **options)
+        for path in run.rglob("*.jpg"):
+            path.unlink()
+        if samples:
+            sheet = "[Data]\nSample_ID,Sample_Name\n" + "".join(f"{name},\n" for name in samples.split())
+            (run / "SampleSheet.csv").write_text(sheet)
+        return run
+
+    def log_text(self) -> str:
+        return (self.log_dir / "s3_upload.log").read_text()
+
+
+@pytest.fixture
+def site(tmp_path: Path, server: S3Server) -> Site:
+    return Site(tmp_path, server.url)
+
+
+def age(run: Path, hours: float) -> None:
+    began = time.time() - hours * HOUR
+    os.utime(run / "RunInfo.xml", (began, began))
+
+
+def stored_under(server: S3Server, prefix: str, bucket: str = BUCKET) -> dict[str, bytes | None]:
+    objects = server.objects(bucket).items()
+    return {key.removeprefix(prefix): item.body for key, item in objects if key.startswith(prefix)}
+
+
+def test_one_complete_run_to_one_place_quietly(site: Site, server: S3Server) -> None:
+    run = site.run_folder("250101_M01234_0001_AAAAA")
+    site.run_folder("250102_M01234_0002_BBBBB", complete=False)
+
+    result = site.tick()
+
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert stored_under(server, f"runs/{run.name}/") == tree(run)
+    assert len(server.objects(BUCKET)) == len(tree(run))
+    assert site.log(run)["completed"] is True
+    assert site.states() == {run.name: "uploaded", "250102_M01234_0002_BBBBB": "sequencing"}
+    assert f"uploaded {run.name} to s3://{BUCKET}/runs/{run.name}/: " in site.log_text()
+    requests = len(server.requests)
+    again = site.tick()
+    assert (again.code, again.out, again.err) == (0, "", "")
+    assert len(server.requests) == requests, "a tick with nothing to do does not even ask S3"
+
+
+def test_two_runs_to_two_places(site: Site, server: S3Server, tmp_path: Path) -> None:
+    server.create_bucket("research")
+    other = tmp_path / "other"
+    clinical = site.run_folder("250101_M01234_0001_AAAAA")
+    research = make_run(other, "miseq", cycles=(1, 1), tiles=1, scale=0.00001)
+    site.write([site.entry(), site.entry(monitored_directories=[str(other)], bucket="research", remote_path="/")])
+
+    assert site.tick().code == 0
+
+    assert stored_under(server, f"runs/{clinical.name}/") == tree(clinical)
+    assert stored_under(server, f"{research.name}/", "research") == tree(research)
+    assert {len(server.objects(bucket)) for bucket in (BUCKET, "research")} == {
+        len(tree(clinical)),
+        len(tree(research)),
+    }
+
+
+def test_one_run_to_two_destinations_each_with_its_own_rules(site: Site, server: S3Server) -> None:
+    server.create_bucket("research")
+    run = site.run_folder("250101_M01234_0001_AAAAA", samples="C-1 C-2")
+    archive = site.entry(bucket="research", remote_path="/archive", exclude_patterns=[r"\.bcl$"])
+    site.write([site.entry(sample_regex="^R"), archive])
+
+    result = site.tick()
+
+    assert result.code == 0
+    assert "will not be uploaded: samples do not match" in result.err
+    assert server.objects(BUCKET) == {}
+    kept = {path: content for path, content in tree(run).items() if not path.endswith(".bcl")}
+    assert stored_under(server, f"archive/{run.name}/", "research") == kept
+    assert site.states() == {
+        f"{run.name} {BUCKET}/runs": "samples do not match",
+        f"{run.name} research/archive": "uploaded",
+    }
+    site.write([site.entry(sample_regex="^C"), archive])
+    assert site.tick().code == 0
+    assert stored_under(server, f"runs/{run.name}/") == tree(run)
+    assert set(site.states().values()) == {"uploaded"}
+
+
+def test_regex_filters_runs_and_says_so_once(site: Site, server: S3Server) -> None:
+    good = site.run_folder("250101_M01234_0001_AAAAA", samples="ABC-1 ABC-2")
+    bad = site.run_folder("250102_M01234_0002_BBBBB", samples="ABC-1 XYZ-2")
+    site.write([site.entry(sample_regex="^ABC-")])
+
+    first, second = site.tick(), site.tick()
+
+    assert (first.code, second.code) == (0, 0)
+    assert first.err.count("\n") == 1
+    assert (
+        f"s3sync: {bad.name} to s3://{BUCKET}/runs/{bad.name}/ will not be uploaded: samples do not match" in first.err
+    )
+    assert "XYZ-2" in first.err
+    assert second.err == ""
+    assert {key.split("/")[1] for key in server.objects(BUCKET)} == {good.name}
+    details = site.run("status", "--config", str(site.config), bad.name)
+    assert "  samples that do not match:\n    XYZ-2\n" in details.out
+
+
+def test_partial_runs_are_resumed_first_and_ignore_max_age(site: Site, server: S3Server) -> None:
+    partial = site.run_folder("250101_M01234_0001_AAAAA")
+    age(partial, 1000)
+    site.write([site.entry()], max_age=2000)
+    with server.hold(after=10) as gate:
+        process = site.start("monitor", "--config", str(site.config))
+        gate.wait_held(1)
+        process.send_signal(signal.SIGTERM)
+        gate.release()
+        process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert site.states() == {partial.name: "partial"}
+    new = site.run_folder("250102_M01234_0002_BBBBB")
+    age(new, 30)
+    site.write([site.entry()], max_age=72)
+    server_puts = server.counters["PutObject"]
+
+    assert site.tick().code == 0
+
+    assert set(site.states().values()) == {"uploaded"}
+    runs = [r.key.split("/")[1] for r in server.requests if r.operation == "PutObject" and r.status == 200]
+    assert runs.index(new.name) > max(i for i, name in enumerate(runs) if name == partial.name)
+    assert server.counters["PutObject"] - server_puts < len(tree(partial)) + len(tree(new))
+
+
+def test_new_runs_go_oldest_first_and_broken_ones_last(site: Site, server: S3Server) -> None:
+    broken = site.run_folder("250101_M01234_0001_AAAAA")
+    os.mkfifo(broken / "pipe")
+    age(broken, 70)
+    assert site.tick().code == 1
+    assert site.states() == {broken.name: "failed"}
+    younger, older = site.run_folder("250102_M01234_0002_BBBBB"), site.run_folder("250103_M01234_0003_CCCCC")
+    age(younger, 1)
+    age(older, 2)
+
+    result = site.tick()
+
+    assert result.code == 1
+    lines = [line for line in site.log_text().splitlines() if " uploading " in line]
+    assert [line.split(" uploading ")[1].split()[0] for line in lines[1:]] == [older.name, younger.name, broken.name]
+    assert "pipe: no file but a named pipe" in result.err
+
+
+def no_sheet(run: Path) -> None:
+    (run / "SampleSheet.csv").unlink()
+
+
+def two_sheets(run: Path) -> None:
+    (run / "Old_SampleSheet.csv").write_text("[Data]\nSample_ID\nABC-9\n")
+
+
+def same_sheet_twice(run: Path) -> None:
+    (run / "copy_of_samplesheet.csv").write_bytes((run / "SampleSheet.csv").read_bytes())
+
+
+def broken_run_info(run: Path) -> None:
+    (run / "RunInfo.xml").write_text("<RunInfo>")
+
+
+def no_marker(run: Path) -> None:
+    (run / "RTAComplete.txt").unlink()
+
+
+def unknown_instrument(run: Path) -> None:
+    text = (run / "RunInfo.xml").read_text()
+    (run / "RunInfo.xml").write_text(text.replace("<Instrument>M01234<", "<Instrument>QQ1<"))
+    assert "QQ1" in (run / "RunInfo.xml").read_text()
+
+
+def old(run: Path) -> None:
+    age(run, 100)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "state", "reason", "code"),
+    [
+        (no_sheet, "no samplesheet", "", 0),
+        (two_sheets, "ambiguous samplesheet", "Old_SampleSheet.csv", 1),
+        (same_sheet_twice, "uploaded", "", 0),
+        (broken_run_info, "unreadable", "RunInfo.xml", 1),
+        (no_marker, "sequencing", "waits for RTAComplete", 0),
+        (unknown_instrument, "settling", "must stay unchanged", 0),
+        (old, "too old", "max_age 72 h", 0),
+    ],
+)
+def test_states(
+    site: Site, server: S3Server, spoil: Callable[[Path], None], state: str, reason: str, code: int
+) -> None:
+    run = site.run_folder("250101_M01234_0001_AAAAA", samples="ABC-1")
+    spoil(run)
+    site.write([site.entry(sample_regex="^ABC")])
+
+    result = site.tick()
+
+    assert result.code == code, result.err
+    status = site.run("status", "--config", str(site.config), "--json").json["runs"][0]
+    assert status["state"] == state
+    assert reason in status["reason"]
+    assert bool(server.objects(BUCKET)) is (state == "uploaded")
+    told = result.err.count("\n")
+    assert told == (0 if state in ("uploaded", "sequencing", "settling") else 1), result.err
+
+
+def test_a_pathological_regex_holds_a_tick_up_once(site: Site, server: S3Server) -> None:
+    for number in range(4):
+        site.run_folder(f"25010{number}_M01234_0001_AAAAA", samples="a" * 40)
+    site.write([site.entry(sample_regex="(a+)+$X")])
+
+    result = site.tick()
+
+    assert result.code == 0
+    assert result.err.count("takes too long") == 1
+    assert result.err.count("took too long with another run") == 3
+    assert server.objects(BUCKET) == {}
+
+
+def test_touching_run_info_takes_an_old_run_up_again(site: Site, server: S3Server) -> None:
+    run = site.run_folder("250101_M01234_0001_AAAAA")
+    age(run, 100)
+    assert site.tick().code == 0
+    assert server.objects(BUCKET) == {}
+    age(run, 0)
+
+    assert site.tick().code == 0
+
+    assert site.states() == {run.name: "uploaded"}
+
+
+def test_one_bad_thing_never_stops_the_others(site: Site, server: S3Server) -> None:
+    """A corrupt log, a missing directory, a broken sheet, an unreadable run, beside a good run."""
+    good = site.run_folder("250101_M01234_0001_AAAAA", samples="ABC-1")
+    corrupt_log = site.run_folder("250102_M01234_0002_BBBBB", samples="ABC-1")
+    bad_sheet = site.run_folder("250103_M01234_0003_CCCCC")
+    (bad_sheet / "SampleSheet.csv").write_bytes(b"\xff\xfe\x00\xd8[\0D\0a\0t\0a\0]\0")
+    latin_sheet = site.run_folder("250104_M01234_0004_DDDDD")
+    (latin_sheet / "SampleSheet.csv").write_bytes("[Data]\nSample_ID,Description\nABC-1,Müller\n".encode("cp1252"))
+    unreadable = site.run_folder("250105_M01234_0005_EEEEE")
+    (unreadable / "RunInfo.xml").write_bytes(b"\0\0\0")
+    log = site.log_path(corrupt_log)
+    log.parent.mkdir(parents=True)
+    log.write_text('{"completed": tru')
+    missing = site.root / "not mounted"
+    site.write([site.entry(monitored_directories=[str(missing), str(site.runs)], sample_regex="^ABC")])
+
+    result = site.tick()
+
+    assert result.code == 1
+    uploaded = {key.split("/")[1] for key in server.objects(BUCKET)}
+    assert uploaded == {good.name, corrupt_log.name, latin_sheet.name}
+    for words in (str(missing), bad_sheet.name, unreadable.name, "the state log was corrupt"):
+        assert words in result.err
+    assert good.name not in result.err
+    assert "Traceback" not in result.err
+    assert site.log(corrupt_log)["completed"] is True
+
+
+def test_unreachable_s3_is_told_once_for_all_runs(site: Site, server: S3Server) -> None:
+    for number in range(3):
+        site.run_folder(f"25010{number}_M01234_0001_AAAAA")
+
+    result = site.tick(env={"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
+
+    assert result.code == 1
+    assert result.err.count("\n") == 1
+    assert "S3 cannot be reached" in result.err
+    assert site.tick().code == 0
+
+
+def test_two_ticks_at_once(site: Site, server: S3Server) -> None:
+    run = site.run_folder("250101_M01234_0001_AAAAA")
+    with server.hold(after=5) as gate:
+        first = site.start("monitor", "--config", str(site.config))
+        gate.wait_held(1)
+        second = site.tick()
+        assert (second.code, second.out, second.err) == (0, "", "")
+        assert site.states() == {run.name: "partial"}
+        shown = site.run("status", "--config", str(site.config), "--json").json["runs"][0]
+        assert shown["uploading_now"] is True
+        assert "being uploaded now" in shown["reason"]
+        assert site.upload(run, "--remote_path", "/runs").code == 75
+        gate.release()
+        assert first.communicate(timeout=60) == ("", "")
+    assert first.returncode == 0
+    assert "another tick is at work, so this one leaves" in site.log_text()
+    assert site.states() == {run.name: "uploaded"}
+
+
+def test_a_tick_that_takes_too_long_is_told(site: Site, server: S3Server) -> None:
+    site.run_folder("250101_M01234_0001_AAAAA")
+    site.write([site.entry()], alert_after_busy_hours=1)
+    with server.hold(after=5) as gate:
+        first = site.start("monitor", "--config", str(site.config))
+        gate.wait_held(1)
+        began = time.time() - 2 * HOUR
+        os.utime(site.log_dir / "locks" / "monitor.lock", (began, began))
+        second = site.tick()
+        gate.release()
+        first.communicate(timeout=60)
+
+    assert second.code == 0
+    assert "the tick has been at work for more than 1 h" in second.err
+
+
+def test_kill_9_at_some_moment_and_the_next_tick_finishes_the_job(site: Site, server: S3Server) -> None:
+    run = site.run_folder("250101_M01234_0001_AAAAA")
+    with server.hold(after=12) as gate:
+        process = site.start("monitor", "--config", str(site.config))
+        gate.wait_held(1)
+        process.kill()
+        process.communicate()
+        busy = site.tick()  # the orphaned aws holds the run's lock
+        assert (busy.code, busy.err) == (0, "")
+    wait_for_orphans(site)
+
+    assert site.tick().code == 0
+
+    assert stored_under(server, f"runs/{run.name}/") == tree(run)
+    keys = [r.key for r in server.requests if r.operation == "PutObject" and r.status == 200]
+    assert len(keys) == len(set(keys)), "nothing that was stored is sent twice"
+
+
+def test_dry_run_shows_what_would_be_done_and_does_nothing(site: Site, server: S3Server) -> None:
+    due = site.run_folder("250101_M01234_0001_AAAAA")
+    waiting = site.run_folder("250102_M01234_0002_BBBBB", complete=False)
+
+    result = site.tick("--dry_run")
+
+    assert result.code == 0
+    line = next(line for line in result.out.splitlines() if due.name in line)
+    assert f"s3://{BUCKET}/runs" in line
+    assert str(len(tree(due))) in line
+    assert f"{waiting.name}  sequencing: waits for RTAComplete" in result.out
+    assert server.counters["PutObject"] == 0
+    assert not site.log_dir.exists()
+    planned = site.tick("--dry_run", "--json").json
+    assert [run["upload"]["would_send_files"] for run in planned["runs"] if "upload" in run] == [len(tree(due))]
+
+
+def test_a_wrong_config_is_78_with_every_error(site: Site) -> None:
+    site.write([site.entry(bucket="x", sample_regex="("), {"bucket": BUCKET}], max_agee=3)
+
+    for command in ("monitor", "status", "check"):
+        result = site.run(command, "--config", str(site.config))
+        assert result.code == 78
+        text = result.err + result.out
+        for words in ("monitor[0].bucket", "monitor[0].sample_regex", "monitor[1].remote_path", "max_agee"):
+            assert words in text
+        assert text.count(f"{site.config}:1:") >= 4
+    assert not site.log_dir.exists()
+
+
+def test_check(site: Site, server: S3Server) -> None:
+    site.run_folder("250101_M01234_0001_AAAAA")
+    missing = site.root / "nowhere"
+
+    good = site.run("check", "--config", str(site.config), "--write")
+    site.write([site.entry(monitored_directories=[str(missing)], bucket="no-such-bucket")])
+    bad = site.run("check", "--config", str(site.config))
+
+    assert (good.code, "PROBLEM" in good.out) == (0, False)
+    for words in ("config:", "directory:", "1 run", "log_dir:", "disk space:", "aws-cli/", "bucket:", "writable:"):
+        assert words in good.out
+    assert server.objects(BUCKET) == {}
+    assert server.uploads(BUCKET) == []
+    assert bad.code == 1
+    assert f"PROBLEM  directory: {missing}: No such file or directory" in bad.out
+    assert "PROBLEM  bucket: no such bucket: s3://no-such-bucket" in bad.out
+
+
+def test_the_log_is_rotated_between_ticks_and_five_are_kept(site: Site) -> None:
+    site.run_folder("250101_M01234_0001_AAAAA", complete=False)
+    log = site.log_dir / "s3_upload.log"
+    for day in range(8):
+        assert site.tick().code == 0
+        then = time.time() - (10 - day) * 24 * HOUR
+        os.utime(log, (then, then))
+
+    assert site.tick().code == 0
+
+    kept = sorted(path.name for path in site.log_dir.glob("s3_upload.log*"))
+    assert len(kept) == 6
+    assert log.read_text().count("tick: done") == 1
+    assert {path.stat().st_mode & 0o777 for path in site.log_dir.glob("s3_upload.log*")} == {0o600}
+
+
+def test_status_is_a_table_for_people(site: Site) -> None:
+    run = site.run_folder("250101_M01234_0001_AAAAA")
+    site.run_folder("250102_M01234_0002_BBBBB", complete=False)
+    assert site.tick().code == 0
+
+    result = site.run("status", "--config", str(site.config), env={"COLUMNS": "80"})
+    details = site.run("status", "--config", str(site.config), run.name)
+    unknown = site.run("status", "--config", str(site.config), "no_such_run")
+
+    assert (result.code, result.err) == (0, "")
+    assert max(map(len, result.out.splitlines())) <= 160
+    assert "2 runs: 1 sequencing, 1 uploaded" in result.out
+    assert "MiSeq M01234" in result.out
+    assert f"{len(tree(run))}/{len(tree(run))}" in result.out
+    assert "  state       uploaded: " in details.out
+    assert "  cycles      1, 1, 1\n" in details.out
+    assert unknown.code == 1
+    assert "no run no_such_run in the monitored directories" in unknown.err
+
+
+class Hooks:
+    """An HTTP server that takes webhooks and pings."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, str]] = []
+        taken = self.taken
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+                taken.append((self.path, body))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def new(self) -> list[tuple[str, str]]:
+        """What came since the last look."""
+        came, self.taken[:] = list(self.taken), []
+        return came
+
+
+def test_those_who_want_to_know_are_told_once(site: Site, server: S3Server) -> None:
+    run = site.run_folder("250101_M01234_0001_AAAAA")
+    os.mkfifo(run / "pipe")
+    with Hooks() as hooks:
+        names = ("slack_log_webhook", "slack_alert_webhook", "webhook", "ping_url")
+        secrets = {name: f"{hooks.url}/{name}-s3cr3t" for name in names}
+        site.write([site.entry()], **secrets)
+
+        failed = site.tick()
+        first = hooks.new()
+        assert failed.code == 1
+        assert first[0][0] == "/ping_url-s3cr3t/start"
+        assert first[-1][0] == "/ping_url-s3cr3t/fail"
+        slack = dict(first)["/slack_alert_webhook-s3cr3t"]
+        assert ":x:  *S3 Upload*: Failed uploading 1 run" in json.loads(slack)["text"]
+        assert "pipe" in json.loads(slack)["text"]
+        assert json.loads(dict(first)["/webhook-s3cr3t"])["event"] == "failed"
+
+        assert site.tick().code == 1
+        assert [path for path, _ in hooks.new()] == ["/ping_url-s3cr3t/start", "/ping_url-s3cr3t/fail"]
+
+        away = site.runs.rename(site.runs.with_name("unmounted"))
+        assert site.tick().code == 1
+        assert not any("Recovered" in body for _, body in hooks.new()), "out of sight is not recovered"
+        away.rename(site.runs)
+
+        (run / "pipe").unlink()
+        assert site.tick().code == 0
+        last = hooks.new()
+        assert last[-1] == ("/ping_url-s3cr3t", "all is well")
+        texts = [json.loads(body)["text"] for path, body in last if path.startswith("/slack")]
+        assert any(text.startswith(":white_check_mark:  *S3 Upload*: Successfully uploaded 1 run") for text in texts)
+        assert any("Recovered" in text for text in texts)
+        assert "s3cr3t" not in site.log_text() + failed.err
+
+
+def test_a_dead_webhook_fails_nothing(site: Site, server: S3Server) -> None:
+    run = site.run_folder("250101_M01234_0001_AAAAA")
+    site.write([site.entry()], slack_log_webhook="http://127.0.0.1:1/s3cr3t", ping_url="http://127.0.0.1:1/s3cr3t")
+
+    result = site.tick()
+
+    assert result.code == 0
+    assert site.states() == {run.name: "uploaded"}
+    assert "could not send to the Slack log webhook" in result.err
+    assert "s3cr3t" not in result.err + site.log_text()
+
+
+def test_a_config_with_secrets_must_be_private(site: Site) -> None:
+    site.write([site.entry()], slack_log_webhook="http://127.0.0.1:1/s3cr3t")
+    site.config.chmod(0o644)
+
+    result = site.tick()
+
+    assert result.code == 78
+    assert "chmod 600" in result.err
+    assert "s3cr3t" not in result.err
+    site.write([site.entry()])
+    site.config.chmod(0o644)
+    assert site.tick(env={"S3SYNC_SLACK_LOG_WEBHOOK": "http://127.0.0.1:1/s3cr3t"}).code == 0

@@ -1,0 +1,521 @@
+"""What S3 says of the objects, and whether that proves the files: verdicts, and how it is asked."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s3sync import awscli
+from s3sync.awscli import Aws, Ended
+from s3sync.destination import Destination
+from s3sync.errors import AwsError
+from s3sync.readback import Absent, Readback, Reader, RemoteObject, Seen, Unknown, is_settled, judge
+from s3sync.runfolder import LocalFile
+from s3sync.state import Proof
+
+FILE = LocalFile("Data/a", 5, 1_700_000_000)
+MD5, OTHER = "a" * 32, "b" * 32
+CRC, COMPOSED = "AAAAAA==", "BBBBBB==-2"
+MODES: tuple[Readback, ...] = ("head-object", "list-objects-v2")
+DENIED = "An error occurred (AccessDenied) when calling the ListObjectsV2 operation: Access Denied"
+SLOW_DOWN = "An error occurred (SlowDown) when calling the ListObjectsV2 operation: Please reduce your request rate."
+NOT_FOUND = "An error occurred (404) when calling the HeadObject operation: Not Found"
+HEAD_DENIED = "An error occurred (403) when calling the HeadObject operation: Forbidden"
+
+
+# Verdicts
+
+
+def crc32_of(file: LocalFile) -> tuple[str, str]:
+    assert file == FILE
+    return CRC, COMPOSED
+
+
+def no_crc32(_file: LocalFile) -> tuple[str, str]:
+    raise AssertionError("the bytes are not read again without need")
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected", "verdict"),
+    [
+        (Absent(), MD5, "not in S3"),
+        (Absent(listed=True), None, "not in S3"),
+        (Unknown("Forbidden"), MD5, "S3 did not say: Forbidden"),
+        (Unknown("Forbidden", listed=True), None, "S3 did not say: Forbidden"),
+        (RemoteObject(4, MD5), MD5, "S3 has 4 bytes, the disk 5"),
+        (RemoteObject(12_345, OTHER), None, "S3 has 12,345 bytes, the disk 5"),
+        (RemoteObject(0, MD5, CRC, opaque_etag=True), MD5, "S3 has 0 bytes, the disk 5"),
+        (RemoteObject(5, MD5), MD5, "etag"),
+        (RemoteObject(5, f"{MD5}-2"), f"{MD5}-2", "etag"),
+        (RemoteObject(5, MD5, CRC, opaque_etag=True, listed=True), MD5, "etag"),
+        (RemoteObject(5, OTHER), MD5, f"S3 has other bytes: ETag {OTHER}, not {MD5}"),
+        (RemoteObject(5, MD5.upper()), MD5, f"S3 has other bytes: ETag {MD5.upper()}, not {MD5}"),
+        (RemoteObject(5, f"{MD5}-1"), MD5, f"S3 has other bytes: ETag {MD5}-1, not {MD5}"),
+        (RemoteObject(5, ""), MD5, f"S3 has other bytes: ETag , not {MD5}"),
+        (RemoteObject(5, OTHER, listed=True), MD5, f"S3 has other bytes: ETag {OTHER}, not {MD5}"),
+        (RemoteObject(5, OTHER, CRC), MD5, f"S3 has other bytes: ETag {OTHER}, not {MD5}"),
+        (RemoteObject(5, OTHER), None, "size"),
+        (RemoteObject(5, OTHER, "wrong", opaque_etag=True), None, "size"),
+        (RemoteObject(5, OTHER, opaque_etag=True), MD5, "size"),
+    ],
+)
+def test_verdicts_that_need_no_checksum(seen: Seen, expected: str | None, verdict: str) -> None:
+    proof = Proof(*FILE, seen.etag, verdict) if isinstance(seen, RemoteObject) and " " not in verdict else verdict
+    assert judge(FILE, seen, expected, no_crc32) == proof
+
+
+@pytest.mark.parametrize(
+    ("crc32", "verdict"),
+    [
+        (CRC, "checksum"),
+        (COMPOSED, "checksum"),
+        ("CCCCCC==", "S3 has other bytes: its CRC32 is CCCCCC=="),
+        ("AAAAAA==-2", "S3 has other bytes: its CRC32 is AAAAAA==-2"),
+    ],
+)
+def test_verdicts_on_objects_encrypted_with_kms(crc32: str, verdict: str) -> None:
+    proof = Proof(*FILE, OTHER, verdict) if verdict == "checksum" else verdict
+    assert judge(FILE, RemoteObject(5, OTHER, crc32, opaque_etag=True), MD5, crc32_of) == proof
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected", "settled"),
+    [
+        (RemoteObject(5, MD5, listed=True), MD5, True),
+        (RemoteObject(5, MD5, listed=True), None, True),
+        (RemoteObject(5, OTHER, listed=True), MD5, False),  # may be encrypted: head-object tells
+        (RemoteObject(4, MD5, listed=True), MD5, False),
+        (RemoteObject(4, MD5, listed=True), None, False),
+        (Absent(listed=True), MD5, False),
+        (Unknown("why", listed=True), MD5, False),
+        (RemoteObject(5, MD5), MD5, True),
+        (RemoteObject(5, OTHER), MD5, True),
+        (RemoteObject(4, MD5), None, True),
+        (Absent(), MD5, True),
+        (Unknown("why"), None, True),
+    ],
+)
+def test_what_is_the_last_word(seen: Seen, expected: str | None, settled: bool) -> None:
+    assert is_settled(FILE, seen, expected) is settled
+
+
+# A bucket behind a fake CLI
+
+Words = tuple[str, ...]
+
+
+def option(words: Sequence[str], name: str) -> str:
+    """The value of `--name=value`, or an empty string."""
+    return next((word.partition("=")[2] for word in words if word.startswith(f"--{name}=")), "")
+
+
+class FakeAws:
+    """Answers listings and heads from a bucket in memory, unless `answer` says otherwise; records the words."""
+
+    def __init__(self, *keys: str, answer: Callable[[Words], Ended | None] = lambda words: None) -> None:
+        self.keys = sorted(keys)
+        self.answer = answer
+        self.asked: list[Words] = []
+
+    def query(self, words: Sequence[str]) -> Ended:
+        self.asked.append(tuple(words))
+        assert len(self.asked) < 100, "it goes on asking for ever"
+        return self.answer(tuple(words)) or (self._list(words) if words[1] == "list-objects-v2" else self._head(words))
+
+    def _list(self, words: Sequence[str]) -> Ended:
+        prefix, after = option(words, "prefix"), option(words, "start-after")
+        keys = [key for key in self.keys if key.startswith(prefix) and key > after][: int(option(words, "max-items"))]
+        return printed(words, [[key, len(key), f'"{MD5}"'] for key in keys] or None)
+
+    def _head(self, words: Sequence[str]) -> Ended:
+        key = option(words, "key")
+        return (
+            printed(words, [len(key), f'"{MD5}"', None, None, None]) if key in self.keys else failed(words, NOT_FOUND)
+        )
+
+    @property
+    def operations(self) -> list[str]:
+        return [words[1] for words in self.asked]
+
+    @property
+    def ranges(self) -> list[tuple[str, int]]:
+        """`start-after` and `max-items` of the listings."""
+        listings = [words for words in self.asked if words[1] == "list-objects-v2"]
+        return [(option(words, "start-after"), int(option(words, "max-items"))) for words in listings]
+
+
+def printed(words: Sequence[str], output: object) -> Ended:
+    return Ended(tuple(words), 0, json.dumps(output).encode(), ())
+
+
+def failed(words: Sequence[str], *errors: str) -> Ended:
+    return Ended(tuple(words), 254, b"", errors)
+
+
+def failing(*errors: str, operation: str = "list-objects-v2") -> Callable[[Words], Ended | None]:
+    return lambda words: failed(words, *errors) if words[1] == operation else None
+
+
+def printing(raw: bytes) -> FakeAws:
+    return FakeAws(answer=lambda words: Ended(words, 0, raw, ()))
+
+
+def reader_of(aws: FakeAws, mode: Readback = "auto", expected: Sequence[str] = ()) -> Reader:
+    reader = Reader(cast(Aws, aws), Destination("lab-runs", "2026"), "RUN", mode, processes=2)
+    reader.expect(expected)
+    return reader
+
+
+def files_of(*paths: str) -> list[LocalFile]:
+    return [LocalFile(path, len(key_of(path)), 1) for path in paths]
+
+
+def key_of(path: str) -> str:
+    return f"2026/RUN/{path}"
+
+
+def there(path: str, *, listed: bool) -> RemoteObject:
+    return RemoteObject(len(key_of(path)), MD5, listed=listed)
+
+
+NAMES = [f"f{number:04}" for number in range(5000)]
+ALL = tuple(key_of(name) for name in NAMES)
+
+
+# How S3 is asked
+
+
+@pytest.mark.parametrize(
+    ("mode", "wanted", "operations"),
+    [
+        ("auto", NAMES[:1], ["list-objects-v2"]),  # a listing of one costs a little less than a head
+        ("auto", NAMES[:2], ["list-objects-v2"]),
+        ("auto", NAMES[:1000], ["list-objects-v2"]),
+        ("auto", NAMES, ["list-objects-v2"]),
+        ("auto", [NAMES[0], NAMES[4999]], ["list-objects-v2"]),  # 5,000 objects are listed in the time of one process
+        ("head-object", NAMES[:3], ["head-object"] * 3),
+        ("list-objects-v2", NAMES[:1], ["list-objects-v2"]),
+        ("list-objects-v2", NAMES[7:9], ["list-objects-v2"]),
+    ],
+)
+def test_the_cheaper_way_is_taken_unless_one_is_forced(
+    mode: Readback, wanted: list[str], operations: list[str]
+) -> None:
+    aws = FakeAws(*ALL)
+    seen = reader_of(aws, mode, NAMES).look(files_of(*wanted))
+    assert aws.operations == operations
+    assert seen == {name: there(name, listed="list-objects-v2" in operations) for name in wanted}
+
+
+def test_two_files_with_the_whole_run_between_them_are_looked_at_one_by_one() -> None:
+    names = [f"f{number:06}" for number in range(20_000)]
+    aws = FakeAws(*(key_of(name) for name in names))
+    reader = reader_of(aws, "auto", names)
+    assert reader.look(files_of(names[0], names[-1])).keys() == {names[0], names[-1]}
+    assert aws.operations == ["head-object"] * 2
+    assert reader.cost(files_of(names[0])) < reader.cost(files_of(names[0], names[-1])) < reader.cost(files_of(*names))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "start_after", "max_items"),
+    [
+        (NAMES[:10], "", 10),
+        (NAMES[1:10], key_of(NAMES[0]), 9),
+        (NAMES[2000:2500], key_of(NAMES[1999]), 500),
+        (NAMES[4990:], key_of(NAMES[4989]), 10),
+        ([NAMES[30], NAMES[10], NAMES[20]], key_of(NAMES[9]), 21),
+    ],
+)
+def test_just_the_range_of_keys_is_listed(wanted: list[str], start_after: str, max_items: int) -> None:
+    aws = FakeAws(*ALL)
+    seen = reader_of(aws, "list-objects-v2", NAMES).look(files_of(*wanted))
+    assert list(seen) == wanted, "no others"
+    assert aws.ranges == [(start_after, max_items)]
+    (words,) = aws.asked
+    assert (option(words, "bucket"), option(words, "prefix")) == ("lab-runs", "2026/RUN/")
+
+
+@pytest.mark.parametrize("foreign", [1, 3, 10])
+def test_objects_that_are_none_of_ours_make_it_go_on(foreign: int) -> None:
+    """Somebody else put objects between ours, so that a page ends before our last."""
+    wanted = NAMES[10:13]
+    between = [f"{NAMES[10]}-{number:03}" for number in range(foreign)]
+    aws = FakeAws(*ALL, *map(key_of, between))
+    seen = reader_of(aws, "list-objects-v2", NAMES).look(files_of(*wanted))
+    assert seen == {name: there(name, listed=True) for name in wanted}
+    first_page = sorted([*wanted, *between])[:3]
+    assert aws.ranges == [(key_of(NAMES[9]), 3), (key_of(first_page[-1]), awscli.LIST_PAGE)]
+
+
+@pytest.mark.parametrize("missing", [0, 1, 4])
+def test_what_a_listing_passes_over_is_absent(missing: int) -> None:
+    wanted = NAMES[10:15]
+    aws = FakeAws(*(key for key in ALL if key != key_of(wanted[missing])))
+    seen = reader_of(aws, "list-objects-v2", NAMES).look(files_of(*wanted))
+    assert seen == {n: there(n, listed=True) for n in wanted} | {wanted[missing]: Absent(listed=True)}
+
+
+def test_names_sort_as_keys_do_in_s3() -> None:
+    """By their UTF-8 bytes: what is not in the Basic Multilingual Plane comes last."""
+    names = ["Z", "a", "é", "\uffee", "\U0001f4a5"]
+    aws = FakeAws(*map(key_of, names))
+    assert sorted(names, key=str.encode) == names
+    assert reader_of(aws, "list-objects-v2", names).look(files_of(*names[::-1])).keys() == set(names)
+    assert aws.ranges == [("", 5)]
+
+
+def test_all_of_a_run_is_listed_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(awscli, "LIST_PAGE", 2)
+    names = ["a", "b", "c", "d", "e"]
+    aws = FakeAws("2026/RUM/a", "2026/RUN", "2026/RUN2/a", *map(key_of, names), "z")
+    assert reader_of(aws).list_run() == {name: there(name, listed=True) for name in names}
+    assert aws.ranges == [("", 2), (key_of("b"), 2), (key_of("d"), 2)]
+
+
+def test_a_last_page_that_is_full_has_an_empty_one_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(awscli, "LIST_PAGE", 2)
+    aws = FakeAws(*map(key_of, "abcd"))
+    assert reader_of(aws).list_run() == {name: there(name, listed=True) for name in "abcd"}
+    assert len(aws.asked) == 3
+
+
+def test_a_range_is_listed_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(awscli, "LIST_PAGE", 100)
+    aws = FakeAws(*ALL)
+    assert len(reader_of(aws, "list-objects-v2", NAMES).look(files_of(*NAMES[:250]))) == 250
+    assert aws.ranges == [("", 100), (key_of(NAMES[99]), 100), (key_of(NAMES[199]), 100)]
+
+
+def test_an_empty_bucket_holds_nothing() -> None:
+    assert reader_of(FakeAws()).list_run() == {}
+    assert reader_of(FakeAws(), "list-objects-v2", ["a"]).look(files_of("a")) == {"a": Absent(listed=True)}
+
+
+def test_a_server_that_ignores_start_after_does_not_keep_it_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some that call themselves compatible do; they give the same page again and again."""
+    monkeypatch.setattr(awscli, "LIST_PAGE", 2)
+    rows = [[key_of(name), 1, MD5] for name in "ab"]
+    with pytest.raises(AwsError):
+        reader_of(FakeAws(answer=lambda words: printed(words, rows))).list_run()
+
+
+# A closer look
+
+
+def test_a_closer_look_is_had_at_a_few_only() -> None:
+    aws = FakeAws(*ALL)
+    seen = reader_of(aws, "auto", NAMES).look_closer(files_of(*NAMES[:10]))
+    assert aws.operations == ["head-object"] * 4
+    assert seen == {name: there(name, listed=False) for name in NAMES[:4]}
+
+
+@pytest.mark.parametrize("encrypted", [0, 3])
+def test_a_closer_look_is_had_at_all_where_etags_are_no_md5s(encrypted: int) -> None:
+    def answer(words: Words) -> Ended | None:
+        return printed(words, [1, OTHER, "aws:kms", None, CRC]) if option(words, "key") == ALL[encrypted] else None
+
+    aws = FakeAws(*ALL, answer=answer)
+    seen = reader_of(aws, "auto", NAMES).look_closer(files_of(*NAMES[:10]))
+    assert aws.operations == ["head-object"] * 10
+    assert list(seen) == NAMES[:10]
+
+
+# What may not be seen, or cannot
+
+
+def test_without_permission_to_list_it_is_not_tried_again() -> None:
+    aws = FakeAws(*ALL, answer=failing(DENIED))
+    reader = reader_of(aws, "auto", NAMES)
+    assert reader.list_run() is None
+    assert reader.look(files_of(*NAMES[:3])) == {name: there(name, listed=False) for name in NAMES[:3]}
+    assert aws.operations == ["list-objects-v2"] + ["head-object"] * 3
+    assert reader.cost(files_of(*NAMES[:3])) == 3 * reader.cost(files_of(NAMES[0]))
+
+
+@pytest.mark.parametrize("mode", ["auto", "list-objects-v2"])
+def test_permission_to_list_may_end_in_between(mode: Readback) -> None:
+    aws = FakeAws(*ALL, answer=failing(DENIED))
+    reader = reader_of(aws, mode, NAMES)
+    assert reader.look(files_of(*NAMES[:3])) == {name: there(name, listed=False) for name in NAMES[:3]}
+    reader.look(files_of(*NAMES[:3]))
+    assert aws.operations == ["list-objects-v2"] + ["head-object"] * 6
+
+
+def test_a_listing_that_fails_leaves_it_unknown() -> None:
+    aws = FakeAws(*ALL, answer=failing(SLOW_DOWN))
+    seen = reader_of(aws, "auto", NAMES).look(files_of(*NAMES[:3]))
+    assert seen == dict.fromkeys(NAMES[:3], Unknown(SLOW_DOWN, listed=True))
+    assert aws.operations == ["list-objects-v2"]
+
+
+def test_a_second_page_that_fails_leaves_all_of_it_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(awscli, "LIST_PAGE", 2)
+    aws = FakeAws(*ALL, answer=lambda words: failed(words, SLOW_DOWN) if option(words, "start-after") else None)
+    seen = reader_of(aws, "list-objects-v2", NAMES).look(files_of(*NAMES[:3]))
+    assert set(seen.values()) == {Unknown(SLOW_DOWN, listed=True)}
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            "Unable to locate credentials. You can configure credentials by running ...",
+            "no AWS credentials: s3://lab-runs (",
+        ),
+        (
+            "An error occurred (ExpiredToken) when calling the ListObjectsV2 operation: expired",
+            "have expired: s3://lab-runs",
+        ),
+        (
+            "An error occurred (NoSuchBucket) when calling the ListObjectsV2 operation: -",
+            "no such bucket: s3://lab-runs",
+        ),
+        (
+            "aws: [ERROR]: An error occurred (InvalidAccessKeyId) when calling the ListObjectsV2 operation: -",
+            "are wrong",
+        ),
+    ],
+)
+def test_what_cannot_pass_by_itself_is_an_error(error: str, words: str) -> None:
+    for ask in (Reader.list_run, lambda reader: reader.look(files_of(*NAMES[:3]))):
+        with pytest.raises(AwsError) as caught:
+            ask(reader_of(FakeAws(answer=failing(error)), "auto", NAMES))
+        assert words in str(caught.value)
+        assert str(caught.value).endswith(f"aws said: {error.removeprefix('aws: [ERROR]: ')}")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (SLOW_DOWN, "aws s3api list-objects-v2 failed for s3://lab-runs: An error occurred (SlowDown)"),
+        (
+            'Could not connect to the endpoint URL: "http://x/"',
+            "S3 cannot be reached: s3://lab-runs (check the network",
+        ),
+    ],
+)
+def test_the_first_word_with_s3_has_to_succeed(error: str, words: str) -> None:
+    with pytest.raises(AwsError) as caught:
+        reader_of(FakeAws(answer=failing(error))).list_run()
+    assert str(caught.value).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("ended", "seen"),
+    [
+        (Ended((), 254, b"", (NOT_FOUND,)), Absent()),
+        (Ended((), 255, b"", ("", "An error occurred (NoSuchKey) when calling ...: -")), Absent()),
+        (Ended((), 254, b"", (f"aws: [ERROR]: {NOT_FOUND}",)), Absent()),
+        (Ended((), 254, b"", (HEAD_DENIED,)), Unknown(HEAD_DENIED)),
+        (Ended((), 254, b"", (f"aws: [ERROR]: {HEAD_DENIED}",)), Unknown(HEAD_DENIED)),
+        (Ended((), 254, b"", ("An error occurred (400) when calling the HeadObject operation: Bad Request",)), ...),
+        (Ended((), -9, b"", ()), Unknown("aws was ended by SIGKILL")),
+        (Ended((), 1, b'[1, "e", null, null, null]', ()), ...),
+        (Ended((), 0, b'[7, "\\"e\\"", null, null, null]', ()), RemoteObject(7, "e")),
+        (Ended((), 0, b'[7, "e-2", "AES256", null, "AAAA"]', ("a warning",)), RemoteObject(7, "e-2", "AAAA")),
+        (Ended((), 0, b'[7, "e", "aws:kms", null, "AAAA-2"]', ()), RemoteObject(7, "e", "AAAA-2", opaque_etag=True)),
+        (Ended((), 0, b'[7, "e", "aws:kms:dsse", null, null]', ()), RemoteObject(7, "e", opaque_etag=True)),
+        (Ended((), 0, b'[7, "e", null, "AES256", null]', ()), RemoteObject(7, "e", opaque_etag=True)),
+        (Ended((), 0, b"", ()), ...),
+        (Ended((), 0, b"null", ()), ...),
+        (Ended((), 0, b"no JSON", ()), ...),
+        (Ended((), 0, b"{}", ()), ...),
+        (Ended((), 0, b"[]", ()), ...),
+        (Ended((), 0, b"7", ()), ...),
+        (Ended((), 0, b'[null, "e", null, null, null]', ()), ...),
+        (Ended((), 0, b'["x", "e", null, null, null]', ()), ...),
+        (Ended((), 0, b"[7, null, null, null, null]", ()), ...),
+        (Ended((), 0, b'[7, "e", null, null]', ()), ...),
+        (Ended((), 0, b'[NaN, "e", null, null, null]', ()), ...),
+        (Ended((), 0, b'[1e999, "e", null, null, null]', ()), ...),
+        (Ended((), 0, b"[" * 100_000, ()), ...),
+        (Ended((), 0, b"\xff\xfe", ()), ...),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_what_head_object_says(ended: Ended, seen: Any) -> None:
+    """Neither present nor absent where it does not say clearly (...)."""
+    found = reader_of(FakeAws(answer=lambda words: ended), "head-object").look(files_of("a"))["a"]
+    if seen is ...:
+        assert isinstance(found, Unknown)
+        assert found.reason
+    else:
+        assert found == seen
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(
+            b"no JSON",
+            b"{",
+            b"7",
+            b"true",
+            b'"text"',
+            b'{"a": 1}',
+            b"[1]",
+            b"[[]]",
+            b'[["k", 1]]',
+            b'[["k", 1, "e", 2]]',
+        ),
+        *(b'[["k", null, "e"]]', b'[["k", "x", "e"]]', b'[["k", 1, null]]', b'[["k", [1], "e"]]', b"[null]"),
+        *(b'[["k", NaN, "e"]]', b'[["k", 1e999, "e"]]', b'[[1, 1, "e"]]', b'[[null, 1, "e"]]', b'[[["k"], 1, "e"]]'),
+        *(b"[" * 100_000, b"\xff\xfe", b"9" * 5000),
+    ],
+    ids=lambda raw: repr(raw[:30]),
+)
+def test_a_listing_that_makes_no_sense_is_an_error(raw: bytes) -> None:
+    for ask in (Reader.list_run, lambda reader: reader.look(files_of(*NAMES[:3]))):
+        with pytest.raises(AwsError, match="aws s3api list-objects-v2 printed") as caught:
+            ask(reader_of(printing(raw), "list-objects-v2", NAMES))
+        assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("raw", [b"", b"\n", b"null", b"[]"])
+def test_a_listing_of_nothing_is_empty(raw: bytes) -> None:
+    """With nothing to show, version 2 prints `null` and version 1 nothing."""
+    assert reader_of(printing(raw)).list_run() == {}
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(key_of("a")),
+    lambda inner: st.lists(inner, max_size=5),
+    max_leaves=15,
+)
+
+
+@settings(deadline=None)
+@given(
+    st.binary(max_size=50) | st.builds(lambda value: json.dumps(value).encode(), json_values),
+    st.sampled_from([0, 1, 254, -9]),
+    st.lists(st.text(max_size=20), max_size=2),
+    st.sampled_from(MODES),
+)
+def test_whatever_aws_prints_is_seen_or_an_aws_error(
+    raw: bytes, returncode: int, errors: list[str], mode: Readback
+) -> None:
+    aws = FakeAws(answer=lambda words: Ended(words, returncode, raw, tuple(errors)))
+    try:
+        seen = reader_of(aws, mode, ["a", "b", "c"]).look(files_of("a", "b", "c"))
+    except AwsError:
+        return
+    assert list(seen) == ["a", "b", "c"]
+    assert all(isinstance(each, RemoteObject | Absent | Unknown) for each in seen.values())
+    for file, each in zip(files_of("a", "b", "c"), seen.values(), strict=True):
+        assert isinstance(judge(file, each, MD5, lambda _: (CRC, COMPOSED)), Proof | str)
+
+
+def test_no_way_of_asking_calls_a_missing_object_present() -> None:
+    """Both ways, with and without each of three objects."""
+    names = ["a", "b", "c"]
+    for present in itertools.chain.from_iterable(itertools.combinations(names, n) for n in range(4)):
+        for mode in MODES:
+            seen = reader_of(FakeAws(*map(key_of, present)), mode, names).look(files_of(*names))
+            assert {name for name, each in seen.items() if isinstance(each, RemoteObject)} == set(present)
+            assert {name for name, each in seen.items() if isinstance(each, Absent)} == set(names) - set(present)

@@ -1,0 +1,984 @@
+"""What is remembered survives whatever comes: crashes, torn lines, full disks, garbage, and a second destination."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from s3sync.destination import Destination
+from s3sync.errors import StateError
+from s3sync.runfolder import Run, RunInfo
+from s3sync.state import JOURNAL_SUFFIX, LOG_SUFFIX, Proof, RunState, StateStore, owner, read_head
+from tests.unprivileged import REPOSITORY, run_unprivileged
+
+LAB = Destination("lab-runs", "")
+ARCHIVE = Destination("archive", "2026/cold")
+CONTRACT = {
+    "run_id": str,
+    "run_path": str,
+    "completed": bool,
+    "total_local_files": int,
+    "total_uploaded_files": int,
+    "total_failed_upload": int,
+    "failed_upload_files": list,
+    "uploaded_files": dict,
+}
+OURS = {
+    "version": int,
+    "bucket": str,
+    "remote_path": str,
+    "started": str,
+    "finished": str,
+    "bytes": int,
+    "aws": str,
+    "attempts": int,
+    "verified_by": str,
+    "failed_reasons": dict,
+    "verified_by_exceptions": dict,
+    "local_files": dict,
+}
+
+
+def run_at(root: Path, name: str = "RUN") -> Run:
+    return Run(root / "runs" / name, name, RunInfo("", "", "", "", ()))
+
+
+def store_for(root: Path, destination: Destination = LAB, name: str = "RUN") -> StateStore:
+    return StateStore(root / "log", run_at(root, name), destination)
+
+
+def uploads(root: Path) -> Path:
+    return root / "log" / "uploads"
+
+
+def proofs_of(*paths: str, etag: str = "0" * 32, verified_by: str = "etag") -> dict[str, Proof]:
+    return {path: Proof(path, 3, 1_700_000_000_123_456_789, etag, verified_by) for path in paths}
+
+
+def state_of(root: Path, *paths: str, name: str = "RUN", completed: bool = False) -> RunState:
+    proven = proofs_of(*paths)
+    return RunState(name, str(run_at(root, name).path), completed, proven, total_local_files=len(proven))
+
+
+def finished(store: StateStore, state: RunState) -> StateStore:
+    """Through all of an upload that proves what the state holds."""
+    proven, state.proven, completed = state.proven, {}, state.completed
+    state.completed = False
+    store.prepare()
+    store.begin(state)
+    store.record(proven.values())
+    state.proven, state.completed = proven, completed
+    store.finish(state)
+    return store
+
+
+def begun(store: StateStore, state: RunState, *paths: str) -> StateStore:
+    """As far as an upload that was killed after it had recorded these paths."""
+    store.prepare()
+    store.begin(state)
+    store.record(proofs_of(*paths).values())
+    store.close()
+    return store
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# Round trips
+
+
+def test_nothing_is_known_of_a_new_run(tmp_path: Path) -> None:
+    store = store_for(tmp_path)
+    assert store.load() == (None, ())
+    assert not uploads(tmp_path).exists(), "reading makes no folder"
+    assert store.log_path == uploads(tmp_path) / f"RUN{LOG_SUFFIX}"
+    assert store.journal_path == uploads(tmp_path) / f"RUN{JOURNAL_SUFFIX}"
+    assert store.lock_path == tmp_path / "log" / "locks" / f"RUN.{LAB.tag}.lock"
+
+
+def test_all_that_was_saved_is_loaded_again(tmp_path: Path) -> None:
+    state = state_of(tmp_path, "Data/a", "b\nc", "Zoë", "\x1b[31m", completed=True)
+    state.proven |= proofs_of("heavy", verified_by="checksum", etag="abc-2") | proofs_of("kms", verified_by="size")
+    state.proven["old"] = Proof("old", -1, -1, "abc", "predecessor")
+    state.started, state.finished, state.aws = "2026-11-23T01:02:03+00:00", "2026-11-23T02:02:03+00:00", "/aws: 1"
+    state.total_local_files, state.attempts = 7, 3
+    finished(store_for(tmp_path), state)
+    assert store_for(tmp_path).load() == (state, ())
+    assert names_in(uploads(tmp_path)) == [f"RUN{LOG_SUFFIX}"]
+
+
+def test_failures_are_told_and_tried_again(tmp_path: Path) -> None:
+    """They are for people: what has failed is pending the next time."""
+    state = state_of(tmp_path, "a")
+    state.failed = {"b\x1b": "not in S3", "c": "gone"}
+    finished(store_for(tmp_path), state)
+    log = json.loads(store_for(tmp_path).log_path.read_text())
+    run_path = run_at(tmp_path).path
+    assert log["failed_upload_files"] == [rf"{run_path}/b\x1b", f"{run_path}/c"]
+    assert log["failed_reasons"] == {rf"{run_path}/b\x1b": "not in S3", f"{run_path}/c": "gone"}
+    assert log["total_failed_upload"] == 2
+    loaded = store_for(tmp_path).load().state
+    assert loaded is not None
+    assert (loaded.failed, loaded.completed) == ({}, False)
+
+
+@pytest.mark.parametrize("moment", ["begun", "saved", "finished"])
+def test_any_program_reads_the_log_at_any_moment(tmp_path: Path, moment: str) -> None:
+    store, state = store_for(tmp_path, ARCHIVE), state_of(tmp_path, "Data/a", "b", completed=moment == "finished")
+    state.proven["c"] = Proof("c", -1, -1, "e", "predecessor")
+    store.prepare()
+    store.begin(state)
+    if moment == "saved":
+        store.save(state)
+    elif moment == "finished":
+        store.finish(state)
+    store.close()
+    with store.log_path.open() as stream:
+        log = json.load(stream)
+    assert {key: type(value) for key, value in log.items()} == CONTRACT | OURS
+    run_path = run_at(tmp_path).path
+    assert log["run_id"] == "RUN"
+    assert log["run_path"] == str(run_path)
+    assert log["completed"] is (moment == "finished")
+    assert (log["total_local_files"], log["total_uploaded_files"], log["total_failed_upload"]) == (2, 3, 0)
+    etag = "0" * 32
+    assert log["uploaded_files"] == {f"{run_path}/Data/a": etag, f"{run_path}/b": etag, f"{run_path}/c": "e"}
+    assert (log["bucket"], log["remote_path"], log["bytes"]) == ("archive", "/2026/cold", 6)
+    assert (log["verified_by"], log["verified_by_exceptions"]) == ("etag", {"c": "predecessor"})
+    assert store.log_path.read_bytes().isascii()
+
+
+def test_a_run_that_was_moved_keeps_its_proofs(tmp_path: Path) -> None:
+    finished(store_for(tmp_path), state_of(tmp_path, "a", completed=True))
+    moved = Run(tmp_path / "elsewhere" / "RUN", "RUN", RunInfo("", "", "", "", ()))
+    store = StateStore(tmp_path / "log", moved, LAB)
+    loaded = store.load().state
+    assert loaded is not None
+    assert loaded.proven == proofs_of("a")
+    store.save(loaded)
+    assert json.loads(store.log_path.read_text())["uploaded_files"] == {str(moved.path / "a"): "0" * 32}
+
+
+# The journal
+
+
+def test_what_a_killed_upload_recorded_is_remembered(tmp_path: Path) -> None:
+    begun(store_for(tmp_path), state_of(tmp_path, "a"), "b", "c")
+    begun(store_for(tmp_path), state_of(tmp_path, "a", "b", "c"), "d")
+    loaded = store_for(tmp_path).load()
+    assert loaded.warnings == ()
+    assert loaded.state is not None
+    assert loaded.state.proven == proofs_of("a", "b", "c", "d")
+    assert loaded.state.completed is False
+
+
+def test_the_last_word_on_a_file_counts(tmp_path: Path) -> None:
+    store = store_for(tmp_path)
+    store.prepare()
+    store.begin(state_of(tmp_path, "a"))
+    for etag in ("first", "second"):
+        store.record(proofs_of("a", etag=etag).values())
+    store.close()
+    loaded = store_for(tmp_path).load().state
+    assert loaded is not None
+    assert loaded.proven == proofs_of("a", etag="second")
+
+
+def test_a_lost_log_is_no_loss_while_its_journal_is_there(tmp_path: Path) -> None:
+    begun(store_for(tmp_path), state_of(tmp_path), "a").log_path.unlink()
+    loaded = store_for(tmp_path).load().state
+    assert loaded is not None
+    assert loaded.proven == proofs_of("a")
+
+
+def test_a_journal_makes_a_completed_log_doubtful(tmp_path: Path) -> None:
+    """Killed between the new log and the end of the journal: asking S3 once more costs little."""
+    store = begun(store_for(tmp_path), state_of(tmp_path), "a")
+    store.save(state_of(tmp_path, "a", completed=True))
+    loaded = store_for(tmp_path).load().state
+    assert loaded is not None
+    assert loaded.completed is False
+
+
+@pytest.mark.parametrize("cut", [1, 2, 10, 40])
+def test_a_torn_last_line_costs_its_file_alone_and_is_no_news(tmp_path: Path, cut: int) -> None:
+    journal = begun(store_for(tmp_path), state_of(tmp_path), "a", "b").journal_path
+    journal.write_bytes(journal.read_bytes()[:-cut])
+    loaded = store_for(tmp_path).load()
+    assert loaded.warnings == ()
+    assert loaded.state is not None
+    assert loaded.state.proven == (proofs_of("a", "b") if cut == 1 else proofs_of("a"))  # 1: the line's end alone
+
+    begun(store_for(tmp_path), loaded.state, "c")
+    again = store_for(tmp_path).load().state
+    assert again is not None
+    assert again.proven == loaded.state.proven | proofs_of("c"), "the next line is not glued to the torn one"
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        *(b"\xff\xfe", b"\0" * 100, b"x", b"{", b"[]", b"null", b"7", b"9" * 5000, b"[" * 100_000, b'["journal of'),
+        *(
+            b'{"path":"a"}',
+            b'["a",1,2,"e"]',
+            b'["a",1,2,"e","etag",6]',
+            b'["a","1",2,"e","etag"]',
+            b'["a",1,2.5,"",""]',
+        ),
+        *(b'[null,1,2,"e","etag"]', b'["a",1,2,["e"],"etag"]', b'["a",1,2,"e",{}]'),
+    ],
+    ids=lambda garbage: repr(garbage[:12]),
+)
+def test_a_garbage_line_costs_nothing_else_and_is_told(tmp_path: Path, garbage: bytes) -> None:
+    journal = begun(store_for(tmp_path), state_of(tmp_path), "a", "b").journal_path
+    *head, last = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join((*head, garbage, b"\n", last)))
+    loaded = store_for(tmp_path).load()
+    assert loaded.state is not None
+    assert loaded.state.proven == proofs_of("a", "b")
+    assert loaded.warnings == (f"1 unreadable line(s) in {journal} do not count",)
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=60), max_size=5))
+def test_no_garbage_in_the_journal_is_too_much(lines: list[bytes]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        journal = begun(store_for(Path(name)), state_of(Path(name)), "a", "b").journal_path
+        *head, last = journal.read_bytes().splitlines(keepends=True)
+        journal.write_bytes(b"".join((*head, *(line + b"\n" for line in lines), last)))
+        loaded = store_for(Path(name)).load()
+        assert loaded.state is not None
+        assert loaded.state.proven == proofs_of("a", "b")
+
+
+@pytest.mark.parametrize("destination", [ARCHIVE, Destination("lab-runs", "2026"), Destination("lab-runs-2", "")])
+def test_the_journal_of_another_destination_is_not_believed(tmp_path: Path, destination: Destination) -> None:
+    """It lies beside the plain log, which was lost; so the next destination takes the place."""
+    begun(store_for(tmp_path, destination), state_of(tmp_path), "theirs").log_path.unlink()
+    store = store_for(tmp_path)
+    assert store.load() == (None, ())
+    begun(store, state_of(tmp_path), "ours")
+    loaded = store_for(tmp_path).load().state
+    assert loaded is not None
+    assert loaded.proven == proofs_of("ours")
+
+
+def test_a_journal_without_its_first_line_is_not_believed(tmp_path: Path) -> None:
+    journal = begun(store_for(tmp_path), state_of(tmp_path), "a").journal_path
+    journal.write_bytes(journal.read_bytes().splitlines(keepends=True)[-1])
+    loaded = store_for(tmp_path).load().state
+    assert loaded is not None
+    assert loaded.proven == {}
+
+
+def test_finishing_drops_the_journal(tmp_path: Path) -> None:
+    begun(store_for(tmp_path), state_of(tmp_path), "a")
+    finished(store_for(tmp_path), state_of(tmp_path, "a", "b", completed=True))
+    assert names_in(uploads(tmp_path)) == [f"RUN{LOG_SUFFIX}"]
+
+
+# Corrupt logs
+
+
+def valid_log(**changes: Any) -> bytes:
+    log = {"run_id": "RUN", "run_path": "/runs/RUN", "completed": True, "total_local_files": 1, "version": 1}
+    log |= {"uploaded_files": {"/runs/RUN/a": "e"}, "local_files": {"a": [1, 2]}, "verified_by": "etag", **changes}
+    return json.dumps({key: value for key, value in log.items() if value is not ...}).encode()
+
+
+def put_log(root: Path, content: bytes) -> Path:
+    path = store_for(root).log_path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+CORRUPT = [
+    *(b"", b" \n", b"{", b"}", b"[]", b"null", b"7", b'"text"', b"{}", b"\xff", b"\0" * 4096, b"[" * 100_000),
+    *(b'{"a":' * 100_000, b"9" * 5000, b'{"run_id": ' + b"9" * 5000 + b"}", valid_log()[:-1], valid_log() + b"}"),
+    *(valid_log(**{key: ...}) for key in ("run_id", "run_path", "completed", "total_local_files", "uploaded_files")),
+    *(valid_log(completed=value) for value in ("true", 1, None, [True])),
+    *(valid_log(uploaded_files=value) for value in (None, [], ["/runs/RUN/a"], {"a": None}, {"a": ["e"]}, {"a": 1})),
+    *(valid_log(total_local_files=value) for value in ("1", None, 1.5)),
+    *(valid_log(run_id=1), valid_log(run_path=None), valid_log(run_path=["/runs"])),
+    *(valid_log(version=value) for value in (0, 2, "1", None)),
+    *(valid_log(local_files=[]), valid_log(verified_by_exceptions="a"), valid_log(verified_by=None)),
+    valid_log(verified_by_exceptions={"a": 1}),
+]
+
+
+@pytest.mark.parametrize("content", CORRUPT, ids=lambda content: repr(content[:40]))
+def test_a_corrupt_log_is_set_aside_and_counts_as_none(tmp_path: Path, content: bytes) -> None:
+    path = put_log(tmp_path, content)
+    untouched = store_for(tmp_path).load(set_aside=False)
+    assert (untouched.state, names_in(path.parent)) == (None, [path.name])
+
+    loaded = store_for(tmp_path).load()
+
+    assert loaded.state is None
+    (warning,) = loaded.warnings
+    assert warning.startswith("the state log was corrupt (")
+    assert warning.endswith("every file is settled again against S3")
+    assert warning.isprintable()
+    (aside,) = path.parent.iterdir()
+    assert f"kept as {aside};" in warning
+    assert aside.read_bytes() == content
+    assert aside.name.startswith(f"{path.name}.corrupt-20")
+    finished(store_for(tmp_path), state_of(tmp_path, "a", completed=True))
+    assert store_for(tmp_path).load() == (state_of(tmp_path, "a", completed=True), ())
+
+
+def test_two_corrupt_logs_in_one_second_are_both_kept(tmp_path: Path) -> None:
+    for content in (b"first", b"second"):
+        path = put_log(tmp_path, content)
+        store_for(tmp_path).load()
+    assert sorted(aside.read_bytes() for aside in path.parent.iterdir()) == [b"first", b"second"]
+
+
+def test_the_journal_beside_a_corrupt_log_still_counts(tmp_path: Path) -> None:
+    begun(store_for(tmp_path), state_of(tmp_path, "a"), "b").log_path.write_bytes(b"{")
+    loaded = store_for(tmp_path).load()
+    assert loaded.state is not None
+    assert loaded.state.proven == proofs_of("b")
+    assert len(loaded.warnings) == 1
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"local_files": {"a": value}} for value in (None, [], [1], [1, 2, 3], ["1", 2], {"size": 1})]
+    + [{"local_files": ...}, {"local_files": {"b": [1, 2]}}],
+    ids=repr,
+)
+def test_a_proof_without_size_and_mtime_is_kept_but_of_no_known_file(tmp_path: Path, odd: dict[str, Any]) -> None:
+    put_log(tmp_path, valid_log(**odd))
+    loaded = store_for(tmp_path).load().state
+    assert loaded is not None
+    assert loaded.proven == {"a": Proof("a", -1, -1, "e", "etag")}
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=10),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(), max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+odd_logs = st.builds(
+    lambda changes: valid_log(**changes),
+    st.dictionaries(st.sampled_from((*CONTRACT, *OURS)), json_values, max_size=3),
+)
+torn_logs = st.builds(
+    lambda start, end, middle: valid_log()[:start] + middle + valid_log()[end:],
+    st.integers(0, len(valid_log())),
+    st.integers(0, len(valid_log())),
+    st.binary(max_size=5),
+)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=200) | odd_logs | torn_logs)
+def test_no_content_of_a_log_does_harm(content: bytes) -> None:
+    """It raises nothing but StateError, and believes in completion only where the log says so validly."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        path = put_log(root, content)
+        try:
+            loaded = store_for(root).load()
+        except StateError:
+            return
+        if loaded.state is None:
+            (kept,) = path.parent.iterdir()
+            assert kept.read_bytes() == content
+            assert loaded.warnings
+        else:
+            log = json.loads(content)
+            assert loaded.state.completed is log["completed"]
+            assert list(loaded.state.proven) == [
+                p.removeprefix(f"{log['run_path'].rstrip('/')}/") for p in log["uploaded_files"]
+            ]
+        state = loaded.state or state_of(root, "a")
+        finished(store_for(root), state)
+        again = store_for(root).load().state
+        assert again is not None
+        assert again.completed is state.completed
+
+
+@settings(deadline=None)
+@given(odd_logs | torn_logs | st.binary(max_size=100))
+def test_the_owner_of_any_log_can_be_asked(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "log"
+        path.write_bytes(content)
+        owner(path)
+        assert owner(path.with_name("nowhere")) is None
+
+
+@pytest.mark.parametrize("obstacle", ["folder", "unreadable"])
+@pytest.mark.parametrize("what", ["log", "journal"])
+def test_what_cannot_be_read_is_neither_believed_nor_overwritten(tmp_path: Path, obstacle: str, what: str) -> None:
+    store = begun(store_for(tmp_path), state_of(tmp_path), "a")
+    path = store.log_path if what == "log" else store.journal_path
+    if obstacle == "folder":
+        path.unlink()
+        path.mkdir()
+        words = "Is a directory"
+    else:
+        path.chmod(0)
+        words = "Permission denied"
+    assert run_unprivileged(LOAD, tmp_path) == f"cannot read {path}: {words}\n"
+
+
+LOAD = """
+import sys
+from pathlib import Path
+from s3sync.errors import StateError
+from tests.test_state import store_for
+try:
+    print(store_for(Path(sys.argv[1])).load())
+except StateError as error:
+    print(error)
+"""
+
+
+# Logs of the predecessor
+
+
+def predecessors_log(run: Path, etags: dict[str, str], *, completed: bool, **more: Any) -> dict[str, Any]:
+    return {
+        "run_id": run.name,
+        "run_path": str(run),
+        "completed": completed,
+        "total_local_files": len(etags),
+        "total_uploaded_files": len(etags),
+        "total_failed_upload": 0,
+        "failed_upload_files": [],
+        "uploaded_files": {str(run / path): etag for path, etag in etags.items()},
+        **more,
+    }
+
+
+@pytest.mark.parametrize("completed", [True, False])
+@pytest.mark.parametrize("etag", ["abc", '"abc"', ""])
+@pytest.mark.parametrize("indent", [None, 1, 4])
+def test_a_log_of_the_predecessor_is_read(tmp_path: Path, completed: bool, etag: str, indent: int | None) -> None:
+    run = run_at(tmp_path).path
+    log = predecessors_log(run, {"a": etag, "Data/b": etag}, completed=completed, something="else")
+    path = put_log(tmp_path, json.dumps(log, indent=indent).encode())
+    loaded = store_for(tmp_path).load()
+    proven = {path: Proof(path, -1, -1, etag.strip('"'), "predecessor") for path in ("a", "Data/b")}
+    assert loaded.state == RunState("RUN", str(run), completed, proven, total_local_files=2, by_predecessor=True)
+    assert loaded.warnings == ()
+    assert owner(path) is None
+
+
+@pytest.mark.parametrize("run_path", ["/data/runs/RUN/", "/data/runs/RUN"])
+def test_its_paths_become_relative_to_its_run_path(tmp_path: Path, run_path: str) -> None:
+    log = predecessors_log(Path("/data/runs/RUN"), {"Data/a": "e"}, completed=True) | {"run_path": run_path}
+    put_log(tmp_path, json.dumps(log).encode())
+    loaded = store_for(tmp_path).load().state
+    assert loaded is not None
+    assert list(loaded.proven) == ["Data/a"]
+
+
+def test_its_files_of_other_places_are_not_taken_for_the_runs(tmp_path: Path) -> None:
+    log = predecessors_log(Path("/data/runs/RUN"), {"a": "e", "../RUN_2/a": "e", "/tmp/b": "e"}, completed=False)
+    log["uploaded_files"] = {"/data/runs/RUN/a": "e", "/data/runs/RUN_2/a": "e", "/tmp/b": "e"}
+    put_log(tmp_path, json.dumps(log).encode())
+    loaded = store_for(tmp_path).load().state
+    assert loaded is not None
+    assert list(loaded.proven) == ["a", "/data/runs/RUN_2/a", "/tmp/b"]
+
+
+# The head of a log
+
+
+def test_the_head_of_our_log_is_read_without_the_rest(tmp_path: Path) -> None:
+    path = finished(store_for(tmp_path, ARCHIVE), state_of(tmp_path, "a", completed=True)).log_path
+    head, key, _ = path.read_bytes().partition(b'\n "failed_upload_files":')
+    path.write_bytes(head + key + b"\xff\0 garbage {" * 100_000)
+    read = read_head(path)
+    assert (read["run_id"], read["completed"], read["bucket"], read["remote_path"]) == (
+        "RUN",
+        True,
+        "archive",
+        "/2026/cold",
+    )
+    assert "uploaded_files" not in read
+    assert owner(path) == ARCHIVE
+
+
+@pytest.mark.parametrize("ensure_ascii", [True, False])
+@pytest.mark.parametrize("shift", [0, 1])
+@pytest.mark.parametrize("run", ["/runs/R", "/" + "ü" * 20_000 + "/R"], ids=["short", "long"])
+def test_the_head_of_a_log_of_the_predecessor_is_read(tmp_path: Path, ensure_ascii: bool, shift: int, run: str) -> None:
+    """However long, with letters of two bytes that begin at even places, or at odd ones."""
+    log = predecessors_log(Path(run + "R" * shift), {"ü" * 20_000: "e", "b": "e"}, completed=True)
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps(log, indent=4, ensure_ascii=ensure_ascii), encoding="utf-8")
+    light = {key: value for key, value in log.items() if key not in ("failed_upload_files", "uploaded_files")}
+    assert {key: value for key, value in read_head(path).items() if key in light} == light
+    assert owner(path) is None
+
+
+@pytest.mark.parametrize("indent", [None, 1, 4])
+@pytest.mark.parametrize("sort_keys", [False, True])
+def test_a_log_in_short_says_what_the_whole_one_says(tmp_path: Path, indent: int | None, sort_keys: bool) -> None:
+    """Whatever the order of its keys."""
+    log = predecessors_log(run_at(tmp_path).path, {"a": "e", "b": "e"}, completed=True)
+    put_log(tmp_path, json.dumps(log, indent=indent, sort_keys=sort_keys).encode())
+    head = store_for(tmp_path).head()
+    assert head is not None
+    assert (head.completed, head.total_files, head.uploaded_files, head.failed_files) == (True, 2, 2, 0)
+
+
+def test_our_log_in_short(tmp_path: Path) -> None:
+    assert store_for(tmp_path).head() is None
+    state = state_of(tmp_path, "a", "b", completed=True)
+    state.finished, state.attempts = "2026-11-23T01:02:03+00:00", 2
+    store = finished(store_for(tmp_path), state)
+    assert store.head() == (True, 2, 2, 0, 6, 2, "2026-11-23T01:02:03+00:00")
+    assert store.journaled() == 0
+    begun(store_for(tmp_path), state_of(tmp_path), "a", "b", "c")
+    begun(store_for(tmp_path), state_of(tmp_path), "d")
+    assert store_for(tmp_path).journaled() == 4
+
+
+def test_a_long_head_of_ours_is_read_whole(tmp_path: Path) -> None:
+    deep = Run(tmp_path / ("ü" * 3000) / "RUN", "RUN", RunInfo("", "", "", "", ()))
+    store = StateStore(tmp_path / "log", deep, LAB)
+    finished(store, state_of(tmp_path, "a"))
+    assert read_head(store.log_path)["run_path"] == str(deep.path)
+    assert owner(store.log_path) == LAB
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"null", b"\xff"])
+def test_what_has_no_head_is_an_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r".+"):
+        read_head(path)
+
+
+# Two destinations of one run
+
+
+@pytest.mark.parametrize(("first", "second"), [(LAB, ARCHIVE), (ARCHIVE, LAB)])
+def test_the_first_destination_has_the_plain_name(tmp_path: Path, first: Destination, second: Destination) -> None:
+    for destination, path in ((first, "a"), (second, "b")):
+        assert store_for(tmp_path, destination).load() == (None, ())
+        begun(store_for(tmp_path, destination), state_of(tmp_path), path)
+    stem = f"RUN.{second.tag}"
+    expected = {f"RUN{LOG_SUFFIX}", f"RUN{JOURNAL_SUFFIX}", f"{stem}{LOG_SUFFIX}", f"{stem}{JOURNAL_SUFFIX}"}
+    assert set(names_in(uploads(tmp_path))) == expected
+    assert store_for(tmp_path, first).lock_path != store_for(tmp_path, second).lock_path
+    for destination, path in ((first, "a"), (second, "b")):
+        loaded = store_for(tmp_path, destination).load().state
+        assert loaded is not None
+        assert loaded.proven == proofs_of(path)
+        finished(store_for(tmp_path, destination), state_of(tmp_path, path, completed=True))
+        assert owner(store_for(tmp_path, destination).log_path) == destination
+    assert set(names_in(uploads(tmp_path))) == {f"RUN{LOG_SUFFIX}", f"{stem}{LOG_SUFFIX}"}
+
+
+def test_a_tagged_log_stays_where_it_is_when_the_plain_one_goes(tmp_path: Path) -> None:
+    for destination in (LAB, ARCHIVE):
+        finished(store_for(tmp_path, destination), state_of(tmp_path, destination.bucket, completed=True))
+    (uploads(tmp_path) / f"RUN{LOG_SUFFIX}").unlink()
+    loaded = store_for(tmp_path, ARCHIVE).load().state
+    assert loaded is not None
+    assert list(loaded.proven) == ["archive"]
+    assert store_for(tmp_path).load() == (None, ())
+
+
+def test_a_corrupt_rest_of_the_plain_log_is_its_owners_matter(tmp_path: Path) -> None:
+    plain = finished(store_for(tmp_path), state_of(tmp_path, "a", completed=True)).log_path
+    plain.write_bytes(plain.read_bytes()[:-20])
+    assert store_for(tmp_path, ARCHIVE).load() == (None, ())
+    finished(store_for(tmp_path, ARCHIVE), state_of(tmp_path, "b", completed=True))
+    loaded = store_for(tmp_path).load()
+    assert (loaded.state, len(loaded.warnings)) == (None, 1)
+    assert store_for(tmp_path).log_path == plain
+
+
+def test_a_corrupt_plain_log_does_not_touch_the_tagged_one(tmp_path: Path) -> None:
+    for destination in (LAB, ARCHIVE):
+        finished(store_for(tmp_path, destination), state_of(tmp_path, destination.bucket, completed=True))
+    put_log(tmp_path, b"{")
+    theirs = store_for(tmp_path, ARCHIVE).load()
+    assert (theirs.state and list(theirs.state.proven), theirs.warnings) == (["archive"], ())
+    assert store_for(tmp_path).load().state is None
+    assert store_for(tmp_path, ARCHIVE).load() == theirs
+
+
+def test_the_predecessor_did_not_say_where_to_so_its_log_is_everybodys_until_one_writes(tmp_path: Path) -> None:
+    log = predecessors_log(run_at(tmp_path).path, {"a": "e"}, completed=False)
+    plain = put_log(tmp_path, json.dumps(log).encode())
+    for destination in (LAB, ARCHIVE):
+        loaded = store_for(tmp_path, destination).load().state
+        assert loaded is not None
+        assert loaded.by_predecessor
+    finished(store_for(tmp_path, ARCHIVE), state_of(tmp_path, "b", completed=True))
+    assert owner(plain) == ARCHIVE
+    assert store_for(tmp_path).load() == (None, ())
+
+
+MANY = [LAB, ARCHIVE, Destination("lab-runs", "2026"), Destination("lab-runs-2", "")]
+
+
+def check_many(root: Path) -> None:
+    """Each of MANY finished with one file, named by its tag."""
+    for destination in MANY:
+        loaded = store_for(root, destination).load()
+        assert (loaded.state and list(loaded.state.proven), loaded.warnings) == ([destination.tag], ())
+    assert len(names_in(uploads(root))) == len(MANY)
+
+
+@pytest.mark.parametrize("attempt", range(10))
+def test_destinations_that_begin_at_the_same_moment_keep_apart(tmp_path: Path, attempt: int) -> None:
+    barrier = threading.Barrier(len(MANY))
+    errors: list[Exception] = []
+
+    def upload(destination: Destination) -> None:
+        barrier.wait(10)
+        try:
+            finished(store_for(tmp_path, destination), state_of(tmp_path, destination.tag, completed=True))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=upload, args=(destination,)) for destination in MANY]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    check_many(tmp_path)
+
+
+UPLOAD = """
+import sys
+from pathlib import Path
+from tests.test_state import MANY, finished, state_of, store_for
+root, destination = Path(sys.argv[1]), MANY[int(sys.argv[2])]
+print("ready", flush=True)
+sys.stdin.readline()
+finished(store_for(root, destination), state_of(root, destination.tag, completed=True))
+"""
+
+
+def test_so_do_processes(tmp_path: Path) -> None:
+    argvs = [(sys.executable, "-c", UPLOAD, str(tmp_path), str(number)) for number in range(len(MANY))]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": REPOSITORY}
+    processes = [subprocess.Popen(argv, **pipes) for argv in argvs]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=30)
+    assert [process.returncode for process in processes] == [0] * len(MANY)
+    check_many(tmp_path)
+
+
+# Names
+
+
+LONG_NAMES = ["R" * 200, "R" * 201, "R" * 255, "é" * 127 + "x", "💥" * 63 + "xyz", "x" + "é" * 127]
+
+
+@pytest.mark.parametrize("name", [*LONG_NAMES, "Zoë run [x] 'y' \"z\"", "new\nline", "-rf", "..."])
+def test_runs_of_any_name_are_remembered(tmp_path: Path, name: str) -> None:
+    """At two destinations, begun, killed, finished, and corrupt in the end."""
+    for destination in (LAB, ARCHIVE):
+        begun(store_for(tmp_path, destination, name), state_of(tmp_path, name=name), "a")
+        lock_path = store_for(tmp_path, destination, name).lock_path
+        assert len(os.fsencode(lock_path.name)) <= 255
+        finished(store_for(tmp_path, destination, name), state_of(tmp_path, "a", name=name, completed=True))
+        store = store_for(tmp_path, destination, name)
+        assert store.load() == (state_of(tmp_path, "a", name=name, completed=True), ())
+    for destination in (ARCHIVE, LAB):
+        path = store_for(tmp_path, destination, name).log_path
+        path.write_bytes(path.read_bytes()[:-10])
+        assert store_for(tmp_path, destination, name).load().state is None
+
+
+def test_long_names_that_differ_at_the_end_do_not_collide(tmp_path: Path) -> None:
+    names = ["R" * 254 + "1", "R" * 254 + "2", "R" * 200, "R" * 191]
+    for name in names:
+        finished(store_for(tmp_path, LAB, name), state_of(tmp_path, name[-5:], name=name, completed=True))
+    for name in names:
+        loaded = store_for(tmp_path, LAB, name).load().state
+        assert loaded is not None
+        assert loaded.run_id == name
+    assert len({store_for(tmp_path, LAB, name).lock_path for name in names}) == len(names)
+
+
+# Modes
+
+
+def test_all_of_it_is_private_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        for destination in (LAB, ARCHIVE):
+            begun(store_for(tmp_path, destination), state_of(tmp_path), "a")
+    finally:
+        os.umask(before)
+    assert len(names_in(uploads(tmp_path))) == 4
+    assert {stat.S_IMODE(path.stat().st_mode) for path in uploads(tmp_path).iterdir()} == {0o600}
+    assert stat.S_IMODE(uploads(tmp_path).stat().st_mode) == 0o700
+    assert stat.S_IMODE(uploads(tmp_path).parent.stat().st_mode) == 0o700
+
+
+def test_the_predecessors_readable_log_becomes_private(tmp_path: Path) -> None:
+    path = put_log(tmp_path, json.dumps(predecessors_log(run_at(tmp_path).path, {}, completed=False)).encode())
+    path.chmod(0o644)
+    finished(store_for(tmp_path), state_of(tmp_path, "a"))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_link_in_the_place_of_the_journal_is_not_followed(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    store = store_for(tmp_path)
+    store.prepare()
+    store.journal_path.symlink_to(precious)
+    with pytest.raises(StateError, match="cannot write the state log"):
+        store.begin(state_of(tmp_path))
+    assert precious.read_text() == "precious"
+
+
+# Writes that fail
+
+WRITE = """
+import resource, sys
+from pathlib import Path
+from s3sync.errors import StateError
+from tests.test_state import finished, proofs_of, state_of, store_for
+root, step, obstacle = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+store, small, big = store_for(root), state_of(root, "a"), state_of(root, *map(str, range(1000)))
+if step in ("record", "save", "finish") and obstacle == "full":
+    store.begin(small)
+if obstacle == "full":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3, 3) if step == "prepare" else (3000, 3000))
+try:
+    if step == "prepare":
+        store.prepare()
+    elif step == "begin":
+        store.begin(big)
+    elif step == "record":
+        store.record(big.proven.values())
+    elif step == "save":
+        store.save(big)
+    else:
+        store.finish(big)
+except StateError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("there", ["a log", "nothing"])
+@pytest.mark.parametrize("step", ["prepare", "begin", "record", "save", "finish"])
+def test_a_full_disk_leaves_the_old_log_and_nothing_half_written(tmp_path: Path, step: str, there: str) -> None:
+    store = store_for(tmp_path)
+    store.prepare()
+    if there == "a log":
+        finished(store, state_of(tmp_path, "a", "b"))
+    begins = step in ("record", "save", "finish")
+    before = store.log_path.read_bytes() if there == "a log" and not begins else None
+
+    said = run_unprivileged(WRITE, tmp_path, step, "full")
+
+    assert said.startswith("cannot write the state log: ")
+    assert said.endswith("File too large (give a writable folder with space left with --log_dir)\n")
+    expected = [store.log_path.name] if there == "a log" or begins else []
+    assert names_in(uploads(tmp_path)) == ([store.journal_path.name] if begins else []) + expected
+    if before is not None:
+        assert store.log_path.read_bytes() == before
+    if begins:
+        assert json.loads(store.log_path.read_bytes())["total_uploaded_files"] == 1
+        loaded = store_for(tmp_path).load().state
+        assert loaded is not None
+        assert loaded.proven.keys() >= {"a"}
+
+
+@pytest.mark.parametrize("step", ["prepare", "begin", "save", "finish"])
+def test_a_read_only_folder_is_said_and_left_as_it_is(tmp_path: Path, step: str) -> None:
+    store = finished(store_for(tmp_path), state_of(tmp_path, "a"))
+    before = store.log_path.read_bytes()
+    uploads(tmp_path).chmod(0o500)
+    try:
+        said = run_unprivileged(WRITE, tmp_path, step, "read-only")
+    finally:
+        uploads(tmp_path).chmod(0o700)
+    assert said.startswith("cannot write the state log: ")
+    assert said.endswith("Permission denied (give a writable folder with space left with --log_dir)\n")
+    assert store.log_path.read_bytes() == before
+    assert names_in(uploads(tmp_path)) == [store.log_path.name]
+
+
+@pytest.mark.parametrize("obstacle", ["a file", "a file above"])
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path, obstacle: str) -> None:
+    place = uploads(tmp_path) if obstacle == "a file" else tmp_path / "log"
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("precious")
+    with pytest.raises(StateError, match=r"cannot write the state log: .*--log_dir"):
+        store_for(tmp_path).prepare()
+    assert place.read_text() == "precious"
+
+
+# Crashes at any moment
+
+paths = st.sampled_from(["Data/a", "b", "Zoë\n", "-c", "💥"])
+proofs = st.builds(
+    Proof,
+    path=paths,
+    size=st.integers(0, 2**50),
+    mtime_ns=st.integers(-(2**62), 2**62),
+    etag=st.text("0123456789abcdef-", max_size=5),
+    verified_by=st.sampled_from(["etag", "checksum", "size"]),
+)
+
+
+class Crashes(RuleBasedStateMachine):
+    """Uploads that are killed at any moment, against a model: the log's last content, and the journal's lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Path(tempfile.mkdtemp())
+        self.store: StateStore | None = None
+        self.state = state_of(self.root)
+        self.logged: dict[str, Proof] | None = None  # what the log was last given
+        self.lines: list[Proof | None] = []  # the journal's; None is one that opens a call's
+        self.said_completed = False
+        self.may_tear = False
+        self.others: Path | None = None
+
+    @initialize(other=st.booleans())
+    def another_destination_was_there_first(self, other: bool) -> None:
+        if other:
+            self.others = finished(store_for(self.root, ARCHIVE), state_of(self.root, "x", completed=True)).log_path
+            self.others_content = self.others.read_bytes()
+
+    @precondition(lambda self: self.store is None)
+    @rule()
+    def begin(self) -> None:
+        self.store = store_for(self.root)
+        self.state = self.store.load().state or state_of(self.root)
+        self.state.completed = False
+        self.store.prepare()
+        self.store.begin(self.state)
+        self.logged, self.said_completed = dict(self.state.proven), False
+        self.lines.append(None)
+        self.may_tear = False
+
+    @precondition(lambda self: self.store is not None)
+    @rule(new=st.lists(proofs, max_size=3))
+    def prove(self, new: list[Proof]) -> None:
+        assert self.store is not None
+        self.store.record(new)
+        self.lines += new
+        self.state.proven.update((proof.path, proof) for proof in new)
+
+    @precondition(lambda self: self.store is not None)
+    @rule(path=paths)
+    def fail(self, path: str) -> None:
+        self.state.failed[path] = "not in S3"
+
+    @precondition(lambda self: self.store is not None)
+    @rule()
+    def save(self) -> None:
+        assert self.store is not None
+        self.store.save(self.state)
+        self.logged = dict(self.state.proven)
+
+    @precondition(lambda self: self.store is not None)
+    @rule()
+    def crash(self) -> None:
+        assert self.store is not None
+        self.store.close()  # as the kernel does it
+        self.store, self.may_tear = None, True
+
+    @precondition(lambda self: self.store is not None)
+    @rule(completed=st.booleans())
+    def crash_within_finish(self, completed: bool) -> None:
+        self.state.completed = completed
+        self.save()
+        self.said_completed = completed
+        self.crash()
+
+    @precondition(lambda self: self.may_tear and self.lines)
+    @rule(data=st.data())
+    def tear(self, data: st.DataObject) -> None:
+        """The last line did not reach the disk as a whole."""
+        journal = store_for(self.root).journal_path
+        content = journal.read_bytes()
+        last = content.splitlines(keepends=True)[-1]
+        lost = data.draw(st.integers(1, len(last)))
+        os.truncate(journal, len(content) - lost)
+        if lost > 1:  # else it has lost no more than its end
+            self.lines.pop()
+        self.may_tear = False
+
+    @precondition(lambda self: self.store is not None)
+    @rule(completed=st.booleans())
+    def finish(self, completed: bool) -> None:
+        assert self.store is not None
+        self.state.completed = completed
+        self.store.finish(self.state)
+        self.logged, self.said_completed, self.lines = dict(self.state.proven), completed, []
+        self.store = None
+
+    @invariant()
+    def nothing_proven_is_forgotten(self) -> None:
+        loaded = store_for(self.root).load(set_aside=False)
+        proven = [proof for proof in self.lines if proof]
+        expected = dict(self.logged or {})
+        expected.update((proof.path, proof) for proof in proven)
+        assert (loaded.state.proven if loaded.state else {}) == expected
+        assert not (loaded.state and loaded.state.completed) or (self.said_completed and not proven)
+        assert not (self.said_completed and not proven) or (loaded.state and loaded.state.completed)
+
+    @invariant()
+    def the_log_is_valid(self) -> None:
+        path = store_for(self.root).log_path
+        assert path.exists() is (self.logged is not None)
+        if self.logged is not None:
+            log = json.loads(path.read_bytes())
+            assert {key: type(log[key]) for key in CONTRACT} == CONTRACT
+            assert log["completed"] is self.said_completed
+
+    @invariant()
+    def nothing_else_is_touched(self) -> None:
+        if self.others:
+            assert self.others.read_bytes() == self.others_content
+        if uploads(self.root).exists():
+            assert all(
+                name.startswith("RUN") and name.endswith((LOG_SUFFIX, JOURNAL_SUFFIX))
+                for name in names_in(uploads(self.root))
+            )
+
+    def teardown(self) -> None:
+        if self.store:
+            self.store.close()
+        shutil.rmtree(self.root)
+
+
+TestCrashes = Crashes.TestCase
+TestCrashes.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
