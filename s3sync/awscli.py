@@ -65,6 +65,11 @@ def _cause(pattern: str, what: str, advice: str) -> Cause:
 
 # Texts of versions 1 and 2, as seen.
 CAUSES = (
+    _cause(  # first, since certificates expire, too
+        r"SSL validation failed|CERTIFICATE_VERIFY_FAILED",
+        "the TLS certificate is not trusted",
+        "set AWS_CA_BUNDLE",
+    ),
     _cause(
         r"Unable to locate credentials|NoCredentials|Partial credentials|CredentialRetrieval|Error when retrieving",
         "no AWS credentials",
@@ -101,11 +106,6 @@ CAUSES = (
         "the bucket is in another region",
         "set AWS_REGION or the profile's region to the bucket's",
     ),
-    _cause(
-        r"SSL validation failed|CERTIFICATE_VERIFY_FAILED",
-        "the TLS certificate is not trusted",
-        "set AWS_CA_BUNDLE",
-    ),
 )
 UNREACHABLE = _cause(
     r"Could not connect to the endpoint|Connect timeout|Connection was closed|Name or service not known|"
@@ -127,7 +127,13 @@ def is_masked(errors: Sequence[str]) -> bool:
 
 def cause_of(errors: Sequence[str]) -> Cause | None:
     """The cause that cannot pass by itself behind these complaints, if there is one."""
-    return next((cause for line in errors for cause in CAUSES if cause.pattern.search(line)), None)
+    return next((cause for line in map(_said, errors) for cause in CAUSES if cause.pattern.search(line)), None)
+
+
+def _said(line: str) -> str:
+    """What S3 said, without what stands before it: names of files may hold any words."""
+    _, found, said = line.rpartition("An error occurred (")
+    return found + said if found else line
 
 
 def meaning_of(returncode: int) -> str:
@@ -262,10 +268,11 @@ class Aws:
             self._live[process.pid] = process
         try:
             with process:
-                yield process
-        except BaseException:
-            _signal_tree(process, signal.SIGKILL)
-            raise
+                try:
+                    yield process
+                except BaseException:  # before the wait that the end of `with process` is
+                    _signal_tree(process, signal.SIGKILL)
+                    raise
         finally:
             with self._lock:
                 del self._live[process.pid]
@@ -297,7 +304,7 @@ def parse_json(ended: Ended) -> Any:
         return None
     try:
         return json.loads(ended.stdout)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AwsError(f"aws {' '.join(ended.words[:2])} printed no JSON: {error}") from error
 
 
@@ -319,7 +326,7 @@ def _endpoint_words(environ: Mapping[str, str]) -> tuple[str, ...]:
 def _behind_shim(path: str, environ: Mapping[str, str]) -> str:
     """The real program behind a pyenv shim, which would cost a second or more at each start."""
     with contextlib.suppress(OSError, subprocess.SubprocessError), open(path, "rb") as stream:
-        if b"pyenv" in stream.read(512):
+        if re.search(rb'pyenv" exec "\$program"', stream.read(1024)):  # a script of a pyenv Python has the word, too
             argv = ("pyenv", "which", os.path.basename(path))
             asked = subprocess.run(argv, env=dict(environ), capture_output=True, timeout=30, check=True)
             return os.fsdecode(asked.stdout.strip()) or path

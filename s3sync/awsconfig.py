@@ -50,7 +50,7 @@ class S3Settings(NamedTuple):
 
 def child_environment(environ: Mapping[str, str], config_file: Path) -> dict[str, str]:
     """The environment for `aws`: the user's own, with everything pinned that could change its answers."""
-    child = dict(environ)
+    child = {name: value for name, value in environ.items() if not name.startswith("S3SYNC_")}  # our secrets
     if not any(new in child for new in _OLD_NAMES.values()):
         child.update({new: child[old] for old, new in _OLD_NAMES.items() if old in child})
     for old in _OLD_NAMES:

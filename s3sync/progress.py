@@ -5,6 +5,7 @@ Displays ask for a snapshot when they want one; nothing that moves bytes waits f
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -195,4 +196,5 @@ class LiveDisplay:
 
 def display_for(stream: TextIO) -> Display:
     """The display that suits the stream."""
-    return LiveDisplay(stream) if stream.isatty() else Lines(stream)
+    is_dumb = os.environ.get("TERM", "dumb") in ("dumb", "unknown")  # cannot draw anew
+    return LiveDisplay(stream) if stream.isatty() and not is_dumb else Lines(stream)

@@ -10,7 +10,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from s3sync import awscli
 from s3sync.awscli import Aws, Ended
@@ -159,6 +159,8 @@ class Reader:
             found.update((key.removeprefix(self._prefix), item) for key, item in page)
             if len(page) < most or (last is not None and page[-1][0] >= last):
                 return found
+            if page[-1][0] <= after:
+                raise AwsError(f"s3://{bucket} lists the same objects again and again: S3 here knows no start-after")
             after, most = page[-1][0], awscli.LIST_PAGE
 
     def _head(self, path: str) -> Seen:
@@ -185,12 +187,15 @@ def _parse_listing(ended: Ended, where: str) -> list[tuple[str, RemoteObject]]:
             raise awscli.failure(ended, where)
         raise _ListingFailedError(ended)
     try:
-        return [
-            (key, RemoteObject(int(size), etag.strip('"'), listed=True))
-            for key, size, etag in awscli.parse_json(ended) or ()
-        ]
-    except (TypeError, ValueError, AttributeError) as error:
+        return [_parse_listed(*entry) for entry in awscli.parse_json(ended) or ()]
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise AwsError(f"cannot make sense of what aws s3api list-objects-v2 printed: {error}") from error
+
+
+def _parse_listed(key: object, size: Any, etag: Any) -> tuple[str, RemoteObject]:
+    if not isinstance(key, str):
+        raise TypeError(f"a key that is no text: {key!r}")
+    return key, RemoteObject(int(size), etag.strip('"'), listed=True)
 
 
 def _parse_head(ended: Ended) -> Seen:
@@ -202,7 +207,7 @@ def _parse_head(ended: Ended) -> Seen:
         size, etag, encryption, customer_key, crc32 = awscli.parse_json(ended)
         opaque = bool(customer_key) or str(encryption or "").startswith("aws:kms")
         return RemoteObject(int(size), etag.strip('"'), crc32 or "", opaque)
-    except (TypeError, ValueError, AttributeError, AwsError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError, AwsError) as error:
         return Unknown(f"cannot make sense of what aws s3api head-object printed: {error}")
 
 

@@ -10,9 +10,11 @@ The log's first eight keys are a contract, shared with the predecessor whose log
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
+import threading
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -31,6 +33,7 @@ JOURNAL_SUFFIX = ".upload.journal.jsonl"
 _JOURNAL_OF = "journal of"  # opens the line that says whose proofs follow
 _HEAVY_KEY = re.compile(r',\s*"(failed_upload_files|uploaded_files)":')  # the first whose value grows with the run
 _HEAD_BYTES = 16 * 1024
+_LIGHT_KEYS = {"run_id", "completed", "total_local_files", "total_uploaded_files", "total_failed_upload"}
 _MAX_NAME_BYTES = 200  # leaves room for the suffixes in a file name's 255
 
 
@@ -141,11 +144,10 @@ class StateStore:
 
     def prepare(self) -> None:
         """Make the folder and see that it can be written, before any upload; raises StateError."""
-        probe = self._folder / f".{os.getpid()}.probe"
         with self._explained("write", self._folder):
             files.make_private_folder(self._folder)
-            files.write_synced(probe, b"s3sync")
-            probe.unlink()
+            with self._temporary("probe", b"s3sync"):
+                pass
 
     def load(self, *, set_aside: bool = True) -> Loaded:
         """Log and journal as they are; raises StateError.
@@ -176,7 +178,9 @@ class StateStore:
         return Loaded(state, tuple(warnings))
 
     def _set_aside(self, path: Path) -> Path:
-        aside = path.with_name(f"{path.name}.corrupt-{now_iso().replace(':', '')}")
+        stem = f"{path.name}.corrupt-{now_iso().partition('+')[0].replace(':', '')}"
+        names = (f"{stem}{number or ''}" for number in itertools.count())
+        aside = next(place for place in map(path.with_name, names) if not place.exists())
         with self._explained("rename", path):
             return path.rename(aside)
 
@@ -221,13 +225,18 @@ class StateStore:
 
     def _claim(self, state: RunState) -> None:
         """Take the plain name, unless an upload to another destination does so at the same moment."""
-        temporary = self._plain.with_name(f".{self._plain.name}.{os.getpid()}.new")
-        files.write_synced(temporary, self._to_json(state))
+        with self._temporary("new", self._to_json(state)) as temporary, contextlib.suppress(FileExistsError):
+            os.link(temporary, self._plain)
+
+    @contextlib.contextmanager
+    def _temporary(self, suffix: str, content: bytes) -> Iterator[Path]:
+        """A file in the folder while inside, under a name that no other process or thread takes; raises OSError."""
+        path = self._folder / f".{os.getpid()}.{threading.get_ident()}.{suffix}"
         try:
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, self._plain)
+            files.write_synced(path, content)
+            yield path
         finally:
-            temporary.unlink()
+            path.unlink(missing_ok=True)
 
     def _to_json(self, state: RunState) -> bytes:
         def absolute(path: str) -> str:
@@ -390,6 +399,8 @@ def read_head(path: Path) -> dict[str, Any]:
         start = stream.read(_HEAD_BYTES)
         heavy = _HEAVY_KEY.search(start.decode("ascii", "replace"))  # a character each byte: places stay the same
         log = json.loads(start[: heavy.start()] + b"}" if heavy else start + stream.read())
+        if heavy and isinstance(log, dict) and not log.keys() >= _LIGHT_KEYS:  # in another order
+            log = json.loads(start + stream.read())
     if not isinstance(log, dict):
         raise ValueError("no JSON object")  # noqa: TRY004 - a value read from a file, not an argument
     return log

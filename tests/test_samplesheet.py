@@ -401,7 +401,7 @@ def test_several_sheets_must_be_identical(tmp_path: Path, files: dict[str, str],
 
 def test_without_a_regex_no_sheet_is_needed(tmp_path: Path) -> None:
     check = check_samples(tmp_path / "gone", None)
-    assert check == ("match", "no sample_regex is set, so no samplesheet is needed", (), ())
+    assert check == SampleCheck("match", "no sample_regex is set, so no samplesheet is needed")
 
 
 def test_counts_a_sample_once_though_it_has_two_names(tmp_path: Path) -> None:
