@@ -19,7 +19,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from s3sync.config import MAX_CONFIG_BYTES, MAX_VALUES, Config, MonitorEntry, _json_node, json_schema, load_config
+from s3sync.config import Config, MonitorEntry, json_schema, load_config
+from s3sync.configfile import MAX_CONFIG_BYTES, MAX_VALUES, json_node
 from s3sync.destination import Destination
 from s3sync.errors import EXIT_CONFIG, ConfigError
 from tests.unprivileged import run_unprivileged
@@ -602,7 +603,7 @@ def test_our_nodes_are_what_json_reads(value: Any, indent: int | str | None, asc
         assert at.startswith(node.value)
         return json.loads(node.value)
 
-    assert value_of(_json_node(text)) == value
+    assert value_of(json_node(text)) == value
 
 
 # The samples and the schema

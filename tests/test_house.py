@@ -21,7 +21,7 @@ PACKAGE = Path(s3sync.__file__).parent
 ORDER = (
     *("errors", "text", "files", "logs", "destination", "interrupt", "resources"),
     *("runfolder", "samplesheet", "etag", "state", "lock", "plan", "awsconfig", "awscli", "staging", "transfer"),
-    *("readback", "config", "survey", "pipeline", "progress", "notify", "upload", "report"),
+    *("readback", "configfile", "config", "survey", "pipeline", "progress", "notify", "upload", "report"),
     *("monitor", "status", "verify", "check", "cli", "__main__"),
 )
 MODULES = {path.stem: ast.parse(path.read_bytes()) for path in sorted(PACKAGE.glob("*.py"))}

@@ -103,6 +103,21 @@ def test_one_complete_run_to_one_place_quietly(site: Site, server: S3Server) -> 
     assert len(server.requests) == requests, "a tick with nothing to do does not even ask S3"
 
 
+def test_a_finished_run_costs_next_to_nothing(site: Site, server: S3Server) -> None:
+    """Neither the body of its log is parsed nor its folder walked: both are spoilt here, and nothing notices."""
+    run = site.run_folder("250101_M01234_0001_AAAAA")
+    assert site.tick().code == 0
+    head, key, _ = site.log_path(run).read_text().partition(',\n "failed_upload_files"')
+    site.log_path(run).write_text(head + key + ": no JSON at all" + " " * 100_000)
+    (run / "RunInfo.xml").write_text("no XML")
+    os.mkfifo(run / "pipe")
+
+    result = site.tick()
+
+    assert (result.code, result.err) == (0, "")
+    assert site.states() == {run.name: "uploaded"}
+
+
 def test_two_runs_to_two_places(site: Site, server: S3Server, tmp_path: Path) -> None:
     server.create_bucket("research")
     other = tmp_path / "other"
