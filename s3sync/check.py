@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync import awscli
+from s3sync import awscli, awserrors
 from s3sync.awsconfig import S3Settings, child_environment, write_config
 from s3sync.config import Config, load_config
 from s3sync.errors import ConfigError, S3SyncError, StateError
@@ -97,7 +97,7 @@ def _bucket(aws: awscli.Aws, bucket: str) -> Finding:
     where = f"s3://{bucket}"
     if asked.returncode == 0:
         return Finding(ok=True, what="bucket", text=f"{where}: reachable with these credentials")
-    return Finding(ok=False, what="bucket", text=str(awscli.failure(asked, where, awscli.unreachable(asked.errors))))
+    return Finding(ok=False, what="bucket", text=str(awscli.failure(asked, where, awserrors.unreachable(asked.errors))))
 
 
 def _probe_places(config: Config) -> Iterator[tuple[str, str]]:

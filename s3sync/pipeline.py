@@ -7,13 +7,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 from s3sync import readback
-from s3sync.awscli import Cause
+from s3sync.awserrors import Cause
 from s3sync.etag import Multipart, expected_crc32, expected_etag
 from s3sync.interrupt import Stop
 from s3sync.plan import Batch, cost_of
 from s3sync.readback import Reader, Seen, Verify
 from s3sync.runfolder import LocalFile, Run, stat_again
-from s3sync.state import Proof
+from s3sync.statelog import Proof
 from s3sync.transfer import Sent, Transfer
 
 _TASK_BYTES = 64_000_000  # a hashing task has so many bytes,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from s3sync.destination import MAX_KEY_BYTES, Destination
 from s3sync.errors import RunError, UsageError
 from s3sync.runfolder import Listing, LocalFile, Run, Unsendable
-from s3sync.state import Proof
+from s3sync.statelog import Proof
 from s3sync.text import printable
 
 PROCESS_COST = 0.7  # CPU-seconds of an `aws` process before its first byte

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
-from s3sync import awscli
+from s3sync import awscli, awserrors
 from s3sync.awscli import Aws, Ended
 from s3sync.destination import Destination
 from s3sync.errors import AwsError
 from s3sync.plan import PROCESS_COST
 from s3sync.runfolder import LocalFile
-from s3sync.state import Proof
+from s3sync.statelog import Proof
 
 Readback = Literal["auto", "head-object", "list-objects-v2"]
 Verify = Literal["etag", "size"]
@@ -90,9 +90,9 @@ class Reader:
 
     def _no_contact(self, ended: Ended) -> AwsError:
         bucket = self._destination.bucket
-        if awscli.is_masked(ended.errors):
+        if awserrors.is_masked(ended.errors):
             ended = self._aws.query(awscli.head_bucket_words(bucket))
-        return awscli.failure(ended, f"s3://{bucket}", awscli.unreachable(ended.errors))
+        return awscli.failure(ended, f"s3://{bucket}", awserrors.unreachable(ended.errors))
 
     def cost(self, files: Sequence[LocalFile]) -> float:
         """CPU-seconds that looking at these files will take."""
@@ -183,7 +183,7 @@ def _parse_listing(ended: Ended, where: str) -> list[tuple[str, RemoteObject]]:
     if ended.returncode != 0:
         if any(_FORBIDDEN.search(line) for line in ended.errors):
             raise _ListingForbiddenError
-        if awscli.cause_of(ended.errors):
+        if awserrors.cause_of(ended.errors):
             raise awscli.failure(ended, where)
         raise _ListingFailedError(ended)
     try:

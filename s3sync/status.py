@@ -16,7 +16,8 @@ from s3sync.monitor import Tick
 from s3sync.report import as_json as upload_json
 from s3sync.report import preview_json, summary
 from s3sync.runfolder import RUN_INFO, RunInfo
-from s3sync.state import RunState, StateStore
+from s3sync.state import StateStore
+from s3sync.statelog import RunState
 from s3sync.survey import Judged, Trouble
 from s3sync.text import count_of, human_bytes, printable
 

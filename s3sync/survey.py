@@ -17,7 +17,8 @@ from s3sync.config import Config, MonitorEntry
 from s3sync.errors import RunError
 from s3sync.runfolder import RUN_INFO, Run, RunInfo
 from s3sync.samplesheet import check_samples
-from s3sync.state import Head, StateStore
+from s3sync.state import StateStore
+from s3sync.statelog import Head
 from s3sync.text import count_of, human_seconds, printable
 
 State = Literal[

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync.awscli import Aws, Cause, cause_of, cp_words
+from s3sync.awscli import Aws, cp_words
+from s3sync.awserrors import Cause, cause_of
 from s3sync.destination import Destination
 from s3sync.plan import Batch
 from s3sync.runfolder import Run

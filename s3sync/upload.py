@@ -23,7 +23,8 @@ from s3sync.progress import Display, Snapshot
 from s3sync.readback import Readback, Reader, RemoteObject, Verify
 from s3sync.runfolder import LocalFile, Run
 from s3sync.staging import work_folder
-from s3sync.state import Loaded, Proof, RunState, StateStore
+from s3sync.state import Loaded, StateStore
+from s3sync.statelog import Proof, RunState
 from s3sync.text import count_of, now_iso, printable
 from s3sync.transfer import Transfer
 

@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3sync import awscli
-from s3sync.awscli import Aws, Ended, cause_of, find_aws, meaning_of
+from s3sync.awscli import Aws, Ended, find_aws
+from s3sync.awserrors import cause_of, meaning_of, unreachable
 from s3sync.errors import AwsError, InterruptedBySignal
 from s3sync.interrupt import Stop
 from tests.conftest import AWS_V1
@@ -280,11 +281,11 @@ def test_the_name_of_a_file_is_no_cause(name: str) -> None:
 )
 def test_no_way_to_s3(text: str, is_so: bool) -> None:
     for before in ("", PREFIX, "fatal error: "):
-        assert (awscli.unreachable(["", before + text]) is not None) is is_so
+        assert (unreachable(["", before + text]) is not None) is is_so
 
 
 def test_no_complaint_is_no_cause() -> None:
-    assert (cause_of([]), awscli.unreachable([])) == (None, None)
+    assert (cause_of([]), unreachable([])) == (None, None)
 
 
 @pytest.mark.parametrize(

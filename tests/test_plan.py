@@ -30,7 +30,7 @@ from s3sync.plan import (
     scope_of,
 )
 from s3sync.runfolder import Listing, LocalFile, Run, RunInfo, Unsendable
-from s3sync.state import Proof
+from s3sync.statelog import Proof
 
 RUN = Run(
     Path("/data/Thumbnail_Images/260101_A01295_0001_AHXXX"), "260101_A01295_0001_AHXXX", RunInfo("", "", "", "", ())

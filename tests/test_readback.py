@@ -17,7 +17,7 @@ from s3sync.destination import Destination
 from s3sync.errors import AwsError
 from s3sync.readback import Absent, Readback, Reader, RemoteObject, Seen, Unknown, is_settled, judge
 from s3sync.runfolder import LocalFile
-from s3sync.state import Proof
+from s3sync.statelog import Proof
 
 FILE = LocalFile("Data/a", 5, 1_700_000_000)
 MD5, OTHER = "a" * 32, "b" * 32

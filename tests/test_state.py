@@ -21,7 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from s3sync.destination import Destination
 from s3sync.errors import StateError
 from s3sync.runfolder import Run, RunInfo
-from s3sync.state import JOURNAL_SUFFIX, LOG_SUFFIX, Proof, RunState, StateStore, owner, read_head
+from s3sync.state import JOURNAL_SUFFIX, LOG_SUFFIX, StateStore
+from s3sync.statelog import Proof, RunState, owner, read_head
 from tests.unprivileged import REPOSITORY, run_unprivileged
 
 LAB = Destination("lab-runs", "")

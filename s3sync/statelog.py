@@ -1,0 +1,274 @@
+"""The format of the log and of the journal: values into bytes and back. What is read may be anything.
+
+The log's first eight keys are a contract, shared with the predecessor whose logs are read too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from s3sync.destination import Destination
+from s3sync.text import printable
+
+VERSION = 1
+_JOURNAL_OF = "journal of"  # opens the line that says whose proofs follow
+_HEAVY_KEY = re.compile(r',\s*"(failed_upload_files|uploaded_files)":')  # the first whose value grows with the run
+_HEAD_BYTES = 16 * 1024
+_LIGHT_KEYS = {"run_id", "completed", "total_local_files", "total_uploaded_files", "total_failed_upload"}
+
+
+class Proof(NamedTuple):
+    """A file that S3 was seen to hold: what was on disk then, and what proves it.
+
+    `verified_by` is `etag`, `checksum` or `size`; `predecessor` where a log of the predecessor says
+    so, which never looked at size and mtime: both are -1 then.
+    """
+
+    path: str  # relative to the run folder
+    size: int  # bytes
+    mtime_ns: int
+    etag: str  # without quotes
+    verified_by: str
+
+
+@dataclass(slots=True)
+class RunState:
+    """All that is known of one run at one destination."""
+
+    run_id: str
+    run_path: str
+    completed: bool = False
+    proven: dict[str, Proof] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)  # path in the run -> reason
+    total_local_files: int = 0
+    started: str = ""
+    finished: str = ""
+    aws: str = ""
+    by_predecessor: bool = False
+    attempts: int = 0  # calls that began since one completed the run or brought it on
+
+
+class Head(NamedTuple):
+    """A log in short: what can be read without the parts that grow with the run. `finished` is ISO 8601 or empty."""
+
+    completed: bool
+    total_files: int
+    uploaded_files: int
+    failed_files: int
+    size: int  # bytes in S3
+    attempts: int
+    finished: str
+
+    @classmethod
+    def of(cls, log: dict[str, Any]) -> Head:
+        """From the log's keys; raises ValueError if they are no log's."""
+        if not isinstance(log.get("completed"), bool):
+            raise ValueError("completed is missing")  # noqa: TRY004 - a value read from a file, not an argument
+        return cls(
+            completed=log["completed"],
+            total_files=_number(log, "total_local_files"),
+            uploaded_files=_number(log, "total_uploaded_files"),
+            failed_files=_number(log, "total_failed_upload"),
+            size=_number(log, "bytes"),
+            attempts=_number(log, "attempts"),
+            finished=str(log.get("finished", "")),
+        )
+
+
+def to_json(state: RunState, run_path: Path, destination: Destination) -> bytes:
+    """The log: light keys first, then those that grow with the run, so that its head can be read alone."""
+
+    def absolute(path: str) -> str:
+        return os.path.join(run_path, path)
+
+    proofs = state.proven.values()
+    usual = _usual_way(proofs)
+    log = {
+        "run_id": state.run_id,
+        "run_path": str(run_path),
+        "completed": state.completed,
+        "total_local_files": state.total_local_files,
+        "total_uploaded_files": len(state.proven),
+        "total_failed_upload": len(state.failed),
+        "version": VERSION,
+        "bucket": destination.bucket,
+        "remote_path": destination.remote_path,
+        "started": state.started,
+        "finished": state.finished,
+        "bytes": sum(max(proof.size, 0) for proof in proofs),
+        "aws": state.aws,
+        "attempts": state.attempts,
+        "verified_by": usual,
+        "failed_upload_files": [printable(absolute(path)) for path in state.failed],
+        "failed_reasons": {printable(absolute(path)): reason for path, reason in state.failed.items()},
+        "uploaded_files": {absolute(proof.path): proof.etag for proof in proofs},
+        "verified_by_exceptions": {p.path: p.verified_by for p in proofs if p.verified_by != usual},
+        "local_files": {proof.path: [proof.size, proof.mtime_ns] for proof in proofs},
+    }
+    return _pretty(log).encode("ascii")
+
+
+def journal_head(destination: Destination) -> bytes:
+    """The line that says whose proofs follow; the line break before it ends a line that a crash may have torn."""
+    return f"\n{json.dumps([_JOURNAL_OF, *destination])}\n".encode("ascii")
+
+
+def journal_lines(proofs: Iterable[Proof]) -> bytes:
+    """A line for each proof."""
+    return "".join(json.dumps(proof, separators=(",", ":")) + "\n" for proof in proofs).encode("ascii")
+
+
+def parse_journal(content: bytes, destination: Destination) -> tuple[list[Proof], int]:
+    """This destination's proofs in a journal, and how many lines before the last were unreadable."""
+    lines = content.split(b"\n")
+    proofs: list[Proof] = []
+    torn, ours = 0, False
+    for line in filter(None, lines):
+        values = _json_list(line)
+        if values[:1] == [_JOURNAL_OF]:
+            ours = values[1:] == [*destination]
+        elif (proof := _parse_proof(values)) is None:
+            torn += line is not lines[-1]
+        elif ours:
+            proofs.append(proof)
+    return proofs, torn
+
+
+def count_journaled(content: bytes) -> int:
+    """How many proofs a journal has, without reading them."""
+    return content.count(b"\n[") - content.count(f'\n["{_JOURNAL_OF}"'.encode())
+
+
+class CorruptError(ValueError):
+    """The log is no log; the text says why."""
+
+
+def parse_log(content: bytes) -> RunState:
+    """A log of this program or its predecessor; raises CorruptError."""
+    try:
+        log = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise CorruptError("empty" if not content.strip() else f"no valid JSON: {error}") from error
+    if not isinstance(log, dict):
+        raise CorruptError("no JSON object")
+    return _parse_log(log)
+
+
+def _parse_log(log: dict[str, Any]) -> RunState:
+    run_path = _typed(log, "run_path", str)
+    etags = _typed(log, "uploaded_files", dict)
+    sizes = log.get("local_files", {})
+    exceptions = log.get("verified_by_exceptions", {})
+    if log.get("version", VERSION) != VERSION or not isinstance(sizes, dict) or not isinstance(exceptions, dict):
+        raise CorruptError("its version or types are not this program's")
+    ours = "version" in log
+    proven = {}
+    for absolute, etag in etags.items():
+        path = absolute.removeprefix(run_path.rstrip("/") + "/")
+        size, mtime_ns = _size_and_mtime(sizes.get(path))
+        how = exceptions.get(path, log.get("verified_by", "predecessor")) if ours else "predecessor"
+        if not isinstance(etag, str) or not isinstance(how, str):
+            raise CorruptError(f"uploaded_files of {printable(path)} is no text")
+        proven[path] = Proof(path, size, mtime_ns, etag.strip('"'), how)
+    return RunState(
+        run_id=_typed(log, "run_id", str),
+        run_path=run_path,
+        completed=_typed(log, "completed", bool),
+        proven=proven,
+        total_local_files=_typed(log, "total_local_files", int),
+        started=str(log.get("started", "")),
+        finished=str(log.get("finished", "")),
+        aws=str(log.get("aws", "")),
+        by_predecessor=not ours,
+        attempts=log["attempts"] if isinstance(log.get("attempts"), int) else 0,
+    )
+
+
+def _typed(log: dict[str, Any], key: str, kind: type) -> Any:
+    value = log.get(key)
+    if not isinstance(value, kind):
+        raise CorruptError(f"{key} is missing or no {kind.__name__}")
+    return value
+
+
+def _number(log: dict[str, Any], key: str) -> int:
+    value = log.get(key)
+    return value if isinstance(value, int) else 0
+
+
+def _size_and_mtime(value: object) -> tuple[int, int]:
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(n, int) for n in value):
+        return value[0], value[1]
+    return -1, -1
+
+
+def _json_list(line: bytes) -> list[Any]:
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return []
+    return values if isinstance(values, list) else []
+
+
+def _parse_proof(values: list[Any]) -> Proof | None:
+    if len(values) != len(Proof._fields):
+        return None
+    proof = Proof(*values)
+    strings = (proof.path, proof.etag, proof.verified_by)
+    numbers = (proof.size, proof.mtime_ns)
+    if all(isinstance(s, str) for s in strings) and all(isinstance(n, int) for n in numbers):
+        return proof
+    return None
+
+
+def _usual_way(proofs: Collection[Proof]) -> str:
+    """How most files were proven: said once in the log, the exceptions by name."""
+    ways = Counter(proof.verified_by for proof in proofs)
+    return ways.most_common(1)[0][0] if ways else ""
+
+
+def read_head(path: Path) -> dict[str, Any]:
+    """The keys of a log before those that grow with the run, without reading the rest; the predecessor's logs too.
+
+    One in another layout is read whole. Raises OSError, or ValueError if it is no log.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(_HEAD_BYTES)
+        heavy = _HEAVY_KEY.search(start.decode("ascii", "replace"))  # a character each byte: places stay the same
+        log = json.loads(start[: heavy.start()] + b"}" if heavy else start + stream.read())
+        if heavy and isinstance(log, dict) and not log.keys() >= _LIGHT_KEYS:  # in another order
+            log = json.loads(start + stream.read())
+    if not isinstance(log, dict):
+        raise ValueError("no JSON object")  # noqa: TRY004 - a value read from a file, not an argument
+    return log
+
+
+def owner(log_path: Path) -> Destination | None:
+    """Whose log it is; None if nobody's: not there, unreadable, or the predecessor's, which did not say."""
+    try:
+        head = read_head(log_path)
+        return Destination(head["bucket"], head["remote_path"].strip("/"))
+    except (OSError, ValueError, RecursionError, LookupError, AttributeError):
+        return None
+
+
+def _pretty(log: dict[str, Any]) -> str:
+    """JSON with one entry a line, also of the values that are maps or lists: it is read by people, too."""
+    lines = []
+    for key, value in log.items():
+        name = json.dumps(key)
+        if isinstance(value, dict) and value:
+            entries = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items())
+            lines.append(f" {name}: {{\n{entries}\n }}")
+        elif isinstance(value, list) and value:
+            lines.append(f" {name}: [\n" + ",\n".join(f"  {json.dumps(v)}" for v in value) + "\n ]")
+        else:
+            lines.append(f" {name}: {json.dumps(value)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
