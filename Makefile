@@ -40,7 +40,7 @@ uninstall-cron: $(VENV)/.installed  ## take it out again: make uninstall-cron [C
 test: $(VENV)/.dev-installed  ## all tests that need nothing but Python
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
-test-real: $(VENV)/.dev-installed  ## the tests that need Debian's awscli (version 2) and radosgw
+test-real: $(VENV)/.dev-installed  ## the tests that need Debian's awscli (version 2), radosgw and cron
 	S3SYNC_REQUIRE_REAL=1 $(BIN)/python -m pytest -n auto --dist loadgroup -m real $(ARGS)
 
 lint: $(VENV)/.dev-installed  ## format, lint and types
