@@ -19,21 +19,21 @@ from s3sync.text import now_iso, printable
 
 
 @contextlib.contextmanager
-def held(path: Path, what: str) -> Iterator[int]:
+def held(path: Path, busy: str) -> Iterator[int]:
     """Hold the lock file `path` while inside; gives its descriptor, to be passed to children.
 
-    Raises BusyError if somebody else holds it, StateError if the file cannot be made.
+    Raises BusyError, which says `busy` and by whom, if somebody else holds it; StateError if it cannot be locked.
     """
     try:
         make_private_folder(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise StateError(
-            f"cannot lock {what}: {printable(str(path))}: {error.strerror} (give a writable folder with --log_dir)"
+            f"cannot lock {printable(str(path))}: {error.strerror} (give a writable folder with --log_dir)"
         ) from error
     try:
-        if not _try_lock_explained(descriptor, what, path):
-            raise BusyError(f"{what} is being uploaded already: {_holder(descriptor)} (wait for it, or end it)")
+        if not _try_lock_explained(descriptor, path):
+            raise BusyError(f"{busy}: {_holder(descriptor)} (wait for it, or end it)")
         _sign(descriptor)
         yield descriptor
     finally:
@@ -60,12 +60,12 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
-def _try_lock_explained(descriptor: int, what: str, path: Path) -> bool:
+def _try_lock_explained(descriptor: int, path: Path) -> bool:
     try:
         return try_lock(descriptor)
     except OSError as error:  # some network file systems know no locks
         where = printable(str(path))
-        raise StateError(f"cannot lock {what}: {where}: {error.strerror} (put --log_dir on a local disk)") from error
+        raise StateError(f"cannot lock {where}: {error.strerror} (put --log_dir on a local disk)") from error
 
 
 def _sign(descriptor: int) -> None:

@@ -52,11 +52,11 @@ def run_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_displa
     """Find, judge, upload, remember, tell. Raises StateError if the log folder cannot be used, InterruptedBySignal."""
     path = config.log_dir / "locks" / "monitor.lock"
     try:
-        with lock.held(path, "the tick of this log folder"):
+        with lock.held(path, "another tick is at work"):
             _busy_notifier(config).tell(News())  # if a tick was told to be stuck, it is over
             return _tell_about(config, lambda: _tick(config, environ, stop, make_display))
     except BusyError as error:
-        LOG.info("another tick is at work, so this one leaves: %s", error)
+        LOG.info("%s; this tick leaves", error)
         _tell_if_stuck(config, path)
         return Tick(busy=True)
 

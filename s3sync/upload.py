@@ -60,6 +60,7 @@ class Tally:
     sent_files: int = 0
     sent_size: int = 0
     found_files: int = 0  # in S3 already, with the bytes of the disk
+    found_size: int = 0
     aws_processes: int = 0
     seconds: float = 0.0
 
@@ -97,7 +98,7 @@ def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -
     started = time.monotonic()
     run, scope = _survey(job)
     store = StateStore(job.log_dir, run, job.destination)
-    with lock.held(store.lock_path, _what(run, job.destination)) as run_lock:
+    with lock.held(store.lock_path, f"{_what(run, job.destination)} is being uploaded already") as run_lock:
         store.prepare()
         loaded = store.load()
         for warning in (*_advice(job), *scope.warnings, *loaded.warnings):
@@ -188,16 +189,17 @@ class _Call:
     ) -> None:
         self.scope = scope
         self.tally = Tally()
+        self._state = state
         self._job = job
         self._run = run
         self._store = store
-        self._state = state
         self._aws = aws
         self._stop = stop
         self._display = display
         self._activity = "comparing"
         self._batches = 0
-        self._before = (0, 0)  # files and bytes that were proven before anything was sent
+        self._before = self._proven_now()  # files and bytes
+        self._totals = _totals(scope)
         self._url = job.destination.url(run.run_id)
         self._reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores)
         self._hasher = Hasher(run, job.multipart, stop, max(1, job.cores // 2))
@@ -239,7 +241,9 @@ class _Call:
             self._state.aws = f"{printable(self._aws.path)}: {version.result()}"
         self._display.follow(f"uploading {_what(self._run, self._job.destination)}", self._snapshot)
         self._compare(remote, resumed)
-        self._activity, self._before = "uploading", self._proven_now()
+        if self.tally.found_files:
+            self._look_again()  # comparing may have taken its time
+        self._activity = "uploading"
         self._go_round()
 
     def _compare(self, remote: Mapping[str, RemoteObject] | None, resumed: bool) -> None:
@@ -290,7 +294,7 @@ class _Call:
             failures = self._one_pass(groups)
             gone.update((failure.path, failure.reason) for failure in failures if failure.file is None)
             self._state.failed = {**gone, **{failure.path: failure.reason for failure in failures}}
-            if cause := self._pipeline.cause:
+            if (cause := self._pipeline.cause) and self._pending():
                 raise AwsError(f"{cause.what}: {printable(self._url)} ({cause.advice})")
             groups = ([failure.file for failure in failures if failure.file is not None],)
             if not groups[0]:
@@ -316,6 +320,7 @@ class _Call:
         self._state.proven.update((proof.path, proof) for proof in proofs)
         if found:
             self.tally.found_files += len(proofs)
+            self.tally.found_size += sum(proof.size for proof in proofs)
         else:
             self.tally.sent_files += len(proofs)
             self.tally.sent_size += sum(proof.size for proof in proofs)
@@ -324,6 +329,7 @@ class _Call:
         listing = runfolder.list_files(self._run)
         self.scope = plan.scope_of(self._run, listing, self._job.destination, self._job.excludes)
         self._state.total_local_files = self.scope.total
+        self._totals = _totals(self.scope)
 
     def _pending(self) -> list[LocalFile]:
         return [f for f in self.scope.files if not plan.is_same(f, self._state.proven.get(f.path))]
@@ -346,16 +352,20 @@ class _Call:
         return f"{self._proven_now()[0]:,} of {count_of(self.scope.total, 'file')} proven"
 
     def _snapshot(self) -> Snapshot:
-        files_total, size_total = len(self.scope.files), sum(f.size for f in self.scope.files)
-        if self._activity == "comparing":
-            files, size = self._proven_now()
-            return Snapshot(self._activity, files, files_total, size, size_total, 0)
+        """Asked several times a second while threads are at work: nothing here walks over the files."""
+        files_total, size_total = self._totals
         moved = self._transfer.moved()
-        files, size = self._before[0] + moved.files, self._before[1] + moved.size
-        activity = self._activity if moved.processes else "checking"
+        files = self._before[0] + self.tally.found_files + moved.files
+        size = self._before[1] + self.tally.found_size + moved.size
+        activity = "checking" if self._activity == "uploading" and not moved.processes else self._activity
         return Snapshot(
             activity, min(files, files_total), files_total, min(size, size_total), size_total, moved.processes
         )
+
+
+def _totals(scope: Scope) -> tuple[int, int]:
+    """Files and bytes."""
+    return len(scope.files), sum(file.size for file in scope.files)
 
 
 def _is_lost(proof: Proof, remote: RemoteObject | None) -> bool:
