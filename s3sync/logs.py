@@ -6,11 +6,16 @@ import logging
 import sys
 from logging.handlers import TimedRotatingFileHandler
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from s3sync.errors import StateError
 from s3sync.files import make_private_folder
 from s3sync.text import printable
+
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:
+    _StreamHandler = logging.StreamHandler  # takes no types before Python 3.11
 
 MAIN_LOG = "s3_upload.log"
 _KEPT = 5
@@ -28,7 +33,7 @@ class _BetweenTicks(TimedRotatingFileHandler):
         return super().shouldRollover(record) if first else 0
 
 
-class _Stderr(logging.StreamHandler[TextIO]):
+class _Stderr(_StreamHandler):
     """To whatever stderr is at the moment: a live display takes its place while it is shown."""
 
     @property
