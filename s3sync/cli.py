@@ -17,11 +17,12 @@ from s3sync import __version__, report
 from s3sync.destination import parse_destination
 from s3sync.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, S3SyncError
 from s3sync.interrupt import Stop, stop_on_signals
+from s3sync.job import Job
 from s3sync.plan import compile_excludes
 from s3sync.progress import Lines, LiveDisplay, display_for
 from s3sync.resources import usable_cores
 from s3sync.text import printable
-from s3sync.upload import Job, preview, upload
+from s3sync.upload import preview, upload
 
 DEFAULT_LOG_DIR = "/var/log/s3_upload"
 
@@ -81,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.json:
             _print_json({"error": str(error), "exit_code": error.exit_code})
         for line in str(error).splitlines():
-            print(f"s3sync: {line}", file=sys.stderr)  # noqa: T201
+            print(f"s3sync: {line}", file=sys.stderr)
         return error.exit_code
     return code
 
@@ -117,11 +118,11 @@ def _show(args: argparse.Namespace, lines: Sequence[str], facts: dict[str, Any])
     if args.json:
         _print_json(facts)
     else:
-        print("\n".join(lines))  # noqa: T201
+        print("\n".join(lines))
 
 
 def _print_json(facts: dict[str, Any]) -> None:
-    print(json.dumps(facts, indent=1))  # noqa: T201
+    print(json.dumps(facts, indent=1))
 
 
 def _run_monitor(args: argparse.Namespace) -> int:
@@ -165,9 +166,9 @@ def _run_status(args: argparse.Namespace) -> int:
         _print_tables([status.table(rows)] if rows else [])
         _print_lines([status.totals(rows)])
     for trouble in troubles:
-        print(f"s3sync: {trouble.key}: {trouble.text}", file=sys.stderr)  # noqa: T201
+        print(f"s3sync: {trouble.key}: {trouble.text}", file=sys.stderr)
     for name in unknown:
-        print(f"s3sync: no run {printable(name)} in the monitored directories", file=sys.stderr)  # noqa: T201
+        print(f"s3sync: no run {printable(name)} in the monitored directories", file=sys.stderr)
     return EXIT_FAILED if unknown or troubles else EXIT_DONE
 
 
@@ -192,7 +193,7 @@ def _run_check(args: argparse.Namespace) -> int:
 
 def _print_lines(lines: Iterable[str]) -> None:
     for line in lines:
-        print(line, flush=True)  # noqa: T201
+        print(line, flush=True)
 
 
 def _print_tables(tables: Sequence[Table]) -> None:

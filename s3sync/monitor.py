@@ -13,12 +13,13 @@ from s3sync import files, lock, survey
 from s3sync.config import Config
 from s3sync.errors import AwsError, BusyError, InterruptedBySignal, S3SyncError
 from s3sync.interrupt import Stop
+from s3sync.job import Job, Preview, Report
 from s3sync.notify import Channels, News, Notifier, Problem, Upload
 from s3sync.progress import Display
 from s3sync.resources import usable_cores
 from s3sync.survey import Judged
 from s3sync.text import count_of, human_bytes, human_seconds, printable
-from s3sync.upload import Job, Preview, Report, preview, upload
+from s3sync.upload import preview, upload
 
 LOG = logging.getLogger(__name__)
 _NAMED = 3  # so many failed files are named where there is room for one line

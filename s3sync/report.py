@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from s3sync.job import Preview, Report
 from s3sync.text import count_of, human_bytes, human_seconds, printable
-from s3sync.upload import Preview, Report
 
 _SHOWN_FAILURES = 20
 _WAYS = {"etag": "ETag", "predecessor": "the predecessor's word"}

@@ -1,28 +1,19 @@
-"""A run folder on disk: what RunInfo.xml says of it, whether its copy is complete, and the files in it.
-
-Which instruments write which marker: Illumina's support pages on data output; see docs/CONTRIBUTING.md.
-"""
+"""A run folder on disk: what RunInfo.xml and RunParameters.xml say of it, and the files in it."""
 
 from __future__ import annotations
 
 import os
-import re
 import stat
-import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from s3sync.errors import RunError
-from s3sync.text import human_seconds, printable
+from s3sync.text import printable
 
 RUN_INFO = "RunInfo.xml"
-QUIET_SECONDS = 3600  # an unknown instrument's run must not have changed for so long
 _MAX_XML_BYTES = 16 * 1024 * 1024  # real ones have up to 160 kB
-
-_COPY_COMPLETE = re.compile(r"copycomplete\.txt", re.IGNORECASE)
-_RTA_COMPLETE = re.compile(r"rtacomplete\.(txt|xml)", re.IGNORECASE)
 
 
 class RunInfo(NamedTuple):
@@ -75,48 +66,6 @@ class Listing(NamedTuple):
     unsendable: tuple[Unsendable, ...]
 
 
-class Completion(NamedTuple):
-    """Whether the instrument has finished and copied the run, and how that is known or what is waited for.
-
-    `settling`: nothing but a quiet time is waited for.
-    """
-
-    complete: bool
-    reason: str
-    settling: bool = False
-
-
-class Family(NamedTuple):
-    """Instruments that finish alike: by the pattern of their ids, whether CopyComplete.txt comes last.
-
-    `since` names the RunParameters.xml element that holds the control software's version where only
-    version 4 and later write CopyComplete.txt.
-    """
-
-    name: str
-    instrument_id: re.Pattern[str]
-    copy_complete: bool
-    since: str = ""
-
-
-FAMILIES = (
-    Family("HiSeq", re.compile(r"(HWI-)?(D|SN|7001|J|K|E|ST-E)\d+[A-Z]?"), copy_complete=False),
-    Family("MiSeq", re.compile(r"M\d+"), copy_complete=True, since="MCSVersion"),
-    Family("MiSeq i100", re.compile(r"SH\d+"), copy_complete=True),
-    Family("MiniSeq", re.compile(r"MN\d+"), copy_complete=True),
-    Family("iSeq 100", re.compile(r"FS\d+"), copy_complete=True),
-    Family("NextSeq 500/550", re.compile(r"N[BS]\d+"), copy_complete=True, since="ApplicationVersion"),
-    Family("NextSeq 1000/2000", re.compile(r"V[HL]\d+"), copy_complete=True),
-    Family("NovaSeq 6000", re.compile(r"A\d+"), copy_complete=True),
-    Family("NovaSeq X", re.compile(r"LH\d+"), copy_complete=True),
-)
-
-
-def family_of(instrument: str) -> Family | None:
-    """The family that an instrument id belongs to, if it is a known one."""
-    return next((f for f in FAMILIES if f.instrument_id.fullmatch(instrument)), None)
-
-
 def open_run(folder: str | Path, *, need_run_info: bool = True) -> Run:
     """The run in a folder; raises RunError if it is none.
 
@@ -157,7 +106,7 @@ def read_run_info(path: Path) -> RunInfo:
 
 def read_run_parameters(folder: Path) -> RunParameters:
     """Parse the run's RunParameters.xml (runParameters.xml on older instruments) as far as it can be read."""
-    root = _run_parameters(folder)
+    root = run_parameters_xml(folder)
     if root is None:
         return RunParameters()
 
@@ -172,35 +121,6 @@ def read_run_parameters(folder: Path) -> RunParameters:
         recipe=first("RecipeName"),
         software=first("SystemSuiteVersion", "ApplicationVersion", "MCSVersion"),
     )
-
-
-def judge_completion(
-    run: Run, newest_change: Callable[[], float], quiet_seconds: float = QUIET_SECONDS, now: float | None = None
-) -> Completion:
-    """Whether the run is complete, by the marker its instrument writes last.
-
-    `newest_change` gives the latest mtime in the folder (seconds since the epoch); it is asked only for
-    unknown instruments, whose RTAComplete may come before the end of the copy.
-    """
-    names = _root_names(run.path)
-    if copied := _first_match(_COPY_COMPLETE, names):
-        return Completion(complete=True, reason=f"{copied} is there")
-    basecalled = _first_match(_RTA_COMPLETE, names)
-    writes_copy_complete = _writes_copy_complete(run)
-    family = family_of(run.info.instrument)
-    what = f"{family.name} {run.info.instrument}" if family else f"instrument {run.info.instrument or 'unknown'}"
-    if writes_copy_complete:
-        return Completion(complete=False, reason=f"waits for CopyComplete.txt, which {what} writes last")
-    if not basecalled:
-        return Completion(complete=False, reason=f"waits for RTAComplete ({what})")
-    if writes_copy_complete is False:
-        return Completion(complete=True, reason=f"{basecalled} is there")
-    quiet = max(0.0, (time.time() if now is None else now) - newest_change())
-    if quiet < quiet_seconds:
-        rest = human_seconds(quiet_seconds - quiet)
-        reason = f"{what}: {basecalled} is there; must stay unchanged for {rest} more"
-        return Completion(complete=False, reason=reason, settling=True)
-    return Completion(complete=True, reason=f"{basecalled} is there and nothing changed for {human_seconds(quiet)}")
 
 
 def list_files(run: Run) -> Listing:
@@ -299,24 +219,8 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _writes_copy_complete(run: Run) -> bool | None:
-    """Whether this run's instrument writes CopyComplete.txt; None if that cannot be known."""
-    family = family_of(run.info.instrument)
-    if family is None or not family.since:
-        return family.copy_complete if family else None
-    version = _control_software_version(run.path, family.since)
-    return None if version is None else version >= 4
-
-
-def _control_software_version(folder: Path, element: str) -> int | None:
-    """The major version in RunParameters.xml."""
-    root = _run_parameters(folder)
-    found = root.findtext(f".//{element}") if root is not None else None
-    major = (found or "").strip().split(".")[0]
-    return int(major) if major.isdecimal() and len(major) < 10 else None
-
-
-def _run_parameters(folder: Path) -> ET.Element | None:
+def run_parameters_xml(folder: Path) -> ET.Element | None:
+    """RunParameters.xml (runParameters.xml on older instruments), None if it cannot be read."""
     for name in ("RunParameters.xml", "runParameters.xml"):
         try:
             return _parse_xml(folder / name)
@@ -346,14 +250,3 @@ def _parse_xml(path: Path) -> ET.Element:
 
 def _text(element: ET.Element, name: str) -> str:
     return (element.findtext(name) or "").strip()
-
-
-def _root_names(folder: Path) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except OSError as error:
-        raise RunError(f"cannot read {printable(str(folder))}: {error.strerror}") from error
-
-
-def _first_match(pattern: re.Pattern[str], names: list[str]) -> str | None:
-    return next((name for name in names if pattern.fullmatch(name)), None)

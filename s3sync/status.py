@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from s3sync import lock, runfolder, survey
+from s3sync import completion, lock, runfolder, survey
 from s3sync.config import Config
 from s3sync.errors import RunError
 from s3sync.monitor import Tick
@@ -173,7 +173,7 @@ def _place(run: Judged) -> str:
 def _instrument(info: RunInfo | None) -> str:
     if info is None:
         return "unknown instrument"
-    family = runfolder.family_of(info.instrument)
+    family = completion.family_of(info.instrument)
     return printable(f"{family.name} {info.instrument}" if family else info.instrument or "unknown instrument")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from s3sync import runfolder
+from s3sync import completion, runfolder
 from s3sync.config import Config, MonitorEntry
 from s3sync.errors import RunError
 from s3sync.runfolder import RUN_INFO, Run, RunInfo
@@ -113,11 +113,11 @@ def judge(candidate: Candidate, config: Config, hopeless: set[re.Pattern[str]], 
         return judged("uploaded", f"{count_of(head.uploaded_files, 'file')} proven in S3")
     try:
         run = run._replace(info=runfolder.read_run_info(run.path / RUN_INFO))
-        completion = _completion(run, config, now)
+        finished = _completion(run, config, now)
     except RunError as error:
         return judged("unreadable", str(error))
-    if not completion.complete:
-        return judged("settling" if completion.settling else "sequencing", completion.reason)
+    if not finished.complete:
+        return judged("settling" if finished.settling else "sequencing", finished.reason)
     hours = ((time.time() if now is None else now) - began) / 3600
     if head is None and not corrupt and hours > config.max_age:
         return judged(
@@ -177,11 +177,11 @@ def _head(store: StateStore) -> tuple[Head | None, bool]:
         return None, True
 
 
-def _completion(run: Run, config: Config, now: float | None) -> runfolder.Completion:
+def _completion(run: Run, config: Config, now: float | None) -> completion.Completion:
     def newest_change() -> float:
         return runfolder.newest_change(runfolder.list_files(run))
 
-    return runfolder.judge_completion(run, newest_change, config.quiet_minutes * 60, now)
+    return completion.judge_completion(run, newest_change, config.quiet_minutes * 60, now)
 
 
 def _open(head: Head | None, corrupt: bool) -> tuple[State, str]:

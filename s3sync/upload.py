@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
-from s3sync import awscli, lock, plan, runfolder
+from s3sync import awscli, completion, lock, plan, runfolder
 from s3sync.awsconfig import S3Settings, child_environment, write_config
 from s3sync.destination import Destination
 from s3sync.errors import AwsError, InterruptedBySignal, RunError, S3SyncError
-from s3sync.etag import DEFAULT_MULTIPART, Multipart
 from s3sync.interrupt import Stop
+from s3sync.job import Job, Preview, Report, Tally
 from s3sync.pipeline import Failure, Hasher, Pipeline
 from s3sync.plan import Batch, Scope
 from s3sync.progress import Display, Snapshot
-from s3sync.readback import Readback, Reader, RemoteObject, Verify
+from s3sync.readback import Reader, RemoteObject
 from s3sync.runfolder import LocalFile, Run
 from s3sync.staging import work_folder
 from s3sync.state import Loaded, StateStore
@@ -33,61 +30,6 @@ BACKOFF = (1.0, 4.0)  # seconds before the second and the third pass
 MAX_ROUNDS = 10  # a run that was found changed so often is left for the next call
 MANY_THREADS = 10  # the CLI keeps so many connections; more threads only wait for them
 _COMPARE_FILES = 2000  # compared with S3 at a time, so that an interruption loses little
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is asked for: one run to one destination."""
-
-    local_path: Path
-    destination: Destination
-    log_dir: Path
-    cores: int
-    threads: int = 4
-    skip_check: bool = False
-    excludes: tuple[re.Pattern[str], ...] = ()
-    readback: Readback = "auto"
-    verify: Verify = "etag"
-    aws_command: str | None = None
-    quiet_seconds: float = runfolder.QUIET_SECONDS
-    multipart: Multipart = DEFAULT_MULTIPART
-
-
-@dataclass(slots=True)
-class Tally:
-    """What one call has done so far. Sizes are in bytes."""
-
-    sent_files: int = 0
-    sent_size: int = 0
-    found_files: int = 0  # in S3 already, with the bytes of the disk
-    found_size: int = 0
-    aws_processes: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What came of it. `state` is what the log holds now; `already` if there was nothing to do."""
-
-    run: Run
-    destination: Destination
-    log_path: Path
-    state: RunState
-    scope: Scope
-    already: bool = False
-    tally: Tally = field(default_factory=Tally)
-
-
-class Preview(NamedTuple):
-    """What an upload would do. `same_size` of the files to send are in S3 with the same size already."""
-
-    run: Run
-    destination: Destination
-    log_path: Path
-    scope: Scope
-    pending: tuple[LocalFile, ...]
-    same_size: int
-    batches: int
 
 
 def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -> Report:
@@ -138,10 +80,10 @@ def _survey(job: Job) -> tuple[Run, Scope]:
     run = runfolder.open_run(job.local_path, need_run_info=not job.skip_check)
     listing = runfolder.list_files(run)
     if not job.skip_check:
-        completion = runfolder.judge_completion(run, lambda: runfolder.newest_change(listing), job.quiet_seconds)
-        if not completion.complete:
+        judged = completion.judge_completion(run, lambda: runfolder.newest_change(listing), job.quiet_seconds)
+        if not judged.complete:
             where = printable(str(run.path))
-            raise RunError(f"the run is not complete: {where} {completion.reason} (--skip_check uploads it as it is)")
+            raise RunError(f"the run is not complete: {where} {judged.reason} (--skip_check uploads it as it is)")
     scope = plan.scope_of(run, listing, job.destination, job.excludes)
     plan.require_files(run, scope)
     return run, scope

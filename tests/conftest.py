@@ -95,7 +95,7 @@ class Lab:
     def run(self, *words: str, env: Mapping[str, str] | None = None, **options: Any) -> Result:
         """Run s3sync with these words to its end."""
         with self.start(*words, env=env, **options) as process:
-            out, err = process.communicate(timeout=90)
+            out, err = process.communicate(timeout=240)
         return Result(process.returncode, out, err)
 
     def words(self, run: Path | str, *more: str, bucket: str = BUCKET) -> tuple[str, ...]:

@@ -188,7 +188,7 @@ class Gate(Rule):
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     held: int = 0
 
-    def wait_held(self, count: int = 1, timeout: float = 10) -> None:
+    def wait_held(self, count: int = 1, timeout: float = 60) -> None:
         """Block until the gate has caught `count` requests. Raises TimeoutError after `timeout` seconds."""
         self.server.wait_until(lambda: self.held >= count, timeout, f"{count} held requests")
 
@@ -683,7 +683,7 @@ class S3Server:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(gate.opened.set)
 
-    def wait_for(self, what: str | Callable[[Request], bool], count: int = 1, timeout: float = 10) -> None:
+    def wait_for(self, what: str | Callable[[Request], bool], count: int = 1, timeout: float = 60) -> None:
         """Block until `count` requests of an operation, or that a predicate is true of, are finished.
 
         A PUT is finished when its object is in `objects()`; requests from before the call count too.

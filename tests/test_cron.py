@@ -133,7 +133,7 @@ def cron_daemon() -> Iterator[None]:
 
 
 @pytest.mark.real
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_a_real_cron_uploads_a_run(site: Site, server: S3Server) -> None:
     if not shutil.which("cron") or os.geteuid() != 0:
         skip_or_fail("needs Debian's cron, and root to start it")
@@ -146,7 +146,7 @@ def test_a_real_cron_uploads_a_run(site: Site, server: S3Server) -> None:
         installed = make(site, "install-cron", f"CONFIG={site.config}", f"SCHEDULE={EVERY_MINUTE}")
         assert installed.returncode == 0, installed.stdout + installed.stderr
         last = f"runs/{run.name}/RTAComplete.txt"
-        server.wait_for(lambda request: request.key == last and request.status == 200, timeout=150)
+        server.wait_for(lambda request: request.key == last and request.status == 200, timeout=300)
         server.wait_for(lambda request: request.operation == "ListObjectsV2", count=3, timeout=30)
 
     assert stored_under(server, f"runs/{run.name}/") == tree(run)

@@ -88,6 +88,7 @@ def stored_under(server: S3Server, prefix: str, bucket: str = BUCKET) -> dict[st
 def test_one_complete_run_to_one_place_quietly(site: Site, server: S3Server) -> None:
     run = site.run_folder("250101_M01234_0001_AAAAA")
     site.run_folder("250102_M01234_0002_BBBBB", complete=False)
+    assert site.states() == {run.name: "new", "250102_M01234_0002_BBBBB": "sequencing"}
 
     result = site.tick()
 

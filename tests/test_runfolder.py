@@ -12,19 +12,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from s3sync.completion import QUIET_SECONDS, Completion, family_of, judge_completion
 from s3sync.errors import RunError
 from s3sync.runfolder import (
-    QUIET_SECONDS,
-    Completion,
     Listing,
     LocalFile,
     Run,
     RunInfo,
     RunParameters,
     Unsendable,
-    family_of,
     is_inside,
-    judge_completion,
     list_files,
     newest_change,
     open_run,

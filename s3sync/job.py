@@ -1,0 +1,71 @@
+"""What an upload is asked for, and what came of it: the values at its two ends."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from s3sync import completion
+from s3sync.destination import Destination
+from s3sync.etag import DEFAULT_MULTIPART, Multipart
+from s3sync.plan import Scope
+from s3sync.readback import Readback, Verify
+from s3sync.runfolder import LocalFile, Run
+from s3sync.statelog import RunState
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is asked for: one run to one destination."""
+
+    local_path: Path
+    destination: Destination
+    log_dir: Path
+    cores: int
+    threads: int = 4
+    skip_check: bool = False
+    excludes: tuple[re.Pattern[str], ...] = ()
+    readback: Readback = "auto"
+    verify: Verify = "etag"
+    aws_command: str | None = None
+    quiet_seconds: float = completion.QUIET_SECONDS
+    multipart: Multipart = DEFAULT_MULTIPART
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one call has done so far. Sizes are in bytes."""
+
+    sent_files: int = 0
+    sent_size: int = 0
+    found_files: int = 0  # in S3 already, with the bytes of the disk
+    found_size: int = 0
+    aws_processes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of it. `state` is what the log holds now; `already` if there was nothing to do."""
+
+    run: Run
+    destination: Destination
+    log_path: Path
+    state: RunState
+    scope: Scope
+    already: bool = False
+    tally: Tally = field(default_factory=Tally)
+
+
+class Preview(NamedTuple):
+    """What an upload would do. `same_size` of the files to send are in S3 with the same size already."""
+
+    run: Run
+    destination: Destination
+    log_path: Path
+    scope: Scope
+    pending: tuple[LocalFile, ...]
+    same_size: int
+    batches: int
