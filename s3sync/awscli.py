@@ -124,9 +124,13 @@ class Aws:
         return printable(ended.stdout.decode("utf-8", "replace").strip())
 
     def query(self, words: Sequence[str]) -> Ended:
-        """Run to the end and keep stdout whole; for the s3api commands."""
+        """Run to the end and keep stdout whole; for the s3api commands.
+
+        Raises InterruptedBySignal where it was ended because we were asked to stop: that says nothing of S3.
+        """
         with self._running(words, stderr=subprocess.PIPE) as process:
             stdout, stderr = process.communicate()
+        self._stop.check()
         return Ended(tuple(words), process.returncode, stdout, self._readable(stderr.splitlines()))
 
     def follow(self, words: Sequence[str], on_line: Callable[[str], None], on_start: Callable[[int], None]) -> Ended:

@@ -46,6 +46,11 @@ examples:
   s3sync upload --local_path RUN --bucket lab-runs --exclude_patterns '\\.jpg$'
   s3sync upload --local_path RUN --bucket lab-runs --dry_run
 """
+_VERIFY_EXAMPLES = """\
+examples:
+  s3sync verify /data/RUN --bucket lab-runs
+  s3sync verify /data/RUN --bucket lab-runs --remote_path /2026 --json
+"""
 _MONITOR_EXAMPLES = """\
 examples:
   s3sync monitor --config /etc/s3sync.yaml
@@ -123,6 +128,25 @@ def _show(args: argparse.Namespace, lines: Sequence[str], facts: dict[str, Any])
 
 def _print_json(facts: dict[str, Any]) -> None:
     print(json.dumps(facts, indent=1))
+
+
+def _run_verify(args: argparse.Namespace) -> int:
+    from s3sync import verify
+
+    job = Job(
+        local_path=Path(args.run),
+        destination=parse_destination(args.bucket, args.remote_path),
+        log_dir=Path(os.devnull),  # no log is read or written
+        cores=args.cores or usable_cores(),
+        excludes=compile_excludes(args.exclude_patterns),
+        aws_command=args.aws_command,
+    )
+    stop = Stop()
+    with stop_on_signals(stop), display_for(sys.stderr) as display:
+        found = verify.verify(job, os.environ, stop, display)
+    code = EXIT_DONE if found.identical else EXIT_FAILED
+    _show(args, verify.lines(found), {**verify.as_json(found), "exit_code": code})
+    return code
 
 
 def _run_monitor(args: argparse.Namespace) -> int:
@@ -214,6 +238,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"s3sync {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_upload(commands)
+    _add_verify(commands)
     _add_monitor(commands)
     _add_status(commands)
     _add_check(commands)
@@ -267,19 +292,9 @@ def _add_upload(commands: Commands) -> None:
     )
     add = parser.add_argument
     add("--local_path", required=True, metavar="RUN", help="the run folder")
-    add("--bucket", required=True, metavar="B", help="the bucket's name")
-    add("--remote_path", default="/", metavar="PATH", help="where in the bucket (default /): PATH/RUN/...")
-    add("--cores", type=_cores, metavar="N", help="aws processes at once (default ALL that may be used)")
+    _add_common(parser)
     add("--threads", type=_positive, default=4, metavar="N", help="requests at once in each process (default 4)")
     add("--skip_check", action="store_true", help="upload the folder even if it is no complete run")
-    add(
-        "--exclude_patterns",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="RE",
-        help="leave out files whose RUN/path/in/run one of these regular expressions is found in",
-    )
     add("--log_dir", default=DEFAULT_LOG_DIR, metavar="DIR", help=f"state logs (default {DEFAULT_LOG_DIR})")
     add(
         "--verify",
@@ -293,10 +308,35 @@ def _add_upload(commands: Commands) -> None:
         default="auto",
         help="how S3 is asked what it has (default auto: the cheaper)",
     )
-    add("--aws_command", metavar="FILE", help="the AWS CLI (default: beside this Python, else on PATH)")
     add("--dry_run", action="store_true", help="say what would be sent; write nothing")
-    add("--json", action="store_true", help="the result as one JSON object on stdout")
     parser.set_defaults(run_command=_run_upload)
+
+
+def _add_verify(commands: Commands) -> None:
+    parser = _add_command(
+        commands, "verify", "Compare a run on disk with S3, now, whatever the log says.", _VERIFY_EXAMPLES
+    )
+    parser.add_argument("run", metavar="RUN", help="the run folder")
+    _add_common(parser)
+    parser.set_defaults(run_command=_run_verify)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    """What `upload` and `verify` share."""
+    add = parser.add_argument
+    add("--bucket", required=True, metavar="B", help="the bucket's name")
+    add("--remote_path", default="/", metavar="PATH", help="where in the bucket (default /): PATH/RUN/...")
+    add("--cores", type=_cores, metavar="N", help="aws processes at once (default ALL that may be used)")
+    add(
+        "--exclude_patterns",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="RE",
+        help="leave out files whose RUN/path/in/run one of these regular expressions is found in",
+    )
+    add("--aws_command", metavar="FILE", help="the AWS CLI (default: beside this Python, else on PATH)")
+    add("--json", action="store_true", help="the result as one JSON object on stdout")
 
 
 def _positive(text: str) -> int:

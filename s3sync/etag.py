@@ -44,6 +44,20 @@ class Multipart(NamedTuple):
 
 DEFAULT_MULTIPART = Multipart()
 
+# What other uploaders cut at, MiB: their defaults, and round numbers that people set.
+_USUAL_PARTS = (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 200, 250, 256, 500, 512, 1000, 1024)
+
+
+def likely_part_sizes(size: int, etag: str) -> list[int]:
+    """Part sizes (bytes) that give an ETag of this form, `HEX-N`, for `size` bytes; none if it is no multipart one."""
+    _, dash, number = etag.partition("-")
+    if not dash or not number.isdecimal() or not 0 < int(number) <= MAX_PARTS:
+        return []
+    parts = int(number)
+    even = -(-size // (parts * MIB)) * MIB  # the smallest whole MiB that makes so many parts
+    candidates = sorted({*(usual * MIB for usual in _USUAL_PARTS), even})
+    return [part for part in candidates if part > 0 and -(-size // part) == parts]
+
 
 def _no_check() -> None:
     """Nobody wants to stop the hashing."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from s3sync import readback
 from s3sync.awserrors import Cause
-from s3sync.etag import Multipart, expected_crc32, expected_etag
+from s3sync.etag import Multipart, expected_crc32, expected_etag, likely_part_sizes
 from s3sync.interrupt import Stop
 from s3sync.plan import Batch, cost_of
 from s3sync.readback import Reader, Seen, Verify
@@ -59,6 +59,13 @@ class Hasher:
         self.start(files)
         results = {file.path: self._tasks.pop(file).result() for file in files}
         return {path: etags[path] for path, etags in results.items() if path in etags}
+
+    def etag_like(self, file: LocalFile, etag: str) -> str | None:
+        """This ETag, if the file has it with parts of another size than ours; else None. Raises OSError."""
+        for part_size in likely_part_sizes(file.size, etag):
+            if expected_etag(self._run.path / file.path, part_size, self._stop.check) == etag:
+                return etag
+        return None
 
     def crc32(self, file: LocalFile) -> tuple[str, str]:
         """The file's CRC32, of the whole and composed of its parts'."""

@@ -106,6 +106,19 @@ def test_a_signal_ends_the_children_and_saves_the_state(
     assert lab.upload(run).code == 0
 
 
+def test_a_signal_before_anything_is_sent(lab: Lab, server: S3Server, small_run: Path) -> None:
+    """The first question to S3 ends without an answer: that is no failure of S3."""
+    with server.hold(method="GET") as gate:
+        process = lab.start(*lab.words(small_run))
+        gate.wait_held(1)
+        process.send_signal(signal.SIGTERM)
+        gate.release()
+        out, err = process.communicate(timeout=60)
+
+    assert (process.returncode, out) == (143, "")
+    assert err.splitlines()[-1].startswith("s3sync: interrupted by SIGTERM: 0 of ")
+
+
 def test_no_parts_are_left_in_s3_after_sigterm(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
     (small_run / "Data" / "big.cbcl").write_bytes(os.urandom(20_000_000))
     with server.hold(operation="UploadPart", after=1) as gate:
