@@ -307,3 +307,12 @@ def test_large_batches_and_many_processes(lab: Lab, server: S3Server) -> None:
     assert server.counters["PutObject"] == len(files) == result.json["sent_files"]
     assert result.json["aws_processes"] < 25
     assert server.counters["HeadObject"] == 0
+
+
+def test_hyphens_in_options_and_all_cores(lab: Lab, server: S3Server, small_run: Path) -> None:
+    words = ("--local-path", str(small_run), "--bucket", BUCKET, "--log-dir", str(lab.log_dir), "--cores", "all")
+
+    result = lab.run("upload", *words, "--exclude-patterns", r"\.bcl$", "--skip-check", "--dry-run")
+
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith(f"would send: {small_run.name}\n")
