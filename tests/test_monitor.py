@@ -365,20 +365,28 @@ def test_two_ticks_at_once(site: Site, server: S3Server) -> None:
     assert site.states() == {run.name: "uploaded"}
 
 
-def test_a_tick_that_takes_too_long_is_told(site: Site, server: S3Server) -> None:
+def test_a_tick_that_takes_too_long_is_told_and_so_is_its_end(site: Site, server: S3Server) -> None:
     site.run_folder("250101_M01234_0001_AAAAA")
-    site.write([site.entry()], alert_after_busy_hours=1)
-    with server.hold(after=5) as gate:
-        first = site.start("monitor", "--config", str(site.config))
-        gate.wait_held(1)
-        began = time.time() - 2 * HOUR
-        os.utime(site.log_dir / "locks" / "monitor.lock", (began, began))
-        second = site.tick()
-        gate.release()
-        first.communicate(timeout=60)
+    with Hooks() as hooks:
+        site.write([site.entry()], alert_after_busy_hours=1, slack_alert_webhook=f"{hooks.url}/alert")
+        with server.hold(after=5) as gate:
+            first = site.start("monitor", "--config", str(site.config))
+            gate.wait_held(1)
+            began = time.time() - 2 * HOUR
+            os.utime(site.log_dir / "locks" / "monitor.lock", (began, began))
+            second, third = site.tick(), site.tick()
+            told = hooks.new()
+            gate.release()
+            first.communicate(timeout=60)
+        hooks.new()
+        fourth = site.tick()
+        after = hooks.new()
 
-    assert second.code == 0
+    assert (second.code, third.code, fourth.code) == (0, 0, 0)
     assert "the tick has been at work for more than 1 h" in second.err
+    assert len(told) == 1, "once, however often the next ticks find it"
+    assert "the tick has been at work for more than 1 h" in json.loads(told[0][1])["text"]
+    assert ["Recovered" in json.loads(body)["text"] for _, body in after] == [True]
 
 
 def test_kill_9_at_some_moment_and_the_next_tick_finishes_the_job(site: Site, server: S3Server) -> None:
