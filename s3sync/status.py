@@ -22,6 +22,7 @@ from s3sync.survey import Judged, Trouble
 from s3sync.text import count_of, human_bytes, printable
 
 _LABELS = {"flowcell_type": "cell type"}
+_NAME_WIDTH = 40
 _SHOWN = 20  # failed files or samples by name
 
 
@@ -61,7 +62,7 @@ def _row(run: Judged, config: Config) -> Row:
 
 def table(rows: Sequence[Row]) -> Table:
     """For people, at 80 columns: two or three lines a run."""
-    shown = Table("Run", "State", "Files", "When", box=None, pad_edge=False, header_style="bold")
+    shown = _table("Run", [row.run for row in rows], "State", "Files", "When")
     for row in rows:
         run = row.run
         name = Text(
@@ -127,8 +128,8 @@ def run_json(run: Judged) -> dict[str, Any]:
 
 def dry_tables(tick: Tick) -> list[Table]:
     """What a tick would upload, and why not the others."""
-    due = Table("Would upload", "To", "Files", "Size", box=None, pad_edge=False, header_style="bold")
-    rest = Table("Would not", "Why", box=None, pad_edge=False, header_style="bold")
+    due = _table("Would upload", tick.runs, "To", "Files", "Size")
+    rest = _table("Would not", tick.runs, "Why")
     for run in [*survey.in_order(tick.runs), *(r for r in tick.runs if r.state not in survey.DUE)]:
         name = Text(printable(run.run.run_id), overflow="fold")
         if planned := tick.previews.get(run.key):
@@ -163,6 +164,16 @@ def _outcome(tick: Tick, run: Judged) -> dict[str, Any]:
     if planned := tick.previews.get(run.key):
         return {"upload": preview_json(planned)}
     return {}
+
+
+def _table(first: str, runs: Sequence[Judged], *others: str) -> Table:
+    """Without lines; the first column is wide enough for the names of the runs, which people copy from it."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    longest = max((len(printable(run.run.run_id)) for run in runs), default=0)
+    shown.add_column(first, min_width=min(longest, _NAME_WIDTH))
+    for name in others:
+        shown.add_column(name)
+    return shown
 
 
 def _place(run: Judged) -> str:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import re
 import signal
+import struct
+import subprocess
+import sys
+import termios
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -471,17 +479,35 @@ def test_the_log_is_rotated_between_ticks_and_five_are_kept(site: Site) -> None:
     assert {path.stat().st_mode & 0o777 for path in site.log_dir.glob("s3_upload.log*")} == {0o600}
 
 
+def on_terminal(argv: list[str], env: dict[str, str]) -> list[str]:
+    """What a command prints on a terminal of 80 columns, without the escapes."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with subprocess.Popen(argv, env={**env, "TERM": "xterm"}, stdout=theirs) as process:
+        os.close(theirs)
+        out = b""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while piece := os.read(ours, 65536):
+                out += piece
+        assert process.wait() == 0
+    os.close(ours)
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.decode()).splitlines()
+
+
 def test_status_is_a_table_for_people(site: Site) -> None:
     run = site.run_folder("250101_M01234_0001_AAAAA")
     site.run_folder("250102_M01234_0002_BBBBB", complete=False)
     assert site.tick().code == 0
 
-    result = site.run("status", "--config", str(site.config), env={"COLUMNS": "80"})
+    result = site.run("status", "--config", str(site.config))
+    narrow = on_terminal([sys.executable, "-m", "s3sync", "status", "--config", str(site.config)], site.env)
     details = site.run("status", "--config", str(site.config), run.name)
     unknown = site.run("status", "--config", str(site.config), "no_such_run")
 
     assert (result.code, result.err) == (0, "")
     assert max(map(len, result.out.splitlines())) <= 160
+    assert max(map(len, narrow)) <= 80
+    assert any(line.startswith(f"{run.name} ") for line in narrow), "a run's name is never broken"
     assert "2 runs: 1 sequencing, 1 uploaded" in result.out
     assert "MiSeq M01234" in result.out
     assert f"{len(tree(run))}/{len(tree(run))}" in result.out
