@@ -40,7 +40,7 @@ def test_kill_9_in_mid_upload_costs_only_what_was_in_flight(lab: Lab, server: S3
     files = tree(run)
     with server.hold(after=300) as gate:
         process = lab.start(*lab.words(run, "--cores", "2", "--threads", "4"))
-        gate.wait_held(8)  # both processes are stuck with all their threads
+        gate.wait_held(4)  # as many as a process has threads; the other process may be done already
         process.kill()
         process.communicate()
         stuck = orphans_of(lab)
