@@ -17,11 +17,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 
-from s3sync.awsconfig import redact
+from s3sync.awsconfig import S3Settings, child_environment, redact, write_config
 from s3sync.awserrors import Cause, cause_of, meaning_of, without_prefix
 from s3sync.errors import AwsError
 from s3sync.interrupt import Stop
@@ -199,6 +200,20 @@ class Aws:
     def _readable(self, lines: Sequence[bytes] | deque[bytes]) -> tuple[str, ...]:
         texts = (printable(line.decode("utf-8", "replace").strip()) for line in lines)
         return tuple(redact(text, self._environ) for text in texts if text)[-_TAIL_LINES:]
+
+
+def connect(
+    command: str | None,
+    settings: S3Settings,
+    environ: Mapping[str, str],
+    stop: Stop,
+    work: Path,
+    inherited: Sequence[int] = (),
+) -> Aws:
+    """The CLI with these settings, in a config of its own in the work folder; raises AwsError."""
+    config = work / "aws-config"
+    write_config(environ, settings, config)
+    return Aws(find_aws(command, environ), child_environment(environ, config), stop, inherited)
 
 
 def parse_json(ended: Ended) -> Any:

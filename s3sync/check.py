@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync import awscli, awserrors
-from s3sync.awsconfig import S3Settings, child_environment, write_config
+from s3sync.awsconfig import S3Settings
 from s3sync.config import Config, load_config
 from s3sync.errors import ConfigError, S3SyncError, StateError
 from s3sync.files import make_private_folder
@@ -79,10 +79,8 @@ def _log_dir(config: Config) -> Iterator[Finding]:
 
 def _aws(config: Config, environ: Mapping[str, str], stop: Stop, work: Path, *, probe_write: bool) -> Iterator[Finding]:
     try:
-        write_config(environ, S3Settings(config.max_threads), work / "aws-config")
-        path = awscli.find_aws(config.aws_command, environ)
-        aws = awscli.Aws(path, child_environment(environ, work / "aws-config"), stop)
-        yield Finding(ok=True, what="aws", text=f"{printable(path)}: {aws.version()}")
+        aws = awscli.connect(config.aws_command, S3Settings(config.max_threads), environ, stop, work)
+        yield Finding(ok=True, what="aws", text=f"{printable(aws.path)}: {aws.version()}")
     except S3SyncError as error:
         yield Finding(ok=False, what="aws", text=str(error))
         return

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from s3sync.job import Preview, Report
-from s3sync.text import count_of, human_bytes, human_seconds, printable
+from s3sync.text import count_of, human_bytes, human_seconds, indented, printable
 
-_SHOWN_FAILURES = 20
 _WAYS = {"etag": "ETag", "predecessor": "the predecessor's word"}
 
 
@@ -116,7 +115,4 @@ def _failures(report: Report) -> list[str]:
 
 
 def _named(reasons: dict[str, str]) -> list[str]:
-    lines = [f"    {printable(path)}: {reason}" for path, reason in list(reasons.items())[:_SHOWN_FAILURES]]
-    if len(reasons) > _SHOWN_FAILURES:
-        lines.append(f"    and {len(reasons) - _SHOWN_FAILURES:,} more, in the log")
-    return lines
+    return indented([f"{printable(path)}: {reason}" for path, reason in reasons.items()], ", in the log")

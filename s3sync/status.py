@@ -19,11 +19,10 @@ from s3sync.runfolder import RUN_INFO, RunInfo
 from s3sync.state import StateStore
 from s3sync.statelog import RunState
 from s3sync.survey import Judged, Trouble
-from s3sync.text import count_of, human_bytes, printable
+from s3sync.text import count_of, human_bytes, indented, printable
 
 _LABELS = {"flowcell_type": "cell type"}
 _NAME_WIDTH = 40
-_SHOWN = 20  # failed files or samples by name
 
 
 class Row(NamedTuple):
@@ -95,9 +94,10 @@ def details(row: Row, config: Config) -> list[str]:
         lines.append(f"  files       {row.proven:,} of {run.head.total_files:,} proven, {human_bytes(run.head.size)}")
         lines.append(f"  log         {printable(str(run.log_path))}")
     if run.failing:
-        lines += _named("samples that do not match", [printable(name) for name in run.failing])
+        lines += ["  samples that do not match:", *indented([printable(name) for name in run.failing])]
     if state and state.failed:
-        lines += _named("failed files", [f"{printable(p)}: {reason}" for p, reason in state.failed.items()])
+        failed = [f"{printable(path)}: {reason}" for path, reason in state.failed.items()]
+        lines += ["  failed files:", *indented(failed)]
     return lines
 
 
@@ -206,11 +206,6 @@ def _whole_state(run: Judged, config: Config) -> RunState | None:
     if run.head is None or run.head.completed:
         return None
     return StateStore(config.log_dir, run.run, run.entry.destination).load(set_aside=False).state
-
-
-def _named(what: str, items: Sequence[str]) -> list[str]:
-    more = [f"    and {len(items) - _SHOWN:,} more"] if len(items) > _SHOWN else []
-    return [f"  {what}:", *(f"    {item}" for item in items[:_SHOWN]), *more]
 
 
 def _row_json(row: Row) -> dict[str, Any]:

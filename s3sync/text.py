@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import datetime, timezone
+
+_SHOWN = 20  # of a list that may be long
 
 
 def printable(name: str) -> str:
@@ -50,6 +53,12 @@ def human_seconds(seconds: float) -> str:
 def count_of(number: int, noun: str) -> str:
     """`1 file`, `5,492 files`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def indented(items: Sequence[str], hint: str = "") -> list[str]:
+    """Lines of a list for people: the first items, and how many more there are; `hint` says where those are."""
+    more = len(items) - _SHOWN
+    return [*(f"    {item}" for item in items[:_SHOWN]), *([f"    and {more:,} more{hint}"] if more > 0 else [])]
 
 
 def now_iso() -> str:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from s3sync import awscli, completion, lock, plan, runfolder
-from s3sync.awsconfig import S3Settings, child_environment, write_config
+from s3sync.awsconfig import S3Settings
 from s3sync.destination import Destination
 from s3sync.errors import AwsError, InterruptedBySignal, RunError, S3SyncError
 from s3sync.interrupt import Stop
@@ -48,7 +48,7 @@ def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -
         if loaded.state and _is_done(loaded.state, scope):
             return Report(run, job.destination, store.log_path, loaded.state, scope, already=True)
         with work_folder() as (work, work_lock):
-            aws = connect(job, environ, stop, work, (run_lock, work_lock))
+            aws = _connect(job, environ, stop, work, (run_lock, work_lock))
             state = loaded.state or RunState(run.run_id, str(run.path))
             call = _Call(job, run, scope, store, state, aws, work, stop, display)
             call.run(resumed=loaded.state is not None)
@@ -66,7 +66,7 @@ def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) 
     if loaded.state and _is_done(loaded.state, scope):
         return Preview(run, job.destination, store.log_path, scope, (), 0, 0)
     with work_folder() as (work, work_lock):
-        aws = connect(job, environ, stop, work, (work_lock,))
+        aws = _connect(job, environ, stop, work, (work_lock,))
         remote = Reader(aws, job.destination, run.run_id, job.readback, job.cores).list_run() or {}
     proven = loaded.state.proven if loaded.state else {}
     pending = tuple(f for f in scope.files if not plan.is_same(f, proven.get(f.path)))
@@ -89,12 +89,8 @@ def _survey(job: Job) -> tuple[Run, Scope]:
     return run, scope
 
 
-def connect(job: Job, environ: Mapping[str, str], stop: Stop, work: Path, inherited: Sequence[int]) -> awscli.Aws:
-    """The CLI with this job's settings, in a config of its own in the work folder; raises AwsError."""
-    config = work / "aws-config"
-    write_config(environ, S3Settings(job.threads, job.multipart), config)
-    path = awscli.find_aws(job.aws_command, environ)
-    return awscli.Aws(path, child_environment(environ, config), stop, inherited)
+def _connect(job: Job, environ: Mapping[str, str], stop: Stop, work: Path, inherited: Sequence[int]) -> awscli.Aws:
+    return awscli.connect(job.aws_command, S3Settings(job.threads, job.multipart), environ, stop, work, inherited)
 
 
 def _is_done(state: RunState, scope: Scope) -> bool:

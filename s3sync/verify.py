@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from s3sync import plan, readback, runfolder
+from s3sync import awscli, plan, readback, runfolder
+from s3sync.awsconfig import S3Settings
 from s3sync.destination import Destination
 from s3sync.interrupt import Stop
 from s3sync.job import Job
@@ -18,11 +19,9 @@ from s3sync.readback import Absent, Reader, RemoteObject, Seen
 from s3sync.runfolder import LocalFile, Run
 from s3sync.staging import work_folder
 from s3sync.statelog import Proof
-from s3sync.text import count_of, human_bytes, human_seconds, printable
-from s3sync.upload import connect
+from s3sync.text import count_of, human_bytes, human_seconds, indented, printable
 
 _AT_ONCE = 1000  # files compared at a time
-_SHOWN = 20
 
 
 @dataclass(slots=True)
@@ -57,7 +56,8 @@ def verify(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -
     hasher = Hasher(run, job.multipart, stop, job.cores)
     try:
         with work_folder() as (work, work_lock):
-            aws = connect(job, environ, stop, work, (work_lock,))
+            settings = S3Settings(job.threads, job.multipart)
+            aws = awscli.connect(job.aws_command, settings, environ, stop, work, (work_lock,))
             reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores)
             remote = reader.list_run()
             files_total, size_total = len(scope.files), sum(file.size for file in scope.files)
@@ -172,5 +172,4 @@ def as_json(found: Verification) -> dict[str, Any]:
 def _named(what: str, items: Sequence[str]) -> list[str]:
     if not items:
         return []
-    more = [f"    and {len(items) - _SHOWN:,} more (--json names them all)"] if len(items) > _SHOWN else []
-    return [f"  {count_of(len(items), 'file')} {what}:", *(f"    {item}" for item in items[:_SHOWN]), *more]
+    return [f"  {count_of(len(items), 'file')} {what}:", *indented(items, " (--json names them all)")]
