@@ -22,7 +22,7 @@ ORDER = (
     *("errors", "text", "files", "logs", "destination", "interrupt", "resources", "runfolder", "completion"),
     *("samplesheet", "etag", "statelog", "state", "lock", "plan", "awsconfig", "awserrors", "awscli", "staging"),
     *("transfer", "readback", "configfile", "config", "survey", "pipeline", "progress", "notify", "job", "upload"),
-    *("report", "monitor", "status", "verify", "check", "cli", "__main__"),
+    *("report", "monitor", "status", "verify", "check", "arguments", "cli", "__main__"),
 )
 MODULES = {path.stem: ast.parse(path.read_bytes()) for path in sorted(PACKAGE.glob("*.py"))}
 ROOMS = sorted(MODULES.keys() - {"__init__"})
