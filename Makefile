@@ -40,8 +40,11 @@ uninstall-cron: $(VENV)/.installed  ## take it out again: make uninstall-cron [C
 test: $(VENV)/.dev-installed  ## all tests that need nothing but Python
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
-test-real: $(VENV)/.dev-installed  ## the tests that need Debian's awscli (version 2), radosgw and cron
+test-real: $(VENV)/.dev-installed  ## the tests that need Debian's awscli (version 2), radosgw, strace and cron
 	S3SYNC_REQUIRE_REAL=1 $(BIN)/python -m pytest -n auto --dist loadgroup -m real $(ARGS)
+
+test-sweep: $(VENV)/.dev-installed  ## minutes of kills at every write and at random moments; needs strace
+	S3SYNC_REQUIRE_REAL=1 $(BIN)/python -m pytest -n auto --dist loadgroup -m sweep $(ARGS)
 
 lint: $(VENV)/.dev-installed  ## format, lint and types
 	$(BIN)/ruff format --check s3sync scripts tests
@@ -66,5 +69,5 @@ $(VENV)/.dev-installed: requirements-dev.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	touch $@
 
-.PHONY: help install demo upload check monitor dry-run status install-cron uninstall-cron test test-real lint lock clean
+.PHONY: help install demo upload check monitor dry-run status install-cron uninstall-cron test test-real test-sweep lint lock clean
 .DEFAULT_GOAL := help

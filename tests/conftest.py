@@ -106,6 +106,13 @@ class Lab:
         """`s3sync upload` of this run."""
         return self.run(*self.words(run, *more), env=env, **options)
 
+    def tick(self, run: Path, *words: str, env: Mapping[str, str] | None = None, **keys: Any) -> Result:
+        """A tick of `s3sync monitor` over the folder that this run lies in; `keys` are more of the config."""
+        entry = {"monitored_directories": [str(run.parent)], "bucket": BUCKET, "remote_path": "/"}
+        config = self.root / "tick.json"
+        config.write_text(json.dumps({"log_dir": str(self.log_dir), "max_age": 1e6, "monitor": [entry], **keys}))
+        return self.run("monitor", "--config", str(config), *words, env=env)
+
     def log_path(self, run: Path) -> Path:
         return self.log_dir / "uploads" / f"{run.name}.upload.log.json"
 
