@@ -106,7 +106,7 @@ class Lab:
         """`s3sync upload` of this run."""
         return self.run(*self.words(run, *more), env=env, **options)
 
-    def tick(self, run: Path, *words: str, env: Mapping[str, str] | None = None, **keys: Any) -> Result:
+    def watch(self, run: Path, *words: str, env: Mapping[str, str] | None = None, **keys: Any) -> Result:
         """A tick of `s3sync monitor` over the folder that this run lies in; `keys` are more of the config."""
         entry = {"monitored_directories": [str(run.parent)], "bucket": BUCKET, "remote_path": "/"}
         config = self.root / "tick.json"

@@ -27,7 +27,7 @@ def is_pending(lab: Lab, run: Path, result: Result, reason: str, *files: str, co
 
 def next_tick_completes(lab: Lab, run: Path, server: S3Server) -> None:
     """The monitor tries again, and then all of it is proven."""
-    result = lab.tick(run)
+    result = lab.watch(run)
     assert result.code == 0, result.out + result.err
     is_proven(lab, run, server)
 
