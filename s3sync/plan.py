@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from s3sync.destination import MAX_KEY_BYTES, Destination
 from s3sync.errors import RunError, UsageError
-from s3sync.runfolder import Listing, LocalFile, Run, Unsendable
+from s3sync.runfolder import Listing, LocalFile, Run, Skipped, Unsendable
 from s3sync.statelog import Proof
 from s3sync.text import printable
 
@@ -23,6 +23,7 @@ FILE_COST = 0.004  # CPU-seconds a file
 BYTE_COST = 3.5e-9  # CPU-seconds a byte
 _FULL_BATCH_COST = 1000 * FILE_COST  # smaller batches waste start-ups: 1,000 small files or about 1 GB
 _MAX_BATCH_COST = 4 * _FULL_BATCH_COST  # larger ones save nothing and are proven late
+_NAMED = 5  # of what is left out
 _BIG_FILE = 8 * 1024 * 1024  # bytes; from here on the bytes decide the cost, not the file
 
 _METADATA = re.compile(
@@ -53,6 +54,7 @@ class Scope(NamedTuple):
     unsendable: tuple[Unsendable, ...]
     excluded: int
     warnings: tuple[str, ...]
+    skipped: tuple[Skipped, ...] = ()
 
     @property
     def total(self) -> int:
@@ -94,16 +96,21 @@ def scope_of(run: Run, listing: Listing, destination: Destination, excludes: Seq
 
     files = [file for file in listing.files if not is_excluded(file.path)]
     unsendable = [item for item in listing.unsendable if not is_excluded(item.path)]
+    skipped = tuple(item for item in listing.skipped if not is_excluded(item.path))
     prefix_bytes = len(destination.run_prefix(run.run_id).encode())
     too_long = [f for f in files if prefix_bytes + len(f.path.encode()) > MAX_KEY_BYTES]
     if too_long:
         unsendable += [Unsendable(f.path, f"key longer than S3's {MAX_KEY_BYTES} bytes") for f in too_long]
         gone = {f.path for f in too_long}
         files = [f for f in files if f.path not in gone]
-    total = len(listing.files) + len(listing.unsendable)
+    total = len(listing.files) + len(listing.unsendable) + len(listing.skipped)
+    excluded = total - len(files) - len(unsendable) - len(skipped)
     warnings = [f"exclude pattern {p.pattern!r} matches nothing" for p, n in hits.items() if n == 0]
     warnings += [f"exclude pattern {p.pattern!r} matches every file" for p, n in hits.items() if n == total > 0]
-    return Scope(tuple(files), tuple(unsendable), total - len(files) - len(unsendable), tuple(warnings))
+    warnings += [f"left out: {printable(item.path)}: {item.reason}" for item in skipped[:_NAMED]]
+    if len(skipped) > _NAMED:
+        warnings.append(f"left out: {len(skipped) - _NAMED:,} more that are no files")
+    return Scope(tuple(files), tuple(unsendable), excluded, tuple(warnings), skipped)
 
 
 def require_files(run: Run, scope: Scope) -> None:

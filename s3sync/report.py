@@ -37,6 +37,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "total_failed_upload": len(state.failed),
         "failed": {printable(path): reason for path, reason in state.failed.items()},
         "excluded_files": report.scope.excluded,
+        "skipped": {printable(item.path): item.reason for item in report.scope.skipped},
         "sent_files": tally.sent_files,
         "sent_bytes": tally.sent_size,
         "found_in_s3": tally.found_files,
@@ -84,6 +85,7 @@ def preview_json(preview: Preview) -> dict[str, Any]:
         "same_size_in_s3": preview.same_size,
         "batches": preview.batches,
         "excluded_files": preview.scope.excluded,
+        "skipped": {printable(item.path): item.reason for item in preview.scope.skipped},
         "failed": {printable(item.path): item.reason for item in preview.scope.unsendable},
         "log": str(preview.log_path),
     }

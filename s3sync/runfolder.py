@@ -59,11 +59,19 @@ class Unsendable(NamedTuple):
     reason: str
 
 
+class Skipped(NamedTuple):
+    """Something in the run folder that has no bytes of its own, so that none are lost without it."""
+
+    path: str
+    reason: str
+
+
 class Listing(NamedTuple):
     """Everything in a run folder but its folders, each sorted by path."""
 
     files: tuple[LocalFile, ...]
     unsendable: tuple[Unsendable, ...]
+    skipped: tuple[Skipped, ...] = ()
 
 
 def open_run(folder: str | Path, *, need_run_info: bool = True) -> Run:
@@ -126,18 +134,22 @@ def read_run_parameters(folder: Path) -> RunParameters:
 def list_files(run: Run) -> Listing:
     """Every file of the run as it is now, and everything in it that cannot be sent.
 
-    A link to a file inside the run is that file; other links, special files, names that are not UTF-8
-    and what may not be read are told apart by name: nothing is left out without a word.
+    A link to a file inside the run is that file. Links out of the run, names that are not UTF-8 and what
+    may not be read are unsendable; pipes and the like, links to nothing and to folders of the run are
+    skipped. All are told apart by name: nothing is left out without a word.
     """
     files: list[LocalFile] = []
     unsendable: list[Unsendable] = []
+    skipped: list[Skipped] = []
     root = os.path.realpath(run.path)
     for found in _walk(str(run.path), root):
         if isinstance(found, LocalFile):
             files.append(found)
+        elif isinstance(found, Skipped):
+            skipped.append(found)
         else:
             unsendable.append(found)
-    return Listing(tuple(sorted(files)), tuple(sorted(unsendable)))
+    return Listing(tuple(sorted(files)), tuple(sorted(unsendable)), tuple(sorted(skipped)))
 
 
 def stat_again(run: Run, path: str) -> LocalFile | None:
@@ -162,7 +174,7 @@ def newest_change(listing: Listing) -> float:
     return max((file.mtime_ns for file in listing.files), default=0) / 1e9
 
 
-def _walk(run_path: str, root: str) -> Iterator[LocalFile | Unsendable]:
+def _walk(run_path: str, root: str) -> Iterator[LocalFile | Unsendable | Skipped]:
     folders = [""]
     while folders:
         folder = folders.pop()
@@ -182,23 +194,23 @@ def _walk(run_path: str, root: str) -> Iterator[LocalFile | Unsendable]:
             yield Unsendable(f"{folder}/", f"folder cannot be read: {error.strerror}")
 
 
-def _look_at(entry: os.DirEntry[str], path: str, root: str) -> LocalFile | Unsendable | None:
+def _look_at(entry: os.DirEntry[str], path: str, root: str) -> LocalFile | Unsendable | Skipped | None:
     """One entry that is no folder; None if it went away meanwhile."""
     try:
         status = entry.stat(follow_symlinks=False)
         if stat.S_ISLNK(status.st_mode):
             real = os.path.realpath(entry.path)
-            if not is_inside(real, root):
+            if real != root and not is_inside(real, root):
                 return Unsendable(path, f"a link out of the run, to {printable(real)}")
             status = os.lstat(real)
             if not stat.S_ISREG(status.st_mode):
-                return Unsendable(path, "a link to something that is no file")
+                return Skipped(path, "a link to something that is no file")
     except FileNotFoundError:
-        return Unsendable(path, "a link to nothing") if entry.is_symlink() else None
+        return Skipped(path, "a link to nothing") if entry.is_symlink() else None
     except OSError as error:
         return Unsendable(path, f"cannot be read: {error.strerror}")
     if not stat.S_ISREG(status.st_mode):
-        return Unsendable(path, f"no file but a {_kind(status.st_mode)}")
+        return Skipped(path, f"no file but a {_kind(status.st_mode)}")
     if not _is_utf8(path):
         return Unsendable(path, "name is not UTF-8, which S3 cannot hold")
     if not os.access(entry.path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):

@@ -47,6 +47,7 @@ class RunState:
     completed: bool = False
     proven: dict[str, Proof] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)  # path in the run -> reason
+    skipped: dict[str, str] = field(default_factory=dict)  # what has no bytes of its own, and what it is
     total_local_files: int = 0
     started: str = ""
     finished: str = ""
@@ -108,6 +109,7 @@ def to_json(state: RunState, run_path: Path, destination: Destination) -> bytes:
         "verified_by": usual,
         "failed_upload_files": [printable(absolute(path)) for path in state.failed],
         "failed_reasons": {printable(absolute(path)): reason for path, reason in state.failed.items()},
+        "skipped": {printable(absolute(path)): reason for path, reason in state.skipped.items()},
         "uploaded_files": {absolute(proof.path): proof.etag for proof in proofs},
         "verified_by_exceptions": {p.path: p.verified_by for p in proofs if p.verified_by != usual},
         "local_files": {proof.path: [proof.size, proof.mtime_ns] for proof in proofs},

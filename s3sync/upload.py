@@ -220,6 +220,7 @@ class _Call:
         else:
             self._state.failed.update((f.path, "the run keeps changing") for f in self._pending())
         self._state.failed.update(self.scope.unsendable)
+        self._state.skipped = dict(self.scope.skipped)
         self._state.completed = bool(self.scope.files) and not self._state.failed and not self._pending()
 
     def _send(self, *groups: Sequence[LocalFile]) -> None:

@@ -213,7 +213,7 @@ def test_partial_runs_are_resumed_first_and_ignore_max_age(site: Site, server: S
 
 def test_new_runs_go_oldest_first_and_broken_ones_last(site: Site, server: S3Server) -> None:
     broken = site.run_folder("250101_M01234_0001_AAAAA")
-    os.mkfifo(broken / "pipe")
+    (broken / "out").symlink_to("/etc/hostname")
     age(broken, 70)
     assert site.tick().code == 1
     assert site.states() == {broken.name: "failed"}
@@ -226,7 +226,7 @@ def test_new_runs_go_oldest_first_and_broken_ones_last(site: Site, server: S3Ser
     assert result.code == 1
     lines = [line for line in site.log_text().splitlines() if " uploading " in line]
     assert [line.split(" uploading ")[1].split()[0] for line in lines[1:]] == [older.name, younger.name, broken.name]
-    assert "pipe: no file but a named pipe" in result.err
+    assert "out: a link out of the run" in result.err
 
 
 def no_sheet(run: Path) -> None:
@@ -553,7 +553,7 @@ class Hooks:
 
 def test_those_who_want_to_know_are_told_once(site: Site, server: S3Server) -> None:
     run = site.run_folder("250101_M01234_0001_AAAAA")
-    os.mkfifo(run / "pipe")
+    (run / "out").symlink_to("/etc/hostname")
     with Hooks() as hooks:
         names = ("slack_log_webhook", "slack_alert_webhook", "webhook", "ping_url")
         secrets = {name: f"{hooks.url}/{name}-s3cr3t" for name in names}
@@ -566,7 +566,7 @@ def test_those_who_want_to_know_are_told_once(site: Site, server: S3Server) -> N
         assert first[-1][0] == "/ping_url-s3cr3t/fail"
         slack = dict(first)["/slack_alert_webhook-s3cr3t"]
         assert ":x:  *S3 Upload*: Failed uploading 1 run" in json.loads(slack)["text"]
-        assert "pipe" in json.loads(slack)["text"]
+        assert "out" in json.loads(slack)["text"]
         assert json.loads(dict(first)["/webhook-s3cr3t"])["event"] == "failed"
 
         assert site.tick().code == 1
@@ -577,7 +577,7 @@ def test_those_who_want_to_know_are_told_once(site: Site, server: S3Server) -> N
         assert not any("Recovered" in body for _, body in hooks.new()), "out of sight is not recovered"
         away.rename(site.runs)
 
-        (run / "pipe").unlink()
+        (run / "out").unlink()
         assert site.tick().code == 0
         last = hooks.new()
         assert last[-1] == ("/ping_url-s3cr3t", "all is well")

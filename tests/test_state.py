@@ -47,6 +47,7 @@ OURS = {
     "aws": str,
     "attempts": int,
     "verified_by": str,
+    "skipped": dict,
     "failed_reasons": dict,
     "verified_by_exceptions": dict,
     "local_files": dict,

@@ -48,6 +48,7 @@ def test_every_difference_is_named(lab: Lab, server: S3Server, stored: Path) -> 
     server.put(BUCKET, prefix + "SampleSheet.csv", b"x" * (stored / "SampleSheet.csv").stat().st_size)
     server.put(BUCKET, prefix + "Data/extra.bin", b"x")
     os.mkfifo(stored / "pipe")
+    (stored / "out").symlink_to("/etc/hostname")
 
     result = verify(lab, stored, "--json")
     words = verify(lab, stored)
@@ -56,12 +57,12 @@ def test_every_difference_is_named(lab: Lab, server: S3Server, stored: Path) -> 
     found = result.json
     assert found["identical"] is False
     assert found["only_in_s3"] == ["Data/extra.bin"]
-    assert found["identical_files"] == len(tree(stored)) - 3
-    assert set(found["differing"]) == {"RunInfo.xml", "RTAComplete.txt", "SampleSheet.csv", "pipe"}
+    assert found["identical_files"] == len(tree(stored)) - 4
+    assert set(found["differing"]) == {"RunInfo.xml", "RTAComplete.txt", "SampleSheet.csv", "out"}
     assert found["differing"]["RunInfo.xml"] == "not in S3"
     assert found["differing"]["RTAComplete.txt"].startswith("S3 has 1 bytes, the disk ")
     assert found["differing"]["SampleSheet.csv"].startswith("S3 has other bytes: ETag ")
-    assert found["differing"]["pipe"] == "no file but a named pipe"
+    assert found["differing"]["out"].startswith("a link out of the run")
     assert "identical; NOT safe to delete the local copy" in words.out.splitlines()[0]
     assert "  1 file only in S3:\n    Data/extra.bin" in words.out
 
