@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
 from s3sync import __version__
+from s3sync.awscli import STALL_SECONDS
+from s3sync.awswords import ACCOUNT, SSE, STORAGE_CLASSES
+from s3sync.text import parse_rate
 
 DEFAULT_LOG_DIR = "/var/log/s3_upload"
 
@@ -51,6 +55,7 @@ examples:
   s3sync check --config /etc/s3sync.yaml
   s3sync check --config /etc/s3sync.yaml --write
 """
+_STORAGE_HELP = "STANDARD (default), STANDARD_IA, INTELLIGENT_TIERING, GLACIER_IR, DEEP_ARCHIVE, ..."
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no other name
 
 
@@ -133,6 +138,20 @@ def _add_upload(commands: Commands) -> None:
         default="auto",
         help="how S3 is asked what it has (default auto: the cheaper)",
     )
+    _add_storage(parser)
+    add(
+        "--max_bandwidth",
+        type=_rate,
+        metavar="RATE",
+        help="what all processes together may send, e.g. 50MB/s (default: no limit)",
+    )
+    add(
+        "--stall_minutes",
+        type=_minutes,
+        default=STALL_SECONDS / 60,
+        metavar="N",
+        help="end an aws process that moves no bytes for so long (default %(default)g)",
+    )
     add("--dry_run", action="store_true", help="say what would be sent; write nothing")
 
 
@@ -158,8 +177,23 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         metavar="RE",
         help="leave out files whose RUN/path/in/run one of these regular expressions is found in",
     )
+    add(
+        "--expected_bucket_owner",
+        type=_account,
+        default="",
+        metavar="ACCOUNT",
+        help="the 12 digits of the account that has to own the bucket",
+    )
     add("--aws_command", metavar="FILE", help="the AWS CLI (default: beside this Python, else on PATH)")
     add("--json", action="store_true", help="the result as one JSON object on stdout")
+
+
+def _add_storage(parser: argparse.ArgumentParser) -> None:
+    """How S3 is to store the objects."""
+    add = parser.add_argument
+    add("--sse", choices=SSE, default="", help="how S3 is to encrypt them (default: as the bucket does)")
+    add("--sse_kms_key_id", default="", metavar="KEY", help="the KMS key for --sse aws:kms")
+    add("--storage_class", choices=STORAGE_CLASSES, default="", metavar="CLASS", help=_STORAGE_HELP)
 
 
 def _positive(text: str) -> int:
@@ -173,7 +207,27 @@ def _cores(text: str) -> int | None:
     return None if text.upper() == "ALL" else _positive(text)
 
 
-_positive.__name__ = _cores.__name__ = "number of 1 or more"  # argparse names the type in its complaint
+def _rate(text: str) -> int:
+    return parse_rate(text)
+
+
+def _minutes(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise ValueError
+    return number
+
+
+def _account(text: str) -> str:
+    if not ACCOUNT.fullmatch(text):
+        raise ValueError
+    return text
+
+
+_rate.__name__ = "rate such as 50MB/s"  # argparse names the type in its complaint
+_minutes.__name__ = "number of minutes"
+_account.__name__ = "account of 12 digits"
+_positive.__name__ = _cores.__name__ = "number of 1 or more"
 
 
 def underscored(argv: Sequence[str]) -> list[str]:

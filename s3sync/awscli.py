@@ -14,78 +14,44 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
-
+from s3sync import awswords, children
 from s3sync.awsconfig import S3Settings, child_environment, redact, write_config
 from s3sync.awserrors import Cause, cause_of, meaning_of, without_prefix
+from s3sync.children import StallWatch
 from s3sync.errors import AwsError
 from s3sync.interrupt import Stop
-from s3sync.text import printable
+from s3sync.text import human_seconds, printable
 
-LIST_PAGE = 50_000  # objects a listing process returns at most: bounds its memory
+STALL_SECONDS = 600.0  # a child that moves no bytes for so long is ended
 _TAIL_LINES = 20
-_GRACE = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))  # seconds to end after each
-
-_CONNECT_TIMEOUT = "--cli-connect-timeout=10"  # seconds
-_LIST_QUERY = "Contents[].[Key,Size,ETag]"
-_HEAD_QUERY = "[ContentLength,ETag,ServerSideEncryption,SSECustomerAlgorithm,ChecksumCRC32]"
+_WATCH_SECONDS = (0.2, 15.0)  # the least and the most between two looks at whether the children move
 
 
 class Ended(NamedTuple):
-    """An `aws` process that ended: the words after `aws`, and the last of its complaints, printable and redacted."""
+    """An `aws` process that ended: the words after `aws`, and the last of its complaints, printable and redacted.
+
+    `ended_by_us` says why this program ended it, empty if it did not; what it was about to do is half done then.
+    """
 
     words: tuple[str, ...]
     returncode: int
     stdout: bytes
     errors: tuple[str, ...]
+    ended_by_us: str = ""
 
     @property
     def reason(self) -> str:
-        """Its last complaint, or what is known without one."""
+        """Why it was ended, or its last complaint, or what is known without one."""
+        if self.ended_by_us:
+            return f"aws {self.ended_by_us}, so it was ended"
         if self.errors:
             return without_prefix(self.errors[-1])
         return meaning_of(self.returncode)
-
-
-def cp_words(folder: str, url: str) -> tuple[str, ...]:
-    """Send every file in a folder; `url` ends in a slash."""
-    return ("s3", "cp", folder, url, "--recursive", "--no-progress", _CONNECT_TIMEOUT)
-
-
-def head_words(bucket: str, key: str) -> tuple[str, ...]:
-    """Size, ETag, encryption and checksum of an object; `--key=` since a key may begin with a dash."""
-    what = (f"--bucket={bucket}", f"--key={key}", "--checksum-mode=ENABLED")
-    return ("s3api", "head-object", *what, "--output=json", f"--query={_HEAD_QUERY}", _CONNECT_TIMEOUT)
-
-
-def head_bucket_words(bucket: str) -> tuple[str, ...]:
-    """Whether there is such a bucket, and whether these credentials may see it."""
-    return ("s3api", "head-bucket", f"--bucket={bucket}", _CONNECT_TIMEOUT)
-
-
-def create_upload_words(bucket: str, key: str) -> tuple[str, ...]:
-    """Begin a multipart upload; prints its id."""
-    what = (f"--bucket={bucket}", f"--key={key}")
-    return ("s3api", "create-multipart-upload", *what, "--output=json", "--query=UploadId", _CONNECT_TIMEOUT)
-
-
-def abort_upload_words(bucket: str, key: str, upload_id: str) -> tuple[str, ...]:
-    """Abort a multipart upload, and so remove its parts."""
-    what = (f"--bucket={bucket}", f"--key={key}", f"--upload-id={upload_id}")
-    return ("s3api", "abort-multipart-upload", *what, _CONNECT_TIMEOUT)
-
-
-def list_words(bucket: str, prefix: str, start_after: str, max_items: int) -> tuple[str, ...]:
-    """Key, size and ETag of up to `max_items` objects under a prefix, after a key, in the order of their keys."""
-    what = (f"--bucket={bucket}", f"--prefix={prefix}", f"--max-items={max_items}")
-    after = (f"--start-after={start_after}",) if start_after else ()
-    return ("s3api", "list-objects-v2", *what, *after, "--output=json", f"--query={_LIST_QUERY}", _CONNECT_TIMEOUT)
 
 
 def find_aws(command: str | None, environ: Mapping[str, str]) -> str:
@@ -105,40 +71,65 @@ def find_aws(command: str | None, environ: Mapping[str, str]) -> str:
 class Aws:
     """Runs one AWS CLI, with one environment, from several threads; ends its processes when asked to stop."""
 
-    def __init__(self, path: str, environ: Mapping[str, str], stop: Stop, inherited: Sequence[int] = ()) -> None:
-        """`inherited` descriptors (the locks) stay open in the children."""
+    def __init__(
+        self,
+        path: str,
+        environ: Mapping[str, str],
+        stop: Stop,
+        inherited: Sequence[int] = (),
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
+        """`inherited` descriptors (the locks) stay open in the children; one that stalls for so long is ended."""
         self.path = path
         self.started = 0  # processes so far
+        self.said_version = ""  # what `version` found
         self._environ = environ
         self._command = (path, *_endpoint_words(environ))
         self._inherited = tuple(inherited)
         self._lock = threading.Lock()
         self._live: dict[int, subprocess.Popen[bytes]] = {}
+        self._ended: dict[int, str] = {}  # live ones that are being ended, by process id, and why
+        self._watch = StallWatch(stall_seconds)
+        self._watcher: threading.Thread | None = None
+        self._changed = threading.Condition(self._lock)
         self._stop = stop
         stop.on_request(self.end_all)
 
     def version(self) -> str:
         """What `aws --version` says, e.g. `aws-cli/1.46.3 Python/3.11.7 …`; raises AwsError."""
-        ended = self.query(("--version",))
+        ended = self.query(awswords.version_words())
         if ended.returncode != 0 or not ended.stdout:
             raise AwsError(f"cannot use {printable(self.path)}: `aws --version` failed: {ended.reason}")
-        return printable(ended.stdout.decode("utf-8", "replace").strip())
+        self.said_version = printable(ended.stdout.decode("utf-8", "replace").strip())
+        return self.said_version
 
     def query(self, words: Sequence[str]) -> Ended:
         """Run to the end and keep stdout whole; for the s3api commands.
 
         Raises InterruptedBySignal where it was ended because we were asked to stop: that says nothing of S3.
         """
+        self._stop.check()
         with self._running(words, stderr=subprocess.PIPE) as process:
             stdout, stderr = process.communicate()
         self._stop.check()
-        return Ended(tuple(words), process.returncode, stdout, self._readable(stderr.splitlines()))
+        return self._result(words, process, stdout, stderr.splitlines())
+
+    def clean_up(self, words: Sequence[str], seconds: float) -> Ended:
+        """A query that is made even after we were asked to stop, and then given no more than `seconds`."""
+        with self._running(words, stderr=subprocess.PIPE, urgent=True) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                children.send_signal(process.pid, signal.SIGKILL)
+                stdout, stderr = process.communicate()
+        return self._result(words, process, stdout, stderr.splitlines())
 
     def follow(self, words: Sequence[str], on_line: Callable[[str], None], on_start: Callable[[int], None]) -> Ended:
         """Run to the end and hand on the process id and each line of stdout and stderr; keeps the last complaints.
 
         `upload: ` lines are progress, not complaints.
         """
+        self._stop.check()
         tail: deque[bytes] = deque(maxlen=_TAIL_LINES)
         with self._running(words, stderr=subprocess.STDOUT) as process:
             assert process.stdout is not None
@@ -147,39 +138,76 @@ class Aws:
                 if not line.startswith(b"upload: "):
                     tail.append(line)
                 on_line(line.decode("utf-8", "replace").rstrip("\n"))
-        return Ended(tuple(words), process.returncode, b"", self._readable(tail))
+        return self._result(words, process, b"", tail)
 
     def bytes_read(self) -> dict[int, int]:
         """For each live process: bytes that it and its children have read so far, files and libraries alike."""
         with self._lock:
             pids = list(self._live)
-        return {pid: _read_by_tree(pid) for pid in pids}
+        return {pid: children.bytes_read(pid) for pid in pids}
+
+    def end(self, pid: int, why: str) -> None:
+        """Ask one live process to end, and insist; returns at once. `why` goes into its `ended_by_us`."""
+        with self._lock:
+            process = self._live.get(pid)
+            if process is None or pid in self._ended:
+                return
+            self._ended[pid] = why
+        arguments = (pid, lambda: process.returncode is not None)  # set by the thread that waits for it
+        threading.Thread(target=children.end, args=arguments, daemon=True).start()
+
+    def check_stop(self) -> None:
+        """Raise InterruptedBySignal if somebody asked for the end."""
+        self._stop.check()
 
     def end_all(self) -> None:
         """Ask every live process to end, and insist; returns at once."""
         with self._lock:
-            live = list(self._live.values())
-        for process in live:
-            threading.Thread(target=_end_tree, args=(process,), daemon=True).start()
+            live = list(self._live)
+        for pid in live:
+            self.end(pid, "was interrupted")
 
     @contextlib.contextmanager
-    def _running(self, words: Sequence[str], stderr: int) -> Iterator[subprocess.Popen[bytes]]:
+    def _running(self, words: Sequence[str], stderr: int, *, urgent: bool = False) -> Iterator[subprocess.Popen[bytes]]:
         """A process in a session of its own, so that signals for us reach it through us alone."""
         with self._lock:
-            self._stop.check()
             process = self._start((*self._command, *words), stderr)
             self.started += 1
             self._live[process.pid] = process
+            self._ended.pop(process.pid, None)
+            self._see_to_watching()
+        if self._stop.requested and not urgent:  # asked between the look at `stop` and the start
+            self.end(process.pid, "was interrupted")
         try:
             with process:
                 try:
                     yield process
                 except BaseException:  # before the wait that the end of `with process` is
-                    _signal_tree(process, signal.SIGKILL)
+                    children.send_signal(process.pid, signal.SIGKILL)
                     raise
         finally:
             with self._lock:
                 del self._live[process.pid]
+                self._changed.notify_all()
+
+    def _see_to_watching(self) -> None:
+        """One thread looks whether they move, as long as there are any."""
+        if self._watcher is None:
+            self._watcher = threading.Thread(target=self._watch_them, name="stalls", daemon=True)
+            self._watcher.start()
+
+    def _watch_them(self) -> None:
+        least, most = _WATCH_SECONDS
+        pause = min(most, max(least, self._watch.seconds / 10))
+        while True:
+            with self._lock:
+                self._changed.wait_for(lambda: not self._live, pause)
+                if not self._live:
+                    self._watcher = None
+                    return
+                live = list(self._live)
+            for pid in self._watch.stalled(live):
+                self.end(pid, f"moved no bytes for {human_seconds(self._watch.seconds)}")
 
     def _start(self, argv: Sequence[str], stderr: int) -> subprocess.Popen[bytes]:
         try:
@@ -197,6 +225,12 @@ class Aws:
                 f"cannot run {printable(self.path)}: {error.strerror} (check the installation, or --aws_command)"
             ) from error
 
+    def _result(
+        self, words: Sequence[str], process: subprocess.Popen[bytes], stdout: bytes, errors: Sequence[bytes]
+    ) -> Ended:
+        why = self._ended.pop(process.pid, "")
+        return Ended(tuple(words), process.returncode, stdout, self._readable(errors), why)
+
     def _readable(self, lines: Sequence[bytes] | deque[bytes]) -> tuple[str, ...]:
         texts = (printable(line.decode("utf-8", "replace").strip()) for line in lines)
         return tuple(redact(text, self._environ) for text in texts if text)[-_TAIL_LINES:]
@@ -209,11 +243,12 @@ def connect(
     stop: Stop,
     work: Path,
     inherited: Sequence[int] = (),
+    stall_seconds: float = STALL_SECONDS,
 ) -> Aws:
     """The CLI with these settings, in a config of its own in the work folder; raises AwsError."""
     config = work / "aws-config"
     write_config(environ, settings, config)
-    return Aws(find_aws(command, environ), child_environment(environ, config), stop, inherited)
+    return Aws(find_aws(command, environ), child_environment(environ, config), stop, inherited, stall_seconds)
 
 
 def parse_json(ended: Ended) -> Any:
@@ -249,31 +284,3 @@ def _behind_shim(path: str, environ: Mapping[str, str]) -> str:
             asked = subprocess.run(argv, env=dict(environ), capture_output=True, timeout=30, check=True)
             return os.fsdecode(asked.stdout.strip()) or path
     return path
-
-
-def _read_by_tree(pid: int) -> int:
-    total = 0
-    with contextlib.suppress(psutil.Error):
-        parent = psutil.Process(pid)
-        for process in (parent, *parent.children(recursive=True)):
-            with contextlib.suppress(psutil.Error, AttributeError):
-                total += process.io_counters().read_chars
-    return total
-
-
-def _end_tree(process: subprocess.Popen[bytes]) -> None:
-    """SIGINT lets the CLI abort its multipart uploads; what does not end gets SIGTERM, then SIGKILL."""
-    for signum, seconds in _GRACE:
-        _signal_tree(process, signum)
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if process.returncode is not None:  # set by the thread that waits for it
-                return
-            time.sleep(0.05)
-
-
-def _signal_tree(process: subprocess.Popen[bytes], signum: int) -> None:
-    """To the whole process group: version 2 is a launcher with a child."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signum)

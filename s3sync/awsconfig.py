@@ -33,14 +33,17 @@ class S3Settings(NamedTuple):
 
     threads: int
     multipart: Multipart = DEFAULT_MULTIPART
+    max_bandwidth: int | None = None  # bytes a second, of one process
 
     def as_config(self) -> dict[str, str]:
         """Names and values as the `s3` section of an AWS config has them.
 
-        The expected ETags depend on all but the first. `default` is the one name for the Python
+        The expected ETags depend on those of multipart uploads. `default` is the one name for the Python
         transfer client that every version 2 knows; version 1 has no other and ignores the key.
         """
+        limit = {"max_bandwidth": f"{self.max_bandwidth}B/s"} if self.max_bandwidth else {}
         return {
+            **limit,
             "max_concurrent_requests": str(self.threads),
             "multipart_threshold": str(self.multipart.threshold),
             "multipart_chunksize": str(self.multipart.part_size),

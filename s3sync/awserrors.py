@@ -66,9 +66,16 @@ CAUSES = (
 )
 UNREACHABLE = _cause(
     r"Could not connect to the endpoint|Connect timeout|Connection was closed|Name or service not known|"
-    r"Failed to connect|Network is unreachable",
+    r"Failed to connect|Network is unreachable|Read timeout on endpoint",
     "S3 cannot be reached",
     "check the network, and AWS_ENDPOINT_URL if it is set",
+)
+
+
+UNANSWERED = _cause(
+    r"(?!)",  # no complaint says so: it is known by what the CLI does not do
+    "S3 does not answer",
+    "check the network; the same command tries again",
 )
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync import awscli, awserrors
+from s3sync import awscli, awserrors, awswords
 from s3sync.awsconfig import S3Settings
+from s3sync.awswords import OwnedBucket, Storage
 from s3sync.config import Config, load_config
 from s3sync.errors import ConfigError, S3SyncError, StateError
 from s3sync.files import make_private_folder
@@ -84,34 +85,38 @@ def _aws(config: Config, environ: Mapping[str, str], stop: Stop, work: Path, *, 
     except S3SyncError as error:
         yield Finding(ok=False, what="aws", text=str(error))
         return
-    for bucket in dict.fromkeys(entry.bucket for entry in config.monitor):
+    for bucket in dict.fromkeys(OwnedBucket(entry.bucket, entry.expected_bucket_owner) for entry in config.monitor):
         yield _bucket(aws, bucket)
     if probe_write:
-        yield from (_write(aws, bucket, key) for bucket, key in dict.fromkeys(_probe_places(config)))
+        yield from (_write(aws, *probe) for probe in dict.fromkeys(_probes(config)))
 
 
-def _bucket(aws: awscli.Aws, bucket: str) -> Finding:
-    asked = aws.query(awscli.head_bucket_words(bucket))
-    where = f"s3://{bucket}"
+def _bucket(aws: awscli.Aws, bucket: OwnedBucket) -> Finding:
+    asked = aws.query(awswords.head_bucket_words(bucket))
+    where = f"s3://{bucket.name}"
     if asked.returncode == 0:
-        return Finding(ok=True, what="bucket", text=f"{where}: reachable with these credentials")
+        whose = f", account {bucket.owner}'s" if bucket.owner else ""
+        return Finding(ok=True, what="bucket", text=f"{where}: reachable with these credentials{whose}")
+    if bucket.owner:
+        where += f", expected to be account {bucket.owner}'s"
     return Finding(ok=False, what="bucket", text=str(awscli.failure(asked, where, awserrors.unreachable(asked.errors))))
 
 
-def _probe_places(config: Config) -> Iterator[tuple[str, str]]:
+def _probes(config: Config) -> Iterator[tuple[OwnedBucket, str, Storage]]:
     for entry in config.monitor:
         prefix = entry.destination.prefix
-        yield entry.bucket, f"{prefix}/{_PROBE_KEY}" if prefix else _PROBE_KEY
+        key = f"{prefix}/{_PROBE_KEY}" if prefix else _PROBE_KEY
+        yield OwnedBucket(entry.bucket, entry.expected_bucket_owner), key, entry.storage
 
 
-def _write(aws: awscli.Aws, bucket: str, key: str) -> Finding:
+def _write(aws: awscli.Aws, bucket: OwnedBucket, key: str, storage: Storage) -> Finding:
     """Whether these credentials may write there: a multipart upload begun and aborted leaves nothing."""
-    where = f"s3://{bucket}/{key.removesuffix(_PROBE_KEY)}"
-    begun = aws.query(awscli.create_upload_words(bucket, key))
+    where = f"s3://{bucket.name}/{key.removesuffix(_PROBE_KEY)}"
+    begun = aws.query(awswords.create_upload_words(bucket, key, storage))
     if begun.returncode != 0:
         return Finding(ok=False, what="writable", text=str(awscli.failure(begun, where)))
     upload_id = str(awscli.parse_json(begun))
-    aborted = aws.query(awscli.abort_upload_words(bucket, key, upload_id))
+    aborted = aws.query(awswords.abort_upload_words(bucket, key, upload_id))
     if aborted.returncode != 0:
         return Finding(ok=False, what="writable", text=f"{awscli.failure(aborted, where)} (s3:AbortMultipartUpload)")
     return Finding(ok=True, what="writable", text=f"{where}: writable with these credentials")

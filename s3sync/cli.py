@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from s3sync import arguments, report
+from s3sync.awswords import Storage
 from s3sync.destination import parse_destination
-from s3sync.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, S3SyncError
+from s3sync.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, S3SyncError, UsageError
 from s3sync.interrupt import Stop, stop_on_signals
 from s3sync.job import Job
 from s3sync.plan import compile_excludes
@@ -58,6 +59,10 @@ def _run_upload(args: argparse.Namespace) -> int:
         readback=args.readback,
         verify=args.verify,
         aws_command=args.aws_command,
+        storage=_storage(args),
+        owner=args.expected_bucket_owner,
+        max_bandwidth=args.max_bandwidth,
+        stall_seconds=args.stall_minutes * 60,
     )
     stop = Stop()
     with stop_on_signals(stop), display_for(sys.stderr) as display:
@@ -71,6 +76,12 @@ def _run_upload(args: argparse.Namespace) -> int:
     code = EXIT_DONE if done.state.completed else EXIT_FAILED
     _show(args, report.summary(done), {**report.as_json(done), "exit_code": code})
     return code
+
+
+def _storage(args: argparse.Namespace) -> Storage:
+    if args.sse_kms_key_id and args.sse != "aws:kms":
+        raise UsageError("--sse_kms_key_id means nothing without --sse aws:kms (add that)")
+    return Storage(args.sse, args.sse_kms_key_id, args.storage_class)
 
 
 def _show(args: argparse.Namespace, lines: Sequence[str], facts: dict[str, Any]) -> None:
@@ -94,6 +105,7 @@ def _run_verify(args: argparse.Namespace) -> int:
         cores=args.cores or usable_cores(),
         excludes=compile_excludes(args.exclude_patterns),
         aws_command=args.aws_command,
+        owner=args.expected_bucket_owner,
     )
     stop = Stop()
     with stop_on_signals(stop), display_for(sys.stderr) as display:

@@ -13,21 +13,33 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, Strict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    Strict,
+    ValidationError,
+    model_validator,
+)
 from pydantic import StrictInt as Int
 from pydantic import StrictStr as Text
 from pydantic import WithJsonSchema as Schema
 
+from s3sync import awswords
+from s3sync.awswords import ACCOUNT, Storage
 from s3sync.configfile import Loc, Place, Problem, Tree, UnparsableError, path_of, read_config
 from s3sync.destination import Destination, parse_destination
 from s3sync.errors import ConfigError, UsageError
 from s3sync.readback import Readback, Verify
-from s3sync.text import printable
+from s3sync.text import parse_rate, printable
 
 MAX_REGEX = 1000  # characters
 MAX_PATH_BYTES = 4095  # Linux's limit
@@ -90,6 +102,28 @@ def _from_text(parse: Callable[[str], Any]) -> BeforeValidator:
     return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
 
 
+def _one_of(values: Sequence[str]) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if text and text not in values:
+            raise ValueError(f"must be one of {', '.join(values)}")
+        return text
+
+    return check
+
+
+def _account(text: str) -> str:
+    if text and not ACCOUNT.fullmatch(text):
+        raise ValueError("must be the 12 digits of an AWS account (in quotes)")
+    return text
+
+
+def _rate(text: str) -> int | None:
+    try:
+        return parse_rate(text) if text else None
+    except ValueError:
+        raise ValueError("must be bytes a second, such as 50MB/s or 800kB/s") from None
+
+
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _PATH_SCHEMA = Schema({"type": "string", "pattern": "^/"})
 _REGEX_SCHEMA = {"type": "string", "format": "regex", "maxLength": MAX_REGEX}
@@ -109,6 +143,10 @@ Regex = Annotated[re.Pattern[str], _from_text(_regex), Schema({**_REGEX_SCHEMA, 
 OptionalRegex = Annotated[
     re.Pattern[str] | None, _from_text(lambda text: _regex(text) if text else None), Schema(_REGEX_SCHEMA)
 ]
+Rate = Annotated[
+    Int | None, _from_text(_rate), Schema({"type": "string", "pattern": "^([0-9]+(\\.[0-9]+)? ?[kKMG]?B/s)?$"})
+]
+Account = Annotated[Text, AfterValidator(_account), Schema({"type": "string", "pattern": "^([0-9]{12})?$"})]
 SecretUrl = Annotated[SecretStr | None, _from_text(_url), Schema({"type": "string", "pattern": "^(https?://.+)?$"})]
 
 
@@ -137,6 +175,34 @@ class MonitorEntry(_Model):
         alias="exclude_patterns",
         description="Files are left out if one of these regular expressions is found in RUN/path/in/the/run.",
     )
+
+    sse: Annotated[Text, AfterValidator(_one_of(awswords.SSE)), Schema({"enum": ["", *awswords.SSE]})] = Field(
+        default="", description="How S3 is to encrypt the objects; by default as the bucket does."
+    )
+    sse_kms_key_id: Text = Field(
+        default="", description="The KMS key for sse: aws:kms; by default the bucket's, or the account's own."
+    )
+    storage_class: Annotated[
+        Text,
+        AfterValidator(_one_of(awswords.STORAGE_CLASSES)),
+        Schema({"enum": ["", *awswords.STORAGE_CLASSES]}),
+    ] = Field(default="", description="By default STANDARD.")
+    expected_bucket_owner: Account = Field(
+        default="",
+        description="The AWS account (12 digits) that has to own the bucket: checked before each upload and with "
+        "everything that is read back.",
+    )
+
+    @model_validator(mode="after")
+    def _has_a_use_for_its_key(self) -> MonitorEntry:
+        if self.sse_kms_key_id and self.sse != "aws:kms":
+            raise ValueError("sse_kms_key_id means nothing without `sse: aws:kms` (add that)")
+        return self
+
+    @property
+    def storage(self) -> Storage:
+        """`sse`, `sse_kms_key_id` and `storage_class` together."""
+        return Storage(self.sse, self.sse_kms_key_id, self.storage_class)
 
     @property
     def destination(self) -> Destination:
@@ -177,6 +243,14 @@ class Config(_Model):
     )
     ping_url: SecretUrl = Field(
         default=None, description="A check of healthchecks.io or the like. " + _SECRET.format("S3SYNC_PING_URL")
+    )
+    max_bandwidth: Rate = Field(
+        default=None, description="What all aws processes together may send, e.g. 50MB/s (50,000,000 bytes a second)."
+    )
+    stall_minutes: Number = Field(
+        default=10,
+        gt=0,
+        description="An aws process that moves no bytes for so long is ended, and its files are sent again.",
     )
     verify: Verify = Field(
         default="etag", description="What proves a file: S3's ETag against the bytes on disk, or the size alone."

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync import completion
+from s3sync.awscli import STALL_SECONDS
+from s3sync.awsconfig import S3Settings
+from s3sync.awswords import AS_THE_BUCKET_HAS_IT, OwnedBucket, Storage
 from s3sync.destination import Destination
 from s3sync.etag import DEFAULT_MULTIPART, Multipart
 from s3sync.plan import Scope
@@ -32,6 +35,21 @@ class Job:
     aws_command: str | None = None
     quiet_seconds: float = completion.QUIET_SECONDS
     multipart: Multipart = DEFAULT_MULTIPART
+    storage: Storage = AS_THE_BUCKET_HAS_IT
+    owner: str = ""  # the account that has to own the bucket
+    max_bandwidth: int | None = None  # bytes a second, of all processes together
+    stall_seconds: float = STALL_SECONDS
+
+    @property
+    def bucket(self) -> OwnedBucket:
+        """The bucket of the destination, and who has to own it."""
+        return OwnedBucket(self.destination.bucket, self.owner)
+
+    @property
+    def settings(self) -> S3Settings:
+        """What is pinned for each `aws` process."""
+        share = max(1, self.max_bandwidth // self.cores) if self.max_bandwidth else None
+        return S3Settings(self.threads, self.multipart, share)
 
 
 @dataclass(slots=True)

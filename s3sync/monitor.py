@@ -168,6 +168,10 @@ def _job(run: Judged, config: Config) -> Job:
         verify=config.verify,
         aws_command=config.aws_command,
         quiet_seconds=config.quiet_minutes * 60,
+        storage=run.entry.storage,
+        owner=run.entry.expected_bucket_owner,
+        max_bandwidth=config.max_bandwidth,
+        stall_seconds=config.stall_minutes * 60,
     )
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 from s3sync import readback
-from s3sync.awserrors import Cause
+from s3sync.awserrors import UNANSWERED, Cause
 from s3sync.etag import Multipart, expected_crc32, expected_etag, likely_part_sizes
 from s3sync.interrupt import Stop
 from s3sync.plan import Batch, cost_of
@@ -20,16 +20,22 @@ _TASK_BYTES = 64_000_000  # a hashing task has so many bytes,
 _TASK_FILES = 250  # or so many files: a task a file would cost 1 ms
 _READBACK_SHARE = 0.2  # a read-back may cost so much of what the sending cost, while there is more to send
 
+_IN_VAIN = 3  # times each process had to be ended without having sent a file: S3 does not answer
+
 CHANGED = "changed while it was uploaded"
 VANISHED = "gone from the disk while it was uploaded"
 
 
 class Failure(NamedTuple):
-    """A file that is not proven, and why. `file` is as it is on disk now, None if it is gone."""
+    """A file that is not proven, and why. `file` is as it is on disk now, None if it is gone.
+
+    `unknown` if S3 did not say whether it is there: to be looked at again, not to be sent again.
+    """
 
     path: str
     reason: str
     file: LocalFile | None
+    unknown: bool = False
 
 
 class Verdicts(NamedTuple):
@@ -99,6 +105,7 @@ class Pipeline:
         self._verify = verify
         self._processes = processes
         self.cause: Cause | None = None  # why sending more is no use
+        self._in_vain = 0  # batches, one after the other
 
     def run(self, batches: Sequence[Batch]) -> Generator[Verdicts, None, None]:
         """One pass over the batches. Raises AwsError, StateError, InterruptedBySignal; what was yielded is proven."""
@@ -132,7 +139,8 @@ class Pipeline:
                 proofs.append(verdict)
             else:
                 why = complaints.get(file.path)
-                failures.append(Failure(file.path, f"{verdict}; {why}" if why else verdict, file))
+                reason = f"{verdict}; {why}" if why else verdict
+                failures.append(Failure(file.path, reason, file, isinstance(seen, readback.Unknown)))
         return Verdicts(tuple(proofs), tuple(failures))
 
     def _send_and_read(
@@ -160,8 +168,10 @@ class Pipeline:
         return self._transfer.send(batch)
 
     def _received(self, sent: Sent, sending: set[Future[Sent]]) -> Sent:
-        if sent.cause and not self.cause:
-            self.cause = sent.cause
+        self._in_vain = self._in_vain + 1 if sent.in_vain else 0
+        cause = sent.cause or (UNANSWERED if self._in_vain >= _IN_VAIN * self._processes else None)
+        if cause and not self.cause:
+            self.cause = cause
             for future in tuple(sending):
                 if future.cancel():
                     sending.discard(future)
@@ -182,7 +192,7 @@ class Pipeline:
         if self._verify == "etag" and file.path not in etags:
             return "cannot be read"
         try:
-            return readback.judge(file, seen, etags.get(file.path), self._hasher.crc32)
+            return readback.judge(file, seen, etags.get(file.path), self._hasher)
         except OSError as error:
             return f"cannot be read: {error.strerror}"
 

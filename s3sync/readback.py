@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
-from s3sync import awscli, awserrors
+from s3sync import awscli, awserrors, awswords
 from s3sync.awscli import Aws, Ended
+from s3sync.awswords import OwnedBucket
 from s3sync.destination import Destination
 from s3sync.errors import AwsError
 from s3sync.plan import PROCESS_COST
@@ -56,15 +57,26 @@ class Unknown(NamedTuple):
 
 
 Seen = RemoteObject | Absent | Unknown
-Crc32Of = Callable[[LocalFile], tuple[str, str]]
+
+
+class Evidence(Protocol):
+    """What can be computed from a file's bytes where its ETag says nothing; both raise OSError."""
+
+    def crc32(self, file: LocalFile) -> tuple[str, str]: ...
+
+    def etag_like(self, file: LocalFile, etag: str) -> str | None: ...
 
 
 class Reader:
     """Looks at the objects of one run at one destination."""
 
-    def __init__(self, aws: Aws, destination: Destination, run_id: str, mode: Readback, processes: int) -> None:
+    def __init__(
+        self, aws: Aws, destination: Destination, run_id: str, mode: Readback, processes: int, owner: str = ""
+    ) -> None:
+        """`owner` is the account that has to own the bucket; it is checked with everything that is looked at."""
         self._aws = aws
-        self._destination = destination
+        self._bucket = OwnedBucket(destination.bucket, owner)
+        self._url = f"s3://{destination.bucket}"
         self._prefix = destination.run_prefix(run_id)
         self._mode = mode
         self._processes = processes
@@ -81,18 +93,22 @@ class Reader:
         It is also the first word with S3: whatever keeps the upload from working at all raises AwsError here.
         """
         try:
-            return self._list("", None, awscli.LIST_PAGE)
+            return self._list("", None, awswords.LIST_PAGE)
         except _ListingForbiddenError:
+            if self._bucket.owner:
+                raise AwsError(
+                    f"access denied: {self._url} (it is not account {self._bucket.owner}'s, as expected_bucket_owner"
+                    " says, or these credentials may not list it, without which that cannot be checked)"
+                ) from None
             self._may_list = False
             return None
         except _ListingFailedError as error:
             raise self._no_contact(error.ended) from None
 
     def _no_contact(self, ended: Ended) -> AwsError:
-        bucket = self._destination.bucket
         if awserrors.is_masked(ended.errors):
-            ended = self._aws.query(awscli.head_bucket_words(bucket))
-        return awscli.failure(ended, f"s3://{bucket}", awserrors.unreachable(ended.errors))
+            ended = self._aws.query(awswords.head_bucket_words(self._bucket))
+        return awscli.failure(ended, self._url, awserrors.unreachable(ended.errors))
 
     def cost(self, files: Sequence[LocalFile]) -> float:
         """CPU-seconds that looking at these files will take."""
@@ -152,19 +168,19 @@ class Reader:
         Objects that are none of ours may lie in between: it goes on until the last key is passed.
         """
         found: dict[str, RemoteObject] = {}
-        bucket, most = self._destination.bucket, min(expected, awscli.LIST_PAGE)
+        most = min(expected, awswords.LIST_PAGE)
         while True:
-            ended = self._aws.query(awscli.list_words(bucket, self._prefix, after, most))
-            page = _parse_listing(ended, f"s3://{bucket}")
+            ended = self._aws.query(awswords.list_words(self._bucket, self._prefix, after, most))
+            page = _parse_listing(ended, self._url)
             found.update((key.removeprefix(self._prefix), item) for key, item in page)
             if len(page) < most or (last is not None and page[-1][0] >= last):
                 return found
             if page[-1][0] <= after:
-                raise AwsError(f"s3://{bucket} lists the same objects again and again: S3 here knows no start-after")
-            after, most = page[-1][0], awscli.LIST_PAGE
+                raise AwsError(f"{self._url} lists the same objects again and again: S3 here knows no start-after")
+            after, most = page[-1][0], awswords.LIST_PAGE
 
     def _head(self, path: str) -> Seen:
-        return _parse_head(self._aws.query(awscli.head_words(self._destination.bucket, self._prefix + path)))
+        return _parse_head(self._aws.query(awswords.head_words(self._bucket, self._prefix + path)))
 
 
 class _ListingForbiddenError(Exception):
@@ -211,11 +227,11 @@ def _parse_head(ended: Ended) -> Seen:
         return Unknown(f"cannot make sense of what aws s3api head-object printed: {error}")
 
 
-def judge(file: LocalFile, seen: Seen, expected: str | None, crc32_of: Crc32Of) -> Proof | str:
+def judge(file: LocalFile, seen: Seen, expected: str | None, evidence: Evidence) -> Proof | str:
     """The proof that S3 holds this file, or why there is none.
 
     `expected` is the ETag computed from the local bytes, None where only sizes are to be compared.
-    `crc32_of` is called only for objects whose ETag is no MD5.
+    `evidence` is asked only for objects whose ETag is no MD5, or one of parts of another size than ours.
     """
     if isinstance(seen, Absent):
         return "not in S3"
@@ -228,10 +244,12 @@ def judge(file: LocalFile, seen: Seen, expected: str | None, crc32_of: Crc32Of) 
     if seen.etag == expected:
         return Proof(*file, seen.etag, "etag")
     if not seen.opaque_etag:
+        if evidence.etag_like(file, seen.etag):
+            return Proof(*file, seen.etag, "etag")
         return f"S3 has other bytes: ETag {seen.etag}, not {expected}"
     if not seen.crc32:
         return Proof(*file, seen.etag, "size")
-    if seen.crc32 in crc32_of(file):
+    if seen.crc32 in evidence.crc32(file):
         return Proof(*file, seen.etag, "checksum")
     return f"S3 has other bytes: its CRC32 is {seen.crc32}"
 

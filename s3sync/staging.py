@@ -18,6 +18,7 @@ from pathlib import Path
 from s3sync.errors import StateError
 from s3sync.lock import try_lock
 from s3sync.plan import Batch
+from s3sync.runfolder import Run, stat_again
 from s3sync.text import printable
 
 
@@ -44,11 +45,14 @@ def work_folder() -> Iterator[tuple[Path, int]]:
 
 
 @contextlib.contextmanager
-def staged(work: Path, run_path: Path, batch: Batch) -> Iterator[Path]:
-    """The batch as a folder of links while inside; raises StateError."""
+def staged(work: Path, run: Run, batch: Batch) -> Iterator[Path]:
+    """The batch as a folder of links while inside, without files that are not as planned any more.
+
+    Those would be sent in vain, or be links out of the run by now. Raises StateError.
+    """
     folder = work / f"batch-{batch.number:06}"
     try:
-        _link_all(folder, run_path, batch)
+        _link_all(folder, run, batch)
     except OSError as error:
         raise StateError(f"cannot stage files in {printable(str(work))}: {error.strerror} (set TMPDIR)") from error
     try:
@@ -57,16 +61,18 @@ def staged(work: Path, run_path: Path, batch: Batch) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _link_all(folder: Path, run_path: Path, batch: Batch) -> None:
+def _link_all(folder: Path, run: Run, batch: Batch) -> None:
     made: set[str] = set()
     folder.mkdir(mode=0o700)
     for file in batch.files:
+        if stat_again(run, file.path) != file:
+            continue
         link = os.path.join(folder, file.path)
         parent = os.path.dirname(link)
         if parent not in made:
             os.makedirs(parent, exist_ok=True)
             made.add(parent)
-        os.symlink(os.path.join(run_path, file.path), link)
+        os.symlink(os.path.join(run.path, file.path), link)
 
 
 def _make(parent: Path) -> tuple[Path, int]:

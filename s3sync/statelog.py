@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +54,7 @@ class RunState:
     finished: str = ""
     aws: str = ""
     by_predecessor: bool = False
+    parts_since: str = ""  # since when a killed call may have left parts of multipart uploads in S3; empty: none
     attempts: int = 0  # calls that began since one completed the run or brought it on
 
 
@@ -106,6 +108,7 @@ def to_json(state: RunState, run_path: Path, destination: Destination) -> bytes:
         "bytes": sum(max(proof.size, 0) for proof in proofs),
         "aws": state.aws,
         "attempts": state.attempts,
+        "parts_since": state.parts_since,
         "verified_by": usual,
         "failed_upload_files": [printable(absolute(path)) for path in state.failed],
         "failed_reasons": {printable(absolute(path)): reason for path, reason in state.failed.items()},
@@ -188,6 +191,7 @@ def _parse_log(log: dict[str, Any]) -> RunState:
         started=str(log.get("started", "")),
         finished=str(log.get("finished", "")),
         aws=str(log.get("aws", "")),
+        parts_since=_moment(log.get("parts_since")),
         by_predecessor=not ours,
         attempts=log["attempts"] if isinstance(log.get("attempts"), int) else 0,
     )
@@ -198,6 +202,14 @@ def _typed(log: dict[str, Any], key: str, kind: type) -> Any:
     if not isinstance(value, kind):
         raise CorruptError(f"{key} is missing or no {kind.__name__}")
     return value
+
+
+def _moment(value: object) -> str:
+    """An ISO 8601 time with its zone, or an empty string."""
+    try:
+        return value if isinstance(value, str) and datetime.fromisoformat(value).tzinfo else ""
+    except ValueError:
+        return ""
 
 
 def _number(log: dict[str, Any], key: str) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
+_RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?([kKMG]?)B/s")
 _SHOWN = 20  # of a list that may be long
 
 
@@ -32,6 +34,15 @@ def human_bytes(count: float) -> str:
         if count < 999.95:
             return f"{count:.1f} {unit}"
     return f"{count / 1000:,.1f} TB"
+
+
+def parse_rate(text: str) -> int:
+    """Bytes a second, decimal as `human_bytes` gives them: 50MB/s, 800 kB/s, 0.5 GB/s; raises ValueError."""
+    match = _RATE.fullmatch(text.strip())
+    rate = round(float(match[1]) * 1000 ** "kmg".find(match[2].lower() or "?")) if match else 0
+    if rate < 1:
+        raise ValueError(f"no rate in bytes a second: {printable(text)!r} (e.g. 50MB/s)")
+    return rate
 
 
 def human_seconds(seconds: float) -> str:

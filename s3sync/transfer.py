@@ -8,13 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync.awscli import Aws, cp_words
+from s3sync import awswords, leftovers
+from s3sync.awscli import Aws
 from s3sync.awserrors import Cause, cause_of
+from s3sync.awswords import AS_THE_BUCKET_HAS_IT, OwnedBucket, Storage
 from s3sync.destination import Destination
+from s3sync.etag import DEFAULT_MULTIPART, Multipart
 from s3sync.plan import Batch
 from s3sync.runfolder import Run
 from s3sync.staging import staged
 
+_GIVE_UP = 20  # files that fail one after the other end a batch: each may have cost minutes of timeouts
 _START_UP_BYTES = 25_000_000  # what the CLI reads of itself before it reads a file
 
 
@@ -22,13 +26,14 @@ class Sent(NamedTuple):
     """A batch whose process has ended. Whether its files arrived is for the read-back to say.
 
     `complaints` are the CLI's words on single files, by path in the run; `general` its last word on
-    the rest; `cause` is set where sending more is no use.
+    the rest; `cause` is set where sending more is no use; `in_vain` if it had to be ended before it had sent a file.
     """
 
     batch: Batch
     complaints: Mapping[str, str]
     general: str
     cause: Cause | None
+    in_vain: bool = False
 
 
 class Moved(NamedTuple):
@@ -42,29 +47,60 @@ class Moved(NamedTuple):
 class Transfer:
     """Sends batches of one run to one destination; `send` may be called from several threads at once."""
 
-    def __init__(self, aws: Aws, run: Run, destination: Destination, work: Path) -> None:
+    def __init__(
+        self,
+        aws: Aws,
+        run: Run,
+        destination: Destination,
+        work: Path,
+        multipart: Multipart = DEFAULT_MULTIPART,
+        storage: Storage = AS_THE_BUCKET_HAS_IT,
+        owner: str = "",
+    ) -> None:
+        self.unswept = ""  # why parts may be left in S3; empty if there are none
         self._aws = aws
         self._run = run
         self._destination = destination
         self._work = work
+        self._multipart = multipart
+        self._storage = storage
+        self._bucket = OwnedBucket(destination.bucket, owner)
         self._flow = _Flow()
 
     def send(self, batch: Batch) -> Sent:
         """Run one process to its end; raises AwsError if it cannot start, StateError, InterruptedBySignal."""
         complaints = _Complaints(self._destination, self._run.run_id, batch)
+        pid = 0
+
+        def on_start(started: int) -> None:
+            nonlocal pid
+            pid = started
+            self._flow.started(batch, pid)
 
         def on_line(line: str) -> None:
             if line.startswith("upload: "):
                 self._flow.file_done(batch.number)
-            else:
-                complaints.take(line)
+                complaints.in_a_row = 0
+            elif complaints.take(line) and complaints.in_a_row == _GIVE_UP:
+                self._aws.end(pid, f"failed with {_GIVE_UP} files in a row")
 
-        with staged(self._work, self._run.path, batch) as folder:
-            words = cp_words(str(folder), self._destination.url(self._run.run_id))
-            ended = self._aws.follow(words, on_line, lambda pid: self._flow.started(batch, pid))
-        self._flow.ended(batch)
+        with staged(self._work, self._run, batch) as folder:
+            url = self._destination.url(self._run.run_id)
+            words = awswords.cp_words(str(folder), url, self._storage, awswords.checksum_words(self._aws.said_version))
+            ended = self._aws.follow(words, on_line, on_start)
+        done = self._flow.ended(batch)
+        if ended.returncode or ended.ended_by_us:
+            self._sweep(batch)
+        self._aws.check_stop()
         cause = cause_of(ended.errors) if ended.returncode else None
-        return Sent(batch, complaints.by_path, ended.reason, cause)
+        return Sent(batch, complaints.by_path, ended.reason, cause, in_vain=bool(ended.ended_by_us) and not done)
+
+    def _sweep(self, batch: Batch) -> None:
+        """The parts that an ended process may have left; what an orderly end has aborted is not there any more."""
+        prefix = self._destination.run_prefix(self._run.run_id)
+        keys = {prefix + file.path for file in batch.files if self._multipart.part_size_for(file.size)}
+        if keys and (trouble := leftovers.sweep(self._aws, self._bucket, prefix, keys).trouble):
+            self.unswept = trouble
 
     def abort(self) -> None:
         """End what is being sent."""
@@ -80,19 +116,23 @@ class _Complaints:
 
     def __init__(self, destination: Destination, run_id: str, batch: Batch) -> None:
         self.by_path: dict[str, str] = {}
+        self.in_a_row = 0  # since the last file that went up
         self._paths = {file.path for file in batch.files}
         url = re.escape(destination.url(run_id))
         self._line = re.compile(rf"upload failed: .* to {url}(?P<rest>.*)")
 
-    def take(self, line: str) -> None:
+    def take(self, line: str) -> bool:
+        """Whether it is one."""
         match = self._line.match(line)
         if not match:
-            return
+            return False
+        self.in_a_row += 1
         rest = match["rest"]
         for space in (m.start() for m in re.finditer(" ", rest)):
             if rest[:space] in self._paths:
                 self.by_path[rest[:space]] = rest[space + 1 :].strip()
-                return
+                break
+        return True
 
 
 class _Flow:
@@ -112,11 +152,12 @@ class _Flow:
     def file_done(self, number: int) -> None:
         self._lines[number] += 1  # only the thread of this batch writes here
 
-    def ended(self, batch: Batch) -> None:
+    def ended(self, batch: Batch) -> int:
+        """How many of its files the CLI says went up."""
         with self._lock:
             self._batches.pop(batch.number, None)
-            self._lines.pop(batch.number, None)
             self._done = Moved(self._done.files + len(batch.files), self._done.size + batch.size, 0)
+            return self._lines.pop(batch.number, 0)
 
     def moved(self, bytes_read: Mapping[int, int]) -> Moved:
         with self._lock:

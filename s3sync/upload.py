@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from s3sync import awscli, completion, lock, plan, runfolder
-from s3sync.awsconfig import S3Settings
+from s3sync import awscli, completion, leftovers, lock, plan, runfolder
 from s3sync.destination import Destination
 from s3sync.errors import AwsError, InterruptedBySignal, RunError, S3SyncError
 from s3sync.interrupt import Stop
@@ -67,7 +66,7 @@ def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) 
         return Preview(run, job.destination, store.log_path, scope, (), 0, 0)
     with work_folder() as (work, work_lock):
         aws = _connect(job, environ, stop, work, (work_lock,))
-        remote = Reader(aws, job.destination, run.run_id, job.readback, job.cores).list_run() or {}
+        remote = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner).list_run() or {}
     proven = loaded.state.proven if loaded.state else {}
     pending = tuple(f for f in scope.files if not plan.is_same(f, proven.get(f.path)))
     same_size = sum(f.path in remote and remote[f.path].size == f.size for f in pending)
@@ -90,7 +89,7 @@ def _survey(job: Job) -> tuple[Run, Scope]:
 
 
 def _connect(job: Job, environ: Mapping[str, str], stop: Stop, work: Path, inherited: Sequence[int]) -> awscli.Aws:
-    return awscli.connect(job.aws_command, S3Settings(job.threads, job.multipart), environ, stop, work, inherited)
+    return awscli.connect(job.aws_command, job.settings, environ, stop, work, inherited, job.stall_seconds)
 
 
 def _is_done(state: RunState, scope: Scope) -> bool:
@@ -139,9 +138,9 @@ class _Call:
         self._before = self._proven_now()  # files and bytes
         self._totals = _totals(scope)
         self._url = job.destination.url(run.run_id)
-        self._reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores)
+        self._reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner)
         self._hasher = Hasher(run, job.multipart, stop, max(1, job.cores // 2))
-        self._transfer = Transfer(aws, run, job.destination, work)
+        self._transfer = Transfer(aws, run, job.destination, work, job.multipart, job.storage, job.owner)
         self._pipeline = Pipeline(
             run, self._transfer, self._reader, self._hasher, verify=job.verify, processes=job.cores
         )
@@ -152,10 +151,11 @@ class _Call:
         self._state.failed = {}
         self._state.started, self._state.finished = now_iso(), ""
         self._state.attempts += 1
+        parts_since, self._state.parts_since = self._state.parts_since, self._state.parts_since or now_iso()
         self._state.total_local_files = self.scope.total
         self._store.begin(self._state)
         try:
-            self._stages(resumed)
+            self._stages(resumed, parts_since)
         except InterruptedBySignal as stopped:
             self._end()
             raise InterruptedBySignal(
@@ -172,11 +172,13 @@ class _Call:
         else:
             self._end()
 
-    def _stages(self, resumed: bool) -> None:
+    def _stages(self, resumed: bool, parts_since: str) -> None:
         with ThreadPoolExecutor(1) as side:
             version = side.submit(self._aws.version)
             remote = self._reader.list_run()
             self._state.aws = f"{printable(self._aws.path)}: {version.result()}"
+        if parts_since:
+            self._sweep(parts_since)
         self._display.follow(f"uploading {_what(self._run, self._job.destination)}", self._snapshot)
         self._compare(remote, resumed)
         if self.tally.found_files:
@@ -184,12 +186,21 @@ class _Call:
         self._activity = "uploading"
         self._go_round()
 
+    def _sweep(self, since: str) -> None:
+        """The call before was killed: abort the multipart uploads that it left."""
+        prefix = self._job.destination.run_prefix(self._run.run_id)
+        keys = {prefix + f.path for f in self.scope.files if self._job.multipart.part_size_for(f.size)}
+        if keys:
+            swept = leftovers.sweep(self._aws, self._job.bucket, prefix, keys, since)
+            if swept.aborted:
+                self._display.say(f"{count_of(swept.aborted, 'multipart upload')} of an interrupted call aborted")
+            self._transfer.unswept = swept.trouble
+
     def _compare(self, remote: Mapping[str, RemoteObject] | None, resumed: bool) -> None:
         """Prove without sending what S3 has already, and doubt what the log has but S3 has not."""
         if remote is None:
-            if resumed:  # asking for one object costs as much as sending many small files
-                heavy = [f for f in self._pending() if plan.cost_of([f]) > plan.PROCESS_COST]
-                self._take(self._pipeline.prove(heavy).proofs, found=True)
+            if resumed:
+                self._ask_for_heavy(self._pending())
             return
         lost = [p.path for p in self._state.proven.values() if _is_lost(p, remote.get(p.path))]
         if lost:
@@ -200,8 +211,21 @@ class _Call:
             self._stop.check()
             files = there[start : start + _COMPARE_FILES]
             etags = self._hasher.etags(files)
-            proofs = [Proof(*f, etags[f.path], "etag") for f in files if etags.get(f.path) == remote[f.path].etag]
-            self._take(proofs, found=True)
+            found = [f for f in files if self._has(f, etags.get(f.path), remote[f.path].etag)]
+            self._take([Proof(*f, remote[f.path].etag, "etag") for f in found], found=True)
+        self._ask_for_heavy([f for f in there if not plan.is_same(f, self._state.proven.get(f.path))])
+
+    def _has(self, file: LocalFile, expected: str | None, etag: str) -> bool:
+        """Whether an object with this ETag has the file's bytes, as far as ETags can tell."""
+        with contextlib.suppress(OSError):
+            return expected is not None and (expected == etag or self._hasher.etag_like(file, etag) is not None)
+        return False
+
+    def _ask_for_heavy(self, files: Sequence[LocalFile]) -> None:
+        """Asking for one object costs as much as sending many small files, but less than sending a large one."""
+        heavy = [file for file in files if plan.cost_of([file]) > plan.PROCESS_COST]
+        if heavy:
+            self._take(self._pipeline.prove(heavy).proofs, found=True)
 
     def _go_round(self) -> None:
         """Send what is pending, look at the disk again, until nothing is; the markers when all else is proven."""
@@ -226,18 +250,30 @@ class _Call:
     def _send(self, *groups: Sequence[LocalFile]) -> None:
         """Up to three passes over the files; what is not proven then is failed. Raises AwsError for a lasting cause."""
         gone: dict[str, str] = {}
+        unknown: list[Failure] = []
         for attempt in range(PASSES):
             if attempt:
-                self._display.say(f"trying {count_of(len(groups[0]), 'file')} again")
+                self._display.say(f"trying {count_of(len(groups[0]) + len(unknown), 'file')} again")
                 self._stop.wait(BACKOFF[attempt - 1])
-            failures = self._one_pass(groups)
+            looked_at = self._look_again_at([failure.file for failure in unknown if failure.file])
+            absent = [failure.file for failure in looked_at if failure.file and not failure.unknown]
+            failures = [f for f in looked_at if f.unknown or not f.file] + self._one_pass((*groups, absent))
             gone.update((failure.path, failure.reason) for failure in failures if failure.file is None)
             self._state.failed = {**gone, **{failure.path: failure.reason for failure in failures}}
             if (cause := self._pipeline.cause) and self._pending():
                 raise AwsError(f"{cause.what}: {printable(self._url)} ({cause.advice})")
-            groups = ([failure.file for failure in failures if failure.file is not None],)
-            if not groups[0]:
+            unknown = [failure for failure in failures if failure.unknown]
+            groups = ([failure.file for failure in failures if failure.file and not failure.unknown],)
+            if not groups[0] and not unknown:
                 return
+
+    def _look_again_at(self, files: Sequence[LocalFile]) -> list[Failure]:
+        """Those of these files, of which S3 had not said whether they are there, that still are not proven."""
+        if not files:
+            return []
+        verdicts = self._pipeline.prove(files)
+        self._take(verdicts.proofs)
+        return list(verdicts.failures)
 
     def _one_pass(self, groups: Sequence[Sequence[LocalFile]]) -> list[Failure]:
         batches: list[Batch] = []
@@ -278,6 +314,11 @@ class _Call:
         self._hasher.close()
         self.tally.aws_processes = self._aws.started
         self._state.finished = now_iso()
+        if self._transfer.unswept:
+            advice = "a lifecycle rule of the bucket removes them; the next call tries, too"
+            self._display.say(f"warning: parts may be left in S3: {self._transfer.unswept} ({advice})")
+        else:
+            self._state.parts_since = ""
         self._state.failed = dict(sorted(self._state.failed.items()))
         if self._state.completed or self.tally.sent_files:
             self._state.attempts = 0

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from s3sync import awscli, plan, readback, runfolder
-from s3sync.awsconfig import S3Settings
 from s3sync.destination import Destination
 from s3sync.interrupt import Stop
 from s3sync.job import Job
@@ -56,9 +55,8 @@ def verify(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -
     hasher = Hasher(run, job.multipart, stop, job.cores)
     try:
         with work_folder() as (work, work_lock):
-            settings = S3Settings(job.threads, job.multipart)
-            aws = awscli.connect(job.aws_command, settings, environ, stop, work, (work_lock,))
-            reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores)
+            aws = awscli.connect(job.aws_command, job.settings, environ, stop, work, (work_lock,), job.stall_seconds)
+            reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner)
             remote = reader.list_run()
             files_total, size_total = len(scope.files), sum(file.size for file in scope.files)
 
@@ -106,9 +104,7 @@ def _judge(run: Run, file: LocalFile, seen: Seen, etag: str | None, hasher: Hash
     if etag is None:
         return "cannot be read"
     try:
-        if isinstance(seen, RemoteObject) and seen.size == file.size and seen.etag != etag and not seen.opaque_etag:
-            etag = hasher.etag_like(file, seen.etag) or etag  # somebody may have uploaded it with other settings
-        verdict = readback.judge(file, seen, etag, hasher.crc32)
+        verdict = readback.judge(file, seen, etag, hasher)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return verdict if runfolder.stat_again(run, file.path) == file else CHANGED

@@ -17,9 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3sync import awscli
+from s3sync import awscli, awswords, children
 from s3sync.awscli import Aws, Ended, find_aws
 from s3sync.awserrors import cause_of, meaning_of, unreachable
+from s3sync.awswords import OwnedBucket, Storage
 from s3sync.errors import AwsError, InterruptedBySignal
 from s3sync.interrupt import Stop
 from tests.conftest import AWS_V1
@@ -140,26 +141,57 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_of_the_users_can_become_an_option(text: str) -> None:
     """It stands behind a name and an equals sign, in the one word that it has."""
-    head = awscli.head_words("lab-runs", text)
+    bucket = OwnedBucket("lab-runs", "123456789012")
+    head = awswords.head_words(bucket, text)
     assert f"--key={text}" in head
-    listing = awscli.list_words("lab-runs", f"{text}/RUN/", f"{text}/RUN/a", 7)
+    listing = awswords.list_words(bucket, f"{text}/RUN/", f"{text}/RUN/a", 7)
     assert {f"--prefix={text}/RUN/", f"--start-after={text}/RUN/a", "--max-items=7"} <= set(listing)
-    for words in (head, listing):
+    begun = awswords.create_upload_words(bucket, text, Storage("aws:kms", text, text))
+    assert {f"--ssekms-key-id={text}", f"--storage-class={text}"} <= set(begun)
+    uploads = awswords.list_uploads_words(bucket, text)
+    aborted = awswords.abort_upload_words(bucket, text, text)
+    for words in (head, listing, begun, uploads, aborted):
         assert words[:1] == ("s3api",)
-        assert "--bucket=lab-runs" in words
-        assert "--output=json" in words
+        assert {"--bucket=lab-runs", "--expected-bucket-owner=123456789012"} <= set(words)
+        assert "--output=json" in words or words is aborted  # which prints nothing
         assert all(word.startswith("--") and "=" in word for word in words[2:])
         assert words.count(text) == 0
 
 
 def test_words_of_a_listing_from_the_start() -> None:
-    assert not any(word.startswith("--start-after") for word in awscli.list_words("lab-runs", "RUN/", "", 7))
+    assert not any(
+        word.startswith("--start-after") for word in awswords.list_words(OwnedBucket("lab-runs"), "RUN/", "", 7)
+    )
 
 
 def test_words_of_a_copy() -> None:
-    words = awscli.cp_words("/tmp/work/batch-000001", URL)
+    words = awswords.cp_words("/tmp/work/batch-000001", URL)
     assert words[:4] == ("s3", "cp", "/tmp/work/batch-000001", URL)
     assert {"--recursive", "--no-progress"} <= set(words)
+    storage = Storage("aws:kms", "--key", "GLACIER_IR")
+    more = set(awswords.cp_words("/tmp/work/batch-000001", URL, storage, ("--checksum-algorithm=CRC32",))) - set(words)
+    assert more == {
+        *("--sse=aws:kms", "--sse-kms-key-id=--key", "--storage-class=GLACIER_IR", "--checksum-algorithm=CRC32")
+    }
+
+
+@pytest.mark.parametrize(
+    ("version", "pinned"),
+    [
+        ("aws-cli/1.46.3 Python/3.11.7 Linux/6.1 botocore/1.44.3", False),
+        ("aws-cli/2.9.19 Python/3.11.2 Linux/6.1 source/x86_64.debian.12", False),
+        ("aws-cli/2.22.35 Python/3.12.6", False),
+        ("aws-cli/2.23.0 Python/3.12.6", True),
+        ("aws-cli/2.36.7 Python/3.13.1 Linux/6.1 exe/x86_64.debian.12", True),
+        ("aws-cli/2.100.0 Python/3.13.1", True),
+        ("", False),
+        ("something else", False),
+    ],
+)
+def test_a_checksum_that_can_be_computed_here_is_asked_of_the_versions_that_have_another(
+    version: str, pinned: bool
+) -> None:
+    assert awswords.checksum_words(version) == (("--checksum-algorithm=CRC32",) if pinned else ())
 
 
 @pytest.mark.parametrize(
@@ -521,8 +553,8 @@ def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[object
 def test_a_request_to_stop_ends_it_however_stubborn(
     fake: Callable[..., Aws], stop: Stop, monkeypatch: pytest.MonkeyPatch, ignored: tuple[str, ...], ends_by: int
 ) -> None:
-    grace = tuple((signum, 0.3) for signum, _ in awscli._GRACE)
-    monkeypatch.setattr(awscli, "_GRACE", grace)
+    grace = tuple((signum, 0.3) for signum, _ in children._GRACE)
+    monkeypatch.setattr(children, "_GRACE", grace)
     code = "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
     code += "".join(f"signal.signal(signal.{name}, signal.SIG_IGN)\n" for name in ignored)
     aws = fake(f"{code}print('ready', flush=True)\nwhile True:\n    signal.pause()")

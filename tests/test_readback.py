@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3sync import awscli
+from s3sync import awswords
 from s3sync.awscli import Aws, Ended
 from s3sync.destination import Destination
 from s3sync.errors import AwsError
@@ -32,13 +32,19 @@ HEAD_DENIED = "An error occurred (403) when calling the HeadObject operation: Fo
 # Verdicts
 
 
-def crc32_of(file: LocalFile) -> tuple[str, str]:
-    assert file == FILE
-    return CRC, COMPOSED
+class Bytes:
+    """What the file's bytes say: its CRC32s, and its ETags with parts of other sizes."""
 
+    def __init__(self, *etags: str, readable: bool = True) -> None:
+        self._etags = etags
+        self._readable = readable
 
-def no_crc32(_file: LocalFile) -> tuple[str, str]:
-    raise AssertionError("the bytes are not read again without need")
+    def crc32(self, _file: LocalFile) -> tuple[str, str]:
+        assert self._readable, "the bytes are not read again without need"
+        return CRC, COMPOSED
+
+    def etag_like(self, _file: LocalFile, etag: str) -> str | None:
+        return etag if etag in self._etags else None
 
 
 @pytest.mark.parametrize(
@@ -67,7 +73,7 @@ def no_crc32(_file: LocalFile) -> tuple[str, str]:
 )
 def test_verdicts_that_need_no_checksum(seen: Seen, expected: str | None, verdict: str) -> None:
     proof = Proof(*FILE, seen.etag, verdict) if isinstance(seen, RemoteObject) and " " not in verdict else verdict
-    assert judge(FILE, seen, expected, no_crc32) == proof
+    assert judge(FILE, seen, expected, Bytes(readable=False)) == proof
 
 
 @pytest.mark.parametrize(
@@ -81,7 +87,13 @@ def test_verdicts_that_need_no_checksum(seen: Seen, expected: str | None, verdic
 )
 def test_verdicts_on_objects_encrypted_with_kms(crc32: str, verdict: str) -> None:
     proof = Proof(*FILE, OTHER, verdict) if verdict == "checksum" else verdict
-    assert judge(FILE, RemoteObject(5, OTHER, crc32, opaque_etag=True), MD5, crc32_of) == proof
+    assert judge(FILE, RemoteObject(5, OTHER, crc32, opaque_etag=True), MD5, Bytes()) == proof
+
+
+def test_an_etag_of_parts_of_another_size_proves_the_file_too() -> None:
+    seen = RemoteObject(5, f"{OTHER}-3")
+    assert judge(FILE, seen, f"{MD5}-2", Bytes(f"{OTHER}-3")) == Proof(*FILE, f"{OTHER}-3", "etag")
+    assert isinstance(judge(FILE, seen, f"{MD5}-2", Bytes(f"{OTHER}-4")), str)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +262,7 @@ def test_objects_that_are_none_of_ours_make_it_go_on(foreign: int) -> None:
     seen = reader_of(aws, "list-objects-v2", NAMES).look(files_of(*wanted))
     assert seen == {name: there(name, listed=True) for name in wanted}
     first_page = sorted([*wanted, *between])[:3]
-    assert aws.ranges == [(key_of(NAMES[9]), 3), (key_of(first_page[-1]), awscli.LIST_PAGE)]
+    assert aws.ranges == [(key_of(NAMES[9]), 3), (key_of(first_page[-1]), awswords.LIST_PAGE)]
 
 
 @pytest.mark.parametrize("missing", [0, 1, 4])
@@ -271,7 +283,7 @@ def test_names_sort_as_keys_do_in_s3() -> None:
 
 
 def test_all_of_a_run_is_listed_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(awscli, "LIST_PAGE", 2)
+    monkeypatch.setattr(awswords, "LIST_PAGE", 2)
     names = ["a", "b", "c", "d", "e"]
     aws = FakeAws("2026/RUM/a", "2026/RUN", "2026/RUN2/a", *map(key_of, names), "z")
     assert reader_of(aws).list_run() == {name: there(name, listed=True) for name in names}
@@ -279,14 +291,14 @@ def test_all_of_a_run_is_listed_page_by_page(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_last_page_that_is_full_has_an_empty_one_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(awscli, "LIST_PAGE", 2)
+    monkeypatch.setattr(awswords, "LIST_PAGE", 2)
     aws = FakeAws(*map(key_of, "abcd"))
     assert reader_of(aws).list_run() == {name: there(name, listed=True) for name in "abcd"}
     assert len(aws.asked) == 3
 
 
 def test_a_range_is_listed_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(awscli, "LIST_PAGE", 100)
+    monkeypatch.setattr(awswords, "LIST_PAGE", 100)
     aws = FakeAws(*ALL)
     assert len(reader_of(aws, "list-objects-v2", NAMES).look(files_of(*NAMES[:250]))) == 250
     assert aws.ranges == [("", 100), (key_of(NAMES[99]), 100), (key_of(NAMES[199]), 100)]
@@ -299,7 +311,7 @@ def test_an_empty_bucket_holds_nothing() -> None:
 
 def test_a_server_that_ignores_start_after_does_not_keep_it_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some that call themselves compatible do; they give the same page again and again."""
-    monkeypatch.setattr(awscli, "LIST_PAGE", 2)
+    monkeypatch.setattr(awswords, "LIST_PAGE", 2)
     rows = [[key_of(name), 1, MD5] for name in "ab"]
     with pytest.raises(AwsError):
         reader_of(FakeAws(answer=lambda words: printed(words, rows))).list_run()
@@ -355,7 +367,7 @@ def test_a_listing_that_fails_leaves_it_unknown() -> None:
 
 
 def test_a_second_page_that_fails_leaves_all_of_it_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(awscli, "LIST_PAGE", 2)
+    monkeypatch.setattr(awswords, "LIST_PAGE", 2)
     aws = FakeAws(*ALL, answer=lambda words: failed(words, SLOW_DOWN) if option(words, "start-after") else None)
     seen = reader_of(aws, "list-objects-v2", NAMES).look(files_of(*NAMES[:3]))
     assert set(seen.values()) == {Unknown(SLOW_DOWN, listed=True)}
@@ -508,7 +520,7 @@ def test_whatever_aws_prints_is_seen_or_an_aws_error(
     assert list(seen) == ["a", "b", "c"]
     assert all(isinstance(each, RemoteObject | Absent | Unknown) for each in seen.values())
     for file, each in zip(files_of("a", "b", "c"), seen.values(), strict=True):
-        assert isinstance(judge(file, each, MD5, lambda _: (CRC, COMPOSED)), Proof | str)
+        assert isinstance(judge(file, each, MD5, Bytes()), Proof | str)
 
 
 def test_no_way_of_asking_calls_a_missing_object_present() -> None:

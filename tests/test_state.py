@@ -46,6 +46,7 @@ OURS = {
     "bytes": int,
     "aws": str,
     "attempts": int,
+    "parts_since": str,
     "verified_by": str,
     "skipped": dict,
     "failed_reasons": dict,

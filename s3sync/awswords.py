@@ -1,0 +1,111 @@
+"""The words after `aws` for each thing that is asked of it: pure, so that they can be read and tested."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+LIST_PAGE = 50_000  # objects a listing process returns at most: bounds its memory
+
+_CONNECT_TIMEOUT = "--cli-connect-timeout=10"  # seconds
+_JSON = "--output=json"  # whatever the user's config says
+_LIST_QUERY = "--query=Contents[].[Key,Size,ETag]"
+_HEAD_QUERY = "--query=[ContentLength,ETag,ServerSideEncryption,SSECustomerAlgorithm,ChecksumCRC32]"
+_UPLOADS_QUERY = "--query=Uploads[].[Key,UploadId,Initiated]"
+_CHECKSUMS_BY_DEFAULT = (2, 23)  # from here on version 2 sends a checksum with each object, CRC64NVME by default
+
+
+STORAGE_CLASSES = (
+    *("STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "REDUCED_REDUNDANCY"),
+    *("GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"),
+)
+SSE = ("AES256", "aws:kms")
+ACCOUNT = re.compile(r"[0-9]{12}")
+
+
+class Storage(NamedTuple):
+    """How S3 is to store the objects; what is empty is as the bucket has it."""
+
+    sse: str = ""
+    sse_kms_key_id: str = ""
+    storage_class: str = ""
+
+
+AS_THE_BUCKET_HAS_IT = Storage()
+
+
+class OwnedBucket(NamedTuple):
+    """A bucket, and the account that has to own it (12 digits; empty: any)."""
+
+    name: str
+    owner: str = ""
+
+    def words(self) -> tuple[str, ...]:
+        """What every `s3api` command is given: S3 itself refuses if another account owns the bucket."""
+        return _given(("bucket", self.name), ("expected-bucket-owner", self.owner))
+
+
+def version_words() -> tuple[str, ...]:
+    """Which version this is."""
+    return ("--version",)
+
+
+def checksum_words(version: str) -> tuple[str, ...]:
+    """Have the newer versions 2 send the CRC32 that version 1 sends, since it can be computed here.
+
+    `version` is what `aws --version` says. Older versions 2 send none and know no such option.
+    """
+    number = re.match(r"aws-cli/(\d+)\.(\d+)", version)
+    is_newer = number is not None and (int(number[1]), int(number[2])) >= _CHECKSUMS_BY_DEFAULT
+    return ("--checksum-algorithm=CRC32",) if is_newer else ()
+
+
+def cp_words(
+    folder: str, url: str, storage: Storage = AS_THE_BUCKET_HAS_IT, more: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """Send every file in a folder; `url` ends in a slash."""
+    names = ("sse", "sse-kms-key-id", "storage-class")
+    how = (*_given(*zip(names, storage, strict=True)), *more)
+    return ("s3", "cp", folder, url, "--recursive", "--no-progress", *how, _CONNECT_TIMEOUT)
+
+
+def head_words(bucket: OwnedBucket, key: str) -> tuple[str, ...]:
+    """Size, ETag, encryption and checksum of an object; `--key=` since a key may begin with a dash."""
+    what = (*bucket.words(), f"--key={key}", "--checksum-mode=ENABLED")
+    return ("s3api", "head-object", *what, _JSON, _HEAD_QUERY, _CONNECT_TIMEOUT)
+
+
+def head_bucket_words(bucket: OwnedBucket) -> tuple[str, ...]:
+    """Whether there is such a bucket, and whether these credentials may see it."""
+    return ("s3api", "head-bucket", *bucket.words(), _CONNECT_TIMEOUT)
+
+
+def list_words(bucket: OwnedBucket, prefix: str, start_after: str, max_items: int) -> tuple[str, ...]:
+    """Key, size and ETag of up to `max_items` objects under a prefix, after a key, in the order of their keys."""
+    what = (*bucket.words(), f"--prefix={prefix}", f"--max-items={max_items}")
+    after = (f"--start-after={start_after}",) if start_after else ()
+    return ("s3api", "list-objects-v2", *what, *after, _JSON, _LIST_QUERY, _CONNECT_TIMEOUT)
+
+
+def list_uploads_words(bucket: OwnedBucket, prefix: str) -> tuple[str, ...]:
+    """Key, id and time of the multipart uploads under a prefix that were begun and neither completed nor aborted."""
+    what = (*bucket.words(), f"--prefix={prefix}")
+    return ("s3api", "list-multipart-uploads", *what, _JSON, _UPLOADS_QUERY, _CONNECT_TIMEOUT)
+
+
+def create_upload_words(bucket: OwnedBucket, key: str, storage: Storage = AS_THE_BUCKET_HAS_IT) -> tuple[str, ...]:
+    """Begin a multipart upload; prints its id."""
+    names = ("server-side-encryption", "ssekms-key-id", "storage-class")
+    what = (*bucket.words(), f"--key={key}", *_given(*zip(names, storage, strict=True)))
+    return ("s3api", "create-multipart-upload", *what, _JSON, "--query=UploadId", _CONNECT_TIMEOUT)
+
+
+def abort_upload_words(bucket: OwnedBucket, key: str, upload_id: str) -> tuple[str, ...]:
+    """Abort a multipart upload, and so remove its parts."""
+    what = (*bucket.words(), f"--key={key}", f"--upload-id={upload_id}")
+    return ("s3api", "abort-multipart-upload", *what, _CONNECT_TIMEOUT)
+
+
+def _given(*options: tuple[str, str]) -> tuple[str, ...]:
+    """Those that have a value, as `--name=value`: a value may begin with a dash."""
+    return tuple(f"--{name}={value}" for name, value in options if value)
