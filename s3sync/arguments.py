@@ -219,7 +219,7 @@ def _minutes(text: str) -> float:
 
 
 def _account(text: str) -> str:
-    if not ACCOUNT.fullmatch(text):
+    if text and not ACCOUNT.fullmatch(text):  # the default comes by here, too
         raise ValueError
     return text
 

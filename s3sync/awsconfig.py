@@ -41,7 +41,8 @@ class S3Settings(NamedTuple):
         The expected ETags depend on those of multipart uploads. `default` is the one name for the Python
         transfer client that every version 2 knows; version 1 has no other and ignores the key.
         """
-        limit = {"max_bandwidth": f"{self.max_bandwidth}B/s"} if self.max_bandwidth else {}
+        # Version 1 reads no rate in plain bytes; its kB have 1,024.
+        limit = {"max_bandwidth": f"{max(1, self.max_bandwidth // 1024)}KB/s"} if self.max_bandwidth else {}
         return {
             **limit,
             "max_concurrent_requests": str(self.threads),

@@ -39,7 +39,7 @@ def human_bytes(count: float) -> str:
 def parse_rate(text: str) -> int:
     """Bytes a second, decimal as `human_bytes` gives them: 50MB/s, 800 kB/s, 0.5 GB/s; raises ValueError."""
     match = _RATE.fullmatch(text.strip())
-    rate = round(float(match[1]) * 1000 ** "kmg".find(match[2].lower() or "?")) if match else 0
+    rate = round(float(match[1]) * 1000 ** "_kmg".index(match[2].lower() or "_")) if match else 0
     if rate < 1:
         raise ValueError(f"no rate in bytes a second: {printable(text)!r} (e.g. 50MB/s)")
     return rate

@@ -19,7 +19,7 @@ from s3sync.destination import Destination, parse_destination
 from s3sync.errors import EXIT_BUSY, BusyError, InterruptedBySignal, StateError, UsageError
 from s3sync.interrupt import Stop
 from s3sync.resources import usable_cores
-from s3sync.text import count_of, human_bytes, human_seconds, now_iso, printable
+from s3sync.text import count_of, human_bytes, human_seconds, now_iso, parse_rate, printable
 from tests.unprivileged import REPOSITORY, run_python, run_unprivileged
 
 # Texts
@@ -566,3 +566,25 @@ with stop_on_signals(Stop()):
 
 def test_children_can_be_interrupted_though_we_cannot() -> None:
     assert run_python(CHILD) == "True\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("50MB/s", 50_000_000),
+        ("800 kB/s", 800_000),
+        ("800KB/s", 800_000),
+        ("0.5 GB/s", 500_000_000),
+        ("1.25MB/s", 1_250_000),
+        ("100B/s", 100),
+        (" 1B/s ", 1),
+    ],
+)
+def test_rates_as_people_write_them(text: str, rate: int) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", ["", "50", "50MB", "50Mb/s", "MB/s", "-1MB/s", "0MB/s", "1e9B/s", "50 TB/s", "٣MB/s"])
+def test_what_is_no_rate(text: str) -> None:
+    with pytest.raises(ValueError, match="no rate in bytes a second"):
+        parse_rate(text)

@@ -1,0 +1,237 @@
+"""Objects whose ETags are no MD5s, and buckets that are not who they should be: nothing is guessed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import BUCKET, FakeAws, Lab, tree
+from tests.promise import is_proven
+from tests.s3server import Fault, S3Server
+
+MIB = 1024 * 1024
+OWNER = "123456789012"  # of the server's buckets
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of four files, one of which goes up in parts."""
+    folder = tmp_path / "instrument" / "RUN"
+    (folder / "Data").mkdir(parents=True)
+    (folder / "RunInfo.xml").write_text("<RunInfo/>")
+    (folder / "Data" / "a.bcl").write_text("a")
+    (folder / "Data" / "empty").touch()
+    (folder / "Data" / "big.cbcl").write_bytes(os.urandom(9 * MIB))
+    return folder
+
+
+def ways(lab: Lab, run: Path) -> dict[str, str]:
+    """What proved each file, by path in the run, as the log has it."""
+    log = lab.log(run)
+    usual: dict[str, str] = dict.fromkeys(log["local_files"], log["verified_by"])
+    return {**usual, **log["verified_by_exceptions"]}
+
+
+def stored_headers(server: S3Server, run: Path) -> dict[str, Any]:
+    return {key.removeprefix(f"{run.name}/"): item.headers for key, item in server.objects(BUCKET).items()}
+
+
+def test_kms_objects_are_proven_by_their_checksums(lab: Lab, server: S3Server, run: Path) -> None:
+    result = lab.upload(run, "--skip_check", "--sse", "aws:kms", "--sse_kms_key_id", "alias/lab")
+
+    assert result.code == 0, result.out + result.err
+    assert ways(lab, run) == dict.fromkeys(tree(run), "checksum")
+    for headers in stored_headers(server, run).values():
+        assert headers["x-amz-server-side-encryption"] == "aws:kms"
+    etags = {item.etag for item in server.objects(BUCKET).values()}
+    assert not etags & {hashlib.md5(content).hexdigest() for content in tree(run).values()}, "ETags that prove nothing"
+    assert set(lab.log(run)["uploaded_files"].values()) == etags
+    again = lab.upload(run, "--skip_check", "--json")
+    assert again.json["sent_files"] == 0
+
+
+def test_a_checksum_of_other_bytes_is_no_proof(lab: Lab, server: S3Server, run: Path) -> None:
+    """The ETag says nothing, the size is right; the checksum alone can tell."""
+    assert lab.upload(run, "--skip_check", "--sse", "aws:kms").code == 0
+    stored = server.objects(BUCKET)["RUN/RunInfo.xml"]
+    stored.checksums["x-amz-checksum-crc32"] = "AAAAAA=="
+
+    result = lab.run("verify", str(run), "--bucket", BUCKET)
+
+    assert result.code == 1
+    assert "RunInfo.xml: S3 has other bytes: its CRC32 is AAAAAA==" in result.out
+
+
+def test_without_a_checksum_the_size_is_the_proof_and_the_log_says_so(lab: Lab, server: S3Server, run: Path) -> None:
+    """As with older versions 2, which send none."""
+    environment = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required"}
+
+    result = lab.upload(run, "--skip_check", "--sse", "aws:kms", env=environment)
+
+    assert result.code == 0, result.out + result.err
+    assert ways(lab, run) == dict.fromkeys(tree(run), "size")
+    assert "proven in S3 by size" in result.out
+    verified = lab.run("verify", str(run), "--bucket", BUCKET)
+    assert verified.code == 1, "what only its size speaks for is not identical"
+    assert "of the same size only: no ETag or checksum to compare" in verified.out
+
+
+def test_a_file_that_is_proven_otherwise_than_most_is_named_in_the_log(lab: Lab, server: S3Server, run: Path) -> None:
+    """Somebody else put one object there under another key of KMS, and without a checksum."""
+    content = (run / "Data" / "big.cbcl").read_bytes()
+    stored = server.put(BUCKET, "RUN/Data/big.cbcl", content)
+    stored.etag = "0" * 32
+    stored.headers["x-amz-server-side-encryption"] = "aws:kms"
+    server.add_fault(Fault("drop", key_contains="big.cbcl", method=None, operation="CompleteMultipartUpload"))
+
+    result = lab.upload(run, "--skip_check")
+
+    assert result.code == 0, result.out + result.err
+    log = lab.log(run)
+    assert (log["verified_by"], log["verified_by_exceptions"]) == ("etag", {"Data/big.cbcl": "size"})
+    assert "proven in S3 by ETag, size" in result.out
+
+
+@pytest.mark.parametrize("part_size", [5 * MIB, 9 * MIB])
+def test_what_somebody_sent_in_parts_of_another_size_is_recognised(
+    lab: Lab, server: S3Server, run: Path, part_size: int
+) -> None:
+    content = (run / "Data" / "big.cbcl").read_bytes()
+    parts = [content[start : start + part_size] for start in range(0, len(content), part_size)]
+    etag = f"{hashlib.md5(b''.join(hashlib.md5(part).digest() for part in parts)).hexdigest()}-{len(parts)}"
+    server.put(BUCKET, "RUN/Data/big.cbcl", content).etag = etag
+
+    result = lab.upload(run, "--skip_check", "--json")
+
+    assert result.code == 0
+    assert (result.json["sent_files"], result.json["found_in_s3"]) == (3, 1)
+    assert lab.log(run)["uploaded_files"][str(run / "Data" / "big.cbcl")] == etag
+    assert set(ways(lab, run).values()) == {"etag"}
+
+
+def test_the_newer_generation_is_asked_for_the_checksum_that_can_be_computed_here(
+    lab: Lab, server: S3Server, run: Path, fake_aws: FakeAws
+) -> None:
+    """Its own default is another one. Older ones know no such option."""
+    newer = "if '--version' in argv:\n    print('aws-cli/2.36.7 Python/3.13.1', flush=True)\n    os._exit(0)"
+    record = f"open({str(lab.root / 'words')!r}, 'a').write(' '.join(argv) + chr(10))"
+
+    result = lab.upload(run, "--skip_check", "--sse", "aws:kms", "--aws_command", fake_aws(f"{newer}\n{record}"))
+
+    assert result.code == 0, result.out + result.err
+    copies = [line for line in (lab.root / "words").read_text().splitlines() if line.split()[1:3] == ["s3", "cp"]]
+    assert copies
+    assert all("--checksum-algorithm=CRC32" in line for line in copies)
+    assert ways(lab, run) == dict.fromkeys(tree(run), "checksum"), "composed of those of the parts, too"
+
+
+@pytest.mark.parametrize("name", ["STANDARD_IA", "GLACIER_IR", "DEEP_ARCHIVE"])
+def test_objects_of_any_storage_class_are_proven(lab: Lab, server: S3Server, run: Path, name: str) -> None:
+    assert lab.upload(run, "--skip_check", "--storage_class", name).code == 0
+    assert {headers["x-amz-storage-class"] for headers in stored_headers(server, run).values()} == {name}
+    is_proven(lab, run, server)
+
+
+def test_a_tick_stores_as_its_entry_says(lab: Lab, server: S3Server, small_run: Path) -> None:
+    entry = {
+        "monitored_directories": [str(small_run.parent)],
+        "bucket": BUCKET,
+        "remote_path": "/",
+        "sse": "AES256",
+        "storage_class": "STANDARD_IA",
+        "expected_bucket_owner": OWNER,
+    }
+
+    result = lab.watch(small_run, monitor=[entry], max_bandwidth="1GB/s", stall_minutes=5)
+
+    assert result.code == 0, result.out + result.err
+    for headers in stored_headers(server, small_run).values():
+        assert headers["x-amz-server-side-encryption"] == "AES256"
+        assert headers["x-amz-storage-class"] == "STANDARD_IA"
+    is_proven(lab, small_run, server)
+
+
+def test_nothing_goes_into_a_bucket_of_another_account(lab: Lab, server: S3Server, run: Path, each_aws: str) -> None:
+    words = ("--skip_check", "--aws_command", each_aws, "--expected_bucket_owner")
+
+    wrong = lab.upload(run, *words, "999999999999")
+
+    assert (wrong.code, wrong.out) == (1, "")
+    assert "access denied: s3://lab-runs (it is not account 999999999999's" in wrong.err
+    assert server.counters["PutObject"] == server.counters["CreateMultipartUpload"] == 0
+    assert lab.upload(run, *words, OWNER).code == 0
+
+
+@pytest.mark.parametrize("mode", ["head-object", "list-objects-v2"])
+def test_the_owner_is_checked_with_everything_that_is_read_back(
+    lab: Lab, server: S3Server, run: Path, mode: str, fake_aws: FakeAws
+) -> None:
+    """A bucket may be deleted and made anew by somebody else while an upload runs."""
+    aws = fake_aws(f"open({str(lab.root / 'words')!r}, 'a').write(' '.join(argv) + chr(10))")
+
+    result = lab.upload(run, "--skip_check", "--readback", mode, "--aws_command", aws, "--expected_bucket_owner", OWNER)
+
+    assert result.code == 0
+    asked = [line for line in (lab.root / "words").read_text().splitlines() if " s3api " in line]
+    assert {line.split(" s3api ")[1].split()[0] for line in asked} >= {"list-objects-v2", mode}
+    assert all(f"--expected-bucket-owner={OWNER}" in line for line in asked)
+    verified = lab.run("verify", str(run), "--bucket", BUCKET, "--expected_bucket_owner", "999999999999")
+    assert (verified.code, verified.out) == (1, "")
+    assert "it is not account 999999999999's" in verified.err
+
+
+def test_check_looks_at_the_owner_and_at_the_storage(lab: Lab, server: S3Server, small_run: Path) -> None:
+    entry = {"monitored_directories": [str(small_run.parent)], "bucket": BUCKET, "remote_path": "/"}
+    config = lab.root / "config.yaml"
+
+    def check(owner: str) -> tuple[int, str]:
+        more = {"expected_bucket_owner": owner, "sse": "aws:kms", "storage_class": "STANDARD_IA"}
+        config.write_text(repr({"log_dir": str(lab.log_dir), "monitor": [{**entry, **more}]}).replace("'", '"'))
+        result = lab.run("check", "--config", str(config), "--write")
+        return result.code, result.out
+
+    code, out = check("999999999999")
+    assert code == 1
+    assert "s3://lab-runs, expected to be account 999999999999's" in out
+    code, out = check(OWNER)
+    assert code == 0, out
+    assert f"reachable with these credentials, account {OWNER}'s" in out
+    assert server.uploads(BUCKET) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--sse", "aes"), "argument --sse: invalid choice"),
+        (("--sse_kms_key_id", "k"), "--sse_kms_key_id means nothing without --sse aws:kms"),
+        (("--storage_class", "COLD"), "argument --storage_class: invalid choice"),
+        (("--expected_bucket_owner", "lab"), "invalid account of 12 digits value: 'lab'"),
+        (("--max_bandwidth", "50"), "invalid rate such as 50MB/s value: '50'"),
+        (("--stall_minutes", "0"), "invalid number of minutes value: '0'"),
+    ],
+)
+def test_wrong_words_for_storage_are_usage(lab: Lab, run: Path, words: tuple[str, ...], complaint: str) -> None:
+    result = lab.upload(run, *words)
+
+    assert (result.code, result.out) == (2, "")
+    assert complaint in result.err
+
+
+def test_the_limit_of_bandwidth_is_shared_by_all_processes(
+    lab: Lab, server: S3Server, run: Path, fake_aws: FakeAws
+) -> None:
+    """The CLI's own limit is for one process."""
+    aws = fake_aws(f"open({str(lab.root / 'configs')!r}, 'a').write(open(os.environ['AWS_CONFIG_FILE']).read())")
+
+    result = lab.upload(
+        run, "--skip_check", "--cores", "4", "--max_bandwidth", "100MB/s", "--aws_command", aws, "--json"
+    )
+
+    assert result.code == 0, result.err
+    limits = {line for line in (lab.root / "configs").read_text().splitlines() if "max_bandwidth" in line}
+    assert {line.partition("=")[2].strip() for line in limits} == {"24414KB/s"}
+    is_proven(lab, run, server)
