@@ -192,7 +192,7 @@ def test_an_aws_that_says_0_when_it_is_ended_proves_nothing(
     result = lab.upload(run, *STALL, "--cores", "1", "--aws_command", fake_aws(code))
 
     assert result.code == 1
-    assert "moved no bytes" in result.out + result.err
+    assert "S3 does not answer" in result.err
     assert lab.log(run)["completed"] is False
     assert lab.log(run)["uploaded_files"] == {}
 
@@ -214,7 +214,7 @@ def test_after_enough_stalls_nothing_more_is_launched(
 
 def test_a_slow_one_is_left_alone(lab: Lab, server: S3Server, run: Path) -> None:
     """It needs several times as long as a stall would take, and a byte moves now and then."""
-    server.add_fault(Fault("slow", operation="UploadPart", rate=350_000, count=1))
+    server.add_fault(Fault("slow", operation="UploadPart", rate=350_000, count=None))
 
     result = lab.upload(run, *STALL, "--json")
 
