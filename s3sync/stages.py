@@ -1,0 +1,276 @@
+"""One call of `upload`, from the first word with S3 to the saved state: the only place where the stages meet."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from s3sync import awscli, leftovers, plan, runfolder
+from s3sync.destination import Destination
+from s3sync.errors import AwsError, InterruptedBySignal, S3SyncError
+from s3sync.interrupt import Stop
+from s3sync.job import Job, Tally
+from s3sync.pipeline import Failure, Hasher, Pipeline
+from s3sync.plan import Batch, Scope
+from s3sync.progress import Display, Snapshot
+from s3sync.readback import Reader, RemoteObject
+from s3sync.runfolder import LocalFile, Run
+from s3sync.state import StateStore
+from s3sync.statelog import Proof, RunState
+from s3sync.text import count_of, now_iso, printable
+from s3sync.transfer import Transfer
+
+PASSES = 3  # a file is tried so often in one call
+BACKOFF = (1.0, 4.0)  # seconds before the second and the third pass
+MAX_ROUNDS = 10  # a run that was found changed so often is left for the next call
+_COMPARE_FILES = 2000  # compared with S3 at a time, so that an interruption loses little
+
+
+class Call:
+    """One call of `upload`, from the first word with S3 to the saved state."""
+
+    def __init__(
+        self,
+        job: Job,
+        run: Run,
+        scope: Scope,
+        store: StateStore,
+        state: RunState,
+        aws: awscli.Aws,
+        work: Path,
+        stop: Stop,
+        display: Display,
+    ) -> None:
+        self.scope = scope
+        self.tally = Tally()
+        self._state = state
+        self._job = job
+        self._run = run
+        self._store = store
+        self._aws = aws
+        self._stop = stop
+        self._display = display
+        self._activity = "comparing"
+        self._batches = 0
+        self._before = self._proven_now()  # files and bytes
+        self._totals = _totals(scope)
+        self._url = job.destination.url(run.run_id)
+        self._reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner)
+        self._hasher = Hasher(run, job.multipart, stop, max(1, job.cores // 2))
+        self._transfer = Transfer(aws, run, job.destination, work, job.multipart, job.storage, job.owner)
+        self._pipeline = Pipeline(
+            run, self._transfer, self._reader, self._hasher, verify=job.verify, processes=job.cores
+        )
+
+    def run(self, *, resumed: bool) -> None:
+        """All stages. The state is saved whatever happens; an S3SyncError goes on with what is proven added."""
+        self._state.completed = False
+        self._state.failed = {}
+        self._state.started, self._state.finished = now_iso(), ""
+        self._state.attempts += 1
+        parts_since, self._state.parts_since = self._state.parts_since, self._state.parts_since or now_iso()
+        self._state.total_local_files = self.scope.total
+        self._store.begin(self._state)
+        try:
+            self._stages(resumed, parts_since)
+        except InterruptedBySignal as stopped:
+            self._end()
+            raise InterruptedBySignal(
+                stopped.exit_code - 128, f"{stopped}: {self._so_far()}; the same command goes on from there"
+            ) from None
+        except S3SyncError:
+            self._end()
+            if self._batches:
+                self._display.say(f"{self._so_far()} (log: {printable(str(self._store.log_path))})")
+            raise
+        except BaseException:
+            self._store.close()
+            raise
+        else:
+            self._end()
+
+    def _stages(self, resumed: bool, parts_since: str) -> None:
+        with ThreadPoolExecutor(1) as side:
+            version = side.submit(self._aws.version)
+            remote = self._reader.list_run()
+            self._state.aws = f"{printable(self._aws.path)}: {version.result()}"
+        if parts_since:
+            self._sweep(parts_since)
+        self._display.follow(f"uploading {what(self._run, self._job.destination)}", self._snapshot)
+        self._compare(remote, resumed)
+        if self.tally.found_files:
+            self._look_again()  # comparing may have taken its time
+        self._activity = "uploading"
+        self._go_round()
+
+    def _sweep(self, since: str) -> None:
+        """The call before was killed: abort the multipart uploads that it left."""
+        prefix = self._job.destination.run_prefix(self._run.run_id)
+        keys = {prefix + f.path for f in self.scope.files if self._job.multipart.part_size_for(f.size)}
+        if keys:
+            swept = leftovers.sweep(self._aws, self._job.bucket, prefix, keys, since)
+            if swept.aborted:
+                self._display.say(f"{count_of(swept.aborted, 'multipart upload')} of an interrupted call aborted")
+            self._transfer.unswept = swept.trouble
+
+    def _compare(self, remote: Mapping[str, RemoteObject] | None, resumed: bool) -> None:
+        """Prove without sending what S3 has already, and doubt what the log has but S3 has not."""
+        if remote is None:
+            if resumed:
+                self._ask_for_heavy(self._pending())
+            return
+        lost = [p.path for p in self._state.proven.values() if _is_lost(p, remote.get(p.path))]
+        if lost:
+            self._display.say(f"warning: {count_of(len(lost), 'file')} of the log not in S3 any more as logged")
+            self._state.proven = {path: p for path, p in self._state.proven.items() if path not in set(lost)}
+        there = [f for f in self._pending() if f.path in remote and remote[f.path].size == f.size]
+        for start in range(0, len(there), _COMPARE_FILES):
+            self._stop.check()
+            files = there[start : start + _COMPARE_FILES]
+            etags = self._hasher.etags(files)
+            found = [f for f in files if self._has(f, etags.get(f.path), remote[f.path].etag)]
+            self._take([Proof(*f, remote[f.path].etag, "etag") for f in found], found=True)
+        self._ask_for_heavy([f for f in there if not plan.is_same(f, self._state.proven.get(f.path))])
+
+    def _has(self, file: LocalFile, expected: str | None, etag: str) -> bool:
+        """Whether an object with this ETag has the file's bytes, as far as ETags can tell."""
+        with contextlib.suppress(OSError):
+            return expected is not None and (expected == etag or self._hasher.etag_like(file, etag) is not None)
+        return False
+
+    def _ask_for_heavy(self, files: Sequence[LocalFile]) -> None:
+        """Asking for one object costs as much as sending many small files, but less than sending a large one."""
+        heavy = [file for file in files if plan.cost_of([file]) > plan.PROCESS_COST]
+        if heavy:
+            self._take(self._pipeline.prove(heavy).proofs, found=True)
+
+    def _go_round(self) -> None:
+        """Send what is pending, look at the disk again, until nothing is; the markers when all else is proven."""
+        for _ in range(MAX_ROUNDS):
+            self._reader.expect(file.path for file in self.scope.files)
+            phases = plan.in_phases(self._pending())
+            if phases.metadata or phases.data:
+                self._send(phases.metadata, phases.data)
+            elif phases.markers and not self.scope.unsendable:
+                self._send(phases.markers)
+            else:
+                break
+            if self._state.failed:
+                break
+            self._look_again()
+        else:
+            self._state.failed.update((f.path, "the run keeps changing") for f in self._pending())
+        self._state.failed.update(self.scope.unsendable)
+        self._state.skipped = dict(self.scope.skipped)
+        self._state.completed = bool(self.scope.files) and not self._state.failed and not self._pending()
+
+    def _send(self, *groups: Sequence[LocalFile]) -> None:
+        """Up to three passes over the files; what is not proven then is failed. Raises AwsError for a lasting cause."""
+        gone: dict[str, str] = {}
+        unknown: list[Failure] = []
+        for attempt in range(PASSES):
+            if attempt:
+                self._display.say(f"trying {count_of(len(groups[0]) + len(unknown), 'file')} again")
+                self._stop.wait(BACKOFF[attempt - 1])
+            looked_at = self._look_again_at([failure.file for failure in unknown if failure.file])
+            absent = [failure.file for failure in looked_at if failure.file and not failure.unknown]
+            failures = [f for f in looked_at if f.unknown or not f.file] + self._one_pass((*groups, absent))
+            gone.update((failure.path, failure.reason) for failure in failures if failure.file is None)
+            self._state.failed = {**gone, **{failure.path: failure.reason for failure in failures}}
+            if (cause := self._pipeline.cause) and self._pending():
+                raise AwsError(f"{cause.what}: {printable(self._url)} ({cause.advice})")
+            unknown = [failure for failure in failures if failure.unknown]
+            groups = ([failure.file for failure in failures if failure.file and not failure.unknown],)
+            if not groups[0] and not unknown:
+                return
+
+    def _look_again_at(self, files: Sequence[LocalFile]) -> list[Failure]:
+        """Those of these files, of which S3 had not said whether they are there, that still are not proven."""
+        if not files:
+            return []
+        verdicts = self._pipeline.prove(files)
+        self._take(verdicts.proofs)
+        return list(verdicts.failures)
+
+    def _one_pass(self, groups: Sequence[Sequence[LocalFile]]) -> list[Failure]:
+        batches: list[Batch] = []
+        for group in groups:
+            batches += plan.into_batches(group, self._job.cores, self._batches + len(batches) + 1)
+        self._batches += len(batches)
+        failures: list[Failure] = []
+        with contextlib.closing(self._pipeline.run(batches)) as verdicts:
+            for verdict in verdicts:
+                self._take(verdict.proofs)
+                failures += verdict.failures
+        return failures
+
+    def _take(self, proofs: Sequence[Proof], *, found: bool = False) -> None:
+        """Remember what is proven: in the journal first."""
+        if not proofs:
+            return
+        self._store.record(proofs)
+        self._state.proven.update((proof.path, proof) for proof in proofs)
+        if found:
+            self.tally.found_files += len(proofs)
+            self.tally.found_size += sum(proof.size for proof in proofs)
+        else:
+            self.tally.sent_files += len(proofs)
+            self.tally.sent_size += sum(proof.size for proof in proofs)
+
+    def _look_again(self) -> None:
+        listing = runfolder.list_files(self._run)
+        self.scope = plan.scope_of(self._run, listing, self._job.destination, self._job.excludes)
+        self._state.total_local_files = self.scope.total
+        self._totals = _totals(self.scope)
+
+    def _pending(self) -> list[LocalFile]:
+        return [f for f in self.scope.files if not plan.is_same(f, self._state.proven.get(f.path))]
+
+    def _end(self) -> None:
+        """Save what is known, whatever came before; raises StateError."""
+        self._hasher.close()
+        self.tally.aws_processes = self._aws.started
+        self._state.finished = now_iso()
+        if self._transfer.unswept:
+            advice = "a lifecycle rule of the bucket removes them; the next call tries, too"
+            self._display.say(f"warning: parts may be left in S3: {self._transfer.unswept} ({advice})")
+        else:
+            self._state.parts_since = ""
+        self._state.failed = dict(sorted(self._state.failed.items()))
+        if self._state.completed or self.tally.sent_files:
+            self._state.attempts = 0
+        self._store.finish(self._state)
+
+    def _proven_now(self) -> tuple[int, int]:
+        same = [f for f in self.scope.files if plan.is_same(f, self._state.proven.get(f.path))]
+        return len(same), sum(f.size for f in same)
+
+    def _so_far(self) -> str:
+        return f"{self._proven_now()[0]:,} of {count_of(self.scope.total, 'file')} proven"
+
+    def _snapshot(self) -> Snapshot:
+        """Asked several times a second while threads are at work: nothing here walks over the files."""
+        files_total, size_total = self._totals
+        moved = self._transfer.moved()
+        files = self._before[0] + self.tally.found_files + moved.files
+        size = self._before[1] + self.tally.found_size + moved.size
+        activity = "checking" if self._activity == "uploading" and not moved.processes else self._activity
+        return Snapshot(
+            activity, min(files, files_total), files_total, min(size, size_total), size_total, moved.processes
+        )
+
+
+def what(run: Run, destination: Destination) -> str:
+    """Which run, and where to, for people."""
+    return f"{printable(run.run_id)} to {printable(destination.url(run.run_id))}"
+
+
+def _totals(scope: Scope) -> tuple[int, int]:
+    """Files and bytes."""
+    return len(scope.files), sum(file.size for file in scope.files)
+
+
+def _is_lost(proof: Proof, remote: RemoteObject | None) -> bool:
+    return remote is None or remote.etag != proof.etag
