@@ -20,25 +20,10 @@ PACKAGE = Path(s3sync.__file__).parent
 # From the ground up: a module imports only what stands before it. Those that are not there yet are no matter.
 ORDER = (
     *("errors", "text", "files", "logs", "destination", "interrupt", "resources", "runfolder", "completion"),
-    *("samplesheet", "etag", "statelog", "state", "lock", "plan", "awsconfig", "awswords"),
-    *(
-        "awserrors",
-        "children",
-        "awscli",
-        "staging",
-        "leftovers",
-        "transfer",
-        "readback",
-        "configfile",
-        "config",
-        "survey",
-        "pipeline",
-        "progress",
-        "notify",
-        "job",
-        "upload",
-    ),
-    *("report", "monitor", "status", "verify", "check", "arguments", "cli", "__main__"),
+    *("samplesheet", "etag", "statelog", "state", "lock", "plan", "awsconfig", "awswords", "awserrors"),
+    *("children", "awscli", "staging", "leftovers", "transfer", "readback", "configfile", "config", "survey"),
+    *("pipeline", "progress", "notify", "job", "stages", "upload", "report", "monitor", "status", "verify"),
+    *("check", "arguments", "cli", "__main__"),
 )
 MODULES = {path.stem: ast.parse(path.read_bytes()) for path in sorted(PACKAGE.glob("*.py"))}
 ROOMS = sorted(MODULES.keys() - {"__init__"})
