@@ -18,6 +18,7 @@ from s3sync.text import human_seconds, printable
 
 QUIET_SECONDS = 3600  # an unknown instrument's run must not have changed for so long
 
+_SHOWN_CHARS = 100  # of an instrument's id, which the file may spell as it likes
 _COPY_COMPLETE = re.compile(r"copycomplete\.txt", re.IGNORECASE)
 _RTA_COMPLETE = re.compile(r"rtacomplete\.(txt|xml)", re.IGNORECASE)
 
@@ -78,7 +79,8 @@ def judge_completion(
     basecalled = _first_match(_RTA_COMPLETE, names)
     writes_copy_complete = _writes_copy_complete(run)
     family = family_of(run.info.instrument)
-    what = f"{family.name} {run.info.instrument}" if family else f"instrument {run.info.instrument or 'unknown'}"
+    instrument = printable(run.info.instrument[:_SHOWN_CHARS])
+    what = f"{family.name} {instrument}" if family else f"instrument {instrument or 'unknown'}"
     if writes_copy_complete:
         return Completion(complete=False, reason=f"waits for CopyComplete.txt, which {what} writes last")
     if not basecalled:

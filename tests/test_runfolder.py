@@ -171,6 +171,13 @@ def judge_rta_only(run: Run) -> Completion:
     return judge_completion(run, lambda: NOW, now=NOW)
 
 
+def test_an_instrument_that_calls_itself_what_it_likes_is_told_in_one_printable_line(tmp_path: Path) -> None:
+    """The reason goes to terminals, logs and messages."""
+    run = make_run(tmp_path / "run", f"&#155;31m&#8238;\nX{'y' * 1000}")
+    judged = judge_completion(run, lambda: NOW, HOUR, NOW)
+    assert judged.reason == rf"waits for RTAComplete (instrument \x9b31m\u202e\nX{'y' * 93})"
+
+
 def test_version_is_found_in_lower_case_run_parameters(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "M00146", runParameters_xml=MISEQ_2)
     assert judge_rta_only(run) == Completion(True, "RTAComplete.txt is there")
