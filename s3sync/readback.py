@@ -20,6 +20,7 @@ from s3sync.errors import AwsError
 from s3sync.plan import PROCESS_COST
 from s3sync.runfolder import LocalFile
 from s3sync.statelog import Proof
+from s3sync.text import printable
 
 Readback = Literal["auto", "head-object", "list-objects-v2"]
 Verify = Literal["etag", "size"]
@@ -246,12 +247,17 @@ def judge(file: LocalFile, seen: Seen, expected: str | None, evidence: Evidence)
     if not seen.opaque_etag:
         if evidence.etag_like(file, seen.etag):
             return Proof(*file, seen.etag, "etag")
-        return f"S3 has other bytes: ETag {seen.etag}, not {expected}"
+        return f"S3 has other bytes: ETag {_quoted(seen.etag)}, not {expected}"
     if not seen.crc32:
         return Proof(*file, seen.etag, "size")
     if seen.crc32 in evidence.crc32(file):
         return Proof(*file, seen.etag, "checksum")
-    return f"S3 has other bytes: its CRC32 is {seen.crc32}"
+    return f"S3 has other bytes: its CRC32 is {_quoted(seen.crc32)}"
+
+
+def _quoted(said: object) -> str:
+    """What S3 said, for people: real ETags and checksums have 50 characters at most."""
+    return printable(str(said)[:100])
 
 
 def is_settled(file: LocalFile, seen: Seen, expected: str | None) -> bool:

@@ -65,6 +65,8 @@ class Bytes:
         (RemoteObject(5, f"{MD5}-1"), MD5, f"S3 has other bytes: ETag {MD5}-1, not {MD5}"),
         (RemoteObject(5, ""), MD5, f"S3 has other bytes: ETag , not {MD5}"),
         (RemoteObject(5, OTHER, listed=True), MD5, f"S3 has other bytes: ETag {OTHER}, not {MD5}"),
+        (RemoteObject(5, "\x1b[31m\n"), MD5, rf"S3 has other bytes: ETag \x1b[31m\n, not {MD5}"),
+        (RemoteObject(5, "x" * 5000), MD5, f"S3 has other bytes: ETag {'x' * 100}, not {MD5}"),
         (RemoteObject(5, OTHER, CRC), MD5, f"S3 has other bytes: ETag {OTHER}, not {MD5}"),
         (RemoteObject(5, OTHER), None, "size"),
         (RemoteObject(5, OTHER, "wrong", opaque_etag=True), None, "size"),
@@ -83,6 +85,7 @@ def test_verdicts_that_need_no_checksum(seen: Seen, expected: str | None, verdic
         (COMPOSED, "checksum"),
         ("CCCCCC==", "S3 has other bytes: its CRC32 is CCCCCC=="),
         ("AAAAAA==-2", "S3 has other bytes: its CRC32 is AAAAAA==-2"),
+        ("\x9b31m", r"S3 has other bytes: its CRC32 is \x9b31m"),
     ],
 )
 def test_verdicts_on_objects_encrypted_with_kms(crc32: str, verdict: str) -> None:
