@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from io import FileIO
@@ -51,7 +52,7 @@ _USUAL_PARTS = (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 200, 250, 256, 5
 def likely_part_sizes(size: int, etag: str) -> list[int]:
     """Part sizes (bytes) that give an ETag of this form, `HEX-N`, for `size` bytes; none if it is no multipart one."""
     _, dash, number = etag.partition("-")
-    if not dash or not number.isdecimal() or not 0 < int(number) <= MAX_PARTS:
+    if not dash or not re.fullmatch("[0-9]{1,5}", number) or not 0 < int(number) <= MAX_PARTS:
         return []
     parts = int(number)
     even = -(-size // (parts * MIB)) * MIB  # the smallest whole MiB that makes so many parts

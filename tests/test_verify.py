@@ -99,6 +99,8 @@ def test_parts_of_other_sizes_are_recognised(lab: Lab, server: S3Server, stored:
         (20 * MIB, "a-3", [8, 7]),
         (20 * MIB, "a-x", []),
         (20 * MIB, "a-0", []),
+        (20 * MIB, f"a-{'9' * 5000}", []),  # Python limits the digits of an int
+        (20 * MIB, "a-٣", []),
         (6 * MIB, "a-1", None),
     ],
 )
