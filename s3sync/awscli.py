@@ -15,12 +15,12 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from s3sync import awswords, children
-from s3sync.awsconfig import S3Settings, child_environment, redact, write_config
+from s3sync.awsconfig import S3Settings, child_environment, redact, secrets_of, without_credentials, write_config
 from s3sync.awserrors import Cause, cause_of, meaning_of, without_prefix
 from s3sync.children import StallWatch
 from s3sync.errors import AwsError
@@ -29,6 +29,7 @@ from s3sync.text import human_seconds, printable
 
 STALL_SECONDS = 600.0  # a child that moves no bytes for so long is ended
 _TAIL_LINES = 20
+_MAX_LINE = 10_000  # bytes of a line of output that are looked at; two paths and what S3 says are half of that
 _WATCH_SECONDS = (0.2, 15.0)  # the least and the most between two looks at whether the children move
 
 
@@ -84,6 +85,7 @@ class Aws:
         self.started = 0  # processes so far
         self.said_version = ""  # what `version` found
         self._environ = environ
+        self._secrets = secrets_of(environ)
         self._command = (path, *_endpoint_words(environ))
         self._inherited = tuple(inherited)
         self._lock = threading.Lock()
@@ -100,7 +102,7 @@ class Aws:
         ended = self.query(awswords.version_words())
         if ended.returncode != 0 or not ended.stdout:
             raise AwsError(f"cannot use {printable(self.path)}: `aws --version` failed: {ended.reason}")
-        self.said_version = printable(ended.stdout.decode("utf-8", "replace").strip())
+        self.said_version = self.readable(ended.stdout.decode("utf-8", "replace"))
         return self.said_version
 
     def query(self, words: Sequence[str]) -> Ended:
@@ -133,8 +135,9 @@ class Aws:
         tail: deque[bytes] = deque(maxlen=_TAIL_LINES)
         with self._running(words, stderr=subprocess.STDOUT) as process:
             assert process.stdout is not None
+            stdout = process.stdout
             on_start(process.pid)
-            for line in process.stdout:
+            for line in iter(lambda: stdout.readline(_MAX_LINE), b""):
                 if not line.startswith(b"upload: "):
                     tail.append(line)
                 on_line(line.decode("utf-8", "replace").rstrip("\n"))
@@ -226,14 +229,18 @@ class Aws:
             ) from error
 
     def _result(
-        self, words: Sequence[str], process: subprocess.Popen[bytes], stdout: bytes, errors: Sequence[bytes]
+        self, words: Sequence[str], process: subprocess.Popen[bytes], stdout: bytes, errors: Iterable[bytes]
     ) -> Ended:
         why = self._ended.pop(process.pid, "")
         return Ended(tuple(words), process.returncode, stdout, self._readable(errors), why)
 
-    def _readable(self, lines: Sequence[bytes] | deque[bytes]) -> tuple[str, ...]:
-        texts = (printable(line.decode("utf-8", "replace").strip()) for line in lines)
-        return tuple(redact(text, self._environ) for text in texts if text)[-_TAIL_LINES:]
+    def readable(self, printed: str) -> str:
+        """Something that the CLI printed, as it may be shown and logged: one bounded line, without credentials."""
+        return redact(printable(printed.strip()), self._secrets)[:_MAX_LINE]
+
+    def _readable(self, lines: Iterable[bytes]) -> tuple[str, ...]:
+        texts = (self.readable(line.decode("utf-8", "replace")) for line in lines)
+        return tuple(text for text in texts if text)[-_TAIL_LINES:]
 
 
 def connect(
@@ -273,7 +280,7 @@ def _endpoint_words(environ: Mapping[str, str]) -> tuple[str, ...]:
     """The endpoint of the environment as an option: versions 2 before 2.13 do not know the variables."""
     endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
     ignored = environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true"
-    return (f"--endpoint-url={endpoint}",) if endpoint and not ignored else ()
+    return (f"--endpoint-url={without_credentials(endpoint)}",) if endpoint and not ignored else ()
 
 
 def _behind_shim(path: str, environ: Mapping[str, str]) -> str:

@@ -7,11 +7,14 @@ settings that this program depends on are merged in, as `aws configure set PROFI
 from __future__ import annotations
 
 import configparser
+import contextlib
 import os
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from s3sync.errors import AwsError
 from s3sync.etag import DEFAULT_MULTIPART, Multipart
@@ -26,6 +29,10 @@ _SECRETS = (
     "AWS_SECRET_KEY",
     "AWS_ACCESS_KEY_ID",
 )
+_SECRET_KEYS = ("aws_secret_access_key", "aws_session_token", "aws_security_token", "aws_access_key_id")  # of profiles
+_REDACTED = "[redacted]"
+_SHORTEST_SECRET = 8  # characters: a shorter one would hide words that are none
+_URL_CREDENTIALS = re.compile(r"(?<=://)[^\s/?#]*@")
 
 
 class S3Settings(NamedTuple):
@@ -90,13 +97,27 @@ def write_config(environ: Mapping[str, str], settings: S3Settings, target: Path)
         raise AwsError(f"cannot write {printable(str(target))}: {error.strerror} (set TMPDIR)") from error
 
 
-def redact(text: str, environ: Mapping[str, str]) -> str:
-    """Text without the credentials of the environment."""
-    for name in _SECRETS:
-        value = environ.get(name, "")
-        if len(value) >= 8:
-            text = text.replace(value, "[redacted]")
-    return text
+def secrets_of(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The credentials in the environment and in the user's AWS files, whatever their profile, longest first."""
+    found = {environ.get(name, "") for name in _SECRETS}
+    for path in (_config_file(environ), _credentials_file(environ)):
+        with contextlib.suppress(AwsError):  # what the CLI cannot read either, it cannot tell
+            parser = _read(path, "AWS config")
+            found |= {parser.get(section, key, fallback="") for section in parser.sections() for key in _SECRET_KEYS}
+    found |= {quote(secret, safe="") for secret in found}  # as URLs have them
+    return tuple(sorted((s for s in found if len(s) >= _SHORTEST_SECRET), key=lambda s: (-len(s), s)))
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Text without these secrets, and without what stands before the host of a URL (`https://user:password@proxy`)."""
+    for secret in secrets:
+        text = text.replace(secret, _REDACTED)
+    return _URL_CREDENTIALS.sub(f"{_REDACTED}@", text)
+
+
+def without_credentials(url: str) -> str:
+    """A URL without user and password, for the eyes of all who can list processes."""
+    return _URL_CREDENTIALS.sub("", url)
 
 
 def _config_file(environ: Mapping[str, str]) -> Path:
@@ -115,7 +136,7 @@ def _expanded(path: str) -> Path:
 def _read(path: Path, what: str) -> configparser.RawConfigParser:
     """Parsed as the CLI parses it: no interpolation, and no section with a meaning of its own."""
     parser = configparser.RawConfigParser(default_section="\0")
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises where a folder on the way may not be looked into
         return parser
     try:
         with path.open(encoding="utf-8", errors="surrogateescape") as stream:

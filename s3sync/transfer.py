@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,7 +69,7 @@ class Transfer:
 
     def send(self, batch: Batch) -> Sent:
         """Run one process to its end; raises AwsError if it cannot start, StateError, InterruptedBySignal."""
-        complaints = _Complaints(self._destination, self._run.run_id, batch)
+        complaints = _Complaints(self._destination, self._run.run_id, batch, self._aws.readable)
         pid = 0
 
         def on_start(started: int) -> None:
@@ -112,11 +112,15 @@ class Transfer:
 
 
 class _Complaints:
-    """Finds the CLI's `upload failed: FILE to s3://BUCKET/KEY REASON` lines for the files of a batch."""
+    """Finds the CLI's `upload failed: FILE to s3://BUCKET/KEY REASON` lines for the files of a batch.
 
-    def __init__(self, destination: Destination, run_id: str, batch: Batch) -> None:
+    A line is taken as it was printed, since names are; `readable` makes of its reason what may be shown.
+    """
+
+    def __init__(self, destination: Destination, run_id: str, batch: Batch, readable: Callable[[str], str]) -> None:
         self.by_path: dict[str, str] = {}
         self.in_a_row = 0  # since the last file that went up
+        self._readable = readable
         self._paths = {file.path for file in batch.files}
         url = re.escape(destination.url(run_id))
         self._line = re.compile(rf"upload failed: .* to {url}(?P<rest>.*)")
@@ -130,7 +134,7 @@ class _Complaints:
         rest = match["rest"]
         for space in (m.start() for m in re.finditer(" ", rest)):
             if rest[:space] in self._paths:
-                self.by_path[rest[:space]] = rest[space + 1 :].strip()
+                self.by_path[rest[:space]] = self._readable(rest[space + 1 :])
                 break
         return True
 

@@ -201,6 +201,7 @@ def test_a_checksum_that_can_be_computed_here_is_asked_of_the_versions_that_have
         ({"AWS_ENDPOINT_URL": "http://a"}, ["--endpoint-url=http://a"]),
         ({"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_S3": "http://s3"}, ["--endpoint-url=http://s3"]),
         ({"AWS_ENDPOINT_URL": ""}, []),
+        ({"AWS_ENDPOINT_URL": "https://user:pa55@s3.example.org:9/"}, ["--endpoint-url=https://s3.example.org:9/"]),
         ({"AWS_ENDPOINT_URL": "http://a", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}, []),
         ({"AWS_ENDPOINT_URL": "http://a", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "no"}, ["--endpoint-url=http://a"]),
     ],
@@ -403,7 +404,7 @@ def test_a_query_keeps_all_of_stdout_and_the_complaints_apart(fake: Callable[...
     """Both pipes are emptied at once, however much comes."""
     aws = fake("sys.stderr.write('x' * 200_000 + '\\nlast\\n'); sys.stdout.write('y' * 200_000); sys.exit(254)")
     ended = aws.query(("s3api", "head-object"))
-    assert ended == Ended(("s3api", "head-object"), 254, b"y" * 200_000, ("x" * 200_000, "last"))
+    assert ended == Ended(("s3api", "head-object"), 254, b"y" * 200_000, ("x" * 10_000, "last"))
     assert aws.started == 1
 
 
@@ -462,6 +463,19 @@ def test_complaints_are_printable(fake: Callable[..., Aws], raw: bytes, text: st
         assert ended.errors == (text,)
     _, lines = follow(aws)
     assert lines == [raw.decode("utf-8", "replace")]
+
+
+def test_lines_without_end_are_cut(fake: Callable[..., Aws]) -> None:
+    """Neither memory nor what looks for a meaning in them is theirs to take."""
+    for ended in both(fake("for fd in (1, 2): os.write(fd, b'SSO ' * 1_000_000 + b'\\n')\nsys.exit(1)")):
+        assert max(map(len, ended.errors)) <= 10_000
+        assert cause_of(ended.errors) is None
+
+
+def test_secrets_stand_in_no_version(fake: Callable[..., Aws]) -> None:
+    """It is kept in the log."""
+    aws = fake("print('aws-cli/1', os.environ['AWS_SESSION_TOKEN'])", environ={"AWS_SESSION_TOKEN": "t0ken-t0ken"})
+    assert aws.version() == "aws-cli/1 [redacted]"
 
 
 def test_output_without_a_last_newline_is_heard(fake: Callable[..., Aws]) -> None:

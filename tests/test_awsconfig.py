@@ -15,7 +15,7 @@ from awscli.botocore.configloader import load_config  # type: ignore[import-unty
 from awscli.customizations.configure import profile_to_section  # type: ignore[import-untyped]
 from awscli.customizations.configure.writer import ConfigFileWriter  # type: ignore[import-untyped]
 
-from s3sync.awsconfig import S3Settings, child_environment, redact, write_config
+from s3sync.awsconfig import S3Settings, child_environment, redact, secrets_of, write_config
 from s3sync.errors import AwsError, S3SyncError
 from s3sync.etag import Multipart
 from tests.unprivileged import run_unprivileged
@@ -327,6 +327,16 @@ except AwsError as error:
 """
 
 
+def test_a_config_in_a_folder_that_may_not_be_looked_into_is_an_empty_one(home: Home) -> None:
+    """As for the CLI."""
+    closed = home.copy.parent / "closed"
+    closed.mkdir()
+    (closed / "config").write_text(DEFAULT_ONLY)
+    closed.chmod(0)
+    assert run_unprivileged(UNREADABLE, closed / "config", home.copy) == ""
+    assert "eu-west-2" not in home.copy.read_text()
+
+
 def test_a_config_that_may_not_be_read_is_named(home: Home) -> None:
     home.config.write_text(DEFAULT_ONLY)
     home.config.chmod(0)
@@ -340,7 +350,9 @@ def test_bytes_that_are_not_utf8_are_kept(home: Home) -> None:
     assert b"role_session_name = Zo\xeb\n" in home.copy.read_bytes()
 
 
-@pytest.mark.parametrize("path", ["/dev/null", "~no-such-user/config", "/etc/hostname/config", "{tmp}/gone/config"])
+@pytest.mark.parametrize(
+    "path", ["/dev/null", "~no-such-user/config", "/etc/hostname/config", "{tmp}/gone/config", "a" * 5000]
+)
 def test_a_config_file_that_is_not_there_is_an_empty_one(home: Home, path: str) -> None:
     """As for the CLI, which takes a path it cannot expand at its word."""
     assert home.copied(AWS_CONFIG_FILE=path.format(tmp=home.config.parent))["profiles"] == {"default": {"s3": PINNED}}
@@ -466,6 +478,8 @@ def test_a_locale_without_utf8_is_replaced(environ: dict[str, str], lc_all: str 
 
 # Secrets
 
+NO_FILES = {"AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere"}
+
 
 @pytest.mark.parametrize(
     "name",
@@ -474,14 +488,48 @@ def test_a_locale_without_utf8_is_replaced(environ: dict[str, str], lc_all: str 
 def test_credentials_are_redacted(name: str) -> None:
     secret = "wJalr+XUtn/FEMI=="
     text = f"PUT failed for {secret}: '{secret}'"
-    assert redact(text, {name: secret, "PATH": "/bin"}) == "PUT failed for [redacted]: '[redacted]'"
+    environ = {**NO_FILES, name: secret, "PATH": "/bin"}
+    assert redact(text, secrets_of(environ)) == "PUT failed for [redacted]: '[redacted]'"
 
 
 @pytest.mark.parametrize("environ", [{}, {"AWS_SECRET_ACCESS_KEY": ""}, {"AWS_SECRET_ACCESS_KEY": "testing"}])
 def test_nothing_else_is_redacted(environ: dict[str, str]) -> None:
-    assert redact("just testing", environ) == "just testing"
+    text = "just testing s3://lab-runs/RUN/a@b to user@example.org"
+    assert redact(text, secrets_of({**NO_FILES, **environ})) == text
 
 
 def test_all_secrets_of_a_line_are_redacted() -> None:
     environ = {"AWS_ACCESS_KEY_ID": "AKIA1234", "AWS_SECRET_ACCESS_KEY": "s3cr3t-key", "AWS_SESSION_TOKEN": "t0ken-abc"}
-    assert redact("AKIA1234 s3cr3t-key t0ken-abc", environ) == "[redacted] [redacted] [redacted]"
+    secrets = secrets_of({**NO_FILES, **environ})
+    assert redact("AKIA1234 s3cr3t-key t0ken-abc", secrets) == "[redacted] [redacted] [redacted]"
+    longer = {**NO_FILES, "AWS_ACCESS_KEY_ID": "AKIA1234", "AWS_SECRET_ACCESS_KEY": "AKIA1234-and-more"}
+    assert redact("AKIA1234-and-more", secrets_of(longer)) == "[redacted]", "the longest first"
+
+
+def test_credentials_of_the_users_files_are_redacted_whatever_their_profile(tmp_path: Path) -> None:
+    """Also as URLs spell them, and where a file cannot be read."""
+    config, credentials = tmp_path / "config", tmp_path / "credentials"
+    config.write_text("[profile a]\naws_secret_access_key = in/config+file=\nregion = eu-west-2\n")
+    credentials.write_text(
+        "[a]\naws_access_key_id = AKIAINFILE\naws_secret_access_key=%(no)interpolation\n[b]\naws_session_token : t0ken/bb\n"
+    )
+    environ = {"AWS_CONFIG_FILE": str(config), "AWS_SHARED_CREDENTIALS_FILE": str(credentials)}
+    text = "AKIAINFILE %(no)interpolation t0ken/bb t0ken%2Fbb in/config+file= in%2Fconfig%2Bfile%3D eu-west-2"
+    assert redact(text, secrets_of(environ)) == "[redacted] " * 6 + "eu-west-2"
+    config.write_text("no section")
+    assert redact("AKIAINFILE", secrets_of(environ)) == "[redacted]"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('"https://user:pa55@proxy:3128/"', '"https://[redacted]@proxy:3128/"'),
+        (
+            "http://t0ken@s3.example.org and http://a:b@c@d/x@y",
+            "http://[redacted]@s3.example.org and http://[redacted]@d/x@y",
+        ),
+        ("https://s3.example.org/x@y?z=a@b", "https://s3.example.org/x@y?z=a@b"),
+    ],
+)
+def test_what_a_url_has_before_its_host_is_redacted(text: str, told: str) -> None:
+    assert redact(text, ()) == told
