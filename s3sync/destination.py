@@ -37,7 +37,7 @@ class Destination(NamedTuple):
     @property
     def tag(self) -> str:
         """Eight hex digits that tell this destination from the others in file names."""
-        return hashlib.sha256(f"{self.bucket}/{self.prefix}".encode()).hexdigest()[:8]
+        return hashlib.sha256(f"{self.bucket}/{self.prefix}".encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
 def parse_destination(bucket: str, remote_path: str = "/") -> Destination:

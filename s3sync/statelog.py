@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from s3sync.destination import Destination
 from s3sync.text import printable
@@ -193,13 +193,13 @@ def _parse_log(log: dict[str, Any]) -> RunState:
         aws=str(log.get("aws", "")),
         parts_since=_moment(log.get("parts_since")),
         by_predecessor=not ours,
-        attempts=log["attempts"] if isinstance(log.get("attempts"), int) else 0,
+        attempts=_number(log, "attempts"),
     )
 
 
 def _typed(log: dict[str, Any], key: str, kind: type) -> Any:
     value = log.get(key)
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or (kind is int and not _is_number(value)):
         raise CorruptError(f"{key} is missing or no {kind.__name__}")
     return value
 
@@ -214,11 +214,16 @@ def _moment(value: object) -> str:
 
 def _number(log: dict[str, Any], key: str) -> int:
     value = log.get(key)
-    return value if isinstance(value, int) else 0
+    return value if _is_number(value) else 0
+
+
+def _is_number(value: object) -> TypeGuard[int]:
+    """Whether it can be a number of files, bytes or nanoseconds: more digits are no value that can be shown."""
+    return isinstance(value, int) and abs(value) < 2**63
 
 
 def _size_and_mtime(value: object) -> tuple[int, int]:
-    if isinstance(value, list) and len(value) == 2 and all(isinstance(n, int) for n in value):
+    if isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)):
         return value[0], value[1]
     return -1, -1
 
@@ -237,7 +242,7 @@ def _parse_proof(values: list[Any]) -> Proof | None:
     proof = Proof(*values)
     strings = (proof.path, proof.etag, proof.verified_by)
     numbers = (proof.size, proof.mtime_ns)
-    if all(isinstance(s, str) for s in strings) and all(isinstance(n, int) for n in numbers):
+    if all(isinstance(s, str) for s in strings) and all(map(_is_number, numbers)):
         return proof
     return None
 

@@ -23,6 +23,7 @@ from s3sync.text import count_of, human_bytes, indented, printable
 
 _LABELS = {"flowcell_type": "cell type"}
 _NAME_WIDTH = 40
+_CALENDAR = (-62_000_000_000, 253_370_000_000)  # seconds since the epoch: the years 5 to 9998
 
 
 class Row(NamedTuple):
@@ -191,15 +192,19 @@ def _instrument(info: RunInfo | None) -> str:
 def _when(run: Judged) -> str:
     """When it was uploaded or tried, else when it began; local time to the minute."""
     try:
-        moment = datetime.fromisoformat(run.head.finished) if run.head and run.head.finished else None
-    except ValueError:
+        moment = datetime.fromisoformat(run.head.finished).astimezone() if run.head and run.head.finished else None
+    except (ValueError, OverflowError):  # no time, or in the year 1
         moment = None
-    moment = moment or datetime.fromtimestamp(run.began, timezone.utc)
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+    return (moment or _at(run.began).astimezone()).strftime("%Y-%m-%d %H:%M")
 
 
 def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
+    return _at(seconds).isoformat(timespec="seconds")
+
+
+def _at(seconds: float) -> datetime:
+    """A time since the epoch; file systems may hold times that a calendar does not."""
+    return datetime.fromtimestamp(min(max(seconds, _CALENDAR[0]), _CALENDAR[1]), timezone.utc)
 
 
 def _whole_state(run: Judged, config: Config) -> RunState | None:

@@ -517,6 +517,27 @@ def test_status_is_a_table_for_people(site: Site) -> None:
     assert "no run no_such_run in the monitored directories" in unknown.err
 
 
+def test_absurd_names_and_logs_never_keep_status_from_showing_the_rest(site: Site) -> None:
+    """A name that is neither UTF-8 nor short, numbers and times beyond all that can be shown."""
+    site.run_folder("250101_M01234_0001_AAAAA")
+    odd = site.run_folder("250103_M01234_0003_CCCCC")
+    odd.rename(odd.with_name(os.fsdecode(b"\xff" + b"a" * 210)))
+    absurd = site.run_folder("250102_M01234_0002_BBBBB")
+    log = {"run_id": absurd.name, "run_path": str(absurd), "completed": False, "uploaded_files": {}, "version": 1}
+    site.log_path(absurd).parent.mkdir(parents=True)
+    site.log_path(absurd).write_text(
+        json.dumps({**log, "total_local_files": 1, "finished": "0001-01-01T00:00:00", "bytes": 10**400})
+    )
+
+    result = site.run("status", "--config", str(site.config))
+    details = site.run("status", "--config", str(site.config), absurd.name)
+
+    assert (result.code, result.err) == (details.code, details.err) == (0, "")
+    assert "3 runs: 2 new, 1 partial" in result.out
+    assert r"\xffaaa" in result.out
+    assert "0 of 1 proven, 0 B" in details.out
+
+
 class Hooks:
     """An HTTP server that takes webhooks and pings."""
 
