@@ -187,6 +187,7 @@ def _parse_log(log: dict[str, Any]) -> RunState:
         run_path=run_path,
         completed=_typed(log, "completed", bool),
         proven=proven,
+        failed=_failures(log, run_path),
         total_local_files=_typed(log, "total_local_files", int),
         started=str(log.get("started", "")),
         finished=str(log.get("finished", "")),
@@ -195,6 +196,15 @@ def _parse_log(log: dict[str, Any]) -> RunState:
         by_predecessor=not ours,
         attempts=_number(log, "attempts"),
     )
+
+
+def _failures(log: dict[str, Any], run_path: str) -> dict[str, str]:
+    """What failed in the last call and why, for people: the names are printable, so they may be no paths any more."""
+    paths, reasons = log.get("failed_upload_files"), log.get("failed_reasons")
+    why = reasons if isinstance(reasons, dict) else {}
+    names = [path for path in paths if isinstance(path, str)] if isinstance(paths, list) else []
+    prefix = run_path.rstrip("/") + "/"
+    return {printable(p.removeprefix(prefix)): printable(str(why.get(p, "the log does not say why"))) for p in names}
 
 
 def _typed(log: dict[str, Any], key: str, kind: type) -> Any:

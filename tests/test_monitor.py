@@ -589,6 +589,8 @@ def test_those_who_want_to_know_are_told_once(site: Site, server: S3Server) -> N
         assert ":x:  *S3 Upload*: Failed uploading 1 run" in json.loads(slack)["text"]
         assert "out" in json.loads(slack)["text"]
         assert json.loads(dict(first)["/webhook-s3cr3t"])["event"] == "failed"
+        details = site.run("status", "--config", str(site.config), run.name)
+        assert "  failed files:\n    out: a link out of the run, to " in details.out
 
         assert site.tick().code == 1
         assert [path for path, _ in hooks.new()] == ["/ping_url-s3cr3t/start", "/ping_url-s3cr3t/fail"]

@@ -136,7 +136,8 @@ def test_failures_are_told_and_tried_again(tmp_path: Path) -> None:
     assert log["total_failed_upload"] == 2
     loaded = store_for(tmp_path).load().state
     assert loaded is not None
-    assert (loaded.failed, loaded.completed) == ({}, False)
+    assert (loaded.failed, loaded.completed) == ({r"b\x1b": "not in S3", "c": "gone"}, False)
+    assert loaded.proven.keys() == {"a"}
 
 
 @pytest.mark.parametrize("moment", ["begun", "saved", "finished"])
