@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -35,6 +36,8 @@ def entry_point() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` (default: the process's own) asks for; returns its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that this terminal's encoding does not have
     args = arguments.parser().parse_args(arguments.underscored(sys.argv[1:] if argv is None else argv))
     try:
         code = _COMMANDS[args.command](args)
@@ -42,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.json:
             _print_json({"error": str(error), "exit_code": error.exit_code})
         for line in str(error).splitlines():
-            print(f"s3sync: {line}", file=sys.stderr)
+            print(f"s3sync: {printable(line)}", file=sys.stderr)
         return error.exit_code
     return code
 
@@ -88,7 +91,7 @@ def _show(args: argparse.Namespace, lines: Sequence[str], facts: dict[str, Any])
     if args.json:
         _print_json(facts)
     else:
-        print("\n".join(lines))
+        _print_lines(lines)
 
 
 def _print_json(facts: dict[str, Any]) -> None:
@@ -156,7 +159,7 @@ def _run_status(args: argparse.Namespace) -> int:
         _print_tables([status.table(rows)] if rows else [])
         _print_lines([status.totals(rows)])
     for trouble in troubles:
-        print(f"s3sync: {trouble.key}: {trouble.text}", file=sys.stderr)
+        print(printable(f"s3sync: {trouble.key}: {trouble.text}"), file=sys.stderr)
     for name in unknown:
         print(f"s3sync: no run {printable(name)} in the monitored directories", file=sys.stderr)
     return EXIT_FAILED if unknown or troubles else EXIT_DONE
@@ -183,7 +186,7 @@ def _run_check(args: argparse.Namespace) -> int:
 
 def _print_lines(lines: Iterable[str]) -> None:
     for line in lines:
-        print(line, flush=True)
+        print(printable(line), flush=True)
 
 
 def _print_tables(tables: Sequence[Table]) -> None:

@@ -6,7 +6,7 @@ import logging
 import sys
 from logging.handlers import TimedRotatingFileHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from s3sync.errors import StateError
 from s3sync.files import make_private_folder
@@ -20,6 +20,18 @@ else:
 MAIN_LOG = "s3_upload.log"
 _KEPT = 5
 _FORMAT = "%(asctime)s %(levelname)s [%(process)d] %(message)s"
+
+
+class _OneLine(logging.Formatter):
+    """A line for each message, and no escape sequence in it or in a traceback, whatever went into them."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the standard library's name
+        """The whole line."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the standard library's name
+        """A traceback: of several lines, as it is read by people."""
+        return "\n".join(map(printable, super().formatException(ei).splitlines()))
 
 
 class _BetweenTicks(TimedRotatingFileHandler):
@@ -74,8 +86,8 @@ def set_up(log_dir: Path, level: str) -> None:
         raise StateError(
             f"cannot write {printable(str(path))}: {error.strerror} (mend log_dir in the config)"
         ) from error
-    main.setFormatter(logging.Formatter(_FORMAT))
+    main.setFormatter(_OneLine(_FORMAT))
     seen = _Stderr()
     seen.setLevel(logging.WARNING)
-    seen.setFormatter(logging.Formatter("s3sync: %(message)s"))
+    seen.setFormatter(_OneLine("s3sync: %(message)s"))
     logging.basicConfig(level=level, handlers=[main, seen], force=True)

@@ -286,9 +286,13 @@ def _parse(content: bytes) -> dict[str, _Memory]:
     if loaded["version"] != VERSION:
         raise ValueError("another version's")
     return {
-        role: {key: _Told(str(e["text"]), str(e["kind"]), float(e["told"])) for key, e in entries.items()}
+        role: {printable(key): _told(entry) for key, entry in entries.items()}
         for role, entries in loaded["recipients"].items()
     }
+
+
+def _told(entry: Any) -> _Told:
+    return _Told(printable(str(entry["text"])), str(entry["kind"]), float(entry["told"]))
 
 
 def _post(name: str, url: str, body: str, content_type: str, timeout: float) -> bool:

@@ -11,6 +11,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+from warnings import catch_warnings, simplefilter
 
 from s3sync.destination import MAX_KEY_BYTES, Destination
 from s3sync.errors import RunError, UsageError
@@ -75,9 +76,11 @@ def compile_excludes(patterns: Iterable[str]) -> tuple[re.Pattern[str], ...]:
     compiled, wrong = [], []
     for pattern in patterns:
         try:
-            compiled.append(re.compile(pattern))
-        except re.error as error:
-            wrong.append(f"{printable(pattern)!r} ({error})")
+            with catch_warnings():
+                simplefilter("ignore")  # of what Python may read differently one day
+                compiled.append(re.compile(pattern))
+        except (re.error, OverflowError, RecursionError) as error:
+            wrong.append(f"'{printable(pattern)}' ({printable(str(error))})")
     if wrong:
         raise UsageError(f"--exclude_patterns takes regular expressions; these are none: {', '.join(wrong)}")
     return tuple(compiled)

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s3sync.plan import BYTE_COST, FILE_COST
-from s3sync.text import human_bytes, human_seconds
+from s3sync.text import human_bytes, human_seconds, printable
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` only from Python 3.11 on
@@ -144,7 +144,7 @@ class Lines:
 
     def say(self, line: str) -> None:
         """Print a line at once."""
-        print(line, file=self._stream, flush=True)
+        print(printable(line), file=self._stream, flush=True)
 
     def _tell(self, snapshot: Callable[[], Snapshot]) -> None:
         while not self._ended.wait(self._seconds):
@@ -180,7 +180,7 @@ class LiveDisplay:
 
     def say(self, line: str) -> None:
         """Print a line above the display."""
-        self._console.print(Text(line))
+        self._console.print(Text(printable(line)))
 
     def _render(self) -> RenderableType:
         if self._snapshot is None:

@@ -257,7 +257,7 @@ def _parse_xml(path: Path) -> ET.Element:
     try:
         return ET.fromstring(content)
     except (ET.ParseError, ValueError, LookupError) as error:
-        raise RunError(f"{where} is no valid XML: {error}") from error
+        raise RunError(f"{where} is no valid XML: {printable(str(error))}") from error
 
 
 def _text(element: ET.Element, name: str) -> str:

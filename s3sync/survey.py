@@ -107,7 +107,7 @@ def judge(candidate: Candidate, config: Config, hopeless: set[re.Pattern[str]], 
     head, corrupt = _head(store)
 
     def judged(state: State, reason: str, failing: tuple[str, ...] = ()) -> Judged:
-        return Judged(run, entry, began, state, reason, head, store.log_path, failing)
+        return Judged(run, entry, began, state, printable(reason), head, store.log_path, failing)
 
     if head and head.completed:
         return judged("uploaded", f"{count_of(head.uploaded_files, 'file')} proven in S3")

@@ -690,6 +690,16 @@ def test_a_corrupt_memory_counts_as_none_and_is_mended(
     ]
 
 
+def test_a_memory_that_somebody_wrote_into_is_told_in_printable_words(
+    receiver: Receiver, tell: Tell, memory: Path
+) -> None:
+    entry = {"text": "\x1b[31mred\nnext", "kind": "run", "told": 1.0}
+    memory.write_text(json.dumps({"version": 1, "recipients": {"slack_alert": {"RUN\x9b": entry}}}))
+    tell()
+    (text,) = receiver.texts("slack_alert")
+    assert r"RUN\x9b: was: \x1b[31mred\nnext" in text
+
+
 def test_a_memory_that_cannot_be_read_or_written(
     receiver: Receiver, tell: Tell, memory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

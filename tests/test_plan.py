@@ -157,9 +157,9 @@ def test_patterns_that_cannot_be_meant_are_warned_of(excludes: list[str], warnin
 
 def test_every_pattern_that_does_not_compile_is_named() -> None:
     with pytest.raises(UsageError, match=r"^--exclude_patterns") as caught:
-        compile_excludes(["good", "*.jpg", "[a", "fine.*", "(\x1b"])
+        compile_excludes(["good", "*.jpg", "[a", "fine.*", "(\x1b", "[\x9b-\x1b]", "a{99999999999}", "(" * 9000])
     text = str(caught.value)
-    assert all(repr(bad) in text for bad in ("*.jpg", "[a"))
+    assert all(repr(bad) in text for bad in ("*.jpg", "[a", "a{99999999999}", "(" * 9000))
     assert "good" not in text
     assert "fine" not in text
     assert text.isprintable()
@@ -167,6 +167,11 @@ def test_every_pattern_that_does_not_compile_is_named() -> None:
 
 def test_excludes_compile_in_order() -> None:
     assert compile_excludes(["b", "a"]) == (re.compile("b"), re.compile("a"))
+
+
+def test_what_python_may_read_differently_one_day_is_no_news_for_the_user() -> None:
+    """Warnings are errors here."""
+    assert compile_excludes(["[[a]"])[0].search("[")
 
 
 # Keys

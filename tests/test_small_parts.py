@@ -493,6 +493,33 @@ def test_private_folders_leave_what_is_there_as_it_is(tmp_path: Path) -> None:
     assert modes == [0o755, 0o700, 0o700]
 
 
+# Log lines
+
+LOGGED = """
+import logging, sys
+from pathlib import Path
+from s3sync import logs
+logs.set_up(Path(sys.argv[1]), "INFO")
+logging.warning("%s", sys.argv[2])
+try:
+    raise ValueError(sys.argv[2])
+except ValueError:
+    logging.exception("failed")
+logs.LogStream(logging.getLogger()).write(f"warning: {sys.argv[2]}")
+"""
+
+
+def test_a_message_is_one_line_without_control_characters_in_the_main_log(tmp_path: Path) -> None:
+    """Nobody who names a file or a run can write lines of his own there, or colours, as in a traceback."""
+    run_python(LOGGED, tmp_path, "a\n2026-01-01 INFO forged\r\x1b[31mred\x9b")
+    lines = (tmp_path / "s3_upload.log").read_text().split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert [line.partition("] ")[2] for line in lines if " WARNING [" in line] == [
+        r"a\n2026-01-01 INFO forged\r\x1b[31mred\x9b"
+    ] * 2
+    assert any(line.startswith("Traceback") for line in lines)
+
+
 # Signals
 
 
