@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
@@ -14,8 +13,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from s3sync import awscli, awswords, children
 from s3sync.awscli import Aws, Ended, find_aws
@@ -357,13 +354,6 @@ def test_exit_codes(code: int, words: str) -> None:
 )
 def test_the_last_complaint_is_the_reason(errors: tuple[str, ...], reason: str) -> None:
     assert Ended((), 255, b"", errors).reason == reason
-
-
-@settings(deadline=None)
-@given(st.binary(max_size=40))
-def test_what_is_no_json_is_an_aws_error(raw: bytes) -> None:
-    with contextlib.suppress(AwsError):
-        awscli.parse_json(Ended(("s3api", "x"), 0, raw, ()))
 
 
 # Processes

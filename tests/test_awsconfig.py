@@ -511,7 +511,8 @@ def test_credentials_of_the_users_files_are_redacted_whatever_their_profile(tmp_
     config, credentials = tmp_path / "config", tmp_path / "credentials"
     config.write_text("[profile a]\naws_secret_access_key = in/config+file=\nregion = eu-west-2\n")
     credentials.write_text(
-        "[a]\naws_access_key_id = AKIAINFILE\naws_secret_access_key=%(no)interpolation\n[b]\naws_session_token : t0ken/bb\n"
+        "[a]\naws_access_key_id = AKIAINFILE\naws_secret_access_key=%(no)interpolation\n"
+        "[b]\naws_session_token : t0ken/bb\n"
     )
     environ = {"AWS_CONFIG_FILE": str(config), "AWS_SHARED_CREDENTIALS_FILE": str(credentials)}
     text = "AKIAINFILE %(no)interpolation t0ken/bb t0ken%2Fbb in/config+file= in%2Fconfig%2Bfile%3D eu-west-2"

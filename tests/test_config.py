@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -15,7 +14,7 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -526,42 +525,7 @@ def test_bombs_do_not_go_off(write: Write) -> None:
     assert time.monotonic() - began < 60
 
 
-# Any bytes at all
-
-
-def settle(content: bytes, name: str) -> None:
-    """Whatever it is, it is a configuration or a ConfigError."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        path.write_bytes(content)
-        for line in load_or_refuse(path).splitlines():
-            assert line.startswith(str(path))
-            assert line.isprintable()
-
-
-NAMES = st.sampled_from(["c.yaml", "c.json"])
-
-
-@settings(deadline=None)
-@given(content=st.binary(max_size=200) | st.text(max_size=200).map(str.encode), name=NAMES)
-@example(content=b"%YAML 1.99999999999999999999\n---\na: 1", name="c.yaml")
-@example(content=b"%TAG ! tag:%ff,2000:\n---\n!x a: 1", name="c.yaml")
-@example(content=b"%YAML 1." + b"9" * 5000 + b"\n---\na: 1", name="c.yaml")
-def test_arbitrary_bytes(content: bytes, name: str) -> None:
-    settle(content, name)
-
-
-@settings(deadline=None)
-@given(
-    source=st.sampled_from([SAMPLE_YAML, SAMPLE_JSON]),
-    name=NAMES,
-    edits=st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 30), st.text(max_size=4)), min_size=1, max_size=4),
-)
-def test_mutations_of_the_samples(source: Path, name: str, edits: list[tuple[int, int, str]]) -> None:
-    text = source.read_text()
-    for start, length, new in edits:
-        text = text[:start] + new + text[start + length :]
-    settle(text.encode(), name)
+# Any JSON
 
 
 VALUES = st.recursive(
@@ -569,18 +533,6 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=10,
 )
-
-
-@settings(deadline=None)
-@given(
-    value=st.dictionaries(
-        st.sampled_from([*json.loads(json_schema())["properties"]]),
-        VALUES | st.lists(st.dictionaries(st.sampled_from([*entry(), "sample_regex", "exclude_patterns"]), VALUES)),
-    ),
-    name=NAMES,
-)
-def test_values_of_any_shape(value: Any, name: str) -> None:
-    settle(json.dumps(value).encode(), name)
 
 
 @settings(deadline=None)

@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from s3sync import awswords
 from s3sync.awscli import Aws, Ended
@@ -496,34 +494,6 @@ def test_a_listing_that_makes_no_sense_is_an_error(raw: bytes) -> None:
 def test_a_listing_of_nothing_is_empty(raw: bytes) -> None:
     """With nothing to show, version 2 prints `null` and version 1 nothing."""
     assert reader_of(printing(raw)).list_run() == {}
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(key_of("a")),
-    lambda inner: st.lists(inner, max_size=5),
-    max_leaves=15,
-)
-
-
-@settings(deadline=None)
-@given(
-    st.binary(max_size=50) | st.builds(lambda value: json.dumps(value).encode(), json_values),
-    st.sampled_from([0, 1, 254, -9]),
-    st.lists(st.text(max_size=20), max_size=2),
-    st.sampled_from(MODES),
-)
-def test_whatever_aws_prints_is_seen_or_an_aws_error(
-    raw: bytes, returncode: int, errors: list[str], mode: Readback
-) -> None:
-    aws = FakeAws(answer=lambda words: Ended(words, returncode, raw, tuple(errors)))
-    try:
-        seen = reader_of(aws, mode, ["a", "b", "c"]).look(files_of("a", "b", "c"))
-    except AwsError:
-        return
-    assert list(seen) == ["a", "b", "c"]
-    assert all(isinstance(each, RemoteObject | Absent | Unknown) for each in seen.values())
-    for file, each in zip(files_of("a", "b", "c"), seen.values(), strict=True):
-        assert isinstance(judge(file, each, MD5, Bytes()), Proof | str)
 
 
 def test_no_way_of_asking_calls_a_missing_object_present() -> None:

@@ -9,8 +9,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from s3sync.completion import QUIET_SECONDS, Completion, family_of, judge_completion
 from s3sync.errors import RunError
@@ -332,42 +330,6 @@ def test_no_run_info(tmp_path: Path, content: bytes, words: str) -> None:
     with pytest.raises(RunError, match=words) as caught:
         read_run_info(path)
     assert str(path) in str(caught.value)
-
-
-@pytest.fixture(scope="module")
-def reused_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One file for all examples of a property."""
-    return tmp_path_factory.mktemp("xml") / "RunInfo.xml"
-
-
-def with_bytes_put_in(pieces: tuple[str, int, int, bytes]) -> bytes:
-    text, start, length, insertion = pieces
-    whole = text.encode()
-    return whole[: start % len(whole)] + insertion + whole[start % len(whole) + length :]
-
-
-damaged = st.tuples(st.sampled_from([V2, V4, V6]), st.integers(0, 2000), st.integers(0, 50), st.binary(max_size=20))
-declared = st.tuples(
-    st.sampled_from(["utf-8", "utf-16", "utf-7", "cp1252", "idna", "punycode", "undefined", "rot13", "big5"]),
-    st.binary(max_size=30),
-)
-
-
-@settings(deadline=None, max_examples=300)
-@given(
-    content=st.binary(max_size=200)
-    | damaged.map(with_bytes_put_in)
-    | declared.map(lambda d: f'<?xml version="1.0" encoding="{d[0]}"?><R><Run Id="'.encode() + d[1] + b'"/></R>')
-)
-@example(f"<R><Run><Reads><Read NumCycles='{'9' * 5000}'/></Reads></Run></R>".encode())
-@example("<R><Run><Reads><Read NumCycles='²'/><Read NumCycles='٣'/></Reads></Run></R>".encode())
-def test_any_bytes_are_a_run_info_or_a_run_error(reused_path: Path, content: bytes) -> None:
-    reused_path.write_bytes(content)
-    try:
-        parsed = read_run_info(reused_path)
-    except RunError:
-        return
-    assert isinstance(parsed, RunInfo)
 
 
 # Opening a run

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -259,18 +259,6 @@ def test_a_garbage_line_costs_nothing_else_and_is_told(tmp_path: Path, garbage: 
     assert loaded.warnings == (f"1 unreadable line(s) in {journal} do not count",)
 
 
-@settings(deadline=None)
-@given(st.lists(st.binary(max_size=60), max_size=5))
-def test_no_garbage_in_the_journal_is_too_much(lines: list[bytes]) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        journal = begun(store_for(Path(name)), state_of(Path(name)), "a", "b").journal_path
-        *head, last = journal.read_bytes().splitlines(keepends=True)
-        journal.write_bytes(b"".join((*head, *(line + b"\n" for line in lines), last)))
-        loaded = store_for(Path(name)).load()
-        assert loaded.state is not None
-        assert loaded.state.proven == proofs_of("a", "b")
-
-
 @pytest.mark.parametrize("destination", [ARCHIVE, Destination("lab-runs", "2026"), Destination("lab-runs-2", "")])
 def test_the_journal_of_another_destination_is_not_believed(tmp_path: Path, destination: Destination) -> None:
     """It lies beside the plain log, which was lost; so the next destination takes the place."""
@@ -374,63 +362,6 @@ def test_a_proof_without_size_and_mtime_is_kept_but_of_no_known_file(tmp_path: P
     loaded = store_for(tmp_path).load().state
     assert loaded is not None
     assert loaded.proven == {"a": Proof("a", -1, -1, "e", "etag")}
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=10),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(), max_size=5), inner, max_size=3)
-    ),
-    max_leaves=5,
-)
-odd_logs = st.builds(
-    lambda changes: valid_log(**changes),
-    st.dictionaries(st.sampled_from((*CONTRACT, *OURS)), json_values, max_size=3),
-)
-torn_logs = st.builds(
-    lambda start, end, middle: valid_log()[:start] + middle + valid_log()[end:],
-    st.integers(0, len(valid_log())),
-    st.integers(0, len(valid_log())),
-    st.binary(max_size=5),
-)
-
-
-@settings(deadline=None)
-@given(st.binary(max_size=200) | odd_logs | torn_logs)
-def test_no_content_of_a_log_does_harm(content: bytes) -> None:
-    """It raises nothing but StateError, and believes in completion only where the log says so validly."""
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        path = put_log(root, content)
-        try:
-            loaded = store_for(root).load()
-        except StateError:
-            return
-        if loaded.state is None:
-            (kept,) = path.parent.iterdir()
-            assert kept.read_bytes() == content
-            assert loaded.warnings
-        else:
-            log = json.loads(content)
-            assert loaded.state.completed is log["completed"]
-            assert list(loaded.state.proven) == [
-                p.removeprefix(f"{log['run_path'].rstrip('/')}/") for p in log["uploaded_files"]
-            ]
-        state = loaded.state or state_of(root, "a")
-        finished(store_for(root), state)
-        again = store_for(root).load().state
-        assert again is not None
-        assert again.completed is state.completed
-
-
-@settings(deadline=None)
-@given(odd_logs | torn_logs | st.binary(max_size=100))
-def test_the_owner_of_any_log_can_be_asked(content: bytes) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        path = Path(name) / "log"
-        path.write_bytes(content)
-        owner(path)
-        assert owner(path.with_name("nowhere")) is None
 
 
 @pytest.mark.parametrize("obstacle", ["folder", "unreadable"])
