@@ -223,9 +223,10 @@ class Aws:
                 start_new_session=True,
                 pass_fds=self._inherited,
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a key in S3 may have characters that no word can
+            why = error.strerror if isinstance(error, OSError) else error
             raise AwsError(
-                f"cannot run {printable(self.path)}: {error.strerror} (check the installation, or --aws_command)"
+                f"cannot run {printable(self.path)}: {why} (check the installation, or --aws_command)"
             ) from error
 
     def _result(

@@ -18,6 +18,8 @@ from s3sync.errors import AwsError
 
 _SECONDS = 30.0  # each question may take so long: somebody may be waiting for the end
 _SKEW = timedelta(minutes=15)  # S3 refuses requests of clocks that differ by more
+_TOO_LATE = datetime(9999, 1, 1, tzinfo=timezone.utc)  # for the skew to be added
+_NO_ENTRY = (TypeError, ValueError, AttributeError, OverflowError)
 
 
 class Swept(NamedTuple):
@@ -36,15 +38,15 @@ def sweep(aws: Aws, bucket: OwnedBucket, prefix: str, keys: Collection[str], sin
         found = _begun(aws, bucket, prefix)
     except AwsError as error:
         return Swept(0, str(error))
-    not_before = datetime.fromisoformat(since) - _SKEW if since else None
-    ours = [left for left in found if left.key in keys and (not_before is None or left.begun >= not_before)]
+    not_before = datetime.fromisoformat(since) if since else None
+    ours = [left for left in found if left.key in keys and (not_before is None or left.begun + _SKEW >= not_before)]
     aborted, trouble = 0, ""
     for left in ours:
-        ended = aws.clean_up(awswords.abort_upload_words(bucket, left.key, left.upload_id), _SECONDS)
-        if ended.returncode == 0 or "NoSuchUpload" in ended.reason:
+        try:
+            _abort(aws, bucket, left)
             aborted += 1
-        else:
-            trouble = str(awscli.failure(ended, f"s3://{bucket.name}"))
+        except AwsError as error:
+            trouble = str(error)
     return Swept(aborted, trouble)
 
 
@@ -54,15 +56,24 @@ class _Begun(NamedTuple):
     begun: datetime
 
 
+def _abort(aws: Aws, bucket: OwnedBucket, left: _Begun) -> None:
+    """Raises AwsError."""
+    ended = aws.clean_up(awswords.abort_upload_words(bucket, left.key, left.upload_id), _SECONDS)
+    if ended.returncode != 0 and "NoSuchUpload" not in ended.reason:
+        raise awscli.failure(ended, f"s3://{bucket.name}")
+
+
 def _begun(aws: Aws, bucket: OwnedBucket, prefix: str) -> list[_Begun]:
     """All under the prefix; raises AwsError."""
     ended = aws.clean_up(awswords.list_uploads_words(bucket, prefix), _SECONDS)
     if ended.returncode != 0:
         raise awscli.failure(ended, f"s3://{bucket.name}")
     found = []
-    for entry in awscli.parse_json(ended) or ():
-        with contextlib.suppress(TypeError, ValueError, AttributeError):  # what is no such entry is not ours
+    entries = awscli.parse_json(ended)
+    for entry in entries if isinstance(entries, list) else ():
+        with contextlib.suppress(*_NO_ENTRY):  # what is no such entry is not ours
             key, upload_id, begun = entry
             moment = datetime.fromisoformat(begun.replace("Z", "+00:00")).astimezone(timezone.utc)
-            found.append(_Begun(str(key), str(upload_id), moment))
+            if moment < _TOO_LATE:
+                found.append(_Begun(str(key), str(upload_id), moment))
     return found

@@ -455,6 +455,13 @@ def test_complaints_are_printable(fake: Callable[..., Aws], raw: bytes, text: st
     assert lines == [raw.decode("utf-8", "replace")]
 
 
+@pytest.mark.parametrize("word", ["--start-after=a\0b", "--key=\ud800"])
+def test_words_that_no_process_can_have_are_an_aws_error(fake: Callable[..., Aws], word: str) -> None:
+    """Somebody may have put such a key into the bucket."""
+    with pytest.raises(AwsError, match="cannot run"):
+        fake("pass").query(("s3api", "list-objects-v2", word))
+
+
 def test_lines_without_end_are_cut(fake: Callable[..., Aws]) -> None:
     """Neither memory nor what looks for a meaning in them is theirs to take."""
     for ended in both(fake("for fd in (1, 2): os.write(fd, b'SSO ' * 1_000_000 + b'\\n')\nsys.exit(1)")):

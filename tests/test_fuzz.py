@@ -19,10 +19,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from s3sync import awscli, monitor, notify, status, survey
+from s3sync import awscli, leftovers, monitor, notify, status, survey
 from s3sync.awscli import Aws, Ended
 from s3sync.awsconfig import S3Settings, write_config
 from s3sync.awserrors import cause_of, is_masked, unreachable
+from s3sync.awswords import OwnedBucket
 from s3sync.completion import judge_completion
 from s3sync.config import Config, json_schema, load_config
 from s3sync.destination import Destination
@@ -603,10 +604,26 @@ class Printing:
     """An `aws` that prints this, whatever it is asked."""
 
     def __init__(self, stdout: bytes, returncode: int, errors: tuple[str, ...]) -> None:
+        self.asked: list[Sequence[str]] = []
         self._stdout, self._returncode, self._errors = stdout, returncode, errors
 
     def query(self, words: Sequence[str]) -> Ended:
+        self.asked.append(words)
         return Ended(tuple(words), self._returncode, self._stdout, self._errors)
+
+    def clean_up(self, words: Sequence[str], _seconds: float) -> Ended:
+        return self.query(words)
+
+
+class Bytes:
+    """What can be computed of the local files."""
+
+    def crc32(self, file: LocalFile) -> tuple[str, str]:
+        return "AAAAAA==", "AAAAAA==-1"
+
+    def etag_like(self, file: LocalFile, etag: str) -> str | None:
+        assert all(part > 0 for part in likely_part_sizes(file.size, etag))
+        return None
 
 
 @fuzz
@@ -627,10 +644,31 @@ def test_whatever_aws_prints_of_objects_is_seen_or_an_aws_error(
     assert list(looked) == [file.path for file in FILES]
     for file, seen, expected in itertools.product(FILES, looked.values(), (MD5, None)):
         assert isinstance(seen, RemoteObject | Absent | Unknown)
-        verdict = judge(file, seen, expected, lambda _: ("AAAAAA==", "AAAAAA==-1"))
+        verdict = judge(file, seen, expected, Bytes())
         assert isinstance(verdict, Proof) or is_printable(verdict)
-        if isinstance(seen, RemoteObject):
-            likely_part_sizes(file.size, seen.etag)
+
+
+UPLOAD = ("RUN/Data/a", "id", "2026-11-23T01:02:03.000Z")
+
+
+@fuzz
+@given(
+    stdout=any_bytes(json.dumps([UPLOAD])) | st.lists(row_of(*UPLOAD), max_size=3).map(json_array).map(encoded),
+    returncode=st.sampled_from([0, 0, 0, 254]),
+    since=st.sampled_from(["", "2026-11-23T01:02:03+00:00", "0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59+00:00"]),
+)
+@example(stdout=b'[["RUN/Data/a", "id", "0001-01-01T00:00:00+14:00"]]', returncode=0, since="")
+@example(stdout=b'[["RUN/Data/a", "id", "9999-12-31T23:59:59+00:00"]]', returncode=0, since="0001-01-01T00:00:00+00:00")
+@example(stdout=b"7", returncode=0, since="")
+def test_whatever_aws_prints_of_leftover_uploads_only_ours_are_aborted(
+    stdout: bytes, returncode: int, since: str
+) -> None:
+    aws = Printing(stdout, returncode, ("An error occurred (AccessDenied): \\x1b",))
+    swept = leftovers.sweep(cast("Aws", aws), OwnedBucket("lab-runs"), "RUN/", {"RUN/Data/a"}, since)
+    aborts = [words for words in aws.asked if "abort-multipart-upload" in words]
+    assert swept.aborted <= len(aborts)
+    assert all("--key=RUN/Data/a" in words for words in aborts)
+    assert is_printable(swept.trouble)
 
 
 @fuzz
