@@ -38,6 +38,7 @@ _VERIFY_EXAMPLES = """\
 examples:
   s3sync verify /data/RUN --bucket lab-runs
   s3sync verify /data/RUN --bucket lab-runs --remote_path /2026 --json
+  s3sync verify /data/RUN --bucket lab-runs --manifest /archive/RUN.tsv
 """
 _MONITOR_EXAMPLES = """\
 examples:
@@ -161,6 +162,11 @@ def _add_verify(commands: Commands) -> None:
     )
     parser.add_argument("run", metavar="RUN", help="the run folder")
     _add_common(parser)
+    parser.add_argument(
+        "--manifest",
+        metavar="FILE",
+        help="write path, size, MD5, ETag and key of what is proven; FILE.md5 is for md5sum -c",
+    )
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

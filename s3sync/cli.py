@@ -110,10 +110,11 @@ def _run_verify(args: argparse.Namespace) -> int:
         aws_command=args.aws_command,
         owner=args.expected_bucket_owner,
     )
+    manifest = Path(os.path.abspath(args.manifest)) if args.manifest is not None else None
     stop = Stop()
     with stop_on_signals(stop), display_for(sys.stderr) as display:
-        found = verify.verify(job, os.environ, stop, display)
-    code = EXIT_DONE if found.identical else EXIT_FAILED
+        found = verify.verify(job, os.environ, stop, display, manifest)
+    code = EXIT_DONE if found.ok else EXIT_FAILED
     _show(args, verify.lines(found), {**verify.as_json(found), "exit_code": code})
     return code
 

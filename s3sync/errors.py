@@ -36,7 +36,7 @@ class RunError(S3SyncError):
 
 
 class StateError(S3SyncError):
-    """The state log or its folder cannot be read or written."""
+    """The state log, a manifest, or the folder of either cannot be read or written."""
 
 
 class BusyError(S3SyncError):

@@ -1,4 +1,4 @@
-"""The ETag and checksum that S3 must have for a local file.
+"""The ETags and checksums that S3 must have for a local file.
 
 A single PUT's ETag is the MD5 of its bytes; a multipart upload's is the MD5 of its parts' MD5s and
 `-N`. Which one it is, and where the parts are cut, follows from settings this program pins, by the
@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
@@ -49,52 +49,53 @@ DEFAULT_MULTIPART = Multipart()
 _USUAL_PARTS = (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 200, 250, 256, 500, 512, 1000, 1024)
 
 
-def likely_part_sizes(size: int, etag: str) -> list[int]:
-    """Part sizes (bytes) that give an ETag of this form, `HEX-N`, for `size` bytes; none if it is no multipart one."""
+def likely_part_sizes(size: int, etag: str) -> list[int | None]:
+    """Part sizes (bytes; None: one PUT) that give an ETag of this form, `HEX` or `HEX-N`, for `size` bytes."""
     _, dash, number = etag.partition("-")
-    if not dash or not re.fullmatch("[0-9]{1,5}", number) or not 0 < int(number) <= MAX_PARTS:
+    if not dash:
+        return [None]
+    if not re.fullmatch("[0-9]{1,5}", number) or not 0 < int(number) <= MAX_PARTS:
         return []
     parts = int(number)
+    if parts == 1:
+        return [max(size, MIB)]  # as good as every other size that the file fits into
     even = -(-size // (parts * MIB)) * MIB  # the smallest whole MiB that makes so many parts
     candidates = sorted({*(usual * MIB for usual in _USUAL_PARTS), even})
     return [part for part in candidates if part > 0 and -(-size // part) == parts]
 
 
-def _no_check() -> None:
-    """Nobody wants to stop the hashing."""
+OnRead = Callable[[int], None]
 
 
-def expected_etag(path: Path, part_size: int | None, check: Callable[[], None] = _no_check) -> str:
-    """The ETag, without quotes, of the file's bytes as they are now.
+def _ignore(_count: int) -> None:
+    """Nobody wants to know, or to stop the hashing."""
 
-    `check` is called at least once a MiB and may raise to stop. Raises OSError.
+
+def expected_etags(path: Path, part_sizes: Iterable[int | None], on_read: OnRead = _ignore) -> dict[int | None, str]:
+    """The ETags, without quotes, of the file's bytes as they are now: by part size, all in one reading.
+
+    Part size None is one PUT; that ETag is the MD5 of the file. `on_read` is called after every read, at
+    least once a MiB, with the number of bytes, and may raise to stop. Raises OSError.
     """
+    etags = {part_size: _Etag(part_size) for part_size in part_sizes}
     with path.open("rb", buffering=0) as stream:
-        if part_size is None:
-            return _md5_of(_chunks(stream, None, check)).hexdigest()
-        digests: list[bytes] = []
-        while True:
-            part = _md5_of(_chunks(stream, part_size, check))
-            if part.fed == 0 and digests:
-                break
-            digests.append(part.digest())
-            if part.fed < part_size:
-                break
-        whole = hashlib.md5(b"".join(digests), usedforsecurity=False)
-        return f"{whole.hexdigest()}-{len(digests)}"
+        for chunk in _chunks(stream, None, on_read):
+            for etag in etags.values():
+                etag.update(chunk)
+    return {part_size: etag.value() for part_size, etag in etags.items()}
 
 
-def expected_crc32(path: Path, part_size: int | None) -> tuple[str, str]:
+def expected_crc32(path: Path, part_size: int | None, on_read: OnRead = _ignore) -> tuple[str, str]:
     """The file's CRC32 as S3 gives it: of the full object, and composed of those of the parts (`-N`).
 
-    Which of the two an object has depends on who uploaded it. Raises OSError.
+    Which of the two an object has depends on who uploaded it. `on_read` as for ETags. Raises OSError.
     """
     whole = 0
     parts: list[int] = []
     with path.open("rb", buffering=0) as stream:
         while True:
             part, fed = 0, 0
-            for chunk in _chunks(stream, part_size, _no_check):
+            for chunk in _chunks(stream, part_size, on_read):
                 part, whole, fed = zlib.crc32(chunk, part), zlib.crc32(chunk, whole), fed + len(chunk)
             if fed or not parts:
                 parts.append(part)
@@ -104,36 +105,50 @@ def expected_crc32(path: Path, part_size: int | None) -> tuple[str, str]:
     return _base64(whole), f"{_base64(composite)}-{len(parts)}"
 
 
-class _Md5:
-    """An MD5 that knows how many bytes it was fed."""
+class _Etag:
+    """An ETag that comes about as the file is read; `part_size` in bytes, None for one PUT."""
 
-    def __init__(self) -> None:
-        self._md5 = hashlib.md5(usedforsecurity=False)  # works on FIPS systems too: it is S3's format, no secret
-        self.fed = 0
-        self.digest = self._md5.digest
-        self.hexdigest = self._md5.hexdigest
+    def __init__(self, part_size: int | None) -> None:
+        self._part_size = part_size
+        self._digests: list[bytes] = []
+        self._begin_part()
 
     def update(self, chunk: memoryview) -> None:
+        """The next bytes."""
+        while self._left is not None and len(chunk) > self._left:
+            self._md5.update(chunk[: self._left])
+            chunk = chunk[self._left :]
+            self._end_part()
         self._md5.update(chunk)
-        self.fed += len(chunk)
+        if self._left is not None:
+            self._left -= len(chunk)
+
+    def value(self) -> str:
+        """The ETag of what came; once."""
+        if self._part_size is None:
+            return self._md5.hexdigest()
+        self._end_part()  # the last has at least one byte, unless the file has none
+        whole = hashlib.md5(b"".join(self._digests), usedforsecurity=False)
+        return f"{whole.hexdigest()}-{len(self._digests)}"
+
+    def _begin_part(self) -> None:
+        self._md5 = hashlib.md5(usedforsecurity=False)  # works on FIPS systems too: it is S3's format, no secret
+        self._left = self._part_size
+
+    def _end_part(self) -> None:
+        self._digests.append(self._md5.digest())
+        self._begin_part()
 
 
-def _md5_of(chunks: Iterator[memoryview]) -> _Md5:
-    md5 = _Md5()
-    for chunk in chunks:
-        md5.update(chunk)
-    return md5
-
-
-def _chunks(stream: FileIO, limit: int | None, check: Callable[[], None]) -> Iterator[memoryview]:
+def _chunks(stream: FileIO, limit: int | None, on_read: OnRead) -> Iterator[memoryview]:
     """Up to `limit` bytes (None: all) in pieces that share one buffer."""
     size = os.fstat(stream.fileno()).st_size  # most files of a run are far smaller than the buffer
     buffer = memoryview(bytearray(max(1, min(size, limit or size, _READ_BYTES))))
     left = limit
     while left is None or left > 0:
-        check()
         wanted = len(buffer) if left is None else min(left, len(buffer))
-        count = stream.readinto(buffer[:wanted])
+        count = stream.readinto(buffer[:wanted]) or 0
+        on_read(count)
         if not count:
             return
         yield buffer[:count]

@@ -15,7 +15,7 @@ def make_private_folder(folder: Path) -> None:
 
 def replace(path: Path, content: bytes) -> None:
     """Give a file new content: afterwards, and after any crash, it has the old or the new. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         write_synced(temporary, content)
         temporary.rename(path)
@@ -23,6 +23,13 @@ def replace(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def try_replace(path: Path) -> None:
+    """Find out whether `replace` can write there; what is there stays as it is. Raises OSError."""
+    temporary = _temporary(path)
+    write_synced(temporary, b"")
+    temporary.unlink()
 
 
 def write_synced(path: Path, content: bytes) -> None:
@@ -40,6 +47,10 @@ def write_all(descriptor: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+import contextlib
+import threading
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 from s3sync import readback
 from s3sync.awserrors import UNANSWERED, Cause
-from s3sync.etag import Multipart, expected_crc32, expected_etag, likely_part_sizes
+from s3sync.etag import Multipart, expected_crc32, expected_etags, likely_part_sizes
 from s3sync.interrupt import Stop
 from s3sync.plan import Batch, cost_of
 from s3sync.readback import Reader, Seen, Verify
@@ -45,51 +47,92 @@ class Verdicts(NamedTuple):
     failures: tuple[Failure, ...]
 
 
-class Hasher:
-    """Expected ETags, computed in threads; small files go many to a task."""
+class Hashed(NamedTuple):
+    """What the reading of a file gave: an ETag, without quotes, and the MD5 of the whole file if it was wanted."""
 
-    def __init__(self, run: Run, multipart: Multipart, stop: Stop, threads: int) -> None:
+    etag: str
+    md5: str | None
+
+
+class Hasher:
+    """Expected ETags, and MD5s if wanted, computed in threads; small files go many to a task."""
+
+    def __init__(self, run: Run, multipart: Multipart, stop: Stop, threads: int, *, md5: bool = False) -> None:
+        self.files = 0  # read so far, and
+        self.size = 0  # their bytes
         self._run = run
         self._multipart = multipart
         self._stop = stop
+        self._md5 = md5
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="hash")
-        self._tasks: dict[LocalFile, Future[dict[str, str]]] = {}
+        self._tasks: dict[LocalFile, Future[dict[str, Hashed]]] = {}
+        self._counting = threading.Lock()
 
-    def start(self, files: Iterable[LocalFile]) -> None:
-        """Begin with files whose ETags will be wanted soon."""
+    def start(self, files: Iterable[LocalFile], in_s3: Mapping[str, str] | None = None) -> None:
+        """Begin with files whose ETags will be wanted soon.
+
+        `in_s3` are the ETags that S3 has, by path: parts of another size than ours are recognised by them.
+        """
         for group in _groups(file for file in files if file not in self._tasks):
-            self._tasks.update(dict.fromkeys(group, self._pool.submit(self._hash, group)))
+            self._tasks.update(dict.fromkeys(group, self._pool.submit(self._hash, group, in_s3 or {})))
 
     def etags(self, files: Sequence[LocalFile]) -> dict[str, str]:
         """The ETags by path; a file that cannot be read has none. Raises InterruptedBySignal."""
+        return {path: hashed.etag for path, hashed in self.hashed(files).items()}
+
+    def hashed(self, files: Sequence[LocalFile]) -> dict[str, Hashed]:
+        """ETags and MD5s by path; a file that cannot be read is not in it. Raises InterruptedBySignal."""
         self.start(files)
         results = {file.path: self._tasks.pop(file).result() for file in files}
-        return {path: etags[path] for path, etags in results.items() if path in etags}
+        return {path: hashed[path] for path, hashed in results.items() if path in hashed}
 
     def etag_like(self, file: LocalFile, etag: str) -> str | None:
-        """This ETag, if the file has it with parts of another size than ours; else None. Raises OSError."""
-        for part_size in likely_part_sizes(file.size, etag):
-            if expected_etag(self._run.path / file.path, part_size, self._stop.check) == etag:
-                return etag
-        return None
+        """This ETag, if the file has it with parts of another size than ours; else None.
+
+        Raises OSError, InterruptedBySignal.
+        """
+        ours = self._multipart.part_size_for(file.size)
+        others = [part_size for part_size in likely_part_sizes(file.size, etag) if part_size != ours]
+        if not others:
+            return None
+        etags = expected_etags(self._run.path / file.path, others, self._stop_if_asked)
+        return etag if etag in etags.values() else None
 
     def crc32(self, file: LocalFile) -> tuple[str, str]:
-        """The file's CRC32, of the whole and composed of its parts'."""
-        return expected_crc32(self._run.path / file.path, self._multipart.part_size_for(file.size))
+        """The file's CRC32, of the whole and composed of its parts'. Raises OSError, InterruptedBySignal."""
+        part_size = self._multipart.part_size_for(file.size)
+        return expected_crc32(self._run.path / file.path, part_size, self._stop_if_asked)
 
     def close(self) -> None:
         """Drop what has not begun."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _hash(self, files: Sequence[LocalFile]) -> dict[str, str]:
-        etags = {}
+    def _hash(self, files: Sequence[LocalFile], in_s3: Mapping[str, str]) -> dict[str, Hashed]:
+        hashed = {}
         for file in files:
-            part_size = self._multipart.part_size_for(file.size)
-            try:
-                etags[file.path] = expected_etag(self._run.path / file.path, part_size, self._stop.check)
-            except OSError:
-                continue  # gone or unreadable by now: the stat after the transfer says so
-        return etags
+            with contextlib.suppress(OSError):  # gone or unreadable by now: the stat that follows says so
+                hashed[file.path] = self._hash_one(file, in_s3.get(file.path, ""))
+            with self._counting:
+                self.files += 1
+        return hashed
+
+    def _hash_one(self, file: LocalFile, theirs: str) -> Hashed:
+        """In one reading; the parts are ours unless S3 has another number of them."""
+        ours = self._multipart.part_size_for(file.size)
+        likely = likely_part_sizes(file.size, theirs) if theirs else []
+        part_sizes = [ours] if ours in likely or not likely else likely
+        wanted = [*part_sizes, None] if self._md5 else part_sizes
+        etags = expected_etags(self._run.path / file.path, wanted, self._count)
+        etag = theirs if theirs in etags.values() else etags[part_sizes[0]]
+        return Hashed(etag, etags[None] if self._md5 else None)
+
+    def _count(self, size: int) -> None:
+        self._stop.check()
+        with self._counting:
+            self.size += size
+
+    def _stop_if_asked(self, _size: int) -> None:
+        self._stop.check()
 
 
 class Pipeline:

@@ -30,14 +30,17 @@ _RATE_WINDOW = 20.0  # seconds over which the rate is taken
 
 
 class Snapshot(NamedTuple):
-    """How far an upload is. Sizes are in bytes; `activity` is what is being done at the moment."""
+    """How far an upload or a comparison is. Sizes are in bytes; `activity` is what is being done at the moment.
+
+    `processes` are those that move the bytes, None where this program reads them itself.
+    """
 
     activity: str
     files: int
     files_total: int
     size: int
     size_total: int
-    processes: int
+    processes: int | None
 
     @property
     def fraction(self) -> float:
@@ -106,10 +109,12 @@ def counts(snapshot: Snapshot) -> str:
 
 def speed(snapshot: Snapshot, pace: Pace) -> str:
     """Rate, time left and processes, in one line."""
-    left = pace.seconds_left(snapshot.fraction) if snapshot.processes else None
+    number = snapshot.processes
+    is_ending = number == 0 or snapshot.size == snapshot.size_total  # what is left to do has no bytes
+    left = None if is_ending else pace.seconds_left(snapshot.fraction)
     rest = f", {human_seconds(left)} left" if left is not None else ""
-    processes = f"{snapshot.processes} aws process{'' if snapshot.processes == 1 else 'es'}"
-    return f"{human_bytes(pace.rate(snapshot.size))}/s{rest}, {processes}"
+    processes = "" if number is None else f", {number} aws process{'' if number == 1 else 'es'}"
+    return f"{human_bytes(pace.rate(snapshot.size))}/s{rest}{processes}"
 
 
 class Lines:

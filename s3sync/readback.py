@@ -30,7 +30,9 @@ _LISTED_COST = 0.0001  # CPU-seconds an object of a listing
 _FEW = 4  # so many unsettled files are always looked at one by one
 
 _NOT_FOUND = re.compile(r"\(404\)|Not Found|NoSuchKey")
+_BAD_REQUEST = re.compile(r"\(400\)")  # without a word: an object that needs its key, or an expired token
 _FORBIDDEN = re.compile(r"AccessDenied|\(403\)|Forbidden")
+_NO_KEY = "encrypted with a customer's own key? Or have the credentials expired?"
 
 
 class RemoteObject(NamedTuple):
@@ -55,6 +57,7 @@ class Unknown(NamedTuple):
 
     reason: str
     listed: bool = False
+    opaque_etag: bool = False  # probably encrypted with a key that is not ours
 
 
 Seen = RemoteObject | Absent | Unknown
@@ -138,7 +141,7 @@ class Reader:
         """
         few, rest = files[:_FEW], files[_FEW:]
         seen = self._heads(few)
-        if any(isinstance(s, RemoteObject) and s.opaque_etag for s in seen.values()):
+        if any(not isinstance(s, Absent) and s.opaque_etag for s in seen.values()):
             seen.update(self._heads(rest))
         return seen
 
@@ -219,6 +222,8 @@ def _parse_head(ended: Ended) -> Seen:
     if ended.returncode != 0:
         if any(_NOT_FOUND.search(line) for line in ended.errors):
             return Absent()
+        if any(_BAD_REQUEST.search(line) for line in ended.errors):
+            return Unknown(f"{ended.reason} ({_NO_KEY})", opaque_etag=True)
         return Unknown(ended.reason)
     try:
         size, etag, encryption, customer_key, crc32 = awscli.parse_json(ended)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from s3sync import awscli, plan, readback, runfolder
+from s3sync import awscli, manifest, plan, readback, runfolder
 from s3sync.destination import Destination
 from s3sync.interrupt import Stop
 from s3sync.job import Job
-from s3sync.pipeline import CHANGED, Hasher
+from s3sync.manifest import Row
+from s3sync.pipeline import Hashed, Hasher
 from s3sync.plan import Scope
 from s3sync.progress import Display, Snapshot
 from s3sync.readback import Absent, Reader, RemoteObject, Seen
@@ -20,130 +23,220 @@ from s3sync.staging import work_folder
 from s3sync.statelog import Proof
 from s3sync.text import count_of, human_bytes, human_seconds, indented, printable
 
-_AT_ONCE = 1000  # files compared at a time
+_AT_ONCE = 1000  # files compared at a time, while as many more are hashed
+
+_CHANGED = "changed while it was compared"
+_GONE = "gone from the disk while it was compared"
+_CAME = "came to the disk while the others were compared"
 
 
 @dataclass(slots=True)
 class Verification:
-    """What was found. `differing` maps paths in the run to what is wrong; `extra` are paths only S3 has."""
+    """What was found. `differing` maps paths in the run to what is wrong with them.
+
+    `proven` are the files that S3 holds by ETag or checksum; of those in `by_size` nothing but the size could
+    be compared. `extra` are paths that only S3 has, None if these credentials may not list them.
+    """
 
     run: Run
     destination: Destination
     scope: Scope
     proven: list[Proof] = field(default_factory=list)
+    by_size: list[Proof] = field(default_factory=list)
     differing: dict[str, str] = field(default_factory=dict)
-    extra: list[str] = field(default_factory=list)
+    extra: list[str] | None = None
+    rows: list[Row] = field(default_factory=list)  # of the manifest, if one is wanted: the proven files
+    manifest: Path | None = None  # where it is
+    manifest_error: str = ""  # why it is not there
     seconds: float = 0.0
-    checked_size: int = 0  # bytes, of the files looked at so far
 
     @property
     def identical(self) -> bool:
         """Whether disk and S3 hold the same files with the same bytes, as far as ETags and checksums can tell."""
-        by_size = any(proof.verified_by == "size" for proof in self.proven)
-        return bool(self.proven) and not self.differing and not self.extra and not by_size
+        return bool(self.proven) and not self.differing and not self.extra and not self.by_size
+
+    @property
+    def ok(self) -> bool:
+        """Whether they are identical, and all that was wanted is written."""
+        return self.identical and not self.manifest_error
 
 
-def verify(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -> Verification:
-    """Compare every file; nothing is written anywhere. Raises RunError, AwsError, InterruptedBySignal."""
+def verify(
+    job: Job, environ: Mapping[str, str], stop: Stop, display: Display, wanted_manifest: Path | None = None
+) -> Verification:
+    """Compare every file; nothing is written but the manifest, if one is wanted (an absolute path).
+
+    Raises RunError, AwsError, InterruptedBySignal, and before any work UsageError or StateError for a place
+    where no manifest can be.
+    """
     started = time.monotonic()
     run = runfolder.open_run(job.local_path, need_run_info=False)
-    scope = plan.scope_of(run, runfolder.list_files(run), job.destination, job.excludes)
+    if wanted_manifest:
+        manifest.require_place(wanted_manifest, run.path)
+    scope = _scope(job, run)
     plan.require_files(run, scope)
     for warning in scope.warnings:
         display.say(f"warning: {warning}")
     found = Verification(run, job.destination, scope, differing=dict(scope.unsendable))
-    hasher = Hasher(run, job.multipart, stop, job.cores)
+    hasher = Hasher(run, job.multipart, stop, job.cores, md5=wanted_manifest is not None)
     try:
         with work_folder() as (work, work_lock):
             aws = awscli.connect(job.aws_command, job.settings, environ, stop, work, (work_lock,), job.stall_seconds)
             reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner)
             remote = reader.list_run()
-            files_total, size_total = len(scope.files), sum(file.size for file in scope.files)
-
-            def snapshot() -> Snapshot:
-                checked = len(found.proven) + len(found.differing) - len(scope.unsendable)
-                return Snapshot("verifying", checked, files_total, found.checked_size, size_total, 0)
-
-            display.follow(
-                f"verifying {printable(run.run_id)} in {printable(job.destination.url(run.run_id))}", snapshot
-            )
-            found.extra = _extra(run, scope, job, remote or {})
-            for files in _some(scope.files):
-                stop.check()
-                _compare(found, files, reader, hasher, remote)
+            comparison = _Comparison(found, reader, hasher, remote)
+            display.follow(comparison.title, comparison.snapshot)
+            comparison.run(stop)
     finally:
         hasher.close()
+    found.extra = None if remote is None else _extra(job, scope, run, remote)
+    found.differing.update(dict.fromkeys(_newcomers(scope, _scope(job, run)), _CAME))
+    if wanted_manifest:
+        _write_manifest(found, wanted_manifest)
     found.seconds = time.monotonic() - started
     return found
 
 
-def _compare(
-    found: Verification,
-    files: Sequence[LocalFile],
-    reader: Reader,
-    hasher: Hasher,
-    remote: Mapping[str, RemoteObject] | None,
-) -> None:
-    """Add what these files are to what was found. Without a listing each object is asked for."""
-    etags = hasher.etags(files)
-    seen: dict[str, Seen] = (
-        dict(reader.look(files)) if remote is None else {f.path: remote.get(f.path, Absent(listed=True)) for f in files}
-    )
-    if doubtful := [f for f in files if _is_doubtful(f, seen[f.path], etags.get(f.path))]:
-        seen.update(reader.look_closer(doubtful))
-    for file in files:
-        verdict = _judge(found.run, file, seen[file.path], etags.get(file.path), hasher)
-        if isinstance(verdict, Proof):
-            found.proven.append(verdict)
-        else:
-            found.differing[file.path] = verdict
-        found.checked_size += file.size
+def _scope(job: Job, run: Run) -> Scope:
+    return plan.scope_of(run, runfolder.list_files(run), job.destination, job.excludes)
 
 
-def _judge(run: Run, file: LocalFile, seen: Seen, etag: str | None, hasher: Hasher) -> Proof | str:
-    if etag is None:
-        return "cannot be read"
-    try:
-        verdict = readback.judge(file, seen, etag, hasher)
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    return verdict if runfolder.stat_again(run, file.path) == file else CHANGED
+class _Comparison:
+    """Adds what each file is to what was found. Without a listing each object is asked for."""
+
+    def __init__(
+        self, found: Verification, reader: Reader, hasher: Hasher, remote: Mapping[str, RemoteObject] | None
+    ) -> None:
+        run_id, scope = found.run.run_id, found.scope
+        self.title = f"verifying {printable(run_id)} in {printable(found.destination.url(run_id))}"
+        self._totals = len(scope.files), sum(file.size for file in scope.files)
+        self._found = found
+        self._reader = reader
+        self._hasher = hasher
+        self._remote = remote
+        self._activity = "verifying"
+        self._doubtful = 0  # files that are hashed, and S3 is being asked about
+
+    def snapshot(self) -> Snapshot:
+        """What has been hashed: that is what takes the time, unless S3 is asked about each file."""
+        files_total, size_total = self._totals
+        size = min(self._hasher.size, size_total)
+        return Snapshot(self._activity, self._hasher.files - self._doubtful, files_total, size, size_total, None)
+
+    def run(self, stop: Stop) -> None:
+        """Some at a time; the next are hashed while those are judged, which may take a process for each."""
+        before: tuple[Sequence[LocalFile], dict[str, Seen]] | None = None
+        for some in _some(self._found.scope.files):
+            stop.check()
+            seen = self._look(some)
+            self._hasher.start(some, {p: item.etag for p, item in seen.items() if isinstance(item, RemoteObject)})
+            if before:
+                self._compare(*before)
+            before = some, seen
+        if before:
+            self._compare(*before)
+
+    def _look(self, some: Sequence[LocalFile]) -> dict[str, Seen]:
+        if self._remote is None:
+            with self._asking():
+                return self._reader.look(some)
+        return {file.path: self._remote.get(file.path, Absent(listed=True)) for file in some}
+
+    def _compare(self, some: Sequence[LocalFile], seen: dict[str, Seen]) -> None:
+        hashed = self._hasher.hashed(some)
+        if doubtful := [file for file in some if _is_doubtful(file, seen[file.path], hashed.get(file.path))]:
+            with self._asking(len(doubtful)):
+                seen.update(self._reader.look_closer(doubtful))
+        for file in some:
+            verdict = self._judge(file, seen[file.path], hashed.get(file.path))
+            if isinstance(verdict, str):
+                self._found.differing[file.path] = verdict
+            elif verdict.verified_by == "size":
+                self._found.by_size.append(verdict)
+            else:
+                self._found.proven.append(verdict)
+                if md5 := hashed[file.path].md5:
+                    self._found.rows.append(Row(file.path, file.size, md5, verdict.etag))
+
+    @contextlib.contextmanager
+    def _asking(self, doubtful: int = 0) -> Iterator[None]:
+        """A process for each file."""
+        self._activity, self._doubtful = "asking S3", doubtful
+        yield
+        self._activity, self._doubtful = "verifying", 0
+
+    def _judge(self, file: LocalFile, seen: Seen, hashed: Hashed | None) -> Proof | str:
+        verdict: Proof | str = "cannot be read"
+        if hashed:
+            try:
+                verdict = readback.judge(file, seen, hashed.etag, self._hasher)
+            except OSError as error:
+                verdict = f"cannot be read: {error.strerror}"
+        now = runfolder.stat_again(self._found.run, file.path)
+        if now is None:
+            return _GONE
+        return verdict if now == file else _CHANGED
 
 
-def _is_doubtful(file: LocalFile, seen: Seen, etag: str | None) -> bool:
+def _is_doubtful(file: LocalFile, seen: Seen, hashed: Hashed | None) -> bool:
     """Whether only head-object can tell: the same size with another ETag, which may be no MD5."""
-    if not isinstance(seen, RemoteObject) or not seen.listed or seen.size != file.size:
+    if hashed is None or not isinstance(seen, RemoteObject) or not seen.listed or seen.size != file.size:
         return False
-    return not readback.is_settled(file, seen, etag)
-
-
-def _extra(run: Run, scope: Scope, job: Job, remote: Iterable[str]) -> list[str]:
-    """What only S3 has, but for what is excluded."""
-    here = {file.path for file in scope.files} | {item.path for item in scope.unsendable}
-    beyond = sorted(path for path in remote if path not in here)
-    return [p for p in beyond if not any(e.search(f"{run.run_id}/{p}") for e in job.excludes)]
+    return not readback.is_settled(file, seen, hashed.etag)
 
 
 def _some(files: Sequence[LocalFile]) -> Iterator[Sequence[LocalFile]]:
     return (files[start : start + _AT_ONCE] for start in range(0, len(files), _AT_ONCE))
 
 
+def _extra(job: Job, scope: Scope, run: Run, remote: Iterable[str]) -> list[str]:
+    """What only S3 has, but for what is excluded."""
+    here = _paths(scope)
+    beyond = sorted(path for path in remote if path not in here)
+    return [p for p in beyond if not any(e.search(f"{run.run_id}/{p}") for e in job.excludes)]
+
+
+def _newcomers(before: Scope, now: Scope) -> list[str]:
+    return sorted(_paths(now) - _paths(before))
+
+
+def _paths(scope: Scope) -> set[str]:
+    return {file.path for file in scope.files} | {item.path for item in scope.unsendable}
+
+
+def _write_manifest(found: Verification, path: Path) -> None:
+    """Of what is proven. That it fails is part of what was found: nobody should have to compare again for the rest."""
+    prefix = found.destination.run_prefix(found.run.run_id)
+    try:
+        manifest.write(path, sorted(found.rows), prefix)
+    except OSError as error:
+        found.manifest_error = f"{printable(str(path))} is not written: {error.strerror}"
+    else:
+        found.manifest = path
+
+
 def lines(found: Verification) -> list[str]:
     """For people: a verdict in one line, and what is behind it."""
-    size = human_bytes(sum(proof.size for proof in found.proven))
-    share = f"{len(found.proven):,} of {count_of(found.scope.total, 'file')}, {size}"
+    share = f"{len(found.proven):,} of {count_of(found.scope.total, 'file')}"
+    size = human_bytes(_size(found.proven))
     url = printable(found.destination.url(found.run.run_id))
     if found.identical:
-        verdict = [f"{share}: identical; safe to delete the local copy"]
+        verdict = f"{share}, {size}: identical; safe to delete the local copy"
     else:
-        verdict = [f"{share} identical; NOT safe to delete the local copy"]
-    by_size = [proof.path for proof in found.proven if proof.verified_by == "size"]
+        verdict = f"{share}, {size} identical; NOT safe to delete the local copy"
+    facts = [f"  in      {url}, compared in {human_seconds(found.seconds)}"]
+    if found.manifest:
+        facts.append(f"  manifest {printable(str(found.manifest))}: {share}")
+    elif found.manifest_error:
+        facts.append(f"  manifest {found.manifest_error}")
+    if found.extra is None:
+        facts.append("  what only S3 has is not known: these credentials may not list the bucket")
     return [
-        *verdict,
-        f"  in      {url}, compared in {human_seconds(found.seconds)}",
-        *_named("differ", [f"{printable(p)}: {why}" for p, why in found.differing.items()]),
-        *_named("only in S3", [printable(path) for path in found.extra]),
-        *_named("of the same size only: no ETag or checksum to compare", [printable(path) for path in by_size]),
+        verdict,
+        *facts,
+        *_named("not identical", [f"{printable(p)}: {why}" for p, why in found.differing.items()]),
+        *_named("only in S3", [printable(path) for path in found.extra or ()]),
+        *_named("of the same size, and no ETag or checksum to compare", [printable(p.path) for p in found.by_size]),
     ]
 
 
@@ -156,13 +249,20 @@ def as_json(found: Verification) -> dict[str, Any]:
         "identical": found.identical,
         "total_local_files": found.scope.total,
         "identical_files": len(found.proven),
-        "identical_bytes": sum(proof.size for proof in found.proven),
+        "identical_bytes": _size(found.proven),
         "differing": {printable(path): why for path, why in found.differing.items()},
-        "only_in_s3": [printable(path) for path in found.extra],
-        "by_size_only": [printable(p.path) for p in found.proven if p.verified_by == "size"],
+        "only_in_s3": None if found.extra is None else [printable(path) for path in found.extra],
+        "by_size_only": [printable(proof.path) for proof in found.by_size],
         "excluded_files": found.scope.excluded,
+        "skipped": {printable(item.path): item.reason for item in found.scope.skipped},
+        "manifest": str(found.manifest) if found.manifest else None,
+        "manifest_error": found.manifest_error or None,
         "seconds": round(found.seconds, 3),
     }
+
+
+def _size(proofs: Iterable[Proof]) -> int:
+    return sum(proof.size for proof in proofs)
 
 
 def _named(what: str, items: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from awscli.s3transfer.utils import ChunksizeAdjuster  # type: ignore[import-unt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3sync.etag import DEFAULT_MULTIPART, MIB, Multipart, expected_crc32, expected_etag
+from s3sync.etag import DEFAULT_MULTIPART, MIB, Multipart, expected_crc32, expected_etags, likely_part_sizes
 
 GIB = 1024 * MIB
 TIB = 1024 * GIB
@@ -60,6 +60,10 @@ def crc32s_of(content: bytes, part_size: int | None) -> tuple[str, str]:
     parts = [content] if part_size is None else cut(content, part_size)
     whole, composite = crc32_of(content), crc32_of(b"".join(map(crc32_of, parts)))
     return base64.b64encode(whole).decode(), f"{base64.b64encode(composite).decode()}-{len(parts)}"
+
+
+def expected_etag(file: Path, part_size: int | None) -> str:
+    return expected_etags(file, [part_size])[part_size]
 
 
 @pytest.fixture
@@ -129,40 +133,98 @@ def test_published_values(file: Path, content: bytes, etag: str, crc32: str) -> 
 
 def test_a_missing_file_is_an_os_error(file: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        expected_etag(file, None)
+        expected_etags(file, [None])
     with pytest.raises(FileNotFoundError):
         expected_crc32(file, None)
 
 
+@settings(deadline=None, max_examples=100)
+@given(
+    content=st.binary(max_size=3000),
+    part_sizes=st.sets(st.one_of(st.none(), st.integers(1, 700), st.integers(2900, 3100)), min_size=1, max_size=5),
+)
+def test_many_part_sizes_take_one_reading(reused_file: Path, content: bytes, part_sizes: set[int | None]) -> None:
+    reused_file.write_bytes(content)
+    reads: list[int] = []
+
+    etags = expected_etags(reused_file, part_sizes, reads.append)
+
+    assert etags == {part_size: etag_of(content, part_size) for part_size in part_sizes}
+    assert sum(reads) == len(content)
+
+
+@pytest.mark.parametrize("part_sizes", [[None], [5 * MIB], [None, 5 * MIB, 5 * MIB // 2 + 1]])
+def test_part_sizes_larger_than_what_is_read_at_once(file: Path, part_sizes: list[int | None]) -> None:
+    content = bytes_of(10 * MIB + 1)
+    file.write_bytes(content)
+    assert expected_etags(file, part_sizes) == {part_size: etag_of(content, part_size) for part_size in part_sizes}
+
+
+@pytest.mark.parametrize(
+    ("size", "etag", "mib"),
+    [
+        (20, "a" * 32, [None]),
+        (20 * MIB, "a" * 32, [None]),  # one PUT, however large
+        (20 * MIB, "a-3", [7, 8]),
+        (8 * 10_000 * MIB, "a-10000", [8]),
+        (20 * MIB, "a-x", []),
+        (20 * MIB, "a-0", []),
+        (20 * MIB, "a-10001", []),
+        (20 * MIB, f"a-{'9' * 5000}", []),
+        (6 * MIB, "a-1", [6]),  # any size that it fits into gives the same
+        (0, "a-1", [1]),
+    ],
+)
+def test_likely_part_sizes(size: int, etag: str, mib: list[int | None]) -> None:
+    assert likely_part_sizes(size, etag) == [None if number is None else number * MIB for number in mib]
+
+
+@settings(deadline=None, max_examples=200)
+@given(size=st.integers(1, 5 * TIB), part_mib=st.sampled_from([5, 8, 16, 64, 100, 1024]))
+def test_the_usual_part_sizes_are_likely(size: int, part_mib: int) -> None:
+    number = -(-size // (part_mib * MIB))
+    found = likely_part_sizes(size, f"a-{number}")
+    assert number > 10_000 or number == 1 or part_mib * MIB in found
+    assert all(part_size is not None and -(-size // part_size) == number for part_size in found)
+
+
 @pytest.mark.parametrize("part_size", [None, 8 * MIB, MIB // 2])
-def test_check_is_called_at_least_once_a_mib(file: Path, part_size: int | None) -> None:
+def test_every_mib_that_is_read_is_told(file: Path, part_size: int | None) -> None:
     file.write_bytes(bytes(5 * MIB))
-    calls: list[None] = []
-    expected_etag(file, part_size, lambda: calls.append(None))
-    assert len(calls) >= 5
+    of_etags: list[int] = []
+    of_crc32: list[int] = []
+
+    expected_etags(file, [part_size], of_etags.append)
+    expected_crc32(file, part_size, of_crc32.append)
+
+    for reads in (of_etags, of_crc32):
+        assert sum(reads) == 5 * MIB
+        assert max(reads) <= MIB
 
 
 @pytest.mark.parametrize("part_size", [None, MIB])
 @pytest.mark.parametrize("size", [0, 10, 3 * MIB])
-def test_check_may_stop_the_hashing(file: Path, size: int, part_size: int | None) -> None:
-    def stop() -> None:
+def test_the_reading_may_be_stopped(file: Path, size: int, part_size: int | None) -> None:
+    def stop(_count: int) -> None:
         raise KeyboardInterrupt
 
     file.write_bytes(bytes(size))
     with pytest.raises(KeyboardInterrupt):
-        expected_etag(file, part_size, stop)
+        expected_etags(file, [part_size], stop)
+    with pytest.raises(KeyboardInterrupt):
+        expected_crc32(file, part_size, stop)
 
 
-def test_check_may_stop_in_mid_file(file: Path) -> None:
+def test_the_reading_may_be_stopped_in_mid_file(file: Path) -> None:
     calls = count()
 
-    def stop_later() -> None:
+    def stop_later(_count: int) -> None:
         if next(calls) == 2:
             raise KeyboardInterrupt
 
     file.write_bytes(bytes(10 * MIB))
     with pytest.raises(KeyboardInterrupt):
-        expected_etag(file, 8 * MIB, stop_later)
+        expected_etags(file, [8 * MIB], stop_later)
     assert next(calls) == 3
 
 

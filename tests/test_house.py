@@ -22,8 +22,8 @@ ORDER = (
     *("errors", "text", "files", "logs", "destination", "interrupt", "resources", "runfolder", "completion"),
     *("samplesheet", "etag", "statelog", "state", "lock", "plan", "awsconfig", "awswords", "awserrors"),
     *("children", "awscli", "staging", "leftovers", "transfer", "readback", "configfile", "config", "survey"),
-    *("pipeline", "progress", "notify", "job", "stages", "upload", "report", "monitor", "status", "verify"),
-    *("check", "arguments", "cli", "__main__"),
+    *("pipeline", "progress", "notify", "job", "stages", "upload", "report", "monitor", "status"),
+    *("manifest", "verify", "check", "arguments", "cli", "__main__"),
 )
 MODULES = {path.stem: ast.parse(path.read_bytes()) for path in sorted(PACKAGE.glob("*.py"))}
 ROOMS = sorted(MODULES.keys() - {"__init__"})
@@ -161,7 +161,7 @@ OPTIONS = {
     ],
     "monitor": ["--config", "--dry_run", "--json"],
     "status": ["--config", "RUN", "--json"],
-    "verify": ["RUN", "--bucket", "--remote_path", "--json"],
+    "verify": ["RUN", "--bucket", "--remote_path", "--json", "--manifest"],
     "check": ["--config"],
 }
 

@@ -77,7 +77,7 @@ def test_without_a_checksum_the_size_is_the_proof_and_the_log_says_so(lab: Lab, 
     assert "proven in S3 by size" in result.out
     verified = lab.run("verify", str(run), "--bucket", BUCKET)
     assert verified.code == 1, "what only its size speaks for is not identical"
-    assert "of the same size only: no ETag or checksum to compare" in verified.out
+    assert "of the same size, and no ETag or checksum to compare" in verified.out
 
 
 def test_a_file_that_is_proven_otherwise_than_most_is_named_in_the_log(lab: Lab, server: S3Server, run: Path) -> None:

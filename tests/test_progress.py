@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from s3sync.progress import Lines, LiveDisplay, Pace, Snapshot, counts, display_for, speed
-from tests.conftest import Lab, tree
+from tests.conftest import BUCKET, Lab, tree
 from tests.s3server import S3Server
 
 START = Snapshot("comparing", 0, 4000, 0, 40_000_000, 0)
@@ -100,6 +100,17 @@ def test_lines_of_numbers() -> None:
     assert speed(HALF, pace) == "2.0 MB/s, 10 s left, 3 aws processes"
     assert speed(HALF._replace(processes=1), pace).endswith(", 1 aws process")
     assert "left" not in speed(START, pace)
+    assert speed(HALF._replace(activity="verifying", processes=None), pace).endswith("MB/s, 10 s left")
+
+
+def test_no_time_is_left_to_tell_where_no_bytes_are_left() -> None:
+    """Objects are still asked for, which nobody can know the end of."""
+    clock = Clock()
+    pace = Pace(clock)
+    clock.now += 10
+    ending = HALF._replace(files=3999, size=HALF.size_total)
+    assert speed(ending, pace) == "0 B/s, 3 aws processes"
+    assert speed(ending._replace(processes=None), pace) == "0 B/s"
 
 
 def test_lines_of_huge_runs_fit_a_terminal() -> None:
@@ -107,7 +118,7 @@ def test_lines_of_huge_runs_fit_a_terminal() -> None:
     pace = Pace(clock)
     pace.rate(0)
     clock.now += 359_999
-    huge = Snapshot("uploading", 999_999, 1_000_000, 9_999 * 10**9, 9_999 * 10**9, 128)
+    huge = Snapshot("uploading", 999_999, 1_000_000, 9_998 * 10**9, 9_999 * 10**9, 128)
     assert max(len(counts(huge)), len(speed(huge, pace))) < 80
 
 
@@ -336,3 +347,59 @@ def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch, terminal: T
         assert isinstance(display_for(stream), Lines)
         monkeypatch.setenv("TERM", "xterm")
         assert isinstance(display_for(stream), LiveDisplay)
+
+
+# The display of a comparison
+
+
+def verify_on(terminal: Terminal, lab: Lab, run: Path, *words: str) -> subprocess.Popen[str]:
+    words = ("verify", str(run), "--bucket", BUCKET, "--cores", "2", *words)
+    return lab.start(*words, env={"TERM": "xterm-256color"}, stderr=terminal.slave)
+
+
+def test_while_s3_is_asked_about_some_files_the_next_are_hashed(
+    lab: Lab, server: S3Server, tmp_path: Path, terminal: Terminal
+) -> None:
+    """1,000 files are compared at a time; of the first of them the listing does not say enough."""
+    run = tmp_path / "run"
+    run.mkdir()
+    for number in range(1100):
+        (run / f"{number:04}").write_text("x")
+        server.put(BUCKET, f"run/{number:04}", b"x")
+    server.put(BUCKET, "run/0000", b"y")
+
+    with server.hold(method="HEAD") as gate:
+        process = verify_on(terminal, lab, run)
+        gate.wait_held(1)
+        terminal.read_until(r"asking S3 \d+%: 1,099 of 1,100 files, 1.1 kB of 1.1 kB")
+        gate.release()
+        out = terminal.wait(process)
+
+    assert process.returncode == 1
+    assert out.startswith("1,099 of 1,100 files, 1.1 kB identical; NOT safe")
+    assert f"verifying run in s3://{BUCKET}/run/" in terminal.text
+    assert "aws process" not in terminal.text
+    check_terminal_is_as_before(terminal)
+    assert "".join(terminal.screen()) == "", "nothing of it is left"
+
+
+def test_the_bytes_of_a_large_file_are_counted_as_they_are_hashed_and_a_signal_ends_it(
+    lab: Lab, server: S3Server, tmp_path: Path, terminal: Terminal
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    with (run / "large.cbcl").open("wb") as stream:
+        stream.truncate(100 * 10**9)  # takes minutes to hash
+    (stored := server.put(BUCKET, "run/large.cbcl", b"")).size = 100 * 10**9
+    stored.etag = f"{'0' * 32}-5961"  # as the CLI cuts it: one part size to try
+
+    process = verify_on(terminal, lab, run, "--manifest", str(tmp_path / "m.tsv"))
+    terminal.read_until(r"verifying \d+%: 0 of 1 files, [1-9][\d.]* [MG]B of 100.0 GB")
+    process.send_signal(signal.SIGINT)
+    out = terminal.wait(process)
+
+    assert (process.returncode, out) == (130, "")
+    check_terminal_is_as_before(terminal)
+    assert [line for line in terminal.screen() if line] == ["s3sync: interrupted by SIGINT"]
+    assert not list(tmp_path.glob("*m.tsv*"))
+    assert list(lab.tmp.iterdir()) == []

@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
+import shutil
 import signal
+import subprocess
+import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from s3sync.etag import MIB, likely_part_sizes
+from s3sync.etag import MIB
 from tests.conftest import BUCKET, Lab, Result, tree
-from tests.s3server import Fault, S3Server
+from tests.s3server import Fault, S3Server, StoredObject
+from tests.test_manifest import read_table
+from tests.test_upload import HOSTILE_NAMES
 
 
-def verify(lab: Lab, run: Path, *words: str) -> Result:
-    return lab.run("verify", str(run), "--bucket", BUCKET, *words)
+def verify(lab: Lab, run: Path, *words: str, **options: Any) -> Result:
+    return lab.run("verify", str(run), "--bucket", BUCKET, *words, **options)
+
+
+def put_in_parts(server: S3Server, run: Path, name: str, content: bytes, part_size: int) -> StoredObject:
+    """A file on disk, and what S3 has of it after somebody's multipart upload."""
+    (run / name).write_bytes(content)
+    parts = [content[i : i + part_size] for i in range(0, len(content), part_size)] or [b""]
+    stored = server.put(BUCKET, f"{run.name}/{name}", content)
+    stored.etag = f"{hashlib.md5(b''.join(hashlib.md5(p).digest() for p in parts)).hexdigest()}-{len(parts)}"
+    return stored
+
+
+@pytest.fixture
+def few(tmp_path: Path, server: S3Server) -> Path:
+    """Six files that are in S3."""
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in "abcdef":
+        (run / name).write_text(name)
+        server.put(BUCKET, f"run/{name}", name.encode())
+    return run
 
 
 @pytest.fixture
@@ -64,6 +91,7 @@ def test_every_difference_is_named(lab: Lab, server: S3Server, stored: Path) -> 
     assert found["differing"]["SampleSheet.csv"].startswith("S3 has other bytes: ETag ")
     assert found["differing"]["out"].startswith("a link out of the run")
     assert "identical; NOT safe to delete the local copy" in words.out.splitlines()[0]
+    assert "  4 files not identical:\n" in words.out
     assert "  1 file only in S3:\n    Data/extra.bin" in words.out
 
 
@@ -79,38 +107,23 @@ def test_the_log_is_not_believed(lab: Lab, server: S3Server, small_run: Path) ->
     assert "RunInfo.xml: not in S3" in result.out
 
 
-@pytest.mark.parametrize("part_mib", [5, 8, 16, 7])
-def test_parts_of_other_sizes_are_recognised(lab: Lab, server: S3Server, stored: Path, part_mib: int) -> None:
+def test_what_others_uploaded_with_other_settings_is_recognised(lab: Lab, server: S3Server, few: Path) -> None:
     content = os.urandom(20 * MIB + 5)
-    (stored / "big.cbcl").write_bytes(content)
-    parts = [content[i : i + part_mib * MIB] for i in range(0, len(content), part_mib * MIB)]
-    etag = f"{hashlib.md5(b''.join(hashlib.md5(p).digest() for p in parts)).hexdigest()}-{len(parts)}"
-    server.put(BUCKET, f"{stored.name}/big.cbcl", content).etag = etag
+    for part_mib in (5, 7, 8, 16):  # 7 makes as many parts as 8 does
+        put_in_parts(server, few, f"parts of {part_mib}", content, part_mib * MIB)
+    put_in_parts(server, few, "small, in one part", b"small", 8 * MIB)
+    put_in_parts(server, few, "empty, in one part", b"", 8 * MIB)
+    put_in_parts(server, few, "large, in one PUT", content, MIB).etag = hashlib.md5(content).hexdigest()
 
-    assert verify(lab, stored).code == 0
-    (stored / "big.cbcl").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert verify(lab, stored).code == 1
+    assert verify(lab, few).code == 0
+    assert server.counters["HeadObject"] == 1, "of the one in 7 MiB: the rest are settled by their number of parts"
+    large = {path for path in tree(few) if path.startswith(("parts", "large"))}
+    for path in large:
+        (few / path).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    other = verify(lab, few, "--json")
 
-
-@pytest.mark.parametrize(
-    ("size", "etag", "sizes"),
-    [
-        (20, "a" * 32, []),
-        (20 * MIB, "a-3", [8, 7]),
-        (20 * MIB, "a-x", []),
-        (20 * MIB, "a-0", []),
-        (20 * MIB, f"a-{'9' * 5000}", []),  # Python limits the digits of an int
-        (20 * MIB, "a-٣", []),
-        (6 * MIB, "a-1", None),
-    ],
-)
-def test_likely_part_sizes(size: int, etag: str, sizes: list[int] | None) -> None:
-    found = likely_part_sizes(size, etag)
-
-    if sizes is None:
-        assert {8 * MIB, 1024 * MIB} <= set(found)
-    else:
-        assert set(found) == {mib * MIB for mib in sizes}
+    assert (other.code, set(other.json["differing"])) == (1, large)
+    assert all(why.startswith("S3 has other bytes: ETag ") for why in other.json["differing"].values())
 
 
 def test_excludes_apply_to_both_sides(lab: Lab, server: S3Server, stored: Path) -> None:
@@ -120,17 +133,54 @@ def test_excludes_apply_to_both_sides(lab: Lab, server: S3Server, stored: Path) 
     assert verify(lab, stored, "--exclude_patterns", "/RunInfo").code == 0
 
 
-def test_without_permission_to_list_each_object_is_asked_for(lab: Lab, server: S3Server, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    run.mkdir()
-    for name in ("a", "b"):
-        (run / name).write_text(name)
-        server.put(BUCKET, f"run/{name}", name.encode())
+def test_without_permission_to_list_each_object_is_asked_for(lab: Lab, server: S3Server, few: Path) -> None:
     denied = Fault("status", method=None, operation="ListObjectsV2", status=403, code="AccessDenied", count=None)
     server.add_fault(denied)
 
-    assert verify(lab, run).code == 0
+    result = verify(lab, few, "--exclude_patterns", "/[c-f]$", "--json")
+
+    assert (result.code, result.json["identical"], result.json["only_in_s3"]) == (0, True, None)
     assert server.counters["HeadObject"] == 2
+
+
+def test_what_is_encrypted_is_told_as_what_it_is(lab: Lab, server: S3Server, few: Path) -> None:
+    """ETags of objects under KMS are no MD5s; one under a customer's own key is not even shown without the key."""
+    for name in "bcde":
+        kms = server.put(BUCKET, f"run/{name}", name.encode())
+        kms.etag = "0" * 32
+        kms.headers = {"x-amz-server-side-encryption": "aws:kms"}
+        kms.checksums = {
+            "x-amz-checksum-crc32": base64.b64encode(zlib.crc32(name.encode()).to_bytes(4, "big")).decode()
+        }
+    server.objects(BUCKET)["run/d"].checksums = {}
+    server.objects(BUCKET)["run/e"].checksums = {"x-amz-checksum-crc32": "AAAAAA=="}
+    server.put(BUCKET, "run/f", b"f").etag = "0" * 32
+    server.add_fault(Fault("status", method="HEAD", key_contains="run/f", status=400, code="BadRequest", count=None))
+
+    result = verify(lab, few, "--manifest", str(lab.root / "m"), "--json")
+
+    assert result.code == 1
+    found = result.json
+    assert (found["identical_files"], found["by_size_only"]) == (3, ["d"])
+    assert set(found["differing"]) == {"e", "f"}
+    assert found["differing"]["e"] == "S3 has other bytes: its CRC32 is AAAAAA=="
+    assert found["differing"]["f"].startswith("S3 did not say: ")
+    assert "encrypted with a customer's own key?" in found["differing"]["f"]
+    rows = {row[0]: row for row in read_table((lab.root / "m").read_bytes())[1:]}
+    assert set(rows) == {"a", "b", "c"}
+    assert rows["b"] == ["b", "1", hashlib.md5(b"b").hexdigest(), "0" * 32, "run/b"]
+
+
+def test_of_many_objects_with_their_own_key_each_is_told(lab: Lab, server: S3Server, few: Path) -> None:
+    for name in "abcdef":
+        server.put(BUCKET, f"run/{name}", name.encode()).etag = "0" * 32
+    server.add_fault(Fault("status", method="HEAD", status=400, code="BadRequest", count=None))
+
+    result = verify(lab, few)
+
+    first, *rest = result.out.splitlines()
+    assert (result.code, first) == (1, "0 of 6 files, 0 B identical; NOT safe to delete the local copy")
+    assert [line.split(": ")[:2] for line in rest[2:]] == [[f"    {name}", "S3 did not say"] for name in "abcdef"]
 
 
 def test_errors_are_one_line(lab: Lab, server: S3Server, stored: Path) -> None:
@@ -153,3 +203,103 @@ def test_a_signal_ends_it(lab: Lab, server: S3Server, stored: Path) -> None:
 
     assert (process.returncode, out) == (143, "")
     assert "Traceback" not in err
+
+
+def test_what_happens_on_the_disk_meanwhile(lab: Lab, server: S3Server, few: Path) -> None:
+    """Safe to delete is what is there at the end, not what was there at the beginning."""
+    with server.hold(method="GET") as gate:
+        process = lab.start("verify", str(few), "--bucket", BUCKET, "--json")
+        gate.wait_held(1)
+        (few / "a").unlink()
+        os.utime(few / "b", (1, 1))
+        (few / "late").write_text("late")
+        gate.release()
+        out, _ = process.communicate(timeout=120)
+
+    result = Result(process.returncode, out, "")
+    assert result.code == 1
+    assert result.json["differing"] == {
+        "a": "gone from the disk while it was compared",
+        "b": "changed while it was compared",
+        "late": "came to the disk while the others were compared",
+    }
+    assert result.json["identical_files"] == 4
+
+
+# The manifest
+
+
+def test_the_manifest_has_every_file_and_md5sum_accepts_it(lab: Lab, server: S3Server, few: Path) -> None:
+    folder = few / "[dir] *"
+    folder.mkdir()
+    for name in HOSTILE_NAMES:
+        (folder / name).write_text(name)
+        server.put(BUCKET, f"run/[dir] */{name}", name.encode())
+    large = os.urandom(20 * MIB + 5)
+    put_in_parts(server, few, "large", large, 8 * MIB)
+    put_in_parts(server, few, "large and somebody else's", large, 16 * MIB)
+    archive = lab.root / "archive"
+    archive.mkdir()
+
+    result = verify(lab, few, "--manifest", "archive/run.tsv", cwd=lab.root)
+
+    assert result.code == 0, result.out
+    files, objects = tree(few), server.objects(BUCKET)
+    assert f"  manifest {archive}/run.tsv: {len(files)} of {len(files)} files\n" in result.out
+    assert {p.name: p.stat().st_mode & 0o777 for p in archive.iterdir()} == {"run.tsv": 0o600, "run.tsv.md5": 0o600}
+    head, *rows = read_table((archive / "run.tsv").read_bytes())
+    assert head == ["path", "size", "md5", "etag", "key"]
+    assert rows == [
+        [path, str(len(content)), hashlib.md5(content).hexdigest(), objects[f"run/{path}"].etag, f"run/{path}"]
+        for path, content in sorted(files.items())
+    ]
+    assert md5sum_check(archive / "run.tsv.md5", few) == 0
+    (few / "large").write_bytes(large[:-1])
+    assert md5sum_check(archive / "run.tsv.md5", few) == 1
+
+
+def md5sum_check(listed: Path, folder: Path) -> int:
+    return subprocess.run(("md5sum", "--check", "--strict", "--quiet", str(listed)), cwd=folder, check=False).returncode
+
+
+def test_the_manifest_of_a_run_that_is_not_identical_has_what_is_proven(lab: Lab, server: S3Server, few: Path) -> None:
+    server.delete(BUCKET, "run/a")
+    server.put(BUCKET, "run/b", b"x")
+    manifest = lab.root / "m.tsv"
+    manifest.write_text("of before")
+
+    words = verify(lab, few, "--manifest", str(manifest))
+
+    assert words.code == 1
+    assert words.out.splitlines()[2] == f"  manifest {manifest}: 4 of 6 files"
+    assert [row[0] for row in read_table(manifest.read_bytes())] == ["path", *"cdef"]
+
+
+def test_a_manifest_that_cannot_be_written_in_the_end_does_not_cost_the_verdict(
+    lab: Lab, server: S3Server, few: Path
+) -> None:
+    archive = lab.root / "archive"
+    archive.mkdir()
+    with server.hold(method="GET") as gate:
+        process = lab.start("verify", str(few), "--bucket", BUCKET, "--manifest", str(archive / "m"))
+        gate.wait_held(1)
+        shutil.rmtree(archive)
+        gate.release()
+        out, _ = process.communicate(timeout=120)
+
+    assert process.returncode == 1
+    assert out.splitlines()[0].endswith(": identical; safe to delete the local copy")
+    assert out.splitlines()[2] == f"  manifest {archive}/m is not written: No such file or directory"
+
+
+def test_a_place_where_no_manifest_can_be_is_found_out_before_the_work(lab: Lab, server: S3Server, few: Path) -> None:
+    inside = verify(lab, few, "--manifest", str(few / "m.tsv"))
+    nowhere = verify(lab, few, "--manifest", str(lab.root / "nowhere" / "m.tsv"), "--json")
+    too_long = verify(lab, few, "--manifest", str(lab.root / ("m" * 250)))
+
+    assert (inside.code, nowhere.code, too_long.code) == (2, 2, 1)
+    assert inside.err.startswith(f"s3sync: --manifest would be one more file of the run: {few}/m.tsv (")
+    assert nowhere.json["error"].startswith("no such folder for --manifest: ")
+    assert too_long.err.startswith("s3sync: cannot write ")
+    assert server.requests == []
+    assert sorted(tree(few)) == [*"abcdef"]

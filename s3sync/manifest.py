@@ -1,0 +1,88 @@
+"""What is proven, as two files that outlive the run folder: a table, and a list for `md5sum -c`."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from s3sync import files
+from s3sync.errors import StateError, UsageError
+from s3sync.runfolder import is_inside
+from s3sync.text import printable
+
+_COLUMNS = ("path", "size", "md5", "etag", "key")
+_MD5SUM_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r"})
+_TABLE_ESCAPES = {**_MD5SUM_ESCAPES, ord("\t"): r"\t"}
+
+
+class Row(NamedTuple):
+    """A file that S3 holds. `path` is relative to the run folder, `size` in bytes, `md5` that of the whole file."""
+
+    path: str
+    size: int
+    md5: str
+    etag: str  # without quotes
+
+
+def table(rows: Iterable[Row], prefix: str) -> bytes:
+    r"""A line for each file, tab-separated and in UTF-8, below one that names the columns; `prefix` begins every key.
+
+    Backslash, tab, line feed and carriage return in names are `\\`, `\t`, `\n` and `\r`.
+    """
+    columns = ((row.path, str(row.size), row.md5, row.etag, prefix + row.path) for row in rows)
+    return _encoded(map(_table_line, chain((_COLUMNS,), columns)))
+
+
+def md5sums(rows: Iterable[Row]) -> bytes:
+    """The same for `md5sum -c` in the run folder, in the words of GNU's md5sum."""
+    return _encoded(map(_md5sum_line, rows))
+
+
+def require_place(path: Path, run_path: Path) -> None:
+    """Find out before the work whether its end can be written; raises UsageError, StateError."""
+    where = printable(str(path))
+    if not path.parent.is_dir():
+        raise UsageError(f"no such folder for --manifest: {where}")
+    if is_inside(os.path.join(os.path.realpath(path.parent), path.name), os.path.realpath(run_path)):
+        raise UsageError(f"--manifest would be one more file of the run: {where} (give a place outside the run folder)")
+    both = (path, _md5sums_path(path))
+    if any(os.path.lexists(one) and (one.is_symlink() or not one.is_file()) for one in both):
+        raise UsageError(f"--manifest takes a file: {where} is there already, and is none")
+    try:
+        files.try_replace(both[1])  # the longer name
+    except OSError as error:
+        raise StateError(f"cannot write {where}: {error.strerror} (give a writable folder with --manifest)") from error
+
+
+def write(path: Path, rows: Sequence[Row], prefix: str) -> None:
+    """The table as `path`, and the list beside it as `path.md5`; each is replaced as a whole. Raises OSError."""
+    files.replace(_md5sums_path(path), md5sums(rows))
+    files.replace(path, table(rows, prefix))
+
+
+def _md5sums_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.md5")
+
+
+def _table_line(columns: Iterable[str]) -> str:
+    return "\t".join(column.translate(_TABLE_ESCAPES) for column in columns)
+
+
+def _md5sum_line(row: Row) -> str:
+    """A backslash before the line says that there are some in the name."""
+    name = row.path.translate(_MD5SUM_ESCAPES)
+    flag = "\\" if name != row.path else ""
+    if name == "-":
+        name = "./-"  # alone it would be md5sum's standard input
+    return f"{flag}{row.md5}  {name}"
+
+
+def _encoded(lines: Iterable[str]) -> bytes:
+    """One after the other: there may be a million."""
+    stream = io.BytesIO()
+    stream.writelines(f"{line}\n".encode() for line in lines)
+    return stream.getvalue()
