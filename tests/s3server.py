@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Keep = Literal["bytes", "hashes"]
-FaultKind = Literal["status", "reset", "hang", "lost_reply", "wrong_etag", "drop", "slow"]
+FaultKind = Literal["status", "reset", "hang", "lost_reply", "wrong_etag", "drop", "truncate", "slow", "late"]
 MIB = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
 _PAGE_KEYS = 1000
@@ -78,7 +78,11 @@ _OBJECT_OPERATIONS = _table("""
 # Without these, PUT ?tagging would overwrite the object with its tags, and a copy would empty it.
 _UNSUPPORTED_PARAMETERS = {"acl", "attributes", "legal-hold", "policy", "retention", "tagging", "versioning"}
 _UNSUPPORTED_HEADERS = {"if-match", "range", "x-amz-copy-source"}
-_OBJECT_HEADERS = {"content-type", "x-amz-server-side-encryption", "x-amz-storage-class"}
+_ENCRYPTION = "x-amz-server-side-encryption"
+_KMS_KEY = f"{_ENCRYPTION}-aws-kms-key-id"
+_CUSTOMER, _CUSTOMER_KEY = f"{_ENCRYPTION}-customer-algorithm", f"{_ENCRYPTION}-customer-key-md5"
+_ENCRYPTION_HEADERS = {_ENCRYPTION, _KMS_KEY, _CUSTOMER, _CUSTOMER_KEY}
+_OBJECT_HEADERS = {"content-type", "x-amz-storage-class", *_ENCRYPTION_HEADERS}
 _CHUNK_HEAD = re.compile("[0-9a-fA-F]+(;|$)")
 _XML_SPECIAL = re.compile("[&<>\"'\x00-\x1f\x7f]")
 
@@ -166,6 +170,8 @@ class Fault(Rule):
     - `lost_reply`: stores, then resets the connection
     - `wrong_etag`: stores the right bytes, gives and remembers an ETag of others
     - `drop`: answers as if it had stored, ETag included, and stores nothing
+    - `truncate`: stores only the first `after_bytes` of the object, with the ETag and checksums of all of it
+    - `late`: waits `seconds` before it does anything
     - `slow`: reads the body with `rate` bytes/s. The kernels of both sides and the reader take up to
       about 3 MB at once, so only larger bodies make the client wait while it sends
     """
@@ -175,6 +181,7 @@ class Fault(Rule):
     code: str = "SlowDown"
     after_bytes: int = 0
     rate: int = 1000
+    seconds: float = 1
 
 
 @dataclass(eq=False)
@@ -347,6 +354,13 @@ class _Call:
         """The headers that belong to the object."""
         return {n: v for n, v in self.headers.items() if n in _OBJECT_HEADERS or n.startswith("x-amz-meta-")}
 
+    def check_key(self, headers: dict[str, str]) -> None:
+        """Raises _S3Error unless the client names the key of its own that an object's headers call for."""
+        if _CUSTOMER in headers.keys() ^ self.headers.keys():
+            raise _S3Error(400, "InvalidRequest", "Encrypted with a key of the customer, or not: not as you say")
+        if headers.get(_CUSTOMER_KEY) != self.headers.get(_CUSTOMER_KEY):
+            raise _S3Error(403, "AccessDenied")
+
     def check(self, owner: str) -> None:
         """Raises _S3Error for a `status` fault, a request that S3 would refuse, and a wrong body."""
         if self.fault and self.fault.kind == "status":
@@ -377,11 +391,15 @@ class _Call:
 
 
 class _Bucket:
-    """The objects and the multipart uploads of a bucket; knows its keys in UTF-8 binary order."""
+    """The objects and the multipart uploads of a bucket; knows its keys in UTF-8 binary order.
+
+    `encryption` are the headers of an object whose client asks for none.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, StoredObject] = {}
         self.uploads: dict[str, Upload] = {}
+        self.encryption: dict[str, str] = {}
         self._sorted: list[str] | None = None
 
     def put(self, key: str, stored: StoredObject) -> None:
@@ -392,6 +410,10 @@ class _Bucket:
     def delete(self, key: str) -> None:
         if self.objects.pop(key, None):
             self._sorted = None
+
+    def encrypted(self, headers: dict[str, str]) -> dict[str, str]:
+        """An object's headers, with this bucket's encryption where they name none."""
+        return headers if {_ENCRYPTION, _CUSTOMER} & headers.keys() else {**headers, **self.encryption}
 
     def keys_from(self, prefix: str, after: str) -> Iterator[str]:
         """The keys with `prefix` that come later than `after`."""
@@ -447,9 +469,9 @@ class _Store:
         bucket = self._bucket(call)
         if call.headers.get("if-none-match") == "*" and call.key in bucket.objects:
             raise _S3Error(412, "PreconditionFailed")
-        stored = _stored(call, call.object_headers())
-        if call.kind != "drop":
-            bucket.put(call.key, stored)
+        headers = bucket.encrypted(call.object_headers())
+        stored = _stored(call.payload, headers, call.checksums(), wrong=call.kind == "wrong_etag")
+        _publish(call, bucket, stored)
         return _stored_reply(stored)
 
     def _get_object(self, call: _Call) -> _Reply:
@@ -457,6 +479,7 @@ class _Store:
             stored = self._bucket(call).objects[call.key]
         except KeyError:
             raise _S3Error(404, "NoSuchKey", "The specified key does not exist.") from None
+        call.check_key(stored.headers)
         headers = {"etag": f'"{stored.etag}"', **stored.headers, "accept-ranges": "bytes"}
         headers["last-modified"] = email.utils.formatdate(stored.last_modified, usegmt=True)
         if call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED" and stored.checksums:
@@ -495,11 +518,11 @@ class _Store:
         return _listing("ListMultipartUploadsResult", call, inner, truncated=False)
 
     def _create_upload(self, call: _Call) -> _Reply:
-        kind = call.headers.get("x-amz-checksum-type", "COMPOSITE")
-        upload = Upload(uuid.uuid4().hex, call.key, call.object_headers(), kind)
-        self._bucket(call).uploads[upload.upload_id] = upload
+        kind, bucket = call.headers.get("x-amz-checksum-type", "COMPOSITE"), self._bucket(call)
+        upload = Upload(uuid.uuid4().hex, call.key, bucket.encrypted(call.object_headers()), kind)
+        bucket.uploads[upload.upload_id] = upload
         inner = _tag("Bucket", call.bucket) + _tag("Key", call.key) + _tag("UploadId", upload.upload_id)
-        return _xml_reply("InitiateMultipartUploadResult", inner)
+        return _xml_reply("InitiateMultipartUploadResult", inner, _encryption_of(upload.headers))
 
     def _upload(self, call: _Call) -> Upload:
         upload = self._bucket(call).uploads.get(call.query["uploadId"])
@@ -511,7 +534,9 @@ class _Store:
         upload, number = self._upload(call), call.query.get("partNumber", "")
         if not number.isdecimal() or not 1 <= int(number) <= 10_000:
             raise _S3Error(400, "InvalidArgument", "Part number must be between 1 and 10000")
-        part = _stored(call, {})
+        call.check_key(upload.headers)
+        encryption = _encryption_of(upload.headers)
+        part = _stored(call.payload, encryption, call.checksums(), wrong=call.kind == "wrong_etag")
         if call.kind != "drop":
             upload.parts[int(number)] = part
         return _stored_reply(part)
@@ -525,11 +550,10 @@ class _Store:
             stored.checksums = given
         bucket = self._bucket(call)
         del bucket.uploads[upload.upload_id]
-        if call.kind != "drop":
-            bucket.put(call.key, stored)
+        _publish(call, bucket, stored)
         inner = _tag("Location", f"/{call.bucket}/{quote(call.key)}") + _tag("Bucket", call.bucket)
         inner += _tag("Key", call.key) + _tag("ETag", f'"{stored.etag}"')
-        return _xml_reply("CompleteMultipartUploadResult", inner)
+        return _xml_reply("CompleteMultipartUploadResult", inner, _encryption_of(upload.headers))
 
     def _abort_upload(self, call: _Call) -> _Reply:
         del self._bucket(call).uploads[self._upload(call).upload_id]
@@ -613,13 +637,24 @@ class S3Server:
         with self._changed:
             self._store.buckets.setdefault(bucket, _Bucket())
 
+    def encrypt_by_default(self, bucket: str, algorithm: str, key_id: str = "") -> None:
+        """Encrypt what is stored in `bucket` from now on, unless its client asks for something else.
+
+        `algorithm` is `AES256`, `aws:kms` or `aws:kms:dsse`; `key_id` that of a KMS key. Raises KeyError if
+        there is no such bucket.
+        """
+        headers = {_ENCRYPTION: algorithm, **({_KMS_KEY: key_id} if key_id else {})}
+        with self._changed:
+            self._store.buckets[bucket].encryption = headers
+
     def put(self, bucket: str, key: str, body: bytes) -> StoredObject:
         """Store an object past HTTP, faults and the log. Raises KeyError if there is no such bucket."""
         payload = _Payload(keep=self.keep == "bytes")
         payload.update(body)
-        stored = StoredObject(payload.body(), payload.size, payload.etag())
         with self._changed:
-            self._store.buckets[bucket].put(key, stored)
+            kept_in = self._store.buckets[bucket]
+            stored = _stored(payload, kept_in.encrypted({}), {})
+            kept_in.put(key, stored)
         return stored
 
     def delete(self, bucket: str, key: str) -> None:
@@ -784,6 +819,8 @@ class S3Server:
         rate = fault.rate if fault and fault.kind == "slow" else None
         if limit == 0:
             raise _CutError
+        if call.kind == "late" and fault:
+            await asyncio.sleep(fault.seconds)
         if rate is not None:  # keep the kernel from taking megabytes in advance
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
         if "expect" in headers:
@@ -886,16 +923,30 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-def _stored(call: _Call, headers: dict[str, str]) -> StoredObject:
-    payload = call.payload
+def _publish(call: _Call, bucket: _Bucket, stored: StoredObject) -> None:
+    """Make an object visible, as far as the request's fault lets it."""
+    if call.kind == "truncate" and call.fault:
+        body, size = stored.body, min(stored.size, call.fault.after_bytes)
+        stored = dataclasses.replace(stored, body=None if body is None else body[:size], size=size)
+    if call.kind != "drop":
+        bucket.put(call.key, stored)
+
+
+def _stored(
+    payload: _Payload, headers: dict[str, str], checksums: dict[str, str], *, wrong: bool = False
+) -> StoredObject:
     etag = payload.etag()
-    if call.kind == "wrong_etag" or _is_kms(headers):
+    if wrong or _is_opaque(headers):
         etag = _other_etag(etag)
-    return StoredObject(payload.body(), payload.size, etag, call.checksums(), headers=headers)
+    return StoredObject(payload.body(), payload.size, etag, checksums, headers=headers)
 
 
 def _stored_reply(stored: StoredObject) -> _Reply:
-    return _Reply(headers={"etag": f'"{stored.etag}"', **stored.checksums})
+    return _Reply(headers={"etag": f'"{stored.etag}"', **stored.checksums, **_encryption_of(stored.headers)})
+
+
+def _encryption_of(headers: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name in _ENCRYPTION_HEADERS}
 
 
 def _other_etag(etag: str) -> str:
@@ -904,9 +955,9 @@ def _other_etag(etag: str) -> str:
     return hashlib.md5(digest.encode(), usedforsecurity=False).hexdigest() + dash + parts
 
 
-def _is_kms(headers: dict[str, str]) -> bool:
-    """Whether S3 would give an ETag that is no MD5."""
-    return headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
+def _is_opaque(headers: dict[str, str]) -> bool:
+    """Whether an object is encrypted so that its ETag is no MD5."""
+    return headers.get(_ENCRYPTION, "").startswith("aws:kms") or _CUSTOMER in headers
 
 
 def _wanted_parts(upload: Upload, body: bytes, min_part_size: int) -> list[StoredObject]:
@@ -933,7 +984,7 @@ def _joined(upload: Upload, parts: list[StoredObject]) -> StoredObject:
     """The object of these parts; with a CRC32 composed of theirs, if that is what the upload asked for."""
     digest = hashlib.md5(b"".join(bytes.fromhex(part.etag) for part in parts), usedforsecurity=False)
     etag = f"{digest.hexdigest()}-{len(parts)}"
-    if _is_kms(upload.headers):
+    if _is_opaque(upload.headers):
         etag = _other_etag(etag)
     bodies = [part.body for part in parts if part.body is not None]
     body = b"".join(bodies) if len(bodies) == len(parts) else None
@@ -955,9 +1006,9 @@ def _document(root: str) -> bytes:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{root}'.encode()
 
 
-def _xml_reply(root: str, inner: str) -> _Reply:
+def _xml_reply(root: str, inner: str, headers: dict[str, str] | None = None) -> _Reply:
     body = _document(f'<{root} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{inner}</{root}>')
-    return _Reply(body=body, headers={"content-type": "application/xml"})
+    return _Reply(body=body, headers={"content-type": "application/xml", **(headers or {})})
 
 
 def _listing(root: str, call: _Call, inner: str, *, truncated: bool) -> _Reply:

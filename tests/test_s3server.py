@@ -337,6 +337,61 @@ def test_with_kms_the_etag_is_no_md5(server: S3Server, s3: Any) -> None:
     assert s3.head_object(Bucket="b", Key="k")["ETag"] == etag
 
 
+@pytest.mark.parametrize("asked", [{}, {"ServerSideEncryption": "aws:kms:dsse", "SSEKMSKeyId": "lab"}])
+def test_a_bucket_encrypts_what_does_not_ask_for_something_else(
+    server: S3Server, s3: Any, asked: dict[str, str]
+) -> None:
+    server.put("b", "before", b"abc")
+    server.encrypt_by_default("b", "aws:kms", "default")
+    expected = (asked.get("ServerSideEncryption", "aws:kms"), asked.get("SSEKMSKeyId", "default"))
+    multipart = {"Bucket": "b", "Key": "m"}
+
+    put = s3.put_object(Bucket="b", Key="k", Body=b"abc", **asked)
+    upload = {**multipart, "UploadId": s3.create_multipart_upload(**multipart, **asked)["UploadId"]}
+    part = s3.upload_part(**upload, PartNumber=1, Body=b"abc")
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    done = s3.complete_multipart_upload(**upload, MultipartUpload=parts)
+    server.put("b", "past HTTP", b"abc")
+
+    for answer in (put, part, done, s3.head_object(Bucket="b", Key="k"), s3.head_object(**multipart)):
+        assert (answer["ServerSideEncryption"], answer["SSEKMSKeyId"]) == expected
+    etags = {key: stored.etag for key, stored in server.objects("b").items()}
+    assert etags["before"] == md5(b"abc")
+    assert md5(b"abc") not in (etags["k"], part["ETag"].strip('"'), etags["past HTTP"])
+    assert etags["m"] != multipart_etag(b"abc", 3)
+    assert put["ETag"] == s3.head_object(Bucket="b", Key="k")["ETag"]
+    assert s3.put_object(Bucket="b", Key="k", Body=b"abc", ServerSideEncryption="AES256")["ETag"] == f'"{md5(b"abc")}"'
+
+
+def test_with_a_key_of_the_customer_nobody_else_can_look(server: S3Server, s3: Any) -> None:
+    server.encrypt_by_default("b", "aws:kms")
+    key, other = ({"SSECustomerAlgorithm": "AES256", "SSECustomerKey": letter * 32} for letter in "ab")
+    multipart = {"Bucket": "b", "Key": "m", **key}
+
+    put = s3.put_object(Bucket="b", Key="k", Body=b"abc", **key)
+    upload = {**multipart, "UploadId": s3.create_multipart_upload(**multipart)["UploadId"]}
+    without_key = {name: upload[name] for name in ("Bucket", "Key", "UploadId")}
+    assert error_code(s3.upload_part, **without_key, PartNumber=1, Body=b"abc") == (400, "InvalidRequest")
+    part = s3.upload_part(**upload, PartNumber=1, Body=b"abc")
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    s3.complete_multipart_upload(**without_key, MultipartUpload=parts)
+
+    for name in ("k", "m"):
+        where = {"Bucket": "b", "Key": name}
+        assert error_code(s3.head_object, **where) == (400, "400")
+        assert error_code(s3.head_object, **where, **other) == (403, "403")
+        assert error_code(s3.get_object, **where) == (400, "InvalidRequest")
+        head = s3.head_object(**where, **key)
+        assert (head["SSECustomerAlgorithm"], head.get("ServerSideEncryption")) == ("AES256", None)
+        assert s3.get_object(**where, **key)["Body"].read() == b"abc"
+        assert head["ETag"] not in (f'"{md5(b"abc")}"', f'"{multipart_etag(b"abc", 3)}"')
+    assert put["SSECustomerKeyMD5"] == s3.head_object(Bucket="b", Key="k", **key)["SSECustomerKeyMD5"]
+    server.put("b", "plain", b"abc")
+    assert error_code(s3.head_object, Bucket="b", Key="plain", **key) == (400, "400")
+    listed = {entry["Key"]: entry["ETag"].strip('"') for entry in s3.list_objects_v2(Bucket="b")["Contents"]}
+    assert listed == {key: stored.etag for key, stored in server.objects("b").items()}, "a listing needs no key"
+
+
 def test_wrong_digests_are_refused(server: S3Server, s3: Any) -> None:
     wrong = base64.b64encode(bytes(16)).decode()
     assert error_code(s3.put_object, Bucket="b", Key="k", Body=b"abc", ContentMD5=wrong) == (400, "BadDigest")
@@ -486,6 +541,36 @@ def test_fault_drop(server: S3Server, s3: Any) -> None:
     assert s3.put_object(Bucket="b", Key="k", Body=b"abc")["ETag"] == f'"{md5(b"abc")}"'
     assert server.objects("b") == {}
     server.wait_for(lambda request: request.fault == "drop")
+
+
+def test_fault_truncate(server: S3Server, s3: Any) -> None:
+    server.add_fault(Fault("truncate", after_bytes=2))
+    assert s3.put_object(Bucket="b", Key="k", Body=b"abc")["ETag"] == f'"{md5(b"abc")}"'
+    head = s3.head_object(Bucket="b", Key="k")
+    assert (head["ContentLength"], head["ETag"]) == (2, f'"{md5(b"abc")}"')
+    assert raw(server, "GET", "/b/k") == (200, b"ab")
+
+
+def test_fault_truncate_of_a_multipart_upload(server: S3Server, s3: Any) -> None:
+    server.add_fault(Fault("truncate", method=None, operation="CompleteMultipartUpload", after_bytes=2))
+    where = {"Bucket": "b", "Key": "m"}
+    upload = {**where, "UploadId": s3.create_multipart_upload(**where)["UploadId"]}
+    part = {"PartNumber": 1, "ETag": s3.upload_part(**upload, PartNumber=1, Body=b"abc")["ETag"]}
+    s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": [part]})
+    stored = server.objects("b")["m"]
+    assert (stored.body, stored.size, stored.etag) == (b"ab", 2, multipart_etag(b"abc", 3))
+
+
+def test_fault_late_for_one_method(server: S3Server) -> None:
+    server.add_fault(Fault("late", method="HEAD", seconds=0.3))
+    server.put("b", "k", b"abc")
+    times = []
+    for method in ("HEAD", "HEAD"):
+        started = time.monotonic()
+        assert raw(server, method, "/b/k")[0] == 200
+        times.append(time.monotonic() - started)
+    assert times[0] >= 0.3
+    assert [request.fault for request in server.requests] == ["late", ""]
 
 
 def test_fault_slow_and_latency(server: S3Server, s3: Any) -> None:
