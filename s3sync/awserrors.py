@@ -54,9 +54,14 @@ CAUSES = (
         "set the clock (NTP)",
     ),
     _cause(
-        r"AccessDenied|\(403\)|Forbidden|AllAccessDisabled",
+        r"AccessDenied|AllAccessDisabled",
         "access denied",
         "check the keys; they need s3:PutObject, s3:GetObject and s3:ListBucket there",
+    ),
+    _cause(  # of a request whose answer has no body to say why; a wrong clock looks the same there
+        r"\(403\)|Forbidden",
+        "access denied",
+        "check the keys, and this machine's clock; they need s3:PutObject, s3:GetObject and s3:ListBucket there",
     ),
     _cause(
         r"PermanentRedirect|IllegalLocationConstraint|AuthorizationHeaderMalformed",

@@ -288,6 +288,15 @@ def test_causes_that_cannot_pass_by_themselves(before: str, text: str, what: str
     assert text in str(failure)
 
 
+def test_a_refusal_without_a_reason_may_be_the_clock() -> None:
+    without, with_reason = (
+        cause_of([text]) for text in (operation("403", "Forbidden"), operation("AccessDenied", "-"))
+    )
+    assert without
+    assert with_reason
+    assert ("clock" in without.advice, "clock" in with_reason.advice) == (True, False)
+
+
 @pytest.mark.parametrize(
     "name", ["AccessDenied.txt", "Forbidden/a", "has expired.csv", "copy (403).bcl", "AuthFailure.log"]
 )
