@@ -46,6 +46,11 @@ class Ended(NamedTuple):
     ended_by_us: str = ""
 
     @property
+    def succeeded(self) -> bool:
+        """Whether it came to its own end and says that all went well. One that was ended may say 0, too."""
+        return self.returncode == 0 and not self.ended_by_us
+
+    @property
     def reason(self) -> str:
         """Why it was ended, or its last complaint, or what is known without one."""
         if self.ended_by_us:

@@ -59,14 +59,14 @@ class _Begun(NamedTuple):
 def _abort(aws: Aws, bucket: OwnedBucket, left: _Begun) -> None:
     """Raises AwsError."""
     ended = aws.clean_up(awswords.abort_upload_words(bucket, left.key, left.upload_id), _SECONDS)
-    if ended.returncode != 0 and "NoSuchUpload" not in ended.reason:
+    if not ended.succeeded and "NoSuchUpload" not in ended.reason:
         raise awscli.failure(ended, f"s3://{bucket.name}")
 
 
 def _begun(aws: Aws, bucket: OwnedBucket, prefix: str) -> list[_Begun]:
     """All under the prefix; raises AwsError."""
     ended = aws.clean_up(awswords.list_uploads_words(bucket, prefix), _SECONDS)
-    if ended.returncode != 0:
+    if not ended.succeeded:
         raise awscli.failure(ended, f"s3://{bucket.name}")
     found = []
     entries = awscli.parse_json(ended)

@@ -6,6 +6,7 @@ both give the same verdicts. A listing that settles a file needs no second look.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
@@ -32,6 +33,7 @@ _FEW = 4  # so many unsettled files are always looked at one by one
 _NOT_FOUND = re.compile(r"\(404\)|Not Found|NoSuchKey")
 _BAD_REQUEST = re.compile(r"\(400\)")  # without a word: an object that needs its key, or an expired token
 _FORBIDDEN = re.compile(r"AccessDenied|\(403\)|Forbidden")
+_REFUSED = re.compile(r"\(40[03]\)")
 _NO_KEY = "encrypted with a customer's own key? Or have the credentials expired?"
 
 
@@ -148,7 +150,18 @@ class Reader:
     def _heads(self, files: Sequence[LocalFile]) -> dict[str, Seen]:
         paths = [file.path for file in files]
         with ThreadPoolExecutor(self._processes) as pool:
-            return dict(zip(paths, pool.map(self._head, paths), strict=True))
+            seen = dict(zip(paths, pool.map(self._head, paths), strict=True))
+        if self._may_list and any(isinstance(s, Unknown) and _REFUSED.search(s.reason) for s in seen.values()):
+            self._ask_why()
+        return seen
+
+    def _ask_why(self) -> None:
+        """An answer to a HEAD has no body to say why it is refused, a listing's has: expired credentials, for one.
+
+        Raises AwsError if it says so.
+        """
+        with contextlib.suppress(_ListingForbiddenError, _ListingFailedError):
+            _parse_listing(self._aws.query(awswords.list_words(self._bucket, self._prefix, "", 1)), self._url)
 
     def _uses_listing(self, files: Sequence[LocalFile]) -> bool:
         if self._mode != "auto" or not self._may_list:
@@ -200,7 +213,7 @@ class _ListingFailedError(Exception):
 
 
 def _parse_listing(ended: Ended, where: str) -> list[tuple[str, RemoteObject]]:
-    if ended.returncode != 0:
+    if not ended.succeeded:
         if any(_FORBIDDEN.search(line) for line in ended.errors):
             raise _ListingForbiddenError
         if awserrors.cause_of(ended.errors):
@@ -219,7 +232,7 @@ def _parse_listed(key: object, size: Any, etag: Any) -> tuple[str, RemoteObject]
 
 
 def _parse_head(ended: Ended) -> Seen:
-    if ended.returncode != 0:
+    if not ended.succeeded:
         if any(_NOT_FOUND.search(line) for line in ended.errors):
             return Absent()
         if any(_BAD_REQUEST.search(line) for line in ended.errors):

@@ -89,7 +89,7 @@ class Transfer:
             words = awswords.cp_words(str(folder), url, self._storage, awswords.checksum_words(self._aws.said_version))
             ended = self._aws.follow(words, on_line, on_start)
         done = self._flow.ended(batch)
-        if ended.returncode or ended.ended_by_us:
+        if not ended.succeeded:
             self._sweep(batch)
         self._aws.check_stop()
         cause = cause_of(ended.errors) if ended.returncode else None

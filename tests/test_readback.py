@@ -24,6 +24,7 @@ MODES: tuple[Readback, ...] = ("head-object", "list-objects-v2")
 DENIED = "An error occurred (AccessDenied) when calling the ListObjectsV2 operation: Access Denied"
 SLOW_DOWN = "An error occurred (SlowDown) when calling the ListObjectsV2 operation: Please reduce your request rate."
 NOT_FOUND = "An error occurred (404) when calling the HeadObject operation: Not Found"
+HEAD = "head-object"
 HEAD_DENIED = "An error occurred (403) when calling the HeadObject operation: Forbidden"
 
 
@@ -372,6 +373,48 @@ def test_a_second_page_that_fails_leaves_all_of_it_unknown(monkeypatch: pytest.M
     aws = FakeAws(*ALL, answer=lambda words: failed(words, SLOW_DOWN) if option(words, "start-after") else None)
     seen = reader_of(aws, "list-objects-v2", NAMES).look(files_of(*NAMES[:3]))
     assert set(seen.values()) == {Unknown(SLOW_DOWN, listed=True)}
+
+
+def test_a_listing_that_was_ended_tells_nothing_whatever_its_code() -> None:
+    ended = Ended((), 0, b"", (), ended_by_us="moved no bytes for 10 min")
+    aws = FakeAws(*ALL, answer=lambda words: ended if words[1] == "list-objects-v2" else None)
+    unknown = Unknown("aws moved no bytes for 10 min, so it was ended", listed=True)
+    assert reader_of(aws, "auto", NAMES).look(files_of(*NAMES[:3])) == dict.fromkeys(NAMES[:3], unknown)
+    with pytest.raises(AwsError, match="moved no bytes for 10 min"):
+        reader_of(aws).list_run()
+
+
+def test_a_head_that_was_ended_tells_nothing_whatever_its_code() -> None:
+    ended = Ended((), 0, b'[7, "e", null, null, null]', (), ended_by_us="was interrupted")
+    [seen] = reader_of(FakeAws(answer=lambda words: ended), "head-object").look(files_of("a")).values()
+    assert seen == Unknown("aws was interrupted, so it was ended")
+
+
+@pytest.mark.parametrize("status", ["(400)", "(403)"])
+def test_a_refused_head_is_explained_by_a_listing(status: str) -> None:
+    """Only its answer has a body, and so the reason; asked once for many files."""
+    refused = f"An error occurred {status} when calling the HeadObject operation: -"
+    expired = "An error occurred (ExpiredToken) when calling the ListObjectsV2 operation: expired"
+    aws = FakeAws(answer=lambda words: failed(words, expired if words[1] == "list-objects-v2" else refused))
+    with pytest.raises(AwsError, match="the AWS credentials have expired"):
+        reader_of(aws, "head-object").look(files_of("a", "b", "c"))
+    assert sorted(aws.operations) == ["head-object"] * 3 + ["list-objects-v2"]
+
+
+@pytest.mark.parametrize("listing", [None, DENIED, SLOW_DOWN])
+def test_a_refused_head_that_a_listing_does_not_explain_stays_unknown(listing: str | None) -> None:
+    def answer(words: Words) -> Ended | None:
+        said = HEAD_DENIED if words[1] == "head-object" else listing
+        return failed(words, said) if said else None
+
+    seen = reader_of(FakeAws(answer=answer), "head-object").look(files_of("a"))
+    assert seen == {"a": Unknown(HEAD_DENIED)}
+
+
+def test_a_head_that_fails_otherwise_needs_no_listing() -> None:
+    aws = FakeAws(answer=failing("An error occurred (503) when calling the HeadObject operation: -", operation=HEAD))
+    reader_of(aws, "head-object").look(files_of("a", "b"))
+    assert aws.operations == [HEAD] * 2
 
 
 @pytest.mark.parametrize(
