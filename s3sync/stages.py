@@ -72,6 +72,7 @@ class Call:
         self._state.attempts += 1
         parts_since, self._state.parts_since = self._state.parts_since, self._state.parts_since or now_iso()
         self._state.total_local_files = self.scope.total
+        self._forget_what_was()
         self._store.begin(self._state)
         try:
             self._stages(resumed, parts_since)
@@ -228,6 +229,18 @@ class Call:
     def _pending(self) -> list[LocalFile]:
         return [f for f in self.scope.files if not plan.is_same(f, self._state.proven.get(f.path))]
 
+    def _forget_what_was(self) -> None:
+        """Proofs of files as they were before they changed, or failed, are none: the log would have those as uploaded.
+
+        The predecessor did not say how they were; what it says stands until S3 says otherwise.
+        """
+        proven = self._state.proven
+        known = ((file, proven.get(file.path)) for file in self.scope.files)
+        stale = {file.path for file, proof in known if proof and proof.size >= 0 and not plan.is_same(file, proof)}
+        stale.update(path for path in self._state.failed if path in proven)
+        if stale:
+            self._state.proven = {path: proof for path, proof in proven.items() if path not in stale}
+
     def _end(self) -> None:
         """Save what is known, whatever came before; raises StateError."""
         self._hasher.close()
@@ -239,6 +252,7 @@ class Call:
         else:
             self._state.parts_since = ""
         self._state.failed = dict(sorted(self._state.failed.items()))
+        self._forget_what_was()
         if self._state.completed or self.tally.sent_files:
             self._state.attempts = 0
         self._store.finish(self._state)
