@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, NoReturn
 import pytest
 
 from scripts.simulate_run import make_run
+from tests.radosgw import Gateway, radosgw, why_not
 from tests.s3server import S3Server
 
 BUCKET = "lab-runs"
@@ -48,6 +50,15 @@ def aws_v2() -> str:
 def each_aws(request: pytest.FixtureRequest) -> str:
     """Both generations of the CLI in turn."""
     return AWS_V1 if request.param == "v1" else str(request.getfixturevalue("aws_v2"))
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[Gateway]:
+    """A radosgw of this test session, for the xdist_group "real servers"; its socket paths have to be short."""
+    if why := why_not():
+        skip_or_fail(why)
+    with tempfile.TemporaryDirectory(prefix="rgw-") as folder, radosgw(Path(folder)) as gateway:
+        yield gateway
 
 
 @dataclass(frozen=True)
@@ -139,6 +150,24 @@ def lab(tmp_path: Path, server: S3Server) -> Lab:
 def small_run(tmp_path: Path) -> Path:
     """A complete MiSeq run of about 90 small files."""
     return make_run(tmp_path / "instrument", "miseq", cycles=(2, 1, 2), tiles=4, scale=0.0001)
+
+
+_TINY_RUN_INFO = """<?xml version="1.0"?>
+<RunInfo Version="5"><Run Id="{id}" Number="7"><Flowcell>HFAULTDRX7</Flowcell><Instrument>A01234</Instrument></Run>
+</RunInfo>
+"""
+
+
+@pytest.fixture
+def tiny_run(tmp_path: Path) -> Path:
+    """A complete NovaSeq 6000 run of as few files as there are kinds: metadata, two of data, the marker."""
+    run = tmp_path / "instrument" / "261123_A01234_0007_AHFAULTDRX7"
+    (run / "Data").mkdir(parents=True)
+    (run / "RunInfo.xml").write_text(_TINY_RUN_INFO.format(id=run.name))
+    for name in ("first", "second"):
+        (run / "Data" / f"{name}.cbcl").write_bytes(f"the {name} file of data\n".encode())
+    (run / "CopyComplete.txt").write_text("")
+    return run
 
 
 FakeAws = Callable[[str], str]

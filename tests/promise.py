@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 from tests.conftest import BUCKET, Lab, Result, tree
-from tests.s3server import S3Server
+
+
+class Server(Protocol):
+    """Any S3 server whose objects can be looked at past HTTP."""
+
+    def objects(self, bucket: str) -> Mapping[str, Any]:
+        """The objects by key; they have a `body`."""
 
 
 def is_pending(lab: Lab, run: Path, result: Result, reason: str, *files: str, code: int = 1) -> None:
@@ -16,28 +24,41 @@ def is_pending(lab: Lab, run: Path, result: Result, reason: str, *files: str, co
     assert result.code == code, result.out + result.err
     assert "Traceback" not in result.err
     assert reason in result.out + result.err
-    log = lab.log(run)
+    log = _valid_log(lab, run)
     assert log["completed"] is False
     paths = [str(run / path) for path in files]
     assert set(paths) <= set(log["failed_upload_files"])
     assert not set(paths) & log["uploaded_files"].keys()
     assert log["total_uploaded_files"] < log["total_local_files"]
-    assert all(reason in log["failed_reasons"][path] for path in paths)
+    assert all(reason in log["failed_reasons"][path] for path in paths), log["failed_reasons"]
 
 
-def next_tick_completes(lab: Lab, run: Path, server: S3Server) -> None:
+def next_tick_completes(lab: Lab, run: Path, server: Server) -> None:
     """The monitor tries again, and then all of it is proven."""
     result = lab.watch(run)
     assert result.code == 0, result.out + result.err
+    assert "Traceback" not in result.err
     is_proven(lab, run, server)
 
 
-def is_proven(lab: Lab, run: Path, server: S3Server) -> None:
+def is_proven(lab: Lab, run: Path, server: Server) -> None:
     """The log says completed, and S3 has the bytes of the disk, no more and no less."""
-    log = lab.log(run)
+    log = _valid_log(lab, run)
     assert log["completed"] is True
     assert log["failed_upload_files"] == []
     files = tree(run)
     assert log["uploaded_files"].keys() == {str(run / path) for path in files}
     stored = {key: item.body for key, item in server.objects(BUCKET).items()}
     assert stored == {f"{run.name}/{path}": content for path, content in files.items()}
+
+
+def _valid_log(lab: Lab, run: Path) -> dict[str, Any]:
+    """The log, whose numbers agree with its lists, and beside which no journal and nothing half-written is left."""
+    log = lab.log(run)
+    assert log["total_uploaded_files"] == len(log["uploaded_files"])
+    assert log["total_failed_upload"] == len(log["failed_upload_files"])
+    assert log["failed_reasons"].keys() == set(log["failed_upload_files"])
+    assert not set(log["failed_upload_files"]) & log["uploaded_files"].keys()
+    left = [path.name for path in lab.log_path(run).parent.iterdir() if not path.name.endswith(".json")]
+    assert [name for name in left if ".corrupt-" not in name] == []
+    return log

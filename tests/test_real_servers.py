@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,8 +17,8 @@ import botocore.session
 import pytest
 
 from scripts.simulate_run import make_run
-from tests.conftest import BUCKET, Lab, skip_or_fail, tree
-from tests.radosgw import Gateway, radosgw, why_not
+from tests.conftest import BUCKET, Lab, tree
+from tests.radosgw import Gateway
 from tests.test_upload import HOSTILE_NAMES, independent_etag
 
 MIB = 1024 * 1024
@@ -55,15 +54,6 @@ def moto() -> Iterator[Gateway]:
                 time.sleep(0.05)
         yield Gateway(f"http://127.0.0.1:{port}", "testing", "testing-secret-key")
         process.terminate()
-
-
-@pytest.fixture(scope="session")
-def ceph() -> Iterator[Gateway]:
-    """A radosgw of this test session; its socket paths have to be short."""
-    if why := why_not():
-        skip_or_fail(why)
-    with tempfile.TemporaryDirectory(prefix="rgw-") as folder, radosgw(Path(folder)) as gateway:
-        yield gateway
 
 
 @pytest.fixture(params=["moto", pytest.param("ceph", marks=pytest.mark.real)])
@@ -114,25 +104,14 @@ def test_every_byte_arrives(foreign_lab: Lab, gateway: Gateway, each_aws: str, t
 
 @pytest.mark.real
 @pytest.mark.xdist_group("real servers")
-@pytest.mark.parametrize(
-    ("bucket", "secret", "words"),
-    [
-        ("no-such-bucket", "", "no such bucket: s3://no-such-bucket (check --bucket"),
-        ("secrets", "not-the-secret-key", "access denied: s3://secrets (check the keys"),
-    ],
-)
-def test_refusals_without_a_message(
-    tmp_path: Path, ceph: Gateway, small_run: Path, each_aws: str, bucket: str, secret: str, words: str
-) -> None:
-    """This server checks signatures, and its errors have empty messages, over which the CLI stumbles."""
+def test_a_refusal_without_a_message(tmp_path: Path, ceph: Gateway, small_run: Path, each_aws: str) -> None:
+    """This server's errors have empty messages, over which the CLI stumbles."""
     lab = Lab(tmp_path, ceph.url)
-    client(*ceph).create_bucket(Bucket="secrets")
-    lab.env |= {"AWS_ACCESS_KEY_ID": ceph.access_key, "AWS_SECRET_ACCESS_KEY": secret or ceph.secret_key}
+    lab.env |= {"AWS_ACCESS_KEY_ID": ceph.access_key, "AWS_SECRET_ACCESS_KEY": ceph.secret_key}
 
-    result = lab.run(*lab.words(small_run, "--aws_command", each_aws, bucket=bucket))
+    result = lab.run(*lab.words(small_run, "--aws_command", each_aws, bucket="no-such-bucket"))
 
     assert (result.code, result.out) == (1, "")
-    assert result.err.startswith(f"s3sync: {words}")
+    assert result.err.startswith("s3sync: no such bucket: s3://no-such-bucket (check --bucket")
     assert result.err.count("\n") == 1
-    assert "not-the-secret-key" not in result.err
     assert lab.log(small_run)["completed"] is False
