@@ -155,35 +155,6 @@ def test_a_tick_stores_as_its_entry_says(lab: Lab, server: S3Server, small_run: 
     is_proven(lab, small_run, server)
 
 
-def test_nothing_goes_into_a_bucket_of_another_account(lab: Lab, server: S3Server, run: Path, each_aws: str) -> None:
-    words = ("--skip_check", "--aws_command", each_aws, "--expected_bucket_owner")
-
-    wrong = lab.upload(run, *words, "999999999999")
-
-    assert (wrong.code, wrong.out) == (1, "")
-    assert "access denied: s3://lab-runs (it is not account 999999999999's" in wrong.err
-    assert server.counters["PutObject"] == server.counters["CreateMultipartUpload"] == 0
-    assert lab.upload(run, *words, OWNER).code == 0
-
-
-@pytest.mark.parametrize("mode", ["head-object", "list-objects-v2"])
-def test_the_owner_is_checked_with_everything_that_is_read_back(
-    lab: Lab, server: S3Server, run: Path, mode: str, fake_aws: FakeAws
-) -> None:
-    """A bucket may be deleted and made anew by somebody else while an upload runs."""
-    aws = fake_aws(f"open({str(lab.root / 'words')!r}, 'a').write(' '.join(argv) + chr(10))")
-
-    result = lab.upload(run, "--skip_check", "--readback", mode, "--aws_command", aws, "--expected_bucket_owner", OWNER)
-
-    assert result.code == 0
-    asked = [line for line in (lab.root / "words").read_text().splitlines() if " s3api " in line]
-    assert {line.split(" s3api ")[1].split()[0] for line in asked} >= {"list-objects-v2", mode}
-    assert all(f"--expected-bucket-owner={OWNER}" in line for line in asked)
-    verified = lab.run("verify", str(run), "--bucket", BUCKET, "--expected_bucket_owner", "999999999999")
-    assert (verified.code, verified.out) == (1, "")
-    assert "it is not account 999999999999's" in verified.err
-
-
 def test_check_looks_at_the_owner_and_at_the_storage(lab: Lab, server: S3Server, small_run: Path) -> None:
     entry = {"monitored_directories": [str(small_run.parent)], "bucket": BUCKET, "remote_path": "/"}
     config = lab.root / "config.yaml"

@@ -289,19 +289,6 @@ def test_states(
     assert told == (0 if state in ("uploaded", "sequencing", "settling") else 1), result.err
 
 
-def test_a_pathological_regex_holds_a_tick_up_once(site: Site, server: S3Server) -> None:
-    for number in range(4):
-        site.run_folder(f"25010{number}_M01234_0001_AAAAA", samples="a" * 40)
-    site.write([site.entry(sample_regex="(a+)+$X")])
-
-    result = site.tick()
-
-    assert result.code == 0
-    assert result.err.count("takes too long") == 1
-    assert result.err.count("took too long with another run") == 3
-    assert server.objects(BUCKET) == {}
-
-
 def test_touching_run_info_takes_an_old_run_up_again(site: Site, server: S3Server) -> None:
     run = site.run_folder("250101_M01234_0001_AAAAA")
     age(run, 100)
@@ -620,17 +607,3 @@ def test_a_dead_webhook_fails_nothing(site: Site, server: S3Server) -> None:
     assert site.states() == {run.name: "uploaded"}
     assert "could not send to the Slack log webhook" in result.err
     assert "s3cr3t" not in result.err + site.log_text()
-
-
-def test_a_config_with_secrets_must_be_private(site: Site) -> None:
-    site.write([site.entry()], slack_log_webhook="http://127.0.0.1:1/s3cr3t")
-    site.config.chmod(0o644)
-
-    result = site.tick()
-
-    assert result.code == 78
-    assert "chmod 600" in result.err
-    assert "s3cr3t" not in result.err
-    site.write([site.entry()])
-    site.config.chmod(0o644)
-    assert site.tick(env={"S3SYNC_SLACK_LOG_WEBHOOK": "http://127.0.0.1:1/s3cr3t"}).code == 0

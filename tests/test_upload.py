@@ -70,15 +70,6 @@ def check_log(log: dict[str, Any], run: Path, files: dict[str, bytes]) -> None:
     assert log["bucket"] == BUCKET
 
 
-def test_log_and_folders_are_private(lab: Lab, small_run: Path) -> None:
-    assert lab.upload(small_run).code == 0
-
-    modes = {path.relative_to(lab.log_dir): path.stat().st_mode & 0o777 for path in lab.log_dir.rglob("*")}
-    assert lab.log_dir.stat().st_mode & 0o777 == 0o700
-    assert {mode for path, mode in modes.items() if path.suffix} == {0o600}
-    assert {mode for path, mode in modes.items() if not path.suffix} == {0o700}
-
-
 def test_metadata_goes_first_and_markers_last_after_all_else_is_proven(lab: Lab, server: S3Server) -> None:
     run = make_run(lab.root / "instrument", "novaseq6000", cycles=(2, 1, 1, 2), tiles=2, scale=0.0001)
 
