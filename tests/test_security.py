@@ -7,16 +7,22 @@ import io
 import json
 import os
 import re
+import shlex
 import stat
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import botocore
+import botocore.session
+import botocore.validate
 import pytest
 
+from s3sync import awswords
 from s3sync.awscli import Aws
+from s3sync.awswords import OwnedBucket
 from s3sync.config import load_config
 from s3sync.interrupt import Stop
 from s3sync.notify import Channels, _recipients
@@ -580,3 +586,80 @@ def test_the_owner_is_checked_with_everything_that_is_read_back(
     verified = lab.run("verify", str(folder), "--bucket", BUCKET, "--expected_bucket_owner", "999999999999")
     assert (verified.code, verified.out) == (1, "")
     assert "it is not account 999999999999's" in verified.err
+
+
+# What docs/SECURITY.md tells people to set
+
+GUIDE = (Path(__file__).parents[1] / "docs" / "SECURITY.md").read_text()
+# IAM's actions for what the CLI is asked to do; `cp` sends large files in parts, and aborts what it cannot complete.
+ACTIONS = {
+    "cp": {"s3:PutObject", "s3:AbortMultipartUpload"},
+    "head-object": {"s3:GetObject"},
+    "head-bucket": {"s3:ListBucket"},
+    "list-objects-v2": {"s3:ListBucket"},
+    "list-multipart-uploads": {"s3:ListBucketMultipartUploads"},
+    "create-multipart-upload": {"s3:PutObject"},
+    "abort-multipart-upload": {"s3:AbortMultipartUpload"},
+}
+FOR_KMS = {"kms:GenerateDataKey", "kms:Decrypt"}
+OF_BUCKETS = {"s3:ListBucket", "s3:ListBucketMultipartUploads"}
+
+
+def operations() -> set[str]:
+    """What the words of this program ask the CLI for."""
+    bucket = OwnedBucket(BUCKET)
+    words = {
+        "cp_words": awswords.cp_words("x", "s3://x/"),
+        "head_words": awswords.head_words(bucket, "k"),
+        "head_bucket_words": awswords.head_bucket_words(bucket),
+        "list_words": awswords.list_words(bucket, "p", "", 1),
+        "list_uploads_words": awswords.list_uploads_words(bucket, "p"),
+        "create_upload_words": awswords.create_upload_words(bucket, "k"),
+        "abort_upload_words": awswords.abort_upload_words(bucket, "k", "id"),
+    }
+    makers = {name for name in vars(awswords) if name.endswith("_words")} - {"version_words", "checksum_words"}
+    assert words.keys() == makers, "new words may need a new action in the policy"
+    return {each[1] for each in words.values()}
+
+
+def test_the_policy_has_exactly_the_actions_that_the_program_needs() -> None:
+    (text,) = re.findall(r"```json\n(.*?)```", GUIDE, re.DOTALL)
+    policy = json.loads(text)
+    allowed = {action: s["Resource"] for s in policy["Statement"] for action in s["Action"] if s["Effect"] == "Allow"}
+    assert operations() == ACTIONS.keys()
+    assert allowed.keys() == set().union(*ACTIONS.values()) | FOR_KMS
+    for action, resource in allowed.items():
+        assert f"`{action}`" in GUIDE.replace(text, ""), "said what happens without it"
+        if action in FOR_KMS:
+            assert resource.startswith("arn:aws:kms:")
+        else:
+            assert resource == ("arn:aws:s3:::BUCKET" if action in OF_BUCKETS else "arn:aws:s3:::BUCKET/PATH/*")
+
+
+def test_the_commands_for_the_bucket_are_the_clis() -> None:
+    """Each names an operation of S3 and gives it what its model asks for."""
+    s3 = botocore.session.Session().get_service_model("s3")
+    names = {botocore.xform_name(name, "-"): name for name in s3.operation_names}
+    commands = [shlex.split(line) for line in GUIDE.splitlines() if line.startswith("    aws ")]
+    assert len(commands) == 6
+    for aws, service, operation, bucket, name, option, value in commands:
+        assert (aws, service, bucket, name) == ("aws", "s3api", "--bucket", "BUCKET")
+        shape = s3.operation_model(names[operation]).input_shape
+        members = {f"--{botocore.xform_name(member, '-')}": member for member in shape.members}
+        content = json.loads(value)
+        given = {"Bucket": "lab-runs", members[option]: value if option == "--policy" else content}
+        report = botocore.validate.ParamValidator().validate(given, shape)
+        assert not report.has_errors(), report.generate_report()
+        assert all(known_members(shape.members[members[option]], content)), "no misspelt names"
+
+
+def known_members(shape: Any, value: Any) -> Iterator[bool]:
+    """Whether each name in a value is one that its shape knows."""
+    if isinstance(value, list):
+        for item in value:
+            yield from known_members(shape.member, item)
+    elif isinstance(value, dict) and shape.type_name == "structure":
+        for name, inner in value.items():
+            yield name in shape.members
+            if name in shape.members:
+                yield from known_members(shape.members[name], inner)
