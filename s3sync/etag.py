@@ -8,9 +8,11 @@ rule of the CLI's transfer library (s3transfer, `ChunksizeAdjuster`).
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import os
 import re
+import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from io import FileIO
@@ -78,7 +80,7 @@ def expected_etags(path: Path, part_sizes: Iterable[int | None], on_read: OnRead
     least once a MiB, with the number of bytes, and may raise to stop. Raises OSError.
     """
     etags = {part_size: _Etag(part_size) for part_size in part_sizes}
-    with path.open("rb", buffering=0) as stream:
+    with open(path, "rb", buffering=0, opener=_open_file) as stream:
         for chunk in _chunks(stream, None, on_read):
             for etag in etags.values():
                 etag.update(chunk)
@@ -92,7 +94,7 @@ def expected_crc32(path: Path, part_size: int | None, on_read: OnRead = _ignore)
     """
     whole = 0
     parts: list[int] = []
-    with path.open("rb", buffering=0) as stream:
+    with open(path, "rb", buffering=0, opener=_open_file) as stream:
         while True:
             part, fed = 0, 0
             for chunk in _chunks(stream, part_size, on_read):
@@ -103,6 +105,15 @@ def expected_crc32(path: Path, part_size: int | None, on_read: OnRead = _ignore)
                 break
     composite = zlib.crc32(b"".join(part.to_bytes(4, "big") for part in parts))
     return _base64(whole), f"{_base64(composite)}-{len(parts)}"
+
+
+def _open_file(path: str, flags: int) -> int:
+    """Open what has to be a file without ever waiting: a pipe may have taken its place. Raises OSError."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "no file", path)
 
 
 class _Etag:

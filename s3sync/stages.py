@@ -66,14 +66,8 @@ class Call:
 
     def run(self, *, resumed: bool) -> None:
         """All stages. The state is saved whatever happens; an S3SyncError goes on with what is proven added."""
-        self._state.completed = False
-        self._state.failed = {}
-        self._state.started, self._state.finished = now_iso(), ""
-        self._state.attempts += 1
         parts_since, self._state.parts_since = self._state.parts_since, self._state.parts_since or now_iso()
-        self._state.total_local_files = self.scope.total
-        self._forget_what_was()
-        self._store.begin(self._state)
+        begin(self._store, self._state, self.scope)
         try:
             self._stages(resumed, parts_since)
         except InterruptedBySignal as stopped:
@@ -229,18 +223,6 @@ class Call:
     def _pending(self) -> list[LocalFile]:
         return [f for f in self.scope.files if not plan.is_same(f, self._state.proven.get(f.path))]
 
-    def _forget_what_was(self) -> None:
-        """Proofs of files as they were before they changed, or failed, are none: the log would have those as uploaded.
-
-        The predecessor did not say how they were; what it says stands until S3 says otherwise.
-        """
-        proven = self._state.proven
-        known = ((file, proven.get(file.path)) for file in self.scope.files)
-        stale = {file.path for file, proof in known if proof and proof.size >= 0 and not plan.is_same(file, proof)}
-        stale.update(path for path in self._state.failed if path in proven)
-        if stale:
-            self._state.proven = {path: proof for path, proof in proven.items() if path not in stale}
-
     def _end(self) -> None:
         """Save what is known, whatever came before; raises StateError."""
         self._hasher.close()
@@ -252,7 +234,7 @@ class Call:
         else:
             self._state.parts_since = ""
         self._state.failed = dict(sorted(self._state.failed.items()))
-        self._forget_what_was()
+        _forget_what_was(self._state, self.scope)
         if self._state.completed or self.tally.sent_files:
             self._state.attempts = 0
         self._store.finish(self._state)
@@ -274,6 +256,29 @@ class Call:
         return Snapshot(
             activity, min(files, files_total), files_total, min(size, size_total), size_total, moved.processes
         )
+
+
+def begin(store: StateStore, state: RunState, scope: Scope) -> None:
+    """Write the log of a call that has done nothing yet; raises StateError."""
+    _forget_what_was(state, scope)
+    state.completed = False
+    state.failed = {}
+    state.started, state.finished = now_iso(), ""
+    state.attempts += 1
+    state.total_local_files = scope.total
+    store.begin(state)
+
+
+def _forget_what_was(state: RunState, scope: Scope) -> None:
+    """Proofs of files as they were before they changed, or failed, are none: the log would have those as uploaded.
+
+    The predecessor did not say how they were; what it says stands until S3 says otherwise.
+    """
+    known = ((file, state.proven.get(file.path)) for file in scope.files)
+    stale = {file.path for file, proof in known if proof and proof.size >= 0 and not plan.is_same(file, proof)}
+    stale.update(path for path in state.failed if path in state.proven)
+    if stale:
+        state.proven = {path: proof for path, proof in state.proven.items() if path not in stale}
 
 
 def what(run: Run, destination: Destination) -> str:

@@ -25,6 +25,7 @@ from s3sync.statelog import (
     Proof,
     RunState,
     count_journaled,
+    is_cut_off,
     journal_head,
     journal_lines,
     owner,
@@ -80,6 +81,8 @@ class StateStore:
         """The log in short, None if there is none; raises OSError, or ValueError if it is corrupt."""
         try:
             log = read_head(self.log_path)
+            if is_cut_off(self.log_path):
+                raise ValueError("its end is missing")
         except FileNotFoundError:
             return None
         return Head.of(log)

@@ -22,6 +22,7 @@ VERSION = 1
 _JOURNAL_OF = "journal of"  # opens the line that says whose proofs follow
 _HEAVY_KEY = re.compile(r',\s*"(failed_upload_files|uploaded_files)":')  # the first whose value grows with the run
 _HEAD_BYTES = 16 * 1024
+_TAIL_BYTES = 16
 _LIGHT_KEYS = {"run_id", "completed", "total_local_files", "total_uploaded_files", "total_failed_upload"}
 
 
@@ -277,6 +278,14 @@ def read_head(path: Path) -> dict[str, Any]:
     if not isinstance(log, dict):
         raise ValueError("no JSON object")  # noqa: TRY004 - a value read from a file, not an argument
     return log
+
+
+def is_cut_off(path: Path) -> bool:
+    """Whether a log has lost its end, or has zeros there, which its head does not tell; raises OSError."""
+    with path.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - _TAIL_BYTES))
+        return not stream.read().rstrip().endswith(b"}")
 
 
 def owner(log_path: Path) -> Destination | None:

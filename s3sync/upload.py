@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from s3sync import awscli, completion, lock, plan, runfolder
-from s3sync.errors import RunError
+from s3sync.errors import RunError, S3SyncError
 from s3sync.interrupt import Stop
 from s3sync.job import Job, Preview, Report
 from s3sync.plan import Scope
 from s3sync.progress import Display
 from s3sync.readback import Reader
 from s3sync.runfolder import Run
-from s3sync.stages import Call, what
+from s3sync.stages import Call, begin, what
 from s3sync.staging import work_folder
 from s3sync.state import Loaded, StateStore
 from s3sync.statelog import RunState
@@ -39,8 +39,13 @@ def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -
         if loaded.state and _is_done(loaded.state, scope):
             return Report(run, job.destination, store.log_path, loaded.state, scope, already=True)
         with work_folder() as (work, work_lock):
-            aws = _connect(job, environ, stop, work, (run_lock, work_lock))
             state = loaded.state or RunState(run.run_id, str(run.path))
+            try:
+                aws = _connect(job, environ, stop, work, (run_lock, work_lock))
+            except S3SyncError:
+                begin(store, state, scope)  # so that the run stays due, however old it gets until there is a CLI
+                store.finish(state)
+                raise
             call = Call(job, run, scope, store, state, aws, work, stop, display)
             call.run(resumed=loaded.state is not None)
     call.tally.seconds = time.monotonic() - started

@@ -33,9 +33,9 @@ def is_pending(lab: Lab, run: Path, result: Result, reason: str, *files: str, co
     assert all(reason in log["failed_reasons"][path] for path in paths), log["failed_reasons"]
 
 
-def next_tick_completes(lab: Lab, run: Path, server: Server) -> None:
-    """The monitor tries again, and then all of it is proven."""
-    result = lab.watch(run)
+def next_tick_completes(lab: Lab, run: Path, server: Server, **keys: Any) -> None:
+    """The monitor tries again, and then all of it is proven; `keys` are more of its config."""
+    result = lab.watch(run, **keys)
     assert result.code == 0, result.out + result.err
     assert "Traceback" not in result.err
     is_proven(lab, run, server)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,20 +101,6 @@ def test_some_files_fail_then_succeed_in_the_same_call(lab: Lab, server: S3Serve
     }
 
 
-def test_aws_missing(lab: Lab, small_run: Path) -> None:
-    one_clear_line(lab.upload(small_run, "--aws_command", "/no/such/aws"), "cannot run /no/such/aws", "--aws_command")
-    nothing_is_done(lab, small_run)
-
-
-def test_aws_that_cannot_run(lab: Lab, small_run: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "aws"
-    broken.write_text("no program\n")
-    broken.chmod(0o755)
-
-    one_clear_line(lab.upload(small_run, "--aws_command", str(broken)), f"cannot run {broken}")
-    nothing_is_done(lab, small_run)
-
-
 def no_such_folder(run: Path) -> Path:
     return run / "nowhere"
 
@@ -185,30 +170,3 @@ def test_wrong_words_are_usage(lab: Lab, words: tuple[str, ...]) -> None:
     assert (result.code, result.out) == (2, "")
     assert "Traceback" not in result.err
     assert result.err.startswith(("usage: s3sync", "s3sync: "))
-
-
-def test_a_log_folder_that_cannot_be_written_is_said_before_any_upload(
-    lab: Lab, server: S3Server, small_run: Path
-) -> None:
-    lab.log_dir.write_text("a file where the folder should be")
-
-    one_clear_line(lab.upload(small_run), "--log_dir")
-    assert server.requests == []
-
-
-def test_a_full_log_disk_keeps_the_old_log(lab: Lab, server: S3Server, small_run: Path) -> None:
-    """The log would be larger than this process may write: as good as a disk without space."""
-    (small_run / "out").symlink_to("/etc/hostname")
-    assert lab.upload(small_run).code == 1
-    before = lab.log_path(small_run).read_bytes()
-    (small_run / "out").unlink()
-
-    def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-
-    result = lab.upload(small_run, preexec_fn=small_files)
-
-    one_clear_line(result, "cannot write the state log", "--log_dir")
-    assert lab.log_path(small_run).read_bytes() == before
-    assert [p.name for p in lab.log_path(small_run).parent.iterdir()] == [lab.log_path(small_run).name]
-    assert lab.upload(small_run).code == 0

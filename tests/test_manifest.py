@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from s3sync.errors import StateError, UsageError
 from s3sync.manifest import Row, md5sums, require_place, table, write
-from tests.test_upload import HOSTILE_NAMES
+from tests.hostile_names import HOSTILE_NAMES
 from tests.unprivileged import run_unprivileged
 
 UNESCAPED = {r"\\": "\\", r"\t": "\t", r"\n": "\n", r"\r": "\r"}

@@ -18,8 +18,9 @@ import pytest
 
 from scripts.simulate_run import make_run
 from tests.conftest import BUCKET, Lab, tree
+from tests.hostile_names import HOSTILE_NAMES
 from tests.radosgw import Gateway
-from tests.test_upload import HOSTILE_NAMES, independent_etag
+from tests.test_upload import independent_etag
 
 MIB = 1024 * 1024
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -69,33 +68,20 @@ def test_kill_9_in_mid_upload_costs_only_what_was_in_flight(lab: Lab, server: S3
     assert len(list((lab.log_dir / "uploads").iterdir())) == 1
 
 
-def test_orphans_keep_the_lock_until_they_end(lab: Lab, server: S3Server, run: Path) -> None:
-    with server.hold(after=50) as gate:
-        process = lab.start(*lab.words(run, "--cores", "1"))
-        gate.wait_held(1)
-        process.kill()
-        process.communicate()
-        assert lab.upload(run).code == 75
-    wait_for_orphans(lab)
-
-    assert lab.upload(run).code == 0
-
-
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_ends_the_children_and_saves_the_state(
-    lab: Lab, server: S3Server, small_run: Path, each_aws: str, signum: signal.Signals, code: int
+def test_ctrl_c_ends_the_children_and_saves_the_state(
+    lab: Lab, server: S3Server, small_run: Path, each_aws: str
 ) -> None:
     run = small_run
     with server.hold(key_contains="/Data/") as gate:
         process = lab.start(*lab.words(run, "--cores", "2", "--aws_command", each_aws))
         gate.wait_held(2)
-        process.send_signal(signum)
+        process.send_signal(signal.SIGINT)
         gate.release()  # the CLI waits for what is in flight
         out, err = process.communicate(timeout=60)
         assert orphans_of(lab) == []
 
-    assert (process.returncode, out) == (code, "")
-    assert f"s3sync: interrupted by {signum.name}: " in err
+    assert (process.returncode, out) == (130, "")
+    assert "s3sync: interrupted by SIGINT: " in err
     assert "files proven; the same command goes on from there" in err
     assert "Traceback" not in err
     log = lab.log(run)
@@ -117,35 +103,6 @@ def test_a_signal_before_anything_is_sent(lab: Lab, server: S3Server, small_run:
 
     assert (process.returncode, out) == (143, "")
     assert err.splitlines()[-1].startswith("s3sync: interrupted by SIGTERM: 0 of ")
-
-
-def test_no_parts_are_left_in_s3_after_sigterm(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
-    (small_run / "Data" / "big.cbcl").write_bytes(os.urandom(20_000_000))
-    with server.hold(operation="UploadPart", after=1) as gate:
-        process = lab.start(*lab.words(small_run, "--aws_command", each_aws))
-        gate.wait_held(1)
-        assert len(server.uploads(BUCKET)) == 1
-        process.send_signal(signal.SIGTERM)
-        gate.release()  # the CLI waits for the parts in flight before it aborts
-        process.communicate(timeout=60)
-
-    assert process.returncode == 143
-    assert server.uploads(BUCKET) == []
-
-
-def test_ignored_sigint_does_not_stop_it_but_sigterm_still_ends_the_children(
-    lab: Lab, server: S3Server, run: Path
-) -> None:
-    """As in a background job of a shell script. S3 hangs, so the children have to be insisted on."""
-    with server.hold(after=20) as gate:
-        process = lab.start(*lab.words(run), preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
-        gate.wait_held(1)
-        process.send_signal(signal.SIGINT)
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
-
-    assert process.returncode == 143
-    assert orphans_of(lab) == []
 
 
 def predecessors_log(run: Path, paths: dict[str, str], *, completed: bool) -> dict[str, Any]:
@@ -192,28 +149,6 @@ def test_an_unfinished_log_of_the_predecessor_is_resumed(lab: Lab, server: S3Ser
     assert lab.log(small_run)["uploaded_files"].keys() == {str(small_run / path) for path in tree(small_run)}
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"run_id": 1}', "[]", "\0" * 100, '{"completed": true}'])
-def test_a_corrupt_log_is_set_aside_and_the_run_settled_against_s3(
-    lab: Lab, server: S3Server, small_run: Path, content: str
-) -> None:
-    for path, body in tree(small_run).items():
-        server.put(BUCKET, f"{small_run.name}/{path}", body)
-    server.delete(BUCKET, f"{small_run.name}/RunInfo.xml")
-    log = lab.log_path(small_run)
-    log.parent.mkdir(parents=True)
-    log.write_text(content)
-
-    result = lab.upload(small_run, "--json")
-
-    assert result.code == 0
-    assert "warning: the state log was corrupt" in result.err
-    assert result.json["sent_files"] == 1
-    assert lab.log(small_run)["completed"] is True
-    (aside,) = (p for p in log.parent.iterdir() if p != log)
-    assert aside.read_text() == content
-    assert ".corrupt-" in aside.name
-
-
 def test_an_object_that_s3_lost_is_sent_again_on_resume(lab: Lab, server: S3Server, small_run: Path) -> None:
     (small_run / "out").symlink_to("/etc/hostname")
     assert lab.upload(small_run).code == 1
@@ -225,11 +160,3 @@ def test_an_object_that_s3_lost_is_sent_again_on_resume(lab: Lab, server: S3Serv
     assert result.code == 0
     assert "1 file of the log not in S3 any more as logged" in result.err
     assert set(server.objects(BUCKET)) == keys_of(small_run)
-
-
-def test_a_stale_lock_file_locks_nothing(lab: Lab, small_run: Path) -> None:
-    assert lab.upload(small_run).code == 0
-    (lock,) = (lab.log_dir / "locks").iterdir()
-    lock.write_text(f"process {os.getpid()} on this machine, alive and well\n")
-
-    assert lab.upload(small_run).code == 0

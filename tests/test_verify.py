@@ -16,9 +16,9 @@ import pytest
 
 from s3sync.etag import MIB
 from tests.conftest import BUCKET, Lab, Result, tree
+from tests.hostile_names import HOSTILE_NAMES
 from tests.s3server import Fault, S3Server, StoredObject
 from tests.test_manifest import read_table
-from tests.test_upload import HOSTILE_NAMES
 
 
 def verify(lab: Lab, run: Path, *words: str, **options: Any) -> Result:

@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 def run_unprivileged(code: str, *arguments: str | Path) -> str:
     """Run code that file modes bind, and give what it printed; skips the test where root cannot be bound."""
-    return run_python(code, *arguments, before=_without_override())
+    return run_python(code, *arguments, before=without_override())
 
 
 def run_python(code: str, *arguments: str | Path, before: tuple[str, ...] = ()) -> str:
@@ -29,7 +29,8 @@ def run_python(code: str, *arguments: str | Path, before: tuple[str, ...] = ()) 
     return ended.stdout
 
 
-def _without_override() -> tuple[str, ...]:
+def without_override() -> tuple[str, ...]:
+    """The words before a command that make file modes bind it; skips the test where root cannot be bound."""
     if os.geteuid() != 0:
         return ()
     setpriv = shutil.which("setpriv")

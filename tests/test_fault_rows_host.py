@@ -1,0 +1,945 @@
+"""What goes wrong on this machine: rows 21 to 40 of the project's list of 40 faults, each named after its row.
+
+Whatever happens, the run is completed with every byte proven, or it is pending: the exit code is not 0, the
+log is valid and says so, the file is named with the reason, and the next tick completes it when the fault is
+gone. Rows 1 to 20, what goes wrong with S3 and the CLI, are in test_fault_rows_s3.py; row 31, kill -9 at any
+moment, is in test_crashes.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3sync.destination import Destination
+from scripts.simulate_run import make_run
+from tests.conftest import BUCKET, FakeAws, Lab, Result, skip_or_fail, tree
+from tests.hostile_names import HOSTILE_NAMES
+from tests.promise import is_pending, is_proven, next_tick_completes
+from tests.radosgw import radosgw, why_not
+from tests.s3server import S3Server
+from tests.test_monitor import Site
+from tests.test_real_servers import client
+from tests.test_resume import orphans_of, wait_for_orphans
+from tests.unprivileged import without_override
+
+QUICK_AWS = Path(__file__).with_name("quick_aws.py")
+
+
+@pytest.fixture
+def quick_aws(tmp_path: Path) -> FakeAws:
+    """Makes a double of the CLI that starts in a tenth of its time and first runs this Python code; gives its path.
+
+    As with `fake_aws`, the code sees `argv`.
+    """
+
+    def make(code: str = "") -> str:
+        script = tmp_path / "quick" / "aws"
+        script.parent.mkdir(exist_ok=True)
+        start = f"sys.path.insert(0, {str(QUICK_AWS.parent)!r})\nimport quick_aws\nsys.exit(quick_aws.main(argv))"
+        script.write_text(f"#!{sys.executable} -IS\nimport os, sys, signal\nargv = sys.argv[1:]\n{code}\n{start}\n")
+        script.chmod(0o755)
+        return str(script)
+
+    return make
+
+
+@pytest.fixture
+def site(tmp_path: Path, server: S3Server) -> Site:
+    return Site(tmp_path, server.url)
+
+
+def run_under(
+    before: Sequence[str], lab: Lab, *words: str, env: Mapping[str, str] | None = None, timeout: float = 240
+) -> Result:
+    """s3sync as another program starts it."""
+    argv = (*before, sys.executable, "-W", "error", "-m", "s3sync", *words)
+    ended = subprocess.run(
+        argv, env={**lab.env, **(env or {})}, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    return Result(ended.returncode, ended.stdout, ended.stderr)
+
+
+def said(result: Result) -> list[str]:
+    """The lines that are not the display's."""
+    return [line for line in result.err.splitlines() if line.startswith("s3sync: ")]
+
+
+# Row 21: `aws` is missing, or cannot be run.
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "why"),
+    [
+        (None, 0, "cannot run {aws}: no such program (check --aws_command)"),
+        ("#!/bin/sh\n", 0o644, "cannot run {aws}: no such program (check --aws_command)"),
+        ("#!/no/such/sh\n", 0o755, "cannot run {aws}: No such file or directory (check the installation"),
+        ("no program\n", 0o755, "cannot run {aws}: Exec format error (check the installation"),
+        ("#!/bin/sh\nexit 3\n", 0o755, "aws exited with the unknown code 3"),
+    ],
+    ids=["missing", "no x bit", "no interpreter", "wrong format", "not aws"],
+)
+def test_row_21_aws_missing(
+    lab: Lab, server: S3Server, small_run: Path, tmp_path: Path, content: str | None, mode: int, why: str
+) -> None:
+    aws = tmp_path / "aws"
+    if content is not None:
+        aws.write_text(content)
+        aws.chmod(mode)
+
+    result = lab.upload(small_run, "--aws_command", str(aws))
+
+    assert len(said(result)) == 1, "one clear line"
+    is_pending(lab, small_run, result, why.format(aws=aws))
+    assert server.requests == []
+
+
+def test_row_21_an_aws_that_is_there_again(lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws) -> None:
+    missing = lab.watch(small_run, aws_command="/no/such/aws")
+
+    assert len(said(missing)) == 1
+    is_pending(lab, small_run, missing, "cannot run /no/such/aws")
+    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+
+
+# Rows 22 to 24: files that change while they are uploaded. The CLI has sent bytes that are not the file's any
+# more, and says that all is well; or it finds less than it promised.
+
+
+def test_row_22_file_grows_during_upload(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
+    small, large = small_run / "Data" / "grows", small_run / "Data" / "grows.cbcl"
+    small.write_bytes(b"x" * 1000)
+    large.write_bytes(os.urandom(20_000_000))
+    with server.hold(key_contains="/grows") as gate:
+        process = lab.start(*lab.words(small_run, "--cores", "2", "--aws_command", each_aws))
+        gate.wait_held(4)  # the small one, and the three parts of the large one
+        for path in (small, large):
+            with path.open("ab") as stream:
+                stream.write(b"more")
+        gate.release()
+        out, err = process.communicate(timeout=240)
+
+    assert process.returncode == 0, out + err
+    assert "trying 2 files again" in err
+    is_proven(lab, small_run, server)
+
+
+def test_row_22_file_grows_at_every_try(lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws) -> None:
+    growing = small_run / "Data" / "growing"
+    aws = quick_aws(f"if 'cp' in argv:\n    open({str(growing)!r}, 'ab').write(b'more')")
+    growing.write_bytes(b"some")
+
+    result = lab.upload(small_run, "--aws_command", aws)
+
+    is_pending(lab, small_run, result, "changed while it was uploaded", "Data/growing")
+    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+
+
+def test_row_22_a_run_that_keeps_changing_is_not_completed(
+    lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws
+) -> None:
+    """It changes whenever all of it was just proven."""
+    growing = small_run / "Data" / "growing"
+    aws = quick_aws(f"if 'list-objects-v2' in argv:\n    open({str(growing)!r}, 'ab').write(b'more')")
+    growing.write_bytes(b"some")
+
+    result = lab.upload(small_run, "--aws_command", aws)
+
+    is_pending(lab, small_run, result, "the run keeps changing", "Data/growing")
+    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+
+
+def rewrite(path: Path) -> None:
+    """In place, with as many bytes."""
+    with path.open("r+b") as stream:
+        stream.write(b"other bytes")
+
+
+def replace(path: Path) -> None:
+    """By another file of the same size."""
+    other = path.with_name("other")
+    other.write_bytes(os.urandom(path.stat().st_size))
+    other.rename(path)
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 3)
+
+
+def test_row_23_file_shrinks_or_is_rewritten(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
+    changes = {"rewritten": rewrite, "replaced": replace, "truncated": truncate}
+    for name in changes:
+        (small_run / "Data" / f"is {name}").write_bytes(os.urandom(100_000))
+    with server.hold(key_contains="/is ") as gate:
+        process = lab.start(*lab.words(small_run, "--cores", "2", "--aws_command", each_aws))
+        gate.wait_held(3)
+        for name, change in changes.items():
+            change(small_run / "Data" / f"is {name}")
+        gate.release()
+        out, err = process.communicate(timeout=240)
+
+    assert process.returncode == 0, out + err
+    assert "trying 3 files again" in err
+    is_proven(lab, small_run, server)
+
+
+@pytest.mark.parametrize("change", [rewrite, replace])
+def test_row_23_file_is_rewritten_between_two_parts(
+    lab: Lab, server: S3Server, small_run: Path, each_aws: str, change: Callable[[Path], None]
+) -> None:
+    """S3 is given an object of the right size with the old first part and the new others."""
+    large = small_run / "Data" / "large.cbcl"
+    large.write_bytes(os.urandom(20_000_000))
+    with server.hold(operation="UploadPart") as gate:
+        process = lab.start(*lab.words(small_run, "--threads", "1", "--aws_command", each_aws))
+        gate.wait_held()
+        change(large)
+        gate.release()
+        out, err = process.communicate(timeout=240)
+
+    assert process.returncode == 0, out + err
+    assert "trying 1 file again" in err
+    assert server.counters["CompleteMultipartUpload"] == 2, "the CLI saw nothing wrong"
+    is_proven(lab, small_run, server)
+
+
+def test_row_23_file_is_truncated_between_two_parts(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
+    """The CLI has promised more bytes than there are, and both sides wait for them."""
+    large = small_run / "Data" / "large.cbcl"
+    large.write_bytes(os.urandom(20_000_000))
+    with server.hold(operation="UploadPart") as gate:
+        words = ("--threads", "1", "--stall_minutes", "0.15", "--aws_command", each_aws)
+        process = lab.start(*lab.words(small_run, *words))
+        gate.wait_held()
+        os.truncate(large, 9_000_000)
+        gate.release()
+        out, err = process.communicate(timeout=240)
+
+    assert process.returncode == 0, out + err
+    assert "trying 1 file again" in err
+    assert server.uploads(BUCKET) == []
+    is_proven(lab, small_run, server)
+
+
+def test_row_24_file_vanishes(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
+    """One between two of its parts, one before the CLI comes to it."""
+    large, small = small_run / "Data" / "large.cbcl", small_run / "Data" / "small"
+    large.write_bytes(os.urandom(20_000_000))
+    small.write_text("gone")
+    with server.hold(operation="UploadPart") as gate:
+        words = ("--cores", "1", "--threads", "1", "--aws_command", each_aws)
+        process = lab.start(*lab.words(small_run, *words))
+        gate.wait_held()
+        large.unlink()
+        small.unlink()
+        gate.release()
+        out, err = process.communicate(timeout=240)
+
+    result = Result(process.returncode, out, err)
+    is_pending(lab, small_run, result, "gone from the disk", "Data/large.cbcl", "Data/small")
+    assert server.uploads(BUCKET) == []
+    next_tick_completes(lab, small_run, server)
+
+
+# Row 25: files that this user may not read.
+
+
+def test_row_25_unreadable_file(lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws) -> None:
+    """From the start, as a folder with what is in it, and only when the CLI comes to it."""
+    file, folder, late = (small_run / "Data" / name for name in ("file", "folder", "late"))
+    folder.mkdir()
+    for path in (file, folder / "file", late):
+        path.write_text("secret")
+    file.chmod(0)
+    folder.chmod(0)
+    aws = quick_aws(f"if 'cp' in argv:\n    os.chmod({str(late)!r}, 0)")
+
+    result = run_under(without_override(), lab, *lab.words(small_run, "--aws_command", aws))
+
+    is_pending(lab, small_run, result, "cannot be read", "Data/file", "Data/late")
+    reasons = lab.log(small_run)["failed_reasons"]
+    assert reasons[f"{folder}/"] == "folder cannot be read: Permission denied"
+    assert b"secret" not in [stored.body for stored in server.objects(BUCKET).values()]
+    file.chmod(0o600)
+    late.chmod(0o600)
+    folder.chmod(0o700)
+    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+
+
+# Row 26: a file that came after the folder was listed.
+
+
+def test_row_26_new_file_after_the_listing(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
+    with server.hold(key_contains="/Data/") as data, server.hold(key_contains="/RTAComplete.txt") as marker:
+        process = lab.start(*lab.words(small_run, "--aws_command", each_aws))
+        data.wait_held()
+        (small_run / "Data" / "late").write_text("late")
+        data.release()
+        marker.wait_held()
+        assert f"{small_run.name}/Data/late" in server.objects(BUCKET), "before the markers"
+        (small_run / "later").mkdir()
+        (small_run / "later" / "still").write_text("later still")
+        marker.release()
+        out, err = process.communicate(timeout=240)
+
+    assert process.returncode == 0, out + err
+    is_proven(lab, small_run, server)
+
+
+# Row 27: what is no file.
+
+
+def test_row_27_special_file(
+    lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(small_run / "Data" / "pipe")
+    monkeypatch.chdir(small_run)  # the path of a socket is limited to some 100 bytes
+    with socket.socket(socket.AF_UNIX) as unheard:
+        unheard.bind("Data/socket")
+
+    result = lab.upload(small_run, "--aws_command", quick_aws(""))
+
+    assert result.code == 0, result.out + result.err
+    reasons = {"pipe": "no file but a named pipe", "socket": "no file but a socket"}
+    for name, reason in reasons.items():
+        assert f"warning: left out: Data/{name}: {reason}" in result.err
+    assert lab.log(small_run)["skipped"] == {str(small_run / "Data" / name): why for name, why in reasons.items()}
+    is_proven(lab, small_run, server)
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "reason"),
+    [("RunInfo.xml", "unreadable", "is no file"), ("SampleSheet.csv", "no samplesheet", "")],
+)
+def test_row_27_special_file_in_the_place_of_one_that_is_read(site: Site, name: str, state: str, reason: str) -> None:
+    """Opening a pipe would wait for ever."""
+    run = site.run_folder("250101_M01234_0001_AAAAA")
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    site.write([site.entry(sample_regex="^C")])
+
+    result = site.tick()
+
+    assert f"{state}: " in result.err
+    assert reason in result.err
+    assert site.states() == {run.name: state}
+
+
+def test_row_27_special_file_takes_the_place_of_a_file_meanwhile(
+    lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws
+) -> None:
+    sudden = small_run / "Data" / "sudden"
+    sudden.write_text("a file")
+    with server.hold(key_contains="/InterOp/") as gate:
+        process = lab.start(*lab.words(small_run, "--cores", "1", "--aws_command", quick_aws("")))
+        gate.wait_held()
+        sudden.unlink()
+        os.mkfifo(sudden)
+        gate.release()
+        out, err = process.communicate(timeout=240)
+
+    is_pending(lab, small_run, Result(process.returncode, out, err), "gone from the disk", "Data/sudden")
+    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+
+
+# Row 28: links out of the run, and links in circles.
+
+
+def test_row_28_symlink_out_of_the_run_or_loop(
+    lab: Lab, server: S3Server, small_run: Path, tmp_path: Path, quick_aws: FakeAws
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("secret")
+    data = small_run / "Data"
+    out = {"file": str(outside / "secret"), "folder": str(outside), "above": "../..", "late": str(outside / "secret")}
+    around = {"loop": "loop", "tick": "tock", "tock": "tick", "up": "..", "here": ".", "nowhere": "no such file"}
+    for name, target in {**out, **around}.items():
+        (data / name).symlink_to(target)
+    (data / "late").unlink()
+    (data / "late").write_text("a file")
+    (data / "inside").symlink_to("../RunInfo.xml")
+    late = str(data / "late")
+    aws = quick_aws(f"if 'cp' in argv:\n    os.unlink({late!r})\n    os.symlink({str(outside / 'secret')!r}, {late!r})")
+
+    result = lab.upload(small_run, "--aws_command", aws)
+
+    is_pending(lab, small_run, result, "a link out of the run, to ", *(f"Data/{name}" for name in set(out) - {"late"}))
+    log = lab.log(small_run)
+    assert str(data / "late") in log["failed_upload_files"]
+    assert log["skipped"].keys() == {str(data / name) for name in around}
+    for name in around:
+        assert f"left out: Data/{name}: a link to " in result.err or "more that are no files" in result.err
+    in_data = {key.rpartition("/")[2] for key in server.objects(BUCKET) if key.count("/") == 2}
+    assert "inside" in in_data
+    assert not in_data & ({*out, *around} - {"late"}), "links are not followed"
+    for name in out:
+        (data / name).unlink()
+    server.delete(BUCKET, f"{small_run.name}/Data/late")  # the CLI had come to it when it was no file any more
+    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+
+
+# Row 29: hostile names.
+
+
+def test_row_29_hostile_names_arrive_exactly(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
+    folder = small_run / "[dir] *" / "-- .."
+    folder.mkdir(parents=True)
+    for name in HOSTILE_NAMES:
+        (folder / name).write_text(name)
+
+    result = lab.upload(small_run, "--aws_command", each_aws)
+
+    assert result.code == 0, result.out
+    is_proven(lab, small_run, server)
+    assert lab.log(small_run)["uploaded_files"][str(folder / "new\nline")] == hashlib.md5(b"new\nline").hexdigest()
+    assert "\x1b" not in result.out + result.err + lab.log_path(small_run).read_text()
+
+
+@pytest.mark.parametrize("name", [b"bad\xff", b"half a pair \xed\xa0\x80"], ids=["byte", "surrogate"])
+def test_row_29_hostile_names_that_are_no_utf8(
+    lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws, name: bytes
+) -> None:
+    bad = Path(os.fsdecode(bytes(small_run) + b"/Data/" + name))
+    bad.write_text("x")
+
+    result = lab.upload(small_run, "--aws_command", quick_aws(""))
+
+    shown = "Data/" + name.decode("utf-8", "backslashreplace")
+    is_pending(lab, small_run, result, "name is not UTF-8, which S3 cannot hold", shown)
+    assert f"{shown}: " in result.out
+    bad.rename(bad.with_name("good"))
+    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+
+
+# Row 30: a huge run.
+
+# The most memory of a program and its children, by a process of its own: to the kernel a child begins as large as
+# its parent, and the tests are large.
+MEASURED = """
+import pathlib, resource, subprocess, sys
+code = subprocess.call(sys.argv[2:])
+pathlib.Path(sys.argv[1]).write_text(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("files", [2500, pytest.param(100_000, marks=[pytest.mark.sweep, pytest.mark.timeout(1200)])])
+def test_row_30_huge_run(
+    lab: Lab, server: S3Server, small_run: Path, tmp_path: Path, quick_aws: FakeAws, files: int
+) -> None:
+    for number in range(files):
+        path = small_run / "Data" / f"tile_{number // 1000:03}" / f"cluster_{number}"
+        if number % 1000 == 0:
+            path.parent.mkdir()
+        path.write_text(path.name)
+    sizes = tmp_path / "sizes of argv"
+    aws = quick_aws(f"open({str(sizes)!r}, 'a').write(f'{{sum(len(word) + 1 for word in sys.argv)}}\\n')")
+
+    before = (sys.executable, "-c", MEASURED, str(tmp_path / "kB"))
+    result = run_under(before, lab, *lab.words(small_run, "--aws_command", aws), timeout=1100)
+
+    assert result.code == 0, result.out + result.err
+    is_proven(lab, small_run, server)
+    lengths = [int(length) for length in sizes.read_text().split()]
+    assert len(lengths) > 5
+    assert max(lengths) < 4096, "no process is given the names of files"
+    assert int((tmp_path / "kB").read_text()) < 100_000 + 3 * files
+
+
+# Row 32: kill -9 leaves an `aws` behind, and the next tick comes.
+
+
+def test_row_32_orphaned_aws_then_the_next_tick(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
+    with server.hold(key_contains="/Data/") as gate:
+        process = lab.start(*lab.words(small_run, "--cores", "1", "--aws_command", each_aws))
+        gate.wait_held(4)  # all that it does at once
+        process.kill()
+        process.communicate()
+        (lock,) = (lab.log_dir / "locks").iterdir()
+        orphans = orphans_of(lab)
+        assert orphans
+        assert all(str(lock) in {file.path for file in orphan.open_files()} for orphan in orphans)
+        log, sent = lab.log_path(small_run).read_bytes(), server.counters["PutObject"]
+
+        busy = lab.upload(small_run)
+        tick = lab.watch(small_run)
+
+        assert (busy.code, busy.out) == (75, "")
+        assert "is being uploaded already" in busy.err
+        assert (tick.code, tick.out, tick.err) == (0, "", "")
+        assert lab.log_path(small_run).read_bytes() == log
+        assert server.counters["PutObject"] == sent
+    wait_for_orphans(lab)
+    next_tick_completes(lab, small_run, server)
+    keys = [r.key for r in server.requests if r.operation == "PutObject" and r.status == 200]
+    assert len(keys) == len(set(keys)), "nothing that was stored is sent twice"
+
+
+# Rows 33 and 34: signals that ask for the end.
+
+
+def is_ended_in_order(lab: Lab, server: S3Server, run: Path, aws: str, signum: signal.Signals) -> None:
+    """In the middle of a multipart upload, by a signal."""
+    (run / "Data" / "large.cbcl").write_bytes(os.urandom(20_000_000))
+    with server.hold(operation="UploadPart", after=1) as gate:
+        process = lab.start(*lab.words(run, "--cores", "2", "--aws_command", aws))
+        gate.wait_held()
+        assert len(server.uploads(BUCKET)) == 1
+        process.send_signal(signum)
+        gate.release()  # the CLI waits for the parts in flight before it aborts
+        out, err = process.communicate(timeout=240)
+        assert orphans_of(lab) == []
+
+    assert (process.returncode, out) == (128 + signum, "")
+    assert server.uploads(BUCKET) == [], "no parts are left"
+    assert f"s3sync: interrupted by {signum.name}: " in err
+    assert "files proven; the same command goes on from there" in err
+    assert "Traceback" not in err
+    log = lab.log(run)
+    assert (log["completed"], log["failed_upload_files"]) == (False, [])
+    assert log["total_local_files"] == len(tree(run))
+    assert list(lab.tmp.iterdir()) == []
+
+
+def test_row_33_sigterm(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
+    is_ended_in_order(lab, server, small_run, each_aws, signal.SIGTERM)
+    next_tick_completes(lab, small_run, server)
+
+
+def test_row_34_sighup(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
+    is_ended_in_order(lab, server, small_run, each_aws, signal.SIGHUP)
+
+
+def recording_aws(quick_aws: FakeAws, record: Path, deaf_to: str = "") -> str:
+    """One whose `s3 cp` writes down each signal that it gets, and some time later its end."""
+    return quick_aws(f"""
+def note(signum, frame):
+    name = signal.Signals(signum).name
+    print(name, file=record, flush=True)
+    if name != {deaf_to!r}:
+        time.sleep(0.5)
+        print("the end", file=record, flush=True)
+        os._exit(1)
+
+if "cp" in argv:
+    import time
+    record = open({str(record)!r}, "a")
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.signal(signum, note) is signal.SIG_IGN:
+            print("ignores", signum, file=record, flush=True)
+""")
+
+
+def signals_to_a_child(
+    lab: Lab, server: S3Server, run: Path, aws: str, *signals: signal.Signals, before: Callable[[], object] = bool
+) -> list[str]:
+    """What a child of `recording_aws` notes while it is sending; the last of the signals ends the program."""
+    with server.hold() as gate:
+        process = lab.start(*lab.words(run, "--cores", "1", "--aws_command", aws), preexec_fn=before)
+        gate.wait_held()
+        for signum in signals:
+            process.send_signal(signum)
+        out, err = process.communicate(timeout=240)
+        noted = (lab.root / "record").read_text().splitlines()
+    assert (process.returncode, out) == (128 + signals[-1], ""), err
+    assert lab.log(run)["completed"] is False
+    return noted
+
+
+def test_row_33_sigterm_is_sigint_for_the_children(
+    lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws
+) -> None:
+    """Which lets the CLI abort its multipart uploads; and they are waited for."""
+    aws = recording_aws(quick_aws, lab.root / "record")
+
+    assert signals_to_a_child(lab, server, small_run, aws, signal.SIGTERM) == ["SIGINT", "the end"]
+    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+
+
+def test_row_34_sigint_ignored_from_the_start(lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws) -> None:
+    """As in a background job of a shell script; the children would inherit it."""
+    aws = recording_aws(quick_aws, lab.root / "record")
+
+    noted = signals_to_a_child(
+        *(lab, server, small_run, aws, signal.SIGINT, signal.SIGHUP),
+        before=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+
+    assert noted == ["SIGINT", "the end"]
+    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+
+
+def test_row_34_sigint_ignored_by_a_child(lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws) -> None:
+    aws = recording_aws(quick_aws, lab.root / "record", deaf_to="SIGINT")
+
+    assert signals_to_a_child(lab, server, small_run, aws, signal.SIGTERM) == ["SIGINT", "SIGTERM", "the end"]
+    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+
+
+@pytest.mark.real
+@pytest.mark.xdist_group("real servers")
+def test_row_33_sigterm_leaves_no_parts_in_a_real_server(tmp_path: Path, small_run: Path, each_aws: str) -> None:
+    if why := why_not():
+        skip_or_fail(why)
+    (small_run / "Data" / "large.cbcl").write_bytes(os.urandom(40_000_000))
+    with tempfile.TemporaryDirectory(prefix="rgw-") as folder, radosgw(Path(folder)) as gateway:
+        s3 = client(*gateway)
+        s3.create_bucket(Bucket=BUCKET)
+        lab = Lab(tmp_path, gateway.url)
+        lab.env |= {"AWS_ACCESS_KEY_ID": gateway.access_key, "AWS_SECRET_ACCESS_KEY": gateway.secret_key}
+        (lab.home / ".aws").mkdir()
+        (lab.home / ".aws" / "config").write_text("[default]\ns3 =\n  max_bandwidth = 4MB/s\n")
+
+        process = lab.start(*lab.words(small_run, "--aws_command", each_aws))
+        assert has_parts(s3), "within a minute"
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=240)
+
+        assert (process.returncode, out) == (143, ""), err
+        assert "Uploads" not in s3.list_multipart_uploads(Bucket=BUCKET)
+        assert lab.log(small_run)["completed"] is False
+        (lab.home / ".aws" / "config").unlink()
+        assert lab.watch(small_run).code == 0
+        assert lab.log(small_run)["completed"] is True
+
+
+def has_parts(s3: Any, seconds: float = 60) -> bool:
+    """Whether a multipart upload has a part, now or soon."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for upload in s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ()):
+            if s3.list_parts(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"]).get("Parts"):
+                return True
+        time.sleep(0.1)
+    return False
+
+
+# Row 35: two ticks at once.
+
+
+def test_row_35_two_ticks_at_once(site: Site, server: S3Server) -> None:
+    run = site.run_folder("250101_M01234_0001_AAAAA")
+    with server.hold(after=5) as gate:
+        first = site.start("monitor", "--config", str(site.config))
+        gate.wait_held(1)
+        with site.start("monitor", "--config", str(site.config)) as second:
+            assert second.communicate(timeout=240) == ("", "")
+        assert second.returncode == 0
+        assert site.states() == {run.name: "partial"}
+        shown = site.run("status", "--config", str(site.config), "--json").json["runs"][0]
+        assert shown["uploading_now"] is True
+        assert "being uploaded now" in shown["reason"]
+        assert site.upload(run, "--remote_path", "/runs").code == 75
+        gate.release()
+        assert first.communicate(timeout=240) == ("", "")
+    assert first.returncode == 0
+    (line,) = (line for line in site.log_text().splitlines() if f"[{second.pid}]" in line)
+    assert "another tick is at work" in line
+    assert site.states() == {run.name: "uploaded"}
+    assert server.counters["PutObject"] == len(tree(run))
+
+
+# Row 36: a lock file that nobody holds, with the number of a process that lives.
+
+
+def test_row_36_stale_lock_file(lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws) -> None:
+    locks = lab.log_dir / "locks"
+    locks.mkdir(parents=True)
+    names = {f"{small_run.name}.{Destination(BUCKET, '').tag}.lock", "monitor.lock"}
+    for name in names:
+        (locks / name).write_text(f"process {os.getpid()} on {socket.gethostname()}, alive and well\n")
+
+    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+
+    assert {path.name for path in locks.iterdir()} == names, "these are the locks"
+
+
+# Row 37: the disk of the logs is full.
+
+
+def in_private_mounts(
+    lab: Lab, prepare: str, *words: str, after: str = ":", env: Mapping[str, str] | None = None
+) -> Result:
+    """s3sync where these shell commands have mounted something over $LOG_DIR that nobody else sees.
+
+    Skips the test where this is not permitted.
+    """
+    unshare = shutil.which("unshare")
+    if not unshare:
+        pytest.skip("no unshare")
+    user = ("--map-root-user",) if os.geteuid() else ()
+    script = f'{prepare} || exit 70\n"$@"\ncode=$?\n{after}\nexit $code'
+    before = (unshare, "--mount", *user, "sh", "-c", script, "sh")
+    result = run_under(before, lab, *words, env={"LOG_DIR": str(lab.log_dir), **(env or {})})
+    if result.err.startswith(("unshare: ", "mount: ")):
+        pytest.skip(f"mounts are not permitted here: {result.err.strip()}")
+    return result
+
+
+ON_64K = 'mount -t tmpfs -o size=64k,mode=700 tmpfs "$LOG_DIR" && cp -a "$BEFORE/." "$LOG_DIR"'
+FILLED = '! dd if=/dev/zero of="$LOG_DIR/filler" count=1000 2>/dev/null'
+COPIED = 'rm -f "$LOG_DIR/filler"; cp -a "$LOG_DIR/." "$AFTER"'
+
+
+def on_a_full_disk(lab: Lab, prepare: str, *words: str) -> Result:
+    """s3sync with its logs on a disk of 64 kB; afterwards they are on a disk with space again."""
+    before, after = lab.root / "before", lab.root / "after"
+    lab.log_dir.rename(before)
+    for folder in (lab.log_dir, after):
+        folder.mkdir(mode=0o700)
+    result = in_private_mounts(lab, prepare, *words, after=COPIED, env={"BEFORE": str(before), "AFTER": str(after)})
+    lab.log_dir.rmdir()
+    after.rename(lab.log_dir)
+    return result
+
+
+@pytest.fixture
+def tiny_run(tmp_path: Path) -> Path:
+    """A complete MiSeq run of some 35 tiny files."""
+    run = make_run(tmp_path / "instrument", "miseq", cycles=(1, 1, 1), tiles=1, scale=0.00001)
+    for thumbnail in run.rglob("*.jpg"):
+        thumbnail.unlink()
+    return run
+
+
+def test_row_37_log_disk_gets_full_during_an_upload(
+    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws
+) -> None:
+    """There is space for the journal, not for the log that has its lines, too."""
+    aws = quick_aws("")
+    assert lab.upload(tiny_run, "--aws_command", aws).code == 0
+    old = lab.log(tiny_run)
+    for number in range(150):
+        (tiny_run / "Data" / f"new {number:03}").write_text("new")
+
+    result = on_a_full_disk(lab, ON_64K, *lab.words(tiny_run, "--aws_command", aws))
+
+    assert said(result)[0].startswith("s3sync: cannot write the state log: ")
+    is_pending(lab, tiny_run, result, "No space left on device")
+    assert lab.log(tiny_run)["uploaded_files"] == old["uploaded_files"]
+    names = {path.name for path in (lab.log_dir / "uploads").iterdir()}
+    assert names == {lab.log_path(tiny_run).name, f"{tiny_run.name}.upload.journal.jsonl"}
+    next_tick_completes(lab, tiny_run, server, aws_command=aws)
+    assert server.counters["PutObject"] == len(tree(tiny_run)), "nothing is sent twice"
+
+
+@pytest.mark.parametrize("command", ["upload", "monitor"])
+def test_row_37_log_disk_is_full_from_the_start(
+    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws, command: str
+) -> None:
+    aws = quick_aws("")
+    (tiny_run / "Data" / "out").symlink_to("/etc/hostname")
+    assert lab.watch(tiny_run, aws_command=aws).code == 1
+    (tiny_run / "Data" / "out").unlink()
+    old, requests = lab.log_path(tiny_run).read_bytes(), len(server.requests)
+    words = {"upload": lab.words(tiny_run), "monitor": ("monitor", "--config", str(lab.root / "tick.json"))}
+
+    result = on_a_full_disk(lab, f"{ON_64K} && {FILLED}", *words[command])
+
+    is_pending(lab, tiny_run, result, "No space left on device")
+    assert len(said(result)) == result.err.count("\n") == 1
+    assert lab.log_path(tiny_run).read_bytes() == old
+    assert len(server.requests) == requests, "said before any upload"
+    next_tick_completes(lab, tiny_run, server, aws_command=aws)
+
+
+def test_row_37_log_disk_takes_no_more_of_a_file(
+    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws
+) -> None:
+    """The log would be larger than this process may write, which needs no disk of its own."""
+    aws = quick_aws("")
+    (tiny_run / "Data" / "out").symlink_to("/etc/hostname")
+    assert lab.watch(tiny_run, aws_command=aws).code == 1
+    (tiny_run / "Data" / "out").unlink()
+    old = lab.log_path(tiny_run).read_bytes()
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    result = lab.upload(tiny_run, "--aws_command", aws, preexec_fn=small_files)
+
+    is_pending(lab, tiny_run, result, "cannot write the state log")
+    assert len(said(result)) == 1
+    assert lab.log_path(tiny_run).read_bytes() == old
+    assert [path.name for path in lab.log_path(tiny_run).parent.iterdir()] == [lab.log_path(tiny_run).name]
+    next_tick_completes(lab, tiny_run, server, aws_command=aws)
+
+
+# Row 38: the disk says at an fsync that bytes were lost, or that they have no place.
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+def test_row_38_fsync_fails(
+    lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path, quick_aws: FakeAws, error: str
+) -> None:
+    """At each fsync of a call in turn."""
+    strace = shutil.which("strace") or skip_or_fail("no strace")
+    words = lab.words(tiny_run, "--aws_command", quick_aws(""))
+    assert lab.run(*words).code == 0
+    old = lab.log_path(tiny_run).read_bytes()
+    lab.log_dir.rename(tmp_path / "before")
+    new = tiny_run / "Data" / "new"
+    new.write_text("new")
+    for number in range(1, 100):
+        shutil.copytree(tmp_path / "before", lab.log_dir)
+        server.delete(BUCKET, f"{tiny_run.name}/Data/new")
+        trace = tmp_path / "trace"
+        inject = ("-e", "trace=fsync", "-e", f"inject=fsync:error={error}:when={number}")
+
+        result = run_under((strace, "-o", str(trace), *inject), lab, *words)
+
+        if "INJECTED" not in trace.read_text():
+            assert result.code == 0
+            break
+        assert result.code == 1, number
+        assert [os.strerror(getattr(errno, error)) in line for line in said(result)] == [True]
+        log = lab.log(tiny_run)
+        assert (
+            lab.log_path(tiny_run).read_bytes() == old
+            or log["completed"] is False
+            or f"{tiny_run.name}/Data/new" in server.objects(BUCKET)
+        )
+        again = lab.run(*words)
+        assert again.code == 0, again.out + again.err
+        is_proven(lab, tiny_run, server)
+        print(number, result, log["completed"])
+        shutil.rmtree(lab.log_dir)
+    assert number > 5
+
+
+# Row 39: a log or journal that is not what was written.
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"run_id": 1}', "[]", "\0" * 100, '{"completed": true}'])
+def test_row_39_corrupt_or_empty_log(
+    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws, content: str
+) -> None:
+    for path, body in tree(tiny_run).items():
+        server.put(BUCKET, f"{tiny_run.name}/{path}", body)
+    server.delete(BUCKET, f"{tiny_run.name}/RunInfo.xml")
+    log = lab.log_path(tiny_run)
+    log.parent.mkdir(parents=True)
+    log.write_text(content)
+
+    result = lab.upload(tiny_run, "--json", "--aws_command", quick_aws(""))
+
+    assert result.code == 0
+    assert "warning: the state log was corrupt" in result.err
+    assert result.json["sent_files"] == 1
+    is_proven(lab, tiny_run, server)
+    (aside,) = (p for p in log.parent.iterdir() if p != log)
+    assert aside.read_text() == content
+    assert ".corrupt-" in aside.name
+
+
+@pytest.mark.parametrize("cut", [100, 1000, 5000, -10])
+def test_row_39_truncated_log(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws, cut: int) -> None:
+    """Of a completed run: the monitor does not take it for done."""
+    aws = quick_aws("")
+    assert lab.watch(tiny_run, aws_command=aws).code == 0
+    log = lab.log_path(tiny_run)
+    content = log.read_bytes()[:cut]
+    log.write_bytes(content)
+    server.delete(BUCKET, f"{tiny_run.name}/RunInfo.xml")
+
+    result = lab.watch(tiny_run, aws_command=aws)
+
+    assert result.code == 0
+    assert "the state log was corrupt" in result.err
+    is_proven(lab, tiny_run, server)
+    (aside,) = (p for p in log.parent.iterdir() if p != log)
+    assert aside.read_bytes() == content
+
+
+def test_row_39_corrupt_journal(lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path, quick_aws: FakeAws) -> None:
+    """A killed upload left it, with all files but the marker; whatever became of it, S3 has the last word."""
+    words = lab.words(tiny_run, "--json", "--aws_command", quick_aws(""))
+    with server.hold(key_contains="/RTAComplete.txt") as gate:
+        process = lab.start(*words)
+        gate.wait_held()
+        process.kill()
+        process.communicate()
+        for orphan in orphans_of(lab):
+            orphan.kill()
+    wait_for_orphans(lab)
+    (left,) = (lab.log_dir / "uploads").glob("*.jsonl")
+    journal = left.read_bytes()
+    stored = server.objects(BUCKET)
+    assert journal.count(b"\n") > len(stored)
+    half = len(journal) // 2
+    lab.log_dir.rename(tmp_path / "before")
+    damages = {
+        "empty": b"",
+        "cut in a line": journal[: half - 5],
+        "a hole": journal[:half] + b"\0" * 500 + journal[half + 500 :],
+        "the end is zeros": journal[:half] + b"\0" * (len(journal) - half),
+        "garbage": os.urandom(5000),
+        "another's": journal.replace(BUCKET.encode(), b"another"),
+    }
+    for name, damaged in damages.items():
+        for key in server.objects(BUCKET):
+            if key.endswith("/RTAComplete.txt"):
+                server.delete(BUCKET, key)
+        server.delete(BUCKET, f"{tiny_run.name}/RunInfo.xml")
+        shutil.copytree(tmp_path / "before", lab.log_dir)
+        left.write_bytes(damaged)
+
+        result = lab.run(*words)
+
+        assert (result.code, result.json["sent_files"]) == (0, 2), name
+        is_proven(lab, tiny_run, server)
+        shutil.rmtree(lab.log_dir)
+
+
+# Row 40: the folder of the logs is read-only.
+
+READ_ONLY = 'mount --bind "$LOG_DIR" "$LOG_DIR" && mount -o remount,bind,ro "$LOG_DIR"'
+
+
+@pytest.mark.parametrize("command", ["upload", "monitor"])
+@pytest.mark.parametrize("before", ["nothing", "a log"])
+def test_row_40_log_dir_read_only(
+    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws, command: str, before: str
+) -> None:
+    aws = quick_aws("")
+    assert lab.watch(tiny_run, "--dry_run", aws_command=aws).code == 0
+    lab.log_dir.mkdir()
+    if before == "a log":
+        assert lab.watch(tiny_run, aws_command=aws).code == 0
+        (tiny_run / "Data" / "new").write_text("new")
+    files, requests = tree(lab.log_dir), len(server.requests)
+    words = {"upload": lab.words(tiny_run), "monitor": ("monitor", "--config", str(lab.root / "tick.json"))}
+
+    result = in_private_mounts(lab, READ_ONLY, *words[command])
+
+    assert (result.code, result.out) == (1, "")
+    assert [("Read-only file system" in line, "log_dir" in line) for line in said(result)] == [(True, True)]
+    assert result.err.count("\n") == 1
+    assert len(server.requests) == requests, "said before any upload"
+    assert tree(lab.log_dir) == files
+
+
+def test_row_40_log_dir_that_cannot_be_one(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    lab.log_dir.write_text("a file where the folder should be")
+
+    result = lab.upload(tiny_run)
+
+    assert (result.code, result.out) == (1, "")
+    assert ["--log_dir" in line for line in said(result)] == [True]
+    assert server.requests == []
