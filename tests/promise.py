@@ -16,7 +16,9 @@ class Server(Protocol):
         """The objects by key; they have a `body`."""
 
 
-def is_pending(lab: Lab, run: Path, result: Result, reason: str, *files: str, code: int = 1) -> None:
+def is_pending(
+    lab: Lab, run: Path, result: Result, reason: str, *files: str, code: int = 1, journal: bool = False
+) -> None:
     """The call failed with this code and said why; the log is valid, not completed, and does not have `files`.
 
     `files` (paths in the run) are those that failed for themselves, not with the whole call.
@@ -24,7 +26,7 @@ def is_pending(lab: Lab, run: Path, result: Result, reason: str, *files: str, co
     assert result.code == code, result.out + result.err
     assert "Traceback" not in result.err
     assert reason in result.out + result.err
-    log = _valid_log(lab, run)
+    log = _valid_log(lab, run, journal=journal)
     assert log["completed"] is False
     paths = [str(run / path) for path in files]
     assert set(paths) <= set(log["failed_upload_files"])
@@ -52,13 +54,16 @@ def is_proven(lab: Lab, run: Path, server: Server) -> None:
     assert stored == {f"{run.name}/{path}": content for path, content in files.items()}
 
 
-def _valid_log(lab: Lab, run: Path) -> dict[str, Any]:
-    """The log, whose numbers agree with its lists, and beside which no journal and nothing half-written is left."""
+def _valid_log(lab: Lab, run: Path, *, journal: bool = False) -> dict[str, Any]:
+    """The log, whose numbers agree with its lists, and beside which nothing is left but a journal where one has to be.
+
+    That is where the log could not be replaced at the end.
+    """
     log = lab.log(run)
     assert log["total_uploaded_files"] == len(log["uploaded_files"])
     assert log["total_failed_upload"] == len(log["failed_upload_files"])
     assert log["failed_reasons"].keys() == set(log["failed_upload_files"])
     assert not set(log["failed_upload_files"]) & log["uploaded_files"].keys()
     left = [path.name for path in lab.log_path(run).parent.iterdir() if not path.name.endswith(".json")]
-    assert [name for name in left if ".corrupt-" not in name] == []
+    assert [name for name in left if ".corrupt-" not in name] == [f"{run.name}.upload.journal.jsonl"] * journal
     return log

@@ -730,10 +730,8 @@ def test_row_37_log_disk_gets_full_during_an_upload(
     result = on_a_full_disk(lab, ON_64K, *lab.words(tiny_run, "--aws_command", aws))
 
     assert said(result)[0].startswith("s3sync: cannot write the state log: ")
-    is_pending(lab, tiny_run, result, "No space left on device")
+    is_pending(lab, tiny_run, result, "No space left on device", journal=True)
     assert lab.log(tiny_run)["uploaded_files"] == old["uploaded_files"]
-    names = {path.name for path in (lab.log_dir / "uploads").iterdir()}
-    assert names == {lab.log_path(tiny_run).name, f"{tiny_run.name}.upload.journal.jsonl"}
     next_tick_completes(lab, tiny_run, server, aws_command=aws)
     assert server.counters["PutObject"] == len(tree(tiny_run)), "nothing is sent twice"
 
