@@ -227,8 +227,13 @@ def _parse_listing(ended: Ended, where: str) -> list[tuple[str, RemoteObject]]:
 
 def _parse_listed(key: object, size: Any, etag: Any) -> tuple[str, RemoteObject]:
     if not isinstance(key, str):
-        raise TypeError(f"a key that is no text: {key!r}")
-    return key, RemoteObject(int(size), etag.strip('"'), listed=True)
+        raise TypeError(f"a key that is no text: {key!r:.100}")
+    return key, RemoteObject(int(size), _plain(etag.strip('"')), listed=True)
+
+
+def _plain(said: str) -> str:
+    """An ETag or a checksum as it may be shown and kept: real ones are ASCII, and have 50 characters at most."""
+    return said if said.isascii() and said.isprintable() and len(said) <= 100 else printable(said[:100])
 
 
 def _parse_head(ended: Ended) -> Seen:
@@ -241,7 +246,7 @@ def _parse_head(ended: Ended) -> Seen:
     try:
         size, etag, encryption, customer_key, crc32 = awscli.parse_json(ended)
         opaque = bool(customer_key) or str(encryption or "").startswith("aws:kms")
-        return RemoteObject(int(size), etag.strip('"'), crc32 or "", opaque)
+        return RemoteObject(int(size), _plain(etag.strip('"')), _plain(crc32 or ""), opaque)
     except (TypeError, ValueError, AttributeError, OverflowError, AwsError) as error:
         return Unknown(f"cannot make sense of what aws s3api head-object printed: {error}")
 
@@ -265,17 +270,12 @@ def judge(file: LocalFile, seen: Seen, expected: str | None, evidence: Evidence)
     if not seen.opaque_etag:
         if evidence.etag_like(file, seen.etag):
             return Proof(*file, seen.etag, "etag")
-        return f"S3 has other bytes: ETag {_quoted(seen.etag)}, not {expected}"
+        return f"S3 has other bytes: ETag {seen.etag}, not {expected}"
     if not seen.crc32:
         return Proof(*file, seen.etag, "size")
     if seen.crc32 in evidence.crc32(file):
         return Proof(*file, seen.etag, "checksum")
-    return f"S3 has other bytes: its CRC32 is {_quoted(seen.crc32)}"
-
-
-def _quoted(said: object) -> str:
-    """What S3 said, for people: real ETags and checksums have 50 characters at most."""
-    return printable(str(said)[:100])
+    return f"S3 has other bytes: its CRC32 is {seen.crc32}"
 
 
 def is_settled(file: LocalFile, seen: Seen, expected: str | None) -> bool:

@@ -644,6 +644,7 @@ def test_whatever_aws_prints_of_objects_is_seen_or_an_aws_error(
     assert list(looked) == [file.path for file in FILES]
     for file, seen, expected in itertools.product(FILES, looked.values(), (MD5, None)):
         assert isinstance(seen, RemoteObject | Absent | Unknown)
+        assert not isinstance(seen, RemoteObject) or is_printable(seen.etag + seen.crc32)
         verdict = judge(file, seen, expected, Bytes())
         assert isinstance(verdict, Proof) or is_printable(verdict)
 
