@@ -13,9 +13,12 @@ def make_private_folder(folder: Path) -> None:
             parent.mkdir(mode=0o700, exist_ok=True)
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Give a file new content: afterwards, and after any crash, it has the old or the new. Raises OSError."""
-    temporary = _temporary(path)
+def replace(path: Path, content: bytes, temporary: Path | None = None) -> None:
+    """Give a file new content: afterwards, and after any crash, it has the old or the new. Raises OSError.
+
+    `temporary` is a name in the same folder that nobody else writes under; without one it carries the process id.
+    """
+    temporary = temporary or _temporary(path)
     try:
         write_synced(temporary, content)
         temporary.rename(path)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -63,6 +62,8 @@ class StateStore:
         self.lock_path = log_dir / "locks" / f"{name}.{destination.tag}.lock"
         self._plain = self._folder / f"{name}{LOG_SUFFIX}"
         self._tagged = self._folder / f"{name}.{destination.tag}{LOG_SUFFIX}"
+        # Ours alone, by the lock; always the same, so that the next call finds what a kill leaves.
+        self._temporary = self._folder / f".{name}.{destination.tag}.tmp"
         self._journal: int | None = None
 
     @property
@@ -98,7 +99,8 @@ class StateStore:
         """Make the folder and see that it can be written, before any upload; raises StateError."""
         with self._explained("write", self._folder):
             files.make_private_folder(self._folder)
-            with self._temporary("probe", b"s3sync"):
+            self._temporary.unlink(missing_ok=True)  # a kill's; to write into it could be to write into the log: _claim
+            with self._written(b"s3sync"):
                 pass
 
     def load(self, *, set_aside: bool = True) -> Loaded:
@@ -156,7 +158,7 @@ class StateStore:
     def save(self, state: RunState) -> None:
         """Replace the log atomically; raises StateError and leaves the old one intact."""
         with self._explained("write", self.log_path):
-            files.replace(self.log_path, to_json(state, self._run.path, self._destination))
+            files.replace(self.log_path, to_json(state, self._run.path, self._destination), self._temporary)
 
     def finish(self, state: RunState) -> None:
         """Replace the log, which now holds what the journal holds, and drop the journal."""
@@ -174,18 +176,17 @@ class StateStore:
     def _claim(self, state: RunState) -> None:
         """Take the plain name, unless an upload to another destination does so at the same moment."""
         content = to_json(state, self._run.path, self._destination)
-        with self._temporary("new", content) as temporary, contextlib.suppress(FileExistsError):
+        with self._written(content) as temporary, contextlib.suppress(FileExistsError):
             os.link(temporary, self._plain)
 
     @contextlib.contextmanager
-    def _temporary(self, suffix: str, content: bytes) -> Iterator[Path]:
-        """A file in the folder while inside, under a name that no other process or thread takes; raises OSError."""
-        path = self._folder / f".{os.getpid()}.{threading.get_ident()}.{suffix}"
+    def _written(self, content: bytes) -> Iterator[Path]:
+        """The temporary file with this content while inside; raises OSError."""
         try:
-            files.write_synced(path, content)
-            yield path
+            files.write_synced(self._temporary, content)
+            yield self._temporary
         finally:
-            path.unlink(missing_ok=True)
+            self._temporary.unlink(missing_ok=True)
 
     def _read_journal(self, path: Path) -> tuple[list[Proof], int]:
         """This destination's proofs in the journal, and how many lines before the last were unreadable."""

@@ -38,6 +38,18 @@ def skip_or_fail(why: str) -> NoReturn:
     pytest.skip(why)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures that tests took with `record_property("figures", {name: number})`: sums, maxima of "most …"."""
+    tests: dict[str, dict[str, int]] = {}
+    for report in terminalreporter.getreports("passed"):
+        for figures in (value for name, value in report.user_properties if name == "figures"):
+            total = tests.setdefault(report.nodeid.partition("[")[0], {})
+            for name, value in figures.items():
+                total[name] = max(total.get(name, 0), value) if name.startswith("most") else total.get(name, 0) + value
+    for test, figures in tests.items():
+        terminalreporter.write_line(f"{test}: {', '.join(f'{name} {value}' for name, value in figures.items())}")
+
+
 @pytest.fixture(scope="session")
 def aws_v2() -> str:
     """A CLI of version 2."""

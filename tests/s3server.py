@@ -584,7 +584,8 @@ class S3Server:
         self.owner = owner
         self._ssl = ssl_context
         self._store = _Store(min_part_size)
-        # Guards everything below and the store; is notified of each finished or held request.
+        # Guards everything below and the store; is notified of each request that is finished or held, and of
+        # each connection that ends.
         self._changed = threading.Condition()
         self._requests: list[Request] = []
         self._counters: Counter[str] = Counter()
@@ -735,8 +736,12 @@ class S3Server:
 
         self.wait_until(enough, timeout, f"{count} x {what}")
 
+    def wait_disconnected(self, timeout: float = 60) -> None:
+        """Block until no client is connected: what killed ones left is stored or dropped. Raises TimeoutError."""
+        self.wait_until(lambda: not self._connections, timeout, "end of all connections")
+
     def wait_until(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
-        """Block until `condition`, asked after each request, is true. Raises TimeoutError."""
+        """Block until `condition`, asked after each request or connection, is true. Raises TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(condition, timeout):
                 raise TimeoutError(f"no {what} within {timeout} s; finished: {dict(self._counters)}")
@@ -771,7 +776,9 @@ class S3Server:
         task.add_done_callback(self._disconnected)
 
     def _disconnected(self, task: asyncio.Task[None]) -> None:
-        self._connections.pop(task).close()
+        with self._changed:
+            self._connections.pop(task).close()
+            self._changed.notify_all()
         if not task.cancelled() and (error := task.exception()):
             self._bugs.append(error)
 

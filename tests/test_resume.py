@@ -12,6 +12,7 @@ import pytest
 
 from scripts.simulate_run import make_run
 from tests.conftest import BUCKET, Lab, tree
+from tests.crashes import orphans_of, wait_for_orphans
 from tests.s3server import S3Server
 
 
@@ -23,16 +24,6 @@ def run(tmp_path: Path) -> Path:
 
 def keys_of(run: Path) -> set[str]:
     return {f"{run.name}/{path}" for path in tree(run)}
-
-
-def orphans_of(lab: Lab) -> list[psutil.Process]:
-    """The aws processes that still hold something of the lab's in their words."""
-    processes = psutil.process_iter(["cmdline"])
-    return [p for p in processes if any(str(lab.tmp) in word for word in p.info["cmdline"] or ())]
-
-
-def wait_for_orphans(lab: Lab) -> None:
-    psutil.wait_procs(orphans_of(lab), timeout=30)
 
 
 def test_kill_9_in_mid_upload_costs_only_what_was_in_flight(lab: Lab, server: S3Server, run: Path) -> None:

@@ -611,6 +611,17 @@ def test_wait_for(server: S3Server) -> None:
     putting.join()
 
 
+def test_wait_disconnected(server: S3Server) -> None:
+    server.wait_disconnected()
+    client = half_a_put(server, "k", b"", 1)
+    server.wait_until(lambda: bool(server._connections), 60, "connection")
+    with pytest.raises(TimeoutError, match="no end of all connections"):
+        server.wait_disconnected(timeout=0.01)
+    client.close()
+    server.wait_disconnected()
+    assert [(request.key, request.status) for request in server.requests] == [("k", 0)]
+
+
 def test_away_and_back(server: S3Server) -> None:
     stored = server.put("b", "k", b"abc")
     url = server.url

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -10,8 +11,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -22,7 +24,8 @@ from s3sync.destination import Destination
 from s3sync.errors import StateError
 from s3sync.runfolder import Run, RunInfo
 from s3sync.state import JOURNAL_SUFFIX, LOG_SUFFIX, StateStore
-from s3sync.statelog import Proof, RunState, owner, read_head
+from s3sync.statelog import CorruptError, Proof, RunState, owner, parse_journal, parse_log, read_head
+from tests.dying import Death, Died, Disk
 from tests.unprivileged import REPOSITORY, run_unprivileged
 
 LAB = Destination("lab-runs", "")
@@ -792,19 +795,103 @@ proofs = st.builds(
 )
 
 
+def deaths(steps: int) -> st.SearchStrategy[Death]:
+    """Before or within one of so many steps."""
+    return st.builds(
+        Death,
+        step=st.integers(0, steps - 1),
+        part=st.floats(0, 1),
+        power=st.sampled_from(["", "", "lost", "zeros"]),
+    )
+
+
+class Logged(NamedTuple):
+    """What a log says."""
+
+    proven: dict[str, Proof]
+    completed: bool
+    failed: int
+
+
+class OnDisk(NamedTuple):
+    """What log and journal have; `log` is None where there is none, and bytes where it is corrupt."""
+
+    log: Logged | bytes | None
+    journal: list[Proof]
+
+    @property
+    def known(self) -> dict[str, Proof]:
+        """What an upload has to go by."""
+        proven = self.log.proven if isinstance(self.log, Logged) else {}
+        return proven | {proof.path: proof for proof in self.journal}
+
+    @classmethod
+    def read(cls, root: Path) -> OnDisk:
+        store = store_for(root)
+        journal, _ = parse_journal(read(store.journal_path) or b"", LAB)
+        content = read(store.log_path)
+        if content is None:
+            return cls(None, journal)
+        try:
+            state = parse_log(content)
+        except CorruptError:
+            return cls(content, journal)
+        log = json.loads(content)
+        assert {key: type(value) for key, value in log.items()} == CONTRACT | OURS
+        return cls(Logged(state.proven, log["completed"], log["total_failed_upload"]), journal)
+
+
+def read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
 class Crashes(RuleBasedStateMachine):
-    """Uploads that are killed at any moment, against a model: the log's last content, and the journal's lines."""
+    """Uploads that die at any step to the disk, against a model: what the disk may have then.
+
+    What it has becomes the model's: a death has more than one outcome.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.root = Path(tempfile.mkdtemp())
-        self.store: StateStore | None = None
+        self.disk = Disk(self.root)
+        self.disk_has = OnDisk(None, [])
+        self.store = store_for(self.root)
         self.state = state_of(self.root)
-        self.logged: dict[str, Proof] | None = None  # what the log was last given
-        self.lines: list[Proof | None] = []  # the journal's; None is one that opens a call's
-        self.said_completed = False
-        self.may_tear = False
+        self.alive = False
+        self.deaths = 0
+        self.synced = 0  # lines of the journal that not even a power cut can take
+        self.corrupt: list[bytes] = []  # what was ever found so
         self.others: Path | None = None
+
+    def attempt(self, death: Death | None, act: Callable[[], None], *may_have: OnDisk) -> None:
+        """Do something, on which the disk `may_have` one thing after the other, the last when all is done."""
+        try:
+            with self.disk.process(death):
+                act()
+        except Died:
+            assert death
+            self.die(death, *may_have)
+        else:
+            self.disk_has = may_have[-1]
+            self.synced = min(self.synced, len(self.disk_has.journal))
+
+    def die(self, death: Death, *may_have: OnDisk) -> None:
+        self.store.close()  # as the kernel does it
+        self.alive = False
+        self.deaths += 1
+        self.disk.bury(death)
+        found = OnDisk.read(self.root)
+        assert any(found in self.left_of(one, death) for one in may_have)
+        if death.power:
+            self.synced = len(found.journal)
+        self.disk_has = found
+
+    def left_of(self, one: OnDisk, death: Death) -> list[OnDisk]:
+        """A power cut takes lines off the end of the journal that were not synced."""
+        lines = len(one.journal)
+        least = min(self.synced, lines) if death.power else lines
+        return [one._replace(journal=one.journal[:number]) for number in range(least, lines + 1)]
 
     @initialize(other=st.booleans())
     def another_destination_was_there_first(self, other: bool) -> None:
@@ -812,109 +899,166 @@ class Crashes(RuleBasedStateMachine):
             self.others = finished(store_for(self.root, ARCHIVE), state_of(self.root, "x", completed=True)).log_path
             self.others_content = self.others.read_bytes()
 
-    @precondition(lambda self: self.store is None)
-    @rule()
-    def begin(self) -> None:
-        self.store = store_for(self.root)
-        self.state = self.store.load().state or state_of(self.root)
-        self.state.completed = False
-        self.store.prepare()
-        self.store.begin(self.state)
-        self.logged, self.said_completed = dict(self.state.proven), False
-        self.lines.append(None)
-        self.may_tear = False
+    @precondition(lambda self: not self.alive)
+    @rule(death=st.none() | deaths(23))
+    def begin(self, death: Death | None) -> None:
+        log, journal = self.disk_has
+        known = self.disk_has.known
 
-    @precondition(lambda self: self.store is not None)
-    @rule(new=st.lists(proofs, max_size=3))
-    def prove(self, new: list[Proof]) -> None:
-        assert self.store is not None
-        self.store.record(new)
-        self.lines += new
+        def act() -> None:
+            self.store.prepare()
+            self.state = self.store.load().state or state_of(self.root)
+            assert self.state.proven == known
+            self.state.completed, self.state.failed = False, {}
+            self.store.begin(self.state)
+
+        self.store, self.alive = store_for(self.root), True
+        aside = [OnDisk(None, journal)] if isinstance(log, bytes) else []
+        self.attempt(death, act, self.disk_has, *aside, OnDisk(Logged(known, False, 0), journal))
+
+    @precondition(lambda self: self.alive)
+    @rule(new=st.lists(proofs, max_size=3), death=st.none() | deaths(2))
+    def prove(self, new: list[Proof], death: Death | None) -> None:
+        log, journal = self.disk_has
+        prefixes = (new[:number] for number in range(len(new) + 1))
+        self.attempt(death, lambda: self.store.record(new), *(OnDisk(log, journal + prefix) for prefix in prefixes))
+        if self.alive:
+            self.synced = len(self.disk_has.journal)
         self.state.proven.update((proof.path, proof) for proof in new)
 
-    @precondition(lambda self: self.store is not None)
+    @precondition(lambda self: self.alive)
     @rule(path=paths)
     def fail(self, path: str) -> None:
         self.state.failed[path] = "not in S3"
 
-    @precondition(lambda self: self.store is not None)
-    @rule()
-    def save(self) -> None:
-        assert self.store is not None
-        self.store.save(self.state)
-        self.logged = dict(self.state.proven)
+    @precondition(lambda self: self.alive)
+    @rule(death=st.none() | deaths(6))
+    def save(self, death: Death | None) -> None:
+        self.attempt(
+            death, lambda: self.store.save(self.state), self.disk_has, OnDisk(self.told(), self.disk_has.journal)
+        )
 
-    @precondition(lambda self: self.store is not None)
-    @rule()
-    def crash(self) -> None:
-        assert self.store is not None
-        self.store.close()  # as the kernel does it
-        self.store, self.may_tear = None, True
-
-    @precondition(lambda self: self.store is not None)
-    @rule(completed=st.booleans())
-    def crash_within_finish(self, completed: bool) -> None:
+    @precondition(lambda self: self.alive)
+    @rule(completed=st.booleans(), death=st.none() | deaths(7))
+    def finish(self, completed: bool, death: Death | None) -> None:
+        if completed:
+            self.state.failed = {}
         self.state.completed = completed
-        self.save()
-        self.said_completed = completed
-        self.crash()
+        told = OnDisk(self.told(), self.disk_has.journal)
+        self.attempt(death, lambda: self.store.finish(self.state), self.disk_has, told, told._replace(journal=[]))
+        self.alive = False
 
-    @precondition(lambda self: self.may_tear and self.lines)
-    @rule(data=st.data())
-    def tear(self, data: st.DataObject) -> None:
-        """The last line did not reach the disk as a whole."""
-        journal = store_for(self.root).journal_path
-        content = journal.read_bytes()
-        last = content.splitlines(keepends=True)[-1]
-        lost = data.draw(st.integers(1, len(last)))
-        os.truncate(journal, len(content) - lost)
-        if lost > 1:  # else it has lost no more than its end
-            self.lines.pop()
-        self.may_tear = False
+    @precondition(lambda self: self.alive)
+    @rule(death=deaths(1))  # at no step
+    def crash_between(self, death: Death) -> None:
+        self.die(death, self.disk_has)
 
-    @precondition(lambda self: self.store is not None)
-    @rule(completed=st.booleans())
-    def finish(self, completed: bool) -> None:
-        assert self.store is not None
-        self.state.completed = completed
-        self.store.finish(self.state)
-        self.logged, self.said_completed, self.lines = dict(self.state.proven), completed, []
-        self.store = None
+    @precondition(lambda self: not self.alive and isinstance(self.disk_has.log, Logged))
+    @rule(kept=st.sampled_from([0, 0.3, 0.99]), zeros=st.booleans())
+    def corrupt_the_log(self, kept: float, zeros: bool) -> None:
+        """Nothing of ours does that."""
+        path = store_for(self.root).log_path
+        content = path.read_bytes()
+        rest = content[: int(len(content) * kept)]
+        path.write_bytes(rest.ljust(len(content), b"\0") if zeros else rest)
+        self.corrupt.append(path.read_bytes())
+        self.disk_has = self.disk_has._replace(log=path.read_bytes())
+
+    def told(self) -> Logged:
+        return Logged(dict(self.state.proven), self.state.completed, len(self.state.failed))
+
+    @invariant()
+    def the_disk_has_what_it_must(self) -> None:
+        assert OnDisk.read(self.root) == self.disk_has
 
     @invariant()
     def nothing_proven_is_forgotten(self) -> None:
+        """Completed is said where a call that was completed has said so, and nothing was recorded since."""
         loaded = store_for(self.root).load(set_aside=False)
-        proven = [proof for proof in self.lines if proof]
-        expected = dict(self.logged or {})
-        expected.update((proof.path, proof) for proof in proven)
-        assert (loaded.state.proven if loaded.state else {}) == expected
-        assert not (loaded.state and loaded.state.completed) or (self.said_completed and not proven)
-        assert not (self.said_completed and not proven) or (loaded.state and loaded.state.completed)
-
-    @invariant()
-    def the_log_is_valid(self) -> None:
-        path = store_for(self.root).log_path
-        assert path.exists() is (self.logged is not None)
-        if self.logged is not None:
-            log = json.loads(path.read_bytes())
-            assert {key: type(log[key]) for key in CONTRACT} == CONTRACT
-            assert log["completed"] is self.said_completed
+        assert (loaded.state.proven if loaded.state else {}) == self.disk_has.known
+        said = isinstance(self.disk_has.log, Logged) and self.disk_has.log.completed and not self.disk_has.journal
+        assert (loaded.state is not None and loaded.state.completed) is said
 
     @invariant()
     def nothing_else_is_touched(self) -> None:
         if self.others:
             assert self.others.read_bytes() == self.others_content
-        if uploads(self.root).exists():
-            assert all(
-                name.startswith("RUN") and name.endswith((LOG_SUFFIX, JOURNAL_SUFFIX))
-                for name in names_in(uploads(self.root))
-            )
+        if not uploads(self.root).exists():
+            return
+        kept = [path.read_bytes() for path in uploads(self.root).glob("*.corrupt-*")]
+        still = [self.disk_has.log] if isinstance(self.disk_has.log, bytes) else []
+        assert sorted(kept + still) == sorted(self.corrupt)
+        ours = {path.name for path in (store_for(self.root).log_path, store_for(self.root).journal_path)}
+        names = {name for name in names_in(uploads(self.root)) if ".corrupt-" not in name}
+        rest = names - ours - ({self.others.name} if self.others else set())
+        assert len(rest) <= (0 if self.alive else 1), "a temporary file stays no longer than to the next call"
 
     def teardown(self) -> None:
-        if self.store:
-            self.store.close()
+        self.store.close()
         shutil.rmtree(self.root)
+
+    def check(self) -> None:
+        self.the_disk_has_what_it_must()
+        self.nothing_proven_is_forgotten()
+        self.nothing_else_is_touched()
+
+
+def upload(machine: Crashes, stage: str = "", death: Death | None = None) -> bool:
+    """All of an upload, unless it comes to its death in a stage; whether it survived."""
+    new = [*proofs_of("a", "b").values()]
+    stages: dict[str, Callable[[Death | None], None]] = {
+        "begin": lambda death: machine.begin(death=death),
+        "prove": lambda death: machine.prove(new=new, death=death),
+        "finish": lambda death: machine.finish(completed=True, death=death),
+    }
+    deaths_before = machine.deaths
+    for name, act in stages.items():
+        act(death if name == stage else None)
+        machine.check()
+        if machine.deaths > deaths_before:
+            return False
+    return True
+
+
+def nothing(machine: Crashes) -> None:
+    """A run that was never begun."""
+
+
+def interrupted(machine: Crashes) -> None:
+    """Killed when all was proven."""
+    upload(machine, "finish", Death(0))
+
+
+def corrupted(machine: Crashes) -> None:
+    """The same, and the log is torn."""
+    interrupted(machine)
+    machine.corrupt_the_log(kept=0.3, zeros=False)
+
+
+def completed(machine: Crashes) -> None:
+    """A run that has grown since."""
+    upload(machine)
+
+
+@pytest.mark.parametrize("found", [nothing, interrupted, corrupted, completed], ids=lambda found: found.__name__)
+@pytest.mark.parametrize("stage", ["begin", "prove", "finish"])
+def test_an_upload_that_dies_at_any_step_is_repeated(stage: str, found: Callable[[Crashes], None]) -> None:
+    """What test_crashes.py takes minutes to show of the real program, and power cuts as well."""
+    for step in itertools.count():
+        survived = set()
+        for death in (Death(step), Death(step, 0.5), Death(step, 0, "lost"), Death(step, 0.5, "zeros")):
+            machine = Crashes()
+            try:
+                found(machine)
+                survived.add(upload(machine, stage, death))
+                assert upload(machine)
+            finally:
+                machine.teardown()
+        if True in survived:
+            break
+    assert survived == {True}
+    assert step > 1
 
 
 TestCrashes = Crashes.TestCase
-TestCrashes.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestCrashes.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)

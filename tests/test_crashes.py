@@ -1,0 +1,274 @@
+"""Killed at any moment, nothing is torn, nothing is claimed that is not so, and the next call costs what was in flight.
+
+The sweeps (`make test-sweep`) kill at every step in the log folder and at a hundred random moments; without
+the marker there are a few telling ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.conftest import skip_or_fail
+from tests.crashes import Before, Cost, Scene, scene, summary
+from tests.s3server import MIB, Request
+
+Record = Callable[[str, object], None]
+
+
+def make_files(run: Path, **sizes: int) -> Path:
+    """Files of random bytes and these sizes; `__` in a name stands for a slash."""
+    for name, size in sizes.items():
+        path = run / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(random.Random(name).randbytes(size))
+    return run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Ten files: one of metadata, data, a marker."""
+    data = {f"Data__{number}.cbcl": 1000 for number in range(8)}
+    return make_files(tmp_path / "instrument" / "RUN", **{"RunInfo.xml": 100, **data, "RTAComplete.txt": 10})
+
+
+def is_sent(request: Request) -> bool:
+    """Whether bytes of a file were sent."""
+    return request.operation in ("PutObject", "UploadPart")
+
+
+# A few telling moments
+
+
+class Moment(NamedTuple):
+    """Kill as soon as S3 holds a request back: one that matches, after the first `after` that do."""
+
+    method: str = "PUT"
+    operation: str | None = None
+    key: str | None = None
+    after: int = 0
+    children_too: bool = True
+
+
+MOMENTS = {
+    "the first question": Moment("GET"),
+    "in the middle of the data": Moment(after=4),
+    "between the parts of a file": Moment(operation="UploadPart", after=1),
+    "before the parts are put together": Moment("POST", "CompleteMultipartUpload", children_too=False),
+    "data sent and not yet read back": Moment("GET", after=1),
+}
+
+
+@pytest.mark.parametrize("name", MOMENTS)
+def test_a_kill_at_a_telling_moment(tmp_path: Path, name: str) -> None:
+    moment = MOMENTS[name]
+    run = make_files(tmp_path / "instrument" / "RUN", **{f"Data__{number}": 1000 for number in range(8)})
+    if moment.operation:
+        make_files(run, Data__big=9 * MIB)
+    with scene(tmp_path / "lab", run) as here:
+        with here.server.hold(
+            moment.after, method=moment.method, operation=moment.operation, key_contains=moment.key
+        ) as gate:
+            process = here.lab.start(*here.words)
+            gate.wait_held()
+            assert here.kill(process, children_too=moment.children_too)
+        cost = here.check()
+    assert cost.log == "begun"
+
+
+# Every step in the log folder
+
+STEPS = "mkdir,rename,renameat,renameat2,link,linkat,unlink,unlinkat,write,writev,pwrite64,ftruncate,fsync,fdatasync"
+LINE = re.compile(r"(?P<pid>\d+ +)?(?P<call>\w+)\((?P<words>.*)\) += (?P<result>.+)")
+
+
+class Step(NamedTuple):
+    """The main thread's `number`th call of this name, and the paths that it is about, without times."""
+
+    call: str
+    number: int
+    paths: tuple[str, ...]
+
+
+@pytest.fixture
+def strace(tmp_path: Path) -> str:
+    """The program, where it is there and permitted."""
+    found = shutil.which("strace")
+    if not found:
+        skip_or_fail("no strace")
+    argv = (found, "-qq", "-o", str(tmp_path / "probe"), "-e", "inject=fsync:signal=SIGKILL:when=1", "true")
+    tried = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"strace may not do its work here: {tried.stderr.strip()}")
+    return found
+
+
+def traced(strace: str, here: Scene, *options: str) -> subprocess.Popen[str]:
+    """The upload under strace, which ends as the upload does; its trace is beside the lab's folders."""
+    argv = (strace, "-qq", "-y", "-s0", "-esignal=none", "-etrace=" + STEPS, "-o", str(trace_of(here)), *options)
+    program = (sys.executable, "-m", "s3sync", *here.words)
+    pipe = subprocess.PIPE
+    return subprocess.Popen((*argv, *program), env=here.lab.env, text=True, stdout=pipe, stderr=pipe)
+
+
+def trace_of(here: Scene) -> Path:
+    return here.lab.root / "trace"
+
+
+def steps_in(here: Scene) -> Iterator[Step]:
+    """The steps of a traced upload in the folder of logs and locks, in their order."""
+    numbers: dict[str, int] = {}
+    for line in filter(None, map(LINE.match, trace_of(here).read_text().splitlines())):
+        call = line["call"]
+        numbers[call] = numbers.get(call, 0) + 1
+        if str(here.lab.log_dir) in line["words"]:
+            paths = re.findall(rf'[<"]{re.escape(str(here.lab.log_dir))}([^>"]*)', line["words"])
+            yield Step(call, numbers[call], tuple(re.sub(r"corrupt-.*", "corrupt", path) for path in paths))
+
+
+def finished(process: subprocess.Popen[str]) -> int:
+    """The exit code of a process that must come to its end."""
+    process.communicate(timeout=240)
+    return process.returncode
+
+
+def nothing(folder: Path, run: Path) -> Before:
+    """A run that was never begun."""
+    return Before()
+
+
+def interrupted(folder: Path, run: Path) -> Before:
+    """Killed while the marker is sent, so that the journal has all the rest; then another file came."""
+    with scene(folder, run) as here:
+        with here.server.hold(key_contains="RTAComplete") as gate:
+            process = here.lab.start(*here.words)
+            gate.wait_held()
+            here.kill(process, children_too=True)
+        make_files(run, Data__late=1000)
+        return here.snapshot()
+
+
+def corrupted(folder: Path, run: Path) -> Before:
+    """The same, and half of the log is lost."""
+    before = interrupted(folder, run)
+    logs = {
+        name: content[: len(content) // 2] if name.endswith(".json") else content
+        for name, content in before.logs.items()
+    }
+    return Before(logs, before.objects)
+
+
+def completed(folder: Path, run: Path) -> Before:
+    """All uploaded; then a file was written anew and another one came."""
+    with scene(folder, run) as here:
+        assert here.lab.run(*here.words).code == 0
+        before = here.snapshot()
+    make_files(run, Data__late=1000)
+    (run / "RunInfo.xml").write_bytes(b"another")
+    return before
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("found", [nothing, interrupted, corrupted, completed], ids=lambda found: found.__name__)
+def test_a_kill_at_every_step_in_the_log_folder(
+    tmp_path: Path, run: Path, strace: str, found: Callable[[Path, Path], Before], record_property: Record
+) -> None:
+    """The kernel kills before the step is taken, so that the next one shows what this one leaves."""
+    before = found(tmp_path / "before", run)
+    with scene(tmp_path / "clean", run, before) as here:
+        assert finished(traced(strace, here)) == 0
+        steps = list(steps_in(here))
+    assert {"write", "fsync", "rename", "unlink"} <= {step.call for step in steps}
+    costs: list[Cost] = []
+    for number, step in enumerate(steps):
+        with scene(tmp_path / str(number), run, before) as here:
+            inject = f"-einject={step.call}:signal=SIGKILL:when={step.number}"
+            assert finished(traced(strace, here, inject)) == -signal.SIGKILL
+            assert list(steps_in(here)) == steps[: number + 1]
+            assert trace_of(here).read_text().endswith("= ?\n")
+            costs.append(here.check())
+    record_property("figures", summary(costs))
+
+
+@pytest.mark.sweep
+def test_only_the_main_thread_takes_steps_in_the_log_folder(tmp_path: Path, run: Path, strace: str) -> None:
+    """So tracing that one alone, as above, misses nothing."""
+    with scene(tmp_path / "lab", run) as here:
+        assert finished(traced(strace, here, "-f", "--seccomp-bpf")) == 0
+        lines = trace_of(here).read_text().splitlines()
+        first = lines[0].split()[0]
+        pids = {line.split()[0] for line in lines}
+        steps = {line.split()[0] for line in lines if str(here.lab.log_dir) in line}
+    assert len(pids) > 1
+    assert steps == {first}
+
+
+# Random moments
+
+SEED = 20261123
+TESTS, KILLS = 10, 10
+LATENCY = 0.01  # seconds: more is in flight then
+
+
+@pytest.fixture(scope="module")
+def big_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Several batches for two processes, and two files of parts."""
+    sizes = {f"Data__L001__{number:03}.bcl": 2000 for number in range(360)}
+    sizes |= {"RunInfo.xml": 100, "InterOp__Tile.bin": 500, "Data__small.cbcl": 9 * MIB, "Data__big.cbcl": 20 * MIB}
+    return make_files(tmp_path_factory.mktemp("instrument") / "RUN", **sizes, **{"RTAComplete.txt": 10})
+
+
+class Clean(NamedTuple):
+    """How long an upload takes that nobody kills, in seconds, and how many requests bring its files."""
+
+    seconds: float
+    requests: int
+
+
+@pytest.fixture(scope="module")
+def clean(big_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Clean:
+    with scene(tmp_path_factory.mktemp("clean") / "lab", big_run, cores=2, latency=LATENCY) as here:
+        start = time.monotonic()
+        assert here.lab.run(*here.words).code == 0
+        return Clean(time.monotonic() - start, sum(map(is_sent, here.server.requests)))
+
+
+def killed_at_random(here: Scene, clean: Clean, chance: random.Random) -> bool:
+    """After so many requests, or after so much time, which also comes when there are none; False if it was too late."""
+    process = here.lab.start(*here.words)
+    if chance.random() < 0.5:
+        here.server.wait_for(is_sent, chance.randint(1, clean.requests))
+    else:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0, clean.seconds))
+    return here.kill(process, children_too=chance.random() < 0.5)
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("number", range(TESTS))
+def test_kills_at_random_moments(
+    tmp_path: Path, big_run: Path, clean: Clean, number: int, record_property: Record
+) -> None:
+    """Of s3sync alone, whose children then go on, or of all of it."""
+    chance = random.Random(SEED + number)
+    costs: list[Cost] = []
+    tries = 0
+    while len(costs) < KILLS:
+        tries += 1
+        with scene(tmp_path / str(tries), big_run, cores=2, latency=LATENCY) as here:
+            if killed_at_random(here, clean, chance):
+                costs.append(here.check())
+    record_property("figures", summary(costs))
