@@ -28,13 +28,13 @@ import pytest
 from s3sync.destination import Destination
 from scripts.simulate_run import make_run
 from tests.conftest import BUCKET, FakeAws, Lab, Result, skip_or_fail, tree
+from tests.crashes import orphans_of, wait_for_orphans
 from tests.hostile_names import HOSTILE_NAMES
 from tests.promise import is_pending, is_proven, next_tick_completes
 from tests.radosgw import radosgw, why_not
 from tests.s3server import S3Server
 from tests.test_monitor import Site
 from tests.test_real_servers import client
-from tests.test_resume import orphans_of, wait_for_orphans
 from tests.unprivileged import without_override
 
 QUICK_AWS = Path(__file__).with_name("quick_aws.py")

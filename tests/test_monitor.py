@@ -24,7 +24,6 @@ import pytest
 
 from scripts.simulate_run import make_run
 from tests.conftest import BUCKET, Lab, Result, tree
-from tests.crashes import wait_for_orphans
 from tests.s3server import S3Server
 
 if TYPE_CHECKING:

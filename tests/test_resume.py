@@ -12,7 +12,7 @@ import pytest
 
 from scripts.simulate_run import make_run
 from tests.conftest import BUCKET, Lab, tree
-from tests.crashes import orphans_of, wait_for_orphans
+from tests.crashes import orphans_of
 from tests.s3server import S3Server
 
 
