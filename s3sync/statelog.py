@@ -285,7 +285,8 @@ def is_cut_off(path: Path) -> bool:
     with path.open("rb") as stream:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, size - _TAIL_BYTES))
-        return not stream.read().rstrip().endswith(b"}")
+        _, line_end, last = stream.read().rstrip().rpartition(b"\n")
+    return last != b"}" if line_end else not last.endswith(b"}")  # the brace of a value in it is indented
 
 
 def owner(log_path: Path) -> Destination | None:

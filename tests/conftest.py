@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,10 @@ from tests.s3server import S3Server
 BUCKET = "lab-runs"
 AWS_V1 = str(Path(sys.executable).with_name("aws"))
 AWS_V2 = os.environ.get("S3SYNC_TEST_AWS_V2", "/usr/bin/aws")
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script: children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _why_no_v2() -> str:

@@ -26,7 +26,6 @@ from typing import Any
 import pytest
 
 from s3sync.destination import Destination
-from scripts.simulate_run import make_run
 from tests.conftest import BUCKET, FakeAws, Lab, Result, skip_or_fail, tree
 from tests.crashes import orphans_of, wait_for_orphans
 from tests.hostile_names import HOSTILE_NAMES
@@ -94,38 +93,38 @@ def said(result: Result) -> list[str]:
     ids=["missing", "no x bit", "no interpreter", "wrong format", "not aws"],
 )
 def test_row_21_aws_missing(
-    lab: Lab, server: S3Server, small_run: Path, tmp_path: Path, content: str | None, mode: int, why: str
+    lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path, content: str | None, mode: int, why: str
 ) -> None:
     aws = tmp_path / "aws"
     if content is not None:
         aws.write_text(content)
         aws.chmod(mode)
 
-    result = lab.upload(small_run, "--aws_command", str(aws))
+    result = lab.upload(tiny_run, "--aws_command", str(aws))
 
     assert len(said(result)) == 1, "one clear line"
-    is_pending(lab, small_run, result, why.format(aws=aws))
+    is_pending(lab, tiny_run, result, why.format(aws=aws))
     assert server.requests == []
 
 
-def test_row_21_an_aws_that_is_there_again(lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws) -> None:
-    missing = lab.watch(small_run, aws_command="/no/such/aws")
+def test_row_21_an_aws_that_is_there_again(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws) -> None:
+    missing = lab.watch(tiny_run, aws_command="/no/such/aws")
 
     assert len(said(missing)) == 1
-    is_pending(lab, small_run, missing, "cannot run /no/such/aws")
-    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+    is_pending(lab, tiny_run, missing, "cannot run /no/such/aws")
+    next_tick_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
 
 # Rows 22 to 24: files that change while they are uploaded. The CLI has sent bytes that are not the file's any
 # more, and says that all is well; or it finds less than it promised.
 
 
-def test_row_22_file_grows_during_upload(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
-    small, large = small_run / "Data" / "grows", small_run / "Data" / "grows.cbcl"
+def test_row_22_file_grows_during_upload(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
+    small, large = tiny_run / "Data" / "grows", tiny_run / "Data" / "grows.cbcl"
     small.write_bytes(b"x" * 1000)
     large.write_bytes(os.urandom(20_000_000))
     with server.hold(key_contains="/grows") as gate:
-        process = lab.start(*lab.words(small_run, "--cores", "2", "--aws_command", each_aws))
+        process = lab.start(*lab.words(tiny_run, "--cores", "2", "--aws_command", each_aws))
         gate.wait_held(4)  # the small one, and the three parts of the large one
         for path in (small, large):
             with path.open("ab") as stream:
@@ -135,32 +134,32 @@ def test_row_22_file_grows_during_upload(lab: Lab, server: S3Server, small_run: 
 
     assert process.returncode == 0, out + err
     assert "trying 2 files again" in err
-    is_proven(lab, small_run, server)
+    is_proven(lab, tiny_run, server)
 
 
-def test_row_22_file_grows_at_every_try(lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws) -> None:
-    growing = small_run / "Data" / "growing"
+def test_row_22_file_grows_at_every_try(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws) -> None:
+    growing = tiny_run / "Data" / "growing"
     aws = quick_aws(f"if 'cp' in argv:\n    open({str(growing)!r}, 'ab').write(b'more')")
     growing.write_bytes(b"some")
 
-    result = lab.upload(small_run, "--aws_command", aws)
+    result = lab.upload(tiny_run, "--aws_command", aws)
 
-    is_pending(lab, small_run, result, "changed while it was uploaded", "Data/growing")
-    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+    is_pending(lab, tiny_run, result, "changed while it was uploaded", "Data/growing")
+    next_tick_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
 
 def test_row_22_a_run_that_keeps_changing_is_not_completed(
-    lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws
+    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws
 ) -> None:
     """It changes whenever all of it was just proven."""
-    growing = small_run / "Data" / "growing"
+    growing = tiny_run / "Data" / "growing"
     aws = quick_aws(f"if 'list-objects-v2' in argv:\n    open({str(growing)!r}, 'ab').write(b'more')")
     growing.write_bytes(b"some")
 
-    result = lab.upload(small_run, "--aws_command", aws)
+    result = lab.upload(tiny_run, "--aws_command", aws)
 
-    is_pending(lab, small_run, result, "the run keeps changing", "Data/growing")
-    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+    is_pending(lab, tiny_run, result, "the run keeps changing", "Data/growing")
+    next_tick_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
 
 def rewrite(path: Path) -> None:
@@ -180,32 +179,32 @@ def truncate(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 3)
 
 
-def test_row_23_file_shrinks_or_is_rewritten(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
+def test_row_23_file_shrinks_or_is_rewritten(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
     changes = {"rewritten": rewrite, "replaced": replace, "truncated": truncate}
     for name in changes:
-        (small_run / "Data" / f"is {name}").write_bytes(os.urandom(100_000))
+        (tiny_run / "Data" / f"is {name}").write_bytes(os.urandom(100_000))
     with server.hold(key_contains="/is ") as gate:
-        process = lab.start(*lab.words(small_run, "--cores", "2", "--aws_command", each_aws))
+        process = lab.start(*lab.words(tiny_run, "--cores", "2", "--aws_command", each_aws))
         gate.wait_held(3)
         for name, change in changes.items():
-            change(small_run / "Data" / f"is {name}")
+            change(tiny_run / "Data" / f"is {name}")
         gate.release()
         out, err = process.communicate(timeout=240)
 
     assert process.returncode == 0, out + err
     assert "trying 3 files again" in err
-    is_proven(lab, small_run, server)
+    is_proven(lab, tiny_run, server)
 
 
 @pytest.mark.parametrize("change", [rewrite, replace])
 def test_row_23_file_is_rewritten_between_two_parts(
-    lab: Lab, server: S3Server, small_run: Path, each_aws: str, change: Callable[[Path], None]
+    lab: Lab, server: S3Server, tiny_run: Path, each_aws: str, change: Callable[[Path], None]
 ) -> None:
     """S3 is given an object of the right size with the old first part and the new others."""
-    large = small_run / "Data" / "large.cbcl"
+    large = tiny_run / "Data" / "large.cbcl"
     large.write_bytes(os.urandom(20_000_000))
     with server.hold(operation="UploadPart") as gate:
-        process = lab.start(*lab.words(small_run, "--threads", "1", "--aws_command", each_aws))
+        process = lab.start(*lab.words(tiny_run, "--threads", "1", "--aws_command", each_aws))
         gate.wait_held()
         change(large)
         gate.release()
@@ -214,16 +213,16 @@ def test_row_23_file_is_rewritten_between_two_parts(
     assert process.returncode == 0, out + err
     assert "trying 1 file again" in err
     assert server.counters["CompleteMultipartUpload"] == 2, "the CLI saw nothing wrong"
-    is_proven(lab, small_run, server)
+    is_proven(lab, tiny_run, server)
 
 
-def test_row_23_file_is_truncated_between_two_parts(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
+def test_row_23_file_is_truncated_between_two_parts(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
     """The CLI has promised more bytes than there are, and both sides wait for them."""
-    large = small_run / "Data" / "large.cbcl"
+    large = tiny_run / "Data" / "large.cbcl"
     large.write_bytes(os.urandom(20_000_000))
     with server.hold(operation="UploadPart") as gate:
         words = ("--threads", "1", "--stall_minutes", "0.15", "--aws_command", each_aws)
-        process = lab.start(*lab.words(small_run, *words))
+        process = lab.start(*lab.words(tiny_run, *words))
         gate.wait_held()
         os.truncate(large, 9_000_000)
         gate.release()
@@ -232,17 +231,17 @@ def test_row_23_file_is_truncated_between_two_parts(lab: Lab, server: S3Server, 
     assert process.returncode == 0, out + err
     assert "trying 1 file again" in err
     assert server.uploads(BUCKET) == []
-    is_proven(lab, small_run, server)
+    is_proven(lab, tiny_run, server)
 
 
-def test_row_24_file_vanishes(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
+def test_row_24_file_vanishes(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
     """One between two of its parts, one before the CLI comes to it."""
-    large, small = small_run / "Data" / "large.cbcl", small_run / "Data" / "small"
+    large, small = tiny_run / "Data" / "large.cbcl", tiny_run / "Data" / "small"
     large.write_bytes(os.urandom(20_000_000))
     small.write_text("gone")
     with server.hold(operation="UploadPart") as gate:
         words = ("--cores", "1", "--threads", "1", "--aws_command", each_aws)
-        process = lab.start(*lab.words(small_run, *words))
+        process = lab.start(*lab.words(tiny_run, *words))
         gate.wait_held()
         large.unlink()
         small.unlink()
@@ -250,17 +249,17 @@ def test_row_24_file_vanishes(lab: Lab, server: S3Server, small_run: Path, each_
         out, err = process.communicate(timeout=240)
 
     result = Result(process.returncode, out, err)
-    is_pending(lab, small_run, result, "gone from the disk", "Data/large.cbcl", "Data/small")
+    is_pending(lab, tiny_run, result, "gone from the disk", "Data/large.cbcl", "Data/small")
     assert server.uploads(BUCKET) == []
-    next_tick_completes(lab, small_run, server)
+    next_tick_completes(lab, tiny_run, server)
 
 
 # Row 25: files that this user may not read.
 
 
-def test_row_25_unreadable_file(lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws) -> None:
+def test_row_25_unreadable_file(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws) -> None:
     """From the start, as a folder with what is in it, and only when the CLI comes to it."""
-    file, folder, late = (small_run / "Data" / name for name in ("file", "folder", "late"))
+    file, folder, late = (tiny_run / "Data" / name for name in ("file", "folder", "late"))
     folder.mkdir()
     for path in (file, folder / "file", late):
         path.write_text("secret")
@@ -268,57 +267,57 @@ def test_row_25_unreadable_file(lab: Lab, server: S3Server, small_run: Path, qui
     folder.chmod(0)
     aws = quick_aws(f"if 'cp' in argv:\n    os.chmod({str(late)!r}, 0)")
 
-    result = run_under(without_override(), lab, *lab.words(small_run, "--aws_command", aws))
+    result = run_under(without_override(), lab, *lab.words(tiny_run, "--aws_command", aws))
 
-    is_pending(lab, small_run, result, "cannot be read", "Data/file", "Data/late")
-    reasons = lab.log(small_run)["failed_reasons"]
+    is_pending(lab, tiny_run, result, "cannot be read", "Data/file", "Data/late")
+    reasons = lab.log(tiny_run)["failed_reasons"]
     assert reasons[f"{folder}/"] == "folder cannot be read: Permission denied"
     assert b"secret" not in [stored.body for stored in server.objects(BUCKET).values()]
     file.chmod(0o600)
     late.chmod(0o600)
     folder.chmod(0o700)
-    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+    next_tick_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
 
 # Row 26: a file that came after the folder was listed.
 
 
-def test_row_26_new_file_after_the_listing(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
-    with server.hold(key_contains="/Data/") as data, server.hold(key_contains="/RTAComplete.txt") as marker:
-        process = lab.start(*lab.words(small_run, "--aws_command", each_aws))
+def test_row_26_new_file_after_the_listing(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
+    with server.hold(key_contains="/Data/") as data, server.hold(key_contains="/CopyComplete.txt") as marker:
+        process = lab.start(*lab.words(tiny_run, "--aws_command", each_aws))
         data.wait_held()
-        (small_run / "Data" / "late").write_text("late")
+        (tiny_run / "Data" / "late").write_text("late")
         data.release()
         marker.wait_held()
-        assert f"{small_run.name}/Data/late" in server.objects(BUCKET), "before the markers"
-        (small_run / "later").mkdir()
-        (small_run / "later" / "still").write_text("later still")
+        assert f"{tiny_run.name}/Data/late" in server.objects(BUCKET), "before the markers"
+        (tiny_run / "later").mkdir()
+        (tiny_run / "later" / "still").write_text("later still")
         marker.release()
         out, err = process.communicate(timeout=240)
 
     assert process.returncode == 0, out + err
-    is_proven(lab, small_run, server)
+    is_proven(lab, tiny_run, server)
 
 
 # Row 27: what is no file.
 
 
 def test_row_27_special_file(
-    lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    os.mkfifo(small_run / "Data" / "pipe")
-    monkeypatch.chdir(small_run)  # the path of a socket is limited to some 100 bytes
+    os.mkfifo(tiny_run / "Data" / "pipe")
+    monkeypatch.chdir(tiny_run)  # the path of a socket is limited to some 100 bytes
     with socket.socket(socket.AF_UNIX) as unheard:
         unheard.bind("Data/socket")
 
-    result = lab.upload(small_run, "--aws_command", quick_aws(""))
+    result = lab.upload(tiny_run, "--aws_command", quick_aws(""))
 
     assert result.code == 0, result.out + result.err
     reasons = {"pipe": "no file but a named pipe", "socket": "no file but a socket"}
     for name, reason in reasons.items():
         assert f"warning: left out: Data/{name}: {reason}" in result.err
-    assert lab.log(small_run)["skipped"] == {str(small_run / "Data" / name): why for name, why in reasons.items()}
-    is_proven(lab, small_run, server)
+    assert lab.log(tiny_run)["skipped"] == {str(tiny_run / "Data" / name): why for name, why in reasons.items()}
+    is_proven(lab, tiny_run, server)
 
 
 @pytest.mark.parametrize(
@@ -340,32 +339,32 @@ def test_row_27_special_file_in_the_place_of_one_that_is_read(site: Site, name: 
 
 
 def test_row_27_special_file_takes_the_place_of_a_file_meanwhile(
-    lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws
+    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws
 ) -> None:
-    sudden = small_run / "Data" / "sudden"
+    sudden = tiny_run / "Data" / "sudden"
     sudden.write_text("a file")
-    with server.hold(key_contains="/InterOp/") as gate:
-        process = lab.start(*lab.words(small_run, "--cores", "1", "--aws_command", quick_aws("")))
+    with server.hold(key_contains="/RunInfo.xml") as gate:
+        process = lab.start(*lab.words(tiny_run, "--cores", "1", "--aws_command", quick_aws("")))
         gate.wait_held()
         sudden.unlink()
         os.mkfifo(sudden)
         gate.release()
         out, err = process.communicate(timeout=240)
 
-    is_pending(lab, small_run, Result(process.returncode, out, err), "gone from the disk", "Data/sudden")
-    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+    is_pending(lab, tiny_run, Result(process.returncode, out, err), "gone from the disk", "Data/sudden")
+    next_tick_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
 
 # Row 28: links out of the run, and links in circles.
 
 
 def test_row_28_symlink_out_of_the_run_or_loop(
-    lab: Lab, server: S3Server, small_run: Path, tmp_path: Path, quick_aws: FakeAws
+    lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path, quick_aws: FakeAws
 ) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret").write_text("secret")
-    data = small_run / "Data"
+    data = tiny_run / "Data"
     out = {"file": str(outside / "secret"), "folder": str(outside), "above": "../..", "late": str(outside / "secret")}
     around = {"loop": "loop", "tick": "tock", "tock": "tick", "up": "..", "here": ".", "nowhere": "no such file"}
     for name, target in {**out, **around}.items():
@@ -376,10 +375,10 @@ def test_row_28_symlink_out_of_the_run_or_loop(
     late = str(data / "late")
     aws = quick_aws(f"if 'cp' in argv:\n    os.unlink({late!r})\n    os.symlink({str(outside / 'secret')!r}, {late!r})")
 
-    result = lab.upload(small_run, "--aws_command", aws)
+    result = lab.upload(tiny_run, "--aws_command", aws)
 
-    is_pending(lab, small_run, result, "a link out of the run, to ", *(f"Data/{name}" for name in set(out) - {"late"}))
-    log = lab.log(small_run)
+    is_pending(lab, tiny_run, result, "a link out of the run, to ", *(f"Data/{name}" for name in set(out) - {"late"}))
+    log = lab.log(tiny_run)
     assert str(data / "late") in log["failed_upload_files"]
     assert log["skipped"].keys() == {str(data / name) for name in around}
     for name in around:
@@ -389,8 +388,8 @@ def test_row_28_symlink_out_of_the_run_or_loop(
     assert not in_data & ({*out, *around} - {"late"}), "links are not followed"
     for name in out:
         (data / name).unlink()
-    server.delete(BUCKET, f"{small_run.name}/Data/late")  # the CLI had come to it when it was no file any more
-    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+    server.delete(BUCKET, f"{tiny_run.name}/Data/late")  # the CLI had come to it when it was no file any more
+    next_tick_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
 
 # Row 29: hostile names.
@@ -464,28 +463,28 @@ def test_row_30_huge_run(
 # Row 32: kill -9 leaves an `aws` behind, and the next tick comes.
 
 
-def test_row_32_orphaned_aws_then_the_next_tick(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
+def test_row_32_orphaned_aws_then_the_next_tick(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
     with server.hold(key_contains="/Data/") as gate:
-        process = lab.start(*lab.words(small_run, "--cores", "1", "--aws_command", each_aws))
-        gate.wait_held(4)  # all that it does at once
+        process = lab.start(*lab.words(tiny_run, "--cores", "1", "--aws_command", each_aws))
+        gate.wait_held(2)  # all that there is
         process.kill()
         process.communicate()
         (lock,) = (lab.log_dir / "locks").iterdir()
         orphans = orphans_of(lab)
         assert orphans
         assert all(str(lock) in {file.path for file in orphan.open_files()} for orphan in orphans)
-        log, sent = lab.log_path(small_run).read_bytes(), server.counters["PutObject"]
+        log, sent = lab.log_path(tiny_run).read_bytes(), server.counters["PutObject"]
 
-        busy = lab.upload(small_run)
-        tick = lab.watch(small_run)
+        busy = lab.upload(tiny_run)
+        tick = lab.watch(tiny_run)
 
         assert (busy.code, busy.out) == (75, "")
         assert "is being uploaded already" in busy.err
         assert (tick.code, tick.out, tick.err) == (0, "", "")
-        assert lab.log_path(small_run).read_bytes() == log
+        assert lab.log_path(tiny_run).read_bytes() == log
         assert server.counters["PutObject"] == sent
     wait_for_orphans(lab)
-    next_tick_completes(lab, small_run, server)
+    next_tick_completes(lab, tiny_run, server)
     keys = [r.key for r in server.requests if r.operation == "PutObject" and r.status == 200]
     assert len(keys) == len(set(keys)), "nothing that was stored is sent twice"
 
@@ -516,13 +515,13 @@ def is_ended_in_order(lab: Lab, server: S3Server, run: Path, aws: str, signum: s
     assert list(lab.tmp.iterdir()) == []
 
 
-def test_row_33_sigterm(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
-    is_ended_in_order(lab, server, small_run, each_aws, signal.SIGTERM)
-    next_tick_completes(lab, small_run, server)
+def test_row_33_sigterm(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
+    is_ended_in_order(lab, server, tiny_run, each_aws, signal.SIGTERM)
+    next_tick_completes(lab, tiny_run, server)
 
 
-def test_row_34_sighup(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
-    is_ended_in_order(lab, server, small_run, each_aws, signal.SIGHUP)
+def test_row_34_sighup(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
+    is_ended_in_order(lab, server, tiny_run, each_aws, signal.SIGHUP)
 
 
 def recording_aws(quick_aws: FakeAws, record: Path, deaf_to: str = "") -> str:
@@ -562,41 +561,41 @@ def signals_to_a_child(
 
 
 def test_row_33_sigterm_is_sigint_for_the_children(
-    lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws
+    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws
 ) -> None:
     """Which lets the CLI abort its multipart uploads; and they are waited for."""
     aws = recording_aws(quick_aws, lab.root / "record")
 
-    assert signals_to_a_child(lab, server, small_run, aws, signal.SIGTERM) == ["SIGINT", "the end"]
-    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+    assert signals_to_a_child(lab, server, tiny_run, aws, signal.SIGTERM) == ["SIGINT", "the end"]
+    next_tick_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
 
-def test_row_34_sigint_ignored_from_the_start(lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws) -> None:
+def test_row_34_sigint_ignored_from_the_start(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws) -> None:
     """As in a background job of a shell script; the children would inherit it."""
     aws = recording_aws(quick_aws, lab.root / "record")
 
     noted = signals_to_a_child(
-        *(lab, server, small_run, aws, signal.SIGINT, signal.SIGHUP),
+        *(lab, server, tiny_run, aws, signal.SIGINT, signal.SIGHUP),
         before=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
 
     assert noted == ["SIGINT", "the end"]
-    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+    next_tick_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
 
-def test_row_34_sigint_ignored_by_a_child(lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws) -> None:
+def test_row_34_sigint_ignored_by_a_child(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws) -> None:
     aws = recording_aws(quick_aws, lab.root / "record", deaf_to="SIGINT")
 
-    assert signals_to_a_child(lab, server, small_run, aws, signal.SIGTERM) == ["SIGINT", "SIGTERM", "the end"]
-    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+    assert signals_to_a_child(lab, server, tiny_run, aws, signal.SIGTERM) == ["SIGINT", "SIGTERM", "the end"]
+    next_tick_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
 
 @pytest.mark.real
 @pytest.mark.xdist_group("real servers")
-def test_row_33_sigterm_leaves_no_parts_in_a_real_server(tmp_path: Path, small_run: Path, each_aws: str) -> None:
+def test_row_33_sigterm_leaves_no_parts_in_a_real_server(tmp_path: Path, tiny_run: Path, each_aws: str) -> None:
     if why := why_not():
         skip_or_fail(why)
-    (small_run / "Data" / "large.cbcl").write_bytes(os.urandom(40_000_000))
+    (tiny_run / "Data" / "large.cbcl").write_bytes(os.urandom(40_000_000))
     with tempfile.TemporaryDirectory(prefix="rgw-") as folder, radosgw(Path(folder)) as gateway:
         s3 = client(*gateway)
         s3.create_bucket(Bucket=BUCKET)
@@ -605,17 +604,17 @@ def test_row_33_sigterm_leaves_no_parts_in_a_real_server(tmp_path: Path, small_r
         (lab.home / ".aws").mkdir()
         (lab.home / ".aws" / "config").write_text("[default]\ns3 =\n  max_bandwidth = 4MB/s\n")
 
-        process = lab.start(*lab.words(small_run, "--aws_command", each_aws))
+        process = lab.start(*lab.words(tiny_run, "--aws_command", each_aws))
         assert has_parts(s3), "within a minute"
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=240)
 
         assert (process.returncode, out) == (143, ""), err
         assert "Uploads" not in s3.list_multipart_uploads(Bucket=BUCKET)
-        assert lab.log(small_run)["completed"] is False
+        assert lab.log(tiny_run)["completed"] is False
         (lab.home / ".aws" / "config").unlink()
-        assert lab.watch(small_run).code == 0
-        assert lab.log(small_run)["completed"] is True
+        assert lab.watch(tiny_run).code == 0
+        assert lab.log(tiny_run)["completed"] is True
 
 
 def has_parts(s3: Any, seconds: float = 60) -> bool:
@@ -657,14 +656,14 @@ def test_row_35_two_ticks_at_once(site: Site, server: S3Server) -> None:
 # Row 36: a lock file that nobody holds, with the number of a process that lives.
 
 
-def test_row_36_stale_lock_file(lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws) -> None:
+def test_row_36_stale_lock_file(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws) -> None:
     locks = lab.log_dir / "locks"
     locks.mkdir(parents=True)
-    names = {f"{small_run.name}.{Destination(BUCKET, '').tag}.lock", "monitor.lock"}
+    names = {f"{tiny_run.name}.{Destination(BUCKET, '').tag}.lock", "monitor.lock"}
     for name in names:
         (locks / name).write_text(f"process {os.getpid()} on {socket.gethostname()}, alive and well\n")
 
-    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+    next_tick_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
     assert {path.name for path in locks.iterdir()} == names, "these are the locks"
 
@@ -708,15 +707,6 @@ def on_a_full_disk(lab: Lab, prepare: str, *words: str) -> Result:
     return result
 
 
-@pytest.fixture
-def tiny_run(tmp_path: Path) -> Path:
-    """A complete MiSeq run of some 35 tiny files."""
-    run = make_run(tmp_path / "instrument", "miseq", cycles=(1, 1, 1), tiles=1, scale=0.00001)
-    for thumbnail in run.rglob("*.jpg"):
-        thumbnail.unlink()
-    return run
-
-
 def test_row_37_log_disk_gets_full_during_an_upload(
     lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws
 ) -> None:
@@ -724,7 +714,7 @@ def test_row_37_log_disk_gets_full_during_an_upload(
     aws = quick_aws("")
     assert lab.upload(tiny_run, "--aws_command", aws).code == 0
     old = lab.log(tiny_run)
-    for number in range(150):
+    for number in range(200):
         (tiny_run / "Data" / f"new {number:03}").write_text("new")
 
     result = on_a_full_disk(lab, ON_64K, *lab.words(tiny_run, "--aws_command", aws))
@@ -767,7 +757,7 @@ def test_row_37_log_disk_takes_no_more_of_a_file(
     old = lab.log_path(tiny_run).read_bytes()
 
     def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
 
     result = lab.upload(tiny_run, "--aws_command", aws, preexec_fn=small_files)
 
@@ -846,7 +836,7 @@ def test_row_39_corrupt_or_empty_log(
     assert ".corrupt-" in aside.name
 
 
-@pytest.mark.parametrize("cut", [100, 1000, 5000, -10])
+@pytest.mark.parametrize("cut", [100, 1000, -10, -2])
 def test_row_39_truncated_log(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws, cut: int) -> None:
     """Of a completed run: the monitor does not take it for done."""
     aws = quick_aws("")
@@ -868,7 +858,7 @@ def test_row_39_truncated_log(lab: Lab, server: S3Server, tiny_run: Path, quick_
 def test_row_39_corrupt_journal(lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path, quick_aws: FakeAws) -> None:
     """A killed upload left it, with all files but the marker; whatever became of it, S3 has the last word."""
     words = lab.words(tiny_run, "--json", "--aws_command", quick_aws(""))
-    with server.hold(key_contains="/RTAComplete.txt") as gate:
+    with server.hold(key_contains="/CopyComplete.txt") as gate:
         process = lab.start(*words)
         gate.wait_held()
         process.kill()
@@ -885,14 +875,14 @@ def test_row_39_corrupt_journal(lab: Lab, server: S3Server, tiny_run: Path, tmp_
     damages = {
         "empty": b"",
         "cut in a line": journal[: half - 5],
-        "a hole": journal[:half] + b"\0" * 500 + journal[half + 500 :],
+        "a hole": journal[:half] + b"\0" * 50 + journal[half + 50 :],
         "the end is zeros": journal[:half] + b"\0" * (len(journal) - half),
         "garbage": os.urandom(5000),
         "another's": journal.replace(BUCKET.encode(), b"another"),
     }
     for name, damaged in damages.items():
         for key in server.objects(BUCKET):
-            if key.endswith("/RTAComplete.txt"):
+            if key.endswith("/CopyComplete.txt"):
                 server.delete(BUCKET, key)
         server.delete(BUCKET, f"{tiny_run.name}/RunInfo.xml")
         shutil.copytree(tmp_path / "before", lab.log_dir)

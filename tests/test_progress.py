@@ -395,11 +395,11 @@ def test_the_bytes_of_a_large_file_are_counted_as_they_are_hashed_and_a_signal_e
 
     process = verify_on(terminal, lab, run, "--manifest", str(tmp_path / "m.tsv"))
     terminal.read_until(r"verifying \d+%: 0 of 1 files, [1-9][\d.]* [MG]B of 100.0 GB")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     out = terminal.wait(process)
 
-    assert (process.returncode, out) == (130, "")
+    assert (process.returncode, out) == (143, "")
     check_terminal_is_as_before(terminal)
-    assert [line for line in terminal.screen() if line] == ["s3sync: interrupted by SIGINT"]
+    assert [line for line in terminal.screen() if line] == ["s3sync: interrupted by SIGTERM"]
     assert not list(tmp_path.glob("*m.tsv*"))
     assert list(lab.tmp.iterdir()) == []
