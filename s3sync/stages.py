@@ -89,7 +89,11 @@ class Call:
     def _stages(self, resumed: bool, parts_since: str) -> None:
         with ThreadPoolExecutor(1) as side:
             version = side.submit(self._aws.version)
-            remote = self._reader.list_run()
+            try:
+                remote = self._reader.list_run()
+            except AwsError:
+                version.result()  # if not even that works, it is not S3's fault
+                raise
             self._state.aws = f"{printable(self._aws.path)}: {version.result()}"
         if parts_since:
             self._sweep(parts_since)
