@@ -17,12 +17,13 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from s3sync.destination import Destination
@@ -30,7 +31,7 @@ from tests.conftest import BUCKET, FakeAws, Lab, Result, skip_or_fail, tree
 from tests.crashes import orphans_of, wait_for_orphans
 from tests.hostile_names import HOSTILE_NAMES
 from tests.promise import is_pending, is_proven, next_tick_completes
-from tests.radosgw import radosgw, why_not
+from tests.radosgw import Gateway
 from tests.s3server import S3Server
 from tests.test_monitor import Site
 from tests.test_real_servers import client
@@ -592,37 +593,53 @@ def test_row_34_sigint_ignored_by_a_child(lab: Lab, server: S3Server, tiny_run: 
 
 @pytest.mark.real
 @pytest.mark.xdist_group("real servers")
-def test_row_33_sigterm_leaves_no_parts_in_a_real_server(tmp_path: Path, tiny_run: Path, each_aws: str) -> None:
-    if why := why_not():
-        skip_or_fail(why)
+@pytest.mark.parametrize("end", ["SIGINT", "SIGTERM", "SIGHUP", "stall", "SIGKILL"])
+def test_row_33_no_parts_are_left_in_a_real_server(
+    tmp_path: Path, tiny_run: Path, ceph: Gateway, end: str, each_aws: str
+) -> None:
+    """After a signal or a stall at once, after SIGKILL by the next call."""
+    bucket = f"parts-{uuid.uuid4().hex}"
+    s3 = client(*ceph)
+    s3.create_bucket(Bucket=bucket)
     (tiny_run / "Data" / "large.cbcl").write_bytes(os.urandom(40_000_000))
-    with tempfile.TemporaryDirectory(prefix="rgw-") as folder, radosgw(Path(folder)) as gateway:
-        s3 = client(*gateway)
-        s3.create_bucket(Bucket=BUCKET)
-        lab = Lab(tmp_path, gateway.url)
-        lab.env |= {"AWS_ACCESS_KEY_ID": gateway.access_key, "AWS_SECRET_ACCESS_KEY": gateway.secret_key}
-        (lab.home / ".aws").mkdir()
-        (lab.home / ".aws" / "config").write_text("[default]\ns3 =\n  max_bandwidth = 4MB/s\n")
+    lab = Lab(tmp_path, ceph.url)
+    lab.env |= {"AWS_ACCESS_KEY_ID": ceph.access_key, "AWS_SECRET_ACCESS_KEY": ceph.secret_key}
+    words = lab.words(tiny_run, "--stall_minutes", "0.1", "--aws_command", each_aws, bucket=bucket)
+    process = lab.start(*words, "--cores", "1", "--max_bandwidth", "4MB/s")
+    assert has_parts(s3, bucket), "within a minute"
+    children = psutil.Process(process.pid).children(recursive=True)
 
-        process = lab.start(*lab.words(tiny_run, "--aws_command", each_aws))
-        assert has_parts(s3), "within a minute"
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=240)
+    if end == "stall":
+        for child in children:
+            child.suspend()  # it moves no bytes, and takes no gentle hint either
+    elif end == "SIGKILL":
+        process.kill()
+        for child in children:
+            child.kill()
+        psutil.wait_procs(children, timeout=60)
+    else:
+        process.send_signal(signal.Signals[end])
+    out, err = process.communicate(timeout=240)
 
-        assert (process.returncode, out) == (143, ""), err
-        assert "Uploads" not in s3.list_multipart_uploads(Bucket=BUCKET)
-        assert lab.log(tiny_run)["completed"] is False
-        (lab.home / ".aws" / "config").unlink()
-        assert lab.watch(tiny_run).code == 0
-        assert lab.log(tiny_run)["completed"] is True
+    left = s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    if end == "stall":
+        assert (process.returncode, left) == (0, []), err  # another one has sent it
+        assert "trying" in err
+    elif end == "SIGKILL":
+        assert len(left) == 1, "nobody was there to abort it"
+    else:
+        assert (process.returncode, out, left) == (128 + signal.Signals[end], "", []), err
+    assert lab.run(*words).code == 0
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
+    assert lab.log(tiny_run)["completed"] is True
 
 
-def has_parts(s3: Any, seconds: float = 60) -> bool:
+def has_parts(s3: Any, bucket: str, seconds: float = 60) -> bool:
     """Whether a multipart upload has a part, now or soon."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        for upload in s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ()):
-            if s3.list_parts(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"]).get("Parts"):
+        for upload in s3.list_multipart_uploads(Bucket=bucket).get("Uploads", ()):
+            if s3.list_parts(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]).get("Parts"):
                 return True
         time.sleep(0.1)
     return False

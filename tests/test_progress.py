@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import pty
@@ -201,6 +202,7 @@ class Terminal:
         termios.tcsetwinsize(self.slave, (24, COLUMNS)) if hasattr(termios, "tcsetwinsize") else self._set_size()
         self.before = termios.tcgetattr(self.slave)
         self.text = ""
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode  # a read may end within a character
 
     def _set_size(self) -> None:  # Python 3.10
         subprocess.run(("stty", "rows", "24", "columns", str(COLUMNS)), stdin=self.slave, check=True)
@@ -211,14 +213,14 @@ class Terminal:
             if re.search(pattern, self.text):
                 return
             assert select.select([self._master], [], [], 30)[0], f"no {pattern} in {self.text!r}"
-            self.text += os.read(self._master, 65536).decode()
+            self.text += self._decode(os.read(self._master, 65536))
         raise AssertionError(f"no {pattern} in {self.text!r}")
 
     def wait(self, process: subprocess.Popen[str]) -> str:
         """Read until the process has ended, and give its stdout."""
         for _ in range(2000):
             if select.select([self._master], [], [], 0.05)[0]:
-                self.text += os.read(self._master, 65536).decode()
+                self.text += self._decode(os.read(self._master, 65536))
             elif process.poll() is not None:
                 return process.communicate()[0]
         raise AssertionError(f"it does not end: {self.text!r}")

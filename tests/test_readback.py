@@ -82,10 +82,11 @@ def test_verdicts_that_need_no_checksum(seen: Seen, expected: str | None, verdic
         (COMPOSED, "checksum"),
         ("CCCCCC==", "S3 has other bytes: its CRC32 is CCCCCC=="),
         ("AAAAAA==-2", "S3 has other bytes: its CRC32 is AAAAAA==-2"),
+        ("AAAAAA==-3", "size"),  # of parts that somebody else cut: it says nothing
     ],
 )
 def test_verdicts_on_objects_encrypted_with_kms(crc32: str, verdict: str) -> None:
-    proof = Proof(*FILE, OTHER, verdict) if verdict == "checksum" else verdict
+    proof = Proof(*FILE, OTHER, verdict) if verdict in ("checksum", "size") else verdict
     assert judge(FILE, RemoteObject(5, OTHER, crc32, opaque_etag=True), MD5, Bytes()) == proof
 
 
