@@ -95,9 +95,9 @@ class Scene:
         return Before({path.name: path.read_bytes() for path in self._uploads().iterdir()}, objects)
 
     def kill(self, process: subprocess.Popen[str], *, children_too: bool) -> bool:
-        """SIGKILL, and wait for what it leaves to end or, as the end of a container does, kill that as well.
+        """SIGKILL to s3sync alone or, as at the end of a container, to its children as well.
 
-        Says whether the process was still at work.
+        Says whether it was still at work.
         """
         process.kill()
         process.communicate()
