@@ -81,7 +81,7 @@ class Scene:
     before: Before
     options: tuple[str, ...]
     most_requests: int  # at once
-    known: Mapping[str, Proof]  # what log and journal said before, by path in the run
+    known: Mapping[str, Proof]  # what log and journal said before of the files as they are now, by path in the run
     _stored_parts: Counter[str] = field(default_factory=Counter)  # by key, of multipart uploads left open
 
     @property
@@ -113,7 +113,7 @@ class Scene:
         wait_for_orphans(self.lab)
         self.server.wait_disconnected()
         log = self._check_log()
-        self._check_claims(may_be_grown=log == "old")
+        self._check_claims(log)
         self._stored_parts = Counter({u.key: len(u.parts) for u in self.server.uploads(BUCKET) if u.parts})
         self._check_next()
         return self._cost(log)
@@ -139,26 +139,25 @@ class Scene:
         assert parse_log(content).completed is log["completed"]
         assert bool(log["finished"]) is log["completed"]
         if log["completed"]:
-            is_proven(self.lab, self.run, self.server)
+            assert log["uploaded_files"].keys() == {str(self.run / path) for path in tree(self.run)}
             return "completed"
         assert log["uploaded_files"] == {str(self.run / path): proof.etag for path, proof in self.known.items()}
         return "begun"
 
-    def _check_claims(self, *, may_be_grown: bool) -> None:
+    def _check_claims(self, log: Log) -> None:
         """What log and journal say together, which is what the next upload goes by, is so."""
         state, warnings = load(self.lab, self.run)
         assert [warning for warning in warnings if not warning.startswith("the state log was corrupt")] == []
         if state is None:
             return
         assert state.proven.keys() >= self.known.keys(), "nothing that was known is forgotten"
-        files = runfolder.list_files(_opened(self.run)).files
-        claimed = [file.path for file in files if plan.is_same(file, state.proven.get(file.path))]
+        claimed = _of_files(self.run, state.proven)
         objects = self.server.objects(BUCKET)
         for path in claimed:
             there = objects[f"{self.run.name}/{path}"]
-            assert (there.etag, there.body) == (state.proven[path].etag, (self.run / path).read_bytes())
-        if state.completed and not may_be_grown:
-            assert len(claimed) == len(files)
+            assert (there.etag, there.body) == (claimed[path].etag, (self.run / path).read_bytes())
+        assert log != "completed" or claimed.keys() == tree(self.run).keys()
+        assert log != "begun" or not state.completed
 
     def _check_next(self) -> None:
         result = self.lab.run(*self.words)
@@ -211,13 +210,20 @@ def scene(
         for name, content in before.logs.items():
             (lab.log_dir / "uploads" / name).write_bytes(content)
         words = ("--cores", str(cores), "--threads", str(threads))
-        known, _ = load(lab, run)
-        yield Scene(lab, server, run, before, words, cores * threads, known.proven if known else {})
+        state, _ = load(lab, run)
+        known = _of_files(run, state.proven) if state else {}
+        yield Scene(lab, server, run, before, words, cores * threads, known)
 
 
 def load(lab: Lab, run: Path) -> Loaded:
     """Log and journal as the next upload will read them; nothing is written."""
     return StateStore(lab.log_dir, _opened(run), parse_destination(BUCKET)).load(set_aside=False)
+
+
+def _of_files(run: Path, proven: Mapping[str, Proof]) -> dict[str, Proof]:
+    """The proofs that are of the run's files as they are now."""
+    files = runfolder.list_files(_opened(run)).files
+    return {file.path: proven[file.path] for file in files if plan.is_same(file, proven.get(file.path))}
 
 
 def _opened(run: Path) -> Run:
