@@ -24,8 +24,10 @@ AWS_V1 = str(Path(sys.executable).with_name("aws"))
 AWS_V2 = os.environ.get("S3SYNC_TEST_AWS_V2", "/usr/bin/aws")
 
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script: children would inherit it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# As in the background of a script, and under nohup; children would inherit it.
+for signum, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(signum) is signal.SIG_IGN:
+        signal.signal(signum, usual)
 
 
 def _why_no_v2() -> str:
