@@ -77,6 +77,11 @@ UNREACHABLE = _cause(
 )
 
 
+REFUSING = _cause(
+    r"(?!)",
+    "S3 takes no files",
+    "what it said of each is in the log; the same command tries again",
+)
 UNANSWERED = _cause(
     r"(?!)",  # no complaint says so: it is known by what the CLI does not do
     "S3 does not answer",

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 from s3sync import readback
-from s3sync.awserrors import UNANSWERED, Cause
+from s3sync.awserrors import Cause
 from s3sync.etag import Multipart, expected_crc32, expected_etags, likely_part_sizes
 from s3sync.interrupt import Stop
 from s3sync.plan import Batch, cost_of
@@ -212,7 +212,7 @@ class Pipeline:
 
     def _received(self, sent: Sent, sending: set[Future[Sent]]) -> Sent:
         self._in_vain = self._in_vain + 1 if sent.in_vain else 0
-        cause = sent.cause or (UNANSWERED if self._in_vain >= _IN_VAIN * self._processes else None)
+        cause = sent.cause or (sent.in_vain if self._in_vain >= _IN_VAIN * self._processes else None)
         if cause and not self.cause:
             self.cause = cause
             for future in tuple(sending):

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync import awswords, leftovers
-from s3sync.awscli import Aws
-from s3sync.awserrors import Cause, cause_of
+from s3sync.awscli import Aws, Ended
+from s3sync.awserrors import REFUSING, UNANSWERED, Cause, cause_of, unreachable
 from s3sync.awswords import AS_THE_BUCKET_HAS_IT, OwnedBucket, Storage
 from s3sync.destination import Destination
 from s3sync.etag import DEFAULT_MULTIPART, Multipart
@@ -26,14 +26,15 @@ class Sent(NamedTuple):
     """A batch whose process has ended. Whether its files arrived is for the read-back to say.
 
     `complaints` are the CLI's words on single files, by path in the run; `general` its last word on
-    the rest; `cause` is set where sending more is no use; `in_vain` if it had to be ended before it had sent a file.
+    the rest; `cause` is set where sending more is no use; `in_vain` says why it had to be
+    ended before it had sent a file: one such batch may be chance, many are not.
     """
 
     batch: Batch
     complaints: Mapping[str, str]
     general: str
     cause: Cause | None
-    in_vain: bool = False
+    in_vain: Cause | None = None
 
 
 class Moved(NamedTuple):
@@ -93,7 +94,8 @@ class Transfer:
             self._sweep(batch)
         self._aws.check_stop()
         cause = cause_of(ended.errors) if ended.returncode else None
-        return Sent(batch, complaints.by_path, ended.reason, cause, in_vain=bool(ended.ended_by_us) and not done)
+        in_vain = _why_in_vain(ended, complaints) if ended.ended_by_us and not done else None
+        return Sent(batch, complaints.by_path, complaints.general(ended), cause, in_vain)
 
     def _sweep(self, batch: Batch) -> None:
         """The parts that an ended process may have left; what an orderly end has aborted is not there any more."""
@@ -120,6 +122,7 @@ class _Complaints:
     def __init__(self, destination: Destination, run_id: str, batch: Batch, readable: Callable[[str], str]) -> None:
         self.by_path: dict[str, str] = {}
         self.in_a_row = 0  # since the last file that went up
+        self._last = ""
         self._readable = readable
         self._paths = {file.path for file in batch.files}
         url = re.escape(destination.url(run_id))
@@ -134,9 +137,20 @@ class _Complaints:
         rest = match["rest"]
         for space in (m.start() for m in re.finditer(" ", rest)):
             if rest[:space] in self._paths:
-                self.by_path[rest[:space]] = self._readable(rest[space + 1 :])
+                self._last = self.by_path[rest[:space]] = self._readable(rest[space + 1 :])
                 break
         return True
+
+    def general(self, ended: Ended) -> str:
+        """The last word on the files that no complaint names; if files failed until it was ended, why the last did."""
+        return f"{ended.reason}: {self._last}" if ended.ended_by_us and self._last else ended.reason
+
+
+def _why_in_vain(ended: Ended, complaints: _Complaints) -> Cause:
+    """It stalled, or file after file failed, for want of a way to S3 or because S3 took none."""
+    if complaints.in_a_row < _GIVE_UP:
+        return UNANSWERED
+    return unreachable(ended.errors) or REFUSING
 
 
 class _Flow:

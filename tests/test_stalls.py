@@ -241,8 +241,22 @@ if 'cp' in argv:
     result = lab.upload(small_run, "--cores", "1", "--aws_command", fake_aws(code))
 
     assert result.code == 1
-    assert "S3 does not answer" in result.err
+    assert "S3 cannot be reached" in result.err
     assert lab.log(small_run)["completed"] is False
+
+
+def test_why_the_last_of_them_failed_is_told_of_all(lab: Lab, server: S3Server, small_run: Path) -> None:
+    """S3 answers, and takes nothing."""
+    server.add_fault(Fault("status", status=503, code="SlowDown", count=None))
+
+    result = lab.upload(small_run, "--cores", "1", env={"AWS_MAX_ATTEMPTS": "1"})
+
+    assert result.code == 1
+    assert "s3sync: S3 takes no files: s3://lab-runs/" in result.err
+    log = lab.log(small_run)
+    assert log["completed"] is False
+    reasons = set(log["failed_reasons"].values())
+    assert all("SlowDown" in reason for reason in reasons), reasons
 
 
 # What a killed one leaves
