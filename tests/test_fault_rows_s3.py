@@ -245,6 +245,7 @@ def test_row_09_server_killed_and_restarted(lab: Lab, server: S3Server, tiny_run
     with server.hold(key_contains=SECOND) as gate:
         process = lab.start(*lab.words(tiny_run, "--threads", "1"), env=ONCE)
         gate.wait_held()
+        server.wait_for("PutObject")  # of another file
         server.stop()
         out, err = process.communicate(timeout=240)
 
