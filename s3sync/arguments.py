@@ -125,6 +125,12 @@ def _add_upload(commands: Commands) -> None:
     add("--local_path", required=True, metavar="RUN", help="the run folder")
     _add_common(parser)
     add("--threads", type=_positive, default=4, metavar="N", help="requests at once in each process (default 4)")
+    add(
+        "--max_processes",
+        type=_positive,
+        metavar="N",
+        help="aws processes at once while that leaves the CPU idle (default four times --cores)",
+    )
     add("--skip_check", action="store_true", help="upload the folder even if it is no complete run")
     add("--log_dir", default=DEFAULT_LOG_DIR, metavar="DIR", help=f"state logs (default {DEFAULT_LOG_DIR})")
     add(

@@ -148,11 +148,14 @@ class Aws:
                 on_line(line.decode("utf-8", "replace").rstrip("\n"))
         return self._result(words, process, b"", tail)
 
+    def live(self) -> list[int]:
+        """The process ids of those that run."""
+        with self._lock:
+            return list(self._live)
+
     def bytes_read(self) -> dict[int, int]:
         """For each live process: bytes that it and its children have read so far, files and libraries alike."""
-        with self._lock:
-            pids = list(self._live)
-        return {pid: children.bytes_read(pid) for pid in pids}
+        return {pid: children.bytes_read(pid) for pid in self.live()}
 
     def end(self, pid: int, why: str) -> None:
         """Ask one live process to end, and insist; returns at once. `why` goes into its `ended_by_us`."""

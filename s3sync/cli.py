@@ -57,6 +57,7 @@ def _run_upload(args: argparse.Namespace) -> int:
         log_dir=Path(os.path.abspath(args.log_dir)),
         cores=args.cores or usable_cores(),
         threads=args.threads,
+        max_processes=args.max_processes,
         skip_check=args.skip_check,
         excludes=compile_excludes(args.exclude_patterns),
         readback=args.readback,

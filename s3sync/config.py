@@ -223,6 +223,11 @@ class Config(_Model):
         default=None, description="aws processes at once; by default one for each core that may be used."
     )
     max_threads: Count = Field(default=4, description="Requests at once in each aws process; more than 10 do not help.")
+    max_processes: Count | None = Field(
+        default=None,
+        description="aws processes at once while that leaves the CPU idle, as where S3 is far away; by default four "
+        "times max_cores.",
+    )
     max_age: Number = Field(
         default=72, gt=0, description="Hours since RunInfo.xml was written after which a run is no longer begun."
     )

@@ -37,6 +37,7 @@ class Job:
     multipart: Multipart = DEFAULT_MULTIPART
     storage: Storage = AS_THE_BUCKET_HAS_IT
     owner: str = ""  # the account that has to own the bucket
+    max_processes: int | None = None  # at once, while that leaves the CPU idle; by default four times the cores
     max_bandwidth: int | None = None  # bytes a second, of all processes together
     stall_seconds: float = STALL_SECONDS
 
@@ -44,6 +45,11 @@ class Job:
     def bucket(self) -> OwnedBucket:
         """The bucket of the destination, and who has to own it."""
         return OwnedBucket(self.destination.bucket, self.owner)
+
+    @property
+    def most_processes(self) -> int:
+        """How many `aws` processes there may be; each has its share of a limit on the bandwidth, so none are added."""
+        return self.cores if self.max_bandwidth else max(self.cores, self.max_processes or 4 * self.cores)
 
     @property
     def settings(self) -> S3Settings:

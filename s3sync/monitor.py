@@ -163,6 +163,7 @@ def _job(run: Judged, config: Config) -> Job:
         log_dir=config.log_dir,
         cores=config.max_cores or usable_cores(),
         threads=config.max_threads,
+        max_processes=config.max_processes,
         excludes=run.entry.excludes,
         readback=config.readback,
         verify=config.verify,

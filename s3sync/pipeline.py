@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from s3sync import readback
 from s3sync.awserrors import Cause
+from s3sync.crowd import Crowd
 from s3sync.etag import Multipart, expected_crc32, expected_etags, likely_part_sizes
 from s3sync.interrupt import Stop
-from s3sync.plan import Batch, cost_of
+from s3sync.plan import Batch, BatchQueue, cost_of
 from s3sync.readback import Reader, Seen, Verify
 from s3sync.runfolder import LocalFile, Run, stat_again
 from s3sync.statelog import Proof
@@ -22,6 +23,7 @@ _TASK_BYTES = 64_000_000  # a hashing task has so many bytes,
 _TASK_FILES = 250  # or so many files: a task a file would cost 1 ms
 _READBACK_SHARE = 0.2  # a read-back may cost so much of what the sending cost, while there is more to send
 
+_LOOK_SECONDS = 0.5  # between two looks at whether more processes pay
 _IN_VAIN = 3  # times each process had to be ended without having sent a file: S3 does not answer
 
 CHANGED = "changed while it was uploaded"
@@ -139,23 +141,23 @@ class Pipeline:
     """Sends and proves files of one run; gives verdicts as they come."""
 
     def __init__(
-        self, run: Run, transfer: Transfer, reader: Reader, hasher: Hasher, *, verify: Verify, processes: int
+        self, run: Run, transfer: Transfer, reader: Reader, hasher: Hasher, *, verify: Verify, crowd: Crowd
     ) -> None:
         self._run = run
         self._transfer = transfer
         self._reader = reader
         self._hasher = hasher
         self._verify = verify
-        self._processes = processes
+        self._crowd = crowd
         self.cause: Cause | None = None  # why sending more is no use
         self._in_vain = 0  # batches, one after the other
 
-    def run(self, batches: Sequence[Batch]) -> Generator[Verdicts, None, None]:
-        """One pass over the batches. Raises AwsError, StateError, InterruptedBySignal; what was yielded is proven."""
-        senders = ThreadPoolExecutor(self._processes, thread_name_prefix="send")
+    def run(self, queue: BatchQueue) -> Generator[Verdicts, None, None]:
+        """One pass over the queue. Raises AwsError, StateError, InterruptedBySignal; what was yielded is proven."""
+        senders = ThreadPoolExecutor(self._crowd.most, thread_name_prefix="send")
         readers = ThreadPoolExecutor(1, thread_name_prefix="read")
         try:
-            yield from self._send_and_read(batches, senders, readers)
+            yield from self._send_and_read(queue, senders, readers)
         except BaseException:  # whoever gives up here, the close of this generator included
             senders.shutdown(wait=False, cancel_futures=True)
             self._transfer.abort()
@@ -187,20 +189,23 @@ class Pipeline:
         return Verdicts(tuple(proofs), tuple(failures))
 
     def _send_and_read(
-        self, batches: Sequence[Batch], senders: ThreadPoolExecutor, readers: ThreadPoolExecutor
+        self, queue: BatchQueue, senders: ThreadPoolExecutor, readers: ThreadPoolExecutor
     ) -> Iterator[Verdicts]:
-        sending = {senders.submit(self._send, batch) for batch in batches}
+        sending: set[Future[Sent]] = set()
         reading: Future[Verdicts] | None = None
         unread: list[Sent] = []
-        while sending or unread or reading:
+        while queue or sending or unread or reading:
+            allowed = self._crowd.look(len(sending), waiting=bool(queue))
+            while queue and len(sending) < allowed:
+                sending.add(senders.submit(self._send, queue.take(allowed)))
             if reading is None and unread and (not sending or self._is_worth_reading(unread)):
                 files = [file for sent in unread for file in sent.batch.files]
                 reading = readers.submit(self.prove, files, tuple(unread))
                 unread = []
-            _wait_for_any(*sending, *([reading] if reading else []))
+            _wait_for_any(*sending, *([reading] if reading else []), seconds=_LOOK_SECONDS if queue else None)
             for future in [future for future in sending if future.done()]:
                 sending.discard(future)
-                unread.append(self._received(future.result(), sending))
+                unread.append(self._received(future.result(), queue))
             if reading and reading.done():
                 yield reading.result()
                 reading = None
@@ -210,14 +215,12 @@ class Pipeline:
             self._hasher.start(batch.files)  # while the sending brings the bytes into the page cache anyway
         return self._transfer.send(batch)
 
-    def _received(self, sent: Sent, sending: set[Future[Sent]]) -> Sent:
+    def _received(self, sent: Sent, queue: BatchQueue) -> Sent:
         self._in_vain = self._in_vain + 1 if sent.in_vain else 0
-        cause = sent.cause or (sent.in_vain if self._in_vain >= _IN_VAIN * self._processes else None)
+        cause = sent.cause or (sent.in_vain if self._in_vain >= _IN_VAIN * self._crowd.size else None)
         if cause and not self.cause:
             self.cause = cause
-            for future in tuple(sending):
-                if future.cancel():
-                    sending.discard(future)
+            queue.clear()
         return sent
 
     def _is_worth_reading(self, unread: Sequence[Sent]) -> bool:
@@ -240,8 +243,8 @@ class Pipeline:
             return f"cannot be read: {error.strerror}"
 
 
-def _wait_for_any(*futures: Future[Any]) -> None:
-    wait(futures, return_when=FIRST_COMPLETED)
+def _wait_for_any(*futures: Future[Any], seconds: float | None) -> None:
+    wait(futures, seconds, return_when=FIRST_COMPLETED)
 
 
 def _groups(files: Iterable[LocalFile]) -> Iterator[tuple[LocalFile, ...]]:

@@ -146,25 +146,66 @@ def cost_of(files: Iterable[LocalFile]) -> float:
     return sum(FILE_COST + file.size * BYTE_COST for file in files)
 
 
-def into_batches(files: Sequence[LocalFile], processes: int, first_number: int = 1) -> list[Batch]:
-    """Cut files into batches for `processes` at once, so that all of them end at about the same time.
+class BatchQueue:
+    """Groups of files, one after the other, cut into batches as processes come for them.
 
-    Big files go first, largest first; small ones follow in the order of their keys, so that a batch is
-    a narrow range of keys and one listing reads it back. Batches shrink towards the end.
+    In each group big files go first, largest first; small ones follow in the order of their keys, so that
+    a batch is a narrow range of keys and one listing reads it back. Batches shrink towards the end, so that
+    all processes end at about the same time.
     """
-    big = sorted((f for f in files if f.size >= _BIG_FILE), key=lambda f: (-f.size, f.path))
-    small = sorted((f for f in files if f.size < _BIG_FILE), key=lambda f: f.path)
-    batches: list[Batch] = []
-    left = cost_of(files)
-    # As many rounds as leave full batches, each with one for every process: one left over would be a round of its own.
-    rounds = max(1, round(left / processes / _FULL_BATCH_COST))
-    floor = max(PROCESS_COST, left / processes / rounds)
-    for queue in (deque(big), deque(small)):
-        while queue:
-            target = min(max(left / (2 * processes), floor), _MAX_BATCH_COST)
-            batch, cost = _take(queue, target)
-            left -= cost
-            batches.append(Batch(first_number + len(batches), batch))
+
+    def __init__(self, groups: Iterable[Sequence[LocalFile]], first_number: int = 1) -> None:
+        self.next_number = first_number
+        self._groups = deque(_Group(files) for files in groups if files)
+
+    def __bool__(self) -> bool:
+        return bool(self._groups)
+
+    def take(self, processes: int) -> Batch:
+        """The next batch, if so many processes share what is left; raises IndexError if nothing is."""
+        group = self._groups[0]
+        batch = Batch(self.next_number, group.take(processes))
+        self.next_number += 1
+        if not group.queues:
+            self._groups.popleft()
+        return batch
+
+    def clear(self) -> None:
+        """Nothing more is to be sent."""
+        self._groups.clear()
+
+
+class _Group:
+    """Files of one group that are left, and what they cost."""
+
+    def __init__(self, files: Sequence[LocalFile]) -> None:
+        big = sorted((f for f in files if f.size >= _BIG_FILE), key=lambda f: (-f.size, f.path))
+        small = sorted((f for f in files if f.size < _BIG_FILE), key=lambda f: f.path)
+        self.queues = deque(deque(queue) for queue in (big, small) if queue)
+        self._left = cost_of(files)
+        self._processes = 0
+        self._floor = 0.0
+
+    def take(self, processes: int) -> tuple[LocalFile, ...]:
+        if processes != self._processes:
+            # As many rounds as leave full batches, each with one for every process: one left over would be a round of
+            # its own.
+            rounds = max(1, round(self._left / processes / _FULL_BATCH_COST))
+            self._processes, self._floor = processes, max(PROCESS_COST, self._left / processes / rounds)
+        target = min(max(self._left / (2 * processes), self._floor), _MAX_BATCH_COST)
+        files, cost = _take(self.queues[0], target)
+        self._left -= cost
+        if not self.queues[0]:
+            self.queues.popleft()
+        return files
+
+
+def into_batches(files: Sequence[LocalFile], processes: int, first_number: int = 1) -> list[Batch]:
+    """All batches of one group of files, if there are always so many processes."""
+    queue = BatchQueue([files], first_number)
+    batches = []
+    while queue:
+        batches.append(queue.take(processes))
     return batches
 
 

@@ -8,14 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from s3sync import awscli, leftovers, plan, runfolder
+from s3sync.crowd import Crowd, LoadMeter
 from s3sync.destination import Destination
 from s3sync.errors import AwsError, InterruptedBySignal, S3SyncError
 from s3sync.interrupt import Stop
 from s3sync.job import Job, Tally
 from s3sync.pipeline import Failure, Hasher, Pipeline
-from s3sync.plan import Batch, Scope
+from s3sync.plan import Scope
 from s3sync.progress import Display, Snapshot
 from s3sync.readback import Reader, RemoteObject
+from s3sync.resources import usable_cores
 from s3sync.runfolder import LocalFile, Run
 from s3sync.state import StateStore
 from s3sync.statelog import Proof, RunState
@@ -53,16 +55,15 @@ class Call:
         self._stop = stop
         self._display = display
         self._activity = "comparing"
-        self._batches = 0
+        self._next_batch = 1
         self._before = self._proven_now()  # files and bytes
         self._totals = _totals(scope)
         self._url = job.destination.url(run.run_id)
         self._reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner)
         self._hasher = Hasher(run, job.multipart, stop, max(1, job.cores // 2))
         self._transfer = Transfer(aws, run, job.destination, work, job.multipart, job.storage, job.owner)
-        self._pipeline = Pipeline(
-            run, self._transfer, self._reader, self._hasher, verify=job.verify, processes=job.cores
-        )
+        crowd = Crowd(job.cores, job.most_processes, LoadMeter(usable_cores(), aws.live))
+        self._pipeline = Pipeline(run, self._transfer, self._reader, self._hasher, verify=job.verify, crowd=crowd)
 
     def run(self, *, resumed: bool) -> None:
         """All stages. The state is saved whatever happens; an S3SyncError goes on with what is proven added."""
@@ -77,7 +78,7 @@ class Call:
             ) from None
         except S3SyncError:
             self._end()
-            if self._batches:
+            if self._next_batch > 1:
                 self._display.say(f"{self._so_far()} (log: {printable(str(self._store.log_path))})")
             raise
         except BaseException:
@@ -194,15 +195,15 @@ class Call:
         return list(verdicts.failures)
 
     def _one_pass(self, groups: Sequence[Sequence[LocalFile]]) -> list[Failure]:
-        batches: list[Batch] = []
-        for group in groups:
-            batches += plan.into_batches(group, self._job.cores, self._batches + len(batches) + 1)
-        self._batches += len(batches)
+        queue = plan.BatchQueue(groups, self._next_batch)
         failures: list[Failure] = []
-        with contextlib.closing(self._pipeline.run(batches)) as verdicts:
-            for verdict in verdicts:
-                self._take(verdict.proofs)
-                failures += verdict.failures
+        try:
+            with contextlib.closing(self._pipeline.run(queue)) as verdicts:
+                for verdict in verdicts:
+                    self._take(verdict.proofs)
+                    failures += verdict.failures
+        finally:
+            self._next_batch = queue.next_number
         return failures
 
     def _take(self, proofs: Sequence[Proof], *, found: bool = False) -> None:

@@ -1,0 +1,67 @@
+"""More processes while the CPU idles, and no more than that."""
+
+from __future__ import annotations
+
+import pytest
+
+from s3sync.crowd import Crowd, Load
+
+
+class Machine:
+    """A CPU of which each process uses a share, up to all of it, and a clock."""
+
+    def __init__(self, share: float, others: float = 0.0) -> None:
+        self.share, self.others, self.running, self.now = share, others, 0, 0.0
+
+    def load(self) -> Load:
+        ours = min(1.0, self.share * self.running)
+        return Load(ours, min(1.0, ours + self.others))
+
+    def crowd(self, base: int, most: int) -> Crowd:
+        return Crowd(base, most, self.load, lambda: self.now)
+
+    def settle(self, crowd: Crowd, waiting: bool = True) -> int:
+        """As many as it comes to in a long time, always with as many at work as it allows."""
+        for _ in range(100):
+            self.now += 0.5
+            self.running = crowd.look(self.running, waiting)
+        return self.running
+
+
+@pytest.mark.parametrize(
+    ("share", "others", "base", "most", "size"),
+    [
+        (0.5, 0, 2, 8, 2),  # no latency: two fill two cores
+        (0.24, 0, 2, 8, 4),  # S3 is far away: each waits half of its time
+        (0.05, 0, 2, 8, 8),  # the network is slow: the bound
+        (0.05, 0, 2, 2, 2),
+        (0.05, 0.95, 2, 8, 2),  # somebody else needs the machine
+        (0.3, 0, 1, 4, 3),
+        (0.0, 0, 2, 4, 4),
+    ],
+)
+def test_it_grows_until_the_cpu_is_busy(share: float, others: float, base: int, most: int, size: int) -> None:
+    machine = Machine(share, others)
+    assert machine.settle(machine.crowd(base, most)) == size
+
+
+def test_it_does_not_grow_without_work_that_waits() -> None:
+    machine = Machine(0.1)
+    assert machine.settle(machine.crowd(2, 8), waiting=False) == 2
+
+
+def test_it_does_not_grow_before_as_many_run_as_may() -> None:
+    machine = Machine(0.1)
+    crowd = machine.crowd(4, 8)
+    machine.now = 10
+    assert crowd.look(3, waiting=True) == 4
+
+
+def test_a_new_one_is_given_time_to_show_what_it_needs() -> None:
+    machine = Machine(0.1)
+    crowd = machine.crowd(2, 8)
+    sizes = []
+    for _ in range(9):
+        machine.now += 1
+        sizes.append(crowd.look(crowd.size, waiting=True))
+    assert sizes == [2, 3, 3, 4, 4, 5, 5, 6, 6]
