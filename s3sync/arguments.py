@@ -159,6 +159,20 @@ def _add_upload(commands: Commands) -> None:
         metavar="N",
         help="end an aws process that moves no bytes for so long (default %(default)g)",
     )
+    add(
+        "--nice",
+        type=int,
+        choices=range(20),
+        default=0,
+        metavar="N",
+        help="step back at the CPU, 0 to 19 (default 0)",
+    )
+    add(
+        "--io_priority",
+        choices=("normal", "low", "idle"),
+        default="normal",
+        help="step back at the disks (default normal)",
+    )
     add("--dry_run", action="store_true", help="say what would be sent; write nothing")
 
 

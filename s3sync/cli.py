@@ -22,7 +22,7 @@ from s3sync.interrupt import Stop, stop_on_signals
 from s3sync.job import Job
 from s3sync.plan import compile_excludes
 from s3sync.progress import Lines, LiveDisplay, display_for
-from s3sync.resources import usable_cores
+from s3sync.resources import step_back, usable_cores
 from s3sync.text import printable
 from s3sync.upload import preview, upload
 
@@ -68,6 +68,7 @@ def _run_upload(args: argparse.Namespace) -> int:
         max_bandwidth=args.max_bandwidth,
         stall_seconds=args.stall_minutes * 60,
     )
+    step_back(args.nice, args.io_priority)
     stop = Stop()
     with stop_on_signals(stop), display_for(sys.stderr) as display:
         if args.dry_run:
@@ -126,6 +127,7 @@ def _run_monitor(args: argparse.Namespace) -> int:
 
     os.umask(0o077)  # what a tick writes is for its user alone
     config = load_config(Path(args.config), os.environ)
+    step_back(config.nice, config.io_priority)
     on_terminal = sys.stderr.isatty()
     stop = Stop()
     with stop_on_signals(stop):

@@ -39,6 +39,7 @@ from s3sync.configfile import Loc, Place, Problem, Tree, UnparsableError, path_o
 from s3sync.destination import Destination, parse_destination
 from s3sync.errors import ConfigError, UsageError
 from s3sync.readback import Readback, Verify
+from s3sync.resources import IoPriority
 from s3sync.text import parse_rate, printable
 
 MAX_REGEX = 1000  # characters
@@ -228,6 +229,12 @@ class Config(_Model):
         description="aws processes at once while that leaves the CPU idle, as where S3 is far away; by default four "
         "times max_cores.",
     )
+    nice: Annotated[Int, Field(ge=0, le=19)] = Field(
+        default=10, description="How far the uploads step back at the CPU, 0 to 19: instruments go first."
+    )
+    io_priority: IoPriority = Field(
+        default="low", description="How far they step back at the disks: normal, low, or idle, when nobody else reads."
+    )
     max_age: Number = Field(
         default=72, gt=0, description="Hours since RunInfo.xml was written after which a run is no longer begun."
     )
@@ -316,6 +323,7 @@ _MESSAGES = {
     "finite_number": "must be a finite number",
     "greater_than": "must be more than {gt:g}",
     "greater_than_equal": "must be {ge:g} or more",
+    "less_than_equal": "must be {le:g} or less",
     **dict.fromkeys(("string_type", "path_type", "pattern_type"), "must be text (put it into quotes)"),
     "tuple_type": "must be a list, e.g. {example}",
     "literal_error": "must be {expected}",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import math
 from pathlib import Path
+from typing import Literal
 
 import psutil
 
+_LOWEST_OF_CLASS = 7
 _PROC_CGROUP = Path("/proc/self/cgroup")
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 
@@ -18,6 +20,25 @@ def usable_cores(proc_cgroup: Path = _PROC_CGROUP, cgroup_root: Path = _CGROUP_R
     for quota in _cgroup_quotas(proc_cgroup, cgroup_root):
         cores = min(cores, quota)
     return max(1, math.floor(cores))
+
+
+IoPriority = Literal["normal", "low", "idle"]
+
+
+def step_back(nice: int, io_priority: IoPriority) -> None:
+    """Let others go first, at the CPU (`nice`, 0 to 19) and at the disks; what is started from now on inherits it.
+
+    Never takes more than there is now, and what the system does not know or allow is left as it is.
+    """
+    process = psutil.Process()
+    with contextlib.suppress(psutil.Error, OSError):
+        if process.nice() < nice:
+            process.nice(nice)
+    with contextlib.suppress(psutil.Error, OSError, AttributeError):  # not on macOS
+        if io_priority == "low" and process.ionice().ioclass == psutil.IOPRIO_CLASS_NONE:
+            process.ionice(psutil.IOPRIO_CLASS_BE, _LOWEST_OF_CLASS)
+        elif io_priority == "idle":
+            process.ionice(psutil.IOPRIO_CLASS_IDLE)
 
 
 def _affinity() -> int:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import psutil
 import pytest
 
 from s3sync.crowd import Crowd, Load
+from tests.conftest import FakeAws, Lab
 
 
 class Machine:
@@ -65,3 +69,46 @@ def test_a_new_one_is_given_time_to_show_what_it_needs() -> None:
         machine.now += 1
         sizes.append(crowd.look(crowd.size, waiting=True))
     assert sizes == [2, 3, 3, 4, 4, 5, 5, 6, 6]
+
+
+# Stepping back
+
+
+PRIORITIES = """
+if 'cp' in argv:
+    import psutil
+    me = psutil.Process()
+    open({path!r}, 'a').write(f'{{me.nice()}} {{int(me.ionice().ioclass)}} {{me.ionice().value}}\\n')"""
+
+
+@pytest.mark.parametrize(
+    ("words", "priorities"),
+    [
+        ((), "0 0 0"),
+        (("--nice", "7"), "7 0 0"),
+        (("--nice", "19", "--io_priority", "low"), "19 2 7"),
+        (("--io_priority", "idle"), "0 3 0"),
+    ],
+)
+def test_the_children_step_back_as_told(
+    lab: Lab, small_run: Path, fake_aws: FakeAws, words: tuple[str, ...], priorities: str
+) -> None:
+    path = lab.root / "priorities"
+
+    result = lab.upload(small_run, "--aws_command", fake_aws(PRIORITIES.format(path=str(path))), *words)
+
+    assert result.code == 0, result.err
+    own = psutil.Process()
+    if (own.nice(), int(own.ionice().ioclass)) == (0, 0):
+        assert set(path.read_text().splitlines()) == {priorities}
+
+
+def test_a_tick_steps_back_by_itself(lab: Lab, small_run: Path, fake_aws: FakeAws) -> None:
+    path = lab.root / "priorities"
+
+    result = lab.watch(small_run, aws_command=fake_aws(PRIORITIES.format(path=str(path))))
+
+    assert result.code == 0, result.err
+    niceness, ioclass, value = path.read_text().splitlines()[0].split()
+    assert int(niceness) >= 10
+    assert (ioclass, value) == ("2", "7")
