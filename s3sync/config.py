@@ -26,6 +26,7 @@ from pydantic import (
     Field,
     SecretStr,
     Strict,
+    StrictBool,
     ValidationError,
     model_validator,
 )
@@ -193,6 +194,11 @@ class MonitorEntry(_Model):
         description="The AWS account (12 digits) that has to own the bucket: checked before each upload and with "
         "everything that is read back.",
     )
+    stream: StrictBool = Field(
+        default=False,
+        description="Upload a run while the sequencer still writes it: at each tick what has settled; the rest, and "
+        "the completion markers last, when it is complete.",
+    )
 
     @model_validator(mode="after")
     def _has_a_use_for_its_key(self) -> MonitorEntry:
@@ -274,6 +280,14 @@ class Config(_Model):
     alert_after_busy_hours: Number = Field(
         default=24, gt=0, description="A call that is still at work after so many hours is told of."
     )
+    settle_minutes: Number = Field(
+        default=10, ge=0, description="With `stream`: how long a file has to be unchanged before it goes up."
+    )
+    abandoned_hours: Number = Field(
+        default=24,
+        gt=0,
+        description="With `stream`: a run that is not complete and does not change for so long is told of.",
+    )
     quiet_minutes: Number = Field(
         default=60, ge=0, description="How long a run of an unknown instrument has to be unchanged to be complete."
     )
@@ -320,6 +334,7 @@ _MESSAGES = {
     "missing": "is missing",
     "int_type": "must be a whole number (digits alone: no quotes, no leading zero)",
     "float_type": "must be a number such as 72 or 0.5 (without quotes)",
+    "bool_type": "must be true or false (without quotes)",
     "finite_number": "must be a finite number",
     "greater_than": "must be more than {gt:g}",
     "greater_than_equal": "must be {ge:g} or more",

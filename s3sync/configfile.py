@@ -111,7 +111,8 @@ for _tag, _pattern, _first in (
     (_NULL, r"(~|null|Null|NULL)?\Z", ["~", "n", "N", ""]),
 ):
     _Loader.add_implicit_resolver(_tag, re.compile(_pattern), _first)
-_SCALARS: dict[str, Callable[[str], Any]] = {_STR: str, _INT: int, _FLOAT: float, _BOOL: bool}  # none may be a bool
+_TRUE = ("true", "True", "TRUE")
+_SCALARS: dict[str, Callable[[str], Any]] = {_STR: str, _INT: int, _FLOAT: float, _BOOL: lambda word: word in _TRUE}
 
 
 def _yaml_node(text: str) -> yaml.Node:

@@ -34,12 +34,20 @@ class Job:
     verify: Verify = "etag"
     aws_command: str | None = None
     quiet_seconds: float = completion.QUIET_SECONDS
+    settle_seconds: float | None = (
+        None  # of a run that is written yet: only files unchanged for so long; None: it is complete
+    )
     multipart: Multipart = DEFAULT_MULTIPART
     storage: Storage = AS_THE_BUCKET_HAS_IT
     owner: str = ""  # the account that has to own the bucket
     max_processes: int | None = None  # at once, while that leaves the CPU idle; by default four times the cores
     max_bandwidth: int | None = None  # bytes a second, of all processes together
     stall_seconds: float = STALL_SECONDS
+
+    @property
+    def streams(self) -> bool:
+        """Whether the sequencer still writes the run."""
+        return self.settle_seconds is not None
 
     @property
     def bucket(self) -> OwnedBucket:

@@ -17,7 +17,7 @@ from s3sync.job import Job, Preview, Report
 from s3sync.notify import Channels, News, Notifier, Problem, Upload
 from s3sync.progress import Display
 from s3sync.resources import usable_cores
-from s3sync.survey import Judged
+from s3sync.survey import Candidate, Judged
 from s3sync.text import count_of, human_bytes, human_seconds, printable
 from s3sync.upload import preview, upload
 
@@ -115,7 +115,7 @@ def _judged(config: Config) -> Tick:
 def _for_each_due(tick: Tick, stop: Stop, work: Callable[[Judged], None]) -> None:
     """Do `work` for each run that is due. A bucket that cannot be reached is not tried again for the next run."""
     unreachable: set[str] = set()
-    for run in survey.in_order(tick.runs):
+    for run in survey.to_do(tick.runs):
         stop.check()
         if run.entry.bucket in unreachable:
             continue
@@ -145,8 +145,22 @@ def _upload(
     tick.reports[run.key] = report
     if report.state.completed:
         LOG.info("uploaded %s: %s", run.key, _one_line(report))
-    else:
+    elif report.state.failed or run.state != "streaming":
         tick.problems.append(Problem(run.key, _one_line(report), "run"))
+    elif report.tally.sent_files or report.tally.found_files:
+        LOG.info("streamed %s: %s", run.key, _one_line(report))
+    if run.state == "streaming":
+        _finish(tick, run, config, environ, stop, make_display)
+
+
+def _finish(
+    tick: Tick, run: Judged, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
+) -> None:
+    """A run that was completed while it was streamed does not wait for the next tick."""
+    again = survey.judge(Candidate(run.run, run.entry, run.began), config, set())
+    if again.state in survey.DUE:
+        tick.runs[tick.runs.index(run)] = again
+        _upload(tick, again, config, environ, stop, make_display)
 
 
 def _preview(
@@ -169,6 +183,7 @@ def _job(run: Judged, config: Config) -> Job:
         verify=config.verify,
         aws_command=config.aws_command,
         quiet_seconds=config.quiet_minutes * 60,
+        settle_seconds=config.settle_minutes * 60 if run.state == "streaming" else None,
         storage=run.entry.storage,
         owner=run.entry.expected_bucket_owner,
         max_bandwidth=config.max_bandwidth,
@@ -179,7 +194,7 @@ def _job(run: Judged, config: Config) -> Job:
 def _one_line(report: Report) -> str:
     state, tally = report.state, report.tally
     proven = f"{len(state.proven):,} of {count_of(state.total_local_files, 'file')} proven"
-    if state.completed:
+    if state.completed or not state.failed:
         return f"{proven}, {human_bytes(tally.sent_size)} sent in {human_seconds(tally.seconds)}"
     named = [f"{printable(path)}: {reason}" for path, reason in list(state.failed.items())[:_NAMED]]
     more = f"; and {len(state.failed) - _NAMED:,} more" if len(state.failed) > _NAMED else ""

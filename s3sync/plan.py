@@ -49,18 +49,24 @@ class Batch(NamedTuple):
 
 
 class Scope(NamedTuple):
-    """What of a listing is to be in S3: everything but what the user excludes."""
+    """What of a listing is to be in S3: everything but what the user excludes.
+
+    While the sequencer still writes the run, `files` are those that have not changed since `still_since` (ns since
+    the epoch) and may go up; the others are `waiting`.
+    """
 
     files: tuple[LocalFile, ...]
     unsendable: tuple[Unsendable, ...]
     excluded: int
     warnings: tuple[str, ...]
     skipped: tuple[Skipped, ...] = ()
+    waiting: tuple[LocalFile, ...] = ()
+    still_since: int = 0
 
     @property
     def total(self) -> int:
         """Files that have to be in S3 before the run is completed, those that cannot be sent included."""
-        return len(self.files) + len(self.unsendable)
+        return len(self.files) + len(self.waiting) + len(self.unsendable)
 
 
 class Phases(NamedTuple):

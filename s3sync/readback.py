@@ -98,8 +98,15 @@ class Reader:
 
         It is also the first word with S3: whatever keeps the upload from working at all raises AwsError here.
         """
+        return self._first_word("", None, awswords.LIST_PAGE)
+
+    def contact(self) -> None:
+        """The first word with S3 where nothing that it has is in question; raises AwsError as `list_run` does."""
+        self._first_word("", "", 1)
+
+    def _first_word(self, after: str, last: str | None, expected: int) -> dict[str, RemoteObject] | None:
         try:
-            return self._list("", None, awswords.LIST_PAGE)
+            return self._list(after, last, expected)
         except _ListingForbiddenError:
             if self._bucket.owner:
                 raise AwsError(

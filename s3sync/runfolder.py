@@ -67,11 +67,12 @@ class Skipped(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """Everything in a run folder but its folders, each sorted by path."""
+    """Everything in a run folder but its folders, each sorted by path. `ctimes_ns` go with the files."""
 
     files: tuple[LocalFile, ...]
     unsendable: tuple[Unsendable, ...]
     skipped: tuple[Skipped, ...] = ()
+    ctimes_ns: tuple[int, ...] = ()
 
 
 def open_run(folder: str | Path, *, need_run_info: bool = True) -> Run:
@@ -138,18 +139,19 @@ def list_files(run: Run) -> Listing:
     may not be read are unsendable; pipes and the like, links to nothing and to folders of the run are
     skipped. All are told apart by name: nothing is left out without a word.
     """
-    files: list[LocalFile] = []
+    files: list[_Found] = []
     unsendable: list[Unsendable] = []
     skipped: list[Skipped] = []
-    root = os.path.realpath(run.path)
-    for found in _walk(str(run.path), root):
-        if isinstance(found, LocalFile):
+    for found in _walk(run):
+        if isinstance(found, _Found):
             files.append(found)
         elif isinstance(found, Skipped):
             skipped.append(found)
         else:
             unsendable.append(found)
-    return Listing(tuple(sorted(files)), tuple(sorted(unsendable)), tuple(sorted(skipped)))
+    files.sort()
+    ctimes_ns = tuple(found.ctime_ns for found in files)
+    return Listing(tuple(f.file for f in files), tuple(sorted(unsendable)), tuple(sorted(skipped)), ctimes_ns)
 
 
 def stat_again(run: Run, path: str) -> LocalFile | None:
@@ -174,7 +176,20 @@ def newest_change(listing: Listing) -> float:
     return max((file.mtime_ns for file in listing.files), default=0) / 1e9
 
 
-def _walk(run_path: str, root: str) -> Iterator[LocalFile | Unsendable | Skipped]:
+def has_changed_since(run: Run, moment: float) -> bool:
+    """Whether a file of the run was changed after that moment (seconds since the epoch); looks no further than it
+    has to. Raises RunError if the run is gone.
+    """
+    return any(isinstance(found, _Found) and found.file.mtime_ns > moment * 1e9 for found in _walk(run))
+
+
+class _Found(NamedTuple):
+    file: LocalFile
+    ctime_ns: int
+
+
+def _walk(run: Run) -> Iterator[_Found | Unsendable | Skipped]:
+    run_path, root = str(run.path), os.path.realpath(run.path)
     folders = [""]
     while folders:
         folder = folders.pop()
@@ -194,7 +209,7 @@ def _walk(run_path: str, root: str) -> Iterator[LocalFile | Unsendable | Skipped
             yield Unsendable(f"{folder}/", f"folder cannot be read: {error.strerror}")
 
 
-def _look_at(entry: os.DirEntry[str], path: str, root: str) -> LocalFile | Unsendable | Skipped | None:
+def _look_at(entry: os.DirEntry[str], path: str, root: str) -> _Found | Unsendable | Skipped | None:
     """One entry that is no folder; None if it went away meanwhile."""
     try:
         status = entry.stat(follow_symlinks=False)
@@ -215,7 +230,7 @@ def _look_at(entry: os.DirEntry[str], path: str, root: str) -> LocalFile | Unsen
         return Unsendable(path, "name is not UTF-8, which S3 cannot hold")
     if not os.access(entry.path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
         return Unsendable(path, "cannot be read: Permission denied")
-    return LocalFile(path, status.st_size, status.st_mtime_ns)
+    return _Found(LocalFile(path, status.st_size, status.st_mtime_ns), status.st_ctime_ns)
 
 
 def _kind(mode: int) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +15,7 @@ from s3sync.destination import Destination
 from s3sync.errors import AwsError, InterruptedBySignal, S3SyncError
 from s3sync.interrupt import Stop
 from s3sync.job import Job, Tally
-from s3sync.pipeline import Failure, Hasher, Pipeline
+from s3sync.pipeline import CHANGED, VANISHED, Failure, Hasher, Pipeline
 from s3sync.plan import Scope
 from s3sync.progress import Display, Snapshot
 from s3sync.readback import Reader, RemoteObject
@@ -27,7 +29,9 @@ from s3sync.transfer import Transfer
 PASSES = 3  # a file is tried so often in one call
 BACKOFF = (1.0, 4.0)  # seconds before the second and the third pass
 MAX_ROUNDS = 10  # a run that was found changed so often is left for the next call
+STREAM_SECONDS = 600.0  # after so long no more of a run that is written yet is begun: other runs wait, too
 _COMPARE_FILES = 2000  # compared with S3 at a time, so that an interruption loses little
+_MOVING = (CHANGED, VANISHED)  # no failures while the sequencer writes
 
 
 class Call:
@@ -59,18 +63,22 @@ class Call:
         self._before = self._proven_now()  # files and bytes
         self._totals = _totals(scope)
         self._url = job.destination.url(run.run_id)
+        self._launch_until = time.monotonic() + (STREAM_SECONDS if job.streams else math.inf)
         self._reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner)
         self._hasher = Hasher(run, job.multipart, stop, max(1, job.cores // 2))
         self._transfer = Transfer(aws, run, job.destination, work, job.multipart, job.storage, job.owner)
         crowd = Crowd(job.cores, job.most_processes, LoadMeter(usable_cores(), aws.live))
         self._pipeline = Pipeline(run, self._transfer, self._reader, self._hasher, verify=job.verify, crowd=crowd)
 
-    def run(self, *, resumed: bool) -> None:
-        """All stages. The state is saved whatever happens; an S3SyncError goes on with what is proven added."""
+    def run(self, *, resumed: bool, certain: bool = False) -> None:
+        """All stages. The state is saved whatever happens; an S3SyncError goes on with what is proven added.
+
+        `resumed` says that there is a log; `certain` that S3 has what it says and no more, until the end says so.
+        """
         parts_since, self._state.parts_since = self._state.parts_since, self._state.parts_since or now_iso()
         begin(self._store, self._state, self.scope)
         try:
-            self._stages(resumed, parts_since)
+            self._stages(resumed, certain, parts_since)
         except InterruptedBySignal as stopped:
             self._end()
             raise InterruptedBySignal(
@@ -85,25 +93,35 @@ class Call:
             self._store.close()
             raise
         else:
+            self._state.orderly = not self._state.failed
             self._end()
 
-    def _stages(self, resumed: bool, parts_since: str) -> None:
+    def _stages(self, resumed: bool, certain: bool, parts_since: str) -> None:
         with ThreadPoolExecutor(1) as side:
             version = side.submit(self._aws.version)
+            remote = None
             try:
-                remote = self._reader.list_run()
+                if certain:
+                    self._reader.contact()
+                else:
+                    remote = self._reader.list_run()
             except AwsError:
                 version.result()  # if not even that works, it is not S3's fault
                 raise
             self._state.aws = f"{printable(self._aws.path)}: {version.result()}"
         if parts_since:
             self._sweep(parts_since)
-        self._display.follow(f"uploading {what(self._run, self._job.destination)}", self._snapshot)
-        self._compare(remote, resumed)
-        if self.tally.found_files:
-            self._look_again()  # comparing may have taken its time
+        verb = "streaming" if self._job.streams else "uploading"
+        self._display.follow(f"{verb} {what(self._run, self._job.destination)}", self._snapshot)
+        if not certain:
+            self._compare(remote, resumed)
         self._activity = "uploading"
-        self._go_round()
+        if self._job.streams:
+            self._send_settled()
+        else:
+            if self.tally.found_files:
+                self._look_again()  # comparing may have taken its time
+            self._go_round()
 
     def _sweep(self, since: str) -> None:
         """The call before was killed: abort the multipart uploads that it left."""
@@ -145,6 +163,12 @@ class Call:
         heavy = [file for file in files if plan.cost_of([file]) > plan.PROCESS_COST]
         if heavy:
             self._take(self._pipeline.prove(heavy).proofs, found=True)
+
+    def _send_settled(self) -> None:
+        """While the sequencer writes: what has settled goes up. What changes meanwhile has not, and waits."""
+        self._reader.expect(file.path for file in (*self.scope.files, *self.scope.waiting))
+        if pending := self._pending():
+            self._send(pending)
 
     def _go_round(self) -> None:
         """Send what is pending, look at the disk again, until nothing is; the markers when all else is proven."""
@@ -201,7 +225,9 @@ class Call:
             with contextlib.closing(self._pipeline.run(queue)) as verdicts:
                 for verdict in verdicts:
                     self._take(verdict.proofs)
-                    failures += verdict.failures
+                    failures += [f for f in verdict.failures if not (self._job.streams and f.reason in _MOVING)]
+                    if time.monotonic() > self._launch_until:
+                        queue.clear()
         finally:
             self._next_batch = queue.next_number
         return failures
@@ -240,7 +266,7 @@ class Call:
             self._state.parts_since = ""
         self._state.failed = dict(sorted(self._state.failed.items()))
         _forget_what_was(self._state, self.scope)
-        if self._state.completed or self.tally.sent_files:
+        if self._state.completed or self.tally.sent_files or self._job.streams:
             self._state.attempts = 0
         self._store.finish(self._state)
 
@@ -266,10 +292,11 @@ class Call:
 def begin(store: StateStore, state: RunState, scope: Scope) -> None:
     """Write the log of a call that has done nothing yet; raises StateError."""
     _forget_what_was(state, scope)
-    state.completed = False
+    state.completed = state.orderly = False
     state.failed = {}
     state.started, state.finished = now_iso(), ""
     state.attempts += 1
+    state.still_since = scope.still_since
     state.total_local_files = scope.total
     store.begin(state)
 
@@ -279,7 +306,7 @@ def _forget_what_was(state: RunState, scope: Scope) -> None:
 
     The predecessor did not say how they were; what it says stands until S3 says otherwise.
     """
-    known = ((file, state.proven.get(file.path)) for file in scope.files)
+    known = ((file, state.proven.get(file.path)) for file in (*scope.files, *scope.waiting))
     stale = {file.path for file, proof in known if proof and proof.size >= 0 and not plan.is_same(file, proof)}
     stale.update(path for path in state.failed if path in state.proven)
     if stale:

@@ -55,6 +55,8 @@ class RunState:
     finished: str = ""
     aws: str = ""
     by_predecessor: bool = False
+    still_since: int = 0  # ns; of a run that is written yet: what changed after that is proven no more. 0: complete
+    orderly: bool = False  # the last call came to its end: S3 has what it proved, and nothing that it did not
     parts_since: str = ""  # since when a killed call may have left parts of multipart uploads in S3; empty: none
     attempts: int = 0  # calls that began since one completed the run or brought it on
 
@@ -110,6 +112,8 @@ def to_json(state: RunState, run_path: Path, destination: Destination) -> bytes:
         "aws": state.aws,
         "attempts": state.attempts,
         "parts_since": state.parts_since,
+        "orderly": state.orderly,
+        "still_since": state.still_since,
         "verified_by": usual,
         "failed_upload_files": [printable(absolute(path)) for path in state.failed],
         "failed_reasons": {printable(absolute(path)): reason for path, reason in state.failed.items()},
@@ -194,6 +198,8 @@ def _parse_log(log: dict[str, Any]) -> RunState:
         finished=str(log.get("finished", "")),
         aws=str(log.get("aws", "")),
         parts_since=_moment(log.get("parts_since")),
+        orderly=log.get("orderly") is True,
+        still_since=_number(log, "still_since"),
         by_predecessor=not ours,
         attempts=_number(log, "attempts"),
     )

@@ -91,6 +91,7 @@ def details(row: Row, config: Config) -> list[str]:
     facts = runfolder.read_run_parameters(run.run.path)._asdict().items()
     lines += [f"  {_LABELS.get(name, name):<11} {printable(value)}" for name, value in facts if value]
     state = _whole_state(run, config)
+    in_s3 = _in_s3(run, state)
     if run.head:
         lines.append(f"  files       {row.proven:,} of {run.head.total_files:,} proven, {human_bytes(run.head.size)}")
         lines.append(f"  log         {printable(str(run.log_path))}")
@@ -99,6 +100,11 @@ def details(row: Row, config: Config) -> list[str]:
     if state and state.failed:
         failed = [f"{printable(path)}: {reason}" for path, reason in state.failed.items()]
         lines += ["  failed files:", *indented(failed)]
+    if in_s3:
+        lines += [
+            "  in S3, for you to delete or to keep:",
+            *indented([printable(key) for key in in_s3], ", in the log"),
+        ]
     return lines
 
 
@@ -131,7 +137,8 @@ def dry_tables(tick: Tick) -> list[Table]:
     """What a tick would upload, and why not the others."""
     due = _table("Would upload", tick.runs, "To", "Files", "Size")
     rest = _table("Would not", tick.runs, "Why")
-    for run in [*survey.in_order(tick.runs), *(r for r in tick.runs if r.state not in survey.DUE)]:
+    to_do = survey.to_do(tick.runs)
+    for run in [*to_do, *(run for run in tick.runs if run not in to_do)]:
         name = Text(printable(run.run.run_id), overflow="fold")
         if planned := tick.previews.get(run.key):
             size = human_bytes(sum(file.size for file in planned.pending))
@@ -214,6 +221,14 @@ def _whole_state(run: Judged, config: Config) -> RunState | None:
     return StateStore(config.log_dir, run.run, run.entry.destination).load(set_aside=False).state
 
 
+def _in_s3(run: Judged, state: RunState | None) -> list[str]:
+    """Keys of what went up of a run that will not be uploaded; nothing is ever deleted here."""
+    if state is None or run.state not in survey.NEVER:
+        return []
+    prefix = run.entry.destination.run_prefix(run.run.run_id)
+    return sorted(prefix + path for path in state.proven)
+
+
 def _row_json(row: Row) -> dict[str, Any]:
     head, info = row.run.head, row.info
     return {
@@ -235,7 +250,8 @@ def _more_json(row: Row, config: Config) -> dict[str, Any]:
     state = _whole_state(row.run, config)
     failed = {printable(path): reason for path, reason in state.failed.items()} if state else {}
     parameters = runfolder.read_run_parameters(row.run.run.path)._asdict()
-    return {**parameters, "failed": failed, "samples_that_do_not_match": list(row.run.failing)}
+    in_s3 = [printable(key) for key in _in_s3(row.run, state)]
+    return {**parameters, "failed": failed, "samples_that_do_not_match": list(row.run.failing), "in_s3": in_s3}
 
 
 def totals(rows: Sequence[Row]) -> str:

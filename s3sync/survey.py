@@ -16,13 +16,15 @@ from s3sync import completion, runfolder
 from s3sync.config import Config, MonitorEntry
 from s3sync.errors import RunError
 from s3sync.runfolder import RUN_INFO, Run, RunInfo
-from s3sync.samplesheet import check_samples
+from s3sync.samplesheet import SampleCheck, check_samples
 from s3sync.state import StateStore
 from s3sync.statelog import Head
 from s3sync.text import count_of, human_seconds, printable
 
 State = Literal[
     "sequencing",
+    "streaming",
+    "abandoned",
     "settling",
     "new",
     "partial",
@@ -35,7 +37,7 @@ State = Literal[
     "unreadable",
 ]
 DUE: tuple[State, ...] = ("partial", "new", "failed")
-NEVER: tuple[State, ...] = ("too old", "no samplesheet", "samples do not match")  # complete, and not to be uploaded
+NEVER: tuple[State, ...] = ("too old", "no samplesheet", "samples do not match", "abandoned")  # not to be uploaded
 BROKEN: tuple[State, ...] = ("unreadable", "ambiguous samplesheet")
 STUCK_ATTEMPTS = 3  # calls that ended without proving anything; after so many the others go first
 
@@ -116,20 +118,21 @@ def judge(candidate: Candidate, config: Config, hopeless: set[re.Pattern[str]], 
         finished = _completion(run, config, now)
     except RunError as error:
         return judged("unreadable", str(error))
-    if not finished.complete:
-        return judged("settling" if finished.settling else "sequencing", finished.reason)
     hours = ((time.time() if now is None else now) - began) / 3600
-    if head is None and not corrupt and hours > config.max_age:
+    is_too_old = head is None and not corrupt and hours > config.max_age
+    if not finished.complete:
+        waits: State = "settling" if finished.settling else "sequencing"
+        if not entry.stream or is_too_old:
+            return judged(waits, finished.reason)
+        samples = _check_samples(run, entry, hopeless)
+        return judged(*_while_written(run, config, head, samples, judged(waits, finished.reason), now), samples.failing)
+    if is_too_old:
         return judged(
             "too old", f"began {human_seconds(hours * 3600)} ago (max_age {config.max_age:g} h; `touch` {RUN_INFO})"
         )
-    if entry.regex in hopeless:
-        return judged("samples do not match", "sample_regex took too long with another run: simplify it")
-    samples = check_samples(run.path, entry.regex)
-    if samples.gave_up and entry.regex:
-        hopeless.add(entry.regex)
+    samples = _check_samples(run, entry, hopeless)
     if samples.verdict != "match":
-        return judged(samples.verdict, samples.reason, samples.failing)
+        return judged(samples.verdict, _and_what_went_up(samples.reason, head), samples.failing)
     return judged(*_open(head, corrupt))
 
 
@@ -144,6 +147,14 @@ def in_order(runs: Iterable[Judged]) -> list[Judged]:
         return (0 if run.state == "partial" else 1), "", run.began
 
     return sorted((run for run in runs if run.state in DUE), key=rank)
+
+
+def to_do(runs: Iterable[Judged]) -> list[Judged]:
+    """Those that are due, then those that are written yet and streamed, the one looked at longest ago first."""
+    everything = list(runs)
+    streaming = [run for run in everything if run.state == "streaming"]
+    streaming.sort(key=lambda run: (run.head.finished if run.head else "", run.began))
+    return [*in_order(everything), *streaming]
 
 
 def _runs_in(directory: Path, entry: MonitorEntry) -> list[Candidate]:
@@ -182,6 +193,43 @@ def _completion(run: Run, config: Config, now: float | None) -> completion.Compl
         return runfolder.newest_change(runfolder.list_files(run))
 
     return completion.judge_completion(run, newest_change, config.quiet_minutes * 60, now)
+
+
+def _check_samples(run: Run, entry: MonitorEntry, hopeless: set[re.Pattern[str]]) -> SampleCheck:
+    """The regex against the sheet; one that took too long with one sheet is not tried with the next."""
+    if entry.regex in hopeless:
+        return SampleCheck("samples do not match", "sample_regex took too long with another run: simplify it")
+    samples = check_samples(run.path, entry.regex)
+    if samples.gave_up and entry.regex:
+        hopeless.add(entry.regex)
+    return samples
+
+
+def _while_written(
+    run: Run, config: Config, head: Head | None, samples: SampleCheck, waits: Judged, now: float | None
+) -> tuple[State, str]:
+    """State and reason of a run that is to be streamed; `waits` says how it is without."""
+    if samples.verdict == "samples do not match":
+        return samples.verdict, _and_what_went_up(samples.reason, head)
+    if samples.verdict != "match":  # the sheet may come, or be mended, until the end
+        return waits.state, f"{waits.reason}; not streamed yet: {samples.reason}"
+    long_ago = (time.time() if now is None else now) - config.abandoned_hours * 3600
+    try:
+        is_alive = runfolder.has_changed_since(run, long_ago)
+    except RunError as error:
+        return "unreadable", str(error)
+    if not is_alive:
+        reason = f"{waits.reason}, and nothing changed for {config.abandoned_hours:g} h"
+        return "abandoned", _and_what_went_up(reason, head)
+    return "streaming", f"{head.uploaded_files if head else 0:,} files proven so far; {waits.reason}"
+
+
+def _and_what_went_up(reason: str, head: Head | None) -> str:
+    """Of a run that is not to be uploaded, some may be in S3 by now: to be deleted by its owner, not by us."""
+    if head is None or not head.uploaded_files:
+        return reason
+    went_up = f"{count_of(head.uploaded_files, 'file')} of it in S3 already, for you to delete or to keep"
+    return f"{reason}; {went_up} (`status RUN` lists them)"
 
 
 def _open(head: Head | None, corrupt: bool) -> tuple[State, str]:

@@ -6,14 +6,14 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from s3sync import awscli, completion, lock, plan, runfolder
+from s3sync import awscli, completion, lock, plan, runfolder, streaming
 from s3sync.errors import RunError, S3SyncError
 from s3sync.interrupt import Stop
 from s3sync.job import Job, Preview, Report
 from s3sync.plan import Scope
 from s3sync.progress import Display
 from s3sync.readback import Reader
-from s3sync.runfolder import Run
+from s3sync.runfolder import Listing, LocalFile, Run
 from s3sync.stages import Call, begin, what
 from s3sync.staging import work_folder
 from s3sync.state import Loaded, StateStore
@@ -29,7 +29,7 @@ def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -
     Files that failed are in the report, not raised.
     """
     started = time.monotonic()
-    run, scope = _survey(job)
+    run, listing, scope = _survey(job)
     store = StateStore(job.log_dir, run, job.destination)
     with lock.held(store.lock_path, f"{what(run, job.destination)} is being uploaded already") as run_lock:
         store.prepare()
@@ -38,8 +38,11 @@ def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -
             display.say(f"warning: {warning}")
         if loaded.state and _is_done(loaded.state, scope):
             return Report(run, job.destination, store.log_path, loaded.state, scope, already=True)
+        state = loaded.state or RunState(run.run_id, str(run.path))
+        doubted = _doubt(state, listing)
+        if job.streams and not _pending(state, scope):
+            return Report(run, job.destination, store.log_path, state, scope)
         with work_folder() as (work, work_lock):
-            state = loaded.state or RunState(run.run_id, str(run.path))
             try:
                 aws = _connect(job, environ, stop, work, (run_lock, work_lock))
             except S3SyncError:
@@ -47,33 +50,37 @@ def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -
                 store.finish(state)
                 raise
             call = Call(job, run, scope, store, state, aws, work, stop, display)
-            call.run(resumed=loaded.state is not None)
+            certain = job.streams and state.orderly and not doubted
+            call.run(resumed=loaded.state is not None, certain=certain)
     call.tally.seconds = time.monotonic() - started
     return Report(run, job.destination, store.log_path, state, call.scope, tally=call.tally)
 
 
 def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -> Preview:
     """What `upload` would do, S3 asked but nothing written; raises the same errors."""
-    run, scope = _survey(job)
+    run, listing, scope = _survey(job)
     store = StateStore(job.log_dir, run, job.destination)
     loaded: Loaded = store.load(set_aside=False)
     for warning in (*_advice(job), *scope.warnings, *loaded.warnings):
         display.say(f"warning: {warning}")
     if loaded.state and _is_done(loaded.state, scope):
         return Preview(run, job.destination, store.log_path, scope, (), 0, 0)
+    state = loaded.state or RunState(run.run_id, str(run.path))
+    _doubt(state, listing)
+    pending = _pending(state, scope)
     with work_folder() as (work, work_lock):
         aws = _connect(job, environ, stop, work, (work_lock,))
         remote = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner).list_run() or {}
-    proven = loaded.state.proven if loaded.state else {}
-    pending = tuple(f for f in scope.files if not plan.is_same(f, proven.get(f.path)))
     same_size = sum(f.path in remote and remote[f.path].size == f.size for f in pending)
     batches = sum(len(plan.into_batches(group, job.cores)) for group in plan.in_phases(pending) if group)
     return Preview(run, job.destination, store.log_path, scope, pending, same_size, batches)
 
 
-def _survey(job: Job) -> tuple[Run, Scope]:
+def _survey(job: Job) -> tuple[Run, Listing, Scope]:
     """The run and what of it is to be uploaded; raises RunError if it is none, or not complete."""
     run = runfolder.open_run(job.local_path, need_run_info=not job.skip_check)
+    if job.settle_seconds is not None:
+        return run, *_survey_settled(run, job, job.settle_seconds)
     listing = runfolder.list_files(run)
     if not job.skip_check:
         judged = completion.judge_completion(run, lambda: runfolder.newest_change(listing), job.quiet_seconds)
@@ -82,7 +89,26 @@ def _survey(job: Job) -> tuple[Run, Scope]:
             raise RunError(f"the run is not complete: {where} {judged.reason} (--skip_check uploads it as it is)")
     scope = plan.scope_of(run, listing, job.destination, job.excludes)
     plan.require_files(run, scope)
-    return run, scope
+    return run, listing, scope
+
+
+def _survey_settled(run: Run, job: Job, settle_seconds: float) -> tuple[Listing, Scope]:
+    """What of a run that is written yet may go up by now; what patterns match nothing the end will show."""
+    still_since = time.time_ns() - round(settle_seconds * 1e9)
+    listing = runfolder.list_files(run)
+    scope = plan.scope_of(run, listing, job.destination, job.excludes)
+    return listing, streaming.settled(scope, listing, still_since)._replace(warnings=())
+
+
+def _doubt(state: RunState, listing: Listing) -> bool:
+    """Take back the proofs of files that were touched since they went up while the run was written; whether any was."""
+    doubted = streaming.doubtful(state.proven, listing, state.still_since) if state.still_since else set()
+    state.proven = {path: proof for path, proof in state.proven.items() if path not in doubted}
+    return bool(doubted)
+
+
+def _pending(state: RunState, scope: Scope) -> tuple[LocalFile, ...]:
+    return tuple(f for f in scope.files if not plan.is_same(f, state.proven.get(f.path)))
 
 
 def _connect(job: Job, environ: Mapping[str, str], stop: Stop, work: Path, inherited: Sequence[int]) -> awscli.Aws:

@@ -138,10 +138,14 @@ class Lab:
 
     def watch(self, run: Path, *words: str, env: Mapping[str, str] | None = None, **keys: Any) -> Result:
         """A tick of `s3sync monitor` over the folder that this run lies in; `keys` are more of the config."""
-        entry = {"monitored_directories": [str(run.parent)], "bucket": BUCKET, "remote_path": "/"}
+        return self.run("monitor", "--config", self.config_for(run, **keys), *words, env=env)
+
+    def config_for(self, run: Path, entry: Mapping[str, Any] | None = None, **keys: Any) -> str:
+        """A config that watches the folder that this run lies in; `entry` and `keys` are more of it."""
+        watched = {"monitored_directories": [str(run.parent)], "bucket": BUCKET, "remote_path": "/", **(entry or {})}
         config = self.root / "tick.json"
-        config.write_text(json.dumps({"log_dir": str(self.log_dir), "max_age": 1e6, "monitor": [entry], **keys}))
-        return self.run("monitor", "--config", str(config), *words, env=env)
+        config.write_text(json.dumps({"log_dir": str(self.log_dir), "max_age": 1e6, "monitor": [watched], **keys}))
+        return str(config)
 
     def log_path(self, run: Path) -> Path:
         return self.log_dir / "uploads" / f"{run.name}.upload.log.json"

@@ -178,6 +178,7 @@ BAD_YAML = [
     ("max_age: true\n" + ENTRY, ["1:10: max_age: must be a number such as 72 or 0.5"]),
     ("max_age: '72'\n" + ENTRY, ["1:10: max_age: must be a number"]),
     ("max_age: 0\n" + ENTRY, ["1:10: max_age: must be more than 0"]),
+    (ENTRY.replace("/}", "/, stream: 'yes'}"), ["1:86: monitor[0].stream: must be true or false (without quotes)"]),
     ("max_age: 1e999\n" + ENTRY, ["1:10: max_age: must be a finite number"]),
     ("max_age: .nan\n" + ENTRY, ["1:10: max_age: must be a number"]),
     (f"max_age: {'9' * 5000}\n" + ENTRY, ["1:10: max_age: "]),

@@ -49,6 +49,8 @@ OURS = {
     "bytes": int,
     "aws": str,
     "attempts": int,
+    "orderly": bool,
+    "still_since": int,
     "parts_since": str,
     "verified_by": str,
     "skipped": dict,
