@@ -4,28 +4,37 @@ Base calls, cluster positions, thumbnails and InterOp hold pseudo-random bytes a
 (RunInfo.xml, RunParameters.xml, SampleSheet.csv, Config, Recipe, logs, completion markers) stays as it is.
 The same seed and options give the same names and bytes, whatever the day: dates inside the files come from
 the seed, and only the files' modification times are recent.
+
+With --live the same files are written over time, as an instrument does: first the texts, then the data of each
+cycle while they grow, in the end the completion markers. `simulate.live.LiveRun` is that for programs.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 # Found only by the line above where this is run as a script.
+from s3sync.errors import InterruptedBySignal
+from s3sync.interrupt import Stop, stop_on_signals
 from scripts.simulate.files import DEFAULT_SCALE, RunFile, run_files, text_files
 from scripts.simulate.instruments import INSTRUMENTS
-from scripts.simulate.plan import plan_run
-from scripts.simulate.writing import empty_folder, random_pool, write_file
+from scripts.simulate.live import LiveRun, at_pace
+from scripts.simulate.plan import Run, plan_run
+from scripts.simulate.writing import begin_folder
 
 __all__ = ["DEFAULT_SCALE", "INSTRUMENTS", "RunFile", "main", "make_run", "plan_run", "run_files"]
 
+DEFAULT_SPEED, SLOWEST = 600, 0.001  # times an instrument's
 EPILOG = """\
 files, and size at the default scale of 0.002:
   miseq 9,524, 12 MB; nextseq2000 4,037, 89 MB; novaseq6000 5,490, 207 MB; novaseqx 14,628, 10 GB
@@ -35,6 +44,9 @@ examples:
   simulate_run.py novaseqx /tmp/runs --scale 0.00002           all files of a 25B flow cell, 112 MB
   simulate_run.py miseq /tmp/runs --cycles 26,8,26 --tiles 2   a few files of each kind
   simulate_run.py nextseq2000 /tmp/runs --seed 7 --incomplete  another flow cell, without completion markers
+  simulate_run.py novaseq6000 /tmp/runs --cycles 26,8,8,26 --live --speed 600
+                                     over time: a cycle in half a second, a line for each with the
+                                     seconds since the start and the time by the instrument's clock
 """
 
 
@@ -57,15 +69,33 @@ def make_run(
     Raises ValueError for options that no instrument has, FileExistsError for a folder that holds something.
     """
     run = plan_run(instrument, seed=seed, cycles=cycles, lanes=lanes, tiles=tiles, run_id=run_id)
-    files, folder = run_files(run, scale, complete=complete), Path(parent, run.run_id)
-    empty_folder(folder)
-    pool = random_pool(seed)
+    return write_run(parent, run, scale, complete=complete)
+
+
+def write_run(parent: Path, run: Run, scale: float, *, complete: bool) -> Path:
+    """Write all files of a planned run at once, as `make_run` does, and return the folder's path."""
+    files, writer = run_files(run, scale, complete=complete), begin_folder(parent, run)
     for file in files:
-        write_file(folder, file, pool, label=f"{seed} {run.run_id} {file.path}")
+        writer.write(file)
     began = time.time() - 3600 * run.instrument.run_hours
     for second, file in enumerate(text_files(run, run.instrument.texts)):
-        os.utime(folder / file.path, (began + second, began + second))
-    return folder
+        os.utime(writer.folder / file.path, (began + second, began + second))
+    return writer.folder
+
+
+def write_live_run(parent: Path, run: Run, speed: float, stop: Stop, **options: Any) -> Path:
+    """Write a run at `speed` times an instrument's, a line to stdout after each phase; gives the folder's path.
+
+    The options are those of `LiveRun`. Raises InterruptedBySignal when `stop` is requested meanwhile.
+    """
+    live, began = LiveRun(parent, run, **options), time.monotonic()
+    print(live.folder, flush=True)
+    for moment in at_pace(live, speed, stop.wait):
+        if live.upcoming is None or live.upcoming.phase != moment.phase:
+            of_the_run = timedelta(seconds=round(moment.seconds))
+            print(f"{time.monotonic() - began:9.1f} s  {of_the_run}  {moment.phase}", flush=True)
+    stop.check()
+    return live.folder
 
 
 class Parser(argparse.ArgumentParser):
@@ -78,6 +108,13 @@ def parse_cycles(text: str) -> tuple[int, ...]:
         return tuple(int(count) for count in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not like 151,8,8,151") from None
+
+
+def parse_speed(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if (speed := float(text)) >= SLOWEST:
+            return speed
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from {SLOWEST} on")
 
 
 def build_parser() -> Parser:
@@ -94,19 +131,42 @@ def build_parser() -> Parser:
     add("--tiles", metavar="N", type=int, help="of each swath, 1 to 99")
     add("--run_id", "--run-id", metavar="NAME", help="instead of the one from the seed")
     add("--incomplete", dest="complete", action="store_false", help="leave out the completion markers")
+    add("--live", action="store_true", help="write the run over time, as the instrument does")
+    add(
+        "--speed",
+        metavar="F",
+        type=parse_speed,
+        help="live: so many times as fast as the instrument; inf: no waiting (600)",
+    )
+    add("--rewrite", metavar="N", type=int, help="live: N files of base calls get other bytes after the last cycle")
+    add("--abandon", metavar="CYCLE", type=int, help="live: after that cycle the instrument stops for ever")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0, 1 when the folder cannot be written, 2 for options that make no sense."""
+    """Exit code: 0, 1 when the folder cannot be written, 2 for options that make no sense, 130 for SIGINT etc."""
     try:
-        folder = make_run(**vars(build_parser().parse_args(argv)))
-    except (ValueError, OSError) as error:
+        folder = write_asked_for(build_parser().parse_args(argv))
+    except (ValueError, OSError, InterruptedBySignal) as error:
         print(f"simulate_run.py: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
+        return error.exit_code if isinstance(error, InterruptedBySignal) else 2 if isinstance(error, ValueError) else 1
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     print(f"{folder}  {len(sizes):,} files  {sum(sizes):,} bytes")
     return 0
+
+
+def write_asked_for(args: argparse.Namespace) -> Path:
+    """Write the run that the command line describes, and return the folder's path; raises ValueError."""
+    shape = {name: getattr(args, name) for name in ("seed", "cycles", "lanes", "tiles", "run_id")}
+    how = {name: getattr(args, name) for name in ("speed", "rewrite", "abandon") if getattr(args, name) is not None}
+    run = plan_run(args.instrument, **shape)
+    if not args.live and how:
+        raise ValueError(f"--{next(iter(how))} is for --live")
+    if not args.live:
+        return write_run(args.parent, run, args.scale, complete=args.complete)
+    stop, options = Stop(), {"speed": DEFAULT_SPEED, **how, "scale": args.scale, "complete": args.complete}
+    with stop_on_signals(stop):
+        return write_live_run(args.parent, run, stop=stop, **options)
 
 
 if __name__ == "__main__":

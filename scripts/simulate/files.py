@@ -40,7 +40,9 @@ def text_files(run: Run, templates: str) -> list[RunFile]:
 
 
 def data_files(run: Run, scale: float) -> Iterator[RunFile]:
-    """Files of random bytes, their real sizes multiplied by the scale."""
+    """Files of random bytes, their real sizes multiplied by the scale; raises ValueError."""
+    if not 0 < scale < math.inf:
+        raise ValueError(f"scale must be a positive number, not {scale}")
     axes = run.axes
     for kind in run.instrument.data:
         size = kind.size * math.prod(len(axes[name]) for name in kind.each.split())
@@ -54,8 +56,6 @@ def run_files(run: Run, scale: float = DEFAULT_SCALE, *, complete: bool = True) 
     The scale multiplies the sizes of binary files (1: as large as the instrument's). Without `complete` the
     completion markers are left out, as while the run is still being copied (RTARead1Complete.txt etc. stay).
     """
-    if not 0 < scale < math.inf:
-        raise ValueError(f"scale must be a positive number, not {scale}")
     made = run.instrument
     markers = text_files(run, made.markers) if complete else []
     return [*text_files(run, made.texts), *data_files(run, scale), *text_files(run, made.logs), *markers]

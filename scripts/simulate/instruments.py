@@ -72,6 +72,8 @@ class Instrument:
     tiles: int  # a swath
     samples: int
     run_hours: int
+    cycle_minutes: float
+    copy_minutes: int  # from the end of the last cycle, until all is copied
     run_info_version: int
     data: tuple[FileKind, ...]
     texts: str  # there from the start of the run
@@ -92,6 +94,7 @@ INSTRUMENTS = {
     "miseq": Instrument(  # control software before 4.0: RTAComplete.txt alone says that the run is over
         id_shape="M0####", flowcell_shape="000000000-K????", run_id_shape="{started:%y%m%d}" + NUMBER_4,
         run_info_version=2, date="%y%m%d", lanes=1, surfaces=2, swaths=1, tiles=14, samples=12, run_hours=24,
+        cycle_minutes=4.4, copy_minutes=5,
         cycle_metrics=BASIC_METRICS, run_metrics="Control Index Tile",
         data=(
             *RUN_INTEROP,
@@ -114,6 +117,7 @@ INSTRUMENTS = {
     "nextseq2000": Instrument(  # P2 flow cell
         id_shape="VH0####", flowcell_shape="AA?????M5", run_id_shape="{started:%y%m%d}" + NUMBER,
         run_info_version=6, lanes=1, surfaces=2, swaths=6, tiles=11, samples=24, run_hours=29,
+        cycle_minutes=5.2, copy_minutes=137,
         data=(*INTEROP, FileKind(INTENSITIES + "s.locs", 38_400_000), FileKind(CBCL, 1_000_000, "surface_tile"),
               FileKind(FILTER, 4_800_000)),
         texts="RunInfo.xml RunParameters.xml SampleSheet.csv Config/Effective.cfg Config/NextSeqCalibration.cfg "
@@ -130,6 +134,7 @@ INSTRUMENTS = {
     "novaseq6000": Instrument(  # S1 flow cell
         id_shape="A0####", flowcell_shape="H????DRX#", run_id_shape="{started:%y%m%d}" + NUMBER_4, sides="AB",
         run_info_version=5, date=US_TIME, lanes=2, surfaces=2, swaths=2, tiles=78, samples=24, run_hours=25,
+        cycle_minutes=4.5, copy_minutes=93,
         cycle_metrics=RTA3_METRICS, run_metrics="ExtendedTile FWHMGrid PFGrid StaticRun SummaryRun Tile",
         data=(*INTEROP, FileKind(INTENSITIES + "s.locs", 32_700_000), FileKind(CBCL, 500_000, "surface_tile"),
               FileKind(FILTER, 4_100_000)),
@@ -147,6 +152,7 @@ INSTRUMENTS = {
     "novaseqx": Instrument(  # 25B flow cell
         id_shape="LH00###", flowcell_shape="2?????LT4", run_id_shape="{started:%Y%m%d}" + NUMBER_4, sides="AB",
         run_info_version=6, lanes=8, surfaces=2, swaths=4, tiles=98, samples=64, run_hours=42,
+        cycle_minutes=7.5, copy_minutes=90,
         data=(*INTEROP, FileKind(INTENSITIES + "s.locs", 41_600_000), FileKind(CBCL, 2_550_000, "surface_tile"),
               FileKind(FILTER, 5_200_000)),
         texts="RunInfo.xml RunParameters.xml SampleSheet.csv Config/RTA.cfg Recipe/EffectiveRecipe.xml RTA.cfg",

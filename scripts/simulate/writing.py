@@ -4,36 +4,58 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.simulate.files import RunFile
+from scripts.simulate.plan import Run
 
 BLOCK_BYTES = 4 * 1024 * 1024
 STRIDE_BYTES = 1_000_003  # odd, so that the blocks of one large file are all different rotations
 
+Block = bytes | memoryview
 
-def empty_folder(folder: Path) -> None:
-    """Make the run folder; raises FileExistsError for one that holds something."""
+
+@dataclass(frozen=True)
+class RunWriter:
+    """Writes the files of one run into its folder; `pool` is twice the same pseudo-random block."""
+
+    folder: Path
+    seed: int
+    pool: memoryview
+
+    def write(self, file: RunFile, since: int = 0, upto: int | None = None, *, draft: bool = False) -> None:
+        """Append the bytes of the file from `since` up to `upto`; from 0 on it is written anew.
+
+        A draft of a file of random bytes has others than the file.
+        """
+        path, end = self.folder / file.path, file.size if upto is None else upto
+        path.parent.mkdir(parents=True, exist_ok=True)
+        label = f"{self.seed} {self.folder.name} {file.path}{' draft' if draft else ''}"
+        blocks = random_blocks(self.pool, label, end) if file.content is None else [file.content]
+        with path.open("ab" if since else "wb") as stream:
+            stream.writelines(cut(blocks, since, end))
+
+
+def begin_folder(parent: Path, run: Run) -> RunWriter:
+    """Make the run folder under the parent; raises FileExistsError for one that holds something."""
+    folder = Path(parent, run.run_id)
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise FileExistsError(f"{folder} is there already, with files in it")
+    return RunWriter(folder, run.seed, memoryview(random.Random(f"{run.seed} pool").randbytes(BLOCK_BYTES) * 2))
 
 
-def random_pool(seed: int) -> memoryview:
-    """Two times the same pseudo-random block, so that any part of a block's length can be cut out."""
-    return memoryview(random.Random(f"{seed} pool").randbytes(BLOCK_BYTES) * 2)
+def cut(blocks: Iterable[Block], since: int, upto: int) -> Iterator[Block]:
+    """The bytes of the blocks from `since` up to `upto`."""
+    start = 0
+    for block in blocks:
+        yield block[max(since - start, 0) : max(upto - start, 0)]
+        start += len(block)
 
 
-def write_file(folder: Path, file: RunFile, pool: memoryview, label: str) -> None:
-    path = folder / file.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as stream:
-        for block in random_blocks(pool, label, file.size) if file.content is None else [file.content]:
-            stream.write(block)
-
-
-def random_blocks(pool: memoryview, label: str, size: int) -> Iterator[bytes | memoryview]:
+def random_blocks(pool: memoryview, label: str, size: int) -> Iterator[Block]:
     """As many bytes as asked for: a header that no other label has, then ever other parts of the pool."""
     header = hashlib.blake2b(label.encode(), digest_size=32).digest()
     yield header[:size]
