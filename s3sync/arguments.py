@@ -10,7 +10,7 @@ from typing import TypeAlias
 from s3sync import __version__
 from s3sync.awscli import STALL_SECONDS
 from s3sync.awswords import ACCOUNT, SSE, STORAGE_CLASSES
-from s3sync.text import parse_rate
+from s3sync.bandwidth import Timetable, parse_timetable
 
 DEFAULT_LOG_DIR = "/var/log/s3_upload"
 
@@ -233,8 +233,8 @@ def _cores(text: str) -> int | None:
     return None if text.upper() == "ALL" else _positive(text)
 
 
-def _rate(text: str) -> int:
-    return parse_rate(text)
+def _rate(text: str) -> Timetable:
+    return parse_timetable(text)
 
 
 def _minutes(text: str) -> float:

@@ -131,14 +131,20 @@ class Aws:
                 stdout, stderr = process.communicate()
         return self._result(words, process, stdout, stderr.splitlines())
 
-    def follow(self, words: Sequence[str], on_line: Callable[[str], None], on_start: Callable[[int], None]) -> Ended:
+    def follow(
+        self,
+        words: Sequence[str],
+        on_line: Callable[[str], None],
+        on_start: Callable[[int], None],
+        config: Path | None = None,
+    ) -> Ended:
         """Run to the end and hand on the process id and each line of stdout and stderr; keeps the last complaints.
 
-        `upload: ` lines are progress, not complaints.
+        `upload: ` lines are progress, not complaints. `config` is an AWS config instead of the usual one.
         """
         self._stop.check()
         tail: deque[bytes] = deque(maxlen=_TAIL_LINES)
-        with self._running(words, stderr=subprocess.STDOUT) as process:
+        with self._running(words, stderr=subprocess.STDOUT, config=config) as process:
             assert process.stdout is not None
             stdout = process.stdout
             on_start(process.pid)
@@ -179,10 +185,12 @@ class Aws:
             self.end(pid, "was interrupted")
 
     @contextlib.contextmanager
-    def _running(self, words: Sequence[str], stderr: int, *, urgent: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+    def _running(
+        self, words: Sequence[str], stderr: int, *, urgent: bool = False, config: Path | None = None
+    ) -> Iterator[subprocess.Popen[bytes]]:
         """A process in a session of its own, so that signals for us reach it through us alone."""
         with self._lock:
-            process = self._start((*self._command, *words), stderr)
+            process = self._start((*self._command, *words), stderr, {"AWS_CONFIG_FILE": str(config)} if config else {})
             self.started += 1
             self._live[process.pid] = process
             self._ended.pop(process.pid, None)
@@ -220,14 +228,14 @@ class Aws:
             for pid in self._watch.stalled(live):
                 self.end(pid, f"moved no bytes for {human_seconds(self._watch.seconds)}")
 
-    def _start(self, argv: Sequence[str], stderr: int) -> subprocess.Popen[bytes]:
+    def _start(self, argv: Sequence[str], stderr: int, more: Mapping[str, str]) -> subprocess.Popen[bytes]:
         try:
             return subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env=self._environ,
+                env={**self._environ, **more},
                 start_new_session=True,
                 pass_fds=self._inherited,
             )

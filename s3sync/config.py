@@ -36,12 +36,13 @@ from pydantic import WithJsonSchema as Schema
 
 from s3sync import awswords
 from s3sync.awswords import ACCOUNT, Storage
+from s3sync.bandwidth import Timetable, parse_timetable
 from s3sync.configfile import Loc, Place, Problem, Tree, UnparsableError, path_of, read_config
 from s3sync.destination import Destination, parse_destination
 from s3sync.errors import ConfigError, UsageError
 from s3sync.readback import Readback, Verify
 from s3sync.resources import IoPriority
-from s3sync.text import parse_rate, printable
+from s3sync.text import printable
 
 MAX_REGEX = 1000  # characters
 MAX_PATH_BYTES = 4095  # Linux's limit
@@ -119,11 +120,14 @@ def _account(text: str) -> str:
     return text
 
 
-def _rate(text: str) -> int | None:
+def _timetable(limit: Any) -> Timetable | None:
+    by_time = isinstance(limit, dict) and all(isinstance(rate, str) for rate in limit.values())
+    if not isinstance(limit, str) and not by_time:
+        raise ValueError("must be a rate such as 50MB/s, or rates by time, e.g. {'08:00-18:00': 50MB/s}")
     try:
-        return parse_rate(text) if text else None
-    except ValueError:
-        raise ValueError("must be bytes a second, such as 50MB/s or 800kB/s") from None
+        return parse_timetable(limit) if limit else None
+    except ValueError as error:
+        raise ValueError(f"has {error}") from None
 
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -145,8 +149,11 @@ Regex = Annotated[re.Pattern[str], _from_text(_regex), Schema({**_REGEX_SCHEMA, 
 OptionalRegex = Annotated[
     re.Pattern[str] | None, _from_text(lambda text: _regex(text) if text else None), Schema(_REGEX_SCHEMA)
 ]
-Rate = Annotated[
-    Int | None, _from_text(_rate), Schema({"type": "string", "pattern": "^([0-9]+(\\.[0-9]+)? ?[kKMG]?B/s)?$"})
+_RATE_SCHEMA = {"type": "string", "pattern": "^([0-9]+(\\.[0-9]+)? ?[kKMG]?B/s)?$"}
+Bandwidth = Annotated[
+    Timetable | None,
+    BeforeValidator(_timetable),
+    Schema({"title": "Bandwidth", "oneOf": [_RATE_SCHEMA, {"type": "object", "additionalProperties": _RATE_SCHEMA}]}),
 ]
 Account = Annotated[Text, AfterValidator(_account), Schema({"type": "string", "pattern": "^([0-9]{12})?$"})]
 SecretUrl = Annotated[SecretStr | None, _from_text(_url), Schema({"type": "string", "pattern": "^(https?://.+)?$"})]
@@ -262,8 +269,10 @@ class Config(_Model):
     ping_url: SecretUrl = Field(
         default=None, description="A check of healthchecks.io or the like. " + _SECRET.format("S3SYNC_PING_URL")
     )
-    max_bandwidth: Rate = Field(
-        default=None, description="What all aws processes together may send, e.g. 50MB/s (50,000,000 bytes a second)."
+    max_bandwidth: Bandwidth = Field(
+        default=None,
+        description="What all aws processes together may send, e.g. 50MB/s (50,000,000 bytes a second), or rates by "
+        "local time, e.g. {'Mon-Fri 08:00-18:00': 50MB/s}; at any other time there is no limit.",
     )
     stall_minutes: Number = Field(
         default=10,

@@ -50,16 +50,27 @@ class Crowd:
     """Says how many may run; begins with `base`, never exceeds `most`."""
 
     def __init__(
-        self, base: int, most: int, load: Callable[[], Load], clock: Callable[[], float] = time.monotonic
+        self,
+        base: int,
+        most: int,
+        load: Callable[[], Load],
+        clock: Callable[[], float] = time.monotonic,
+        is_limited: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`is_limited`: whether the processes share a limit by now, so that more of them are no use."""
         self.size = base
         self.most = most
+        self._base = base
+        self._is_limited = is_limited
         self._load = load
         self._clock = clock
         self._judged = clock()
 
     def look(self, running: int, waiting: bool) -> int:
         """To be asked now and then: with how many run, and whether more work waits. Gives the number that may run."""
+        if self._is_limited():
+            self.size = self._base
+            return self.size
         now = self._clock()
         if now - self._judged < _WINDOW:
             return self.size

@@ -11,6 +11,7 @@ from s3sync import completion
 from s3sync.awscli import STALL_SECONDS
 from s3sync.awsconfig import S3Settings
 from s3sync.awswords import AS_THE_BUCKET_HAS_IT, OwnedBucket, Storage
+from s3sync.bandwidth import Timetable
 from s3sync.destination import Destination
 from s3sync.etag import DEFAULT_MULTIPART, Multipart
 from s3sync.plan import Scope
@@ -41,7 +42,7 @@ class Job:
     storage: Storage = AS_THE_BUCKET_HAS_IT
     owner: str = ""  # the account that has to own the bucket
     max_processes: int | None = None  # at once, while that leaves the CPU idle; by default four times the cores
-    max_bandwidth: int | None = None  # bytes a second, of all processes together
+    max_bandwidth: Timetable | None = None  # of all processes together
     stall_seconds: float = STALL_SECONDS
 
     @property
@@ -56,14 +57,13 @@ class Job:
 
     @property
     def most_processes(self) -> int:
-        """How many `aws` processes there may be; each has its share of a limit on the bandwidth, so none are added."""
-        return self.cores if self.max_bandwidth else max(self.cores, self.max_processes or 4 * self.cores)
+        """How many `aws` processes there may be."""
+        return max(self.cores, self.max_processes or 4 * self.cores)
 
     @property
     def settings(self) -> S3Settings:
         """What is pinned for each `aws` process."""
-        share = max(1, self.max_bandwidth // self.cores) if self.max_bandwidth else None
-        return S3Settings(self.threads, self.multipart, share)
+        return S3Settings(self.threads, self.multipart)
 
 
 @dataclass(slots=True)

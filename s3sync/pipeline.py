@@ -24,6 +24,7 @@ _TASK_FILES = 250  # or so many files: a task a file would cost 1 ms
 _READBACK_SHARE = 0.2  # a read-back may cost so much of what the sending cost, while there is more to send
 
 _LOOK_SECONDS = 0.5  # between two looks at whether more processes pay
+_SELDOM_SECONDS = 15.0  # at whether they keep to the limit, when nothing more is to be sent
 _IN_VAIN = 3  # times each process had to be ended without having sent a file: S3 does not answer
 
 CHANGED = "changed while it was uploaded"
@@ -202,7 +203,9 @@ class Pipeline:
                 files = [file for sent in unread for file in sent.batch.files]
                 reading = readers.submit(self.prove, files, tuple(unread))
                 unread = []
-            _wait_for_any(*sending, *([reading] if reading else []), seconds=_LOOK_SECONDS if queue else None)
+            self._transfer.keep_to_limit()
+            seconds = _LOOK_SECONDS if queue else _SELDOM_SECONDS
+            _wait_for_any(*sending, *([reading] if reading else []), seconds=seconds)
             for future in [future for future in sending if future.done()]:
                 sending.discard(future)
                 unread.append(self._received(future.result(), queue))
@@ -243,7 +246,7 @@ class Pipeline:
             return f"cannot be read: {error.strerror}"
 
 
-def _wait_for_any(*futures: Future[Any], seconds: float | None) -> None:
+def _wait_for_any(*futures: Future[Any], seconds: float) -> None:
     wait(futures, seconds, return_when=FIRST_COMPLETED)
 
 

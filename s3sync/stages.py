@@ -24,6 +24,7 @@ from s3sync.runfolder import LocalFile, Run
 from s3sync.state import StateStore
 from s3sync.statelog import Proof, RunState
 from s3sync.text import count_of, now_iso, printable
+from s3sync.throttle import Throttle
 from s3sync.transfer import Transfer
 
 PASSES = 3  # a file is tried so often in one call
@@ -45,6 +46,7 @@ class Call:
         store: StateStore,
         state: RunState,
         aws: awscli.Aws,
+        environ: Mapping[str, str],
         work: Path,
         stop: Stop,
         display: Display,
@@ -66,8 +68,11 @@ class Call:
         self._launch_until = time.monotonic() + (STREAM_SECONDS if job.streams else math.inf)
         self._reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner)
         self._hasher = Hasher(run, job.multipart, stop, max(1, job.cores // 2))
-        self._transfer = Transfer(aws, run, job.destination, work, job.multipart, job.storage, job.owner)
-        crowd = Crowd(job.cores, job.most_processes, LoadMeter(usable_cores(), aws.live))
+        limit = job.max_bandwidth
+        throttle = Throttle(limit, job.cores, environ, job.settings, work) if limit else None
+        self._transfer = Transfer(aws, run, job.destination, work, job.multipart, job.storage, job.owner, throttle)
+        load = LoadMeter(usable_cores(), aws.live)
+        crowd = Crowd(job.cores, job.most_processes, load, is_limited=lambda: self._transfer.is_limited)
         self._pipeline = Pipeline(run, self._transfer, self._reader, self._hasher, verify=job.verify, crowd=crowd)
 
     def run(self, *, resumed: bool, certain: bool = False) -> None:

@@ -17,6 +17,7 @@ from s3sync.etag import DEFAULT_MULTIPART, Multipart
 from s3sync.plan import Batch
 from s3sync.runfolder import Run
 from s3sync.staging import staged
+from s3sync.throttle import Throttle
 
 _GIVE_UP = 20  # files that fail one after the other end a batch: each may have cost minutes of timeouts
 _START_UP_BYTES = 25_000_000  # what the CLI reads of itself before it reads a file
@@ -57,6 +58,7 @@ class Transfer:
         multipart: Multipart = DEFAULT_MULTIPART,
         storage: Storage = AS_THE_BUCKET_HAS_IT,
         owner: str = "",
+        throttle: Throttle | None = None,
     ) -> None:
         self.unswept = ""  # why parts may be left in S3; empty if there are none
         self._aws = aws
@@ -66,16 +68,21 @@ class Transfer:
         self._multipart = multipart
         self._storage = storage
         self._bucket = OwnedBucket(destination.bucket, owner)
+        self._throttle = throttle
+        self._shares: dict[int, int | None] = {}  # of the bandwidth, by process id
         self._flow = _Flow()
 
     def send(self, batch: Batch) -> Sent:
         """Run one process to its end; raises AwsError if it cannot start, StateError, InterruptedBySignal."""
         complaints = _Complaints(self._destination, self._run.run_id, batch, self._aws.readable)
         pid = 0
+        share = self._throttle.share() if self._throttle else None
+        config = self._throttle.config(share) if self._throttle and share is not None else None
 
         def on_start(started: int) -> None:
             nonlocal pid
             pid = started
+            self._shares[pid] = share
             self._flow.started(batch, pid)
 
         def on_line(line: str) -> None:
@@ -88,7 +95,8 @@ class Transfer:
         with staged(self._work, self._run, batch) as folder:
             url = self._destination.url(self._run.run_id)
             words = awswords.cp_words(str(folder), url, self._storage, awswords.checksum_words(self._aws.said_version))
-            ended = self._aws.follow(words, on_line, on_start)
+            ended = self._aws.follow(words, on_line, on_start, config)
+        self._shares.pop(pid, None)
         done = self._flow.ended(batch)
         if not ended.succeeded:
             self._sweep(batch)
@@ -103,6 +111,17 @@ class Transfer:
         keys = {prefix + file.path for file in batch.files if self._multipart.part_size_for(file.size)}
         if keys and (trouble := leftovers.sweep(self._aws, self._bucket, prefix, keys).trouble):
             self.unswept = trouble
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the processes that start now have to share a limit on the bandwidth."""
+        return self._throttle is not None and self._throttle.share() is not None
+
+    def keep_to_limit(self) -> None:
+        """End what is faster than it may be by now; to be called now and then."""
+        if self._throttle:
+            for pid in self._throttle.too_fast(dict(self._shares)):
+                self._aws.end(pid, "was faster than max_bandwidth allows at this time")
 
     def abort(self) -> None:
         """End what is being sent."""

@@ -49,7 +49,7 @@ def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -
                 begin(store, state, scope)  # so that the run stays due, however old it gets until there is a CLI
                 store.finish(state)
                 raise
-            call = Call(job, run, scope, store, state, aws, work, stop, display)
+            call = Call(job, run, scope, store, state, aws, environ, work, stop, display)
             certain = job.streams and state.orderly and not doubted
             call.run(resumed=loaded.state is not None, certain=certain)
     call.tally.seconds = time.monotonic() - started

@@ -19,9 +19,32 @@ PACKAGE = Path(s3sync.__file__).parent
 
 # From the ground up: a module imports only what stands before it. Those that are not there yet are no matter.
 ORDER = (
-    *("errors", "text", "files", "logs", "destination", "interrupt", "resources", "crowd", "runfolder", "completion"),
+    *(
+        "errors",
+        "text",
+        "files",
+        "logs",
+        "destination",
+        "interrupt",
+        "bandwidth",
+        "resources",
+        "crowd",
+        "runfolder",
+        "completion",
+    ),
     *("samplesheet", "etag", "statelog", "state", "lock", "plan", "streaming", "awsconfig", "awswords", "awserrors"),
-    *("children", "awscli", "staging", "leftovers", "transfer", "readback", "configfile", "config", "survey"),
+    *(
+        "children",
+        "awscli",
+        "throttle",
+        "staging",
+        "leftovers",
+        "transfer",
+        "readback",
+        "configfile",
+        "config",
+        "survey",
+    ),
     *("pipeline", "progress", "notify", "job", "stages", "upload", "report", "monitor", "status"),
     *("manifest", "verify", "check", "arguments", "cli", "__main__"),
 )

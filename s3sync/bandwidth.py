@@ -1,0 +1,70 @@
+"""What may be sent at which time of the day: `50MB/s`, or a timetable such as `{"Mon-Fri 08:00-18:00": "50MB/s"}`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from s3sync.text import parse_rate, printable
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_DAY = "|".join(_DAYS)
+_WHEN = re.compile(rf"(?:({_DAY})(?:-({_DAY}))? )?([0-2]\d):([0-5]\d)-([0-2]\d):([0-5]\d)", re.IGNORECASE)
+_MINUTES_A_DAY = 24 * 60
+
+
+class Window(NamedTuple):
+    """A time of some days, in minutes since midnight, and the rate then in bytes a second.
+
+    One that ends before it begins goes on into the next day.
+    """
+
+    days: frozenset[int]  # 0 is Monday; the days on which it begins
+    start: int
+    end: int
+    rate: int
+
+    def holds(self, moment: datetime) -> bool:
+        """Whether that moment is in it."""
+        minute, day = moment.hour * 60 + moment.minute, moment.weekday()
+        if self.start < self.end:
+            return day in self.days and self.start <= minute < self.end
+        return (day in self.days and minute >= self.start) or ((day - 1) % 7 in self.days and minute < self.end)
+
+
+class Timetable(NamedTuple):
+    """Windows; at any other time there is no limit."""
+
+    windows: tuple[Window, ...]
+
+    def rate(self, moment: datetime) -> int | None:
+        """Bytes a second at that local time, the least if windows overlap; None: no limit."""
+        return min((window.rate for window in self.windows if window.holds(moment)), default=None)
+
+
+def parse_timetable(limit: str | Mapping[str, str]) -> Timetable:
+    """A rate for all times, or rates by time; raises ValueError that says what is wrong."""
+    if isinstance(limit, str):
+        return Timetable((Window(frozenset(range(7)), 0, _MINUTES_A_DAY, parse_rate(limit)),))
+    return Timetable(tuple(_window(when, parse_rate(rate)) for when, rate in limit.items()))
+
+
+def _window(when: str, rate: int) -> Window:
+    match = _WHEN.fullmatch(when.strip())
+    if not match:
+        raise ValueError(f"no time of the day: {printable(when)!r} (e.g. 08:00-18:00, or Mon-Fri 08:00-18:00)")
+    start, end = (int(hour) * 60 + int(minute) for hour, minute in (match.group(3, 4), match.group(5, 6)))
+    if start >= _MINUTES_A_DAY or end > _MINUTES_A_DAY or start == end:
+        raise ValueError(
+            f"no time of the day: {printable(when)!r} (from 00:00 to 24:00, and not from a time to itself)"
+        )
+    return Window(_days(match[1], match[2]), start, end, rate)
+
+
+def _days(first: str | None, last: str | None) -> frozenset[int]:
+    if not first:
+        return frozenset(range(7))
+    begin, end = (_DAYS.index(day.capitalize()) for day in (first, last or first))
+    return frozenset(day % 7 for day in range(begin, end + 1 if end >= begin else end + 8))

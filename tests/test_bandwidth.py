@@ -1,0 +1,205 @@
+"""`max_bandwidth`, all day or by a timetable: what a process is given, when it is ended, what the server sees."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3sync.awsconfig import S3Settings
+from s3sync.bandwidth import Timetable, parse_timetable
+from s3sync.throttle import GRACE_SECONDS, Throttle
+from tests.conftest import AWS_V1, FakeAws, Lab
+from tests.s3server import S3Server
+
+MONDAY = datetime(2026, 11, 23)  # noqa: DTZ001 - timetables are in local time
+
+
+def at(day: int, clock: str) -> datetime:
+    """A moment of the week that begins with that Monday."""
+    hour, minute = map(int, clock.split(":"))
+    return MONDAY + timedelta(days=day, hours=hour, minutes=minute)
+
+
+def test_one_rate_holds_all_day() -> None:
+    assert {parse_timetable("50MB/s").rate(at(day, "03:07")) for day in range(7)} == {50_000_000}
+
+
+@pytest.mark.parametrize(
+    ("window", "moment", "holds"),
+    [
+        ("08:00-18:00", at(0, "07:59"), False),
+        ("08:00-18:00", at(0, "08:00"), True),
+        ("08:00-18:00", at(6, "17:59"), True),
+        ("08:00-18:00", at(0, "18:00"), False),
+        ("00:00-24:00", at(3, "23:59"), True),
+        ("22:00-06:00", at(1, "23:00"), True),
+        ("22:00-06:00", at(1, "05:59"), True),
+        ("22:00-06:00", at(1, "06:00"), False),
+        ("Mon-Fri 08:00-18:00", at(4, "12:00"), True),
+        ("Mon-Fri 08:00-18:00", at(5, "12:00"), False),
+        ("fri-mon 08:00-18:00", at(6, "12:00"), True),
+        ("Fri-Mon 08:00-18:00", at(1, "12:00"), False),
+        ("Sat 10:00-11:00", at(5, "10:30"), True),
+        ("Sun 22:00-06:00", at(0, "03:00"), True),
+        ("Sun 22:00-06:00", at(6, "03:00"), False),
+    ],
+)
+def test_a_window_holds_on_its_days_from_its_first_minute_to_before_its_last(
+    window: str, moment: datetime, holds: bool
+) -> None:
+    assert (parse_timetable({window: "1MB/s"}).rate(moment) is not None) == holds
+
+
+def test_where_windows_overlap_the_least_rate_holds() -> None:
+    limit = parse_timetable({"08:00-18:00": "50MB/s", "12:00-13:00": "5MB/s", "12:30-14:00": "10MB/s"})
+    assert [limit.rate(at(0, clock)) for clock in ("12:45", "13:30", "17:00", "18:00")] == [
+        5_000_000,
+        10_000_000,
+        50_000_000,
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"8-18": "50MB/s"}, "no time of the day: '8-18' (e.g. 08:00-18:00, or Mon-Fri 08:00-18:00)"),
+        ({"08:00-25:00": "50MB/s"}, "no time of the day: '08:00-25:00' (from 00:00 to 24:00"),
+        ({"24:00-06:00": "50MB/s"}, "no time of the day: '24:00-06:00'"),
+        ({"08:00-08:00": "50MB/s"}, "not from a time to itself"),
+        ({"Mit 08:00-18:00": "50MB/s"}, "no time of the day: 'Mit 08:00-18:00'"),
+        ({"08:00-18:00": "50"}, "no rate in bytes a second: '50'"),
+        ("fast", "no rate in bytes a second: 'fast'"),
+    ],
+)
+def test_what_is_no_timetable_is_said_in_a_line(wrong: Any, why: str) -> None:
+    with pytest.raises(ValueError, match=r"no (rate|time)") as raised:
+        parse_timetable(wrong)
+    assert why in str(raised.value)
+
+
+class Day:
+    """A clock that a test sets; 4 processes, 40 MB/s from eight to six."""
+
+    def __init__(self, work: Path) -> None:
+        self.time = at(0, "07:00")
+        limit = parse_timetable({"08:00-18:00": "40MB/s"})
+        self.throttle = Throttle(
+            limit, 4, {"HOME": str(work)}, S3Settings(4), work, lambda: self.time, lambda: self.time.timestamp()
+        )
+
+
+@pytest.fixture
+def day(tmp_path: Path) -> Day:
+    return Day(tmp_path)
+
+
+def test_each_process_gets_its_share_of_what_holds_when_it_starts(day: Day) -> None:
+    assert day.throttle.share() is None
+    day.time = at(0, "08:00")
+    assert day.throttle.share() == 10_000_000
+
+
+def test_its_config_has_the_share(day: Day) -> None:
+    text = day.throttle.config(10_000_000).read_text()
+    assert "max_bandwidth = 9765KB/s" in text
+    assert day.throttle.config(10_000_000) != day.throttle.config(5_000_000)
+
+
+def test_a_process_of_a_wider_window_is_ended_when_it_does_not_end_by_itself(day: Day) -> None:
+    shares = {11: None, 12: 10_000_000, 13: 20_000_000}
+    assert day.throttle.too_fast(shares) == []
+    day.time = at(0, "08:00")
+    assert day.throttle.too_fast(shares) == []
+    day.time += timedelta(seconds=GRACE_SECONDS - 1)
+    assert day.throttle.too_fast(shares) == []
+    day.time += timedelta(seconds=1)
+    assert day.throttle.too_fast(shares) == [11, 13]
+    assert day.throttle.too_fast({12: 10_000_000}) == []
+    day.time = at(0, "18:00")
+    assert day.throttle.too_fast(shares) == []
+
+
+def test_the_next_narrow_window_has_a_grace_of_its_own(day: Day) -> None:
+    day.time = at(0, "08:00")
+    assert day.throttle.too_fast({11: None}) == []
+    day.time = at(0, "18:00")
+    assert day.throttle.too_fast({11: None}) == []
+    day.time = at(1, "08:00")
+    assert day.throttle.too_fast({11: None}) == []
+
+
+def zone_where_it_is(hour: int) -> str:
+    """A value of TZ for which the local time is between this hour and the next."""
+    offset = (hour - datetime.now(timezone.utc).hour + 12) % 24 - 12
+    return f"XXX{-offset:+d}"
+
+
+@pytest.fixture
+def recording_aws(fake_aws: FakeAws, lab: Lab) -> str:
+    """An `aws` that appends the config of each `s3 cp` to a file."""
+    seen = lab.root / "configs"
+    code = f"if 'cp' in argv: open({str(seen)!r}, 'a').write(open(os.environ['AWS_CONFIG_FILE']).read())"
+    return fake_aws(code)
+
+
+@pytest.mark.parametrize(("hour", "is_limited"), [(12, True), (20, False)])
+def test_the_timetable_is_read_in_local_time_when_a_process_starts(
+    lab: Lab, tiny_run: Path, recording_aws: str, hour: int, is_limited: bool
+) -> None:
+    limit = {"11:00-14:00": "40MB/s"}
+    more: dict[str, Any] = {"max_bandwidth": limit, "max_cores": 4, "aws_command": recording_aws}
+    assert lab.watch(tiny_run, env={"TZ": zone_where_it_is(hour)}, **more).code == 0
+    assert ("max_bandwidth = 9765KB/s" in (lab.root / "configs").read_text()) == is_limited
+    assert lab.log(tiny_run)["completed"] is True
+
+
+def test_the_server_sees_no_more_bytes_than_the_timetable_allows(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    for number in range(6):
+        (tiny_run / f"Data/{number}.cbcl").write_bytes(bytes([number]) * 1_000_000)
+    config = lab.config_for(tiny_run, max_bandwidth={"11:00-14:00": "2MB/s"}, max_cores=2, aws_command=AWS_V1)
+    times: list[float] = []
+    with lab.start("monitor", "--config", config, env={"TZ": zone_where_it_is(12)}) as process:
+        server.wait_for(lambda request: request.bytes > 100_000)
+        times.append(time.monotonic())
+        server.wait_for(lambda request: request.bytes > 100_000, 6)
+        times.append(time.monotonic())
+        process.communicate(timeout=120)
+    # Five more files at two megabytes a second; the CLI counts over a moment, so half of it is asked for.
+    assert times[1] - times[0] > 5 / 2 / 2
+    assert json.loads(lab.log_path(tiny_run).read_bytes())["completed"] is True
+
+
+def test_a_process_that_outlives_a_wider_window_is_ended(
+    lab: Lab, server: S3Server, tiny_run: Path
+) -> None:
+    from s3sync import awscli, etag, runfolder, transfer
+    from s3sync.destination import parse_destination
+    from s3sync.interrupt import Stop
+    from s3sync.plan import Batch
+
+    run = runfolder.open_run(tiny_run)
+    day = Day(lab.tmp)
+    aws = awscli.connect(AWS_V1, S3Settings(4), lab.env, Stop(), lab.tmp)
+    sender = transfer.Transfer(
+        aws, run, parse_destination("lab-runs", "/"), lab.tmp, etag.DEFAULT_MULTIPART, throttle=day.throttle
+    )
+    sent: list[transfer.Sent] = []
+    batch = Batch(1, runfolder.list_files(run).files)
+    thread = threading.Thread(target=lambda: sent.append(sender.send(batch)))
+    with server.hold() as gate:
+        thread.start()
+        gate.wait_held()
+        day.time = at(0, "08:00")
+        sender.keep_to_limit()
+        day.time += timedelta(seconds=GRACE_SECONDS)
+        sender.keep_to_limit()
+        thread.join(timeout=60)
+    assert sent[0].general == "aws was faster than max_bandwidth allows at this time, so it was ended"
+    assert Timetable(()).rate(day.time) is None
