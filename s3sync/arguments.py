@@ -153,6 +153,12 @@ def _add_upload(commands: Commands) -> None:
         help="what all processes together may send, e.g. 50MB/s (default: no limit)",
     )
     add(
+        "--transfer_client",
+        choices=("default", "crt"),
+        default="default",
+        help="crt: the one in C of the AWS CLI version 2, which takes less CPU (default: default)",
+    )
+    add(
         "--stall_minutes",
         type=_minutes,
         default=STALL_SECONDS / 60,

@@ -13,7 +13,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 from s3sync.errors import AwsError
@@ -35,18 +35,23 @@ _SHORTEST_SECRET = 8  # characters: a shorter one would hide words that are none
 _URL_CREDENTIALS = re.compile(r"(?<=://)[^\s/?#]*@")
 
 
+TransferClient = Literal["default", "crt"]
+
+
 class S3Settings(NamedTuple):
     """What is pinned for the transfers."""
 
     threads: int
     multipart: Multipart = DEFAULT_MULTIPART
     max_bandwidth: int | None = None  # bytes a second, of one process
+    client: TransferClient = "default"
 
     def as_config(self) -> dict[str, str]:
         """Names and values as the `s3` section of an AWS config has them.
 
         The expected ETags depend on those of multipart uploads. `default` is the one name for the Python
-        transfer client that every version 2 knows; version 1 has no other and ignores the key.
+        transfer client that every version 2 knows; `crt` is the one in C of version 2, which keeps to the part
+        size, but to no limit of threads and bandwidth. Version 1 has no other and ignores the key.
         """
         # Version 1 reads no rate in plain bytes; its kB have 1,024.
         limit = {"max_bandwidth": f"{max(1, self.max_bandwidth // 1024)}KB/s"} if self.max_bandwidth else {}
@@ -55,7 +60,7 @@ class S3Settings(NamedTuple):
             "max_concurrent_requests": str(self.threads),
             "multipart_threshold": str(self.multipart.threshold),
             "multipart_chunksize": str(self.multipart.part_size),
-            "preferred_transfer_client": "default",
+            "preferred_transfer_client": self.client,
         }
 
 

@@ -60,6 +60,11 @@ def checksum_words(version: str) -> tuple[str, ...]:
     return ("--checksum-algorithm=CRC32",) if is_newer else ()
 
 
+def knows_crt(version: str) -> bool:
+    """Whether a CLI has the transfer client in C: version 2."""
+    return version.startswith("aws-cli/2.")
+
+
 def cp_words(
     folder: str, url: str, storage: Storage = AS_THE_BUCKET_HAS_IT, more: tuple[str, ...] = ()
 ) -> tuple[str, ...]:

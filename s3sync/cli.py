@@ -16,6 +16,7 @@ from rich.table import Table
 
 from s3sync import arguments, report
 from s3sync.awswords import Storage
+from s3sync.bandwidth import Timetable
 from s3sync.destination import parse_destination
 from s3sync.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, S3SyncError, UsageError
 from s3sync.interrupt import Stop, stop_on_signals
@@ -65,8 +66,9 @@ def _run_upload(args: argparse.Namespace) -> int:
         aws_command=args.aws_command,
         storage=_storage(args),
         owner=args.expected_bucket_owner,
-        max_bandwidth=args.max_bandwidth,
+        max_bandwidth=_bandwidth(args),
         stall_seconds=args.stall_minutes * 60,
+        transfer_client=args.transfer_client,
     )
     step_back(args.nice, args.io_priority)
     stop = Stop()
@@ -87,6 +89,13 @@ def _storage(args: argparse.Namespace) -> Storage:
     if args.sse_kms_key_id and args.sse != "aws:kms":
         raise UsageError("--sse_kms_key_id means nothing without --sse aws:kms (add that)")
     return Storage(args.sse, args.sse_kms_key_id, args.storage_class)
+
+
+def _bandwidth(args: argparse.Namespace) -> Timetable | None:
+    if args.max_bandwidth and args.transfer_client == "crt":
+        raise UsageError("--transfer_client crt keeps to no --max_bandwidth (leave out one of them)")
+    limit: Timetable | None = args.max_bandwidth
+    return limit
 
 
 def _show(args: argparse.Namespace, lines: Sequence[str], facts: dict[str, Any]) -> None:

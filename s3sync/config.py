@@ -35,6 +35,7 @@ from pydantic import StrictStr as Text
 from pydantic import WithJsonSchema as Schema
 
 from s3sync import awswords
+from s3sync.awsconfig import TransferClient
 from s3sync.awswords import ACCOUNT, Storage
 from s3sync.bandwidth import Timetable, parse_timetable
 from s3sync.configfile import Loc, Place, Problem, Tree, UnparsableError, path_of, read_config
@@ -274,6 +275,11 @@ class Config(_Model):
         description="What all aws processes together may send, e.g. 50MB/s (50,000,000 bytes a second), or rates by "
         "local time, e.g. {'Mon-Fri 08:00-18:00': 50MB/s}; at any other time there is no limit.",
     )
+    transfer_client: TransferClient = Field(
+        default="default",
+        description="With the AWS CLI version 2, crt is its client in C, which takes less CPU; it keeps to no limit of "
+        "threads and bandwidth.",
+    )
     stall_minutes: Number = Field(
         default=10,
         gt=0,
@@ -303,6 +309,12 @@ class Config(_Model):
     monitor: Annotated[tuple[MonitorEntry, ...], AfterValidator(_filled)] = Field(
         description="What is uploaded where.", json_schema_extra={"minItems": 1}
     )
+
+    @model_validator(mode="after")
+    def _can_keep_to_its_limit(self) -> Config:
+        if self.max_bandwidth and self.transfer_client == "crt":
+            raise ValueError("transfer_client: crt keeps to no max_bandwidth (leave out one of them)")
+        return self
 
 
 def json_schema() -> str:

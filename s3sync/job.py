@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from s3sync import completion
 from s3sync.awscli import STALL_SECONDS
-from s3sync.awsconfig import S3Settings
+from s3sync.awsconfig import S3Settings, TransferClient
 from s3sync.awswords import AS_THE_BUCKET_HAS_IT, OwnedBucket, Storage
 from s3sync.bandwidth import Timetable
 from s3sync.destination import Destination
@@ -44,6 +44,7 @@ class Job:
     max_processes: int | None = None  # at once, while that leaves the CPU idle; by default four times the cores
     max_bandwidth: Timetable | None = None  # of all processes together
     stall_seconds: float = STALL_SECONDS
+    transfer_client: TransferClient = "default"
 
     @property
     def streams(self) -> bool:
@@ -63,7 +64,7 @@ class Job:
     @property
     def settings(self) -> S3Settings:
         """What is pinned for each `aws` process."""
-        return S3Settings(self.threads, self.multipart)
+        return S3Settings(self.threads, self.multipart, client=self.transfer_client)
 
 
 @dataclass(slots=True)

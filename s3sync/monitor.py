@@ -187,6 +187,7 @@ def _job(run: Judged, config: Config) -> Job:
         storage=run.entry.storage,
         owner=run.entry.expected_bucket_owner,
         max_bandwidth=config.max_bandwidth,
+        transfer_client=config.transfer_client,
         stall_seconds=config.stall_minutes * 60,
     )
 

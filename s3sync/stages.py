@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from s3sync import awscli, leftovers, plan, runfolder
+from s3sync import awscli, awswords, leftovers, plan, runfolder
 from s3sync.crowd import Crowd, LoadMeter
 from s3sync.destination import Destination
 from s3sync.errors import AwsError, InterruptedBySignal, S3SyncError
@@ -114,6 +114,8 @@ class Call:
                 version.result()  # if not even that works, it is not S3's fault
                 raise
             self._state.aws = f"{printable(self._aws.path)}: {version.result()}"
+        if self._job.transfer_client == "crt" and not awswords.knows_crt(self._aws.said_version):
+            self._display.say("warning: transfer_client crt means nothing to this aws: it takes version 2")
         if parts_since:
             self._sweep(parts_since)
         verb = "streaming" if self._job.streams else "uploading"

@@ -176,9 +176,7 @@ def test_the_server_sees_no_more_bytes_than_the_timetable_allows(lab: Lab, serve
     assert json.loads(lab.log_path(tiny_run).read_bytes())["completed"] is True
 
 
-def test_a_process_that_outlives_a_wider_window_is_ended(
-    lab: Lab, server: S3Server, tiny_run: Path
-) -> None:
+def test_a_process_that_outlives_a_wider_window_is_ended(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     from s3sync import awscli, etag, runfolder, transfer
     from s3sync.destination import parse_destination
     from s3sync.interrupt import Stop

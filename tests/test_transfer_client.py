@@ -1,0 +1,70 @@
+"""The CLI's transfer client in C, which only version 2 has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import BUCKET, FakeAws, Lab
+from tests.promise import is_proven
+from tests.s3server import MIB, S3Server
+
+
+@pytest.mark.parametrize("by", ["upload", "monitor"])
+def test_crt_is_what_the_cli_is_told_and_version_1_does_without(
+    lab: Lab, server: S3Server, tiny_run: Path, fake_aws: FakeAws, by: str
+) -> None:
+    seen = lab.root / "config"
+    aws = fake_aws(f"if 'cp' in argv: open({str(seen)!r}, 'w').write(open(os.environ['AWS_CONFIG_FILE']).read())")
+    if by == "upload":
+        result = lab.upload(tiny_run, "--transfer_client", "crt", "--aws_command", aws)
+    else:
+        result = lab.watch(tiny_run, transfer_client="crt", aws_command=aws)
+    assert result.code == 0
+    assert "preferred_transfer_client = crt" in seen.read_text()
+    said = result.err if by == "upload" else (lab.log_dir / "s3_upload.log").read_text()
+    assert "transfer_client crt means nothing to this aws: it takes version 2" in said
+    is_proven(lab, tiny_run, server)
+
+
+def test_crt_keeps_to_no_limit_so_both_together_are_refused(lab: Lab, tiny_run: Path) -> None:
+    used = lab.upload(tiny_run, "--transfer_client", "crt", "--max_bandwidth", "50MB/s")
+    assert (used.code, used.err) == (
+        2,
+        "s3sync: --transfer_client crt keeps to no --max_bandwidth (leave out one of them)\n",
+    )
+    ticked = lab.watch(tiny_run, transfer_client="crt", max_bandwidth={"08:00-18:00": "50MB/s"})
+    assert ticked.code == 78
+    assert ticked.err.count("\n") == 1
+    assert "transfer_client: crt keeps to no max_bandwidth (leave out one of them)" in ticked.err
+
+
+@pytest.fixture
+def server_on_80() -> Iterator[S3Server]:
+    """Debian's version 2 sends with that client to no other port."""
+    try:
+        with S3Server(port=80) as running:
+            running.create_bucket(BUCKET)
+            yield running
+    except PermissionError:
+        pytest.skip("only root may listen on port 80")
+    except OSError as error:
+        pytest.skip(f"port 80: {error.strerror}")
+
+
+@pytest.mark.real
+def test_what_crt_sends_is_proven_by_its_etags(
+    tmp_path: Path, server_on_80: S3Server, tiny_run: Path, aws_v2: str
+) -> None:
+    (tiny_run / "Data/large.cbcl").write_bytes(os.urandom(20 * MIB + 1))
+    (tiny_run / "Data/one_part.cbcl").write_bytes(os.urandom(8 * MIB))
+    (tiny_run / "Data/empty.cbcl").write_bytes(b"")
+    lab = Lab(tmp_path, "http://127.0.0.1:80")
+    result = lab.upload(tiny_run, "--transfer_client", "crt", "--aws_command", aws_v2)
+    assert (result.code, "warning" in result.err) == (0, False)
+    is_proven(lab, tiny_run, server_on_80)
+    assert lab.log(tiny_run)["verified_by"] == "etag"
+    assert lab.log(tiny_run)["verified_by_exceptions"] == {}
