@@ -65,6 +65,7 @@ class Crowd:
         self._load = load
         self._clock = clock
         self._judged = clock()
+        self._grows = True  # as far as is known
 
     def look(self, running: int, waiting: bool) -> int:
         """To be asked now and then: with how many run, and whether more work waits. Gives the number that may run."""
@@ -75,12 +76,23 @@ class Crowd:
         if now - self._judged < _WINDOW:
             return self.size
         self._judged = now
-        load = self._load()
-        # There must be room for half of what a process uses now, or the next one only takes from the others.
-        share = load.ours / max(1, running)
-        if waiting and running >= self.size and self.size < self.most and max(load) + share / 2 < 1:
-            self.size += 1
+        self._grows = waiting and running >= self.size and self._add(self._load(), running)
         return self.size
+
+    @property
+    def soon(self) -> int:
+        """How many may run before long: what is handed out now has to leave work for them."""
+        return self.most if self._grows and not self._is_limited() else self.size
+
+    def _add(self, load: Load, running: int) -> bool:
+        """As many as there is room for, if each uses what one uses now, but at most twice as many; whether there was.
+
+        With room for less than half of one, the next would only take from the others.
+        """
+        share = max(0.01, load.ours / max(1, running))
+        more = min(round((1 - max(load)) / share), self.size, self.most - self.size)
+        self.size += max(0, more)
+        return more > 0
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -15,13 +15,13 @@ from s3sync.etag import Multipart, expected_crc32, expected_etags, likely_part_s
 from s3sync.interrupt import Stop
 from s3sync.plan import Batch, BatchQueue, cost_of
 from s3sync.readback import Reader, Seen, Verify
-from s3sync.runfolder import LocalFile, Run, stat_again
+from s3sync.runfolder import LocalFile, Run, stat_all
 from s3sync.statelog import Proof
 from s3sync.transfer import Sent, Transfer
 
 _TASK_BYTES = 64_000_000  # a hashing task has so many bytes,
 _TASK_FILES = 250  # or so many files: a task a file would cost 1 ms
-_READBACK_SHARE = 0.2  # a read-back may cost so much of what the sending cost, while there is more to send
+_READBACK_SHARE = 0.1  # a read-back may cost so much of what the sending cost, while there is more to send
 
 _LOOK_SECONDS = 0.5  # between two looks at whether more processes pay
 _SELDOM_SECONDS = 15.0  # at whether they keep to the limit, when nothing more is to be sent
@@ -169,11 +169,13 @@ class Pipeline:
 
     def prove(self, files: Sequence[LocalFile], sent: Sequence[Sent] = ()) -> Verdicts:
         """Stat, look at S3, compare: for files that may be there, just sent or found."""
-        now = {file: stat_again(self._run, file.path) for file in files}
+        now = stat_all(self._run, (file.path for file in files))
         failures = [
-            Failure(file.path, CHANGED if fresh else VANISHED, fresh) for file, fresh in now.items() if fresh != file
+            Failure(file.path, CHANGED if fresh else VANISHED, fresh)
+            for file in files
+            if (fresh := now[file.path]) != file
         ]
-        same = [file for file, fresh in now.items() if fresh == file]
+        same = [file for file in files if now[file.path] == file]
         if not same:
             return Verdicts((), tuple(failures))
         etags = self._hasher.etags(same) if self._verify == "etag" else {}
@@ -196,9 +198,9 @@ class Pipeline:
         reading: Future[Verdicts] | None = None
         unread: list[Sent] = []
         while queue or sending or unread or reading:
-            allowed = self._crowd.look(len(sending), waiting=bool(queue))
+            allowed = self._crowd.look(len(sending), waiting=queue.feeds(len(sending) + 1))
             while queue and len(sending) < allowed:
-                sending.add(senders.submit(self._send, queue.take(allowed)))
+                sending.add(senders.submit(self._send, queue.take(allowed, self._crowd.soon)))
             if reading is None and unread and (not sending or self._is_worth_reading(unread)):
                 files = [file for sent in unread for file in sent.batch.files]
                 reading = readers.submit(self.prove, files, tuple(unread))

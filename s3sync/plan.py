@@ -23,6 +23,7 @@ PROCESS_COST = 0.7  # CPU-seconds of an `aws` process before its first byte
 FILE_COST = 0.004  # CPU-seconds a file
 BYTE_COST = 3.5e-9  # CPU-seconds a byte
 _FULL_BATCH_COST = 1000 * FILE_COST  # smaller batches waste start-ups: 1,000 small files or about 1 GB
+_SMALL_BATCH_COST = _FULL_BATCH_COST / 2
 _MAX_BATCH_COST = 4 * _FULL_BATCH_COST  # larger ones save nothing and are proven late
 _NAMED = 5  # of what is left out
 _BIG_FILE = 8 * 1024 * 1024  # bytes; from here on the bytes decide the cost, not the file
@@ -167,14 +168,21 @@ class BatchQueue:
     def __bool__(self) -> bool:
         return bool(self._groups)
 
-    def take(self, processes: int) -> Batch:
-        """The next batch, if so many processes share what is left; raises IndexError if nothing is."""
+    def take(self, processes: int, soon: int = 0) -> Batch:
+        """The next batch, if so many processes share what is left; raises IndexError if nothing is.
+
+        If there may be more of them `soon`, it is no larger than leaves some for those.
+        """
         group = self._groups[0]
-        batch = Batch(self.next_number, group.take(processes))
+        batch = Batch(self.next_number, group.take(processes, max(processes, soon)))
         self.next_number += 1
         if not group.queues:
             self._groups.popleft()
         return batch
+
+    def feeds(self, processes: int) -> bool:
+        """Whether there is enough left for so many: a batch for each that is worth the start of a process."""
+        return sum(group.left for group in self._groups) >= 0.999 * processes * _SMALL_BATCH_COST
 
     def clear(self) -> None:
         """Nothing more is to be sent."""
@@ -188,19 +196,20 @@ class _Group:
         big = sorted((f for f in files if f.size >= _BIG_FILE), key=lambda f: (-f.size, f.path))
         small = sorted((f for f in files if f.size < _BIG_FILE), key=lambda f: f.path)
         self.queues = deque(deque(queue) for queue in (big, small) if queue)
-        self._left = cost_of(files)
+        self.left = cost_of(files)
         self._processes = 0
         self._floor = 0.0
 
-    def take(self, processes: int) -> tuple[LocalFile, ...]:
+    def take(self, processes: int, soon: int) -> tuple[LocalFile, ...]:
         if processes != self._processes:
             # As many rounds as leave full batches, each with one for every process: one left over would be a round of
             # its own.
-            rounds = max(1, round(self._left / processes / _FULL_BATCH_COST))
-            self._processes, self._floor = processes, max(PROCESS_COST, self._left / processes / rounds)
-        target = min(max(self._left / (2 * processes), self._floor), _MAX_BATCH_COST)
+            rounds = max(1, round(self.left / processes / _FULL_BATCH_COST))
+            self._processes, self._floor = processes, max(PROCESS_COST, self.left / processes / rounds)
+        most = _MAX_BATCH_COST if soon == processes else max(self.left / (2 * soon), _FULL_BATCH_COST)
+        target = min(max(self.left / (2 * processes), self._floor), most, _MAX_BATCH_COST)
         files, cost = _take(self.queues[0], target)
-        self._left -= cost
+        self.left -= cost
         if not self.queues[0]:
             self.queues.popleft()
         return files

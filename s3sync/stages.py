@@ -29,6 +29,7 @@ from s3sync.transfer import Transfer
 
 PASSES = 3  # a file is tried so often in one call
 BACKOFF = (1.0, 4.0)  # seconds before the second and the third pass
+HASHERS_PER_CORE = 0.5  # threads: one hashes as much as several `aws` send
 MAX_ROUNDS = 10  # a run that was found changed so often is left for the next call
 STREAM_SECONDS = 600.0  # after so long no more of a run that is written yet is begun: other runs wait, too
 _COMPARE_FILES = 2000  # compared with S3 at a time, so that an interruption loses little
@@ -67,7 +68,7 @@ class Call:
         self._url = job.destination.url(run.run_id)
         self._launch_until = time.monotonic() + (STREAM_SECONDS if job.streams else math.inf)
         self._reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner)
-        self._hasher = Hasher(run, job.multipart, stop, max(1, job.cores // 2))
+        self._hasher = Hasher(run, job.multipart, stop, max(1, round(job.cores * HASHERS_PER_CORE)))
         limit = job.max_bandwidth
         throttle = Throttle(limit, job.cores, environ, job.settings, work) if limit else None
         self._transfer = Transfer(aws, run, job.destination, work, job.multipart, job.storage, job.owner, throttle)

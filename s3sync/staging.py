@@ -18,7 +18,7 @@ from pathlib import Path
 from s3sync.errors import StateError
 from s3sync.lock import try_lock
 from s3sync.plan import Batch
-from s3sync.runfolder import Run, stat_again
+from s3sync.runfolder import Run, stat_all
 from s3sync.text import printable
 
 
@@ -64,8 +64,9 @@ def staged(work: Path, run: Run, batch: Batch) -> Iterator[Path]:
 def _link_all(folder: Path, run: Run, batch: Batch) -> None:
     made: set[str] = set()
     folder.mkdir(mode=0o700)
+    now = stat_all(run, (file.path for file in batch.files))
     for file in batch.files:
-        if stat_again(run, file.path) != file:
+        if now[file.path] != file:
             continue
         link = os.path.join(folder, file.path)
         parent = os.path.dirname(link)

@@ -68,7 +68,7 @@ def test_a_new_one_is_given_time_to_show_what_it_needs() -> None:
     for _ in range(9):
         machine.now += 1
         sizes.append(crowd.look(crowd.size, waiting=True))
-    assert sizes == [2, 3, 3, 4, 4, 5, 5, 6, 6]
+    assert sizes == [2, 4, 4, 8, 8, 8, 8, 8, 8]
 
 
 # Stepping back

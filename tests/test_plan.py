@@ -20,6 +20,7 @@ from s3sync.plan import (
     FILE_COST,
     PROCESS_COST,
     Batch,
+    BatchQueue,
     Scope,
     compile_excludes,
     cost_of,
@@ -315,3 +316,16 @@ def test_a_hundred_thousand_files_are_planned() -> None:
     batches = into_batches(phases.data, 16)
     assert sum(len(batch.files) for batch in batches) == found.total < 100_000
     assert max(len(batch.files) for batch in batches) <= 4000
+
+
+def test_what_is_handed_out_while_more_processes_may_come_leaves_work_for_them() -> None:
+    queue = BatchQueue([files_of([0] * 12_000)])
+    assert [len(queue.take(2, soon=8).files) for _ in range(2)] == [1000, 1000]
+    assert len(queue.take(2).files) == 2500
+    assert len(BatchQueue([files_of([0] * 160_000)]).take(2, soon=8).files) == 4000
+
+
+@pytest.mark.parametrize(("files", "processes"), [(1000, 2), (990, 1), (4000, 8), (500, 1), (490, 0), (0, 0)])
+def test_more_processes_come_only_for_batches_that_are_worth_it(files: int, processes: int) -> None:
+    queue = BatchQueue([files_of([0] * files)])
+    assert [n for n in range(1, 20) if queue.feeds(n)] == list(range(1, processes + 1))

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from s3sync.runfolder import (
     read_run_info,
     read_run_parameters,
     stat_again,
+    stat_all,
 )
 from tests.unprivileged import run_unprivileged
 
@@ -631,25 +633,44 @@ def test_newest_change_is_the_latest_mtime() -> None:
     assert newest_change(Listing((), ())) == 0
 
 
-def test_stat_again_sees_the_file_as_it_is_now(tmp_path: Path) -> None:
+def stat_one(run: Run, path: str) -> LocalFile | None:
+    """As `stat_again`, by way of the one for many."""
+    return stat_all(run, [path])[path]
+
+
+each_stat = pytest.mark.parametrize("stat", [stat_again, stat_one])
+Stat = Callable[[Run, str], "LocalFile | None"]
+
+
+@each_stat
+def test_a_second_stat_sees_the_file_as_it_is_now(tmp_path: Path, stat: Stat) -> None:
     run = bare_run(tmp_path)
-    (tmp_path / "file").write_bytes(b"1")
-    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "Data").mkdir()
+    (tmp_path / "Data/file").write_bytes(b"1")
+    (tmp_path / "link").symlink_to("Data/file")
     before = list_files(run).files
-    assert [stat_again(run, f.path) for f in before] == list(before)
-    (tmp_path / "file").write_bytes(b"12")
-    assert [stat_again(run, f.path) for f in before] == list(list_files(run).files)
+    assert [stat(run, f.path) for f in before] == list(before)
+    (tmp_path / "Data/file").write_bytes(b"12")
+    assert [stat(run, f.path) for f in before] == list(list_files(run).files)
 
 
-@pytest.mark.parametrize("name", ["gone", "Data", "pipe", "out", "dangling", "Data/../../outside"])
-def test_stat_again_of_what_is_no_file_of_the_run_any_more(tmp_path: Path, name: str) -> None:
+@each_stat
+@pytest.mark.parametrize(
+    "name",
+    ["gone", "Data", "pipe", "out", "dangling", "Data/../../outside", "way_out/secret", "Data/way_out/secret"],
+)
+def test_a_second_stat_of_what_is_no_file_of_the_run_any_more(tmp_path: Path, stat: Stat, name: str) -> None:
     run = tmp_path / "run"
     (run / "Data").mkdir(parents=True)
     os.mkfifo(run / "pipe")
     (tmp_path / "outside").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/secret").touch()
     (run / "out").symlink_to("../outside")
+    (run / "way_out").symlink_to("../elsewhere")
+    (run / "Data/way_out").symlink_to("../../elsewhere")
     (run / "dangling").symlink_to("nothing")
-    assert stat_again(bare_run(run), name) is None
+    assert stat(bare_run(run), name) is None
 
 
 @pytest.mark.parametrize(
