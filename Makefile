@@ -46,6 +46,9 @@ test-real: $(VENV)/.dev-installed  ## the tests that need Debian's awscli (versi
 test-sweep: $(VENV)/.dev-installed  ## minutes of kills at every write and at random moments; needs strace
 	S3SYNC_REQUIRE_REAL=1 $(BIN)/python -m pytest -n auto --dist loadgroup -m sweep $(ARGS)
 
+bench: $(VENV)/.bench-installed  ## measure beside the AWS CLI alone, s5cmd and rclone: make bench [ARGS='--help']
+	$(BIN)/python scripts/benchmark.py $(ARGS)
+
 lint: $(VENV)/.dev-installed  ## format, lint and types
 	$(BIN)/ruff format --check s3sync scripts tests
 	$(BIN)/ruff check s3sync scripts tests
@@ -54,6 +57,7 @@ lint: $(VENV)/.dev-installed  ## format, lint and types
 lock: $(VENV)/.dev-installed  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) --output-file requirements.txt pyproject.toml
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) --constraints requirements.txt --extra dev --output-file requirements-dev.txt pyproject.toml
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) --constraints requirements-dev.txt --extra bench --output-file requirements-bench.txt pyproject.toml
 
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.10 --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
@@ -69,5 +73,9 @@ $(VENV)/.dev-installed: requirements-dev.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	touch $@
 
-.PHONY: help install demo upload check monitor dry-run status install-cron uninstall-cron test test-real test-sweep lint lock clean
+$(VENV)/.bench-installed: requirements-bench.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-bench.txt
+	touch $@
+
+.PHONY: help install demo upload check monitor dry-run status install-cron uninstall-cron test test-real test-sweep bench lint lock clean
 .DEFAULT_GOAL := help

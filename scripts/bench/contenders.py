@@ -1,0 +1,158 @@
+"""Who competes: this program, the AWS CLI in several ways, and other tools; each as the processes to start."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from s3sync.awsconfig import S3Settings, child_environment, write_config
+from s3sync.awswords import cp_words
+from s3sync.plan import cost_of
+from s3sync.runfolder import LocalFile
+from scripts.bench.measure import Command
+from scripts.bench.workloads import Workload
+
+ROOT = Path(__file__).resolve().parents[2]
+_RCLONE_TRANSFERS = 32  # at once; its default of 4 is meant for disks
+
+
+class Pair(NamedTuple):
+    """How parallel this program is told to be: `aws` processes at once, and requests at once in each."""
+
+    cores: int
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.cores}x{self.threads}"
+
+
+class Setting(NamedTuple):
+    """One upload that is to be made. `prefix` has no slash at either end; `work` is an empty folder for it."""
+
+    workload: Workload
+    bucket: str
+    prefix: str
+    environ: Mapping[str, str]
+    work: Path
+    aws: str
+    pair: Pair
+
+    @property
+    def url(self) -> str:
+        """Where the run's files go; ends in a slash."""
+        return f"s3://{self.bucket}/{self.prefix}/{self.workload.folder.name}/"
+
+
+class Contender(NamedTuple):
+    """`prepare` makes ready what the clock does not count, and gives the processes that it does.
+
+    `program` is what has to be installed beside the AWS CLI, `paired` whether cores and threads mean something to it.
+    """
+
+    about: str
+    prepare: Callable[[Setting], list[Command]]
+    program: str = ""
+    paired: bool = False
+
+
+def _s3sync(verify: str) -> Callable[[Setting], list[Command]]:
+    def prepare(setting: Setting) -> list[Command]:
+        words = [sys.executable, "-m", "s3sync", "upload", f"--local_path={setting.workload.folder}", "--skip_check"]
+        words += [f"--bucket={setting.bucket}", f"--remote_path={setting.prefix}", f"--verify={verify}"]
+        words += [f"--cores={setting.pair.cores}", f"--threads={setting.pair.threads}"]
+        words += [f"--log_dir={setting.work / 'log'}", f"--aws_command={setting.aws}"]
+        return [Command(tuple(words), {**setting.environ, "PYTHONPATH": str(ROOT)})]
+
+    return prepare
+
+
+def _bare(setting: Setting) -> list[Command]:
+    """As many `aws` processes as cores, with the settings that this program gives its own, on a ready split."""
+    config = setting.work / "aws-config"
+    write_config(setting.environ, S3Settings(setting.pair.threads), config)
+    environ = child_environment(setting.environ, config)
+    folders = []
+    for number, files in enumerate(split(setting.workload.files, setting.pair.cores)):
+        folders.append(setting.work / f"part-{number}")
+        link_all(folders[-1], setting.workload.folder, files)
+    return [Command((setting.aws, *cp_words(str(folder), setting.url)), environ) for folder in folders]
+
+
+def _aws(verb: str, *more: str) -> Callable[[Setting], list[Command]]:
+    """One process, with the settings that the user has."""
+
+    def prepare(setting: Setting) -> list[Command]:
+        words = (setting.aws, "s3", verb, str(setting.workload.folder), setting.url, "--no-progress", *more)
+        return [Command(words, setting.environ)]
+
+    return prepare
+
+
+def _s5cmd(setting: Setting) -> list[Command]:
+    endpoint = setting.environ.get("AWS_ENDPOINT_URL")
+    words = [_program("s5cmd"), *(["--endpoint-url", endpoint] if endpoint else []), "--log", "error"]
+    return [Command((*words, "cp", f"{setting.workload.folder}/", setting.url), setting.environ)]
+
+
+def _rclone(setting: Setting) -> list[Command]:
+    endpoint = setting.environ.get("AWS_ENDPOINT_URL")
+    remote = {"TYPE": "s3", "PROVIDER": "Other" if endpoint else "AWS", "ENV_AUTH": "true", "LIST_VERSION": "2"}
+    if endpoint:
+        remote |= {"ENDPOINT": endpoint, "FORCE_PATH_STYLE": "true"}
+    environ = {f"RCLONE_CONFIG_BENCH_{name}": value for name, value in remote.items()}
+    words = [_program("rclone"), "--config", os.devnull, "copy", str(setting.workload.folder)]
+    words += [f"bench:{setting.url.removeprefix('s3://')}", "--fast-list", "--s3-no-check-bucket"]
+    words += [f"--transfers={_RCLONE_TRANSFERS}", f"--checkers={_RCLONE_TRANSFERS}"]
+    return [Command(tuple(words), {**setting.environ, **environ})]
+
+
+CONTENDERS = {
+    "bare": Contender("`aws s3 cp --recursive`, a process a core, on a ready split", _bare, paired=True),
+    "s3sync": Contender("s3sync upload", _s3sync("etag"), paired=True),
+    "s3sync-size": Contender("s3sync upload --verify size", _s3sync("size"), paired=True),
+    "plain": Contender("one `aws s3 cp --recursive`", _aws("cp", "--recursive")),
+    "sync": Contender("one `aws s3 sync`", _aws("sync")),
+    "s5cmd": Contender("s5cmd cp", _s5cmd, "s5cmd"),
+    "rclone": Contender(f"rclone copy --transfers {_RCLONE_TRANSFERS} --fast-list", _rclone, "rclone"),
+}
+FIRST = "bare"  # what all are compared with
+
+
+def is_installed(name: str) -> bool:
+    """Whether a contender's program is there."""
+    return not CONTENDERS[name].program or bool(_found(CONTENDERS[name].program))
+
+
+def split(files: Sequence[LocalFile], processes: int) -> list[list[LocalFile]]:
+    """Cut files into as many groups as there are processes, of about the same cost; none is empty."""
+    heap: list[tuple[float, int, list[LocalFile]]] = [(0.0, number, []) for number in range(processes)]
+    for file in sorted(files, key=lambda file: (-file.size, file.path)):
+        cost, number, group = heap[0]
+        group.append(file)
+        heapq.heapreplace(heap, (cost + cost_of([file]), number, group))
+    return [group for _, _, group in sorted(heap, key=lambda entry: entry[1]) if group]
+
+
+def link_all(folder: Path, run: Path, files: Sequence[LocalFile]) -> None:
+    """Make a folder of links that mirrors these files of the run."""
+    for file in files:
+        link = folder / file.path
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(run / file.path)
+
+
+def _found(program: str) -> str | None:
+    """Beside this Python, else on PATH."""
+    beside = Path(sys.executable).with_name(program)
+    return str(beside) if os.access(beside, os.X_OK) else shutil.which(program)
+
+
+def _program(name: str) -> str:
+    found = _found(name)
+    assert found, "is_installed() was asked first"
+    return found

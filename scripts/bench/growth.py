@@ -1,0 +1,144 @@
+"""The costs that grow: planning with files, a tick with nothing to do with runs, a resumed upload with what is left."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from s3sync.destination import Destination
+from s3sync.statelog import Proof, RunState, to_json
+from s3sync.text import now_iso
+from scripts.bench.contenders import ROOT
+from scripts.bench.measure import Command, Usage, end_all, run_together
+from scripts.bench.planning import made_up_files
+from scripts.bench.workloads import make_workload
+from tests.s3server import S3Server
+
+_FILES = (10_000, 100_000, 1_000_000)
+_RUNS = (10, 100, 1000)
+_FILES_OF_A_RUN = 5000
+_STOPPED_AT = (0.1, 0.5, 0.9)
+_RESUME_SCALE = 0.5  # of the workload "small": 2,000 files
+_LOOK_SECONDS = 0.02  # a tick is short
+_BUCKET = "lab-runs"
+_WAIT_SECONDS = 600
+_RUN_ID = "261123_A00000_0000_A{:09}"  # the same length for all
+
+
+class Growth(NamedTuple):
+    """What one call cost. `size` is how much of what grows there was; `note` says what else there is to know."""
+
+    what: str
+    size: str
+    seconds: float
+    note: str
+
+
+HEAD = ("what", "at", "seconds", "result")
+
+
+def measure_growth(folder: Path, environ: Mapping[str, str], aws: str, scale: float) -> Iterator[Growth]:
+    """Every measurement as soon as it is made; numbers of files and runs are multiplied by `scale`."""
+    environ = {**environ, "PYTHONPATH": str(ROOT)}
+    for number in _FILES:
+        yield planning(max(1, round(number * scale)), environ)
+    yield from ticks(folder, environ, scale)
+    for part in _STOPPED_AT:
+        yield resume(folder / f"resume-{part:g}", environ, aws, part, scale)
+
+
+def row_of(growth: Growth) -> tuple[str, ...]:
+    """Its cells under HEAD."""
+    return (growth.what, growth.size, f"{growth.seconds:.2f}", growth.note)
+
+
+def planning(number: int, environ: Mapping[str, str]) -> Growth:
+    """A plan of so many files."""
+    words = [sys.executable, "-m", "scripts.bench.planning", str(number)]
+    asked = subprocess.run(words, env=dict(environ), cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    found = json.loads(asked.stdout)
+    note = f"{found['bytes'] / number:,.0f} bytes and {found['seconds'] / number * 1e6:.1f} us a file"
+    return Growth("plan", f"{number:,} files", found["seconds"], note)
+
+
+def ticks(folder: Path, environ: Mapping[str, str], scale: float) -> Iterator[Growth]:
+    """Ticks of the monitor over ever more runs that were all uploaded before."""
+    runs, logs = folder / "runs", folder / "log"
+    (logs / "uploads").mkdir(parents=True)
+    config = folder / "config.json"
+    entry = {"monitored_directories": [str(runs)], "bucket": _BUCKET, "remote_path": "/"}
+    config.write_text(json.dumps({"log_dir": str(logs), "monitor": [entry]}))
+    files = max(1, round(_FILES_OF_A_RUN * scale))
+    done = 0
+    for number in (max(1, round(runs * scale)) for runs in _RUNS):
+        write_uploaded_runs(runs, logs, range(done, number), files)
+        done = number
+        yield tick(config, folder / "output", environ, number, files)
+
+
+def tick(config: Path, output: Path, environ: Mapping[str, str], number: int, files: int) -> Growth:
+    """One tick over so many runs; raises RuntimeError if it found anything to do."""
+    words = (sys.executable, "-m", "s3sync", "monitor", "--config", str(config), "--json")
+    usage = run_together([Command(words, environ)], output, sample_seconds=_LOOK_SECONDS)
+    said = output.read_text(errors="replace")
+    if any(usage.returncodes) or said.count('"uploaded"') < number:
+        raise RuntimeError(f"the tick did not find all {number:,} runs uploaded: {said[-500:]}")
+    note = f"{usage.cpu_seconds:.2f} CPU-s, {usage.peak_bytes / 1e6:.0f} MB"
+    return Growth("tick with nothing to do", f"{number:,} runs of {files:,} files", usage.seconds, note)
+
+
+def write_uploaded_runs(runs: Path, logs: Path, numbers: range, files: int) -> None:
+    """Run folders that hold RunInfo.xml alone, and logs that say that so many files of each are in S3."""
+    model = _RUN_ID.format(0)
+    proven = {f.path: Proof(*f, f"{i:032x}", "etag") for i, f in enumerate(made_up_files(files))}
+    moment = now_iso()
+    state = RunState(model, str(runs / model), completed=True, proven=proven, total_local_files=files)
+    state.started = state.finished = moment
+    log = to_json(state, runs / model, Destination(_BUCKET, ""))
+    for number in numbers:
+        run_id = _RUN_ID.format(number)
+        (runs / run_id).mkdir(parents=True)
+        (runs / run_id / "RunInfo.xml").write_text(f'<RunInfo Version="5"><Run Id="{run_id}" Number="1"/></RunInfo>')
+        (logs / "uploads" / f"{run_id}.upload.log.json").write_bytes(log.replace(model.encode(), run_id.encode()))
+
+
+def resume(folder: Path, environ: Mapping[str, str], aws: str, part: float, scale: float) -> Growth:
+    """The second call after one that was interrupted when this part of the objects was there."""
+    workload = make_workload("small", folder, _RESUME_SCALE * scale)
+    with S3Server("hashes") as server:
+        server.create_bucket(_BUCKET)
+        words = [sys.executable, "-m", "s3sync", "upload", f"--local_path={workload.folder}", f"--bucket={_BUCKET}"]
+        words += ["--skip_check", f"--log_dir={folder / 'log'}", f"--aws_command={aws}"]
+        command = Command(tuple(words), {**environ, "AWS_ENDPOINT_URL": server.url})
+        interrupt(command, server, round(part * len(workload.files)), folder / "first")
+        server.wait_disconnected()
+        there = len(server.objects(_BUCKET))
+        usage = run_together([command], folder / "second")
+        sent = server.counters["PutObject"]
+        complete = len(server.objects(_BUCKET)) == len(workload.files)
+    _require(usage, complete, folder / "second")
+    again = sent - len(workload.files)
+    note = f"{there:,} were there; {again:,} files sent again"
+    return Growth("resume", f"{part:.0%} of {len(workload.files):,} files", usage.seconds, note)
+
+
+def interrupt(command: Command, server: S3Server, objects: int, output: Path) -> None:
+    """Start it, and end it when so many objects were stored."""
+    with output.open("wb") as log:
+        process = subprocess.Popen(command.words, env=dict(command.environ), stdout=log, stderr=log)
+        try:
+            server.wait_for("PutObject", objects, timeout=_WAIT_SECONDS)
+            process.send_signal(signal.SIGTERM)  # not SIGINT: a shell's background jobs ignore that
+            process.wait(_WAIT_SECONDS)
+        finally:
+            end_all([process])
+
+
+def _require(usage: Usage, complete: bool, output: Path) -> None:
+    if any(usage.returncodes) or not complete:
+        raise RuntimeError(f"the resumed upload did not complete: {output.read_text(errors='replace')[-500:]}")

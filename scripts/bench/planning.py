@@ -1,0 +1,64 @@
+"""Plans the upload of so many files, and prints as JSON what that cost; a process of its own, for the memory.
+
+python -m scripts.bench.planning 1000000
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from s3sync.plan import BatchQueue, in_phases
+from s3sync.runfolder import LocalFile
+
+_PROCESSES = 4  # that take batches
+_PROC_STATUS = Path("/proc/self/status")
+
+
+def main() -> int:
+    """Print `files`, `seconds` of planning alone, and `bytes`: of memory for listing and plan at their largest."""
+    number = int(sys.argv[1])
+    before = most_bytes()
+    files = made_up_files(number)
+    started = time.perf_counter()
+    batches = plan(files)
+    seconds = time.perf_counter() - started
+    print(json.dumps({"files": number, "batches": batches, "seconds": seconds, "bytes": most_bytes() - before}))
+    return 0
+
+
+def made_up_files(number: int) -> tuple[LocalFile, ...]:
+    """As a listing of a HiSeq run has them: small files, many of them, sorted by path."""
+    paths = (
+        f"Data/Intensities/BaseCalls/L{i % 8 + 1:03}/C{i // 896 + 1}.1/s_{i % 8 + 1}_{i % 112 + 1101}_{i}.bcl"
+        for i in range(number)
+    )
+    return tuple(sorted(LocalFile(path, 600_000 + index, 10**18 + index) for index, path in enumerate(paths)))
+
+
+def plan(files: tuple[LocalFile, ...]) -> int:
+    """Everything between listing and transfer; gives the number of batches."""
+    phases = in_phases(files)
+    queue = BatchQueue([phases.metadata, phases.data, phases.markers])
+    batches = 0
+    while queue:
+        queue.take(_PROCESSES)
+        batches += 1
+    return batches
+
+
+def most_bytes() -> int:
+    """The most memory that this process has had so far; what it has now where the system does not say."""
+    try:
+        fields = dict(line.split(":", 1) for line in _PROC_STATUS.read_text().splitlines())
+        return int(fields["VmHWM"].split()[0]) * 1024  # not ru_maxrss, which the parent's memory is part of
+    except (OSError, KeyError):
+        return int(psutil.Process().memory_info().rss)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

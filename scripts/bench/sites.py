@@ -1,0 +1,103 @@
+"""Where uploads go: a fresh server on this machine for each, or a prefix of its own in a real bucket."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from scripts.bench.server import BUCKET, Certificate, Network, Served, serving
+
+
+class Place(NamedTuple):
+    """Where one upload goes. `base` is a prefix without slashes at its ends; `pid` that of a server of ours, else 0.
+
+    `stop` ends the server and says what it did; None where the server is not ours.
+    """
+
+    bucket: str
+    base: str
+    environ: Mapping[str, str]
+    pid: int
+    stop: Callable[[], Served | None]
+
+
+class Site(Protocol):
+    """Gives every upload its place."""
+
+    def place(self, latency: float) -> contextlib.AbstractContextManager[Place]:
+        """A place while inside; `latency` in seconds, where it can be chosen."""
+        ...
+
+
+class LocalSite:
+    """Our own server on the loopback interface, and an environment that is free of the user's AWS settings."""
+
+    def __init__(self, folder: Path, certificate: Certificate | None) -> None:
+        self._certificate = certificate
+        self.environ = {name: value for name, value in os.environ.items() if not name.upper().startswith("AWS_")}
+        self.environ |= {
+            "AWS_ACCESS_KEY_ID": "benchmark",
+            "AWS_SECRET_ACCESS_KEY": "benchmark-secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_REGION": "us-east-1",  # what the tools in Go read
+            "AWS_CONFIG_FILE": str(folder / "no-config"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(folder / "no-credentials"),
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+        }
+        if certificate:
+            self.environ |= {
+                "AWS_CA_BUNDLE": str(certificate.authority),
+                "SSL_CERT_FILE": str(certificate.authority),
+            }
+
+    @contextlib.contextmanager
+    def place(self, latency: float) -> Iterator[Place]:
+        """A server with nothing in it."""
+        with serving(Network(latency, self._certificate)) as server:
+            environ = {**self.environ, "AWS_ENDPOINT_URL": server.url}
+            yield Place(BUCKET, "runs", environ, server.pid, server.stop)
+
+
+class BucketSite:
+    """A prefix in a bucket of the user's that nobody had before, reached as the user's environment says."""
+
+    def __init__(self, bucket: str, remote_path: str, aws: str) -> None:
+        name = f"s3sync-benchmark-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}"
+        self.bucket = bucket
+        self.base = f"{remote_path.strip('/')}/{name}".lstrip("/")
+        self.used = False
+        self._aws = aws
+
+    @property
+    def url(self) -> str:
+        """What holds everything that is uploaded; ends in a slash."""
+        return f"s3://{self.bucket}/{self.base}/"
+
+    @contextlib.contextmanager
+    def place(self, latency: float) -> Iterator[Place]:  # noqa: ARG002 - it is as far away as it is
+        """The same place each time: who uploads adds a prefix."""
+        self.used = True
+        yield Place(self.bucket, self.base, dict(os.environ), 0, lambda: None)
+
+    def remove(self) -> int:
+        """Delete all that is under the prefix; gives the exit code of `aws s3 rm`."""
+        words = (self._aws, "s3", "rm", self.url, "--recursive", "--only-show-errors")
+        return subprocess.run(words, check=False).returncode
+
+
+def count_objects(aws: str, place: Place, prefix: str) -> int:
+    """How many objects there are under a prefix; -1 if S3 does not say."""
+    what = (f"--bucket={place.bucket}", f"--prefix={prefix}/", "--output=json", "--query=length(Contents[] || `[]`)")
+    words = (aws, "s3api", "list-objects-v2", *what)
+    asked = subprocess.run(words, env=place.environ, stdout=subprocess.PIPE, check=False)
+    try:
+        return int(asked.stdout)
+    except ValueError:
+        return -1

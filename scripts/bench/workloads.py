@@ -1,0 +1,111 @@
+"""What is uploaded: simulated runs of several shapes, made once and then used by all contenders."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from s3sync.runfolder import LocalFile, list_files, open_run
+from s3sync.text import count_of, human_bytes
+from scripts.simulate.files import RunFile, run_files, text_file
+from scripts.simulate.plan import Run, plan_run
+from scripts.simulate.writing import begin_folder
+
+OWN = "own"  # the name of a run that the user gave
+_FEWEST = 10  # files, however small the scale
+_SMALL_BYTES = (8_000, 12_000)
+
+
+class Shape(NamedTuple):
+    """A kind of run. `files` gives those of a run at a scale; `latency` is that of the server in seconds."""
+
+    about: str
+    instrument: str
+    files: Callable[[Run, float], list[RunFile]]
+    rounds: int
+    latency: float = 0.0
+
+
+class Workload(NamedTuple):
+    """A run folder on disk, and the latency in seconds at which it is uploaded. `rounds` is how often it usually is."""
+
+    name: str
+    folder: Path
+    files: tuple[LocalFile, ...]
+    latency: float
+    rounds: int
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(file.size for file in self.files)
+
+    def __str__(self) -> str:
+        largest = max((file.size for file in self.files), default=0)
+        how = f"{count_of(len(self.files), 'file')}, {human_bytes(self.size)}, the largest {human_bytes(largest)}"
+        return f"{self.name}: {how}" + (f", {self.latency * 1000:g} ms latency" if self.latency else "")
+
+
+def _small_files(number: int) -> Callable[[Run, float], list[RunFile]]:
+    """So many files of about 10 kB at scale 1."""
+
+    def files(run: Run, scale: float) -> list[RunFile]:
+        sizes = random.Random(f"{run.seed} sizes")
+        texts = [text_file(run, "RunInfo.xml"), text_file(run, "RTAComplete.txt")]
+        data = [
+            RunFile(
+                f"Data/Intensities/BaseCalls/L001/C{i // 40 + 1}.1/s_1_{1101 + i % 40}.bcl",
+                sizes.randint(*_SMALL_BYTES),
+            )
+            for i in range(max(_FEWEST, round(number * scale)) - len(texts))
+        ]
+        return [*texts, *data]
+
+    return files
+
+
+def _thinned(part: int) -> Callable[[Run, float], list[RunFile]]:
+    """One of so many files of a real run at scale 1, each as large as it really is.
+
+    Every n-th by size is taken, so that the mix of sizes stays that of the real run.
+    """
+
+    def files(run: Run, scale: float) -> list[RunFile]:
+        every = sorted(run_files(run, 1), key=lambda file: (file.size, file.path))
+        step = max(1, min(round(part / scale), len(every) // _FEWEST))
+        taken = every[step // 2 :: step]
+        needed = [file for file in every if file.path == "RunInfo.xml" and file not in taken]
+        return [*needed, *taken]
+
+    return files
+
+
+SHAPES = {
+    "small": Shape("4,000 files of 10 kB", "miseq", _small_files(4000), rounds=3),
+    "novaseq": Shape("a NovaSeq S1 run, 1/50 of its files", "novaseq6000", _thinned(50), rounds=3),
+    "miseq": Shape("a MiSeq run, 1/10 of its files", "miseq", _thinned(10), rounds=3),
+    "far": Shape("12,000 files of 10 kB, 30 ms latency", "miseq", _small_files(12_000), rounds=1, latency=0.03),
+}
+
+
+def make_workload(name: str, parent: Path, scale: float, latency: float | None = None) -> Workload:
+    """Write a run of this shape; `latency` (seconds) instead of the shape's own."""
+    shape = SHAPES[name]
+    run = plan_run(shape.instrument)
+    writer = begin_folder(parent / name, run)
+    for file in shape.files(run, scale):
+        writer.write(file)
+    return Workload(
+        name, writer.folder, _files(writer.folder), shape.latency if latency is None else latency, shape.rounds
+    )
+
+
+def own_workload(folder: Path, latency: float | None = None) -> Workload:
+    """A run of the user's; raises RunError if there is no such folder."""
+    return Workload(OWN, folder.absolute(), _files(folder), latency or 0.0, rounds=1)
+
+
+def _files(folder: Path) -> tuple[LocalFile, ...]:
+    return list_files(open_run(folder, need_run_info=False)).files

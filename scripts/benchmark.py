@@ -1,0 +1,250 @@
+"""Measures this program beside the AWS CLI alone and other tools: in one run, on one machine, in alternation.
+
+Run it with `make bench`. Without --bucket everything goes to a server on this machine, and no account is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from s3sync import __version__  # noqa: E402 - found only by the line above
+from s3sync.arguments import underscored  # noqa: E402
+from s3sync.awscli import find_aws  # noqa: E402
+from s3sync.destination import parse_destination  # noqa: E402
+from s3sync.errors import S3SyncError  # noqa: E402
+from s3sync.resources import usable_cores  # noqa: E402
+from s3sync.text import now_iso  # noqa: E402
+from scripts.bench import growth, plot, tables  # noqa: E402
+from scripts.bench.contenders import CONTENDERS, Pair, is_installed  # noqa: E402
+from scripts.bench.server import make_certificate  # noqa: E402
+from scripts.bench.sites import BucketSite, LocalSite, Site  # noqa: E402
+from scripts.bench.trials import Measurement, entries_of, measure_all  # noqa: E402
+from scripts.bench.workloads import SHAPES, Workload, make_workload, own_workload  # noqa: E402
+
+DEFAULT_WORKLOADS = ("small", "novaseq", "far")
+BUCKET_CONTENDERS = ("s3sync", "bare", "plain")
+EPILOG = f"""\
+workloads:
+{chr(10).join(f"  {name:<12} {shape.about}" for name, shape in SHAPES.items())}
+
+contenders:
+{chr(10).join(f"  {name:<12} {one.about}" for name, one in CONTENDERS.items())}
+
+examples:
+  benchmark.py                                             about 10 minutes on 2 cores
+  benchmark.py --workloads small --scale 0.01 --rounds 1   a look whether it works
+  benchmark.py --workloads novaseq --tls                   large files, over TLS
+  benchmark.py --growth                                    planning, ticks and resumed uploads
+  benchmark.py --bucket lab-runs --local_path /data/RUN --contenders s3sync --cores 2 4 8 --threads 4 8 10
+                                                           which pair is best for this run, here
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0, 1 when something failed, 2 for options that make no sense, 130 after Ctrl-C."""
+    try:
+        args = parsed(sys.argv[1:] if argv is None else argv)
+        with tempfile.TemporaryDirectory(prefix="s3sync-benchmark-") as folder:
+            return run(args, Path(folder))
+    except (ValueError, S3SyncError, OSError, RuntimeError) as error:
+        print(f"benchmark.py: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
+    except KeyboardInterrupt:
+        print("benchmark.py: interrupted", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> Parser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser("benchmark.py", description=(__doc__ or "").split("\n\n")[0], epilog=EPILOG, formatter_class=raw)
+    add = parser.add_argument
+    add("--workloads", nargs="+", choices=SHAPES, metavar="NAME", help=f"default: {' '.join(DEFAULT_WORKLOADS)}")
+    add("--contenders", nargs="+", choices=CONTENDERS, metavar="NAME", help="default: all; fewer with --bucket")
+    add("--rounds", type=int, metavar="N", help="default: 3, for `far` and a run of yours 1")
+    add("--scale", type=float, default=1.0, metavar="F", help="that part of the files (default 1)")
+    add("--cores", type=int, nargs="+", metavar="N", help="processes; several are a grid (default: all cores)")
+    add("--threads", type=int, nargs="+", default=[4], metavar="N", help="requests at once in each (default 4)")
+    add("--tls", action="store_true", help="let the server on this machine speak TLS")
+    add("--latency", type=float, metavar="MS", help="what it waits before each answer")
+    add("--growth", action="store_true", help="the costs that grow, instead of the default workloads")
+    add("--output", type=Path, default=Path("build/benchmark"), metavar="DIR", help="default %(default)s")
+    add("--bucket", metavar="B", help="a real bucket, with your credentials")
+    add("--remote_path", default="/", metavar="PATH", help="where in it a new prefix is made (default /)")
+    add("--local_path", type=Path, metavar="RUN", help="a run folder of yours instead of simulated ones")
+    add("--yes", action="store_true", help="delete what was uploaded to the bucket without a question")
+    add("--aws_command", metavar="FILE", help="the AWS CLI (default: beside this Python, else on PATH)")
+    return parser
+
+
+def parsed(argv: Sequence[str]) -> argparse.Namespace:
+    """The options, with defaults that depend on others filled in; raises ValueError or S3SyncError."""
+    args = build_parser().parse_args(underscored(argv))
+    args.cores = args.cores or [usable_cores()]
+    if min(args.cores + args.threads + [args.rounds or 1]) < 1 or args.scale <= 0 or (args.latency or 0) < 0:
+        raise ValueError("cores, threads, rounds and scale must be more than 0, latency no less")
+    if args.bucket and (args.tls or args.latency is not None or args.growth):
+        raise ValueError("--tls, --latency and --growth are for the server on this machine, not for --bucket")
+    if args.local_path and args.workloads:
+        raise ValueError("either --local_path or --workloads")
+    if args.bucket:
+        parse_destination(args.bucket, args.remote_path)
+    if not (args.workloads or args.local_path or args.growth):
+        args.workloads = ["small"] if args.bucket else list(DEFAULT_WORKLOADS)
+    args.contenders = args.contenders or list(BUCKET_CONTENDERS if args.bucket else CONTENDERS)
+    args.aws_command = find_aws(args.aws_command, os.environ)
+    return args
+
+
+def run(args: argparse.Namespace, folder: Path) -> int:
+    """Everything that was asked for."""
+    args.output.mkdir(parents=True, exist_ok=True)
+    if args.bucket:
+        site = BucketSite(args.bucket, args.remote_path, args.aws_command)
+        try:
+            return compare(args, site, folder)
+        finally:
+            clean_up(site, args.yes)
+    code = compare(args, local_site(args, folder), folder) if args.workloads or args.local_path else 0
+    if args.growth:
+        show_growth(args, folder)
+    return code
+
+
+def local_site(args: argparse.Namespace, folder: Path) -> LocalSite:
+    """Raises RuntimeError where TLS cannot be had."""
+    try:
+        return LocalSite(folder, make_certificate(folder) if args.tls else None)
+    except ImportError as error:
+        raise RuntimeError(f"--tls needs {error.name}, which is not installed (`make bench` installs it)") from None
+
+
+def compare(args: argparse.Namespace, site: Site, folder: Path) -> int:
+    """All contenders with all workloads; tells and writes what came of it, also if it is interrupted."""
+    present = [name for name in args.contenders if is_installed(name)]
+    for name in args.contenders:
+        if name not in present:
+            say(f"{name} is left out: it is not installed (`make bench` installs it)")
+    entries = entries_of(present, [Pair(*pair) for pair in product(args.cores, args.threads)])
+    workloads = list(made(args, folder))
+    measurements: list[Measurement] = []
+    with (args.output / "measurements.tsv").open("w", encoding="utf-8") as stream:
+        write_row(stream, tables.TSV_HEAD)
+        try:
+            for one in measure_all(site, workloads, entries, args.rounds, args.aws_command):
+                measurements.append(one)
+                write_row(stream, tables.tsv_row(one))
+                say(progress_line(one))
+        finally:
+            show(args, measurements)
+    return 1 if any(one.trouble for one in measurements) else 0
+
+
+def made(args: argparse.Namespace, folder: Path) -> Iterator[Workload]:
+    latency = None if args.latency is None else args.latency / 1000
+    if args.local_path:
+        yield own_workload(args.local_path, latency)
+    for name in args.workloads or ():
+        workload = make_workload(name, folder, args.scale, 0.0 if args.bucket else latency)
+        say(str(workload))
+        yield workload
+
+
+def progress_line(one: Measurement) -> str:
+    name = f"{one.workload.name} round {one.round} {one.entry.label}"
+    return f"{name}: {one.trouble or f'{one.usage.seconds:.1f} s, {one.usage.cpu_seconds:.1f} CPU-s'}"
+
+
+def show(args: argparse.Namespace, measurements: list[Measurement]) -> None:
+    """Tables on stdout, and as Markdown and a picture in the output folder."""
+    if not measurements:
+        return
+    about = description(args)
+    print(f"\n{tables.report(measurements, about, tables.aligned)}", flush=True)
+    (args.output / "report.md").write_text(tables.report(measurements, about), encoding="utf-8")
+    written = ["measurements.tsv", "report.md"]
+    try:
+        plot.draw(tables.by_workload(measurements), args.output / "report.png")
+        written.append("report.png")
+    except ImportError as error:
+        say(f"no picture: {error.name} is not installed (`make bench` installs it)")
+    say(f"written into {args.output}: {', '.join(written)}")
+
+
+def description(args: argparse.Namespace) -> list[str]:
+    """What a reader has to know to judge the numbers, in lines."""
+    version = subprocess.run([args.aws_command, "--version"], capture_output=True, text=True, check=False).stdout
+    where = f"s3://{args.bucket}" if args.bucket else f"a server on the same machine{', over TLS' if args.tls else ''}"
+    return [
+        f"s3sync {__version__}, {version.split(' ')[0].strip()}, Python {platform.python_version()},",
+        f"{usable_cores()} cores, {now_iso()}, to {where}.",
+        f"Up to {'/'.join(map(str, args.cores))} processes x {'/'.join(map(str, args.threads))} threads.",
+        "Medians of rounds in alternation; warm page cache; ratios to `bare`;",
+        "CPU of the whole process tree; MB: its peak PSS, looked at twice a second;",
+        "server: CPU-seconds of the S3 server beside it.",
+    ]
+
+
+def show_growth(args: argparse.Namespace, folder: Path) -> None:
+    rows: list[tuple[str, ...]] = [growth.HEAD]
+    environ = LocalSite(folder, None).environ
+    with (args.output / "growth.tsv").open("w", encoding="utf-8") as stream:
+        write_row(stream, growth.HEAD)
+        for one in growth.measure_growth(folder, environ, args.aws_command, args.scale):
+            rows.append(growth.row_of(one))
+            write_row(stream, rows[-1])
+            say(", ".join(rows[-1]))
+    print(f"\n{tables.aligned(rows)}", flush=True)
+    (args.output / "growth.md").write_text(tables.markdown(rows), encoding="utf-8")
+
+
+def clean_up(site: BucketSite, yes: bool) -> None:
+    """Delete what was uploaded, and nothing else, if the user says so."""
+    if not site.used:
+        return
+    if yes or agreed(f"Delete {site.url} and all that is under it? [y/N] "):
+        say(f"deleting {site.url}")
+        if site.remove():
+            say(f"not all was deleted: {site.url}")
+    else:
+        say(f"what was uploaded stays: {site.url}")
+
+
+def agreed(question: str) -> bool:
+    """Whether somebody is there and says yes."""
+    if not sys.stdin.isatty():
+        return False
+    with contextlib.suppress(EOFError):
+        return input(question).strip().lower() in ("y", "yes")
+    return False
+
+
+def write_row(stream: TextIO, cells: Sequence[str]) -> None:
+    """A line of a table for programs; on disk at once, so that an interruption loses nothing."""
+    stream.write("\t".join(cell.replace("\t", " ") for cell in cells) + "\n")
+    stream.flush()
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
