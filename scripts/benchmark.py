@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -64,9 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parsed(sys.argv[1:] if argv is None else argv)
         with tempfile.TemporaryDirectory(prefix="s3sync-benchmark-") as folder:
             return run(args, Path(folder))
-    except (ValueError, S3SyncError, OSError, RuntimeError) as error:
+    except ValueError as error:
         print(f"benchmark.py: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
+        return 2
+    except (S3SyncError, OSError, RuntimeError) as error:
+        print(f"benchmark.py: {error}", file=sys.stderr)
+        return error.exit_code if isinstance(error, S3SyncError) else 1
     except KeyboardInterrupt:
         print("benchmark.py: interrupted", file=sys.stderr)
         return 130
@@ -98,7 +103,8 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     """The options, with defaults that depend on others filled in; raises ValueError or S3SyncError."""
     args = build_parser().parse_args(underscored(argv))
     args.cores = args.cores or [usable_cores()]
-    if min(args.cores + args.threads + [args.rounds or 1]) < 1 or args.scale <= 0 or (args.latency or 0) < 0:
+    numbers = [*args.cores, *args.threads, 1 if args.rounds is None else args.rounds]
+    if min(numbers) < 1 or not 0 < args.scale < math.inf or not 0 <= (args.latency or 0) < math.inf:
         raise ValueError("cores, threads, rounds and scale must be more than 0, latency no less")
     if args.bucket and (args.tls or args.latency is not None or args.growth):
         raise ValueError("--tls, --latency and --growth are for the server on this machine, not for --bucket")
@@ -138,12 +144,12 @@ def local_site(args: argparse.Namespace, folder: Path) -> LocalSite:
 
 def compare(args: argparse.Namespace, site: Site, folder: Path) -> int:
     """All contenders with all workloads; tells and writes what came of it, also if it is interrupted."""
+    workloads = list(made(args, folder))
     present = [name for name in args.contenders if is_installed(name)]
     for name in args.contenders:
         if name not in present:
             say(f"{name} is left out: it is not installed (`make bench` installs it)")
     entries = entries_of(present, [Pair(*pair) for pair in product(args.cores, args.threads)])
-    workloads = list(made(args, folder))
     measurements: list[Measurement] = []
     with (args.output / "measurements.tsv").open("w", encoding="utf-8") as stream:
         write_row(stream, tables.TSV_HEAD)
@@ -247,4 +253,5 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is ended, too
     sys.exit(main())

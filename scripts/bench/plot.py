@@ -62,7 +62,7 @@ def _draw_panel(axes: Any, labels: Sequence[str], bars: Sequence[Bar]) -> None:
         shown = [bar for bar in bars if bar.label == label]
         places = [bar.place - _WIDTH / 2 + (number + 0.5) * width for bar in shown]
         drawn = axes.bar(places, [bar.height for bar in shown], width * 0.92, label=label, color=f"C{number}")
-        axes.bar_label(drawn, fmt="%.3g", fontsize=7, color=_INK, padding=1)
+        axes.bar_label(drawn, fmt="%.2f", fontsize=7, color=_INK, padding=1)
     axes.spines[["top", "right"]].set_visible(False)
 
 
