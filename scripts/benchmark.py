@@ -202,7 +202,7 @@ def description(args: argparse.Namespace) -> list[str]:
         f"s3sync {__version__}, {version.split(' ')[0].strip()}, Python {platform.python_version()},",
         f"{usable_cores()} cores, {now_iso()}, to {where}.",
         f"Up to {'/'.join(map(str, args.cores))} processes x {'/'.join(map(str, args.threads))} threads.",
-        "Medians of rounds in alternation; warm page cache; ratios to `bare`;",
+        "Medians of rounds in alternation; warm page cache; ratios to `bare` in the same round;",
         "CPU of the whole process tree; MB: its peak PSS, looked at twice a second;",
         "server: CPU-seconds of the S3 server beside it.",
     ]

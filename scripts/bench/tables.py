@@ -21,11 +21,12 @@ TSV_HEAD = (
     *("seconds", "cpu_seconds", "peak_bytes", "server_cpu_seconds", *_OPERATIONS, "other_requests", "trouble"),
 )
 _HEAD = ("contender", "wall s", "min-max", "ratio", "CPU s", "ratio", "MB", "requests", "server")
+_BUSY = 0.7  # of the wall time: it has one core's worth of threads
 Rows = Sequence[Sequence[str]]
 
 
 class Summary(NamedTuple):
-    """A contender's medians for one workload, and its ratios to the first one's (None without that)."""
+    """A contender's medians for one workload, those of its ratios to `bare` in the same round included (or None)."""
 
     label: str
     seconds: float
@@ -106,6 +107,12 @@ def aligned(rows: Rows) -> str:
     return "".join(lines)
 
 
+def busy_server(summaries: Iterable[Summary]) -> str:
+    """With whom our own server was at work nearly all the time, so that it may be what was measured; else empty."""
+    names = [one.label for one in summaries if one.server_cpu_seconds > _BUSY * one.seconds]
+    return f"The server was busy more than {_BUSY:.0%} of the time with: {', '.join(names)}.\n" if names else ""
+
+
 def requests_lines(summaries: Iterable[Summary]) -> list[str]:
     """What each asked of the server, by kind."""
     asked = [(one.label, one.requests) for one in summaries if one.requests]
@@ -120,6 +127,7 @@ def report(measurements: Sequence[Measurement], about: Sequence[str], table: Cal
     lines = [*about, ""]
     for workload, summaries in by_workload(measurements).items():
         lines += [f"### {workload}", "", table(rows_of(summaries))]
+        lines += filter(None, [busy_server(summaries)])
         lines += [*requests_lines(summaries), ""]
     failures = [f"- {one.workload.name}, {one.entry.label}: {one.trouble}" for one in measurements if one.trouble]
     if failures:
@@ -145,8 +153,10 @@ def _summary(label: str, group: Sequence[Measurement], first: Sequence[Measureme
 def _ratio(
     group: Sequence[Measurement], first: Sequence[Measurement] | None, of: Callable[[Measurement], float]
 ) -> float | None:
-    """The median of one by that of the other."""
-    return median(map(of, group)) / median(map(of, first)) if first else None
+    """The median of the ratios within each round: what slowed a whole round down is not in them."""
+    beside = {one.round: of(one) for one in first or ()}
+    ratios = [of(one) / beside[one.round] for one in group if beside.get(one.round)]
+    return median(ratios) if ratios else None
 
 
 def _cells(one: Summary) -> tuple[str, ...]:
