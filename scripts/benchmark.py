@@ -38,6 +38,9 @@ from scripts.bench.workloads import SHAPES, Workload, make_workload, own_workloa
 
 DEFAULT_WORKLOADS = ("small", "novaseq", "far")
 BUCKET_CONTENDERS = ("s3sync", "bare", "plain")
+DESCRIPTION = """\
+Measures this program beside the AWS CLI alone and other tools: in one run, on
+one machine, in alternation."""
 EPILOG = f"""\
 workloads:
 {chr(10).join(f"  {name:<12} {shape.about}" for name, shape in SHAPES.items())}
@@ -46,12 +49,16 @@ contenders:
 {chr(10).join(f"  {name:<12} {one.about}" for name, one in CONTENDERS.items())}
 
 examples:
-  benchmark.py                                             about 10 minutes on 2 cores
-  benchmark.py --workloads small --scale 0.01 --rounds 1   a look whether it works
-  benchmark.py --workloads novaseq --tls                   large files, over TLS
-  benchmark.py --growth                                    planning, ticks and resumed uploads
-  benchmark.py --bucket lab-runs --local_path /data/RUN --contenders s3sync --cores 2 4 8 --threads 4 8 10
-                                                           which pair is best for this run, here
+  benchmark.py
+      about 10 minutes on 2 cores
+  benchmark.py --workloads small --scale 0.01 --rounds 1
+      a look whether it works
+  benchmark.py --workloads novaseq --tls
+      large files, over TLS
+  benchmark.py --growth
+      planning, ticks and resumed uploads
+  benchmark.py --bucket B --local_path RUN --cores 2 4 8 --threads 4 8
+      which pair is best for this run and bucket
 """
 
 
@@ -79,11 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> Parser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = Parser("benchmark.py", description=(__doc__ or "").split("\n\n")[0], epilog=EPILOG, formatter_class=raw)
+    parser = Parser("benchmark.py", description=DESCRIPTION, epilog=EPILOG, formatter_class=raw)
     add = parser.add_argument
     add("--workloads", nargs="+", choices=SHAPES, metavar="NAME", help=f"default: {' '.join(DEFAULT_WORKLOADS)}")
     add("--contenders", nargs="+", choices=CONTENDERS, metavar="NAME", help="default: all; fewer with --bucket")
-    add("--rounds", type=int, metavar="N", help="default: 3, for `far` and a run of yours 1")
+    add("--rounds", type=int, metavar="N", help="default: 2, for `far` and a run of yours 1")
     add("--scale", type=float, default=1.0, metavar="F", help="that part of the files (default 1)")
     add("--cores", type=int, nargs="+", metavar="N", help="processes; several are a grid (default: all cores)")
     add("--threads", type=int, nargs="+", default=[4], metavar="N", help="requests at once in each (default 4)")

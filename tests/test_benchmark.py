@@ -160,7 +160,7 @@ def test_a_run_that_is_not_there_is_one_line(lab: Lab) -> None:
 def test_help_fits_a_terminal(lab: Lab) -> None:
     done = benchmark(lab, "--help")
     assert done.code == 0
-    assert [line for line in done.out.splitlines() if len(line) > 110] == []
+    assert [line for line in done.out.splitlines() if len(line) > 80] == []
 
 
 # Growth

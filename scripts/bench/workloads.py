@@ -83,9 +83,9 @@ def _thinned(part: int) -> Callable[[Run, float], list[RunFile]]:
 
 
 SHAPES = {
-    "small": Shape("4,000 files of 10 kB", "miseq", _small_files(4000), rounds=3),
-    "novaseq": Shape("a NovaSeq S1 run, 1/50 of its files", "novaseq6000", _thinned(50), rounds=3),
-    "miseq": Shape("a MiSeq run, 1/10 of its files", "miseq", _thinned(10), rounds=3),
+    "small": Shape("4,000 files of 10 kB", "miseq", _small_files(4000), rounds=2),
+    "novaseq": Shape("a NovaSeq S1 run, 1/50 of its files", "novaseq6000", _thinned(50), rounds=2),
+    "miseq": Shape("a MiSeq run, 1/10 of its files", "miseq", _thinned(10), rounds=2),
     "far": Shape("12,000 files of 10 kB, 30 ms latency", "miseq", _small_files(12_000), rounds=1, latency=0.03),
 }
 
