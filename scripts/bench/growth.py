@@ -62,7 +62,7 @@ def planning(number: int, environ: Mapping[str, str]) -> Growth:
     words = [sys.executable, "-m", "scripts.bench.planning", str(number)]
     asked = subprocess.run(words, env=dict(environ), cwd=ROOT, stdout=subprocess.PIPE, check=True)
     found = json.loads(asked.stdout)
-    note = f"{found['bytes'] / number:,.0f} bytes and {found['seconds'] / number * 1e6:.1f} us a file"
+    note = f"{found['seconds'] / number * 1e6:.1f} us, {found['bytes'] / number:,.0f} bytes a file"
     return Growth("plan", f"{number:,} files", found["seconds"], note)
 
 
@@ -89,7 +89,7 @@ def tick(config: Path, output: Path, environ: Mapping[str, str], number: int, fi
     if any(usage.returncodes) or said.count('"uploaded"') < number:
         raise RuntimeError(f"the tick did not find all {number:,} runs uploaded: {said[-500:]}")
     note = f"{usage.cpu_seconds:.2f} CPU-s, {usage.peak_bytes / 1e6:.0f} MB"
-    return Growth("tick with nothing to do", f"{number:,} runs of {files:,} files", usage.seconds, note)
+    return Growth("idle tick", f"{number:,} runs of {files:,} files", usage.seconds, note)
 
 
 def write_uploaded_runs(runs: Path, logs: Path, numbers: range, files: int) -> None:
@@ -123,7 +123,7 @@ def resume(folder: Path, environ: Mapping[str, str], aws: str, part: float, scal
         complete = len(server.objects(_BUCKET)) == len(workload.files)
     _require(usage, complete, folder / "second")
     again = sent - len(workload.files)
-    note = f"{there:,} were there; {again:,} files sent again"
+    note = f"{there:,} were there; {again:,} sent again"
     return Growth("resume", f"{part:.0%} of {len(workload.files):,} files", usage.seconds, note)
 
 
