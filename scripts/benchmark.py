@@ -208,10 +208,12 @@ def description(args: argparse.Namespace) -> list[str]:
     return [
         f"s3sync {__version__}, {version.split(' ')[0].strip()}, Python {platform.python_version()},",
         f"{usable_cores()} cores, {now_iso()}, to {where}.",
-        f"Up to {'/'.join(map(str, args.cores))} processes x {'/'.join(map(str, args.threads))} threads.",
-        "Medians of rounds in alternation; warm page cache; ratios to `bare` in the same round;",
-        "CPU of the whole process tree; MB: its peak PSS, looked at twice a second;",
-        "server: CPU-seconds of the S3 server beside it.",
+        f"{'/'.join(map(str, args.cores))} processes x {'/'.join(map(str, args.threads))} threads;",
+        "s3sync may start four times as many processes while the CPU idles.",
+        "Medians of rounds in alternation; ratios to `bare` in the same round;",
+        "the page cache is warm but for runs of the user's; CPU of the whole process",
+        "tree; MB: its peak PSS, looked at twice a second; server: CPU-seconds of the",
+        "S3 server beside it.",
     ]
 
 

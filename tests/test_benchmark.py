@@ -62,7 +62,7 @@ def test_all_contenders_are_measured_side_by_side(lab: Lab) -> None:
         assert 0.1 < float(row["cpu_seconds"]) < 200
         assert 0.1 < float(row["seconds"]) < 200
         assert 1e7 < int(row["peak_bytes"]) < 1e9
-        assert 0 < float(row["server_cpu_seconds"]) < 10
+        assert 0 <= float(row["server_cpu_seconds"]) < 10
     assert float(rows["s3sync"]["cpu_seconds"]) > float(rows["plain"]["cpu_seconds"])  # its children's are counted
     assert int(rows["s3sync"]["ListObjectsV2"]) > 0
     assert rows["bare"]["ListObjectsV2"] == rows["plain"]["ListObjectsV2"] == "0"

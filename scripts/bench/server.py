@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 from scripts.bench.measure import end_all, wait_for
 
 BUCKET = "benchmark"
@@ -36,7 +38,7 @@ class Network(NamedTuple):
 
 
 class Served(NamedTuple):
-    """What a server did: finished requests by operation, and its CPU-seconds, its start included."""
+    """What a server did: finished requests by operation, and its CPU-seconds since it began to listen."""
 
     requests: Counter[str]
     cpu_seconds: float
@@ -52,12 +54,14 @@ class Server:
         self._process = subprocess.Popen(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
         self.pid = self._process.pid
         self.url = self._line().split()[-1]  # listening http://127.0.0.1:40123
+        times = psutil.Process(self.pid).cpu_times()
+        self._start_cost = times.user + times.system
 
     def stop(self) -> Served:
         """End it, and say what it did."""
         self._process.terminate()
         counters = ast.literal_eval(self._line().partition(" ")[2])  # answered {'PutObject': 4000}
-        return Served(Counter(counters), wait_for(self._process).cpu_seconds)
+        return Served(Counter(counters), max(0.0, wait_for(self._process).cpu_seconds - self._start_cost))
 
     def _line(self) -> str:
         assert self._process.stdout is not None
