@@ -29,7 +29,7 @@ from s3sync.destination import parse_destination  # noqa: E402
 from s3sync.errors import S3SyncError  # noqa: E402
 from s3sync.resources import usable_cores  # noqa: E402
 from s3sync.text import now_iso  # noqa: E402
-from scripts.bench import growth, plot, tables  # noqa: E402
+from scripts.bench import growth, plot, tables, tuning  # noqa: E402
 from scripts.bench.contenders import CONTENDERS, Pair, is_installed  # noqa: E402
 from scripts.bench.server import make_certificate  # noqa: E402
 from scripts.bench.sites import BucketSite, LocalSite, Site  # noqa: E402
@@ -97,6 +97,13 @@ def build_parser() -> Parser:
     add("--tls", action="store_true", help="let the server on this machine speak TLS")
     add("--latency", type=float, metavar="MS", help="what it waits before each answer")
     add("--growth", action="store_true", help="the costs that grow, instead of the default workloads")
+    add(
+        "--tune",
+        nargs="+",
+        choices=tuning.KNOBS,
+        metavar="NAME",
+        help="what the defaults rest on, one varied at a time",
+    )
     add("--output", type=Path, default=Path("build/benchmark"), metavar="DIR", help="default %(default)s")
     add("--bucket", metavar="B", help="a real bucket, with your credentials")
     add("--remote_path", default="/", metavar="PATH", help="where in it a new prefix is made (default /)")
@@ -113,13 +120,13 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     numbers = [*args.cores, *args.threads, 1 if args.rounds is None else args.rounds]
     if min(numbers) < 1 or not 0 < args.scale < math.inf or not 0 <= (args.latency or 0) < math.inf:
         raise ValueError("cores, threads, rounds and scale must be more than 0, latency no less")
-    if args.bucket and (args.tls or args.latency is not None or args.growth):
-        raise ValueError("--tls, --latency and --growth are for the server on this machine, not for --bucket")
+    if args.bucket and (args.tls or args.latency is not None or args.growth or args.tune):
+        raise ValueError("--tls, --latency, --growth and --tune are for the server on this machine, not for --bucket")
     if args.local_path and args.workloads:
         raise ValueError("either --local_path or --workloads")
     if args.bucket:
         parse_destination(args.bucket, args.remote_path)
-    if not (args.workloads or args.local_path or args.growth):
+    if not (args.workloads or args.local_path or args.growth or args.tune):
         args.workloads = ["small"] if args.bucket else list(DEFAULT_WORKLOADS)
     args.contenders = args.contenders or list(BUCKET_CONTENDERS if args.bucket else CONTENDERS)
     args.aws_command = find_aws(args.aws_command, os.environ)
@@ -138,6 +145,8 @@ def run(args: argparse.Namespace, folder: Path) -> int:
     code = compare(args, local_site(args, folder), folder) if args.workloads or args.local_path else 0
     if args.growth:
         show_growth(args, folder)
+    if args.tune:
+        code = max(code, tune(args, local_site(args, folder), folder))
     return code
 
 
@@ -201,7 +210,7 @@ def show(args: argparse.Namespace, measurements: list[Measurement]) -> None:
     say(f"written into {args.output}: {', '.join(written)}")
 
 
-def description(args: argparse.Namespace) -> list[str]:
+def description(args: argparse.Namespace, first: str = "`bare`") -> list[str]:
     """What a reader has to know to judge the numbers, in lines."""
     version = subprocess.run([args.aws_command, "--version"], capture_output=True, text=True, check=False).stdout
     where = f"s3://{args.bucket}" if args.bucket else f"a server on the same machine{', over TLS' if args.tls else ''}"
@@ -210,7 +219,7 @@ def description(args: argparse.Namespace) -> list[str]:
         f"{usable_cores()} cores, {now_iso()}, to {where}.",
         f"{'/'.join(map(str, args.cores))} processes x {'/'.join(map(str, args.threads))} threads;",
         "s3sync may start four times as many processes while the CPU idles.",
-        "Medians of rounds in alternation; ratios to `bare` in the same round;",
+        f"Medians of rounds in alternation; ratios to {first} in the same round;",
         "the page cache is warm but for runs of the user's; CPU of the whole process",
         "tree; MB: its peak PSS, looked at twice a second; server: CPU-seconds of the",
         "S3 server beside it.",
@@ -228,6 +237,35 @@ def show_growth(args: argparse.Namespace, folder: Path) -> None:
             say(", ".join(rows[-1]))
     print(f"\n{tables.aligned(rows)}", flush=True)
     (args.output / "growth.md").write_text(tables.markdown(rows), encoding="utf-8")
+
+
+def tune(args: argparse.Namespace, site: Site, folder: Path) -> int:
+    """What is set, one thing at a time; the ratios are to its default."""
+    pair = Pair(args.cores[0], args.threads[0])
+    measurements: list[Measurement] = []
+    sections = ["\n".join(description(args, "the default"))]
+    with (args.output / "tuning.tsv").open("w", encoding="utf-8") as stream:
+        write_row(stream, tables.TSV_HEAD)
+        for name in args.tune:
+            found = []
+            for one in tuning.measure_knob(name, site, folder, args.scale, args.rounds or 2, args.aws_command, pair):
+                found.append(one)
+                write_row(stream, tables.tsv_row(one))
+                say(progress_line(one))
+            measurements += found
+            sections += tuned(name, found)
+    print("\n\n".join(sections), flush=True)
+    (args.output / "tuning.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    return 1 if any(one.trouble for one in measurements) else 0
+
+
+def tuned(name: str, measurements: Sequence[Measurement]) -> Iterator[str]:
+    """A table for each workload."""
+    knob = tuning.KNOBS[name]
+    default = tuning.label_of(name, knob.default)
+    for workload, summaries in tables.by_workload(measurements, default).items():
+        yield f"### {name}: {knob.about} ({workload}; default {knob.default:g})"
+        yield tables.markdown(tables.rows_of(summaries)).rstrip()
 
 
 def clean_up(site: BucketSite, yes: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import importlib.util
 import os
 import pty
@@ -18,7 +19,7 @@ import pytest
 
 from s3sync.plan import cost_of
 from s3sync.runfolder import LocalFile
-from scripts.bench import growth, plot, tables
+from scripts.bench import growth, plot, tables, tuning
 from scripts.bench.contenders import Pair, split
 from scripts.bench.measure import Command, Usage, run_together
 from scripts.bench.trials import Entry, Measurement, entries_of
@@ -287,3 +288,26 @@ def test_the_picture_is_drawn(tmp_path: Path) -> None:
     plot.draw(tables.by_workload(measurements), tmp_path / "both.png")
     plot.draw(tables.by_workload(measurements[1:]), tmp_path / "alone.png")
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.iterdir())
+
+
+def test_what_the_defaults_rest_on_is_varied_one_at_a_time(lab: Lab) -> None:
+    done = benchmark(lab, "--tune", "parts", "batch", "--scale", "0.0001", "--rounds", "1", "--cores", "1")
+    assert done.code == 0, done.err
+    rows = rows_in(lab, "tuning.tsv")
+    assert Counter(row["contender"] for row in rows) == {"bare": 4, "s3sync": 4}
+    assert {row["trouble"] for row in rows} == {""}
+    table = (lab.root / "results" / "tuning.md").read_text()
+    assert all(f"| {label} |" in table for label in ("parts 8", "parts 64", "batch 500", "batch 4000"))
+    assert "batch 1000 | " in table
+    assert re.search(r"\| batch 1000 \| .* \| 1\.00 \| .* \| 1\.00 \|", table)
+
+
+@pytest.mark.parametrize("name", tuning.KNOBS)
+def test_each_knob_has_its_default_among_its_values_and_what_it_sets_is_there(name: str) -> None:
+    knob = tuning.KNOBS[name]
+    assert knob.default in knob.values
+    variation = knob.vary(knob.default)
+    assert all(shape in SHAPES for shape, _ in knob.workloads)
+    for constant, value in variation.constants:
+        module, attribute = constant.split(".")
+        assert getattr(importlib.import_module(f"s3sync.{module}"), attribute) == pytest.approx(value)

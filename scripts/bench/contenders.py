@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from s3sync.awsconfig import S3Settings, child_environment, write_config
 from s3sync.awswords import cp_words
+from s3sync.etag import DEFAULT_MULTIPART, Multipart
 from s3sync.plan import cost_of
 from s3sync.runfolder import LocalFile
 from scripts.bench.measure import Command
@@ -31,6 +32,14 @@ class Pair(NamedTuple):
         return f"{self.cores}x{self.threads}"
 
 
+class Variation(NamedTuple):
+    """What is otherwise than usual: constants of this program by `module.name`, options, the parts of large files."""
+
+    constants: tuple[tuple[str, float], ...] = ()
+    options: tuple[str, ...] = ()
+    multipart: Multipart = DEFAULT_MULTIPART
+
+
 class Setting(NamedTuple):
     """One upload that is to be made. `prefix` has no slash at either end; `work` is an empty folder for it."""
 
@@ -41,6 +50,7 @@ class Setting(NamedTuple):
     work: Path
     aws: str
     pair: Pair
+    variation: Variation = Variation()
 
     @property
     def url(self) -> str:
@@ -62,7 +72,8 @@ class Contender(NamedTuple):
 
 def _s3sync(verify: str) -> Callable[[Setting], list[Command]]:
     def prepare(setting: Setting) -> list[Command]:
-        words = [sys.executable, "-m", "s3sync", "upload", f"--local_path={setting.workload.folder}", "--skip_check"]
+        words = [sys.executable, *_program_words(setting.variation), "upload", "--skip_check"]
+        words += [f"--local_path={setting.workload.folder}", *setting.variation.options]
         words += [f"--bucket={setting.bucket}", f"--remote_path={setting.prefix}", f"--verify={verify}"]
         words += [f"--cores={setting.pair.cores}", f"--threads={setting.pair.threads}"]
         words += [f"--log_dir={setting.work / 'log'}", f"--aws_command={setting.aws}"]
@@ -71,10 +82,20 @@ def _s3sync(verify: str) -> Callable[[Setting], list[Command]]:
     return prepare
 
 
+def _program_words(variation: Variation) -> list[str]:
+    """How Python is to run this program, with some of its constants replaced before it begins."""
+    if not variation.constants:
+        return ["-m", "s3sync"]
+    modules = sorted({name.partition(".")[0] for name, _ in variation.constants})
+    lines = ["import sys", f"from s3sync import {', '.join(modules)}, cli"]
+    lines += [f"{name}  # has to be there\n{name} = {value!r}" for name, value in variation.constants]
+    return ["-c", "\n".join([*lines, "sys.exit(cli.main())"])]
+
+
 def _bare(setting: Setting) -> list[Command]:
     """As many `aws` processes as cores, with the settings that this program gives its own, on a ready split."""
     config = setting.work / "aws-config"
-    write_config(setting.environ, S3Settings(setting.pair.threads), config)
+    write_config(setting.environ, S3Settings(setting.pair.threads, setting.variation.multipart), config)
     environ = child_environment(setting.environ, config)
     folders = []
     for number, files in enumerate(split(setting.workload.files, setting.pair.cores)):

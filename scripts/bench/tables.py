@@ -54,8 +54,8 @@ def tsv_row(one: Measurement) -> list[str]:
     return [str(cell) for cell in cells]
 
 
-def by_workload(measurements: Iterable[Measurement]) -> dict[Workload, list[Summary]]:
-    """The medians of what went well, in the order of the measurements."""
+def by_workload(measurements: Iterable[Measurement], first: str = FIRST) -> dict[Workload, list[Summary]]:
+    """The medians of what went well, in the order of the measurements; ratios are to the one with the label `first`."""
     good = [one for one in measurements if not one.trouble]
     found: dict[Workload, list[Summary]] = {}
     for workload in dict.fromkeys(one.workload for one in good):
@@ -63,8 +63,8 @@ def by_workload(measurements: Iterable[Measurement]) -> dict[Workload, list[Summ
         for one in good:
             if one.workload == workload:
                 groups.setdefault(one.entry.label, []).append(one)
-        first = groups.get(FIRST)
-        found[workload] = [_summary(label, group, first) for label, group in groups.items()]
+        others = groups.get(first)
+        found[workload] = [_summary(label, group, others) for label, group in groups.items()]
     return found
 
 

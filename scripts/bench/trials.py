@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync.text import count_of, printable
-from scripts.bench.contenders import CONTENDERS, Pair, Setting
+from scripts.bench.contenders import CONTENDERS, Pair, Setting, Variation
 from scripts.bench.measure import Usage, run_together
 from scripts.bench.server import Served
 from scripts.bench.sites import Place, Site, count_objects
@@ -26,6 +26,7 @@ class Entry(NamedTuple):
     contender: str
     pair: Pair
     label: str
+    variation: Variation = Variation()
 
 
 class Measurement(NamedTuple):
@@ -68,7 +69,7 @@ def measure(site: Site, workload: Workload, entry: Entry, number: int, aws: str)
     try:
         with site.place(workload.latency) as place:
             prefix = f"{place.base}/{workload.name}-{number}-{entry.label.replace(' ', '-')}"
-            setting = Setting(workload, place.bucket, prefix, place.environ, work, aws, entry.pair)
+            setting = Setting(workload, place.bucket, prefix, place.environ, work, aws, entry.pair, entry.variation)
             commands = CONTENDERS[entry.contender].prepare(setting)
             usage = run_together(commands, work / "output", ignored=[place.pid])
             served = place.stop()
