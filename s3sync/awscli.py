@@ -16,6 +16,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +75,15 @@ def find_aws(command: str | None, environ: Mapping[str, str]) -> str:
     return _behind_shim(os.path.abspath(found), environ)
 
 
+def _version_beside(path: str) -> str:
+    """What a CLI beside this Python, and run by it, says of its version: `aws-cli/1.46.3`; else an empty string."""
+    with contextlib.suppress(OSError, metadata.PackageNotFoundError), open(path, "rb") as script:
+        interpreter = os.fsdecode(script.readline(_MAX_LINE).removeprefix(b"#!").strip())
+        if os.path.dirname(interpreter) == os.path.dirname(path) == os.path.dirname(sys.executable):
+            return f"aws-cli/{metadata.version('awscli')}"
+    return ""
+
+
 class Aws:
     """Runs one AWS CLI, with one environment, from several threads; ends its processes when asked to stop."""
 
@@ -109,6 +119,11 @@ class Aws:
             raise AwsError(f"cannot use {printable(self.path)}: `aws --version` failed: {ended.reason}")
         self.said_version = self.readable(ended.stdout.decode("utf-8", "replace"))
         return self.said_version
+
+    def quick_version(self) -> str:
+        """The same, without a process where the CLI is a package of this Python; raises AwsError."""
+        self.said_version = _version_beside(self.path)
+        return self.said_version or self.version()
 
     def query(self, words: Sequence[str]) -> Ended:
         """Run to the end and keep stdout whole; for the s3api commands.

@@ -21,7 +21,7 @@ from s3sync.transfer import Sent, Transfer
 
 _TASK_BYTES = 64_000_000  # a hashing task has so many bytes,
 _TASK_FILES = 250  # or so many files: a task a file would cost 1 ms
-_READBACK_SHARE = 0.1  # a read-back may cost so much of what the sending cost, while there is more to send
+_READBACK_SHARE = 0.05  # a read-back may cost so much of what the sending cost, while there is more to send
 
 _LOOK_SECONDS = 0.5  # between two looks at whether more processes pay
 _SELDOM_SECONDS = 15.0  # at whether they keep to the limit, when nothing more is to be sent

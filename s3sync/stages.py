@@ -104,7 +104,7 @@ class Call:
 
     def _stages(self, resumed: bool, certain: bool, parts_since: str) -> None:
         with ThreadPoolExecutor(1) as side:
-            version = side.submit(self._aws.version)
+            version = side.submit(self._aws.quick_version)
             remote = None
             try:
                 if certain:
@@ -112,7 +112,7 @@ class Call:
                 else:
                     remote = self._reader.list_run()
             except AwsError:
-                version.result()  # if not even that works, it is not S3's fault
+                self._aws.version()  # if not even that works, it is not S3's fault
                 raise
             self._state.aws = f"{printable(self._aws.path)}: {version.result()}"
         if self._job.transfer_client == "crt" and not awswords.knows_crt(self._aws.said_version):

@@ -669,3 +669,21 @@ def test_many_threads_share_one(fake: Callable[..., Aws]) -> None:
     expected = [[Ended((str(number),), 0, f"{number}\n".encode(), ())] for number in range(8)]
     assert [result for _, result in results] == expected
     assert aws.started == 8
+
+
+def test_the_version_of_a_cli_beside_this_python_is_known_without_a_process(fake: Callable[..., Aws]) -> None:
+    beside = Aws(AWS_V1, {"PATH": "/usr/bin:/bin"}, Stop())
+    assert beside.version().startswith(beside.quick_version() + " ")
+    assert (beside.started, beside.said_version) == (1, beside.quick_version())
+    elsewhere = fake("print('aws-cli/2.36.7 Python/3.13.1')")
+    assert (elsewhere.quick_version(), elsewhere.started) == ("aws-cli/2.36.7 Python/3.13.1", 1)
+
+
+@pytest.mark.parametrize("first_line", ["#!/usr/bin/python3", "#!/bin/sh", "", "no script"])
+def test_a_cli_that_another_python_runs_is_asked(
+    tmp_path: Path, first_line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "aws"
+    script.write_text(f"{first_line}\n")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python3"))
+    assert awscli._version_beside(str(script)) == ""

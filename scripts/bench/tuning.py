@@ -51,7 +51,7 @@ KNOBS = {
     "readback": Knob(
         "read back while others are sent, as a share of the cost of sending; 0: at the end",
         (0, 0.05, 0.1, 0.2, 0.4),
-        0.1,
+        0.05,
         _constants("pipeline._READBACK_SHARE"),
         (("far", 0.0),),
     ),
