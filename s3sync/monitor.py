@@ -88,8 +88,9 @@ def _tell_about(config: Config, work: Callable[[], Tick]) -> Tick:
 def _tick(config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> Tick:
     started = time.monotonic()
     tick = _judged(config)
-    due = survey.in_order(tick.runs)
-    LOG.info("tick: %s found, %s to upload", count_of(len(tick.runs), "run"), f"{len(due):,}")
+    due, to_do = survey.in_order(tick.runs), survey.to_do(tick.runs)
+    more = f", {len(to_do) - len(due):,} to stream" if len(to_do) > len(due) else ""
+    LOG.info("tick: %s found, %s to upload%s", count_of(len(tick.runs), "run"), f"{len(due):,}", more)
     _say(tick.problems, config.log_dir / "noted.json")
     before = len(tick.problems)
     _for_each_due(tick, stop, lambda run: _upload(tick, run, config, environ, stop, make_display))

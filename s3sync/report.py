@@ -17,6 +17,8 @@ def summary(report: Report) -> list[str]:
         return [f"nothing to send: {run} was completed {state.finished or 'before'}", *_facts(report)]
     if state.completed:
         return [f"uploaded: {run}", *_facts(report)]
+    if report.scope.still_since and not state.failed:
+        return [f"streamed so far: {run}", *_facts(report)]
     again = "the same command tries again; what is proven is not sent again"
     return [f"NOT completed: {run}", *_facts(report), *_failures(report), f"  next    {again}"]
 
@@ -31,6 +33,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "remote_path": report.destination.remote_path,
         "url": report.destination.url(report.run.run_id),
         "completed": state.completed,
+        "streaming": report.scope.still_since > 0,
         "already_completed": report.already,
         "total_local_files": state.total_local_files,
         "total_uploaded_files": len(state.proven),

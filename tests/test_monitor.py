@@ -428,11 +428,13 @@ def test_the_log_is_rotated_between_ticks_and_five_are_kept(site: Site) -> None:
     assert {path.stat().st_mode & 0o777 for path in site.log_dir.glob("s3_upload.log*")} == {0o600}
 
 
-def on_terminal(argv: list[str], env: dict[str, str]) -> list[str]:
-    """What a command prints on a terminal of 80 columns, without the escapes."""
+def on_terminal(argv: list[str], env: dict[str, str], *, both: bool = False) -> list[str]:
+    """What a command prints on a terminal of 80 columns, without the escapes; `both`: stderr is one, too."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    with subprocess.Popen(argv, env={**env, "TERM": "xterm"}, stdout=theirs) as process:
+    with subprocess.Popen(
+        argv, env={**env, "TERM": "xterm"}, stdout=theirs, stderr=theirs if both else None
+    ) as process:
         os.close(theirs)
         out = b""
         with contextlib.suppress(OSError):  # the end of a terminal

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from s3sync.plan import Scope
 from s3sync.runfolder import Listing, LocalFile
 from tests.conftest import BUCKET, Lab, Result, tree
 from tests.s3server import Fault, S3Server
+from tests.test_monitor import on_terminal
 
 SHEET = "[Data]\nSample_ID,Sample_Name\n{name},{name}\n"
 HOUR = 3600
@@ -286,6 +288,22 @@ def test_a_dry_run_says_what_would_be_streamed_and_writes_nothing(
     assert (run["state"], run["upload"]["would_send_files"]) == ("streaming", 2)
     assert not lab.log_path(growing).exists()
     assert keys_of(server, growing) == set()
+
+
+def test_what_a_tick_streamed_is_told_to_who_looks_on_and_to_programs(growing: Path, tick: Tick) -> None:
+    (run,) = tick("--json").json["runs"]
+    assert (run["upload"]["streaming"], run["upload"]["completed"], run["upload"]["sent_files"]) == (True, False, 2)
+    finish(growing)
+    (run,) = tick("--json").json["runs"]
+    assert (run["upload"]["streaming"], run["upload"]["completed"]) == (False, True)
+
+
+def test_on_a_terminal_a_tick_says_how_far_it_is(lab: Lab, growing: Path) -> None:
+    config = lab.config_for(growing, {"stream": True}, settle_minutes=0)
+    lines = on_terminal([sys.executable, "-m", "s3sync", "monitor", "--config", config], lab.env, both=True)
+    assert any(f"streamed so far: {growing.name}" in line for line in lines)
+    assert any("2 of 7 proven in S3 by ETag" in line for line in lines)
+    assert not any("NOT completed" in line for line in lines)
 
 
 def test_excludes_apply_while_the_run_is_written(server: S3Server, growing: Path, tick: Tick) -> None:
