@@ -29,7 +29,7 @@ from s3sync.destination import parse_destination  # noqa: E402
 from s3sync.errors import S3SyncError  # noqa: E402
 from s3sync.resources import usable_cores  # noqa: E402
 from s3sync.text import now_iso  # noqa: E402
-from scripts.bench import growth, plot, tables, tuning  # noqa: E402
+from scripts.bench import growth, live, plot, tables, tuning  # noqa: E402
 from scripts.bench.contenders import CONTENDERS, Pair, is_installed  # noqa: E402
 from scripts.bench.server import make_certificate  # noqa: E402
 from scripts.bench.sites import BucketSite, LocalSite, Site  # noqa: E402
@@ -57,6 +57,8 @@ examples:
       large files, over TLS
   benchmark.py --growth
       planning, ticks and resumed uploads
+  benchmark.py --live
+      a run that goes up while it is written; about 5 minutes
   benchmark.py --bucket B --local_path RUN --cores 2 4 8 --threads 4 8
       which pair is best for this run and bucket
 """
@@ -104,6 +106,7 @@ def build_parser() -> Parser:
         metavar="NAME",
         help="what the defaults rest on, one varied at a time",
     )
+    add("--live", action="store_true", help="a run that goes up while it is written, over a slow line")
     add("--output", type=Path, default=Path("build/benchmark"), metavar="DIR", help="default %(default)s")
     add("--bucket", metavar="B", help="a real bucket, with your credentials")
     add("--remote_path", default="/", metavar="PATH", help="where in it a new prefix is made (default /)")
@@ -120,13 +123,14 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     numbers = [*args.cores, *args.threads, 1 if args.rounds is None else args.rounds]
     if min(numbers) < 1 or not 0 < args.scale < math.inf or not 0 <= (args.latency or 0) < math.inf:
         raise ValueError("cores, threads, rounds and scale must be more than 0, latency no less")
-    if args.bucket and (args.tls or args.latency is not None or args.growth or args.tune):
-        raise ValueError("--tls, --latency, --growth and --tune are for the server on this machine, not for --bucket")
+    if args.bucket and (args.tls or args.latency is not None or args.growth or args.tune or args.live):
+        only = "--tls, --latency, --growth, --tune and --live"
+        raise ValueError(f"{only} are for the server on this machine, not for --bucket")
     if args.local_path and args.workloads:
         raise ValueError("either --local_path or --workloads")
     if args.bucket:
         parse_destination(args.bucket, args.remote_path)
-    if not (args.workloads or args.local_path or args.growth or args.tune):
+    if not (args.workloads or args.local_path or args.growth or args.tune or args.live):
         args.workloads = ["small"] if args.bucket else list(DEFAULT_WORKLOADS)
     args.contenders = args.contenders or list(BUCKET_CONTENDERS if args.bucket else CONTENDERS)
     args.aws_command = find_aws(args.aws_command, os.environ)
@@ -147,6 +151,8 @@ def run(args: argparse.Namespace, folder: Path) -> int:
         show_growth(args, folder)
     if args.tune:
         code = max(code, tune(args, local_site(args, folder), folder))
+    if args.live:
+        code = max(code, show_live(args, folder))
     return code
 
 
@@ -266,6 +272,22 @@ def tuned(name: str, measurements: Sequence[Measurement]) -> Iterator[str]:
     for workload, summaries in tables.by_workload(measurements, default).items():
         yield f"### {name}: {knob.about} ({workload}; default {knob.default:g})"
         yield tables.markdown(tables.rows_of(summaries)).rstrip()
+
+
+def show_live(args: argparse.Namespace, folder: Path) -> int:
+    """How long after its last file a run is in S3, streamed or not; tells and writes what came of it."""
+    order = live.make_order(args.scale, args.cores[0], args.threads[0], args.aws_command)
+    tails: list[live.Tail] = []
+    with (args.output / "live.tsv").open("w", encoding="utf-8") as stream:
+        write_row(stream, live.TSV_HEAD)
+        for one in live.measure_live(order, args.rounds or 1, LocalSite(folder, None).environ):
+            tails.append(one)
+            write_row(stream, live.tsv_row(one))
+            say(live.line_of(one))
+    about, rows = "\n".join(live.about(order, tails)), live.rows_of(tails)
+    print(f"\n{about}\n\n{tables.aligned(rows)}", flush=True)
+    (args.output / "live.md").write_text(f"{about}\n\n{tables.markdown(rows)}", encoding="utf-8")
+    return 1 if any(one.trouble for one in tails) else 0
 
 
 def clean_up(site: BucketSite, yes: bool) -> None:

@@ -563,9 +563,10 @@ class _Store:
 class S3Server:
     """The server on its own thread; every public method may be called from any thread.
 
-    `latency` is what every request waits, in seconds; `owner` the account that `x-amz-expected-bucket-owner`
-    must name; `min_part_size` (bytes) what all parts but the last must have. After `stop()`, another
-    `start()` listens on the same port and has the same objects: a server that was away.
+    `latency` is what every request waits, in seconds; `rate` (bytes a second) what the line to it takes of all bodies
+    together, first come, first served; `owner` the account that `x-amz-expected-bucket-owner` must name;
+    `min_part_size` (bytes) what all parts but the last must have. After `stop()`, another `start()` listens on the
+    same port and has the same objects: a server that was away.
     """
 
     def __init__(
@@ -574,6 +575,7 @@ class S3Server:
         *,
         port: int = 0,
         latency: float = 0,
+        rate: float | None = None,
         ssl_context: ssl.SSLContext | None = None,
         owner: str = "123456789012",
         min_part_size: int = 5 * MIB,
@@ -581,6 +583,7 @@ class S3Server:
         self.keep = keep
         self.port = port
         self.latency = latency
+        self.rate = rate
         self.owner = owner
         self._ssl = ssl_context
         self._store = _Store(min_part_size)
@@ -596,6 +599,7 @@ class S3Server:
         self._listener: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._bugs: list[BaseException] = []
+        self._line_free = 0.0  # when all that was sent so far is through the line, by the loop's clock
 
     def __enter__(self) -> Self:
         self.start()
@@ -802,6 +806,8 @@ class S3Server:
                 await self._receive(call, reader, writer)
             if self.latency:
                 await asyncio.sleep(self.latency)
+            if self.rate:
+                await self._pass_line(call.payload.size, self.rate)
             await self._pass_gates(call, reader, writer)
         except (asyncio.IncompleteReadError, OSError, _CutError):
             self._record(call, _NO_ANSWER)
@@ -843,6 +849,12 @@ class S3Server:
             await _read_sized(reader, int(headers.get("content-length") or 0), sink, rate)
         if limit is not None:
             raise _CutError
+
+    async def _pass_line(self, size: int, rate: float) -> None:
+        """Wait as long as these bytes, and those that came before them, take."""
+        now = asyncio.get_running_loop().time()
+        self._line_free = max(now, self._line_free) + size / rate
+        await asyncio.sleep(self._line_free - now)
 
     async def _pass_gates(self, call: _Call, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with self._changed:

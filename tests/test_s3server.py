@@ -584,6 +584,16 @@ def test_fault_slow_and_latency(server: S3Server, s3: Any) -> None:
     assert time.monotonic() - slow >= 0.2
 
 
+def test_bodies_share_a_line_of_so_many_bytes_a_second() -> None:
+    with S3Server(rate=100_000) as server:
+        server.create_bucket("b")
+        started = time.monotonic()
+        with contextlib.closing(half_a_put(server, "one", bytes(15_000), 15_000)) as other:
+            assert raw(server, "PUT", "/b/another", bytes(15_000))[0] == 200
+            assert other.recv(1000).startswith(b"HTTP/1.1 200 ")
+        assert time.monotonic() - started >= 0.3
+
+
 # The test's side
 
 
