@@ -202,9 +202,11 @@ def newest_change(listing: Listing) -> float:
 
 def has_changed_since(run: Run, moment: float) -> bool:
     """Whether a file of the run was changed after that moment (seconds since the epoch); looks no further than it
-    has to. Raises RunError if the run is gone.
+    has to. By mtime and by ctime: a run that is copied right now may have the mtimes of long ago. Raises RunError
+    if the run is gone.
     """
-    return any(isinstance(found, _Found) and found.file.mtime_ns > moment * 1e9 for found in _walk(run))
+    moment_ns = moment * 1e9
+    return any(isinstance(f, _Found) and max(f.file.mtime_ns, f.ctime_ns) > moment_ns for f in _walk(run))
 
 
 class _Found(NamedTuple):

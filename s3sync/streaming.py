@@ -15,6 +15,7 @@ from s3sync.statelog import Proof
 
 _WAITS = re.compile(
     r"[^/]*"  # in the root
+    r"|(.*/)?\.[^/]*(/.*)?"  # hidden: what copying tools and NFS rename or remove in the end
     r"|(InterOp|[^/]*Logs?|Config|Recipe|Analysis)/.*"
     r"|.*\.(xml|txt|csv|tsv|log|html|json)",
     re.IGNORECASE | re.DOTALL,

@@ -262,16 +262,22 @@ def test_a_run_that_never_ends_is_told_once_and_taken_up_again_when_it_goes_on(
     lab: Lab, server: S3Server, growing: Path, tick: Tick
 ) -> None:
     assert tick().code == 0
-    for path in growing.rglob("*"):
-        os.utime(path, (time.time() - 25 * HOUR,) * 2)
-    told, again = tick(), tick()
+    told, again = (tick(keys={"abandoned_hours": 1e-6}) for _ in range(2))
     assert "abandoned" in told.err
-    assert "nothing changed for 24 h" in told.err
+    assert "nothing changed for 1e-06 h" in told.err
     assert "2 files of it in S3 already" in told.err
     assert (told.code, again.code, again.err) == (0, 0, "")
     (growing / "Data/third.cbcl").write_bytes(b"it goes on\n")
     assert tick().code == 0
     assert "Data/third.cbcl" in keys_of(server, growing)
+
+
+def test_a_run_that_is_copied_with_its_old_mtimes_is_not_abandoned(server: S3Server, growing: Path, tick: Tick) -> None:
+    for path in growing.rglob("*"):
+        os.utime(path, (time.time() - 25 * HOUR,) * 2)
+    done = tick()
+    assert (done.code, done.err) == (0, "")
+    assert keys_of(server, growing) == {"Data/first.cbcl", "Data/second.cbcl"}
 
 
 def test_a_run_that_is_too_old_is_not_begun(server: S3Server, growing: Path, tick: Tick) -> None:
@@ -333,6 +339,7 @@ def scope_and_listing(*paths: str, mtime: int = 5, ctime: int = 5) -> tuple[Scop
         *("InterOp/QMetricsOut.bin", "InterOp/C1.1/x.bin", "Logs/a.zip", "RTALogs/b", "InstrumentAnalyticsLogs/c.zip"),
         *("Config/d.cfg", "Recipe/e.bin", "Analysis/1/Data/f.bam", "Data/Intensities/RTAConfiguration.xml"),
         *("Data/Intensities/BaseCalls/L001/g.LOG", "Data/RTAComplete.txt"),
+        *("Data/L001/.L001_1.cbcl.9fXq2T", "Data/.nfs0000000000a1", "Data/.~tmp~/L001_1.cbcl"),
     ],
 )
 def test_what_is_rewritten_until_the_end_waits(path: str) -> None:
