@@ -33,6 +33,7 @@ HASHERS_PER_CORE = 0.5  # threads: one hashes as much as several `aws` send
 MAX_ROUNDS = 10  # a run that was found changed so often is left for the next call
 STREAM_SECONDS = 600.0  # after so long no more of a run that is written yet is begun: other runs wait, too
 _COMPARE_FILES = 2000  # compared with S3 at a time, so that an interruption loses little
+_NAMED = 5  # of what S3 alone has
 _MOVING = (CHANGED, VANISHED)  # no failures while the sequencer writes
 
 
@@ -197,6 +198,18 @@ class Call:
         self._state.failed.update(self.scope.unsendable)
         self._state.skipped = dict(self.scope.skipped)
         self._state.completed = bool(self.scope.files) and not self._state.failed and not self._pending()
+        if self._state.completed:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """What went up and is no file of the run any more is S3's alone: it is told, and not counted as uploaded."""
+        here = {file.path for file in self.scope.files}
+        gone = sorted(self._state.proven.keys() - here)
+        if gone:
+            self._state.proven = {path: proof for path, proof in self._state.proven.items() if path in here}
+            named = ", ".join(map(printable, gone[:_NAMED])) + (", ..." if len(gone) > _NAMED else "")
+            which = f"S3 alone has {count_of(len(gone), 'file')} by now, gone from the run or excluded: {named}"
+            self._display.say(f"warning: {what(self._run, self._job.destination)}: {which}")
 
     def _send(self, *groups: Sequence[LocalFile]) -> None:
         """Up to three passes over the files; what is not proven then is failed. Raises AwsError for a lasting cause."""
