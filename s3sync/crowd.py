@@ -67,6 +67,11 @@ class Crowd:
         self._judged = clock()
         self._grows = True  # as far as is known
 
+    def begin(self) -> None:
+        """They start now: what was before, with no work for them, says nothing."""
+        self._load()
+        self._judged = self._clock()
+
     def look(self, running: int, waiting: bool) -> int:
         """To be asked now and then: with how many run, and whether more work waits. Gives the number that may run."""
         if self._is_limited():

@@ -197,6 +197,7 @@ class Pipeline:
         sending: set[Future[Sent]] = set()
         reading: Future[Verdicts] | None = None
         unread: list[Sent] = []
+        self._crowd.begin()
         while queue or sending or unread or reading:
             allowed = self._crowd.look(len(sending), waiting=queue.feeds(len(sending) + 1))
             while queue and len(sending) < allowed:

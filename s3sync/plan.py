@@ -148,9 +148,10 @@ def in_phases(files: Iterable[LocalFile]) -> Phases:
     return Phases(tuple(metadata), tuple(data), tuple(markers))
 
 
-def cost_of(files: Iterable[LocalFile]) -> float:
-    """CPU-seconds that a running `aws s3 cp` is expected to need for them."""
-    return sum(FILE_COST + file.size * BYTE_COST for file in files)
+def cost_of(files: Iterable[LocalFile], byte_cost: float = BYTE_COST) -> float:
+    """CPU-seconds that a running `aws s3 cp` is expected to need for them; or seconds, where those are what a byte
+    costs."""
+    return sum(FILE_COST + file.size * byte_cost for file in files)
 
 
 class BatchQueue:
@@ -158,12 +159,15 @@ class BatchQueue:
 
     In each group big files go first, largest first; small ones follow in the order of their keys, so that
     a batch is a narrow range of keys and one listing reads it back. Batches shrink towards the end, so that
-    all processes end at about the same time.
+    all processes end at about the same time. `byte_cost` are the seconds that a byte takes a process, where a limit
+    on the bandwidth makes that longer than the CPU would.
     """
 
-    def __init__(self, groups: Iterable[Sequence[LocalFile]], first_number: int = 1) -> None:
+    def __init__(
+        self, groups: Iterable[Sequence[LocalFile]], first_number: int = 1, byte_cost: float = BYTE_COST
+    ) -> None:
         self.next_number = first_number
-        self._groups = deque(_Group(files) for files in groups if files)
+        self._groups = deque(_Group(files, byte_cost) for files in groups if files)
 
     def __bool__(self) -> bool:
         return bool(self._groups)
@@ -192,11 +196,12 @@ class BatchQueue:
 class _Group:
     """Files of one group that are left, and what they cost."""
 
-    def __init__(self, files: Sequence[LocalFile]) -> None:
+    def __init__(self, files: Sequence[LocalFile], byte_cost: float) -> None:
+        self._byte_cost = byte_cost
         big = sorted((f for f in files if f.size >= _BIG_FILE), key=lambda f: (-f.size, f.path))
         small = sorted((f for f in files if f.size < _BIG_FILE), key=lambda f: f.path)
         self.queues = deque(deque(queue) for queue in (big, small) if queue)
-        self.left = cost_of(files)
+        self.left = cost_of(files, byte_cost)
         self._processes = 0
         self._floor = 0.0
 
@@ -208,7 +213,7 @@ class _Group:
             self._processes, self._floor = processes, max(PROCESS_COST, self.left / processes / rounds)
         most = _MAX_BATCH_COST if soon == processes else max(self.left / (2 * soon), _FULL_BATCH_COST)
         target = min(max(self.left / (2 * processes), self._floor), most, _MAX_BATCH_COST)
-        files, cost = _take(self.queues[0], target)
+        files, cost = _take(self.queues[0], target, self._byte_cost)
         self.left -= cost
         if not self.queues[0]:
             self.queues.popleft()
@@ -224,12 +229,12 @@ def into_batches(files: Sequence[LocalFile], processes: int, first_number: int =
     return batches
 
 
-def _take(queue: deque[LocalFile], target: float) -> tuple[tuple[LocalFile, ...], float]:
-    """Files off the front of the queue until they cost `target` CPU-seconds; at least one."""
+def _take(queue: deque[LocalFile], target: float, byte_cost: float) -> tuple[tuple[LocalFile, ...], float]:
+    """Files off the front of the queue until they cost `target` seconds; at least one."""
     taken: list[LocalFile] = []
     cost = 0.0
     while queue and cost < target * 0.999:  # sums of 0.004 never meet a bound exactly
-        more = FILE_COST + queue[0].size * BYTE_COST
+        more = FILE_COST + queue[0].size * byte_cost
         if taken and cost + more > _MAX_BATCH_COST:
             break
         taken.append(queue.popleft())

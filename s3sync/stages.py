@@ -74,7 +74,7 @@ class Call:
         throttle = Throttle(limit, job.cores, environ, job.settings, work) if limit else None
         self._transfer = Transfer(aws, run, job.destination, work, job.multipart, job.storage, job.owner, throttle)
         load = LoadMeter(usable_cores(), aws.live)
-        crowd = Crowd(job.cores, job.most_processes, load, is_limited=lambda: self._transfer.is_limited)
+        crowd = Crowd(job.cores, job.most_processes, load, is_limited=lambda: self._transfer.share is not None)
         self._pipeline = Pipeline(run, self._transfer, self._reader, self._hasher, verify=job.verify, crowd=crowd)
 
     def run(self, *, resumed: bool, certain: bool = False) -> None:
@@ -240,7 +240,9 @@ class Call:
         return list(verdicts.failures)
 
     def _one_pass(self, groups: Sequence[Sequence[LocalFile]]) -> list[Failure]:
-        queue = plan.BatchQueue(groups, self._next_batch)
+        share = self._transfer.share
+        byte_cost = max(plan.BYTE_COST, 1 / share) if share else plan.BYTE_COST
+        queue = plan.BatchQueue(groups, self._next_batch, byte_cost)
         failures: list[Failure] = []
         try:
             with contextlib.closing(self._pipeline.run(queue)) as verdicts:

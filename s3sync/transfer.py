@@ -76,7 +76,7 @@ class Transfer:
         """Run one process to its end; raises AwsError if it cannot start, StateError, InterruptedBySignal."""
         complaints = _Complaints(self._destination, self._run.run_id, batch, self._aws.readable)
         pid = 0
-        share = self._throttle.share() if self._throttle else None
+        share = self.share
         config = self._throttle.config(share) if self._throttle and share is not None else None
 
         def on_start(started: int) -> None:
@@ -113,9 +113,9 @@ class Transfer:
             self.unswept = trouble
 
     @property
-    def is_limited(self) -> bool:
-        """Whether the processes that start now have to share a limit on the bandwidth."""
-        return self._throttle is not None and self._throttle.share() is not None
+    def share(self) -> int | None:
+        """What a process that starts now may send, bytes a second; None: there is no limit."""
+        return self._throttle.share() if self._throttle else None
 
     def keep_to_limit(self) -> None:
         """End what is faster than it may be by now; to be called now and then."""

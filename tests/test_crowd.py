@@ -71,6 +71,17 @@ def test_a_new_one_is_given_time_to_show_what_it_needs() -> None:
     assert sizes == [2, 4, 4, 8, 8, 8, 8, 8, 8]
 
 
+def test_an_idle_time_before_the_first_of_them_starts_is_no_reason_to_grow() -> None:
+    machine = Machine(0.5)
+    loads = [Load(0.1, 0.1), Load(1, 1)]
+    crowd = Crowd(2, 8, lambda: loads.pop(0), lambda: machine.now)
+    machine.now = 60
+    crowd.begin()
+    assert crowd.look(0, waiting=True) == 2
+    machine.now += 2
+    assert crowd.look(2, waiting=True) == 2
+
+
 # Stepping back
 
 

@@ -329,3 +329,15 @@ def test_what_is_handed_out_while_more_processes_may_come_leaves_work_for_them()
 def test_more_processes_come_only_for_batches_that_are_worth_it(files: int, processes: int) -> None:
     queue = BatchQueue([files_of([0] * files)])
     assert [n for n in range(1, 20) if queue.feeds(n)] == list(range(1, processes + 1))
+
+
+def test_a_limit_on_the_bandwidth_is_shared_by_all_processes_to_the_end() -> None:
+    """Two processes of 1.5 MB/s each: no batch takes one of them longer than its half of all, or than 16 seconds."""
+    files = files_of([400_000] * 100)
+    queue = BatchQueue([files], byte_cost=1 / 1_500_000)
+    batches = []
+    while queue:
+        batches.append(queue.take(2))
+    assert len(batches) >= 4
+    assert max(batch.size for batch in batches) <= min(sum(f.size for f in files) / 2, 16 * 1_500_000)
+    assert len(into_batches(files, 2)) == 1
