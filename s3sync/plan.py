@@ -211,6 +211,8 @@ class _Group:
             # its own.
             rounds = max(1, round(self.left / processes / _FULL_BATCH_COST))
             self._processes, self._floor = processes, max(PROCESS_COST, self.left / processes / rounds)
+        if self.left < processes * self._floor / 2:  # processes that were added have not had their share yet
+            self._floor = max(_SMALL_BATCH_COST, self.left / processes)
         most = _MAX_BATCH_COST if soon == processes else max(self.left / (2 * soon), _FULL_BATCH_COST)
         target = min(max(self.left / (2 * processes), self._floor), most, _MAX_BATCH_COST)
         files, cost = _take(self.queues[0], target, self._byte_cost)
