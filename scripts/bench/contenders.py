@@ -73,10 +73,11 @@ class Contender(NamedTuple):
 def _s3sync(verify: str) -> Callable[[Setting], list[Command]]:
     def prepare(setting: Setting) -> list[Command]:
         words = [sys.executable, *_program_words(setting.variation), "upload", "--skip_check"]
-        words += [f"--local_path={setting.workload.folder}", *setting.variation.options]
+        words += [f"--local_path={setting.workload.folder}"]
         words += [f"--bucket={setting.bucket}", f"--remote_path={setting.prefix}", f"--verify={verify}"]
         words += [f"--cores={setting.pair.cores}", f"--threads={setting.pair.threads}"]
         words += [f"--log_dir={setting.work / 'log'}", f"--aws_command={setting.aws}"]
+        words += setting.variation.options  # last, so that they stand
         return [Command(tuple(words), {**setting.environ, "PYTHONPATH": str(ROOT)})]
 
     return prepare
