@@ -296,6 +296,7 @@ def test_what_the_defaults_rest_on_is_varied_one_at_a_time(lab: Lab) -> None:
     rows = rows_in(lab, "tuning.tsv")
     assert Counter(row["contender"] for row in rows) == {"bare": 4, "s3sync": 4}
     assert {row["trouble"] for row in rows} == {""}
+    assert [row["label"] for row in rows][:4] == ["parts 8", "parts 16", "parts 32", "parts 64"]
     table = (lab.root / "results" / "tuning.md").read_text()
     assert all(f"| {label} |" in table for label in ("parts 8", "parts 64", "batch 500", "batch 4000"))
     assert "batch 1000 | " in table

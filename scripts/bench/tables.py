@@ -17,7 +17,7 @@ _OPERATIONS = (
     *("HeadObject", "ListObjectsV2"),
 )
 TSV_HEAD = (
-    *("workload", "files", "bytes", "latency_seconds", "contender", "cores", "threads", "round"),
+    *("workload", "files", "bytes", "latency_seconds", "contender", "label", "cores", "threads", "round"),
     *("seconds", "cpu_seconds", "peak_bytes", "server_cpu_seconds", *_OPERATIONS, "other_requests", "trouble"),
 )
 _HEAD = ("contender", "wall s", "min-max", "ratio", "CPU s", "ratio", "MB", "requests", "server")
@@ -47,7 +47,16 @@ def tsv_row(one: Measurement) -> list[str]:
     known = [requests.pop(operation, 0) for operation in _OPERATIONS]
     counts = [*known, sum(requests.values())] if one.requests is not None else [""] * (len(known) + 1)
     cells = (
-        *(workload.name, len(workload.files), workload.size, workload.latency, one.entry.contender, *pair, one.round),
+        *(
+            workload.name,
+            len(workload.files),
+            workload.size,
+            workload.latency,
+            one.entry.contender,
+            one.entry.label,
+            *pair,
+            one.round,
+        ),
         *(f"{usage.seconds:.3f}", f"{usage.cpu_seconds:.3f}", usage.peak_bytes, f"{one.server_cpu_seconds:.3f}"),
         *(*counts, one.trouble),
     )
