@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -63,6 +63,7 @@ class Call:
         self._stop = stop
         self._display = display
         self._activity = "comparing"
+        self._listed: Collection[str] | None = ()  # what S3 had of the run; None: it may not be asked
         self._next_batch = 1
         self._before = self._proven_now()  # files and bytes
         self._totals = _totals(scope)
@@ -100,7 +101,7 @@ class Call:
             self._store.close()
             raise
         else:
-            self._state.orderly = not self._state.failed
+            self._state.orderly = not self._state.failed and not self._is_more_in_s3()
             self._end()
 
     def _stages(self, resumed: bool, certain: bool, parts_since: str) -> None:
@@ -123,6 +124,7 @@ class Call:
         verb = "streaming" if self._job.streams else "uploading"
         self._display.follow(f"{verb} {what(self._run, self._job.destination)}", self._snapshot)
         if not certain:
+            self._listed = None if remote is None else remote.keys()
             self._compare(remote, resumed)
         self._activity = "uploading"
         if self._job.streams:
@@ -178,6 +180,14 @@ class Call:
         self._reader.expect(file.path for file in (*self.scope.files, *self.scope.waiting))
         if pending := self._pending():
             self._send(pending)
+
+    def _is_more_in_s3(self) -> bool:
+        """Whether S3 has, or may have, files of the run that are not proven: touched since, and not settled again."""
+        if self._listed is None:
+            return True
+        proven = self._state.proven
+        unproven = {file.path for file in (*self.scope.files, *self.scope.waiting) if file.path not in proven}
+        return not unproven.isdisjoint(self._listed)
 
     def _go_round(self) -> None:
         """Send what is pending, look at the disk again, until nothing is; the markers when all else is proven."""

@@ -147,6 +147,21 @@ def test_a_file_that_was_only_touched_is_read_again_but_not_sent_again(
     assert lab.log(growing)["total_uploaded_files"] == 2
 
 
+def test_a_file_that_was_touched_and_settles_later_is_not_sent_again_either(
+    lab: Lab, server: S3Server, growing: Path, tick: Tick
+) -> None:
+    assert tick().code == 0
+    os.utime(growing / "Data/first.cbcl", (time.time() + HOUR,) * 2)
+    (growing / "Data/third.cbcl").write_bytes(b"the third\n")
+    assert tick().code == 0
+    (growing / "Data/fourth.cbcl").write_bytes(b"the fourth\n")
+    assert tick().code == 0
+    os.utime(growing / "Data/first.cbcl")
+    assert tick().code == 0
+    assert sorted(sent(server)) == ["first.cbcl", "fourth.cbcl", "second.cbcl", "third.cbcl"]
+    assert lab.log(growing)["total_uploaded_files"] == 4
+
+
 def test_what_changed_is_not_called_uploaded_until_it_is_sent_again(lab: Lab, growing: Path, tick: Tick) -> None:
     assert tick().code == 0
     (growing / "Data/third.cbcl").write_bytes(b"the third\n")
