@@ -99,6 +99,7 @@ class Aws:
         self.path = path
         self.started = 0  # processes so far
         self.said_version = ""  # what `version` found
+        self._beside = ""  # the same, if it was found without a process
         self._environ = environ
         self._secrets = secrets_of(environ)
         self._command = (path, *_endpoint_words(environ))
@@ -122,8 +123,13 @@ class Aws:
 
     def quick_version(self) -> str:
         """The same, without a process where the CLI is a package of this Python; raises AwsError."""
-        self.said_version = _version_beside(self.path)
+        self.said_version = self._beside = _version_beside(self.path)
         return self.said_version or self.version()
+
+    def check_usable(self) -> None:
+        """Raise AwsError if it cannot even tell its version; nothing is started if it has told it."""
+        if self._beside:
+            self.version()
 
     def query(self, words: Sequence[str]) -> Ended:
         """Run to the end and keep stdout whole; for the s3api commands.

@@ -114,7 +114,8 @@ class Call:
                 else:
                     remote = self._reader.list_run()
             except AwsError:
-                self._aws.version()  # if not even that works, it is not S3's fault
+                version.result()
+                self._aws.check_usable()  # if not even that works, it is not S3's fault
                 raise
             self._state.aws = f"{printable(self._aws.path)}: {version.result()}"
         if self._job.transfer_client == "crt" and not awswords.knows_crt(self._aws.said_version):
