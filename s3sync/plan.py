@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 from warnings import catch_warnings, simplefilter
 
@@ -133,6 +133,11 @@ def require_files(run: Run, scope: Scope) -> None:
 def is_same(file: LocalFile, proof: Proof | None) -> bool:
     """Whether a proof is of the file as it is now."""
     return proof is not None and (proof.size, proof.mtime_ns) == (file.size, file.mtime_ns)
+
+
+def pending(files: Iterable[LocalFile], proven: Mapping[str, Proof]) -> tuple[LocalFile, ...]:
+    """Those that are not proven as they are now, by path."""
+    return tuple(file for file in files if not is_same(file, proven.get(file.path)))
 
 
 def in_phases(files: Iterable[LocalFile]) -> Phases:

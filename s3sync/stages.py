@@ -162,7 +162,7 @@ class Call:
             etags = self._hasher.etags(files)
             found = [f for f in files if self._has(f, etags.get(f.path), remote[f.path].etag)]
             self._take([Proof(*f, remote[f.path].etag, "etag") for f in found], found=True)
-        self._ask_for_heavy([f for f in there if not plan.is_same(f, self._state.proven.get(f.path))])
+        self._ask_for_heavy(plan.pending(there, self._state.proven))
 
     def _has(self, file: LocalFile, expected: str | None, etag: str) -> bool:
         """Whether an object with this ETag has the file's bytes, as far as ETags can tell."""
@@ -285,8 +285,8 @@ class Call:
         self._state.total_local_files = self.scope.total
         self._totals = _totals(self.scope)
 
-    def _pending(self) -> list[LocalFile]:
-        return [f for f in self.scope.files if not plan.is_same(f, self._state.proven.get(f.path))]
+    def _pending(self) -> tuple[LocalFile, ...]:
+        return plan.pending(self.scope.files, self._state.proven)
 
     def _end(self) -> None:
         """Save what is known, whatever came before; raises StateError."""

@@ -13,7 +13,7 @@ from s3sync.job import Job, Preview, Report
 from s3sync.plan import Scope
 from s3sync.progress import Display
 from s3sync.readback import Reader
-from s3sync.runfolder import Listing, LocalFile, Run
+from s3sync.runfolder import Listing, Run
 from s3sync.stages import Call, begin, what
 from s3sync.staging import work_folder
 from s3sync.state import Loaded, StateStore
@@ -40,7 +40,7 @@ def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -
             return Report(run, job.destination, store.log_path, loaded.state, scope, already=True)
         state = loaded.state or RunState(run.run_id, str(run.path))
         doubted = _doubt(state, listing)
-        if job.streams and not _pending(state, scope):
+        if job.streams and not plan.pending(scope.files, state.proven):
             return Report(run, job.destination, store.log_path, state, scope)
         with work_folder() as (work, work_lock):
             try:
@@ -67,7 +67,7 @@ def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) 
         return Preview(run, job.destination, store.log_path, scope, (), 0, 0)
     state = loaded.state or RunState(run.run_id, str(run.path))
     _doubt(state, listing)
-    pending = _pending(state, scope)
+    pending = plan.pending(scope.files, state.proven)
     with work_folder() as (work, work_lock):
         aws = _connect(job, environ, stop, work, (work_lock,))
         remote = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner).list_run() or {}
@@ -105,10 +105,6 @@ def _doubt(state: RunState, listing: Listing) -> bool:
     doubted = streaming.doubtful(state.proven, listing, state.still_since) if state.still_since else set()
     state.proven = {path: proof for path, proof in state.proven.items() if path not in doubted}
     return bool(doubted)
-
-
-def _pending(state: RunState, scope: Scope) -> tuple[LocalFile, ...]:
-    return tuple(f for f in scope.files if not plan.is_same(f, state.proven.get(f.path)))
 
 
 def _connect(job: Job, environ: Mapping[str, str], stop: Stop, work: Path, inherited: Sequence[int]) -> awscli.Aws:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import psutil
 import pytest
 
 from scripts.simulate_run import make_run
@@ -214,6 +215,14 @@ def fake_aws(tmp_path: Path) -> FakeAws:
         return str(script)
 
     return make
+
+
+def kill_family(process: subprocess.Popen[str]) -> None:
+    """Kill a process with all that it started, and wait until these are gone."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    for member in (psutil.Process(process.pid), *family):
+        member.kill()
+    psutil.wait_procs(family, timeout=60)
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -11,13 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from s3sync import streaming
 from s3sync.plan import Scope
 from s3sync.runfolder import Listing, LocalFile
-from tests.conftest import BUCKET, Lab, Result, tree
+from tests.conftest import BUCKET, Lab, Result, kill_family, tree
 from tests.s3server import Fault, S3Server
 from tests.test_monitor import on_terminal
 
@@ -217,10 +216,7 @@ def test_a_tick_that_is_killed_while_it_streams_costs_at_most_what_was_in_flight
     config = lab.config_for(growing, {"stream": True}, settle_minutes=0, max_cores=1, max_threads=1)
     with server.hold(1) as gate, lab.start("monitor", "--config", config) as process:
         gate.wait_held()
-        family = psutil.Process(process.pid).children(recursive=True)
-        for member in (psutil.Process(process.pid), *family):
-            member.kill()
-        psutil.wait_procs(family, timeout=60)
+        kill_family(process)
         gate.release()
         process.communicate(timeout=60)
     assert tick().code == 0

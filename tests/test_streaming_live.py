@@ -10,12 +10,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from scripts.simulate.live import LiveRun
 from scripts.simulate_run import plan_run
-from tests.conftest import BUCKET, Lab, Result, tree
+from tests.conftest import BUCKET, Lab, Result, kill_family, tree
 from tests.s3server import S3Server
 
 SCALE = 1e-4
@@ -59,10 +58,7 @@ class Monitored:
         self._seen.append(tree(self.run))
         with self.server.hold(after) as gate, self.lab.start("monitor", "--config", self.config) as process:
             gate.wait_held()
-            family = psutil.Process(process.pid).children(recursive=True)
-            for member in (psutil.Process(process.pid), *family):
-                member.kill()
-            psutil.wait_procs(family, timeout=60)
+            kill_family(process)
             gate.release()
             process.communicate(timeout=60)
         self.server.wait_disconnected()
