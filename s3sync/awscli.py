@@ -1,4 +1,4 @@
-"""The AWS CLI: which one, its arguments, and running it; the only starter of processes.
+"""The AWS CLI: which one, its arguments, and running it.
 
 What it prints and its exit codes are hints, never proof: some versions exit 0 after a failed PUT.
 """
@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 from collections import deque
@@ -20,12 +19,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from s3sync import awswords, children
+from s3sync import awswords, children, processes
 from s3sync.awsconfig import S3Settings, child_environment, redact, secrets_of, without_credentials, write_config
 from s3sync.awserrors import Cause, cause_of, meaning_of, without_prefix
 from s3sync.children import StallWatch
 from s3sync.errors import AwsError
 from s3sync.interrupt import Stop
+from s3sync.processes import OutOfTime, Process
 from s3sync.text import human_seconds, printable
 
 STALL_SECONDS = 600.0  # a child that moves no bytes for so long is ended
@@ -105,7 +105,7 @@ class Aws:
         self._command = (path, *_endpoint_words(environ))
         self._inherited = tuple(inherited)
         self._lock = threading.Lock()
-        self._live: dict[int, subprocess.Popen[bytes]] = {}
+        self._live: dict[int, Process] = {}
         self._ended: dict[int, str] = {}  # live ones that are being ended, by process id, and why
         self._watch = StallWatch(stall_seconds)
         self._watcher: threading.Thread | None = None
@@ -137,17 +137,17 @@ class Aws:
         Raises InterruptedBySignal where it was ended because we were asked to stop: that says nothing of S3.
         """
         self._stop.check()
-        with self._running(words, stderr=subprocess.PIPE) as process:
+        with self._running(words) as process:
             stdout, stderr = process.communicate()
         self._stop.check()
         return self._result(words, process, stdout, stderr.splitlines())
 
     def clean_up(self, words: Sequence[str], seconds: float) -> Ended:
         """A query that is made even after we were asked to stop, and then given no more than `seconds`."""
-        with self._running(words, stderr=subprocess.PIPE, urgent=True) as process:
+        with self._running(words, urgent=True) as process:
             try:
                 stdout, stderr = process.communicate(timeout=seconds)
-            except subprocess.TimeoutExpired:
+            except OutOfTime:
                 children.send_signal(process.pid, signal.SIGKILL)
                 stdout, stderr = process.communicate()
         return self._result(words, process, stdout, stderr.splitlines())
@@ -165,7 +165,7 @@ class Aws:
         """
         self._stop.check()
         tail: deque[bytes] = deque(maxlen=_TAIL_LINES)
-        with self._running(words, stderr=subprocess.STDOUT, config=config) as process:
+        with self._running(words, merged=True, config=config) as process:
             assert process.stdout is not None
             stdout = process.stdout
             on_start(process.pid)
@@ -207,11 +207,11 @@ class Aws:
 
     @contextlib.contextmanager
     def _running(
-        self, words: Sequence[str], stderr: int, *, urgent: bool = False, config: Path | None = None
-    ) -> Iterator[subprocess.Popen[bytes]]:
+        self, words: Sequence[str], *, merged: bool = False, urgent: bool = False, config: Path | None = None
+    ) -> Iterator[Process]:
         """A process in a session of its own, so that signals for us reach it through us alone."""
         with self._lock:
-            process = self._start((*self._command, *words), stderr, {"AWS_CONFIG_FILE": str(config)} if config else {})
+            process = self._start((*self._command, *words), merged, {"AWS_CONFIG_FILE": str(config)} if config else {})
             self.started += 1
             self._live[process.pid] = process
             self._ended.pop(process.pid, None)
@@ -249,26 +249,16 @@ class Aws:
             for pid in self._watch.stalled(live):
                 self.end(pid, f"moved no bytes for {human_seconds(self._watch.seconds)}")
 
-    def _start(self, argv: Sequence[str], stderr: int, more: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def _start(self, argv: Sequence[str], merged: bool, more: Mapping[str, str]) -> Process:
         try:
-            return subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                env={**self._environ, **more},
-                start_new_session=True,
-                pass_fds=self._inherited,
-            )
+            return processes.start(argv, {**self._environ, **more}, merged=merged, inherited=self._inherited)
         except (OSError, ValueError) as error:  # ValueError: a key in S3 may have characters that no word can
             why = error.strerror if isinstance(error, OSError) else error
             raise AwsError(
                 f"cannot run {printable(self.path)}: {why} (check the installation, or --aws_command)"
             ) from error
 
-    def _result(
-        self, words: Sequence[str], process: subprocess.Popen[bytes], stdout: bytes, errors: Iterable[bytes]
-    ) -> Ended:
+    def _result(self, words: Sequence[str], process: Process, stdout: bytes, errors: Iterable[bytes]) -> Ended:
         why = self._ended.pop(process.pid, "")
         return Ended(tuple(words), process.returncode, stdout, self._readable(errors), why)
 
@@ -323,9 +313,7 @@ def _endpoint_words(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 def _behind_shim(path: str, environ: Mapping[str, str]) -> str:
     """The real program behind a pyenv shim, which would cost a second or more at each start."""
-    with contextlib.suppress(OSError, subprocess.SubprocessError), open(path, "rb") as stream:
+    with contextlib.suppress(OSError), open(path, "rb") as stream:
         if re.search(rb'pyenv" exec "\$program"', stream.read(1024)):  # a script of a pyenv Python has the word, too
-            argv = ("pyenv", "which", os.path.basename(path))
-            asked = subprocess.run(argv, env=dict(environ), capture_output=True, timeout=30, check=True)
-            return os.fsdecode(asked.stdout.strip()) or path
+            return processes.first_line(("pyenv", "which", os.path.basename(path)), environ, 30.0) or path
     return path
