@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
+import shlex
+import shutil
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -11,6 +14,8 @@ from s3sync import __version__
 from s3sync.awscli import STALL_SECONDS
 from s3sync.awswords import ACCOUNT, SSE, STORAGE_CLASSES
 from s3sync.bandwidth import Timetable, parse_timetable
+from s3sync.hook import Hook
+from s3sync.text import printable
 
 DEFAULT_LOG_DIR = "/var/log/s3_upload"
 
@@ -179,6 +184,17 @@ def _add_upload(commands: Commands) -> None:
         default="normal",
         help="step back at the disks (default normal)",
     )
+    add(
+        "--completion_object",
+        action="store_true",
+        help="at the end write s3sync.complete.json into the run's prefix: files, sizes, ETags, verdict",
+    )
+    add(
+        "--on_complete",
+        type=_hook,
+        metavar="COMMAND",
+        help="run this at the end, without a shell: the run is in S3SYNC_RUN_ID and the like, the log is its stdin",
+    )
     add("--dry_run", action="store_true", help="say what would be sent; write nothing")
 
 
@@ -256,6 +272,16 @@ def _account(text: str) -> str:
     return text
 
 
+def _hook(text: str) -> Hook:
+    """Words as a shell would part them; the program by its path, or found on PATH."""
+    program, *words = shlex.split(text)
+    found = shutil.which(program)
+    if not found:
+        raise argparse.ArgumentTypeError(f"no such program: {printable(program)} (give its path)")
+    return Hook((os.path.abspath(found), *words))
+
+
+_hook.__name__ = "command"
 _rate.__name__ = "rate such as 50MB/s"  # argparse names the type in its complaint
 _minutes.__name__ = "number of minutes"
 _account.__name__ = "account of 12 digits"

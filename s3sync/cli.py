@@ -69,6 +69,8 @@ def _run_upload(args: argparse.Namespace) -> int:
         max_bandwidth=_bandwidth(args),
         stall_seconds=args.stall_minutes * 60,
         transfer_client=args.transfer_client,
+        completion_object=args.completion_object,
+        on_complete=args.on_complete,
     )
     step_back(args.nice, args.io_priority)
     stop = Stop()
@@ -80,7 +82,7 @@ def _run_upload(args: argparse.Namespace) -> int:
     if args.dry_run:
         _show(args, report.preview_lines(planned), report.preview_json(planned))
         return EXIT_FAILED if planned.scope.unsendable else EXIT_DONE
-    code = EXIT_DONE if done.state.completed else EXIT_FAILED
+    code = EXIT_DONE if done.ok else EXIT_FAILED
     _show(args, report.summary(done), {**report.as_json(done), "exit_code": code})
     return code
 

@@ -106,6 +106,18 @@ def _from_text(parse: Callable[[str], Any]) -> BeforeValidator:
     return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
 
 
+def _word(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must be words without NUL characters")
+    return text
+
+
+def _command(words: tuple[str, ...]) -> tuple[str, ...]:
+    if words:
+        _absolute(words[0])
+    return words
+
+
 def _one_of(values: Sequence[str]) -> Callable[[str], str]:
     def check(text: str) -> str:
         if text and text not in values:
@@ -158,6 +170,11 @@ Bandwidth = Annotated[
 ]
 Account = Annotated[Text, AfterValidator(_account), Schema({"type": "string", "pattern": "^([0-9]{12})?$"})]
 SecretUrl = Annotated[SecretStr | None, _from_text(_url), Schema({"type": "string", "pattern": "^(https?://.+)?$"})]
+Command = Annotated[
+    tuple[Annotated[Text, AfterValidator(_word)], ...],
+    AfterValidator(_command),
+    Schema({"type": "array", "items": {"type": "string"}}),
+]
 
 
 class _Model(BaseModel):
@@ -206,6 +223,18 @@ class MonitorEntry(_Model):
         default=False,
         description="Upload a run while the sequencer still writes it: at each tick what has settled; the rest, and "
         "the completion markers last, when it is complete.",
+    )
+
+    completion_object: StrictBool = Field(
+        default=False,
+        description="Write the object s3sync.complete.json into the run's prefix when all of it is proven, for "
+        "pipelines that wait for events: files, sizes, ETags, verdict.",
+    )
+
+    on_complete: Command = Field(
+        default=(),
+        description="A command that is run, without a shell, when a run is completed: the words as a list, the "
+        "program's absolute path first. The run is in its environment (S3SYNC_RUN_ID, ...), the log is its stdin.",
     )
 
     @model_validator(mode="after")
@@ -295,6 +324,9 @@ class Config(_Model):
     alert_after_busy_hours: Number = Field(
         default=24, gt=0, description="A call that is still at work after so many hours is told of."
     )
+    on_complete_minutes: Number = Field(
+        default=10, gt=0, description="An `on_complete` command that takes longer is ended."
+    )
     settle_minutes: Number = Field(
         default=10, ge=0, description="With `stream`: how long a file has to be unchanged before it goes up."
     )
@@ -338,13 +370,15 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     A secret that the file does not have is taken from the environment.
     """
     file = printable(str(path))
-    text, is_shared = read_config(path, file)
+    text, others_may = read_config(path, file)
     try:
         tree = Tree(text, is_json=path.suffix.lower() == ".json")
     except UnparsableError as error:
         raise ConfigError(error.problem.line(file)) from None
     config, problems = _typed(tree, _secrets_of(environ, tree.value))
-    problems = [*tree.problems, *problems, *_fights(tree), *(_exposed(tree, file) if is_shared else ())]
+    problems = [*tree.problems, *problems, *_fights(tree)]
+    problems += _exposed(tree, file) if others_may else ()
+    problems += _commanded(tree, file) if others_may & 0o022 else ()
     if config is None or problems:
         raise ConfigError("\n".join(problem.line(file) for problem in _in_order(problems)))
     return config
@@ -369,6 +403,7 @@ _MESSAGES = {
 _EXAMPLES = {
     "monitored_directories": "[/data]",
     "exclude_patterns": "['/Thumbnail_Images/']",
+    "on_complete": "[/usr/local/bin/tell-lims, --run]",
     "monitor": "[{monitored_directories: [/data], bucket: lab-runs, remote_path: /}]",
 }
 _SECRETS = {key: f"S3SYNC_{key.upper()}" for key in ("slack_log_webhook", "slack_alert_webhook", "webhook", "ping_url")}
@@ -453,6 +488,16 @@ def _exposed(tree: Tree, file: str) -> Iterator[Problem]:
         if isinstance(tree.value, dict) and tree.value.get(key):
             advice = f"chmod 600 {shlex.quote(file)}, or set {name} instead"
             yield Problem(tree.place((key,)), key, f"holds a secret and is readable by others ({advice})")
+
+
+def _commanded(tree: Tree, file: str) -> Iterator[Problem]:
+    """Who can write the file could have us run anything."""
+    entries = tree.value.get("monitor") if isinstance(tree.value, dict) else None
+    for number, entry in enumerate(entries if isinstance(entries, list) else []):
+        if isinstance(entry, dict) and entry.get("on_complete"):
+            loc = ("monitor", number, "on_complete")
+            advice = f"chmod go-w {shlex.quote(file)}"
+            yield Problem(tree.place(loc), path_of(loc), f"is a command, and others may write this file ({advice})")
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:

@@ -52,8 +52,8 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # for the other end of a pipe
 
 
-def read_config(path: Path, file: str) -> tuple[str, bool]:
-    """The text, and whether others than its owner may read it; raises ConfigError."""
+def read_config(path: Path, file: str) -> tuple[str, int]:
+    """The text, and what others than its owner may do with it, as mode bits; raises ConfigError."""
     try:
         with open(path, "rb", opener=_without_waiting) as stream:
             mode = os.fstat(stream.fileno()).st_mode
@@ -65,7 +65,7 @@ def read_config(path: Path, file: str) -> tuple[str, bool]:
         raise ConfigError(f"{file}: cannot be read: {why} (check --config and the modes on the way there)") from None
     if len(content) > MAX_CONFIG_BYTES:
         raise ConfigError(f"{file}: is larger than {MAX_CONFIG_BYTES:,} bytes (is it the configuration?)")
-    return _decoded(content, file), bool(mode & 0o077)
+    return _decoded(content, file), mode & 0o077
 
 
 def _decoded(content: bytes, file: str) -> str:

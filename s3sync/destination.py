@@ -10,6 +10,7 @@ from s3sync.errors import UsageError
 from s3sync.text import printable
 
 MAX_KEY_BYTES = 1024  # S3's limit, in UTF-8
+COMPLETION_OBJECT = "s3sync.complete.json"  # in the run's prefix, where it is wanted: that all of it is there
 
 # Looser than AWS's rule for new buckets: old ones in us-east-1 and other servers have capitals and `_`.
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync import completion
+from s3sync import completion, hook
 from s3sync.awscli import STALL_SECONDS
 from s3sync.awsconfig import S3Settings, TransferClient
 from s3sync.awswords import AS_THE_BUCKET_HAS_IT, OwnedBucket, Storage
 from s3sync.bandwidth import Timetable
-from s3sync.destination import Destination
+from s3sync.destination import COMPLETION_OBJECT, Destination
 from s3sync.etag import DEFAULT_MULTIPART, Multipart
+from s3sync.hook import Hook
 from s3sync.plan import Scope
 from s3sync.readback import Readback, Verify
 from s3sync.runfolder import LocalFile, Run
@@ -45,6 +46,13 @@ class Job:
     max_bandwidth: Timetable | None = None  # of all processes together
     stall_seconds: float = STALL_SECONDS
     transfer_client: TransferClient = "default"
+    completion_object: bool = False  # that says in S3 that all is there
+    on_complete: Hook | None = None  # the user's command, after that
+
+    @property
+    def reserved(self) -> str:
+        """A path in the run that no file of it may have."""
+        return COMPLETION_OBJECT if self.completion_object else ""
 
     @property
     def streams(self) -> bool:
@@ -89,6 +97,13 @@ class Report:
     state: RunState
     scope: Scope
     already: bool = False
+    on_complete: str = ""  # what came of the user's command, if it was run now
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing of it is left to be done."""
+        return self.state.completed and not hook.has_failed(self.on_complete)
+
     tally: Tally = field(default_factory=Tally)
 
 

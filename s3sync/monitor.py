@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3sync import files, lock, survey
+from s3sync import files, hook, lock, survey
 from s3sync.config import Config
 from s3sync.errors import AwsError, BusyError, InterruptedBySignal, S3SyncError
+from s3sync.hook import Hook
 from s3sync.interrupt import Stop
 from s3sync.job import Job, Preview, Report
 from s3sync.notify import Channels, News, Notifier, Problem, Upload
@@ -65,7 +66,8 @@ def run_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_displa
 def dry_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> Tick:
     """What a tick would do: everything but the transfer, and nothing is written or told."""
     tick = _judged(config)
-    _for_each_due(tick, stop, lambda run: _preview(tick, run, config, environ, stop, make_display))
+    due = survey.to_do(tick.runs)
+    _for_each(due, tick, stop, lambda run: _preview(tick, run, config, environ, stop, make_display))
     return tick
 
 
@@ -93,7 +95,8 @@ def _tick(config: Config, environ: Mapping[str, str], stop: Stop, make_display: 
     LOG.info("tick: %s found, %s to upload%s", count_of(len(tick.runs), "run"), f"{len(due):,}", more)
     _say(tick.problems, config.log_dir / "noted.json")
     before = len(tick.problems)
-    _for_each_due(tick, stop, lambda run: _upload(tick, run, config, environ, stop, make_display))
+    for runs in (to_do, survey.owing(tick.runs)):
+        _for_each(runs, tick, stop, lambda run: _upload(tick, run, config, environ, stop, make_display))
     for problem in tick.problems[before:]:
         LOG.error("%s: %s", problem.key, problem.text)
     LOG.info("tick: done after %s", human_seconds(time.monotonic() - started))
@@ -113,10 +116,10 @@ def _judged(config: Config) -> Tick:
     return tick
 
 
-def _for_each_due(tick: Tick, stop: Stop, work: Callable[[Judged], None]) -> None:
-    """Do `work` for each run that is due. A bucket that cannot be reached is not tried again for the next run."""
+def _for_each(runs: Sequence[Judged], tick: Tick, stop: Stop, work: Callable[[Judged], None]) -> None:
+    """Do `work` for each of these runs. A bucket that cannot be reached is not tried again for the next run."""
     unreachable: set[str] = set()
-    for run in survey.to_do(tick.runs):
+    for run in runs:
         stop.check()
         if run.entry.bucket in unreachable:
             continue
@@ -144,7 +147,12 @@ def _upload(
     with make_display() as display:
         report = upload(_job(run, config), environ, stop, display)
     tick.reports[run.key] = report
-    if report.state.completed:
+    if hook.has_failed(report.on_complete):
+        text = f"{report.on_complete} (the run is uploaded; it is run again at the next tick)"
+        tick.problems.append(Problem(f"on_complete of {run.key}", text, "other"))
+    if report.already:
+        LOG.info("on_complete of %s: %s", run.key, report.on_complete)
+    elif report.state.completed:
         LOG.info("uploaded %s: %s", run.key, _one_line(report))
     elif report.state.failed or run.state != "streaming":
         tick.problems.append(Problem(run.key, _one_line(report), "run"))
@@ -189,6 +197,8 @@ def _job(run: Judged, config: Config) -> Job:
         owner=run.entry.expected_bucket_owner,
         max_bandwidth=config.max_bandwidth,
         transfer_client=config.transfer_client,
+        completion_object=run.entry.completion_object,
+        on_complete=Hook(run.entry.on_complete, config.on_complete_minutes * 60) if run.entry.on_complete else None,
         stall_seconds=config.stall_minutes * 60,
     )
 

@@ -93,8 +93,13 @@ def compile_excludes(patterns: Iterable[str]) -> tuple[re.Pattern[str], ...]:
     return tuple(compiled)
 
 
-def scope_of(run: Run, listing: Listing, destination: Destination, excludes: Sequence[re.Pattern[str]]) -> Scope:
-    """Apply the excludes, which are searched in `run_id/path`, so that they never match where the runs lie."""
+def scope_of(
+    run: Run, listing: Listing, destination: Destination, excludes: Sequence[re.Pattern[str]], reserved: str = ""
+) -> Scope:
+    """Apply the excludes, which are searched in `run_id/path`, so that they never match where the runs lie.
+
+    A file at the path `reserved` cannot be sent: its key is to be another object's.
+    """
     hits = dict.fromkeys(excludes, 0)
 
     def is_excluded(path: str) -> bool:
@@ -109,9 +114,13 @@ def scope_of(run: Run, listing: Listing, destination: Destination, excludes: Seq
     skipped = tuple(item for item in listing.skipped if not is_excluded(item.path))
     prefix_bytes = len(destination.run_prefix(run.run_id).encode())
     too_long = [f for f in files if prefix_bytes + len(f.path.encode()) > MAX_KEY_BYTES]
-    if too_long:
+    taken = [f for f in files if f.path == reserved]
+    if too_long or taken:
         unsendable += [Unsendable(f.path, f"key longer than S3's {MAX_KEY_BYTES} bytes") for f in too_long]
-        gone = {f.path for f in too_long}
+        unsendable += [
+            Unsendable(f.path, "its key is the completion object's (rename it, or exclude it)") for f in taken
+        ]
+        gone = {f.path for f in (*too_long, *taken)}
         files = [f for f in files if f.path not in gone]
     total = len(listing.files) + len(listing.unsendable) + len(listing.skipped)
     excluded = total - len(files) - len(unsendable) - len(skipped)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from s3sync import hook
 from s3sync.job import Preview, Report
 from s3sync.text import count_of, human_bytes, human_seconds, indented, printable
 
@@ -14,9 +15,9 @@ def summary(report: Report) -> list[str]:
     """A few lines for people."""
     state, run = report.state, printable(report.run.run_id)
     if report.already:
-        return [f"nothing to send: {run} was completed {state.finished or 'before'}", *_facts(report)]
+        return [f"nothing to send: {run} was completed {state.finished or 'before'}", *_facts(report), *_after(report)]
     if state.completed:
-        return [f"uploaded: {run}", *_facts(report)]
+        return [f"uploaded: {run}", *_facts(report), *_after(report)]
     if report.scope.still_since and not state.failed:
         return [f"streamed so far: {run}", *_facts(report)]
     again = "the same command tries again; what is proven is not sent again"
@@ -46,6 +47,8 @@ def as_json(report: Report) -> dict[str, Any]:
         "found_in_s3": tally.found_files,
         "bytes": sum(max(proof.size, 0) for proof in state.proven.values()),
         "seconds": round(tally.seconds, 3),
+        "completion_object": state.completion_object,
+        "on_complete": report.on_complete,
         "aws": state.aws,
         "aws_processes": tally.aws_processes,
         "log": str(report.log_path),
@@ -113,6 +116,14 @@ def _facts(report: Report) -> list[str]:
     if report.scope.excluded:
         lines.append(f"  skipped {count_of(report.scope.excluded, 'file')} by --exclude_patterns")
     return [*lines, f"  log     {printable(str(report.log_path))}"]
+
+
+def _after(report: Report) -> list[str]:
+    """What came of the user's command; that it failed takes nothing back."""
+    if not report.on_complete:
+        return []
+    advice = " (all files are in S3; the same command runs it again)" if hook.has_failed(report.on_complete) else ""
+    return [f"  then    on_complete {report.on_complete}{advice}"]
 
 
 def _failures(report: Report) -> list[str]:

@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from s3sync import awscli, awswords, leftovers, plan, runfolder
+from s3sync import awscli, awswords, hook, leftovers, plan, receipt, runfolder
 from s3sync.crowd import Crowd, LoadMeter
-from s3sync.destination import Destination
+from s3sync.destination import COMPLETION_OBJECT, Destination
 from s3sync.errors import AwsError, InterruptedBySignal, S3SyncError
 from s3sync.interrupt import Stop
 from s3sync.job import Job, Tally
@@ -71,12 +71,11 @@ class Call:
         self._launch_until = time.monotonic() + (STREAM_SECONDS if job.streams else math.inf)
         self._reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner)
         self._hasher = Hasher(run, job.multipart, stop, max(1, round(job.cores * HASHERS_PER_CORE)))
+        self._work = work
         limit = job.max_bandwidth
-        throttle = Throttle(limit, job.cores, environ, job.settings, work) if limit else None
-        self._transfer = Transfer(aws, run, job.destination, work, job.multipart, job.storage, job.owner, throttle)
-        load = LoadMeter(usable_cores(), aws.live)
-        crowd = Crowd(job.cores, job.most_processes, load, is_limited=lambda: self._transfer.share is not None)
-        self._pipeline = Pipeline(run, self._transfer, self._reader, self._hasher, verify=job.verify, crowd=crowd)
+        self._throttle = Throttle(limit, job.cores, environ, job.settings, work) if limit else None
+        self._transfer = self._transfer_of(run)
+        self._pipeline = self._pipeline_of(run, self._transfer, self._hasher)
 
     def run(self, *, resumed: bool, certain: bool = False) -> None:
         """All stages. The state is saved whatever happens; an S3SyncError goes on with what is proven added.
@@ -103,6 +102,18 @@ class Call:
         else:
             self._state.orderly = not self._state.failed and not self._is_more_in_s3()
             self._end()
+
+    def _transfer_of(self, run: Run) -> Transfer:
+        job = self._job
+        return Transfer(
+            self._aws, run, job.destination, self._work, job.multipart, job.storage, job.owner, self._throttle
+        )
+
+    def _pipeline_of(self, run: Run, transfer: Transfer, hasher: Hasher) -> Pipeline:
+        load = LoadMeter(usable_cores(), self._aws.live)
+        job = self._job
+        crowd = Crowd(job.cores, job.most_processes, load, is_limited=lambda: transfer.share is not None)
+        return Pipeline(run, transfer, self._reader, hasher, verify=job.verify, crowd=crowd)
 
     def _stages(self, resumed: bool, certain: bool, parts_since: str) -> None:
         with ThreadPoolExecutor(1) as side:
@@ -211,6 +222,31 @@ class Call:
         self._state.completed = bool(self.scope.files) and not self._state.failed and not self._pending()
         if self._state.completed:
             self._let_go()
+            self._leave_receipt()
+        if self._state.completed and self._job.on_complete:
+            self._state.on_complete = hook.PENDING
+
+    def _leave_receipt(self) -> None:
+        """The completion object, where it is wanted, is the last of the run: without it the run is not completed."""
+        if not self._job.completion_object:
+            return
+        self._state.completed = False  # until it is there
+        written = receipt.write(self._work / "receipt", self._run, self._job.destination, self._state, self.scope)
+        self._reader.expect([COMPLETION_OBJECT, *(file.path for file in self.scope.files)])
+        hasher = Hasher(written, self._job.multipart, self._stop, 1)
+        pipeline = self._pipeline_of(written, self._transfer_of(written), hasher)
+        why = ""
+        for attempt in range(PASSES):
+            if attempt:
+                self._display.say(f"trying {COMPLETION_OBJECT} again: {why}")
+                self._stop.wait(BACKOFF[attempt - 1])
+            self._state.completion_object, why = receipt.send(written, pipeline, self._next_batch)
+            self._next_batch += 1
+            if self._state.completion_object:
+                break
+        hasher.close()
+        self._state.completed = not why
+        self._state.failed.update({COMPLETION_OBJECT: why} if why else {})
 
     def _let_go(self) -> None:
         """What went up and is no file of the run any more is S3's alone: it is told, and not counted as uploaded."""
@@ -281,7 +317,7 @@ class Call:
 
     def _look_again(self) -> None:
         listing = runfolder.list_files(self._run)
-        self.scope = plan.scope_of(self._run, listing, self._job.destination, self._job.excludes)
+        self.scope = plan.scope_of(self._run, listing, self._job.destination, self._job.excludes, self._job.reserved)
         self._state.total_local_files = self.scope.total
         self._totals = _totals(self.scope)
 
@@ -331,6 +367,7 @@ def begin(store: StateStore, state: RunState, scope: Scope) -> None:
     state.started, state.finished = now_iso(), ""
     state.attempts += 1
     state.still_since = scope.still_since
+    state.completion_object = state.on_complete = ""
     state.total_local_files = scope.total
     store.begin(state)
 

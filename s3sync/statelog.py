@@ -58,6 +58,8 @@ class RunState:
     still_since: int = 0  # ns; of a run that is written yet: what changed after that is proven no more. 0: complete
     orderly: bool = False  # the last call came to its end: S3 has what it proved, and nothing that it did not
     parts_since: str = ""  # since when a killed call may have left parts of multipart uploads in S3; empty: none
+    completion_object: str = ""  # the ETag of the object that says so in S3; empty: it is not there, or not wanted
+    on_complete: str = ""  # what is known of the user's command: hook.PENDING, hook.DONE, or why it failed
     attempts: int = 0  # calls that began since one completed the run or brought it on
 
 
@@ -71,6 +73,7 @@ class Head(NamedTuple):
     size: int  # bytes in S3
     attempts: int
     finished: str
+    on_complete: str
 
     @classmethod
     def of(cls, log: dict[str, Any]) -> Head:
@@ -85,6 +88,7 @@ class Head(NamedTuple):
             size=_number(log, "bytes"),
             attempts=_number(log, "attempts"),
             finished=str(log.get("finished", "")),
+            on_complete=printable(str(log.get("on_complete", ""))),
         )
 
 
@@ -111,6 +115,8 @@ def to_json(state: RunState, run_path: Path, destination: Destination) -> bytes:
         "bytes": sum(max(proof.size, 0) for proof in proofs),
         "aws": state.aws,
         "attempts": state.attempts,
+        "completion_object": state.completion_object,
+        "on_complete": state.on_complete,
         "parts_since": state.parts_since,
         "orderly": state.orderly,
         "still_since": state.still_since,
@@ -201,6 +207,8 @@ def _parse_log(log: dict[str, Any]) -> RunState:
         orderly=log.get("orderly") is True,
         still_since=_number(log, "still_since"),
         by_predecessor=not ours,
+        completion_object=str(log.get("completion_object", "")),
+        on_complete=printable(str(log.get("on_complete", ""))),
         attempts=_number(log, "attempts"),
     )
 

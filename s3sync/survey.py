@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from s3sync import completion, runfolder
+from s3sync import completion, hook, runfolder
 from s3sync.config import Config, MonitorEntry
 from s3sync.errors import RunError
 from s3sync.runfolder import RUN_INFO, Run, RunInfo
@@ -112,7 +112,8 @@ def judge(candidate: Candidate, config: Config, hopeless: set[re.Pattern[str]], 
         return Judged(run, entry, began, state, printable(reason), head, store.log_path, failing)
 
     if head and head.completed:
-        return judged("uploaded", f"{count_of(head.uploaded_files, 'file')} proven in S3")
+        owed = f"; on_complete {head.on_complete}" if entry.on_complete and hook.is_owed(head.on_complete) else ""
+        return judged("uploaded", f"{count_of(head.uploaded_files, 'file')} proven in S3{owed}")
     try:
         run = run._replace(info=runfolder.read_run_info(run.path / RUN_INFO))
         finished = _completion(run, config, now)
@@ -155,6 +156,12 @@ def to_do(runs: Iterable[Judged]) -> list[Judged]:
     streaming = [run for run in everything if run.state == "streaming"]
     streaming.sort(key=lambda run: (run.head.finished if run.head else "", run.began))
     return [*in_order(everything), *streaming]
+
+
+def owing(runs: Iterable[Judged]) -> list[Judged]:
+    """Those that are uploaded, and whose `on_complete` has not run yet, or failed: they are given to it again."""
+    wanted = (run for run in runs if run.state == "uploaded" and run.entry.on_complete)
+    return [run for run in wanted if run.head and hook.is_owed(run.head.on_complete)]
 
 
 def _runs_in(directory: Path, entry: MonitorEntry) -> list[Candidate]:

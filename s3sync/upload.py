@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from s3sync import awscli, completion, lock, plan, runfolder, streaming
+from s3sync import awscli, completion, hook, lock, plan, runfolder, streaming
 from s3sync.errors import RunError, S3SyncError
 from s3sync.interrupt import Stop
 from s3sync.job import Job, Preview, Report
@@ -36,8 +36,9 @@ def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -
         loaded = store.load()
         for warning in (*_advice(job), *scope.warnings, *loaded.warnings):
             display.say(f"warning: {warning}")
-        if loaded.state and _is_done(loaded.state, scope):
-            return Report(run, job.destination, store.log_path, loaded.state, scope, already=True)
+        if loaded.state and _is_done(job, loaded.state, scope):
+            after = _run_hook(job, run, store, loaded.state, environ, stop)
+            return Report(run, job.destination, store.log_path, loaded.state, scope, already=True, on_complete=after)
         state = loaded.state or RunState(run.run_id, str(run.path))
         doubted = _doubt(state, listing)
         if job.streams and not plan.pending(scope.files, state.proven):
@@ -52,8 +53,9 @@ def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -
             call = Call(job, run, scope, store, state, aws, environ, work, stop, display)
             certain = job.streams and state.orderly and not doubted
             call.run(resumed=loaded.state is not None, certain=certain)
-    call.tally.seconds = time.monotonic() - started
-    return Report(run, job.destination, store.log_path, state, call.scope, tally=call.tally)
+        call.tally.seconds = time.monotonic() - started
+        after = _run_hook(job, run, store, state, environ, stop)
+    return Report(run, job.destination, store.log_path, state, call.scope, tally=call.tally, on_complete=after)
 
 
 def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -> Preview:
@@ -63,7 +65,7 @@ def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) 
     loaded: Loaded = store.load(set_aside=False)
     for warning in (*_advice(job), *scope.warnings, *loaded.warnings):
         display.say(f"warning: {warning}")
-    if loaded.state and _is_done(loaded.state, scope):
+    if loaded.state and _is_done(job, loaded.state, scope):
         return Preview(run, job.destination, store.log_path, scope, (), 0, 0)
     state = loaded.state or RunState(run.run_id, str(run.path))
     _doubt(state, listing)
@@ -74,6 +76,36 @@ def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) 
     same_size = sum(f.path in remote and remote[f.path].size == f.size for f in pending)
     batches = sum(len(plan.into_batches(group, job.cores)) for group in plan.in_phases(pending) if group)
     return Preview(run, job.destination, store.log_path, scope, pending, same_size, batches)
+
+
+def _run_hook(job: Job, run: Run, store: StateStore, state: RunState, environ: Mapping[str, str], stop: Stop) -> str:
+    """Run the user's command if it is due, under the run's lock, so that it runs once at a time; what came of it.
+
+    The log says that it is due before it runs, and what came of it afterwards: whoever is killed in between has it
+    run again, never not at all.
+    """
+    if not job.on_complete or not state.completed or not hook.is_owed(state.on_complete):
+        return ""
+    state.on_complete = hook.run(job.on_complete, _facts(job, run, store, state), store.log_path, environ, stop)
+    store.save(state)
+    return state.on_complete
+
+
+def _facts(job: Job, run: Run, store: StateStore, state: RunState) -> dict[str, str]:
+    """The run for the user's command; the names are part of the contract."""
+    destination = job.destination
+    return {
+        "S3SYNC_RUN_ID": run.run_id,
+        "S3SYNC_RUN_PATH": str(run.path),
+        "S3SYNC_BUCKET": destination.bucket,
+        "S3SYNC_REMOTE_PATH": destination.remote_path,
+        "S3SYNC_URL": destination.url(run.run_id),
+        "S3SYNC_FILES": str(len(state.proven)),
+        "S3SYNC_BYTES": str(sum(max(proof.size, 0) for proof in state.proven.values())),
+        "S3SYNC_STARTED": state.started,
+        "S3SYNC_FINISHED": state.finished,
+        "S3SYNC_LOG": str(store.log_path),
+    }
 
 
 def _survey(job: Job) -> tuple[Run, Listing, Scope]:
@@ -87,7 +119,7 @@ def _survey(job: Job) -> tuple[Run, Listing, Scope]:
         if not judged.complete:
             where = printable(str(run.path))
             raise RunError(f"the run is not complete: {where} {judged.reason} (--skip_check uploads it as it is)")
-    scope = plan.scope_of(run, listing, job.destination, job.excludes)
+    scope = plan.scope_of(run, listing, job.destination, job.excludes, job.reserved)
     plan.require_files(run, scope)
     return run, listing, scope
 
@@ -96,7 +128,7 @@ def _survey_settled(run: Run, job: Job, settle_seconds: float) -> tuple[Listing,
     """What of a run that is written yet may go up by now; what patterns match nothing the end will show."""
     still_since = time.time_ns() - round(settle_seconds * 1e9)
     listing = runfolder.list_files(run)
-    scope = plan.scope_of(run, listing, job.destination, job.excludes)
+    scope = plan.scope_of(run, listing, job.destination, job.excludes, job.reserved)
     return listing, streaming.settled(scope, listing, still_since)._replace(warnings=())
 
 
@@ -111,8 +143,10 @@ def _connect(job: Job, environ: Mapping[str, str], stop: Stop, work: Path, inher
     return awscli.connect(job.aws_command, job.settings, environ, stop, work, inherited, job.stall_seconds)
 
 
-def _is_done(state: RunState, scope: Scope) -> bool:
+def _is_done(job: Job, state: RunState, scope: Scope) -> bool:
     """Whether the log says completed, and the disk is as it was then; a log of the predecessor is taken at its word."""
+    if job.completion_object and not state.completion_object:
+        return False
     if not state.completed or state.by_predecessor:
         return state.completed
     return not scope.unsendable and all(plan.is_same(f, state.proven.get(f.path)) for f in scope.files)

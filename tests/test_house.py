@@ -36,6 +36,7 @@ ORDER = (
     *(
         "processes",
         "children",
+        "hook",
         "awscli",
         "throttle",
         "staging",
@@ -46,7 +47,7 @@ ORDER = (
         "config",
         "survey",
     ),
-    *("pipeline", "progress", "notify", "job", "stages", "upload", "report", "monitor", "status"),
+    *("pipeline", "receipt", "progress", "notify", "job", "stages", "upload", "report", "monitor", "status"),
     *("manifest", "verify", "check", "arguments", "cli", "__main__"),
 )
 MODULES = {path.stem: ast.parse(path.read_bytes()) for path in sorted(PACKAGE.glob("*.py"))}

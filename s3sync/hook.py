@@ -1,0 +1,90 @@
+"""The user's own command after an upload: run without a shell, told of the run by its environment and its stdin."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from s3sync import children, processes
+from s3sync.interrupt import Stop
+from s3sync.processes import OutOfTime, Process
+from s3sync.text import human_seconds, printable
+
+DEFAULT_SECONDS = 600.0
+PENDING = "pending"  # what the log says of it until it has run
+DONE = "done"
+_FAILED = "failed: "
+_LOOK_SECONDS = 0.1  # between two looks at whether somebody asked for the end
+_TAIL_BYTES = 4096
+_SHOWN_CHARS = 300  # of its last line
+
+
+class Hook(NamedTuple):
+    """A command, the program's absolute path first, and how long it may take."""
+
+    command: tuple[str, ...]
+    seconds: float = DEFAULT_SECONDS
+
+
+def is_owed(said: str) -> bool:
+    """Whether it has still to be run (again), by what the log says."""
+    return said == PENDING or has_failed(said)
+
+
+def has_failed(said: str) -> bool:
+    """Whether it did not do what it was to, by what `run` or the log says."""
+    return said.startswith(_FAILED)
+
+
+def run(hook: Hook, facts: Mapping[str, str], log_path: Path, environ: Mapping[str, str], stop: Stop) -> str:
+    """Run it to its end, with the state log as its stdin: DONE, or `failed: ` and why.
+
+    It gets our environment without our secrets, and `facts`. When its time is up, or somebody asks for our end, it
+    is ended with all of its process group; then this raises InterruptedBySignal.
+    """
+    child = {name: value for name, value in environ.items() if not name.startswith("S3SYNC_")}
+    try:
+        with tempfile.TemporaryFile() as output, log_path.open("rb") as log:
+            process = processes.start(hook.command, {**child, **facts}, merged=True, stdin=log, stdout=output)
+            in_time = _wait(process, hook.seconds, stop)
+            tail = _tail(output)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        return f"{_FAILED}cannot run {printable(hook.command[0])}: {why}"
+    stop.check()
+    if in_time and process.returncode == 0:
+        return DONE
+    ended = _how(process.returncode) if in_time else f"not done after {human_seconds(hook.seconds)}, so it was ended"
+    return f"{_FAILED}{ended}{f': {tail}' if tail else ''}"
+
+
+def _wait(process: Process, seconds: float, stop: Stop) -> bool:
+    """Until it has ended by itself, or was ended; whether it was by itself."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not stop.requested:
+        try:
+            process.wait(_LOOK_SECONDS)
+        except OutOfTime:
+            continue
+        return True
+    ending = threading.Thread(target=children.end, args=(process.pid, lambda: process.returncode is not None))
+    ending.start()
+    process.wait()
+    ending.join()
+    return False
+
+
+def _tail(output: IO[bytes]) -> str:
+    """The last line that it printed."""
+    output.seek(max(0, output.seek(0, os.SEEK_END) - _TAIL_BYTES))
+    lines = output.read().decode("utf-8", "replace").split("\n")
+    return next((printable(line.strip())[:_SHOWN_CHARS] for line in reversed(lines) if line.strip()), "")
+
+
+def _how(returncode: int) -> str:
+    return f"exit code {returncode}" if returncode > 0 else f"killed by signal {-returncode}"

@@ -1,0 +1,73 @@
+"""The completion object: what says to event-driven pipelines that a run is whole in S3, and what of it is there.
+
+It is the last object of a run, and arrives as every file of it does: sent by `aws s3 cp`, read back, and proven.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from s3sync import __version__, runfolder
+from s3sync.destination import COMPLETION_OBJECT, Destination
+from s3sync.errors import StateError
+from s3sync.pipeline import Pipeline
+from s3sync.plan import BatchQueue, Scope
+from s3sync.runfolder import Run
+from s3sync.statelog import RunState
+from s3sync.text import now_iso, printable
+
+VERSION = 1
+
+
+def write(folder: Path, run: Run, destination: Destination, state: RunState, scope: Scope) -> Run:
+    """The object as the only file of a new private folder, which is given as a run's; raises StateError."""
+    try:
+        folder.mkdir(mode=0o700)
+        with (folder / COMPLETION_OBJECT).open("x", encoding="ascii") as stream:
+            stream.writelines(_text(run, destination, state, scope))
+    except OSError as error:
+        where = printable(str(folder))
+        raise StateError(f"cannot write the completion object: {where}: {error.strerror} (set TMPDIR)") from error
+    return run._replace(path=folder)
+
+
+def send(written: Run, pipeline: Pipeline, number: int) -> tuple[str, str]:
+    """Put it into S3 by one batch of this number: its ETag, or why there is none. Raises as the pipeline does."""
+    file = runfolder.stat_again(written, COMPLETION_OBJECT)
+    assert file is not None, "write() comes first"
+    why = "it was not sent"
+    for verdicts in pipeline.run(BatchQueue([[file]], number)):
+        for proof in verdicts.proofs:
+            return proof.etag, ""
+        for failure in verdicts.failures:
+            why = failure.reason
+    return "", why
+
+
+def _text(run: Run, destination: Destination, state: RunState, scope: Scope) -> Iterator[str]:
+    """Piece by piece, a line for each file: there may be a million."""
+    proofs = state.proven.values()
+    facts = {
+        "version": VERSION,
+        "verdict": "complete",
+        "run_id": run.run_id,
+        "bucket": destination.bucket,
+        "prefix": destination.run_prefix(run.run_id),
+        "completed_at": now_iso(),
+        "total_files": len(proofs),
+        "total_bytes": sum(max(proof.size, 0) for proof in proofs),
+        "excluded_files": scope.excluded,
+        "skipped_files": sorted(printable(item.path) for item in scope.skipped),
+        "written_by": f"s3sync {__version__}",
+    }
+    yield json.dumps(facts, indent=1).removesuffix("\n}")
+    yield ',\n "files": [\n'
+    separator = ""
+    for proof in sorted(proofs):
+        size = proof.size if proof.size >= 0 else None  # the predecessor did not say
+        entry = {"path": proof.path, "size": size, "etag": proof.etag, "verified_by": proof.verified_by}
+        yield f"{separator}  {json.dumps(entry)}"
+        separator = ",\n"
+    yield "\n ]\n}\n"

@@ -1,0 +1,219 @@
+"""After the run: the object that says so in S3, and the user's own command. Neither takes anything back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from s3sync.destination import COMPLETION_OBJECT
+from tests.conftest import BUCKET, Lab, kill_family
+from tests.s3server import Fault, S3Server
+from tests.test_upload import put_order
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """A command of the user's: writes what it is told into a file beside it, then does as `verdict` says."""
+    script = tmp_path / "tell-lims"
+    script.write_text(
+        f"#!{sys.executable}\n"
+        "import json, os, pathlib, sys, time\n"
+        "here = pathlib.Path(sys.argv[0]).parent\n"
+        "facts = {k: v for k, v in os.environ.items() if k.startswith('S3SYNC_')}\n"
+        "told = {'words': sys.argv[1:], 'facts': facts, 'log': json.load(sys.stdin), 'pid': os.getpid()}\n"
+        "with open(here / 'told.jsonl', 'a') as stream:\n"
+        "    stream.write(json.dumps(told) + '\\n')\n"
+        "exec((here / 'verdict').read_text())\n"
+    )
+    script.chmod(0o755)
+    (tmp_path / "verdict").write_text("")
+    return script
+
+
+def told_to(program: Path) -> list[dict[str, Any]]:
+    """Every call of it."""
+    path = program.with_name("told.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_the_completion_object_is_the_last_and_lists_what_is_there(
+    lab: Lab, server: S3Server, tiny_run: Path, each_aws: str
+) -> None:
+    result = lab.upload(tiny_run, "--completion_object", "--remote_path", "/2026", "--aws_command", each_aws, "--json")
+
+    key = f"2026/{tiny_run.name}/{COMPLETION_OBJECT}"
+    assert (result.code, put_order(server)[-1]) == (0, key)
+    stored = server.objects(BUCKET)
+    said = json.loads(stored[key].body)
+    listed = {f"{said['prefix']}{file['path']}": (file["size"], file["etag"]) for file in said["files"]}
+    assert listed == {name: (len(item.body), item.etag) for name, item in stored.items() if name != key}
+    assert (said["verdict"], said["total_files"], said["bucket"]) == ("complete", len(listed), BUCKET)
+    log = lab.log(tiny_run)
+    assert log["completion_object"] == result.json["completion_object"] == stored[key].etag
+    assert log["completed"] is True
+    assert not any(COMPLETION_OBJECT in path for path in log["uploaded_files"]), "it is no file of the run"
+    assert list(lab.tmp.iterdir()) == []
+
+
+def test_without_its_completion_object_a_run_is_not_completed(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    server.add_fault(Fault("drop", key_contains=COMPLETION_OBJECT, count=None))
+
+    result = lab.upload(tiny_run, "--completion_object")
+
+    log = lab.log(tiny_run)
+    assert (result.code, log["completed"]) == (1, False)
+    assert log["failed_upload_files"] == [str(tiny_run / COMPLETION_OBJECT)]
+    assert len(log["uploaded_files"]) == 4, "the files themselves are proven"
+    server.clear_faults()
+    sent = len(put_order(server))
+
+    again = lab.upload(tiny_run, "--completion_object")
+
+    assert (again.code, lab.log(tiny_run)["completed"]) == (0, True)
+    assert put_order(server)[sent:] == [f"{tiny_run.name}/{COMPLETION_OBJECT}"], "nothing else is sent"
+
+
+def test_a_completed_run_gets_its_completion_object_later(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    assert lab.upload(tiny_run).code == 0
+    sent = len(put_order(server))
+
+    assert lab.upload(tiny_run, "--completion_object").code == 0
+
+    assert put_order(server)[sent:] == [f"{tiny_run.name}/{COMPLETION_OBJECT}"]
+    assert lab.upload(tiny_run, "--completion_object").out.startswith("nothing to send")
+
+
+def test_a_file_of_that_name_is_not_overwritten_in_silence(lab: Lab, tiny_run: Path) -> None:
+    (tiny_run / COMPLETION_OBJECT).write_text("somebody's own")
+
+    result = lab.upload(tiny_run, "--completion_object")
+
+    assert result.code == 1
+    assert f"{COMPLETION_OBJECT}: its key is the completion object's (rename it, or exclude it)" in result.out
+    assert lab.upload(tiny_run, "--completion_object", "--exclude_patterns", r"s3sync\.complete").code == 0
+
+
+def test_the_command_is_told_of_the_run_by_its_environment_and_stdin(lab: Lab, tiny_run: Path, program: Path) -> None:
+    secret = {"S3SYNC_WEBHOOK": "http://127.0.0.1:9/secret"}
+
+    result = lab.upload(tiny_run, "--on_complete", f"{program} --run 'a b' $HOME", env=secret)
+
+    assert (result.code, result.out.splitlines()[-1]) == (0, "  then    on_complete done")
+    (told,) = told_to(program)
+    assert told["words"] == ["--run", "a b", "$HOME"], "no shell"
+    log = lab.log(tiny_run)
+    assert told["log"] == {**log, "on_complete": "pending"}
+    assert log["on_complete"] == "done"
+    assert told["facts"] == {
+        "S3SYNC_RUN_ID": tiny_run.name,
+        "S3SYNC_RUN_PATH": str(tiny_run),
+        "S3SYNC_BUCKET": BUCKET,
+        "S3SYNC_REMOTE_PATH": "/",
+        "S3SYNC_URL": f"s3://{BUCKET}/{tiny_run.name}/",
+        "S3SYNC_FILES": "4",
+        "S3SYNC_BYTES": str(log["bytes"]),
+        "S3SYNC_STARTED": log["started"],
+        "S3SYNC_FINISHED": log["finished"],
+        "S3SYNC_LOG": str(lab.log_path(tiny_run)),
+    }
+    assert lab.upload(tiny_run, "--on_complete", str(program)).code == 0
+    assert len(told_to(program)) == 1, "once for each time that a run is completed"
+
+
+def test_a_run_that_is_not_completed_runs_no_command(lab: Lab, tiny_run: Path, program: Path) -> None:
+    (tiny_run / "Data" / "outside").symlink_to("/etc/hostname")
+
+    assert lab.upload(tiny_run, "--on_complete", str(program)).code == 1
+
+    assert told_to(program) == []
+
+
+def test_a_command_that_fails_takes_nothing_back_and_is_run_again(lab: Lab, tiny_run: Path, program: Path) -> None:
+    program.with_name("verdict").write_text("print('ignored'); print('the LIMS is \\033[1mdown'); sys.exit(3)")
+    config = {"entry": {"on_complete": [str(program), "--from", "cron"]}}
+
+    failed = lab.watch(tiny_run, **config)
+
+    assert failed.code == 1
+    assert "on_complete of " in failed.err
+    assert r"failed: exit code 3: the LIMS is \x1b[1mdown (the run is uploaded; it is run again" in failed.err
+    assert lab.log(tiny_run)["completed"] is True
+    status = lab.run("status", "--config", lab.config_for(tiny_run, **config), "--json").json["runs"][0]
+    assert status["state"] == "uploaded"
+    assert "on_complete failed: exit code 3" in status["reason"]
+
+    program.with_name("verdict").write_text("")
+    assert lab.watch(tiny_run, **config).code == 0
+    assert lab.log(tiny_run)["on_complete"] == "done"
+    assert [told["words"] for told in told_to(program)] == [["--from", "cron"]] * 2
+    assert lab.watch(tiny_run, **config).code == 0
+    assert len(told_to(program)) == 2
+
+
+def test_a_command_that_was_not_run_because_of_a_kill_is_run_by_the_next_tick(
+    lab: Lab, tiny_run: Path, program: Path
+) -> None:
+    ready = program.with_name("ready")
+    os.mkfifo(ready)
+    program.with_name("verdict").write_text(f"open({str(ready)!r}, 'w').close(); time.sleep(600)")
+    config = {"entry": {"on_complete": [str(program)]}}
+    with lab.start("monitor", "--config", lab.config_for(tiny_run, **config)) as tick:
+        ready.open().close()  # it is at work
+        kill_family(tick)
+    assert lab.log(tiny_run)["on_complete"] == "pending"
+    program.with_name("verdict").write_text("")
+
+    assert lab.watch(tiny_run, **config).code == 0
+
+    assert (len(told_to(program)), lab.log(tiny_run)["on_complete"]) == (2, "done")
+
+
+def test_an_interruption_ends_the_command_too(lab: Lab, tiny_run: Path, program: Path) -> None:
+    ready = program.with_name("ready")
+    os.mkfifo(ready)
+    program.with_name("verdict").write_text(f"open({str(ready)!r}, 'w').close(); time.sleep(600)")
+    with lab.start(*lab.words(tiny_run, "--on_complete", str(program))) as upload:
+        ready.open().close()
+        upload.send_signal(signal.SIGTERM)
+        upload.communicate(timeout=120)
+    assert upload.returncode == 143
+    assert not psutil.pid_exists(told_to(program)[0]["pid"])
+    log = lab.log(tiny_run)
+    assert (log["completed"], log["on_complete"]) == (True, "pending")
+
+
+def test_a_command_that_takes_too_long_is_ended(lab: Lab, tiny_run: Path, program: Path) -> None:
+    program.with_name("verdict").write_text("time.sleep(600)")
+
+    failed = lab.watch(tiny_run, entry={"on_complete": [str(program)]}, on_complete_minutes=0.01)
+
+    assert failed.code == 1
+    assert "failed: not done after 0.6 s, so it was ended" in failed.err
+    assert not psutil.pid_exists(told_to(program)[0]["pid"])
+
+
+def test_a_command_that_is_not_there_is_told(lab: Lab, tiny_run: Path) -> None:
+    missing = lab.upload(tiny_run, "--on_complete", "no-such-program --x")
+    assert missing.code == 2
+    assert "argument --on_complete: no such program: no-such-program (give its path)" in missing.err
+
+    failed = lab.watch(tiny_run, entry={"on_complete": ["/nowhere/tell-lims"]})
+    assert failed.code == 1
+    assert "failed: cannot run /nowhere/tell-lims: No such file or directory" in failed.err
+
+
+def test_a_config_that_others_may_write_names_no_command(lab: Lab, tiny_run: Path) -> None:
+    config = Path(lab.config_for(tiny_run, entry={"on_complete": ["/bin/true"]}))
+    config.chmod(0o664)
+
+    result = lab.run("monitor", "--config", str(config))
+
+    assert result.code == 78
+    assert "monitor[0].on_complete: is a command, and others may write this file (chmod go-w " in result.err
