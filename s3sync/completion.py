@@ -95,6 +95,21 @@ def judge_completion(
     return Completion(complete=True, reason=f"{basecalled} is there and nothing changed for {human_seconds(quiet)}")
 
 
+def finished_at(run: Run) -> float | None:
+    """When the instrument finished the run, in seconds since the epoch: the newest of its completion markers.
+
+    None if there is none, or the folder cannot be read. Of mtime and ctime the earlier counts: copying tools may set
+    the mtime to any moment, and the ctime is later wherever a marker was touched, renamed or given to somebody else.
+    """
+    try:
+        with os.scandir(run.path) as entries:
+            markers = [e for e in entries if _COPY_COMPLETE.fullmatch(e.name) or _RTA_COMPLETE.fullmatch(e.name)]
+            statuses = [marker.stat() for marker in markers]
+    except OSError:
+        return None
+    return max((min(status.st_mtime, status.st_ctime) for status in statuses), default=None)
+
+
 def _writes_copy_complete(run: Run) -> bool | None:
     """Whether this run's instrument writes CopyComplete.txt; None if that cannot be known."""
     family = family_of(run.info.instrument)

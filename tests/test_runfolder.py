@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from s3sync.completion import QUIET_SECONDS, Completion, family_of, judge_completion
+from s3sync.completion import QUIET_SECONDS, Completion, family_of, finished_at, judge_completion
 from s3sync.errors import RunError
 from s3sync.runfolder import (
     Listing,
@@ -206,6 +206,29 @@ def test_markers_count_at_the_root_only(tmp_path: Path) -> None:
     (run.path / "Analysis" / "1").mkdir(parents=True)
     (run.path / "Analysis" / "1" / "CopyComplete.txt").touch()
     assert not judge_completion(run, lambda: 0).complete
+
+
+def test_the_instrument_finished_a_run_when_it_wrote_the_last_of_its_markers(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", **{"RTAComplete.txt": "", "copycomplete.TXT": "", "SequenceComplete.txt": ""})
+    began = 1_700_000_000.0
+    for name, after in (("RTAComplete.txt", 1), ("copycomplete.TXT", HOUR), ("SequenceComplete.txt", 2 * HOUR)):
+        os.utime(run.path / name, (began + after, began + after))
+    (run.path / "Data").mkdir()
+    (run.path / "Data" / "CopyComplete.txt").touch()
+
+    assert finished_at(run) == began + HOUR
+
+
+def test_a_marker_from_the_future_was_written_when_the_disk_says(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", **{"CopyComplete.txt": ""})
+    os.utime(run.path / "CopyComplete.txt", (2**33, 2**33))
+
+    assert finished_at(run) == (run.path / "CopyComplete.txt").stat().st_ctime
+
+
+def test_a_run_without_markers_or_folder_was_not_finished(tmp_path: Path) -> None:
+    assert finished_at(make_run(tmp_path / "run", **{"RTARead1Complete.txt": ""})) is None
+    assert finished_at(bare_run(tmp_path / "gone")) is None
 
 
 def test_completion_of_a_vanished_folder_is_a_run_error(tmp_path: Path) -> None:
