@@ -42,6 +42,8 @@ def findings(path: Path, environ: Mapping[str, str], stop: Stop, *, probe_write:
     )
     yield from _directories(config)
     yield from _log_dir(config)
+    yield from _commands(config)
+    yield _told(config)
     try:
         with work_folder() as (work, _):
             yield from _aws(config, environ, stop, work, probe_write=probe_write)
@@ -76,6 +78,29 @@ def _log_dir(config: Config) -> Iterator[Finding]:
     yield Finding(ok=True, what="log_dir", text=f"{where}: writable")
     advice = "" if free >= _LOW_SPACE else f" (make room: less than {human_bytes(_LOW_SPACE)})"
     yield Finding(ok=not advice, what="disk space", text=f"{human_bytes(free)} free for logs{advice}")
+
+
+def _commands(config: Config) -> Iterator[Finding]:
+    for command in dict.fromkeys(entry.on_complete for entry in config.monitor if entry.on_complete):
+        where = printable(command[0])
+        if os.path.isfile(command[0]) and os.access(command[0], os.X_OK):
+            yield Finding(ok=True, what="on_complete", text=f"{where}: there, and may be run")
+        else:
+            text = f"{where}: is no program that may be run (mend the path, or `chmod +x` it)"
+            yield Finding(ok=False, what="on_complete", text=text)
+
+
+def _told(config: Config) -> Finding:
+    """That nobody is told is no mistake, but should be meant."""
+    keys = ("slack_log_webhook", "slack_alert_webhook", "webhook", "ping_url")
+    given = [key for key in keys if getattr(config, key)]
+    if not given:
+        text = f"nobody is told of problems (set one of {', '.join(keys)})"
+    elif "ping_url" not in given:
+        text = f"{', '.join(given)}; nobody is told if cron stops running (set ping_url)"
+    else:
+        text = ", ".join(given)
+    return Finding(ok=True, what="notifications", text=text)
 
 
 def _aws(config: Config, environ: Mapping[str, str], stop: Stop, work: Path, *, probe_write: bool) -> Iterator[Finding]:

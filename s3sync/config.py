@@ -324,6 +324,16 @@ class Config(_Model):
     alert_after_busy_hours: Number = Field(
         default=24, gt=0, description="A call that is still at work after so many hours is told of."
     )
+    alert_after_hours: Number = Field(
+        default=24,
+        gt=0,
+        description="A run that its instrument finished so many hours ago, and that is not proven in S3, is told of, "
+        "whatever the reason.",
+    )
+    alert_free_percent: Annotated[Number, Field(ge=0, le=100)] = Field(
+        default=5,
+        description="A disk of the logs, of temporary files or of runs with less space left is told of; 0: never.",
+    )
     on_complete_minutes: Number = Field(
         default=10, gt=0, description="An `on_complete` command that takes longer is ended."
     )

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3sync import files, hook, lock, survey
+from s3sync import alerts, files, hook, lock, survey
+from s3sync.alerts import Alert
 from s3sync.config import Config
 from s3sync.errors import AwsError, BusyError, InterruptedBySignal, S3SyncError
 from s3sync.hook import Hook
@@ -23,6 +24,7 @@ from s3sync.text import count_of, human_bytes, human_seconds, printable
 from s3sync.upload import preview, upload
 
 LOG = logging.getLogger(__name__)
+_SAID_ONCE = ("note", "alert")  # kinds
 _NAMED = 3  # so many failed files are named where there is room for one line
 
 DisplayMaker = Callable[[], Display]
@@ -36,6 +38,7 @@ class Tick:
     reports: dict[str, Report] = field(default_factory=dict)
     previews: dict[str, Preview] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
     elsewhere: set[str] = field(default_factory=set)  # keys of runs that another process uploads
     busy: bool = False  # another tick holds the lock
 
@@ -60,6 +63,7 @@ def run_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_displa
     except BusyError as error:
         LOG.info("%s; this tick leaves", error)
         _tell_if_stuck(config, path)
+        _alert(config, survey.judge_all(config, survey.discover(config)[0]))
         return Tick(busy=True)
 
 
@@ -99,8 +103,21 @@ def _tick(config: Config, environ: Mapping[str, str], stop: Stop, make_display: 
         _for_each(runs, tick, stop, lambda run: _upload(tick, run, config, environ, stop, make_display))
     for problem in tick.problems[before:]:
         LOG.error("%s: %s", problem.key, problem.text)
+    done = tick.uploaded
+    tick.alerts = _alert(config, [run._replace(state="uploaded") if run.key in done else run for run in tick.runs])
     LOG.info("tick: done after %s", human_seconds(time.monotonic() - started))
     return tick
+
+
+def _alert(config: Config, runs: Sequence[Judged]) -> list[Alert]:
+    """Log and tell what is silent trouble by now. A tick that finds another one at work does so, too: what is late may
+    wait for that one. With a memory of their own, which both use.
+    """
+    found = [*alerts.late_runs(runs, config), *alerts.full_disks(config)]
+    problems = [Problem(alert.key, alert.text, "note" if alert.lasting else "alert") for alert in found]
+    _say(problems, config.log_dir / "noted.alerts.json")
+    Notifier(_channels(config), config.log_dir / "notified.alerts.json").tell(News((), tuple(problems)))
+    return found
 
 
 def _judged(config: Config) -> Tick:
@@ -214,15 +231,15 @@ def _one_line(report: Report) -> str:
 
 
 def _say(problems: Sequence[Problem], memory: Path) -> None:
-    """Log problems at every tick, notes once as long as they stand."""
-    notes = {problem.key: problem.text for problem in problems if problem.kind == "note"}
+    """Log problems at every tick, notes and alerts once as long as they stand."""
+    notes = {problem.key for problem in problems if problem.kind in _SAID_ONCE}
     known = _noted(memory)
     for problem in problems:
-        if problem.kind != "note":
+        if problem.kind not in _SAID_ONCE:
             LOG.error("%s: %s", problem.key, problem.text)
         elif problem.key not in known:
-            LOG.warning("%s %s", problem.key, problem.text)
-    if notes.keys() != known:
+            LOG.warning("%s%s %s", problem.key, ":" if problem.kind == "alert" else "", problem.text)
+    if notes != known:
         try:
             files.replace(memory, json.dumps(sorted(notes), indent=1).encode() + b"\n")
         except OSError as error:

@@ -30,7 +30,7 @@ from s3sync import __version__, files
 from s3sync.text import count_of, printable
 
 VERSION = 1  # of the JSON webhook's payload, and of the memory file
-Kind: TypeAlias = Literal["run", "aws", "other", "note"]
+Kind: TypeAlias = Literal["run", "aws", "other", "note", "alert"]
 
 _log = logging.getLogger(__name__)
 _DAY = 24 * 3600.0
@@ -45,6 +45,7 @@ _EVENTS: dict[Kind, tuple[str, str]] = {
     "aws": ("failed", ":warning:  *S3 Upload*: Error in connecting to AWS!"),
     "other": ("failed", ":warning:  *S3 Upload*: Needs attention"),
     "note": ("warning", ":warning:  *S3 Upload*: Please note"),
+    "alert": ("alert", ":rotating_light:  *S3 Upload*: Look at this"),
 }
 _UPLOADED = ":white_check_mark:  *S3 Upload*: Successfully uploaded {runs}"
 _RECOVERED = ":white_check_mark:  *S3 Upload*: Recovered:"
@@ -193,7 +194,7 @@ class Notifier:
 def _recipients(channels: Channels) -> tuple[_Recipient, ...]:
     log = ("the Slack log webhook", channels.slack_log)
     alert = ("the Slack alert webhook", channels.slack_alert)
-    good, bad = ("uploaded",), ("failed", "warning", "recovered")
+    good, bad = ("uploaded",), ("failed", "warning", "alert", "recovered")
     wanted = (
         _Recipient("slack_log", *(log if channels.slack_log else alert), good, _slack_payload),
         _Recipient("slack_alert", *(alert if channels.slack_alert else log), bad, _slack_payload),
@@ -224,7 +225,7 @@ def _gone(memory: _Memory, news: News) -> list[str]:
     blind = any(problem.kind == "aws" for problem in news.problems)
 
     def was_looked_at(key: str) -> bool:
-        return news.looked_at is None or key in news.looked_at or memory[key].kind in ("aws", "other")
+        return news.looked_at is None or key in news.looked_at or memory[key].kind in ("aws", "other", "alert")
 
     gone = [key for key in memory if key not in standing and was_looked_at(key)]
     return [key for key in gone if key in uploaded or not blind]

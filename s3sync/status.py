@@ -164,6 +164,7 @@ def tick_json(tick: Tick) -> dict[str, Any]:
         "busy": tick.busy,
         "runs": [{**run_json(run), **_outcome(tick, run)} for run in tick.runs],
         "problems": [problem._asdict() for problem in tick.problems],
+        "alerts": [alert._asdict() for alert in tick.alerts],
     }
 
 

@@ -145,7 +145,8 @@ class Lab:
         """A config that watches the folder that this run lies in; `entry` and `keys` are more of it."""
         watched = {"monitored_directories": [str(run.parent)], "bucket": BUCKET, "remote_path": "/", **(entry or {})}
         config = self.root / "tick.json"
-        config.write_text(json.dumps({"log_dir": str(self.log_dir), "max_age": 1e6, "monitor": [watched], **keys}))
+        usual = {"log_dir": str(self.log_dir), "max_age": 1e6, "alert_free_percent": 0, "monitor": [watched]}
+        config.write_text(json.dumps({**usual, **keys}))
         return str(config)
 
     def log_path(self, run: Path) -> Path:

@@ -51,9 +51,10 @@ def test_the_completion_object_is_the_last_and_lists_what_is_there(
     key = f"2026/{tiny_run.name}/{COMPLETION_OBJECT}"
     assert (result.code, put_order(server)[-1]) == (0, key)
     stored = server.objects(BUCKET)
-    said = json.loads(stored[key].body)
+    said = json.loads(stored[key].body or b"")
+    sizes = {name: len(item.body or b"") for name, item in stored.items()}
     listed = {f"{said['prefix']}{file['path']}": (file["size"], file["etag"]) for file in said["files"]}
-    assert listed == {name: (len(item.body), item.etag) for name, item in stored.items() if name != key}
+    assert listed == {name: (sizes[name], item.etag) for name, item in stored.items() if name != key}
     assert (said["verdict"], said["total_files"], said["bucket"]) == ("complete", len(listed), BUCKET)
     log = lab.log(tiny_run)
     assert log["completion_object"] == result.json["completion_object"] == stored[key].etag
@@ -137,7 +138,7 @@ def test_a_run_that_is_not_completed_runs_no_command(lab: Lab, tiny_run: Path, p
 
 def test_a_command_that_fails_takes_nothing_back_and_is_run_again(lab: Lab, tiny_run: Path, program: Path) -> None:
     program.with_name("verdict").write_text("print('ignored'); print('the LIMS is \\033[1mdown'); sys.exit(3)")
-    config = {"entry": {"on_complete": [str(program), "--from", "cron"]}}
+    config: dict[str, Any] = {"entry": {"on_complete": [str(program), "--from", "cron"]}}
 
     failed = lab.watch(tiny_run, **config)
 
@@ -163,7 +164,7 @@ def test_a_command_that_was_not_run_because_of_a_kill_is_run_by_the_next_tick(
     ready = program.with_name("ready")
     os.mkfifo(ready)
     program.with_name("verdict").write_text(f"open({str(ready)!r}, 'w').close(); time.sleep(600)")
-    config = {"entry": {"on_complete": [str(program)]}}
+    config: dict[str, Any] = {"entry": {"on_complete": [str(program)]}}
     with lab.start("monitor", "--config", lab.config_for(tiny_run, **config)) as tick:
         ready.open().close()  # it is at work
         kill_family(tick)

@@ -46,6 +46,7 @@ ORDER = (
         "configfile",
         "config",
         "survey",
+        "alerts",
     ),
     *("pipeline", "receipt", "progress", "notify", "job", "stages", "upload", "report", "monitor", "status"),
     *("manifest", "verify", "check", "arguments", "cli", "__main__"),

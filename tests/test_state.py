@@ -49,6 +49,8 @@ OURS = {
     "bytes": int,
     "aws": str,
     "attempts": int,
+    "completion_object": str,
+    "on_complete": str,
     "orderly": bool,
     "still_since": int,
     "parts_since": str,
@@ -492,7 +494,7 @@ def test_our_log_in_short(tmp_path: Path) -> None:
     state = state_of(tmp_path, "a", "b", completed=True)
     state.finished, state.attempts = "2026-11-23T01:02:03+00:00", 2
     store = finished(store_for(tmp_path), state)
-    assert store.head() == (True, 2, 2, 0, 6, 2, "2026-11-23T01:02:03+00:00")
+    assert store.head() == (True, 2, 2, 0, 6, 2, "2026-11-23T01:02:03+00:00", "")
     assert store.journaled() == 0
     begun(store_for(tmp_path), state_of(tmp_path), "a", "b", "c")
     begun(store_for(tmp_path), state_of(tmp_path), "d")

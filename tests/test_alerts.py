@@ -1,0 +1,128 @@
+"""Silent trouble made loud: runs that are late, disks that fill. Once a day, and no exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import BUCKET, Lab
+from tests.s3server import Fault, S3Server
+from tests.test_notify import Receiver, running
+
+HOUR = 3600
+
+
+@pytest.fixture
+def told() -> Iterator[Receiver]:
+    """A webhook."""
+    with running(Receiver()) as receiver:
+        yield receiver
+
+
+def webhook(told: Receiver) -> dict[str, str]:
+    """The environment that names it."""
+    return {"S3SYNC_WEBHOOK": told.url("webhook"), "no_proxy": "127.0.0.1"}
+
+
+def age(run: Path, hours: float, *names: str) -> None:
+    """Let the instrument have written these so many hours ago."""
+    for name in names:
+        os.utime(run / name, (time.time() - hours * HOUR,) * 2)
+
+
+def events(told: Receiver) -> list[tuple[str, list[str]]]:
+    """Event and the problems' texts of what the webhook got since the last time."""
+    received = [message.json for message in told.take("webhook")]
+    return [(message["event"], [item["text"] for item in message["runs"]]) for message in received]
+
+
+def test_a_run_that_is_not_in_s3_a_day_after_its_end_is_told_whatever_the_reason(
+    lab: Lab, server: S3Server, tiny_run: Path, told: Receiver
+) -> None:
+    age(tiny_run, 30, "CopyComplete.txt")
+    server.add_fault(Fault("drop", key_contains="first.cbcl", count=None))
+
+    failed = lab.watch(tiny_run, env=webhook(told))
+
+    assert failed.code == 1
+    late = ", late: not proven in S3 30 h 00 min after the instrument finished it: new: complete, and not uploaded yet"
+    assert late in failed.err
+    (text,) = dict(events(told))["alert"]
+    assert text.startswith("not proven in S3 30 h")
+
+    assert ", late: " not in lab.watch(tiny_run, env=webhook(told)).err, "once, as long as it stands"
+    events(told)
+    server.clear_faults()
+    assert lab.watch(tiny_run, env=webhook(told)).code == 0
+    recovered = [texts for event, texts in events(told) if event == "recovered"]
+    assert any(text.startswith("was: not proven in S3") for texts in recovered for text in texts)
+
+
+def test_a_run_that_is_uploaded_by_this_very_tick_is_not_late(lab: Lab, tiny_run: Path) -> None:
+    age(tiny_run, 30, "CopyComplete.txt")
+
+    result = lab.watch(tiny_run, "--json")
+
+    assert (result.code, result.err, result.json["alerts"]) == (0, "", [])
+
+
+def test_basecalls_without_the_end_of_the_copy_are_told(lab: Lab, tiny_run: Path) -> None:
+    """The instrument's copy died: RTAComplete.txt is there since yesterday, CopyComplete.txt never came."""
+    (tiny_run / "CopyComplete.txt").rename(tiny_run / "RTAComplete.txt")
+    age(tiny_run, 25, "RTAComplete.txt")
+
+    result = lab.watch(tiny_run)
+
+    assert result.code == 0
+    assert "finished it: sequencing: waits for CopyComplete.txt" in result.err
+
+
+def test_what_is_not_to_be_uploaded_is_told_once_and_only_if_nobody_uploads_it(
+    lab: Lab, tiny_run: Path, told: Receiver
+) -> None:
+    age(tiny_run, 90, "CopyComplete.txt", "RunInfo.xml")
+    too_old: dict[str, Any] = {"max_age": 72, "env": webhook(told)}
+
+    assert ", late not proven in S3" in lab.watch(tiny_run, **too_old).err
+    notes = [texts for event, texts in events(told) if event == "warning"]
+    assert any("finished it: too old" in text for texts in notes for text in texts)
+    assert lab.watch(tiny_run, **too_old).err == ""
+    assert events(told) == []
+
+    assert lab.upload(tiny_run, "--remote_path", "/elsewhere").code == 0
+    second = {"monitored_directories": [str(tiny_run.parent)], "bucket": BUCKET, "remote_path": "/elsewhere"}
+    first = {**second, "remote_path": "/"}
+    result = lab.watch(tiny_run, "--json", monitor=[first, second], **too_old)
+    assert result.json["alerts"] == []
+
+
+def test_a_tick_that_finds_another_at_work_tells_what_is_late(
+    lab: Lab, server: S3Server, tiny_run: Path, told: Receiver
+) -> None:
+    age(tiny_run, 30, "CopyComplete.txt")
+    config = lab.config_for(tiny_run)
+    gate = server.hold(key_contains="first.cbcl")
+    with lab.start("monitor", "--config", config, env=webhook(told)) as tick, gate:
+        gate.wait_held()
+        busy = lab.run("monitor", "--config", config, env=webhook(told))
+        gate.release()
+        tick.communicate(timeout=120)
+    assert busy.code == 0
+    assert ", late: not proven in S3 30 h 00 min" in busy.err
+    assert any(event == "alert" for event, _ in events(told))
+
+
+def test_a_disk_that_fills_is_told_with_what_to_do(lab: Lab, tiny_run: Path) -> None:
+    result = lab.watch(tiny_run, "--json", alert_free_percent=100)
+
+    assert result.code == 0
+    texts = [alert["text"] for alert in result.json["alerts"]]
+    assert any(str(tiny_run.parent) in text and "make room: `s3sync cleanup`" in text for text in texts)
+    assert "left on the disk of" in result.err
+    assert json.loads(lab.watch(tiny_run, "--json", alert_free_percent=0).out)["alerts"] == []
