@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 LOG_DIR ?= /var/log/s3_upload
 REMOTE_PATH ?= /
 SCHEDULE ?= */10 * * * *
+NEEDS_CONFIG = test -n '$(CONFIG)' || { echo 'usage: make $@ CONFIG=FILE (see conf/s3sync.sample.yaml)' >&2; exit 2; }
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -20,15 +21,19 @@ upload: $(VENV)/.installed  ## upload one run: make upload RUN=/data/RUN BUCKET=
 	@$(BIN)/python -m s3sync upload --local_path '$(RUN)' --bucket '$(BUCKET)' --remote_path '$(REMOTE_PATH)' --log_dir '$(LOG_DIR)' $(ARGS)
 
 check: $(VENV)/.installed  ## is all right for the monitor? make check CONFIG=FILE
+	@$(NEEDS_CONFIG)
 	@$(BIN)/python -m s3sync check --config '$(CONFIG)' $(ARGS)
 
 monitor: $(VENV)/.installed  ## one tick of the monitor: make monitor CONFIG=FILE
+	@$(NEEDS_CONFIG)
 	@scripts/monitor.sh '$(CONFIG)' $(ARGS)
 
 dry-run: $(VENV)/.installed  ## what a tick would upload, and why not the rest: make dry-run CONFIG=FILE
+	@$(NEEDS_CONFIG)
 	@scripts/monitor.sh '$(CONFIG)' --dry_run $(ARGS)
 
 status: $(VENV)/.installed  ## all runs, their state and the reason: make status CONFIG=FILE [ARGS=RUN]
+	@$(NEEDS_CONFIG)
 	@$(BIN)/python -m s3sync status --config '$(CONFIG)' $(ARGS)
 
 install-cron: $(VENV)/.installed  ## put the monitor into your crontab: make install-cron CONFIG=FILE [SCHEDULE='*/10 * * * *']

@@ -18,7 +18,7 @@ from s3sync import arguments, report
 from s3sync.awswords import Storage
 from s3sync.bandwidth import Timetable
 from s3sync.destination import parse_destination
-from s3sync.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, S3SyncError, UsageError
+from s3sync.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, S3SyncError, UsageError
 from s3sync.interrupt import Stop, stop_on_signals
 from s3sync.job import Job
 from s3sync.plan import compile_excludes
@@ -39,7 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` (default: the process's own) asks for; returns its exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names that this terminal's encoding does not have
-    args = arguments.parser().parse_args(arguments.underscored(sys.argv[1:] if argv is None else argv))
+    words = arguments.underscored(sys.argv[1:] if argv is None else argv)
+    parser = arguments.parser()
+    if not words:
+        parser.print_help(sys.stderr)
+        return EXIT_USAGE
+    args = parser.parse_args(words)
     try:
         code = _COMMANDS[args.command](args)
     except S3SyncError as error:

@@ -290,7 +290,8 @@ def _parse_xml(path: Path) -> ET.Element:
                 raise RunError(f"{where} is no file")
             content = stream.read(_MAX_XML_BYTES + 1)
     except FileNotFoundError:
-        raise RunError(f"no {path.name} in {printable(str(path.parent))}: not a run folder") from None
+        folder = printable(str(path.parent))
+        raise RunError(f"no {path.name} in {folder}: not a run folder (give the run's own folder)") from None
     except OSError as error:
         raise RunError(f"cannot read {where}: {error.strerror}") from error
     if len(content) > _MAX_XML_BYTES or b"<!ENTITY" in content:

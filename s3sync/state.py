@@ -8,15 +8,17 @@ log's, so a kill loses nothing that was proven. Both are for the run's owner onl
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync import files
+from s3sync import files, lock
 from s3sync.destination import Destination
-from s3sync.errors import StateError
+from s3sync.errors import BusyError, StateError
 from s3sync.runfolder import Run
 from s3sync.statelog import (
     CorruptError,
@@ -33,10 +35,11 @@ from s3sync.statelog import (
     read_head,
     to_json,
 )
-from s3sync.text import now_iso, printable
+from s3sync.text import human_bytes, now_iso, printable
 
 LOG_SUFFIX = ".upload.log.json"
 JOURNAL_SUFFIX = ".upload.journal.jsonl"
+_BYTES_A_FILE = 700  # of journal, and of the log before and after: measured with paths of a usual length
 _MAX_NAME_BYTES = 200  # leaves room for the suffixes in a file name's 255
 
 
@@ -95,10 +98,17 @@ class StateStore:
         except OSError:
             return 0
 
-    def prepare(self) -> None:
-        """Make the folder and see that it can be written, before any upload; raises StateError."""
+    def prepare(self, expected_files: int = 0) -> None:
+        """Make the folder and see that it can be written, before any upload, and that there is room for the log of so
+        many files; raises StateError.
+        """
         with self._explained("write", self._folder):
             files.make_private_folder(self._folder)
+            needed = expected_files * _BYTES_A_FILE
+            if (free := shutil.disk_usage(self._folder).free) < needed:
+                raise OSError(
+                    errno.ENOSPC, f"{human_bytes(free)} left, and {expected_files:,} files want {human_bytes(needed)}"
+                )
             self._temporary.unlink(missing_ok=True)  # a kill's; to write into it could be to write into the log: _claim
             with self._written(b"s3sync"):
                 pass
@@ -141,6 +151,7 @@ class StateStore:
     def begin(self, state: RunState) -> None:
         """Write the log of a starting upload, and open the journal; raises StateError."""
         with self._explained("write", self._folder):
+            self._take_the_plain_name()
             if not self._plain.exists() and not self._tagged.exists():
                 self._claim(state)
             self.save(state)
@@ -172,6 +183,27 @@ class StateStore:
         if self._journal is not None:
             os.close(self._journal)
             self._journal = None
+
+    def _take_the_plain_name(self) -> None:
+        """From another destination whose log tells of nothing: a misspelt bucket should not keep it for ever."""
+        theirs = owner(self._plain)
+        if theirs in (None, self._destination) or self._tagged.exists() or not self._tells_of_nothing():
+            return
+        assert theirs is not None
+        place = self._tagged.name.replace(self._destination.tag, theirs.tag)
+        lock_path = self.lock_path.with_name(self.lock_path.name.replace(self._destination.tag, theirs.tag))
+        with contextlib.suppress(BusyError), lock.held(lock_path, "its log is in use"):
+            if self._tells_of_nothing():
+                self._plain.rename(self._plain.with_name(place))
+
+    def _tells_of_nothing(self) -> bool:
+        """Whether the log with the plain name, of whomever it is, has nothing that was proven."""
+        journal = Path(str(self._plain).removesuffix(LOG_SUFFIX) + JOURNAL_SUFFIX)
+        try:
+            head = Head.of(read_head(self._plain))
+        except (OSError, ValueError, RecursionError):
+            return False
+        return not head.completed and not head.uploaded_files and not journal.exists()
 
     def _claim(self, state: RunState) -> None:
         """Take the plain name, unless an upload to another destination does so at the same moment."""

@@ -32,7 +32,7 @@ def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -
     run, listing, scope = _survey(job)
     store = StateStore(job.log_dir, run, job.destination)
     with lock.held(store.lock_path, f"{what(run, job.destination)} is being uploaded already") as run_lock:
-        store.prepare()
+        store.prepare(scope.total)
         loaded = store.load()
         for warning in (*_advice(job), *scope.warnings, *loaded.warnings):
             display.say(f"warning: {warning}")

@@ -32,7 +32,7 @@ ORDER = (
         "runfolder",
         "completion",
     ),
-    *("samplesheet", "etag", "statelog", "state", "lock", "plan", "streaming", "awsconfig", "awswords", "awserrors"),
+    *("samplesheet", "etag", "statelog", "lock", "state", "plan", "streaming", "awsconfig", "awswords", "awserrors"),
     *(
         "processes",
         "children",

@@ -22,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from s3sync.destination import Destination
 from s3sync.errors import StateError
+from s3sync.lock import held
 from s3sync.runfolder import Run, RunInfo
 from s3sync.state import JOURNAL_SUFFIX, LOG_SUFFIX, StateStore
 from s3sync.statelog import CorruptError, Proof, RunState, owner, parse_journal, parse_log, read_head
@@ -390,6 +391,7 @@ LOAD = """
 import sys
 from pathlib import Path
 from s3sync.errors import StateError
+from s3sync.lock import held
 from tests.test_state import store_for
 try:
     print(store_for(Path(sys.argv[1])).load())
@@ -583,6 +585,13 @@ def test_the_predecessor_did_not_say_where_to_so_its_log_is_everybodys_until_one
 MANY = [LAB, ARCHIVE, Destination("lab-runs", "2026"), Destination("lab-runs-2", "")]
 
 
+def finish_locked(root: Path, destination: Destination) -> None:
+    """As an upload does it, with a file that is named by the destination's tag."""
+    store = store_for(root, destination)
+    with held(store.lock_path, "busy"):
+        finished(store, state_of(root, destination.tag, completed=True))
+
+
 def check_many(root: Path) -> None:
     """Each of MANY finished with one file, named by its tag."""
     for destination in MANY:
@@ -599,7 +608,7 @@ def test_destinations_that_begin_at_the_same_moment_keep_apart(tmp_path: Path, a
     def upload(destination: Destination) -> None:
         barrier.wait(10)
         try:
-            finished(store_for(tmp_path, destination), state_of(tmp_path, destination.tag, completed=True))
+            finish_locked(tmp_path, destination)
         except Exception as error:
             errors.append(error)
 
@@ -615,11 +624,11 @@ def test_destinations_that_begin_at_the_same_moment_keep_apart(tmp_path: Path, a
 UPLOAD = """
 import sys
 from pathlib import Path
-from tests.test_state import MANY, finished, state_of, store_for
+from tests.test_state import MANY, finish_locked
 root, destination = Path(sys.argv[1]), MANY[int(sys.argv[2])]
 print("ready", flush=True)
 sys.stdin.readline()
-finished(store_for(root, destination), state_of(root, destination.tag, completed=True))
+finish_locked(root, destination)
 """
 
 
@@ -713,6 +722,7 @@ WRITE = """
 import resource, sys
 from pathlib import Path
 from s3sync.errors import StateError
+from s3sync.lock import held
 from tests.test_state import finished, proofs_of, state_of, store_for
 root, step, obstacle = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 store, small, big = store_for(root), state_of(root, "a"), state_of(root, *map(str, range(1000)))
@@ -1066,3 +1076,36 @@ def test_an_upload_that_dies_at_any_step_is_repeated(stage: str, found: Callable
 
 TestCrashes = Crashes.TestCase
 TestCrashes.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
+
+
+def test_a_log_that_tells_of_nothing_leaves_the_plain_name(tmp_path: Path) -> None:
+    """The bucket was misspelt at first: the right one gets the name that everybody expects."""
+    finished(store_for(tmp_path, ARCHIVE), state_of(tmp_path))
+    assert store_for(tmp_path, ARCHIVE).log_path.name == "RUN.upload.log.json"
+
+    finished(store_for(tmp_path), state_of(tmp_path, "a", completed=True))
+
+    assert store_for(tmp_path).log_path.name == "RUN.upload.log.json"
+    theirs = store_for(tmp_path, ARCHIVE)
+    assert (theirs.log_path.name, owner(theirs.log_path)) == (f"RUN.{ARCHIVE.tag}.upload.log.json", ARCHIVE)
+    assert theirs.load().state is not None
+
+
+def test_a_log_that_is_being_written_keeps_the_plain_name(tmp_path: Path) -> None:
+    theirs = begun(store_for(tmp_path, ARCHIVE), state_of(tmp_path))
+    theirs.close()
+    with held(theirs.lock_path, "busy"):
+        theirs.journal_path.unlink()
+        finished(store_for(tmp_path), state_of(tmp_path, "a", completed=True))
+    assert owner(theirs.log_path) == ARCHIVE
+    assert (theirs.log_path.name, store_for(tmp_path).log_path.name) == (
+        "RUN.upload.log.json",
+        f"RUN.{LAB.tag}.upload.log.json",
+    )
+
+
+def test_without_room_for_the_log_nothing_is_begun(tmp_path: Path) -> None:
+    store = store_for(tmp_path)
+    store.prepare(1000)
+    with pytest.raises(StateError, match=r"left, and 1,000,000,000,000 files want 700\.0 TB \(give a writable"):
+        store.prepare(10**12)
