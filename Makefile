@@ -13,7 +13,7 @@ help:  ## this list
 
 install: $(VENV)/.installed  ## the virtual environment with all that uploads need
 
-demo: $(VENV)/.dev-installed  ## upload a simulated run to an embedded S3: no account needed
+demo: $(VENV)/.installed  ## upload a simulated run to an embedded S3: no account needed
 	$(BIN)/python scripts/demo.py
 
 upload: $(VENV)/.installed  ## upload one run: make upload RUN=/data/RUN BUCKET=my-bucket [REMOTE_PATH=/] [LOG_DIR=...] [ARGS=...]
@@ -70,11 +70,13 @@ clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: requirements.txt
+	@echo 'Installing what uploads need into $(VENV), once; that takes a minute or less.'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	touch $@
 
 $(VENV)/.dev-installed: requirements-dev.txt $(VENV)/.installed
+	@echo 'Installing what the tests need, once; that takes a minute or less.'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	touch $@
 

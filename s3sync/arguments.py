@@ -137,6 +137,7 @@ def _add_upload(commands: Commands) -> None:
         help="aws processes at once while that leaves the CPU idle (default four times --cores)",
     )
     add("--skip_check", action="store_true", help="upload the folder even if it is no complete run")
+    add("--recheck", action="store_true", help="ask S3 although the log says completed; what differs is sent again")
     add("--log_dir", default=DEFAULT_LOG_DIR, metavar="DIR", help=f"state logs (default {DEFAULT_LOG_DIR})")
     add(
         "--verify",

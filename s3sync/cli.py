@@ -65,6 +65,7 @@ def _run_upload(args: argparse.Namespace) -> int:
         threads=args.threads,
         max_processes=args.max_processes,
         skip_check=args.skip_check,
+        recheck=args.recheck,
         excludes=compile_excludes(args.exclude_patterns),
         readback=args.readback,
         verify=args.verify,

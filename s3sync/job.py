@@ -31,6 +31,7 @@ class Job:
     cores: int
     threads: int = 4
     skip_check: bool = False
+    recheck: bool = False  # whatever the log says: S3 is asked what it has
     excludes: tuple[re.Pattern[str], ...] = ()
     readback: Readback = "auto"
     verify: Verify = "etag"

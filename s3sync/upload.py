@@ -145,7 +145,7 @@ def _connect(job: Job, environ: Mapping[str, str], stop: Stop, work: Path, inher
 
 def _is_done(job: Job, state: RunState, scope: Scope) -> bool:
     """Whether the log says completed, and the disk is as it was then; a log of the predecessor is taken at its word."""
-    if job.completion_object and not state.completion_object:
+    if job.recheck or (job.completion_object and not state.completion_object):
         return False
     if not state.completed or state.by_predecessor:
         return state.completed

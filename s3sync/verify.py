@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -237,7 +238,17 @@ def lines(found: Verification) -> list[str]:
         *_named("not identical", [f"{printable(p)}: {why}" for p, why in found.differing.items()]),
         *_named("only in S3", [printable(path) for path in found.extra or ()]),
         *_named("of the same size, and no ETag or checksum to compare", [printable(p.path) for p in found.by_size]),
+        *_next(found),
     ]
+
+
+def _next(found: Verification) -> list[str]:
+    """What sends again what differs, whatever the log says of it."""
+    if not found.differing:
+        return []
+    words = ["upload", "--local_path", str(found.run.path), "--bucket", found.destination.bucket]
+    words += ["--remote_path", found.destination.remote_path] if found.destination.prefix else []
+    return [f"  next    `s3sync {printable(shlex.join(words))} --recheck` asks S3 again, and sends what differs"]
 
 
 def as_json(found: Verification) -> dict[str, Any]:

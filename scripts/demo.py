@@ -1,4 +1,4 @@
-"""Shows the main job on this machine alone: an embedded S3 server, a simulated run, uploaded twice.
+"""Shows the main job on this machine alone: an embedded S3 server, a simulated run, uploaded, compared, and mended.
 
 Run it with `make demo`. Everything it makes is in one temporary folder, gone at the end.
 """
@@ -9,11 +9,9 @@ import contextlib
 import json
 import os
 import shlex
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -25,7 +23,7 @@ from scripts.simulate_run import make_run  # noqa: E402 - found only by the line
 BUCKET = "demo-runs"
 CYCLES = (51, 8, 8, 51)  # a short paired-end run: some 2,000 files
 SCALE = 1 / 600  # of a real run's size
-_START_SECONDS = 60
+CONTRACT = ("total_failed_upload", "failed_upload_files")  # shown although they are empty
 
 
 def main() -> int:
@@ -35,14 +33,21 @@ def main() -> int:
         say(f"An embedded S3 server listens at {environ['AWS_ENDPOINT_URL']}. No account is used.")
         run = simulate(folder)
         os.chdir(folder)  # so that the commands shown are short
-        upload = [sys.executable, "-m", "s3sync", "upload", "--local_path", run.name, "--bucket", BUCKET]
-        upload += ["--log_dir", "log"]
+        program = [sys.executable, "-m", "s3sync"]
+        upload = [*program, "upload", "--local_path", run.name, "--bucket", BUCKET, "--log_dir", "log"]
+        verify = [*program, "verify", run.name, "--bucket", BUCKET]
         aws = str(Path(sys.executable).with_name("aws"))
+        base_calls = f"s3://{BUCKET}/{run.name}/Data/Intensities/BaseCalls/L001/C1.1/"
+        lost = f"{base_calls}L001_1.cbcl"
         code = (
             step("Upload it:", upload, environ)
             or show_log(next(Path("log/uploads").glob("*.json")))
-            or step("What the bucket holds:", [aws, "s3", "ls", f"s3://{BUCKET}/{run.name}/"], environ)
+            or step("What the bucket holds, for example:", [aws, "s3", "ls", "--recursive", base_calls], environ)
             or step("Upload it again: nothing is sent.", upload, environ)
+            or step("May the local copy be deleted? Every byte on disk is compared with S3:", verify, environ)
+            or step("Somebody deletes an object ...", [aws, "s3", "rm", lost], environ)
+            or step("... and that does not go unnoticed:", verify, environ, expected=1)
+            or step("Send what is missing:", [*upload, "--recheck"], environ)
         )
         os.chdir(ROOT)
     say("Everything the demo made is removed." if code == 0 else "The demo FAILED.")
@@ -51,13 +56,27 @@ def main() -> int:
 
 @contextlib.contextmanager
 def embedded_s3(folder: Path) -> Iterator[dict[str, str]]:
-    """Moto on a free loopback port, with one bucket; gives the environment to reach it, free of the user's own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """The S3 server of the tests on a free loopback port, with one bucket; gives the environment to reach it."""
+    words = [sys.executable, str(ROOT / "tests" / "s3server.py"), "--bucket", BUCKET]
+    with (folder / "server.log").open("wb") as log:
+        server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL)
+    try:
+        assert server.stdout is not None
+        url = server.stdout.readline().decode().partition(" ")[2].strip()  # listening http://127.0.0.1:40123
+        if not url:
+            log_text = (folder / "server.log").read_text(errors="replace")
+            raise SystemExit(f"the embedded S3 server did not start:\n{log_text}")
+        yield environment(url, folder)
+    finally:
+        server.terminate()
+        server.communicate()
+
+
+def environment(url: str, folder: Path) -> dict[str, str]:
+    """To reach the server, free of the user's own settings."""
     environ = {name: value for name, value in os.environ.items() if not name.upper().startswith("AWS_")}
-    environ |= {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+    return environ | {
+        "AWS_ENDPOINT_URL": url,
         "AWS_ACCESS_KEY_ID": "demo",
         "AWS_SECRET_ACCESS_KEY": "demo-secret",
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -67,37 +86,6 @@ def embedded_s3(folder: Path) -> Iterator[dict[str, str]]:
         "no_proxy": "127.0.0.1",
         "PYTHONPATH": str(ROOT),
     }
-    with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            stdout=log,
-            stderr=log,
-            env=environ,
-        )
-    try:
-        wait_until_it_answers(port, server, folder / "server.log")
-        make_bucket(port)
-        yield environ
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def wait_until_it_answers(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while server.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.1)
-    raise SystemExit(f"the embedded S3 server did not start:\n{log.read_text(errors='replace')}")
-
-
-def make_bucket(port: int) -> None:
-    request = f"PUT /{BUCKET} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(request.encode())
-        if b" 200 " not in connection.recv(100):
-            raise SystemExit("the embedded S3 server made no bucket")
 
 
 def simulate(parent: Path) -> Path:
@@ -112,21 +100,23 @@ def simulate(parent: Path) -> Path:
     return run
 
 
-def step(title: str, words: list[str], environ: Mapping[str, str]) -> int:
-    """Show a command and run it; gives its exit code."""
+def step(title: str, words: list[str], environ: Mapping[str, str], expected: int = 0) -> int:
+    """Show a command and run it; gives 0 if its exit code is as expected."""
     say(title)
-    print("$ " + shlex.join([Path(words[0]).name, *words[1:]]), flush=True)
-    return subprocess.run(words, env=dict(environ), check=False).returncode
+    shown = words[2:] if words[1:3] == ["-m", "s3sync"] else [Path(words[0]).name, *words[1:]]
+    print("$ " + shlex.join(shown), flush=True)
+    code = subprocess.run(words, env=dict(environ), check=False).returncode
+    return 0 if code == expected else code or 1
 
 
 def show_log(path: Path) -> int:
     say(f"The state log, shortened ({path.name}):")
     log = json.loads(path.read_text())
     etags = log.pop("uploaded_files")
-    for key in ("local_files", "verified_by_exceptions", "failed_reasons"):
-        log.pop(key)
+    log.pop("local_files")
     for key, value in log.items():
-        print(f"  {key}: {json.dumps(value)}")
+        if value or value is False or key in CONTRACT:
+            print(f"  {key}: {json.dumps(value)}")
     multipart = [item for item in etags.items() if "-" in item[1]]
     print(f"  uploaded_files: {len(etags):,} entries, among them")
     for file, etag in [*list(etags.items())[:2], *multipart[:1]]:

@@ -180,7 +180,7 @@ def test_of_many_objects_with_their_own_key_each_is_told(lab: Lab, server: S3Ser
 
     first, *rest = result.out.splitlines()
     assert (result.code, first) == (1, "0 of 6 files, 0 B identical; NOT safe to delete the local copy")
-    assert [line.split(": ")[:2] for line in rest[2:]] == [[f"    {name}", "S3 did not say"] for name in "abcdef"]
+    assert [line.split(": ")[:2] for line in rest[2:-1]] == [[f"    {name}", "S3 did not say"] for name in "abcdef"]
 
 
 def test_errors_are_one_line(lab: Lab, server: S3Server, stored: Path) -> None:
@@ -303,3 +303,21 @@ def test_a_place_where_no_manifest_can_be_is_found_out_before_the_work(lab: Lab,
     assert too_long.err.startswith("s3sync: cannot write ")
     assert server.requests == []
     assert sorted(tree(few)) == [*"abcdef"]
+
+
+def test_what_differs_from_a_completed_log_is_sent_again_with_recheck(
+    lab: Lab, server: S3Server, tiny_run: Path
+) -> None:
+    assert lab.upload(tiny_run).code == 0
+    key = f"{tiny_run.name}/Data/first.cbcl"
+    server.put(BUCKET, key, b"the FIRST file of data\n")
+
+    found = lab.run("verify", str(tiny_run), "--bucket", BUCKET)
+    assert found.code == 1
+    again = f"`s3sync upload --local_path {tiny_run} --bucket {BUCKET} --recheck` asks S3 again, and sends what differs"
+    assert found.out.splitlines()[-1] == f"  next    {again}"
+    assert lab.upload(tiny_run).out.startswith("nothing to send"), "a completed log is believed"
+
+    assert lab.upload(tiny_run, "--recheck").code == 0
+    assert server.objects(BUCKET)[key].body == (tiny_run / "Data" / "first.cbcl").read_bytes()
+    assert lab.run("verify", str(tiny_run), "--bucket", BUCKET).code == 0
