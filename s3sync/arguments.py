@@ -7,6 +7,7 @@ import math
 import os
 import shlex
 import shutil
+import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -61,6 +62,12 @@ examples:
   s3sync check --config /etc/s3sync.yaml
   s3sync check --config /etc/s3sync.yaml --write
 """
+_CLEANUP_EXAMPLES = """\
+examples:
+  s3sync cleanup --config /etc/s3sync.yaml                  (only lists)
+  s3sync cleanup --config /etc/s3sync.yaml --older_than 90d --delete
+  s3sync cleanup --config /etc/s3sync.yaml RUN --delete --yes
+"""
 _STORAGE_HELP = "STANDARD (default), STANDARD_IA, INTELLIGENT_TIERING, GLACIER_IR, DEEP_ARCHIVE, ..."
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no other name
 
@@ -81,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     _add_monitor(commands)
     _add_status(commands)
     _add_check(commands)
+    _add_cleanup(commands)
     return words
 
 
@@ -120,6 +128,20 @@ def _add_check(commands: Commands) -> None:
         "--write", action="store_true", help="also begin and abort a multipart upload at each destination"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _add_cleanup(commands: Commands) -> None:
+    parser = _add_command(
+        commands, "cleanup", "List the runs that S3 holds for certain, and delete them here.", _CLEANUP_EXAMPLES
+    )
+    parser.add_argument("run", nargs="*", metavar="RUN", help="only these runs")
+    parser.add_argument("--config", required=True, metavar="FILE", help="the monitor's config")
+    parser.add_argument(
+        "--older_than", type=_age, default="30d", metavar="AGE", help="completed so long ago: 30d (default), 72h"
+    )
+    parser.add_argument("--delete", action="store_true", help="delete what is identical in S3 now; asks first")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--json", action="store_true", help="what came of it as one JSON object on stdout")
 
 
 def _add_upload(commands: Commands) -> None:
@@ -267,6 +289,13 @@ def _minutes(text: str) -> float:
     return number
 
 
+def _age(text: str) -> float:
+    match = re.fullmatch(r"([0-9]{1,6})([dh])", text)
+    if not match:
+        raise ValueError
+    return int(match[1]) * (86400.0 if match[2] == "d" else 3600.0)
+
+
 def _account(text: str) -> str:
     if text and not ACCOUNT.fullmatch(text):  # the default comes by here, too
         raise ValueError
@@ -284,6 +313,7 @@ def _hook(text: str) -> Hook:
 
 _hook.__name__ = "command"
 _rate.__name__ = "rate such as 50MB/s"  # argparse names the type in its complaint
+_age.__name__ = "age such as 30d or 72h"
 _minutes.__name__ = "number of minutes"
 _account.__name__ = "account of 12 digits"
 _positive.__name__ = _cores.__name__ = "number of 1 or more"

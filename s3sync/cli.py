@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +20,16 @@ from s3sync import arguments, report
 from s3sync.awswords import Storage
 from s3sync.bandwidth import Timetable
 from s3sync.destination import parse_destination
-from s3sync.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, S3SyncError, UsageError
+from s3sync.errors import (
+    EXIT_CONFIG,
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_USAGE,
+    InterruptedBySignal,
+    RunError,
+    S3SyncError,
+    UsageError,
+)
 from s3sync.interrupt import Stop, stop_on_signals
 from s3sync.job import Job
 from s3sync.plan import compile_excludes
@@ -205,9 +216,55 @@ def _run_check(args: argparse.Namespace) -> int:
     return code
 
 
-def _print_lines(lines: Iterable[str]) -> None:
+def _run_cleanup(args: argparse.Namespace) -> int:
+    from s3sync import cleaner, cleanup, cleanupreport, logs
+    from s3sync.config import load_config
+
+    os.umask(0o077)
+    may_ask = sys.stdin.isatty() and sys.stderr.isatty()
+    if args.yes and not args.delete:
+        raise UsageError("--yes means nothing without --delete (add that, or leave it out to list)")
+    if args.delete and not args.yes and not may_ask:
+        raise UsageError("--delete asks on a terminal, and here is none (add --yes if you are certain)")
+    config = load_config(Path(args.config), os.environ)
+    step_back(config.nice, config.io_priority)
+    planned = cleanup.survey_runs(config, args.run, args.older_than)
+    print_errors = functools.partial(_print_lines, stream=sys.stderr)
+    if args.delete and not args.yes and planned.to_verify:
+        print_errors(cleanupreport.question(planned))
+        _ask_for("delete")
+    else:
+        print_errors(cleanupreport.announcement(planned))
+    if args.delete:
+        logs.set_up(config.log_dir, config.log_level)
+    stop = Stop()
+    with stop_on_signals(stop):
+        worker = cleaner.Cleaner(config, args.older_than, os.environ, stop, lambda: display_for(sys.stderr))
+        done = cleaner.clean(worker, planned, args.run, delete=args.delete)
+    code = EXIT_DONE if cleaner.is_all_done(done, args.run, delete=args.delete) else EXIT_FAILED
+    if args.json:
+        _print_json({**cleanupreport.as_json(done), "exit_code": code})
+    else:
+        _print_tables(cleanupreport.tables(done))
+        _print_lines(cleanupreport.totals(done, config.log_dir, delete=args.delete))
+    print_errors(cleanupreport.complaints(done))
+    return code
+
+
+def _ask_for(word: str) -> None:
+    """Wait for this word on the terminal; raises RunError if it is another, InterruptedBySignal after Ctrl-C."""
+    print(f"Type `{word}` to go on: ", end="", file=sys.stderr, flush=True)
+    try:
+        answer = sys.stdin.readline().strip()
+    except KeyboardInterrupt:
+        raise InterruptedBySignal(signal.SIGINT, f"interrupted; nothing was {word}d") from None
+    if answer != word:
+        raise RunError(f"nothing was {word}d: the answer was not `{word}`")
+
+
+def _print_lines(lines: Iterable[str], stream: TextIO | None = None) -> None:
     for line in lines:
-        print(printable(line), flush=True)
+        print(printable(line), file=stream, flush=True)
 
 
 def _print_tables(tables: Sequence[Table]) -> None:
@@ -223,4 +280,5 @@ _COMMANDS = {
     "monitor": _run_monitor,
     "status": _run_status,
     "check": _run_check,
+    "cleanup": _run_cleanup,
 }

@@ -15,6 +15,8 @@ COMPLETION_OBJECT = "s3sync.complete.json"  # in the run's prefix, where it is w
 # Looser than AWS's rule for new buckets: old ones in us-east-1 and other servers have capitals and `_`.
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 
+_COMPLETION_PATH = re.compile(rf"(Analysis/[0-9]+/)?{re.escape(COMPLETION_OBJECT)}")
+
 
 class Destination(NamedTuple):
     """`bucket`, and `prefix` without a slash at either end ("" is the bucket's root)."""
@@ -39,6 +41,11 @@ class Destination(NamedTuple):
     def tag(self) -> str:
         """Eight hex digits that tell this destination from the others in file names."""
         return hashlib.sha256(f"{self.bucket}/{self.prefix}".encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+
+def is_completion_object(path: str) -> bool:
+    """Whether a path in the run is that of an object which this program adds to a run, and no file of it."""
+    return _COMPLETION_PATH.fullmatch(path) is not None
 
 
 def parse_destination(bucket: str, remote_path: str = "/") -> Destination:

@@ -52,6 +52,21 @@ class LocalFile(NamedTuple):
     mtime_ns: int
 
 
+class Identity(NamedTuple):
+    """What tells a file, or a link, from every other one and from itself after a change: no tool sets a ctime back."""
+
+    device: int
+    inode: int
+    size: int  # bytes
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Identity:
+        """From a stat that followed no link."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
 class Unsendable(NamedTuple):
     """Something in the run folder that cannot be uploaded, and why."""
 
@@ -164,6 +179,14 @@ def stat_again(run: Run, path: str) -> LocalFile | None:
     if not stat.S_ISREG(status.st_mode) or not is_inside(os.path.realpath(absolute), os.path.realpath(run.path)):
         return None
     return LocalFile(path, status.st_size, status.st_mtime_ns)
+
+
+def identity(run: Run, path: str) -> Identity | None:
+    """Of a file of the run as it is now, of a link itself; None if it is gone."""
+    try:
+        return Identity.of(os.lstat(os.path.join(run.path, path)))
+    except OSError:
+        return None
 
 
 def stat_all(run: Run, paths: Iterable[str]) -> dict[str, LocalFile | None]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from s3sync import awscli, manifest, plan, readback, runfolder
-from s3sync.destination import Destination
+from s3sync.destination import Destination, is_completion_object
 from s3sync.interrupt import Stop
 from s3sync.job import Job
 from s3sync.manifest import Row
@@ -19,7 +19,7 @@ from s3sync.pipeline import Hashed, Hasher
 from s3sync.plan import Scope
 from s3sync.progress import Display, Snapshot
 from s3sync.readback import Absent, Reader, RemoteObject, Seen
-from s3sync.runfolder import LocalFile, Run
+from s3sync.runfolder import Identity, LocalFile, Run
 from s3sync.staging import work_folder
 from s3sync.statelog import Proof
 from s3sync.text import count_of, human_bytes, human_seconds, indented, printable
@@ -50,6 +50,8 @@ class Verification:
     manifest: Path | None = None  # where it is
     manifest_error: str = ""  # why it is not there
     seconds: float = 0.0
+    remote: Mapping[str, RemoteObject] | None = None  # all that S3 has of the run; None as with `extra`
+    identities: dict[str, Identity] | None = None  # if wanted: of each file, from before it was read until after
 
     @property
     def identical(self) -> bool:
@@ -63,9 +65,17 @@ class Verification:
 
 
 def verify(
-    job: Job, environ: Mapping[str, str], stop: Stop, display: Display, wanted_manifest: Path | None = None
+    job: Job,
+    environ: Mapping[str, str],
+    stop: Stop,
+    display: Display,
+    wanted_manifest: Path | None = None,
+    *,
+    remember: bool = False,
 ) -> Verification:
     """Compare every file; nothing is written but the manifest, if one is wanted (an absolute path).
+
+    With `remember` the files' identities are kept, and one that was touched meanwhile in any way has changed.
 
     Raises RunError, AwsError, InterruptedBySignal, and before any work UsageError or StateError for a place
     where no manifest can be.
@@ -78,13 +88,15 @@ def verify(
     plan.require_files(run, scope)
     for warning in scope.warnings:
         display.say(f"warning: {warning}")
-    found = Verification(run, job.destination, scope, differing=dict(scope.unsendable))
+    found = Verification(
+        run, job.destination, scope, differing=dict(scope.unsendable), identities={} if remember else None
+    )
     hasher = Hasher(run, job.multipart, stop, job.cores, md5=wanted_manifest is not None)
     try:
         with work_folder() as (work, work_lock):
             aws = awscli.connect(job.aws_command, job.settings, environ, stop, work, (work_lock,), job.stall_seconds)
             reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner)
-            remote = reader.list_run()
+            found.remote = remote = reader.list_run()
             comparison = _Comparison(found, reader, hasher, remote)
             display.follow(comparison.title, comparison.snapshot)
             comparison.run(stop)
@@ -130,12 +142,24 @@ class _Comparison:
         for some in _some(self._found.scope.files):
             stop.check()
             seen = self._look(some)
+            self._remember(some)
             self._hasher.start(some, {p: item.etag for p, item in seen.items() if isinstance(item, RemoteObject)})
             if before:
                 self._compare(*before)
             before = some, seen
         if before:
             self._compare(*before)
+
+    def _remember(self, some: Sequence[LocalFile]) -> None:
+        """Before they are read."""
+        if self._found.identities is not None:
+            known = {file.path: runfolder.identity(self._found.run, file.path) for file in some}
+            self._found.identities.update((path, identity) for path, identity in known.items() if identity)
+
+    def _is_touched(self, path: str) -> bool:
+        """Whether it is not what was remembered, if it was to be."""
+        known = self._found.identities
+        return known is not None and runfolder.identity(self._found.run, path) != known.get(path)
 
     def _look(self, some: Sequence[LocalFile]) -> dict[str, Seen]:
         if self._remote is None:
@@ -176,7 +200,7 @@ class _Comparison:
         now = runfolder.stat_again(self._found.run, file.path)
         if now is None:
             return _GONE
-        return verdict if now == file else _CHANGED
+        return verdict if now == file and not self._is_touched(file.path) else _CHANGED
 
 
 def _is_doubtful(file: LocalFile, seen: Seen, hashed: Hashed | None) -> bool:
@@ -191,9 +215,9 @@ def _some(files: Sequence[LocalFile]) -> Iterator[Sequence[LocalFile]]:
 
 
 def _extra(job: Job, scope: Scope, run: Run, remote: Iterable[str]) -> list[str]:
-    """What only S3 has, but for what is excluded."""
+    """What only S3 has, but for what is excluded, and for what this program says there of the run."""
     here = _paths(scope)
-    beyond = sorted(path for path in remote if path not in here)
+    beyond = sorted(path for path in remote if path not in here and not is_completion_object(path))
     return [p for p in beyond if not any(e.search(f"{run.run_id}/{p}") for e in job.excludes)]
 
 

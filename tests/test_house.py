@@ -18,39 +18,13 @@ from s3sync import cli
 PACKAGE = Path(s3sync.__file__).parent
 
 # From the ground up: a module imports only what stands before it. Those that are not there yet are no matter.
-ORDER = (
-    *(
-        "errors",
-        "text",
-        "files",
-        "logs",
-        "destination",
-        "interrupt",
-        "bandwidth",
-        "resources",
-        "crowd",
-        "runfolder",
-        "completion",
-    ),
-    *("samplesheet", "etag", "statelog", "lock", "state", "plan", "streaming", "awsconfig", "awswords", "awserrors"),
-    *(
-        "processes",
-        "children",
-        "hook",
-        "awscli",
-        "throttle",
-        "staging",
-        "leftovers",
-        "transfer",
-        "readback",
-        "configfile",
-        "config",
-        "survey",
-        "alerts",
-    ),
-    *("pipeline", "receipt", "progress", "notify", "job", "stages", "upload", "report", "monitor", "status"),
-    *("manifest", "verify", "check", "arguments", "cli", "__main__"),
-)
+ORDER = """
+    errors text files logs destination interrupt bandwidth resources crowd runfolder completion
+    samplesheet etag statelog lock state plan streaming awsconfig awswords awserrors processes
+    children hook awscli throttle staging leftovers transfer readback configfile config survey
+    alerts pipeline receipt progress notify job stages upload report monitor status manifest verify
+    removal cleanuprecord cleanup cleanupreport check arguments cli __main__
+""".split()
 MODULES = {path.stem: ast.parse(path.read_bytes()) for path in sorted(PACKAGE.glob("*.py"))}
 ROOMS = sorted(MODULES.keys() - {"__init__"})
 
@@ -119,6 +93,27 @@ def test_only_two_modules_bring_bytes_to_the_disk() -> None:
     assert callers_of("os.fsync", "os.fdatasync") == {"files", "state"}
 
 
+def test_only_one_module_deletes_what_is_not_ours() -> None:
+    """Those that delete at all, and by which means: files and folders that this program made, but for `removal`."""
+    deleting = re.compile(r"(.*\.)?(unlink|rmdir|rmtree|remove|removedirs|send2trash)")
+    callers = {room: {call for call in calls_in(tree) if deleting.fullmatch(call)} for room, tree in MODULES.items()}
+    assert {room: calls for room, calls in callers.items() if calls} == {
+        "check": {"probe.unlink"},
+        "cleaner": {"removal.remove"},
+        "files": {"temporary.unlink"},
+        "removal": {"os.unlink", "os.rmdir"},
+        "staging": {"shutil.rmtree", "parent.rmdir"},
+        "state": {"self._temporary.unlink", "self.journal_path.unlink"},
+    }
+
+
+def test_what_is_deleted_is_named_relative_to_an_open_folder() -> None:
+    calls = [node for node in ast.walk(MODULES["removal"]) if isinstance(node, ast.Call)]
+    for call in calls:
+        if ast.unparse(call.func) in ("os.unlink", "os.rmdir", "os.stat"):
+            assert "dir_fd" in {keyword.arg for keyword in call.keywords}, ast.unparse(call)
+
+
 def test_only_the_boundary_exits() -> None:
     assert callers_of("sys.exit", "exit", "quit") == {"cli", "__main__"}
     raisers = {room for room, tree in MODULES.items() if "SystemExit" in ast.unparse(tree)}
@@ -165,7 +160,7 @@ def test_all_modules_can_be_imported() -> None:
 
 
 def commands() -> list[str]:
-    return ["", *(name for name in ("upload", "monitor", "status", "verify", "check") if name in MODULES)]
+    return ["", *(name for name in ("upload", "monitor", "status", "verify", "check", "cleanup") if name in MODULES)]
 
 
 def help_of(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
@@ -189,6 +184,7 @@ OPTIONS = {
     "status": ["--config", "RUN", "--json"],
     "verify": ["RUN", "--bucket", "--remote_path", "--json", "--manifest"],
     "check": ["--config"],
+    "cleanup": ["RUN", "--config", "--older_than", "--delete", "--yes", "--json"],
 }
 
 

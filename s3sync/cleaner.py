@@ -1,0 +1,335 @@
+"""Runs verified one by one and, if wanted, deleted: locked, compared with S3, recorded, and then off the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from s3sync import cleanuprecord, lock, removal, runfolder, survey
+from s3sync.cleanup import NOTHING, Plan, Proven, Subject, doubt, joined, record_of
+from s3sync.cleanuprecord import Deleted, Record, Target
+from s3sync.config import Config
+from s3sync.destination import parse_destination
+from s3sync.errors import AwsError, BusyError, InterruptedBySignal, S3SyncError, StateError
+from s3sync.interrupt import Stop
+from s3sync.job import Job
+from s3sync.progress import Display
+from s3sync.removal import Removal
+from s3sync.resources import usable_cores
+from s3sync.runfolder import RUN_INFO, Run
+from s3sync.state import StateStore
+from s3sync.survey import Candidate, Judged, Trouble
+from s3sync.text import count_of, human_bytes, now_iso, printable
+from s3sync.verify import Verification, verify
+
+LOG = logging.getLogger(__name__)
+_NAMED = 3  # of what stays
+
+DisplayMaker = Callable[[], Display]
+Verdict = Literal["kept", "busy", "may be deleted", "deleted", "partly deleted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a subject. `stays` are paths that are no part of what is deleted; `left` what should have gone."""
+
+    subject: Subject
+    verdict: Verdict
+    reason: str = ""
+    files: int = 0  # identical on disk and in S3, or deleted
+    size: int = 0  # their bytes
+    stays: tuple[str, ...] = ()
+    left: Mapping[str, str] = field(default_factory=dict)
+    record: Path | None = None
+    found: tuple[Verification, ...] = ()
+    failed: bool = False  # it could not be found out
+
+
+class Done(NamedTuple):
+    """What came of all; `finished` are the folders of which an earlier call had left only empty ones."""
+
+    outcomes: tuple[Outcome, ...]
+    finished: tuple[Path, ...]
+    troubles: tuple[Trouble, ...]
+    unknown: tuple[str, ...]
+
+
+def clean(cleaner: Cleaner, planned: Plan, names: Iterable[str], *, delete: bool) -> Done:
+    """Verify one run after the other and, with `delete`, delete each as soon as it is. Raises InterruptedBySignal."""
+    finished = cleaner.finish_rests(names) if delete else []
+    work = cleaner.delete if delete else cleaner.look
+    outcomes = tuple(work(subject) for subject in planned.subjects)
+    unknown = tuple(name for name in planned.unknown if name not in {folder.name for folder in finished})
+    return Done(outcomes, tuple(finished), planned.troubles, unknown)
+
+
+def is_all_done(done: Done, names: Sequence[str], *, delete: bool) -> bool:
+    """Whether all was found out, and all is deleted that was to be: the runs that were named, or else those that are
+    old enough and uploaded everywhere."""
+    if done.unknown or done.troubles or any(outcome.failed for outcome in done.outcomes):
+        return False
+    if not delete:
+        return True
+    return all(outcome.verdict == "deleted" for outcome in done.outcomes if names or not outcome.subject.reason)
+
+
+class Cleaner:
+    """Verifies subjects one by one and, if wanted, deletes them. A bucket that cannot be reached is asked once."""
+
+    def __init__(
+        self, config: Config, older_than: float, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
+    ) -> None:
+        self._config = config
+        self._older_than = older_than
+        self._environ = environ
+        self._stop = stop
+        self._make_display = make_display
+        self._unreachable: dict[str, str] = {}
+
+    def look(self, subject: Subject) -> Outcome:
+        """Whether the run may go; nothing is written but lock files. Raises InterruptedBySignal."""
+        return self._explained(subject, lambda: self._look(subject))
+
+    def delete(self, subject: Subject) -> Outcome:
+        """Verify, and delete what was found identical. Raises InterruptedBySignal."""
+        return self._explained(subject, lambda: self._delete(subject))
+
+    def finish_rests(self, names: Iterable[str]) -> list[Path]:
+        """Close the records of runs of which an interrupted cleanup left nothing but empty folders; gives the folders.
+
+        Raises InterruptedBySignal. What cannot be finished stays as it is.
+        """
+        wanted = set(names)
+        finished = []
+        for path in cleanuprecord.unfinished(self._config.log_dir):
+            with contextlib.suppress(S3SyncError):
+                record = cleanuprecord.load(path)
+                if record and (not wanted or record.run_id in wanted) and self._finish_rest(path, record):
+                    finished.append(Path(record.run_path))
+        self._stop.check()
+        return finished
+
+    def _explained(self, subject: Subject, work: Callable[[], Outcome]) -> Outcome:
+        self._stop.check()
+        if subject.reason:
+            return Outcome(subject, "kept", subject.reason)
+        try:
+            return work()
+        except InterruptedBySignal:
+            raise
+        except BusyError as error:
+            return Outcome(subject, "busy", str(error), failed=True)
+        except S3SyncError as error:
+            return Outcome(subject, "kept", str(error), failed=True)
+
+    def _look(self, subject: Subject) -> Outcome:
+        with self._held(subject):
+            reason, _, _, proven = self._verify(subject)
+            verdict: Verdict = "kept" if reason else "may be deleted"
+            return Outcome(subject, verdict, reason, len(proven.files), proven.size, proven.stays, found=proven.found)
+
+    def _delete(self, subject: Subject) -> Outcome:
+        with self._held(subject):
+            reason, identity, record, proven = self._verify(subject)
+            if reason:
+                files, size = len(proven.files), proven.size
+                return Outcome(subject, "kept", reason, files, size, proven.stays, found=proven.found)
+            return self._remove(subject, identity, record, proven)
+
+    @contextlib.contextmanager
+    def _held(self, subject: Subject) -> Iterator[None]:
+        """The locks of all destinations, so that neither an upload nor another cleanup is at work on the run."""
+        stores = {
+            StateStore(self._config.log_dir, run.run, run.entry.destination).lock_path: run for run in subject.runs
+        }
+        with contextlib.ExitStack() as locks:
+            for path, run in sorted(stores.items()):
+                locks.enter_context(lock.held(path, f"{run.key} is being worked on"))
+            yield
+
+    def _verify(self, subject: Subject) -> tuple[str, tuple[int, int], Record | None, Proven]:
+        """Why the run cannot go, empty if it can; the folder's identity, the record of an interrupted cleanup, what is
+        proven."""
+        identity = removal.identity_of(subject.folder)
+        record = record_of(
+            cleanuprecord.load(cleanuprecord.path_for(self._config.log_dir, subject.folder)), subject.folder
+        )
+        again = [survey.judge(Candidate(run.run, run.entry, run.began), self._config, set()) for run in subject.runs]
+        if [(run.state, run.head) for run in again] != [(run.state, run.head) for run in subject.runs]:
+            return "its state has changed meanwhile (give the same command again)", identity, record, NOTHING
+        found = []
+        for run in subject.uploaded:
+            found.append(self._compare(run))
+            if reason := doubt(found[-1], record):
+                files = {p.path: (f.identities or {})[p.path] for f in found for p in f.proven}
+                return reason, identity, record, NOTHING._replace(files=files, found=tuple(found))
+        reason, proven = joined(subject, found)
+        return reason, identity, record, proven
+
+    def _compare(self, run: Judged) -> Verification:
+        """Raises S3SyncError; a bucket that could not be reached is not tried again."""
+        if why := self._unreachable.get(run.entry.bucket):
+            raise AwsError(why)
+        try:
+            with self._make_display() as display:
+                return verify(_job(run, self._config), self._environ, self._stop, display, remember=True)
+        except AwsError as error:
+            self._unreachable[run.entry.bucket] = str(error)
+            raise
+
+    def _remove(self, subject: Subject, identity: tuple[int, int], record: Record | None, proven: Proven) -> Outcome:
+        path = cleanuprecord.path_for(self._config.log_dir, subject.folder)
+        new = self._record(subject, identity, record, proven)
+        old = cleanuprecord.load(path)
+        if old and not record:
+            cleanuprecord.put_aside(path, old)
+        cleanuprecord.save(path, new)
+        where = " and ".join(printable(run.url) for run in subject.uploaded)
+        run, count = printable(str(subject.folder)), count_of(len(proven.files), "file")
+        LOG.info("deleting %s: %s, %s, identical in %s; record: %s", run, count, human_bytes(proven.size), where, path)
+        removed = Removal()
+        try:
+            removal.remove(subject.folder, identity, proven.files, frozenset(proven.stays), self._stop.check, removed)
+        except InterruptedBySignal as error:
+            done = f"{removed.deleted:,} of {count} of {run} deleted"
+            LOG.info("%s: %s", error, done)
+            raise InterruptedBySignal(error.exit_code - 128, f"{error}: {done} (the same command goes on)") from error
+        return self._removed(subject, path, new, removed, proven)
+
+    def _removed(self, subject: Subject, path: Path, record: Record, removed: Removal, proven: Proven) -> Outcome:
+        run, count = printable(str(subject.folder)), count_of(removed.deleted, "file")
+        left = [file.size for name, file in record.files.items() if name in removed.left]
+        record = replace(
+            record,
+            deleted_files=len(record.files) - len(left),
+            deleted_bytes=sum(file.size for file in record.files.values()) - sum(left),
+            left={printable(name): why for name, why in removed.left.items()},
+        )
+        reason = _why_left(removed.left)
+        if removed.left:
+            LOG.error("%s: %s deleted, but %s", run, count, reason)
+        else:
+            LOG.info("%s: %s deleted%s", run, count, "" if removed.gone else f"; {what_stays(proven.stays)}")
+            record = replace(record, finished=now_iso())
+        try:
+            cleanuprecord.save(path, record)
+        except StateError as error:  # what is deleted is in it since before
+            reason = "; ".join(filter(None, (reason, str(error))))
+        done = removed.deleted, removed.size, proven.stays, removed.left, path, proven.found
+        verdict: Verdict = "partly deleted" if removed.left else "deleted"
+        return Outcome(subject, verdict, reason, *done, failed=bool(reason))
+
+    def _record(self, subject: Subject, identity: tuple[int, int], old: Record | None, proven: Proven) -> Record:
+        """What is going to be deleted, with what an interrupted cleanup of the same folder had."""
+        now = {run.url: _target(run) for run in subject.runs}
+        before = {target.url: target for target in (old.targets if old else ())}
+        targets = {**before, **now}
+        known = [old.etags_at(url) if old else {} for url in targets]
+        files = {
+            path: Deleted(file.size, file.mtime_ns, tuple(etags[path][1] if path in etags else None for etags in known))
+            for path, file in (old.files if old else {}).items()
+        }
+        found = [proven.etags.get(url, {}) for url in targets]
+        files.update(
+            (path, Deleted(file.size, file.mtime_ns, tuple(etags.get(path) for etags in found)))
+            for path, file in proven.files.items()
+        )
+        return Record(
+            run_id=subject.folder.name,
+            run_path=printable(str(subject.folder)),
+            device=identity[0],
+            inode=identity[1],
+            user=_user(),
+            host=socket.gethostname(),
+            older_than_seconds=self._older_than,
+            begun=old.begun if old else now_iso(),
+            targets=tuple(targets.values()),
+            stays=tuple(map(printable, proven.stays)),
+            went_on=(*old.went_on, now_iso()) if old else (),
+            files=dict(sorted(files.items())),
+        )
+
+    def _finish_rest(self, path: Path, record: Record) -> bool:
+        """Whether all is gone now. RunInfo.xml is deleted last, so without it there can be only empty folders."""
+        folder = Path(record.run_path)
+        if os.path.lexists(folder / RUN_INFO) or _device(folder.parent) != record.device:
+            return False  # the run is there yet, or its file system is not
+        if os.path.lexists(folder):
+            removed = Removal()
+            with self._held_by(record):
+                removal.remove(folder, record.identity, {}, frozenset(record.stays), self._stop.check, removed)
+            if removed.left:
+                return False
+        cleanuprecord.save(path, replace(record, finished=now_iso(), left={}))
+        LOG.info("%s: what an interrupted cleanup left is gone", record.run_path)
+        return True
+
+    @contextlib.contextmanager
+    def _held_by(self, record: Record) -> Iterator[None]:
+        run = Run(Path(record.run_path), record.run_id, runfolder.RunInfo("", "", "", "", ()))
+        suffix = f"/{record.run_id}/"
+        with contextlib.ExitStack() as locks:
+            for target in record.targets:
+                bucket, _, prefix = target.url.removeprefix("s3://").removesuffix(suffix).partition("/")
+                store = StateStore(self._config.log_dir, run, parse_destination(bucket, prefix))
+                locks.enter_context(lock.held(store.lock_path, f"{printable(target.url)} is being worked on"))
+            yield
+
+
+def _job(run: Judged, config: Config) -> Job:
+    """What `verify` needs to know; nothing is uploaded."""
+    return Job(
+        local_path=run.run.path,
+        destination=run.entry.destination,
+        log_dir=config.log_dir,
+        cores=config.max_cores or usable_cores(),
+        excludes=run.entry.excludes,
+        readback=config.readback,
+        aws_command=config.aws_command,
+        owner=run.entry.expected_bucket_owner,
+        stall_seconds=config.stall_minutes * 60,
+    )
+
+
+def _target(run: Judged) -> Target:
+    uploaded = run.state == "uploaded"
+    finished = run.head.finished if run.head and uploaded else ""
+    verdict = "identical" if uploaded else "not compared"
+    return Target(run.url, run.state, run.reason, str(run.log_path), finished, verdict)
+
+
+def _why_left(left: Mapping[str, str]) -> str:
+    if not left:
+        return ""
+    path, why = next(iter(left.items()))
+    more = f", and {len(left) - 1:,} more" if len(left) > 1 else ""
+    return f"{printable(path)}: {why}{more} (mend that, and give the same command again)"
+
+
+def what_stays(stays: Sequence[str]) -> str:
+    """`2 files not in S3 stay, with their folders: a, b`."""
+    named = ", ".join(map(printable, stays[:_NAMED]))
+    more = f", and {len(stays) - _NAMED:,} more" if len(stays) > _NAMED else ""
+    verb = "stays, with its folder" if len(stays) == 1 else "stay, with their folders"
+    return f"{count_of(len(stays), 'file')} not in S3 {verb}: {named}{more}"
+
+
+def _device(folder: Path) -> int | None:
+    try:
+        return os.stat(folder).st_dev
+    except OSError:
+        return None
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no name in the environment, and none for the id
+        return f"uid {os.getuid()}"

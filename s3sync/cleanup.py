@@ -1,0 +1,265 @@
+"""Which runs may be deleted locally, and why not the others: decisions alone, nothing is written.
+
+A run may go if its logs call it completed for long enough, every destination of its folder is done with it, and disk
+and S3 are found identical now.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from s3sync import cleanuprecord, removal, runfolder, survey
+from s3sync.cleanuprecord import Record
+from s3sync.config import Config
+from s3sync.errors import S3SyncError
+from s3sync.runfolder import Identity, is_inside
+from s3sync.survey import Candidate, Judged, Trouble
+from s3sync.text import count_of, human_seconds, printable
+from s3sync.verify import Verification
+
+_ANALYSIS = "Analysis/"
+
+
+class Subject(NamedTuple):
+    """A run folder and what each entry of the config that watches it says of it.
+
+    `reason` is why it cannot go, whatever is in S3; empty if it is to be verified. `age` is in seconds since the last
+    destination was `completed` (ISO 8601); None if no log says so.
+    """
+
+    folder: Path
+    runs: tuple[Judged, ...]
+    reason: str
+    completed: str
+    age: float | None
+
+    @property
+    def uploaded(self) -> tuple[Judged, ...]:
+        """Those that are in S3, as their logs say."""
+        return tuple(run for run in self.runs if run.state == "uploaded")
+
+    @property
+    def files(self) -> int:
+        """How many there are, as the logs say."""
+        return max((run.head.uploaded_files for run in self.uploaded if run.head), default=0)
+
+    @property
+    def size(self) -> int:
+        """Their bytes, as the logs say."""
+        return max((run.head.size for run in self.uploaded if run.head), default=0)
+
+
+class Plan(NamedTuple):
+    """Every subject that was asked for, which of them are to be verified, and what could not be looked into."""
+
+    subjects: tuple[Subject, ...]
+    troubles: tuple[Trouble, ...]
+    unknown: tuple[str, ...]  # names that no run has
+
+    @property
+    def to_verify(self) -> list[Subject]:
+        """Those that nothing but S3 can keep."""
+        return [subject for subject in self.subjects if not subject.reason]
+
+
+class Proven(NamedTuple):
+    """What was found identical, each file by its identity then, and the etags by destination."""
+
+    files: dict[str, Identity]
+    etags: dict[str, dict[str, str]]  # by URL, then by path
+    stays: tuple[str, ...]
+    found: tuple[Verification, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(identity.size for identity in self.files.values())
+
+
+NOTHING = Proven({}, {}, (), ())
+
+
+def survey_runs(config: Config, names: Iterable[str], older_than: float, now: float | None = None) -> Plan:
+    """Every run folder, or those with these names, judged at all of its destinations; oldest first. Reads only."""
+    moment = time.time() if now is None else now
+    wanted = set(names)
+    candidates, troubles = survey.discover(config)
+    by_folder: dict[str, list[Candidate]] = {}  # by real path: all entries that watch it have to agree
+    for candidate in candidates:
+        by_folder.setdefault(os.path.realpath(candidate.run.path), []).append(candidate)
+    chosen = [group for group in by_folder.values() if not wanted or not wanted.isdisjoint(c.run.run_id for c in group)]
+    occupied = _occupied(config, by_folder)
+    subjects = [_subject(survey.judge_all(config, group), config, older_than, moment, occupied) for group in chosen]
+    subjects.sort(key=lambda subject: (subject.completed or "~", subject.folder))
+    unknown = wanted - {candidate.run.run_id for candidate in candidates}
+    return Plan(tuple(subjects), tuple(troubles), tuple(sorted(unknown)))
+
+
+def _occupied(config: Config, runs: Iterable[str]) -> dict[str, str]:
+    """Real paths that must not lie in what is deleted, and what each is."""
+    directories = {directory for entry in config.monitor for directory in entry.monitored_directories}
+    mounts = [partition.mountpoint for partition in psutil.disk_partitions(all=True)]  # a dead share hangs who looks
+    return {
+        **dict.fromkeys(runs, "another run"),
+        **{os.path.realpath(directory): "a monitored directory" for directory in directories},
+        os.path.realpath(config.log_dir): "log_dir",
+        **dict.fromkeys(mounts, "a mount point"),
+    }
+
+
+def _subject(
+    runs: Sequence[Judged], config: Config, older_than: float, now: float, occupied: Mapping[str, str]
+) -> Subject:
+    name = runs[0].run.path
+    folder = Path(os.path.realpath(name.parent)) / name.name  # one path, by whichever the config has it
+    completed, age = _completed(runs, now)
+    reason = (
+        _why_not_these_states(runs, _unfinished(config, folder))
+        or _why_not_this_age(runs, age, older_than)
+        or _why_not_this_folder(runs, occupied)
+    )
+    return Subject(folder, tuple(runs), reason, completed, age)
+
+
+def _why_not_this_folder(runs: Sequence[Judged], occupied: Mapping[str, str]) -> str:
+    for run in runs:
+        if os.path.islink(run.run.path):
+            target = printable(os.path.realpath(run.run.path))
+            return f"{printable(str(run.run.path))} is a link, to {target} (the run itself is to be watched)"
+    root = os.path.realpath(runs[0].run.path)
+    for place, what in occupied.items():
+        if (place == root and what != "another run") or is_inside(place, root):
+            return f"{what} is in it: {printable(place)}" if place != root else f"the folder is {what}"
+        if what == "another run" and is_inside(root, place):
+            return f"it is a folder of another run: {printable(place)}"
+    return ""
+
+
+def _why_not_these_states(runs: Sequence[Judged], record: Record | None) -> str:
+    for run in runs:
+        if run.state != "uploaded" and not _is_never(run, record):
+            return f"{run.state} at {printable(run.url)}: {run.reason}"
+    if not any(run.state == "uploaded" for run in runs):
+        return f"never uploaded: {runs[0].state}: {runs[0].reason}"
+    return ""
+
+
+def _is_never(run: Judged, record: Record | None) -> bool:
+    """Whether it is not going to be uploaded there. What a cleanup that was interrupted took away of the run does not
+    change what was so before."""
+    if run.state in survey.NEVER:
+        return True
+    before = {target.url: target.state for target in record.targets} if record else {}
+    return run.head is None and run.state in ("sequencing", "settling") and before.get(run.url) in survey.NEVER
+
+
+def _completed(runs: Iterable[Judged], now: float) -> tuple[str, float | None]:
+    """When the last destination was completed, and how many seconds ago; None if that is not known of all."""
+    texts = [run.head.finished for run in runs if run.state == "uploaded" and run.head]
+    try:
+        moments = [(datetime.fromisoformat(text), text) for text in texts]
+    except ValueError:
+        return "", None
+    if not moments or any(moment.tzinfo is None for moment, _ in moments):
+        return "", None
+    last, text = max(moments)
+    return text, now - last.timestamp()
+
+
+def _why_not_this_age(runs: Iterable[Judged], age: float | None, older_than: float) -> str:
+    if age is None:
+        paths = [run.log_path for run in runs if run.state == "uploaded"]
+        return f"not old enough for all we know: {printable(str(paths[0]))} has no `finished` that is a time"
+    if age < 0:
+        return "not old enough: its log says that it was completed in the future (is the clock right?)"
+    if age < older_than:
+        return f"not old enough: completed {human_seconds(age)} ago"
+    return ""
+
+
+def _unfinished(config: Config, folder: Path) -> Record | None:
+    """The record of a cleanup of this very folder that was interrupted; one that cannot be read is told later."""
+    try:
+        record = cleanuprecord.load(cleanuprecord.path_for(config.log_dir, folder))
+        return record_of(record, folder)
+    except S3SyncError:
+        return None
+
+
+def record_of(record: Record | None, folder: Path) -> Record | None:
+    """The record if it is of an interrupted cleanup of this very folder; raises RunError if that is no folder."""
+    if record is None or record.finished or record.run_path != printable(str(folder)):
+        return None
+    return record if record.identity == removal.identity_of(folder) else None
+
+
+def doubt(found: Verification, record: Record | None) -> str:
+    """Why what was found at a destination keeps the run; empty if it does not."""
+    url = printable(found.destination.url(found.run.run_id))
+    if found.remote is None or found.extra is None:
+        return f"what only S3 has is not known: these credentials may not list {url}"
+    if found.differing:
+        return _named(f"not identical with {url}", found.differing)
+    if found.by_size:
+        same = dict.fromkeys((proof.path for proof in found.by_size), "no ETag or checksum to compare")
+        return _named(f"proven by size alone in {url}", same)
+    known = record.etags_at(found.destination.url(found.run.run_id)) if record else {}
+    remote = {path: (item.size, item.etag) for path, item in found.remote.items()}
+    here = {file.path for file in found.scope.files}
+    lost = {
+        path: "it was proven, and is not as it was then"
+        for path, proven in known.items()
+        if path not in here and remote.get(path) != proven
+    }
+    if lost:
+        return _named(f"deleted here by a cleanup that was interrupted, and CHANGED OR GONE in {url} since", lost)
+    extra = dict.fromkeys((path for path in found.extra if path not in known), "not on the disk")
+    if extra:
+        return _named(f"only in {url}", extra)
+    return "" if found.proven else f"nothing of it is in {url}"
+
+
+def _named(what: str, reasons: Mapping[str, str]) -> str:
+    """In one sentence, with the first by name; what only concerns the instrument's own analysis is called that."""
+    path, why = next(iter(reasons.items()))
+    more = f", and {len(reasons) - 1:,} more" if len(reasons) > 1 else ""
+    analysis = sum(name.startswith(_ANALYSIS) for name in reasons)
+    share = "" if not analysis else f"; {'all' if analysis == len(reasons) else f'{analysis:,}'} of it in {_ANALYSIS}"
+    note = f"{share}: the instrument's own analysis" if share else ""
+    return f"{count_of(len(reasons), 'file')} {what}: {printable(path)}: {why}{more}{note} (`verify` names them all)"
+
+
+def joined(subject: Subject, found: Sequence[Verification]) -> tuple[str, Proven]:
+    """What the destinations have together, and why that is not enough to delete it."""
+    files: dict[str, Identity] = {}
+    etags: dict[str, dict[str, str]] = {}
+    for one in found:
+        identities = one.identities or {}
+        for proof in one.proven:
+            if files.setdefault(proof.path, identities[proof.path]) != identities[proof.path]:
+                return f"{printable(proof.path)}: changed while the run was verified", NOTHING
+        etags[one.destination.url(one.run.run_id)] = {proof.path: proof.etag for proof in one.proven}
+    listing = runfolder.list_files(found[0].run)
+    paths = [*(file.path for file in listing.files), *(item.path for item in listing.unsendable)]
+    rest = [path for path in paths if path not in files]
+    proven = Proven(files, etags, (*rest, *(item.path for item in listing.skipped)), tuple(found))
+    if strangers := [path for path in rest if not _is_excluded(subject, path)]:
+        return f"{printable(strangers[0])}: came to the disk while the run was verified", proven
+    return "", proven
+
+
+def _is_excluded(subject: Subject, path: str) -> bool:
+    """From every destination that the run went to."""
+    return all(_matches(run.entry.excludes, f"{run.run.run_id}/{path}") for run in subject.uploaded)
+
+
+def _matches(excludes: Iterable[re.Pattern[str]], text: str) -> bool:
+    return any(pattern.search(text) for pattern in excludes)

@@ -1,0 +1,148 @@
+"""What `cleanup` asks, lists and did, for people and for programs."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from s3sync import verify
+from s3sync.cleaner import Done, Outcome, what_stays
+from s3sync.cleanup import Plan, Subject
+from s3sync.text import count_of, human_bytes, human_seconds, printable
+
+
+def announcement(planned: Plan) -> list[str]:
+    """What is going to be compared: it may take hours."""
+    chosen, total = planned.to_verify, len(planned.subjects)
+    if not chosen:
+        return []
+    return [f"to be verified now, every byte of it: {_sum(chosen)} (of {count_of(total, 'run')})", *_each(chosen)]
+
+
+def question(planned: Plan) -> list[str]:
+    """What is going to be deleted, before it is asked for."""
+    return [
+        "These runs are compared with S3 now, byte for byte; what is identical there",
+        "is then DELETED HERE, run by run, without another question:",
+        *_each(planned.to_verify),
+        f"In all {_sum(planned.to_verify)}, as the logs say.",
+    ]
+
+
+def tables(done: Done) -> list[Table]:
+    """For people, at 80 columns: each run in two lines or more."""
+    if not done.outcomes:
+        return []
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    shown.add_column("Run", ratio=1)
+    for title in ("Proven", "Files", "Size"):
+        shown.add_column(title, justify="right", no_wrap=True)
+    for outcome in done.outcomes:
+        subject = outcome.subject
+        name = Text(f"{_name(subject)}\n  {_verdict(outcome)}", overflow="fold")
+        files, size = _amount(outcome)
+        shown.add_row(name, _age(subject), f"{files:,}" if files else "", human_bytes(size) if files else "")
+    return [shown]
+
+
+def totals(done: Done, log_dir: Path, *, delete: bool) -> list[str]:
+    """What may be deleted, or what is."""
+    rests = [f"{printable(str(folder))}: the rest that an interrupted cleanup left is gone" for folder in done.finished]
+    if not delete:
+        free = [outcome for outcome in done.outcomes if outcome.verdict == "may be deleted"]
+        return [f"{_sum_of(free)} may be deleted; `--delete` does it" if free else "nothing may be deleted"]
+    touched = [outcome for outcome in done.outcomes if outcome.verdict in ("deleted", "partly deleted")]
+    if not touched:
+        return [*rests, *([] if rests else ["nothing was deleted"])]
+    return [
+        *rests,
+        f"{_sum_of(touched)} deleted; what, when and why is in {printable(str(log_dir / 'cleanups'))}",
+    ]
+
+
+def complaints(done: Done) -> list[str]:
+    """What was asked for and could not be looked at."""
+    unknown = [f"s3sync: no run {printable(name)} in the monitored directories" for name in done.unknown]
+    return [*(f"s3sync: {trouble.key}: {trouble.text}" for trouble in done.troubles), *unknown]
+
+
+def as_json(done: Done) -> dict[str, Any]:
+    """The same as one object."""
+    return {
+        "runs": [_outcome_json(outcome) for outcome in done.outcomes],
+        "finished": [printable(str(folder)) for folder in done.finished],
+        "troubles": [trouble._asdict() for trouble in done.troubles],
+        "unknown": [printable(name) for name in done.unknown],
+    }
+
+
+def _outcome_json(outcome: Outcome) -> dict[str, Any]:
+    subject = outcome.subject
+    found = [verify.as_json(one) for one in outcome.found]
+    return {
+        "run_id": printable(subject.folder.name),
+        "run_path": printable(str(subject.folder)),
+        "verdict": outcome.verdict,
+        "reason": outcome.reason or subject.reason,
+        "completed": subject.completed,
+        "age_seconds": None if subject.age is None else round(subject.age),
+        "files": outcome.files,
+        "bytes": outcome.size,
+        "stays": [printable(path) for path in outcome.stays],
+        "left": {printable(path): why for path, why in outcome.left.items()},
+        "record": printable(str(outcome.record)) if outcome.record else None,
+        "destinations": [
+            {"url": printable(run.url), "state": run.state, "reason": run.reason, "log": printable(str(run.log_path))}
+            for run in subject.runs
+        ],
+        "verified": found,
+    }
+
+
+def _verdict(outcome: Outcome) -> str:
+    stays = f"; {what_stays(outcome.stays)}" if outcome.stays else ""
+    if outcome.verdict in ("kept", "busy"):
+        return f"stays: {outcome.reason}"
+    if outcome.verdict == "partly deleted":
+        return f"NOT all deleted, {count_of(len(outcome.left), 'problem')}: {outcome.reason}{stays}"
+    if outcome.reason:
+        return f"{outcome.verdict}, but {outcome.reason}{stays}"
+    where = " and ".join(printable(run.url) for run in outcome.subject.uploaded)
+    return f"{outcome.verdict}: identical in {where}{stays}"
+
+
+def _each(subjects: list[Subject]) -> Iterator[str]:
+    for subject in subjects:
+        yield f"  {_name(subject)}"
+        yield f"    {count_of(subject.files, 'file')}, {human_bytes(subject.size)}, completed {_age(subject)} ago"
+
+
+def _name(subject: Subject) -> str:
+    """In quotes if it is one that could be taken for other words of the line."""
+    return shlex.quote(printable(subject.folder.name))
+
+
+def _age(subject: Subject) -> str:
+    return "" if subject.age is None or subject.age < 0 else human_seconds(subject.age)
+
+
+def _amount(outcome: Outcome) -> tuple[int, int]:
+    """Files and bytes: those that were found or deleted, else those that the log tells of."""
+    if outcome.found or outcome.verdict in ("deleted", "partly deleted"):
+        return outcome.files, outcome.size
+    return outcome.subject.files, outcome.subject.size
+
+
+def _sum(subjects: list[Subject]) -> str:
+    files, size = sum(subject.files for subject in subjects), sum(subject.size for subject in subjects)
+    return f"{count_of(len(subjects), 'run')}, {count_of(files, 'file')}, {human_bytes(size)}"
+
+
+def _sum_of(outcomes: list[Outcome]) -> str:
+    files, size = sum(outcome.files for outcome in outcomes), sum(outcome.size for outcome in outcomes)
+    return f"{count_of(len(outcomes), 'run')}, {count_of(files, 'file')}, {human_bytes(size)}"
