@@ -231,16 +231,11 @@ class Cleaner:
         now = {run.url: _target(run) for run in subject.runs}
         before = {target.url: target for target in (old.targets if old else ())}
         targets = {**before, **now}
-        known = [old.etags_at(url) if old else {} for url in targets]
-        files = {
-            path: Deleted(file.size, file.mtime_ns, tuple(etags[path][1] if path in etags else None for etags in known))
-            for path, file in (old.files if old else {}).items()
-        }
-        found = [proven.etags.get(url, {}) for url in targets]
-        files.update(
-            (path, Deleted(file.size, file.mtime_ns, tuple(etags.get(path) for etags in found)))
-            for path, file in proven.files.items()
-        )
+        files = dict(old.at(tuple(targets)) if old else {})
+        for path in proven.files:
+            proofs = [proven.proofs.get(url, {}).get(path) for url in targets]
+            one = next(filter(None, proofs))  # of a link: what it leads to has the size
+            files[path] = Deleted(one.size, one.mtime_ns, tuple(proof.etag if proof else None for proof in proofs))
         return Record(
             run_id=subject.folder.name,
             run_path=printable(str(subject.folder)),

@@ -21,6 +21,7 @@ from s3sync.cleanuprecord import Record
 from s3sync.config import Config
 from s3sync.errors import S3SyncError
 from s3sync.runfolder import Identity, is_inside
+from s3sync.statelog import Proof
 from s3sync.survey import Candidate, Judged, Trouble
 from s3sync.text import count_of, human_seconds, printable
 from s3sync.verify import Verification
@@ -71,10 +72,10 @@ class Plan(NamedTuple):
 
 
 class Proven(NamedTuple):
-    """What was found identical, each file by its identity then, and the etags by destination."""
+    """What was found identical, each file by its identity then, and its proofs by destination."""
 
     files: dict[str, Identity]
-    etags: dict[str, dict[str, str]]  # by URL, then by path
+    proofs: dict[str, dict[str, Proof]]  # by URL, then by path
     stays: tuple[str, ...]
     found: tuple[Verification, ...]
 
@@ -240,17 +241,18 @@ def _named(what: str, reasons: Mapping[str, str]) -> str:
 def joined(subject: Subject, found: Sequence[Verification]) -> tuple[str, Proven]:
     """What the destinations have together, and why that is not enough to delete it."""
     files: dict[str, Identity] = {}
-    etags: dict[str, dict[str, str]] = {}
+    proofs: dict[str, dict[str, Proof]] = {}
     for one in found:
         identities = one.identities or {}
         for proof in one.proven:
             if files.setdefault(proof.path, identities[proof.path]) != identities[proof.path]:
                 return f"{printable(proof.path)}: changed while the run was verified", NOTHING
-        etags[one.destination.url(one.run.run_id)] = {proof.path: proof.etag for proof in one.proven}
+        proofs[one.destination.url(one.run.run_id)] = {proof.path: proof for proof in one.proven}
     listing = runfolder.list_files(found[0].run)
     paths = [*(file.path for file in listing.files), *(item.path for item in listing.unsendable)]
     rest = [path for path in paths if path not in files]
-    proven = Proven(files, etags, (*rest, *(item.path for item in listing.skipped)), tuple(found))
+    stays = sorted([*rest, *(item.path for item in listing.skipped)])
+    proven = Proven(files, proofs, tuple(stays), tuple(found))
     if strangers := [path for path in rest if not _is_excluded(subject, path)]:
         return f"{printable(strangers[0])}: came to the disk while the run was verified", proven
     return "", proven

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,6 +70,15 @@ class Record:
     def identity(self) -> tuple[int, int]:
         """Of the run folder."""
         return self.device, self.inode
+
+    def at(self, urls: Sequence[str]) -> dict[str, Deleted]:
+        """The files with their ETags at these destinations."""
+        places = {target.url: number for number, target in enumerate(self.targets)}
+        order = [places.get(url) for url in urls]
+        return {
+            path: file._replace(etags=tuple(None if place is None else file.etags[place] for place in order))
+            for path, file in self.files.items()
+        }
 
     def etags_at(self, url: str) -> dict[str, tuple[int, str]]:
         """Size and ETag of what was proven there, by path."""

@@ -23,7 +23,7 @@ ORDER = """
     samplesheet etag statelog lock state plan streaming awsconfig awswords awserrors processes
     children hook awscli throttle staging leftovers transfer readback configfile config survey
     alerts pipeline receipt progress notify job stages upload report monitor status manifest verify
-    removal cleanuprecord cleanup cleanupreport check arguments cli __main__
+    removal cleanuprecord cleanup cleaner cleanupreport check arguments cli __main__
 """.split()
 MODULES = {path.stem: ast.parse(path.read_bytes()) for path in sorted(PACKAGE.glob("*.py"))}
 ROOMS = sorted(MODULES.keys() - {"__init__"})
