@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from rich.table import Table
-from rich.text import Text
 
 from s3sync import verify
 from s3sync.cleaner import Done, Outcome, what_stays
@@ -34,20 +32,28 @@ def question(planned: Plan) -> list[str]:
     ]
 
 
-def tables(done: Done) -> list[Table]:
-    """For people, at 80 columns: each run in two lines or more."""
-    if not done.outcomes:
-        return []
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    shown.add_column("Run", ratio=1)
-    for title in ("Proven", "Files", "Size"):
-        shown.add_column(title, justify="right", no_wrap=True)
+def lines(done: Done, width: int) -> Iterator[str]:
+    """For people: each run in two lines or more, `width` characters wide."""
+    if done.outcomes:
+        yield _row(width, "Run", "Proven", "Files", "Size")
     for outcome in done.outcomes:
-        subject = outcome.subject
-        name = Text(f"{_name(subject)}\n  {_verdict(outcome)}", overflow="fold")
         files, size = _amount(outcome)
-        shown.add_row(name, _age(subject), f"{files:,}" if files else "", human_bytes(size) if files else "")
-    return [shown]
+        numbers = (f"{files:,}", human_bytes(size)) if files else ("", "")
+        yield _row(width, _name(outcome.subject), _age(outcome.subject), *numbers)
+        yield from textwrap.wrap(
+            _verdict(outcome),
+            width,
+            initial_indent="  ",
+            subsequent_indent="    ",
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+
+
+def _row(width: int, name: str, *columns: str) -> str:
+    """A name that is too long pushes the rest aside: people copy it."""
+    numbers = "".join(f"{column:>{wide}}" for column, wide in zip(columns, (10, 11, 10), strict=True))
+    return f"{name:<{max(0, width - len(numbers))}}{numbers}".rstrip()
 
 
 def totals(done: Done, log_dir: Path, *, delete: bool) -> list[str]:

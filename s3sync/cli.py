@@ -7,6 +7,7 @@ import functools
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterable, Sequence
@@ -245,7 +246,7 @@ def _run_cleanup(args: argparse.Namespace) -> int:
     if args.json:
         _print_json({**cleanupreport.as_json(done), "exit_code": code})
     else:
-        _print_tables(cleanupreport.tables(done))
+        _print_lines(cleanupreport.lines(done, _width()))
         _print_lines(cleanupreport.totals(done, config.log_dir, delete=args.delete))
     print_errors(cleanupreport.complaints(done))
     return code
@@ -265,6 +266,10 @@ def _ask_for(word: str) -> None:
 def _print_lines(lines: Iterable[str], stream: TextIO | None = None) -> None:
     for line in lines:
         print(printable(line), file=stream, flush=True)
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _FILE_COLUMNS
 
 
 def _print_tables(tables: Sequence[Table]) -> None:
