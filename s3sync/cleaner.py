@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from s3sync import cleanuprecord, lock, removal, runfolder, survey
-from s3sync.cleanup import NOTHING, Plan, Proven, Subject, doubt, joined, record_of
+from s3sync.cleanup import NOTHING, Plan, Proven, Subject, doubt, joined, mounted_in, record_of
 from s3sync.cleanuprecord import Deleted, Record, Target
 from s3sync.config import Config
 from s3sync.destination import parse_destination
@@ -171,7 +171,7 @@ class Cleaner:
                 files = {p.path: (f.identities or {})[p.path] for f in found for p in f.proven}
                 return reason, identity, record, NOTHING._replace(files=files, found=tuple(found))
         reason, proven = joined(subject, found)
-        return reason, identity, record, proven
+        return reason or mounted_in(subject.folder), identity, record, proven
 
     def _compare(self, run: Judged) -> Verification:
         """Raises S3SyncError; a bucket that could not be reached is not tried again."""

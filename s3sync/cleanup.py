@@ -20,7 +20,7 @@ from s3sync import cleanuprecord, removal, runfolder, survey
 from s3sync.cleanuprecord import Record
 from s3sync.config import Config
 from s3sync.errors import S3SyncError
-from s3sync.runfolder import Identity, is_inside
+from s3sync.runfolder import RUN_INFO, Identity, is_inside
 from s3sync.statelog import Proof
 from s3sync.survey import Candidate, Judged, Trouble
 from s3sync.text import count_of, human_seconds, printable
@@ -93,26 +93,33 @@ def survey_runs(config: Config, names: Iterable[str], older_than: float, now: fl
     moment = time.time() if now is None else now
     wanted = set(names)
     candidates, troubles = survey.discover(config)
-    by_folder: dict[str, list[Candidate]] = {}  # by real path: all entries that watch it have to agree
+    by_folder: dict[object, list[Candidate]] = {}  # all entries that watch it have to agree, under whichever name
     for candidate in candidates:
-        by_folder.setdefault(os.path.realpath(candidate.run.path), []).append(candidate)
+        by_folder.setdefault(_identity(candidate.run.path), []).append(candidate)
     chosen = [group for group in by_folder.values() if not wanted or not wanted.isdisjoint(c.run.run_id for c in group)]
-    occupied = _occupied(config, by_folder)
+    occupied = _occupied(config, {os.path.realpath(candidate.run.path) for candidate in candidates})
     subjects = [_subject(survey.judge_all(config, group), config, older_than, moment, occupied) for group in chosen]
     subjects.sort(key=lambda subject: (subject.completed or "~", subject.folder))
     unknown = wanted - {candidate.run.run_id for candidate in candidates}
     return Plan(tuple(subjects), tuple(troubles), tuple(sorted(unknown)))
 
 
+def _identity(folder: Path) -> object:
+    """The same for two paths that lead to one folder, by links or by mounting it twice."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return os.path.realpath(folder)
+    return status.st_dev, status.st_ino
+
+
 def _occupied(config: Config, runs: Iterable[str]) -> dict[str, str]:
     """Real paths that must not lie in what is deleted, and what each is."""
     directories = {directory for entry in config.monitor for directory in entry.monitored_directories}
-    mounts = [partition.mountpoint for partition in psutil.disk_partitions(all=True)]  # a dead share hangs who looks
     return {
         **dict.fromkeys(runs, "another run"),
         **{os.path.realpath(directory): "a monitored directory" for directory in directories},
         os.path.realpath(config.log_dir): "log_dir",
-        **dict.fromkeys(mounts, "a mount point"),
     }
 
 
@@ -135,12 +142,25 @@ def _why_not_this_folder(runs: Sequence[Judged], occupied: Mapping[str, str]) ->
         if os.path.islink(run.run.path):
             target = printable(os.path.realpath(run.run.path))
             return f"{printable(str(run.run.path))} is a link, to {target} (the run itself is to be watched)"
+    if len({run.run.run_id for run in runs}) > 1:
+        return f"it is watched under several names: {', '.join(sorted({printable(str(r.run.path)) for r in runs}))}"
     root = os.path.realpath(runs[0].run.path)
     for place, what in occupied.items():
         if (place == root and what != "another run") or is_inside(place, root):
             return f"{what} is in it: {printable(place)}" if place != root else f"the folder is {what}"
         if what == "another run" and is_inside(root, place):
             return f"it is a folder of another run: {printable(place)}"
+    return mounted_in(Path(root))
+
+
+def mounted_in(folder: Path) -> str:
+    """Why a run folder (its real path) is not all one: names the mount point in it, or says that it is one."""
+    for partition in psutil.disk_partitions(all=True):  # only their names: whoever looks at a dead share hangs
+        place = partition.mountpoint
+        if place == str(folder):
+            return "the folder is a mount point"
+        if is_inside(place, str(folder)):
+            return f"a mount point is in it: {printable(place)}"
     return ""
 
 
@@ -249,6 +269,8 @@ def joined(subject: Subject, found: Sequence[Verification]) -> tuple[str, Proven
                 return f"{printable(proof.path)}: changed while the run was verified", NOTHING
         proofs[one.destination.url(one.run.run_id)] = {proof.path: proof for proof in one.proven}
     listing = runfolder.list_files(found[0].run)
+    if RUN_INFO in files and files[RUN_INFO].is_link:
+        return f"{RUN_INFO} is a link: without what it leads to, the rest could not be recognised", NOTHING
     paths = [*(file.path for file in listing.files), *(item.path for item in listing.unsendable)]
     rest = [path for path in paths if path not in files]
     stays = sorted([*rest, *(item.path for item in listing.skipped)])

@@ -70,12 +70,15 @@ def remove(
 
 
 def _remove_in_order(tree: _Tree, files: Mapping[str, Identity], known: Collection[str]) -> None:
-    phases = plan.in_phases(LocalFile(path, files[path].size, files[path].mtime_ns) for path in sorted(files))
+    links = [path for path in sorted(files) if files[path].is_link]
+    others = [path for path in sorted(files) if not files[path].is_link]
+    phases = plan.in_phases(LocalFile(path, files[path].size, files[path].mtime_ns) for path in others)
     removal = tree.removal
+    tree.delete_files(files, links)  # without what they lead to nobody could tell that they were files
     tree.delete_files(files, [file.path for file in phases.data])
-    folders, others = tree.look(known)
+    folders, rest = tree.look(known)
     late = {file.path for file in (*phases.metadata, *phases.markers)}
-    strangers = [path for path in others if path not in late and path not in known and path not in removal.left]
+    strangers = [path for path in rest if path not in late and path not in known and path not in removal.left]
     removal.left.update(dict.fromkeys(strangers, _CAME))
     if removal.left:
         return

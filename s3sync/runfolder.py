@@ -57,6 +57,7 @@ class Identity(NamedTuple):
 
     device: int
     inode: int
+    mode: int
     size: int  # bytes
     mtime_ns: int
     ctime_ns: int
@@ -64,7 +65,13 @@ class Identity(NamedTuple):
     @classmethod
     def of(cls, status: os.stat_result) -> Identity:
         """From a stat that followed no link."""
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        moments = status.st_mtime_ns, status.st_ctime_ns
+        return cls(status.st_dev, status.st_ino, status.st_mode, status.st_size, *moments)
+
+    @property
+    def is_link(self) -> bool:
+        """Whether it leads to what has the bytes."""
+        return stat.S_ISLNK(self.mode)
 
 
 class Unsendable(NamedTuple):

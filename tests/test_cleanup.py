@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -399,12 +400,14 @@ def test_what_changes_between_verification_and_deletion_stays(
     for path in ("Data/third.cbcl", "Deep/inner.cbcl", "Gone/gone.cbcl"):
         (stored / path).parent.mkdir(exist_ok=True)
         (stored / path).write_text(path)
+    (stored / "link").symlink_to("Data/third.cbcl")
     as_if_uploaded(lab, server, stored)
     outside = Path(shutil.copytree(stored / "Deep", lab.root / "outside"))
     words = ("--config", lab.config_for(stored), "--delete", "--yes", "--json")
 
     with traced(lab, strace, stored / "Data", "signal=STOP:when=1", *words) as process:
         program = stopped(process)
+        assert not (stored / "link").is_symlink(), "links go first: afterwards this one would lead to nothing"
         second = stored / "Data" / "second.cbcl"
         times = second.stat()
         second.write_bytes(second.read_bytes().upper())
@@ -419,7 +422,7 @@ def test_what_changes_between_verification_and_deletion_stays(
     result = Result(process.returncode, out, "")
     assert result.code == 1
     run = result.json["runs"][0]
-    assert (run["verdict"], run["files"]) == ("partly deleted", 2)
+    assert (run["verdict"], run["files"]) == ("partly deleted", 3)
     assert run["left"] == {
         "Data/second.cbcl": "changed since it was verified",
         "Deep/inner.cbcl": "its folder cannot be opened: Not a directory",
@@ -435,7 +438,7 @@ def test_what_changes_between_verification_and_deletion_stays(
         "CopyComplete.txt",
     }
     record = record_of(lab, stored)
-    assert (record["finished"], record["deleted_files"]) == ("", 4)
+    assert (record["finished"], record["deleted_files"]) == ("", 5)
 
 
 def test_another_folder_in_the_runs_place_is_not_touched(tmp_path: Path) -> None:
@@ -459,7 +462,7 @@ def test_a_kill_in_the_middle_costs_nothing_and_the_next_call_goes_on(
     lab: Lab, server: S3Server, stored: Path, strace: str
 ) -> None:
     """Neither the monitor nor the other destination, which never was to have it, take the rest for a run."""
-    (stored / "Data" / "link").symlink_to("first.cbcl")
+    (stored / "link").symlink_to("Data/first.cbcl")
     as_if_uploaded(lab, server, stored)
     old = time.time() - 400 * 3600
     os.utime(stored / "RunInfo.xml", (old, old))
@@ -467,7 +470,7 @@ def test_a_kill_in_the_middle_costs_nothing_and_the_next_call_goes_on(
     config = lab.config_for(stored, **keys)
     words = ("--config", config, "--delete", "--yes", "--json")
 
-    with traced(lab, strace, stored, "signal=KILL:when=2", *words) as process:  # CopyComplete.txt was the first
+    with traced(lab, strace, stored, "signal=KILL:when=3", *words) as process:  # after the link and CopyComplete.txt
         process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL
     assert set(tree(stored)) == {"RunInfo.xml"}
@@ -561,17 +564,35 @@ def test_without_a_record_nothing_is_deleted(lab: Lab, server: S3Server, stored:
     assert len(tree(stored)) == 4
 
 
-def test_what_is_mounted_in_the_run_keeps_it(lab: Lab, server: S3Server, stored: Path) -> None:
+@pytest.mark.parametrize(
+    ("mount", "reason"),
+    [("-t tmpfs none {run}/mnt", "a mount point is in it: {run}/mnt"), ("--bind {run.parent} {other}", "new at s3://")],
+)
+def test_what_is_mounted_in_the_run_or_mounted_twice_keeps_it(
+    lab: Lab, server: S3Server, stored: Path, mount: str, reason: str
+) -> None:
     unshare = shutil.which("unshare") or skip_or_fail("no unshare")
+    other = lab.root / "the same by another name"
+    other.mkdir()
     (stored / "mnt").mkdir()
-    script = 'mount -t tmpfs none "$1" || exit 77; shift; exec "$@"'
-    program = (sys.executable, "-m", "s3sync", "cleanup", "--config", lab.config_for(stored), "--delete", "--yes")
-    argv = (unshare, "--mount", "sh", "-c", script, "sh", str(stored / "mnt"), *program, "--json")
+    entries = monitor({}, {"monitored_directories": [str(other)], "bucket": SECOND}, run=stored)
+    program = (sys.executable, "-m", "s3sync", "cleanup", "--config", lab.config_for(stored, **entries))
+    words = [word.format(run=stored, other=other) for word in mount.split()]
+    script = f'mount {shlex.join(words)} || exit 77; exec "$@"'
 
-    ended = subprocess.run(argv, env=lab.env, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(
+        (unshare, "--mount", "sh", "-c", script, "sh", *program, stored.name, "--delete", "--yes", "--json"),
+        env=lab.env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
     if not ended.stdout:
         pytest.skip(f"may not mount here: {ended.stderr}")
+    assert ended.returncode == 1
     why = verdicts(Result(ended.returncode, ended.stdout, ""))[stored.name][1]
-    assert why == f"a mount point is in it: {stored}/mnt"
+    assert why.startswith(reason.format(run=stored))
     assert len(tree(stored)) == 4
+    assert server.requests == []
