@@ -1,0 +1,183 @@
+"""What deletes a run's files, on real folders. Things happen in `check_stop`, which is called before each step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s3sync.errors import InterruptedBySignal, RunError
+from s3sync.interrupt import Stop
+from s3sync.removal import Removal, identity_of, remove
+from s3sync.runfolder import Identity
+
+FILES = ("CopyComplete.txt", "Data/L001/a.cbcl", "Data/L001/b.cbcl", "Data/c.cbcl", "InterOp/x.bin", "RunInfo.xml")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return make(tmp_path / "run", FILES)
+
+
+def make(run: Path, paths: Iterable[str]) -> Path:
+    for path in paths:
+        (run / path).parent.mkdir(parents=True, exist_ok=True)
+        (run / path).write_text(path)
+    return run
+
+
+def identities(run: Path, paths: Iterable[str] = FILES) -> dict[str, Identity]:
+    return {path: Identity.of((run / path).lstat()) for path in paths}
+
+
+def files_of(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
+
+
+def at_step(number: int, act: Callable[[], object]) -> Callable[[], None]:
+    """Does this once, before the step with this number."""
+    steps = iter(range(1, 1_000_000))
+
+    def check_stop() -> None:
+        if next(steps) == number:
+            act()
+
+    return check_stop
+
+
+def nothing() -> None:
+    """Nobody asks for the end."""
+
+
+def test_all_that_was_verified_goes_and_the_folders_with_it(run: Path) -> None:
+    (run / "empty" / "in it").mkdir(parents=True)
+    removal = Removal()
+
+    remove(run, identity_of(run), identities(run), (), nothing, removal)
+
+    assert not run.exists()
+    assert removal == Removal(len(FILES), sum(map(len, FILES)), {}, gone=True)
+
+
+def test_the_data_go_first_then_metadata_and_markers_and_runinfo_last(run: Path) -> None:
+    order: list[str] = []
+    known = files_of(run)
+
+    def note() -> None:
+        order.extend(sorted(known - files_of(run)))
+        known.intersection_update(files_of(run))
+
+    remove(run, identity_of(run), identities(run), (), note, Removal())
+
+    assert order == ["Data/L001/a.cbcl", "Data/L001/b.cbcl", "Data/c.cbcl", "InterOp/x.bin", "CopyComplete.txt"]
+
+
+def test_what_changes_meanwhile_stays_and_the_run_can_be_recognised(run: Path, tmp_path: Path) -> None:
+    """A folder that became a link leads nowhere, not even to the very files that were verified."""
+    moved = tmp_path / "moved"
+    (run / "Aa").write_text("deleted first, while no other folder is open")
+
+    def change() -> None:
+        times = (run / "Data/c.cbcl").stat()
+        (run / "Data/c.cbcl").write_text("data/C.CBCL")
+        os.utime(run / "Data/c.cbcl", ns=(times.st_atime_ns, times.st_mtime_ns))
+        (run / "Data" / "L001").rename(moved)
+        (run / "Data" / "L001").symlink_to(moved)
+        (run / "new").write_text("new")
+
+    removal = Removal()
+    remove(run, identity_of(run), identities(run, (*FILES, "Aa")), (), at_step(1, change), removal)
+
+    assert removal.left == {
+        "Data/c.cbcl": "changed since it was verified",
+        "Data/L001": "came after the run was verified",
+        "new": "came after the run was verified",
+        "Data/L001/a.cbcl": "its folder cannot be opened: Not a directory",
+        "Data/L001/b.cbcl": "its folder cannot be opened: Not a directory",
+    }
+    assert files_of(moved) == {"a.cbcl", "b.cbcl"}
+    assert (removal.deleted, removal.gone) == (1, False)
+    assert {"RunInfo.xml", "CopyComplete.txt", "InterOp/x.bin", "Data/c.cbcl", "new"} <= files_of(run)
+
+
+def test_another_folder_in_the_runs_place_is_not_touched(run: Path, tmp_path: Path) -> None:
+    identity, files = identity_of(run), identities(run)
+    run.rename(tmp_path / "moved")
+    run.symlink_to("moved")
+    with pytest.raises(RunError, match="cannot open"):
+        remove(run, identity, files, (), nothing, Removal())
+    run.unlink()
+    run.mkdir()
+    os.link(tmp_path / "moved" / "RunInfo.xml", run / "RunInfo.xml")
+    with pytest.raises(RunError, match="another folder"):
+        remove(run, identity, files, (), nothing, Removal())
+    assert files_of(run) == {"RunInfo.xml"}
+    assert files_of(tmp_path / "moved") == set(FILES)
+
+
+def test_of_files_with_several_names_all_go_unless_one_is_written_to(run: Path) -> None:
+    for name in ("d", "e"):
+        os.link(run / "Data" / "c.cbcl", run / "Data" / name)
+    names = (*FILES, "Data/d", "Data/e")
+    files, identity = identities(run, names), identity_of(run)
+
+    removal = Removal()  # the steps: two in L001, then c.cbcl, d, e
+    remove(run, identity, files, (), at_step(5, lambda: (run / "Data" / "e").write_text("other bytes")), removal)
+
+    assert removal.left == {"Data/e": "changed since it was verified"}
+    assert (run / "Data" / "e").read_text() == "other bytes"
+
+
+def test_it_ends_between_two_files(run: Path) -> None:
+    stop, removal = Stop(), Removal()
+    stop_at_third = at_step(3, lambda: stop.request(15))
+
+    def check() -> None:
+        stop_at_third()
+        stop.check()
+
+    with pytest.raises(InterruptedBySignal):
+        remove(run, identity_of(run), identities(run), (), check, removal)
+
+    assert removal.deleted == 2
+    assert len(files_of(run)) == len(FILES) - 2
+
+
+PATHS = st.lists(
+    st.sampled_from([f"{a}/{b}" for a in ("x", "x/y", "z") for b in "abc"] + ["RunInfo.xml", "q"]), unique=True
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(verified=PATHS, known=PATHS, strangers=PATHS, links=PATHS)
+def test_whatever_there_is_only_what_was_verified_goes(
+    verified: list[str], known: list[str], strangers: list[str], links: list[str]
+) -> None:
+    with TemporaryDirectory() as folder:
+        run = make(Path(folder) / "run", {*verified, *known, *strangers})
+        run.mkdir(exist_ok=True)
+        outside = make(Path(folder) / "outside", ["precious"])
+        for link in {*links} - {*verified, *known, *strangers}:
+            (run / link).parent.mkdir(parents=True, exist_ok=True)
+            (run / link).symlink_to(outside / "precious")
+        before = files_of(run)
+        kept = {*known} - {*verified}
+        removal = Removal()
+
+        remove(run, identity_of(run), identities(run, verified), kept, nothing, removal)
+
+        others = before - {*verified}
+        assert others <= files_of(run)
+        assert files_of(outside) == {"precious"}
+        if others <= kept:
+            assert files_of(run) == others
+            assert removal.left == {}
+            assert removal.gone == (not others) == (not run.exists())
+        else:
+            assert {path for path in removal.left if path not in kept} == others - kept
+            assert "RunInfo.xml" not in verified or (run / "RunInfo.xml").exists()
