@@ -63,11 +63,11 @@ class Done(NamedTuple):
 
 def clean(cleaner: Cleaner, planned: Plan, names: Iterable[str], *, delete: bool) -> Done:
     """Verify one run after the other and, with `delete`, delete each as soon as it is. Raises InterruptedBySignal."""
-    finished = cleaner.finish_rests(names) if delete else []
+    finished, troubles = cleaner.finish_rests(names) if delete else ([], [])
     work = cleaner.delete if delete else cleaner.look
     outcomes = tuple(work(subject) for subject in planned.subjects)
     unknown = tuple(name for name in planned.unknown if name not in {folder.name for folder in finished})
-    return Done(outcomes, tuple(finished), planned.troubles, unknown)
+    return Done(outcomes, tuple(finished), (*planned.troubles, *troubles), unknown)
 
 
 def is_all_done(done: Done, names: Sequence[str], *, delete: bool) -> bool:
@@ -101,20 +101,27 @@ class Cleaner:
         """Verify, and delete what was found identical. Raises InterruptedBySignal."""
         return self._explained(subject, lambda: self._delete(subject))
 
-    def finish_rests(self, names: Iterable[str]) -> list[Path]:
-        """Close the records of runs of which an interrupted cleanup left nothing but empty folders; gives the folders.
-
-        Raises InterruptedBySignal. What cannot be finished stays as it is.
+    def finish_rests(self, names: Iterable[str]) -> tuple[list[Path], list[Trouble]]:
+        """Close the records of runs of which an interrupted cleanup left nothing but empty folders; gives the folders,
+        and those that cannot go. Raises InterruptedBySignal.
         """
         wanted = set(names)
-        finished = []
+        finished, troubles = [], []
         for path in cleanuprecord.unfinished(self._config.log_dir):
-            with contextlib.suppress(S3SyncError):
+            self._stop.check()
+            try:
                 record = cleanuprecord.load(path)
-                if record and (not wanted or record.run_id in wanted) and self._finish_rest(path, record):
+                if record is None or (wanted and record.run_id not in wanted) or not _is_rest(record):
+                    continue
+                if why := self._finish_rest(path, record):
+                    troubles.append(Trouble(record.run_path, why))
+                else:
                     finished.append(Path(record.run_path))
-        self._stop.check()
-        return finished
+            except InterruptedBySignal:
+                raise
+            except S3SyncError as error:
+                troubles.append(Trouble(printable(str(path)), str(error)))
+        return finished, troubles
 
     def _explained(self, subject: Subject, work: Callable[[], Outcome]) -> Outcome:
         self._stop.check()
@@ -251,20 +258,18 @@ class Cleaner:
             files=dict(sorted(files.items())),
         )
 
-    def _finish_rest(self, path: Path, record: Record) -> bool:
-        """Whether all is gone now. RunInfo.xml is deleted last, so without it there can be only empty folders."""
+    def _finish_rest(self, path: Path, record: Record) -> str:
+        """Why something is left; empty if nothing is."""
         folder = Path(record.run_path)
-        if os.path.lexists(folder / RUN_INFO) or _device(folder.parent) != record.device:
-            return False  # the run is there yet, or its file system is not
         if os.path.lexists(folder):
             removed = Removal()
             with self._held_by(record):
                 removal.remove(folder, record.identity, {}, frozenset(record.stays), self._stop.check, removed)
             if removed.left:
-                return False
+                return f"the rest of an interrupted cleanup is left: {_why_left(removed.left)}"
         cleanuprecord.save(path, replace(record, finished=now_iso(), left={}))
         LOG.info("%s: what an interrupted cleanup left is gone", record.run_path)
-        return True
+        return ""
 
     @contextlib.contextmanager
     def _held_by(self, record: Record) -> Iterator[None]:
@@ -314,6 +319,15 @@ def what_stays(stays: Sequence[str]) -> str:
     more = f", and {len(stays) - _NAMED:,} more" if len(stays) > _NAMED else ""
     verb = "stays, with its folder" if len(stays) == 1 else "stay, with their folders"
     return f"{count_of(len(stays), 'file')} not in S3 {verb}: {named}{more}"
+
+
+def _is_rest(record: Record) -> bool:
+    """Whether nothing but empty folders can be left of it, or not even these. RunInfo.xml is deleted last; the file
+    system has to be there, and the folder has to be the one that was verified."""
+    folder = Path(record.run_path)
+    if os.path.lexists(folder / RUN_INFO) or _device(folder.parent) != record.device:
+        return False
+    return not os.path.lexists(folder) or (not folder.is_symlink() and removal.identity_of(folder) == record.identity)
 
 
 def _device(folder: Path) -> int | None:

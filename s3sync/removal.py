@@ -50,7 +50,8 @@ def remove(
 
     `identity` are device and inode of the run folder, `known` the paths that stay and are meant to. `check_stop` may
     raise between two files. Metadata go after the data, then the completion markers, then RunInfo.xml: while
-    anything is left that should not be, the run can be recognised. Raises RunError if it is another folder now.
+    anything is left that should not be, the run can be recognised. Raises RunError, before anything is deleted, if it
+    is another folder now or could not go itself.
     """
     with contextlib.ExitStack() as closing:
         try:
@@ -63,10 +64,20 @@ def remove(
         status = os.fstat(root)
         if (status.st_dev, status.st_ino) != identity:
             raise RunError(f"{printable(str(folder))} is another folder than the one that was verified")
+        if not known:
+            _require_writable(folder.parent)
         tree = _Tree(root, status.st_dev, removal, check_stop)
         _remove_in_order(tree, files, known)
         if not removal.left and not known:
             _remove_root(parent, folder.name, removal)
+
+
+def _require_writable(directory: Path) -> None:
+    """That the run folder can go in the end; raises RunError."""
+    effective = os.access in os.supports_effective_ids
+    if not os.access(directory, os.W_OK | os.X_OK, effective_ids=effective):
+        where = printable(str(directory))
+        raise RunError(f"nothing is deleted: the run folder could not go, {where} may not be written (chmod it)")
 
 
 def _remove_in_order(tree: _Tree, files: Mapping[str, Identity], known: Collection[str]) -> None:
@@ -83,7 +94,8 @@ def _remove_in_order(tree: _Tree, files: Mapping[str, Identity], known: Collecti
     if removal.left:
         return
     tree.delete_files(files, [file.path for file in phases.metadata if file.path != RUN_INFO])
-    tree.delete_files(files, [file.path for file in phases.markers])
+    if not removal.left:
+        tree.delete_files(files, [file.path for file in phases.markers])
     tree.delete_folders(folders)
     if not removal.left and RUN_INFO in files:
         tree.delete_files(files, [RUN_INFO])
