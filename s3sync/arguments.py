@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import shlex
 import shutil
-import re
 from collections.abc import Sequence
 from typing import TypeAlias
 

@@ -18,13 +18,63 @@ from s3sync import cli
 PACKAGE = Path(s3sync.__file__).parent
 
 # From the ground up: a module imports only what stands before it. Those that are not there yet are no matter.
-ORDER = """
-    errors text files logs destination interrupt bandwidth resources crowd runfolder completion
-    samplesheet etag statelog lock state plan streaming awsconfig awswords awserrors processes
-    children hook awscli throttle staging leftovers transfer readback configfile config survey
-    alerts pipeline receipt progress notify job stages upload report monitor status manifest verify
-    removal cleanuprecord cleanup cleaner cleanupreport check arguments cli __main__
-""".split()
+ORDER = [
+    "errors",
+    "text",
+    "files",
+    "logs",
+    "destination",
+    "interrupt",
+    "bandwidth",
+    "resources",
+    "crowd",
+    "runfolder",
+    "completion",
+    "samplesheet",
+    "etag",
+    "statelog",
+    "lock",
+    "state",
+    "plan",
+    "streaming",
+    "awsconfig",
+    "awswords",
+    "awserrors",
+    "processes",
+    "children",
+    "hook",
+    "awscli",
+    "throttle",
+    "staging",
+    "leftovers",
+    "transfer",
+    "readback",
+    "configfile",
+    "config",
+    "survey",
+    "alerts",
+    "pipeline",
+    "receipt",
+    "progress",
+    "notify",
+    "job",
+    "stages",
+    "upload",
+    "report",
+    "monitor",
+    "status",
+    "manifest",
+    "verify",
+    "removal",
+    "cleanuprecord",
+    "cleanup",
+    "cleaner",
+    "cleanupreport",
+    "check",
+    "arguments",
+    "cli",
+    "__main__",
+]
 MODULES = {path.stem: ast.parse(path.read_bytes()) for path in sorted(PACKAGE.glob("*.py"))}
 ROOMS = sorted(MODULES.keys() - {"__init__"})
 
