@@ -11,7 +11,8 @@ NEEDS_CONFIG = test -n '$(CONFIG)' || { echo 'usage: make $@ CONFIG=FILE (see co
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-install: $(VENV)/.installed  ## the virtual environment with all that uploads need
+install: $(VENV)/.installed  ## the virtual environment with all that uploads need, and the command .venv/bin/s3sync
+	@$(BIN)/python -m compileall -q s3sync  # whoever runs it may not be allowed to write here
 
 demo: $(VENV)/.installed  ## upload a simulated run to an embedded S3: no account needed
 	$(BIN)/python scripts/demo.py
@@ -59,6 +60,9 @@ lint: $(VENV)/.dev-installed  ## format, lint and types
 	$(BIN)/ruff check s3sync scripts tests
 	$(BIN)/mypy
 
+man: $(VENV)/.installed  ## renew the manual page docs/s3sync.1 from the words of the command line
+	$(BIN)/python scripts/manpage.py
+
 lock: $(VENV)/.dev-installed  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) --output-file requirements.txt pyproject.toml
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) --constraints requirements.txt --extra dev --output-file requirements-dev.txt pyproject.toml
@@ -69,10 +73,11 @@ LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.10 --no-emit-in
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-$(VENV)/.installed: requirements.txt
+$(VENV)/.installed: requirements.txt pyproject.toml
 	@echo 'Installing what uploads need into $(VENV), once; that takes a minute or less.'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 $(VENV)/.dev-installed: requirements-dev.txt $(VENV)/.installed
@@ -84,5 +89,5 @@ $(VENV)/.bench-installed: requirements-bench.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-bench.txt
 	touch $@
 
-.PHONY: help install demo upload check monitor dry-run status install-cron uninstall-cron test test-real test-sweep bench lint lock clean
+.PHONY: help install demo upload check monitor dry-run status install-cron uninstall-cron test test-real test-sweep bench lint man lock clean
 .DEFAULT_GOAL := help

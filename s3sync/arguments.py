@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from s3sync import __version__
 from s3sync.awscli import STALL_SECONDS
 from s3sync.awswords import ACCOUNT, SSE, STORAGE_CLASSES
 from s3sync.bandwidth import Timetable, parse_timetable
@@ -19,6 +18,7 @@ from s3sync.hook import Hook
 from s3sync.text import printable
 
 DEFAULT_LOG_DIR = "/var/log/s3_upload"
+SHELLS = ("bash", "zsh", "tcsh")  # that words can be completed in
 
 _DESCRIPTION = """\
 Puts Illumina sequencing runs into AWS S3 with the AWS CLI, and proves that
@@ -81,8 +81,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    words.add_argument("--version", action="version", version=f"s3sync {__version__}")
-    commands = words.add_subparsers(title="commands", required=True, dest="command", metavar="COMMAND")
+    words.add_argument("--version", action="store_true", help="show the versions of s3sync, Python and the AWS CLI")
+    words.add_argument("--print_completion", choices=SHELLS, help="print the script that completes words in a shell")
+    commands = words.add_subparsers(title="commands", dest="command", metavar="COMMAND")
     _add_upload(commands)
     _add_verify(commands)
     _add_monitor(commands)

@@ -75,6 +75,22 @@ def find_aws(command: str | None, environ: Mapping[str, str]) -> str:
     return _behind_shim(os.path.abspath(found), environ)
 
 
+def installed(environ: Mapping[str, str], stop: Stop, seconds: float) -> str:
+    """The CLI that is used where none is named, for people: `aws-cli/1.46.3 (/usr/bin/aws)`, or what is wrong.
+
+    One that is no package of this Python is asked, and given no more than so many seconds.
+    """
+    try:
+        path = find_aws(None, environ)
+    except AwsError:
+        return "no aws found: not beside this Python nor on PATH (pip install awscli)"
+    try:
+        name, _, _ = Aws(path, environ, stop).prompt_version(seconds).partition(" ")
+    except AwsError as error:
+        return f"no aws that works: {error}"
+    return f"{name} ({printable(path)})"
+
+
 def _version_beside(path: str) -> str:
     """What a CLI beside this Python, and run by it, says of its version: `aws-cli/1.46.3`; else an empty string."""
     with contextlib.suppress(OSError, metadata.PackageNotFoundError), open(path, "rb") as script:
@@ -115,16 +131,23 @@ class Aws:
 
     def version(self) -> str:
         """What `aws --version` says, e.g. `aws-cli/1.46.3 Python/3.11.7 …`; raises AwsError."""
-        ended = self.query(awswords.version_words())
-        if ended.returncode != 0 or not ended.stdout:
-            raise AwsError(f"cannot use {printable(self.path)}: `aws --version` failed: {ended.reason}")
-        self.said_version = self.readable(ended.stdout.decode("utf-8", "replace"))
-        return self.said_version
+        return self._version_in(self.query(awswords.version_words()))
 
     def quick_version(self) -> str:
         """The same, without a process where the CLI is a package of this Python; raises AwsError."""
         self.said_version = self._beside = _version_beside(self.path)
         return self.said_version or self.version()
+
+    def prompt_version(self, seconds: float) -> str:
+        """The same for a person who waits: it is given no more than so many seconds; raises AwsError."""
+        self.said_version = _version_beside(self.path)
+        return self.said_version or self._version_in(self.clean_up(awswords.version_words(), seconds))
+
+    def _version_in(self, ended: Ended) -> str:
+        if ended.returncode != 0 or not ended.stdout:
+            raise AwsError(f"cannot use {printable(self.path)}: `aws --version` failed: {ended.reason}")
+        self.said_version = self.readable(ended.stdout.decode("utf-8", "replace"))
+        return self.said_version
 
     def check_usable(self) -> None:
         """Raise AwsError if it cannot even tell its version; nothing is started if it has told it."""
@@ -148,6 +171,7 @@ class Aws:
             try:
                 stdout, stderr = process.communicate(timeout=seconds)
             except OutOfTime:
+                self._ended[process.pid] = f"did not answer for {human_seconds(seconds)}"
                 children.send_signal(process.pid, signal.SIGKILL)
                 stdout, stderr = process.communicate()
         return self._result(words, process, stdout, stderr.splitlines())

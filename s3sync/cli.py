@@ -7,6 +7,7 @@ import functools
 import io
 import json
 import os
+import platform
 import shutil
 import signal
 import sys
@@ -17,7 +18,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.table import Table
 
-from s3sync import arguments, report
+from s3sync import __version__, arguments, awscli, report
 from s3sync.awswords import Storage
 from s3sync.bandwidth import Timetable
 from s3sync.destination import parse_destination
@@ -39,6 +40,7 @@ from s3sync.resources import step_back, usable_cores
 from s3sync.text import printable
 from s3sync.upload import preview, upload
 
+_VERSION_SECONDS = 20.0  # for an `aws` that is asked for its version; the slowest take five
 _FILE_COLUMNS = 160  # of tables that do not go to a terminal
 
 
@@ -51,12 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` (default: the process's own) asks for; returns its exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names that this terminal's encoding does not have
-    words = arguments.underscored(sys.argv[1:] if argv is None else argv)
     parser = arguments.parser()
-    if not words:
+    args = parser.parse_args(arguments.underscored(sys.argv[1:] if argv is None else argv))
+    if args.version or args.print_completion:
+        return _show_itself(parser, args)
+    if args.command is None:
         parser.print_help(sys.stderr)
         return EXIT_USAGE
-    args = parser.parse_args(words)
     try:
         code = _COMMANDS[args.command](args)
     except S3SyncError as error:
@@ -66,6 +69,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"s3sync: {printable(line)}", file=sys.stderr)
         return error.exit_code
     return code
+
+
+def _show_itself(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+    """What is asked for without a command."""
+    if args.print_completion:
+        from s3sync import shells
+
+        print(shells.completion(parser, args.print_completion), end="")
+        return EXIT_DONE
+    stop = Stop()
+    with stop_on_signals(stop):
+        aws = awscli.installed(os.environ, stop, _VERSION_SECONDS)
+    _print_lines(
+        [f"s3sync {__version__}", f"Python {platform.python_version()} ({printable(sys.executable)})", aws]
+    )
+    return EXIT_DONE
 
 
 def _run_upload(args: argparse.Namespace) -> int:

@@ -72,6 +72,7 @@ ORDER = [
     "cleanupreport",
     "check",
     "arguments",
+    "shells",
     "cli",
     "__main__",
 ]

@@ -1,0 +1,178 @@
+"""Writes docs/s3sync.1, the manual page, from the words of the command line: `make man`.
+
+The page is made from what the parser holds, not from what it prints: that depends on Python and on the terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from s3sync.arguments import parser  # noqa: E402
+
+PAGE = ROOT / "docs" / "s3sync.1"
+_OPTIONAL = {"*": "[{} ...]", "?": "[{}]", "+": "{} ..."}  # how often a word may come, and how that is written
+_ESCAPES = str.maketrans({"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "~": r"\(ti", "^": r"\(ha"})
+_HEADER = r""".\" Made by `make man` from the words of the command line: change those, not this file.
+.TH S3SYNC 1 "" "s3sync" "User Commands"
+.ad l
+.nh
+.SH NAME
+s3sync \- upload Illumina sequencing runs to AWS S3, and prove that every byte arrived
+.SH SYNOPSIS
+"""
+_FOOTER = r""".SH ENVIRONMENT
+Credentials and settings are those of the AWS CLI: the environment, profiles, SSO, roles of the instance.
+.TP
+.BR AWS_ACCESS_KEY_ID ", " AWS_SECRET_ACCESS_KEY ", " AWS_SESSION_TOKEN
+Credentials.
+.B AWS_ACCESS_KEY
+and
+.B AWS_SECRET_KEY
+are understood, too.
+.TP
+.BR AWS_PROFILE ", " AWS_CONFIG_FILE ", " AWS_SHARED_CREDENTIALS_FILE
+The profile, and where it stands. These files are only read.
+.TP
+.B AWS_ENDPOINT_URL
+Another server than that of AWS.
+.TP
+.B HTTPS_PROXY
+The proxy on the way to it.
+.TP
+.BR S3SYNC_SLACK_LOG_WEBHOOK ", " S3SYNC_SLACK_ALERT_WEBHOOK ", " S3SYNC_WEBHOOK ", " S3SYNC_PING_URL
+Whom the monitor tells, instead of in its config. These URLs are secrets.
+.TP
+.B TMPDIR
+Where the folders of links are made that the AWS CLI uploads; they hold no data.
+.SH FILES
+.TP
+.I LOG_DIR/uploads/RUN.upload.log.json
+What is known of a run: which of its files are proven in S3. LOG_DIR is by default
+.IR /var/log/s3_upload .
+.TP
+.I LOG_DIR/s3_upload.log
+The log of the monitor, rotated at midnight; five old ones are kept.
+.TP
+.I /etc/s3sync.yaml
+The config of the monitor, by custom: it is named by
+.BR \-\-config .
+.TP
+.IR ~/.aws/config ", " ~/.aws/credentials
+Profiles and settings of the AWS CLI.
+.SH SEE ALSO
+.BR aws (1),
+.BR md5sum (1)
+"""
+
+
+def main() -> int:
+    """Write the page."""
+    PAGE.write_text(page(parser()))
+    return 0
+
+
+def page(words: argparse.ArgumentParser) -> str:
+    """The manual page of a command line, in the language of man(7)."""
+    return _HEADER + "\n".join(_lines(words)) + "\n" + _FOOTER
+
+
+def _lines(words: argparse.ArgumentParser) -> Iterator[str]:
+    commands = _commands(words)
+    for name in commands:
+        yield f".B s3sync {name}"
+        yield _usage(commands[name])
+        yield ".br"
+    yield ".B s3sync"
+    yield " | ".join(_bold(_name(action)) for action in _options(words))
+    yield ".SH DESCRIPTION"
+    yield _text(words.description or "")
+    yield "Names of options may be written with hyphens, too:"
+    yield rf"{_bold('--local-path')} is as good as {_bold('--local_path')}."
+    yield from _list_of(_options(words))
+    yield ".SH COMMANDS"
+    for name, command in commands.items():
+        yield from _command(name, command)
+    yield ".SH EXIT STATUS"
+    for code, meaning in re.findall(r"^  (\d+) +(.+)$", words.epilog or "", re.MULTILINE):
+        yield from (".TP", f".B {code}", _text(meaning))
+
+
+def _command(name: str, command: argparse.ArgumentParser) -> Iterator[str]:
+    yield f".SS s3sync {name}"
+    yield _text(command.description or "")
+    yield from _list_of([*_places(command), *_options(command)])
+    examples = re.findall(r"^  (s3sync .+)$", command.epilog or "", re.MULTILINE)
+    if examples:
+        yield from (".PP", "For example:", ".PP", ".nf", ".RS 2")
+        yield from (_text(example) for example in examples)
+        yield from (".RE", ".fi")
+
+
+def _list_of(actions: list[argparse.Action]) -> Iterator[str]:
+    for action in actions:
+        values = _values(action)
+        yield from (".TP", _bold(_name(action)) + (f" {values}" if values else ""))
+        yield _text(_help(action) + (" (required)" if action.option_strings and action.required else ""))
+
+
+def _usage(command: argparse.ArgumentParser) -> str:
+    """What has to be given, and that there is more."""
+    required = [f"{_bold(_name(a))} {_values(a)}" for a in _options(command) if a.required]
+    places = [_OPTIONAL.get(str(a.nargs), "{}").format(_italic(_name(a))) for a in _places(command)]
+    return " ".join([*places, *required, "[options]"])
+
+
+def _commands(words: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    found = (action for action in words._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001
+    return dict(next(found).choices)
+
+
+def _options(words: argparse.ArgumentParser) -> list[argparse.Action]:
+    """What starts with hyphens, but for --help."""
+    return [action for action in words._actions if action.option_strings and action.dest != "help"]  # noqa: SLF001
+
+
+def _places(words: argparse.ArgumentParser) -> list[argparse.Action]:
+    return [action for action in words._actions if not action.option_strings]  # noqa: SLF001
+
+
+def _name(action: argparse.Action) -> str:
+    return action.option_strings[0] if action.option_strings else str(action.metavar or action.dest)
+
+
+def _values(action: argparse.Action) -> str:
+    """How the values of an option are named."""
+    if action.nargs == 0 or not action.option_strings:
+        return ""
+    if action.metavar is None and action.choices:
+        return "|".join(_italic(str(choice)) for choice in action.choices)
+    return _italic(str(action.metavar or action.dest.upper())) + (" ..." if action.nargs == "+" else "")
+
+
+def _help(action: argparse.Action) -> str:
+    return (action.help or "") % {**vars(action), "prog": "s3sync"}
+
+
+def _bold(text: str) -> str:
+    return rf"\fB{_text(text)}\fR"
+
+
+def _italic(text: str) -> str:
+    return rf"\fI{_text(text)}\fR"
+
+
+def _text(text: str) -> str:
+    """As one line that roff takes for text, whatever is in it."""
+    line = " ".join(text.split()).translate(_ESCAPES)
+    return rf"\&{line}" if line.startswith(".") else line
+
+
+if __name__ == "__main__":
+    sys.exit(main())
