@@ -81,9 +81,7 @@ def _show_itself(parser: argparse.ArgumentParser, args: argparse.Namespace) -> i
     stop = Stop()
     with stop_on_signals(stop):
         aws = awscli.installed(os.environ, stop, _VERSION_SECONDS)
-    _print_lines(
-        [f"s3sync {__version__}", f"Python {platform.python_version()} ({printable(sys.executable)})", aws]
-    )
+    _print_lines([f"s3sync {__version__}", f"Python {platform.python_version()} ({printable(sys.executable)})", aws])
     return EXIT_DONE
 
 

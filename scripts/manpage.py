@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from s3sync import shells  # noqa: E402
 from s3sync.arguments import parser  # noqa: E402
 
 PAGE = ROOT / "docs" / "s3sync.1"
@@ -84,7 +85,7 @@ def page(words: argparse.ArgumentParser) -> str:
 
 
 def _lines(words: argparse.ArgumentParser) -> Iterator[str]:
-    commands = _commands(words)
+    commands = shells.commands(words)
     for name in commands:
         yield f".B s3sync {name}"
         yield _usage(commands[name])
@@ -127,11 +128,6 @@ def _usage(command: argparse.ArgumentParser) -> str:
     required = [f"{_bold(_name(a))} {_values(a)}" for a in _options(command) if a.required]
     places = [_OPTIONAL.get(str(a.nargs), "{}").format(_italic(_name(a))) for a in _places(command)]
     return " ".join([*places, *required, "[options]"])
-
-
-def _commands(words: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    found = (action for action in words._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001
-    return dict(next(found).choices)
 
 
 def _options(words: argparse.ArgumentParser) -> list[argparse.Action]:

@@ -70,6 +70,31 @@ def test_none_is_an_error_that_says_what_to_do(tmp_path: Path, python: Path, com
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("#!/bin/sh\necho aws-cli/2.36.7 Python/3.13.1 Linux\n", "aws-cli/2.36.7 ({path})"),
+        (
+            "#!/bin/sh\necho no botocore >&2\nexit 1\n",
+            "no aws that works: cannot use {path}: `aws --version` failed: no botocore",
+        ),
+        (
+            "#!/bin/sh\nsleep 600 & sleep 600\n",  # one that holds the pipe as well
+            "no aws that works: cannot use {path}: `aws --version` failed: aws did not answer for 1.0 s, so it was ended",
+        ),
+        ("\0", "no aws that works: cannot run {path}: Exec format error (check the installation, or --aws_command)"),
+        (None, "no aws found: not beside this Python nor on PATH (pip install awscli)"),
+    ],
+)
+def test_the_installed_one_is_named_whatever_it_is(tmp_path: Path, python: Path, script: str | None, said: str) -> None:
+    path = tmp_path / "path" / "aws"
+    if script is not None:
+        program(path, script)
+    environ = {"PATH": f"{path.parent}:/usr/bin:/bin"} if script is not None else {"PATH": str(path.parent)}
+    seconds = 1 if "600" in said + str(script) else 60
+    assert awscli.installed(environ, Stop(), seconds) == said.format(path=path)
+
+
 # As pyenv 2.6 writes it.
 SHIM = """#!/usr/bin/env bash
 set -e

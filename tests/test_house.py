@@ -6,14 +6,18 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import platform
 import re
+import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 import s3sync
 from s3sync import cli
+from tests.conftest import AWS_V1
 
 PACKAGE = Path(s3sync.__file__).parent
 
@@ -226,7 +230,7 @@ def help_of(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
 # The contract of design.md.
 OPTIONS = {
-    "": ["--help", "--version", "upload"],
+    "": ["--help", "--version", "--print_completion", "upload"],
     "upload": [
         *("--local_path", "--bucket", "--remote_path", "--cores", "--threads", "--skip_check"),
         *("--exclude_patterns", "--log_dir", "--dry_run", "--json", "--verify", "--readback", "--aws_command"),
@@ -251,8 +255,16 @@ def test_help_fits_a_terminal_and_names_every_option(
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["--version"])
-    assert caught.value.code == 0
-    assert capsys.readouterr().out == f"s3sync {s3sync.__version__}\n"
+    assert cli.main(["--version"]) == 0
+    ours, python, aws = capsys.readouterr().out.splitlines()
+    assert ours == f"s3sync {s3sync.__version__}"
     assert re.fullmatch(r"\d+\.\d+\.\d+", s3sync.__version__)
+    assert python == f"Python {platform.python_version()} ({sys.executable})"
+    assert aws == f"aws-cli/{metadata.version('awscli')} ({AWS_V1})"
+
+
+def test_a_line_without_a_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.endswith("s3sync: error: no COMMAND (s3sync --help lists them)\n")
