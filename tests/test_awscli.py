@@ -80,7 +80,7 @@ def test_none_is_an_error_that_says_what_to_do(tmp_path: Path, python: Path, com
         ),
         (
             "#!/bin/sh\nsleep 600 & sleep 600\n",  # one that holds the pipe as well
-            "no aws that works: cannot use {path}: `aws --version` failed: aws did not answer for 1.0 s, so it was ended",
+            "no aws that works: cannot use {path}: `aws --version` failed: aws did not answer for 1.0 s, so it {end}",
         ),
         ("\0", "no aws that works: cannot run {path}: Exec format error (check the installation, or --aws_command)"),
         (None, "no aws found: not beside this Python nor on PATH (pip install awscli)"),
@@ -92,7 +92,7 @@ def test_the_installed_one_is_named_whatever_it_is(tmp_path: Path, python: Path,
         program(path, script)
     environ = {"PATH": f"{path.parent}:/usr/bin:/bin"} if script is not None else {"PATH": str(path.parent)}
     seconds = 1 if "600" in said + str(script) else 60
-    assert awscli.installed(environ, Stop(), seconds) == said.format(path=path)
+    assert awscli.installed(environ, Stop(), seconds) == said.format(path=path, end="was ended")
 
 
 # As pyenv 2.6 writes it.
