@@ -95,7 +95,8 @@ def _version_beside(path: str) -> str:
     """What a CLI beside this Python, and run by it, says of its version: `aws-cli/1.46.3`; else an empty string."""
     with contextlib.suppress(OSError, metadata.PackageNotFoundError), open(path, "rb") as script:
         interpreter = os.fsdecode(script.readline(_MAX_LINE).removeprefix(b"#!").strip())
-        if os.path.dirname(interpreter) == os.path.dirname(path) == os.path.dirname(sys.executable):
+        ours = os.path.dirname(interpreter) == os.path.dirname(path) == os.path.dirname(sys.executable)
+        if ours and " " not in interpreter:  # pip writes such a line, too, and the kernel cannot follow it
             return f"aws-cli/{metadata.version('awscli')}"
     return ""
 

@@ -95,6 +95,17 @@ def test_the_installed_one_is_named_whatever_it_is(tmp_path: Path, python: Path,
     assert awscli.installed(environ, Stop(), seconds) == said.format(path=path, end="was ended")
 
 
+def test_one_beside_this_python_that_cannot_start_is_not_called_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder with a space pip writes a first line that no kernel can follow."""
+    python = tmp_path / "my programs" / "python"
+    monkeypatch.setattr(sys, "executable", str(python))
+    aws = program(python.with_name("aws"), f"#!{python}\n")
+    said = f"no aws that works: cannot run {aws}: No such file or directory (check the installation, or --aws_command)"
+    assert awscli.installed({"PATH": "/usr/bin:/bin"}, Stop(), 60) == said
+
+
 # As pyenv 2.6 writes it.
 SHIM = """#!/usr/bin/env bash
 set -e

@@ -66,7 +66,7 @@ def test_the_command_works_from_anywhere_with_its_own_aws(
     install: Callable[[Path, Path], Path], wheel: Path, lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path
 ) -> None:
     """With another `aws`, or none, on PATH."""
-    home = tmp_path / "installed here"
+    home = tmp_path / "installed"
     home.mkdir()
     command = install(wheel, home)
     env = {name: value for name, value in lab.env.items() if name != "PYTHONPATH"}
@@ -100,7 +100,7 @@ def test_the_wheel_has_all_that_is_needed_and_nothing_else(wheel: Path) -> None:
 
 def test_make_install_gives_the_command_of_this_checkout_again_and_again(tmp_path: Path) -> None:
     """After `git pull`, too, when the code, the requirements and the version may be others."""
-    checkout = copy_of_the_checkout(tmp_path / "check out")
+    checkout = copy_of_the_checkout(tmp_path / "checkout")
     words = ("make", "--no-print-directory", "install", f"PYTHON={sys.executable}")
     command = checkout / ".venv/bin/s3sync"
     run(*words, cwd=checkout)
@@ -108,6 +108,7 @@ def test_make_install_gives_the_command_of_this_checkout_again_and_again(tmp_pat
     init = checkout / "s3sync/__init__.py"
     init.write_text(init.read_text().replace(__version__, "9.9.9"))
     assert run(command, "--version", cwd=tmp_path).startswith("s3sync 9.9.9\n"), "it is the code of the checkout"
+    assert not list(checkout.glob(".venv/lib/python*/site-packages/__editable__*finder.py")), "each `aws` would load it"
     (checkout / "requirements.txt").touch()
 
     run(*words, cwd=checkout)
