@@ -33,12 +33,12 @@ from s3sync.errors import (
     UsageError,
 )
 from s3sync.interrupt import Stop, stop_on_signals
-from s3sync.job import Job
+from s3sync.job import Job, Preview, Report, Waiting
 from s3sync.plan import compile_excludes
 from s3sync.progress import Lines, LiveDisplay, display_for
 from s3sync.resources import step_back, usable_cores
 from s3sync.text import printable
-from s3sync.upload import preview, upload
+from s3sync.upload import and_its_analyses, preview, upload
 
 _VERSION_SECONDS = 20.0  # for an `aws` that is asked for its version; the slowest take five
 _FILE_COLUMNS = 160  # of tables that do not go to a terminal
@@ -109,17 +109,42 @@ def _run_upload(args: argparse.Namespace) -> int:
     )
     step_back(args.nice, args.io_priority)
     stop = Stop()
-    with stop_on_signals(stop), display_for(sys.stderr) as display:
-        if args.dry_run:
-            planned = preview(job, os.environ, stop, display)
-        else:
-            done = upload(job, os.environ, stop, display)
-    if args.dry_run:
-        _show(args, report.preview_lines(planned), report.preview_json(planned))
-        return EXIT_FAILED if planned.scope.unsendable else EXIT_DONE
-    code = EXIT_DONE if done.ok else EXIT_FAILED
-    _show(args, report.summary(done), {**report.as_json(done), "exit_code": code})
+    with stop_on_signals(stop):
+        return _preview(args, job, stop) if args.dry_run else _upload(args, job, stop)
+
+
+def _upload(args: argparse.Namespace, job: Job, stop: Stop) -> int:
+    def one(job: Job) -> Report:
+        with display_for(sys.stderr) as display:
+            return upload(job, os.environ, stop, display)
+
+    done = one(job)
+    analyses, waiting = and_its_analyses(job, done, one)
+    is_whole = not waiting and all(each.ok for each in (done, *analyses))
+    code = EXIT_DONE if is_whole else EXIT_FAILED
+    lines = [line for each in (done, *analyses) for line in report.summary(each)]
+    also = [*map(report.as_json, analyses), *map(report.waiting_json, waiting)]
+    _show(args, [*lines, *_waits(waiting)], {**report.as_json(done), "analyses": also, "exit_code": code})
     return code
+
+
+def _preview(args: argparse.Namespace, job: Job, stop: Stop) -> int:
+    def one(job: Job) -> Preview:
+        with display_for(sys.stderr) as display:
+            return preview(job, os.environ, stop, display)
+
+    planned = one(job)
+    analyses, waiting = and_its_analyses(job, planned, one)
+    is_whole = not waiting and not any(each.scope.unsendable for each in (planned, *analyses))
+    code = EXIT_DONE if is_whole else EXIT_FAILED
+    lines = [line for each in (planned, *analyses) for line in report.preview_lines(each)]
+    also = [*map(report.preview_json, analyses), *map(report.waiting_json, waiting)]
+    _show(args, [*lines, *_waits(waiting)], {**report.preview_json(planned), "analyses": also, "exit_code": code})
+    return code
+
+
+def _waits(waiting: Iterable[Waiting]) -> list[str]:
+    return [line for each in waiting for line in report.waiting_lines(each)]
 
 
 def _storage(args: argparse.Namespace) -> Storage:
@@ -200,7 +225,7 @@ def _run_status(args: argparse.Namespace) -> int:
 
     config = load_config(Path(args.config), os.environ)
     rows, troubles = status.look(config, args.run)
-    unknown = sorted(set(args.run) - {row.run.run.run_id for row in rows})
+    unknown = sorted(set(args.run) - {name for row in rows for name in (row.run.run.run_id, row.run.run.root.name)})
     if args.json:
         _print_json(status.as_json(rows, troubles, config, detailed=bool(args.run)))
     elif args.run:

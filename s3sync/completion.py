@@ -38,13 +38,14 @@ class Family(NamedTuple):
     """Instruments that finish alike: by the pattern of their ids, whether CopyComplete.txt comes last.
 
     `since` names the RunParameters.xml element that holds the control software's version where only
-    version 4 and later write CopyComplete.txt.
+    version 4 and later write CopyComplete.txt. `analysis`: they may go on and analyse the run that they have copied.
     """
 
     name: str
     instrument_id: re.Pattern[str]
     copy_complete: bool
     since: str = ""
+    analysis: bool = False
 
 
 FAMILIES = (
@@ -54,9 +55,9 @@ FAMILIES = (
     Family("MiniSeq", re.compile(r"MN\d+"), copy_complete=True),
     Family("iSeq 100", re.compile(r"FS\d+"), copy_complete=True),
     Family("NextSeq 500/550", re.compile(r"N[BS]\d+"), copy_complete=True, since="ApplicationVersion"),
-    Family("NextSeq 1000/2000", re.compile(r"V[HL]\d+"), copy_complete=True),
+    Family("NextSeq 1000/2000", re.compile(r"V[HL]\d+"), copy_complete=True, analysis=True),
     Family("NovaSeq 6000", re.compile(r"A\d+"), copy_complete=True),
-    Family("NovaSeq X", re.compile(r"LH\d+"), copy_complete=True),
+    Family("NovaSeq X", re.compile(r"LH\d+"), copy_complete=True, analysis=True),
 )
 
 

@@ -73,18 +73,33 @@ def _ignore(_count: int) -> None:
     """Nobody wants to know, or to stop the hashing."""
 
 
+class Digests(NamedTuple):
+    """What one reading of a file gave: ETags, without quotes, by part size; the CRC-32 of all of it if wanted."""
+
+    etags: dict[int | None, str]
+    crc32: int | None
+
+
 def expected_etags(path: Path, part_sizes: Iterable[int | None], on_read: OnRead = _ignore) -> dict[int | None, str]:
     """The ETags, without quotes, of the file's bytes as they are now: by part size, all in one reading.
 
     Part size None is one PUT; that ETag is the MD5 of the file. `on_read` is called after every read, at
     least once a MiB, with the number of bytes, and may raise to stop. Raises OSError.
     """
+    return digests(path, part_sizes, on_read, crc32=False).etags
+
+
+def digests(path: Path, part_sizes: Iterable[int | None], on_read: OnRead = _ignore, *, crc32: bool) -> Digests:
+    """As `expected_etags`, and if wanted the CRC-32 of the file, in the same reading."""
     etags = {part_size: _Etag(part_size) for part_size in part_sizes}
+    crc = 0
     with open(path, "rb", buffering=0, opener=_open_file) as stream:
         for chunk in _chunks(stream, None, on_read):
             for etag in etags.values():
                 etag.update(chunk)
-    return {part_size: etag.value() for part_size, etag in etags.items()}
+            if crc32:
+                crc = zlib.crc32(chunk, crc)
+    return Digests({part_size: etag.value() for part_size, etag in etags.items()}, crc if crc32 else None)
 
 
 def expected_crc32(path: Path, part_size: int | None, on_read: OnRead = _ignore) -> tuple[str, str]:

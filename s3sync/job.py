@@ -108,6 +108,14 @@ class Report:
     tally: Tally = field(default_factory=Tally)
 
 
+class Waiting(NamedTuple):
+    """An analysis that is not uploaded with its run, and why."""
+
+    run: Run
+    destination: Destination
+    reason: str
+
+
 class Preview(NamedTuple):
     """What an upload would do. `same_size` of the files to send are in S3 with the same size already."""
 

@@ -96,7 +96,7 @@ def _tick(config: Config, environ: Mapping[str, str], stop: Stop, make_display: 
     tick = _judged(config)
     due, to_do = survey.in_order(tick.runs), survey.to_do(tick.runs)
     more = f", {len(to_do) - len(due):,} to stream" if len(to_do) > len(due) else ""
-    LOG.info("tick: %s found, %s to upload%s", count_of(len(tick.runs), "run"), f"{len(due):,}", more)
+    LOG.info("tick: %s found, %s to upload%s", survey.count(tick.runs), f"{len(due):,}", more)
     _say(tick.problems, config.log_dir / "noted.json")
     before = len(tick.problems)
     for runs in (to_do, survey.owing(tick.runs)):

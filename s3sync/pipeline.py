@@ -8,14 +8,15 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
-from s3sync import readback
+from s3sync import checksums, readback
 from s3sync.awserrors import Cause
+from s3sync.checksums import Checksums
 from s3sync.crowd import Crowd
-from s3sync.etag import Multipart, expected_crc32, expected_etags, likely_part_sizes
+from s3sync.etag import Multipart, digests, expected_crc32, expected_etags, likely_part_sizes
 from s3sync.interrupt import Stop
 from s3sync.plan import Batch, BatchQueue, cost_of
 from s3sync.readback import Reader, Seen, Verify
-from s3sync.runfolder import LocalFile, Run, stat_all
+from s3sync.runfolder import LocalFile, Run, stat_again, stat_all
 from s3sync.statelog import Proof
 from s3sync.transfer import Sent, Transfer
 
@@ -32,7 +33,7 @@ VANISHED = "gone from the disk while it was uploaded"
 
 
 class Failure(NamedTuple):
-    """A file that is not proven, and why. `file` is as it is on disk now, None if it is gone.
+    """A file that is not proven, and why. `file` is as it is on disk now, None if it is gone or to be mended there.
 
     `unknown` if S3 did not say whether it is there: to be looked at again, not to be sent again.
     """
@@ -51,22 +52,39 @@ class Verdicts(NamedTuple):
 
 
 class Hashed(NamedTuple):
-    """What the reading of a file gave: an ETag, without quotes, and the MD5 of the whole file if it was wanted."""
+    """What the reading of a file gave: an ETag, without quotes, and the MD5 of the whole file if it was wanted.
+
+    `damage` says why it is not to be uploaded: its CRC-32 is not the one that the instrument took.
+    """
 
     etag: str
     md5: str | None
+    damage: str = ""
 
 
 class Hasher:
-    """Expected ETags, and MD5s if wanted, computed in threads; small files go many to a task."""
+    """Expected ETags, and MD5s if wanted, computed in threads; small files go many to a task.
 
-    def __init__(self, run: Run, multipart: Multipart, stop: Stop, threads: int, *, md5: bool = False) -> None:
+    Files of which `checksums` has the CRC-32 must have it.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        multipart: Multipart,
+        stop: Stop,
+        threads: int,
+        *,
+        md5: bool = False,
+        expected: Checksums | None = None,
+    ) -> None:
         self.files = 0  # read so far, and
         self.size = 0  # their bytes
         self._run = run
         self._multipart = multipart
         self._stop = stop
         self._md5 = md5
+        self._expected = expected or {}
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="hash")
         self._tasks: dict[LocalFile, Future[dict[str, Hashed]]] = {}
         self._counting = threading.Lock()
@@ -79,9 +97,25 @@ class Hasher:
         for group in _groups(file for file in files if file not in self._tasks):
             self._tasks.update(dict.fromkeys(group, self._pool.submit(self._hash, group, in_s3 or {})))
 
+    @property
+    def checks(self) -> bool:
+        """Whether files have to be read before they are sent: there are checksums of the instrument's."""
+        return bool(self._expected)
+
+    def damaged(self, files: Sequence[LocalFile]) -> dict[str, str]:
+        """Those that are not to be sent, and why, by path; what was read stays for `hashed`.
+
+        Raises InterruptedBySignal.
+        """
+        if not self.checks:
+            return {}
+        self.start(files)
+        read = {file.path: self._tasks[file].result().get(file.path) for file in files}
+        return {path: hashed.damage for path, hashed in read.items() if hashed and hashed.damage}
+
     def etags(self, files: Sequence[LocalFile]) -> dict[str, str]:
-        """The ETags by path; a file that cannot be read has none. Raises InterruptedBySignal."""
-        return {path: hashed.etag for path, hashed in self.hashed(files).items()}
+        """The ETags by path; a file that cannot be read or is damaged has none. Raises InterruptedBySignal."""
+        return {path: hashed.etag for path, hashed in self.hashed(files).items() if not hashed.damage}
 
     def hashed(self, files: Sequence[LocalFile]) -> dict[str, Hashed]:
         """ETags and MD5s by path; a file that cannot be read is not in it. Raises InterruptedBySignal."""
@@ -125,9 +159,16 @@ class Hasher:
         likely = likely_part_sizes(file.size, theirs) if theirs else []
         part_sizes = [ours] if ours in likely or not likely else likely
         wanted = [*part_sizes, None] if self._md5 else part_sizes
-        etags = expected_etags(self._run.path / file.path, wanted, self._count)
+        crc32 = self._expected.get(file.path)
+        etags, found = digests(self._run.path / file.path, wanted, self._count, crc32=crc32 is not None)
         etag = theirs if theirs in etags.values() else etags[part_sizes[0]]
-        return Hashed(etag, etags[None] if self._md5 else None)
+        return Hashed(etag, etags[None] if self._md5 else None, self._damage(file, found, crc32))
+
+    def _damage(self, file: LocalFile, found: int | None, expected: int | None) -> str:
+        """Empty, too, if it changed meanwhile: then it is looked at again anyway."""
+        if found is None or expected is None or found == expected or stat_again(self._run, file.path) != file:
+            return ""
+        return checksums.damage(found, expected)
 
     def _count(self, size: int) -> None:
         self._stop.check()
@@ -152,6 +193,7 @@ class Pipeline:
         self._crowd = crowd
         self.cause: Cause | None = None  # why sending more is no use
         self._in_vain = 0  # batches, one after the other
+        self._over = threading.Event()  # nothing more is to be sent
 
     def run(self, queue: BatchQueue) -> Generator[Verdicts, None, None]:
         """One pass over the queue. Raises AwsError, StateError, InterruptedBySignal; what was yielded is proven."""
@@ -160,6 +202,7 @@ class Pipeline:
         try:
             yield from self._send_and_read(queue, senders, readers)
         except BaseException:  # whoever gives up here, the close of this generator included
+            self._over.set()
             senders.shutdown(wait=False, cancel_futures=True)
             self._transfer.abort()
             raise
@@ -178,11 +221,18 @@ class Pipeline:
         same = [file for file in files if now[file.path] == file]
         if not same:
             return Verdicts((), tuple(failures))
-        etags = self._hasher.etags(same) if self._verify == "etag" else {}
+        hashed = self._hasher.hashed(same) if self._reads else {}
+        failures += [Failure(path, found.damage, None) for path, found in hashed.items() if found.damage]
+        damaged = {path for path, found in hashed.items() if found.damage}
+        same = [file for file in same if file.path not in damaged]
+        if not same:
+            return Verdicts((), tuple(failures))
+        etags = {path: found.etag for path, found in hashed.items()} if self._verify == "etag" else {}
         complaints = {f.path: s.complaints.get(f.path, s.general) for s in sent for f in s.batch.files}
         proofs: list[Proof] = []
         for file, seen in self._look(same, etags).items():
-            verdict = self._judge(file, seen, etags)
+            unread = self._reads and file.path not in hashed
+            verdict = "cannot be read" if unread else self._judge(file, seen, etags.get(file.path))
             if isinstance(verdict, Proof):
                 proofs.append(verdict)
             else:
@@ -216,10 +266,24 @@ class Pipeline:
                 yield reading.result()
                 reading = None
 
+    @property
+    def _reads(self) -> bool:
+        return self._verify == "etag" or self._hasher.checks
+
     def _send(self, batch: Batch) -> Sent:
+        if self._hasher.checks:
+            return self._send_checked(batch)
         if self._verify == "etag":
             self._hasher.start(batch.files)  # while the sending brings the bytes into the page cache anyway
         return self._transfer.send(batch)
+
+    def _send_checked(self, batch: Batch) -> Sent:
+        """Read it first, which brings its bytes into the page cache; what is damaged is not sent."""
+        damaged = self._hasher.damaged(batch.files)
+        whole = tuple(file for file in batch.files if file.path not in damaged)
+        if not whole or self._over.is_set():
+            return Sent(batch, {}, "", None)
+        return self._transfer.send(batch._replace(files=whole))._replace(batch=batch)
 
     def _received(self, sent: Sent, queue: BatchQueue) -> Sent:
         self._in_vain = self._in_vain + 1 if sent.in_vain else 0
@@ -240,11 +304,9 @@ class Pipeline:
             seen.update(self._reader.look_closer(unsettled))
         return {file: seen[file.path] for file in files}
 
-    def _judge(self, file: LocalFile, seen: Seen, etags: dict[str, str]) -> Proof | str:
-        if self._verify == "etag" and file.path not in etags:
-            return "cannot be read"
+    def _judge(self, file: LocalFile, seen: Seen, etag: str | None) -> Proof | str:
         try:
-            return readback.judge(file, seen, etags.get(file.path), self._hasher)
+            return readback.judge(file, seen, etag, self._hasher)
         except OSError as error:
             return f"cannot be read: {error.strerror}"
 

@@ -29,10 +29,12 @@ _NAMED = 5  # of what is left out
 _BIG_FILE = 8 * 1024 * 1024  # bytes; from here on the bytes decide the cost, not the file
 
 _METADATA = re.compile(
-    r"(RunInfo\.xml|RunParameters\.xml|[^/]*sample[-_ ]?sheet[^/]*\.csv|InterOp/.*)", re.IGNORECASE | re.DOTALL
+    r"(RunInfo\.xml|RunParameters\.xml|Manifest\.tsv|[^/]*sample[-_ ]?sheet[^/]*\.csv|InterOp/.*)",
+    re.IGNORECASE | re.DOTALL,
 )
 _MARKER = re.compile(
-    r"(.*/)?((RTAComplete|CopyComplete|SequenceComplete)[^/]*|RunCompletionStatus\.xml)",
+    r"(.*/)?((RTAComplete|CopyComplete|SequenceComplete)[^/]*"
+    r"|RunCompletionStatus\.xml|Secondary_Analysis_Complete\.txt)",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -124,7 +126,8 @@ def scope_of(
         files = [f for f in files if f.path not in gone]
     total = len(listing.files) + len(listing.unsendable) + len(listing.skipped)
     excluded = total - len(files) - len(unsendable) - len(skipped)
-    warnings = [f"exclude pattern {p.pattern!r} matches nothing" for p, n in hits.items() if n == 0]
+    idle = [] if run.within else [p for p, n in hits.items() if n == 0]  # most are meant for the runs
+    warnings = [f"exclude pattern {p.pattern!r} matches nothing" for p in idle]
     warnings += [f"exclude pattern {p.pattern!r} matches every file" for p, n in hits.items() if n == total > 0]
     warnings += [f"left out: {printable(item.path)}: {item.reason}" for item in skipped[:_NAMED]]
     if len(skipped) > _NAMED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from s3sync import hook
-from s3sync.job import Preview, Report
+from s3sync.job import Preview, Report, Waiting
 from s3sync.text import count_of, human_bytes, human_seconds, indented, printable
 
 _WAYS = {"etag": "ETag", "predecessor": "the predecessor's word"}
@@ -22,6 +22,26 @@ def summary(report: Report) -> list[str]:
         return [f"streamed so far: {run}", *_facts(report)]
     again = "the same command tries again; what is proven is not sent again"
     return [f"NOT completed: {run}", *_facts(report), *_failures(report), f"  next    {again}"]
+
+
+def waiting_lines(waiting: Waiting) -> list[str]:
+    """An analysis that is not uploaded with its run, for people."""
+    return [
+        f"NOT uploaded: {printable(waiting.run.run_id)}",
+        f"  why     {printable(waiting.reason)}",
+        "  next    give the same command again when that is over; what is proven is not sent again",
+    ]
+
+
+def waiting_json(waiting: Waiting) -> dict[str, Any]:
+    """The same as one object."""
+    return {
+        "run_id": waiting.run.run_id,
+        "run_path": str(waiting.run.path),
+        "url": waiting.destination.url(waiting.run.run_id),
+        "completed": False,
+        "reason": printable(waiting.reason),
+    }
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -51,6 +71,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "on_complete": report.on_complete,
         "aws": state.aws,
         "aws_processes": tally.aws_processes,
+        "manifest_files": state.manifest_files,
         "log": str(report.log_path),
     }
 
@@ -107,6 +128,8 @@ def _facts(report: Report) -> list[str]:
         f"  to      {printable(report.destination.url(report.run.run_id))}",
         f"  files   {len(state.proven):,} of {state.total_local_files:,} proven in S3{how}{found}, {size}",
     ]
+    if state.manifest_files:
+        lines.append(f"  CRC-32  of {count_of(state.manifest_files, 'file')} as Manifest.tsv has it")
     if tally.sent_files:
         rate = human_bytes(tally.sent_size / tally.seconds) if tally.seconds else "-"
         lines.append(

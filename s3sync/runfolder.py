@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,9 @@ from s3sync.errors import RunError
 from s3sync.text import printable
 
 RUN_INFO = "RunInfo.xml"
+ANALYSES = "Analysis"  # the folder of a run in which each analysis has one, named by its number
 _MAX_XML_BYTES = 16 * 1024 * 1024  # real ones have up to 160 kB
+_ANALYSIS = re.compile(rf"{ANALYSES}/[0-9]{{1,9}}")
 
 
 class RunInfo(NamedTuple):
@@ -37,11 +40,22 @@ class RunParameters(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A folder that holds RunInfo.xml. `path` is absolute, `run_id` the folder's own name."""
+    """A folder that holds RunInfo.xml. `path` is absolute, `run_id` the folder's own name.
+
+    Or an analysis in such a folder, `within` which it lies: its `run_id` is `RUN/Analysis/1`, `info` that of the run.
+    The run itself is `split` then: the analyses are no part of it.
+    """
 
     path: Path
     run_id: str
     info: RunInfo
+    split: bool = False
+    within: Path | None = None
+
+    @property
+    def root(self) -> Path:
+        """The run folder: its own, or that in which the analysis lies."""
+        return self.within or self.path
 
 
 class LocalFile(NamedTuple):
@@ -155,7 +169,7 @@ def read_run_parameters(folder: Path) -> RunParameters:
 
 
 def list_files(run: Run) -> Listing:
-    """Every file of the run as it is now, and everything in it that cannot be sent.
+    """Every file of the run as it is now, and everything in it that cannot be sent; of a split run no analyses.
 
     A link to a file inside the run is that file. Links out of the run, names that are not UTF-8 and what
     may not be read are unsendable; pipes and the like, links to nothing and to folders of the run are
@@ -183,7 +197,7 @@ def stat_again(run: Run, path: str) -> LocalFile | None:
         status = os.stat(absolute)
     except OSError:
         return None
-    if not stat.S_ISREG(status.st_mode) or not is_inside(os.path.realpath(absolute), os.path.realpath(run.path)):
+    if not stat.S_ISREG(status.st_mode) or not is_inside(os.path.realpath(absolute), os.path.realpath(run.root)):
         return None
     return LocalFile(path, status.st_size, status.st_mtime_ns)
 
@@ -198,7 +212,7 @@ def identity(run: Run, path: str) -> Identity | None:
 
 def stat_all(run: Run, paths: Iterable[str]) -> dict[str, LocalFile | None]:
     """What `stat_again` says of each path, for many files of few folders: each folder is looked at only once."""
-    root = os.path.realpath(run.path)
+    root = os.path.realpath(run.root)
     ours: dict[str, bool] = {"": True}
     found: dict[str, LocalFile | None] = {}
     for path in paths:
@@ -239,13 +253,23 @@ def has_changed_since(run: Run, moment: float) -> bool:
     return any(isinstance(f, _Found) and max(f.file.mtime_ns, f.ctime_ns) > moment_ns for f in _walk(run))
 
 
+def is_analysis(path: str) -> bool:
+    """Whether a path in a run folder, such as `Analysis/2`, is that of an analysis."""
+    return _ANALYSIS.fullmatch(path) is not None
+
+
+def is_of_an_analysis(path: str) -> bool:
+    """Whether a path in a run folder is that of a file of an analysis."""
+    return is_analysis("/".join(path.split("/")[:2]))
+
+
 class _Found(NamedTuple):
     file: LocalFile
     ctime_ns: int
 
 
 def _walk(run: Run) -> Iterator[_Found | Unsendable | Skipped]:
-    run_path, root = str(run.path), os.path.realpath(run.path)
+    run_path, root = str(run.path), os.path.realpath(run.root)
     folders = [""]
     while folders:
         folder = folders.pop()
@@ -254,7 +278,8 @@ def _walk(run: Run) -> Iterator[_Found | Unsendable | Skipped]:
                 for entry in entries:
                     path = f"{folder}/{entry.name}" if folder else entry.name
                     if entry.is_dir(follow_symlinks=False):
-                        folders.append(path)
+                        if not (run.split and is_analysis(path)):
+                            folders.append(path)
                     elif found := _look_at(entry, path, root):
                         yield found
         except FileNotFoundError as error:
@@ -312,18 +337,30 @@ def run_parameters_xml(folder: Path) -> ET.Element | None:
     return None
 
 
-def _parse_xml(path: Path) -> ET.Element:
+def read_whole(path: Path, limit: int) -> bytes:
+    """The bytes of a small file, one more than `limit` if it has more; never waits for a pipe in its place.
+
+    Raises FileNotFoundError, RunError.
+    """
     where = printable(str(path))
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise RunError(f"{where} is no file")
-            content = stream.read(_MAX_XML_BYTES + 1)
+            return stream.read(limit + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RunError(f"cannot read {where}: {error.strerror}") from error
+
+
+def _parse_xml(path: Path) -> ET.Element:
+    where = printable(str(path))
+    try:
+        content = read_whole(path, _MAX_XML_BYTES)
     except FileNotFoundError:
         folder = printable(str(path.parent))
         raise RunError(f"no {path.name} in {folder}: not a run folder (give the run's own folder)") from None
-    except OSError as error:
-        raise RunError(f"cannot read {where}: {error.strerror}") from error
     if len(content) > _MAX_XML_BYTES or b"<!ENTITY" in content:
         raise RunError(f"{where} is not what an instrument writes: too large, or with entities")
     try:

@@ -9,10 +9,11 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from s3sync import awscli, awswords, hook, leftovers, plan, receipt, runfolder
+from s3sync import awscli, awswords, checksums, hook, leftovers, plan, receipt, runfolder
+from s3sync.checksums import Checksums
 from s3sync.crowd import Crowd, LoadMeter
 from s3sync.destination import COMPLETION_OBJECT, Destination
-from s3sync.errors import AwsError, InterruptedBySignal, S3SyncError
+from s3sync.errors import AwsError, InterruptedBySignal, RunError, S3SyncError
 from s3sync.interrupt import Stop
 from s3sync.job import Job, Tally
 from s3sync.pipeline import CHANGED, VANISHED, Failure, Hasher, Pipeline
@@ -52,6 +53,7 @@ class Call:
         work: Path,
         stop: Stop,
         display: Display,
+        expected: Checksums,
     ) -> None:
         self.scope = scope
         self.tally = Tally()
@@ -62,6 +64,7 @@ class Call:
         self._aws = aws
         self._stop = stop
         self._display = display
+        self._expected = expected
         self._activity = "comparing"
         self._listed: Collection[str] | None = ()  # what S3 had of the run; None: it may not be asked
         self._next_batch = 1
@@ -70,7 +73,8 @@ class Call:
         self._url = job.destination.url(run.run_id)
         self._launch_until = time.monotonic() + (STREAM_SECONDS if job.streams else math.inf)
         self._reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner)
-        self._hasher = Hasher(run, job.multipart, stop, max(1, round(job.cores * HASHERS_PER_CORE)))
+        hashers = max(1, round(job.cores * HASHERS_PER_CORE))
+        self._hasher = Hasher(run, job.multipart, stop, hashers, expected=expected)
         self._work = work
         limit = job.max_bandwidth
         self._throttle = Throttle(limit, job.cores, environ, job.settings, work) if limit else None
@@ -209,7 +213,7 @@ class Call:
             if phases.metadata or phases.data:
                 self._send(phases.metadata, phases.data)
             elif phases.markers and not self.scope.unsendable:
-                self._send(phases.markers)
+                self._send_markers(phases.markers)
             else:
                 break
             if self._state.failed:
@@ -221,6 +225,7 @@ class Call:
         self._state.skipped = dict(self.scope.skipped)
         self._state.completed = bool(self.scope.files) and not self._state.failed and not self._pending()
         if self._state.completed:
+            self._state.manifest_files = sum(file.path in self._expected for file in self.scope.files)
             self._let_go()
             self._leave_receipt()
         if self._state.completed and self._job.on_complete:
@@ -248,12 +253,21 @@ class Call:
         self._state.completed = not why
         self._state.failed.update({COMPLETION_OBJECT: why} if why else {})
 
+    def _send_markers(self, markers: Sequence[LocalFile]) -> None:
+        """All of them or none: the instrument's manifest may name one of them."""
+        if damaged := self._hasher.damaged(markers):
+            self._state.failed.update(damaged)
+        else:
+            self._send(markers)
+
     def _let_go(self) -> None:
         """What went up and is no file of the run any more is S3's alone: it is told, and not counted as uploaded."""
         here = {file.path for file in self.scope.files}
         gone = sorted(self._state.proven.keys() - here)
         if gone:
             self._state.proven = {path: proof for path, proof in self._state.proven.items() if path in here}
+        gone = [path for path in gone if not (self._run.split and runfolder.is_of_an_analysis(path))]
+        if gone:
             named = ", ".join(map(printable, gone[:_NAMED])) + (", ..." if len(gone) > _NAMED else "")
             which = f"S3 alone has {count_of(len(gone), 'file')} by now, gone from the run or excluded: {named}"
             self._display.say(f"warning: {what(self._run, self._job.destination)}: {which}")
@@ -316,7 +330,11 @@ class Call:
             self.tally.sent_size += sum(proof.size for proof in proofs)
 
     def _look_again(self) -> None:
-        listing = runfolder.list_files(self._run)
+        listing, expected = checksums.list_files(self._run)
+        if expected != self._expected:
+            raise RunError(
+                f"{checksums.MANIFEST} of {what(self._run, self._job.destination)} changed meanwhile (again)"
+            )
         self.scope = plan.scope_of(self._run, listing, self._job.destination, self._job.excludes, self._job.reserved)
         self._state.total_local_files = self.scope.total
         self._totals = _totals(self.scope)
@@ -366,6 +384,7 @@ def begin(store: StateStore, state: RunState, scope: Scope) -> None:
     state.failed = {}
     state.started, state.finished = now_iso(), ""
     state.attempts += 1
+    state.manifest_files = 0
     state.still_since = scope.still_since
     state.completion_object = state.on_complete = ""
     state.total_local_files = scope.total

@@ -12,6 +12,7 @@ import errno
 import itertools
 import os
 import shutil
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -41,6 +42,7 @@ LOG_SUFFIX = ".upload.log.json"
 JOURNAL_SUFFIX = ".upload.journal.jsonl"
 _BYTES_A_FILE = 700  # of journal, and of the log before and after: measured with paths of a usual length
 _MAX_NAME_BYTES = 200  # leaves room for the suffixes in a file name's 255
+_OF_AN_ANALYSIS = re.compile(r".+\.Analysis\.[0-9]+", re.DOTALL)
 
 
 class Loaded(NamedTuple):
@@ -249,9 +251,13 @@ def _read_log(path: Path) -> RunState | None:
 
 
 def _file_name(run_id: str) -> str:
-    """The run's name, cut where it would be too long for a file name with our suffixes."""
-    encoded = os.fsencode(run_id)
-    if len(encoded) <= _MAX_NAME_BYTES:
-        return run_id
+    """The run's name, cut where it would be too long for a file name with our suffixes; `RUN.Analysis.1` of analyses.
+
+    A run whose folder has such a name itself gets another one.
+    """
+    name = run_id.replace("/", ".")
+    encoded = os.fsencode(name)
+    if len(encoded) <= _MAX_NAME_BYTES and (name != run_id or not _OF_AN_ANALYSIS.fullmatch(run_id)):
+        return name
     tag = Destination(run_id, "").tag
     return encoded[: _MAX_NAME_BYTES - 9].decode("utf-8", "ignore") + f"-{tag}"

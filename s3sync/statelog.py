@@ -61,6 +61,7 @@ class RunState:
     completion_object: str = ""  # the ETag of the object that says so in S3; empty: it is not there, or not wanted
     on_complete: str = ""  # what is known of the user's command: hook.PENDING, hook.DONE, or why it failed
     attempts: int = 0  # calls that began since one completed the run or brought it on
+    manifest_files: int = 0  # of an analysis: so many are checked against its Manifest.tsv; 0: it has none
 
 
 class Head(NamedTuple):
@@ -121,6 +122,7 @@ def to_json(state: RunState, run_path: Path, destination: Destination) -> bytes:
         "orderly": state.orderly,
         "still_since": state.still_since,
         "verified_by": usual,
+        "manifest_files": state.manifest_files,
         "failed_upload_files": [printable(absolute(path)) for path in state.failed],
         "failed_reasons": {printable(absolute(path)): reason for path, reason in state.failed.items()},
         "skipped": {printable(absolute(path)): reason for path, reason in state.skipped.items()},
@@ -210,6 +212,7 @@ def _parse_log(log: dict[str, Any]) -> RunState:
         completion_object=str(log.get("completion_object", "")),
         on_complete=printable(str(log.get("on_complete", ""))),
         attempts=_number(log, "attempts"),
+        manifest_files=_number(log, "manifest_files"),
     )
 
 

@@ -19,7 +19,7 @@ from s3sync.runfolder import RUN_INFO, RunInfo
 from s3sync.state import StateStore
 from s3sync.statelog import RunState
 from s3sync.survey import Judged, Trouble
-from s3sync.text import count_of, human_bytes, indented, printable
+from s3sync.text import human_bytes, indented, printable
 
 _LABELS = {"flowcell_type": "cell type"}
 _NAME_WIDTH = 40
@@ -41,11 +41,13 @@ class Row(NamedTuple):
 
 
 def look(config: Config, names: Iterable[str] = ()) -> tuple[list[Row], list[Trouble]]:
-    """Rows of all runs, or of those with these names; newest last."""
+    """Rows of all runs and their analyses, or of those with these names (a run's stands for its analyses, too);
+    newest last."""
     wanted = set(names)
     candidates, troubles = survey.discover(config)
-    chosen = [candidate for candidate in candidates if not wanted or candidate.run.run_id in wanted]
-    rows = [_row(run, config) for run in survey.judge_all(config, chosen)]
+    chosen = [c for c in candidates if not wanted or c.run.run_id in {name.partition("/")[0] for name in wanted}]
+    judged = survey.judge_all(config, chosen)
+    rows = [_row(r, config) for r in judged if not wanted or not wanted.isdisjoint((r.run.run_id, r.run.root.name))]
     return sorted(rows, key=lambda row: (row.run.began, row.run.key)), troubles
 
 
@@ -54,20 +56,18 @@ def _row(run: Judged, config: Config) -> Row:
     working = run.state != "uploaded" and lock.is_held(store.lock_path)
     proven = (run.head.uploaded_files if run.head else 0) + (store.journaled() if working else 0)
     try:
-        info = runfolder.read_run_info(run.run.path / RUN_INFO)
+        info = runfolder.read_run_info(run.run.root / RUN_INFO)
     except RunError:
         info = None
     return Row(run, info, proven, working)
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """For people, at 80 columns: two or three lines a run."""
+    """For people, at 80 columns: two to four lines a run."""
     shown = _table("Run", [row.run for row in rows], "State", "Files", "When")
     for row in rows:
         run = row.run
-        name = Text(
-            f"{printable(run.run.run_id)}\n  {_instrument(row.info)}\n  to {printable(_place(run))}", overflow="fold"
-        )
+        name = Text(f"{_name(run)}\n  {_instrument(row.info)}\n  to {printable(_place(run))}", overflow="fold")
         state = Text(f"{run.state}\n{row.reason}", overflow="fold")
         head = run.head
         files = f"{row.proven:,}/{head.total_files:,}\n{human_bytes(head.size)}" if head else ""
@@ -88,7 +88,7 @@ def details(row: Row, config: Config) -> list[str]:
     if info:
         lines += [f"  instrument  {_instrument(info)}", f"  flow cell   {printable(info.flowcell)}"]
         lines += [f"  date        {printable(info.date)}", f"  cycles      {', '.join(map(str, info.cycles))}"]
-    facts = runfolder.read_run_parameters(run.run.path)._asdict().items()
+    facts = runfolder.read_run_parameters(run.run.root)._asdict().items()
     lines += [f"  {_LABELS.get(name, name):<11} {printable(value)}" for name, value in facts if value]
     state = _whole_state(run, config)
     in_s3 = _in_s3(run, state)
@@ -123,6 +123,7 @@ def run_json(run: Judged) -> dict[str, Any]:
     return {
         "run_id": run.run.run_id,
         "run_path": str(run.run.path),
+        "analysis_of": run.run.root.name if run.run.within else "",
         "state": run.state,
         "reason": run.reason,
         "url": run.url,
@@ -139,7 +140,7 @@ def dry_tables(tick: Tick) -> list[Table]:
     rest = _table("Would not", tick.runs, "Why")
     to_do = survey.to_do(tick.runs)
     for run in [*to_do, *(run for run in tick.runs if run not in to_do)]:
-        name = Text(printable(run.run.run_id), overflow="fold")
+        name = Text(_name(run), overflow="fold")
         if planned := tick.previews.get(run.key):
             size = human_bytes(sum(file.size for file in planned.pending))
             due.add_row(name, Text(printable(_place(run)), overflow="fold"), f"{len(planned.pending):,}", size)
@@ -155,7 +156,7 @@ def tick_lines(tick: Tick) -> list[str]:
     if tick.busy:
         return ["another tick is at work"]
     lines = [line for report in tick.reports.values() for line in summary(report)]
-    return lines or [f"nothing to upload: {count_of(len(tick.runs), 'run')} looked at (`status` shows them)"]
+    return lines or [f"nothing to upload: {survey.count(tick.runs)} looked at (`status` shows them)"]
 
 
 def tick_json(tick: Tick) -> dict[str, Any]:
@@ -179,11 +180,18 @@ def _outcome(tick: Tick, run: Judged) -> dict[str, Any]:
 def _table(first: str, runs: Sequence[Judged], *others: str) -> Table:
     """Without lines; the first column is wide enough for the names of the runs, which people copy from it."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    longest = max((len(printable(run.run.run_id)) for run in runs), default=0)
+    longest = max((len(printable(run.run.root.name)) for run in runs), default=0)
     shown.add_column(first, min_width=min(longest, _NAME_WIDTH))
     for name in others:
         shown.add_column(name)
     return shown
+
+
+def _name(run: Judged) -> str:
+    """On two lines if it is an analysis: it would be broken elsewhere."""
+    folder = run.run.root.name
+    inside = run.run.run_id.removeprefix(folder)
+    return printable(folder) + (f"\n  {printable(inside.lstrip('/'))}" if inside else "")
 
 
 def _place(run: Judged) -> str:
@@ -250,7 +258,7 @@ def _row_json(row: Row) -> dict[str, Any]:
 def _more_json(row: Row, config: Config) -> dict[str, Any]:
     state = _whole_state(row.run, config)
     failed = {printable(path): reason for path, reason in state.failed.items()} if state else {}
-    parameters = runfolder.read_run_parameters(row.run.run.path)._asdict()
+    parameters = runfolder.read_run_parameters(row.run.run.root)._asdict()
     in_s3 = [printable(key) for key in _in_s3(row.run, state)]
     return {**parameters, "failed": failed, "samples_that_do_not_match": list(row.run.failing), "in_s3": in_s3}
 
@@ -261,4 +269,4 @@ def totals(rows: Sequence[Row]) -> str:
     for row in rows:
         states[row.run.state] = states.get(row.run.state, 0) + 1
     parts = ", ".join(f"{number:,} {state}" for state, number in sorted(states.items()))
-    return f"{count_of(len(rows), 'run')}: {parts}" if parts else "no runs"
+    return f"{survey.count([row.run for row in rows])}: {parts}" if parts else "no runs"

@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from s3sync import completion, hook, runfolder
+from s3sync import analysis, checksums, completion, hook, runfolder
 from s3sync.config import Config, MonitorEntry
 from s3sync.errors import RunError
-from s3sync.runfolder import RUN_INFO, Run, RunInfo
+from s3sync.runfolder import ANALYSES, RUN_INFO, Run, RunInfo
 from s3sync.samplesheet import SampleCheck, check_samples
 from s3sync.state import StateStore
 from s3sync.statelog import Head
@@ -26,6 +26,7 @@ State = Literal[
     "streaming",
     "abandoned",
     "settling",
+    "analysing",
     "new",
     "partial",
     "uploaded",
@@ -53,7 +54,8 @@ class Candidate(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A run at a destination. `failing` are the samples the regex was not found in; `head` is its log in short."""
+    """A run, or an analysis of one, at a destination. `failing` are the samples the regex was not found in; `head` is
+    its log in short. An analysis `began` when its newest marker was written."""
 
     run: Run
     entry: MonitorEntry
@@ -97,9 +99,13 @@ def discover(config: Config) -> tuple[list[Candidate], list[Trouble]]:
 
 
 def judge_all(config: Config, candidates: Iterable[Candidate]) -> list[Judged]:
-    """The state of every run. A regex that took too long with one sheet is not tried with the next."""
+    """The state of every run, and after it that of each of its analyses.
+
+    A regex that took too long with one sheet is not tried with the next.
+    """
     hopeless: set[re.Pattern[str]] = set()
-    return [judge(candidate, config, hopeless) for candidate in candidates]
+    runs = (judge(candidate, config, hopeless) for candidate in candidates)
+    return [judged for run in runs for judged in (run, *analyses_of(run, config))]
 
 
 def judge(candidate: Candidate, config: Config, hopeless: set[re.Pattern[str]], now: float | None = None) -> Judged:
@@ -115,7 +121,7 @@ def judge(candidate: Candidate, config: Config, hopeless: set[re.Pattern[str]], 
         owed = f"; on_complete {head.on_complete}" if entry.on_complete and hook.is_owed(head.on_complete) else ""
         return judged("uploaded", f"{count_of(head.uploaded_files, 'file')} proven in S3{owed}")
     try:
-        run = run._replace(info=runfolder.read_run_info(run.path / RUN_INFO))
+        run = analysis.split(run._replace(info=runfolder.read_run_info(run.path / RUN_INFO)))
         finished = _completion(run, config, now)
     except RunError as error:
         return judged("unreadable", str(error))
@@ -135,6 +141,68 @@ def judge(candidate: Candidate, config: Config, hopeless: set[re.Pattern[str]], 
     if samples.verdict != "match":
         return judged(samples.verdict, _and_what_went_up(samples.reason, head), samples.failing)
     return judged(*_open(head, corrupt))
+
+
+def analyses_of(run: Judged, config: Config, now: float | None = None) -> list[Judged]:
+    """The analyses in a run's folder, each with its state at the run's destination; none before that has the run.
+
+    What the entry excludes as a whole is not there. Never raises for what is wrong with one.
+    """
+    if run.state != "uploaded" or run.run.within:
+        return []
+    try:
+        units = [unit for unit in analysis.units(run.run) if not analysis.is_excluded(unit, run.entry.excludes)]
+    except RunError as error:
+        unit = run.run._replace(
+            path=run.run.path / ANALYSES, run_id=f"{run.run.run_id}/{ANALYSES}", within=run.run.path
+        )
+        return [Judged(unit, run.entry, run.began, "unreadable", str(error), None, run.log_path)]
+    judged = [_judge_analysis(unit, run.entry, config, now) for unit in units]
+    if all(unit.state == "uploaded" for unit in judged) or _makes_analyses(run.run):
+        return judged
+    return [unit for unit in judged if unit.state == "uploaded"]
+
+
+def _judge_analysis(unit: Run, entry: MonitorEntry, config: Config, now: float | None) -> Judged:
+    """Its sheet is the run's, which has passed."""
+    store = StateStore(config.log_dir, unit, entry.destination)
+    head, corrupt = _head(store)
+
+    def judged(state: State, reason: str, moment: float) -> Judged:
+        return Judged(unit, entry, moment, state, printable(reason), head, store.log_path)
+
+    try:
+        if head and head.completed:
+            return judged(
+                "uploaded", f"{count_of(head.uploaded_files, 'file')} proven in S3", unit.path.stat().st_mtime
+            )
+        finish = analysis.judge(unit)
+        if not finish.complete:
+            return judged("analysing", finish.reason, finish.moment)
+        hours = ((time.time() if now is None else now) - finish.moment) / 3600
+        if head is None and not corrupt and hours > config.max_age:
+            ago = human_seconds(hours * 3600)
+            reason = f"finished {ago} ago (max_age {config.max_age:g} h; `touch` its CopyComplete.txt)"
+            return judged("too old", reason, finish.moment)
+        checksums.read(unit)
+    except (RunError, OSError) as error:
+        return judged("unreadable", str(error), 0.0)
+    return judged(*_open(head, corrupt), finish.moment)
+
+
+def _makes_analyses(run: Run) -> bool:
+    """Whether folders in its Analysis/ are units of their own; where RunInfo.xml cannot be read, they are told."""
+    try:
+        return analysis.split(run._replace(info=runfolder.read_run_info(run.path / RUN_INFO))).split
+    except RunError:
+        return True
+
+
+def count(runs: Sequence[Judged]) -> str:
+    """`3 runs`, `3 runs and 1 analysis`."""
+    analyses = sum(run.run.within is not None for run in runs)
+    text = count_of(len(runs) - analyses, "run")
+    return f"{text} and {analyses:,} {'analysis' if analyses == 1 else 'analyses'}" if analyses else text
 
 
 def in_order(runs: Iterable[Judged]) -> list[Judged]:

@@ -1,15 +1,18 @@
-"""`upload`: one run, found complete, under its lock; and what it would do, without doing it."""
+"""`upload`: one run, or an analysis of one, found complete, under its lock; and what it would do, without doing it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
-from s3sync import awscli, completion, hook, lock, plan, runfolder, streaming
-from s3sync.errors import RunError, S3SyncError
+from s3sync import analysis, awscli, checksums, completion, hook, lock, plan, runfolder, streaming
+from s3sync.checksums import Checksums
+from s3sync.errors import InterruptedBySignal, RunError, S3SyncError
 from s3sync.interrupt import Stop
-from s3sync.job import Job, Preview, Report
+from s3sync.job import Job, Preview, Report, Waiting
 from s3sync.plan import Scope
 from s3sync.progress import Display
 from s3sync.readback import Reader
@@ -22,6 +25,8 @@ from s3sync.text import printable
 
 MANY_THREADS = 10  # the CLI keeps so many connections; more threads only wait for them
 
+_Done = TypeVar("_Done", Report, Preview)
+
 
 def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -> Report:
     """Upload a run and prove it; raises S3SyncError where it cannot be done, with the state saved.
@@ -29,7 +34,7 @@ def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -
     Files that failed are in the report, not raised.
     """
     started = time.monotonic()
-    run, listing, scope = _survey(job)
+    run, listing, scope, expected = _survey(job)
     store = StateStore(job.log_dir, run, job.destination)
     with lock.held(store.lock_path, f"{what(run, job.destination)} is being uploaded already") as run_lock:
         store.prepare(scope.total)
@@ -40,7 +45,7 @@ def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -
             after = _run_hook(job, run, store, loaded.state, environ, stop)
             return Report(run, job.destination, store.log_path, loaded.state, scope, already=True, on_complete=after)
         state = loaded.state or RunState(run.run_id, str(run.path))
-        doubted = _doubt(state, listing)
+        doubted = _doubt(state, listing, expected)
         if job.streams and not plan.pending(scope.files, state.proven):
             return Report(run, job.destination, store.log_path, state, scope)
         with work_folder() as (work, work_lock):
@@ -50,7 +55,7 @@ def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -
                 begin(store, state, scope)  # so that the run stays due, however old it gets until there is a CLI
                 store.finish(state)
                 raise
-            call = Call(job, run, scope, store, state, aws, environ, work, stop, display)
+            call = Call(job, run, scope, store, state, aws, environ, work, stop, display, expected)
             certain = job.streams and state.orderly and not doubted
             call.run(resumed=loaded.state is not None, certain=certain)
         call.tally.seconds = time.monotonic() - started
@@ -58,9 +63,36 @@ def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -
     return Report(run, job.destination, store.log_path, state, call.scope, tally=call.tally, on_complete=after)
 
 
+def and_its_analyses(job: Job, first: _Done, work: Callable[[Job], _Done]) -> tuple[list[_Done], list[Waiting]]:
+    """Do the same for each complete analysis of the run that `first` is of; the others wait, all of them until that
+    run itself is completed. Raises InterruptedBySignal: what is wrong with one analysis does not stop the others."""
+    done: list[_Done] = []
+    waiting: list[Waiting] = []
+    for unit in analysis.units(first.run) if first.run.split else []:
+        if analysis.is_excluded(unit, job.excludes):
+            continue
+        try:
+            if reason := _waits_for(unit, first):
+                waiting.append(Waiting(unit, job.destination, reason))
+            else:
+                done.append(work(replace(job, local_path=unit.path)))
+        except InterruptedBySignal:
+            raise
+        except S3SyncError as error:
+            waiting.append(Waiting(unit, job.destination, str(error)))
+    return done, waiting
+
+
+def _waits_for(unit: Run, first: Report | Preview) -> str:
+    if isinstance(first, Report) and not first.state.completed:
+        return "waits for the run itself, which is not completed"
+    finish = analysis.judge(unit)
+    return "" if finish.complete else finish.reason
+
+
 def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -> Preview:
     """What `upload` would do, S3 asked but nothing written; raises the same errors."""
-    run, listing, scope = _survey(job)
+    run, listing, scope, expected = _survey(job)
     store = StateStore(job.log_dir, run, job.destination)
     loaded: Loaded = store.load(set_aside=False)
     for warning in (*_advice(job), *scope.warnings, *loaded.warnings):
@@ -68,7 +100,7 @@ def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) 
     if loaded.state and _is_done(job, loaded.state, scope):
         return Preview(run, job.destination, store.log_path, scope, (), 0, 0)
     state = loaded.state or RunState(run.run_id, str(run.path))
-    _doubt(state, listing)
+    _doubt(state, listing, expected)
     pending = plan.pending(scope.files, state.proven)
     with work_folder() as (work, work_lock):
         aws = _connect(job, environ, stop, work, (work_lock,))
@@ -108,20 +140,38 @@ def _facts(job: Job, run: Run, store: StateStore, state: RunState) -> dict[str, 
     }
 
 
-def _survey(job: Job) -> tuple[Run, Listing, Scope]:
-    """The run and what of it is to be uploaded; raises RunError if it is none, or not complete."""
-    run = runfolder.open_run(job.local_path, need_run_info=not job.skip_check)
+class _Survey(NamedTuple):
+    """The run, what is in its folder and what of that is to be uploaded, and which CRC-32 it has to have."""
+
+    run: Run
+    listing: Listing
+    scope: Scope
+    expected: Checksums
+
+
+def _survey(job: Job) -> _Survey:
+    """Of what is asked for; raises RunError if it is no run and no analysis, or not complete."""
+    run = analysis.open_unit(job.local_path, need_run_info=not job.skip_check)
     if job.settle_seconds is not None:
-        return run, *_survey_settled(run, job, job.settle_seconds)
-    listing = runfolder.list_files(run)
+        return _Survey(run, *_survey_settled(run, job, job.settle_seconds), {})
+    listing, expected = checksums.list_files(run)
     if not job.skip_check:
-        judged = completion.judge_completion(run, lambda: runfolder.newest_change(listing), job.quiet_seconds)
-        if not judged.complete:
-            where = printable(str(run.path))
-            raise RunError(f"the run is not complete: {where} {judged.reason} (--skip_check uploads it as it is)")
+        _require_complete(run, listing, job)
     scope = plan.scope_of(run, listing, job.destination, job.excludes, job.reserved)
     plan.require_files(run, scope)
-    return run, listing, scope
+    return _Survey(run, listing, scope, expected)
+
+
+def _require_complete(run: Run, listing: Listing, job: Job) -> None:
+    where, advice = printable(str(run.path)), "--skip_check uploads it as it is"
+    if run.within:
+        finish = analysis.judge(run)
+        if not finish.complete:
+            raise RunError(f"the analysis is not complete: {where} {finish.reason} ({advice})")
+        return
+    judged = completion.judge_completion(run, lambda: runfolder.newest_change(listing), job.quiet_seconds)
+    if not judged.complete:
+        raise RunError(f"the run is not complete: {where} {judged.reason} ({advice})")
 
 
 def _survey_settled(run: Run, job: Job, settle_seconds: float) -> tuple[Listing, Scope]:
@@ -132,8 +182,10 @@ def _survey_settled(run: Run, job: Job, settle_seconds: float) -> tuple[Listing,
     return listing, streaming.settled(scope, listing, still_since)._replace(warnings=())
 
 
-def _doubt(state: RunState, listing: Listing) -> bool:
-    """Take back the proofs of files that were touched since they went up while the run was written; whether any was."""
+def _doubt(state: RunState, listing: Listing, expected: Checksums) -> bool:
+    """Take back the proofs of files that were touched since they went up while the run was written, or that another
+    manifest of the instrument's stands for; whether any was touched."""
+    state.proven = checksums.checked(state.proven, listing, expected)
     doubted = streaming.doubtful(state.proven, listing, state.still_since) if state.still_since else set()
     state.proven = {path: proof for path, proof in state.proven.items() if path not in doubted}
     return bool(doubted)

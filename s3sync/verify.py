@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from s3sync import awscli, manifest, plan, readback, runfolder
+from s3sync import analysis, awscli, manifest, plan, readback, runfolder
 from s3sync.destination import Destination, is_completion_object
 from s3sync.interrupt import Stop
 from s3sync.job import Job
@@ -81,7 +81,7 @@ def verify(
     where no manifest can be.
     """
     started = time.monotonic()
-    run = runfolder.open_run(job.local_path, need_run_info=False)
+    run = analysis.open_unit(job.local_path, need_run_info=False)
     if wanted_manifest:
         manifest.require_place(wanted_manifest, run.path)
     scope = _scope(job, run)

@@ -56,6 +56,7 @@ OURS = {
     "still_since": int,
     "parts_since": str,
     "verified_by": str,
+    "manifest_files": int,
     "skipped": dict,
     "failed_reasons": dict,
     "verified_by_exceptions": dict,

@@ -1,0 +1,111 @@
+"""The analyses that some instruments make of a run that they have copied: `Analysis/1`, `Analysis/2`, ... in it.
+
+Each is a unit of its own, judged and uploaded as a run is: it is written after the run's own CopyComplete.txt, and the
+next may be queued days later. That both markers count: the pipelines of two laboratories ask for both.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from s3sync import completion, runfolder
+from s3sync.errors import RunError
+from s3sync.runfolder import ANALYSES, Run
+from s3sync.text import printable
+
+_MARKERS = (("", "CopyComplete.txt"), ("Data", "Secondary_Analysis_Complete.txt"))  # folder and name; any case
+
+
+class Finish(NamedTuple):
+    """Whether an analysis is complete, and what is waited for; `moment` of its newest marker, seconds since the epoch
+    (that of its folder if there is none)."""
+
+    complete: bool
+    reason: str
+    moment: float
+
+
+def open_unit(folder: str | Path, *, need_run_info: bool = True) -> Run:
+    """The run in a folder, without its analyses, or the analysis `RUN/Analysis/1` there; raises RunError.
+
+    Without `need_run_info` any folder will do, and a run has everything in it.
+    """
+    path = Path(os.path.abspath(folder))
+    if runfolder.is_analysis(f"{path.parent.name}/{path.name}") and (found := _open_analysis(path)):
+        return found
+    run = runfolder.open_run(path, need_run_info=need_run_info)
+    return split(run) if need_run_info else run
+
+
+def _open_analysis(path: Path) -> Run | None:
+    """None if the folder around it is no run of an instrument that makes analyses."""
+    try:
+        run = split(runfolder.open_run(path.parent.parent))
+    except RunError:
+        return None
+    if run.split and path.is_dir():
+        return _unit(run, path.name)
+    return None
+
+
+def split(run: Run) -> Run:
+    """The run without its analyses, if its instrument is one that makes them."""
+    family = completion.family_of(run.info.instrument)
+    return run._replace(split=True) if family and family.analysis else run
+
+
+def units(run: Run) -> list[Run]:
+    """The analyses in a run folder, by number; one look at the disk where there are none. Raises RunError."""
+    folder = run.path / ANALYSES
+    try:
+        with os.scandir(folder) as entries:
+            names = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise RunError(f"cannot read {printable(str(folder))}: {error.strerror}") from error
+    numbers = sorted((name for name in names if runfolder.is_analysis(f"{ANALYSES}/{name}")), key=lambda n: (int(n), n))
+    return [_unit(run, number) for number in numbers] if numbers and not folder.is_symlink() else []
+
+
+def _unit(run: Run, number: str) -> Run:
+    return Run(run.path / ANALYSES / number, f"{run.run_id}/{ANALYSES}/{number}", run.info, within=run.path)
+
+
+def is_excluded(unit: Run, excludes: Iterable[re.Pattern[str]]) -> bool:
+    """Whether a pattern leaves out all of it, as `/Analysis/` does: then nobody waits for it."""
+    probes = [f"{unit.run_id}/{os.path.join(folder, name)}" for folder, name in (("", ""), *_MARKERS)]
+    return any(all(pattern.search(probe) for probe in probes) for pattern in excludes)
+
+
+def judge(unit: Run) -> Finish:
+    """Whether the instrument has finished the analysis and copied it; raises RunError."""
+    moments = {f"{folder}/{name}".lstrip("/"): _moment(unit.path / folder, name) for folder, name in _MARKERS}
+    missing = [name for name, moment in moments.items() if moment is None]
+    there = [moment for moment in moments.values() if moment is not None]
+    newest = max(there) if there else _mtime(unit.path)
+    if missing:
+        return Finish(False, f"waits for {' and '.join(missing)}", newest)
+    return Finish(True, f"{' and '.join(moments)} are there", newest)
+
+
+def _moment(folder: Path, marker: str) -> float | None:
+    """When a marker was written; None if it is not there."""
+    try:
+        name = next((name for name in sorted(os.listdir(folder)) if name.lower() == marker.lower()), None)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise RunError(f"cannot read {printable(str(folder))}: {error.strerror}") from error
+    return None if name is None else _mtime(folder / name)
+
+
+def _mtime(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError as error:
+        raise RunError(f"cannot read {printable(str(path))}: {error.strerror}") from error

@@ -1,0 +1,98 @@
+"""Manifest.tsv of an analysis: the CRC-32 that the instrument took of each file, which tells a copy that went wrong.
+
+A line for each file, without a header: its path in the analysis, a tab, eight hex digits. It does not list itself,
+nor CopyComplete.txt. What is read may be anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from s3sync import runfolder
+from s3sync.errors import RunError
+from s3sync.plan import is_same
+from s3sync.runfolder import Listing, Run, Unsendable
+from s3sync.statelog import Proof
+from s3sync.text import printable
+
+MANIFEST = "Manifest.tsv"
+_MAX_BYTES = 64 * 1024 * 1024  # a real one of 645 files has 60 kB
+_LINE = re.compile(r"([^\t]+)\t([0-9A-Fa-f]{8})")
+_MISSING = f"{MANIFEST} names it, but it is not on this disk: the copy from the instrument is not whole; copy it again"
+
+Checksums: TypeAlias = Mapping[str, int]  # CRC-32 by path in the analysis; empty: there is no manifest
+
+
+def read(unit: Run) -> Checksums:
+    """What the manifest of an analysis says; of a run, and where there is none, nothing. Raises RunError."""
+    if not unit.within:
+        return {}
+    path = unit.path / MANIFEST
+    try:
+        content = runfolder.read_whole(path, _MAX_BYTES)
+    except FileNotFoundError:
+        return {}
+    if len(content) > _MAX_BYTES:
+        raise RunError(f"{printable(str(path))} is not what an instrument writes: larger than {_MAX_BYTES:,} bytes")
+    try:
+        return parse(content)
+    except ValueError as error:
+        raise RunError(f"cannot understand {printable(str(path))}: {error} (copy it again, or remove it)") from error
+
+
+def parse(content: bytes) -> dict[str, int]:
+    """The lines of a manifest; raises ValueError, which names the first that is none."""
+    try:
+        lines = content.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError:
+        raise ValueError("it is no UTF-8 text") from None
+    found: dict[str, int] = {}
+    for number, line in enumerate((line.removesuffix("\r") for line in lines), start=1):
+        if not line:
+            continue
+        path, crc32 = _parse_line(line, number)
+        if found.setdefault(path, crc32) != crc32:
+            raise ValueError(f"line {number} has another CRC-32 of {printable(path)} than a line before")
+    if not found:
+        raise ValueError("it names no file")
+    return found
+
+
+def _parse_line(line: str, number: int) -> tuple[str, int]:
+    match = _LINE.fullmatch(line)
+    if not match:
+        raise ValueError(f"line {number} is no path, tab and 8 hex digits")
+    if not {"", ".", ".."}.isdisjoint(match[1].split("/")):
+        raise ValueError(f"line {number} names what is no file of the analysis: {printable(match[1])}")
+    return match[1], int(match[2], 16)
+
+
+def damage(crc32: int, expected: int) -> str:
+    """Why a file with this CRC-32 is not to be uploaded; empty if it is the expected one."""
+    if crc32 == expected:
+        return ""
+    return (
+        f"CRC-32 is {crc32:08x} on this disk, {MANIFEST} says {expected:08x}:"
+        " the copy from the instrument is damaged; copy it again"
+    )
+
+
+def list_files(unit: Run) -> tuple[Listing, Checksums]:
+    """As `runfolder.list_files`, and the manifest; what that names and is not there cannot be sent. Raises RunError."""
+    listing = runfolder.list_files(unit)
+    expected = read(unit)  # after it: a manifest that is listed has been read
+    missing = expected.keys() - {file.path for file in listing.files} - {item.path for item in listing.unsendable}
+    if missing:
+        lost = (Unsendable(path, _MISSING) for path in missing)
+        listing = listing._replace(unsendable=tuple(sorted((*listing.unsendable, *lost))))
+    return listing, expected
+
+
+def checked(proven: Mapping[str, Proof], listing: Listing, expected: Checksums) -> dict[str, Proof]:
+    """The proofs that stand: of what the manifest names none, unless it is itself proven as it is now."""
+    manifest = next((file for file in listing.files if file.path == MANIFEST), None)
+    if not expected or (manifest and is_same(manifest, proven.get(MANIFEST))):
+        return dict(proven)
+    return {path: proof for path, proof in proven.items() if path not in expected}
