@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # Found only by the line above where this is run as a script.
 from s3sync.errors import InterruptedBySignal
 from s3sync.interrupt import Stop, stop_on_signals
+from scripts.simulate.analyses import require_analysis, write_analysis
 from scripts.simulate.files import DEFAULT_SCALE, RunFile, run_files, text_files
 from scripts.simulate.instruments import INSTRUMENTS
 from scripts.simulate.live import LiveRun, at_pace
@@ -44,6 +45,7 @@ examples:
   simulate_run.py novaseqx /tmp/runs --scale 0.00002           all files of a 25B flow cell, 112 MB
   simulate_run.py miseq /tmp/runs --cycles 26,8,26 --tiles 2   a few files of each kind
   simulate_run.py nextseq2000 /tmp/runs --seed 7 --incomplete  another flow cell, without completion markers
+  simulate_run.py novaseqx /tmp/runs --scale 0.00002 --analysis  with FASTQs in Analysis/1
   simulate_run.py novaseq6000 /tmp/runs --cycles 26,8,8,26 --live --speed 600
                                      over time: a cycle in half a second, a line for each with the
                                      seconds since the start and the time by the instrument's clock
@@ -131,6 +133,7 @@ def build_parser() -> Parser:
     add("--tiles", metavar="N", type=int, help="of each swath, 1 to 99")
     add("--run_id", "--run-id", metavar="NAME", help="instead of the one from the seed")
     add("--incomplete", dest="complete", action="store_false", help="leave out the completion markers")
+    add("--analysis", action="store_true", help="with an analysis of the run (novaseqx, nextseq2000); live: at the end")
     add("--live", action="store_true", help="write the run over time, as the instrument does")
     add(
         "--speed",
@@ -162,8 +165,17 @@ def write_asked_for(args: argparse.Namespace) -> Path:
     run = plan_run(args.instrument, **shape)
     if not args.live and how:
         raise ValueError(f"--{next(iter(how))} is for --live")
-    if not args.live:
-        return write_run(args.parent, run, args.scale, complete=args.complete)
+    if args.analysis:
+        require_analysis(run)
+        if "abandon" in how:
+            raise ValueError("--analysis is for a run that is not given up: not with --abandon")
+    folder = write_run(args.parent, run, args.scale, complete=args.complete) if not args.live else _live(args, run, how)
+    if args.analysis:
+        write_analysis(folder, run, args.scale, complete=args.complete)
+    return folder
+
+
+def _live(args: argparse.Namespace, run: Run, how: dict[str, Any]) -> Path:
     stop, options = Stop(), {"speed": DEFAULT_SPEED, **how, "scale": args.scale, "complete": args.complete}
     with stop_on_signals(stop):
         return write_live_run(args.parent, run, stop=stop, **options)

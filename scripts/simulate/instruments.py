@@ -88,6 +88,7 @@ class Instrument:
     markers: str = "RTAComplete.txt RunCompletionStatus.xml CopyComplete.txt"  # in the order of writing
     sheet: str = SHEET_V2
     cycles: tuple[int, ...] = (151, 8, 8, 151)
+    analysis: bool = False  # it goes on and analyses the run that it has copied
 
 
 INSTRUMENTS = {
@@ -116,7 +117,7 @@ INSTRUMENTS = {
     ),
     "nextseq2000": Instrument(  # P2 flow cell
         id_shape="VH0####", flowcell_shape="AA?????M5", run_id_shape="{started:%y%m%d}" + NUMBER,
-        run_info_version=6, lanes=1, surfaces=2, swaths=6, tiles=11, samples=24, run_hours=29,
+        run_info_version=6, analysis=True, lanes=1, surfaces=2, swaths=6, tiles=11, samples=24, run_hours=29,
         cycle_minutes=5.2, copy_minutes=137,
         data=(*INTEROP, FileKind(INTENSITIES + "s.locs", 38_400_000), FileKind(CBCL, 1_000_000, "surface_tile"),
               FileKind(FILTER, 4_800_000)),
@@ -151,7 +152,7 @@ INSTRUMENTS = {
     ),
     "novaseqx": Instrument(  # 25B flow cell
         id_shape="LH00###", flowcell_shape="2?????LT4", run_id_shape="{started:%Y%m%d}" + NUMBER_4, sides="AB",
-        run_info_version=6, lanes=8, surfaces=2, swaths=4, tiles=98, samples=64, run_hours=42,
+        run_info_version=6, analysis=True, lanes=8, surfaces=2, swaths=4, tiles=98, samples=64, run_hours=42,
         cycle_minutes=7.5, copy_minutes=90,
         data=(*INTEROP, FileKind(INTENSITIES + "s.locs", 41_600_000), FileKind(CBCL, 2_550_000, "surface_tile"),
               FileKind(FILTER, 5_200_000)),

@@ -11,7 +11,7 @@ from pathlib import Path
 from scripts.simulate.files import RunFile
 from scripts.simulate.plan import Run
 
-BLOCK_BYTES = 4 * 1024 * 1024
+BLOCK_BYTES = READ_BYTES = 4 * 1024 * 1024
 STRIDE_BYTES = 1_000_003  # odd, so that the blocks of one large file are all different rotations
 
 Block = bytes | memoryview
@@ -44,6 +44,11 @@ def begin_folder(parent: Path, run: Run) -> RunWriter:
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise FileExistsError(f"{folder} is there already, with files in it")
+    return writer_for(folder, run)
+
+
+def writer_for(folder: Path, run: Run) -> RunWriter:
+    """What writes files of that run into this folder."""
     return RunWriter(folder, run.seed, memoryview(random.Random(f"{run.seed} pool").randbytes(BLOCK_BYTES) * 2))
 
 
