@@ -29,7 +29,7 @@ def waiting_lines(waiting: Waiting) -> list[str]:
     return [
         f"NOT uploaded: {printable(waiting.run.run_id)}",
         f"  why     {printable(waiting.reason)}",
-        "  next    give the same command again when that is over; what is proven is not sent again",
+        "  next    the same command uploads it when that is over",
     ]
 
 

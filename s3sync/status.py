@@ -22,7 +22,7 @@ from s3sync.survey import Judged, Trouble
 from s3sync.text import human_bytes, indented, printable
 
 _LABELS = {"flowcell_type": "cell type"}
-_NAME_WIDTH = 40
+_LEAST_WIDTH, _NAME_WIDTH = 30, 40
 _CALENDAR = (-62_000_000_000, 253_370_000_000)  # seconds since the epoch: the years 5 to 9998
 
 
@@ -65,6 +65,7 @@ def _row(run: Judged, config: Config) -> Row:
 def table(rows: Sequence[Row]) -> Table:
     """For people, at 80 columns: two to four lines a run."""
     shown = _table("Run", [row.run for row in rows], "State", "Files", "When")
+    shown.columns[0].width = max(shown.columns[0].min_width or 0, _LEAST_WIDTH)  # so that it is the reason that folds
     for row in rows:
         run = row.run
         name = Text(f"{_name(run)}\n  {_instrument(row.info)}\n  to {printable(_place(run))}", overflow="fold")
@@ -76,20 +77,16 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def details(row: Row, config: Config) -> list[str]:
-    """All there is to know of one run."""
-    run, info = row.run, row.info
+    """All there is to know of one run, or of an analysis."""
+    run = row.run
     lines = [
         printable(run.run.run_id),
         f"  state       {run.state}: {row.reason}",
         f"  folder      {printable(str(run.run.path))}",
         f"  to          {printable(run.url)}",
-        f"  began       {_iso(run.began)}",
     ]
-    if info:
-        lines += [f"  instrument  {_instrument(info)}", f"  flow cell   {printable(info.flowcell)}"]
-        lines += [f"  date        {printable(info.date)}", f"  cycles      {', '.join(map(str, info.cycles))}"]
-    facts = runfolder.read_run_parameters(run.run.root)._asdict().items()
-    lines += [f"  {_LABELS.get(name, name):<11} {printable(value)}" for name, value in facts if value]
+    if not run.run.within:
+        lines += _about_the_run(row)
     state = _whole_state(run, config)
     in_s3 = _in_s3(run, state)
     if run.head:
@@ -106,6 +103,17 @@ def details(row: Row, config: Config) -> list[str]:
             *indented([printable(key) for key in in_s3], ", in the log"),
         ]
     return lines
+
+
+def _about_the_run(row: Row) -> list[str]:
+    """What its instrument says of it."""
+    run, info = row.run, row.info
+    lines = [f"  began       {_iso(run.began)}"]
+    if info:
+        lines += [f"  instrument  {_instrument(info)}", f"  flow cell   {printable(info.flowcell)}"]
+        lines += [f"  date        {printable(info.date)}", f"  cycles      {', '.join(map(str, info.cycles))}"]
+    facts = runfolder.read_run_parameters(run.run.root)._asdict().items()
+    return [*lines, *(f"  {_LABELS.get(name, name):<11} {printable(value)}" for name, value in facts if value)]
 
 
 def as_json(rows: Sequence[Row], troubles: Sequence[Trouble], config: Config, *, detailed: bool) -> dict[str, Any]:
@@ -183,7 +191,7 @@ def _table(first: str, runs: Sequence[Judged], *others: str) -> Table:
     longest = max((len(printable(run.run.root.name)) for run in runs), default=0)
     shown.add_column(first, min_width=min(longest, _NAME_WIDTH))
     for name in others:
-        shown.add_column(name)
+        shown.add_column(name, no_wrap=name in ("Files", "Size", "When"))  # a reason can be folded, a date not
     return shown
 
 
