@@ -78,7 +78,7 @@ def _unit(run: Run, number: str) -> Run:
 
 def is_excluded(unit: Run, excludes: Iterable[re.Pattern[str]]) -> bool:
     """Whether a pattern leaves out all of it, as `/Analysis/` does: then nobody waits for it."""
-    probes = [f"{unit.run_id}/{os.path.join(folder, name)}" for folder, name in (("", ""), *_MARKERS)]
+    probes = [f"{unit.run_id}/{os.path.join(folder, name)}" for folder, name in (("", "any"), *_MARKERS)]
     return any(all(pattern.search(probe) for probe in probes) for pattern in excludes)
 
 

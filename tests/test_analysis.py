@@ -1,0 +1,439 @@
+"""Analyses in the folder of a run: found after it, uploaded when both markers are there, as their manifest has them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s3sync import analysis, checksums, runfolder, survey
+from s3sync.config import Config, load_config
+from s3sync.destination import Destination
+from s3sync.errors import RunError
+from s3sync.runfolder import LocalFile, Run, RunInfo
+from s3sync.state import StateStore
+from s3sync.statelog import Proof, RunState
+from scripts.simulate_run import main as simulate
+from tests.conftest import BUCKET, Lab, tree
+from tests.crashes import orphans_of
+from tests.s3server import S3Server
+
+RUN_INFO = '<RunInfo Version="6"><Run Id="{}" Number="61"><Instrument>{}</Instrument></Run></RunInfo>'
+LAST = "Data/Secondary_Analysis_Complete.txt"
+HOUR = 3600
+
+
+def make_run(parent: Path, name: str = "20261123_LH00130_0061_A22CC55LT4", instrument: str = "LH00130") -> Path:
+    """A complete run of as few files as there are kinds, and one that lies in Analysis/ itself."""
+    run = parent / name
+    for path, content in {
+        "Data/first.cbcl": "first",
+        "Analysis/notes.txt": "of the run",
+        "CopyComplete.txt": "",
+    }.items():
+        (run / path).parent.mkdir(parents=True, exist_ok=True)
+        (run / path).write_text(content)
+    (run / "RunInfo.xml").write_text(RUN_INFO.format(name, instrument))
+    return run
+
+
+def make_analysis(run: Path, number: int = 1, *, complete: bool = True) -> Path:
+    """An analysis of four files, its manifest and CopyComplete.txt; without the last marker if it is not complete."""
+    folder = run / "Analysis" / str(number)
+    for name in ("BCLConvert/fastq/a.fastq.gz", "BCLConvert/fastq/b.fastq.gz", "logs/dragen.log"):
+        path = folder / "Data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{name} of {number}\n")
+    (folder / LAST).write_text("")
+    (folder / "Manifest.tsv").write_text("".join(f"{p}\t{zlib.crc32(c):08x}\n" for p, c in tree(folder).items()))
+    (folder / "CopyComplete.txt").write_text("")
+    if not complete:
+        (folder / LAST).unlink()
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "instrument")
+
+
+def keys(run: Path) -> set[str]:
+    """Of all that is in the run's folder, and in no analysis."""
+    return {f"{run.name}/{path}" for path in tree(run) if not re.match("Analysis/[0-9]", path)}
+
+
+def keys_of(analysis: Path) -> set[str]:
+    run = analysis.parents[1]
+    return {f"{run.name}/{path.relative_to(run)}" for path in analysis.rglob("*") if path.is_file()}
+
+
+def puts(server: S3Server) -> list[str]:
+    return [r.key for r in server.requests if r.operation == "PutObject" and r.status == 200]
+
+
+def log_path(lab: Lab, analysis: Path) -> Path:
+    return lab.log_dir / "uploads" / f"{analysis.parents[1].name}.Analysis.{analysis.name}.upload.log.json"
+
+
+def log_of(lab: Lab, analysis: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(log_path(lab, analysis).read_text())
+    return loaded
+
+
+def states(lab: Lab, run: Path, **keys: Any) -> dict[str, tuple[str, str]]:
+    """State and reason by what comes after the run's name."""
+    rows = lab.run("status", "--config", lab.config_for(run, **keys), "--json").json["runs"]
+    return {row["run_id"].removeprefix(run.name): (row["state"], row["reason"]) for row in rows}
+
+
+# The monitor
+
+
+def test_analyses_come_after_their_run_each_when_both_its_markers_are_there(
+    lab: Lab, server: S3Server, run: Path
+) -> None:
+    first = make_analysis(run, complete=False)
+    assert lab.watch(run).code == 0
+    assert set(server.objects(BUCKET)) == keys(run)
+    log_of_the_run = lab.log_path(run).read_bytes()
+    assert states(lab, run) == {
+        "": ("uploaded", "4 files proven in S3"),
+        "/Analysis/1": ("analysing", f"waits for {LAST}"),
+    }
+
+    (first / LAST).write_text("not as the manifest has it")
+    second = make_analysis(run, 2, complete=False)
+    damaged = lab.watch(run)
+    markers = {f"{run.name}/Analysis/1/{name}" for name in (LAST, "CopyComplete.txt")}
+    assert damaged.code == 1
+    assert f"{LAST}: CRC-32 is " in damaged.err
+    assert set(server.objects(BUCKET)) == keys(run) | keys_of(first) - markers, "all but the markers"
+    assert log_of(lab, first)["failed_upload_files"] == [str(first / LAST)]
+
+    (first / LAST).write_text("")
+    (second / LAST).write_text("")
+    assert lab.watch(run).code == 0
+    for unit in (first, second):
+        assert (log_of(lab, unit)["completed"], log_of(lab, unit)["manifest_files"]) == (True, 4)
+    assert {key.replace("/2/", "/1/") for key in puts(server)[-2:]} == markers
+    assert set(server.objects(BUCKET)) == keys(run) | keys_of(first) | keys_of(second)
+    assert len(puts(server)) == len(set(puts(server))), "nothing is sent twice"
+    requests = len(server.requests)
+    assert lab.watch(run).code == 0
+    assert len(server.requests) == requests, "nothing is left to do"
+    assert lab.log_path(run).read_bytes() == log_of_the_run, "the run is what it was"
+    verified = lab.run("verify", str(run), "--bucket", BUCKET, "--json").json
+    assert (verified["identical"], verified["total_local_files"]) == (True, len(tree(run)))
+
+
+# By hand
+
+
+def test_what_the_instruments_manifest_denies_is_neither_sent_nor_are_the_markers(
+    lab: Lab, server: S3Server, run: Path
+) -> None:
+    bad, good, unfinished = make_analysis(run, 1), make_analysis(run, 2), make_analysis(run, 3, complete=False)
+    (good / "Manifest.tsv").unlink()  # not every analysis has one
+    whole = (bad / "Data/BCLConvert/fastq/a.fastq.gz").read_bytes()
+    (bad / "Data/BCLConvert/fastq/a.fastq.gz").write_bytes(whole.replace(b"a", b"x", 1))
+    (bad / "Data/logs/dragen.log").rename(lab.root / "dragen.log")
+
+    result = lab.upload(run, "--json")
+
+    assert result.code == result.json["exit_code"] == 1
+    assert result.json["completed"] is True
+    first, second, third = result.json["analyses"]
+    assert first["failed"] == {
+        "Data/BCLConvert/fastq/a.fastq.gz": (
+            f"CRC-32 is {zlib.crc32(whole.replace(b'a', b'x', 1)):08x} on this disk, "
+            f"Manifest.tsv says {zlib.crc32(whole):08x}: the copy from the instrument is damaged; copy it again"
+        ),
+        "Data/logs/dragen.log": (
+            "Manifest.tsv names it, but it is not on this disk: "
+            "the copy from the instrument is not whole; copy it again"
+        ),
+    }
+    assert (second["completed"], second["manifest_files"]) == (True, 0)
+    assert (third["completed"], third["reason"]) == (False, f"waits for {LAST}")
+    sent = {f"{run.name}/Analysis/1/{path}" for path in ("Manifest.tsv", "Data/BCLConvert/fastq/b.fastq.gz")}
+    assert set(server.objects(BUCKET)) == keys(run) | keys_of(good) | sent
+    assert log_of(lab, bad)["completed"] is False
+
+    shutil.move(lab.root / "dragen.log", bad / "Data/logs")
+    (bad / "Data/BCLConvert/fastq/a.fastq.gz").write_bytes(whole)
+    shutil.rmtree(unfinished)
+    again = lab.upload(run)
+
+    assert again.code == 0
+    assert again.out.count("nothing to send: ") == 2
+    assert f"uploaded: {run.name}/Analysis/1\n" in again.out
+    assert "  CRC-32  of 4 files as Manifest.tsv has it\n" in again.out
+    assert {k: v.body for k, v in server.objects(BUCKET).items()} == {
+        f"{run.name}/{p}": c for p, c in tree(run).items()
+    }
+    assert len(puts(server)) == len(set(puts(server))), "nothing is sent twice"
+
+
+def test_one_analysis_killed_and_resumed_and_due_at_a_second_place(lab: Lab, server: S3Server, run: Path) -> None:
+    analysis = make_analysis(run)
+    with server.hold(key_contains="dragen.log") as gate:
+        process = lab.start(*lab.words(analysis, "--cores", "1", "--threads", "1"))
+        gate.wait_held()
+        process.kill()
+        process.communicate(timeout=60)
+        orphans = orphans_of(lab)
+        for orphan in orphans:
+            orphan.kill()
+        psutil.wait_procs(orphans, timeout=60)
+    server.wait_disconnected()
+    assert log_of(lab, analysis)["completed"] is False
+    there = set(puts(server))
+    assert 0 < len(there) < len(keys_of(analysis))
+
+    resumed = lab.upload(analysis, "--json", "--verify", "size")
+
+    assert resumed.code == 0
+    assert resumed.json["run_id"] == f"{run.name}/Analysis/1"
+    assert resumed.json["sent_files"] == len(keys_of(analysis) - there)
+    assert set(server.objects(BUCKET)) == keys_of(analysis), "of the run nothing"
+    assert resumed.json["manifest_files"] == 4
+    elsewhere = lab.upload(analysis, "--json", "--remote_path", "/second", "--dry_run")
+    assert elsewhere.json["would_send_files"] == len(keys_of(analysis))
+    assert elsewhere.json["log"] != resumed.json["log"]
+
+
+def test_a_dry_run_shows_all_of_it_and_a_manifest_that_makes_no_sense(lab: Lab, server: S3Server, run: Path) -> None:
+    make_analysis(run, 1)
+    torn = make_analysis(run, 2) / "Manifest.tsv"
+    torn.write_text("Data/a.fastq.gz\t0123")
+
+    result = lab.upload(run, "--dry_run")
+
+    assert result.code == 1
+    assert f"would send: {run.name}\n" in result.out
+    assert f"would send: {run.name}/Analysis/1\n" in result.out
+    assert (
+        f"NOT uploaded: {run.name}/Analysis/2\n  why     cannot understand {torn}: "
+        "line 1 is no path, tab and 8 hex digits (copy it again, or remove it)\n"
+    ) in result.out
+    assert server.objects(BUCKET) == {}
+    assert lab.upload(torn.parent, "--exclude_patterns", "/nothing/").err.startswith("s3sync: cannot understand ")
+    other = make_run(run.parent, "20261123_A01234_0061_AHFAULTDRX7", "A01234")
+    mine = make_analysis(other)
+    assert f"no RunInfo.xml in {mine}: not a run folder" in lab.upload(mine).err
+
+
+# Which files are whose
+
+
+@pytest.mark.parametrize(
+    ("instrument", "apart"), [("LH00130", True), ("VH00130", True), ("VL00130", True), ("A01234", False), ("X", False)]
+)
+def test_instruments_that_analyse_have_their_analyses_apart(tmp_path: Path, instrument: str, apart: bool) -> None:
+    run = make_run(tmp_path, instrument=instrument)
+    make_analysis(run)
+    (run / "Analysis" / "1a").mkdir()
+    (run / "Analysis" / "1a" / "report").write_text("")
+
+    paths = {file.path for file in runfolder.list_files(analysis.open_unit(run)).files}
+
+    ours = {"Analysis/notes.txt", "Analysis/1a/report", "CopyComplete.txt", "Data/first.cbcl", "RunInfo.xml"}
+    assert paths == (ours if apart else set(tree(run)))
+    flat = runfolder.list_files(analysis.open_unit(run, need_run_info=False)).files
+    assert {file.path for file in flat} == set(tree(run)), "with --skip_check and for verify it is one folder"
+
+
+def test_a_link_to_a_file_of_the_run_is_that_file_in_an_analysis_too(run: Path) -> None:
+    unit = make_analysis(run)
+    (unit / "sheet").symlink_to("../../RunInfo.xml")
+    (unit / "out").symlink_to("/etc/hostname")
+    listing = runfolder.list_files(analysis.open_unit(unit))
+    assert "sheet" in {file.path for file in listing.files}
+    assert [item.path for item in listing.unsendable] == ["out"]
+
+
+def test_analyses_are_in_the_order_of_their_numbers_and_are_real_folders(run: Path, tmp_path: Path) -> None:
+    for number in (10, 9, 1):
+        make_analysis(run, number)
+    (run / "Analysis" / "2").symlink_to(run / "Analysis" / "1")
+    (run / "Analysis" / "3").write_text("no folder")
+    assert [unit.path.name for unit in analysis.units(analysis.open_unit(run))] == ["1", "9", "10"]
+    assert analysis.units(Run(tmp_path, "RUN", RunInfo("", "", "", "", ()))) == []
+
+
+def test_a_run_with_the_name_of_an_analysis_has_a_log_of_its_own(tmp_path: Path) -> None:
+    info, place = RunInfo("", "", "", "", ()), Destination(BUCKET, "")
+    names = ["RUN", "RUN/Analysis/1", "RUN.Analysis.1", "RUN.Analysis.x", "R" * 190 + "/Analysis/1"]
+    stores = [StateStore(tmp_path, Run(tmp_path, name, info), place) for name in names]
+    assert stores[1].log_path.name == "RUN.Analysis.1.upload.log.json"
+    assert stores[3].log_path.name == "RUN.Analysis.x.upload.log.json"
+    assert len({store.log_path for store in stores} | {store.lock_path for store in stores}) == 2 * len(stores)
+    assert all(store.log_path.parent == tmp_path / "uploads" for store in stores)
+
+
+# States
+
+
+def judged(config: Config) -> dict[str, tuple[str, str]]:
+    candidates, _ = survey.discover(config)
+    found = survey.judge_all(config, candidates)
+    return {run.run.run_id.removeprefix(run.run.root.name): (run.state, run.reason) for run in found}
+
+
+@pytest.fixture
+def config(tmp_path: Path, run: Path) -> Config:
+    """Of a monitor that has uploaded the run."""
+    path = tmp_path / "tick.json"
+    entry = {"monitored_directories": [str(run.parent)], "bucket": BUCKET, "remote_path": "/"}
+    path.write_text(json.dumps({"log_dir": str(tmp_path / "log"), "monitor": [entry]}))
+    config = load_config(path, {})
+    save(config, analysis.open_unit(run), completed=True)
+    return config
+
+
+def save(config: Config, unit: Run, *, completed: bool) -> None:
+    store = StateStore(config.log_dir, unit, config.monitor[0].destination)
+    store.prepare()
+    state = RunState(unit.run_id, str(unit.path), completed=completed, total_local_files=1)
+    store.begin(state)
+    store.finish(state)
+
+
+def age(analysis: Path, hours: float) -> None:
+    for name in (LAST, "CopyComplete.txt"):
+        if (analysis / name).exists():
+            os.utime(analysis / name, (time.time() - hours * HOUR,) * 2)
+
+
+def test_each_analysis_has_a_state_of_its_own(config: Config, run: Path) -> None:
+    made = [make_analysis(run, number) for number in range(1, 9)]
+    save(config, analysis.open_unit(made[0]), completed=True)
+    save(config, analysis.open_unit(made[1]), completed=False)
+    age(made[1], 100)
+    age(made[2], 100)
+    (made[3] / "Manifest.tsv").write_bytes(b"\xff\xfe")
+    (made[4] / "CopyComplete.txt").unlink()
+    (made[4] / LAST).unlink()
+    age(made[5], 100)
+    os.utime(made[5] / "CopyComplete.txt")
+    (made[6] / "CopyComplete.txt").rename(made[6] / "COPYCOMPLETE.TXT")
+
+    found = judged(config)
+
+    assert [state for state, _ in found.values()] == [
+        *("uploaded", "uploaded", "partial", "too old", "unreadable", "analysing", "new", "new", "new")
+    ]
+    assert found["/Analysis/3"][1] == "finished 4 days ago (max_age 72 h; `touch` its CopyComplete.txt)"
+    assert "it is no UTF-8 text" in found["/Analysis/4"][1]
+    assert found["/Analysis/5"][1] == f"waits for CopyComplete.txt and {LAST}"
+
+
+def test_analyses_wait_for_their_run_and_those_that_are_excluded_are_not_there(config: Config, run: Path) -> None:
+    make_analysis(run)
+    for pattern, there in (("/Analysis/", False), (r"Analysis/\d+/.", False), (r"omplete\.txt$", True)):
+        entry = config.monitor[0].model_copy(update={"excludes": (re.compile(pattern),)})
+        assert ("/Analysis/1" in judged(config.model_copy(update={"monitor": (entry,)}))) is there, pattern
+    save(config, analysis.open_unit(run), completed=False)
+    assert list(judged(config)) == [""]
+
+
+def test_other_instruments_have_no_rows_for_what_is_part_of_the_run(config: Config, run: Path) -> None:
+    make_analysis(run)
+    (run / "RunInfo.xml").write_text(RUN_INFO.format(run.name, "A01234"))
+    assert list(judged(config)) == [""]
+    (run / "RunInfo.xml").write_text("torn")
+    assert list(judged(config)) == ["", "/Analysis/1"], "told rather than dropped"
+
+
+# The manifest
+
+
+def test_a_manifest_as_instruments_write_it() -> None:
+    content = b"Data/css/ids theme.css\t57e0323c\nData/Secondary_Analysis_Complete.txt\t00000000\n"
+    found = {"Data/css/ids theme.css": 0x57E0323C, LAST: 0}
+    assert checksums.parse(content) == found
+    assert checksums.parse(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n").upper().replace(b"DATA", b"Data"))
+    assert checksums.parse(content[:-1] + b"\r\n\r\n" + content) == found, "twice the same is no contradiction"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "it names no file"),
+        (b"\r\n\n", "it names no file"),
+        ("a\t00000000".encode("utf-16"), "it is no UTF-8 text"),
+        (b"Data/\xe9\t00000000\n", "it is no UTF-8 text"),
+        (b"a\t00000000\nb\t0000000", "line 2 is no path, tab and 8 hex digits"),
+        (b"a\t00000000\nb", "line 2 is no path, tab and 8 hex digits"),
+        (b"path\tcrc32\n", "line 1 is no path, tab and 8 hex digits"),
+        (b"a\tb\t00000000\n", "line 1 is no path, tab and 8 hex digits"),
+        (b"/etc/passwd\t00000000\n", "line 1 names what is no file of the analysis: /etc/passwd"),
+        (b"a\t00000000\nData/../../x\t00000000\n", "line 2 names what is no file of the analysis: Data/../../x"),
+        (b"Data//\x1b[2J\t00000000\n", r"line 1 names what is no file of the analysis: Data//\x1b[2J"),
+        (b"a\t00000000\na\t00000001\n", "line 2 has another CRC-32 of a than a line before"),
+    ],
+)
+def test_a_manifest_that_cannot_be_understood_says_where_and_why(content: bytes, why: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(why)):
+        checksums.parse(content)
+
+
+@given(st.binary(max_size=100) | st.text(alphabet="a/.\t\r\n0fé", max_size=100).map(str.encode))
+def test_no_manifest_whatsoever_is_more_than_paths_in_the_analysis_or_a_reason(content: bytes) -> None:
+    found: dict[str, int] = {}
+    with contextlib.suppress(ValueError):
+        found = checksums.parse(content)
+    assert all(path and ".." not in path.split("/") and path[0] != "/" for path in found)
+
+
+def test_a_manifest_that_is_no_file_or_far_too_large_is_a_reason(run: Path) -> None:
+    unit = analysis.open_unit(make_analysis(run))
+    manifest = unit.path / "Manifest.tsv"
+    manifest.unlink()
+    os.mkfifo(manifest)
+    with pytest.raises(RunError, match="is no file"):
+        checksums.read(unit)
+    manifest.unlink()
+    with manifest.open("wb") as stream:
+        stream.truncate(64 * 1024 * 1024 + 1)
+    with pytest.raises(RunError, match="larger than"):
+        checksums.read(unit)
+
+
+def test_proofs_stand_only_under_the_manifest_that_they_were_checked_against(run: Path) -> None:
+    listing, expected = checksums.list_files(analysis.open_unit(make_analysis(run)))
+    proven = {file.path: Proof(*file, "etag", "etag") for file in listing.files}
+    assert checksums.checked(proven, listing, expected) == proven
+    path, size, mtime_ns = next(file for file in listing.files if file.path == "Manifest.tsv")
+    before = {**proven, path: Proof(path, size, mtime_ns - 1, "etag", "etag")}
+    assert checksums.checked(before, listing, expected).keys() == {"CopyComplete.txt", "Manifest.tsv"}
+    assert checksums.checked(before, listing, {}) == before
+    assert isinstance(listing.files[0], LocalFile)
+
+
+# The simulator
+
+
+def test_a_simulated_analysis_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--scale", "0.00001", "--cycles", "3,2,2,3", "--lanes", "1", "--tiles", "2"]
+    assert simulate(["nextseq2000", str(tmp_path), *small, "--analysis"]) == 0
+    unit = analysis.open_unit(Path(capsys.readouterr().out.split("  ")[0], "Analysis", "1"))
+    assert analysis.judge(unit).complete
+    files = tree(unit.path)
+    assert checksums.read(unit) == {
+        path: zlib.crc32(content) for path, content in files.items() if path not in ("Manifest.tsv", "CopyComplete.txt")
+    }
+    assert sum(path.endswith(".fastq.gz") for path in files) == 2 * 25
+    assert simulate(["miseq", str(tmp_path), *small, "--analysis"]) == 2
+    assert "novaseqx and nextseq2000 do" in capsys.readouterr().err
