@@ -54,8 +54,13 @@ def _open_analysis(path: Path) -> Run | None:
 
 def split(run: Run) -> Run:
     """The run without its analyses, if its instrument is one that makes them."""
-    family = completion.family_of(run.info.instrument)
-    return run._replace(split=True) if family and family.analysis else run
+    return run._replace(split=True) if are_made_by(run.info.instrument) else run
+
+
+def are_made_by(instrument: str) -> bool:
+    """Whether the instrument with this id analyses its runs, each time in a folder of its own."""
+    family = completion.family_of(instrument)
+    return family is not None and family.analysis
 
 
 def units(run: Run) -> list[Run]:

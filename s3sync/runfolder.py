@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import stat
@@ -16,6 +18,7 @@ from s3sync.text import printable
 RUN_INFO = "RunInfo.xml"
 ANALYSES = "Analysis"  # the folder of a run in which each analysis has one, named by its number
 _MAX_XML_BYTES = 16 * 1024 * 1024  # real ones have up to 160 kB
+_HEAD_BYTES = 8 * 1024
 _ANALYSIS = re.compile(rf"{ANALYSES}/[0-9]{{1,9}}")
 
 
@@ -147,6 +150,16 @@ def read_run_info(path: Path) -> RunInfo:
         date=_text(run, "Date"),
         cycles=cycles,
     )
+
+
+def read_instrument(path: Path) -> str:
+    """The instrument's id alone, by the start of a RunInfo.xml, as the list of tiles below is long; raises RunError."""
+    start = read_whole(path, _HEAD_BYTES)
+    with contextlib.suppress(ET.ParseError, ValueError, LookupError):  # what is wrong the whole file says
+        for _, element in ET.iterparse(io.BytesIO(start), ["end"]) if b"<!ENTITY" not in start else ():
+            if element.tag == "Instrument" and (name := (element.text or "").strip()):
+                return name
+    return read_run_info(path).instrument
 
 
 def read_run_parameters(folder: Path) -> RunParameters:

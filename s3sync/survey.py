@@ -193,8 +193,8 @@ def _judge_analysis(unit: Run, entry: MonitorEntry, config: Config, now: float |
 def _makes_analyses(run: Run) -> bool:
     """Whether folders in its Analysis/ are units of their own; where RunInfo.xml cannot be read, they are told."""
     try:
-        return analysis.split(run._replace(info=runfolder.read_run_info(run.path / RUN_INFO))).split
-    except RunError:
+        return analysis.are_made_by(runfolder.read_instrument(run.path / RUN_INFO))
+    except (RunError, FileNotFoundError):
         return True
 
 

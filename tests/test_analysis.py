@@ -208,6 +208,8 @@ def test_one_analysis_killed_and_resumed_and_due_at_a_second_place(lab: Lab, ser
     assert resumed.json["sent_files"] == len(keys_of(analysis) - there)
     assert set(server.objects(BUCKET)) == keys_of(analysis), "of the run nothing"
     assert resumed.json["manifest_files"] == 4
+    verified = lab.run("verify", str(analysis), "--bucket", BUCKET, "--json").json
+    assert (verified["identical"], verified["url"]) == (True, f"s3://{BUCKET}/{run.name}/Analysis/1/")
     elsewhere = lab.upload(analysis, "--json", "--remote_path", "/second", "--dry_run")
     assert elsewhere.json["would_send_files"] == len(keys_of(analysis))
     assert elsewhere.json["log"] != resumed.json["log"]
@@ -354,6 +356,18 @@ def test_other_instruments_have_no_rows_for_what_is_part_of_the_run(config: Conf
     assert list(judged(config)) == [""]
     (run / "RunInfo.xml").write_text("torn")
     assert list(judged(config)) == ["", "/Analysis/1"], "told rather than dropped"
+
+
+def test_the_instrument_is_found_in_the_start_of_run_info(tmp_path: Path) -> None:
+    path = tmp_path / "RunInfo.xml"
+    padding = "<Tile>1_1101</Tile>" * 1000
+    path.write_text(f"<RunInfo><Run><Instrument> LH1 </Instrument>{padding}")  # torn, but far below
+    assert runfolder.read_instrument(path) == "LH1"
+    path.write_text(f"<RunInfo><Run>{padding}<Instrument>LH2</Instrument></Run></RunInfo>")
+    assert runfolder.read_instrument(path) == "LH2"
+    path.write_text('<!DOCTYPE r [<!ENTITY i "LH3">]><RunInfo><Run><Instrument>LH3</Instrument></Run></RunInfo>')
+    with pytest.raises(RunError, match="with entities"):
+        runfolder.read_instrument(path)
 
 
 # The manifest
