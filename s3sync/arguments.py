@@ -150,7 +150,7 @@ def _add_upload(commands: Commands) -> None:
         commands, "upload", "Put one run into a bucket, and prove that every file arrived.", _UPLOAD_EXAMPLES
     )
     add = parser.add_argument
-    add("--local_path", required=True, metavar="RUN", help="the run folder")
+    add("--local_path", required=True, metavar="RUN", help="the run folder, or an analysis in it: RUN/Analysis/1")
     _add_common(parser)
     add("--threads", type=_positive, default=4, metavar="N", help="requests at once in each process (default 4)")
     add(

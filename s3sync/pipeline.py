@@ -65,7 +65,7 @@ class Hashed(NamedTuple):
 class Hasher:
     """Expected ETags, and MD5s if wanted, computed in threads; small files go many to a task.
 
-    Files of which `checksums` has the CRC-32 must have it.
+    Files of which `expected` has the CRC-32 must have it.
     """
 
     def __init__(

@@ -332,8 +332,9 @@ class Call:
     def _look_again(self) -> None:
         listing, expected = checksums.list_files(self._run)
         if expected != self._expected:
+            which = f"{checksums.MANIFEST} of {what(self._run, self._job.destination)}"
             raise RunError(
-                f"{checksums.MANIFEST} of {what(self._run, self._job.destination)} changed meanwhile (again)"
+                f"{which} changed while it was uploaded: the same command compares everything with the new one"
             )
         self.scope = plan.scope_of(self._run, listing, self._job.destination, self._job.excludes, self._job.reserved)
         self._state.total_local_files = self.scope.total

@@ -148,11 +148,14 @@ def test_what_the_instruments_manifest_denies_is_neither_sent_nor_are_the_marker
     whole = (bad / "Data/BCLConvert/fastq/a.fastq.gz").read_bytes()
     (bad / "Data/BCLConvert/fastq/a.fastq.gz").write_bytes(whole.replace(b"a", b"x", 1))
     (bad / "Data/logs/dragen.log").rename(lab.root / "dragen.log")
+    went_up_with_the_run(lab, server, run, good / "Data/logs/dragen.log")
 
     result = lab.upload(run, "--json")
 
     assert result.code == result.json["exit_code"] == 1
     assert result.json["completed"] is True
+    assert result.json["total_uploaded_files"] == len(keys(run))
+    assert "S3 alone has" not in result.err, "what went up with the run is its analysis' by now"
     first, second, third = result.json["analyses"]
     assert first["failed"] == {
         "Data/BCLConvert/fastq/a.fastq.gz": (
@@ -183,6 +186,19 @@ def test_what_the_instruments_manifest_denies_is_neither_sent_nor_are_the_marker
         f"{run.name}/{p}": c for p, c in tree(run).items()
     }
     assert len(puts(server)) == len(set(puts(server))), "nothing is sent twice"
+
+
+def went_up_with_the_run(lab: Lab, server: S3Server, run: Path, path: Path) -> None:
+    """As versions did that took analyses for a part of the run; interrupted."""
+    inside, unit = str(path.relative_to(run)), runfolder.open_run(run)
+    etag = server.put(BUCKET, f"{run.name}/{inside}", path.read_bytes()).etag
+    status = path.stat()
+    proof = Proof(inside, status.st_size, status.st_mtime_ns, etag, "etag")
+    store = StateStore(lab.log_dir, unit, Destination(BUCKET, ""))
+    store.prepare()
+    state = RunState(unit.run_id, str(run), proven={inside: proof}, total_local_files=100)
+    store.begin(state)
+    store.finish(state)
 
 
 def test_one_analysis_killed_and_resumed_and_due_at_a_second_place(lab: Lab, server: S3Server, run: Path) -> None:
