@@ -229,6 +229,9 @@ def test_one_analysis_killed_and_resumed_and_due_at_a_second_place(lab: Lab, ser
     elsewhere = lab.upload(analysis, "--json", "--remote_path", "/second", "--dry_run")
     assert elsewhere.json["would_send_files"] == len(keys_of(analysis))
     assert elsewhere.json["log"] != resumed.json["log"]
+    os.utime(analysis / "Manifest.tsv")
+    doubted = lab.upload(analysis, "--json", "--dry_run").json
+    assert (doubted["would_send_files"], doubted["same_size_in_s3"]) == (5, 5), "all that another manifest names"
 
 
 def test_a_dry_run_shows_all_of_it_and_a_manifest_that_makes_no_sense(lab: Lab, server: S3Server, run: Path) -> None:
