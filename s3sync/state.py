@@ -11,8 +11,8 @@ import contextlib
 import errno
 import itertools
 import os
-import shutil
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
