@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from s3sync import analysis, checksums, runfolder, survey
 from s3sync.config import Config, load_config
-from s3sync.destination import Destination
+from s3sync.destination import COMPLETION_OBJECT, Destination
 from s3sync.errors import RunError
 from s3sync.runfolder import LocalFile, Run, RunInfo
 from s3sync.state import StateStore
@@ -217,12 +217,13 @@ def test_one_analysis_killed_and_resumed_and_due_at_a_second_place(lab: Lab, ser
     there = set(puts(server))
     assert 0 < len(there) < len(keys_of(analysis))
 
-    resumed = lab.upload(analysis, "--json", "--verify", "size")
+    resumed = lab.upload(analysis, "--json", "--verify", "size", "--completion_object")
 
     assert resumed.code == 0
     assert resumed.json["run_id"] == f"{run.name}/Analysis/1"
     assert resumed.json["sent_files"] == len(keys_of(analysis) - there)
-    assert set(server.objects(BUCKET)) == keys_of(analysis), "of the run nothing"
+    receipt = f"{run.name}/Analysis/1/{COMPLETION_OBJECT}"
+    assert set(server.objects(BUCKET)) == keys_of(analysis) | {receipt}, "of the run nothing"
     assert resumed.json["manifest_files"] == 4
     verified = lab.run("verify", str(analysis), "--bucket", BUCKET, "--json").json
     assert (verified["identical"], verified["url"]) == (True, f"s3://{BUCKET}/{run.name}/Analysis/1/")
