@@ -30,7 +30,7 @@ def write(folder: Path, run: Run, destination: Destination, state: RunState, sco
     except OSError as error:
         where = printable(str(folder))
         raise StateError(f"cannot write the completion object: {where}: {error.strerror} (set TMPDIR)") from error
-    return run._replace(path=folder)
+    return run._replace(path=folder, split=False, within=None)
 
 
 def send(written: Run, pipeline: Pipeline, number: int) -> tuple[str, str]:

@@ -118,8 +118,7 @@ def judge(candidate: Candidate, config: Config, hopeless: set[re.Pattern[str]], 
         return Judged(run, entry, began, state, printable(reason), head, store.log_path, failing)
 
     if head and head.completed:
-        owed = f"; on_complete {head.on_complete}" if entry.on_complete and hook.is_owed(head.on_complete) else ""
-        return judged("uploaded", f"{count_of(head.uploaded_files, 'file')} proven in S3{owed}")
+        return judged("uploaded", _in_s3(head, entry))
     try:
         run = analysis.split(run._replace(info=runfolder.read_run_info(run.path / RUN_INFO)))
         finished = _completion(run, config, now)
@@ -173,9 +172,7 @@ def _judge_analysis(unit: Run, entry: MonitorEntry, config: Config, now: float |
 
     try:
         if head and head.completed:
-            return judged(
-                "uploaded", f"{count_of(head.uploaded_files, 'file')} proven in S3", unit.path.stat().st_mtime
-            )
+            return judged("uploaded", _in_s3(head, entry), unit.path.stat().st_mtime)
         finish = analysis.judge(unit)
         if not finish.complete:
             return judged("analysing", finish.reason, finish.moment)
@@ -188,6 +185,12 @@ def _judge_analysis(unit: Run, entry: MonitorEntry, config: Config, now: float |
     except (RunError, OSError) as error:
         return judged("unreadable", str(error), 0.0)
     return judged(*_open(head, corrupt), finish.moment)
+
+
+def _in_s3(head: Head, entry: MonitorEntry) -> str:
+    """The reason of what is uploaded."""
+    owed = f"; on_complete {head.on_complete}" if entry.on_complete and hook.is_owed(head.on_complete) else ""
+    return f"{count_of(head.uploaded_files, 'file')} proven in S3{owed}"
 
 
 def _makes_analyses(run: Run) -> bool:
