@@ -71,6 +71,7 @@ class Call:
         self._before = self._proven_now()  # files and bytes
         self._totals = _totals(scope)
         self._url = job.destination.url(run.run_id)
+        self._began = time.monotonic()
         self._launch_until = time.monotonic() + (STREAM_SECONDS if job.streams else math.inf)
         self._reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner)
         hashers = max(1, round(job.cores * HASHERS_PER_CORE))
@@ -348,6 +349,9 @@ class Call:
         self._hasher.close()
         self.tally.aws_processes = self._aws.started
         self._state.finished = now_iso()
+        self._state.sent_files += self.tally.sent_files
+        self._state.sent_bytes += self.tally.sent_size
+        self._state.seconds += time.monotonic() - self._began
         if self._transfer.unswept:
             advice = "a lifecycle rule of the bucket removes them; the next call tries, too"
             self._display.say(f"warning: parts may be left in S3: {self._transfer.unswept} ({advice})")
@@ -381,6 +385,9 @@ class Call:
 def begin(store: StateStore, state: RunState, scope: Scope) -> None:
     """Write the log of a call that has done nothing yet; raises StateError."""
     _forget_what_was(state, scope)
+    if state.completed:  # taken up again: what this takes is told of itself
+        state.sent_files = state.sent_bytes = 0
+        state.seconds = 0.0
     state.completed = state.orderly = False
     state.failed = {}
     state.started, state.finished = now_iso(), ""

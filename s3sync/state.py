@@ -13,7 +13,7 @@ import itertools
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from s3sync.runfolder import Run
 from s3sync.statelog import (
     CorruptError,
     Head,
+    Logged,
     Proof,
     RunState,
     count_journaled,
@@ -33,7 +34,9 @@ from s3sync.statelog import (
     owner,
     parse_journal,
     parse_log,
+    read_failures,
     read_head,
+    read_logged,
     to_json,
 )
 from s3sync.text import human_bytes, now_iso, printable
@@ -41,6 +44,7 @@ from s3sync.text import human_bytes, now_iso, printable
 LOG_SUFFIX = ".upload.log.json"
 JOURNAL_SUFFIX = ".upload.journal.jsonl"
 _BYTES_A_FILE = 700  # of journal, and of the log before and after: measured with paths of a usual length
+_UPLOADS = "uploads"
 _MAX_NAME_BYTES = 200  # leaves room for the suffixes in a file name's 255
 _OF_AN_ANALYSIS = re.compile(r".+\.Analysis\.[0-9]+", re.DOTALL)
 
@@ -62,7 +66,7 @@ class StateStore:
     def __init__(self, log_dir: Path, run: Run, destination: Destination) -> None:
         self._run = run
         self._destination = destination
-        self._folder = log_dir / "uploads"
+        self._folder = log_dir / _UPLOADS
         name = _file_name(run.run_id)
         self.lock_path = log_dir / "locks" / f"{name}.{destination.tag}.lock"
         self._plain = self._folder / f"{name}{LOG_SUFFIX}"
@@ -92,6 +96,14 @@ class StateStore:
         except FileNotFoundError:
             return None
         return Head.of(log)
+
+    def failures(self, most: int) -> dict[str, str]:
+        """The first files that failed in the last call, printable paths in the run, and why; none without a log."""
+        prefix = printable(str(self._run.path)).rstrip("/") + "/"
+        try:
+            return {name.removeprefix(prefix): reason for name, reason in read_failures(self.log_path, most)}
+        except OSError:
+            return {}
 
     def journaled(self) -> int:
         """How many files the journal has: what an upload that is under way has proven so far."""
@@ -241,6 +253,26 @@ class StateStore:
                 f"cannot {verb} the state log: {printable(str(path))}: {error.strerror}"
                 " (give a writable folder with space left with --log_dir)"
             ) from error
+
+
+def logged_besides(log_dir: Path, known: Collection[Path]) -> list[Logged]:
+    """All logs but the known ones, in short: of runs that are gone from the disk, or of folders that nobody watches.
+
+    What is no log is left out; a folder that cannot be read has none.
+    """
+    found = []
+    names = {path.name for path in known}
+    for path in _logs_in(log_dir / _UPLOADS):
+        if path.name not in names:
+            with contextlib.suppress(OSError, ValueError, RecursionError):
+                found.append(read_logged(path))
+    return found
+
+
+def _logs_in(folder: Path) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return [folder / name for name in sorted(os.listdir(folder)) if name.endswith(LOG_SUFFIX)]
+    return []
 
 
 def _read_log(path: Path) -> RunState | None:

@@ -5,11 +5,12 @@ The log's first eight keys are a contract, shared with the predecessor whose log
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ _JOURNAL_OF = "journal of"  # opens the line that says whose proofs follow
 _HEAVY_KEY = re.compile(r',\s*"(failed_upload_files|uploaded_files)":')  # the first whose value grows with the run
 _HEAD_BYTES = 16 * 1024
 _TAIL_BYTES = 16
+_FAILURES_BEGIN, _PROOFS_BEGIN = b' "failed_reasons": {\n', b' "uploaded_files": '  # lines of our log
 _LIGHT_KEYS = {"run_id", "completed", "total_local_files", "total_uploaded_files", "total_failed_upload"}
 
 
@@ -62,10 +64,14 @@ class RunState:
     on_complete: str = ""  # what is known of the user's command: hook.PENDING, hook.DONE, or why it failed
     attempts: int = 0  # calls that began since one completed the run or brought it on
     manifest_files: int = 0  # of an analysis: so many are checked against its Manifest.tsv; 0: it has none
+    instrument_done: str = ""  # when the instrument finished the run; empty: it has not, or nobody can tell
+    sent_files: int = 0  # by all calls that this upload took, and
+    sent_bytes: int = 0  # their size, and
+    seconds: float = 0.0  # how long these calls took
 
 
 class Head(NamedTuple):
-    """A log in short: what can be read without the parts that grow with the run. `finished` is ISO 8601 or empty."""
+    """A log in short: what can be read without the parts that grow with the run. Moments are ISO 8601 or empty."""
 
     completed: bool
     total_files: int
@@ -75,6 +81,9 @@ class Head(NamedTuple):
     attempts: int
     finished: str
     on_complete: str
+    instrument_done: str = ""
+    sent_bytes: int = 0  # by all calls that the upload took
+    seconds: float = 0.0  # that these took
 
     @classmethod
     def of(cls, log: dict[str, Any]) -> Head:
@@ -90,7 +99,19 @@ class Head(NamedTuple):
             attempts=_number(log, "attempts"),
             finished=str(log.get("finished", "")),
             on_complete=printable(str(log.get("on_complete", ""))),
+            instrument_done=_moment(log.get("instrument_done")),
+            sent_bytes=_number(log, "sent_bytes"),
+            seconds=_duration(log, "seconds"),
         )
+
+
+class Logged(NamedTuple):
+    """Whose log it is, and the log in short. `destination` is None in one of the predecessor, which did not say."""
+
+    run_id: str
+    run_path: str
+    destination: Destination | None
+    head: Head
 
 
 def to_json(state: RunState, run_path: Path, destination: Destination) -> bytes:
@@ -113,6 +134,10 @@ def to_json(state: RunState, run_path: Path, destination: Destination) -> bytes:
         "remote_path": destination.remote_path,
         "started": state.started,
         "finished": state.finished,
+        "instrument_done": state.instrument_done,
+        "sent_files": state.sent_files,
+        "sent_bytes": state.sent_bytes,
+        "seconds": round(state.seconds, 3),
         "bytes": sum(max(proof.size, 0) for proof in proofs),
         "aws": state.aws,
         "attempts": state.attempts,
@@ -213,6 +238,10 @@ def _parse_log(log: dict[str, Any]) -> RunState:
         on_complete=printable(str(log.get("on_complete", ""))),
         attempts=_number(log, "attempts"),
         manifest_files=_number(log, "manifest_files"),
+        instrument_done=_moment(log.get("instrument_done")),
+        sent_files=_number(log, "sent_files"),
+        sent_bytes=_number(log, "sent_bytes"),
+        seconds=_duration(log, "seconds"),
     )
 
 
@@ -243,6 +272,14 @@ def _moment(value: object) -> str:
 def _number(log: dict[str, Any], key: str) -> int:
     value = log.get(key)
     return value if _is_number(value) else 0
+
+
+def _duration(log: dict[str, Any], key: str) -> float:
+    """Seconds; 0 where the log has none that could be."""
+    value = log.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return 0.0
+    return float(value) if 0 <= value < 2**63 else 0.0
 
 
 def _is_number(value: object) -> TypeGuard[int]:
@@ -297,6 +334,31 @@ def read_head(path: Path) -> dict[str, Any]:
     return log
 
 
+def read_logged(path: Path) -> Logged:
+    """The log in short, with whose it is; raises OSError, or ValueError if it is no log."""
+    log = read_head(path)
+    run_id, run_path = log.get("run_id"), log.get("run_path")
+    if not isinstance(run_id, str) or not isinstance(run_path, str):
+        raise ValueError("it does not say whose it is")  # noqa: TRY004 - a value read from a file, not an argument
+    return Logged(run_id, run_path, _destination(log), Head.of(log))
+
+
+def read_failures(path: Path, most: int) -> Iterator[tuple[str, str]]:
+    """The first files that failed, as printable absolute paths, with the reasons: as far as there is to be read for
+    that, since a log may have hundreds of MB. The predecessor's give none. Raises OSError.
+    """
+    with path.open("rb") as stream:
+        before = itertools.takewhile(lambda line: not line.startswith(_PROOFS_BEGIN), stream)
+        if not any(line == _FAILURES_BEGIN for line in before):
+            return
+        for line in itertools.islice(stream, most):
+            try:
+                entry = json.loads(b"{" + line.strip().removesuffix(b",") + b"}")
+            except (ValueError, RecursionError):
+                return  # the brace after the last
+            yield from ((printable(name), printable(str(reason))) for name, reason in entry.items())
+
+
 def is_cut_off(path: Path) -> bool:
     """Whether a log has lost its end, or has zeros there, which its head does not tell; raises OSError."""
     with path.open("rb") as stream:
@@ -309,10 +371,16 @@ def is_cut_off(path: Path) -> bool:
 def owner(log_path: Path) -> Destination | None:
     """Whose log it is; None if nobody's: not there, unreadable, or the predecessor's, which did not say."""
     try:
-        head = read_head(log_path)
-        return Destination(head["bucket"], head["remote_path"].strip("/"))
-    except (OSError, ValueError, RecursionError, LookupError, AttributeError):
+        return _destination(read_head(log_path))
+    except (OSError, ValueError, RecursionError):
         return None
+
+
+def _destination(log: dict[str, Any]) -> Destination | None:
+    bucket, remote_path = log.get("bucket"), log.get("remote_path")
+    if not isinstance(bucket, str) or not isinstance(remote_path, str):
+        return None
+    return Destination(bucket, remote_path.strip("/"))
 
 
 def _pretty(log: dict[str, Any]) -> str:

@@ -75,3 +75,20 @@ def indented(items: Sequence[str], hint: str = "") -> list[str]:
 def now_iso() -> str:
     """This moment, UTC, to the second: 2026-11-23T01:02:03+00:00."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def iso_of(moment: float | None) -> str:
+    """A moment in seconds since the epoch in the same way; empty if there is none, or no calendar has it."""
+    try:
+        return "" if moment is None else datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def moment_of(iso: str) -> float | None:
+    """What `iso_of` was given, in seconds since the epoch; None if the text is no moment."""
+    try:
+        moment = datetime.fromisoformat(iso)
+        return moment.timestamp() if moment.tzinfo else None
+    except (ValueError, OverflowError):
+        return None

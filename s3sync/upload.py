@@ -21,7 +21,7 @@ from s3sync.stages import Call, begin, what
 from s3sync.staging import work_folder
 from s3sync.state import Loaded, StateStore
 from s3sync.statelog import RunState
-from s3sync.text import printable
+from s3sync.text import iso_of, printable
 
 MANY_THREADS = 10  # the CLI keeps so many connections; more threads only wait for them
 
@@ -45,6 +45,7 @@ def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -
             after = _run_hook(job, run, store, loaded.state, environ, stop)
             return Report(run, job.destination, store.log_path, loaded.state, scope, already=True, on_complete=after)
         state = loaded.state or RunState(run.run_id, str(run.path))
+        state.instrument_done = "" if job.streams else iso_of(completion.finished_at(run))
         doubted = _doubt(state, listing, expected)
         if job.streams and not plan.pending(scope.files, state.proven):
             return Report(run, job.destination, store.log_path, state, scope)

@@ -26,6 +26,7 @@ from s3sync.lock import held
 from s3sync.runfolder import Run, RunInfo
 from s3sync.state import JOURNAL_SUFFIX, LOG_SUFFIX, StateStore
 from s3sync.statelog import CorruptError, Proof, RunState, owner, parse_journal, parse_log, read_head
+from s3sync.text import printable
 from tests.dying import Death, Died, Disk
 from tests.unprivileged import REPOSITORY, run_unprivileged
 
@@ -47,6 +48,10 @@ OURS = {
     "remote_path": str,
     "started": str,
     "finished": str,
+    "instrument_done": str,
+    "sent_files": int,
+    "sent_bytes": int,
+    "seconds": float,
     "bytes": int,
     "aws": str,
     "attempts": int,
@@ -127,7 +132,8 @@ def test_all_that_was_saved_is_loaded_again(tmp_path: Path) -> None:
     state.proven |= proofs_of("heavy", verified_by="checksum", etag="abc-2") | proofs_of("kms", verified_by="size")
     state.proven["old"] = Proof("old", -1, -1, "abc", "predecessor")
     state.started, state.finished, state.aws = "2026-11-23T01:02:03+00:00", "2026-11-23T02:02:03+00:00", "/aws: 1"
-    state.total_local_files, state.attempts = 7, 3
+    state.total_local_files, state.attempts, state.instrument_done = 7, 3, "2026-11-23T00:02:03+00:00"
+    state.sent_files, state.sent_bytes, state.seconds = 6, 12, 1.5
     finished(store_for(tmp_path), state)
     assert store_for(tmp_path).load() == (state, ())
     assert names_in(uploads(tmp_path)) == [f"RUN{LOG_SUFFIX}"]
@@ -495,13 +501,44 @@ def test_a_log_in_short_says_what_the_whole_one_says(tmp_path: Path, indent: int
 def test_our_log_in_short(tmp_path: Path) -> None:
     assert store_for(tmp_path).head() is None
     state = state_of(tmp_path, "a", "b", completed=True)
-    state.finished, state.attempts = "2026-11-23T01:02:03+00:00", 2
+    state.finished, state.attempts, state.instrument_done = "2026-11-23T01:02:03+00:00", 2, "2026-11-23T00:02:03+00:00"
+    state.sent_bytes, state.seconds = 4, 0.5
     store = finished(store_for(tmp_path), state)
-    assert store.head() == (True, 2, 2, 0, 6, 2, "2026-11-23T01:02:03+00:00", "")
+    assert store.head() == (True, 2, 2, 0, 6, 2, state.finished, "", state.instrument_done, 4, 0.5)
     assert store.journaled() == 0
     begun(store_for(tmp_path), state_of(tmp_path), "a", "b", "c")
     begun(store_for(tmp_path), state_of(tmp_path), "d")
     assert store_for(tmp_path).journaled() == 4
+
+
+@pytest.mark.parametrize("seconds", ["1", True, None, -1, [], 10**400])
+def test_a_duration_that_is_none_is_not_believed(tmp_path: Path, seconds: object) -> None:
+    store = finished(store_for(tmp_path), state_of(tmp_path, "a"))
+    log = json.loads(store.log_path.read_text())
+    store.log_path.write_text(json.dumps({**log, "seconds": seconds, "instrument_done": seconds}))
+    head = store.head()
+    assert head is not None
+    assert (head.seconds, head.instrument_done) == (0.0, "")
+    loaded = store.load().state
+    assert loaded is not None
+    assert (loaded.seconds, loaded.instrument_done) == (0.0, "")
+
+
+def test_the_first_failures_are_read_without_the_rest_of_the_log(tmp_path: Path) -> None:
+    store = store_for(tmp_path)
+    assert store.failures(20) == {}, "there is no log"
+    state = state_of(tmp_path, *(f"proven {number}" for number in range(50)))
+    state.failed = {name: f"why not {name}" for name in ['a"b', "Data/ü\x1b", ' "uploaded_files": {', "last"]}
+    finished(store, state)
+    shown = {printable(name): printable(reason) for name, reason in state.failed.items()}
+    assert store.failures(20) == shown
+    assert list(store.failures(3)) == list(shown)[:3]
+    head, _, _ = store.log_path.read_text().partition(' "uploaded_files"')
+    store.log_path.write_text(head + " no JSON")
+    assert store.failures(20) == shown
+    log = predecessors_log(run_at(tmp_path).path, {"a": "e"}, completed=False)
+    store.log_path.write_text(json.dumps(log, indent=4))
+    assert store.failures(20) == {}, "the predecessor gave no reasons"
 
 
 def test_a_long_head_of_ours_is_read_whole(tmp_path: Path) -> None:
