@@ -37,6 +37,10 @@ status: $(VENV)/.installed  ## all runs, their state and the reason: make status
 	@$(NEEDS_CONFIG)
 	@$(BIN)/python -m s3sync status --config '$(CONFIG)' $(ARGS)
 
+report: $(VENV)/.installed  ## a page that shows all runs: make report CONFIG=FILE OUTPUT=DIR
+	@test -n '$(CONFIG)' && test -n '$(OUTPUT)' || { echo 'usage: make report CONFIG=FILE OUTPUT=DIR' >&2; exit 2; }
+	@$(BIN)/python -m s3sync report --config '$(CONFIG)' --output '$(OUTPUT)' $(ARGS)
+
 install-cron: $(VENV)/.installed  ## put the monitor into your crontab: make install-cron CONFIG=FILE [SCHEDULE='*/10 * * * *']
 	@$(BIN)/python scripts/install_cron.py install --config '$(CONFIG)' --schedule '$(SCHEDULE)'
 
@@ -89,5 +93,5 @@ $(VENV)/.bench-installed: requirements-bench.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-bench.txt
 	touch $@
 
-.PHONY: help install demo upload check monitor dry-run status install-cron uninstall-cron test test-real test-sweep bench lint man lock clean
+.PHONY: help install demo upload check monitor dry-run status report install-cron uninstall-cron test test-real test-sweep bench lint man lock clean
 .DEFAULT_GOAL := help

@@ -57,6 +57,10 @@ examples:
   s3sync status --config /etc/s3sync.yaml RUN
   s3sync status --config /etc/s3sync.yaml --json
 """
+_REPORT_EXAMPLES = """\
+examples:
+  s3sync report --config /etc/s3sync.yaml --output /var/www/html/s3sync
+"""
 _CHECK_EXAMPLES = """\
 examples:
   s3sync check --config /etc/s3sync.yaml
@@ -88,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
     _add_verify(commands)
     _add_monitor(commands)
     _add_status(commands)
+    _add_report(commands)
     _add_check(commands)
     _add_cleanup(commands)
     return words
@@ -118,6 +123,17 @@ def _add_status(commands: Commands) -> None:
     parser.add_argument("run", nargs="*", metavar="RUN", help="all there is to know of these runs")
     parser.add_argument("--config", required=True, metavar="FILE", help="the monitor's config")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _add_report(commands: Commands) -> None:
+    parser = _add_command(
+        commands, "report", "Write a page that shows all runs: how they are, and how it went lately.", _REPORT_EXAMPLES
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="the monitor's config")
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="the folder that gets index.html, for all users to read"
+    )
+    parser.add_argument("--json", action="store_true", help="what came of it as one JSON object on stdout")
 
 
 def _add_check(commands: Commands) -> None:

@@ -13,7 +13,7 @@ from s3sync.awsconfig import S3Settings
 from s3sync.awswords import OwnedBucket, Storage
 from s3sync.config import Config, load_config
 from s3sync.errors import ConfigError, S3SyncError, StateError
-from s3sync.files import make_private_folder
+from s3sync.files import closed_above, make_private_folder, make_public_folder, try_replace
 from s3sync.interrupt import Stop
 from s3sync.staging import work_folder
 from s3sync.text import count_of, human_bytes, printable
@@ -43,6 +43,7 @@ def findings(path: Path, environ: Mapping[str, str], stop: Stop, *, probe_write:
     yield from _directories(config)
     yield from _log_dir(config)
     yield from _commands(config)
+    yield from _published(config)
     yield _told(config)
     try:
         with work_folder() as (work, _):
@@ -101,6 +102,24 @@ def _told(config: Config) -> Finding:
     else:
         text = ", ".join(given)
     return Finding(ok=True, what="notifications", text=text)
+
+
+def _published(config: Config) -> Iterator[Finding]:
+    """The page and the metrics, where they are wanted: whether they can be written, and read by other users."""
+    wanted = {"report_dir": config.report_dir and config.report_dir / "index.html", "metrics_file": config.metrics_file}
+    for key, path in wanted.items():
+        if path is None:
+            continue
+        where = printable(str(path))
+        try:
+            make_public_folder(path.parent)
+            try_replace(path)
+        except OSError as error:
+            yield Finding(ok=False, what=key, text=f"{where}: {error.strerror} (make it writable, or mend the config)")
+            continue
+        closed = closed_above(path)
+        advice = f", but {printable(str(closed))} is closed to other users (chmod o+x it, or write elsewhere)"
+        yield Finding(ok=not closed, what=key, text=f"{where}: writable{advice if closed else ''}")
 
 
 def _aws(config: Config, environ: Mapping[str, str], stop: Stop, work: Path, *, probe_write: bool) -> Iterator[Finding]:

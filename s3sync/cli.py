@@ -240,6 +240,28 @@ def _run_status(args: argparse.Namespace) -> int:
     return EXIT_FAILED if unknown or troubles else EXIT_DONE
 
 
+def _run_report(args: argparse.Namespace) -> int:
+    from s3sync import files, history, page, publish
+    from s3sync.config import load_config
+
+    config = load_config(Path(args.config), os.environ)
+    known = history.look(config)
+    view = page.view_of(known, publish.last_tick(config))
+    written = publish.write_page(Path(os.path.abspath(args.output)), view)
+    code = EXIT_FAILED if known.troubles else EXIT_DONE
+    closed = files.closed_above(written)
+    if args.json:
+        _print_json({**page.as_json(view, known, written), "closed": str(closed or ""), "exit_code": code})
+    else:
+        _print_lines(page.summary(view, written))
+    for trouble in known.troubles:
+        print(printable(f"s3sync: {trouble.key}: {trouble.text}"), file=sys.stderr)
+    if closed:
+        advice = "so a web server that runs as another cannot read the page (chmod o+x it, or choose another folder)"
+        print(printable(f"s3sync: note: {closed} is closed to other users, {advice}"), file=sys.stderr)
+    return code
+
+
 def _run_check(args: argparse.Namespace) -> int:
     from s3sync import check
 
@@ -326,6 +348,7 @@ _COMMANDS = {
     "verify": _run_verify,
     "monitor": _run_monitor,
     "status": _run_status,
+    "report": _run_report,
     "check": _run_check,
     "cleanup": _run_cleanup,
 }

@@ -337,6 +337,14 @@ class Config(_Model):
     on_complete_minutes: Number = Field(
         default=10, gt=0, description="An `on_complete` command that takes longer is ended."
     )
+    report_dir: AbsolutePath | None = Field(
+        default=None, description="Where each tick writes the page of all runs, index.html; by default nowhere."
+    )
+    metrics_file: AbsolutePath | None = Field(
+        default=None,
+        description="Where each tick writes metrics for Prometheus: a .prom file in the folder that node_exporter's "
+        "textfile collector reads; by default nowhere.",
+    )
     settle_minutes: Number = Field(
         default=10, ge=0, description="With `stream`: how long a file has to be unchanged before it goes up."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 
@@ -13,7 +14,21 @@ def make_private_folder(folder: Path) -> None:
             parent.mkdir(mode=0o700, exist_ok=True)
 
 
-def replace(path: Path, content: bytes, temporary: Path | None = None) -> None:
+def make_public_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for all to read, whatever the umask; raises OSError."""
+    for parent in (*reversed(folder.parents), folder):
+        if not parent.is_dir():
+            parent.mkdir(mode=0o700)
+            parent.chmod(0o755)
+
+
+def closed_above(path: Path) -> Path | None:
+    """The outermost folder on the way to a file that other users may not pass; None if they may pass all."""
+    above = reversed(Path(os.path.realpath(path)).parents)
+    return next((folder for folder in above if not _is_open(folder)), None)
+
+
+def replace(path: Path, content: bytes, temporary: Path | None = None, *, mode: int = 0o600) -> None:
     """Give a file new content: afterwards, and after any crash, it has the old or the new. Raises OSError.
 
     `temporary` is a name in the same folder that nobody else writes under; without one it carries the process id.
@@ -21,6 +36,8 @@ def replace(path: Path, content: bytes, temporary: Path | None = None) -> None:
     temporary = temporary or _temporary(path)
     try:
         write_synced(temporary, content)
+        if mode != 0o600:
+            temporary.chmod(mode)
         temporary.rename(path)
     except OSError:
         temporary.unlink(missing_ok=True)
@@ -50,6 +67,13 @@ def write_all(descriptor: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _is_open(folder: Path) -> bool:
+    try:
+        return bool(folder.stat().st_mode & stat.S_IXOTH)
+    except OSError:
+        return False
 
 
 def _temporary(path: Path) -> Path:

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3sync import alerts, files, hook, lock, survey
-from s3sync.alerts import Alert
+from s3sync import alerts, files, hook, lock, publish, survey
 from s3sync.config import Config
 from s3sync.errors import AwsError, BusyError, InterruptedBySignal, S3SyncError
 from s3sync.hook import Hook
 from s3sync.interrupt import Stop
 from s3sync.job import Job, Preview, Report
+from s3sync.lasttick import Counters
 from s3sync.notify import Channels, News, Notifier, Problem, Upload
 from s3sync.progress import Display
 from s3sync.resources import usable_cores
@@ -38,7 +38,7 @@ class Tick:
     reports: dict[str, Report] = field(default_factory=dict)
     previews: dict[str, Preview] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    alerts: list[Alert] = field(default_factory=list)
+    alerts: list[Problem] = field(default_factory=list)  # silent trouble, which is told apart and changes no exit code
     elsewhere: set[str] = field(default_factory=set)  # keys of runs that another process uploads
     busy: bool = False  # another tick holds the lock
 
@@ -59,7 +59,15 @@ def run_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_displa
     try:
         with lock.held(path, "another tick is at work"):
             _busy_notifier(config).tell(News())  # if a tick was told to be stuck, it is over
-            return _tell_about(config, lambda: _tick(config, environ, stop, make_display))
+            tick, started = Tick(), time.monotonic()
+            try:
+                return _tell_about(config, lambda: _tick(tick, config, environ, stop, make_display))
+            except BaseException as error:
+                tick.problems.append(Problem("monitor", f"the tick ended early: {printable(str(error))}", "other"))
+                raise
+            finally:
+                counted = _counted(tick)
+                publish.refresh(config, [*tick.problems, *tick.alerts], counted, time.monotonic() - started, ok=tick.ok)
     except BusyError as error:
         LOG.info("%s; this tick leaves", error)
         _tell_if_stuck(config, path)
@@ -69,7 +77,8 @@ def run_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_displa
 
 def dry_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> Tick:
     """What a tick would do: everything but the transfer, and nothing is written or told."""
-    tick = _judged(config)
+    tick = Tick()
+    _judge(tick, config)
     due = survey.to_do(tick.runs)
     _for_each(due, tick, stop, lambda run: _preview(tick, run, config, environ, stop, make_display))
     return tick
@@ -91,9 +100,10 @@ def _tell_about(config: Config, work: Callable[[], Tick]) -> Tick:
     return tick
 
 
-def _tick(config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> Tick:
+def _tick(tick: Tick, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> Tick:
+    """Fills `tick` as it goes, so that one which ends early can be told of, too."""
     started = time.monotonic()
-    tick = _judged(config)
+    _judge(tick, config)
     due, to_do = survey.in_order(tick.runs), survey.to_do(tick.runs)
     more = f", {len(to_do) - len(due):,} to stream" if len(to_do) > len(due) else ""
     LOG.info("tick: %s found, %s to upload%s", survey.count(tick.runs), f"{len(due):,}", more)
@@ -109,7 +119,7 @@ def _tick(config: Config, environ: Mapping[str, str], stop: Stop, make_display: 
     return tick
 
 
-def _alert(config: Config, runs: Sequence[Judged]) -> list[Alert]:
+def _alert(config: Config, runs: Sequence[Judged]) -> list[Problem]:
     """Log and tell what is silent trouble by now. A tick that finds another one at work does so, too: what is late may
     wait for that one. With a memory of their own, which both use.
     """
@@ -117,20 +127,24 @@ def _alert(config: Config, runs: Sequence[Judged]) -> list[Alert]:
     problems = [Problem(alert.key, alert.text, "note" if alert.lasting else "alert") for alert in found]
     _say(problems, config.log_dir / "noted.alerts.json")
     Notifier(_channels(config), config.log_dir / "notified.alerts.json").tell(News((), tuple(problems)))
-    return found
+    return problems
 
 
-def _judged(config: Config) -> Tick:
+def _counted(tick: Tick) -> Counters:
+    states = [report.state for report in tick.uploaded.values() if not report.already]
+    return Counters(len(states), sum(state.sent_files for state in states), sum(state.sent_bytes for state in states))
+
+
+def _judge(tick: Tick, config: Config) -> None:
     """Every run with its state, and the problems that stand before anything is uploaded."""
     candidates, troubles = survey.discover(config)
-    tick = Tick(survey.judge_all(config, candidates))
+    tick.runs = survey.judge_all(config, candidates)
     tick.problems = [Problem(trouble.key, trouble.text, "other") for trouble in troubles]
     for run in tick.runs:
         if run.state in survey.BROKEN:
             tick.problems.append(Problem(run.key, f"{run.state}: {run.reason}", "run"))
         elif run.state in survey.NEVER:
             tick.problems.append(Problem(run.key, f"will not be uploaded: {run.state}: {run.reason}", "note"))
-    return tick
 
 
 def _for_each(runs: Sequence[Judged], tick: Tick, stop: Stop, work: Callable[[Judged], None]) -> None:

@@ -78,6 +78,8 @@ def test_defaults(write: Write) -> None:
         verify="etag",
         readback="auto",
         aws_command=None,
+        report_dir=None,
+        metrics_file=None,
         alert_after_busy_hours=24,
         quiet_minutes=60,
         monitor=(MonitorEntry(monitored_directories=(Path("/data"),), bucket="lab-runs", remote_path="/"),),

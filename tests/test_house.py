@@ -67,6 +67,12 @@ ORDER = [
     "stages",
     "upload",
     "report",
+    "history",
+    "lasttick",
+    "charts",
+    "page",
+    "metrics",
+    "publish",
     "monitor",
     "status",
     "manifest",
@@ -217,7 +223,8 @@ def test_all_modules_can_be_imported() -> None:
 
 
 def commands() -> list[str]:
-    return ["", *(name for name in ("upload", "monitor", "status", "verify", "check", "cleanup") if name in MODULES)]
+    commands = ("upload", "monitor", "status", "report", "verify", "check", "cleanup")
+    return ["", *(name for name in commands if name in MODULES)]
 
 
 def help_of(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
@@ -239,6 +246,7 @@ OPTIONS = {
     ],
     "monitor": ["--config", "--dry_run", "--json"],
     "status": ["--config", "RUN", "--json"],
+    "report": ["--config", "--output", "--json"],
     "verify": ["RUN", "--bucket", "--remote_path", "--json", "--manifest"],
     "check": ["--config"],
     "cleanup": ["RUN", "--config", "--older_than", "--delete", "--yes", "--json"],

@@ -1,0 +1,93 @@
+"""Values into metrics for Prometheus, in the text format that node_exporter's textfile collector reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s3sync import __version__
+from s3sync.history import STATES, History
+from s3sync.lasttick import KINDS, LastTick
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+
+def render(history: History, tick: LastTick, free: dict[Path, int]) -> bytes:
+    """All metrics; `free` is what the file systems of these folders have left, in bytes."""
+    from prometheus_client import CollectorRegistry, generate_latest  # only where there are metrics to write
+    from prometheus_client.registry import Collector
+
+    class OneTick(Collector):
+        """Values that are there already: nothing of this process, and no times of creation."""
+
+        def collect(self) -> Iterator[Metric]:
+            """Each metric with its samples."""
+            yield from _of_ticks(tick)
+            yield from _of_runs(history)
+            yield from _of_machine(free)
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(OneTick())
+    return generate_latest(registry)
+
+
+def _of_ticks(tick: LastTick) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    for name, text, value in (
+        ("last_tick_timestamp_seconds", "When the last tick ended, in seconds since the epoch.", tick.ended),
+        (
+            "last_success_timestamp_seconds",
+            "When the last tick without problems ended, in seconds since the epoch; 0 for never.",
+            tick.succeeded,
+        ),
+        ("tick_duration_seconds", "How long the last tick took, in seconds.", tick.seconds),
+    ):
+        yield GaugeMetricFamily(f"s3sync_{name}", text, value)
+    counted = tick.counted
+    for name, text, value in (
+        ("uploaded_runs", "Runs that were completed: every file proven in S3.", counted.runs),
+        ("uploaded_files", "Files that were sent for the runs that were completed.", counted.files),
+        ("uploaded_bytes", "Bytes that were sent for the runs that were completed.", counted.size),
+    ):
+        yield CounterMetricFamily(f"s3sync_{name}", text, value)
+    problems = GaugeMetricFamily("s3sync_problems", "Problems that the last tick found, by kind.", labels=["kind"])
+    found = Counter(problem.kind for problem in tick.problems)
+    for kind in KINDS:
+        problems.add_metric([kind], found[kind])
+    yield problems
+
+
+def _of_runs(history: History) -> Iterator[Metric]:
+    from prometheus_client.core import GaugeMetricFamily
+
+    watched = [entry for entry in history.entries if entry.watched]
+    counts = Counter(entry.state for entry in watched)
+    runs = GaugeMetricFamily("s3sync_runs", "Runs in the monitored directories, by state.", labels=["state"])
+    for state in STATES:
+        runs.add_metric([state], counts[state])
+    yield runs
+    failed = sum(entry.failed_files for entry in watched if entry.state != "uploaded")
+    yield GaugeMetricFamily("s3sync_failed_files", "Files that failed in the last call of their runs.", failed)
+    oldest = history.oldest_waiting
+    yield GaugeMetricFamily(
+        "s3sync_oldest_waiting_run_seconds",
+        "How long ago the instrument finished the run that has waited longest of those that are complete and not "
+        "proven, in seconds; 0 if none waits.",
+        max(0.0, history.at - (oldest.done or 0)) if oldest else 0,
+    )
+
+
+def _of_machine(free: dict[Path, int]) -> Iterator[Metric]:
+    from prometheus_client.core import GaugeMetricFamily
+
+    space = GaugeMetricFamily("s3sync_free_bytes", "Bytes that are free for this user, by folder.", labels=["path"])
+    for path, size in free.items():
+        space.add_metric([str(path)], size)
+    yield space
+    build = GaugeMetricFamily("s3sync_build_info", "Always 1; the label is the version of s3sync.", labels=["version"])
+    build.add_metric([__version__], 1)
+    yield build

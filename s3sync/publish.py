@@ -1,0 +1,87 @@
+"""The page and the metrics onto the disk, for all to read: at the end of each tick, or when somebody asks."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from s3sync import files, history, lasttick, metrics, page
+from s3sync.config import Config
+from s3sync.errors import StateError
+from s3sync.history import History
+from s3sync.lasttick import Counters, LastTick
+from s3sync.notify import Problem
+from s3sync.page import View
+from s3sync.text import printable
+
+LOG = logging.getLogger(__name__)
+_FOR_ALL = 0o644  # a web server and node_exporter are other users
+
+
+def refresh(config: Config, problems: Sequence[Problem], counted: Counters, seconds: float, *, ok: bool) -> None:
+    """What a tick leaves for people and for Prometheus, as far as the config wants it; never raises.
+
+    `counted` is what this tick completed, `seconds` how long it took, `ok` whether nothing has to be looked at.
+    """
+    if not _is_wanted(config):
+        return
+    now = time.time()
+    before = last_tick(config) or LastTick(0, 0, 0)
+    succeeded = now if ok else before.succeeded
+    tick = LastTick(now, seconds, succeeded, tuple(problems), before.counted.plus(counted))
+    _try("remember this tick", lambda: lasttick.write(config.log_dir, tick))
+    _try("write the page or the metrics", lambda: _write(config, tick))
+
+
+def last_tick(config: Config) -> LastTick | None:
+    """The last tick; None where ticks do not remember themselves, however old what one left long ago."""
+    return lasttick.read(config.log_dir) if _is_wanted(config) else None
+
+
+def write_page(folder: Path, view: View) -> Path:
+    """Write the page into a folder, which is made if it is not there, and replace the old one; raises StateError."""
+    path = folder / "index.html"
+    content = page.render(view)
+    try:
+        files.make_public_folder(folder)
+        files.replace(path, content, mode=_FOR_ALL)
+    except OSError as error:
+        raise StateError(
+            f"cannot write {printable(str(path))}: {error.strerror} (give a folder to write to)"
+        ) from error
+    return path
+
+
+def _is_wanted(config: Config) -> bool:
+    return config.report_dir is not None or config.metrics_file is not None
+
+
+def _write(config: Config, tick: LastTick) -> None:
+    known = history.look(config)  # judged anew: this tick has changed the runs
+    if folder := config.report_dir:
+        _try("write the page", lambda: write_page(folder, page.view_of(known, tick)))
+    if path := config.metrics_file:
+        _try("write the metrics", lambda: _write_metrics(path, known, tick, config.log_dir))
+
+
+def _write_metrics(path: Path, known: History, tick: LastTick, log_dir: Path) -> None:
+    """Raises StateError."""
+    try:
+        content = metrics.render(known, tick, {log_dir: shutil.disk_usage(log_dir).free})
+        files.make_public_folder(path.parent)
+        files.replace(path, content, mode=_FOR_ALL)
+    except OSError as error:
+        raise StateError(f"cannot write {printable(str(path))}: {error.strerror} (mend metrics_file)") from error
+
+
+def _try(what: str, work: Callable[[], object]) -> None:
+    """Whatever goes wrong with the telling must not fail the tick: the runs are in S3."""
+    try:
+        work()
+    except (OSError, StateError) as error:
+        LOG.warning("cannot %s: %s", what, error)
+    except Exception:
+        LOG.warning("cannot %s; please report this", what, exc_info=True)

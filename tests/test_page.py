@@ -1,0 +1,327 @@
+"""The page of all runs: right, whole without a script, harmless whatever a run is called, and never half there."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import stat
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from s3sync import charts, files, history, lasttick, page, publish
+from s3sync.config import Config
+from s3sync.destination import Destination
+from s3sync.history import Entry, History
+from s3sync.lasttick import LastTick
+from s3sync.notify import Problem
+from s3sync.runfolder import Run, RunInfo
+from s3sync.state import StateStore
+from s3sync.statelog import Proof, RunState
+from s3sync.survey import Trouble
+from s3sync.text import human_bytes, human_seconds, iso_of
+from tests.hostile_names import HOSTILE_NAMES
+
+HOUR, DAY = 3600.0, 86400.0
+NOW = 1_795_000_000.0
+VOID = {"meta", "input", "link", "br", "img", "wbr"}
+DONE = Entry(
+    run_id="20261118_LH00130_0061_A22CC55LT4",
+    state="uploaded",
+    reason="90 files proven in S3",
+    instrument="NovaSeq X LH00130",
+    place="s3://lab-runs/2026",
+    watched=True,
+    files=90,
+    total_files=90,
+    failed_files=0,
+    size=207_300_000,
+    rate=50e6,
+    began=NOW - 2 * DAY,
+    done=NOW - DAY - HOUR,
+    proven=NOW - DAY,
+    tried=NOW - DAY,
+)
+FAILED = DONE._replace(
+    run_id="20261117_M00146_0060_BBBBB",
+    state="failed",
+    reason="88 of 90 files proven, 22 failed; tried again at the next tick",
+    files=68,
+    failed_files=22,
+    proven=None,
+    failures=tuple((f"Data/{number}.bcl", "S3 has other bytes") for number in range(20)),
+)
+NEW = DONE._replace(
+    run_id="20261119_M00146_0062_CCCCC",
+    state="new",
+    reason="complete, and not uploaded yet",
+    files=0,
+    total_files=0,
+    size=0,
+    rate=None,
+    done=NOW - 3 * HOUR,
+    proven=None,
+    tried=None,
+)
+GONE = DONE._replace(run_id="20250101_A07532_0001_DDDDD", reason="no longer on this disk", watched=False)
+
+
+class Parsed(HTMLParser):
+    """A page as a strict reader sees it: every element is closed in order, or the assertion fails."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.inline: dict[str, str] = {}  # the text of style and script
+        self.words: list[str] = []
+        self.rows: list[list[str]] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        assert len(dict(attrs)) == len(attrs), f"an attribute twice in {tag}"
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("th", "td"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("style", "script"):
+            self.inline[self.open[-1]] = self.inline.get(self.open[-1], "") + data
+        else:
+            self.words.append(data)
+            if {"th", "td"} & set(self.open):
+                self.rows[-1][-1] += data
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def attributes(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def rendered(history: History, tick: LastTick | None) -> bytes:
+    return page.render(page.view_of(history, tick))
+
+
+def parsed(*entries: Entry, tick: LastTick | None = None, troubles: tuple[Trouble, ...] = ()) -> Parsed:
+    return Parsed(rendered(History(NOW, entries, troubles), tick).decode())
+
+
+def test_the_page_says_of_each_run_what_is_known_of_it() -> None:
+    shown = parsed(NEW, DONE, FAILED, GONE)
+    assert shown.rows[0] == [
+        *("Run", "State", "Destination", "Files", "Size", "Throughput", "Until proven", "When"),
+    ]
+    assert shown.rows[2] == [
+        "20261118_LH00130_0061_A22CC55LT4NovaSeq X LH00130",
+        *("✓uploaded", "s3://lab-runs/2026", "90", "207.3 MB", "50.0 MB/s", "1 h 00 min"),
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(NOW - DAY)),
+    ]
+    assert shown.rows[1][1:7] == ["●newcomplete, and not uploaded yet", "s3://lab-runs/2026", "", "", "", ""]
+    assert shown.rows[3][3] == "68 of 90"
+    assert shown.rows[4][1] == "✓uploadedno longer on this disk"
+    assert "1 run needs attention" in shown.text
+    assert "Data/19.bcl S3 has other bytes" in shown.text
+    assert "and 2 more files" in shown.text
+    assert "2 complete runs are not proven in S3 yet, the oldest of them 20261117_M00146_0060_BBBBB" in shown.text
+    assert "414.6 MB in the last 30 days" in shown.text
+    assert shown.attributes("body") == [{"data-since": str(int(NOW)), "data-usual": "10800"}]
+
+
+def test_without_a_problem_all_is_well() -> None:
+    shown = parsed(DONE)
+    assert "All is well No complete run waits for its upload." in shown.text
+    assert "Needs attention" not in shown.text
+    assert "No runs yet" in parsed().text
+
+
+def test_what_the_last_tick_found_needs_attention_until_it_has_passed() -> None:
+    expired = Problem("s3://lab-runs", "the AWS credentials have expired", "aws")
+    passed = Problem(f"{DONE.run_id} to s3://lab-runs/2026/{DONE.run_id}/", "not completed", "run")
+    note = Problem("an old run", "will not be uploaded: too old", "note")
+    unreadable = Trouble("directory /data", "cannot read /data: Permission denied")
+    tick = LastTick(NOW - HOUR, 183, 0, (expired, passed, note))
+
+    shown = parsed(DONE, tick=tick, troubles=(unreadable,))
+
+    assert "2 things need attention" in shown.text
+    assert "s3://lab-runs the AWS credentials have expired" in shown.text
+    assert "cannot read /data: Permission denied" in shown.text
+    assert "not completed" not in shown.text
+    assert "too old" not in shown.text
+    assert shown.attributes("body")[0]["data-since"] == str(int(NOW - HOUR)), "as old as the last tick"
+
+
+def test_the_page_loads_nothing_and_lets_nothing_but_its_own_style_and_script_be() -> None:
+    shown = parsed(NEW, DONE, FAILED)
+    policy = next(m["content"] for m in shown.attributes("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    for tag in ("style", "script"):
+        digest = base64.b64encode(hashlib.sha256(shown.inline[tag].encode()).digest()).decode()
+        assert rules.pop(f"{tag}-src") == f"'sha256-{digest}'"
+        assert len(shown.attributes(tag)) == 1
+    assert rules == dict.fromkeys(("default-src", "base-uri", "form-action"), "'none'")
+    for tag, attributes in shown.elements:
+        assert tag not in ("link", "img", "iframe", "object", "base", "form")
+        assert not {"src", "style", "srcdoc", "action"} & attributes.keys()
+        assert not [name for name in attributes if name.startswith("on")]
+        assert (attributes.get("href") or "#").startswith("#")
+    assert not re.search(r"url\(|@import|//", shown.inline["style"])
+
+
+def test_the_page_can_be_read_by_those_who_do_not_see_it() -> None:
+    shown = parsed(NEW, DONE, FAILED)
+    assert [th["scope"] for th in shown.attributes("th")] == ["col"] * 8 + ["row"] * 3
+    assert [th["aria-sort"] for th in shown.attributes("th") if "aria-sort" in th] == ["descending"]
+    ids = [attributes["id"] for _, attributes in shown.elements if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    pictures = shown.attributes("svg")
+    assert len(pictures) == 4
+    for picture in pictures:
+        assert picture["role"] == "img"
+        assert set(str(picture["aria-labelledby"]).split()) <= set(ids)
+    assert shown.attributes("html") == [{"lang": "en"}]
+
+
+def test_every_state_has_a_sign_besides_its_colour() -> None:
+    states: list[history.Shown] = [*history.STATES, "gone"]
+    shown = parsed(*(DONE._replace(state=state, reason="") for state in states))
+    labels = [row[1] for row in shown.rows[1:]]
+    assert [label[1:] for label in labels] == states
+    assert all(not label[0].isalnum() for label in labels)
+
+
+@pytest.mark.parametrize("name", [*HOSTILE_NAMES, "<script>alert(1)<!--", "'\" onload=alert(1) x=", "{{ 7*7 }}", "]]>"])
+def test_a_hostile_name_is_a_name(tmp_path: Path, name: str) -> None:
+    """Through everything that a name goes through: the log, its head, the page."""
+    config = config_of(tmp_path)
+    run, destination = Run(tmp_path / "gone" / name, name, RunInfo("", "", "", "", ())), Destination("lab-runs", "")
+    state = RunState(name, str(run.path), total_local_files=2, failed={f"Data/{name}": name})
+    put_log(config, run, destination, state)
+
+    known = history.look(config)
+    shown = Parsed(rendered(known, LastTick(NOW, 1, 0, (Problem(name, name, "other"),))).decode())
+
+    (entry,) = known.entries
+    assert entry.run_id.isprintable()
+    assert shown.rows[1][0].startswith(entry.run_id)
+    assert len(shown.attributes("script")) == len(shown.attributes("style")) == 1
+    assert all(c.isprintable() or c == "\n" for word in shown.words for c in word)
+
+
+def config_of(tmp_path: Path, **keys: object) -> Config:
+    runs = tmp_path / "runs"
+    runs.mkdir(exist_ok=True)
+    entry = {"monitored_directories": [str(runs)], "bucket": "lab-runs", "remote_path": "/"}
+    return Config.model_validate({"log_dir": str(tmp_path / "log"), "monitor": [entry], **keys})
+
+
+def put_log(config: Config, run: Run, destination: Destination, state: RunState) -> None:
+    store = StateStore(config.log_dir, run, destination)
+    store.prepare()
+    store.begin(state)
+    store.finish(state)
+
+
+def uploaded(run: Run, **more: object) -> RunState:
+    state = RunState(run.run_id, str(run.path), completed=True, total_local_files=1)
+    state.proven["a"] = Proof("a", 5, 1, "e", "etag")
+    state.finished, state.instrument_done = iso_of(NOW), iso_of(NOW - HOUR)
+    state.sent_bytes, state.seconds = 5, 2.0
+    for name, value in more.items():
+        setattr(state, name, value)
+    return state
+
+
+def test_a_run_that_was_cleaned_up_is_history(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    here = tmp_path / "elsewhere"
+    here.mkdir()
+    for path, completed in ((tmp_path / "20260101_A07532_0001_X", True), (tmp_path / "cut", False), (here, True)):
+        run = Run(path, path.name, RunInfo("", "", "", "", ()))
+        put_log(config, run, Destination("lab-runs", "2026"), uploaded(run, completed=completed))
+    (config.log_dir / "uploads" / "broken.upload.log.json").write_text("{")
+
+    entries = {entry.run_id: entry for entry in history.look(config).entries}
+
+    assert entries.keys() == {"20260101_A07532_0001_X", "cut", "elsewhere"}
+    whole, cut = entries["20260101_A07532_0001_X"], entries["cut"]
+    assert (whole.state, whole.reason, whole.watched) == ("uploaded", "no longer on this disk", False)
+    assert (whole.instrument, whole.place) == ("NovaSeq 6000 A07532", "s3://lab-runs/2026")
+    assert (whole.rate, whole.lag, whole.when, whole.size) == (2.5, HOUR, NOW, 5)
+    assert (cut.state, cut.reason) == ("gone", "no longer on this disk; 1 of 1 file proven in S3")
+    assert entries["elsewhere"].reason == "this config does not upload it"
+
+
+def test_the_page_is_there_for_all_to_read_and_never_half(tmp_path: Path) -> None:
+    folder = tmp_path / "web" / "s3sync"
+    before = os.umask(0o077)
+    try:
+        written = publish.write_page(folder, page.view_of(History(NOW, (DONE,), ()), None))
+        first = written.stat().st_ino
+        with written.open("rb") as reader:
+            publish.write_page(folder, page.view_of(History(NOW, (DONE, FAILED), ()), None))
+            old = reader.read()
+    finally:
+        os.umask(before)
+    assert old.endswith(b"</html>\n"), "who reads the old page gets all of it"
+    assert written.stat().st_ino != first
+    assert [path.name for path in folder.iterdir()] == ["index.html"]
+    assert stat.S_IMODE(written.stat().st_mode) == 0o644
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder.parent)] == [0o755, 0o755]
+    folder.parent.chmod(0o700)
+    assert files.closed_above(written) in (folder.parent, *folder.parent.parents)
+
+
+def test_last_tick_is_what_was_written_or_none(tmp_path: Path) -> None:
+    assert lasttick.read(tmp_path) is None
+    tick = LastTick(NOW, 2.5, NOW - 9, (Problem("k", "t", "aws"),), lasttick.Counters(3, 2**53 + 1, 5))
+    lasttick.write(tmp_path, tick)
+    assert lasttick.read(tmp_path) == tick
+    for wrong in ("", "[]", '{"version": 1}', "{", json.dumps({"version": 2})):
+        lasttick.place(tmp_path).write_text(wrong)
+        assert lasttick.read(tmp_path) is None
+
+
+# Charts
+
+UNITS: list[Callable[[float], str]] = [human_bytes, human_seconds]
+
+
+@pytest.mark.parametrize("values", [[], [0.0], [5.0], [1.0, 1.0], [0.001, 1e15], [float(n) for n in range(40)]])
+@pytest.mark.parametrize("unit", UNITS)
+def test_every_mark_lies_in_its_chart_whatever_the_values(values: list[float], unit: Callable[[float], str]) -> None:
+    bars = [charts.Bar(f"<{n}>", value, f"& {value}") for n, value in enumerate(values)]
+    dots = [charts.Dot(NOW + n, value, "a < b") for n, value in enumerate(values)]
+    for axis in (charts.linear_axis(values, unit), charts.duration_axis(values)):
+        for svg in (charts.bars("k", "t<", "s&", bars, unit), charts.dots("k", "t<", "s&", dots, axis, unit)):
+            drawn = ET.fromstring(svg)
+            for mark in drawn.iter("circle"):
+                assert 0 <= float(mark.attrib["cx"]) <= charts.WIDTH
+                assert 0 <= float(mark.attrib["cy"]) <= charts.HEIGHT
+            for mark in drawn.iter("rect"):
+                assert float(mark.attrib["y"]) >= 0
+                assert float(mark.attrib["x"]) + float(mark.attrib["width"]) <= charts.WIDTH
+            shown = len(list(drawn.iter("circle"))) or len(list(drawn.iter("rect")))
+            assert shown == len(values) - (values.count(0.0) if not list(drawn.iter("circle")) else 0)
