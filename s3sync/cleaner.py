@@ -154,7 +154,7 @@ class Cleaner:
     def _held(self, subject: Subject) -> Iterator[None]:
         """The locks of all destinations, so that neither an upload nor another cleanup is at work on the run."""
         stores = {
-            StateStore(self._config.log_dir, run.run, run.entry.destination).lock_path: run for run in subject.runs
+            StateStore(self._config.log_dir, run.run, run.entry.destination).lock_path: run for run in subject.units
         }
         with contextlib.ExitStack() as locks:
             for path, run in sorted(stores.items()):
@@ -168,8 +168,8 @@ class Cleaner:
         record = record_of(
             cleanuprecord.load(cleanuprecord.path_for(self._config.log_dir, subject.folder)), subject.folder
         )
-        again = [survey.judge(Candidate(run.run, run.entry, run.began), self._config, set()) for run in subject.runs]
-        if [(run.state, run.head) for run in again] != [(run.state, run.head) for run in subject.runs]:
+        again = survey.judge_all(self._config, [Candidate(run.run, run.entry, run.began) for run in subject.runs])
+        if [(unit.state, unit.head) for unit in again] != [(unit.state, unit.head) for unit in subject.units]:
             return "its state has changed meanwhile (give the same command again)", identity, record, NOTHING
         found = []
         for run in subject.uploaded:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from s3sync.cleanuprecord import Record
 from s3sync.config import Config
 from s3sync.errors import S3SyncError
 from s3sync.runfolder import RUN_INFO, Identity, is_inside
-from s3sync.statelog import Proof
+from s3sync.statelog import Head, Proof
 from s3sync.survey import Candidate, Judged, Trouble
 from s3sync.text import count_of, human_seconds, printable
 from s3sync.verify import Verification
@@ -30,17 +30,22 @@ _ANALYSIS = "Analysis/"
 
 
 class Subject(NamedTuple):
-    """A run folder and what each entry of the config that watches it says of it.
+    """A run folder and what each entry of the config that watches it says of it and of the analyses in it.
 
     `reason` is why it cannot go, whatever is in S3; empty if it is to be verified. `age` is in seconds since the last
     destination was `completed` (ISO 8601); None if no log says so.
     """
 
     folder: Path
-    runs: tuple[Judged, ...]
+    units: tuple[Judged, ...]
     reason: str
     completed: str
     age: float | None
+
+    @property
+    def runs(self) -> tuple[Judged, ...]:
+        """The run at each destination; what is compared there is the whole folder, analyses included."""
+        return tuple(unit for unit in self.units if not unit.run.within)
 
     @property
     def uploaded(self) -> tuple[Judged, ...]:
@@ -50,12 +55,21 @@ class Subject(NamedTuple):
     @property
     def files(self) -> int:
         """How many there are, as the logs say."""
-        return max((run.head.uploaded_files for run in self.uploaded if run.head), default=0)
+        return max((head.uploaded_files for head in self._heads()), default=0)
 
     @property
     def size(self) -> int:
         """Their bytes, as the logs say."""
-        return max((run.head.size for run in self.uploaded if run.head), default=0)
+        return max((head.size for head in self._heads()), default=0)
+
+    def _heads(self) -> Iterator[Head]:
+        """The log of each destination in short, with what the analyses there add to it."""
+        for run in self.uploaded:
+            heads = [unit.head for unit in self.units if unit.entry is run.entry and unit.state == "uploaded"]
+            known = [head for head in heads if head]
+            if known:
+                files, size = (sum(getattr(head, name) for head in known) for name in ("uploaded_files", "size"))
+                yield known[0]._replace(uploaded_files=files, size=size)
 
 
 class Plan(NamedTuple):
@@ -124,17 +138,18 @@ def _occupied(config: Config, runs: Iterable[str]) -> dict[str, str]:
 
 
 def _subject(
-    runs: Sequence[Judged], config: Config, older_than: float, now: float, occupied: Mapping[str, str]
+    units: Sequence[Judged], config: Config, older_than: float, now: float, occupied: Mapping[str, str]
 ) -> Subject:
+    runs = [unit for unit in units if not unit.run.within]
     name = runs[0].run.path
     folder = Path(os.path.realpath(name.parent)) / name.name  # one path, by whichever the config has it
-    completed, age = _completed(runs, now)
+    completed, age = _completed(units, now)
     reason = (
-        _why_not_these_states(runs, _unfinished(config, folder))
-        or _why_not_this_age(runs, age, older_than)
+        _why_not_these_states(units, _unfinished(config, folder))
+        or _why_not_this_age(units, age, older_than)
         or _why_not_this_folder(runs, occupied)
     )
-    return Subject(folder, tuple(runs), reason, completed, age)
+    return Subject(folder, tuple(units), reason, completed, age)
 
 
 def _why_not_this_folder(runs: Sequence[Judged], occupied: Mapping[str, str]) -> str:

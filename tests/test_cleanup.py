@@ -26,6 +26,7 @@ import pytest
 from s3sync.destination import Destination
 from tests.conftest import BUCKET, Lab, Result, skip_or_fail, tree
 from tests.s3server import Fault, S3Server
+from tests.test_analysis import make_analysis, make_run
 from tests.unprivileged import without_override
 
 SECOND = "second-bucket"
@@ -136,6 +137,36 @@ def test_a_run_that_is_identical_in_s3_is_listed_and_then_deleted(lab: Lab, serv
     assert re.search(r"INFO .* deleting .*: 4 files, 222 B, identical in s3://", main_log)
     assert main_log.endswith(": 4 files deleted\n")
     assert server.counters["PutObject"] == server.counters["DeleteObject"] == 0
+
+
+def test_a_run_goes_with_its_analyses_and_stays_while_one_is_at_work(
+    lab: Lab, server: S3Server, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "instrument")
+    make_analysis(run)
+    for _ in range(2):  # the analyses after their run
+        assert lab.watch(run).code == 0
+    second = make_analysis(run, 2, complete=False)
+
+    kept = cleanup(lab, run, "--older_than", "0h", "--json")
+
+    assert kept.code == 0, kept.err
+    waits = "waits for Data/Secondary_Analysis_Complete.txt"
+    assert verdicts(kept)[run.name] == (
+        "kept",
+        f"analysing at s3://{BUCKET}/{run.name}/Analysis/2/: {waits}",
+    )
+    shutil.rmtree(second)
+    files = len(tree(run))
+
+    deleted = cleanup(lab, run, "--older_than", "0h", "--delete", "--yes", "--json")
+
+    assert (deleted.code, verdicts(deleted)) == (0, {run.name: ("deleted", "")}), deleted.err
+    assert list(run.parent.iterdir()) == []
+    record = record_of(lab, run)
+    assert len(record["files"]) == files
+    assert "Analysis/1/Data/BCLConvert/fastq/a.fastq.gz" in record["files"]
+    assert len(record["targets"]) == 1, "the whole folder at its destination"
 
 
 def test_what_is_not_in_s3_stays_with_its_folders_and_all_links_are_only_links(
