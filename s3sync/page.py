@@ -35,6 +35,7 @@ _SIGNS: dict[Shown, tuple[str, str]] = {  # the sign and the tone of a state; ne
     "streaming": ("↑", "busy"),
     "settling": ("…", "muted"),
     "sequencing": ("○", "muted"),
+    "analysing": ("○", "muted"),
     "abandoned": ("!", "warn"),
     "too old": ("!", "warn"),
     "no samplesheet": ("!", "warn"),

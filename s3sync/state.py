@@ -39,7 +39,7 @@ from s3sync.statelog import (
     read_logged,
     to_json,
 )
-from s3sync.text import human_bytes, now_iso, printable
+from s3sync.text import count_of, human_bytes, now_iso, printable
 
 LOG_SUFFIX = ".upload.log.json"
 JOURNAL_SUFFIX = ".upload.journal.jsonl"
@@ -120,9 +120,8 @@ class StateStore:
             files.make_private_folder(self._folder)
             needed = expected_files * _BYTES_A_FILE
             if (free := shutil.disk_usage(self._folder).free) < needed:
-                raise OSError(
-                    errno.ENOSPC, f"{human_bytes(free)} left, and {expected_files:,} files want {human_bytes(needed)}"
-                )
+                left = f"{human_bytes(free)} left, {human_bytes(needed)} wanted for {count_of(expected_files, 'file')}"
+                raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {left}")
             self._temporary.unlink(missing_ok=True)  # a kill's; to write into it could be to write into the log: _claim
             with self._written(b"s3sync"):
                 pass
