@@ -1,0 +1,251 @@
+"""README and docs/: links lead somewhere, and options, keys, messages and the program are the same."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic.fields import FieldInfo
+
+from s3sync import arguments, receipt, statelog, upload
+from s3sync.awserrors import CAUSES, UNREACHABLE
+from s3sync.config import Config, MonitorEntry
+from s3sync.destination import Destination
+from s3sync.statelog import RunState
+from scripts import benchmark, simulate_run
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
+COMMANDS = next(a for a in arguments.parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+
+# Where each command's options are: in a table, or all by name.
+TABLES = {"upload": "docs/upload.md", "verify": "docs/verify.md"}
+NAMED = {"monitor": "docs/monitor.md", "status": "docs/monitor.md", "check": "docs/monitor.md"}
+FOREIGN = {"--recursive", "--debug"}  # the options of aws
+
+
+@cache
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text()
+
+
+def prose(page: str) -> str:
+    """Without fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", text_of(page), flags=re.DOTALL | re.MULTILINE)
+
+
+# Links
+
+
+def anchors(page: str) -> set[str]:
+    """Those that GitHub makes of headings."""
+    titles = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_to_a_file_and_a_heading_that_are_there(page: str) -> None:
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)) if not link.startswith("https://")]
+    for link in links:
+        file, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / file if file else ROOT / page
+        assert target.resolve().is_relative_to(ROOT), link
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(str(target.resolve().relative_to(ROOT))), link
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_of_ours_that_a_page_names_is_there(page: str) -> None:
+    named = re.findall(r"`((?:docs|conf|scripts|tests|s3sync|\.ci)/[\w./-]+)`", text_of(page))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    seen, todo = {"README.md"}, ["README.md"]
+    while todo:
+        page = todo.pop()
+        for link in re.findall(r"\]\(([^)#\s]+\.md)", text_of(page)):
+            target = str(((ROOT / page).parent / link).resolve().relative_to(ROOT))
+            if target not in seen:
+                seen.add(target)
+                todo.append(target)
+    assert seen == set(PAGES)
+
+
+def test_the_readme_is_a_front_door() -> None:
+    assert len(text_of("README.md").splitlines()) <= 300
+
+
+# Options
+
+
+def options_of(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    return {option: a for a in parser._actions for option in a.option_strings if option.startswith("--")}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_option_that_a_page_names_is_one(page: str) -> None:
+    parsers = [arguments.parser(), *COMMANDS.values(), benchmark.build_parser(), simulate_run.build_parser()]
+    known = {option for parser in parsers for option in options_of(parser)} | FOREIGN
+    named = re.findall(r"(?<![\w-])--[a-z][\w-]*", re.sub(r"^\$ (?!s3sync).*|.*\baws s3api .*", "", text_of(page), flags=re.M))
+    assert [option for option in named if option.replace("-", "_").replace("__", "--", 1) not in known] == []
+
+
+def rows(page: str, head: str) -> Iterator[list[str]]:
+    """The cells of all tables that begin with this head; `|` in a cell is written `\\|`."""
+    for table in re.findall(rf"^\| {head} \|.*\n\|[ -:|]+\n((?:\|.*\n)+)", text_of(page), re.MULTILINE):
+        for line in table.splitlines():
+            yield [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+@pytest.mark.parametrize("command", TABLES)
+def test_the_table_of_options_is_the_parsers(command: str) -> None:
+    told = {cells[0].strip("`").split(" ")[0]: cells for cells in rows(TABLES[command], "Option")}
+    actions = {option: a for option, a in options_of(COMMANDS[command]).items() if option != "--help"}
+    actions |= {str(a.metavar): a for a in COMMANDS[command]._actions if not a.option_strings}
+    assert set(told) == set(actions)
+    for option, (spelled, default, *_) in told.items():
+        action = actions[option]
+        assert (default == "required") == action.required, option
+        if action.choices and "|" in spelled:
+            assert spelled.strip("`").split(" ")[1].split("|") == list(map(str, action.choices)), option
+        if default.strip("`") not in ("required", "all", "") and not default.startswith("4 ×"):
+            value = action.default
+            assert default.strip("`") == (f"{value:g}" if isinstance(value, float) else str(value)), option
+
+
+@pytest.mark.parametrize("command", NAMED)
+def test_every_option_of_the_smaller_commands_is_told(command: str) -> None:
+    line = next(line for line in text_of(NAMED[command]).splitlines() if line.startswith(f"    s3sync {command} "))
+    assert set(re.findall(r"--\w+", line)) == options_of(COMMANDS[command]).keys() - {"--help"}
+
+
+def test_every_command_has_its_page() -> None:
+    assert COMMANDS.keys() == TABLES.keys() | NAMED.keys()
+
+
+# Keys
+
+
+def keys_of(model: type[Config] | type[MonitorEntry]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def test_the_tables_of_config_keys_are_the_models() -> None:
+    told = [(cells[0].strip("`"), cells[1]) for cells in rows("docs/config.md", "Key")]
+    fields = [*keys_of(MonitorEntry).items(), *keys_of(Config).items()]
+    assert sorted(key for key, _ in told) == sorted(key for key, _ in fields)
+    defaults = dict(told)
+    for key, field in fields:
+        if field.is_required() or defaults[key] == "required":
+            assert (field.is_required(), defaults[key]) == (True, "required"), key
+        elif defaults[key].startswith("`") and field.default not in ("", None):
+            assert defaults[key] == f"`{json.dumps(field.default, default=str)}`".replace('"', ""), key
+        else:
+            assert field.default in ("", None, ()), f"{key} has a default: tell it"
+
+
+def test_the_readmes_config_is_one(tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", text_of("README.md"), re.DOTALL | re.MULTILINE)
+    named = set(re.findall(r"^[ -]*(\w+):", text, re.MULTILINE))
+    assert named <= keys_of(Config).keys() | keys_of(MonitorEntry).keys()
+
+
+def first_cells(page: str, head: str, section: str) -> set[str]:
+    """What stands in backticks in the first cells of a section's table."""
+    part = re.search(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text_of(page), re.DOTALL | re.MULTILINE)
+    assert part, section
+    return {word for line in re.findall(r"^\| (`.*?) \|", part[1], re.MULTILINE) for word in re.findall(r"`(\S+?)`", line)}
+
+
+def test_the_keys_of_the_state_log_are_told() -> None:
+    log = json.loads(statelog.to_json(RunState("RUN", "/data/RUN"), Path("/data/RUN"), Destination("lab-runs", "")))
+    assert first_cells("docs/formats.md", "Key", "The state log") == log.keys()
+
+
+def test_the_keys_of_the_completion_object_are_told() -> None:
+    source = ast.parse(Path(receipt.__file__).read_bytes())
+    keys = {key.value for node in ast.walk(source) if isinstance(node, ast.Dict) for key in node.keys if isinstance(key, ast.Constant)}
+    keys -= {"path", "size", "etag", "verified_by"}
+    assert first_cells("docs/formats.md", "Key", "s3sync.complete.json") == keys | {"files"}
+
+
+def test_the_environment_of_on_complete_is_told() -> None:
+    names = set(re.findall(r'"(S3SYNC_\w+)"', Path(upload.__file__).read_text()))
+    assert first_cells("docs/formats.md", "Variable", "The environment of on_complete") == names
+
+
+def test_the_policy_of_the_readme_is_that_of_the_guide_without_kms() -> None:
+    def policy(page: str) -> dict[str, Any]:
+        (text,) = re.findall(r"^```json\n(.*?)^```$", text_of(page), re.DOTALL | re.MULTILINE)
+        loaded: dict[str, Any] = json.loads(text)
+        return loaded
+
+    guide = policy("docs/SECURITY.md")
+    guide["Statement"] = [each for each in guide["Statement"] if not each["Resource"].startswith("arn:aws:kms")]
+    assert policy("README.md") == guide
+
+
+# Messages
+
+
+@cache
+def said() -> str:
+    """All texts of the program, one a line; what is filled in is a NUL."""
+    texts = []
+    for path in [*(ROOT / "s3sync").glob("*.py"), *(ROOT / "scripts").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                texts.append("".join(str(v.value) if isinstance(v, ast.Constant) else "\0" for v in node.values))
+    return "\n".join(texts)
+
+
+def is_said(part: str) -> bool:
+    """As it is, or with one of its words filled in."""
+    words = part.split(" ")
+    with_gap = (" ".join([*words[:n], "\0", *words[n + 1 :]]) for n in range(len(words)))
+    return part in said() or (len(words) > 2 and any(text in said() for text in with_gap))
+
+
+def messages(page: str) -> list[str]:
+    return [re.split(r"` \(`|`, `", cells[0])[0].strip("`") for cells in rows(page, "Message")]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "| Message |" in text_of(page)])
+def test_every_message_that_a_page_explains_is_one_of_the_programs(page: str) -> None:
+    unknown = []
+    for message in messages(page):
+        parts = [part.strip(" :;,.()'") for part in re.split(r"…|[:;] |\b[A-Z]{4,}\b", message)]
+        words = [part for part in parts if re.search(r"[a-z]{3}", part)]
+        assert words, message
+        unknown += [f"{message}: {part}" for part in words if not is_said(part)]
+    assert unknown == []
+
+
+def test_every_cause_of_the_clis_errors_is_explained() -> None:
+    explained = "\n".join(messages("docs/troubleshooting.md"))
+    assert [cause.what for cause in (*CAUSES, UNREACHABLE) if cause.what not in explained] == []
+
+
+def test_what_the_readme_explains_stands_in_the_full_list_too() -> None:
+    assert [text for text in messages("README.md") if text not in messages("docs/troubleshooting.md")] == []
+
+
+# Makefile
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_make_target_that_a_page_names_is_one(page: str) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
+    named = re.findall(r"(?:^    |`)make ([a-z][a-z-]*)", text_of(page), re.MULTILINE)
+    assert set(named) <= targets
