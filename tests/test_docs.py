@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import ast
+import inspect
 import json
 import re
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic.fields import FieldInfo
 
-from s3sync import arguments, receipt, statelog, upload
+from s3sync import arguments, notify, receipt, report, statelog, survey, upload, verify
 from s3sync.awserrors import CAUSES, UNREACHABLE
 from s3sync.config import Config, MonitorEntry
 from s3sync.destination import Destination
@@ -27,7 +29,12 @@ COMMANDS = next(a for a in arguments.parser()._actions if isinstance(a, argparse
 
 # Where each command's options are: in a table, or all by name.
 TABLES = {"upload": "docs/upload.md", "verify": "docs/verify.md"}
-NAMED = {"monitor": "docs/monitor.md", "status": "docs/monitor.md", "check": "docs/monitor.md", "cleanup": "docs/cleanup.md"}
+NAMED = {
+    "monitor": "docs/monitor.md",
+    "status": "docs/monitor.md",
+    "check": "docs/monitor.md",
+    "cleanup": "docs/cleanup.md",
+}
 FOREIGN = {"--recursive", "--debug", "--group-add"}  # aws' and docker's
 THEIRS = re.compile(r"(aws|uv|pip|pipx|useradd|usermod|docker|podman|systemctl|systemd-\w+|journalctl|runuser|cd) ")
 
@@ -105,7 +112,9 @@ def test_every_option_that_a_page_names_is_one(page: str) -> None:
     known = {option for parser in parsers for option in options_of(parser)} | FOREIGN
     ours = [command for command in commands_in(page) if not THEIRS.match(command)]
     named = re.findall(r"(?<![\w-])--[a-z][\w-]*", "\n".join(ours))
-    assert [option for option in named if "--" + option[2:].replace("-", "_") not in known] == []
+    assert [
+        option for option in named if option not in known and "--" + option[2:].replace("-", "_") not in known
+    ] == []
 
 
 def rows(page: str, head: str) -> Iterator[list[str]]:
@@ -126,7 +135,7 @@ def test_the_table_of_options_is_the_parsers(command: str) -> None:
         assert (default == "required") == action.required, option
         if action.choices and "|" in spelled:
             assert spelled.strip("`").split(" ")[1].split("|") == list(map(str, action.choices)), option
-        if default.strip("`") not in ("required", "all", "") and not default.startswith("4 ×"):
+        if default.strip("`") not in ("required", "all", "") and not default.startswith("4 "):
             value = action.default
             assert default.strip("`") == (f"{value:g}" if isinstance(value, float) else str(value)), option
 
@@ -144,7 +153,7 @@ def test_every_command_has_its_page() -> None:
 # Keys
 
 
-def keys_of(model: type[Config] | type[MonitorEntry]) -> dict[str, FieldInfo]:
+def keys_of(model: type[Config | MonitorEntry]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
@@ -168,28 +177,55 @@ def test_the_readmes_config_is_one(tmp_path: Path) -> None:
     assert named <= keys_of(Config).keys() | keys_of(MonitorEntry).keys()
 
 
-def first_cells(page: str, head: str, section: str) -> set[str]:
+def first_cells(page: str, section: str) -> set[str]:
     """What stands in backticks in the first cells of a section's table."""
     part = re.search(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text_of(page), re.DOTALL | re.MULTILINE)
     assert part, section
-    return {word for line in re.findall(r"^\| (`.*?) \|", part[1], re.MULTILINE) for word in re.findall(r"`(\S+?)`", line)}
+    return {
+        word for line in re.findall(r"^\| (`.*?) \|", part[1], re.MULTILINE) for word in re.findall(r"`(\S+?)`", line)
+    }
 
 
 def test_the_keys_of_the_state_log_are_told() -> None:
     log = json.loads(statelog.to_json(RunState("RUN", "/data/RUN"), Path("/data/RUN"), Destination("lab-runs", "")))
-    assert first_cells("docs/formats.md", "Key", "The state log") == log.keys()
+    assert first_cells("docs/formats.md", "The state log") == log.keys()
 
 
 def test_the_keys_of_the_completion_object_are_told() -> None:
-    source = ast.parse(Path(receipt.__file__).read_bytes())
-    keys = {key.value for node in ast.walk(source) if isinstance(node, ast.Dict) for key in node.keys if isinstance(key, ast.Constant)}
-    keys -= {"path", "size", "etag", "verified_by"}
-    assert first_cells("docs/formats.md", "Key", "s3sync.complete.json") == keys | {"files"}
+    keys = keys_made_by(receipt._text) - {"path", "size", "etag", "verified_by"}
+    assert first_cells("docs/formats.md", "s3sync.complete.json") == keys | {"files"}
+
+
+def keys_made_by(function: Callable[..., Any]) -> set[str]:
+    """Of the object that the function gives, as they stand in its text."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    dicts = [node for node in ast.walk(tree) if isinstance(node, ast.Dict)]
+    return {str(key.value) for node in dicts for key in node.keys if isinstance(key, ast.Constant)}
+
+
+@pytest.mark.parametrize(
+    ("command", "function"),
+    [("upload", report.as_json), ("upload --dry_run", report.preview_json), ("verify", verify.as_json)],
+)
+def test_the_keys_of_json_are_told(command: str, function: Callable[..., Any]) -> None:
+    told = {cells[0].strip("`"): set(re.findall(r"`(\w+)`", cells[1])) for cells in rows("docs/formats.md", "Command")}
+    assert keys_made_by(function) <= told[command]
+    assert told[command] - keys_made_by(function) <= {"analyses", "reason"}, "no key that is not there"
+
+
+def test_the_states_are_told() -> None:
+    told = {cells[0].strip("`") for cells in rows("docs/monitor.md", "State")}
+    assert told == set(get_args(survey.State))
+
+
+def test_the_events_of_the_webhook_are_told() -> None:
+    told = {cells[0].strip("`") for cells in rows("docs/formats.md", "`event`")}
+    assert told == {event for event, _ in notify._EVENTS.values()} | {"uploaded", "recovered"}
 
 
 def test_the_environment_of_on_complete_is_told() -> None:
     names = set(re.findall(r'"(S3SYNC_\w+)"', Path(upload.__file__).read_text()))
-    assert first_cells("docs/formats.md", "Variable", "The environment of on_complete") == names
+    assert first_cells("docs/formats.md", "The environment of on_complete") == names
 
 
 def test_the_policy_of_the_readme_is_that_of_the_guide_without_kms() -> None:

@@ -17,7 +17,9 @@ def test_the_commands_of_the_pages_say_what_the_pages_show(tmp_path: Path, serve
         for exchange, real in played(sandbox, (ROOT / name).read_text()):
             count += 1
             if not agrees(masked(exchange.shown), masked(real)):
-                assert masked(real) == masked(exchange.shown), f"{name}: {exchange.command} (python -m tests.transcript)"
+                assert masked(real) == masked(exchange.shown), (
+                    f"{name}: {exchange.command} (python -m tests.transcript)"
+                )
     assert count > 10
 
 
