@@ -34,8 +34,9 @@ NAMED = {
     "status": "docs/monitor.md",
     "check": "docs/monitor.md",
     "cleanup": "docs/cleanup.md",
+    "report": "docs/monitoring.md",
 }
-FOREIGN = {"--recursive", "--debug", "--group-add"}  # aws' and docker's
+FOREIGN = {"--recursive", "--debug", "--group-add", "--collector"}  # of aws, docker, node_exporter
 THEIRS = re.compile(r"(aws|uv|pip|pipx|useradd|usermod|docker|podman|systemctl|systemd-\w+|journalctl|runuser|cd) ")
 
 
@@ -252,14 +253,15 @@ def said() -> str:
                 texts.append(node.value)
             elif isinstance(node, ast.JoinedStr):
                 texts.append("".join(str(v.value) if isinstance(v, ast.Constant) else "\0" for v in node.values))
+    texts += [path.read_text() for path in (ROOT / "s3sync" / "templates").glob("*.*")]
     return "\n".join(texts)
 
 
 def is_said(part: str) -> bool:
-    """As it is, or with one of its words filled in."""
-    words = part.split(" ")
+    """As it is, or with one of its words filled in, or what stands behind "cannot"."""
+    words = part.removeprefix("cannot ").split(" ")
     with_gap = (" ".join([*words[:n], "\0", *words[n + 1 :]]) for n in range(len(words)))
-    return part in said() or any(len(text) > 10 and text in said() for text in with_gap)
+    return " ".join(words) in said() or any(len(text) > 10 and text in said() for text in with_gap)
 
 
 def messages(page: str) -> list[str]:

@@ -20,6 +20,7 @@ from tests.s3server import S3Server
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/verify.md")  # in this order, in one sandbox
+CLOSED = f"s3sync: note: {os.path.realpath(tempfile.gettempdir())}"  # of the sandbox's own place, which is private
 ELLIPSIS = "…"  # a line that stands for any lines
 
 # What is different each time. Nothing else is.
@@ -29,6 +30,7 @@ MASKS = (
     (re.compile(r"\b(\d+ h \d\d min|\d+ min \d\d s|\d+(\.\d)? s)\b"), "DURATION"),
     (re.compile(r"\b[\d.]+ [kMG]?B/s"), "RATE"),
     (re.compile(r"[\d.,]+ [MGT]B free"), "SPACE free"),
+    (re.compile(r"[\d.]+ kB(?=; open it)"), "SIZE"),  # of the page, which names times
     (re.compile(r"aws-cli/\S+ Python/\S+ \S+ botocore/\S+"), "VERSION"),
     (re.compile(r" {2,}"), "  "),  # columns move with what is masked
 )
@@ -116,7 +118,7 @@ class Sandbox:
     def play(self, command: str) -> list[str]:
         """Run it as a person would; the lines that are left on the terminal."""
         _, screen = terminal.run(["/bin/sh", "-c", self._there(command)], self._environ, self._folder)
-        lines = [self._here(line) for line in screen.lines()]
+        lines = [self._here(line) for line in screen.lines() if CLOSED not in line]
         while lines and not lines[-1]:
             lines.pop()
         return lines
