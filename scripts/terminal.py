@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import pty
 import re
 import struct
 import subprocess
 import termios
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,7 +53,7 @@ class Screen:
 
     def styled(self) -> list[str]:
         """As text with SGR sequences."""
-        return ["".join(f"\x1b[0;{cell.style}m{cell.char}" for cell in row) + "\x1b[0m" for row in self._rows]
+        return ["".join(_spans(row)) + "\x1b[0m" for row in self._rows]
 
     def _put(self, char: str) -> None:
         if char == "\n":
@@ -73,6 +74,11 @@ class Screen:
             self._rows[self._row] = [] if numbers == "2" else self._rows[self._row][: self._column]
         elif letter == "m":
             self._style = "" if numbers in ("", "0") else ";".join(filter(None, (self._style, numbers)))
+
+
+def _spans(row: Sequence[Cell]) -> Iterator[str]:
+    for style, cells in itertools.groupby(row, key=lambda cell: cell.style):
+        yield f"\x1b[0;{style}m" + "".join(cell.char for cell in cells)
 
 
 def run(

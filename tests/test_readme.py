@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -26,6 +30,34 @@ def test_the_commands_of_the_pages_say_what_the_pages_show(tmp_path: Path, serve
 def test_every_page_with_a_transcript_is_played() -> None:
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     assert {str(page.relative_to(ROOT)) for page in pages if exchanges(page.read_text())} == set(PAGES)
+
+
+PICTURE = ROOT / "docs" / "demo.svg"
+_LIVE = re.compile(r"^([━╸╺]+|uploading \d+%: .*|RATE, DURATION left, \d+ aws process(es)?)$")  # a moment of many
+
+
+def lines_of(picture: Path) -> list[str]:
+    """The text of a picture, from top to bottom, without what is different each time."""
+    lines: dict[float, str] = {}
+    for text in ElementTree.parse(picture).iter("{http://www.w3.org/2000/svg}text"):
+        at = float(text.attrib["y"])
+        lines[at] = lines.get(at, "") + (text.text or "").replace("\xa0", " ")
+    return [_LIVE.sub("LIVE", line) for line in masked([line for _, line in sorted(lines.items())])]
+
+
+@pytest.mark.real
+def test_the_picture_shows_what_the_demo_prints(tmp_path: Path) -> None:
+    drawn = tmp_path / "demo.svg"
+    script = str(ROOT / "scripts" / "record_demo.py")
+    subprocess.run([sys.executable, script, str(drawn)], check=True, timeout=240)
+    assert lines_of(drawn) == lines_of(PICTURE), "python scripts/record_demo.py"
+
+
+def test_the_picture_is_small_and_loads_nothing() -> None:
+    assert PICTURE.stat().st_size < 60_000
+    words = PICTURE.read_text().replace("http://www.w3.org/2000/svg", "").replace("https://www.textualize.io", "")
+    assert re.findall(r"https?://|@font-face|@import|<script|<image", words) == []
+    assert lines_of(PICTURE).count("LIVE") == 3
 
 
 @pytest.mark.parametrize(
