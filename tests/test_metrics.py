@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -84,7 +83,7 @@ def test_ticks_leave_page_and_metrics_and_count_what_they_uploaded(
     assert {name: third[f"s3sync_uploaded_{name}_total"] for name in uploaded} == uploaded, "remembered elsewhere"
     (tiny_run / "Data" / "late.cbcl").write_bytes(b"late")
     assert lab.upload(tiny_run).code == 0
-    log = json.loads(path.read_text())
+    log = lab.log(tiny_run)
     assert (log["total_uploaded_files"], log["sent_files"], log["sent_bytes"]) == (5, 1, 4), "it began anew"
     for path in (prom, web / "index.html"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o644
