@@ -288,7 +288,15 @@ def test_what_the_readme_explains_stands_in_the_full_list_too() -> None:
     assert [text for text in messages("README.md") if text not in messages("docs/troubleshooting.md")] == []
 
 
-# Makefile
+# The house
+
+
+def test_the_map_of_the_house_has_every_module() -> None:
+    told = re.findall(r"`([a-z]\w+)`", " ".join(cells[0] for cells in rows("docs/CONTRIBUTING.md", "Module")))
+    modules = {path.stem for path in (ROOT / "s3sync").glob("[a-z]*.py")}
+    modules |= {path.stem for folder in ("bench", "simulate") for path in (ROOT / "scripts" / folder).glob("[a-z]*.py")}
+    assert modules - set(told) == set()
+    assert set(told) - modules == set()
 
 
 @pytest.mark.parametrize("page", PAGES)
