@@ -226,8 +226,9 @@ def _run_status(args: argparse.Namespace) -> int:
     config = load_config(Path(args.config), os.environ)
     rows, troubles = status.look(config, args.run)
     unknown = sorted(set(args.run) - {name for row in rows for name in (row.run.run.run_id, row.run.run.root.name)})
+    code = EXIT_FAILED if unknown or troubles else EXIT_DONE
     if args.json:
-        _print_json(status.as_json(rows, troubles, config, detailed=bool(args.run)))
+        _print_json({**status.as_json(rows, troubles, config, detailed=bool(args.run)), "exit_code": code})
     elif args.run:
         _print_lines(line for row in rows for line in status.details(row, config))
     else:
@@ -237,7 +238,7 @@ def _run_status(args: argparse.Namespace) -> int:
         print(printable(f"s3sync: {trouble.key}: {trouble.text}"), file=sys.stderr)
     for name in unknown:
         print(f"s3sync: no run {printable(name)} in the monitored directories", file=sys.stderr)
-    return EXIT_FAILED if unknown or troubles else EXIT_DONE
+    return code
 
 
 def _run_report(args: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from typing import Any, get_args
 import pytest
 from pydantic.fields import FieldInfo
 
-from s3sync import arguments, notify, receipt, report, statelog, survey, upload, verify
+from s3sync import arguments, cleanupreport, notify, page, receipt, report, statelog, status, survey, upload, verify
 from s3sync.awserrors import CAUSES, UNREACHABLE
 from s3sync.config import Config, MonitorEntry
 from s3sync.destination import Destination
@@ -205,13 +205,24 @@ def keys_made_by(function: Callable[..., Any]) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("command", "function"),
-    [("upload", report.as_json), ("upload --dry_run", report.preview_json), ("verify", verify.as_json)],
+    ("command", "functions"),
+    [
+        ("upload", [report.as_json]),
+        ("upload --dry_run", [report.preview_json]),
+        ("verify", [verify.as_json]),
+        ("monitor", [status.tick_json, status._outcome]),
+        ("status", [status.as_json, status.run_json, status._row_json, status._more_json]),
+        ("report", [page.as_json]),
+        ("cleanup", [cleanupreport.as_json, cleanupreport._outcome_json]),
+    ],
 )
-def test_the_keys_of_json_are_told(command: str, function: Callable[..., Any]) -> None:
+def test_the_keys_of_json_are_told(command: str, functions: list[Callable[..., Any]]) -> None:
+    made = set().union(*map(keys_made_by, functions))
     told = {cells[0].strip("`"): set(re.findall(r"`(\w+)`", cells[1])) for cells in rows("docs/formats.md", "Command")}
-    assert keys_made_by(function) <= told[command]
-    assert told[command] - keys_made_by(function) <= {"analyses", "reason"}, "no key that is not there"
+    nested = {"what", "text", "run_id", "instrument_done"} if command == "report" else {"url", "state", "log"}
+    assert made - told[command] <= (nested if command in ("report", "cleanup") else set())
+    elsewhere = {"analyses", "completed", "reason", "state", "analysis_of", "closed"}
+    assert told[command] - made <= elsewhere, "no key that is not there"
 
 
 def test_the_states_are_told() -> None:
