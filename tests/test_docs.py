@@ -37,6 +37,7 @@ NAMED = {
     "report": "docs/monitoring.md",
 }
 FOREIGN = {"--recursive", "--debug", "--group-add", "--collector"}  # of aws, docker, node_exporter
+EXPLAINED = ("AwsError", "RunError", "StateError", "BusyError", "Unsendable")
 THEIRS = re.compile(r"(aws|uv|pip|pipx|useradd|usermod|docker|podman|systemctl|systemd-\w+|journalctl|runuser|cd) ")
 
 
@@ -259,11 +260,8 @@ def said() -> str:
     """All texts of the program, one a line; what is filled in is a NUL."""
     texts = []
     for path in [*(ROOT / "s3sync").glob("*.py"), *(ROOT / "scripts").glob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                texts.append(node.value)
-            elif isinstance(node, ast.JoinedStr):
-                texts.append("".join(str(v.value) if isinstance(v, ast.Constant) else "\0" for v in node.values))
+        nodes = ast.walk(ast.parse(path.read_bytes()))
+        texts += [fixed(node) for node in nodes if isinstance(node, (ast.Constant, ast.JoinedStr))]
     texts += [path.read_text() for path in (ROOT / "s3sync" / "templates").glob("*.*")]
     return "\n".join(texts)
 
@@ -293,6 +291,28 @@ def test_every_message_that_a_page_explains_is_one_of_the_programs(page: str) ->
 def test_every_cause_of_the_clis_errors_is_explained() -> None:
     explained = "\n".join(messages("docs/troubleshooting.md"))
     assert [cause.what for cause in (*CAUSES, UNREACHABLE) if cause.what not in explained] == []
+
+
+def raised() -> Iterator[list[str]]:
+    """The fixed parts of every message that is not only about the words of a command."""
+    for path in (ROOT / "s3sync").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in EXPLAINED:
+                for text in filter(None, map(fixed, node.args)):
+                    parts = [part.strip(" :;,.()'`") for part in re.split(r"\0|[:;] ", text)]
+                    yield [part for part in parts if len(part) > 8]
+
+
+def fixed(node: ast.expr) -> str:
+    """A text, with a NUL for each part that is filled in."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "\0" for part in node.values)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def test_every_error_is_explained() -> None:
+    told = text_of("docs/troubleshooting.md")
+    assert [parts for parts in raised() if parts and not any(part in told for part in parts)] == []
 
 
 def test_what_the_readme_explains_stands_in_the_full_list_too() -> None:
