@@ -9,23 +9,17 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import re
 import shlex
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    SecretStr,
-    Strict,
     StrictBool,
     ValidationError,
     model_validator,
@@ -36,145 +30,30 @@ from pydantic import WithJsonSchema as Schema
 
 from s3sync import awswords
 from s3sync.awsconfig import TransferClient
-from s3sync.awswords import ACCOUNT, Storage
-from s3sync.bandwidth import Timetable, parse_timetable
+from s3sync.awswords import Storage
 from s3sync.configfile import Loc, Place, Problem, Tree, UnparsableError, path_of, read_config
+from s3sync.configtypes import (
+    AbsolutePath,
+    AbsoluteText,
+    Account,
+    Bandwidth,
+    Bucket,
+    Command,
+    Count,
+    LogLevel,
+    Number,
+    OptionalRegex,
+    Regex,
+    RemotePath,
+    SecretUrl,
+    filled,
+    one_of,
+)
 from s3sync.destination import Destination, parse_destination
-from s3sync.errors import ConfigError, UsageError
+from s3sync.errors import ConfigError
 from s3sync.readback import Readback, Verify
 from s3sync.resources import IoPriority
 from s3sync.text import printable
-
-MAX_REGEX = 1000  # characters
-MAX_PATH_BYTES = 4095  # Linux's limit
-
-# The values as they are typed. A message never quotes what could be a secret.
-
-
-def _absolute(text: str) -> str:
-    if not text.startswith("/"):
-        raise ValueError("must be an absolute path (begin it with `/`; `~` means nothing here)")
-    if not text.isprintable():
-        raise ValueError("must be a path without control characters")
-    if len(text.encode()) > MAX_PATH_BYTES:
-        raise ValueError(f"must be a path of at most {MAX_PATH_BYTES:,} bytes")
-    return text
-
-
-def _regex(text: str) -> re.Pattern[str]:
-    if not text:
-        raise ValueError("must not be empty: nothing matches everything (remove it)")
-    if len(text) > MAX_REGEX:
-        raise ValueError(f"must be a regular expression of at most {MAX_REGEX:,} characters")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what Python may read differently one day
-            return re.compile(text)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"must be a regular expression: {printable(str(error))}") from None
-
-
-def _filled(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Unlike pydantic's min_length, it does not call a list empty in which all is wrong."""
-    if not values:
-        raise ValueError("must not be empty")
-    return values
-
-
-def _destination(bucket: str, remote_path: str = "/") -> Destination:
-    if "://" in bucket:
-        raise ValueError("must be the bucket's name alone, not a URL (the path goes into remote_path)")
-    try:
-        return parse_destination(bucket, remote_path)
-    except UsageError as error:
-        raise ValueError(re.sub(r"--(?=bucket|remote_path)", "", str(error))) from None
-
-
-def _url(text: str) -> SecretStr | None:
-    try:
-        parts = urlsplit(text)
-        is_url = bool(re.fullmatch(r"https?://[!-~]+", text) and parts.hostname) and parts.port != 0
-    except ValueError:
-        is_url = False
-    if text and not is_url:
-        raise ValueError("must be a URL: https://... or http://...")
-    return SecretStr(text) if text else None
-
-
-def _from_text(parse: Callable[[str], Any]) -> BeforeValidator:
-    """What is no text is left to pydantic to take or to refuse."""
-    return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
-
-
-def _word(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("must be words without NUL characters")
-    return text
-
-
-def _command(words: tuple[str, ...]) -> tuple[str, ...]:
-    if words:
-        _absolute(words[0])
-    return words
-
-
-def _one_of(values: Sequence[str]) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        if text and text not in values:
-            raise ValueError(f"must be one of {', '.join(values)}")
-        return text
-
-    return check
-
-
-def _account(text: str) -> str:
-    if text and not ACCOUNT.fullmatch(text):
-        raise ValueError("must be the 12 digits of an AWS account (in quotes)")
-    return text
-
-
-def _timetable(limit: Any) -> Timetable | None:
-    by_time = isinstance(limit, dict) and all(isinstance(rate, str) for rate in limit.values())
-    if not isinstance(limit, str) and not by_time:
-        raise ValueError("must be a rate such as 50MB/s, or rates by time, e.g. {'08:00-18:00': 50MB/s}")
-    try:
-        return parse_timetable(limit) if limit else None
-    except ValueError as error:
-        raise ValueError(f"has {error}") from None
-
-
-_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-_PATH_SCHEMA = Schema({"type": "string", "pattern": "^/"})
-_REGEX_SCHEMA = {"type": "string", "format": "regex", "maxLength": MAX_REGEX}
-
-Count = Annotated[Int, Field(ge=1)]
-Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
-LogLevel = Annotated[
-    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
-    _from_text(str.upper),
-    Schema({"enum": [*_LEVELS, *map(str.lower, _LEVELS)]}),
-]
-AbsoluteText = Annotated[Text, AfterValidator(_absolute), _PATH_SCHEMA]
-AbsolutePath = Annotated[Path, _from_text(_absolute), _PATH_SCHEMA]
-Bucket = Annotated[Text, AfterValidator(lambda text: _destination(text) and text)]
-RemotePath = Annotated[Text, AfterValidator(lambda text: _destination("any", text) and text)]
-Regex = Annotated[re.Pattern[str], _from_text(_regex), Schema({**_REGEX_SCHEMA, "minLength": 1})]
-OptionalRegex = Annotated[
-    re.Pattern[str] | None, _from_text(lambda text: _regex(text) if text else None), Schema(_REGEX_SCHEMA)
-]
-_RATE_SCHEMA = {"type": "string", "pattern": "^([0-9]+(\\.[0-9]+)? ?[kKMG]?B/s)?$"}
-Bandwidth = Annotated[
-    Timetable | None,
-    BeforeValidator(_timetable),
-    Schema({"title": "Bandwidth", "oneOf": [_RATE_SCHEMA, {"type": "object", "additionalProperties": _RATE_SCHEMA}]}),
-]
-Account = Annotated[Text, AfterValidator(_account), Schema({"type": "string", "pattern": "^([0-9]{12})?$"})]
-SecretUrl = Annotated[SecretStr | None, _from_text(_url), Schema({"type": "string", "pattern": "^(https?://.+)?$"})]
-Command = Annotated[
-    tuple[Annotated[Text, AfterValidator(_word)], ...],
-    AfterValidator(_command),
-    Schema({"type": "array", "items": {"type": "string"}}),
-]
 
 
 class _Model(BaseModel):
@@ -184,7 +63,7 @@ class _Model(BaseModel):
 class MonitorEntry(_Model):
     """Folders that sequencers write their runs to, and the one place in S3 where these go."""
 
-    monitored_directories: Annotated[tuple[AbsolutePath, ...], AfterValidator(_filled)] = Field(
+    monitored_directories: Annotated[tuple[AbsolutePath, ...], AfterValidator(filled)] = Field(
         description="The folders that hold the run folders; absolute paths.", json_schema_extra={"minItems": 1}
     )
     bucket: Bucket = Field(description="The bucket's name, not a URL.")
@@ -203,7 +82,7 @@ class MonitorEntry(_Model):
         description="Files are left out if one of these regular expressions is found in RUN/path/in/the/run.",
     )
 
-    sse: Annotated[Text, AfterValidator(_one_of(awswords.SSE)), Schema({"enum": ["", *awswords.SSE]})] = Field(
+    sse: Annotated[Text, AfterValidator(one_of(awswords.SSE)), Schema({"enum": ["", *awswords.SSE]})] = Field(
         default="", description="How S3 is to encrypt the objects; by default as the bucket does."
     )
     sse_kms_key_id: Text = Field(
@@ -211,7 +90,7 @@ class MonitorEntry(_Model):
     )
     storage_class: Annotated[
         Text,
-        AfterValidator(_one_of(awswords.STORAGE_CLASSES)),
+        AfterValidator(one_of(awswords.STORAGE_CLASSES)),
         Schema({"enum": ["", *awswords.STORAGE_CLASSES]}),
     ] = Field(default="", description="By default STANDARD.")
     expected_bucket_owner: Account = Field(
@@ -356,7 +235,7 @@ class Config(_Model):
     quiet_minutes: Number = Field(
         default=60, ge=0, description="How long a run of an unknown instrument has to be unchanged to be complete."
     )
-    monitor: Annotated[tuple[MonitorEntry, ...], AfterValidator(_filled)] = Field(
+    monitor: Annotated[tuple[MonitorEntry, ...], AfterValidator(filled)] = Field(
         description="What is uploaded where.", json_schema_extra={"minItems": 1}
     )
 

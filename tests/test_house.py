@@ -56,6 +56,7 @@ ORDER = [
     "transfer",
     "readback",
     "configfile",
+    "configtypes",
     "config",
     "survey",
     "alerts",
