@@ -94,6 +94,14 @@ def test_the_readme_is_a_front_door() -> None:
     assert len(text_of("README.md").splitlines()) <= 300
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_every_row_belongs_to_a_table(page: str) -> None:
+    above = ["", *prose(page).splitlines()]
+    for before, line, after in zip(above, above[1:], [*above[2:], ""], strict=False):
+        if line.startswith("|") and not before.startswith("|"):
+            assert re.fullmatch(r"\|[ :|-]+\|", after), line
+
+
 # Options
 
 
