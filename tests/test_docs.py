@@ -338,8 +338,23 @@ def test_the_map_of_the_house_has_every_module() -> None:
     assert set(told) - modules == set()
 
 
+# Makefile
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_make_target_that_a_page_names_is_one(page: str) -> None:
     targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
     named = re.findall(r"(?:^    |`)make ([a-z][a-z-]*)", text_of(page), re.MULTILINE)
     assert set(named) <= targets
+
+
+# Numbers
+
+
+def test_the_speed_that_the_readme_tells_is_what_was_measured() -> None:
+    told = list(rows("README.md", "Uploaded"))
+    assert len(told) == 3
+    for workload, ours, theirs in told:
+        table = rows("docs/performance.md", rf"\w+: {workload.removesuffix(' away')}")
+        seconds = {cells[0]: f"{cells[1]} s" for cells in table}
+        assert (ours, theirs) == (seconds["s3sync"], seconds["one plain `aws s3 cp --recursive`"])
