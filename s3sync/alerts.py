@@ -18,6 +18,8 @@ from s3sync.config import Config
 from s3sync.survey import Judged
 from s3sync.text import human_bytes, human_seconds, printable
 
+LATE = ", late"  # ends the key of an alert about a run
+
 
 class Alert(NamedTuple):
     """What has to be looked at: `key` tells it from all others and is shown; `lasting` if it may well be meant."""
@@ -42,7 +44,7 @@ def late_runs(runs: Sequence[Judged], config: Config, now: float | None = None) 
         if finished is not None and moment - finished > config.alert_after_hours * 3600:
             ago = human_seconds(moment - finished)
             text = f"not proven in S3 {ago} after the instrument finished it: {run.state}: {run.reason}"
-            alerts.append(Alert(f"{run.key}, late", text, lasting=never))
+            alerts.append(Alert(f"{run.key}{LATE}", text, lasting=never))
     return alerts
 
 

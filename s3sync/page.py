@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from s3sync import __version__, charts
+from s3sync.alerts import LATE
 from s3sync.charts import Bar, Dot
 from s3sync.history import Entry, History, Shown
 from s3sync.lasttick import LastTick
@@ -265,7 +266,8 @@ def _other_troubles(history: History, tick: LastTick | None) -> tuple[Shortcomin
     settled = {_key(entry) for entry in history.entries if entry.state == "uploaded"}
     settled.update(_key(entry) for entry in history.failing)
     problems = {trouble.key: trouble.text for trouble in history.troubles}
-    problems.update((p.key, p.text) for p in (tick.problems if tick else ()) if p.kind != "note")
+    told = [problem for problem in (tick.problems if tick else ()) if problem.kind != "note"]
+    problems.update((problem.key, problem.text) for problem in told if problem.key.removesuffix(LATE) not in settled)
     return tuple(Shortcoming(printable(key), printable(text)) for key, text in problems.items() if key not in settled)
 
 
