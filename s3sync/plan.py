@@ -138,7 +138,8 @@ def scope_of(
 def require_files(run: Run, scope: Scope) -> None:
     """A run without a single file is a mistake, never a finished upload; raises RunError."""
     if not scope.files and not scope.unsendable:
-        why = f"all {scope.excluded:,} are excluded" if scope.excluded else "the folder is empty"
+        excluded = f"all {scope.excluded:,} are excluded (mend the patterns)"
+        why = excluded if scope.excluded else "the folder is empty (give the run's own folder)"
         raise RunError(f"nothing to upload in {printable(str(run.path))}: {why}")
 
 

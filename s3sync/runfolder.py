@@ -122,7 +122,7 @@ def open_run(folder: str | Path, *, need_run_info: bool = True) -> Run:
     path = Path(os.path.abspath(folder))  # not resolve(): the folder keeps the name the user gave it
     where = printable(str(path))
     if not os.path.isdir(path):
-        raise RunError(f"no such folder: {where} (check --local_path)")
+        raise RunError(f"no such folder: {where} (check its path)")
     if not path.name:
         raise RunError(f"{where} is no run folder")
     if not _is_utf8(path.name):
