@@ -91,11 +91,12 @@ def test_the_command_works_from_anywhere_with_its_own_aws(
 def test_the_wheel_has_all_that_is_needed_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     info = f"s3sync-{__version__}.dist-info"
-    package = {f"s3sync/{path.name}" for path in (ROOT / "s3sync").iterdir() if path.is_file()}
+    files = [path for path in (ROOT / "s3sync").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    package = {str(path.relative_to(ROOT)) for path in files}
     about = {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt")}
     page = f"s3sync-{__version__}.data/data/share/man/man1/s3sync.1"
     assert names == {*package, *about, f"{info}/licenses/LICENSE", page}
-    assert "s3sync/py.typed" in names
+    assert {"s3sync/py.typed", "s3sync/templates/page.html"} <= names
 
 
 def test_make_install_gives_the_command_of_this_checkout_again_and_again(tmp_path: Path) -> None:
