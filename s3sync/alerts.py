@@ -19,6 +19,7 @@ from s3sync.survey import Judged
 from s3sync.text import human_bytes, human_seconds, printable
 
 LATE = ", late"  # ends the key of an alert about a run
+_STOPPED_DAYS = (7, 37)  # no run takes a week; what is a month older was known before, or is of no interest any more
 
 
 class Alert(NamedTuple):
@@ -35,7 +36,7 @@ def late_runs(runs: Sequence[Judged], config: Config, now: float | None = None) 
     """
     moment = time.time() if now is None else now
     elsewhere = {run.run.path for run in runs if run.state not in survey.NEVER}
-    alerts = []
+    alerts = [alert for run in runs if (alert := _stopped(run, moment))]
     for run in runs:
         never = run.state in survey.NEVER
         if run.state == "uploaded" or (never and run.run.path in elsewhere):
@@ -46,6 +47,16 @@ def late_runs(runs: Sequence[Judged], config: Config, now: float | None = None) 
             text = f"not proven in S3 {ago} after the instrument finished it: {run.state}: {run.reason}"
             alerts.append(Alert(f"{run.key}{LATE}", text, lasting=never))
     return alerts
+
+
+def _stopped(run: Judged, now: float) -> Alert | None:
+    """A run, or an analysis, that began long ago, and of which no marker ever came: said once, for it may be known."""
+    days = (now - run.began) / 86_400
+    waits = run.state in ("sequencing", "settling", "analysing") and completion.finished_at(run.run) is None
+    if not waits or not _STOPPED_DAYS[0] <= days < _STOPPED_DAYS[1]:
+        return None
+    text = f"not complete {days:.0f} days after it began: {run.state}: {run.reason} (has its instrument stopped?)"
+    return Alert(f"{run.key}{LATE}", text, lasting=True)
 
 
 class _Space(NamedTuple):

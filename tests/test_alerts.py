@@ -83,6 +83,19 @@ def test_basecalls_without_the_end_of_the_copy_are_told(lab: Lab, tiny_run: Path
     assert "finished it: sequencing: waits for CopyComplete.txt" in result.err
 
 
+@pytest.mark.parametrize(("days", "told"), [(2, False), (8, True), (100, False)])
+def test_a_run_whose_instrument_has_stopped_is_told_once(lab: Lab, tiny_run: Path, days: int, told: bool) -> None:
+    """What was left long before anybody watched is no news."""
+    (tiny_run / "CopyComplete.txt").unlink()
+    age(tiny_run, days * 24, "RunInfo.xml")
+
+    result = lab.watch(tiny_run)
+
+    assert result.code == 0
+    assert ("late not complete 8 days after it began: sequencing: waits for CopyComplete.txt" in result.err) is told
+    assert lab.watch(tiny_run).err == ""
+
+
 def test_what_is_not_to_be_uploaded_is_told_once_and_only_if_nobody_uploads_it(
     lab: Lab, tiny_run: Path, told: Receiver
 ) -> None:
