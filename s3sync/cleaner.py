@@ -19,10 +19,9 @@ from s3sync.config import Config
 from s3sync.destination import parse_destination
 from s3sync.errors import AwsError, BusyError, InterruptedBySignal, S3SyncError, StateError
 from s3sync.interrupt import Stop
-from s3sync.job import Job
+from s3sync.monitor import job_of
 from s3sync.progress import Display
 from s3sync.removal import Removal
-from s3sync.resources import usable_cores
 from s3sync.runfolder import RUN_INFO, Run
 from s3sync.state import StateStore
 from s3sync.survey import Candidate, Judged, Trouble
@@ -186,7 +185,7 @@ class Cleaner:
             raise AwsError(why)
         try:
             with self._make_display() as display:
-                return verify(_job(run, self._config), self._environ, self._stop, display, remember=True)
+                return verify(job_of(run, self._config), self._environ, self._stop, display, remember=True)
         except AwsError as error:
             self._unreachable[run.entry.bucket] = str(error)
             raise
@@ -281,21 +280,6 @@ class Cleaner:
                 store = StateStore(self._config.log_dir, run, parse_destination(bucket, prefix))
                 locks.enter_context(lock.held(store.lock_path, f"{printable(target.url)} is being worked on"))
             yield
-
-
-def _job(run: Judged, config: Config) -> Job:
-    """What `verify` needs to know; nothing is uploaded."""
-    return Job(
-        local_path=run.run.path,
-        destination=run.entry.destination,
-        log_dir=config.log_dir,
-        cores=config.max_cores or usable_cores(),
-        excludes=run.entry.excludes,
-        readback=config.readback,
-        aws_command=config.aws_command,
-        owner=run.entry.expected_bucket_owner,
-        stall_seconds=config.stall_minutes * 60,
-    )
 
 
 def _target(run: Judged) -> Target:

@@ -176,7 +176,7 @@ def _upload(
     tick: Tick, run: Judged, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
 ) -> None:
     with make_display() as display:
-        report = upload(_job(run, config), environ, stop, display)
+        report = upload(job_of(run, config), environ, stop, display)
     tick.reports[run.key] = report
     if hook.has_failed(report.on_complete):
         text = f"{report.on_complete} (the run is uploaded; it is run again at the next tick)"
@@ -207,10 +207,11 @@ def _preview(
     tick: Tick, run: Judged, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
 ) -> None:
     with make_display() as display:
-        tick.previews[run.key] = preview(_job(run, config), environ, stop, display)
+        tick.previews[run.key] = preview(job_of(run, config), environ, stop, display)
 
 
-def _job(run: Judged, config: Config) -> Job:
+def job_of(run: Judged, config: Config) -> Job:
+    """The run as the config wants it uploaded, and compared."""
     return Job(
         local_path=run.run.path,
         destination=run.entry.destination,
