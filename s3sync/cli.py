@@ -41,6 +41,7 @@ from s3sync.text import printable
 from s3sync.upload import and_its_analyses, preview, upload
 
 _VERSION_SECONDS = 20.0  # for an `aws` that is asked for its version; the slowest take five
+_USUAL_COLUMNS = 80  # of a terminal that does not say how many it has
 _FILE_COLUMNS = 160  # of tables that do not go to a terminal
 
 
@@ -334,7 +335,9 @@ def _print_lines(lines: Iterable[str], stream: TextIO | None = None) -> None:
 
 
 def _width() -> int:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _FILE_COLUMNS
+    if not sys.stdout.isatty():
+        return _FILE_COLUMNS
+    return shutil.get_terminal_size().columns or _USUAL_COLUMNS  # before Python 3.11 some terminals have none
 
 
 def _print_tables(tables: Sequence[Table]) -> None:
