@@ -36,27 +36,29 @@ def late_runs(runs: Sequence[Judged], config: Config, now: float | None = None) 
     """
     moment = time.time() if now is None else now
     elsewhere = {run.run.path for run in runs if run.state not in survey.NEVER}
-    alerts = [alert for run in runs if (alert := _stopped(run, moment))]
+    alerts = []
     for run in runs:
         never = run.state in survey.NEVER
         if run.state == "uploaded" or (never and run.run.path in elsewhere):
             continue
         finished = completion.finished_at(run.run)
-        if finished is not None and moment - finished > config.alert_after_hours * 3600:
+        if finished is None:
+            alerts += _stopped(run, moment)
+        elif moment - finished > config.alert_after_hours * 3600:
             ago = human_seconds(moment - finished)
             text = f"not proven in S3 {ago} after the instrument finished it: {run.state}: {run.reason}"
             alerts.append(Alert(f"{run.key}{LATE}", text, lasting=never))
     return alerts
 
 
-def _stopped(run: Judged, now: float) -> Alert | None:
+def _stopped(run: Judged, now: float) -> list[Alert]:
     """A run, or an analysis, that began long ago, and of which no marker ever came: said once, for it may be known."""
     days = (now - run.began) / 86_400
-    waits = run.state in ("sequencing", "settling", "analysing") and completion.finished_at(run.run) is None
+    waits = run.state in ("sequencing", "settling", "analysing")
     if not waits or not _STOPPED_DAYS[0] <= days < _STOPPED_DAYS[1]:
-        return None
+        return []
     text = f"not complete {days:.0f} days after it began: {run.state}: {run.reason} (has its instrument stopped?)"
-    return Alert(f"{run.key}{LATE}", text, lasting=True)
+    return [Alert(f"{run.key}{LATE}", text, lasting=True)]
 
 
 class _Space(NamedTuple):

@@ -10,7 +10,6 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +22,7 @@ from s3sync.errors import S3SyncError
 from s3sync.runfolder import RUN_INFO, Identity, is_inside
 from s3sync.statelog import Head, Proof
 from s3sync.survey import Candidate, Judged, Trouble
-from s3sync.text import count_of, human_seconds, printable
+from s3sync.text import count_of, human_seconds, moment_of, printable
 from s3sync.verify import Verification
 
 _ANALYSIS = "Analysis/"
@@ -200,14 +199,11 @@ def _is_never(run: Judged, record: Record | None) -> bool:
 def _completed(runs: Iterable[Judged], now: float) -> tuple[str, float | None]:
     """When the last destination was completed, and how many seconds ago; None if that is not known of all."""
     texts = [run.head.finished for run in runs if run.state == "uploaded" and run.head]
-    try:
-        moments = [(datetime.fromisoformat(text), text) for text in texts]
-    except ValueError:
-        return "", None
-    if not moments or any(moment.tzinfo is None for moment, _ in moments):
+    moments = [(moment, text) for text in texts if (moment := moment_of(text)) is not None]
+    if not moments or len(moments) < len(texts):
         return "", None
     last, text = max(moments)
-    return text, now - last.timestamp()
+    return text, now - last
 
 
 def _why_not_this_age(runs: Iterable[Judged], age: float | None, older_than: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +61,13 @@ def totals(done: Done, log_dir: Path, *, delete: bool) -> list[str]:
     rests = [f"{printable(str(folder))}: the rest that an interrupted cleanup left is gone" for folder in done.finished]
     if not delete:
         free = [outcome for outcome in done.outcomes if outcome.verdict == "may be deleted"]
-        return [f"{_sum_of(free)} may be deleted; `--delete` does it" if free else "nothing may be deleted"]
+        return [f"{_sum(free)} may be deleted; `--delete` does it" if free else "nothing may be deleted"]
     touched = [outcome for outcome in done.outcomes if outcome.verdict in ("deleted", "partly deleted")]
     if not touched:
         return [*rests, *([] if rests else ["nothing was deleted"])]
     return [
         *rests,
-        f"{_sum_of(touched)} deleted; what, when and why is in {printable(str(log_dir / 'cleanups'))}",
+        f"{_sum(touched)} deleted; what, when and why is in {printable(str(log_dir / 'cleanups'))}",
     ]
 
 
@@ -144,11 +144,6 @@ def _amount(outcome: Outcome) -> tuple[int, int]:
     return outcome.subject.files, outcome.subject.size
 
 
-def _sum(subjects: list[Subject]) -> str:
-    files, size = sum(subject.files for subject in subjects), sum(subject.size for subject in subjects)
-    return f"{count_of(len(subjects), 'run')}, {count_of(files, 'file')}, {human_bytes(size)}"
-
-
-def _sum_of(outcomes: list[Outcome]) -> str:
-    files, size = sum(outcome.files for outcome in outcomes), sum(outcome.size for outcome in outcomes)
-    return f"{count_of(len(outcomes), 'run')}, {count_of(files, 'file')}, {human_bytes(size)}"
+def _sum(runs: Sequence[Subject] | Sequence[Outcome]) -> str:
+    files, size = sum(run.files for run in runs), sum(run.size for run in runs)
+    return f"{count_of(len(runs), 'run')}, {count_of(files, 'file')}, {human_bytes(size)}"

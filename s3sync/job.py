@@ -99,13 +99,12 @@ class Report:
     scope: Scope
     already: bool = False
     on_complete: str = ""  # what came of the user's command, if it was run now
+    tally: Tally = field(default_factory=Tally)
 
     @property
     def ok(self) -> bool:
         """Whether nothing of it is left to be done."""
         return self.state.completed and not hook.has_failed(self.on_complete)
-
-    tally: Tally = field(default_factory=Tally)
 
 
 class Waiting(NamedTuple):

@@ -57,7 +57,7 @@ def _text(run: Run, destination: Destination, state: RunState, scope: Scope) -> 
         "prefix": destination.run_prefix(run.run_id),
         "completed_at": now_iso(),
         "total_files": len(proofs),
-        "total_bytes": sum(max(proof.size, 0) for proof in proofs),
+        "total_bytes": state.size,
         "excluded_files": scope.excluded,
         "skipped_files": sorted(printable(item.path) for item in scope.skipped),
         "written_by": f"s3sync {__version__}",

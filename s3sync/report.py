@@ -65,7 +65,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "sent_files": tally.sent_files,
         "sent_bytes": tally.sent_size,
         "found_in_s3": tally.found_files,
-        "bytes": sum(max(proof.size, 0) for proof in state.proven.values()),
+        "bytes": state.size,
         "seconds": round(tally.seconds, 3),
         "completion_object": state.completion_object,
         "on_complete": report.on_complete,
@@ -123,7 +123,7 @@ def _facts(report: Report) -> list[str]:
     ways = sorted({_WAYS.get(proof.verified_by, proof.verified_by) for proof in state.proven.values()})
     how = f" by {', '.join(ways)}" if ways else ""
     found = f", {tally.found_files:,} of them found in S3" if tally.found_files else ""
-    size = human_bytes(sum(max(proof.size, 0) for proof in state.proven.values()))
+    size = human_bytes(state.size)
     lines = [
         f"  to      {printable(report.destination.url(report.run.run_id))}",
         f"  files   {len(state.proven):,} of {state.total_local_files:,} proven in S3{how}{found}, {size}",

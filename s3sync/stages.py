@@ -239,18 +239,17 @@ class Call:
         self._state.completed = False  # until it is there
         written = receipt.write(self._work / "receipt", self._run, self._job.destination, self._state, self.scope)
         self._reader.expect([COMPLETION_OBJECT, *(file.path for file in self.scope.files)])
-        hasher = Hasher(written, self._job.multipart, self._stop, 1)
-        pipeline = self._pipeline_of(written, self._transfer_of(written), hasher)
         why = ""
-        for attempt in range(PASSES):
-            if attempt:
-                self._display.say(f"trying {COMPLETION_OBJECT} again: {why}")
-                self._stop.wait(BACKOFF[attempt - 1])
-            self._state.completion_object, why = receipt.send(written, pipeline, self._next_batch)
-            self._next_batch += 1
-            if self._state.completion_object:
-                break
-        hasher.close()
+        with contextlib.closing(Hasher(written, self._job.multipart, self._stop, 1)) as hasher:
+            pipeline = self._pipeline_of(written, self._transfer_of(written), hasher)
+            for attempt in range(PASSES):
+                if attempt:
+                    self._display.say(f"trying {COMPLETION_OBJECT} again: {why}")
+                    self._stop.wait(BACKOFF[attempt - 1])
+                self._state.completion_object, why = receipt.send(written, pipeline, self._next_batch)
+                self._next_batch += 1
+                if self._state.completion_object:
+                    break
         self._state.completed = not why
         self._state.failed.update({COMPLETION_OBJECT: why} if why else {})
 

@@ -64,6 +64,7 @@ class StateStore:
     """
 
     def __init__(self, log_dir: Path, run: Run, destination: Destination) -> None:
+        self._log_dir = log_dir
         self._run = run
         self._destination = destination
         self._folder = log_dir / _UPLOADS
@@ -203,11 +204,10 @@ class StateStore:
         if theirs in (None, self._destination) or self._tagged.exists() or not self._tells_of_nothing():
             return
         assert theirs is not None
-        place = self._tagged.name.replace(self._destination.tag, theirs.tag)
-        lock_path = self.lock_path.with_name(self.lock_path.name.replace(self._destination.tag, theirs.tag))
-        with contextlib.suppress(BusyError), lock.held(lock_path, "its log is in use"):
+        other = StateStore(self._log_dir, self._run, theirs)
+        with contextlib.suppress(BusyError), lock.held(other.lock_path, "its log is in use"):
             if self._tells_of_nothing():
-                self._plain.rename(self._plain.with_name(place))
+                self._plain.rename(other._tagged)
 
     def _tells_of_nothing(self) -> bool:
         """Whether the log with the plain name, of whomever it is, has nothing that was proven."""

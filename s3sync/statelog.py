@@ -69,6 +69,11 @@ class RunState:
     sent_bytes: int = 0  # their size, and
     seconds: float = 0.0  # how long these calls took
 
+    @property
+    def size(self) -> int:
+        """Bytes of what is proven, as far as they are known: the predecessor did not say."""
+        return sum(max(proof.size, 0) for proof in self.proven.values())
+
 
 class Head(NamedTuple):
     """A log in short: what can be read without the parts that grow with the run. Moments are ISO 8601 or empty."""
@@ -138,7 +143,7 @@ def to_json(state: RunState, run_path: Path, destination: Destination) -> bytes:
         "sent_files": state.sent_files,
         "sent_bytes": state.sent_bytes,
         "seconds": round(state.seconds, 3),
-        "bytes": sum(max(proof.size, 0) for proof in proofs),
+        "bytes": state.size,
         "aws": state.aws,
         "attempts": state.attempts,
         "completion_object": state.completion_object,
