@@ -64,9 +64,14 @@ class S3Settings(NamedTuple):
         }
 
 
+def without_ours(environ: Mapping[str, str]) -> dict[str, str]:
+    """An environment for the programs of others: without our own variables, which are secrets."""
+    return {name: value for name, value in environ.items() if not name.startswith("S3SYNC_")}
+
+
 def child_environment(environ: Mapping[str, str], config_file: Path) -> dict[str, str]:
     """The environment for `aws`: the user's own, with everything pinned that could change its answers."""
-    child = {name: value for name, value in environ.items() if not name.startswith("S3SYNC_")}  # our secrets
+    child = without_ours(environ)
     if not any(new in child for new in _OLD_NAMES.values()):
         child.update({new: child[old] for old, new in _OLD_NAMES.items() if old in child})
     for old in _OLD_NAMES:

@@ -66,6 +66,12 @@ def family_of(instrument: str) -> Family | None:
     return next((f for f in FAMILIES if f.instrument_id.fullmatch(instrument)), None)
 
 
+def with_family(instrument: str) -> str:
+    """`NovaSeq X LH00130`, printable; the id alone where its family is not known."""
+    family = family_of(instrument)
+    return printable(f"{family.name} {instrument}" if family else instrument)
+
+
 def judge_completion(
     run: Run, newest_change: Callable[[], float], quiet_seconds: float = QUIET_SECONDS, now: float | None = None
 ) -> Completion:

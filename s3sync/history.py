@@ -151,6 +151,4 @@ def _entry(run_id: str, instrument: str, destination: Destination | None, head: 
 def _instrument(known: str, run_id: str) -> str:
     """The family and the id: from RunInfo.xml, or where that is not read any more from the run's name."""
     named = _INSTRUMENT_IN_NAME.match(run_id)
-    instrument = known[:_SHOWN_CHARS] or (named[1] if named else "")
-    family = completion.family_of(instrument)
-    return printable(f"{family.name} {instrument}" if family else instrument)
+    return completion.with_family(known[:_SHOWN_CHARS] or (named[1] if named else ""))

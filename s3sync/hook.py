@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from s3sync import children, processes
+from s3sync.awsconfig import without_ours
 from s3sync.interrupt import Stop
 from s3sync.processes import OutOfTime, Process
 from s3sync.text import human_seconds, printable
@@ -47,10 +48,10 @@ def run(hook: Hook, facts: Mapping[str, str], log_path: Path, environ: Mapping[s
     It gets our environment without our secrets, and `facts`. When its time is up, or somebody asks for our end, it
     is ended with all of its process group; then this raises InterruptedBySignal.
     """
-    child = {name: value for name, value in environ.items() if not name.startswith("S3SYNC_")}
+    told = {**without_ours(environ), **facts}
     try:
         with tempfile.TemporaryFile() as output, log_path.open("rb") as log:
-            process = processes.start(hook.command, {**child, **facts}, merged=True, stdin=log, stdout=output)
+            process = processes.start(hook.command, told, merged=True, stdin=log, stdout=output)
             in_time = _wait(process, hook.seconds, stop)
             tail = _tail(output)
     except (OSError, ValueError) as error:

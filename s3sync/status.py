@@ -208,10 +208,7 @@ def _place(run: Judged) -> str:
 
 
 def _instrument(info: RunInfo | None) -> str:
-    if info is None:
-        return "unknown instrument"
-    family = completion.family_of(info.instrument)
-    return printable(f"{family.name} {info.instrument}" if family else info.instrument or "unknown instrument")
+    return (completion.with_family(info.instrument) if info else "") or "unknown instrument"
 
 
 def _when(run: Judged) -> str:
