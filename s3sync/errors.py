@@ -49,6 +49,10 @@ class AwsError(S3SyncError):
     """The AWS CLI cannot work at all: trying again by itself would not help."""
 
 
+class SlurmError(S3SyncError):
+    """Slurm does not take a job, or does not answer."""
+
+
 class InterruptedBySignal(S3SyncError):
     """A signal asked for the end; the state has been written.
 

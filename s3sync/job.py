@@ -18,6 +18,7 @@ from s3sync.hook import Hook
 from s3sync.plan import Scope
 from s3sync.readback import Readback, Verify
 from s3sync.runfolder import LocalFile, Run
+from s3sync.slurm import Cluster
 from s3sync.statelog import RunState
 
 
@@ -49,6 +50,7 @@ class Job:
     transfer_client: TransferClient = "default"
     completion_object: bool = False  # that says in S3 that all is there
     on_complete: Hook | None = None  # the user's command, after that
+    cluster: Cluster | None = None  # send it from nodes of a Slurm cluster; None: from here
 
     @property
     def reserved(self) -> str:

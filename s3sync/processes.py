@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from typing import IO, TypeAlias
+from typing import IO, NamedTuple, TypeAlias
 
 Process: TypeAlias = "subprocess.Popen[bytes]"
 OutOfTime = subprocess.TimeoutExpired  # what waiting for a process with a limit raises
@@ -44,3 +44,22 @@ def first_line(argv: Sequence[str], environ: Mapping[str, str], seconds: float) 
     except (OSError, subprocess.SubprocessError):
         return ""
     return os.fsdecode(asked.stdout.partition(b"\n")[0].strip())
+
+
+class Answer(NamedTuple):
+    """A short command that ended: its exit code, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def ask(argv: Sequence[str], environ: Mapping[str, str], seconds: float) -> Answer:
+    """Run a short command to its end; raises OSError, OutOfTime, or ValueError for words that no argument can be."""
+    with start(argv, environ) as process:
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except BaseException:
+            process.kill()
+            raise
+    return Answer(process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))

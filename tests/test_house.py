@@ -50,6 +50,7 @@ ORDER = [
     "children",
     "hook",
     "awscli",
+    "slurm",
     "throttle",
     "staging",
     "leftovers",

@@ -1,0 +1,162 @@
+"""Slurm's commands: words in, typed values out. It schedules, queues and starts again; this program does not."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from s3sync import processes
+from s3sync.awsconfig import redact, secrets_of
+from s3sync.errors import ConfigError, SlurmError, UsageError
+from s3sync.processes import OutOfTime
+from s3sync.text import count_of, human_seconds, printable
+
+DEFAULT_NODES = 4
+COMMANDS = ("sbatch", "squeue", "scancel", "sinfo")
+_SECONDS = 60.0  # for one command: a busy controller takes its time
+_OURS = re.compile(
+    r"--?(wrap|wait|W|array|a|job-name|J|parsable|dependency|d|test-only|export|output|o)(=.*)?|-[WaJdo].+"
+)
+_LIVE = re.compile(r"(?P<job>\d+)(_(?P<task>\d+))?\|(?P<state>[A-Z_]+)\|(?P<node>[^|]*)\|(?P<reason>.*)")
+_WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
+
+
+class Cluster(NamedTuple):
+    """What is asked of Slurm for one run: so many nodes at once, and its own options; empty ones are the site's."""
+
+    nodes: int = DEFAULT_NODES
+    partition: str = ""
+    account: str = ""
+    time: str = ""  # as sbatch has it: 4:00:00, 1-0
+    options: tuple[str, ...] = ()
+
+    def words(self, cores: int | None) -> tuple[str, ...]:
+        """For each job of it: a node of its own, or so many cores of one."""
+        given = {"--partition": self.partition, "--account": self.account, "--time": self.time}
+        room = ("--exclusive",) if cores is None else (f"--cpus-per-task={cores}",)
+        return (*room, *(f"{name}={value}" for name, value in given.items() if value), *self.options)
+
+
+class Live(NamedTuple):
+    """A job, or a task of a job array, that has not ended. `task` is None of a job that is no array's."""
+
+    job: int
+    task: int | None
+    state: str  # PENDING, RUNNING, COMPLETING, ...
+    node: str  # where it runs; empty if it waits
+    reason: str  # why it waits
+
+    @property
+    def waits(self) -> bool:
+        """Whether Slurm has not started it (again) yet."""
+        return self.state in _WAITS
+
+
+def parse_options(text: str) -> tuple[str, ...]:
+    """Words for sbatch, parted as a shell would; raises UsageError for those that are this program's to choose."""
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise UsageError(f"sbatch options that no shell could part: {printable(text)} ({error})") from error
+    if taken := [word for word in words if _OURS.fullmatch(word)]:
+        raise UsageError(f"sbatch option that s3sync chooses itself: {printable(taken[0])} (leave it out)")
+    return words
+
+
+class Slurm:
+    """The commands of the cluster that this host belongs to."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        """Raises ConfigError if Slurm is not installed here."""
+        missing = [name for name in COMMANDS if not shutil.which(name, path=environ.get("PATH"))]
+        if missing:
+            raise ConfigError(
+                f"no Slurm here: {', '.join(missing)} not found on PATH (install Slurm's commands on this host, or use"
+                " executor local)"
+            )
+        # A coordinator may itself run in a job: what that one was given is not for the jobs that it submits.
+        self._environ = {k: v for k, v in environ.items() if not k.startswith("SLURM_") or k == "SLURM_CONF"}
+        self._secrets = secrets_of(environ)
+
+    def submit(
+        self,
+        script: Path,
+        name: str,
+        words: Sequence[str],
+        *,
+        output: Path,
+        tasks: range | None = None,
+        at_once: int = 0,
+        after: int | None = None,
+    ) -> int:
+        """Submit a script as a job, or as an array of `tasks`, `at_once` of them at the same time; its id.
+
+        It is begun when job `after` has ended, however that ended. Raises SlurmError.
+        """
+        ours = [f"--job-name={name}", f"--output={output}", "--parsable", "--requeue", "--nodes=1", "--ntasks=1"]
+        if tasks is not None:
+            ours.append(f"--array={tasks[0]}-{tasks[-1]}%{at_once}")
+        if after is not None:
+            ours.append(f"--dependency=afterany:{after}")
+        said = self._ask("sbatch", *words, *ours, str(script))
+        job = said.strip().partition(";")[0]  # the cluster's name may follow
+        if not job.isdecimal():
+            raise SlurmError(f"cannot make sense of what sbatch printed: {self._readable(said)}")
+        return int(job)
+
+    def live(self, name: str) -> list[Live]:
+        """All jobs of this name that have not ended, a line for each task of an array; raises SlurmError."""
+        format_ = "%i|%T|%N|%r"
+        said = self._ask("squeue", "--noheader", "--array", f"--name={name}", f"--format={format_}")
+        return [_parse_live(line) for line in said.splitlines() if line.strip()]
+
+    def cancel(self, jobs: Iterable[int]) -> None:
+        """End jobs, whether they wait or run; those that have ended are no matter. Raises SlurmError."""
+        if ids := sorted(set(jobs)):
+            self._ask("scancel", "--quiet", *map(str, ids))
+
+    def nodes(self, partition: str = "") -> list[tuple[str, str]]:
+        """Name and state of each node of a partition (empty: the default one, or all); raises SlurmError."""
+        where = (f"--partition={partition}",) if partition else ()
+        said = self._ask("sinfo", "--noheader", "--Node", "--format=%N|%T", *where)
+        pairs = (line.strip().partition("|") for line in said.splitlines() if line.strip())
+        return sorted({(name, state) for name, _, state in pairs})
+
+    def version(self) -> str:
+        """As `sbatch` tells it: `slurm-wlm 22.05.8`; raises SlurmError."""
+        return self._readable(self._ask("sbatch", "--version"))
+
+    def _ask(self, *argv: str) -> str:
+        try:
+            answer = processes.ask(argv, self._environ, _SECONDS)
+        except OutOfTime:
+            raise SlurmError(f"{argv[0]} did not answer for {human_seconds(_SECONDS)} (is slurmctld up?)") from None
+        except (OSError, ValueError) as error:
+            raise SlurmError(f"cannot run {argv[0]}: {printable(str(error))}") from error
+        if answer.code != 0:
+            said = [line for line in answer.err.splitlines() if line.strip()] or [f"exit code {answer.code}"]
+            raise SlurmError(f"{argv[0]} failed: {self._readable(' / '.join(said[-2:]))}")
+        return answer.out
+
+    def _readable(self, said: str) -> str:
+        return redact(printable(said.strip()), self._secrets)
+
+
+def summary(live: Sequence[Live]) -> str:
+    """For people: `12 of them run, 52 wait (Resources)`."""
+    waiting = [job for job in live if job.waits]
+    why = next((job.reason for job in waiting if job.reason not in ("", "None")), "")
+    running = count_of(len(live) - len(waiting), "task")
+    return f"{running} at work" + (f", {len(waiting):,} waiting{f' ({why})' if why else ''}" if waiting else "")
+
+
+def _parse_live(line: str) -> Live:
+    match = _LIVE.fullmatch(line.strip())
+    if not match:
+        raise SlurmError(f"cannot make sense of what squeue printed: {printable(line[:200])}")
+    task = int(match["task"]) if match["task"] else None
+    return Live(int(match["job"]), task, match["state"], match["node"], printable(match["reason"]))
