@@ -50,7 +50,7 @@ uninstall-cron: $(VENV)/.installed  ## take it out again: make uninstall-cron [C
 test: $(VENV)/.dev-installed  ## all tests that need nothing but Python
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
-test-real: $(VENV)/.dev-installed  ## the tests that need Debian's awscli (version 2), radosgw, strace, cron, man and shells
+test-real: $(VENV)/.dev-installed  ## the tests that need Debian's awscli (version 2), radosgw, Slurm, strace, cron, man and shells
 	S3SYNC_REQUIRE_REAL=1 $(BIN)/python -m pytest -n auto --dist loadgroup -m real $(ARGS)
 
 test-sweep: $(VENV)/.dev-installed  ## minutes of kills at every write and at random moments; needs strace

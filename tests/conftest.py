@@ -19,6 +19,7 @@ import pytest
 from scripts.simulate_run import make_run
 from tests.radosgw import Gateway, radosgw, why_not
 from tests.s3server import S3Server
+from tests.slurm_cluster import SlurmCluster, slurm_cluster, why_no_slurm
 
 BUCKET = "lab-runs"
 AWS_V1 = str(Path(sys.executable).with_name("aws"))
@@ -79,6 +80,15 @@ def ceph() -> Iterator[Gateway]:
         skip_or_fail(why)
     with tempfile.TemporaryDirectory(prefix="rgw-") as folder, radosgw(Path(folder)) as gateway:
         yield gateway
+
+
+@pytest.fixture
+def slurm() -> Iterator[SlurmCluster]:
+    """A Slurm cluster of two nodes, for the xdist_group "slurm"; its socket paths have to be short."""
+    if why := why_no_slurm():
+        skip_or_fail(why)
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder, slurm_cluster(Path(folder)) as cluster:
+        yield cluster
 
 
 @dataclass(frozen=True)

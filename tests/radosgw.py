@@ -71,7 +71,7 @@ def why_not() -> str:
 @contextlib.contextmanager
 def radosgw(folder: Path) -> Iterator[Gateway]:
     """A gateway on a free loopback port while inside; its data is in memory."""
-    port, v2, v1 = _free_ports(3)
+    port, v2, v1 = free_ports(3)
     monitor = f"[v2:127.0.0.1:{v2},v1:127.0.0.1:{v1}]"
     fsid, osd = str(uuid.uuid4()), str(uuid.uuid4())
     for name in ("mon", "osd", "rgw", "run"):
@@ -136,7 +136,7 @@ def _wait_until_it_answers(port: int, folder: Path) -> None:
     raise RuntimeError(f"radosgw did not start:\n{output}")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as sockets:
         opened = [sockets.enter_context(socket.socket()) for _ in range(count)]
         for one in opened:
