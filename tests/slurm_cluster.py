@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -171,7 +172,9 @@ class SlurmCluster:
     def answers(self) -> bool:
         """Whether slurmctld does, and all nodes are up."""
         try:
-            return not any("*" in state or "down" in state for state in self.nodes().values())
+            return all(
+                re.fullmatch("idle|mixed|allocated|completing|drain.*", state) for state in self.nodes().values()
+            )
         except RuntimeError:
             return False
 
@@ -279,7 +282,7 @@ class SlurmCluster:
     def _pin(self, node: str) -> tuple[str, ...]:
         cores = sorted(os.sched_getaffinity(0))
         core = cores[self.names.index(node) % len(cores)]
-        return ("taskset", f"--cpu-list={core}") if self._pinned else ()
+        return ("taskset", "--cpu-list", str(core)) if self._pinned else ()
 
     def _first(self, node: str) -> psutil.Process:
         """The process that all others of a node die with."""

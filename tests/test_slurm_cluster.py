@@ -75,9 +75,10 @@ def test_what_is_queued_again_runs_again(slurm: SlurmCluster, tmp_path: Path) ->
 def test_what_ran_on_a_node_that_lost_power_runs_again_on_another(slurm: SlurmCluster, tmp_path: Path) -> None:
     """Its processes are gone, those of sessions of their own, too; what runs on the other node does not notice."""
     script = Script(tmp_path, f"setsid {_FOR_EVER} & {_FOR_EVER}")
-    job = script.submit(slurm, "--cpus-per-task=1", "--nodelist=n2")
+    slurm.set_state("n1", "drain")
+    job = script.submit(slurm)
     slurm.wait_until(lambda: runs(slurm, job))
-    slurm.run("scontrol", "update", f"job={job}", "nodelist=")
+    slurm.set_state("n1", "resume")
     slurm.wait_until(lambda: sum(process.name() == "sleep" for process in slurm.processes("n2")) == 2)
     everything = slurm.processes("n2")
 
