@@ -66,6 +66,7 @@ ORDER = [
     "progress",
     "notify",
     "job",
+    "sending",
     "stages",
     "upload",
     "report",

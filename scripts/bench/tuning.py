@@ -56,7 +56,7 @@ KNOBS = {
         (("far", 0.0),),
     ),
     "hashers": Knob(
-        "hashing threads a core", (0.5, 1, 2), 0.5, _constants("stages.HASHERS_PER_CORE"), (("novaseq", 0),)
+        "hashing threads a core", (0.5, 1, 2), 0.5, _constants("sending.HASHERS_PER_CORE"), (("novaseq", 0),)
     ),
     "processes": Knob(
         "aws processes at once, none added", (1, 2, 3, 4, 8), 2, _processes, (("small", 0.0), ("small", _FAR_SECONDS))

@@ -1,0 +1,232 @@
+"""Files of one run into S3, and proven there: in passes, until each is proven or has failed for good."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from s3sync import leftovers, plan, receipt
+from s3sync.awscli import Aws
+from s3sync.checksums import Checksums
+from s3sync.crowd import Crowd, LoadMeter
+from s3sync.destination import COMPLETION_OBJECT
+from s3sync.errors import AwsError
+from s3sync.interrupt import Stop
+from s3sync.job import Job, Tally
+from s3sync.pipeline import CHANGED, VANISHED, Failure, Hasher, Pipeline
+from s3sync.progress import Display
+from s3sync.readback import Reader, RemoteObject
+from s3sync.resources import usable_cores
+from s3sync.runfolder import LocalFile, Run
+from s3sync.statelog import Proof, RunState
+from s3sync.text import count_of, printable
+from s3sync.throttle import Throttle
+from s3sync.transfer import Moved, Transfer
+
+PASSES = 3  # a file is tried so often in one call
+BACKOFF = (1.0, 4.0)  # seconds before the second and the third pass
+HASHERS_PER_CORE = 0.5  # threads: one hashes as much as several `aws` send
+STREAM_SECONDS = 600.0  # after so long no more of a run that is written yet is begun: other runs wait, too
+_COMPARE_FILES = 2000  # compared with S3 at a time, so that an interruption loses little
+_MOVING = (CHANGED, VANISHED)  # no failures while the sequencer writes
+
+Recorder = Callable[[Sequence[Proof]], None]
+
+
+class Sender:
+    """Sends files of one run and proves them; what is proven is recorded first, then in `state.proven`.
+
+    What failed is in `state.failed`.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        run: Run,
+        state: RunState,
+        record: Recorder,
+        aws: Aws,
+        environ: Mapping[str, str],
+        work: Path,
+        stop: Stop,
+        display: Display,
+        expected: Checksums,
+    ) -> None:
+        self.tally = Tally()
+        self.next_batch = 1
+        self.reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner)
+        self._job = job
+        self._run = run
+        self._state = state
+        self._record = record
+        self._aws = aws
+        self._work = work
+        self._stop = stop
+        self._display = display
+        self._url = job.destination.url(run.run_id)
+        self._launch_until = time.monotonic() + (STREAM_SECONDS if job.streams else math.inf)
+        hashers = max(1, round(job.cores * HASHERS_PER_CORE))
+        self._hasher = Hasher(run, job.multipart, stop, hashers, expected=expected)
+        limit = job.max_bandwidth
+        self._throttle = Throttle(limit, job.cores, environ, job.settings, work) if limit else None
+        self._transfer = self._transfer_of(run)
+        self._pipeline = self._pipeline_of(run, self._transfer, self._hasher)
+
+    @property
+    def unswept(self) -> str:
+        """Why parts may be left in S3; empty if there are none."""
+        return self._transfer.unswept
+
+    def moved(self) -> Moved:
+        """What was sent so far, as far as can be seen from outside."""
+        return self._transfer.moved()
+
+    def close(self) -> None:
+        """Drop what has not begun."""
+        self._hasher.close()
+        self.tally.aws_processes = self._aws.started
+
+    def sweep(self, files: Collection[LocalFile], since: str) -> None:
+        """Abort the multipart uploads of these files that a killed process has left since then."""
+        prefix = self._job.destination.run_prefix(self._run.run_id)
+        keys = {prefix + f.path for f in files if self._job.multipart.part_size_for(f.size)}
+        if keys:
+            swept = leftovers.sweep(self._aws, self._job.bucket, prefix, keys, since)
+            if swept.aborted:
+                self._display.say(f"{count_of(swept.aborted, 'multipart upload')} of an interrupted call aborted")
+            self._transfer.unswept = swept.trouble
+
+    def compare(self, files: Sequence[LocalFile], remote: Mapping[str, RemoteObject]) -> None:
+        """Prove without sending those that S3 has already."""
+        there = [f for f in files if f.path in remote and remote[f.path].size == f.size]
+        for start in range(0, len(there), _COMPARE_FILES):
+            self._stop.check()
+            some = there[start : start + _COMPARE_FILES]
+            etags = self._hasher.etags(some)
+            found = [f for f in some if self._has(f, etags.get(f.path), remote[f.path].etag)]
+            self.take([Proof(*f, remote[f.path].etag, "etag") for f in found], found=True)
+        self.ask_for_heavy(plan.pending(there, self._state.proven))
+
+    def ask_for_heavy(self, files: Sequence[LocalFile]) -> None:
+        """Asking for one object costs as much as sending many small files, but less than sending a large one."""
+        heavy = [file for file in files if plan.cost_of([file]) > plan.PROCESS_COST]
+        if heavy:
+            self.take(self._pipeline.prove(heavy).proofs, found=True)
+
+    def damaged(self, files: Sequence[LocalFile]) -> dict[str, str]:
+        """Those of these files that are not to be sent, and why, by path."""
+        return self._hasher.damaged(files)
+
+    def send(self, *groups: Sequence[LocalFile]) -> None:
+        """Up to three passes over the files; what is not proven then is failed. Raises AwsError for a lasting cause."""
+        gone: dict[str, str] = {}
+        unknown: list[Failure] = []
+        wanted = [file for group in groups for file in group]
+        for attempt in range(PASSES):
+            if attempt:
+                self._display.say(f"trying {count_of(len(groups[0]) + len(unknown), 'file')} again")
+                self._stop.wait(BACKOFF[attempt - 1])
+            looked_at = self._look_again_at([failure.file for failure in unknown if failure.file])
+            absent = [failure.file for failure in looked_at if failure.file and not failure.unknown]
+            failures = [f for f in looked_at if f.unknown or not f.file] + self._one_pass((*groups, absent))
+            gone.update((failure.path, failure.reason) for failure in failures if failure.file is None)
+            self._state.failed = {**gone, **{failure.path: failure.reason for failure in failures}}
+            if (cause := self._pipeline.cause) and plan.pending(wanted, self._state.proven):
+                raise AwsError(f"{cause.what}: {printable(self._url)} ({cause.advice})")
+            unknown = [failure for failure in failures if failure.unknown]
+            groups = ([failure.file for failure in failures if failure.file and not failure.unknown],)
+            if not groups[0] and not unknown:
+                return
+
+    def send_receipt(self, written: Run) -> tuple[str, str]:
+        """The completion object, by the same ways: its ETag, or why there is none."""
+        etag = why = ""
+        with contextlib.closing(Hasher(written, self._job.multipart, self._stop, 1)) as hasher:
+            pipeline = self._pipeline_of(written, self._transfer_of(written), hasher)
+            for attempt in range(PASSES):
+                if attempt:
+                    self._display.say(f"trying {COMPLETION_OBJECT} again: {why}")
+                    self._stop.wait(BACKOFF[attempt - 1])
+                etag, why = receipt.send(written, pipeline, self.next_batch)
+                self.next_batch += 1
+                if etag:
+                    break
+        return etag, why
+
+    def take(self, proofs: Sequence[Proof], *, found: bool = False) -> None:
+        """Remember what is proven: on disk first."""
+        if not proofs:
+            return
+        self._record(proofs)
+        self._state.proven.update((proof.path, proof) for proof in proofs)
+        if found:
+            self.tally.found_files += len(proofs)
+            self.tally.found_size += sum(proof.size for proof in proofs)
+        else:
+            self.tally.sent_files += len(proofs)
+            self.tally.sent_size += sum(proof.size for proof in proofs)
+
+    def _transfer_of(self, run: Run) -> Transfer:
+        job = self._job
+        return Transfer(
+            self._aws, run, job.destination, self._work, job.multipart, job.storage, job.owner, self._throttle
+        )
+
+    def _pipeline_of(self, run: Run, transfer: Transfer, hasher: Hasher) -> Pipeline:
+        load = LoadMeter(usable_cores(), self._aws.live)
+        job = self._job
+        crowd = Crowd(job.cores, job.most_processes, load, is_limited=lambda: transfer.share is not None)
+        return Pipeline(run, transfer, self.reader, hasher, verify=job.verify, crowd=crowd)
+
+    def _has(self, file: LocalFile, expected: str | None, etag: str) -> bool:
+        """Whether an object with this ETag has the file's bytes, as far as ETags can tell."""
+        with contextlib.suppress(OSError):
+            return expected is not None and (expected == etag or self._hasher.etag_like(file, etag) is not None)
+        return False
+
+    def _look_again_at(self, files: Sequence[LocalFile]) -> list[Failure]:
+        """Those of these files, of which S3 had not said whether they are there, that still are not proven."""
+        if not files:
+            return []
+        verdicts = self._pipeline.prove(files)
+        self.take(verdicts.proofs)
+        return list(verdicts.failures)
+
+    def _one_pass(self, groups: Sequence[Sequence[LocalFile]]) -> list[Failure]:
+        share = self._transfer.share
+        byte_cost = max(plan.BYTE_COST, 1 / share) if share else plan.BYTE_COST
+        queue = plan.BatchQueue(groups, self.next_batch, byte_cost)
+        failures: list[Failure] = []
+        try:
+            with contextlib.closing(self._pipeline.run(queue)) as verdicts:
+                for verdict in verdicts:
+                    self.take(verdict.proofs)
+                    failures += [f for f in verdict.failures if not (self._job.streams and f.reason in _MOVING)]
+                    if time.monotonic() > self._launch_until:
+                        queue.clear()
+        finally:
+            self.next_batch = queue.next_number
+        return failures
+
+
+def first_word(reader: Reader, aws: Aws, *, certain: bool = False) -> tuple[dict[str, RemoteObject] | None, str]:
+    """What S3 has of the run (None: these credentials may not list; nothing is asked if `certain`), and which `aws`
+    said so. Whatever keeps the upload from working at all raises AwsError here.
+    """
+    with ThreadPoolExecutor(1) as side:
+        version = side.submit(aws.quick_version)
+        remote: dict[str, RemoteObject] | None = None
+        try:
+            if certain:
+                reader.contact()
+            else:
+                remote = reader.list_run()
+        except AwsError:
+            version.result()
+            aws.check_usable()  # if not even that works, it is not S3's fault
+            raise
+        return remote, f"{printable(aws.path)}: {version.result()}"
