@@ -72,6 +72,10 @@ examples:
   s3sync cleanup --config /etc/s3sync.yaml --older_than 90d --delete
   s3sync cleanup --config /etc/s3sync.yaml RUN --delete --yes
 """
+_TASK_EXAMPLES = """\
+examples:
+  s3sync upload --local_path /data/RUN --bucket lab-runs --executor slurm
+"""
 _STORAGE_HELP = "STANDARD (default), STANDARD_IA, INTELLIGENT_TIERING, GLACIER_IR, DEEP_ARCHIVE, ..."
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no other name
 
@@ -95,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_check(commands)
     _add_cleanup(commands)
+    _add_task(commands)
     return words
 
 
@@ -159,6 +164,14 @@ def _add_cleanup(commands: Commands) -> None:
     parser.add_argument("--delete", action="store_true", help="delete what is identical in S3 now; asks first")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--json", action="store_true", help="what came of it as one JSON object on stdout")
+
+
+def _add_task(commands: Commands) -> None:
+    parser = _add_command(
+        commands, "task", "Do a part of an upload on a node. This is what Slurm runs, not for people.", _TASK_EXAMPLES
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="the upload's work folder, LOG_DIR/slurm/...")
+    parser.add_argument("--json", action="store_true", help="errors as JSON, too")
 
 
 def _add_upload(commands: Commands) -> None:

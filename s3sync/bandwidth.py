@@ -43,6 +43,10 @@ class Timetable(NamedTuple):
         """Bytes a second at that local time, the least if windows overlap; None: no limit."""
         return min((window.rate for window in self.windows if window.holds(moment)), default=None)
 
+    def divided(self, among: int) -> Timetable:
+        """The share of each of so many hosts that send at once."""
+        return Timetable(tuple(window._replace(rate=max(1, window.rate // among)) for window in self.windows))
+
 
 def parse_timetable(limit: str | Mapping[str, str]) -> Timetable:
     """A rate for all times, or rates by time; raises ValueError that says what is wrong."""

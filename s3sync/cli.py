@@ -21,6 +21,7 @@ from rich.table import Table
 from s3sync import __version__, arguments, awscli, report
 from s3sync.awswords import Storage
 from s3sync.bandwidth import Timetable
+from s3sync.coordinator import upload_anywhere
 from s3sync.destination import parse_destination
 from s3sync.errors import (
     EXIT_CONFIG,
@@ -38,7 +39,7 @@ from s3sync.plan import compile_excludes
 from s3sync.progress import Lines, LiveDisplay, display_for
 from s3sync.resources import step_back, usable_cores
 from s3sync.text import printable
-from s3sync.upload import and_its_analyses, preview, upload
+from s3sync.upload import and_its_analyses, preview
 
 _VERSION_SECONDS = 20.0  # for an `aws` that is asked for its version; the slowest take five
 _USUAL_COLUMNS = 80  # of a terminal that does not say how many it has
@@ -117,7 +118,9 @@ def _run_upload(args: argparse.Namespace) -> int:
 def _upload(args: argparse.Namespace, job: Job, stop: Stop) -> int:
     def one(job: Job) -> Report:
         with display_for(sys.stderr) as display:
-            return upload(job, os.environ, stop, display)
+            report = upload_anywhere(job, os.environ, stop, display)
+        assert report is not None, "it is followed to its end"
+        return report
 
     done = one(job)
     analyses, waiting = and_its_analyses(job, done, one)
@@ -318,6 +321,20 @@ def _run_cleanup(args: argparse.Namespace) -> int:
     return code
 
 
+def _run_task(args: argparse.Namespace) -> int:
+    from s3sync import arraytask
+    from s3sync.arrayfolder import ArrayFolder
+
+    os.umask(0o077)
+    folder, number = ArrayFolder.at(Path(args.folder)), os.environ.get("SLURM_ARRAY_TASK_ID")
+    stop = Stop()
+    with stop_on_signals(stop):
+        if number is None:
+            arraytask.run_last(folder, os.environ, stop)
+            return EXIT_DONE
+        return EXIT_DONE if arraytask.run_task(folder, int(number), os.environ, stop) else EXIT_FAILED
+
+
 def _ask_for(word: str) -> None:
     """Wait for this word on the terminal; raises RunError if it is another, InterruptedBySignal after Ctrl-C."""
     print(f"Type `{word}` to go on: ", end="", file=sys.stderr, flush=True)
@@ -355,4 +372,5 @@ _COMMANDS = {
     "report": _run_report,
     "check": _run_check,
     "cleanup": _run_cleanup,
+    "task": _run_task,
 }

@@ -101,6 +101,7 @@ class Report:
     scope: Scope
     already: bool = False
     on_complete: str = ""  # what came of the user's command, if it was run now
+    handed_over: bool = False  # to the jobs of a cluster, which are at work now
     tally: Tally = field(default_factory=Tally)
 
     @property

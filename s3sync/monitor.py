@@ -11,6 +11,7 @@ from pathlib import Path
 
 from s3sync import alerts, files, hook, lock, publish, survey
 from s3sync.config import Config
+from s3sync.coordinator import upload_anywhere
 from s3sync.errors import AwsError, BusyError, InterruptedBySignal, S3SyncError
 from s3sync.hook import Hook
 from s3sync.interrupt import Stop
@@ -21,7 +22,7 @@ from s3sync.progress import Display
 from s3sync.resources import usable_cores
 from s3sync.survey import Candidate, Judged
 from s3sync.text import count_of, human_bytes, human_seconds, printable
-from s3sync.upload import preview, upload
+from s3sync.upload import preview
 
 LOG = logging.getLogger(__name__)
 _SAID_ONCE = ("note", "alert")  # kinds
@@ -176,7 +177,10 @@ def _upload(
     tick: Tick, run: Judged, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
 ) -> None:
     with make_display() as display:
-        report = upload(job_of(run, config), environ, stop, display)
+        report = upload_anywhere(job_of(run, config), environ, stop, display, follow=False)
+    if report is None:
+        tick.elsewhere.add(run.key)
+        return
     tick.reports[run.key] = report
     if hook.has_failed(report.on_complete):
         text = f"{report.on_complete} (the run is uploaded; it is run again at the next tick)"

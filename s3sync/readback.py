@@ -100,6 +100,10 @@ class Reader:
         """
         return self._first_word("", None, awswords.LIST_PAGE)
 
+    def list_range(self, files: Sequence[LocalFile]) -> dict[str, RemoteObject] | None:
+        """The same, of the keys from the first to the last of these files."""
+        return self._first_word(*self._range(files))
+
     def contact(self) -> None:
         """The first word with S3 where nothing that it has is in question; raises AwsError as `list_run` does."""
         self._first_word("", "", 1)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
 from s3sync import leftovers, plan, receipt
 from s3sync.awscli import Aws
@@ -18,14 +19,14 @@ from s3sync.errors import AwsError
 from s3sync.interrupt import Stop
 from s3sync.job import Job, Tally
 from s3sync.pipeline import CHANGED, VANISHED, Failure, Hasher, Pipeline
-from s3sync.progress import Display
+from s3sync.progress import Display, Snapshot
 from s3sync.readback import Reader, RemoteObject
 from s3sync.resources import usable_cores
 from s3sync.runfolder import LocalFile, Run
 from s3sync.statelog import Proof, RunState
 from s3sync.text import count_of, printable
 from s3sync.throttle import Throttle
-from s3sync.transfer import Moved, Transfer
+from s3sync.transfer import Transfer
 
 PASSES = 3  # a file is tried so often in one call
 BACKOFF = (1.0, 4.0)  # seconds before the second and the third pass
@@ -34,7 +35,20 @@ STREAM_SECONDS = 600.0  # after so long no more of a run that is written yet is 
 _COMPARE_FILES = 2000  # compared with S3 at a time, so that an interruption loses little
 _MOVING = (CHANGED, VANISHED)  # no failures while the sequencer writes
 
-Recorder = Callable[[Sequence[Proof]], None]
+Recorder: TypeAlias = Callable[[Sequence[Proof]], None]
+Remote: TypeAlias = "dict[str, RemoteObject] | None"  # objects by path in the run; None: they may not be listed
+
+
+class Amount(NamedTuple):
+    """So many files, and their bytes."""
+
+    files: int
+    size: int
+
+    @classmethod
+    def of(cls, files: Collection[LocalFile]) -> Amount:
+        """Of all these."""
+        return cls(len(files), sum(file.size for file in files))
 
 
 class Sender:
@@ -81,9 +95,15 @@ class Sender:
         """Why parts may be left in S3; empty if there are none."""
         return self._transfer.unswept
 
-    def moved(self) -> Moved:
-        """What was sent so far, as far as can be seen from outside."""
-        return self._transfer.moved()
+    def snapshot(self, activity: str, before: Amount, total: Amount) -> Snapshot:
+        """How far it is, where `before` was proven already; asked several times a second while threads are at work:
+        nothing here walks over the files.
+        """
+        moved = self._transfer.moved()
+        files = before.files + self.tally.found_files + moved.files
+        size = before.size + self.tally.found_size + moved.size
+        shown = "checking" if activity == "uploading" and not moved.processes else activity
+        return Snapshot(shown, min(files, total.files), total.files, min(size, total.size), total.size, moved.processes)
 
     def close(self) -> None:
         """Drop what has not begun."""
@@ -213,18 +233,15 @@ class Sender:
         return failures
 
 
-def first_word(reader: Reader, aws: Aws, *, certain: bool = False) -> tuple[dict[str, RemoteObject] | None, str]:
-    """What S3 has of the run (None: these credentials may not list; nothing is asked if `certain`), and which `aws`
-    said so. Whatever keeps the upload from working at all raises AwsError here.
+def first_word(aws: Aws, ask: Callable[[], Remote]) -> tuple[Remote, str]:
+    """What S3 says to the first question that is asked of it, and which `aws` was told.
+
+    Whatever keeps the upload from working at all raises AwsError here.
     """
     with ThreadPoolExecutor(1) as side:
         version = side.submit(aws.quick_version)
-        remote: dict[str, RemoteObject] | None = None
         try:
-            if certain:
-                reader.contact()
-            else:
-                remote = reader.list_run()
+            remote = ask()
         except AwsError:
             version.result()
             aws.check_usable()  # if not even that works, it is not S3's fault

@@ -33,11 +33,12 @@ class Cluster(NamedTuple):
     account: str = ""
     time: str = ""  # as sbatch has it: 4:00:00, 1-0
     options: tuple[str, ...] = ()
+    cores: int | None = None  # of each node; None: all of it
 
-    def words(self, cores: int | None) -> tuple[str, ...]:
+    def words(self) -> tuple[str, ...]:
         """For each job of it: a node of its own, or so many cores of one."""
         given = {"--partition": self.partition, "--account": self.account, "--time": self.time}
-        room = ("--exclusive",) if cores is None else (f"--cpus-per-task={cores}",)
+        room = ("--exclusive",) if self.cores is None else (f"--cpus-per-task={self.cores}",)
         return (*room, *(f"{name}={value}" for name, value in given.items() if value), *self.options)
 
 
@@ -97,7 +98,8 @@ class Slurm:
 
         It is begun when job `after` has ended, however that ended. Raises SlurmError.
         """
-        ours = [f"--job-name={name}", f"--output={output}", "--parsable", "--requeue", "--nodes=1", "--ntasks=1"]
+        ours = [f"--job-name={name}", "--parsable", "--requeue", "--nodes=1", "--ntasks=1"]
+        ours += [f"--chdir={script.parent}", f"--output={output}", "--open-mode=append"]
         if tasks is not None:
             ours.append(f"--array={tasks[0]}-{tasks[-1]}%{at_once}")
         if after is not None:

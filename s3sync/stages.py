@@ -6,7 +6,8 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from s3sync import awscli, awswords, checksums, hook, plan, receipt, runfolder, sending
+from s3sync import __version__, awscli, awswords, checksums, hook, plan, receipt, runfolder, sending
+from s3sync.arrayfolder import Handed
 from s3sync.checksums import Checksums
 from s3sync.destination import COMPLETION_OBJECT, Destination
 from s3sync.errors import InterruptedBySignal, RunError, S3SyncError
@@ -16,9 +17,10 @@ from s3sync.plan import Scope
 from s3sync.progress import Display, Snapshot
 from s3sync.readback import RemoteObject
 from s3sync.runfolder import LocalFile, Run
-from s3sync.sending import Sender
+from s3sync.sending import Amount, Sender
 from s3sync.state import StateStore
 from s3sync.statelog import Proof, RunState
+from s3sync.submission import Submission
 from s3sync.text import count_of, now_iso, printable
 
 MAX_ROUNDS = 10  # a run that was found changed so often is left for the next call
@@ -41,8 +43,10 @@ class Call:
         stop: Stop,
         display: Display,
         expected: Checksums,
+        submission: Submission | None = None,
     ) -> None:
         self.scope = scope
+        self.handed_over = False  # to the jobs of a cluster
         self._state = state
         self._job = job
         self._run = run
@@ -53,9 +57,10 @@ class Call:
         self._work = work
         self._activity = "comparing"
         self._listed: Collection[str] | None = ()  # what S3 had of the run; None: it may not be asked
-        self._before = self._proven_now()  # files and bytes
-        self._totals = _totals(scope)
+        self._before = self._proven_now()
+        self._totals = Amount.of(scope.files)
         self._began = time.monotonic()
+        self._submission = submission
         self._sender = Sender(job, run, state, store.record, aws, environ, work, stop, display, expected)
 
     @property
@@ -90,7 +95,8 @@ class Call:
             self._end()
 
     def _stages(self, resumed: bool, certain: bool, parts_since: str) -> None:
-        remote, self._state.aws = sending.first_word(self._sender.reader, self._aws, certain=certain)
+        reader = self._sender.reader
+        remote, self._state.aws = sending.first_word(self._aws, reader.contact if certain else reader.list_run)
         if self._job.transfer_client == "crt" and not awswords.knows_crt(self._aws.said_version):
             self._display.say("warning: transfer_client crt means nothing to this aws: it takes version 2")
         if parts_since:  # the call before was killed
@@ -99,6 +105,10 @@ class Call:
         self._display.follow(f"{verb} {what(self._run, self._job.destination)}", self._snapshot)
         if not certain:
             self._listed = None if remote is None else remote.keys()
+            self._forget_lost(remote)
+        if self._submission and self._hand_over(self._submission, resumed):
+            return
+        if not certain:
             self._compare(remote, resumed)
         self._activity = "uploading"
         if self._job.streams:
@@ -108,17 +118,44 @@ class Call:
                 self._look_again()  # comparing may have taken its time
             self._go_round()
 
-    def _compare(self, remote: Mapping[str, RemoteObject] | None, resumed: bool) -> None:
-        """Prove without sending what S3 has already, and doubt what the log has but S3 has not."""
-        if remote is None:
-            if resumed:
-                self._sender.ask_for_heavy(self._pending())
-            return
-        lost = [p.path for p in self._state.proven.values() if _is_lost(p, remote.get(p.path))]
+    def _forget_lost(self, remote: Mapping[str, RemoteObject] | None) -> None:
+        """Doubt what the log has but S3 has not."""
+        lost = (
+            [] if remote is None else [p.path for p in self._state.proven.values() if _is_lost(p, remote.get(p.path))]
+        )
         if lost:
             self._display.say(f"warning: {count_of(len(lost), 'file')} of the log not in S3 any more as logged")
             self._state.proven = {path: p for path, p in self._state.proven.items() if path not in set(lost)}
-        self._sender.compare(self._pending(), remote)
+
+    def _compare(self, remote: Mapping[str, RemoteObject] | None, resumed: bool) -> None:
+        """Prove without sending what S3 has already."""
+        if remote is not None:
+            self._sender.compare(self._pending(), remote)
+        elif resumed:
+            self._sender.ask_for_heavy(self._pending())
+
+    def _hand_over(self, submission: Submission, resumed: bool) -> bool:
+        """Leave all but the markers to the nodes of a cluster, and those to its last job; whether there is any."""
+        phases = plan.in_phases(self._pending())
+        files = (*phases.metadata, *phases.data)
+        if not files:
+            return False
+        state = self._state
+        handed = Handed(
+            name=submission.name,
+            version=__version__,
+            job=self._job,
+            submitted=now_iso(),
+            resumed=resumed,
+            manifest=runfolder.stat_again(self._run, checksums.MANIFEST) if self._expected else None,
+            amount=self._totals,
+            proven=self._proven_now(),
+            sent=Amount(state.sent_files, state.sent_bytes),
+            seconds=state.seconds,
+        )
+        submission.take(handed, files)
+        self.handed_over = True
+        return True
 
     def _send_settled(self) -> None:
         """While the sequencer writes: what has settled goes up. What changes meanwhile has not, and waits."""
@@ -199,7 +236,7 @@ class Call:
             )
         self.scope = plan.scope_of(self._run, listing, self._job.destination, self._job.excludes, self._job.reserved)
         self._state.total_local_files = self.scope.total
-        self._totals = _totals(self.scope)
+        self._totals = Amount.of(self.scope.files)
 
     def _pending(self) -> tuple[LocalFile, ...]:
         return plan.pending(self.scope.files, self._state.proven)
@@ -214,31 +251,25 @@ class Call:
         if self._sender.unswept:
             advice = "a lifecycle rule of the bucket removes them; the next call tries, too"
             self._display.say(f"warning: parts may be left in S3: {self._sender.unswept} ({advice})")
-        else:
+        elif not self.handed_over:
             self._state.parts_since = ""
         self._state.failed = dict(sorted(self._state.failed.items()))
         _forget_what_was(self._state, self.scope)
         if self._state.completed or self.tally.sent_files or self._job.streams:
             self._state.attempts = 0
+        elif self.handed_over:
+            self._state.attempts -= 1  # it is the last job's
         self._store.finish(self._state)
 
-    def _proven_now(self) -> tuple[int, int]:
+    def _proven_now(self) -> Amount:
         same = [f for f in self.scope.files if plan.is_same(f, self._state.proven.get(f.path))]
-        return len(same), sum(f.size for f in same)
+        return Amount.of(same)
 
     def _so_far(self) -> str:
-        return f"{self._proven_now()[0]:,} of {count_of(self.scope.total, 'file')} proven"
+        return f"{self._proven_now().files:,} of {count_of(self.scope.total, 'file')} proven"
 
     def _snapshot(self) -> Snapshot:
-        """Asked several times a second while threads are at work: nothing here walks over the files."""
-        files_total, size_total = self._totals
-        moved = self._sender.moved()
-        files = self._before[0] + self.tally.found_files + moved.files
-        size = self._before[1] + self.tally.found_size + moved.size
-        activity = "checking" if self._activity == "uploading" and not moved.processes else self._activity
-        return Snapshot(
-            activity, min(files, files_total), files_total, min(size, size_total), size_total, moved.processes
-        )
+        return self._sender.snapshot(self._activity, self._before, self._totals)
 
 
 def begin(store: StateStore, state: RunState, scope: Scope) -> None:
@@ -273,11 +304,6 @@ def _forget_what_was(state: RunState, scope: Scope) -> None:
 def what(run: Run, destination: Destination) -> str:
     """Which run, and where to, for people."""
     return f"{printable(run.run_id)} to {printable(destination.url(run.run_id))}"
-
-
-def _totals(scope: Scope) -> tuple[int, int]:
-    """Files and bytes."""
-    return len(scope.files), sum(file.size for file in scope.files)
 
 
 def _is_lost(proof: Proof, remote: RemoteObject | None) -> bool:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from s3sync import analysis, awscli, checksums, completion, hook, lock, plan, runfolder, streaming
+from s3sync import analysis, awscli, checksums, completion, gathering, hook, lock, plan, runfolder, streaming
+from s3sync.arrayfolder import ArrayFolder
 from s3sync.checksums import Checksums
 from s3sync.errors import InterruptedBySignal, RunError, S3SyncError
 from s3sync.interrupt import Stop
@@ -21,6 +22,7 @@ from s3sync.stages import Call, begin, what
 from s3sync.staging import work_folder
 from s3sync.state import Loaded, StateStore
 from s3sync.statelog import RunState
+from s3sync.submission import Submission
 from s3sync.text import iso_of, printable
 
 MANY_THREADS = 10  # the CLI keeps so many connections; more threads only wait for them
@@ -28,23 +30,33 @@ MANY_THREADS = 10  # the CLI keeps so many connections; more threads only wait f
 _Done = TypeVar("_Done", Report, Preview)
 
 
-def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -> Report:
+def upload(
+    job: Job,
+    environ: Mapping[str, str],
+    stop: Stop,
+    display: Display,
+    *,
+    submission: Submission | None = None,
+    collected: ArrayFolder | None = None,
+) -> Report:
     """Upload a run and prove it; raises S3SyncError where it cannot be done, with the state saved.
 
-    Files that failed are in the report, not raised.
+    Files that failed are in the report, not raised. With a `submission` they are handed over to it. The last job of a
+    cluster has the folder with what its tasks `collected`, and leaves the user's command to whoever follows it.
     """
     started = time.monotonic()
-    run, listing, scope, expected = _survey(job)
+    run, listing, scope, expected = survey(job)
     store = StateStore(job.log_dir, run, job.destination)
     with lock.held(store.lock_path, f"{what(run, job.destination)} is being uploaded already") as run_lock:
         store.prepare(scope.total)
         loaded = store.load()
         for warning in (*_advice(job), *scope.warnings, *loaded.warnings):
             display.say(f"warning: {warning}")
-        if loaded.state and _is_done(job, loaded.state, scope):
-            after = _run_hook(job, run, store, loaded.state, environ, stop)
-            return Report(run, job.destination, store.log_path, loaded.state, scope, already=True, on_complete=after)
-        state = loaded.state or RunState(run.run_id, str(run.path))
+        before = gathering.gather(job, run, store, loaded.state, environ, collected)
+        if before and _is_done(job, before, scope):
+            after = "" if collected else run_hook(job, run, store, before, environ, stop)
+            return Report(run, job.destination, store.log_path, before, scope, already=True, on_complete=after)
+        state = before or RunState(run.run_id, str(run.path))
         state.instrument_done = "" if job.streams else iso_of(completion.finished_at(run))
         doubted = _doubt(state, listing, expected)
         if job.streams and not plan.pending(scope.files, state.proven):
@@ -56,12 +68,17 @@ def upload(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -
                 begin(store, state, scope)  # so that the run stays due, however old it gets until there is a CLI
                 store.finish(state)
                 raise
-            call = Call(job, run, scope, store, state, aws, environ, work, stop, display, expected)
+            call = Call(job, run, scope, store, state, aws, environ, work, stop, display, expected, submission)
             certain = job.streams and state.orderly and not doubted
-            call.run(resumed=loaded.state is not None, certain=certain)
+            call.run(resumed=before is not None, certain=certain)
         call.tally.seconds = time.monotonic() - started
-        after = _run_hook(job, run, store, state, environ, stop)
-    return Report(run, job.destination, store.log_path, state, call.scope, tally=call.tally, on_complete=after)
+        after = "" if collected else run_hook(job, run, store, state, environ, stop)
+    return Report(
+        *(run, job.destination, store.log_path, state, call.scope),
+        tally=call.tally,
+        on_complete=after,
+        handed_over=call.handed_over,
+    )
 
 
 def and_its_analyses(job: Job, first: _Done, work: Callable[[Job], _Done]) -> tuple[list[_Done], list[Waiting]]:
@@ -93,7 +110,7 @@ def _waits_for(unit: Run, first: Report | Preview) -> str:
 
 def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -> Preview:
     """What `upload` would do, S3 asked but nothing written; raises the same errors."""
-    run, listing, scope, expected = _survey(job)
+    run, listing, scope, expected = survey(job)
     store = StateStore(job.log_dir, run, job.destination)
     loaded: Loaded = store.load(set_aside=False)
     for warning in (*_advice(job), *scope.warnings, *loaded.warnings):
@@ -111,7 +128,7 @@ def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) 
     return Preview(run, job.destination, store.log_path, scope, pending, same_size, batches)
 
 
-def _run_hook(job: Job, run: Run, store: StateStore, state: RunState, environ: Mapping[str, str], stop: Stop) -> str:
+def run_hook(job: Job, run: Run, store: StateStore, state: RunState, environ: Mapping[str, str], stop: Stop) -> str:
     """Run the user's command if it is due, under the run's lock, so that it runs once at a time; what came of it.
 
     The log says that it is due before it runs, and what came of it afterwards: whoever is killed in between has it
@@ -141,7 +158,7 @@ def _facts(job: Job, run: Run, store: StateStore, state: RunState) -> dict[str, 
     }
 
 
-class _Survey(NamedTuple):
+class Survey(NamedTuple):
     """The run, what is in its folder and what of that is to be uploaded, and which CRC-32 it has to have."""
 
     run: Run
@@ -150,17 +167,17 @@ class _Survey(NamedTuple):
     expected: Checksums
 
 
-def _survey(job: Job) -> _Survey:
+def survey(job: Job) -> Survey:
     """Of what is asked for; raises RunError if it is no run and no analysis, or not complete."""
     run = analysis.open_unit(job.local_path, need_run_info=not job.skip_check)
     if job.settle_seconds is not None:
-        return _Survey(run, *_survey_settled(run, job, job.settle_seconds), {})
+        return Survey(run, *_survey_settled(run, job, job.settle_seconds), {})
     listing, expected = checksums.list_files(run)
     if not job.skip_check:
         _require_complete(run, listing, job)
     scope = plan.scope_of(run, listing, job.destination, job.excludes, job.reserved)
     plan.require_files(run, scope)
-    return _Survey(run, listing, scope, expected)
+    return Survey(run, listing, scope, expected)
 
 
 def _require_complete(run: Run, listing: Listing, job: Job) -> None:

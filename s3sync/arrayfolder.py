@@ -1,0 +1,281 @@
+"""The work folder of an upload on a cluster, in the shared log directory: what its jobs are given, and leave there.
+
+The coordinator writes the plan, each task a journal, its progress and its result, the last job the end. No two
+processes write the same file, since a file server may show one host late what another has written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from s3sync import files
+from s3sync.destination import Destination
+from s3sync.errors import StateError
+from s3sync.job import Job, Tally
+from s3sync.progress import Snapshot
+from s3sync.runfolder import LocalFile
+from s3sync.sending import Amount
+from s3sync.shards import Shard
+from s3sync.state import StateStore
+from s3sync.statelog import Proof, journal_head, journal_lines, parse_journal
+from s3sync.text import printable
+
+FOLDER = "slurm"  # in the log directory
+LAST = "last"  # instead of a shard's number: the job that comes after all tasks
+_NOT_THERE = (OSError, ValueError, TypeError, KeyError, RecursionError)  # of a file that is being written, or no more
+
+
+class Handed(NamedTuple):
+    """What the jobs are given. `manifest` is Manifest.tsv as it was when the plan was made; `amount` all that the run
+    has, `proven` what of it was proven before; `sent` what calls before had sent.
+    """
+
+    name: str  # of all jobs
+    version: str  # of this program
+    job: Job
+    submitted: str
+    resumed: bool  # S3 may have files that are not proven
+    manifest: LocalFile | None
+    amount: Amount
+    proven: Amount
+    sent: Amount
+    seconds: float  # that calls before took
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a shard, or of the last job: what failed and why, and the error that ended it, if one did."""
+
+    node: str
+    tally: Tally
+    failed: Mapping[str, str]
+    aws: str = ""
+    error: str = ""
+
+
+class ArrayFolder:
+    """The folder of one run and destination."""
+
+    def __init__(self, log_dir: Path, store: StateStore) -> None:
+        self.path = log_dir / FOLDER / store.lock_path.stem
+        self.script = self.path / "job.sh"
+
+    @classmethod
+    def at(cls, path: Path) -> ArrayFolder:
+        """The one with this path."""
+        folder = cls.__new__(cls)
+        folder.path, folder.script = path, path / "job.sh"
+        return folder
+
+    def exists(self) -> bool:
+        """Whether there is an upload that was handed to the cluster, and is not collected."""
+        return (self.path / "job.json").exists()
+
+    # What the coordinator writes.
+
+    def make(self, handed: Handed, script: str) -> None:
+        """Begin; what is left of one before goes. Raises StateError."""
+        self.remove()
+        with self._explained():
+            for name in ("out", "journals", "progress", "results"):
+                files.make_private_folder(self.path / name)
+            files.write_synced(self.script, script.encode("utf-8", "surrogateescape"))
+            # Last: what has no job.json is nothing.
+            files.replace(self.path / "job.json", json.dumps(_plain(handed)).encode("ascii"))
+
+    def plan(self, number: int, shards: Sequence[Shard]) -> range:
+        """Write the plan of the first or second array; the numbers of its shards. Raises StateError."""
+        begin = self.count()
+        lines = (json.dumps([begin + i, *f]) for i, shard in enumerate(shards) for f in shard)
+        with self._explained():
+            files.replace(self.path / f"plan-{number}.jsonl", "\n".join(lines).encode("ascii"))
+        return range(begin, begin + len(shards))
+
+    def remove(self) -> None:
+        """All of it; what cannot be removed is no matter, once job.json is gone. Raises StateError."""
+        with self._explained():
+            with contextlib.suppress(FileNotFoundError):
+                (self.path / "job.json").unlink()
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    # What the jobs read.
+
+    def handed(self) -> Handed:
+        """What was handed over; raises StateError."""
+        with self._explained("read"):
+            return _parse(_load(self.path / "job.json"))
+
+    def rounds(self) -> int:
+        """How many arrays there were so far."""
+        return sum(1 for _ in self._plans())
+
+    def count(self) -> int:
+        """How many shards there are; raises StateError."""
+        return max((number for number, _ in self._planned()), default=-1) + 1
+
+    def shard(self, number: int) -> Shard:
+        """The files of a shard; raises StateError."""
+        return tuple(file for of, file in self._planned() if of == number)
+
+    def files(self) -> list[LocalFile]:
+        """Those of all shards; raises StateError."""
+        return list({file.path: file for _, file in self._planned()}.values())
+
+    def lock_path(self, number: int) -> Path:
+        """What the task of a shard holds while it is at work."""
+        return self.path / "locks" / f"{number:06}.lock"
+
+    # What a task writes.
+
+    @contextlib.contextmanager
+    def journal(self, number: int, destination: Destination) -> Iterator[Journal]:
+        """A journal of its own for each start of a task; raises StateError."""
+        path = self.path / "journals" / f"{number:06}.{uuid.uuid4().hex[:12]}.jsonl"
+        with self._explained():
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            journal = Journal(descriptor, path)
+            journal.write(journal_head(destination))
+            yield journal
+        finally:
+            os.close(descriptor)
+
+    def show(self, who: int | str, snapshot: Snapshot) -> None:
+        """How far a task is. Nothing hangs on it: raises nothing."""
+        with contextlib.suppress(OSError):
+            files.replace(self.path / "progress" / _name(who), json.dumps(snapshot).encode("ascii"))
+
+    def end(self, who: int | str, result: Result) -> None:
+        """A task, or the last job, came to its end; raises StateError."""
+        facts = {"node": result.node, "aws": result.aws, "error": result.error, "failed": dict(result.failed)}
+        tally = {name: getattr(result.tally, name) for name in Tally.__slots__}
+        with self._explained():
+            files.replace(self.path / "results" / _name(who), json.dumps({**facts, "tally": tally}).encode("ascii"))
+
+    # What is read of them.
+
+    def proofs(self, number: int | None, destination: Destination) -> list[Proof]:
+        """What tasks of a shard, or of all, have proven, however they ended; raises StateError."""
+        begins = "" if number is None else f"{number:06}."
+        found: list[Proof] = []
+        with self._explained("read"):
+            for name in sorted(os.listdir(self.path / "journals")):
+                if name.startswith(begins):
+                    found += parse_journal((self.path / "journals" / name).read_bytes(), destination)[0]
+        return found
+
+    def result(self, who: int | str) -> Result | None:
+        """None if it has not come to its end."""
+        with contextlib.suppress(*_NOT_THERE):
+            facts = _load(self.path / "results" / _name(who))
+            tally = Tally(**{name: facts["tally"][name] for name in Tally.__slots__})
+            failed = {printable(str(path)): printable(str(why)) for path, why in facts["failed"].items()}
+            said = (printable(str(facts[key])) for key in ("aws", "error"))
+            return Result(str(facts["node"]), tally, failed, *said)
+        return None
+
+    def results(self) -> dict[int, Result]:
+        """Of all shards that came to their ends, by number."""
+        with contextlib.suppress(OSError):
+            names = [name.removesuffix(".json") for name in os.listdir(self.path / "results")]
+            found = {int(name): self.result(int(name)) for name in names if name.isdecimal()}
+            return {number: result for number, result in sorted(found.items()) if result}
+        return {}
+
+    def tally(self) -> Tally:
+        """What tasks and last job have done, all together; but for the seconds, which went by at the same time."""
+        results = [*self.results().values(), *filter(None, [self.result(LAST)])]
+        counted = (name for name in Tally.__slots__ if name != "seconds")
+        return Tally(**{name: sum(getattr(result.tally, name) for result in results) for name in counted})
+
+    def progress(self, who: int | str) -> Snapshot | None:
+        """How far a task was when it last said so; None if it has not begun."""
+        with contextlib.suppress(*_NOT_THERE):
+            activity, *numbers = _load(self.path / "progress" / _name(who))
+            return Snapshot(printable(str(activity)), *(int(number) for number in numbers))
+        return None
+
+    def words(self) -> list[str]:
+        """The last words of the jobs, for people: what Slurm and the tasks printed."""
+        with contextlib.suppress(OSError):
+            logs = sorted((self.path / "out").iterdir(), key=lambda path: path.stat().st_mtime)
+            lines = [line for log in logs for line in log.read_text("utf-8", "replace").splitlines()[-3:]]
+            return [printable(line) for line in lines if line.strip()]
+        return []
+
+    def _plans(self) -> Iterator[Path]:
+        return (path for path in (self.path / "plan-1.jsonl", self.path / "plan-2.jsonl") if path.exists())
+
+    def _planned(self) -> Iterator[tuple[int, LocalFile]]:
+        with self._explained("read"):
+            for path in self._plans():
+                for line in path.read_bytes().splitlines():
+                    number, *fields = json.loads(line)
+                    yield int(number), LocalFile(*fields)
+
+    @contextlib.contextmanager
+    def _explained(self, verb: str = "write") -> Iterator[None]:
+        where = printable(str(self.path))
+        try:
+            yield
+        except OSError as error:
+            raise StateError(f"cannot {verb} the work folder: {where}: {error.strerror} (see --log_dir)") from error
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            why = f"{printable(str(error))} (if none of its jobs lives, remove it)"
+            raise StateError(f"cannot understand the work folder: {where}: {why}") from error
+
+
+class Journal:
+    """What one start of a task has proven."""
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self._descriptor = descriptor
+        self._path = path
+
+    def record(self, proofs: Iterable[Proof]) -> None:
+        """Append, and bring it to the disk; raises StateError."""
+        self.write(journal_lines(proofs))
+
+    def write(self, lines: bytes) -> None:
+        """Raises StateError."""
+        try:
+            files.write_all(self._descriptor, lines)
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise StateError(f"cannot write {printable(str(self._path))}: {error.strerror} (make room)") from error
+
+
+def under_way(log_dir: Path) -> frozenset[str]:
+    """The names of the work folders that nobody has collected yet: those of their locks, without the ending."""
+    with contextlib.suppress(OSError):
+        return frozenset(os.listdir(log_dir / FOLDER))
+    return frozenset()
+
+
+def _name(who: int | str) -> str:
+    return f"{who:06}.json" if isinstance(who, int) else f"{who}.json"
+
+
+def _load(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+def _parse(facts: Any) -> Handed:
+    from pydantic import TypeAdapter  # whoever uploads from here alone does without
+
+    handed: Handed = TypeAdapter(Handed).validate_python(facts)
+    return handed
+
+
+def _plain(handed: Handed) -> dict[str, Any]:
+    from pydantic import TypeAdapter
+
+    return {**handed._asdict(), "job": TypeAdapter(Job).dump_python(handed.job, mode="json")}

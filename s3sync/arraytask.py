@@ -1,0 +1,255 @@
+"""What runs on the nodes of a cluster: a task of the job array sends a shard; the last job settles and completes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from s3sync import __version__, analysis, awscli, checksums, lock, plan, runfolder, sending, submission
+from s3sync.arrayfolder import LAST, ArrayFolder, Handed, Result
+from s3sync.checksums import MANIFEST, Checksums
+from s3sync.errors import BusyError, RunError, S3SyncError, SlurmError, StateError
+from s3sync.interrupt import Stop
+from s3sync.job import Job, Report, Tally
+from s3sync.progress import Snapshot
+from s3sync.resources import usable_cores
+from s3sync.runfolder import Run
+from s3sync.sending import Amount, Sender
+from s3sync.shards import LEAST_COST, Shard
+from s3sync.slurm import Slurm
+from s3sync.staging import work_folder
+from s3sync.statelog import RunState
+from s3sync.text import printable
+from s3sync.upload import upload
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in `typing` only from Python 3.11 on
+
+_SHOW_SECONDS = 5.0  # between two words of a task on how far it is
+_LOOK_SECONDS = 2.0  # between two looks at whether a lock is free
+_WAITERS = 16  # shards whose tasks may still be at work are waited for, so many at a time
+
+
+def run_task(folder: ArrayFolder, number: int, environ: Mapping[str, str], stop: Stop) -> bool:
+    """Send a shard, unless another start of its task has done so; whether all of it is proven.
+
+    Raises S3SyncError where it cannot be done, with that in its result, and InterruptedBySignal, without one.
+    """
+    handed = _given(folder)
+    if _wait_for_the_other(folder, number, stop):
+        return True
+    with lock.held(folder.lock_path(number), f"shard {number} is being sent already"):
+        if folder.result(number):
+            return True
+        tally, state = Tally(), RunState("", "")
+        try:
+            _send_shard(folder, number, handed, environ, stop, tally, state)
+        except S3SyncError as error:
+            if not stop.requested:  # Slurm may start it again
+                folder.end(number, Result(_node(environ), tally, state.failed, state.aws, str(error)))
+            raise
+        folder.end(number, Result(_node(environ), tally, state.failed, state.aws))
+    return not state.failed
+
+
+def _send_shard(
+    folder: ArrayFolder,
+    number: int,
+    handed: Handed,
+    environ: Mapping[str, str],
+    stop: Stop,
+    tally: Tally,
+    state: RunState,
+) -> None:
+    """Fills `tally` and `state` as it goes."""
+    job = _on_this_node(handed.job, environ)
+    run = analysis.open_unit(job.local_path, need_run_info=not job.skip_check)
+    state.run_id, state.run_path = run.run_id, str(run.path)
+    before = folder.proofs(number, job.destination)
+    state.proven = {proof.path: proof for proof in before}
+    shard = folder.shard(number)
+    display = _Shown(folder, number)
+    with display, work_folder() as (work, held), folder.journal(number, job.destination) as journal:
+        aws = awscli.connect(job.aws_command, job.settings, environ, stop, work, (held,), job.stall_seconds)
+        expected = _expected(run, handed)
+        sender = Sender(job, run, state, journal.record, aws, environ, work, stop, display, expected)
+        try:
+            _send(sender, shard, state, aws, display, resumed=handed.resumed or bool(before))
+        finally:
+            sender.close()
+            _copy(sender.tally, tally)
+
+
+def _send(sender: Sender, shard: Shard, state: RunState, aws: awscli.Aws, display: _Shown, *, resumed: bool) -> None:
+    """As a call on one machine does it, but for the markers, which are none of a shard's."""
+    sender.reader.expect(file.path for file in shard)
+    remote, state.aws = sending.first_word(aws, lambda: sender.reader.list_range(shard))
+    proven = [file for file in shard if plan.is_same(file, state.proven.get(file.path))]
+    before, total = Amount.of(proven), Amount.of(shard)
+    display.follow("", lambda: sender.snapshot("uploading", before, total))
+    pending = plan.pending(shard, state.proven)
+    if remote is not None:
+        sender.compare(pending, remote)
+    elif resumed:
+        sender.ask_for_heavy(pending)
+    phases = plan.in_phases(plan.pending(shard, state.proven))
+    sender.send(phases.metadata, phases.data)
+
+
+def run_last(folder: ArrayFolder, environ: Mapping[str, str], stop: Stop) -> None:
+    """Once all tasks have ended: a second array for what is worth one, or else the rest from here, as on one machine.
+
+    Raises S3SyncError where that cannot be done, with that in its result, and InterruptedBySignal, without one.
+    """
+    handed = _given(folder)
+    _wait_for_tasks(folder, stop)
+    if folder.rounds() == 1 and _submit_again(folder, handed, environ):
+        return
+    display = _Shown(folder, LAST)
+    try:
+        with display:
+            job = _on_this_node(replace(handed.job, recheck=False), environ, share=False)
+            report = _upload_rest(folder, job, environ, stop, display)
+    except S3SyncError as error:
+        if not stop.requested:
+            folder.end(LAST, Result(_node(environ), Tally(), {}, "", str(error)))
+        raise
+    folder.end(LAST, Result(_node(environ), report.tally, report.state.failed, report.state.aws))
+
+
+def _submit_again(folder: ArrayFolder, handed: Handed, environ: Mapping[str, str]) -> bool:
+    """Whether what is not proven goes to a second array. Where no more can be submitted, it is sent from here."""
+    results = folder.results()
+    proven = {proof.path: proof for proof in folder.proofs(None, handed.job.destination)}
+    left = plan.pending(folder.files(), proven)
+    if plan.cost_of(left) < LEAST_COST or (results and all(result.error for result in results.values())):
+        return False
+    try:
+        submission.submit(folder, handed, left, Slurm(environ), avoid=_broken_nodes(folder))
+    except SlurmError as error:
+        _say(f"{error}; the rest is sent from here")
+        return False
+    return True
+
+
+def _broken_nodes(folder: ArrayFolder) -> list[str]:
+    """Those on which tasks could not work at all, as far as others could."""
+    results = folder.results().values()
+    return sorted({r.node for r in results if r.error} - {r.node for r in results if not r.error})
+
+
+def _given(folder: ArrayFolder) -> Handed:
+    """Raises StateError if it is not for this program as it is installed on this node."""
+    handed = folder.handed()
+    if handed.version != __version__:
+        where = printable(sys.executable)
+        raise StateError(
+            f"{_node(os.environ)} has s3sync {__version__} at {where}, the upload is {handed.version}'s"
+            " (install the same on all nodes)"
+        )
+    return handed
+
+
+def _on_this_node(job: Job, environ: Mapping[str, str], *, share: bool = True) -> Job:
+    """The job with what Slurm gives of this node; of a limit on the bandwidth with a node's `share`."""
+    assert job.cluster is not None, "only such jobs are handed over"
+    nodes = job.cluster.nodes if share else 1
+    limit = job.max_bandwidth.divided(nodes) if job.max_bandwidth else None
+    given = environ.get("SLURM_CPUS_ON_NODE", "")
+    cores = min(usable_cores(), int(given)) if given.isdecimal() else usable_cores()
+    return replace(job, cores=job.cluster.cores or max(1, cores), max_bandwidth=limit, cluster=None)
+
+
+def _expected(run: Run, handed: Handed) -> Checksums:
+    """What the instrument's manifest says; raises RunError if it is not the one that the plan was made with."""
+    expected = checksums.read(run)
+    if expected and runfolder.stat_again(run, MANIFEST) != handed.manifest:
+        raise RunError(f"{MANIFEST} of {printable(run.run_id)} changed while it was uploaded: upload it again")
+    return expected
+
+
+def _wait_for_the_other(folder: ArrayFolder, number: int, stop: Stop) -> bool:
+    """Whether another start of this task, on a node that Slurm has given up, has ended with a result."""
+    while not folder.result(number):
+        stop.check()
+        try:
+            with lock.held(folder.lock_path(number), "busy"):
+                return False
+        except BusyError:
+            stop.wait(_LOOK_SECONDS)
+    return True
+
+
+def _wait_for_tasks(folder: ArrayFolder, stop: Stop) -> None:
+    """For those of nodes that Slurm has given up, and which are at work all the same."""
+    with ThreadPoolExecutor(_WAITERS) as pool:
+        for _ in pool.map(lambda number: _wait_for_the_other(folder, number, stop), range(folder.count())):
+            pass
+
+
+def _upload_rest(folder: ArrayFolder, job: Job, environ: Mapping[str, str], stop: Stop, display: _Shown) -> Report:
+    """Whoever else holds the run's lock looks at it, finds this job, and leaves."""
+    while True:
+        try:
+            return upload(job, environ, stop, display, collected=folder)
+        except BusyError:
+            stop.check()
+            stop.wait(_LOOK_SECONDS)
+
+
+def _copy(tally: Tally, to: Tally) -> None:
+    for name in Tally.__slots__:
+        setattr(to, name, getattr(tally, name))
+
+
+def _say(line: str) -> None:
+    """Into the job's output."""
+    sys.stderr.write(f"{printable(line)}\n")
+    sys.stderr.flush()
+
+
+def _node(environ: Mapping[str, str]) -> str:
+    return environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+class _Shown:
+    """A display of a job: how far it is goes into the work folder, what it says into Slurm's output."""
+
+    def __init__(self, folder: ArrayFolder, who: int | str) -> None:
+        self._folder = folder
+        self._who = who
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        if self._thread:
+            self._thread.join()
+
+    def follow(self, _title: str, snapshot: Callable[[], Snapshot]) -> None:
+        """Begin; once."""
+        self._thread = threading.Thread(target=self._show, args=(snapshot,), name="progress", daemon=True)
+        self._thread.start()
+
+    def say(self, line: str) -> None:
+        """Print a line at once."""
+        _say(line)
+
+    def _show(self, snapshot: Callable[[], Snapshot]) -> None:
+        while True:
+            self._folder.show(self._who, snapshot())
+            if self._ended.wait(_SHOW_SECONDS):
+                self._folder.show(self._who, snapshot())
+                return

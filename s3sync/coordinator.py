@@ -1,0 +1,204 @@
+"""An upload on a cluster, seen from the host that asks for it: submitted once, followed, cancelled, collected.
+
+The jobs need nobody who follows them; whoever comes later finds them by the work folder and their name.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from s3sync import analysis, gathering, lock
+from s3sync.arrayfolder import LAST, ArrayFolder, Handed
+from s3sync.errors import BusyError, InterruptedBySignal, RunError, SlurmError
+from s3sync.interrupt import Stop
+from s3sync.job import Job, Report
+from s3sync.progress import Display, Snapshot
+from s3sync.runfolder import Run
+from s3sync.slurm import Live, Slurm, summary
+from s3sync.stages import what
+from s3sync.state import StateStore
+from s3sync.submission import Submission, submit_last
+from s3sync.text import count_of
+from s3sync.upload import run_hook, survey, upload
+
+_LOOK_SECONDS = 2.0  # between two looks at the work folder,
+_ASK_SECONDS = 10.0  # and two questions to Slurm
+_CANCEL_SECONDS = 60.0  # that cancelled jobs are given to end
+_LAST_WORDS = 3  # of jobs that said nothing else
+
+
+class Place(NamedTuple):
+    """A run at a destination, and where what is known of it lies."""
+
+    run: Run
+    store: StateStore
+    folder: ArrayFolder
+
+
+def upload_anywhere(
+    job: Job, environ: Mapping[str, str], stop: Stop, display: Display, *, follow: bool = True
+) -> Report | None:
+    """`upload`, on the cluster if the job says so. Without `follow` it submits, or looks at what was submitted: None
+    means that the jobs are at work. Raises as `upload` does, and SlurmError, ConfigError where there is no Slurm.
+    """
+    if job.cluster is None or job.streams:
+        return upload(job, environ, stop, display)
+    slurm = Slurm(environ)
+    place = _place(job)
+    if not place.folder.exists() or (follow and _is_over(place, slurm)):
+        try:
+            report = upload(job, environ, stop, display, submission=Submission(place.folder, slurm))
+        except BusyError:
+            if not place.folder.exists():
+                raise
+        else:
+            if not report.handed_over:
+                return report
+    following = _Following(job, place, slurm, display)
+    if follow:
+        following.to_the_end(stop)
+    elif not following.is_over():
+        display.say(f"{what(place.run, job.destination)}: on Slurm, {following.where()}")
+        return None
+    return collect(job, place.folder, environ, stop)
+
+
+def collect(job: Job, folder: ArrayFolder, environ: Mapping[str, str], stop: Stop) -> Report:
+    """What came of an upload whose jobs have ended: it is in the log, the user's command is run, the folder goes.
+
+    Raises RunError with what ended the last job, if something did, or if it never came to its end.
+    """
+    run, _, scope, _ = survey(job)
+    store = StateStore(job.log_dir, run, job.destination)
+    with lock.held(store.lock_path, f"{what(run, job.destination)} is being uploaded already"):
+        handed, last, tally, words = folder.handed(), folder.result(LAST), folder.tally(), folder.words()
+        state = gathering.gather(job, run, store, store.load().state, environ, None)
+        assert state is not None, "who hands over begins a log"
+        tally.seconds = state.seconds - handed.seconds
+        after = run_hook(job, run, store, state, environ, stop)
+    if not state.completed and (last is None or last.error):
+        raise RunError(last.error if last else _never_ended(what(run, job.destination), words))
+    return Report(run, job.destination, store.log_path, state, scope, tally=tally, on_complete=after)
+
+
+def _never_ended(run: str, words: Sequence[str]) -> str:
+    said = f"; their last words: {' / '.join(words[-_LAST_WORDS:])}" if words else ""
+    advice = "the same command goes on from there; is the log directory shared with the nodes? `check --submit` tells"
+    return f"{run}: Slurm's jobs ended before the upload was over{said} ({advice})"
+
+
+def _place(job: Job) -> Place:
+    run = analysis.open_unit(job.local_path, need_run_info=not job.skip_check)
+    store = StateStore(job.log_dir, run, job.destination)
+    return Place(run, store, ArrayFolder(job.log_dir, store))
+
+
+def _is_over(place: Place, slurm: Slurm) -> bool:
+    """Whether no job of an upload that was handed over lives, and it did not complete the run."""
+    return not slurm.live(place.folder.handed().name)
+
+
+class _Following:
+    """The jobs of one upload, as they are told by the work folder and by Slurm."""
+
+    def __init__(self, job: Job, place: Place, slurm: Slurm, display: Display) -> None:
+        self._job = job
+        self._place = place
+        self._slurm = slurm
+        self._display = display
+        self._folder = place.folder
+        self._handed: Handed = self._folder.handed()
+        self._live: list[Live] = []
+        self._seen = Snapshot("queued", *self._handed.proven, *self._handed.amount, 0)
+        self._trouble = ""
+
+    def is_over(self) -> bool:
+        """Whether the last job came to its end, or no job is left that could."""
+        if self._folder.result(LAST):
+            return True
+        self._live = self._slurm.live(self._handed.name)
+        self._see_to_the_last()
+        return not self._live and not self._folder.result(LAST)
+
+    def where(self) -> str:
+        """Which jobs these are, and how far, for people."""
+        self._look()
+        done = f"{self._seen.files:,} of {count_of(self._seen.files_total, 'file')}"
+        return f"{done}, {summary(self._live)} (squeue --name={self._handed.name})"
+
+    def to_the_end(self, stop: Stop) -> None:
+        """Show how far they are until they have ended. Raises InterruptedBySignal; SIGINT cancels them."""
+        title = f"uploading {what(self._place.run, self._job.destination)} on Slurm"
+        self._look()
+        self._display.follow(title, lambda: self._seen)
+        asked = 0.0
+        while not self._folder.result(LAST):
+            if time.monotonic() - asked >= _ASK_SECONDS:
+                asked = time.monotonic()
+                if self._asked_is_over():
+                    return
+            if stop.wait(_LOOK_SECONDS):
+                self._interrupted(stop)
+            self._look()
+
+    def _asked_is_over(self) -> bool:
+        try:
+            over, self._trouble = self.is_over(), ""
+        except SlurmError as error:  # it may be restarted: the jobs go on
+            if not self._trouble:
+                self._display.say(f"{error}; waiting for it")
+            self._trouble = str(error)
+            return False
+        return over
+
+    def _look(self) -> None:
+        """At what the tasks say of themselves."""
+        last = self._folder.progress(LAST)
+        if last:
+            self._seen = last
+            return
+        before, total = self._handed.proven, self._handed.amount
+        tasks = [seen for seen in map(self._folder.progress, range(self._folder.count())) if seen]
+        files, size = before.files + sum(t.files for t in tasks), before.size + sum(t.size for t in tasks)
+        processes = sum(task.processes or 0 for task in tasks)
+        activity = "uploading" if processes else "queued" if not tasks else "waiting"
+        self._seen = Snapshot(
+            activity, min(files, total.files), total.files, min(size, total.size), total.size, processes
+        )
+
+    def _see_to_the_last(self) -> None:
+        """Whoever was killed between the two submissions left an array without a job that comes after it."""
+        arrays = {job.job for job in self._live if job.task is not None}
+        if not arrays or any(job.task is None for job in self._live):
+            return
+        try:
+            with lock.held(self._place.store.lock_path, "it is being submitted"):
+                submit_last(self._folder, self._handed, self._slurm, max(arrays))
+        except BusyError:
+            return
+
+    def _interrupted(self, stop: Stop) -> None:
+        """Raises InterruptedBySignal."""
+        signum = stop.signum or signal.SIGTERM
+        name = signal.Signals(signum).name
+        if signum != signal.SIGINT:
+            jobs = f"Slurm's jobs go on (squeue --name={self._handed.name})"
+            raise InterruptedBySignal(signum, f"interrupted by {name}: {jobs}; the same command follows them again")
+        live = self._slurm.live(self._handed.name)
+        self._display.say(f"cancelling Slurm's jobs {', '.join(map(str, sorted({job.job for job in live})))}")
+        self._slurm.cancel(job.job for job in live)
+        self._wait_for_the_end()
+        done = f"{len(self._folder.proofs(None, self._job.destination)) + self._handed.proven.files:,}"
+        total = count_of(self._handed.amount.files, "file")
+        proven = f"{done} of {total} proven; the same command goes on from there"
+        raise InterruptedBySignal(signum, f"interrupted by {name}: Slurm's jobs cancelled, {proven}")
+
+    def _wait_for_the_end(self) -> None:
+        """Of jobs that were cancelled: their processes get some time to end."""
+        pause, until = threading.Event(), time.monotonic() + _CANCEL_SECONDS
+        while time.monotonic() < until and self._slurm.live(self._handed.name):
+            pause.wait(_LOOK_SECONDS)

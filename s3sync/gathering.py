@@ -1,0 +1,57 @@
+"""What the jobs of a cluster have proven, into the state of the run: by the last of them, or by whoever comes after."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from s3sync import checksums, runfolder
+from s3sync.arrayfolder import ArrayFolder, Handed
+from s3sync.errors import BusyError
+from s3sync.job import Job
+from s3sync.runfolder import Run
+from s3sync.slurm import Slurm, summary
+from s3sync.state import StateStore
+from s3sync.statelog import RunState
+from s3sync.text import moment_of, printable
+
+
+def gather(
+    job: Job, run: Run, store: StateStore, state: RunState | None, environ: Mapping[str, str], own: ArrayFolder | None
+) -> RunState | None:
+    """The state with what was proven added, if there is a work folder; under the run's lock.
+
+    Only the last job, whose `own` it is, may have it while jobs live: else BusyError. Whoever else comes writes the
+    log, and removes the folder. Raises StateError; SlurmError or ConfigError where nobody can be asked.
+    """
+    folder = own or ArrayFolder(job.log_dir, store)
+    if not folder.exists():
+        return state
+    handed = folder.handed()
+    if not own and (live := Slurm(environ).live(handed.name)):
+        advice = f"follow them with --executor slurm, or end them: scancel --name={handed.name}"
+        raise BusyError(f"{printable(run.run_id)} is being uploaded by Slurm: {summary(live)} ({advice})")
+    if not (state and state.completed):
+        state = state or RunState(run.run_id, str(run.path))
+        _add(state, folder, handed, run)
+        if not own:
+            store.save(state)
+    if not own:
+        folder.remove()
+    return state
+
+
+def _add(state: RunState, folder: ArrayFolder, handed: Handed, run: Run) -> None:
+    """By the same words, however often."""
+    proofs = folder.proofs(None, handed.job.destination) if _is_as_planned(run, handed) else []
+    state.proven = {**{proof.path: proof for proof in proofs}, **state.proven}
+    tally = folder.tally()
+    state.sent_files, state.sent_bytes = handed.sent.files + tally.sent_files, handed.sent.size + tally.sent_size
+    state.seconds = handed.seconds + max(0.0, time.time() - (moment_of(handed.submitted) or time.time()))
+    if proofs:
+        state.attempts = 0
+
+
+def _is_as_planned(run: Run, handed: Handed) -> bool:
+    """Whether the instrument's manifest, by which files were proven, is the one that the plan was made with."""
+    return handed.manifest is None or runfolder.stat_again(run, checksums.MANIFEST) == handed.manifest

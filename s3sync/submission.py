@@ -1,0 +1,63 @@
+"""Files handed over to a cluster: cut into shards, planned in the work folder, submitted as an array and a last job."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+import uuid
+from collections.abc import Sequence
+
+from s3sync import shards
+from s3sync.arrayfolder import ArrayFolder, Handed
+from s3sync.errors import SlurmError
+from s3sync.runfolder import LocalFile
+from s3sync.slurm import Slurm
+
+_SCRIPT = """\
+#!/bin/sh
+# What Slurm runs on a node for s3sync: a task of the array, or the last job.
+exec {python} -m s3sync task {folder}
+"""
+
+
+class Submission:
+    """Where a call hands its files over, instead of sending them."""
+
+    def __init__(self, folder: ArrayFolder, slurm: Slurm) -> None:
+        self.name = f"s3sync-{uuid.uuid4().hex[:12]}"  # tells its jobs from all others, whatever their numbers
+        self._folder = folder
+        self._slurm = slurm
+
+    def take(self, handed: Handed, files: Sequence[LocalFile]) -> None:
+        """Raises SlurmError if Slurm takes no job; then nothing was handed over. Raises StateError."""
+        script = _SCRIPT.format(python=shlex.quote(sys.executable), folder=shlex.quote(str(self._folder.path)))
+        self._folder.make(handed, script)
+        try:
+            submit(self._folder, handed, files, self._slurm)
+        except SlurmError:
+            with contextlib.suppress(SlurmError):
+                if self._slurm.live(self.name):
+                    return  # it took the array: whoever follows it sees to the last job
+                self._folder.remove()
+            raise
+
+
+def submit(
+    folder: ArrayFolder, handed: Handed, files: Sequence[LocalFile], slurm: Slurm, avoid: Sequence[str] = ()
+) -> None:
+    """The next array, kept off the nodes to `avoid`, and the job that comes after it; raises SlurmError, StateError."""
+    cluster = handed.job.cluster
+    assert cluster is not None, "only such jobs are handed over"
+    numbers = folder.plan(folder.rounds() + 1, shards.cut(files, shards.number_for(files, cluster.nodes)))
+    words = (*cluster.words(), *((f"--exclude={','.join(avoid)}",) if avoid else ()))
+    output = folder.path / "out" / "%A_%a.txt"
+    array = slurm.submit(folder.script, handed.name, words, output=output, tasks=numbers, at_once=cluster.nodes)
+    submit_last(folder, handed, slurm, array)
+
+
+def submit_last(folder: ArrayFolder, handed: Handed, slurm: Slurm, array: int) -> None:
+    """The job that comes when all tasks of an array have ended, however they did; raises SlurmError."""
+    assert handed.job.cluster is not None, "only such jobs are handed over"
+    output = folder.path / "out" / "%j.txt"
+    slurm.submit(folder.script, handed.name, handed.job.cluster.words(), output=output, after=array)
