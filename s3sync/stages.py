@@ -44,6 +44,8 @@ class Call:
         display: Display,
         expected: Checksums,
         submission: Submission | None = None,
+        *,
+        collected: bool = False,
     ) -> None:
         self.scope = scope
         self.handed_over = False  # to the jobs of a cluster
@@ -61,6 +63,7 @@ class Call:
         self._totals = Amount.of(scope.files)
         self._began = time.monotonic()
         self._submission = submission
+        self._collected = collected
         self._sender = Sender(job, run, state, store.record, aws, environ, work, stop, display, expected)
 
     @property
@@ -74,7 +77,10 @@ class Call:
         `resumed` says that there is a log; `certain` that S3 has what it says and no more, until the end says so.
         """
         parts_since, self._state.parts_since = self._state.parts_since, self._state.parts_since or now_iso()
+        started = self._state.started
         begin(self._store, self._state, self.scope)
+        if self._collected:  # begun by whoever handed it over
+            self._state.started = started
         try:
             self._stages(resumed, certain, parts_since)
         except InterruptedBySignal as stopped:
@@ -101,13 +107,13 @@ class Call:
             self._display.say("warning: transfer_client crt means nothing to this aws: it takes version 2")
         if parts_since:  # the call before was killed
             self._sender.sweep(self.scope.files, parts_since)
-        verb = "streaming" if self._job.streams else "uploading"
-        self._display.follow(f"{verb} {what(self._run, self._job.destination)}", self._snapshot)
         if not certain:
             self._listed = None if remote is None else remote.keys()
             self._forget_lost(remote)
         if self._submission and self._hand_over(self._submission, resumed):
             return
+        verb = "streaming" if self._job.streams else "uploading"
+        self._display.follow(f"{verb} {what(self._run, self._job.destination)}", self._snapshot)
         if not certain:
             self._compare(remote, resumed)
         self._activity = "uploading"

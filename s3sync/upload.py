@@ -68,7 +68,8 @@ def upload(
                 begin(store, state, scope)  # so that the run stays due, however old it gets until there is a CLI
                 store.finish(state)
                 raise
-            call = Call(job, run, scope, store, state, aws, environ, work, stop, display, expected, submission)
+            what_for = (job, run, scope, store, state, aws, environ, work, stop, display, expected, submission)
+            call = Call(*what_for, collected=collected is not None)
             certain = job.streams and state.orderly and not doubted
             call.run(resumed=before is not None, certain=certain)
         call.tally.seconds = time.monotonic() - started
