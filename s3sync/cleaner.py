@@ -19,6 +19,7 @@ from s3sync.config import Config
 from s3sync.destination import parse_destination
 from s3sync.errors import AwsError, BusyError, InterruptedBySignal, S3SyncError, StateError
 from s3sync.interrupt import Stop
+from s3sync.lock import Held
 from s3sync.monitor import job_of
 from s3sync.progress import Display
 from s3sync.removal import Removal
@@ -142,23 +143,36 @@ class Cleaner:
             return Outcome(subject, verdict, reason, len(proven.files), proven.size, proven.stays, found=proven.found)
 
     def _delete(self, subject: Subject) -> Outcome:
-        with self._held(subject):
+        with self._held(subject) as check:
             reason, identity, record, proven = self._verify(subject)
+            check()
             if reason:
                 files, size = len(proven.files), proven.size
                 return Outcome(subject, "kept", reason, files, size, proven.stays, found=proven.found)
             return self._remove(subject, identity, record, proven)
 
     @contextlib.contextmanager
-    def _held(self, subject: Subject) -> Iterator[None]:
-        """The locks of all destinations, so that neither an upload nor another cleanup is at work on the run."""
+    def _held(self, subject: Subject) -> Iterator[Callable[[], None]]:
+        """The locks of all destinations, so that neither an upload nor another cleanup is at work on the run; gives
+        what raises LeaseLostError if one was lost."""
         stores = {
             StateStore(self._config.log_dir, run.run, run.entry.destination).lock_path: run for run in subject.units
         }
         with contextlib.ExitStack() as locks:
-            for path, run in sorted(stores.items()):
-                locks.enter_context(lock.held(path, f"{run.key} is being worked on"))
-            yield
+            held = [locks.enter_context(self._lock(path, run.key)) for path, run in sorted(stores.items())]
+
+            def check() -> None:
+                for each in held:
+                    each.check()
+
+            yield check
+
+    def _lock(self, path: Path, key: str) -> contextlib.AbstractContextManager[Held]:
+        return lock.held(path, f"{key} is being worked on", stop=self._stop, say=self._say)
+
+    def _say(self, line: str) -> None:
+        with self._make_display() as display:
+            display.say(line)
 
     def _verify(self, subject: Subject) -> tuple[str, tuple[int, int], Record | None, Proven]:
         """Why the run cannot go, empty if it can; the folder's identity, the record of an interrupted cleanup, what is
@@ -278,7 +292,7 @@ class Cleaner:
             for target in record.targets:
                 bucket, _, prefix = target.url.removeprefix("s3://").removesuffix(suffix).partition("/")
                 store = StateStore(self._config.log_dir, run, parse_destination(bucket, prefix))
-                locks.enter_context(lock.held(store.lock_path, f"{printable(target.url)} is being worked on"))
+                locks.enter_context(self._lock(store.lock_path, printable(target.url)))
             yield
 
 

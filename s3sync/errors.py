@@ -62,3 +62,10 @@ class InterruptedBySignal(S3SyncError):
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
         self.exit_code = 128 + signum
+
+
+class LeaseLostError(InterruptedBySignal):
+    """Another host has taken the lock over, or may have: like a signal, but what only a holder may write is not."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(EXIT_BUSY - 128, message)

@@ -105,9 +105,12 @@ def _of_run(run: Judged, config: Config) -> Entry:
         return entry
     store = StateStore(config.log_dir, run.run, run.entry.destination)
     done = completion.finished_at(run.run)
-    if lock.is_held(store.lock_path):
+    is_here = lock.is_held(store.lock_path)
+    host = "" if is_here else lock.holder_elsewhere(store.lock_path)
+    if is_here or host:
         proven = entry.files + store.journaled()
-        return entry._replace(done=done, files=proven, reason=f"being uploaded now: {proven:,} proven so far")
+        where = f" on {host}" if host else ""
+        return entry._replace(done=done, files=proven, reason=f"being uploaded now{where}: {proven:,} proven so far")
     failures = tuple(store.failures(MOST_FAILURES).items()) if entry.failed_files else ()
     reason = run.reason.replace(" (`status RUN` names them)", "") if failures else run.reason  # the page does
     return entry._replace(done=done, reason=reason, failures=failures)

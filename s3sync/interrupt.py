@@ -12,7 +12,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
-from s3sync.errors import InterruptedBySignal
+from s3sync.errors import InterruptedBySignal, LeaseLostError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -25,18 +25,31 @@ class Stop:
         self._lock = threading.Lock()
         self._actions: list[Callable[[], None]] = []
         self.signum: int | None = None
+        self._lost = ""
 
     @property
     def requested(self) -> bool:
         """Whether somebody asked."""
         return self._asked.is_set()
 
+    @property
+    def has_lost(self) -> bool:
+        """Whether that was for the loss of a lock."""
+        return bool(self._lost)
+
     def request(self, signum: int) -> None:
         """Ask for the end; only the first call counts."""
+        self._ask(signum, "")
+
+    def lose(self, why: LeaseLostError) -> None:
+        """The same, since a lock was lost: `check` raises this error then."""
+        self._ask(None, str(why))
+
+    def _ask(self, signum: int | None, lost: str) -> None:
         with self._lock:
             if self._asked.is_set():
                 return
-            self.signum = signum
+            self.signum, self._lost = signum, lost
             self._asked.set()
             actions = list(self._actions)
         for action in actions:
@@ -52,7 +65,9 @@ class Stop:
         return self._asked.wait(seconds)
 
     def check(self) -> None:
-        """Raise InterruptedBySignal if somebody asked."""
+        """Raise InterruptedBySignal if somebody asked, LeaseLostError if that was for the loss of a lock."""
+        if self._lost:
+            raise LeaseLostError(self._lost)
         if self._asked.is_set():
             signum = self.signum or signal.SIGTERM
             raise InterruptedBySignal(signum, f"interrupted by {signal.Signals(signum).name}")

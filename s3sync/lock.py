@@ -1,6 +1,7 @@
-"""The lock of a run and destination: the kernel's `flock`, and nothing else, says whether it is held.
+"""The lock of a run and destination: the kernel's `flock` says whether it is held on this host, a lease whether it is
+on another one.
 
-The children inherit the open file, so an `aws` that outlives a killed parent keeps the lock until it
+The children inherit the open file, so an `aws` that outlives a killed parent keeps the lock on its host until it
 has ended. What is written in the file is for people only; a stale file locks nothing.
 """
 
@@ -10,34 +11,83 @@ import contextlib
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+from s3sync import lease, leasefiles
 from s3sync.errors import BusyError, StateError
 from s3sync.files import make_private_folder
+from s3sync.interrupt import Stop
+from s3sync.lease import Pace, Wish
+from s3sync.leasefiles import Numbers
 from s3sync.text import now_iso, printable
+
+SUFFIX = ".lock"
+_POLL_SECONDS = 1.0  # between two looks at a lock that is waited for
+_SHOWN_SECONDS = 600.0  # a lease that was renewed since is shown as held; generous, since clocks differ
+
+
+class Held(NamedTuple):
+    """A lock that is held. `check` raises LeaseLostError if another host has it by now: to be asked right before what
+    only the holder may do.
+    """
+
+    descriptor: int  # to be passed to children
+    check: Callable[[], None]
 
 
 @contextlib.contextmanager
-def held(path: Path, busy: str) -> Iterator[int]:
-    """Hold the lock file `path` while inside; gives its descriptor, to be passed to children.
+def held(
+    path: Path,
+    busy: str,
+    *,
+    stop: Stop | None = None,
+    say: Callable[[str], None] = lambda _line: None,
+    patient: bool = True,
+    pace: Pace = lease.PACE,
+) -> Iterator[Held]:
+    """Hold the lock file `path`, and its lease in `leases` beside its folder, while inside.
 
-    Raises BusyError, which says `busy` and by whom, if somebody else holds it; StateError if it cannot be locked.
+    Raises BusyError, which says `busy` and by whom, if somebody else holds it; StateError if it cannot be locked. A
+    holder on another host that may be dead is watched for a minute, unless `patient` is False; `say` gets a line about
+    that, and `stop` ends it. When the lock is lost to another host, `stop` is asked for the end.
     """
-    try:
-        make_private_folder(path.parent)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise StateError(
-            f"cannot lock {printable(str(path))}: {error.strerror} (give a writable folder with --log_dir)"
-        ) from error
-    try:
-        if not _try_lock_explained(descriptor, path):
-            raise BusyError(f"{busy}: {_holder(descriptor)} (wait for it, or end it)")
-        _sign(descriptor)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    pause = _pause_of(stop) if stop else time.sleep
+    with _held(path, Wish(path.name.removesuffix(SUFFIX), busy, "", pace, pause, say, patient), stop) as lock:
+        yield lock
+
+
+@contextlib.contextmanager
+def wait_for(
+    path: Path, busy: str, stop: Stop, give_up: Callable[[], bool], *, pace: Pace = lease.PACE
+) -> Iterator[Held | None]:
+    """The same, but wait until it is free; gives None if `give_up`, asked about once a second, says so before.
+
+    Raises StateError, and InterruptedBySignal as soon as `stop` is asked for the end.
+    """
+    pause = _pause_of(stop)
+
+    def pause_or_give_up(seconds: float) -> None:
+        if give_up():
+            raise _GaveUpError
+        pause(seconds)
+
+    wish = Wish(path.name.removesuffix(SUFFIX), busy, "", pace, pause_or_give_up)
+    with contextlib.ExitStack() as inside:
+        lock = None
+        with contextlib.suppress(_GaveUpError):
+            while lock is None:
+                try:
+                    lock = inside.enter_context(_held(path, wish, stop))
+                except BusyError:
+                    pause_or_give_up(_POLL_SECONDS)
+        yield lock
+
+
+class _GaveUpError(Exception):
+    """Nobody sees it: it ends the waiting."""
 
 
 def is_held(path: Path, locks: Path = Path("/proc/locks")) -> bool:
@@ -51,6 +101,14 @@ def is_held(path: Path, locks: Path = Path("/proc/locks")) -> bool:
     return any("FLOCK" in words and inode in words for words in held)
 
 
+def holder_elsewhere(path: Path) -> str:
+    """The host that holds the lock, if that is another one; to be shown, since it goes by the clocks of both. Reads
+    only.
+    """
+    holder = leasefiles.holder_elsewhere(_leases(path), _SHOWN_SECONDS)
+    return holder.host if holder else ""
+
+
 def try_lock(descriptor: int) -> bool:
     """Take the exclusive lock of an open file or folder without waiting; says whether that worked."""
     try:
@@ -58,6 +116,48 @@ def try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def _held(path: Path, wish: Wish, stop: Stop | None) -> Iterator[Held]:
+    try:
+        make_private_folder(path.parent)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise _unlockable(path, error) from error
+    try:
+        if not _try_lock_explained(descriptor, path):
+            raise BusyError(f"{wish.busy}: {_holder(descriptor)} (wait for it, or end it)")
+        try:
+            wish = wish._replace(place=leasefiles.place_of(descriptor))
+            ours = lease.take(Numbers(_leases(path)), wish, stop.lose if stop else lambda _why: None)
+        except OSError as error:
+            raise _unlockable(path, error) from error
+        try:
+            _sign(descriptor)  # now that nobody else has it: `monitor` looks at when that was
+            yield Held(descriptor, ours.check)
+        finally:
+            ours.release()
+    finally:
+        os.close(descriptor)
+
+
+def _leases(path: Path) -> Path:
+    """The folder of a lock's lease."""
+    return path.parent.parent / "leases" / path.name.removesuffix(SUFFIX)
+
+
+def _pause_of(stop: Stop) -> Callable[[float], None]:
+    def pause(seconds: float) -> None:
+        stop.wait(seconds)
+        stop.check()
+
+    return pause
+
+
+def _unlockable(path: Path, error: OSError) -> StateError:
+    where = printable(str(path))
+    return StateError(f"cannot lock {where}: {error.strerror} (give a writable folder with --log_dir)")
 
 
 def _try_lock_explained(descriptor: int, path: Path) -> bool:

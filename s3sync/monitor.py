@@ -12,11 +12,12 @@ from pathlib import Path
 from s3sync import alerts, files, hook, lock, publish, survey
 from s3sync.config import Config
 from s3sync.coordinator import upload_anywhere
-from s3sync.errors import AwsError, BusyError, InterruptedBySignal, S3SyncError
+from s3sync.errors import AwsError, BusyError, InterruptedBySignal, LeaseLostError, S3SyncError
 from s3sync.hook import Hook
 from s3sync.interrupt import Stop
 from s3sync.job import Job, Preview, Report
 from s3sync.lasttick import Counters
+from s3sync.lock import Held
 from s3sync.notify import Channels, News, Notifier, Problem, Upload
 from s3sync.progress import Display
 from s3sync.resources import usable_cores
@@ -41,7 +42,7 @@ class Tick:
     problems: list[Problem] = field(default_factory=list)
     alerts: list[Problem] = field(default_factory=list)  # silent trouble, which is told apart and changes no exit code
     elsewhere: set[str] = field(default_factory=set)  # keys of runs that another process uploads
-    busy: bool = False  # another tick holds the lock
+    busy: str = ""  # another tick holds the lock, and who that is
 
     @property
     def ok(self) -> bool:
@@ -58,22 +59,26 @@ def run_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_displa
     """Find, judge, upload, remember, tell. Raises StateError if the log folder cannot be used, InterruptedBySignal."""
     path = config.log_dir / "locks" / "monitor.lock"
     try:
-        with lock.held(path, "another tick is at work"):
+        with lock.held(path, "another tick is at work", stop=stop, say=lambda line: LOG.info("%s", line)) as held:
             _busy_notifier(config).tell(News())  # if a tick was told to be stuck, it is over
             tick, started = Tick(), time.monotonic()
             try:
-                return _tell_about(config, lambda: _tick(tick, config, environ, stop, make_display))
+                return _tell_about(config, held, lambda: _tick(tick, config, environ, stop, make_display))
+            except LeaseLostError as error:
+                LOG.info("%s; this tick leaves", error)
+                raise
             except BaseException as error:
                 tick.problems.append(Problem("monitor", f"the tick ended early: {printable(str(error))}", "other"))
                 raise
             finally:
-                counted = _counted(tick)
-                publish.refresh(config, [*tick.problems, *tick.alerts], counted, time.monotonic() - started, ok=tick.ok)
+                if not stop.has_lost:  # else this is for another host to tell
+                    counted, seconds = _counted(tick), time.monotonic() - started
+                    publish.refresh(config, [*tick.problems, *tick.alerts], counted, seconds, ok=tick.ok)
     except BusyError as error:
         LOG.info("%s; this tick leaves", error)
         _tell_if_stuck(config, path)
         _alert(config, survey.judge_all(config, survey.discover(config)[0]))
-        return Tick(busy=True)
+        return Tick(busy=str(error))
 
 
 def dry_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> Tick:
@@ -85,12 +90,15 @@ def dry_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_displa
     return tick
 
 
-def _tell_about(config: Config, work: Callable[[], Tick]) -> Tick:
+def _tell_about(config: Config, held: Held, work: Callable[[], Tick]) -> Tick:
     """The tick, with those who want to know told of its start, what came of it, and its end."""
     notifier = Notifier(_channels(config), config.log_dir / "notified.json")
     notifier.begin()
     try:
         tick = work()
+        held.check()
+    except LeaseLostError:  # the host that has the lock tells
+        raise
     except S3SyncError as error:
         notifier.end(ok=False, summary=str(error))
         raise

@@ -10,7 +10,7 @@ from s3sync import __version__, awscli, awswords, checksums, hook, plan, receipt
 from s3sync.arrayfolder import Handed
 from s3sync.checksums import Checksums
 from s3sync.destination import COMPLETION_OBJECT, Destination
-from s3sync.errors import InterruptedBySignal, RunError, S3SyncError
+from s3sync.errors import InterruptedBySignal, LeaseLostError, RunError, S3SyncError
 from s3sync.interrupt import Stop
 from s3sync.job import Job, Tally
 from s3sync.plan import Scope
@@ -83,6 +83,10 @@ class Call:
             self._state.started = started
         try:
             self._stages(resumed, certain, parts_since)
+        except LeaseLostError:  # the log is another host's now
+            self._sender.close()
+            self._store.close()
+            raise
         except InterruptedBySignal as stopped:
             self._end()
             raise InterruptedBySignal(
@@ -208,6 +212,7 @@ class Call:
         if not self._job.completion_object:
             return
         self._state.completed = False  # until it is there
+        self._store.check()
         written = receipt.write(self._work / "receipt", self._run, self._job.destination, self._state, self.scope)
         self._sender.reader.expect([COMPLETION_OBJECT, *(file.path for file in self.scope.files)])
         self._state.completion_object, why = self._sender.send_receipt(written)
@@ -216,6 +221,7 @@ class Call:
 
     def _send_markers(self, markers: Sequence[LocalFile]) -> None:
         """All of them or none: the instrument's manifest may name one of them."""
+        self._store.check()
         if damaged := self._sender.damaged(markers):
             self._state.failed.update(damaged)
         else:

@@ -13,7 +13,7 @@ import itertools
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,6 +75,15 @@ class StateStore:
         # Ours alone, by the lock; always the same, so that the next call finds what a kill leaves.
         self._temporary = self._folder / f".{name}.{destination.tag}.tmp"
         self._journal: int | None = None
+        self._check: Callable[[], None] = lambda: None
+
+    def guard(self, check: Callable[[], None]) -> None:
+        """Write nothing more of the upload as soon as `check` raises: that of the lock that it is under."""
+        self._check = check
+
+    def check(self) -> None:
+        """To be asked before what only one upload at a time may do; raises LeaseLostError."""
+        self._check()
 
     @property
     def log_path(self) -> Path:
@@ -163,7 +172,8 @@ class StateStore:
             return path.rename(aside)
 
     def begin(self, state: RunState) -> None:
-        """Write the log of a starting upload, and open the journal; raises StateError."""
+        """Write the log of a starting upload, and open the journal; raises StateError, LeaseLostError."""
+        self.check()
         with self._explained("write", self._folder):
             self._take_the_plain_name()
             if not self._plain.exists() and not self._tagged.exists():
@@ -174,14 +184,16 @@ class StateStore:
             files.write_all(self._journal, journal_head(self._destination))
 
     def record(self, proofs: Iterable[Proof]) -> None:
-        """Append what was proven to the journal and bring it to the disk; raises StateError."""
+        """Append what was proven to the journal and bring it to the disk; raises StateError, LeaseLostError."""
         assert self._journal is not None, "begin() comes first"
+        self.check()
         with self._explained("write", self.journal_path):
             files.write_all(self._journal, journal_lines(proofs))
             os.fsync(self._journal)
 
     def save(self, state: RunState) -> None:
-        """Replace the log atomically; raises StateError and leaves the old one intact."""
+        """Replace the log atomically; raises StateError or LeaseLostError and leaves the old one intact."""
+        self.check()
         with self._explained("write", self.log_path):
             files.replace(self.log_path, to_json(state, self._run.path, self._destination), self._temporary)
 
@@ -205,7 +217,7 @@ class StateStore:
             return
         assert theirs is not None
         other = StateStore(self._log_dir, self._run, theirs)
-        with contextlib.suppress(BusyError), lock.held(other.lock_path, "its log is in use"):
+        with contextlib.suppress(BusyError), lock.held(other.lock_path, "in use", patient=False):
             if self._tells_of_nothing():
                 self._plain.rename(other._tagged)
 

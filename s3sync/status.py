@@ -33,11 +33,13 @@ class Row(NamedTuple):
     info: RunInfo | None  # None if RunInfo.xml cannot be read
     proven: int
     working: bool  # an upload of it is under way
+    host: str = ""  # on which this is, if that is another one
 
     @property
     def reason(self) -> str:
         """The reason of its state, or that it is being worked on."""
-        return f"being uploaded now: {self.proven:,} proven so far" if self.working else self.run.reason
+        where = f" on {self.host}" if self.host else ""
+        return f"being uploaded now{where}: {self.proven:,} proven so far" if self.working else self.run.reason
 
 
 def look(config: Config, names: Iterable[str] = ()) -> tuple[list[Row], list[Trouble]]:
@@ -53,13 +55,15 @@ def look(config: Config, names: Iterable[str] = ()) -> tuple[list[Row], list[Tro
 
 def _row(run: Judged, config: Config) -> Row:
     store = StateStore(config.log_dir, run.run, run.entry.destination)
-    working = run.state != "uploaded" and lock.is_held(store.lock_path)
+    is_here = run.state != "uploaded" and lock.is_held(store.lock_path)
+    host = "" if run.state == "uploaded" or is_here else lock.holder_elsewhere(store.lock_path)
+    working = is_here or bool(host)
     proven = (run.head.uploaded_files if run.head else 0) + (store.journaled() if working else 0)
     try:
         info = runfolder.read_run_info(run.run.root / RUN_INFO)
     except RunError:
         info = None
-    return Row(run, info, proven, working)
+    return Row(run, info, proven, working, host)
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -162,7 +166,7 @@ def dry_tables(tick: Tick) -> list[Table]:
 def tick_lines(tick: Tick) -> list[str]:
     """What a tick did, for somebody at a terminal; the problems are on stderr already."""
     if tick.busy:
-        return ["another tick is at work"]
+        return [tick.busy]
     lines = [line for report in tick.reports.values() for line in summary(report)]
     return lines or [f"nothing to upload: {survey.count(tick.runs)} looked at (`status` shows them)"]
 
@@ -170,7 +174,7 @@ def tick_lines(tick: Tick) -> list[str]:
 def tick_json(tick: Tick) -> dict[str, Any]:
     """What a tick did, or would do, as one object."""
     return {
-        "busy": tick.busy,
+        "busy": bool(tick.busy),
         "runs": [{**run_json(run), **_outcome(tick, run)} for run in tick.runs],
         "problems": [problem._asdict() for problem in tick.problems],
         "alerts": [alert._asdict() for alert in tick.alerts],

@@ -47,7 +47,9 @@ def upload(
     started = time.monotonic()
     run, listing, scope, expected = survey(job)
     store = StateStore(job.log_dir, run, job.destination)
-    with lock.held(store.lock_path, f"{what(run, job.destination)} is being uploaded already") as run_lock:
+    busy = f"{what(run, job.destination)} is being uploaded already"
+    with lock.held(store.lock_path, busy, stop=stop, say=display.say) as run_lock:
+        store.guard(run_lock.check)
         store.prepare(scope.total)
         loaded = store.load()
         for warning in (*_advice(job), *scope.warnings, *loaded.warnings):
@@ -63,7 +65,7 @@ def upload(
             return Report(run, job.destination, store.log_path, state, scope)
         with work_folder() as (work, work_lock):
             try:
-                aws = _connect(job, environ, stop, work, (run_lock, work_lock))
+                aws = _connect(job, environ, stop, work, (run_lock.descriptor, work_lock))
             except S3SyncError:
                 begin(store, state, scope)  # so that the run stays due, however old it gets until there is a CLI
                 store.finish(state)

@@ -37,7 +37,7 @@ NAMED = {
     "report": "docs/monitoring.md",
 }
 FOREIGN = {"--recursive", "--debug", "--group-add", "--collector"}  # of aws, docker, node_exporter
-EXPLAINED = ("AwsError", "RunError", "StateError", "BusyError", "Unsendable")
+EXPLAINED = ("AwsError", "RunError", "StateError", "BusyError", "LeaseLostError", "Unsendable")
 THEIRS = re.compile(r"(aws|uv|pip|pipx|useradd|usermod|docker|podman|systemctl|systemd-\w+|journalctl|runuser|cd) ")
 
 

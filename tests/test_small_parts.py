@@ -307,9 +307,9 @@ def is_free(path: Path) -> bool:
 
 
 def test_a_lock_is_held_inside_and_free_afterwards(lock_path: Path) -> None:
-    with lock.held(lock_path, "RUN") as descriptor:
+    with lock.held(lock_path, "RUN") as held:
         assert not is_free(lock_path)
-        assert fcntl.fcntl(descriptor, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+        assert fcntl.fcntl(held.descriptor, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
         with pytest.raises(BusyError), lock.held(lock_path, "RUN"):
             pass
         assert not is_free(lock_path)
@@ -369,8 +369,10 @@ def test_a_holder_that_did_not_sign_is_busy_too(lock_path: Path, content: bytes,
 
 def test_a_child_keeps_the_lock_that_it_inherited(lock_path: Path) -> None:
     """As an `aws` does whose parent was killed."""
-    with lock.held(lock_path, "RUN") as descriptor:
-        child = subprocess.Popen(("cat",), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=(descriptor,))
+    with lock.held(lock_path, "RUN") as held:
+        child = subprocess.Popen(
+            ("cat",), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=(held.descriptor,)
+        )
     with child:
         assert not is_free(lock_path)
         with pytest.raises(BusyError, match="or an aws process it left"), lock.held(lock_path, "RUN"):

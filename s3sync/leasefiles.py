@@ -1,0 +1,173 @@
+"""The files of leases: numbered, each made only once for all hosts. What they hold may be anything."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import socket
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from s3sync import files
+from s3sync.text import printable
+
+KEPT = 8  # numbers that stay, so that an outdated listing leads nobody to make one of them anew
+_MAX_BYTES = 4096  # of a lease, which has some 300
+_SHOWN_CHARS = 100  # of what it says, which may be anything
+_NUMBER = re.compile(r"[1-9][0-9]*")
+_TEMPORARY = re.compile(r"\.([1-9][0-9]*)\..*\.tmp")
+_UNREADABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO)
+
+
+class Holder(NamedTuple):
+    """What a lease says of its holder; all of it printable. `place` is where its `flock` means something."""
+
+    host: str
+    pid: int
+    since: str
+    place: str
+    released: bool
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}"
+
+
+class Numbers:
+    """The files of a lease: one for each time that it was taken."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def prepare(self) -> None:
+        """Make the folder; raises OSError."""
+        files.make_private_folder(self._folder)
+
+    def highest(self) -> int:
+        """The one that counts, 0 if it was never taken; raises OSError."""
+        return max((int(name) for name in os.listdir(self._folder) if _NUMBER.fullmatch(name)), default=0)
+
+    def read(self, number: int) -> bytes:
+        """What a file holds; of what cannot be read, something that changes when it does. Raises OSError."""
+        path = self.path(number)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                return os.read(descriptor, _MAX_BYTES)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            if error.errno not in _UNREADABLE:
+                raise
+            status = os.lstat(path)
+            return f"{status.st_ino} {status.st_mtime_ns}".encode()
+
+    def create(self, number: int, content: bytes, token: str) -> bool:
+        """Make a file with this number, unless it is there; whether it was made here. Raises OSError.
+
+        Only a link is made once for all clients of NFS, and the answer to that may get lost: two names tell it.
+        """
+        temporary = self._written(number, content, token)
+        try:
+            os.link(temporary, self.path(number))
+        except OSError as error:
+            if _has_two_names(temporary):
+                return True
+            if isinstance(error, FileExistsError):
+                return False
+            raise
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        return True
+
+    def replace(self, number: int, content: bytes, token: str) -> None:
+        """Give a file of one's own new content; raises OSError."""
+        temporary = self._written(number, content, token)
+        try:
+            temporary.rename(self.path(number))
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+    def withdraw(self, number: int) -> None:
+        """Remove a file of one's own that never counted; raises OSError."""
+        self.path(number).unlink(missing_ok=True)
+
+    def tidy(self, number: int) -> None:
+        """Remove what is older than the last few before this one, with what kills have left of them; raises OSError."""
+        for name in os.listdir(self._folder):
+            found = _NUMBER.fullmatch(name) or _TEMPORARY.fullmatch(name)
+            if found and int(found[found.lastindex or 0]) <= number - KEPT:
+                with contextlib.suppress(OSError):
+                    (self._folder / name).unlink()
+
+    def path(self, number: int) -> Path:
+        """Where the file with this number is."""
+        return self._folder / str(number)
+
+    def _written(self, number: int, content: bytes, token: str) -> Path:
+        temporary = self._folder / f".{number}.{token}.tmp"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(temporary, flags, 0o600)
+        try:
+            files.write_all(descriptor, content)
+        finally:
+            os.close(descriptor)
+        return temporary
+
+
+def holder_elsewhere(folder: Path, seconds: float) -> Holder | None:
+    """Who seems to hold the lease somewhere else, to be shown and nothing more: by this machine's clock, which may be
+    wrong, it was renewed within so many seconds. Reads only.
+    """
+    with contextlib.suppress(OSError):
+        numbers = Numbers(folder)
+        highest = numbers.highest()
+        holder = parse(numbers.read(highest)) if highest else None
+        if holder and not holder.released and holder.place.partition(" ")[0] != _boot():
+            age = time.time() - os.lstat(numbers.path(highest)).st_mtime
+            return holder if abs(age) <= seconds else None
+    return None
+
+
+def parse(content: bytes) -> Holder | None:
+    """What a lease says; None if that is no lease."""
+    try:
+        told = json.loads(content)
+        host, since, place = (_shown(told[key]) for key in ("host", "since", "place"))
+        return Holder(host, int(told["pid"]), since, place, told["released"] is True)
+    except (ValueError, LookupError, TypeError, RecursionError, OverflowError):
+        return None
+
+
+def place_of(descriptor: int) -> str:
+    """Where the `flock` of an open file means something: this boot of this machine, and that very file."""
+    status = os.fstat(descriptor)
+    return f"{_boot()} {status.st_dev:x}:{status.st_ino:x}"
+
+
+def _shown(text: object) -> str:
+    return printable(str(text))[:_SHOWN_CHARS]
+
+
+def _boot() -> str:
+    """This machine, since it was started; only its name where it does not say more."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return printable(socket.gethostname()).replace(" ", "-")
+
+
+def _has_two_names(path: Path) -> bool:
+    """Asked of the file server, by opening it: what is remembered of a file may be outdated."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            return os.fstat(descriptor).st_nlink == 2
+        finally:
+            os.close(descriptor)
+    return False
