@@ -1,0 +1,811 @@
+"""Leases: what keeps two hosts from one run. Other hosts are played by other places, where `flock` means nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+import pytest
+
+from s3sync import lease, leasefiles, lock
+from s3sync.destination import COMPLETION_OBJECT, Destination
+from s3sync.errors import EXIT_BUSY, BusyError, InterruptedBySignal, LeaseLostError, StateError
+from s3sync.interrupt import Stop
+from s3sync.lease import Lease, Pace, Wish
+from s3sync.leasefiles import KEPT, Numbers
+from s3sync.runfolder import open_run
+from s3sync.state import StateStore
+from s3sync.statelog import Proof, RunState
+from tests.conftest import BUCKET, Lab, Result, kill_family, skip_or_fail, tree
+from tests.s3server import S3Server
+from tests.unprivileged import REPOSITORY
+
+QUICK = Pace(beat=0.02, looks=6)
+LASTING = Pace(beat=0.02, looks=3000)  # of holders that have to live, however busy this machine is
+SLOW = Pace(beat=60.0, looks=12)  # nothing happens by itself
+FAR_FUTURE = 4_000_000_000  # seconds since the epoch
+
+
+@pytest.fixture
+def numbers(tmp_path: Path) -> Numbers:
+    return Numbers(tmp_path / "leases" / "RUN")
+
+
+def wish(place: str, pace: Pace = QUICK, **more: Any) -> Wish:
+    return Wish("RUN", "RUN is being uploaded already", place, pace, **more)
+
+
+def unheard(_why: LeaseLostError) -> None:
+    """Nobody is told."""
+
+
+def take(numbers: Numbers, place: str, pace: Pace = QUICK, **more: Any) -> Lease:
+    return lease.take(numbers, wish(place, pace, **more), unheard)
+
+
+def no_pause(_seconds: float) -> None:
+    raise AssertionError("there is nothing to wait for")
+
+
+def theirs(**more: Any) -> bytes:
+    """What the lease of another host says."""
+    told = {"host": "sequencer-2", "pid": 7, "since": "2026-11-23T01:02:03+00:00", "place": "there", "token": "t"}
+    return json.dumps({**told, "beat": 3, "released": False, **more}).encode()
+
+
+def left_behind(numbers: Numbers, number: int = 1, **more: Any) -> bytes:
+    """The lease of a holder that is dead; gives what it says."""
+    content = theirs(**more)
+    numbers.prepare()
+    assert numbers.create(number, content, "theirs")
+    return content
+
+
+def names(numbers: Numbers) -> list[str]:
+    return sorted(os.listdir(numbers.path(1).parent))
+
+
+# Taken, held, released
+
+
+def test_a_lease_is_taken_released_and_taken_again_at_once(numbers: Numbers) -> None:
+    for place in ("here", "there", "here"):
+        take(numbers, place, SLOW, pause=no_pause).release()
+    assert names(numbers) == ["1", "2", "3"], "and nothing else is left"
+
+
+def test_its_files_are_private(numbers: Numbers) -> None:
+    held = take(numbers, "here")
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (numbers.path(1).parents[1], numbers.path(1).parent)]
+    assert modes == [0o700, 0o700]
+    assert stat.S_IMODE(numbers.path(1).stat().st_mode) == 0o600
+    held.release()
+    assert stat.S_IMODE(numbers.path(1).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("moment", [0, FAR_FUTURE])
+def test_a_live_holder_is_busy_whatever_the_clocks_say(numbers: Numbers, moment: int) -> None:
+    class Skewed(Numbers):
+        """All that is written has a wrong time."""
+
+        def replace(self, number: int, content: bytes, token: str) -> None:
+            super().replace(number, content, token)
+            os.utime(self.path(number), (moment, moment))
+
+    held = take(Skewed(numbers.path(1).parent), "here", LASTING)
+    with pytest.raises(BusyError) as caught:
+        take(numbers, "there", Pace(beat=0.1, looks=600))
+    held.check()
+    held.release()
+    expected = f"RUN is being uploaded already: by process {os.getpid()} on {os.uname().nodename} since "
+    assert str(caught.value).startswith(expected)
+    assert str(caught.value).endswith("(wait for it, or end it)")
+
+
+def test_who_does_not_want_to_look_finds_a_holder_busy_at_once(numbers: Numbers) -> None:
+    left_behind(numbers)
+    with pytest.raises(BusyError, match="by process 7 on sequencer-2 since 2026"):
+        take(numbers, "here", patient=False, pause=no_pause)
+    assert names(numbers) == ["1"]
+
+
+@pytest.mark.parametrize("moment", [0, FAR_FUTURE])
+def test_a_dead_holder_is_replaced_after_so_many_looks(numbers: Numbers, moment: int) -> None:
+    left_behind(numbers)
+    os.utime(numbers.path(1), (moment, moment))
+    said: list[str] = []
+    began = lease.now()
+    held = take(numbers, "here", Pace(beat=0.05, looks=6), say=said.append)
+    assert lease.now() - began >= 6 * 0.05
+    assert said == ["sequencer-2 holds RUN; looking for 0.3 s whether it is alive ..."]
+    held.release()
+    assert names(numbers) == ["1", "2"]
+
+
+def test_a_holder_that_died_where_its_flock_is_ours_is_replaced_at_once(numbers: Numbers) -> None:
+    left_behind(numbers, place="here")
+    take(numbers, "here", SLOW, pause=no_pause).release()
+
+
+def test_a_holder_that_releases_while_it_is_looked_at_is_followed_at_once(numbers: Numbers) -> None:
+    left_behind(numbers)
+    looks: list[float] = []
+
+    def pause(seconds: float) -> None:
+        looks.append(seconds)
+        numbers.replace(1, theirs(released=True), "theirs")
+
+    take(numbers, "here", SLOW, pause=pause).release()
+    assert looks == [SLOW.beat / 5]
+
+
+# The file server
+
+
+class Away(Numbers):
+    """Of a file server that answers one look, then `looks` of them as `answer` does; then the holder beats again."""
+
+    def __init__(self, folder: Path, looks: int, answer: Callable[[], None]) -> None:
+        super().__init__(folder)
+        self._left = looks + 1
+        self._looks = looks
+        self._answer = answer
+
+    def read(self, number: int) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            self.replace(number, b"another beat", "theirs")
+        elif self._left < self._looks:
+            self._answer()
+        return super().read(number)
+
+
+def refused() -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def slow() -> None:
+    threading.Event().wait(1.5 * QUICK.beat)
+
+
+@pytest.mark.parametrize(("answer", "looks"), [(refused, 100), (slow, 3 * QUICK.looks)])
+def test_a_file_server_that_was_away_makes_nobody_seem_dead(
+    numbers: Numbers, answer: Callable[[], None], looks: int
+) -> None:
+    left_behind(numbers)
+    said: list[str] = []
+    with pytest.raises(BusyError):
+        lease.take(Away(numbers.path(1).parent, looks, answer), wish("here", say=said.append), unheard)
+    assert said == [], "no look has counted"
+
+
+@pytest.mark.parametrize("error", [errno.EEXIST, errno.EIO])
+def test_an_answer_that_gets_lost_is_made_up_for_by_a_look(
+    numbers: Numbers, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """The link is made, and the client asks again, or hears of an error."""
+    link = os.link
+
+    def link_and_fail(source: Path, target: Path) -> None:
+        link(source, target)
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "link", link_and_fail)
+    take(numbers, "here", SLOW, pause=no_pause).release()
+    assert names(numbers) == ["1"]
+
+
+def test_a_link_that_was_not_made_is_an_error(numbers: Numbers, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(PermissionError):
+        take(numbers, "here")
+    assert names(numbers) == [], "nothing is left"
+
+
+class Outdated(Numbers):
+    """Of a client that at first sees a folder as it was long ago, when 1 was released."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._is_outdated = True
+
+    def highest(self) -> int:
+        was_outdated, self._is_outdated = self._is_outdated, False
+        return 1 if was_outdated else super().highest()
+
+    def read(self, number: int) -> bytes:
+        return theirs(released=True) if number == 1 else super().read(number)
+
+
+@pytest.mark.parametrize("later", [2, 1 + KEPT, 2 * KEPT])
+def test_an_outdated_listing_makes_no_second_holder(numbers: Numbers, later: int) -> None:
+    """Whether the next number is there still or was tidied away by now."""
+    for _ in range(later - 1):
+        take(numbers, "there", SLOW).release()
+    held = take(numbers, "there", LASTING)
+    before = names(numbers)
+    with pytest.raises(BusyError):
+        lease.take(Outdated(numbers.path(1).parent), wish("here", Pace(0.1, 600)), unheard)
+    assert names(numbers) == before
+    held.check()
+    held.release()
+
+
+def test_only_the_last_few_files_stay(numbers: Numbers) -> None:
+    for number in range(3 * KEPT):
+        if number == 2:
+            (numbers.path(1).parent / ".2.killed.tmp").touch()
+        take(numbers, "here", SLOW).release()
+    assert names(numbers) == sorted(str(number) for number in range(2 * KEPT + 1, 3 * KEPT + 1))
+
+
+# What is no lease
+
+HOSTILE = [
+    b"",
+    b"\0" * 5000,
+    b"[" * 4096,
+    b"null",
+    b'"released"',
+    b'{"released": true}',
+    b'{"host": 1, "pid": 1e999, "since": [], "place": {}, "released": 1}',
+    b'{"host": "\\ud800\\u001b[31m", "pid": 1, "since": "", "place": "", "released": "true"}',
+]
+
+
+@pytest.mark.parametrize("content", HOSTILE)
+def test_what_is_no_lease_is_one_whose_beat_stays_the_same(numbers: Numbers, content: bytes) -> None:
+    numbers.prepare()
+    numbers.path(7).write_bytes(content)
+    said: list[str] = []
+    take(numbers, "here", say=said.append).release()
+    assert len(said) == 1
+    assert said[0].isprintable()
+    assert names(numbers) == ["7", "8"]
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_what_is_no_file_is_one_whose_beat_stays_the_same(numbers: Numbers, tmp_path: Path, kind: str) -> None:
+    numbers.prepare()
+    (tmp_path / "elsewhere").write_text("precious")
+    if kind == "link":
+        numbers.path(7).symlink_to(tmp_path / "elsewhere")
+    else:
+        {"folder": os.mkdir, "pipe": os.mkfifo}[kind](numbers.path(7))
+    take(numbers, "here").release()
+    assert (tmp_path / "elsewhere").read_text() == "precious"
+
+
+def test_what_is_no_lease_and_changes_is_alive(numbers: Numbers) -> None:
+    numbers.prepare()
+    numbers.path(7).write_bytes(b"?")
+    changes = iter(range(1000))
+    with pytest.raises(BusyError, match="by another process"):
+        take(numbers, "here", pause=lambda _: numbers.replace(7, b"?" * next(changes), "theirs"))
+
+
+def test_other_names_are_no_leases(numbers: Numbers) -> None:
+    numbers.prepare()
+    for name in ("0", "-1", "1e3", "007", "lost+found", ".nfs0001", ".9.tmp"):
+        (numbers.path(1).parent / name).touch()
+    assert numbers.highest() == 0
+    take(numbers, "here", SLOW, pause=no_pause).release()
+
+
+# Several at once
+
+
+def test_one_of_many_gets_a_dead_holders_lease(numbers: Numbers) -> None:
+    numbers.prepare()
+    for round_ in range(3):
+        left_behind(numbers, numbers.highest() + 1, round=round_)
+        won: list[Lease] = []
+
+        def contend(place: str, won: list[Lease] = won) -> None:
+            try:
+                won.append(take(numbers, place, Pace(0.05, 20)))
+            except BusyError:
+                return
+
+        threads = [threading.Thread(target=contend, args=(f"host {number}",)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert len(won) == 1
+        won[0].check()
+        won[0].release()
+
+
+CONTEND = """
+import os, sys, threading
+from pathlib import Path
+from s3sync import lease
+from s3sync.errors import BusyError
+from s3sync.leasefiles import Numbers
+folder, inside, place = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+won = 0
+while won < 15:
+    try:
+        held = lease.take(Numbers(folder), lease.Wish("RUN", "busy", place, lease.Pace(0.02, 500)), lambda why: None)
+    except BusyError:
+        continue
+    os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
+    held.check()
+    inside.unlink()
+    held.release()
+    won += 1
+print(won)
+"""
+
+
+def test_processes_take_turns(numbers: Numbers, tmp_path: Path) -> None:
+    argv = (sys.executable, "-W", "error", "-c", CONTEND, str(numbers.path(1).parent), str(tmp_path / "inside"))
+    hosts = [
+        subprocess.Popen((*argv, f"host {number}"), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+        for number in range(3)
+    ]
+    assert [host.communicate(timeout=120)[0] for host in hosts] == ["15\n"] * 3
+    assert numbers.highest() == 45
+
+
+# Lost
+
+
+def taken_over(numbers: Numbers) -> bytes:
+    """By another host, which took this one for dead."""
+    return left_behind(numbers, numbers.highest() + 1)
+
+
+def test_a_holder_notices_at_its_next_beat_that_it_has_lost(numbers: Numbers) -> None:
+    told: list[LeaseLostError] = []
+    heard = threading.Event()
+
+    def on_lost(why: LeaseLostError) -> None:
+        told.append(why)
+        heard.set()
+
+    held = lease.take(numbers, wish("here", LASTING), on_lost)
+    winner = taken_over(numbers)
+    assert heard.wait(60)
+    with pytest.raises(LeaseLostError, match="lost to sequencer-2: RUN was taken over"):
+        held.check()
+    held.release()
+    assert [why.exit_code for why in told] == [EXIT_BUSY], "told once"
+    assert numbers.read(2) == winner
+    assert numbers.highest() == 2
+
+
+def test_a_holder_that_asks_learns_at_once_that_it_has_lost(numbers: Numbers) -> None:
+    held = take(numbers, "here", SLOW)
+    held.check()
+    taken_over(numbers)
+    with pytest.raises(LeaseLostError):
+        held.check()
+    held.release()
+
+
+def test_a_holder_that_cannot_renew_its_lease_gives_it_up_in_time(numbers: Numbers) -> None:
+    heard = threading.Event()
+    held = lease.take(numbers, wish("here"), lambda _why: heard.set())
+    shutil.rmtree(numbers.path(1).parent)
+    assert heard.wait(60)
+    with pytest.raises(LeaseLostError, match=r"could not be renewed for .* \(No such file or directory\)"):
+        held.check()
+    held.release()
+
+
+class Hanging(Numbers):
+    """Of a file server that does not answer any more."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.gone = threading.Event()
+        self.back = threading.Event()
+
+    def replace(self, number: int, content: bytes, token: str) -> None:
+        if self.gone.is_set():
+            assert self.back.wait(60)
+        super().replace(number, content, token)
+
+
+def test_a_holder_whose_file_server_hangs_gives_it_up_in_time(numbers: Numbers) -> None:
+    hanging = Hanging(numbers.path(1).parent)
+    heard = threading.Event()
+    held = lease.take(hanging, wish("here"), lambda _why: heard.set())
+    hanging.gone.set()
+    assert heard.wait(60)
+    with pytest.raises(LeaseLostError, match="the file server does not answer"):
+        held.check()
+    hanging.back.set()
+    held.release()
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from s3sync import lease
+from s3sync.leasefiles import Numbers
+pace = lease.Pace(0.25, 6)
+held = lease.take(Numbers(Path(sys.argv[1])), lease.Wish("RUN", "busy", "there", pace), lambda why: None)
+print("held", flush=True)
+for line in sys.stdin:
+    held.check()
+    print("still held", flush=True)
+"""
+
+
+@pytest.fixture
+def paused(numbers: Numbers) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lease and was stopped; each line that it is given then makes it check."""
+    argv = (sys.executable, "-W", "error", "-c", HOLD, str(numbers.path(1).parent))
+    pipe = subprocess.PIPE
+    holder = subprocess.Popen(argv, cwd=REPOSITORY, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    assert holder.stdout
+    assert holder.stdout.readline() == "held\n"
+    psutil.Process(holder.pid).suspend()
+    yield holder
+    holder.kill()
+    holder.communicate()
+
+
+def test_a_holder_that_was_paused_goes_on_if_nobody_came(paused: subprocess.Popen[str]) -> None:
+    """As after Ctrl-Z: longer than others would have had to look."""
+    threading.Event().wait(2)  # that time passes is the point: 6 looks take 1.5 s
+    psutil.Process(paused.pid).resume()
+    assert paused.communicate("?\n", timeout=60) == ("still held\n", "")
+    assert paused.returncode == 0
+
+
+def test_a_holder_that_was_paused_and_replaced_learns_it_when_it_asks(
+    numbers: Numbers, paused: subprocess.Popen[str]
+) -> None:
+    held = take(numbers, "here")
+    psutil.Process(paused.pid).resume()
+    out, err = paused.communicate("?\n", timeout=60)
+    assert (out, paused.returncode) == ("", 1)
+    assert f"lost to {os.uname().nodename}: RUN was taken over" in err
+    held.release()
+
+
+# The lock
+
+
+@pytest.fixture
+def lock_path(tmp_path: Path) -> Path:
+    return tmp_path / "log" / "locks" / "RUN.lock"
+
+
+def leases_of(lock_path: Path) -> Numbers:
+    return Numbers(lock_path.parents[1] / "leases" / "RUN")
+
+
+def test_a_lock_is_a_lease_too(lock_path: Path) -> None:
+    with lock.held(lock_path, "RUN"):
+        holder = leasefiles.parse(leases_of(lock_path).read(1))
+        assert holder is not None
+        assert (holder.pid, holder.released) == (os.getpid(), False)
+    holder = leasefiles.parse(leases_of(lock_path).read(1))
+    assert holder is not None
+    assert holder.released
+
+
+def test_a_lock_that_another_host_holds_is_busy_and_its_file_is_left_alone(lock_path: Path) -> None:
+    """It is signed by who holds it, and since when counts."""
+    lock_path.parent.mkdir(parents=True)
+    lock_path.write_text("process 7 on sequencer-2 since 2026\n")
+    other = take(leases_of(lock_path), "there", LASTING)
+    with pytest.raises(BusyError), lock.held(lock_path, "RUN"):
+        pass
+    other.release()
+    assert lock_path.read_text() == "process 7 on sequencer-2 since 2026\n"
+
+
+def test_a_lock_that_is_lost_asks_for_the_end(lock_path: Path) -> None:
+    stop = Stop()
+    with lock.held(lock_path, "RUN", stop=stop, pace=LASTING) as held:
+        taken_over(leases_of(lock_path))
+        assert stop.wait(60)
+        for check in (stop.check, held.check):
+            with pytest.raises(LeaseLostError, match="lost to sequencer-2") as caught:
+                check()
+            assert caught.value.exit_code == EXIT_BUSY
+    assert stop.has_lost
+
+
+def test_the_looking_ends_when_somebody_asks(lock_path: Path) -> None:
+    left_behind(leases_of(lock_path))
+    stop = Stop()
+    stop.request(15)
+    with pytest.raises(InterruptedBySignal, match="SIGTERM"), lock.held(lock_path, "RUN", stop=stop, pace=SLOW):
+        pass
+    assert names(leases_of(lock_path)) == ["1"]
+
+
+def test_a_place_where_no_lease_can_be_made_is_a_clear_error(lock_path: Path) -> None:
+    lock_path.parents[1].mkdir()
+    (lock_path.parents[1] / "leases").touch()
+    said = r"cannot lock .*RUN\.lock: .* \(give a writable folder with --log_dir\)"
+    with pytest.raises(StateError, match=said), lock.held(lock_path, "RUN"):
+        pass
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_a_lock_can_be_waited_for(lock_path: Path, where: str) -> None:
+    lock_path.parent.mkdir(parents=True)
+    asked: list[int] = []
+    with lock_path.open("w") as stream:
+        other = None
+        if where == "here":
+            assert lock.try_lock(stream.fileno())
+        else:
+            other = take(leases_of(lock_path), "there", LASTING)
+
+        def give_up() -> bool:
+            asked.append(1)
+            if len(asked) == 3:
+                stream.close()
+                if other:
+                    other.release()
+            return False
+
+        with lock.wait_for(lock_path, "RUN", Stop(), give_up, pace=Pace(0.5, 12)) as held:
+            assert held
+            held.check()
+    assert len(asked) >= 3
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_whoever_waits_for_a_lock_can_give_up(lock_path: Path, where: str) -> None:
+    """Also while it looks whether a holder is dead."""
+    lock_path.parent.mkdir(parents=True)
+    with lock_path.open("w") as stream:
+        if where == "here":
+            assert lock.try_lock(stream.fileno())
+        else:
+            left_behind(leases_of(lock_path))
+        answers = iter([False, True])
+        with lock.wait_for(lock_path, "RUN", Stop(), lambda: next(answers), pace=Pace(0.5, 12)) as held:
+            assert held is None
+
+
+def test_whoever_waits_for_a_lock_can_be_ended(lock_path: Path) -> None:
+    lock_path.parent.mkdir(parents=True)
+    stop = Stop()
+    stop.request(15)
+    with lock_path.open("w") as stream:
+        assert lock.try_lock(stream.fileno())
+        with pytest.raises(InterruptedBySignal), lock.wait_for(lock_path, "RUN", stop, lambda: False):
+            pass
+
+
+# What is shown
+
+
+@pytest.mark.parametrize(
+    ("more", "age", "shown"),
+    [
+        ({}, 0, "sequencer-2"),
+        ({}, 500, "sequencer-2"),
+        ({}, -500, "sequencer-2"),
+        ({}, 700, ""),
+        ({}, -700, ""),
+        ({"released": True}, 0, ""),
+        ({"place": "ours"}, 0, ""),
+    ],
+)
+def test_a_holder_elsewhere_is_shown_while_it_seems_alive(
+    lock_path: Path, more: dict[str, Any], age: float, shown: str
+) -> None:
+    if more.get("place"):
+        with lock_path.parents[2].joinpath("any").open("w") as stream:
+            more = {"place": leasefiles.place_of(stream.fileno())}
+    left_behind(leases_of(lock_path), **more)
+    moment = time.time() - age
+    os.utime(leases_of(lock_path).path(1), (moment, moment))
+    assert lock.holder_elsewhere(lock_path) == shown
+
+
+def test_looking_who_holds_it_writes_nothing(lock_path: Path) -> None:
+    assert lock.holder_elsewhere(lock_path) == ""
+    assert not lock_path.parents[1].exists()
+
+
+# The program
+
+
+def run_lease(lab: Lab, run: Path) -> Numbers:
+    return Numbers(lab.log_dir / "leases" / f"{run.name}.{Destination(BUCKET, '').tag}")
+
+
+def test_what_another_host_uploads_is_left_to_it_and_shown(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    run = take(run_lease(lab, tiny_run), "there", LASTING)
+    tick = lab.watch(tiny_run)
+    monitor = take(Numbers(lab.log_dir / "leases" / "monitor"), "there", LASTING)
+    busy_tick = lab.watch(tiny_run, "--json")
+    upload = lab.upload(tiny_run)
+    status = lab.run("status", "--config", lab.config_for(tiny_run), "--json").json["runs"][0]
+    monitor.release()
+    run.release()
+
+    by = f"by process {os.getpid()} on {os.uname().nodename} since "
+    assert (tick.code, tick.out, tick.err) == (0, "", "")
+    assert (busy_tick.code, busy_tick.json["busy"], busy_tick.err) == (0, True, "")
+    assert f"another tick is at work: {by}" in (lab.log_dir / "s3_upload.log").read_text()
+    assert upload.code == EXIT_BUSY
+    assert f"is being uploaded already: {by}" in upload.err
+    assert status["uploading_now"] is True
+    assert status["reason"] == f"being uploaded now on {os.uname().nodename}: 0 proven so far"
+    assert server.counters["PutObject"] == 0
+
+
+def test_an_upload_that_has_lost_its_lock_writes_nothing_more(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    uploads, numbers = lab.log_dir / "uploads", run_lease(lab, tiny_run)
+    with server.hold(key_contains="/Data/") as gate:
+        process = lab.start(*lab.words(tiny_run))
+        gate.wait_held()
+        before = tree(uploads)
+        taken_over(numbers)
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (EXIT_BUSY, "")
+    assert "s3sync: lost to sequencer-2: " in err
+    assert "Traceback" not in err
+    assert tree(uploads) == before
+    assert numbers.read(2) == theirs()
+    numbers.replace(2, theirs(released=True), "theirs")
+    assert lab.upload(tiny_run).code == 0
+    assert lab.log(tiny_run)["completed"] is True
+
+
+def test_a_log_is_not_written_by_who_has_lost_the_lock(tmp_path: Path, tiny_run: Path) -> None:
+    store = StateStore(tmp_path / "log", open_run(tiny_run), Destination(BUCKET, ""))
+    state = RunState(tiny_run.name, str(tiny_run))
+    store.prepare()
+    store.begin(state)
+    before = tree(tmp_path / "log")
+
+    def lost() -> None:
+        raise LeaseLostError("lost")
+
+    store.guard(lost)
+    with pytest.raises(LeaseLostError):
+        store.record([Proof("RunInfo.xml", 1, 1, "etag", "etag")])
+    for write in (store.begin, store.save, store.finish):
+        with pytest.raises(LeaseLostError):
+            write(state)
+    store.close()
+    assert tree(tmp_path / "log") == before
+
+
+# Two hosts for real: each with a name, a boot and locks of its own, as on NFS without locks
+
+SETTLE = """
+mount --make-rprivate / && mount --bind "$BOOT" /proc/sys/kernel/random/boot_id &&
+mount --bind "$LOCKS" "$SHARED_LOCKS" && echo "$HOST_NAME" > /proc/sys/kernel/hostname || exit 70
+exec "$@"
+"""
+
+
+class Host:
+    """A machine of its own that shares a folder of logs with others."""
+
+    def __init__(self, lab: Lab, name: str) -> None:
+        self.lab = lab
+        folder = lab.root / name
+        (folder / "locks").mkdir(parents=True)
+        (folder / "boot_id").write_text(f"{uuid4()}\n")
+        shared = lab.log_dir / "locks"
+        shared.mkdir(parents=True, exist_ok=True)
+        self._env = {
+            "BOOT": str(folder / "boot_id"),
+            "LOCKS": str(folder / "locks"),
+            "SHARED_LOCKS": str(shared),
+            "HOST_NAME": name,
+        }
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start s3sync there; the process is s3sync's own."""
+        settled = ("unshare", "--mount", "--uts", "sh", "-c", SETTLE, "sh")
+        argv = (*settled, sys.executable, "-W", "error", "-m", "s3sync", *words)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(argv, env={**self.lab.env, **self._env}, text=True, stdout=pipe, stderr=pipe)
+
+    def run(self, *words: str) -> Result:
+        """Run s3sync there to its end."""
+        with self.start(*words) as process:
+            out, err = process.communicate(timeout=240)
+        return Result(process.returncode, out, err)
+
+
+@pytest.fixture
+def hosts(lab: Lab) -> tuple[Host, Host]:
+    """Two of them."""
+    if os.geteuid() != 0:
+        skip_or_fail("needs root")
+    both = Host(lab, "host-a"), Host(lab, "host-b")
+    tried = both[0].run("--version")
+    if tried.code == 70 or tried.err.startswith("unshare: "):
+        pytest.skip(f"no mounts or names of one's own here: {tried.err.strip()}")
+    return both
+
+
+def puts(server: S3Server) -> list[str]:
+    """The keys of what was stored, one for each time."""
+    return [request.key for request in server.requests if request.operation == "PutObject" and request.status == 200]
+
+
+@pytest.mark.real
+def test_two_hosts_never_upload_a_run_at_once_and_one_follows_the_other(
+    lab: Lab, server: S3Server, tiny_run: Path, hosts: tuple[Host, Host]
+) -> None:
+    """Then the first one dies in the middle, with all that it started."""
+    one, other = hosts
+    config = lab.config_for(tiny_run)
+    with server.hold(key_contains="/Data/second") as gate:
+        first = one.start("monitor", "--config", config)
+        gate.wait_held()
+        server.wait_for(lambda r: r.key.endswith("/Data/first.cbcl") and r.status == 200)
+        sent = puts(server)
+        tick, upload = other.run("monitor", "--config", config), other.run(*lab.words(tiny_run))
+        status = other.run("status", "--config", config, "--json").json["runs"][0]
+        assert puts(server) == sent, "the other host has sent nothing"
+        kill_family(first)
+        first.communicate()
+    followed = other.run("monitor", "--config", config)
+
+    assert (tick.code, tick.out, tick.err) == (0, "", "")
+    assert upload.code == EXIT_BUSY
+    assert f"is being uploaded already: by process {first.pid} on host-a since " in upload.err
+    assert status["reason"].startswith("being uploaded now on host-a: ")
+    assert (followed.code, followed.out, followed.err) == (0, "", "")
+    log = (lab.log_dir / "s3_upload.log").read_text()
+    assert f"another tick is at work: by process {first.pid} on host-a since " in log
+    assert "host-a holds monitor; looking for 1 min 00 s whether it is alive ..." in log
+    assert lab.log(tiny_run)["completed"] is True
+    assert sorted(set(puts(server))) == sorted(server.objects(BUCKET))
+    assert len(puts(server)) == len(set(puts(server))), "nothing that was stored is sent twice"
+
+
+@pytest.mark.real
+def test_a_host_that_was_paused_finds_that_another_one_has_gone_on(
+    lab: Lab, server: S3Server, tiny_run: Path, hosts: tuple[Host, Host]
+) -> None:
+    one, other = hosts
+    words = lab.words(tiny_run, "--completion_object")
+    with server.hold(key_contains="/Data/") as gate:
+        first = one.start(*words)
+        gate.wait_held()
+        family = [psutil.Process(first.pid), *psutil.Process(first.pid).children(recursive=True)]
+        for member in family:
+            member.suspend()
+    second = other.run(*words)
+    log, stored = tree(lab.log_dir / "uploads"), {key: each.etag for key, each in server.objects(BUCKET).items()}
+    last = [key for key in puts(server) if not key.endswith((".cbcl", "RunInfo.xml"))]
+    for member in family:
+        member.resume()
+    out, err = first.communicate(timeout=120)
+
+    assert second.code == 0
+    assert "host-a holds " in second.err
+    assert (first.returncode, out) == (EXIT_BUSY, "")
+    assert "s3sync: lost to host-b: " in err
+    assert "Traceback" not in err
+    assert tree(lab.log_dir / "uploads") == log
+    assert {key: each.etag for key, each in server.objects(BUCKET).items()} == stored
+    assert [key.rpartition("/")[2] for key in last] == ["CopyComplete.txt", COMPLETION_OBJECT]
+    assert [key for key in puts(server) if not key.endswith((".cbcl", "RunInfo.xml"))] == last, "none of them again"
