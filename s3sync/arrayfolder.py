@@ -26,7 +26,7 @@ from s3sync.sending import Amount
 from s3sync.shards import Shard
 from s3sync.state import StateStore
 from s3sync.statelog import Proof, journal_head, journal_lines, parse_journal
-from s3sync.text import printable
+from s3sync.text import count_of, printable
 
 FOLDER = "slurm"  # in the log directory
 LAST = "last"  # instead of a shard's number: the job that comes after all tasks
@@ -83,7 +83,7 @@ class ArrayFolder:
 
     def make(self, handed: Handed, script: str) -> None:
         """Begin; what is left of one before goes. Raises StateError."""
-        self.remove()
+        self.discard()
         with self._explained():
             for name in ("out", "journals", "progress", "results"):
                 files.make_private_folder(self.path / name)
@@ -99,7 +99,7 @@ class ArrayFolder:
             files.replace(self.path / f"plan-{number}.jsonl", "\n".join(lines).encode("ascii"))
         return range(begin, begin + len(shards))
 
-    def remove(self) -> None:
+    def discard(self) -> None:
         """All of it; what cannot be removed is no matter, once job.json is gone. Raises StateError."""
         with self._explained():
             with contextlib.suppress(FileNotFoundError):
@@ -182,6 +182,14 @@ class ArrayFolder:
             return Result(str(facts["node"]), tally, failed, *said)
         return None
 
+    def is_over(self) -> bool:
+        """Whether the last job came to its end. A file server's client may know a folder as it was a minute ago;
+        whoever writes into it sees it as it is. Raises StateError.
+        """
+        with self._explained():
+            files.try_replace(self.path / "results" / _name(LAST))
+        return self.result(LAST) is not None
+
     def results(self) -> dict[int, Result]:
         """Of all shards that came to their ends, by number."""
         with contextlib.suppress(OSError):
@@ -202,6 +210,18 @@ class ArrayFolder:
             activity, *numbers = _load(self.path / "progress" / _name(who))
             return Snapshot(printable(str(activity)), *(int(number) for number in numbers))
         return None
+
+    def where(self) -> str:
+        """How far all of it is, for people."""
+        last = self.progress(LAST)
+        try:
+            handed, shards = self.handed(), self.count()
+        except StateError as error:
+            return str(error)
+        seen = [snapshot for number in range(shards) if (snapshot := self.progress(number))]
+        done = last.files if last else handed.proven.files + sum(snapshot.files for snapshot in seen)
+        of = f"{min(done, handed.amount.files):,} of {count_of(handed.amount.files, 'file')} sent"
+        return f"{of}, {len(self.results()):,} of {count_of(shards, 'shard')} done (squeue --name={handed.name})"
 
     def words(self) -> list[str]:
         """The last words of the jobs, for people: what Slurm and the tasks printed."""
@@ -247,8 +267,7 @@ class Journal:
     def write(self, lines: bytes) -> None:
         """Raises StateError."""
         try:
-            files.write_all(self._descriptor, lines)
-            os.fsync(self._descriptor)
+            files.append_synced(self._descriptor, lines)
         except OSError as error:
             raise StateError(f"cannot write {printable(str(self._path))}: {error.strerror} (make room)") from error
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING
 from s3sync import __version__, analysis, awscli, checksums, lock, plan, runfolder, sending, submission
 from s3sync.arrayfolder import LAST, ArrayFolder, Handed, Result
 from s3sync.checksums import MANIFEST, Checksums
-from s3sync.errors import BusyError, RunError, S3SyncError, SlurmError, StateError
+from s3sync.errors import BusyError, ConfigError, RunError, S3SyncError, SlurmError, StateError
 from s3sync.interrupt import Stop
 from s3sync.job import Job, Report, Tally
-from s3sync.progress import Snapshot
+from s3sync.lock import Held
+from s3sync.progress import Lines, Snapshot
 from s3sync.resources import usable_cores
 from s3sync.runfolder import Run
 from s3sync.sending import Amount, Sender
@@ -43,10 +45,8 @@ def run_task(folder: ArrayFolder, number: int, environ: Mapping[str, str], stop:
     Raises S3SyncError where it cannot be done, with that in its result, and InterruptedBySignal, without one.
     """
     handed = _given(folder)
-    if _wait_for_the_other(folder, number, stop):
-        return True
-    with lock.held(folder.lock_path(number), f"shard {number} is being sent already"):
-        if folder.result(number):
+    with _alone(folder, number, stop) as locked:
+        if locked is None:
             return True
         tally, state = Tally(), RunState("", "")
         try:
@@ -55,6 +55,7 @@ def run_task(folder: ArrayFolder, number: int, environ: Mapping[str, str], stop:
             if not stop.requested:  # Slurm may start it again
                 folder.end(number, Result(_node(environ), tally, state.failed, state.aws, str(error)))
             raise
+        locked.check()
         folder.end(number, Result(_node(environ), tally, state.failed, state.aws))
     return not state.failed
 
@@ -110,7 +111,7 @@ def run_last(folder: ArrayFolder, environ: Mapping[str, str], stop: Stop) -> Non
     """
     handed = _given(folder)
     _wait_for_tasks(folder, stop)
-    if folder.rounds() == 1 and _submit_again(folder, handed, environ):
+    if _is_left_to_others(folder, handed, environ) or (folder.rounds() == 1 and _submit_again(folder, handed, environ)):
         return
     display = _Shown(folder, LAST)
     try:
@@ -124,6 +125,22 @@ def run_last(folder: ArrayFolder, environ: Mapping[str, str], stop: Stop) -> Non
     folder.end(LAST, Result(_node(environ), report.tally, report.state.failed, report.state.aws))
 
 
+def _is_left_to_others(folder: ArrayFolder, handed: Handed, environ: Mapping[str, str]) -> bool:
+    """Whether a second array is at work already: this job had submitted it when Slurm started it once more."""
+    if folder.rounds() == 1:
+        return False
+    try:
+        slurm = Slurm(environ)
+        live = [job for job in slurm.live(handed.name) if str(job.job) != environ.get("SLURM_JOB_ID")]
+        arrays = {job.job for job in live if job.task is not None}
+        if arrays and all(job.task is not None for job in live):
+            submission.submit_last(folder, handed, slurm, max(arrays))
+    except (SlurmError, ConfigError) as error:
+        _say(f"{error}; so no other job is expected")
+        return False
+    return bool(arrays)
+
+
 def _submit_again(folder: ArrayFolder, handed: Handed, environ: Mapping[str, str]) -> bool:
     """Whether what is not proven goes to a second array. Where no more can be submitted, it is sent from here."""
     results = folder.results()
@@ -133,7 +150,7 @@ def _submit_again(folder: ArrayFolder, handed: Handed, environ: Mapping[str, str
         return False
     try:
         submission.submit(folder, handed, left, Slurm(environ), avoid=_broken_nodes(folder))
-    except SlurmError as error:
+    except (SlurmError, ConfigError) as error:
         _say(f"{error}; the rest is sent from here")
         return False
     return True
@@ -175,22 +192,28 @@ def _expected(run: Run, handed: Handed) -> Checksums:
     return expected
 
 
-def _wait_for_the_other(folder: ArrayFolder, number: int, stop: Stop) -> bool:
-    """Whether another start of this task, on a node that Slurm has given up, has ended with a result."""
-    while not folder.result(number):
-        stop.check()
-        try:
-            with lock.held(folder.lock_path(number), "busy"):
-                return False
-        except BusyError:
-            stop.wait(_LOOK_SECONDS)
-    return True
+@contextlib.contextmanager
+def _alone(folder: ArrayFolder, number: int, stop: Stop) -> Iterator[Held | None]:
+    """The shard's lock, when no other start of its task is at work, on a node that Slurm has given up; None if that
+    has come to its end.
+    """
+
+    def has_ended() -> bool:
+        return folder.result(number) is not None
+
+    with lock.wait_for(folder.lock_path(number), f"shard {number} is being sent", stop, has_ended) as locked:
+        yield None if has_ended() else locked
 
 
 def _wait_for_tasks(folder: ArrayFolder, stop: Stop) -> None:
     """For those of nodes that Slurm has given up, and which are at work all the same."""
+
+    def wait_for(number: int) -> None:
+        with _alone(folder, number, stop):
+            pass
+
     with ThreadPoolExecutor(_WAITERS) as pool:
-        for _ in pool.map(lambda number: _wait_for_the_other(folder, number, stop), range(folder.count())):
+        for _ in pool.map(wait_for, range(folder.count())):
             pass
 
 
@@ -211,8 +234,7 @@ def _copy(tally: Tally, to: Tally) -> None:
 
 def _say(line: str) -> None:
     """Into the job's output."""
-    sys.stderr.write(f"{printable(line)}\n")
-    sys.stderr.flush()
+    Lines(sys.stderr).say(line)
 
 
 def _node(environ: Mapping[str, str]) -> str:

@@ -58,7 +58,7 @@ def upload_anywhere(
         else:
             if not report.handed_over:
                 return report
-    following = _Following(job, place, slurm, display)
+    following = _Following(job, place, slurm, display, environ)
     if follow:
         following.to_the_end(stop)
     elif not following.is_over():
@@ -75,6 +75,7 @@ def collect(job: Job, folder: ArrayFolder, environ: Mapping[str, str], stop: Sto
     run, _, scope, _ = survey(job)
     store = StateStore(job.log_dir, run, job.destination)
     with lock.held(store.lock_path, f"{what(run, job.destination)} is being uploaded already"):
+        store.prepare()
         handed, last, tally, words = folder.handed(), folder.result(LAST), folder.tally(), folder.words()
         state = gathering.gather(job, run, store, store.load().state, environ, None)
         assert state is not None, "who hands over begins a log"
@@ -105,30 +106,30 @@ def _is_over(place: Place, slurm: Slurm) -> bool:
 class _Following:
     """The jobs of one upload, as they are told by the work folder and by Slurm."""
 
-    def __init__(self, job: Job, place: Place, slurm: Slurm, display: Display) -> None:
+    def __init__(self, job: Job, place: Place, slurm: Slurm, display: Display, environ: Mapping[str, str]) -> None:
         self._job = job
         self._place = place
         self._slurm = slurm
         self._display = display
+        self._environ = environ
         self._folder = place.folder
         self._handed: Handed = self._folder.handed()
         self._live: list[Live] = []
         self._seen = Snapshot("queued", *self._handed.proven, *self._handed.amount, 0)
         self._trouble = ""
+        self._rounds = self._shards = 0
 
     def is_over(self) -> bool:
         """Whether the last job came to its end, or no job is left that could."""
-        if self._folder.result(LAST):
+        if self._folder.is_over():
             return True
         self._live = self._slurm.live(self._handed.name)
         self._see_to_the_last()
-        return not self._live and not self._folder.result(LAST)
+        return not self._live
 
     def where(self) -> str:
-        """Which jobs these are, and how far, for people."""
-        self._look()
-        done = f"{self._seen.files:,} of {count_of(self._seen.files_total, 'file')}"
-        return f"{done}, {summary(self._live)} (squeue --name={self._handed.name})"
+        """How far the jobs are, for people."""
+        return f"{summary(self._live)}; {self._folder.where()}"
 
     def to_the_end(self, stop: Stop) -> None:
         """Show how far they are until they have ended. Raises InterruptedBySignal; SIGINT cancels them."""
@@ -162,7 +163,9 @@ class _Following:
             self._seen = last
             return
         before, total = self._handed.proven, self._handed.amount
-        tasks = [seen for seen in map(self._folder.progress, range(self._folder.count())) if seen]
+        if (rounds := self._folder.rounds()) != self._rounds:
+            self._rounds, self._shards = rounds, self._folder.count()
+        tasks = [seen for seen in map(self._folder.progress, range(self._shards)) if seen]
         files, size = before.files + sum(t.files for t in tasks), before.size + sum(t.size for t in tasks)
         processes = sum(task.processes or 0 for task in tasks)
         activity = "uploading" if processes else "queued" if not tasks else "waiting"
@@ -188,14 +191,30 @@ class _Following:
         if signum != signal.SIGINT:
             jobs = f"Slurm's jobs go on (squeue --name={self._handed.name})"
             raise InterruptedBySignal(signum, f"interrupted by {name}: {jobs}; the same command follows them again")
+        try:
+            self._cancel()
+            proven = self._gather()
+        except (SlurmError, BusyError) as error:
+            jobs = f"Slurm's jobs may go on: {error} (scancel --name={self._handed.name})"
+            raise InterruptedBySignal(signum, f"interrupted by {name}, but {jobs}") from None
+        so_far = f"{proven:,} of {count_of(self._handed.amount.files, 'file')} proven"
+        jobs = f"Slurm's jobs cancelled, {so_far}; the same command goes on from there"
+        raise InterruptedBySignal(signum, f"interrupted by {name}: {jobs}")
+
+    def _cancel(self) -> None:
+        """Raises SlurmError."""
         live = self._slurm.live(self._handed.name)
         self._display.say(f"cancelling Slurm's jobs {', '.join(map(str, sorted({job.job for job in live})))}")
         self._slurm.cancel(job.job for job in live)
         self._wait_for_the_end()
-        done = f"{len(self._folder.proofs(None, self._job.destination)) + self._handed.proven.files:,}"
-        total = count_of(self._handed.amount.files, "file")
-        proven = f"{done} of {total} proven; the same command goes on from there"
-        raise InterruptedBySignal(signum, f"interrupted by {name}: Slurm's jobs cancelled, {proven}")
+
+    def _gather(self) -> int:
+        """What the jobs have proven goes into the log; how many files that is by now. Raises BusyError, SlurmError."""
+        run, store, _ = self._place
+        with lock.held(store.lock_path, "the last job ends"):
+            store.prepare()
+            state = gathering.gather(self._job, run, store, store.load().state, self._environ, None)
+        return len(state.proven) if state else 0
 
     def _wait_for_the_end(self) -> None:
         """Of jobs that were cancelled: their processes get some time to end."""

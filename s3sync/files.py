@@ -62,6 +62,12 @@ def write_synced(path: Path, content: bytes) -> None:
         os.close(descriptor)
 
 
+def append_synced(descriptor: int, content: bytes) -> None:
+    """Write all of it to an open file and bring it to the disk; raises OSError."""
+    write_all(descriptor, content)
+    os.fsync(descriptor)
+
+
 def write_all(descriptor: int, content: bytes) -> None:
     """Write everything, however often the kernel takes only a part; raises OSError."""
     view = memoryview(content)

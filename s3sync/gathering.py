@@ -28,7 +28,7 @@ def gather(
     if not folder.exists():
         return state
     handed = folder.handed()
-    if not own and (live := Slurm(environ).live(handed.name)):
+    if not own and not folder.is_over() and (live := Slurm(environ).live(handed.name)):
         advice = f"follow them with --executor slurm, or end them: scancel --name={handed.name}"
         raise BusyError(f"{printable(run.run_id)} is being uploaded by Slurm: {summary(live)} ({advice})")
     if not (state and state.completed):
@@ -37,7 +37,7 @@ def gather(
         if not own:
             store.save(state)
     if not own:
-        folder.remove()
+        folder.discard()
     return state
 
 

@@ -12,7 +12,15 @@ from pathlib import Path
 from s3sync import alerts, files, hook, lock, publish, survey
 from s3sync.config import Config
 from s3sync.coordinator import upload_anywhere
-from s3sync.errors import AwsError, BusyError, InterruptedBySignal, LeaseLostError, S3SyncError
+from s3sync.errors import (
+    AwsError,
+    BusyError,
+    ConfigError,
+    InterruptedBySignal,
+    LeaseLostError,
+    S3SyncError,
+    SlurmError,
+)
 from s3sync.hook import Hook
 from s3sync.interrupt import Stop
 from s3sync.job import Job, Preview, Report
@@ -118,7 +126,9 @@ def _tick(tick: Tick, config: Config, environ: Mapping[str, str], stop: Stop, ma
     LOG.info("tick: %s found, %s to upload%s", survey.count(tick.runs), f"{len(due):,}", more)
     _say(tick.problems, config.log_dir / "noted.json")
     before = len(tick.problems)
-    for runs in (to_do, survey.owing(tick.runs)):
+    collected = survey.uncollected(tick.runs, config)
+    owing = [run for run in survey.owing(tick.runs) if run not in collected]
+    for runs in (to_do, collected, owing):
         _for_each(runs, tick, stop, lambda run: _upload(tick, run, config, environ, stop, make_display))
     for problem in tick.problems[before:]:
         LOG.error("%s: %s", problem.key, problem.text)
@@ -157,11 +167,12 @@ def _judge(tick: Tick, config: Config) -> None:
 
 
 def _for_each(runs: Sequence[Judged], tick: Tick, stop: Stop, work: Callable[[Judged], None]) -> None:
-    """Do `work` for each of these runs. A bucket that cannot be reached is not tried again for the next run."""
+    """Do `work` for each of these runs. A bucket or a cluster that cannot be reached is not tried again."""
     unreachable: set[str] = set()
+    has_slurm = True
     for run in runs:
         stop.check()
-        if run.entry.bucket in unreachable:
+        if run.entry.bucket in unreachable or (run.entry.cluster and not has_slurm):
             continue
         try:
             work(run)
@@ -170,6 +181,9 @@ def _for_each(runs: Sequence[Judged], tick: Tick, stop: Stop, work: Callable[[Ju
         except BusyError as error:
             LOG.info("%s", error)
             tick.elsewhere.add(run.key)
+        except (SlurmError, ConfigError) as error:
+            has_slurm = False
+            tick.problems.append(Problem("Slurm", str(error), "other"))
         except AwsError as error:
             unreachable.add(run.entry.bucket)
             tick.problems.append(Problem(f"s3://{run.entry.bucket}", str(error), "aws"))

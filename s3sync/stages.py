@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from s3sync import __version__, awscli, awswords, checksums, hook, plan, receipt, runfolder, sending
@@ -154,7 +156,7 @@ class Call:
         handed = Handed(
             name=submission.name,
             version=__version__,
-            job=self._job,
+            job=self._for_nodes(),
             submitted=now_iso(),
             resumed=resumed,
             manifest=runfolder.stat_again(self._run, checksums.MANIFEST) if self._expected else None,
@@ -166,6 +168,12 @@ class Call:
         submission.take(handed, files)
         self.handed_over = True
         return True
+
+    def _for_nodes(self) -> Job:
+        """The job in words that mean the same in another folder."""
+        job = self._job
+        aws = os.path.abspath(job.aws_command) if job.aws_command and "/" in job.aws_command else job.aws_command
+        return replace(job, local_path=self._run.path, log_dir=Path(os.path.abspath(job.log_dir)), aws_command=aws)
 
     def _send_settled(self) -> None:
         """While the sequencer writes: what has settled goes up. What changes meanwhile has not, and waits."""

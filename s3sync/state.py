@@ -188,8 +188,7 @@ class StateStore:
         assert self._journal is not None, "begin() comes first"
         self.check()
         with self._explained("write", self.journal_path):
-            files.write_all(self._journal, journal_lines(proofs))
-            os.fsync(self._journal)
+            files.append_synced(self._journal, journal_lines(proofs))
 
     def save(self, state: RunState) -> None:
         """Replace the log atomically; raises StateError or LeaseLostError and leaves the old one intact."""

@@ -39,7 +39,7 @@ class Submission:
             with contextlib.suppress(SlurmError):
                 if self._slurm.live(self.name):
                     return  # it took the array: whoever follows it sees to the last job
-                self._folder.remove()
+                self._folder.discard()
             raise
 
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from s3sync import analysis, checksums, completion, hook, runfolder
+from s3sync import analysis, arrayfolder, checksums, completion, hook, runfolder
+from s3sync.arrayfolder import ArrayFolder
 from s3sync.config import Config, MonitorEntry
 from s3sync.errors import RunError
 from s3sync.runfolder import ANALYSES, RUN_INFO, Run, RunInfo
@@ -139,7 +140,7 @@ def judge(candidate: Candidate, config: Config, hopeless: set[re.Pattern[str]], 
     samples = _check_samples(run, entry, hopeless)
     if samples.verdict != "match":
         return judged(samples.verdict, _and_what_went_up(samples.reason, head), samples.failing)
-    return judged(*_open(head, corrupt))
+    return judged(*_due(head, corrupt, ArrayFolder(config.log_dir, store)))
 
 
 def analyses_of(run: Judged, config: Config, now: float | None = None) -> list[Judged]:
@@ -184,7 +185,7 @@ def _judge_analysis(unit: Run, entry: MonitorEntry, config: Config, now: float |
         checksums.read(unit)
     except (RunError, OSError) as error:
         return judged("unreadable", str(error), 0.0)
-    return judged(*_open(head, corrupt), finish.moment)
+    return judged(*_due(head, corrupt, ArrayFolder(config.log_dir, store)), finish.moment)
 
 
 def _in_s3(head: Head, entry: MonitorEntry) -> str:
@@ -233,6 +234,13 @@ def owing(runs: Iterable[Judged]) -> list[Judged]:
     """Those that are uploaded, and whose `on_complete` has not run yet, or failed: they are given to it again."""
     wanted = (run for run in runs if run.state == "uploaded" and run.entry.on_complete)
     return [run for run in wanted if run.head and hook.is_owed(run.head.on_complete)]
+
+
+def uncollected(runs: Iterable[Judged], config: Config) -> list[Judged]:
+    """Those that the jobs of a cluster have completed since somebody looked."""
+    names = arrayfolder.under_way(config.log_dir)
+    done = (run for run in runs if names and run.state == "uploaded" and run.entry.cluster)
+    return [run for run in done if StateStore(config.log_dir, run.run, run.entry.destination).lock_path.stem in names]
 
 
 def _runs_in(directory: Path, entry: MonitorEntry) -> list[Candidate]:
@@ -310,8 +318,15 @@ def _and_what_went_up(reason: str, head: Head | None) -> str:
     return f"{reason}; {went_up} (`status RUN` lists them)"
 
 
-def _open(head: Head | None, corrupt: bool) -> tuple[State, str]:
+def _due(head: Head | None, corrupt: bool, handed_over: ArrayFolder) -> tuple[State, str]:
     """State and reason of a run that is to be uploaded."""
+    if handed_over.exists():
+        return "partial", f"on Slurm: {handed_over.where()}"
+    return _open(head, corrupt)
+
+
+def _open(head: Head | None, corrupt: bool) -> tuple[State, str]:
+    """The same, by its log."""
     if corrupt:
         return "partial", "its state log is corrupt: every file is settled against S3"
     if head is None:
