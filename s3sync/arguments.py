@@ -15,9 +15,11 @@ from s3sync.awscli import STALL_SECONDS
 from s3sync.awswords import ACCOUNT, SSE, STORAGE_CLASSES
 from s3sync.bandwidth import Timetable, parse_timetable
 from s3sync.hook import Hook
+from s3sync.slurm import DEFAULT_NODES
 from s3sync.text import printable
 
 DEFAULT_LOG_DIR = "/var/log/s3_upload"
+SBATCH_OPTIONS = "--sbatch_options"
 SHELLS = ("bash", "zsh", "tcsh")  # that words can be completed in
 
 _DESCRIPTION = """\
@@ -248,6 +250,14 @@ def _add_upload(commands: Commands) -> None:
         metavar="COMMAND",
         help="run this at the end, without a shell: the run is in S3SYNC_RUN_ID and the like, the log is its stdin",
     )
+    add(
+        "--executor",
+        choices=("local", "slurm"),
+        default="local",
+        help="slurm: send it from nodes of the cluster that this machine belongs to (default local)",
+    )
+    add("--nodes", type=_positive, metavar="N", help=f"nodes at once for it (default {DEFAULT_NODES})")
+    add(SBATCH_OPTIONS, metavar="WORDS", help="more for sbatch, as one word: '--partition=short --time=4:00:00'")
     add("--dry_run", action="store_true", help="say what would be sent; write nothing")
 
 
@@ -350,9 +360,15 @@ _positive.__name__ = _cores.__name__ = "number of 1 or more"
 
 
 def underscored(argv: Sequence[str]) -> list[str]:
-    """`--local-path` is as good as `--local_path`: hyphens in the names of options become underscores."""
-    words = []
+    """`--local-path` is as good as `--local_path`: hyphens in the names of options become underscores.
+
+    The word after `--sbatch_options` is joined to it as it is: argparse would take `--time=1-0` for an option of ours.
+    """
+    words: list[str] = []
     for word in argv:
+        if words and words[-1] == SBATCH_OPTIONS:
+            words[-1] += f"={word}"
+            continue
         name, equals, value = word.partition("=")
         is_option = name.startswith("--") and len(name) > 2
         words.append("--" + name[2:].replace("-", "_") + equals + value if is_option else word)

@@ -38,6 +38,7 @@ from s3sync.job import Job, Preview, Report, Waiting
 from s3sync.plan import compile_excludes
 from s3sync.progress import Lines, LiveDisplay, display_for
 from s3sync.resources import step_back, usable_cores
+from s3sync.slurm import DEFAULT_NODES, Cluster, parse_options
 from s3sync.text import printable
 from s3sync.upload import and_its_analyses, preview
 
@@ -108,6 +109,7 @@ def _run_upload(args: argparse.Namespace) -> int:
         transfer_client=args.transfer_client,
         completion_object=args.completion_object,
         on_complete=args.on_complete,
+        cluster=_cluster(args),
     )
     step_back(args.nice, args.io_priority)
     stop = Stop()
@@ -155,6 +157,17 @@ def _storage(args: argparse.Namespace) -> Storage:
     if args.sse_kms_key_id and args.sse != "aws:kms":
         raise UsageError("--sse_kms_key_id means nothing without --sse aws:kms (add that)")
     return Storage(args.sse, args.sse_kms_key_id, args.storage_class)
+
+
+def _cluster(args: argparse.Namespace) -> Cluster | None:
+    given = {"--nodes": args.nodes, arguments.SBATCH_OPTIONS: args.sbatch_options}
+    if args.executor == "slurm":
+        options = parse_options(args.sbatch_options or "")
+        return Cluster(args.nodes or DEFAULT_NODES, options=options, cores=args.cores)
+    for option, value in given.items():
+        if value is not None:
+            raise UsageError(f"{option} means nothing without --executor slurm (add that)")
+    return None
 
 
 def _bandwidth(args: argparse.Namespace) -> Timetable | None:

@@ -13,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -45,7 +45,9 @@ from s3sync.configtypes import (
     OptionalRegex,
     Regex,
     RemotePath,
+    SbatchOptions,
     SecretUrl,
+    SlurmWord,
     filled,
     one_of,
 )
@@ -53,11 +55,28 @@ from s3sync.destination import Destination, parse_destination
 from s3sync.errors import ConfigError
 from s3sync.readback import Readback, Verify
 from s3sync.resources import IoPriority
+from s3sync.slurm import DEFAULT_NODES, Cluster
 from s3sync.text import printable
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class SlurmKeys(_Model):
+    """What is asked of Slurm for each run; an empty value is left to the cluster."""
+
+    nodes: Count = Field(default=DEFAULT_NODES, description="Nodes at once for one run.")
+    partition: SlurmWord = Field(default="", description="The partition; by default the cluster's.")
+    account: SlurmWord = Field(default="", description="The account that is charged; by default the user's.")
+    time: SlurmWord = Field(
+        default="", description="How long a job may take, as sbatch has it: 4:00:00, 1-0; by default the partition's."
+    )
+    options: SbatchOptions = Field(
+        default=(),
+        description="More words for sbatch, parted as a shell would: --qos=low --mem=4G.",
+        json_schema_extra={"default": ""},
+    )
 
 
 class MonitorEntry(_Model):
@@ -116,6 +135,16 @@ class MonitorEntry(_Model):
         "program's absolute path first. The run is in its environment (S3SYNC_RUN_ID, ...), the log is its stdin.",
     )
 
+    executor: Literal["local", "slurm"] = Field(
+        default="local",
+        description="Where the aws processes run: on this machine, or on nodes of the Slurm cluster it is part of.",
+    )
+    slurm: SlurmKeys | None = Field(
+        default=None,
+        title="Slurm",
+        description="What is asked of Slurm; without `executor: slurm` it stands by.",
+    )
+
     @model_validator(mode="after")
     def _has_a_use_for_its_key(self) -> MonitorEntry:
         if self.sse_kms_key_id and self.sse != "aws:kms":
@@ -126,6 +155,12 @@ class MonitorEntry(_Model):
     def storage(self) -> Storage:
         """`sse`, `sse_kms_key_id` and `storage_class` together."""
         return Storage(self.sse, self.sse_kms_key_id, self.storage_class)
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """`slurm`, if that is the executor."""
+        asked = self.slurm or SlurmKeys()
+        return Cluster(**dict(asked)) if self.executor == "slurm" else None
 
     @property
     def destination(self) -> Destination:
@@ -301,12 +336,16 @@ _EXAMPLES = {
     "monitored_directories": "[/data]",
     "exclude_patterns": "['/Thumbnail_Images/']",
     "on_complete": "[/usr/local/bin/tell-lims, --run]",
+    "slurm": "{nodes: 4, partition: short}",
     "monitor": "[{monitored_directories: [/data], bucket: lab-runs, remote_path: /}]",
 }
 _SECRETS = {key: f"S3SYNC_{key.upper()}" for key in ("slack_log_webhook", "slack_alert_webhook", "webhook", "ping_url")}
-_TOP_KEYS, _ENTRY_KEYS = (
-    [field.alias or name for name, field in model.model_fields.items()] for model in (Config, MonitorEntry)
-)
+_LEVELS: Mapping[str, type[BaseModel]] = {
+    "to the top level": Config,
+    "into an entry of `monitor`": MonitorEntry,
+    "into `slurm` of an entry": SlurmKeys,
+}
+_KEYS = {there: [field.alias or name for name, field in model.model_fields.items()] for there, model in _LEVELS.items()}
 
 
 def _secrets_of(environ: Mapping[str, str], value: Any) -> dict[str, str]:
@@ -340,11 +379,10 @@ def _typed(tree: Tree, secrets: Mapping[str, str]) -> tuple[Config | None, list[
 
 def _unknown(loc: Loc) -> str:
     key = str(loc[-1])[:40]
-    ours, others, there = (_TOP_KEYS, _ENTRY_KEYS, "into an entry of `monitor`")
-    if len(loc) > 1:
-        ours, others, there = (_ENTRY_KEYS, _TOP_KEYS, "to the top level")
-    if key in others:
-        return f"is no key here (move it {there})"
+    ours = list(_KEYS.values())[len(loc) // 2]  # (key), ("monitor", 0, key), ("monitor", 0, "slurm", key)
+    for there, keys in _KEYS.items():
+        if key in keys:
+            return f"is no key here (move it {there})"
     if key == "<<":
         return "is no key: YAML's merging means nothing here (write the keys out)"
     close = difflib.get_close_matches(key.lower(), ours, n=1)

@@ -18,6 +18,7 @@ from s3sync.awswords import ACCOUNT
 from s3sync.bandwidth import Timetable, parse_timetable
 from s3sync.destination import Destination, parse_destination
 from s3sync.errors import UsageError
+from s3sync.slurm import parse_options
 from s3sync.text import printable
 
 MAX_REGEX = 1000  # characters
@@ -108,6 +109,22 @@ def _account(text: str) -> str:
     return text
 
 
+def _slurm_word(text: str) -> str:
+    if text.startswith("-") or not re.fullmatch(r"[!-~]*", text):
+        raise ValueError("must be one word as sbatch takes it, without spaces, that begins with no `-`")
+    return text
+
+
+def _sbatch_options(text: Any) -> tuple[str, ...]:
+    try:
+        words = parse_options(text) if isinstance(text, str) else None
+    except UsageError as error:
+        raise ValueError(f"has {error}") from None
+    if words is None:
+        raise ValueError("must be text as for a shell, e.g. '--qos=low --mem=4G'")
+    return tuple(map(_word, words))
+
+
 def _timetable(limit: Any) -> Timetable | None:
     by_time = isinstance(limit, dict) and all(isinstance(rate, str) for rate in limit.values())
     if not isinstance(limit, str) and not by_time:
@@ -150,3 +167,5 @@ Command = Annotated[
     AfterValidator(_command),
     Schema({"type": "array", "items": {"type": "string"}}),
 ]
+SlurmWord = Annotated[Text, AfterValidator(_slurm_word), Schema({"type": "string", "pattern": "^([!-,.-~][!-~]*)?$"})]
+SbatchOptions = Annotated[tuple[Text, ...], BeforeValidator(_sbatch_options), Schema({"type": "string"})]

@@ -63,6 +63,8 @@ def parse_options(text: str) -> tuple[str, ...]:
         words = tuple(shlex.split(text))
     except ValueError as error:
         raise UsageError(f"sbatch options that no shell could part: {printable(text)} ({error})") from error
+    if words and not words[0].startswith("-"):
+        raise UsageError(f"sbatch options that begin with none: {printable(text)} (options begin with `-`)")
     if taken := [word for word in words if _OURS.fullmatch(word)]:
         raise UsageError(f"sbatch option that s3sync chooses itself: {printable(taken[0])} (leave it out)")
     return words

@@ -22,6 +22,7 @@ from s3sync.config import Config, MonitorEntry, json_schema, load_config
 from s3sync.configfile import MAX_CONFIG_BYTES, MAX_VALUES, json_node
 from s3sync.destination import Destination
 from s3sync.errors import EXIT_CONFIG, ConfigError
+from s3sync.slurm import Cluster
 from tests.unprivileged import run_unprivileged
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -99,6 +100,19 @@ def test_typed_once_and_frozen(write: Write) -> None:
     assert hash(config)
     with pytest.raises(ValidationError):
         config.max_age = 2
+
+
+def test_what_is_asked_of_slurm(write: Write) -> None:
+    """`slurm` may stand there while the executor is local: people go back and forth."""
+    asked = {"nodes": 8, "partition": "a,b", "account": "lab", "time": "1-0", "options": "--qos=low --comment='a b'"}
+    for executor in ("local", "slurm"):
+        config = load_config(write(json.dumps({"monitor": [entry(executor=executor, slurm=asked)]}), "c.json"), {})
+        assert hash(config)
+        expected = Cluster(8, "a,b", "lab", "1-0", ("--qos=low", "--comment=a b")) if executor == "slurm" else None
+        assert config.monitor[0].cluster == expected
+    config = load_config(write(json.dumps({"monitor": [entry(executor="slurm")]}), "c.json"), {})
+    assert config.monitor[0].cluster == Cluster(4)
+    assert config.monitor[0].cluster.words() == ("--exclusive",)
 
 
 def test_the_predecessors_configuration_is_read(write: Write) -> None:
@@ -271,6 +285,32 @@ BAD_ENTRIES = [
     ({"log_dir": "/x"}, "is no key here (move it to the top level)", ".log_dir"),
     ({"destination": "/x"}, "is no key (remove it)", ".destination"),
     ({"regex": "/x"}, "is no key (remove it)", ".regex"),
+    ({"partition": "short"}, "is no key here (move it into `slurm` of an entry)", ".partition"),
+    ({"executor": "Slurm"}, "must be 'local' or 'slurm'", ".executor"),
+    ({"slurm": "short"}, "must be keys with values, e.g. {nodes: 4, partition: short}", ".slurm"),
+    ({"slurm": {"node": 2}}, "is no key (did you mean nodes?)", ".slurm.node"),
+    ({"slurm": {"stream": True}}, "is no key here (move it into an entry of `monitor`)", ".slurm.stream"),
+    ({"slurm": {"nodes": 0}}, "must be 1 or more", ".slurm.nodes"),
+    (
+        {"slurm": {"partition": "-short"}},
+        "must be one word as sbatch takes it, without spaces, that",
+        ".slurm.partition",
+    ),
+    ({"slurm": {"account": "lab\nrun"}}, "must be one word as sbatch takes it", ".slurm.account"),
+    ({"slurm": {"time": "1 hour"}}, "must be one word as sbatch takes it", ".slurm.time"),
+    ({"slurm": {"time": 60}}, "must be text (put it into quotes)", ".slurm.time"),
+    ({"slurm": {"options": "--mem='4G"}}, "has sbatch options that no shell could part: --mem='4G", ".slurm.options"),
+    (
+        {"slurm": {"options": "-p x --array=0-9"}},
+        "has sbatch option that s3sync chooses itself: --array",
+        ".slurm.options",
+    ),
+    (
+        {"slurm": {"options": "short"}},
+        "has sbatch options that begin with none: short (options begin",
+        ".slurm.options",
+    ),
+    ({"slurm": {"options": "--mem=4\0"}}, "must be words without NUL characters", ".slurm.options"),
 ]
 
 
@@ -283,7 +323,7 @@ def test_mistakes_in_an_entry(write: Write, name: str, change: dict[str, Any], e
     match = re.match(rf"{name}:(\d+):(\d+): monitor\[1\]{re.escape(path)}: {re.escape(expected)}", line)
     assert match, line
     if "[" not in path:
-        assert f'"{path[1:]}"' in text.splitlines()[int(match[1]) - 1]
+        assert f'"{path.rpartition(".")[2]}"' in text.splitlines()[int(match[1]) - 1]
 
 
 def load_or_refuse(path: Path) -> str:
@@ -590,7 +630,9 @@ def test_the_samples_are_right_and_alike() -> None:
 
 def test_the_sample_has_every_key_with_its_default() -> None:
     schema, text = json.loads(json_schema()), SAMPLE_YAML.read_text()
-    for key in {*schema["properties"], *schema["$defs"]["MonitorEntry"]["properties"]} - {"$schema"}:
+    for key in {*schema["properties"], *(key for model in schema["$defs"].values() for key in model["properties"])} - {
+        "$schema"
+    }:
         assert re.search(rf"^[ #-]*{key}:", text, re.MULTILINE), key
     sample = load_config(SAMPLE_YAML, {})
     assert Config(monitor=sample.monitor) == sample  # by default, all is as in the sample
@@ -607,7 +649,10 @@ def test_the_sample_has_every_key_with_its_default() -> None:
         {"monitor": []},
         {"max_age": None},
     ]
-    + [{"monitor": [entry(**bad)]} for bad in ({"bucket": 1}, {"monitored_directories": "/x"}, {"sample_regex": None})],
+    + [{"monitor": [entry(**bad)]} for bad in ({"bucket": 1}, {"monitored_directories": "/x"}, {"sample_regex": None})]
+    + [
+        {"monitor": [entry(slurm={key: bad})]} for key, bad in (("nodes", 0), ("time", "-1"), ("options", []), ("x", 1))
+    ],
 )
 def test_an_editor_finds_what_the_program_finds(write: Write, change: dict[str, Any]) -> None:
     value = {"monitor": [entry()], **change}

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 
 from s3sync import arguments, cleanupreport, notify, page, receipt, report, statelog, status, survey, upload, verify
 from s3sync.awserrors import CAUSES, UNREACHABLE
-from s3sync.config import Config, MonitorEntry
+from s3sync.config import Config, MonitorEntry, SlurmKeys
 from s3sync.destination import Destination
 from s3sync.statelog import RunState
 from scripts import benchmark, simulate_run
@@ -37,7 +37,10 @@ NAMED = {
     "report": "docs/monitoring.md",
 }
 FOREIGN = {"--recursive", "--debug", "--group-add", "--collector"}  # of aws, docker, node_exporter
-EXPLAINED = ("AwsError", "RunError", "StateError", "BusyError", "LeaseLostError", "Unsendable")
+# Of sbatch, in the words for it.
+FOREIGN |= {"--partition", "--time", "--qos", "--mem", "--array", "--dependency", "--export", "--job-name", "--wrap"}
+FOREIGN |= {"--parsable", "--test-only", "--wait"}
+EXPLAINED = ("AwsError", "RunError", "StateError", "BusyError", "LeaseLostError", "SlurmError", "ConfigError", "Unsendable")
 THEIRS = re.compile(r"(aws|uv|pip|pipx|useradd|usermod|docker|podman|systemctl|systemd-\w+|journalctl|runuser|cd) ")
 
 
@@ -163,13 +166,16 @@ def test_every_command_has_its_page() -> None:
 # Keys
 
 
-def keys_of(model: type[Config | MonitorEntry]) -> dict[str, FieldInfo]:
+def keys_of(model: type[Config | MonitorEntry | SlurmKeys]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
+_HEADS = ("Key", "Key of `slurm`")
+
+
 def test_the_tables_of_config_keys_are_the_models() -> None:
-    told = [(cells[0].strip("`"), cells[1]) for cells in rows("docs/config.md", "Key")]
-    fields = [*keys_of(MonitorEntry).items(), *keys_of(Config).items()]
+    told = [(cells[0].strip("`"), cells[1]) for head in _HEADS for cells in rows("docs/config.md", head)]
+    fields = [*keys_of(MonitorEntry).items(), *keys_of(SlurmKeys).items(), *keys_of(Config).items()]
     assert sorted(key for key, _ in told) == sorted(key for key, _ in fields)
     defaults = dict(told)
     for key, field in fields:

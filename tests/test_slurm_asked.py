@@ -1,0 +1,101 @@
+"""What is asked of Slurm: by the config and by the command line, as the words that `sbatch` gets."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from s3sync import arguments
+from s3sync.slurm import COMMANDS
+from tests.conftest import BUCKET, Lab
+
+_SBATCH = """#!{python}
+import json, sys
+with open({said!r}, "a") as said:
+    print(json.dumps(sys.argv[1:]), file=said)
+print(7)
+"""
+
+
+class FakeSlurm:
+    """Takes every job, and never runs one: `squeue` knows of none."""
+
+    def __init__(self, folder: Path, lab: Lab) -> None:
+        self._said = folder / "said"
+        bin_ = folder / "bin"
+        bin_.mkdir(parents=True)
+        for name in COMMANDS:
+            code = _SBATCH.format(python=sys.executable, said=str(self._said)) if name == "sbatch" else "#!/bin/sh\n"
+            (bin_ / name).write_text(code)
+            (bin_ / name).chmod(0o755)
+        lab.env["PATH"] = f"{bin_}:{lab.env['PATH']}"
+
+    @property
+    def asked(self) -> list[list[str]]:
+        """The words of each call of `sbatch`."""
+        return [json.loads(line) for line in self._said.read_text().splitlines()]
+
+
+@pytest.fixture
+def fake_slurm(tmp_path: Path, lab: Lab) -> FakeSlurm:
+    return FakeSlurm(tmp_path / "slurm", lab)
+
+
+def test_the_monitor_asks_for_what_its_config_says(lab: Lab, tiny_run: Path, fake_slurm: FakeSlurm) -> None:
+    asked = {
+        "nodes": 3,
+        "partition": "short",
+        "account": "lab",
+        "time": "4:00:00",
+        "options": "--comment='a b' --mem=4G",
+    }
+    config = lab.config_for(tiny_run, {"executor": "slurm", "slurm": asked}, max_cores=2)
+
+    lab.run("monitor", "--config", config)
+
+    array, last = fake_slurm.asked
+    ours = ["--cpus-per-task=2", "--partition=short", "--account=lab", "--time=4:00:00", "--comment=a b", "--mem=4G"]
+    assert array[:6] == last[:6] == ours
+    assert [word for word in array if word.startswith("--array")] == ["--array=0-0%3"]
+    assert "--dependency=afterany:7" in last
+
+
+def test_an_upload_asks_for_what_its_words_say(lab: Lab, tiny_run: Path, fake_slurm: FakeSlurm) -> None:
+    """Jobs that never come to their end are told with what to do."""
+    words = ("--executor", "slurm", "--nodes", "2", "--cores", "3", "--sbatch-options", "--partition=short --mem=4G")
+
+    result = lab.upload(tiny_run, *words)
+
+    assert fake_slurm.asked[0][:3] == ["--cpus-per-task=3", "--partition=short", "--mem=4G"]
+    assert "--array=0-0%2" in fake_slurm.asked[0]
+    assert (result.code, result.out) == (1, "")
+    assert "Slurm's jobs ended before the upload was over" in result.err
+
+
+@pytest.mark.parametrize("name", ["--sbatch_options", "--sbatch-options"])
+@pytest.mark.parametrize("value", ["--partition=short", "--cpus-per-gpu 2 --mem-per-cpu=4G", "-p short", "-p", ""])
+def test_options_for_sbatch_are_taken_as_they_are(name: str, value: str) -> None:
+    """Whether `=` joins them or not, hyphens and all."""
+    before = ["upload", "--local-path", "RUN", "--bucket", BUCKET]
+    for words in ([name, value], [f"{name}={value}"]):
+        args = arguments.parser().parse_args(arguments.underscored([*before, *words, "--executor", "slurm"]))
+        assert (args.sbatch_options, args.executor, args.local_path) == (value, "slurm", "RUN")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--nodes", "2"], "--nodes means nothing without --executor slurm (add that)"),
+        (["--sbatch_options", ""], "--sbatch_options means nothing without --executor slurm (add that)"),
+        (
+            ["--executor", "slurm", "--sbatch_options=--wrap=ls"],
+            "sbatch option that s3sync chooses itself: --wrap=ls (leave it out)",
+        ),
+    ],
+)
+def test_words_that_mean_nothing_are_refused(lab: Lab, tiny_run: Path, words: list[str], says: str) -> None:
+    result = lab.upload(tiny_run, *words)
+    assert (result.code, result.out, result.err) == (2, "", f"s3sync: {says}\n")
