@@ -40,7 +40,16 @@ FOREIGN = {"--recursive", "--debug", "--group-add", "--collector"}  # of aws, do
 # Of sbatch, in the words for it.
 FOREIGN |= {"--partition", "--time", "--qos", "--mem", "--array", "--dependency", "--export", "--job-name", "--wrap"}
 FOREIGN |= {"--parsable", "--test-only", "--wait"}
-EXPLAINED = ("AwsError", "RunError", "StateError", "BusyError", "LeaseLostError", "SlurmError", "ConfigError", "Unsendable")
+EXPLAINED = (
+    "AwsError",
+    "RunError",
+    "StateError",
+    "BusyError",
+    "LeaseLostError",
+    "SlurmError",
+    "ConfigError",
+    "Unsendable",
+)
 THEIRS = re.compile(r"(aws|uv|pip|pipx|useradd|usermod|docker|podman|systemctl|systemd-\w+|journalctl|runuser|cd) ")
 
 
