@@ -173,7 +173,7 @@ def _add_task(commands: Commands) -> None:
         commands, "task", "Do a part of an upload on a node. This is what Slurm runs, not for people.", _TASK_EXAMPLES
     )
     parser.add_argument("folder", metavar="FOLDER", help="the upload's work folder, LOG_DIR/slurm/...")
-    parser.add_argument("--json", action="store_true", help="errors as JSON, too")
+    parser.set_defaults(json=False)
 
 
 def _add_upload(commands: Commands) -> None:

@@ -35,6 +35,7 @@ NAMED = {
     "check": "docs/monitor.md",
     "cleanup": "docs/cleanup.md",
     "report": "docs/monitoring.md",
+    "task": "docs/formats.md",
 }
 FOREIGN = {"--recursive", "--debug", "--group-add", "--collector"}  # of aws, docker, node_exporter
 # Of sbatch, in the words for it.
