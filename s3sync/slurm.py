@@ -143,7 +143,7 @@ class Slurm:
             raise SlurmError(f"cannot run {argv[0]}: {printable(str(error))}") from error
         if answer.code != 0:
             said = [line for line in answer.err.splitlines() if line.strip()] or [f"exit code {answer.code}"]
-            raise SlurmError(f"{argv[0]} failed: {self._readable(' / '.join(said[-2:]))}")
+            raise SlurmError(f"Slurm: {argv[0]} failed: {self._readable(' / '.join(said[-2:]))}")
         return answer.out
 
     def _readable(self, said: str) -> str:

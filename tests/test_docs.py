@@ -48,7 +48,6 @@ EXPLAINED = (
     "BusyError",
     "LeaseLostError",
     "SlurmError",
-    "ConfigError",
     "Unsendable",
 )
 THEIRS = re.compile(r"(aws|uv|pip|pipx|useradd|usermod|docker|podman|systemctl|systemd-\w+|journalctl|runuser|cd) ")
