@@ -29,7 +29,7 @@ from s3sync.destination import parse_destination  # noqa: E402
 from s3sync.errors import S3SyncError  # noqa: E402
 from s3sync.resources import usable_cores  # noqa: E402
 from s3sync.text import now_iso  # noqa: E402
-from scripts.bench import growth, live, plot, tables, tuning  # noqa: E402
+from scripts.bench import capacity, growth, live, plot, tables, tuning  # noqa: E402
 from scripts.bench.contenders import CONTENDERS, Pair, is_installed  # noqa: E402
 from scripts.bench.server import make_certificate  # noqa: E402
 from scripts.bench.sites import BucketSite, LocalSite, Site  # noqa: E402
@@ -59,6 +59,8 @@ examples:
       planning, ticks and resumed uploads
   benchmark.py --live
       a run that goes up while it is written; about 5 minutes
+  benchmark.py --capacity
+      how many nodes 10 and 100 large sequencers want: a calculation, in seconds
   benchmark.py --bucket B --local_path RUN --cores 2 4 8 --threads 4 8
       which pair is best for this run and bucket
 """
@@ -107,6 +109,7 @@ def build_parser() -> Parser:
         help="what the defaults rest on, one varied at a time",
     )
     add("--live", action="store_true", help="a run that goes up while it is written, over a slow line")
+    add("--capacity", action="store_true", help="how many nodes large sites want; nothing is measured")
     add("--output", type=Path, default=Path("build/benchmark"), metavar="DIR", help="default %(default)s")
     add("--bucket", metavar="B", help="a real bucket, with your credentials")
     add("--remote_path", default="/", metavar="PATH", help="where in it a new prefix is made (default /)")
@@ -130,7 +133,7 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
         raise ValueError("either --local_path or --workloads")
     if args.bucket:
         parse_destination(args.bucket, args.remote_path)
-    if not (args.workloads or args.local_path or args.growth or args.tune or args.live):
+    if not (args.workloads or args.local_path or args.growth or args.tune or args.live or args.capacity):
         args.workloads = ["small"] if args.bucket else list(DEFAULT_WORKLOADS)
     args.contenders = args.contenders or list(BUCKET_CONTENDERS if args.bucket else CONTENDERS)
     args.aws_command = find_aws(args.aws_command, os.environ)
@@ -153,6 +156,8 @@ def run(args: argparse.Namespace, folder: Path) -> int:
         code = max(code, tune(args, local_site(args, folder), folder))
     if args.live:
         code = max(code, show_live(args, folder))
+    if args.capacity:
+        show_capacity(args)
     return code
 
 
@@ -288,6 +293,14 @@ def show_live(args: argparse.Namespace, folder: Path) -> int:
     print(f"\n{about}\n\n{tables.aligned(rows)}", flush=True)
     (args.output / "live.md").write_text(f"{about}\n\n{tables.markdown(rows)}", encoding="utf-8")
     return 1 if any(one.trouble for one in tails) else 0
+
+
+def show_capacity(args: argparse.Namespace) -> None:
+    """What a host sends, what large sites want, and how long runs would wait there in a month."""
+    sections = capacity.sections()
+    print("\n\n".join(f"{about}\n\n{tables.aligned(rows)}" for about, rows in sections), flush=True)
+    text = "\n".join(f"{about}\n\n{tables.markdown(rows)}" for about, rows in sections)
+    (args.output / "capacity.md").write_text(text, encoding="utf-8")
 
 
 def clean_up(site: BucketSite, yes: bool) -> None:

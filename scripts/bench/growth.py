@@ -1,25 +1,39 @@
-"""The costs that grow: planning with files, a tick with nothing to do with runs, a resumed upload with what is left."""
+"""The costs that grow: planning, logs and listings with files, a tick with nothing to do with runs, a resumed upload
+with what is left.
+"""
 
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from s3sync import awscli
+from s3sync.awsconfig import S3Settings
 from s3sync.destination import Destination
+from s3sync.etag import DEFAULT_MULTIPART
+from s3sync.interrupt import Stop
+from s3sync.readback import Reader
 from s3sync.statelog import Proof, RunState, to_json
-from s3sync.text import now_iso
+from s3sync.text import count_of, now_iso
 from scripts.bench.contenders import ROOT
 from scripts.bench.measure import Command, Usage, end_all, run_together
 from scripts.bench.planning import made_up_files
+from scripts.bench.records import Cost
 from scripts.bench.workloads import make_workload
 from tests.s3server import S3Server
 
 _FILES = (10_000, 100_000, 1_000_000)
+_RECORDED = (100_000, 1_000_000)
+_LISTED = (10_000, 100_000)
+_FAR_SECONDS = 0.03  # that every page of a listing waits
 _RUNS = (10, 100, 1000)
 _FILES_OF_A_RUN = 5000
 _STOPPED_AT = (0.1, 0.5, 0.9)
@@ -47,6 +61,10 @@ def measure_growth(folder: Path, environ: Mapping[str, str], aws: str, scale: fl
     environ = {**environ, "PYTHONPATH": str(ROOT)}
     for number in _FILES:
         yield planning(max(1, round(number * scale)), environ)
+    for number in _RECORDED:
+        yield recording(max(1, round(number * scale)), environ)
+    for number in _LISTED:
+        yield listing(max(1, round(number * scale)), folder, environ, aws)
     yield from ticks(folder, environ, scale)
     for part in _STOPPED_AT:
         yield resume(folder / f"resume-{part:g}", environ, aws, part, scale)
@@ -59,11 +77,48 @@ def row_of(growth: Growth) -> tuple[str, ...]:
 
 def planning(number: int, environ: Mapping[str, str]) -> Growth:
     """A plan of so many files."""
-    words = [sys.executable, "-m", "scripts.bench.planning", str(number)]
-    asked = subprocess.run(words, env=dict(environ), cwd=ROOT, stdout=subprocess.PIPE, check=True)
-    found = json.loads(asked.stdout)
+    found = _said_by("planning", number, environ)
     note = f"{found['seconds'] / number * 1e6:.1f} us, {found['bytes'] / number:,.0f} bytes a file"
     return Growth("plan", f"{number:,} files", found["seconds"], note)
+
+
+def recording(number: int, environ: Mapping[str, str]) -> Growth:
+    """The log of so many files written and read, and the journal read."""
+    found = Cost(**_said_by("records", number, environ))
+    note = f"log {found.log_bytes / number:.0f}, journal {found.journal_bytes / number:.0f} bytes a file;"
+    note += f" log read {found.read_seconds:.2f} s, journal {found.journal_seconds:.2f} s;"
+    return Growth("log", f"{number:,} files", found.write_seconds, f"{note} {found.memory_bytes / 1e6:,.0f} MB")
+
+
+def listing(number: int, folder: Path, environ: Mapping[str, str], aws: str) -> Growth:
+    """All objects of a run listed, 30 ms away, as an upload does before its first byte."""
+    run_id = _RUN_ID.format(0)
+    with S3Server("hashes", latency=_FAR_SECONDS) as server, tempfile.TemporaryDirectory(dir=folder) as work:
+        server.create_bucket(_BUCKET)
+        for file in made_up_files(number):
+            server.put(_BUCKET, f"{run_id}/{file.path}", b"")
+        with_server = {**environ, "AWS_ENDPOINT_URL": server.url}
+        client = awscli.connect(aws, S3Settings(1, DEFAULT_MULTIPART), with_server, Stop(), Path(work))
+        reader = Reader(client, Destination(_BUCKET, ""), run_id, "auto", 1)
+        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        found = reader.list_run()
+        seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+        pages = server.counters["ListObjectsV2"]
+    if found is None or len(found) != number:
+        raise RuntimeError("the listing is not of all objects")
+    cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    note = (
+        f"{count_of(pages, 'page')}, {seconds / pages * 1000:.0f} ms and {cpu_seconds / pages * 1000:.0f} CPU-ms each"
+    )
+    return Growth("listing", f"{number:,} objects", seconds, note)
+
+
+def _said_by(module: str, number: int, environ: Mapping[str, str]) -> dict[str, Any]:
+    """What a process of its own measured with so many files."""
+    words = [sys.executable, "-m", f"scripts.bench.{module}", str(number)]
+    asked = subprocess.run(words, env=dict(environ), cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    found: dict[str, Any] = json.loads(asked.stdout)
+    return found
 
 
 def ticks(folder: Path, environ: Mapping[str, str], scale: float) -> Iterator[Growth]:

@@ -1,0 +1,320 @@
+"""How many nodes a sequencing core wants, from the program's own costs; and whether they hold, by simulation.
+
+Nothing is measured here. A month of runs that end, wait and go up is played with a clock that jumps from one event
+to the next: seconds of one core, and always the same outcome.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections.abc import Iterator, Sequence
+from functools import cache
+from statistics import median
+from typing import NamedTuple
+
+from s3sync.etag import DEFAULT_MULTIPART
+from s3sync.plan import PROCESS_COST, cost_of, into_batches
+from s3sync.runfolder import LocalFile
+from s3sync.slurm import DEFAULT_NODES
+from scripts.simulate.files import run_files
+from scripts.simulate.plan import plan_run
+
+HASH_COST = 1.3e-9  # CPU-seconds a byte, for the MD5; docs/performance.md
+OWN_FILE_COST = 0.0003  # CPU-seconds a file that this program spends beside the AWS CLI; docs/performance.md
+LOG_BYTES = 235  # a file, in the state log; docs/performance.md
+PUTS_A_SECOND = 3500  # S3's limit for a prefix that it has not parted yet
+USE = 0.7  # of what the nodes can do, planned for the mean: the rest is for peaks, repeats and maintenance
+SHARDS_A_NODE = 4
+TASK_SECONDS = 15.0  # of a task beside its sending: until it is started, and the words with S3 at its start and end
+_DAY = 24.0  # hours
+_GIGA = 1e9
+
+
+class Load(NamedTuple):
+    """One run folder: files, bytes, the requests that create or fill an object, and the CPU-seconds to upload it."""
+
+    files: int
+    size: int
+    puts: int
+    cpu_seconds: float
+
+
+class Node(NamedTuple):
+    """A machine that uploads. `line` is in bits a second, `line_use` the part of it that uploads may have."""
+
+    cores: int = 8
+    line: float = 10e9
+    line_use: float = 0.8
+
+    def rate(self, load: Load) -> float:
+        """Bytes a second: what its cores or its line allow, whichever is less."""
+        return min(self.cores * load.size / load.cpu_seconds, self.line * self.line_use / 8)
+
+
+USUAL = Node()
+
+
+class Site(NamedTuple):
+    """Sequencers of one kind. Hours; `turnaround` lies between the end of a run and the start of the next one."""
+
+    sequencers: int
+    instrument: str = "novaseqx"
+    sides: int = 2  # flow cells at a time, each a run folder of its own
+    run_hours: float = 42.0
+    turnaround: float = 6.0
+    days: int = 30
+
+    @property
+    def cycle(self) -> float:
+        """Hours from the end of a run to that of the next one on the same sequencer."""
+        return self.run_hours + self.turnaround
+
+    @property
+    def runs_a_day(self) -> float:
+        """Run folders that become complete."""
+        return self.sequencers * self.sides * _DAY / self.cycle
+
+
+class Plan(NamedTuple):
+    """What a site wants: means over time where the name does not say otherwise."""
+
+    bytes_a_day: float
+    bits_a_second: float
+    cpu_seconds_a_day: float
+    nodes: int
+    peak_bits_a_second: float  # all nodes at work
+    peak_puts_a_second: float
+    requests_a_day: float
+    log_bytes_a_year: float
+
+
+class Outcome(NamedTuple):
+    """A simulated month. Hours from the end of a run until all of it is in S3."""
+
+    runs: int
+    use: float  # of what the nodes could have done in that time; above 1 they have fallen behind
+    median_hours: float
+    late_hours: float  # 95 of 100 runs took no longer
+    most_hours: float
+    most_at_once: int  # runs that waited or were under way
+
+
+@cache
+def load_of(instrument: str, cores: int = USUAL.cores) -> Load:
+    """A run of this kind at its full size, file by file as the simulator has it."""
+    files = tuple(LocalFile(file.path, file.size, 0) for file in run_files(plan_run(instrument), 1))
+    size = sum(file.size for file in files)
+    starts = PROCESS_COST * len(into_batches(files, cores))
+    cpu_seconds = cost_of(files) + starts + OWN_FILE_COST * len(files) + HASH_COST * size
+    return Load(len(files), size, sum(map(puts_of, files)), cpu_seconds)
+
+
+def puts_of(file: LocalFile) -> int:
+    """One, or the parts of a multipart upload with its begin and end."""
+    part_size = DEFAULT_MULTIPART.part_size_for(file.size)
+    return math.ceil(file.size / part_size) + 2 if part_size else 1
+
+
+def plan_of(site: Site, node: Node) -> Plan:
+    """From means alone."""
+    load, runs = load_of(site.instrument, node.cores), site.runs_a_day
+    mean = runs * load.size / (_DAY * 3600)
+    nodes = math.ceil(mean / (USE * node.rate(load)))
+    peak = nodes * node.rate(load)
+    return Plan(
+        bytes_a_day=runs * load.size,
+        bits_a_second=mean * 8,
+        cpu_seconds_a_day=runs * load.cpu_seconds,
+        nodes=nodes,
+        peak_bits_a_second=peak * 8,
+        peak_puts_a_second=peak / load.size * load.puts,
+        requests_a_day=runs * load.puts,
+        log_bytes_a_year=runs * 365 * load.files * LOG_BYTES,
+    )
+
+
+def simulate(site: Site, node: Node, nodes: int, *, office: bool = False) -> Outcome:
+    """A month with so many nodes, of which a run has DEFAULT_NODES at most."""
+    load = load_of(site.instrument, node.cores)
+    at_once = min(nodes, DEFAULT_NODES)
+    hours = (load.size / (SHARDS_A_NODE * at_once) / node.rate(load) + TASK_SECONDS) / 3600
+    ends = sorted(_ends(site, office=office))
+    done = _served(ends, nodes, at_once, hours)
+    waited = [finish - end for end, finish in zip(ends, done, strict=True)]
+    return Outcome(
+        runs=len(ends),
+        use=len(ends) * SHARDS_A_NODE * at_once * hours / (nodes * site.days * _DAY),
+        median_hours=median(waited),
+        late_hours=sorted(waited)[math.ceil(0.95 * len(waited)) - 1],
+        most_hours=max(waited),
+        most_at_once=_most_at_once(ends, done),
+    )
+
+
+def _ends(site: Site, *, office: bool) -> Iterator[float]:
+    """When runs end, in hours. Each sequencer is somewhere in a run at first, and loaded again some hours after each.
+
+    In `office` hours it is loaded from Monday to Friday between 8 and 18 alone, so that many runs end in one night.
+    """
+    chance = random.Random(f"{site.sequencers} {site.instrument}")
+    for _ in range(site.sequencers):
+        end = chance.uniform(0, site.cycle)
+        while end < site.days * _DAY:
+            for _ in range(site.sides):
+                yield end + chance.uniform(0, 0.5)
+            start = end + chance.uniform(site.turnaround / 2, site.turnaround * 1.5)
+            end = (_at_work(start) if office else start) + site.run_hours
+
+
+def _at_work(hour: float) -> float:
+    """This hour, or the first one after it that is a working day's; hour 0 is a Monday's midnight."""
+    day, of_day = divmod(hour, _DAY)
+    if day % 7 < 5 and 8 <= of_day < 18:
+        return hour
+    day += of_day >= 18
+    while day % 7 >= 5:
+        day += 1
+    return max(hour, day * _DAY + 8)
+
+
+class _Waiting(NamedTuple):
+    """Of one run: tasks that no node has begun, and those under way."""
+
+    tasks: int
+    under_way: int
+
+
+def _served(ends: Sequence[float], nodes: int, at_once: int, hours: float) -> list[float]:
+    """When each run is in S3: its tasks are of equal length, first come first served, so many of a run at once."""
+    done = [0.0] * len(ends)
+    queue: dict[int, _Waiting] = {}  # by the number of the run, in the order of arrival
+    events = [(end, number, True) for number, end in enumerate(ends)]  # a run has come, or a task of it is over
+    heapq.heapify(events)
+    idle = nodes
+    while events:
+        now, number, has_come = heapq.heappop(events)
+        if has_come:
+            queue[number] = _Waiting(SHARDS_A_NODE * at_once, 0)
+        else:
+            idle += 1
+            queue[number] = queue[number]._replace(under_way=queue[number].under_way - 1)
+            if queue[number] == (0, 0):
+                done[number] = now
+                del queue[number]
+        for chosen, (tasks, under_way) in list(queue.items()):
+            begun = min(idle, tasks, at_once - under_way)
+            if begun:
+                idle -= begun
+                queue[chosen] = _Waiting(tasks - begun, under_way + begun)
+                for _ in range(begun):
+                    heapq.heappush(events, (now + hours, chosen, False))
+            if not idle:
+                break
+    return done
+
+
+def _most_at_once(ends: Sequence[float], done: Sequence[float]) -> int:
+    changes = sorted([(end, 1) for end in ends] + [(finish, -1) for finish in done])
+    now = most = 0
+    for _, change in changes:
+        now += change
+        most = max(most, now)
+    return most
+
+
+# For people
+
+Rows = list[tuple[str, ...]]
+SITES = (Site(10), Site(100))
+_RUNS_HEAD = ("one run", "files", "TB", "PUTs", "CPU-hours", "GB/s a node", "PUT/s a node")
+
+
+def run_rows(instruments: Sequence[str] = ("novaseqx", "novaseq6000", "nextseq2000", "miseq")) -> Rows:
+    """A head and a row for each kind of run: what one costs, and how fast one node sends it."""
+    rows: Rows = [_RUNS_HEAD]
+    for name in instruments:
+        load, node = load_of(name), USUAL
+        rate = node.rate(load)
+        cells = (f"{load.files:,}", f"{load.size / 1e12:.2f}", f"{load.puts:,}", f"{load.cpu_seconds / 3600:.2f}")
+        rows.append((name, *cells, f"{rate / _GIGA:.2f}", f"{rate / load.size * load.puts:,.0f}"))
+    return rows
+
+
+_HOST_HEAD = ("cores", "Gbit/s", "GB/s", "limit", "TB a day", "dual 25B")
+HOSTS = ((4, 10), (8, 10), (16, 25), (32, 100), (64, 100))
+
+
+def host_rows(hosts: Sequence[tuple[int, int]] = HOSTS) -> Rows:
+    """A head and a row for each host: what it sends, what limits it, and how many sequencers it keeps up with."""
+    rows: Rows = [_HOST_HEAD]
+    for cores, gigabits in hosts:
+        node, load = Node(cores, gigabits * _GIGA), load_of("novaseqx", cores)
+        rate = node.rate(load)
+        limit = "line" if rate < cores * load.size / load.cpu_seconds else "cores"
+        a_day = USE * rate * _DAY * 3600
+        sequencers = a_day / plan_of(Site(1), node).bytes_a_day
+        cells = (f"{rate / _GIGA:.2f}", limit, f"{a_day / 1e12:,.0f}", f"{math.floor(sequencers)}")
+        rows.append((f"{cores}", f"{gigabits}", *cells))
+    return rows
+
+
+def plan_rows(sites: Sequence[Site] = SITES, node: Node = USUAL) -> Rows:
+    """A head and a row for each thing that a site wants, the sites side by side."""
+    plans = [plan_of(site, node) for site in sites]
+
+    def row(name: str, values: Iterator[str]) -> tuple[str, ...]:
+        return (name, *values)
+
+    return [
+        row("sequencers", (f"{site.sequencers}" for site in sites)),
+        row("run folders a day", (f"{site.runs_a_day:,.0f}" for site in sites)),
+        row("TB a day", (f"{plan.bytes_a_day / 1e12:,.0f}" for plan in plans)),
+        row("mean Gbit/s", (f"{plan.bits_a_second / _GIGA:.1f}" for plan in plans)),
+        row("CPU-hours a day", (f"{plan.cpu_seconds_a_day / 3600:,.0f}" for plan in plans)),
+        row(f"nodes at {USE:.0%} use", (f"{plan.nodes}" for plan in plans)),
+        row("peak Gbit/s, all nodes at work", (f"{plan.peak_bits_a_second / _GIGA:.0f}" for plan in plans)),
+        row("peak PUT/s", (f"{plan.peak_puts_a_second:,.0f}" for plan in plans)),
+        row("million PUTs a day", (f"{plan.requests_a_day / 1e6:,.1f}" for plan in plans)),
+        row("GB of state logs a year", (f"{plan.log_bytes_a_year / _GIGA:,.1f}" for plan in plans)),
+    ]
+
+
+_MONTH_HEAD = ("sequencers", "loaded", "nodes", "use", "median h", "95 % h", "most h", "runs at once", "holds")
+
+
+def month_rows(sites: Sequence[Site] = SITES, node: Node = USUAL) -> Rows:
+    """A head and a row for each simulated month: the planned nodes, and too few of them."""
+    rows: Rows = [_MONTH_HEAD]
+    for site in sites:
+        planned = plan_of(site, node).nodes
+        load = load_of(site.instrument, node.cores)
+        needed = site.runs_a_day * load.size / (_DAY * 3600) / node.rate(load)
+        for nodes in sorted({max(1, math.floor(needed)), planned, planned + 1}):
+            for office in (False, True):
+                rows.append(_month_row(site, nodes, simulate(site, node, nodes, office=office), office=office))
+    return rows
+
+
+def holds(site: Site, outcome: Outcome) -> bool:
+    """Whether each run was in S3 before its sequencer's next one had ended: a disk for two runs a side is enough."""
+    return outcome.most_hours <= site.cycle
+
+
+def _month_row(site: Site, nodes: int, outcome: Outcome, *, office: bool) -> tuple[str, ...]:
+    hours = (f"{value:.1f}" for value in (outcome.median_hours, outcome.late_hours, outcome.most_hours))
+    when = "office hours" if office else "any time"
+    answer = "yes" if holds(site, outcome) else "no"
+    return (f"{site.sequencers}", when, f"{nodes}", f"{outcome.use:.0%}", *hours, f"{outcome.most_at_once}", answer)
+
+
+def sections(node: Node = USUAL) -> list[tuple[str, Rows]]:
+    """All tables, each with what a reader has to know to judge it."""
+    line = f"{node.line / _GIGA:.0f} Gbit/s, of which uploads may have {node.line_use:.0%}"
+    return [
+        (f"One host, runs of a NovaSeq X (25B), {USE:.0%} in use; nothing else on it:", host_rows()),
+        (f"One run, and a node of {node.cores} cores and {line}:", run_rows()),
+        ("Dual 25B, 42 hours a run, 6 hours until the next one, on such nodes:", plan_rows(node=node)),
+        ("A month of it; hours from the end of a run until it is in S3:", month_rows(node=node)),
+    ]
