@@ -176,6 +176,22 @@ def test_a_plan_is_measured_in_a_process_of_its_own(lab: Lab) -> None:
     assert 50 < int(each[1]) < 3000
 
 
+def test_a_log_is_measured_in_a_process_of_its_own(lab: Lab) -> None:
+    found = growth.recording(20_000, lab.env)
+    assert found.size == "20,000 files"
+    assert 0 < found.seconds < 60
+    log, journal, megabytes = map(int, re.findall(r"(\d+)(?:,| bytes| MB)", found.note))
+    assert 50 < journal < log < 1000
+    assert 1 < megabytes < 1000
+
+
+def test_a_listing_is_measured_page_by_page(lab: Lab) -> None:
+    found = growth.listing(1500, lab.root, lab.env, AWS_V1)
+    assert found.size == "1,500 objects"
+    assert found.seconds > 2 * 0.03  # that each page waits
+    assert re.fullmatch(r"2 pages, \d+ ms and \d+ CPU-ms each", found.note)
+
+
 def test_a_tick_over_uploaded_runs_is_measured(lab: Lab) -> None:
     found = next(growth.ticks(lab.root / "grown", lab.env, scale=0.2))
     assert found.size == "2 runs of 1,000 files"

@@ -40,16 +40,8 @@ NAMED = {
 FOREIGN = {"--recursive", "--debug", "--group-add", "--collector"}  # of aws, docker, node_exporter
 # Of sbatch, in the words for it.
 FOREIGN |= {"--partition", "--time", "--qos", "--mem", "--array", "--dependency", "--export", "--job-name", "--wrap"}
-FOREIGN |= {"--parsable", "--test-only", "--wait"}
-EXPLAINED = (
-    "AwsError",
-    "RunError",
-    "StateError",
-    "BusyError",
-    "LeaseLostError",
-    "SlurmError",
-    "Unsendable",
-)
+FOREIGN |= {"--parsable", "--test-only", "--wait", "--exclusive"}
+EXPLAINED = ("AwsError", "RunError", "StateError", "BusyError", "LeaseLostError", "SlurmError", "Unsendable")
 THEIRS = re.compile(r"(aws|uv|pip|pipx|useradd|usermod|docker|podman|systemctl|systemd-\w+|journalctl|runuser|cd) ")
 
 

@@ -228,10 +228,11 @@ def _most_at_once(ends: Sequence[float], done: Sequence[float]) -> int:
 
 Rows = list[tuple[str, ...]]
 SITES = (Site(10), Site(100))
+INSTRUMENTS = ("novaseqx", "novaseq6000", "nextseq2000", "miseq")
 _RUNS_HEAD = ("one run", "files", "TB", "PUTs", "CPU-hours", "GB/s a node", "PUT/s a node")
 
 
-def run_rows(instruments: Sequence[str] = ("novaseqx", "novaseq6000", "nextseq2000", "miseq")) -> Rows:
+def run_rows(instruments: Sequence[str] = INSTRUMENTS) -> Rows:
     """A head and a row for each kind of run: what one costs, and how fast one node sends it."""
     rows: Rows = [_RUNS_HEAD]
     for name in instruments:
@@ -239,6 +240,20 @@ def run_rows(instruments: Sequence[str] = ("novaseqx", "novaseq6000", "nextseq20
         rate = node.rate(load)
         cells = (f"{load.files:,}", f"{load.size / 1e12:.2f}", f"{load.puts:,}", f"{load.cpu_seconds / 3600:.2f}")
         rows.append((name, *cells, f"{rate / _GIGA:.2f}", f"{rate / load.size * load.puts:,.0f}"))
+    return rows
+
+
+_REQUESTS_HEAD = ("one run", "PUT/s at 10 Gbit/s", "at 100 Gbit/s", f"Gbit/s at {PUTS_A_SECOND:,} PUT/s")
+_LINES = (10e9, 100e9)  # bits a second
+
+
+def request_rows(instruments: Sequence[str] = INSTRUMENTS) -> Rows:
+    """A head and a row for each kind of run: the requests that fill a line, and the line that S3's limit allows."""
+    rows: Rows = [_REQUESTS_HEAD]
+    for name in instruments:
+        load = load_of(name)
+        a_bit = load.puts / load.size / 8
+        rows.append((name, *(f"{line * a_bit:,.0f}" for line in _LINES), f"{PUTS_A_SECOND / a_bit / _GIGA:,.0f}"))
     return rows
 
 
@@ -281,7 +296,7 @@ def plan_rows(sites: Sequence[Site] = SITES, node: Node = USUAL) -> Rows:
     ]
 
 
-_MONTH_HEAD = ("sequencers", "loaded", "nodes", "use", "median h", "95 % h", "most h", "runs at once", "holds")
+_MONTH_HEAD = ("sequencers", "loaded", "nodes", "use", "median h", "95 % h", "most h", "at once", "holds")
 
 
 def month_rows(sites: Sequence[Site] = SITES, node: Node = USUAL) -> Rows:
@@ -315,6 +330,7 @@ def sections(node: Node = USUAL) -> list[tuple[str, Rows]]:
     return [
         (f"One host, runs of a NovaSeq X (25B), {USE:.0%} in use; nothing else on it:", host_rows()),
         (f"One run, and a node of {node.cores} cores and {line}:", run_rows()),
+        ("Requests that create or fill objects:", request_rows()),
         ("Dual 25B, 42 hours a run, 6 hours until the next one, on such nodes:", plan_rows(node=node)),
         ("A month of it; hours from the end of a run until it is in S3:", month_rows(node=node)),
     ]
