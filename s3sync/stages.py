@@ -103,7 +103,7 @@ class Call:
             self._store.close()
             raise
         else:
-            self._state.orderly = not self._state.failed and not self._is_more_in_s3()
+            self._state.orderly = not self.handed_over and not self._state.failed and not self._is_more_in_s3()
             self._end()
 
     def _stages(self, resumed: bool, certain: bool, parts_since: str) -> None:
