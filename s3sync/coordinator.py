@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from s3sync import analysis, gathering, lock
@@ -21,6 +22,7 @@ from s3sync.runfolder import Run
 from s3sync.slurm import Live, Slurm, summary
 from s3sync.stages import what
 from s3sync.state import StateStore
+from s3sync.statelog import RunState
 from s3sync.submission import Submission, submit_last
 from s3sync.text import count_of
 from s3sync.upload import run_hook, survey, upload
@@ -76,6 +78,8 @@ def collect(job: Job, folder: ArrayFolder, environ: Mapping[str, str], stop: Sto
     store = StateStore(job.log_dir, run, job.destination)
     with lock.held(store.lock_path, f"{what(run, job.destination)} is being uploaded already"):
         store.prepare()
+        if not folder.exists():
+            return _collected_by_another(Report(run, job.destination, store.log_path, _logged(store, run), scope))
         handed, last, tally, words = folder.handed(), folder.result(LAST), folder.tally(), folder.words()
         state = gathering.gather(job, run, store, store.load().state, environ, None)
         assert state is not None, "who hands over begins a log"
@@ -84,6 +88,20 @@ def collect(job: Job, folder: ArrayFolder, environ: Mapping[str, str], stop: Sto
     if not state.completed and (last is None or last.error):
         raise RunError(last.error if last else _never_ended(what(run, job.destination), words))
     return Report(run, job.destination, store.log_path, state, scope, tally=tally, on_complete=after)
+
+
+def _logged(store: StateStore, run: Run) -> RunState:
+    return store.load().state or RunState(run.run_id, str(run.path))
+
+
+def _collected_by_another(report: Report) -> Report:
+    """A tick of the monitor, or another call, was there first; raises RunError if there is more to do."""
+    if not report.state.completed:
+        where = what(report.run, report.destination)
+        raise RunError(
+            f"{where} is not completed, and another call has seen to it (the same command goes on from there)"
+        )
+    return replace(report, already=True)
 
 
 def _never_ended(run: str, words: Sequence[str]) -> str:
@@ -121,7 +139,7 @@ class _Following:
 
     def is_over(self) -> bool:
         """Whether the last job came to its end, or no job is left that could."""
-        if self._folder.is_over():
+        if not self._folder.exists() or self._folder.is_over():
             return True
         self._live = self._slurm.live(self._handed.name)
         self._see_to_the_last()
@@ -137,7 +155,7 @@ class _Following:
         self._look()
         self._display.follow(title, lambda: self._seen)
         asked = 0.0
-        while not self._folder.result(LAST):
+        while self._folder.exists() and not self._folder.result(LAST):
             if time.monotonic() - asked >= _ASK_SECONDS:
                 asked = time.monotonic()
                 if self._asked_is_over():
