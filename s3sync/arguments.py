@@ -67,6 +67,7 @@ _CHECK_EXAMPLES = """\
 examples:
   s3sync check --config /etc/s3sync.yaml
   s3sync check --config /etc/s3sync.yaml --write
+  s3sync check --config /etc/s3sync.yaml --submit
 """
 _CLEANUP_EXAMPLES = """\
 examples:
@@ -150,6 +151,9 @@ def _add_check(commands: Commands) -> None:
     parser.add_argument("--config", required=True, metavar="FILE", help="the monitor's config")
     parser.add_argument(
         "--write", action="store_true", help="also begin and abort a multipart upload at each destination"
+    )
+    parser.add_argument(
+        "--submit", action="store_true", help="also submit a job that looks around on a node of the Slurm cluster"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 

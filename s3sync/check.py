@@ -6,32 +6,26 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
-from s3sync import awscli, awserrors, awswords
-from s3sync.awsconfig import S3Settings
-from s3sync.awswords import OwnedBucket, Storage
+from s3sync import clustercheck, s3check
+from s3sync.awswords import OwnedBucket
 from s3sync.config import Config, load_config
-from s3sync.errors import ConfigError, S3SyncError, StateError
+from s3sync.errors import ConfigError, StateError
 from s3sync.files import closed_above, make_private_folder, make_public_folder, try_replace
 from s3sync.interrupt import Stop
+from s3sync.s3check import PROBE_KEY, Finding, Probe
 from s3sync.staging import work_folder
 from s3sync.text import count_of, human_bytes, printable
 
 _LOW_SPACE = 1_000_000_000  # bytes: logs of the largest runs have some 100 MB
-_PROBE_KEY = "s3sync-check"  # of a multipart upload that is never completed: no object ever has this name
 
 
-class Finding(NamedTuple):
-    """One thing that was looked at. `text` says what is so, and if that is a problem, what to do."""
-
-    ok: bool
-    what: str
-    text: str
-
-
-def findings(path: Path, environ: Mapping[str, str], stop: Stop, *, probe_write: bool = False) -> Iterator[Finding]:
-    """Everything, as it is found out. `probe_write` begins and aborts a multipart upload in each destination."""
+def findings(
+    path: Path, environ: Mapping[str, str], stop: Stop, *, probe_write: bool = False, submit: bool = False
+) -> Iterator[Finding]:
+    """Everything, as it is found out. `probe_write` begins and aborts a multipart upload in each destination; `submit`
+    has a job look around on a node of the cluster. Raises InterruptedBySignal.
+    """
     try:
         config = load_config(path, environ)
     except ConfigError as error:
@@ -47,9 +41,12 @@ def findings(path: Path, environ: Mapping[str, str], stop: Stop, *, probe_write:
     yield _told(config)
     try:
         with work_folder() as (work, _):
-            yield from _aws(config, environ, stop, work, probe_write=probe_write)
+            owned = (OwnedBucket(entry.bucket, entry.expected_bucket_owner) for entry in config.monitor)
+            probes = _probes(config) if probe_write else ()
+            yield from s3check.look(config.aws_command, config.max_threads, owned, environ, stop, work, probes)
     except StateError as error:
         yield Finding(ok=False, what="work folder", text=str(error))
+    yield from clustercheck.findings(config, environ, stop, submit=submit)
 
 
 def _directories(config: Config) -> Iterator[Finding]:
@@ -122,45 +119,8 @@ def _published(config: Config) -> Iterator[Finding]:
         yield Finding(ok=not closed, what=key, text=f"{where}: writable{advice if closed else ''}")
 
 
-def _aws(config: Config, environ: Mapping[str, str], stop: Stop, work: Path, *, probe_write: bool) -> Iterator[Finding]:
-    try:
-        aws = awscli.connect(config.aws_command, S3Settings(config.max_threads), environ, stop, work)
-        yield Finding(ok=True, what="aws", text=f"{printable(aws.path)}: {aws.version()}")
-    except S3SyncError as error:
-        yield Finding(ok=False, what="aws", text=str(error))
-        return
-    for bucket in dict.fromkeys(OwnedBucket(entry.bucket, entry.expected_bucket_owner) for entry in config.monitor):
-        yield _bucket(aws, bucket)
-    if probe_write:
-        yield from (_write(aws, *probe) for probe in dict.fromkeys(_probes(config)))
-
-
-def _bucket(aws: awscli.Aws, bucket: OwnedBucket) -> Finding:
-    asked = aws.query(awswords.head_bucket_words(bucket))
-    where = f"s3://{bucket.name}"
-    if asked.returncode == 0:
-        whose = f", account {bucket.owner}'s" if bucket.owner else ""
-        return Finding(ok=True, what="bucket", text=f"{where}: reachable with these credentials{whose}")
-    if bucket.owner:
-        where += f", expected to be account {bucket.owner}'s"
-    return Finding(ok=False, what="bucket", text=str(awscli.failure(asked, where, awserrors.unreachable(asked.errors))))
-
-
-def _probes(config: Config) -> Iterator[tuple[OwnedBucket, str, Storage]]:
+def _probes(config: Config) -> Iterator[Probe]:
     for entry in config.monitor:
         prefix = entry.destination.prefix
-        key = f"{prefix}/{_PROBE_KEY}" if prefix else _PROBE_KEY
-        yield OwnedBucket(entry.bucket, entry.expected_bucket_owner), key, entry.storage
-
-
-def _write(aws: awscli.Aws, bucket: OwnedBucket, key: str, storage: Storage) -> Finding:
-    """Whether these credentials may write there: a multipart upload begun and aborted leaves nothing."""
-    where = f"s3://{bucket.name}/{key.removesuffix(_PROBE_KEY)}"
-    begun = aws.query(awswords.create_upload_words(bucket, key, storage))
-    if begun.returncode != 0:
-        return Finding(ok=False, what="writable", text=str(awscli.failure(begun, where)))
-    upload_id = str(awscli.parse_json(begun))
-    aborted = aws.query(awswords.abort_upload_words(bucket, key, upload_id))
-    if aborted.returncode != 0:
-        return Finding(ok=False, what="writable", text=f"{awscli.failure(aborted, where)} (s3:AbortMultipartUpload)")
-    return Finding(ok=True, what="writable", text=f"{where}: writable with these credentials")
+        key = f"{prefix}/{PROBE_KEY}" if prefix else PROBE_KEY
+        yield Probe(OwnedBucket(entry.bucket, entry.expected_bucket_owner), key, entry.storage)

@@ -286,7 +286,7 @@ def _run_check(args: argparse.Namespace) -> int:
     stop = Stop()
     found = []
     with stop_on_signals(stop):
-        for finding in check.findings(Path(args.config), os.environ, stop, probe_write=args.write):
+        for finding in check.findings(Path(args.config), os.environ, stop, probe_write=args.write, submit=args.submit):
             found.append(finding)
             if not args.json:
                 _print_lines([f"{'ok     ' if finding.ok else 'PROBLEM'}  {finding.what}: {finding.text}"])

@@ -274,6 +274,10 @@ class Config(_Model):
         description="What is uploaded where.", json_schema_extra={"minItems": 1}
     )
 
+    def cluster_of(self, entry: MonitorEntry) -> Cluster | None:
+        """What a run of this entry asks of Slurm, with `max_cores` of each node; None: it is uploaded from here."""
+        return entry.cluster and entry.cluster._replace(cores=self.max_cores)
+
     @model_validator(mode="after")
     def _can_keep_to_its_limit(self) -> Config:
         if self.max_bandwidth and self.transfer_client == "crt":

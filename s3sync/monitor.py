@@ -258,7 +258,7 @@ def job_of(run: Judged, config: Config) -> Job:
         completion_object=run.entry.completion_object,
         on_complete=Hook(run.entry.on_complete, config.on_complete_minutes * 60) if run.entry.on_complete else None,
         stall_seconds=config.stall_minutes * 60,
-        cluster=run.entry.cluster and run.entry.cluster._replace(cores=config.max_cores),
+        cluster=config.cluster_of(run.entry),
     )
 
 

@@ -93,6 +93,9 @@ ORDER = [
     "cleanup",
     "cleaner",
     "cleanupreport",
+    "s3check",
+    "nodecheck",
+    "clustercheck",
     "check",
     "arguments",
     "shells",
@@ -174,6 +177,7 @@ def test_only_one_module_deletes_what_is_not_ours() -> None:
     assert {room: calls for room, calls in callers.items() if calls} == {
         "arrayfolder": {"(self.path / 'job.json').unlink", "shutil.rmtree"},
         "check": {"probe.unlink"},
+        "clustercheck": {"shutil.rmtree", "place.folder.parent.rmdir"},
         "cleaner": {"removal.remove"},
         "files": {"temporary.unlink"},
         "leasefiles": {"(self._folder / name).unlink", "self.path(number).unlink", "temporary.unlink"},

@@ -1,0 +1,104 @@
+"""What a job finds on its node, for `check --submit`: Slurm runs `python -m s3sync.nodecheck FOLDER` there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from s3sync import __version__, files, s3check
+from s3sync.awswords import OwnedBucket
+from s3sync.errors import StateError
+from s3sync.interrupt import Stop
+from s3sync.s3check import Finding
+from s3sync.staging import work_folder
+from s3sync.text import human_bytes, printable
+
+_ASKED, _FOUND = "asked.json", "found.json"
+
+
+class Asked(NamedTuple):
+    """What the host that asks has, and expects to be there, too."""
+
+    version: str  # of this program
+    directories: tuple[tuple[str, str], ...]  # each with the name of a run in it, or nothing
+    buckets: tuple[OwnedBucket, ...]
+    aws_command: str | None
+    threads: int
+
+
+def ask(folder: Path, asked: Asked) -> None:
+    """Leave it in the folder, for the job; raises OSError."""
+    files.replace(folder / _ASKED, json.dumps(asked).encode("ascii"))
+
+
+def answer(folder: Path) -> list[Finding] | None:
+    """What the job found; None as long as it has not said."""
+    try:
+        found = json.loads((folder / _FOUND).read_bytes())
+        return [Finding(bool(ok), str(what), printable(str(text))) for ok, what, text in found]
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def look(asked: Asked, environ: Mapping[str, str], stop: Stop) -> Iterator[Finding]:
+    """Everything that an upload from here needs."""
+    yield _version(asked.version)
+    yield from (_directory(*directory) for directory in asked.directories)
+    try:
+        with work_folder() as (work, _):
+            yield _temporary(environ.get("TMPDIR", ""), work)
+            yield from s3check.look(asked.aws_command, asked.threads, asked.buckets, environ, stop, work)
+    except StateError as error:
+        yield Finding(ok=False, what="temporary files", text=str(error))
+
+
+def _version(expected: str) -> Finding:
+    text = f"s3sync {__version__} ({printable(sys.executable)})"
+    if __version__ != expected:
+        text += f", but {expected} on the host that asks (install the same on all nodes)"
+    return Finding(ok=__version__ == expected, what="program", text=text)
+
+
+def _directory(path: str, run: str) -> Finding:
+    """An empty folder may be where nobody mounted what has the runs."""
+    where, advice = printable(path), "mount it there, too, under the same path"
+    try:
+        os.listdir(path)
+    except OSError as error:
+        return Finding(ok=False, what="directory", text=f"{where}: {error.strerror} ({advice})")
+    if run and not os.path.isdir(os.path.join(path, run)):
+        return Finding(ok=False, what="directory", text=f"{where}: {printable(run)} is not in it there ({advice})")
+    return Finding(ok=True, what="directory", text=f"{where}: readable")
+
+
+def _temporary(wanted: str, work: Path) -> Finding:
+    """Python takes another folder where TMPDIR cannot be used."""
+    used, free = tempfile.gettempdir(), human_bytes(shutil.disk_usage(work).free)
+    text = f"{printable(used)}: writable, {free} free"
+    if wanted and os.path.realpath(wanted) != os.path.realpath(used):
+        text += f"; TMPDIR={printable(wanted)} cannot be written there"
+    return Finding(ok=True, what="temporary files", text=text)
+
+
+def _asked(folder: Path) -> Asked:
+    facts = json.loads((folder / _ASKED).read_bytes())
+    version, directories, buckets, aws_command, threads = facts
+    pairs = tuple((str(path), str(run)) for path, run in directories)
+    return Asked(version, pairs, tuple(OwnedBucket(*bucket) for bucket in buckets), aws_command, threads)
+
+
+def main(folder: Path) -> None:
+    """Look, and leave what was found in the folder; raises OSError."""
+    os.umask(0o077)
+    found = list(look(_asked(folder), os.environ, Stop()))
+    files.replace(folder / _FOUND, json.dumps(found).encode("ascii"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
