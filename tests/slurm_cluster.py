@@ -197,10 +197,14 @@ class SlurmCluster:
         """TMPDIR of the jobs there."""
         return self._folder / f"{node}.tmp"
 
-    def mount_tmp(self, node: str, options: str) -> None:
-        """Mount an empty tmpfs over the TMPDIR of a node, with e.g. `size=64k`: a disk that is soon full."""
+    def mount(self, node: str, path: Path, options: str = "mode=700") -> None:
+        """Mount an empty tmpfs over a folder, as that node alone sees it; with e.g. `size=64k` a disk soon full."""
         enter = ("nsenter", f"--target={self._first(node).pid}", "--mount")
-        self.run(*enter, "mount", "-t", "tmpfs", "-o", options, "none", str(self.tmp(node)))
+        self.run(*enter, "mount", "-t", "tmpfs", "-o", options, "none", str(path))
+
+    def mount_tmp(self, node: str, options: str) -> None:
+        """`mount` over the TMPDIR of a node."""
+        self.mount(node, self.tmp(node), options)
 
     def kill_slurmd(self, node: str) -> None:
         """Kill slurmd alone; the jobs there go on."""

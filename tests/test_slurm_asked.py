@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
 import pytest
 
 from s3sync import arguments
-from s3sync.slurm import COMMANDS
 from tests.conftest import BUCKET, Lab
-
-_SBATCH = """#!{python}
-import json, sys
-with open({said!r}, "a") as said:
-    print(json.dumps(sys.argv[1:]), file=said)
-print(7)
-"""
-
-
-class FakeSlurm:
-    """Takes every job, and never runs one: `squeue` knows of none."""
-
-    def __init__(self, folder: Path, lab: Lab) -> None:
-        self._said = folder / "said"
-        bin_ = folder / "bin"
-        bin_.mkdir(parents=True)
-        for name in COMMANDS:
-            code = _SBATCH.format(python=sys.executable, said=str(self._said)) if name == "sbatch" else "#!/bin/sh\n"
-            (bin_ / name).write_text(code)
-            (bin_ / name).chmod(0o755)
-        lab.env["PATH"] = f"{bin_}:{lab.env['PATH']}"
-
-    @property
-    def asked(self) -> list[list[str]]:
-        """The words of each call of `sbatch`."""
-        return [json.loads(line) for line in self._said.read_text().splitlines()]
+from tests.fake_slurm import FakeSlurm
 
 
 @pytest.fixture
 def fake_slurm(tmp_path: Path, lab: Lab) -> FakeSlurm:
-    return FakeSlurm(tmp_path / "slurm", lab)
+    """Where the machine finds it."""
+    fake = FakeSlurm(tmp_path / "slurm")
+    lab.env["PATH"] = f"{fake.bin}:{lab.env['PATH']}"
+    return fake
 
 
 def test_the_monitor_asks_for_what_its_config_says(lab: Lab, tiny_run: Path, fake_slurm: FakeSlurm) -> None:
@@ -56,7 +31,7 @@ def test_the_monitor_asks_for_what_its_config_says(lab: Lab, tiny_run: Path, fak
 
     lab.run("monitor", "--config", config)
 
-    array, last = fake_slurm.asked
+    array, last = fake_slurm.said("sbatch")
     ours = ["--cpus-per-task=2", "--partition=short", "--account=lab", "--time=4:00:00", "--comment=a b", "--mem=4G"]
     assert array[:6] == last[:6] == ours
     assert [word for word in array if word.startswith("--array")] == ["--array=0-0%3"]
@@ -69,8 +44,9 @@ def test_an_upload_asks_for_what_its_words_say(lab: Lab, tiny_run: Path, fake_sl
 
     result = lab.upload(tiny_run, *words)
 
-    assert fake_slurm.asked[0][:3] == ["--cpus-per-task=3", "--partition=short", "--mem=4G"]
-    assert "--array=0-0%2" in fake_slurm.asked[0]
+    array, *_ = fake_slurm.said("sbatch")
+    assert array[:3] == ["--cpus-per-task=3", "--partition=short", "--mem=4G"]
+    assert "--array=0-0%2" in array
     assert (result.code, result.out) == (1, "")
     assert "Slurm's jobs ended before the upload was over" in result.err
 

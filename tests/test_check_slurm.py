@@ -1,0 +1,237 @@
+"""What `check` says of the cluster: one line for each thing that is wrong, with what to do; and nothing stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3sync import __version__, clustercheck
+from s3sync.config import load_config
+from s3sync.interrupt import Stop
+from s3sync.s3check import Finding
+from tests.conftest import BUCKET, Lab
+from tests.fake_slurm import FakeSlurm
+from tests.slurm_cluster import SlurmCluster
+
+RUN = "261123_A01234_0007_AHFAULTDRX7"
+
+
+class Site:
+    """A config with an entry for a cluster, and an `aws` that answers at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log_dir = folder / "log"
+        self.runs = folder / "runs"
+        (self.runs / RUN).mkdir(parents=True)
+        (self.runs / RUN / "RunInfo.xml").touch()
+        self.aws = folder / "aws"
+        self.aws.write_text("#!/bin/sh\necho aws-cli/1.2.3 quick\n")
+        self.aws.chmod(0o755)
+        self._config = folder / "config.json"
+
+    def config(self, *, executor: str = "slurm", slurm: dict[str, Any] | None = None, **keys: Any) -> Path:
+        """The file; `keys` are more of its top level."""
+        entry = {"monitored_directories": [str(self.runs)], "bucket": BUCKET, "remote_path": "/", "executor": executor}
+        usual = {"log_dir": str(self.log_dir), "aws_command": str(self.aws)}
+        self._config.write_text(json.dumps({**usual, **keys, "monitor": [{**entry, "slurm": slurm or {"nodes": 1}}]}))
+        return self._config
+
+    def findings(self, fake: FakeSlurm, *, submit: bool = False, **keys: Any) -> list[Finding]:
+        """Of the cluster alone."""
+        environ = {**os.environ, "PATH": f"{fake.bin}:/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[1])}
+        config = load_config(self.config(**keys), {})
+        return list(clustercheck.findings(config, environ, Stop(), submit=submit))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> FakeSlurm:
+    return FakeSlurm(tmp_path / "slurm")
+
+
+@pytest.mark.parametrize(
+    ("sinfo", "asked", "ok", "says"),
+    [
+        ("n1|idle\nn2|mixed\n", {"nodes": 2}, True, "the cluster: 2 of 2 nodes up (1 idle, 1 mixed)"),
+        (
+            "n1|idle\nn2|down*\nn3|drained\nn4|idle~\n",
+            {"nodes": 4, "partition": "short"},
+            True,
+            "partition short: 2 of 4 nodes up (1 down*, 1 drained, 1 idle, 1 idle~), but `nodes` asks for 4",
+        ),
+        (
+            "n1|idle*\nn2|draining\n",
+            {"partition": "short"},
+            False,
+            "partition short: 0 of 2 nodes up (1 draining, 1 idle*) (see `sinfo --list-reasons`)",
+        ),
+        ("", {"partition": "shrot"}, False, "partition shrot has no nodes (see `sinfo`, and mend `partition`)"),
+    ],
+)
+def test_the_nodes_are_counted(
+    site: Site, fake: FakeSlurm, sinfo: str, asked: dict[str, Any], ok: bool, says: str
+) -> None:
+    """Nothing is submitted where none is up."""
+    fake.set("sinfo", f"printf '{sinfo}'")
+
+    found = site.findings(fake, slurm=asked, submit=not ok)
+
+    assert found == [Finding(True, "slurm", "slurm-wlm 1.2.3"), Finding(ok, "slurm", says)]
+    assert (f"--partition={asked.get('partition')}" in fake.said("sinfo")[0]) == ("partition" in asked)
+    assert not site.log_dir.exists()
+
+
+def test_a_controller_that_does_not_answer(site: Site, fake: FakeSlurm) -> None:
+    fake.set("sinfo", "echo 'slurm_load_partitions: Unable to contact slurm controller (connect failure)' >&2; exit 1")
+
+    (*_, finding) = site.findings(fake, submit=True)
+
+    why = "sinfo failed: slurm_load_partitions: Unable to contact slurm controller (connect failure)"
+    assert finding == Finding(False, "slurm", f"{why} (is slurmctld up? `scontrol ping` tells)")
+
+
+@pytest.mark.parametrize(
+    ("sbatch", "says"),
+    [
+        (
+            "echo 'sbatch: error: Batch job submission failed: Invalid account' >&2; exit 1",
+            "sbatch failed: sbatch: error: Batch job submission failed: Invalid account (mend `slurm` in the config)",
+        ),
+        (
+            "for word; do :; done; (echo n9; echo /opt/python: not found) > $(dirname $word)/out.txt; echo 7",
+            "program: /opt/python: not found (install s3sync there under the same path)",
+        ),
+        ("echo 7", "job 7 ended, but nothing that it wrote is in LOG_DIR (put log_dir where all nodes have it under"),
+        (
+            "echo '7|PENDING||Resources' > FAKE/queue; echo 7",
+            "job 7 still waits after 0.0 s (Resources): cancelled (try again when a node is free)",
+        ),
+        ("echo '7|RUNNING|n9|None' > FAKE/queue; echo 7", "job 7 still runs after 0.0 s on n9: cancelled (look th"),
+    ],
+)
+def test_a_job_that_does_not_answer(
+    site: Site, fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch, sbatch: str, says: str
+) -> None:
+    """With limits that are over at once. A job that is left is cancelled."""
+    for name in ("_WAIT_SECONDS", "_RUN_SECONDS", "_SHOW_SECONDS", "_LOOK_SECONDS"):
+        monkeypatch.setattr(clustercheck, name, 0.0)
+    fake.set("sbatch", 'case "$1" in --version) exit ;; esac; ' + sbatch.replace("FAKE", str(fake.folder)))
+    fake.set("squeue", f"[ ! -e {fake.folder}/queue ] || cat {fake.folder}/queue")
+    fake.set("scancel", f"rm {fake.folder}/queue")
+
+    (*_, finding) = site.findings(fake, submit=True)
+
+    assert not finding.ok
+    assert finding.text.startswith(says.replace("LOG_DIR", str(site.log_dir)))
+    assert [words[-1] for words in fake.said("scancel")] == (["7"] if "queue" in sbatch else [])
+    assert list(site.log_dir.iterdir()) == []
+
+
+def test_what_a_job_finds(site: Site, fake: FakeSlurm) -> None:
+    """For each thing that is asked of Slurm one job, as the uploads will be; the node is named with each finding."""
+    fake.runs_jobs()
+
+    found = site.findings(fake, submit=True, slurm={"nodes": 1, "options": "--qos=low"}, max_cores=3)
+
+    assert [finding.text for finding in found if not finding.ok] == []
+    assert [finding.what for finding in found] == ["slurm", "slurm", *["node n9"] * 6]
+    things = ("log_dir", "program: s3sync", "directory", "temporary files", "aws", f"bucket: s3://{BUCKET}")
+    assert [finding.text.startswith(thing) for finding, thing in zip(found[2:], things, strict=True)] == [True] * 6
+    (words,) = (words for words in fake.said("sbatch") if words != ["--version"])
+    assert words[:2] == ["--cpus-per-task=3", "--qos=low"]
+    assert [word.partition("-check-")[0] for word in words if "--job-name" in word] == ["--job-name=s3sync"]
+    assert list(site.log_dir.iterdir()) == []
+
+
+def test_what_is_wrong_on_a_node(site: Site, fake: FakeSlurm) -> None:
+    """Another version; the folder is there, but nothing is mounted on it; no `aws`; no folder for temporary files."""
+    hide = f"mv {site.runs}/{RUN} {site.runs}/away; mv {site.aws} {site.aws}.away"
+    edit = f"sed -i s/{__version__}/0.0.1/ $(dirname $word)/asked.json"
+    fake.runs_jobs(f"{hide}; {edit}", "TMPDIR=/nowhere")
+
+    found = site.findings(fake, submit=True)
+
+    program = f"program: s3sync {__version__} ({sys.executable}), but 0.0.1 on the host that asks"
+    assert [finding.text for finding in found if not finding.ok] == [
+        f"{program} (install the same on all nodes)",
+        f"directory: {site.runs}: {RUN} is not in it there (mount it there, too, under the same path)",
+        f"aws: cannot run {site.aws}: no such program (check --aws_command)",
+    ]
+    assert {finding.what for finding in found if not finding.ok} == {"node n9"}
+    assert [finding.text.partition("; ")[2] for finding in found if "temporary" in finding.text] == [
+        "TMPDIR=/nowhere cannot be written there"
+    ]
+
+
+def checked(lab: Lab, *words: str, **options: Any) -> list[str]:
+    """The lines on the cluster."""
+    result = lab.run("check", *words, **options)
+    return [line for line in result.out.splitlines() if " slurm: " in line]
+
+
+def test_without_slurm_it_is_one_clear_line(lab: Lab, site: Site) -> None:
+    """And no line at all where nothing is asked of it."""
+    missing = "sbatch, squeue, scancel, sinfo not found on PATH"
+    advice = "(install Slurm's commands on this host, or use executor local)"
+    nothing = {"PATH": str(site.runs)}
+    assert checked(lab, "--config", str(site.config()), "--submit", env=nothing) == [
+        f"PROBLEM  slurm: no Slurm here: {missing} {advice}"
+    ]
+    config = str(site.config(executor="local"))
+    assert checked(lab, "--config", config, env=nothing) == []
+    assert checked(lab, "--config", config, "--submit", env=nothing) == [
+        "ok       slurm: no entry has `executor: slurm`: there is nothing to submit"
+    ]
+
+
+def test_an_interrupted_check_leaves_no_job_and_no_folder(lab: Lab, site: Site, fake: FakeSlurm) -> None:
+    queue, begun = fake.folder / "queue", fake.folder / "begun"
+    os.mkfifo(begun)
+    fake.set("sbatch", f"case $1 in --version) exit ;; esac; echo '7|PENDING||Priority' > {queue}; echo 7")
+    fake.set("squeue", f"[ ! -e {queue} ] || cat {queue}; [ ! -e {begun} ] || {{ echo > {begun}; rm -f {begun}; }}")
+    fake.set("scancel", f"rm {queue}")
+    environ = {"PATH": f"{fake.bin}:/usr/bin:/bin"}
+
+    with lab.start("check", "--config", str(site.config()), "--submit", env=environ) as process:
+        begun.read_bytes()  # as soon as it looks at the queue
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+
+    assert (process.returncode, err) == (130, "s3sync: interrupted by SIGINT\n")
+    assert [words[-1] for words in fake.said("scancel")] == ["7"]
+    assert list(site.log_dir.iterdir()) == []
+
+
+@pytest.mark.real
+@pytest.mark.xdist_group("slurm")
+def test_a_real_cluster_is_looked_at(lab: Lab, tiny_run: Path, slurm: SlurmCluster) -> None:
+    """Then the same while a node has another disk where the log directory is, and no mount where the runs are."""
+    lab.env |= slurm.env
+    words = ("check", "--config", lab.config_for(tiny_run, {"executor": "slurm", "slurm": {"partition": "short"}}))
+
+    good = lab.run(*words, "--submit", "--json")
+    slurm.mount("n1", tiny_run.parent)
+    unmounted = lab.run(*words, "--submit", "--json")
+    slurm.mount("n1", lab.log_dir)
+    unshared = lab.run(*words, "--submit", "--json")
+
+    found = [finding for finding in good.json["findings"] if finding["what"] == "node n1"]
+    assert (good.code, [finding["text"] for finding in good.json["findings"] if not finding["ok"]]) == (0, [])
+    assert f"bucket: s3://{BUCKET}: reachable with these credentials" in [finding["text"] for finding in found]
+    wrong = [[finding for finding in result.json["findings"] if not finding["ok"]] for result in (unmounted, unshared)]
+    assert [(finding["what"], finding["text"].partition(" (")[0]) for (finding,) in wrong] == [
+        ("node n1", f"directory: {tiny_run.parent}: {tiny_run.name} is not in it there"),
+        ("slurm", f"job 3 ended, but nothing that it wrote is in {lab.log_dir}"),
+    ]
+    assert list(lab.log_dir.iterdir()) == []
+    slurm.wait_until(lambda: slurm.squeue() == [])
