@@ -16,6 +16,7 @@ from scripts.simulate.writing import begin_folder
 OWN = "own"  # the name of a run that the user gave
 _FEWEST = 10  # files, however small the scale
 _SMALL_BYTES = (8_000, 12_000)
+_MIDDLING_BYTES = 2_000_000
 
 
 class Shape(NamedTuple):
@@ -66,6 +67,16 @@ def _small_files(number: int) -> Callable[[Run, float], list[RunFile]]:
     return files
 
 
+def _mixed(small: int, middling: int) -> Callable[[Run, float], list[RunFile]]:
+    """So many files of about 10 kB, and of 2 MB, at scale 1."""
+
+    def files(run: Run, scale: float) -> list[RunFile]:
+        larger = (f"Data/Intensities/BaseCalls/L001/C{i}.1/L001_1.cbcl" for i in range(round(middling * scale)))
+        return [*_small_files(small)(run, scale), *(RunFile(path, _MIDDLING_BYTES) for path in larger)]
+
+    return files
+
+
 def _thinned(part: int) -> Callable[[Run, float], list[RunFile]]:
     """One of so many files of a real run at scale 1, each as large as it really is.
 
@@ -86,6 +97,9 @@ SHAPES = {
     "small": Shape("4,000 files of 10 kB", "miseq", _small_files(4000), rounds=2),
     "novaseq": Shape("a NovaSeq S1 run, 1/50 of its files", "novaseq6000", _thinned(50), rounds=2),
     "miseq": Shape("a MiSeq run, 1/10 of its files", "miseq", _thinned(10), rounds=2),
+    "mixed": Shape(
+        "8,000 files of 10 kB and 400 of 2 MB, 30 ms latency", "miseq", _mixed(8000, 400), rounds=2, latency=0.03
+    ),
     "far": Shape("12,000 files of 10 kB, 30 ms latency", "miseq", _small_files(12_000), rounds=1, latency=0.03),
 }
 
