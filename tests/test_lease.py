@@ -759,7 +759,7 @@ def test_two_hosts_never_upload_a_run_at_once_and_one_follows_the_other(
     with server.hold(key_contains="/Data/second") as gate:
         first = one.start("monitor", "--config", config)
         gate.wait_held()
-        server.wait_for(lambda r: r.key.endswith("/Data/first.cbcl") and r.status == 200)
+        server.wait_for(lambda r: r.operation == "PutObject" and r.status == 200, 2)  # RunInfo.xml, and the other one
         sent = puts(server)
         tick, upload = other.run("monitor", "--config", config), other.run(*lab.words(tiny_run))
         status = other.run("status", "--config", config, "--json").json["runs"][0]
