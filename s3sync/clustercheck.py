@@ -70,7 +70,7 @@ def _fine(text: str) -> Finding:
 
 
 def _problem(text: str) -> Finding:
-    return Finding(ok=False, what="slurm", text=text)
+    return Finding(ok=False, what="slurm", text=text.removeprefix("Slurm: "))
 
 
 def _no_answer(error: SlurmError) -> str:
