@@ -6,7 +6,8 @@ as short as they can be. It is up in a second.
 
 What was found out with it (Debian's slurm-wlm 22.05.8):
 
-- A task begins within a second of its submission, of the end of what it depends on, or when a place gets free.
+- A task begins within a second of its submission, of the end of what it depends on, or when a place gets free; squeue
+  says RUNNING some moments before the first command of its script.
 - One that is queued again (`scontrol requeue`, or its node is down) is PENDING for `cred_expire` seconds with the
   reason BeginTime: 120 by default, 5 here, which is the least that Slurm takes. Then it has SLURM_RESTART_COUNT=1,
   which is not set at its first start, and the ids that it had.

@@ -39,10 +39,9 @@ class Script:
         return [line.split(" ") for line in self._said.read_text().splitlines()] if self._said.exists() else []
 
 
-def runs(cluster: SlurmCluster, job: str) -> bool:
-    """Whether all of it does."""
-    lines = [queued for queued in cluster.squeue() if queued.job.partition("_")[0] == job.partition("_")[0]]
-    return bool(lines) and all(queued.state == "RUNNING" for queued in lines)
+def begun(cluster: SlurmCluster, script: Script, starts: int = 1) -> None:
+    """Wait until a script was begun so often: squeue says RUNNING some moments before."""
+    cluster.wait_until(lambda: len(script.said) == starts)
 
 
 def test_an_array_runs_on_all_nodes_and_what_depends_on_it_after_it(slurm: SlurmCluster, tmp_path: Path) -> None:
@@ -63,7 +62,7 @@ def test_what_is_queued_again_runs_again(slurm: SlurmCluster, tmp_path: Path) ->
     """A task of an array, with the same numbers; how often it was begun before is in its environment."""
     script = Script(tmp_path, f"[ ${{SLURM_RESTART_COUNT:-0}} = 0 ] && {_FOR_EVER}")
     job = script.submit(slurm, "--array=7-7")
-    slurm.wait_until(lambda: len(script.said) == 1)
+    begun(slurm, script)
 
     slurm.requeue(f"{job}_7")
 
@@ -76,8 +75,8 @@ def test_what_ran_on_a_node_that_lost_power_runs_again_on_another(slurm: SlurmCl
     """Its processes are gone, those of sessions of their own, too; what runs on the other node does not notice."""
     script = Script(tmp_path, f"setsid {_FOR_EVER} & {_FOR_EVER}")
     slurm.set_state("n1", "drain")
-    job = script.submit(slurm)
-    slurm.wait_until(lambda: runs(slurm, job))
+    script.submit(slurm)
+    begun(slurm, script)
     slurm.set_state("n1", "resume")
     slurm.wait_until(lambda: sum(process.name() == "sleep" for process in slurm.processes("n2")) == 2)
     everything = slurm.processes("n2")
@@ -85,7 +84,7 @@ def test_what_ran_on_a_node_that_lost_power_runs_again_on_another(slurm: SlurmCl
     slurm.kill_node("n2")
 
     assert not any(process.is_running() for process in everything)
-    slurm.wait_until(lambda: runs(slurm, job))
+    begun(slurm, script, 2)
     assert [(host, restarts) for _, host, restarts, *_ in script.said] == [("n2", "0"), ("n1", "1")]
     slurm.start_slurmd("n2")
     slurm.wait_until(lambda: slurm.nodes() == {"n1": "mixed", "n2": "idle"})
@@ -94,8 +93,8 @@ def test_what_ran_on_a_node_that_lost_power_runs_again_on_another(slurm: SlurmCl
 def test_a_task_goes_on_while_slurmd_does_not(slurm: SlurmCluster, tmp_path: Path) -> None:
     """And ends for Slurm when slurmd is there again."""
     script = Script(tmp_path, f"while [ ! -e {tmp_path}/go ]; do sleep 0.1; done")
-    job = script.submit(slurm, "--nodelist=n1")
-    slurm.wait_until(lambda: runs(slurm, job))
+    script.submit(slurm, "--nodelist=n1")
+    begun(slurm, script)
 
     slurm.kill_slurmd("n1")
     assert "slurmd" not in {process.name() for process in slurm.processes("n1")}
@@ -133,7 +132,7 @@ def test_the_controller_comes_back_with_all_that_it_knew(slurm: SlurmCluster, tm
     """While it is away no command gets an answer, and what runs goes on."""
     script = Script(tmp_path, f"while [ ! -e {tmp_path}/go ]; do sleep 0.1; done")
     job = script.submit(slurm)
-    slurm.wait_until(lambda: runs(slurm, job))
+    begun(slurm, script)
 
     slurm.stop_controller()
 
@@ -141,7 +140,7 @@ def test_the_controller_comes_back_with_all_that_it_knew(slurm: SlurmCluster, tm
         slurm.squeue()
     slurm.start_controller()
     slurm.wait_until(slurm.answers)
-    assert runs(slurm, job)
+    assert [(queued.job, queued.state) for queued in slurm.squeue()] == [(job, "RUNNING")]
     (tmp_path / "go").touch()
     slurm.wait_until(lambda: slurm.squeue() == [])
 
