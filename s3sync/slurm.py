@@ -18,9 +18,11 @@ from s3sync.text import count_of, human_seconds, printable
 DEFAULT_NODES = 4
 COMMANDS = ("sbatch", "squeue", "scancel", "sinfo")
 _SECONDS = 60.0  # for one command: a busy controller takes its time
-_OURS = re.compile(
-    r"--?(wrap|wait|W|array|a|job-name|J|parsable|dependency|d|test-only|export|output|o)(=.*)?|-[WaJdo].+"
+_OURS = tuple(
+    f"--{name}"
+    for name in ("array", "dependency", "export", "job-name", "output", "parsable", "test-only", "wait", "wrap")
 )
+_OURS_SHORT = re.compile(r"-[WaJdo].*|--")
 _LIVE = re.compile(r"(?P<job>\d+)(_(?P<task>\d+))?\|(?P<state>[A-Z_]+)\|(?P<node>[^|]*)\|(?P<reason>.*)")
 _WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
@@ -65,9 +67,16 @@ def parse_options(text: str) -> tuple[str, ...]:
         raise UsageError(f"sbatch options that no shell could part: {printable(text)} ({error})") from error
     if words and not words[0].startswith("-"):
         raise UsageError(f"sbatch options that begin with none: {printable(text)} (options begin with `-`)")
-    if taken := [word for word in words if _OURS.fullmatch(word)]:
+    if taken := [word for word in words if _is_ours(word)]:
         raise UsageError(f"sbatch option that s3sync chooses itself: {printable(taken[0])} (leave it out)")
     return words
+
+
+def _is_ours(word: str) -> bool:
+    """Whether it is an option that we choose, or a beginning of its name, which sbatch takes for it."""
+    name = word.partition("=")[0]
+    is_long = len(name) > len("--a") and any(ours.startswith(name) for ours in _OURS)
+    return is_long or _OURS_SHORT.fullmatch(word) is not None
 
 
 class Slurm:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from s3sync import arguments
+from s3sync.errors import UsageError
+from s3sync.slurm import parse_options
 from tests.conftest import BUCKET, Lab
 from tests.fake_slurm import FakeSlurm
 
@@ -75,3 +77,27 @@ def test_options_for_sbatch_are_taken_as_they_are(name: str, value: str) -> None
 def test_words_that_mean_nothing_are_refused(lab: Lab, tiny_run: Path, words: list[str], says: str) -> None:
     result = lab.upload(tiny_run, *words)
     assert (result.code, result.out, result.err) == (2, "", f"s3sync: {says}\n")
+
+
+@pytest.mark.parametrize(
+    "word", ["--wrap=ls", "--arr=0-9", "--job-na=x", "-a0-9", "-J", "-ox", "--wai", "--export=NONE", "--"]
+)
+def test_options_that_are_ours_are_refused_however_short(word: str) -> None:
+    """sbatch takes `--arr` for `--array`."""
+    with pytest.raises(UsageError, match=f"sbatch option that s3sync chooses itself: {word} "):
+        parse_options(f"-p short {word} x")
+
+
+def test_options_that_only_look_like_ours_are_taken() -> None:
+    words = (
+        "--wait-all-nodes=1",
+        "--export-file=x",
+        "-p",
+        "short",
+        "-A",
+        "lab",
+        "--exclude=n1",
+        "--time=1",
+        "--no-requeue",
+    )
+    assert parse_options(" ".join(words)) == words
