@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from s3sync import files
+from s3sync import files, lock
 from s3sync.destination import Destination
 from s3sync.errors import StateError
 from s3sync.job import Job, Tally
@@ -131,7 +131,14 @@ class ArrayFolder:
 
     def lock_path(self, number: int) -> Path:
         """What the task of a shard holds while it is at work."""
-        return self.path / "locks" / f"{number:06}.lock"
+        return self.path / "locks" / f"{number:06}{lock.SUFFIX}"
+
+    def begun(self) -> list[int]:
+        """The shards that a task has begun with, however it ended."""
+        with contextlib.suppress(OSError):
+            names = [name.removesuffix(lock.SUFFIX) for name in os.listdir(self.path / "locks")]
+            return sorted(int(name) for name in names if name.isdecimal())
+        return []
 
     # What a task writes.
 

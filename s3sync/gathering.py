@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
-from s3sync import checksums, runfolder
+from s3sync import checksums, lock, runfolder
 from s3sync.arrayfolder import ArrayFolder, Handed
 from s3sync.errors import BusyError
 from s3sync.job import Job
@@ -14,6 +15,8 @@ from s3sync.slurm import Slurm, summary
 from s3sync.state import StateStore
 from s3sync.statelog import RunState
 from s3sync.text import moment_of, printable
+
+_LOOKERS = 16  # a node that is dead is looked at for a minute: those of many shards at the same time
 
 
 def gather(
@@ -28,9 +31,11 @@ def gather(
     if not folder.exists():
         return state
     handed = folder.handed()
-    if not own and not folder.is_over() and (live := Slurm(environ).live(handed.name)):
-        advice = f"follow them with --executor slurm, or end them: scancel --name={handed.name}"
-        raise BusyError(f"{printable(run.run_id)} is being uploaded by Slurm: {summary(live)} ({advice})")
+    if not own and not folder.is_over():
+        if live := Slurm(environ).live(handed.name):
+            advice = f"follow them with --executor slurm, or end them: scancel --name={handed.name}"
+            raise BusyError(f"{printable(run.run_id)} is being uploaded by Slurm: {summary(live)} ({advice})")
+        _require_quiet(folder, run)
     if not (state and state.completed):
         state = state or RunState(run.run_id, str(run.path))
         _add(state, folder, handed, run)
@@ -39,6 +44,20 @@ def gather(
     if not own:
         folder.discard()
     return state
+
+
+def _require_quiet(folder: ArrayFolder, run: Run) -> None:
+    """A task may be at work on a node that Slurm has given up, since it cannot reach it; raises BusyError."""
+    busy = f"{printable(run.run_id)} is being uploaded on a node that Slurm has given up"
+
+    def look(number: int) -> None:
+        with lock.held(folder.lock_path(number), busy):
+            pass
+
+    begun = [number for number in folder.begun() if folder.result(number) is None]
+    with ThreadPoolExecutor(_LOOKERS) as pool:
+        for _ in pool.map(look, begun):
+            pass
 
 
 def _add(state: RunState, folder: ArrayFolder, handed: Handed, run: Run) -> None:
