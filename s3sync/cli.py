@@ -225,7 +225,7 @@ def _run_monitor(args: argparse.Namespace) -> int:
             logs.set_up(config.log_dir, config.log_level)
             show = (lambda: LiveDisplay(sys.stderr)) if on_terminal else (lambda: Lines(logs.LogStream(monitor.LOG)))
             tick = monitor.run_tick(config, os.environ, stop, show)
-    code = EXIT_DONE if tick.ok else EXIT_FAILED
+    code = EXIT_CONFIG if tick.misconfigured else EXIT_DONE if tick.ok else EXIT_FAILED
     if args.json:
         _print_json({**status.tick_json(tick), "exit_code": code})
     elif args.dry_run:

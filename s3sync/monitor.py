@@ -183,6 +183,7 @@ def _for_each(runs: Sequence[Judged], tick: Tick, stop: Stop, work: Callable[[Ju
             tick.elsewhere.add(run.key)
         except (SlurmError, ConfigError) as error:
             has_slurm = False
+            tick.misconfigured |= isinstance(error, ConfigError)
             tick.problems.append(Problem("Slurm", str(error), "other"))
         except AwsError as error:
             unreachable.add(run.entry.bucket)
