@@ -282,13 +282,15 @@ def test_what_is_no_lease_is_one_whose_beat_stays_the_same(numbers: Numbers, con
 @pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
 def test_what_is_no_file_is_one_whose_beat_stays_the_same(numbers: Numbers, tmp_path: Path, kind: str) -> None:
     numbers.prepare()
-    (tmp_path / "elsewhere").write_text("precious")
+    (tmp_path / "elsewhere").write_bytes(theirs(released=True))
     if kind == "link":
         numbers.path(7).symlink_to(tmp_path / "elsewhere")
     else:
         {"folder": os.mkdir, "pipe": os.mkfifo}[kind](numbers.path(7))
-    take(numbers, "here").release()
-    assert (tmp_path / "elsewhere").read_text() == "precious"
+    said: list[str] = []
+    take(numbers, "here", say=said.append).release()
+    assert len(said) == 1, "a link is not followed"
+    assert (tmp_path / "elsewhere").read_bytes() == theirs(released=True)
 
 
 def test_what_is_no_lease_and_changes_is_alive(numbers: Numbers) -> None:
