@@ -29,7 +29,7 @@ from s3sync.destination import parse_destination  # noqa: E402
 from s3sync.errors import S3SyncError  # noqa: E402
 from s3sync.resources import usable_cores  # noqa: E402
 from s3sync.text import now_iso  # noqa: E402
-from scripts.bench import capacity, growth, live, plot, tables, tuning  # noqa: E402
+from scripts.bench import capacity, cluster, coordinator, growth, live, plot, tables, tuning  # noqa: E402
 from scripts.bench.contenders import CONTENDERS, Pair, is_installed  # noqa: E402
 from scripts.bench.server import make_certificate  # noqa: E402
 from scripts.bench.sites import BucketSite, LocalSite, Site  # noqa: E402
@@ -37,6 +37,8 @@ from scripts.bench.trials import Measurement, entries_of, measure_all  # noqa: E
 from scripts.bench.workloads import SHAPES, Workload, make_workload, own_workload  # noqa: E402
 
 DEFAULT_WORKLOADS = ("small", "novaseq", "far")
+SMALLEST = 10  # files, however small the scale
+SLURM = ("speedup", "coordinator")
 BUCKET_CONTENDERS = ("s3sync", "bare", "plain")
 DESCRIPTION = """\
 Measures this program beside the AWS CLI alone and other tools: in one run, on
@@ -61,6 +63,9 @@ examples:
       a run that goes up while it is written; about 5 minutes
   benchmark.py --capacity
       how many nodes 10 and 100 large sequencers want: a calculation, in seconds
+  benchmark.py --slurm speedup coordinator
+      a run on the nodes of a cluster; 5 minutes each, the first as root, with
+      Debian's packages of Slurm
   benchmark.py --bucket B --local_path RUN --cores 2 4 8 --threads 4 8
       which pair is best for this run and bucket
 """
@@ -109,6 +114,9 @@ def build_parser() -> Parser:
         help="what the defaults rest on, one varied at a time",
     )
     add("--live", action="store_true", help="a run that goes up while it is written, over a slow line")
+    add(
+        "--slurm", nargs="+", choices=SLURM, metavar="NAME", help=f"a run on the nodes of a cluster: {', '.join(SLURM)}"
+    )
     add("--capacity", action="store_true", help="how many nodes large sites want; nothing is measured")
     add("--output", type=Path, default=Path("build/benchmark"), metavar="DIR", help="default %(default)s")
     add("--bucket", metavar="B", help="a real bucket, with your credentials")
@@ -126,14 +134,15 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     numbers = [*args.cores, *args.threads, 1 if args.rounds is None else args.rounds]
     if min(numbers) < 1 or not 0 < args.scale < math.inf or not 0 <= (args.latency or 0) < math.inf:
         raise ValueError("cores, threads, rounds and scale must be more than 0, latency no less")
-    if args.bucket and (args.tls or args.latency is not None or args.growth or args.tune or args.live):
-        only = "--tls, --latency, --growth, --tune and --live"
+    modes = args.growth or args.tune or args.live or args.slurm or args.capacity
+    if args.bucket and (args.tls or args.latency is not None or modes):
+        only = "--tls, --latency, --growth, --tune, --live, --slurm and --capacity"
         raise ValueError(f"{only} are for the server on this machine, not for --bucket")
     if args.local_path and args.workloads:
         raise ValueError("either --local_path or --workloads")
     if args.bucket:
         parse_destination(args.bucket, args.remote_path)
-    if not (args.workloads or args.local_path or args.growth or args.tune or args.live or args.capacity):
+    if not (args.workloads or args.local_path or modes):
         args.workloads = ["small"] if args.bucket else list(DEFAULT_WORKLOADS)
     args.contenders = args.contenders or list(BUCKET_CONTENDERS if args.bucket else CONTENDERS)
     args.aws_command = find_aws(args.aws_command, os.environ)
@@ -156,6 +165,10 @@ def run(args: argparse.Namespace, folder: Path) -> int:
         code = max(code, tune(args, local_site(args, folder), folder))
     if args.live:
         code = max(code, show_live(args, folder))
+    if "speedup" in (args.slurm or ()):
+        code = max(code, show_speedup(args, folder))
+    if "coordinator" in (args.slurm or ()):
+        show_coordinator(args, folder)
     if args.capacity:
         show_capacity(args)
     return code
@@ -293,6 +306,32 @@ def show_live(args: argparse.Namespace, folder: Path) -> int:
     print(f"\n{about}\n\n{tables.aligned(rows)}", flush=True)
     (args.output / "live.md").write_text(f"{about}\n\n{tables.markdown(rows)}", encoding="utf-8")
     return 1 if any(one.trouble for one in tails) else 0
+
+
+def show_speedup(args: argparse.Namespace, folder: Path) -> int:
+    """One core against nodes of a cluster; tells and writes what came of it."""
+    site = LocalSite(folder, None)
+    workload = make_workload("mixed", folder, args.scale, None if args.latency is None else args.latency / 1000)
+    trials: list[cluster.Trial] = []
+    for one in cluster.measure_speedup(site, workload, args.rounds or workload.rounds, args.aws_command):
+        trials.append(one)
+        say(cluster.line_of(one))
+    about, rows = cluster.about(workload), cluster.table(trials)
+    print(f"\n{about}\n\n{tables.aligned(rows)}", flush=True)
+    (args.output / "speedup.md").write_text(f"{about}\n\n{tables.markdown(rows)}", encoding="utf-8")
+    (args.output / "speedup.json").write_text(cluster.as_json(workload, trials), encoding="utf-8")
+    return 1 if any(one.trouble for one in trials) else 0
+
+
+def show_coordinator(args: argparse.Namespace, folder: Path) -> None:
+    """What the host that submits and follows has to do for very many files; tells and writes it."""
+    files = max(SMALLEST, round(coordinator.FILES * args.scale))
+    seconds = coordinator.FOLLOWED_SECONDS * min(1, args.scale)
+    cost = coordinator.measure(LocalSite(folder, None).environ, args.aws_command, files, seconds)
+    about, rows = coordinator.about(cost), coordinator.table(cost)
+    print(f"\n{about}\n\n{tables.aligned(rows)}", flush=True)
+    (args.output / "coordinator.md").write_text(f"{about}\n\n{tables.markdown(rows)}", encoding="utf-8")
+    (args.output / "coordinator.json").write_text(coordinator.as_json(cost), encoding="utf-8")
 
 
 def show_capacity(args: argparse.Namespace) -> None:

@@ -251,7 +251,7 @@ def _row(nodes: int, group: Sequence[Trial], rounds: Mapping[tuple[int, int], Tr
     )
 
 
-_HEAD = ("nodes", "wall s", "faster", "own cores s", "faster", "CPU s", "most", "last job", "coord.", "server")
+_HEAD = ("nodes", "wall s", "faster", "own s", "faster", "CPU s", "most", "last job", "coord.", "server")
 
 
 def table(trials: Sequence[Trial]) -> list[tuple[str, ...]]:
@@ -271,8 +271,8 @@ def about(workload: Workload) -> str:
         [
             f"{workload};",
             f"{count_of(len(_cores()), 'core')} for all: each node is pinned to one of them, server and coordinator to",
-            "the last. `wall` is what this machine made of it. `own cores` is for nodes that",
-            "share none: the node with most to do, its CPU-seconds times the wall time of a",
+            "the last. `wall` is what this machine made of it. `own` is for nodes that share",
+            "no core: of the node with most to do, the CPU-seconds times the wall time of a",
             "CPU-second in the trial with one node, and what came before and after the tasks",
             "there. `faster`: the local upload's seconds over these, in the same round; medians.",
             "CPU-seconds of all tasks, of the node with most of them, of the last job, of the",
