@@ -6,12 +6,14 @@ import math
 
 import pytest
 
+from s3sync import plan
 from s3sync.etag import DEFAULT_MULTIPART
 from s3sync.plan import BYTE_COST, FILE_COST
 from s3sync.runfolder import LocalFile
+from s3sync.shards import SHARDS_A_NODE
 from s3sync.slurm import DEFAULT_NODES
 from scripts.bench import capacity
-from scripts.bench.capacity import HASH_COST, Node, Site, load_of, plan_of, puts_of, simulate
+from scripts.bench.capacity import HASH_COST, USUAL, Node, Site, load_of, plan_of, puts_of, simulate
 from tests.conftest import Lab
 from tests.test_benchmark import benchmark
 from tests.test_docs import text_of
@@ -44,11 +46,11 @@ def test_a_node_sends_what_its_cores_or_its_line_allow() -> None:
 def hours_of_a_run(nodes: int = 1) -> float:
     """With nodes that do nothing else."""
     load = load_of("novaseqx")
-    return (load.size / Node().rate(load) / nodes + capacity.SHARDS_A_NODE * capacity.TASK_SECONDS) / HOUR
+    return (load.size / USUAL.rate(load) / nodes + SHARDS_A_NODE * capacity.TASK_SECONDS) / HOUR
 
 
 def test_a_run_that_comes_alone_takes_its_own_time() -> None:
-    alone = simulate(Site(1, sides=1), Node(), nodes=1)
+    alone = simulate(Site(1, sides=1), USUAL, nodes=1)
     assert alone.runs in (14, 15, 16)  # of 48 hours, the first somewhere in it
     assert alone.median_hours == pytest.approx(hours_of_a_run())
     assert alone.most_hours == pytest.approx(hours_of_a_run())
@@ -57,13 +59,13 @@ def test_a_run_that_comes_alone_takes_its_own_time() -> None:
 
 
 def test_a_run_has_no_more_nodes_than_it_asks_for() -> None:
-    two, ten = (simulate(Site(1, sides=1), Node(), nodes=nodes).median_hours for nodes in (2, 10))
+    two, ten = (simulate(Site(1, sides=1), USUAL, nodes=nodes).median_hours for nodes in (2, 10))
     assert two == pytest.approx(hours_of_a_run(2))
     assert ten == pytest.approx(hours_of_a_run(DEFAULT_NODES))
 
 
 def test_runs_that_come_together_wait_for_each_other() -> None:
-    both = simulate(Site(1, sides=2), Node(), nodes=1)
+    both = simulate(Site(1, sides=2), USUAL, nodes=1)
     assert both.most_at_once == 2
     assert both.most_hours > 1.5 * hours_of_a_run()
 
@@ -71,7 +73,7 @@ def test_runs_that_come_together_wait_for_each_other() -> None:
 @pytest.mark.parametrize("site", capacity.SITES, ids=str)
 @pytest.mark.parametrize("office", [False, True], ids=["any time", "office hours"])
 def test_the_planned_nodes_hold_for_a_month(site: Site, office: bool) -> None:
-    outcome = simulate(site, Node(), plan_of(site, Node()).nodes, office=office)
+    outcome = simulate(site, USUAL, plan_of(site, USUAL).nodes, office=office)
     assert capacity.holds(site, outcome)
     assert outcome.use < 0.75
 
@@ -79,8 +81,8 @@ def test_the_planned_nodes_hold_for_a_month(site: Site, office: bool) -> None:
 def test_too_few_nodes_fall_behind_and_it_is_seen() -> None:
     site = Site(100)
     load = load_of(site.instrument)
-    needed = site.runs_a_day * load.size / (24 * HOUR) / Node().rate(load)
-    outcome = simulate(site, Node(), math.floor(needed))
+    needed = site.runs_a_day * load.size / (24 * HOUR) / USUAL.rate(load)
+    outcome = simulate(site, USUAL, math.floor(needed))
     assert not capacity.holds(site, outcome)
     assert outcome.use > 1
 
@@ -95,6 +97,22 @@ def test_the_benchmark_tells_it_without_measuring(lab: Lab) -> None:
     assert done.code == 0, done.err
     assert [line for line in done.out.splitlines() if len(line) > 80] == []
     assert (lab.root / "results" / "capacity.md").read_text().count("| --- |") == len(capacity.sections())
+
+
+def test_the_page_on_scaling_says_what_follows_from_the_constants() -> None:
+    page = text_of("docs/scaling.md")
+    load, small_files = load_of("novaseqx"), 1 / (FILE_COST + capacity.OWN_FILE_COST)
+    for words in (
+        f"A core sends {load.size / load.cpu_seconds / 1e9:.1f} GB/s",
+        f"about {round(small_files, -1):.0f} small files a second",
+        f"{math.floor(capacity.PUTS_A_SECOND / small_files)} cores that send nothing but small files",
+        f"has up to {plan._MAX_BATCH_COST / BYTE_COST / 1e9:.1f} GB",
+        f"${load.puts * 0.005 / 1000:.2f}",
+        f"{load.size / USUAL.rate(load) / HOUR:.1f} hours that 10 Gbit/s",
+        f"{capacity.LOG_BYTES} bytes a file",
+        f"{capacity.TASK_SECONDS:.0f} seconds a task",
+    ):
+        assert words in page
 
 
 def test_the_page_on_scaling_has_these_very_tables() -> None:

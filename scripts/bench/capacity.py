@@ -17,6 +17,7 @@ from typing import NamedTuple
 from s3sync.etag import DEFAULT_MULTIPART
 from s3sync.plan import PROCESS_COST, cost_of, into_batches
 from s3sync.runfolder import LocalFile
+from s3sync.shards import SHARDS_A_NODE
 from s3sync.slurm import DEFAULT_NODES
 from scripts.simulate.files import run_files
 from scripts.simulate.plan import plan_run
@@ -26,7 +27,6 @@ OWN_FILE_COST = 0.0003  # CPU-seconds a file that this program spends beside the
 LOG_BYTES = 235  # a file, in the state log; docs/performance.md
 PUTS_A_SECOND = 3500  # S3's limit for a prefix that it has not parted yet
 USE = 0.7  # of what the nodes can do, planned for the mean: the rest is for peaks, repeats and maintenance
-SHARDS_A_NODE = 4
 TASK_SECONDS = 15.0  # of a task beside its sending: until it is started, and the words with S3 at its start and end
 _DAY = 24.0  # hours
 _GIGA = 1e9
