@@ -51,6 +51,7 @@ class Tick:
     alerts: list[Problem] = field(default_factory=list)  # silent trouble, which is told apart and changes no exit code
     elsewhere: set[str] = field(default_factory=set)  # keys of runs that another process uploads
     busy: str = ""  # another tick holds the lock, and who that is
+    misconfigured: bool = False  # an entry wants what this host has not
 
     @property
     def ok(self) -> bool:
