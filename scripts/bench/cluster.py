@@ -73,8 +73,8 @@ def measure_speedup(site: LocalSite, workload: Workload, rounds: int, aws: str) 
 
 def measure(site: LocalSite, workload: Workload, nodes: int, number: int, aws: str) -> Trial:
     """One upload to a server that nothing was uploaded to before."""
-    # Short, for sockets.
-    with tempfile.TemporaryDirectory(prefix="slurm-") as folder, site.place(workload.latency) as place:
+    # Whatever TMPDIR says: the paths of sockets have to be short.
+    with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder, site.place(workload.latency) as place:
         psutil.Process(place.pid).cpu_affinity(_cores()[-1:])
         work = Path(folder)
         if nodes:
@@ -274,9 +274,9 @@ def about(workload: Workload) -> str:
             "the last. `wall` is what this machine made of it. `own` is for nodes that share",
             "no core: of the node with most to do, the CPU-seconds times the wall time of a",
             "CPU-second in the trial with one node, and what came before and after the tasks",
-            "there. `faster`: the local upload's seconds over these, in the same round; medians.",
-            "CPU-seconds of all tasks, of the node with most of them, of the last job, of the",
-            "coordinator with its `aws` and Slurm commands, of the server.",
+            "there. `faster`: the local upload's seconds over these, in the same round;",
+            "medians. CPU-seconds of all tasks, of the node with most of them, of the last",
+            "job, of the coordinator with its `aws` and Slurm commands, of the server.",
         ]
     )
 
