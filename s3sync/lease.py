@@ -96,13 +96,12 @@ class Lease:
         self._raise_if_lost()
 
     def release(self) -> None:
-        """Let others take it at once; if it was lost, it stays with whoever has it."""
+        """Let others take it at once; if it was taken over, it stays with whoever has it, whose number is higher."""
         self._over.set()
-        with contextlib.suppress(OSError, LeaseLostError), self._writing():
-            if not self._lost:
-                self._numbers.replace(self._number, self.content(released=True), self._token)
         for thread in self._threads:
             thread.join(self._wish.pace.beat)
+        with contextlib.suppress(OSError, LeaseLostError), self._writing():
+            self._numbers.replace(self._number, self.content(released=True), self._token)
 
     def content(self, *, released: bool = False) -> bytes:
         """What stands in its file."""
@@ -186,7 +185,7 @@ class Lease:
         silent = human_seconds(now() - self._renewed)
         return (
             f"lost to {host}: {self._wish.name} was taken over, since nothing was heard from here for {silent}"
-            " (was this process paused, or cut off from the file server?); nothing more is written here"
+            f" (was this process paused, or cut off from the file server?); {host} goes on with it"
         )
 
     def _why_doubtful(self) -> str:
@@ -277,4 +276,5 @@ def _busy(wish: Wish, content: bytes) -> BusyError:
 def _waiting(wish: Wish, content: bytes) -> str:
     holder = parse(content)
     seconds = human_seconds(wish.pace.beat * wish.pace.looks)
-    return f"{holder.host if holder else 'somebody'} holds {wish.name}; looking for {seconds} whether it is alive ..."
+    host = holder.host if holder else "somebody"
+    return f"{host} holds the lease of {wish.name}; looking for {seconds} whether it is alive ..."

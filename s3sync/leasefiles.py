@@ -146,9 +146,8 @@ def parse(content: bytes) -> Holder | None:
 
 
 def place_of(descriptor: int) -> str:
-    """Where the `flock` of an open file means something: this boot of this machine, and that very file."""
-    status = os.fstat(descriptor)
-    return f"{_boot()} {status.st_dev:x}:{status.st_ino:x}"
+    """Where the `flock` of an open file means something: this boot of this machine, and this mount of a share there."""
+    return f"{_boot()} {os.fstat(descriptor).st_dev:x}"
 
 
 def _shown(text: object) -> str:

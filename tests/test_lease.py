@@ -129,7 +129,7 @@ def test_a_dead_holder_is_replaced_after_so_many_looks(numbers: Numbers, moment:
     began = lease.now()
     held = take(numbers, "here", Pace(beat=0.05, looks=6), say=said.append)
     assert lease.now() - began >= 6 * 0.05
-    assert said == ["sequencer-2 holds RUN; looking for 0.3 s whether it is alive ..."]
+    assert said == ["sequencer-2 holds the lease of RUN; looking for 0.3 s whether it is alive ..."]
     held.release()
     assert names(numbers) == ["1", "2"]
 
@@ -429,13 +429,14 @@ class Hanging(Numbers):
 def test_a_holder_whose_file_server_hangs_gives_it_up_in_time(numbers: Numbers) -> None:
     hanging = Hanging(numbers.path(1).parent)
     heard = threading.Event()
-    held = lease.take(hanging, wish("here"), lambda _why: heard.set())
+    held = lease.take(hanging, wish("here", Pace(0.2, 6)), lambda _why: heard.set())
     hanging.gone.set()
     assert heard.wait(60)
     with pytest.raises(LeaseLostError, match="the file server does not answer"):
         held.check()
     hanging.back.set()
     held.release()
+    take(numbers, "there", SLOW, pause=no_pause).release()
 
 
 HOLD = """
@@ -777,7 +778,7 @@ def test_two_hosts_never_upload_a_run_at_once_and_one_follows_the_other(
     assert (followed.code, followed.out, followed.err) == (0, "", "")
     log = (lab.log_dir / "s3_upload.log").read_text()
     assert f"another tick is at work: by process {first.pid} on host-a since " in log
-    assert "host-a holds monitor; looking for 1 min 00 s whether it is alive ..." in log
+    assert "host-a holds the lease of monitor; looking for 1 min 00 s whether it is alive ..." in log
     assert lab.log(tiny_run)["completed"] is True
     assert sorted(set(puts(server))) == sorted(server.objects(BUCKET))
     assert len(puts(server)) == len(set(puts(server))), "nothing that was stored is sent twice"
