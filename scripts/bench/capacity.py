@@ -17,7 +17,7 @@ from typing import NamedTuple
 from s3sync.etag import DEFAULT_MULTIPART
 from s3sync.plan import PROCESS_COST, cost_of, into_batches
 from s3sync.runfolder import LocalFile
-from s3sync.shards import SHARDS_A_NODE
+from s3sync.shards import SHARDS_A_NODE, number_for
 from s3sync.slurm import DEFAULT_NODES
 from scripts.simulate.files import run_files
 from scripts.simulate.plan import plan_run
@@ -28,6 +28,8 @@ LOG_BYTES = 235  # a file, in the state log; docs/performance.md
 PUTS_A_SECOND = 3500  # S3's limit for a prefix that it has not parted yet
 USE = 0.7  # of what the nodes can do, planned for the mean: the rest is for peaks, repeats and maintenance
 TASK_SECONDS = 15.0  # of a task beside its sending: until it is started, and the words with S3 at its start and end
+SHARD_SECONDS = 5.0  # of these, what the program itself takes; `--slurm speedup`
+CALL_SECONDS = 9.0  # before and after all tasks: the plan, the last job with the markers, the log; `--slurm speedup`
 _DAY = 24.0  # hours
 _GIGA = 1e9
 
@@ -104,11 +106,16 @@ class Outcome(NamedTuple):
 @cache
 def load_of(instrument: str, cores: int = USUAL.cores) -> Load:
     """A run of this kind at its full size, file by file as the simulator has it."""
-    files = tuple(LocalFile(file.path, file.size, 0) for file in run_files(plan_run(instrument), 1))
+    files = _files_of(instrument)
     size = sum(file.size for file in files)
     starts = PROCESS_COST * len(into_batches(files, cores))
     cpu_seconds = cost_of(files) + starts + OWN_FILE_COST * len(files) + HASH_COST * size
     return Load(len(files), size, sum(map(puts_of, files)), cpu_seconds)
+
+
+@cache
+def _files_of(instrument: str) -> tuple[LocalFile, ...]:
+    return tuple(LocalFile(file.path, file.size, 0) for file in run_files(plan_run(instrument), 1))
 
 
 def puts_of(file: LocalFile) -> int:
@@ -257,6 +264,27 @@ def request_rows(instruments: Sequence[str] = INSTRUMENTS) -> Rows:
     return rows
 
 
+_NODES = (2, 4, 8, 16)
+_SOONER_HEAD = ("one run", "one host", *(f"{nodes} nodes" for nodes in _NODES))
+
+
+def sooner_rows(instruments: Sequence[str] = INSTRUMENTS, node: Node = USUAL) -> Rows:
+    """A head and a row for each kind of run: seconds on one host, and on so many nodes like it."""
+    rows: Rows = [_SOONER_HEAD]
+    for name in instruments:
+        alone = load_of(name).size / node.rate(load_of(name))
+        shards = (number_for(_files_of(name), nodes) for nodes in _NODES)
+        seconds = (_seconds(alone, *pair) for pair in zip(_NODES, shards, strict=True))
+        rows.append((name, f"{alone:,.0f}", *(f"{each:,.0f}" for each in seconds)))
+    return rows
+
+
+def _seconds(alone: float, nodes: int, shards: int) -> float:
+    """On nodes that have all the same to do, but for one that has a shard more."""
+    in_turn = math.ceil(shards / nodes)
+    return CALL_SECONDS + in_turn * (SHARD_SECONDS + alone / shards)
+
+
 _HOST_HEAD = ("cores", "Gbit/s", "GB/s", "limit", "TB a day", "dual 25B")
 HOSTS = ((4, 10), (8, 10), (16, 25), (32, 100), (64, 100))
 
@@ -330,6 +358,7 @@ def sections(node: Node = USUAL) -> list[tuple[str, Rows]]:
     return [
         (f"One host, runs of a NovaSeq X (25B), {USE:.0%} in use; nothing else on it:", host_rows()),
         (f"One run, and a node of {node.cores} cores and {line}:", run_rows()),
+        ("Seconds from the start until it is in S3, on such a host and on such nodes:", sooner_rows()),
         ("Requests that create or fill objects:", request_rows()),
         ("Dual 25B, 42 hours a run, 6 hours until the next one, on such nodes:", plan_rows(node=node)),
         ("A month of it; hours from the end of a run until it is in S3:", month_rows(node=node)),
