@@ -78,6 +78,11 @@ def test_the_planned_nodes_hold_for_a_month(site: Site, office: bool) -> None:
     assert outcome.use < 0.75
 
 
+def test_a_node_that_has_a_shard_more_than_others_says_when_it_ends() -> None:
+    assert capacity._seconds(100.0, nodes=4, shards=16) == capacity.CALL_SECONDS + 4 * (capacity.SHARD_SECONDS + 6.25)
+    assert capacity._seconds(100.0, nodes=2, shards=5) == capacity.CALL_SECONDS + 3 * (capacity.SHARD_SECONDS + 20)
+
+
 def test_too_few_nodes_fall_behind_and_it_is_seen() -> None:
     site = Site(100)
     load = load_of(site.instrument)
@@ -111,6 +116,8 @@ def test_the_page_on_scaling_says_what_follows_from_the_constants() -> None:
         f"{load.size / USUAL.rate(load) / HOUR:.1f} hours that 10 Gbit/s",
         f"{capacity.LOG_BYTES} bytes a file",
         f"{capacity.TASK_SECONDS:.0f} seconds a task",
+        f"counts {capacity.CALL_SECONDS:.0f} seconds for what comes before and after all tasks",
+        f"and {capacity.SHARD_SECONDS:.0f} for each task beside its sending",
     ):
         assert words in page
 
