@@ -17,9 +17,12 @@ LEAST_COST = 2.0  # and one for a node that would have nothing to do
 
 
 def number_for(files: Iterable[LocalFile], nodes: int) -> int:
-    """How many shards pay for these files on so many nodes; at least one."""
+    """How many shards pay for these files on so many nodes; at least one, and if there are more than nodes, so many
+    that none is left over for a round of its own.
+    """
     cost = cost_of(files)
-    return max(1, min(nodes, int(cost / LEAST_COST)), min(nodes * SHARDS_A_NODE, int(cost / _LONG_COST)))
+    long = min(nodes * SHARDS_A_NODE, int(cost / _LONG_COST))
+    return max(1, min(nodes, int(cost / LEAST_COST)), long - long % nodes)
 
 
 def cut(files: Sequence[LocalFile], number: int) -> list[Shard]:
