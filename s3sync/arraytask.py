@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import sys
 import threading
@@ -44,13 +43,14 @@ def run_task(folder: ArrayFolder, number: int, environ: Mapping[str, str], stop:
 
     Raises S3SyncError where it cannot be done, with that in its result, and InterruptedBySignal, without one.
     """
-    handed = _given(folder)
+    handed = _given(folder, environ)
     with _alone(folder, number, stop) as locked:
         if locked is None:
             return True
         tally, state = Tally(), RunState("", "")
         try:
-            _send_shard(folder, number, handed, environ, stop, tally, state)
+            _require_same_version(handed, environ)
+            _send_shard(folder, number, handed, environ, stop, tally, state, locked.descriptor)
         except S3SyncError as error:
             if not stop.requested:  # Slurm may start it again
                 folder.end(number, Result(_node(environ), tally, state.failed, state.aws, str(error)))
@@ -68,8 +68,9 @@ def _send_shard(
     stop: Stop,
     tally: Tally,
     state: RunState,
+    locked: int,
 ) -> None:
-    """Fills `tally` and `state` as it goes."""
+    """Fills `tally` and `state` as it goes. An `aws` that outlives a killed task keeps the shard `locked`."""
     job = _on_this_node(handed.job, environ)
     run = analysis.open_unit(job.local_path, need_run_info=not job.skip_check)
     state.run_id, state.run_path = run.run_id, str(run.path)
@@ -78,7 +79,7 @@ def _send_shard(
     shard = folder.shard(number)
     display = _Shown(folder, number)
     with display, work_folder() as (work, held), folder.journal(number, job.destination) as journal:
-        aws = awscli.connect(job.aws_command, job.settings, environ, stop, work, (held,), job.stall_seconds)
+        aws = awscli.connect(job.aws_command, job.settings, environ, stop, work, (locked, held), job.stall_seconds)
         expected = _expected(run, handed)
         sender = Sender(job, run, state, journal.record, aws, environ, work, stop, display, expected)
         try:
@@ -109,12 +110,19 @@ def run_last(folder: ArrayFolder, environ: Mapping[str, str], stop: Stop) -> Non
 
     Raises S3SyncError where that cannot be done, with that in its result, and InterruptedBySignal, without one.
     """
-    handed = _given(folder)
+    handed = _given(folder, environ)
+    if folder.result(LAST):  # Slurm has started this job again, though it had come to its end
+        return
     _wait_for_tasks(folder, stop)
-    if _is_left_to_others(folder, handed, environ) or (folder.rounds() == 1 and _submit_again(folder, handed, environ)):
+    if (
+        _is_left_to_others(folder, handed, environ)
+        or (folder.rounds() == 1 and _submit_again(folder, handed, environ))
+        or _is_passed_on(folder, handed, environ)
+    ):
         return
     display = _Shown(folder, LAST)
     try:
+        _require_same_version(handed, environ)
         with display:
             job = _on_this_node(replace(handed.job, recheck=False), environ, share=False)
             report = _upload_rest(folder, job, environ, stop, display)
@@ -156,22 +164,42 @@ def _submit_again(folder: ArrayFolder, handed: Handed, environ: Mapping[str, str
     return True
 
 
+def _is_passed_on(folder: ArrayFolder, handed: Handed, environ: Mapping[str, str]) -> bool:
+    """Whether another node has to do this, since no task could work here."""
+    broken, job = _broken_nodes(folder), environ.get("SLURM_JOB_ID", "")
+    if _node(environ) not in broken or not job.isdecimal():
+        return False
+    try:
+        submission.submit_last(folder, handed, Slurm(environ), int(job), avoid=broken)
+    except (SlurmError, ConfigError) as error:
+        _say(f"{error}; so it is tried here")
+        return False
+    return True
+
+
 def _broken_nodes(folder: ArrayFolder) -> list[str]:
-    """Those on which tasks could not work at all, as far as others could."""
+    """Those on which tasks could not work at all, if others could."""
     results = folder.results().values()
-    return sorted({r.node for r in results if r.error} - {r.node for r in results if not r.error})
+    able = {result.node for result in results if not result.error}
+    return sorted({result.node for result in results if result.error} - able) if able else []
 
 
-def _given(folder: ArrayFolder) -> Handed:
-    """Raises StateError if it is not for this program as it is installed on this node."""
+def _given(folder: ArrayFolder, environ: Mapping[str, str]) -> Handed:
+    """Raises StateError if the folder is another upload's by now: this job was one of the upload before."""
     handed = folder.handed()
+    if environ.get("SLURM_JOB_NAME", handed.name) != handed.name:
+        raise StateError(f"this job's upload is over: {printable(str(folder.path))} is another one's by now")
+    return handed
+
+
+def _require_same_version(handed: Handed, environ: Mapping[str, str]) -> None:
+    """Raises StateError if it is not for this program as it is installed on this node."""
     if handed.version != __version__:
         where = printable(sys.executable)
         raise StateError(
-            f"{_node(os.environ)} has s3sync {__version__} at {where}, the upload is {handed.version}'s"
+            f"{_node(environ)} has s3sync {__version__} at {where}, the upload is {handed.version}'s"
             " (install the same on all nodes)"
         )
-    return handed
 
 
 def _on_this_node(job: Job, environ: Mapping[str, str], *, share: bool = True) -> Job:

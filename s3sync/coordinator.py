@@ -76,9 +76,12 @@ def collect(job: Job, folder: ArrayFolder, environ: Mapping[str, str], stop: Sto
     """
     run, _, scope, _ = survey(job)
     store = StateStore(job.log_dir, run, job.destination)
-    with lock.held(store.lock_path, f"{what(run, job.destination)} is being uploaded already"):
-        store.prepare()
-        if not folder.exists():
+    busy = f"{what(run, job.destination)} is being uploaded already"
+    with lock.wait_for(store.lock_path, busy, stop, lambda: not folder.exists()) as held:
+        if held:
+            store.guard(held.check)
+            store.prepare()
+        if not held or not folder.exists():
             return _collected_by_another(Report(run, job.destination, store.log_path, _logged(store, run), scope))
         handed, last, tally, words = folder.handed(), folder.result(LAST), folder.tally(), folder.words()
         state = gathering.gather(job, run, store, store.load().state, environ, None)
@@ -91,7 +94,7 @@ def collect(job: Job, folder: ArrayFolder, environ: Mapping[str, str], stop: Sto
 
 
 def _logged(store: StateStore, run: Run) -> RunState:
-    return store.load().state or RunState(run.run_id, str(run.path))
+    return store.load(set_aside=False).state or RunState(run.run_id, str(run.path))
 
 
 def _collected_by_another(report: Report) -> Report:
@@ -198,7 +201,9 @@ class _Following:
             return
         try:
             with lock.held(self._place.store.lock_path, "it is being submitted"):
-                submit_last(self._folder, self._handed, self._slurm, max(arrays))
+                live = self._slurm.live(self._handed.name)  # another one who follows may have been quicker
+                if all(job.task is not None for job in live):
+                    submit_last(self._folder, self._handed, self._slurm, max(arrays))
         except BusyError:
             return
 

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from s3sync import checksums, lock, runfolder
 from s3sync.arrayfolder import ArrayFolder, Handed
-from s3sync.errors import BusyError
+from s3sync.errors import BusyError, ConfigError
 from s3sync.job import Job
 from s3sync.runfolder import Run
-from s3sync.slurm import Slurm, summary
+from s3sync.slurm import Live, Slurm, summary
 from s3sync.state import StateStore
 from s3sync.statelog import RunState
 from s3sync.text import moment_of, printable
@@ -32,7 +32,7 @@ def gather(
         return state
     handed = folder.handed()
     if not own and not folder.is_over():
-        if live := Slurm(environ).live(handed.name):
+        if live := _live(run, handed, environ):
             advice = f"follow them with --executor slurm, or end them: scancel --name={handed.name}"
             raise BusyError(f"{printable(run.run_id)} is being uploaded by Slurm: {summary(live)} ({advice})")
         _require_quiet(folder, run)
@@ -44,6 +44,15 @@ def gather(
     if not own:
         folder.discard()
     return state
+
+
+def _live(run: Run, handed: Handed, environ: Mapping[str, str]) -> list[Live]:
+    """Its jobs; raises SlurmError, BusyError where there is no Slurm that could be asked."""
+    try:
+        return Slurm(environ).live(handed.name)
+    except ConfigError as error:
+        what = f"{printable(run.run_id)} was handed over to Slurm, and nobody here can ask how far it is"
+        raise BusyError(f"{what} ({error}; or: upload it from the host that did so)") from error
 
 
 def _require_quiet(folder: ArrayFolder, run: Run) -> None:

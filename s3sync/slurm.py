@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import shlex
 import shutil
@@ -24,6 +25,7 @@ _OURS = tuple(
 )
 _OURS_SHORT = re.compile(r"-[WaJdo].*|--")
 _LIVE = re.compile(r"(?P<job>\d+)(_(?P<task>\d+))?\|(?P<state>[A-Z_]+)\|(?P<node>[^|]*)\|(?P<reason>.*)")
+_NOT_OURS = re.compile("SLURM_(?!CONF$)|(SQUEUE|SCANCEL|SINFO)_|SBATCH_(ARRAY_INX|EXPORT|WAIT)$")
 _WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
 
@@ -37,11 +39,13 @@ class Cluster(NamedTuple):
     options: tuple[str, ...] = ()
     cores: int | None = None  # of each node; None: all of it
 
-    def words(self) -> tuple[str, ...]:
-        """For each job of it: a node of its own, or so many cores of one."""
+    def words(self, avoid: Sequence[str] = ()) -> tuple[str, ...]:
+        """For each job of it: a node of its own, or so many cores of one, but none of those to `avoid`."""
         given = {"--partition": self.partition, "--account": self.account, "--time": self.time}
         room = ("--exclusive",) if self.cores is None else (f"--cpus-per-task={self.cores}",)
-        return (*room, *(f"{name}={value}" for name, value in given.items() if value), *self.options)
+        words = (*room, *(f"{name}={value}" for name, value in given.items() if value), *self.options)
+        # Of several the last counts, so it has those of the site, too.
+        return (*words, f"--exclude={','.join((*_excluded(words), *avoid))}") if avoid else words
 
 
 class Live(NamedTuple):
@@ -91,7 +95,8 @@ class Slurm:
                 " executor local)"
             )
         # A coordinator may itself run in a job: what that one was given is not for the jobs that it submits.
-        self._environ = {k: v for k, v in environ.items() if not k.startswith("SLURM_") or k == "SLURM_CONF"}
+        # What the user's own squeue leaves out, or scancel asks, is not meant for ours.
+        self._environ = {k: v for k, v in environ.items() if not _NOT_OURS.match(k)}
         self._secrets = secrets_of(environ)
 
     def submit(
@@ -124,7 +129,7 @@ class Slurm:
     def live(self, name: str) -> list[Live]:
         """All jobs of this name that have not ended, a line for each task of an array; raises SlurmError."""
         format_ = "%i|%T|%N|%r"
-        said = self._ask("squeue", "--noheader", "--array", f"--name={name}", f"--format={format_}")
+        said = self._ask("squeue", "--noheader", "--all", "--array", f"--name={name}", f"--format={format_}")
         return [_parse_live(line) for line in said.splitlines() if line.strip()]
 
     def cancel(self, jobs: Iterable[int]) -> None:
@@ -157,6 +162,14 @@ class Slurm:
 
     def _readable(self, said: str) -> str:
         return redact(printable(said.strip()), self._secrets)
+
+
+def _excluded(words: Sequence[str]) -> list[str]:
+    """The nodes that words for sbatch leave out."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-x", "--exclude", default="")
+    nodes: str = parser.parse_known_args(words)[0].exclude
+    return [nodes] if nodes else []
 
 
 def summary(live: Sequence[Live]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from s3sync import shards
 from s3sync.arrayfolder import ArrayFolder, Handed
-from s3sync.errors import SlurmError
+from s3sync.errors import SlurmError, StateError
 from s3sync.runfolder import LocalFile
 from s3sync.slurm import Slurm
 
@@ -41,6 +41,10 @@ class Submission:
                     return  # it took the array: whoever follows it sees to the last job
                 self._folder.discard()
             raise
+        except StateError:
+            with contextlib.suppress(StateError):
+                self._folder.discard()
+            raise
 
 
 def submit(
@@ -50,14 +54,14 @@ def submit(
     cluster = handed.job.cluster
     assert cluster is not None, "only such jobs are handed over"
     numbers = folder.plan(folder.rounds() + 1, shards.cut(files, shards.number_for(files, cluster.nodes)))
-    words = (*cluster.words(), *((f"--exclude={','.join(avoid)}",) if avoid else ()))
     output = folder.path / "out" / "%A_%a.txt"
+    words = cluster.words(avoid)
     array = slurm.submit(folder.script, handed.name, words, output=output, tasks=numbers, at_once=cluster.nodes)
-    submit_last(folder, handed, slurm, array)
+    submit_last(folder, handed, slurm, array, avoid)
 
 
-def submit_last(folder: ArrayFolder, handed: Handed, slurm: Slurm, array: int) -> None:
+def submit_last(folder: ArrayFolder, handed: Handed, slurm: Slurm, after: int, avoid: Sequence[str] = ()) -> None:
     """The job that comes when all tasks of an array have ended, however they did; raises SlurmError."""
     assert handed.job.cluster is not None, "only such jobs are handed over"
     output = folder.path / "out" / "%j.txt"
-    slurm.submit(folder.script, handed.name, handed.job.cluster.words(), output=output, after=array)
+    slurm.submit(folder.script, handed.name, handed.job.cluster.words(avoid), output=output, after=after)
