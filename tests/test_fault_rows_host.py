@@ -37,26 +37,6 @@ from tests.test_monitor import Site
 from tests.test_real_servers import client
 from tests.unprivileged import without_override
 
-QUICK_AWS = Path(__file__).with_name("quick_aws.py")
-
-
-@pytest.fixture
-def quick_aws(tmp_path: Path) -> FakeAws:
-    """Makes a double of the CLI that starts in a tenth of its time and first runs this Python code; gives its path.
-
-    As with `fake_aws`, the code sees `argv`.
-    """
-
-    def make(code: str = "") -> str:
-        script = tmp_path / "quick" / "aws"
-        script.parent.mkdir(exist_ok=True)
-        start = f"sys.path.insert(0, {str(QUICK_AWS.parent)!r})\nimport quick_aws\nsys.exit(quick_aws.main(argv))"
-        script.write_text(f"#!{sys.executable} -IS\nimport os, sys, signal\nargv = sys.argv[1:]\n{code}\n{start}\n")
-        script.chmod(0o755)
-        return str(script)
-
-    return make
-
 
 @pytest.fixture
 def site(tmp_path: Path, server: S3Server) -> Site:

@@ -1,0 +1,604 @@
+"""Runs over the nodes of a cluster, with a double of Slurm for exact faults and one of the CLI for quick starts."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import stat
+import subprocess
+from collections import Counter
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+import pytest
+
+from s3sync import arrayfolder
+from s3sync.arrayfolder import FOLDER
+from tests.conftest import BUCKET, WIDE_FILES, FakeAws, Lab, Result
+from tests.promise import is_proven
+from tests.s3server import Fault, S3Server
+from tests.slurm_double import NO_CONTROLLER, Answer, SlurmDouble, Task, slurm_double
+from tests.test_analysis import log_of, make_analysis
+from tests.test_analysis import make_run as make_run_with_analyses
+
+
+@pytest.fixture
+def cluster(lab: Lab, quick_aws: FakeAws) -> Iterator[SlurmDouble]:
+    """Two nodes, to which `lab` submits; each has a CLI that starts quickly."""
+    with slurm_double(lab.tmp) as slurm:
+        lab.env.update(slurm.env)
+        yield slurm
+
+
+def on_slurm(lab: Lab, run: Path, aws: str, *more: str) -> tuple[str, ...]:
+    """The words of an upload over two nodes."""
+    return lab.words(run, "--aws_command", aws, "--executor", "slurm", "--nodes", "2", *more)
+
+
+def end_of(process: subprocess.Popen[str]) -> Result:
+    out, err = process.communicate(timeout=240)
+    return Result(process.returncode, out, err)
+
+
+class Cluster(Protocol):
+    """A real one, or its double."""
+
+    def tmp(self, node: str) -> Path:
+        """TMPDIR of the jobs there."""
+
+
+def puts(server: S3Server) -> Counter[str]:
+    """How often each key was stored."""
+    return Counter(r.key for r in server.requests if r.operation == "PutObject" and r.status == 200)
+
+
+def work_folders(lab: Lab) -> list[Path]:
+    """Those that nobody has collected."""
+    return list((lab.log_dir / FOLDER).glob("*"))
+
+
+def is_all_done(
+    lab: Lab, run: Path, server: S3Server, cluster: Cluster, again: Collection[str] = (), gone: str = ""
+) -> None:
+    """The run is proven, nothing but the keys `again` was sent twice, and nothing is left, but on a node that is
+    `gone`.
+    """
+    is_proven(lab, run, server)
+    assert {key for key, times in puts(server).items() if times > 1} <= set(again)
+    assert server.uploads(BUCKET) == []
+    assert work_folders(lab) == []
+    staged = [path for node in ("n1", "n2") if node != gone for path in cluster.tmp(node).glob("*")]
+    assert staged == []
+
+
+def facts(log: dict[str, Any], *volatile: str) -> dict[str, Any]:
+    """Of a log: without moments and durations."""
+    left_out = {"started", "finished", "seconds", "aws", *volatile}
+    return {key: value for key, value in log.items() if key not in left_out}
+
+
+# How it goes
+
+
+def test_two_nodes_leave_what_one_machine_leaves(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, wide_run: Path, tmp_path: Path
+) -> None:
+    """Each sends a shard; the markers go last; the log is that of an upload from here. Meanwhile there is nothing for
+    other users to read, and nowhere a secret.
+    """
+    server.create_bucket("from-here")
+    words = on_slurm(lab, wide_run, quick_aws(""), "--json")
+    with lab.start(*words) as process, server.hold(key_contains="/Data/") as gate:
+        gate.wait_held(2)
+        assert {task.node for task in cluster.running()} == {"n1", "n2"}
+        (folder,) = work_folders(lab)
+        there = list(folder.rglob("*"))
+        assert {stat.S_IMODE(path.stat().st_mode) for path in there if path.is_dir()} == {0o700}
+        ours = [path for path in there if path.is_file() and path.parent.name != "out"]  # those are Slurm's
+        assert {stat.S_IMODE(path.stat().st_mode) for path in ours} == {0o600}
+        secret = lab.env["AWS_SECRET_ACCESS_KEY"]
+        assert not [path for path in there if path.is_file() and secret.encode() in path.read_bytes()]
+        assert not [words for words in cluster.submitted if secret in str(words)]
+        started = psutil.Process().children(recursive=True)
+        assert not [p for p in started if secret in str(p.cmdline())]
+        gate.release()
+        result = end_of(process)
+
+    assert result.code == 0, result.err
+    told = result.json
+    assert (told["completed"], told["total_uploaded_files"], told["sent_files"]) == (
+        True,
+        WIDE_FILES + 4,
+        WIDE_FILES + 4,
+    )
+    is_all_done(lab, wide_run, server, cluster)
+    order = [r.key for r in server.requests if r.operation == "PutObject"]
+    assert order[-1] == f"{wide_run.name}/CopyComplete.txt"
+    (array,) = cluster.arrays()
+    assert [task.starts != [] for task in cluster.tasks if task.job == array] == [True, True]
+    (tmp_path / "other").mkdir()
+    other = Lab(tmp_path / "other", server.url)
+    words = other.words(wide_run, "--aws_command", quick_aws(""), "--executor", "local", bucket="from-here")
+    assert other.run(*words).code == 0
+    assert facts(lab.log(wide_run), "bucket") == facts(other.log(wide_run), "bucket")
+    here = {key: item.body for key, item in server.objects("from-here").items()}
+    assert {key: item.body for key, item in server.objects(BUCKET).items()} == here
+
+
+_REMEMBER = """
+with open({said!r}, "a") as said:
+    limit = [line for line in open(os.environ["AWS_CONFIG_FILE"]) if "max_bandwidth" in line]
+    print([os.environ.get("SLURMD_NODENAME", "here"), argv, limit], file=said)
+"""
+
+
+def test_what_is_asked_for_reaches_the_nodes(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, wide_run: Path, tmp_path: Path
+) -> None:
+    """A limit is shared by the nodes; the user's command is run once, and here."""
+    (wide_run / "Data" / "left-out.tmp").write_text("no")
+    said, ran = tmp_path / "said", tmp_path / "ran"
+    (tmp_path / "hook").write_text(f'#!/bin/sh\necho "${{SLURMD_NODENAME:-here}} $S3SYNC_FILES" >> {ran}\n')
+    (tmp_path / "hook").chmod(0o755)
+    more = ["--storage_class", "STANDARD_IA", "--sse", "AES256", "--expected_bucket_owner", "123456789012"]
+    more += ["--max_bandwidth", "900MB/s", "--verify", "size", "--exclude_patterns", r"\.tmp$", "--completion_object"]
+    aws = quick_aws(_REMEMBER.format(said=str(said)))
+
+    words = on_slurm(lab, Path(wide_run.name), aws, *more, "--on_complete", str(tmp_path / "hook"))
+    result = lab.run(*words, cwd=wide_run.parent)  # each path is told to the nodes as a whole one
+
+    assert result.code == 0, result.err
+    assert ran.read_text() == f"here {WIDE_FILES + 4}\n"
+    asked: list[tuple[str, list[str], list[str]]] = [eval(line) for line in said.read_text().splitlines()]
+    sent = [(node, argv, limit) for node, argv, limit in asked if "cp" in argv]
+    assert {node for node, *_ in sent} == {"n1", "n2"}
+    assert all({"--storage-class=STANDARD_IA", "--sse=AES256"} <= set(argv) for _, argv, _ in sent)
+    assert all("--expected-bucket-owner=123456789012" in argv for _, argv, _ in asked if "s3api" in argv)
+    of_all, of_a_node = ("\tmax_bandwidth = 878906KB/s\n",), ("\tmax_bandwidth = 439453KB/s\n",)
+    assert {(node, *limit) for node, _, limit in sent} == {("n1", *of_a_node), ("n2", *of_a_node), ("n1", *of_all)}
+    log = lab.log(wide_run)
+    assert (log["completed"], log["verified_by"], log["on_complete"]) == (True, "size", "done")
+    assert log["completion_object"]
+    keys = [r.key.partition("/")[2] for r in server.requests if r.operation == "PutObject"]
+    assert keys[-2:] == ["CopyComplete.txt", "s3sync.complete.json"]
+    assert "Data/left-out.tmp" not in keys
+
+
+# Who asks for it
+
+
+def test_the_same_command_follows_jobs_that_another_has_left_at_work(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
+) -> None:
+    """Whoever followed was told to end; an upload from here has to wait, and says for what."""
+    words = on_slurm(lab, tiny_run, quick_aws(""))
+    with lab.start(*words) as first, server.hold(key_contains="/Data/") as gate:
+        gate.wait_held()
+        first.send_signal(signal.SIGTERM)
+        left = end_of(first)
+        assert (left.code, left.out) == (143, "")
+        assert "interrupted by SIGTERM: Slurm's jobs go on (squeue --name=s3sync-" in left.err
+        assert len(cluster.running()) == 1
+        busy = lab.upload(tiny_run, "--aws_command", quick_aws(""))
+        assert (busy.code, busy.out) == (75, "")
+        assert " is being uploaded by Slurm: 1 task at work, 1 waiting (Resources) (follow them with " in busy.err
+        with lab.start(*words) as second:
+            wait_for_line(second, "on Slurm")
+            gate.release()
+            result = end_of(second)
+
+    assert result.code == 0, result.err
+    assert result.out.startswith(f"uploaded: {tiny_run.name}\n")
+    assert len(cluster.submitted) == 2, "an array and the last job"
+    is_all_done(lab, tiny_run, server, cluster)
+
+
+def wait_for_line(process: subprocess.Popen[str], part: str) -> None:
+    """Until it has said that."""
+    assert process.stderr is not None
+    assert any(part in line for line in process.stderr), part
+
+
+def test_jobs_need_nobody_who_follows_them(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path, tmp_path: Path
+) -> None:
+    """Killed, the next call finds the run completed, tells it, and runs the user's command: nothing else is left."""
+    (tmp_path / "hook").write_text(f"#!/bin/sh\necho ran >> {tmp_path}/ran\n")
+    (tmp_path / "hook").chmod(0o755)
+    words = on_slurm(lab, tiny_run, quick_aws(""), "--on_complete", str(tmp_path / "hook"))
+    with lab.start(*words) as process, server.hold(key_contains="/Data/") as gate:
+        gate.wait_held()
+        process.kill()
+        process.communicate()
+        gate.release()
+        cluster.wait_for_the_end()
+    assert (lab.log(tiny_run)["completed"], lab.log(tiny_run)["on_complete"]) == (True, "pending")
+    assert not (tmp_path / "ran").exists()
+
+    result = lab.run(*words)
+
+    assert result.code == 0, result.err
+    assert result.out.startswith(f"nothing to send: {tiny_run.name} was completed ")
+    assert (tmp_path / "ran").read_text() == "ran\n"
+    is_all_done(lab, tiny_run, server, cluster)
+
+
+def test_whoever_is_killed_between_both_submissions_has_the_last_job_submitted_by_the_next_call(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
+) -> None:
+    words = on_slurm(lab, tiny_run, quick_aws(""))
+    with server.hold(key_contains="/Data/") as gate:
+        with lab.start(*words) as process:
+            cluster.answers["sbatch"] = [None, lambda: killed(process)]
+            process.communicate()
+        gate.wait_held()
+        assert len(cluster.submitted) == 1
+        with lab.start(*words) as process:
+            cluster.wait_until(lambda: len(cluster.submitted) == 2)
+            gate.release()
+            result = end_of(process)
+
+    assert result.code == 0, result.err
+    assert len(cluster.submitted) == 2
+    is_all_done(lab, tiny_run, server, cluster)
+
+
+def killed(process: subprocess.Popen[str]) -> Answer:
+    """What a command answers whose caller is gone."""
+    process.kill()
+    return Answer(1)
+
+
+def test_ctrl_c_cancels_the_jobs_and_keeps_what_is_proven(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, wide_run: Path
+) -> None:
+    """The same command, or an upload from here, sends the rest alone."""
+    with (
+        lab.start(*on_slurm(lab, wide_run, quick_aws(""))) as process,
+        server.hold(key_contains="/Data/", after=500) as gate,
+    ):
+        gate.wait_held(2)
+        process.send_signal(signal.SIGINT)
+        gate.release()
+        result = end_of(process)
+
+    assert (result.code, result.out) == (130, "")
+    assert "interrupted by SIGINT: Slurm's jobs cancelled, " in result.err
+    assert not any(task.lives for task in cluster.tasks)
+    assert work_folders(lab) == []
+    stored = set(server.objects(BUCKET))
+    assert 500 <= len(stored) < WIDE_FILES
+    again = lab.upload(wide_run, "--aws_command", quick_aws(""), "--json")
+    assert again.code == 0, again.err
+    is_all_done(lab, wide_run, server, cluster)
+
+
+def test_two_who_follow_the_same_jobs_both_come_to_an_end(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
+) -> None:
+    words = on_slurm(lab, tiny_run, quick_aws(""))
+    with lab.start(*words) as first, server.hold(key_contains="/Data/") as gate:
+        gate.wait_held()
+        with lab.start(*words) as second:
+            wait_for_line(second, "on Slurm")
+            gate.release()
+            ends = [end_of(first), end_of(second)]
+
+    assert [end.code for end in ends] == [0, 0], ends
+    assert len(cluster.submitted) == 2
+    is_all_done(lab, tiny_run, server, cluster)
+
+
+# What Slurm does
+
+
+def test_where_there_is_no_slurm_it_says_so(lab: Lab, tiny_run: Path, tmp_path: Path) -> None:
+    result = lab.upload(tiny_run, "--executor", "slurm", env={"PATH": str(tmp_path)})
+
+    assert (result.code, result.out) == (78, "")
+    assert result.err == (
+        "s3sync: no Slurm here: sbatch, squeue, scancel, sinfo not found on PATH (install Slurm's commands on this"
+        " host, or use executor local)\n"
+    )
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+def test_what_slurm_refuses_is_said_in_a_line_and_the_run_stays_due(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path, refused: int
+) -> None:
+    """If it takes the array, and refuses the last job alone, that is asked for again."""
+    no = Answer(1, "", "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed\n")
+    cluster.answers["sbatch"] = [*[None] * refused, no]
+
+    result = lab.run(*on_slurm(lab, tiny_run, quick_aws("")))
+
+    if refused:
+        assert result.code == 0, result.err
+        is_all_done(lab, tiny_run, server, cluster)
+        return
+    said = "invalid partition specified: x / sbatch: error: Batch job submission failed"
+    assert (result.code, result.out) == (1, "")
+    assert result.err.splitlines()[-1] == f"s3sync: Slurm: sbatch failed: sbatch: error: {said}"
+    assert work_folders(lab) == []
+    log = lab.log(tiny_run)
+    assert (log["completed"], log["failed_upload_files"]) == (False, [])
+    assert lab.run(*on_slurm(lab, tiny_run, quick_aws(""))).code == 0
+
+
+def test_a_job_that_slurm_took_counts_whatever_sbatch_says(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
+) -> None:
+    """And a controller that is away for a while costs nothing."""
+
+    def mumble() -> Answer:
+        cluster.answers["sbatch"] = []
+        words, environ = asked.pop()
+        cluster.sbatch(words, environ)
+        return Answer(0, "Submitted, probably\n")
+
+    asked: list[Any] = []
+    usual = cluster.ask
+
+    def listen(name: str, words: list[str], environ: Any) -> Answer:
+        asked.append((words, environ))
+        return usual(name, words, environ)
+
+    cluster.ask = listen  # type: ignore[method-assign]
+    cluster.answers = {"sbatch": [mumble]}
+    words = on_slurm(lab, tiny_run, quick_aws(""))
+    with lab.start(*words) as process, server.hold(key_contains="/Data/") as gate:
+        gate.wait_held()
+        cluster.answers["squeue"] = [Answer(1, "", NO_CONTROLLER)] * 2
+        cluster.wait_until(lambda: cluster.answers["squeue"] == [] and len(cluster.submitted) == 2)
+        gate.release()
+        result = end_of(process)
+
+    assert result.code == 0, result.err
+    assert result.err.count("Unable to contact slurm controller (connect failure); waiting for it") == 1
+    is_all_done(lab, tiny_run, server, cluster)
+
+
+def test_a_task_that_is_queued_again_goes_on_where_it_was(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, wide_run: Path
+) -> None:
+    """Once after SIGTERM, as with preemption, and once after its machine was lost with all that it did."""
+    with (
+        lab.start(*on_slurm(lab, wide_run, quick_aws(""))) as process,
+        server.hold(key_contains="/Data/", after=500) as gate,
+    ):
+        gate.wait_held(2)
+        first, second = cluster.running()
+        lost = second.node
+        cluster.requeue(first, node="n3", ended=signal.SIGTERM)
+        cluster.requeue(second, node="n4", ended=signal.SIGKILL)
+        before = set(server.objects(BUCKET))
+        gate.release()
+        result = end_of(process)
+
+    assert result.code == 0, result.err
+    assert len(cluster.arrays()) == 1
+    sent = puts(server)
+    assert {key for key in before if sent[key] > 1} == set()
+    is_all_done(lab, wide_run, server, cluster, {key for key in sent if key not in before}, gone=lost)
+
+
+def test_a_task_on_a_node_that_slurm_has_given_up_is_waited_for(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
+) -> None:
+    """Its twin sends nothing meanwhile, nor afterwards."""
+    words = on_slurm(lab, tiny_run, quick_aws(""))
+    with lab.start(*words) as process, server.hold(key_contains="/Data/") as gate:
+        gate.wait_held()
+        (task,) = cluster.running()
+        cluster.requeue(task, node="n2", ended=None)
+        cluster.wait_until(lambda: len(cluster.running()) == 1)
+        gate.release()
+        result = end_of(process)
+
+    assert result.code == 0, result.err
+    assert len(task.starts) == 2
+    is_all_done(lab, tiny_run, server, cluster)
+
+
+def test_what_a_killed_task_leaves_goes_to_a_second_array(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, wide_run: Path
+) -> None:
+    with (
+        lab.start(*on_slurm(lab, wide_run, quick_aws(""))) as process,
+        server.hold(key_contains="/Data/", after=20) as gate,
+    ):
+        gate.wait_held(2)
+        stored = set(server.objects(BUCKET))
+        cluster.kill(cluster.running()[0])
+        gate.release()
+        result = end_of(process)
+
+    assert result.code == 0, result.err
+    assert len(cluster.arrays()) == 2
+    is_all_done(lab, wide_run, server, cluster, {key for key in puts(server) if key not in stored})
+
+
+def test_a_cli_that_outlives_its_task_is_waited_for(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
+) -> None:
+    """Slurm may not know it, since its parent has ended: the task that is begun again sends nothing meanwhile."""
+    words = on_slurm(lab, tiny_run, quick_aws(""))
+    with lab.start(*words) as process, server.hold(key_contains="/Data/") as gate:
+        gate.wait_held()
+        (task,) = cluster.running()
+        (cli,) = [child for child in task.starts[0].children(recursive=True) if "cp" in child.cmdline()]
+        cluster.requeue(task, node="n2", ended=None)
+        task.starts[0].kill()
+        cluster.wait_until(lambda: is_idle(task.starts[1]))
+        gate.release()
+        psutil.wait_procs([cli], timeout=60)
+        result = end_of(process)
+
+    assert result.code == 0, result.err
+    is_all_done(lab, tiny_run, server, cluster, gone="n1")
+
+
+def is_idle(process: psutil.Process) -> bool:
+    """Whether it has begun, and waits."""
+    used = sum(process.cpu_times()[:2])
+    return used > 0.1 and process.cpu_percent(interval=1) < 5
+
+
+_FAILS_ON = """
+if os.environ.get("SLURMD_NODENAME") in {nodes!r} and "--version" not in argv:
+    print("An error occurred (ExpiredToken) when calling the ListObjectsV2 operation: it is old", file=sys.stderr)
+    sys.exit(254)
+"""
+
+
+def test_a_node_that_cannot_work_is_avoided_by_the_jobs_that_come_after(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, wide_run: Path
+) -> None:
+    """The second array and the last job go elsewhere, and not where the user wanted none either."""
+    cluster.open("n0", "n1", "n2")
+    aws = quick_aws(_FAILS_ON.format(nodes=("n1",)))
+
+    result = lab.run(*on_slurm(lab, wide_run, aws, "--sbatch_options", "-x n0"))
+
+    assert result.code == 0, result.err
+    assert [Task(0, None, words, {}).option("exclude") for words in cluster.submitted] == ["", "", "n0,n1", "n0,n1"]
+    is_all_done(lab, wide_run, server, cluster)
+
+
+def test_where_no_node_can_work_that_is_said_once_and_the_same_command_goes_on(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, wide_run: Path
+) -> None:
+    """As when the credentials have expired while the jobs waited. No second array is tried."""
+    result = lab.run(*on_slurm(lab, wide_run, quick_aws(_FAILS_ON.format(nodes=("n1", "n2")))))
+
+    assert (result.code, result.out) == (1, "")
+    last = result.err.splitlines()[-1]
+    assert last.startswith("s3sync: the AWS credentials have expired: ")
+    assert result.err.count("expired") == 1, result.err
+    assert len(cluster.arrays()) == 1
+    assert lab.log(wide_run)["completed"] is False
+    assert lab.run(*on_slurm(lab, wide_run, quick_aws(""))).code == 0
+    is_all_done(lab, wide_run, server, cluster)
+
+
+def test_another_version_on_a_node_is_told_and_sends_nothing(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path, tmp_path: Path
+) -> None:
+    ours = Path(arrayfolder.__file__).parent
+    other = tmp_path / "other" / "s3sync"
+    shutil.copytree(ours, other, ignore=shutil.ignore_patterns("__pycache__"))
+    (other / "__init__.py").write_text('__version__ = "0.0.1"\n')
+    cluster.node_env = {"n1": {"PYTHONPATH": str(other.parent)}}
+    cluster.open("n1")
+
+    result = lab.run(*on_slurm(lab, tiny_run, quick_aws("")))
+
+    assert (result.code, result.out) == (1, "")
+    said = result.err.splitlines()[-1]
+    assert said.startswith("s3sync: n1 has s3sync 0.0.1 at ")
+    assert said.endswith("(install the same on all nodes)")
+    assert server.objects(BUCKET) == {}
+    cluster.node_env = {}
+    assert lab.run(*on_slurm(lab, tiny_run, quick_aws(""))).code == 0
+    is_all_done(lab, tiny_run, server, cluster)
+
+
+# What the disk does
+
+
+def test_files_that_fail_on_a_node_are_sent_by_the_last_job_or_named(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
+) -> None:
+    """The marker waits for them."""
+    server.add_fault(Fault("status", key_contains="first", status=500, code="InternalError", count=3))
+    server.add_fault(Fault("status", key_contains="second", status=500, code="InternalError", count=6))
+
+    result = lab.run(*on_slurm(lab, tiny_run, quick_aws("")))
+
+    assert result.code == 1
+    assert result.out.startswith(f"NOT completed: {tiny_run.name}\n")
+    log = lab.log(tiny_run)
+    assert log["failed_upload_files"] == [str(tiny_run / "Data" / "second.cbcl")]
+    assert {key.rpartition("/")[2] for key in server.objects(BUCKET)} == {"RunInfo.xml", "first.cbcl"}
+    assert work_folders(lab) == []
+    assert lab.run(*on_slurm(lab, tiny_run, quick_aws(""))).code == 0
+    is_all_done(lab, tiny_run, server, cluster)
+
+
+def test_what_changes_vanishes_or_comes_while_nodes_send_is_settled_by_the_last_job(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
+) -> None:
+    (tiny_run / "Data" / "third.cbcl").write_text("gone soon")
+    cluster.open()
+    with lab.start(*on_slurm(lab, tiny_run, quick_aws(""))) as process:
+        cluster.wait_until(lambda: len(cluster.submitted) == 2)
+        (tiny_run / "Data" / "first.cbcl").write_text("another first file")
+        (tiny_run / "Data" / "third.cbcl").unlink()
+        (tiny_run / "Data" / "fourth.cbcl").write_text("late")
+        cluster.open("n1", "n2")
+        result = end_of(process)
+
+    assert result.code == 0, result.err
+    is_all_done(lab, tiny_run, server, cluster)
+
+
+def test_an_analysis_is_checked_on_the_nodes_against_its_manifest(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tmp_path: Path
+) -> None:
+    """What is damaged is not sent; and when the manifest is another one meanwhile, nothing counts that it stood for."""
+    analysis = make_analysis(make_run_with_analyses(tmp_path / "instrument"))
+    damaged = analysis / "Data" / "BCLConvert" / "fastq" / "a.fastq.gz"
+    good = damaged.read_text()
+    damaged.write_text("not as the instrument had it")
+
+    result = lab.run(*on_slurm(lab, analysis, quick_aws("")))
+
+    assert (result.code, "CRC-32 is" in result.out) == (1, True), result
+    assert not any("a.fastq.gz" in key or "Complete" in key for key in server.objects(BUCKET))
+    damaged.write_text(good)
+    cluster.open()
+    with lab.start(*on_slurm(lab, analysis, quick_aws(""))) as process:
+        cluster.wait_until(lambda: len(cluster.submitted) == 4)
+        manifest = analysis / "Manifest.tsv"
+        manifest.write_text(manifest.read_text().replace("\n", "\r\n"))
+        cluster.open("n1", "n2")
+        result = end_of(process)
+    log = log_of(lab, analysis)
+    assert (result.code, log["completed"], log["manifest_files"]) == (0, True, 4), result
+    assert work_folders(lab) == []
+
+
+def test_a_work_folder_that_cannot_be_written_is_said_before_anything_is_submitted(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
+) -> None:
+    lab.log_dir.mkdir()
+    (lab.log_dir / FOLDER).write_text("in the way")
+
+    result = lab.run(*on_slurm(lab, tiny_run, quick_aws("")))
+
+    assert (result.code, result.out) == (1, "")
+    assert result.err.splitlines()[-1].startswith(f"s3sync: cannot write the work folder: {lab.log_dir}/slurm/")
+    assert cluster.submitted == []
+    assert lab.log(tiny_run)["completed"] is False
+
+
+def test_a_job_of_an_upload_that_is_over_does_nothing(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
+) -> None:
+    """Slurm may start one again when its node is back: then its folder is another upload's."""
+    cluster.open()
+    with lab.start(*on_slurm(lab, tiny_run, quick_aws(""))) as process:
+        cluster.wait_until(lambda: len(cluster.submitted) == 2)
+        (folder,) = work_folders(lab)
+        for number in ({}, {"SLURM_ARRAY_TASK_ID": "0"}):
+            old = lab.run("task", str(folder), env={"SLURM_JOB_NAME": "s3sync-old", **number})
+            assert (old.code, old.out) == (1, "")
+            assert old.err == f"s3sync: this job's upload is over: {folder} is another one's by now\n"
+        assert list((folder / "results").iterdir()) == []
+        cluster.open("n1", "n2")
+        result = end_of(process)
+
+    assert result.code == 0, result.err
+    is_all_done(lab, tiny_run, server, cluster)

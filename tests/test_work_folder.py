@@ -1,0 +1,187 @@
+"""What the jobs of a cluster are given, and what they leave: shards, and the work folder between all hosts."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s3sync import shards
+from s3sync.arrayfolder import LAST, ArrayFolder, Handed, Result
+from s3sync.destination import Destination
+from s3sync.errors import StateError, UsageError
+from s3sync.job import Job, Tally
+from s3sync.plan import FILE_COST, cost_of
+from s3sync.progress import Snapshot
+from s3sync.runfolder import LocalFile
+from s3sync.sending import Amount
+from s3sync.slurm import Cluster, parse_options
+from s3sync.statelog import Proof
+from tests.hostile_names import HOSTILE_NAMES
+
+TO = Destination("lab-runs", "2026")
+ANYTHING = st.binary(max_size=60) | st.sampled_from([b"", b"[]", b"{}", b"null", b'{"tally": 1}', b"[" * 9999])
+
+
+def files_of(*sizes: int) -> list[LocalFile]:
+    return [LocalFile(f"Data/{number:06}", size, 1) for number, size in enumerate(sizes)]
+
+
+def handed(folder: Path) -> Handed:
+    job = Job(
+        folder / "run", TO, folder, 2, excludes=(re.compile("x$"),), cluster=Cluster(nodes=3, options=("-p", "a"))
+    )
+    nothing = Amount(0, 0)
+    return Handed("s3sync-1", "1", job, "2026-11-23T00:00:00+00:00", False, None, Amount(3, 9), nothing, nothing, 0.5)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ArrayFolder:
+    made = ArrayFolder.at(tmp_path / "slurm" / "RUN.12345678")
+    made.make(handed(tmp_path), "#!/bin/sh\n")
+    return made
+
+
+# Shards
+
+
+@given(st.lists(st.integers(0, 10**10), min_size=1, max_size=60), st.integers(1, 12), st.randoms())
+def test_shards_have_each_file_once_in_ranges_of_keys_and_cost_the_same_but_for_a_file(
+    sizes: list[int], number: int, chance: random.Random
+) -> None:
+    files = files_of(*sizes)
+
+    cut = shards.cut(chance.sample(files, len(files)), number)
+
+    assert [file for shard in cut for file in shard] == sorted(files)
+    assert 1 <= len(cut) <= number
+    assert all(cut)
+    dearest = max(cost_of([file]) for file in files)
+    assert max(cost_of(shard) for shard in cut) <= cost_of(files) / number + dearest + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("files", "nodes", "number"),
+    [(1, 4, 1), (900, 4, 1), (1001, 4, 2), (100_000, 4, 13), (1_000_000, 4, 16), (1_000_000, 1, 4)],
+)
+def test_a_node_gets_a_shard_if_that_is_worth_its_start_and_some_if_the_run_is_large(
+    files: int, nodes: int, number: int
+) -> None:
+    size = round(files * FILE_COST / 3.5e-9)  # one file that costs as much
+    assert shards.number_for(files_of(size), nodes) == number
+
+
+@given(st.integers(0, 10**15), st.integers(1, 100))
+def test_there_is_always_a_shard_and_never_more_than_some_a_node(size: int, nodes: int) -> None:
+    assert 1 <= shards.number_for(files_of(size), nodes) <= max(nodes, nodes * shards.SHARDS_A_NODE)
+
+
+# What sbatch is given
+
+
+@pytest.mark.parametrize("words", ["--wrap=x", "--array 1-9", "-a1", "-J name", "--job-name=x", "--export=NONE", "'"])
+def test_what_this_program_chooses_itself_is_refused(words: str) -> None:
+    with pytest.raises(UsageError):
+        parse_options(words)
+
+
+@pytest.mark.parametrize("options", ["-x a", "-xa", "--exclude a", "--exclude=a", "--exclude=b --mem=1G -x a"])
+def test_nodes_to_avoid_come_to_those_that_the_user_keeps_off(options: str) -> None:
+    cluster = Cluster(options=parse_options(options))
+
+    assert cluster.words()[1:] == cluster.options
+    assert cluster.words(["n1", "n2"])[-1] == "--exclude=a,n1,n2"
+    assert Cluster(options=("-p", "x")).words(["n1"])[-1] == "--exclude=n1"
+
+
+# The work folder
+
+
+def test_what_is_handed_over_comes_back_as_it_was_whatever_the_names(folder: ArrayFolder, tmp_path: Path) -> None:
+    names = [*HOSTILE_NAMES, os.fsdecode(b"\xff\xfe")]
+    files = [LocalFile(name, number, -number) for number, name in enumerate(names)]
+    half = len(files) // 2
+
+    assert folder.plan(1, [tuple(files[:half]), tuple(files[half:])]) == range(2)
+    assert folder.plan(2, [tuple(files[:1])]) == range(2, 3)
+
+    assert ArrayFolder.at(folder.path).handed() == handed(tmp_path)
+    assert [folder.shard(number) for number in range(4)] == [tuple(files[:half]), tuple(files[half:]), (files[0],), ()]
+    assert (folder.rounds(), folder.count()) == (2, 3)
+    assert sorted(folder.files()) == sorted(files)
+    proofs = [Proof(*file, "etag", "etag") for file in files]
+    with folder.journal(1, TO) as journal:
+        journal.record(proofs)
+    result = Result("n1", Tally(sent_files=2), dict.fromkeys(HOSTILE_NAMES[:3], "why"), "aws", "")
+    folder.end(1, result)
+    assert folder.proofs(1, TO) == folder.proofs(None, TO) == proofs
+    assert folder.results() == {1: result}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.path.rglob("*") if path.is_file()} == {0o600}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.path.rglob("*") if path.is_dir()} == {0o700}
+    folder.discard()
+    assert (folder.exists(), folder.path.exists()) == (False, False)
+
+
+def test_each_start_of_a_task_has_its_own_journal_and_a_torn_line_costs_that_line_alone(folder: ArrayFolder) -> None:
+    proofs = [Proof(f"Data/{number}", 1, 1, "e", "etag") for number in range(4)]
+    for start in (proofs[:2], proofs[2:]):
+        with folder.journal(3, TO) as journal:
+            journal.record(start)
+    with folder.journal(4, Destination("another", "")) as journal:
+        journal.record(proofs)
+    for path in (folder.path / "journals").iterdir():
+        path.write_bytes(path.read_bytes()[:-3])
+
+    assert len(list((folder.path / "journals").iterdir())) == 3
+    assert {proof.path for proof in folder.proofs(3, TO)} == {"Data/0", "Data/2"}
+    assert folder.proofs(4, TO) == []
+
+
+@given(ANYTHING)
+@settings(max_examples=50, deadline=None)
+def test_whatever_stands_in_what_jobs_leave_is_no_result_and_no_progress(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as where:
+        folder = ArrayFolder.at(Path(where) / "work")
+        folder.make(handed(Path(where)), "")
+        for kind in ("results", "progress"):
+            for name in ("000000.json", "last.json", "garbage", "-1.json"):
+                (folder.path / kind / name).write_bytes(content)
+
+        assert (folder.result(0), folder.result(LAST), folder.results()) == (None, None, {})
+        assert (folder.progress(0), folder.tally()) == (None, Tally())
+
+
+@given(ANYTHING)
+@settings(max_examples=50, deadline=None)
+def test_whatever_stands_in_what_the_coordinator_wrote_is_an_error_that_says_what_to_do(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as where:
+        folder = ArrayFolder.at(Path(where) / "work")
+        folder.make(handed(Path(where)), "")
+        (folder.path / "job.json").write_bytes(content)
+
+        with pytest.raises(StateError, match=re.escape("cannot understand the work folder")) as caught:
+            folder.handed()
+        assert "(if none of its jobs lives, remove it)" in str(caught.value)
+
+
+def test_progress_is_what_was_said_last(folder: ArrayFolder) -> None:
+    for files in (1, 2):
+        folder.show(0, Snapshot("uploading", files, 3, files * 10, 30, 2))
+    folder.show(LAST, Snapshot("checking", 3, 3, 30, 30, 0))
+
+    assert folder.progress(0) == Snapshot("uploading", 2, 3, 20, 30, 2)
+    assert folder.progress(LAST) == Snapshot("checking", 3, 3, 30, 30, 0)
+
+
+def test_results_of_tasks_and_last_job_are_counted_together_but_for_their_seconds(folder: ArrayFolder) -> None:
+    for who, sent in ((0, 5), (1, 7), (LAST, 1)):
+        folder.end(who, Result("n1", Tally(sent_files=sent, sent_size=10 * sent, aws_processes=1, seconds=9), {}))
+
+    assert folder.tally() == Tally(sent_files=13, sent_size=130, aws_processes=3)
