@@ -91,6 +91,7 @@ JobRequeue=1
 {nodes}
 PartitionName=lab Nodes=ALL Default=YES State=UP
 PartitionName=short Nodes=n1 State=UP
+{more}
 """
 
 # Each node has processes, mounts and a name of its own: whatever it runs dies with the first of its processes, as with
@@ -207,6 +208,11 @@ class SlurmCluster:
         """`mount` over the TMPDIR of a node."""
         self.mount(node, self.tmp(node), options)
 
+    def unmount_tmp(self, node: str) -> None:
+        """Take it away again."""
+        enter = ("nsenter", f"--target={self._first(node).pid}", "--mount")
+        self.run(*enter, "umount", str(self.tmp(node)))
+
     def kill_slurmd(self, node: str) -> None:
         """Kill slurmd alone; the jobs there go on."""
         daemons = [process for process in self.processes(node) if process.name() == "slurmd"]
@@ -297,10 +303,13 @@ class SlurmCluster:
 
 
 @contextlib.contextmanager
-def slurm_cluster(folder: Path, nodes: int = 2, cpus: int = 2, *, pinned: bool = False) -> Iterator[SlurmCluster]:
+def slurm_cluster(
+    folder: Path, nodes: int = 2, cpus: int = 2, *, pinned: bool = False, more: str = ""
+) -> Iterator[SlurmCluster]:
     """A cluster of nodes `n1`, `n2`, ... while inside; the folder has to be empty, its path short, for sockets.
 
-    Slurm takes each node to have so many CPUs; `pinned`, each has but one core of this machine in turn.
+    Slurm takes each node to have so many CPUs; `pinned`, each has but one core of this machine in turn. `more` are
+    lines of slurm.conf.
     """
     names = [f"n{number}" for number in range(1, nodes + 1)]
     folder.chmod(0o755)
@@ -314,7 +323,7 @@ def slurm_cluster(folder: Path, nodes: int = 2, cpus: int = 2, *, pinned: bool =
         f"NodeName={name} NodeAddr=127.0.0.1 Port={other} CPUs={cpus}"
         for name, other in zip(names, others, strict=True)
     )
-    config = _CONFIG.format(host=socket.gethostname(), port=port, folder=folder, nodes=lines)
+    config = _CONFIG.format(host=socket.gethostname(), port=port, folder=folder, nodes=lines, more=more)
     (folder / "slurm.conf").write_text(config)
     cluster = SlurmCluster(folder, names, pinned=pinned)
     try:

@@ -1,0 +1,276 @@
+"""Runs over the nodes of a real Slurm cluster: what it does when nodes, daemons and people do what they do.
+
+After each story all of the disk is in S3 with the right bytes, the log is completed and true, and nothing is left.
+"""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from s3sync.arrayfolder import FOLDER
+from tests.conftest import AWS_V1, BUCKET, FakeAws, Lab, skip_or_fail
+from tests.s3server import Gate, S3Server
+from tests.slurm_cluster import SlurmCluster, slurm_cluster, why_no_slurm
+from tests.test_cluster import end_of, is_all_done, on_slurm, puts, wait_for_line
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("slurm")]
+
+# What jobs of a partition of higher priority take from those here, which begin again.
+_PREEMPTION = """\
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF State=UP
+"""
+_FULL = "size=64k,nr_inodes=40"  # there is room for a work folder, but not for what is to be staged in it
+Record = Callable[[str, object], None]
+
+
+@pytest.fixture
+def slurm(lab: Lab) -> Iterator[SlurmCluster]:
+    """A cluster of two nodes that `lab` belongs to, with a partition `urgent` that preempts the default one."""
+    if why := why_no_slurm():
+        skip_or_fail(why)
+    with (
+        tempfile.TemporaryDirectory(prefix="slurm-") as folder,
+        slurm_cluster(Path(folder), more=_PREEMPTION) as cluster,
+    ):
+        lab.env.update(cluster.env)
+        yield cluster
+
+
+def data_of(server: S3Server, after: int = 0) -> Gate:
+    """Holds all files of data but the first."""
+    return server.hold(key_contains="/Data/", after=after)
+
+
+def tasks(slurm: SlurmCluster) -> dict[str, str]:
+    """Where each task of an array runs."""
+    return {job.job: job.node for job in slurm.squeue() if job.state == "RUNNING" and "_" in job.job}
+
+
+def starts(lab: Lab) -> int:
+    """How often tasks were begun: each start has a journal of its own."""
+    return len(list((lab.log_dir / FOLDER).glob("*/journals/*")))
+
+
+def test_both_nodes_send_a_run(lab: Lab, server: S3Server, slurm: SlurmCluster, wide_run: Path) -> None:
+    """With the CLI as it is."""
+    with lab.start(*on_slurm(lab, wide_run, AWS_V1)) as process, data_of(server) as gate:
+        gate.wait_held(2)
+        slurm.wait_until(lambda: set(tasks(slurm).values()) == {"n1", "n2"})
+        gate.release()
+        result = end_of(process)
+
+    assert result.code == 0, result.err
+    is_all_done(lab, wide_run, server, slurm)
+    assert set(puts(server).values()) == {1}
+
+
+def test_a_node_that_loses_power_costs_what_was_in_flight(
+    lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, wide_run: Path, record_property: Record
+) -> None:
+    """Its task is begun again on the other node, where S3 is asked first."""
+    with lab.start(*on_slurm(lab, wide_run, quick_aws(""))) as process:
+        with data_of(server, after=500) as gate:
+            gate.wait_held(2)
+            (task,) = (job for job, node in tasks(slurm).items() if node == "n2")
+            stored = set(server.objects(BUCKET))
+            slurm.kill_node("n2")
+            killed = time.monotonic()
+        slurm.wait_until(lambda: tasks(slurm).get(task) == "n1")
+        waited = round(time.monotonic() - killed)
+        result = end_of(process)
+
+    assert result.code == 0, result.err
+    again = {key for key, times in puts(server).items() if times > 1}
+    record_property("figures", {"most s": waited, "stored": len(stored), "again": len(again)})
+    assert not again & stored
+    is_all_done(lab, wide_run, server, slurm, again, gone="n2")
+
+
+def test_a_task_whose_slurmd_is_gone_goes_on_and_its_twin_waits_for_it(
+    lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, tiny_run: Path
+) -> None:
+    """Slurm takes the node to be lost, and begins the task once more elsewhere: nothing is sent twice."""
+    with lab.start(*on_slurm(lab, tiny_run, quick_aws(""))) as process, data_of(server) as gate:
+        gate.wait_held()
+        ((task, node),) = tasks(slurm).items()
+        other = {"n1": "n2", "n2": "n1"}[node]
+        slurm.kill_slurmd(node)
+        slurm.set_state(node, "down")
+        slurm.wait_until(lambda: tasks(slurm).get(task) == other and is_at_work(slurm, other))
+        gate.release()
+        result = end_of(process)
+
+    assert result.code == 0, result.err
+    is_all_done(lab, tiny_run, server, slurm)
+
+
+def is_at_work(slurm: SlurmCluster, node: str) -> bool:
+    """Whether a process of ours runs there."""
+    return any("s3sync" in process.cmdline() for process in slurm.processes(node))
+
+
+def test_tasks_that_are_queued_again_or_preempted_go_on_where_they_were(
+    lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, wide_run: Path, record_property: Record
+) -> None:
+    """One by an administrator, the other one by a job of higher priority on its node."""
+    urgent = ("--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=:")
+    with lab.start(*on_slurm(lab, wide_run, quick_aws(""))) as process:
+        with data_of(server, after=500) as gate:
+            gate.wait_held(2)
+            stored = set(server.objects(BUCKET))
+            one, another = sorted(tasks(slurm))
+            node = tasks(slurm)[another]
+            slurm.requeue(one)
+            slurm.run("sbatch", f"--nodelist={node}", *urgent)
+            slurm.wait_until(lambda: tasks(slurm) == {})
+        slurm.wait_until(lambda: starts(lab) == 4)
+        result = end_of(process)
+
+    assert result.code == 0, result.err
+    again = {key for key, times in puts(server).items() if times > 1}
+    record_property("figures", {"stored": len(stored), "again": len(again)})
+    assert not again & stored
+    is_all_done(lab, wide_run, server, slurm, again)
+
+
+def test_whoever_cancels_jobs_by_hand_loses_nothing(
+    lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, wide_run: Path
+) -> None:
+    """One task of an array: the rest of it is sent by others. All jobs: that is said, and the same command goes on."""
+    words = on_slurm(lab, wide_run, quick_aws(""))
+    with lab.start(*words) as process, data_of(server, after=20) as gate:
+        gate.wait_held(2)
+        (name,) = set(slurm.run("squeue", "--noheader", "--format=%j").split())
+        slurm.run("scancel", f"--name={name}")
+        result = end_of(process)
+    assert (result.code, result.out) == (1, "")
+    assert "Slurm's jobs ended before the upload was over" in result.err
+    assert "the same command goes on from there" in result.err
+    with lab.start(*words) as process, data_of(server, after=20) as gate:
+        gate.wait_held(2)
+        slurm.run("scancel", sorted(tasks(slurm))[0])
+        gate.release()
+        result = end_of(process)
+
+    assert result.code == 0, result.err
+    is_all_done(lab, wide_run, server, slurm)
+
+
+def test_a_controller_that_is_away_is_waited_for(
+    lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, tiny_run: Path
+) -> None:
+    with lab.start(*on_slurm(lab, tiny_run, quick_aws(""))) as process, data_of(server) as gate:
+        gate.wait_held()
+        slurm.stop_controller()
+        wait_for_line(process, "Unable to contact slurm controller (connect failure); waiting for it")
+        slurm.start_controller()
+        slurm.wait_until(slurm.answers)
+        gate.release()
+        result = end_of(process)
+
+    assert result.code == 0, result.err
+    is_all_done(lab, tiny_run, server, slurm)
+
+
+def test_jobs_outlive_whoever_follows_them_and_ctrl_c_ends_them(
+    lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, tiny_run: Path
+) -> None:
+    """The first is killed, the second finds its jobs and is interrupted, the third sends what is left."""
+    words = on_slurm(lab, tiny_run, quick_aws(""))
+    with server.hold(key_contains="/Data/second") as gate:
+        with lab.start(*words) as process:
+            gate.wait_held()
+            process.kill()
+            process.communicate()
+        with lab.start(*words) as process:
+            wait_for_line(process, "on Slurm")
+            process.send_signal(signal.SIGINT)
+            result = end_of(process)
+    assert (result.code, result.out) == (130, "")
+    assert "interrupted by SIGINT: Slurm's jobs cancelled, " in result.err
+    assert slurm.squeue() == []
+
+    result = lab.run(*words)
+
+    assert result.code == 0, result.err
+    is_all_done(lab, tiny_run, server, slurm)
+
+
+def test_a_node_whose_disk_is_full_is_avoided(
+    lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, wide_run: Path
+) -> None:
+    slurm.mount_tmp("n1", _FULL)
+
+    result = lab.run(*on_slurm(lab, wide_run, quick_aws("")))
+
+    assert result.code == 0, result.err
+    is_all_done(lab, wide_run, server, slurm)
+
+
+def test_nodes_whose_disks_are_all_full_are_said_and_nothing_is_lost(
+    lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, wide_run: Path
+) -> None:
+    for node in slurm.names:
+        slurm.mount_tmp(node, _FULL)
+
+    result = lab.run(*on_slurm(lab, wide_run, quick_aws("")))
+
+    assert (result.code, result.out) == (1, "")
+    assert "No space left on device (set TMPDIR)" in result.err.splitlines()[-1]
+    for node in slurm.names:
+        slurm.unmount_tmp(node)
+    again = lab.run(*on_slurm(lab, wide_run, quick_aws("")))
+    assert again.code == 0, again.err
+    is_all_done(lab, wide_run, server, slurm)
+
+
+def test_a_last_job_whose_node_dies_begins_again_on_another(
+    lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, tiny_run: Path, record_property: Record
+) -> None:
+    with lab.start(*on_slurm(lab, tiny_run, quick_aws(""))) as process:
+        with server.hold(key_contains="CopyComplete") as gate:
+            gate.wait_held()
+            (job,) = slurm.squeue()
+            slurm.kill_node(job.node)
+            killed = time.monotonic()
+        slurm.wait_until(lambda: [queued.state for queued in slurm.squeue()] == ["RUNNING"])
+        record_property("figures", {"most s": round(time.monotonic() - killed)})
+        result = end_of(process)
+
+    assert result.code == 0, result.err
+    is_all_done(lab, tiny_run, server, slurm, gone=job.node)
+
+
+def test_the_monitor_submits_at_one_tick_and_collects_at_another(
+    lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, tiny_run: Path
+) -> None:
+    """Two runs are on the cluster at once, though a tick uploads one after the other."""
+    other = tiny_run.with_name(tiny_run.name.replace("_0007_", "_0008_"))
+    other.mkdir()
+    for path in tiny_run.rglob("*"):
+        target = other / path.relative_to(tiny_run)
+        target.mkdir() if path.is_dir() else target.write_bytes(path.read_bytes())
+    (other / "RunInfo.xml").write_text((tiny_run / "RunInfo.xml").read_text().replace(tiny_run.name, other.name))
+    config = lab.config_for(tiny_run, {"executor": "slurm"}, aws_command=quick_aws(""))
+    with data_of(server) as gate:
+        assert lab.run("monitor", "--config", config).code == 0
+        gate.wait_held(2)
+        assert lab.run("monitor", "--config", config).code == 0
+        assert len(slurm.squeue()) == 4
+    slurm.wait_until(lambda: slurm.squeue() == [])
+
+    result = lab.run("monitor", "--config", config)
+
+    assert result.code == 0, result.err
+    assert [lab.log(run)["completed"] for run in (tiny_run, other)] == [True, True]
+    assert set(puts(server).values()) == {1}
+    assert len(server.objects(BUCKET)) == 8
+    assert list((lab.log_dir / FOLDER).glob("*")) == []
