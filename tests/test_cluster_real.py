@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from s3sync.arrayfolder import FOLDER
+from s3sync.arrayfolder import FOLDER, ArrayFolder
 from tests.conftest import AWS_V1, BUCKET, FakeAws, Lab, skip_or_fail
 from tests.s3server import Gate, S3Server
 from tests.slurm_cluster import SlurmCluster, slurm_cluster, why_no_slurm
@@ -208,9 +208,14 @@ def test_a_node_whose_disk_is_full_is_avoided(
     lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, wide_run: Path
 ) -> None:
     slurm.mount_tmp("n1", _FULL)
+    with lab.start(*on_slurm(lab, wide_run, quick_aws(""))) as process:
+        with server.hold(key_contains="CopyComplete") as gate:
+            gate.wait_held()
+            (folder,) = (lab.log_dir / FOLDER).iterdir()
+            nodes = [(result.node, bool(result.error)) for result in ArrayFolder.at(folder).results().values()]
+        result = end_of(process)
 
-    result = lab.run(*on_slurm(lab, wide_run, quick_aws("")))
-
+    assert sorted(nodes) == [("n1", True), ("n2", False), ("n2", False)], "a second array"
     assert result.code == 0, result.err
     is_all_done(lab, wide_run, server, slurm)
 
