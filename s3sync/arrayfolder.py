@@ -85,7 +85,7 @@ class ArrayFolder:
         """Begin; what is left of one before goes. Raises StateError."""
         self.discard()
         with self._explained():
-            for name in ("out", "journals", "progress", "results"):
+            for name in ("out", "journals", "progress", "results", "followed"):
                 files.make_private_folder(self.path / name)
             files.write_synced(self.script, script.encode("utf-8", "surrogateescape"))
             # Last: what has no job.json is nothing.
@@ -98,6 +98,15 @@ class ArrayFolder:
         with self._explained():
             files.replace(self.path / f"plan-{number}.jsonl", "\n".join(lines).encode("ascii"))
         return range(begin, begin + len(shards))
+
+    def is_followed(self, array: int) -> bool:
+        """Whether a job was submitted that comes after this array, whatever became of it."""
+        return (self.path / "followed" / str(array)).exists()
+
+    def set_followed(self, array: int) -> None:
+        """Such a job was submitted. Nothing is lost without this: raises nothing."""
+        with contextlib.suppress(OSError):
+            files.write_synced(self.path / "followed" / str(array), b"")
 
     def discard(self) -> None:
         """All of it; what cannot be removed is no matter, once job.json is gone. Raises StateError."""

@@ -140,8 +140,8 @@ def _is_left_to_others(folder: ArrayFolder, handed: Handed, environ: Mapping[str
     try:
         slurm = Slurm(environ)
         live = [job for job in slurm.live(handed.name) if str(job.job) != environ.get("SLURM_JOB_ID")]
-        arrays = {job.job for job in live if job.task is not None}
-        if arrays and all(job.task is not None for job in live):
+        arrays = {job.job for job in live if job.task is not None and job.state != "COMPLETING"}
+        if arrays and all(job.task is not None for job in live) and not folder.is_followed(max(arrays)):
             submission.submit_last(folder, handed, slurm, max(arrays))
     except (SlurmError, ConfigError) as error:
         _say(f"{error}; so no other job is expected")

@@ -195,9 +195,11 @@ class _Following:
         )
 
     def _see_to_the_last(self) -> None:
-        """Whoever was killed between the two submissions left an array without a job that comes after it."""
+        """Whoever was killed between the two submissions left an array without a job that comes after it. One that
+        was submitted, and is gone before its array, was cancelled: then it was meant to end.
+        """
         arrays = {job.job for job in self._live if job.task is not None}
-        if not arrays or any(job.task is None for job in self._live):
+        if not arrays or any(job.task is None for job in self._live) or self._folder.is_followed(max(arrays)):
             return
         try:
             with lock.held(self._place.store.lock_path, "it is being submitted"):

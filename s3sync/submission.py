@@ -65,3 +65,4 @@ def submit_last(folder: ArrayFolder, handed: Handed, slurm: Slurm, after: int, a
     assert handed.job.cluster is not None, "only such jobs are handed over"
     output = folder.path / "out" / "%j.txt"
     slurm.submit(folder.script, handed.name, handed.job.cluster.words(avoid), output=output, after=after)
+    folder.set_followed(after)

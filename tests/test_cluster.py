@@ -275,6 +275,27 @@ def test_ctrl_c_cancels_the_jobs_and_keeps_what_is_proven(
     is_all_done(lab, wide_run, server, cluster)
 
 
+def test_a_last_job_that_somebody_cancelled_is_not_submitted_again(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
+) -> None:
+    """Whoever cancels all jobs by name sees the waiting one end first, and those that run half a minute later."""
+    words = on_slurm(lab, tiny_run, quick_aws(""))
+    with lab.start(*words) as process, server.hold(key_contains="/Data/") as gate:
+        gate.wait_held()
+        (last,) = (task for task in cluster.tasks if task.number is None)
+        cluster.ask("scancel", [last.id], {})
+        cluster.answers["squeue"] = [None, None]
+        cluster.wait_until(lambda: cluster.answers["squeue"] == [])  # it was looked at since
+        gate.release()
+        result = end_of(process)
+
+    assert (result.code, result.out) == (1, "")
+    assert "Slurm's jobs ended before the upload was over" in result.err
+    assert len(cluster.submitted) == 2
+    assert lab.run(*words).code == 0
+    is_all_done(lab, tiny_run, server, cluster)
+
+
 def test_two_who_follow_the_same_jobs_both_come_to_an_end(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
