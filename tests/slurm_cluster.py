@@ -17,6 +17,7 @@ What was found out with it (Debian's slurm-wlm 22.05.8):
   taken to be down meanwhile, the task runs twice at once; the first one is killed when slurmd is back.
 - `scancel` and `requeue` send SIGTERM to the script and all its children, also in other sessions, and SIGKILL after
   KillWait (30 s by default, 2 here). `proctrack/linuxproc` loses processes whose parent has ended; cgroups would not.
+- What is preempted (`PreemptMode=REQUEUE`, by a partition of a higher `PriorityTier`) is queued again in the same way.
 - Reasons to wait: None (not looked at yet), Resources, JobArrayTaskLimit (`--array=..%N`), Dependency, BeginTime,
   JobHeldUser, `Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions`.
 - An unknown job: `squeue --jobs` fails (1, `Invalid job id specified`), `squeue --name` and `scancel` do not.

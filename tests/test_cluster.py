@@ -325,20 +325,14 @@ def test_where_there_is_no_slurm_it_says_so(lab: Lab, tiny_run: Path, tmp_path: 
     )
 
 
-@pytest.mark.parametrize("refused", [0, 1])
 def test_what_slurm_refuses_is_said_in_a_line_and_the_run_stays_due(
-    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path, refused: int
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
-    """If it takes the array, and refuses the last job alone, that is asked for again."""
     no = Answer(1, "", "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed\n")
-    cluster.answers["sbatch"] = [*[None] * refused, no]
+    cluster.answers["sbatch"] = [no]
 
     result = lab.run(*on_slurm(lab, tiny_run, quick_aws("")))
 
-    if refused:
-        assert result.code == 0, result.err
-        is_all_done(lab, tiny_run, server, cluster)
-        return
     said = "invalid partition specified: x / sbatch: error: Batch job submission failed"
     assert (result.code, result.out) == (1, "")
     assert result.err.splitlines()[-1] == f"s3sync: Slurm: sbatch failed: sbatch: error: {said}"
@@ -488,7 +482,7 @@ def test_a_node_that_cannot_work_is_avoided_by_the_jobs_that_come_after(
     is_all_done(lab, wide_run, server, cluster)
 
 
-def test_where_no_node_can_work_that_is_said_once_and_the_same_command_goes_on(
+def test_where_no_node_can_work_that_is_said_once(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, wide_run: Path
 ) -> None:
     """As when the credentials have expired while the jobs waited. No second array is tried."""
@@ -500,8 +494,7 @@ def test_where_no_node_can_work_that_is_said_once_and_the_same_command_goes_on(
     assert result.err.count("expired") == 1, result.err
     assert len(cluster.arrays()) == 1
     assert lab.log(wide_run)["completed"] is False
-    assert lab.run(*on_slurm(lab, wide_run, quick_aws(""))).code == 0
-    is_all_done(lab, wide_run, server, cluster)
+    assert work_folders(lab) == []
 
 
 def test_another_version_on_a_node_is_told_and_sends_nothing(
