@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync import processes
-from s3sync.awsconfig import redact, secrets_of
+from s3sync.awsconfig import redact, secrets_of, without_ours
 from s3sync.errors import ConfigError, SlurmError, UsageError
 from s3sync.processes import OutOfTime
 from s3sync.text import count_of, human_seconds, printable
@@ -96,7 +96,7 @@ class Slurm:
             )
         # A coordinator may itself run in a job: what that one was given is not for the jobs that it submits.
         # What the user's own squeue leaves out, or scancel asks, is not meant for ours.
-        self._environ = {k: v for k, v in environ.items() if not _NOT_OURS.match(k)}
+        self._environ = {k: v for k, v in without_ours(environ).items() if not _NOT_OURS.match(k)}
         self._secrets = secrets_of(environ)
 
     def submit(

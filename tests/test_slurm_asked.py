@@ -101,3 +101,16 @@ def test_options_that_only_look_like_ours_are_taken() -> None:
         "--no-requeue",
     )
     assert parse_options(" ".join(words)) == words
+
+
+def test_no_webhook_travels_with_a_job(lab: Lab, tiny_run: Path, fake_slurm: FakeSlurm, tmp_path: Path) -> None:
+    """What the AWS CLI may need does, by Slurm's own means."""
+    fake_slurm.set("sbatch", f"env > {tmp_path}/travels; echo 7")
+    hook = {"S3SYNC_SLACK_ALERT_WEBHOOK": "https://hooks.example.org/secret", "SLURM_CPUS_PER_TASK": "4"}
+
+    lab.watch(tiny_run, entry={"executor": "slurm"}, env=hook)
+
+    travels = (tmp_path / "travels").read_text()
+    assert "AWS_DEFAULT_REGION=us-east-1" in travels
+    assert "hooks.example.org" not in travels
+    assert "SLURM_CPUS_PER_TASK" not in travels
