@@ -51,8 +51,10 @@ def _live(run: Run, handed: Handed, environ: Mapping[str, str]) -> list[Live]:
     try:
         return Slurm(environ).live(handed.name)
     except ConfigError as error:
-        what = f"{printable(run.run_id)} was handed over to Slurm, and nobody here can ask how far it is"
-        raise BusyError(f"{what} ({error}; or: upload it from the host that did so)") from error
+        name = printable(run.run_id)
+        raise BusyError(
+            f"{name} was handed over to Slurm, and there is none here to ask (use the host that did so)"
+        ) from error
 
 
 def _require_quiet(folder: ArrayFolder, run: Run) -> None:

@@ -184,6 +184,9 @@ def test_the_same_command_follows_jobs_that_another_has_left_at_work(
         busy = lab.upload(tiny_run, "--aws_command", quick_aws(""))
         assert (busy.code, busy.out) == (75, "")
         assert " is being uploaded by Slurm: 1 task at work, 1 waiting (Resources) (follow them with " in busy.err
+        nowhere = lab.upload(tiny_run, "--aws_command", quick_aws(""), env={"PATH": str(lab.home)})
+        assert (nowhere.code, nowhere.out) == (75, "")
+        assert "was handed over to Slurm, and there is none here to ask (use the host that did so)" in nowhere.err
         with lab.start(*words) as second:
             wait_for_line(second, "on Slurm")
             gate.release()

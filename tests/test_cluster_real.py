@@ -5,12 +5,14 @@ After each story all of the disk is in S3 with the right bytes, the log is compl
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from s3sync.arrayfolder import FOLDER, ArrayFolder
@@ -114,7 +116,11 @@ def test_a_task_whose_slurmd_is_gone_goes_on_and_its_twin_waits_for_it(
 
 def is_at_work(slurm: SlurmCluster, node: str) -> bool:
     """Whether a process of ours runs there."""
-    return any("s3sync" in process.cmdline() for process in slurm.processes(node))
+    for process in slurm.processes(node):
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            if "s3sync" in process.cmdline():
+                return True
+    return False
 
 
 def test_tasks_that_are_queued_again_or_preempted_go_on_where_they_were(
