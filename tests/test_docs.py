@@ -40,7 +40,7 @@ NAMED = {
 FOREIGN = {"--recursive", "--debug", "--group-add", "--collector"}  # of aws, docker, node_exporter
 # Of sbatch, in the words for it.
 FOREIGN |= {"--partition", "--time", "--qos", "--mem", "--array", "--dependency", "--export", "--job-name", "--wrap"}
-FOREIGN |= {"--parsable", "--test-only", "--wait", "--exclusive"}
+FOREIGN |= {"--parsable", "--test-only", "--wait", "--exclusive", "--exclude"}
 EXPLAINED = ("AwsError", "RunError", "StateError", "BusyError", "LeaseLostError", "SlurmError", "Unsendable")
 THEIRS = re.compile(r"(aws|uv|pip|pipx|useradd|usermod|docker|podman|systemctl|systemd-\w+|journalctl|runuser|cd) ")
 
