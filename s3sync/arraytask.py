@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +18,7 @@ from s3sync.errors import BusyError, ConfigError, RunError, S3SyncError, SlurmEr
 from s3sync.interrupt import Stop
 from s3sync.job import Job, Report, Tally
 from s3sync.lock import Held
-from s3sync.progress import Lines, Snapshot
+from s3sync.progress import Lines, Snapshot, Watcher
 from s3sync.resources import usable_cores
 from s3sync.runfolder import Run
 from s3sync.sending import Amount, Sender
@@ -275,8 +274,8 @@ class _Shown:
     def __init__(self, folder: ArrayFolder, who: int | str) -> None:
         self._folder = folder
         self._who = who
-        self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._watcher = Watcher(_SHOW_SECONDS, self._show)
+        self._snapshot: Callable[[], Snapshot] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -284,22 +283,18 @@ class _Shown:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
-        if self._thread:
-            self._thread.join()
+        if self._watcher.close() and self._snapshot:
+            self._show(self._snapshot())
 
     def follow(self, _title: str, snapshot: Callable[[], Snapshot]) -> None:
         """Begin; once."""
-        self._thread = threading.Thread(target=self._show, args=(snapshot,), name="progress", daemon=True)
-        self._thread.start()
+        self._snapshot = snapshot
+        self._show(snapshot())
+        self._watcher.begin(snapshot)
 
     def say(self, line: str) -> None:
         """Print a line at once."""
         _say(line)
 
-    def _show(self, snapshot: Callable[[], Snapshot]) -> None:
-        while True:
-            self._folder.show(self._who, snapshot())
-            if self._ended.wait(_SHOW_SECONDS):
-                self._folder.show(self._who, snapshot())
-                return
+    def _show(self, now: Snapshot) -> None:
+        self._folder.show(self._who, now)

@@ -117,15 +117,39 @@ def speed(snapshot: Snapshot, pace: Pace) -> str:
     return f"{human_bytes(pace.rate(snapshot.size))}/s{rest}{processes}"
 
 
+class Watcher:
+    """Hands on how far it is every so many seconds, from a thread of its own, until it is closed."""
+
+    def __init__(self, seconds: float, show: Callable[[Snapshot], None]) -> None:
+        self._seconds = seconds
+        self._show = show
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, snapshot: Callable[[], Snapshot]) -> None:
+        """Once."""
+        self._thread = threading.Thread(target=self._watch, args=(snapshot,), name="progress", daemon=True)
+        self._thread.start()
+
+    def close(self) -> bool:
+        """Whether it had begun."""
+        self._ended.set()
+        if self._thread:
+            self._thread.join()
+        return self._thread is not None
+
+    def _watch(self, snapshot: Callable[[], Snapshot]) -> None:
+        while not self._ended.wait(self._seconds):
+            self._show(snapshot())
+
+
 class Lines:
     """For logs and cron: a line at the start, one a minute, one at the end."""
 
     def __init__(self, stream: LineStream, seconds: float = LINE_SECONDS) -> None:
         self._stream = stream
-        self._seconds = seconds
         self._pace = Pace()
-        self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._watcher = Watcher(seconds, self._tell)
 
     def __enter__(self) -> Self:
         return self
@@ -133,9 +157,7 @@ class Lines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
-        if self._thread:
-            self._thread.join()
+        if self._watcher.close():
             self.say(f"{'ended' if kind else 'done'} after {human_seconds(self._pace.elapsed())}")
 
     def follow(self, title: str, snapshot: Callable[[], Snapshot]) -> None:
@@ -144,17 +166,14 @@ class Lines:
         self.say(f"{title}: {first.files_total:,} files, {human_bytes(first.size_total)}")
         self._pace = Pace()
         self._pace.rate(first.size)
-        self._thread = threading.Thread(target=self._tell, args=(snapshot,), name="progress", daemon=True)
-        self._thread.start()
+        self._watcher.begin(snapshot)
 
     def say(self, line: str) -> None:
         """Print a line at once."""
         print(printable(line), file=self._stream, flush=True)
 
-    def _tell(self, snapshot: Callable[[], Snapshot]) -> None:
-        while not self._ended.wait(self._seconds):
-            now = snapshot()
-            self.say(f"{counts(now)}, {speed(now, self._pace)}")
+    def _tell(self, now: Snapshot) -> None:
+        self.say(f"{counts(now)}, {speed(now, self._pace)}")
 
 
 class LiveDisplay:
