@@ -256,7 +256,7 @@ class SlurmCluster:
     def processes(self, node: str) -> list[psutil.Process]:
         """All that run there."""
         here = _namespace(self._first(node).pid)
-        return [process for process in psutil.process_iter() if _namespace(process.pid) == here]
+        return [process for process in psutil.process_iter(["name"]) if _namespace(process.pid) == here]
 
     # Its own.
 

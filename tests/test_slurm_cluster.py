@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -151,10 +153,18 @@ from tests.slurm_cluster import slurm_cluster
 folder = pathlib.Path(sys.argv[1])
 with slurm_cluster(folder, nodes=1, pinned=True) as cluster:
     cluster.run("sbatch", "--output=/dev/null", f"--wrap=nproc > {folder}/cores; setsid sleep 1000 & sleep 1000")
-    cluster.wait_until(lambda: sum(process.name() == "sleep" for process in cluster.processes("n1")) == 2)
+    cluster.wait_until(lambda: [p.info["name"] for p in cluster.processes("n1")].count("sleep") == 2)
     print("runs", flush=True)
     sys.stdin.read()
 """
+
+
+def _named(processes: Iterable[psutil.Process]) -> Iterator[tuple[int, str]]:
+    """A handle and the name of each that has not ended meanwhile."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            name = process.name()
+            yield os.pidfd_open(process.pid), name
 
 
 def test_nothing_of_it_outlives_a_test_that_is_killed() -> None:
@@ -164,9 +174,9 @@ def test_nothing_of_it_outlives_a_test_that_is_killed() -> None:
         with subprocess.Popen([sys.executable, "-c", _HOLD, folder], cwd=Path(__file__).parents[1], **pipes) as test:
             assert test.stdout is not None
             assert test.stdout.readline() == "runs\n"
-            family = psutil.Process(test.pid).children(recursive=True)
-            assert {"munged", "slurmctld", "slurmd", "slurmstepd", "sleep"} <= {member.name() for member in family}
-            handles = [os.pidfd_open(member.pid) for member in family]
+            family = dict(_named(psutil.Process(test.pid).children(recursive=True)))
+            assert {"munged", "slurmctld", "slurmd", "slurmstepd", "sleep"} <= set(family.values())
+            handles = list(family)
             test.kill()
         ended = [select.select([handle], [], [], 60)[0] for handle in handles]
         assert all(ended)
