@@ -114,3 +114,15 @@ def test_no_webhook_travels_with_a_job(lab: Lab, tiny_run: Path, fake_slurm: Fak
     assert "AWS_DEFAULT_REGION=us-east-1" in travels
     assert "hooks.example.org" not in travels
     assert "SLURM_CPUS_PER_TASK" not in travels
+
+
+def test_a_dry_run_says_what_slurm_has_of_it_already(lab: Lab, tiny_run: Path, fake_slurm: FakeSlurm) -> None:
+    """Submitted by a tick of the monitor, and waiting."""
+    fake_slurm.set("squeue", "echo '7_0|PENDING||Priority'; echo '8|PENDING||Dependency'")
+    lab.watch(tiny_run, entry={"executor": "slurm"})
+
+    result = lab.upload(tiny_run, "--executor", "slurm", "--dry_run")
+
+    assert result.code == 0
+    assert "note: handed over to Slurm already: 0 of " in result.err
+    assert "0 of 1 shard done" in result.err
