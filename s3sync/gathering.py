@@ -24,8 +24,8 @@ def gather(
 ) -> RunState | None:
     """The state with what was proven added, if there is a work folder; under the run's lock.
 
-    Only the last job, whose `own` it is, may have it while jobs live: else BusyError. Whoever else comes writes the
-    log, and removes the folder. Raises StateError; SlurmError or ConfigError where nobody can be asked.
+    Only the last job, whose `own` it is, may have it while jobs live, or may live: else BusyError. Any other writes the
+    log, and removes the folder. Raises StateError, SlurmError.
     """
     folder = own or ArrayFolder(job.log_dir, store)
     if not folder.exists():
