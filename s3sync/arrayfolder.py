@@ -64,16 +64,14 @@ class Result:
 class ArrayFolder:
     """The folder of one run and destination."""
 
-    def __init__(self, log_dir: Path, store: StateStore) -> None:
-        self.path = log_dir / FOLDER / store.lock_path.stem
-        self.script = self.path / "job.sh"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.script = path / "job.sh"
 
     @classmethod
-    def at(cls, path: Path) -> ArrayFolder:
-        """The one with this path."""
-        folder = cls.__new__(cls)
-        folder.path, folder.script = path, path / "job.sh"
-        return folder
+    def of(cls, log_dir: Path, store: StateStore) -> ArrayFolder:
+        """That of the run and destination that this log is of."""
+        return cls(log_dir / FOLDER / store.lock_path.stem)
 
     def exists(self) -> bool:
         """Whether there is an upload that was handed to the cluster, and is not collected."""

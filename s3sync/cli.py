@@ -339,7 +339,7 @@ def _run_task(args: argparse.Namespace) -> int:
     from s3sync.arrayfolder import ArrayFolder
 
     os.umask(0o077)
-    folder, number = ArrayFolder.at(Path(args.folder)), os.environ.get("SLURM_ARRAY_TASK_ID")
+    folder, number = ArrayFolder(Path(args.folder)), os.environ.get("SLURM_ARRAY_TASK_ID")
     stop = Stop()
     with stop_on_signals(stop):
         if number is None:

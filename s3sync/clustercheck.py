@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync import __version__, files, nodecheck
+from s3sync import __version__, arrayfolder, files, nodecheck
 from s3sync.awswords import OwnedBucket
 from s3sync.config import Config
 from s3sync.errors import ConfigError, SlurmError
@@ -25,7 +25,6 @@ from s3sync.s3check import Finding
 from s3sync.slurm import Cluster, Slurm
 from s3sync.text import count_of, human_seconds, printable
 
-_FOLDER = "slurm"  # in the log directory, where the work folders of uploads are, too
 _WAIT_SECONDS = 120.0  # that a job may wait for its node,
 _RUN_SECONDS = 180.0  # and look around there: an S3 that does not answer takes its time
 _SHOW_SECONDS = 15.0  # that a file server may take to show one host what another has written
@@ -100,7 +99,7 @@ class _Place(NamedTuple):
 def _tried(config: Config, cluster: Cluster, slurm: Slurm, stop: Stop) -> Iterator[Finding]:
     """What a job finds that asks for what the uploads will ask for; raises InterruptedBySignal."""
     name = f"s3sync-check-{uuid.uuid4().hex[:12]}"
-    place = _Place(config.log_dir / _FOLDER / name, name)
+    place = _Place(config.log_dir / arrayfolder.FOLDER / name, name)
     try:
         with _removed(place, slurm):
             yield from _submitted(place, _asked(config, cluster), cluster, slurm, stop)

@@ -116,7 +116,7 @@ def _never_ended(run: str, words: Sequence[str]) -> str:
 def _place(job: Job) -> Place:
     run = analysis.open_unit(job.local_path, need_run_info=not job.skip_check)
     store = StateStore(job.log_dir, run, job.destination)
-    return Place(run, store, ArrayFolder(job.log_dir, store))
+    return Place(run, store, ArrayFolder.of(job.log_dir, store))
 
 
 def _is_over(place: Place, slurm: Slurm) -> bool:

@@ -27,7 +27,7 @@ def gather(
     Only the last job, whose `own` it is, may have it while jobs live, or may live: else BusyError. Any other writes the
     log, and removes the folder. Raises StateError, SlurmError.
     """
-    folder = own or ArrayFolder(job.log_dir, store)
+    folder = own or ArrayFolder.of(job.log_dir, store)
     if not folder.exists():
         return state
     handed = folder.handed()

@@ -105,9 +105,8 @@ def _of_run(run: Judged, config: Config) -> Entry:
         return entry
     store = StateStore(config.log_dir, run.run, run.entry.destination)
     done = completion.finished_at(run.run)
-    is_here = lock.is_held(store.lock_path)
-    host = "" if is_here else lock.holder_elsewhere(store.lock_path)
-    if is_here or host:
+    host = lock.held_where(store.lock_path)
+    if host is not None:
         proven = entry.files + store.journaled()
         where = f" on {host}" if host else ""
         return entry._replace(done=done, files=proven, reason=f"being uploaded now{where}: {proven:,} proven so far")

@@ -109,6 +109,11 @@ def holder_elsewhere(path: Path) -> str:
     return holder.host if holder else ""
 
 
+def held_where(path: Path) -> str | None:
+    """Where somebody holds the lock, to be shown: empty for this host, the other's name, None if nobody seems to."""
+    return "" if is_held(path) else holder_elsewhere(path) or None
+
+
 def try_lock(descriptor: int) -> bool:
     """Take the exclusive lock of an open file or folder without waiting; says whether that worked."""
     try:

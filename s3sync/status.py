@@ -55,15 +55,14 @@ def look(config: Config, names: Iterable[str] = ()) -> tuple[list[Row], list[Tro
 
 def _row(run: Judged, config: Config) -> Row:
     store = StateStore(config.log_dir, run.run, run.entry.destination)
-    is_here = run.state != "uploaded" and lock.is_held(store.lock_path)
-    host = "" if run.state == "uploaded" or is_here else lock.holder_elsewhere(store.lock_path)
-    working = is_here or bool(host)
+    host = None if run.state == "uploaded" else lock.held_where(store.lock_path)
+    working = host is not None
     proven = (run.head.uploaded_files if run.head else 0) + (store.journaled() if working else 0)
     try:
         info = runfolder.read_run_info(run.run.root / RUN_INFO)
     except RunError:
         info = None
-    return Row(run, info, proven, working, host)
+    return Row(run, info, proven, working, host or "")
 
 
 def table(rows: Sequence[Row]) -> Table:

@@ -140,7 +140,7 @@ def judge(candidate: Candidate, config: Config, hopeless: set[re.Pattern[str]], 
     samples = _check_samples(run, entry, hopeless)
     if samples.verdict != "match":
         return judged(samples.verdict, _and_what_went_up(samples.reason, head), samples.failing)
-    return judged(*_due(head, corrupt, ArrayFolder(config.log_dir, store)))
+    return judged(*_due(head, corrupt, ArrayFolder.of(config.log_dir, store)))
 
 
 def analyses_of(run: Judged, config: Config, now: float | None = None) -> list[Judged]:
@@ -185,7 +185,7 @@ def _judge_analysis(unit: Run, entry: MonitorEntry, config: Config, now: float |
         checksums.read(unit)
     except (RunError, OSError) as error:
         return judged("unreadable", str(error), 0.0)
-    return judged(*_due(head, corrupt, ArrayFolder(config.log_dir, store)), finish.moment)
+    return judged(*_due(head, corrupt, ArrayFolder.of(config.log_dir, store)), finish.moment)
 
 
 def _in_s3(head: Head, entry: MonitorEntry) -> str:

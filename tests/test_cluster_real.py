@@ -218,7 +218,7 @@ def test_a_node_whose_disk_is_full_is_avoided(
         with server.hold(key_contains="CopyComplete") as gate:
             gate.wait_held()
             (folder,) = (lab.log_dir / FOLDER).iterdir()
-            nodes = [(result.node, bool(result.error)) for result in ArrayFolder.at(folder).results().values()]
+            nodes = [(result.node, bool(result.error)) for result in ArrayFolder(folder).results().values()]
         result = end_of(process)
 
     assert sorted(nodes) == [("n1", True), ("n2", False), ("n2", False)], "a second array"

@@ -44,7 +44,7 @@ def handed(folder: Path) -> Handed:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> ArrayFolder:
-    made = ArrayFolder.at(tmp_path / "slurm" / "RUN.12345678")
+    made = ArrayFolder(tmp_path / "slurm" / "RUN.12345678")
     made.make(handed(tmp_path), "#!/bin/sh\n")
     return made
 
@@ -112,7 +112,7 @@ def test_what_is_handed_over_comes_back_as_it_was_whatever_the_names(folder: Arr
     assert folder.plan(1, [tuple(files[:half]), tuple(files[half:])]) == range(2)
     assert folder.plan(2, [tuple(files[:1])]) == range(2, 3)
 
-    assert ArrayFolder.at(folder.path).handed() == handed(tmp_path)
+    assert ArrayFolder(folder.path).handed() == handed(tmp_path)
     assert [folder.shard(number) for number in range(4)] == [tuple(files[:half]), tuple(files[half:]), (files[0],), ()]
     assert (folder.rounds(), folder.count()) == (2, 3)
     assert sorted(folder.files()) == sorted(files)
@@ -148,7 +148,7 @@ def test_each_start_of_a_task_has_its_own_journal_and_a_torn_line_costs_that_lin
 @settings(max_examples=50, deadline=None)
 def test_whatever_stands_in_what_jobs_leave_is_no_result_and_no_progress(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as where:
-        folder = ArrayFolder.at(Path(where) / "work")
+        folder = ArrayFolder(Path(where) / "work")
         folder.make(handed(Path(where)), "")
         for kind in ("results", "progress"):
             for name in ("000000.json", "last.json", "garbage", "-1.json"):
@@ -162,7 +162,7 @@ def test_whatever_stands_in_what_jobs_leave_is_no_result_and_no_progress(content
 @settings(max_examples=50, deadline=None)
 def test_whatever_stands_in_what_the_coordinator_wrote_is_an_error_that_says_what_to_do(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as where:
-        folder = ArrayFolder.at(Path(where) / "work")
+        folder = ArrayFolder(Path(where) / "work")
         folder.make(handed(Path(where)), "")
         (folder.path / "job.json").write_bytes(content)
 

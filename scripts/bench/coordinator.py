@@ -107,7 +107,7 @@ def _followed(bench: _Bench, process: subprocess.Popen[bytes], seconds: float) -
     clock = _Clock(process.pid)
     _wait_until(lambda: bench.submitted == _LAST_JOB or process.poll() is not None)
     submitted = clock.lap("plan and submit")
-    (folder,) = (ArrayFolder.at(path) for path in (bench.work / "log" / "slurm").iterdir())
+    (folder,) = (ArrayFolder(path) for path in (bench.work / "log" / "slurm").iterdir())
     shards = [folder.shard(number) for number in range(folder.count())]
     clock.lap("")
     _show_progress(folder, shards, seconds)
