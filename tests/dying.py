@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,20 +68,21 @@ class Disk:
 
 
 class _Steps:
-    """Counts them, and stops at the last."""
+    """Counts those of the thread that made it, and stops at the last: other threads of this process live on."""
 
     def __init__(self, death: Death | None, synced: dict[int, int]) -> None:
         self._death = death
         self._synced = synced
         self._taken = 0
         self._within = False  # some call others of ours
+        self._thread = threading.get_ident()
 
     def of(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         ours: dict[str, Callable[..., Any]] = {"write": self._write, "fsync": self._sync, "fdatasync": self._sync}
         does = ours.get(name, real)
 
         def step(*args: Any, **options: Any) -> Any:
-            if self._within:
+            if self._within or threading.get_ident() != self._thread:
                 return real(*args, **options)
             self._within = True
             try:

@@ -865,6 +865,18 @@ class Logged(NamedTuple):
     failed: int
 
 
+def test_only_the_thread_that_dies_takes_steps(tmp_path: Path) -> None:
+    """A heartbeat that goes on in another thread neither dies nor counts."""
+    with Disk(tmp_path).process(Death(1)):
+        other = threading.Thread(target=lambda: os.mkdir(tmp_path / "beat"))
+        other.start()
+        other.join()
+        (tmp_path / "first").mkdir()
+        with pytest.raises(Died):
+            (tmp_path / "second").mkdir()
+    assert sorted(os.listdir(tmp_path)) == ["beat", "first"]
+
+
 class OnDisk(NamedTuple):
     """What log and journal have; `log` is None where there is none, and bytes where it is corrupt."""
 
