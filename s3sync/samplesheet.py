@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import itertools
 import multiprocessing
 import os
 import re
@@ -30,8 +31,10 @@ MAX_SHEET_BYTES = 16 * 1024 * 1024  # real ones have up to 100 kB
 MAX_ROWS = 200_000  # of data
 MAX_LINE = 100_000  # characters
 MAX_NAME = 1_000  # characters
+MAX_REMARKS = 50  # lines between [Data] and the headers
 
 _SHEET_NAME = re.compile(r"sample[-_ ]?sheet.*\.csv\Z", re.IGNORECASE | re.DOTALL)
+_BESIDES_A_SHEET = (".", "~$")  # names of what macOS, Excel and editors write beside a file that is opened, begin so
 _SECTION = re.compile(r'[\s"]*\[([^\]",;\t]*)[\]",;\s]*')
 _FILLER = re.compile(r'[\s,;"]*')
 _SEPARATORS = (",", ";", "\t")
@@ -115,23 +118,29 @@ def find_sheets(run_path: Path) -> list[Path]:
     """The samplesheets in the run's root, sorted: files, and links to files inside the run; raises RunError."""
     root = os.path.realpath(run_path)
     try:
-        names = sorted(name for name in os.listdir(run_path) if _SHEET_NAME.search(name))
+        names = sorted(name for name in os.listdir(run_path) if is_sheet_name(name))
     except OSError as error:
         raise RunError(f"cannot read {printable(str(run_path))}: {error.strerror}") from error
     return [run_path / name for name in names if _is_file_inside(os.path.join(run_path, name), root)]
+
+
+def is_sheet_name(name: str) -> bool:
+    """Return whether a file in a run's root is a samplesheet by its name."""
+    return _SHEET_NAME.search(name) is not None and not name.startswith(_BESIDES_A_SHEET)
 
 
 def read_samples(content: bytes) -> tuple[Sample, ...]:
     """Every sample once, in the order of the sheet, from all its data sections; raises SheetError."""
     found: dict[Sample, None] = {}
     problem = _NO_TABLE
-    for _, lines in groupby(_data_lines(_decode(content)), key=lambda line: line.section):
-        header = next(lines)
-        if table := _find_table(header):
+    for _, section in groupby(_data_lines(_decode(content)), key=lambda line: line.section):
+        lines = iter(section)
+        first = next(lines)
+        if table := _skip_to_table(first, lines):
             found.update((_read_row(line, table), None) for line in lines)
             problem = "no samples below the headers"
         elif problem == _NO_TABLE:
-            problem = f"no column Sample_ID (the headers were looked for in line {header.number})"
+            problem = f"no column Sample_ID (the headers were looked for in line {first.number})"
     if not found:
         raise SheetError(problem if content.strip() else "the file is empty")
     named = {sample.sample_id for sample in found if sample.name}
@@ -224,19 +233,56 @@ def _data_lines(text: str) -> Iterator[_Line]:
 # Tables
 
 
+def _skip_to_table(first: _Line, lines: Iterator[_Line]) -> _Table | None:
+    """Consume the lines up to the headers; return their columns, or None if the section has no headers.
+
+    Templates leave sentences and comments for people above the headers. What has as many cells as the headers may be
+    a sample, so it is refused: it would be overlooked.
+    """
+    above: list[_Line] = []
+    for line in itertools.chain((first,), lines):
+        if table := _find_table(line):
+            for each in above:
+                if not _is_remark(each, line, table.separator):
+                    raise SheetError(f"line {each.number} is above the headers (line {line.number}): move it below")
+            return table
+        above.append(line)
+        if len(above) > MAX_REMARKS:
+            return None
+    return None
+
+
+def _is_remark(line: _Line, header: _Line, separator: str) -> bool:
+    """Return whether a line above the headers is meant for people."""
+    if line.text.lstrip('" ').startswith(("#", "//")):
+        return True
+    cells = [cell for cell in line.text.split(separator) if cell.strip(' "')]
+    return len(cells) < len(_cells(header, separator)) or (len(cells) == 1 and " " in cells[0].strip())
+
+
 def _find_table(header: _Line) -> _Table | None:
     """The columns by the first separator that brings Sample_ID to light; None if there is no such column."""
     for separator in _SEPARATORS:
         try:
-            titles = [re.sub(r"[\s_-]", "", cell).lower() for cell in _cells(header, separator)]
+            titles = _cells(header, separator)
         except SheetError:
             continue
-        if titles.count("sampleid") > 1:
+        ids = _columns(titles, "Sample_ID")
+        if len(ids) > 1:
             raise SheetError(f"line {header.number} has two columns Sample_ID")
-        if "sampleid" in titles:
-            name = titles.index("samplename") if "samplename" in titles else None
-            return _Table(separator, titles.index("sampleid"), name)
+        if ids:
+            return _Table(separator, ids[0], next(iter(_columns(titles, "Sample_Name")), None))
     return None
+
+
+def _columns(titles: list[str], wanted: str) -> list[int]:
+    """Return where this title is: spelt exactly so, since a LIMS may add one of its own; else in any spelling."""
+    exact = [number for number, title in enumerate(titles) if title == wanted]
+    return exact or [number for number, title in enumerate(titles) if _normalized(title) == _normalized(wanted)]
+
+
+def _normalized(title: str) -> str:
+    return re.sub(r"[\s_-]", "", title).lower()
 
 
 def _read_row(line: _Line, table: _Table) -> Sample:

@@ -88,6 +88,15 @@ def excel(text: str, width: int = 8) -> str:
             pytest.param(data(f"Lane,{header}", "1,S1", "1,S2"), id=f"header {header}")
             for header in ("SampleID", "Sample ID", "sample_id", "SAMPLE_ID", '"Sample_Id" ', "sample-id")
         ),
+        pytest.param(data("SampleID,Sample_ID,sample_id", "x,S1,7", "x,S2,8"), id="the exact spelling among others"),
+        # lines for people above the headers
+        pytest.param(data("Type your samples below", "Sample_ID,Index", "S1,A", "S2,C"), id="a sentence"),
+        pytest.param(data("Add samples, one per line", "Sample_ID,a,b", "S1", "S2"), id="a sentence with a comma"),
+        pytest.param(data("Samples go below,,,", "", ",,", "Sample_ID,Index,,", "S1,A", "S2,C"), id="padded"),
+        pytest.param(data("One per line", "No blanks", "Sample_ID", "S1", "S2"), id="two sentences and one column"),
+        pytest.param(data("# Index,Sample,Well", "Sample_ID,Index", "S1,A", "S2,C"), id="a comment"),
+        pytest.param(data('Don\'t "edit', "Sample_ID;Index", "S1;A", "S2;C"), id="an open quote in a sentence"),
+        pytest.param(data("Sheet of run 7", "Lane;SampleID", "1;S1", "2;S2", title="[X_Data];"), id="in any section"),
         # rows
         pytest.param(data("Sample_ID,Index,Project", "S1", "S2,A,P,more,and more"), id="short and long rows"),
         # line ends
@@ -132,6 +141,7 @@ def test_keeps_names_as_they_are_written(content: str | bytes, expected: list[st
         (("Lane,Sample_Name,SampleID", "1,N1,S1", "2,N1,S1"), [("S1", "N1")]),
         (("Sample_ID,Sample Name", "S1,N1", "S1,N2"), [("S1", "N1"), ("S1", "N2")]),
         (("Sample_ID,Sample_Name", "S1,", "S1,N1"), [("S1", "N1")]),
+        (("sample_name,Sample_ID,Sample_Name", "7,S1,N1"), [("S1", "N1")]),
         (("Sample_ID,Index,Sample_Name", "S1,A"), [("S1", "")]),
     ],
 )
@@ -164,7 +174,11 @@ def test_takes_a_name_from_any_section() -> None:
         pytest.param(data("Sample_ID") + data("x", title="[Y_Data]"), "no samples", id="and a bare table"),
         pytest.param(data("Lane,Sample_ID", "1,S1", "2,"), "line 4 has no Sample_ID", id="a row without Sample_ID"),
         pytest.param(data("Lane,Sample_ID", "1"), "line 3 has no Sample_ID", id="a row that is too short"),
-        pytest.param(data("Sample_ID,SampleID", "S1,S2"), "line 2 has two columns Sample_ID", id="two columns"),
+        pytest.param(data("Sample_ID,Sample_ID", "S1,S2"), "line 2 has two columns Sample_ID", id="two columns"),
+        pytest.param(data("sample_id,SampleID", "S1,S2"), "line 2 has two columns Sample_ID", id="two other spellings"),
+        pytest.param(data("S0,A", "Sample_ID,Index", "S1,A"), "line 2 is above the headers", id="a row above"),
+        pytest.param(data("S0", "Sample_ID", "S1"), "line 2 is above the headers", id="a name above the only header"),
+        pytest.param(data(*["a b"] * 60, "Sample_ID", "S1"), "no column Sample_ID", id="headers that are far below"),
         pytest.param(data("Sample_ID,Index", 'S1,"A', "S2,C"), "line 3 has a quote", id="a quote that never closes"),
         pytest.param(data("Sample_ID,Index", '"S1,A', 'S2",C'), "line 3 has a quote", id="a quote over two lines"),
         pytest.param(data("Text,Sample_ID", r'"a \"b, c\" d",S1'), "line 3 has a quote", id="quotes escaped otherwise"),
@@ -285,6 +299,10 @@ def test_gives_back_the_names_that_were_written(sheet: tuple[list[str], bytes]) 
         ("SampleSheetcsv", False),
         ("Sample__Sheet.csv", False),
         ("Samples.csv", False),
+        ("._SampleSheet.csv", False),
+        ("._Sample-Sheet (copy).CSV", False),
+        ("~$SampleSheet.csv", False),
+        (".SampleSheet.csv", False),
     ],
 )
 def test_finds_sheets_by_name(tmp_path: Path, name: str, found: bool) -> None:
