@@ -111,10 +111,14 @@ class Cleaner:
             self._stop.check()
             try:
                 record = cleanuprecord.load(path)
-                if record is None or (wanted and record.run_id not in wanted) or not _is_rest(record):
+                if (
+                    record is None
+                    or (wanted and wanted.isdisjoint({record.run_id, printable(record.run_id)}))
+                    or not _is_rest(record)
+                ):
                     continue
                 if why := self._finish_rest(path, record):
-                    troubles.append(Trouble(record.run_path, why))
+                    troubles.append(Trouble(printable(record.run_path), why))
                 else:
                     finished.append(Path(record.run_path))
             except InterruptedBySignal:
@@ -258,7 +262,7 @@ class Cleaner:
             files[path] = Deleted(one.size, one.mtime_ns, tuple(proof.etag if proof else None for proof in proofs))
         return Record(
             run_id=subject.folder.name,
-            run_path=printable(str(subject.folder)),
+            run_path=str(subject.folder),
             device=identity[0],
             inode=identity[1],
             user=_user(),
@@ -266,7 +270,7 @@ class Cleaner:
             older_than_seconds=self._older_than,
             begun=old.begun if old else now_iso(),
             targets=tuple(targets.values()),
-            stays=tuple(map(printable, proven.stays)),
+            stays=proven.stays,
             went_on=(*old.went_on, now_iso()) if old else (),
             files=dict(sorted(files.items())),
         )

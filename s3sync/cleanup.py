@@ -228,7 +228,7 @@ def _unfinished(config: Config, folder: Path) -> Record | None:
 
 def record_of(record: Record | None, folder: Path) -> Record | None:
     """The record if it is of an interrupted cleanup of this very folder; raises RunError if that is no folder."""
-    if record is None or record.finished or record.run_path != printable(str(folder)):
+    if record is None or record.finished or not record.is_of(folder):
         return None
     return record if record.identity == removal.identity_of(folder) else None
 

@@ -47,7 +47,11 @@ class Deleted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One run folder, and why it could go. Times are ISO 8601."""
+    """One run folder, and why it could go. Times are ISO 8601.
+
+    Names are as the disk has them, to be used as paths: JSON escapes what is not printable, bytes that are not UTF-8
+    included.
+    """
 
     run_id: str
     run_path: str
@@ -65,6 +69,10 @@ class Record:
     finished: str = ""
     left: dict[str, str] = field(default_factory=dict)  # why something was still there after the last call
     files: dict[str, Deleted] = field(default_factory=dict)
+
+    def is_of(self, folder: Path) -> bool:
+        """Return whether the record is about a folder with this path; earlier versions wrote it as it is printed."""
+        return self.run_path in (str(folder), printable(str(folder)))
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -100,7 +108,7 @@ def path_for(log_dir: Path, run_path: Path) -> Path:
     if tagged.exists():
         return tagged
     try:
-        is_ours = _head(plain)["run_path"] == printable(str(run_path))
+        is_ours = _head(plain)["run_path"] in (str(run_path), printable(str(run_path)))  # as in Record.is_of
     except FileNotFoundError:
         is_ours = True
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
@@ -157,7 +165,6 @@ def _to_json(record: Record) -> bytes:
     """A key a line, a file a line; the files come last, so that the rest can be read without them."""
     values: dict[str, Any] = {"version": _VERSION, **asdict(replace(record, files={}))}
     del values["files"]
-    values["run_id"], values["run_path"] = printable(record.run_id), printable(record.run_path)
     values["targets"] = [target._asdict() for target in record.targets]
     head = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in values.items())
     lines = ",\n".join(f"  {json.dumps(path)}: {json.dumps(file)}" for path, file in record.files.items())

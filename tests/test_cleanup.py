@@ -510,6 +510,30 @@ def test_a_kill_in_the_middle_costs_nothing_and_the_next_call_goes_on(
     assert len(last["went_on"]) == 1
 
 
+def test_interrupted_cleanup_of_a_run_with_a_control_character_in_its_name_goes_on(
+    lab: Lab, server: S3Server, tiny_run: Path
+) -> None:
+    """The record names the folder as the disk does: as it is printed, it would be another one."""
+    run = tiny_run.rename(tiny_run.with_name(tiny_run.name + "\x1b[1m"))
+    as_if_uploaded(lab, server, run)
+    assert cleanup(lab, run, "--delete", "--yes").code == 0
+    run.mkdir()
+    path = lab.log_dir / "cleanups" / f"{run.name}.cleanup.json"
+    record = json.loads(path.read_text())
+    assert (record["run_id"], record["run_path"]) == (run.name, str(run))
+    record.update(finished="", device=run.stat().st_dev, inode=run.stat().st_ino)  # as if killed before the last step
+    path.write_text(json.dumps(record))
+
+    result = cleanup(lab, run, "--delete", "--yes")
+
+    assert (result.code, result.out) == (
+        0,
+        f"{str(run).replace(chr(27), chr(92) + 'x1b')}: the rest that an interrupted cleanup left is gone\n",
+    )
+    assert not run.exists()
+    assert json.loads(path.read_text())["finished"]
+
+
 @pytest.mark.real
 def test_a_folder_that_a_kill_left_empty_is_finished_by_the_next_call(
     lab: Lab, server: S3Server, stored: Path, strace: str
