@@ -82,6 +82,43 @@ def end(pid: int, has_ended: Callable[[], bool]) -> None:
             time.sleep(0.05)
 
 
+def end_group(pid: int) -> None:
+    """End a child that nobody has waited for yet, and then whatever else is left in its process group.
+
+    A shell that dies at SIGINT leaves its background processes, which ignore it. Until somebody waits for the child,
+    its number, and so that of the group, belongs to nobody else.
+    """
+    end(pid, lambda: _is_waitable(pid))
+    for signum, seconds in _GRACE[1:]:
+        send_signal(pid, signum)
+        deadline = time.monotonic() + seconds
+        while members := _others_in_group(pid):
+            if time.monotonic() > deadline:
+                break
+            psutil.wait_procs(members, timeout=0.05)
+        else:
+            return
+
+
+def _is_waitable(pid: int) -> bool:
+    """Return whether a child has ended; it stays to be waited for."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
+
+
+def _others_in_group(group: int) -> list[psutil.Process]:
+    """Return the live processes of a group besides its leader."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError, psutil.Error):
+            is_member = process.pid != group and os.getpgid(process.pid) == group
+            if is_member and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
 def send_signal(pid: int, signum: int) -> None:
     """To the whole process group."""
     with contextlib.suppress(ProcessLookupError):

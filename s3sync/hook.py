@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from s3sync import children, processes
+import psutil
+
+from s3sync import children, files, lock, processes
 from s3sync.awsconfig import without_ours
 from s3sync.interrupt import Stop
 from s3sync.processes import OutOfTime, Process
@@ -42,18 +44,30 @@ def has_failed(said: str) -> bool:
     return said.startswith(_FAILED)
 
 
-def run(hook: Hook, facts: Mapping[str, str], log_path: Path, environ: Mapping[str, str], stop: Stop) -> str:
-    """Run it to its end, with the state log as its stdin: DONE, or `failed: ` and why.
+def run(
+    hook: Hook, facts: Mapping[str, str], log_path: Path, guard: Path, environ: Mapping[str, str], stop: Stop
+) -> str:
+    """Run it to its end, with the state log as its stdin; return DONE, or `failed: ` and why.
 
     It gets our environment without our secrets, and `facts`. When its time is up, or somebody asks for our end, it
-    is ended with all of its process group; then this raises InterruptedBySignal.
+    is ended with all of its process group; then this raises InterruptedBySignal. `guard` is a file that says while it
+    runs, so that one which outlives a killed call is not run a second time beside itself.
     """
     told = {**without_ours(environ), **facts}
     try:
-        with tempfile.TemporaryFile() as output, log_path.open("rb") as log:
-            process = processes.start(hook.command, told, merged=True, stdin=log, stdout=output)
+        with (
+            tempfile.TemporaryFile() as output,
+            log_path.open("rb") as log,
+            _guarded(guard) as descriptor,
+        ):
+            process = processes.start(
+                hook.command, told, merged=True, stdin=log, stdout=output, inherited=(descriptor,)
+            )
+            os.pwrite(descriptor, _signature(process.pid), 0)
             in_time = _wait(process, hook.seconds, stop)
             tail = _tail(output)
+    except _StillRunningError as error:
+        return f"{_FAILED}{error}"
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         return f"{_FAILED}cannot run {printable(hook.command[0])}: {why}"
@@ -73,11 +87,44 @@ def _wait(process: Process, seconds: float, stop: Stop) -> bool:
         except OutOfTime:
             continue
         return True
-    ending = threading.Thread(target=children.end, args=(process.pid, lambda: process.returncode is not None))
-    ending.start()
+    children.end_group(process.pid)
     process.wait()
-    ending.join()
     return False
+
+
+class _StillRunningError(Exception):
+    """The command of a call that was killed is at work yet."""
+
+
+@contextlib.contextmanager
+def _guarded(path: Path) -> Iterator[int]:
+    """Hold the lock of the guard; raises _StillRunningError, OSError.
+
+    The command inherits the lock. Processes that it leaves in the background keep it, too, and do not count: the file
+    says which process is the command itself.
+    """
+    files.make_private_folder(path.parent)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        pid = os.pread(descriptor, 200, 0).partition(b" ")[0].decode("ascii", "replace")
+        if not lock.try_lock(descriptor) and (not pid.isdecimal() or _is_alive(descriptor, int(pid))):
+            raise _StillRunningError(f"still running since a call that was killed (process {pid or 'unknown'})")
+        os.ftruncate(descriptor, 0)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _is_alive(descriptor: int, pid: int) -> bool:
+    return os.pread(descriptor, 200, 0) == _signature(pid)
+
+
+def _signature(pid: int) -> bytes:
+    """Return a process's id and when it began; empty if there is none."""
+    try:
+        return f"{pid} {psutil.Process(pid).create_time()}\n".encode()
+    except psutil.Error:
+        return b""
 
 
 def _tail(output: IO[bytes]) -> str:

@@ -141,7 +141,8 @@ def run_hook(job: Job, run: Run, store: StateStore, state: RunState, environ: Ma
     """
     if not job.on_complete or not state.completed or not hook.is_owed(state.on_complete):
         return ""
-    state.on_complete = hook.run(job.on_complete, _facts(job, run, store, state), store.log_path, environ, stop)
+    guard = store.lock_path.with_suffix(".on_complete")
+    state.on_complete = hook.run(job.on_complete, _facts(job, run, store, state), store.log_path, guard, environ, stop)
     store.save(state)
     return state.on_complete
 

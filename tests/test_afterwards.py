@@ -6,13 +6,18 @@ import json
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from s3sync import hook
 from s3sync.destination import COMPLETION_OBJECT
+from s3sync.errors import InterruptedBySignal
+from s3sync.hook import Hook
+from s3sync.interrupt import Stop
 from tests.conftest import BUCKET, Lab, kill_family
 from tests.s3server import Fault, S3Server
 from tests.test_upload import put_order
@@ -198,6 +203,80 @@ def test_a_command_that_takes_too_long_is_ended(lab: Lab, tiny_run: Path, progra
     assert failed.code == 1
     assert "failed: not done after 0.6 s, so it was ended" in failed.err
     assert not psutil.pid_exists(told_to(program)[0]["pid"])
+
+
+def test_a_command_that_is_ended_leaves_no_background_process(tmp_path: Path) -> None:
+    """A shell's background processes ignore SIGINT, and outlive the shell that it ends."""
+    script = tmp_path / "hook"
+    script.write_text("#!/bin/bash\nsleep 600 &\necho $! > $0.background\nmkfifo $0.never; read line < $0.never\n")
+    script.chmod(0o755)
+    log = tmp_path / "log"
+    log.touch()
+    stop = Stop()
+    asks = threading.Thread(target=stop_when_written, args=(tmp_path / "hook.background", stop))
+    asks.start()
+
+    with pytest.raises(InterruptedBySignal):
+        hook.run(Hook((str(script),)), {}, log, tmp_path / "guard", dict(os.environ), stop)
+
+    asks.join()
+    assert not is_running(int((tmp_path / "hook.background").read_text()))
+
+
+def stop_when_written(path: Path, stop: Stop) -> None:
+    """Ask for the end as soon as the file has content."""
+    while not (path.exists() and path.read_text().strip()):
+        threading.Event().wait(0.01)
+    stop.request(signal.SIGINT)
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process is there, and no zombie that nobody has waited for."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_command_that_outlives_a_killed_call_is_not_run_beside_itself(
+    lab: Lab, tiny_run: Path, program: Path
+) -> None:
+    ready, go_on = program.with_name("ready"), program.with_name("go on")
+    os.mkfifo(ready)
+    os.mkfifo(go_on)
+    program.with_name("verdict").write_text(f"open({str(ready)!r}, 'w').close(); open({str(go_on)!r}).close()")
+    config: dict[str, Any] = {"entry": {"on_complete": [str(program)]}}
+    with lab.start("monitor", "--config", lab.config_for(tiny_run, **config)) as scan:
+        ready.open().close()  # it is at work
+        scan.kill()
+    pid = told_to(program)[0]["pid"]
+
+    beside = lab.watch(tiny_run, **config)
+
+    assert (beside.code, len(told_to(program))) == (1, 1)
+    assert f"failed: still running since a call that was killed (process {pid})" in beside.err
+    program.with_name("verdict").write_text("")
+    orphan = psutil.Process(pid)
+    go_on.open("w").close()
+    orphan.wait(60)
+    assert lab.watch(tiny_run, **config).code == 0
+    assert (len(told_to(program)), lab.log(tiny_run)["on_complete"]) == (2, "done")
+
+
+def test_a_background_process_of_a_command_does_not_keep_it_from_running_again(tmp_path: Path) -> None:
+    script = tmp_path / "hook"
+    script.write_text("#!/bin/sh\nsleep 600 >/dev/null 2>&1 &\necho $! >> $0.background\n")
+    script.chmod(0o755)
+    log = tmp_path / "log"
+    log.touch()
+    try:
+        outcomes = [
+            hook.run(Hook((str(script),)), {}, log, tmp_path / "guard", dict(os.environ), Stop()) for _ in range(2)
+        ]
+    finally:
+        for pid in map(int, (tmp_path / "hook.background").read_text().split()):
+            os.kill(pid, signal.SIGKILL)
+    assert outcomes == [hook.DONE, hook.DONE]
 
 
 def test_a_command_that_is_not_there_is_told(lab: Lab, tiny_run: Path) -> None:
