@@ -1,10 +1,14 @@
-"""Where log lines go: the main log, rotated between ticks, and what has to be seen, on stderr."""
+"""Where log lines go: the main log, rotated between scans, and what has to be seen, on stderr."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import re
 import sys
-from logging.handlers import TimedRotatingFileHandler
+from datetime import datetime
+from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -19,6 +23,8 @@ else:
 
 MAIN_LOG = "s3_upload.log"
 _KEPT = 5
+_BEGINS = re.compile(rb"(\d{4}-\d\d-\d\d) ")  # as _FORMAT does
+_ROTATED = re.compile(rf"{re.escape(MAIN_LOG)}\.\d{{4}}-\d\d-\d\d(\.\d+)?")
 _FORMAT = "%(asctime)s %(levelname)s [%(process)d] %(message)s"
 
 
@@ -32,17 +38,6 @@ class _OneLine(logging.Formatter):
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the standard library's name
         """A traceback: of several lines, as it is read by people."""
         return "\n".join(map(printable, super().formatException(ei).splitlines()))
-
-
-class _BetweenTicks(TimedRotatingFileHandler):
-    """Rotates at midnight, but never in the middle of a tick: only before its first line."""
-
-    _begun = False
-
-    def shouldRollover(self, record: logging.LogRecord) -> int:  # noqa: N802 - the standard library's name
-        """Whether this line begins a new file."""
-        first, self._begun = not self._begun, True
-        return super().shouldRollover(record) if first else 0
 
 
 class _Stderr(_StreamHandler):
@@ -80,7 +75,7 @@ def set_up(log_dir: Path, level: str) -> None:
     path = log_dir / MAIN_LOG
     try:
         make_private_folder(log_dir)
-        main = _BetweenTicks(path, when="midnight", backupCount=_KEPT, encoding="utf-8", errors="backslashreplace")
+        main = WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace")  # another scan may rotate it
         path.chmod(0o600)
     except OSError as error:
         raise StateError(
@@ -91,3 +86,29 @@ def set_up(log_dir: Path, level: str) -> None:
     seen.setLevel(logging.WARNING)
     seen.setFormatter(_OneLine("s3sync: %(message)s"))
     logging.basicConfig(level=level, handlers=[main, seen], force=True)
+
+
+def rotate(log_dir: Path, today: str = "") -> None:
+    """Begin a new main log if the present one was begun on an earlier day (`today`: YYYY-MM-DD); keep five old ones.
+
+    Only for the scan that holds the monitor's lock: rotated by another process, the log of a long scan would go on
+    under the name of a day that is over. What cannot be renamed is written on.
+    """
+    path = log_dir / MAIN_LOG
+    with contextlib.suppress(OSError):
+        began = _first_day(path)
+        if began >= (today or f"{datetime.now():%Y-%m-%d}"):  # noqa: DTZ005 - local, as in the log's lines
+            return
+        old = [name for name in sorted(os.listdir(log_dir)) if _ROTATED.fullmatch(name)]
+        again = sum(name.startswith(f"{MAIN_LOG}.{began}") for name in old)  # by a clock that was set back
+        path.rename(path.with_name(f"{MAIN_LOG}.{began}{f'.{again}' if again else ''}"))
+        for name in old[: 1 - _KEPT]:
+            (log_dir / name).unlink()
+
+
+def _first_day(path: Path) -> str:
+    """Return the day of a log's first line, or that of its last change if its lines have none; raises OSError."""
+    with path.open("rb") as stream:
+        if match := _BEGINS.match(stream.readline(100)):
+            return match[1].decode()
+        return f"{datetime.fromtimestamp(os.fstat(stream.fileno()).st_mtime):%Y-%m-%d}"  # noqa: DTZ006 - as above

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3sync import alerts, files, hook, lock, publish, survey
+from s3sync import alerts, files, hook, lock, logs, publish, survey
 from s3sync.config import Config
 from s3sync.coordinator import upload_anywhere
 from s3sync.errors import (
@@ -69,6 +69,7 @@ def run_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_displa
     path = config.log_dir / "locks" / "monitor.lock"
     try:
         with lock.held(path, "another tick is at work", stop=stop, say=lambda line: LOG.info("%s", line)) as held:
+            logs.rotate(config.log_dir)
             _busy_notifier(config).tell(News())  # if a tick was told to be stuck, it is over
             tick, started = Tick(), time.monotonic()
             try:

@@ -180,6 +180,7 @@ def test_only_one_module_deletes_what_is_not_ours() -> None:
         "clustercheck": {"shutil.rmtree", "place.folder.parent.rmdir"},
         "cleaner": {"removal.remove"},
         "files": {"temporary.unlink"},
+        "logs": {"(log_dir / name).unlink"},
         "leasefiles": {"(self._folder / name).unlink", "self.path(number).unlink", "temporary.unlink"},
         "removal": {"os.unlink", "os.rmdir"},
         "staging": {"shutil.rmtree", "parent.rmdir"},

@@ -412,18 +412,40 @@ def test_check(site: Site, server: S3Server) -> None:
     assert "PROBLEM  bucket: no such bucket: s3://no-such-bucket" in bad.out
 
 
+def began_on(log: Path, day: str) -> None:
+    """Make it the log of this day."""
+    log.write_text(re.sub(r"^\d{4}-\d\d-\d\d ", f"{day} ", log.read_text(), flags=re.MULTILINE))
+
+
+def test_rotation_waits_for_the_running_scan(site: Site, server: S3Server) -> None:
+    """A scan that finds another one running, or a cleanup, writes into the same log and leaves its name alone."""
+    site.run_folder("250101_M01234_0001_AAAAA")
+    log = site.log_dir / "s3_upload.log"
+    with server.hold() as gate, site.start("monitor", "--config", str(site.config)) as running:
+        gate.wait_held()
+        began_on(log, "2025-03-01")
+
+        busy = site.tick()
+
+        gate.release()
+        running.communicate(timeout=120)
+    assert (busy.code, running.returncode) == (0, 0)
+    assert [path.name for path in site.log_dir.glob("s3_upload.log*")] == ["s3_upload.log"]
+    assert "this tick leaves" in log.read_text()
+    assert "tick: done" in log.read_text()
+
+
 def test_the_log_is_rotated_between_ticks_and_five_are_kept(site: Site) -> None:
     site.run_folder("250101_M01234_0001_AAAAA", complete=False)
     log = site.log_dir / "s3_upload.log"
     for day in range(8):
         assert site.tick().code == 0
-        then = time.time() - (10 - day) * 24 * HOUR
-        os.utime(log, (then, then))
+        began_on(log, f"2025-03-{day + 1:02}")
 
     assert site.tick().code == 0
 
     kept = sorted(path.name for path in site.log_dir.glob("s3_upload.log*"))
-    assert len(kept) == 6
+    assert kept == ["s3_upload.log", *(f"s3_upload.log.2025-03-{day:02}" for day in range(4, 9))]
     assert log.read_text().count("tick: done") == 1
     assert {path.stat().st_mode & 0o777 for path in site.log_dir.glob("s3_upload.log*")} == {0o600}
 

@@ -10,7 +10,6 @@ import re
 import shlex
 import stat
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +28,7 @@ from s3sync.notify import Channels, _recipients
 from s3sync.progress import Lines, LiveDisplay
 from tests.conftest import AWS_V1, BUCKET, FakeAws, Lab, Result, tree
 from tests.s3server import S3Server
-from tests.test_monitor import Hooks, Site
+from tests.test_monitor import Hooks, Site, began_on
 
 # In front of the real `aws`: what it was given, and what lies around meanwhile, as a line of JSON.
 RECORDER = """
@@ -129,8 +128,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         aws = make_aws(site.root / "fake", recorder(site))
         site.write([site.entry()], log_level="DEBUG", aws_command=aws)
         first = site.tick(umask=0)
-        yesterday = time.time() - 24 * 3600
-        os.utime(site.log_dir / "s3_upload.log", (yesterday, yesterday))
+        began_on(site.log_dir / "s3_upload.log", "2025-03-01")
         (site.log_dir / "s3_upload.log").chmod(0o644)
         second = site.tick(umask=0)
         yield Watched(site, (first, second), calls_in(site), hooks.new())
