@@ -245,7 +245,10 @@ def lines(found: Verification) -> list[str]:
     share = f"{len(found.proven):,} of {count_of(found.scope.total, 'file')}"
     size = human_bytes(_size(found.proven))
     url = printable(found.destination.url(found.run.run_id))
-    if found.identical:
+    if found.identical and found.scope.excluded:
+        excluded = count_of(found.scope.excluded, "excluded file")
+        verdict = f"{share}, {size}: identical, but {excluded} not compared; NOT safe to delete the local copy"
+    elif found.identical:
         verdict = f"{share}, {size}: identical; safe to delete the local copy"
     else:
         verdict = f"{share}, {size} identical; NOT safe to delete the local copy"
@@ -261,6 +264,7 @@ def lines(found: Verification) -> list[str]:
         *facts,
         *_named("not identical", [f"{printable(p)}: {why}" for p, why in found.differing.items()]),
         *_named("only in S3", [printable(path) for path in found.extra or ()]),
+        *_named("without bytes, so not in S3", [f"{printable(p)}: {why}" for p, why in found.scope.skipped]),
         *_named("of the same size, and no ETag or checksum to compare", [printable(p.path) for p in found.by_size]),
         *_next(found),
     ]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from s3sync.etag import MIB
-from tests.conftest import BUCKET, Lab, Result, tree
+from tests.conftest import BUCKET, FakeAws, Lab, Result, tree
 from tests.hostile_names import HOSTILE_NAMES
 from tests.s3server import Fault, S3Server, StoredObject
 from tests.test_manifest import read_table
@@ -93,6 +93,25 @@ def test_every_difference_is_named(lab: Lab, server: S3Server, stored: Path) -> 
     assert "identical; NOT safe to delete the local copy" in words.out.splitlines()[0]
     assert "  4 files not identical:\n" in words.out
     assert "  1 file only in S3:\n    Data/extra.bin" in words.out
+
+
+def test_excluded_files_keep_a_run_from_being_called_safe_to_delete(lab: Lab, stored: Path, quick_aws: FakeAws) -> None:
+    result = verify(lab, stored, "--exclude_patterns", r"InterOp/", r"\.jpg$", "--aws_command", quick_aws(""))
+
+    excluded = sum("InterOp/" in path or path.endswith(".jpg") for path in tree(stored))
+    assert result.code == 0, "what was to be compared is identical"
+    assert excluded > 1
+    verdict = f": identical, but {excluded} excluded files not compared; NOT safe to delete the local copy"
+    assert result.out.splitlines()[0].endswith(verdict)
+
+
+def test_what_has_no_bytes_is_named_and_keeps_nothing(lab: Lab, stored: Path, quick_aws: FakeAws) -> None:
+    os.mkfifo(stored / "pipe")
+
+    result = verify(lab, stored, "--aws_command", quick_aws(""))
+
+    assert (result.code, "safe to delete" in result.out) == (0, True)
+    assert "  1 file without bytes, so not in S3:\n    pipe: no file but a named pipe" in result.out
 
 
 def test_the_log_is_not_believed(lab: Lab, server: S3Server, small_run: Path) -> None:
