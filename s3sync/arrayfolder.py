@@ -158,6 +158,8 @@ class ArrayFolder:
         try:
             journal = Journal(descriptor, path)
             journal.write(journal_head(destination))
+            with self._explained():
+                files.sync_folder(path.parent)
             yield journal
         finally:
             os.close(descriptor)

@@ -128,7 +128,6 @@ class Aws:
         self._watcher: threading.Thread | None = None
         self._changed = threading.Condition(self._lock)
         self._stop = stop
-        stop.on_request(self.end_all)
 
     def version(self) -> str:
         """What `aws --version` says, e.g. `aws-cli/1.46.3 Python/3.11.7 …`; raises AwsError."""
@@ -238,6 +237,8 @@ class Aws:
         with self._lock:
             process = self._start((*self._command, *words), merged, {"AWS_CONFIG_FILE": str(config)} if config else {})
             self.started += 1
+            if not self._live:  # only as long as there is something to end: nothing stays registered afterwards
+                self._stop.on_request(self.end_all)
             self._live[process.pid] = process
             self._ended.pop(process.pid, None)
             self._see_to_watching()
@@ -253,6 +254,8 @@ class Aws:
         finally:
             with self._lock:
                 del self._live[process.pid]
+                if not self._live:
+                    self._stop.forget(self.end_all)
                 self._changed.notify_all()
 
     def _see_to_watching(self) -> None:

@@ -62,11 +62,9 @@ def _directories(config: Config) -> Iterator[Finding]:
 
 def _log_dir(config: Config) -> Iterator[Finding]:
     where = printable(str(config.log_dir))
-    probe = config.log_dir / f".{os.getpid()}.probe"
     try:
         make_private_folder(config.log_dir)
-        probe.touch(mode=0o600)
-        probe.unlink()
+        try_replace(config.log_dir / "probe")
         free = shutil.disk_usage(config.log_dir).free
     except OSError as error:
         yield Finding(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from s3sync import analysis, gathering, lock
 from s3sync.arrayfolder import LAST, ArrayFolder, Handed
-from s3sync.errors import BusyError, InterruptedBySignal, RunError, SlurmError
+from s3sync.errors import BusyError, InterruptedBySignal, LeaseLostError, RunError, SlurmError, StateError
 from s3sync.interrupt import Stop
 from s3sync.job import Job, Report
 from s3sync.progress import Display, Snapshot
@@ -60,9 +60,9 @@ def upload_anywhere(
         else:
             if not report.handed_over:
                 return report
-    following = _Following(job, place, slurm, display, environ)
+    following = _Following(job, place, slurm, display, environ, stop)
     if follow:
-        following.to_the_end(stop)
+        following.to_the_end()
     elif not following.is_over():
         display.say(f"{what(place.run, job.destination)}: on Slurm, {following.where()}")
         return None
@@ -84,7 +84,7 @@ def collect(job: Job, folder: ArrayFolder, environ: Mapping[str, str], stop: Sto
         if not held or not folder.exists():
             return _collected_by_another(Report(run, job.destination, store.log_path, _logged(store, run), scope))
         handed, last, tally, words = folder.handed(), folder.result(LAST), folder.tally(), folder.words()
-        state = gathering.gather(job, run, store, store.load().state, environ, None)
+        state = gathering.gather(job, run, store, store.load().state, environ, stop)
         assert state is not None, "who hands over begins a log"
         tally.seconds = state.seconds - handed.seconds
         after = run_hook(job, run, store, state, environ, stop)
@@ -127,7 +127,10 @@ def _is_over(place: Place, slurm: Slurm) -> bool:
 class _Following:
     """The jobs of one upload, as they are told by the work folder and by Slurm."""
 
-    def __init__(self, job: Job, place: Place, slurm: Slurm, display: Display, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, job: Job, place: Place, slurm: Slurm, display: Display, environ: Mapping[str, str], stop: Stop
+    ) -> None:
+        self._stop = stop
         self._job = job
         self._place = place
         self._slurm = slurm
@@ -152,7 +155,7 @@ class _Following:
         """How far the jobs are, for people."""
         return f"{summary(self._live)}; {self._folder.where()}"
 
-    def to_the_end(self, stop: Stop) -> None:
+    def to_the_end(self) -> None:
         """Show how far they are until they have ended. Raises InterruptedBySignal; SIGINT cancels them."""
         title = f"uploading {what(self._place.run, self._job.destination)} on Slurm"
         self._look()
@@ -163,8 +166,8 @@ class _Following:
                 asked = time.monotonic()
                 if self._asked_is_over():
                     return
-            if stop.wait(_LOOK_SECONDS):
-                self._interrupted(stop)
+            if self._stop.wait(_LOOK_SECONDS):
+                self._interrupted()
             self._look()
 
     def _asked_is_over(self) -> bool:
@@ -174,6 +177,10 @@ class _Following:
             if not self._trouble:
                 self._display.say(f"{error}; waiting for it")
             self._trouble = str(error)
+            return False
+        except LeaseLostError:
+            raise
+        except InterruptedBySignal:  # while a lock was waited for: the next look at `stop` sees it
             return False
         return over
 
@@ -202,16 +209,19 @@ class _Following:
         if not arrays or any(job.task is None for job in self._live) or self._folder.is_followed(max(arrays)):
             return
         try:
-            with lock.held(self._place.store.lock_path, "it is being submitted"):
+            with lock.held(self._place.store.lock_path, "it is being submitted", stop=self._stop) as held:
                 live = self._slurm.live(self._handed.name)  # another one who follows may have been quicker
                 if all(job.task is not None for job in live):
+                    held.check()
                     submit_last(self._folder, self._handed, self._slurm, max(arrays))
         except BusyError:
             return
 
-    def _interrupted(self, stop: Stop) -> None:
-        """Raises InterruptedBySignal."""
-        signum = stop.signum or signal.SIGTERM
+    def _interrupted(self) -> None:
+        """Raises InterruptedBySignal, LeaseLostError."""
+        if self._stop.has_lost:
+            self._stop.check()
+        signum = self._stop.signum or signal.SIGTERM
         name = signal.Signals(signum).name
         if signum != signal.SIGINT:
             jobs = f"Slurm's jobs go on (squeue --name={self._handed.name})"
@@ -221,6 +231,9 @@ class _Following:
             proven = self._gather()
         except (SlurmError, BusyError) as error:
             jobs = f"Slurm's jobs may go on: {error} (scancel --name={self._handed.name})"
+            raise InterruptedBySignal(signum, f"interrupted by {name}, but {jobs}") from None
+        except (StateError, LeaseLostError) as error:
+            jobs = f"what Slurm's jobs have proven is not in the log: {error}; the same command goes on from there"
             raise InterruptedBySignal(signum, f"interrupted by {name}, but {jobs}") from None
         so_far = f"{proven:,} of {count_of(self._handed.amount.files, 'file')} proven"
         jobs = f"Slurm's jobs cancelled, {so_far}; the same command goes on from there"
@@ -234,11 +247,16 @@ class _Following:
         self._wait_for_the_end()
 
     def _gather(self) -> int:
-        """What the jobs have proven goes into the log; how many files that is by now. Raises BusyError, SlurmError."""
+        """Add what the jobs have proven to the log; give the number of files that it has then.
+
+        Raises BusyError, SlurmError, StateError, LeaseLostError.
+        """
         run, store, _ = self._place
-        with lock.held(store.lock_path, "the last job ends"):
+        stop = Stop()  # the other one has been asked already
+        with lock.held(store.lock_path, "the last job ends", stop=stop) as held:
+            store.guard(held.check)
             store.prepare()
-            state = gathering.gather(self._job, run, store, store.load().state, self._environ, None)
+            state = gathering.gather(self._job, run, store, store.load().state, self._environ, stop)
         return len(state.proven) if state else 0
 
     def _wait_for_the_end(self) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
+import uuid
 from pathlib import Path
+
+_SHOWN = 30  # characters of a file's and a host's name in that of a temporary file: names have at most 255 bytes
 
 
 def make_private_folder(folder: Path) -> None:
@@ -31,7 +35,7 @@ def closed_above(path: Path) -> Path | None:
 def replace(path: Path, content: bytes, temporary: Path | None = None, *, mode: int = 0o600) -> None:
     """Give a file new content: afterwards, and after any crash, it has the old or the new. Raises OSError.
 
-    `temporary` is a name in the same folder that nobody else writes under; without one it carries the process id.
+    `temporary` is a name in the same folder that nobody else writes under; without one, a name is used only once.
     """
     temporary = temporary or _temporary(path)
     try:
@@ -42,7 +46,7 @@ def replace(path: Path, content: bytes, temporary: Path | None = None, *, mode: 
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def try_replace(path: Path) -> None:
@@ -83,10 +87,13 @@ def _is_open(folder: Path) -> bool:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """A name that no other process has: in containers, processes of several hosts have the same id."""
+    host = socket.gethostname().replace("/", "-")[:_SHOWN]
+    return path.with_name(f".{path.name[:_SHOWN]}.{host}.{os.getpid()}.{uuid.uuid4().hex[:16]}.tmp")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk: a new file may be lost in a power cut before. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from s3sync import checksums, lock, runfolder
 from s3sync.arrayfolder import ArrayFolder, Handed
 from s3sync.errors import BusyError, ConfigError
+from s3sync.interrupt import Stop
 from s3sync.job import Job
 from s3sync.runfolder import Run
 from s3sync.slurm import Live, Slurm, summary
@@ -20,12 +21,18 @@ _LOOKERS = 16  # a node that is dead is looked at for a minute: those of many sh
 
 
 def gather(
-    job: Job, run: Run, store: StateStore, state: RunState | None, environ: Mapping[str, str], own: ArrayFolder | None
+    job: Job,
+    run: Run,
+    store: StateStore,
+    state: RunState | None,
+    environ: Mapping[str, str],
+    stop: Stop,
+    own: ArrayFolder | None = None,
 ) -> RunState | None:
-    """The state with what was proven added, if there is a work folder; under the run's lock.
+    """Add what was proven to the state, if there is a work folder; under the run's lock, which guards the store.
 
     Only the last job, whose `own` it is, may have it while jobs live, or may live: else BusyError. Any other writes the
-    log, and removes the folder. Raises StateError, SlurmError.
+    log, and removes the folder. Raises StateError, SlurmError, LeaseLostError, and InterruptedBySignal.
     """
     folder = own or ArrayFolder.of(job.log_dir, store)
     if not folder.exists():
@@ -35,13 +42,14 @@ def gather(
         if live := _live(run, handed, environ):
             advice = f"follow them with --executor slurm, or end them: scancel --name={handed.name}"
             raise BusyError(f"{printable(run.run_id)} is being uploaded by Slurm: {summary(live)} ({advice})")
-        _require_quiet(folder, run)
+        _require_quiet(folder, run, stop)
     if not (state and state.completed):
         state = state or RunState(run.run_id, str(run.path))
         _add(state, folder, handed, run)
         if not own:
             store.save(state)
     if not own:
+        store.check()  # another host that has taken over may need the folder
         folder.discard()
     return state
 
@@ -57,12 +65,15 @@ def _live(run: Run, handed: Handed, environ: Mapping[str, str]) -> list[Live]:
         ) from error
 
 
-def _require_quiet(folder: ArrayFolder, run: Run) -> None:
-    """A task may be at work on a node that Slurm has given up, since it cannot reach it; raises BusyError."""
+def _require_quiet(folder: ArrayFolder, run: Run, stop: Stop) -> None:
+    """Make sure that no task is at work on a node that Slurm has given up, since it cannot reach it.
+
+    Raises BusyError, and InterruptedBySignal as soon as `stop` is asked for the end.
+    """
     busy = f"{printable(run.run_id)} is being uploaded on a node that Slurm has given up"
 
     def look(number: int) -> None:
-        with lock.held(folder.lock_path(number), busy):
+        with lock.held(folder.lock_path(number), busy, stop=stop):
             pass
 
     begun = [number for number in folder.begun() if folder.result(number) is None]
@@ -72,9 +83,14 @@ def _require_quiet(folder: ArrayFolder, run: Run) -> None:
 
 
 def _add(state: RunState, folder: ArrayFolder, handed: Handed, run: Run) -> None:
-    """By the same words, however often."""
+    """Add what the jobs have proven to the state, in the same way however often it is done.
+
+    A proof of the state is newer than theirs if it says how the file was: the last job's. The predecessor's do not.
+    """
     proofs = folder.proofs(None, handed.job.destination) if _is_as_planned(run, handed) else []
-    state.proven = {**{proof.path: proof for proof in proofs}, **state.proven}
+    of_jobs = {proof.path: proof for proof in proofs}
+    newer = {path: proof for path, proof in state.proven.items() if proof.size >= 0 or path not in of_jobs}
+    state.proven = {**of_jobs, **newer}
     tally = folder.tally()
     state.sent_files, state.sent_bytes = handed.sent.files + tally.sent_files, handed.sent.size + tally.sent_size
     state.seconds = handed.seconds + max(0.0, time.time() - (moment_of(handed.submitted) or time.time()))

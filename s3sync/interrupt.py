@@ -60,6 +60,11 @@ class Stop:
         with self._lock:
             self._actions.append(action)
 
+    def forget(self, action: Callable[[], None]) -> None:
+        """Take back what `on_request` was given, so that nothing that is over is kept or called."""
+        with self._lock:
+            self._actions = [other for other in self._actions if other != action]
+
     def wait(self, seconds: float) -> bool:
         """Sleep, but no longer than until somebody asks; says whether somebody did."""
         return self._asked.wait(seconds)

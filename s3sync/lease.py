@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 from uuid import uuid4
 
+from s3sync import leasefiles
 from s3sync.errors import BusyError, LeaseLostError
 from s3sync.leasefiles import Numbers, parse
 from s3sync.text import human_seconds, now_iso
@@ -98,9 +99,14 @@ class Lease:
     def release(self) -> None:
         """Let others take it at once; if it was taken over, it stays with whoever has it, whose number is higher."""
         self._over.set()
-        for thread in self._threads:
+        last = threading.Thread(target=self._say_released, daemon=True)
+        last.start()
+        for thread in (*self._threads, last):
             thread.join(self._wish.pace.beat)
-        with contextlib.suppress(OSError, LeaseLostError), self._writing():
+
+    def _say_released(self) -> None:
+        """In a thread of its own: where the file server hangs, nobody waits for it, and others find the lease dead."""
+        with contextlib.suppress(OSError), self._turn:
             self._numbers.replace(self._number, self.content(released=True), self._token)
 
     def content(self, *, released: bool = False) -> bytes:
@@ -110,6 +116,7 @@ class Lease:
             "pid": os.getpid(),
             "since": self._since,
             "place": self._wish.place,
+            "pids": leasefiles.pid_namespace(),
             "token": self._token,
             "beat": self._beat,
             "released": released,

@@ -17,20 +17,24 @@ from s3sync.text import printable
 
 KEPT = 8  # numbers that stay, so that an outdated listing leads nobody to make one of them anew
 _MAX_BYTES = 4096  # of a lease, which has some 300
-_SHOWN_CHARS = 100  # of what it says, which may be anything
+_SHOWN_CHARS = 160  # of what it says, which may be anything
+_NAME_CHARS, _ID_CHARS = 64, 16  # of a host name and of a machine id in a place: with a boot id, less than is shown
 _NUMBER = re.compile(r"[1-9][0-9]*")
 _TEMPORARY = re.compile(r"\.([1-9][0-9]*)\..*\.tmp")
 _UNREADABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO)
 
 
 class Holder(NamedTuple):
-    """What a lease says of its holder; all of it printable. `place` is where its `flock` means something."""
+    """What a lease says of its holder; all of it printable. `place` is where its `flock` means something, `pids` where
+    its process id does.
+    """
 
     host: str
     pid: int
     since: str
     place: str
     released: bool
+    pids: str = ""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} since {self.since}"
@@ -125,14 +129,35 @@ def holder_elsewhere(folder: Path, seconds: float) -> Holder | None:
     """Who seems to hold the lease somewhere else, to be shown and nothing more: by this machine's clock, which may be
     wrong, it was renewed within so many seconds. Reads only.
     """
+    holder = _shown_holder(folder, seconds)
+    return holder if holder and not _is_of_this_machine(holder) else None
+
+
+def is_held_here(folder: Path, seconds: float) -> bool:
+    """Whether a live process of this machine seems to hold the lease, renewed within so many seconds; reads only.
+
+    For file systems whose `flock` the kernel's list shows under another number. A process whose id means nothing here,
+    as in another container, is taken to live.
+    """
+    holder = _shown_holder(folder, seconds)
+    if holder is None or not _is_of_this_machine(holder):
+        return False
+    return holder.pids != pid_namespace() or os.path.exists(f"/proc/{holder.pid}")
+
+
+def _shown_holder(folder: Path, seconds: float) -> Holder | None:
     with contextlib.suppress(OSError):
         numbers = Numbers(folder)
         highest = numbers.highest()
         holder = parse(numbers.read(highest)) if highest else None
-        if holder and not holder.released and holder.place.partition(" ")[0] != _boot():
+        if holder and not holder.released:
             age = time.time() - os.lstat(numbers.path(highest)).st_mtime
             return holder if abs(age) <= seconds else None
     return None
+
+
+def _is_of_this_machine(holder: Holder) -> bool:
+    return holder.place.rpartition(" ")[0] == machine()
 
 
 def parse(content: bytes) -> Holder | None:
@@ -140,14 +165,29 @@ def parse(content: bytes) -> Holder | None:
     try:
         told = json.loads(content)
         host, since, place = (_shown(told[key]) for key in ("host", "since", "place"))
-        return Holder(host, int(told["pid"]), since, place, told["released"] is True)
+        return Holder(host, int(told["pid"]), since, place, told["released"] is True, _shown(told.get("pids", "")))
     except (ValueError, LookupError, TypeError, RecursionError, OverflowError):
         return None
 
 
 def place_of(descriptor: int) -> str:
     """Where the `flock` of an open file means something: this boot of this machine, and this mount of a share there."""
-    return f"{_boot()} {os.fstat(descriptor).st_dev:x}"
+    return f"{machine()} {os.fstat(descriptor).st_dev:x}"
+
+
+def machine() -> str:
+    """This machine since it was started, by all that may tell it from others: virtual machines that were resumed from
+    the same snapshot have the same boot id until they boot, and get names of their own before that.
+    """
+    return f"{_boot()} {_named()}"
+
+
+def pid_namespace() -> str:
+    """Where the process ids of this process mean something; empty where that cannot be seen."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 def _shown(text: object) -> str:
@@ -155,10 +195,20 @@ def _shown(text: object) -> str:
 
 
 def _boot() -> str:
-    """This machine, since it was started; only its name where it does not say more."""
+    """The kernel's id of this start of the machine; `-` where there is none."""
+    return _first_word(Path("/proc/sys/kernel/random/boot_id"))
+
+
+def _named() -> str:
+    """The host name and the beginning of the machine id, since a clone may have the one or the other anew."""
+    host = printable(socket.gethostname()).replace(" ", "-")[:_NAME_CHARS]
+    return f"{host} {_first_word(Path('/etc/machine-id'))[:_ID_CHARS]}"
+
+
+def _first_word(path: Path) -> str:
     with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return printable(socket.gethostname()).replace(" ", "-")
+        return next(iter(path.read_text("ascii", "replace").split()), "-")
+    return "-"
 
 
 def _has_two_names(path: Path) -> bool:

@@ -27,6 +27,7 @@ from s3sync.text import now_iso, printable
 SUFFIX = ".lock"
 _POLL_SECONDS = 1.0  # between two looks at a lock that is waited for
 _SHOWN_SECONDS = 600.0  # a lease that was renewed since is shown as held; generous, since clocks differ
+_HERE_SECONDS = 60.0  # the same on the host whose clock it was renewed by
 
 
 class Held(NamedTuple):
@@ -91,7 +92,15 @@ class _GaveUpError(Exception):
 
 
 def is_held(path: Path, locks: Path = Path("/proc/locks")) -> bool:
-    """Whether somebody holds the lock now, without touching it; False where that cannot be seen (not Linux)."""
+    """Whether a process of this host holds the lock now, without touching it; to be shown, and nothing more.
+
+    The kernel's list knows. On btrfs and overlayfs it has another device than `stat`, and it has no processes of other
+    containers: there the lease says it.
+    """
+    return _is_listed(path, locks) or leasefiles.is_held_here(_leases(path), _HERE_SECONDS)
+
+
+def _is_listed(path: Path, locks: Path) -> bool:
     try:
         status = path.stat()
         held = (line.split() for line in locks.read_text().splitlines())

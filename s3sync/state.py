@@ -182,6 +182,7 @@ class StateStore:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
             self._journal = os.open(self.journal_path, flags, 0o600)
             files.write_all(self._journal, journal_head(self._destination))
+            files.sync_folder(self._folder)
 
     def record(self, proofs: Iterable[Proof]) -> None:
         """Append what was proven to the journal and bring it to the disk; raises StateError, LeaseLostError."""

@@ -54,7 +54,7 @@ def upload(
         loaded = store.load()
         for warning in (*_advice(job), *scope.warnings, *loaded.warnings):
             display.say(f"warning: {warning}")
-        before = gathering.gather(job, run, store, loaded.state, environ, collected)
+        before = gathering.gather(job, run, store, loaded.state, environ, stop, collected)
         if before and _is_done(job, before, scope):
             after = "" if collected else run_hook(job, run, store, before, environ, stop)
             return Report(run, job.destination, store.log_path, before, scope, already=True, on_complete=after)

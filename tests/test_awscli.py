@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import os
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -643,6 +645,17 @@ def test_its_children_end_with_it(fake: Callable[..., Aws], stop: Stop) -> None:
     thread.join(30)
     assert not thread.is_alive()
     assert psutil.wait_procs(pids, timeout=30)[1] == []
+
+
+def test_nothing_of_an_idle_one_is_kept_until_the_end(tmp_path: Path, stop: Stop) -> None:
+    """A scan makes one for each run: their environments would pile up."""
+    for code in ("exit 0", "exit 7"):
+        aws = Aws(program(tmp_path / code / "aws", f"#!/bin/sh\n{code}\n"), {}, stop)
+        both(aws)
+        gone = weakref.ref(aws)
+        del aws
+        gc.collect()
+        assert gone() is None
 
 
 def test_nothing_is_started_after_a_request_to_stop(fake: Callable[..., Aws], stop: Stop) -> None:

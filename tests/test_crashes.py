@@ -139,7 +139,8 @@ def steps_in(here: Scene) -> Iterator[Step]:
 
 
 def without_chance(path: str) -> str:
-    """Without times, and the tokens of leases."""
+    """Without times, the tokens of leases, and the chance in the names of temporary files."""
+    path = re.sub(r"\.[0-9]+\.[0-9a-f]{16}\.tmp", ".tmp", path)
     return re.sub(r"(/leases/.*/\.[0-9]+)\..*\.tmp", r"\1.tmp", re.sub(r"corrupt-.*", "corrupt", path))
 
 

@@ -176,7 +176,6 @@ def test_only_one_module_deletes_what_is_not_ours() -> None:
     callers = {room: {call for call in calls_in(tree) if deleting.fullmatch(call)} for room, tree in MODULES.items()}
     assert {room: calls for room, calls in callers.items() if calls} == {
         "arrayfolder": {"(self.path / 'job.json').unlink", "shutil.rmtree"},
-        "check": {"probe.unlink"},
         "clustercheck": {"shutil.rmtree", "place.folder.parent.rmdir"},
         "cleaner": {"removal.remove"},
         "files": {"temporary.unlink"},

@@ -443,9 +443,11 @@ class Hanging(Numbers):
         super().__init__(folder)
         self.gone = threading.Event()
         self.back = threading.Event()
+        self.called = threading.Event()
 
     def replace(self, number: int, content: bytes, token: str) -> None:
         if self.gone.is_set():
+            self.called.set()
             assert self.back.wait(60)
         super().replace(number, content, token)
 
@@ -461,6 +463,28 @@ def test_a_holder_whose_file_server_hangs_gives_it_up_in_time(numbers: Numbers) 
     hanging.back.set()
     held.release()
     take(numbers, "there", SLOW, pause=no_pause).release()
+
+
+def test_a_release_ends_even_if_the_file_server_does_not_answer(numbers: Numbers) -> None:
+    """Whether the beat or the release itself hangs: others find the lease dead. Released once the server is back."""
+    for beat in (0.02, 60.0):
+        hanging = Hanging(numbers.path(1).parent)
+        held = lease.take(hanging, wish("here", Pace(beat, 10**6)), unheard)
+        held._wish = held._wish._replace(pace=Pace(0.02, 10**6))  # the time that a release waits, too
+        hanging.gone.set()
+        if beat < 1:
+            assert hanging.called.wait(60)
+        held.release()
+        last = leasefiles.parse(numbers.read(numbers.highest()))
+        assert last
+        assert not last.released
+        hanging.back.set()
+        for thread in threading.enumerate():
+            if thread.name.endswith("(_say_released)"):
+                thread.join(60)
+        last = leasefiles.parse(numbers.read(numbers.highest()))
+        assert last
+        assert last.released
 
 
 HOLD = """
@@ -646,6 +670,43 @@ def test_a_holder_elsewhere_is_shown_while_it_seems_alive(
     moment = time.time() - age
     os.utime(leases_of(lock_path).path(1), (moment, moment))
     assert lock.holder_elsewhere(lock_path) == shown
+
+
+def test_machines_with_the_same_boot_id_are_told_apart_by_their_names(
+    lock_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Virtual machines that were resumed from one snapshot: the lease of a live twin is not one of a dead process."""
+    with lock.held(lock_path, "RUN"):
+        monkeypatch.setattr("socket.gethostname", lambda: "clone-2")
+        with lock_path.open() as stream:
+            elsewhere = leasefiles.place_of(stream.fileno())
+        with pytest.raises(BusyError):
+            lease.take(leases_of(lock_path), wish(elsewhere, patient=False), unheard)
+        assert lock.holder_elsewhere(lock_path) == os.uname().nodename
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ({}, True),
+        ({"pid": 2**22 + 1}, False),  # no process has this id
+        ({"pid": 2**22 + 1, "pids": "pid:[1]"}, True),  # of another container, whose processes are not seen here
+        ({"released": True}, False),
+    ],
+)
+def test_a_lock_that_the_kernel_lists_under_another_device_is_shown_by_its_lease(
+    lock_path: Path, change: dict[str, Any], shown: bool
+) -> None:
+    """As on btrfs; a process that was killed holds nothing."""
+    (lock_path.parent / "empty").parent.mkdir(parents=True)
+    (lock_path.parent / "empty").touch()
+    lock_path.touch()
+    with lock_path.open() as stream:
+        facts = {"place": leasefiles.place_of(stream.fileno()), "pid": os.getpid(), "host": "here"}
+    left_behind(leases_of(lock_path), **{**facts, "pids": leasefiles.pid_namespace(), **change})
+    assert lock.is_held(lock_path, lock_path.parent / "empty") is shown
+    os.utime(leases_of(lock_path).path(1), (0, 0))
+    assert not lock.is_held(lock_path, lock_path.parent / "empty")
 
 
 def test_looking_who_holds_it_writes_nothing(lock_path: Path) -> None:

@@ -472,10 +472,39 @@ def test_the_old_file_stays_when_the_new_one_cannot_be_written(tmp_path: Path, o
 def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("precious")
-    (tmp_path / f".log.json.{os.getpid()}.tmp").symlink_to(precious)
+    (tmp_path / ".tmp").symlink_to(precious)
     with pytest.raises(OSError, match="symbolic links"):
-        files.replace(tmp_path / "log.json", b"new")
+        files.replace(tmp_path / "log.json", b"new", tmp_path / ".tmp")
     assert precious.read_text() == "precious"
+
+
+@pytest.mark.parametrize("does", ["replace", "try_replace"])
+def test_processes_of_two_hosts_with_the_same_id_write_a_file_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str
+) -> None:
+    """As in containers: the other one writes all of it between this one's write and its rename."""
+    path = tmp_path / "notified.json"
+    write_synced = files.write_synced
+
+    def interrupted(temporary: Path, content: bytes) -> None:
+        write_synced(temporary, content)
+        monkeypatch.setattr(files, "write_synced", write_synced)
+        files.replace(path, b"theirs")
+
+    monkeypatch.setattr(files, "write_synced", interrupted)
+    if does == "replace":
+        files.replace(path, b"ours")
+    else:
+        files.try_replace(path)
+    assert path.read_bytes() == (b"ours" if does == "replace" else b"theirs")
+    assert os.listdir(tmp_path) == ["notified.json"]
+
+
+def test_a_temporary_file_has_a_name_that_every_file_system_takes(tmp_path: Path) -> None:
+    """However long the file's own name is."""
+    path = tmp_path / ("\N{SNOWMAN}" * 85)
+    files.replace(path, b"content")
+    assert [path] == list(tmp_path.iterdir())
 
 
 def test_write_all_writes_all_to_a_pipe_that_takes_little(tmp_path: Path) -> None:
@@ -536,6 +565,20 @@ def test_only_the_first_request_counts() -> None:
     stop.request(signal.SIGINT)
     assert (stop.requested, stop.signum, stop.wait(60)) == (True, signal.SIGTERM, True)
     assert asked == ["a", "b"]
+
+
+def test_what_is_over_is_not_called_when_somebody_asks_for_the_end() -> None:
+    stop = Stop()
+    asked: list[str] = []
+
+    def action() -> None:
+        asked.append("called")
+
+    stop.on_request(action)
+    stop.forget(action)
+    stop.forget(action)
+    stop.request(signal.SIGTERM)
+    assert asked == []
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])

@@ -743,6 +743,24 @@ def test_the_predecessors_readable_log_becomes_private(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_a_new_journal_is_in_its_folder_after_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that was synced may be gone if its folder was not."""
+    synced: list[bool] = []
+    fsync = os.fsync
+    store = store_for(tmp_path)
+    store.prepare()
+
+    def note(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            synced.append(store.journal_path.exists())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    store.begin(RunState("RUN", str(tmp_path)))
+    store.close()
+    assert synced[-1] is True
+
+
 def test_a_link_in_the_place_of_the_journal_is_not_followed(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("precious")

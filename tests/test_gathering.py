@@ -1,0 +1,184 @@
+"""What the jobs of a cluster have proven gets into the state log, by the one who holds the run's lock alone."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from s3sync import coordinator, gathering, lock
+from s3sync.arrayfolder import ArrayFolder, Handed
+from s3sync.destination import Destination
+from s3sync.errors import InterruptedBySignal, LeaseLostError, StateError
+from s3sync.interrupt import Stop
+from s3sync.job import Job
+from s3sync.leasefiles import Numbers
+from s3sync.lock import Held
+from s3sync.progress import Lines
+from s3sync.runfolder import LocalFile, Run, open_run
+from s3sync.sending import Amount
+from s3sync.slurm import Cluster, Slurm
+from s3sync.state import StateStore
+from s3sync.statelog import Proof, RunState
+from tests.fake_slurm import FakeSlurm
+from tests.test_lease import theirs
+
+TO = Destination("lab-runs", "")
+PATH = "Data/first.cbcl"
+
+
+class Scene(NamedTuple):
+    """A run that was handed over, and whose jobs have ended."""
+
+    job: Job
+    run: Run
+    store: StateStore
+    folder: ArrayFolder
+    environ: dict[str, str]
+
+    def gather(self, state: RunState | None, stop: Stop | None = None, own: ArrayFolder | None = None) -> RunState:
+        gathered = gathering.gather(self.job, self.run, self.store, state, self.environ, stop or Stop(), own)
+        assert gathered
+        return gathered
+
+    def following(self, stop: Stop) -> Any:
+        place = coordinator.Place(self.run, self.store, self.folder)
+        shown = Lines(io.StringIO())
+        return coordinator._Following(self.job, place, Slurm(self.environ), shown, self.environ, stop)
+
+
+@pytest.fixture
+def scene(tmp_path: Path, tiny_run: Path) -> Scene:
+    fake = FakeSlurm(tmp_path / "slurm")
+    job = Job(tiny_run, TO, tmp_path / "log", 1, cluster=Cluster())
+    run = open_run(tiny_run)
+    store = StateStore(job.log_dir, run, TO)
+    folder = ArrayFolder.of(job.log_dir, store)
+    nothing = Amount(0, 0)
+    moment = "2026-11-23T00:00:00+00:00"
+    folder.make(Handed("s3sync-1", "1", job, moment, False, None, Amount(4, 9), nothing, nothing, 0.0), "")
+    store.prepare()
+    return Scene(job, run, store, folder, {"PATH": f"{fake.bin}:/usr/bin:/bin"})
+
+
+def proven(scene: Scene, etag: str, *, by: str = "etag", known: bool = True) -> Proof:
+    status = (scene.run.path / PATH).stat()
+    file = LocalFile(PATH, status.st_size, status.st_mtime_ns) if known else LocalFile(PATH, -1, -1)
+    return Proof(*file, etag, by)
+
+
+def state_with(scene: Scene, *proofs: Proof) -> RunState:
+    state = RunState(scene.run.run_id, str(scene.run.path))
+    state.proven = {proof.path: proof for proof in proofs}
+    return state
+
+
+@pytest.mark.parametrize(
+    ("by_the_last_job", "kept"), [(True, "of the state"), (False, "of the jobs")], ids=["last job", "predecessor"]
+)
+def test_a_proof_of_the_jobs_counts_more_than_one_of_the_predecessor(
+    scene: Scene, by_the_last_job: bool, kept: str
+) -> None:
+    """The predecessor's has neither size nor mtime, so the file would be hashed again; the last job's is the newest."""
+    with scene.folder.journal(0, TO) as journal:
+        journal.record([proven(scene, "of the jobs")])
+    by = "etag" if by_the_last_job else "predecessor"
+    known = proven(scene, "of the state", by=by, known=by_the_last_job)
+
+    state = scene.gather(state_with(scene, known), own=scene.folder)
+
+    assert state.proven[PATH].etag == kept
+
+
+def test_what_the_predecessor_alone_has_proven_is_kept(scene: Scene) -> None:
+    known = proven(scene, "old", by="predecessor", known=False)
+
+    assert scene.gather(state_with(scene, known)).proven == {PATH: known}
+
+
+def lose() -> None:
+    raise LeaseLostError("lost to sequencer-2")
+
+
+def test_a_host_that_has_lost_the_lock_neither_writes_the_log_nor_removes_the_work_folder(scene: Scene) -> None:
+    with scene.folder.journal(0, TO) as journal:
+        journal.record([proven(scene, "e")])
+    done = state_with(scene)
+    done.completed = True
+    scene.store.guard(lose)
+
+    for state in (state_with(scene), done):
+        with pytest.raises(LeaseLostError):
+            scene.gather(state)
+
+    assert scene.folder.exists()
+    assert not scene.store.log_path.exists()
+
+
+def test_the_wait_for_a_task_on_a_node_that_was_given_up_ends_when_somebody_asks(scene: Scene) -> None:
+    """Its lease may be a dead one's, which takes a minute to see."""
+    path = scene.folder.lock_path(0)
+    path.parent.mkdir()
+    path.touch()
+    numbers = Numbers(path.parent.parent / "leases" / path.name.removesuffix(lock.SUFFIX))
+    numbers.prepare()
+    assert numbers.create(1, theirs(), "theirs")
+    stop = Stop()
+    stop.request(signal.SIGTERM)
+
+    with pytest.raises(InterruptedBySignal):
+        scene.gather(None, stop)
+
+    assert scene.folder.exists()
+
+
+def taken_over(error: Exception) -> Callable[..., contextlib.AbstractContextManager[Held]]:
+    """A lock that another host takes over at once, or that cannot be taken at all."""
+
+    @contextlib.contextmanager
+    def held(*_args: Any, **_more: Any) -> Iterator[Held]:
+        if not isinstance(error, LeaseLostError):
+            raise error
+        yield Held(-1, lose)
+
+    return held
+
+
+@pytest.mark.parametrize("error", [LeaseLostError("lost to sequencer-2"), StateError("lost: No space left on device")])
+def test_an_interruption_is_reported_as_one_whatever_becomes_of_the_log(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    stop = Stop()
+    following = scene.following(stop)
+    stop.request(signal.SIGINT)
+    monkeypatch.setattr(lock, "held", taken_over(error))
+
+    with pytest.raises(InterruptedBySignal) as caught:
+        following._interrupted()
+
+    assert caught.value.exit_code == 130
+    assert str(caught.value).startswith(
+        "interrupted by SIGINT, but what Slurm's jobs have proven is not in the log: lo"
+    )
+    assert "the same command goes on from there" in str(caught.value)
+    assert scene.folder.exists()
+
+
+def test_no_last_job_is_submitted_by_a_host_that_has_lost_the_lock(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    FakeSlurm(tmp_path / "other").set("squeue", "echo '7_0|RUNNING|n1|None'")
+    os.replace(tmp_path / "other" / "bin" / "squeue", tmp_path / "slurm" / "bin" / "squeue")
+    following = scene.following(Stop())
+    monkeypatch.setattr(lock, "held", taken_over(LeaseLostError("lost")))
+
+    with pytest.raises(LeaseLostError):
+        following.is_over()
+
+    assert not (tmp_path / "slurm" / "sbatch.said").exists()
