@@ -74,8 +74,9 @@ class ArrayFolder:
         return cls(log_dir / FOLDER / store.lock_path.stem)
 
     def exists(self) -> bool:
-        """Whether there is an upload that was handed to the cluster, and is not collected."""
-        return (self.path / "job.json").exists()
+        """Whether there is an upload that was handed to the cluster, and is not collected; raises StateError."""
+        with self._explained("read"):
+            return files.is_there(self.path / "job.json")
 
     # What the coordinator writes.
 
@@ -289,10 +290,17 @@ class Journal:
 
 
 def under_way(log_dir: Path) -> frozenset[str]:
-    """The names of the work folders that nobody has collected yet: those of their locks, without the ending."""
-    with contextlib.suppress(OSError):
-        return frozenset(os.listdir(log_dir / FOLDER))
-    return frozenset()
+    """The names of the work folders that nobody has collected yet: those of their locks, without the ending.
+
+    Raises StateError.
+    """
+    folder = log_dir / FOLDER
+    try:
+        return frozenset(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+    except OSError as error:
+        raise StateError(f"cannot read {printable(str(folder))}: {error.strerror} (see --log_dir)") from error
 
 
 def _name(who: int | str) -> str:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from s3sync import clustercheck, s3check
+from s3sync import clustercheck, discovery, s3check
 from s3sync.awswords import OwnedBucket
 from s3sync.config import Config, load_config
 from s3sync.errors import ConfigError, StateError
@@ -50,14 +50,14 @@ def findings(
 
 
 def _directories(config: Config) -> Iterator[Finding]:
-    for directory in dict.fromkeys(d for entry in config.monitor for d in entry.monitored_directories):
-        where = printable(str(directory))
-        try:
-            runs = sum(os.path.exists(os.path.join(directory, name, "RunInfo.xml")) for name in os.listdir(directory))
-        except OSError as error:
-            yield Finding(ok=False, what="directory", text=f"{where}: {error.strerror} (mount it, or mend the config)")
-            continue
-        yield Finding(ok=True, what="directory", text=f"{where}: readable, {count_of(runs, 'run')}")
+    """As a scan looks at them, and what it would say."""
+    for directory in discovery.look(config).directories:
+        yield from (Finding(ok=False, what="directory", text=trouble.text) for trouble in directory.troubles)
+        if not directory.troubles:
+            text = f"{printable(directory.path)}: readable, {count_of(len(directory.found), 'run')}"
+            yield Finding(ok=True, what="directory", text=text)
+        yield from (Finding(ok=False, what="run", text=run.unreadable) for run in directory.found if run.unreadable)
+        yield from (Finding(ok=True, what="note", text=f"{note.key} {note.text}") for note in directory.notes)
 
 
 def _log_dir(config: Config) -> Iterator[Finding]:

@@ -142,10 +142,14 @@ def put_aside(path: Path, record: Record) -> None:
 
 
 def unfinished(log_dir: Path) -> Iterator[Path]:
-    """Records of cleanups that did not come to their end; what cannot be read is none."""
+    """Records of cleanups that did not come to their end, or that cannot be read: `load` says why."""
     for path in sorted((log_dir / "cleanups").glob(f"*{SUFFIX}")):
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
-            if not _head(path)["finished"]:
+        with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
+            try:
+                is_finished = _head(path)["finished"]
+            except OSError:
+                is_finished = False
+            if not is_finished:
                 yield path
 
 

@@ -11,6 +11,15 @@ from pathlib import Path
 _SHOWN = 30  # characters of a file's and a host's name in that of a temporary file: names have at most 255 bytes
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is something, whatever it is; raises OSError where that cannot be known, as `exists` does not."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def make_private_folder(folder: Path) -> None:
     """Make a folder, and those above it that are missing, for this user alone; raises OSError."""
     for parent in (*reversed(folder.parents), folder):

@@ -91,6 +91,11 @@ class _GaveUpError(Exception):
     """Nobody sees it: it ends the waiting."""
 
 
+def leases(path: Path) -> Path:
+    """The folder of a lock's lease."""
+    return path.parent.parent / "leases" / path.name.removesuffix(SUFFIX)
+
+
 def is_held(path: Path, locks: Path = Path("/proc/locks")) -> bool:
     """Whether a process of this host holds the lock now, without touching it; to be shown, and nothing more.
 
@@ -114,7 +119,7 @@ def holder_elsewhere(path: Path) -> str:
     """The host that holds the lock, if that is another one; to be shown, since it goes by the clocks of both. Reads
     only.
     """
-    holder = leasefiles.holder_elsewhere(_leases(path), _SHOWN_SECONDS)
+    holder = leasefiles.holder_elsewhere(leases(path), _SHOWN_SECONDS)
     return holder.host if holder else ""
 
 
@@ -144,7 +149,7 @@ def _held(path: Path, wish: Wish, stop: Stop | None) -> Iterator[Held]:
             raise BusyError(f"{wish.busy}: {_holder(descriptor)} (wait for it, or end it)")
         try:
             wish = wish._replace(place=leasefiles.place_of(descriptor))
-            ours = lease.take(Numbers(_leases(path)), wish, stop.lose if stop else lambda _why: None)
+            ours = lease.take(Numbers(leases(path)), wish, stop.lose if stop else lambda _why: None)
         except OSError as error:
             raise _unlockable(path, error) from error
         try:
@@ -154,11 +159,6 @@ def _held(path: Path, wish: Wish, stop: Stop | None) -> Iterator[Held]:
             ours.release()
     finally:
         os.close(descriptor)
-
-
-def _leases(path: Path) -> Path:
-    """The folder of a lock's lease."""
-    return path.parent.parent / "leases" / path.name.removesuffix(SUFFIX)
 
 
 def _pause_of(stop: Stop) -> Callable[[float], None]:

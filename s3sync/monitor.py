@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3sync import alerts, files, hook, lock, logs, publish, survey
+from s3sync import alerts, discovery, files, hook, lock, logs, publish, survey
 from s3sync.config import Config
 from s3sync.coordinator import upload_anywhere
+from s3sync.discovery import Discovery
 from s3sync.errors import (
     AwsError,
     BusyError,
@@ -20,6 +21,7 @@ from s3sync.errors import (
     LeaseLostError,
     S3SyncError,
     SlurmError,
+    StateError,
 )
 from s3sync.hook import Hook
 from s3sync.interrupt import Stop
@@ -122,13 +124,13 @@ def _tell_about(config: Config, held: Held, work: Callable[[], Tick]) -> Tick:
 def _tick(tick: Tick, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> Tick:
     """Fills `tick` as it goes, so that one which ends early can be told of, too."""
     started = time.monotonic()
-    _judge(tick, config)
+    _remember(_judge(tick, config), config)
     due, to_do = survey.in_order(tick.runs), survey.to_do(tick.runs)
     more = f", {len(to_do) - len(due):,} to stream" if len(to_do) > len(due) else ""
     LOG.info("tick: %s found, %s to upload%s", survey.count(tick.runs), f"{len(due):,}", more)
     _say(tick.problems, config.log_dir / "noted.json")
     before = len(tick.problems)
-    collected = survey.uncollected(tick.runs, config)
+    collected = _uncollected(tick, config)
     owing = [run for run in survey.owing(tick.runs) if run not in collected]
     for runs in (to_do, collected, owing):
         _for_each(runs, tick, stop, lambda run: _upload(tick, run, config, environ, stop, make_display))
@@ -151,21 +153,39 @@ def _alert(config: Config, runs: Sequence[Judged]) -> list[Problem]:
     return problems
 
 
+def _remember(found: Discovery, config: Config) -> None:
+    """What is in the directories, so that the next scan notices an empty mount point."""
+    try:
+        discovery.remember(found, config.log_dir)
+    except OSError as error:
+        LOG.warning("cannot remember what is in the monitored directories: %s", error.strerror)
+
+
+def _uncollected(tick: Tick, config: Config) -> list[Judged]:
+    try:
+        return survey.uncollected(tick.runs, config)
+    except StateError as error:
+        tick.problems.append(Problem("Slurm", str(error), "other"))
+        return []
+
+
 def _counted(tick: Tick) -> Counters:
     states = [report.state for report in tick.uploaded.values() if not report.already]
     return Counters(len(states), sum(state.sent_files for state in states), sum(state.sent_bytes for state in states))
 
 
-def _judge(tick: Tick, config: Config) -> None:
+def _judge(tick: Tick, config: Config) -> Discovery:
     """Every run with its state, and the problems that stand before anything is uploaded."""
-    candidates, troubles = survey.discover(config)
-    tick.runs = survey.judge_all(config, candidates)
-    tick.problems = [Problem(trouble.key, trouble.text, "other") for trouble in troubles]
+    found = discovery.look(config)
+    tick.runs = survey.judge_all(config, found.candidates)
+    tick.problems = [Problem(trouble.key, trouble.text, "other") for trouble in found.troubles]
+    tick.problems += [Problem(note.key, note.text, "note") for note in found.notes]
     for run in tick.runs:
         if run.state in survey.BROKEN:
             tick.problems.append(Problem(run.key, f"{run.state}: {run.reason}", "run"))
         elif run.state in survey.NEVER:
             tick.problems.append(Problem(run.key, f"will not be uploaded: {run.state}: {run.reason}", "note"))
+    return found
 
 
 def _for_each(runs: Sequence[Judged], tick: Tick, stop: Stop, work: Callable[[Judged], None]) -> None:

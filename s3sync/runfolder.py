@@ -121,7 +121,7 @@ def open_run(folder: str | Path, *, need_run_info: bool = True) -> Run:
     """
     path = Path(os.path.abspath(folder))  # not resolve(): the folder keeps the name the user gave it
     where = printable(str(path))
-    if not os.path.isdir(path):
+    if not _is_folder(path):
         raise RunError(f"no such folder: {where} (check its path)")
     if not path.name:
         raise RunError(f"{where} is no run folder")
@@ -134,6 +134,16 @@ def open_run(folder: str | Path, *, need_run_info: bool = True) -> Run:
             raise
         info = RunInfo("", "", "", "", ())
     return Run(path, path.name, info)
+
+
+def _is_folder(path: Path) -> bool:
+    """Raises RunError where that cannot be known."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise RunError(f"cannot read {printable(str(path))}: {error.strerror}") from error
 
 
 def read_run_info(path: Path) -> RunInfo:

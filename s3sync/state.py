@@ -87,10 +87,16 @@ class StateStore:
 
     @property
     def log_path(self) -> Path:
-        """Where this destination's log is, or will be if nobody else takes the place first."""
-        if self._tagged.exists():
-            return self._tagged
+        """Where this destination's log is, or will be if nobody else takes the place first; raises StateError."""
+        with _readable(self._tagged):
+            if files.is_there(self._tagged):
+                return self._tagged
         return self._plain if owner(self._plain) in (None, self._destination) else self._tagged
+
+    @property
+    def usual_path(self) -> Path:
+        """Where the log is, if this cannot be found out: `log_path` without a look at the disk."""
+        return self._plain
 
     @property
     def journal_path(self) -> Path:
@@ -98,7 +104,7 @@ class StateStore:
         return Path(str(self.log_path).removesuffix(LOG_SUFFIX) + JOURNAL_SUFFIX)
 
     def head(self) -> Head | None:
-        """The log in short, None if there is none; raises OSError, or ValueError if it is corrupt."""
+        """The log in short, None if there is none; raises OSError, StateError, or ValueError if it is corrupt."""
         try:
             log = read_head(self.log_path)
             if is_cut_off(self.log_path):
@@ -107,19 +113,30 @@ class StateStore:
             return None
         return Head.of(log)
 
+    def require_readable(self) -> None:
+        """See that what else is remembered can be read: the journal, the lock and its lease; raises StateError."""
+        journal = self.journal_path
+        with _readable(journal), contextlib.suppress(FileNotFoundError), journal.open("rb"):
+            pass
+        with _readable(self.lock_path):
+            files.is_there(self.lock_path)
+        leases = lock.leases(self.lock_path)
+        with _readable(leases), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.listdir(leases)
+
     def failures(self, most: int) -> dict[str, str]:
         """The first files that failed in the last call, printable paths in the run, and why; none without a log."""
         prefix = printable(str(self._run.path)).rstrip("/") + "/"
         try:
             return {name.removeprefix(prefix): reason for name, reason in read_failures(self.log_path, most)}
-        except OSError:
+        except (OSError, StateError):
             return {}
 
     def journaled(self) -> int:
         """How many files the journal has: what an upload that is under way has proven so far."""
         try:
             return count_journaled(self.journal_path.read_bytes())
-        except OSError:
+        except (OSError, StateError):
             return 0
 
     def prepare(self, expected_files: int = 0) -> None:
@@ -176,7 +193,7 @@ class StateStore:
         self.check()
         with self._explained("write", self._folder):
             self._take_the_plain_name()
-            if not self._plain.exists() and not self._tagged.exists():
+            if not files.is_there(self._plain) and not files.is_there(self._tagged):
                 self._claim(state)
             self.save(state)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -213,7 +230,7 @@ class StateStore:
     def _take_the_plain_name(self) -> None:
         """From another destination whose log tells of nothing: a misspelt bucket should not keep it for ever."""
         theirs = owner(self._plain)
-        if theirs in (None, self._destination) or self._tagged.exists() or not self._tells_of_nothing():
+        if theirs in (None, self._destination) or files.is_there(self._tagged) or not self._tells_of_nothing():
             return
         assert theirs is not None
         other = StateStore(self._log_dir, self._run, theirs)
@@ -228,7 +245,7 @@ class StateStore:
             head = Head.of(read_head(self._plain))
         except (OSError, ValueError, RecursionError):
             return False
-        return not head.completed and not head.uploaded_files and not journal.exists()
+        return not head.completed and not head.uploaded_files and not files.is_there(journal)
 
     def _claim(self, state: RunState) -> None:
         """Take the plain name, unless an upload to another destination does so at the same moment."""
@@ -264,6 +281,15 @@ class StateStore:
                 f"cannot {verb} the state log: {printable(str(path))}: {error.strerror}"
                 " (give a writable folder with space left with --log_dir)"
             ) from error
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        advice = "repair that, or run this as the owner of the log directory"
+        raise StateError(f"cannot read {printable(str(path))}: {error.strerror} ({advice})") from error
 
 
 def logged_besides(log_dir: Path, known: Collection[Path]) -> list[Logged]:

@@ -5,18 +5,20 @@ Thousands of old runs cost next to nothing: a run whose log says completed is ne
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from s3sync import analysis, arrayfolder, checksums, completion, hook, runfolder
+from s3sync import analysis, arrayfolder, checksums, completion, discovery, hook, remembered, runfolder
 from s3sync.arrayfolder import ArrayFolder
 from s3sync.config import Config, MonitorEntry
-from s3sync.errors import RunError
-from s3sync.runfolder import ANALYSES, RUN_INFO, Run, RunInfo
+from s3sync.discovery import Candidate as Candidate
+from s3sync.discovery import Trouble as Trouble
+from s3sync.errors import RunError, StateError
+from s3sync.remembered import Remembered
+from s3sync.runfolder import ANALYSES, RUN_INFO, Run
 from s3sync.samplesheet import SampleCheck, check_samples
 from s3sync.state import StateStore
 from s3sync.statelog import Head
@@ -43,16 +45,6 @@ NEVER: tuple[State, ...] = ("too old", "no samplesheet", "samples do not match",
 BROKEN: tuple[State, ...] = ("unreadable", "ambiguous samplesheet")
 STUCK_ATTEMPTS = 3  # calls that ended without proving anything; after so many the others go first
 
-_NO_INFO = RunInfo("", "", "", "", ())
-
-
-class Candidate(NamedTuple):
-    """A folder with a RunInfo.xml in a monitored directory. `began` is that file's mtime, seconds since the epoch."""
-
-    run: Run
-    entry: MonitorEntry
-    began: float
-
 
 class Judged(NamedTuple):
     """A run, or an analysis of one, at a destination. `failing` are the samples the regex was not found in; `head` is
@@ -78,25 +70,10 @@ class Judged(NamedTuple):
         return self.entry.destination.url(self.run.run_id)
 
 
-class Trouble(NamedTuple):
-    """A monitored directory that cannot be looked into."""
-
-    key: str
-    text: str
-
-
 def discover(config: Config) -> tuple[list[Candidate], list[Trouble]]:
-    """Every run in every monitored directory, for every entry; RunInfo.xml is not parsed yet."""
-    candidates: list[Candidate] = []
-    troubles: list[Trouble] = []
-    for entry in config.monitor:
-        for directory in entry.monitored_directories:
-            try:
-                candidates += _runs_in(Path(directory), entry)
-            except OSError as error:
-                text = f"cannot read {printable(str(directory))}: {error.strerror} (mount it, or mend the config)"
-                troubles.append(Trouble(f"directory {printable(str(directory))}", text))
-    return candidates, list(dict.fromkeys(troubles))
+    """Every run in every monitored directory, for every entry, and the directories that are not as they should be."""
+    found = discovery.look(config)
+    return found.candidates, found.troubles
 
 
 def judge_all(config: Config, candidates: Iterable[Candidate]) -> list[Judged]:
@@ -111,13 +88,16 @@ def judge_all(config: Config, candidates: Iterable[Candidate]) -> list[Judged]:
 
 def judge(candidate: Candidate, config: Config, hopeless: set[re.Pattern[str]], now: float | None = None) -> Judged:
     """The state of one run at one destination; never raises for what is wrong with the run or its log."""
-    run, entry, began = candidate
+    run, entry, began = candidate.run, candidate.entry, candidate.began
     store = StateStore(config.log_dir, run, entry.destination)
-    head, corrupt = _head(store)
+    known = remembered.look(store)
+    head, corrupt = known.head, known.corrupt
 
     def judged(state: State, reason: str, failing: tuple[str, ...] = ()) -> Judged:
-        return Judged(run, entry, began, state, printable(reason), head, store.log_path, failing)
+        return Judged(run, entry, began, state, printable(reason), head, known.log_path, failing)
 
+    if unreadable := known.unreadable or candidate.unreadable:
+        return judged("unreadable", unreadable)
     if head and head.completed:
         return judged("uploaded", _in_s3(head, entry))
     try:
@@ -140,7 +120,7 @@ def judge(candidate: Candidate, config: Config, hopeless: set[re.Pattern[str]], 
     samples = _check_samples(run, entry, hopeless)
     if samples.verdict != "match":
         return judged(samples.verdict, _and_what_went_up(samples.reason, head), samples.failing)
-    return judged(*_due(head, corrupt, ArrayFolder.of(config.log_dir, store)))
+    return judged(*_due(known, ArrayFolder.of(config.log_dir, store)))
 
 
 def analyses_of(run: Judged, config: Config, now: float | None = None) -> list[Judged]:
@@ -166,11 +146,14 @@ def analyses_of(run: Judged, config: Config, now: float | None = None) -> list[J
 def _judge_analysis(unit: Run, entry: MonitorEntry, config: Config, now: float | None) -> Judged:
     """Its sheet is the run's, which has passed."""
     store = StateStore(config.log_dir, unit, entry.destination)
-    head, corrupt = _head(store)
+    known = remembered.look(store)
+    head, corrupt = known.head, known.corrupt
 
     def judged(state: State, reason: str, moment: float) -> Judged:
-        return Judged(unit, entry, moment, state, printable(reason), head, store.log_path)
+        return Judged(unit, entry, moment, state, printable(reason), head, known.log_path)
 
+    if known.unreadable:
+        return judged("unreadable", known.unreadable, 0.0)
     try:
         if head and head.completed:
             return judged("uploaded", _in_s3(head, entry), unit.path.stat().st_mtime)
@@ -185,7 +168,7 @@ def _judge_analysis(unit: Run, entry: MonitorEntry, config: Config, now: float |
         checksums.read(unit)
     except (RunError, OSError) as error:
         return judged("unreadable", str(error), 0.0)
-    return judged(*_due(head, corrupt, ArrayFolder.of(config.log_dir, store)), finish.moment)
+    return judged(*_due(known, ArrayFolder.of(config.log_dir, store)), finish.moment)
 
 
 def _in_s3(head: Head, entry: MonitorEntry) -> str:
@@ -243,37 +226,6 @@ def uncollected(runs: Iterable[Judged], config: Config) -> list[Judged]:
     return [run for run in done if StateStore(config.log_dir, run.run, run.entry.destination).lock_path.stem in names]
 
 
-def _runs_in(directory: Path, entry: MonitorEntry) -> list[Candidate]:
-    """Its immediate subfolders that hold RunInfo.xml."""
-    found = []
-    with os.scandir(directory) as folders:
-        for folder in folders:
-            began = _began(folder)
-            if began is not None:
-                run = Run(Path(folder.path), folder.name, _NO_INFO)
-                found.append(Candidate(run, entry, began))
-    return sorted(found, key=lambda candidate: candidate.run.path)
-
-
-def _began(folder: os.DirEntry[str]) -> float | None:
-    """The mtime of the folder's RunInfo.xml; None if it is no run folder. One that may not be looked into is one:
-    judging it says why it cannot be read."""
-    try:
-        return os.stat(os.path.join(folder.path, RUN_INFO)).st_mtime
-    except PermissionError:
-        return 0.0 if folder.is_dir() else None
-    except OSError:
-        return None
-
-
-def _head(store: StateStore) -> tuple[Head | None, bool]:
-    """The log in short, and whether there is one that is corrupt."""
-    try:
-        return store.head(), False
-    except (OSError, ValueError, RecursionError):
-        return None, True
-
-
 def _completion(run: Run, config: Config, now: float | None) -> completion.Completion:
     def newest_change() -> float:
         return runfolder.newest_change(runfolder.list_files(run))
@@ -318,11 +270,15 @@ def _and_what_went_up(reason: str, head: Head | None) -> str:
     return f"{reason}; {went_up} (`status RUN` lists them)"
 
 
-def _due(head: Head | None, corrupt: bool, handed_over: ArrayFolder) -> tuple[State, str]:
+def _due(known: Remembered, handed_over: ArrayFolder) -> tuple[State, str]:
     """State and reason of a run that is to be uploaded."""
-    if handed_over.exists():
-        return "partial", f"on Slurm: {handed_over.where()}"
-    return _open(head, corrupt)
+    try:
+        if handed_over.exists():
+            handed_over.handed()  # what cannot be read is not to be shown as on its way
+            return "partial", f"on Slurm: {handed_over.where()}"
+    except StateError as error:
+        return "unreadable", str(error)
+    return _open(known.head, known.corrupt)
 
 
 def _open(head: Head | None, corrupt: bool) -> tuple[State, str]:

@@ -1,0 +1,431 @@
+"""Which folders are runs, and that none disappears: every error but "not there" is said."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3sync import directories, discovery, foreign, mounts, survey
+from s3sync.arrayfolder import ArrayFolder
+from s3sync.config import Config, load_config
+from s3sync.destination import Destination
+from s3sync.errors import RunError
+from s3sync.mounts import Mount
+from s3sync.runfolder import Run, RunInfo, open_run
+from s3sync.state import StateStore
+from scripts.simulate_run import make_run
+
+RUN = "250101_M01234_0001_AAAAA"
+NFS = Mount("/mnt/nas", "nfs4", "nas:/runs", "/")
+DISK = Mount("/", "ext4", "/dev/sda1", "/")
+
+
+def config_of(tmp_path: Path, *watched: Path) -> Config:
+    path = tmp_path / "config.json"
+    entry = {"monitored_directories": [str(folder) for folder in watched], "bucket": "lab-runs", "remote_path": "/"}
+    path.write_text(json.dumps({"log_dir": str(tmp_path / "log"), "monitor": [entry]}))
+    path.chmod(0o600)
+    return load_config(path, {})
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Path:
+    folder = tmp_path / "sequencer"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def config(tmp_path: Path, watched: Path) -> Config:
+    return config_of(tmp_path, watched)
+
+
+def tiny_run(folder: Path, name: str = RUN) -> Path:
+    return make_run(folder, "miseq", cycles=(1, 1, 1), tiles=2, scale=0.00001, run_id=name)
+
+
+def store_of(config: Config, run: Path) -> StateStore:
+    return StateStore(config.log_dir, Run(run, run.name, RunInfo("", "", "", "", ())), Destination("lab-runs", ""))
+
+
+def judged(config: Config) -> list[tuple[str, str, str]]:
+    candidates, troubles = survey.discover(config)
+    assert troubles == []
+    return [(run.run.run_id, run.state, run.reason) for run in survey.judge_all(config, candidates)]
+
+
+def notes(config: Config) -> list[str]:
+    found = discovery.look(config)
+    assert found.troubles == []
+    return [f"{note.key} {note.text}" for note in found.notes]
+
+
+def failing_with(monkeypatch: pytest.MonkeyPatch, number: int, path: Path, function: str = "stat") -> None:
+    """Let a function of `os` fail for one path."""
+    real: Callable[..., Any] = getattr(os, function)
+
+    def fail(given: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(given, str | bytes | os.PathLike) and os.fspath(given) == str(path):
+            raise OSError(number, os.strerror(number), str(path))
+        return real(given, *arguments, **options)
+
+    monkeypatch.setattr(os, function, fail)
+
+
+ERRORS = (
+    errno.ELOOP,
+    errno.ESTALE,
+    errno.EIO,
+    errno.ENOTCONN,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EHOSTDOWN,
+    errno.ETIMEDOUT,
+    errno.ENOMEM,
+    errno.EUCLEAN,
+)
+
+
+@pytest.mark.parametrize("number", ERRORS, ids=errno.errorcode.get)
+def test_a_run_whose_run_info_cannot_be_accessed_is_unreadable(
+    config: Config, watched: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    run = tiny_run(watched)
+    failing_with(monkeypatch, number, run / "RunInfo.xml")
+
+    assert judged(config) == [(RUN, "unreadable", f"cannot read {run}/RunInfo.xml: {os.strerror(number)}")]
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR], ids=errno.errorcode.get)
+def test_a_folder_without_run_info_is_no_run(
+    config: Config, watched: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    failing_with(monkeypatch, number, tiny_run(watched) / "RunInfo.xml")
+
+    assert judged(config) == []
+
+
+def test_an_uploaded_run_that_cannot_be_read_is_not_shown_as_done(
+    config: Config, watched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny_run(watched)
+    log = store_of(config, run).log_path
+    log.parent.mkdir(parents=True)
+    facts = {"run_id": RUN, "run_path": str(run), "completed": True, "bucket": "lab-runs", "remote_path": ""}
+    log.write_text(json.dumps({**facts, "total_local_files": 1, "total_uploaded_files": 1, "uploaded_files": {}}))
+    assert [state for _, state, _ in judged(config)] == ["uploaded"]
+    failing_with(monkeypatch, errno.EIO, run / "RunInfo.xml")
+
+    assert [state for _, state, _ in judged(config)] == ["unreadable"]
+
+
+def test_links_that_lead_nowhere_are_unreadable_runs(config: Config, watched: Path) -> None:
+    loop, gone = watched / "loop", watched / "gone"
+    for folder in (loop, gone):
+        folder.mkdir()
+    (loop / "RunInfo.xml").symlink_to("RunInfo.xml")
+    (gone / "RunInfo.xml").symlink_to("nowhere")
+
+    assert judged(config) == [
+        ("gone", "unreadable", f"{gone}/RunInfo.xml is a link to nothing (restore it)"),
+        ("loop", "unreadable", f"cannot read {loop}/RunInfo.xml: {os.strerror(errno.ELOOP)}"),
+    ]
+
+
+@pytest.mark.parametrize("what", ["log", "journal", "lock", "lease", "Slurm work folder", "folder of the logs"])
+def test_what_is_remembered_and_cannot_be_read_is_unreadable(config: Config, watched: Path, what: str) -> None:
+    store = store_of(config, tiny_run(watched))
+    place = {
+        "log": store.log_path,
+        "journal": store.journal_path,
+        "lock": store.lock_path,
+        "lease": config.log_dir / "leases" / store.lock_path.stem,
+        "Slurm work folder": ArrayFolder.of(config.log_dir, store).path,
+        "folder of the logs": store.log_path.parent,
+    }[what]
+    assert [state for _, state, _ in judged(config)] == ["new"]
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(place.name)
+
+    [(_, state, reason)] = judged(config)
+
+    assert state == "unreadable"
+    assert str(place) in reason
+    assert os.strerror(errno.ELOOP) in reason
+    assert "corrupt" not in reason
+
+
+def test_a_directory_that_breaks_off_is_reported_and_what_was_found_stays(
+    config: Config, watched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny_run(watched)
+
+    real = os.scandir
+
+    @contextlib.contextmanager
+    def scandir(path: str) -> Iterator[Iterator[Any]]:
+        with real(path) as entries:
+            yield itertools.chain(itertools.islice(entries, 1), breaks_off() if path == str(watched) else entries)
+
+    def breaks_off() -> Iterator[Any]:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        yield
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+    candidates, troubles = survey.discover(config)
+
+    assert [candidate.run.path for candidate in candidates] == [run]
+    assert [trouble.text for trouble in troubles] == [
+        f"cannot read {watched}: {os.strerror(errno.ESTALE)} (mount it, or mend the config)"
+    ]
+
+
+def test_upload_of_a_folder_that_cannot_be_read_does_not_call_it_missing(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+
+    with pytest.raises(RunError, match=os.strerror(errno.ELOOP)):
+        open_run(loop)
+
+
+SYSTEM_FOLDERS = (
+    *("lost+found", ".snapshot", ".snapshots", ".zfs", "@eaDir", "#recycle", "#snapshot", ".Trash-1000"),
+    *("$RECYCLE.BIN", "System Volume Information", ".AppleDouble", ".TemporaryItems", ".DS_Store", "._RUN"),
+    *("~snapshot", ".@__thumb", "@Recycle", ".stfolder", ".nfs000000012", "@GMT-2025.01.01-00.00.00", "@tmp"),
+    *("Network Trash Folder", "RECYCLER", ".Spotlight-V100", ".fseventsd", ".rsync-partial", "LOST+FOUND"),
+)
+
+
+@pytest.mark.parametrize("name", SYSTEM_FOLDERS)
+def test_folders_of_file_systems_and_desktops_are_no_runs_even_unreadable(
+    config: Config, watched: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (watched / name).mkdir()
+    failing_with(monkeypatch, errno.EACCES, watched / name / "RunInfo.xml")
+
+    assert judged(config) == []
+    assert notes(config) == []
+
+
+def test_a_run_with_a_hidden_name_is_named(config: Config, watched: Path) -> None:
+    run = tiny_run(watched, ".250101_M01234_0001_AAAAA")
+
+    assert notes(config) == [f"{run} has a hidden name, so it is not taken for a run (rename it)"]
+    assert judged(config) == []
+
+
+@pytest.mark.parametrize(
+    ("vendor", "names"),
+    [
+        ("an Element AVITI", ("RunParameters.json", "RunManifest.json", "RunUploaded.json")),
+        ("an Element AVITI", ("AvitiRunStats.json",)),
+        ("an Oxford Nanopore", ("final_summary_FAX1_ab12_cd34.txt",)),
+        ("an Oxford Nanopore", ("sequencing_summary_FAX1_ab12_cd34.txt", "pod5_pass/")),
+        ("a PacBio", ("1_A01/",)),
+        ("a PacBio", ("m64012_250101.subreadset.xml",)),
+        ("an MGI or Complete Genomics", ("BioInfo.csv",)),
+        ("an MGI or Complete Genomics", ("L01/BarcodeStat.txt",)),
+        ("an Ion Torrent", ("explog_final.txt", "acq_0000.dat")),
+        ("an Ultima Genomics", ("200101_LibraryInfo.xml",)),
+    ],
+)
+def test_a_run_of_another_vendor_is_named(config: Config, watched: Path, vendor: str, names: tuple[str, ...]) -> None:
+    folder = watched / "20250101_RUN"
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if name.endswith("/") else path.touch()
+
+    [note] = notes(config)
+
+    assert note.startswith(f"{folder} looks like {vendor} run: it is left alone")
+    assert "--skip_check" in note
+    assert judged(config) == []
+
+
+def test_an_illumina_run_without_run_info_is_named_once_nothing_arrives_any_more(tmp_path: Path) -> None:
+    (tmp_path / "RTAComplete.txt").touch()
+    changed = tmp_path.stat().st_mtime
+
+    assert foreign.what_is(str(tmp_path), changed + 60) == ""
+    assert "looks like an Illumina run without RunInfo.xml" in foreign.what_is(str(tmp_path), changed + 4000)
+
+
+def test_any_other_folder_is_nothing_special(config: Config, watched: Path) -> None:
+    (watched / "scripts").mkdir()
+    (watched / "scripts" / "README.txt").touch()
+    (watched / "notes.txt").touch()
+
+    assert (judged(config), notes(config)) == ([], [])
+
+
+def test_a_run_folder_as_monitored_directory_is_a_problem(tmp_path: Path, watched: Path) -> None:
+    run = tiny_run(watched)
+    text_file = tmp_path / "file"
+    text_file.touch()
+
+    def troubles(folder: Path) -> list[str]:
+        return [trouble.text for trouble in discovery.look(config_of(tmp_path, folder)).troubles]
+
+    assert troubles(run) == [f"{run} is itself a run folder (give the folder above it)"]
+    assert troubles(run / "Data") == [f"{run}/Data lies in the run folder {run} (give {watched})"]
+    assert troubles(text_file) == [f"{text_file} is not a folder (give the folder that has the run folders)"]
+    assert troubles(watched / "*") == [f"no such folder: {watched}/* (patterns are not expanded: name each folder)"]
+    assert troubles(watched) == []
+
+
+def test_runs_one_folder_deeper_are_hinted_at(tmp_path: Path, watched: Path) -> None:
+    tiny_run(watched)
+
+    assert notes(config_of(tmp_path, tmp_path)) == [
+        f"{tmp_path} has no runs, but {watched} in it has (give that folder in monitored_directories)"
+    ]
+
+
+class Mounted:
+    """A mount table that tests change."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.mount: Mount | None = NFS
+        monkeypatch.setattr(discovery, "mount_of", lambda _path: self.mount)
+
+
+@pytest.fixture
+def mounted(monkeypatch: pytest.MonkeyPatch) -> Mounted:
+    return Mounted(monkeypatch)
+
+
+def scan(config: Config) -> list[str]:
+    found = discovery.look(config)
+    discovery.remember(found, config.log_dir)
+    return [trouble.text for trouble in found.troubles]
+
+
+def test_an_empty_mount_point_is_a_problem_until_the_runs_are_back(
+    config: Config, watched: Path, mounted: Mounted
+) -> None:
+    run = tiny_run(watched)
+    assert scan(config) == []
+    hidden = run.rename(watched.with_name("hidden"))
+    mounted.mount = DISK
+
+    first, second = scan(config), scan(config)
+    mounted.mount = NFS
+    hidden.rename(run)
+
+    assert first == second
+    file = directories.place(config.log_dir, str(watched))
+    expected = (
+        f"{watched} had 1 run on nfs4 nas:/runs at /mnt/nas, and now has none, on ext4 /dev/sda1 at /:"
+        f" is its file system not mounted? (mount it; if this is meant, remove {file})"
+    )
+    assert first == [expected]
+    assert scan(config) == []
+
+
+def test_an_empty_directory_is_confirmed_by_removing_its_file(config: Config, watched: Path, mounted: Mounted) -> None:
+    run = tiny_run(watched)
+    scan(config)
+    run.rename(watched.with_name("hidden"))
+    mounted.mount = DISK
+    assert len(scan(config)) == 1
+
+    directories.place(config.log_dir, str(watched)).unlink()
+
+    assert scan(config) == []
+
+
+def test_other_runs_below_an_empty_mount_point_do_not_hide_it(config: Config, watched: Path, mounted: Mounted) -> None:
+    run = tiny_run(watched)
+    scan(config)
+    run.rename(watched.with_name("hidden"))
+    tiny_run(watched, "250102_M01234_0002_BBBBB")
+    mounted.mount = DISK
+
+    [text] = scan(config)
+
+    assert "and now has 1 other run, on ext4" in text
+    assert [name for name, _, _ in [(c.run.run_id, 0, 0) for c in discovery.look(config).candidates]] == [
+        "250102_M01234_0002_BBBBB"
+    ]
+
+
+def test_another_folder_on_the_same_file_system_is_noticed(config: Config, watched: Path, mounted: Mounted) -> None:
+    """As with a file server that has not mounted its own disk: clients see the same server and export."""
+    tiny_run(watched)
+    scan(config)
+    watched.rename(watched.with_name("hidden"))
+    watched.mkdir()
+
+    [text] = scan(config)
+
+    assert "and is another folder than before: is its file system not mounted?" in text
+
+
+def test_a_directory_whose_runs_were_all_cleaned_up_is_normal(config: Config, watched: Path, mounted: Mounted) -> None:
+    run = tiny_run(watched)
+    scan(config)
+    run.rename(watched.with_name("deleted"))
+
+    assert scan(config) == []
+    mounted.mount = DISK
+    assert scan(config) == []
+
+
+def test_runs_that_were_moved_to_another_file_system_are_no_problem(
+    config: Config, watched: Path, mounted: Mounted
+) -> None:
+    tiny_run(watched)
+    scan(config)
+    mounted.mount = DISK
+
+    assert scan(config) == []
+
+
+def test_what_is_known_of_a_directory_and_cannot_be_read_is_a_problem(
+    config: Config, watched: Path, mounted: Mounted
+) -> None:
+    file = directories.place(config.log_dir, str(watched))
+    file.parent.mkdir(parents=True)
+    file.symlink_to(file.name)
+
+    assert os.strerror(errno.ELOOP) in scan(config)[0]
+    file.unlink()
+    file.write_text("{}")
+    assert scan(config) == []
+
+
+def test_an_unchanged_directory_is_not_written_again(config: Config, watched: Path, mounted: Mounted) -> None:
+    tiny_run(watched)
+    scan(config)
+    file = directories.place(config.log_dir, str(watched))
+    before = file.stat().st_ino
+
+    scan(config)
+
+    assert file.stat().st_ino == before
+
+
+def test_the_mount_table_as_the_kernel_writes_it(tmp_path: Path) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(
+        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        "30 22 0:40 / /mnt/nas rw shared:2 - autofs systemd-1 rw,fd=30\n"
+        "31 30 0:41 / /mnt/nas rw shared:3 master:4 - nfs4 nas:/runs rw\n"
+        "32 22 0:42 /a /mnt/my\\040disk rw - cifs //nas/lab rw\n"
+        "nonsense\n"
+    )
+
+    assert mounts.mount_of("/mnt/nas/runs", table) == Mount("/mnt/nas", "nfs4", "nas:/runs", "/")
+    assert mounts.mount_of("/mnt/nasty", table) == Mount("/", "ext4", "/dev/sda1", "/")
+    assert mounts.mount_of("/mnt/my disk", table) == Mount("/mnt/my disk", "cifs", "//nas/lab", "/a")
+    assert mounts.mount_of("/", tmp_path / "none") is None
