@@ -77,8 +77,8 @@ def why_not_the_same(before: Contents | None, now: Contents, file: Path) -> str:
     had = f"had {count_of(before.runs, 'run')} on {before.mount}"
     has = f"has {count_of(now.runs, 'other run')}" if now.runs else "has none"
     on = f"on {now.mount}" if now.mount != before.mount else "and is another folder than before"
-    advice = f"mount it; if this is meant, remove {printable(str(file))}"
-    return f"{had}, and now {has}, {on}: is its file system not mounted? ({advice})"
+    what = f"{had}, and now {has}, {on}"
+    return f"{what}: is its file system not mounted? (mount it; if this is meant, remove {printable(str(file))})"
 
 
 def _parse(facts: Any) -> Contents:

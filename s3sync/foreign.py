@@ -98,7 +98,7 @@ def what_is(folder: str, now: float | None = None) -> str:
         )
     other = next((name for name in names if name.lower() == RUN_INFO.lower() and name != RUN_INFO), "")
     if other:
-        return f"has {other} instead of {RUN_INFO}, so it is not taken for a run (rename that file)"
+        return f"has {other}, which is not {RUN_INFO}, so it is not taken for a run (rename that file)"
     if any(name.lower() in _ILLUMINA for name in names) and _is_settled(folder, now):
         return f"looks like an Illumina run without {RUN_INFO}, so it is not taken for one (copy that file again)"
     return ""
