@@ -102,7 +102,7 @@ def is_held(path: Path, locks: Path = Path("/proc/locks")) -> bool:
     The kernel's list knows. On btrfs and overlayfs it has another device than `stat`, and it has no processes of other
     containers: there the lease says it.
     """
-    return _is_listed(path, locks) or leasefiles.is_held_here(_leases(path), _HERE_SECONDS)
+    return _is_listed(path, locks) or leasefiles.is_held_here(leases(path), _HERE_SECONDS)
 
 
 def _is_listed(path: Path, locks: Path) -> bool:
