@@ -69,6 +69,29 @@ class Numbers:
             status = os.lstat(path)
             return f"{status.st_ino} {status.st_mtime_ns}".encode()
 
+    def others(self) -> dict[Path, bytes]:
+        """The leases beside this one that are held, or seem to be: the file that counts of each, and what it holds."""
+        found = {}
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self._folder.parent):
+                with contextlib.suppress(OSError):
+                    other = Numbers(self._folder.with_name(name))
+                    highest = other.highest()
+                    content = other.read(highest) if highest else b""
+                    holder = parse(content)
+                    if holder and not holder.released:
+                        found[other.path(highest)] = content
+        return found
+
+    def is_still(self, number: int, content: bytes) -> bool:
+        """Whether this is the file that counts and it holds this, as the file server has it: a client of NFS may show a
+        folder as it was a minute ago, until it changes something in it.
+        """
+        with contextlib.suppress(OSError):
+            files.try_replace(self._folder / "look")
+            return self.highest() == number and self.read(number) == content
+        return False
+
     def create(self, number: int, content: bytes, token: str) -> bool:
         """Make a file with this number, unless it is there; whether it was made here. Raises OSError.
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3sync import alerts, discovery, files, hook, lock, logs, publish, survey
+from s3sync import alerts, arrayfolder, discovery, files, hook, lock, logs, publish, survey
 from s3sync.config import Config
 from s3sync.coordinator import upload_anywhere
 from s3sync.discovery import Discovery
@@ -130,10 +130,8 @@ def _tick(tick: Tick, config: Config, environ: Mapping[str, str], stop: Stop, ma
     LOG.info("tick: %s found, %s to upload%s", survey.count(tick.runs), f"{len(due):,}", more)
     _say(tick.problems, config.log_dir / "noted.json")
     before = len(tick.problems)
-    collected = _uncollected(tick, config)
-    owing = [run for run in survey.owing(tick.runs) if run not in collected]
-    for runs in (to_do, collected, owing):
-        _for_each(runs, tick, stop, lambda run: _upload(tick, run, config, environ, stop, make_display))
+    in_order = survey.in_scan_order(tick.runs, config, _under_way(tick, config))
+    _for_each(in_order, tick, stop, lambda run: _upload(tick, run, config, environ, stop, make_display))
     for problem in tick.problems[before:]:
         LOG.error("%s: %s", problem.key, problem.text)
     done = tick.uploaded
@@ -161,12 +159,12 @@ def _remember(found: Discovery, config: Config) -> None:
         LOG.warning("cannot remember what is in the monitored directories: %s", error.strerror)
 
 
-def _uncollected(tick: Tick, config: Config) -> list[Judged]:
+def _under_way(tick: Tick, config: Config) -> frozenset[str]:
     try:
-        return survey.uncollected(tick.runs, config)
+        return arrayfolder.under_way(config.log_dir)
     except StateError as error:
         tick.problems.append(Problem("Slurm", str(error), "other"))
-        return []
+        return frozenset()
 
 
 def _counted(tick: Tick) -> Counters:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from s3sync import analysis, arrayfolder, checksums, completion, discovery, hook, remembered, runfolder
+from s3sync import analysis, checksums, completion, discovery, hook, remembered, runfolder
 from s3sync.arrayfolder import ArrayFolder
 from s3sync.config import Config, MonitorEntry
 from s3sync.discovery import Candidate as Candidate
@@ -213,15 +213,32 @@ def to_do(runs: Iterable[Judged]) -> list[Judged]:
     return [*in_order(everything), *streaming]
 
 
+def in_scan_order(runs: Iterable[Judged], config: Config, names: Collection[str]) -> list[Judged]:
+    """Return everything that a scan works on; what takes seconds never waits for what takes hours.
+
+    First what the jobs of a cluster have finished or are at work on, then what is to be submitted to a cluster, then
+    what is sent from here, then what owes a command. `names` are the work folders that there are.
+    """
+    everything = list(runs)
+    groups: list[list[Judged]] = [uncollected(everything, config, names), [], [], []]
+    for run in to_do(everything):
+        if run.state == "streaming" or not run.entry.cluster:
+            groups[3].append(run)
+        else:
+            handed_over = StateStore(config.log_dir, run.run, run.entry.destination).lock_path.stem in names
+            groups[1 if handed_over else 2].append(run)
+    groups.append([run for run in owing(everything) if run not in groups[0]])
+    return [run for group in groups for run in group]
+
+
 def owing(runs: Iterable[Judged]) -> list[Judged]:
     """Those that are uploaded, and whose `on_complete` has not run yet, or failed: they are given to it again."""
     wanted = (run for run in runs if run.state == "uploaded" and run.entry.on_complete)
     return [run for run in wanted if run.head and hook.is_owed(run.head.on_complete)]
 
 
-def uncollected(runs: Iterable[Judged], config: Config) -> list[Judged]:
-    """Those that the jobs of a cluster have completed since somebody looked."""
-    names = arrayfolder.under_way(config.log_dir)
+def uncollected(runs: Iterable[Judged], config: Config, names: Collection[str]) -> list[Judged]:
+    """Return those that the jobs of a cluster have completed since somebody looked, by their work folders' names."""
     done = (run for run in runs if names and run.state == "uploaded" and run.entry.cluster)
     return [run for run in done if StateStore(config.log_dir, run.run, run.entry.destination).lock_path.stem in names]
 

@@ -19,7 +19,7 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from s3sync import lease, leasefiles, lock
+from s3sync import files, lease, leasefiles, lock
 from s3sync.destination import COMPLETION_OBJECT, Destination
 from s3sync.errors import EXIT_BUSY, BusyError, InterruptedBySignal, LeaseLostError, StateError
 from s3sync.interrupt import Stop
@@ -156,6 +156,56 @@ def test_a_dead_holder_is_replaced_after_so_many_looks(numbers: Numbers, moment:
     assert said == ["sequencer-2 holds the lease of RUN; looking for 0.3 s whether it is alive ..."]
     held.release()
     assert names(numbers) == ["1", "2"]
+
+
+def test_a_second_lease_of_a_process_that_died_is_taken_without_another_wait(tmp_path: Path) -> None:
+    """As those of the monitor and of a run, of a host that lost power; one that has a beat meanwhile is looked at."""
+    first, second, alive = (Numbers(tmp_path / "leases" / name) for name in ("monitor", "RUN", "ANOTHER"))
+    for numbers in (first, second, alive):
+        left_behind(numbers)
+    held = take(first, "here", Pace(0.02, 3))
+    alive.replace(1, theirs(beat=4), "theirs")
+    looked: list[float] = []
+
+    def pause(seconds: float) -> None:
+        looked.append(seconds)
+        alive.replace(1, theirs(beat=5 + len(looked)), "theirs")
+
+    others = take(second, "here", SLOW, pause=no_pause)
+    with pytest.raises(BusyError):
+        take(alive, "here", SLOW, pause=pause)
+    assert len(looked) == 1
+    assert names(second) == ["1", "2"], "nothing else is left"
+    others.release()
+    held.release()
+
+
+def test_a_lease_that_only_seems_as_it_was_is_looked_at(tmp_path: Path) -> None:
+    """A client of NFS shows what it remembers of a folder, until it changes something there."""
+
+    class Cached(Numbers):
+        """The file server has another beat by now."""
+
+        def read(self, number: int) -> bytes:
+            changed = any(".look." in path.name for path in made)
+            return theirs(beat=99) if changed else super().read(number)
+
+    made: list[Path] = []
+    write_synced = files.write_synced
+
+    def note(path: Path, content: bytes) -> None:
+        made.append(path)
+        write_synced(path, content)
+
+    first, second = Numbers(tmp_path / "leases" / "monitor"), Cached(tmp_path / "leases" / "RUN")
+    for numbers in (first, second):
+        left_behind(numbers)
+    held = take(first, "here", Pace(0.02, 3))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(files, "write_synced", note)
+        with pytest.raises(BusyError):
+            take(second, "here", SLOW, pause=lambda _seconds: None)
+    held.release()
 
 
 def test_a_holder_that_died_where_its_flock_is_ours_is_replaced_at_once(numbers: Numbers) -> None:

@@ -1,0 +1,76 @@
+"""In which order a scan works on the runs, where some of them go up from the nodes of a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from s3sync import arrayfolder, hook, survey
+from s3sync.arrayfolder import FOLDER
+from s3sync.config import Config, load_config
+from s3sync.runfolder import Run, RunInfo
+from s3sync.state import StateStore
+from s3sync.statelog import Head
+from s3sync.survey import Judged, State
+from tests.conftest import BUCKET, Lab
+
+_NOBODY = RunInfo("", "", "", "", ())
+
+
+def config_of(tmp_path: Path) -> Config:
+    """An entry for a cluster, and one for here with a command."""
+    entry = (
+        f"monitored_directories: [{tmp_path}]\n    bucket: {BUCKET}\n    on_complete: [/bin/true]\n    remote_path: "
+    )
+    path = tmp_path / "config.yaml"
+    path.write_text(f"log_dir: {tmp_path}/log\nmonitor:\n  - {entry}/c\n    executor: slurm\n  - {entry}/h\n")
+    return load_config(path, {})
+
+
+def judged(config: Config, name: str, state: State, *, at: str = "here", began: float = 0.0) -> Judged:
+    """A run; `at` is where it goes up from: `handed over` or `cluster` or here."""
+    entry = config.monitor[1 if at == "here" else 0]
+    run = Run(Path("/runs") / name, name, _NOBODY)
+    head = Head(True, 1, 1, 0, 1, 0, "", hook.PENDING) if state == "uploaded" else None
+    store = StateStore(config.log_dir, run, entry.destination)
+    if at == "handed over":
+        (config.log_dir / FOLDER / store.lock_path.stem).mkdir(parents=True)
+    return Judged(run, entry, began, state, "", head, store.log_path)
+
+
+def test_finished_cluster_uploads_come_first_then_submissions_then_what_is_sent_from_here(tmp_path: Path) -> None:
+    """An upload from here may take hours; the others take seconds."""
+    config = config_of(tmp_path)
+    runs = [
+        judged(config, "sent from here", "partial"),
+        judged(config, "streamed", "streaming"),
+        judged(config, "to submit, younger", "new", at="cluster", began=2.0),
+        judged(config, "to submit", "new", at="cluster", began=1.0),
+        judged(config, "owes its command", "uploaded"),
+        judged(config, "at work", "partial", at="handed over"),
+        judged(config, "finished", "uploaded", at="handed over"),
+        judged(config, "waits", "sequencing"),
+    ]
+
+    assert [run.run.run_id for run in survey.in_scan_order(runs, config, arrayfolder.under_way(config.log_dir))] == [
+        "finished",
+        "at work",
+        "to submit",
+        "to submit, younger",
+        "sent from here",
+        "streamed",
+        "owes its command",
+    ]
+
+
+def test_the_monitor_submits_before_it_uploads(lab: Lab, tiny_run: Path, tmp_path: Path) -> None:
+    """Both fail at once, one without Slurm and one without a CLI: the log has them in their order."""
+    here = {"monitored_directories": [str(tiny_run.parent)], "bucket": BUCKET, "remote_path": "/here"}
+    entries = [here, {**here, "remote_path": "/cluster", "executor": "slurm"}]
+    nothing = {"PATH": str(tmp_path)}
+
+    config = lab.config_for(tiny_run, monitor=entries, aws_command="/nowhere/aws")
+    result = lab.run("monitor", "--config", config, env=nothing)
+
+    assert result.code == 78, result.err
+    problems = [line for line in result.err.splitlines() if "no Slurm here" in line or f"s3://{BUCKET}" in line]
+    assert "no Slurm here" in problems[0], result.err
