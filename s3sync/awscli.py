@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 
 from s3sync import awswords, children, processes
 from s3sync.awsconfig import S3Settings, child_environment, redact, secrets_of, without_credentials, write_config
-from s3sync.awserrors import Cause, cause_of, meaning_of, without_prefix
+from s3sync.awserrors import Cause, lasting_in, meaning_of
 from s3sync.children import StallWatch
+from s3sync.complaints import without_prefix
 from s3sync.errors import AwsError
 from s3sync.interrupt import Stop
 from s3sync.processes import OutOfTime, Process
@@ -56,9 +57,8 @@ class Ended(NamedTuple):
         """Why it was ended, or its last complaint, or what is known without one."""
         if self.ended_by_us:
             return f"aws {self.ended_by_us}, so it was ended"
-        if self.errors:
-            return without_prefix(self.errors[-1])
-        return meaning_of(self.returncode)
+        said = (without_prefix(line) for line in reversed(self.errors))
+        return next(filter(None, said), "") or meaning_of(self.returncode)
 
 
 def find_aws(command: str | None, environ: Mapping[str, str]) -> str:
@@ -326,10 +326,10 @@ def parse_json(ended: Ended) -> Any:
 
 def failure(ended: Ended, where: str, fallback: Cause | None = None) -> AwsError:
     """The one clear line for a process that failed for good."""
-    cause = cause_of(ended.errors) or fallback
-    if cause is None:
-        return AwsError(f"aws {' '.join(ended.words[:2])} failed for {where}: {ended.reason}")
-    return AwsError(f"{cause.what}: {where} ({cause.advice}). aws said: {ended.reason}")
+    known, said = lasting_in(ended.errors)
+    if cause := known or fallback:
+        return AwsError(f"{cause.told(where)}. aws said: {said or ended.reason}")
+    return AwsError(f"aws {' '.join(ended.words[:2])} failed for {where}: {ended.reason}")
 
 
 def _endpoint_words(environ: Mapping[str, str]) -> tuple[str, ...]:

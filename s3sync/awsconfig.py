@@ -87,6 +87,8 @@ def child_environment(environ: Mapping[str, str], config_file: Path) -> dict[str
         child.pop(name, None)  # would mix into what it prints
     if child.get("LC_ALL", child.get("LC_CTYPE", child.get("LANG", ""))) in ("", "C", "POSIX"):
         child["LC_ALL"] = "C.UTF-8"
+    if child.get("AWS_REGION") and not child.get("AWS_DEFAULT_REGION"):  # version 1 reads only this one
+        child["AWS_DEFAULT_REGION"] = child["AWS_REGION"]
     child.setdefault("AWS_RETRY_MODE", "standard")
     child.setdefault("AWS_MAX_ATTEMPTS", "4")
     return child

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
-from s3sync import awscli, awswords
+from s3sync import awscli, awswords, complaints
 from s3sync.awscli import Aws
 from s3sync.awswords import OwnedBucket
 from s3sync.errors import AwsError
@@ -59,7 +59,7 @@ class _Begun(NamedTuple):
 def _abort(aws: Aws, bucket: OwnedBucket, left: _Begun) -> None:
     """Raises AwsError."""
     ended = aws.clean_up(awswords.abort_upload_words(bucket, left.key, left.upload_id), _SECONDS)
-    if not ended.succeeded and "NoSuchUpload" not in ended.reason:
+    if not ended.succeeded and "NoSuchUpload" not in complaints.codes_in(ended.errors):
         raise awscli.failure(ended, f"s3://{bucket.name}")
 
 

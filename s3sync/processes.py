@@ -40,7 +40,9 @@ def start(
 def first_line(argv: Sequence[str], environ: Mapping[str, str], seconds: float) -> str:
     """What a short command prints; empty if it fails, or takes longer."""
     try:
-        asked = subprocess.run(argv, env=dict(environ), capture_output=True, timeout=seconds, check=True)
+        asked = subprocess.run(
+            argv, env=dict(environ), stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return os.fsdecode(asked.stdout.partition(b"\n")[0].strip())

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple, Protocol
 
-from s3sync import awscli, awserrors, awswords
+from s3sync import awscli, awserrors, awswords, complaints
 from s3sync.awscli import Aws, Ended
 from s3sync.awswords import OwnedBucket
 from s3sync.destination import Destination
@@ -30,10 +30,10 @@ _HEAD_COST = PROCESS_COST + 0.04  # CPU-seconds
 _LISTED_COST = 0.0001  # CPU-seconds an object of a listing
 _FEW = 4  # so many unsettled files are always looked at one by one
 
-_NOT_FOUND = re.compile(r"\(404\)|Not Found|NoSuchKey")
-_BAD_REQUEST = re.compile(r"\(400\)")  # without a word: an object that needs its key, or an expired token
-_FORBIDDEN = re.compile(r"AccessDenied|\(403\)|Forbidden")
-_REFUSED = re.compile(r"\(40[03]\)")
+# Codes of S3, or the status where an answer has no body.
+_NOT_FOUND = {"404", "NoSuchKey", "NotFound"}
+_BAD_REQUEST = {"400"}  # without a word: an object that needs its key, or an expired token
+_REFUSED = re.compile(r"An error occurred \((40[03]|AccessDenied|Forbidden)\)")
 _NO_KEY = "encrypted with a customer's own key? Or have the credentials expired?"
 
 
@@ -162,7 +162,7 @@ class Reader:
         paths = [file.path for file in files]
         with ThreadPoolExecutor(self._processes) as pool:
             seen = dict(zip(paths, pool.map(self._head, paths), strict=True))
-        if self._may_list and any(isinstance(s, Unknown) and _REFUSED.search(s.reason) for s in seen.values()):
+        if self._may_list and any(isinstance(s, Unknown) and _REFUSED.match(s.reason) for s in seen.values()):
             self._ask_why()
         return seen
 
@@ -225,9 +225,10 @@ class _ListingFailedError(Exception):
 
 def _parse_listing(ended: Ended, where: str) -> list[tuple[str, RemoteObject]]:
     if not ended.succeeded:
-        if any(_FORBIDDEN.search(line) for line in ended.errors):
+        cause = awserrors.cause_of(ended.errors)
+        if cause and cause.what == awserrors.DENIED.what:
             raise _ListingForbiddenError
-        if awserrors.cause_of(ended.errors):
+        if cause:
             raise awscli.failure(ended, where)
         raise _ListingFailedError(ended)
     try:
@@ -249,9 +250,10 @@ def _plain(said: str) -> str:
 
 def _parse_head(ended: Ended) -> Seen:
     if not ended.succeeded:
-        if any(_NOT_FOUND.search(line) for line in ended.errors):
+        codes = complaints.codes_in(ended.errors)
+        if codes & _NOT_FOUND:
             return Absent()
-        if any(_BAD_REQUEST.search(line) for line in ended.errors):
+        if codes & _BAD_REQUEST:
             return Unknown(f"{ended.reason} ({_NO_KEY})", opaque_etag=True)
         return Unknown(ended.reason)
     try:

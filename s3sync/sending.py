@@ -156,7 +156,7 @@ class Sender:
             gone.update((failure.path, failure.reason) for failure in failures if failure.file is None)
             self._state.failed = {**gone, **{failure.path: failure.reason for failure in failures}}
             if (cause := self._pipeline.cause) and plan.pending(wanted, self._state.proven):
-                raise AwsError(f"{cause.what}: {printable(self._url)} ({cause.advice})")
+                raise AwsError(cause.told(printable(self._url)))
             unknown = [failure for failure in failures if failure.unknown]
             groups = ([failure.file for failure in failures if failure.file and not failure.unknown],)
             if not groups[0] and not unknown:

@@ -16,9 +16,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from s3sync import awscli, awswords, children
+from s3sync import awscli, awswords, children, complaints, readback
 from s3sync.awscli import Aws, Ended, find_aws
-from s3sync.awserrors import cause_of, meaning_of, unreachable
+from s3sync.awserrors import DENIED, cause_of, is_masked, meaning_of, passing, unreachable
+from s3sync.awserrors import EXPIRED as EXPIRED_CAUSE
 from s3sync.awswords import OwnedBucket, Storage
 from s3sync.errors import AwsError, InterruptedBySignal
 from s3sync.interrupt import Stop
@@ -255,6 +256,12 @@ PREFIX = "aws: [ERROR]: "
 CREDENTIALS = "no AWS credentials"
 EXPIRED = "the AWS credentials have expired"
 WRONG = "the AWS credentials are wrong"
+LOGIN = "the AWS login of this profile has expired, or there was none, and nobody can log in here"
+MFA = "the AWS profile asks for an MFA code, and nobody can enter one here"
+PROCESS = "the credential_process of the AWS profile failed"
+ROLE = "the AWS role cannot be assumed"
+BAD_PROFILE = "the AWS profile is not complete"
+REGION = "the bucket is in another region"
 FAILED = "upload failed: ../../tmp/work/batch-000001/Data/a to s3://lab-runs/RUN/Data/a "
 
 UNTRUSTED = "SSL validation failed for https://s3.example/ [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed:"
@@ -271,13 +278,40 @@ def operation(code: str, message: str, name: str = "PutObject") -> str:
         ('Unable to locate credentials. You can configure credentials by running "aws configure".', CREDENTIALS),
         ('Unable to locate credentials. You can configure credentials by running "aws login".', CREDENTIALS),
         ("Partial credentials found in env, missing: AWS_SECRET_ACCESS_KEY", CREDENTIALS),
-        ("Error when retrieving credentials from custom-process: no such file", CREDENTIALS),
-        ("Error when retrieving token from sso: Token has expired and refresh failed", CREDENTIALS),
+        ("Error when retrieving credentials from iam-role: timed out", CREDENTIALS),
+        ("Error when retrieving credentials from custom-process: vault: login needed", PROCESS),
+        ("Error when retrieving token from sso: Token has expired and refresh failed", LOGIN),
+        ("Error loading SSO Token: Token for https://lab.awsapps.com/start does not exist", LOGIN),
+        ("Error loading SSO Token: Token for lab does not exist", LOGIN),
+        ("Your session has expired or credentials have changed. Please reauthenticate using 'aws login'.", LOGIN),
+        ("Error loading login session token: Unable to load the token", LOGIN),
+        ("Missing Dependency: Using the login credential provider requires an additional dependency. ...", LOGIN),
+        (operation("UnauthorizedException", "Session token not found or invalid", "GetRoleCredentials"), LOGIN),
+        (operation("InvalidGrantException", "-", "CreateToken"), LOGIN),
+        ("Enter MFA code for arn:aws:iam::123456789012:mfa/ada:", MFA),
+        ("EOF when reading a line", MFA),
+        ("Cannot refresh credentials: MFA token required.", MFA),
+        (
+            operation("AccessDenied", "MultiFactorAuthentication failed with invalid MFA one time ...", "AssumeRole"),
+            MFA,
+        ),
+        (
+            operation("AccessDenied", "User: arn:aws:iam::1:user/a is not authorized to perform: ...", "AssumeRole"),
+            ROLE,
+        ),
+        (operation("InvalidIdentityToken", "No OpenIDConnect provider found", "AssumeRoleWithWebIdentity"), ROLE),
+        (operation("ForbiddenException", "No access", "GetRoleCredentials"), ROLE),
+        (operation("InvalidClientTokenId", "The security token included in ... is invalid", "AssumeRole"), WRONG),
+        (operation("ExpiredToken", "The security token included in ... is expired", "AssumeRole"), EXPIRED),
+        ("Credentials were refreshed, but the refreshed credentials are still expired.", EXPIRED),
+        ('The source_profile "nobody" referenced in the profile "lab" does not exist.', BAD_PROFILE),
+        ("Infinite loop in credential configuration detected. Attempting to load from profile loop ...", BAD_PROFILE),
+        ("You must specify a region. You can also configure your region by running ...", "no AWS region"),
         (operation("ExpiredToken", "The provided token has expired."), EXPIRED),
         (operation("ExpiredTokenException", "The security token included in the request is expired"), EXPIRED),
         (operation("RequestExpired", "Request has expired."), EXPIRED),
-        ("Token has expired and refresh failed", EXPIRED),
-        ("The SSO session associated with this profile has expired or is otherwise invalid. To refresh ...", EXPIRED),
+        ("Token has expired and refresh failed", LOGIN),
+        ("The SSO session associated with this profile has expired or is otherwise invalid. To refresh ...", LOGIN),
         (operation("InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records."), WRONG),
         (operation("SignatureDoesNotMatch", "The request signature we calculated does not match ..."), WRONG),
         (operation("InvalidToken", "The provided token is malformed or otherwise invalid."), WRONG),
@@ -295,15 +329,10 @@ def operation(code: str, message: str, name: str = "PutObject") -> str:
             "access denied",
         ),
         (operation("403", "Forbidden", "HeadObject"), "access denied"),
-        (
-            operation("PermanentRedirect", "The bucket you are attempting to access ..."),
-            "the bucket is in another region",
-        ),
-        (
-            operation("AuthorizationHeaderMalformed", "the region 'us-east-1' is wrong"),
-            "the bucket is in another region",
-        ),
-        (operation("IllegalLocationConstraintException", "-"), "the bucket is in another region"),
+        (operation("PermanentRedirect", "The bucket you are attempting to access ..."), REGION),
+        (operation("AuthorizationHeaderMalformed", "the region 'us-east-1' is wrong"), REGION),
+        (operation("IllegalLocationConstraintException", "-"), REGION),
+        (operation("301", "Moved Permanently", "HeadObject"), REGION),
         (f"{UNTRUSTED} unable to get local issuer certificate (_ssl.c:1006)", "the TLS certificate is not trusted"),
         (f"{UNTRUSTED} certificate has expired (_ssl.c:1006)", "the TLS certificate is not trusted"),
         (operation("SlowDown", "Please reduce your request rate."), None),
@@ -321,7 +350,7 @@ def test_causes_that_cannot_pass_by_themselves(before: str, text: str, what: str
     cause = cause_of(["warning: Skipping file /x. File does not exist.", f"{before}{text}", "the end"])
     assert (cause and cause.what) == what
     failure = awscli.failure(Ended(("s3", "cp", "x"), 1, b"", (f"{before}{text}",)), "s3://lab-runs")
-    assert str(failure).startswith(f"{what}: s3://lab-runs (" if what else "aws s3 cp failed for s3://lab-runs: ")
+    assert str(failure).startswith(what or "aws s3 cp failed for s3://lab-runs: ")
     assert PREFIX not in str(failure)
     assert text in str(failure)
 
@@ -336,11 +365,111 @@ def test_a_refusal_without_a_reason_may_be_the_clock() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["AccessDenied.txt", "Forbidden/a", "has expired.csv", "copy (403).bcl", "AuthFailure.log"]
+    ("text", "line"),
+    [
+        ("The config profile (lab) could not be found", "no such AWS profile: lab, needed for s3://lab-runs (check "),
+        ("Unable to locate credentials", "no AWS credentials for s3://lab-runs (set "),
+        ("Token has expired and refresh failed", f"{LOGIN}, needed for s3://lab-runs (log in "),
+        (operation("InvalidAccessKeyId", "-"), f"{WRONG}, needed for s3://lab-runs (check "),
+        (operation("NoSuchBucket", "-"), "no such bucket: s3://lab-runs (check "),
+    ],
 )
+def test_a_message_names_what_is_wrong_and_not_the_bucket_instead(text: str, line: str) -> None:
+    failed = awscli.failure(Ended(("s3api", "list-objects-v2"), 255, b"", (text,)), "s3://lab-runs")
+    assert str(failed).startswith(line)
+    assert str(failed).endswith(f"aws said: {text}")
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "region"),
+    [
+        (
+            "AuthorizationHeaderMalformed",
+            "The authorization header is malformed; the region 'us-east-1' is wrong; expecting 'eu-west-1'",
+            "eu-west-1",
+        ),
+        (
+            "PermanentRedirect",
+            "... must be addressed using the specified endpoint: lab-runs.s3-eu-central-1.amazonaws.com",
+            "eu-central-1",
+        ),
+        ("PermanentRedirect", "... this endpoint: lab-runs.s3.us-gov-west-1.amazonaws.com", "us-gov-west-1"),
+        (
+            "IllegalLocationConstraintException",
+            "The me-south-1 location constraint is incompatible for the region specific endpoint this request was ...",
+            "me-south-1",
+        ),
+        (
+            "IllegalLocationConstraintException",
+            "The unspecified location constraint is incompatible for the region specific endpoint this request was ...",
+            "the bucket's region",
+        ),
+        ("PermanentRedirect", "-", "the bucket's region"),
+    ],
+)
+def test_a_wrong_region_is_corrected_with_the_one_that_s3_names(code: str, message: str, region: str) -> None:
+    errors = (operation(code, message), "You can fix this issue by explicitly providing the correct region location")
+    failed = str(awscli.failure(Ended(("s3api", "x"), 254, b"", errors), "s3://lab-runs"))
+    assert failed.startswith(f"{REGION}: s3://lab-runs (set AWS_DEFAULT_REGION to {region}, and AWS_REGION too if it ")
+    assert message in failed
+
+
+NAMES = [
+    *("AccessDenied.txt", "Forbidden/a", "has expired.csv", "copy (403).bcl", "AuthFailure.log", "NoCredentials"),
+    *("Unable to locate credentials", "fatal error: Unable to locate credentials", "SlowDown", "Enter MFA code for x"),
+    *("An error occurred (ExpiredToken) when calling the PutObject operation: no", "<Code>NoSuchBucket</Code>"),
+    *(
+        "a b/a",
+        "a/a a/a",
+        "a to s3:/b",
+        "SSL validation failed/CERTIFICATE_VERIFY_FAILED",
+        "Could not connect to the endpoint",
+    ),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_name_of_a_file_is_no_cause(name: str) -> None:
-    line = f"upload failed: ../work/batch-000001/{name} to s3://lab-runs/RUN/{name} {operation('SlowDown', 'wait')}"
-    assert cause_of([line]) is None
+    for said in (operation("InternalError", "wait"), "Something else"):
+        line = f"upload failed: ../work/batch-000001/{name} to s3://lab-runs/RUN/{name} {said}"
+        assert (cause_of([line]), unreachable([line]), passing([line])) == (None, None, passing([said]))
+        assert complaints.read(line) == complaints.of(said)
+    expired = f"upload failed: {name} to s3://Forbidden-lab/{name} {operation('ExpiredToken', 'The token ...')}"
+    assert cause_of([expired]) == EXPIRED_CAUSE
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_lines_with_names_are_no_cause(name: str) -> None:
+    lines = [
+        f"warning: Skipping file /runs/{name}. File does not exist.",
+        f"upload: {name} to s3://lab-runs/{name}",
+        f"aws: [ERROR]: warning: Skipping file {name}. File is not readable.",
+        f"[Errno 2] No such file or directory: '/runs/{name}'",
+        f"Unable to parse config file: /home/{name}",
+        operation("InternalError", f"We cannot store {name}."),
+    ]
+    assert cause_of(lines) is None
+    assert (unreachable(lines), is_masked(lines)) == (None, False)
+
+
+@pytest.mark.parametrize("bucket", ["accessdenied", "Forbidden", "NoSuchKey", "(404)", "SlowDown"])
+def test_the_name_of_a_bucket_or_key_in_a_url_is_no_answer_of_s3(bucket: str) -> None:
+    said = f'Could not connect to the endpoint URL: "https://{bucket}.s3.amazonaws.com/RUN/{bucket}%20Not Found"'
+    assert (cause_of([said]), complaints.codes_in([said])) == (None, set())
+    assert readback._parse_head(Ended(("s3api", "head-object"), 255, b"", (said,))) == readback.Unknown(said)
+
+
+def test_what_is_wrong_with_everything_comes_before_what_is_wrong_with_a_key() -> None:
+    denied, expired = operation("AccessDenied", "Access Denied"), operation("ExpiredToken", "-")
+    assert cause_of([denied, expired, denied]) == EXPIRED_CAUSE
+    assert cause_of([denied]) == DENIED
+
+
+def test_an_answer_that_the_client_in_c_hands_on_as_it_came_is_understood() -> None:
+    body = '<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'
+    said = f"AWS_ERROR_S3_INVALID_RESPONSE_STATUS: Invalid response status. Body from error request is: b'{body}'"
+    assert complaints.of(said) == complaints.Complaint(said, "Access Denied", "AccessDenied")
+    assert cause_of([f"upload failed: a to s3://lab-runs/RUN/a {said}"]) == DENIED
 
 
 @pytest.mark.parametrize(
@@ -352,6 +481,13 @@ def test_the_name_of_a_file_is_no_cause(name: str) -> None:
         ('Failed to connect to proxy URL: "http://proxy:3128"', True),
         ("[Errno 101] Network is unreachable", True),
         ("[Errno -2] Name or service not known", True),
+        ("[Errno 113] No route to host", True),
+        ("[Errno 111] Connection refused", True),
+        ("[Errno -3] Temporary failure in name resolution", True),
+        ("SSL validation failed for https://s3.example/ EOF occurred in violation of protocol (_ssl.c:1006)", True),
+        ("AWS_IO_SOCKET_CONNECTION_REFUSED: socket connection refused", True),
+        ("AWS_IO_DNS_QUERY_FAILED: A query to dns failed to resolve.", True),
+        ("[Errno 28] No space left on device", False),
         (operation("SlowDown", "Please reduce your request rate."), False),
         (operation("AccessDenied", "Access Denied"), False),
     ],
@@ -396,6 +532,8 @@ def test_exit_codes(code: int, words: str) -> None:
         (("first", "last"), "last"),
         ((f"{PREFIX}Unable to locate credentials",), "Unable to locate credentials"),
         (("fatal error: no",), "no"),
+        (("Enter MFA code for arn:", PREFIX), "Enter MFA code for arn:"),
+        ((PREFIX,), "aws failed"),
         ((f"{PREFIX}fatal error: no ",), "no"),
     ],
 )

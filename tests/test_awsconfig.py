@@ -446,6 +446,25 @@ def test_the_predecessors_names_of_the_keys(given: dict[str, str], seen: dict[st
 
 
 @pytest.mark.parametrize(
+    ("environ", "for_version_1"),
+    [
+        ({"AWS_REGION": "eu-west-1"}, "eu-west-1"),
+        ({"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": ""}, "eu-west-1"),
+        ({"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "us-east-2"}, "us-east-2"),
+        ({"AWS_DEFAULT_REGION": "us-east-2"}, "us-east-2"),
+        ({"AWS_REGION": ""}, None),  # the profile's
+        ({}, None),
+    ],
+)
+def test_the_region_of_the_environment_is_passed_on_under_the_name_that_version_1_knows(
+    environ: dict[str, str], for_version_1: str | None
+) -> None:
+    child = child_environment(environ, Path("/config"))
+    assert child.get("AWS_DEFAULT_REGION") == for_version_1
+    assert child.get("AWS_REGION") == environ.get("AWS_REGION")
+
+
+@pytest.mark.parametrize(
     ("environ", "mode", "attempts"),
     [
         ({}, "standard", "4"),

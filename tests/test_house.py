@@ -48,6 +48,7 @@ ORDER = [
     "streaming",
     "awsconfig",
     "awswords",
+    "complaints",
     "awserrors",
     "processes",
     "children",

@@ -420,11 +420,11 @@ def test_a_head_that_fails_otherwise_needs_no_listing() -> None:
     [
         (
             "Unable to locate credentials. You can configure credentials by running ...",
-            "no AWS credentials: s3://lab-runs (",
+            "no AWS credentials for s3://lab-runs (",
         ),
         (
             "An error occurred (ExpiredToken) when calling the ListObjectsV2 operation: expired",
-            "have expired: s3://lab-runs",
+            "have expired, needed for s3://lab-runs",
         ),
         (
             "An error occurred (NoSuchBucket) when calling the ListObjectsV2 operation: -",
