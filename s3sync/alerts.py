@@ -6,8 +6,8 @@ code, since it may be meant (a run that does not match) or somebody else's (a di
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 from s3sync import completion, survey
 from s3sync.config import Config
+from s3sync.errors import StateError
+from s3sync.places import temp_dir
 from s3sync.survey import Judged
 from s3sync.text import human_bytes, human_seconds, printable
 
@@ -71,7 +73,9 @@ class _Space(NamedTuple):
 
 def full_disks(config: Config) -> list[Alert]:
     """Disks of the logs, of the temporary files and of the monitored directories with too little space left."""
-    folders = [config.log_dir, Path(tempfile.gettempdir())]
+    folders = [config.log_dir]
+    with contextlib.suppress(StateError):  # whoever needs one says so
+        folders.append(temp_dir(os.environ))
     folders += [Path(directory) for entry in config.monitor for directory in entry.monitored_directories]
     alerts = []
     for device_folders in _by_device(folders).values():

@@ -77,7 +77,8 @@ def _send_shard(
     state.proven = {proof.path: proof for proof in before}
     shard = folder.shard(number)
     display = _Shown(folder, number)
-    with display, work_folder() as (work, held), folder.journal(number, job.destination) as journal:
+    work_place = work_folder(environ, [run.root])
+    with display, work_place as (work, held), folder.journal(number, job.destination) as journal:
         aws = awscli.connect(job.aws_command, job.settings, environ, stop, work, (locked, held), job.stall_seconds)
         expected = _expected(run, handed)
         sender = Sender(job, run, state, journal.record, aws, environ, work, stop, display, expected)

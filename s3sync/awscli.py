@@ -310,8 +310,10 @@ def connect(
 ) -> Aws:
     """The CLI with these settings, in a config of its own in the work folder; raises AwsError."""
     config = work / "aws-config"
-    write_config(environ, settings, config)
-    return Aws(find_aws(command, environ), child_environment(environ, config), stop, inherited, stall_seconds)
+    carried = write_config(environ, settings, config)
+    # Whatever it writes beside what it is asked to goes to the same disk, and never into its current folder.
+    child = {**child_environment(environ, config, carried), "TMPDIR": str(work.parent.parent)}
+    return Aws(find_aws(command, environ), child, stop, inherited, stall_seconds)
 
 
 def parse_json(ended: Ended) -> Any:

@@ -1,6 +1,6 @@
 """The settings the children run with: a private copy of the user's AWS config, and an environment.
 
-The user's files are only ever read. The copy keeps every profile, role and SSO session; only the `s3`
+The user's files are only ever read. The copy keeps the profile in use with what it needs (`awsprofile`); the `s3`
 settings that this program depends on are merged in, as `aws configure set PROFILE.s3.KEY` would do.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import quote
 
+from s3sync import awsprofile
 from s3sync.errors import AwsError
 from s3sync.etag import DEFAULT_MULTIPART, Multipart
 from s3sync.text import printable
@@ -29,7 +30,6 @@ _SECRETS = (
     "AWS_SECRET_KEY",
     "AWS_ACCESS_KEY_ID",
 )
-_SECRET_KEYS = ("aws_secret_access_key", "aws_session_token", "aws_security_token", "aws_access_key_id")  # of profiles
 _REDACTED = "[redacted]"
 _SHORTEST_SECRET = 8  # characters: a shorter one would hide words that are none
 _URL_CREDENTIALS = re.compile(r"(?<=://)[^\s/?#]*@")
@@ -69,13 +69,28 @@ def without_ours(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if not name.startswith("S3SYNC_")}
 
 
-def child_environment(environ: Mapping[str, str], config_file: Path) -> dict[str, str]:
-    """The environment for `aws`: the user's own, with everything pinned that could change its answers."""
-    child = without_ours(environ)
+def _with_new_names(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment with the CLI's own names of the keys."""
+    child = dict(environ)
     if not any(new in child for new in _OLD_NAMES.values()):
         child.update({new: child[old] for old, new in _OLD_NAMES.items() if old in child})
     for old in _OLD_NAMES:
         child.pop(old, None)
+    return child
+
+
+def child_environment(
+    environ: Mapping[str, str], config_file: Path, carried: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The environment for `aws`: the user's own, with everything pinned that could change its answers.
+
+    `carried` are keys that the user's config has, and the copy has not.
+    """
+    child = _with_new_names(without_ours(environ))
+    if carried:
+        for name in awsprofile.TOKEN_VARIABLES:
+            child.pop(name, None)  # it would be that of other keys
+        child.update(carried)
     child.update(
         AWS_CONFIG_FILE=str(config_file),
         AWS_PAGER="",
@@ -94,10 +109,19 @@ def child_environment(environ: Mapping[str, str], config_file: Path) -> dict[str
     return child
 
 
-def write_config(environ: Mapping[str, str], settings: S3Settings, target: Path) -> None:
-    """Write the user's active AWS config with the settings merged in to `target` (0600); raises AwsError."""
+def write_config(environ: Mapping[str, str], settings: S3Settings, target: Path) -> dict[str, str]:
+    """Write what the profile in use needs of the user's AWS config, with the settings merged in, to `target` (0600).
+
+    Returns the profile's keys as variables for the children, if the config has them: the copy does not. Raises
+    AwsError.
+    """
     parser = _read(_config_file(environ), "AWS config")
-    for section in _profile_sections(parser, environ):
+    sections = _sections_in_use(parser, environ)
+    credentials = configparser.RawConfigParser(default_section="\0")
+    with contextlib.suppress(AwsError):  # the CLI complains, if it needs that file
+        credentials = _read(_credentials_file(environ), "AWS credentials file")
+    carried = awsprofile.reduce(parser, credentials, _with_new_names(environ))
+    for section in sections:
         if not parser.has_section(section):
             parser.add_section(section)
         parser.set(section, "s3", _merged(parser.get(section, "s3", fallback=""), settings.as_config()))
@@ -107,6 +131,7 @@ def write_config(environ: Mapping[str, str], settings: S3Settings, target: Path)
             parser.write(stream)
     except OSError as error:
         raise AwsError(f"cannot write {printable(str(target))}: {error.strerror} (set TMPDIR)") from error
+    return carried
 
 
 def secrets_of(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -115,9 +140,20 @@ def secrets_of(environ: Mapping[str, str]) -> tuple[str, ...]:
     for path in (_config_file(environ), _credentials_file(environ)):
         with contextlib.suppress(AwsError):  # what the CLI cannot read either, it cannot tell
             parser = _read(path, "AWS config")
-            found |= {parser.get(section, key, fallback="") for section in parser.sections() for key in _SECRET_KEYS}
+            found |= {
+                parser.get(section, key, fallback="") for section in parser.sections() for key in awsprofile.SECRET_KEYS
+            }
     found |= {quote(secret, safe="") for secret in found}  # as URLs have them
     return tuple(sorted((s for s in found if len(s) >= _SHORTEST_SECRET), key=lambda s: (-len(s), s)))
+
+
+def private_places(environ: Mapping[str, str]) -> dict[str, Path]:
+    """Return where the CLI reads secrets and keeps them, by what each is."""
+    return {
+        "the AWS config": _config_file(environ),
+        "the AWS credentials file": _credentials_file(environ),
+        "the folder of the AWS CLI's caches": _expanded("~/.aws"),
+    }
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
@@ -161,31 +197,18 @@ def _read(path: Path, what: str) -> configparser.RawConfigParser:
     return parser
 
 
-def _profile_sections(parser: configparser.RawConfigParser, environ: Mapping[str, str]) -> list[str]:
-    """Every profile there is, so that whichever is in use has the settings, and one more if it is only in the
-    credentials file. A profile that is nowhere gets none: the CLI's own complaint is the right one."""
-    sections = [s for s in parser.sections() if s == "default" or _first_word(s) == "profile"]
-    named = {environ[name] for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE") if environ.get(name)}
-    known = {words[1] for words in map(_words, sections) if len(words) == 2}
-    missing = sorted(named - known - {"default"})
-    if missing:
-        credentials = _read(_credentials_file(environ), "AWS credentials file")
-        sections += [f"profile {shlex.quote(name)}" for name in missing if credentials.has_section(name)]
-    if "default" not in sections and "profile default" not in sections:
-        sections.append("default")
+def _sections_in_use(parser: configparser.RawConfigParser, environ: Mapping[str, str]) -> list[str]:
+    """The sections of the profile in use, and one more if it is only in the credentials file; `default` in any case.
+    A profile that is nowhere gets none: the CLI's own complaint is the right one."""
+    sections = []
+    for name in dict.fromkeys((*awsprofile.in_use(environ), "default")):
+        titles = list(awsprofile.profile_titles(parser, name))
+        if name == "default":
+            titles = titles or ["default"]
+        elif not titles and _read(_credentials_file(environ), "AWS credentials file").has_section(name):
+            titles = [f"profile {shlex.quote(name)}"]
+        sections += titles
     return sections
-
-
-def _words(section: str) -> list[str]:
-    try:
-        return shlex.split(section)
-    except ValueError:
-        return []
-
-
-def _first_word(section: str) -> str:
-    """The first word of a section's name, or an empty string."""
-    return next(iter(_words(section)), "")
 
 
 def _merged(nested: str, settings: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from s3sync import clustercheck, discovery, s3check
 from s3sync.awswords import OwnedBucket
-from s3sync.config import Config, load_config
+from s3sync.config import Config, load_config, watched_by
 from s3sync.errors import ConfigError, StateError
 from s3sync.files import closed_above, make_private_folder, make_public_folder, try_replace
 from s3sync.interrupt import Stop
@@ -40,7 +40,7 @@ def findings(
     yield from _published(config)
     yield _told(config)
     try:
-        with work_folder() as (work, _):
+        with work_folder(environ, watched_by(config)) as (work, _):
             owned = (OwnedBucket(entry.bucket, entry.expected_bucket_owner) for entry in config.monitor)
             probes = _probes(config) if probe_write else ()
             yield from s3check.look(config.aws_command, config.max_threads, owned, environ, stop, work, probes)

@@ -259,13 +259,17 @@ def _run_status(args: argparse.Namespace) -> int:
 
 
 def _run_report(args: argparse.Namespace) -> int:
-    from s3sync import files, history, page, publish
-    from s3sync.config import load_config
+    from s3sync import files, history, page, places, publish
+    from s3sync.config import load_config, watched_by
 
     config = load_config(Path(args.config), os.environ)
+    output = Path(os.path.abspath(args.output))
+    if around := places.enclosing(output, watched_by(config)):
+        where = f"{printable(str(output))} is inside {printable(around)}, whose files are uploaded"
+        raise UsageError(f"--output {where} (give another folder)")
     known = history.look(config)
     view = page.view_of(known, publish.last_tick(config))
-    written = publish.write_page(Path(os.path.abspath(args.output)), view)
+    written = publish.write_page(output, view)
     code = EXIT_FAILED if known.troubles else EXIT_DONE
     closed = files.closed_above(written)
     if args.json:

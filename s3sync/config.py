@@ -53,6 +53,7 @@ from s3sync.configtypes import (
 )
 from s3sync.destination import Destination, parse_destination
 from s3sync.errors import ConfigError
+from s3sync.places import enclosing, misplaced_temp_dir
 from s3sync.readback import Readback, Verify
 from s3sync.resources import IoPriority
 from s3sync.slurm import DEFAULT_NODES, Cluster
@@ -313,6 +314,7 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
         raise ConfigError(error.problem.line(file)) from None
     config, problems = _typed(tree, _secrets_of(environ, tree.value))
     problems = [*tree.problems, *problems, *_fights(tree)]
+    problems += _misplaced(tree, config, path, environ) if config else ()
     problems += _exposed(tree, file) if others_may else ()
     problems += _commanded(tree, file) if others_may & 0o022 else ()
     if config is None or problems:
@@ -408,6 +410,25 @@ def _fights(tree: Tree) -> Iterator[Problem]:
             yield Problem(tree.place(loc), path_of(loc), f"{words} {path_of(first)}, and both go to {to} (remove one)")
         taken.setdefault(at, loc)
         above.update({key: loc for key in outer if key not in above})
+
+
+def watched_by(config: Config) -> tuple[Path, ...]:
+    """Return the folders of all entries: nothing is written there."""
+    return tuple(dict.fromkeys(folder for entry in config.monitor for folder in entry.monitored_directories))
+
+
+def _misplaced(tree: Tree, config: Config, file: Path, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Find what would be written into a run or a watched folder, where files are uploaded, and the config in a run."""
+    if why := misplaced_temp_dir(environ, watched_by(config)):
+        yield Problem(None, "", why)
+    if around := enclosing(file):
+        yield Problem((1, 1), "", f"is inside the run {printable(around)}, and would be uploaded with it (move it)")
+    wanted = {"log_dir": config.log_dir, "report_dir": config.report_dir, "metrics_file": config.metrics_file}
+    for key, path in wanted.items():
+        if path and (around := enclosing(path, watched_by(config))):
+            place = tree.place((key,)) if isinstance(tree.value, dict) and key in tree.value else None
+            where = f"{printable(str(path))} is inside {printable(around)}, whose files are uploaded"
+            yield Problem(place or (1, 1), key, f"{where} (give a folder outside of it)")
 
 
 def _folders(value: Any) -> Iterator[tuple[Loc, Destination, Path]]:

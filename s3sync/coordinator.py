@@ -74,7 +74,7 @@ def collect(job: Job, folder: ArrayFolder, environ: Mapping[str, str], stop: Sto
 
     Raises RunError with what ended the last job, if something did, or if it never came to its end.
     """
-    run, _, scope, _ = survey(job)
+    run, _, scope, _ = survey(job, environ)
     store = StateStore(job.log_dir, run, job.destination)
     busy = f"{what(run, job.destination)} is being uploaded already"
     with lock.wait_for(store.lock_path, busy, stop, lambda: not folder.exists()) as held:

@@ -14,7 +14,9 @@ import psutil
 
 from s3sync import children, files, lock, processes
 from s3sync.awsconfig import without_ours
+from s3sync.errors import StateError
 from s3sync.interrupt import Stop
+from s3sync.places import temp_dir
 from s3sync.processes import OutOfTime, Process
 from s3sync.text import human_seconds, printable
 
@@ -56,7 +58,7 @@ def run(
     told = {**without_ours(environ), **facts}
     try:
         with (
-            tempfile.TemporaryFile() as output,
+            tempfile.TemporaryFile(dir=temp_dir(environ)) as output,
             log_path.open("rb") as log,
             _guarded(guard) as descriptor,
         ):
@@ -71,6 +73,8 @@ def run(
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         return f"{_FAILED}cannot run {printable(hook.command[0])}: {why}"
+    except StateError as error:
+        return f"{_FAILED}cannot run {printable(hook.command[0])}: {error}"
     stop.check()
     if in_time and process.returncode == 0:
         return DONE

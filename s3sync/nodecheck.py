@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -51,7 +50,7 @@ def look(asked: Asked, environ: Mapping[str, str], stop: Stop) -> Iterator[Findi
     yield _version(asked.version)
     yield from (_directory(*directory) for directory in asked.directories)
     try:
-        with work_folder() as (work, _):
+        with work_folder(environ, map(Path, (path for path, _ in asked.directories))) as (work, _):
             yield _temporary(environ.get("TMPDIR", ""), work)
             yield from s3check.look(asked.aws_command, asked.threads, asked.buckets, environ, stop, work)
     except StateError as error:
@@ -78,8 +77,8 @@ def _directory(path: str, run: str) -> Finding:
 
 
 def _temporary(wanted: str, work: Path) -> Finding:
-    """Python takes another folder where TMPDIR cannot be used."""
-    used, free = tempfile.gettempdir(), human_bytes(shutil.disk_usage(work).free)
+    """Another folder is used where TMPDIR cannot be."""
+    used, free = str(work.parent.parent), human_bytes(shutil.disk_usage(work).free)
     text = f"{printable(used)}: writable, {free} free"
     if wanted and os.path.realpath(wanted) != os.path.realpath(used):
         text += f"; TMPDIR={printable(wanted)} cannot be written there"

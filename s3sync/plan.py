@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 from warnings import catch_warnings, simplefilter
 
+from s3sync import ownfiles
 from s3sync.destination import MAX_KEY_BYTES, Destination
 from s3sync.errors import RunError, UsageError
 from s3sync.runfolder import Listing, LocalFile, Run, Skipped, Unsendable
 from s3sync.statelog import Proof
-from s3sync.text import printable
+from s3sync.text import count_of, printable
 
 PROCESS_COST = 0.7  # CPU-seconds of an `aws` process before its first byte
 FILE_COST = 0.004  # CPU-seconds a file
@@ -129,10 +130,22 @@ def scope_of(
     idle = [] if run.within else [p for p, n in hits.items() if n == 0]  # most are meant for the runs
     warnings = [f"exclude pattern {p.pattern!r} matches nothing" for p in idle]
     warnings += [f"exclude pattern {p.pattern!r} matches every file" for p, n in hits.items() if n == total > 0]
-    warnings += [f"left out: {printable(item.path)}: {item.reason}" for item in skipped[:_NAMED]]
-    if len(skipped) > _NAMED:
-        warnings.append(f"left out: {len(skipped) - _NAMED:,} more that are no files")
+    warnings += _left_out(skipped)
     return Scope(tuple(files), tuple(unsendable), excluded, tuple(warnings), skipped)
+
+
+def _left_out(skipped: Sequence[Skipped]) -> list[str]:
+    """What people read of it: of what this program made in one line, since that may have been a whole log directory."""
+    ours = [printable(item.path) for item in skipped if item.reason == ownfiles.REASON]
+    others = [item for item in skipped if item.reason != ownfiles.REASON]
+    lines = [f"left out: {printable(item.path)}: {item.reason}" for item in others[:_NAMED]]
+    if len(others) > _NAMED:
+        lines.append(f"left out: {len(others) - _NAMED:,} more that are no files")
+    if ours:
+        named = ", ".join(ours[:_NAMED]) + (f" and {len(ours) - _NAMED:,} more" if len(ours) > _NAMED else "")
+        advice = "an older version may have uploaded such files, keys of AWS included: see docs/SECURITY.md"
+        lines.append(f"left out: {count_of(len(ours), 'file')} that s3sync made inside the run: {named} ({advice})")
+    return lines
 
 
 def require_files(run: Run, scope: Scope) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from s3sync import ownfiles
 from s3sync.errors import RunError
 from s3sync.text import printable
 
@@ -293,24 +294,29 @@ class _Found(NamedTuple):
 
 def _walk(run: Run) -> Iterator[_Found | Unsendable | Skipped]:
     run_path, root = str(run.path), os.path.realpath(run.root)
-    folders = [""]
+    folders = [("", False)]
     while folders:
-        folder = folders.pop()
+        folder, is_ours = folders.pop()
         try:
-            with os.scandir(os.path.join(run_path, folder)) as entries:
-                for entry in entries:
-                    path = f"{folder}/{entry.name}" if folder else entry.name
-                    if entry.is_dir(follow_symlinks=False):
-                        if not (run.split and is_analysis(path)):
-                            folders.append(path)
-                    elif found := _look_at(entry, path, root):
-                        yield found
+            with os.scandir(os.path.join(run_path, folder)) as scan:
+                entries = list(scan)
+            ours = ownfiles.own_names(entries)
+            for entry in entries:
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    if not (run.split and is_analysis(path)):
+                        folders.append((path, is_ours or entry.name in ours))
+                elif is_ours or entry.name in ours:
+                    yield Skipped(path, ownfiles.REASON)
+                elif found := _look_at(entry, path, root):
+                    yield found
         except FileNotFoundError as error:
             if not folder:
                 raise RunError(f"the run is gone: {printable(run_path)}") from error
             continue  # went away since its parent was read
         except OSError as error:
-            yield Unsendable(f"{folder}/", f"folder cannot be read: {error.strerror}")
+            unread = Unsendable(f"{folder}/", f"folder cannot be read: {error.strerror}")
+            yield Skipped(f"{folder}/", ownfiles.REASON) if is_ours else unread
 
 
 def _look_at(entry: os.DirEntry[str], path: str, root: str) -> _Found | Unsendable | Skipped | None:

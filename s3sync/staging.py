@@ -12,24 +12,27 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from s3sync.errors import StateError
 from s3sync.lock import try_lock
+from s3sync.ownfiles import WORK_FOLDER
+from s3sync.places import temp_dir
 from s3sync.plan import Batch
 from s3sync.runfolder import Run, stat_all
 from s3sync.text import printable
 
 
 @contextlib.contextmanager
-def work_folder() -> Iterator[tuple[Path, int]]:
-    """A private folder for this upload, and the descriptor that keeps it locked; both gone afterwards.
+def work_folder(environ: Mapping[str, str], outside: Iterable[Path] = ()) -> Iterator[tuple[Path, int]]:
+    """A private folder for this upload, and the descriptor that keeps it locked; both gone afterwards. It is in none
+    of the folders `outside` which it has to be, nor in any run: it holds what is a secret.
 
     Children inherit the descriptor, so what a killed upload left is swept away by the next one only
     when its last `aws` has ended. Raises StateError.
     """
-    parent = Path(tempfile.gettempdir()) / f"s3sync-work-{os.geteuid()}"
+    parent = temp_dir(environ, outside) / f"{WORK_FOLDER}{os.geteuid()}"
     try:
         folder, descriptor = _make(parent)
     except OSError as error:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from s3sync import analysis, awscli, checksums, completion, gathering, hook, lock, plan, runfolder, streaming
+from s3sync import (
+    analysis,
+    awscli,
+    awsconfig,
+    checksums,
+    completion,
+    gathering,
+    hook,
+    lock,
+    places,
+    plan,
+    runfolder,
+    streaming,
+)
 from s3sync.arrayfolder import ArrayFolder
 from s3sync.checksums import Checksums
-from s3sync.errors import InterruptedBySignal, RunError, S3SyncError
+from s3sync.errors import InterruptedBySignal, RunError, S3SyncError, UsageError
 from s3sync.interrupt import Stop
 from s3sync.job import Job, Preview, Report, Waiting
 from s3sync.plan import Scope
@@ -45,7 +59,7 @@ def upload(
     cluster has the folder with what its tasks `collected`, and leaves the user's command to whoever follows it.
     """
     started = time.monotonic()
-    run, listing, scope, expected = survey(job)
+    run, listing, scope, expected = survey(job, environ)
     store = StateStore(job.log_dir, run, job.destination)
     busy = f"{what(run, job.destination)} is being uploaded already"
     with lock.held(store.lock_path, busy, stop=stop, say=display.say) as run_lock:
@@ -63,7 +77,7 @@ def upload(
         doubted = _doubt(state, listing, expected)
         if job.streams and not plan.pending(scope.files, state.proven):
             return Report(run, job.destination, store.log_path, state, scope)
-        with work_folder() as (work, work_lock):
+        with work_folder(environ, [run.root]) as (work, work_lock):
             try:
                 aws = _connect(job, environ, stop, work, (run_lock.descriptor, work_lock))
             except S3SyncError:
@@ -113,7 +127,7 @@ def _waits_for(unit: Run, first: Report | Preview) -> str:
 
 def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -> Preview:
     """What `upload` would do, S3 asked but nothing written; raises the same errors."""
-    run, listing, scope, expected = survey(job)
+    run, listing, scope, expected = survey(job, environ)
     store = StateStore(job.log_dir, run, job.destination)
     loaded: Loaded = store.load(set_aside=False)
     for warning in (*_advice(job), *scope.warnings, *loaded.warnings):
@@ -125,7 +139,7 @@ def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) 
     state = loaded.state or RunState(run.run_id, str(run.path))
     _doubt(state, listing, expected)
     pending = plan.pending(scope.files, state.proven)
-    with work_folder() as (work, work_lock):
+    with work_folder(environ, [run.root]) as (work, work_lock):
         aws = _connect(job, environ, stop, work, (work_lock,))
         remote = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner).list_run() or {}
     same_size = sum(f.path in remote and remote[f.path].size == f.size for f in pending)
@@ -173,9 +187,12 @@ class Survey(NamedTuple):
     expected: Checksums
 
 
-def survey(job: Job) -> Survey:
-    """Of what is asked for; raises RunError if it is no run and no analysis, or not complete."""
+def survey(job: Job, environ: Mapping[str, str]) -> Survey:
+    """Of what is asked for; raises RunError if it is no run and no analysis, or not complete, UsageError or StateError
+    if something would be written into it.
+    """
     run = analysis.open_unit(job.local_path, need_run_info=not job.skip_check)
+    require_outside(run, job.log_dir, environ)
     if job.settle_seconds is not None:
         return Survey(run, *_survey_settled(run, job, job.settle_seconds), {})
     listing, expected = checksums.list_files(run)
@@ -184,6 +201,18 @@ def survey(job: Job) -> Survey:
     scope = plan.scope_of(run, listing, job.destination, job.excludes, job.reserved)
     plan.require_files(run, scope)
     return Survey(run, listing, scope, expected)
+
+
+def require_outside(run: Run, log_dir: Path, environ: Mapping[str, str]) -> None:
+    """Refuse to write into a run, and to send the secrets of AWS with it; raises UsageError, StateError, RunError."""
+    if around := places.enclosing(log_dir, [run.root]):
+        where = f"{printable(str(log_dir))} is inside {printable(around)}, whose files are uploaded"
+        raise UsageError(f"the log directory {where} (give another --log_dir)")
+    places.temp_dir(environ, [run.root])
+    for what_it_is, path in awsconfig.private_places(environ).items():
+        if os.path.exists(path) and places.enclosing(path, [run.root]):
+            where = f"{what_it_is} {printable(str(path))} is inside the run {printable(str(run.root))}"
+            raise RunError(f"{where}, so its secrets would be uploaded (move it, or set HOME)")
 
 
 def _require_complete(run: Run, listing: Listing, job: Job) -> None:

@@ -93,7 +93,7 @@ def verify(
     )
     hasher = Hasher(run, job.multipart, stop, job.cores, md5=wanted_manifest is not None)
     try:
-        with work_folder() as (work, work_lock):
+        with work_folder(environ, [run.root]) as (work, work_lock):
             aws = awscli.connect(job.aws_command, job.settings, environ, stop, work, (work_lock,), job.stall_seconds)
             reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner)
             found.remote = remote = reader.list_run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from awscli.botocore.configloader import load_config  # type: ignore[import-untyped]
+from awscli.botocore.session import Session  # type: ignore[import-untyped]
 from awscli.customizations.configure import profile_to_section  # type: ignore[import-untyped]
 from awscli.customizations.configure.writer import ConfigFileWriter  # type: ignore[import-untyped]
 
@@ -145,19 +147,35 @@ def parsed(path: Path) -> dict[str, Any]:
     return read
 
 
-def pinned_into(config: dict[str, Any]) -> dict[str, Any]:
-    """A parsed config with the settings in the `s3` section of every profile, of the default one in any case."""
-    profiles = {"default": {}, **config["profiles"]}
-    pinned = {name: {**values, "s3": {**values.get("s3", {}), **PINNED}} for name, values in profiles.items()}
-    return {**config, "profiles": pinned}
+def needed_by(profile: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Of a parsed config, what a profile needs: itself, its sources, and the sections that these name."""
+    everything, names = config["profiles"], [profile]
+    while (source := everything.get(names[-1], {}).get("source_profile")) and source not in names:
+        names.append(source)
+    profiles = {name: everything[name] for name in names if name in everything}
+    kept = {"profiles": profiles}
+    for kind, key in (("sso_sessions", "sso_session"), ("services", "services")):
+        named = {values.get(key) for values in profiles.values()}
+        kept[kind] = {name: values for name, values in config[kind].items() if name in named}
+    return {**config, **kept}
+
+
+def pinned_into(config: dict[str, Any], profile: str) -> dict[str, Any]:
+    """A parsed config, as far as the profile needs it, with the settings in its `s3` section and in the default's."""
+    needed = needed_by(profile, config)
+    profiles = dict(needed["profiles"])
+    for name in ("default", profile):
+        values = profiles.get(name, {})
+        profiles[name] = {**values, "s3": {**values.get("s3", {}), **PINNED}}
+    return {**needed, "profiles": profiles}
 
 
 def assert_as_if_set_by(oracle: Path, home: Home, profile: str) -> None:
-    """For the profile in use; the settings are the CLI's business in no other."""
+    """For the profile in use; what no other profile says of it goes into the copy."""
     ours, theirs = parsed(home.copy), parsed(oracle)
     name = profile or "default"
     assert ours["profiles"][name] == theirs["profiles"][name]
-    assert pinned_into(ours) == pinned_into(theirs)
+    assert ours == pinned_into(theirs, name)
 
 
 def write_user_config(home: Home, text: str | None) -> Path:
@@ -175,7 +193,7 @@ def test_copy_is_the_users_config_and_the_settings(home: Home, text: str | None,
     empty.touch()
     write_user_config(home, text)
     before = parsed(empty if text is None else home.config)
-    assert home.copied(**({"AWS_PROFILE": profile} if profile else {})) == pinned_into(before)
+    assert home.copied(**({"AWS_PROFILE": profile} if profile else {})) == pinned_into(before, profile or "default")
 
 
 @pytest.mark.parametrize(("text", "profile"), CONFIGS)
@@ -285,13 +303,22 @@ def test_settings_written_in_capitals_are_found(home: Home) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["", "DEFAULT", "profile", "profile a b", "preview", "profile 'open"])
-def test_sections_that_are_no_profiles_are_kept(home: Home, name: str) -> None:
-    """Also `[DEFAULT]`, which Python's parser would give a meaning of its own."""
-    home.config.write_text(f"[{name or 'x'}]\nkey = value\n[default]\nregion = eu-west-2\n")
-    before = parsed(home.config)
+@pytest.mark.parametrize("name", ["x", "lab", "DEFAULT", "profile", "profile a b", "profile 'open"])
+def test_sections_that_the_cli_does_not_read_stay_out_of_the_copy(home: Home, name: str) -> None:
+    """`[lab]` without `profile` is a common mistake, and may have keys; `[DEFAULT]` has no meaning for the CLI."""
+    home.config.write_text(f"[{name}]\naws_secret_access_key = precious-key\n[default]\nregion = eu-west-2\n")
     copied = home.copied()
-    assert pinned_into(copied) == pinned_into(before)
+    assert copied["profiles"] == {"default": {"region": "eu-west-2", "s3": PINNED}}
+    assert "precious" not in home.copy.read_text()
+
+
+def test_sections_of_a_plugin_are_kept_without_keys(home: Home) -> None:
+    home.config.write_text(
+        "[plugins]\nsaml = lab_saml\n[lab_saml]\nurl = https://idp\naws_secret_access_key = precious\n"
+    )
+    copied = home.copied()
+    assert copied["plugins"] == {"saml": "lab_saml"}
+    assert copied["lab_saml"] == {"url": "https://idp"}
 
 
 @pytest.mark.parametrize(
@@ -374,10 +401,7 @@ def test_without_a_variable_the_config_is_in_the_home(home: Home, monkeypatch: p
     (aws / "config").write_text(DEFAULT_ONLY)
     (aws / "credentials").write_text("[lab]\n")
     write_config({"AWS_PROFILE": "lab"}, SETTINGS, home.copy)
-    assert parsed(home.copy)["profiles"] == {
-        "default": {"region": "eu-west-2", "output": "table", "s3": PINNED},
-        "lab": {"s3": PINNED},
-    }
+    assert parsed(home.copy)["profiles"] == {"default": {"s3": PINNED}, "lab": {"s3": PINNED}}
 
 
 def test_an_empty_variable_is_no_config(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,6 +410,112 @@ def test_an_empty_variable_is_no_config(home: Home, monkeypatch: pytest.MonkeyPa
     (home.config.parent / ".aws").mkdir()
     (home.config.parent / ".aws" / "config").write_text(DEFAULT_ONLY)
     assert home.copied(AWS_CONFIG_FILE="")["profiles"] == {"default": {"s3": PINNED}}
+
+
+# Whose credentials
+
+OTHERS = """
+[profile stranger]
+aws_access_key_id = STRANGERID
+aws_secret_access_key = strangers-secret
+[stranger-without-the-word]
+aws_secret_access_key = strangers-secret
+[sso-session strangers]
+sso_start_url = https://strangers.example.org
+[services strangers]
+s3 =
+  endpoint_url = https://strangers.example.org
+"""
+PAIR = "aws_access_key_id = CONFIGID\naws_secret_access_key = config/secret\n"
+OWN_KEYS = f"[profile lab]\nregion = eu-west-2\n{PAIR}"
+ROLE = "[profile lab]\nrole_arn = arn:aws:iam::123456789012:role/lab\nsource_profile = base\n"
+CHAIN = (
+    f"{ROLE}aws_access_key_id = UNUSED\naws_secret_access_key = unused-secret\n"
+    f"[profile base]\n{PAIR}[default]\naws_secret_access_key = strangers-secret\n"
+)
+LONG_CHAIN = (
+    f"{ROLE}[profile base]\nrole_arn = arn:aws:iam::123456789012:role/base\nsource_profile = root of all\n"
+    f"[profile 'root of all']\n{PAIR}"
+)
+FROM_FILE = "[{}]\naws_access_key_id = FILEID\naws_secret_access_key = file/secret\n"
+LAB = {"AWS_PROFILE": "lab"}
+ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "ENVID", "AWS_SECRET_ACCESS_KEY": "env/secret"}
+
+# The config, the credentials file, the environment, and whether the copy has to have keys.
+WHOSE = [
+    pytest.param(f"[default]\n{PAIR}", "", {}, False, id="default"),
+    pytest.param(f"[profile default]\n{PAIR}", "", {}, False, id="profile default"),
+    pytest.param(OWN_KEYS, "", LAB, False, id="own keys"),
+    pytest.param(OWN_KEYS, "", {"AWS_DEFAULT_PROFILE": "lab"}, False, id="own keys, other variable"),
+    pytest.param(f"{OWN_KEYS}aws_session_token = a-token\n", "", LAB, False, id="token"),
+    pytest.param(f"{OWN_KEYS}aws_security_token = a-token\n", "", LAB, False, id="old token"),
+    pytest.param(OWN_KEYS, "", {**LAB, "AWS_SESSION_TOKEN": "stale"}, False, id="token of other keys"),
+    pytest.param(OWN_KEYS, "", {**LAB, "AWS_ACCESS_KEY_ID": ""}, False, id="empty variable"),
+    pytest.param(OWN_KEYS, "", {**LAB, **ENVIRONMENT}, False, id="environment first"),
+    pytest.param(OWN_KEYS, FROM_FILE.format("lab"), LAB, False, id="credentials file first"),
+    pytest.param("[profile lab]\nregion = eu-west-2\n", FROM_FILE.format("lab"), LAB, False, id="only in that file"),
+    pytest.param(f"{OWN_KEYS}credential_process = cat {{given}}\n", "", LAB, False, id="process first"),
+    pytest.param(CHAIN, "", LAB, True, id="role"),
+    pytest.param(CHAIN, FROM_FILE.format("base"), LAB, False, id="role, source in that file"),
+    pytest.param(f"[profile base]\n{PAIR}", ROLE.replace("profile lab", "lab"), LAB, True, id="role in that file"),
+    pytest.param(LONG_CHAIN, "", LAB, True, id="role of a role"),
+    pytest.param(f"{ROLE.replace('base', 'lab')}{PAIR}", "", LAB, True, id="role from its own keys"),
+    pytest.param(CHAIN, "", {**LAB, **ENVIRONMENT}, False, id="environment instead of role"),
+]
+
+
+def credentials_of(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What botocore finds with such an environment; of a role, what it would be asked for with."""
+    with monkeypatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        found: dict[str, Any] = {}
+        credentials = Session().get_credentials()
+        while credentials.method == "assume-role":
+            fetcher = credentials._refresh_using.__self__
+            found.setdefault("roles", []).append(fetcher._role_arn)
+            credentials = fetcher._source_credentials
+        return {**found, **credentials.get_frozen_credentials()._asdict()}
+
+
+@pytest.mark.parametrize(("config", "credentials", "environ", "keys_in_copy"), WHOSE)
+def test_the_copy_gives_the_same_credentials_and_no_others(
+    home: Home,
+    monkeypatch: pytest.MonkeyPatch,
+    config: str,
+    credentials: str,
+    environ: dict[str, str],
+    keys_in_copy: bool,
+) -> None:
+    given = home.config.with_name("given.json")
+    given.write_text(json.dumps({"Version": 1, "AccessKeyId": "PROCESSID", "SecretAccessKey": "process-secret"}))
+    home.config.write_text(config.replace("{given}", str(given)) + OTHERS)
+    home.credentials.write_text(credentials)
+    environ = {**home.environ, "PATH": "/usr/bin:/bin", "AWS_EC2_METADATA_DISABLED": "true", **environ}
+    before = credentials_of(environ, monkeypatch)
+
+    carried = write_config(environ, SETTINGS, home.copy)
+
+    assert credentials_of(child_environment(environ, home.copy, carried), monkeypatch) == before
+    copy = home.copy.read_text()
+    assert "stranger" not in copy
+    assert "unused" not in copy
+    assert ("config/secret" in copy) is keys_in_copy
+
+
+@pytest.mark.parametrize("half", ["aws_access_key_id = CONFIGID\n", "aws_secret_access_key = config/secret\n"])
+def test_half_a_pair_of_keys_is_never_completed(home: Home, half: str) -> None:
+    home.config.write_text(f"[default]\n{half}")
+    assert write_config(home.environ, SETTINGS, home.copy) == {}
+
+
+def test_two_variables_that_disagree_keep_both_profiles(home: Home) -> None:
+    """The versions of the CLI do not agree which of them counts."""
+    home.config.write_text(f"[profile a]\n{PAIR}[profile b]\n{PAIR}{OTHERS}")
+    copied = home.copied(AWS_PROFILE="a", AWS_DEFAULT_PROFILE="b")
+    assert copied["profiles"].keys() == {"a", "b", "default"}
 
 
 # The environment

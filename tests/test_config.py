@@ -272,7 +272,6 @@ BAD_ENTRIES = [
     ({"monitored_directories": ["/data", "/x/../data"]}, "is the same folder as", ".monitored_directories[1]"),
     ({"monitored_directories": ["/data", "/data/x/y"]}, "lies in", ".monitored_directories[1]"),
     ({"monitored_directories": ["/data/x/y", "/data"]}, "has in it", ".monitored_directories[1]"),
-    ({"monitored_directories": ["/data", "/"]}, "has in it", ".monitored_directories[1]"),
     ({"sample_regex": "(a"}, "must be a regular expression: missing ), unterminated subpattern", ".sample_regex"),
     ({"sample_regex": 12}, "must be text", ".sample_regex"),
     ({"sample_regex": "a{99999999999999999999}"}, "must be a regular expression: ", ".sample_regex"),

@@ -85,6 +85,16 @@ def test_default_profile(lab: Lab, server: S3Server, small_run: Path, each_aws: 
     uploads(lab, server, small_run, "--aws_command", each_aws)
 
 
+def test_keys_in_the_config_file_reach_the_cli_without_a_copy_of_them(
+    lab: Lab, server: S3Server, small_run: Path, each_aws: str
+) -> None:
+    keys = "aws_access_key_id = A\naws_secret_access_key = secret-of-the-config\n"
+    (lab.home / ".aws/config").write_text(f"[profile lab]\nregion = eu-west-1\n{keys}")
+    lab.env["AWS_PROFILE"] = "lab"
+
+    uploads(lab, server, small_run, "--aws_command", each_aws)
+
+
 def test_named_profile_that_is_only_in_the_credentials_file(
     lab: Lab, server: S3Server, small_run: Path, each_aws: str
 ) -> None:
