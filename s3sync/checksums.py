@@ -1,14 +1,15 @@
-"""Manifest.tsv of an analysis: the CRC-32 that the instrument took of each file, which tells a copy that went wrong.
+"""Manifest.tsv of an analysis or a run: the CRC-32 that the instrument took of each file, to find copies gone wrong.
 
 A line for each file, without a header: its path in the analysis, a tab, eight hex digits. It does not list itself,
-nor CopyComplete.txt. What is read may be anything.
+nor CopyComplete.txt. What is read may be anything. That of a run may look different: nobody has described it, so what
+is not understood there is a warning and never a stop.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from s3sync import runfolder
 from s3sync.errors import RunError
@@ -20,15 +21,59 @@ from s3sync.text import printable
 MANIFEST = "Manifest.tsv"
 _MAX_BYTES = 64 * 1024 * 1024  # a real one of 645 files has 60 kB
 _LINE = re.compile(r"([^\t]+)\t([0-9A-Fa-f]{8})")
+_CRC32 = re.compile(r"[0-9A-Fa-f]{8}")
 _MISSING = f"{MANIFEST} names it, but it is not on this disk: the copy from the instrument is not whole; copy it again"
 
 Checksums: TypeAlias = Mapping[str, int]  # CRC-32 by path in the analysis; empty: there is no manifest
 
 
+class Named(NamedTuple):
+    """What the manifest of a run names: the CRC-32 of each path, None where the checksum is of an unknown kind."""
+
+    paths: Mapping[str, int | None]
+    warning: str = ""  # what was not understood
+
+
+def read_of_run(run: Run) -> Named:
+    """The manifest in the root of a run; of an analysis, and where there is none, nothing. Never raises."""
+    if run.within:
+        return Named({})
+    try:
+        content = runfolder.read_whole(run.path / MANIFEST, _MAX_BYTES)
+    except FileNotFoundError:
+        return Named({})
+    except RunError as error:
+        return Named({}, f"{error}: it was not compared")
+    if len(content) > _MAX_BYTES:
+        return Named({}, f"{MANIFEST} is larger than {_MAX_BYTES:,} bytes: it was not compared")
+    return parse_of_run(content, run.run_id)
+
+
+def parse_of_run(content: bytes, run_id: str) -> Named:
+    """The lines of the manifest of a run: path, tab, checksum."""
+    found: dict[str, int | None] = {}
+    for number, line in enumerate(content.decode("utf-8-sig", "surrogateescape").splitlines(), start=1):
+        fields = line.split("\t")
+        path = fields[0].strip().replace("\\", "/").removeprefix("./").removeprefix(f"{run_id}/")
+        if not line.strip() or path in (MANIFEST, "CopyComplete.txt"):
+            continue
+        if len(fields) < 2 or not {"", ".", ".."}.isdisjoint(path.split("/")):
+            return Named({}, f"line {number} of {MANIFEST} is no path, tab and checksum: it was not compared")
+        if number == 1 and path.isalpha():
+            continue  # the name of a column
+        checksum = fields[1].strip()
+        found[path] = int(checksum, 16) if _CRC32.fullmatch(checksum) else None
+    if None in found.values():
+        known = dict.fromkeys(found)
+        return Named(known, f"{MANIFEST} has checksums of an unknown kind: only the names in it were compared")
+    return Named(found)
+
+
 def read(unit: Run) -> Checksums:
-    """What the manifest of an analysis says; of a run, and where there is none, nothing. Raises RunError."""
+    """What the manifest of an analysis says, or that of a run; where there is none, nothing. Raises RunError for that
+    of an analysis that cannot be understood."""
     if not unit.within:
-        return {}
+        return {path: crc32 for path, crc32 in read_of_run(unit).paths.items() if crc32 is not None}
     path = unit.path / MANIFEST
     try:
         content = runfolder.read_whole(path, _MAX_BYTES)
@@ -83,6 +128,8 @@ def list_files(unit: Run) -> tuple[Listing, Checksums]:
     """As `runfolder.list_files`, and the manifest; what that names and is not there cannot be sent. Raises RunError."""
     listing = runfolder.list_files(unit)
     expected = read(unit)  # after it: a manifest that is listed has been read
+    if not unit.within:
+        return listing, expected  # that a run lacks files is found when its completeness is checked
     missing = expected.keys() - {file.path for file in listing.files} - {item.path for item in listing.unsendable}
     if missing:
         lost = (Unsendable(path, _MISSING) for path in missing)

@@ -269,7 +269,21 @@ class Config(_Model):
         description="With `stream`: a run that is not complete and does not change for so long is told of.",
     )
     quiet_minutes: Number = Field(
-        default=60, ge=0, description="How long a run of an unknown instrument has to be unchanged to be complete."
+        default=60,
+        ge=0,
+        description="How long a run has to be unchanged where that alone shows that it was copied: one of an unknown "
+        "instrument, one without base calls; for so long a run that lacks some may still be copied.",
+    )
+    marker_wait_hours: Number = Field(
+        default=24,
+        gt=0,
+        description="A run with RTAComplete, all of its base calls and no change for so long goes up without its last "
+        "marker, with a warning.",
+    )
+    require_whole_runs: StrictBool = Field(
+        default=True,
+        description="Upload only runs that have the base calls that their RunInfo.xml asks for; false: the completion "
+        "marker is enough.",
     )
     monitor: Annotated[tuple[MonitorEntry, ...], AfterValidator(filled)] = Field(
         description="What is uploaded where.", json_schema_extra={"minItems": 1}

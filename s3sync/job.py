@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync import completion, hook
+from s3sync import completion, hook, wholeness
 from s3sync.awscli import STALL_SECONDS
 from s3sync.awsconfig import S3Settings, TransferClient
 from s3sync.awswords import AS_THE_BUCKET_HAS_IT, OwnedBucket, Storage
@@ -20,6 +20,7 @@ from s3sync.readback import Readback, Verify
 from s3sync.runfolder import LocalFile, Run
 from s3sync.slurm import Cluster
 from s3sync.statelog import RunState
+from s3sync.wholeness import Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Job:
     verify: Verify = "etag"
     aws_command: str | None = None
     quiet_seconds: float = completion.QUIET_SECONDS
+    marker_wait_seconds: float = wholeness.MARKER_WAIT_SECONDS
+    require_whole: bool = True  # the base calls that RunInfo.xml asks for, not only the completion marker
     settle_seconds: float | None = (
         None  # of a run that is written yet: only files unchanged for so long; None: it is complete
     )
@@ -61,6 +64,11 @@ class Job:
     def streams(self) -> bool:
         """Whether the sequencer still writes the run."""
         return self.settle_seconds is not None
+
+    @property
+    def terms(self) -> Terms:
+        """What is asked of the run before it goes up."""
+        return Terms(self.quiet_seconds, self.marker_wait_seconds, self.require_whole, self.excludes)
 
     @property
     def bucket(self) -> OwnedBucket:

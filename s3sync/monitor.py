@@ -271,6 +271,8 @@ def job_of(run: Judged, config: Config) -> Job:
         verify=config.verify,
         aws_command=config.aws_command,
         quiet_seconds=config.quiet_minutes * 60,
+        marker_wait_seconds=config.marker_wait_hours * 3600,
+        require_whole=config.require_whole_runs,
         settle_seconds=config.settle_minutes * 60 if run.state == "streaming" else None,
         storage=run.entry.storage,
         owner=run.entry.expected_bucket_owner,

@@ -31,6 +31,7 @@ _SIGNS: dict[Shown, tuple[str, str]] = {  # the sign and the tone of a state; ne
     "failed": ("✕", "bad"),
     "unreadable": ("✕", "bad"),
     "ambiguous samplesheet": ("✕", "bad"),
+    "incomplete": ("✕", "bad"),
     "partial": ("◐", "busy"),
     "new": ("●", "busy"),
     "streaming": ("↑", "busy"),

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import stat
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -149,7 +150,7 @@ def _is_folder(path: Path) -> bool:
 
 def read_run_info(path: Path) -> RunInfo:
     """Parse a RunInfo.xml of any version; raises RunError."""
-    run = _parse_xml(path).find("Run")
+    run = parse_xml(path).find("Run")
     if run is None:
         raise RunError(f"{printable(str(path))} has no <Run> element: is it an Illumina run?")
     reads = run.iterfind("Reads/Read")
@@ -263,9 +264,15 @@ def is_inside(real: str, root: str) -> bool:
     return real.startswith(root.rstrip("/") + "/")
 
 
-def newest_change(listing: Listing) -> float:
-    """The latest mtime of the files, seconds since the epoch; 0 if there are none."""
-    return max((file.mtime_ns for file in listing.files), default=0) / 1e9
+def last_change(listing: Listing, now: float | None = None) -> float:
+    """When a file was changed last, by mtime and ctime, seconds since the epoch; 0 if there are none.
+
+    By ctime, since a run that is copied right now may have the mtimes of long ago. Mtimes after `now` do not count: the
+    clock of the instrument was wrong.
+    """
+    limit = (time.time() if now is None else now) * 1e9
+    pairs = zip(listing.files, listing.ctimes_ns, strict=True)
+    return max((max(c, f.mtime_ns if f.mtime_ns <= limit else 0) for f, c in pairs), default=0) / 1e9
 
 
 def has_changed_since(run: Run, moment: float) -> bool:
@@ -358,12 +365,16 @@ def _is_utf8(name: str) -> bool:
 
 def run_parameters_xml(folder: Path) -> ET.Element | None:
     """RunParameters.xml (runParameters.xml on older instruments), None if it cannot be read."""
-    for name in ("RunParameters.xml", "runParameters.xml"):
-        try:
-            return _parse_xml(folder / name)
-        except RunError:
-            continue
-    return None
+    roots = (optional_xml(folder / name) for name in ("RunParameters.xml", "runParameters.xml"))
+    return next((root for root in roots if root is not None), None)
+
+
+def optional_xml(path: Path) -> ET.Element | None:
+    """The root of a small XML file; None if it is not there or cannot be read."""
+    try:
+        return parse_xml(path)
+    except RunError:
+        return None
 
 
 def read_whole(path: Path, limit: int) -> bytes:
@@ -383,7 +394,8 @@ def read_whole(path: Path, limit: int) -> bytes:
         raise RunError(f"cannot read {where}: {error.strerror}") from error
 
 
-def _parse_xml(path: Path) -> ET.Element:
+def parse_xml(path: Path) -> ET.Element:
+    """The root of a small XML file; raises RunError."""
     where = printable(str(path))
     try:
         content = read_whole(path, _MAX_XML_BYTES)

@@ -9,9 +9,9 @@ import re
 import time
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
-from s3sync import analysis, checksums, completion, discovery, hook, remembered, runfolder
+from s3sync import analysis, checksums, completion, discovery, hook, remembered, runfolder, wholeness
 from s3sync.arrayfolder import ArrayFolder
 from s3sync.config import Config, MonitorEntry
 from s3sync.discovery import Candidate as Candidate
@@ -23,12 +23,14 @@ from s3sync.samplesheet import SampleCheck, check_samples
 from s3sync.state import StateStore
 from s3sync.statelog import Head
 from s3sync.text import count_of, human_seconds, printable
+from s3sync.wholeness import Terms, Verdict
 
 State = Literal[
     "sequencing",
     "streaming",
     "abandoned",
     "settling",
+    "incomplete",
     "analysing",
     "new",
     "partial",
@@ -42,7 +44,7 @@ State = Literal[
 ]
 DUE: tuple[State, ...] = ("partial", "new", "failed")
 NEVER: tuple[State, ...] = ("too old", "no samplesheet", "samples do not match", "abandoned")  # not to be uploaded
-BROKEN: tuple[State, ...] = ("unreadable", "ambiguous samplesheet")
+BROKEN: tuple[State, ...] = ("unreadable", "ambiguous samplesheet", "incomplete")
 STUCK_ATTEMPTS = 3  # calls that ended without proving anything; after so many the others go first
 
 
@@ -91,7 +93,7 @@ def judge(candidate: Candidate, config: Config, hopeless: set[re.Pattern[str]], 
     run, entry, began = candidate.run, candidate.entry, candidate.began
     store = StateStore(config.log_dir, run, entry.destination)
     known = remembered.look(store)
-    head, corrupt = known.head, known.corrupt
+    head = known.head
 
     def judged(state: State, reason: str, failing: tuple[str, ...] = ()) -> Judged:
         return Judged(run, entry, began, state, printable(reason), head, known.log_path, failing)
@@ -102,25 +104,85 @@ def judge(candidate: Candidate, config: Config, hopeless: set[re.Pattern[str]], 
         return judged("uploaded", _in_s3(head, entry))
     try:
         run = analysis.split(run._replace(info=runfolder.read_run_info(run.path / RUN_INFO)))
-        finished = _completion(run, config, now)
+        return judged(*_of_open_run(_Case(candidate._replace(run=run), config, hopeless, known, store, now)))
     except RunError as error:
         return judged("unreadable", str(error))
-    hours = ((time.time() if now is None else now) - began) / 3600
-    is_too_old = head is None and not corrupt and hours > config.max_age
-    if not finished.complete:
-        waits: State = "settling" if finished.settling else "sequencing"
-        if not entry.stream or is_too_old:
-            return judged(waits, finished.reason)
-        samples = _check_samples(run, entry, hopeless)
-        return judged(*_while_written(run, config, head, samples, judged(waits, finished.reason), now), samples.failing)
-    if is_too_old:
-        return judged(
-            "too old", f"began {human_seconds(hours * 3600)} ago (max_age {config.max_age:g} h; `touch` {RUN_INFO})"
-        )
-    samples = _check_samples(run, entry, hopeless)
+
+
+class _Case(NamedTuple):
+    """A run that is not uploaded, and what its state follows from."""
+
+    candidate: Candidate
+    config: Config
+    hopeless: set[re.Pattern[str]]
+    known: Remembered
+    store: StateStore
+    now: float | None
+
+    @property
+    def head(self) -> Head | None:
+        return self.known.head
+
+    @property
+    def run(self) -> Run:
+        return self.candidate.run
+
+    @property
+    def entry(self) -> MonitorEntry:
+        return self.candidate.entry
+
+    def is_older(self, moment: float) -> bool:
+        """Whether it is too old to be begun, if its age counts from that moment (seconds since the epoch)."""
+        return self.head is None and not self.known.corrupt and self.hours(moment) > self.config.max_age
+
+    def hours(self, moment: float) -> float:
+        """Since that moment."""
+        return ((time.time() if self.now is None else self.now) - moment) / 3600
+
+
+_Decided: TypeAlias = tuple[State, str, tuple[str, ...]]  # with the samples that the regex was not found in
+
+
+def terms_of(config: Config, entry: MonitorEntry) -> Terms:
+    """What the config asks of a run before it goes up."""
+    return Terms(config.quiet_minutes * 60, config.marker_wait_hours * 3600, config.require_whole_runs, entry.excludes)
+
+
+def _of_open_run(case: _Case) -> _Decided:
+    """The cheap checks first: what is too old or does not match is never listed. Raises RunError."""
+    terms = terms_of(case.config, case.entry)
+    marked = wholeness.check_marker(case.run, terms, case.now)
+    finished = completion.aged_since(case.run) or 0.0
+    verdict = None
+    if not marked.complete:
+        verdict = wholeness.check(case.run, terms, now=case.now, marked=marked)
+        if verdict.state in ("sequencing", "settling"):
+            return _unfinished(case, verdict, is_too_old=case.is_older(case.candidate.began))
+        finished += terms.marker_wait_seconds
+    finished = max(case.candidate.began, finished)
+    if case.is_older(finished):
+        ago = human_seconds(case.hours(finished) * 3600)
+        return "too old", f"finished {ago} ago (max_age {case.config.max_age:g} h; `touch` {RUN_INFO})", ()
+    samples = _check_samples(case.run, case.entry, case.hopeless)
     if samples.verdict != "match":
-        return judged(samples.verdict, _and_what_went_up(samples.reason, head), samples.failing)
-    return judged(*_due(known, ArrayFolder.of(config.log_dir, store)))
+        return samples.verdict, _and_what_went_up(samples.reason, case.head), samples.failing
+    handed_over = ArrayFolder.of(case.config.log_dir, case.store)
+    if not handed_over.exists():
+        verdict = verdict or wholeness.check(case.run, terms, now=case.now, marked=marked)
+        if not verdict.is_complete:
+            return _unfinished(case, verdict, is_too_old=False)
+    state, reason = _due(case.known, handed_over)
+    return state, f"{reason}; {verdict.warning}" if verdict and verdict.warning else reason, ()
+
+
+def _unfinished(case: _Case, verdict: Verdict, *, is_too_old: bool) -> _Decided:
+    """One that is not complete, or that is still copied: streamed, if its entry wants that."""
+    state: State = "sequencing" if verdict.state == "complete" else verdict.state
+    if state == "incomplete" or not case.entry.stream or is_too_old:
+        return state, _and_what_went_up(verdict.reason, case.head) if state == "incomplete" else verdict.reason, ()
+    samples = _check_samples(case.run, case.entry, case.hopeless)
+    waits = state, verdict.reason
+    return *_while_written(case.run, case.config, case.head, samples, waits, case.now), samples.failing
 
 
 def analyses_of(run: Judged, config: Config, now: float | None = None) -> list[Judged]:
@@ -157,7 +219,7 @@ def _judge_analysis(unit: Run, entry: MonitorEntry, config: Config, now: float |
     try:
         if head and head.completed:
             return judged("uploaded", _in_s3(head, entry), unit.path.stat().st_mtime)
-        finish = analysis.judge(unit)
+        finish = analysis.judge(unit, config.quiet_minutes * 60, now)
         if not finish.complete:
             return judged("analysing", finish.reason, finish.moment)
         hours = ((time.time() if now is None else now) - finish.moment) / 3600
@@ -168,7 +230,8 @@ def _judge_analysis(unit: Run, entry: MonitorEntry, config: Config, now: float |
         checksums.read(unit)
     except (RunError, OSError) as error:
         return judged("unreadable", str(error), 0.0)
-    return judged(*_due(known, ArrayFolder.of(config.log_dir, store)), finish.moment)
+    state, reason = _due(known, ArrayFolder.of(config.log_dir, store))
+    return judged(state, f"{reason}; {finish.warning}" if finish.warning else reason, finish.moment)
 
 
 def _in_s3(head: Head, entry: MonitorEntry) -> str:
@@ -180,7 +243,7 @@ def _in_s3(head: Head, entry: MonitorEntry) -> str:
 def _makes_analyses(run: Run) -> bool:
     """Whether folders in its Analysis/ are units of their own; where RunInfo.xml cannot be read, they are told."""
     try:
-        return analysis.are_made_by(runfolder.read_instrument(run.path / RUN_INFO))
+        return analysis.are_made_in(run.path, runfolder.read_instrument(run.path / RUN_INFO))
     except (RunError, FileNotFoundError):
         return True
 
@@ -243,13 +306,6 @@ def uncollected(runs: Iterable[Judged], config: Config, names: Collection[str]) 
     return [run for run in done if StateStore(config.log_dir, run.run, run.entry.destination).lock_path.stem in names]
 
 
-def _completion(run: Run, config: Config, now: float | None) -> completion.Completion:
-    def newest_change() -> float:
-        return runfolder.newest_change(runfolder.list_files(run))
-
-    return completion.judge_completion(run, newest_change, config.quiet_minutes * 60, now)
-
-
 def _check_samples(run: Run, entry: MonitorEntry, hopeless: set[re.Pattern[str]]) -> SampleCheck:
     """The regex against the sheet; one that took too long with one sheet is not tried with the next."""
     if entry.regex in hopeless:
@@ -261,22 +317,23 @@ def _check_samples(run: Run, entry: MonitorEntry, hopeless: set[re.Pattern[str]]
 
 
 def _while_written(
-    run: Run, config: Config, head: Head | None, samples: SampleCheck, waits: Judged, now: float | None
+    run: Run, config: Config, head: Head | None, samples: SampleCheck, waits: tuple[State, str], now: float | None
 ) -> tuple[State, str]:
-    """State and reason of a run that is to be streamed; `waits` says how it is without."""
+    """State and reason of a run that is to be streamed; `waits` are those that it has without."""
+    state, waited_for = waits
     if samples.verdict == "samples do not match":
         return samples.verdict, _and_what_went_up(samples.reason, head)
     if samples.verdict != "match":  # the sheet may come, or be mended, until the end
-        return waits.state, f"{waits.reason}; not streamed yet: {samples.reason}"
+        return state, f"{waited_for}; not streamed yet: {samples.reason}"
     long_ago = (time.time() if now is None else now) - config.abandoned_hours * 3600
     try:
         is_alive = runfolder.has_changed_since(run, long_ago)
     except RunError as error:
         return "unreadable", str(error)
     if not is_alive:
-        reason = f"{waits.reason}, and nothing changed for {config.abandoned_hours:g} h"
+        reason = f"{waited_for}, and nothing changed for {config.abandoned_hours:g} h"
         return "abandoned", _and_what_went_up(reason, head)
-    return "streaming", f"{head.uploaded_files if head else 0:,} files proven so far; {waits.reason}"
+    return "streaming", f"{head.uploaded_files if head else 0:,} files proven so far; {waited_for}"
 
 
 def _and_what_went_up(reason: str, head: Head | None) -> str:

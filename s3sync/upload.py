@@ -22,6 +22,7 @@ from s3sync import (
     plan,
     runfolder,
     streaming,
+    wholeness,
 )
 from s3sync.arrayfolder import ArrayFolder
 from s3sync.checksums import Checksums
@@ -107,7 +108,7 @@ def and_its_analyses(job: Job, first: _Done, work: Callable[[Job], _Done]) -> tu
         if analysis.is_excluded(unit, job.excludes):
             continue
         try:
-            if reason := _waits_for(unit, first):
+            if reason := _waits_for(unit, first, job):
                 waiting.append(Waiting(unit, job.destination, reason))
             else:
                 done.append(work(replace(job, local_path=unit.path)))
@@ -118,10 +119,10 @@ def and_its_analyses(job: Job, first: _Done, work: Callable[[Job], _Done]) -> tu
     return done, waiting
 
 
-def _waits_for(unit: Run, first: Report | Preview) -> str:
+def _waits_for(unit: Run, first: Report | Preview, job: Job) -> str:
     if isinstance(first, Report) and not first.state.completed:
         return "waits for the run itself, which is not completed"
-    finish = analysis.judge(unit)
+    finish = analysis.judge(unit, job.quiet_seconds)
     return "" if finish.complete else finish.reason
 
 
@@ -196,10 +197,11 @@ def survey(job: Job, environ: Mapping[str, str]) -> Survey:
     if job.settle_seconds is not None:
         return Survey(run, *_survey_settled(run, job, job.settle_seconds), {})
     listing, expected = checksums.list_files(run)
-    if not job.skip_check:
-        _require_complete(run, listing, job)
+    warning = "" if job.skip_check else _require_complete(run, listing, job)
     scope = plan.scope_of(run, listing, job.destination, job.excludes, job.reserved)
     plan.require_files(run, scope)
+    if warning:
+        scope = scope._replace(warnings=(warning, *scope.warnings))
     return Survey(run, listing, scope, expected)
 
 
@@ -215,16 +217,19 @@ def require_outside(run: Run, log_dir: Path, environ: Mapping[str, str]) -> None
             raise RunError(f"{where}, so its secrets would be uploaded (move it, or set HOME)")
 
 
-def _require_complete(run: Run, listing: Listing, job: Job) -> None:
+def _require_complete(run: Run, listing: Listing, job: Job) -> str:
+    """Raise RunError if it is not complete; else gives what somebody should know about it, or nothing."""
     where, advice = printable(str(run.path)), "--skip_check uploads it as it is"
     if run.within:
-        finish = analysis.judge(run)
+        finish = analysis.judge(run, job.quiet_seconds)
         if not finish.complete:
             raise RunError(f"the analysis is not complete: {where} {finish.reason} ({advice})")
-        return
-    judged = completion.judge_completion(run, lambda: runfolder.newest_change(listing), job.quiet_seconds)
-    if not judged.complete:
-        raise RunError(f"the run is not complete: {where} {judged.reason} ({advice})")
+        return finish.warning
+    verdict = wholeness.check(run, job.terms, listing)
+    if not verdict.is_complete:
+        advice = "" if wholeness.ADVICE in verdict.reason else f" ({advice})"
+        raise RunError(f"the run is not complete: {where} {verdict.reason}{advice}")
+    return verdict.warning
 
 
 def _survey_settled(run: Run, job: Job, settle_seconds: float) -> tuple[Listing, Scope]:

@@ -77,11 +77,13 @@ def make_run(
 def write_run(parent: Path, run: Run, scale: float, *, complete: bool) -> Path:
     """Write all files of a planned run at once, as `make_run` does, and return the folder's path."""
     files, writer = run_files(run, scale, complete=complete), begin_folder(parent, run)
-    for file in files:
+    began, markers = time.time() - 3600 * run.instrument.run_hours, set(run.instrument.markers.split())
+    for file in (file for file in files if file.path not in markers):
         writer.write(file)
-    began = time.time() - 3600 * run.instrument.run_hours
     for second, file in enumerate(text_files(run, run.instrument.texts)):
         os.utime(writer.folder / file.path, (began + second, began + second))
+    for file in (file for file in files if file.path in markers):  # last, by their ctimes too
+        writer.write(file)
     return writer.folder
 
 

@@ -190,9 +190,9 @@ def small_run(tmp_path: Path) -> Path:
 
 
 _TINY_RUN_INFO = """<?xml version="1.0"?>
-<RunInfo Version="5"><Run Id="{id}" Number="7"><Flowcell>HFAULTDRX7</Flowcell><Instrument>A01234</Instrument></Run>
-</RunInfo>
-"""
+<RunInfo Version="5"><Run Id="{id}" Number="7"><Flowcell>HFAULTDRX7</Flowcell><Instrument>A01234</Instrument>
+<Reads><Read Number="1" NumCycles="0" IsIndexedRead="N"/></Reads><FlowcellLayout LaneCount="1"/></Run></RunInfo>
+"""  # no cycles, so that no base calls have to be there
 
 
 @pytest.fixture

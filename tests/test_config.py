@@ -83,6 +83,8 @@ def test_defaults(write: Write) -> None:
         metrics_file=None,
         alert_after_busy_hours=24,
         quiet_minutes=60,
+        marker_wait_hours=24,
+        require_whole_runs=True,
         monitor=(MonitorEntry(monitored_directories=(Path("/data"),), bucket="lab-runs", remote_path="/"),),
     )
     assert config.monitor[0].regex is None
@@ -199,6 +201,7 @@ BAD_YAML = [
     ("max_age: .nan\n" + ENTRY, ["1:10: max_age: must be a number"]),
     (f"max_age: {'9' * 5000}\n" + ENTRY, ["1:10: max_age: "]),
     ("quiet_minutes: -1\n" + ENTRY, ["1:16: quiet_minutes: must be 0 or more"]),
+    ("marker_wait_hours: 0\n" + ENTRY, ["1:20: marker_wait_hours: must be more than 0"]),
     ("alert_after_busy_hours: 0\n" + ENTRY, ["1:25: alert_after_busy_hours: must be more than 0"]),
     ("log_level: LOUD\n" + ENTRY, ["1:12: log_level: must be 'DEBUG', 'INFO', 'WARNING', 'ERROR' or 'CRITICAL'"]),
     ("log_level: 10\n" + ENTRY, ["1:12: log_level: must be 'DEBUG'"]),

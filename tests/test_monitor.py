@@ -83,8 +83,10 @@ def site(tmp_path: Path, server: S3Server) -> Site:
 
 
 def age(run: Path, hours: float) -> None:
-    began = time.time() - hours * HOUR
-    os.utime(run / "RunInfo.xml", (began, began))
+    """As if the instrument had begun and finished it so long ago."""
+    moment = time.time() - hours * HOUR
+    for path in (run / "RunInfo.xml", *run.glob("*Complete.txt")):
+        os.utime(path, (moment, moment))
 
 
 def stored_under(server: S3Server, prefix: str, bucket: str = BUCKET) -> dict[str, bytes | None]:
@@ -251,6 +253,7 @@ def no_marker(run: Path) -> None:
 def unknown_instrument(run: Path) -> None:
     text = (run / "RunInfo.xml").read_text()
     (run / "RunInfo.xml").write_text(text.replace("<Instrument>M01234<", "<Instrument>QQ1<"))
+    (run / "runParameters.xml").unlink()  # which would say what it is
     assert "QQ1" in (run / "RunInfo.xml").read_text()
 
 
@@ -293,7 +296,7 @@ def test_touching_run_info_takes_an_old_run_up_again(site: Site, server: S3Serve
     age(run, 100)
     assert site.tick().code == 0
     assert server.objects(BUCKET) == {}
-    age(run, 0)
+    (run / "RunInfo.xml").touch()
 
     assert site.tick().code == 0
 

@@ -21,8 +21,8 @@ from s3sync.runfolder import (
     RunParameters,
     Skipped,
     is_inside,
+    last_change,
     list_files,
-    newest_change,
     open_run,
     read_run_info,
     read_run_parameters,
@@ -650,10 +650,12 @@ def test_a_run_that_vanished_is_not_an_empty_one(tmp_path: Path) -> None:
     assert listing.unsendable
 
 
-def test_newest_change_is_the_latest_mtime() -> None:
+def test_the_last_change_is_by_mtime_and_by_ctime() -> None:
     files = tuple(LocalFile(str(n), 0, n * 10**9) for n in (3, 9, 5))
-    assert newest_change(Listing(files, ())) == 9.0
-    assert newest_change(Listing((), ())) == 0
+    assert last_change(Listing(files, (), ctimes_ns=(0, 0, 0))) == 9.0
+    assert last_change(Listing(files, (), ctimes_ns=(0, 10 * 10**9, 0))) == 10.0, "copied with its old times"
+    assert last_change(Listing(files, (), ctimes_ns=(0, 0, 0)), now=6.0) == 5.0, "the future is no change"
+    assert last_change(Listing((), ())) == 0
 
 
 def stat_one(run: Run, path: str) -> LocalFile | None:

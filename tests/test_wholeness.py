@@ -1,0 +1,319 @@
+"""Whether a run may go up: by its marker, by the base calls that RunInfo.xml asks for, by its manifest, by the time."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from s3sync import analysis, runfolder, structure, wholeness
+from s3sync.completion import aged_since, family_of, family_of_run
+from s3sync.runfolder import Run
+from s3sync.wholeness import Terms, Verdict
+from scripts.simulate_run import INSTRUMENTS, make_run
+
+HOUR, DAY = 3600.0, 24 * 3600.0
+TERMS = Terms(quiet_seconds=HOUR)
+SHAPE = {"cycles": (3, 2, 2, 3), "lanes": 2, "tiles": 2, "scale": 1e-9}
+
+
+def simulated(folder: Path, instrument: str = "novaseqx", **options: object) -> Run:
+    return analysis.open_unit(make_run(folder, instrument, **{**SHAPE, **options}))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return simulated(tmp_path)
+
+
+def check(run: Run, after: float = 0, terms: Terms = TERMS) -> Verdict:
+    """So many seconds from now, if nothing happens until then."""
+    return wholeness.check(run, terms, now=time.time() + after)
+
+
+def base_calls(run: Run) -> list[Path]:
+    names = (path for path in run.path.rglob("*") if re.search(r"\.(cbcl|bcl(\.bgzf|\.gz)?)$", path.name))
+    return sorted(names)
+
+
+def remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink()
+
+
+@pytest.mark.parametrize("instrument", INSTRUMENTS)
+def test_a_whole_run_of_every_family_goes_up_at_once(tmp_path: Path, instrument: str) -> None:
+    run = simulated(tmp_path, instrument)
+    flow_cell = structure.read_flow_cell(run.path)
+    assert structure.check(flow_cell, runfolder.list_files(run).files).kind == "whole"
+    verdict = check(run)
+    assert (verdict.state, verdict.warning) == ("complete", ""), verdict.reason
+    assert re.fullmatch(r"(CopyComplete|RTAComplete).txt is there", verdict.reason)
+
+
+@pytest.mark.parametrize("instrument", INSTRUMENTS)
+def test_a_run_that_lacks_base_calls_settles_while_they_may_arrive_and_is_held_after_that(
+    tmp_path: Path, instrument: str
+) -> None:
+    run = simulated(tmp_path, instrument)
+    last = base_calls(run)[-1]
+    last.unlink()
+
+    early, late = check(run, HOUR - 60), check(run, HOUR + 1)
+
+    assert early.state == "settling"
+    assert "missing, 1 file; the first is Data/Intensities/BaseCalls/L002/" in early.reason
+    assert "may still be copied: waits until nothing changed for 1 min" in early.reason
+    assert late.state == "incomplete"
+    assert late.reason.endswith("(copy the rest; `upload --skip_check` uploads it as it is)")
+    assert check(run, terms=Terms(require_whole=False)).state == "complete"
+
+
+def test_every_file_that_arrives_starts_the_quiet_time_anew(run: Run) -> None:
+    base_calls(run)[-1].unlink()
+    os.utime(run.path / "InterOp" / "TileMetricsOut.bin", (time.time() + 2 * HOUR,) * 2)
+    assert check(run, HOUR + 60).state == "incomplete", "the clock of an instrument may be wrong: ctimes count"
+    assert check(run, 2.5 * HOUR).state == "settling"
+
+
+@pytest.mark.parametrize("instrument", INSTRUMENTS)
+def test_a_run_without_base_calls_goes_up_after_the_quiet_time_with_a_warning(tmp_path: Path, instrument: str) -> None:
+    run = simulated(tmp_path, instrument)
+    remove(base_calls(run))
+
+    assert check(run).state == "settling"
+    verdict = check(run, HOUR + 1)
+
+    assert verdict.state == "complete"
+    assert verdict.warning == "there are no base calls in it (not copied, or deleted after demultiplexing)"
+
+
+def test_base_calls_that_are_excluded_need_not_be_there(run: Run) -> None:
+    remove(path for path in base_calls(run) if "/L002/" in str(path))
+    without_lane_2 = TERMS._replace(excludes=(re.compile("/BaseCalls/L002/"),))
+    assert check(run, HOUR + 1).state == "incomplete"
+    assert check(run, terms=without_lane_2).state == "settling", "the rest may still be copied"
+    assert check(run, HOUR + 1, without_lane_2) == Verdict(
+        "complete", "CopyComplete.txt is there and nothing changed for 1 h 00 min"
+    )
+    base_calls(run)[0].unlink()
+    assert "1 file missing" in check(run, HOUR + 1, without_lane_2).reason
+
+    remove(base_calls(run))
+    assert check(run, HOUR + 1, TERMS._replace(excludes=(re.compile("/BaseCalls/"),))).warning == "", "as it is meant"
+
+
+def test_what_comes_after_the_marker_is_still_being_copied_even_if_all_base_calls_are_there(run: Run) -> None:
+    (run.path / "InterOp" / "IndexMetricsOut.bin").write_bytes(b"late")
+    verdict = check(run)
+    assert verdict.state == "settling"
+    assert "files came after the completion marker; must stay unchanged for 1 h 00 min more" in verdict.reason
+    assert check(run, HOUR + 1).state == "complete"
+
+
+def test_what_people_do_to_a_run_does_not_hold_it_back(run: Run) -> None:
+    """The sheet is corrected, RunInfo.xml touched, a note left."""
+    for path in ("SampleSheet.csv", "RunInfo.xml", "notes.txt", "ours/notes.txt"):
+        (run.path / path).parent.mkdir(exist_ok=True)
+        (run.path / path).touch()
+    assert check(run).state == "complete"
+
+
+def test_markers_first_and_nothing_else_yet_is_no_complete_run(tmp_path: Path) -> None:
+    whole = simulated(tmp_path / "instrument")
+    run = whole._replace(path=tmp_path / whole.run_id)
+    run.path.mkdir()
+    for path in whole.path.iterdir():
+        if path.is_file():
+            shutil.copy2(path, run.path)
+    assert check(run).state == "settling"
+
+
+@pytest.mark.parametrize("change", ["<RunInfo><Run><Instrument>LH00130</Instrument></Run></RunInfo>", "layout"])
+def test_a_layout_that_nobody_knows_waits_for_the_quiet_time(run: Run, change: str) -> None:
+    info = run.path / "RunInfo.xml"
+    text = re.sub("(?s)<FlowcellLayout.*</FlowcellLayout>", "", info.read_text()) if change == "layout" else change
+    info.write_text(text)
+    assert "RunInfo.xml does not say which reads, lanes and tiles there are" in check(run).reason
+    assert [check(run, after).state for after in (0, HOUR + 1)] == ["settling", "complete"]
+    assert check(run, HOUR + 1).warning == ""
+
+
+def test_a_folder_that_cannot_be_read_is_for_the_upload_to_name(run: Run) -> None:
+    listing = runfolder.list_files(run)
+    hidden = runfolder.Unsendable("Data/Intensities/", "folder cannot be read: Permission denied")
+    there = [n for n, file in enumerate(listing.files) if not file.path.startswith("Data/Intensities/")]
+    listing = runfolder.Listing(
+        tuple(listing.files[n] for n in there), (hidden,), (), tuple(listing.ctimes_ns[n] for n in there)
+    )
+    assert wholeness.check(run, TERMS, listing).state == "complete"
+
+
+# A run that ended early
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("<CompletionStatus>EarlyTerminationByUser</CompletionStatus>", "says EarlyTerminationByUser"),
+        (
+            "<RunStatus>RunErrored</RunStatus><ErrorDescription>No fluidics</ErrorDescription>",
+            "says RunErrored (No fluidics)",
+        ),
+        ("<CompletionStatus>CompletedAsPlanned</CompletionStatus>", ""),
+        ("<RunStatus>RunCompleted</RunStatus>", ""),
+        ("", ""),
+    ],
+)
+def test_a_run_that_was_ended_early_is_held_and_says_so(run: Run, status: str, words: str) -> None:
+    (run.path / "RunCompletionStatus.xml").write_text(f"<RunCompletionStatus>{status}</RunCompletionStatus>")
+    remove(path for path in base_calls(run) if re.search(r"/C(8|9|10)\.1/", str(path)))
+
+    verdict = check(run, HOUR + 1)
+
+    assert verdict.state == "incomplete"
+    assert verdict.reason.startswith("lanes 1-2: all of read 2 missing, 12 files; ")
+    assert ("; the run ended early: RunCompletionStatus.xml " + words in verdict.reason) is bool(words)
+    assert "--skip_check" in verdict.reason
+
+
+# The last marker never comes
+
+
+def test_a_run_whose_last_marker_does_not_come_goes_up_after_a_day_of_quiet_with_a_warning(run: Run) -> None:
+    (run.path / "CopyComplete.txt").unlink()
+
+    assert check(run, DAY - 60) == Verdict("sequencing", check(run).reason)
+    verdict = check(run, DAY + 1)
+
+    assert verdict.state == "complete"
+    assert verdict.warning.startswith("CopyComplete.txt did not come within 24 h 00 min; uploaded without it")
+    shorter = TERMS._replace(marker_wait_seconds=2 * HOUR)
+    assert [check(run, after, shorter).state for after in (HOUR, 3 * HOUR)] == ["sequencing", "complete"]
+
+
+def test_a_run_without_its_last_marker_and_some_base_calls_is_held(run: Run) -> None:
+    (run.path / "CopyComplete.txt").unlink()
+    base_calls(run)[0].unlink()
+    verdict = check(run, DAY + 1)
+    assert verdict.state == "incomplete"
+    assert verdict.reason.startswith("CopyComplete.txt did not come within 24 h 00 min; lane 1: cycle 1 of read 1")
+
+
+def test_a_run_that_is_still_written_waits_for_its_last_marker_however_long(run: Run) -> None:
+    remove(run.path / name for name in ("CopyComplete.txt", "RTAComplete.txt"))
+    assert check(run, 99 * DAY).state == "sequencing"
+
+
+# Manifest.tsv of the run
+
+
+def manifest(run: Run, *lines: str) -> None:
+    (run.path / "Manifest.tsv").write_text("".join(f"{line}\n" for line in lines))
+    os.utime(run.path / "CopyComplete.txt")
+
+
+def test_a_file_that_the_manifest_names_has_to_be_there(run: Run) -> None:
+    manifest(run, "RunInfo.xml\t00000000", "Logs/gone.log\t00000000")
+    assert "1 file that Manifest.tsv names missing, the first is Logs/gone.log (may still" in check(run).reason
+    assert [check(run, after).state for after in (0, HOUR + 1)] == ["settling", "incomplete"]
+    assert check(run, terms=TERMS._replace(excludes=(re.compile("/Logs/"),))).state == "complete"
+
+
+@pytest.mark.parametrize(
+    ("lines", "warning"),
+    [
+        (["RunInfo.xml\t00000000"], ""),
+        (["path\tchecksum", "RunInfo.xml\t00000000"], ""),
+        ([r".\RunInfo.xml" + "\t00000000"], ""),
+        (["RunInfo.xml\t00000000", "Analysis/1/Data/gone.gz\t00000000"], ""),
+        (["RunInfo.xml\t" + "0" * 32], "Manifest.tsv has checksums of an unknown kind: only the names"),
+        (["RunInfo.xml\tsha256:x"], "Manifest.tsv has checksums of an unknown kind: only the names"),
+        (["RunInfo.xml 00000000"], "line 1 of Manifest.tsv is no path, tab and checksum: it was not compared"),
+        (["RunInfo.xml\t00000000", "../x\t00000000"], "line 2 of Manifest.tsv is no path, tab and checksum"),
+        (["/elsewhere/RunInfo.xml\t00000000"], "line 1 of Manifest.tsv is no path"),
+        (["elsewhere/RunInfo.xml\t00000000"], "Manifest.tsv names no file of the run: it was not compared"),
+        (["\udcff\udcfe"], "line 1 of Manifest.tsv is no path, tab and checksum"),
+    ],
+)
+def test_a_manifest_that_is_not_understood_is_a_warning_and_never_a_stop(
+    run: Run, lines: list[str], warning: str
+) -> None:
+    (run.path / "Manifest.tsv").write_bytes("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))
+    verdict = check(run)
+    assert verdict.state == "complete", verdict.reason
+    assert verdict.warning.startswith(warning)
+    assert bool(verdict.warning) is bool(warning)
+
+
+# Its age
+
+
+def test_the_age_of_a_run_counts_from_its_end(tmp_path: Path) -> None:
+    run = simulated(tmp_path)
+    ended = time.time() - 6 * DAY
+    os.utime(run.path / "CopyComplete.txt", (ended, ended))
+    os.utime(run.path / "RTAComplete.txt", (ended, ended))
+    assert aged_since(run) == pytest.approx(ended)
+
+
+def test_the_age_of_a_run_that_was_copied_with_its_times_counts_from_the_copy(tmp_path: Path) -> None:
+    run = simulated(tmp_path / "instrument")
+    ended = time.time() - 6 * DAY
+    for path in (run.path / "CopyComplete.txt", run.path / "RTAComplete.txt", run.path):
+        os.utime(path, (ended, ended))
+    copy = run._replace(path=shutil.copytree(run.path, tmp_path / run.run_id))
+    assert aged_since(copy) == pytest.approx(time.time(), abs=HOUR)
+
+
+# Instruments by other names
+
+
+@pytest.mark.parametrize(
+    ("instrument", "parameters", "family"),
+    [
+        ("NDX550123", "", "NextSeq 500/550"),
+        ("NDX550123_RUO", "", "NextSeq 500/550"),
+        ("NB551051-RUO", "", "NextSeq 500/550"),
+        ("X0001", "<InstrumentType>NovaSeqXPlus</InstrumentType>", "NovaSeq X"),
+        ("PROTO-7", "<Application>NovaSeqXSeries Control Software</Application>", "NovaSeq X"),
+        ("PROTO-7", "<Application>NovaSeq Control Software</Application>", "NovaSeq 6000"),
+        ("PROTO-7", "<InstrumentType>MiSeqi100Plus</InstrumentType>", "MiSeq i100"),
+        ("PROTO-7", "<Setup><ApplicationName>MiSeq Control Software</ApplicationName></Setup>", "MiSeq"),
+        ("PROTO-7", "<ApplicationName>MiniSeq Control Software</ApplicationName>", "MiniSeq"),
+        ("PROTO-7", "<ApplicationName>iSeq Control Software</ApplicationName>", "iSeq 100"),
+        ("PROTO-7", "<InstrumentType>iSeq 100</InstrumentType>", "iSeq 100"),
+        ("PROTO-7", "<Setup><ApplicationName>NextSeq Control Software</ApplicationName></Setup>", "NextSeq 500/550"),
+        ("PROTO-7", "<InstrumentType>NextSeq2000</InstrumentType>", "NextSeq 1000/2000"),
+        (
+            "PROTO-7",
+            "<ApplicationName>NextSeq 1000/2000 Control Software</ApplicationName>",
+            "NextSeq 1000/2000",
+        ),
+        ("PROTO-7", "<Setup><ApplicationName>HiSeq Control Software</ApplicationName></Setup>", "HiSeq"),
+        ("PROTO-7", "<InstrumentType>AVITI</InstrumentType>", None),
+        ("PROTO-7", "", None),
+    ],
+)
+def test_an_instrument_is_known_by_its_id_or_by_what_its_parameters_call_it(
+    tmp_path: Path, instrument: str, parameters: str, family: str | None
+) -> None:
+    (tmp_path / "RunParameters.xml").write_text(f"<RunParameters>{parameters}</RunParameters>")
+    found = family_of_run(tmp_path, instrument)
+    assert (found.name if found else None) == family
+
+
+def test_the_suffix_alone_is_no_instrument() -> None:
+    assert family_of("_RUO") is None
+    assert family_of("NDX550123_RUO_2") is None
+
+
+def test_analyses_of_a_pre_production_instrument_are_units_of_their_own(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "novaseqx", **{**SHAPE, "run_id": "20260101_PROTO1_0001_A22CC55LT4"})  # type: ignore[arg-type]
+    assert "<Instrument>PROTO1<" in (run / "RunInfo.xml").read_text()
+    assert analysis.open_unit(run).split
