@@ -3,7 +3,6 @@
 VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-LOG_DIR ?= /var/log/s3_upload
 REMOTE_PATH ?= /
 SCHEDULE ?= */10 * * * *
 NEEDS_CONFIG = test -n '$(CONFIG)' || { echo 'usage: make $@ CONFIG=FILE (see conf/s3sync.sample.yaml)' >&2; exit 2; }
@@ -19,7 +18,7 @@ demo: $(VENV)/.installed  ## upload a simulated run to an embedded S3: no accoun
 
 upload: $(VENV)/.installed  ## upload one run: make upload RUN=/data/RUN BUCKET=my-bucket [REMOTE_PATH=/] [LOG_DIR=...] [ARGS=...]
 	@test -n "$(RUN)" && test -n "$(BUCKET)" || { echo 'usage: make upload RUN=/data/RUN BUCKET=my-bucket' >&2; exit 2; }
-	@$(BIN)/python -m s3sync upload --local_path '$(RUN)' --bucket '$(BUCKET)' --remote_path '$(REMOTE_PATH)' --log_dir '$(LOG_DIR)' $(ARGS)
+	@$(BIN)/python -m s3sync upload --local_path '$(RUN)' --bucket '$(BUCKET)' --remote_path '$(REMOTE_PATH)' $(if $(LOG_DIR),--log_dir '$(LOG_DIR)') $(ARGS)
 
 check: $(VENV)/.installed  ## is all right for the monitor? make check CONFIG=FILE
 	@$(NEEDS_CONFIG)

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from s3sync import logdir
 from s3sync.awscli import STALL_SECONDS
 from s3sync.awswords import ACCOUNT, SSE, STORAGE_CLASSES
 from s3sync.bandwidth import Timetable, parse_timetable
@@ -18,7 +19,7 @@ from s3sync.hook import Hook
 from s3sync.slurm import DEFAULT_NODES
 from s3sync.text import printable
 
-DEFAULT_LOG_DIR = "/var/log/s3_upload"
+DEFAULT_LOG_DIR = str(logdir.DEFAULT)
 SBATCH_OPTIONS = "--sbatch_options"
 SHELLS = ("bash", "zsh", "tcsh")  # that words can be completed in
 
@@ -196,7 +197,7 @@ def _add_upload(commands: Commands) -> None:
     )
     add("--skip_check", action="store_true", help="upload the folder even if it is no complete run")
     add("--recheck", action="store_true", help="ask S3 although the log says completed; what differs is sent again")
-    add("--log_dir", default=DEFAULT_LOG_DIR, metavar="DIR", help=f"state logs (default {DEFAULT_LOG_DIR})")
+    _add_log_dir(parser)
     add(
         "--verify",
         choices=("etag", "size"),
@@ -301,6 +302,11 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
     add("--aws_command", metavar="FILE", help="the AWS CLI (default: beside this Python, else on PATH)")
     add("--json", action="store_true", help="the result as one JSON object on stdout")
+
+
+def _add_log_dir(parser: argparse.ArgumentParser) -> None:
+    otherwise = "where this user cannot write that, ~/.local/state/s3sync"
+    parser.add_argument("--log_dir", metavar="DIR", help=f"state logs (default {DEFAULT_LOG_DIR}; {otherwise})")
 
 
 def _add_storage(parser: argparse.ArgumentParser) -> None:

@@ -155,7 +155,7 @@ class ArrayFolder:
         """A journal of its own for each start of a task; raises StateError."""
         path = self.path / "journals" / f"{number:06}.{uuid.uuid4().hex[:12]}.jsonl"
         with self._explained():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            descriptor = files.open_private(path, os.O_WRONLY | os.O_EXCL | os.O_APPEND)
         try:
             journal = Journal(descriptor, path)
             journal.write(journal_head(destination))

@@ -13,12 +13,12 @@ import signal
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
 
-from s3sync import __version__, arguments, awscli, report
+from s3sync import __version__, arguments, awscli, logdir, report
 from s3sync.awswords import Storage
 from s3sync.bandwidth import Timetable
 from s3sync.coordinator import upload_anywhere
@@ -41,6 +41,9 @@ from s3sync.resources import step_back, usable_cores
 from s3sync.slurm import DEFAULT_NODES, Cluster, parse_options
 from s3sync.text import printable
 from s3sync.upload import and_its_analyses, preview
+
+if TYPE_CHECKING:
+    from s3sync.config import Config  # which takes long to import, and `upload` does without
 
 _VERSION_SECONDS = 20.0  # for an `aws` that is asked for its version; the slowest take five
 _USUAL_COLUMNS = 80  # of a terminal that does not say how many it has
@@ -89,10 +92,11 @@ def _show_itself(parser: argparse.ArgumentParser, args: argparse.Namespace) -> i
 
 
 def _run_upload(args: argparse.Namespace) -> int:
+    place = _log_dir(args)
     job = Job(
         local_path=Path(args.local_path),
         destination=parse_destination(args.bucket, args.remote_path),
-        log_dir=Path(os.path.abspath(args.log_dir)),
+        log_dir=place.path,
         cores=args.cores or usable_cores(),
         threads=args.threads,
         max_processes=args.max_processes,
@@ -111,13 +115,52 @@ def _run_upload(args: argparse.Namespace) -> int:
         on_complete=args.on_complete,
         cluster=_cluster(args),
     )
+    _say_note(place)
+    if args.dry_run:
+        logdir.require_readable(job.log_dir)
+    else:
+        logdir.require_writable(job.log_dir)
     step_back(args.nice, args.io_priority)
     stop = Stop()
     with stop_on_signals(stop):
-        return _preview(args, job, stop) if args.dry_run else _upload(args, job, stop)
+        return _preview(args, job, stop, place) if args.dry_run else _upload(args, job, stop, place)
 
 
-def _upload(args: argparse.Namespace, job: Job, stop: Stop) -> int:
+def _log_dir(args: argparse.Namespace) -> logdir.Place:
+    """That of `upload` and `verify`."""
+    if args.log_dir is not None:
+        return logdir.Place(Path(os.path.abspath(args.log_dir)), "")
+    return logdir.for_upload(os.environ)
+
+
+def _say_note(place: logdir.Place) -> None:
+    if place.note:
+        print(f"s3sync: note: {place.note}", file=sys.stderr, flush=True)
+
+
+def _config_to_read(args: argparse.Namespace) -> Config:
+    """The config of a command that only reads what is remembered; raises StateError if this user cannot."""
+    from s3sync.config import load_config
+
+    config = load_config(Path(args.config), os.environ)
+    if "log_dir" not in config.model_fields_set:
+        place = logdir.for_reading(os.environ)
+        _say_note(place)
+        config = config.model_copy(update={"log_dir": place.path})
+    logdir.require_readable(config.log_dir)
+    return config
+
+
+def _config_to_write(args: argparse.Namespace) -> Config:
+    """The config of a command that writes there, too; raises StateError if this user cannot."""
+    from s3sync.config import load_config
+
+    config = load_config(Path(args.config), os.environ)
+    logdir.require_writable(config.log_dir, Path(args.config))
+    return config
+
+
+def _upload(args: argparse.Namespace, job: Job, stop: Stop, place: logdir.Place) -> int:
     def one(job: Job) -> Report:
         with display_for(sys.stderr) as display:
             report = upload_anywhere(job, os.environ, stop, display)
@@ -130,11 +173,12 @@ def _upload(args: argparse.Namespace, job: Job, stop: Stop) -> int:
     code = EXIT_DONE if is_whole else EXIT_FAILED
     lines = [line for each in (done, *analyses) for line in report.summary(each)]
     also = [*map(report.as_json, analyses), *map(report.waiting_json, waiting)]
-    _show(args, [*lines, *_waits(waiting)], {**report.as_json(done), "analyses": also, "exit_code": code})
+    facts = {**report.as_json(done), "log_dir_note": place.note, "analyses": also, "exit_code": code}
+    _show(args, [*lines, *_waits(waiting)], facts)
     return code
 
 
-def _preview(args: argparse.Namespace, job: Job, stop: Stop) -> int:
+def _preview(args: argparse.Namespace, job: Job, stop: Stop, place: logdir.Place) -> int:
     def one(job: Job) -> Preview:
         with display_for(sys.stderr) as display:
             return preview(job, os.environ, stop, display)
@@ -145,7 +189,8 @@ def _preview(args: argparse.Namespace, job: Job, stop: Stop) -> int:
     code = EXIT_DONE if is_whole else EXIT_FAILED
     lines = [line for each in (planned, *analyses) for line in report.preview_lines(each)]
     also = [*map(report.preview_json, analyses), *map(report.waiting_json, waiting)]
-    _show(args, [*lines, *_waits(waiting)], {**report.preview_json(planned), "analyses": also, "exit_code": code})
+    facts = {**report.preview_json(planned), "log_dir_note": place.note, "analyses": also, "exit_code": code}
+    _show(args, [*lines, *_waits(waiting)], facts)
     return code
 
 
@@ -211,10 +256,9 @@ def _run_verify(args: argparse.Namespace) -> int:
 
 def _run_monitor(args: argparse.Namespace) -> int:
     from s3sync import logs, monitor, status
-    from s3sync.config import load_config
 
     os.umask(0o077)  # what a tick writes is for its user alone
-    config = load_config(Path(args.config), os.environ)
+    config = _config_to_read(args) if args.dry_run else _config_to_write(args)
     step_back(config.nice, config.io_priority)
     on_terminal = sys.stderr.isatty()
     stop = Stop()
@@ -238,9 +282,8 @@ def _run_monitor(args: argparse.Namespace) -> int:
 
 def _run_status(args: argparse.Namespace) -> int:
     from s3sync import status
-    from s3sync.config import load_config
 
-    config = load_config(Path(args.config), os.environ)
+    config = _config_to_read(args)
     rows, troubles = status.look(config, args.run)
     unknown = sorted(set(args.run) - {name for row in rows for name in (row.run.run.run_id, row.run.run.root.name)})
     code = EXIT_FAILED if unknown or troubles else EXIT_DONE
@@ -260,9 +303,9 @@ def _run_status(args: argparse.Namespace) -> int:
 
 def _run_report(args: argparse.Namespace) -> int:
     from s3sync import files, history, page, places, publish
-    from s3sync.config import load_config, watched_by
+    from s3sync.config import watched_by
 
-    config = load_config(Path(args.config), os.environ)
+    config = _config_to_read(args)
     output = Path(os.path.abspath(args.output))
     if around := places.enclosing(output, watched_by(config)):
         where = f"{printable(str(output))} is inside {printable(around)}, whose files are uploaded"
@@ -305,7 +348,6 @@ def _run_check(args: argparse.Namespace) -> int:
 
 def _run_cleanup(args: argparse.Namespace) -> int:
     from s3sync import cleaner, cleanup, cleanupreport, logs
-    from s3sync.config import load_config
 
     os.umask(0o077)
     may_ask = sys.stdin.isatty() and sys.stderr.isatty()
@@ -313,7 +355,7 @@ def _run_cleanup(args: argparse.Namespace) -> int:
         raise UsageError("--yes means nothing without --delete (add that, or leave it out to list)")
     if args.delete and not args.yes and not may_ask:
         raise UsageError("--delete asks on a terminal, and here is none (add --yes if you are certain)")
-    config = load_config(Path(args.config), os.environ)
+    config = _config_to_write(args) if args.delete else _config_to_read(args)
     step_back(config.nice, config.io_priority)
     planned = cleanup.survey_runs(config, args.run, args.older_than)
     print_errors = functools.partial(_print_lines, stream=sys.stderr)

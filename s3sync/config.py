@@ -28,7 +28,7 @@ from pydantic import StrictInt as Int
 from pydantic import StrictStr as Text
 from pydantic import WithJsonSchema as Schema
 
-from s3sync import awswords
+from s3sync import awswords, logdir
 from s3sync.awsconfig import TransferClient
 from s3sync.awswords import Storage
 from s3sync.configfile import Loc, Place, Problem, Tree, UnparsableError, path_of, read_config
@@ -198,7 +198,7 @@ class Config(_Model):
     )
     log_level: LogLevel = Field(default="INFO", description="The least severe messages that the log has.")
     log_dir: AbsolutePath = Field(
-        default=Path("/var/log/s3_upload"), description="The folder of the log, and of what is known of each run."
+        default=logdir.DEFAULT, description="The folder of the log, and of what is known of each run."
     )
     slack_log_webhook: SecretUrl = Field(
         default=None,

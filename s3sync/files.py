@@ -1,11 +1,16 @@
-"""Private folders and files, and writes that a crash cannot tear."""
+"""Private folders and files, and writes that a crash cannot tear.
+
+What root makes in another user's folder belongs to that user, so that one `sudo` never locks the folder's owner out.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 _SHOWN = 30  # characters of a file's and a host's name in that of a temporary file: names have at most 255 bytes
@@ -24,14 +29,14 @@ def make_private_folder(folder: Path) -> None:
     """Make a folder, and those above it that are missing, for this user alone; raises OSError."""
     for parent in (*reversed(folder.parents), folder):
         if not parent.is_dir():
-            parent.mkdir(mode=0o700, exist_ok=True)
+            _make_folder(parent)
 
 
 def make_public_folder(folder: Path) -> None:
     """Make a folder, and those above it that are missing, for all to read, whatever the umask; raises OSError."""
     for parent in (*reversed(folder.parents), folder):
         if not parent.is_dir():
-            parent.mkdir(mode=0o700)
+            _make_folder(parent)
             parent.chmod(0o755)
 
 
@@ -39,6 +44,19 @@ def closed_above(path: Path) -> Path | None:
     """The outermost folder on the way to a file that other users may not pass; None if they may pass all."""
     above = reversed(Path(os.path.realpath(path)).parents)
     return next((folder for folder in above if not _is_open(folder)), None)
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Open a file with these flags, made for this user alone if it is not there. Returns the descriptor, which no child
+    inherits; raises OSError.
+    """
+    flags |= os.O_CREAT | os.O_CLOEXEC
+    if os.geteuid() != 0:
+        return os.open(path, flags, 0o600)
+    with _opened_folder(path.parent) as folder:
+        descriptor = os.open(path.name, flags, 0o600, dir_fd=folder)
+        _inherit_owner(descriptor, path.name, folder)
+        return descriptor
 
 
 def replace(path: Path, content: bytes, temporary: Path | None = None, *, mode: int = 0o600) -> None:
@@ -67,7 +85,7 @@ def try_replace(path: Path) -> None:
 
 def write_synced(path: Path, content: bytes) -> None:
     """Write a private file and bring it to the disk; raises OSError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = open_private(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW)
     try:
         write_all(descriptor, content)
         os.fsync(descriptor)
@@ -86,6 +104,53 @@ def write_all(descriptor: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a private folder; somebody else may make it at the same moment."""
+    if os.geteuid() != 0:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return
+    with _opened_folder(folder.parent) as above:
+        try:
+            os.mkdir(folder.name, 0o700, dir_fd=above)
+        except FileExistsError:
+            if not folder.is_dir():
+                raise
+            return
+        made = os.open(folder.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+        try:
+            _inherit_owner(made, folder.name, above)
+        finally:
+            os.close(made)
+
+
+@contextlib.contextmanager
+def _opened_folder(folder: Path) -> Iterator[int]:
+    """The folder itself, wherever its path leads meanwhile; raises OSError."""
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _inherit_owner(descriptor: int, name: str, folder: int) -> None:
+    """Give what root has just made in a folder to the owner of that folder.
+
+    The owner may try to get a file of root's this way, by a link or by moving it there: so only what is new, empty,
+    and known by no other name is given away. Where anybody may write, the folder's owner means nothing.
+    """
+    made, owner = os.fstat(descriptor), os.fstat(folder)
+    if made.st_uid != 0 or owner.st_uid == 0 or owner.st_mode & stat.S_IWOTH:
+        return
+    if stat.S_ISDIR(made.st_mode):
+        is_new = not os.listdir(descriptor)
+    else:
+        is_new = stat.S_ISREG(made.st_mode) and made.st_size == 0 and made.st_nlink == 1
+    with contextlib.suppress(OSError):  # a user namespace or a file server without that owner
+        if is_new and os.path.samestat(made, os.stat(name, dir_fd=folder, follow_symlinks=False)):
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _is_open(folder: Path) -> bool:

@@ -139,8 +139,7 @@ class Numbers:
 
     def _written(self, number: int, content: bytes, token: str) -> Path:
         temporary = self._folder / f".{number}.{token}.tmp"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(temporary, flags, 0o600)
+        descriptor = files.open_private(temporary, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW)
         try:
             files.write_all(descriptor, content)
         finally:

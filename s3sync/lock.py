@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from s3sync import lease, leasefiles
 from s3sync.errors import BusyError, StateError
-from s3sync.files import make_private_folder
+from s3sync.files import make_private_folder, open_private
 from s3sync.interrupt import Stop
 from s3sync.lease import Pace, Wish
 from s3sync.leasefiles import Numbers
@@ -141,7 +141,7 @@ def try_lock(descriptor: int) -> bool:
 def _held(path: Path, wish: Wish, stop: Stop | None) -> Iterator[Held]:
     try:
         make_private_folder(path.parent)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = open_private(path, os.O_RDWR | os.O_NOFOLLOW)
     except OSError as error:
         raise _unlockable(path, error) from error
     try:

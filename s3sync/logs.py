@@ -8,12 +8,13 @@ import os
 import re
 import sys
 from datetime import datetime
+from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from s3sync.errors import StateError
-from s3sync.files import make_private_folder
+from s3sync.files import make_private_folder, open_private
 from s3sync.text import printable
 
 if TYPE_CHECKING:
@@ -38,6 +39,14 @@ class _OneLine(logging.Formatter):
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the standard library's name
         """A traceback: of several lines, as it is read by people."""
         return "\n".join(map(printable, super().formatException(ei).splitlines()))
+
+
+class _MainLog(WatchedFileHandler):
+    """The main log, which another scan may rotate: a private file from the start."""
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = open_private(Path(self.baseFilename), os.O_WRONLY | os.O_APPEND)
+        return os.fdopen(descriptor, "a", encoding=self.encoding, errors=self.errors)
 
 
 class _Stderr(_StreamHandler):
@@ -75,7 +84,7 @@ def set_up(log_dir: Path, level: str) -> None:
     path = log_dir / MAIN_LOG
     try:
         make_private_folder(log_dir)
-        main = WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace")  # another scan may rotate it
+        main = _MainLog(path, encoding="utf-8", errors="backslashreplace")
         path.chmod(0o600)
     except OSError as error:
         raise StateError(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3sync import alerts, arrayfolder, discovery, files, hook, lock, logs, publish, survey
+from s3sync import alerts, arrayfolder, discovery, files, hook, lock, logdir, logs, publish, survey
 from s3sync.config import Config
 from s3sync.coordinator import upload_anywhere
 from s3sync.discovery import Discovery
@@ -97,6 +97,8 @@ def dry_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_displa
     """What a tick would do: everything but the transfer, and nothing is written or told."""
     tick = Tick()
     _judge(tick, config)
+    if unwritable := logdir.unwritable(config.log_dir):
+        tick.problems.append(Problem("log_dir", f"a scan by this user would fail: {unwritable}", "other"))
     due = survey.to_do(tick.runs)
     _for_each(due, tick, stop, lambda run: _preview(tick, run, config, environ, stop, make_display))
     return tick
@@ -178,6 +180,8 @@ def _judge(tick: Tick, config: Config) -> Discovery:
     tick.runs = survey.judge_all(config, found.candidates)
     tick.problems = [Problem(trouble.key, trouble.text, "other") for trouble in found.troubles]
     tick.problems += [Problem(note.key, note.text, "note") for note in found.notes]
+    if unusable := logdir.entries_of_others(config.log_dir):
+        tick.problems.append(Problem("log_dir", unusable, "other"))
     for run in tick.runs:
         if run.state in survey.BROKEN:
             tick.problems.append(Problem(run.key, f"{run.state}: {run.reason}", "run"))

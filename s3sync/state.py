@@ -196,8 +196,7 @@ class StateStore:
             if not files.is_there(self._plain) and not files.is_there(self._tagged):
                 self._claim(state)
             self.save(state)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._journal = os.open(self.journal_path, flags, 0o600)
+            self._journal = files.open_private(self.journal_path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
             files.write_all(self._journal, journal_head(self._destination))
             files.sync_folder(self._folder)
 

@@ -25,6 +25,8 @@ PACKAGE = Path(s3sync.__file__).parent
 ORDER = [
     "errors",
     "text",
+    "invocation",
+    "logdir",
     "files",
     "logs",
     "destination",
@@ -174,7 +176,7 @@ def test_only_one_module_writes_state() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and node.value == "uploads"
     }
-    assert users == {"state"}
+    assert users == {"state", "logdir"}, "logdir only asks whether this user may go in there"
 
 
 def test_only_one_module_brings_bytes_to_the_disk() -> None:

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
@@ -41,3 +43,54 @@ def without_override() -> tuple[str, ...]:
     if tried.returncode:
         pytest.skip(f"root ignores file modes, and setpriv cannot change that: {tried.stderr.strip()}")
     return before
+
+
+OTHER_USER = 65534  # nobody, in every distribution
+_IMPORT_ALL = """
+import contextlib, encodings, importlib, pkgutil
+import s3sync
+for module in pkgutil.iter_modules(encodings.__path__):
+    with contextlib.suppress(ImportError):  # those of Windows
+        importlib.import_module(f"encodings.{module.name}")
+for module in pkgutil.iter_modules(s3sync.__path__):
+    if module.name != "__main__":
+        importlib.import_module(f"s3sync.{module.name}")
+"""
+_BECOME_ANOTHER = """
+import os, sys
+from pathlib import Path
+from s3sync import errors, logdir
+user = int(sys.argv.pop(1))
+os.setgroups([])
+os.setresgid(user, user, user)
+os.setresuid(user, user, user)
+logdir.DEFAULT = Path(os.environ.get("TEST_DEFAULT_LOG_DIR", logdir.DEFAULT))
+"""
+_RUN_S3SYNC = """
+from s3sync import cli
+sys.argv[0] = "s3sync"
+sys.exit(cli.main())
+"""
+Ended: TypeAlias = "subprocess.CompletedProcess[str]"
+
+
+def run_as_other_user(*argv: str, env: Mapping[str, str], user: int = OTHER_USER) -> Ended:
+    """Run s3sync with these arguments as another user than root; skips the test where only root could start it."""
+    return _as_other_user(_IMPORT_ALL + _BECOME_ANOTHER + _RUN_S3SYNC, str(user), *argv, env=env)
+
+
+def python_as_other_user(code: str, env: Mapping[str, str], user: int = OTHER_USER) -> Ended:
+    """Run code as another user, who may not be able to import more than `errors` and `logdir`, which are there."""
+    return _as_other_user(_BECOME_ANOTHER + code, str(user), env=env)
+
+
+def _as_other_user(code: str, *argv: str, env: Mapping[str, str]) -> Ended:
+    needs_root()
+    program = (sys.executable, "-W", "error", "-c", code, *argv)
+    return subprocess.run(program, cwd="/", env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def needs_root() -> None:
+    """Skip the test where nobody else's files can be made."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to act as two users")

@@ -1,0 +1,233 @@
+"""The log directory: which one it is for this user, and whether this user can use it. Nothing here writes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import pwd
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from s3sync.errors import StateError
+from s3sync.invocation import again_as
+from s3sync.text import printable
+
+DEFAULT = Path("/var/log/s3_upload")
+_INNER = ("locks", "leases", "uploads", "slurm", "cleanups")
+_READ, _WRITE = os.R_OK | os.X_OK, os.R_OK | os.W_OK | os.X_OK
+_EFFECTIVE = os.access in os.supports_effective_ids
+_NAMED = 3  # entries, where there is room for one line
+
+
+class Place(NamedTuple):
+    """A log directory. `note` says in one line why it is not the default, empty if it is."""
+
+    path: Path
+    note: str
+
+
+class Obstacle(NamedTuple):
+    """The folder that keeps this user from using a log directory: on the way to it, itself, or in it."""
+
+    path: Path
+    reason: str
+    is_missing: bool = False  # the log directory is not there, and this user cannot make it in `path`
+
+
+def for_upload(environ: Mapping[str, str], default: Path | None = None) -> Place:
+    """The default, or a folder of this user's own where this user cannot write the default; raises StateError."""
+    default = default or DEFAULT
+    obstacle = _obstacle(default, _WRITE, inner=False)
+    if obstacle is None:
+        return Place(default, "")
+    verb = "make" if obstacle.is_missing else "write"
+    why = f"this user cannot {verb} {printable(str(default))}"
+    own = own_folder(environ)
+    if own is None:
+        advice = f"give a folder with --log_dir, or set this one up once: `{_setup_command(default)}`"
+        raise StateError(f"no folder to keep the state logs in: {why}, nor any in its home ({advice})")
+    others = f"; uploads by {_owner(default)} neither see this one nor wait for it"
+    where = f"{why}, so the state logs are in {printable(str(own))}"
+    return Place(own, where + ("" if obstacle.is_missing else others))
+
+
+def for_reading(environ: Mapping[str, str], default: Path | None = None) -> Place:
+    """The default, unless it is missing and `upload` has to use a folder of this user's own."""
+    default = default or DEFAULT
+    obstacle = _obstacle(default, _WRITE, inner=False)
+    own = own_folder(environ) if obstacle and obstacle.is_missing else None
+    if own is None:
+        return Place(default, "")
+    return Place(own, f"there is no {printable(str(default))}: this user's state logs are in {printable(str(own))}")
+
+
+def own_folder(environ: Mapping[str, str]) -> Path | None:
+    """Where this user's programs keep state, by the XDG specification; None if no such place can be written."""
+    homes = filter(None, [environ.get("HOME"), _home()])
+    bases = [environ.get("XDG_STATE_HOME", ""), *(os.path.join(home, ".local", "state") for home in homes)]
+    places = (Path(base) / "s3sync" for base in bases if os.path.isabs(base))
+    return next((place for place in places if _is_ours(place) and not _obstacle(place, _WRITE, inner=False)), None)
+
+
+def require_readable(log_dir: Path) -> None:
+    """Raise StateError if this user cannot read what is there, with the command that can; it may be missing."""
+    obstacle = _obstacle(log_dir, _READ)
+    if obstacle and not obstacle.is_missing:
+        raise StateError(f"cannot read {printable(str(log_dir))}: {_advice(log_dir, obstacle, '')}")
+
+
+def require_writable(log_dir: Path, config: Path | None = None) -> None:
+    """Raise StateError if this user cannot write there; what it says is that of `unwritable`."""
+    if line := unwritable(log_dir, config):
+        raise StateError(line)
+
+
+def unwritable(log_dir: Path, config: Path | None = None) -> str:
+    """Say in one line why this user cannot write there, and what to do; empty if that is possible.
+
+    `config` is the file that sets the log directory; without one, --log_dir does.
+    """
+    obstacle = _obstacle(log_dir, _WRITE)
+    if obstacle is None:
+        return ""
+    elsewhere = _config_line(config, log_dir) if config else "give another folder with --log_dir"
+    verb = "make" if obstacle.is_missing else "write"
+    return f"cannot {verb} {printable(str(log_dir))}: {_advice(log_dir, obstacle, elsewhere)}"
+
+
+def entries_of_others(log_dir: Path) -> str:
+    """Say in one line which files there this user cannot use, and what to do; empty if there are none."""
+    found = [path for path, mode in _entries(log_dir) if not _may(path, mode)]
+    if not found:
+        return ""
+    names = ", ".join(printable(str(path.relative_to(log_dir))) for path in found[:_NAMED])
+    more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
+    owners = ", ".join(sorted({_owner(path) for path in found}))
+    return (
+        f"in {printable(str(log_dir))} this user cannot use {names}{more}, which belong to {owners}"
+        f" (`{_chown_command(log_dir)}` gives all of it to this user)"
+    )
+
+
+def _obstacle(log_dir: Path, mode: int, *, inner: bool = True) -> Obstacle | None:
+    """The outermost; what is missing can be made where this user may write."""
+    for folder in (*reversed(log_dir.parents), log_dir):
+        if not os.path.lexists(folder):  # in a folder that this user may pass
+            return (
+                None
+                if _may(folder.parent, _WRITE)
+                else Obstacle(folder.parent, _reason(folder.parent), is_missing=True)
+            )
+        if not _is_folder(folder):
+            return Obstacle(folder, os.strerror(errno.ENOTDIR))
+        if not _may(folder, mode if folder == log_dir else os.X_OK):
+            return Obstacle(folder, _reason(folder))
+    for folder in (log_dir / name for name in _INNER) if inner else ():
+        if os.path.lexists(folder) and not _may(folder, mode):
+            return Obstacle(folder, _reason(folder))
+    return None
+
+
+def _advice(log_dir: Path, obstacle: Obstacle, elsewhere: str) -> str:
+    """The reason, and in parentheses what to do about it."""
+    path, reason, is_missing = obstacle
+    user, owner = _name(os.geteuid()), _owner(path)
+    belongs = f"{'it' if path == log_dir else printable(str(path))} belongs to {owner}"
+    if reason != os.strerror(errno.EACCES):
+        return f"{reason}: {printable(str(path))} ({elsewhere or 'that has to be fixed first'})"
+    ways = [elsewhere] if elsewhere else []
+    if is_missing:
+        ways.insert(0, f"set it up once: `{_setup_command(log_dir)}`")
+    elif owner == user:
+        return f"{reason}: {belongs}, who is this user (`chmod u+rwx {shlex.quote(str(path))}`)"
+    elif log_dir in (path, *path.parents) and (owner == "root" or _owner(log_dir) == user):
+        ways.insert(0, f"give it to this user: `{_chown_command(log_dir)}`")
+        if path == log_dir:
+            ways.insert(0, f"run this as {owner}: `{again_as(owner)}`")
+    else:
+        ways.insert(0, f"run this as that user: `{again_as(owner)}`")
+    return f"{reason}: {belongs} ({', or '.join(ways)})"
+
+
+def _config_line(config: Path, log_dir: Path) -> str:
+    """The line that moves the log directory to where this user can write."""
+    own = own_folder(os.environ)
+    where = printable(str(config))
+    if own is None or own == log_dir:
+        return f"set another log_dir in {where}"
+    value = json.dumps(str(own))
+    line = f'"log_dir": {value},' if config.suffix == ".json" else f"log_dir: {value}"
+    return f"move it by this line in {where}: `{line}`"
+
+
+def _entries(log_dir: Path) -> Iterator[tuple[Path, int]]:
+    """What this program has there, and what it has to be able to do with that."""
+    for folder in (log_dir, *(log_dir / name for name in _INNER)):
+        with contextlib.suppress(OSError), os.scandir(folder) as found:
+            for entry in found:
+                is_ours = folder != log_dir or entry.name in _INNER or entry.name.endswith((".json", ".log"))
+                if is_ours and not entry.name.startswith("."):
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                    yield Path(entry.path), _WRITE if is_folder else os.R_OK | os.W_OK
+
+
+def _may(path: Path, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=_EFFECTIVE)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a link into a folder that this user may not pass
+        return True
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether it is this user's, or not there: under a shared folder somebody else may have made it first."""
+    try:
+        return os.lstat(path).st_uid == os.geteuid()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
+def _reason(path: Path) -> str:
+    """Why this user may not write there, or not even read."""
+    with contextlib.suppress(OSError):
+        if os.statvfs(path).f_flag & os.ST_RDONLY and _may(path, _READ):
+            return os.strerror(errno.EROFS)
+    return os.strerror(errno.EACCES)
+
+
+def _setup_command(log_dir: Path) -> str:
+    return shlex.join(["sudo", "install", "-d", "-m", "700", "-o", _name(os.geteuid()), str(log_dir)])
+
+
+def _chown_command(log_dir: Path) -> str:
+    return shlex.join(["sudo", "chown", "-R", f"{_name(os.geteuid())}:", str(log_dir)])
+
+
+def _owner(path: Path) -> str:
+    try:
+        return _name(path.stat().st_uid)
+    except OSError:
+        return "another user"
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _home() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:
+        return ""

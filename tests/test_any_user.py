@@ -1,0 +1,383 @@
+"""Whoever runs it: which log directory that user gets, what root leaves behind, and what others are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3sync import files, invocation, logdir
+from tests.conftest import BUCKET, QUICK_AWS, FakeAws, Lab
+from tests.s3server import S3Server
+from tests.unprivileged import OTHER_USER, needs_root, python_as_other_user, run_as_other_user
+
+PYTHON = {"PYTHONPATH": str(Path(__file__).parents[1])}
+NOBODY = pwd.getpwuid(OTHER_USER).pw_name
+
+
+@pytest.fixture
+def open_lab(server: S3Server) -> Iterator[Lab]:
+    """A machine whose folders another user can reach, with a log directory of that user's."""
+    needs_root()
+    with tempfile.TemporaryDirectory(prefix="s3sync-users-") as name:
+        Path(name).chmod(0o755)
+        lab = Lab(Path(name), server.url)
+        lab.log_dir.mkdir(mode=0o700)
+        os.chown(lab.log_dir, OTHER_USER, OTHER_USER)
+        os.chown(lab.tmp, OTHER_USER, OTHER_USER)
+        yield lab
+
+
+def owners(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.lstat().st_uid for path in (folder, *folder.rglob("*"))}
+
+
+def config_for(lab: Lab, run: Path, **keys: Any) -> str:
+    path = Path(lab.config_for(run, **keys))
+    path.chmod(0o644)
+    return str(path)
+
+
+def run_in(lab: Lab, tiny_run: Path) -> Path:
+    """The run where another user can read it."""
+    return tiny_run.rename(lab.root / tiny_run.name)
+
+
+def lines_of(text: str) -> list[str]:
+    assert "Traceback" not in text
+    return text.splitlines()
+
+
+def test_what_root_uploads_and_scans_belongs_to_the_owner_of_the_log_directory(
+    open_lab: Lab, tiny_run: Path, quick_aws: FakeAws
+) -> None:
+    (open_lab.root / "runs").mkdir()
+    run = tiny_run.rename(open_lab.root / "runs" / tiny_run.name)
+    aws = quick_aws("")
+
+    by_hand = open_lab.upload(run, "--aws_command", aws)
+    config = config_for(open_lab, run, aws_command=aws, report_dir=str(open_lab.log_dir / "page"))
+    scanned = open_lab.run("monitor", "--config", config)
+
+    assert (by_hand.code, scanned.code) == (0, 0), by_hand.err + scanned.err
+    found = owners(open_lab.log_dir)
+    assert {"locks/monitor.lock", "s3_upload.log", "page/index.html", "uploads", "leases"} <= set(found)
+    assert set(found.values()) == {OTHER_USER}, found
+    assert all(path.lstat().st_mode & 0o077 == 0 for path in open_lab.log_dir.iterdir() if path.name != "page")
+
+
+def test_the_monitors_user_goes_on_after_root(open_lab: Lab, tiny_run: Path, quick_aws: FakeAws) -> None:
+    (open_lab.root / "runs").mkdir()
+    run = tiny_run.rename(open_lab.root / "runs" / tiny_run.name)
+    aws = quick_aws("")
+    config = config_for(open_lab, run, aws_command=aws)
+    assert open_lab.upload(run, "--aws_command", aws).code == 0
+
+    scan = run_as_other_user("monitor", "--config", config, env=open_lab.env)
+    status = run_as_other_user("status", "--config", config, "--json", env=open_lab.env)
+
+    assert (scan.returncode, scan.stderr) == (0, "")
+    assert [row["state"] for row in json.loads(status.stdout)["runs"]] == ["uploaded"]
+
+
+@pytest.fixture
+def system_aws(open_lab: Lab) -> str:
+    """The quick double of the CLI, by a Python that every user can start."""
+    python = Path("/usr/bin/python3")
+    if not python.exists():
+        pytest.skip(f"no {python}, and the Python of the tests may be root's alone")
+    shutil.copy(QUICK_AWS, open_lab.root / "quick_aws.py")
+    script = open_lab.root / "aws"
+    start = f"sys.path.insert(0, {str(open_lab.root)!r})\nimport quick_aws\nsys.exit(quick_aws.main(sys.argv[1:]))"
+    script.write_text(f"#!{python} -IS\nimport sys\n{start}\n")
+    script.chmod(0o755)
+    return str(script)
+
+
+READERS = [
+    ("status",),
+    ("status", "--json"),
+    ("monitor", "--dry_run"),
+    ("report", "--output", "/nonexistent/page"),
+    ("cleanup",),
+    ("monitor",),
+    ("cleanup", "--delete", "--yes"),
+]
+
+
+@pytest.mark.parametrize("command", READERS, ids=" ".join)
+def test_a_user_without_permission_gets_one_line(open_lab: Lab, tiny_run: Path, command: tuple[str, ...]) -> None:
+    os.chown(open_lab.log_dir, 0, 0)
+    (open_lab.log_dir / "uploads").mkdir()
+    config = config_for(open_lab, tiny_run)
+    name, *options = command
+
+    told = run_as_other_user(name, "--config", config, *options, env=open_lab.env)
+
+    again = shlex.join([sys.executable, "-m", "s3sync", name, "--config", config, *options])
+    (line,) = lines_of(told.stderr)
+    verb = "write" if command in (("monitor",), ("cleanup", "--delete", "--yes")) else "read"
+    said = f"s3sync: cannot {verb} {open_lab.log_dir}: Permission denied: it belongs to root"
+    assert told.returncode == 1
+    assert line.startswith(f"{said} (run this as root: `sudo {again}`")
+    assert ("--json" not in options) or json.loads(told.stdout)["error"] == line.removeprefix("s3sync: ")
+
+
+@pytest.mark.parametrize("inner", ["uploads", "slurm", "locks"])
+def test_a_closed_folder_inside_the_log_directory_is_one_line_too(open_lab: Lab, tiny_run: Path, inner: str) -> None:
+    (open_lab.log_dir / inner).mkdir(mode=0o700)
+    config = config_for(open_lab, tiny_run)
+
+    told = [
+        run_as_other_user(*words, "--config", config, env=open_lab.env)
+        for words in (("status",), ("monitor", "--dry_run"), ("monitor",))
+    ]
+
+    give = f"give it to this user: `sudo chown -R {NOBODY}: {open_lab.log_dir}`"
+    for verb, each in zip(("read", "read", "write"), told, strict=True):
+        (line,) = lines_of(each.stderr)
+        assert each.returncode == 1
+        said = (
+            f"s3sync: cannot {verb} {open_lab.log_dir}: Permission denied: {open_lab.log_dir}/{inner} belongs to root"
+        )
+        assert line.startswith(f"{said} ({give}")
+
+
+def test_a_scan_names_the_files_that_belong_to_another_user(open_lab: Lab, tiny_run: Path) -> None:
+    (open_lab.root / "runs").mkdir()
+    (open_lab.log_dir / "locks").mkdir()
+    os.chown(open_lab.log_dir / "locks", OTHER_USER, OTHER_USER)
+    (open_lab.log_dir / "locks" / "RUN.12345678.lock").write_text("")
+    (open_lab.log_dir / "locks" / "RUN.12345678.lock").chmod(0o600)
+    config = config_for(open_lab, open_lab.root / "runs" / "none")
+
+    told = run_as_other_user("monitor", "--config", config, env=open_lab.env)
+
+    line = (
+        f"s3sync: log_dir: in {open_lab.log_dir} this user cannot use locks/RUN.12345678.lock, which belong to root"
+        f" (`sudo chown -R {NOBODY}: {open_lab.log_dir}` gives all of it to this user)"
+    )
+    assert (told.returncode, lines_of(told.stderr)) == (1, [line])
+
+
+def test_upload_goes_to_the_users_own_state_folder_where_the_default_cannot_be_made(
+    open_lab: Lab, tiny_run: Path, system_aws: str
+) -> None:
+    run = run_in(open_lab, tiny_run)
+    os.chown(open_lab.home, OTHER_USER, OTHER_USER)
+    env = {**open_lab.env, "TEST_DEFAULT_LOG_DIR": str(open_lab.root / "var" / "log")}
+    words = ("upload", "--local_path", str(run), "--bucket", BUCKET, "--aws_command", system_aws)
+
+    planned = run_as_other_user(*words, "--dry_run", "--json", env=env)
+    done = run_as_other_user(*words, env=env)
+    again = run_as_other_user(*words, "--json", env=env)
+
+    own = open_lab.home / ".local" / "state" / "s3sync"
+    note = f"this user cannot make {open_lab.root}/var/log, so the state logs are in {own}"
+    assert [each.returncode for each in (planned, done, again)] == [0, 0, 0], done.stderr
+    for each in (planned, done, again):
+        assert f"s3sync: note: {note}" in lines_of(each.stderr)
+    assert json.loads(planned.stdout)["log_dir_note"] == json.loads(again.stdout)["log_dir_note"] == note
+    assert (own / "uploads" / f"{run.name}.upload.log.json").exists()
+
+
+def resolved(lab: Lab, **env: str) -> logdir.Place | str:
+    """Which log directory another user's upload has, or what that user is told instead."""
+    code = (
+        "try:\n    print(*logdir.for_upload(os.environ), sep='|')\nexcept errors.StateError as error:\n    print(error)"
+    )
+    ended = python_as_other_user(code, env={"TEST_DEFAULT_LOG_DIR": str(lab.root / "var"), **PYTHON, **env})
+    assert ended.returncode == 0, ended.stderr
+    path, bar, note = ended.stdout.rstrip("\n").partition("|")
+    return logdir.Place(Path(path), note) if bar else path
+
+
+def test_the_own_state_folder_is_found_as_the_xdg_specification_says(open_lab: Lab) -> None:
+    root = open_lab.root
+    for name in ("home", "state", "theirs"):
+        (root / name).mkdir(exist_ok=True)
+        os.chown(root / name, OTHER_USER, OTHER_USER)
+    (root / "theirs" / "s3sync").mkdir()  # root's
+    home, note = str(root / "home"), f"this user cannot make {root}/var, so the state logs are in "
+    usual = logdir.Place(root / "home/.local/state/s3sync", f"{note}{root}/home/.local/state/s3sync")
+
+    assert resolved(open_lab, HOME=home) == usual
+    assert resolved(open_lab, HOME=home, XDG_STATE_HOME="") == usual
+    assert resolved(open_lab, HOME=home, XDG_STATE_HOME="state") == usual, "a relative path is invalid"
+    assert resolved(open_lab, HOME=home, XDG_STATE_HOME="/proc/none") == usual, "cannot be made"
+    assert resolved(open_lab, HOME=home, XDG_STATE_HOME=str(root / "theirs")) == usual, "another user made it first"
+    named = resolved(open_lab, HOME=home, XDG_STATE_HOME=str(root / "state"))
+    assert named == logdir.Place(root / "state/s3sync", f"{note}{root}/state/s3sync")
+
+
+@pytest.mark.parametrize(
+    "env", [{}, {"HOME": ""}, {"HOME": "/nonexistent"}, {"HOME": "home"}, {"HOME": "/root"}], ids=str
+)
+def test_a_user_without_a_home_is_told_what_to_type(open_lab: Lab, env: dict[str, str]) -> None:
+    told = resolved(open_lab, **env)
+
+    assert told == (
+        f"no folder to keep the state logs in: this user cannot make {open_lab.root}/var, nor any in its home"
+        " (give a folder with --log_dir, or set this one up once:"
+        f" `sudo install -d -m 700 -o {NOBODY} {open_lab.root}/var`)"
+    )
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o750, 0o755])
+def test_a_default_that_is_another_users_is_not_passed_over_in_silence(open_lab: Lab, mode: int) -> None:
+    (open_lab.root / "var").mkdir(mode=mode)
+    os.chown(open_lab.home, OTHER_USER, OTHER_USER)
+
+    place = resolved(open_lab, HOME=str(open_lab.home))
+
+    own = open_lab.home / ".local/state/s3sync"
+    note = f"this user cannot write {open_lab.root}/var, so the state logs are in {own}"
+    assert place == logdir.Place(own, f"{note}; uploads by root neither see this one nor wait for it")
+
+
+def test_a_default_that_this_user_can_make_or_write_is_used(open_lab: Lab) -> None:
+    os.chown(open_lab.root, OTHER_USER, OTHER_USER)
+    assert resolved(open_lab) == logdir.Place(open_lab.root / "var", "")
+    (open_lab.root / "var").mkdir(mode=0o700)
+    os.chown(open_lab.root / "var", OTHER_USER, OTHER_USER)
+    assert resolved(open_lab) == logdir.Place(open_lab.root / "var", "")
+
+
+def test_the_monitor_says_what_sets_it_up(open_lab: Lab, tiny_run: Path) -> None:
+    os.chown(open_lab.home, OTHER_USER, OTHER_USER)
+    config = config_for(open_lab, tiny_run, log_dir=str(open_lab.root / "not there" / "log"))
+
+    told = run_as_other_user("monitor", "--config", config, env=open_lab.env)
+
+    own = open_lab.home / ".local/state/s3sync"
+    (line,) = lines_of(told.stderr)
+    assert told.returncode == 1
+    assert line == (
+        f"s3sync: cannot make {open_lab.root}/not there/log: Permission denied: {open_lab.root} belongs to root"
+        f" (set it up once: `sudo install -d -m 700 -o {NOBODY} '{open_lab.root}/not there/log'`,"
+        f' or move it by this line in {config}: `"log_dir": "{own}",`)'
+    )
+
+
+def test_status_without_a_log_dir_in_its_config_reads_what_upload_wrote(
+    open_lab: Lab, tiny_run: Path, system_aws: str
+) -> None:
+    (open_lab.root / "runs").mkdir()
+    run = tiny_run.rename(open_lab.root / "runs" / tiny_run.name)
+    os.chown(open_lab.home, OTHER_USER, OTHER_USER)
+    env = {**open_lab.env, "TEST_DEFAULT_LOG_DIR": str(open_lab.root / "var")}
+    words = ("upload", "--local_path", str(run), "--bucket", BUCKET, "--aws_command", system_aws)
+    assert run_as_other_user(*words, env=env).returncode == 0
+    config = Path(config_for(open_lab, run))
+    config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != "log_dir"}))
+
+    status = run_as_other_user("status", "--config", str(config), "--json", env=env)
+
+    assert [row["state"] for row in json.loads(status.stdout)["runs"]] == ["uploaded"]
+    own = open_lab.home / ".local/state/s3sync"
+    assert status.stderr == f"s3sync: note: there is no {open_lab.root}/var: this user's state logs are in {own}\n"
+
+
+# What root may give away, and what not: the other user tries to get a file of root's.
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    """A folder of another user."""
+    needs_root()
+    folder = tmp_path / "theirs"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, OTHER_USER, OTHER_USER)
+    return folder
+
+
+def test_folders_and_files_that_root_makes_get_the_owner_of_their_folder(theirs: Path) -> None:
+    files.make_private_folder(theirs / "a" / "b")
+    files.make_public_folder(theirs / "c" / "d")
+    files.replace(theirs / "a" / "b" / "file", b"content")
+    files.replace(theirs / "c" / "page", b"content", mode=0o644)
+    os.close(files.open_private(theirs / "log", os.O_WRONLY | os.O_APPEND))
+
+    assert set(owners(theirs).values()) == {OTHER_USER}
+    assert {path.lstat().st_gid for path in theirs.rglob("*")} == {OTHER_USER}
+
+
+def test_where_anybody_may_write_the_owner_of_the_folder_gets_nothing(theirs: Path) -> None:
+    theirs.chmod(0o1777)
+
+    files.make_private_folder(theirs / "a")
+    files.replace(theirs / "file", b"content")
+
+    assert (owners(theirs)["a"], owners(theirs)["file"]) == (0, 0)
+
+
+def test_a_link_or_a_moved_file_gets_nobody_a_file_of_roots(theirs: Path, tmp_path: Path) -> None:
+    roots = tmp_path / "roots"
+    (roots / "folder").mkdir(parents=True)
+    for name in ("empty", "linked", "moved", "full"):
+        (roots / name).write_text("secret" if name == "full" else "")
+    (theirs / "link").symlink_to(roots / "empty")
+    (theirs / "new").symlink_to(roots / "new")
+    os.link(roots / "linked", theirs / "linked")
+    (roots / "full").rename(theirs / "full")
+    (theirs / "folder").symlink_to(roots / "folder")
+
+    for name in ("link", "new", "linked", "full"):
+        os.close(files.open_private(theirs / name, os.O_RDWR))
+    files.make_private_folder(theirs / "folder" / "inner")
+    files.replace(theirs / "folder" / "file", b"content")
+
+    assert set(owners(roots).values()) == {0}
+    assert owners(theirs)["full"] == 0
+
+
+def test_a_file_system_that_knows_no_such_owner_does_not_stop_root(
+    theirs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    files.make_private_folder(theirs / "a")
+    files.replace(theirs / "a" / "file", b"content")
+
+    assert (theirs / "a" / "file").read_bytes() == b"content"
+
+
+# The commands in messages.
+
+
+@pytest.mark.parametrize(
+    ("argv0", "on_path", "shown"),
+    [
+        ("{bin}/s3sync", True, "s3sync"),
+        ("s3sync", True, "s3sync"),
+        ("{bin}/s3sync", False, "'{bin}/s3sync'"),
+        ("/opt/s3sync/s3sync/__main__.py", True, f"{sys.executable} -m s3sync"),
+        ("-c", True, f"{sys.executable} -m s3sync"),
+    ],
+)
+def test_a_command_in_a_message_starts_the_same_program(
+    argv0: str, on_path: bool, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bin_folder = tmp_path / "a folder" / "bin"
+    bin_folder.mkdir(parents=True)
+    (bin_folder / "s3sync").write_text("#!/bin/sh\n")
+    (bin_folder / "s3sync").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_folder}:/usr/bin" if on_path else "/usr/bin:/bin")
+    monkeypatch.setattr(sys, "argv", [argv0.format(bin=bin_folder), "status", "--config", "a b.yaml"])
+
+    assert invocation.command("verify", "a run") == f"{shown.format(bin=bin_folder)} verify 'a run'"
+    absolute = shown.format(bin=bin_folder) if "-m" in shown else f"'{bin_folder}/s3sync'"
+    assert invocation.again_as("lab") == f"sudo -u lab {absolute} status --config 'a b.yaml'"
+    assert invocation.again_as("root") == f"sudo {absolute} status --config 'a b.yaml'"
+    assert invocation.again_as("4711") == f"sudo -u '#4711' {absolute} status --config 'a b.yaml'"
