@@ -108,7 +108,7 @@ def _guarded(path: Path) -> Iterator[int]:
     says which process is the command itself.
     """
     files.make_private_folder(path.parent)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = files.open_private(path, os.O_RDWR | os.O_NOFOLLOW)
     try:
         pid = os.pread(descriptor, 200, 0).partition(b" ")[0].decode("ascii", "replace")
         if not lock.try_lock(descriptor) and (not pid.isdecimal() or _is_alive(descriptor, int(pid))):
