@@ -29,6 +29,8 @@ from s3sync.statelog import Proof, journal_head, journal_lines, parse_journal
 from s3sync.text import count_of, printable
 
 FOLDER = "slurm"  # in the log directory
+STARTS = "starts"  # in the work folder: marks of scripts that were started, until the program runs
+_SAID_LINES = 2  # of what a job printed
 LAST = "last"  # instead of a shard's number: the job that comes after all tasks
 _NOT_THERE = (OSError, ValueError, TypeError, KeyError, RecursionError)  # of a file that is being written, or no more
 
@@ -52,13 +54,25 @@ class Handed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a shard, or of the last job: what failed and why, and the error that ended it, if one did."""
+    """What came of a shard, or of the last job: what failed and why, and the error that ended it, if one did.
+
+    `start` is the name of the journal of the start that says so; empty if there is none.
+    """
 
     node: str
     tally: Tally
     failed: Mapping[str, str]
     aws: str = ""
     error: str = ""
+    start: str = ""
+
+
+class Unstarted(NamedTuple):
+    """A node on which Slurm started the script of a job, but the program did not run; the last that was printed."""
+
+    node: str
+    said: str
+    is_last_job: bool
 
 
 class ArrayFolder:
@@ -84,19 +98,36 @@ class ArrayFolder:
         """Begin; what is left of one before goes. Raises StateError."""
         self.discard()
         with self._explained():
-            for name in ("out", "journals", "progress", "results", "followed"):
+            for name in ("out", "journals", "found", "progress", "results", "followed", STARTS, "plan"):
                 files.make_private_folder(self.path / name)
             files.write_synced(self.script, script.encode("utf-8", "surrogateescape"))
             # Last: what has no job.json is nothing.
             files.replace(self.path / "job.json", json.dumps(_plain(handed)).encode("ascii"))
 
     def plan(self, number: int, shards: Sequence[Shard]) -> range:
-        """Write the plan of the first or second array; the numbers of its shards. Raises StateError."""
-        begin = self.count()
-        lines = (json.dumps([begin + i, *f]) for i, shard in enumerate(shards) for f in shard)
+        """Write the plan of the first or second array; return the numbers of its shards. Raises StateError.
+
+        Each shard has a file, so that a task reads no more than its own, and nobody reads them all to count them.
+        """
+        numbers = range(self.count(), self.count() + len(shards))
         with self._explained():
-            files.replace(self.path / f"plan-{number}.jsonl", "\n".join(lines).encode("ascii"))
-        return range(begin, begin + len(shards))
+            for shard, path in zip(shards, map(self._shard_path, numbers), strict=True):
+                files.write_synced(path, "\n".join(map(json.dumps, shard)).encode("ascii"))
+            files.sync_folder(self.path / "plan")
+            # Last: shards that it does not count are none.
+            files.replace(self.path / f"round-{number}.json", json.dumps([numbers.start, len(numbers)]).encode("ascii"))
+        return numbers
+
+    def set_submitted(self) -> None:
+        """Remember that Slurm took a job. Nothing is lost without this: raises nothing."""
+        with contextlib.suppress(OSError):
+            files.write_synced(self.path / "submitted", b"")
+
+    def is_submitted(self) -> bool:
+        """Whether Slurm is known to have taken a job: if not, there may be none, and nothing was sent."""
+        with contextlib.suppress(OSError):
+            return (self.path / "submitted").exists() or bool(os.listdir(self.path / "followed")) or bool(self.begun())
+        return bool(self.begun())
 
     def is_followed(self, array: int) -> bool:
         """Whether a job was submitted that comes after this array, whatever became of it."""
@@ -122,20 +153,22 @@ class ArrayFolder:
             return _parse(_load(self.path / "job.json"))
 
     def rounds(self) -> int:
-        """How many arrays there were so far."""
-        return sum(1 for _ in self._plans())
+        """How many arrays there were so far; raises StateError."""
+        return len(self._rounds())
 
     def count(self) -> int:
         """How many shards there are; raises StateError."""
-        return max((number for number, _ in self._planned()), default=-1) + 1
+        return max((numbers.stop for numbers in self._rounds()), default=0)
 
     def shard(self, number: int) -> Shard:
         """The files of a shard; raises StateError."""
-        return tuple(file for of, file in self._planned() if of == number)
+        with self._explained("read"):
+            lines = self._shard_path(number).read_bytes().splitlines()
+            return tuple(LocalFile(*json.loads(line)) for line in lines)
 
     def files(self) -> list[LocalFile]:
         """Those of all shards; raises StateError."""
-        return list({file.path: file for _, file in self._planned()}.values())
+        return list({file.path: file for number in range(self.count()) for file in self.shard(number)}.values())
 
     def lock_path(self, number: int) -> Path:
         """What the task of a shard holds while it is at work."""
@@ -150,10 +183,16 @@ class ArrayFolder:
 
     # What a task writes.
 
+    def start_name(self, number: int) -> str:
+        """Return a new name, of one start of a task."""
+        return f"{number:06}.{uuid.uuid4().hex[:12]}.jsonl"
+
     @contextlib.contextmanager
-    def journal(self, number: int, destination: Destination) -> Iterator[Journal]:
-        """A journal of its own for each start of a task; raises StateError."""
-        path = self.path / "journals" / f"{number:06}.{uuid.uuid4().hex[:12]}.jsonl"
+    def journal(
+        self, number: int, destination: Destination, start: str = "", *, found: bool = False
+    ) -> Iterator[Journal]:
+        """Begin a journal of one start of a task: of what it sends, or of what is `found` in S3. Raises StateError."""
+        path = self.path / ("found" if found else "journals") / (start or self.start_name(number))
         with self._explained():
             descriptor = files.open_private(path, os.O_WRONLY | os.O_EXCL | os.O_APPEND)
         try:
@@ -173,6 +212,7 @@ class ArrayFolder:
     def end(self, who: int | str, result: Result) -> None:
         """A task, or the last job, came to its end; raises StateError."""
         facts = {"node": result.node, "aws": result.aws, "error": result.error, "failed": dict(result.failed)}
+        facts["start"] = result.start
         tally = {name: getattr(result.tally, name) for name in Tally.__slots__}
         with self._explained():
             files.replace(self.path / "results" / _name(who), json.dumps({**facts, "tally": tally}).encode("ascii"))
@@ -184,9 +224,10 @@ class ArrayFolder:
         begins = "" if number is None else f"{number:06}."
         found: list[Proof] = []
         with self._explained("read"):
-            for name in sorted(os.listdir(self.path / "journals")):
-                if name.startswith(begins):
-                    found += parse_journal((self.path / "journals" / name).read_bytes(), destination)[0]
+            for folder in (self.path / "found", self.path / "journals"):
+                for name in sorted(os.listdir(folder)) if folder.exists() else ():
+                    if name.startswith(begins):
+                        found += parse_journal((folder / name).read_bytes(), destination)[0]
         return found
 
     def result(self, who: int | str) -> Result | None:
@@ -195,8 +236,8 @@ class ArrayFolder:
             facts = _load(self.path / "results" / _name(who))
             tally = Tally(**{name: facts["tally"][name] for name in Tally.__slots__})
             failed = {printable(str(path)): printable(str(why)) for path, why in facts["failed"].items()}
-            said = (printable(str(facts[key])) for key in ("aws", "error"))
-            return Result(str(facts["node"]), tally, failed, *said)
+            aws, error = (printable(str(facts[key])) for key in ("aws", "error"))
+            return Result(str(facts["node"]), tally, failed, aws, error, str(facts.get("start", "")))
         return None
 
     def is_over(self) -> bool:
@@ -216,10 +257,28 @@ class ArrayFolder:
         return {}
 
     def tally(self) -> Tally:
-        """What tasks and last job have done, all together; but for the seconds, which went by at the same time."""
-        results = [*self.results().values(), *filter(None, [self.result(LAST)])]
+        """Add up what tasks and last job have done; but for the seconds, which went by at the same time.
+
+        A start that was killed has no result: what it sent is in its journal. Raises StateError.
+        """
+        shards = self.results()
+        results = [*shards.values(), *filter(None, [self.result(LAST)])]
         counted = (name for name in Tally.__slots__ if name != "seconds")
-        return Tally(**{name: sum(getattr(result.tally, name) for result in results) for name in counted})
+        tally = Tally(**{name: sum(getattr(result.tally, name) for result in results) for name in counted})
+        for proof in self._sent_by_others(shards):
+            tally.sent_files += 1
+            tally.sent_size += proof.size
+        return tally
+
+    def _sent_by_others(self, results: Mapping[int, Result]) -> Iterator[Proof]:
+        """Yield what is in the journals of other starts than those that have these results; raises StateError."""
+        destination = self.handed().job.destination
+        with self._explained("read"):
+            for path in sorted((self.path / "journals").iterdir()):
+                number = path.name.partition(".")[0]
+                result = results.get(int(number)) if number.isdecimal() else None
+                if result is None or result.start not in ("", path.name):
+                    yield from parse_journal(path.read_bytes(), destination)[0]
 
     def progress(self, who: int | str) -> Snapshot | None:
         """How far a task was when it last said so; None if it has not begun."""
@@ -231,6 +290,8 @@ class ArrayFolder:
     def where(self) -> str:
         """How far all of it is, for people."""
         last = self.progress(LAST)
+        if not self.is_submitted():
+            return "not known to have taken its jobs (the next scan asks Slurm, and tries again)"
         try:
             handed, shards = self.handed(), self.count()
         except StateError as error:
@@ -240,6 +301,33 @@ class ArrayFolder:
         of = f"{min(done, handed.amount.files):,} of {count_of(handed.amount.files, 'file')} sent"
         return f"{of}, {len(self.results()):,} of {count_of(shards, 'shard')} done (squeue --name={handed.name})"
 
+    def has_started(self, environ: Mapping[str, str]) -> None:
+        """Take away the mark that the script of this job has left on its node: the program runs. Raises nothing."""
+        number, job = environ.get("SLURM_ARRAY_TASK_ID", LAST), environ.get("SLURM_JOB_ID", "0")
+        name = f"{number}.{job}.{environ.get('SLURM_RESTART_COUNT', '0')}"
+        with contextlib.suppress(OSError, ValueError):
+            (self.path / STARTS / name).unlink()
+
+    def unstarted(self) -> list[Unstarted]:
+        """Return the nodes on which the program did not start, as far as that is known here.
+
+        A start that Slurm ended, or whose node lost power, has printed nothing, or what Slurm says of that.
+        """
+        found = []
+        with contextlib.suppress(OSError):
+            for path in sorted((self.path / STARTS).iterdir()):
+                with contextlib.suppress(OSError, ValueError):
+                    node, out = path.read_text("utf-8", "replace").split("\n")[:2]
+                    said = [printable(line) for line in self._printed(out)[-_SAID_LINES:]]
+                    if node and said and not any("slurmstepd: error: ***" in line for line in said):
+                        found.append(Unstarted(printable(node), " / ".join(said), path.name.startswith(LAST)))
+        return found
+
+    def _printed(self, name: str) -> list[str]:
+        """Return the lines of a file of the jobs' output; a name that is a path is none."""
+        text = (self.path / "out" / os.path.basename(name)).read_text("utf-8", "replace")
+        return [line for line in text.splitlines() if line.strip()]
+
     def words(self) -> list[str]:
         """The last words of the jobs, for people: what Slurm and the tasks printed."""
         with contextlib.suppress(OSError):
@@ -248,15 +336,20 @@ class ArrayFolder:
             return [printable(line) for line in lines if line.strip()]
         return []
 
-    def _plans(self) -> Iterator[Path]:
-        return (path for path in (self.path / "plan-1.jsonl", self.path / "plan-2.jsonl") if path.exists())
-
-    def _planned(self) -> Iterator[tuple[int, LocalFile]]:
+    def _rounds(self) -> list[range]:
+        """The numbers of the shards of each array; raises StateError."""
+        found = []
         with self._explained("read"):
-            for path in self._plans():
-                for line in path.read_bytes().splitlines():
-                    number, *fields = json.loads(line)
-                    yield int(number), LocalFile(*fields)
+            if (self.path / "plan-1.jsonl").exists():
+                raise ValueError("it is of an older version, whose jobs have to end before another one is installed")
+            for path in (self.path / "round-1.json", self.path / "round-2.json"):
+                with contextlib.suppress(FileNotFoundError):
+                    begin, count = _load(path)
+                    found.append(range(int(begin), int(begin) + int(count)))
+        return found
+
+    def _shard_path(self, number: int) -> Path:
+        return self.path / "plan" / f"{number:06}.jsonl"
 
     @contextlib.contextmanager
     def _explained(self, verb: str = "write") -> Iterator[None]:

@@ -42,26 +42,28 @@ def run_task(folder: ArrayFolder, number: int, environ: Mapping[str, str], stop:
 
     Raises S3SyncError where it cannot be done, with that in its result, and InterruptedBySignal, without one.
     """
+    folder.has_started(environ)
     handed = _given(folder, environ)
     with _alone(folder, number, stop) as locked:
         if locked is None:
             return True
-        tally, state = Tally(), RunState("", "")
+        tally, state, start = Tally(), RunState("", ""), folder.start_name(number)
         try:
             _require_same_version(handed, environ)
-            _send_shard(folder, number, handed, environ, stop, tally, state, locked.descriptor)
+            _send_shard(folder, number, start, handed, environ, stop, tally, state, locked.descriptor)
         except S3SyncError as error:
             if not stop.requested:  # Slurm may start it again
-                folder.end(number, Result(_node(environ), tally, state.failed, state.aws, str(error)))
+                folder.end(number, Result(_node(environ), tally, state.failed, state.aws, str(error), start))
             raise
         locked.check()
-        folder.end(number, Result(_node(environ), tally, state.failed, state.aws))
+        folder.end(number, Result(_node(environ), tally, state.failed, state.aws, start=start))
     return not state.failed
 
 
 def _send_shard(
     folder: ArrayFolder,
     number: int,
+    start: str,
     handed: Handed,
     environ: Mapping[str, str],
     stop: Stop,
@@ -77,11 +79,16 @@ def _send_shard(
     state.proven = {proof.path: proof for proof in before}
     shard = folder.shard(number)
     display = _Shown(folder, number)
-    work_place = work_folder(environ, [run.root])
-    with display, work_place as (work, held), folder.journal(number, job.destination) as journal:
+    with (
+        display,
+        work_folder(environ, [run.root]) as (work, held),
+        folder.journal(number, job.destination, start) as journal,
+        folder.journal(number, job.destination, start, found=True) as found,
+    ):
         aws = awscli.connect(job.aws_command, job.settings, environ, stop, work, (locked, held), job.stall_seconds)
         expected = _expected(run, handed)
-        sender = Sender(job, run, state, journal.record, aws, environ, work, stop, display, expected)
+        what_for = (job, run, state, journal.record, aws, environ, work, stop, display, expected)
+        sender = Sender(*what_for, record_found=found.record)
         try:
             _send(sender, shard, state, aws, display, resumed=handed.resumed or bool(before))
         finally:
@@ -110,6 +117,7 @@ def run_last(folder: ArrayFolder, environ: Mapping[str, str], stop: Stop) -> Non
 
     Raises S3SyncError where that cannot be done, with that in its result, and InterruptedBySignal, without one.
     """
+    folder.has_started(environ)
     handed = _given(folder, environ)
     if folder.result(LAST):  # Slurm has started this job again, though it had come to its end
         return

@@ -51,11 +51,12 @@ def upload_anywhere(
         return upload(job, environ, stop, display)
     slurm = Slurm(environ)
     place = _place(job)
-    if not place.folder.exists() or (follow and _is_over(place, slurm)):
+    is_known = place.folder.is_submitted()
+    if not place.folder.exists() or ((follow or not is_known) and _is_over(place, slurm)):
         try:
             report = upload(job, environ, stop, display, submission=Submission(place.folder, slurm))
         except BusyError:
-            if not place.folder.exists():
+            if not place.folder.exists() or not (follow or is_known):  # another one submits it at the moment
                 raise
         else:
             if not report.handed_over:
@@ -185,17 +186,19 @@ class _Following:
         return over
 
     def _look(self) -> None:
-        """At what the tasks say of themselves."""
-        last = self._folder.progress(LAST)
-        if last:
-            self._seen = last
+        """Look at what the jobs said of themselves, which stays when they are dead: Slurm knows whether they run."""
+        alive = {job.task for job in self._live if not job.waits and job.state != "COMPLETING"}
+        if last := self._folder.progress(LAST):
+            self._seen = last if None in alive else last._replace(activity="waiting", processes=0)
             return
         before, total = self._handed.proven, self._handed.amount
         if (rounds := self._folder.rounds()) != self._rounds:
             self._rounds, self._shards = rounds, self._folder.count()
-        tasks = [seen for seen in map(self._folder.progress, range(self._shards)) if seen]
-        files, size = before.files + sum(t.files for t in tasks), before.size + sum(t.size for t in tasks)
-        processes = sum(task.processes or 0 for task in tasks)
+        seen = ((number, self._folder.progress(number)) for number in range(self._shards))
+        tasks = {number: task for number, task in seen if task}
+        files = before.files + sum(task.files for task in tasks.values())
+        size = before.size + sum(task.size for task in tasks.values())
+        processes = sum(task.processes or 0 for number, task in tasks.items() if number in alive)
         activity = "uploading" if processes else "queued" if not tasks else "waiting"
         self._seen = Snapshot(
             activity, min(files, total.files), total.files, min(size, total.size), total.size, processes

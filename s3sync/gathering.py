@@ -43,6 +43,10 @@ def gather(
             advice = f"follow them with --executor slurm, or end them: scancel --name={handed.name}"
             raise BusyError(f"{printable(run.run_id)} is being uploaded by Slurm: {summary(live)} ({advice})")
         _require_quiet(folder, run, stop)
+    if not own and not folder.is_submitted():  # Slurm took nothing
+        store.check()
+        folder.discard()
+        return state
     if not (state and state.completed):
         state = state or RunState(run.run_id, str(run.path))
         _add(state, folder, handed, run)

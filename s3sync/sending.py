@@ -69,7 +69,9 @@ class Sender:
         stop: Stop,
         display: Display,
         expected: Checksums,
+        record_found: Recorder | None = None,
     ) -> None:
+        """`record_found` is given what S3 had already, where that is recorded apart from what was sent."""
         self.tally = Tally()
         self.next_batch = 1
         self.reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner)
@@ -77,6 +79,7 @@ class Sender:
         self._run = run
         self._state = state
         self._record = record
+        self._record_found = record_found or record
         self._aws = aws
         self._work = work
         self._stop = stop
@@ -181,7 +184,7 @@ class Sender:
         """Remember what is proven: on disk first."""
         if not proofs:
             return
-        self._record(proofs)
+        (self._record_found if found else self._record)(proofs)
         self._state.proven.update((proof.path, proof) for proof in proofs)
         if found:
             self.tally.found_files += len(proofs)

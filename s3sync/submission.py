@@ -9,14 +9,20 @@ import uuid
 from collections.abc import Sequence
 
 from s3sync import shards
-from s3sync.arrayfolder import ArrayFolder, Handed
+from s3sync.arrayfolder import STARTS, ArrayFolder, Handed
 from s3sync.errors import SlurmError, StateError
 from s3sync.runfolder import LocalFile
 from s3sync.slurm import Slurm
 
+# The mark of a start is taken away by the program: one that stays names a node on which it cannot run.
 _SCRIPT = """\
 #!/bin/sh
 # What Slurm runs on a node for s3sync: a task of the array, or the last job.
+umask 077
+number=${{SLURM_ARRAY_TASK_ID:-last}}
+out=${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}.txt
+mark={folder}/{starts}/$number.${{SLURM_JOB_ID:-0}}.${{SLURM_RESTART_COUNT:-0}}
+printf '%s\\n' "${{SLURMD_NODENAME:-$(uname -n)}}" "$out" > "$mark"
 exec {python} -m s3sync task {folder}
 """
 
@@ -31,7 +37,8 @@ class Submission:
 
     def take(self, handed: Handed, files: Sequence[LocalFile]) -> None:
         """Raises SlurmError if Slurm takes no job; then nothing was handed over. Raises StateError."""
-        script = _SCRIPT.format(python=shlex.quote(sys.executable), folder=shlex.quote(str(self._folder.path)))
+        words = {"python": shlex.quote(sys.executable), "folder": shlex.quote(str(self._folder.path))}
+        script = _SCRIPT.format(**words, starts=STARTS)
         self._folder.make(handed, script)
         try:
             submit(self._folder, handed, files, self._slurm)
@@ -57,6 +64,7 @@ def submit(
     output = folder.path / "out" / "%A_%a.txt"
     words = cluster.words(avoid)
     array = slurm.submit(folder.script, handed.name, words, output=output, tasks=numbers, at_once=cluster.nodes)
+    folder.set_submitted()
     submit_last(folder, handed, slurm, array, avoid)
 
 

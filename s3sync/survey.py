@@ -349,7 +349,8 @@ def _due(known: Remembered, handed_over: ArrayFolder) -> tuple[State, str]:
     try:
         if handed_over.exists():
             handed_over.handed()  # what cannot be read is not to be shown as on its way
-            return "partial", f"on Slurm: {handed_over.where()}"
+            on = "on Slurm:" if handed_over.is_submitted() else "Slurm is"
+            return "partial", f"{on} {handed_over.where()}"
     except StateError as error:
         return "unreadable", str(error)
     return _open(known.head, known.corrupt)

@@ -135,7 +135,7 @@ def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) 
         display.say(f"warning: {warning}")
     if loaded.state and _is_done(job, loaded.state, scope):
         return Preview(run, job.destination, store.log_path, scope, (), 0, 0)
-    if (handed_over := ArrayFolder.of(job.log_dir, store)).exists():
+    if (handed_over := ArrayFolder.of(job.log_dir, store)).is_submitted():
         display.say(f"note: handed over to Slurm already: {handed_over.where()}")
     state = loaded.state or RunState(run.run_id, str(run.path))
     _doubt(state, listing, expected)

@@ -345,6 +345,29 @@ def test_what_slurm_refuses_is_said_in_a_line_and_the_run_stays_due(
     assert lab.run(*on_slurm(lab, tiny_run, quick_aws(""))).code == 0
 
 
+def test_after_a_submission_that_failed_nobody_says_that_there_are_jobs(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
+) -> None:
+    """Slurm cannot be asked what it took, so the work folder stays; the next scan asks, and submits at once."""
+    config = lab.config_for(tiny_run, {"executor": "slurm"}, aws_command=quick_aws(""))
+    cluster.answers = {name: [Answer(1, "", NO_CONTROLLER)] * 9 for name in ("sbatch", "squeue")}
+
+    failed = lab.run("monitor", "--config", config)
+
+    assert (failed.code, "Unable to contact slurm controller" in failed.err) == (1, True), failed.err
+    assert len(work_folders(lab)) == 1
+    (run,) = lab.run("status", "--config", config, "--json").json["runs"]
+    says = "Slurm is not known to have taken its jobs (the next scan asks Slurm, and tries again)"
+    assert (run["state"], run["reason"]) == ("partial", says)
+    assert "handed over" not in lab.run(*on_slurm(lab, tiny_run, quick_aws("")), "--dry_run").err
+    cluster.answers = {}
+    again = lab.run("monitor", "--config", config)
+    assert (again.code, len(cluster.submitted)) == (0, 2), again.err
+    cluster.wait_for_the_end()
+    assert lab.run("monitor", "--config", config).code == 0
+    is_all_done(lab, tiny_run, server, cluster)
+
+
 def test_a_job_that_slurm_took_counts_whatever_sbatch_says(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:

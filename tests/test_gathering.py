@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 import pytest
 
 from s3sync import coordinator, gathering, lock
-from s3sync.arrayfolder import ArrayFolder, Handed
+from s3sync.arrayfolder import LAST, ArrayFolder, Handed
 from s3sync.destination import Destination
 from s3sync.errors import InterruptedBySignal, LeaseLostError, StateError
 from s3sync.interrupt import Stop
 from s3sync.job import Job
 from s3sync.leasefiles import Numbers
 from s3sync.lock import Held
-from s3sync.progress import Lines
+from s3sync.progress import Lines, Snapshot
 from s3sync.runfolder import LocalFile, Run, open_run
 from s3sync.sending import Amount
 from s3sync.slurm import Cluster, Slurm
@@ -63,6 +63,7 @@ def scene(tmp_path: Path, tiny_run: Path) -> Scene:
     nothing = Amount(0, 0)
     moment = "2026-11-23T00:00:00+00:00"
     folder.make(Handed("s3sync-1", "1", job, moment, False, None, Amount(4, 9), nothing, nothing, 0.0), "")
+    folder.set_submitted()
     store.prepare()
     return Scene(job, run, store, folder, {"PATH": f"{fake.bin}:/usr/bin:/bin"})
 
@@ -170,11 +171,45 @@ def test_an_interruption_is_reported_as_one_whatever_becomes_of_the_log(
     assert scene.folder.exists()
 
 
+@pytest.mark.parametrize(
+    ("squeue", "activity", "processes"),
+    [
+        ("echo '7_0|RUNNING|n1|None'; echo '7_1|RUNNING|n2|None'", "uploading", 3),
+        ("echo '7_0|PENDING||BeginTime'; echo '7_1|RUNNING|n2|None'", "uploading", 2),
+        ("echo '7_0|COMPLETING|n1|None'; echo '8|PENDING||Dependency'", "waiting", 0),
+    ],
+    ids=["both live", "one is queued again", "both are dead"],
+)
+def test_progress_shows_no_processes_of_tasks_that_are_dead(
+    scene: Scene, tmp_path: Path, squeue: str, activity: str, processes: int
+) -> None:
+    """What a task said last stays in its file."""
+    set_squeue(tmp_path, squeue)
+    scene.folder.plan(1, [(LocalFile("Data/a", 1, 1),), (LocalFile("Data/b", 1, 1),)])
+    scene.folder.set_followed(7)
+    for number in range(2):
+        scene.folder.show(number, Snapshot("uploading", 1, 2, 5, 10, number + 1))
+    following = scene.following(Stop())
+
+    assert following.is_over() is False
+    following._look()
+
+    assert following._seen == Snapshot(activity, 2, 4, 9, 9, processes)
+    scene.folder.show(LAST, Snapshot("checking", 4, 4, 9, 9, 1))
+    following._look()
+    assert following._seen == Snapshot("waiting", 4, 4, 9, 9, 0), "no last job runs"
+
+
+def set_squeue(tmp_path: Path, line: str) -> None:
+    """What Slurm's queue has, as a line for a shell."""
+    FakeSlurm(tmp_path / "other").set("squeue", line)
+    os.replace(tmp_path / "other" / "bin" / "squeue", tmp_path / "slurm" / "bin" / "squeue")
+
+
 def test_no_last_job_is_submitted_by_a_host_that_has_lost_the_lock(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    FakeSlurm(tmp_path / "other").set("squeue", "echo '7_0|RUNNING|n1|None'")
-    os.replace(tmp_path / "other" / "bin" / "squeue", tmp_path / "slurm" / "bin" / "squeue")
+    set_squeue(tmp_path, "echo '7_0|RUNNING|n1|None'")
     following = scene.following(Stop())
     monkeypatch.setattr(lock, "held", taken_over(LeaseLostError("lost")))
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3sync import shards
-from s3sync.arrayfolder import LAST, ArrayFolder, Handed, Result
+from s3sync.arrayfolder import LAST, ArrayFolder, Handed, Result, Unstarted
 from s3sync.destination import Destination
 from s3sync.errors import StateError, UsageError
 from s3sync.job import Job, Tally
@@ -113,7 +113,9 @@ def test_what_is_handed_over_comes_back_as_it_was_whatever_the_names(folder: Arr
     assert folder.plan(2, [tuple(files[:1])]) == range(2, 3)
 
     assert ArrayFolder(folder.path).handed() == handed(tmp_path)
-    assert [folder.shard(number) for number in range(4)] == [tuple(files[:half]), tuple(files[half:]), (files[0],), ()]
+    assert [folder.shard(number) for number in range(3)] == [tuple(files[:half]), tuple(files[half:]), (files[0],)]
+    with pytest.raises(StateError, match="No such file"):
+        folder.shard(3)
     assert (folder.rounds(), folder.count()) == (2, 3)
     assert sorted(folder.files()) == sorted(files)
     proofs = [Proof(*file, "etag", "etag") for file in files]
@@ -169,6 +171,69 @@ def test_whatever_stands_in_what_the_coordinator_wrote_is_an_error_that_says_wha
         with pytest.raises(StateError, match=re.escape("cannot understand the work folder")) as caught:
             folder.handed()
         assert "(if none of its jobs lives, remove it)" in str(caught.value)
+
+
+def test_a_task_reads_its_own_plan_alone_and_nobody_reads_plans_to_count_them(folder: ArrayFolder) -> None:
+    """With a million files, each look at the status would parse them all."""
+    folder.plan(1, [(file,) for file in files_of(1, 2, 3)])
+    for number in (0, 2):
+        (folder.path / "plan" / f"{number:06}.jsonl").write_text("garbage")
+
+    assert (folder.rounds(), folder.count(), folder.shard(1)) == (1, 3, tuple(files_of(1, 2, 3)[1:2]))
+    folder.set_submitted()
+    assert folder.where() == "0 of 3 files sent, 0 of 3 shards done (squeue --name=s3sync-1)"
+
+
+def test_a_work_folder_of_an_older_version_is_refused_with_what_to_do(folder: ArrayFolder) -> None:
+    (folder.path / "plan-1.jsonl").write_text('[0, "Data/1", 1, 1]')
+
+    with pytest.raises(StateError, match=r"of an older version, whose jobs have to end .*\(if none of its jobs lives"):
+        folder.count()
+
+
+def test_files_that_a_killed_start_of_a_task_has_sent_are_counted(folder: ArrayFolder) -> None:
+    """It has no result. What it found in S3 was not sent, and what another start says it has sent is counted once."""
+    killed, ended = folder.start_name(0), folder.start_name(0)
+    for start, numbers, found in ((killed, (0, 1), False), (killed, (2, 3), True), (ended, (4,), False)):
+        with folder.journal(0, TO, start, found=found) as journal:
+            journal.record([Proof(f"Data/{number}", 10, 1, "e", "etag") for number in numbers])
+    assert folder.tally() == Tally(sent_files=3, sent_size=30)
+
+    folder.end(0, Result("n1", Tally(sent_files=1, sent_size=10, found_files=4), {}, start=ended))
+
+    assert folder.tally() == Tally(sent_files=3, sent_size=30, found_files=4)
+    assert len(folder.proofs(0, TO)) == 5
+
+
+def test_what_slurm_has_taken_no_job_of_is_not_said_to_be_on_it(folder: ArrayFolder) -> None:
+    folder.plan(1, [tuple(files_of(1))])
+    assert not folder.is_submitted()
+    assert folder.where() == "not known to have taken its jobs (the next scan asks Slurm, and tries again)"
+    folder.lock_path(0).parent.mkdir()
+    folder.lock_path(0).touch()
+    assert folder.is_submitted(), "a task was begun, whatever sbatch said"
+
+
+def started(folder: ArrayFolder, who: str, node: str, said: str) -> None:
+    """A script that left its mark, and printed this."""
+    (folder.path / "starts" / who).write_text(f"{node}\nout-{who}.txt\n")
+    (folder.path / "out" / f"out-{who}.txt").write_text(said)
+
+
+def test_nodes_on_which_the_program_did_not_start_are_known_by_what_they_printed(folder: ArrayFolder) -> None:
+    """Not those that Slurm took the job from meanwhile, nor one that lost power."""
+    started(folder, "0.7.0", "n1", "job.sh: 8: exec: /opt/python: not found\n")
+    started(folder, "1.8.0", "n2", "slurmstepd: error: *** JOB 8 ON n2 CANCELLED AT 2026-11-28T15:00:00 ***\n")
+    started(folder, "2.9.0", "n3", "")
+    started(folder, "3.10.1", "n4", "it runs\n")
+    started(folder, "last.11.0", "n5\x1b[31m", "one\ntwo\nImportError: no rich\n")
+    folder.has_started({"SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "10", "SLURM_RESTART_COUNT": "1"})
+    (folder.path / "starts" / "garbage").write_bytes(b"\xff")
+
+    assert folder.unstarted() == [
+        Unstarted("n1", "job.sh: 8: exec: /opt/python: not found", False),
+        Unstarted("n5\\x1b[31m", "two / ImportError: no rich", True),
+    ]
 
 
 def test_progress_is_what_was_said_last(folder: ArrayFolder) -> None:

@@ -171,10 +171,10 @@ def _all_ended(folder: Path) -> tuple[float, float, int] | None:
     Raises OSError if the folder is not there (any more).
     """
     (work,) = folder.iterdir()
-    plan = work / "plan-1.jsonl"
-    shards = {json.loads(line)[0] for line in plan.read_bytes().splitlines()}
+    plan = work / "round-1.json"
+    _, shards = json.loads(plan.read_bytes())
     results = [path.stat().st_mtime for path in (work / "results").glob("[0-9]*.json")]
-    return (plan.stat().st_mtime, max(results), len(shards)) if len(results) == len(shards) else None
+    return (plan.stat().st_mtime, max(results), shards) if len(results) == shards else None
 
 
 def _cpu_of_nodes(cluster: SlurmCluster) -> tuple[float, ...]:

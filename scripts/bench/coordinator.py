@@ -113,7 +113,7 @@ def _followed(bench: _Bench, process: subprocess.Popen[bytes], seconds: float) -
     _show_progress(folder, shards, seconds)
     followed = clock.lap("follow")
     journals = _send_all(bench, folder, shards)
-    plan = (folder.path / "plan-1.jsonl").stat().st_size
+    plan = sum(path.stat().st_size for path in (folder.path / "plan").iterdir())
     bench.queue([f"{_LAST_JOB}|RUNNING|n1|None"])
     clock.lap("")
     words = (sys.executable, "-m", "s3sync", "task", str(folder.path))
