@@ -20,8 +20,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from s3sync import awswords, children, processes
-from s3sync.awsconfig import S3Settings, child_environment, redact, secrets_of, without_credentials, write_config
-from s3sync.awserrors import Cause, lasting_in, meaning_of
+from s3sync.awsconfig import (
+    S3Settings,
+    child_environment,
+    redact,
+    secrets_of,
+    wants_few_checksums,
+    without_credentials,
+    write_config,
+)
+from s3sync.awserrors import Cause, is_missing_credentials, lasting_in, meaning_of
 from s3sync.children import StallWatch
 from s3sync.complaints import without_prefix
 from s3sync.errors import AwsError
@@ -31,7 +39,9 @@ from s3sync.text import human_seconds, printable
 
 STALL_SECONDS = 600.0  # a child that moves no bytes for so long is ended
 _TAIL_LINES = 20
+_PIECE_BYTES = 1024 * 1024
 _MAX_LINE = 10_000  # bytes of a line of output that are looked at; two paths and what S3 says are half of that
+_CREDENTIAL_PAUSES = (0.5, 2.0, 5.0)  # seconds before a question is asked again that found no credentials
 _WATCH_SECONDS = (0.2, 15.0)  # the least and the most between two looks at whether the children move
 
 
@@ -116,6 +126,8 @@ class Aws:
         self.path = path
         self.started = 0  # processes so far
         self.said_version = ""  # what `version` found
+        self.has_answered = False  # S3, so that there were credentials
+        self.few_checksums = wants_few_checksums(environ)
         self._beside = ""  # the same, if it was found without a process
         self._environ = environ
         self._secrets = secrets_of(environ)
@@ -157,13 +169,46 @@ class Aws:
     def query(self, words: Sequence[str]) -> Ended:
         """Run to the end and keep stdout whole; for the s3api commands.
 
-        Raises InterruptedBySignal where it was ended because we were asked to stop: that says nothing of S3.
+        Asks again where it found no credentials, if others did. Raises InterruptedBySignal where it was ended because
+        we were asked to stop: that says nothing of S3.
         """
+        for pause in _CREDENTIAL_PAUSES:
+            ended = self._query(words)
+            if not self.lost_credentials(ended):
+                return ended
+            self._stop.wait(pause)
+        return self._query(words)
+
+    def _query(self, words: Sequence[str]) -> Ended:
         self._stop.check()
         with self._running(words) as process:
             stdout, stderr = process.communicate()
         self._stop.check()
-        return self._result(words, process, stdout, stderr.splitlines())
+        ended = self._result(words, process, stdout, stderr.splitlines())
+        is_of_s3 = ended.succeeded or any("An error occurred (" in line for line in ended.errors)
+        self.has_answered = self.has_answered or (tuple(words[:1]) == ("s3api",) and is_of_s3)
+        return ended
+
+    def lost_credentials(self, ended: Ended) -> bool:
+        """Whether a process found no credentials where others did: that may pass."""
+        return self.has_answered and ended.returncode != 0 and is_missing_credentials(ended.errors)
+
+    def read(self, words: Sequence[str], on_bytes: Callable[[memoryview], None]) -> Ended:
+        """Run to the end and hand on what it prints, piece by piece; for whole objects.
+
+        Raises InterruptedBySignal as `query` does.
+        """
+        self._stop.check()
+        with self._running(words) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            stdout = process.stdout
+            for piece in iter(lambda: stdout.read(_PIECE_BYTES), b""):
+                on_bytes(memoryview(piece))
+            errors = process.stderr.read()
+            process.wait()
+        self._stop.check()
+        return self._result(words, process, b"", errors.splitlines())
 
     def clean_up(self, words: Sequence[str], seconds: float) -> Ended:
         """A query that is made even after we were asked to stop, and then given no more than `seconds`."""

@@ -21,6 +21,10 @@ from s3sync.errors import AwsError
 from s3sync.etag import DEFAULT_MULTIPART, Multipart
 from s3sync.text import printable
 
+# How long and how often the CLI asks the metadata service of a virtual machine or container for credentials, if nobody
+# has set that: by default 1 second and once, which many processes at once are too much for.
+_METADATA = {"metadata_service_timeout": "2", "metadata_service_num_attempts": "4"}
+
 # The predecessor's names for what the CLI calls otherwise.
 _OLD_NAMES = {"AWS_ACCESS_KEY": "AWS_ACCESS_KEY_ID", "AWS_SECRET_KEY": "AWS_SECRET_ACCESS_KEY"}
 _SECRETS = (
@@ -104,6 +108,9 @@ def child_environment(
         child["LC_ALL"] = "C.UTF-8"
     if child.get("AWS_REGION") and not child.get("AWS_DEFAULT_REGION"):  # version 1 reads only this one
         child["AWS_DEFAULT_REGION"] = child["AWS_REGION"]
+    for key, value in _METADATA.items():
+        if not profile_value(environ, key):
+            child.setdefault(f"AWS_{key.upper()}", value)
     child.setdefault("AWS_RETRY_MODE", "standard")
     child.setdefault("AWS_MAX_ATTEMPTS", "4")
     return child
@@ -132,6 +139,26 @@ def write_config(environ: Mapping[str, str], settings: S3Settings, target: Path)
     except OSError as error:
         raise AwsError(f"cannot write {printable(str(target))}: {error.strerror} (set TMPDIR)") from error
     return carried
+
+
+def profile_value(environ: Mapping[str, str], key: str) -> str:
+    """What the profile in use sets, in the user's config or credentials file; empty if nothing, or not readable."""
+    profile = environ.get("AWS_PROFILE") or environ.get("AWS_DEFAULT_PROFILE") or "default"
+    with contextlib.suppress(AwsError):
+        config = _read(_config_file(environ), "AWS config")
+        ours = [["profile", profile], *([["default"]] if profile == "default" else [])]
+        found = [config.get(section, key, fallback="") for section in config.sections() if _words(section) in ours]
+        if value := next(filter(None, found), ""):
+            return value.strip()
+        return _read(_credentials_file(environ), "AWS credentials file").get(profile, key, fallback="").strip()
+    return ""
+
+
+def wants_few_checksums(environ: Mapping[str, str]) -> bool:
+    """Whether the user has the CLI send no checksums but where S3 requires them, as for servers that know none."""
+    name = "request_checksum_calculation"
+    said = environ.get(f"AWS_{name.upper()}") or profile_value(environ, name)
+    return said.lower() == "when_required"
 
 
 def secrets_of(environ: Mapping[str, str]) -> tuple[str, ...]:

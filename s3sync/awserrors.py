@@ -107,6 +107,13 @@ REGION = Cause(
     unnamed="the bucket's region",
 )
 NO_REGION = Cause("no AWS region", "set AWS_DEFAULT_REGION, or `region` of the profile", " for ")
+CHECKSUMS = Cause(
+    "this server does not take the checksums that the AWS CLI sends",
+    "set AWS_REQUEST_CHECKSUM_CALCULATION=when_required, or request_checksum_calculation = when_required in the"
+    " profile; if that is set, it may not know the --sse, --acl or --storage_class that you gave",
+)
+# If it is said of every file; of one it may be that this was rewritten.
+CHECKSUM_MISMATCH = re.compile(r"\(XAmzContentSHA256Mismatch\)")
 
 _ASSUMING = r"AssumeRole\w*|GetRoleCredentials|GetSessionToken"
 _LOGGING_IN = r"CreateToken|CreateOAuth2Token|GetRoleCredentials"
@@ -135,6 +142,13 @@ _RULES = (
     _Rule(NO_BUCKET, r"NoSuchBucket"),
     _Rule(NO_BUCKET, r"404", r"HeadBucket|ListObjects\w*|ListMultipartUploads"),
     _Rule(REGION, r"PermanentRedirect|IllegalLocationConstraint\w*|AuthorizationHeaderMalformed|InvalidRegion|301"),
+    _Rule(CHECKSUMS, r"NotImplemented|MissingContentLength|501", r"PutObject|UploadPart|CreateMultipartUpload"),
+    _Rule(
+        CHECKSUMS,  # servers that do not know the headers and trailers with which newer versions send one
+        r"InvalidArgument|InvalidRequest|MalformedTrailerError|XAmzContentSHA256Mismatch|400",
+        message=r"x-amz-(sdk-)?checksum|x-amz-trailer|UNSIGNED-PAYLOAD-TRAILER|trailer block|Unsupported header|"
+        r"invalid header",
+    ),
     _Rule(DENIED, r"AccessDenied\w*|AllAccessDisabled|AccountProblem|Unauthorized\w*"),
     _Rule(DENIED_WITHOUT_REASON, r"403|401|Forbidden"),
 )
@@ -200,6 +214,17 @@ def passing(errors: Sequence[str]) -> Cause | None:
     """The cause of complaints that pass when S3 is asked again a little later, if there is one."""
     codes = complaints.codes_in(errors)
     return next((cause for cause, known in _PASSING if any(re.fullmatch(known, code) for code in codes)), None)
+
+
+_NO_ANSWER = re.compile(r"Unable to locate credentials|NoCredentials|CredentialRetrieval|Error when retrieving (cr|me)")
+_GONE_FOR_GOOD = re.compile(r"expired|could not be found|No such file|denied", re.IGNORECASE)
+
+
+def is_missing_credentials(errors: Sequence[str]) -> bool:
+    """Whether whatever gives the credentials (the metadata service, a process) has given none this time: where it has
+    given some before, that may pass."""
+    texts = [complaint.text for complaint in _all(errors) if _NO_ANSWER.match(complaint.text)]
+    return bool(texts) and not any(map(_GONE_FOR_GOOD.search, texts))
 
 
 def is_masked(errors: Sequence[str]) -> bool:

@@ -9,8 +9,11 @@ LIST_PAGE = 50_000  # objects a listing process returns at most: bounds its memo
 
 _CONNECT_TIMEOUT = "--cli-connect-timeout=10"  # seconds
 _JSON = "--output=json"  # whatever the user's config says
-_LIST_QUERY = "--query=Contents[].[Key,Size,ETag]"
-_HEAD_QUERY = "--query=[ContentLength,ETag,ServerSideEncryption,SSECustomerAlgorithm,ChecksumCRC32]"
+_LIST_QUERY = "--query=Contents[].[Key,Size,ETag,LastModified]"
+_HEAD_QUERY = (
+    "--query=[ContentLength,ETag,ServerSideEncryption,SSECustomerAlgorithm,ChecksumCRC32,LastModified,"
+    "ChecksumSHA256,ChecksumSHA1,ChecksumCRC32C,ChecksumCRC64NVME]"
+)
 _UPLOADS_QUERY = "--query=Uploads[].[Key,UploadId,Initiated]"
 _CHECKSUMS_BY_DEFAULT = (2, 23)  # from here on version 2 sends a checksum with each object, CRC64NVME by default
 
@@ -50,11 +53,14 @@ def version_words() -> tuple[str, ...]:
     return ("--version",)
 
 
-def checksum_words(version: str) -> tuple[str, ...]:
+def checksum_words(version: str, *, few: bool = False) -> tuple[str, ...]:
     """Have the newer versions 2 send the CRC32 that version 1 sends, since it can be computed here.
 
-    `version` is what `aws --version` says. Older versions 2 send none and know no such option.
+    `version` is what `aws --version` says. Older versions 2 send none and know no such option. With `few` the user
+    wants none.
     """
+    if few:
+        return ()
     number = re.match(r"aws-cli/(\d+)\.(\d+)", version)
     is_newer = number is not None and (int(number[1]), int(number[2])) >= _CHECKSUMS_BY_DEFAULT
     return ("--checksum-algorithm=CRC32",) if is_newer else ()
@@ -78,6 +84,11 @@ def head_words(bucket: OwnedBucket, key: str) -> tuple[str, ...]:
     """Size, ETag, encryption and checksum of an object; `--key=` since a key may begin with a dash."""
     what = (*bucket.words(), f"--key={key}", "--checksum-mode=ENABLED")
     return ("s3api", "head-object", *what, _JSON, _HEAD_QUERY, _CONNECT_TIMEOUT)
+
+
+def read_words(bucket: OwnedBucket, key: str) -> tuple[str, ...]:
+    """Print an object's bytes, all of them."""
+    return ("s3", "cp", f"s3://{bucket.name}/{key}", "-", "--no-progress", _CONNECT_TIMEOUT)
 
 
 def head_bucket_words(bucket: OwnedBucket) -> tuple[str, ...]:

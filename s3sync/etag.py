@@ -29,17 +29,24 @@ class Multipart(NamedTuple):
     """From which size on files go up in parts, and the size of a part; bytes.
 
     The defaults are the CLI's own, so that what somebody uploaded by hand with `aws s3 cp` is
-    recognised and not sent again.
+    recognised and not sent again. `crt` says that the client in C cuts the parts.
     """
 
     threshold: int = 8 * MIB
     part_size: int = 8 * MIB
+    crt: bool = False
 
     def part_size_for(self, size: int) -> int | None:
-        """The part size for a file of `size` bytes, or None if it goes up in one PUT."""
+        """The part size for a file of `size` bytes, or None if it goes up in one PUT.
+
+        More than 10,000 parts are not allowed: the client in Python doubles the size until that is met, the one in C
+        (aws-c-s3, `aws_s3_calculate_optimal_mpu_part_size_and_num_parts`) takes the smallest number of bytes.
+        """
         if size < self.threshold:
             return None
         part = self.part_size
+        if self.crt:
+            return min(max(part, -(-size // MAX_PARTS)), MAX_PART_BYTES)
         while -(-size // part) > MAX_PARTS:
             part *= 2
         return min(max(part, 5 * MIB), MAX_PART_BYTES)
@@ -49,6 +56,27 @@ DEFAULT_MULTIPART = Multipart()
 
 # What other uploaders cut at, MiB: their defaults, and round numbers that people set.
 _USUAL_PARTS = (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 200, 250, 256, 500, 512, 1000, 1024)
+_UNITS = (MIB, 5 * MIB, 8 * MIB, 16 * MIB)
+
+# What an ETag that may be an MD5 looks like; some servers write it in capitals.
+_MD5_FORM = re.compile("[0-9a-fA-F]{32}(-[0-9]{1,5})?")
+
+
+def plain(said: str) -> str:
+    """An ETag as it is compared and kept: without quotes and the mark of a weak one, an MD5 in small letters."""
+    etag = said.removeprefix("W/").strip('"')
+    return etag.lower() if is_md5_form(etag) else etag
+
+
+def is_md5_form(etag: str) -> bool:
+    """Whether it may be an MD5, or that of the MD5s of parts."""
+    return _MD5_FORM.fullmatch(etag) is not None
+
+
+def number_of_parts(etag: str) -> int:
+    """Of how many parts an object with such an ETag is; 0 if it does not say so."""
+    _, _, number = etag.partition("-")
+    return int(number) if is_md5_form(etag) and number else 0
 
 
 def likely_part_sizes(size: int, etag: str) -> list[int | None]:
@@ -61,9 +89,23 @@ def likely_part_sizes(size: int, etag: str) -> list[int | None]:
     parts = int(number)
     if parts == 1:
         return [max(size, MIB)]  # as good as every other size that the file fits into
-    even = -(-size // (parts * MIB)) * MIB  # the smallest whole MiB that makes so many parts
-    candidates = sorted({*(usual * MIB for usual in _USUAL_PARTS), even})
+    candidates = sorted({*(usual * MIB for usual in _USUAL_PARTS), *_parts_of_large_files(size, parts)})
     return [part for part in candidates if part > 0 and -(-size // part) == parts]
+
+
+def _parts_of_large_files(size: int, parts: int) -> Iterator[int]:
+    """The sizes that uploaders compute for themselves where their usual one would make too many parts."""
+    for unit in _UNITS:  # the smallest multiple that makes so many parts: rclone, minio-go
+        yield -(-size // (parts * unit)) * unit
+    if size <= MAX_PARTS * 5 * MIB:  # no part may be smaller
+        return
+    yield -(-size // MAX_PARTS)  # the CLI's client in C, and the SDK for Java
+    yield size // MAX_PARTS + 1  # the SDK for Go
+    for usual in _USUAL_PARTS:  # s3transfer: the CLI's client in Python, boto3
+        part = usual * MIB
+        while -(-size // part) > MAX_PARTS:
+            part *= 2
+        yield part
 
 
 OnRead = Callable[[int], None]
@@ -91,7 +133,7 @@ def expected_etags(path: Path, part_sizes: Iterable[int | None], on_read: OnRead
 
 def digests(path: Path, part_sizes: Iterable[int | None], on_read: OnRead = _ignore, *, crc32: bool) -> Digests:
     """As `expected_etags`, and if wanted the CRC-32 of the file, in the same reading."""
-    etags = {part_size: _Etag(part_size) for part_size in part_sizes}
+    etags = {part_size: RunningEtag(part_size) for part_size in part_sizes}
     crc = 0
     with open(path, "rb", buffering=0, opener=_open_file) as stream:
         for chunk in _chunks(stream, None, on_read):
@@ -107,19 +149,32 @@ def expected_crc32(path: Path, part_size: int | None, on_read: OnRead = _ignore)
 
     Which of the two an object has depends on who uploaded it. `on_read` as for ETags. Raises OSError.
     """
-    whole = 0
+    whole = part = 0
     parts: list[int] = []
-    with open(path, "rb", buffering=0, opener=_open_file) as stream:
-        while True:
-            part, fed = 0, 0
-            for chunk in _chunks(stream, part_size, on_read):
-                part, whole, fed = zlib.crc32(chunk, part), zlib.crc32(chunk, whole), fed + len(chunk)
-            if fed or not parts:
-                parts.append(part)
-            if part_size is None or fed < part_size:
-                break
+    for chunk, ends_part in in_parts(path, part_size, on_read):
+        part, whole = zlib.crc32(chunk, part), zlib.crc32(chunk, whole)
+        if ends_part:
+            parts.append(part)
+            part = 0
     composite = zlib.crc32(b"".join(part.to_bytes(4, "big") for part in parts))
     return _base64(whole), f"{_base64(composite)}-{len(parts)}"
+
+
+def in_parts(path: Path, part_size: int | None, on_read: OnRead) -> Iterator[tuple[memoryview, bool]]:
+    """The file in pieces, each with whether a part ends there; an empty file is one empty part. Raises OSError."""
+    with open(path, "rb", buffering=0, opener=_open_file) as stream:
+        fed, parts = 0, 0
+        for chunk in _chunks(stream, None, on_read):
+            rest = chunk
+            while part_size is not None and fed + len(rest) >= part_size:
+                yield rest[: part_size - fed], True
+                rest = rest[part_size - fed :]
+                fed, parts = 0, parts + 1
+            if rest:
+                yield rest, False
+                fed += len(rest)
+        if fed or not parts:
+            yield memoryview(b""), True
 
 
 def _open_file(path: str, flags: int) -> int:
@@ -131,7 +186,7 @@ def _open_file(path: str, flags: int) -> int:
     raise OSError(errno.EINVAL, "no file", path)
 
 
-class _Etag:
+class RunningEtag:
     """An ETag that comes about as the file is read; `part_size` in bytes, None for one PUT."""
 
     def __init__(self, part_size: int | None) -> None:

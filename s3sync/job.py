@@ -55,6 +55,11 @@ class Job:
     on_complete: Hook | None = None  # the user's command, after that
     cluster: Cluster | None = None  # send it from nodes of a Slurm cluster; None: from here
 
+    def __post_init__(self) -> None:
+        """The client that sends decides how large the parts of the largest files are."""
+        crt = self.transfer_client == "crt"
+        object.__setattr__(self, "multipart", self.multipart._replace(crt=crt))
+
     @property
     def reserved(self) -> str:
         """A path in the run that no file of it may have."""

@@ -8,14 +8,15 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
-from s3sync import checksums, readback
+from s3sync import checksums, readback, s3sums
 from s3sync.awserrors import Cause
 from s3sync.checksums import Checksums
 from s3sync.crowd import Crowd
 from s3sync.etag import Multipart, digests, expected_crc32, expected_etags, likely_part_sizes
+from s3sync.etagtrust import EtagTrust, Judge
 from s3sync.interrupt import Stop
 from s3sync.plan import Batch, BatchQueue, cost_of
-from s3sync.readback import Reader, Seen, Verify
+from s3sync.readback import Reader, RemoteObject, Seen, Verify
 from s3sync.runfolder import LocalFile, Run, stat_again, stat_all
 from s3sync.statelog import Proof
 from s3sync.transfer import Sent, Transfer
@@ -140,6 +141,15 @@ class Hasher:
         part_size = self._multipart.part_size_for(file.size)
         return expected_crc32(self._run.path / file.path, part_size, self._stop_if_asked)
 
+    def checksum(self, file: LocalFile, name: str) -> tuple[str, str]:
+        """Another of its checksums, in the same way. Raises OSError, InterruptedBySignal."""
+        part_size = self._multipart.part_size_for(file.size)
+        return s3sums.expected(self._run.path / file.path, name, part_size, self._stop_if_asked)
+
+    def part_size(self, size: int) -> int | None:
+        """The size of the parts in which a file of so many bytes goes up; None: in one PUT."""
+        return self._multipart.part_size_for(size)
+
     def close(self) -> None:
         """Drop what has not begun."""
         self._pool.shutdown(cancel_futures=True)
@@ -183,7 +193,15 @@ class Pipeline:
     """Sends and proves files of one run; gives verdicts as they come."""
 
     def __init__(
-        self, run: Run, transfer: Transfer, reader: Reader, hasher: Hasher, *, verify: Verify, crowd: Crowd
+        self,
+        run: Run,
+        transfer: Transfer,
+        reader: Reader,
+        hasher: Hasher,
+        *,
+        verify: Verify,
+        crowd: Crowd,
+        trust: EtagTrust,
     ) -> None:
         self._run = run
         self._transfer = transfer
@@ -192,6 +210,8 @@ class Pipeline:
         self._verify = verify
         self._crowd = crowd
         self.cause: Cause | None = None  # why sending more is no use
+        self._judge = Judge(reader, hasher, trust, hasher.part_size, self._is_ours)
+        self._sent: set[str] = set()  # paths of what was sent, as far as its process says
         self._in_vain = 0  # batches, one after the other
         self._over = threading.Event()  # nothing more is to be sent
 
@@ -230,15 +250,18 @@ class Pipeline:
         etags = {path: found.etag for path, found in hashed.items()} if self._verify == "etag" else {}
         complaints = {f.path: s.complaints.get(f.path, s.general) for s in sent for f in s.batch.files}
         proofs: list[Proof] = []
-        for file, seen in self._look(same, etags).items():
-            unread = self._reads and file.path not in hashed
-            verdict = "cannot be read" if unread else self._judge(file, seen, etags.get(file.path))
+        seen = self._look(same, etags)
+        by_size = self._verify == "size"
+        readable = {file: item for file, item in seen.items() if not self._reads or file.path in hashed}
+        verdicts = self._judge.verdicts(readable, etags, by_size=by_size)
+        for file in seen:
+            verdict = verdicts.get(file, "cannot be read")
             if isinstance(verdict, Proof):
                 proofs.append(verdict)
             else:
                 why = complaints.get(file.path)
                 reason = f"{verdict}; {why}" if why else verdict
-                failures.append(Failure(file.path, reason, file, isinstance(seen, readback.Unknown)))
+                failures.append(Failure(file.path, reason, file, isinstance(seen[file], readback.Unknown)))
         return Verdicts(tuple(proofs), tuple(failures))
 
     def _send_and_read(
@@ -286,6 +309,7 @@ class Pipeline:
         return self._transfer.send(batch._replace(files=whole))._replace(batch=batch)
 
     def _received(self, sent: Sent, queue: BatchQueue) -> Sent:
+        self._sent.update(file.path for file in sent.batch.files if file.path not in sent.complaints)
         self._in_vain = self._in_vain + 1 if sent.in_vain else 0
         cause = sent.cause or (sent.in_vain if self._in_vain >= _IN_VAIN * self._crowd.size else None)
         if cause and not self.cause:
@@ -301,14 +325,12 @@ class Pipeline:
         seen = self._reader.look(files)
         unsettled = [f for f in files if not readback.is_settled(f, seen[f.path], etags.get(f.path))]
         if unsettled:
-            seen.update(self._reader.look_closer(unsettled))
+            seen.update(self._reader.look_closer(unsettled, seen))
         return {file: seen[file.path] for file in files}
 
-    def _judge(self, file: LocalFile, seen: Seen, etag: str | None) -> Proof | str:
-        try:
-            return readback.judge(file, seen, etag, self._hasher)
-        except OSError as error:
-            return f"cannot be read: {error.strerror}"
+    def _is_ours(self, file: LocalFile, seen: RemoteObject) -> bool:
+        """Whether an object is what this call has sent."""
+        return file.path in self._sent and self._reader.is_new(file.path, seen)
 
 
 def _wait_for_any(*futures: Future[Any], seconds: float) -> None:

@@ -8,44 +8,68 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, NamedTuple, Protocol
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from s3sync import awscli, awserrors, awswords, complaints
+from s3sync import awscli, awserrors, awswords, complaints, s3sums
 from s3sync.awscli import Aws, Ended
 from s3sync.awswords import OwnedBucket
 from s3sync.destination import Destination
 from s3sync.errors import AwsError
+from s3sync.etag import RunningEtag, is_md5_form, number_of_parts, plain
 from s3sync.plan import PROCESS_COST
 from s3sync.runfolder import LocalFile
 from s3sync.statelog import Proof
 from s3sync.text import printable
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in `typing` only from Python 3.11 on
 
 Readback = Literal["auto", "head-object", "list-objects-v2"]
 Verify = Literal["etag", "size"]
 
 _HEAD_COST = PROCESS_COST + 0.04  # CPU-seconds
 _LISTED_COST = 0.0001  # CPU-seconds an object of a listing
+_SKEW_SECONDS = 15 * 60  # S3 refuses requests of clocks that differ by more
+_PAGE_KEYS = 1000  # of a page of S3's
 _FEW = 4  # so many unsettled files are always looked at one by one
 
 # Codes of S3, or the status where an answer has no body.
 _NOT_FOUND = {"404", "NoSuchKey", "NotFound"}
 _BAD_REQUEST = {"400"}  # without a word: an object that needs its key, or an expired token
 _REFUSED = re.compile(r"An error occurred \((40[03]|AccessDenied|Forbidden)\)")
+_NO_LISTINGS = re.compile(  # a server that does not know list-objects-v2, or one of its parameters
+    r"\((NotImplemented|MethodNotAllowed|InvalidArgument|InvalidRequest|UnsupportedOperation|501|405)\)"
+    r" when calling the ListObjectsV2|Unable to parse response|invalid XML received"
+)
 _NO_KEY = "encrypted with a customer's own key? Or have the credentials expired?"
 
 
+def _no(_kind: str) -> bool:
+    return False
+
+
+def _ignore(_line: str) -> None:
+    """Nobody wants to know."""
+
+
 class RemoteObject(NamedTuple):
-    """An object as S3 has it. `crc32` is base64 (`-N` if composed of parts) or empty; both it and
-    `opaque_etag` (encrypted so that the ETag is no MD5) are known from head-object only."""
+    """An object as S3 has it. `crc32` is base64 (`-N` if composed of parts) or empty, `sums` are its other checksums
+    by name (of `s3sums.NAMES`); they and `opaque_etag` (encrypted so that the ETag is no MD5) are known from
+    head-object only."""
 
     size: int  # bytes
-    etag: str  # without quotes
+    etag: str  # as `etag.plain` has it
     crc32: str = ""
     opaque_etag: bool = False
     listed: bool = False
+    modified: int = 0  # by the clock of S3, seconds since the epoch; 0: not known
+    sums: tuple[tuple[str, str], ...] = ()
 
 
 class Absent(NamedTuple):
@@ -66,9 +90,11 @@ Seen = RemoteObject | Absent | Unknown
 
 
 class Evidence(Protocol):
-    """What can be computed from a file's bytes where its ETag says nothing; both raise OSError."""
+    """What can be computed from a file's bytes where its ETag says nothing; all raise OSError."""
 
     def crc32(self, file: LocalFile) -> tuple[str, str]: ...
+
+    def checksum(self, file: LocalFile, name: str) -> tuple[str, str]: ...
 
     def etag_like(self, file: LocalFile, etag: str) -> str | None: ...
 
@@ -77,9 +103,19 @@ class Reader:
     """Looks at the objects of one run at one destination."""
 
     def __init__(
-        self, aws: Aws, destination: Destination, run_id: str, mode: Readback, processes: int, owner: str = ""
+        self,
+        aws: Aws,
+        destination: Destination,
+        run_id: str,
+        mode: Readback,
+        processes: int,
+        owner: str = "",
+        say: Callable[[str], None] = _ignore,
     ) -> None:
-        """`owner` is the account that has to own the bucket; it is checked with everything that is looked at."""
+        """`owner` is the account that has to own the bucket; it is checked with everything that is looked at.
+
+        `say` is given what a person should know.
+        """
         self._aws = aws
         self._bucket = OwnedBucket(destination.bucket, owner)
         self._url = f"s3://{destination.bucket}"
@@ -88,6 +124,10 @@ class Reader:
         self._processes = processes
         self._expected: Sequence[str] = ()
         self._may_list = True
+        self.why_unlisted = ""  # why the bucket is not listed any more
+        self._say = say
+        self._began = time.time()
+        self._before: Mapping[str, RemoteObject] | None = None  # what there was at the first word
 
     def expect(self, paths: Iterable[str]) -> None:
         """The paths of all files of the run: they tell how long a listing of a range of keys will be."""
@@ -110,7 +150,7 @@ class Reader:
 
     def _first_word(self, after: str, last: str | None, expected: int) -> dict[str, RemoteObject] | None:
         try:
-            return self._list(after, last, expected)
+            remote = self._list(after, last, expected)
         except _ListingForbiddenError:
             if self._bucket.owner:
                 raise AwsError(
@@ -118,9 +158,39 @@ class Reader:
                     " says, or these credentials may not list it, without which that cannot be checked)"
                 ) from None
             self._may_list = False
+            self.why_unlisted = "these credentials may not list the bucket"
+            return None
+        except _UnlistableError as error:
+            self._distrust_listings(str(error))
             return None
         except _ListingFailedError as error:
             raise self._no_contact(error.ended) from None
+        self._before = remote if expected > 1 else None
+        return remote
+
+    def _distrust_listings(self, why: str) -> None:
+        if self._may_list:
+            self._may_list = False
+            self.why_unlisted = f"{self._url} cannot be listed reliably: {why}"
+            self._say(f"warning: {self.why_unlisted}; so each object is asked for, which takes longer")
+
+    def is_new(self, path: str, seen: RemoteObject) -> bool:
+        """Whether an object came to S3 after this began, as far as the clock and the listings of S3 can tell."""
+        if self._before is None:
+            return seen.modified + _SKEW_SECONDS >= self._began
+        before = self._before.get(path)
+        if before is None or (before.size, before.etag) != (seen.size, seen.etag):
+            return True
+        return seen.modified > before.modified > 0
+
+    def etag_of_content(self, path: str, part_size: int | None) -> str | Unknown:
+        """The ETag that an object's bytes should have, all of them read back; or why they could not be.
+
+        Raises InterruptedBySignal.
+        """
+        etag = RunningEtag(part_size)
+        ended = self._aws.read(awswords.read_words(self._bucket, self._prefix + path), etag.update)
+        return etag.value() if ended.succeeded else Unknown(ended.reason)
 
     def _no_contact(self, ended: Ended) -> AwsError:
         if awserrors.is_masked(ended.errors):
@@ -141,21 +211,30 @@ class Reader:
                 return {file.path: listed.get(file.path, Absent(listed=True)) for file in files}
             except _ListingForbiddenError:
                 self._may_list = False
+            except _UnlistableError as error:
+                self._distrust_listings(str(error))
             except _ListingFailedError as error:
                 return dict.fromkeys((file.path for file in files), Unknown(error.ended.reason, listed=True))
         return self._heads(files)
 
-    def look_closer(self, files: Sequence[LocalFile]) -> dict[str, Seen]:
-        """What head-object says of files that a listing has not settled, by path.
+    def look_closer(self, files: Sequence[LocalFile], listed: Mapping[str, Seen] | None = None) -> dict[str, Seen]:
+        """What head-object says of files that a listing has not settled, by path; `listed` is what that said of them.
 
         A listing that calls an object missing is S3's own word, and sending a small file again costs
         far less than asking for it; so only the first few are asked for, and the rest only if the
-        ETags of those few prove to be no MD5s.
+        ETags of those few prove to be no MD5s, or if the listing was wrong.
         """
-        few, rest = files[:_FEW], files[_FEW:]
+        compared = [f for f in files if _is_same_size(f, (listed or {}).get(f.path))]
+        others = [f for f in files if f not in set(compared)]
+        few, rest = others[:_FEW], others[_FEW:]
         seen = self._heads(few)
-        if any(not isinstance(s, Absent) and s.opaque_etag for s in seen.values()):
+        wrong = [path for path, item in seen.items() if isinstance(item, RemoteObject) and _is_absent(listed, path)]
+        if wrong:
+            self._distrust_listings(f"{printable(wrong[0])} is there, and missing in a listing")
+        if wrong or any(not isinstance(s, Absent) and s.opaque_etag for s in seen.values()):
             seen.update(self._heads(rest))
+        if compared:
+            seen.update(self._heads(compared))
         return seen
 
     def _heads(self, files: Sequence[LocalFile]) -> dict[str, Seen]:
@@ -171,8 +250,8 @@ class Reader:
 
         Raises AwsError if it says so.
         """
-        with contextlib.suppress(_ListingForbiddenError, _ListingFailedError):
-            _parse_listing(self._aws.query(awswords.list_words(self._bucket, self._prefix, "", 1)), self._url)
+        with contextlib.suppress(_ListingForbiddenError, _ListingFailedError, _UnlistableError):
+            self._page("", 1)
 
     def _uses_listing(self, files: Sequence[LocalFile]) -> bool:
         if self._mode != "auto" or not self._may_list:
@@ -198,21 +277,47 @@ class Reader:
         found: dict[str, RemoteObject] = {}
         most = min(expected, awswords.LIST_PAGE)
         while True:
-            ended = self._aws.query(awswords.list_words(self._bucket, self._prefix, after, most))
-            page = _parse_listing(ended, self._url)
-            found.update((key.removeprefix(self._prefix), item) for key, item in page)
-            if len(page) < most or (last is not None and page[-1][0] >= last):
+            page = self._page(after, most)
+            if after and page and page[0][0] <= after:
+                raise _UnlistableError("it ignores start-after")
+            found.update((key.removeprefix(self._prefix), item) for key, item in page if not _is_folder(key, item))
+            if len(page) < most and not _may_be_cut_off(len(page)):
                 return found
-            if page[-1][0] <= after:
-                raise AwsError(f"{self._url} lists the same objects again and again: S3 here knows no start-after")
+            if not page or (last is not None and page[-1][0] >= last):
+                return found
             after, most = page[-1][0], awswords.LIST_PAGE
+
+    def _page(self, after: str, most: int) -> list[tuple[str, RemoteObject]]:
+        return _parse_listing(self._aws.query(awswords.list_words(self._bucket, self._prefix, after, most)), self._url)
 
     def _head(self, path: str) -> Seen:
         return _parse_head(self._aws.query(awswords.head_words(self._bucket, self._prefix + path)))
 
 
+def _is_folder(key: str, item: RemoteObject) -> bool:
+    """Whether it is no file but an empty object that a console or a gateway puts there to show a folder."""
+    return key.endswith("/") and item.size == 0
+
+
+def _may_be_cut_off(number: int) -> bool:
+    """Whether a listing of so many keys may end where a page does: a server that answers as version 1 names no next."""
+    return number > 0 and number % _PAGE_KEYS == 0
+
+
+def _is_same_size(file: LocalFile, listed: Seen | None) -> bool:
+    return isinstance(listed, RemoteObject) and listed.size == file.size
+
+
+def _is_absent(listed: Mapping[str, Seen] | None, path: str) -> bool:
+    return listed is not None and isinstance(listed.get(path), Absent)
+
+
 class _ListingForbiddenError(Exception):
     """These credentials may write and look at objects, but not list the bucket."""
+
+
+class _UnlistableError(Exception):
+    """This server does not list as S3 does; the text says how."""
 
 
 class _ListingFailedError(Exception):
@@ -230,6 +335,8 @@ def _parse_listing(ended: Ended, where: str) -> list[tuple[str, RemoteObject]]:
             raise _ListingForbiddenError
         if cause:
             raise awscli.failure(ended, where)
+        if any(_NO_LISTINGS.search(line) for line in ended.errors):
+            raise _UnlistableError(ended.reason)
         raise _ListingFailedError(ended)
     try:
         return [_parse_listed(*entry) for entry in awscli.parse_json(ended) or ()]
@@ -237,13 +344,26 @@ def _parse_listing(ended: Ended, where: str) -> list[tuple[str, RemoteObject]]:
         raise AwsError(f"cannot make sense of what aws s3api list-objects-v2 printed: {error}") from error
 
 
-def _parse_listed(key: object, size: Any, etag: Any) -> tuple[str, RemoteObject]:
+def _parse_listed(key: object, size: Any, etag: Any, modified: object = None) -> tuple[str, RemoteObject]:
     if not isinstance(key, str):
         raise TypeError(f"a key that is no text: {key!r:.100}")
-    return key, RemoteObject(int(size), _plain(etag.strip('"')), listed=True)
+    if modified is not None and not isinstance(modified, str):
+        raise TypeError(f"a time that is no text: {modified!r:.100}")
+    return key, RemoteObject(int(size), _shown(plain(etag)), listed=True, modified=_seconds(modified))
 
 
-def _plain(said: str) -> str:
+def _seconds(moment: object) -> int:
+    """A time as listings (ISO 8601) or headers have it, in seconds since the epoch; 0 if it is neither."""
+    if not isinstance(moment, str):
+        return 0
+    with contextlib.suppress(ValueError, OverflowError):
+        return int(datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp())
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        return int(parsedate_to_datetime(moment).timestamp())
+    return 0
+
+
+def _shown(said: str) -> str:
     """An ETag or a checksum as it may be shown and kept: real ones are ASCII, and have 50 characters at most."""
     return said if said.isascii() and said.isprintable() and len(said) <= 100 else printable(said[:100])
 
@@ -257,18 +377,38 @@ def _parse_head(ended: Ended) -> Seen:
             return Unknown(f"{ended.reason} ({_NO_KEY})", opaque_etag=True)
         return Unknown(ended.reason)
     try:
-        size, etag, encryption, customer_key, crc32 = awscli.parse_json(ended)
+        size, etag, encryption, customer_key, crc32, *more = awscli.parse_json(ended)
+        modified, *sums = more or [None]
         opaque = bool(customer_key) or str(encryption or "").startswith("aws:kms")
-        return RemoteObject(int(size), _plain(etag.strip('"')), _plain(crc32 or ""), opaque)
+        others = tuple((name, _shown(value)) for name, value in zip(s3sums.NAMES, sums, strict=False) if value)
+        etag, crc32 = _shown(plain(etag)), _shown(crc32 or "")
+        return RemoteObject(int(size), etag, crc32, opaque, modified=_seconds(modified), sums=others)
     except (TypeError, ValueError, AttributeError, OverflowError, AwsError) as error:
         return Unknown(f"cannot make sense of what aws s3api head-object printed: {error}")
 
 
-def judge(file: LocalFile, seen: Seen, expected: str | None, evidence: Evidence) -> Proof | str:
-    """The proof that S3 holds this file, or why there is none.
+class Mismatch(str):
+    """Why an object of the right size is no proof: another ETag, and no checksum to compare. `kind` says what sort of
+    ETag it is: whether the ETags of this sort are MD5s at all, other objects may show (`etagtrust`).
+    """
+
+    kind: str
+
+    def __new__(cls, reason: str, kind: str) -> Self:
+        """The reason is its text."""
+        made = super().__new__(cls, reason)
+        made.kind = kind
+        return made
+
+
+def judge(
+    file: LocalFile, seen: Seen, expected: str | None, evidence: Evidence, are_md5s: Callable[[str], bool] = _no
+) -> Proof | str:
+    """The proof that S3 holds this file, or why there is none: a Mismatch if nothing but the ETag says so.
 
     `expected` is the ETag computed from the local bytes, None where only sizes are to be compared.
-    `evidence` is asked only for objects whose ETag is no MD5, or one of parts of another size than ours.
+    `evidence` is asked only for objects whose ETag is no MD5, or one of parts of another size than ours. `are_md5s`
+    says of a kind of ETags that they are known to be MD5s here.
     """
     if isinstance(seen, Absent):
         return "not in S3"
@@ -278,23 +418,48 @@ def judge(file: LocalFile, seen: Seen, expected: str | None, evidence: Evidence)
         return f"S3 has {seen.size:,} bytes, the disk {file.size:,}"
     if expected is None:
         return Proof(*file, seen.etag, "size")
-    if seen.etag == expected:
+    if plain(seen.etag) == plain(expected):
         return Proof(*file, seen.etag, "etag")
-    if not seen.opaque_etag:
-        if evidence.etag_like(file, seen.etag):
-            return Proof(*file, seen.etag, "etag")
-        return f"S3 has other bytes: ETag {seen.etag}, not {expected}"
-    ours = evidence.crc32(file) if seen.crc32 else ()
-    if seen.crc32 in ours:
-        return Proof(*file, seen.etag, "checksum")
-    if not any(_parts_of(seen.crc32) == _parts_of(crc32) for crc32 in ours):
-        return Proof(*file, seen.etag, "size")  # there is none, or it is of parts that somebody else cut
-    return f"S3 has other bytes: its CRC32 is {seen.crc32}"
+    kind = kind_of(seen.etag, expected)
+    if not seen.opaque_etag and evidence.etag_like(file, seen.etag):
+        return Proof(*file, seen.etag, "etag")
+    other = f"S3 has other bytes: ETag {seen.etag}, not {expected}"
+    if not seen.opaque_etag and are_md5s(kind):
+        return other
+    by_checksum = _compare_checksums(file, seen, evidence)
+    if by_checksum is not None:
+        return by_checksum
+    return Proof(*file, seen.etag, "size") if seen.opaque_etag else Mismatch(other, kind)
 
 
-def _parts_of(crc32: str) -> str:
+def kind_of(etag: str, expected: str) -> str:
+    """The sort of an ETag that is not the expected one; ETags of one sort are all MD5s, or none of them is."""
+    sent = "multipart" if number_of_parts(expected) else "single"
+    if not is_md5_form(etag):
+        return f"{sent}, no MD5"
+    same = number_of_parts(etag) == number_of_parts(expected)
+    return sent if same else f"{sent}, -{number_of_parts(etag)}"
+
+
+def _compare_checksums(file: LocalFile, seen: RemoteObject, evidence: Evidence) -> Proof | str | None:
+    """By the first of the object's checksums that can be computed here; None if there is none."""
+    names = [name for name, value in (("crc32", seen.crc32), *seen.sums) if value]
+    values = {"crc32": seen.crc32, **dict(seen.sums)}
+    for name in names:
+        if name != "crc32" and not s3sums.can_compute(name, file.size):
+            continue
+        ours = evidence.crc32(file) if name == "crc32" else evidence.checksum(file, name)
+        if values[name] in ours:
+            return Proof(*file, seen.etag, "checksum")
+        if any(_parts_of(values[name]) == _parts_of(our) for our in ours):
+            return f"S3 has other bytes: its {name.upper()} is {values[name]}"
+        # else it is of parts that somebody else cut
+    return None
+
+
+def _parts_of(checksum: str) -> str:
     """Of how many parts' it is composed; empty if it is of the whole."""
-    return crc32.partition("-")[2]
+    return checksum.partition("-")[2]
 
 
 def is_settled(file: LocalFile, seen: Seen, expected: str | None) -> bool:

@@ -16,6 +16,7 @@ from s3sync.checksums import Checksums
 from s3sync.crowd import Crowd, LoadMeter
 from s3sync.destination import COMPLETION_OBJECT
 from s3sync.errors import AwsError
+from s3sync.etagtrust import EtagTrust
 from s3sync.interrupt import Stop
 from s3sync.job import Job, Tally
 from s3sync.pipeline import CHANGED, VANISHED, Failure, Hasher, Pipeline
@@ -74,7 +75,8 @@ class Sender:
         """`record_found` is given what S3 had already, where that is recorded apart from what was sent."""
         self.tally = Tally()
         self.next_batch = 1
-        self.reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner)
+        self.reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner, say=display.say)
+        self._trust = EtagTrust(state.opaque_etags, display.say)
         self._job = job
         self._run = run
         self._state = state
@@ -131,7 +133,10 @@ class Sender:
             some = there[start : start + _COMPARE_FILES]
             etags = self._hasher.etags(some)
             found = [f for f in some if self._has(f, etags.get(f.path), remote[f.path].etag)]
-            self.take([Proof(*f, remote[f.path].etag, "etag") for f in found], found=True)
+            proofs = [Proof(*f, remote[f.path].etag, "etag") for f in found]
+            for proof in proofs:
+                self._trust.saw(proof)
+            self.take(proofs, found=True)
         self.ask_for_heavy(plan.pending(there, self._state.proven))
 
     def ask_for_heavy(self, files: Sequence[LocalFile]) -> None:
@@ -185,6 +190,7 @@ class Sender:
         if not proofs:
             return
         (self._record_found if found else self._record)(proofs)
+        self._state.opaque_etags = tuple(sorted(self._trust.opaque))
         self._state.proven.update((proof.path, proof) for proof in proofs)
         if found:
             self.tally.found_files += len(proofs)
@@ -203,7 +209,7 @@ class Sender:
         load = LoadMeter(usable_cores(), self._aws.live)
         job = self._job
         crowd = Crowd(job.cores, job.most_processes, load, is_limited=lambda: transfer.share is not None)
-        return Pipeline(run, transfer, self.reader, hasher, verify=job.verify, crowd=crowd)
+        return Pipeline(run, transfer, self.reader, hasher, verify=job.verify, crowd=crowd, trust=self._trust)
 
     def _has(self, file: LocalFile, expected: str | None, etag: str) -> bool:
         """Whether an object with this ETag has the file's bytes, as far as ETags can tell."""

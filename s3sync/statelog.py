@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from s3sync.destination import Destination
+from s3sync.etag import plain
 from s3sync.text import printable
 
 VERSION = 1
@@ -31,7 +32,7 @@ _LIGHT_KEYS = {"run_id", "completed", "total_local_files", "total_uploaded_files
 class Proof(NamedTuple):
     """A file that S3 was seen to hold: what was on disk then, and what proves it.
 
-    `verified_by` is `etag`, `checksum` or `size`; `predecessor` where a log of the predecessor says
+    `verified_by` is `etag`, `checksum`, `content` or `size`; `predecessor` where a log of the predecessor says
     so, which never looked at size and mtime: both are -1 then.
     """
 
@@ -68,6 +69,7 @@ class RunState:
     sent_files: int = 0  # by all calls that this upload took, and
     sent_bytes: int = 0  # their size, and
     seconds: float = 0.0  # how long these calls took
+    opaque_etags: tuple[str, ...] = ()  # kinds of ETags that this server gives and that are no MD5s
 
     @property
     def size(self) -> int:
@@ -152,6 +154,7 @@ def to_json(state: RunState, run_path: Path, destination: Destination) -> bytes:
         "orderly": state.orderly,
         "still_since": state.still_since,
         "verified_by": usual,
+        "opaque_etags": list(state.opaque_etags),
         "manifest_files": state.manifest_files,
         "failed_upload_files": [printable(absolute(path)) for path in state.failed],
         "failed_reasons": {printable(absolute(path)): reason for path, reason in state.failed.items()},
@@ -224,7 +227,7 @@ def _parse_log(log: dict[str, Any]) -> RunState:
         how = exceptions.get(path, log.get("verified_by", "predecessor")) if ours else "predecessor"
         if not isinstance(etag, str) or not isinstance(how, str):
             raise CorruptError(f"uploaded_files of {printable(path)} is no text")
-        proven[path] = Proof(path, size, mtime_ns, etag.strip('"'), how)
+        proven[path] = Proof(path, size, mtime_ns, plain(etag), how)
     return RunState(
         run_id=_typed(log, "run_id", str),
         run_path=run_path,
@@ -247,7 +250,12 @@ def _parse_log(log: dict[str, Any]) -> RunState:
         sent_files=_number(log, "sent_files"),
         sent_bytes=_number(log, "sent_bytes"),
         seconds=_duration(log, "seconds"),
+        opaque_etags=_texts(log.get("opaque_etags")),
     )
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list) else ()
 
 
 def _failures(log: dict[str, Any], run_path: str) -> dict[str, str]:
@@ -313,7 +321,7 @@ def _parse_proof(values: list[Any]) -> Proof | None:
     strings = (proof.path, proof.etag, proof.verified_by)
     numbers = (proof.size, proof.mtime_ns)
     if all(isinstance(s, str) for s in strings) and all(map(_is_number, numbers)):
-        return proof
+        return proof._replace(etag=plain(proof.etag))
     return None
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from s3sync import awswords, leftovers
 from s3sync.awscli import Aws, Ended
-from s3sync.awserrors import REFUSING, UNANSWERED, Cause, cause_of, unreachable
+from s3sync.awserrors import CHECKSUM_MISMATCH, CHECKSUMS, REFUSING, UNANSWERED, Cause, cause_of, unreachable
 from s3sync.awswords import AS_THE_BUCKET_HAS_IT, OwnedBucket, Storage
 from s3sync.destination import Destination
 from s3sync.etag import DEFAULT_MULTIPART, Multipart
@@ -94,16 +94,22 @@ class Transfer:
 
         with staged(self._work, self._run, batch) as folder:
             url = self._destination.url(self._run.run_id)
-            words = awswords.cp_words(str(folder), url, self._storage, awswords.checksum_words(self._aws.said_version))
+            checksums = awswords.checksum_words(self._aws.said_version, few=self._aws.few_checksums)
+            words = awswords.cp_words(str(folder), url, self._storage, checksums)
             ended = self._aws.follow(words, on_line, on_start, config)
         self._shares.pop(pid, None)
         done = self._flow.ended(batch)
         if not ended.succeeded:
             self._sweep(batch)
         self._aws.check_stop()
-        cause = cause_of(ended.errors) if ended.returncode else None
+        cause = self._cause(ended, complaints) if ended.returncode else None
         in_vain = _why_in_vain(ended, complaints) if ended.ended_by_us and not done else None
+        if cause and self._aws.lost_credentials(ended):
+            cause, in_vain = None, None if done else cause
         return Sent(batch, complaints.by_path, complaints.general(ended), cause, in_vain)
+
+    def _cause(self, ended: Ended, complaints: _Complaints) -> Cause | None:
+        return cause_of(ended.errors) or (CHECKSUMS if complaints.all_say(CHECKSUM_MISMATCH) else None)
 
     def _sweep(self, batch: Batch) -> None:
         """The parts that an ended process may have left; what an orderly end has aborted is not there any more."""
@@ -159,6 +165,11 @@ class _Complaints:
                 self._last = self.by_path[rest[:space]] = self._readable(rest[space + 1 :])
                 break
         return True
+
+    def all_say(self, pattern: re.Pattern[str]) -> bool:
+        """Whether this is said of each of the files, and they are several."""
+        said = self.by_path.values()
+        return len(said) == len(self._paths) > 1 and all(pattern.search(reason) for reason in said)
 
     def general(self, ended: Ended) -> str:
         """The last word on the files that no complaint names; if files failed until it was ended, why the last did."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from s3sync import analysis, awscli, manifest, plan, readback, runfolder
 from s3sync.destination import Destination, is_completion_object
+from s3sync.etagtrust import EtagTrust, Judge
 from s3sync.interrupt import Stop
 from s3sync.job import Job
 from s3sync.manifest import Row
@@ -95,7 +96,7 @@ def verify(
     try:
         with work_folder(environ, [run.root]) as (work, work_lock):
             aws = awscli.connect(job.aws_command, job.settings, environ, stop, work, (work_lock,), job.stall_seconds)
-            reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner)
+            reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner, display.say)
             found.remote = remote = reader.list_run()
             comparison = _Comparison(found, reader, hasher, remote)
             display.follow(comparison.title, comparison.snapshot)
@@ -127,6 +128,8 @@ class _Comparison:
         self._reader = reader
         self._hasher = hasher
         self._remote = remote
+        # Who has sent the objects is not known here, so any of them may show what ETags are worth.
+        self._judge = Judge(reader, hasher, EtagTrust(), hasher.part_size, lambda _file, _seen: True)
         self._activity = "verifying"
         self._doubtful = 0  # files that are hashed, and S3 is being asked about
 
@@ -171,9 +174,11 @@ class _Comparison:
         hashed = self._hasher.hashed(some)
         if doubtful := [file for file in some if _is_doubtful(file, seen[file.path], hashed.get(file.path))]:
             with self._asking(len(doubtful)):
-                seen.update(self._reader.look_closer(doubtful))
+                seen.update(self._reader.look_closer(doubtful, dict(seen)))
+        read = {file: seen[file.path] for file in some if file.path in hashed}
+        verdicts = self._judge.verdicts(read, {path: found.etag for path, found in hashed.items()})
         for file in some:
-            verdict = self._judge(file, seen[file.path], hashed.get(file.path))
+            verdict = self._now(file, verdicts.get(file, "cannot be read"))
             if isinstance(verdict, str):
                 self._found.differing[file.path] = verdict
             elif verdict.verified_by == "size":
@@ -190,13 +195,8 @@ class _Comparison:
         yield
         self._activity, self._doubtful = "verifying", 0
 
-    def _judge(self, file: LocalFile, seen: Seen, hashed: Hashed | None) -> Proof | str:
-        verdict: Proof | str = "cannot be read"
-        if hashed:
-            try:
-                verdict = readback.judge(file, seen, hashed.etag, self._hasher)
-            except OSError as error:
-                verdict = f"cannot be read: {error.strerror}"
+    def _now(self, file: LocalFile, verdict: Proof | str) -> Proof | str:
+        """The verdict, unless the file has changed meanwhile."""
         now = runfolder.stat_again(self._found.run, file.path)
         if now is None:
             return _GONE

@@ -1,12 +1,14 @@
 """A double of the AWS CLI that starts in a tenth of its time, for tests of what is not the CLI's own matter.
 
 It speaks with the same server, one request after the other, and knows three commands as this program
-says them: `s3 cp --recursive`, `s3api list-objects-v2`, `s3api head-object`. It sends no file in parts.
+says them: `s3 cp --recursive`, `s3api list-objects-v2`, `s3api head-object`; and what few tests need: an object
+read by `s3 cp`, and multipart uploads listed and aborted.
 """
 
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import sys
@@ -14,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from urllib.parse import quote, unquote, urlencode, urlsplit
 from xml.etree import ElementTree
 
+_PART_BYTES = 8 * 1024 * 1024
 _PAGE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
@@ -22,9 +25,16 @@ class _S3:
         self._connection = http.client.HTTPConnection(urlsplit(endpoint).netloc)
 
     def ask(
-        self, method: str, path: str, *, query: dict[str, str] | None = None, body: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, str] | None = None,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
     ) -> tuple[http.client.HTTPResponse, bytes]:
-        self._connection.request(method, quote(path) + (f"?{urlencode(query)}" if query else ""), body)
+        url = quote(path) + (f"?{urlencode(query)}" if query else "")
+        self._connection.request(method, url, body, headers or {})
         response = self._connection.getresponse()
         return response, response.read()
 
@@ -38,15 +48,68 @@ def main(argv: Sequence[str]) -> int:
     words = [word for word in argv if not word.startswith("--")]
     s3 = _S3(options["endpoint-url"])
     if words[:2] == ["s3", "cp"]:
-        return _cp(s3, words[2], words[3])
+        if words[3] == "-":
+            return _read(s3, words[2])
+        return _cp(s3, words[2], words[3], _headers(options))
     if words == ["s3api", "list-objects-v2"]:
         return _list(s3, options)
     if words == ["s3api", "head-object"]:
         return _head(s3, options)
+    if words == ["s3api", "head-bucket"]:
+        return 0
+    if words == ["s3api", "list-multipart-uploads"]:
+        return _list_uploads(s3, options)
+    if words == ["s3api", "create-multipart-upload"]:
+        print(json.dumps(_begin(s3, f"/{options['bucket']}/{options['key']}", _headers(options))))
+        return 0
+    if words == ["s3api", "abort-multipart-upload"]:
+        s3.ask("DELETE", f"/{options['bucket']}/{options['key']}", query={"uploadId": options["upload-id"]})
+        return 0
     raise NotImplementedError(words)
 
 
-def _cp(s3: _S3, folder: str, url: str) -> int:
+def _headers(options: dict[str, str]) -> dict[str, str]:
+    given = {"x-amz-acl": options.get("acl"), "x-amz-server-side-encryption": options.get("sse")}
+    return {name: value for name, value in given.items() if value}
+
+
+def _read(s3: _S3, url: str) -> int:
+    response, content = s3.ask("GET", f"/{url.removeprefix('s3://')}")
+    if response.status != 200:
+        print(f"download failed: {url} to - An error occurred ({response.status})", file=sys.stderr)
+        return 1
+    sys.stdout.buffer.write(content)
+    return 0
+
+
+def _begin(s3: _S3, path: str, headers: dict[str, str]) -> str:
+    _, begun = s3.ask("POST", path, query={"uploads": ""}, headers=headers)
+    return ElementTree.fromstring(begun).findtext(f"{_PAGE}UploadId", "")
+
+
+def _put(s3: _S3, path: str, content: bytes, headers: dict[str, str]) -> tuple[http.client.HTTPResponse, bytes]:
+    if len(content) < _PART_BYTES:
+        return s3.ask("PUT", path, body=content, headers=headers)
+    upload, named = _begin(s3, path, headers), ""
+    for number, start in enumerate(range(0, len(content), _PART_BYTES), 1):
+        query = {"uploadId": upload, "partNumber": str(number)}
+        part, _ = s3.ask("PUT", path, query=query, body=content[start : start + _PART_BYTES])
+        named += f"<Part><PartNumber>{number}</PartNumber><ETag>{part.headers['etag']}</ETag></Part>"
+    body = f"<CompleteMultipartUpload>{named}</CompleteMultipartUpload>".encode()
+    return s3.ask("POST", path, query={"uploadId": upload}, body=body)
+
+
+def _list_uploads(s3: _S3, options: dict[str, str]) -> int:
+    _, page = s3.ask("GET", f"/{options['bucket']}", query={"uploads": "", "prefix": options["prefix"]})
+    found = [
+        [upload.findtext(_PAGE + name, "") for name in ("Key", "UploadId", "Initiated")]
+        for upload in ElementTree.fromstring(page).iterfind(f"{_PAGE}Upload")
+    ]
+    print(json.dumps(found or None))
+    return 0
+
+
+def _cp(s3: _S3, folder: str, url: str, headers: dict[str, str]) -> int:
     code = 0
     for path in _files(folder):
         key = os.path.relpath(path, folder)
@@ -56,7 +119,7 @@ def _cp(s3: _S3, folder: str, url: str) -> int:
             continue
         with open(path, "rb") as stream:
             content = stream.read()
-        response, said = s3.ask("PUT", f"/{url.removeprefix('s3://')}{key}", body=content)
+        response, said = _put(s3, f"/{url.removeprefix('s3://')}{key}", content, headers)
         if response.status == 200:
             print(f"upload: {path} to {url}{key}")
         else:
@@ -73,11 +136,15 @@ def _files(folder: str) -> Iterator[str]:
 
 def _list(s3: _S3, options: dict[str, str]) -> int:
     found = []
-    for item in _listed(s3, options):
-        key, size, etag = (item.findtext(_PAGE + name, "") for name in ("Key", "Size", "ETag"))
-        found.append([unquote(key), int(size), etag])
-        if len(found) == int(options["max-items"]):
-            break
+    try:
+        items = list(itertools.islice(_listed(s3, options), int(options["max-items"])))
+    except AssertionError as error:
+        code = "NotImplemented" if "NotImplemented" in str(error) else "AccessDenied"
+        print(f"An error occurred ({code}) when calling the ListObjectsV2 operation: {error}", file=sys.stderr)
+        return 254
+    for item in items:
+        key, size, etag, moment = (item.findtext(_PAGE + name, "") for name in ("Key", "Size", "ETag", "LastModified"))
+        found.append([unquote(key), int(size), etag, moment])
     print(json.dumps(found or None))
     return 0
 
@@ -98,9 +165,12 @@ def _listed(s3: _S3, options: dict[str, str]) -> Iterator[ElementTree.Element]:
 
 
 def _head(s3: _S3, options: dict[str, str]) -> int:
-    response, _ = s3.ask("HEAD", f"/{options['bucket']}/{options['key']}")
+    headers = {"x-amz-checksum-mode": "ENABLED"}
+    response, _ = s3.ask("HEAD", f"/{options['bucket']}/{options['key']}", headers=headers)
     if response.status != 200:
         print(f"An error occurred ({response.status}) when calling the HeadObject operation", file=sys.stderr)
         return 254
-    print(json.dumps([int(response.headers["content-length"]), response.headers["etag"], None, None, None]))
+    names = ("x-amz-server-side-encryption", "", "x-amz-checksum-crc32", "last-modified", "x-amz-checksum-sha256")
+    size, etag = int(response.headers["content-length"]), response.headers["etag"]
+    print(json.dumps([size, etag, *(response.headers.get(name) for name in names), None, None, None]))
     return 0

@@ -77,7 +77,8 @@ _OBJECT_OPERATIONS = _table("""
 """)
 # Without these, PUT ?tagging would overwrite the object with its tags, and a copy would empty it.
 _UNSUPPORTED_PARAMETERS = {"acl", "attributes", "legal-hold", "policy", "retention", "tagging", "versioning"}
-_UNSUPPORTED_HEADERS = {"if-match", "range", "x-amz-copy-source"}
+_UNSUPPORTED_HEADERS = {"if-match", "range", "x-amz-copy-source"}  # but for the first two of a GET
+_RANGE = re.compile("bytes=([0-9]+)-([0-9]*)")
 _ENCRYPTION = "x-amz-server-side-encryption"
 _KMS_KEY = f"{_ENCRYPTION}-aws-kms-key-id"
 _CUSTOMER, _CUSTOMER_KEY = f"{_ENCRYPTION}-customer-algorithm", f"{_ENCRYPTION}-customer-key-md5"
@@ -85,6 +86,56 @@ _ENCRYPTION_HEADERS = {_ENCRYPTION, _KMS_KEY, _CUSTOMER, _CUSTOMER_KEY}
 _OBJECT_HEADERS = {"content-type", "x-amz-storage-class", *_ENCRYPTION_HEADERS}
 _CHUNK_HEAD = re.compile("[0-9a-fA-F]+(;|$)")
 _XML_SPECIAL = re.compile("[&<>\"'\x00-\x1f\x7f]")
+
+
+@dataclass
+class Dialect:
+    """Where a server differs from S3, as others that speak its language do; by default nowhere.
+
+    - `opaque_etags`: of which objects the ETags are no MD5s. They look like MD5s, or with `random_etags` like
+      nothing that is known
+    - `uppercase_etags`: hex digits in capitals
+    - `checksums`: kept and given back, ignored, or refused with 501 as any unknown header
+    - `lists`: how ListObjectsV2 is answered: as S3 does; as version 1 (no token for the next page, no start-after); not
+    - `start_after`, `url_encoding`: whether that parameter is known to the listing; if not, it is ignored
+    - `uploads_by_key`: multipart uploads are listed for an exact key alone, as MinIO does
+    - `required_acl`: what `x-amz-acl` has to be, as a policy of the bucket may demand
+    """
+
+    opaque_etags: Literal["", "multipart", "all"] = ""
+    random_etags: bool = False
+    uppercase_etags: bool = False
+    checksums: Literal["kept", "ignored", "refused"] = "kept"
+    lists: Literal["v2", "v1", "not"] = "v2"
+    start_after: bool = True
+    url_encoding: bool = True
+    uploads_by_key: bool = False
+    required_acl: str = ""
+
+    def check(self, call: _Call) -> None:
+        """Raises _S3Error for what such a server refuses."""
+        about_checksums = [n for n in call.headers if n.startswith(("x-amz-checksum-", "x-amz-sdk-checksum-"))]
+        if (
+            self.checksums == "refused"
+            and call.method == "PUT"
+            and (about_checksums or "x-amz-trailer" in call.headers)
+        ):
+            raise _S3Error(501, "NotImplemented", "A header you provided implies functionality that is not implemented")
+        begins = call.operation in ("PutObject", "CreateMultipartUpload")
+        if self.required_acl and begins and call.headers.get("x-amz-acl") != self.required_acl:
+            raise _S3Error(403, "AccessDenied", "Access Denied")
+        if self.lists == "not" and call.operation == "ListObjectsV2":
+            raise _S3Error(501, "NotImplemented", "Not implemented")
+
+    def etag(self, etag: str) -> str:
+        """What the server makes of the ETag that S3 would give an object."""
+        if self.opaque_etags == "all" or (self.opaque_etags and "-" in etag):
+            etag = f"r.{hashlib.sha1(etag.encode()).hexdigest()[:9]}" if self.random_etags else _other_etag(etag)
+        return etag.upper() if self.uppercase_etags else etag
+
+    def sums(self, checksums: dict[str, str]) -> dict[str, str]:
+        """Those of the client's checksums that are kept."""
+        return checksums if self.checksums == "kept" else {}
 
 
 @dataclass(slots=True)
@@ -429,8 +480,9 @@ class _Bucket:
 class _Store:
     """What S3 knows, and what each operation answers; not thread-safe, and never waits."""
 
-    def __init__(self, min_part_size: int) -> None:
+    def __init__(self, min_part_size: int, dialect: Dialect) -> None:
         self.buckets: dict[str, _Bucket] = {}
+        self.dialect = dialect
         self.min_part_size = min_part_size
         self._handlers: dict[str, Callable[[_Call], _Reply]] = {
             "HeadBucket": self._head_bucket,
@@ -470,7 +522,9 @@ class _Store:
         if call.headers.get("if-none-match") == "*" and call.key in bucket.objects:
             raise _S3Error(412, "PreconditionFailed")
         headers = bucket.encrypted(call.object_headers())
-        stored = _stored(call.payload, headers, call.checksums(), wrong=call.kind == "wrong_etag")
+        sums = self.dialect.sums(call.checksums())
+        stored = _stored(call.payload, headers, sums, wrong=call.kind == "wrong_etag")
+        stored.etag = self.dialect.etag(stored.etag)
         _publish(call, bucket, stored)
         return _stored_reply(stored)
 
@@ -488,6 +542,14 @@ class _Store:
             return _Reply(headers=headers, length=stored.size)
         if stored.body is None:
             raise _S3Error(501, "NotImplemented", "This server keeps only hashes")
+        if call.headers.get("if-match", headers["etag"]).strip('"') != stored.etag:
+            raise _S3Error(412, "PreconditionFailed")
+        if wanted := _RANGE.fullmatch(call.headers.get("range", "")):
+            first, last = int(wanted[1]), min(int(wanted[2] or stored.size), stored.size - 1)
+            if first > last:
+                raise _S3Error(416, "InvalidRange")
+            headers["content-range"] = f"bytes {first}-{last}/{stored.size}"
+            return _Reply(206, stored.body[first : last + 1], headers)
         return _Reply(body=stored.body, headers=headers)
 
     def _delete_object(self, call: _Call) -> _Reply:
@@ -496,14 +558,17 @@ class _Store:
 
     def _list_objects(self, call: _Call) -> _Reply:
         query, bucket, encode = call.query, self._bucket(call), _encoder(call.query)
-        after = query.get("start-after", "")
+        if not self.dialect.url_encoding:
+            encode = str
+        known = self.dialect.start_after and self.dialect.lists == "v2"
+        after = query.get("start-after", "") if known else ""
         if token := query.get("continuation-token"):
             after = base64.urlsafe_b64decode(token).decode()
         limit = min(int(query.get("max-keys", _PAGE_KEYS)), _PAGE_KEYS)
         found = list(itertools.islice(bucket.keys_from(query.get("prefix", ""), after), limit + 1))
         page, truncated = found[:limit], 0 < limit < len(found)
         inner = _tag("MaxKeys", str(limit)) + _tag("KeyCount", str(len(page)))
-        if truncated:
+        if truncated and self.dialect.lists == "v2":
             inner += _tag("NextContinuationToken", base64.urlsafe_b64encode(page[-1].encode()).decode())
         inner += "".join(_list_entry(encode(key), bucket.objects[key]) for key in page)
         return _listing("ListBucketResult", call, inner, truncated=truncated)
@@ -511,6 +576,8 @@ class _Store:
     def _list_uploads(self, call: _Call) -> _Reply:
         prefix, encode = call.query.get("prefix", ""), _encoder(call.query)
         uploads = [u for u in self._bucket(call).uploads.values() if u.key.startswith(prefix)]
+        if self.dialect.uploads_by_key:
+            uploads = [u for u in uploads if u.key == prefix]
         inner = ""
         for upload in sorted(uploads, key=lambda u: (u.key, u.initiated)):
             fields = _tag("Key", encode(upload.key)) + _tag("UploadId", upload.upload_id)
@@ -536,7 +603,10 @@ class _Store:
             raise _S3Error(400, "InvalidArgument", "Part number must be between 1 and 10000")
         call.check_key(upload.headers)
         encryption = _encryption_of(upload.headers)
-        part = _stored(call.payload, encryption, call.checksums(), wrong=call.kind == "wrong_etag")
+        sums = self.dialect.sums(call.checksums())
+        part = _stored(call.payload, encryption, sums, wrong=call.kind == "wrong_etag")
+        if self.dialect.uppercase_etags:
+            part.etag = part.etag.upper()
         if call.kind != "drop":
             upload.parts[int(number)] = part
         return _stored_reply(part)
@@ -546,7 +616,8 @@ class _Store:
         stored = _joined(upload, _wanted_parts(upload, call.payload.body() or b"", self.min_part_size))
         if call.kind == "wrong_etag":
             stored.etag = _other_etag(stored.etag)
-        if given := call.checksums():
+        stored.etag = self.dialect.etag(stored.etag)
+        if given := self.dialect.sums(call.checksums()):
             stored.checksums = given
         bucket = self._bucket(call)
         del bucket.uploads[upload.upload_id]
@@ -566,7 +637,7 @@ class S3Server:
     `latency` is what every request waits, in seconds; `rate` (bytes a second) what the line to it takes of all bodies
     together, first come, first served; `owner` the account that `x-amz-expected-bucket-owner` must name;
     `min_part_size` (bytes) what all parts but the last must have. After `stop()`, another `start()` listens on the
-    same port and has the same objects: a server that was away.
+    same port and has the same objects: a server that was away. `dialect` may be changed at any time.
     """
 
     def __init__(
@@ -579,14 +650,16 @@ class S3Server:
         ssl_context: ssl.SSLContext | None = None,
         owner: str = "123456789012",
         min_part_size: int = 5 * MIB,
+        dialect: Dialect | None = None,
     ) -> None:
+        self.dialect = dialect or Dialect()
         self.keep = keep
         self.port = port
         self.latency = latency
         self.rate = rate
         self.owner = owner
         self._ssl = ssl_context
-        self._store = _Store(min_part_size)
+        self._store = _Store(min_part_size, self.dialect)
         # Guards everything below and the store; is notified of each request that is finished or held, and of
         # each connection that ends.
         self._changed = threading.Condition()
@@ -872,6 +945,7 @@ class S3Server:
         with self._changed:
             try:
                 call.check(self.owner)
+                self.dialect.check(call)
                 reply = self._store.answer(call)
             except _S3Error as error:
                 reply = error.reply()
@@ -906,7 +980,10 @@ def _parse(head: bytes) -> _Call:
 
 
 def _operation(method: str, bucket: str, key: str, query: dict[str, str], headers: dict[str, str]) -> str:
-    if not bucket or _UNSUPPORTED_PARAMETERS & query.keys() or _UNSUPPORTED_HEADERS & headers.keys():
+    unsupported = _UNSUPPORTED_HEADERS & headers.keys()
+    if method == "GET" and key:
+        unsupported -= {"if-match", "range"}
+    if not bucket or _UNSUPPORTED_PARAMETERS & query.keys() or unsupported:
         return "Unsupported"
     table = _OBJECT_OPERATIONS if key else _BUCKET_OPERATIONS
     names = (table.get(f"{method}?{parameter}") for parameter in query)

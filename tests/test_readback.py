@@ -42,6 +42,10 @@ class Bytes:
         assert self._readable, "the bytes are not read again without need"
         return CRC, COMPOSED
 
+    def checksum(self, _file: LocalFile, name: str) -> tuple[str, str]:
+        assert self._readable, "the bytes are not read again without need"
+        return f"{name}==", f"{name}==-2"
+
     def etag_like(self, _file: LocalFile, etag: str) -> str | None:
         return etag if etag in self._etags else None
 
@@ -60,11 +64,11 @@ class Bytes:
         (RemoteObject(5, f"{MD5}-2"), f"{MD5}-2", "etag"),
         (RemoteObject(5, MD5, CRC, opaque_etag=True, listed=True), MD5, "etag"),
         (RemoteObject(5, OTHER), MD5, f"S3 has other bytes: ETag {OTHER}, not {MD5}"),
-        (RemoteObject(5, MD5.upper()), MD5, f"S3 has other bytes: ETag {MD5.upper()}, not {MD5}"),
+        (RemoteObject(5, MD5.upper()), MD5, "etag"),
+        (RemoteObject(5, f"{MD5}-2".upper()), f"{MD5}-2", "etag"),
         (RemoteObject(5, f"{MD5}-1"), MD5, f"S3 has other bytes: ETag {MD5}-1, not {MD5}"),
         (RemoteObject(5, ""), MD5, f"S3 has other bytes: ETag , not {MD5}"),
         (RemoteObject(5, OTHER, listed=True), MD5, f"S3 has other bytes: ETag {OTHER}, not {MD5}"),
-        (RemoteObject(5, OTHER, CRC), MD5, f"S3 has other bytes: ETag {OTHER}, not {MD5}"),
         (RemoteObject(5, OTHER), None, "size"),
         (RemoteObject(5, OTHER, "wrong", opaque_etag=True), None, "size"),
         (RemoteObject(5, OTHER, opaque_etag=True), MD5, "size"),
@@ -88,6 +92,22 @@ def test_verdicts_that_need_no_checksum(seen: Seen, expected: str | None, verdic
 def test_verdicts_on_objects_encrypted_with_kms(crc32: str, verdict: str) -> None:
     proof = Proof(*FILE, OTHER, verdict) if verdict in ("checksum", "size") else verdict
     assert judge(FILE, RemoteObject(5, OTHER, crc32, opaque_etag=True), MD5, Bytes()) == proof
+
+
+@pytest.mark.parametrize("name", ["sha256", "sha1", "crc32c", "crc64nvme"])
+def test_a_matching_checksum_is_proof_whatever_the_etag(name: str) -> None:
+    for value in (f"{name}==", f"{name}==-2"):
+        seen = RemoteObject(5, OTHER, sums=((name, value),))
+        assert judge(FILE, seen, MD5, Bytes()) == Proof(*FILE, OTHER, "checksum")
+    wrong = RemoteObject(5, OTHER, sums=((name, "AAAA"),))
+    assert judge(FILE, wrong, MD5, Bytes()) == f"S3 has other bytes: its {name.upper()} is AAAA"
+    assert judge(FILE, RemoteObject(5, OTHER, CRC), MD5, Bytes()) == Proof(*FILE, OTHER, "checksum")
+
+
+def test_where_etags_are_md5s_another_one_is_a_mismatch_whatever_the_checksum() -> None:
+    seen = RemoteObject(5, OTHER, CRC)
+    verdict = judge(FILE, seen, MD5, Bytes(readable=False), are_md5s=lambda kind: kind == "single")
+    assert verdict == f"S3 has other bytes: ETag {OTHER}, not {MD5}"
 
 
 def test_an_etag_of_parts_of_another_size_proves_the_file_too() -> None:
@@ -313,8 +333,12 @@ def test_a_server_that_ignores_start_after_does_not_keep_it_for_ever(monkeypatch
     """Some that call themselves compatible do; they give the same page again and again."""
     monkeypatch.setattr(awswords, "LIST_PAGE", 2)
     rows = [[key_of(name), 1, MD5] for name in "ab"]
-    with pytest.raises(AwsError):
-        reader_of(FakeAws(answer=lambda words: printed(words, rows))).list_run()
+    said: list[str] = []
+    aws = FakeAws(answer=lambda words: printed(words, rows))
+    reader = Reader(cast(Aws, aws), Destination("lab-runs", "2026"), "RUN", "auto", 2, say=said.append)
+    assert reader.list_run() is None, "as if it could not be listed"
+    [warning] = said
+    assert "it ignores start-after" in warning
 
 
 # A closer look

@@ -1,0 +1,134 @@
+"""What the ETags of a server are worth: MD5s of the bytes, as S3 has them, or something that says nothing.
+
+Many servers that speak S3's language give objects of several parts, or all objects, ETags of another kind. Whether an
+ETag that is not the expected one means other bytes is found out once for each kind, by reading one object back. Until
+that has shown the bytes of the disk under such an ETag, and as soon as any ETag of the kind was an MD5, an unexpected
+one is a mismatch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+from s3sync.readback import Evidence, Mismatch, Reader, RemoteObject, Seen, Unknown, judge, kind_of
+from s3sync.runfolder import LocalFile
+from s3sync.statelog import Proof
+from s3sync.text import printable
+
+CONTENT = "content"  # in `Proof.verified_by`: the object was read back, and has the bytes of the disk
+
+PartSize = Callable[[int], "int | None"]  # by the size of a file
+MayTrust = Callable[[LocalFile, RemoteObject], bool]
+
+
+class EtagTrust:
+    """What is known of the ETags of one destination; `opaque` are the kinds of which it is known that they are no
+    MD5s, from earlier calls, too."""
+
+    def __init__(self, opaque: Collection[str] = (), say: Callable[[str], None] = lambda _line: None) -> None:
+        self.opaque = set(opaque)
+        self._md5s: set[str] = set()
+        self._said = False
+        self._say = say
+
+    def are_md5s(self, kind: str) -> bool:
+        """Whether an ETag of this kind was seen to be the MD5 of its object."""
+        return kind in self._md5s
+
+    def saw(self, proof: Proof) -> None:
+        """Remember what a proof says of the ETags of its kind."""
+        if proof.verified_by == "etag":
+            kind = kind_of(proof.etag, proof.etag)
+            self._md5s.add(kind)
+            self.opaque.discard(kind)
+
+    def found_opaque(self, kind: str, path: str) -> None:
+        """Remember that this object has the right bytes under an ETag that is not theirs."""
+        self.opaque.add(kind)
+        if not self._said:
+            self._said = True
+            self._say(
+                f"warning: the ETags that this server gives are no MD5s (found by reading {printable(path)} back), and"
+                " it gives no checksums: files are compared by size and number of parts, and the log says `size`"
+            )
+
+
+class Judge:
+    """Gives the verdicts on files of one destination, with what is known of its ETags."""
+
+    def __init__(
+        self, reader: Reader, evidence: Evidence, trust: EtagTrust, part_size: PartSize, may_trust: MayTrust
+    ) -> None:
+        """`may_trust` says of which objects the size alone is a proof where ETags are opaque: our own uploads."""
+        self._reader = reader
+        self._evidence = evidence
+        self._trust = trust
+        self._part_size = part_size
+        self._may_trust = may_trust
+
+    def verdicts(
+        self, seen: Mapping[LocalFile, Seen], expected: Mapping[str, str], *, by_size: bool = False
+    ) -> dict[LocalFile, Proof | str]:
+        """The proof of each file, or why there is none. `expected` are ETags by path; `by_size` compares sizes alone.
+
+        Raises InterruptedBySignal.
+        """
+        found: dict[LocalFile, Proof | str] = {}
+        for file, item in sorted(
+            seen.items(), key=lambda pair: _is_plain_match(pair[0], pair[1], expected), reverse=True
+        ):
+            found[file] = verdict = self._judge(file, item, None if by_size else expected.get(file.path))
+            if isinstance(verdict, Proof):
+                self._trust.saw(verdict)
+        for kind, files in _by_kind(found):
+            self._settle(kind, files, seen, expected, found)
+        return found
+
+    def _judge(self, file: LocalFile, seen: Seen, expected: str | None) -> Proof | str:
+        try:
+            return judge(file, seen, expected, self._evidence, self._trust.are_md5s)
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+
+    def _settle(
+        self,
+        kind: str,
+        files: Sequence[LocalFile],
+        seen: Mapping[LocalFile, Seen],
+        expected: Mapping[str, str],
+        found: dict[LocalFile, Proof | str],
+    ) -> None:
+        """Those whose ETag alone differs, all of one kind."""
+        known = [(file, item) for file in files if isinstance(item := seen[file], RemoteObject)]
+        ours = [(file, item) for file, item in known if self._may_trust(file, item)]
+        if not ours or self._trust.are_md5s(kind) or kind.startswith("multipart, -"):  # parts that we have not sent
+            return
+        if kind not in self._trust.opaque:
+            file, item = min(ours, key=lambda pair: pair[0].size)
+            found[file] = verdict = self._read_back(file, item, expected[file.path])
+            if not isinstance(verdict, Proof):
+                return
+            self._trust.found_opaque(kind, file.path)
+            ours.remove((file, item))
+        found.update((file, Proof(*file, item.etag, "size")) for file, item in ours)
+
+    def _read_back(self, file: LocalFile, item: RemoteObject, expected: str) -> Proof | str:
+        content = self._reader.etag_of_content(file.path, self._part_size(file.size))
+        if isinstance(content, Unknown):
+            return f"S3 has other bytes, or ETags that are no MD5s: it could not be read back ({content.reason})"
+        if content != expected:
+            return f"S3 has other bytes: ETag {item.etag}, not {expected}; they were read back and differ"
+        return Proof(*file, item.etag, CONTENT)
+
+
+def _is_plain_match(file: LocalFile, seen: Seen, expected: Mapping[str, str]) -> bool:
+    """These are looked at first: they tell of what kind the ETags are."""
+    return isinstance(seen, RemoteObject) and seen.etag == expected.get(file.path)
+
+
+def _by_kind(found: Mapping[LocalFile, Proof | str]) -> Iterator[tuple[str, list[LocalFile]]]:
+    kinds: dict[str, list[LocalFile]] = {}
+    for file, verdict in found.items():
+        if isinstance(verdict, Mismatch):
+            kinds.setdefault(verdict.kind, []).append(file)
+    yield from kinds.items()

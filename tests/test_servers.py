@@ -1,0 +1,442 @@
+"""Servers that speak S3's language in their own way: each with a mode of the test server (`Dialect`)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3sync import awserrors, awswords, s3sums
+from s3sync.awsconfig import TransferClient, child_environment
+from s3sync.destination import Destination
+from s3sync.job import Job
+from tests.conftest import BUCKET, Lab, tree
+from tests.s3server import MIB, Dialect, Fault, S3Server
+
+BIG, BIGGER = "Data/big.cbcl", "Data/bigger.cbcl"
+NO_MD5S = "warning: the ETags that this server gives are no MD5s"
+
+
+@pytest.fixture
+def run(tiny_run: Path) -> Path:
+    """With two files that go up in parts."""
+    (tiny_run / BIG).write_bytes(b"big " * (8 * MIB // 4) + b"x")
+    (tiny_run / BIGGER).write_bytes(b"more" * (8 * MIB // 4) + b"xyz")
+    return tiny_run
+
+
+@pytest.fixture
+def aws(quick_aws: Callable[..., str]) -> tuple[str, str]:
+    """Options: the quick double of the CLI, which sends no checksums."""
+    return "--aws_command", quick_aws()
+
+
+def speak(server: S3Server, **dialect: Any) -> Dialect:
+    for name, value in dialect.items():
+        setattr(server.dialect, name, value)
+    return server.dialect
+
+
+def ways(lab: Lab, run: Path) -> dict[str, str]:
+    """What proved each file, by path in the run, as the log has it."""
+    log = lab.log(run)
+    usual: dict[str, str] = dict.fromkeys(log["local_files"], log["verified_by"])
+    return {**usual, **log["verified_by_exceptions"]}
+
+
+def puts(server: S3Server) -> int:
+    return server.counters["PutObject"] + server.counters["CompleteMultipartUpload"]
+
+
+# ETags that are no MD5s
+
+
+@pytest.mark.parametrize("random_etags", [False, True])
+@pytest.mark.parametrize("opaque", ["multipart", "all"])
+def test_where_etags_are_no_md5s_files_are_sent_once_and_proven_by_size(
+    lab: Lab, server: S3Server, run: Path, aws: tuple[str, str], opaque: str, random_etags: bool
+) -> None:
+    speak(server, opaque_etags=opaque, random_etags=random_etags, checksums="ignored")
+
+    result = lab.upload(run, *aws)
+
+    assert result.code == 0, result.out + result.err
+    assert puts(server) == len(tree(run)), "nothing is sent again and again"
+    assert result.err.count(NO_MD5S) == 1, "said once"
+    proven = ways(lab, run)
+    assert [proven[BIG], proven[BIGGER]] == ["content", "size"], "one was read back, to find out"
+    if opaque == "multipart":
+        assert {how for path, how in proven.items() if path not in (BIG, BIGGER)} == {"etag"}
+    log = lab.log(run)
+    assert log["completed"]
+    assert log["opaque_etags"]
+    again = lab.upload(run, *aws, "--recheck", "--json")
+    assert (again.code, again.json["sent_files"]) == (0, 0), "remembered"
+
+
+def test_what_is_known_of_etags_is_remembered_by_later_calls(
+    lab: Lab, server: S3Server, run: Path, aws: tuple[str, str]
+) -> None:
+    speak(server, opaque_etags="multipart", checksums="ignored")
+    refused = server.add_fault(Fault("status", key_contains="bigger", method=None, count=None))
+    assert lab.upload(run, *aws).code == 1
+    refused.count = 0
+    gets = server.counters["GetObject"]
+
+    result = lab.upload(run, *aws)
+
+    assert result.code == 0
+    assert server.counters["GetObject"] == gets, "nothing more is read back"
+    assert ways(lab, run)[BIGGER] == "size"
+
+
+def test_verify_comes_to_a_conclusion_where_etags_are_no_md5s(
+    lab: Lab, server: S3Server, run: Path, aws: tuple[str, str]
+) -> None:
+    speak(server, opaque_etags="multipart", checksums="ignored")
+    assert lab.upload(run, *aws).code == 0
+
+    result = lab.run("verify", str(run), "--bucket", BUCKET, *aws)
+    words = lab.run("verify", str(run), "--bucket", BUCKET, *aws, "--json")
+
+    assert result.code == 1, "what only its size speaks for is not identical"
+    assert "  1 file of the same size, and no ETag or checksum to compare:" in result.out
+    assert (words.json["differing"], words.json["by_size_only"]) == ({}, [BIGGER])
+
+
+def test_other_bytes_are_found_on_a_server_whose_etags_are_no_md5s(
+    lab: Lab, server: S3Server, run: Path, aws: tuple[str, str]
+) -> None:
+    """The object that is read back has other bytes than the disk: that is no proof of anything."""
+    speak(server, opaque_etags="multipart", checksums="ignored")
+    with server.hold(operation="HeadObject", method="HEAD") as gate:
+        process = lab.start(*lab.words(run, *aws))
+        gate.wait_held()
+        stored = server.objects(BUCKET)[f"{run.name}/{BIG}"]
+        assert stored.body
+        stored.body = stored.body.swapcase()
+        gate.release()
+        out, err = process.communicate(timeout=240)
+
+    assert process.returncode == 0, out + err
+    assert server.counters["CompleteMultipartUpload"] == 4, "both again"
+    assert server.objects(BUCKET)[f"{run.name}/{BIG}"].body == (run / BIG).read_bytes()
+
+
+def test_a_stale_object_is_no_proof_where_etags_are_no_md5s(
+    lab: Lab, server: S3Server, run: Path, aws: tuple[str, str]
+) -> None:
+    """The CLI says that all went well, but what is there has been there before."""
+    speak(server, opaque_etags="multipart", checksums="ignored")
+    old = server.put(BUCKET, f"{run.name}/{BIGGER}", (run / BIGGER).read_bytes().swapcase())
+    old.etag, old.last_modified = f"{'0' * 32}-2", old.last_modified - 3600
+    server.add_fault(Fault("drop", method=None, operation="CompleteMultipartUpload", key_contains=BIGGER, count=None))
+
+    result = lab.upload(run, *aws)
+
+    assert result.code == 1
+    assert f"{BIGGER}: S3 has other bytes: ETag" in result.out
+    assert ways(lab, run)[BIG] == "content"
+
+
+def test_where_other_etags_are_md5s_a_wrong_one_is_a_mismatch(
+    lab: Lab, server: S3Server, run: Path, aws: tuple[str, str]
+) -> None:
+    wrong = Fault("wrong_etag", method=None, operation="CompleteMultipartUpload", key_contains=BIGGER, count=None)
+    server.add_fault(wrong)
+
+    result = lab.upload(run, *aws)
+
+    assert result.code == 1
+    assert f"{BIGGER}: S3 has other bytes: ETag" in result.out
+    assert NO_MD5S not in result.err
+
+
+def test_an_object_that_cannot_be_read_back_is_no_proof(
+    lab: Lab, server: S3Server, run: Path, aws: tuple[str, str]
+) -> None:
+    speak(server, opaque_etags="multipart", checksums="ignored")
+    server.add_fault(Fault("status", method="GET", operation="GetObject", status=403, code="AccessDenied", count=None))
+
+    result = lab.upload(run, *aws)
+
+    assert result.code == 1
+    assert "S3 has other bytes, or ETags that are no MD5s: it could not be read back" in result.out
+
+
+def test_objects_of_another_number_of_parts_are_not_ours(
+    lab: Lab, server: S3Server, run: Path, aws: tuple[str, str]
+) -> None:
+    speak(server, opaque_etags="multipart", checksums="ignored")
+    with server.hold(operation="HeadObject", method="HEAD") as gate:
+        process = lab.start(*lab.words(run, *aws))
+        gate.wait_held()
+        server.objects(BUCKET)[f"{run.name}/{BIGGER}"].etag = f"{'1' * 32}-3"
+        gate.release()
+        process.communicate(timeout=240)
+
+    assert process.returncode == 0
+    completed = [r.key for r in server.requests if r.operation == "CompleteMultipartUpload"]
+    assert completed.count(f"{run.name}/{BIGGER}") == 2
+
+
+def test_a_checksum_proves_files_whose_etags_are_no_md5s(lab: Lab, server: S3Server, run: Path, each_aws: str) -> None:
+    speak(server, opaque_etags="all")
+
+    result = lab.upload(run, "--aws_command", each_aws)
+
+    assert result.code == 0, result.out + result.err
+    sends_checksums = "x-amz-checksum-crc32" in server.objects(BUCKET)[f"{run.name}/RunInfo.xml"].checksums
+    assert sends_checksums or each_aws == "/usr/bin/aws", "but for Debian's version 2, which is too old for that"
+    assert set(ways(lab, run).values()) == ({"checksum"} if sends_checksums else {"content", "size"})
+    assert puts(server) == len(tree(run))
+    if sends_checksums:
+        assert lab.run("verify", str(run), "--bucket", BUCKET, "--aws_command", each_aws).code == 0
+
+
+def test_checksums_are_computed_as_s3_gives_them(tmp_path: Path) -> None:
+    """Of `123456789`: the check values of the catalogues of CRCs, and hashlib's."""
+    path = tmp_path / "file"
+    path.write_bytes(b"123456789")
+    reads: list[int] = []
+
+    def of(name: str, part_size: int | None) -> tuple[str, str]:
+        return s3sums.expected(path, name, part_size, reads.append)
+
+    crc32c, crc64 = (0xE3069283).to_bytes(4, "big"), (0xAE8B14860A799888).to_bytes(8, "big")
+    assert of("crc32c", None)[0] == base64.b64encode(crc32c).decode()
+    assert of("crc64nvme", None)[0] == base64.b64encode(crc64).decode()
+    digests = [hashlib.sha256(part).digest() for part in (b"12345", b"6789")]
+    composed = base64.b64encode(hashlib.sha256(b"".join(digests)).digest()).decode()
+    whole = base64.b64encode(hashlib.sha256(b"123456789").digest()).decode()
+    assert of("sha256", 5) == (whole, f"{composed}-2")
+    assert of("sha1", 9)[1].endswith("-1")
+    assert sum(reads) == 4 * 9
+
+
+# ETags in capitals
+
+
+def test_etags_in_capitals_are_the_same_etags(lab: Lab, server: S3Server, run: Path, each_aws: str) -> None:
+    speak(server, uppercase_etags=True)
+
+    result = lab.upload(run, "--aws_command", each_aws, "--completion_object")
+
+    assert result.code == 0, result.out + result.err
+    log = lab.log(run)
+    assert (log["verified_by"], log["verified_by_exceptions"]) == ("etag", {})
+    assert all(etag == etag.lower() for etag in log["uploaded_files"].values())
+    assert lab.run("verify", str(run), "--bucket", BUCKET).code == 0
+    again = lab.upload(run, "--recheck", "--json")
+    assert (again.code, again.json["sent_files"]) == (0, 0)
+
+
+def test_logs_with_etags_in_capitals_are_the_same_logs(
+    lab: Lab, server: S3Server, run: Path, aws: tuple[str, str]
+) -> None:
+    """Written by a version that kept them as the server gave them, or by the predecessor."""
+    speak(server, uppercase_etags=True)
+    assert lab.upload(run, *aws).code == 0
+    path = lab.log_path(run)
+    log = lab.log(run)
+    log["uploaded_files"] = {name: f'"{etag.upper()}"' for name, etag in log["uploaded_files"].items()}
+    path.write_text(json.dumps(log))
+
+    again = lab.upload(run, *aws, "--recheck", "--json")
+
+    assert (again.code, again.json["sent_files"]) == (0, 0)
+    assert "not in S3 any more" not in again.err
+
+
+# Servers that take no checksums
+
+
+WHEN_REQUIRED = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required"}
+
+
+@pytest.mark.parametrize("where", ["environment", "profile"])
+def test_a_user_who_wants_few_checksums_is_respected(
+    lab: Lab, server: S3Server, tiny_run: Path, each_aws: str, where: str
+) -> None:
+    speak(server, checksums="refused")
+    env = WHEN_REQUIRED
+    if where == "profile":
+        config = lab.root / "aws-config"
+        config.write_text("[profile lab]\nrequest_checksum_calculation = when_required\n")
+        env = {"AWS_CONFIG_FILE": str(config), "AWS_PROFILE": "lab"}
+
+    result = lab.upload(tiny_run, "--aws_command", each_aws, env=env)
+
+    assert result.code == 0, result.out + result.err
+    assert lab.log(tiny_run)["verified_by"] == "etag"
+
+
+@pytest.mark.parametrize(
+    ("version", "few", "words"),
+    [
+        ("aws-cli/2.36.7 Python/3.13", False, ("--checksum-algorithm=CRC32",)),
+        ("aws-cli/2.36.7 Python/3.13", True, ()),
+        ("aws-cli/2.9.19", False, ()),
+        ("aws-cli/1.46.3", False, ()),
+    ],
+)
+def test_no_version_is_made_to_send_checksums_against_the_users_will(
+    version: str, few: bool, words: tuple[str, ...]
+) -> None:
+    assert awswords.checksum_words(version, few=few) == words
+
+
+def test_a_server_that_refuses_checksums_is_told_of_with_the_setting(
+    lab: Lab, server: S3Server, tiny_run: Path
+) -> None:
+    """The newer versions of the CLI send them by themselves."""
+    speak(server, checksums="refused")
+
+    result = lab.upload(tiny_run)
+
+    assert result.code == 1
+    assert "this server does not take the checksums that the AWS CLI sends: s3://lab-runs/" in result.err
+    assert "set AWS_REQUEST_CHECKSUM_CALCULATION=when_required" in result.err
+    assert puts(server) <= 3, "nothing more is tried"
+
+
+REFUSALS = [
+    (
+        "An error occurred (NotImplemented) when calling the PutObject operation: A header you provided implies"
+        " functionality that is not implemented"
+    ),
+    (
+        "An error occurred (MissingContentLength) when calling the PutObject operation: You must provide"
+        " the Content-Length HTTP header."
+    ),
+    (
+        "An error occurred (InvalidArgument) when calling the PutObject operation: x-amz-content-sha256 must be"
+        " UNSIGNED-PAYLOAD, or STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+    ),
+    (
+        "An error occurred (XAmzContentSHA256Mismatch) when calling the PutObject operation (reached max retries: 2):"
+        " invalid header: x-amz-content-sha256"
+    ),
+    (
+        "An error occurred (InvalidRequest) when calling the PutObject operation: The value specified in the"
+        " x-amz-trailer header is not supported"
+    ),
+    (
+        "An error occurred (InvalidArgument) when calling the UploadPart operation: Unsupported header"
+        " 'x-amz-sdk-checksum-algorithm' received for this API call."
+    ),
+]
+
+
+@pytest.mark.parametrize("said", REFUSALS)
+def test_what_servers_say_of_checksums_is_understood(said: str) -> None:
+    cause = awserrors.cause_of([f"upload failed: ./a to s3://b/a {said}"])
+    assert cause
+    assert "AWS_REQUEST_CHECKSUM_CALCULATION=when_required" in cause.advice
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "An error occurred (BadDigest) when calling the PutObject operation: The CRC32 you specified did not match",
+        (
+            "An error occurred (XAmzContentSHA256Mismatch) when calling the PutObject operation: The provided"
+            " 'x-amz-content-sha256' header does not match what was computed."
+        ),
+    ],
+)
+def test_bytes_that_differ_on_their_way_are_no_reason_to_send_no_checksums(said: str) -> None:
+    assert awserrors.cause_of([f"upload failed: ./a to s3://b/a {said}"]) is None
+
+
+# Credentials that are not there for a moment
+
+BLIP = "Unable to locate credentials. You can configure credentials by running aws configure."
+
+
+def test_credentials_that_are_missing_once_end_nothing(
+    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: Callable[..., str], tmp_path: Path
+) -> None:
+    """The metadata service of a virtual machine does not answer each of many processes."""
+    code = f"""
+kind = argv[1] if argv[1] != "s3api" else argv[2]
+mark = {str(tmp_path)!r} + "/" + kind
+if kind in ("s3", "head-object") or (kind == "list-objects-v2" and os.path.exists(mark + ".first")):
+    if not os.path.exists(mark):
+        open(mark, "w").close()
+        print("upload failed: . to s3 {BLIP}" if kind == "s3" else "{BLIP}", file=sys.stderr)
+        sys.exit(1)
+open(mark + ".first", "w").close()
+"""
+
+    result = lab.upload(tiny_run, "--aws_command", quick_aws(code), "--readback", "head-object")
+
+    assert result.code == 0, result.out + result.err
+    assert (tmp_path / "s3").exists()
+    assert (tmp_path / "head-object").exists()
+
+
+def test_credentials_that_never_were_end_it_at_once(
+    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: Callable[..., str], tmp_path: Path
+) -> None:
+    code = f"""
+if argv[-1] != "--version":
+    with open({str(tmp_path / "calls")!r}, "a") as stream:
+        stream.write("call ")
+    print("{BLIP}", file=sys.stderr)
+    sys.exit(253)
+"""
+    result = lab.upload(tiny_run, "--aws_command", quick_aws(code))
+
+    assert result.code == 1
+    assert "no AWS credentials: " in result.err
+    assert (tmp_path / "calls").read_text() == "call "
+
+
+@pytest.mark.parametrize(
+    ("said", "may_pass"),
+    [
+        (BLIP, True),
+        ("Error when retrieving credentials from iam-role: Credential refresh failed, response did not contain", True),
+        ("Error when retrieving credentials from custom-process: timed out", True),
+        ("Error when retrieving credentials from Sso: The SSO session has expired", False),
+        ("Partial credentials found in env, missing: AWS_SECRET_ACCESS_KEY", False),
+        ("An error occurred (AccessDenied) when calling the AssumeRole operation: not authorized", False),
+    ],
+)
+def test_which_missing_credentials_may_come_back(said: str, may_pass: bool) -> None:
+    assert awserrors.is_missing_credentials([said]) is may_pass
+
+
+def test_the_metadata_service_is_given_time_unless_the_user_says_how_much(tmp_path: Path) -> None:
+    names = ("AWS_METADATA_SERVICE_TIMEOUT", "AWS_METADATA_SERVICE_NUM_ATTEMPTS")
+
+    def given(text: str, **environ: str) -> list[str | None]:
+        config = tmp_path / "config"
+        config.write_text(text)
+        user = {"AWS_CONFIG_FILE": str(config), "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"), **environ}
+        child = child_environment(user, Path("/private"))
+        return [child.get(name) for name in names]
+
+    assert given("") == ["2", "4"]
+    assert given("", AWS_METADATA_SERVICE_TIMEOUT="7") == ["7", "4"]
+    assert given("[default]\nmetadata_service_timeout = 9\n") == [None, "4"], "the environment would be stronger"
+    ours = "[profile a]\nmetadata_service_num_attempts = 3\n"
+    assert given(ours, AWS_PROFILE="a") == ["2", None]
+    assert given(ours, AWS_PROFILE="b") == ["2", "4"]
+
+
+# Parts of the client in C
+
+
+def test_the_client_that_sends_decides_on_the_parts_of_the_largest_files() -> None:
+    def of(client: TransferClient) -> int | None:
+        job = Job(Path("RUN"), Destination("lab-runs", ""), Path("log"), 1, transfer_client=client)
+        return job.multipart.part_size_for(100 * 10**9)
+
+    assert (of("default"), of("crt")) == (16 * MIB, 10_000_000)
