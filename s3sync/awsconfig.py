@@ -143,15 +143,14 @@ def write_config(environ: Mapping[str, str], settings: S3Settings, target: Path)
 
 def profile_value(environ: Mapping[str, str], key: str) -> str:
     """What the profile in use sets, in the user's config or credentials file; empty if nothing, or not readable."""
-    profile = environ.get("AWS_PROFILE") or environ.get("AWS_DEFAULT_PROFILE") or "default"
+    found = []
     with contextlib.suppress(AwsError):
         config = _read(_config_file(environ), "AWS config")
-        ours = [["profile", profile], *([["default"]] if profile == "default" else [])]
-        found = [config.get(section, key, fallback="") for section in config.sections() if _words(section) in ours]
-        if value := next(filter(None, found), ""):
-            return value.strip()
-        return _read(_credentials_file(environ), "AWS credentials file").get(profile, key, fallback="").strip()
-    return ""
+        credentials = _read(_credentials_file(environ), "AWS credentials file")
+        for name in awsprofile.in_use(environ):
+            found += [config.get(title, key, fallback="") for title in awsprofile.profile_titles(config, name)]
+            found.append(credentials.get(name, key, fallback=""))
+    return next(filter(None, map(str.strip, found)), "")
 
 
 def wants_few_checksums(environ: Mapping[str, str]) -> bool:

@@ -394,7 +394,7 @@ if argv[-1] != "--version":
     result = lab.upload(tiny_run, "--aws_command", quick_aws(code))
 
     assert result.code == 1
-    assert "no AWS credentials: " in result.err
+    assert "no AWS credentials for s3://lab-runs" in result.err
     assert (tmp_path / "calls").read_text() == "call "
 
 
