@@ -109,8 +109,9 @@ class Judge:
             if not isinstance(verdict, Proof):
                 return
             self._trust.found_opaque(kind, file.path)
-            ours.remove((file, item))
-        found.update((file, Proof(*file, item.etag, "size")) for file, item in ours)
+        for file, item in ours:
+            if isinstance(found[file], Mismatch):
+                found[file] = Proof(*file, item.etag, "size")
 
     def _read_back(self, file: LocalFile, item: RemoteObject, expected: str) -> Proof | str:
         content = self._reader.etag_of_content(file.path, self._part_size(file.size))
