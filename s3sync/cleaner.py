@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from s3sync import cleanuprecord, lock, removal, runfolder, survey
+from s3sync import cleanuprecord, lock, removal, runfolder, survey, wholeness
 from s3sync.cleanup import NOTHING, Plan, Proven, Subject, doubt, joined, mounted_in, record_of
 from s3sync.cleanuprecord import Deleted, Record, Target
 from s3sync.config import Config
@@ -195,7 +195,17 @@ class Cleaner:
                 files = {p.path: (f.identities or {})[p.path] for f in found for p in f.proven}
                 return reason, identity, record, NOTHING._replace(files=files, found=tuple(found))
         reason, proven = joined(subject, found)
+        reason = reason or ("" if record else self._lacking(subject))
         return reason or mounted_in(subject.folder), identity, record, proven
+
+    def _lacking(self, subject: Subject) -> str:
+        """Why a run stays although S3 has all that is here: neither here nor there is it whole."""
+        if not self._config.require_whole_runs:
+            return ""
+        excludes = [pattern for run in subject.uploaded for pattern in run.entry.excludes]
+        if what := wholeness.lacking(subject.uploaded[0].run, excludes):
+            return f"incomplete here and in S3: {what} (copy and upload the rest, or set `require_whole_runs: false`)"
+        return ""
 
     def _compare(self, run: Judged) -> Verification:
         """Raises S3SyncError; a bucket that could not be reached is not tried again."""

@@ -125,9 +125,12 @@ def read_flow_cell(folder: Path) -> FlowCell | None:
     reads = list(
         _reads([(read.get("NumCycles", ""), read.get("IsIndexedRead", "")) for read in run.iterfind("Reads/Read")])
     )
-    layout = run.find("FlowcellLayout")
-    if layout is None or not reads or None in reads:
+    if not reads or None in reads:
         return None
+    known = tuple(read for read in reads if read)
+    layout = run.find("FlowcellLayout")
+    if layout is None:
+        return None if any(read.cycles for read in known) else FlowCell(known, (), 0, 0, 0, {})
     tiles: dict[int, set[str]] = defaultdict(set)
     for tile in layout.iterfind("TileSet/Tiles/Tile"):
         lane, _, name = (tile.text or "").strip().partition("_")
@@ -140,7 +143,7 @@ def read_flow_cell(folder: Path) -> FlowCell | None:
         return None
     named = tuple(sorted(tiles)) or tuple(range(1, lanes + 1))
     frozen = {lane: frozenset(names) for lane, names in tiles.items()}
-    return FlowCell(tuple(read for read in reads if read), named, surfaces, swaths, count, frozen)
+    return FlowCell(known, named, surfaces, swaths, count, frozen)
 
 
 def _reads(rows: Iterable[tuple[str, str]]) -> Iterator[Read | None]:
@@ -165,7 +168,7 @@ def check(flow_cell: FlowCell | None, files: Iterable[LocalFile]) -> Found:
     if seen.layout is None:
         if seen.copying:
             return Found("missing", f"no base calls yet; {_is_being_copied(seen.copying)}", tuple(seen.copying))
-        return Found("none", "no base calls in it")
+        return _without_base_calls(flow_cell, seen)
     if (expected := _expected(flow_cell, seen)) is None:
         names = f"its files of base calls are not named as {RUN_INFO} has lanes, cycles and tiles"
         return Found("unknown", names, families=seen.layout.families)
@@ -177,6 +180,16 @@ def check(flow_cell: FlowCell | None, files: Iterable[LocalFile]) -> Found:
     summary = "; ".join(_summaries(flow_cell, seen, lost, bad))
     paths = (*(_path_of(seen.layout, cell) for cell in lost), *bad)
     return Found("missing", summary, paths, cycles, seen.layout.families)
+
+
+def _without_base_calls(flow_cell: FlowCell, seen: _Seen) -> Found:
+    """Those that were deleted leave all filters or none; some of them show that a copy has just begun."""
+    tiles = {(lane, 0, tile) for lane in flow_cell.lanes for tile in flow_cell.tiles_of(lane)}
+    if not seen.filters & tiles or seen.filters >= tiles:
+        return Found("none", "no base calls in it")
+    lost = sorted(tiles - seen.filters)
+    filters = f"{count_of(len(lost), 'filter file')} missing; the first is {_path_of(LAYOUTS[0], lost[0])}"
+    return Found("missing", f"no base calls yet; {filters}", tuple(_path_of(LAYOUTS[0], cell) for cell in lost))
 
 
 class _Seen(NamedTuple):

@@ -20,6 +20,7 @@ from s3sync import (
     lock,
     places,
     plan,
+    remembered,
     runfolder,
     streaming,
     wholeness,
@@ -39,6 +40,7 @@ from s3sync.state import Loaded, StateStore
 from s3sync.statelog import RunState
 from s3sync.submission import Submission
 from s3sync.text import iso_of, printable
+from s3sync.wholeness import Terms
 
 MANY_THREADS = 10  # the CLI keeps so many connections; more threads only wait for them
 
@@ -225,11 +227,17 @@ def _require_complete(run: Run, listing: Listing, job: Job) -> str:
         if not finish.complete:
             raise RunError(f"the analysis is not complete: {where} {finish.reason} ({advice})")
         return finish.warning
-    verdict = wholeness.check(run, job.terms, listing)
+    verdict = wholeness.check(run, _terms(run, job), listing)
     if not verdict.is_complete:
         advice = "" if wholeness.ADVICE in verdict.reason else f" ({advice})"
         raise RunError(f"the run is not complete: {where} {verdict.reason}{advice}")
     return verdict.warning
+
+
+def _terms(run: Run, job: Job) -> Terms:
+    """What is asked of the run; one that was completed was whole, and base calls may be deleted after that."""
+    head = remembered.look(StateStore(job.log_dir, run, job.destination)).head
+    return job.terms._replace(require_whole=False) if head and head.completed else job.terms
 
 
 def _survey_settled(run: Run, job: Job, settle_seconds: float) -> tuple[Listing, Scope]:

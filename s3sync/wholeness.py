@@ -74,6 +74,14 @@ def check(
     return _Check(run, terms, listing, time.time() if now is None else now).verdict(marked)
 
 
+def lacking(run: Run, excludes: Sequence[re.Pattern[str]]) -> str:
+    """Say which base calls are neither in the folder nor excluded; empty if all are, or none. Raises RunError."""
+    files = runfolder.list_files(run).files
+    found = structure.check(structure.read_flow_cell(run.path), files)
+    lost = [path for path in found.lost if not any(e.search(f"{run.run_id}/{path}") for e in excludes)]
+    return found.summary if found.kind == "missing" and lost else ""
+
+
 class _Check:
     """One check of one run, which is listed at most once."""
 

@@ -7,6 +7,9 @@ the seed, and only the files' modification times are recent.
 
 With --live the same files are written over time, as an instrument does: first the texts, then the data of each
 cycle while they grow, in the end the completion markers. `simulate.live.LiveRun` is that for programs.
+
+With --mirror they come as rsync copies a run: the root with its completion markers first, each file under a temporary
+name until it is whole, with pauses. `simulate.copying.MirroredRun` is that for programs.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import argparse
 import contextlib
 import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -27,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from s3sync.errors import InterruptedBySignal
 from s3sync.interrupt import Stop, stop_on_signals
 from scripts.simulate.analyses import require_analysis, write_analysis
+from scripts.simulate.copying import MirroredRun, copied
 from scripts.simulate.files import DEFAULT_SCALE, RunFile, run_files, text_files
 from scripts.simulate.instruments import INSTRUMENTS
 from scripts.simulate.live import LiveRun, at_pace
@@ -49,6 +54,8 @@ examples:
   simulate_run.py novaseq6000 /tmp/runs --cycles 26,8,8,26 --live --speed 600
                                      over time: a cycle in half a second, a line for each with the
                                      seconds since the start and the time by the instrument's clock
+  simulate_run.py novaseqx /tmp/runs --scale 0.00002 --mirror --pause 60
+                                     as rsync copies a run, a minute's pause before each folder
 """
 
 
@@ -102,6 +109,21 @@ def write_live_run(parent: Path, run: Run, speed: float, stop: Stop, **options: 
     return live.folder
 
 
+def mirror_run(parent: Path, run: Run, scale: float, pause: float, stop: Stop) -> Path:
+    """Copy a run as rsync does, a line to stdout before each part of it; gives the folder's path.
+
+    Raises InterruptedBySignal when `stop` is requested meanwhile.
+    """
+    copy, part = MirroredRun(parent, run, scale), ""
+    print(f"{copy.folder}: its root", flush=True)
+    for step in copied(copy, pause, stop.wait):
+        if step.part != part:
+            part = step.part
+            print(part, flush=True)
+    stop.check()
+    return copy.folder
+
+
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ValueError(message)
@@ -143,6 +165,8 @@ def build_parser() -> Parser:
         type=parse_speed,
         help="live: so many times as fast as the instrument; inf: no waiting (600)",
     )
+    add("--mirror", action="store_true", help="write the run as rsync copies one: markers first")
+    add("--pause", metavar="SECONDS", type=float, help="mirror: before each folder and lane (0)")
     add("--rewrite", metavar="N", type=int, help="live: N files of base calls get other bytes after the last cycle")
     add("--abandon", metavar="CYCLE", type=int, help="live: after that cycle the instrument stops for ever")
     return parser
@@ -167,14 +191,31 @@ def write_asked_for(args: argparse.Namespace) -> Path:
     run = plan_run(args.instrument, **shape)
     if not args.live and how:
         raise ValueError(f"--{next(iter(how))} is for --live")
+    _require_mirror(args)
     if args.analysis:
         require_analysis(run)
         if "abandon" in how:
             raise ValueError("--analysis is for a run that is not given up: not with --abandon")
-    folder = write_run(args.parent, run, args.scale, complete=args.complete) if not args.live else _live(args, run, how)
+    if args.mirror:
+        folder = _mirror(args, run)
+    else:
+        folder = _live(args, run, how) if args.live else write_run(args.parent, run, args.scale, complete=args.complete)
     if args.analysis:
         write_analysis(folder, run, args.scale, complete=args.complete)
     return folder
+
+
+def _require_mirror(args: argparse.Namespace) -> None:
+    if args.pause is not None and not (args.mirror and 0 <= args.pause < threading.TIMEOUT_MAX):
+        raise ValueError("--pause is for --mirror, and takes a number from 0 on")
+    if args.mirror and (args.live or not args.complete):
+        raise ValueError("--mirror copies a complete run: not with --live or --incomplete")
+
+
+def _mirror(args: argparse.Namespace, run: Run) -> Path:
+    stop = Stop()
+    with stop_on_signals(stop):
+        return mirror_run(args.parent, run, args.scale, args.pause or 0.0, stop)
 
 
 def _live(args: argparse.Namespace, run: Run, how: dict[str, Any]) -> Path:

@@ -278,7 +278,7 @@ def test_states(
 ) -> None:
     run = site.run_folder("250101_M01234_0001_AAAAA", samples="ABC-1")
     spoil(run)
-    site.write([site.entry(sample_regex="^ABC")])
+    site.write([site.entry(sample_regex="^ABC")], alert_after_hours=1000)
 
     result = site.tick()
 

@@ -12,6 +12,7 @@ from s3sync import structure
 from s3sync.runfolder import LocalFile
 from s3sync.structure import BASE_CALLS, Found
 
+FILTERS = [f"L00{lane}/s_{lane}_{tile}.filter" for lane in (1, 2) for tile in (1101, 1102, 2101, 2102)]
 READS = ("6 N", "2 Y", "2 Y", "6 N")
 
 
@@ -127,11 +128,17 @@ def test_temporary_names_of_copying_tools_are_no_base_calls(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     "paths",
-    [[], ["config.xml"], ["L001/s_1_1101.filter", "L001/C1.1/s_1_1101.stats"], ["Alignment/a.fastq.gz"]],
+    [[], ["config.xml"], [*FILTERS, "L001/C1.1/s_1_1101.stats"], ["Alignment/a.fastq.gz"]],
     ids=["nothing", "texts", "filters and statistics", "fastq"],
 )
 def test_a_run_without_base_calls_is_known_as_one(tmp_path: Path, paths: list[str]) -> None:
     assert check(tmp_path, paths).kind == "none"
+
+
+def test_some_filters_and_no_base_calls_are_a_copy_that_has_begun(tmp_path: Path) -> None:
+    found = check(tmp_path, FILTERS[:5])
+    assert (found.kind, len(found.lost)) == ("missing", 3)
+    assert found.summary == f"no base calls yet; 3 filter files missing; the first is {BASE_CALLS}{FILTERS[5]}"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,193 @@
+"""A run that lacks files of its own: held, reported, and never half uploaded, streamed to its end, or cleaned up."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3sync import survey
+from s3sync.config import load_config
+from s3sync.survey import Judged
+from scripts.simulate_run import make_run
+from tests.conftest import BUCKET, FakeAws, Lab, tree
+from tests.s3server import S3Server
+
+HOUR = 3600.0
+LAST = "Data/Intensities/BaseCalls/L001/C4.1/L001_2.cbcl"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A complete NovaSeq X run of few files."""
+    return make_run(tmp_path / "instrument", "novaseqx", cycles=(2, 1, 1), lanes=1, tiles=1, scale=1e-9)
+
+
+def judge(lab: Lab, run: Path, after: float = 0, entry: dict[str, Any] | None = None, **keys: Any) -> Judged:
+    """The run as the monitor sees it so many seconds from now, if nothing happens until then."""
+    config = load_config(Path(lab.config_for(run, entry, **keys)), {})
+    (candidate,) = survey.discover(config)[0]
+    return survey.judge(candidate, config, set(), now=time.time() + after)
+
+
+def without(run: Path, path: str = LAST) -> bytes:
+    content = (run / path).read_bytes()
+    (run / path).unlink()
+    return content
+
+
+@pytest.fixture
+def aws(quick_aws: FakeAws) -> str:
+    return quick_aws()
+
+
+def test_the_monitor_lets_a_run_settle_and_then_holds_it(lab: Lab, run: Path) -> None:
+    without(run)
+    assert [judge(lab, run, after).state for after in (0, HOUR / 2, HOUR + 1)] == ["settling", "settling", "incomplete"]
+    assert "cycle 1 of read 2" in judge(lab, run).reason or "all of read 2" in judge(lab, run).reason
+    assert judge(lab, run, HOUR / 2, quiet_minutes=20).state == "incomplete"
+    assert judge(lab, run, HOUR + 1, require_whole_runs=False).state == "new"
+    assert judge(lab, run, HOUR + 1, {"exclude_patterns": ["/C4.1/"]}).state == "new"
+
+
+def test_an_incomplete_run_is_a_problem_that_says_what_to_do_until_it_is_whole(
+    lab: Lab, server: S3Server, run: Path, aws: str
+) -> None:
+    content = without(run)
+    keys: dict[str, Any] = {"quiet_minutes": 0, "aws_command": aws}
+
+    held = lab.watch(run, **keys)
+
+    assert held.code == 1
+    assert held.err.count("\n") == 1
+    assert f"incomplete: lane 1: all of read 2 missing, 1 file; the first is {LAST} (copy the rest; `upload" in held.err
+    assert server.objects(BUCKET) == {}
+    dry = lab.watch(run, "--dry_run", **keys)
+    assert dry.code == 1
+    assert "incomplete: lane 1" in dry.out + dry.err
+    page = lab.run("status", "--config", str(lab.root / "tick.json"), "--json").json["runs"]
+    assert [row["state"] for row in page] == ["incomplete"]
+
+    (run / LAST).write_bytes(content)
+    done = lab.watch(run, **keys)
+
+    assert (done.code, done.err) == (0, "")
+    assert len(server.objects(BUCKET)) == len(tree(run))
+
+
+def test_upload_refuses_an_incomplete_run_and_names_the_way_out(
+    lab: Lab, server: S3Server, run: Path, aws: str
+) -> None:
+    without(run)
+
+    refused = lab.upload(run, "--aws_command", aws)
+
+    assert refused.code == 1
+    assert refused.err.count("\n") == 1
+    assert f"the run is not complete: {run} lane 1: all of read 2 missing, 1 file; the first is {LAST}" in refused.err
+    assert "--skip_check" in refused.err
+    assert server.objects(BUCKET) == {}
+    assert lab.upload(run, "--skip_check", "--aws_command", aws).code == 0
+    assert lab.log(run)["completed"] is True
+
+
+def test_a_completed_run_whose_base_calls_were_deleted_is_still_nothing_to_send(
+    lab: Lab, server: S3Server, run: Path, aws: str
+) -> None:
+    assert lab.upload(run, "--aws_command", aws).code == 0
+    without(run)
+
+    again = lab.upload(run, "--aws_command", aws)
+
+    assert again.code == 0, again.err
+    assert "nothing to send" in again.out
+
+
+def test_a_run_without_base_calls_is_uploaded_with_a_warning(lab: Lab, server: S3Server, run: Path, aws: str) -> None:
+    for path in run.rglob("*.cbcl"):
+        path.unlink()
+
+    done = lab.watch(run, quiet_minutes=0, aws_command=aws)
+
+    assert done.code == 0
+    assert (
+        "there are no base calls in it (not copied, or deleted after demultiplexing)"
+        in done.err + (lab.log_dir / "s3_upload.log").read_text()
+    ), "never silently"
+    assert len(server.objects(BUCKET)) == len(tree(run))
+
+
+def test_a_run_is_streamed_while_it_lacks_files_and_held_when_no_more_come(lab: Lab, run: Path) -> None:
+    without(run)
+    stream = {"stream": True}
+    early, late = judge(lab, run, 0, stream), judge(lab, run, HOUR + 1, stream)
+    assert early.state == "streaming"
+    assert f"the first is {LAST}" in early.reason
+    assert late.state == "incomplete"
+
+
+def test_a_streamed_run_whose_markers_come_early_is_not_completed(
+    lab: Lab, server: S3Server, run: Path, aws: str
+) -> None:
+    content = without(run)
+    keys: dict[str, Any] = {"settle_minutes": 0, "aws_command": aws}
+
+    assert lab.watch(run, entry={"stream": True}, **keys).code == 0
+
+    assert lab.log(run)["completed"] is False
+    assert f"{run.name}/CopyComplete.txt" not in server.objects(BUCKET)
+    (run / LAST).write_bytes(content)
+    os.utime(run / "CopyComplete.txt")
+    assert lab.watch(run, entry={"stream": True}, **keys).code == 0
+    assert lab.log(run)["completed"] is True
+
+
+def test_cleanup_keeps_a_run_that_is_whole_nowhere(lab: Lab, server: S3Server, run: Path, aws: str) -> None:
+    without(run)
+    assert lab.upload(run, "--skip_check", "--aws_command", aws).code == 0
+
+    def verdict(**keys: Any) -> tuple[str, str]:
+        config = lab.config_for(run, aws_command=aws, **keys)
+        words = ("cleanup", "--config", config, "--older_than", "0h", "--json")
+        (row,) = json.loads(lab.run(*words).out)["runs"]
+        return row["verdict"], row["reason"]
+
+    kept, reason = verdict()
+    assert kept == "kept"
+    assert reason.startswith("incomplete here and in S3: lane 1: all of read 2 missing, 1 file")
+    assert verdict(require_whole_runs=False)[0] == "may be deleted"
+
+
+def test_the_age_of_a_finished_run_counts_from_its_end(lab: Lab, run: Path) -> None:
+    begun, ended = time.time() - 150 * HOUR, time.time() - 10 * HOUR
+    os.utime(run / "RunInfo.xml", (begun, begun))
+    for marker in run.glob("*Complete*"):
+        os.utime(marker, (ended, ended))
+    assert judge(lab, run, max_age=72).state == "new"
+    assert judge(lab, run, max_age=9).state == "too old"
+    assert "finished 10 h 00 min ago (max_age 9 h; `touch` RunInfo.xml)" in judge(lab, run, max_age=9).reason
+    (run / "RunInfo.xml").touch()
+    assert judge(lab, run, max_age=9).state == "new"
+
+
+def test_a_run_without_its_last_marker_goes_up_with_a_warning_and_is_not_too_old_then(lab: Lab, run: Path) -> None:
+    (run / "CopyComplete.txt").unlink()
+    assert judge(lab, run, 23 * HOUR, max_age=5).state == "sequencing"
+    late = judge(lab, run, 25 * HOUR, max_age=5)
+    assert (late.state, "CopyComplete.txt did not come within 24 h 00 min" in late.reason) == ("new", True)
+    assert judge(lab, run, 3 * HOUR, marker_wait_hours=2).state == "new"
+
+
+def test_what_is_too_old_or_does_not_match_is_never_listed(
+    lab: Lab, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listed(_: object) -> None:
+        raise AssertionError("listed")
+
+    monkeypatch.setattr("s3sync.runfolder.list_files", listed)
+    assert judge(lab, run, 99 * HOUR, max_age=72).state == "too old"
+    assert judge(lab, run, 0, {"sample_regex": "^nothing$"}).state == "samples do not match"
