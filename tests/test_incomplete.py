@@ -42,7 +42,7 @@ def without(run: Path, path: str = LAST) -> bytes:
 
 @pytest.fixture
 def aws(quick_aws: FakeAws) -> str:
-    return quick_aws()
+    return quick_aws("")
 
 
 def test_the_monitor_lets_a_run_settle_and_then_holds_it(lab: Lab, run: Path) -> None:
