@@ -1,8 +1,39 @@
-"""`python -m s3sync`."""
+"""`python -m s3sync`, and the installed command: what has to be so before anything else is imported."""
 
+import _signal  # type: ignore[import-not-found]  # what `signal` is made of, without its milliseconds
+import os
 import sys
+from collections.abc import Callable
 
-from s3sync.cli import main
+
+def _end_at_once(_signum: int, _frame: object) -> None:
+    """End while nothing is begun yet: half of the modules are imported, and a traceback would be of no use."""
+    os.write(2, b"s3sync: interrupted by SIGINT\n")
+    os._exit(130)
+
+
+def _use_utf8() -> None:
+    """Start again with UTF-8 as the encoding of names, where the locale has another: S3 has names in UTF-8 alone."""
+    if sys.flags.utf8_mode or sys.getfilesystemencoding() == "utf-8" or not sys.executable:
+        return
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - the same words
+
+
+def _load() -> Callable[[], int]:
+    from s3sync.cli import main
+
+    return main
+
+
+def entry_point() -> None:
+    """Run the command, from its first word to its exit code."""
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # else somebody wants it ignored
+        _signal.signal(_signal.SIGINT, _end_at_once)
+    _use_utf8()
+    from s3sync import boundary
+
+    sys.exit(boundary.finish(_load))
+
 
 if __name__ == "__main__":  # a child of multiprocessing imports this under another name
-    sys.exit(main())
+    entry_point()

@@ -38,6 +38,7 @@ from s3sync.processes import OutOfTime, Process
 from s3sync.text import human_seconds, printable
 
 STALL_SECONDS = 600.0  # a child that moves no bytes for so long is ended
+_CHECK_INSTALLATION = "check the installation, or --aws_command"
 _TAIL_LINES = 20
 _PIECE_BYTES = 1024 * 1024
 _MAX_LINE = 10_000  # bytes of a line of output that are looked at; two paths and what S3 says are half of that
@@ -326,10 +327,8 @@ class Aws:
         try:
             return processes.start(argv, {**self._environ, **more}, merged=merged, inherited=self._inherited)
         except (OSError, ValueError) as error:  # ValueError: a key in S3 may have characters that no word can
-            why = error.strerror if isinstance(error, OSError) else error
-            raise AwsError(
-                f"cannot run {printable(self.path)}: {why} (check the installation, or --aws_command)"
-            ) from error
+            why, advice = processes.reason_of(argv[0], error)
+            raise AwsError(f"cannot run {printable(self.path)}: {why} ({advice or _CHECK_INSTALLATION})") from error
 
     def _result(self, words: Sequence[str], process: Process, stdout: bytes, errors: Iterable[bytes]) -> Ended:
         why = self._ended.pop(process.pid, "")

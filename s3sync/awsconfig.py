@@ -36,6 +36,7 @@ _SECRETS = (
 )
 _REDACTED = "[redacted]"
 _SHORTEST_SECRET = 8  # characters: a shorter one would hide words that are none
+_UTF8 = re.compile(r"\.utf-?8(@|\Z)", re.IGNORECASE)
 _URL_CREDENTIALS = re.compile(r"(?<=://)[^\s/?#]*@")
 
 
@@ -104,7 +105,8 @@ def child_environment(
     )
     for name in ("AWS_CLI_FILE_ENCODING", "PYTHONWARNINGS", "PYTHONDEVMODE", "PYTHONPROFILEIMPORTTIME"):
         child.pop(name, None)  # would mix into what it prints
-    if child.get("LC_ALL", child.get("LC_CTYPE", child.get("LANG", ""))) in ("", "C", "POSIX"):
+    locale = next((child[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if child.get(name)), "")
+    if not _UTF8.search(locale):
         child["LC_ALL"] = "C.UTF-8"
     if child.get("AWS_REGION") and not child.get("AWS_DEFAULT_REGION"):  # version 1 reads only this one
         child["AWS_DEFAULT_REGION"] = child["AWS_REGION"]

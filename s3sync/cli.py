@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rich.console import Console
 from rich.table import Table
 
-from s3sync import __version__, arguments, awscli, logdir, report
+from s3sync import __version__, arguments, awscli, boundary, logdir, report
 from s3sync.awswords import Storage
 from s3sync.bandwidth import Timetable
 from s3sync.coordinator import upload_anywhere
@@ -30,7 +30,6 @@ from s3sync.errors import (
     EXIT_USAGE,
     InterruptedBySignal,
     RunError,
-    S3SyncError,
     UsageError,
 )
 from s3sync.interrupt import Stop, stop_on_signals
@@ -51,8 +50,8 @@ _FILE_COLUMNS = 160  # of tables that do not go to a terminal
 
 
 def entry_point() -> None:
-    """For the installed command."""
-    sys.exit(main())
+    """For commands that were installed by an older version."""
+    sys.exit(boundary.finish(lambda: main))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,20 +60,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # names that this terminal's encoding does not have
     parser = arguments.parser()
     args = parser.parse_args(arguments.underscored(sys.argv[1:] if argv is None else argv))
-    if args.version or args.print_completion:
-        return _show_itself(parser, args)
-    if args.command is None:
-        parser.print_help(sys.stderr)
-        return EXIT_USAGE
     try:
-        code = _COMMANDS[args.command](args)
-    except S3SyncError as error:
-        if args.json:
-            _print_json({"error": str(error), "exit_code": error.exit_code})
-        for line in str(error).splitlines():
+        if args.version or args.print_completion:
+            return _show_itself(parser, args)
+        if args.command is None:
+            parser.print_help(sys.stderr)
+            return EXIT_USAGE
+        return _COMMANDS[args.command](args)
+    except BrokenPipeError:  # nobody reads any more: there is nobody to tell
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        text, code = boundary.explain(error, os.environ)
+        if getattr(args, "json", False):
+            _print_json({"error": text, "exit_code": code})
+        for line in text.splitlines():
             print(f"s3sync: {printable(line)}", file=sys.stderr)
-        return error.exit_code
-    return code
+        return code
 
 
 def _show_itself(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:

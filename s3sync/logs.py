@@ -44,6 +44,18 @@ class _OneLine(logging.Formatter):
 class _MainLog(WatchedFileHandler):
     """The main log, which another scan may rotate: a private file from the start."""
 
+    _said = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, ARG002 - the standard library's name
+        """Say once that lines are lost, and why, instead of a traceback for each."""
+        why = sys.exc_info()[1]
+        if not self._said:
+            self._said = True
+            reason = why.strerror if isinstance(why, OSError) else why
+            line = f"s3sync: cannot write {self.baseFilename}: {reason} (lines of this scan are missing there)"
+            with contextlib.suppress(OSError):
+                os.write(2, f"{printable(line)}\n".encode("utf-8", "backslashreplace"))
+
     def _open(self) -> TextIOWrapper:
         descriptor = open_private(Path(self.baseFilename), os.O_WRONLY | os.O_APPEND)
         return os.fdopen(descriptor, "a", encoding=self.encoding, errors=self.errors)
@@ -60,6 +72,9 @@ class _Stderr(_StreamHandler):
     @stream.setter
     def stream(self, _stream: TextIO) -> None:
         """Not kept."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the standard library's name
+        """Nobody reads any more; the main log has the line."""
 
 
 class LogStream:
@@ -95,6 +110,11 @@ def set_up(log_dir: Path, level: str) -> None:
     seen.setLevel(logging.WARNING)
     seen.setFormatter(_OneLine("s3sync: %(message)s"))
     logging.basicConfig(level=level, handlers=[main, seen], force=True)
+
+
+def main_log() -> logging.FileHandler | None:
+    """Return the handler of the main log; None if this command has none."""
+    return next((handler for handler in logging.getLogger().handlers if isinstance(handler, _MainLog)), None)
 
 
 def rotate(log_dir: Path, today: str = "") -> None:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import signal
 import subprocess
+import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import IO, NamedTuple, TypeAlias
+
+from s3sync import interrupt
+from s3sync.text import printable
 
 Process: TypeAlias = "subprocess.Popen[bytes]"
 OutOfTime = subprocess.TimeoutExpired  # what waiting for a process with a limit raises
@@ -26,15 +34,72 @@ def start(
     `stdin`, or nothing. The session of its own lets signals for us reach it through us alone, and those that we send
     reach its children, too. `inherited` descriptors stay open in it.
     """
-    return subprocess.Popen(
-        argv,
-        stdin=stdin or subprocess.DEVNULL,
-        stdout=stdout or subprocess.PIPE,
-        stderr=subprocess.STDOUT if merged else subprocess.PIPE,
-        env=dict(environ),
-        start_new_session=True,
-        pass_fds=inherited,
-    )
+    with _starting:
+        process = subprocess.Popen(
+            argv,
+            stdin=stdin or subprocess.DEVNULL,
+            stdout=stdout or subprocess.PIPE,
+            stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+            env=dict(environ),
+            start_new_session=True,
+            pass_fds=inherited,
+        )
+        _started.add(process)
+    return process
+
+
+_SHORT_OF = {
+    errno.EAGAIN: "raise `ulimit -u`, or end other processes of this user",
+    errno.ENOMEM: "give it more memory, or use fewer --cores",
+    errno.EMFILE: "raise `ulimit -n`, or use fewer --cores",
+    errno.ENFILE: "raise `ulimit -n`, or use fewer --cores",
+}
+_MAX_SHEBANG = 256  # bytes that the kernel reads of a script's first line
+
+
+def reason_of(path: str, error: OSError | ValueError) -> tuple[str, str]:
+    """Return why a program could not be started, and what to do about that if it is not the program's own fault.
+
+    "No such file or directory" of a script that is there is about the interpreter that its first line names.
+    """
+    if not isinstance(error, OSError):
+        return str(error), ""
+    if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR) and (first := _shebang(path)):
+        interpreter, _, rest = first.partition(" ")
+        if not os.path.exists(interpreter):
+            what = f"the interpreter that its first line names is not there: {printable(interpreter)}"
+            if rest and os.path.exists(first):
+                what = f"its first line has a path with a space, which the kernel cannot follow: {printable(first)}"
+            elif len(first) >= _MAX_SHEBANG - 3:
+                what = f"its first line has a path that is too long: {printable(first)}"
+            return what, "install it again, in a folder whose path is short and has no spaces"
+    return error.strerror or str(error), _SHORT_OF.get(error.errno or 0, "")
+
+
+def _shebang(path: str) -> str:
+    """What follows `#!` in a script; empty if it is none."""
+    try:
+        with open(path, "rb") as script:
+            first = script.readline(4096)
+    except OSError:
+        return ""
+    return os.fsdecode(first[2:].strip()) if first.startswith(b"#!") else ""
+
+
+_starting = threading.Lock()
+_started: weakref.WeakSet[Process] = weakref.WeakSet()
+
+
+def _kill_all() -> None:
+    """Kill everything that was started and has not ended, with its children; nothing more is started then."""
+    _starting.acquire(timeout=1.0)  # for good: the process ends
+    for process in list(_started):
+        if process.returncode is None:
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+interrupt.before_exit(_kill_all)
 
 
 def first_line(argv: Sequence[str], environ: Mapping[str, str], seconds: float) -> str:

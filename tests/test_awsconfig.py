@@ -616,8 +616,12 @@ def test_retries_are_the_users_choice(environ: dict[str, str], mode: str, attemp
         ({"LANG": "POSIX"}, "C.UTF-8"),
         ({"LANG": "en_GB.UTF-8", "LC_ALL": "C"}, "C.UTF-8"),
         ({"LANG": "en_GB.UTF-8", "LC_CTYPE": "C"}, "C.UTF-8"),
+        ({"LANG": "en_GB.UTF-8", "LC_ALL": "en_US.ISO-8859-15"}, "C.UTF-8"),
         ({"LANG": "C", "LC_CTYPE": "en_GB.UTF-8"}, None),
         ({"LANG": "en_GB.UTF-8"}, None),
+        ({"LANG": "de_DE.utf8@euro"}, None),
+        ({"LANG": "en_US"}, "C.UTF-8"),
+        ({"LANG": "en_US.ISO-8859-1"}, "C.UTF-8"),
         ({"LANG": "C", "LC_ALL": "en_GB.UTF-8"}, "en_GB.UTF-8"),
     ],
 )

@@ -114,6 +114,7 @@ ORDER = [
     "check",
     "arguments",
     "shells",
+    "boundary",
     "cli",
     "__main__",
 ]
@@ -161,8 +162,9 @@ def test_only_one_module_starts_processes() -> None:
     }
     assert users == {"processes"}
     others = re.compile(r"os\.(system|popen|exec\w+|spawn\w+|posix_spawn\w*|fork\w*)|eval|exec")
+    allowed = {"__main__": ["os.execv"]}  # the program itself, again
     for room, tree in MODULES.items():
-        assert [call for call in calls_in(tree) if others.fullmatch(call)] == [], room
+        assert [call for call in calls_in(tree) if others.fullmatch(call)] == allowed.get(room, []), room
 
 
 def test_no_process_has_a_shell() -> None:
@@ -212,7 +214,7 @@ def test_what_is_deleted_is_named_relative_to_an_open_folder() -> None:
 def test_only_the_boundary_exits() -> None:
     assert callers_of("sys.exit", "exit", "quit") == {"cli", "__main__"}
     raisers = {room for room, tree in MODULES.items() if "SystemExit" in ast.unparse(tree)}
-    assert raisers <= {"cli"}
+    assert raisers <= {"cli", "boundary"}
 
 
 def test_only_the_boundary_and_the_plain_display_print() -> None:
