@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from s3sync import logdir
 from s3sync.awscli import STALL_SECONDS
-from s3sync.awswords import ACCOUNT, SSE, STORAGE_CLASSES
+from s3sync.awswords import ACCOUNT, ACLS, SSE, STORAGE_CLASSES
 from s3sync.bandwidth import Timetable, parse_timetable
 from s3sync.hook import Hook
 from s3sync.slurm import DEFAULT_NODES
@@ -80,6 +80,7 @@ _TASK_EXAMPLES = """\
 examples:
   s3sync upload --local_path /data/RUN --bucket lab-runs --executor slurm
 """
+_ACL_HELP = f"the canned ACL, where the bucket's policy requires one: {', '.join(ACLS)}"
 _STORAGE_HELP = "STANDARD (default), STANDARD_IA, INTELLIGENT_TIERING, GLACIER_IR, DEEP_ARCHIVE, ..."
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no other name
 
@@ -315,6 +316,7 @@ def _add_storage(parser: argparse.ArgumentParser) -> None:
     add("--sse", choices=SSE, default="", help="how S3 is to encrypt them (default: as the bucket does)")
     add("--sse_kms_key_id", default="", metavar="KEY", help="the KMS key for --sse aws:kms")
     add("--storage_class", choices=STORAGE_CLASSES, default="", metavar="CLASS", help=_STORAGE_HELP)
+    add("--acl", choices=ACLS, default="", metavar="ACL", help=_ACL_HELP)
 
 
 def _positive(text: str) -> int:

@@ -89,7 +89,8 @@ NO_BUCKET = Cause("no such bucket", "check --bucket, and AWS_ENDPOINT_URL if it 
 CLOCK = Cause("this machine's clock is wrong, so S3 refuses its requests", "set the clock (NTP)")
 DENIED = Cause(
     "access denied",
-    "check the keys; they need s3:PutObject, s3:GetObject and s3:ListBucket there",
+    "check the keys; they need s3:PutObject, s3:GetObject and s3:ListBucket there; the bucket's policy may require"
+    " --acl or --sse",
     of_a_key=True,
 )
 DENIED_WITHOUT_REASON = Cause(  # an answer without a body cannot say why; a wrong clock looks the same there

@@ -23,6 +23,7 @@ STORAGE_CLASSES = (
     *("GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"),
 )
 SSE = ("AES256", "aws:kms")
+ACLS = ("private", "bucket-owner-read", "bucket-owner-full-control")  # none that opens a run to the public
 ACCOUNT = re.compile(r"[0-9]{12}")
 
 
@@ -32,6 +33,7 @@ class Storage(NamedTuple):
     sse: str = ""
     sse_kms_key_id: str = ""
     storage_class: str = ""
+    acl: str = ""
 
 
 AS_THE_BUCKET_HAS_IT = Storage()
@@ -75,7 +77,7 @@ def cp_words(
     folder: str, url: str, storage: Storage = AS_THE_BUCKET_HAS_IT, more: tuple[str, ...] = ()
 ) -> tuple[str, ...]:
     """Send every file in a folder; `url` ends in a slash."""
-    names = ("sse", "sse-kms-key-id", "storage-class")
+    names = ("sse", "sse-kms-key-id", "storage-class", "acl")
     how = (*_given(*zip(names, storage, strict=True)), *more)
     return ("s3", "cp", folder, url, "--recursive", "--no-progress", *how, _CONNECT_TIMEOUT)
 
@@ -111,7 +113,7 @@ def list_uploads_words(bucket: OwnedBucket, prefix: str) -> tuple[str, ...]:
 
 def create_upload_words(bucket: OwnedBucket, key: str, storage: Storage = AS_THE_BUCKET_HAS_IT) -> tuple[str, ...]:
     """Begin a multipart upload; prints its id."""
-    names = ("server-side-encryption", "ssekms-key-id", "storage-class")
+    names = ("server-side-encryption", "ssekms-key-id", "storage-class", "acl")
     what = (*bucket.words(), f"--key={key}", *_given(*zip(names, storage, strict=True)))
     return ("s3api", "create-multipart-upload", *what, _JSON, "--query=UploadId", _CONNECT_TIMEOUT)
 

@@ -202,7 +202,7 @@ def _waits(waiting: Iterable[Waiting]) -> list[str]:
 def _storage(args: argparse.Namespace) -> Storage:
     if args.sse_kms_key_id and args.sse != "aws:kms":
         raise UsageError("--sse_kms_key_id means nothing without --sse aws:kms (add that)")
-    return Storage(args.sse, args.sse_kms_key_id, args.storage_class)
+    return Storage(args.sse, args.sse_kms_key_id, args.storage_class, args.acl)
 
 
 def _cluster(args: argparse.Namespace) -> Cluster | None:

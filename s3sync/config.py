@@ -113,6 +113,10 @@ class MonitorEntry(_Model):
         AfterValidator(one_of(awswords.STORAGE_CLASSES)),
         Schema({"enum": ["", *awswords.STORAGE_CLASSES]}),
     ] = Field(default="", description="By default STANDARD.")
+    acl: Annotated[Text, AfterValidator(one_of(awswords.ACLS)), Schema({"enum": ["", *awswords.ACLS]})] = Field(
+        default="",
+        description="The canned ACL of the objects, where the bucket's policy requires one.",
+    )
     expected_bucket_owner: Account = Field(
         default="",
         description="The AWS account (12 digits) that has to own the bucket: checked before each upload and with "
@@ -154,8 +158,8 @@ class MonitorEntry(_Model):
 
     @property
     def storage(self) -> Storage:
-        """`sse`, `sse_kms_key_id` and `storage_class` together."""
-        return Storage(self.sse, self.sse_kms_key_id, self.storage_class)
+        """`sse`, `sse_kms_key_id`, `storage_class` and `acl` together."""
+        return Storage(self.sse, self.sse_kms_key_id, self.storage_class, self.acl)
 
     @property
     def cluster(self) -> Cluster | None:

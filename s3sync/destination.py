@@ -14,6 +14,28 @@ COMPLETION_OBJECT = "s3sync.complete.json"  # in the run's prefix, where it is w
 
 # Looser than AWS's rule for new buckets: old ones in us-east-1 and other servers have capitals and `_`.
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
+_ALIAS = "; give the alias of the access point, which ends in -s3alias, or the bucket's own name"
+
+# What is no bucket to upload to, by what its name has, and what to give instead.
+_NO_BUCKETS = (
+    (r"arn:[^:]*:s3::[0-9]*:accesspoint/", f"a multi-region access point needs signatures of its own{_ALIAS}"),
+    (r"arn:[^:]*:s3-object-lambda:", f"an access point of Object Lambda takes no uploads{_ALIAS}"),
+    (
+        r"arn:[^:]*:s3-outposts:",
+        "an ARN of S3 on Outposts is not supported; give the alias of its access point, which ends in --op-s3",
+    ),
+    (r"arn:[^:]*:s3:::", "it is an ARN; give the bucket's name alone, which is its last part"),
+    (r"arn:", f"it is an ARN, which the parts of the AWS CLI do not all take{_ALIAS}"),
+    (
+        r".*--x-s3$",
+        "a directory bucket is in one zone only, and lists objects in no order; give a bucket of another kind",
+    ),
+    (r".*--xa-s3$", "an access point of a directory bucket is not supported; give a bucket of another kind"),
+    (r".*--ol-s3$", f"an access point of Object Lambda takes no uploads{_ALIAS}"),
+    (r".*--table-s3$", "a table bucket takes no files; give a bucket of another kind"),
+    (r".*\.mrap$", f"a multi-region access point needs signatures of its own{_ALIAS}"),
+    (r".*\.amazonaws\.com(\.cn)?(/|$)", "it is the name of a host; give the bucket's name alone"),
+)
 
 _COMPLETION_PATH = re.compile(rf"(Analysis/[0-9]+/)?{re.escape(COMPLETION_OBJECT)}")
 
@@ -57,6 +79,9 @@ def parse_destination(bucket: str, remote_path: str = "/") -> Destination:
         raise UsageError(
             f"--bucket takes the bucket's name alone, not a URL: {printable(bucket)} (the path goes into --remote_path)"
         )
+    for pattern, why in _NO_BUCKETS:
+        if re.match(pattern, bucket):
+            raise UsageError(f"--bucket cannot be {printable(bucket)}: {why}")
     if not _BUCKET.fullmatch(bucket):
         raise UsageError(f"not a bucket name: {printable(bucket)!r} (letters, digits, `.`, `-`; 3 or more)")
     parts = [part for part in remote_path.split("/") if part]

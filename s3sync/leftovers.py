@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
 from s3sync import awscli, awswords, complaints
 from s3sync.awscli import Aws
-from s3sync.awswords import OwnedBucket
+from s3sync.awswords import AS_THE_BUCKET_HAS_IT, OwnedBucket, Storage
 from s3sync.errors import AwsError
 
+_MOST_KEYS = 200  # asked for one by one
+_AT_ONCE = 8
+_PROBE = "s3sync-check"  # no object ever has this name
 _SECONDS = 30.0  # each question may take so long: somebody may be waiting for the end
 _SKEW = timedelta(minutes=15)  # S3 refuses requests of clocks that differ by more
 _TOO_LATE = datetime(9999, 1, 1, tzinfo=timezone.utc)  # for the skew to be added
@@ -29,18 +33,38 @@ class Swept(NamedTuple):
     trouble: str = ""
 
 
-def sweep(aws: Aws, bucket: OwnedBucket, prefix: str, keys: Collection[str], since: str = "") -> Swept:
+class Habits:
+    """What a server was found to do: whether it lists multipart uploads for an exact key alone, as MinIO does."""
+
+    def __init__(self) -> None:
+        self.lists_by_key: bool | None = None  # not known yet
+
+
+def sweep(
+    aws: Aws,
+    bucket: OwnedBucket,
+    prefix: str,
+    keys: Collection[str],
+    since: str = "",
+    habits: Habits | None = None,
+    storage: Storage = AS_THE_BUCKET_HAS_IT,
+) -> Swept:
     """Abort the multipart uploads of these keys under a prefix, those begun before `since` (ISO 8601) left alone.
 
-    Works while the program is being stopped, too. Raises nothing that S3 or the CLI may cause.
+    With `habits`, which remembers the answer, a server that lists none is tried whether it lists them for an exact
+    key alone, by one begun as `storage` says. Works while the program is being stopped, too. Raises nothing that S3 or
+    the CLI may cause.
     """
     try:
-        found = _begun(aws, bucket, prefix)
+        found, trouble = _begun(aws, bucket, prefix), ""
+        if habits and not found and _lists_by_key(aws, bucket, prefix, habits, storage):
+            found, trouble = _begun_by_key(aws, bucket, keys)
     except AwsError as error:
         return Swept(0, str(error))
+    wanted = set(keys)
     not_before = datetime.fromisoformat(since) if since else None
-    ours = [left for left in found if left.key in keys and (not_before is None or left.begun + _SKEW >= not_before)]
-    aborted, trouble = 0, ""
+    ours = [left for left in found if left.key in wanted and (not_before is None or left.begun + _SKEW >= not_before)]
+    aborted = 0
     for left in ours:
         try:
             _abort(aws, bucket, left)
@@ -48,6 +72,32 @@ def sweep(aws: Aws, bucket: OwnedBucket, prefix: str, keys: Collection[str], sin
         except AwsError as error:
             trouble = str(error)
     return Swept(aborted, trouble)
+
+
+def _lists_by_key(aws: Aws, bucket: OwnedBucket, prefix: str, habits: Habits, storage: Storage) -> bool:
+    """Whether an upload that is begun now is missing in the list; it is aborted at once. Raises AwsError."""
+    if habits.lists_by_key is None:
+        key = prefix + _PROBE
+        begun = aws.clean_up(awswords.create_upload_words(bucket, key, storage), _SECONDS)
+        upload_id = awscli.parse_json(begun) if begun.succeeded else None
+        if not isinstance(upload_id, str):  # whoever may not begin one has left none
+            return False
+        probe = _Begun(key, upload_id, _TOO_LATE)
+        try:
+            habits.lists_by_key = all(left.key != key for left in _begun(aws, bucket, prefix))
+        finally:
+            _abort(aws, bucket, probe)
+    return habits.lists_by_key
+
+
+def _begun_by_key(aws: Aws, bucket: OwnedBucket, keys: Collection[str]) -> tuple[list[_Begun], str]:
+    """A question for each of the first keys, several at a time; what keeps it from being complete. Raises AwsError."""
+    asked = list(keys)[:_MOST_KEYS]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = [left for some in pool.map(lambda key: _begun(aws, bucket, key), asked) for left in some]
+    if len(asked) < len(keys):
+        return found, f"this server lists them by key alone, and only {_MOST_KEYS} of {len(keys):,} were asked for"
+    return found, ""
 
 
 class _Begun(NamedTuple):

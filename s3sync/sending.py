@@ -118,9 +118,11 @@ class Sender:
     def sweep(self, files: Collection[LocalFile], since: str) -> None:
         """Abort the multipart uploads of these files that a killed process has left since then."""
         prefix = self._job.destination.run_prefix(self._run.run_id)
-        keys = {prefix + f.path for f in files if self._job.multipart.part_size_for(f.size)}
+        unproven_first = sorted(files, key=lambda f: plan.is_same(f, self._state.proven.get(f.path)))
+        keys = [prefix + f.path for f in unproven_first if self._job.multipart.part_size_for(f.size)]
         if keys:
-            swept = leftovers.sweep(self._aws, self._job.bucket, prefix, keys, since)
+            storage, habits = self._job.storage, self._transfer.habits
+            swept = leftovers.sweep(self._aws, self._job.bucket, prefix, keys, since, habits, storage)
             if swept.aborted:
                 self._display.say(f"{count_of(swept.aborted, 'multipart upload')} of an interrupted call aborted")
             self._transfer.unswept = swept.trouble

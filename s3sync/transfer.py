@@ -60,6 +60,7 @@ class Transfer:
         owner: str = "",
         throttle: Throttle | None = None,
     ) -> None:
+        self.habits = leftovers.Habits()
         self.unswept = ""  # why parts may be left in S3; empty if there are none
         self._aws = aws
         self._run = run
@@ -100,7 +101,7 @@ class Transfer:
         self._shares.pop(pid, None)
         done = self._flow.ended(batch)
         if not ended.succeeded:
-            self._sweep(batch)
+            self._sweep(batch, was_killed=ended.returncode < 0)
         self._aws.check_stop()
         cause = self._cause(ended, complaints) if ended.returncode else None
         in_vain = _why_in_vain(ended, complaints) if ended.ended_by_us and not done else None
@@ -111,12 +112,14 @@ class Transfer:
     def _cause(self, ended: Ended, complaints: _Complaints) -> Cause | None:
         return cause_of(ended.errors) or (CHECKSUMS if complaints.all_say(CHECKSUM_MISMATCH) else None)
 
-    def _sweep(self, batch: Batch) -> None:
+    def _sweep(self, batch: Batch, *, was_killed: bool) -> None:
         """The parts that an ended process may have left; what an orderly end has aborted is not there any more."""
         prefix = self._destination.run_prefix(self._run.run_id)
         keys = {prefix + file.path for file in batch.files if self._multipart.part_size_for(file.size)}
-        if keys and (trouble := leftovers.sweep(self._aws, self._bucket, prefix, keys).trouble):
-            self.unswept = trouble
+        habits = self.habits if was_killed else None
+        if keys:
+            swept = leftovers.sweep(self._aws, self._bucket, prefix, keys, "", habits, self._storage)
+            self.unswept = swept.trouble or self.unswept
 
     @property
     def share(self) -> int | None:

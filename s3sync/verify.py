@@ -27,6 +27,7 @@ from s3sync.text import count_of, human_bytes, human_seconds, indented, printabl
 
 _AT_ONCE = 1000  # files compared at a time, while as many more are hashed
 
+_FOLDER_MARK = "_$folder$"  # empty objects of Hadoop's, one for each folder
 _CHANGED = "changed while it was compared"
 _GONE = "gone from the disk while it was compared"
 _CAME = "came to the disk while the others were compared"
@@ -47,6 +48,7 @@ class Verification:
     by_size: list[Proof] = field(default_factory=list)
     differing: dict[str, str] = field(default_factory=dict)
     extra: list[str] | None = None
+    why_unlisted: str = ""  # why `extra` is not known
     rows: list[Row] = field(default_factory=list)  # of the manifest, if one is wanted: the proven files
     manifest: Path | None = None  # where it is
     manifest_error: str = ""  # why it is not there
@@ -103,7 +105,8 @@ def verify(
             comparison.run(stop)
     finally:
         hasher.close()
-    found.extra = None if remote is None else _extra(job, scope, run, remote)
+    found.why_unlisted = reader.why_unlisted
+    found.extra = None if remote is None or reader.why_unlisted else _extra(job, scope, run, remote)
     found.differing.update(dict.fromkeys(_newcomers(scope, _scope(job, run)), _CAME))
     if wanted_manifest:
         _write_manifest(found, wanted_manifest)
@@ -204,7 +207,9 @@ class _Comparison:
 
 
 def _is_doubtful(file: LocalFile, seen: Seen, hashed: Hashed | None) -> bool:
-    """Whether only head-object can tell: the same size with another ETag, which may be no MD5."""
+    """Whether only head-object can tell: the same size with another ETag, which may be no MD5; or missing."""
+    if isinstance(seen, Absent):
+        return seen.listed  # a few of these are asked for: the listing may be wrong
     if hashed is None or not isinstance(seen, RemoteObject) or not seen.listed or seen.size != file.size:
         return False
     return not readback.is_settled(file, seen, hashed.etag)
@@ -218,6 +223,7 @@ def _extra(job: Job, scope: Scope, run: Run, remote: Iterable[str]) -> list[str]
     """What only S3 has, but for what is excluded, and for what this program says there of the run."""
     here = _paths(scope)
     beyond = sorted(path for path in remote if path not in here and not is_completion_object(path))
+    beyond = [path for path in beyond if not path.endswith(_FOLDER_MARK)]
     return [p for p in beyond if not any(e.search(f"{run.run_id}/{p}") for e in job.excludes)]
 
 
@@ -258,7 +264,7 @@ def lines(found: Verification) -> list[str]:
     elif found.manifest_error:
         facts.append(f"  manifest {found.manifest_error}")
     if found.extra is None:
-        facts.append("  what only S3 has is not known: these credentials may not list the bucket")
+        facts.append(f"  what only S3 has is not known: {printable(found.why_unlisted)}")
     return [
         verdict,
         *facts,

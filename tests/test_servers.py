@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.client
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ import pytest
 
 from s3sync import awserrors, awswords, s3sums
 from s3sync.awsconfig import TransferClient, child_environment
-from s3sync.destination import Destination
+from s3sync.config import load_config
+from s3sync.destination import Destination, parse_destination
+from s3sync.errors import ConfigError, UsageError
 from s3sync.job import Job
 from tests.conftest import BUCKET, Lab, tree
 from tests.s3server import MIB, Dialect, Fault, S3Server
@@ -440,3 +444,204 @@ def test_the_client_that_sends_decides_on_the_parts_of_the_largest_files() -> No
         return job.multipart.part_size_for(100 * 10**9)
 
     assert (of("default"), of("crt")) == (16 * MIB, 10_000_000)
+
+
+# Empty objects for folders
+
+
+def test_empty_objects_for_folders_are_no_files(
+    lab: Lab, server: S3Server, tiny_run: Path, aws: tuple[str, str]
+) -> None:
+    """The console, and gateways to file systems, put them there."""
+    for key in ("", "Data/", "Empty/", "Data_$folder$"):
+        server.put(BUCKET, f"{tiny_run.name}/{key}", b"")
+
+    result = lab.upload(tiny_run, *aws, "--json")
+    verified = lab.run("verify", str(tiny_run), "--bucket", BUCKET, *aws, "--json")
+
+    assert (result.code, result.json["found_in_s3"]) == (0, 0)
+    assert (verified.code, verified.json["only_in_s3"]) == (0, [])
+
+
+def test_an_object_with_bytes_is_no_folder(lab: Lab, server: S3Server, tiny_run: Path, aws: tuple[str, str]) -> None:
+    assert lab.upload(tiny_run, *aws).code == 0
+    server.put(BUCKET, f"{tiny_run.name}/Data/", b"somebody's")
+
+    verified = lab.run("verify", str(tiny_run), "--bucket", BUCKET, *aws, "--json")
+
+    assert (verified.code, verified.json["only_in_s3"]) == (1, ["Data/"])
+
+
+# Servers that list in their own way
+
+
+@pytest.mark.parametrize("dialect", [{"lists": "not"}, {"lists": "v1"}, {"start_after": False}], ids=str)
+def test_a_server_that_lists_in_its_own_way_is_asked_for_each_object(
+    lab: Lab, server: S3Server, tiny_run: Path, aws: tuple[str, str], dialect: dict[str, Any]
+) -> None:
+    if "lists" not in dialect or dialect["lists"] == "v1":
+        for number in range(1000):  # a page of S3's, that come first
+            server.put(BUCKET, f"{tiny_run.name}/Aside/{number:04}", b"")
+    speak(server, **dialect)
+
+    result = lab.upload(tiny_run, *aws)
+
+    assert result.code == 0, result.out + result.err
+    assert puts(server) == len(tree(tiny_run)), "nothing is sent again"
+    assert result.err.count("cannot be listed reliably: ") == 1, "said once"
+    assert server.counters["HeadObject"] >= len(tree(tiny_run)) - 1
+    if dialect == {"start_after": False}:
+        return  # a listing of all that there is needs none
+    verified = lab.run("verify", str(tiny_run), "--bucket", BUCKET, *aws, "--json")
+    assert (verified.code, verified.json["only_in_s3"]) == (0, None)
+    words = lab.run("verify", str(tiny_run), "--bucket", BUCKET, *aws)
+    assert "what only S3 has is not known: s3://lab-runs cannot be listed reliably: " in words.out
+
+
+def test_names_that_a_listing_spoils_are_asked_for(
+    lab: Lab, server: S3Server, tiny_run: Path, aws: tuple[str, str]
+) -> None:
+    """The server ignores that names are to be encoded, and the CLI decodes them all the same."""
+    speak(server, url_encoding=False)
+    (tiny_run / "Data" / "100%25.cbcl").write_text("data")
+
+    result = lab.upload(tiny_run, *aws)
+
+    assert result.code == 0, result.out + result.err
+    assert puts(server) == len(tree(tiny_run))
+    assert lab.run("verify", str(tiny_run), "--bucket", BUCKET, *aws).code == 0
+
+
+@pytest.mark.parametrize("dialect", [{"lists": "not"}, {"uppercase_etags": True}], ids=str)
+def test_both_clis_understand_such_a_server(
+    lab: Lab, server: S3Server, tiny_run: Path, each_aws: str, dialect: dict[str, Any]
+) -> None:
+    speak(server, **dialect)
+
+    result = lab.upload(tiny_run, "--aws_command", each_aws)
+
+    assert result.code == 0, result.out + result.err
+    assert puts(server) == len(tree(tiny_run))
+
+
+# Unfinished multipart uploads
+
+
+def begin(server: S3Server, key: str) -> None:
+    """An upload that nobody goes on with."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port)
+    connection.request("POST", f"/{BUCKET}/{key}?uploads")
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+@pytest.mark.parametrize("by_key", [False, True])
+def test_parts_that_a_killed_call_has_left_are_removed_whatever_the_server_lists(
+    lab: Lab, server: S3Server, run: Path, aws: tuple[str, str], by_key: bool
+) -> None:
+    speak(server, uploads_by_key=by_key)
+    refused = server.add_fault(Fault("status", key_contains="RunInfo", count=None))
+    assert lab.upload(run, *aws).code == 1
+    refused.count = 0
+    log = lab.log(run)
+    log["parts_since"] = "2026-01-01T00:00:00+00:00"
+    lab.log_path(run).write_text(json.dumps(log))
+    server.delete(BUCKET, f"{run.name}/{BIG}")
+    begin(server, f"{run.name}/{BIG}")
+    begin(server, f"{run.name}/Data/other.bam")
+
+    result = lab.upload(run, *aws)
+
+    assert result.code == 0, result.out + result.err
+    assert [upload.key for upload in server.uploads(BUCKET)] == [f"{run.name}/Data/other.bam"], "nobody else's"
+    assert "1 multipart upload of an interrupted call aborted" in result.err
+    assert lab.log(run)["parts_since"] == ""
+
+
+# Names of buckets
+
+
+@pytest.mark.parametrize(
+    ("bucket", "words"),
+    [
+        ("runs--euw1-az1--x-s3", "a directory bucket is in one zone only"),
+        ("runs--euw1-az1--xa-s3", "give a bucket of another kind"),
+        ("arn:aws:s3:eu-west-1:123456789012:accesspoint/runs", "which ends in -s3alias"),
+        ("arn:aws:s3:eu-west-1:123456789012:accesspoint:runs", "which ends in -s3alias"),
+        ("arn:aws-cn:s3:cn-north-1:123456789012:accesspoint/runs", "which ends in -s3alias"),
+        ("arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap", "a multi-region access point"),
+        ("mfzwi23gnjvgw.mrap", "a multi-region access point"),
+        ("arn:aws:s3-outposts:us-west-2:123456789012:outpost/op-1/accesspoint/runs", "ends in --op-s3"),
+        ("arn:aws:s3-object-lambda:us-east-1:123456789012:accesspoint/runs", "takes no uploads"),
+        ("runs-abcdef--ol-s3", "takes no uploads"),
+        ("abc--table-s3", "a table bucket takes no files"),
+        ("arn:aws:s3:::lab-runs", "give the bucket's name alone"),
+        ("lab-runs.s3.eu-central-1.amazonaws.com", "give the bucket's name alone"),
+        ("lab-runs.s3.dualstack.eu-central-1.amazonaws.com", "give the bucket's name alone"),
+    ],
+)
+def test_what_is_no_usual_bucket_is_refused_with_an_alternative(
+    lab: Lab, tiny_run: Path, tmp_path: Path, bucket: str, words: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        parse_destination(bucket)
+    config = tmp_path / "config.json"
+    entry = {"monitored_directories": [str(tmp_path)], "bucket": bucket, "remote_path": "/"}
+    config.write_text(json.dumps({"monitor": [entry]}))
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        load_config(config, {})
+
+
+@pytest.mark.parametrize("bucket", ["runs-k3xjc7h2nb4ud5ee8rz6mfa1-s3alias", "runs-o01ac5d2--op-s3", "lab-runs"])
+def test_aliases_of_access_points_are_buckets_like_any_other(
+    lab: Lab, server: S3Server, tiny_run: Path, aws: tuple[str, str], bucket: str
+) -> None:
+    server.create_bucket(bucket)
+
+    words = lab.words(tiny_run, *aws, bucket=bucket)
+
+    assert lab.run(*words).code == 0
+    assert len(server.objects(bucket)) == len(tree(tiny_run))
+
+
+# Policies that require an ACL
+
+FULL_CONTROL = "bucket-owner-full-control"
+
+
+def test_the_acl_that_a_policy_requires_goes_with_every_object(
+    lab: Lab, server: S3Server, run: Path, each_aws: str
+) -> None:
+    speak(server, required_acl=FULL_CONTROL)
+    words = ("--aws_command", each_aws, "--completion_object")
+
+    without = lab.upload(run, *words)
+    result = lab.upload(run, *words, "--acl", FULL_CONTROL)
+
+    assert without.code == 1
+    assert "the bucket's policy may require --acl or --sse" in without.err
+    assert result.code == 0, result.out + result.err
+    assert len(server.objects(BUCKET)) == len(tree(run)) + 1
+
+
+def test_the_monitor_and_check_use_the_acl_of_the_config(
+    lab: Lab, server: S3Server, run: Path, quick_aws: Callable[..., str]
+) -> None:
+    speak(server, required_acl=FULL_CONTROL)
+    keys: dict[str, Any] = {"aws_command": quick_aws()}
+
+    checked = lab.run("check", "--write", "--config", lab.config_for(run, {"acl": FULL_CONTROL}, **keys))
+    watched = lab.run("monitor", "--config", lab.config_for(run, {"acl": FULL_CONTROL}, **keys))
+
+    assert "writable with these credentials" in checked.out
+    assert watched.code == 0, watched.out + watched.err
+    assert lab.log(run)["completed"]
+
+
+@pytest.mark.parametrize("acl", ["public-read", "full"])
+def test_an_acl_that_would_open_a_run_to_others_is_refused(lab: Lab, tiny_run: Path, acl: str) -> None:
+    assert lab.upload(tiny_run, "--acl", acl).code == 2
+    config = lab.config_for(tiny_run, {"acl": acl})
+    refused = lab.run("monitor", "--config", config)
+    assert refused.code == 78
+    assert "must be one of private, bucket-owner-read, bucket-owner-full-control" in refused.err
