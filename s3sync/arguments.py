@@ -271,8 +271,10 @@ def _add_verify(commands: Commands) -> None:
     parser = _add_command(
         commands, "verify", "Compare a run on disk with S3, now, whatever the log says.", _VERIFY_EXAMPLES
     )
-    parser.add_argument("run", metavar="RUN", help="the run folder")
+    parser.add_argument("run", metavar="RUN", help="the run folder, or an analysis in it")
     _add_common(parser)
+    _add_log_dir(parser)
+    parser.add_argument("--skip_check", action="store_true", help="compare the folder even if it is no run")
     parser.add_argument(
         "--manifest",
         metavar="FILE",

@@ -30,6 +30,7 @@ from s3sync.errors import (
     EXIT_USAGE,
     InterruptedBySignal,
     RunError,
+    StateError,
     UsageError,
 )
 from s3sync.interrupt import Stop, stop_on_signals
@@ -240,8 +241,9 @@ def _run_verify(args: argparse.Namespace) -> int:
     job = Job(
         local_path=Path(args.run),
         destination=parse_destination(args.bucket, args.remote_path),
-        log_dir=Path(os.devnull),  # no log is read or written
+        log_dir=Path(os.devnull),  # no log is written
         cores=args.cores or usable_cores(),
+        skip_check=args.skip_check,
         excludes=compile_excludes(args.exclude_patterns),
         aws_command=args.aws_command,
         owner=args.expected_bucket_owner,
@@ -250,9 +252,25 @@ def _run_verify(args: argparse.Namespace) -> int:
     stop = Stop()
     with stop_on_signals(stop), display_for(sys.stderr) as display:
         found = verify.verify(job, os.environ, stop, display, manifest)
+    if found.is_absent:
+        own = logdir.own_folder(os.environ)
+        log_dirs = [args.log_dir] if args.log_dir else [logdir.DEFAULT, *([own] if own else [])]
+        found.elsewhere = verify.find_elsewhere(found, map(Path, log_dirs))
     code = EXIT_DONE if found.ok else EXIT_FAILED
-    _show(args, verify.lines(found), {**verify.as_json(found), "exit_code": code})
+    advised = verify.next_step(found, job, _log_dir_to_name(args))
+    _show(args, [*verify.lines(found), *advised], {**verify.as_json(found), "exit_code": code})
     return code
+
+
+def _log_dir_to_name(args: argparse.Namespace) -> str | None:
+    """What an advised `upload` has to have as --log_dir; None if it finds the same one without."""
+    if args.log_dir is not None:
+        return str(_log_dir(args).path)
+    try:
+        logdir.for_upload(os.environ)
+    except StateError:
+        return "DIR"  # only this user knows where there is room
+    return None
 
 
 def _run_monitor(args: argparse.Namespace) -> int:

@@ -78,6 +78,8 @@ def replace(path: Path, content: bytes, temporary: Path | None = None, *, mode: 
 
 def try_replace(path: Path) -> None:
     """Find out whether `replace` can write there; what is there stays as it is. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        os.lstat(path)  # its name may be too long, which that of the temporary file never is
     temporary = _temporary(path)
     write_synced(temporary, b"")
     temporary.unlink()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from s3sync import analysis, awscli, manifest, plan, readback, runfolder
+from s3sync import analysis, awscli, invocation, manifest, plan, readback, runfolder, state
 from s3sync.destination import Destination, is_completion_object
+from s3sync.errors import RunError
 from s3sync.etagtrust import EtagTrust, Judge
 from s3sync.interrupt import Stop
 from s3sync.job import Job
@@ -22,12 +23,13 @@ from s3sync.progress import Display, Snapshot
 from s3sync.readback import Absent, Reader, RemoteObject, Seen
 from s3sync.runfolder import Identity, LocalFile, Run
 from s3sync.staging import work_folder
-from s3sync.statelog import Proof
+from s3sync.statelog import Logged, Proof
 from s3sync.text import count_of, human_bytes, human_seconds, indented, printable
 
 _AT_ONCE = 1000  # files compared at a time, while as many more are hashed
 
 _FOLDER_MARK = "_$folder$"  # empty objects of Hadoop's, one for each folder
+_NOT_IN_S3 = "not in S3"
 _CHANGED = "changed while it was compared"
 _GONE = "gone from the disk while it was compared"
 _CAME = "came to the disk while the others were compared"
@@ -55,6 +57,7 @@ class Verification:
     seconds: float = 0.0
     remote: Mapping[str, RemoteObject] | None = None  # all that S3 has of the run; None as with `extra`
     identities: dict[str, Identity] | None = None  # if wanted: of each file, from before it was read until after
+    elsewhere: list[Logged] = field(default_factory=list)  # where else this run is, by the state logs of this machine
 
     @property
     def identical(self) -> bool:
@@ -65,6 +68,11 @@ class Verification:
     def ok(self) -> bool:
         """Whether they are identical, and all that was wanted is written."""
         return self.identical and not self.manifest_error
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether S3 has nothing at all there: more likely another prefix was meant than that the run is gone."""
+        return self.remote is not None and not self.remote and not self.why_unlisted
 
 
 def verify(
@@ -85,6 +93,8 @@ def verify(
     """
     started = time.monotonic()
     run = analysis.open_unit(job.local_path, need_run_info=False)
+    if not job.skip_check:
+        _require_run(run)
     if wanted_manifest:
         manifest.require_place(wanted_manifest, run.path)
     scope = _scope(job, run)
@@ -100,18 +110,52 @@ def verify(
             aws = awscli.connect(job.aws_command, job.settings, environ, stop, work, (work_lock,), job.stall_seconds)
             reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner, display.say)
             found.remote = remote = reader.list_run()
-            comparison = _Comparison(found, reader, hasher, remote)
-            display.follow(comparison.title, comparison.snapshot)
-            comparison.run(stop)
+            found.why_unlisted = reader.why_unlisted
+            if found.is_absent:
+                found.differing.update(dict.fromkeys((file.path for file in scope.files), _NOT_IN_S3))
+            else:
+                comparison = _Comparison(found, reader, hasher, remote)
+                display.follow(comparison.title, comparison.snapshot)
+                comparison.run(stop)
     finally:
         hasher.close()
     found.why_unlisted = reader.why_unlisted
     found.extra = None if remote is None or reader.why_unlisted else _extra(job, scope, run, remote)
     found.differing.update(dict.fromkeys(_newcomers(scope, _scope(job, run)), _CAME))
-    if wanted_manifest:
+    if wanted_manifest and found.is_absent:
+        found.manifest_error = f"{printable(str(wanted_manifest))} is not written: nothing is proven"
+    elif wanted_manifest:
         _write_manifest(found, wanted_manifest)
     found.seconds = time.monotonic() - started
     return found
+
+
+def _require_run(run: Run) -> None:
+    """Raise RunError for a folder that is no run and no analysis, before all of it is read; says where the run is."""
+    if run.within or os.path.lexists(run.path / runfolder.RUN_INFO):
+        return
+    around = next((folder for folder in run.path.parents if os.path.lexists(folder / runfolder.RUN_INFO)), None)
+    inner = sorted(path.parent for path in run.path.glob(f"*/{runfolder.RUN_INFO}"))
+    if around:
+        advice = f"it is inside one: {printable(str(around))}"
+    elif inner:
+        advice = f"it has {count_of(len(inner), 'run')} in it, such as {printable(str(inner[0]))}"
+    else:
+        advice = "give the run's own folder"
+    where = printable(str(run.path))
+    raise RunError(f"no RunInfo.xml in {where}: not a run folder ({advice}; --skip_check compares this one as it is)")
+
+
+def find_elsewhere(found: Verification, log_dirs: Iterable[Path]) -> list[Logged]:
+    """Find the other places in S3 that this run was uploaded to, by the state logs in these directories."""
+    logs = {log for folder in dict.fromkeys(log_dirs) for log in state.logged_besides(folder, ())}
+    here = found.destination.url(found.run.run_id)
+    others = {
+        log.destination.url(log.run_id): log
+        for log in logs
+        if log.run_id == found.run.run_id and log.head.uploaded_files and log.destination
+    }
+    return [log for url, log in sorted(others.items()) if url != here]
 
 
 def _scope(job: Job, run: Run) -> Scope:
@@ -265,24 +309,42 @@ def lines(found: Verification) -> list[str]:
         facts.append(f"  manifest {found.manifest_error}")
     if found.extra is None:
         facts.append(f"  what only S3 has is not known: {printable(found.why_unlisted)}")
+    differing = [f"{printable(path)}: {why}" for path, why in found.differing.items()]
     return [
         verdict,
         *facts,
-        *_named("not identical", [f"{printable(p)}: {why}" for p, why in found.differing.items()]),
+        *(_absent(found) if found.is_absent else _named("not identical", differing)),
         *_named("only in S3", [printable(path) for path in found.extra or ()]),
         *_named("without bytes, so not in S3", [f"{printable(p)}: {why}" for p, why in found.scope.skipped]),
         *_named("of the same size, and no ETag or checksum to compare", [printable(p.path) for p in found.by_size]),
-        *_next(found),
     ]
 
 
-def _next(found: Verification) -> list[str]:
-    """What sends again what differs, whatever the log says of it."""
-    if not found.differing:
+def _absent(found: Verification) -> list[str]:
+    """One line instead of a list of all files, and where the run was uploaded to instead."""
+    said = ["  nothing at all of this run is there: are --bucket and --remote_path right?"]
+    for log in found.elsewhere:
+        assert log.destination is not None
+        when = f", completed {log.head.finished}" if log.head.completed else ", not completed"
+        said.append(f"  its state log names {printable(log.destination.url(log.run_id))}{when}")
+    return said
+
+
+def next_step(found: Verification, job: Job, log_dir: str | None) -> list[str]:
+    """Give the command that sends again what differs, whatever the log says of it; none if all of it is missing, since
+    then the place is in doubt. `log_dir` is the one that has to be named in it.
+    """
+    if not found.differing or found.is_absent:
         return []
-    words = ["upload", "--local_path", str(found.run.path), "--bucket", found.destination.bucket]
-    words += ["--remote_path", found.destination.remote_path] if found.destination.prefix else []
-    return [f"  next    `s3sync {printable(shlex.join(words))} --recheck` asks S3 again, and sends what differs"]
+    argv = ["upload", "--local_path", str(found.run.path), "--bucket", found.destination.bucket]
+    argv += ["--remote_path", found.destination.remote_path] if found.destination.prefix else []
+    argv += [f"--exclude_patterns={pattern.pattern}" for pattern in job.excludes]
+    argv += ["--expected_bucket_owner", job.owner] if job.owner else []
+    argv += ["--aws_command", os.path.abspath(job.aws_command)] if job.aws_command else []
+    argv += ["--log_dir", log_dir] if log_dir else []
+    argv += ["--skip_check"] if job.skip_check else []
+    command = printable(invocation.command(*argv, "--recheck"))
+    return [f"  next    `{command}` asks S3 again, and sends what differs"]
 
 
 def as_json(found: Verification) -> dict[str, Any]:
@@ -302,6 +364,7 @@ def as_json(found: Verification) -> dict[str, Any]:
         "skipped": {printable(item.path): item.reason for item in found.scope.skipped},
         "manifest": str(found.manifest) if found.manifest else None,
         "manifest_error": found.manifest_error or None,
+        "elsewhere": [log.destination.url(log.run_id) for log in found.elsewhere if log.destination],
         "seconds": round(found.seconds, 3),
     }
 

@@ -35,7 +35,7 @@ def main() -> int:
         os.chdir(folder)  # so that the commands shown are short
         program = [sys.executable, "-m", "s3sync"]
         upload = [*program, "upload", "--local_path", run.name, "--bucket", BUCKET, "--log_dir", "log"]
-        verify = [*program, "verify", run.name, "--bucket", BUCKET]
+        verify = [*program, "verify", run.name, "--bucket", BUCKET, "--log_dir", "log"]
         aws = str(Path(sys.executable).with_name("aws"))
         base_calls = f"s3://{BUCKET}/{run.name}/Data/Intensities/BaseCalls/L001/C1.1/"
         lost = f"{base_calls}L001_1.cbcl"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,9 @@ from tests.test_manifest import read_table
 
 
 def verify(lab: Lab, run: Path, *words: str, **options: Any) -> Result:
+    """Of any folder, which need not be a run."""
+    if not (run / "RunInfo.xml").exists():
+        words = (*words, "--skip_check")
     return lab.run("verify", str(run), "--bucket", BUCKET, *words, **options)
 
 
@@ -227,7 +233,7 @@ def test_a_signal_ends_it(lab: Lab, server: S3Server, stored: Path) -> None:
 def test_what_happens_on_the_disk_meanwhile(lab: Lab, server: S3Server, few: Path) -> None:
     """Safe to delete is what is there at the end, not what was there at the beginning."""
     with server.hold(method="GET") as gate:
-        process = lab.start("verify", str(few), "--bucket", BUCKET, "--json")
+        process = lab.start("verify", str(few), "--skip_check", "--bucket", BUCKET, "--json")
         gate.wait_held(1)
         (few / "a").unlink()
         os.utime(few / "b", (1, 1))
@@ -300,7 +306,7 @@ def test_a_manifest_that_cannot_be_written_in_the_end_does_not_cost_the_verdict(
     archive = lab.root / "archive"
     archive.mkdir()
     with server.hold(method="GET") as gate:
-        process = lab.start("verify", str(few), "--bucket", BUCKET, "--manifest", str(archive / "m"))
+        process = lab.start("verify", str(few), "--skip_check", "--bucket", BUCKET, "--manifest", str(archive / "m"))
         gate.wait_held(1)
         shutil.rmtree(archive)
         gate.release()
@@ -314,7 +320,7 @@ def test_a_manifest_that_cannot_be_written_in_the_end_does_not_cost_the_verdict(
 def test_a_place_where_no_manifest_can_be_is_found_out_before_the_work(lab: Lab, server: S3Server, few: Path) -> None:
     inside = verify(lab, few, "--manifest", str(few / "m.tsv"))
     nowhere = verify(lab, few, "--manifest", str(lab.root / "nowhere" / "m.tsv"), "--json")
-    too_long = verify(lab, few, "--manifest", str(lab.root / ("m" * 250)))
+    too_long = verify(lab, few, "--manifest", str(lab.root / ("m" * 253)))
 
     assert (inside.code, nowhere.code, too_long.code) == (2, 2, 1)
     assert inside.err.startswith(f"s3sync: --manifest would be one more file of the run: {few}/m.tsv (")
@@ -333,10 +339,82 @@ def test_what_differs_from_a_completed_log_is_sent_again_with_recheck(
 
     found = lab.run("verify", str(tiny_run), "--bucket", BUCKET)
     assert found.code == 1
-    again = f"`s3sync upload --local_path {tiny_run} --bucket {BUCKET} --recheck` asks S3 again, and sends what differs"
+    program = f"{sys.executable} -m s3sync"
+    again = (
+        f"`{program} upload --local_path {tiny_run} --bucket {BUCKET} --recheck` asks S3 again, and sends what differs"
+    )
     assert found.out.splitlines()[-1] == f"  next    {again}"
     assert lab.upload(tiny_run).out.startswith("nothing to send"), "a completed log is believed"
 
     assert lab.upload(tiny_run, "--recheck").code == 0
     assert server.objects(BUCKET)[key].body == (tiny_run / "Data" / "first.cbcl").read_bytes()
     assert lab.run("verify", str(tiny_run), "--bucket", BUCKET).code == 0
+
+
+def test_the_command_that_verify_advises_can_be_pasted(
+    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws
+) -> None:
+    run, aws = tiny_run.rename(tiny_run.with_name("it's a run")), quick_aws("")
+    options = ("--remote_path", "/a b", "--aws_command", aws, "--log_dir", str(lab.root / "a log"))
+    excluded = ("--exclude_patterns", r"first\.cbcl$")
+    assert lab.run("upload", "--local_path", str(run), "--bucket", BUCKET, *options, *excluded).code == 0
+    server.delete(BUCKET, f"a b/{run.name}/RunInfo.xml")
+
+    found = verify(lab, run, *options, *excluded)
+
+    (command,) = re.findall(r"`(.*)` asks S3 again", found.out.splitlines()[-1])
+    again = subprocess.run(["sh", "-c", command], env=lab.env, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.startswith("warning: 1 file of the log not in S3 any more as logged\n")
+    assert (lab.root / "a log").is_dir()
+    assert set(server.objects(BUCKET)) == {f"a b/{run.name}/{p}" for p in tree(run) if not p.endswith("first.cbcl")}
+    assert shlex.split(command)[-1] == "--recheck"
+
+
+@pytest.mark.parametrize(
+    ("place", "advice"),
+    [
+        ("{run.parent}", "it has 1 run in it, such as {run}"),
+        ("{run}/Data", "it is inside one: {run}"),
+        ("{run.parent.parent}/tmp", "give the run's own folder"),
+    ],
+)
+def test_a_folder_that_is_no_run_is_refused_before_it_is_read(
+    place: str, advice: str, lab: Lab, server: S3Server, tiny_run: Path
+) -> None:
+    folder = place.format(run=tiny_run)
+
+    result = lab.run("verify", folder, "--bucket", BUCKET)
+
+    said = (
+        f"no RunInfo.xml in {folder}: not a run folder ({advice.format(run=tiny_run)}; --skip_check compares this one"
+    )
+    assert (result.code, result.out, result.err) == (1, "", f"s3sync: {said} as it is)\n")
+    assert server.requests == []
+
+
+def test_with_nothing_in_s3_no_byte_is_read_and_the_place_is_doubted(
+    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws
+) -> None:
+    aws = quick_aws("")
+    assert lab.upload(tiny_run, "--remote_path", "/2026", "--aws_command", aws).code == 0
+    (tiny_run / "Data" / "first.cbcl").unlink()
+    os.mkfifo(tiny_run / "Data" / "pipe")
+    manifest = lab.root / "manifest"
+    manifest.write_text("an older one")
+    words = (str(tiny_run), "--bucket", BUCKET, "--aws_command", aws, "--manifest", str(manifest))
+
+    plain = lab.run("verify", *words, "--log_dir", str(lab.log_dir))
+    unknown = lab.run("verify", *words, "--json")
+
+    number = len(tree(tiny_run))
+    first, place, not_written, doubt, elsewhere, *rest = plain.out.splitlines()
+    assert (plain.code, first) == (1, f"0 of {number} files, 0 B identical; NOT safe to delete the local copy")
+    assert place.startswith(f"  in      s3://{BUCKET}/{tiny_run.name}/, compared in ")
+    assert not_written == f"  manifest {manifest} is not written: nothing is proven"
+    assert doubt == "  nothing at all of this run is there: are --bucket and --remote_path right?"
+    assert elsewhere.startswith(f"  its state log names s3://{BUCKET}/2026/{tiny_run.name}/, completed 20")
+    assert "upload" not in "".join(rest)
+    assert (unknown.code, unknown.json["elsewhere"]) == (1, [])
+    assert set(unknown.json["differing"].values()) == {"not in S3"}
+    assert manifest.read_text() == "an older one"

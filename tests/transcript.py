@@ -103,12 +103,13 @@ class Sandbox:
             how = {"run_id": run.run_id, "cycles": run.cycles, "complete": run.complete}
             make_run(root / "data" / "runs", run.instrument, lanes=1, tiles=2, scale=0.02, **how)  # type: ignore[arg-type]
         (root / "bin").mkdir()
-        self._install("s3sync", f"{sys.executable} -W error -m s3sync")
-        self._install("aws", str(Path(sys.executable).with_name("aws")))
+        start = "import warnings\nwarnings.simplefilter('error')\nfrom s3sync import cli\ncli.entry_point()\n"
+        self._install("s3sync", f"#!{sys.executable}\n{start}")
+        self._install("aws", f'#!/bin/sh\nexec {Path(sys.executable).with_name("aws")} "$@"\n')
 
-    def _install(self, name: str, words: str) -> None:
+    def _install(self, name: str, content: str) -> None:
         script = self._folder / "bin" / name
-        script.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        script.write_text(content)
         script.chmod(0o755)
 
     def configure(self, text: str) -> None:
