@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from s3sync.runfolder import RUN_INFO, LocalFile
 from s3sync.text import count_of, printable
 
 BASE_CALLS = "Data/Intensities/BaseCalls/"
+HEADED = (".cbcl", ".bcl")  # their headers say how long they are
 FILTER_CYCLE = 25  # filters are made from so many cycles of the first read; from shorter reads there may be none
 _MAX_CELLS = 4_000_000  # more files than any run has: a RunInfo.xml that asks for them is not an instrument's
 _MAX_TILES = 1000  # of a swath: even more digits than their names have
@@ -107,7 +109,7 @@ class Found(NamedTuple):
 
     whole: all that RunInfo.xml asks for. missing: some of it is not there; `lost` are the paths, `summary` says it to
     people. none: no base calls at all. unknown: `summary` says why nobody can tell. `families` are those that store
-    base calls like this.
+    base calls like this. What is `short` may be a copy that was broken off, or a cycle that failed: its header knows.
     """
 
     kind: Kind
@@ -115,6 +117,7 @@ class Found(NamedTuple):
     lost: tuple[str, ...] = ()
     cycles: int = 0  # those of which all is there, counted from the first
     families: tuple[str, ...] = ()
+    short: tuple[str, ...] = ()  # paths of base calls with less than half the bytes that others of their kind have
 
 
 def read_flow_cell(folder: Path) -> FlowCell | None:
@@ -176,10 +179,19 @@ def check(flow_cell: FlowCell | None, files: Iterable[LocalFile]) -> Found:
     bad = sorted(seen.empty)
     cycles = min((cycle for _, cycle, _ in lost if cycle), default=flow_cell.cycles + 1) - 1
     if not lost and not bad:
-        return Found("whole", cycles=cycles, families=seen.layout.families)
+        return Found("whole", cycles=cycles, families=seen.layout.families, short=_short(seen))
     summary = "; ".join(_summaries(flow_cell, seen, lost, bad))
     paths = (*(_path_of(seen.layout, cell) for cell in lost), *bad)
-    return Found("missing", summary, paths, cycles, seen.layout.families)
+    return Found("missing", summary, paths, cycles, seen.layout.families, _short(seen))
+
+
+def _short(seen: _Seen) -> tuple[str, ...]:
+    """Of files whose header says how long they are: the sizes of others differ with how well they can be compressed."""
+    found = []
+    for sizes in seen.sizes.values():
+        middle = sorted(size for size, _ in sizes)[len(sizes) // 2]
+        found += [path for size, path in sizes if 0 < size < middle / 2]
+    return tuple(sorted(found))
 
 
 def _without_base_calls(flow_cell: FlowCell, seen: _Seen) -> Found:
@@ -200,6 +212,7 @@ class _Seen(NamedTuple):
     filters: set[Cell]
     empty: set[str]  # paths of base calls without a byte, as a copy leaves them that has just begun
     copying: list[str]  # paths of those that a copying tool has not finished
+    sizes: Mapping[tuple[str, str], list[tuple[int, str]]]  # of those with a header: with their paths, by lane and unit
 
     @classmethod
     def of(cls, files: Iterable[LocalFile]) -> _Seen:
@@ -207,6 +220,7 @@ class _Seen(NamedTuple):
         filters: set[Cell] = set()
         empty: set[str] = set()
         copying: list[str] = []
+        sizes: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
         skip = len(BASE_CALLS)
         for file in files:
             if not file.path.startswith(BASE_CALLS):
@@ -217,6 +231,8 @@ class _Seen(NamedTuple):
                     if file.size == 0:
                         empty.add(file.path)
                     cells.add((int(match["lane"]), int(match["cycle"]), match["unit"]))
+                    if path.endswith(HEADED):
+                        sizes[match["lane"], match["unit"]].append((file.size, file.path))
                     break
             else:
                 if match := _FILTER.fullmatch(path):
@@ -225,7 +241,7 @@ class _Seen(NamedTuple):
                     copying.append(file.path)
         most = max(range(len(LAYOUTS)), key=lambda number: len(by_layout[number]))
         layout_of_most = LAYOUTS[most] if by_layout[most] else None
-        return cls(layout_of_most, by_layout[most], filters, empty, copying)
+        return cls(layout_of_most, by_layout[most], filters, empty, copying, sizes)
 
 
 def _is_copying(path: str) -> bool:
@@ -341,3 +357,20 @@ def _ranges(numbers: Sequence[int]) -> str:
             groups.append([number, number])
     texts = [str(first) if first == last else f"{first}-{last}" for first, last in groups]
     return ", ".join(texts[:5]) + (", ..." if len(texts) > 5 else "")
+
+
+def is_torn(start: bytes, size: int, path: str) -> bool:
+    """Whether a file of base calls of this size, which starts like this, has less bytes than its header says; also if
+    that is no header."""
+    if not path.endswith(".cbcl"):
+        return len(start) < 4 or int.from_bytes(start[:4], "little") != size - 4
+    try:
+        version, header_size, _, _, bins = struct.unpack_from("<HIBBI", start)
+        (tiles,) = struct.unpack_from("<I", start, 12 + 8 * bins)
+        if version != 1 or header_size != 12 + 8 * bins + 4 + 16 * tiles + 1:
+            return True
+        rows = (struct.unpack_from("<IIII", start, 16 + 8 * bins + 16 * tile) for tile in range(tiles))
+        whole: int = header_size + sum(compressed for *_, compressed in rows)
+        return size < whole
+    except struct.error:
+        return True

@@ -6,6 +6,7 @@ copy may pause. What the base calls cannot show, a quiet time must.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from s3sync import checksums, completion, runfolder, structure
 from s3sync.checksums import MANIFEST
 from s3sync.completion import Completion
+from s3sync.errors import RunError
 from s3sync.runfolder import Listing, Run
 from s3sync.text import count_of, human_seconds, printable
 
@@ -25,6 +27,8 @@ State: TypeAlias = Literal["complete", "sequencing", "settling", "incomplete"]
 _OF_THE_INSTRUMENT = re.compile(  # folders that instruments write; what users add to a run lies elsewhere
     r"(Data/Intensities|InterOp|Thumbnail_Images|Images|[^/]*Logs?|Config|Recipe)/.*", re.DOTALL
 )
+_MOST_HEADERS = 200  # that are read of one run
+_HEADER_BYTES = 64 * 1024  # the header of a real CBCL of 1,000 tiles has 16 kB
 _ENDED_AS_PLANNED = ("completedasplanned", "runcompleted")
 
 
@@ -135,6 +139,9 @@ class _Check:
         if found.kind == "missing" and (lost := self._wanted(found.lost)):
             summary = found.summary if len(lost) == len(found.lost) else f"{count_of(len(lost), 'file')} missing"
             missing = "; ".join(filter(None, (summary, missing)))
+        if torn := [path for path in self._wanted(found.short[:_MOST_HEADERS]) if self._is_torn(path)]:
+            what = f"{count_of(len(torn), 'file')} of base calls broken off, the first is {printable(torn[0])}"
+            missing = "; ".join(filter(None, (missing, what)))
         if missing:
             return self._of_incomplete(missing)
         if found.kind == "whole" and not self._is_arriving():
@@ -169,6 +176,16 @@ class _Check:
         marker_ns = int(marker * 1e9) + 1000  # a float has no more digits
         late = (f.path for f, c in zip(self._files.files, self._files.ctimes_ns, strict=True) if c > marker_ns)
         return any(_OF_THE_INSTRUMENT.fullmatch(path) for path in late)
+
+    def _is_torn(self, path: str) -> bool:
+        """Whether a file is shorter than its header says; of one that cannot be read the upload says so."""
+        place = self._run.path / path
+        try:
+            return structure.is_torn(
+                runfolder.read_whole(place, _HEADER_BYTES)[:_HEADER_BYTES], os.stat(place).st_size, path
+            )
+        except (OSError, RunError):
+            return False
 
     def _is_hidden(self) -> bool:
         """Whether a folder in which there may be base calls cannot be read."""

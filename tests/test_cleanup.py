@@ -151,7 +151,7 @@ def test_a_run_goes_with_its_analyses_and_stays_while_one_is_at_work(
     kept = cleanup(lab, run, "--older_than", "0h", "--json")
 
     assert kept.code == 0, kept.err
-    waits = "waits for Data/Secondary_Analysis_Complete.txt"
+    waits = "waits for Data/Secondary_Analysis_Complete.txt, or until nothing changed for 1 h 00 min"
     assert verdicts(kept)[run.name] == (
         "kept",
         f"analysing at s3://{BUCKET}/{run.name}/Analysis/2/: {waits}",

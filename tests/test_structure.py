@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -113,6 +114,43 @@ def test_many_lanes_that_lack_different_files_are_summarised(tmp_path: Path) -> 
     found = check(tmp_path, set(cbcl(lanes=8)) - lost, layout=layout)
     assert "lane 3: cycles 1-3 of read 1 missing, 3 files; lanes 4-8: 30 files missing; the first" in found.summary
     assert len(found.lost) == 36
+
+
+def header(sizes: Iterable[int]) -> bytes:
+    """Of a CBCL with tiles of so many compressed bytes."""
+    rows = [(1101 + number, 9, 9, size) for number, size in enumerate(sizes)]
+    bins = struct.pack("<II", 0, 0) * 4
+    length = 12 + len(bins) + 4 + 16 * len(rows) + 1
+    start = struct.pack("<HIBBI", 1, length, 2, 2, 4) + bins + struct.pack("<I", len(rows))
+    return start + b"".join(struct.pack("<IIII", *row) for row in rows) + b"\1"
+
+
+def test_a_cbcl_is_torn_if_it_is_shorter_than_its_header_says() -> None:
+    start = header([100, 50, 7])
+    assert not structure.is_torn(start, len(start) + 157, "a.cbcl")
+    assert structure.is_torn(start, len(start) + 156, "a.cbcl")
+    assert structure.is_torn(start[:40], 40, "a.cbcl")
+    assert structure.is_torn(b"\2" + start[1:], len(start) + 157, "a.cbcl"), "no header at all"
+    assert structure.is_torn(b"", 0, "a.cbcl")
+
+
+def test_a_bcl_is_torn_if_it_does_not_have_a_byte_for_each_cluster() -> None:
+    start = (1000).to_bytes(4, "little") + b"x" * 60
+    assert not structure.is_torn(start, 1004, "s_1_1101.bcl")
+    assert structure.is_torn(start, 1003, "s_1_1101.bcl")
+    assert structure.is_torn(b"x", 1, "s_1_1101.bcl")
+
+
+def test_files_with_less_than_half_the_bytes_of_the_others_are_short(tmp_path: Path) -> None:
+    for paths in (cbcl(), bcl()):
+        begun = paths[20]
+        others = files(*(path for path in paths if path != begun), size=1000)
+        flow_cell = run_info(tmp_path)
+        assert structure.check(flow_cell, [*others, *files(begun, size=500)]).short == ()
+        found = structure.check(flow_cell, [*others, *files(begun, size=499)])
+        assert (found.kind, found.short) == ("whole", (BASE_CALLS + begun,))
+    compressed = [*files(*gz()[1:], size=1000), *files(gz()[0], size=1)]
+    assert structure.check(flow_cell, compressed).short == (), "nobody knows how well it can be compressed"
 
 
 def test_temporary_names_of_copying_tools_are_no_base_calls(tmp_path: Path) -> None:

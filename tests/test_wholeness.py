@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import struct
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -79,6 +80,26 @@ def test_every_file_that_arrives_starts_the_quiet_time_anew(run: Run) -> None:
     os.utime(run.path / "InterOp" / "TileMetricsOut.bin", (time.time() + 2 * HOUR,) * 2)
     assert check(run, HOUR + 60).state == "incomplete", "the clock of an instrument may be wrong: ctimes count"
     assert check(run, 2.5 * HOUR).state == "settling"
+
+
+@pytest.mark.parametrize("instrument", INSTRUMENTS)
+def test_base_calls_that_a_copy_broke_off_are_missing(tmp_path: Path, instrument: str) -> None:
+    run = simulated(tmp_path, instrument)
+    last = base_calls(run)[-1]
+    for length, words in ((0, "1 file of base calls without a byte"), (100, "1 file of base calls broken off")):
+        os.truncate(last, length)
+        assert [check(run, after).state for after in (0, HOUR + 1)] == ["settling", "incomplete"]
+        assert f"{words}, the first is {last.relative_to(run.path)}" in check(run).reason
+
+
+def test_base_calls_of_a_cycle_that_failed_are_as_short_as_their_header_says(run: Run) -> None:
+    rows = struct.pack("<IIII", 1101, 9, 9, 5)
+    start = struct.pack("<HIBBI", 1, 12 + 4 + len(rows) + 1, 2, 2, 0) + struct.pack("<I", 1) + rows + b"\1"
+    base_calls(run)[-1].write_bytes(start + b"12345")
+    os.utime(run.path / "CopyComplete.txt")
+    assert check(run).state == "complete"
+    base_calls(run)[-1].write_bytes(start + b"1234")
+    assert check(run).state == "settling"
 
 
 @pytest.mark.parametrize("instrument", INSTRUMENTS)
