@@ -369,8 +369,8 @@ def is_torn(start: bytes, size: int, path: str) -> bool:
         (tiles,) = struct.unpack_from("<I", start, 12 + 8 * bins)
         if version != 1 or header_size != 12 + 8 * bins + 4 + 16 * tiles + 1:
             return True
-        rows = (struct.unpack_from("<IIII", start, 16 + 8 * bins + 16 * tile) for tile in range(tiles))
-        whole: int = header_size + sum(compressed for *_, compressed in rows)
-        return size < whole
+        rows = [struct.unpack_from("<IIII", start, 16 + 8 * bins + 16 * tile) for tile in range(tiles)]
     except struct.error:
         return True
+    whole: int = header_size + sum(compressed for *_, compressed in rows)
+    return size < whole
