@@ -31,6 +31,7 @@ from s3sync.text import count_of, printable
 FOLDER = "slurm"  # in the log directory
 STARTS = "starts"  # in the work folder: marks of scripts that were started, until the program runs
 _SAID_LINES = 2  # of what a job printed
+_SILENT = "its job left nothing in the log directory (is that shared, and may this user write there?)"
 LAST = "last"  # instead of a shard's number: the job that comes after all tasks
 _NOT_THERE = (OSError, ValueError, TypeError, KeyError, RecursionError)  # of a file that is being written, or no more
 
@@ -73,6 +74,7 @@ class Unstarted(NamedTuple):
     node: str
     said: str
     is_last_job: bool
+    at: int = 0  # ns by the file server
 
 
 class ArrayFolder:
@@ -317,11 +319,46 @@ class ArrayFolder:
         with contextlib.suppress(OSError):
             for path in sorted((self.path / STARTS).iterdir()):
                 with contextlib.suppress(OSError, ValueError):
-                    node, out = path.read_text("utf-8", "replace").split("\n")[:2]
-                    said = [printable(line) for line in self._printed(out)[-_SAID_LINES:]]
-                    if node and said and not any("slurmstepd: error: ***" in line for line in said):
-                        found.append(Unstarted(printable(node), " / ".join(said), path.name.startswith(LAST)))
+                    node, out, *noted = filter(None, path.read_text("utf-8", "replace").split("\n"))
+                    said = [printable(line) for line in (noted or self._printed(out))[-_SAID_LINES:]]
+                    if said and not any("slurmstepd: error: ***" in line for line in said):
+                        is_last = path.name.startswith(LAST)
+                        found.append(Unstarted(printable(node), " / ".join(said), is_last, path.stat().st_mtime_ns))
         return found
+
+    def note_silent(self, failed: Iterable[tuple[int | None, str]]) -> None:
+        """Remember the nodes of jobs that Slurm calls failed, by their tasks, if these left nothing here at all.
+
+        Their node may not have this folder, or the user may not write there. Raises nothing.
+        """
+        with contextlib.suppress(OSError):
+            marked = {name.partition(".")[0] for name in os.listdir(self.path / STARTS)}
+            begun = {str(number) for number in self.begun()}
+            for task, node in failed:
+                who = LAST if task is None else str(task)
+                if node and who not in marked | begun and not (task is None and self.progress(LAST)):
+                    name = f"{who}.silent.{uuid.uuid4().hex[:12]}"
+                    files.write_synced(self.path / STARTS / name, f"{node}\n-\n{_SILENT}\n".encode("utf-8", "replace"))
+
+    def broken(self) -> dict[str, str]:
+        """Return the nodes on which the program could not start, and did not run since, each with what was printed."""
+        ran = self._ran()
+        return {start.node: start.said for start in self.unstarted() if ran.get(start.node, 0) <= start.at}
+
+    def able(self) -> set[str]:
+        """Return the nodes on which it ran, however that ended."""
+        return set(self._ran())
+
+    def _ran(self) -> dict[str, int]:
+        """Return when a job came to its end on each node, ns by the file server."""
+        newest: dict[str, int] = {}
+        everybody: list[int | str] = [*self.results(), LAST]
+        for who in everybody:
+            with contextlib.suppress(OSError):
+                if result := self.result(who):
+                    moment = (self.path / "results" / _name(who)).stat().st_mtime_ns
+                    newest[result.node] = max(newest.get(result.node, 0), moment)
+        return newest
 
     def _printed(self, name: str) -> list[str]:
         """Return the lines of a file of the jobs' output; a name that is a path is none."""

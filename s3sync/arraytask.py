@@ -122,6 +122,7 @@ def run_last(folder: ArrayFolder, environ: Mapping[str, str], stop: Stop) -> Non
     if folder.result(LAST):  # Slurm has started this job again, though it had come to its end
         return
     _wait_for_tasks(folder, stop)
+    _note_silent_nodes(folder, handed, environ)
     if (
         _is_left_to_others(folder, handed, environ)
         or (folder.rounds() == 1 and _submit_again(folder, handed, environ))
@@ -165,7 +166,7 @@ def _submit_again(folder: ArrayFolder, handed: Handed, environ: Mapping[str, str
     if plan.cost_of(left) < LEAST_COST or (results and all(result.error for result in results.values())):
         return False
     try:
-        submission.submit(folder, handed, left, Slurm(environ), avoid=_broken_nodes(folder))
+        submission.submit(folder, handed, left, Slurm(environ), avoid=_broken_nodes(folder, environ))
     except (SlurmError, ConfigError) as error:
         _say(f"{error}; the rest is sent from here")
         return False
@@ -174,7 +175,7 @@ def _submit_again(folder: ArrayFolder, handed: Handed, environ: Mapping[str, str
 
 def _is_passed_on(folder: ArrayFolder, handed: Handed, environ: Mapping[str, str]) -> bool:
     """Whether another node has to do this, since no task could work here."""
-    broken, job = _broken_nodes(folder), environ.get("SLURM_JOB_ID", "")
+    broken, job = _broken_nodes(folder, environ), environ.get("SLURM_JOB_ID", "")
     if _node(environ) not in broken or not job.isdecimal():
         return False
     try:
@@ -185,11 +186,17 @@ def _is_passed_on(folder: ArrayFolder, handed: Handed, environ: Mapping[str, str
     return True
 
 
-def _broken_nodes(folder: ArrayFolder) -> list[str]:
-    """Those on which tasks could not work at all, if others could."""
+def _broken_nodes(folder: ArrayFolder, environ: Mapping[str, str]) -> list[str]:
+    """Return those on which the program could not start, or tasks could not work at all where others could."""
     results = folder.results().values()
     able = {result.node for result in results if not result.error}
-    return sorted({result.node for result in results if result.error} - able) if able else []
+    failed = {result.node for result in results if result.error} - able if able else set()
+    return sorted(failed | (folder.broken().keys() - {_node(environ)}))
+
+
+def _note_silent_nodes(folder: ArrayFolder, handed: Handed, environ: Mapping[str, str]) -> None:
+    with contextlib.suppress(SlurmError, ConfigError):
+        folder.note_silent(Slurm(environ).failed(handed.name))
 
 
 def _given(folder: ArrayFolder, environ: Mapping[str, str]) -> Handed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -22,7 +21,7 @@ from s3sync.errors import ConfigError, SlurmError
 from s3sync.interrupt import Stop
 from s3sync.nodecheck import Asked
 from s3sync.s3check import Finding
-from s3sync.slurm import Cluster, Slurm
+from s3sync.slurm import Cluster, Slurm, is_up
 from s3sync.text import count_of, human_seconds, printable
 
 _WAIT_SECONDS = 120.0  # that a job may wait for its node,
@@ -30,7 +29,6 @@ _RUN_SECONDS = 180.0  # and look around there: an S3 that does not answer takes 
 _SHOW_SECONDS = 15.0  # that a file server may take to show one host what another has written
 _CANCEL_SECONDS = 30.0  # that a cancelled job is given to end
 _LOOK_SECONDS = 1.0  # between two looks
-_OUT_OF_USE = re.compile(r"(down|drain|fail|future|inval|maint|no_respond|perfctrs|reboot|unk).*|.*[*$]")
 
 _SCRIPT = """\
 #!/bin/sh
@@ -81,7 +79,7 @@ def _partition(nodes: Sequence[tuple[str, str]], partition: str, wanted: int) ->
     where = f"partition {partition}" if partition else "the cluster"
     if not nodes:
         return _problem(f"{where} has no nodes (see `sinfo`, and mend `partition`)")
-    up = [state for _, state in nodes if not _OUT_OF_USE.fullmatch(state)]
+    up = [state for _, state in nodes if is_up(state)]
     states = ", ".join(f"{count} {state}" for state, count in sorted(Counter(state for _, state in nodes).items()))
     text = f"{where}: {len(up)} of {count_of(len(nodes), 'node')} up ({states})"
     if not up:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from s3sync import analysis, gathering, lock
+from s3sync import analysis, brokennodes, gathering, lock
 from s3sync.arrayfolder import LAST, ArrayFolder, Handed
 from s3sync.errors import BusyError, InterruptedBySignal, LeaseLostError, RunError, SlurmError, StateError
 from s3sync.interrupt import Stop
@@ -67,7 +67,11 @@ def upload_anywhere(
     elif not following.is_over():
         display.say(f"{what(place.run, job.destination)}: on Slurm, {following.where()}")
         return None
-    return collect(job, place.folder, environ, stop)
+    broken = following.broken_nodes()
+    report = collect(job, place.folder, environ, stop)
+    for node, why in broken.items():
+        display.say(f"warning: {brokennodes.message(node, why)}")
+    return report
 
 
 def collect(job: Job, folder: ArrayFolder, environ: Mapping[str, str], stop: Stop) -> Report:
@@ -85,12 +89,13 @@ def collect(job: Job, folder: ArrayFolder, environ: Mapping[str, str], stop: Sto
         if not held or not folder.exists():
             return _collected_by_another(Report(run, job.destination, store.log_path, _logged(store, run), scope))
         handed, last, tally, words = folder.handed(), folder.result(LAST), folder.tally(), folder.words()
+        broken = folder.broken()
         state = gathering.gather(job, run, store, store.load().state, environ, stop)
         assert state is not None, "who hands over begins a log"
         tally.seconds = state.seconds - handed.seconds
         after = run_hook(job, run, store, state, environ, stop)
     if not state.completed and (last is None or last.error):
-        raise RunError(last.error if last else _never_ended(what(run, job.destination), words))
+        raise RunError(last.error if last else _never_ended(what(run, job.destination), words, broken))
     return Report(run, job.destination, store.log_path, state, scope, tally=tally, on_complete=after)
 
 
@@ -108,7 +113,10 @@ def _collected_by_another(report: Report) -> Report:
     return replace(report, already=True)
 
 
-def _never_ended(run: str, words: Sequence[str]) -> str:
+def _never_ended(run: str, words: Sequence[str], broken: Mapping[str, str]) -> str:
+    if broken:
+        nodes = "; ".join(brokennodes.message(node, why) for node, why in broken.items())
+        return f"{run}: Slurm's jobs ended before the upload was over: {nodes}; the same command goes on from there"
     said = f"; their last words: {' / '.join(words[-_LAST_WORDS:])}" if words else ""
     advice = "the same command goes on from there; is the log directory shared with the nodes? `check --submit` tells"
     return f"{run}: Slurm's jobs ended before the upload was over{said} ({advice})"
@@ -150,7 +158,7 @@ class _Following:
             return True
         self._live = self._slurm.live(self._handed.name)
         self._see_to_the_last()
-        return not self._live
+        return not self._live and not self._is_passed_on()
 
     def where(self) -> str:
         """How far the jobs are, for people."""
@@ -219,6 +227,29 @@ class _Following:
                     submit_last(self._folder, self._handed, self._slurm, max(arrays))
         except BusyError:
             return
+
+    def _is_passed_on(self) -> bool:
+        """Whether the last job was submitted again, since this program cannot start on the node where it was."""
+        self._folder.note_silent(self._slurm.failed(self._handed.name))
+        lasts = [unstarted.node for unstarted in self._folder.unstarted() if unstarted.is_last_job]
+        broken = self._folder.broken()
+        if not lasts or len(set(lasts)) < len(lasts) or self._folder.is_over():  # the same one again: no use
+            return False
+        cluster = self._handed.job.cluster
+        if cluster is None or not self._slurm.others(cluster, broken):
+            return False
+        try:
+            with lock.held(self._place.store.lock_path, "it is being submitted", stop=self._stop) as held:
+                if not self._slurm.live(self._handed.name) and self._folder.exists():
+                    held.check()
+                    submit_last(self._folder, self._handed, self._slurm, None, sorted(broken))
+        except BusyError:
+            return True  # by another one who follows
+        return True
+
+    def broken_nodes(self) -> dict[str, str]:
+        """Return the nodes on which this program could not start, and what was printed there."""
+        return self._folder.broken()
 
     def _interrupted(self) -> None:
         """Raises InterruptedBySignal, LeaseLostError."""

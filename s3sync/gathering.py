@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from s3sync import checksums, lock, runfolder
+from s3sync import brokennodes, checksums, lock, runfolder
 from s3sync.arrayfolder import ArrayFolder, Handed
 from s3sync.errors import BusyError, ConfigError
 from s3sync.interrupt import Stop
@@ -54,6 +54,7 @@ def gather(
             store.save(state)
     if not own:
         store.check()  # another host that has taken over may need the folder
+        brokennodes.remember(job.log_dir, folder.broken(), folder.able())
         folder.discard()
     return state
 

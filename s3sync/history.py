@@ -94,7 +94,7 @@ def look(config: Config) -> History:
     entries = [_of_run(run, config) for run in judged]
     entries += map(_of_log, state.logged_besides(config.log_dir, {run.log_path for run in judged}))
     entries.sort(key=lambda entry: (-(entry.when or 0), entry.run_id, entry.place))
-    return History(at, tuple(entries), tuple(troubles))
+    return History(at, tuple(entries), (*troubles, *survey.broken_nodes(config)))
 
 
 def _of_run(run: Judged, config: Config) -> Entry:

@@ -134,6 +134,8 @@ def _tick(tick: Tick, config: Config, environ: Mapping[str, str], stop: Stop, ma
     before = len(tick.problems)
     in_order = survey.in_scan_order(tick.runs, config, _under_way(tick, config))
     _for_each(in_order, tick, stop, lambda run: _upload(tick, run, config, environ, stop, make_display))
+    told = {problem.key for problem in tick.problems}
+    tick.problems += [Problem(*found, "other") for found in survey.broken_nodes(config) if found.key not in told]
     for problem in tick.problems[before:]:
         LOG.error("%s: %s", problem.key, problem.text)
     done = tick.uploaded
@@ -179,6 +181,7 @@ def _judge(tick: Tick, config: Config) -> Discovery:
     found = discovery.look(config)
     tick.runs = survey.judge_all(config, found.candidates)
     tick.problems = [Problem(trouble.key, trouble.text, "other") for trouble in found.troubles]
+    tick.problems += [Problem(node.key, node.text, "other") for node in survey.broken_nodes(config)]
     tick.problems += [Problem(note.key, note.text, "note") for note in found.notes]
     if unusable := logdir.entries_of_others(config.log_dir):
         tick.problems.append(Problem("log_dir", unusable, "other"))

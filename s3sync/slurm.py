@@ -6,7 +6,7 @@ import argparse
 import re
 import shlex
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,6 +132,21 @@ class Slurm:
         said = self._ask("squeue", "--noheader", "--all", "--array", f"--name={name}", f"--format={format_}")
         return [_parse_live(line) for line in said.splitlines() if line.strip()]
 
+    def failed(self, name: str) -> list[tuple[int | None, str]]:
+        """Return task and node of each job of this name that has failed by itself, as far as Slurm still knows it.
+
+        It forgets jobs after some minutes (MinJobAge). Raises SlurmError.
+        """
+        words = ("--noheader", "--all", "--array", f"--name={name}", "--format=%i|%T|%N|%r", "--states=FAILED")
+        live = (_parse_live(line) for line in self._ask("squeue", *words).splitlines() if line.strip())
+        return [(job.task, job.node) for job in live if job.state == "FAILED"]
+
+    def others(self, cluster: Cluster, avoid: Collection[str]) -> list[str]:
+        """Return the nodes that are up where the cluster's jobs run, but for those to avoid; raises SlurmError."""
+        words = cluster.words()
+        left_out = {*avoid, *_names(_excluded(words))}
+        return [name for name, state in self.nodes(_partition(words)) if is_up(state) and name not in left_out]
+
     def cancel(self, jobs: Iterable[int]) -> None:
         """End jobs, whether they wait or run; those that have ended are no matter. Raises SlurmError."""
         if ids := sorted(set(jobs)):
@@ -162,6 +177,26 @@ class Slurm:
 
     def _readable(self, said: str) -> str:
         return redact(printable(said.strip()), self._secrets)
+
+
+_OUT_OF_USE = re.compile(r"(down|drain|fail|future|inval|maint|no_respond|perfctrs|reboot|unk).*|.*[*$]")
+
+
+def is_up(state: str) -> bool:
+    """Whether jobs can run on a node in this state, as sinfo has it: `idle`, `mixed`, `down*`."""
+    return not _OUT_OF_USE.fullmatch(state)
+
+
+def _names(lists: Iterable[str]) -> set[str]:
+    """Return the nodes of lists that sbatch takes: `n1,n2`; ranges in brackets are left as they are."""
+    return {name for nodes in lists for name in nodes.split(",")}
+
+
+def _partition(words: Sequence[str]) -> str:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-p", "--partition", default="")
+    partition: str = parser.parse_known_args(words)[0].partition
+    return partition
 
 
 def _excluded(words: Sequence[str]) -> list[str]:

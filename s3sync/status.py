@@ -50,7 +50,7 @@ def look(config: Config, names: Iterable[str] = ()) -> tuple[list[Row], list[Tro
     chosen = [c for c in candidates if not wanted or c.run.run_id in {name.partition("/")[0] for name in wanted}]
     judged = survey.judge_all(config, chosen)
     rows = [_row(r, config) for r in judged if not wanted or not wanted.isdisjoint((r.run.run_id, r.run.root.name))]
-    return sorted(rows, key=lambda row: (row.run.began, row.run.key)), troubles
+    return sorted(rows, key=lambda row: (row.run.began, row.run.key)), [*troubles, *survey.broken_nodes(config)]
 
 
 def _row(run: Judged, config: Config) -> Row:

@@ -37,9 +37,7 @@ class Submission:
 
     def take(self, handed: Handed, files: Sequence[LocalFile]) -> None:
         """Raises SlurmError if Slurm takes no job; then nothing was handed over. Raises StateError."""
-        words = {"python": shlex.quote(sys.executable), "folder": shlex.quote(str(self._folder.path))}
-        script = _SCRIPT.format(**words, starts=STARTS)
-        self._folder.make(handed, script)
+        self._folder.make(handed, script_of(self._folder))
         try:
             submit(self._folder, handed, files, self._slurm)
         except SlurmError:
@@ -52,6 +50,12 @@ class Submission:
             with contextlib.suppress(StateError):
                 self._folder.discard()
             raise
+
+
+def script_of(folder: ArrayFolder) -> str:
+    """Return what Slurm runs on a node."""
+    words = {"python": shlex.quote(sys.executable), "folder": shlex.quote(str(folder.path))}
+    return _SCRIPT.format(**words, starts=STARTS)
 
 
 def submit(
@@ -68,9 +72,12 @@ def submit(
     submit_last(folder, handed, slurm, array, avoid)
 
 
-def submit_last(folder: ArrayFolder, handed: Handed, slurm: Slurm, after: int, avoid: Sequence[str] = ()) -> None:
-    """The job that comes when all tasks of an array have ended, however they did; raises SlurmError."""
+def submit_last(
+    folder: ArrayFolder, handed: Handed, slurm: Slurm, after: int | None, avoid: Sequence[str] = ()
+) -> None:
+    """The job that comes when all tasks of an array have ended, however they did, or at once; raises SlurmError."""
     assert handed.job.cluster is not None, "only such jobs are handed over"
     output = folder.path / "out" / "%j.txt"
     slurm.submit(folder.script, handed.name, handed.job.cluster.words(avoid), output=output, after=after)
-    folder.set_followed(after)
+    if after is not None:
+        folder.set_followed(after)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from s3sync import analysis, checksums, completion, discovery, hook, remembered, runfolder, wholeness
+from s3sync import analysis, brokennodes, checksums, completion, discovery, hook, remembered, runfolder, wholeness
 from s3sync.arrayfolder import ArrayFolder
 from s3sync.config import Config, MonitorEntry
 from s3sync.discovery import Candidate as Candidate
@@ -274,6 +274,11 @@ def to_do(runs: Iterable[Judged]) -> list[Judged]:
     streaming = [run for run in everything if run.state == "streaming"]
     streaming.sort(key=lambda run: (run.head.finished if run.head else "", run.began))
     return [*in_order(everything), *streaming]
+
+
+def broken_nodes(config: Config) -> list[Trouble]:
+    """Return the nodes of a cluster on which this program could not start, until a job has run there."""
+    return [Trouble(*known) for known in brokennodes.known(config.log_dir).items()]
 
 
 def in_scan_order(runs: Iterable[Judged], config: Config, names: Collection[str]) -> list[Judged]:

@@ -62,6 +62,7 @@ class Task:
     state: str = "PENDING"
     node: str = ""
     starts: list[psutil.Process] = field(default_factory=list)
+    ran_on: str = ""
 
     def option(self, name: str) -> str:
         """The last one of this name; empty if there is none."""
@@ -88,13 +89,14 @@ class SlurmDouble:
     """A cluster; `env` is what its users need in their environment.
 
     `answers` by command are what its next calls get instead of the usual answer (None: that one), or are done then.
-    `node_env` by node is what is different in the environment there.
+    `node_env` by node is what is different in the environment there, `replaced` what the script has instead of a text.
     """
 
     def __init__(self, folder: Path, tmp: Path, nodes: Sequence[str]) -> None:
         self.env = {"PATH": f"{folder}/bin:/usr/bin:/bin"}
         self.nodes = list(nodes)
         self.node_env: dict[str, dict[str, str]] = {}
+        self.replaced: dict[str, tuple[str, str]] = {}
         self.answers: dict[str, list[Answer | Callable[[], Answer] | None]] = {}
         self.tasks: list[Task] = []
         self.submitted: list[list[str]] = []  # the words of each job that was taken
@@ -175,9 +177,12 @@ class SlurmDouble:
         if other:
             return other()
         with self._turn:
-            return {"sbatch": self.sbatch, "squeue": self._squeue, "scancel": self._scancel}.get(name, _nothing)(
-                words, environ
-            )
+            return {
+                "sbatch": self.sbatch,
+                "squeue": self._squeue,
+                "scancel": self._scancel,
+                "sinfo": self._sinfo,
+            }[name](words, environ)
 
     def sbatch(self, words: list[str], environ: Mapping[str, str]) -> Answer:
         """Take a job."""
@@ -198,7 +203,11 @@ class SlurmDouble:
 
     def _squeue(self, words: list[str], environ: Mapping[str, str]) -> Answer:
         wanted = next(word.partition("=")[2] for word in words if word.startswith("--name="))
-        live = [task for task in self.tasks if task.lives and task.option("job-name") == wanted]
+        ours = [task for task in self.tasks if task.option("job-name") == wanted]
+        if "--states=FAILED" in words:
+            failed = [task for task in ours if task.state == "FAILED"]
+            return Answer(0, "".join(f"{task.id}|FAILED|{task.ran_on}|NonZeroExitCode\n" for task in failed))
+        live = [task for task in ours if task.lives]
         lines = [f"{task.id}|{task.state}|{task.node}|{'None' if task.node else 'Resources'}\n" for task in live]
         return Answer(0, "".join(lines))
 
@@ -211,6 +220,9 @@ class SlurmDouble:
                     task.state = "CANCELLED"
         self._start_what_can()
         return Answer(0)
+
+    def _sinfo(self, words: list[str], environ: Mapping[str, str]) -> Answer:
+        return Answer(0, "".join(f"{node}|idle\n" for node in self.nodes))
 
     # How it schedules.
 
@@ -230,7 +242,16 @@ class SlurmDouble:
         return siblings < at_once and not any(str(other.job) == after and other.lives for other in self.tasks)
 
     def _start(self, task: Task) -> None:
-        number = {} if task.number is None else {"SLURM_ARRAY_TASK_ID": str(task.number)}
+        task.ran_on = task.node
+        of_array = {"SLURM_ARRAY_TASK_ID": str(task.number), "SLURM_ARRAY_JOB_ID": str(task.job)}
+        number = {} if task.number is None else of_array
+        script, output = self._folder / f"{task.job}.sh", task.option("output")
+        if there := self.replaced.get(task.node):
+            text = script.read_text().replace(*there)
+            script = self._folder / f"{task.job}.{task.node}.{task.number}.sh"
+            script.write_text(text)
+            script.chmod(0o700)
+            output = output.replace(*there) if os.path.isdir(Path(output.replace(*there)).parent) else os.devnull
         ours = {
             "SLURM_JOB_ID": str(task.job),
             "SLURM_JOB_NAME": task.option("job-name"),
@@ -240,10 +261,10 @@ class SlurmDouble:
             "TMPDIR": str(self.tmp(task.node)),
         }
         self.tmp(task.node).mkdir(exist_ok=True)
-        output = task.option("output").replace("%A", str(task.job)).replace("%j", str(task.job))
+        output = output.replace("%A", str(task.job)).replace("%j", str(task.job))
         with open(output.replace("%a", str(task.number)), "ab") as out:
             process = subprocess.Popen(
-                [str(self._folder / f"{task.job}.sh")],
+                [str(script)],
                 env={**task.environ, **ours, **number, **self.node_env.get(task.node, {})},
                 cwd=task.option("chdir"),
                 stdin=subprocess.DEVNULL,
@@ -262,10 +283,6 @@ class SlurmDouble:
             if task.starts[-1].pid == process.pid:  # else another start of it is at work
                 task.state, task.node = ("COMPLETED" if process.returncode == 0 else "FAILED"), ""
                 self._start_what_can()
-
-
-def _nothing(_words: list[str], _environ: Mapping[str, str]) -> Answer:
-    return Answer(0)
 
 
 def _signal(process: psutil.Process, signum: signal.Signals) -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -504,8 +505,74 @@ def test_a_node_that_cannot_work_is_avoided_by_the_jobs_that_come_after(
     result = lab.run(*on_slurm(lab, wide_run, aws, "--sbatch_options", "-x n0"))
 
     assert result.code == 0, result.err
-    assert [Task(0, None, words, {}).option("exclude") for words in cluster.submitted] == ["", "", "n0,n1", "n0,n1"]
+    assert exclusions(cluster) == ["", "", "n0,n1", "n0,n1"]
     is_all_done(lab, wide_run, server, cluster)
+
+
+def exclusions(cluster: SlurmDouble) -> list[str]:
+    """The nodes that each submitted job was kept off."""
+    return [Task(0, None, words, {}).option("exclude") for words in cluster.submitted]
+
+
+def submit_and_pass_on(lab: Lab, cluster: SlurmDouble, config: str) -> None:
+    """Two scans; the second one submits the last job again, away from the node where it could not start."""
+    cluster.open()
+    assert lab.run("monitor", "--config", config).code == 0
+    cluster.open("n1", "n2")
+    cluster.wait_for_the_end()
+    assert lab.run("monitor", "--config", config).code == 0
+    cluster.wait_for_the_end()
+
+
+@pytest.mark.parametrize("what", ["no program", "no shared folder"])
+def test_a_node_where_the_program_cannot_start_is_avoided_and_reported_until_it_can(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, wide_run: Path, tmp_path: Path, what: str
+) -> None:
+    """Its tasks are over in no time, and the last job is the next that it gets: that one is submitted elsewhere."""
+    away = {"no program": sys.executable, "no shared folder": str(lab.log_dir)}[what]
+    says = {"no program": "not found", "no shared folder": "its job left nothing in the log directory"}[what]
+    cluster.replaced["n1"] = (away, str(tmp_path / "nowhere"))
+    config = lab.config_for(wide_run, {"executor": "slurm", "slurm": {"nodes": 2}}, aws_command=quick_aws(""))
+    watch = ("monitor", "--config", config)
+    submit_and_pass_on(lab, cluster, config)
+
+    last = lab.run(*watch)
+
+    assert exclusions(cluster) == ["", "", "n1", "n1", "n1"], "array and last job, that one again, and both again"
+    assert (last.code, lab.log(wide_run)["completed"]) == (1, True), last.err
+    assert "node n1: s3sync could not start there since " in last.err
+    assert says in last.err
+    status = lab.run("status", "--config", config, "--json")
+    assert (status.code, [found["key"] for found in status.json["troubles"]]) == (1, ["node n1"])
+    again = lab.run(*watch, "--json")
+    assert (again.code, [found["key"] for found in again.json["problems"]]) == (1, ["node n1"])
+    is_all_done(lab, wide_run, server, cluster)
+
+    cluster.replaced = {}
+    (lab.log_path(wide_run)).unlink()
+    lab.run(*watch)
+    cluster.wait_for_the_end()
+    assert "node n1" in lab.run(*watch).err, "it is known when the scan begins"
+    assert lab.run(*watch).code == 0, "a task has run there"
+
+
+def test_where_the_program_can_start_on_no_node_each_is_named(
+    lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path, tmp_path: Path
+) -> None:
+    """The last job is tried once on each."""
+    for node in ("n1", "n2"):
+        cluster.replaced[node] = (sys.executable, str(tmp_path / "nowhere"))
+    config = lab.config_for(tiny_run, {"executor": "slurm"}, aws_command=quick_aws(""))
+    submit_and_pass_on(lab, cluster, config)
+
+    result = lab.run("monitor", "--config", config, "--json")
+
+    assert exclusions(cluster) == ["", "", "n1"]
+    assert (result.code, work_folders(lab)) == (1, [])
+    problems = {found["key"].partition(" to ")[0]: found["text"] for found in result.json["problems"]}
+    assert list(problems) == [tiny_run.name, "node n1", "node n2"]
+    assert "Slurm's jobs ended before the upload was over: s3sync could not start on node n1: " in result.err
+    assert "s3sync could not start on node n2: " in result.err
 
 
 def test_where_no_node_can_work_that_is_said_once(
@@ -516,7 +583,7 @@ def test_where_no_node_can_work_that_is_said_once(
 
     assert (result.code, result.out) == (1, "")
     last = result.err.splitlines()[-1]
-    assert last.startswith("s3sync: the AWS credentials have expired: ")
+    assert last.startswith("s3sync: the AWS credentials have expired")
     assert result.err.count("expired") == 1, result.err
     assert len(cluster.arrays()) == 1
     assert lab.log(wide_run)["completed"] is False

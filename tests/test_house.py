@@ -84,6 +84,7 @@ ORDER = [
     "sending",
     "shards",
     "arrayfolder",
+    "brokennodes",
     "survey",
     "alerts",
     "submission",
@@ -193,6 +194,7 @@ def test_only_one_module_deletes_what_is_not_ours() -> None:
     callers = {room: {call for call in calls_in(tree) if deleting.fullmatch(call)} for room, tree in MODULES.items()}
     assert {room: calls for room, calls in callers.items() if calls} == {
         "arrayfolder": {"(self.path / 'job.json').unlink", "(self.path / STARTS / name).unlink", "shutil.rmtree"},
+        "brokennodes": {"_path(log_dir, node).unlink"},
         "clustercheck": {"shutil.rmtree", "place.folder.parent.rmdir"},
         "cleaner": {"removal.remove"},
         "files": {"temporary.unlink"},

@@ -6,6 +6,8 @@ import os
 import random
 import re
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3sync import shards
+from s3sync import brokennodes, shards
 from s3sync.arrayfolder import LAST, ArrayFolder, Handed, Result, Unstarted
 from s3sync.destination import Destination
 from s3sync.errors import StateError, UsageError
@@ -24,6 +26,7 @@ from s3sync.runfolder import LocalFile
 from s3sync.sending import Amount
 from s3sync.slurm import Cluster, parse_options
 from s3sync.statelog import Proof
+from s3sync.submission import script_of
 from tests.hostile_names import HOSTILE_NAMES
 
 TO = Destination("lab-runs", "2026")
@@ -230,10 +233,90 @@ def test_nodes_on_which_the_program_did_not_start_are_known_by_what_they_printed
     folder.has_started({"SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "10", "SLURM_RESTART_COUNT": "1"})
     (folder.path / "starts" / "garbage").write_bytes(b"\xff")
 
-    assert folder.unstarted() == [
+    assert [start._replace(at=0) for start in folder.unstarted()] == [
         Unstarted("n1", "job.sh: 8: exec: /opt/python: not found", False),
         Unstarted("n5\\x1b[31m", "two / ImportError: no rich", True),
     ]
+
+
+TOO_OLD = "#!/bin/sh\necho 'SyntaxError: invalid syntax' >&2\nexit 1\n"
+
+
+@pytest.mark.parametrize(
+    ("python", "code", "says"),
+    [
+        (None, 127, "not found"),
+        ("not executable", 126, "Permission denied"),
+        (TOO_OLD, 1, "SyntaxError: invalid syntax"),
+        ("#!/bin/sh\necho \"ModuleNotFoundError: No module named 's3sync'\" >&2\nexit 1\n", 1, "No module named"),
+        ("#!/nowhere/interpreter\n", 127, "not found"),
+    ],
+)
+def test_a_script_that_cannot_start_the_program_names_its_node(
+    folder: ArrayFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str | None, code: int, says: str
+) -> None:
+    """In a folder whose name a shell would part."""
+    other = ArrayFolder(tmp_path / "a folder's $name" / "RUN.12345678")
+    program = tmp_path / "a python"
+    if python is not None:
+        program.write_text(python)
+        program.chmod(0o600 if python == "not executable" else 0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    other.make(handed(tmp_path), script_of(other))
+    environ = {"PATH": "/usr/bin:/bin", "SLURMD_NODENAME": "n7", "SLURM_JOB_ID": "9"}
+    array = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_JOB_ID": "8", "SLURM_RESTART_COUNT": "1"}
+
+    for more, name in (({}, "9.txt"), (array, "8_3.txt")):
+        with (other.path / "out" / name).open("wb") as out:
+            ended = subprocess.run(("sh", other.script), env={**environ, **more}, stderr=out, check=False)
+        assert ended.returncode == code
+
+    one, last = other.unstarted()
+    assert (one.node, one.is_last_job, last.node, last.is_last_job) == ("n7", False, "n7", True)
+    assert says in one.said
+    assert list(other.broken()) == ["n7"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (other.path / "starts").iterdir()} == {0o600}
+    for more in ({}, array):
+        other.has_started({**environ, **more})
+    assert other.unstarted() == []
+
+
+def test_a_node_is_not_broken_once_a_job_has_run_there_since(folder: ArrayFolder) -> None:
+    started(folder, "0.7.0", "n1", "not found\n")
+    os.utime(folder.path / "starts" / "0.7.0", ns=(10**9, 10**9))
+    assert folder.broken() == {"n1": "not found"}
+    folder.end(1, Result("n1", Tally(), {}))
+    assert (folder.broken(), folder.able()) == ({}, {"n1"})
+    os.utime(folder.path / "results" / "000001.json", ns=(1, 1))
+    assert folder.broken() == {"n1": "not found"}, "it ran there before"
+
+
+def test_a_node_whose_job_left_nothing_is_known_from_slurm(folder: ArrayFolder) -> None:
+    """Not one of a task that has begun, or has left its mark."""
+    folder.lock_path(1).parent.mkdir()
+    folder.lock_path(1).touch()
+    started(folder, "2.9.0", "n3", "")
+    for _ in range(2):
+        folder.note_silent([(0, "n1"), (1, "n2"), (2, "n3"), (None, "n4"), (5, "")])
+    assert [(start.node, start.is_last_job) for start in folder.unstarted()] == [("n1", False), ("n4", True)]
+    assert "is that shared, and may this user write there?" in folder.broken()["n1"]
+
+
+def test_broken_nodes_are_remembered_until_a_job_has_run_there(tmp_path: Path) -> None:
+    hostile = "../n2\x1b"
+    brokennodes.remember(tmp_path, {"n1": "not found", hostile: "why"}, ["n3"])
+    first = brokennodes.known(tmp_path)
+    assert list(first) == ["node ../n2\\x1b", "node n1"]
+    assert re.fullmatch(r"s3sync could not start there since 2\S+: not found \(install it there .*\)", first["node n1"])
+    assert [path.parent for path in tmp_path.rglob("*.json")] == [tmp_path / "broken-nodes"] * 2
+
+    brokennodes.remember(tmp_path, {"n1": "something else"}, ["n1", hostile])
+
+    assert brokennodes.known(tmp_path) == {"node n1": first["node n1"]}, "broken counts more, and since when it is"
+    (tmp_path / "broken-nodes" / "n1.json").write_text("garbage")
+    assert "cannot read what is known of it" in brokennodes.known(tmp_path)["node n1"]
+    brokennodes.remember(tmp_path, {}, ["n1"])
+    assert brokennodes.known(tmp_path) == {}
 
 
 def test_progress_is_what_was_said_last(folder: ArrayFolder) -> None:

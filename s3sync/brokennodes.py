@@ -1,0 +1,73 @@
+"""Nodes of a cluster on which this program could not start, remembered in the log directory until a job runs there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+from s3sync import files
+from s3sync.text import now_iso, printable
+
+FOLDER = "broken-nodes"  # in the log directory: a file for each node, so that no two writers change the same one
+_SUFFIX = ".json"
+_SHOWN_CHARS = 300  # of what a job printed
+
+
+def remember(log_dir: Path, broken: Mapping[str, str], able: Collection[str]) -> None:
+    """Remember the `broken` nodes, each with what was printed there, and forget those that are `able`.
+
+    Raises nothing: the next upload notices the same again.
+    """
+    with contextlib.suppress(OSError):
+        if broken:
+            files.make_private_folder(log_dir / FOLDER)
+        for node, why in broken.items():
+            path = _path(log_dir, node)
+            if not path.exists():
+                facts = {"node": node, "why": why[:_SHOWN_CHARS], "since": now_iso()}
+                files.replace(path, json.dumps(facts, indent=1).encode("ascii") + b"\n")
+    for node in set(able) - broken.keys():
+        with contextlib.suppress(OSError):
+            _path(log_dir, node).unlink()
+
+
+def known(log_dir: Path) -> dict[str, str]:
+    """Return what is wrong with each node that is remembered, by the name that problems of it have."""
+    found: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(log_dir / FOLDER)):
+            if name.endswith(_SUFFIX):
+                node, text = _described(log_dir / FOLDER / name)
+                found[f"node {node}"] = text
+    return found
+
+
+def names(log_dir: Path) -> list[str]:
+    """Return the nodes that are remembered."""
+    return [key.removeprefix("node ") for key in known(log_dir)]
+
+
+def message(node: str, why: str) -> str:
+    """Return what to show of a node that was just found broken."""
+    return f"s3sync could not start on node {node}: {printable(why[:_SHOWN_CHARS])} ({_ADVICE})"
+
+
+_ADVICE = "install it there under the same path; `s3sync check --submit` tries every node"
+
+
+def _described(path: Path) -> tuple[str, str]:
+    try:
+        facts = json.loads(path.read_bytes())
+        node, why, since = (printable(str(facts[key])) for key in ("node", "why", "since"))
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        text = f"cannot read what is known of it: {printable(str(error))} (repair or remove {printable(str(path))})"
+        return printable(path.name.removesuffix(_SUFFIX)), text
+    return node, f"s3sync could not start there since {since}: {why} ({_ADVICE})"
+
+
+def _path(log_dir: Path, node: str) -> Path:
+    return log_dir / FOLDER / f"{quote(node, safe='')[:200]}{_SUFFIX}"
