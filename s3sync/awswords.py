@@ -14,6 +14,7 @@ _HEAD_QUERY = (
     "--query=[ContentLength,ETag,ServerSideEncryption,SSECustomerAlgorithm,ChecksumCRC32,LastModified,"
     "ChecksumSHA256,ChecksumSHA1,ChecksumCRC32C,ChecksumCRC64NVME]"
 )
+_ENCRYPTION_QUERY = "--query=ServerSideEncryptionConfiguration.Rules[0].ApplyServerSideEncryptionByDefault.SSEAlgorithm"
 _UPLOADS_QUERY = "--query=Uploads[].[Key,UploadId,Initiated]"
 _CHECKSUMS_BY_DEFAULT = (2, 23)  # from here on version 2 sends a checksum with each object, CRC64NVME by default
 
@@ -96,6 +97,11 @@ def read_words(bucket: OwnedBucket, key: str) -> tuple[str, ...]:
 def head_bucket_words(bucket: OwnedBucket) -> tuple[str, ...]:
     """Whether there is such a bucket, and whether these credentials may see it."""
     return ("s3api", "head-bucket", *bucket.words(), _CONNECT_TIMEOUT)
+
+
+def encryption_words(bucket: OwnedBucket) -> tuple[str, ...]:
+    """How the bucket encrypts what is uploaded without a word on that: `AES256`, `aws:kms`, ..."""
+    return ("s3api", "get-bucket-encryption", *bucket.words(), _JSON, _ENCRYPTION_QUERY, _CONNECT_TIMEOUT)
 
 
 def list_words(bucket: OwnedBucket, prefix: str, start_after: str, max_items: int) -> tuple[str, ...]:

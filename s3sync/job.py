@@ -132,7 +132,10 @@ class Waiting(NamedTuple):
 
 
 class Preview(NamedTuple):
-    """What an upload would do. `same_size` of the files to send are in S3 with the same size already."""
+    """What an upload would do. `same_size` of the files to send are in S3 with the same size already.
+
+    `ask_seconds` is how long their checksums will be asked for, one by one; 0 if their ETags are enough.
+    """
 
     run: Run
     destination: Destination
@@ -141,3 +144,4 @@ class Preview(NamedTuple):
     pending: tuple[LocalFile, ...]
     same_size: int
     batches: int
+    ask_seconds: float = 0.0

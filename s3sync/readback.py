@@ -23,9 +23,10 @@ from s3sync.destination import Destination
 from s3sync.errors import AwsError
 from s3sync.etag import RunningEtag, is_md5_form, number_of_parts, plain
 from s3sync.plan import PROCESS_COST
+from s3sync.resources import usable_cores
 from s3sync.runfolder import LocalFile
 from s3sync.statelog import Proof
-from s3sync.text import printable
+from s3sync.text import count_of, human_seconds, printable
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` only from Python 3.11 on
@@ -36,6 +37,7 @@ Verify = Literal["etag", "size"]
 _HEAD_COST = PROCESS_COST + 0.04  # CPU-seconds
 _LISTED_COST = 0.0001  # CPU-seconds an object of a listing
 _SKEW_SECONDS = 15 * 60  # S3 refuses requests of clocks that differ by more
+_LONG_SECONDS = 120.0  # asking for objects one by one is announced if it takes longer
 _PAGE_KEYS = 1000  # of a page of S3's
 _FEW = 4  # so many unsettled files are always looked at one by one
 
@@ -126,6 +128,7 @@ class Reader:
         self._may_list = True
         self.why_unlisted = ""  # why the bucket is not listed any more
         self._say = say
+        self._has_announced = False
         self._began = time.time()
         self._before: Mapping[str, RemoteObject] | None = None  # what there was at the first word
 
@@ -173,6 +176,20 @@ class Reader:
             self._may_list = False
             self.why_unlisted = f"{self._url} cannot be listed reliably: {why}"
             self._say(f"warning: {self.why_unlisted}; so each object is asked for, which takes longer")
+
+    def encrypts_by_kms(self) -> bool:
+        """Whether the bucket does so by default, so that no ETag is an MD5; False also if it does not say.
+
+        Raises InterruptedBySignal.
+        """
+        asked = self._aws.query(awswords.encryption_words(self._bucket))
+        with contextlib.suppress(AwsError):
+            return asked.succeeded and str(awscli.parse_json(asked)).startswith("aws:kms")
+        return False
+
+    def seconds_to_ask(self, files: int) -> float:
+        """How long it takes to ask for so many objects one by one."""
+        return files * _HEAD_COST / min(self._processes, usable_cores())
 
     def is_new(self, path: str, seen: RemoteObject) -> bool:
         """Whether an object came to S3 after this began, as far as the clock and the listings of S3 can tell."""
@@ -232,10 +249,18 @@ class Reader:
         if wrong:
             self._distrust_listings(f"{printable(wrong[0])} is there, and missing in a listing")
         if wrong or any(not isinstance(s, Absent) and s.opaque_etag for s in seen.values()):
-            seen.update(self._heads(rest))
+            compared += rest
+        self._announce(len(compared))
         if compared:
             seen.update(self._heads(compared))
         return seen
+
+    def _announce(self, files: int) -> None:
+        """Once, that asking for objects one by one will take its time."""
+        seconds = self.seconds_to_ask(files)
+        if seconds >= _LONG_SECONDS and not self._has_announced:
+            self._has_announced = True
+            self._say(f"note: {asking_of(files, seconds)}")
 
     def _heads(self, files: Sequence[LocalFile]) -> dict[str, Seen]:
         paths = [file.path for file in files]
@@ -430,6 +455,14 @@ def judge(
     if by_checksum is not None:
         return by_checksum
     return Proof(*file, seen.etag, "size") if seen.opaque_etag else Mismatch(other, kind)
+
+
+def asking_of(files: int, seconds: float) -> str:
+    """That it takes long to ask for so many objects one by one, and what is faster."""
+    return (
+        f"ETags that are no MD5s, as under KMS: {count_of(files, 'object')} will be asked for a checksum one by one, in"
+        f" about {human_seconds(seconds)} (more --cores are faster; --verify size compares the sizes alone, at once)"
+    )
 
 
 def kind_of(etag: str, expected: str) -> str:

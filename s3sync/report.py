@@ -6,6 +6,7 @@ from typing import Any
 
 from s3sync import hook
 from s3sync.job import Preview, Report, Waiting
+from s3sync.readback import asking_of
 from s3sync.text import count_of, human_bytes, human_seconds, indented, printable
 
 _WAYS = {"etag": "ETag", "predecessor": "the predecessor's word"}
@@ -89,6 +90,8 @@ def preview_lines(preview: Preview) -> list[str]:
     ]
     if preview.same_size:
         lines.append(f"  in S3   {preview.same_size:,} of them with the same size; their ETags would be compared first")
+    if preview.ask_seconds:
+        lines.append(f"  proof   {asking_of(len(preview.pending), preview.ask_seconds)}")
     if preview.scope.excluded:
         lines.append(f"  skipped {count_of(preview.scope.excluded, 'file')} by --exclude_patterns")
     if preview.scope.unsendable:
@@ -111,6 +114,7 @@ def preview_json(preview: Preview) -> dict[str, Any]:
         "would_send_bytes": sum(file.size for file in preview.pending),
         "same_size_in_s3": preview.same_size,
         "batches": preview.batches,
+        "checksum_seconds": round(preview.ask_seconds),
         "excluded_files": preview.scope.excluded,
         "skipped": {printable(item.path): item.reason for item in preview.scope.skipped},
         "failed": {printable(item.path): item.reason for item in preview.scope.unsendable},

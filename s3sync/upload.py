@@ -144,10 +144,13 @@ def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) 
     pending = plan.pending(scope.files, state.proven)
     with work_folder(environ, [run.root]) as (work, work_lock):
         aws = _connect(job, environ, stop, work, (work_lock,))
-        remote = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner).list_run() or {}
+        reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner, say=display.say)
+        remote = reader.list_run() or {}
+        by_kms = job.storage.sse == "aws:kms" or (not job.storage.sse and reader.encrypts_by_kms())
+        ask_seconds = reader.seconds_to_ask(len(pending)) if by_kms and job.verify == "etag" else 0.0
     same_size = sum(f.path in remote and remote[f.path].size == f.size for f in pending)
     batches = sum(len(plan.into_batches(group, job.cores)) for group in plan.in_phases(pending) if group)
-    return Preview(run, job.destination, store.log_path, scope, pending, same_size, batches)
+    return Preview(run, job.destination, store.log_path, scope, pending, same_size, batches, ask_seconds)
 
 
 def run_hook(job: Job, run: Run, store: StateStore, state: RunState, environ: Mapping[str, str], stop: Stop) -> str:

@@ -51,21 +51,9 @@ def main(argv: Sequence[str]) -> int:
         if words[3] == "-":
             return _read(s3, words[2])
         return _cp(s3, words[2], words[3], _headers(options))
-    if words == ["s3api", "list-objects-v2"]:
-        return _list(s3, options)
-    if words == ["s3api", "head-object"]:
-        return _head(s3, options)
-    if words == ["s3api", "head-bucket"]:
-        return 0
-    if words == ["s3api", "list-multipart-uploads"]:
-        return _list_uploads(s3, options)
-    if words == ["s3api", "create-multipart-upload"]:
-        print(json.dumps(_begin(s3, f"/{options['bucket']}/{options['key']}", _headers(options))))
-        return 0
-    if words == ["s3api", "abort-multipart-upload"]:
-        s3.ask("DELETE", f"/{options['bucket']}/{options['key']}", query={"uploadId": options["upload-id"]})
-        return 0
-    raise NotImplementedError(words)
+    if words[0] != "s3api" or words[1] not in _API:
+        raise NotImplementedError(words)
+    return _API[words[1]](s3, options)
 
 
 def _headers(options: dict[str, str]) -> dict[str, str]:
@@ -97,6 +85,22 @@ def _put(s3: _S3, path: str, content: bytes, headers: dict[str, str]) -> tuple[h
         named += f"<Part><PartNumber>{number}</PartNumber><ETag>{part.headers['etag']}</ETag></Part>"
     body = f"<CompleteMultipartUpload>{named}</CompleteMultipartUpload>".encode()
     return s3.ask("POST", path, query={"uploadId": upload}, body=body)
+
+
+def _encryption(s3: _S3, options: dict[str, str]) -> int:
+    _, said = s3.ask("GET", f"/{options['bucket']}", query={"encryption": ""})
+    print(json.dumps(ElementTree.fromstring(said).findtext(f".//{_PAGE}SSEAlgorithm")))
+    return 0
+
+
+def _create_upload(s3: _S3, options: dict[str, str]) -> int:
+    print(json.dumps(_begin(s3, f"/{options['bucket']}/{options['key']}", _headers(options))))
+    return 0
+
+
+def _abort_upload(s3: _S3, options: dict[str, str]) -> int:
+    s3.ask("DELETE", f"/{options['bucket']}/{options['key']}", query={"uploadId": options["upload-id"]})
+    return 0
 
 
 def _list_uploads(s3: _S3, options: dict[str, str]) -> int:
@@ -174,3 +178,14 @@ def _head(s3: _S3, options: dict[str, str]) -> int:
     size, etag = int(response.headers["content-length"]), response.headers["etag"]
     print(json.dumps([size, etag, *(response.headers.get(name) for name in names), None, None, None]))
     return 0
+
+
+_API = {
+    "list-objects-v2": _list,
+    "head-object": _head,
+    "head-bucket": lambda _s3, _options: 0,
+    "get-bucket-encryption": _encryption,
+    "list-multipart-uploads": _list_uploads,
+    "create-multipart-upload": _create_upload,
+    "abort-multipart-upload": _abort_upload,
+}

@@ -63,6 +63,7 @@ _BUCKET_OPERATIONS = _table("""
     HEAD            HeadBucket
     PUT             CreateBucket
     GET?list-type   ListObjectsV2
+    GET?encryption  GetBucketEncryption
     GET?uploads     ListMultipartUploads
 """)
 _OBJECT_OPERATIONS = _table("""
@@ -488,6 +489,7 @@ class _Store:
             "HeadBucket": self._head_bucket,
             "CreateBucket": self._create_bucket,
             "ListObjectsV2": self._list_objects,
+            "GetBucketEncryption": self._get_encryption,
             "ListMultipartUploads": self._list_uploads,
             "PutObject": self._put_object,
             "HeadObject": self._get_object,
@@ -512,6 +514,12 @@ class _Store:
     def _head_bucket(self, call: _Call) -> _Reply:
         self._bucket(call)
         return _Reply(headers={"x-amz-bucket-region": "us-east-1"})
+
+    def _get_encryption(self, call: _Call) -> _Reply:
+        algorithm = self._bucket(call).encryption.get(_ENCRYPTION, "AES256")
+        name = "ApplyServerSideEncryptionByDefault"
+        rule = f"<Rule><{name}>{_tag('SSEAlgorithm', algorithm)}</{name}></Rule>"
+        return _xml_reply("ServerSideEncryptionConfiguration", rule)
 
     def _create_bucket(self, call: _Call) -> _Reply:
         self.buckets.setdefault(call.bucket, _Bucket())

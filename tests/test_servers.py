@@ -7,18 +7,21 @@ import hashlib
 import http.client
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from s3sync import awserrors, awswords, s3sums
+from s3sync.awscli import Aws, Ended
 from s3sync.awsconfig import TransferClient, child_environment
 from s3sync.config import load_config
 from s3sync.destination import Destination, parse_destination
 from s3sync.errors import ConfigError, UsageError
 from s3sync.job import Job
+from s3sync.readback import Reader, RemoteObject, Seen
+from s3sync.runfolder import LocalFile
 from tests.conftest import BUCKET, Lab, tree
 from tests.s3server import MIB, Dialect, Fault, S3Server
 
@@ -645,3 +648,54 @@ def test_an_acl_that_would_open_a_run_to_others_is_refused(lab: Lab, tiny_run: P
     refused = lab.run("monitor", "--config", config)
     assert refused.code == 78
     assert "must be one of private, bucket-owner-read, bucket-owner-full-control" in refused.err
+
+
+# Buckets that encrypt by KMS
+
+
+def test_a_dry_run_says_how_long_checksums_will_be_asked_for(
+    lab: Lab, server: S3Server, tiny_run: Path, each_aws: str
+) -> None:
+    server.encrypt_by_default(BUCKET, "aws:kms")
+    words = ("--aws_command", each_aws, "--dry_run", "--cores", "1")
+
+    told = lab.upload(tiny_run, *words)
+    by_size = lab.upload(tiny_run, *words, "--verify", "size", "--json")
+    otherwise = lab.upload(tiny_run, *words, "--sse", "AES256", "--json")
+
+    assert (
+        "  proof   ETags that are no MD5s, as under KMS: 4 objects will be asked for a checksum one by one" in told.out
+    )
+    assert "--verify size compares the sizes alone" in told.out
+    assert (by_size.json["checksum_seconds"], otherwise.json["checksum_seconds"]) == (0, 0)
+
+
+def test_a_bucket_that_does_not_say_how_it_encrypts_is_no_problem(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    server.encrypt_by_default(BUCKET, "aws:kms")
+    denied = Fault("status", method="GET", operation="GetBucketEncryption", status=403, code="AccessDenied", count=None)
+    server.add_fault(denied)
+
+    planned = lab.upload(tiny_run, "--dry_run", "--json")
+    asked = lab.upload(tiny_run, "--dry_run", "--json", "--sse", "aws:kms")
+
+    assert (planned.code, planned.json["checksum_seconds"]) == (0, 0)
+    assert asked.json["checksum_seconds"] > 0
+
+
+def test_long_asking_is_announced_once_by_the_upload() -> None:
+    class Slow:
+        """Answers at once, but would not in real life."""
+
+        def query(self, words: Sequence[str]) -> Ended:
+            return Ended(tuple(words), 0, json.dumps([1, "r.1", "aws:kms", None, None]).encode(), ())
+
+    said: list[str] = []
+    reader = Reader(cast("Aws", Slow()), Destination("lab-runs", ""), "RUN", "auto", 1, say=said.append)
+    files = [LocalFile(f"f{number:03}", 1, 1) for number in range(200)]
+    listed: dict[str, Seen] = {file.path: RemoteObject(1, "r.1", listed=True) for file in files}
+
+    for _ in range(2):
+        assert len(reader.look_closer(files, listed)) == 200
+
+    [note] = said
+    assert note.startswith("note: ETags that are no MD5s, as under KMS: 200 objects will be asked for a checksum")
