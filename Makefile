@@ -78,10 +78,8 @@ clean:  ## remove the virtual environment and caches
 
 $(VENV)/.installed: requirements.txt pyproject.toml
 	@echo 'Installing what uploads need into $(VENV), once; that takes a minute or less.'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	touch $@
+	@sh scripts/bootstrap.sh '$(PYTHON)' $(VENV)
+	@touch $@
 
 $(VENV)/.dev-installed: requirements-dev.txt $(VENV)/.installed
 	@echo 'Installing what the tests need, once; that takes a minute or less.'

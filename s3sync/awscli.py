@@ -107,7 +107,7 @@ def _version_beside(path: str) -> str:
     with contextlib.suppress(OSError, metadata.PackageNotFoundError), open(path, "rb") as script:
         interpreter = os.fsdecode(script.readline(_MAX_LINE).removeprefix(b"#!").strip())
         ours = os.path.dirname(interpreter) == os.path.dirname(path) == os.path.dirname(sys.executable)
-        if ours and " " not in interpreter:  # pip writes such a line, too, and the kernel cannot follow it
+        if ours and os.access(interpreter, os.X_OK):
             return f"aws-cli/{metadata.version('awscli')}"
     return ""
 
@@ -132,7 +132,7 @@ class Aws:
         self._beside = ""  # the same, if it was found without a process
         self._environ = environ
         self._secrets = secrets_of(environ)
-        self._command = (path, *_endpoint_words(environ))
+        self._command = (*processes.argv_of(path), *_endpoint_words(environ))
         self._inherited = tuple(inherited)
         self._lock = threading.Lock()
         self._live: dict[int, Process] = {}
@@ -327,7 +327,7 @@ class Aws:
         try:
             return processes.start(argv, {**self._environ, **more}, merged=merged, inherited=self._inherited)
         except (OSError, ValueError) as error:  # ValueError: a key in S3 may have characters that no word can
-            why, advice = processes.reason_of(argv[0], error)
+            why, advice = processes.reason_of(self.path, error)
             raise AwsError(f"cannot run {printable(self.path)}: {why} ({advice or _CHECK_INSTALLATION})") from error
 
     def _result(self, words: Sequence[str], process: Process, stdout: bytes, errors: Iterable[bytes]) -> Ended:

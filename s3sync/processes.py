@@ -54,7 +54,8 @@ _SHORT_OF = {
     errno.EMFILE: "raise `ulimit -n`, or use fewer --cores",
     errno.ENFILE: "raise `ulimit -n`, or use fewer --cores",
 }
-_MAX_SHEBANG = 256  # bytes that the kernel reads of a script's first line
+_MAX_SHEBANG = 256  # bytes that the kernel reads of a script's first line,
+_SAFE_SHEBANG = 120  # and that of kernels before 5.1, almost
 
 
 def reason_of(path: str, error: OSError | ValueError) -> tuple[str, str]:
@@ -67,13 +68,23 @@ def reason_of(path: str, error: OSError | ValueError) -> tuple[str, str]:
     if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR) and (first := _shebang(path)):
         interpreter, _, rest = first.partition(" ")
         if not os.path.exists(interpreter):
-            what = f"the interpreter that its first line names is not there: {printable(interpreter)}"
+            what = f"the interpreter that its first line names is not there: {printable(first)}"
             if rest and os.path.exists(first):
                 what = f"its first line has a path with a space, which the kernel cannot follow: {printable(first)}"
             elif len(first) >= _MAX_SHEBANG - 3:
                 what = f"its first line has a path that is too long: {printable(first)}"
             return what, "install it again, in a folder whose path is short and has no spaces"
     return error.strerror or str(error), _SHORT_OF.get(error.errno or 0, "")
+
+
+def argv_of(path: str) -> tuple[str, ...]:
+    """Return how to start a program. A script goes to its interpreter, where the kernel cannot follow its first line:
+    pip writes such lines below a folder with a space in its name, or with a very long path.
+    """
+    first = _shebang(path)
+    if (" " in first or len(first) > _SAFE_SHEBANG) and os.access(first, os.X_OK):
+        return first, path
+    return (path,)
 
 
 def _shebang(path: str) -> str:

@@ -67,7 +67,11 @@ def said(result: Result) -> list[str]:
     [
         (None, 0, "cannot run {aws}: no such program (check --aws_command)"),
         ("#!/bin/sh\n", 0o644, "cannot run {aws}: no such program (check --aws_command)"),
-        ("#!/no/such/sh\n", 0o755, "cannot run {aws}: No such file or directory (check the installation"),
+        (
+            "#!/no/such/sh\n",
+            0o755,
+            "cannot run {aws}: the interpreter that its first line names is not there: /no/such/sh (install",
+        ),
         ("no program\n", 0o755, "cannot run {aws}: Exec format error (check the installation"),
         ("#!/bin/sh\nexit 3\n", 0o755, "aws exited with the unknown code 3"),
     ],
