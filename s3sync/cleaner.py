@@ -105,7 +105,8 @@ class Cleaner:
         """Close the records of runs of which an interrupted cleanup left nothing but empty folders; gives the folders,
         and those that cannot go. Raises InterruptedBySignal.
         """
-        wanted = set(names)
+        wanted = {name.rstrip("/") for name in names}
+        wanted |= {os.path.abspath(name) for name in wanted}  # the run itself may be gone already
         finished, troubles = [], []
         for path in cleanuprecord.unfinished(self._config.log_dir):
             self._stop.check()
@@ -113,7 +114,7 @@ class Cleaner:
                 record = cleanuprecord.load(path)
                 if (
                     record is None
-                    or (wanted and wanted.isdisjoint({record.run_id, printable(record.run_id)}))
+                    or (wanted and wanted.isdisjoint({record.run_id, printable(record.run_id), record.run_path}))
                     or not _is_rest(record)
                 ):
                     continue

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import psutil
 
-from s3sync import cleanuprecord, removal, runfolder, survey
+from s3sync import cleanuprecord, named, removal, runfolder, survey
 from s3sync.cleanuprecord import Record
 from s3sync.config import Config
 from s3sync.errors import S3SyncError
@@ -104,8 +104,8 @@ NOTHING = Proven({}, {}, (), ())
 def survey_runs(config: Config, names: Iterable[str], older_than: float, now: float | None = None) -> Plan:
     """Every run folder, or those with these names, judged at all of its destinations; oldest first. Reads only."""
     moment = time.time() if now is None else now
-    wanted = set(names)
     candidates, troubles = survey.discover(config)
+    wanted = set(named.resolve(names, candidates))
     by_folder: dict[object, list[Candidate]] = {}  # all entries that watch it have to agree, under whichever name
     for candidate in candidates:
         by_folder.setdefault(_identity(candidate.run.path), []).append(candidate)

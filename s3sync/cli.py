@@ -275,9 +275,10 @@ def _log_dir_to_name(args: argparse.Namespace) -> str | None:
 
 def _run_monitor(args: argparse.Namespace) -> int:
     from s3sync import logs, monitor, status
+    from s3sync.config import load_config
 
     os.umask(0o077)  # what a tick writes is for its user alone
-    config = _config_to_read(args) if args.dry_run else _config_to_write(args)
+    config = _config_to_read(args) if args.dry_run else load_config(Path(args.config), os.environ)
     step_back(config.nice, config.io_priority)
     on_terminal = sys.stderr.isatty()
     stop = Stop()
@@ -285,7 +286,12 @@ def _run_monitor(args: argparse.Namespace) -> int:
         if args.dry_run:
             tick = monitor.dry_tick(config, os.environ, stop, lambda: display_for(sys.stderr))
         else:
-            logs.set_up(config.log_dir, config.log_level)
+            try:
+                logdir.require_writable(config.log_dir, Path(args.config))
+                logs.set_up(config.log_dir, config.log_level)
+            except StateError as error:
+                monitor.report_no_start(config, error)
+                raise
             show = (lambda: LiveDisplay(sys.stderr)) if on_terminal else (lambda: Lines(logs.LogStream(monitor.LOG)))
             tick = monitor.run_tick(config, os.environ, stop, show)
     code = EXIT_CONFIG if tick.misconfigured else EXIT_DONE if tick.ok else EXIT_FAILED
@@ -303,25 +309,25 @@ def _run_status(args: argparse.Namespace) -> int:
     from s3sync import status
 
     config = _config_to_read(args)
-    rows, troubles = status.look(config, args.run)
-    unknown = sorted(set(args.run) - {name for row in rows for name in (row.run.run.run_id, row.run.run.root.name)})
-    code = EXIT_FAILED if unknown or troubles else EXIT_DONE
+    found = status.look(config, args.run)
+    rows = found.rows
+    code = EXIT_DONE if found.verdict.ok and not found.unknown else EXIT_FAILED
     if args.json:
-        _print_json({**status.as_json(rows, troubles, config, detailed=bool(args.run)), "exit_code": code})
+        _print_json({**status.as_json(found, config, detailed=bool(args.run)), "exit_code": code})
     elif args.run:
         _print_lines(line for row in rows for line in status.details(row, config))
     else:
         _print_tables([status.table(rows)] if rows else [])
-        _print_lines([status.totals(rows)])
-    for trouble in troubles:
-        print(printable(f"s3sync: {trouble.key}: {trouble.text}"), file=sys.stderr)
-    for name in unknown:
+        _print_lines([status.totals(rows), status.scan_line(found)])
+    for line in status.problem_lines(found):
+        print(printable(f"s3sync: {line}"), file=sys.stderr)
+    for name in found.unknown:
         print(f"s3sync: no run {printable(name)} in the monitored directories", file=sys.stderr)
     return code
 
 
 def _run_report(args: argparse.Namespace) -> int:
-    from s3sync import files, history, page, places, publish
+    from s3sync import files, history, page, places, publish, scans
     from s3sync.config import watched_by
 
     config = _config_to_read(args)
@@ -330,12 +336,13 @@ def _run_report(args: argparse.Namespace) -> int:
         where = f"{printable(str(output))} is inside {printable(around)}, whose files are uploaded"
         raise UsageError(f"--output {where} (give another folder)")
     known = history.look(config)
-    view = page.view_of(known, publish.last_tick(config))
+    of_scans = scans.look(config)
+    view = page.view_of(known, of_scans)
     written = publish.write_page(output, view)
     code = EXIT_FAILED if known.troubles else EXIT_DONE
     closed = files.closed_above(written)
     if args.json:
-        _print_json({**page.as_json(view, known, written), "closed": str(closed or ""), "exit_code": code})
+        _print_json({**page.as_json(view, known, of_scans, written), "closed": str(closed or ""), "exit_code": code})
     else:
         _print_lines(page.summary(view, written))
     for trouble in known.troubles:

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from s3sync import completion, lock, state, survey
@@ -46,6 +47,12 @@ class Entry(NamedTuple):
     proven: float | None  # when all of it was in S3
     tried: float | None  # when the last call ended
     failures: tuple[tuple[str, str], ...] = ()  # the first files that failed, and why
+    working: bool = False  # it is being uploaded at the moment
+
+    @property
+    def key(self) -> str:
+        """As a problem of the run has it."""
+        return f"{self.run_id} to {self.place.rstrip('/')}/{self.run_id}/"
 
     @property
     def lag(self) -> float | None:
@@ -77,8 +84,9 @@ class History(NamedTuple):
 
     @property
     def failing(self) -> tuple[Entry, ...]:
-        """The runs that somebody has to look at."""
-        return tuple(entry for entry in self.entries if entry.state in FAILING)
+        """The runs that somebody has to look at; one that is being tried again at the moment may wait."""
+        ours = (entry for entry in self.entries if entry.watched or entry.state == "gone")
+        return tuple(entry for entry in ours if entry.state in FAILING and not entry.working)
 
     @property
     def oldest_waiting(self) -> Entry | None:
@@ -90,7 +98,11 @@ def look(config: Config) -> History:
     """Every run that is there or has a log. Reads only, and of the logs only what does not grow with the run."""
     at = time.time()
     candidates, troubles = survey.discover(config)
-    judged = survey.judge_all(config, candidates)
+    return of(config, survey.judge_all(config, candidates), troubles, at)
+
+
+def of(config: Config, judged: Sequence[Judged], troubles: Iterable[Trouble], at: float) -> History:
+    """The same, of runs that were judged at the moment `at`."""
     entries = [_of_run(run, config) for run in judged]
     entries += map(_of_log, state.logged_besides(config.log_dir, {run.log_path for run in judged}))
     entries.sort(key=lambda entry: (-(entry.when or 0), entry.run_id, entry.place))
@@ -109,7 +121,8 @@ def _of_run(run: Judged, config: Config) -> Entry:
     if host is not None:
         proven = entry.files + store.journaled()
         where = f" on {host}" if host else ""
-        return entry._replace(done=done, files=proven, reason=f"being uploaded now{where}: {proven:,} proven so far")
+        reason = f"being uploaded now{where}: {proven:,} proven so far"
+        return entry._replace(done=done, files=proven, working=True, reason=reason)
     failures = tuple(store.failures(MOST_FAILURES).items()) if entry.failed_files else ()
     reason = run.reason.replace(" (`status RUN` names them)", "") if failures else run.reason  # the page does
     return entry._replace(done=done, reason=reason, failures=failures)

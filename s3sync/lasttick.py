@@ -44,10 +44,20 @@ def place(log_dir: Path) -> Path:
 
 def read(log_dir: Path) -> LastTick | None:
     """None if there is nothing that can be read: counters begin again then, as Prometheus expects of them."""
+    return load(log_dir)[0]
+
+
+def load(log_dir: Path) -> tuple[LastTick | None, str]:
+    """The same, and why it cannot be read if there is one."""
+    where = printable(str(place(log_dir)))
     try:
-        return _parse(json.loads(place(log_dir).read_bytes()))
-    except (OSError, ValueError, RecursionError, LookupError, TypeError):
-        return None
+        return _parse(json.loads(place(log_dir).read_bytes())), ""
+    except (FileNotFoundError, NotADirectoryError):
+        return None, ""
+    except OSError as error:
+        return None, f"cannot read what the last scan found: {where}: {error.strerror}"
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return None, f"cannot understand what the last scan found: {where} (the next scan writes it anew)"
 
 
 def write(log_dir: Path, tick: LastTick) -> None:

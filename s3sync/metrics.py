@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s3sync import __version__
+from s3sync import __version__, verdict
 from s3sync.history import STATES, History
 from s3sync.lasttick import KINDS, LastTick
+from s3sync.scans import Scans
+from s3sync.verdict import LEVELS
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 
-def render(history: History, tick: LastTick, free: dict[Path, int]) -> bytes:
+def render(history: History, scans: Scans, free: dict[Path, int]) -> bytes:
     """All metrics; `free` is what the file systems of these folders have left, in bytes."""
     from prometheus_client import CollectorRegistry, generate_latest  # only where there are metrics to write
     from prometheus_client.registry import Collector
@@ -25,7 +27,8 @@ def render(history: History, tick: LastTick, free: dict[Path, int]) -> bytes:
 
         def collect(self) -> Iterator[Metric]:
             """Each metric with its samples."""
-            yield from _of_ticks(tick)
+            yield from _of_ticks(scans.last or LastTick(0, 0, 0))
+            yield from _of_now(history, scans)
             yield from _of_runs(history)
             yield from _of_machine(free)
 
@@ -59,6 +62,21 @@ def _of_ticks(tick: LastTick) -> Iterator[Metric]:
     for kind in KINDS:
         problems.add_metric([kind], found[kind])
     yield problems
+
+
+def _of_now(history: History, scans: Scans) -> Iterator[Metric]:
+    """What a scan that finds another one at work brings up to date."""
+    from prometheus_client.core import GaugeMetricFamily
+
+    running = 0.0 if scans.began is None else max(0.0, history.at - scans.began)
+    level = LEVELS.index(verdict.judge(history, scans).level)
+    for name, text, value in (
+        ("tick_running", "Whether a tick was at work when this was written: 1 or 0.", float(scans.began is not None)),
+        ("tick_running_seconds", "For how long that tick had been at work, in seconds; 0 if none was.", running),
+        ("metrics_timestamp_seconds", "When this was written, in seconds since the epoch.", history.at),
+        ("verdict", "What the page says: 0 all is well, 1 something to know, 2 something needs attention.", level),
+    ):
+        yield GaugeMetricFamily(f"s3sync_{name}", text, value)
 
 
 def _of_runs(history: History) -> Iterator[Metric]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3sync import alerts, arrayfolder, discovery, files, hook, lock, logdir, logs, publish, survey
+from s3sync import alerts, arrayfolder, discovery, files, hook, lock, logdir, logs, publish, scans, survey, verdict
 from s3sync.config import Config
 from s3sync.coordinator import upload_anywhere
 from s3sync.discovery import Discovery
@@ -58,7 +58,7 @@ class Tick:
     @property
     def ok(self) -> bool:
         """Whether nothing has to be looked at; notes alone (a run too old) are no reason to."""
-        return all(problem.kind == "note" for problem in self.problems)
+        return not verdict.is_failed(self.problems)
 
     @property
     def uploaded(self) -> dict[str, Report]:
@@ -68,9 +68,10 @@ class Tick:
 
 def run_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> Tick:
     """Find, judge, upload, remember, tell. Raises StateError if the log folder cannot be used, InterruptedBySignal."""
-    path = config.log_dir / "locks" / "monitor.lock"
+    path, begun = scans.lock_path(config.log_dir), False
     try:
         with lock.held(path, "another tick is at work", stop=stop, say=lambda line: LOG.info("%s", line)) as held:
+            begun = True
             logs.rotate(config.log_dir)
             _busy_notifier(config).tell(News())  # if a tick was told to be stuck, it is over
             tick, started = Tick(), time.monotonic()
@@ -89,8 +90,27 @@ def run_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_displa
     except BusyError as error:
         LOG.info("%s; this tick leaves", error)
         _tell_if_stuck(config, path)
-        _alert(config, survey.judge_all(config, survey.discover(config)[0]))
+        _alert(config, survey.judge_all(config, survey.discover(config)[0]), patient=False)
+        publish.refresh_meanwhile(config)
         return Tick(busy=str(error))
+    except StateError as error:
+        if not begun:
+            report_no_start(config, error)
+        raise
+
+
+def report_no_start(config: Config, error: S3SyncError) -> None:
+    """Tell of a scan that cannot begin, since `log_dir` cannot be used, wherever that is possible; never raises.
+
+    Not of one that a user started whose scans these are not.
+    """
+    if not scans.are_ours(config):
+        return
+    problem = Problem(verdict.MONITOR, f"the scan could not begin: {printable(str(error))}", "other")
+    notifier = _busy_notifier(config)
+    notifier.tell(News((), (problem,)))
+    notifier.end(ok=False, summary=problem.text)
+    publish.refresh(config, [problem], Counters(), 0.0, ok=False)
 
 
 def dry_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> Tick:
@@ -113,7 +133,7 @@ def _tell_about(config: Config, held: Held, work: Callable[[], Tick]) -> Tick:
         held.check()
     except LeaseLostError:  # the host that has the lock tells
         raise
-    except S3SyncError as error:
+    except BaseException as error:
         notifier.end(ok=False, summary=str(error))
         raise
     uploads = tuple(Upload(key, _one_line(report)) for key, report in tick.uploaded.items() if not report.already)
@@ -144,14 +164,21 @@ def _tick(tick: Tick, config: Config, environ: Mapping[str, str], stop: Stop, ma
     return tick
 
 
-def _alert(config: Config, runs: Sequence[Judged]) -> list[Problem]:
+def _alert(config: Config, runs: Sequence[Judged], *, patient: bool = True) -> list[Problem]:
     """Log and tell what is silent trouble by now. A tick that finds another one at work does so, too: what is late may
-    wait for that one. With a memory of their own, which both use.
+    wait for that one. With a memory of their own, which both use, one after the other: who finds it in use leaves it.
     """
     found = [*alerts.late_runs(runs, config), *alerts.full_disks(config)]
     problems = [Problem(alert.key, alert.text, "note" if alert.lasting else "alert") for alert in found]
-    _say(problems, config.log_dir / "noted.alerts.json")
-    Notifier(_channels(config), config.log_dir / "notified.alerts.json").tell(News((), tuple(problems)))
+    path = config.log_dir / "locks" / "alerts.lock"
+    try:
+        with lock.held(path, "alerts are being told", patient=patient):
+            _say(problems, config.log_dir / "noted.alerts.json")
+            Notifier(_channels(config), config.log_dir / "notified.alerts.json").tell(News((), tuple(problems)))
+    except BusyError as error:
+        LOG.info("%s", error)
+    except StateError as error:
+        LOG.warning("cannot tell the alerts: %s", error)
     return problems
 
 
@@ -330,13 +357,14 @@ def _noted(memory: Path) -> set[str]:
 def _tell_if_stuck(config: Config, path: Path) -> None:
     """An alert if the tick that holds the lock has held it for too long: it signed the lock file when it began."""
     try:
-        hours = (time.time() - path.stat().st_mtime) / 3600
+        seconds = time.time() - path.stat().st_mtime
     except OSError:
         return
-    if hours > config.alert_after_busy_hours:
-        text = f"the tick has been at work for more than {config.alert_after_busy_hours:g} h: is it stuck? (`status`)"
+    if text := scans.why_too_long(config, seconds):
         LOG.error("%s", text)
-        _busy_notifier(config).tell(News((), (Problem("monitor", text, "other"),)))
+        notifier = _busy_notifier(config)
+        notifier.tell(News((), (Problem(verdict.MONITOR, text, "other"),)))
+        notifier.end(ok=False, summary=text)
 
 
 def _busy_notifier(config: Config) -> Notifier:

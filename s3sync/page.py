@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from s3sync import __version__, charts
-from s3sync.alerts import LATE
+from s3sync import __version__, charts, verdict
 from s3sync.charts import Bar, Dot
 from s3sync.history import Entry, History, Shown
-from s3sync.lasttick import LastTick
+from s3sync.notify import Problem
+from s3sync.scans import STALE_SECONDS, Scans
 from s3sync.text import count_of, human_bytes, human_seconds, iso_of, printable
+from s3sync.verdict import Level, Verdict
 
-USUAL_SECONDS = 3 * 3600  # without a tick that ended; after more the page says that it is old
+USUAL_SECONDS = STALE_SECONDS  # without a tick that ended; after more the page says that it is old
 DAYS = 30  # that the bars go back
 _MOST_DOTS = 400
 _MOST_TROUBLES = 50  # runs with what failed in each; the table has them all
@@ -45,6 +46,9 @@ _SIGNS: dict[Shown, tuple[str, str]] = {  # the sign and the tone of a state; ne
     "gone": ("!", "warn"),
     "uploaded": ("✓", "good"),
 }
+
+
+_TONES: dict[Level, tuple[str, str]] = {"well": ("good", "✓"), "attention": ("warn", "!"), "bad": ("bad", "✕")}
 
 
 class Moment(NamedTuple):
@@ -167,23 +171,23 @@ def render(view: View) -> bytes:
     return html.encode("utf-8")
 
 
-def view_of(history: History, tick: LastTick | None) -> View:
-    """What the page says of this history, after this tick."""
-    others = _other_troubles(history, tick)
+def view_of(history: History, scans: Scans) -> View:
+    """What the page says of this history, and of the scans."""
+    found = verdict.judge(history, scans)
     failing = history.failing
-    total = len(failing) + len(others)
     more = len(failing) - _MOST_TROUBLES
+    tone, sign = _TONES[found.level]
     return View(
-        verdict=_verdict(len(history.entries), len(failing), total),
-        tone="bad" if total else "good",
-        sign="✕" if total else "✓",
+        verdict=_verdict(len(history.entries), found),
+        tone=tone,
+        sign=sign,
         at=_moment(history.at),
-        since=int(tick.ended if tick else history.at),
+        since=int(history.at if scans.began is not None or scans.last is None else scans.last.ended),
         usual=USUAL_SECONDS,
         waiting=_waiting(history),
-        tick=_about(tick),
+        tick=_about(scans),
         counts=tuple(_counts(history)),
-        troubles=(*others, *map(_failed, failing[:_MOST_TROUBLES])),
+        troubles=(*map(_other, (*found.problems, *found.alerts)), *map(_failed, failing[:_MOST_TROUBLES])),
         more_troubles=f"And {count_of(more, 'more run')}, which the table below shows." if more > 0 else "",
         charts=_charts(history),
         rows=tuple(map(_row, history.entries)),
@@ -203,13 +207,14 @@ def summary(view: View, written: Path) -> list[str]:
     ]
 
 
-def as_json(view: View, history: History, written: Path) -> dict[str, Any]:
+def as_json(view: View, history: History, scans: Scans, written: Path) -> dict[str, Any]:
     """The same as one object."""
     oldest = history.oldest_waiting
     return {
         "page": str(written),
         "bytes": written.stat().st_size,
         "verdict": view.verdict,
+        "level": verdict.judge(history, scans).level,
         "runs": history.counts,
         "needs_attention": [{"what": trouble.title, "text": trouble.text} for trouble in view.troubles],
         "oldest_waiting": {"run_id": oldest.run_id, "instrument_done": iso_of(oldest.done)} if oldest else None,
@@ -230,10 +235,13 @@ def _policy(*inline: str) -> str:
 # The words at the top
 
 
-def _verdict(runs: int, failing: int, total: int) -> str:
+def _verdict(runs: int, found: Verdict) -> str:
+    total = len(found.failing) + len(found.problems) or len(found.alerts)
     if not total:
         return "All is well" if runs else "No runs yet"
-    what = "run" if total == failing else "thing"
+    if found.level == "attention" and found.alerts[0].key == verdict.MONITOR:
+        return "No scan yet"
+    what = "run" if total == len(found.failing) else "thing"
     return f"{count_of(total, what)} {'needs' if total == 1 else 'need'} attention"
 
 
@@ -249,10 +257,15 @@ def _waiting(history: History) -> str:
     return f"{number:,} complete runs are not proven in S3 yet, the oldest of them {which}."
 
 
-def _about(tick: LastTick | None) -> str:
-    if tick is None:
-        return ""
-    return f"The last tick of the monitor ended {_moment(tick.ended).text} and took {human_seconds(tick.seconds)}."
+def _about(scans: Scans) -> str:
+    said = []
+    if scans.began is not None:
+        where = f" on {printable(scans.host)}" if scans.host else ""
+        said.append(f"A scan is at work{where} since {_moment(scans.began).text}.")
+    if tick := scans.last:
+        said.append(f"The last tick of the monitor ended {_moment(tick.ended).text}")
+        said[-1] += f" and took {human_seconds(tick.seconds)}."
+    return " ".join(said)
 
 
 def _counts(history: History) -> Iterable[Count]:
@@ -262,19 +275,8 @@ def _counts(history: History) -> Iterable[Count]:
             yield Count(state, f"{number:,}", sign, tone, "#" + urlencode({"state": state}))
 
 
-def _other_troubles(history: History, tick: LastTick | None) -> tuple[Shortcoming, ...]:
-    """What is wrong besides the runs that are shown as failing anyway, and that did not pass since."""
-    settled = {_key(entry) for entry in history.entries if entry.state == "uploaded"}
-    settled.update(_key(entry) for entry in history.failing)
-    problems = {trouble.key: trouble.text for trouble in history.troubles}
-    told = [problem for problem in (tick.problems if tick else ()) if problem.kind != "note"]
-    problems.update((problem.key, problem.text) for problem in told if problem.key.removesuffix(LATE) not in settled)
-    return tuple(Shortcoming(printable(key), printable(text)) for key, text in problems.items() if key not in settled)
-
-
-def _key(entry: Entry) -> str:
-    """As a problem of the run has it."""
-    return f"{entry.run_id} to {entry.place.rstrip('/')}/{entry.run_id}/"
+def _other(problem: Problem) -> Shortcoming:
+    return Shortcoming(printable(problem.key), printable(problem.text))
 
 
 def _failed(entry: Entry) -> Shortcoming:

@@ -8,16 +8,18 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from s3sync import files, history, lasttick, metrics, page
+from s3sync import files, history, lasttick, metrics, page, scans
 from s3sync.config import Config
 from s3sync.errors import StateError
 from s3sync.history import History
 from s3sync.lasttick import Counters, LastTick
 from s3sync.notify import Problem
 from s3sync.page import View
+from s3sync.scans import Scans
 from s3sync.text import printable
 
 LOG = logging.getLogger(__name__)
+_MOST_TRIES = 3  # to replace a page while the scan that it is about comes to its end
 _FOR_ALL = 0o644  # a web server and node_exporter are other users
 
 
@@ -26,19 +28,26 @@ def refresh(config: Config, problems: Sequence[Problem], counted: Counters, seco
 
     `counted` is what this tick completed, `seconds` how long it took, `ok` whether nothing has to be looked at.
     """
-    if not _is_wanted(config):
-        return
     now = time.time()
-    before = last_tick(config) or LastTick(0, 0, 0)
+    before = lasttick.read(config.log_dir) or LastTick(0, 0, 0)
     succeeded = now if ok else before.succeeded
     tick = LastTick(now, seconds, succeeded, tuple(problems), before.counted.plus(counted))
     _try("remember this tick", lambda: lasttick.write(config.log_dir, tick))
-    _try("write the page or the metrics", lambda: _write(config, tick))
+    _refresh(config, lambda: Scans(tick))
 
 
-def last_tick(config: Config) -> LastTick | None:
-    """The last tick; None where ticks do not remember themselves, however old what one left long ago."""
-    return lasttick.read(config.log_dir) if _is_wanted(config) else None
+def refresh_meanwhile(config: Config) -> None:
+    """The same, by a scan that finds another one at work: that one may take hours. Never raises."""
+    for _ in range(_MOST_TRIES):
+        before = lasttick.read(config.log_dir)
+        _refresh(config, lambda: scans.look(config))
+        if lasttick.read(config.log_dir) == before:
+            return  # else the other one has ended meanwhile, and its page may be replaced by an older one
+
+
+def _refresh(config: Config, known: Callable[[], Scans]) -> None:
+    if _is_wanted(config):
+        _try("write the page or the metrics", lambda: _write(config, known()))
 
 
 def write_page(folder: Path, view: View) -> Path:
@@ -59,22 +68,29 @@ def _is_wanted(config: Config) -> bool:
     return config.report_dir is not None or config.metrics_file is not None
 
 
-def _write(config: Config, tick: LastTick) -> None:
+def _write(config: Config, of_scans: Scans) -> None:
     known = history.look(config)  # judged anew: this tick has changed the runs
     if folder := config.report_dir:
-        _try("write the page", lambda: write_page(folder, page.view_of(known, tick)))
+        _try("write the page", lambda: write_page(folder, page.view_of(known, of_scans)))
     if path := config.metrics_file:
-        _try("write the metrics", lambda: _write_metrics(path, known, tick, config.log_dir))
+        _try("write the metrics", lambda: _write_metrics(path, known, of_scans, config.log_dir))
 
 
-def _write_metrics(path: Path, known: History, tick: LastTick, log_dir: Path) -> None:
+def _write_metrics(path: Path, known: History, of_scans: Scans, log_dir: Path) -> None:
     """Raises StateError."""
     try:
-        content = metrics.render(known, tick, {log_dir: shutil.disk_usage(log_dir).free})
+        content = metrics.render(known, of_scans, _free(log_dir))
         files.make_public_folder(path.parent)
         files.replace(path, content, mode=_FOR_ALL)
     except OSError as error:
         raise StateError(f"cannot write {printable(str(path))}: {error.strerror} (mend metrics_file)") from error
+
+
+def _free(folder: Path) -> dict[Path, int]:
+    try:
+        return {folder: shutil.disk_usage(folder).free}
+    except OSError:
+        return {}  # what needs it says so
 
 
 def _try(what: str, work: Callable[[], object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
@@ -9,17 +10,19 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from s3sync import completion, lock, runfolder, survey
+from s3sync import completion, discovery, history, lock, named, runfolder, scans, survey, verdict
 from s3sync.config import Config
 from s3sync.errors import RunError
 from s3sync.monitor import Tick
 from s3sync.report import as_json as upload_json
 from s3sync.report import preview_json, summary
 from s3sync.runfolder import RUN_INFO, RunInfo
+from s3sync.scans import Scans
 from s3sync.state import StateStore
 from s3sync.statelog import RunState
 from s3sync.survey import Judged, Trouble
-from s3sync.text import human_bytes, indented, printable
+from s3sync.text import human_bytes, indented, iso_of, printable
+from s3sync.verdict import Verdict
 
 _LABELS = {"flowcell_type": "cell type"}
 _LEAST_WIDTH, _NAME_WIDTH = 30, 40
@@ -42,15 +45,33 @@ class Row(NamedTuple):
         return f"being uploaded now{where}: {self.proven:,} proven so far" if self.working else self.run.reason
 
 
-def look(config: Config, names: Iterable[str] = ()) -> tuple[list[Row], list[Trouble]]:
-    """Rows of all runs and their analyses, or of those with these names (a run's stands for its analyses, too);
-    newest last."""
-    wanted = set(names)
-    candidates, troubles = survey.discover(config)
+class Overview(NamedTuple):
+    """Rows of all runs and their analyses, or of those that were asked for, newest last; and whether all is well."""
+
+    rows: list[Row]
+    troubles: list[Trouble]
+    notes: list[Trouble]
+    scans: Scans
+    verdict: Verdict
+    unknown: list[str]  # names that no run has
+
+
+def look(config: Config, names: Iterable[str] = ()) -> Overview:
+    """How all runs are, or those with these names (a run's stands for its analyses, too)."""
+    at, found = time.time(), discovery.look(config)
+    candidates = found.candidates
+    wanted = set(named.resolve(names, candidates))
     chosen = [c for c in candidates if not wanted or c.run.run_id in {name.partition("/")[0] for name in wanted}]
     judged = survey.judge_all(config, chosen)
     rows = [_row(r, config) for r in judged if not wanted or not wanted.isdisjoint((r.run.run_id, r.run.root.name))]
-    return sorted(rows, key=lambda row: (row.run.began, row.run.key)), [*troubles, *survey.broken_nodes(config)]
+    rows.sort(key=lambda row: (row.run.began, row.run.key))
+    known, of_scans = history.of(config, [row.run for row in rows], found.troubles, at), scans.look(config)
+    if wanted:
+        keys = {row.run.key for row in rows}
+        known = known._replace(entries=tuple(entry for entry in known.entries if entry.key in keys))
+        of_scans = of_scans.about(keys)
+    unknown = sorted(wanted - {name for row in rows for name in (row.run.run.run_id, row.run.run.root.name)})
+    return Overview(rows, list(known.troubles), found.notes, of_scans, verdict.judge(known, of_scans), unknown)
 
 
 def _row(run: Judged, config: Config) -> Row:
@@ -119,14 +140,41 @@ def _about_the_run(row: Row) -> list[str]:
     return [*lines, *(f"  {_LABELS.get(name, name):<11} {printable(value)}" for name, value in facts if value)]
 
 
-def as_json(rows: Sequence[Row], troubles: Sequence[Trouble], config: Config, *, detailed: bool) -> dict[str, Any]:
+def as_json(found: Overview, config: Config, *, detailed: bool) -> dict[str, Any]:
     """The same as one object; failed files by name only where single runs were asked for."""
+    rows, last = found.rows, found.scans.last
     return {
         "runs": [
             {**run_json(row.run), **_row_json(row), **(_more_json(row, config) if detailed else {})} for row in rows
         ],
-        "troubles": [trouble._asdict() for trouble in troubles],
+        "troubles": [trouble._asdict() for trouble in found.troubles],
+        "notes": [note._asdict() for note in found.notes],
+        "level": found.verdict.level,
+        "problems": [problem._asdict() for problem in (*found.verdict.problems, *found.verdict.failing)],
+        "alerts": [alert._asdict() for alert in found.verdict.alerts],
+        "last_scan": iso_of(last.ended) if last else "",
+        "last_scan_ok": not verdict.is_failed(last.problems) if last else None,
+        "scan_began": iso_of(found.scans.began) if found.scans.began is not None else "",
     }
+
+
+def scan_line(found: Overview) -> str:
+    """When the last scan was, and how it went; whether one is at work."""
+    last, began = found.scans.last, found.scans.began
+    said = []
+    if began is not None:
+        said.append(f"a scan is at work{f' on {found.scans.host}' if found.scans.host else ''} since {_minute(began)}")
+    if last:
+        how = "failed" if verdict.is_failed(last.problems) else "ok"
+        said.append(f"last scan {_minute(last.ended)}: {how}")
+    return "; ".join(said) or "no scan has ended yet (is `monitor` in the crontab?)"
+
+
+def problem_lines(found: Overview) -> list[str]:
+    """What has to be looked at besides the states of the runs, and what is only to be known."""
+    lines = [f"{problem.key}: {problem.text}" for problem in found.verdict.problems]
+    lines += [f"alert: {a.key}: {a.text}" for a in found.verdict.alerts if a.key != verdict.MONITOR]
+    return [*lines, *(f"note: {note.key} {note.text}" for note in found.notes)]
 
 
 def run_json(run: Judged) -> dict[str, Any]:
@@ -221,6 +269,10 @@ def _when(run: Judged) -> str:
     except (ValueError, OverflowError):  # no time, or in the year 1
         moment = None
     return (moment or _at(run.began).astimezone()).strftime("%Y-%m-%d %H:%M")
+
+
+def _minute(seconds: float) -> str:
+    return _at(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def _iso(seconds: float) -> str:

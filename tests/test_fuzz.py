@@ -527,14 +527,15 @@ def test_status_shows_any_run_in_printable_words(
     (run / "RunParameters.xml").write_bytes(parameters)
     (run / "SampleSheet.csv").write_bytes(sheet)
     (site.log_dir / "uploads" / "RUN.upload.log.json").write_bytes(log)
-    rows, troubles = status.look(site)
-    (row,) = rows
-    assert troubles == []
+    found = status.look(site)
+    (row,) = found.rows
+    assert found.troubles == []
+    assert all(map(is_printable, [*status.problem_lines(found), status.scan_line(found)]))
     assert is_printable(row.reason)
     with contextlib.suppress(StateError):
         assert all(map(is_printable, status.details(row, site)))
-        json.dumps(status.as_json(rows, troubles, site, detailed=True), allow_nan=False)
-    cells = [str(cell) for column in status.table(rows).columns for cell in column.cells]
+        json.dumps(status.as_json(found, site, detailed=True), allow_nan=False)
+    cells = [str(cell) for column in status.table(found.rows).columns for cell in column.cells]
     assert all(is_printable(line) for cell in cells for line in cell.split("\n"))
 
 

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from s3sync import history, lasttick, metrics
 from s3sync.history import History
 from s3sync.lasttick import LastTick
+from s3sync.scans import Scans
 from tests.conftest import Lab, skip_or_fail
 from tests.s3server import S3Server
 
@@ -135,11 +136,11 @@ def test_report_writes_the_page_when_somebody_asks(lab: Lab, tiny_run: Path, tmp
 
     assert shown.code == 0
     assert shown.out.startswith(f"written: {tmp_path}/web/index.html (1 run, ")
-    assert "\n  All is well\n  1 sequencing\n  No complete run waits for its upload.\n" in shown.out
+    assert "\n  No scan yet\n  1 sequencing\n  No complete run waits for its upload.\n" in shown.out
     (tmp_path / "web").chmod(0o700)
     asked = lab.run("report", "--config", config, "--output", str(tmp_path / "web"), "--json")
     assert asked.json["runs"] == {"sequencing": 1}
-    assert asked.json["verdict"] == "All is well"
+    assert (asked.json["verdict"], asked.json["level"]) == ("No scan yet", "attention")
     assert asked.json["bytes"] == (tmp_path / "web" / "index.html").stat().st_size
     assert asked.json["closed"], "pytest's own folder is private"
     assert "is closed to other users" in asked.err
@@ -159,7 +160,7 @@ def rules() -> list[dict[str, Any]]:
 
 def test_the_sample_rules_ask_for_metrics_that_there_are() -> None:
     tick = LastTick(1, 1, 1)
-    families = list(parse(metrics.render(History(1, (), ()), tick, {Path("/log"): 1}).decode()))
+    families = list(parse(metrics.render(History(1, (), ()), Scans(tick), {Path("/log"): 1}).decode()))
     asked = set(re.findall(r"\bs3sync_\w+", " ".join(rule["expr"] for rule in rules())))
     assert asked
     assert asked <= {sample.name for family in families for sample in family.samples}
@@ -176,7 +177,7 @@ def test_prometheus_own_tool_finds_nothing_wrong(tmp_path: Path) -> None:
     if promtool is None:
         skip_or_fail("no promtool (Debian: prometheus)")
     hostile = {Path('/log "dir"\\n'): 5}
-    written = metrics.render(History(1, (), ()), LastTick(1, 2.5, 0), hostile)
+    written = metrics.render(History(1, (), ()), Scans(LastTick(1, 2.5, 0)), hostile)
     linted = subprocess.run([promtool, "check", "metrics"], input=written, capture_output=True, check=False)
     assert (linted.returncode, linted.stderr) == (0, b"")
     checked = subprocess.run([promtool, "check", "rules", str(CONF / "s3sync.rules.yaml")], capture_output=True)

@@ -23,6 +23,7 @@ from s3sync.history import Entry, History
 from s3sync.lasttick import LastTick
 from s3sync.notify import Problem
 from s3sync.runfolder import Run, RunInfo
+from s3sync.scans import Scans
 from s3sync.state import StateStore
 from s3sync.statelog import Proof, RunState
 from s3sync.survey import Trouble
@@ -70,6 +71,7 @@ NEW = DONE._replace(
     proven=None,
     tried=None,
 )
+LAST = LastTick(NOW, 183, NOW)  # without problems
 GONE = DONE._replace(run_id="20250101_A07532_0001_DDDDD", reason="no longer on this disk", watched=False)
 
 
@@ -120,10 +122,10 @@ class Parsed(HTMLParser):
 
 
 def rendered(history: History, tick: LastTick | None) -> bytes:
-    return page.render(page.view_of(history, tick))
+    return page.render(page.view_of(history, Scans(tick)))
 
 
-def parsed(*entries: Entry, tick: LastTick | None = None, troubles: tuple[Trouble, ...] = ()) -> Parsed:
+def parsed(*entries: Entry, tick: LastTick | None = LAST, troubles: tuple[Trouble, ...] = ()) -> Parsed:
     return Parsed(rendered(History(NOW, entries, troubles), tick).decode())
 
 
@@ -153,6 +155,8 @@ def test_without_a_problem_all_is_well() -> None:
     assert "All is well No complete run waits for its upload." in shown.text
     assert "Needs attention" not in shown.text
     assert "No runs yet" in parsed().text
+    assert "All is well" not in parsed(DONE, tick=None).text
+    assert "No scan yet" in parsed(DONE, tick=None).text
 
 
 def test_what_the_last_tick_found_needs_attention_until_it_has_passed() -> None:
@@ -278,10 +282,10 @@ def test_the_page_is_there_for_all_to_read_and_never_half(tmp_path: Path) -> Non
     folder = tmp_path / "web" / "s3sync"
     before = os.umask(0o077)
     try:
-        written = publish.write_page(folder, page.view_of(History(NOW, (DONE,), ()), None))
+        written = publish.write_page(folder, page.view_of(History(NOW, (DONE,), ()), Scans(LAST)))
         first = written.stat().st_ino
         with written.open("rb") as reader:
-            publish.write_page(folder, page.view_of(History(NOW, (DONE, FAILED), ()), None))
+            publish.write_page(folder, page.view_of(History(NOW, (DONE, FAILED), ()), Scans(LAST)))
             old = reader.read()
     finally:
         os.umask(before)

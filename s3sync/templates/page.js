@@ -77,6 +77,9 @@
     return `${hours} h ${String(Math.floor((seconds % 3600) / 60)).padStart(2, "0")} min`;
   };
 
+  const heading = document.querySelector("h1").lastChild;
+  const [said, title] = [heading.textContent, document.title];
+
   const judgeAge = () => {
     const { since, usual: limit } = document.body.dataset;
     const age = Date.now() / 1000 - Number(since);
@@ -86,6 +89,8 @@
     const text = `No news for ${ago(age)}: no tick of the monitor has ended since then. It may be stuck, switched off, `
       + "or at work on a large run; s3sync status says which. What stands below is how things were then.";
     if (!old.hidden && old.textContent !== text) old.textContent = text;
+    heading.textContent = old.hidden ? said : `No news for ${ago(age)}`;
+    document.title = old.hidden ? title : title.replace(said, heading.textContent);
   };
 
   q.addEventListener("input", () => go({ q: q.value }));

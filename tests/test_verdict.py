@@ -1,0 +1,278 @@
+"""Whether all is well: `status`, the page, the metrics, the exit code and the ping give one answer at any moment."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+from s3sync import lasttick, lock, metrics, monitor, page, scans, status, verdict
+from s3sync.config import Config
+from s3sync.discovery import Trouble
+from s3sync.errors import StateError
+from s3sync.history import Entry, History
+from s3sync.interrupt import Stop
+from s3sync.lasttick import LastTick
+from s3sync.monitor import Tick
+from s3sync.notify import Notifier, Problem
+from s3sync.progress import Lines
+from s3sync.scans import Scans
+from s3sync.status import Overview
+from tests.conftest import Lab
+from tests.s3server import S3Server
+
+NOW = 1_795_000_000.0
+HOUR = 3600.0
+DONE = Entry(
+    run_id="20261118_LH00130_0061_A22CC55LT4",
+    state="uploaded",
+    reason="90 files proven in S3",
+    instrument="NovaSeq X LH00130",
+    place="s3://lab-runs/2026",
+    watched=True,
+    files=90,
+    total_files=90,
+    failed_files=0,
+    size=207_300_000,
+    rate=50e6,
+    began=NOW - 48 * HOUR,
+    done=NOW - 25 * HOUR,
+    proven=NOW - 24 * HOUR,
+    tried=NOW - 24 * HOUR,
+)
+FAILED = DONE._replace(state="failed", reason="88 of 90 files proven, 2 failed", proven=None)
+OF_THE_RUN = Problem(DONE.key, "not completed", "run")
+
+RUNS: dict[str, tuple[Entry, ...]] = {
+    "no runs": (),
+    "an uploaded run": (DONE,),
+    "a failed run": (FAILED,),
+    "a failed run that is being tried again": (FAILED._replace(working=True),),
+    "a failed upload that nobody watches": (FAILED._replace(watched=False),),
+    "an unreadable run": (DONE._replace(state="unreadable", reason="cannot read it: Input/output error"),),
+    "an incomplete run": (DONE._replace(state="sequencing", reason="waits for CopyComplete.txt", proven=None),),
+}
+TROUBLES: dict[str, tuple[Trouble, ...]] = {
+    "readable": (),
+    "an unreadable directory": (Trouble("directory /data", "cannot read /data: Stale file handle"),),
+}
+
+
+def last(*problems: Problem, ended: float = NOW - 60) -> LastTick:
+    return LastTick(ended, 3, ended, problems)
+
+
+AWS = Problem("s3://lab-runs", "no AWS credentials", "aws")
+ALERT = Problem("disk of /log", "only 1 % left", "alert")
+NOTE = Problem("an old run", "will not be uploaded: too old", "note")
+KNOWN: dict[str, Scans] = {
+    "no scan yet": Scans(),
+    "a good scan": Scans(last()),
+    "a scan with a note": Scans(last(NOTE)),
+    "a scan with an alert": Scans(last(ALERT)),
+    "a scan without credentials": Scans(last(AWS)),
+    "a scan in which the run failed": Scans(last(OF_THE_RUN)),
+    "a scan that ended early": Scans(last(Problem("monitor", "the tick ended early: interrupted by SIGTERM", "other"))),
+    "a good scan long ago": Scans(last(ended=NOW - 5 * HOUR)),
+    "a running scan after a good one long ago": Scans(last(ended=NOW - 5 * HOUR), began=NOW - 4 * HOUR),
+    "a running scan after a failed one": Scans(last(AWS), began=NOW - 60),
+    "the first scan is running": Scans(began=NOW - 60),
+    "a scan that seems to be stuck": Scans(last(), "the tick has been at work for more than 24 h", NOW - 30 * HOUR),
+    "a scan that was killed": Scans(last(), "the last scan did not come to its end"),
+    "a memory that cannot be read": Scans(None, "cannot read what the last scan found"),
+}
+FAILING = {"a failed run", "an unreadable run"}
+BAD = {
+    "a scan without credentials",
+    "a scan in which the run failed",
+    "a scan that ended early",
+    "a good scan long ago",
+    "a running scan after a failed one",
+    "a scan that seems to be stuck",
+    "a scan that was killed",
+    "a memory that cannot be read",
+}
+ATTENTION = {"no scan yet", "a scan with an alert"}
+
+
+@pytest.mark.parametrize("known", KNOWN)
+def test_status_page_metrics_exit_code_and_ping_agree(known: str) -> None:
+    of_scans = KNOWN[known]
+    for runs, directory in itertools.product(RUNS, TROUBLES):
+        history = History(NOW, RUNS[runs], TROUBLES[directory])
+
+        found = verdict.judge(history, of_scans)
+        view = page.view_of(history, of_scans)
+        metric = metric_of(history, of_scans)
+        overview = Overview([], list(history.troubles), [], of_scans, found, [])
+
+        is_bad = known in BAD or runs in FAILING or bool(TROUBLES[directory])
+        level = "bad" if is_bad else "attention" if known in ATTENTION else "well"
+        case = f"{known}, {runs}, {directory}"
+        assert found.level == level, case
+        assert (view.verdict in ("All is well", "No runs yet")) == (level == "well"), case
+        assert view.tone == {"bad": "bad", "attention": "warn", "well": "good"}[level], case
+        assert metric == verdict.LEVELS.index(found.level), case
+        assert bool(view.troubles) == (level != "well"), case
+        shown = [*status.problem_lines(overview), *(p.text for p in found.failing), status.scan_line(overview)]
+        for trouble in view.troubles:
+            assert any(trouble.text in line for line in shown), case
+        if of_scans.last and not Tick(problems=list(of_scans.last.problems)).ok:
+            assert not found.ok, f"{case}: its exit code and ping said so"
+
+
+def metric_of(history: History, of_scans: Scans) -> float:
+    families = parse(metrics.render(history, of_scans, {}).decode())
+    return next(sample.value for family in families for sample in family.samples if sample.name == "s3sync_verdict")
+
+
+def config_of(tmp_path: Path, **keys: Any) -> Config:
+    runs = tmp_path / "runs"
+    runs.mkdir(exist_ok=True)
+    entry = {"monitored_directories": [str(runs)], "bucket": "lab-runs", "remote_path": "/"}
+    return Config.model_validate({"log_dir": str(tmp_path / "log"), "monitor": [entry], **keys})
+
+
+def test_the_problems_of_other_runs_are_none_of_a_run_that_is_asked_for() -> None:
+    history = History(NOW, (DONE,), ())
+    other = Problem("another run to s3://lab-runs/another run/", "not completed", "run")
+    of_scans = Scans(last(other))
+
+    assert not verdict.judge(history, of_scans).ok
+    assert verdict.judge(history, of_scans.about({DONE.key})).ok
+    assert not verdict.judge(history, Scans(last(other, AWS)).about({DONE.key})).ok
+
+
+def test_a_scan_at_work_is_seen_and_so_is_one_that_was_killed(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    assert scans.look(config) == Scans()
+    path = scans.lock_path(config.log_dir)
+    with lock.held(path, "busy"):
+        now = path.stat().st_mtime + 5
+        assert (scans.look(config, now).began, scans.look(config, now).problem) == (now - 5, "")
+        later = now + (config.alert_after_busy_hours + 1) * HOUR
+        assert "is it stuck?" in scans.look(config, later).problem
+        lasttick.write(config.log_dir, last())
+
+    assert scans.look(config) == Scans(last())
+    began = lasttick.place(config.log_dir).stat().st_mtime + 10
+    os.utime(path, (began, began))
+    assert "the last scan did not come to its end" in scans.look(config).problem
+
+
+def test_what_the_last_scan_found_and_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    place = lasttick.place(config.log_dir)
+    place.parent.mkdir()
+    place.symlink_to(place.name)
+    assert "cannot read what the last scan found" in scans.look(config).problem
+    place.unlink()
+    place.write_text("{")
+    assert "cannot understand what the last scan found" in scans.look(config).problem
+
+
+def show() -> Lines:
+    raise AssertionError("nothing is uploaded")
+
+
+class Pings:
+    """What notifiers said to the ping URL."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.said: list[tuple[bool, str]] = []
+        monkeypatch.setattr(Notifier, "end", lambda _self, ok, summary: self.said.append((ok, summary)))
+
+
+def test_a_scan_that_ends_in_a_bug_is_reported_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    web = tmp_path / "web"
+    config = config_of(tmp_path, report_dir=str(web))
+    pings = Pings(monkeypatch)
+
+    def bug(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(monitor, "_tick", bug)
+
+    with pytest.raises(RuntimeError):
+        monitor.run_tick(config, {}, Stop(), show)
+
+    assert pings.said == [(False, "a bug")]
+    assert "the tick ended early: a bug" in (web / "index.html").read_text()
+    assert not status.look(config).verdict.ok
+
+
+def test_a_scan_that_cannot_begin_is_reported_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    web, prom = tmp_path / "web", tmp_path / "s3sync.prom"
+    config = config_of(tmp_path, report_dir=str(web), metrics_file=str(prom))
+    assert monitor.run_tick(config, {}, Stop(), show).ok
+    assert "No runs yet" in (web / "index.html").read_text()
+    assert "s3sync_verdict 0.0" in prom.read_text()
+    locks = scans.lock_path(config.log_dir).parent
+    locks.rename(tmp_path / "locks")
+    locks.write_text("in the way")
+    pings = Pings(monkeypatch)
+
+    with pytest.raises(StateError):
+        monitor.run_tick(config, {}, Stop(), show)
+
+    [(ok, summary)] = pings.said
+    assert (ok, "the scan could not begin: cannot lock" in summary) == (False, True)
+    assert "the scan could not begin: cannot lock" in (web / "index.html").read_text()
+    assert "s3sync_verdict 2.0" in prom.read_text()
+    told, seen = status.look(config).verdict.problems
+    assert told.text.startswith("the scan could not begin: cannot lock")
+    assert seen.text.startswith("scans cannot begin: ")
+
+
+def test_alerts_are_told_by_one_process_at_a_time(tmp_path: Path) -> None:
+    config = config_of(tmp_path, alert_free_percent=100)
+    memory = config.log_dir / "noted.alerts.json"
+    with lock.held(config.log_dir / "locks" / "alerts.lock", "busy"):
+        found = monitor._alert(config, [], patient=False)
+        assert not memory.exists(), "the other process writes it"
+
+    assert found == monitor._alert(config, [], patient=False)
+    assert json.loads(memory.read_text()) == [alert.key for alert in found]
+
+
+def test_status_exits_with_1_and_says_why_after_a_failed_scan(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    config = lab.config_for(tiny_run, entry={"bucket": "no-such-bucket"})
+    before = lab.run("status", "--config", config)
+
+    scan = lab.run("monitor", "--config", config)
+    after, asked = lab.run("status", "--config", config), lab.run("status", "--config", config, "--json")
+
+    assert (before.code, before.err) == (0, "")
+    assert "no scan has ended yet" in before.out
+    assert (scan.code, after.code, asked.json["exit_code"]) == (1, 1, 1)
+    assert after.err.startswith("s3sync: s3://no-such-bucket: no such bucket: s3://no-such-bucket")
+    assert time.strftime("last scan %Y-") in after.out
+    assert ": failed" in after.out
+    assert (asked.json["level"], asked.json["last_scan_ok"]) == ("bad", False)
+    assert [problem["key"] for problem in asked.json["problems"]] == ["s3://no-such-bucket"]
+
+
+def test_a_scan_that_finds_another_one_at_work_refreshes_page_and_metrics(
+    lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path
+) -> None:
+    web, prom = tmp_path / "web", tmp_path / "s3sync.prom"
+    words = ("monitor", "--config", lab.config_for(tiny_run, report_dir=str(web), metrics_file=str(prom)))
+    with server.hold(key_contains="first") as gate, lab.start(*words) as process:
+        gate.wait_held()
+        assert not web.exists()
+        busy = lab.run(*words)
+        meanwhile, numbers = (web / "index.html").read_text(), prom.read_text()
+        gate.release()
+        process.communicate(timeout=120)
+
+    assert (busy.code, process.returncode) == (0, 0)
+    assert "A scan is at work since" in meanwhile
+    assert "s3sync_tick_running 1.0" in numbers
+    assert "s3sync_tick_running 0.0" in prom.read_text()
+    assert "All is well" in (web / "index.html").read_text()
