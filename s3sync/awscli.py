@@ -136,6 +136,7 @@ class Aws:
         self._inherited = tuple(inherited)
         self._lock = threading.Lock()
         self._live: dict[int, Process] = {}
+        self._urgent: set[int] = set()  # live ones that clean up
         self._ended: dict[int, str] = {}  # live ones that are being ended, by process id, and why
         self._watch = StallWatch(stall_seconds)
         self._watcher: threading.Thread | None = None
@@ -167,23 +168,23 @@ class Aws:
         if self._beside:
             self.version()
 
-    def query(self, words: Sequence[str]) -> Ended:
-        """Run to the end and keep stdout whole; for the s3api commands.
+    def query(self, words: Sequence[str], seconds: float | None = None) -> Ended:
+        """Run to the end, given no more than so many `seconds`, and keep stdout whole; for the s3api commands.
 
         Asks again where it found no credentials, if others did. Raises InterruptedBySignal where it was ended because
         we were asked to stop: that says nothing of S3.
         """
         for pause in _CREDENTIAL_PAUSES:
-            ended = self._query(words)
+            ended = self._query(words, seconds)
             if not self.lost_credentials(ended):
                 return ended
             self._stop.wait(pause)
-        return self._query(words)
+        return self._query(words, seconds)
 
-    def _query(self, words: Sequence[str]) -> Ended:
+    def _query(self, words: Sequence[str], seconds: float | None) -> Ended:
         self._stop.check()
         with self._running(words) as process:
-            stdout, stderr = process.communicate()
+            stdout, stderr = self._communicate(process, seconds)
         self._stop.check()
         ended = self._result(words, process, stdout, stderr.splitlines())
         is_of_s3 = ended.succeeded or any("An error occurred (" in line for line in ended.errors)
@@ -212,15 +213,18 @@ class Aws:
         return self._result(words, process, b"", errors.splitlines())
 
     def clean_up(self, words: Sequence[str], seconds: float) -> Ended:
-        """A query that is made even after we were asked to stop, and then given no more than `seconds`."""
+        """A query that is made even after we were asked to stop, and not ended by that; it has so many `seconds`."""
         with self._running(words, urgent=True) as process:
-            try:
-                stdout, stderr = process.communicate(timeout=seconds)
-            except OutOfTime:
-                self._ended[process.pid] = f"did not answer for {human_seconds(seconds)}"
-                children.send_signal(process.pid, signal.SIGKILL)
-                stdout, stderr = process.communicate()
+            stdout, stderr = self._communicate(process, seconds)
         return self._result(words, process, stdout, stderr.splitlines())
+
+    def _communicate(self, process: Process, seconds: float | None) -> tuple[bytes, bytes]:
+        try:
+            return process.communicate(timeout=seconds)
+        except OutOfTime:
+            self._ended[process.pid] = f"did not answer for {human_seconds(seconds or 0.0)}"
+            children.send_signal(process.pid, signal.SIGKILL)
+            return process.communicate()
 
     def follow(
         self,
@@ -268,10 +272,15 @@ class Aws:
         """Raise InterruptedBySignal if somebody asked for the end."""
         self._stop.check()
 
+    def pause(self, seconds: float) -> None:
+        """Wait so long; raises InterruptedBySignal if somebody asks for the end."""
+        self._stop.wait(seconds)
+        self._stop.check()
+
     def end_all(self) -> None:
-        """Ask every live process to end, and insist; returns at once."""
+        """Ask every live process to end, and insist; returns at once. Those that clean up come to their own end."""
         with self._lock:
-            live = list(self._live)
+            live = [pid for pid in self._live if pid not in self._urgent]
         for pid in live:
             self.end(pid, "was interrupted")
 
@@ -287,6 +296,8 @@ class Aws:
                 self._stop.on_request(self.end_all)
             self._live[process.pid] = process
             self._ended.pop(process.pid, None)
+            if urgent:
+                self._urgent.add(process.pid)
             self._see_to_watching()
         if self._stop.requested and not urgent:  # asked between the look at `stop` and the start
             self.end(process.pid, "was interrupted")
@@ -302,6 +313,7 @@ class Aws:
                 del self._live[process.pid]
                 if not self._live:
                     self._stop.forget(self.end_all)
+                self._urgent.discard(process.pid)
                 self._changed.notify_all()
 
     def _see_to_watching(self) -> None:

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 from s3sync import checksums, readback, s3sums
-from s3sync.awserrors import Cause
+from s3sync.awserrors import UNREACHABLE, Cause
 from s3sync.checksums import Checksums
 from s3sync.crowd import Crowd
 from s3sync.etag import Multipart, digests, expected_crc32, expected_etags, likely_part_sizes
@@ -28,6 +28,7 @@ _READBACK_SHARE = 0.05  # a read-back may cost so much of what the sending cost,
 _LOOK_SECONDS = 0.5  # between two looks at whether more processes pay
 _SELDOM_SECONDS = 15.0  # at whether they keep to the limit, when nothing more is to be sent
 _IN_VAIN = 3  # times each process had to be ended without having sent a file: S3 does not answer
+PATIENCE = (1.0, 4.0)  # seconds between the times that S3 is asked whether it can be reached again
 
 CHANGED = "changed while it was uploaded"
 VANISHED = "gone from the disk while it was uploaded"
@@ -209,14 +210,22 @@ class Pipeline:
         self._hasher = hasher
         self._verify = verify
         self._crowd = crowd
-        self.cause: Cause | None = None  # why sending more is no use
+        self.cause: Cause | None = None  # why sending more is no use, of the last pass
+        self.said = ""  # what the CLI said of that
+        self.denied: Cause | None = None  # what S3 said of files of it, and may not say of others
         self._judge = Judge(reader, hasher, trust, hasher.part_size, self._is_ours)
         self._sent: set[str] = set()  # paths of what was sent, as far as its process says
         self._in_vain = 0  # batches, one after the other
+        self._denials = 0  # batches of which a file was
+        self._lost = False  # the way to S3
         self._over = threading.Event()  # nothing more is to be sent
 
     def run(self, queue: BatchQueue) -> Generator[Verdicts, None, None]:
         """One pass over the queue. Raises AwsError, StateError, InterruptedBySignal; what was yielded is proven."""
+        self.cause, self.denied, self.said = None, None, ""
+        self._in_vain, self._denials, self._lost = 0, 0, False
+        self._over.clear()
+        self._transfer.begin()
         senders = ThreadPoolExecutor(self._crowd.most, thread_name_prefix="send")
         readers = ThreadPoolExecutor(1, thread_name_prefix="read")
         try:
@@ -270,15 +279,19 @@ class Pipeline:
         sending: set[Future[Sent]] = set()
         reading: Future[Verdicts] | None = None
         unread: list[Sent] = []
+        read: list[Batch] = []
         self._crowd.begin()
         while queue or sending or unread or reading:
+            if self._lost and unread:  # it cannot be asked what it has
+                yield _not_compared(unread)
+                unread = []
             allowed = self._crowd.look(len(sending), waiting=queue.feeds(len(sending) + 1))
             while queue and len(sending) < allowed:
                 sending.add(senders.submit(self._send, queue.take(allowed, self._crowd.soon)))
             if reading is None and unread and (not sending or self._is_worth_reading(unread)):
                 files = [file for sent in unread for file in sent.batch.files]
                 reading = readers.submit(self.prove, files, tuple(unread))
-                unread = []
+                read, unread = [sent.batch for sent in unread], []
             self._transfer.keep_to_limit()
             seconds = _LOOK_SECONDS if queue else _SELDOM_SECONDS
             _wait_for_any(*sending, *([reading] if reading else []), seconds=seconds)
@@ -287,6 +300,7 @@ class Pipeline:
                 unread.append(self._received(future.result(), queue))
             if reading and reading.done():
                 yield reading.result()
+                self._transfer.compared(read)
                 reading = None
 
     @property
@@ -294,6 +308,8 @@ class Pipeline:
         return self._verify == "etag" or self._hasher.checks
 
     def _send(self, batch: Batch) -> Sent:
+        if self._over.is_set():
+            return Sent(batch, {}, "", None)
         if self._hasher.checks:
             return self._send_checked(batch)
         if self._verify == "etag":
@@ -312,10 +328,32 @@ class Pipeline:
         self._sent.update(file.path for file in sent.batch.files if file.path not in sent.complaints)
         self._in_vain = self._in_vain + 1 if sent.in_vain else 0
         cause = sent.cause or (sent.in_vain if self._in_vain >= _IN_VAIN * self._crowd.size else None)
-        if cause and not self.cause:
-            self.cause = cause
+        if sent.lost and not self._lost and (cause := self._why_lost() or cause):
+            self._lost = True
+            self._transfer.abort(no_way=True)
+        if cause:
+            self.said = self.said or sent.said
+        if cause and cause.of_a_key:
+            self.denied = self.denied or cause
+            self._denials += 1
+            cause = cause if self._is_denied_throughout() else None
+        if cause:
+            self.cause = self.cause or cause
             queue.clear()
         return sent
+
+    def _is_denied_throughout(self) -> bool:
+        """A policy may deny some keys and allow others: it is said of all only when nothing went up."""
+        return not self._transfer.uploaded and self._denials >= _IN_VAIN * self._crowd.size
+
+    def _why_lost(self) -> Cause | None:
+        """Why S3 cannot be reached, asked a few times; None if it can."""
+        for seconds in (*PATIENCE, None):
+            why = self._reader.why_unreachable()
+            if not why or seconds is None:
+                return why
+            self._reader.pause(seconds)
+        return None
 
     def _is_worth_reading(self, unread: Sequence[Sent]) -> bool:
         files = [file for sent in unread for file in sent.batch.files]
@@ -331,6 +369,13 @@ class Pipeline:
     def _is_ours(self, file: LocalFile, seen: RemoteObject) -> bool:
         """Whether an object is what this call has sent."""
         return file.path in self._sent and self._reader.is_new(file.path, seen)
+
+
+def _not_compared(unread: Sequence[Sent]) -> Verdicts:
+    """Of files that may have arrived, where S3 cannot be asked."""
+    said = ((file, sent.complaints.get(file.path, "")) for sent in unread for file in sent.batch.files)
+    nothing = f"not compared: {UNREACHABLE.what}"
+    return Verdicts((), tuple(Failure(f.path, f"{nothing}; {why}" if why else nothing, f, True) for f, why in said))
 
 
 def _wait_for_any(*futures: Future[Any], seconds: float) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from s3sync import awscli, awserrors, awswords, complaints, s3sums
 from s3sync.awscli import Aws, Ended
+from s3sync.awserrors import Cause
 from s3sync.awswords import OwnedBucket
 from s3sync.destination import Destination
 from s3sync.errors import AwsError
@@ -39,6 +40,8 @@ _LISTED_COST = 0.0001  # CPU-seconds an object of a listing
 _SKEW_SECONDS = 15 * 60  # S3 refuses requests of clocks that differ by more
 _LONG_SECONDS = 120.0  # asking for objects one by one is announced if it takes longer
 _PAGE_KEYS = 1000  # of a page of S3's
+BACKOFF = (1.0, 5.0, 15.0)  # seconds before the first question is asked again
+_PROBE_SECONDS = 20.0  # an answer to anything at all takes no longer where there is a way to S3
 _FEW = 4  # so many unsettled files are always looked at one by one
 
 # Codes of S3, or the status where an answer has no body.
@@ -151,9 +154,25 @@ class Reader:
         """The first word with S3 where nothing that it has is in question; raises AwsError as `list_run` does."""
         self._first_word("", "", 1)
 
+    def why_unreachable(self) -> Cause | None:
+        """Ask S3 for anything: why there is no way to it, None if it answers, whatever it says.
+
+        Raises InterruptedBySignal, AwsError if the CLI cannot start.
+        """
+        ended = self._aws.query(awswords.list_words(self._bucket, self._prefix, "", 1), _PROBE_SECONDS)
+        if ended.succeeded or complaints.codes_in(ended.errors):
+            return None
+        if ended.ended_by_us:
+            return awserrors.UNANSWERED
+        return awserrors.unreachable(ended.errors)
+
+    def pause(self, seconds: float) -> None:
+        """Wait so long; raises InterruptedBySignal if somebody asks for the end."""
+        self._aws.pause(seconds)
+
     def _first_word(self, after: str, last: str | None, expected: int) -> dict[str, RemoteObject] | None:
         try:
-            remote = self._list(after, last, expected)
+            remote = self._list(after, last, expected, self._ask_patiently)
         except _ListingForbiddenError:
             if self._bucket.owner:
                 raise AwsError(
@@ -209,10 +228,19 @@ class Reader:
         ended = self._aws.read(awswords.read_words(self._bucket, self._prefix + path), etag.update)
         return etag.value() if ended.succeeded else Unknown(ended.reason)
 
+    def _ask_patiently(self, words: Sequence[str]) -> Ended:
+        """Ask again a little later where that may help: at the very beginning nobody else does."""
+        for seconds in BACKOFF:
+            ended = self._aws.query(words)
+            if ended.succeeded or not awserrors.passing(ended.errors):
+                return ended
+            self._aws.pause(seconds)
+        return self._aws.query(words)
+
     def _no_contact(self, ended: Ended) -> AwsError:
         if awserrors.is_masked(ended.errors):
             ended = self._aws.query(awswords.head_bucket_words(self._bucket))
-        return awscli.failure(ended, self._url, awserrors.unreachable(ended.errors))
+        return awscli.failure(ended, self._url, awserrors.unreachable(ended.errors) or awserrors.passing(ended.errors))
 
     def cost(self, files: Sequence[LocalFile]) -> float:
         """CPU-seconds that looking at these files will take."""
@@ -294,7 +322,9 @@ class Reader:
         after = self._prefix + self._expected[before] if before >= 0 else ""
         return after, self._prefix + max(paths), self._range_length(files)
 
-    def _list(self, after: str, last: str | None, expected: int) -> dict[str, RemoteObject]:
+    def _list(
+        self, after: str, last: str | None, expected: int, ask: Callable[[Sequence[str]], Ended] | None = None
+    ) -> dict[str, RemoteObject]:
         """Objects by path, from key `after` (exclusive) to `last` (None: the end); raises AwsError.
 
         Objects that are none of ours may lie in between: it goes on until the last key is passed.
@@ -302,7 +332,7 @@ class Reader:
         found: dict[str, RemoteObject] = {}
         most = min(expected, awswords.LIST_PAGE)
         while True:
-            page = self._page(after, most)
+            page = self._page(after, most, ask)
             if after and page and page[0][0] <= after:
                 raise _UnlistableError("it ignores start-after")
             found.update((key.removeprefix(self._prefix), item) for key, item in page if not _is_folder(key, item))
@@ -312,8 +342,11 @@ class Reader:
                 return found
             after, most = page[-1][0], awswords.LIST_PAGE
 
-    def _page(self, after: str, most: int) -> list[tuple[str, RemoteObject]]:
-        return _parse_listing(self._aws.query(awswords.list_words(self._bucket, self._prefix, after, most)), self._url)
+    def _page(
+        self, after: str, most: int, ask: Callable[[Sequence[str]], Ended] | None = None
+    ) -> list[tuple[str, RemoteObject]]:
+        ask = ask or self._aws.query
+        return _parse_listing(ask(awswords.list_words(self._bucket, self._prefix, after, most)), self._url)
 
     def _head(self, path: str) -> Seen:
         return _parse_head(self._aws.query(awswords.head_words(self._bucket, self._prefix + path)))

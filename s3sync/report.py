@@ -7,7 +7,7 @@ from typing import Any
 from s3sync import hook
 from s3sync.job import Preview, Report, Waiting
 from s3sync.readback import asking_of
-from s3sync.text import count_of, human_bytes, human_seconds, indented, printable
+from s3sync.text import by_reason, count_of, human_bytes, human_seconds, printable
 
 _WAYS = {"etag": "ETag", "predecessor": "the predecessor's word"}
 
@@ -158,4 +158,4 @@ def _failures(report: Report) -> list[str]:
 
 
 def _named(reasons: dict[str, str]) -> list[str]:
-    return indented([f"{printable(path)}: {reason}" for path, reason in reasons.items()], ", in the log")
+    return by_reason(reasons, ", in the log")

@@ -96,6 +96,11 @@ class Sender:
         self._pipeline = self._pipeline_of(run, self._transfer, self._hasher)
 
     @property
+    def not_compared(self) -> int:
+        """Files that went up, as the CLI says, and that nobody has compared with S3 yet."""
+        return self._transfer.not_compared
+
+    @property
     def unswept(self) -> str:
         """Why parts may be left in S3; empty if there are none."""
         return self._transfer.unswept
@@ -165,12 +170,20 @@ class Sender:
             failures = [f for f in looked_at if f.unknown or not f.file] + self._one_pass((*groups, absent))
             gone.update((failure.path, failure.reason) for failure in failures if failure.file is None)
             self._state.failed = {**gone, **{failure.path: failure.reason for failure in failures}}
-            if (cause := self._pipeline.cause) and plan.pending(wanted, self._state.proven):
-                raise AwsError(cause.told(printable(self._url)))
+            self._require_use(wanted)
             unknown = [failure for failure in failures if failure.unknown]
             groups = ([failure.file for failure in failures if failure.file and not failure.unknown],)
             if not groups[0] and not unknown:
                 return
+
+    def _require_use(self, wanted: Sequence[LocalFile]) -> None:
+        """Raise AwsError if the last pass found out why another is no use, with a reason for each file in the state."""
+        pending = plan.pending(wanted, self._state.proven)
+        cause = self._pipeline.cause or (None if self._state.proven else self._pipeline.denied)
+        if cause and pending:
+            self._state.failed = {file.path: f"not sent: {cause.what}" for file in pending} | self._state.failed
+            said = f". aws said: {self._pipeline.said}" if self._pipeline.said else ""
+            raise AwsError(f"{cause.told(printable(self._url))}{said}")
 
     def send_receipt(self, written: Run) -> tuple[str, str]:
         """The completion object, by the same ways: its ETag, or why there is none."""

@@ -286,7 +286,9 @@ class Call:
         return Amount.of(same)
 
     def _so_far(self) -> str:
-        return f"{self._proven_now().files:,} of {count_of(self.scope.total, 'file')} proven"
+        sent = self._sender.not_compared
+        more = f", {sent:,} more sent and not compared yet" if sent else ""
+        return f"{self._proven_now().files:,} of {count_of(self.scope.total, 'file')} proven{more}"
 
     def _snapshot(self) -> Snapshot:
         return self._sender.snapshot(self._activity, self._before, self._totals)

@@ -21,7 +21,7 @@ from s3sync.scans import Scans
 from s3sync.state import StateStore
 from s3sync.statelog import RunState
 from s3sync.survey import Judged, Trouble
-from s3sync.text import human_bytes, indented, iso_of, printable
+from s3sync.text import by_reason, human_bytes, indented, iso_of, printable
 from s3sync.verdict import Verdict
 
 _LABELS = {"flowcell_type": "cell type"}
@@ -119,8 +119,7 @@ def details(row: Row, config: Config) -> list[str]:
     if run.failing:
         lines += ["  samples that do not match:", *indented([printable(name) for name in run.failing])]
     if state and state.failed:
-        failed = [f"{printable(path)}: {reason}" for path, reason in state.failed.items()]
-        lines += ["  failed files:", *indented(failed)]
+        lines += ["  failed files:", *by_reason(state.failed, ", in the log")]
     if in_s3:
         lines += [
             "  in S3, for you to delete or to keep:",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from urllib.parse import quote
 
 _RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?([kKMG]?)B/s")
+_ONE_BY_ONE = 5  # files that failed for one reason are all named; of more of them
+_OF_ONE_REASON = 3  # are named
 _SHOWN = 20  # of a list that may be long
 
 
@@ -70,6 +73,25 @@ def indented(items: Sequence[str], hint: str = "") -> list[str]:
     """Lines of a list for people: the first items, and how many more there are; `hint` says where those are."""
     more = len(items) - _SHOWN
     return [*(f"    {item}" for item in items[:_SHOWN]), *([f"    and {more:,} more{hint}"] if more > 0 else [])]
+
+
+def by_reason(reasons: Mapping[str, str], hint: str = "") -> list[str]:
+    """Lines of a list of files with why each failed, for people: of many that failed for one reason only the first."""
+    groups: dict[str, list[str]] = {}
+    for path, reason in reasons.items():
+        groups.setdefault(_without_names(reason, path), []).append(path)
+    items: list[str] = []
+    for paths in groups.values():
+        shown = paths if len(paths) <= _ONE_BY_ONE else paths[:_OF_ONE_REASON]
+        items += [f"{printable(path)}: {reasons[path]}" for path in shown]
+        if len(shown) < len(paths):
+            items.append(f"and {len(paths) - len(shown):,} more for the same reason{hint}")
+    return indented(items, hint)
+
+
+def _without_names(reason: str, path: str) -> str:
+    """A reason without the file's own name, as a path and as a URL has it."""
+    return reason.replace(path, "\0").replace(quote(path, errors="replace"), "\0") if path else reason
 
 
 def now_iso() -> str:

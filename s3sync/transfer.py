@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync import awswords, leftovers
+from s3sync import awswords, complaints, leftovers
 from s3sync.awscli import Aws, Ended
-from s3sync.awserrors import CHECKSUM_MISMATCH, CHECKSUMS, REFUSING, UNANSWERED, Cause, cause_of, unreachable
+from s3sync.awserrors import (
+    CHECKSUM_MISMATCH,
+    CHECKSUMS,
+    REFUSING,
+    UNANSWERED,
+    UNREACHABLE,
+    Cause,
+    is_unreachable,
+    lasting,
+    unreachable,
+)
 from s3sync.awswords import AS_THE_BUCKET_HAS_IT, OwnedBucket, Storage
+from s3sync.complaints import Complaint
 from s3sync.destination import Destination
 from s3sync.etag import DEFAULT_MULTIPART, Multipart
 from s3sync.plan import Batch
@@ -20,6 +32,10 @@ from s3sync.staging import staged
 from s3sync.throttle import Throttle
 
 _GIVE_UP = 20  # files that fail one after the other end a batch: each may have cost minutes of timeouts
+_GIVE_UP_WITHOUT_A_WAY = 4  # for want of a way to S3, which is one for all of them
+_KEPT = 20  # complaints of a batch that are looked at for a cause
+_NOT_SENT = "not sent: the call was being ended"
+_INTERRUPTED = "was interrupted"
 _START_UP_BYTES = 25_000_000  # what the CLI reads of itself before it reads a file
 
 
@@ -28,7 +44,8 @@ class Sent(NamedTuple):
 
     `complaints` are the CLI's words on single files, by path in the run; `general` its last word on
     the rest; `cause` is set where sending more is no use; `in_vain` says why it had to be
-    ended before it had sent a file: one such batch may be chance, many are not.
+    ended before it had sent a file: one such batch may be chance, many are not. `lost` if the last that was heard is
+    that there is no way to S3.
     """
 
     batch: Batch
@@ -36,6 +53,8 @@ class Sent(NamedTuple):
     general: str
     cause: Cause | None
     in_vain: Cause | None = None
+    lost: bool = False
+    said: str = ""  # of the cause, or of the way that was lost
 
 
 class Moved(NamedTuple):
@@ -72,10 +91,19 @@ class Transfer:
         self._throttle = throttle
         self._shares: dict[int, int | None] = {}  # of the bandwidth, by process id
         self._flow = _Flow()
+        self._over = threading.Event()  # nothing more is to be started
+        self._no_way = False  # to S3
+
+    def begin(self) -> None:
+        """Send again after an `abort`."""
+        self._over.clear()
+        self._no_way = False
 
     def send(self, batch: Batch) -> Sent:
         """Run one process to its end; raises AwsError if it cannot start, StateError, InterruptedBySignal."""
-        complaints = _Complaints(self._destination, self._run.run_id, batch, self._aws.readable)
+        heard = _Complaints(self._destination, self._run.run_id, batch, self._aws.readable)
+        if self._over.is_set():
+            return Sent(batch, {}, _NOT_SENT, None)
         pid = 0
         share = self.share
         config = self._throttle.config(share) if self._throttle and share is not None else None
@@ -85,13 +113,15 @@ class Transfer:
             pid = started
             self._shares[pid] = share
             self._flow.started(batch, pid)
+            if self._over.is_set():  # since the look at it above: whoever ends all may not have seen this one
+                self._aws.end(pid, _INTERRUPTED)
 
         def on_line(line: str) -> None:
             if line.startswith("upload: "):
                 self._flow.file_done(batch.number)
-                complaints.in_a_row = 0
-            elif complaints.take(line) and complaints.in_a_row == _GIVE_UP:
-                self._aws.end(pid, f"failed with {_GIVE_UP} files in a row")
+                heard.succeeded()
+            elif heard.take(line) and (in_a_row := heard.gives_up()):
+                self._aws.end(pid, f"failed with {in_a_row} files in a row")
 
         with staged(self._work, self._run, batch) as folder:
             url = self._destination.url(self._run.run_id)
@@ -103,21 +133,26 @@ class Transfer:
         if not ended.succeeded:
             self._sweep(batch, was_killed=ended.returncode < 0)
         self._aws.check_stop()
-        cause = self._cause(ended, complaints) if ended.returncode else None
-        in_vain = _why_in_vain(ended, complaints) if ended.ended_by_us and not done else None
+        cause, said = self._cause(heard) if ended.returncode else (None, "")
+        in_vain = _why_in_vain(ended, heard) if ended.ended_by_us and not done else None
         if cause and self._aws.lost_credentials(ended):
             cause, in_vain = None, None if done else cause
-        return Sent(batch, complaints.by_path, complaints.general(ended), cause, in_vain)
+        return Sent(batch, heard.by_path, heard.general(ended), cause, in_vain, bool(heard.lost), said or heard.lost)
 
-    def _cause(self, ended: Ended, complaints: _Complaints) -> Cause | None:
-        return cause_of(ended.errors) or (CHECKSUMS if complaints.all_say(CHECKSUM_MISMATCH) else None)
+    def _cause(self, heard: _Complaints) -> tuple[Cause | None, str]:
+        cause, said = lasting(heard.said)
+        if not cause and heard.all_say(CHECKSUM_MISMATCH):
+            return CHECKSUMS, heard.said[-1].text
+        return cause, said
 
     def _sweep(self, batch: Batch, *, was_killed: bool) -> None:
         """The parts that an ended process may have left; what an orderly end has aborted is not there any more."""
         prefix = self._destination.run_prefix(self._run.run_id)
         keys = {prefix + file.path for file in batch.files if self._multipart.part_size_for(file.size)}
         habits = self.habits if was_killed else None
-        if keys:
+        if keys and self._no_way:
+            self.unswept = UNREACHABLE.what
+        elif keys:
             swept = leftovers.sweep(self._aws, self._bucket, prefix, keys, "", habits, self._storage)
             self.unswept = swept.trouble or self.unswept
 
@@ -132,9 +167,25 @@ class Transfer:
             for pid in self._throttle.too_fast(dict(self._shares)):
                 self._aws.end(pid, "was faster than max_bandwidth allows at this time")
 
-    def abort(self) -> None:
-        """End what is being sent."""
+    def abort(self, *, no_way: bool = False) -> None:
+        """End what is being sent, and start nothing more; if there is `no_way` to S3, it is not asked for parts."""
+        self._no_way = no_way
+        self._over.set()
         self._aws.end_all()
+
+    @property
+    def uploaded(self) -> int:
+        """Files that went up so far, as the CLI says."""
+        return self._flow.uploaded
+
+    @property
+    def not_compared(self) -> int:
+        """Those of them that nobody has compared with S3 yet."""
+        return self._flow.not_compared
+
+    def compared(self, batches: Iterable[Batch]) -> None:
+        """These have been."""
+        self._flow.compared(batches)
 
     def moved(self) -> Moved:
         """Files and bytes of all batches sent so far, those under way included."""
@@ -144,29 +195,43 @@ class Transfer:
 class _Complaints:
     """Finds the CLI's `upload failed: FILE to s3://BUCKET/KEY REASON` lines for the files of a batch.
 
-    A line is taken as it was printed, since names are; `readable` makes of its reason what may be shown.
+    A line is taken as it was printed, since names are; `readable` makes of its reason what may be shown. `said` are the
+    last complaints, those about files without their names.
     """
 
     def __init__(self, destination: Destination, run_id: str, batch: Batch, readable: Callable[[str], str]) -> None:
         self.by_path: dict[str, str] = {}
+        self.said: deque[Complaint] = deque(maxlen=_KEPT)
+        self.lost = ""  # what was said of a way to S3 that was lost, and not found again since
         self.in_a_row = 0  # since the last file that went up
+        self._denied_in_a_row = 0  # of these those that S3 may deny by their keys
         self._last = ""
         self._readable = readable
         self._paths = {file.path for file in batch.files}
+        # The CLI prints a name with a line break as it is: what follows may look like anything.
+        self._torn = tuple(part for path in self._paths if "\n" in path for part in path.split("\n")[1:] if part)
         url = re.escape(destination.url(run_id))
         self._line = re.compile(rf"upload failed: .* to {url}(?P<rest>.*)")
+
+    def succeeded(self) -> None:
+        """A file went up."""
+        self.lost = ""
+        self.in_a_row = self._denied_in_a_row = 0
 
     def take(self, line: str) -> bool:
         """Whether it is one."""
         match = self._line.match(line)
         if not match:
+            if not line.startswith(self._torn):
+                self._hear(complaints.read(self._readable(line)), of_a_file=False)
             return False
         self.in_a_row += 1
         rest = match["rest"]
-        for space in (m.start() for m in re.finditer(" ", rest)):
-            if rest[:space] in self._paths:
-                self._last = self.by_path[rest[:space]] = self._readable(rest[space + 1 :])
-                break
+        ends = (m.start() for m in re.finditer(" ", rest))
+        end = max((end for end in ends if rest[:end] in self._paths), default=None)
+        if end is not None:
+            self._last = self.by_path[rest[:end]] = self._readable(rest[end + 1 :])
+            self._hear(complaints.of(complaints.without_prefix(self._last)))
         return True
 
     def all_say(self, pattern: re.Pattern[str]) -> bool:
@@ -174,16 +239,33 @@ class _Complaints:
         said = self.by_path.values()
         return len(said) == len(self._paths) > 1 and all(pattern.search(reason) for reason in said)
 
+    def gives_up(self) -> int:
+        """How many files failed in a row, if that is enough; else 0. What is denied costs little, and says nothing of
+        the files behind it."""
+        most = _GIVE_UP_WITHOUT_A_WAY if self.lost else _GIVE_UP
+        return self.in_a_row if self.in_a_row - self._denied_in_a_row >= most else 0
+
     def general(self, ended: Ended) -> str:
         """The last word on the files that no complaint names; if files failed until it was ended, why the last did."""
         return f"{ended.reason}: {self._last}" if ended.ended_by_us and self._last else ended.reason
 
+    def _hear(self, complaint: Complaint | None, *, of_a_file: bool = True) -> None:
+        """A line about no file may be anything: it is no sign of a way to S3."""
+        if complaint:
+            self.said.append(complaint)
+            cause, _ = lasting([complaint])
+            if not cause and is_unreachable(complaint):
+                self.lost = complaint.text
+            elif of_a_file:
+                self.lost = ""
+            self._denied_in_a_row += bool(of_a_file and cause and cause.of_a_key)
 
-def _why_in_vain(ended: Ended, complaints: _Complaints) -> Cause:
+
+def _why_in_vain(ended: Ended, heard: _Complaints) -> Cause:
     """It stalled, or file after file failed, for want of a way to S3 or because S3 took none."""
-    if complaints.in_a_row < _GIVE_UP:
-        return UNANSWERED
-    return unreachable(ended.errors) or REFUSING
+    if heard.lost or unreachable(ended.errors):
+        return UNREACHABLE
+    return REFUSING if heard.in_a_row >= _GIVE_UP else UNANSWERED
 
 
 class _Flow:
@@ -193,7 +275,9 @@ class _Flow:
         self._lock = threading.Lock()
         self._batches: dict[int, tuple[Batch, int]] = {}  # number -> batch, pid
         self._lines: dict[int, int] = {}
+        self._uncompared: dict[int, int] = {}  # files that went up, by the number of their batch
         self._done = Moved(0, 0, 0)
+        self.uploaded = 0
 
     def started(self, batch: Batch, pid: int) -> None:
         with self._lock:
@@ -201,7 +285,20 @@ class _Flow:
             self._lines[batch.number] = 0
 
     def file_done(self, number: int) -> None:
-        self._lines[number] += 1  # only the thread of this batch writes here
+        with self._lock:
+            self._lines[number] += 1
+            self._uncompared[number] = self._uncompared.get(number, 0) + 1
+            self.uploaded += 1
+
+    @property
+    def not_compared(self) -> int:
+        with self._lock:
+            return sum(self._uncompared.values())
+
+    def compared(self, batches: Iterable[Batch]) -> None:
+        with self._lock:
+            for batch in batches:
+                self._uncompared.pop(batch.number, None)
 
     def ended(self, batch: Batch) -> int:
         """How many of its files the CLI says went up."""

@@ -20,8 +20,17 @@ _PART_BYTES = 8 * 1024 * 1024
 _PAGE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
+class _Unreachable(Exception):
+    pass
+
+
+class _Refused(Exception):
+    pass
+
+
 class _S3:
     def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
         self._connection = http.client.HTTPConnection(urlsplit(endpoint).netloc)
 
     def ask(
@@ -33,10 +42,15 @@ class _S3:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> tuple[http.client.HTTPResponse, bytes]:
+        """Raises _Unreachable as the CLI would complain."""
         url = quote(path) + (f"?{urlencode(query)}" if query else "")
-        self._connection.request(method, url, body, headers or {})
-        response = self._connection.getresponse()
-        return response, response.read()
+        try:
+            self._connection.request(method, url, body, headers or {})
+            response = self._connection.getresponse()
+            return response, response.read()
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            raise _Unreachable(f'Could not connect to the endpoint URL: "{self._endpoint}{quote(path)}"') from None
 
 
 def main(argv: Sequence[str]) -> int:
@@ -47,6 +61,14 @@ def main(argv: Sequence[str]) -> int:
     options = dict(word[2:].split("=", 1) for word in argv if word.startswith("--") and "=" in word)
     words = [word for word in argv if not word.startswith("--")]
     s3 = _S3(options["endpoint-url"])
+    try:
+        return _do(s3, words, options)
+    except _Unreachable as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 255
+
+
+def _do(s3: _S3, words: Sequence[str], options: dict[str, str]) -> int:
     if words[:2] == ["s3", "cp"]:
         if words[3] == "-":
             return _read(s3, words[2])
@@ -123,13 +145,23 @@ def _cp(s3: _S3, folder: str, url: str, headers: dict[str, str]) -> int:
             continue
         with open(path, "rb") as stream:
             content = stream.read()
-        response, said = _put(s3, f"/{url.removeprefix('s3://')}{key}", content, headers)
-        if response.status == 200:
-            print(f"upload: {path} to {url}{key}")
+        try:
+            response, said = _put(s3, f"/{url.removeprefix('s3://')}{key}", content, headers)
+            why = "" if response.status == 200 else _error(said, "PutObject")
+        except _Unreachable as error:
+            why = str(error)
+        if not why:
+            print(f"upload: {path} to {url}{key}", flush=True)
         else:
-            print(f"upload failed: {path} to {url}{key} {said.decode()}", file=sys.stderr)
+            print(f"upload failed: {path} to {url}{key} {why}", file=sys.stderr, flush=True)
             code = 1
     return code
+
+
+def _error(body: bytes, operation: str) -> str:
+    error = ElementTree.fromstring(body)
+    code, message = error.findtext("Code"), error.findtext("Message")
+    return f"An error occurred ({code}) when calling the {operation} operation: {message}"
 
 
 def _files(folder: str) -> Iterator[str]:
@@ -142,9 +174,8 @@ def _list(s3: _S3, options: dict[str, str]) -> int:
     found = []
     try:
         items = list(itertools.islice(_listed(s3, options), int(options["max-items"])))
-    except AssertionError as error:
-        code = "NotImplemented" if "NotImplemented" in str(error) else "AccessDenied"
-        print(f"An error occurred ({code}) when calling the ListObjectsV2 operation: {error}", file=sys.stderr)
+    except _Refused as error:
+        print(f"\n{error}", file=sys.stderr)
         return 254
     for item in items:
         key, size, etag, moment = (item.findtext(_PAGE + name, "") for name in ("Key", "Size", "ETag", "LastModified"))
@@ -159,7 +190,8 @@ def _listed(s3: _S3, options: dict[str, str]) -> Iterator[ElementTree.Element]:
         query["start-after"] = after
     while True:
         response, page = s3.ask("GET", f"/{options['bucket']}", query=query)
-        assert response.status == 200, page
+        if response.status != 200:
+            raise _Refused(_error(page, "ListObjectsV2"))
         tree = ElementTree.fromstring(page)
         yield from tree.iterfind(f"{_PAGE}Contents")
         token = tree.findtext(f"{_PAGE}NextContinuationToken")

@@ -1,0 +1,279 @@
+"""What ends a whole call, and what only fails a file: told in one line, with nothing lost and nothing sent in vain."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from s3sync import awscli, awswords, runfolder, transfer
+from s3sync.awscli import Aws
+from s3sync.awserrors import UNANSWERED, Cause
+from s3sync.awswords import OwnedBucket
+from s3sync.destination import parse_destination
+from s3sync.interrupt import Stop
+from s3sync.pipeline import Pipeline
+from s3sync.plan import Batch, BatchQueue
+from s3sync.runfolder import LocalFile
+from s3sync.text import by_reason
+from s3sync.transfer import Sent
+from tests.conftest import BUCKET, NO_DELAYS, FakeAws, Lab, Result, tree
+from tests.promise import is_proven, next_tick_completes
+from tests.s3server import Fault, S3Server
+
+
+@pytest.fixture
+def quick_lab(lab: Lab, quick_aws: FakeAws) -> Lab:
+    """One that waits for nothing; each `upload` in it is given the quick double."""
+    lab.delays = NO_DELAYS
+    quick_aws("")
+    return lab
+
+
+def upload(lab: Lab, run: Path, *words: str) -> Result:
+    aws = str(lab.root / "quick" / "aws")
+    return lab.upload(run, "--cores", "1", "--max_processes", "1", "--aws_command", aws, *words)
+
+
+def with_files(run: Path, folder: str, count: int) -> list[str]:
+    """More files of data; gives their paths in the run."""
+    (run / folder).mkdir()
+    paths = [f"{folder}/{number:03}.cbcl" for number in range(count)]
+    for path in paths:
+        (run / path).write_text(path)
+    return paths
+
+
+def test_a_policy_that_denies_a_folder_fails_its_files_and_no_others(
+    quick_lab: Lab, server: S3Server, tiny_run: Path
+) -> None:
+    """They are more than the failures in a row that end a process, and they come first."""
+    denied = with_files(tiny_run, "Aside", 50)
+    fault = Fault("status", status=403, code="AccessDenied", key_contains="/Aside/", count=None)
+    server.add_fault(fault)
+
+    result = upload(quick_lab, tiny_run)
+
+    log = quick_lab.log(tiny_run)
+    assert result.code == 1
+    assert log["failed_upload_files"] == [str(tiny_run / path) for path in denied]
+    others = {str(tiny_run / path) for path in tree(tiny_run)} - set(log["failed_upload_files"])
+    assert log["uploaded_files"].keys() == {path for path in others if not path.endswith("CopyComplete.txt")}
+    assert "  failed  50 files:\n    Aside/000.cbcl: not in S3; An error occurred (AccessDenied)" in result.out
+    assert "    and 47 more for the same reason, in the log\n" in result.out
+    again = upload(quick_lab, tiny_run)
+    assert (again.code, again.err.count("s3sync: access denied"), again.out.count("\n    Aside/")) == (1, 0, 3)
+    server.clear_faults()
+    assert upload(quick_lab, tiny_run).code == 0
+    is_proven(quick_lab, tiny_run, server)
+
+
+def test_a_policy_that_denies_everything_ends_the_call_in_one_line(
+    quick_lab: Lab, server: S3Server, tiny_run: Path
+) -> None:
+    server.add_fault(Fault("status", status=403, code="AccessDenied", count=None))
+
+    result = upload(quick_lab, tiny_run)
+
+    assert (result.code, result.out) == (1, "")
+    assert f"s3sync: access denied: s3://{BUCKET}/{tiny_run.name}/ (check the keys" in result.err
+    assert result.err.count("trying") == 0
+    assert len(quick_lab.log(tiny_run)["failed_upload_files"]) == 3, "the marker was not to be sent yet"
+
+
+def test_a_server_that_disappears_ends_the_call_in_one_line(
+    quick_lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path
+) -> None:
+    with_files(tiny_run, "More", 60)
+    aws = str(quick_lab.root / "quick" / "aws")
+    words = quick_lab.words(tiny_run, "--cores", "2", "--aws_command", aws)
+    with server.hold(key_contains="More/030") as gate:
+        process = quick_lab.start(*words)
+        gate.wait_held()
+        server.stop()
+        out, err = process.communicate(timeout=120)
+
+    said = [line for line in err.splitlines() if line.startswith("s3sync: ")]
+    assert (process.returncode, out, len(said)) == (1, "", 1), err
+    assert said[0].startswith(f"s3sync: S3 cannot be reached: s3://{BUCKET}/{tiny_run.name}/ (check the network")
+    assert 'aws said: Could not connect to the endpoint URL: "' in said[0]
+    assert "sent and not compared yet" in err
+    log = quick_lab.log(tiny_run)
+    everything = {str(tiny_run / path) for path in tree(tiny_run)} - {str(tiny_run / "CopyComplete.txt")}
+    assert {*log["failed_upload_files"], *log["uploaded_files"]} == everything
+    assert log["failed_reasons"][str(tiny_run / "More/031.cbcl")].startswith("not ")
+    server.start()
+    before = set(server.objects(BUCKET))
+    assert before
+    next_tick_completes(quick_lab, tiny_run, server, aws_command=aws)
+    stored = [r.key for r in server.requests if r.operation == "PutObject" and r.status == 200]
+    assert len(stored) == len(set(stored)), "what had arrived is not sent again"
+
+
+def test_a_connection_that_breaks_now_and_then_ends_nothing(quick_lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    """File after file fails, but S3 answers when it is asked."""
+    with_files(tiny_run, "More", 10)
+    server.add_fault(Fault("reset", key_contains="More/", count=5))
+
+    result = upload(quick_lab, tiny_run)
+
+    assert result.code == 0, result.err
+    is_proven(quick_lab, tiny_run, server)
+
+
+@pytest.mark.parametrize("code", ["SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeTooSkewed"])
+def test_a_first_listing_that_fails_is_asked_for_again(
+    quick_lab: Lab, server: S3Server, tiny_run: Path, code: str
+) -> None:
+    server.add_fault(Fault("status", method="GET", code=code, count=2))
+
+    result = upload(quick_lab, tiny_run)
+
+    assert result.code == 0, result.err
+    is_proven(quick_lab, tiny_run, server)
+
+
+def test_an_interruption_says_how_many_were_sent_and_not_compared_yet(
+    quick_lab: Lab, server: S3Server, tiny_run: Path
+) -> None:
+    with_files(tiny_run, "More", 60)
+    aws = str(quick_lab.root / "quick" / "aws")
+    with server.hold(key_contains="More/030") as gate:
+        process = quick_lab.start(*quick_lab.words(tiny_run, "--cores", "1", "--aws_command", aws))
+        gate.wait_held()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+
+    total = len(tree(tiny_run))
+    assert process.returncode == 130
+    arrived = len(server.objects(BUCKET))
+    assert (
+        f"interrupted by SIGINT: 0 of {total} files proven, {arrived} more sent and not compared yet; the same" in err
+    )
+
+
+# Its parts
+
+
+def endless(tmp_path: Path, answer: str = "") -> str:
+    """An `aws` that prints a line when it is ready, and ends with an `answer` on a second line of a pipe, or never."""
+    script = tmp_path / "endless"
+    ready, go = tmp_path / "ready", tmp_path / "go"
+    for pipe in (ready, go):
+        os.mkfifo(pipe)
+    script.write_text(f"#!/bin/sh\necho > {ready}\nread line < {go}\necho '{answer}'\n")
+    script.chmod(0o755)
+    return str(script)
+
+
+def test_a_cleanup_comes_to_its_end_whoever_asks_for_the_end_meanwhile(tmp_path: Path) -> None:
+    """Else the multipart uploads that it was about to abort stay in S3."""
+    stop = Stop()
+    aws = Aws(endless(tmp_path, "[]"), {"PATH": "/usr/bin:/bin"}, stop)
+    ended: list[awscli.Ended] = []
+    words = awswords.list_uploads_words(OwnedBucket("lab-runs"), "RUN/")
+    thread = threading.Thread(target=lambda: ended.append(aws.clean_up(words, 60)))
+    thread.start()
+    (tmp_path / "ready").read_text()
+    stop.request(signal.SIGINT)
+    aws.end_all()
+    (tmp_path / "go").write_text("go\n")
+    thread.join(timeout=60)
+    assert [(one.succeeded, one.stdout, one.ended_by_us) for one in ended] == [(True, b"[]\n", "")]
+
+
+class Late(Aws):
+    """One whose process starts only after all were ended."""
+
+    sender: transfer.Transfer
+
+    def follow(self, *args: Any, **more: Any) -> awscli.Ended:
+        self.sender.abort()
+        return super().follow(*args, **more)
+
+
+def test_a_process_that_starts_after_all_were_ended_is_ended_too(tmp_path: Path, tiny_run: Path) -> None:
+    aws = Late(endless(tmp_path), {"PATH": "/usr/bin:/bin"}, Stop())
+    run = runfolder.open_run(tiny_run)
+    sender = aws.sender = transfer.Transfer(aws, run, parse_destination(BUCKET, "/"), tmp_path)
+    batch = Batch(1, runfolder.list_files(run).files)
+
+    assert sender.send(batch).general == "aws was interrupted, so it was ended"
+    assert sender.send(batch).general.startswith("not sent")
+    assert aws.started == 1
+
+
+class Told:
+    """A transfer, a reader and a crowd of one that say what a test wants."""
+
+    size = most = soon = 1
+    uploaded = 0
+
+    def __init__(self, *sent: tuple[Cause | None, Cause | None]) -> None:
+        self._sent = list(sent)
+        self.batches: list[int] = []
+
+    def send(self, batch: Batch) -> Sent:
+        self.batches.append(batch.number)
+        cause, in_vain = self._sent.pop(0)
+        return Sent(batch, {}, "", cause, in_vain)
+
+    def look(self, *_args: object, **_more: object) -> Any:
+        return 1
+
+    def nothing(self, *_args: object, **_more: object) -> None: ...
+
+    begin = compared = keep_to_limit = abort = nothing
+
+
+def passes_of(told: Told, run: Path, *queues: BatchQueue) -> Iterator[Cause | None]:
+    reader = SimpleNamespace(cost=lambda files: 0, look=lambda files: {}, look_closer=lambda files: {})
+    any_told = cast("Any", told)
+    pipeline = Pipeline(
+        runfolder.open_run(run),
+        any_told,
+        cast("Any", reader),
+        cast("Any", SimpleNamespace(checks=False, part_size=0)),
+        verify="size",
+        crowd=any_told,
+        trust=cast("Any", None),
+    )
+    pipeline.prove = lambda files, sent=(): ((), ())  # type: ignore[method-assign,assignment,return-value]
+    for queue in queues:
+        list(pipeline.run(queue))
+        yield pipeline.cause
+
+
+def queue_of(*paths: str) -> BatchQueue:
+    return BatchQueue([[LocalFile(path, 1, 1)] for path in paths])
+
+
+def test_the_cause_of_one_pass_is_not_that_of_the_next(tiny_run: Path) -> None:
+    lasting = Cause("it is broken", "repair it")
+    told = Told((lasting, None), (None, None))
+    assert list(passes_of(told, tiny_run, queue_of("a"), queue_of("b"))) == [lasting, None]
+
+
+def test_a_second_cause_ends_the_sending_as_the_first_did(tiny_run: Path) -> None:
+    told = Told(*[(None, UNANSWERED)] * 3)
+    queue = queue_of("a", "b", "c", "d", "e")
+    assert list(passes_of(told, tiny_run, queue)) == [UNANSWERED]
+    assert len(told.batches) == 3
+
+
+def test_many_files_that_failed_for_one_reason_are_summarized() -> None:
+    why = 'not in S3; Could not connect to the endpoint URL: "http://s3.example/lab/RUN/{}"'
+    reasons = {f"Data/a {number:02}": why.format(f"Data/a%20{number:02}") for number in range(40)}
+    reasons |= {"RunInfo.xml": "cannot be read", "CopyComplete.txt": "cannot be read"}
+    assert by_reason(reasons, ", in the log") == [
+        *(f"    Data/a {number:02}: {why.format(f'Data/a%20{number:02}')}" for number in range(3)),
+        "    and 37 more for the same reason, in the log",
+        "    RunInfo.xml: cannot be read",
+        "    CopyComplete.txt: cannot be read",
+    ]
