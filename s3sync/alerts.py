@@ -41,7 +41,7 @@ def late_runs(runs: Sequence[Judged], config: Config, now: float | None = None) 
     alerts = []
     for run in runs:
         never = run.state in survey.NEVER
-        if run.state == "uploaded" or (never and run.run.path in elsewhere):
+        if run.state == "uploaded" or run.change or (never and run.run.path in elsewhere):
             continue
         finished = completion.finished_at(run.run)
         if finished is None:

@@ -76,6 +76,10 @@ examples:
   s3sync cleanup --config /etc/s3sync.yaml --older_than 90d --delete
   s3sync cleanup --config /etc/s3sync.yaml RUN --delete --yes
 """
+_FORGET_EXAMPLES = """\
+examples:
+  s3sync forget --config /etc/s3sync.yaml RUN
+"""
 _TASK_EXAMPLES = """\
 examples:
   s3sync upload --local_path /data/RUN --bucket lab-runs --executor slurm
@@ -104,6 +108,7 @@ def parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_check(commands)
     _add_cleanup(commands)
+    _add_forget(commands)
     _add_task(commands)
     return words
 
@@ -172,6 +177,18 @@ def _add_cleanup(commands: Commands) -> None:
     parser.add_argument("--delete", action="store_true", help="delete what is identical in S3 now; asks first")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--json", action="store_true", help="what came of it as one JSON object on stdout")
+
+
+def _add_forget(commands: Commands) -> None:
+    parser = _add_command(
+        commands,
+        "forget",
+        "Set the state log of a run aside whose folder is gone. Nothing is deleted.",
+        _FORGET_EXAMPLES,
+    )
+    parser.add_argument("run", nargs="+", metavar="RUN", help="the runs that `status` shows as gone")
+    parser.add_argument("--config", required=True, metavar="FILE", help="the monitor's config")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
 def _add_task(commands: Commands) -> None:

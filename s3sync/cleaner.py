@@ -192,7 +192,7 @@ class Cleaner:
         found = []
         for run in subject.uploaded:
             found.append(self._compare(run))
-            if reason := doubt(found[-1], record):
+            if reason := doubt(found[-1], record, self._config.log_dir):
                 files = {p.path: (f.identities or {})[p.path] for f in found for p in f.proven}
                 return reason, identity, record, NOTHING._replace(files=files, found=tuple(found))
         reason, proven = joined(subject, found)
@@ -255,11 +255,19 @@ class Cleaner:
             record = replace(record, finished=now_iso())
         try:
             cleanuprecord.save(path, record)
+            if removed.gone:
+                self._forget_unfinished(subject)
         except StateError as error:  # what is deleted is in it since before
             reason = "; ".join(filter(None, (reason, str(error))))
         done = removed.deleted, removed.size, proven.stays, removed.left, path, proven.found
         verdict: Verdict = "partly deleted" if removed.left else "deleted"
         return Outcome(subject, verdict, reason, *done, failed=bool(reason))
+
+    def _forget_unfinished(self, subject: Subject) -> None:
+        """Where the run was begun once, and is not meant to go, nobody misses it now."""
+        for run in subject.units:
+            if run.head and not run.head.completed:
+                StateStore(self._config.log_dir, run.run, run.entry.destination).set_aside("cleaned-up")
 
     def _record(self, subject: Subject, identity: tuple[int, int], old: Record | None, proven: Proven) -> Record:
         """What is going to be deleted, with what an interrupted cleanup of the same folder had."""

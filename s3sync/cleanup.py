@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -104,7 +105,7 @@ NOTHING = Proven({}, {}, (), ())
 def survey_runs(config: Config, names: Iterable[str], older_than: float, now: float | None = None) -> Plan:
     """Every run folder, or those with these names, judged at all of its destinations; oldest first. Reads only."""
     moment = time.time() if now is None else now
-    candidates, troubles = survey.discover(config)
+    candidates, troubles = survey.discover(config, aliases=True)
     wanted = set(named.resolve(names, candidates))
     by_folder: dict[object, list[Candidate]] = {}  # all entries that watch it have to agree, under whichever name
     for candidate in candidates:
@@ -233,13 +234,13 @@ def record_of(record: Record | None, folder: Path) -> Record | None:
     return record if record.identity == removal.identity_of(folder) else None
 
 
-def doubt(found: Verification, record: Record | None) -> str:
+def doubt(found: Verification, record: Record | None, log_dir: Path) -> str:
     """Why what was found at a destination keeps the run; empty if it does not."""
     url = printable(found.destination.url(found.run.run_id))
     if found.remote is None or found.extra is None:
         return f"what only S3 has is not known: these credentials may not list {url}"
     if found.differing:
-        return _named(f"not identical with {url}", found.differing)
+        return f"{_named(f'not identical with {url}', found.differing)}; {_fix(found, log_dir)}"
     if found.by_size:
         same = dict.fromkeys((proof.path for proof in found.by_size), "no ETag or checksum to compare")
         return _named(f"proven by size alone in {url}", same)
@@ -257,6 +258,13 @@ def doubt(found: Verification, record: Record | None) -> str:
     if extra:
         return _named(f"only in {url}", extra)
     return "" if found.proven else f"nothing of it is in {url}"
+
+
+def _fix(found: Verification, log_dir: Path) -> str:
+    """What sends what came or changed after the upload."""
+    words = ["s3sync", "upload", "--local_path", str(found.run.path), "--bucket", found.destination.bucket]
+    words += ["--remote_path", found.destination.remote_path] if found.destination.prefix else []
+    return f"`{printable(shlex.join([*words, '--log_dir', str(log_dir), '--recheck']))}` sends what differs"
 
 
 def _named(what: str, reasons: Mapping[str, str]) -> str:

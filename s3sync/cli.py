@@ -406,6 +406,16 @@ def _run_cleanup(args: argparse.Namespace) -> int:
     return code
 
 
+def _run_forget(args: argparse.Namespace) -> int:
+    from s3sync import forget
+    from s3sync.config import load_config
+
+    os.umask(0o077)
+    done = forget.forget(load_config(Path(args.config), os.environ), args.run)
+    _show(args, forget.lines(done), {**forget.as_json(done), "exit_code": EXIT_DONE})
+    return EXIT_DONE
+
+
 def _run_task(args: argparse.Namespace) -> int:
     from s3sync import arraytask
     from s3sync.arrayfolder import ArrayFolder
@@ -457,5 +467,6 @@ _COMMANDS = {
     "report": _run_report,
     "check": _run_check,
     "cleanup": _run_cleanup,
+    "forget": _run_forget,
     "task": _run_task,
 }

@@ -128,6 +128,11 @@ class MonitorEntry(_Model):
         "the completion markers last, when it is complete.",
     )
 
+    upload_changes: StrictBool = Field(
+        default=True,
+        description="Upload what comes into a run, or changes in it, after it was uploaded; else it is told once.",
+    )
+
     completion_object: StrictBool = Field(
         default=False,
         description="Write the object s3sync.complete.json into the run's prefix when all of it is proven, for "
@@ -288,6 +293,12 @@ class Config(_Model):
         default=True,
         description="Upload only runs that have the base calls that their RunInfo.xml asks for; false: the completion "
         "marker is enough.",
+    )
+    recheck_days: Number = Field(
+        default=7,
+        ge=0,
+        description="For so many days after its upload a run is listed every few hours and compared with its log, "
+        "later only where a look at a few folders shows a change. 0: an uploaded run is never looked at again.",
     )
     monitor: Annotated[tuple[MonitorEntry, ...], AfterValidator(filled)] = Field(
         description="What is uploaded where.", json_schema_extra={"minItems": 1}

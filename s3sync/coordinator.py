@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from s3sync import analysis, brokennodes, gathering, lock
+from s3sync import analysis, brokennodes, gathering, lock, runfolder
 from s3sync.arrayfolder import LAST, ArrayFolder, Handed
 from s3sync.errors import BusyError, InterruptedBySignal, LeaseLostError, RunError, SlurmError, StateError
 from s3sync.interrupt import Stop
@@ -25,7 +25,7 @@ from s3sync.state import StateStore
 from s3sync.statelog import RunState
 from s3sync.submission import Submission, submit_last
 from s3sync.text import count_of
-from s3sync.upload import run_hook, survey, upload
+from s3sync.upload import require_claim, run_hook, survey, upload
 
 _LOOK_SECONDS = 2.0  # between two looks at the work folder,
 _ASK_SECONDS = 10.0  # and two questions to Slurm
@@ -79,7 +79,7 @@ def collect(job: Job, folder: ArrayFolder, environ: Mapping[str, str], stop: Sto
 
     Raises RunError with what ended the last job, if something did, or if it never came to its end.
     """
-    run, _, scope, _ = survey(job, environ)
+    run, _, scope, *_ = survey(job, environ)
     store = StateStore(job.log_dir, run, job.destination)
     busy = f"{what(run, job.destination)} is being uploaded already"
     with lock.wait_for(store.lock_path, busy, stop, lambda: not folder.exists()) as held:
@@ -125,7 +125,10 @@ def _never_ended(run: str, words: Sequence[str], broken: Mapping[str, str]) -> s
 def _place(job: Job) -> Place:
     run = analysis.open_unit(job.local_path, need_run_info=not job.skip_check)
     store = StateStore(job.log_dir, run, job.destination)
-    return Place(run, store, ArrayFolder.of(job.log_dir, store))
+    folder = ArrayFolder.of(job.log_dir, store)
+    if folder.exists():  # it may be that of another folder of this name
+        require_claim(run, store.load(set_aside=False).state, lambda: runfolder.list_files(run))
+    return Place(run, store, folder)
 
 
 def _is_over(place: Place, slurm: Slurm) -> bool:

@@ -24,12 +24,15 @@ _MOST_BELOW = 100  # folders that are looked into where a directory has no runs
 
 class Candidate(NamedTuple):
     """A folder with a RunInfo.xml in a monitored directory. `began` is that file's mtime, seconds since the epoch;
-    `unreadable` says why it, or the folder, cannot be read."""
+    `unreadable` says why it, or the folder, cannot be read; `others` are further folders of its name with its
+    destination, `inside` is what would put objects among its own: both see `rivals`."""
 
     run: Run
     entry: MonitorEntry
     began: float
     unreadable: str = ""
+    others: tuple[Path, ...] = ()
+    inside: str = ""
 
 
 class Trouble(NamedTuple):

@@ -7,7 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import NamedTuple, TypeAlias, get_args
 
 from s3sync import completion, lock, state, survey
 from s3sync.config import Config
@@ -20,7 +20,7 @@ from s3sync.text import count_of, moment_of, printable
 MOST_FAILURES = 20  # files of one run that are named
 _SHOWN_CHARS = 60  # of an instrument's id, which the file may spell as it likes
 
-Shown: TypeAlias = State | Literal["gone"]  # "gone": from the disk before all of it was in S3
+Shown: TypeAlias = State  # of a log that no entry of the config is concerned with, "gone" is no problem
 STATES: tuple[State, ...] = get_args(State)
 FAILING: tuple[Shown, ...] = ("failed", *survey.BROKEN)  # somebody has to look at it
 WAITING: tuple[Shown, ...] = (*survey.DUE, *survey.BROKEN)  # to be uploaded, and not proven
@@ -48,11 +48,12 @@ class Entry(NamedTuple):
     tried: float | None  # when the last call ended
     failures: tuple[tuple[str, str], ...] = ()  # the first files that failed, and why
     working: bool = False  # it is being uploaded at the moment
+    judged_key: str = ""  # of a run that was judged
 
     @property
     def key(self) -> str:
         """As a problem of the run has it."""
-        return f"{self.run_id} to {self.place.rstrip('/')}/{self.run_id}/"
+        return self.judged_key or f"{self.run_id} to {self.place.rstrip('/')}/{self.run_id}/"
 
     @property
     def lag(self) -> float | None:
@@ -85,7 +86,7 @@ class History(NamedTuple):
     @property
     def failing(self) -> tuple[Entry, ...]:
         """The runs that somebody has to look at; one that is being tried again at the moment may wait."""
-        ours = (entry for entry in self.entries if entry.watched or entry.state == "gone")
+        ours = (entry for entry in self.entries if entry.watched)
         return tuple(entry for entry in ours if entry.state in FAILING and not entry.working)
 
     @property
@@ -97,8 +98,8 @@ class History(NamedTuple):
 def look(config: Config) -> History:
     """Every run that is there or has a log. Reads only, and of the logs only what does not grow with the run."""
     at = time.time()
-    candidates, troubles = survey.discover(config)
-    return of(config, survey.judge_all(config, candidates), troubles, at)
+    judged, troubles = survey.look(config)
+    return of(config, judged, troubles, at)
 
 
 def of(config: Config, judged: Sequence[Judged], troubles: Iterable[Trouble], at: float) -> History:
@@ -112,7 +113,7 @@ def of(config: Config, judged: Sequence[Judged], troubles: Iterable[Trouble], at
 def _of_run(run: Judged, config: Config) -> Entry:
     """One that is on the disk, in a monitored directory."""
     entry = _entry(run.run.run_id, run.run.info.instrument, run.entry.destination, run.head)
-    entry = entry._replace(state=run.state, reason=run.reason, began=run.began or None)
+    entry = entry._replace(state=run.state, reason=run.reason, began=run.began or None, judged_key=run.key)
     if run.state == "uploaded":
         return entry
     store = StateStore(config.log_dir, run.run, run.entry.destination)

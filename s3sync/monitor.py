@@ -90,7 +90,7 @@ def run_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_displa
     except BusyError as error:
         LOG.info("%s; this tick leaves", error)
         _tell_if_stuck(config, path)
-        _alert(config, survey.judge_all(config, survey.discover(config)[0]), patient=False)
+        _alert(config, survey.look(config).runs, patient=False)
         publish.refresh_meanwhile(config)
         return Tick(busy=str(error))
     except StateError as error:
@@ -116,7 +116,7 @@ def report_no_start(config: Config, error: S3SyncError) -> None:
 def dry_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> Tick:
     """What a tick would do: everything but the transfer, and nothing is written or told."""
     tick = Tick()
-    _judge(tick, config)
+    _judge(tick, config, scanning=False)
     if unwritable := logdir.unwritable(config.log_dir):
         tick.problems.append(Problem("log_dir", f"a scan by this user would fail: {unwritable}", "other"))
     due = survey.to_do(tick.runs)
@@ -146,7 +146,7 @@ def _tell_about(config: Config, held: Held, work: Callable[[], Tick]) -> Tick:
 def _tick(tick: Tick, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> Tick:
     """Fills `tick` as it goes, so that one which ends early can be told of, too."""
     started = time.monotonic()
-    _remember(_judge(tick, config), config)
+    _remember(_judge(tick, config, scanning=True), config)
     due, to_do = survey.in_order(tick.runs), survey.to_do(tick.runs)
     more = f", {len(to_do) - len(due):,} to stream" if len(to_do) > len(due) else ""
     LOG.info("tick: %s found, %s to upload%s", survey.count(tick.runs), f"{len(due):,}", more)
@@ -203,10 +203,10 @@ def _counted(tick: Tick) -> Counters:
     return Counters(len(states), sum(state.sent_files for state in states), sum(state.sent_bytes for state in states))
 
 
-def _judge(tick: Tick, config: Config) -> Discovery:
+def _judge(tick: Tick, config: Config, *, scanning: bool) -> Discovery:
     """Every run with its state, and the problems that stand before anything is uploaded."""
     found = discovery.look(config)
-    tick.runs = survey.judge_all(config, found.candidates)
+    tick.runs = survey.look(config, found=found, scanning=scanning).runs
     tick.problems = [Problem(trouble.key, trouble.text, "other") for trouble in found.troubles]
     tick.problems += [Problem(node.key, node.text, "other") for node in survey.broken_nodes(config)]
     tick.problems += [Problem(note.key, note.text, "note") for note in found.notes]
@@ -217,6 +217,8 @@ def _judge(tick: Tick, config: Config) -> Discovery:
             tick.problems.append(Problem(run.key, f"{run.state}: {run.reason}", "run"))
         elif run.state in survey.NEVER:
             tick.problems.append(Problem(run.key, f"will not be uploaded: {run.state}: {run.reason}", "note"))
+        elif run.change and run.state == "uploaded":
+            tick.problems.append(Problem(run.key, run.reason, "note"))
     return found
 
 
@@ -263,7 +265,8 @@ def _upload(
         text = f"{report.on_complete} (the run is uploaded; it is run again at the next tick)"
         tick.problems.append(Problem(f"on_complete of {run.key}", text, "other"))
     if report.already:
-        LOG.info("on_complete of %s: %s", run.key, report.on_complete)
+        if report.on_complete:
+            LOG.info("on_complete of %s: %s", run.key, report.on_complete)
     elif report.state.completed:
         LOG.info("uploaded %s: %s", run.key, _one_line(report))
     elif report.state.failed or run.state != "streaming":
@@ -300,6 +303,7 @@ def job_of(run: Judged, config: Config) -> Job:
         cores=config.max_cores or usable_cores(),
         threads=config.max_threads,
         max_processes=config.max_processes,
+        recheck=bool(run.change and run.head and run.head.by_predecessor),  # it does not say how its files were
         excludes=run.entry.excludes,
         readback=config.readback,
         verify=config.verify,

@@ -33,6 +33,7 @@ _SIGNS: dict[Shown, tuple[str, str]] = {  # the sign and the tone of a state; ne
     "unreadable": ("✕", "bad"),
     "ambiguous samplesheet": ("✕", "bad"),
     "incomplete": ("✕", "bad"),
+    "duplicate name": ("✕", "bad"),
     "partial": ("◐", "busy"),
     "new": ("●", "busy"),
     "streaming": ("↑", "busy"),

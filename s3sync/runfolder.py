@@ -235,6 +235,15 @@ def identity(run: Run, path: str) -> Identity | None:
         return None
 
 
+def numbers_of(folder: Path) -> tuple[int, ...]:
+    """Device and inode of a folder, and the device of the directory that holds it; empty if they cannot be seen."""
+    try:
+        here, above = os.stat(folder), os.stat(folder.parent)
+    except OSError:
+        return ()
+    return here.st_dev, here.st_ino, above.st_dev
+
+
 def stat_all(run: Run, paths: Iterable[str]) -> dict[str, LocalFile | None]:
     """What `stat_again` says of each path, for many files of few folders: each folder is looked at only once."""
     root = os.path.realpath(run.root)

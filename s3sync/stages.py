@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from s3sync import __version__, awscli, awswords, checksums, hook, plan, receipt, runfolder, sending
+from s3sync import __version__, awscli, awswords, changes, checksums, hook, plan, receipt, runfolder, sending
 from s3sync.arrayfolder import Handed
 from s3sync.checksums import Checksums
 from s3sync.destination import COMPLETION_OBJECT, Destination
@@ -62,6 +62,7 @@ class Call:
         self._activity = "comparing"
         self._listed: Collection[str] | None = ()  # what S3 had of the run; None: it may not be asked
         self._before = self._proven_now()
+        self._hook_before = state.on_complete if state.completed else ""
         self._totals = Amount.of(scope.files)
         self._began = time.monotonic()
         self._submission = submission
@@ -213,7 +214,8 @@ class Call:
             self._let_go()
             self._leave_receipt()
         if self._state.completed and self._job.on_complete:
-            self._state.on_complete = hook.PENDING
+            is_as_it_was = self._hook_before == hook.DONE and not self.tally.sent_files
+            self._state.on_complete = hook.DONE if is_as_it_was else hook.PENDING
 
     def _leave_receipt(self) -> None:
         """The completion object, where it is wanted, is the last of the run: without it the run is not completed."""
@@ -248,6 +250,7 @@ class Call:
             self._display.say(f"warning: {what(self._run, self._job.destination)}: {which}")
 
     def _look_again(self) -> None:
+        self._state.watched = changes.spots_of(self._run)
         listing, expected = checksums.list_files(self._run)
         if expected != self._expected:
             which = f"{checksums.MANIFEST} of {what(self._run, self._job.destination)}"
@@ -265,6 +268,8 @@ class Call:
         """Save what is known, whatever came before; raises StateError."""
         self._sender.close()
         self._state.finished = now_iso()
+        if self._state.completed:
+            self._state.first_completed = self._state.first_completed or self._state.finished
         self._state.sent_files += self.tally.sent_files
         self._state.sent_bytes += self.tally.sent_size
         self._state.seconds += time.monotonic() - self._began
@@ -298,6 +303,7 @@ def begin(store: StateStore, state: RunState, scope: Scope) -> None:
     """Write the log of a call that has done nothing yet; raises StateError."""
     _forget_what_was(state, scope)
     if state.completed:  # taken up again: what this takes is told of itself
+        state.first_completed = state.first_completed or state.finished or now_iso()
         state.sent_files = state.sent_bytes = 0
         state.seconds = 0.0
     state.completed = state.orderly = False

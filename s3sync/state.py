@@ -20,7 +20,7 @@ from typing import NamedTuple
 from s3sync import files, lock
 from s3sync.destination import Destination
 from s3sync.errors import BusyError, StateError
-from s3sync.runfolder import Run
+from s3sync.runfolder import Run, numbers_of
 from s3sync.statelog import (
     CorruptError,
     Head,
@@ -28,6 +28,7 @@ from s3sync.statelog import (
     Proof,
     RunState,
     count_journaled,
+    is_completed,
     is_cut_off,
     journal_head,
     journal_lines,
@@ -84,6 +85,11 @@ class StateStore:
     def check(self) -> None:
         """To be asked before what only one upload at a time may do; raises LeaseLostError."""
         self._check()
+
+    @property
+    def destination(self) -> Destination:
+        """Where the run goes."""
+        return self._destination
 
     @property
     def log_path(self) -> Path:
@@ -181,8 +187,16 @@ class StateStore:
             state.proven.update((proof.path, proof) for proof in proofs)
         return Loaded(state, tuple(warnings))
 
-    def _set_aside(self, path: Path) -> Path:
-        stem = f"{path.name}.corrupt-{now_iso().partition('+')[0].replace(':', '')}"
+    def set_aside(self, why: str) -> Path:
+        """Keep log and journal under names that are no log's, `why` in them; gives the log's. Raises StateError."""
+        log_path, journal_path = self.log_path, self.journal_path
+        aside = self._set_aside(log_path, why)
+        if journal_path.exists():
+            self._set_aside(journal_path, why)
+        return aside
+
+    def _set_aside(self, path: Path, why: str = "corrupt") -> Path:
+        stem = f"{path.name}.{why}-{now_iso().partition('+')[0].replace(':', '')}"
         names = (f"{stem}{number or ''}" for number in itertools.count())
         aside = next(place for place in map(path.with_name, names) if not place.exists())
         with self._explained("rename", path):
@@ -210,6 +224,7 @@ class StateStore:
     def save(self, state: RunState) -> None:
         """Replace the log atomically; raises StateError or LeaseLostError and leaves the old one intact."""
         self.check()
+        state.folder = numbers_of(self._run.path) or state.folder
         with self._explained("write", self.log_path):
             files.replace(self.log_path, to_json(state, self._run.path, self._destination), self._temporary)
 
@@ -289,6 +304,18 @@ def _readable(path: Path) -> Iterator[None]:
     except OSError as error:
         advice = "repair that, or run this as the owner of the log directory"
         raise StateError(f"cannot read {printable(str(path))}: {error.strerror} ({advice})") from error
+
+
+def unfinished_besides(log_dir: Path, known: Collection[Path]) -> list[tuple[Path, Logged]]:
+    """The logs, but the known ones, of uploads that were begun and not completed. What is no log is left out."""
+    found = []
+    names = {path.name for path in known}
+    for path in _logs_in(log_dir / _UPLOADS):
+        if path.name not in names:
+            with contextlib.suppress(OSError, ValueError, RecursionError):
+                if not is_completed(path) and not (logged := read_logged(path)).head.completed:
+                    found.append((path, logged))
+    return found
 
 
 def logged_besides(log_dir: Path, known: Collection[Path]) -> list[Logged]:

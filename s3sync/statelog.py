@@ -24,6 +24,8 @@ VERSION = 1
 _JOURNAL_OF = "journal of"  # opens the line that says whose proofs follow
 _HEAVY_KEY = re.compile(r',\s*"(failed_upload_files|uploaded_files)":')  # the first whose value grows with the run
 _HEAD_BYTES = 16 * 1024
+_FIRST_BYTES = 2048  # in which our log says whether it is completed, unless its path is very long
+_COMPLETED = re.compile(rb'\{\n "run_id": "[^\n]*",\n "run_path": "[^\n]*",\n "completed": true,')
 _TAIL_BYTES = 16
 _FAILURES_BEGIN, _PROOFS_BEGIN = b' "failed_reasons": {\n', b' "uploaded_files": '  # lines of our log
 _LIGHT_KEYS = {"run_id", "completed", "total_local_files", "total_uploaded_files", "total_failed_upload"}
@@ -70,6 +72,9 @@ class RunState:
     sent_bytes: int = 0  # their size, and
     seconds: float = 0.0  # how long these calls took
     opaque_etags: tuple[str, ...] = ()  # kinds of ETags that this server gives and that are no MD5s
+    folder: tuple[int, ...] = ()  # of the run folder: its device, its inode, the device of the directory around it
+    first_completed: str = ""  # when it was completed for the first time; empty: never, as far as the log knows
+    watched: dict[str, tuple[int, int]] | None = None  # what changes are noticed by, right before the last listing
 
     @property
     def size(self) -> int:
@@ -91,6 +96,16 @@ class Head(NamedTuple):
     instrument_done: str = ""
     sent_bytes: int = 0  # by all calls that the upload took
     seconds: float = 0.0  # that these took
+    run_path: str = ""  # of the folder that the log belongs to
+    folder: tuple[int, ...] = ()  # its numbers, as in the state
+    first_completed: str = ""
+    watched: dict[str, tuple[int, int]] | None = None  # None in a log that was written before there was that
+    by_predecessor: bool = False
+
+    @property
+    def was_complete(self) -> bool:
+        """Whether the run was completed once: then nobody asks again whether the instrument has finished it."""
+        return self.completed or bool(self.first_completed)
 
     @classmethod
     def of(cls, log: dict[str, Any]) -> Head:
@@ -109,6 +124,11 @@ class Head(NamedTuple):
             instrument_done=_moment(log.get("instrument_done")),
             sent_bytes=_number(log, "sent_bytes"),
             seconds=_duration(log, "seconds"),
+            run_path=str(log.get("run_path", "")),
+            folder=_folder(log),
+            first_completed=_moment(log.get("first_completed")),
+            watched=_watched(log),
+            by_predecessor="version" not in log or log.get("verified_by") == "predecessor",
         )
 
 
@@ -139,8 +159,11 @@ def to_json(state: RunState, run_path: Path, destination: Destination) -> bytes:
         "version": VERSION,
         "bucket": destination.bucket,
         "remote_path": destination.remote_path,
+        "folder": list(state.folder),
         "started": state.started,
         "finished": state.finished,
+        "first_completed": state.first_completed,
+        **({} if state.watched is None else {"watched": {path: list(seen) for path, seen in state.watched.items()}}),
         "instrument_done": state.instrument_done,
         "sent_files": state.sent_files,
         "sent_bytes": state.sent_bytes,
@@ -241,7 +264,7 @@ def _parse_log(log: dict[str, Any]) -> RunState:
         parts_since=_moment(log.get("parts_since")),
         orderly=log.get("orderly") is True,
         still_since=_number(log, "still_since"),
-        by_predecessor=not ours,
+        by_predecessor=not ours or log.get("verified_by") == "predecessor",
         completion_object=str(log.get("completion_object", "")),
         on_complete=printable(str(log.get("on_complete", ""))),
         attempts=_number(log, "attempts"),
@@ -251,6 +274,9 @@ def _parse_log(log: dict[str, Any]) -> RunState:
         sent_bytes=_number(log, "sent_bytes"),
         seconds=_duration(log, "seconds"),
         opaque_etags=_texts(log.get("opaque_etags")),
+        folder=_folder(log),
+        first_completed=_moment(log.get("first_completed")),
+        watched=_watched(log),
     )
 
 
@@ -280,6 +306,20 @@ def _moment(value: object) -> str:
         return value if isinstance(value, str) and datetime.fromisoformat(value).tzinfo else ""
     except ValueError:
         return ""
+
+
+def _folder(log: dict[str, Any]) -> tuple[int, ...]:
+    """The numbers of the run folder; none in a log that was written before they were."""
+    value = log.get("folder")
+    return tuple(value) if isinstance(value, list) and len(value) == 3 and all(map(_is_number, value)) else ()
+
+
+def _watched(log: dict[str, Any]) -> dict[str, tuple[int, int]] | None:
+    """None where the log says nothing of that."""
+    value = log.get("watched")
+    if not isinstance(value, dict):
+        return None
+    return {path: (seen[0], seen[1]) for path, seen in value.items() if isinstance(seen, list) and len(seen) == 2}
 
 
 def _number(log: dict[str, Any], key: str) -> int:
@@ -354,6 +394,12 @@ def read_logged(path: Path) -> Logged:
     if not isinstance(run_id, str) or not isinstance(run_path, str):
         raise ValueError("it does not say whose it is")  # noqa: TRY004 - a value read from a file, not an argument
     return Logged(run_id, run_path, _destination(log), Head.of(log))
+
+
+def is_completed(path: Path) -> bool:
+    """Whether a log of this program says so, by its first bytes alone: there may be thousands. Raises OSError."""
+    with path.open("rb") as stream:
+        return _COMPLETED.match(stream.read(_FIRST_BYTES)) is not None
 
 
 def read_failures(path: Path, most: int) -> Iterator[tuple[str, str]]:

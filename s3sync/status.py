@@ -59,10 +59,8 @@ class Overview(NamedTuple):
 def look(config: Config, names: Iterable[str] = ()) -> Overview:
     """How all runs are, or those with these names (a run's stands for its analyses, too)."""
     at, found = time.time(), discovery.look(config)
-    candidates = found.candidates
-    wanted = set(named.resolve(names, candidates))
-    chosen = [c for c in candidates if not wanted or c.run.run_id in {name.partition("/")[0] for name in wanted}]
-    judged = survey.judge_all(config, chosen)
+    wanted = set(named.resolve(names, found.candidates))
+    judged = survey.look(config, wanted, found=found).runs
     rows = [_row(r, config) for r in judged if not wanted or not wanted.isdisjoint((r.run.run_id, r.run.root.name))]
     rows.sort(key=lambda row: (row.run.began, row.run.key))
     known, of_scans = history.of(config, [row.run for row in rows], found.troubles, at), scans.look(config)

@@ -11,17 +11,34 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from s3sync import analysis, brokennodes, checksums, completion, discovery, hook, remembered, runfolder, wholeness
+from s3sync import (
+    analysis,
+    brokennodes,
+    checksums,
+    completion,
+    discovery,
+    hook,
+    identity,
+    missing,
+    remembered,
+    rivals,
+    runfolder,
+    wholeness,
+)
 from s3sync.arrayfolder import ArrayFolder
+from s3sync.changes import Change, Watch
 from s3sync.config import Config, MonitorEntry
 from s3sync.discovery import Candidate as Candidate
+from s3sync.discovery import Discovery
 from s3sync.discovery import Trouble as Trouble
-from s3sync.errors import RunError, StateError
+from s3sync.errors import RunError, S3SyncError, StateError
+from s3sync.identity import Claim
+from s3sync.missing import Lost
 from s3sync.remembered import Remembered
-from s3sync.runfolder import ANALYSES, RUN_INFO, Run
+from s3sync.runfolder import ANALYSES, RUN_INFO, Listing, Run
 from s3sync.samplesheet import SampleCheck, check_samples
 from s3sync.state import StateStore
-from s3sync.statelog import Head
+from s3sync.statelog import Head, RunState
 from s3sync.text import count_of, human_seconds, printable
 from s3sync.wholeness import Terms, Verdict
 
@@ -40,12 +57,15 @@ State = Literal[
     "no samplesheet",
     "ambiguous samplesheet",
     "samples do not match",
+    "duplicate name",
     "unreadable",
+    "gone",
 ]
 DUE: tuple[State, ...] = ("partial", "new", "failed")
 NEVER: tuple[State, ...] = ("too old", "no samplesheet", "samples do not match", "abandoned")  # not to be uploaded
-BROKEN: tuple[State, ...] = ("unreadable", "ambiguous samplesheet", "incomplete")
+BROKEN: tuple[State, ...] = ("unreadable", "ambiguous samplesheet", "incomplete", "duplicate name", "gone")
 STUCK_ATTEMPTS = 3  # calls that ended without proving anything; after so many the others go first
+ONE_NAME = "rename one of the folders, give it a remote_path of its own, or remove it if it is a copy"
 
 
 class Judged(NamedTuple):
@@ -60,11 +80,13 @@ class Judged(NamedTuple):
     head: Head | None
     log_path: Path
     failing: tuple[str, ...] = ()
+    change: Change | None = None  # since it was uploaded
 
     @property
     def key(self) -> str:
         """Tells it from every other run and destination."""
-        return f"{printable(self.run.run_id)} to {printable(self.url)}"
+        where = f" in {printable(str(self.run.path.parent))}" if self.state == "duplicate name" else ""
+        return f"{printable(self.run.run_id)}{where} to {printable(self.url)}"
 
     @property
     def url(self) -> str:
@@ -72,23 +94,61 @@ class Judged(NamedTuple):
         return self.entry.destination.url(self.run.run_id)
 
 
-def discover(config: Config) -> tuple[list[Candidate], list[Trouble]]:
-    """Every run in every monitored directory, for every entry, and the directories that are not as they should be."""
+class Survey(NamedTuple):
+    """Every run and analysis, those that are gone too, and what could not be looked into."""
+
+    runs: list[Judged]
+    troubles: list[Trouble]
+
+
+def look(
+    config: Config, names: Iterable[str] = (), *, found: Discovery | None = None, scanning: bool = False
+) -> Survey:
+    """All runs, or those with these names; a run's name means its analyses, too.
+
+    A `scanning` one remembers what it finds of completed runs.
+    """
+    wanted = {name.partition("/")[0] for name in names}
+    found = found or discovery.look(config)
+    candidates = rivals.told_apart(found.candidates, config, aliases=False)
+    watch = Watch(config.log_dir, config.recheck_days, scanning=scanning)
+    judged = judge_all(config, [c for c in candidates if not wanted or c.run.run_id in wanted], watch)
+    watch.save()
+    lost = missing.lost_runs(config, {run.log_path for run in judged})
+    return Survey([*judged, *(_lost(run) for run in lost if not wanted or run.run.root.name in wanted)], found.troubles)
+
+
+def _lost(run: Lost) -> Judged:
+    return Judged(run.run, run.entry, run.began, "gone", printable(run.reason), run.head, run.log_path)
+
+
+def discover(config: Config, *, aliases: bool = False) -> tuple[list[Candidate], list[Trouble]]:
+    """Every run in every monitored directory, for every entry, and the directories that are not as they should be.
+
+    A folder that is found under several paths for one destination is one run, unless all its `aliases` are asked for.
+    """
     found = discovery.look(config)
-    return found.candidates, found.troubles
+    return rivals.told_apart(found.candidates, config, aliases=aliases), found.troubles
 
 
-def judge_all(config: Config, candidates: Iterable[Candidate]) -> list[Judged]:
+def judge_all(config: Config, candidates: Iterable[Candidate], watch: Watch | None = None) -> list[Judged]:
     """The state of every run, and after it that of each of its analyses.
 
     A regex that took too long with one sheet is not tried with the next.
     """
     hopeless: set[re.Pattern[str]] = set()
-    runs = (judge(candidate, config, hopeless) for candidate in candidates)
-    return [judged for run in runs for judged in (run, *analyses_of(run, config))]
+    watch = watch or Watch(config.log_dir, config.recheck_days)
+    runs = (judge(candidate, config, hopeless, watch=watch) for candidate in candidates)
+    return [judged for run in runs for judged in (run, *analyses_of(run, config, watch=watch))]
 
 
-def judge(candidate: Candidate, config: Config, hopeless: set[re.Pattern[str]], now: float | None = None) -> Judged:
+def judge(
+    candidate: Candidate,
+    config: Config,
+    hopeless: set[re.Pattern[str]],
+    now: float | None = None,
+    watch: Watch | None = None,
+) -> Judged:
     """The state of one run at one destination; never raises for what is wrong with the run or its log."""
     run, entry, began = candidate.run, candidate.entry, candidate.began
     store = StateStore(config.log_dir, run, entry.destination)
@@ -100,10 +160,10 @@ def judge(candidate: Candidate, config: Config, hopeless: set[re.Pattern[str]], 
 
     if unreadable := known.unreadable or candidate.unreadable:
         return judged("unreadable", unreadable)
-    if head and head.completed:
-        return judged("uploaded", _in_s3(head, entry))
+    if decided := _by_its_log(candidate, config, store, known, watch):
+        return judged(decided.state, decided.reason)._replace(change=decided.change)
     try:
-        run = analysis.split(run._replace(info=runfolder.read_run_info(run.path / RUN_INFO)))
+        run = _opened(run)
         return judged(*_of_open_run(_Case(candidate._replace(run=run), config, hopeless, known, store, now)))
     except RunError as error:
         return judged("unreadable", str(error))
@@ -185,12 +245,12 @@ def _unfinished(case: _Case, verdict: Verdict, *, is_too_old: bool) -> _Decided:
     return *_while_written(case.run, case.config, case.head, samples, waits, case.now), samples.failing
 
 
-def analyses_of(run: Judged, config: Config, now: float | None = None) -> list[Judged]:
+def analyses_of(run: Judged, config: Config, now: float | None = None, watch: Watch | None = None) -> list[Judged]:
     """The analyses in a run's folder, each with its state at the run's destination; none before that has the run.
 
     What the entry excludes as a whole is not there. Never raises for what is wrong with one.
     """
-    if run.state != "uploaded" or run.run.within:
+    if not (run.state == "uploaded" or run.change) or run.run.within:
         return []
     try:
         units = [unit for unit in analysis.units(run.run) if not analysis.is_excluded(unit, run.entry.excludes)]
@@ -199,13 +259,13 @@ def analyses_of(run: Judged, config: Config, now: float | None = None) -> list[J
             path=run.run.path / ANALYSES, run_id=f"{run.run.run_id}/{ANALYSES}", within=run.run.path
         )
         return [Judged(unit, run.entry, run.began, "unreadable", str(error), None, run.log_path)]
-    judged = [_judge_analysis(unit, run.entry, config, now) for unit in units]
+    judged = [_judge_analysis(unit, run.entry, config, now, watch) for unit in units]
     if all(unit.state == "uploaded" for unit in judged) or _makes_analyses(run.run):
         return judged
     return [unit for unit in judged if unit.state == "uploaded"]
 
 
-def _judge_analysis(unit: Run, entry: MonitorEntry, config: Config, now: float | None) -> Judged:
+def _judge_analysis(unit: Run, entry: MonitorEntry, config: Config, now: float | None, watch: Watch | None) -> Judged:
     """Its sheet is the run's, which has passed."""
     store = StateStore(config.log_dir, unit, entry.destination)
     known = remembered.look(store)
@@ -217,8 +277,9 @@ def _judge_analysis(unit: Run, entry: MonitorEntry, config: Config, now: float |
     if known.unreadable:
         return judged("unreadable", known.unreadable, 0.0)
     try:
-        if head and head.completed:
-            return judged("uploaded", _in_s3(head, entry), unit.path.stat().st_mtime)
+        if decided := _by_its_log(Candidate(unit, entry, 0.0), config, store, known, watch):
+            moment = unit.path.stat().st_mtime
+            return judged(decided.state, decided.reason, moment)._replace(change=decided.change)
         finish = analysis.judge(unit, config.quiet_minutes * 60, now)
         if not finish.complete:
             return judged("analysing", finish.reason, finish.moment)
@@ -228,7 +289,7 @@ def _judge_analysis(unit: Run, entry: MonitorEntry, config: Config, now: float |
             reason = f"finished {ago} ago (max_age {config.max_age:g} h; `touch` its CopyComplete.txt)"
             return judged("too old", reason, finish.moment)
         checksums.read(unit)
-    except (RunError, OSError) as error:
+    except (S3SyncError, OSError) as error:
         return judged("unreadable", str(error), 0.0)
     state, reason = _due(known, ArrayFolder.of(config.log_dir, store))
     return judged(state, f"{reason}; {finish.warning}" if finish.warning else reason, finish.moment)
@@ -309,6 +370,66 @@ def uncollected(runs: Iterable[Judged], config: Config, names: Collection[str]) 
     """Return those that the jobs of a cluster have completed since somebody looked, by their work folders' names."""
     done = (run for run in runs if names and run.state == "uploaded" and run.entry.cluster)
     return [run for run in done if StateStore(config.log_dir, run.run, run.entry.destination).lock_path.stem in names]
+
+
+class _ByLog(NamedTuple):
+    state: State
+    reason: str
+    change: Change | None = None
+
+
+def _by_its_log(
+    candidate: Candidate, config: Config, store: StateStore, known: Remembered, watch: Watch | None
+) -> _ByLog | None:
+    """State and reason, where it does not matter what the instrument has written; None where it does."""
+    head = known.head
+    try:
+        claim = _claim(candidate, store, head)
+        if claim.kind == "another":
+            return _ByLog("duplicate name", f"{claim.reason} ({ONE_NAME})")
+        if head is None or not head.was_complete:
+            return None
+        if claim.kind == "moved":
+            where = "its files are compared with the state log, and with S3 where they differ"
+            return _ByLog("partial", f"moved here from {claim.reason}: {where}")
+        if head.completed:
+            return _completed(candidate, store, head, watch)
+        return _ByLog(*_due(known, ArrayFolder.of(config.log_dir, store)))
+    except S3SyncError as error:
+        return _ByLog("unreadable", str(error))
+
+
+def _completed(candidate: Candidate, store: StateStore, head: Head, watch: Watch | None) -> _ByLog:
+    """A run that was uploaded, or is again to be; raises S3SyncError."""
+    run, entry, *_ = candidate
+    change = watch.look(run, store, head, entry.excludes, lambda: _opened(run)) if watch else None
+    if change and change.another:
+        reason = f"the folder holds another run than the one that was uploaded: {change.another}"
+        return _ByLog("duplicate name", f"{reason} (rename it, or `s3sync upload` it to replace what S3 has)")
+    if change and entry.upload_changes:
+        return _ByLog("partial", f"{change.text}; uploaded at the next scan", change)
+    left = f"; {change.text}, and left alone (upload_changes: false)" if change else ""
+    return _ByLog("uploaded", f"{_in_s3(head, entry)}{left}", change)
+
+
+def _claim(candidate: Candidate, store: StateStore, head: Head | None) -> Claim:
+    """Whether the folder may have the log and the prefix; raises RunError, StateError."""
+    run, others = candidate.run, candidate.others
+    if candidate.inside:
+        return Claim("another", f"the remote_path {printable(candidate.inside)} of the config lies in its prefix")
+    if head is None:
+        return identity.unclaimed(run, others)
+    return identity.claim(run, head.run_path, head.folder, others, lambda: _both_sides(run, store))
+
+
+def _both_sides(run: Run, store: StateStore) -> tuple[Listing, RunState | None]:
+    """What the disk and the log have of a run."""
+    return runfolder.list_files(_opened(run)), store.load(set_aside=False).state
+
+
+def _opened(run: Run) -> Run:
+    """The run with what RunInfo.xml says; raises RunError."""
+    return run if run.within else analysis.split(run._replace(info=runfolder.read_run_info(run.path / RUN_INFO)))
 
 
 def _check_samples(run: Run, entry: MonitorEntry, hopeless: set[re.Pattern[str]]) -> SampleCheck:

@@ -13,10 +13,12 @@ from s3sync import (
     analysis,
     awscli,
     awsconfig,
+    changes,
     checksums,
     completion,
     gathering,
     hook,
+    identity,
     lock,
     places,
     plan,
@@ -40,7 +42,6 @@ from s3sync.state import Loaded, StateStore
 from s3sync.statelog import RunState
 from s3sync.submission import Submission
 from s3sync.text import iso_of, printable
-from s3sync.wholeness import Terms
 
 MANY_THREADS = 10  # the CLI keeps so many connections; more threads only wait for them
 
@@ -62,7 +63,7 @@ def upload(
     cluster has the folder with what its tasks `collected`, and leaves the user's command to whoever follows it.
     """
     started = time.monotonic()
-    run, listing, scope, expected = survey(job, environ)
+    run, listing, scope, expected, watched = survey(job, environ)
     store = StateStore(job.log_dir, run, job.destination)
     busy = f"{what(run, job.destination)} is being uploaded already"
     with lock.held(store.lock_path, busy, stop=stop, say=display.say) as run_lock:
@@ -71,11 +72,17 @@ def upload(
         loaded = store.load()
         for warning in (*_advice(job), *scope.warnings, *loaded.warnings):
             display.say(f"warning: {warning}")
+        moved = require_claim(run, loaded.state, lambda: listing)
         before = gathering.gather(job, run, store, loaded.state, environ, stop, collected)
         if before and _is_done(job, before, scope):
+            if moved:
+                display.say(f"note: {what(run, job.destination)}: moved here from {moved}; all of it is in S3")
+                before.watched = watched
+                store.save(before)
             after = "" if collected else run_hook(job, run, store, before, environ, stop)
             return Report(run, job.destination, store.log_path, before, scope, already=True, on_complete=after)
         state = before or RunState(run.run_id, str(run.path))
+        state.watched = watched
         state.instrument_done = "" if job.streams else iso_of(completion.finished_at(run))
         doubted = _doubt(state, listing, expected)
         if job.streams and not plan.pending(scope.files, state.proven):
@@ -130,9 +137,10 @@ def _waits_for(unit: Run, first: Report | Preview, job: Job) -> str:
 
 def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -> Preview:
     """What `upload` would do, S3 asked but nothing written; raises the same errors."""
-    run, listing, scope, expected = survey(job, environ)
+    run, listing, scope, expected, _ = survey(job, environ)
     store = StateStore(job.log_dir, run, job.destination)
     loaded: Loaded = store.load(set_aside=False)
+    require_claim(run, loaded.state, lambda: listing)
     for warning in (*_advice(job), *scope.warnings, *loaded.warnings):
         display.say(f"warning: {warning}")
     if loaded.state and _is_done(job, loaded.state, scope):
@@ -151,6 +159,20 @@ def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) 
     same_size = sum(f.path in remote and remote[f.path].size == f.size for f in pending)
     batches = sum(len(plan.into_batches(group, job.cores)) for group in plan.in_phases(pending) if group)
     return Preview(run, job.destination, store.log_path, scope, pending, same_size, batches, ask_seconds)
+
+
+def require_claim(run: Run, state: RunState | None, listing: Callable[[], Listing]) -> str:
+    """Where the folder lay when its log was written, if it was moved since; else an empty string.
+
+    Raises RunError if the log, and with it the prefix in S3, is another folder's.
+    """
+    if state is None:
+        return ""
+    claim = identity.claim(run, state.run_path, state.folder, (), lambda: (listing(), state))
+    if claim.kind == "another":
+        advice = "another --remote_path, or rename this folder; if it is a copy, nothing has to be done"
+        raise RunError(f"duplicate name: {printable(str(run.path))} is not uploaded: {claim.reason} ({advice})")
+    return claim.reason
 
 
 def run_hook(job: Job, run: Run, store: StateStore, state: RunState, environ: Mapping[str, str], stop: Stop) -> str:
@@ -185,12 +207,14 @@ def _facts(job: Job, run: Run, store: StateStore, state: RunState) -> dict[str, 
 
 
 class Survey(NamedTuple):
-    """The run, what is in its folder and what of that is to be uploaded, and which CRC-32 it has to have."""
+    """The run, what is in its folder and what of that is to be uploaded, and which CRC-32 it has to have; `watched` is
+    what changes are noticed by later, from before the listing."""
 
     run: Run
     listing: Listing
     scope: Scope
     expected: Checksums
+    watched: dict[str, tuple[int, int]]
 
 
 def survey(job: Job, environ: Mapping[str, str]) -> Survey:
@@ -199,15 +223,22 @@ def survey(job: Job, environ: Mapping[str, str]) -> Survey:
     """
     run = analysis.open_unit(job.local_path, need_run_info=not job.skip_check)
     require_outside(run, job.log_dir, environ)
+    watched = changes.spots_of(run)
     if job.settle_seconds is not None:
-        return Survey(run, *_survey_settled(run, job, job.settle_seconds), {})
+        return Survey(run, *_survey_settled(run, job, job.settle_seconds), {}, watched)
     listing, expected = checksums.list_files(run)
-    warning = "" if job.skip_check else _require_complete(run, listing, job)
+    warning = "" if job.skip_check or _was_complete(job, run) else _require_complete(run, listing, job)
     scope = plan.scope_of(run, listing, job.destination, job.excludes, job.reserved)
     plan.require_files(run, scope)
     if warning:
         scope = scope._replace(warnings=(warning, *scope.warnings))
-    return Survey(run, listing, scope, expected)
+    return Survey(run, listing, scope, expected, watched)
+
+
+def _was_complete(job: Job, run: Run) -> bool:
+    """Whether it was completed once: what was deleted since, such as base calls, is no reason to wait."""
+    head = remembered.look(StateStore(job.log_dir, run, job.destination)).head
+    return head is not None and head.was_complete
 
 
 def require_outside(run: Run, log_dir: Path, environ: Mapping[str, str]) -> None:
@@ -230,17 +261,11 @@ def _require_complete(run: Run, listing: Listing, job: Job) -> str:
         if not finish.complete:
             raise RunError(f"the analysis is not complete: {where} {finish.reason} ({advice})")
         return finish.warning
-    verdict = wholeness.check(run, _terms(run, job), listing)
+    verdict = wholeness.check(run, job.terms, listing)
     if not verdict.is_complete:
         advice = "" if wholeness.ADVICE in verdict.reason else f" ({advice})"
         raise RunError(f"the run is not complete: {where} {verdict.reason}{advice}")
     return verdict.warning
-
-
-def _terms(run: Run, job: Job) -> Terms:
-    """What is asked of the run; one that was completed was whole, and base calls may be deleted after that."""
-    head = remembered.look(StateStore(job.log_dir, run, job.destination)).head
-    return job.terms._replace(require_whole=False) if head and head.completed else job.terms
 
 
 def _survey_settled(run: Run, job: Job, settle_seconds: float) -> tuple[Listing, Scope]:

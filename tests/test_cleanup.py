@@ -208,12 +208,12 @@ def test_what_cannot_go_whatever_is_in_s3_is_not_even_verified(lab: Lab, server:
     write_log(lab, future, finished="2999-01-01T00:00:00+00:00")
     write_log(lab, odd, finished="yesterday")
     write_log(lab, partial, completed=False, failed_upload_files=[])
-    write_log(lab, mixed)
     write_log(lab, linked)
     shutil.rmtree(linked)
     linked.symlink_to(shutil.copytree(stored, lab.root / "elsewhere" / linked.name))
     (lab.root / "elsewhere" / "only").mkdir()
     shutil.move(mixed, lab.root / "elsewhere" / "only" / mixed.name)
+    write_log(lab, lab.root / "elsewhere" / "only" / mixed.name)
     shutil.rmtree(stored)
     only = str(lab.root / "elsewhere" / "only")
     entries = monitor(

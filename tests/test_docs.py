@@ -34,6 +34,7 @@ NAMED = {
     "status": "docs/monitor.md",
     "check": "docs/monitor.md",
     "cleanup": "docs/cleanup.md",
+    "forget": "docs/monitor.md",
     "report": "docs/monitoring.md",
     "task": "docs/formats.md",
 }
@@ -204,7 +205,9 @@ def first_cells(page: str, section: str) -> set[str]:
 
 
 def test_the_keys_of_the_state_log_are_told() -> None:
-    log = json.loads(statelog.to_json(RunState("RUN", "/data/RUN"), Path("/data/RUN"), Destination("lab-runs", "")))
+    log = json.loads(
+        statelog.to_json(RunState("RUN", "/data/RUN", watched={}), Path("/data/RUN"), Destination("lab-runs", ""))
+    )
     assert first_cells("docs/formats.md", "The state log") == log.keys()
 
 

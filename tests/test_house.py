@@ -50,6 +50,8 @@ ORDER = [
     "state",
     "remembered",
     "plan",
+    "identity",
+    "changes",
     "checksums",
     "wholeness",
     "streaming",
@@ -86,7 +88,10 @@ ORDER = [
     "shards",
     "arrayfolder",
     "brokennodes",
+    "rivals",
+    "missing",
     "survey",
+    "forget",
     "alerts",
     "submission",
     "gathering",
@@ -262,7 +267,7 @@ def test_all_modules_can_be_imported() -> None:
 
 
 def commands() -> list[str]:
-    commands = ("upload", "monitor", "status", "report", "verify", "check", "cleanup", "task")
+    commands = ("upload", "monitor", "status", "report", "verify", "check", "cleanup", "forget", "task")
     return ["", *(name for name in commands if name in MODULES)]
 
 
@@ -289,6 +294,7 @@ OPTIONS = {
     "verify": ["RUN", "--bucket", "--remote_path", "--json", "--manifest"],
     "check": ["--config"],
     "cleanup": ["RUN", "--config", "--older_than", "--delete", "--yes", "--json"],
+    "forget": ["RUN", "--config", "--json"],
 }
 
 

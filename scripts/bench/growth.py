@@ -15,12 +15,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from s3sync import awscli
+from s3sync import awscli, changes, runfolder
 from s3sync.awsconfig import S3Settings
 from s3sync.destination import Destination
 from s3sync.etag import DEFAULT_MULTIPART
 from s3sync.interrupt import Stop
 from s3sync.readback import Reader
+from s3sync.runfolder import RUN_INFO, Run, RunInfo
 from s3sync.statelog import Proof, RunState, to_json
 from s3sync.text import count_of, now_iso
 from scripts.bench.contenders import ROOT
@@ -148,17 +149,23 @@ def tick(config: Path, output: Path, environ: Mapping[str, str], number: int, fi
 
 
 def write_uploaded_runs(runs: Path, logs: Path, numbers: range, files: int) -> None:
-    """Run folders that hold RunInfo.xml alone, and logs that say that so many files of each are in S3."""
+    """Run folders that hold a few folders and RunInfo.xml, and logs that say that so many files of each are in S3."""
     model = _RUN_ID.format(0)
     proven = {f.path: Proof(*f, f"{i:032x}", "etag") for i, f in enumerate(made_up_files(files))}
     moment = now_iso()
     state = RunState(model, str(runs / model), completed=True, proven=proven, total_local_files=files)
     state.started = state.finished = moment
-    log = to_json(state, runs / model, Destination(_BUCKET, ""))
     for number in numbers:
         run_id = _RUN_ID.format(number)
-        (runs / run_id).mkdir(parents=True)
-        (runs / run_id / "RunInfo.xml").write_text(f'<RunInfo Version="5"><Run Id="{run_id}" Number="1"/></RunInfo>')
+        run = Run(runs / run_id, run_id, RunInfo("", "", "", "", ()))
+        for name in ("InterOp", "Data/Intensities/BaseCalls"):
+            (run.path / name).mkdir(parents=True)
+        (run.path / "SampleSheet.csv").write_text("[Data]\nSample_ID\n")
+        (run.path / RUN_INFO).write_text(f'<RunInfo Version="5"><Run Id="{run_id}" Number="1"/></RunInfo>')
+        here = runfolder.list_files(run).files
+        state.proven = {**proven, **{file.path: Proof(*file, f"{0:032x}", "etag") for file in here}}
+        state.watched, state.folder = changes.spots_of(run), runfolder.numbers_of(run.path)
+        log = to_json(state, runs / model, Destination(_BUCKET, ""))
         (logs / "uploads" / f"{run_id}.upload.log.json").write_bytes(log.replace(model.encode(), run_id.encode()))
 
 

@@ -1,0 +1,217 @@
+"""Whose log a state log is: it belongs to one folder, wherever that is moved or mounted.
+
+Runs are named by their folder, so two folders of one name would share a log and the keys in S3. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from s3sync import plan, runfolder
+from s3sync.errors import S3SyncError
+from s3sync.runfolder import Listing, LocalFile, Run
+from s3sync.statelog import Proof, RunState
+from s3sync.text import count_of, printable
+
+_SAMPLED = 16  # files whose bytes are compared with the log, besides the small ones that are a run's own
+_MOST_SAMPLED_BYTES = 8 * 1024 * 1024  # a larger file may have been sent in parts, and its ETag is no MD5
+_MD5_CHARS = 32
+# What instruments and people still write to while a run is uploaded, and later.
+_MAY_CHANGE = re.compile(
+    r"(InterOp/.*|(.*/)?[^/]*sample[-_ ]?sheet[^/]*\.csv|(.*/)?[^/]*logs?/.*|.*\.log|Manifest\.tsv"
+    r"|(.*/)?((RTA|Copy|Sequence)Complete[^/]*|RunCompletionStatus\.xml))",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class Presence(NamedTuple):
+    """Whether a folder that a log names is there: `unknown` where that cannot be seen, with the reason."""
+
+    state: Literal["here", "gone", "unknown"]
+    why: str = ""
+
+
+class Claim(NamedTuple):
+    """Whether a folder may go on with a log: it is its `own`, it was `moved` here, or the log is `another` folder's.
+
+    `reason` is for people: where the folder was, or why it may not go on.
+    """
+
+    kind: Literal["own", "moved", "another"]
+    reason: str = ""
+
+
+OWN = Claim("own")
+
+
+def presence(path: str, numbers: Sequence[int] = (), beside: str = "") -> Presence:
+    """Look for a folder at a path. One that cannot be examined is not gone: nor is one whose file system may not be
+    mounted, which leaves the mount point empty.
+
+    `numbers` are those of the folder in its log (`runfolder.numbers_of`); a log without them is judged by the device
+    of the folder `beside` which it may have lain.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISDIR(status.st_mode):
+            return Presence("gone")
+        if os.listdir(path):
+            return Presence("here")
+        is_known = bool(numbers) and status.st_dev == numbers[0]
+        return Presence("gone") if is_known else Presence("unknown", f"{printable(path)} is empty: is it mounted?")
+    except (FileNotFoundError, NotADirectoryError):
+        if os.path.islink(path):
+            return Presence("unknown", f"{printable(path)} is a link to nothing: is that mounted?")
+    except OSError as error:
+        return Presence("unknown", f"cannot look at {printable(path)}: {error.strerror}")
+    return _above(os.path.dirname(path), numbers, beside)
+
+
+def _above(parent: str, numbers: Sequence[int], beside: str) -> Presence:
+    """The same by the directory that held the folder: it tells whether the file system is there."""
+    try:
+        device = _device(parent)
+        if device is None:  # a log without numbers may be of a container, whose paths mean nothing here
+            if not numbers or _device(_nearest(parent)) == numbers[2]:
+                return Presence("gone")
+            return Presence("unknown", f"{printable(parent)} is not there: is it mounted?")
+        same = numbers[2] if numbers else _device(beside) if beside else None
+        with os.scandir(parent) as entries:
+            if device == same or any(entry.is_dir(follow_symlinks=False) for entry in entries):
+                return Presence("gone")
+    except OSError as error:
+        return Presence("unknown", f"cannot look into {printable(parent)}: {error.strerror}")
+    return Presence("unknown", f"{printable(parent)} is empty: is it mounted?")
+
+
+def _device(path: str) -> int | None:
+    """None if there is nothing; raises OSError if that cannot be seen."""
+    try:
+        return os.stat(path).st_dev
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _nearest(path: str) -> str:
+    """The lowest directory above that is there."""
+    while path != os.path.dirname(path) and not os.path.lexists(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def is_path(text: str) -> bool:
+    """Whether a text from a log can be the absolute path of a folder at all."""
+    try:
+        return os.path.isabs(text) and b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+def is_same_folder(one: str | Path, other: str | Path) -> bool:
+    """Whether two paths lead to one folder: by spelling, by links, or by mounting it twice."""
+    if os.path.normpath(one) == os.path.normpath(other) or os.path.realpath(one) == os.path.realpath(other):
+        return True
+    try:
+        return os.path.samestat(os.stat(one), os.stat(other))
+    except OSError:
+        return False
+
+
+def distinct(folders: Iterable[Path]) -> list[list[Path]]:
+    """The paths in groups, one for each real folder; where one is a link the folder's own path comes first."""
+    groups: list[list[Path]] = []
+    for folder in folders:
+        group = next((group for group in groups if is_same_folder(group[0], folder)), None)
+        if group is None:
+            groups.append([folder])
+        else:
+            group.append(folder)
+    return [sorted(group, key=os.path.islink) for group in groups]
+
+
+def claim(
+    run: Run,
+    recorded: str,
+    numbers: Sequence[int],
+    others: Sequence[Path],
+    load: Callable[[], tuple[Listing, RunState | None]],
+) -> Claim:
+    """Whether a folder may go on with the log that was `recorded` for the folder of that path.
+
+    `others` are further folders that want it. Only where the old path is gone does it `load` what both say. Raises
+    RunError or StateError as that does.
+    """
+    if not is_path(recorded) or is_same_folder(recorded, run.path):  # a relative one says nothing
+        return OWN
+    old = printable(recorded)
+    there = presence(recorded, numbers, os.path.dirname(run.path))
+    if there.state == "here":
+        return Claim("another", f"the state log and the objects in S3 belong to {old}, which is still there")
+    if there.state == "unknown":
+        return Claim("another", f"the state log belongs to {old}, and whether that is gone is not known: {there.why}")
+    if others:
+        return Claim("another", f"the state log belongs to {old}, which is gone, and {_several([run.path, *others])}")
+    listing, state = load()
+    if why := difference(run, listing, state.proven if state else {}):
+        return Claim("another", f"the state log belongs to {old}, which is gone, and this is another run: {why}")
+    return Claim("moved", old)
+
+
+def unclaimed(run: Run, others: Sequence[Path]) -> Claim:
+    """The same where no log says whose name it is: nobody wins by chance."""
+    return Claim("another", _several([run.path, *others])) if others else OWN
+
+
+def _several(folders: Sequence[Path]) -> str:
+    names = sorted(printable(str(folder)) for folder in folders)
+    return f"{' and '.join(names)} have one name and one destination, so none of them is uploaded"
+
+
+def difference(run: Run, listing: Listing, proven: Mapping[str, Proof]) -> str:
+    """Why the files of a folder are not those that were proven, empty if they may be: sizes, and the bytes of some.
+
+    Small files that people and tools write to later (samplesheets, InterOp) may differ, and files may have come or
+    gone.
+    """
+    if not proven:
+        return ""
+    both = [(file, proven[file.path]) for file in listing.files if file.path in proven]
+    if not both:
+        return f"it has none of the {count_of(len(proven), 'file')} that the log has"
+    lasting = [(file, proof) for file, proof in both if not _MAY_CHANGE.fullmatch(file.path)]
+    changed = [file.path for file, proof in lasting if proof.size not in (-1, file.size)]
+    changed = changed or [file.path for file, proof in _sample(lasting) if _has_other_bytes(run, file, proof)]
+    if not changed:
+        return ""
+    more = f", and {len(changed) - 1:,} more" if len(changed) > 1 else ""
+    return f"it has other bytes in {printable(changed[0])}{more}"
+
+
+def _sample(both: Sequence[tuple[LocalFile, Proof]]) -> list[tuple[LocalFile, Proof]]:
+    """Some of those that can be compared by their MD5, and are not what was proven by their times alone."""
+    able = [
+        (file, proof)
+        for file, proof in both
+        if not plan.is_same(file, proof) and file.size < _MOST_SAMPLED_BYTES and _is_md5(proof)
+    ]
+    own = [(file, proof) for file, proof in able if "/" not in file.path][:_SAMPLED]
+    rest = [(file, proof) for file, proof in able if "/" in file.path]
+    return [*own, *rest[:: max(1, len(rest) // _SAMPLED)]]
+
+
+def _is_md5(proof: Proof) -> bool:
+    return len(proof.etag) == _MD5_CHARS and proof.verified_by in ("etag", "predecessor")
+
+
+def _has_other_bytes(run: Run, file: LocalFile, proof: Proof) -> bool:
+    try:
+        content = runfolder.read_whole(run.path / file.path, _MOST_SAMPLED_BYTES)
+    except (OSError, S3SyncError):
+        return False  # whoever uploads it says so
+    return hashlib.md5(content, usedforsecurity=False).hexdigest() != proof.etag.lower()

@@ -1,0 +1,98 @@
+"""Runs whose upload was begun, and whose folder is gone: by their state logs, since nothing else of them is left."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from s3sync import identity, runfolder, state
+from s3sync.config import Config, MonitorEntry
+from s3sync.runfolder import RUN_INFO, Run, RunInfo
+from s3sync.statelog import Head, Logged
+from s3sync.text import count_of, moment_of, printable
+
+_NO_INFO = RunInfo("", "", "", "", ())
+
+
+class Lost(NamedTuple):
+    """A run, or an analysis, at a destination, with its last place as the path. It `began` when its last call did."""
+
+    run: Run
+    entry: MonitorEntry
+    began: float
+    reason: str
+    head: Head
+    log_path: Path
+
+
+def lost_runs(config: Config, known: Collection[Path]) -> list[Lost]:
+    """Those with a log that is not among the known ones, and that this config would have uploaded.
+
+    Where it cannot be seen whether a folder is gone, its directory is the problem, and told as such.
+    """
+    found = []
+    for path, logged in state.unfinished_besides(config.log_dir, known):
+        if not identity.is_path(logged.run_path):
+            continue
+        run = _run_of(logged)
+        watching = _watching(config, run)
+        entry = _entry_of(config, logged, watching)
+        if entry and (why := _why_lost(logged, run, is_watched=watching is not None)):
+            began = moment_of(logged.head.finished) or _written(path)
+            found.append(Lost(run, entry, began, _reason(logged, why), logged.head, path))
+    return found
+
+
+def _written(log: Path) -> float:
+    try:
+        return log.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _run_of(logged: Logged) -> Run:
+    folder = Path(os.path.normpath(logged.run_path))
+    if runfolder.is_analysis(logged.run_id.partition("/")[2]):
+        return Run(folder, logged.run_id, _NO_INFO, within=folder.parent.parent)
+    return Run(folder, logged.run_id, _NO_INFO)
+
+
+def _watching(config: Config, run: Run) -> MonitorEntry | None:
+    """The first entry that watches the directory in which the run lay."""
+    held_in = os.path.realpath(run.root.parent)
+    for entry in config.monitor:
+        if any(os.path.realpath(directory) == held_in for directory in entry.monitored_directories):
+            return entry
+    return None
+
+
+def _entry_of(config: Config, logged: Logged, watching: MonitorEntry | None) -> MonitorEntry | None:
+    """The entry by which it is told; None if it is no matter of this config's."""
+    destination = logged.destination
+    if destination is None:
+        return watching
+    going_there = [entry for entry in config.monitor if entry.destination == destination]
+    if going_there:
+        return watching if watching in going_there else going_there[0]
+    if watching is None or not logged.head.uploaded_files:  # a misspelt bucket has nothing of it
+        return None
+    return watching.model_copy(update={"bucket": destination.bucket, "remote_path": destination.remote_path})
+
+
+def _why_lost(logged: Logged, run: Run, *, is_watched: bool) -> str:
+    """What is missing; empty if nothing is."""
+    there = identity.presence(logged.run_path, logged.head.folder)
+    if there.state == "gone":
+        return "its folder is gone"
+    if there.state == "here" and is_watched and not run.within and not os.path.lexists(run.path / RUN_INFO):
+        return f"its {RUN_INFO} is gone"
+    return ""
+
+
+def _reason(logged: Logged, why: str) -> str:
+    head = logged.head
+    done = f"{head.uploaded_files:,} of {count_of(head.total_files, 'file')} proven"
+    advice = f"move it back, upload it from where it is now, or `s3sync forget {logged.run_id} --config FILE`"
+    return f"{done}, and {why}: it was {printable(logged.run_path)} ({advice})"
