@@ -160,7 +160,9 @@ def _add_check(commands: Commands) -> None:
         "--write", action="store_true", help="also begin and abort a multipart upload at each destination"
     )
     parser.add_argument(
-        "--submit", action="store_true", help="also submit a job that looks around on a node of the Slurm cluster"
+        "--submit",
+        action="store_true",
+        help="also submit a job to each node of the Slurm cluster that looks around there",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 

@@ -11,17 +11,18 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync import __version__, arrayfolder, files, nodecheck
+from s3sync import __version__, arrayfolder, brokennodes, files, nodecheck
 from s3sync.awswords import OwnedBucket
 from s3sync.config import Config
 from s3sync.errors import ConfigError, SlurmError
 from s3sync.interrupt import Stop
 from s3sync.nodecheck import Asked
 from s3sync.s3check import Finding
-from s3sync.slurm import Cluster, Slurm, is_up
+from s3sync.slurm import Cluster, Live, Slurm, is_up
 from s3sync.text import count_of, human_seconds, printable
 
 _WAIT_SECONDS = 120.0  # that a job may wait for its node,
@@ -29,6 +30,8 @@ _RUN_SECONDS = 180.0  # and look around there: an S3 that does not answer takes 
 _SHOW_SECONDS = 15.0  # that a file server may take to show one host what another has written
 _CANCEL_SECONDS = 30.0  # that a cancelled job is given to end
 _LOOK_SECONDS = 1.0  # between two looks
+_MOST_NODES = 200  # that are tried; each is a job
+_MOST_REFUSED = 3  # jobs in a row: if Slurm takes none of them it will take no other
 
 _SCRIPT = """\
 #!/bin/sh
@@ -58,8 +61,17 @@ def findings(config: Config, environ: Mapping[str, str], stop: Stop, *, submit: 
         yield _problem(str(error) if isinstance(error, ConfigError) else _no_answer(error))
         return
     if submit:
+        _forget_what_is_gone(config, slurm)
         for cluster in (cluster for cluster in clusters if cluster.partition in usable):
             yield from _tried(config, cluster, slurm, stop)
+
+
+def _forget_what_is_gone(config: Config, slurm: Slurm) -> None:
+    """A node that was broken and is out of use is no problem of this program any more."""
+    if broken := brokennodes.names(config.log_dir):
+        with contextlib.suppress(SlurmError):
+            up = {name for name, state in slurm.nodes() if is_up(state)}
+            brokennodes.remember(config.log_dir, {}, set(broken) - up)
 
 
 def _fine(text: str) -> Finding:
@@ -94,17 +106,85 @@ class _Place(NamedTuple):
     name: str
 
 
+@dataclass(slots=True)
+class _Try:
+    """A job that looks at one node: where it writes, and since when it was submitted, runs, and has ended."""
+
+    node: str
+    folder: Path
+    job: int
+    submitted: float
+    running: float = 0.0
+    ended: float = 0.0
+
+
 def _tried(config: Config, cluster: Cluster, slurm: Slurm, stop: Stop) -> Iterator[Finding]:
-    """What a job finds that asks for what the uploads will ask for; raises InterruptedBySignal."""
+    """Say what a job finds on each node that asks for what the uploads will ask for; raises InterruptedBySignal."""
     name = f"s3sync-check-{uuid.uuid4().hex[:12]}"
     place = _Place(config.log_dir / arrayfolder.FOLDER / name, name)
     try:
         with _removed(place, slurm):
-            yield from _submitted(place, _asked(config, cluster), cluster, slurm, stop)
+            nodes = slurm.others(cluster, ())
+            if not nodes:
+                yield _problem("no node is left to try: `options` exclude those that are up (see `sinfo`)")
+            yield from _looked_at(config, place, nodes[:_MOST_NODES], cluster, slurm, stop)
+            if more := len(nodes) - _MOST_NODES:
+                yield from [_fine(f"{count_of(more, 'more node')} not tried")] if more > 0 else []
     except OSError as error:
         yield _problem(f"cannot write into {printable(str(place.folder.parent))}: {error.strerror} (see log_dir)")
     except SlurmError as error:
         yield _problem(_no_answer(error))
+
+
+def _looked_at(
+    config: Config, place: _Place, nodes: Sequence[str], cluster: Cluster, slurm: Slurm, stop: Stop
+) -> Iterator[Finding]:
+    """A node that could not be tried is no problem where another one was: it may be busy, or not suit the options."""
+    tries, untried = _submit(config, place, nodes, cluster, slurm)
+    has_tried = False
+    for ended, waits in _ends(tries, place.name, slurm, stop):
+        if waits and ended.running:
+            has_tried = True
+            yield Finding(ok=False, what=f"node {printable(ended.node)}", text=f"job {ended.job} {waits}")
+            continue
+        if waits:
+            untried.append((ended.node, f"job {ended.job} {waits}"))
+            continue
+        has_tried = True
+        yield from _found(ended, config.log_dir)
+    if has_tried or not untried:
+        yield from (_fine(f"node {printable(node)} was not tried: {why}") for node, why in untried)
+    else:
+        more = f"; {count_of(len(untried) - 1, 'more node')} not tried either" if len(untried) > 1 else ""
+        yield _problem(f"{untried[0][1]}{more}")
+
+
+def _submit(
+    config: Config, place: _Place, nodes: Sequence[str], cluster: Cluster, slurm: Slurm
+) -> tuple[list[_Try], list[tuple[str, str]]]:
+    """Submit a job for each node; give those that Slurm took, and the nodes for which it took none, and why."""
+    asked = _asked(config, cluster)
+    tries: list[_Try] = []
+    untried: list[tuple[str, str]] = []
+    for number, node in enumerate(nodes):
+        if not tries and len(untried) == _MOST_REFUSED:
+            untried += [(each, untried[0][1]) for each in nodes[number:]]
+            break
+        folder = place.folder / f"{number:04}"
+        files.make_private_folder(folder)
+        nodecheck.ask(folder, asked)
+        words = {"python": shlex.quote(sys.executable), "folder": shlex.quote(str(folder))}
+        script = folder / "job.sh"
+        files.write_synced(script, _SCRIPT.format(**words).encode("utf-8", "surrogateescape"))
+        begun = time.monotonic()
+        there = (*cluster.words(), f"--nodelist={node}")  # the last one counts
+        try:
+            job = slurm.submit(script, place.name, there, output=folder / "out.txt")
+        except SlurmError as error:
+            untried.append((node, f"{error} (mend `slurm` in the config)"))
+        else:
+            tries.append(_Try(node, folder, job, begun))
+    return tries, untried
 
 
 def _asked(config: Config, cluster: Cluster) -> Asked:
@@ -122,59 +202,59 @@ def _a_run_in(directory: Path) -> str:
     return ""
 
 
-def _submitted(place: _Place, asked: Asked, cluster: Cluster, slurm: Slurm, stop: Stop) -> Iterator[Finding]:
-    files.make_private_folder(place.folder)
-    nodecheck.ask(place.folder, asked)
-    script = place.folder / "job.sh"
-    words = {"python": shlex.quote(sys.executable), "folder": shlex.quote(str(place.folder))}
-    files.write_synced(script, _SCRIPT.format(**words).encode("utf-8", "surrogateescape"))
-    begun = time.monotonic()
-    try:
-        job = slurm.submit(script, place.name, cluster.words(), output=place.folder / "out.txt")
-    except SlurmError as error:
-        yield _problem(f"{error} (mend `slurm` in the config)")
-        return
-    waits = _wait(place, slurm, stop)
-    if waits:
-        yield _problem(f"job {job} {waits}")
-        return
-    node, *said = _said(place)
-    took = human_seconds(time.monotonic() - begun)
-    log_dir = printable(str(place.folder.parents[1]))
+def _found(ended: _Try, log_dir: Path) -> Iterator[Finding]:
+    """Say what a job that has ended has found on its node, if it could say so."""
+    node, *said = _said(ended.folder)
+    took = human_seconds(time.monotonic() - ended.submitted)
+    where = printable(str(log_dir))
+    what = f"node {node or printable(ended.node)}"
     if not node:
         advice = "put log_dir where all nodes have it under the same path, and this user may write"
-        yield _problem(f"job {job} ended, but nothing that it wrote is in {log_dir} ({advice})")
+        yield Finding(
+            ok=False, what=what, text=f"job {ended.job} ended, but nothing that it wrote is in {where} ({advice})"
+        )
         return
-    what = f"node {node}"
-    yield Finding(ok=True, what=what, text=f"log_dir: {log_dir}: shared (job {job} took {took})")
-    found = nodecheck.answer(place.folder)
+    yield Finding(ok=True, what=what, text=f"log_dir: {where}: shared (job {ended.job} took {took})")
+    found = nodecheck.answer(ended.folder)
     if found is None:
         advice = "install s3sync there under the same path"
         yield Finding(ok=False, what=what, text=f"program: {' / '.join(said[-2:]) or 'was ended'} ({advice})")
+    else:
+        brokennodes.remember(log_dir, {}, [node])  # it can start there (again)
     for each in found or ():
         yield Finding(each.ok, what, f"{each.what}: {each.text}")
 
 
-def _wait(place: _Place, slurm: Slurm, stop: Stop) -> str:
-    """Until the job has answered, or has ended: empty. Else why it was not waited for any longer."""
-    begun = time.monotonic()
-    running = ended = 0.0
-    while nodecheck.answer(_fresh(place.folder)) is None:
-        now, live = time.monotonic(), slurm.live(place.name)
-        if live and live[0].waits and now - begun > _WAIT_SECONDS:
-            why = f" ({live[0].reason})" if live[0].reason != "None" else ""
-            return f"still waits after {human_seconds(_WAIT_SECONDS)}{why}: cancelled (try again when a node is free)"
-        if live and not live[0].waits:
-            running = running or now
-            if now - running > _RUN_SECONDS:
-                return f"still runs after {human_seconds(_RUN_SECONDS)} on {live[0].node}: cancelled (look there)"
-        if not live:
-            ended = ended or now
-            if now - ended > _SHOW_SECONDS or _said(place)[0]:
-                return ""
-        stop.wait(_LOOK_SECONDS)
+def _ends(tries: Sequence[_Try], name: str, slurm: Slurm, stop: Stop) -> Iterator[tuple[_Try, str]]:
+    """Yield each job as soon as it has answered, or has ended: with nothing. Else with why it is not waited for."""
+    left = list(tries)
+    while left:
+        live = {job.job: job for job in slurm.live(name)} if left else {}
+        for each in tuple(left):
+            if nodecheck.answer(_fresh(each.folder)) is not None:
+                waits: str | None = ""
+            else:
+                waits = _waits(each, live.get(each.job), time.monotonic())
+            if waits is not None:
+                left = [other for other in left if other is not each]
+                yield each, waits
+        if left:
+            stop.wait(_LOOK_SECONDS)
         stop.check()
-    return ""
+
+
+def _waits(each: _Try, live: Live | None, now: float) -> str | None:
+    """Return nothing of a job that has ended, None of one to wait for, else why it is not waited for any longer."""
+    if live is None:
+        each.ended = each.ended or now
+        return "" if now - each.ended > _SHOW_SECONDS or _said(each.folder)[0] else None
+    if live.waits:
+        why = f" ({live.reason})" if live.reason != "None" else ""
+        text = f"still waits after {human_seconds(_WAIT_SECONDS)}{why}: cancelled (try again when a node is free)"
+        return text if now - each.submitted > _WAIT_SECONDS else None
+    each.running = each.running or now
+    text = f"still runs after {human_seconds(_RUN_SECONDS)} on {live.node}: cancelled (look there)"
+    return text if now - each.running > _RUN_SECONDS else None
 
 
 def _fresh(folder: Path) -> Path:
@@ -183,10 +263,10 @@ def _fresh(folder: Path) -> Path:
     return folder
 
 
-def _said(place: _Place) -> list[str]:
+def _said(folder: Path) -> list[str]:
     """The node's name, then what the job complained of; an empty name if nothing of it is here."""
     with contextlib.suppress(OSError):
-        lines = (place.folder / "out.txt").read_text("utf-8", "replace").splitlines()
+        lines = (folder / "out.txt").read_text("utf-8", "replace").splitlines()
         return [printable(line) for line in lines if line.strip()] or [""]
     return [""]
 

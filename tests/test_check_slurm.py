@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from s3sync import __version__, clustercheck
+from s3sync import __version__, brokennodes, clustercheck
 from s3sync.config import load_config
 from s3sync.interrupt import Stop
 from s3sync.s3check import Finding
@@ -153,6 +153,50 @@ def test_what_a_job_finds(site: Site, fake: FakeSlurm) -> None:
     assert list(site.log_dir.iterdir()) == []
 
 
+_EACH = """
+case "$1" in --version) exit ;; esac
+for word; do case "$word" in --nodelist=*) node=${word#--nodelist=} ;; --output=*) out=${word#--output=} ;; esac; done
+case $node in
+n1) SLURMD_NODENAME=n1 sh "$word" > "$out" 2>&1; echo 1 ;;
+n2) printf 'n2\\n/opt/python: not found\\n' > "$out"; echo 2 ;;
+n3) echo 'sbatch: error: Requested node configuration is not available' >&2; exit 1 ;;
+n4) echo 4 ;;
+n5) echo 5 ;;
+esac
+"""
+
+
+def test_each_node_that_is_up_is_tried_and_those_that_could_not_be_are_named(
+    site: Site, fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is busy, or does not suit the options, is no problem; those that are excluded or down are not tried."""
+    for name in ("_WAIT_SECONDS", "_RUN_SECONDS", "_LOOK_SECONDS"):
+        monkeypatch.setattr(clustercheck, name, 0.0)
+    states = {"n0": "idle", "n1": "idle", "n2": "mixed", "n3": "idle", "n4": "allocated", "n5": "mixed", "n6": "down*"}
+    fake.set("sinfo", "; ".join(f"echo '{name}|{state}'" for name, state in states.items()))
+    fake.set("sbatch", _EACH)
+    fake.set("squeue", "echo '4|PENDING||Resources'; echo '5|RUNNING|n5|None'")
+    fake.set("scancel", f"echo > {fake.bin}/squeue")  # an empty script
+    broken = dict.fromkeys(("n1", "n2", "n6", "n99"), "not found")
+    brokennodes.remember(site.log_dir, broken, [])
+
+    found = site.findings(fake, submit=True, slurm={"nodes": 1, "options": "-x n0"})
+
+    assert {f.what for f in found if f.ok} == {"slurm", "node n1", "node n2"}
+    assert [(f.what, f.text.partition(" (")[0]) for f in found if not f.ok] == [
+        ("node n2", "program: /opt/python: not found"),
+        ("node n5", "job 5 still runs after 0.0 s on n5: cancelled"),
+    ]
+    untried = [f.text.partition(" (")[0] for f in found if "was not tried" in f.text]
+    refused = "Slurm: sbatch failed: sbatch: error: Requested node configuration is not available"
+    assert untried == [
+        f"node n3 was not tried: {refused}",
+        "node n4 was not tried: job 4 still waits after 0.0 s",
+    ]
+    assert brokennodes.names(site.log_dir) == ["n2"], "the others work again, or are out of use"
+    assert not (site.log_dir / "slurm").exists()
+
+
 def test_what_is_wrong_on_a_node(site: Site, fake: FakeSlurm) -> None:
     """Another version; the folder is there, but nothing is mounted on it; no `aws`; no folder for temporary files."""
     hide = f"mv {site.runs}/{RUN} {site.runs}/away; mv {site.aws} {site.aws}.away"
@@ -231,7 +275,23 @@ def test_a_real_cluster_is_looked_at(lab: Lab, tiny_run: Path, slurm: SlurmClust
     wrong = [[finding for finding in result.json["findings"] if not finding["ok"]] for result in (unmounted, unshared)]
     assert [(finding["what"], finding["text"].partition(" (")[0]) for (finding,) in wrong] == [
         ("node n1", f"directory: {tiny_run.parent}: {tiny_run.name} is not in it there"),
-        ("slurm", f"job 3 ended, but nothing that it wrote is in {lab.log_dir}"),
+        ("node n1", f"job 3 ended, but nothing that it wrote is in {lab.log_dir}"),
     ]
     assert list(lab.log_dir.iterdir()) == []
+    slurm.wait_until(lambda: slurm.squeue() == [])
+
+
+@pytest.mark.real
+@pytest.mark.xdist_group("slurm")
+def test_all_nodes_of_a_real_cluster_are_tried(lab: Lab, tiny_run: Path, slurm: SlurmCluster) -> None:
+    """The program is away on one of them."""
+    lab.env |= slurm.env
+    slurm.mount("n2", Path(sys.prefix))
+
+    result = lab.run("check", "--config", lab.config_for(tiny_run, {"executor": "slurm"}), "--submit", "--json")
+
+    found = [finding for finding in result.json["findings"] if finding["what"].startswith("node")]
+    assert {finding["what"] for finding in found} == {"node n1", "node n2"}
+    (wrong,) = (finding for finding in found if not finding["ok"])
+    assert (wrong["what"], "program: " in wrong["text"], "not found" in wrong["text"]) == ("node n2", True, True)
     slurm.wait_until(lambda: slurm.squeue() == [])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from s3sync import brokennodes
 from s3sync.arrayfolder import FOLDER, ArrayFolder
 from tests.conftest import AWS_V1, BUCKET, FakeAws, Lab, skip_or_fail
 from tests.s3server import Gate, S3Server
@@ -223,6 +225,22 @@ def test_a_node_whose_disk_is_full_is_avoided(
 
     assert sorted(nodes) == [("n1", True), ("n2", False), ("n2", False)], "a second array"
     assert result.code == 0, result.err
+    is_all_done(lab, wide_run, server, slurm)
+
+
+def test_a_node_where_the_program_cannot_start_is_avoided_and_named(
+    lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, wide_run: Path
+) -> None:
+    """As where nobody has installed it: its tasks end at once."""
+    slurm.mount("n1", Path(sys.prefix))
+
+    result = lab.run(*on_slurm(lab, wide_run, quick_aws("")))
+
+    assert result.code == 0, result.err
+    (line,) = (line for line in result.err.splitlines() if "could not start" in line)
+    assert line.startswith("warning: s3sync could not start on node n1: ")
+    assert "not found" in line
+    assert list(brokennodes.known(lab.log_dir)) == ["node n1"]
     is_all_done(lab, wide_run, server, slurm)
 
 
