@@ -125,6 +125,9 @@ class _Check:
         waited = f"CopyComplete.txt did not come within {human_seconds(self._terms.marker_wait_seconds)}"
         if not self._terms.require_whole:
             return Verdict("complete", f"{waited} after RTAComplete", waited)
+        structural = structure.check(structure.read_flow_cell(self._run.path), self._files.files)
+        if structural.kind in ("none", "unknown"):
+            return Verdict("incomplete", f"{waited}; {structural.summary} (copy the rest; {ADVICE})")
         found = self._of_marked(marked)
         if not found.is_complete:
             return found._replace(reason=f"{waited}; {found.reason}")

@@ -25,7 +25,7 @@ from s3sync.runfolder import LocalFile, Run, RunInfo
 from s3sync.state import StateStore
 from s3sync.statelog import Proof, RunState
 from scripts.simulate_run import main as simulate
-from tests.conftest import BUCKET, Lab, tree
+from tests.conftest import BUCKET, FakeAws, Lab, tree
 from tests.crashes import orphans_of
 from tests.s3server import S3Server
 
@@ -474,3 +474,85 @@ def test_a_simulated_analysis_is_one(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert sum(path.endswith(".fastq.gz") for path in files) == 2 * 25
     assert simulate(["miseq", str(tmp_path), *small, "--analysis"]) == 2
     assert "novaseqx and nextseq2000 do" in capsys.readouterr().err
+
+
+# What one marker alone is worth
+
+
+@pytest.mark.parametrize("marker", ["CopyComplete.txt", LAST])
+def test_one_marker_and_a_quiet_time_are_enough_where_the_other_does_not_come(run: Path, marker: str) -> None:
+    folder = make_analysis(run)
+    (other,) = {"CopyComplete.txt", LAST} - {marker}
+    (folder / other).unlink()
+    unit, now = analysis.open_unit(folder), time.time()
+
+    early, late = (analysis.judge(unit, HOUR, now + after) for after in (HOUR - 60, HOUR + 60))
+
+    assert early[:2] == (False, f"waits for {other}, or until nothing changed for 1 h 00 min")
+    assert late.complete
+    assert late.warning == late.reason
+    assert f"{marker} is there, {other} is not, and nothing changed for 1 h 0" in late.reason
+
+
+def test_no_marker_at_all_is_not_enough_however_long(run: Path) -> None:
+    folder = make_analysis(run, complete=False)
+    (folder / "CopyComplete.txt").unlink()
+    assert not analysis.judge(analysis.open_unit(folder), HOUR, time.time() + 99 * HOUR).complete
+
+
+def test_the_monitor_uploads_an_analysis_with_one_marker_and_says_so(
+    lab: Lab, server: S3Server, run: Path, quick_aws: FakeAws
+) -> None:
+    folder = make_analysis(run, complete=False)
+    (folder / "Manifest.tsv").unlink()
+    keys: dict[str, Any] = {"quiet_minutes": 0, "aws_command": quick_aws("")}
+    for _ in range(2):  # the analysis after its run
+        assert lab.watch(run, **keys).code == 0
+    assert keys_of(folder) <= set(server.objects(BUCKET))
+    assert f"{LAST} is not, and nothing changed" in (lab.log_dir / "s3_upload.log").read_text()
+
+
+def test_an_analysis_without_manifest_whose_markers_came_first_is_still_being_copied(run: Path) -> None:
+    folder = make_analysis(run)
+    (folder / "Manifest.tsv").unlink()
+    unit, now = analysis.open_unit(folder), time.time()
+    assert analysis.judge(unit, HOUR, now).complete
+    (folder / "Data" / "late.fastq.gz").write_text("late")
+    early, late = (analysis.judge(unit, HOUR, now + after) for after in (0, HOUR + 60))
+    assert early[:2] == (False, "files came after its markers; waits until nothing changed for 1 h 00 min")
+    assert (late.complete, late.warning) == (True, "")
+
+
+@pytest.mark.parametrize("instrument", ["SH00123", "LH00130", "VH00320", "VL00030"])
+def test_the_analyses_of_all_instruments_that_make_some_are_units_of_their_own(tmp_path: Path, instrument: str) -> None:
+    run = make_run(tmp_path, f"20261123_{instrument}_0061_ASC2177698-SC3", instrument)
+    folder = make_analysis(run)
+    assert [unit.path for unit in analysis.units(analysis.open_unit(run))] == [folder]
+    assert analysis.open_unit(folder).within == run
+
+
+# The manifest of the run itself
+
+
+def test_a_file_that_the_runs_own_manifest_denies_is_not_sent_and_neither_are_the_markers(
+    lab: Lab, server: S3Server, run: Path, quick_aws: FakeAws
+) -> None:
+    right = zlib.crc32((run / "Analysis/notes.txt").read_bytes())
+    (run / "Manifest.tsv").write_text(f"Data/first.cbcl\t00000001\nAnalysis/notes.txt\t{right:08x}\n")
+
+    result = lab.upload(run, "--aws_command", quick_aws(""))
+
+    assert result.code == 1
+    assert "Data/first.cbcl: CRC-32 is " in result.out
+    sent = {f"{run.name}/{path}" for path in ("RunInfo.xml", "Manifest.tsv", "Analysis/notes.txt")}
+    assert set(server.objects(BUCKET)) == sent
+
+
+def test_checksums_of_an_unknown_kind_in_the_runs_own_manifest_are_a_warning(
+    lab: Lab, server: S3Server, run: Path, quick_aws: FakeAws
+) -> None:
+    (run / "Manifest.tsv").write_text(f"Data/first.cbcl\t{'0' * 32}\n")
+    result = lab.upload(run, "--aws_command", quick_aws(""))
+    assert result.code == 0
+    assert "warning: Manifest.tsv has checksums of an unknown kind: only the names in it were compared" in result.err
+    assert set(server.objects(BUCKET)) == keys(run)

@@ -226,6 +226,18 @@ def test_a_run_without_its_last_marker_and_some_base_calls_is_held(run: Run) -> 
     assert verdict.reason.startswith("CopyComplete.txt did not come within 24 h 00 min; lane 1: cycle 1 of read 1")
 
 
+@pytest.mark.parametrize("what", ["no base calls", "a layout that nobody knows"])
+def test_without_its_last_marker_a_run_goes_up_only_if_all_base_calls_are_known_to_be_there(
+    run: Run, what: str
+) -> None:
+    (run.path / "CopyComplete.txt").unlink()
+    if what == "no base calls":
+        remove(base_calls(run))
+    else:
+        (run.path / "RunInfo.xml").write_text("<RunInfo><Run><Instrument>LH00130</Instrument></Run></RunInfo>")
+    assert [check(run, after).state for after in (HOUR, DAY + 1)] == ["sequencing", "incomplete"]
+
+
 def test_a_run_that_is_still_written_waits_for_its_last_marker_however_long(run: Run) -> None:
     remove(run.path / name for name in ("CopyComplete.txt", "RTAComplete.txt"))
     assert check(run, 99 * DAY).state == "sequencing"
