@@ -43,7 +43,8 @@ __all__ = ["DEFAULT_SCALE", "INSTRUMENTS", "RunFile", "main", "make_run", "plan_
 DEFAULT_SPEED, SLOWEST = 600, 0.001  # times an instrument's
 EPILOG = """\
 files, and size at the default scale of 0.002:
-  miseq 9,524, 12 MB; nextseq2000 4,037, 89 MB; novaseq6000 5,490, 207 MB; novaseqx 14,628, 10 GB
+  miseq 9,524, 12 MB; nextseq2000 4,037, 89 MB; novaseq6000 5,490, 207 MB; novaseqx 14,628, 10 GB;
+  miseqi100 3,603, 10 MB; nextseq550 4,233, 122 MB; iseq100 2,311, 2 MB; hiseq2500 27,195, 51 MB
 
 examples:
   simulate_run.py novaseq6000 /tmp/runs                        an S1 flow cell
@@ -157,7 +158,11 @@ def build_parser() -> Parser:
     add("--tiles", metavar="N", type=int, help="of each swath, 1 to 99")
     add("--run_id", "--run-id", metavar="NAME", help="instead of the one from the seed")
     add("--incomplete", dest="complete", action="store_false", help="leave out the completion markers")
-    add("--analysis", action="store_true", help="with an analysis of the run (novaseqx, nextseq2000); live: at the end")
+    add(
+        "--analysis",
+        action="store_true",
+        help="with an analysis of the run (novaseqx, nextseq2000, miseqi100); live: at the end",
+    )
     add("--live", action="store_true", help="write the run over time, as the instrument does")
     add(
         "--speed",

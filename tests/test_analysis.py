@@ -473,7 +473,7 @@ def test_a_simulated_analysis_is_one(tmp_path: Path, capsys: pytest.CaptureFixtu
     }
     assert sum(path.endswith(".fastq.gz") for path in files) == 2 * 25
     assert simulate(["miseq", str(tmp_path), *small, "--analysis"]) == 2
-    assert "novaseqx and nextseq2000 do" in capsys.readouterr().err
+    assert "novaseqx, nextseq2000 and miseqi100 do" in capsys.readouterr().err
 
 
 # What one marker alone is worth

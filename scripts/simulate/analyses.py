@@ -30,7 +30,7 @@ Data/summary/4.1.7/workflow_status.json
 def require_analysis(run: Run) -> None:
     """Raise ValueError if its instrument makes no analyses."""
     if not run.instrument.analysis:
-        raise ValueError("no such instrument makes an analysis of its runs: novaseqx and nextseq2000 do")
+        raise ValueError("no such instrument makes an analysis of its runs: novaseqx, nextseq2000 and miseqi100 do")
 
 
 def analysis_files(run: Run, scale: float) -> list[RunFile]:

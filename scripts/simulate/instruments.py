@@ -167,4 +167,73 @@ INSTRUMENTS = {
         completion="<RunStartTime>{started:" + ISO_TIME + "}</RunStartTime><RunEndTime>{ended:" + ISO_TIME + "}"
         "</RunEndTime><CompletedReads>{named_reads}</CompletedReads><RunStatus>RunCompleted</RunStatus>",
     ),
+    "miseqi100": Instrument(
+        id_shape="SH00###", flowcell_shape="ASC#######-SC3", run_id_shape="{started:%Y%m%d}" + NUMBER_4,
+        run_info_version=6, analysis=True, lanes=1, surfaces=1, swaths=9, tiles=2, samples=12, run_hours=15,
+        cycle_minutes=2.6, copy_minutes=30,
+        data=(*INTEROP, FileKind(INTENSITIES + "s.locs", 20_000_000), FileKind(CBCL, 700_000, "surface_tile"),
+              FileKind(FILTER, 1_400_000)),
+        texts="RunInfo.xml RunParameters.xml SampleSheet.csv Recipe/EffectiveRecipe.xml RTA.cfg",
+        parameters="<InstrumentType>MiSeqi100Plus</InstrumentType><InstrumentSerialNumber>{instrument_id}"
+        "</InstrumentSerialNumber><RunId>{run_id}</RunId><RunCounter>{number}</RunCounter><ExperimentName>{experiment}"
+        "</ExperimentName><PlannedReads>{named_reads}</PlannedReads>",
+        rta_complete="RTA 4.31.0 " + RTA_COMPLETE,
+        completion="<CompletedReads>{named_reads}</CompletedReads><RunStatus>RunCompleted</RunStatus>",
+    ),
+    "nextseq550": Instrument(  # control software before 4.0: RTAComplete.txt says that the run is over
+        id_shape="NB55####", flowcell_shape="AH?????GX#", run_id_shape="{started:%y%m%d}" + NUMBER_4,
+        run_info_version=4, date="%y%m%d", lanes=4, surfaces=2, swaths=3, tiles=36, samples=24, run_hours=28,
+        cycle_minutes=5.2, copy_minutes=5,
+        cycle_metrics=BASIC_METRICS, run_metrics="Control Index Tile",
+        data=(*INTEROP, FileKind(INTENSITIES + "L{lane:03}/s_{lane}.locs", 4_800_000, "tile"),
+              FileKind(BASECALLS + "{cycle:04}.bcl.bgzf", 200_000, "tile"),
+              FileKind(BASECALLS + "{cycle:04}.bcl.bgzf.bci", 8, "tile"),
+              FileKind(BASECALLS + "s_{lane}.bci", 8, "tile"),
+              FileKind(BASECALLS + "s_{lane}.filter", 600_000, "tile")),
+        texts="RunInfo.xml RunParameters.xml SampleSheet.csv RTAConfiguration.xml Config/Effective.cfg "
+        "Config/NextSeqCalibration.cfg Config/NextSeqOverride.cfg Recipe/{flowcell}.xml",
+        logs=CYCLE_LOG + "RTALogs/{instrument_id}_GlobalLog_00.tsv RTARead{read}Complete.txt",
+        markers="RunCompletionStatus.xml RTAComplete.txt",
+        parameters="<Setup><ApplicationName>NextSeq Control Software</ApplicationName><ApplicationVersion>2.2.0.4"
+        "</ApplicationVersion></Setup><RunID>{run_id}</RunID><InstrumentID>{instrument_id}</InstrumentID>"
+        "<RunNumber>{number}</RunNumber><FlowCellSerial>{flowcell}</FlowCellSerial><ExperimentName>{experiment}"
+        "</ExperimentName><Reads>{reads}</Reads>",
+        rta_complete="RTA 2.11.3 " + RTA_COMPLETE,
+        completion="<Version>1</Version><CompletionStatus>CompletedAsPlanned</CompletionStatus><RunId>{run_id}</RunId>",
+    ),
+    "iseq100": Instrument(
+        id_shape="FS1000####", flowcell_shape="BNT#####-####", run_id_shape="{started:%Y%m%d}" + NUMBER,
+        run_info_version=6, lanes=1, surfaces=1, swaths=1, tiles=16, samples=12, run_hours=18,
+        cycle_minutes=3.3, copy_minutes=20,
+        cycle_metrics=BASIC_METRICS, run_metrics="Control Index Tile",
+        data=(*INTEROP, FileKind(INTENSITIES + "s.locs", 4_000_000),
+              FileKind(BASECALLS + "{cycle:04}.bcl.bgzf", 80_000, "tile"),
+              FileKind(BASECALLS + "{cycle:04}.bcl.bgzf.bci", 8, "tile"),
+              FileKind(BASECALLS + "s_{lane}.bci", 8, "tile"),
+              FileKind(BASECALLS + "s_{lane}.filter", 250_000, "tile")),
+        texts="RunInfo.xml RunParameters.xml SampleSheet.csv RTAConfiguration.xml Config/Effective.cfg "
+        "Recipe/{flowcell}.xml",
+        parameters="<ApplicationName>iSeq Control Software</ApplicationName><RunId>{run_id}</RunId><InstrumentId>"
+        "{instrument_id}</InstrumentId><RunNumber>{number}</RunNumber><FlowcellEEPROMTag>{flowcell}</FlowcellEEPROMTag>"
+        "<ExperimentName>{experiment}</ExperimentName><Reads>{reads}</Reads>",
+        rta_complete="RTA 2.11.3 " + RTA_COMPLETE,
+        completion="<CompletedReads>{named_reads}</CompletedReads><RunStatus>RunCompleted</RunStatus>",
+    ),
+    "hiseq2500": Instrument(  # rapid run; RTAComplete.txt alone says that the run is over
+        id_shape="D00###", flowcell_shape="AH????BCX#", run_id_shape="{started:%y%m%d}" + NUMBER_4,
+        run_info_version=2, date="%y%m%d", lanes=2, surfaces=2, swaths=2, tiles=16, samples=24, run_hours=27,
+        cycle_minutes=7.6, copy_minutes=5, cycles=(101, 7, 101),
+        cycle_metrics=BASIC_METRICS, run_metrics="Control Index Tile",
+        data=(*RUN_INTEROP, FileKind(INTENSITIES + "L{lane:03}/s_{lane}_{tile}.locs", 9_000_000),
+              FileKind(BASECALLS + "C{cycle}.1/s_{lane}_{tile}.bcl.gz", 900_000),
+              FileKind(FILTER, 1_300_000), FileKind(BASECALLS + "s_{lane}_{tile}.control", 2_600_000)),
+        texts="RunInfo.xml runParameters.xml SampleSheet.csv Config/Effective.cfg Config/RTAStart.bat "
+        "Recipe/{flowcell}.xml Data/Intensities/RTAConfiguration.xml",
+        logs="Logs/{flowcell}_Cycle{logged}_Log.00.log RTALogs/{instrument_id}_GlobalLog_00.tsv",
+        markers="RTAComplete.txt", sheet=SHEET_V1,
+        parameters="<Setup><ApplicationName>HiSeq Control Software</ApplicationName></Setup><RunID>{run_id}</RunID>"
+        "<ScannerID>{instrument_id}</ScannerID><Barcode>{flowcell}</Barcode><ExperimentName>{experiment}"
+        "</ExperimentName><Reads>{reads}</Reads>",
+        rta_complete="{ended:%m/%d/%Y,%H:%M:%S.000},Illumina RTA 1.18.64\r\n",
+    ),
 }  # fmt: skip

@@ -21,7 +21,8 @@ PIECES = 3  # in which a file of data is written
 TEMPLATE_CYCLE = 5  # the positions of clusters are made from the first five cycles
 FILTER_CYCLE = 26  # and which of them pass from the first 25
 SHORT_SECONDS = 60.0  # for the texts of the start, for each marker
-_OF_A_CYCLE = re.compile(r"/C(\d+)\.1/|_Cycle(\d+)_Log\.00\.log$")
+_OF_A_CYCLE = re.compile(r"/C(\d+)\.1/|_Cycle(\d+)_Log\.00\.log$|/(\d{4})\.bcl\.bgzf")
+_BASE_CALLS = re.compile(r"bcl(\.gz|\.bgzf)?$")
 _END_OF_READ = re.compile(r"RTARead(\d)Complete\.txt")
 
 
@@ -93,7 +94,7 @@ def _moments(phases: Iterable[_Phase]) -> Iterator[Moment]:
 def _drafts(run: Run, scale: float, count: int) -> frozenset[str]:
     """The paths of so many files of base calls, of any cycle but the last; raises ValueError."""
     last = sum(run.instrument.cycles)
-    paths = [f.path for f in data_files(run, scale) if f.path.endswith("bcl") and cycle_of(run, f.path) != last]
+    paths = [f.path for f in data_files(run, scale) if _BASE_CALLS.search(f.path) and cycle_of(run, f.path) != last]
     if not 0 <= count <= len(paths):
         raise ValueError(f"rewrite must be 0 to {len(paths)}, the files of base calls before the last cycle")
     return frozenset(random.Random(f"{run.seed} drafts").sample(paths, count))
@@ -103,7 +104,7 @@ def cycle_of(run: Run, path: str) -> int | None:
     """The cycle in which a file of data or a log is written; 0: before the first; None: it grows with all of them."""
     cycles = run.instrument.cycles
     if match := _OF_A_CYCLE.search(path):
-        return int(match[1] or match[2])
+        return int(match[1] or match[2] or match[3])
     if match := _END_OF_READ.fullmatch(path):
         return sum(cycles[: int(match[1])])
     if path.endswith(".locs"):
