@@ -54,6 +54,7 @@ class Job:
     completion_object: bool = False  # that says in S3 that all is there
     on_complete: Hook | None = None  # the user's command, after that
     cluster: Cluster | None = None  # send it from nodes of a Slurm cluster; None: from here
+    scheduled: bool = False  # by the monitor, which tries again, and whose warnings nobody watches
 
     def __post_init__(self) -> None:
         """The client that sends decides how large the parts of the largest files are."""

@@ -170,11 +170,14 @@ def _alert(config: Config, runs: Sequence[Judged], *, patient: bool = True) -> l
     """
     found = [*alerts.late_runs(runs, config), *alerts.full_disks(config)]
     problems = [Problem(alert.key, alert.text, "note" if alert.lasting else "alert") for alert in found]
+    noted, told = (config.log_dir / f"{name}.alerts.json" for name in ("noted", "notified"))
+    if not problems and not _noted(noted) and not told.exists():
+        return problems
     path = config.log_dir / "locks" / "alerts.lock"
     try:
         with lock.held(path, "alerts are being told", patient=patient):
-            _say(problems, config.log_dir / "noted.alerts.json")
-            Notifier(_channels(config), config.log_dir / "notified.alerts.json").tell(News((), tuple(problems)))
+            _say(problems, noted)
+            Notifier(_channels(config), told).tell(News((), tuple(problems)))
     except BusyError as error:
         LOG.info("%s", error)
     except StateError as error:
@@ -320,6 +323,7 @@ def job_of(run: Judged, config: Config) -> Job:
         on_complete=Hook(run.entry.on_complete, config.on_complete_minutes * 60) if run.entry.on_complete else None,
         stall_seconds=config.stall_minutes * 60,
         cluster=config.cluster_of(run.entry),
+        scheduled=True,
     )
 
 

@@ -128,10 +128,17 @@ def scope_of(
     total = len(listing.files) + len(listing.unsendable) + len(listing.skipped)
     excluded = total - len(files) - len(unsendable) - len(skipped)
     idle = [] if run.within else [p for p, n in hits.items() if n == 0]  # most are meant for the runs
-    warnings = [f"exclude pattern {p.pattern!r} matches nothing" for p in idle]
-    warnings += [f"exclude pattern {p.pattern!r} matches every file" for p, n in hits.items() if n == total > 0]
+    warnings = [f"exclude pattern '{printable(p.pattern)}' matches nothing" for p in idle]
+    warnings += [
+        f"exclude pattern '{printable(p.pattern)}' matches every file" for p, n in hits.items() if n == total > 0
+    ]
     warnings += _left_out(skipped)
     return Scope(tuple(files), tuple(unsendable), excluded, tuple(warnings), skipped)
+
+
+def is_of_an_idle_pattern(warning: str) -> bool:
+    """Whether a warning is of a pattern that matches nothing, which may be meant for other runs."""
+    return warning.startswith("exclude pattern ") and warning.endswith(" matches nothing")
 
 
 def _left_out(skipped: Sequence[Skipped]) -> list[str]:

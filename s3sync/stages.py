@@ -10,9 +10,10 @@ from pathlib import Path
 
 from s3sync import __version__, awscli, awswords, changes, checksums, hook, plan, receipt, runfolder, sending
 from s3sync.arrayfolder import Handed
+from s3sync.awserrors import NO_BUCKET
 from s3sync.checksums import Checksums
 from s3sync.destination import COMPLETION_OBJECT, Destination
-from s3sync.errors import InterruptedBySignal, LeaseLostError, RunError, S3SyncError
+from s3sync.errors import AwsError, InterruptedBySignal, LeaseLostError, RunError, S3SyncError
 from s3sync.interrupt import Stop
 from s3sync.job import Job, Tally
 from s3sync.plan import Scope
@@ -80,7 +81,7 @@ class Call:
         `resumed` says that there is a log; `certain` that S3 has what it says and no more, until the end says so.
         """
         parts_since, self._state.parts_since = self._state.parts_since, self._state.parts_since or now_iso()
-        started = self._state.started
+        started, is_first = self._state.started, not resumed and not self._state.attempts
         begin(self._store, self._state, self.scope)
         if self._collected:  # begun by whoever handed it over
             self._state.started = started
@@ -95,7 +96,11 @@ class Call:
             raise InterruptedBySignal(
                 stopped.exit_code - 128, f"{stopped}: {self._so_far()}; the same command goes on from there"
             ) from None
-        except S3SyncError:
+        except S3SyncError as error:
+            if is_first and self._is_misdirected(error):
+                self._sender.close()
+                self._store.withdraw()
+                raise
             self._end()
             if self._sender.next_batch > 1:
                 self._display.say(f"{self._so_far()} (log: {printable(str(self._store.log_path))})")
@@ -106,6 +111,11 @@ class Call:
         else:
             self._state.orderly = not self.handed_over and not self._state.failed and not self._is_more_in_s3()
             self._end()
+
+    def _is_misdirected(self, error: S3SyncError) -> bool:
+        """Whether a person gave a bucket that does not exist: a log of that would be of a run that nobody meant."""
+        is_nowhere = isinstance(error, AwsError) and str(error).startswith(f"{NO_BUCKET.what}:")
+        return is_nowhere and not (self._job.scheduled or self._state.proven or self.tally.sent_files)
 
     def _stages(self, resumed: bool, certain: bool, parts_since: str) -> None:
         reader = self._sender.reader

@@ -235,6 +235,14 @@ class StateStore:
         with contextlib.suppress(FileNotFoundError), self._explained("remove", self.journal_path):
             self.journal_path.unlink()
 
+    def withdraw(self) -> None:
+        """Remove the log of a call that had nothing to remember; raises StateError."""
+        self.check()
+        self.close()
+        with self._explained("remove", self.log_path):
+            self.journal_path.unlink(missing_ok=True)
+            self.log_path.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Close the journal; its lines stay."""
         if self._journal is not None:

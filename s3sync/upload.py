@@ -71,7 +71,7 @@ def upload(
         store.prepare(scope.total)
         loaded = store.load()
         for warning in (*_advice(job), *scope.warnings, *loaded.warnings):
-            display.say(f"warning: {warning}")
+            display.say(_said(job, run, warning))
         moved = require_claim(run, loaded.state, lambda: listing)
         before = gathering.gather(job, run, store, loaded.state, environ, stop, collected)
         if before and _is_done(job, before, scope):
@@ -128,6 +128,14 @@ def and_its_analyses(job: Job, first: _Done, work: Callable[[Job], _Done]) -> tu
     return done, waiting
 
 
+def _said(job: Job, run: Run, warning: str) -> str:
+    """Among the lines of many runs with this one's name; there, a pattern that is meant for others is no warning."""
+    if not job.scheduled:
+        return f"warning: {warning}"
+    named = f"{printable(run.run_id)}: {warning}"
+    return named if plan.is_of_an_idle_pattern(warning) else f"warning: {named}"
+
+
 def _waits_for(unit: Run, first: Report | Preview, job: Job) -> str:
     if isinstance(first, Report) and not first.state.completed:
         return "waits for the run itself, which is not completed"
@@ -142,7 +150,7 @@ def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) 
     loaded: Loaded = store.load(set_aside=False)
     require_claim(run, loaded.state, lambda: listing)
     for warning in (*_advice(job), *scope.warnings, *loaded.warnings):
-        display.say(f"warning: {warning}")
+        display.say(_said(job, run, warning))
     if loaded.state and _is_done(job, loaded.state, scope):
         return Preview(run, job.destination, store.log_path, scope, (), 0, 0)
     if (handed_over := ArrayFolder.of(job.log_dir, store)).is_submitted():

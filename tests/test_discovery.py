@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from s3sync import directories, discovery, foreign, mounts, survey
+from s3sync import check, cleanup, directories, discovery, foreign, mounts, named, status, survey
 from s3sync.arrayfolder import ArrayFolder
 from s3sync.config import Config, load_config
 from s3sync.destination import Destination
@@ -429,3 +429,39 @@ def test_the_mount_table_as_the_kernel_writes_it(tmp_path: Path) -> None:
     assert mounts.mount_of("/mnt/nasty", table) == Mount("/", "ext4", "/dev/sda1", "/")
     assert mounts.mount_of("/mnt/my disk", table) == Mount("/mnt/my disk", "cifs", "//nas/lab", "/a")
     assert mounts.mount_of("/", tmp_path / "none") is None
+
+
+def test_runs_are_named_by_name_or_by_path(
+    config: Config, watched: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = tiny_run(watched)
+    (tmp_path / "link").symlink_to(watched)
+    monkeypatch.chdir(watched)
+    candidates = discovery.look(config).candidates
+
+    for given in (RUN, f"{RUN}/", str(run), f"{run}/", f"./{RUN}", f"{tmp_path}/link/{RUN}", "../sequencer/" + RUN):
+        assert named.resolve([given], candidates) == [RUN], given
+    for given in (f"{RUN}/Analysis/1", f"{run}/Analysis/1/"):
+        assert named.resolve([given], candidates) == [f"{RUN}/Analysis/1"], given
+    assert named.resolve(["nobody", "/elsewhere/nobody/"], candidates) == ["nobody", "/elsewhere/nobody"]
+
+
+def test_status_and_cleanup_take_the_path_of_a_run(config: Config, watched: Path) -> None:
+    run = tiny_run(watched)
+
+    assert [row.run.run.path for row in status.look(config, [f"{run}/"]).rows] == [run]
+    assert status.look(config, [f"{run}/", "nobody"]).unknown == ["nobody"]
+    planned = cleanup.survey_runs(config, [f"{run}/"], 0)
+    assert ([subject.folder for subject in planned.subjects], planned.unknown) == ([run], ())
+
+
+def test_check_says_what_a_scan_would_say(config: Config, watched: Path) -> None:
+    (watched / "lost+found").mkdir()
+    loop = watched / "loop"
+    loop.mkdir()
+    (loop / "RunInfo.xml").symlink_to("RunInfo.xml")
+
+    found = [(finding.ok, finding.what) for finding in check._directories(config)]
+
+    assert found == [(True, "directory"), (False, "run")]
+    assert [state for _, state, _ in judged(config)] == ["unreadable"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -170,3 +171,38 @@ def test_wrong_words_are_usage(lab: Lab, words: tuple[str, ...]) -> None:
     assert (result.code, result.out) == (2, "")
     assert "Traceback" not in result.err
     assert result.err.startswith(("usage: s3sync", "s3sync: "))
+
+
+def test_a_mistyped_bucket_leaves_no_run_behind(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws) -> None:
+    """A log of it would be shown for ever: of a run that nobody meant to be there."""
+    aws = ("--aws_command", quick_aws(""))
+    mistyped = lab.run(*lab.words(tiny_run, *aws, bucket="lab-run"))
+
+    assert mistyped.code == 1
+    assert "no such bucket: s3://lab-run" in mistyped.err
+    assert list((lab.log_dir / "uploads").iterdir()) == []
+    assert lab.run(*lab.words(tiny_run, *aws)).code == 0
+    assert lab.run(*lab.words(tiny_run, *aws, bucket="lab-run")).code == 1
+    assert lab.log(tiny_run)["completed"] is True, "the log of the right bucket stays"
+
+
+def test_a_run_that_the_monitor_could_not_begin_stays_due(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    """However old it gets until somebody corrects the config."""
+    assert lab.watch(tiny_run, entry={"bucket": "no-such-bucket"}).code == 1
+    os.utime(tiny_run / "RunInfo.xml", (0, 0))
+    os.utime(tiny_run / "CopyComplete.txt", (0, 0))
+    shown = lab.run("status", "--config", lab.config_for(tiny_run, entry={"bucket": "no-such-bucket"}), "--json")
+    assert [run["state"] for run in shown.json["runs"]] == ["partial"]
+
+
+def test_a_pattern_that_is_meant_for_other_runs_makes_no_noise_under_cron(
+    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws
+) -> None:
+    aws = quick_aws("")
+    result = lab.watch(tiny_run, aws_command=aws, entry={"exclude_patterns": [r"\.jpg$"]})
+
+    assert (result.code, result.out, result.err) == (0, "", "")
+    lines = (lab.log_dir / "s3_upload.log").read_text().splitlines()
+    assert [line.partition("] ")[2] for line in lines if "matches nothing" in line] == [
+        rf"{tiny_run.name}: exclude pattern '\.jpg$' matches nothing"
+    ]

@@ -210,7 +210,7 @@ def test_only_one_module_deletes_what_is_not_ours() -> None:
         "leasefiles": {"(self._folder / name).unlink", "self.path(number).unlink", "temporary.unlink"},
         "removal": {"os.unlink", "os.rmdir"},
         "staging": {"shutil.rmtree", "parent.rmdir"},
-        "state": {"self._temporary.unlink", "self.journal_path.unlink"},
+        "state": {"self._temporary.unlink", "self.journal_path.unlink", "self.log_path.unlink"},
     }
 
 
