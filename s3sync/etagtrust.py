@@ -73,6 +73,16 @@ class Judge:
 
         Raises InterruptedBySignal.
         """
+        found = self._verdicts(seen, expected, by_size=by_size)
+        doubtful = [file for file, verdict in found.items() if _is_doubtful(file, seen[file], verdict)]
+        if doubtful:  # a listing does not say whether they are encrypted, or have checksums
+            closer = self._reader.ask_each(doubtful)
+            found.update(self._verdicts({file: closer[file.path] for file in doubtful}, expected, by_size=by_size))
+        return found
+
+    def _verdicts(
+        self, seen: Mapping[LocalFile, Seen], expected: Mapping[str, str], *, by_size: bool
+    ) -> dict[LocalFile, Proof | str]:
         found: dict[LocalFile, Proof | str] = {}
         for file, item in sorted(
             seen.items(), key=lambda pair: _is_plain_match(pair[0], pair[1], expected), reverse=True
@@ -125,6 +135,11 @@ class Judge:
 def _is_plain_match(file: LocalFile, seen: Seen, expected: Mapping[str, str]) -> bool:
     """These are looked at first: they tell of what kind the ETags are."""
     return isinstance(seen, RemoteObject) and seen.etag == expected.get(file.path)
+
+
+def _is_doubtful(file: LocalFile, seen: Seen, verdict: Proof | str) -> bool:
+    """Whether it is no proof, by nothing but the ETag of a listing."""
+    return isinstance(seen, RemoteObject) and seen.listed and seen.size == file.size and not isinstance(verdict, Proof)
 
 
 def _by_kind(found: Mapping[LocalFile, Proof | str]) -> Iterator[tuple[str, list[LocalFile]]]:

@@ -277,11 +277,29 @@ class Reader:
         if wrong:
             self._distrust_listings(f"{printable(wrong[0])} is there, and missing in a listing")
         if wrong or any(not isinstance(s, Absent) and s.opaque_etag for s in seen.values()):
-            compared += rest
-        self._announce(len(compared))
-        if compared:
-            seen.update(self._heads(compared))
+            seen.update(self._heads(rest))
+        seen.update(self._compare_closer(compared, listed or {}))
         return seen
+
+    def _compare_closer(self, files: Sequence[LocalFile], listed: Mapping[str, Seen]) -> dict[str, Seen]:
+        """Of files that are listed with their size and another ETag. If the first have neither a checksum nor an
+        encryption that explains the ETag, no other of their sort is asked for: it would say no more than the listing.
+        """
+        seen: dict[str, Seen] = {}
+        for is_in_parts in (False, True):
+            sort = [f for f in files if is_in_parts == bool(_parts_in(listed.get(f.path)))]
+            first, rest = sort[:_FEW], sort[_FEW:]
+            seen.update(self._heads(first))
+            if all(_says_no_more(seen[file.path]) for file in first):
+                seen.update((file.path, listed[file.path]) for file in rest)
+                continue
+            seen.update(self.ask_each(rest))
+        return seen
+
+    def ask_each(self, files: Sequence[LocalFile]) -> dict[str, Seen]:
+        """What head-object says of each of these files, by path."""
+        self._announce(len(files))
+        return self._heads(files)
 
     def _announce(self, files: int) -> None:
         """Once, that asking for objects one by one will take its time."""
@@ -364,6 +382,15 @@ def _may_be_cut_off(number: int) -> bool:
 
 def _is_same_size(file: LocalFile, listed: Seen | None) -> bool:
     return isinstance(listed, RemoteObject) and listed.size == file.size
+
+
+def _parts_in(listed: Seen | None) -> int:
+    return number_of_parts(listed.etag) if isinstance(listed, RemoteObject) else 0
+
+
+def _says_no_more(seen: Seen) -> bool:
+    """Whether head-object has no more of an object than a listing."""
+    return isinstance(seen, RemoteObject) and not (seen.opaque_etag or seen.crc32 or seen.sums)
 
 
 def _is_absent(listed: Mapping[str, Seen] | None, path: str) -> bool:
