@@ -69,6 +69,7 @@ examples:
   s3sync check --config /etc/s3sync.yaml
   s3sync check --config /etc/s3sync.yaml --write
   s3sync check --config /etc/s3sync.yaml --submit
+  s3sync check --config /etc/s3sync.yaml --cron
 """
 _CLEANUP_EXAMPLES = """\
 examples:
@@ -164,6 +165,7 @@ def _add_check(commands: Commands) -> None:
         action="store_true",
         help="also submit a job to each node of the Slurm cluster that looks around there",
     )
+    parser.add_argument("--cron", action="store_true", help="look with the environment that cron gives to the monitor")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 

@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from s3sync import clustercheck, discovery, s3check
+from s3sync import clustercheck, cronenv, discovery, invocation, logdir, s3check
 from s3sync.awswords import OwnedBucket
 from s3sync.config import Config, load_config, watched_by
 from s3sync.errors import ConfigError, StateError
-from s3sync.files import closed_above, make_private_folder, make_public_folder, try_replace
+from s3sync.files import closed_above, make_public_folder, try_replace
 from s3sync.interrupt import Stop
 from s3sync.s3check import PROBE_KEY, Finding, Probe
 from s3sync.staging import work_folder
@@ -21,10 +21,17 @@ _LOW_SPACE = 1_000_000_000  # bytes: logs of the largest runs have some 100 MB
 
 
 def findings(
-    path: Path, environ: Mapping[str, str], stop: Stop, *, probe_write: bool = False, submit: bool = False
+    path: Path,
+    environ: Mapping[str, str],
+    stop: Stop,
+    *,
+    probe_write: bool = False,
+    submit: bool = False,
+    asker: Mapping[str, str] | None = None,
 ) -> Iterator[Finding]:
     """Everything, as it is found out. `probe_write` begins and aborts a multipart upload in each destination; `submit`
-    has a job look around on a node of the cluster. Raises InterruptedBySignal.
+    has a job look around on a node of the cluster. If `environ` is that of cron, `asker` is that of the user who asks.
+    Raises InterruptedBySignal.
     """
     try:
         config = load_config(path, environ)
@@ -35,10 +42,11 @@ def findings(
         ok=True, what="config", text=f"{printable(str(path))}: {count_of(len(config.monitor), 'destination')}"
     )
     yield from _directories(config)
-    yield from _log_dir(config)
+    yield from _log_dir(config, path)
     yield from _commands(config)
     yield from _published(config)
-    yield _told(config)
+    yield _told(config, environ, asker)
+    yield from _variables(path, environ, asker)
     try:
         with work_folder(environ, watched_by(config)) as (work, _):
             owned = (OwnedBucket(entry.bucket, entry.expected_bucket_owner) for entry in config.monitor)
@@ -60,18 +68,25 @@ def _directories(config: Config) -> Iterator[Finding]:
         yield from (Finding(ok=True, what="note", text=f"{note.key} {note.text}") for note in directory.notes)
 
 
-def _log_dir(config: Config) -> Iterator[Finding]:
+def _log_dir(config: Config, path: Path) -> Iterator[Finding]:
+    """Nothing is made: under sudo it would be root's."""
     where = printable(str(config.log_dir))
+    present = next(folder for folder in (config.log_dir, *config.log_dir.parents) if os.path.exists(folder))
     try:
-        make_private_folder(config.log_dir)
-        try_replace(config.log_dir / "probe")
-        free = shutil.disk_usage(config.log_dir).free
+        problem = logdir.unwritable(config.log_dir, path)
+        if not problem and present == config.log_dir:
+            try_replace(config.log_dir / "probe")
+        free = shutil.disk_usage(present).free
     except OSError as error:
-        yield Finding(
-            ok=False, what="log_dir", text=f"{where}: {error.strerror} (make it writable, or mend the config)"
-        )
+        problem = f"{where}: {error.strerror} (make it writable, or mend the config)"
+    if problem:
+        yield Finding(ok=False, what="log_dir", text=problem)
         return
-    yield Finding(ok=True, what="log_dir", text=f"{where}: writable")
+    if of_others := logdir.entries_of_others(config.log_dir):
+        yield Finding(ok=False, what="log_dir", text=of_others)
+    else:
+        made = "" if present == config.log_dir else "; it will be made"
+        yield Finding(ok=True, what="log_dir", text=f"{where}: writable{made}")
     advice = "" if free >= _LOW_SPACE else f" (make room: less than {human_bytes(_LOW_SPACE)})"
     yield Finding(ok=not advice, what="disk space", text=f"{human_bytes(free)} free for logs{advice}")
 
@@ -86,17 +101,41 @@ def _commands(config: Config) -> Iterator[Finding]:
             yield Finding(ok=False, what="on_complete", text=text)
 
 
-def _told(config: Config) -> Finding:
+def _told(config: Config, environ: Mapping[str, str], asker: Mapping[str, str] | None) -> Finding:
     """That nobody is told is no mistake, but should be meant."""
     keys = ("slack_log_webhook", "slack_alert_webhook", "webhook", "ping_url")
     given = [key for key in keys if getattr(config, key)]
     if not given:
-        text = f"nobody is told of problems (set one of {', '.join(keys)})"
+        names = ", ".join(keys)
+        if asker is not None and cronenv.can_mail(environ, asker):
+            to = printable(environ.get("MAILTO", environ["LOGNAME"]))
+            return Finding(
+                ok=True, what="notifications", text=f"only cron's mail to {to} tells of problems (set one of {names})"
+            )
+        if asker is None:
+            text = f"nobody is told of problems (set one of {names})"
+        else:
+            text = f"nobody is told of problems, and cron sends no mail from this machine (set one of {names})"
     elif "ping_url" not in given:
         text = f"{', '.join(given)}; nobody is told if cron stops running (set ping_url)"
     else:
         text = ", ".join(given)
-    return Finding(ok=True, what="notifications", text=text)
+    return Finding(ok=True, what="notifications", text=text, warning=not given)
+
+
+def _variables(path: Path, environ: Mapping[str, str], asker: Mapping[str, str] | None) -> Iterator[Finding]:
+    """Credentials, endpoint, region, proxy and certificates that a scan by cron will not have."""
+    set_here = cronenv.from_the_shell(environ if asker is None else asker)
+    missing = [name for name in set_here if asker is None or environ.get(name) != asker[name]]
+    if not missing:
+        return
+    names = ", ".join(map(printable, missing))
+    if asker is None:
+        again = printable(invocation.command("check", "--config", os.path.abspath(path), "--cron"))
+        text = f"set in this shell, which cron is not: {names} (`{again}` looks as cron would)"
+    else:
+        text = f"cron does not have, or has another: {names} (set them at the top of the crontab, or in ~/.aws)"
+    yield Finding(ok=True, what="environment", text=text, warning=True)
 
 
 def _published(config: Config) -> Iterator[Finding]:

@@ -354,15 +354,22 @@ def _run_report(args: argparse.Namespace) -> int:
 
 
 def _run_check(args: argparse.Namespace) -> int:
-    from s3sync import check
+    from s3sync import check, cronenv
 
+    asker = None
+    if args.cron:
+        asker, environ = dict(os.environ), cronenv.of_cron(os.environ, Path(os.path.abspath(args.config)))
+        os.environ.clear()
+        os.environ.update(environ)
     stop = Stop()
     found = []
     with stop_on_signals(stop):
-        for finding in check.findings(Path(args.config), os.environ, stop, probe_write=args.write, submit=args.submit):
+        options = {"probe_write": args.write, "submit": args.submit}
+        for finding in check.findings(Path(args.config), os.environ, stop, asker=asker, **options):
             found.append(finding)
+            level = "PROBLEM" if not finding.ok else "warning" if finding.warning else "ok     "
             if not args.json:
-                _print_lines([f"{'ok     ' if finding.ok else 'PROBLEM'}  {finding.what}: {finding.text}"])
+                _print_lines([f"{level}  {finding.what}: {finding.text}"])
     if any(finding.what == "config" and not finding.ok for finding in found):
         code = EXIT_CONFIG
     else:

@@ -40,7 +40,7 @@ def answer(folder: Path) -> list[Finding] | None:
     """What the job found; None as long as it has not said."""
     try:
         found = json.loads((folder / _FOUND).read_bytes())
-        return [Finding(bool(ok), str(what), printable(str(text))) for ok, what, text in found]
+        return [Finding(bool(ok), str(what), printable(str(text))) for ok, what, text, *_ in found]
     except (OSError, ValueError, TypeError):
         return None
 

@@ -17,11 +17,15 @@ PROBE_KEY = "s3sync-check"  # of a multipart upload that is never completed: no 
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at. `text` says what is so, and if that is a problem, what to do."""
+    """One thing that was looked at. `text` says what is so, and if that is a problem, what to do.
+
+    A `warning` is ok if it is meant so.
+    """
 
     ok: bool
     what: str
     text: str
+    warning: bool = False
 
 
 class Probe(NamedTuple):

@@ -42,7 +42,9 @@ def install(config: str, schedule: str) -> int:
         print("usage: make install-cron CONFIG=FILE [SCHEDULE='*/10 * * * *']", file=sys.stderr)
         return 2
     path = Path(config).resolve()
-    checked = subprocess.run([sys.executable, "-m", "s3sync", "check", "--config", str(path)], cwd=ROOT, check=False)
+    read_crontab()  # if it cannot be read, there is nothing to check
+    words = ["check", "--config", str(path), "--cron"]  # what is right in this shell may be wrong under cron
+    checked = subprocess.run([sys.executable, "-m", "s3sync", *words], cwd=ROOT, check=False)
     if checked.returncode:
         print("install_cron: not installed: mend the problems above first", file=sys.stderr)
         return checked.returncode

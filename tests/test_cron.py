@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from s3sync import cronenv
 from scripts import install_cron
 from tests.conftest import BUCKET, skip_or_fail, tree
 from tests.s3server import S3Server
@@ -40,6 +42,14 @@ def fake_crontab(site: Site) -> Path:
     return table
 
 
+SETTINGS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL")
+
+
+def settings_of(site: Site) -> str:
+    """What credentials come from, as lines of a crontab."""
+    return "".join(f"{name}={site.env[name]}\n" for name in SETTINGS)
+
+
 def make(site: Site, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["make", "--no-print-directory", *words], cwd=ROOT, env=site.env, capture_output=True, text=True, check=False
@@ -47,7 +57,8 @@ def make(site: Site, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_install_twice_is_one_line_and_uninstall_leaves_the_rest(site: Site, fake_crontab: Path) -> None:
-    fake_crontab.write_text("MAILTO=lab@example.org\n5 4 * * * backup\n")
+    before = f"MAILTO=lab@example.org\n{settings_of(site)}5 4 * * * backup\n"
+    fake_crontab.write_text(before)
 
     first = make(site, "install-cron", f"CONFIG={site.config}")
     second = make(site, "install-cron", f"CONFIG={site.config}", f"SCHEDULE={EVERY_MINUTE}")
@@ -55,22 +66,92 @@ def test_install_twice_is_one_line_and_uninstall_leaves_the_rest(site: Site, fak
     assert (first.returncode, second.returncode) == (0, 0), first.stderr
     line = f"{EVERY_MINUTE} {ROOT}/scripts/monitor.sh {site.config} # s3sync:{site.config}"
     assert second.stdout.endswith(f"installed: {line}\n")
-    assert fake_crontab.read_text() == f"MAILTO=lab@example.org\n5 4 * * * backup\n{line}\n"
+    assert fake_crontab.read_text() == f"{before}{line}\n"
     removed = make(site, "uninstall-cron", f"CONFIG={site.config}")
     assert (removed.returncode, removed.stdout) == (0, "removed: 1 line(s)\n")
-    assert fake_crontab.read_text() == "MAILTO=lab@example.org\n5 4 * * * backup\n"
+    assert fake_crontab.read_text() == before
     assert make(site, "uninstall-cron").stdout == "removed: 0 line(s)\n"
 
 
 def test_a_config_that_check_refuses_is_not_installed(site: Site, fake_crontab: Path) -> None:
     site.write([site.entry(bucket="no-such-bucket")])
+    fake_crontab.write_text(settings_of(site))
 
     result = make(site, "install-cron", f"CONFIG={site.config}")
 
     assert result.returncode == 2  # make's own code for a failed recipe
     assert "PROBLEM  bucket: no such bucket" in result.stdout
     assert "not installed: mend the problems above first" in result.stderr
-    assert not fake_crontab.exists()
+    assert fake_crontab.read_text() == settings_of(site)
+
+
+def test_what_only_this_shell_has_is_not_installed(site: Site, fake_crontab: Path) -> None:
+    fake_crontab.write_text('AWS_EC2_METADATA_DISABLED=true\nAWS_DEFAULT_REGION=elsewhere\nMAILTO=""\n')
+    script = site.root / "quick-aws"
+    script.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && echo aws-cli/1.0 && exit\necho "$HOME $AWS_ENDPOINT_URL" >&2; exit 1\n'
+    )
+    script.chmod(0o755)
+    site.write([site.entry()], aws_command=str(script))
+
+    result = make(site, "install-cron", f"CONFIG={site.config}")
+
+    lines = result.stdout.splitlines()
+    names = "AWS_ACCESS_KEY_ID, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, AWS_SECRET_ACCESS_KEY"
+    (missing,) = [line for line in lines if line.startswith("warning  environment: ")]
+    assert missing.endswith(f"has another: {names} (set them at the top of the crontab, or in ~/.aws)")
+    (mail,) = [line for line in lines if "notifications" in line]
+    assert mail.startswith(
+        "warning  notifications: nobody is told of problems, and cron sends no mail from this machine ("
+    )
+    (bucket,) = [line for line in lines if "bucket" in line]
+    assert bucket.endswith(f": {pwd.getpwuid(os.geteuid()).pw_dir}"), "cron's HOME, and no endpoint"
+    assert (result.returncode, "not installed" in result.stderr) == (2, True)
+
+
+CRONTAB = """\
+# AWS_PROFILE=comment
+AWS_PROFILE = "lab runs"
+  'HTTPS_PROXY'=http://proxy:3128
+MAILTO=
+* * * * * backup --of=x
+* * * * * /opt/s3sync/scripts/monitor.sh /etc/s3sync.yaml # s3sync:/etc/s3sync.yaml
+AWS_PROFILE=later
+"""
+
+
+def test_the_crontab_sets_what_stands_above_the_line_of_the_monitor() -> None:
+    found = cronenv.assignments(CRONTAB.splitlines(), Path("/etc/s3sync.yaml"))
+
+    assert found == {"AWS_PROFILE": "lab runs", "HTTPS_PROXY": "http://proxy:3128", "MAILTO": ""}
+    assert cronenv.assignments(CRONTAB.splitlines(), Path("/etc/other.yaml"))["AWS_PROFILE"] == "later"
+
+
+def test_cron_has_a_home_a_name_a_shell_and_the_path_of_monitor_sh() -> None:
+    built = cronenv.build({"AWS_PROFILE": "lab", "PATH": "/elsewhere"})
+
+    assert set(built) == {"HOME", "LOGNAME", "USER", "SHELL", "PATH", "AWS_PROFILE"}
+    script = (ROOT / "scripts" / "monitor.sh").read_text()
+    assert built["PATH"].split(":", 1)[1] in script.replace("$home/.venv/bin:", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_said"),
+    [
+        ("AWS_PROFILE", True),
+        ("AWS_CA_BUNDLE", True),
+        ("https_proxy", True),
+        ("NO_PROXY", True),
+        ("SSL_CERT_FILE", True),
+        ("REQUESTS_CA_BUNDLE", True),
+        ("S3SYNC_WEBHOOK", True),
+        ("LANG", False),
+        ("MY_AWS_PROFILE", False),
+    ],
+)
+def test_check_names_the_variables_that_credentials_and_network_come_from(name: str, is_said: bool) -> None:
+    assert (cronenv.from_the_shell({name: "x", "HOME": "/root"}) == [name]) == is_said
+    assert cronenv.from_the_shell({name: ""}) == []
 
 
 @pytest.mark.parametrize(

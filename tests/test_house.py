@@ -61,6 +61,7 @@ ORDER = [
     "complaints",
     "awserrors",
     "processes",
+    "cronenv",
     "children",
     "hook",
     "awscli",
