@@ -194,7 +194,11 @@ def _is_never(run: Judged, record: Record | None) -> bool:
     if run.state in survey.NEVER:
         return True
     before = {target.url: target.state for target in record.targets} if record else {}
-    return run.head is None and run.state in ("sequencing", "settling", "incomplete") and before.get(run.url) in survey.NEVER
+    return (
+        run.head is None
+        and run.state in ("sequencing", "settling", "incomplete")
+        and before.get(run.url) in survey.NEVER
+    )
 
 
 def _completed(runs: Iterable[Judged], now: float) -> tuple[str, float | None]:

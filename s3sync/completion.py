@@ -18,7 +18,6 @@ from s3sync.text import human_seconds, printable
 
 QUIET_SECONDS = 3600  # an unknown instrument's run must not have changed for so long
 
-_SET_BACK_SECONDS = 60.0  # between the mtime and the ctime of what was copied with its times, at least
 _SHOWN_CHARS = 100  # of an instrument's id, which the file may spell as it likes
 _COPY_COMPLETE = re.compile(r"copycomplete\.txt", re.IGNORECASE)
 _RTA_COMPLETE = re.compile(r"rtacomplete\.(txt|xml)", re.IGNORECASE)
@@ -171,22 +170,6 @@ def finished_at(run: Run) -> float | None:
 def arrived_at(run: Run) -> float | None:
     """When the newest completion marker came to this disk, in seconds since the epoch; None if there is none."""
     return max((status.st_ctime for status in _markers(run.path)), default=None)
-
-
-def aged_since(run: Run) -> float | None:
-    """The moment from which the age of a finished run counts, in seconds since the epoch; None without a marker.
-
-    It is when the instrument finished it, or when it was copied to this disk with its old times: then folder and
-    marker have an mtime that is older than their ctime.
-    """
-    finished, arrived = finished_at(run), arrived_at(run)
-    if finished is None or arrived is None or arrived - finished < _SET_BACK_SECONDS:
-        return finished
-    try:
-        folder = os.stat(run.path)
-    except OSError:
-        return finished
-    return arrived if folder.st_ctime - folder.st_mtime > _SET_BACK_SECONDS else finished
 
 
 def _markers(folder: Path) -> list[os.stat_result]:

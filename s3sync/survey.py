@@ -212,7 +212,7 @@ def _of_open_run(case: _Case) -> _Decided:
     """The cheap checks first: what is too old or does not match is never listed. Raises RunError."""
     terms = terms_of(case.config, case.entry)
     marked = wholeness.check_marker(case.run, terms, case.now)
-    finished = completion.aged_since(case.run) or 0.0
+    finished = completion.finished_at(case.run) or 0.0
     verdict = None
     if not marked.complete:
         verdict = wholeness.check(case.run, terms, now=case.now, marked=marked)
@@ -220,7 +220,7 @@ def _of_open_run(case: _Case) -> _Decided:
             return _unfinished(case, verdict, is_too_old=case.is_older(case.candidate.began))
         finished += terms.marker_wait_seconds
     finished = max(case.candidate.began, finished)
-    if case.is_older(finished):
+    if case.is_older(finished) and not _came_lately(case):
         ago = human_seconds(case.hours(finished) * 3600)
         return "too old", f"finished {ago} ago (max_age {case.config.max_age:g} h; `touch` {RUN_INFO})", ()
     samples = _check_samples(case.run, case.entry, case.hopeless)
@@ -233,6 +233,12 @@ def _of_open_run(case: _Case) -> _Decided:
             return _unfinished(case, verdict, is_too_old=False)
     state, reason = _due(case.known, handed_over)
     return state, f"{reason}; {verdict.warning}" if verdict and verdict.warning else reason, ()
+
+
+def _came_lately(case: _Case) -> bool:
+    """Whether a run that was finished long ago was copied to this disk with its old times, and that not so long ago."""
+    arrived = completion.arrived_at(case.run)
+    return arrived is not None and not case.is_older(arrived) and wholeness.was_copied(case.run)
 
 
 def _unfinished(case: _Case, verdict: Verdict, *, is_too_old: bool) -> _Decided:

@@ -16,7 +16,7 @@ from s3sync import checksums, completion, runfolder, structure
 from s3sync.checksums import MANIFEST
 from s3sync.completion import Completion
 from s3sync.errors import RunError
-from s3sync.runfolder import Listing, Run
+from s3sync.runfolder import RUN_INFO, Listing, Run
 from s3sync.text import count_of, human_seconds, printable
 
 MARKER_WAIT_SECONDS = 24 * 3600.0  # for a last marker that does not come
@@ -27,6 +27,7 @@ State: TypeAlias = Literal["complete", "sequencing", "settling", "incomplete"]
 _OF_THE_INSTRUMENT = re.compile(  # folders that instruments write; what users add to a run lies elsewhere
     r"(Data/Intensities|InterOp|Thumbnail_Images|Images|[^/]*Logs?|Config|Recipe)/.*", re.DOTALL
 )
+_SET_BACK_SECONDS = 60.0  # between mtime and ctime of what was copied with its times, at least
 _MOST_HEADERS = 200  # that are read of one run
 _HEADER_BYTES = 64 * 1024  # the header of a real CBCL of 1,000 tiles has 16 kB
 _ENDED_AS_PLANNED = ("completedasplanned", "runcompleted")
@@ -76,6 +77,16 @@ def check(
     `listing` is what is in the run, if that is known; `marked` what `check_marker` said.
     """
     return _Check(run, terms, listing, time.time() if now is None else now).verdict(marked)
+
+
+def was_copied(run: Run) -> bool:
+    """Whether the run was copied to this disk with its old times: then most of its files have an mtime that is older
+    than their ctime. Raises RunError."""
+    listing = runfolder.list_files(run)
+    gaps = [
+        c - file.mtime_ns for file, c in zip(listing.files, listing.ctimes_ns, strict=True) if file.path != RUN_INFO
+    ]
+    return sum(gap > _SET_BACK_SECONDS * 1e9 for gap in gaps) > len(gaps) / 2
 
 
 def lacking(run: Run, excludes: Sequence[re.Pattern[str]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 from s3sync import survey
 from s3sync.config import load_config
 from s3sync.survey import Judged
-from scripts.simulate_run import make_run
+from scripts.simulate.copying import MirroredRun
+from scripts.simulate_run import make_run, plan_run
 from tests.conftest import BUCKET, FakeAws, Lab, tree
 from tests.s3server import S3Server
 
@@ -174,6 +176,17 @@ def test_the_age_of_a_finished_run_counts_from_its_end(lab: Lab, run: Path) -> N
     assert judge(lab, run, max_age=9).state == "new"
 
 
+def test_the_age_of_a_run_that_is_copied_with_its_times_counts_from_the_copy(
+    lab: Lab, run: Path, tmp_path: Path
+) -> None:
+    ended = time.time() - 100 * HOUR
+    for path in run.rglob("*"):
+        os.utime(path, (ended, ended))
+    copy = shutil.copytree(run, tmp_path / "archive" / run.name)
+    assert judge(lab, copy, 2 * HOUR, max_age=72).state == "new"
+    assert judge(lab, copy, 73 * HOUR, max_age=72).state == "too old", "it was there for long enough then"
+
+
 def test_a_run_without_its_last_marker_goes_up_with_a_warning_and_is_not_too_old_then(lab: Lab, run: Path) -> None:
     (run / "CopyComplete.txt").unlink()
     assert judge(lab, run, 23 * HOUR, max_age=5).state == "sequencing"
@@ -191,3 +204,28 @@ def test_what_is_too_old_or_does_not_match_is_never_listed(
     monkeypatch.setattr("s3sync.runfolder.list_files", listed)
     assert judge(lab, run, 99 * HOUR, max_age=72).state == "too old"
     assert judge(lab, run, 0, {"sample_regex": "^nothing$"}).state == "samples do not match"
+
+
+def test_a_mirrored_run_goes_up_when_all_of_it_is_there_and_not_before(
+    lab: Lab, server: S3Server, tmp_path: Path, aws: str
+) -> None:
+    """As rsync does it: the markers first, with pauses in the root, within a lane, and before InterOp."""
+    copy = MirroredRun(
+        tmp_path / "instrument", plan_run("novaseqx", cycles=(2, 1, 1), lanes=1, tiles=1), 1e-9, hours_ago=100
+    )
+    for part in ("", "Data", "Data/Intensities/BaseCalls/L001"):
+        copy.copy_until(part)
+        held = lab.watch(copy.folder, aws_command=aws, max_age=72, alert_after_hours=1000)
+        assert (held.code, held.err, server.objects(BUCKET)) == (0, "", {}), part
+        assert judge(lab, copy.folder).state == "settling", part
+    assert judge(lab, copy.folder).reason.startswith(
+        "CopyComplete.txt is there; files came after the completion marker"
+    )
+    list(copy)
+
+    done = lab.watch(copy.folder, aws_command=aws, max_age=72, alert_after_hours=1000, quiet_minutes=0)
+
+    assert (done.code, done.err) == (0, "")
+    assert {key: item.body for key, item in server.objects(BUCKET).items()} == {
+        f"{copy.folder.name}/{path}": content for path, content in tree(copy.folder).items()
+    }

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from s3sync import analysis, runfolder, structure, wholeness
-from s3sync.completion import aged_since, family_of, family_of_run
+from s3sync.completion import family_of, family_of_run
 from s3sync.runfolder import Run
 from s3sync.wholeness import Terms, Verdict
 from scripts.simulate_run import INSTRUMENTS, make_run
@@ -282,26 +282,6 @@ def test_a_manifest_that_is_not_understood_is_a_warning_and_never_a_stop(
     assert verdict.state == "complete", verdict.reason
     assert verdict.warning.startswith(warning)
     assert bool(verdict.warning) is bool(warning)
-
-
-# Its age
-
-
-def test_the_age_of_a_run_counts_from_its_end(tmp_path: Path) -> None:
-    run = simulated(tmp_path)
-    ended = time.time() - 6 * DAY
-    os.utime(run.path / "CopyComplete.txt", (ended, ended))
-    os.utime(run.path / "RTAComplete.txt", (ended, ended))
-    assert aged_since(run) == pytest.approx(ended)
-
-
-def test_the_age_of_a_run_that_was_copied_with_its_times_counts_from_the_copy(tmp_path: Path) -> None:
-    run = simulated(tmp_path / "instrument")
-    ended = time.time() - 6 * DAY
-    for path in (run.path / "CopyComplete.txt", run.path / "RTAComplete.txt", run.path):
-        os.utime(path, (ended, ended))
-    copy = run._replace(path=shutil.copytree(run.path, tmp_path / run.run_id))
-    assert aged_since(copy) == pytest.approx(time.time(), abs=HOUR)
 
 
 # Instruments by other names
