@@ -13,7 +13,7 @@ from s3sync.config import Config, load_config, watched_by
 from s3sync.errors import ConfigError, StateError
 from s3sync.files import closed_above, make_public_folder, try_replace
 from s3sync.interrupt import Stop
-from s3sync.s3check import PROBE_KEY, Finding, Probe
+from s3sync.s3check import PROBE_KEY, Finding, Place, Probe
 from s3sync.staging import work_folder
 from s3sync.text import count_of, human_bytes, printable
 
@@ -49,9 +49,9 @@ def findings(
     yield from _variables(path, environ, asker)
     try:
         with work_folder(environ, watched_by(config)) as (work, _):
-            owned = (OwnedBucket(entry.bucket, entry.expected_bucket_owner) for entry in config.monitor)
+            places = (Place.of(entry.destination, entry.expected_bucket_owner) for entry in config.monitor)
             probes = _probes(config) if probe_write else ()
-            yield from s3check.look(config.aws_command, config.max_threads, owned, environ, stop, work, probes)
+            yield from s3check.look(config.aws_command, config.max_threads, places, environ, stop, work, probes)
     except StateError as error:
         yield Finding(ok=False, what="work folder", text=str(error))
     yield from clustercheck.findings(config, environ, stop, submit=submit)

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync import __version__, arrayfolder, brokennodes, files, nodecheck
-from s3sync.awswords import OwnedBucket
 from s3sync.config import Config
 from s3sync.errors import ConfigError, SlurmError
 from s3sync.interrupt import Stop
 from s3sync.nodecheck import Asked
-from s3sync.s3check import Finding
+from s3sync.s3check import Finding, Place
 from s3sync.slurm import Cluster, Live, Slurm, is_up
 from s3sync.text import count_of, human_seconds, printable
 
@@ -190,9 +189,9 @@ def _submit(
 def _asked(config: Config, cluster: Cluster) -> Asked:
     entries = [entry for entry in config.monitor if config.cluster_of(entry) == cluster]
     directories = dict.fromkeys(directory for entry in entries for directory in entry.monitored_directories)
-    buckets = dict.fromkeys(OwnedBucket(entry.bucket, entry.expected_bucket_owner) for entry in entries)
+    places = dict.fromkeys(Place.of(entry.destination, entry.expected_bucket_owner) for entry in entries)
     pairs = tuple((str(directory), _a_run_in(directory)) for directory in directories)
-    return Asked(__version__, pairs, tuple(buckets), config.aws_command, config.max_threads)
+    return Asked(__version__, pairs, tuple(places), config.aws_command, config.max_threads)
 
 
 def _a_run_in(directory: Path) -> str:

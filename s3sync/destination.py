@@ -84,10 +84,27 @@ def parse_destination(bucket: str, remote_path: str = "/") -> Destination:
             raise UsageError(f"--bucket cannot be {printable(bucket)}: {why}")
     if not _BUCKET.fullmatch(bucket):
         raise UsageError(f"not a bucket name: {printable(bucket)!r} (letters, digits, `.`, `-`; 3 or more)")
-    parts = [part for part in remote_path.split("/") if part]
-    prefix = "/".join(parts)
-    if any(part in (".", "..") for part in parts) or not prefix.isprintable():
-        raise UsageError(f"--remote_path may hold no `.`, `..` or control characters: {printable(remote_path)}")
+    prefix = "/".join(part for part in remote_path.split("/") if part)
+    if why := _no_path(remote_path):
+        raise UsageError(f"--remote_path {why}: {printable(remote_path)}")
     if len(prefix.encode("utf-8", "surrogateescape")) > MAX_KEY_BYTES // 2:
         raise UsageError(f"--remote_path is longer than {MAX_KEY_BYTES // 2} bytes")
     return Destination(bucket, prefix)
+
+
+def _no_path(remote_path: str) -> str:
+    """Why this is no path in a bucket, and what to give instead; empty if it is one."""
+    if url := re.match(r"s3:/*([^/]*)/*(.*)", remote_path, re.IGNORECASE | re.DOTALL):
+        path = printable(f"/{url[2]}")
+        return (
+            f"takes the path alone, not a URL (give {path} here, and {printable(url[1]) or 'the bucket'} as --bucket)"
+        )
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://|arn:", remote_path):
+        return "takes the path alone, not a URL or an ARN (give what stands behind the bucket's name, e.g. /runs/2026)"
+    if "\\" in remote_path:
+        return "may hold no backslash, which is no separator in S3 (give / instead)"
+    if any(part in (".", "..") for part in remote_path.split("/")):
+        return "may hold no `.` or `..`, which S3 takes for names (give the path from the top of the bucket)"
+    if not remote_path.isprintable():
+        return "may hold no control characters, and must be UTF-8"
+    return ""

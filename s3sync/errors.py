@@ -49,6 +49,10 @@ class AwsError(S3SyncError):
     """The AWS CLI cannot work at all: trying again by itself would not help."""
 
 
+class DeniedError(AwsError):
+    """S3 takes none of the files of a run; it may take those of others, since a policy may be about some keys."""
+
+
 class SlurmError(S3SyncError):
     """Slurm does not take a job, or does not answer."""
 

@@ -17,6 +17,7 @@ from s3sync.errors import (
     AwsError,
     BusyError,
     ConfigError,
+    DeniedError,
     InterruptedBySignal,
     LeaseLostError,
     S3SyncError,
@@ -244,6 +245,8 @@ def _for_each(runs: Sequence[Judged], tick: Tick, stop: Stop, work: Callable[[Ju
             has_slurm = False
             tick.misconfigured |= isinstance(error, ConfigError)
             tick.problems.append(Problem("Slurm", str(error), "other"))
+        except DeniedError as error:
+            tick.problems.append(Problem(run.key, str(error), "run"))
         except AwsError as error:
             unreachable.add(run.entry.bucket)
             tick.problems.append(Problem(f"s3://{run.entry.bucket}", str(error), "aws"))

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync import __version__, files, s3check
-from s3sync.awswords import OwnedBucket
 from s3sync.errors import StateError
 from s3sync.interrupt import Stop
-from s3sync.s3check import Finding
+from s3sync.s3check import Finding, Place
 from s3sync.staging import work_folder
 from s3sync.text import human_bytes, printable
 
@@ -26,7 +25,7 @@ class Asked(NamedTuple):
 
     version: str  # of this program
     directories: tuple[tuple[str, str], ...]  # each with the name of a run in it, or nothing
-    buckets: tuple[OwnedBucket, ...]
+    places: tuple[Place, ...]
     aws_command: str | None
     threads: int
 
@@ -52,7 +51,7 @@ def look(asked: Asked, environ: Mapping[str, str], stop: Stop) -> Iterator[Findi
     try:
         with work_folder(environ, map(Path, (path for path, _ in asked.directories))) as (work, _):
             yield _temporary(environ.get("TMPDIR", ""), work)
-            yield from s3check.look(asked.aws_command, asked.threads, asked.buckets, environ, stop, work)
+            yield from s3check.look(asked.aws_command, asked.threads, asked.places, environ, stop, work)
     except StateError as error:
         yield Finding(ok=False, what="temporary files", text=str(error))
 
@@ -87,9 +86,9 @@ def _temporary(wanted: str, work: Path) -> Finding:
 
 def _asked(folder: Path) -> Asked:
     facts = json.loads((folder / _ASKED).read_bytes())
-    version, directories, buckets, aws_command, threads = facts
+    version, directories, places, aws_command, threads = facts
     pairs = tuple((str(path), str(run)) for path, run in directories)
-    return Asked(version, pairs, tuple(OwnedBucket(*bucket) for bucket in buckets), aws_command, threads)
+    return Asked(version, pairs, tuple(Place(*place) for place in places), aws_command, threads)
 
 
 def main(folder: Path) -> None:

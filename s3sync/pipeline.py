@@ -19,6 +19,7 @@ from s3sync.plan import Batch, BatchQueue, cost_of
 from s3sync.readback import Reader, RemoteObject, Seen, Verify
 from s3sync.runfolder import LocalFile, Run, stat_again, stat_all
 from s3sync.statelog import Proof
+from s3sync.throttle import Ahead
 from s3sync.transfer import Sent, Transfer
 
 _TASK_BYTES = 64_000_000  # a hashing task has so many bytes,
@@ -287,7 +288,8 @@ class Pipeline:
                 unread = []
             allowed = self._crowd.look(len(sending), waiting=queue.feeds(len(sending) + 1))
             while queue and len(sending) < allowed:
-                sending.add(senders.submit(self._send, queue.take(allowed, self._crowd.soon)))
+                batch = queue.take(allowed, self._crowd.soon)
+                sending.add(senders.submit(self._send, batch, _ahead(batch, queue, allowed - len(sending) - 1)))
             if reading is None and unread and (not sending or self._is_worth_reading(unread)):
                 files = [file for sent in unread for file in sent.batch.files]
                 reading = readers.submit(self.prove, files, tuple(unread))
@@ -307,22 +309,22 @@ class Pipeline:
     def _reads(self) -> bool:
         return self._verify == "etag" or self._hasher.checks
 
-    def _send(self, batch: Batch) -> Sent:
+    def _send(self, batch: Batch, ahead: Ahead) -> Sent:
         if self._over.is_set():
             return Sent(batch, {}, "", None)
         if self._hasher.checks:
-            return self._send_checked(batch)
+            return self._send_checked(batch, ahead)
         if self._verify == "etag":
             self._hasher.start(batch.files)  # while the sending brings the bytes into the page cache anyway
-        return self._transfer.send(batch)
+        return self._transfer.send(batch, ahead)
 
-    def _send_checked(self, batch: Batch) -> Sent:
+    def _send_checked(self, batch: Batch, ahead: Ahead) -> Sent:
         """Read it first, which brings its bytes into the page cache; what is damaged is not sent."""
         damaged = self._hasher.damaged(batch.files)
         whole = tuple(file for file in batch.files if file.path not in damaged)
         if not whole or self._over.is_set():
             return Sent(batch, {}, "", None)
-        return self._transfer.send(batch._replace(files=whole))._replace(batch=batch)
+        return self._transfer.send(batch._replace(files=whole), ahead)._replace(batch=batch)
 
     def _received(self, sent: Sent, queue: BatchQueue) -> Sent:
         self._sent.update(file.path for file in sent.batch.files if file.path not in sent.complaints)
@@ -369,6 +371,13 @@ class Pipeline:
     def _is_ours(self, file: LocalFile, seen: RemoteObject) -> bool:
         """Whether an object is what this call has sent."""
         return file.path in self._sent and self._reader.is_new(file.path, seen)
+
+
+def _ahead(batch: Batch, queue: BatchQueue, free: int) -> Ahead:
+    """What the process of a batch may expect, where there is room for so many more."""
+    coming = next((number for number in range(free, 0, -1) if queue.feeds(number)), min(free, int(bool(queue))))
+    cost = cost_of(batch.files, queue.byte_cost)
+    return Ahead(max(0, coming), cost / (cost + queue.left) if cost else 0.0)
 
 
 def _not_compared(unread: Sequence[Sent]) -> Verdicts:

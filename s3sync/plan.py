@@ -205,6 +205,7 @@ class BatchQueue:
         self, groups: Iterable[Sequence[LocalFile]], first_number: int = 1, byte_cost: float = BYTE_COST
     ) -> None:
         self.next_number = first_number
+        self.byte_cost = byte_cost
         self._groups = deque(_Group(files, byte_cost) for files in groups if files)
 
     def __bool__(self) -> bool:
@@ -224,7 +225,12 @@ class BatchQueue:
 
     def feeds(self, processes: int) -> bool:
         """Whether there is enough left for so many: a batch for each that is worth the start of a process."""
-        return sum(group.left for group in self._groups) >= 0.999 * processes * _SMALL_BATCH_COST
+        return self.left >= 0.999 * processes * _SMALL_BATCH_COST
+
+    @property
+    def left(self) -> float:
+        """What sending all that is left costs, in seconds."""
+        return sum(group.left for group in self._groups)
 
     def clear(self) -> None:
         """Nothing more is to be sent."""

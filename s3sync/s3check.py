@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync import awscli, awserrors, awswords
+from s3sync import awscli, awserrors, awswords, complaints
 from s3sync.awsconfig import S3Settings
 from s3sync.awswords import OwnedBucket, Storage
+from s3sync.destination import Destination
 from s3sync.errors import S3SyncError
 from s3sync.interrupt import Stop
 from s3sync.text import printable
@@ -28,6 +29,27 @@ class Finding(NamedTuple):
     warning: bool = False
 
 
+class Place(NamedTuple):
+    """Where runs go: a bucket, the account that has to own it (empty: any), and the path in it (empty: its root)."""
+
+    name: str
+    owner: str = ""
+    prefix: str = ""
+
+    @classmethod
+    def of(cls, destination: Destination, owner: str) -> Place:
+        """Of a destination, and the account that has to own its bucket."""
+        return cls(destination.bucket, owner, destination.prefix)
+
+    @property
+    def bucket(self) -> OwnedBucket:
+        """Its bucket."""
+        return OwnedBucket(self.name, self.owner)
+
+    def __str__(self) -> str:
+        return f"s3://{self.name}/{self.prefix}".rstrip("/")
+
+
 class Probe(NamedTuple):
     """A place in a bucket that is tried to be written to, as the uploads will."""
 
@@ -39,7 +61,7 @@ class Probe(NamedTuple):
 def look(
     command: str | None,
     threads: int,
-    buckets: Iterable[OwnedBucket],
+    places: Iterable[Place],
     environ: Mapping[str, str],
     stop: Stop,
     work: Path,
@@ -52,19 +74,36 @@ def look(
     except S3SyncError as error:
         yield Finding(ok=False, what="aws", text=str(error))
         return
-    yield from (_reach(aws, bucket) for bucket in dict.fromkeys(buckets))
-    yield from (_write(aws, probe) for probe in dict.fromkeys(probes))
+    probes = tuple(dict.fromkeys(probes))
+    written = {(probe.bucket, probe.key) for probe in probes}
+    for place in dict.fromkeys(places):
+        prefix = f"{place.prefix}/" if place.prefix else ""
+        yield _reach(aws, place, prefix, is_written=(place.bucket, prefix + PROBE_KEY) in written)
+    yield from (_write(aws, probe) for probe in probes)
 
 
-def _reach(aws: awscli.Aws, bucket: OwnedBucket) -> Finding:
-    asked = aws.query(awswords.head_bucket_words(bucket))
-    where = f"s3://{bucket.name}"
+def _reach(aws: awscli.Aws, place: Place, prefix: str, *, is_written: bool) -> Finding:
+    """Ask what an upload asks first, of a run that nobody has: credentials may be limited to a part of a bucket.
+
+    Where `is_written`, another finding says whether files can be sent there.
+    """
+    asked = aws.query(awswords.list_words(place.bucket, f"{prefix}{PROBE_KEY}/", "", 1))
+    if awserrors.is_masked(asked.errors):
+        asked = aws.query(awswords.head_bucket_words(place.bucket))
     if asked.returncode == 0:
-        whose = f", account {bucket.owner}'s" if bucket.owner else ""
-        return Finding(ok=True, what="bucket", text=f"{where}: reachable with these credentials{whose}")
-    if bucket.owner:
-        where += f", expected to be account {bucket.owner}'s"
-    return Finding(ok=False, what="bucket", text=str(awscli.failure(asked, where, awserrors.unreachable(asked.errors))))
+        whose = f", account {place.owner}'s" if place.owner else ""
+        return Finding(ok=True, what="bucket", text=f"{place}: reachable with these credentials{whose}")
+    cause = awserrors.cause_of(asked.errors)
+    if cause and cause.what == awserrors.DENIED.what and not place.owner:
+        head = aws.query(awswords.head_words(place.bucket, f"{prefix}{PROBE_KEY}"))
+        if is_written or complaints.codes_in(head.errors) & {"404", "NoSuchKey"}:
+            text = (
+                f"{place}: reachable, but these credentials may not list it, so each object is asked for, which takes"
+            )
+            return Finding(ok=True, what="bucket", text=f"{text} longer (give them s3:ListBucket there)")
+    where = f"{place}, expected to be account {place.owner}'s" if place.owner else str(place)
+    why = awserrors.unreachable(asked.errors) or awserrors.passing(asked.errors)
+    return Finding(ok=False, what="bucket", text=str(awscli.failure(asked, where, why)))
 
 
 def _write(aws: awscli.Aws, probe: Probe) -> Finding:

@@ -15,7 +15,7 @@ from s3sync.awscli import Aws
 from s3sync.checksums import Checksums
 from s3sync.crowd import Crowd, LoadMeter
 from s3sync.destination import COMPLETION_OBJECT
-from s3sync.errors import AwsError
+from s3sync.errors import AwsError, DeniedError
 from s3sync.etagtrust import EtagTrust
 from s3sync.interrupt import Stop
 from s3sync.job import Job, Tally
@@ -183,7 +183,8 @@ class Sender:
         if cause and pending:
             self._state.failed = {file.path: f"not sent: {cause.what}" for file in pending} | self._state.failed
             said = f". aws said: {self._pipeline.said}" if self._pipeline.said else ""
-            raise AwsError(f"{cause.told(printable(self._url))}{said}")
+            error = DeniedError if cause.of_a_key else AwsError
+            raise error(f"{cause.told(printable(self._url))}{said}")
 
     def send_receipt(self, written: Run) -> tuple[str, str]:
         """The completion object, by the same ways: its ETag, or why there is none."""

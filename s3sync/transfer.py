@@ -29,7 +29,7 @@ from s3sync.etag import DEFAULT_MULTIPART, Multipart
 from s3sync.plan import Batch
 from s3sync.runfolder import Run
 from s3sync.staging import staged
-from s3sync.throttle import Throttle
+from s3sync.throttle import Ahead, Throttle
 
 _GIVE_UP = 20  # files that fail one after the other end a batch: each may have cost minutes of timeouts
 _GIVE_UP_WITHOUT_A_WAY = 4  # for want of a way to S3, which is one for all of them
@@ -89,6 +89,8 @@ class Transfer:
         self._storage = storage
         self._bucket = OwnedBucket(destination.bucket, owner)
         self._throttle = throttle
+        self._sharing = threading.Lock()
+        self._given: dict[int, int | None] = {}  # shares of the bandwidth, by the number of the batch
         self._shares: dict[int, int | None] = {}  # of the bandwidth, by process id
         self._flow = _Flow()
         self._over = threading.Event()  # nothing more is to be started
@@ -99,13 +101,22 @@ class Transfer:
         self._over.clear()
         self._no_way = False
 
-    def send(self, batch: Batch) -> Sent:
+    def send(self, batch: Batch, ahead: Ahead | None = None) -> Sent:
         """Run one process to its end; raises AwsError if it cannot start, StateError, InterruptedBySignal."""
+        with self._sharing:
+            share = self._throttle.share_beside(self._given.values(), ahead) if self._throttle else None
+            self._given[batch.number] = share
+        try:
+            return self._send(batch, share)
+        finally:
+            with self._sharing:
+                del self._given[batch.number]
+
+    def _send(self, batch: Batch, share: int | None) -> Sent:
         heard = _Complaints(self._destination, self._run.run_id, batch, self._aws.readable)
         if self._over.is_set():
             return Sent(batch, {}, _NOT_SENT, None)
         pid = 0
-        share = self.share
         config = self._throttle.config(share) if self._throttle and share is not None else None
 
         def on_start(started: int) -> None:

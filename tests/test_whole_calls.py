@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -85,6 +86,29 @@ def test_a_policy_that_denies_everything_ends_the_call_in_one_line(
     assert f"s3sync: access denied: s3://{BUCKET}/{tiny_run.name}/ (check the keys" in result.err
     assert result.err.count("trying") == 0
     assert len(quick_lab.log(tiny_run)["failed_upload_files"]) == 3, "the marker was not to be sent yet"
+
+
+def test_a_run_that_a_policy_denies_keeps_no_other_from_being_uploaded(
+    quick_lab: Lab, server: S3Server, tiny_run: Path
+) -> None:
+    other = tiny_run.with_name("261124_A01234_0008_AHFAULTDRX8")
+    shutil.copytree(tiny_run, other)
+    info = other / "RunInfo.xml"
+    info.write_text(info.read_text().replace(tiny_run.name, other.name))
+    for run in (tiny_run, other):
+        server.clear_faults()
+        server.add_fault(Fault("status", status=403, code="AccessDenied", key_contains=run.name, count=None))
+
+        result = quick_lab.watch(tiny_run, aws_command=str(quick_lab.root / "quick" / "aws"), max_cores=1)
+
+        assert result.code == 1
+        assert f"access denied: s3://{BUCKET}/{run.name}/" in result.err
+        uploaded = other if run == tiny_run else tiny_run
+        assert quick_lab.log(uploaded)["completed"] is True
+        for path in quick_lab.log_dir.joinpath("uploads").iterdir():
+            path.unlink()
+        for key in server.objects(BUCKET):
+            server.delete(BUCKET, key)
 
 
 def test_a_server_that_disappears_ends_the_call_in_one_line(
@@ -219,7 +243,7 @@ class Told:
         self._sent = list(sent)
         self.batches: list[int] = []
 
-    def send(self, batch: Batch) -> Sent:
+    def send(self, batch: Batch, _ahead: object) -> Sent:
         self.batches.append(batch.number)
         cause, in_vain = self._sent.pop(0)
         return Sent(batch, {}, "", cause, in_vain)
