@@ -415,10 +415,9 @@ def _run_cleanup(args: argparse.Namespace) -> int:
 
 def _run_forget(args: argparse.Namespace) -> int:
     from s3sync import forget
-    from s3sync.config import load_config
 
     os.umask(0o077)
-    done = forget.forget(load_config(Path(args.config), os.environ), args.run)
+    done = forget.forget(_config_to_write(args), args.run)
     _show(args, forget.lines(done), {**forget.as_json(done), "exit_code": EXIT_DONE})
     return EXIT_DONE
 

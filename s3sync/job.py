@@ -146,3 +146,4 @@ class Preview(NamedTuple):
     same_size: int
     batches: int
     ask_seconds: float = 0.0
+    obstacles: tuple[str, ...] = ()  # what an upload would fail from

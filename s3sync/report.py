@@ -119,6 +119,7 @@ def preview_json(preview: Preview) -> dict[str, Any]:
         "skipped": {printable(item.path): item.reason for item in preview.scope.skipped},
         "failed": {printable(item.path): item.reason for item in preview.scope.unsendable},
         "log": str(preview.log_path),
+        "obstacles": list(preview.obstacles),
     }
 
 

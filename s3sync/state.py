@@ -151,13 +151,27 @@ class StateStore:
         """
         with self._explained("write", self._folder):
             files.make_private_folder(self._folder)
-            needed = expected_files * _BYTES_A_FILE
-            if (free := shutil.disk_usage(self._folder).free) < needed:
-                left = f"{human_bytes(free)} left, {human_bytes(needed)} wanted for {count_of(expected_files, 'file')}"
-                raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {left}")
+            if shortage := _shortage(self._folder, expected_files):
+                raise OSError(errno.ENOSPC, shortage)
             self._temporary.unlink(missing_ok=True)  # a kill's; to write into it could be to write into the log: _claim
             with self._written(b"s3sync"):
                 pass
+
+    def obstacles(self, expected_files: int) -> list[str]:
+        """Say what `prepare` and an upload would fail from, as far as that can be seen; nothing is written."""
+        said = []
+        with contextlib.suppress(OSError):
+            above = next(folder for folder in (self._folder, *self._folder.parents) if os.path.exists(folder))
+            if shortage := _shortage(above, expected_files):
+                said.append(f"no room for the state log: {printable(str(self._folder))}: {shortage}")
+        present = filter(os.path.lexists, (self.lock_path, self.log_path, self.journal_path))
+        closed = (path for path in present if not os.access(path, os.R_OK | os.W_OK))
+        said += (f"this user cannot read and write {printable(str(path))}" for path in closed)
+        if (where := lock.held_where(self.lock_path)) is not None:
+            said.append(
+                f"it is being uploaded already{f' by {where}' if where else ''}, so an upload would end at once"
+            )
+        return said
 
     def load(self, *, set_aside: bool = True) -> Loaded:
         """Log and journal as they are; raises StateError.
@@ -324,6 +338,15 @@ def unfinished_besides(log_dir: Path, known: Collection[Path]) -> list[tuple[Pat
                 if not is_completed(path) and not (logged := read_logged(path)).head.completed:
                     found.append((path, logged))
     return found
+
+
+def _shortage(folder: Path, expected_files: int) -> str:
+    """Whether there is too little room for the log of so many files, and how much; raises OSError."""
+    needed = expected_files * _BYTES_A_FILE
+    if (free := shutil.disk_usage(folder).free) >= needed:
+        return ""
+    left = f"{human_bytes(free)} left, {human_bytes(needed)} wanted for {count_of(expected_files, 'file')}"
+    return f"{os.strerror(errno.ENOSPC)}: {left}"
 
 
 def logged_besides(log_dir: Path, known: Collection[Path]) -> list[Logged]:

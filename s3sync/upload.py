@@ -20,6 +20,7 @@ from s3sync import (
     hook,
     identity,
     lock,
+    logdir,
     places,
     plan,
     remembered,
@@ -155,6 +156,10 @@ def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) 
         return Preview(run, job.destination, store.log_path, scope, (), 0, 0)
     if (handed_over := ArrayFolder.of(job.log_dir, store)).is_submitted():
         display.say(f"note: handed over to Slurm already: {handed_over.where()}")
+    unwritable = "" if job.scheduled else logdir.unwritable(job.log_dir)  # of a scan it is said once
+    obstacles = (*([unwritable] if unwritable else []), *store.obstacles(scope.total))
+    for obstacle in obstacles:
+        display.say(_said(job, run, obstacle))
     state = loaded.state or RunState(run.run_id, str(run.path))
     _doubt(state, listing, expected)
     pending = plan.pending(scope.files, state.proven)
@@ -166,7 +171,7 @@ def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) 
         ask_seconds = reader.seconds_to_ask(len(pending)) if by_kms and job.verify == "etag" else 0.0
     same_size = sum(f.path in remote and remote[f.path].size == f.size for f in pending)
     batches = sum(len(plan.into_batches(group, job.cores)) for group in plan.in_phases(pending) if group)
-    return Preview(run, job.destination, store.log_path, scope, pending, same_size, batches, ask_seconds)
+    return Preview(run, job.destination, store.log_path, scope, pending, same_size, batches, ask_seconds, obstacles)
 
 
 def require_claim(run: Run, state: RunState | None, listing: Callable[[], Listing]) -> str:

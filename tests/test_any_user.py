@@ -11,11 +11,15 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from s3sync import files, invocation, logdir
+from s3sync import files, invocation, lock, logdir
+from s3sync.destination import Destination
+from s3sync.runfolder import Run, RunInfo
+from s3sync.state import StateStore
 from tests.conftest import BUCKET, QUICK_AWS, FakeAws, Lab
 from tests.s3server import S3Server
 from tests.unprivileged import OTHER_USER, needs_root, python_as_other_user, run_as_other_user
@@ -285,6 +289,37 @@ def test_status_without_a_log_dir_in_its_config_reads_what_upload_wrote(
     assert [row["state"] for row in json.loads(status.stdout)["runs"]] == ["uploaded"]
     own = open_lab.home / ".local/state/s3sync"
     assert status.stderr == f"s3sync: note: there is no {open_lab.root}/var: this user's state logs are in {own}\n"
+
+
+def test_a_dry_run_says_what_an_upload_would_fail_from(open_lab: Lab, tiny_run: Path, system_aws: str) -> None:
+    run = run_in(open_lab, tiny_run)
+    os.chown(open_lab.log_dir, 0, 0)
+    open_lab.log_dir.chmod(0o755)
+    words = open_lab.words(run, "--dry_run", "--json", "--aws_command", system_aws)
+
+    planned = run_as_other_user(*words, env=open_lab.env)
+
+    said = f"cannot write {open_lab.log_dir}: Permission denied: it belongs to root (run this as root: `sudo "
+    assert any(line.startswith(f"warning: {said}") for line in lines_of(planned.stderr)), planned.stderr
+    assert [each[: len(said)] for each in json.loads(planned.stdout)["obstacles"]] == [said]
+    assert list(open_lab.log_dir.iterdir()) == []
+
+
+def test_a_dry_run_says_that_the_run_is_being_uploaded_and_that_there_is_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path / "run", "run", RunInfo("", "", "", "", ()))
+    store = StateStore(tmp_path / "log", run, Destination("lab-runs", ""))
+    assert store.obstacles(1000) == []
+
+    with lock.held(store.lock_path, "run"):
+        assert store.obstacles(1) == ["it is being uploaded already, so an upload would end at once"]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    (shortage,) = store.obstacles(1000)
+
+    assert shortage.startswith(
+        f"no room for the state log: {tmp_path}/log/uploads: No space left on device: 1.0 kB left,"
+    )
 
 
 # What root may give away, and what not: the other user tries to get a file of root's.
