@@ -95,6 +95,7 @@ def simulate(parent: Path) -> Path:
     cbcl = run / "Data/Intensities/BaseCalls/L001/C1.1/L001_1.cbcl"
     with cbcl.open("r+b") as stream:
         stream.truncate(40_000_000)
+    (run / "CopyComplete.txt").touch()  # as an instrument does: after everything else
     sizes = [path.stat().st_size for path in run.rglob("*") if path.is_file()]
     print(f"  {run.name}: {len(sizes):,} files, {sum(sizes) / 1e6:,.0f} MB, the largest {max(sizes) / 1e6:.0f} MB")
     return run
