@@ -30,6 +30,7 @@ from s3sync.text import count_of, printable
 
 FOLDER = "slurm"  # in the log directory
 STARTS = "starts"  # in the work folder: marks of scripts that were started, until the program runs
+_RAN = "ran."  # before the name of such a mark: the program runs, or ran
 _SAID_LINES = 2  # of what a job printed
 _SILENT = "its job left nothing in the log directory (is that shared, and may this user write there?)"
 LAST = "last"  # instead of a shard's number: the job that comes after all tasks
@@ -304,11 +305,11 @@ class ArrayFolder:
         return f"{of}, {len(self.results()):,} of {count_of(shards, 'shard')} done (squeue --name={handed.name})"
 
     def has_started(self, environ: Mapping[str, str]) -> None:
-        """Take away the mark that the script of this job has left on its node: the program runs. Raises nothing."""
+        """Change the mark that the script of this job has left on its node: the program runs. Raises nothing."""
         number, job = environ.get("SLURM_ARRAY_TASK_ID", LAST), environ.get("SLURM_JOB_ID", "0")
         name = f"{number}.{job}.{environ.get('SLURM_RESTART_COUNT', '0')}"
         with contextlib.suppress(OSError, ValueError):
-            (self.path / STARTS / name).unlink()
+            (self.path / STARTS / name).rename(self.path / STARTS / f"{_RAN}{name}")
 
     def unstarted(self) -> list[Unstarted]:
         """Return the nodes on which the program did not start, as far as that is known here.
@@ -318,6 +319,8 @@ class ArrayFolder:
         found = []
         with contextlib.suppress(OSError):
             for path in sorted((self.path / STARTS).iterdir()):
+                if path.name.startswith(_RAN):
+                    continue
                 with contextlib.suppress(OSError, ValueError):
                     node, out, *noted = filter(None, path.read_text("utf-8", "replace").split("\n"))
                     said = [printable(line) for line in (noted or self._printed(out))[-_SAID_LINES:]]
@@ -332,11 +335,11 @@ class ArrayFolder:
         Their node may not have this folder, or the user may not write there. Raises nothing.
         """
         with contextlib.suppress(OSError):
-            marked = {name.partition(".")[0] for name in os.listdir(self.path / STARTS)}
+            marked = {name.removeprefix(_RAN).partition(".")[0] for name in os.listdir(self.path / STARTS)}
             begun = {str(number) for number in self.begun()}
             for task, node in failed:
                 who = LAST if task is None else str(task)
-                if node and who not in marked | begun and not (task is None and self.progress(LAST)):
+                if node and who not in marked | begun:
                     name = f"{who}.silent.{uuid.uuid4().hex[:12]}"
                     files.write_synced(self.path / STARTS / name, f"{node}\n-\n{_SILENT}\n".encode("utf-8", "replace"))
 

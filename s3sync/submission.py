@@ -14,7 +14,7 @@ from s3sync.errors import SlurmError, StateError
 from s3sync.runfolder import LocalFile
 from s3sync.slurm import Slurm
 
-# The mark of a start is taken away by the program: one that stays names a node on which it cannot run.
+# The program renames the mark of its start: one that stays names a node on which it cannot run.
 _SCRIPT = """\
 #!/bin/sh
 # What Slurm runs on a node for s3sync: a task of the array, or the last job.

@@ -202,7 +202,7 @@ def test_only_one_module_deletes_what_is_not_ours() -> None:
     deleting = re.compile(r"(.*\.)?(unlink|rmdir|rmtree|remove|removedirs|send2trash)")
     callers = {room: {call for call in calls_in(tree) if deleting.fullmatch(call)} for room, tree in MODULES.items()}
     assert {room: calls for room, calls in callers.items() if calls} == {
-        "arrayfolder": {"(self.path / 'job.json').unlink", "(self.path / STARTS / name).unlink", "shutil.rmtree"},
+        "arrayfolder": {"(self.path / 'job.json').unlink", "shutil.rmtree"},
         "brokennodes": {"_path(log_dir, node).unlink"},
         "clustercheck": {"shutil.rmtree", "place.folder.parent.rmdir"},
         "cleaner": {"removal.remove"},

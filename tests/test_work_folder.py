@@ -296,8 +296,10 @@ def test_a_node_whose_job_left_nothing_is_known_from_slurm(folder: ArrayFolder) 
     folder.lock_path(1).parent.mkdir()
     folder.lock_path(1).touch()
     started(folder, "2.9.0", "n3", "")
+    started(folder, "3.10.0", "n5", "it ran, and was killed")
+    folder.has_started({"SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "10"})
     for _ in range(2):
-        folder.note_silent([(0, "n1"), (1, "n2"), (2, "n3"), (None, "n4"), (5, "")])
+        folder.note_silent([(0, "n1"), (1, "n2"), (2, "n3"), (3, "n5"), (None, "n4"), (5, "")])
     assert [(start.node, start.is_last_job) for start in folder.unstarted()] == [("n1", False), ("n4", True)]
     assert "is that shared, and may this user write there?" in folder.broken()["n1"]
 
