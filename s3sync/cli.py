@@ -28,6 +28,7 @@ from s3sync.errors import (
     EXIT_DONE,
     EXIT_FAILED,
     EXIT_USAGE,
+    ConfigError,
     InterruptedBySignal,
     RunError,
     StateError,
@@ -274,11 +275,16 @@ def _log_dir_to_name(args: argparse.Namespace) -> str | None:
 
 
 def _run_monitor(args: argparse.Namespace) -> int:
-    from s3sync import logs, monitor, status
+    from s3sync import logs, monitor, noconfig, status
     from s3sync.config import load_config
 
     os.umask(0o077)  # what a tick writes is for its user alone
-    config = _config_to_read(args) if args.dry_run else load_config(Path(args.config), os.environ)
+    try:
+        config = _config_to_read(args) if args.dry_run else load_config(Path(args.config), os.environ)
+    except ConfigError as error:
+        if not args.dry_run:
+            noconfig.report(Path(args.config), error)
+        raise
     step_back(config.nice, config.io_priority)
     on_terminal = sys.stderr.isatty()
     stop = Stop()

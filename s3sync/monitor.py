@@ -210,8 +210,8 @@ def _counted(tick: Tick) -> Counters:
 def _judge(tick: Tick, config: Config, *, scanning: bool) -> Discovery:
     """Every run with its state, and the problems that stand before anything is uploaded."""
     found = discovery.look(config)
-    tick.runs = survey.look(config, found=found, scanning=scanning).runs
-    tick.problems = [Problem(trouble.key, trouble.text, "other") for trouble in found.troubles]
+    tick.runs, troubles = survey.look(config, found=found, scanning=scanning)
+    tick.problems = [Problem(trouble.key, trouble.text, "other") for trouble in troubles]
     tick.problems += [Problem(node.key, node.text, "other") for node in survey.broken_nodes(config)]
     tick.problems += [Problem(note.key, note.text, "note") for note in found.notes]
     if unusable := logdir.entries_of_others(config.log_dir):

@@ -32,7 +32,7 @@ def refresh(config: Config, problems: Sequence[Problem], counted: Counters, seco
     before = lasttick.read(config.log_dir) or LastTick(0, 0, 0)
     succeeded = now if ok else before.succeeded
     tick = LastTick(now, seconds, succeeded, tuple(problems), before.counted.plus(counted))
-    _try("remember this tick", lambda: lasttick.write(config.log_dir, tick))
+    attempt("remember this tick", lambda: lasttick.write(config.log_dir, tick))
     _refresh(config, lambda: Scans(tick))
 
 
@@ -47,7 +47,7 @@ def refresh_meanwhile(config: Config) -> None:
 
 def _refresh(config: Config, known: Callable[[], Scans]) -> None:
     if _is_wanted(config):
-        _try("write the page or the metrics", lambda: _write(config, known()))
+        attempt("write the page or the metrics", lambda: _write(config, known()))
 
 
 def write_page(folder: Path, view: View) -> Path:
@@ -71,9 +71,9 @@ def _is_wanted(config: Config) -> bool:
 def _write(config: Config, of_scans: Scans) -> None:
     known = history.look(config)  # judged anew: this tick has changed the runs
     if folder := config.report_dir:
-        _try("write the page", lambda: write_page(folder, page.view_of(known, of_scans)))
+        attempt("write the page", lambda: write_page(folder, page.view_of(known, of_scans)))
     if path := config.metrics_file:
-        _try("write the metrics", lambda: _write_metrics(path, known, of_scans, config.log_dir))
+        attempt("write the metrics", lambda: _write_metrics(path, known, of_scans, config.log_dir))
 
 
 def _write_metrics(path: Path, known: History, of_scans: Scans, log_dir: Path) -> None:
@@ -93,7 +93,12 @@ def _free(folder: Path) -> dict[Path, int]:
         return {}  # what needs it says so
 
 
-def _try(what: str, work: Callable[[], object]) -> None:
+def write_for_all(path: Path, content: bytes) -> None:
+    """Replace a file that other users read; raises OSError."""
+    files.replace(path, content, mode=_FOR_ALL)
+
+
+def attempt(what: str, work: Callable[[], object]) -> None:
     """Whatever goes wrong with the telling must not fail the tick: the runs are in S3."""
     try:
         work()

@@ -363,6 +363,25 @@ def logged_besides(log_dir: Path, known: Collection[Path]) -> list[Logged]:
     return found
 
 
+def unreadable_besides(log_dir: Path, known: Collection[Path]) -> list[tuple[Path, str]]:
+    """Logs but the known ones that cannot be read, and why: of a run that is gone nothing else would say so."""
+    found, folder, names = [], log_dir / _UPLOADS, {path.name for path in known}
+    try:
+        logs = [name for name in sorted(os.listdir(folder)) if name.endswith(LOG_SUFFIX) and name not in names]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        return [(folder, error.strerror or "")]
+    for name in logs:
+        try:
+            os.close(os.open(folder / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            found.append((folder / name, error.strerror or ""))
+    return found
+
+
 def _logs_in(folder: Path) -> list[Path]:
     with contextlib.suppress(OSError):
         return [folder / name for name in sorted(os.listdir(folder)) if name.endswith(LOG_SUFFIX)]

@@ -60,10 +60,10 @@ def look(config: Config, names: Iterable[str] = ()) -> Overview:
     """How all runs are, or those with these names (a run's stands for its analyses, too)."""
     at, found = time.time(), discovery.look(config)
     wanted = set(named.resolve(names, found.candidates))
-    judged = survey.look(config, wanted, found=found).runs
+    judged, troubles = survey.look(config, wanted, found=found)
     rows = [_row(r, config) for r in judged if not wanted or not wanted.isdisjoint((r.run.run_id, r.run.root.name))]
     rows.sort(key=lambda row: (row.run.began, row.run.key))
-    known, of_scans = history.of(config, [row.run for row in rows], found.troubles, at), scans.look(config)
+    known, of_scans = history.of(config, [row.run for row in rows], troubles, at), scans.look(config)
     if wanted:
         keys = {row.run.key for row in rows}
         known = known._replace(entries=tuple(entry for entry in known.entries if entry.key in keys))

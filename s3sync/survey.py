@@ -23,6 +23,7 @@ from s3sync import (
     remembered,
     rivals,
     runfolder,
+    state,
     wholeness,
 )
 from s3sync.arrayfolder import ArrayFolder
@@ -114,8 +115,14 @@ def look(
     watch = Watch(config.log_dir, config.recheck_days, scanning=scanning)
     judged = judge_all(config, [c for c in candidates if not wanted or c.run.run_id in wanted], watch)
     watch.save()
-    lost = missing.lost_runs(config, {run.log_path for run in judged})
-    return Survey([*judged, *(_lost(run) for run in lost if not wanted or run.run.root.name in wanted)], found.troubles)
+    known = {run.log_path for run in judged}
+    lost = [run for run in missing.lost_runs(config, known) if not wanted or run.run.root.name in wanted]
+    unreadable = [] if wanted else state.unreadable_besides(config.log_dir, known)
+    return Survey([*judged, *map(_lost, lost)], [*found.troubles, *(_of_log(path, why) for path, why in unreadable)])
+
+
+def _of_log(path: Path, why: str) -> Trouble:
+    return Trouble(f"log {printable(path.name)}", f"cannot read {printable(str(path))}: {why} (repair that)")
 
 
 def _lost(run: Lost) -> Judged:
@@ -165,7 +172,7 @@ def judge(
     try:
         run = _opened(run)
         return judged(*_of_open_run(_Case(candidate._replace(run=run), config, hopeless, known, store, now)))
-    except RunError as error:
+    except (RunError, StateError) as error:
         return judged("unreadable", str(error))
 
 

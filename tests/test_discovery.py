@@ -283,11 +283,13 @@ def test_a_run_folder_as_monitored_directory_is_a_problem(tmp_path: Path, watche
     assert troubles(watched) == []
 
 
-def test_runs_one_folder_deeper_are_hinted_at(tmp_path: Path, watched: Path) -> None:
-    tiny_run(watched)
+def test_runs_one_folder_deeper_are_hinted_at(tmp_path: Path) -> None:
+    above, folder = tmp_path / "above", tmp_path / "above" / "sequencer"
+    folder.mkdir(parents=True)
+    tiny_run(folder)
 
-    assert notes(config_of(tmp_path, tmp_path)) == [
-        f"{tmp_path} has no runs, but {watched} in it has (give that folder in monitored_directories)"
+    assert notes(config_of(tmp_path, above)) == [
+        f"{above} has no runs, but {folder} in it has (give that folder in monitored_directories)"
     ]
 
 
@@ -465,3 +467,14 @@ def test_check_says_what_a_scan_would_say(config: Config, watched: Path) -> None
 
     assert found == [(True, "directory"), (False, "run")]
     assert [state for _, state, _ in judged(config)] == ["unreadable"]
+
+
+def test_an_unreadable_log_of_a_run_that_is_gone_is_a_problem(config: Config, watched: Path) -> None:
+    log = config.log_dir / "uploads" / f"{RUN}.upload.log.json"
+    log.parent.mkdir(parents=True)
+    log.symlink_to(log.name)
+
+    (trouble,) = survey.look(config).troubles
+
+    assert trouble.text == f"cannot read {log}: {os.strerror(errno.ELOOP)} (repair that)"
+    assert not status.look(config).verdict.ok

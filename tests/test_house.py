@@ -109,6 +109,7 @@ ORDER = [
     "page",
     "metrics",
     "publish",
+    "noconfig",
     "monitor",
     "status",
     "manifest",

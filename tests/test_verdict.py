@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from s3sync import lasttick, lock, metrics, monitor, page, scans, status, verdict
+from s3sync.cli import main
 from s3sync.config import Config
 from s3sync.discovery import Trouble
 from s3sync.errors import StateError
@@ -276,3 +277,31 @@ def test_a_scan_that_finds_another_one_at_work_refreshes_page_and_metrics(
     assert "s3sync_tick_running 1.0" in numbers
     assert "s3sync_tick_running 0.0" in prom.read_text()
     assert "All is well" in (web / "index.html").read_text()
+
+
+@pytest.mark.parametrize("style", ["json", "yaml", "no yaml at all"])
+def test_a_scan_whose_config_cannot_be_used_is_reported(tmp_path: Path, capsys: Any, style: str) -> None:
+    web, prom = tmp_path / "web", tmp_path / "s3sync.prom"
+    config = config_of(tmp_path, report_dir=str(web), metrics_file=str(prom))
+    assert monitor.run_tick(config, {}, Stop(), show).ok
+    keys = {"log_dir": str(config.log_dir), "report_dir": str(web), "metrics_file": str(prom)}
+    path = tmp_path / ("config.json" if style == "json" else "config.yaml")
+    lines = "".join(f"{key}: {value}  # here\n" for key, value in keys.items())
+    path.write_text(json.dumps(keys) if style == "json" else lines + ("]" if style == "no yaml at all" else ""))
+
+    code = main(["monitor", "--config", str(path)])
+
+    assert code == 78
+    assert "the config cannot be used" in (web / "index.html").read_text()
+    assert "s3sync_verdict 2.0" in prom.read_text()
+    assert not status.look(config).verdict.ok
+    assert capsys.readouterr().err.startswith("s3sync: ")
+
+
+def test_nothing_is_made_where_a_wrong_config_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"report_dir: {tmp_path}/web\nlog_dir: {tmp_path}/log\nmetrics_file: {tmp_path}/x.prom\n")
+
+    assert main(["monitor", "--config", str(path)]) == 78
+
+    assert [entry.name for entry in tmp_path.iterdir()] == ["config.yaml"]
