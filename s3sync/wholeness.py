@@ -149,6 +149,7 @@ class _Check:
         found = structure.check(structure.read_flow_cell(self._run.path), self._files.files)
         if self._is_hidden():
             return Verdict("complete", marked.reason)  # the upload says which folder cannot be read
+        found = self._without_unsendable(found)
         missing, manifest_warning = self._missing_in_manifest()
         if found.kind == "missing" and (lost := self._wanted(found.lost)):
             summary = found.summary if len(lost) == len(found.lost) else f"{count_of(len(lost), 'file')} missing"
@@ -206,6 +207,11 @@ class _Check:
         folders = [item.path for item in self._files.unsendable if item.path.endswith("/")]
         base = structure.BASE_CALLS
         return any(base.startswith(folder) or folder.startswith(base) for folder in folders)
+
+    def _without_unsendable(self, found: structure.Found) -> structure.Found:
+        """What is there and cannot be sent is not missing: the upload names it with the reason."""
+        there = {item.path for item in self._files.unsendable}
+        return structure.Found("whole") if found.lost and there.issuperset(found.lost) else found
 
     def _wanted(self, paths: Sequence[str]) -> list[str]:
         """Those that are not excluded, and not there under a name that cannot be sent."""

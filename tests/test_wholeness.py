@@ -175,6 +175,15 @@ def test_a_folder_that_cannot_be_read_is_for_the_upload_to_name(run: Run) -> Non
     assert wholeness.check(run, TERMS, listing).state == "complete"
 
 
+def test_base_calls_that_are_there_and_cannot_be_sent_are_for_the_upload_to_name(run: Run, tmp_path: Path) -> None:
+    file = base_calls(run)[-1]
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    assert [check(run, after).state for after in (0, HOUR + 1)] == ["complete", "complete"]
+    base_calls(run)[0].unlink()
+    assert check(run).state == "settling"
+
+
 # A run that ended early
 
 
