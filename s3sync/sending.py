@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,8 @@ from s3sync.throttle import Throttle
 from s3sync.transfer import Transfer
 
 PASSES = 3  # a file is tried so often in one call
-BACKOFF = (1.0, 4.0)  # seconds before the second and the third pass
+# Seconds before the second and the third pass; tests wait for nothing.
+BACKOFF = tuple(float(seconds) for seconds in os.environ.get("S3SYNC_RETRY_DELAYS", "1,4").split(","))
 HASHERS_PER_CORE = 0.5  # threads: one hashes as much as several `aws` send
 STREAM_SECONDS = 600.0  # after so long no more of a run that is written yet is begun: other runs wait, too
 _COMPARE_FILES = 2000  # compared with S3 at a time, so that an interruption loses little

@@ -49,6 +49,12 @@ def skip_or_fail(why: str) -> NoReturn:
     pytest.skip(why)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the marker that only this suite's fixtures read."""
+    why = "with the AWS CLI beside this Python instead of its quick double, as the CLI itself matters"
+    config.addinivalue_line("markers", f"real_aws: {why}")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the figures that tests took with `record_property("figures", {name: number})`: sums, maxima of "most …"."""
     tests: dict[str, dict[str, int]] = {}
@@ -117,9 +123,11 @@ pipeline.PATIENCE, readback.BACKOFF, sending.BACKOFF = (0.0, 0.0), (0.0, 0.0), (
 class Lab:
     """A machine with s3sync on it: a home, a folder for temporary files, a log folder, and credentials."""
 
-    def __init__(self, root: Path, endpoint: str) -> None:
+    def __init__(self, root: Path, endpoint: str, aws: str = "quick") -> None:
+        """`aws` is the CLI's path: that of its quick double unless given; empty: s3sync finds the real one."""
         self.root = root
         self.delays = ""  # code that sets those of the program, before it starts
+        self.aws = _write_quick_aws(root / "double" / "aws") if aws == "quick" else aws
         self.log_dir = root / "log"
         self.tmp = root / "tmp"
         self.home = root / "home"
@@ -135,10 +143,15 @@ class Lab:
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ENDPOINT_URL": endpoint,
             "AWS_EC2_METADATA_DISABLED": "true",
+            "S3SYNC_RETRY_DELAYS": "0,0",
         }
+        if self.aws:
+            self.env["AWS_MAX_ATTEMPTS"] = "1"  # the double has no backoff of its own to be tested
 
     def start(self, *words: str, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
         """Start s3sync with these words; stdout and stderr are pipes."""
+        if self.aws and words and words[0] in ("upload", "verify") and "--aws_command" not in words:
+            words = (*words, "--aws_command", self.aws)
         program = ("-c", f"{self.delays}\nfrom s3sync.cli import main\nraise SystemExit(main())") if self.delays else ()
         argv = [sys.executable, "-W", "error", *(program or ("-m", "s3sync")), *words]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
@@ -167,8 +180,12 @@ class Lab:
         watched = {"monitored_directories": [str(run.parent)], "bucket": BUCKET, "remote_path": "/", **(entry or {})}
         config = self.root / "tick.json"
         usual = {"log_dir": str(self.log_dir), "max_age": 1e6, "alert_free_percent": 0, "monitor": [watched]}
-        config.write_text(json.dumps({**usual, **keys}))
+        config.write_text(json.dumps({**usual, **self.aws_key(), **keys}))
         return str(config)
+
+    def aws_key(self) -> dict[str, str]:
+        """The config key that names the CLI, if it is not the one that s3sync finds."""
+        return {"aws_command": self.aws} if self.aws else {}
 
     def log_path(self, run: Path) -> Path:
         return self.log_dir / "uploads" / f"{run.name}.upload.log.json"
@@ -187,9 +204,15 @@ def server() -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def lab(tmp_path: Path, server: S3Server) -> Lab:
+def aws_of_lab(request: pytest.FixtureRequest) -> str:
+    """The `aws` of a lab's machine: the quick double, or for tests with the marker `real_aws` the one that is found."""
+    return "" if request.node.get_closest_marker("real_aws") else "quick"
+
+
+@pytest.fixture
+def lab(tmp_path: Path, server: S3Server, aws_of_lab: str) -> Lab:
     """A machine that reaches `server`."""
-    return Lab(tmp_path, server.url)
+    return Lab(tmp_path, server.url, aws_of_lab)
 
 
 @pytest.fixture
@@ -255,14 +278,18 @@ def quick_aws(tmp_path: Path) -> FakeAws:
     """
 
     def make(code: str = "") -> str:
-        script = tmp_path / "quick" / "aws"
-        script.parent.mkdir(exist_ok=True)
-        start = f"sys.path.insert(0, {str(QUICK_AWS.parent)!r})\nimport quick_aws\nsys.exit(quick_aws.main(argv))"
-        script.write_text(f"#!{sys.executable} -IS\nimport os, sys, signal\nargv = sys.argv[1:]\n{code}\n{start}\n")
-        script.chmod(0o755)
-        return str(script)
+        return _write_quick_aws(tmp_path / "quick" / "aws", code)
 
     return make
+
+
+def _write_quick_aws(script: Path, code: str = "") -> str:
+    """Write a double of the CLI that first runs this Python code; returns its path."""
+    script.parent.mkdir(exist_ok=True)
+    start = f"sys.path.insert(0, {str(QUICK_AWS.parent)!r})\nimport quick_aws\nsys.exit(quick_aws.main(argv))"
+    script.write_text(f"#!{sys.executable} -IS\nimport os, sys, signal\nargv = sys.argv[1:]\n{code}\n{start}\n")
+    script.chmod(0o755)
+    return str(script)
 
 
 def kill_family(process: subprocess.Popen[str]) -> None:

@@ -204,7 +204,7 @@ def scene(
         server.create_bucket(BUCKET)
         for key, body in before.objects.items():
             server.put(BUCKET, key, body)
-        lab = Lab(folder, server.url)
+        lab = Lab(folder, server.url, "")
         if before.logs:
             os.makedirs(lab.log_dir / "uploads", mode=0o700)
         for name, content in before.logs.items():

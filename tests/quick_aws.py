@@ -1,167 +1,246 @@
 """A double of the AWS CLI that starts in a tenth of its time, for tests of what is not the CLI's own matter.
 
-It speaks with the same server, one request after the other, and knows three commands as this program
-says them: `s3 cp --recursive`, `s3api list-objects-v2`, `s3api head-object`; and what few tests need: an object
-read by `s3 cp`, and multipart uploads listed and aborted.
+It knows the commands that this program gives, and answers as version 1 does: the same requests, complaints and exit
+codes, as far as this program looks at them (`tests/test_quick_aws.py` compares them with the real ones). It sends one
+request after the other, signs nothing, and takes any credentials.
 """
 
 from __future__ import annotations
 
+import base64
 import http.client
-import itertools
 import json
 import os
+import re
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from email.message import Message
+from typing import NoReturn
 from urllib.parse import quote, unquote, urlencode, urlsplit
 from xml.etree import ElementTree
 
-_PART_BYTES = 8 * 1024 * 1024
-_PAGE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
+_NS = "{http://s3.amazonaws.com/doc/2006-03-01/}"
+_RETRIED = (500, 502, 503, 504)
+_CODE_WITHOUT_BODY = {400: "Bad Request", 403: "Forbidden", 404: "Not Found", 301: "Moved Permanently"}
+_HEADERS = {
+    "expected-bucket-owner": "x-amz-expected-bucket-owner",
+    "checksum-mode": "x-amz-checksum-mode",
+    "sse": "x-amz-server-side-encryption",
+    "server-side-encryption": "x-amz-server-side-encryption",
+    "sse-kms-key-id": "x-amz-server-side-encryption-aws-kms-key-id",
+    "ssekms-key-id": "x-amz-server-side-encryption-aws-kms-key-id",
+    "storage-class": "x-amz-storage-class",
+    "acl": "x-amz-acl",
+}
+_OF_OBJECTS = ("sse", "sse-kms-key-id", "storage-class", "acl", "server-side-encryption", "ssekms-key-id")
 
 
-class _Unreachable(Exception):
-    pass
+class Failed(Exception):
+    """What the CLI says of a request that failed."""
 
 
-class _Refused(Exception):
-    pass
+class _Response:
+    def __init__(self, status: int, headers: Message, body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    def xml(self) -> ElementTree.Element:
+        return ElementTree.fromstring(self.body)
 
 
 class _S3:
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, options: Mapping[str, str]) -> None:
         self._endpoint = endpoint
-        self._connection = http.client.HTTPConnection(urlsplit(endpoint).netloc)
+        self._given = {_HEADERS[n]: v for n, v in options.items() if n in _HEADERS and n not in _OF_OBJECTS}
+        self._attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", "4"))
+        self._connection: http.client.HTTPConnection | None = None
 
     def ask(
         self,
+        operation: str,
         method: str,
         path: str,
-        *,
-        query: dict[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
         body: bytes | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> tuple[http.client.HTTPResponse, bytes]:
-        """Raises _Unreachable as the CLI would complain."""
-        url = quote(path) + (f"?{urlencode(query)}" if query else "")
+        headers: Mapping[str, str] | None = None,
+    ) -> _Response:
+        """Ask until there is an answer other than one that may pass; raises Failed."""
+        target = quote(path, safe="/~") + (f"?{urlencode(query, quote_via=quote)}" if query else "")
+        for attempt in range(self._attempts):
+            last = attempt == self._attempts - 1
+            try:
+                response = self._once(method, target, body, {**self._given, **(headers or {})})
+            except ConnectionRefusedError:
+                problem = f'Could not connect to the endpoint URL: "{self._endpoint}{target}"'
+            except (OSError, http.client.HTTPException):
+                problem = "Connection was closed before we received a valid response from endpoint URL: "
+                problem += f'"{self._endpoint}{target}".'
+            else:
+                if response.status < 300:
+                    return response
+                if response.status in _RETRIED and not last:
+                    continue
+                retried = f" (reached max retries: {attempt})" if response.status in _RETRIED and attempt else ""
+                raise Failed(_complaint(operation, response, retried))
+            self._connection = None
+            if last:
+                raise Failed(problem)
+        raise AssertionError("it has ended before")
+
+    def _once(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> _Response:
+        if self._connection is None:
+            self._connection = http.client.HTTPConnection(urlsplit(self._endpoint).netloc)
+        self._connection.request(method, target, body, dict(headers))
+        response = self._connection.getresponse()
+        return _Response(response.status, response.headers, response.read())
+
+
+def _complaint(operation: str, response: _Response, retried: str) -> str:
+    code, message = str(response.status), _CODE_WITHOUT_BODY.get(response.status, "")
+    if response.body:
         try:
-            self._connection.request(method, url, body, headers or {})
-            response = self._connection.getresponse()
-            return response, response.read()
-        except (OSError, http.client.HTTPException):
-            self._connection.close()
-            raise _Unreachable(f'Could not connect to the endpoint URL: "{self._endpoint}{quote(path)}"') from None
+            error = response.xml()
+            code, message = error.findtext("Code", code), error.findtext("Message", message)
+        except ElementTree.ParseError:
+            pass
+    return f"An error occurred ({code}) when calling the {operation} operation{retried}: {message}"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do what these words, the endpoint first, ask for; returns the exit code."""
+    """Do what these words ask for; returns the exit code."""
     if argv[-1] == "--version":
-        print("aws-cli/1.0 quick double")
+        print("aws-cli/1.46.0 quick double")
         return 0
     options = dict(word[2:].split("=", 1) for word in argv if word.startswith("--") and "=" in word)
     words = [word for word in argv if not word.startswith("--")]
-    s3 = _S3(options["endpoint-url"])
+    s3 = _S3(options.get("endpoint-url") or os.environ["AWS_ENDPOINT_URL"], options)
     try:
-        return _do(s3, words, options)
-    except _Unreachable as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 255
+        if words[:2] == ["s3", "cp"]:
+            signal.signal(signal.SIGINT, _interrupted)
+            if words[3] == "-":
+                return _read(s3, words[2])
+            return _cp(s3, words[2], words[3], options)
+        command: Callable[[_S3, Mapping[str, str]], object] = _COMMANDS[words[1]]
+        answer = command(s3, options)
+    except Failed as failed:
+        print(f"\n{failed}", file=sys.stderr)
+        return 254 if str(failed).startswith("An error occurred") else 255
+    except _Interrupted:
+        print("cancelled: ctrl-c received", file=sys.stderr)
+        return 1
+    if answer is not _NOTHING:
+        print(json.dumps(answer))
+    return 0
 
 
-def _do(s3: _S3, words: Sequence[str], options: dict[str, str]) -> int:
-    if words[:2] == ["s3", "cp"]:
-        if words[3] == "-":
-            return _read(s3, words[2])
-        return _cp(s3, words[2], words[3], _headers(options))
-    if words[0] != "s3api" or words[1] not in _API:
-        raise NotImplementedError(words)
-    return _API[words[1]](s3, options)
+_NOTHING = object()
 
 
-def _headers(options: dict[str, str]) -> dict[str, str]:
-    given = {"x-amz-acl": options.get("acl"), "x-amz-server-side-encryption": options.get("sse")}
-    return {name: value for name, value in given.items() if value}
+class _Interrupted(BaseException):
+    """Ctrl-C; what was begun is aborted on the way out."""
+
+
+def _interrupted(_signum: int, _frame: object) -> NoReturn:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise _Interrupted
+
+
+# s3 cp
+
+
+def _cp(s3: _S3, folder: str, url: str, options: Mapping[str, str]) -> int:
+    code = 0
+    threshold, part_size = _multipart()
+    headers = {_HEADERS[name]: value for name, value in options.items() if name in _OF_OBJECTS}
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    for path in _files(folder):
+        key = os.path.relpath(path, folder)
+        shown = f"{os.path.relpath(path)} to {url}{key}"
+        if not (os.path.isfile(path) and os.access(path, os.R_OK)):
+            why = "File does not exist." if not os.path.exists(path) else "File/Directory is not readable."
+            if os.path.exists(path) and not os.path.isfile(path):
+                why = "File is character special device, block special device, FIFO, or socket."
+            print(f"warning: Skipping file {path}. {why}", file=sys.stderr, flush=True)
+            code = code or 2
+            continue
+        try:
+            size = os.stat(path).st_size
+            target = f"/{bucket}/{prefix}{key}"
+            with open(path, "rb") as stream:
+                if size < threshold:
+                    content = stream.read(size)
+                    s3.ask("PutObject", "PUT", target, None, content, {**headers, **_checksum(content)})
+                else:
+                    _send_in_parts(s3, target, stream.read, _part_size(size, part_size), size, headers)
+        except (Failed, OSError) as failed:
+            print(f"upload failed: {shown} {failed}", file=sys.stderr, flush=True)
+            code = 1
+        else:
+            print(f"upload: {shown}", flush=True)
+    return code
 
 
 def _read(s3: _S3, url: str) -> int:
-    response, content = s3.ask("GET", f"/{url.removeprefix('s3://')}")
-    if response.status != 200:
-        print(f"download failed: {url} to - An error occurred ({response.status})", file=sys.stderr)
+    try:
+        content = s3.ask("GetObject", "GET", f"/{url.removeprefix('s3://')}").body
+    except Failed as failed:
+        print(f"download failed: {url} to - {failed}", file=sys.stderr)
         return 1
     sys.stdout.buffer.write(content)
     return 0
 
 
-def _begin(s3: _S3, path: str, headers: dict[str, str]) -> str:
-    _, begun = s3.ask("POST", path, query={"uploads": ""}, headers=headers)
-    return ElementTree.fromstring(begun).findtext(f"{_PAGE}UploadId", "")
+def _send_in_parts(
+    s3: _S3, target: str, read: Callable[[int], bytes], part_size: int, size: int, headers: Mapping[str, str]
+) -> None:
+    with_checksums = {"x-amz-checksum-algorithm": "CRC32"} if _checksum(b"") else {}
+    begun = s3.ask("CreateMultipartUpload", "POST", target, {"uploads": ""}, None, {**headers, **with_checksums}).xml()
+    upload = {"uploadId": begun.findtext(f"{_NS}UploadId", "")}
+    try:
+        parts = []
+        for number in range(1, -(-size // part_size) + 1):
+            content = read(part_size)
+            crc32 = _checksum(content)
+            sent = s3.ask("UploadPart", "PUT", target, {"partNumber": str(number), **upload}, content, crc32)
+            parts.append((number, sent.headers["etag"], "".join(crc32.values())))
+        said = "".join(
+            f"<Part><ETag>{etag.replace(chr(34), '&quot;')}</ETag><PartNumber>{number}</PartNumber>"
+            f"{f'<ChecksumCRC32>{crc}</ChecksumCRC32>' if crc else ''}</Part>"
+            for number, etag, crc in parts
+        )
+        body = f'<CompleteMultipartUpload xmlns="{_NS[1:-1]}">{said}</CompleteMultipartUpload>'.encode()
+        s3.ask("CompleteMultipartUpload", "POST", target, upload, body)
+    except BaseException:
+        s3.ask("AbortMultipartUpload", "DELETE", target, upload)
+        raise
 
 
-def _put(s3: _S3, path: str, content: bytes, headers: dict[str, str]) -> tuple[http.client.HTTPResponse, bytes]:
-    if len(content) < _PART_BYTES:
-        return s3.ask("PUT", path, body=content, headers=headers)
-    upload, named = _begin(s3, path, headers), ""
-    for number, start in enumerate(range(0, len(content), _PART_BYTES), 1):
-        query = {"uploadId": upload, "partNumber": str(number)}
-        part, _ = s3.ask("PUT", path, query=query, body=content[start : start + _PART_BYTES])
-        named += f"<Part><PartNumber>{number}</PartNumber><ETag>{part.headers['etag']}</ETag></Part>"
-    body = f"<CompleteMultipartUpload>{named}</CompleteMultipartUpload>".encode()
-    return s3.ask("POST", path, query={"uploadId": upload}, body=body)
+def _part_size(size: int, part_size: int) -> int:
+    while size / part_size > 10_000:
+        part_size *= 2
+    return part_size
 
 
-def _encryption(s3: _S3, options: dict[str, str]) -> int:
-    _, said = s3.ask("GET", f"/{options['bucket']}", query={"encryption": ""})
-    print(json.dumps(ElementTree.fromstring(said).findtext(f".//{_PAGE}SSEAlgorithm")))
-    return 0
+def _multipart() -> tuple[int, int]:
+    """The threshold and the part size that the config has for the profile in use, which every profile has alike."""
+    try:
+        with open(os.environ.get("AWS_CONFIG_FILE", ""), encoding="utf-8", errors="surrogateescape") as stream:
+            text = stream.read()
+    except OSError:
+        text = ""
+    found = {n: int(v) for n, v in re.findall(r"^\s+(multipart_\w+)\s*=\s*(\d+)\s*$", text, re.MULTILINE)}
+    usual = 8 * 1024 * 1024
+    return found.get("multipart_threshold", usual), found.get("multipart_chunksize", usual)
 
 
-def _create_upload(s3: _S3, options: dict[str, str]) -> int:
-    print(json.dumps(_begin(s3, f"/{options['bucket']}/{options['key']}", _headers(options))))
-    return 0
-
-
-def _abort_upload(s3: _S3, options: dict[str, str]) -> int:
-    s3.ask("DELETE", f"/{options['bucket']}/{options['key']}", query={"uploadId": options["upload-id"]})
-    return 0
-
-
-def _list_uploads(s3: _S3, options: dict[str, str]) -> int:
-    _, page = s3.ask("GET", f"/{options['bucket']}", query={"uploads": "", "prefix": options["prefix"]})
-    found = [
-        [upload.findtext(_PAGE + name, "") for name in ("Key", "UploadId", "Initiated")]
-        for upload in ElementTree.fromstring(page).iterfind(f"{_PAGE}Upload")
-    ]
-    print(json.dumps(found or None))
-    return 0
-
-
-def _cp(s3: _S3, folder: str, url: str, headers: dict[str, str]) -> int:
-    code = 0
-    for path in _files(folder):
-        key = os.path.relpath(path, folder)
-        if not (os.path.isfile(path) and os.access(path, os.R_OK)):
-            print(f"warning: Skipping file {path}. File is special, not there, or not readable.", file=sys.stderr)
-            code = code or 2
-            continue
-        with open(path, "rb") as stream:
-            content = stream.read()
-        try:
-            response, said = _put(s3, f"/{url.removeprefix('s3://')}{key}", content, headers)
-            why = "" if response.status == 200 else _error(said, "PutObject")
-        except _Unreachable as error:
-            why = str(error)
-        if not why:
-            print(f"upload: {path} to {url}{key}", flush=True)
-        else:
-            print(f"upload failed: {path} to {url}{key} {why}", file=sys.stderr, flush=True)
-            code = 1
-    return code
-
-
-def _error(body: bytes, operation: str) -> str:
-    error = ElementTree.fromstring(body)
-    code, message = error.findtext("Code"), error.findtext("Message")
-    return f"An error occurred ({code}) when calling the {operation} operation: {message}"
+def _checksum(content: bytes) -> dict[str, str]:
+    if os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION") == "when_required":
+        return {}
+    crc32 = base64.b64encode(zlib.crc32(content).to_bytes(4, "big")).decode()
+    return {"x-amz-checksum-crc32": crc32}
 
 
 def _files(folder: str) -> Iterator[str]:
@@ -170,52 +249,95 @@ def _files(folder: str) -> Iterator[str]:
         yield from (os.path.join(top, name) for name in sorted(names))
 
 
-def _list(s3: _S3, options: dict[str, str]) -> int:
-    found = []
-    try:
-        items = list(itertools.islice(_listed(s3, options), int(options["max-items"])))
-    except _Refused as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 254
-    for item in items:
-        key, size, etag, moment = (item.findtext(_PAGE + name, "") for name in ("Key", "Size", "ETag", "LastModified"))
-        found.append([unquote(key), int(size), etag, moment])
-    print(json.dumps(found or None))
-    return 0
+# s3api
 
 
-def _listed(s3: _S3, options: dict[str, str]) -> Iterator[ElementTree.Element]:
+def _list(s3: _S3, options: Mapping[str, str]) -> object:
     query = {"list-type": "2", "prefix": options["prefix"], "encoding-type": "url"}
+    most = int(options["max-items"])
     if after := options.get("start-after"):
         query["start-after"] = after
+    found: list[list[object]] = []
+    names = _names(options)
     while True:
-        response, page = s3.ask("GET", f"/{options['bucket']}", query=query)
-        if response.status != 200:
-            raise _Refused(_error(page, "ListObjectsV2"))
-        tree = ElementTree.fromstring(page)
-        yield from tree.iterfind(f"{_PAGE}Contents")
-        token = tree.findtext(f"{_PAGE}NextContinuationToken")
+        page = s3.ask("ListObjectsV2", "GET", f"/{options['bucket']}", query).xml()
+        for item in page.iterfind(f"{_NS}Contents"):
+            found.append([_listed(item, name) for name in names])
+            if len(found) == most:
+                return found
+        token = page.findtext(f"{_NS}NextContinuationToken")
         if not token:
-            return
+            return found or None
         query["continuation-token"] = token
 
 
-def _head(s3: _S3, options: dict[str, str]) -> int:
-    headers = {"x-amz-checksum-mode": "ENABLED"}
-    response, _ = s3.ask("HEAD", f"/{options['bucket']}/{options['key']}", headers=headers)
-    if response.status != 200:
-        print(f"An error occurred ({response.status}) when calling the HeadObject operation", file=sys.stderr)
-        return 254
-    names = ("x-amz-server-side-encryption", "", "x-amz-checksum-crc32", "last-modified", "x-amz-checksum-sha256")
-    size, etag = int(response.headers["content-length"]), response.headers["etag"]
-    print(json.dumps([size, etag, *(response.headers.get(name) for name in names), None, None, None]))
-    return 0
+def _listed(item: ElementTree.Element, name: str) -> object:
+    text = item.findtext(_NS + name, "")
+    return int(text) if name == "Size" else unquote(text) if name == "Key" else text
 
 
-_API = {
+def _head(s3: _S3, options: Mapping[str, str]) -> object:
+    headers = s3.ask("HeadObject", "HEAD", _target(options)).headers
+    names = _names(options)
+    values: dict[str, object] = {
+        "ContentLength": int(headers["content-length"]),
+        "ETag": headers.get("etag"),
+        "ServerSideEncryption": headers.get("x-amz-server-side-encryption"),
+        "SSECustomerAlgorithm": headers.get("x-amz-server-side-encryption-customer-algorithm"),
+        "LastModified": headers.get("last-modified"),
+        "StorageClass": headers.get("x-amz-storage-class"),
+        "ChecksumType": headers.get("x-amz-checksum-type"),
+    }
+    for name in names:
+        if name.startswith("Checksum") and name not in values:
+            values[name] = headers.get(f"x-amz-checksum-{name.removeprefix('Checksum').lower()}")
+    return [values.get(name) for name in names]
+
+
+def _names(options: Mapping[str, str]) -> list[str]:
+    """The fields of a query such as `Contents[].[Key,Size]`."""
+    return options["query"].rpartition("[")[2].rstrip("]").split(",")
+
+
+def _head_bucket(s3: _S3, options: Mapping[str, str]) -> object:
+    headers = s3.ask("HeadBucket", "HEAD", f"/{options['bucket']}").headers
+    return {"BucketRegion": headers.get("x-amz-bucket-region")}
+
+
+def _encryption(s3: _S3, options: Mapping[str, str]) -> object:
+    found = s3.ask("GetBucketEncryption", "GET", f"/{options['bucket']}", {"encryption": ""}).xml()
+    return found.findtext(f".//{_NS}SSEAlgorithm")
+
+
+def _list_uploads(s3: _S3, options: Mapping[str, str]) -> object:
+    query = {"uploads": "", "prefix": options["prefix"], "encoding-type": "url"}
+    page = s3.ask("ListMultipartUploads", "GET", f"/{options['bucket']}", query).xml()
+    found = [
+        [unquote(item.findtext(f"{_NS}Key", "")), item.findtext(f"{_NS}UploadId"), item.findtext(f"{_NS}Initiated")]
+        for item in page.iterfind(f"{_NS}Upload")
+    ]
+    return found or None
+
+
+def _create_upload(s3: _S3, options: Mapping[str, str]) -> object:
+    headers = {_HEADERS[name]: value for name, value in options.items() if name in _OF_OBJECTS}
+    begun = s3.ask("CreateMultipartUpload", "POST", _target(options), {"uploads": ""}, None, headers)
+    return begun.xml().findtext(f"{_NS}UploadId")
+
+
+def _abort_upload(s3: _S3, options: Mapping[str, str]) -> object:
+    s3.ask("AbortMultipartUpload", "DELETE", _target(options), {"uploadId": options["upload-id"]})
+    return _NOTHING
+
+
+def _target(options: Mapping[str, str]) -> str:
+    return f"/{options['bucket']}/{options['key']}"
+
+
+_COMMANDS: dict[str, Callable[[_S3, Mapping[str, str]], object]] = {
     "list-objects-v2": _list,
     "head-object": _head,
-    "head-bucket": lambda _s3, _options: 0,
+    "head-bucket": _head_bucket,
     "get-bucket-encryption": _encryption,
     "list-multipart-uploads": _list_uploads,
     "create-multipart-upload": _create_upload,

@@ -25,6 +25,8 @@ from s3sync.errors import AwsError, InterruptedBySignal
 from s3sync.interrupt import Stop
 from tests.conftest import AWS_V1
 
+pytestmark = pytest.mark.real_aws
+
 # Which one
 
 

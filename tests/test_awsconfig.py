@@ -22,6 +22,8 @@ from s3sync.errors import AwsError, S3SyncError
 from s3sync.etag import Multipart
 from tests.unprivileged import run_unprivileged
 
+pytestmark = pytest.mark.real_aws
+
 SETTINGS = S3Settings(7, Multipart(threshold=9_000_000, part_size=10_000_000))
 PINNED = {
     "max_concurrent_requests": "7",

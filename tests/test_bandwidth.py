@@ -17,6 +17,8 @@ from s3sync.throttle import GRACE_SECONDS, Ahead, Throttle
 from tests.conftest import AWS_V1, FakeAws, Lab
 from tests.s3server import S3Server
 
+pytestmark = pytest.mark.real_aws
+
 MONDAY = datetime(2026, 11, 23)  # noqa: DTZ001 - timetables are in local time
 
 

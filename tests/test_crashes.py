@@ -24,6 +24,8 @@ from tests.conftest import skip_or_fail
 from tests.crashes import Before, Cost, Scene, scene, summary
 from tests.s3server import MIB, Request
 
+pytestmark = pytest.mark.real_aws
+
 Record = Callable[[str, object], None]
 
 

@@ -15,6 +15,8 @@ import pytest
 from tests.conftest import BUCKET, Lab, tree
 from tests.s3server import S3Server
 
+pytestmark = pytest.mark.real_aws
+
 KEYS = {"AccessKeyId": "ROLEKEY", "SecretAccessKey": "role-secret-key", "Token": "role-token"}
 LATER = datetime.now(timezone.utc) + timedelta(hours=6)
 

@@ -23,8 +23,8 @@ EVERY_MINUTE = "* * * * *"
 
 
 @pytest.fixture
-def site(tmp_path: Path, server: S3Server) -> Site:
-    return Site(tmp_path, server.url)
+def site(tmp_path: Path, server: S3Server, aws_of_lab: str) -> Site:
+    return Site(tmp_path, server.url, aws_of_lab)
 
 
 @pytest.fixture

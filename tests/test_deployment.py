@@ -21,6 +21,8 @@ from tests.conftest import BUCKET, Lab, skip_or_fail, tree
 from tests.s3server import S3Server
 from tests.throwaway import ROOT, Throwaway, copy_of_the_checkout, network_settings
 
+pytestmark = pytest.mark.real_aws
+
 CONF = ROOT / "conf"
 DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text()
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

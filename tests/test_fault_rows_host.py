@@ -37,10 +37,12 @@ from tests.test_monitor import Site
 from tests.test_real_servers import client
 from tests.unprivileged import without_override
 
+pytestmark = pytest.mark.real_aws
+
 
 @pytest.fixture
-def site(tmp_path: Path, server: S3Server) -> Site:
-    return Site(tmp_path, server.url)
+def site(tmp_path: Path, server: S3Server, aws_of_lab: str) -> Site:
+    return Site(tmp_path, server.url, aws_of_lab)
 
 
 def run_under(
@@ -586,7 +588,7 @@ def test_row_33_no_parts_are_left_in_a_real_server(
     s3 = client(*ceph)
     s3.create_bucket(Bucket=bucket)
     (tiny_run / "Data" / "large.cbcl").write_bytes(os.urandom(40_000_000))
-    lab = Lab(tmp_path, ceph.url)
+    lab = Lab(tmp_path, ceph.url, "")
     lab.env |= {"AWS_ACCESS_KEY_ID": ceph.access_key, "AWS_SECRET_ACCESS_KEY": ceph.secret_key}
     words = lab.words(tiny_run, "--stall_minutes", "0.1", "--aws_command", each_aws, bucket=bucket)
     process = lab.start(*words, "--cores", "1", "--max_bandwidth", "4MB/s")

@@ -27,6 +27,8 @@ from tests.radosgw import Gateway
 from tests.s3server import MIB, Fault, S3Server
 from tests.test_real_servers import client
 
+pytestmark = pytest.mark.real_aws
+
 FIRST, SECOND, MARKER = "Data/first.cbcl", "Data/second.cbcl", "CopyComplete.txt"
 ONCE = {"AWS_MAX_ATTEMPTS": "1"}  # the CLI itself tries only once, so that the passes over the files are seen
 
@@ -364,7 +366,7 @@ def ceph_run(tiny_run: Path) -> Path:
 def ceph_lab(tmp_path: Path, ceph: Gateway) -> Lab:
     """A machine that reaches a server that checks signatures and the clock."""
     client(*ceph).create_bucket(Bucket=BUCKET)
-    lab = Lab(tmp_path, ceph.url)
+    lab = Lab(tmp_path, ceph.url, "")
     lab.env |= {"AWS_ACCESS_KEY_ID": ceph.access_key, "AWS_SECRET_ACCESS_KEY": ceph.secret_key}
     return lab
 

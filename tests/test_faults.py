@@ -11,6 +11,8 @@ import pytest
 from tests.conftest import AWS_V1, BUCKET, FakeAws, Lab, Result, tree
 from tests.s3server import Fault, S3Server
 
+pytestmark = pytest.mark.real_aws
+
 WHEN_CP = "if argv[:1] != ['--version'] and 'cp' in argv:"
 
 

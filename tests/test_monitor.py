@@ -35,8 +35,8 @@ HOUR = 3600
 class Site(Lab):
     """A lab with a sequencer's folder and a config for the monitor."""
 
-    def __init__(self, root: Path, endpoint: str) -> None:
-        super().__init__(root, endpoint)
+    def __init__(self, root: Path, endpoint: str, aws: str = "quick") -> None:
+        super().__init__(root, endpoint, aws)
         self.runs = root / "sequencer"
         self.runs.mkdir()
         self.config = root / "s3sync.json"
@@ -46,7 +46,8 @@ class Site(Lab):
         return {"monitored_directories": [str(self.runs)], "bucket": BUCKET, "remote_path": "/runs", **more}
 
     def write(self, monitor: list[dict[str, Any]], **more: Any) -> None:
-        self.config.write_text(json.dumps({"log_dir": str(self.log_dir), "monitor": monitor, **more}))
+        usual = {"log_dir": str(self.log_dir), "monitor": monitor, **self.aws_key()}
+        self.config.write_text(json.dumps({**usual, **more}))
         self.config.chmod(0o600)
 
     def tick(self, *words: str, **options: Any) -> Result:
@@ -78,8 +79,8 @@ class Site(Lab):
 
 
 @pytest.fixture
-def site(tmp_path: Path, server: S3Server) -> Site:
-    return Site(tmp_path, server.url)
+def site(tmp_path: Path, server: S3Server, aws_of_lab: str) -> Site:
+    return Site(tmp_path, server.url, aws_of_lab)
 
 
 def age(run: Path, hours: float) -> None:

@@ -22,6 +22,8 @@ from tests.hostile_names import HOSTILE_NAMES
 from tests.radosgw import Gateway
 from tests.test_upload import independent_etag
 
+pytestmark = pytest.mark.real_aws
+
 MIB = 1024 * 1024
 
 
@@ -67,7 +69,7 @@ def gateway(request: pytest.FixtureRequest) -> Gateway:
 @pytest.fixture
 def foreign_lab(tmp_path: Path, gateway: Gateway) -> Lab:
     """A machine that reaches that server."""
-    lab = Lab(tmp_path, gateway.url)
+    lab = Lab(tmp_path, gateway.url, "")
     lab.env |= {"AWS_ACCESS_KEY_ID": gateway.access_key, "AWS_SECRET_ACCESS_KEY": gateway.secret_key}
     return lab
 
@@ -107,7 +109,7 @@ def test_every_byte_arrives(foreign_lab: Lab, gateway: Gateway, each_aws: str, t
 @pytest.mark.xdist_group("real servers")
 def test_a_refusal_without_a_message(tmp_path: Path, ceph: Gateway, small_run: Path, each_aws: str) -> None:
     """This server's errors have empty messages, over which the CLI stumbles."""
-    lab = Lab(tmp_path, ceph.url)
+    lab = Lab(tmp_path, ceph.url, "")
     lab.env |= {"AWS_ACCESS_KEY_ID": ceph.access_key, "AWS_SECRET_ACCESS_KEY": ceph.secret_key}
 
     result = lab.run(*lab.words(small_run, "--aws_command", each_aws, bucket="no-such-bucket"))

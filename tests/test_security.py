@@ -30,6 +30,8 @@ from tests.conftest import AWS_V1, BUCKET, FakeAws, Lab, Result, tree
 from tests.s3server import S3Server
 from tests.test_monitor import Hooks, Site, began_on
 
+pytestmark = pytest.mark.real_aws
+
 # In front of the real `aws`: what it was given, and what lies around meanwhile, as a line of JSON.
 RECORDER = """
 import json
@@ -80,8 +82,8 @@ def make_aws(folder: Path, code: str) -> str:
 
 
 @pytest.fixture
-def site(tmp_path: Path, server: S3Server) -> Site:
-    return Site(tmp_path, server.url)
+def site(tmp_path: Path, server: S3Server, aws_of_lab: str) -> Site:
+    return Site(tmp_path, server.url, aws_of_lab)
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ from tests.conftest import BUCKET, FakeAws, Lab
 from tests.promise import is_pending, is_proven, next_tick_completes
 from tests.s3server import Fault, S3Server
 
+pytestmark = pytest.mark.real_aws
+
 MIB = 1024 * 1024
 SECONDS = 6  # of stillness that count as a stall here; loading the CLI's libraries moves bytes all the time
 STALL = ("--stall_minutes", str(SECONDS / 60))

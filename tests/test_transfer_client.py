@@ -12,6 +12,8 @@ from tests.conftest import BUCKET, FakeAws, Lab
 from tests.promise import is_proven
 from tests.s3server import MIB, S3Server
 
+pytestmark = pytest.mark.real_aws
+
 
 @pytest.mark.parametrize("by", ["upload", "monitor"])
 def test_crt_is_what_the_cli_is_told_and_version_1_does_without(
@@ -62,7 +64,7 @@ def test_what_crt_sends_is_proven_by_its_etags(
     (tiny_run / "Data/large.cbcl").write_bytes(os.urandom(20 * MIB + 1))
     (tiny_run / "Data/one_part.cbcl").write_bytes(os.urandom(8 * MIB))
     (tiny_run / "Data/empty.cbcl").write_bytes(b"")
-    lab = Lab(tmp_path, "http://127.0.0.1:80")
+    lab = Lab(tmp_path, "http://127.0.0.1:80", "")
     result = lab.upload(tiny_run, "--transfer_client", "crt", "--aws_command", aws_v2)
     assert (result.code, "warning" in result.err) == (0, False)
     is_proven(lab, tiny_run, server_on_80)

@@ -91,7 +91,7 @@ class Sandbox:
     """A machine as the pages speak of it: /data, /etc/s3sync.yaml, and the commands `s3sync` and `aws`."""
 
     def __init__(self, root: Path, server: S3Server) -> None:
-        lab = Lab(root, server.url)
+        lab = Lab(root, server.url, "")
         self._folder = root
         self._places = {
             "/data": root / "data",
