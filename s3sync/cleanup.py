@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import NamedTuple
 
 import psutil
 
-from s3sync import cleanuprecord, named, removal, runfolder, survey
+from s3sync import cleanuprecord, invocation, named, removal, runfolder, survey
 from s3sync.cleanuprecord import Record
 from s3sync.config import Config
 from s3sync.errors import S3SyncError
@@ -266,9 +265,9 @@ def doubt(found: Verification, record: Record | None, log_dir: Path) -> str:
 
 def _fix(found: Verification, log_dir: Path) -> str:
     """What sends what came or changed after the upload."""
-    words = ["s3sync", "upload", "--local_path", str(found.run.path), "--bucket", found.destination.bucket]
+    words = ["upload", "--local_path", str(found.run.path), "--bucket", found.destination.bucket]
     words += ["--remote_path", found.destination.remote_path] if found.destination.prefix else []
-    return f"`{printable(shlex.join([*words, '--log_dir', str(log_dir), '--recheck']))}` sends what differs"
+    return f"`{printable(invocation.command(*words, '--log_dir', str(log_dir), '--recheck'))}` sends what differs"
 
 
 def _named(what: str, reasons: Mapping[str, str]) -> str:

@@ -147,7 +147,7 @@ def test_a_run_may_be_given_by_a_link(run: Path) -> None:
 
 def test_a_name_that_is_too_long_is_found_out_before_the_work(run: Path) -> None:
     with pytest.raises(StateError, match=r"cannot write .*: File name too long"):
-        require_place(run.parent / ("m" * 250), run)
+        require_place(run.parent / ("m" * 253), run)
 
 
 READ_ONLY = """
