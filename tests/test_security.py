@@ -600,6 +600,7 @@ ACTIONS = {
     "list-multipart-uploads": {"s3:ListBucketMultipartUploads"},
     "create-multipart-upload": {"s3:PutObject"},
     "abort-multipart-upload": {"s3:AbortMultipartUpload"},
+    "get-bucket-encryption": set(),  # s3:GetEncryptionConfiguration, without which a dry run says less
 }
 FOR_KMS = {"kms:GenerateDataKey", "kms:Decrypt"}
 OF_BUCKETS = {"s3:ListBucket", "s3:ListBucketMultipartUploads"}
@@ -611,6 +612,8 @@ def operations() -> set[str]:
     words = {
         "cp_words": awswords.cp_words("x", "s3://x/"),
         "head_words": awswords.head_words(bucket, "k"),
+        "read_words": awswords.read_words(bucket, "k"),
+        "encryption_words": awswords.encryption_words(bucket),
         "head_bucket_words": awswords.head_bucket_words(bucket),
         "list_words": awswords.list_words(bucket, "p", "", 1),
         "list_uploads_words": awswords.list_uploads_words(bucket, "p"),
