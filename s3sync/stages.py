@@ -19,7 +19,7 @@ from s3sync.job import Job, Tally
 from s3sync.plan import Scope
 from s3sync.progress import Display, Snapshot
 from s3sync.readback import RemoteObject
-from s3sync.runfolder import LocalFile, Run
+from s3sync.runfolder import RUN_INFO, LocalFile, Run
 from s3sync.sending import Amount, Sender
 from s3sync.state import StateStore
 from s3sync.statelog import Proof, RunState
@@ -150,10 +150,25 @@ class Call:
             self._display.say(f"warning: {count_of(len(lost), 'file')} of the log not in S3 any more as logged")
             self._state.proven = {path: p for path, p in self._state.proven.items() if path not in set(lost)}
 
+    def _require_own_prefix(self, remote: Mapping[str, RemoteObject]) -> None:
+        """Where nothing is proven, S3 may have another run of that name, uploaded with another log directory.
+
+        Raises RunError if it has; `--recheck` replaces it. To be asked after the files were compared.
+        """
+        theirs, ours = remote.get(RUN_INFO), next((f for f in self.scope.files if f.path == RUN_INFO), None)
+        has_ours = any(proof.size for proof in self._state.proven.values())
+        if self._job.recheck or has_ours or not theirs or not ours or theirs.size == ours.size:
+            return
+        where = printable(self._job.destination.url(self._run.run_id))
+        sizes = f"{RUN_INFO} has {theirs.size:,} bytes there and {ours.size:,} here"
+        advice = "use another remote_path; `upload --recheck` replaces what is there"
+        raise RunError(f"{where} has another run of that name: {sizes} ({advice})")
+
     def _compare(self, remote: Mapping[str, RemoteObject] | None, resumed: bool) -> None:
         """Prove without sending what S3 has already."""
         if remote is not None:
             self._sender.compare(self._pending(), remote)
+            self._require_own_prefix(remote)
         elif resumed:
             self._sender.ask_for_heavy(self._pending())
 

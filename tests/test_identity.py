@@ -184,6 +184,19 @@ def test_an_upload_by_hand_never_takes_another_folders_log(place: Place, server:
     assert place.upload(second, "--aws_command", place.aws, "--remote_path", "/again").code == 0
 
 
+def test_another_hosts_run_of_that_name_in_s3_is_not_replaced(place: Place, server: S3Server, first: Path) -> None:
+    server.put(BUCKET, f"{NAME}/RunInfo.xml", b"<another run/>")
+    for _ in range(2):
+        result = place.upload(first, "--aws_command", place.aws)
+        assert result.code == 1
+        assert "has another run of that name: RunInfo.xml has 14 bytes there and" in result.err
+    assert place.scan().code == 1
+    assert stored(server) == {"RunInfo.xml": b"<another run/>"}
+
+    assert place.upload(first, "--aws_command", place.aws, "--recheck").code == 0
+    assert stored(server) == tree(first)
+
+
 # Moved
 
 
