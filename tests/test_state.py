@@ -62,6 +62,7 @@ OURS = {
     "orderly": bool,
     "still_since": int,
     "parts_since": str,
+    "opaque_etags": list,
     "verified_by": str,
     "manifest_files": int,
     "skipped": dict,
