@@ -76,7 +76,7 @@ def is_all_done(
 
 def facts(log: dict[str, Any], *volatile: str) -> dict[str, Any]:
     """Of a log: without moments and durations."""
-    left_out = {"started", "finished", "seconds", "aws", *volatile}
+    left_out = {"started", "finished", "first_completed", "seconds", "aws", *volatile}
     return {key: value for key, value in log.items() if key not in left_out}
 
 
