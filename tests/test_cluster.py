@@ -17,6 +17,9 @@ import pytest
 
 from s3sync import arrayfolder
 from s3sync.arrayfolder import FOLDER
+from s3sync.destination import Destination
+from s3sync.runfolder import open_run
+from s3sync.state import StateStore
 from tests.conftest import BUCKET, WIDE_FILES, FakeAws, Lab, Result
 from tests.promise import is_proven
 from tests.s3server import Fault, S3Server
@@ -680,8 +683,9 @@ def test_an_analysis_is_checked_on_the_nodes_against_its_manifest(
 def test_a_work_folder_that_cannot_be_written_is_said_before_anything_is_submitted(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
-    lab.log_dir.mkdir()
-    (lab.log_dir / FOLDER).write_text("in the way")
+    store = StateStore(lab.log_dir, open_run(tiny_run), Destination(BUCKET, ""))
+    (lab.log_dir / FOLDER).mkdir(parents=True)
+    arrayfolder.ArrayFolder.of(lab.log_dir, store).path.write_text("in the way")
 
     result = lab.run(*on_slurm(lab, tiny_run, quick_aws("")))
 
