@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from s3sync import files, history, lasttick, metrics, page, scans
+from s3sync import files, history, lasttick, logdir, metrics, page, scans
 from s3sync.config import Config
 from s3sync.errors import StateError
 from s3sync.history import History
@@ -32,7 +32,8 @@ def refresh(config: Config, problems: Sequence[Problem], counted: Counters, seco
     before = lasttick.read(config.log_dir) or LastTick(0, 0, 0)
     succeeded = now if ok else before.succeeded
     tick = LastTick(now, seconds, succeeded, tuple(problems), before.counted.plus(counted))
-    attempt("remember this tick", lambda: lasttick.write(config.log_dir, tick))
+    if not logdir.unwritable(config.log_dir):  # else that is the problem, which has been said
+        attempt("remember this tick", lambda: lasttick.write(config.log_dir, tick))
     _refresh(config, lambda: Scans(tick))
 
 
