@@ -121,7 +121,9 @@ def test_a_finished_run_costs_next_to_nothing(site: Site, server: S3Server) -> N
     head, key, _ = site.log_path(run).read_text().partition(',\n "failed_upload_files"')
     site.log_path(run).write_text(head + key + ": no JSON at all" + " " * 100_000 + "}")
     (run / "RunInfo.xml").write_text("no XML")
+    before = run.stat()
     os.mkfifo(run / "pipe")
+    os.utime(run, ns=(before.st_atime_ns, before.st_mtime_ns))  # a change there would be looked into
 
     result = site.tick()
 
