@@ -151,7 +151,8 @@ class Watch:
         if known.spots is None:
             return True
         since_completion = self._now - (moment_of(head.finished) or 0.0)
-        return since_completion < self._days * 86_400 and self._now - known.at >= RECHECK_HOURS * 3600
+        is_recent = 0 <= self._now - known.at < RECHECK_HOURS * 3600  # a wrong clock may have dated it in the future
+        return since_completion < self._days * 86_400 and not is_recent
 
 
 def _compare(

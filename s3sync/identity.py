@@ -144,8 +144,9 @@ def claim(
 ) -> Claim:
     """Whether a folder may go on with the log that was `recorded` for the folder of that path.
 
-    `others` are further folders that want it. Only where the old path is gone does it `load` what both say. Raises
-    RunError or StateError as that does.
+    `others` are further folders that want it. Only where the old path is gone does it `load` what both say, or where
+    nobody can see that and the folder has its inode: its file system was mounted elsewhere. Raises RunError or
+    StateError as `load` does.
     """
     if not is_path(recorded) or is_same_folder(recorded, run.path):  # a relative one says nothing
         return OWN
@@ -153,7 +154,7 @@ def claim(
     there = presence(recorded, numbers, os.path.dirname(run.path))
     if there.state == "here":
         return Claim("another", f"the state log and the objects in S3 belong to {old}, which is still there")
-    if there.state == "unknown":
+    if there.state == "unknown" and runfolder.numbers_of(run.path)[1:2] != tuple(numbers[1:2]):
         return Claim("another", f"the state log belongs to {old}, and whether that is gone is not known: {there.why}")
     if others:
         return Claim("another", f"the state log belongs to {old}, which is gone, and {_several([run.path, *others])}")

@@ -61,9 +61,13 @@ LAYOUTS = (
         "L{lane:03}/C{cycle}.1/s_{lane}_{unit}.bcl",
     ),
 )
-_FILTER = re.compile(r"(?:.*/)?s_(?P<lane>\d)(?:_(?P<unit>\d{1,5}))?\.filter")
-_COPYING = re.compile(  # what copying tools call a file until it is whole: rsync, WinSCP, browsers, robocopy, rclone
-    r"(?:.*/)?(?:\.(?P<rsync>[^/]+)\.[A-Za-z0-9]{6}|(?P<other>[^/]+)\.(?:filepart|part|partial|tmp|crdownload|copying))"
+_FILTER = re.compile(r"(?:(?!\.)[^/]+/)*s_(?P<lane>\d)(?:_(?P<unit>\d{1,5}))?\.filter")
+_COPIED = r"[^/]+\.(?:cbcl|bcl(?:\.gz|\.bgzf)?|filter)"
+_COPYING = re.compile(  # what copying tools call a file of base calls until it is whole, or where they put it
+    rf"(?:.*/)?(?:\.(?!_){_COPIED}[.~][^/]+"  # rsync, Syncthing, Unison, Nextcloud
+    rf"|\.[^/]*(?:tmp|partial)[^/]*/{_COPIED}(?:\.[^/]+)?|\.in\.{_COPIED}\.?"  # folders of rsync; lftp
+    rf"|{_COPIED}(?:\.[0-9A-Za-z]{{6,8}})?_?\.(?:filepart|part|partial|tmp|crdownload|copying|gstmp)"
+    rf"|{_COPIED}\.[0-9A-Fa-f]{{8}})"  # the AWS CLI
 )
 
 
@@ -246,9 +250,7 @@ class _Seen(NamedTuple):
 
 def _is_copying(path: str) -> bool:
     """Whether the last part of a path is what a copying tool calls a file of base calls until it is whole."""
-    match = _COPYING.fullmatch(path)
-    name = (match["rsync"] or match["other"]) if match else ""
-    return name.endswith((".cbcl", ".bgzf", ".bcl", ".gz", ".filter"))
+    return _COPYING.fullmatch(path) is not None
 
 
 def _is_being_copied(copying: Sequence[str]) -> str:

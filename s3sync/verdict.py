@@ -69,3 +69,7 @@ def _of_scans(scans: Scans, now: float) -> Iterable[Problem]:
     elif scans.last and (age := scans.age(now)) > STALE_SECONDS:
         text = f"no scan has ended for {human_seconds(age)} (does cron run? what does the main log say?)"
         yield Problem(SCANS, text, "other")
+    elif scans.last and scans.began is None and scans.last.ended - now > STALE_SECONDS:
+        ahead = human_seconds(scans.last.ended - now)
+        text = f"the last scan is dated {ahead} in the future, so nobody knows when it was (is the clock right?)"
+        yield Problem(SCANS, text, "other")

@@ -189,8 +189,8 @@ class _Check:
         if marker is None:
             return False
         marker_ns = int(marker * 1e9) + 1000  # a float has no more digits
-        late = (f.path for f, c in zip(self._files.files, self._files.ctimes_ns, strict=True) if c > marker_ns)
-        return any(_OF_THE_INSTRUMENT.fullmatch(path) for path in late)
+        late = [f.path for f, c in zip(self._files.files, self._files.ctimes_ns, strict=True) if c > marker_ns]
+        return any(_OF_THE_INSTRUMENT.fullmatch(path) for path in self._wanted(late))
 
     def _is_torn(self, path: str) -> bool:
         """Whether a file is shorter than its header says; of one that cannot be read the upload says so."""

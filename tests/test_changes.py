@@ -131,6 +131,13 @@ def test_a_listing_that_finds_nothing_is_not_repeated_at_once(subject: Subject) 
     assert subject.listed == 2 * listings
 
 
+def test_a_clock_that_was_ahead_for_a_while_does_not_end_the_listings(subject: Subject) -> None:
+    assert subject.look(after=7 * 3600 - 60) is None
+    assert subject.look(after=6 * DAY) is None
+    subject.write("Data/Intensities/BaseCalls/L001/1.cbcl", b"other bytes")
+    assert subject.look(after=7 * 3600) == Change(1, ("Data/Intensities/BaseCalls/L001/1.cbcl",))
+
+
 def test_deleted_files_are_no_change_and_cost_one_listing(subject: Subject) -> None:
     shutil.rmtree(subject.run.path / "Data")
     (subject.run.path / "SampleSheet.csv").unlink()

@@ -365,6 +365,28 @@ def test_an_unmounted_place_keeps_the_name_of_its_run(place: Place, server: S3Se
     assert f"{first.parent} is empty: is it mounted?" in run["reason"]
 
 
+@pytest.mark.parametrize("is_another", [False, True])
+def test_a_folder_whose_file_system_was_mounted_elsewhere_goes_on(
+    place: Place, server: S3Server, first: Path, is_another: bool
+) -> None:
+    assert place.scan().code == 0
+    uploaded = tree(first)
+    moved = Path(shutil.move(first, place.root / "b" / NAME))
+    log = place.log_dir / "uploads" / f"{NAME}.upload.log.json"
+    logged = log_of(place)
+    logged["folder"][2] += 1  # as if `a` had been the mount point
+    log.write_text(json.dumps(logged))
+    if is_another:  # whose folder happens to have that inode
+        (moved / "Data" / "first.cbcl").write_bytes((moved / "Data" / "first.cbcl").read_bytes().upper())
+
+    result = place.scan()
+
+    assert result.code == is_another
+    assert ("this is another run: it has other bytes in Data/first.cbcl" in result.err) == is_another
+    assert stored(server) == uploaded
+    assert place.states() == {f"b/{NAME}": "duplicate name" if is_another else "uploaded"}
+
+
 # What is the same run
 
 

@@ -155,7 +155,11 @@ def test_files_with_less_than_half_the_bytes_of_the_others_are_short(tmp_path: P
 
 def test_temporary_names_of_copying_tools_are_no_base_calls(tmp_path: Path) -> None:
     last = cbcl()[-1]
-    for name in (".L002_2.cbcl.Xa12Bc", "L002_2.cbcl.filepart", "L002_2.cbcl.part", "L002_2.cbcl.tmp"):
+    for name in (
+        *(".L002_2.cbcl.Xa12Bc", "L002_2.cbcl.filepart", "L002_2.cbcl.part", "L002_2.cbcl.tmp"),
+        *("L002_2.cbcl.8f2c1a0b.partial", ".in.L002_2.cbcl.", "L002_2.cbcl_.gstmp", "L002_2.cbcl.6eF5b5dA"),
+        *(".~tmp~/L002_2.cbcl", ".rsync-partial/L002_2.cbcl", ".syncthing.L002_2.cbcl.tmp", ".L002_2.cbcl.~1a2b"),
+    ):
         copied = f"{last.rpartition('/')[0]}/{name}"
         found = check(tmp_path, [*cbcl()[:-1], copied])
         assert (found.kind, found.lost) == ("missing", (BASE_CALLS + last,))
@@ -164,10 +168,18 @@ def test_temporary_names_of_copying_tools_are_no_base_calls(tmp_path: Path) -> N
         assert (alone.kind, alone.lost) == ("missing", (BASE_CALLS + copied,)), "more than none"
 
 
+def test_filters_that_wait_in_a_folder_of_rsync_have_not_arrived(tmp_path: Path) -> None:
+    waiting = [f"{path.rpartition('/')[0]}/.~tmp~/{path.rpartition('/')[2]}" for path in FILTERS]
+    assert check(tmp_path, waiting).kind == "missing"
+
+
 @pytest.mark.parametrize(
     "paths",
-    [[], ["config.xml"], [*FILTERS, "L001/C1.1/s_1_1101.stats"], ["Alignment/a.fastq.gz"]],
-    ids=["nothing", "texts", "filters and statistics", "fastq"],
+    [
+        *([], ["config.xml"], [*FILTERS, "L001/C1.1/s_1_1101.stats"], ["Alignment/a.fastq.gz"]),
+        ["L001/0001.bcl.bgzf.bci", "L001/C1.1/L001_1.cbcl.md5", "L001/C1.1/._L001_1.cbcl"],
+    ],
+    ids=["nothing", "texts", "filters and statistics", "fastq", "what lay beside them"],
 )
 def test_a_run_without_base_calls_is_known_as_one(tmp_path: Path, paths: list[str]) -> None:
     assert check(tmp_path, paths).kind == "none"

@@ -137,6 +137,13 @@ def test_what_comes_after_the_marker_is_still_being_copied_even_if_all_base_call
     assert check(run, HOUR + 1).state == "complete"
 
 
+def test_what_is_excluded_may_still_be_written(run: Run) -> None:
+    (run.path / "Logs").mkdir(exist_ok=True)
+    (run.path / "Logs" / "service.log").write_bytes(b"late")
+    assert check(run).state == "settling"
+    assert check(run, terms=TERMS._replace(excludes=(re.compile(r"/Logs/"),))).state == "complete"
+
+
 def test_what_people_do_to_a_run_does_not_hold_it_back(run: Run) -> None:
     """The sheet is corrected, RunInfo.xml touched, a note left."""
     for path in ("SampleSheet.csv", "RunInfo.xml", "notes.txt", "ours/notes.txt"):
