@@ -127,8 +127,11 @@ def _obstacle(log_dir: Path, mode: int, *, inner: bool = True) -> Obstacle | Non
         if not _may(folder, mode if folder == log_dir else os.X_OK):
             return Obstacle(folder, _reason(folder))
     for folder in (log_dir / name for name in _INNER) if inner else ():
-        if os.path.lexists(folder) and not _may(folder, mode):
-            return Obstacle(folder, _reason(folder))
+        if os.path.lexists(folder):
+            if not _is_folder(folder):
+                return Obstacle(folder, os.strerror(errno.ENOTDIR))
+            if not _may(folder, mode):
+                return Obstacle(folder, _reason(folder))
     return None
 
 
@@ -137,6 +140,10 @@ def _advice(log_dir: Path, obstacle: Obstacle, elsewhere: str) -> str:
     path, reason, is_missing = obstacle
     user, owner = _name(os.geteuid()), _owner(path)
     belongs = f"{'it' if path == log_dir else printable(str(path))} belongs to {owner}"
+    if reason == os.strerror(errno.ENOTDIR):
+        return (
+            f"{printable(str(path))} is a file, not a folder (move it away{f', or {elsewhere}' if elsewhere else ''})"
+        )
     if reason != os.strerror(errno.EACCES):
         return f"{reason}: {printable(str(path))} ({elsewhere or 'that has to be fixed first'})"
     ways = [elsewhere] if elsewhere else []

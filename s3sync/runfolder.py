@@ -142,7 +142,7 @@ def _is_folder(path: Path) -> bool:
     """Raises RunError where that cannot be known."""
     try:
         return stat.S_ISDIR(os.stat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL, which no path has
         return False
     except OSError as error:
         raise RunError(f"cannot read {printable(str(path))}: {error.strerror}") from error

@@ -705,10 +705,17 @@ def test_its_end_by_a_signal_is_kept(fake: Callable[..., Aws]) -> None:
         assert (ended.returncode, ended.reason) == (-9, "aws was ended by SIGKILL")
 
 
-@pytest.mark.parametrize("text", ["no program\n", "#!/no/such/python\n", ""])
-def test_one_that_cannot_run_is_an_error(tmp_path: Path, stop: Stop, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("no program\n", "--aws_command"),
+        ("#!/no/such/python\n", r"the interpreter .* is not there: /no/such/python \(install it again"),
+        ("", "--aws_command"),
+    ],
+)
+def test_one_that_cannot_run_is_an_error(tmp_path: Path, stop: Stop, text: str, advice: str) -> None:
     aws = Aws(program(tmp_path / "aws", text), {}, stop)
-    with pytest.raises(AwsError, match=rf"^cannot run {tmp_path / 'aws'}: .*--aws_command"):
+    with pytest.raises(AwsError, match=rf"^cannot run {tmp_path / 'aws'}: .*{advice}"):
         aws.query(("--version",))
     assert aws.started == 0
 
