@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+from s3sync.etag import likely_part_sizes
 from s3sync.readback import Evidence, Mismatch, Reader, RemoteObject, Seen, Unknown, judge, kind_of
 from s3sync.runfolder import LocalFile
 from s3sync.statelog import Proof
 from s3sync.text import printable
 
+_OF_UNSAID_PARTS = ("multipart, -0", "multipart, -1")  # of servers that do not say of how many parts an object is
 CONTENT = "content"  # in `Proof.verified_by`: the object was read back, and has the bytes of the disk
 
 PartSize = Callable[[int], "int | None"]  # by the size of a file
@@ -96,9 +98,14 @@ class Judge:
 
     def _judge(self, file: LocalFile, seen: Seen, expected: str | None) -> Proof | str:
         try:
-            return judge(file, seen, expected, self._evidence, self._trust.are_md5s)
+            verdict = judge(file, seen, expected, self._evidence, self._trust.are_md5s)
         except OSError as error:
             return f"cannot be read: {error.strerror}"
+        if isinstance(verdict, str) or verdict.verified_by != "size" or expected is None:
+            return verdict
+        if isinstance(seen, RemoteObject) and not self._may_trust(file, seen):  # it may be any object of that size
+            return f"S3 has an object of this size, and neither an MD5 nor a checksum to compare: ETag {seen.etag}"
+        return verdict
 
     def _settle(
         self,
@@ -111,7 +118,9 @@ class Judge:
         """Those whose ETag alone differs, all of one kind."""
         known = [(file, item) for file in files if isinstance(item := seen[file], RemoteObject)]
         ours = [(file, item) for file, item in known if self._may_trust(file, item)]
-        if not ours or self._trust.are_md5s(kind) or kind.startswith("multipart, -"):  # parts that we have not sent
+        if not ours or self._trust.are_md5s(kind):
+            return
+        if kind.startswith("multipart, -") and kind not in _OF_UNSAID_PARTS:  # parts that we have not sent
             return
         if kind not in self._trust.opaque:
             file, item = min(ours, key=lambda pair: pair[0].size)
@@ -124,10 +133,11 @@ class Judge:
                 found[file] = Proof(*file, item.etag, "size")
 
     def _read_back(self, file: LocalFile, item: RemoteObject, expected: str) -> Proof | str:
-        content = self._reader.etag_of_content(file.path, self._part_size(file.size))
+        part_sizes = {self._part_size(file.size), *likely_part_sizes(file.size, expected)}
+        content = self._reader.etags_of_content(file.path, part_sizes)
         if isinstance(content, Unknown):
             return f"S3 has other bytes, or ETags that are no MD5s: it could not be read back ({content.reason})"
-        if content != expected:
+        if expected not in content:
             return f"S3 has other bytes: ETag {item.etag}, not {expected}; they were read back and differ"
         return Proof(*file, item.etag, CONTENT)
 

@@ -327,7 +327,8 @@ class Pipeline:
         return self._transfer.send(batch._replace(files=whole), ahead)._replace(batch=batch)
 
     def _received(self, sent: Sent, queue: BatchQueue) -> Sent:
-        self._sent.update(file.path for file in sent.batch.files if file.path not in sent.complaints)
+        self._sent.update(file.path for file in sent.batch.files)
+        self._sent.difference_update(sent.complaints)  # also what an earlier pass has sent: the file may have changed
         self._in_vain = self._in_vain + 1 if sent.in_vain else 0
         cause = sent.cause or (sent.in_vain if self._in_vain >= _IN_VAIN * self._crowd.size else None)
         if sent.lost and not self._lost and (cause := self._why_lost() or cause):

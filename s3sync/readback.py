@@ -219,14 +219,19 @@ class Reader:
             return True
         return seen.modified > before.modified > 0
 
-    def etag_of_content(self, path: str, part_size: int | None) -> str | Unknown:
-        """The ETag that an object's bytes should have, all of them read back; or why they could not be.
+    def etags_of_content(self, path: str, part_sizes: Iterable[int | None]) -> set[str] | Unknown:
+        """The ETags that an object's bytes should have in such parts, all of them read back; or why they could not be.
 
         Raises InterruptedBySignal.
         """
-        etag = RunningEtag(part_size)
-        ended = self._aws.read(awswords.read_words(self._bucket, self._prefix + path), etag.update)
-        return etag.value() if ended.succeeded else Unknown(ended.reason)
+        etags = [RunningEtag(part_size) for part_size in part_sizes]
+
+        def update(chunk: memoryview) -> None:
+            for etag in etags:
+                etag.update(chunk)
+
+        ended = self._aws.read(awswords.read_words(self._bucket, self._prefix + path), update)
+        return {etag.value() for etag in etags} if ended.succeeded else Unknown(ended.reason)
 
     def _ask_patiently(self, words: Sequence[str]) -> Ended:
         """Ask again a little later where that may help: at the very beginning nobody else does."""
@@ -273,9 +278,12 @@ class Reader:
         others = [f for f in files if f not in set(compared)]
         few, rest = others[:_FEW], others[_FEW:]
         seen = self._heads(few)
-        wrong = [path for path, item in seen.items() if isinstance(item, RemoteObject) and _is_absent(listed, path)]
+        there = {path: item for path, item in seen.items() if isinstance(item, RemoteObject)}
+        wrong = [path for path, item in there.items() if _is_denied(item, (listed or {}).get(path))]
         if wrong:
-            self._distrust_listings(f"{printable(wrong[0])} is there, and missing in a listing")
+            self._distrust_listings(
+                f"{printable(wrong[0])} is there, and missing in a listing or of another size there"
+            )
         if wrong or any(not isinstance(s, Absent) and s.opaque_etag for s in seen.values()):
             seen.update(self._heads(rest))
         seen.update(self._compare_closer(compared, listed or {}))
@@ -393,8 +401,9 @@ def _says_no_more(seen: Seen) -> bool:
     return isinstance(seen, RemoteObject) and not (seen.opaque_etag or seen.crc32 or seen.sums)
 
 
-def _is_absent(listed: Mapping[str, Seen] | None, path: str) -> bool:
-    return listed is not None and isinstance(listed.get(path), Absent)
+def _is_denied(item: RemoteObject, listed: Seen | None) -> bool:
+    """Whether a listing says that there is no such object, or that it has another size."""
+    return isinstance(listed, Absent) or (isinstance(listed, RemoteObject) and listed.size != item.size)
 
 
 class _ListingForbiddenError(Exception):
@@ -434,6 +443,7 @@ def _parse_listed(key: object, size: Any, etag: Any, modified: object = None) ->
         raise TypeError(f"a key that is no text: {key!r:.100}")
     if modified is not None and not isinstance(modified, str):
         raise TypeError(f"a time that is no text: {modified!r:.100}")
+    etag = "" if etag is None else etag  # a server that gives none
     return key, RemoteObject(int(size), _shown(plain(etag)), listed=True, modified=_seconds(modified))
 
 
@@ -466,7 +476,7 @@ def _parse_head(ended: Ended) -> Seen:
         modified, *sums = more or [None]
         opaque = bool(customer_key) or str(encryption or "").startswith("aws:kms")
         others = tuple((name, _shown(value)) for name, value in zip(s3sums.NAMES, sums, strict=False) if value)
-        etag, crc32 = _shown(plain(etag)), _shown(crc32 or "")
+        etag, crc32 = _shown(plain("" if etag is None else etag)), _shown(crc32 or "")
         return RemoteObject(int(size), etag, crc32, opaque, modified=_seconds(modified), sums=others)
     except (TypeError, ValueError, AttributeError, OverflowError, AwsError) as error:
         return Unknown(f"cannot make sense of what aws s3api head-object printed: {error}")

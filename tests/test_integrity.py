@@ -81,19 +81,22 @@ def test_without_a_checksum_the_size_is_the_proof_and_the_log_says_so(lab: Lab, 
 
 
 def test_a_file_that_is_proven_otherwise_than_most_is_named_in_the_log(lab: Lab, server: S3Server, run: Path) -> None:
-    """Somebody else put one object there under another key of KMS, and without a checksum."""
+    """Somebody else puts one object there at the same time, under another key of KMS, and without a checksum."""
     content = (run / "Data" / "big.cbcl").read_bytes()
-    stored = server.put(BUCKET, "RUN/Data/big.cbcl", content)
-    stored.etag = "0" * 32
-    stored.headers["x-amz-server-side-encryption"] = "aws:kms"
     server.add_fault(Fault("drop", key_contains="big.cbcl", method=None, operation="CompleteMultipartUpload"))
+    with server.hold(method=None, operation="CompleteMultipartUpload") as gate:
+        process = lab.start(*lab.words(run, "--skip_check"))
+        gate.wait_held()
+        stored = server.put(BUCKET, "RUN/Data/big.cbcl", content)
+        stored.etag = "0" * 32
+        stored.headers["x-amz-server-side-encryption"] = "aws:kms"
+        gate.release()
+        out, err = process.communicate(timeout=240)
 
-    result = lab.upload(run, "--skip_check")
-
-    assert result.code == 0, result.out + result.err
+    assert process.returncode == 0, out + err
     log = lab.log(run)
     assert (log["verified_by"], log["verified_by_exceptions"]) == ("etag", {"Data/big.cbcl": "size"})
-    assert "proven in S3 by ETag, size" in result.out
+    assert "proven in S3 by ETag, size" in out
 
 
 @pytest.mark.parametrize("part_size", [5 * MIB, 9 * MIB])

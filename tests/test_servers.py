@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 
-from s3sync import awserrors, awswords, s3sums
+from s3sync import awserrors, awswords, readback, s3sums
 from s3sync.awscli import Aws, Ended
 from s3sync.awsconfig import TransferClient, child_environment
 from s3sync.config import load_config
@@ -23,6 +23,7 @@ from s3sync.errors import ConfigError, UsageError
 from s3sync.job import Job
 from s3sync.readback import Reader, RemoteObject, Seen
 from s3sync.runfolder import LocalFile
+from tests import s3server
 from tests.conftest import BUCKET, Lab, tree
 from tests.s3server import MIB, Dialect, Fault, S3Server
 
@@ -211,6 +212,85 @@ def test_an_object_that_cannot_be_read_back_is_no_proof(
 
     assert result.code == 1
     assert "S3 has other bytes, or ETags that are no MD5s: it could not be read back" in result.out
+
+
+@pytest.mark.parametrize("ending", ["", "-1"])
+def test_multipart_etags_that_do_not_say_how_many_parts_there_are(
+    lab: Lab, server: S3Server, run: Path, aws: tuple[str, str], ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some servers give objects of several parts 32 hexadecimal digits, as any other."""
+    speak(server, checksums="ignored")
+    other = hashlib.md5(b"something else").hexdigest()
+    monkeypatch.setattr(Dialect, "etag", lambda _self, etag: f"{other}{ending}" if "-" in etag else etag)
+
+    result = lab.upload(run, *aws)
+
+    assert result.code == 0, result.out + result.err
+    assert puts(server) == len(tree(run)), "nothing is sent again and again"
+    assert [ways(lab, run)[BIG], ways(lab, run)[BIGGER]] == ["content", "size"]
+
+
+def test_objects_of_another_uploaders_parts_are_read_back_in_those_parts(
+    lab: Lab, server: S3Server, run: Path, aws: tuple[str, str]
+) -> None:
+    for name in (BIG, BIGGER):
+        with (run / name).open("ab") as stream:
+            stream.write(b"z" * 3 * MIB)
+    for path, content in tree(run).items():
+        stored = server.put(BUCKET, f"{run.name}/{path}", content)
+        if path in (BIG, BIGGER):
+            stored.etag = f"{'1' * 32}-3"  # of 5 MiB
+
+    result = lab.run("verify", str(run), "--bucket", BUCKET, *aws, "--json")
+
+    assert (result.json["differing"], result.json["by_size_only"]) == ({}, [BIGGER])
+
+
+@pytest.mark.parametrize("path", [BIG, "Data/first.cbcl"])
+def test_under_kms_an_object_that_was_there_is_no_proof_of_a_file_that_was_refused(
+    lab: Lab, server: S3Server, run: Path, aws: tuple[str, str], path: str
+) -> None:
+    """It has the size of the file, an ETag that says nothing, and no checksum."""
+    old = server.put(BUCKET, f"{run.name}/{path}", (run / path).read_bytes().swapcase())
+    old.headers["x-amz-server-side-encryption"] = "aws:kms"
+    old.etag, old.last_modified = "1" * 32 + "-2" * (path == BIG), old.last_modified - 3600
+    operation = "CreateMultipartUpload" if path == BIG else "PutObject"
+    refused = Fault("status", method=None, operation=operation, key_contains=path, status=403, code="AccessDenied")
+    refused.count = None
+    server.add_fault(refused)
+
+    result = lab.upload(run, *aws)
+
+    assert result.code == 1, result.out
+    assert f"{path}: S3 has an object of this size, and neither an MD5 nor a checksum to compare" in result.out
+    log = lab.log(run)
+    assert not log["completed"]
+    assert str(run / path) not in log["uploaded_files"]
+
+
+def test_a_server_that_gives_no_etags_gives_sizes() -> None:
+    """The CLI prints `null` then."""
+    listed = Ended((), 0, b'[["RUN/a", 5, null, null]]', ())
+    seen = Ended((), 0, b'[5, null, null, null, "abc="]', ())
+
+    assert readback._parse_listing(listed, "s3://b") == [("RUN/a", RemoteObject(5, "", listed=True))]
+    assert readback._parse_head(seen) == RemoteObject(5, "", "abc=")
+
+
+def test_a_listing_with_sizes_that_are_not_the_objects_is_not_relied_on(
+    lab: Lab, server: S3Server, run: Path, aws: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of gateways that compress or encrypt, and list what they store."""
+    for number in range(12):
+        (run / "Data" / f"{number:02}.cbcl").write_text(f"the file {number:02}")
+    entry = s3server._list_entry
+    monkeypatch.setattr(s3server, "_list_entry", lambda key, stored: entry(key, stored).replace("<Size>", "<Size>9"))
+
+    result = lab.upload(run, *aws)
+
+    assert result.code == 0, result.out + result.err
+    assert puts(server) == len(tree(run)), "nothing is sent again"
+    assert result.err.count("cannot be listed reliably") == 1
 
 
 def test_objects_of_another_number_of_parts_are_not_ours(
