@@ -6,6 +6,7 @@ is compared with S3 again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from s3sync import identity, lock, survey
 from s3sync.arrayfolder import ArrayFolder
 from s3sync.config import Config
 from s3sync.errors import BusyError, RunError
+from s3sync.runfolder import RUN_INFO
 from s3sync.state import StateStore
 from s3sync.survey import Judged
 from s3sync.text import printable
@@ -43,7 +45,9 @@ def forget(config: Config, names: Iterable[str]) -> list[Forgotten]:
 
 
 def _may_be_forgotten(run: Judged) -> bool:
-    if run.state not in _FORGETTABLE or run.head is None or not run.log_path.exists():
+    if run.head is None or not run.log_path.exists():
+        return False
+    if run.state not in _FORGETTABLE and (run.state != "unreadable" or os.path.lexists(run.run.root / RUN_INFO)):
         return False
     return identity.presence(run.head.run_path, run.head.folder).state != "here"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from s3sync import identity, runfolder, state
 from s3sync.config import Config, MonitorEntry
@@ -17,31 +17,39 @@ _NO_INFO = RunInfo("", "", "", "", ())
 
 
 class Lost(NamedTuple):
-    """A run, or an analysis, at a destination, with its last place as the path. It `began` when its last call did."""
+    """A run, or an analysis, at a destination, with its last place as the path. It `began` when its last call did.
+
+    `unreadable` where nobody can see whether its folder is gone.
+    """
 
     run: Run
     entry: MonitorEntry
     began: float
+    state: Literal["gone", "unreadable"]
     reason: str
     head: Head
     log_path: Path
 
 
-def lost_runs(config: Config, known: Collection[Path]) -> list[Lost]:
+def lost_runs(config: Config, known: Collection[Path], troubled: Iterable[str] = ()) -> list[Lost]:
     """Those with a log that is not among the known ones, and that this config would have uploaded.
 
-    Where it cannot be seen whether a folder is gone, its directory is the problem, and told as such.
+    Where it cannot be seen whether a folder is gone, its directory may be the problem: the `troubled` ones are told as
+    such, and their runs are not.
     """
     found = []
+    told = {os.path.realpath(directory) for directory in troubled}
     for path, logged in state.unfinished_besides(config.log_dir, known):
         if not identity.is_path(logged.run_path):
             continue
         run = _run_of(logged)
         watching = _watching(config, run)
         entry = _entry_of(config, logged, watching)
-        if entry and (why := _why_lost(logged, run, is_watched=watching is not None)):
+        if entry and (lost := _lost(logged, run, is_watched=watching is not None)):
+            if lost[0] == "unreadable" and os.path.realpath(run.root.parent) in told:
+                continue
             began = moment_of(logged.head.finished) or _written(path)
-            found.append(Lost(run, entry, began, _reason(logged, why), logged.head, path))
+            found.append(Lost(run, entry, began, *lost, logged.head, path))
     return found
 
 
@@ -81,18 +89,23 @@ def _entry_of(config: Config, logged: Logged, watching: MonitorEntry | None) -> 
     return watching.model_copy(update={"bucket": destination.bucket, "remote_path": destination.remote_path})
 
 
-def _why_lost(logged: Logged, run: Run, *, is_watched: bool) -> str:
-    """What is missing; empty if nothing is."""
+def _lost(logged: Logged, run: Run, *, is_watched: bool) -> tuple[Literal["gone", "unreadable"], str] | None:
+    """State and reason; None if nothing is missing."""
     there = identity.presence(logged.run_path, logged.head.folder)
     if there.state == "gone":
-        return "its folder is gone"
+        return "gone", _reason(logged, "its folder is gone")
     if there.state == "here" and is_watched and not run.within and not os.path.lexists(run.path / RUN_INFO):
-        return f"its {RUN_INFO} is gone"
-    return ""
+        return "gone", _reason(logged, f"its {RUN_INFO} is gone")
+    if there.state == "unknown" and is_watched:
+        advice = f"repair that or, if it is gone, `s3sync forget {logged.run_id} --config FILE`"
+        return "unreadable", f"{_done(logged)}, and nobody can see whether its folder is gone: {there.why} ({advice})"
+    return None
+
+
+def _done(logged: Logged) -> str:
+    return f"{logged.head.uploaded_files:,} of {count_of(logged.head.total_files, 'file')} proven"
 
 
 def _reason(logged: Logged, why: str) -> str:
-    head = logged.head
-    done = f"{head.uploaded_files:,} of {count_of(head.total_files, 'file')} proven"
     advice = f"move it back, upload it from where it is now, or `s3sync forget {logged.run_id} --config FILE`"
-    return f"{done}, and {why}: it was {printable(logged.run_path)} ({advice})"
+    return f"{_done(logged)}, and {why}: it was {printable(logged.run_path)} ({advice})"

@@ -116,7 +116,8 @@ def look(
     judged = judge_all(config, [c for c in candidates if not wanted or c.run.run_id in wanted], watch)
     watch.save()
     known = {run.log_path for run in judged}
-    lost = [run for run in missing.lost_runs(config, known) if not wanted or run.run.root.name in wanted]
+    troubled = [directory.path for directory in found.directories if directory.troubles]
+    lost = [run for run in missing.lost_runs(config, known, troubled) if not wanted or run.run.root.name in wanted]
     unreadable = [] if wanted else state.unreadable_besides(config.log_dir, known)
     return Survey([*judged, *map(_lost, lost)], [*found.troubles, *(_of_log(path, why) for path, why in unreadable)])
 
@@ -126,7 +127,7 @@ def _of_log(path: Path, why: str) -> Trouble:
 
 
 def _lost(run: Lost) -> Judged:
-    return Judged(run.run, run.entry, run.began, "gone", printable(run.reason), run.head, run.log_path)
+    return Judged(run.run, run.entry, run.began, run.state, printable(run.reason), run.head, run.log_path)
 
 
 def discover(config: Config, *, aliases: bool = False) -> tuple[list[Candidate], list[Trouble]]:

@@ -537,6 +537,46 @@ def test_a_directory_that_is_not_mounted_is_not_told_as_runs_that_are_gone(
     assert "gone" not in place.states().values()
 
 
+@pytest.mark.parametrize("what", ["a link to nothing", "an empty mount point", "a directory that nobody can judge"])
+def test_a_begun_run_of_which_nobody_can_see_whether_it_is_gone_is_unreadable(
+    place: Place, server: S3Server, first: Path, what: str
+) -> None:
+    begin(place, first)
+    device, inode, above = log_of(place)["folder"]
+    away = shutil.move(first, place.root / "away")
+    if what == "a link to nothing":
+        first.symlink_to(place.root / "nowhere")
+    elif what == "an empty mount point":
+        first.mkdir()
+    other = [device + 1, inode, above + (what == "a directory that nobody can judge")]
+    path = place.log_dir / "uploads" / f"{NAME}.upload.log.json"
+    path.write_text(json.dumps({**log_of(place), "folder": other}))
+
+    result = place.scan()
+
+    assert result.code == 1
+    assert "unreadable: 4 of 4 files proven, and nobody can see whether its folder is gone: " in result.err
+    assert list(place.states().values()) == ["unreadable"]
+    assert place.scan(command="status").code == 1
+    assert place.scan(NAME, command="forget").code == 0
+    assert place.states() == {}
+    assert stored(server) == tree(Path(away))
+
+
+def test_the_runs_of_a_directory_that_is_not_there_are_not_told_one_by_one(
+    place: Place, server: S3Server, first: Path
+) -> None:
+    begin(place, first)
+    device, inode, above = log_of(place)["folder"]
+    path = place.log_dir / "uploads" / f"{NAME}.upload.log.json"
+    path.write_text(json.dumps({**log_of(place), "folder": [device + 1, inode, above + 1]}))
+    shutil.rmtree(first.parent)
+    result = place.scan()
+    assert result.code == 1
+    assert "cannot read" in result.err
+    assert result.err.count("\n") == 1
+
+
 def test_a_begun_run_whose_run_info_is_gone_is_told(place: Place, server: S3Server, first: Path) -> None:
     begin(place, first)
     (first / "RunInfo.xml").unlink()
