@@ -44,6 +44,10 @@ class EtagTrust:
             self._md5s.add(kind)
             self.opaque.discard(kind)
 
+    def doubt(self) -> None:
+        """Forget what earlier calls found out: the server may be another one."""
+        self.opaque.clear()
+
     def found_opaque(self, kind: str, path: str) -> None:
         """Remember that this object has the right bytes under an ETag that is not theirs."""
         self.opaque.add(kind)

@@ -117,6 +117,10 @@ class Sender:
         shown = "checking" if activity == "uploading" and not moved.processes else activity
         return Snapshot(shown, min(files, total.files), total.files, min(size, total.size), total.size, moved.processes)
 
+    def doubt_etags(self) -> None:
+        """Objects are not as they were logged: what is known of this server's ETags may be of another one."""
+        self._trust.doubt()
+
     def close(self) -> None:
         """Drop what has not begun."""
         self._hasher.close()

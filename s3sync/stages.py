@@ -148,6 +148,7 @@ class Call:
         )
         if lost:
             self._display.say(f"warning: {count_of(len(lost), 'file')} of the log not in S3 any more as logged")
+            self._sender.doubt_etags()
             self._state.proven = {path: p for path, p in self._state.proven.items() if path not in set(lost)}
 
     def _require_own_prefix(self, remote: Mapping[str, RemoteObject]) -> None:

@@ -148,7 +148,7 @@ def _require_run(run: Run) -> None:
 
 def find_elsewhere(found: Verification, log_dirs: Iterable[Path]) -> list[Logged]:
     """Find the other places in S3 that this run was uploaded to, by the state logs in these directories."""
-    logs = {log for folder in dict.fromkeys(log_dirs) for log in state.logged_besides(folder, ())}
+    logs = [log for folder in dict.fromkeys(log_dirs) for log in state.logged_besides(folder, ())]
     here = found.destination.url(found.run.run_id)
     others = {
         log.destination.url(log.run_id): log

@@ -293,6 +293,26 @@ def test_a_listing_with_sizes_that_are_not_the_objects_is_not_relied_on(
     assert result.err.count("cannot be listed reliably") == 1
 
 
+def test_what_is_known_of_etags_is_doubted_where_objects_are_not_as_logged(
+    lab: Lab, server: S3Server, tiny_run: Path, aws: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The endpoint is another server's now, whose ETags are MD5s, and it stores other bytes."""
+    speak(server, opaque_etags="all", checksums="ignored")
+    assert lab.upload(tiny_run, *aws).code == 0
+    for path in tree(tiny_run):
+        server.delete(BUCKET, f"{tiny_run.name}/{path}")
+    speak(server, opaque_etags="")
+    monkeypatch.setattr(s3server._Payload, "body", lambda payload: b"?" * payload.size)
+    monkeypatch.setattr(
+        s3server._Payload, "etag", lambda payload: hashlib.md5(b"?" * payload.size, usedforsecurity=False).hexdigest()
+    )
+
+    result = lab.upload(tiny_run, *aws, "--recheck")
+
+    assert result.code == 1
+    assert lab.log(tiny_run)["uploaded_files"].keys() <= {str(tiny_run / "CopyComplete.txt")}
+
+
 def test_objects_of_another_number_of_parts_are_not_ours(
     lab: Lab, server: S3Server, run: Path, aws: tuple[str, str]
 ) -> None:

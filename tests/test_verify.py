@@ -341,7 +341,8 @@ def test_what_differs_from_a_completed_log_is_sent_again_with_recheck(
     assert found.code == 1
     program = f"{sys.executable} -m s3sync"
     again = (
-        f"`{program} upload --local_path {tiny_run} --bucket {BUCKET} --recheck` asks S3 again, and sends what differs"
+        f"`{program} upload --local_path {tiny_run} --bucket {BUCKET} --aws_command {lab.aws} --recheck` asks S3 again,"
+        " and sends what differs"
     )
     assert found.out.splitlines()[-1] == f"  next    {again}"
     assert lab.upload(tiny_run).out.startswith("nothing to send"), "a completed log is believed"
