@@ -126,14 +126,16 @@ class Watch:
             known = _Known(head.finished, moment_of(head.finished) or 0.0, head.watched)
         if known.spots is None and head.by_predecessor:  # completed is completed: what comes after that is looked for
             self._known[name] = known = _Known(head.finished, self._now, spots_of(run))
-        if not self._is_to_be_listed(run, known, head):
+        has_changed = known.spots is not None and _seen(run, list(known.spots)) != dict(known.spots)
+        if not (self._changed < _CHANGED_SECONDS if has_changed else self._is_routine_due(known, head)):
             return known.change
         started = time.monotonic()
         spots = spots_of(opened())
         change = _compare(opened(), store, head, excludes, known.at)
         self._known[name] = _Known(head.finished, self._now, spots, change)
         seconds = time.monotonic() - started
-        self._routine, self._changed = self._routine + seconds, self._changed + seconds
+        self._changed += seconds
+        self._routine += 0 if has_changed else seconds  # a run that changes all the time does not stop the routine
         return change
 
     def save(self) -> None:
@@ -143,9 +145,7 @@ class Watch:
             with contextlib.suppress(OSError):
                 files.replace(self._path, json.dumps(known).encode("ascii") + b"\n")
 
-    def _is_to_be_listed(self, run: Run, known: _Known, head: Head) -> bool:
-        if known.spots is not None and _seen(run, list(known.spots)) != dict(known.spots):
-            return self._changed < _CHANGED_SECONDS
+    def _is_routine_due(self, known: _Known, head: Head) -> bool:
         if not self._scanning or self._routine >= ROUTINE_SECONDS:
             return False
         if known.spots is None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,6 +173,23 @@ def test_many_listings_are_spread_over_scans(subject: Subject, monkeypatch: pyte
     assert subject.listed == 0, "no time is left for it in this scan"
     subject.write("notes.txt")
     assert subject.look(after=DAY) == Change(1, ("notes.txt",)), "what has changed for certain is always listed"
+
+
+def test_a_run_that_changes_all_the_time_does_not_keep_the_others_from_being_listed(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Subject(tmp_path / "other")
+    other.run = other.run._replace(run_id="OTHER")
+    other.store = StateStore(tmp_path / "log", other.run, Destination("lab-runs", ""))
+    other.completed()
+    other.write("Data/Intensities/BaseCalls/L001/1.cbcl", b"other bytes")
+    subject.write("notes.txt")
+    monkeypatch.setattr(time, "monotonic", itertools.count(0, 5.0).__next__)  # each listing takes 5 s
+    watch = Watch(tmp_path / "log", 7, scanning=True, now=AT + 7 * 3600)
+    for run, path in ((subject, "notes.txt"), (other, "Data/Intensities/BaseCalls/L001/1.cbcl")):
+        head = run.store.head()
+        assert head is not None
+        assert watch.look(run.run, run.store, head, (), run._opened) == Change(1, (path,))
 
 
 def test_of_a_run_of_the_predecessor_only_what_came_since_the_first_look_counts(subject: Subject) -> None:
