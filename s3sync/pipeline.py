@@ -259,6 +259,7 @@ class Pipeline:
             return Verdicts((), tuple(failures))
         etags = {path: found.etag for path, found in hashed.items()} if self._verify == "etag" else {}
         complaints = {f.path: s.complaints.get(f.path, s.general) for s in sent for f in s.batch.files}
+        refused = {path for s in sent for path in s.complaints}
         proofs: list[Proof] = []
         seen = self._look(same, etags)
         by_size = self._verify == "size"
@@ -266,6 +267,8 @@ class Pipeline:
         verdicts = self._judge.verdicts(readable, etags, by_size=by_size)
         for file in seen:
             verdict = verdicts.get(file, "cannot be read")
+            if isinstance(verdict, Proof) and file.path in refused and self._may_be_older(verdict, seen[file]):
+                verdict = "S3 has an object of this size, which was there before"
             if isinstance(verdict, Proof):
                 proofs.append(verdict)
             else:
@@ -368,6 +371,12 @@ class Pipeline:
         if unsettled:
             seen.update(self._reader.look_closer(unsettled, seen))
         return {file: seen[file.path] for file in files}
+
+    def _may_be_older(self, proof: Proof, seen: Seen) -> bool:
+        """Whether nothing but the size speaks for an object that this call may not have sent."""
+        return (
+            proof.verified_by == "size" and isinstance(seen, RemoteObject) and not self._reader.is_new(proof.path, seen)
+        )
 
     def _is_ours(self, file: LocalFile, seen: RemoteObject) -> bool:
         """Whether an object is what this call has sent."""

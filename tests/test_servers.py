@@ -293,6 +293,23 @@ def test_a_listing_with_sizes_that_are_not_the_objects_is_not_relied_on(
     assert result.err.count("cannot be listed reliably") == 1
 
 
+def test_where_sizes_alone_are_compared_an_older_object_is_no_proof_of_a_file_that_was_refused(
+    lab: Lab, server: S3Server, tiny_run: Path, aws: tuple[str, str]
+) -> None:
+    server.put(BUCKET, f"{tiny_run.name}/Data/first.cbcl", b"THE FIRST FILE OF DATA\n").last_modified -= 3600
+    refused = Fault("status", key_contains="first", status=403, code="AccessDenied", count=None)
+    server.add_fault(refused)
+
+    result = lab.upload(tiny_run, *aws, "--verify", "size")
+
+    assert result.code == 1, result.out
+    assert "Data/first.cbcl: S3 has an object of this size, which was there before; An error occurred" in result.out
+    assert str(tiny_run / "Data/first.cbcl") not in lab.log(tiny_run)["uploaded_files"]
+    refused.count = 0
+    assert lab.upload(tiny_run, *aws, "--verify", "size").code == 0
+    assert server.objects(BUCKET)[f"{tiny_run.name}/Data/first.cbcl"].body == b"the first file of data\n"
+
+
 def test_what_is_known_of_etags_is_doubted_where_objects_are_not_as_logged(
     lab: Lab, server: S3Server, tiny_run: Path, aws: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
