@@ -34,6 +34,17 @@ _SECRETS = (
     "AWS_SECRET_KEY",
     "AWS_ACCESS_KEY_ID",
 )
+# They would change how the CLI reads and writes names, or mix into what it prints.
+_OF_THE_OUTPUT = (
+    "AWS_CLI_FILE_ENCODING",
+    "PYTHONIOENCODING",
+    "PYTHONWARNINGS",
+    "PYTHONDEVMODE",
+    "PYTHONPROFILEIMPORTTIME",
+    "PYTHONVERBOSE",
+    "PYTHONINSPECT",
+    "PYTHONMALLOCSTATS",
+)
 _REDACTED = "[redacted]"
 _SHORTEST_SECRET = 8  # characters: a shorter one would hide words that are none
 _UTF8 = re.compile(r"\.utf-?8(@|\Z)", re.IGNORECASE)
@@ -103,8 +114,8 @@ def child_environment(
         AWS_DEFAULT_OUTPUT="json",
         PYTHONUTF8="1",  # file names are UTF-8, whatever cron's locale says
     )
-    for name in ("AWS_CLI_FILE_ENCODING", "PYTHONWARNINGS", "PYTHONDEVMODE", "PYTHONPROFILEIMPORTTIME"):
-        child.pop(name, None)  # would mix into what it prints
+    for name in _OF_THE_OUTPUT:
+        child.pop(name, None)
     locale = next((child[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if child.get(name)), "")
     if not _UTF8.search(locale):
         child["LC_ALL"] = "C.UTF-8"
@@ -171,6 +182,7 @@ def secrets_of(environ: Mapping[str, str]) -> tuple[str, ...]:
             found |= {
                 parser.get(section, key, fallback="") for section in parser.sections() for key in awsprofile.SECRET_KEYS
             }
+    found |= {line for secret in found for line in secret.split()}  # one with a line break is shown with `\\n` instead
     found |= {quote(secret, safe="") for secret in found}  # as URLs have them
     return tuple(sorted((s for s in found if len(s) >= _SHORTEST_SECRET), key=lambda s: (-len(s), s)))
 

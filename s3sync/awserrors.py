@@ -84,6 +84,11 @@ BAD_PROFILE = Cause(
     "the AWS profile is not complete", "correct role_arn, source_profile and sso_session in the AWS config", _FOR
 )
 WRONG = Cause("the AWS credentials are wrong", "check the key id and the secret key, or the profile", _FOR)
+BROKEN_KEYS = Cause(  # a token of a file with line ends of Windows, or of a Kubernetes secret
+    "the AWS credentials have a line break in them",
+    "remove it from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or what else gives them",
+    _FOR,
+)
 WRONG_FOR_A_KEY = WRONG._replace(of_a_key=True)  # some servers compute another signature for names that are unusual
 NO_BUCKET = Cause("no such bucket", "check --bucket, and AWS_ENDPOINT_URL if it is set")
 CLOCK = Cause("this machine's clock is wrong, so S3 refuses its requests", "set the clock (NTP)")
@@ -169,6 +174,7 @@ _TEXTS = (
     (EXPIRED, r"Credentials were refreshed, but the refreshed credentials are still expired"),
     (CREDENTIALS, r"Unable to locate (credentials|authorization token)|Partial credentials found|NoCredentials"),
     (CREDENTIALS, r"Error when retrieving |CredentialRetrieval|AWS_AUTH_\w*CREDENTIALS"),
+    (BROKEN_KEYS, r"An HTTP Client raised an unhandled exception: Invalid header value"),
     (PROFILE, r"The config profile .* could not be found"),
     (BAD_PROFILE, r"Infinite loop in credential|The source[_ ]profile |The profile \".*\" is configured to use SSO"),
     (BAD_PROFILE, r"The sso-session .* does not exist|Missing the following required SSO|Both source_profile and"),

@@ -27,6 +27,7 @@ _MEMORY = "out of memory (give it more, or use fewer --cores or a lower max_core
 _PROCESSES = "no further process or thread can be started (raise `ulimit -u`, or end other processes of this user)"
 _FILES = "too many open files (raise `ulimit -n`, or use fewer --cores or a lower max_cores)"
 _SPACE = "{reason}{where} (make room, or give another place)"
+_NOWHERE = "the current folder is not there any more (change to another one: `cd`)"
 _BY_ERRNO = {
     errno.ENOMEM: _MEMORY,
     errno.EAGAIN: _PROCESSES,
@@ -86,6 +87,8 @@ def _advice(error: BaseException) -> str:
         return _MEMORY
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
         return _PROCESSES
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # of os.getcwd
+        return _NOWHERE
     if isinstance(error, OSError) and error.errno in _BY_ERRNO:
         where = f": {printable(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) else ""
         return _BY_ERRNO[error.errno].format(reason=error.strerror, where=where)

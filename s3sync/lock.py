@@ -8,6 +8,7 @@ has ended. What is written in the file is for people only; a stale file locks no
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -171,7 +172,8 @@ def _pause_of(stop: Stop) -> Callable[[float], None]:
 
 def _unlockable(path: Path, error: OSError) -> StateError:
     where = printable(str(path))
-    return StateError(f"cannot lock {where}: {error.strerror} (give a writable folder with --log_dir)")
+    advice = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "give a writable folder with --log_dir"
+    return StateError(f"cannot lock {where}: {error.strerror} ({advice})")
 
 
 def _try_lock_explained(descriptor: int, path: Path) -> bool:

@@ -102,7 +102,7 @@ def unwritable(log_dir: Path, config: Path | None = None) -> str:
 def entries_of_others(log_dir: Path) -> str:
     """Say in one line which files there this user cannot use, and what to do; empty if there are none."""
     found = [path for path, mode in _entries(log_dir) if not _may(path, mode)]
-    if not found:
+    if not found or _reason(log_dir) == os.strerror(errno.EROFS):  # then their owner means nothing
         return ""
     names = ", ".join(printable(str(path.relative_to(log_dir))) for path in found[:_NAMED])
     more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""

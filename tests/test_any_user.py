@@ -416,3 +416,13 @@ def test_a_command_in_a_message_starts_the_same_program(
     assert invocation.again_as("lab") == f"sudo -u lab {absolute} status --config 'a b.yaml'"
     assert invocation.again_as("root") == f"sudo {absolute} status --config 'a b.yaml'"
     assert invocation.again_as("4711") == f"sudo -u '#4711' {absolute} status --config 'a b.yaml'"
+
+
+def test_files_on_a_disk_that_became_read_only_belong_to_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "locks").mkdir()
+    monkeypatch.setattr(logdir, "_may", lambda _path, mode: not mode & os.W_OK)
+    assert "chown" in logdir.entries_of_others(tmp_path)
+    monkeypatch.setattr(logdir.os, "statvfs", lambda _path: SimpleNamespace(f_flag=os.ST_RDONLY))
+    assert logdir.entries_of_others(tmp_path) == ""

@@ -338,6 +338,10 @@ def operation(code: str, message: str, name: str = "PutObject") -> str:
         (operation("301", "Moved Permanently", "HeadObject"), REGION),
         (f"{UNTRUSTED} unable to get local issuer certificate (_ssl.c:1006)", "the TLS certificate is not trusted"),
         (f"{UNTRUSTED} certificate has expired (_ssl.c:1006)", "the TLS certificate is not trusted"),
+        (
+            "An HTTP Client raised an unhandled exception: Invalid header value b'[redacted]\\n'",
+            "the AWS credentials have a line break in them",
+        ),
         (operation("SlowDown", "Please reduce your request rate."), None),
         (operation("InternalError", "We encountered an internal error. Please try again."), None),
         (operation("503", "Service Unavailable", "HeadObject"), None),

@@ -533,12 +533,19 @@ FIXED = {
 
 
 @pytest.mark.parametrize(
-    "environ", [{}, dict.fromkeys(FIXED, "the user's"), {"AWS_CLI_FILE_ENCODING": "cp1252", "LANG": "de_DE.UTF-8"}]
+    "environ",
+    [
+        {},
+        dict.fromkeys(FIXED, "the user's"),
+        {"AWS_CLI_FILE_ENCODING": "cp1252", "LANG": "de_DE.UTF-8"},
+        {"PYTHONIOENCODING": "ascii", "PYTHONVERBOSE": "1", "PYTHONINSPECT": "1"},
+    ],
 )
 def test_what_could_change_the_answers_is_pinned(environ: dict[str, str]) -> None:
     child = child_environment(environ, CONFIG)
     assert {name: child[name] for name in FIXED} == FIXED
     assert "AWS_CLI_FILE_ENCODING" not in child
+    assert [name for name in child if name.startswith("PYTHON")] == ["PYTHONUTF8"]
 
 
 def test_the_rest_is_the_users_own_and_stays_untouched() -> None:
@@ -651,6 +658,12 @@ def test_credentials_are_redacted(name: str) -> None:
 def test_nothing_else_is_redacted(environ: dict[str, str]) -> None:
     text = "just testing s3://lab-runs/RUN/a@b to user@example.org"
     assert redact(text, secrets_of({**NO_FILES, **environ})) == text
+
+
+@pytest.mark.parametrize("token", ["t0ken-abc+def\n", "t0ken-abc+def\r", " t0ken-abc+def", "t0ken-abc\nt0ken-def"])
+def test_a_token_with_a_line_break_is_redacted_in_the_words_of_the_http_library(token: str) -> None:
+    text = f"Invalid header value {token.encode()!r}"
+    assert "t0ken" not in redact(text, secrets_of({**NO_FILES, "AWS_SESSION_TOKEN": token}))
 
 
 def test_all_secrets_of_a_line_are_redacted() -> None:

@@ -53,6 +53,7 @@ def ended(code: str, lab: Lab, *words: str) -> tuple[int, str, str]:
         (OSError(errno.EROFS, "Read-only file system", "/log"), "Read-only file system: /log"),
         (OSError(errno.EIO, "Input/output error", "/data"), "Input/output error: /data"),
         (OSError(errno.ESTALE, "Stale file handle", "/data"), "Stale file handle: /data"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), "the current folder is not there any more"),
         (ModuleNotFoundError("No module named 'rich'"), "the installation is not complete: No module named 'rich'"),
     ],
 )

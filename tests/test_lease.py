@@ -646,6 +646,15 @@ def test_a_place_where_no_lease_can_be_made_is_a_clear_error(lock_path: Path) ->
         pass
 
 
+def test_a_full_disk_that_takes_no_lock_wants_room(lock_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_args: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(lock, "open_private", full)
+    with pytest.raises(StateError, match=r"RUN\.lock: No space left on device \(make room\)"):
+        lock.held(lock_path, "RUN").__enter__()
+
+
 @pytest.mark.parametrize("where", ["here", "there"])
 def test_a_lock_can_be_waited_for(lock_path: Path, where: str) -> None:
     lock_path.parent.mkdir(parents=True)
