@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from s3sync import processes
+from s3sync.errors import StateError
 
 _RELEVANT = re.compile(
     r"AWS_\w+|S3SYNC_\w+|(HTTPS?|ALL|NO)_PROXY|SSL_CERT_(FILE|DIR)|(REQUESTS|CURL)_CA_BUNDLE", re.IGNORECASE
@@ -41,8 +42,11 @@ def of_cron(environ: Mapping[str, str], config: Path) -> dict[str, str]:
 
 
 def build(settings: Mapping[str, str]) -> dict[str, str]:
-    """The environment with these settings of the machine and of the crontab."""
-    user = pwd.getpwuid(os.geteuid())
+    """The environment with these settings of the machine and of the crontab; raises StateError."""
+    try:
+        user = pwd.getpwuid(os.geteuid())
+    except KeyError:  # as in some containers
+        raise StateError(f"user {os.geteuid()} has no name here, so it has no crontab (use another user)") from None
     usual = {"HOME": user.pw_dir, "LOGNAME": user.pw_name, "USER": user.pw_name, "SHELL": "/bin/sh"}
     return {**usual, **settings, "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"}
 

@@ -10,7 +10,7 @@ from s3sync import awscli, awserrors, awswords, complaints
 from s3sync.awsconfig import S3Settings
 from s3sync.awswords import OwnedBucket, Storage
 from s3sync.destination import Destination
-from s3sync.errors import S3SyncError
+from s3sync.errors import InterruptedBySignal, S3SyncError
 from s3sync.interrupt import Stop
 from s3sync.text import printable
 
@@ -71,6 +71,8 @@ def look(
     try:
         aws = awscli.connect(command, S3Settings(threads), environ, stop, work)
         yield Finding(ok=True, what="aws", text=f"{printable(aws.path)}: {aws.version()}")
+    except InterruptedBySignal:
+        raise
     except S3SyncError as error:
         yield Finding(ok=False, what="aws", text=str(error))
         return

@@ -137,7 +137,8 @@ def read_samples(content: bytes) -> tuple[Sample, ...]:
         lines = iter(section)
         first = next(lines)
         if table := _skip_to_table(first, lines):
-            found.update((_read_row(line, table), None) for line in lines)
+            rows = (line for line in lines if not _is_comment(line, table))
+            found.update((_read_row(line, table), None) for line in rows)
             problem = "no samples below the headers"
         elif problem == _NO_TABLE:
             problem = f"no column Sample_ID (the headers were looked for in line {first.number})"
@@ -258,6 +259,12 @@ def _is_remark(line: _Line, header: _Line, separator: str) -> bool:
         return True
     cells = [cell for cell in line.text.split(separator) if cell.strip(' "')]
     return len(cells) < len(_cells(header, separator)) or (len(cells) == 1 and " " in cells[0].strip())
+
+
+def _is_comment(line: _Line, table: _Table) -> bool:
+    """Return whether a line below the headers is a sentence for people; a sample that is commented out is none."""
+    filled = [cell for cell in line.text.split(table.separator) if cell.strip(' "')]
+    return len(filled) == 1 and filled[0].lstrip('" ').startswith("#")
 
 
 def _find_table(header: _Line) -> _Table | None:

@@ -424,5 +424,5 @@ def test_files_on_a_disk_that_became_read_only_belong_to_nobody_else(
     (tmp_path / "locks").mkdir()
     monkeypatch.setattr(logdir, "_may", lambda _path, mode: not mode & os.W_OK)
     assert "chown" in logdir.entries_of_others(tmp_path)
-    monkeypatch.setattr(logdir.os, "statvfs", lambda _path: SimpleNamespace(f_flag=os.ST_RDONLY))
+    monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_flag=os.ST_RDONLY))
     assert logdir.entries_of_others(tmp_path) == ""

@@ -9,10 +9,12 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from s3sync import cronenv
+from s3sync.errors import StateError
 from scripts import install_cron
 from tests.conftest import BUCKET, skip_or_fail, tree
 from tests.s3server import S3Server
@@ -125,6 +127,15 @@ def test_the_crontab_sets_what_stands_above_the_line_of_the_monitor() -> None:
 
     assert found == {"AWS_PROFILE": "lab runs", "HTTPS_PROXY": "http://proxy:3128", "MAILTO": ""}
     assert cronenv.assignments(CRONTAB.splitlines(), Path("/etc/other.yaml"))["AWS_PROFILE"] == "later"
+
+
+def test_a_user_without_a_name_has_no_crontab(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(uid: int) -> NoReturn:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    with pytest.raises(StateError, match="no crontab"):
+        cronenv.build({})
 
 
 def test_cron_has_a_home_a_name_a_shell_and_the_path_of_monitor_sh() -> None:

@@ -149,6 +149,13 @@ def test_takes_names_where_they_are_given(rows: tuple[str, ...], expected: list[
     assert list(read_samples(data(*rows).encode())) == [Sample(*each) for each in expected]
 
 
+def test_a_comment_below_the_headers_is_no_sample() -> None:
+    """One that has more than one cell may be a sample: it is said, not overlooked."""
+    rows = '# pool 2,,\nS1,one,A\n"# that\'s all"\n#S2,two,C\n'
+    samples = read_samples(f"[Data]\nSample_ID,Sample_Name,index\n{rows}".encode())
+    assert [sample.sample_id for sample in samples] == ["S1", "#S2"]
+
+
 def test_takes_a_name_from_any_section() -> None:
     content = data("Sample_ID", "S1", title="[BCLConvert_Data]") + data(
         "Sample_ID,Sample_Name", "S1,N1", title="[X_Data]"

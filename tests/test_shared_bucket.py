@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
+from s3sync import s3check
+from s3sync.errors import InterruptedBySignal
+from s3sync.interrupt import Stop
 from tests.conftest import BUCKET, FakeAws, Lab, Result
 from tests.promise import is_pending
 from tests.s3server import S3Server
@@ -103,3 +107,12 @@ def test_a_profile_that_needs_somebody_at_the_keyboard_is_told_in_one_line(
     assert line.startswith(f"s3sync: {NEEDS[profile]}, needed for s3://{BUCKET} (")
     is_pending(lab, tiny_run, result, NEEDS[profile])
     assert server.requests == []
+
+
+def test_an_interrupted_check_is_no_problem_of_the_machine(tmp_path: Path) -> None:
+    stop = Stop()
+    stop.request(signal.SIGINT)
+    environ = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    findings = s3check.look("/bin/true", 4, [], environ, stop, tmp_path)
+    with pytest.raises(InterruptedBySignal):
+        list(findings)
