@@ -422,6 +422,11 @@ class _ListingFailedError(Exception):
         self.ended = ended
 
 
+def knows_no_listings(errors: Iterable[str]) -> bool:
+    """Whether a server that was asked for a listing says that it does not have such; each object is asked for then."""
+    return any(map(_NO_LISTINGS.search, errors))
+
+
 def _parse_listing(ended: Ended, where: str) -> list[tuple[str, RemoteObject]]:
     if not ended.succeeded:
         cause = awserrors.cause_of(ended.errors)
@@ -429,7 +434,7 @@ def _parse_listing(ended: Ended, where: str) -> list[tuple[str, RemoteObject]]:
             raise _ListingForbiddenError
         if cause:
             raise awscli.failure(ended, where)
-        if any(_NO_LISTINGS.search(line) for line in ended.errors):
+        if knows_no_listings(ended.errors):
             raise _UnlistableError(ended.reason)
         raise _ListingFailedError(ended)
     try:

@@ -12,6 +12,7 @@ from s3sync.awswords import OwnedBucket, Storage
 from s3sync.destination import Destination
 from s3sync.errors import InterruptedBySignal, S3SyncError
 from s3sync.interrupt import Stop
+from s3sync.readback import knows_no_listings
 from s3sync.text import printable
 
 PROBE_KEY = "s3sync-check"  # of a multipart upload that is never completed: no object ever has this name
@@ -96,13 +97,17 @@ def _reach(aws: awscli.Aws, place: Place, prefix: str, *, is_written: bool) -> F
         whose = f", account {place.owner}'s" if place.owner else ""
         return Finding(ok=True, what="bucket", text=f"{place}: reachable with these credentials{whose}")
     cause = awserrors.cause_of(asked.errors)
-    if cause and cause.what == awserrors.DENIED.what and not place.owner:
+    no_listings = not cause and knows_no_listings(asked.errors)
+    if no_listings or (cause and cause.what == awserrors.DENIED.what and not place.owner):
         head = aws.query(awswords.head_words(place.bucket, f"{prefix}{PROBE_KEY}"))
         if is_written or complaints.codes_in(head.errors) & {"404", "NoSuchKey"}:
+            longer = "so each object is asked for, which takes longer"
             text = (
-                f"{place}: reachable, but these credentials may not list it, so each object is asked for, which takes"
+                f"{place}: reachable, but these credentials may not list it, {longer} (give them s3:ListBucket there)"
             )
-            return Finding(ok=True, what="bucket", text=f"{text} longer (give them s3:ListBucket there)")
+            if no_listings:
+                text = f"{place}: reachable, but this server does not list it, {longer}"
+            return Finding(ok=True, what="bucket", text=text)
     where = f"{place}, expected to be account {place.owner}'s" if place.owner else str(place)
     why = awserrors.unreachable(asked.errors) or awserrors.passing(asked.errors)
     return Finding(ok=False, what="bucket", text=str(awscli.failure(asked, where, why)))

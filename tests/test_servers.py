@@ -293,6 +293,15 @@ def test_a_listing_with_sizes_that_are_not_the_objects_is_not_relied_on(
     assert result.err.count("cannot be listed reliably") == 1
 
 
+def test_check_finds_no_problem_with_a_server_that_does_not_list(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    speak(server, lists="not")
+
+    result = lab.run("check", "--config", lab.config_for(tiny_run))
+
+    assert result.code == 0, result.out
+    assert f"ok       bucket: s3://{BUCKET}: reachable, but this server does not list it" in result.out
+
+
 def test_where_sizes_alone_are_compared_an_older_object_is_no_proof_of_a_file_that_was_refused(
     lab: Lab, server: S3Server, tiny_run: Path, aws: tuple[str, str]
 ) -> None:
