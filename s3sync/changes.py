@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from s3sync import files, identity, plan, runfolder
+from s3sync import files, identity, plan, runfolder, waiting
 from s3sync.destination import COMPLETION_OBJECT
 from s3sync.runfolder import ANALYSES, RUN_INFO, Run
 from s3sync.state import StateStore
@@ -108,6 +108,7 @@ class Watch:
         self._known = _load(self._path) if days else {}
         self._before = dict(self._known)
         self._seen: set[str] = set()
+        self.waiting = waiting.load(log_dir)  # runs that were not too old when they were first seen to be complete
         self._routine = self._changed = 0.0  # seconds that listings took
 
     def look(

@@ -24,6 +24,7 @@ from s3sync import (
     rivals,
     runfolder,
     state,
+    waiting,
     wholeness,
 )
 from s3sync.arrayfolder import ArrayFolder
@@ -115,11 +116,21 @@ def look(
     watch = Watch(config.log_dir, config.recheck_days, scanning=scanning)
     judged = judge_all(config, [c for c in candidates if not wanted or c.run.run_id in wanted], watch)
     watch.save()
+    if scanning and not wanted:
+        waiting.save(config.log_dir, _still_waiting(config, judged, watch, found))
     known = {run.log_path for run in judged}
     troubled = [directory.path for directory in found.directories if directory.troubles]
     lost = [run for run in missing.lost_runs(config, known, troubled) if not wanted or run.run.root.name in wanted]
     unreadable = [] if wanted else state.unreadable_besides(config.log_dir, known)
     return Survey([*judged, *map(_lost, lost)], [*found.troubles, *(_of_log(path, why) for path, why in unreadable)])
+
+
+def _still_waiting(config: Config, judged: Iterable[Judged], watch: Watch, found: Discovery) -> set[str]:
+    """The names of what waits; what cannot be seen now may come back."""
+    stores = {StateStore(config.log_dir, run.run, run.entry.destination).lock_path.stem: run for run in judged}
+    kept = {name for name in watch.waiting if name not in stores and found.troubles}
+    waits = {name for name, run in stores.items() if run.head is None and run.state not in ("uploaded", *NEVER)}
+    return kept | (waits & watch.waiting)
 
 
 def _of_log(path: Path, why: str) -> Trouble:
@@ -172,7 +183,9 @@ def judge(
         return judged(decided.state, decided.reason)._replace(change=decided.change)
     try:
         run = _opened(run)
-        return judged(*_of_open_run(_Case(candidate._replace(run=run), config, hopeless, known, store, now)))
+        waiting_names = watch.waiting if watch else set()
+        case = _Case(candidate._replace(run=run), config, hopeless, known, store, now, waiting_names)
+        return judged(*_of_open_run(case))
     except (RunError, StateError) as error:
         return judged("unreadable", str(error))
 
@@ -186,6 +199,12 @@ class _Case(NamedTuple):
     known: Remembered
     store: StateStore
     now: float | None
+    waiting: set[str]
+
+    @property
+    def name(self) -> str:
+        """As it is remembered of a run that waits."""
+        return self.store.lock_path.stem
 
     @property
     def head(self) -> Head | None:
@@ -201,7 +220,8 @@ class _Case(NamedTuple):
 
     def is_older(self, moment: float) -> bool:
         """Whether it is too old to be begun, if its age counts from that moment (seconds since the epoch)."""
-        return self.head is None and not self.known.corrupt and self.hours(moment) > self.config.max_age
+        is_new = self.head is None and not self.known.corrupt and self.name not in self.waiting
+        return is_new and self.hours(moment) > self.config.max_age
 
     def hours(self, moment: float) -> float:
         """Since that moment."""
@@ -231,6 +251,7 @@ def _of_open_run(case: _Case) -> _Decided:
     if case.is_older(finished) and not _came_lately(case):
         ago = human_seconds(case.hours(finished) * 3600)
         return "too old", f"finished {ago} ago (max_age {case.config.max_age:g} h; `touch` {RUN_INFO})", ()
+    case.waiting.add(case.name)
     samples = _check_samples(case.run, case.entry, case.hopeless)
     if samples.verdict != "match":
         return samples.verdict, _and_what_went_up(samples.reason, case.head), samples.failing
@@ -298,10 +319,12 @@ def _judge_analysis(unit: Run, entry: MonitorEntry, config: Config, now: float |
         if not finish.complete:
             return judged("analysing", finish.reason, finish.moment)
         hours = ((time.time() if now is None else now) - finish.moment) / 3600
-        if head is None and not corrupt and hours > config.max_age:
+        waiting_names, name = watch.waiting if watch else set(), store.lock_path.stem
+        if head is None and not corrupt and hours > config.max_age and name not in waiting_names:
             ago = human_seconds(hours * 3600)
             reason = f"finished {ago} ago (max_age {config.max_age:g} h; `touch` its CopyComplete.txt)"
             return judged("too old", reason, finish.moment)
+        waiting_names.add(name)
         checksums.read(unit)
     except (S3SyncError, OSError) as error:
         return judged("unreadable", str(error), 0.0)

@@ -51,6 +51,7 @@ ORDER = [
     "remembered",
     "plan",
     "identity",
+    "waiting",
     "changes",
     "checksums",
     "wholeness",

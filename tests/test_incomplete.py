@@ -164,6 +164,42 @@ def test_cleanup_keeps_a_run_that_is_whole_nowhere(lab: Lab, server: S3Server, r
     assert verdict(require_whole_runs=False)[0] == "may be deleted"
 
 
+def aged(run: Path) -> None:
+    """Finished five days ago, and not copied since."""
+    for path in run.rglob("*"):
+        os.utime(path)
+    for name in ("RunInfo.xml", "CopyComplete.txt", "RTAComplete.txt"):
+        os.utime(run / name, (time.time() - 120 * HOUR,) * 2)
+
+
+@pytest.mark.parametrize("why", ["S3 is away", "incomplete"])
+def test_a_run_that_waits_for_days_does_not_become_too_old(
+    lab: Lab, server: S3Server, run: Path, aws: str, why: str
+) -> None:
+    runs = [run, *(shutil.copytree(run, run.with_name(f"{name}_LH00130_0001_A22CC55LT4")) for name in ("a", "b"))]
+    late = shutil.move(runs.pop(), lab.root / "late")  # not seen before it is old
+    content = [without(one) for one in runs] if why == "incomplete" else []
+    assert (
+        lab.watch(run, quiet_minutes=0, max_age=72, aws_command="/bin/false" if why == "S3 is away" else aws).code == 1
+    )
+    shutil.move(late, run.with_name("b_LH00130_0001_A22CC55LT4"))
+    for one in (*runs, run.with_name("b_LH00130_0001_A22CC55LT4")):
+        aged(one)
+    if content:
+        assert lab.watch(run, quiet_minutes=0, max_age=72, aws_command=aws).code == 1, (
+            "held and told, until it is whole"
+        )
+    for one, body in zip(runs, content, strict=False):
+        (one / LAST).write_bytes(body)
+
+    result = lab.watch(run, quiet_minutes=0, max_age=72, aws_command=aws)
+
+    assert result.code == 0
+    rows = lab.run("status", "--config", str(lab.root / "tick.json"), "--json").json["runs"]
+    states = {row["run_id"]: row["state"] for row in rows}
+    assert states == {run.name: "uploaded", runs[1].name: "uploaded", "b_LH00130_0001_A22CC55LT4": "too old"}
+
+
 def test_the_age_of_a_finished_run_counts_from_its_end(lab: Lab, run: Path) -> None:
     begun, ended = time.time() - 150 * HOUR, time.time() - 10 * HOUR
     os.utime(run / "RunInfo.xml", (begun, begun))
