@@ -147,7 +147,11 @@ def _add_report(commands: Commands) -> None:
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="the monitor's config")
     parser.add_argument(
-        "--output", required=True, metavar="DIR", help="the folder that gets index.html, for all users to read"
+        "--output",
+        type=_path,
+        required=True,
+        metavar="DIR",
+        help="the folder that gets index.html, for all users to read",
     )
     parser.add_argument("--json", action="store_true", help="what came of it as one JSON object on stdout")
 
@@ -208,7 +212,13 @@ def _add_upload(commands: Commands) -> None:
         commands, "upload", "Put one run into a bucket, and prove that every file arrived.", _UPLOAD_EXAMPLES
     )
     add = parser.add_argument
-    add("--local_path", required=True, metavar="RUN", help="the run folder, or an analysis in it: RUN/Analysis/1")
+    add(
+        "--local_path",
+        type=_path,
+        required=True,
+        metavar="RUN",
+        help="the run folder, or an analysis in it: RUN/Analysis/1",
+    )
     _add_common(parser)
     add("--threads", type=_positive, default=4, metavar="N", help="requests at once in each process (default 4)")
     add(
@@ -292,12 +302,13 @@ def _add_verify(commands: Commands) -> None:
     parser = _add_command(
         commands, "verify", "Compare a run on disk with S3, now, whatever the log says.", _VERIFY_EXAMPLES
     )
-    parser.add_argument("run", metavar="RUN", help="the run folder, or an analysis in it")
+    parser.add_argument("run", type=_path, metavar="RUN", help="the run folder, or an analysis in it")
     _add_common(parser)
     _add_log_dir(parser)
     parser.add_argument("--skip_check", action="store_true", help="compare the folder even if it is no run")
     parser.add_argument(
         "--manifest",
+        type=_path,
         metavar="FILE",
         help="write path, size, MD5, ETag and key of what is proven; FILE.md5 is for md5sum -c",
     )
@@ -330,7 +341,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def _add_log_dir(parser: argparse.ArgumentParser) -> None:
     otherwise = "where this user cannot write that, ~/.local/state/s3sync"
-    parser.add_argument("--log_dir", metavar="DIR", help=f"state logs (default {DEFAULT_LOG_DIR}; {otherwise})")
+    parser.add_argument(
+        "--log_dir", type=_path, metavar="DIR", help=f"state logs (default {DEFAULT_LOG_DIR}; {otherwise})"
+    )
 
 
 def _add_storage(parser: argparse.ArgumentParser) -> None:
@@ -340,6 +353,13 @@ def _add_storage(parser: argparse.ArgumentParser) -> None:
     add("--sse_kms_key_id", default="", metavar="KEY", help="the KMS key for --sse aws:kms")
     add("--storage_class", choices=STORAGE_CLASSES, default="", metavar="CLASS", help=_STORAGE_HELP)
     add("--acl", choices=ACLS, default="", metavar="ACL", help=_ACL_HELP)
+
+
+def _path(text: str) -> str:
+    """One that is empty, as of a variable that is not set in a script, would be the current folder."""
+    if not text:
+        raise ValueError
+    return text
 
 
 def _positive(text: str) -> int:
@@ -387,6 +407,7 @@ def _hook(text: str) -> Hook:
 
 
 _hook.__name__ = "command"
+_path.__name__ = "path"
 _rate.__name__ = "rate such as 50MB/s"  # argparse names the type in its complaint
 _age.__name__ = "age such as 30d or 72h"
 _minutes.__name__ = "number of minutes"

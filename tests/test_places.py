@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from s3sync import places
+from s3sync import arguments, places
 from s3sync.config import load_config
 from s3sync.errors import ConfigError, StateError
 from s3sync.places import Mount, enclosing, misplaced_temp_dir, parse_mount, temp_dir
@@ -206,7 +206,7 @@ def test_no_work_folder_is_made_inside_the_run(
 
 FULL = """
 import sys
-from s3sync import places
+from s3sync import arguments, places
 places._LAST_RESORTS = ("/dev/null", "/nowhere")
 from s3sync.cli import main
 sys.exit(main())
@@ -360,3 +360,21 @@ def test_an_upload_leaves_them_out_and_says_where_to_read_about_it(
     assert "docs/SECURITY.md" in line
     skipped = json.loads(lab.log_path(run).read_text())["skipped"]
     assert any(path.endswith("s3sync-work-0/tmpa1b2c3/aws-config") for path in skipped)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("upload", "--bucket", BUCKET, "--local_path", ""),
+        ("upload", "--bucket", BUCKET, "--local_path", "RUN", "--log_dir", ""),
+        ("verify", "--bucket", BUCKET, ""),
+        ("verify", "--bucket", BUCKET, "RUN", "--manifest="),
+        ("report", "--config", "FILE", "--output", ""),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """A script gives one when its variable is not set."""
+    with pytest.raises(SystemExit) as ended:
+        arguments.parser().parse_args(arguments.underscored(words))
+    assert ended.value.code == 2
+    assert "invalid path value: ''" in capsys.readouterr().err
