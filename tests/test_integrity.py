@@ -206,6 +206,8 @@ def test_the_limit_of_bandwidth_is_shared_by_all_processes(
     )
 
     assert result.code == 0, result.err
-    limits = {line for line in (lab.root / "configs").read_text().splitlines() if "max_bandwidth" in line}
-    assert {line.partition("=")[2].strip() for line in limits} == {"24414KB/s"}
+    lines = [line for line in (lab.root / "configs").read_text().splitlines() if "max_bandwidth" in line]
+    shares = [int(line.partition("=")[2].strip().removesuffix("KB/s")) for line in lines]
+    assert 0 < min(shares) < 100_000_000 // 1024, "no process has all of it while others run"
+    assert max(shares) <= 100_000_000 // 1024
     is_proven(lab, run, server)
