@@ -91,7 +91,7 @@ def run_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_displa
     except BusyError as error:
         LOG.info("%s; this tick leaves", error)
         _tell_if_stuck(config, path)
-        _alert(config, survey.look(config).runs, patient=False)
+        _alert(config, survey.look(config, remembering=True).runs, patient=False)  # what comes meanwhile waits for it
         publish.refresh_meanwhile(config)
         return Tick(busy=str(error))
     except StateError as error:

@@ -104,11 +104,16 @@ class Survey(NamedTuple):
 
 
 def look(
-    config: Config, names: Iterable[str] = (), *, found: Discovery | None = None, scanning: bool = False
+    config: Config,
+    names: Iterable[str] = (),
+    *,
+    found: Discovery | None = None,
+    scanning: bool = False,
+    remembering: bool = False,
 ) -> Survey:
     """All runs, or those with these names; a run's name means its analyses, too.
 
-    A `scanning` one remembers what it finds of completed runs.
+    A `scanning` one remembers what it finds of completed runs, and as a `remembering` one which runs wait.
     """
     wanted = {name.partition("/")[0] for name in names}
     found = found or discovery.look(config)
@@ -116,8 +121,8 @@ def look(
     watch = Watch(config.log_dir, config.recheck_days, scanning=scanning)
     judged = judge_all(config, [c for c in candidates if not wanted or c.run.run_id in wanted], watch)
     watch.save()
-    if scanning and not wanted:
-        waiting.save(config.log_dir, _still_waiting(config, judged, watch, found))
+    if (scanning or remembering) and not wanted:
+        waiting.save(config.log_dir, _still_waiting(config, judged, watch))
     known = {run.log_path for run in judged}
     troubled = [directory.path for directory in found.directories if directory.troubles]
     lost = [run for run in missing.lost_runs(config, known, troubled) if not wanted or run.run.root.name in wanted]
@@ -125,10 +130,10 @@ def look(
     return Survey([*judged, *map(_lost, lost)], [*found.troubles, *(_of_log(path, why) for path, why in unreadable)])
 
 
-def _still_waiting(config: Config, judged: Iterable[Judged], watch: Watch, found: Discovery) -> set[str]:
-    """The names of what waits; what cannot be seen now may come back."""
+def _still_waiting(config: Config, judged: Iterable[Judged], watch: Watch) -> set[str]:
+    """The names of what waits; what cannot be seen now may come back, or is another config's."""
     stores = {StateStore(config.log_dir, run.run, run.entry.destination).lock_path.stem: run for run in judged}
-    kept = {name for name in watch.waiting if name not in stores and found.troubles}
+    kept = watch.waiting - stores.keys()
     waits = {name for name, run in stores.items() if run.head is None and run.state not in ("uploaded", *NEVER)}
     return kept | (waits & watch.waiting)
 

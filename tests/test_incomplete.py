@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from s3sync import survey
+from s3sync import lock, scans, survey
 from s3sync.config import load_config
 from s3sync.survey import Judged
 from scripts.simulate.copying import MirroredRun
@@ -198,6 +198,19 @@ def test_a_run_that_waits_for_days_does_not_become_too_old(
     rows = lab.run("status", "--config", str(lab.root / "tick.json"), "--json").json["runs"]
     states = {row["run_id"]: row["state"] for row in rows}
     assert states == {run.name: "uploaded", runs[1].name: "uploaded", "b_LH00130_0001_A22CC55LT4": "too old"}
+
+
+def test_a_run_that_waits_for_a_scan_of_days_does_not_become_too_old(
+    lab: Lab, server: S3Server, run: Path, aws: str
+) -> None:
+    keys: dict[str, Any] = {"max_age": 72, "aws_command": aws}
+    (lab.log_dir / "locks").mkdir(parents=True)
+    with lock.held(scans.lock_path(lab.log_dir), "at work"):
+        assert lab.watch(run, **keys).code == 0
+    assert server.objects(BUCKET) == {}
+    aged(run)
+    assert lab.watch(run, quiet_minutes=0, **keys).code == 0
+    assert server.objects(BUCKET)
 
 
 def test_the_age_of_a_finished_run_counts_from_its_end(lab: Lab, run: Path) -> None:
