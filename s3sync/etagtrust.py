@@ -127,11 +127,12 @@ class Judge:
         if kind.startswith("multipart, -") and kind not in _OF_UNSAID_PARTS:  # parts that we have not sent
             return
         if kind not in self._trust.opaque:
-            file, item = min(ours, key=lambda pair: pair[0].size)
+            file, item = min(ours, key=lambda pair: pair[0].size or float("inf"))  # an empty one shows nothing
             found[file] = verdict = self._read_back(file, item, expected[file.path])
             if not isinstance(verdict, Proof):
                 return
-            self._trust.found_opaque(kind, file.path)
+            if file.size:
+                self._trust.found_opaque(kind, file.path)
         for file, item in ours:
             if isinstance(found[file], Mismatch):
                 found[file] = Proof(*file, item.etag, "size")

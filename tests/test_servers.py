@@ -302,6 +302,21 @@ def test_check_finds_no_problem_with_a_server_that_does_not_list(lab: Lab, serve
     assert f"ok       bucket: s3://{BUCKET}: reachable, but this server does not list it" in result.out
 
 
+def test_an_empty_object_does_not_show_what_etags_are_worth(
+    lab: Lab, server: S3Server, tiny_run: Path, aws: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server stores other bytes under ETags that are no MD5s; an empty file comes back as it was all the same."""
+    (tiny_run / "Data" / "empty.cbcl").write_bytes(b"")
+    speak(server, opaque_etags="all", checksums="ignored")
+    monkeypatch.setattr(s3server._Payload, "body", lambda payload: b"?" * payload.size)
+
+    result = lab.upload(tiny_run, *aws)
+
+    assert result.code == 1
+    assert "they were read back and differ" in result.out
+    assert set(lab.log(tiny_run)["uploaded_files"]) <= {str(tiny_run / "Data" / "empty.cbcl")}
+
+
 def test_where_sizes_alone_are_compared_an_older_object_is_no_proof_of_a_file_that_was_refused(
     lab: Lab, server: S3Server, tiny_run: Path, aws: tuple[str, str]
 ) -> None:
