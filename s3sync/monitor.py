@@ -111,7 +111,7 @@ def report_no_start(config: Config, error: S3SyncError) -> None:
     notifier = _busy_notifier(config)
     notifier.tell(News((), (problem,)))
     notifier.end(ok=False, summary=problem.text)
-    publish.refresh(config, [problem], Counters(), 0.0, ok=False)
+    publish.refresh(config, [problem], Counters(), 0.0, ok=False, said=True)
 
 
 def dry_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> Tick:

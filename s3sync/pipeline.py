@@ -216,7 +216,7 @@ class Pipeline:
         self.denied: Cause | None = None  # what S3 said of files of it, and may not say of others
         self._judge = Judge(reader, hasher, trust, hasher.part_size, self._is_ours)
         self._sent: set[str] = set()  # paths of what was sent, as far as its process says
-        self._in_vain = 0  # batches, one after the other
+        self._in_vain = 0  # batches, one after the other, through all passes
         self._denials = 0  # batches of which a file was
         self._lost = False  # the way to S3
         self._over = threading.Event()  # nothing more is to be sent
@@ -224,7 +224,7 @@ class Pipeline:
     def run(self, queue: BatchQueue) -> Generator[Verdicts, None, None]:
         """One pass over the queue. Raises AwsError, StateError, InterruptedBySignal; what was yielded is proven."""
         self.cause, self.denied, self.said = None, None, ""
-        self._in_vain, self._denials, self._lost = 0, 0, False
+        self._denials, self._lost = 0, False
         self._over.clear()
         self._transfer.begin()
         senders = ThreadPoolExecutor(self._crowd.most, thread_name_prefix="send")

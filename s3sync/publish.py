@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import time
@@ -23,17 +24,24 @@ _MOST_TRIES = 3  # to replace a page while the scan that it is about comes to it
 _FOR_ALL = 0o644  # a web server and node_exporter are other users
 
 
-def refresh(config: Config, problems: Sequence[Problem], counted: Counters, seconds: float, *, ok: bool) -> None:
+def refresh(
+    config: Config, problems: Sequence[Problem], counted: Counters, seconds: float, *, ok: bool, said: bool = False
+) -> None:
     """What a tick leaves for people and for Prometheus, as far as the config wants it; never raises.
 
     `counted` is what this tick completed, `seconds` how long it took, `ok` whether nothing has to be looked at.
+    With `said` one of the problems is that the log directory cannot be used: a second line would say nothing new.
     """
     now = time.time()
     before = lasttick.read(config.log_dir) or LastTick(0, 0, 0)
     succeeded = now if ok else before.succeeded
     tick = LastTick(now, seconds, succeeded, tuple(problems), before.counted.plus(counted))
     if not logdir.unwritable(config.log_dir):  # else that is the problem, which has been said
-        attempt("remember this tick", lambda: lasttick.write(config.log_dir, tick))
+        if said:
+            with contextlib.suppress(OSError):
+                lasttick.write(config.log_dir, tick)
+        else:
+            attempt("remember this tick", lambda: lasttick.write(config.log_dir, tick))
     _refresh(config, lambda: Scans(tick))
 
 

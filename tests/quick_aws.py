@@ -119,7 +119,8 @@ def main(argv: Sequence[str]) -> int:
     s3 = _S3(options.get("endpoint-url") or os.environ["AWS_ENDPOINT_URL"], options)
     try:
         if words[:2] == ["s3", "cp"]:
-            signal.signal(signal.SIGINT, _interrupted)
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                signal.signal(signal.SIGINT, _interrupted)
             if words[3] == "-":
                 return _read(s3, words[2])
             return _cp(s3, words[2], words[3], options)

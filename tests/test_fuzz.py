@@ -505,10 +505,11 @@ def site(folder: Path) -> Config:
     run = folder / "runs" / "RUN"
     run.mkdir(parents=True)
     (run / "RTAComplete.txt").touch()
-    path = folder / "site.json"
+    path = folder.with_name(f"{folder.name}-site.json")
+    log_dir = folder.with_name(f"{folder.name}-log")
     entry = {**ENTRY, "monitored_directories": [str(run.parent)], "sample_regex": "^S"}
-    path.write_text(json.dumps({"log_dir": str(folder / "log_dir"), "max_age": 1e6, "monitor": [entry]}))
-    (folder / "log_dir" / "uploads").mkdir(parents=True)
+    path.write_text(json.dumps({"log_dir": str(log_dir), "max_age": 1e6, "monitor": [entry]}))
+    (log_dir / "uploads").mkdir(parents=True)
     return load_config(path, {})
 
 

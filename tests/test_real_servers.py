@@ -86,6 +86,7 @@ def test_every_byte_arrives(foreign_lab: Lab, gateway: Gateway, each_aws: str, t
             (run / "Logs" / name).write_text(name)
     for name, size in {"at.cbcl": 8 * MIB, "above.cbcl": 20 * MIB + 1, "empty": 0}.items():
         (run / "Data" / name).write_bytes(os.urandom(size))
+    (run / "CopyComplete.txt").write_bytes((run / "CopyComplete.txt").read_bytes())  # written last, as ever
     files = tree(run)
 
     result = foreign_lab.run(*foreign_lab.words(run, "--aws_command", each_aws, "--json", bucket=bucket))

@@ -18,9 +18,8 @@ _NOBODY = RunInfo("", "", "", "", ())
 
 def config_of(tmp_path: Path) -> Config:
     """An entry for a cluster, and one for here with a command."""
-    entry = (
-        f"monitored_directories: [{tmp_path}]\n    bucket: {BUCKET}\n    on_complete: [/bin/true]\n    remote_path: "
-    )
+    runs = tmp_path / "runs"
+    entry = f"monitored_directories: [{runs}]\n    bucket: {BUCKET}\n    on_complete: [/bin/true]\n    remote_path: "
     path = tmp_path / "config.yaml"
     path.write_text(f"log_dir: {tmp_path}/log\nmonitor:\n  - {entry}/c\n    executor: slurm\n  - {entry}/h\n")
     return load_config(path, {})
