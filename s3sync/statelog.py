@@ -28,6 +28,7 @@ _FIRST_BYTES = 2048  # in which our log says whether it is completed, unless its
 _COMPLETED = re.compile(rb'\{\n "run_id": "[^\n]*",\n "run_path": "[^\n]*",\n "completed": true,')
 _TAIL_BYTES = 16
 _FAILURES_BEGIN, _PROOFS_BEGIN = b' "failed_reasons": {\n', b' "uploaded_files": '  # lines of our log
+_OF_A_COMPLETED_RUN = {"run_id": str, "run_path": str, "total_local_files": int}
 _LIGHT_KEYS = {"run_id", "completed", "total_local_files", "total_uploaded_files", "total_failed_upload"}
 
 
@@ -112,6 +113,8 @@ class Head(NamedTuple):
         """From the log's keys; raises ValueError if they are no log's."""
         if not isinstance(log.get("completed"), bool):
             raise ValueError("completed is missing")  # noqa: TRY004 - a value read from a file, not an argument
+        if log["completed"] and not all(isinstance(log.get(key), kind) for key, kind in _OF_A_COMPLETED_RUN.items()):
+            raise ValueError("it does not say what is completed")  # nor could an upload read it
         return cls(
             completed=log["completed"],
             total_files=_number(log, "total_local_files"),

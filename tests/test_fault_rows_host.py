@@ -847,6 +847,22 @@ def test_row_39_corrupt_or_empty_log(
     assert ".corrupt-" in aside.name
 
 
+@pytest.mark.parametrize("content", ['{"completed": true}', '{"run_id": 1, "run_path": "/r", "completed": true}'])
+def test_row_39_a_log_that_says_nothing_but_completed(
+    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws, content: str
+) -> None:
+    """The monitor does not take it for done, either."""
+    log = lab.log_path(tiny_run)
+    log.parent.mkdir(parents=True)
+    log.write_text(content)
+
+    result = lab.watch(tiny_run, aws_command=quick_aws(""))
+
+    assert result.code == 0
+    assert "the state log was corrupt" in result.err
+    is_proven(lab, tiny_run, server)
+
+
 @pytest.mark.parametrize("cut", [100, 1000, -10, -2])
 def test_row_39_truncated_log(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws, cut: int) -> None:
     """Of a completed run: the monitor does not take it for done."""
