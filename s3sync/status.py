@@ -202,7 +202,8 @@ def dry_tables(tick: Tick) -> list[Table]:
             due.add_row(name, Text(printable(_place(run)), overflow="fold"), f"{len(planned.pending):,}", size)
         else:
             why = next((p.text for p in tick.problems if p.key in (run.key, f"s3://{run.entry.bucket}")), run.reason)
-            why = printable(why if why.startswith("will not") else f"{run.state}: {why}")
+            is_said = why.startswith(("will not", f"{run.state}: "))
+            why = printable(why if is_said else f"{run.state}: {why}")
             rest.add_row(name, Text(why, overflow="fold"))
     return [shown for shown in (due, rest) if shown.row_count]
 
