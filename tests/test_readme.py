@@ -83,3 +83,10 @@ def test_a_line_of_dots_stands_for_any_lines_and_no_other_line_does() -> None:
     assert agrees(["a", "…", "b", "c"], real)
     assert not agrees(["a", "…", "d"], real)
     assert not agrees(["a", "b"], real)
+
+
+def test_the_quick_start_has_the_demo_and_the_tests() -> None:
+    """Two commands are the whole set-up; others call them by what the README says."""
+    lines = (ROOT / "README.md").read_text().splitlines()
+    commands = [line.split("#")[0].strip() for line in lines[:20] if line.startswith("    make ")]
+    assert commands == ["make demo", "make test"]
