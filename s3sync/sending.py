@@ -31,8 +31,18 @@ from s3sync.throttle import Throttle
 from s3sync.transfer import Transfer
 
 PASSES = 3  # a file is tried so often in one call
-# Seconds before the second and the third pass; tests wait for nothing.
-BACKOFF = tuple(float(seconds) for seconds in os.environ.get("S3SYNC_RETRY_DELAYS", "1,4").split(","))
+
+
+def _delays(text: str) -> tuple[float, ...]:
+    """Return the seconds before the second and the third pass; tests, which wait for nothing, set others."""
+    try:
+        delays = tuple(float(seconds) for seconds in text.split(","))
+    except ValueError:
+        delays = ()
+    return delays if len(delays) == PASSES - 1 and all(0 <= each < 3600 for each in delays) else (1.0, 4.0)
+
+
+BACKOFF = _delays(os.environ.get("S3SYNC_RETRY_DELAYS", ""))
 HASHERS_PER_CORE = 0.5  # threads: one hashes as much as several `aws` send
 STREAM_SECONDS = 600.0  # after so long no more of a run that is written yet is begun: other runs wait, too
 _COMPARE_FILES = 2000  # compared with S3 at a time, so that an interruption loses little

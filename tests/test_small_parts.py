@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3sync import files, lock
+from s3sync import files, lock, sending
 from s3sync.destination import Destination, parse_destination
 from s3sync.errors import EXIT_BUSY, BusyError, InterruptedBySignal, StateError, UsageError
 from s3sync.interrupt import Stop
@@ -660,3 +660,15 @@ def test_rates_as_people_write_them(text: str, rate: int) -> None:
 def test_what_is_no_rate(text: str) -> None:
     with pytest.raises(ValueError, match="no rate in bytes a second"):
         parse_rate(text)
+
+
+# Delays
+
+
+@pytest.mark.parametrize(
+    ("text", "delays"),
+    [("", (1.0, 4.0)), ("0,0", (0.0, 0.0)), ("0.5, 2", (0.5, 2.0)), ("1", (1.0, 4.0)), ("x,1", (1.0, 4.0))]
+    + [(odd, (1.0, 4.0)) for odd in ("-1,1", "nan,1", "inf,1", "1,2,3")],
+)
+def test_delays_between_passes_that_make_no_sense_are_not_taken(text: str, delays: tuple[float, ...]) -> None:
+    assert sending._delays(text) == delays
