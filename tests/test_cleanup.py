@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import itertools
 import json
 import os
@@ -478,9 +479,15 @@ def test_a_kill_in_the_middle_costs_nothing_and_the_next_call_goes_on(
 ) -> None:
     """Neither the monitor nor the other destination, which never was to have it, take the rest for a run."""
     (stored / "link").symlink_to("Data/first.cbcl")
-    as_if_uploaded(lab, server, stored)
     old = time.time() - 400 * 3600
-    os.utime(stored / "RunInfo.xml", (old, old))
+    for name in ("RunInfo.xml", "CopyComplete.txt"):  # its age counts from its end
+        os.utime(stored / name, (old, old))
+    content = tree(stored)
+    as_if_uploaded(
+        *(lab, server, stored),
+        uploaded_files={str(stored / path): hashlib.md5(each).hexdigest() for path, each in content.items()},
+        local_files={path: [len(each), (stored / path).lstat().st_mtime_ns] for path, each in content.items()},
+    )
     keys = {"max_age": 72, **monitor({}, {"bucket": SECOND}, run=stored)}
     config = lab.config_for(stored, **keys)
     words = ("--config", config, "--delete", "--yes", "--json")

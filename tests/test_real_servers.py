@@ -118,4 +118,4 @@ def test_a_refusal_without_a_message(tmp_path: Path, ceph: Gateway, small_run: P
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith("s3sync: no such bucket: s3://no-such-bucket (check --bucket")
     assert result.err.count("\n") == 1
-    assert lab.log(small_run)["completed"] is False
+    assert not lab.log_path(small_run).exists(), "a mistyped bucket leaves no run behind"
