@@ -500,13 +500,13 @@ def test_the_head_of_any_log_is_one_or_a_value_error(folder: Path, content: byte
 
 
 @pytest.fixture(scope="module")
-def site(folder: Path) -> Config:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Config:
     """A configuration with one run folder, whose log and files the examples replace."""
+    folder = tmp_path_factory.mktemp("site")
     run = folder / "runs" / "RUN"
     run.mkdir(parents=True)
     (run / "RTAComplete.txt").touch()
-    path = folder.with_name(f"{folder.name}-site.json")
-    log_dir = folder.with_name(f"{folder.name}-log")
+    path, log_dir = folder / "site.json", folder / "log"
     entry = {**ENTRY, "monitored_directories": [str(run.parent)], "sample_regex": "^S"}
     path.write_text(json.dumps({"log_dir": str(log_dir), "max_age": 1e6, "monitor": [entry]}))
     (log_dir / "uploads").mkdir(parents=True)
