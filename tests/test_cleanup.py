@@ -39,9 +39,13 @@ def as_if_uploaded(lab: Lab, server: S3Server, run: Path, bucket: str = BUCKET, 
     files = tree(run)
     for path, content in files.items():
         server.put(bucket, f"{run.name}/{path}", content)
-    return write_log(
-        lab, run, bucket, **{"bytes": sum(map(len, files.values())), "total_uploaded_files": len(files), **keys}
-    )
+    proofs = {
+        "bytes": sum(map(len, files.values())),
+        "total_uploaded_files": len(files),
+        "uploaded_files": {str(run / path): hashlib.md5(content).hexdigest() for path, content in files.items()},
+        "local_files": {path: [len(files[path]), (run / path).stat().st_mtime_ns] for path in files},
+    }
+    return write_log(lab, run, bucket, **{**proofs, **keys})
 
 
 def write_log(lab: Lab, run: Path, bucket: str = BUCKET, **keys: Any) -> Path:
@@ -482,12 +486,7 @@ def test_a_kill_in_the_middle_costs_nothing_and_the_next_call_goes_on(
     old = time.time() - 400 * 3600
     for name in ("RunInfo.xml", "CopyComplete.txt"):  # its age counts from its end
         os.utime(stored / name, (old, old))
-    content = tree(stored)
-    as_if_uploaded(
-        *(lab, server, stored),
-        uploaded_files={str(stored / path): hashlib.md5(each).hexdigest() for path, each in content.items()},
-        local_files={path: [len(each), (stored / path).lstat().st_mtime_ns] for path, each in content.items()},
-    )
+    as_if_uploaded(lab, server, stored)
     keys = {"max_age": 72, **monitor({}, {"bucket": SECOND}, run=stored)}
     config = lab.config_for(stored, **keys)
     words = ("--config", config, "--delete", "--yes", "--json")
