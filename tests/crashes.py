@@ -195,17 +195,24 @@ class Scene:
 
 @contextlib.contextmanager
 def scene(
-    folder: Path, run: Path, before: Before | None = None, *, cores: int = 1, threads: int = 4, latency: float = 0
+    folder: Path,
+    run: Path,
+    before: Before | None = None,
+    *,
+    cores: int = 1,
+    threads: int = 4,
+    latency: float = 0,
+    aws: str = "",
 ) -> Iterator[Scene]:
     """A fresh machine in `folder`, which must not exist, and a server (latency in seconds), both as they were
-    `before`."""
+    `before`. `aws` is the CLI as `Lab` takes it: "quick" where s3sync's own steps alone matter."""
     before = before or Before()
     folder.mkdir()
     with S3Server(latency=latency) as server:
         server.create_bucket(BUCKET)
         for key, body in before.objects.items():
             server.put(BUCKET, key, body)
-        lab = Lab(folder, server.url, "")
+        lab = Lab(folder, server.url, aws)
         if before.logs:
             os.makedirs(lab.log_dir / "uploads", mode=0o700)
         for name, content in before.logs.items():

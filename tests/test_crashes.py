@@ -196,13 +196,13 @@ def test_a_kill_at_every_step_in_the_log_folder(
 ) -> None:
     """The kernel kills before the step is taken, so that the next one shows what this one leaves."""
     before = found(tmp_path / "before", run)
-    with scene(tmp_path / "clean", run, before) as here:
+    with scene(tmp_path / "clean", run, before, aws="quick") as here:
         assert finished(traced(strace, here)) == 0
         steps = list(steps_in(here))
     assert {"write", "fsync", "rename", "unlink"} <= {step.call.removesuffix("at") for step in steps}
     costs: list[Cost] = []
     for number, step in enumerate(steps):
-        with scene(tmp_path / str(number), run, before) as here:
+        with scene(tmp_path / str(number), run, before, aws="quick") as here:
             inject = f"-einject={step.call}:signal=SIGKILL:when={step.number}"
             assert finished(traced(strace, here, inject)) == -signal.SIGKILL
             assert list(steps_in(here)) == steps[: number + 1]
