@@ -22,6 +22,7 @@ from scripts.simulate_run import make_run  # noqa: E402 - found only by the line
 
 BUCKET = "demo-runs"
 CYCLES = (51, 8, 8, 51)  # a short paired-end run: some 2,000 files
+BIN = Path(sys.executable).parent  # of the virtual environment
 SCALE = 1 / 600  # of a real run's size
 CONTRACT = ("total_failed_upload", "failed_upload_files")  # shown although they are empty
 
@@ -33,10 +34,10 @@ def main() -> int:
         say(f"An embedded S3 server listens at {environ['AWS_ENDPOINT_URL']}. No account is used.")
         run = simulate(folder)
         os.chdir(folder)  # so that the commands shown are short
-        program = [sys.executable, "-m", "s3sync"]
-        upload = [*program, "upload", "--local_path", run.name, "--bucket", BUCKET, "--log_dir", "log"]
-        verify = [*program, "verify", run.name, "--bucket", BUCKET, "--log_dir", "log"]
-        aws = str(Path(sys.executable).with_name("aws"))
+        program = str(BIN / "s3sync")
+        upload = [program, "upload", "--local_path", run.name, "--bucket", BUCKET, "--log_dir", "log"]
+        verify = [program, "verify", run.name, "--bucket", BUCKET, "--log_dir", "log"]
+        aws = str(BIN / "aws")
         base_calls = f"s3://{BUCKET}/{run.name}/Data/Intensities/BaseCalls/L001/C1.1/"
         lost = f"{base_calls}L001_1.cbcl"
         code = (
@@ -85,6 +86,7 @@ def environment(url: str, folder: Path) -> dict[str, str]:
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
         "PYTHONPATH": str(ROOT),
+        "PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}",  # so that messages call the command as the demo does
     }
 
 
@@ -104,8 +106,7 @@ def simulate(parent: Path) -> Path:
 def step(title: str, words: list[str], environ: Mapping[str, str], expected: int = 0) -> int:
     """Show a command and run it; gives 0 if its exit code is as expected."""
     say(title)
-    shown = words[2:] if words[1:3] == ["-m", "s3sync"] else [Path(words[0]).name, *words[1:]]
-    print("$ " + shlex.join(shown), flush=True)
+    print("$ " + shlex.join([Path(words[0]).name, *words[1:]]), flush=True)
     code = subprocess.run(words, env=dict(environ), check=False).returncode
     return 0 if code == expected else code or 1
 
