@@ -1,4 +1,4 @@
-"""How many nodes a sequencing core wants: the calculation, the simulation of a month, and what docs/scaling.md says."""
+"""How many nodes a sequencing core wants: the calculation, the simulation of a month, and what docs/how-to/slurm.md says."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_the_benchmark_tells_it_without_measuring(lab: Lab) -> None:
 
 
 def test_the_page_on_scaling_says_what_follows_from_the_constants() -> None:
-    page = text_of("docs/scaling.md")
+    page = text_of("docs/how-to/slurm.md")
     load, small_files = load_of("novaseqx"), 1 / (FILE_COST + capacity.OWN_FILE_COST)
     for words in (
         f"A core sends {load.size / load.cpu_seconds / 1e9:.1f} GB/s",
@@ -123,6 +123,6 @@ def test_the_page_on_scaling_says_what_follows_from_the_constants() -> None:
 
 
 def test_the_page_on_scaling_has_these_very_tables() -> None:
-    page = text_of("docs/scaling.md")
+    page = text_of("docs/how-to/slurm.md")
     rows = [row for _, table in capacity.sections() for row in table]
     assert [row for row in rows if f"| {' | '.join(row)} |" not in page] == []

@@ -1,4 +1,4 @@
-"""The service files in conf/, and docs/deployment.md, carried out in a throwaway copy of this machine."""
+"""The service files in conf/, and docs/how-to/deploy.md, carried out in a throwaway copy of this machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.throwaway import ROOT, Throwaway, copy_of_the_checkout, network_setti
 pytestmark = pytest.mark.real_aws
 
 CONF = ROOT / "conf"
-DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text()
+DEPLOYMENT = (ROOT / "docs" / "how-to" / "deploy.md").read_text()
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -48,7 +48,7 @@ def cron_line() -> tuple[str, str, str]:
 
 
 class Block(NamedTuple):
-    """Commands of docs/deployment.md, and the heading above them."""
+    """Commands of docs/how-to/deploy.md, and the heading above them."""
 
     heading: str
     commands: str
@@ -111,7 +111,7 @@ def test_systemd_finds_no_fault_in_the_units_and_little_exposure(tmp_path: Path)
     assert scored.returncode == 0, scored.stdout[-200:]  # the threshold is ten times the score
 
 
-# docs/deployment.md
+# docs/how-to/deploy.md
 
 
 SCRIPT = r"""

@@ -24,19 +24,19 @@ from s3sync.statelog import RunState
 from scripts import benchmark, simulate_run
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
+PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
 COMMANDS = next(a for a in arguments.parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
 
 # Where each command's options are: in a table, or all by name.
-TABLES = {"upload": "docs/upload.md", "verify": "docs/verify.md"}
+TABLES = {"upload": "docs/reference/upload.md", "verify": "docs/how-to/verify.md"}
 NAMED = {
-    "monitor": "docs/monitor.md",
-    "status": "docs/monitor.md",
-    "check": "docs/monitor.md",
-    "cleanup": "docs/cleanup.md",
-    "forget": "docs/monitor.md",
-    "report": "docs/monitoring.md",
-    "task": "docs/formats.md",
+    "monitor": "docs/reference/monitor.md",
+    "status": "docs/reference/monitor.md",
+    "check": "docs/reference/monitor.md",
+    "cleanup": "docs/how-to/cleanup.md",
+    "forget": "docs/reference/monitor.md",
+    "report": "docs/how-to/watch.md",
+    "task": "docs/reference/formats.md",
 }
 FOREIGN = {"--recursive", "--debug", "--group-add", "--collector"}  # of aws, docker, node_exporter
 # Of sbatch, in the words for it.
@@ -176,7 +176,7 @@ _HEADS = ("Key", "Key of `slurm`")
 
 
 def test_the_tables_of_config_keys_are_the_models() -> None:
-    told = [(cells[0].strip("`"), cells[1]) for head in _HEADS for cells in rows("docs/config.md", head)]
+    told = [(cells[0].strip("`"), cells[1]) for head in _HEADS for cells in rows("docs/reference/config.md", head)]
     fields = [*keys_of(MonitorEntry).items(), *keys_of(SlurmKeys).items(), *keys_of(Config).items()]
     assert sorted(key for key, _ in told) == sorted(key for key, _ in fields)
     defaults = dict(told)
@@ -208,12 +208,12 @@ def test_the_keys_of_the_state_log_are_told() -> None:
     log = json.loads(
         statelog.to_json(RunState("RUN", "/data/RUN", watched={}), Path("/data/RUN"), Destination("lab-runs", ""))
     )
-    assert first_cells("docs/formats.md", "The state log") == log.keys()
+    assert first_cells("docs/reference/formats.md", "The state log") == log.keys()
 
 
 def test_the_keys_of_the_completion_object_are_told() -> None:
     keys = keys_made_by(receipt._text) - {"path", "size", "etag", "verified_by"}
-    assert first_cells("docs/formats.md", "s3sync.complete.json") == keys | {"files"}
+    assert first_cells("docs/reference/formats.md", "s3sync.complete.json") == keys | {"files"}
 
 
 def keys_made_by(function: Callable[..., Any]) -> set[str]:
@@ -237,7 +237,7 @@ def keys_made_by(function: Callable[..., Any]) -> set[str]:
 )
 def test_the_keys_of_json_are_told(command: str, functions: list[Callable[..., Any]]) -> None:
     made = set().union(*map(keys_made_by, functions))
-    told = {cells[0].strip("`"): set(re.findall(r"`(\w+)`", cells[1])) for cells in rows("docs/formats.md", "Command")}
+    told = {cells[0].strip("`"): set(re.findall(r"`(\w+)`", cells[1])) for cells in rows("docs/reference/formats.md", "Command")}
     nested = {"what", "text", "run_id", "instrument_done"} if command == "report" else {"url", "state", "log"}
     assert made - told[command] <= (nested if command in ("report", "cleanup") else set())
     elsewhere = {"analyses", "completed", "reason", "state", "analysis_of", "closed", "log_dir_note"}
@@ -245,18 +245,18 @@ def test_the_keys_of_json_are_told(command: str, functions: list[Callable[..., A
 
 
 def test_the_states_are_told() -> None:
-    told = {cells[0].strip("`") for cells in rows("docs/monitor.md", "State")}
+    told = {cells[0].strip("`") for cells in rows("docs/reference/monitor.md", "State")}
     assert told == set(get_args(survey.State))
 
 
 def test_the_events_of_the_webhook_are_told() -> None:
-    told = {cells[0].strip("`") for cells in rows("docs/formats.md", "`event`")}
+    told = {cells[0].strip("`") for cells in rows("docs/reference/formats.md", "`event`")}
     assert told == {event for event, _ in notify._EVENTS.values()} | {"uploaded", "recovered"}
 
 
 def test_the_environment_of_on_complete_is_told() -> None:
     names = set(re.findall(r'"(S3SYNC_\w+)"', Path(upload.__file__).read_text()))
-    assert first_cells("docs/formats.md", "The environment of on_complete") == names
+    assert first_cells("docs/reference/formats.md", "The environment of on_complete") == names
 
 
 def test_the_policy_of_the_readme_is_that_of_the_guide_without_kms() -> None:
@@ -307,7 +307,7 @@ def test_every_message_that_a_page_explains_is_one_of_the_programs(page: str) ->
 
 
 def test_every_cause_of_the_clis_errors_is_explained() -> None:
-    explained = "\n".join(messages("docs/troubleshooting.md"))
+    explained = "\n".join(messages("docs/how-to/troubleshooting.md"))
     assert [cause.what for cause in (*CAUSES, UNREACHABLE) if cause.what not in explained] == []
 
 
@@ -329,12 +329,12 @@ def fixed(node: ast.expr) -> str:
 
 
 def test_every_error_is_explained() -> None:
-    told = text_of("docs/troubleshooting.md")
+    told = text_of("docs/how-to/troubleshooting.md")
     assert [parts for parts in raised() if parts and not any(part in told for part in parts)] == []
 
 
 def test_what_the_readme_explains_stands_in_the_full_list_too() -> None:
-    assert [text for text in messages("README.md") if text not in messages("docs/troubleshooting.md")] == []
+    assert [text for text in messages("README.md") if text not in messages("docs/how-to/troubleshooting.md")] == []
 
 
 # The house
@@ -365,6 +365,6 @@ def test_the_speed_that_the_readme_tells_is_what_was_measured() -> None:
     told = list(rows("README.md", "Uploaded"))
     assert len(told) == 3
     for workload, ours, theirs in told:
-        table = rows("docs/performance.md", rf"\w+: {workload.removesuffix(' away')}")
+        table = rows("docs/explanation/performance.md", rf"\w+: {workload.removesuffix(' away')}")
         seconds = {cells[0]: f"{cells[1]} s" for cells in table}
         assert (ours, theirs) == (seconds["s3sync"], seconds["one plain `aws s3 cp --recursive`"])

@@ -28,7 +28,7 @@ def test_the_commands_of_the_pages_say_what_the_pages_show(tmp_path: Path, serve
 
 
 def test_every_page_with_a_transcript_is_played() -> None:
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     assert {str(page.relative_to(ROOT)) for page in pages if exchanges(page.read_text())} == set(PAGES)
 
 

@@ -19,7 +19,7 @@ from tests.conftest import BUCKET, Lab
 from tests.s3server import S3Server
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/monitor.md", "docs/verify.md", "docs/upload.md")  # in this order, in one sandbox
+PAGES = ("README.md", "docs/reference/monitor.md", "docs/how-to/verify.md", "docs/reference/upload.md")  # in this order, in one sandbox
 CLOSED = f"s3sync: note: {os.path.realpath(tempfile.gettempdir())}"  # of the sandbox's own place, which is private
 ELLIPSIS = "…"  # a line that stands for any lines
 
