@@ -1,4 +1,4 @@
-"""How many nodes a sequencing core wants: the calculation, the simulation of a month, and what docs/how-to/slurm.md says."""
+"""How many nodes a sequencing core wants: the calculation, a simulated month, and what scripts/bench/README.md says."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ def test_the_benchmark_tells_it_without_measuring(lab: Lab) -> None:
     assert (lab.root / "results" / "capacity.md").read_text().count("| --- |") == len(capacity.sections())
 
 
-def test_the_page_on_scaling_says_what_follows_from_the_constants() -> None:
-    page = text_of("docs/how-to/slurm.md")
+def test_the_page_on_measurements_says_what_follows_from_the_constants() -> None:
+    page = " ".join(text_of("scripts/bench/README.md").split())
     load, small_files = load_of("novaseqx"), 1 / (FILE_COST + capacity.OWN_FILE_COST)
     for words in (
         f"A core sends {load.size / load.cpu_seconds / 1e9:.1f} GB/s",
@@ -122,7 +122,7 @@ def test_the_page_on_scaling_says_what_follows_from_the_constants() -> None:
         assert words in page
 
 
-def test_the_page_on_scaling_has_these_very_tables() -> None:
-    page = text_of("docs/how-to/slurm.md")
+def test_the_page_on_measurements_has_these_very_tables() -> None:
+    page = text_of("scripts/bench/README.md")
     rows = [row for _, table in capacity.sections() for row in table]
     assert [row for row in rows if f"| {' | '.join(row)} |" not in page] == []

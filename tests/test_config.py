@@ -28,6 +28,7 @@ from tests.unprivileged import run_unprivileged
 CONF = Path(__file__).parents[1] / "conf"
 SAMPLE_YAML = CONF / "s3sync.sample.yaml"
 SAMPLE_JSON = CONF / "s3sync.sample.json"
+MINIMAL = CONF / "s3sync.minimal.yaml"
 
 ENTRY = "monitor: [{monitored_directories: [/data], bucket: lab-runs, remote_path: /}]\n"
 SECRET = "https://hooks.example.org/services/T0AG2K1C6/hush-hush"
@@ -625,19 +626,35 @@ def test_the_samples_are_right_and_alike() -> None:
     samples = yaml.safe_load(SAMPLE_YAML.read_text()), json.loads(SAMPLE_JSON.read_text())
     assert SAMPLE_YAML.read_text().startswith("# yaml-language-server: $schema=./s3sync.schema.json\n")
     assert samples[1].pop("$schema") == "./s3sync.schema.json"
-    assert samples[0] == samples[1]
-    jsonschema.validate(samples[0], json.loads(json_schema()))
+    for sample in samples:
+        jsonschema.validate(sample, json.loads(json_schema()))
     assert load_config(SAMPLE_YAML, {}) == load_config(SAMPLE_JSON, {})
 
 
-def test_the_sample_has_every_key_with_its_default() -> None:
-    schema, text = json.loads(json_schema()), SAMPLE_YAML.read_text()
-    for key in {*schema["properties"], *(key for model in schema["$defs"].values() for key in model["properties"])} - {
-        "$schema"
-    }:
-        assert re.search(rf"^[ #-]*{key}:", text, re.MULTILINE), key
+def test_the_sample_as_it_is_changes_no_default() -> None:
+    assert yaml.safe_load(SAMPLE_YAML.read_text()).keys() == {"monitor"}
     sample = load_config(SAMPLE_YAML, {})
-    assert Config(monitor=sample.monitor) == sample  # by default, all is as in the sample
+    assert Config(monitor=sample.monitor) == sample
+    required = {"monitored_directories", "bucket", "remote_path"}
+    assert [entry.model_fields_set for entry in sample.monitor] == [required, required]
+
+
+def test_the_sample_has_every_key_with_its_default_or_an_example(write: Write) -> None:
+    text = re.sub(r"^( *)#(?=\S|  )", r"\1", SAMPLE_YAML.read_text(), flags=re.MULTILINE)  # "# " begins a remark
+    config, values, schema = load_config(write(text), {}), yaml.safe_load(text), json.loads(json_schema())
+    entry = values["monitor"][0]
+    models = {"MonitorEntry": entry, "SlurmKeys": entry["slurm"]}
+    for model, given_ in ((schema, values), *((schema["$defs"][name], value) for name, value in models.items())):
+        assert given_.keys() == model["properties"].keys() - {"$schema"}
+        for key, field in model["properties"].items():
+            assert not field.get("default") or given_[key] in (field["default"], str(field["default"])), key
+    assert config.monitor[1].model_fields_set == {"monitored_directories", "bucket", "remote_path"}
+
+
+def test_the_minimal_sample_is_enough_and_has_nothing_else() -> None:
+    config = load_config(MINIMAL, {})
+    assert Config(log_dir=config.log_dir, monitor=config.monitor) == config
+    assert yaml.safe_load(MINIMAL.read_text()).keys() == {"log_dir", "monitor"}
 
 
 @pytest.mark.parametrize(

@@ -184,15 +184,15 @@ step uninstall
 
 def script() -> str:
     """All commands of the document, as they stand there, and what a person does between them."""
-    program = "".join(block.commands for block in blocks("The program, its user, its config"))
+    program = "".join(block.commands for block in blocks("Program, user, config"))
     (check,) = (b.commands for b in blocks("Credentials") if b.commands.startswith("runuser"))
-    person = commands("What a person at the terminal likes").replace("man s3sync", "true")
+    person = commands("Completion and manual page").replace("man s3sync", "true")
     texts = {
-        "PROGRAM": re.sub(r"https://\S+", '"$SHARED/origin"', program),
+        "PROGRAM": re.sub(r"<[^>]+>", '"$SHARED/origin"', program),
         "CHECK": check,
-        "SYSTEMD": blocks("By systemd")[0].commands,
+        "SYSTEMD": blocks("systemd")[0].commands,
         "EXEC_START": shlex.join(exec_start()),
-        "CRON": commands("By cron"),
+        "CRON": commands("cron"),
         "CRON_LINE": shlex.quote(cron_line()[2]),
         "TERMINAL": person + "mkdir -p /usr/local/share/man/man1\n"
         "ln -s /opt/s3sync/docs/s3sync.1 /usr/local/share/man/man1/\nman --where s3sync\n",

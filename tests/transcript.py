@@ -19,7 +19,16 @@ from tests.conftest import BUCKET, Lab
 from tests.s3server import S3Server
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/reference/monitor.md", "docs/how-to/verify.md", "docs/reference/upload.md")  # in this order, in one sandbox
+PAGES = (  # in this order, in one sandbox
+    "README.md",
+    "docs/reference/states.md",
+    "docs/how-to/watch.md",
+    "docs/how-to/cleanup.md",
+    "docs/how-to/verify.md",
+    "docs/how-to/restore.md",
+    "docs/reference/commands.md",
+    "docs/how-to/pipelines.md",
+)
 CLOSED = f"s3sync: note: {os.path.realpath(tempfile.gettempdir())}"  # of the sandbox's own place, which is private
 ELLIPSIS = "…"  # a line that stands for any lines
 

@@ -22,9 +22,9 @@ from s3sync.slurm import DEFAULT_NODES
 from scripts.simulate.files import run_files
 from scripts.simulate.plan import plan_run
 
-HASH_COST = 1.3e-9  # CPU-seconds a byte, for the MD5; docs/explanation/performance.md
-OWN_FILE_COST = 0.0003  # CPU-seconds a file that this program spends beside the AWS CLI; docs/explanation/performance.md
-LOG_BYTES = 235  # a file, in the state log; docs/explanation/performance.md
+HASH_COST = 1.3e-9  # CPU-seconds a byte, for the MD5; see README.md
+OWN_FILE_COST = 0.0003  # CPU-seconds a file that this program spends beside the AWS CLI; see README.md
+LOG_BYTES = 235  # a file, in the state log; see README.md
 PUTS_A_SECOND = 3500  # S3's limit for a prefix that it has not parted yet
 USE = 0.7  # of what the nodes can do, planned for the mean: the rest is for peaks, repeats and maintenance
 TASK_SECONDS = 15.0  # of a task beside its sending: until it is started, and the words with S3 at its start and end
