@@ -1,61 +1,70 @@
-# Every target is one line of what there is to do; `make help` lists them.
+# `make help` lists the targets.
 
 VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 REMOTE_PATH ?= /
 SCHEDULE ?= */10 * * * *
-NEEDS_CONFIG = test -n '$(CONFIG)' || { echo 'usage: make $@ CONFIG=FILE (see conf/s3sync.sample.yaml)' >&2; exit 2; }
+NEEDS_CONFIG = test -n '$(CONFIG)' || { echo 'usage: make $@ CONFIG=FILE (see conf/s3sync.minimal.yaml)' >&2; exit 2; }
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-install: $(VENV)/.installed  ## the virtual environment with all that uploads need, and the command .venv/bin/s3sync
-	@$(BIN)/python -m compileall -q s3sync  # whoever runs it may not be allowed to write here
+install: $(VENV)/.installed  ## install s3sync and the AWS CLI into .venv
+	@$(BIN)/python -m compileall -q s3sync  # its users may not be allowed to write here
+	@echo 'ready: $(BIN)/s3sync (next: "Install" in README.md puts it on PATH)'
 
-demo: $(VENV)/.installed  ## upload a simulated run to an embedded S3: no account needed
+demo: $(VENV)/.installed  ## upload a simulated run to a local S3; no account needed
 	$(BIN)/python scripts/demo.py
 
-upload: $(VENV)/.installed  ## upload one run: make upload RUN=/data/RUN BUCKET=my-bucket [REMOTE_PATH=/] [LOG_DIR=...] [ARGS=...]
-	@test -n "$(RUN)" && test -n "$(BUCKET)" || { echo 'usage: make upload RUN=/data/RUN BUCKET=my-bucket' >&2; exit 2; }
+upload: $(VENV)/.installed  ## upload one run: RUN=/data/RUN BUCKET=B [LOG_DIR=] [ARGS=]
+	@test -n "$(RUN)" && test -n "$(BUCKET)" || { echo 'usage: make upload RUN=/data/RUN BUCKET=my-bucket [REMOTE_PATH=/] [LOG_DIR=DIR] [ARGS=--dry-run]' >&2; exit 2; }
 	@$(BIN)/python -m s3sync upload --local_path '$(RUN)' --bucket '$(BUCKET)' --remote_path '$(REMOTE_PATH)' $(if $(LOG_DIR),--log_dir '$(LOG_DIR)') $(ARGS)
 
-check: $(VENV)/.installed  ## is all right for the monitor? make check CONFIG=FILE
+verify: $(VENV)/.installed  ## compare a run with S3: RUN=/data/RUN BUCKET=B [ARGS=]
+	@test -n "$(RUN)" && test -n "$(BUCKET)" || { echo 'usage: make verify RUN=/data/RUN BUCKET=my-bucket' >&2; exit 2; }
+	@$(BIN)/python -m s3sync verify '$(RUN)' --bucket '$(BUCKET)' --remote_path '$(REMOTE_PATH)' $(if $(LOG_DIR),--log_dir '$(LOG_DIR)') $(ARGS)
+
+check: $(VENV)/.installed  ## check the monitor's setup: CONFIG=FILE
 	@$(NEEDS_CONFIG)
 	@$(BIN)/python -m s3sync check --config '$(CONFIG)' $(ARGS)
 
-monitor: $(VENV)/.installed  ## one tick of the monitor: make monitor CONFIG=FILE
+monitor: $(VENV)/.installed  ## one scan of the monitor: CONFIG=FILE
 	@$(NEEDS_CONFIG)
 	@scripts/monitor.sh '$(CONFIG)' $(ARGS)
 
-dry-run: $(VENV)/.installed  ## what a tick would upload, and why not the rest: make dry-run CONFIG=FILE
+dry-run: $(VENV)/.installed  ## what a scan would upload, and why: CONFIG=FILE
 	@$(NEEDS_CONFIG)
 	@scripts/monitor.sh '$(CONFIG)' --dry_run $(ARGS)
 
-status: $(VENV)/.installed  ## all runs, their state and the reason: make status CONFIG=FILE [ARGS=RUN]
+status: $(VENV)/.installed  ## all runs with state and reason: CONFIG=FILE [ARGS=RUN]
 	@$(NEEDS_CONFIG)
 	@$(BIN)/python -m s3sync status --config '$(CONFIG)' $(ARGS)
 
-report: $(VENV)/.installed  ## a page that shows all runs: make report CONFIG=FILE OUTPUT=DIR
+report: $(VENV)/.installed  ## write the dashboard: CONFIG=FILE OUTPUT=DIR
 	@test -n '$(CONFIG)' && test -n '$(OUTPUT)' || { echo 'usage: make report CONFIG=FILE OUTPUT=DIR' >&2; exit 2; }
 	@$(BIN)/python -m s3sync report --config '$(CONFIG)' --output '$(OUTPUT)' $(ARGS)
 
-install-cron: $(VENV)/.installed  ## put the monitor into your crontab: make install-cron CONFIG=FILE [SCHEDULE='*/10 * * * *']
+cleanup: $(VENV)/.installed  ## runs that may be deleted: CONFIG=FILE [ARGS=--delete]
+	@$(NEEDS_CONFIG)
+	@$(BIN)/python -m s3sync cleanup --config '$(CONFIG)' $(ARGS)
+
+install-cron: $(VENV)/.installed  ## monitor into your crontab: CONFIG=FILE [SCHEDULE='...']
 	@$(BIN)/python scripts/install_cron.py install --config '$(CONFIG)' --schedule '$(SCHEDULE)'
 
-uninstall-cron: $(VENV)/.installed  ## take it out again: make uninstall-cron [CONFIG=FILE]
+uninstall-cron: $(VENV)/.installed  ## remove it again: [CONFIG=FILE]
 	@$(BIN)/python scripts/install_cron.py uninstall --config '$(CONFIG)'
 
 test: $(VENV)/.dev-installed  ## all tests that need nothing but Python
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
-test-real: $(VENV)/.dev-installed  ## the tests that need Debian's awscli (version 2), radosgw, Slurm, strace, cron, man and shells
+test-real: $(VENV)/.dev-installed  ## tests with real servers, Slurm, systemd (Debian packages)
 	S3SYNC_REQUIRE_REAL=1 $(BIN)/python -m pytest -n auto --dist loadgroup -m real $(ARGS)
 
-test-sweep: $(VENV)/.dev-installed  ## minutes of kills at every write and at random moments; needs strace
+test-sweep: $(VENV)/.dev-installed  ## SIGKILL at every write and at random; needs strace
 	S3SYNC_REQUIRE_REAL=1 $(BIN)/python -m pytest -n auto --dist loadgroup -m sweep $(ARGS)
 
-bench: $(VENV)/.bench-installed  ## measure beside the AWS CLI alone, s5cmd and rclone: make bench [ARGS='--help']
+bench: $(VENV)/.bench-installed  ## compare with the AWS CLI, s5cmd, rclone [ARGS='--help']
 	$(BIN)/python scripts/benchmark.py $(ARGS)
 
 lint: $(VENV)/.dev-installed  ## format, lint and types
@@ -63,7 +72,7 @@ lint: $(VENV)/.dev-installed  ## format, lint and types
 	$(BIN)/ruff check s3sync scripts tests
 	$(BIN)/mypy
 
-man: $(VENV)/.installed  ## renew the manual page docs/s3sync.1 from the words of the command line
+man: $(VENV)/.installed  ## regenerate the manual page docs/s3sync.1
 	$(BIN)/python scripts/manpage.py
 
 lock: $(VENV)/.dev-installed  ## pin the newest versions that pyproject.toml allows
@@ -90,5 +99,5 @@ $(VENV)/.bench-installed: requirements-bench.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-bench.txt
 	touch $@
 
-.PHONY: help install demo upload check monitor dry-run status report install-cron uninstall-cron test test-real test-sweep bench lint man lock clean
+.PHONY: help install demo upload verify check monitor dry-run status report cleanup install-cron uninstall-cron test test-real test-sweep bench lint man lock clean
 .DEFAULT_GOAL := help

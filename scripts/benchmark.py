@@ -1,4 +1,4 @@
-"""Measures this program beside the AWS CLI alone and other tools: in one run, on one machine, in alternation.
+"""Measure s3sync beside the AWS CLI alone and other tools, in alternation on one machine.
 
 Run it with `make bench`. Without --bucket everything goes to a server on this machine, and no account is used.
 """

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What `make` does first: bootstrap.sh PYTHON VENV makes the virtual environment with all that uploads need.
-# Each thing that may be missing on a bare machine gets one line that says what to type.
+# bootstrap.sh PYTHON VENV: make the virtual environment with all that uploads need.
+# For each thing that a bare machine may lack, print one line with the command that installs it.
 set -eu
 python=$1
 venv=$2

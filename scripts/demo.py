@@ -1,6 +1,6 @@
-"""Shows the main job on this machine alone: an embedded S3 server, a simulated run, uploaded, compared, and mended.
+"""Upload, verify and repair a simulated run against an S3 server on this machine.
 
-Run it with `make demo`. Everything it makes is in one temporary folder, gone at the end.
+Run it with `make demo`. Everything it makes is in one temporary folder, which it removes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> int:
             or step("Send what is missing:", [*upload, "--recheck"], environ)
         )
         os.chdir(ROOT)
-    say("Everything the demo made is removed." if code == 0 else "The demo FAILED.")
+    say("Everything the demo made is removed. Next: make install, and README.md" if code == 0 else "The demo FAILED.")
     return code
 
 

@@ -1,4 +1,4 @@
-"""Puts the monitor into this user's crontab, or takes it out: one line, however often it is done.
+"""Add the monitor to this user's crontab, or remove it; there is never more than one line per config.
 
 `make install-cron CONFIG=FILE [SCHEDULE='*/10 * * * *']`, `make uninstall-cron [CONFIG=FILE]`.
 """

@@ -1,4 +1,4 @@
-"""Writes docs/s3sync.1, the manual page, from the words of the command line: `make man`.
+"""Generate docs/s3sync.1, the manual page, from the argument parser: `make man`.
 
 The page is made from what the parser holds, not from what it prints: that depends on Python and on the terminal.
 """

@@ -1,6 +1,6 @@
 #!/bin/sh
-# One tick of the monitor, with what cron leaves out: a PATH, a umask, the virtual environment.
-# The exit code is the tick's. In a crontab:
+# Run one scan of the monitor, with what cron lacks: PATH, umask, virtual environment.
+# The exit code is that of the scan. In a crontab:
 #   */10 * * * * /opt/s3sync/scripts/monitor.sh /etc/s3sync.yaml
 set -eu
 umask 077

@@ -1,4 +1,4 @@
-"""Draws docs/demo.svg: what `make demo` really prints on a terminal, with the live display as it was on the way.
+"""Draw docs/demo.svg: what `make demo` prints on a terminal, with the live display of one moment.
 
     python scripts/record_demo.py [FILE]
 

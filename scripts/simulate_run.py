@@ -43,20 +43,26 @@ __all__ = ["DEFAULT_SCALE", "INSTRUMENTS", "RunFile", "main", "make_run", "plan_
 DEFAULT_SPEED, SLOWEST = 600, 0.001  # times an instrument's
 EPILOG = """\
 files, and size at the default scale of 0.002:
-  miseq 9,524, 12 MB; nextseq2000 4,037, 89 MB; novaseq6000 5,490, 207 MB; novaseqx 14,628, 10 GB;
-  miseqi100 3,603, 10 MB; nextseq550 4,233, 122 MB; iseq100 2,311, 2 MB; hiseq2500 27,195, 51 MB
+  miseq 9,524, 12 MB; nextseq2000 4,037, 89 MB; novaseq6000 5,490, 207 MB;
+  novaseqx 14,628, 10 GB; miseqi100 3,603, 10 MB; nextseq550 4,233, 122 MB;
+  iseq100 2,311, 2 MB; hiseq2500 27,195, 51 MB
 
 examples:
-  simulate_run.py novaseq6000 /tmp/runs                        an S1 flow cell
-  simulate_run.py novaseqx /tmp/runs --scale 0.00002           all files of a 25B flow cell, 112 MB
-  simulate_run.py miseq /tmp/runs --cycles 26,8,26 --tiles 2   a few files of each kind
-  simulate_run.py nextseq2000 /tmp/runs --seed 7 --incomplete  another flow cell, without completion markers
-  simulate_run.py novaseqx /tmp/runs --scale 0.00002 --analysis  with FASTQs in Analysis/1
-  simulate_run.py novaseq6000 /tmp/runs --cycles 26,8,8,26 --live --speed 600
-                                     over time: a cycle in half a second, a line for each with the
-                                     seconds since the start and the time by the instrument's clock
-  simulate_run.py novaseqx /tmp/runs --scale 0.00002 --mirror --pause 60
-                                     as rsync copies a run, a minute's pause before each folder
+  an S1 flow cell:
+    simulate_run.py novaseq6000 /tmp/runs
+  all files of a 25B flow cell, 112 MB:
+    simulate_run.py novaseqx /tmp/runs --scale 0.00002
+  a few files of each kind:
+    simulate_run.py miseq /tmp/runs --cycles 26,8,26 --tiles 2
+  another flow cell, without completion markers:
+    simulate_run.py nextseq2000 /tmp/runs --seed 7 --incomplete
+  with FASTQs in Analysis/1:
+    simulate_run.py novaseqx /tmp/runs --scale 0.00002 --analysis
+  over time, a cycle in half a second; prints a line for each cycle, with
+  the seconds since the start and the time by the instrument's clock:
+    simulate_run.py novaseq6000 /tmp/runs --cycles 26,8,8,26 --live --speed 600
+  as rsync copies a run, with a pause of a minute before each folder:
+    simulate_run.py novaseqx /tmp/runs --scale 0.00002 --mirror --pause 60
 """
 
 

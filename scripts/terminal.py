@@ -1,4 +1,4 @@
-"""A command on a terminal of its own, and what a person sees of it: the lines that are left of all that it drew."""
+"""Run a command on a pseudo-terminal, and return the lines that stay on the screen."""
 
 from __future__ import annotations
 

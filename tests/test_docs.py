@@ -134,10 +134,19 @@ def rows(page: str, head: str) -> Iterator[list[str]]:
             yield [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
 
 
-def test_the_table_of_options_is_the_parsers() -> None:
+def test_the_options_of_upload_are_the_parsers() -> None:
+    """In a table, or named where they mean what the config key of that name means."""
     told = {cells[0].strip("`").split(" ")[0]: cells for cells in rows(COMMANDS_PAGE, "Option")}
+    (same,) = re.findall(
+        r"^These mean the same as the \[config key\].*?\n\n", text_of(COMMANDS_PAGE), re.DOTALL | re.MULTILINE
+    )
+    as_in_config = set(re.findall(r"`(--[\w-]+)", same))
     actions = {option: a for option, a in options_of(COMMANDS["upload"]).items() if option != "--help"}
-    assert set(told) == set(actions)
+    assert sorted([*told, *as_in_config]) == sorted(actions)
+    keys = {**keys_of(Config), **keys_of(MonitorEntry)}
+    for option in as_in_config:
+        default = keys[option[2:].replace("-", "_")].default
+        assert (actions[option].default or None) == (default or None), option
     for option, (spelled, default, *_) in told.items():
         action = actions[option]
         assert (default == "required") == action.required, option
