@@ -90,3 +90,23 @@ def test_the_quick_start_has_the_demo_and_the_tests() -> None:
     lines = (ROOT / "README.md").read_text().splitlines()
     commands = [line.split("#")[0].strip() for line in lines[:20] if line.startswith("    make ")]
     assert commands == ["make demo", "make test"]
+
+
+def test_the_playground_without_aws_works(tmp_path: Path, server: S3Server) -> None:
+    """All commands of the page but the two that install s3sync and start the server."""
+    text = (ROOT / "docs" / "how-to" / "try.md").read_text().split("In a second terminal")[1]
+    blocks = re.findall(r"(?:^ {4}\S.*\n(?:^ {4,}\S.*\n)*)", text, re.MULTILINE)
+    script = "set -e\n" + re.sub(r"^ {4}", "", "".join(blocks), flags=re.MULTILINE)
+    for shown, real in (
+        ("http://127.0.0.1:9000", server.url),
+        ("/tmp/play", str(tmp_path / "play")),
+        ("$PWD/.venv/bin", str(Path(sys.executable).parent)),
+    ):
+        assert shown in script
+        script = script.replace(shown, real)
+    server.create_bucket("lab-runs")
+    environ = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
+    done = subprocess.run(["/bin/sh", "-c", script], cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 runs: 1 sequencing, 1 uploaded" in done.stdout
+    assert len(server.objects("lab-runs")) > 300
