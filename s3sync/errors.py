@@ -14,9 +14,17 @@ EXIT_CONFIG = 78  # EX_CONFIG
 
 
 class S3SyncError(Exception):
-    """Something this program can name; the message is meant for people."""
+    """An error that this program can name; the message is meant for people.
+
+    `id` names the kind of error, such as `aws.no-credentials`: it stays the same when the message is reworded, so that
+    tests, docs and searches can rely on it. The terminal shows it in brackets behind the message.
+    """
 
     exit_code = EXIT_FAILED
+
+    def __init__(self, message: str, *, id: str = "") -> None:  # noqa: A002 - as callers and docs call it
+        super().__init__(message)
+        self.id = id
 
 
 class UsageError(S3SyncError):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
-from s3sync import interrupt, logs
+from s3sync import logs, signals
 from s3sync.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, S3SyncError
 from s3sync.files import make_private_folder, write_synced
 from s3sync.text import printable
@@ -46,7 +46,7 @@ def finish(load: Callable[[], Callable[[], int]]) -> int:
     _open_standard_streams()
     threading.excepthook = _in_a_thread
     try:
-        with interrupt.second_interrupt_ends_at_once():
+        with signals.second_interrupt_ends_at_once():
             main = load()
             _take_interrupts(signal.default_int_handler)
             try:
@@ -69,7 +69,7 @@ def finish(load: Callable[[], Callable[[], int]]) -> int:
 def explain(error: BaseException, environ: Mapping[str, str]) -> tuple[str, int]:
     """Return what to say of an error, a line for each thing that is wrong, and the exit code."""
     if isinstance(error, S3SyncError):
-        return str(error), error.exit_code
+        return with_id(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "interrupted by SIGINT", _EXIT_INTERRUPTED
     if advice := _advice(error):
@@ -79,6 +79,12 @@ def explain(error: BaseException, environ: Mapping[str, str]) -> tuple[str, int]
     said = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()[-1]
     kept = _keep(error, environ)
     return f"unexpected error: {_redacted(said, environ)} (please report it{kept})", EXIT_FAILED
+
+
+def with_id(error: S3SyncError) -> str:
+    """Return the message of an error, followed by its id; a message of several lines has an id in each line."""
+    message = str(error)
+    return f"{message} [{error.id}]" if error.id and "\n" not in message else message
 
 
 def _advice(error: BaseException) -> str:
@@ -113,21 +119,21 @@ def _keep(error: BaseException, environ: Mapping[str, str]) -> str:
 
 def _report_path(environ: Mapping[str, str]) -> Path:
     """A new file in the user's folder for the state of programs, never in a run. Raises OSError."""
-    from s3sync import places
+    from s3sync.runs import off_limits
 
     home = environ.get("XDG_STATE_HOME", "")
     state = Path(home) if os.path.isabs(home) else Path(os.path.expanduser("~/.local/state"))
     folder = state / "s3sync" / "errors"
-    if places.enclosing(folder) or not folder.is_absolute():
+    if off_limits.enclosing(folder) or not folder.is_absolute():
         raise FileNotFoundError(errno.ENOENT, "it is in a run", str(folder))
     make_private_folder(folder)
     return folder / f"{time.strftime('%Y-%m-%dT%H%M%S')}.{os.getpid()}.txt"
 
 
 def _redacted(text: str, environ: Mapping[str, str]) -> str:
-    from s3sync.awsconfig import redact, secrets_of
+    from s3sync.aws import settings
 
-    return redact(printable(text) if "\n" not in text else text, secrets_of(environ))
+    return settings.redact(printable(text) if "\n" not in text else text, settings.secrets_of(environ))
 
 
 def _in_a_thread(failed: threading.ExceptHookArgs) -> None:
@@ -185,4 +191,4 @@ def _take_interrupts(handler: Callable[[int, FrameType | None], object]) -> None
 
 def _end_at_once(signum: int, _frame: FrameType | None) -> None:
     """For the time after the work: there is nothing left to save."""
-    interrupt.end_at_once(signum)
+    signals.end_at_once(signum)
