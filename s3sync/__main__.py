@@ -20,7 +20,7 @@ def _use_utf8() -> None:
 
 
 def _load() -> Callable[[], int]:
-    from s3sync.cli import main
+    from s3sync.commands.main import main
 
     return main
 
@@ -30,7 +30,7 @@ def entry_point() -> None:
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # else somebody wants it ignored
         _signal.signal(_signal.SIGINT, _end_at_once)
     _use_utf8()
-    from s3sync import boundary
+    from s3sync.commands import boundary
 
     sys.exit(boundary.finish(_load))
 

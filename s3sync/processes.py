@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import IO, NamedTuple, TypeAlias
 
-from s3sync import interrupt
+from s3sync import signals
 from s3sync.text import printable
 
 Process: TypeAlias = "subprocess.Popen[bytes]"
@@ -110,7 +110,7 @@ def _kill_all() -> None:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-interrupt.before_exit(_kill_all)
+signals.before_exit(_kill_all)
 
 
 def first_line(argv: Sequence[str], environ: Mapping[str, str], seconds: float) -> str:

@@ -58,7 +58,7 @@ def main() -> int:
 @contextlib.contextmanager
 def embedded_s3(folder: Path) -> Iterator[dict[str, str]]:
     """The S3 server of the tests on a free loopback port, with one bucket; gives the environment to reach it."""
-    words = [sys.executable, str(ROOT / "tests" / "s3server.py"), "--bucket", BUCKET]
+    words = [sys.executable, str(ROOT / "tests" / "helpers" / "s3server.py"), "--bucket", BUCKET]
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL)
     try:

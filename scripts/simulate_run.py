@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 # Found only by the line above where this is run as a script.
 from s3sync.errors import InterruptedBySignal
-from s3sync.interrupt import Stop, stop_on_signals
+from s3sync.signals import Stop, stop_on_signals
 from scripts.simulate.analyses import require_analysis, write_analysis
 from scripts.simulate.copying import MirroredRun, copied
 from scripts.simulate.files import DEFAULT_SCALE, RunFile, run_files, text_files

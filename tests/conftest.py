@@ -17,13 +17,13 @@ import psutil
 import pytest
 
 from scripts.simulate_run import make_run
-from tests.radosgw import Gateway, radosgw, why_not
-from tests.s3server import S3Server
-from tests.slurm_cluster import SlurmCluster, slurm_cluster, why_no_slurm
+from tests.helpers.radosgw import Gateway, radosgw, why_not
+from tests.helpers.s3server import S3Server
+from tests.helpers.slurm_cluster import SlurmCluster, slurm_cluster, why_no_slurm
 
 BUCKET = "lab-runs"
 WIDE_FILES = 1100  # of data: two shards, since one of less than 500 files is not worth a node
-QUICK_AWS = Path(__file__).with_name("quick_aws.py")
+QUICK_AWS = Path(__file__).with_name("helpers") / "quick_aws.py"
 AWS_V1 = str(Path(sys.executable).with_name("aws"))
 AWS_V2 = os.environ.get("S3SYNC_TEST_AWS_V2", "/usr/bin/aws")
 
@@ -115,8 +115,9 @@ class Result:
 
 # What a `Lab` that need not wait for anything runs first.
 NO_DELAYS = """
-from s3sync import pipeline, readback, sending
-pipeline.PATIENCE, readback.BACKOFF, sending.BACKOFF = (0.0, 0.0), (0.0, 0.0), (0.0, 0.0)
+from s3sync.aws import objects
+from s3sync.transfer import passes, pipeline
+pipeline.PATIENCE, objects.BACKOFF, passes.BACKOFF = (0.0, 0.0), (0.0, 0.0), (0.0, 0.0)
 """
 
 
@@ -152,7 +153,11 @@ class Lab:
         """Start s3sync with these words; stdout and stderr are pipes."""
         if self.aws and words and words[0] in ("upload", "verify") and "--aws_command" not in words:
             words = (*words, "--aws_command", self.aws)
-        program = ("-c", f"{self.delays}\nfrom s3sync.cli import main\nraise SystemExit(main())") if self.delays else ()
+        program = (
+            ("-c", f"{self.delays}\nfrom s3sync.commands.main import main\nraise SystemExit(main())")
+            if self.delays
+            else ()
+        )
         argv = [sys.executable, "-W", "error", *(program or ("-m", "s3sync")), *words]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         return subprocess.Popen(argv, env={**self.env, **(env or {})}, text=True, **pipes)

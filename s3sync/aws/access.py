@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync import awscli, awserrors, awswords, complaints
-from s3sync.awsconfig import S3Settings
-from s3sync.awswords import OwnedBucket, Storage
-from s3sync.destination import Destination
+from s3sync.aws import argv, causes, client, error_lines
+from s3sync.aws.argv import OwnedBucket, Storage
+from s3sync.aws.destination import Destination
+from s3sync.aws.objects import knows_no_listings
+from s3sync.aws.settings import S3Settings
 from s3sync.errors import InterruptedBySignal, S3SyncError
-from s3sync.interrupt import Stop
-from s3sync.readback import knows_no_listings
+from s3sync.signals import Stop
 from s3sync.text import printable
 
 PROBE_KEY = "s3sync-check"  # of a multipart upload that is never completed: no object ever has this name
@@ -70,7 +70,7 @@ def look(
 ) -> Iterator[Finding]:
     """The CLI first; without it nothing else can be asked. `command` is its path, or it is found."""
     try:
-        aws = awscli.connect(command, S3Settings(threads), environ, stop, work)
+        aws = client.connect(command, S3Settings(threads), environ, stop, work)
         yield Finding(ok=True, what="aws", text=f"{printable(aws.path)}: {aws.version()}")
     except InterruptedBySignal:
         raise
@@ -85,22 +85,22 @@ def look(
     yield from (_write(aws, probe) for probe in probes)
 
 
-def _reach(aws: awscli.Aws, place: Place, prefix: str, *, is_written: bool) -> Finding:
+def _reach(aws: client.Aws, place: Place, prefix: str, *, is_written: bool) -> Finding:
     """Ask what an upload asks first, of a run that nobody has: credentials may be limited to a part of a bucket.
 
     Where `is_written`, another finding says whether files can be sent there.
     """
-    asked = aws.query(awswords.list_words(place.bucket, f"{prefix}{PROBE_KEY}/", "", 1))
-    if awserrors.is_masked(asked.errors):
-        asked = aws.query(awswords.head_bucket_words(place.bucket))
+    asked = aws.query(argv.list_words(place.bucket, f"{prefix}{PROBE_KEY}/", "", 1))
+    if causes.is_masked(asked.errors):
+        asked = aws.query(argv.head_bucket_words(place.bucket))
     if asked.returncode == 0:
         whose = f", account {place.owner}'s" if place.owner else ""
         return Finding(ok=True, what="bucket", text=f"{place}: reachable with these credentials{whose}")
-    cause = awserrors.cause_of(asked.errors)
+    cause = causes.cause_of(asked.errors)
     no_listings = not cause and knows_no_listings(asked.errors)
-    if no_listings or (cause and cause.what == awserrors.DENIED.what and not place.owner):
-        head = aws.query(awswords.head_words(place.bucket, f"{prefix}{PROBE_KEY}"))
-        if is_written or complaints.codes_in(head.errors) & {"404", "NoSuchKey"}:
+    if no_listings or (cause and cause.what == causes.DENIED.what and not place.owner):
+        head = aws.query(argv.head_words(place.bucket, f"{prefix}{PROBE_KEY}"))
+        if is_written or error_lines.codes_in(head.errors) & {"404", "NoSuchKey"}:
             longer = "so each object is asked for, which takes longer"
             text = (
                 f"{place}: reachable, but these credentials may not list it, {longer} (give them s3:ListBucket there)"
@@ -109,18 +109,18 @@ def _reach(aws: awscli.Aws, place: Place, prefix: str, *, is_written: bool) -> F
                 text = f"{place}: reachable, but this server does not list it, {longer}"
             return Finding(ok=True, what="bucket", text=text)
     where = f"{place}, expected to be account {place.owner}'s" if place.owner else str(place)
-    why = awserrors.unreachable(asked.errors) or awserrors.passing(asked.errors)
-    return Finding(ok=False, what="bucket", text=str(awscli.failure(asked, where, why)))
+    why = causes.unreachable(asked.errors) or causes.passing(asked.errors)
+    return Finding(ok=False, what="bucket", text=str(client.failure(asked, where, why)))
 
 
-def _write(aws: awscli.Aws, probe: Probe) -> Finding:
+def _write(aws: client.Aws, probe: Probe) -> Finding:
     """Whether these credentials may write there: a multipart upload begun and aborted leaves nothing."""
     where = f"s3://{probe.bucket.name}/{probe.key.removesuffix(PROBE_KEY)}"
-    begun = aws.query(awswords.create_upload_words(*probe))
+    begun = aws.query(argv.create_upload_words(*probe))
     if begun.returncode != 0:
-        return Finding(ok=False, what="writable", text=str(awscli.failure(begun, where)))
-    upload_id = str(awscli.parse_json(begun))
-    aborted = aws.query(awswords.abort_upload_words(probe.bucket, probe.key, upload_id))
+        return Finding(ok=False, what="writable", text=str(client.failure(begun, where)))
+    upload_id = str(client.parse_json(begun))
+    aborted = aws.query(argv.abort_upload_words(probe.bucket, probe.key, upload_id))
     if aborted.returncode != 0:
-        return Finding(ok=False, what="writable", text=f"{awscli.failure(aborted, where)} (s3:AbortMultipartUpload)")
+        return Finding(ok=False, what="writable", text=f"{client.failure(aborted, where)} (s3:AbortMultipartUpload)")
     return Finding(ok=True, what="writable", text=f"{where}: writable with these credentials")

@@ -7,8 +7,8 @@ import signal
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from s3sync import complaints
-from s3sync.complaints import Complaint
+from s3sync.aws import error_lines
+from s3sync.aws.error_lines import Complaint
 
 
 class Cause(NamedTuple):
@@ -219,7 +219,7 @@ def is_unreachable(complaint: Complaint) -> bool:
 
 def passing(errors: Sequence[str]) -> Cause | None:
     """The cause of complaints that pass when S3 is asked again a little later, if there is one."""
-    codes = complaints.codes_in(errors)
+    codes = error_lines.codes_in(errors)
     return next((cause for cause, known in _PASSING if any(re.fullmatch(known, code) for code in codes)), None)
 
 
@@ -270,7 +270,7 @@ def _fits(rule: _Rule, complaint: Complaint) -> bool:
 
 
 def _all(errors: Sequence[str]) -> list[Complaint]:
-    return [complaint for complaint in map(complaints.read, errors) if complaint]
+    return [complaint for complaint in map(error_lines.read, errors) if complaint]
 
 
 def meaning_of(returncode: int) -> str:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from s3sync.etag import MIB, OnRead, in_parts
+from s3sync.aws.etag import MIB, OnRead, in_parts
 
 NAMES = ("sha256", "sha1", "crc32c", "crc64nvme")  # the fastest first
 MOST_BYTES = 64 * MIB  # of a file whose CRC is computed in Python: that takes 0.1 s a MiB

@@ -19,8 +19,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from s3sync import awswords, children, processes
-from s3sync.awsconfig import (
+from s3sync import process_tree, processes
+from s3sync.aws import argv as aws_argv
+from s3sync.aws.causes import Cause, is_missing_credentials, lasting_in, meaning_of
+from s3sync.aws.error_lines import without_prefix
+from s3sync.aws.settings import (
     S3Settings,
     child_environment,
     redact,
@@ -29,14 +32,13 @@ from s3sync.awsconfig import (
     without_credentials,
     write_config,
 )
-from s3sync.awserrors import Cause, is_missing_credentials, lasting_in, meaning_of
-from s3sync.children import StallWatch
-from s3sync.complaints import without_prefix
 from s3sync.errors import AwsError
-from s3sync.interrupt import Stop
+from s3sync.process_tree import StallWatch
 from s3sync.processes import OutOfTime, Process
+from s3sync.signals import Stop
 from s3sync.text import human_seconds, printable
 
+PROCESS_COST = 0.7  # CPU-seconds of an `aws` process before its first byte
 STALL_SECONDS = 600.0  # a child that moves no bytes for so long is ended
 _CHECK_INSTALLATION = "check the installation, or --aws_command"
 _TAIL_LINES = 20
@@ -145,7 +147,7 @@ class Aws:
 
     def version(self) -> str:
         """What `aws --version` says, e.g. `aws-cli/1.46.3 Python/3.11.7 …`; raises AwsError."""
-        return self._version_in(self.query(awswords.version_words()))
+        return self._version_in(self.query(aws_argv.version_words()))
 
     def quick_version(self) -> str:
         """The same, without a process where the CLI is a package of this Python; raises AwsError."""
@@ -155,7 +157,7 @@ class Aws:
     def prompt_version(self, seconds: float) -> str:
         """The same for a person who waits: it is given no more than so many seconds; raises AwsError."""
         self.said_version = _version_beside(self.path)
-        return self.said_version or self._version_in(self.clean_up(awswords.version_words(), seconds))
+        return self.said_version or self._version_in(self.clean_up(aws_argv.version_words(), seconds))
 
     def _version_in(self, ended: Ended) -> str:
         if ended.returncode != 0 or not ended.stdout:
@@ -223,7 +225,7 @@ class Aws:
             return process.communicate(timeout=seconds)
         except OutOfTime:
             self._ended[process.pid] = f"did not answer for {human_seconds(seconds or 0.0)}"
-            children.send_signal(process.pid, signal.SIGKILL)
+            process_tree.send_signal(process.pid, signal.SIGKILL)
             return process.communicate()
 
     def follow(
@@ -256,7 +258,7 @@ class Aws:
 
     def bytes_read(self) -> dict[int, int]:
         """For each live process: bytes that it and its children have read so far, files and libraries alike."""
-        return {pid: children.bytes_read(pid) for pid in self.live()}
+        return {pid: process_tree.bytes_read(pid) for pid in self.live()}
 
     def end(self, pid: int, why: str) -> None:
         """Ask one live process to end, and insist; returns at once. `why` goes into its `ended_by_us`."""
@@ -266,7 +268,7 @@ class Aws:
                 return
             self._ended[pid] = why
         arguments = (pid, lambda: process.returncode is not None)  # set by the thread that waits for it
-        threading.Thread(target=children.end, args=arguments, daemon=True).start()
+        threading.Thread(target=process_tree.end, args=arguments, daemon=True).start()
 
     def check_stop(self) -> None:
         """Raise InterruptedBySignal if somebody asked for the end."""
@@ -306,7 +308,7 @@ class Aws:
                 try:
                     yield process
                 except BaseException:  # before the wait that the end of `with process` is
-                    children.send_signal(process.pid, signal.SIGKILL)
+                    process_tree.send_signal(process.pid, signal.SIGKILL)
                     raise
         finally:
             with self._lock:

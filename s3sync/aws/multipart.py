@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
-from s3sync import awscli, awswords, complaints
-from s3sync.awscli import Aws
-from s3sync.awswords import AS_THE_BUCKET_HAS_IT, OwnedBucket, Storage
+from s3sync.aws import argv, client, error_lines
+from s3sync.aws.argv import AS_THE_BUCKET_HAS_IT, OwnedBucket, Storage
+from s3sync.aws.client import Aws
 from s3sync.errors import AwsError
 
 _MOST_KEYS = 200  # asked for one by one
@@ -78,8 +78,8 @@ def _lists_by_key(aws: Aws, bucket: OwnedBucket, prefix: str, habits: Habits, st
     """Whether an upload that is begun now is missing in the list; it is aborted at once. Raises AwsError."""
     if habits.lists_by_key is None:
         key = prefix + _PROBE
-        begun = aws.clean_up(awswords.create_upload_words(bucket, key, storage), _SECONDS)
-        upload_id = awscli.parse_json(begun) if begun.succeeded else None
+        begun = aws.clean_up(argv.create_upload_words(bucket, key, storage), _SECONDS)
+        upload_id = client.parse_json(begun) if begun.succeeded else None
         if not isinstance(upload_id, str):  # whoever may not begin one has left none
             return False
         probe = _Begun(key, upload_id, _TOO_LATE)
@@ -108,18 +108,18 @@ class _Begun(NamedTuple):
 
 def _abort(aws: Aws, bucket: OwnedBucket, left: _Begun) -> None:
     """Raises AwsError."""
-    ended = aws.clean_up(awswords.abort_upload_words(bucket, left.key, left.upload_id), _SECONDS)
-    if not ended.succeeded and "NoSuchUpload" not in complaints.codes_in(ended.errors):
-        raise awscli.failure(ended, f"s3://{bucket.name}")
+    ended = aws.clean_up(argv.abort_upload_words(bucket, left.key, left.upload_id), _SECONDS)
+    if not ended.succeeded and "NoSuchUpload" not in error_lines.codes_in(ended.errors):
+        raise client.failure(ended, f"s3://{bucket.name}")
 
 
 def _begun(aws: Aws, bucket: OwnedBucket, prefix: str) -> list[_Begun]:
     """All under the prefix; raises AwsError."""
-    ended = aws.clean_up(awswords.list_uploads_words(bucket, prefix), _SECONDS)
+    ended = aws.clean_up(argv.list_uploads_words(bucket, prefix), _SECONDS)
     if not ended.succeeded:
-        raise awscli.failure(ended, f"s3://{bucket.name}")
+        raise client.failure(ended, f"s3://{bucket.name}")
     found = []
-    entries = awscli.parse_json(ended)
+    entries = client.parse_json(ended)
     for entry in entries if isinstance(entries, list) else ():
         with contextlib.suppress(*_NO_ENTRY):  # what is no such entry is not ours
             key, upload_id, begun = entry

@@ -16,26 +16,23 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from s3sync import awscli, awserrors, awswords, complaints, s3sums
-from s3sync.awscli import Aws, Ended
-from s3sync.awserrors import Cause
-from s3sync.awswords import OwnedBucket
-from s3sync.destination import Destination
+from s3sync.aws import argv, causes, checksums, client, error_lines
+from s3sync.aws.argv import OwnedBucket
+from s3sync.aws.causes import Cause
+from s3sync.aws.client import Aws, Ended
+from s3sync.aws.destination import Destination
+from s3sync.aws.etag import RunningEtag, number_of_parts, plain
 from s3sync.errors import AwsError
-from s3sync.etag import RunningEtag, is_md5_form, number_of_parts, plain
-from s3sync.plan import PROCESS_COST
 from s3sync.resources import usable_cores
-from s3sync.runfolder import LocalFile
-from s3sync.statelog import Proof
 from s3sync.text import count_of, human_seconds, printable
 
 if TYPE_CHECKING:
-    from typing_extensions import Self  # in `typing` only from Python 3.11 on
+    pass  # in `typing` only from Python 3.11 on
 
 Readback = Literal["auto", "head-object", "list-objects-v2"]
 Verify = Literal["etag", "size"]
 
-_HEAD_COST = PROCESS_COST + 0.04  # CPU-seconds
+_HEAD_COST = client.PROCESS_COST + 0.04  # CPU-seconds
 _LISTED_COST = 0.0001  # CPU-seconds an object of a listing
 _SKEW_SECONDS = 15 * 60  # S3 refuses requests of clocks that differ by more
 _LONG_SECONDS = 120.0  # asking for objects one by one is announced if it takes longer
@@ -53,10 +50,6 @@ _NO_LISTINGS = re.compile(  # a server that does not know list-objects-v2, or on
     r" when calling the ListObjectsV2|Unable to parse response|invalid XML received"
 )
 _NO_KEY = "encrypted with a customer's own key? Or have the credentials expired?"
-
-
-def _no(_kind: str) -> bool:
-    return False
 
 
 def _ignore(_line: str) -> None:
@@ -94,14 +87,14 @@ class Unknown(NamedTuple):
 Seen = RemoteObject | Absent | Unknown
 
 
-class Evidence(Protocol):
-    """What can be computed from a file's bytes where its ETag says nothing; all raise OSError."""
+class File(Protocol):
+    """A local file whose object is read: its path in the run, with slashes, and its size in bytes."""
 
-    def crc32(self, file: LocalFile) -> tuple[str, str]: ...
+    @property
+    def path(self) -> str: ...
 
-    def checksum(self, file: LocalFile, name: str) -> tuple[str, str]: ...
-
-    def etag_like(self, file: LocalFile, etag: str) -> str | None: ...
+    @property
+    def size(self) -> int: ...
 
 
 class Reader:
@@ -144,9 +137,9 @@ class Reader:
 
         It is also the first word with S3: whatever keeps the upload from working at all raises AwsError here.
         """
-        return self._first_word("", None, awswords.LIST_PAGE)
+        return self._first_word("", None, argv.LIST_PAGE)
 
-    def list_range(self, files: Sequence[LocalFile]) -> dict[str, RemoteObject] | None:
+    def list_range(self, files: Sequence[File]) -> dict[str, RemoteObject] | None:
         """The same, of the keys from the first to the last of these files."""
         return self._first_word(*self._range(files))
 
@@ -159,12 +152,12 @@ class Reader:
 
         Raises InterruptedBySignal, AwsError if the CLI cannot start.
         """
-        ended = self._aws.query(awswords.list_words(self._bucket, self._prefix, "", 1), _PROBE_SECONDS)
-        if ended.succeeded or complaints.codes_in(ended.errors):
+        ended = self._aws.query(argv.list_words(self._bucket, self._prefix, "", 1), _PROBE_SECONDS)
+        if ended.succeeded or error_lines.codes_in(ended.errors):
             return None
         if ended.ended_by_us:
-            return awserrors.UNANSWERED
-        return awserrors.unreachable(ended.errors)
+            return causes.UNANSWERED
+        return causes.unreachable(ended.errors)
 
     def pause(self, seconds: float) -> None:
         """Wait so long; raises InterruptedBySignal if somebody asks for the end."""
@@ -201,9 +194,9 @@ class Reader:
 
         Raises InterruptedBySignal.
         """
-        asked = self._aws.query(awswords.encryption_words(self._bucket))
+        asked = self._aws.query(argv.encryption_words(self._bucket))
         with contextlib.suppress(AwsError):
-            return asked.succeeded and str(awscli.parse_json(asked)).startswith("aws:kms")
+            return asked.succeeded and str(client.parse_json(asked)).startswith("aws:kms")
         return False
 
     def seconds_to_ask(self, files: int) -> float:
@@ -230,30 +223,30 @@ class Reader:
             for etag in etags:
                 etag.update(chunk)
 
-        ended = self._aws.read(awswords.read_words(self._bucket, self._prefix + path), update)
+        ended = self._aws.read(argv.read_words(self._bucket, self._prefix + path), update)
         return {etag.value() for etag in etags} if ended.succeeded else Unknown(ended.reason)
 
     def _ask_patiently(self, words: Sequence[str]) -> Ended:
         """Ask again a little later where that may help: at the very beginning nobody else does."""
         for seconds in BACKOFF:
             ended = self._aws.query(words)
-            if ended.succeeded or not awserrors.passing(ended.errors):
+            if ended.succeeded or not causes.passing(ended.errors):
                 return ended
             self._aws.pause(seconds)
         return self._aws.query(words)
 
     def _no_contact(self, ended: Ended) -> AwsError:
-        if awserrors.is_masked(ended.errors):
-            ended = self._aws.query(awswords.head_bucket_words(self._bucket))
-        return awscli.failure(ended, self._url, awserrors.unreachable(ended.errors) or awserrors.passing(ended.errors))
+        if causes.is_masked(ended.errors):
+            ended = self._aws.query(argv.head_bucket_words(self._bucket))
+        return client.failure(ended, self._url, causes.unreachable(ended.errors) or causes.passing(ended.errors))
 
-    def cost(self, files: Sequence[LocalFile]) -> float:
+    def cost(self, files: Sequence[File]) -> float:
         """CPU-seconds that looking at these files will take."""
         if self._uses_listing(files):
-            return PROCESS_COST + _LISTED_COST * self._range_length(files)
+            return client.PROCESS_COST + _LISTED_COST * self._range_length(files)
         return _HEAD_COST * len(files)
 
-    def look(self, files: Sequence[LocalFile]) -> dict[str, Seen]:
+    def look(self, files: Sequence[File]) -> dict[str, Seen]:
         """What S3 has for each file, by path; raises AwsError where asking again would not help."""
         if self._uses_listing(files):
             try:
@@ -267,7 +260,7 @@ class Reader:
                 return dict.fromkeys((file.path for file in files), Unknown(error.ended.reason, listed=True))
         return self._heads(files)
 
-    def look_closer(self, files: Sequence[LocalFile], listed: Mapping[str, Seen] | None = None) -> dict[str, Seen]:
+    def look_closer(self, files: Sequence[File], listed: Mapping[str, Seen] | None = None) -> dict[str, Seen]:
         """What head-object says of files that a listing has not settled, by path; `listed` is what that said of them.
 
         A listing that calls an object missing is S3's own word, and sending a small file again costs
@@ -289,7 +282,7 @@ class Reader:
         seen.update(self._compare_closer(compared, listed or {}))
         return seen
 
-    def _compare_closer(self, files: Sequence[LocalFile], listed: Mapping[str, Seen]) -> dict[str, Seen]:
+    def _compare_closer(self, files: Sequence[File], listed: Mapping[str, Seen]) -> dict[str, Seen]:
         """Of files that are listed with their size and another ETag. If the first have neither a checksum nor an
         encryption that explains the ETag, no other of their sort is asked for: it would say no more than the listing.
         """
@@ -304,7 +297,7 @@ class Reader:
             seen.update(self.ask_each(rest))
         return seen
 
-    def ask_each(self, files: Sequence[LocalFile]) -> dict[str, Seen]:
+    def ask_each(self, files: Sequence[File]) -> dict[str, Seen]:
         """What head-object says of each of these files, by path."""
         self._announce(len(files))
         return self._heads(files)
@@ -316,7 +309,7 @@ class Reader:
             self._has_announced = True
             self._say(f"note: {asking_of(files, seconds)}")
 
-    def _heads(self, files: Sequence[LocalFile]) -> dict[str, Seen]:
+    def _heads(self, files: Sequence[File]) -> dict[str, Seen]:
         paths = [file.path for file in files]
         with ThreadPoolExecutor(self._processes) as pool:
             seen = dict(zip(paths, pool.map(self._head, paths), strict=True))
@@ -332,16 +325,16 @@ class Reader:
         with contextlib.suppress(_ListingForbiddenError, _ListingFailedError, _UnlistableError):
             self._page("", 1)
 
-    def _uses_listing(self, files: Sequence[LocalFile]) -> bool:
+    def _uses_listing(self, files: Sequence[File]) -> bool:
         if self._mode != "auto" or not self._may_list:
             return self._mode == "list-objects-v2" and self._may_list
-        return PROCESS_COST + _LISTED_COST * self._range_length(files) < _HEAD_COST * len(files)
+        return client.PROCESS_COST + _LISTED_COST * self._range_length(files) < _HEAD_COST * len(files)
 
-    def _range_length(self, files: Sequence[LocalFile]) -> int:
+    def _range_length(self, files: Sequence[File]) -> int:
         paths = [file.path for file in files]
         return bisect_right(self._expected, max(paths)) - bisect_left(self._expected, min(paths))
 
-    def _range(self, files: Sequence[LocalFile]) -> tuple[str, str, int]:
+    def _range(self, files: Sequence[File]) -> tuple[str, str, int]:
         """The keys between which to list (after the first, up to and with the last), and how many are expected."""
         paths = [file.path for file in files]
         before = bisect_left(self._expected, min(paths)) - 1
@@ -356,7 +349,7 @@ class Reader:
         Objects that are none of ours may lie in between: it goes on until the last key is passed.
         """
         found: dict[str, RemoteObject] = {}
-        most = min(expected, awswords.LIST_PAGE)
+        most = min(expected, argv.LIST_PAGE)
         while True:
             page = self._page(after, most, ask)
             if after and page and page[0][0] <= after:
@@ -366,16 +359,16 @@ class Reader:
                 return found
             if not page or (last is not None and page[-1][0] >= last):
                 return found
-            after, most = page[-1][0], awswords.LIST_PAGE
+            after, most = page[-1][0], argv.LIST_PAGE
 
     def _page(
         self, after: str, most: int, ask: Callable[[Sequence[str]], Ended] | None = None
     ) -> list[tuple[str, RemoteObject]]:
         ask = ask or self._aws.query
-        return _parse_listing(ask(awswords.list_words(self._bucket, self._prefix, after, most)), self._url)
+        return _parse_listing(ask(argv.list_words(self._bucket, self._prefix, after, most)), self._url)
 
     def _head(self, path: str) -> Seen:
-        return _parse_head(self._aws.query(awswords.head_words(self._bucket, self._prefix + path)))
+        return _parse_head(self._aws.query(argv.head_words(self._bucket, self._prefix + path)))
 
 
 def _is_folder(key: str, item: RemoteObject) -> bool:
@@ -388,7 +381,7 @@ def _may_be_cut_off(number: int) -> bool:
     return number > 0 and number % _PAGE_KEYS == 0
 
 
-def _is_same_size(file: LocalFile, listed: Seen | None) -> bool:
+def _is_same_size(file: File, listed: Seen | None) -> bool:
     return isinstance(listed, RemoteObject) and listed.size == file.size
 
 
@@ -429,16 +422,16 @@ def knows_no_listings(errors: Iterable[str]) -> bool:
 
 def _parse_listing(ended: Ended, where: str) -> list[tuple[str, RemoteObject]]:
     if not ended.succeeded:
-        cause = awserrors.cause_of(ended.errors)
-        if cause and cause.what == awserrors.DENIED.what:
+        cause = causes.cause_of(ended.errors)
+        if cause and cause.what == causes.DENIED.what:
             raise _ListingForbiddenError
         if cause:
-            raise awscli.failure(ended, where)
+            raise client.failure(ended, where)
         if knows_no_listings(ended.errors):
             raise _UnlistableError(ended.reason)
         raise _ListingFailedError(ended)
     try:
-        return [_parse_listed(*entry) for entry in awscli.parse_json(ended) or ()]
+        return [_parse_listed(*entry) for entry in client.parse_json(ended) or ()]
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise AwsError(f"cannot make sense of what aws s3api list-objects-v2 printed: {error}") from error
 
@@ -470,66 +463,21 @@ def _shown(said: str) -> str:
 
 def _parse_head(ended: Ended) -> Seen:
     if not ended.succeeded:
-        codes = complaints.codes_in(ended.errors)
+        codes = error_lines.codes_in(ended.errors)
         if codes & _NOT_FOUND:
             return Absent()
         if codes & _BAD_REQUEST:
             return Unknown(f"{ended.reason} ({_NO_KEY})", opaque_etag=True)
         return Unknown(ended.reason)
     try:
-        size, etag, encryption, customer_key, crc32, *more = awscli.parse_json(ended)
+        size, etag, encryption, customer_key, crc32, *more = client.parse_json(ended)
         modified, *sums = more or [None]
         opaque = bool(customer_key) or str(encryption or "").startswith("aws:kms")
-        others = tuple((name, _shown(value)) for name, value in zip(s3sums.NAMES, sums, strict=False) if value)
+        others = tuple((name, _shown(value)) for name, value in zip(checksums.NAMES, sums, strict=False) if value)
         etag, crc32 = _shown(plain("" if etag is None else etag)), _shown(crc32 or "")
         return RemoteObject(int(size), etag, crc32, opaque, modified=_seconds(modified), sums=others)
     except (TypeError, ValueError, AttributeError, OverflowError, AwsError) as error:
         return Unknown(f"cannot make sense of what aws s3api head-object printed: {error}")
-
-
-class Mismatch(str):
-    """Why an object of the right size is no proof: another ETag, and no checksum to compare. `kind` says what sort of
-    ETag it is: whether the ETags of this sort are MD5s at all, other objects may show (`etagtrust`).
-    """
-
-    kind: str
-
-    def __new__(cls, reason: str, kind: str) -> Self:
-        """The reason is its text."""
-        made = super().__new__(cls, reason)
-        made.kind = kind
-        return made
-
-
-def judge(
-    file: LocalFile, seen: Seen, expected: str | None, evidence: Evidence, are_md5s: Callable[[str], bool] = _no
-) -> Proof | str:
-    """The proof that S3 holds this file, or why there is none: a Mismatch if nothing but the ETag says so.
-
-    `expected` is the ETag computed from the local bytes, None where only sizes are to be compared.
-    `evidence` is asked only for objects whose ETag is no MD5, or one of parts of another size than ours. `are_md5s`
-    says of a kind of ETags that they are known to be MD5s here.
-    """
-    if isinstance(seen, Absent):
-        return "not in S3"
-    if isinstance(seen, Unknown):
-        return f"S3 did not say: {seen.reason}"
-    if seen.size != file.size:
-        return f"S3 has {seen.size:,} bytes, the disk {file.size:,}"
-    if expected is None:
-        return Proof(*file, seen.etag, "size")
-    if plain(seen.etag) == plain(expected):
-        return Proof(*file, seen.etag, "etag")
-    kind = kind_of(seen.etag, expected)
-    if not seen.opaque_etag and evidence.etag_like(file, seen.etag):
-        return Proof(*file, seen.etag, "etag")
-    other = f"S3 has other bytes: ETag {seen.etag}, not {expected}"
-    if not seen.opaque_etag and are_md5s(kind):
-        return other
-    by_checksum = _compare_checksums(file, seen, evidence)
-    if by_checksum is not None:
-        return by_checksum
-    return Proof(*file, seen.etag, "size") if seen.opaque_etag else Mismatch(other, kind)
 
 
 def asking_of(files: int, seconds: float) -> str:
@@ -538,40 +486,3 @@ def asking_of(files: int, seconds: float) -> str:
         f"ETags that are no MD5s, as under KMS: {count_of(files, 'object')} will be asked for a checksum one by one, in"
         f" about {human_seconds(seconds)} (more --cores are faster; --verify size compares the sizes alone, at once)"
     )
-
-
-def kind_of(etag: str, expected: str) -> str:
-    """The sort of an ETag that is not the expected one; ETags of one sort are all MD5s, or none of them is."""
-    sent = "multipart" if number_of_parts(expected) else "single"
-    if not is_md5_form(etag):
-        return f"{sent}, no MD5"
-    same = number_of_parts(etag) == number_of_parts(expected)
-    return sent if same else f"{sent}, -{number_of_parts(etag)}"
-
-
-def _compare_checksums(file: LocalFile, seen: RemoteObject, evidence: Evidence) -> Proof | str | None:
-    """By the first of the object's checksums that can be computed here; None if there is none."""
-    names = [name for name, value in (("crc32", seen.crc32), *seen.sums) if value]
-    values = {"crc32": seen.crc32, **dict(seen.sums)}
-    for name in names:
-        if name != "crc32" and not s3sums.can_compute(name, file.size):
-            continue
-        ours = evidence.crc32(file) if name == "crc32" else evidence.checksum(file, name)
-        if values[name] in (*ours, ours[1].partition("-")[0]):  # some servers do not say of how many parts
-            return Proof(*file, seen.etag, "checksum")
-        if any(_parts_of(values[name]) == _parts_of(our) for our in ours):
-            return f"S3 has other bytes: its {name.upper()} is {values[name]}"
-        # else it is of parts that somebody else cut
-    return None
-
-
-def _parts_of(checksum: str) -> str:
-    """Of how many parts' it is composed; empty if it is of the whole."""
-    return checksum.partition("-")[2]
-
-
-def is_settled(file: LocalFile, seen: Seen, expected: str | None) -> bool:
-    """Whether what was seen is the last word: head-object always is, a listing only where it proves the file."""
-    if isinstance(seen, RemoteObject) and (seen.size, expected or seen.etag) == (file.size, seen.etag):
-        return True
-    return not seen.listed

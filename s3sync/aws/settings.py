@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import quote
 
-from s3sync import awsprofile
+from s3sync.aws import profile
+from s3sync.aws.etag import DEFAULT_MULTIPART, Multipart
 from s3sync.errors import AwsError
-from s3sync.etag import DEFAULT_MULTIPART, Multipart
 from s3sync.text import printable
 
 # How long and how often the CLI asks the metadata service of a virtual machine or container for credentials, if nobody
@@ -104,7 +104,7 @@ def child_environment(
     """
     child = _with_new_names(without_ours(environ))
     if carried:
-        for name in awsprofile.TOKEN_VARIABLES:
+        for name in profile.TOKEN_VARIABLES:
             child.pop(name, None)  # it would be that of other keys
         child.update(carried)
     child.update(
@@ -140,7 +140,7 @@ def write_config(environ: Mapping[str, str], settings: S3Settings, target: Path)
     credentials = configparser.RawConfigParser(default_section="\0")
     with contextlib.suppress(AwsError):  # the CLI complains, if it needs that file
         credentials = _read(_credentials_file(environ), "AWS credentials file")
-    carried = awsprofile.reduce(parser, credentials, _with_new_names(environ))
+    carried = profile.reduce(parser, credentials, _with_new_names(environ))
     for section in sections:
         if not parser.has_section(section):
             parser.add_section(section)
@@ -160,8 +160,8 @@ def profile_value(environ: Mapping[str, str], key: str) -> str:
     with contextlib.suppress(AwsError):
         config = _read(_config_file(environ), "AWS config")
         credentials = _read(_credentials_file(environ), "AWS credentials file")
-        for name in awsprofile.in_use(environ):
-            found += [config.get(title, key, fallback="") for title in awsprofile.profile_titles(config, name)]
+        for name in profile.in_use(environ):
+            found += [config.get(title, key, fallback="") for title in profile.profile_titles(config, name)]
             found.append(credentials.get(name, key, fallback=""))
     return next(filter(None, map(str.strip, found)), "")
 
@@ -180,7 +180,7 @@ def secrets_of(environ: Mapping[str, str]) -> tuple[str, ...]:
         with contextlib.suppress(AwsError):  # what the CLI cannot read either, it cannot tell
             parser = _read(path, "AWS config")
             found |= {
-                parser.get(section, key, fallback="") for section in parser.sections() for key in awsprofile.SECRET_KEYS
+                parser.get(section, key, fallback="") for section in parser.sections() for key in profile.SECRET_KEYS
             }
     found |= {line for secret in found for line in secret.split()}  # one with a line break is shown with `\\n` instead
     found |= {quote(secret, safe="") for secret in found}  # as URLs have them
@@ -241,8 +241,8 @@ def _sections_in_use(parser: configparser.RawConfigParser, environ: Mapping[str,
     """The sections of the profile in use, and one more if it is only in the credentials file; `default` in any case.
     A profile that is nowhere gets none: the CLI's own complaint is the right one."""
     sections = []
-    for name in dict.fromkeys((*awsprofile.in_use(environ), "default")):
-        titles = list(awsprofile.profile_titles(parser, name))
+    for name in dict.fromkeys((*profile.in_use(environ), "default")):
+        titles = list(profile.profile_titles(parser, name))
         if name == "default":
             titles = titles or ["default"]
         elif not titles and _read(_credentials_file(environ), "AWS credentials file").has_section(name):

@@ -1,0 +1,5 @@
+"""Delete local runs that S3 provably holds."""
+
+from s3sync.cleanup import candidates, worker
+
+__all__ = ["candidates", "worker"]

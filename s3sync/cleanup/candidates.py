@@ -15,15 +15,17 @@ from typing import NamedTuple
 
 import psutil
 
-from s3sync import cleanuprecord, invocation, named, removal, runfolder, survey
-from s3sync.cleanuprecord import Record
+from s3sync import invocation
+from s3sync.cleanup import delete
+from s3sync.cleanup import record as cleanup_record
+from s3sync.cleanup.record import Record
 from s3sync.config import Config
 from s3sync.errors import S3SyncError
-from s3sync.runfolder import RUN_INFO, Identity, is_inside
-from s3sync.statelog import Head, Proof
-from s3sync.survey import Candidate, Judged, Trouble
+from s3sync.inventory import Judged, named, survey
+from s3sync.runs import run_folder
+from s3sync.state import Proof, log_format
 from s3sync.text import count_of, human_seconds, moment_of, printable
-from s3sync.verify import Verification
+from s3sync.transfer import verify
 
 _ANALYSIS = "Analysis/"
 
@@ -61,7 +63,7 @@ class Subject(NamedTuple):
         """Their bytes, as the logs say."""
         return max((head.size for head in self._heads()), default=0)
 
-    def _heads(self) -> Iterator[Head]:
+    def _heads(self) -> Iterator[log_format.Head]:
         """The log of each destination in short, with what the analyses there add to it."""
         for run in self.uploaded:
             heads = [unit.head for unit in self.units if unit.entry is run.entry and unit.state == "uploaded"]
@@ -75,7 +77,7 @@ class Plan(NamedTuple):
     """Every subject that was asked for, which of them are to be verified, and what could not be looked into."""
 
     subjects: tuple[Subject, ...]
-    troubles: tuple[Trouble, ...]
+    troubles: tuple[survey.Trouble, ...]
     unknown: tuple[str, ...]  # names that no run has
 
     @property
@@ -87,10 +89,10 @@ class Plan(NamedTuple):
 class Proven(NamedTuple):
     """What was found identical, each file by its identity then, and its proofs by destination."""
 
-    files: dict[str, Identity]
+    files: dict[str, run_folder.Identity]
     proofs: dict[str, dict[str, Proof]]  # by URL, then by path
     stays: tuple[str, ...]
-    found: tuple[Verification, ...]
+    found: tuple[verify.Verification, ...]
 
     @property
     def size(self) -> int:
@@ -106,7 +108,9 @@ def survey_runs(config: Config, names: Iterable[str], older_than: float, now: fl
     moment = time.time() if now is None else now
     candidates, troubles = survey.discover(config, aliases=True)
     wanted = set(named.resolve(names, candidates))
-    by_folder: dict[object, list[Candidate]] = {}  # all entries that watch it have to agree, under whichever name
+    by_folder: dict[
+        object, list[survey.Candidate]
+    ] = {}  # all entries that watch it have to agree, under whichever name
     for candidate in candidates:
         by_folder.setdefault(_identity(candidate.run.path), []).append(candidate)
     chosen = [group for group in by_folder.values() if not wanted or not wanted.isdisjoint(c.run.run_id for c in group)]
@@ -160,9 +164,9 @@ def _why_not_this_folder(runs: Sequence[Judged], occupied: Mapping[str, str]) ->
         return f"it is watched under several names: {', '.join(sorted({printable(str(r.run.path)) for r in runs}))}"
     root = os.path.realpath(runs[0].run.path)
     for place, what in occupied.items():
-        if (place == root and what != "another run") or is_inside(place, root):
+        if (place == root and what != "another run") or run_folder.is_inside(place, root):
             return f"{what} is in it: {printable(place)}" if place != root else f"the folder is {what}"
-        if what == "another run" and is_inside(root, place):
+        if what == "another run" and run_folder.is_inside(root, place):
             return f"it is a folder of another run: {printable(place)}"
     return mounted_in(Path(root))
 
@@ -173,7 +177,7 @@ def mounted_in(folder: Path) -> str:
         place = partition.mountpoint
         if place == str(folder):
             return "the folder is a mount point"
-        if is_inside(place, str(folder)):
+        if run_folder.is_inside(place, str(folder)):
             return f"a mount point is in it: {printable(place)}"
     return ""
 
@@ -224,7 +228,7 @@ def _why_not_this_age(runs: Iterable[Judged], age: float | None, older_than: flo
 def _unfinished(config: Config, folder: Path) -> Record | None:
     """The record of a cleanup of this very folder that was interrupted; one that cannot be read is told later."""
     try:
-        record = cleanuprecord.load(cleanuprecord.path_for(config.log_dir, folder))
+        record = cleanup_record.load(cleanup_record.path_for(config.log_dir, folder))
         return record_of(record, folder)
     except S3SyncError:
         return None
@@ -234,10 +238,10 @@ def record_of(record: Record | None, folder: Path) -> Record | None:
     """The record if it is of an interrupted cleanup of this very folder; raises RunError if that is no folder."""
     if record is None or record.finished or not record.is_of(folder):
         return None
-    return record if record.identity == removal.identity_of(folder) else None
+    return record if record.identity == delete.identity_of(folder) else None
 
 
-def doubt(found: Verification, record: Record | None, log_dir: Path) -> str:
+def doubt(found: verify.Verification, record: Record | None, log_dir: Path) -> str:
     """Why what was found at a destination keeps the run; empty if it does not."""
     url = printable(found.destination.url(found.run.run_id))
     if found.remote is None or found.extra is None:
@@ -263,7 +267,7 @@ def doubt(found: Verification, record: Record | None, log_dir: Path) -> str:
     return "" if found.proven else f"nothing of it is in {url}"
 
 
-def _fix(found: Verification, log_dir: Path) -> str:
+def _fix(found: verify.Verification, log_dir: Path) -> str:
     """What sends what came or changed after the upload."""
     words = ["upload", "--local_path", str(found.run.path), "--bucket", found.destination.bucket]
     words += ["--remote_path", found.destination.remote_path] if found.destination.prefix else []
@@ -280,9 +284,9 @@ def _named(what: str, reasons: Mapping[str, str]) -> str:
     return f"{count_of(len(reasons), 'file')} {what}: {printable(path)}: {why}{more}{note} (`verify` names them all)"
 
 
-def joined(subject: Subject, found: Sequence[Verification]) -> tuple[str, Proven]:
+def joined(subject: Subject, found: Sequence[verify.Verification]) -> tuple[str, Proven]:
     """What the destinations have together, and why that is not enough to delete it."""
-    files: dict[str, Identity] = {}
+    files: dict[str, run_folder.Identity] = {}
     proofs: dict[str, dict[str, Proof]] = {}
     for one in found:
         identities = one.identities or {}
@@ -290,9 +294,9 @@ def joined(subject: Subject, found: Sequence[Verification]) -> tuple[str, Proven
             if files.setdefault(proof.path, identities[proof.path]) != identities[proof.path]:
                 return f"{printable(proof.path)}: changed while the run was verified", NOTHING
         proofs[one.destination.url(one.run.run_id)] = {proof.path: proof for proof in one.proven}
-    listing = runfolder.list_files(found[0].run)
-    if RUN_INFO in files and files[RUN_INFO].is_link:
-        return f"{RUN_INFO} is a link: without what it leads to, the rest could not be recognised", NOTHING
+    listing = run_folder.list_files(found[0].run)
+    if run_folder.RUN_INFO in files and files[run_folder.RUN_INFO].is_link:
+        return f"{run_folder.RUN_INFO} is a link: without what it leads to, the rest could not be recognised", NOTHING
     paths = [*(file.path for file in listing.files), *(item.path for item in listing.unsendable)]
     rest = [path for path in paths if path not in files]
     stays = sorted([*rest, *(item.path for item in listing.skipped)])

@@ -12,27 +12,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from s3sync import cleanuprecord, lock, removal, runfolder, survey, wholeness
-from s3sync.cleanup import NOTHING, Plan, Proven, Subject, doubt, joined, mounted_in, record_of
-from s3sync.cleanuprecord import Deleted, Record, Target
+from s3sync.aws import destination
+from s3sync.cleanup import delete as cleanup_delete
+from s3sync.cleanup import record as cleanup_record
+from s3sync.cleanup.candidates import NOTHING, Plan, Proven, Subject, doubt, joined, mounted_in, record_of
+from s3sync.cleanup.delete import Removal
+from s3sync.cleanup.record import Deleted, Record, Target
 from s3sync.config import Config
-from s3sync.destination import parse_destination
 from s3sync.errors import AwsError, BusyError, InterruptedBySignal, S3SyncError, StateError
-from s3sync.interrupt import Stop
-from s3sync.lock import Held
-from s3sync.monitor import job_of
-from s3sync.progress import Display
-from s3sync.removal import Removal
-from s3sync.runfolder import RUN_INFO, Run
-from s3sync.state import StateStore
-from s3sync.survey import Candidate, Judged, Trouble
+from s3sync.inventory import Judged, requests, survey
+from s3sync.runs import Run, readiness, run_folder
+from s3sync.signals import Stop
+from s3sync.state import StateStore, lock
 from s3sync.text import count_of, human_bytes, now_iso, printable
-from s3sync.verify import Verification, verify
+from s3sync.transfer import progress, verify
 
 LOG = logging.getLogger(__name__)
 _NAMED = 3  # of what stays
 
-DisplayMaker = Callable[[], Display]
+DisplayMaker = Callable[[], progress.Display]
 Verdict = Literal["kept", "busy", "may be deleted", "deleted", "partly deleted"]
 
 
@@ -48,7 +46,7 @@ class Outcome:
     stays: tuple[str, ...] = ()
     left: Mapping[str, str] = field(default_factory=dict)
     record: Path | None = None
-    found: tuple[Verification, ...] = ()
+    found: tuple[verify.Verification, ...] = ()
     failed: bool = False  # it could not be found out
 
 
@@ -57,7 +55,7 @@ class Done(NamedTuple):
 
     outcomes: tuple[Outcome, ...]
     finished: tuple[Path, ...]
-    troubles: tuple[Trouble, ...]
+    troubles: tuple[survey.Trouble, ...]
     unknown: tuple[str, ...]
 
 
@@ -101,17 +99,17 @@ class Cleaner:
         """Verify, and delete what was found identical. Raises InterruptedBySignal."""
         return self._explained(subject, lambda: self._delete(subject))
 
-    def finish_rests(self, names: Iterable[str]) -> tuple[list[Path], list[Trouble]]:
+    def finish_rests(self, names: Iterable[str]) -> tuple[list[Path], list[survey.Trouble]]:
         """Close the records of runs of which an interrupted cleanup left nothing but empty folders; gives the folders,
         and those that cannot go. Raises InterruptedBySignal.
         """
         wanted = {name.rstrip("/") for name in names}
         wanted |= {os.path.abspath(name) for name in wanted}  # the run itself may be gone already
         finished, troubles = [], []
-        for path in cleanuprecord.unfinished(self._config.log_dir):
+        for path in cleanup_record.unfinished(self._config.log_dir):
             self._stop.check()
             try:
-                record = cleanuprecord.load(path)
+                record = cleanup_record.load(path)
                 if (
                     record is None
                     or (wanted and wanted.isdisjoint({record.run_id, printable(record.run_id), record.run_path}))
@@ -119,13 +117,13 @@ class Cleaner:
                 ):
                     continue
                 if why := self._finish_rest(path, record):
-                    troubles.append(Trouble(printable(record.run_path), why))
+                    troubles.append(survey.Trouble(printable(record.run_path), why))
                 else:
                     finished.append(Path(record.run_path))
             except InterruptedBySignal:
                 raise
             except S3SyncError as error:
-                troubles.append(Trouble(printable(str(path)), str(error)))
+                troubles.append(survey.Trouble(printable(str(path)), str(error)))
         return finished, troubles
 
     def _explained(self, subject: Subject, work: Callable[[], Outcome]) -> Outcome:
@@ -172,7 +170,7 @@ class Cleaner:
 
             yield check
 
-    def _lock(self, path: Path, key: str) -> contextlib.AbstractContextManager[Held]:
+    def _lock(self, path: Path, key: str) -> contextlib.AbstractContextManager[lock.Held]:
         return lock.held(path, f"{key} is being worked on", stop=self._stop, say=self._say)
 
     def _say(self, line: str) -> None:
@@ -182,11 +180,13 @@ class Cleaner:
     def _verify(self, subject: Subject) -> tuple[str, tuple[int, int], Record | None, Proven]:
         """Why the run cannot go, empty if it can; the folder's identity, the record of an interrupted cleanup, what is
         proven."""
-        identity = removal.identity_of(subject.folder)
+        identity = cleanup_delete.identity_of(subject.folder)
         record = record_of(
-            cleanuprecord.load(cleanuprecord.path_for(self._config.log_dir, subject.folder)), subject.folder
+            cleanup_record.load(cleanup_record.path_for(self._config.log_dir, subject.folder)), subject.folder
         )
-        again = survey.judge_all(self._config, [Candidate(run.run, run.entry, run.began) for run in subject.runs])
+        again = survey.judge_all(
+            self._config, [survey.Candidate(run.run, run.entry, run.began) for run in subject.runs]
+        )
         if [(unit.state, unit.head) for unit in again] != [(unit.state, unit.head) for unit in subject.units]:
             return "its state has changed meanwhile (give the same command again)", identity, record, NOTHING
         found = []
@@ -204,34 +204,38 @@ class Cleaner:
         if not self._config.require_whole_runs:
             return ""
         excludes = [pattern for run in subject.uploaded for pattern in run.entry.excludes]
-        if what := wholeness.lacking(subject.uploaded[0].run, excludes):
+        if what := readiness.lacking(subject.uploaded[0].run, excludes):
             return f"incomplete here and in S3: {what} (copy and upload the rest, or set `require_whole_runs: false`)"
         return ""
 
-    def _compare(self, run: Judged) -> Verification:
+    def _compare(self, run: Judged) -> verify.Verification:
         """Raises S3SyncError; a bucket that could not be reached is not tried again."""
         if why := self._unreachable.get(run.entry.bucket):
             raise AwsError(why)
         try:
             with self._make_display() as display:
-                return verify(job_of(run, self._config), self._environ, self._stop, display, remember=True)
+                return verify.verify(
+                    requests.request_for(run, self._config), self._environ, self._stop, display, remember=True
+                )
         except AwsError as error:
             self._unreachable[run.entry.bucket] = str(error)
             raise
 
     def _remove(self, subject: Subject, identity: tuple[int, int], record: Record | None, proven: Proven) -> Outcome:
-        path = cleanuprecord.path_for(self._config.log_dir, subject.folder)
+        path = cleanup_record.path_for(self._config.log_dir, subject.folder)
         new = self._record(subject, identity, record, proven)
-        old = cleanuprecord.load(path)
+        old = cleanup_record.load(path)
         if old and not record:
-            cleanuprecord.put_aside(path, old)
-        cleanuprecord.save(path, new)
+            cleanup_record.put_aside(path, old)
+        cleanup_record.save(path, new)
         where = " and ".join(printable(run.url) for run in subject.uploaded)
         run, count = printable(str(subject.folder)), count_of(len(proven.files), "file")
         LOG.info("deleting %s: %s, %s, identical in %s; record: %s", run, count, human_bytes(proven.size), where, path)
         removed = Removal()
         try:
-            removal.remove(subject.folder, identity, proven.files, frozenset(proven.stays), self._stop.check, removed)
+            cleanup_delete.remove(
+                subject.folder, identity, proven.files, frozenset(proven.stays), self._stop.check, removed
+            )
         except InterruptedBySignal as error:
             done = f"{removed.deleted:,} of {count} of {run} deleted"
             LOG.info("%s: %s", error, done)
@@ -254,7 +258,7 @@ class Cleaner:
             LOG.info("%s: %s deleted%s", run, count, "" if removed.gone else f"; {what_stays(proven.stays)}")
             record = replace(record, finished=now_iso())
         try:
-            cleanuprecord.save(path, record)
+            cleanup_record.save(path, record)
             if removed.gone:
                 self._forget_unfinished(subject)
         except StateError as error:  # what is deleted is in it since before
@@ -300,21 +304,21 @@ class Cleaner:
         if os.path.lexists(folder):
             removed = Removal()
             with self._held_by(record):
-                removal.remove(folder, record.identity, {}, frozenset(record.stays), self._stop.check, removed)
+                cleanup_delete.remove(folder, record.identity, {}, frozenset(record.stays), self._stop.check, removed)
             if removed.left:
                 return f"the rest of an interrupted cleanup is left: {_why_left(removed.left)}"
-        cleanuprecord.save(path, replace(record, finished=now_iso(), left={}))
+        cleanup_record.save(path, replace(record, finished=now_iso(), left={}))
         LOG.info("%s: what an interrupted cleanup left is gone", record.run_path)
         return ""
 
     @contextlib.contextmanager
     def _held_by(self, record: Record) -> Iterator[None]:
-        run = Run(Path(record.run_path), record.run_id, runfolder.RunInfo("", "", "", "", ()))
+        run = Run(Path(record.run_path), record.run_id, run_folder.RunInfo("", "", "", "", ()))
         suffix = f"/{record.run_id}/"
         with contextlib.ExitStack() as locks:
             for target in record.targets:
                 bucket, _, prefix = target.url.removeprefix("s3://").removesuffix(suffix).partition("/")
-                store = StateStore(self._config.log_dir, run, parse_destination(bucket, prefix))
+                store = StateStore(self._config.log_dir, run, destination.parse_destination(bucket, prefix))
                 locks.enter_context(self._lock(store.lock_path, printable(target.url)))
             yield
 
@@ -346,9 +350,11 @@ def _is_rest(record: Record) -> bool:
     """Whether nothing but empty folders can be left of it, or not even these. RunInfo.xml is deleted last; the file
     system has to be there, and the folder has to be the one that was verified."""
     folder = Path(record.run_path)
-    if os.path.lexists(folder / RUN_INFO) or _device(folder.parent) != record.device:
+    if os.path.lexists(folder / run_folder.RUN_INFO) or _device(folder.parent) != record.device:
         return False
-    return not os.path.lexists(folder) or (not folder.is_symlink() and removal.identity_of(folder) == record.identity)
+    return not os.path.lexists(folder) or (
+        not folder.is_symlink() and cleanup_delete.identity_of(folder) == record.identity
+    )
 
 
 def _device(folder: Path) -> int | None:

@@ -1,0 +1,1 @@
+"""Provide one module per subcommand: its options, its output and its exit code."""

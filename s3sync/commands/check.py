@@ -7,15 +7,18 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from s3sync import clustercheck, cronenv, discovery, invocation, logdir, s3check
-from s3sync.awswords import OwnedBucket
+from s3sync import invocation
+from s3sync.aws import access, argv
+from s3sync.commands import cron_environment
 from s3sync.config import Config, load_config, watched_by
 from s3sync.errors import ConfigError, StateError
 from s3sync.files import closed_above, make_public_folder, try_replace
-from s3sync.interrupt import Stop
-from s3sync.s3check import PROBE_KEY, Finding, Place, Probe
-from s3sync.staging import work_folder
+from s3sync.inventory import discovery
+from s3sync.signals import Stop
+from s3sync.slurm import check as slurm_check
+from s3sync.state import log_dir
 from s3sync.text import count_of, human_bytes, printable
+from s3sync.transfer import staging
 
 _LOW_SPACE = 1_000_000_000  # bytes: logs of the largest runs have some 100 MB
 
@@ -28,7 +31,7 @@ def findings(
     probe_write: bool = False,
     submit: bool = False,
     asker: Mapping[str, str] | None = None,
-) -> Iterator[Finding]:
+) -> Iterator[access.Finding]:
     """Everything, as it is found out. `probe_write` begins and aborts a multipart upload in each destination; `submit`
     has a job look around on a node of the cluster. If `environ` is that of cron, `asker` is that of the user who asks.
     Raises InterruptedBySignal.
@@ -36,9 +39,9 @@ def findings(
     try:
         config = load_config(path, environ)
     except ConfigError as error:
-        yield from (Finding(ok=False, what="config", text=line) for line in str(error).splitlines())
+        yield from (access.Finding(ok=False, what="config", text=line) for line in str(error).splitlines())
         return
-    yield Finding(
+    yield access.Finding(
         ok=True, what="config", text=f"{printable(str(path))}: {count_of(len(config.monitor), 'destination')}"
     )
     yield from _directories(config)
@@ -48,68 +51,81 @@ def findings(
     yield _told(config, environ, asker)
     yield from _variables(path, environ, asker)
     try:
-        with work_folder(environ, watched_by(config)) as (work, _):
-            places = (Place.of(entry.destination, entry.expected_bucket_owner) for entry in config.monitor)
+        with staging.work_folder(environ, watched_by(config)) as (work, _):
+            places = (access.Place.of(entry.destination, entry.expected_bucket_owner) for entry in config.monitor)
             probes = _probes(config) if probe_write else ()
-            yield from s3check.look(config.aws_command, config.max_threads, places, environ, stop, work, probes)
+            yield from access.look(config.aws_command, config.max_threads, places, environ, stop, work, probes)
     except StateError as error:
-        yield Finding(ok=False, what="work folder", text=str(error))
-    yield from clustercheck.findings(config, environ, stop, submit=submit)
+        yield access.Finding(ok=False, what="work folder", text=str(error))
+    yield from slurm_check.findings(slurm_uses(config), environ, stop, submit=submit)
 
 
-def _directories(config: Config) -> Iterator[Finding]:
+def slurm_uses(config: Config) -> slurm_check.Uses:
+    """Return what the entries of a config ask of Slurm."""
+    clusters = {}
+    for cluster in dict.fromkeys(filter(None, map(config.cluster_of, config.monitor))):
+        entries = [entry for entry in config.monitor if config.cluster_of(entry) == cluster]
+        directories = dict.fromkeys(directory for entry in entries for directory in entry.monitored_directories)
+        places = dict.fromkeys(access.Place.of(entry.destination, entry.expected_bucket_owner) for entry in entries)
+        clusters[cluster] = (tuple(directories), tuple(places))
+    return slurm_check.Uses(config.log_dir, config.aws_command, config.max_threads, clusters)
+
+
+def _directories(config: Config) -> Iterator[access.Finding]:
     """As a scan looks at them, and what it would say."""
     for directory in discovery.look(config).directories:
-        yield from (Finding(ok=False, what="directory", text=trouble.text) for trouble in directory.troubles)
+        yield from (access.Finding(ok=False, what="directory", text=trouble.text) for trouble in directory.troubles)
         if not directory.troubles:
             text = f"{printable(directory.path)}: readable, {count_of(len(directory.found), 'run')}"
-            yield Finding(ok=True, what="directory", text=text)
-        yield from (Finding(ok=False, what="run", text=run.unreadable) for run in directory.found if run.unreadable)
-        yield from (Finding(ok=True, what="note", text=f"{note.key} {note.text}") for note in directory.notes)
+            yield access.Finding(ok=True, what="directory", text=text)
+        yield from (
+            access.Finding(ok=False, what="run", text=run.unreadable) for run in directory.found if run.unreadable
+        )
+        yield from (access.Finding(ok=True, what="note", text=f"{note.key} {note.text}") for note in directory.notes)
 
 
-def _log_dir(config: Config, path: Path) -> Iterator[Finding]:
+def _log_dir(config: Config, path: Path) -> Iterator[access.Finding]:
     """Nothing is made: under sudo it would be root's."""
     where = printable(str(config.log_dir))
     present = next(folder for folder in (config.log_dir, *config.log_dir.parents) if os.path.exists(folder))
     try:
-        problem = logdir.unwritable(config.log_dir, path)
+        problem = log_dir.unwritable(config.log_dir, path)
         if not problem and present == config.log_dir:
             try_replace(config.log_dir / "probe")
         free = shutil.disk_usage(present).free
     except OSError as error:
         problem = f"{where}: {error.strerror} (make it writable, or mend the config)"
     if problem:
-        yield Finding(ok=False, what="log_dir", text=problem)
+        yield access.Finding(ok=False, what="log_dir", text=problem)
         return
-    if of_others := logdir.entries_of_others(config.log_dir):
-        yield Finding(ok=False, what="log_dir", text=of_others)
+    if of_others := log_dir.entries_of_others(config.log_dir):
+        yield access.Finding(ok=False, what="log_dir", text=of_others)
     else:
         made = "" if present == config.log_dir else "; it will be made"
-        yield Finding(ok=True, what="log_dir", text=f"{where}: writable{made}")
+        yield access.Finding(ok=True, what="log_dir", text=f"{where}: writable{made}")
     advice = "" if free >= _LOW_SPACE else f" (make room: less than {human_bytes(_LOW_SPACE)})"
-    yield Finding(ok=not advice, what="disk space", text=f"{human_bytes(free)} free for logs{advice}")
+    yield access.Finding(ok=not advice, what="disk space", text=f"{human_bytes(free)} free for logs{advice}")
 
 
-def _commands(config: Config) -> Iterator[Finding]:
+def _commands(config: Config) -> Iterator[access.Finding]:
     for command in dict.fromkeys(entry.on_complete for entry in config.monitor if entry.on_complete):
         where = printable(command[0])
         if os.path.isfile(command[0]) and os.access(command[0], os.X_OK):
-            yield Finding(ok=True, what="on_complete", text=f"{where}: there, and may be run")
+            yield access.Finding(ok=True, what="on_complete", text=f"{where}: there, and may be run")
         else:
             text = f"{where}: is no program that may be run (mend the path, or `chmod +x` it)"
-            yield Finding(ok=False, what="on_complete", text=text)
+            yield access.Finding(ok=False, what="on_complete", text=text)
 
 
-def _told(config: Config, environ: Mapping[str, str], asker: Mapping[str, str] | None) -> Finding:
+def _told(config: Config, environ: Mapping[str, str], asker: Mapping[str, str] | None) -> access.Finding:
     """That nobody is told is no mistake, but should be meant."""
     keys = ("slack_log_webhook", "slack_alert_webhook", "webhook", "ping_url")
     given = [key for key in keys if getattr(config, key)]
     if not given:
         names = ", ".join(keys)
-        if asker is not None and cronenv.can_mail(environ, asker):
+        if asker is not None and cron_environment.can_mail(environ, asker):
             to = printable(environ.get("MAILTO", environ["LOGNAME"]))
-            return Finding(
+            return access.Finding(
                 ok=True, what="notifications", text=f"only cron's mail to {to} tells of problems (set one of {names})"
             )
         if asker is None:
@@ -120,12 +136,12 @@ def _told(config: Config, environ: Mapping[str, str], asker: Mapping[str, str] |
         text = f"{', '.join(given)}; nobody is told if cron stops running (set ping_url)"
     else:
         text = ", ".join(given)
-    return Finding(ok=True, what="notifications", text=text, warning=not given)
+    return access.Finding(ok=True, what="notifications", text=text, warning=not given)
 
 
-def _variables(path: Path, environ: Mapping[str, str], asker: Mapping[str, str] | None) -> Iterator[Finding]:
+def _variables(path: Path, environ: Mapping[str, str], asker: Mapping[str, str] | None) -> Iterator[access.Finding]:
     """Credentials, endpoint, region, proxy and certificates that a scan by cron will not have."""
-    set_here = cronenv.from_the_shell(environ if asker is None else asker)
+    set_here = cron_environment.from_the_shell(environ if asker is None else asker)
     missing = [name for name in set_here if asker is None or environ.get(name) != asker[name]]
     if not missing:
         return
@@ -135,10 +151,10 @@ def _variables(path: Path, environ: Mapping[str, str], asker: Mapping[str, str] 
         text = f"set in this shell, which cron is not: {names} (`{again}` looks as cron would)"
     else:
         text = f"cron does not have, or has another: {names} (set them at the top of the crontab, or in ~/.aws)"
-    yield Finding(ok=True, what="environment", text=text, warning=True)
+    yield access.Finding(ok=True, what="environment", text=text, warning=True)
 
 
-def _published(config: Config) -> Iterator[Finding]:
+def _published(config: Config) -> Iterator[access.Finding]:
     """The page and the metrics, where they are wanted: whether they can be written, and read by other users."""
     wanted = {"report_dir": config.report_dir and config.report_dir / "index.html", "metrics_file": config.metrics_file}
     for key, path in wanted.items():
@@ -149,15 +165,17 @@ def _published(config: Config) -> Iterator[Finding]:
             make_public_folder(path.parent)
             try_replace(path)
         except OSError as error:
-            yield Finding(ok=False, what=key, text=f"{where}: {error.strerror} (make it writable, or mend the config)")
+            yield access.Finding(
+                ok=False, what=key, text=f"{where}: {error.strerror} (make it writable, or mend the config)"
+            )
             continue
         closed = closed_above(path)
         advice = f", but {printable(str(closed))} is closed to other users (chmod o+x it, or write elsewhere)"
-        yield Finding(ok=not closed, what=key, text=f"{where}: writable{advice if closed else ''}")
+        yield access.Finding(ok=not closed, what=key, text=f"{where}: writable{advice if closed else ''}")
 
 
-def _probes(config: Config) -> Iterator[Probe]:
+def _probes(config: Config) -> Iterator[access.Probe]:
     for entry in config.monitor:
         prefix = entry.destination.prefix
-        key = f"{prefix}/{PROBE_KEY}" if prefix else PROBE_KEY
-        yield Probe(OwnedBucket(entry.bucket, entry.expected_bucket_owner), key, entry.storage)
+        key = f"{prefix}/{access.PROBE_KEY}" if prefix else access.PROBE_KEY
+        yield access.Probe(argv.OwnedBucket(entry.bucket, entry.expected_bucket_owner), key, entry.storage)

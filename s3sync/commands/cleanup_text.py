@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from s3sync import verify
-from s3sync.cleaner import Done, Outcome, what_stays
-from s3sync.cleanup import Plan, Subject
+from s3sync.cleanup import candidates, worker
 from s3sync.text import count_of, human_bytes, human_seconds, printable
+from s3sync.transfer import verify
 
 
-def announcement(planned: Plan) -> list[str]:
+def announcement(planned: candidates.Plan) -> list[str]:
     """What is going to be compared: it may take hours."""
     chosen, total = planned.to_verify, len(planned.subjects)
     if not chosen:
@@ -22,7 +21,7 @@ def announcement(planned: Plan) -> list[str]:
     return [f"to be verified now, every byte of it: {_sum(chosen)} (of {count_of(total, 'run')})", *_each(chosen)]
 
 
-def question(planned: Plan) -> list[str]:
+def question(planned: candidates.Plan) -> list[str]:
     """What is going to be deleted, before it is asked for."""
     return [
         "These runs are compared with S3 now, byte for byte; what is identical there",
@@ -32,7 +31,7 @@ def question(planned: Plan) -> list[str]:
     ]
 
 
-def lines(done: Done, width: int) -> Iterator[str]:
+def lines(done: worker.Done, width: int) -> Iterator[str]:
     """For people: each run in two lines or more, `width` characters wide."""
     if done.outcomes:
         yield _row(width, "Run", "Proven", "Files", "Size")
@@ -56,7 +55,7 @@ def _row(width: int, name: str, *columns: str) -> str:
     return f"{name:<{max(0, width - len(numbers))}}{numbers}".rstrip()
 
 
-def totals(done: Done, log_dir: Path, *, delete: bool) -> list[str]:
+def totals(done: worker.Done, log_dir: Path, *, delete: bool) -> list[str]:
     """What may be deleted, or what is."""
     rests = [f"{printable(str(folder))}: the rest that an interrupted cleanup left is gone" for folder in done.finished]
     if not delete:
@@ -71,13 +70,13 @@ def totals(done: Done, log_dir: Path, *, delete: bool) -> list[str]:
     ]
 
 
-def complaints(done: Done) -> list[str]:
+def complaints(done: worker.Done) -> list[str]:
     """What was asked for and could not be looked at."""
     unknown = [f"s3sync: no run {printable(name)} in the monitored directories" for name in done.unknown]
     return [*(f"s3sync: {trouble.key}: {trouble.text}" for trouble in done.troubles), *unknown]
 
 
-def as_json(done: Done) -> dict[str, Any]:
+def as_json(done: worker.Done) -> dict[str, Any]:
     """The same as one object."""
     return {
         "runs": [_outcome_json(outcome) for outcome in done.outcomes],
@@ -87,7 +86,7 @@ def as_json(done: Done) -> dict[str, Any]:
     }
 
 
-def _outcome_json(outcome: Outcome) -> dict[str, Any]:
+def _outcome_json(outcome: worker.Outcome) -> dict[str, Any]:
     subject = outcome.subject
     found = [verify.as_json(one) for one in outcome.found]
     return {
@@ -110,8 +109,8 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _verdict(outcome: Outcome) -> str:
-    stays = f"; {what_stays(outcome.stays)}" if outcome.stays else ""
+def _verdict(outcome: worker.Outcome) -> str:
+    stays = f"; {worker.what_stays(outcome.stays)}" if outcome.stays else ""
     if outcome.verdict in ("kept", "busy"):
         return f"stays: {outcome.reason}"
     if outcome.verdict == "partly deleted":
@@ -122,28 +121,28 @@ def _verdict(outcome: Outcome) -> str:
     return f"{outcome.verdict}: identical in {where}{stays}"
 
 
-def _each(subjects: list[Subject]) -> Iterator[str]:
+def _each(subjects: list[candidates.Subject]) -> Iterator[str]:
     for subject in subjects:
         yield f"  {_name(subject)}"
         yield f"    {count_of(subject.files, 'file')}, {human_bytes(subject.size)}, completed {_age(subject)} ago"
 
 
-def _name(subject: Subject) -> str:
+def _name(subject: candidates.Subject) -> str:
     """In quotes if it is one that could be taken for other words of the line."""
     return shlex.quote(printable(subject.folder.name))
 
 
-def _age(subject: Subject) -> str:
+def _age(subject: candidates.Subject) -> str:
     return "" if subject.age is None or subject.age < 0 else human_seconds(subject.age)
 
 
-def _amount(outcome: Outcome) -> tuple[int, int]:
+def _amount(outcome: worker.Outcome) -> tuple[int, int]:
     """Files and bytes: those that were found or deleted, else those that the log tells of."""
     if outcome.found or outcome.verdict in ("deleted", "partly deleted"):
         return outcome.files, outcome.size
     return outcome.subject.files, outcome.subject.size
 
 
-def _sum(runs: Sequence[Subject] | Sequence[Outcome]) -> str:
+def _sum(runs: Sequence[candidates.Subject] | Sequence[worker.Outcome]) -> str:
     files, size = sum(run.files for run in runs), sum(run.size for run in runs)
     return f"{count_of(len(runs), 'run')}, {count_of(files, 'file')}, {human_bytes(size)}"

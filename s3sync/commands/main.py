@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rich.console import Console
 from rich.table import Table
 
-from s3sync import __version__, arguments, awscli, boundary, logdir, report
-from s3sync.awswords import Storage
-from s3sync.bandwidth import Timetable
-from s3sync.coordinator import upload_anywhere
-from s3sync.destination import parse_destination
+from s3sync import __version__
+from s3sync.aws import argv as aws_argv
+from s3sync.aws import client, destination
+from s3sync.commands import boundary, upload_text
+from s3sync.commands import options as commands_options
 from s3sync.errors import (
     EXIT_CONFIG,
     EXIT_DONE,
@@ -34,14 +34,13 @@ from s3sync.errors import (
     StateError,
     UsageError,
 )
-from s3sync.interrupt import Stop, stop_on_signals
-from s3sync.job import Job, Preview, Report, Waiting
-from s3sync.plan import compile_excludes
-from s3sync.progress import Lines, LiveDisplay, display_for
 from s3sync.resources import step_back, usable_cores
-from s3sync.slurm import DEFAULT_NODES, Cluster, parse_options
+from s3sync.signals import Stop, stop_on_signals
+from s3sync.slurm import Collector, coordinator
+from s3sync.slurm import client as slurm_client
+from s3sync.state import log_dir
 from s3sync.text import printable
-from s3sync.upload import and_its_analyses, preview
+from s3sync.transfer import Job, Report, bandwidth, plan, progress, request, upload
 
 if TYPE_CHECKING:
     from s3sync.config import Config  # which takes long to import, and `upload` does without
@@ -60,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` (default: the process's own) asks for; returns its exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names that this terminal's encoding does not have
-    parser = arguments.parser()
-    args = parser.parse_args(arguments.underscored(sys.argv[1:] if argv is None else argv))
+    parser = commands_options.parser()
+    args = parser.parse_args(commands_options.underscored(sys.argv[1:] if argv is None else argv))
     try:
         if args.version or args.print_completion:
             return _show_itself(parser, args)
@@ -83,13 +82,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _show_itself(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     """What is asked for without a command."""
     if args.print_completion:
-        from s3sync import shells
+        from s3sync.commands import completion
 
-        print(shells.completion(parser, args.print_completion), end="")
+        print(completion.completion(parser, args.print_completion), end="")
         return EXIT_DONE
     stop = Stop()
     with stop_on_signals(stop):
-        aws = awscli.installed(os.environ, stop, _VERSION_SECONDS)
+        aws = client.installed(os.environ, stop, _VERSION_SECONDS)
     _print_lines([f"s3sync {__version__}", f"Python {platform.python_version()} ({printable(sys.executable)})", aws])
     return EXIT_DONE
 
@@ -98,14 +97,14 @@ def _run_upload(args: argparse.Namespace) -> int:
     place = _log_dir(args)
     job = Job(
         local_path=Path(args.local_path),
-        destination=parse_destination(args.bucket, args.remote_path),
+        destination=destination.parse_destination(args.bucket, args.remote_path),
         log_dir=place.path,
         cores=args.cores or usable_cores(),
         threads=args.threads,
         max_processes=args.max_processes,
         skip_check=args.skip_check,
         recheck=args.recheck,
-        excludes=compile_excludes(args.exclude_patterns),
+        excludes=plan.compile_excludes(args.exclude_patterns),
         readback=args.readback,
         verify=args.verify,
         aws_command=args.aws_command,
@@ -116,27 +115,26 @@ def _run_upload(args: argparse.Namespace) -> int:
         transfer_client=args.transfer_client,
         completion_object=args.completion_object,
         on_complete=args.on_complete,
-        cluster=_cluster(args),
     )
     _say_note(place)
     if args.dry_run:
-        logdir.require_readable(job.log_dir)
+        log_dir.require_readable(job.log_dir)
     else:
-        logdir.require_writable(job.log_dir)
+        log_dir.require_writable(job.log_dir)
     step_back(args.nice, args.io_priority)
     stop = Stop()
     with stop_on_signals(stop):
         return _preview(args, job, stop, place) if args.dry_run else _upload(args, job, stop, place)
 
 
-def _log_dir(args: argparse.Namespace) -> logdir.Place:
+def _log_dir(args: argparse.Namespace) -> log_dir.Place:
     """That of `upload` and `verify`."""
     if args.log_dir is not None:
-        return logdir.Place(Path(os.path.abspath(args.log_dir)), "")
-    return logdir.for_upload(os.environ)
+        return log_dir.Place(Path(os.path.abspath(args.log_dir)), "")
+    return log_dir.for_upload(os.environ)
 
 
-def _say_note(place: logdir.Place) -> None:
+def _say_note(place: log_dir.Place) -> None:
     if place.note:
         print(f"s3sync: note: {place.note}", file=sys.stderr, flush=True)
 
@@ -147,10 +145,10 @@ def _config_to_read(args: argparse.Namespace) -> Config:
 
     config = load_config(Path(args.config), os.environ)
     if "log_dir" not in config.model_fields_set:
-        place = logdir.for_reading(os.environ)
+        place = log_dir.for_reading(os.environ)
         _say_note(place)
         config = config.model_copy(update={"log_dir": place.path})
-    logdir.require_readable(config.log_dir)
+    log_dir.require_readable(config.log_dir)
     return config
 
 
@@ -159,69 +157,71 @@ def _config_to_write(args: argparse.Namespace) -> Config:
     from s3sync.config import load_config
 
     config = load_config(Path(args.config), os.environ)
-    logdir.require_writable(config.log_dir, Path(args.config))
+    log_dir.require_writable(config.log_dir, Path(args.config))
     return config
 
 
-def _upload(args: argparse.Namespace, job: Job, stop: Stop, place: logdir.Place) -> int:
+def _upload(args: argparse.Namespace, job: Job, stop: Stop, place: log_dir.Place) -> int:
+    cluster = _cluster(args)
+
     def one(job: Job) -> Report:
-        with display_for(sys.stderr) as display:
-            report = upload_anywhere(job, os.environ, stop, display)
+        with progress.display_for(sys.stderr) as display:
+            report = coordinator.upload_anywhere(job, cluster, os.environ, stop, display)
         assert report is not None, "it is followed to its end"
         return report
 
     done = one(job)
-    analyses, waiting = and_its_analyses(job, done, one)
+    analyses, waiting = upload.and_its_analyses(job, done, one)
     is_whole = not waiting and all(each.ok for each in (done, *analyses))
     code = EXIT_DONE if is_whole else EXIT_FAILED
-    lines = [line for each in (done, *analyses) for line in report.summary(each)]
-    also = [*map(report.as_json, analyses), *map(report.waiting_json, waiting)]
-    facts = {**report.as_json(done), "log_dir_note": place.note, "analyses": also, "exit_code": code}
+    lines = [line for each in (done, *analyses) for line in upload_text.summary(each)]
+    also = [*map(upload_text.as_json, analyses), *map(upload_text.waiting_json, waiting)]
+    facts = {**upload_text.as_json(done), "log_dir_note": place.note, "analyses": also, "exit_code": code}
     _show(args, [*lines, *_waits(waiting)], facts)
     return code
 
 
-def _preview(args: argparse.Namespace, job: Job, stop: Stop, place: logdir.Place) -> int:
-    def one(job: Job) -> Preview:
-        with display_for(sys.stderr) as display:
-            return preview(job, os.environ, stop, display)
+def _preview(args: argparse.Namespace, job: Job, stop: Stop, place: log_dir.Place) -> int:
+    def one(job: Job) -> request.Preview:
+        with progress.display_for(sys.stderr) as display:
+            return upload.preview(job, os.environ, stop, display, Collector(os.environ))
 
     planned = one(job)
-    analyses, waiting = and_its_analyses(job, planned, one)
+    analyses, waiting = upload.and_its_analyses(job, planned, one)
     is_whole = not waiting and not any(each.scope.unsendable for each in (planned, *analyses))
     code = EXIT_DONE if is_whole else EXIT_FAILED
-    lines = [line for each in (planned, *analyses) for line in report.preview_lines(each)]
-    also = [*map(report.preview_json, analyses), *map(report.waiting_json, waiting)]
-    facts = {**report.preview_json(planned), "log_dir_note": place.note, "analyses": also, "exit_code": code}
+    lines = [line for each in (planned, *analyses) for line in upload_text.preview_lines(each)]
+    also = [*map(upload_text.preview_json, analyses), *map(upload_text.waiting_json, waiting)]
+    facts = {**upload_text.preview_json(planned), "log_dir_note": place.note, "analyses": also, "exit_code": code}
     _show(args, [*lines, *_waits(waiting)], facts)
     return code
 
 
-def _waits(waiting: Iterable[Waiting]) -> list[str]:
-    return [line for each in waiting for line in report.waiting_lines(each)]
+def _waits(waiting: Iterable[request.Waiting]) -> list[str]:
+    return [line for each in waiting for line in upload_text.waiting_lines(each)]
 
 
-def _storage(args: argparse.Namespace) -> Storage:
+def _storage(args: argparse.Namespace) -> aws_argv.Storage:
     if args.sse_kms_key_id and args.sse != "aws:kms":
         raise UsageError("--sse_kms_key_id means nothing without --sse aws:kms (add that)")
-    return Storage(args.sse, args.sse_kms_key_id, args.storage_class, args.acl)
+    return aws_argv.Storage(args.sse, args.sse_kms_key_id, args.storage_class, args.acl)
 
 
-def _cluster(args: argparse.Namespace) -> Cluster | None:
-    given = {"--nodes": args.nodes, arguments.SBATCH_OPTIONS: args.sbatch_options}
+def _cluster(args: argparse.Namespace) -> slurm_client.Cluster | None:
+    given = {"--nodes": args.nodes, commands_options.SBATCH_OPTIONS: args.sbatch_options}
     if args.executor == "slurm":
-        options = parse_options(args.sbatch_options or "")
-        return Cluster(args.nodes or DEFAULT_NODES, options=options, cores=args.cores)
+        options = slurm_client.parse_options(args.sbatch_options or "")
+        return slurm_client.Cluster(args.nodes or slurm_client.DEFAULT_NODES, options=options, cores=args.cores)
     for option, value in given.items():
         if value is not None:
             raise UsageError(f"{option} means nothing without --executor slurm (add that)")
     return None
 
 
-def _bandwidth(args: argparse.Namespace) -> Timetable | None:
+def _bandwidth(args: argparse.Namespace) -> bandwidth.Timetable | None:
     if args.max_bandwidth and args.transfer_client == "crt":
         raise UsageError("--transfer_client crt keeps to no --max_bandwidth (leave out one of them)")
-    limit: Timetable | None = args.max_bandwidth
+    limit: bandwidth.Timetable | None = args.max_bandwidth
     return limit
 
 
@@ -237,25 +237,25 @@ def _print_json(facts: dict[str, Any]) -> None:
 
 
 def _run_verify(args: argparse.Namespace) -> int:
-    from s3sync import verify
+    from s3sync.transfer import verify
 
     job = Job(
         local_path=Path(args.run),
-        destination=parse_destination(args.bucket, args.remote_path),
+        destination=destination.parse_destination(args.bucket, args.remote_path),
         log_dir=Path(os.devnull),  # no log is written
         cores=args.cores or usable_cores(),
         skip_check=args.skip_check,
-        excludes=compile_excludes(args.exclude_patterns),
+        excludes=plan.compile_excludes(args.exclude_patterns),
         aws_command=args.aws_command,
         owner=args.expected_bucket_owner,
     )
     manifest = Path(os.path.abspath(args.manifest)) if args.manifest is not None else None
     stop = Stop()
-    with stop_on_signals(stop), display_for(sys.stderr) as display:
+    with stop_on_signals(stop), progress.display_for(sys.stderr) as display:
         found = verify.verify(job, os.environ, stop, display, manifest)
     if found.is_absent:
-        own = logdir.own_folder(os.environ)
-        log_dirs = [args.log_dir] if args.log_dir else [logdir.DEFAULT, *([own] if own else [])]
+        own = log_dir.own_folder(os.environ)
+        log_dirs = [args.log_dir] if args.log_dir else [log_dir.DEFAULT, *([own] if own else [])]
         found.elsewhere = verify.find_elsewhere(found, map(Path, log_dirs))
     code = EXIT_DONE if found.ok else EXIT_FAILED
     advised = verify.next_step(found, job, _log_dir_to_name(args))
@@ -268,38 +268,44 @@ def _log_dir_to_name(args: argparse.Namespace) -> str | None:
     if args.log_dir is not None:
         return str(_log_dir(args).path)
     try:
-        logdir.for_upload(os.environ)
+        log_dir.for_upload(os.environ)
     except StateError:
         return "DIR"  # only this user knows where there is room
     return None
 
 
 def _run_monitor(args: argparse.Namespace) -> int:
-    from s3sync import logs, monitor, noconfig, status
+    from s3sync import logs
+    from s3sync.commands import status
     from s3sync.config import load_config
+    from s3sync.monitor import config_failure, scan
 
     os.umask(0o077)  # what a tick writes is for its user alone
     try:
         config = _config_to_read(args) if args.dry_run else load_config(Path(args.config), os.environ)
     except ConfigError as error:
         if not args.dry_run:
-            noconfig.report(Path(args.config), error)
+            config_failure.report(Path(args.config), error)
         raise
     step_back(config.nice, config.io_priority)
     on_terminal = sys.stderr.isatty()
     stop = Stop()
     with stop_on_signals(stop):
         if args.dry_run:
-            tick = monitor.dry_tick(config, os.environ, stop, lambda: display_for(sys.stderr))
+            tick = scan.dry_tick(config, os.environ, stop, lambda: progress.display_for(sys.stderr))
         else:
             try:
-                logdir.require_writable(config.log_dir, Path(args.config))
+                log_dir.require_writable(config.log_dir, Path(args.config))
                 logs.set_up(config.log_dir, config.log_level)
             except StateError as error:
-                monitor.report_no_start(config, error)
+                scan.report_no_start(config, error)
                 raise
-            show = (lambda: LiveDisplay(sys.stderr)) if on_terminal else (lambda: Lines(logs.LogStream(monitor.LOG)))
-            tick = monitor.run_tick(config, os.environ, stop, show)
+            show = (
+                (lambda: progress.LiveDisplay(sys.stderr))
+                if on_terminal
+                else (lambda: progress.Lines(logs.LogStream(scan.LOG)))
+            )
+            tick = scan.run_tick(config, os.environ, stop, show)
     code = EXIT_CONFIG if tick.misconfigured else EXIT_DONE if tick.ok else EXIT_FAILED
     if args.json:
         _print_json({**status.tick_json(tick), "exit_code": code})
@@ -312,7 +318,7 @@ def _run_monitor(args: argparse.Namespace) -> int:
 
 
 def _run_status(args: argparse.Namespace) -> int:
-    from s3sync import status
+    from s3sync.commands import status
 
     config = _config_to_read(args)
     found = status.look(config, args.run)
@@ -333,24 +339,29 @@ def _run_status(args: argparse.Namespace) -> int:
 
 
 def _run_report(args: argparse.Namespace) -> int:
-    from s3sync import files, history, page, places, publish, scans
+    from s3sync import files
     from s3sync.config import watched_by
+    from s3sync.inventory import history
+    from s3sync.monitor import activity, dashboard, publish
+    from s3sync.runs import off_limits
 
     config = _config_to_read(args)
     output = Path(os.path.abspath(args.output))
-    if around := places.enclosing(output, watched_by(config)):
+    if around := off_limits.enclosing(output, watched_by(config)):
         where = f"{printable(str(output))} is inside {printable(around)}, whose files are uploaded"
         raise UsageError(f"--output {where} (give another folder)")
     known = history.look(config)
-    of_scans = scans.look(config)
-    view = page.view_of(known, of_scans)
+    of_scans = activity.look(config)
+    view = dashboard.view_of(known, of_scans)
     written = publish.write_page(output, view)
     code = EXIT_FAILED if known.troubles else EXIT_DONE
     closed = files.closed_above(written)
     if args.json:
-        _print_json({**page.as_json(view, known, of_scans, written), "closed": str(closed or ""), "exit_code": code})
+        _print_json(
+            {**dashboard.as_json(view, known, of_scans, written), "closed": str(closed or ""), "exit_code": code}
+        )
     else:
-        _print_lines(page.summary(view, written))
+        _print_lines(dashboard.summary(view, written))
     for trouble in known.troubles:
         print(printable(f"s3sync: {trouble.key}: {trouble.text}"), file=sys.stderr)
     if closed:
@@ -360,11 +371,11 @@ def _run_report(args: argparse.Namespace) -> int:
 
 
 def _run_check(args: argparse.Namespace) -> int:
-    from s3sync import check, cronenv
+    from s3sync.commands import check, cron_environment
 
     asker = None
     if args.cron:
-        asker, environ = dict(os.environ), cronenv.of_cron(os.environ, Path(os.path.abspath(args.config)))
+        asker, environ = dict(os.environ), cron_environment.of_cron(os.environ, Path(os.path.abspath(args.config)))
         os.environ.clear()
         os.environ.update(environ)
     stop = Stop()
@@ -386,7 +397,10 @@ def _run_check(args: argparse.Namespace) -> int:
 
 
 def _run_cleanup(args: argparse.Namespace) -> int:
-    from s3sync import cleaner, cleanup, cleanupreport, logs
+    from s3sync import logs
+    from s3sync.cleanup import candidates
+    from s3sync.cleanup import worker as cleanup_worker
+    from s3sync.commands import cleanup_text
 
     os.umask(0o077)
     may_ask = sys.stdin.isatty() and sys.stderr.isatty()
@@ -396,31 +410,33 @@ def _run_cleanup(args: argparse.Namespace) -> int:
         raise UsageError("--delete asks on a terminal, and here is none (add --yes if you are certain)")
     config = _config_to_write(args) if args.delete else _config_to_read(args)
     step_back(config.nice, config.io_priority)
-    planned = cleanup.survey_runs(config, args.run, args.older_than)
+    planned = candidates.survey_runs(config, args.run, args.older_than)
     print_errors = functools.partial(_print_lines, stream=sys.stderr)
     if args.delete and not args.yes and planned.to_verify:
-        print_errors(cleanupreport.question(planned))
+        print_errors(cleanup_text.question(planned))
         _ask_for("delete")
     else:
-        print_errors(cleanupreport.announcement(planned))
+        print_errors(cleanup_text.announcement(planned))
     if args.delete:
         logs.set_up(config.log_dir, config.log_level)
     stop = Stop()
     with stop_on_signals(stop):
-        worker = cleaner.Cleaner(config, args.older_than, os.environ, stop, lambda: display_for(sys.stderr))
-        done = cleaner.clean(worker, planned, args.run, delete=args.delete)
-    code = EXIT_DONE if cleaner.is_all_done(done, args.run, delete=args.delete) else EXIT_FAILED
+        worker = cleanup_worker.Cleaner(
+            config, args.older_than, os.environ, stop, lambda: progress.display_for(sys.stderr)
+        )
+        done = cleanup_worker.clean(worker, planned, args.run, delete=args.delete)
+    code = EXIT_DONE if cleanup_worker.is_all_done(done, args.run, delete=args.delete) else EXIT_FAILED
     if args.json:
-        _print_json({**cleanupreport.as_json(done), "exit_code": code})
+        _print_json({**cleanup_text.as_json(done), "exit_code": code})
     else:
-        _print_lines(cleanupreport.lines(done, _width()))
-        _print_lines(cleanupreport.totals(done, config.log_dir, delete=args.delete))
-    print_errors(cleanupreport.complaints(done))
+        _print_lines(cleanup_text.lines(done, _width()))
+        _print_lines(cleanup_text.totals(done, config.log_dir, delete=args.delete))
+    print_errors(cleanup_text.complaints(done))
     return code
 
 
 def _run_forget(args: argparse.Namespace) -> int:
-    from s3sync import forget
+    from s3sync.inventory import forget
 
     os.umask(0o077)
     done = forget.forget(_config_to_write(args), args.run)
@@ -429,17 +445,16 @@ def _run_forget(args: argparse.Namespace) -> int:
 
 
 def _run_task(args: argparse.Namespace) -> int:
-    from s3sync import arraytask
-    from s3sync.arrayfolder import ArrayFolder
+    from s3sync.slurm import task, work_folder
 
     os.umask(0o077)
-    folder, number = ArrayFolder(Path(args.folder)), os.environ.get("SLURM_ARRAY_TASK_ID")
+    folder, number = work_folder.ArrayFolder(Path(args.folder)), os.environ.get("SLURM_ARRAY_TASK_ID")
     stop = Stop()
     with stop_on_signals(stop):
         if number is None:
-            arraytask.run_last(folder, os.environ, stop)
+            task.run_last(folder, os.environ, stop)
             return EXIT_DONE
-        return EXIT_DONE if arraytask.run_task(folder, int(number), os.environ, stop) else EXIT_FAILED
+        return EXIT_DONE if task.run_task(folder, int(number), os.environ, stop) else EXIT_FAILED
 
 
 def _ask_for(word: str) -> None:

@@ -11,15 +11,14 @@ import shutil
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from s3sync import logdir
-from s3sync.awscli import STALL_SECONDS
-from s3sync.awswords import ACCOUNT, ACLS, SSE, STORAGE_CLASSES
-from s3sync.bandwidth import Timetable, parse_timetable
-from s3sync.hook import Hook
-from s3sync.slurm import DEFAULT_NODES
+from s3sync.aws import argv as aws_argv
+from s3sync.aws import client
+from s3sync.slurm import client as slurm_client
+from s3sync.state import log_dir
 from s3sync.text import printable
+from s3sync.transfer import bandwidth, hook
 
-DEFAULT_LOG_DIR = str(logdir.DEFAULT)
+DEFAULT_LOG_DIR = str(log_dir.DEFAULT)
 SBATCH_OPTIONS = "--sbatch_options"
 SHELLS = ("bash", "zsh", "tcsh")  # that words can be completed in
 
@@ -85,7 +84,7 @@ _TASK_EXAMPLES = """\
 examples:
   s3sync upload --local_path /data/RUN --bucket lab-runs --executor slurm
 """
-_ACL_HELP = f"the canned ACL, where the bucket's policy requires one: {', '.join(ACLS)}"
+_ACL_HELP = f"the canned ACL, where the bucket's policy requires one: {', '.join(aws_argv.ACLS)}"
 _STORAGE_HELP = "STANDARD (default), STANDARD_IA, INTELLIGENT_TIERING, GLACIER_IR, DEEP_ARCHIVE, ..."
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no other name
 
@@ -258,7 +257,7 @@ def _add_upload(commands: Commands) -> None:
     add(
         "--stall_minutes",
         type=_minutes,
-        default=STALL_SECONDS / 60,
+        default=client.STALL_SECONDS / 60,
         metavar="N",
         help="end an aws process that moves no bytes for so long (default %(default)g)",
     )
@@ -293,7 +292,7 @@ def _add_upload(commands: Commands) -> None:
         default="local",
         help="slurm: send it from nodes of the cluster that this machine belongs to (default local)",
     )
-    add("--nodes", type=_positive, metavar="N", help=f"nodes at once for it (default {DEFAULT_NODES})")
+    add("--nodes", type=_positive, metavar="N", help=f"nodes at once for it (default {slurm_client.DEFAULT_NODES})")
     add(SBATCH_OPTIONS, metavar="WORDS", help="more for sbatch, as one word: '--partition=short --time=4:00:00'")
     add("--dry_run", action="store_true", help="say what would be sent; write nothing")
 
@@ -349,10 +348,10 @@ def _add_log_dir(parser: argparse.ArgumentParser) -> None:
 def _add_storage(parser: argparse.ArgumentParser) -> None:
     """How S3 is to store the objects."""
     add = parser.add_argument
-    add("--sse", choices=SSE, default="", help="how S3 is to encrypt them (default: as the bucket does)")
+    add("--sse", choices=aws_argv.SSE, default="", help="how S3 is to encrypt them (default: as the bucket does)")
     add("--sse_kms_key_id", default="", metavar="KEY", help="the KMS key for --sse aws:kms")
-    add("--storage_class", choices=STORAGE_CLASSES, default="", metavar="CLASS", help=_STORAGE_HELP)
-    add("--acl", choices=ACLS, default="", metavar="ACL", help=_ACL_HELP)
+    add("--storage_class", choices=aws_argv.STORAGE_CLASSES, default="", metavar="CLASS", help=_STORAGE_HELP)
+    add("--acl", choices=aws_argv.ACLS, default="", metavar="ACL", help=_ACL_HELP)
 
 
 def _path(text: str) -> str:
@@ -373,8 +372,8 @@ def _cores(text: str) -> int | None:
     return None if text.upper() == "ALL" else _positive(text)
 
 
-def _rate(text: str) -> Timetable:
-    return parse_timetable(text)
+def _rate(text: str) -> bandwidth.Timetable:
+    return bandwidth.parse_timetable(text)
 
 
 def _minutes(text: str) -> float:
@@ -392,18 +391,18 @@ def _age(text: str) -> float:
 
 
 def _account(text: str) -> str:
-    if text and not ACCOUNT.fullmatch(text):  # the default comes by here, too
+    if text and not aws_argv.ACCOUNT.fullmatch(text):  # the default comes by here, too
         raise ValueError
     return text
 
 
-def _hook(text: str) -> Hook:
+def _hook(text: str) -> hook.Hook:
     """Words as a shell would part them; the program by its path, or found on PATH."""
     program, *words = shlex.split(text)
     found = shutil.which(program)
     if not found:
         raise argparse.ArgumentTypeError(f"no such program: {printable(program)} (give its path)")
-    return Hook((os.path.abspath(found), *words))
+    return hook.Hook((os.path.abspath(found), *words))
 
 
 _hook.__name__ = "command"

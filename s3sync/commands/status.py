@@ -10,19 +10,15 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from s3sync import completion, discovery, history, lock, named, runfolder, scans, survey, verdict
+from s3sync.commands.upload_text import as_json as upload_json
+from s3sync.commands.upload_text import preview_json, summary
 from s3sync.config import Config
 from s3sync.errors import RunError
-from s3sync.monitor import Tick
-from s3sync.report import as_json as upload_json
-from s3sync.report import preview_json, summary
-from s3sync.runfolder import RUN_INFO, RunInfo
-from s3sync.scans import Scans
-from s3sync.state import StateStore
-from s3sync.statelog import RunState
-from s3sync.survey import Judged, Trouble
+from s3sync.inventory import Judged, discovery, history, named, survey
+from s3sync.monitor import activity, health, scan
+from s3sync.runs import completion, run_folder
+from s3sync.state import RunState, StateStore, lock
 from s3sync.text import by_reason, human_bytes, indented, iso_of, printable
-from s3sync.verdict import Verdict
 
 _LABELS = {"flowcell_type": "cell type"}
 _LEAST_WIDTH, _NAME_WIDTH = 30, 40
@@ -33,7 +29,7 @@ class Row(NamedTuple):
     """A run at a destination, with what is known of it besides its state. `proven` counts a journal too."""
 
     run: Judged
-    info: RunInfo | None  # None if RunInfo.xml cannot be read
+    info: run_folder.RunInfo | None  # None if RunInfo.xml cannot be read
     proven: int
     working: bool  # an upload of it is under way
     host: str = ""  # on which this is, if that is another one
@@ -49,10 +45,10 @@ class Overview(NamedTuple):
     """Rows of all runs and their analyses, or of those that were asked for, newest last; and whether all is well."""
 
     rows: list[Row]
-    troubles: list[Trouble]
-    notes: list[Trouble]
-    scans: Scans
-    verdict: Verdict
+    troubles: list[survey.Trouble]
+    notes: list[survey.Trouble]
+    scans: activity.Scans
+    verdict: health.Verdict
     unknown: list[str]  # names that no run has
 
 
@@ -63,13 +59,13 @@ def look(config: Config, names: Iterable[str] = ()) -> Overview:
     judged, troubles = survey.look(config, wanted, found=found)
     rows = [_row(r, config) for r in judged if not wanted or not wanted.isdisjoint((r.run.run_id, r.run.root.name))]
     rows.sort(key=lambda row: (row.run.began, row.run.key))
-    known, of_scans = history.of(config, [row.run for row in rows], troubles, at), scans.look(config)
+    known, of_scans = history.of(config, [row.run for row in rows], troubles, at), activity.look(config)
     if wanted:
         keys = {row.run.key for row in rows}
         known = known._replace(entries=tuple(entry for entry in known.entries if entry.key in keys))
         of_scans = of_scans.about(keys)
     unknown = sorted(wanted - {name for row in rows for name in (row.run.run.run_id, row.run.run.root.name)})
-    return Overview(rows, list(known.troubles), found.notes, of_scans, verdict.judge(known, of_scans), unknown)
+    return Overview(rows, list(known.troubles), found.notes, of_scans, health.judge(known, of_scans), unknown)
 
 
 def _row(run: Judged, config: Config) -> Row:
@@ -78,7 +74,7 @@ def _row(run: Judged, config: Config) -> Row:
     working = host is not None
     proven = (run.head.uploaded_files if run.head else 0) + (store.journaled() if working else 0)
     try:
-        info = runfolder.read_run_info(run.run.root / RUN_INFO)
+        info = run_folder.read_run_info(run.run.root / run_folder.RUN_INFO)
     except RunError:
         info = None
     return Row(run, info, proven, working, host or "")
@@ -133,7 +129,7 @@ def _about_the_run(row: Row) -> list[str]:
     if info:
         lines += [f"  instrument  {_instrument(info)}", f"  flow cell   {printable(info.flowcell)}"]
         lines += [f"  date        {printable(info.date)}", f"  cycles      {', '.join(map(str, info.cycles))}"]
-    facts = runfolder.read_run_parameters(run.run.root)._asdict().items()
+    facts = run_folder.read_run_parameters(run.run.root)._asdict().items()
     return [*lines, *(f"  {_LABELS.get(name, name):<11} {printable(value)}" for name, value in facts if value)]
 
 
@@ -150,7 +146,7 @@ def as_json(found: Overview, config: Config, *, detailed: bool) -> dict[str, Any
         "problems": [problem._asdict() for problem in (*found.verdict.problems, *found.verdict.failing)],
         "alerts": [alert._asdict() for alert in found.verdict.alerts],
         "last_scan": iso_of(last.ended) if last else "",
-        "last_scan_ok": not verdict.is_failed(last.problems) if last else None,
+        "last_scan_ok": not health.is_failed(last.problems) if last else None,
         "scan_began": iso_of(found.scans.began) if found.scans.began is not None else "",
     }
 
@@ -162,7 +158,7 @@ def scan_line(found: Overview) -> str:
     if began is not None:
         said.append(f"a scan is at work{f' on {found.scans.host}' if found.scans.host else ''} since {_minute(began)}")
     if last:
-        how = "failed" if verdict.is_failed(last.problems) else "ok"
+        how = "failed" if health.is_failed(last.problems) else "ok"
         said.append(f"last scan {_minute(last.ended)}: {how}")
     return "; ".join(said) or "no scan has ended yet (is `monitor` in the crontab?)"
 
@@ -170,7 +166,7 @@ def scan_line(found: Overview) -> str:
 def problem_lines(found: Overview) -> list[str]:
     """What has to be looked at besides the states of the runs, and what is only to be known."""
     lines = [f"{problem.key}: {problem.text}" for problem in found.verdict.problems]
-    lines += [f"alert: {a.key}: {a.text}" for a in found.verdict.alerts if a.key != verdict.MONITOR]
+    lines += [f"alert: {a.key}: {a.text}" for a in found.verdict.alerts if a.key != health.MONITOR]
     return [*lines, *(f"note: {note.key} {note.text}" for note in found.notes)]
 
 
@@ -190,7 +186,7 @@ def run_json(run: Judged) -> dict[str, Any]:
     }
 
 
-def dry_tables(tick: Tick) -> list[Table]:
+def dry_tables(tick: scan.Tick) -> list[Table]:
     """What a tick would upload, and why not the others."""
     due = _table("Would upload", tick.runs, "To", "Files", "Size")
     rest = _table("Would not", tick.runs, "Why")
@@ -208,7 +204,7 @@ def dry_tables(tick: Tick) -> list[Table]:
     return [shown for shown in (due, rest) if shown.row_count]
 
 
-def tick_lines(tick: Tick) -> list[str]:
+def tick_lines(tick: scan.Tick) -> list[str]:
     """What a tick did, for somebody at a terminal; the problems are on stderr already."""
     if tick.busy:
         return [tick.busy]
@@ -216,7 +212,7 @@ def tick_lines(tick: Tick) -> list[str]:
     return lines or [f"nothing to upload: {survey.count(tick.runs)} looked at (`status` shows them)"]
 
 
-def tick_json(tick: Tick) -> dict[str, Any]:
+def tick_json(tick: scan.Tick) -> dict[str, Any]:
     """What a tick did, or would do, as one object."""
     return {
         "busy": bool(tick.busy),
@@ -226,7 +222,7 @@ def tick_json(tick: Tick) -> dict[str, Any]:
     }
 
 
-def _outcome(tick: Tick, run: Judged) -> dict[str, Any]:
+def _outcome(tick: scan.Tick, run: Judged) -> dict[str, Any]:
     if report := tick.reports.get(run.key):
         return {"upload": upload_json(report)}
     if planned := tick.previews.get(run.key):
@@ -256,7 +252,7 @@ def _place(run: Judged) -> str:
     return f"s3://{destination.bucket}{destination.remote_path}"
 
 
-def _instrument(info: RunInfo | None) -> str:
+def _instrument(info: run_folder.RunInfo | None) -> str:
     return (completion.with_family(info.instrument) if info else "") or "unknown instrument"
 
 
@@ -316,7 +312,7 @@ def _row_json(row: Row) -> dict[str, Any]:
 def _more_json(row: Row, config: Config) -> dict[str, Any]:
     state = _whole_state(row.run, config)
     failed = {printable(path): reason for path, reason in state.failed.items()} if state else {}
-    parameters = runfolder.read_run_parameters(row.run.run.root)._asdict()
+    parameters = run_folder.read_run_parameters(row.run.run.root)._asdict()
     in_s3 = [printable(key) for key in _in_s3(row.run, state)]
     return {**parameters, "failed": failed, "samples_that_do_not_match": list(row.run.failing), "in_s3": in_s3}
 

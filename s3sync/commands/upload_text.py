@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from s3sync import hook
-from s3sync.job import Preview, Report, Waiting
-from s3sync.readback import asking_of
+from s3sync.aws import objects
 from s3sync.text import by_reason, count_of, human_bytes, human_seconds, printable
+from s3sync.transfer import Report, hook, request
 
 _WAYS = {"etag": "ETag", "predecessor": "the predecessor's word"}
 
@@ -25,7 +24,7 @@ def summary(report: Report) -> list[str]:
     return [f"NOT completed: {run}", *_facts(report), *_failures(report), f"  next    {again}"]
 
 
-def waiting_lines(waiting: Waiting) -> list[str]:
+def waiting_lines(waiting: request.Waiting) -> list[str]:
     """An analysis that is not uploaded with its run, for people."""
     return [
         f"NOT uploaded: {printable(waiting.run.run_id)}",
@@ -34,7 +33,7 @@ def waiting_lines(waiting: Waiting) -> list[str]:
     ]
 
 
-def waiting_json(waiting: Waiting) -> dict[str, Any]:
+def waiting_json(waiting: request.Waiting) -> dict[str, Any]:
     """The same as one object."""
     return {
         "run_id": waiting.run.run_id,
@@ -77,7 +76,7 @@ def as_json(report: Report) -> dict[str, Any]:
     }
 
 
-def preview_lines(preview: Preview) -> list[str]:
+def preview_lines(preview: request.Preview) -> list[str]:
     """A dry run, for people."""
     size = sum(file.size for file in preview.pending)
     lines = [
@@ -91,7 +90,7 @@ def preview_lines(preview: Preview) -> list[str]:
     if preview.same_size:
         lines.append(f"  in S3   {preview.same_size:,} of them with the same size; their ETags would be compared first")
     if preview.ask_seconds:
-        lines.append(f"  proof   {asking_of(len(preview.pending), preview.ask_seconds)}")
+        lines.append(f"  proof   {objects.asking_of(len(preview.pending), preview.ask_seconds)}")
     if preview.scope.excluded:
         lines.append(f"  skipped {count_of(preview.scope.excluded, 'file')} by --exclude_patterns")
     if preview.scope.unsendable:
@@ -100,7 +99,7 @@ def preview_lines(preview: Preview) -> list[str]:
     return [*lines, f"  log     {printable(str(preview.log_path))} (not written)"]
 
 
-def preview_json(preview: Preview) -> dict[str, Any]:
+def preview_json(preview: request.Preview) -> dict[str, Any]:
     """The same as one object."""
     return {
         "dry_run": True,

@@ -28,11 +28,10 @@ from pydantic import StrictInt as Int
 from pydantic import StrictStr as Text
 from pydantic import WithJsonSchema as Schema
 
-from s3sync import awswords, logdir
-from s3sync.awsconfig import TransferClient
-from s3sync.awswords import Storage
-from s3sync.configfile import Loc, Place, Problem, Tree, UnparsableError, path_of, read_config
-from s3sync.configtypes import (
+from s3sync.aws import Destination, argv, objects, settings
+from s3sync.aws import destination as aws_destination
+from s3sync.config.file import Loc, Place, Problem, Tree, UnparsableError, path_of, read_config
+from s3sync.config.value_types import (
     AbsolutePath,
     AbsoluteText,
     Account,
@@ -51,12 +50,11 @@ from s3sync.configtypes import (
     filled,
     one_of,
 )
-from s3sync.destination import Destination, parse_destination
 from s3sync.errors import ConfigError
-from s3sync.places import enclosing, misplaced_temp_dir
-from s3sync.readback import Readback, Verify
 from s3sync.resources import IoPriority
-from s3sync.slurm import DEFAULT_NODES, Cluster
+from s3sync.runs import off_limits
+from s3sync.slurm import client
+from s3sync.state import log_dir as state_log_dir
 from s3sync.text import printable
 
 
@@ -67,7 +65,7 @@ class _Model(BaseModel):
 class SlurmKeys(_Model):
     """What is asked of Slurm for each run; an empty value is left to the cluster."""
 
-    nodes: Count = Field(default=DEFAULT_NODES, description="Nodes at once for one run.")
+    nodes: Count = Field(default=client.DEFAULT_NODES, description="Nodes at once for one run.")
     partition: SlurmWord = Field(default="", description="The partition; by default the cluster's.")
     account: SlurmWord = Field(default="", description="The account that is charged; by default the user's.")
     time: SlurmWord = Field(
@@ -102,7 +100,7 @@ class MonitorEntry(_Model):
         description="Files are left out if one of these regular expressions is found in RUN/path/in/the/run.",
     )
 
-    sse: Annotated[Text, AfterValidator(one_of(awswords.SSE)), Schema({"enum": ["", *awswords.SSE]})] = Field(
+    sse: Annotated[Text, AfterValidator(one_of(argv.SSE)), Schema({"enum": ["", *argv.SSE]})] = Field(
         default="", description="How S3 is to encrypt the objects; by default as the bucket does."
     )
     sse_kms_key_id: Text = Field(
@@ -110,10 +108,10 @@ class MonitorEntry(_Model):
     )
     storage_class: Annotated[
         Text,
-        AfterValidator(one_of(awswords.STORAGE_CLASSES)),
-        Schema({"enum": ["", *awswords.STORAGE_CLASSES]}),
+        AfterValidator(one_of(argv.STORAGE_CLASSES)),
+        Schema({"enum": ["", *argv.STORAGE_CLASSES]}),
     ] = Field(default="", description="By default STANDARD.")
-    acl: Annotated[Text, AfterValidator(one_of(awswords.ACLS)), Schema({"enum": ["", *awswords.ACLS]})] = Field(
+    acl: Annotated[Text, AfterValidator(one_of(argv.ACLS)), Schema({"enum": ["", *argv.ACLS]})] = Field(
         default="",
         description="The canned ACL of the objects, where the bucket's policy requires one.",
     )
@@ -162,20 +160,20 @@ class MonitorEntry(_Model):
         return self
 
     @property
-    def storage(self) -> Storage:
+    def storage(self) -> argv.Storage:
         """`sse`, `sse_kms_key_id`, `storage_class` and `acl` together."""
-        return Storage(self.sse, self.sse_kms_key_id, self.storage_class, self.acl)
+        return argv.Storage(self.sse, self.sse_kms_key_id, self.storage_class, self.acl)
 
     @property
-    def cluster(self) -> Cluster | None:
+    def cluster(self) -> client.Cluster | None:
         """`slurm`, if that is the executor."""
         asked = self.slurm or SlurmKeys()
-        return Cluster(**dict(asked)) if self.executor == "slurm" else None
+        return client.Cluster(**dict(asked)) if self.executor == "slurm" else None
 
     @property
     def destination(self) -> Destination:
         """`bucket` and `remote_path`, typed."""
-        return parse_destination(self.bucket, self.remote_path)
+        return aws_destination.parse_destination(self.bucket, self.remote_path)
 
 
 _SECRET = "A secret: chmod 600 this file, or set {} in the environment instead. Empty: none."  # noqa: S105
@@ -207,7 +205,7 @@ class Config(_Model):
     )
     log_level: LogLevel = Field(default="INFO", description="The least severe messages that the log has.")
     log_dir: AbsolutePath = Field(
-        default=logdir.DEFAULT, description="The folder of the log, and of what is known of each run."
+        default=state_log_dir.DEFAULT, description="The folder of the log, and of what is known of each run."
     )
     slack_log_webhook: SecretUrl = Field(
         default=None,
@@ -228,7 +226,7 @@ class Config(_Model):
         description="What all aws processes together may send, e.g. 50MB/s (50,000,000 bytes a second), or rates by "
         "local time, e.g. {'Mon-Fri 08:00-18:00': 50MB/s}; at any other time there is no limit.",
     )
-    transfer_client: TransferClient = Field(
+    transfer_client: settings.TransferClient = Field(
         default="default",
         description="With the AWS CLI version 2, crt is its client in C, which takes less CPU; it keeps to no limit of "
         "threads and bandwidth.",
@@ -238,10 +236,12 @@ class Config(_Model):
         gt=0,
         description="An aws process that moves no bytes for so long is ended, and its files are sent again.",
     )
-    verify: Verify = Field(
+    verify: objects.Verify = Field(
         default="etag", description="What proves a file: S3's ETag against the bytes on disk, or the size alone."
     )
-    readback: Readback = Field(default="auto", description="How S3 is asked what it has; auto takes the cheaper.")
+    readback: objects.Readback = Field(
+        default="auto", description="How S3 is asked what it has; auto takes the cheaper."
+    )
     aws_command: AbsoluteText | None = Field(
         default=None, description="The AWS CLI; by default the one beside this Python, else on PATH."
     )
@@ -304,7 +304,7 @@ class Config(_Model):
         description="What is uploaded where.", json_schema_extra={"minItems": 1}
     )
 
-    def cluster_of(self, entry: MonitorEntry) -> Cluster | None:
+    def cluster_of(self, entry: MonitorEntry) -> client.Cluster | None:
         """What a run of this entry asks of Slurm, with `max_cores` of each node; None: it is uploaded from here."""
         return entry.cluster and entry.cluster._replace(cores=self.max_cores)
 
@@ -448,13 +448,13 @@ def watched_by(config: Config) -> tuple[Path, ...]:
 
 def _misplaced(tree: Tree, config: Config, file: Path, environ: Mapping[str, str]) -> Iterator[Problem]:
     """Find what would be written into a run or a watched folder, where files are uploaded, and the config in a run."""
-    if why := misplaced_temp_dir(environ, watched_by(config)):
+    if why := off_limits.misplaced_temp_dir(environ, watched_by(config)):
         yield Problem(None, "", why)
-    if around := enclosing(file):
+    if around := off_limits.enclosing(file):
         yield Problem((1, 1), "", f"is inside the run {printable(around)}, and would be uploaded with it (move it)")
     wanted = {"log_dir": config.log_dir, "report_dir": config.report_dir, "metrics_file": config.metrics_file}
     for key, path in wanted.items():
-        if path and (around := enclosing(path, watched_by(config))):
+        if path and (around := off_limits.enclosing(path, watched_by(config))):
             place = tree.place((key,)) if isinstance(tree.value, dict) and key in tree.value else None
             where = f"{printable(str(path))} is inside {printable(around)}, whose files are uploaded"
             yield Problem(place or (1, 1), key, f"{where} (give a folder outside of it)")

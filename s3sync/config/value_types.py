@@ -14,12 +14,11 @@ from pydantic import StrictInt as Int
 from pydantic import StrictStr as Text
 from pydantic import WithJsonSchema as Schema
 
-from s3sync.awswords import ACCOUNT
-from s3sync.bandwidth import Timetable, parse_timetable
-from s3sync.destination import Destination, parse_destination
+from s3sync.aws import Destination, argv, destination
 from s3sync.errors import UsageError
-from s3sync.slurm import parse_options
+from s3sync.slurm import client
 from s3sync.text import printable
+from s3sync.transfer import bandwidth
 
 MAX_REGEX = 1000  # characters
 MAX_PATH_BYTES = 4095  # Linux's limit
@@ -59,7 +58,7 @@ def _destination(bucket: str, remote_path: str = "/") -> Destination:
     if "://" in bucket:
         raise ValueError("must be the bucket's name alone, not a URL (the path goes into remote_path)")
     try:
-        return parse_destination(bucket, remote_path)
+        return destination.parse_destination(bucket, remote_path)
     except UsageError as error:
         raise ValueError(re.sub(r"--(?=bucket|remote_path)", "", str(error))) from None
 
@@ -104,7 +103,7 @@ def one_of(values: Sequence[str]) -> Callable[[str], str]:
 
 
 def _account(text: str) -> str:
-    if text and not ACCOUNT.fullmatch(text):
+    if text and not argv.ACCOUNT.fullmatch(text):
         raise ValueError("must be the 12 digits of an AWS account (in quotes)")
     return text
 
@@ -117,7 +116,7 @@ def _slurm_word(text: str) -> str:
 
 def _sbatch_options(text: Any) -> tuple[str, ...]:
     try:
-        words = parse_options(text) if isinstance(text, str) else None
+        words = client.parse_options(text) if isinstance(text, str) else None
     except UsageError as error:
         raise ValueError(f"has {error}") from None
     if words is None:
@@ -125,12 +124,12 @@ def _sbatch_options(text: Any) -> tuple[str, ...]:
     return tuple(map(_word, words))
 
 
-def _timetable(limit: Any) -> Timetable | None:
+def _timetable(limit: Any) -> bandwidth.Timetable | None:
     by_time = isinstance(limit, dict) and all(isinstance(rate, str) for rate in limit.values())
     if not isinstance(limit, str) and not by_time:
         raise ValueError("must be a rate such as 50MB/s, or rates by time, e.g. {'08:00-18:00': 50MB/s}")
     try:
-        return parse_timetable(limit) if limit else None
+        return bandwidth.parse_timetable(limit) if limit else None
     except ValueError as error:
         raise ValueError(f"has {error}") from None
 
@@ -156,7 +155,7 @@ OptionalRegex = Annotated[
 ]
 _RATE_SCHEMA = {"type": "string", "pattern": "^([0-9]+(\\.[0-9]+)? ?[kKMG]?B/s)?$"}
 Bandwidth = Annotated[
-    Timetable | None,
+    bandwidth.Timetable | None,
     BeforeValidator(_timetable),
     Schema({"title": "Bandwidth", "oneOf": [_RATE_SCHEMA, {"type": "object", "additionalProperties": _RATE_SCHEMA}]}),
 ]

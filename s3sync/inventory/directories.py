@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from s3sync import files
-from s3sync.mounts import Mount
+from s3sync.inventory.mounts import Mount
 from s3sync.text import count_of, printable
 
 VERSION = 1

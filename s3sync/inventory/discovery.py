@@ -12,13 +12,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync import directories, foreign
 from s3sync.config import Config, MonitorEntry
-from s3sync.mounts import mount_of
-from s3sync.runfolder import RUN_INFO, Run, RunInfo
+from s3sync.inventory import directories, foreign
+from s3sync.inventory.mounts import mount_of
+from s3sync.runs import Run, run_folder
 from s3sync.text import printable
 
-_NO_INFO = RunInfo("", "", "", "", ())
+_NO_INFO = run_folder.RunInfo("", "", "", "", ())
 _MOST_BELOW = 100  # folders that are looked into where a directory has no runs
 
 
@@ -147,7 +147,7 @@ def _sort(entry: os.DirEntry[str], found: list[Found], others: list[str], notes:
 
 def _run_of(path: str) -> Found | None:
     """None if the folder is no run."""
-    run_info = os.path.join(path, RUN_INFO)
+    run_info = os.path.join(path, run_folder.RUN_INFO)
     try:
         return Found(path, os.stat(run_info).st_mtime)
     except (FileNotFoundError, NotADirectoryError):
@@ -213,6 +213,6 @@ def _too_high(path: str, others: list[str]) -> Iterable[Trouble]:
 
 def _is_run(path: str) -> bool:
     try:
-        return stat.S_ISREG(os.stat(os.path.join(path, RUN_INFO)).st_mode)
+        return stat.S_ISREG(os.stat(os.path.join(path, run_folder.RUN_INFO)).st_mode)
     except OSError:
         return False

@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from s3sync import identity, lock, survey
-from s3sync.arrayfolder import ArrayFolder
 from s3sync.config import Config
 from s3sync.errors import BusyError, RunError
-from s3sync.runfolder import RUN_INFO
-from s3sync.state import StateStore
-from s3sync.survey import Judged
+from s3sync.inventory import survey
+from s3sync.inventory.survey import Judged
+from s3sync.runs import run_folder
+from s3sync.slurm import work_folder
+from s3sync.state import StateStore, identity, lock
 from s3sync.text import printable
 
 _FORGETTABLE = ("gone", "duplicate name")
@@ -47,7 +47,9 @@ def forget(config: Config, names: Iterable[str]) -> list[Forgotten]:
 def _may_be_forgotten(run: Judged) -> bool:
     if run.head is None or not run.log_path.exists():
         return False
-    if run.state not in _FORGETTABLE and (run.state != "unreadable" or os.path.lexists(run.run.root / RUN_INFO)):
+    if run.state not in _FORGETTABLE and (
+        run.state != "unreadable" or os.path.lexists(run.run.root / run_folder.RUN_INFO)
+    ):
         return False
     return identity.presence(run.head.run_path, run.head.folder).state != "here"
 
@@ -64,7 +66,7 @@ def _set_aside(run: Judged, config: Config) -> Forgotten:
     """Raises BusyError, StateError."""
     store = StateStore(config.log_dir, run.run, run.entry.destination)
     with lock.held(store.lock_path, f"{run.key} is being worked on", patient=False):
-        if ArrayFolder.of(config.log_dir, store).exists():
+        if work_folder.ArrayFolder.of(config.log_dir, store).exists():
             raise BusyError(f"{run.key} was handed over to Slurm: end its jobs first, and remove its work folder")
         return Forgotten(run, run.log_path, store.set_aside("forgotten"))
 

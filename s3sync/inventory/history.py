@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias, get_args
 
-from s3sync import completion, lock, state, survey
+from s3sync.aws import Destination
 from s3sync.config import Config
-from s3sync.destination import Destination
-from s3sync.state import StateStore
-from s3sync.statelog import Head, Logged
-from s3sync.survey import Judged, State, Trouble
+from s3sync.inventory import survey
+from s3sync.inventory.survey import Judged, State, Trouble
+from s3sync.runs import completion
+from s3sync.state import StateStore, lock, log_format
+from s3sync.state import store as state_store
 from s3sync.text import count_of, moment_of, printable
 
 MOST_FAILURES = 20  # files of one run that are named
@@ -105,7 +106,7 @@ def look(config: Config) -> History:
 def of(config: Config, judged: Sequence[Judged], troubles: Iterable[Trouble], at: float) -> History:
     """The same, of runs that were judged at the moment `at`."""
     entries = [_of_run(run, config) for run in judged]
-    entries += map(_of_log, state.logged_besides(config.log_dir, {run.log_path for run in judged}))
+    entries += map(_of_log, state_store.logged_besides(config.log_dir, {run.log_path for run in judged}))
     entries.sort(key=lambda entry: (-(entry.when or 0), entry.run_id, entry.place))
     return History(at, tuple(entries), (*troubles, *survey.broken_nodes(config)))
 
@@ -129,7 +130,7 @@ def _of_run(run: Judged, config: Config) -> Entry:
     return entry._replace(done=done, reason=reason, failures=failures)
 
 
-def _of_log(logged: Logged) -> Entry:
+def _of_log(logged: log_format.Logged) -> Entry:
     """One that was cleaned up, or that this config does not upload: there is a log, and nothing else."""
     head = logged.head
     is_there = os.path.isdir(logged.run_path)
@@ -142,7 +143,7 @@ def _of_log(logged: Logged) -> Entry:
     return entry._replace(state=unfinished if is_there else "gone", reason=reason)
 
 
-def _entry(run_id: str, instrument: str, destination: Destination | None, head: Head | None) -> Entry:
+def _entry(run_id: str, instrument: str, destination: Destination | None, head: log_format.Head | None) -> Entry:
     """What the log says, and nothing of how the run is now."""
     tried = moment_of(head.finished) if head else None
     return Entry(

@@ -7,13 +7,12 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from s3sync import identity, runfolder, state
 from s3sync.config import Config, MonitorEntry
-from s3sync.runfolder import RUN_INFO, Run, RunInfo
-from s3sync.statelog import Head, Logged
+from s3sync.runs import Run, run_folder
+from s3sync.state import identity, log_format, store
 from s3sync.text import count_of, moment_of, printable
 
-_NO_INFO = RunInfo("", "", "", "", ())
+_NO_INFO = run_folder.RunInfo("", "", "", "", ())
 
 
 class Lost(NamedTuple):
@@ -27,7 +26,7 @@ class Lost(NamedTuple):
     began: float
     state: Literal["gone", "unreadable"]
     reason: str
-    head: Head
+    head: log_format.Head
     log_path: Path
 
 
@@ -39,7 +38,7 @@ def lost_runs(config: Config, known: Collection[Path], troubled: Iterable[str] =
     """
     found = []
     told = {os.path.realpath(directory) for directory in troubled}
-    for path, logged in state.unfinished_besides(config.log_dir, known):
+    for path, logged in store.unfinished_besides(config.log_dir, known):
         if not identity.is_path(logged.run_path):
             continue
         run = _run_of(logged)
@@ -60,9 +59,9 @@ def _written(log: Path) -> float:
         return 0.0
 
 
-def _run_of(logged: Logged) -> Run:
+def _run_of(logged: log_format.Logged) -> Run:
     folder = Path(os.path.normpath(logged.run_path))
-    if runfolder.is_analysis(logged.run_id.partition("/")[2]):
+    if run_folder.is_analysis(logged.run_id.partition("/")[2]):
         return Run(folder, logged.run_id, _NO_INFO, within=folder.parent.parent)
     return Run(folder, logged.run_id, _NO_INFO)
 
@@ -76,7 +75,7 @@ def _watching(config: Config, run: Run) -> MonitorEntry | None:
     return None
 
 
-def _entry_of(config: Config, logged: Logged, watching: MonitorEntry | None) -> MonitorEntry | None:
+def _entry_of(config: Config, logged: log_format.Logged, watching: MonitorEntry | None) -> MonitorEntry | None:
     """The entry by which it is told; None if it is no matter of this config's."""
     destination = logged.destination
     if destination is None:
@@ -89,23 +88,23 @@ def _entry_of(config: Config, logged: Logged, watching: MonitorEntry | None) -> 
     return watching.model_copy(update={"bucket": destination.bucket, "remote_path": destination.remote_path})
 
 
-def _lost(logged: Logged, run: Run, *, is_watched: bool) -> tuple[Literal["gone", "unreadable"], str] | None:
+def _lost(logged: log_format.Logged, run: Run, *, is_watched: bool) -> tuple[Literal["gone", "unreadable"], str] | None:
     """State and reason; None if nothing is missing."""
     there = identity.presence(logged.run_path, logged.head.folder)
     if there.state == "gone":
         return "gone", _reason(logged, "its folder is gone")
-    if there.state == "here" and is_watched and not run.within and not os.path.lexists(run.path / RUN_INFO):
-        return "gone", _reason(logged, f"its {RUN_INFO} is gone")
+    if there.state == "here" and is_watched and not run.within and not os.path.lexists(run.path / run_folder.RUN_INFO):
+        return "gone", _reason(logged, f"its {run_folder.RUN_INFO} is gone")
     if there.state == "unknown" and is_watched:
         advice = f"repair that or, if it is gone, `s3sync forget {logged.run_id} --config FILE`"
         return "unreadable", f"{_done(logged)}, and nobody can see whether its folder is gone: {there.why} ({advice})"
     return None
 
 
-def _done(logged: Logged) -> str:
+def _done(logged: log_format.Logged) -> str:
     return f"{logged.head.uploaded_files:,} of {count_of(logged.head.total_files, 'file')} proven"
 
 
-def _reason(logged: Logged, why: str) -> str:
+def _reason(logged: log_format.Logged, why: str) -> str:
     advice = f"move it back, upload it from where it is now, or `s3sync forget {logged.run_id} --config FILE`"
     return f"{_done(logged)}, and {why}: it was {printable(logged.run_path)} ({advice})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
-from s3sync.discovery import Candidate
+from s3sync.inventory.discovery import Candidate
 
 
 def resolve(given: Iterable[str], candidates: Sequence[Candidate]) -> list[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from s3sync import identity
+from s3sync.aws import Destination
 from s3sync.config import Config
-from s3sync.destination import Destination
-from s3sync.discovery import Candidate
+from s3sync.inventory.discovery import Candidate
+from s3sync.state import identity
 
 
 def told_apart(candidates: Iterable[Candidate], config: Config, *, aliases: bool) -> list[Candidate]:

@@ -11,38 +11,20 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from s3sync import (
-    analysis,
-    brokennodes,
-    checksums,
-    completion,
-    discovery,
-    hook,
-    identity,
-    missing,
-    remembered,
-    rivals,
-    runfolder,
-    state,
-    waiting,
-    wholeness,
-)
-from s3sync.arrayfolder import ArrayFolder
-from s3sync.changes import Change, Watch
 from s3sync.config import Config, MonitorEntry
-from s3sync.discovery import Candidate as Candidate
-from s3sync.discovery import Discovery
-from s3sync.discovery import Trouble as Trouble
 from s3sync.errors import RunError, S3SyncError, StateError
-from s3sync.identity import Claim
-from s3sync.missing import Lost
-from s3sync.remembered import Remembered
-from s3sync.runfolder import ANALYSES, RUN_INFO, Listing, Run
-from s3sync.samplesheet import SampleCheck, check_samples
-from s3sync.state import StateStore
-from s3sync.statelog import Head, RunState
+from s3sync.inventory import discovery, missing, rivals
+from s3sync.inventory.discovery import Candidate as Candidate
+from s3sync.inventory.discovery import Discovery
+from s3sync.inventory.discovery import Trouble as Trouble
+from s3sync.inventory.missing import Lost
+from s3sync.runs import Listing, Run, analysis, analysis_manifest, completion, readiness, run_folder, samplesheet
+from s3sync.slurm import broken_nodes as slurm_broken_nodes
+from s3sync.slurm import work_folder
+from s3sync.state import RunState, StateStore, identity, log_format, summary, waiting
+from s3sync.state import store as state_store
 from s3sync.text import count_of, human_seconds, printable
-from s3sync.wholeness import Terms, Verdict
+from s3sync.transfer import changes, hook
 
 State = Literal[
     "sequencing",
@@ -79,10 +61,10 @@ class Judged(NamedTuple):
     began: float
     state: State
     reason: str
-    head: Head | None
+    head: log_format.Head | None
     log_path: Path
     failing: tuple[str, ...] = ()
-    change: Change | None = None  # since it was uploaded
+    change: changes.Change | None = None  # since it was uploaded
 
     @property
     def key(self) -> str:
@@ -118,7 +100,7 @@ def look(
     wanted = {name.partition("/")[0] for name in names}
     found = found or discovery.look(config)
     candidates = rivals.told_apart(found.candidates, config, aliases=False)
-    watch = Watch(config.log_dir, config.recheck_days, scanning=scanning)
+    watch = changes.Watch(config.log_dir, config.recheck_days, scanning=scanning)
     judged = judge_all(config, [c for c in candidates if not wanted or c.run.run_id in wanted], watch)
     watch.save()
     if (scanning or remembering) and not wanted:
@@ -126,11 +108,11 @@ def look(
     known = {run.log_path for run in judged}
     troubled = [directory.path for directory in found.directories if directory.troubles]
     lost = [run for run in missing.lost_runs(config, known, troubled) if not wanted or run.run.root.name in wanted]
-    unreadable = [] if wanted else state.unreadable_besides(config.log_dir, known)
+    unreadable = [] if wanted else state_store.unreadable_besides(config.log_dir, known)
     return Survey([*judged, *map(_lost, lost)], [*found.troubles, *(_of_log(path, why) for path, why in unreadable)])
 
 
-def _still_waiting(config: Config, judged: Iterable[Judged], watch: Watch) -> set[str]:
+def _still_waiting(config: Config, judged: Iterable[Judged], watch: changes.Watch) -> set[str]:
     """The names of what waits; what cannot be seen now may come back, or is another config's."""
     stores = {StateStore(config.log_dir, run.run, run.entry.destination).lock_path.stem: run for run in judged}
     kept = watch.waiting - stores.keys()
@@ -155,13 +137,13 @@ def discover(config: Config, *, aliases: bool = False) -> tuple[list[Candidate],
     return rivals.told_apart(found.candidates, config, aliases=aliases), found.troubles
 
 
-def judge_all(config: Config, candidates: Iterable[Candidate], watch: Watch | None = None) -> list[Judged]:
+def judge_all(config: Config, candidates: Iterable[Candidate], watch: changes.Watch | None = None) -> list[Judged]:
     """The state of every run, and after it that of each of its analyses.
 
     A regex that took too long with one sheet is not tried with the next.
     """
     hopeless: set[re.Pattern[str]] = set()
-    watch = watch or Watch(config.log_dir, config.recheck_days)
+    watch = watch or changes.Watch(config.log_dir, config.recheck_days)
     runs = (judge(candidate, config, hopeless, watch=watch) for candidate in candidates)
     return [judged for run in runs for judged in (run, *analyses_of(run, config, watch=watch))]
 
@@ -171,12 +153,12 @@ def judge(
     config: Config,
     hopeless: set[re.Pattern[str]],
     now: float | None = None,
-    watch: Watch | None = None,
+    watch: changes.Watch | None = None,
 ) -> Judged:
     """The state of one run at one destination; never raises for what is wrong with the run or its log."""
     run, entry, began = candidate.run, candidate.entry, candidate.began
     store = StateStore(config.log_dir, run, entry.destination)
-    known = remembered.look(store)
+    known = summary.look(store)
     head = known.head
 
     def judged(state: State, reason: str, failing: tuple[str, ...] = ()) -> Judged:
@@ -201,7 +183,7 @@ class _Case(NamedTuple):
     candidate: Candidate
     config: Config
     hopeless: set[re.Pattern[str]]
-    known: Remembered
+    known: summary.Remembered
     store: StateStore
     now: float | None
     waiting: set[str]
@@ -212,7 +194,7 @@ class _Case(NamedTuple):
         return self.store.lock_path.stem
 
     @property
-    def head(self) -> Head | None:
+    def head(self) -> log_format.Head | None:
         return self.known.head
 
     @property
@@ -236,33 +218,35 @@ class _Case(NamedTuple):
 _Decided: TypeAlias = tuple[State, str, tuple[str, ...]]  # with the samples that the regex was not found in
 
 
-def terms_of(config: Config, entry: MonitorEntry) -> Terms:
+def terms_of(config: Config, entry: MonitorEntry) -> readiness.Terms:
     """What the config asks of a run before it goes up."""
-    return Terms(config.quiet_minutes * 60, config.marker_wait_hours * 3600, config.require_whole_runs, entry.excludes)
+    return readiness.Terms(
+        config.quiet_minutes * 60, config.marker_wait_hours * 3600, config.require_whole_runs, entry.excludes
+    )
 
 
 def _of_open_run(case: _Case) -> _Decided:
     """The cheap checks first: what is too old or does not match is never listed. Raises RunError."""
     terms = terms_of(case.config, case.entry)
-    marked = wholeness.check_marker(case.run, terms, case.now)
+    marked = readiness.check_marker(case.run, terms, case.now)
     finished = completion.finished_at(case.run) or 0.0
     verdict = None
     if not marked.complete:
-        verdict = wholeness.check(case.run, terms, now=case.now, marked=marked)
+        verdict = readiness.check(case.run, terms, now=case.now, marked=marked)
         if verdict.state in ("sequencing", "settling"):
             return _unfinished(case, verdict, is_too_old=case.is_older(case.candidate.began))
         finished += terms.marker_wait_seconds
     finished = max(case.candidate.began, finished)
     if case.is_older(finished) and not _came_lately(case):
         ago = human_seconds(case.hours(finished) * 3600)
-        return "too old", f"finished {ago} ago (max_age {case.config.max_age:g} h; `touch` {RUN_INFO})", ()
+        return "too old", f"finished {ago} ago (max_age {case.config.max_age:g} h; `touch` {run_folder.RUN_INFO})", ()
     case.waiting.add(case.name)
     samples = _check_samples(case.run, case.entry, case.hopeless)
     if samples.verdict != "match":
         return samples.verdict, _and_what_went_up(samples.reason, case.head), samples.failing
-    handed_over = ArrayFolder.of(case.config.log_dir, case.store)
+    handed_over = work_folder.ArrayFolder.of(case.config.log_dir, case.store)
     if not handed_over.exists():
-        verdict = verdict or wholeness.check(case.run, terms, now=case.now, marked=marked)
+        verdict = verdict or readiness.check(case.run, terms, now=case.now, marked=marked)
         if not verdict.is_complete:
             return _unfinished(case, verdict, is_too_old=False)
     state, reason = _due(case.known, handed_over)
@@ -272,10 +256,10 @@ def _of_open_run(case: _Case) -> _Decided:
 def _came_lately(case: _Case) -> bool:
     """Whether a run that was finished long ago was copied to this disk with its old times, and that not so long ago."""
     arrived = completion.arrived_at(case.run)
-    return arrived is not None and not case.is_older(arrived) and wholeness.was_copied(case.run)
+    return arrived is not None and not case.is_older(arrived) and readiness.was_copied(case.run)
 
 
-def _unfinished(case: _Case, verdict: Verdict, *, is_too_old: bool) -> _Decided:
+def _unfinished(case: _Case, verdict: readiness.Verdict, *, is_too_old: bool) -> _Decided:
     """One that is not complete, or that is still copied: streamed, if its entry wants that."""
     state: State = "sequencing" if verdict.state == "complete" else verdict.state
     if state == "incomplete" or not case.entry.stream or is_too_old:
@@ -285,7 +269,9 @@ def _unfinished(case: _Case, verdict: Verdict, *, is_too_old: bool) -> _Decided:
     return *_while_written(case.run, case.config, case.head, samples, waits, case.now), samples.failing
 
 
-def analyses_of(run: Judged, config: Config, now: float | None = None, watch: Watch | None = None) -> list[Judged]:
+def analyses_of(
+    run: Judged, config: Config, now: float | None = None, watch: changes.Watch | None = None
+) -> list[Judged]:
     """The analyses in a run's folder, each with its state at the run's destination; none before that has the run.
 
     What the entry excludes as a whole is not there. Never raises for what is wrong with one.
@@ -296,7 +282,9 @@ def analyses_of(run: Judged, config: Config, now: float | None = None, watch: Wa
         units = [unit for unit in analysis.units(run.run) if not analysis.is_excluded(unit, run.entry.excludes)]
     except RunError as error:
         unit = run.run._replace(
-            path=run.run.path / ANALYSES, run_id=f"{run.run.run_id}/{ANALYSES}", within=run.run.path
+            path=run.run.path / run_folder.ANALYSES,
+            run_id=f"{run.run.run_id}/{run_folder.ANALYSES}",
+            within=run.run.path,
         )
         return [Judged(unit, run.entry, run.began, "unreadable", str(error), None, run.log_path)]
     judged = [_judge_analysis(unit, run.entry, config, now, watch) for unit in units]
@@ -305,10 +293,12 @@ def analyses_of(run: Judged, config: Config, now: float | None = None, watch: Wa
     return [unit for unit in judged if unit.state == "uploaded"]
 
 
-def _judge_analysis(unit: Run, entry: MonitorEntry, config: Config, now: float | None, watch: Watch | None) -> Judged:
+def _judge_analysis(
+    unit: Run, entry: MonitorEntry, config: Config, now: float | None, watch: changes.Watch | None
+) -> Judged:
     """Its sheet is the run's, which has passed."""
     store = StateStore(config.log_dir, unit, entry.destination)
-    known = remembered.look(store)
+    known = summary.look(store)
     head, corrupt = known.head, known.corrupt
 
     def judged(state: State, reason: str, moment: float) -> Judged:
@@ -330,14 +320,14 @@ def _judge_analysis(unit: Run, entry: MonitorEntry, config: Config, now: float |
             reason = f"finished {ago} ago (max_age {config.max_age:g} h; `touch` its CopyComplete.txt)"
             return judged("too old", reason, finish.moment)
         waiting_names.add(name)
-        checksums.read(unit)
+        analysis_manifest.read(unit)
     except (S3SyncError, OSError) as error:
         return judged("unreadable", str(error), 0.0)
-    state, reason = _due(known, ArrayFolder.of(config.log_dir, store))
+    state, reason = _due(known, work_folder.ArrayFolder.of(config.log_dir, store))
     return judged(state, f"{reason}; {finish.warning}" if finish.warning else reason, finish.moment)
 
 
-def _in_s3(head: Head, entry: MonitorEntry) -> str:
+def _in_s3(head: log_format.Head, entry: MonitorEntry) -> str:
     """The reason of what is uploaded."""
     owed = f"; on_complete {head.on_complete}" if entry.on_complete and hook.is_owed(head.on_complete) else ""
     return f"{count_of(head.uploaded_files, 'file')} proven in S3{owed}"
@@ -346,7 +336,7 @@ def _in_s3(head: Head, entry: MonitorEntry) -> str:
 def _makes_analyses(run: Run) -> bool:
     """Whether folders in its Analysis/ are units of their own; where RunInfo.xml cannot be read, they are told."""
     try:
-        return analysis.are_made_in(run.path, runfolder.read_instrument(run.path / RUN_INFO))
+        return analysis.are_made_in(run.path, run_folder.read_instrument(run.path / run_folder.RUN_INFO))
     except (RunError, FileNotFoundError):
         return True
 
@@ -381,7 +371,7 @@ def to_do(runs: Iterable[Judged]) -> list[Judged]:
 
 def broken_nodes(config: Config) -> list[Trouble]:
     """Return the nodes of a cluster on which this program could not start, until a job has run there."""
-    return [Trouble(*known) for known in brokennodes.known(config.log_dir).items()]
+    return [Trouble(*known) for known in slurm_broken_nodes.known(config.log_dir).items()]
 
 
 def in_scan_order(runs: Iterable[Judged], config: Config, names: Collection[str]) -> list[Judged]:
@@ -417,11 +407,11 @@ def uncollected(runs: Iterable[Judged], config: Config, names: Collection[str]) 
 class _ByLog(NamedTuple):
     state: State
     reason: str
-    change: Change | None = None
+    change: changes.Change | None = None
 
 
 def _by_its_log(
-    candidate: Candidate, config: Config, store: StateStore, known: Remembered, watch: Watch | None
+    candidate: Candidate, config: Config, store: StateStore, known: summary.Remembered, watch: changes.Watch | None
 ) -> _ByLog | None:
     """State and reason, where it does not matter what the instrument has written; None where it does."""
     head = known.head
@@ -436,12 +426,12 @@ def _by_its_log(
             return _ByLog("partial", f"moved here from {claim.reason}: {where}")
         if head.completed:
             return _completed(candidate, store, head, watch)
-        return _ByLog(*_due(known, ArrayFolder.of(config.log_dir, store)))
+        return _ByLog(*_due(known, work_folder.ArrayFolder.of(config.log_dir, store)))
     except S3SyncError as error:
         return _ByLog("unreadable", str(error))
 
 
-def _completed(candidate: Candidate, store: StateStore, head: Head, watch: Watch | None) -> _ByLog:
+def _completed(candidate: Candidate, store: StateStore, head: log_format.Head, watch: changes.Watch | None) -> _ByLog:
     """A run that was uploaded, or is again to be; raises S3SyncError."""
     run, entry, *_ = candidate
     change = watch.look(run, store, head, entry.excludes, lambda: _opened(run)) if watch else None
@@ -454,11 +444,13 @@ def _completed(candidate: Candidate, store: StateStore, head: Head, watch: Watch
     return _ByLog("uploaded", f"{_in_s3(head, entry)}{left}", change)
 
 
-def _claim(candidate: Candidate, store: StateStore, head: Head | None) -> Claim:
+def _claim(candidate: Candidate, store: StateStore, head: log_format.Head | None) -> identity.Claim:
     """Whether the folder may have the log and the prefix; raises RunError, StateError."""
     run, others = candidate.run, candidate.others
     if candidate.inside:
-        return Claim("another", f"the remote_path {printable(candidate.inside)} of the config lies in its prefix")
+        return identity.Claim(
+            "another", f"the remote_path {printable(candidate.inside)} of the config lies in its prefix"
+        )
     if head is None:
         return identity.unclaimed(run, others)
     return identity.claim(run, head.run_path, head.folder, others, lambda: _both_sides(run, store))
@@ -466,26 +458,37 @@ def _claim(candidate: Candidate, store: StateStore, head: Head | None) -> Claim:
 
 def _both_sides(run: Run, store: StateStore) -> tuple[Listing, RunState | None]:
     """What the disk and the log have of a run."""
-    return runfolder.list_files(_opened(run)), store.load(set_aside=False).state
+    return run_folder.list_files(_opened(run)), store.load(set_aside=False).state
 
 
 def _opened(run: Run) -> Run:
     """The run with what RunInfo.xml says; raises RunError."""
-    return run if run.within else analysis.split(run._replace(info=runfolder.read_run_info(run.path / RUN_INFO)))
+    return (
+        run
+        if run.within
+        else analysis.split(run._replace(info=run_folder.read_run_info(run.path / run_folder.RUN_INFO)))
+    )
 
 
-def _check_samples(run: Run, entry: MonitorEntry, hopeless: set[re.Pattern[str]]) -> SampleCheck:
+def _check_samples(run: Run, entry: MonitorEntry, hopeless: set[re.Pattern[str]]) -> samplesheet.SampleCheck:
     """The regex against the sheet; one that took too long with one sheet is not tried with the next."""
     if entry.regex in hopeless:
-        return SampleCheck("samples do not match", "sample_regex took too long with another run: simplify it")
-    samples = check_samples(run.path, entry.regex)
+        return samplesheet.SampleCheck(
+            "samples do not match", "sample_regex took too long with another run: simplify it"
+        )
+    samples = samplesheet.check_samples(run.path, entry.regex)
     if samples.gave_up and entry.regex:
         hopeless.add(entry.regex)
     return samples
 
 
 def _while_written(
-    run: Run, config: Config, head: Head | None, samples: SampleCheck, waits: tuple[State, str], now: float | None
+    run: Run,
+    config: Config,
+    head: log_format.Head | None,
+    samples: samplesheet.SampleCheck,
+    waits: tuple[State, str],
+    now: float | None,
 ) -> tuple[State, str]:
     """State and reason of a run that is to be streamed; `waits` are those that it has without."""
     state, waited_for = waits
@@ -495,7 +498,7 @@ def _while_written(
         return state, f"{waited_for}; not streamed yet: {samples.reason}"
     long_ago = (time.time() if now is None else now) - config.abandoned_hours * 3600
     try:
-        is_alive = runfolder.has_changed_since(run, long_ago)
+        is_alive = run_folder.has_changed_since(run, long_ago)
     except RunError as error:
         return "unreadable", str(error)
     if not is_alive:
@@ -504,7 +507,7 @@ def _while_written(
     return "streaming", f"{head.uploaded_files if head else 0:,} files proven so far; {waited_for}"
 
 
-def _and_what_went_up(reason: str, head: Head | None) -> str:
+def _and_what_went_up(reason: str, head: log_format.Head | None) -> str:
     """Of a run that is not to be uploaded, some may be in S3 by now: to be deleted by its owner, not by us."""
     if head is None or not head.uploaded_files:
         return reason
@@ -512,7 +515,7 @@ def _and_what_went_up(reason: str, head: Head | None) -> str:
     return f"{reason}; {went_up} (`status RUN` lists them)"
 
 
-def _due(known: Remembered, handed_over: ArrayFolder) -> tuple[State, str]:
+def _due(known: summary.Remembered, handed_over: work_folder.ArrayFolder) -> tuple[State, str]:
     """State and reason of a run that is to be uploaded."""
     try:
         if handed_over.exists():
@@ -524,7 +527,7 @@ def _due(known: Remembered, handed_over: ArrayFolder) -> tuple[State, str]:
     return _open(known.head, known.corrupt)
 
 
-def _open(head: Head | None, corrupt: bool) -> tuple[State, str]:
+def _open(head: log_format.Head | None, corrupt: bool) -> tuple[State, str]:
     """The same, by its log."""
     if corrupt:
         return "partial", "its state log is corrupt: every file is settled against S3"

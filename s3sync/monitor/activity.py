@@ -8,9 +8,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync import lasttick, lock, logdir
 from s3sync.config import Config
-from s3sync.lasttick import LastTick
+from s3sync.monitor import last_scan
+from s3sync.monitor.last_scan import LastTick
+from s3sync.state import lock
+from s3sync.state import log_dir as state_log_dir
 
 STALE_SECONDS = 3 * 3600  # without a scan that ended, or is at work
 
@@ -47,8 +49,8 @@ def look(config: Config, now: float | None = None) -> Scans:
     path = lock_path(config.log_dir)
     signed = _mtime(path)  # a scan signs its lock when it begins
     host = lock.held_where(path)
-    ended = _mtime(lasttick.place(config.log_dir))  # after the look at the lock: a scan may have ended meanwhile
-    last, problem = lasttick.load(config.log_dir)
+    ended = _mtime(last_scan.place(config.log_dir))  # after the look at the lock: a scan may have ended meanwhile
+    last, problem = last_scan.load(config.log_dir)
     if host is not None:
         began = moment if signed is None else signed
         return Scans(last, problem or why_too_long(config, moment - began), began, host)
@@ -74,7 +76,7 @@ def are_ours(config: Config) -> bool:
 
 def _why_not_writable(config: Config) -> str:
     """Why the next scan cannot begin, as far as its own user can see that: others need not be able to write."""
-    why = logdir.unwritable(config.log_dir) if _owner(config.log_dir) is not None and are_ours(config) else ""
+    why = state_log_dir.unwritable(config.log_dir) if _owner(config.log_dir) is not None and are_ours(config) else ""
     return f"scans cannot begin: {why}" if why else ""
 
 

@@ -13,11 +13,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync import completion, survey
 from s3sync.config import Config
 from s3sync.errors import StateError
-from s3sync.places import temp_dir
-from s3sync.survey import Judged
+from s3sync.inventory import Judged, survey
+from s3sync.runs import completion, off_limits
 from s3sync.text import human_bytes, human_seconds, printable
 
 LATE = ", late"  # ends the key of an alert about a run
@@ -75,7 +74,7 @@ def full_disks(config: Config) -> list[Alert]:
     """Disks of the logs, of the temporary files and of the monitored directories with too little space left."""
     folders = [config.log_dir]
     with contextlib.suppress(StateError):  # whoever needs one says so
-        folders.append(temp_dir(os.environ))
+        folders.append(off_limits.temp_dir(os.environ))
     folders += [Path(directory) for entry in config.monitor for directory in entry.monitored_directories]
     alerts = []
     for device_folders in _by_device(folders).values():

@@ -7,12 +7,12 @@ import re
 import time
 from pathlib import Path
 
-from s3sync import lasttick, metrics, page, publish, verdict
 from s3sync.errors import ConfigError
-from s3sync.history import History
-from s3sync.lasttick import LastTick
-from s3sync.notify import Problem
-from s3sync.scans import Scans
+from s3sync.inventory import History
+from s3sync.monitor import dashboard, health, last_scan, metrics, publish
+from s3sync.monitor.activity import Scans
+from s3sync.monitor.last_scan import LastTick
+from s3sync.monitor.notify import Problem
 from s3sync.text import printable
 
 _MAX_BYTES = 1_000_000
@@ -27,18 +27,18 @@ def report(path: Path, error: ConfigError) -> None:
     lines = str(error).splitlines()
     more = f"; and {len(lines) - _NAMED:,} more mistakes" if len(lines) > _NAMED else ""
     text = f"the scan could not begin: the config cannot be used: {'; '.join(map(printable, lines[:_NAMED]))}{more}"
-    problem = Problem(verdict.MONITOR, text, "other")
+    problem = Problem(health.MONITOR, text, "other")
     places = _places(path)
     now = time.time()
     before = LastTick(0, 0, 0)
     if log_dir := places.get("log_dir"):
-        before = lasttick.read(log_dir) or before
+        before = last_scan.read(log_dir) or before
     tick = before._replace(ended=now, seconds=0.0, problems=(problem,))
     known, of_scans = History(now, (), ()), Scans(tick)
-    if log_dir and _is_ours(lasttick.place(log_dir)):
-        publish.attempt("remember this tick", lambda: lasttick.write(log_dir, tick))
+    if log_dir and _is_ours(last_scan.place(log_dir)):
+        publish.attempt("remember this tick", lambda: last_scan.write(log_dir, tick))
     if (folder := places.get("report_dir")) and _is_ours(folder / "index.html"):
-        publish.attempt("write the page", lambda: publish.write_page(folder, page.view_of(known, of_scans)))
+        publish.attempt("write the page", lambda: publish.write_page(folder, dashboard.view_of(known, of_scans)))
     if (file := places.get("metrics_file")) and _is_ours(file):
         content = metrics.render(known, of_scans, {})
         publish.attempt("write the metrics", lambda: publish.write_for_all(file, content))

@@ -15,20 +15,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from s3sync import __version__, charts, verdict
-from s3sync.charts import Bar, Dot
-from s3sync.history import Entry, History, Shown
-from s3sync.notify import Problem
-from s3sync.scans import STALE_SECONDS, Scans
+from s3sync import __version__
+from s3sync.inventory import History
+from s3sync.inventory import history as inventory_history
+from s3sync.monitor import charts, health
+from s3sync.monitor.activity import STALE_SECONDS, Scans
+from s3sync.monitor.charts import Bar, Dot
+from s3sync.monitor.health import Level, Verdict
+from s3sync.monitor.notify import Problem
 from s3sync.text import count_of, human_bytes, human_seconds, iso_of, printable
-from s3sync.verdict import Level, Verdict
 
 USUAL_SECONDS = STALE_SECONDS  # without a tick that ended; after more the page says that it is old
 DAYS = 30  # that the bars go back
 _MOST_DOTS = 400
 _MOST_TROUBLES = 50  # runs with what failed in each; the table has them all
 
-_SIGNS: dict[Shown, tuple[str, str]] = {  # the sign and the tone of a state; never the tone alone
+_SIGNS: dict[inventory_history.Shown, tuple[str, str]] = {  # the sign and the tone of a state; never the tone alone
     "failed": ("✕", "bad"),
     "unreadable": ("✕", "bad"),
     "ambiguous samplesheet": ("✕", "bad"),
@@ -174,7 +176,7 @@ def render(view: View) -> bytes:
 
 def view_of(history: History, scans: Scans) -> View:
     """What the page says of this history, and of the scans."""
-    found = verdict.judge(history, scans)
+    found = health.judge(history, scans)
     failing = history.failing
     more = len(failing) - _MOST_TROUBLES
     tone, sign = _TONES[found.level]
@@ -215,7 +217,7 @@ def as_json(view: View, history: History, scans: Scans, written: Path) -> dict[s
         "page": str(written),
         "bytes": written.stat().st_size,
         "verdict": view.verdict,
-        "level": verdict.judge(history, scans).level,
+        "level": health.judge(history, scans).level,
         "runs": history.counts,
         "needs_attention": [{"what": trouble.title, "text": trouble.text} for trouble in view.troubles],
         "oldest_waiting": {"run_id": oldest.run_id, "instrument_done": iso_of(oldest.done)} if oldest else None,
@@ -240,7 +242,7 @@ def _verdict(runs: int, found: Verdict) -> str:
     total = len(found.failing) + len(found.problems) or len(found.alerts)
     if not total:
         return "All is well" if runs else "No runs yet"
-    if found.level == "attention" and found.alerts[0].key == verdict.MONITOR:
+    if found.level == "attention" and found.alerts[0].key == health.MONITOR:
         return "No scan yet"
     what = "run" if total == len(found.failing) else "thing"
     return f"{count_of(total, what)} {'needs' if total == 1 else 'need'} attention"
@@ -280,7 +282,7 @@ def _other(problem: Problem) -> Shortcoming:
     return Shortcoming(printable(problem.key), printable(problem.text))
 
 
-def _failed(entry: Entry) -> Shortcoming:
+def _failed(entry: inventory_history.Entry) -> Shortcoming:
     more = entry.failed_files - len(entry.failures) if entry.failures else 0
     also = f"and {count_of(more, 'more file')}; s3sync status names more, and the log has all" if more > 0 else ""
     return Shortcoming(entry.run_id, f"{entry.state}: {entry.reason}", entry.failures, also)
@@ -289,7 +291,7 @@ def _failed(entry: Entry) -> Shortcoming:
 # The table
 
 
-def _row(entry: Entry) -> Row:
+def _row(entry: inventory_history.Entry) -> Row:
     sign, tone = _SIGNS[entry.state]
     whole = entry.files == entry.total_files
     files = f"{entry.files:,}" if whole else f"{entry.files:,} of {entry.total_files:,}"
@@ -336,7 +338,7 @@ def _charts(history: History) -> tuple[Chart, ...]:
     )
 
 
-def _by_day(proven: Sequence[Entry], today: date) -> tuple[Chart, Chart]:
+def _by_day(proven: Sequence[inventory_history.Entry], today: date) -> tuple[Chart, Chart]:
     days = [today - timedelta(days=back) for back in reversed(range(DAYS))]
     sizes, files = dict.fromkeys(days, 0), dict.fromkeys(days, 0)
     for entry in proven:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from s3sync.alerts import LATE
-from s3sync.history import History
-from s3sync.notify import Problem
-from s3sync.scans import STALE_SECONDS, Scans
+from s3sync.inventory import History
+from s3sync.monitor.activity import STALE_SECONDS, Scans
+from s3sync.monitor.alerts import LATE
+from s3sync.monitor.notify import Problem
 from s3sync.text import human_seconds, printable
 
 Level = Literal["well", "attention", "bad"]  # "attention": something to know that fails no scan

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from s3sync import files
-from s3sync.notify import Kind, Problem
+from s3sync.monitor.notify import Kind, Problem
 from s3sync.text import printable
 
 VERSION = 1

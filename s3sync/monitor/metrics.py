@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s3sync import __version__, verdict
-from s3sync.history import STATES, History
-from s3sync.lasttick import KINDS, LastTick
-from s3sync.scans import Scans
-from s3sync.verdict import LEVELS
+from s3sync import __version__
+from s3sync.inventory import History
+from s3sync.inventory import history as inventory_history
+from s3sync.monitor import health
+from s3sync.monitor.activity import Scans
+from s3sync.monitor.health import LEVELS
+from s3sync.monitor.last_scan import KINDS, LastTick
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -69,7 +71,7 @@ def _of_now(history: History, scans: Scans) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily
 
     running = 0.0 if scans.began is None else max(0.0, history.at - scans.began)
-    level = LEVELS.index(verdict.judge(history, scans).level)
+    level = LEVELS.index(health.judge(history, scans).level)
     for name, text, value in (
         ("tick_running", "Whether a tick was at work when this was written: 1 or 0.", float(scans.began is not None)),
         ("tick_running_seconds", "For how long that tick had been at work, in seconds; 0 if none was.", running),
@@ -85,7 +87,7 @@ def _of_runs(history: History) -> Iterator[Metric]:
     watched = [entry for entry in history.entries if entry.watched]
     counts = Counter(entry.state for entry in watched)
     runs = GaugeMetricFamily("s3sync_runs", "Runs in the monitored directories, by state.", labels=["state"])
-    for state in STATES:
+    for state in inventory_history.STATES:
         runs.add_metric([state], counts[state])
     yield runs
     failed = sum(entry.failed_files for entry in watched if entry.state != "uploaded")

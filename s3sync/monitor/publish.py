@@ -9,14 +9,16 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from s3sync import files, history, lasttick, logdir, metrics, page, scans
+from s3sync import files
 from s3sync.config import Config
 from s3sync.errors import StateError
-from s3sync.history import History
-from s3sync.lasttick import Counters, LastTick
-from s3sync.notify import Problem
-from s3sync.page import View
-from s3sync.scans import Scans
+from s3sync.inventory import History, history
+from s3sync.monitor import activity, dashboard, last_scan, metrics
+from s3sync.monitor.activity import Scans
+from s3sync.monitor.dashboard import View
+from s3sync.monitor.last_scan import Counters, LastTick
+from s3sync.monitor.notify import Problem
+from s3sync.state import log_dir as state_log_dir
 from s3sync.text import printable
 
 LOG = logging.getLogger(__name__)
@@ -33,24 +35,24 @@ def refresh(
     With `said` one of the problems is that the log directory cannot be used: a second line would say nothing new.
     """
     now = time.time()
-    before = lasttick.read(config.log_dir) or LastTick(0, 0, 0)
+    before = last_scan.read(config.log_dir) or LastTick(0, 0, 0)
     succeeded = now if ok else before.succeeded
     tick = LastTick(now, seconds, succeeded, tuple(problems), before.counted.plus(counted))
-    if not logdir.unwritable(config.log_dir):  # else that is the problem, which has been said
+    if not state_log_dir.unwritable(config.log_dir):  # else that is the problem, which has been said
         if said:
             with contextlib.suppress(OSError):
-                lasttick.write(config.log_dir, tick)
+                last_scan.write(config.log_dir, tick)
         else:
-            attempt("remember this tick", lambda: lasttick.write(config.log_dir, tick))
+            attempt("remember this tick", lambda: last_scan.write(config.log_dir, tick))
     _refresh(config, lambda: Scans(tick))
 
 
 def refresh_meanwhile(config: Config) -> None:
     """The same, by a scan that finds another one at work: that one may take hours. Never raises."""
     for _ in range(_MOST_TRIES):
-        before = lasttick.read(config.log_dir)
-        _refresh(config, lambda: scans.look(config))
-        if lasttick.read(config.log_dir) == before:
+        before = last_scan.read(config.log_dir)
+        _refresh(config, lambda: activity.look(config))
+        if last_scan.read(config.log_dir) == before:
             return  # else the other one has ended meanwhile, and its page may be replaced by an older one
 
 
@@ -62,7 +64,7 @@ def _refresh(config: Config, known: Callable[[], Scans]) -> None:
 def write_page(folder: Path, view: View) -> Path:
     """Write the page into a folder, which is made if it is not there, and replace the old one; raises StateError."""
     path = folder / "index.html"
-    content = page.render(view)
+    content = dashboard.render(view)
     try:
         files.make_public_folder(folder)
         files.replace(path, content, mode=_FOR_ALL)
@@ -80,7 +82,7 @@ def _is_wanted(config: Config) -> bool:
 def _write(config: Config, of_scans: Scans) -> None:
     known = history.look(config)  # judged anew: this tick has changed the runs
     if folder := config.report_dir:
-        attempt("write the page", lambda: write_page(folder, page.view_of(known, of_scans)))
+        attempt("write the page", lambda: write_page(folder, dashboard.view_of(known, of_scans)))
     if path := config.metrics_file:
         attempt("write the metrics", lambda: _write_metrics(path, known, of_scans, config.log_dir))
 

@@ -9,10 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3sync import alerts, arrayfolder, discovery, files, hook, lock, logdir, logs, publish, scans, survey, verdict
+from s3sync import files, logs
 from s3sync.config import Config
-from s3sync.coordinator import upload_anywhere
-from s3sync.discovery import Discovery
 from s3sync.errors import (
     AwsError,
     BusyError,
@@ -24,23 +22,21 @@ from s3sync.errors import (
     SlurmError,
     StateError,
 )
-from s3sync.hook import Hook
-from s3sync.interrupt import Stop
-from s3sync.job import Job, Preview, Report
-from s3sync.lasttick import Counters
-from s3sync.lock import Held
-from s3sync.notify import Channels, News, Notifier, Problem, Upload
-from s3sync.progress import Display
-from s3sync.resources import usable_cores
-from s3sync.survey import Candidate, Judged
+from s3sync.inventory import Judged, discovery, requests, survey
+from s3sync.monitor import activity, alerts, health, publish
+from s3sync.monitor.last_scan import Counters
+from s3sync.monitor.notify import Channels, News, Notifier, Problem, Upload
+from s3sync.signals import Stop
+from s3sync.slurm import Collector, coordinator, work_folder
+from s3sync.state import lock, log_dir
 from s3sync.text import count_of, human_bytes, human_seconds, printable
-from s3sync.upload import preview
+from s3sync.transfer import Report, hook, progress, request, upload
 
 LOG = logging.getLogger(__name__)
 _SAID_ONCE = ("note", "alert")  # kinds
 _NAMED = 3  # so many failed files are named where there is room for one line
 
-DisplayMaker = Callable[[], Display]
+DisplayMaker = Callable[[], progress.Display]
 
 
 @dataclass(slots=True)
@@ -49,7 +45,7 @@ class Tick:
 
     runs: list[Judged] = field(default_factory=list)
     reports: dict[str, Report] = field(default_factory=dict)
-    previews: dict[str, Preview] = field(default_factory=dict)
+    previews: dict[str, request.Preview] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     alerts: list[Problem] = field(default_factory=list)  # silent trouble, which is told apart and changes no exit code
     elsewhere: set[str] = field(default_factory=set)  # keys of runs that another process uploads
@@ -59,7 +55,7 @@ class Tick:
     @property
     def ok(self) -> bool:
         """Whether nothing has to be looked at; notes alone (a run too old) are no reason to."""
-        return not verdict.is_failed(self.problems)
+        return not health.is_failed(self.problems)
 
     @property
     def uploaded(self) -> dict[str, Report]:
@@ -69,7 +65,7 @@ class Tick:
 
 def run_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> Tick:
     """Find, judge, upload, remember, tell. Raises StateError if the log folder cannot be used, InterruptedBySignal."""
-    path, begun = scans.lock_path(config.log_dir), False
+    path, begun = activity.lock_path(config.log_dir), False
     try:
         with lock.held(path, "another tick is at work", stop=stop, say=lambda line: LOG.info("%s", line)) as held:
             begun = True
@@ -105,9 +101,9 @@ def report_no_start(config: Config, error: S3SyncError) -> None:
 
     Not of one that a user started whose scans these are not.
     """
-    if not scans.are_ours(config):
+    if not activity.are_ours(config):
         return
-    problem = Problem(verdict.MONITOR, f"the scan could not begin: {printable(str(error))}", "other")
+    problem = Problem(health.MONITOR, f"the scan could not begin: {printable(str(error))}", "other")
     notifier = _busy_notifier(config)
     notifier.tell(News((), (problem,)))
     notifier.end(ok=False, summary=problem.text)
@@ -118,14 +114,14 @@ def dry_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_displa
     """What a tick would do: everything but the transfer, and nothing is written or told."""
     tick = Tick()
     _judge(tick, config, scanning=False)
-    if unwritable := logdir.unwritable(config.log_dir):
+    if unwritable := log_dir.unwritable(config.log_dir):
         tick.problems.append(Problem("log_dir", f"a scan by this user would fail: {unwritable}", "other"))
     due = survey.to_do(tick.runs)
     _for_each(due, tick, stop, lambda run: _preview(tick, run, config, environ, stop, make_display))
     return tick
 
 
-def _tell_about(config: Config, held: Held, work: Callable[[], Tick]) -> Tick:
+def _tell_about(config: Config, held: lock.Held, work: Callable[[], Tick]) -> Tick:
     """The tick, with those who want to know told of its start, what came of it, and its end."""
     notifier = Notifier(_channels(config), config.log_dir / "notified.json")
     notifier.begin()
@@ -186,7 +182,7 @@ def _alert(config: Config, runs: Sequence[Judged], *, patient: bool = True) -> l
     return problems
 
 
-def _remember(found: Discovery, config: Config) -> None:
+def _remember(found: discovery.Discovery, config: Config) -> None:
     """What is in the directories, so that the next scan notices an empty mount point."""
     try:
         discovery.remember(found, config.log_dir)
@@ -196,7 +192,7 @@ def _remember(found: Discovery, config: Config) -> None:
 
 def _under_way(tick: Tick, config: Config) -> frozenset[str]:
     try:
-        return arrayfolder.under_way(config.log_dir)
+        return work_folder.under_way(config.log_dir)
     except StateError as error:
         tick.problems.append(Problem("Slurm", str(error), "other"))
         return frozenset()
@@ -207,14 +203,14 @@ def _counted(tick: Tick) -> Counters:
     return Counters(len(states), sum(state.sent_files for state in states), sum(state.sent_bytes for state in states))
 
 
-def _judge(tick: Tick, config: Config, *, scanning: bool) -> Discovery:
+def _judge(tick: Tick, config: Config, *, scanning: bool) -> discovery.Discovery:
     """Every run with its state, and the problems that stand before anything is uploaded."""
     found = discovery.look(config)
     tick.runs, troubles = survey.look(config, found=found, scanning=scanning)
     tick.problems = [Problem(trouble.key, trouble.text, "other") for trouble in troubles]
     tick.problems += [Problem(node.key, node.text, "other") for node in survey.broken_nodes(config)]
     tick.problems += [Problem(note.key, note.text, "note") for note in found.notes]
-    if unusable := logdir.entries_of_others(config.log_dir):
+    if unusable := log_dir.entries_of_others(config.log_dir):
         tick.problems.append(Problem("log_dir", unusable, "other"))
     for run in tick.runs:
         if run.state in survey.BROKEN:
@@ -262,7 +258,9 @@ def _upload(
     tick: Tick, run: Judged, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
 ) -> None:
     with make_display() as display:
-        report = upload_anywhere(job_of(run, config), environ, stop, display, follow=False)
+        report = coordinator.upload_anywhere(
+            requests.request_for(run, config), config.cluster_of(run.entry), environ, stop, display, follow=False
+        )
     if report is None:
         tick.elsewhere.add(run.key)
         return
@@ -287,7 +285,7 @@ def _finish(
     tick: Tick, run: Judged, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
 ) -> None:
     """A run that was completed while it was streamed does not wait for the next tick."""
-    again = survey.judge(Candidate(run.run, run.entry, run.began), config, set())
+    again = survey.judge(survey.Candidate(run.run, run.entry, run.began), config, set())
     if again.state in survey.DUE:
         tick.runs[tick.runs.index(run)] = again
         _upload(tick, again, config, environ, stop, make_display)
@@ -297,37 +295,9 @@ def _preview(
     tick: Tick, run: Judged, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
 ) -> None:
     with make_display() as display:
-        tick.previews[run.key] = preview(job_of(run, config), environ, stop, display)
-
-
-def job_of(run: Judged, config: Config) -> Job:
-    """The run as the config wants it uploaded, and compared."""
-    return Job(
-        local_path=run.run.path,
-        destination=run.entry.destination,
-        log_dir=config.log_dir,
-        cores=config.max_cores or usable_cores(),
-        threads=config.max_threads,
-        max_processes=config.max_processes,
-        recheck=bool(run.change and run.head and run.head.by_predecessor),  # it does not say how its files were
-        excludes=run.entry.excludes,
-        readback=config.readback,
-        verify=config.verify,
-        aws_command=config.aws_command,
-        quiet_seconds=config.quiet_minutes * 60,
-        marker_wait_seconds=config.marker_wait_hours * 3600,
-        require_whole=config.require_whole_runs,
-        settle_seconds=config.settle_minutes * 60 if run.state == "streaming" else None,
-        storage=run.entry.storage,
-        owner=run.entry.expected_bucket_owner,
-        max_bandwidth=config.max_bandwidth,
-        transfer_client=config.transfer_client,
-        completion_object=run.entry.completion_object,
-        on_complete=Hook(run.entry.on_complete, config.on_complete_minutes * 60) if run.entry.on_complete else None,
-        stall_seconds=config.stall_minutes * 60,
-        cluster=config.cluster_of(run.entry),
-        scheduled=True,
-    )
+        tick.previews[run.key] = upload.preview(
+            requests.request_for(run, config), environ, stop, display, Collector(environ)
+        )
 
 
 def _one_line(report: Report) -> str:
@@ -371,10 +341,10 @@ def _tell_if_stuck(config: Config, path: Path) -> None:
         seconds = time.time() - path.stat().st_mtime
     except OSError:
         return
-    if text := scans.why_too_long(config, seconds):
+    if text := activity.why_too_long(config, seconds):
         LOG.error("%s", text)
         notifier = _busy_notifier(config)
-        notifier.tell(News((), (Problem(verdict.MONITOR, text, "other"),)))
+        notifier.tell(News((), (Problem(health.MONITOR, text, "other"),)))
         notifier.end(ok=False, summary=text)
 
 

@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync import completion, runfolder
 from s3sync.errors import RunError
-from s3sync.runfolder import ANALYSES, Run
+from s3sync.runs import completion, run_folder
+from s3sync.runs.run_folder import ANALYSES, Run
 from s3sync.text import human_seconds, printable
 
 _MARKERS = (("", "CopyComplete.txt"), ("Data", "Secondary_Analysis_Complete.txt"))  # folder and name; any case
@@ -38,16 +38,16 @@ def open_unit(folder: str | Path, *, need_run_info: bool = True) -> Run:
     Without `need_run_info` any folder will do, and a run has everything in it.
     """
     path = Path(os.path.abspath(folder))
-    if runfolder.is_analysis(f"{path.parent.name}/{path.name}") and (found := _open_analysis(path)):
+    if run_folder.is_analysis(f"{path.parent.name}/{path.name}") and (found := _open_analysis(path)):
         return found
-    run = runfolder.open_run(path, need_run_info=need_run_info)
+    run = run_folder.open_run(path, need_run_info=need_run_info)
     return split(run) if need_run_info else run
 
 
 def _open_analysis(path: Path) -> Run | None:
     """None if the folder around it is no run of an instrument that makes analyses."""
     try:
-        run = split(runfolder.open_run(path.parent.parent))
+        run = split(run_folder.open_run(path.parent.parent))
     except RunError:
         return None
     if run.split and path.is_dir():
@@ -77,7 +77,9 @@ def units(run: Run) -> list[Run]:
         return []
     except OSError as error:
         raise RunError(f"cannot read {printable(str(folder))}: {error.strerror}") from error
-    numbers = sorted((name for name in names if runfolder.is_analysis(f"{ANALYSES}/{name}")), key=lambda n: (int(n), n))
+    numbers = sorted(
+        (name for name in names if run_folder.is_analysis(f"{ANALYSES}/{name}")), key=lambda n: (int(n), n)
+    )
     return [_unit(run, number) for number in numbers] if numbers and not folder.is_symlink() else []
 
 
@@ -106,10 +108,10 @@ def judge(unit: Run, quiet_seconds: float = completion.QUIET_SECONDS, now: float
     all_there = Finish(True, f"{' and '.join(moments)} are there", newest)
     if not missing and os.path.lexists(unit.path / "Manifest.tsv"):
         return all_there  # what that names and is not there is found when it is uploaded
-    listing, moment = runfolder.list_files(unit), time.time() if now is None else now
+    listing, moment = run_folder.list_files(unit), time.time() if now is None else now
     if not missing and not _is_later(listing):
         return all_there
-    quiet = max(0.0, moment - runfolder.last_change(listing, moment))
+    quiet = max(0.0, moment - run_folder.last_change(listing, moment))
     if quiet < quiet_seconds:
         late = "files came after its markers; waits until"
         waits = f"waits for {' and '.join(missing)}, or until" if missing else late
@@ -121,7 +123,7 @@ def judge(unit: Run, quiet_seconds: float = completion.QUIET_SECONDS, now: float
     return Finish(True, reason, newest, reason)
 
 
-def _is_later(listing: runfolder.Listing) -> bool:
+def _is_later(listing: run_folder.Listing) -> bool:
     """Whether a file came to this disk after the markers, which the instrument writes last."""
     names = {os.path.join(folder, name).lower() for folder, name in _MARKERS}
     arrivals = [(c, f.path.lower() in names) for f, c in zip(listing.files, listing.ctimes_ns, strict=True)]

@@ -11,11 +11,9 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
-from s3sync import runfolder
 from s3sync.errors import RunError
-from s3sync.plan import is_same
-from s3sync.runfolder import Listing, Run, Unsendable
-from s3sync.statelog import Proof
+from s3sync.runs import run_folder
+from s3sync.runs.run_folder import Listing, Run, Unsendable
 from s3sync.text import printable
 
 MANIFEST = "Manifest.tsv"
@@ -39,7 +37,7 @@ def read_of_run(run: Run) -> Named:
     if run.within:
         return Named({})
     try:
-        content = runfolder.read_whole(run.path / MANIFEST, _MAX_BYTES)
+        content = run_folder.read_whole(run.path / MANIFEST, _MAX_BYTES)
     except FileNotFoundError:
         return Named({})
     except RunError as error:
@@ -76,7 +74,7 @@ def read(unit: Run) -> Checksums:
         return {path: crc32 for path, crc32 in read_of_run(unit).paths.items() if crc32 is not None}
     path = unit.path / MANIFEST
     try:
-        content = runfolder.read_whole(path, _MAX_BYTES)
+        content = run_folder.read_whole(path, _MAX_BYTES)
     except FileNotFoundError:
         return {}
     if len(content) > _MAX_BYTES:
@@ -126,7 +124,7 @@ def damage(crc32: int, expected: int) -> str:
 
 def list_files(unit: Run) -> tuple[Listing, Checksums]:
     """As `runfolder.list_files`, and the manifest; what that names and is not there cannot be sent. Raises RunError."""
-    listing = runfolder.list_files(unit)
+    listing = run_folder.list_files(unit)
     expected = read(unit)  # after it: a manifest that is listed has been read
     if not unit.within:
         return listing, expected  # that a run lacks files is found when its completeness is checked
@@ -135,11 +133,3 @@ def list_files(unit: Run) -> tuple[Listing, Checksums]:
         lost = (Unsendable(path, _MISSING) for path in missing)
         listing = listing._replace(unsendable=tuple(sorted((*listing.unsendable, *lost))))
     return listing, expected
-
-
-def checked(proven: Mapping[str, Proof], listing: Listing, expected: Checksums) -> dict[str, Proof]:
-    """The proofs that stand: of what the manifest names none, unless it is itself proven as it is now."""
-    manifest = next((file for file in listing.files if file.path == MANIFEST), None)
-    if not expected or (manifest and is_same(manifest, proven.get(MANIFEST))):
-        return dict(proven)
-    return {path: proof for path, proof in proven.items() if path not in expected}

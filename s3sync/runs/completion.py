@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync.errors import RunError
-from s3sync.runfolder import Run, run_parameters_xml
+from s3sync.runs.run_folder import Run, run_parameters_xml
 from s3sync.text import human_seconds, printable
 
 QUIET_SECONDS = 3600  # an unknown instrument's run must not have changed for so long

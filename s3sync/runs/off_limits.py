@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync.errors import StateError
-from s3sync.runfolder import RUN_INFO
+from s3sync.runs.run_folder import RUN_INFO
 from s3sync.text import printable
 
 _MOUNTS = "/proc/self/mountinfo"

@@ -12,11 +12,11 @@ import time
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
-from s3sync import checksums, completion, runfolder, structure
-from s3sync.checksums import MANIFEST
-from s3sync.completion import Completion
 from s3sync.errors import RunError
-from s3sync.runfolder import RUN_INFO, Listing, Run
+from s3sync.runs import analysis_manifest, completion, run_folder, structure
+from s3sync.runs.analysis_manifest import MANIFEST
+from s3sync.runs.completion import Completion
+from s3sync.runs.run_folder import RUN_INFO, Listing, Run
 from s3sync.text import count_of, human_seconds, printable
 
 MARKER_WAIT_SECONDS = 24 * 3600.0  # for a last marker that does not come
@@ -60,7 +60,7 @@ def check_marker(run: Run, terms: Terms, now: float | None = None) -> Completion
     """What the completion marker says: the part of `check` that looks at the root of the run alone. Raises RunError."""
 
     def newest() -> float:
-        return runfolder.last_change(runfolder.list_files(run), now)
+        return run_folder.last_change(run_folder.list_files(run), now)
 
     return completion.judge_completion(run, newest, terms.quiet_seconds, now)
 
@@ -82,7 +82,7 @@ def check(
 def was_copied(run: Run) -> bool:
     """Whether the run was copied to this disk with its old times: then most of its files have an mtime that is older
     than their ctime. Raises RunError."""
-    listing = runfolder.list_files(run)
+    listing = run_folder.list_files(run)
     gaps = [
         c - file.mtime_ns for file, c in zip(listing.files, listing.ctimes_ns, strict=True) if file.path != RUN_INFO
     ]
@@ -91,7 +91,7 @@ def was_copied(run: Run) -> bool:
 
 def lacking(run: Run, excludes: Sequence[re.Pattern[str]]) -> str:
     """Say which base calls are neither in the folder nor excluded; empty if all are, or none. Raises RunError."""
-    files = runfolder.list_files(run).files
+    files = run_folder.list_files(run).files
     found = structure.check(structure.read_flow_cell(run.path), files)
     lost = [path for path in found.lost if not any(e.search(f"{run.run_id}/{path}") for e in excludes)]
     return found.summary if found.kind == "missing" and lost else ""
@@ -107,18 +107,18 @@ class _Check:
     @property
     def _files(self) -> Listing:
         if self._listing is None:
-            self._listing = runfolder.list_files(self._run)
+            self._listing = run_folder.list_files(self._run)
         return self._listing
 
     @property
     def _quiet(self) -> float:
         """Seconds since something in the run was last changed."""
-        return max(0.0, self._now - runfolder.last_change(self._files, self._now))
+        return max(0.0, self._now - run_folder.last_change(self._files, self._now))
 
     def verdict(self, marked: Completion | None) -> Verdict:
         if marked is None:
             quiet_seconds = self._terms.quiet_seconds
-            newest = lambda: runfolder.last_change(self._files, self._now)  # noqa: E731
+            newest = lambda: run_folder.last_change(self._files, self._now)  # noqa: E731
             marked = completion.judge_completion(self._run, newest, quiet_seconds, self._now)
         if marked.complete:
             return self._of_marked(marked) if self._terms.require_whole else Verdict("complete", marked.reason)
@@ -197,7 +197,7 @@ class _Check:
         place = self._run.path / path
         try:
             return structure.is_torn(
-                runfolder.read_whole(place, _HEADER_BYTES)[:_HEADER_BYTES], os.stat(place).st_size, path
+                run_folder.read_whole(place, _HEADER_BYTES)[:_HEADER_BYTES], os.stat(place).st_size, path
             )
         except (OSError, RunError):
             return False
@@ -221,12 +221,12 @@ class _Check:
 
     def _missing_in_manifest(self) -> tuple[str, str]:
         """What the run's own manifest names and is not there, and why it could not be compared."""
-        named = checksums.read_of_run(self._run)
+        named = analysis_manifest.read_of_run(self._run)
         there = {file.path for file in self._files.files}
         if not named.paths or there.isdisjoint(named.paths):
             foreign = f"{MANIFEST} names no file of the run: it was not compared" if named.paths else ""
             return "", named.warning or foreign
-        apart = (path for path in named.paths if not (self._run.split and runfolder.is_of_an_analysis(path)))
+        apart = (path for path in named.paths if not (self._run.split and run_folder.is_of_an_analysis(path)))
         missing = sorted(self._wanted([path for path in apart if path not in there]))
         if not missing:
             return "", named.warning
@@ -235,7 +235,7 @@ class _Check:
 
     def _early_end(self) -> str:
         """What RunCompletionStatus.xml says of a run that did not end as it was planned."""
-        root = runfolder.optional_xml(self._run.path / "RunCompletionStatus.xml")
+        root = run_folder.optional_xml(self._run.path / "RunCompletionStatus.xml")
         if root is None:
             return ""
         texts = [(root.findtext(f".//{name}") or "").strip() for name in ("CompletionStatus", "RunStatus")]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync import ownfiles
+from s3sync import own_files
 from s3sync.errors import RunError
 from s3sync.text import printable
 
@@ -316,14 +316,14 @@ def _walk(run: Run) -> Iterator[_Found | Unsendable | Skipped]:
         try:
             with os.scandir(os.path.join(run_path, folder)) as scan:
                 entries = list(scan)
-            ours = ownfiles.own_names(entries)
+            ours = own_files.own_names(entries)
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
                 if entry.is_dir(follow_symlinks=False):
                     if not (run.split and is_analysis(path)):
                         folders.append((path, is_ours or entry.name in ours))
                 elif is_ours or entry.name in ours:
-                    yield Skipped(path, ownfiles.REASON)
+                    yield Skipped(path, own_files.REASON)
                 elif found := _look_at(entry, path, root):
                     yield found
         except FileNotFoundError as error:
@@ -332,7 +332,7 @@ def _walk(run: Run) -> Iterator[_Found | Unsendable | Skipped]:
             continue  # went away since its parent was read
         except OSError as error:
             unread = Unsendable(f"{folder}/", f"folder cannot be read: {error.strerror}")
-            yield Skipped(f"{folder}/", ownfiles.REASON) if is_ours else unread
+            yield Skipped(f"{folder}/", own_files.REASON) if is_ours else unread
 
 
 def _look_at(entry: os.DirEntry[str], path: str, root: str) -> _Found | Unsendable | Skipped | None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn, TypeVar
 
 from s3sync.errors import RunError
-from s3sync.runfolder import is_inside
+from s3sync.runs.run_folder import is_inside
 from s3sync.text import count_of, human_bytes, human_seconds, printable
 
 MATCH_SECONDS = 5.0  # of CPU, for all samples of a sheet

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from s3sync import runfolder
-from s3sync.runfolder import RUN_INFO, LocalFile
+from s3sync.runs import run_folder
+from s3sync.runs.run_folder import RUN_INFO, LocalFile
 from s3sync.text import count_of, printable
 
 BASE_CALLS = "Data/Intensities/BaseCalls/"
@@ -126,7 +126,7 @@ class Found(NamedTuple):
 
 def read_flow_cell(folder: Path) -> FlowCell | None:
     """What RunInfo.xml says of reads and flow cell; None if it does not. Raises RunError."""
-    run = runfolder.parse_xml(folder / RUN_INFO).find("Run")
+    run = run_folder.parse_xml(folder / RUN_INFO).find("Run")
     if run is None:
         return None
     reads = list(

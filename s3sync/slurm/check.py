@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync import __version__, arrayfolder, brokennodes, files, nodecheck
-from s3sync.config import Config
+from s3sync import __version__, files
+from s3sync.aws import access
 from s3sync.errors import ConfigError, SlurmError
-from s3sync.interrupt import Stop
-from s3sync.nodecheck import Asked
-from s3sync.s3check import Finding, Place
-from s3sync.slurm import Cluster, Live, Slurm, is_up
+from s3sync.signals import Stop
+from s3sync.slurm import broken_nodes, node_check, work_folder
+from s3sync.slurm.client import Cluster, Live, Slurm, is_up
+from s3sync.slurm.node_check import Asked
 from s3sync.text import count_of, human_seconds, printable
 
 _WAIT_SECONDS = 120.0  # that a job may wait for its node,
@@ -36,13 +36,23 @@ _SCRIPT = """\
 #!/bin/sh
 # What Slurm runs on a node for `s3sync check --submit`.
 echo "${{SLURMD_NODENAME:-$(uname -n)}}"
-exec {python} -m s3sync.nodecheck {folder}
+exec {python} -m s3sync.slurm.node_check {folder}
 """
 
 
-def findings(config: Config, environ: Mapping[str, str], stop: Stop, *, submit: bool) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """What uploads ask of Slurm: by cluster, the directories and the buckets that its nodes have to reach."""
+
+    log_dir: Path
+    aws_command: str | None
+    threads: int
+    clusters: Mapping[Cluster, tuple[Sequence[Path], Sequence[access.Place]]]
+
+
+def findings(uses: Uses, environ: Mapping[str, str], stop: Stop, *, submit: bool) -> Iterator[access.Finding]:
     """Of all that entries ask of Slurm. With `submit` a job for each of it looks at its node; nothing of it stays."""
-    clusters = dict.fromkeys(filter(None, map(config.cluster_of, config.monitor)))
+    clusters = uses.clusters
     if not clusters:
         if submit:
             yield _fine("no entry has `executor: slurm`: there is nothing to submit")
@@ -60,32 +70,32 @@ def findings(config: Config, environ: Mapping[str, str], stop: Stop, *, submit: 
         yield _problem(str(error) if isinstance(error, ConfigError) else _no_answer(error))
         return
     if submit:
-        _forget_what_is_gone(config, slurm)
+        _forget_what_is_gone(uses, slurm)
         for cluster in (cluster for cluster in clusters if cluster.partition in usable):
-            yield from _tried(config, cluster, slurm, stop)
+            yield from _tried(uses, cluster, slurm, stop)
 
 
-def _forget_what_is_gone(config: Config, slurm: Slurm) -> None:
+def _forget_what_is_gone(uses: Uses, slurm: Slurm) -> None:
     """A node that was broken and is out of use is no problem of this program any more."""
-    if broken := brokennodes.names(config.log_dir):
+    if broken := broken_nodes.names(uses.log_dir):
         with contextlib.suppress(SlurmError):
             up = {name for name, state in slurm.nodes() if is_up(state)}
-            brokennodes.remember(config.log_dir, {}, set(broken) - up)
+            broken_nodes.remember(uses.log_dir, {}, set(broken) - up)
 
 
-def _fine(text: str) -> Finding:
-    return Finding(ok=True, what="slurm", text=text)
+def _fine(text: str) -> access.Finding:
+    return access.Finding(ok=True, what="slurm", text=text)
 
 
-def _problem(text: str) -> Finding:
-    return Finding(ok=False, what="slurm", text=text.removeprefix("Slurm: "))
+def _problem(text: str) -> access.Finding:
+    return access.Finding(ok=False, what="slurm", text=text.removeprefix("Slurm: "))
 
 
 def _no_answer(error: SlurmError) -> str:
     return f"{error} (is slurmctld up? `scontrol ping` tells)"
 
 
-def _partition(nodes: Sequence[tuple[str, str]], partition: str, wanted: int) -> Finding:
+def _partition(nodes: Sequence[tuple[str, str]], partition: str, wanted: int) -> access.Finding:
     """`nodes` are names and states, as sinfo has them: `idle`, `mixed`, `down*`."""
     where = f"partition {partition}" if partition else "the cluster"
     if not nodes:
@@ -117,16 +127,16 @@ class _Try:
     ended: float = 0.0
 
 
-def _tried(config: Config, cluster: Cluster, slurm: Slurm, stop: Stop) -> Iterator[Finding]:
+def _tried(uses: Uses, cluster: Cluster, slurm: Slurm, stop: Stop) -> Iterator[access.Finding]:
     """Say what a job finds on each node that asks for what the uploads will ask for; raises InterruptedBySignal."""
     name = f"s3sync-check-{uuid.uuid4().hex[:12]}"
-    place = _Place(config.log_dir / arrayfolder.FOLDER / name, name)
+    place = _Place(uses.log_dir / work_folder.FOLDER / name, name)
     try:
         with _removed(place, slurm):
             nodes = slurm.others(cluster, ())
             if not nodes:
                 yield _problem("no node is left to try: `options` exclude those that are up (see `sinfo`)")
-            yield from _looked_at(config, place, nodes[:_MOST_NODES], cluster, slurm, stop)
+            yield from _looked_at(uses, place, nodes[:_MOST_NODES], cluster, slurm, stop)
             if more := len(nodes) - _MOST_NODES:
                 yield from [_fine(f"{count_of(more, 'more node')} not tried")] if more > 0 else []
     except OSError as error:
@@ -136,21 +146,21 @@ def _tried(config: Config, cluster: Cluster, slurm: Slurm, stop: Stop) -> Iterat
 
 
 def _looked_at(
-    config: Config, place: _Place, nodes: Sequence[str], cluster: Cluster, slurm: Slurm, stop: Stop
-) -> Iterator[Finding]:
+    uses: Uses, place: _Place, nodes: Sequence[str], cluster: Cluster, slurm: Slurm, stop: Stop
+) -> Iterator[access.Finding]:
     """A node that could not be tried is no problem where another one was: it may be busy, or not suit the options."""
-    tries, untried = _submit(config, place, nodes, cluster, slurm)
+    tries, untried = _submit(uses, place, nodes, cluster, slurm)
     has_tried = False
     for ended, waits in _ends(tries, place.name, slurm, stop):
         if waits and ended.running:
             has_tried = True
-            yield Finding(ok=False, what=f"node {printable(ended.node)}", text=f"job {ended.job} {waits}")
+            yield access.Finding(ok=False, what=f"node {printable(ended.node)}", text=f"job {ended.job} {waits}")
             continue
         if waits:
             untried.append((ended.node, f"job {ended.job} {waits}"))
             continue
         has_tried = True
-        yield from _found(ended, config.log_dir)
+        yield from _found(ended, uses.log_dir)
     if has_tried or not untried:
         yield from (_fine(f"node {printable(node)} was not tried: {why}") for node, why in untried)
     else:
@@ -159,10 +169,10 @@ def _looked_at(
 
 
 def _submit(
-    config: Config, place: _Place, nodes: Sequence[str], cluster: Cluster, slurm: Slurm
+    uses: Uses, place: _Place, nodes: Sequence[str], cluster: Cluster, slurm: Slurm
 ) -> tuple[list[_Try], list[tuple[str, str]]]:
     """Submit a job for each node; give those that Slurm took, and the nodes for which it took none, and why."""
-    asked = _asked(config, cluster)
+    asked = _asked(uses, cluster)
     tries: list[_Try] = []
     untried: list[tuple[str, str]] = []
     for number, node in enumerate(nodes):
@@ -171,7 +181,7 @@ def _submit(
             break
         folder = place.folder / f"{number:04}"
         files.make_private_folder(folder)
-        nodecheck.ask(folder, asked)
+        node_check.ask(folder, asked)
         words = {"python": shlex.quote(sys.executable), "folder": shlex.quote(str(folder))}
         script = folder / "job.sh"
         files.write_synced(script, _SCRIPT.format(**words).encode("utf-8", "surrogateescape"))
@@ -186,12 +196,10 @@ def _submit(
     return tries, untried
 
 
-def _asked(config: Config, cluster: Cluster) -> Asked:
-    entries = [entry for entry in config.monitor if config.cluster_of(entry) == cluster]
-    directories = dict.fromkeys(directory for entry in entries for directory in entry.monitored_directories)
-    places = dict.fromkeys(Place.of(entry.destination, entry.expected_bucket_owner) for entry in entries)
+def _asked(uses: Uses, cluster: Cluster) -> Asked:
+    directories, places = uses.clusters[cluster]
     pairs = tuple((str(directory), _a_run_in(directory)) for directory in directories)
-    return Asked(__version__, pairs, tuple(places), config.aws_command, config.max_threads)
+    return Asked(__version__, pairs, tuple(places), uses.aws_command, uses.threads)
 
 
 def _a_run_in(directory: Path) -> str:
@@ -201,7 +209,7 @@ def _a_run_in(directory: Path) -> str:
     return ""
 
 
-def _found(ended: _Try, log_dir: Path) -> Iterator[Finding]:
+def _found(ended: _Try, log_dir: Path) -> Iterator[access.Finding]:
     """Say what a job that has ended has found on its node, if it could say so."""
     node, *said = _said(ended.folder)
     took = human_seconds(time.monotonic() - ended.submitted)
@@ -209,19 +217,19 @@ def _found(ended: _Try, log_dir: Path) -> Iterator[Finding]:
     what = f"node {node or printable(ended.node)}"
     if not node:
         advice = "put log_dir where all nodes have it under the same path, and this user may write"
-        yield Finding(
+        yield access.Finding(
             ok=False, what=what, text=f"job {ended.job} ended, but nothing that it wrote is in {where} ({advice})"
         )
         return
-    yield Finding(ok=True, what=what, text=f"log_dir: {where}: shared (job {ended.job} took {took})")
-    found = nodecheck.answer(ended.folder)
+    yield access.Finding(ok=True, what=what, text=f"log_dir: {where}: shared (job {ended.job} took {took})")
+    found = node_check.answer(ended.folder)
     if found is None:
         advice = "install s3sync there under the same path"
-        yield Finding(ok=False, what=what, text=f"program: {' / '.join(said[-2:]) or 'was ended'} ({advice})")
+        yield access.Finding(ok=False, what=what, text=f"program: {' / '.join(said[-2:]) or 'was ended'} ({advice})")
     else:
-        brokennodes.remember(log_dir, {}, [node])  # it can start there (again)
+        broken_nodes.remember(log_dir, {}, [node])  # it can start there (again)
     for each in found or ():
-        yield Finding(each.ok, what, f"{each.what}: {each.text}")
+        yield access.Finding(each.ok, what, f"{each.what}: {each.text}")
 
 
 def _ends(tries: Sequence[_Try], name: str, slurm: Slurm, stop: Stop) -> Iterator[tuple[_Try, str]]:
@@ -230,7 +238,7 @@ def _ends(tries: Sequence[_Try], name: str, slurm: Slurm, stop: Stop) -> Iterato
     while left:
         live = {job.job: job for job in slurm.live(name)} if left else {}
         for each in tuple(left):
-            if nodecheck.answer(_fresh(each.folder)) is not None:
+            if node_check.answer(_fresh(each.folder)) is not None:
                 waits: str | None = ""
             else:
                 waits = _waits(each, live.get(each.job), time.monotonic())

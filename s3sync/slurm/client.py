@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync import processes
-from s3sync.awsconfig import redact, secrets_of, without_ours
+from s3sync.aws import settings
 from s3sync.errors import ConfigError, SlurmError, UsageError
 from s3sync.processes import OutOfTime
 from s3sync.text import count_of, human_seconds, printable
@@ -96,8 +96,8 @@ class Slurm:
             )
         # A coordinator may itself run in a job: what that one was given is not for the jobs that it submits.
         # What the user's own squeue leaves out, or scancel asks, is not meant for ours.
-        self._environ = {k: v for k, v in without_ours(environ).items() if not _NOT_OURS.match(k)}
-        self._secrets = secrets_of(environ)
+        self._environ = {k: v for k, v in settings.without_ours(environ).items() if not _NOT_OURS.match(k)}
+        self._secrets = settings.secrets_of(environ)
 
     def submit(
         self,
@@ -176,7 +176,7 @@ class Slurm:
         return answer.out
 
     def _readable(self, said: str) -> str:
-        return redact(printable(said.strip()), self._secrets)
+        return settings.redact(printable(said.strip()), self._secrets)
 
 
 _OUT_OF_USE = re.compile(r"(down|drain|fail|future|inval|maint|no_respond|perfctrs|reboot|unk).*|.*[*$]")

@@ -12,20 +12,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from s3sync import analysis, brokennodes, gathering, lock, runfolder
-from s3sync.arrayfolder import LAST, ArrayFolder, Handed
 from s3sync.errors import BusyError, InterruptedBySignal, LeaseLostError, RunError, SlurmError, StateError
-from s3sync.interrupt import Stop
-from s3sync.job import Job, Report
-from s3sync.progress import Display, Snapshot
-from s3sync.runfolder import Run
-from s3sync.slurm import Live, Slurm, summary
-from s3sync.stages import what
-from s3sync.state import StateStore
-from s3sync.statelog import RunState
-from s3sync.submission import Submission, submit_last
+from s3sync.runs import Run, analysis, run_folder
+from s3sync.signals import Stop
+from s3sync.slurm import broken_nodes as slurm_broken_nodes
+from s3sync.slurm import gathering
+from s3sync.slurm.client import Cluster, Live, Slurm, summary
+from s3sync.slurm.executor import ClusterExecutor, Collector
+from s3sync.slurm.submission import submit_last
+from s3sync.slurm.work_folder import LAST, ArrayFolder, Handed
+from s3sync.state import RunState, StateStore, lock
 from s3sync.text import count_of
-from s3sync.upload import require_claim, run_hook, survey, upload
+from s3sync.transfer import Job, Report, progress, session, upload
 
 _LOOK_SECONDS = 2.0  # between two looks at the work folder,
 _ASK_SECONDS = 10.0  # and two questions to Slurm
@@ -42,19 +40,25 @@ class Place(NamedTuple):
 
 
 def upload_anywhere(
-    job: Job, environ: Mapping[str, str], stop: Stop, display: Display, *, follow: bool = True
+    job: Job,
+    cluster: Cluster | None,
+    environ: Mapping[str, str],
+    stop: Stop,
+    display: progress.Display,
+    *,
+    follow: bool = True,
 ) -> Report | None:
-    """`upload`, on the cluster if the job says so. Without `follow` it submits, or looks at what was submitted: None
+    """`upload`, on the cluster if one is given. Without `follow` it submits, or looks at what was submitted: None
     means that the jobs are at work. Raises as `upload` does, and SlurmError, ConfigError where there is no Slurm.
     """
-    if job.cluster is None or job.streams:
-        return upload(job, environ, stop, display)
+    if cluster is None or job.streams:
+        return upload.upload(job, environ, stop, display, Collector(environ))
     slurm = Slurm(environ)
     place = _place(job)
     is_known = place.folder.is_submitted()
     if not place.folder.exists() or ((follow or not is_known) and _is_over(place, slurm)):
         try:
-            report = upload(job, environ, stop, display, submission=Submission(place.folder, slurm))
+            report = upload.upload(job, environ, stop, display, ClusterExecutor(environ, cluster, place.folder, slurm))
         except BusyError:
             if not place.folder.exists() or not (follow or is_known):  # another one submits it at the moment
                 raise
@@ -65,12 +69,12 @@ def upload_anywhere(
     if follow:
         following.to_the_end()
     elif not following.is_over():
-        display.say(f"{what(place.run, job.destination)}: on Slurm, {following.where()}")
+        display.say(f"{session.what(place.run, job.destination)}: on Slurm, {following.where()}")
         return None
     broken = following.broken_nodes()
     report = collect(job, place.folder, environ, stop)
     for node, why in broken.items():
-        display.say(f"warning: {brokennodes.message(node, why)}")
+        display.say(f"warning: {slurm_broken_nodes.message(node, why)}")
     return report
 
 
@@ -79,9 +83,9 @@ def collect(job: Job, folder: ArrayFolder, environ: Mapping[str, str], stop: Sto
 
     Raises RunError with what ended the last job, if something did, or if it never came to its end.
     """
-    run, _, scope, *_ = survey(job, environ)
+    run, _, scope, *_ = upload.survey(job, environ)
     store = StateStore(job.log_dir, run, job.destination)
-    busy = f"{what(run, job.destination)} is being uploaded already"
+    busy = f"{session.what(run, job.destination)} is being uploaded already"
     with lock.wait_for(store.lock_path, busy, stop, lambda: not folder.exists()) as held:
         if held:
             store.guard(held.check)
@@ -93,9 +97,9 @@ def collect(job: Job, folder: ArrayFolder, environ: Mapping[str, str], stop: Sto
         state = gathering.gather(job, run, store, store.load().state, environ, stop)
         assert state is not None, "who hands over begins a log"
         tally.seconds = state.seconds - handed.seconds
-        after = run_hook(job, run, store, state, environ, stop)
+        after = upload.run_hook(job, run, store, state, environ, stop)
     if not state.completed and (last is None or last.error):
-        raise RunError(last.error if last else _never_ended(what(run, job.destination), words, broken))
+        raise RunError(last.error if last else _never_ended(session.what(run, job.destination), words, broken))
     return Report(run, job.destination, store.log_path, state, scope, tally=tally, on_complete=after)
 
 
@@ -106,7 +110,7 @@ def _logged(store: StateStore, run: Run) -> RunState:
 def _collected_by_another(report: Report) -> Report:
     """A tick of the monitor, or another call, was there first; raises RunError if there is more to do."""
     if not report.state.completed:
-        where = what(report.run, report.destination)
+        where = session.what(report.run, report.destination)
         raise RunError(
             f"{where} is not completed, and another call has seen to it (the same command goes on from there)"
         )
@@ -115,7 +119,7 @@ def _collected_by_another(report: Report) -> Report:
 
 def _never_ended(run: str, words: Sequence[str], broken: Mapping[str, str]) -> str:
     if broken:
-        nodes = "; ".join(brokennodes.message(node, why) for node, why in broken.items())
+        nodes = "; ".join(slurm_broken_nodes.message(node, why) for node, why in broken.items())
         return f"{run}: Slurm's jobs ended before the upload was over: {nodes}; the same command goes on from there"
     said = f"; their last words: {' / '.join(words[-_LAST_WORDS:])}" if words else ""
     advice = "the same command goes on from there; is the log directory shared with the nodes? `check --submit` tells"
@@ -127,7 +131,7 @@ def _place(job: Job) -> Place:
     store = StateStore(job.log_dir, run, job.destination)
     folder = ArrayFolder.of(job.log_dir, store)
     if folder.exists():  # it may be that of another folder of this name
-        require_claim(run, store.load(set_aside=False).state, lambda: runfolder.list_files(run))
+        upload.require_claim(run, store.load(set_aside=False).state, lambda: run_folder.list_files(run))
     return Place(run, store, folder)
 
 
@@ -140,7 +144,7 @@ class _Following:
     """The jobs of one upload, as they are told by the work folder and by Slurm."""
 
     def __init__(
-        self, job: Job, place: Place, slurm: Slurm, display: Display, environ: Mapping[str, str], stop: Stop
+        self, job: Job, place: Place, slurm: Slurm, display: progress.Display, environ: Mapping[str, str], stop: Stop
     ) -> None:
         self._stop = stop
         self._job = job
@@ -151,7 +155,7 @@ class _Following:
         self._folder = place.folder
         self._handed: Handed = self._folder.handed()
         self._live: list[Live] = []
-        self._seen = Snapshot("queued", *self._handed.proven, *self._handed.amount, 0)
+        self._seen = progress.Snapshot("queued", *self._handed.proven, *self._handed.amount, 0)
         self._trouble = ""
         self._rounds = self._shards = 0
 
@@ -169,7 +173,7 @@ class _Following:
 
     def to_the_end(self) -> None:
         """Show how far they are until they have ended. Raises InterruptedBySignal; SIGINT cancels them."""
-        title = f"uploading {what(self._place.run, self._job.destination)} on Slurm"
+        title = f"uploading {session.what(self._place.run, self._job.destination)} on Slurm"
         self._look()
         self._display.follow(title, lambda: self._seen)
         asked = 0.0
@@ -211,7 +215,7 @@ class _Following:
         size = before.size + sum(task.size for task in tasks.values())
         processes = sum(task.processes or 0 for number, task in tasks.items() if number in alive)
         activity = "uploading" if processes else "queued" if not tasks else "waiting"
-        self._seen = Snapshot(
+        self._seen = progress.Snapshot(
             activity, min(files, total.files), total.files, min(size, total.size), total.size, processes
         )
 
@@ -238,8 +242,7 @@ class _Following:
         broken = self._folder.broken()
         if not lasts or len(set(lasts)) < len(lasts) or self._folder.is_over():  # the same one again: no use
             return False
-        cluster = self._handed.job.cluster
-        if cluster is None or not self._slurm.others(cluster, broken):
+        if not self._slurm.others(self._handed.cluster, broken):
             return False
         try:
             with lock.held(self._place.store.lock_path, "it is being submitted", stop=self._stop) as held:

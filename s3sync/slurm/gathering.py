@@ -6,16 +6,15 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from s3sync import brokennodes, checksums, lock, runfolder
-from s3sync.arrayfolder import ArrayFolder, Handed
 from s3sync.errors import BusyError, ConfigError
-from s3sync.interrupt import Stop
-from s3sync.job import Job
-from s3sync.runfolder import Run
-from s3sync.slurm import Live, Slurm, summary
-from s3sync.state import StateStore
-from s3sync.statelog import RunState
+from s3sync.runs import Run, analysis_manifest, run_folder
+from s3sync.signals import Stop
+from s3sync.slurm import broken_nodes
+from s3sync.slurm.client import Live, Slurm, summary
+from s3sync.slurm.work_folder import ArrayFolder, Handed
+from s3sync.state import RunState, StateStore, lock
 from s3sync.text import moment_of, printable
+from s3sync.transfer import Job
 
 _LOOKERS = 16  # a node that is dead is looked at for a minute: those of many shards at the same time
 
@@ -54,7 +53,7 @@ def gather(
             store.save(state)
     if not own:
         store.check()  # another host that has taken over may need the folder
-        brokennodes.remember(job.log_dir, folder.broken(), folder.able())
+        broken_nodes.remember(job.log_dir, folder.broken(), folder.able())
         folder.discard()
     return state
 
@@ -105,4 +104,4 @@ def _add(state: RunState, folder: ArrayFolder, handed: Handed, run: Run) -> None
 
 def _is_as_planned(run: Run, handed: Handed) -> bool:
     """Whether the instrument's manifest, by which files were proven, is the one that the plan was made with."""
-    return handed.manifest is None or runfolder.stat_again(run, checksums.MANIFEST) == handed.manifest
+    return handed.manifest is None or run_folder.stat_again(run, analysis_manifest.MANIFEST) == handed.manifest

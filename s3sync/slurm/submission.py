@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
-import uuid
 from collections.abc import Sequence
 
-from s3sync import shards
-from s3sync.arrayfolder import STARTS, ArrayFolder, Handed
-from s3sync.errors import SlurmError, StateError
-from s3sync.runfolder import LocalFile
-from s3sync.slurm import Slurm
+from s3sync.runs import LocalFile
+from s3sync.slurm import shards
+from s3sync.slurm.client import Slurm
+from s3sync.slurm.work_folder import STARTS, ArrayFolder, Handed
 
 # The program renames the mark of its start: one that stays names a node on which it cannot run.
 _SCRIPT = """\
@@ -27,31 +24,6 @@ exec {python} -m s3sync task {folder}
 """
 
 
-class Submission:
-    """Where a call hands its files over, instead of sending them."""
-
-    def __init__(self, folder: ArrayFolder, slurm: Slurm) -> None:
-        self.name = f"s3sync-{uuid.uuid4().hex[:12]}"  # tells its jobs from all others, whatever their numbers
-        self._folder = folder
-        self._slurm = slurm
-
-    def take(self, handed: Handed, files: Sequence[LocalFile]) -> None:
-        """Raises SlurmError if Slurm takes no job; then nothing was handed over. Raises StateError."""
-        self._folder.make(handed, script_of(self._folder))
-        try:
-            submit(self._folder, handed, files, self._slurm)
-        except SlurmError:
-            with contextlib.suppress(SlurmError):
-                if self._slurm.live(self.name):
-                    return  # it took the array: whoever follows it sees to the last job
-                self._folder.discard()
-            raise
-        except StateError:
-            with contextlib.suppress(StateError):
-                self._folder.discard()
-            raise
-
-
 def script_of(folder: ArrayFolder) -> str:
     """Return what Slurm runs on a node."""
     words = {"python": shlex.quote(sys.executable), "folder": shlex.quote(str(folder.path))}
@@ -62,8 +34,7 @@ def submit(
     folder: ArrayFolder, handed: Handed, files: Sequence[LocalFile], slurm: Slurm, avoid: Sequence[str] = ()
 ) -> None:
     """The next array, kept off the nodes to `avoid`, and the job that comes after it; raises SlurmError, StateError."""
-    cluster = handed.job.cluster
-    assert cluster is not None, "only such jobs are handed over"
+    cluster = handed.cluster
     numbers = folder.plan(folder.rounds() + 1, shards.cut(files, shards.number_for(files, cluster.nodes)))
     output = folder.path / "out" / "%A_%a.txt"
     words = cluster.words(avoid)
@@ -76,8 +47,7 @@ def submit_last(
     folder: ArrayFolder, handed: Handed, slurm: Slurm, after: int | None, avoid: Sequence[str] = ()
 ) -> None:
     """The job that comes when all tasks of an array have ended, however they did, or at once; raises SlurmError."""
-    assert handed.job.cluster is not None, "only such jobs are handed over"
     output = folder.path / "out" / "%j.txt"
-    slurm.submit(folder.script, handed.name, handed.job.cluster.words(avoid), output=output, after=after)
+    slurm.submit(folder.script, handed.name, handed.cluster.words(avoid), output=output, after=after)
     if after is not None:
         folder.set_followed(after)

@@ -11,23 +11,20 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from s3sync import __version__, analysis, awscli, checksums, lock, plan, runfolder, sending, submission
-from s3sync.arrayfolder import LAST, ArrayFolder, Handed, Result
-from s3sync.checksums import MANIFEST, Checksums
+from s3sync import __version__
+from s3sync.aws import client
 from s3sync.errors import BusyError, ConfigError, RunError, S3SyncError, SlurmError, StateError
-from s3sync.interrupt import Stop
-from s3sync.job import Job, Report, Tally
-from s3sync.lock import Held
-from s3sync.progress import Lines, Snapshot, Watcher
 from s3sync.resources import usable_cores
-from s3sync.runfolder import Run
-from s3sync.sending import Amount, Sender
-from s3sync.shards import LEAST_COST, Shard
-from s3sync.slurm import Slurm
-from s3sync.staging import work_folder
-from s3sync.statelog import RunState
+from s3sync.runs import Run, analysis, analysis_manifest, run_folder
+from s3sync.signals import Stop
+from s3sync.slurm import submission
+from s3sync.slurm.client import Cluster, Slurm
+from s3sync.slurm.executor import Finalizer
+from s3sync.slurm.shards import LEAST_COST, Shard
+from s3sync.slurm.work_folder import LAST, ArrayFolder, Handed, Result
+from s3sync.state import RunState, lock, log_format
 from s3sync.text import printable
-from s3sync.upload import upload
+from s3sync.transfer import Job, Report, passes, plan, progress, request, staging, upload
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` only from Python 3.11 on
@@ -47,7 +44,7 @@ def run_task(folder: ArrayFolder, number: int, environ: Mapping[str, str], stop:
     with _alone(folder, number, stop) as locked:
         if locked is None:
             return True
-        tally, state, start = Tally(), RunState("", ""), folder.start_name(number)
+        tally, state, start = request.Tally(), RunState("", ""), folder.start_name(number)
         try:
             _require_same_version(handed, environ)
             _send_shard(folder, number, start, handed, environ, stop, tally, state, locked.descriptor)
@@ -67,12 +64,12 @@ def _send_shard(
     handed: Handed,
     environ: Mapping[str, str],
     stop: Stop,
-    tally: Tally,
+    tally: request.Tally,
     state: RunState,
     locked: int,
 ) -> None:
     """Fills `tally` and `state` as it goes. An `aws` that outlives a killed task keeps the shard `locked`."""
-    job = _on_this_node(handed.job, environ)
+    job = _on_this_node(handed.job, handed.cluster, environ)
     run = analysis.open_unit(job.local_path, need_run_info=not job.skip_check)
     state.run_id, state.run_path = run.run_id, str(run.path)
     before = folder.proofs(number, job.destination)
@@ -81,14 +78,14 @@ def _send_shard(
     display = _Shown(folder, number)
     with (
         display,
-        work_folder(environ, [run.root]) as (work, held),
+        staging.work_folder(environ, [run.root]) as (work, held),
         folder.journal(number, job.destination, start) as journal,
         folder.journal(number, job.destination, start, found=True) as found,
     ):
-        aws = awscli.connect(job.aws_command, job.settings, environ, stop, work, (locked, held), job.stall_seconds)
+        aws = client.connect(job.aws_command, job.settings, environ, stop, work, (locked, held), job.stall_seconds)
         expected = _expected(run, handed)
         what_for = (job, run, state, journal.record, aws, environ, work, stop, display, expected)
-        sender = Sender(*what_for, record_found=found.record)
+        sender = passes.Sender(*what_for, record_found=found.record)
         try:
             _send(sender, shard, state, aws, display, resumed=handed.resumed or bool(before))
         finally:
@@ -96,12 +93,14 @@ def _send_shard(
             _copy(sender.tally, tally)
 
 
-def _send(sender: Sender, shard: Shard, state: RunState, aws: awscli.Aws, display: _Shown, *, resumed: bool) -> None:
+def _send(
+    sender: passes.Sender, shard: Shard, state: RunState, aws: client.Aws, display: _Shown, *, resumed: bool
+) -> None:
     """As a call on one machine does it, but for the markers, which are none of a shard's."""
     sender.reader.expect(file.path for file in shard)
-    remote, state.aws = sending.first_word(aws, lambda: sender.reader.list_range(shard))
-    proven = [file for file in shard if plan.is_same(file, state.proven.get(file.path))]
-    before, total = Amount.of(proven), Amount.of(shard)
+    remote, state.aws = passes.first_word(aws, lambda: sender.reader.list_range(shard))
+    proven = [file for file in shard if log_format.is_same(file, state.proven.get(file.path))]
+    before, total = request.Amount.of(proven), request.Amount.of(shard)
     display.follow("", lambda: sender.snapshot("uploading", before, total))
     pending = plan.pending(shard, state.proven)
     if remote is not None:
@@ -133,11 +132,11 @@ def run_last(folder: ArrayFolder, environ: Mapping[str, str], stop: Stop) -> Non
     try:
         _require_same_version(handed, environ)
         with display:
-            job = _on_this_node(replace(handed.job, recheck=False), environ, share=False)
+            job = _on_this_node(replace(handed.job, recheck=False), handed.cluster, environ, share=False)
             report = _upload_rest(folder, job, environ, stop, display)
     except S3SyncError as error:
         if not stop.requested:
-            folder.end(LAST, Result(_node(environ), Tally(), {}, "", str(error)))
+            folder.end(LAST, Result(_node(environ), request.Tally(), {}, "", str(error)))
         raise
     folder.end(LAST, Result(_node(environ), report.tally, report.state.failed, report.state.aws))
 
@@ -217,26 +216,27 @@ def _require_same_version(handed: Handed, environ: Mapping[str, str]) -> None:
         )
 
 
-def _on_this_node(job: Job, environ: Mapping[str, str], *, share: bool = True) -> Job:
+def _on_this_node(job: Job, cluster: Cluster, environ: Mapping[str, str], *, share: bool = True) -> Job:
     """The job with what Slurm gives of this node; of a limit on the bandwidth with a node's `share`."""
-    assert job.cluster is not None, "only such jobs are handed over"
-    nodes = job.cluster.nodes if share else 1
+    nodes = cluster.nodes if share else 1
     limit = job.max_bandwidth.divided(nodes) if job.max_bandwidth else None
     given = environ.get("SLURM_CPUS_ON_NODE", "")
     cores = min(usable_cores(), int(given)) if given.isdecimal() else usable_cores()
-    return replace(job, cores=job.cluster.cores or max(1, cores), max_bandwidth=limit, cluster=None)
+    return replace(job, cores=cluster.cores or max(1, cores), max_bandwidth=limit)
 
 
-def _expected(run: Run, handed: Handed) -> Checksums:
+def _expected(run: Run, handed: Handed) -> analysis_manifest.Checksums:
     """What the instrument's manifest says; raises RunError if it is not the one that the plan was made with."""
-    expected = checksums.read(run)
-    if expected and runfolder.stat_again(run, MANIFEST) != handed.manifest:
-        raise RunError(f"{MANIFEST} of {printable(run.run_id)} changed while it was uploaded: upload it again")
+    expected = analysis_manifest.read(run)
+    if expected and run_folder.stat_again(run, analysis_manifest.MANIFEST) != handed.manifest:
+        raise RunError(
+            f"{analysis_manifest.MANIFEST} of {printable(run.run_id)} changed while it was uploaded: upload it again"
+        )
     return expected
 
 
 @contextlib.contextmanager
-def _alone(folder: ArrayFolder, number: int, stop: Stop) -> Iterator[Held | None]:
+def _alone(folder: ArrayFolder, number: int, stop: Stop) -> Iterator[lock.Held | None]:
     """The shard's lock, when no other start of its task is at work, on a node that Slurm has given up; None if that
     has come to its end.
     """
@@ -264,20 +264,20 @@ def _upload_rest(folder: ArrayFolder, job: Job, environ: Mapping[str, str], stop
     """Whoever else holds the run's lock looks at it, finds this job, and leaves."""
     while True:
         try:
-            return upload(job, environ, stop, display, collected=folder)
+            return upload.upload(job, environ, stop, display, Finalizer(environ, folder))
         except BusyError:
             stop.check()
             stop.wait(_LOOK_SECONDS)
 
 
-def _copy(tally: Tally, to: Tally) -> None:
-    for name in Tally.__slots__:
+def _copy(tally: request.Tally, to: request.Tally) -> None:
+    for name in request.Tally.__slots__:
         setattr(to, name, getattr(tally, name))
 
 
 def _say(line: str) -> None:
     """Into the job's output."""
-    Lines(sys.stderr).say(line)
+    progress.Lines(sys.stderr).say(line)
 
 
 def _node(environ: Mapping[str, str]) -> str:
@@ -290,8 +290,8 @@ class _Shown:
     def __init__(self, folder: ArrayFolder, who: int | str) -> None:
         self._folder = folder
         self._who = who
-        self._watcher = Watcher(_SHOW_SECONDS, self._show)
-        self._snapshot: Callable[[], Snapshot] | None = None
+        self._watcher = progress.Watcher(_SHOW_SECONDS, self._show)
+        self._snapshot: Callable[[], progress.Snapshot] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -302,7 +302,7 @@ class _Shown:
         if self._watcher.close() and self._snapshot:
             self._show(self._snapshot())
 
-    def follow(self, _title: str, snapshot: Callable[[], Snapshot]) -> None:
+    def follow(self, _title: str, snapshot: Callable[[], progress.Snapshot]) -> None:
         """Begin; once."""
         self._snapshot = snapshot
         self._show(snapshot())
@@ -312,5 +312,5 @@ class _Shown:
         """Print a line at once."""
         _say(line)
 
-    def _show(self, now: Snapshot) -> None:
+    def _show(self, now: progress.Snapshot) -> None:
         self._folder.show(self._who, now)

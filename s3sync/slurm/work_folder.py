@@ -16,17 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from s3sync import files, lock
-from s3sync.destination import Destination
+from s3sync import files
+from s3sync.aws import Destination
 from s3sync.errors import StateError
-from s3sync.job import Job, Tally
-from s3sync.progress import Snapshot
-from s3sync.runfolder import LocalFile
-from s3sync.sending import Amount
-from s3sync.shards import Shard
-from s3sync.state import StateStore
-from s3sync.statelog import Proof, journal_head, journal_lines, parse_journal
+from s3sync.runs import LocalFile
+from s3sync.slurm.client import Cluster
+from s3sync.slurm.shards import Shard
+from s3sync.state import Proof, StateStore, lock, log_format
 from s3sync.text import count_of, printable
+from s3sync.transfer import Job, request
+from s3sync.transfer import progress as transfer_progress
 
 FOLDER = "slurm"  # in the log directory
 STARTS = "starts"  # in the work folder: marks of scripts that were started, until the program runs
@@ -44,13 +43,14 @@ class Handed(NamedTuple):
 
     name: str  # of all jobs
     version: str  # of this program
+    cluster: Cluster
     job: Job
     submitted: str
     resumed: bool  # S3 may have files that are not proven
     manifest: LocalFile | None
-    amount: Amount
-    proven: Amount
-    sent: Amount
+    amount: request.Amount
+    proven: request.Amount
+    sent: request.Amount
     seconds: float  # that calls before took
 
 
@@ -62,7 +62,7 @@ class Result:
     """
 
     node: str
-    tally: Tally
+    tally: request.Tally
     failed: Mapping[str, str]
     aws: str = ""
     error: str = ""
@@ -200,14 +200,14 @@ class ArrayFolder:
             descriptor = files.open_private(path, os.O_WRONLY | os.O_EXCL | os.O_APPEND)
         try:
             journal = Journal(descriptor, path)
-            journal.write(journal_head(destination))
+            journal.write(log_format.journal_head(destination))
             with self._explained():
                 files.sync_folder(path.parent)
             yield journal
         finally:
             os.close(descriptor)
 
-    def show(self, who: int | str, snapshot: Snapshot) -> None:
+    def show(self, who: int | str, snapshot: transfer_progress.Snapshot) -> None:
         """How far a task is. Nothing hangs on it: raises nothing."""
         with contextlib.suppress(OSError):
             files.replace(self.path / "progress" / _name(who), json.dumps(snapshot).encode("ascii"))
@@ -216,7 +216,7 @@ class ArrayFolder:
         """A task, or the last job, came to its end; raises StateError."""
         facts = {"node": result.node, "aws": result.aws, "error": result.error, "failed": dict(result.failed)}
         facts["start"] = result.start
-        tally = {name: getattr(result.tally, name) for name in Tally.__slots__}
+        tally = {name: getattr(result.tally, name) for name in request.Tally.__slots__}
         with self._explained():
             files.replace(self.path / "results" / _name(who), json.dumps({**facts, "tally": tally}).encode("ascii"))
 
@@ -230,14 +230,14 @@ class ArrayFolder:
             for folder in (self.path / "found", self.path / "journals"):
                 for name in sorted(os.listdir(folder)) if folder.exists() else ():
                     if name.startswith(begins):
-                        found += parse_journal((folder / name).read_bytes(), destination)[0]
+                        found += log_format.parse_journal((folder / name).read_bytes(), destination)[0]
         return found
 
     def result(self, who: int | str) -> Result | None:
         """None if it has not come to its end."""
         with contextlib.suppress(*_NOT_THERE):
             facts = _load(self.path / "results" / _name(who))
-            tally = Tally(**{name: facts["tally"][name] for name in Tally.__slots__})
+            tally = request.Tally(**{name: facts["tally"][name] for name in request.Tally.__slots__})
             failed = {printable(str(path)): printable(str(why)) for path, why in facts["failed"].items()}
             aws, error = (printable(str(facts[key])) for key in ("aws", "error"))
             return Result(str(facts["node"]), tally, failed, aws, error, str(facts.get("start", "")))
@@ -259,15 +259,15 @@ class ArrayFolder:
             return {number: result for number, result in sorted(found.items()) if result}
         return {}
 
-    def tally(self) -> Tally:
+    def tally(self) -> request.Tally:
         """Add up what tasks and last job have done; but for the seconds, which went by at the same time.
 
         A start that was killed has no result: what it sent is in its journal. Raises StateError.
         """
         shards = self.results()
         results = [*shards.values(), *filter(None, [self.result(LAST)])]
-        counted = (name for name in Tally.__slots__ if name != "seconds")
-        tally = Tally(**{name: sum(getattr(result.tally, name) for result in results) for name in counted})
+        counted = (name for name in request.Tally.__slots__ if name != "seconds")
+        tally = request.Tally(**{name: sum(getattr(result.tally, name) for result in results) for name in counted})
         for proof in self._sent_by_others(shards):
             tally.sent_files += 1
             tally.sent_size += proof.size
@@ -281,13 +281,13 @@ class ArrayFolder:
                 number = path.name.partition(".")[0]
                 result = results.get(int(number)) if number.isdecimal() else None
                 if result is None or result.start not in ("", path.name):
-                    yield from parse_journal(path.read_bytes(), destination)[0]
+                    yield from log_format.parse_journal(path.read_bytes(), destination)[0]
 
-    def progress(self, who: int | str) -> Snapshot | None:
+    def progress(self, who: int | str) -> transfer_progress.Snapshot | None:
         """How far a task was when it last said so; None if it has not begun."""
         with contextlib.suppress(*_NOT_THERE):
             activity, *numbers = _load(self.path / "progress" / _name(who))
-            return Snapshot(printable(str(activity)), *(int(number) for number in numbers))
+            return transfer_progress.Snapshot(printable(str(activity)), *(int(number) for number in numbers))
         return None
 
     def where(self) -> str:
@@ -412,7 +412,7 @@ class Journal:
 
     def record(self, proofs: Iterable[Proof]) -> None:
         """Append, and bring it to the disk; raises StateError."""
-        self.write(journal_lines(proofs))
+        self.write(log_format.journal_lines(proofs))
 
     def write(self, lines: bytes) -> None:
         """Raises StateError."""
@@ -454,4 +454,7 @@ def _parse(facts: Any) -> Handed:
 def _plain(handed: Handed) -> dict[str, Any]:
     from pydantic import TypeAdapter
 
-    return {**handed._asdict(), "job": TypeAdapter(Job).dump_python(handed.job, mode="json")}
+    plain: dict[str, Any] = handed._asdict()
+    for key, kind in (("job", Job), ("cluster", Cluster)):
+        plain[key] = TypeAdapter(kind).dump_python(plain[key], mode="json")
+    return plain

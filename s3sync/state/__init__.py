@@ -1,0 +1,18 @@
+"""Remember in LOG_DIR what is proven, and let only one process write it."""
+
+from s3sync.state import identity, lock, log_dir, log_format, store, summary, waiting
+from s3sync.state.log_format import Proof, RunState
+from s3sync.state.store import StateStore
+
+__all__ = [
+    "Proof",
+    "RunState",
+    "StateStore",
+    "identity",
+    "lock",
+    "log_dir",
+    "log_format",
+    "store",
+    "summary",
+    "waiting",
+]

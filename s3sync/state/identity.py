@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from s3sync import plan, runfolder
 from s3sync.errors import S3SyncError
-from s3sync.runfolder import Listing, LocalFile, Run
-from s3sync.statelog import Proof, RunState
+from s3sync.runs import Listing, LocalFile, Run, run_folder
+from s3sync.state import log_format
+from s3sync.state.log_format import Proof, RunState
 from s3sync.text import count_of, printable
 
 _SAMPLED = 16  # files whose bytes are compared with the log, besides the small ones that are a run's own
@@ -154,7 +154,7 @@ def claim(
     there = presence(recorded, numbers, os.path.dirname(run.path))
     if there.state == "here":
         return Claim("another", f"the state log and the objects in S3 belong to {old}, which is still there")
-    if there.state == "unknown" and runfolder.numbers_of(run.path)[1:2] != tuple(numbers[1:2]):
+    if there.state == "unknown" and run_folder.numbers_of(run.path)[1:2] != tuple(numbers[1:2]):
         return Claim("another", f"the state log belongs to {old}, and whether that is gone is not known: {there.why}")
     if others:
         return Claim("another", f"the state log belongs to {old}, which is gone, and {_several([run.path, *others])}")
@@ -199,7 +199,7 @@ def _sample(both: Sequence[tuple[LocalFile, Proof]]) -> list[tuple[LocalFile, Pr
     able = [
         (file, proof)
         for file, proof in both
-        if not plan.is_same(file, proof) and file.size < _MOST_SAMPLED_BYTES and _is_md5(proof)
+        if not log_format.is_same(file, proof) and file.size < _MOST_SAMPLED_BYTES and _is_md5(proof)
     ]
     own = [(file, proof) for file, proof in able if "/" not in file.path][:_SAMPLED]
     rest = [(file, proof) for file, proof in able if "/" in file.path]
@@ -212,7 +212,7 @@ def _is_md5(proof: Proof) -> bool:
 
 def _has_other_bytes(run: Run, file: LocalFile, proof: Proof) -> bool:
     try:
-        content = runfolder.read_whole(run.path / file.path, _MOST_SAMPLED_BYTES)
+        content = run_folder.read_whole(run.path / file.path, _MOST_SAMPLED_BYTES)
     except (OSError, S3SyncError):
         return False  # whoever uploads it says so
     return hashlib.md5(content, usedforsecurity=False).hexdigest() != proof.etag.lower()

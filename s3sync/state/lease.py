@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
-from s3sync import leasefiles
 from s3sync.errors import BusyError, LeaseLostError
-from s3sync.leasefiles import Numbers, parse
+from s3sync.state import lease_files
+from s3sync.state.lease_files import Numbers, parse
 from s3sync.text import human_seconds, now_iso
 
 _LOOKS_A_BEAT = 5  # so that a live holder is found soon; those that count are a beat apart
@@ -121,7 +121,7 @@ class Lease:
             "pid": os.getpid(),
             "since": self._since,
             "place": self._wish.place,
-            "pids": leasefiles.pid_namespace(),
+            "pids": lease_files.pid_namespace(),
             "token": self._token,
             "beat": self._beat,
             "released": released,

@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync import lease, leasefiles
 from s3sync.errors import BusyError, StateError
 from s3sync.files import make_private_folder, open_private
-from s3sync.interrupt import Stop
-from s3sync.lease import Pace, Wish
-from s3sync.leasefiles import Numbers
+from s3sync.signals import Stop
+from s3sync.state import lease, lease_files
+from s3sync.state.lease import Pace, Wish
+from s3sync.state.lease_files import Numbers
 from s3sync.text import now_iso, printable
 
 SUFFIX = ".lock"
@@ -103,7 +103,7 @@ def is_held(path: Path, locks: Path = Path("/proc/locks")) -> bool:
     The kernel's list knows. On btrfs and overlayfs it has another device than `stat`, and it has no processes of other
     containers: there the lease says it.
     """
-    return _is_listed(path, locks) or leasefiles.is_held_here(leases(path), _HERE_SECONDS)
+    return _is_listed(path, locks) or lease_files.is_held_here(leases(path), _HERE_SECONDS)
 
 
 def _is_listed(path: Path, locks: Path) -> bool:
@@ -120,7 +120,7 @@ def holder_elsewhere(path: Path) -> str:
     """The host that holds the lock, if that is another one; to be shown, since it goes by the clocks of both. Reads
     only.
     """
-    holder = leasefiles.holder_elsewhere(leases(path), _SHOWN_SECONDS)
+    holder = lease_files.holder_elsewhere(leases(path), _SHOWN_SECONDS)
     return holder.host if holder else ""
 
 
@@ -149,7 +149,7 @@ def _held(path: Path, wish: Wish, stop: Stop | None) -> Iterator[Held]:
         if not _try_lock_explained(descriptor, path):
             raise BusyError(f"{wish.busy}: {_holder(descriptor)} (wait for it, or end it)")
         try:
-            wish = wish._replace(place=leasefiles.place_of(descriptor))
+            wish = wish._replace(place=lease_files.place_of(descriptor))
             ours = lease.take(Numbers(leases(path)), wish, stop.lose if stop else lambda _why: None)
         except OSError as error:
             raise _unlockable(path, error) from error

@@ -16,8 +16,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
-from s3sync.destination import Destination
-from s3sync.etag import plain
+from s3sync.aws import Destination
+from s3sync.aws import etag as aws_etag
+from s3sync.runs import LocalFile
 from s3sync.text import printable
 
 VERSION = 1
@@ -44,6 +45,11 @@ class Proof(NamedTuple):
     mtime_ns: int
     etag: str  # without quotes
     verified_by: str
+
+
+def is_same(file: LocalFile, proof: Proof | None) -> bool:
+    """Whether a proof is of the file as it is now."""
+    return proof is not None and (proof.size, proof.mtime_ns) == (file.size, file.mtime_ns)
 
 
 @dataclass(slots=True)
@@ -253,7 +259,7 @@ def _parse_log(log: dict[str, Any]) -> RunState:
         how = exceptions.get(path, log.get("verified_by", "predecessor")) if ours else "predecessor"
         if not isinstance(etag, str) or not isinstance(how, str):
             raise CorruptError(f"uploaded_files of {printable(path)} is no text")
-        proven[path] = Proof(path, size, mtime_ns, plain(etag), how)
+        proven[path] = Proof(path, size, mtime_ns, aws_etag.plain(etag), how)
     return RunState(
         run_id=_typed(log, "run_id", str),
         run_path=run_path,
@@ -364,7 +370,7 @@ def _parse_proof(values: list[Any]) -> Proof | None:
     strings = (proof.path, proof.etag, proof.verified_by)
     numbers = (proof.size, proof.mtime_ns)
     if all(isinstance(s, str) for s in strings) and all(map(_is_number, numbers)):
-        return proof._replace(etag=plain(proof.etag))
+        return proof._replace(etag=aws_etag.plain(proof.etag))
     return None
 
 

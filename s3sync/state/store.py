@@ -17,11 +17,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync import files, lock
-from s3sync.destination import Destination
+from s3sync import files
+from s3sync.aws import Destination
 from s3sync.errors import BusyError, StateError
-from s3sync.runfolder import Run, numbers_of
-from s3sync.statelog import (
+from s3sync.runs import Run, run_folder
+from s3sync.state import lock
+from s3sync.state.log_format import (
     CorruptError,
     Head,
     Logged,
@@ -238,7 +239,7 @@ class StateStore:
     def save(self, state: RunState) -> None:
         """Replace the log atomically; raises StateError or LeaseLostError and leaves the old one intact."""
         self.check()
-        state.folder = numbers_of(self._run.path) or state.folder
+        state.folder = run_folder.numbers_of(self._run.path) or state.folder
         with self._explained("write", self.log_path):
             files.replace(self.log_path, to_json(state, self._run.path, self._destination), self._temporary)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync.errors import StateError
-from s3sync.state import StateStore
-from s3sync.statelog import Head
+from s3sync.state.log_format import Head
+from s3sync.state.store import StateStore
 from s3sync.text import printable
 
 

@@ -1,0 +1,20 @@
+"""Upload or verify one run from this machine."""
+
+from s3sync.transfer import bandwidth, changes, hook, passes, plan, progress, request, session, staging, upload, verify
+from s3sync.transfer.request import Job, Report
+
+__all__ = [
+    "Job",
+    "Report",
+    "bandwidth",
+    "changes",
+    "hook",
+    "passes",
+    "plan",
+    "progress",
+    "request",
+    "session",
+    "staging",
+    "upload",
+    "verify",
+]

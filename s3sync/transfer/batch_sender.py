@@ -9,27 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync import awswords, complaints, leftovers
-from s3sync.awscli import Aws, Ended
-from s3sync.awserrors import (
-    CHECKSUM_MISMATCH,
-    CHECKSUMS,
-    REFUSING,
-    UNANSWERED,
-    UNREACHABLE,
-    Cause,
-    is_unreachable,
-    lasting,
-    unreachable,
-)
-from s3sync.awswords import AS_THE_BUCKET_HAS_IT, OwnedBucket, Storage
-from s3sync.complaints import Complaint
-from s3sync.destination import Destination
-from s3sync.etag import DEFAULT_MULTIPART, Multipart
-from s3sync.plan import Batch
-from s3sync.runfolder import Run
-from s3sync.staging import staged
-from s3sync.throttle import Ahead, Throttle
+from s3sync.aws import Destination, argv, causes, client, error_lines, etag
+from s3sync.aws import multipart as aws_multipart
+from s3sync.runs import Run
+from s3sync.transfer.plan import Batch
+from s3sync.transfer.staging import staged
+from s3sync.transfer.throttle import Ahead, Throttle
 
 _GIVE_UP = 20  # files that fail one after the other end a batch: each may have cost minutes of timeouts
 _GIVE_UP_WITHOUT_A_WAY = 4  # for want of a way to S3, which is one for all of them
@@ -51,8 +36,8 @@ class Sent(NamedTuple):
     batch: Batch
     complaints: Mapping[str, str]
     general: str
-    cause: Cause | None
-    in_vain: Cause | None = None
+    cause: causes.Cause | None
+    in_vain: causes.Cause | None = None
     lost: bool = False
     said: str = ""  # of the cause, or of the way that was lost
 
@@ -70,16 +55,16 @@ class Transfer:
 
     def __init__(
         self,
-        aws: Aws,
+        aws: client.Aws,
         run: Run,
         destination: Destination,
         work: Path,
-        multipart: Multipart = DEFAULT_MULTIPART,
-        storage: Storage = AS_THE_BUCKET_HAS_IT,
+        multipart: etag.Multipart = etag.DEFAULT_MULTIPART,
+        storage: argv.Storage = argv.AS_THE_BUCKET_HAS_IT,
         owner: str = "",
         throttle: Throttle | None = None,
     ) -> None:
-        self.habits = leftovers.Habits()
+        self.habits = aws_multipart.Habits()
         self.unswept = ""  # why parts may be left in S3; empty if there are none
         self._aws = aws
         self._run = run
@@ -87,7 +72,7 @@ class Transfer:
         self._work = work
         self._multipart = multipart
         self._storage = storage
-        self._bucket = OwnedBucket(destination.bucket, owner)
+        self._bucket = argv.OwnedBucket(destination.bucket, owner)
         self._throttle = throttle
         self._sharing = threading.Lock()
         self._given: dict[int, int | None] = {}  # shares of the bandwidth, by the number of the batch
@@ -136,8 +121,8 @@ class Transfer:
 
         with staged(self._work, self._run, batch) as folder:
             url = self._destination.url(self._run.run_id)
-            checksums = awswords.checksum_words(self._aws.said_version, few=self._aws.few_checksums)
-            words = awswords.cp_words(str(folder), url, self._storage, checksums)
+            checksums = argv.checksum_words(self._aws.said_version, few=self._aws.few_checksums)
+            words = argv.cp_words(str(folder), url, self._storage, checksums)
             ended = self._aws.follow(words, on_line, on_start, config)
         self._shares.pop(pid, None)
         done = self._flow.ended(batch)
@@ -150,10 +135,10 @@ class Transfer:
             cause, in_vain = None, None if done else cause
         return Sent(batch, heard.by_path, heard.general(ended), cause, in_vain, bool(heard.lost), said or heard.lost)
 
-    def _cause(self, heard: _Complaints) -> tuple[Cause | None, str]:
-        cause, said = lasting(heard.said)
-        if not cause and heard.all_say(CHECKSUM_MISMATCH):
-            return CHECKSUMS, heard.said[-1].text
+    def _cause(self, heard: _Complaints) -> tuple[causes.Cause | None, str]:
+        cause, said = causes.lasting(heard.said)
+        if not cause and heard.all_say(causes.CHECKSUM_MISMATCH):
+            return causes.CHECKSUMS, heard.said[-1].text
         return cause, said
 
     def _sweep(self, batch: Batch, *, was_killed: bool) -> None:
@@ -162,9 +147,9 @@ class Transfer:
         keys = {prefix + file.path for file in batch.files if self._multipart.part_size_for(file.size)}
         habits = self.habits if was_killed else None
         if keys and self._no_way:
-            self.unswept = UNREACHABLE.what
+            self.unswept = causes.UNREACHABLE.what
         elif keys:
-            swept = leftovers.sweep(self._aws, self._bucket, prefix, keys, "", habits, self._storage)
+            swept = aws_multipart.sweep(self._aws, self._bucket, prefix, keys, "", habits, self._storage)
             self.unswept = swept.trouble or self.unswept
 
     @property
@@ -212,7 +197,7 @@ class _Complaints:
 
     def __init__(self, destination: Destination, run_id: str, batch: Batch, readable: Callable[[str], str]) -> None:
         self.by_path: dict[str, str] = {}
-        self.said: deque[Complaint] = deque(maxlen=_KEPT)
+        self.said: deque[error_lines.Complaint] = deque(maxlen=_KEPT)
         self.lost = ""  # what was said of a way to S3 that was lost, and not found again since
         self.in_a_row = 0  # since the last file that went up
         self._denied_in_a_row = 0  # of these those that S3 may deny by their keys
@@ -234,7 +219,7 @@ class _Complaints:
         match = self._line.match(line)
         if not match:
             if not line.startswith(self._torn):
-                self._hear(complaints.read(self._readable(line)), of_a_file=False)
+                self._hear(error_lines.read(self._readable(line)), of_a_file=False)
             return False
         self.in_a_row += 1
         rest = match["rest"]
@@ -242,7 +227,7 @@ class _Complaints:
         end = max((end for end in ends if rest[:end] in self._paths), default=None)
         if end is not None:
             self._last = self.by_path[rest[:end]] = self._readable(rest[end + 1 :])
-            self._hear(complaints.of(complaints.without_prefix(self._last)))
+            self._hear(error_lines.of(error_lines.without_prefix(self._last)))
         return True
 
     def all_say(self, pattern: re.Pattern[str]) -> bool:
@@ -256,27 +241,27 @@ class _Complaints:
         most = _GIVE_UP_WITHOUT_A_WAY if self.lost else _GIVE_UP
         return self.in_a_row if self.in_a_row - self._denied_in_a_row >= most else 0
 
-    def general(self, ended: Ended) -> str:
+    def general(self, ended: client.Ended) -> str:
         """The last word on the files that no complaint names; if files failed until it was ended, why the last did."""
         return f"{ended.reason}: {self._last}" if ended.ended_by_us and self._last else ended.reason
 
-    def _hear(self, complaint: Complaint | None, *, of_a_file: bool = True) -> None:
+    def _hear(self, complaint: error_lines.Complaint | None, *, of_a_file: bool = True) -> None:
         """A line about no file may be anything: it is no sign of a way to S3."""
         if complaint:
             self.said.append(complaint)
-            cause, _ = lasting([complaint])
-            if not cause and is_unreachable(complaint):
+            cause, _ = causes.lasting([complaint])
+            if not cause and causes.is_unreachable(complaint):
                 self.lost = complaint.text
             elif of_a_file:
                 self.lost = ""
             self._denied_in_a_row += bool(of_a_file and cause and cause.of_a_key)
 
 
-def _why_in_vain(ended: Ended, heard: _Complaints) -> Cause:
+def _why_in_vain(ended: client.Ended, heard: _Complaints) -> causes.Cause:
     """It stalled, or file after file failed, for want of a way to S3 or because S3 took none."""
-    if heard.lost or unreachable(ended.errors):
-        return UNREACHABLE
-    return REFUSING if heard.in_a_row >= _GIVE_UP else UNANSWERED
+    if heard.lost or causes.unreachable(ended.errors):
+        return causes.UNREACHABLE
+    return causes.REFUSING if heard.in_a_row >= _GIVE_UP else causes.UNANSWERED
 
 
 class _Flow:

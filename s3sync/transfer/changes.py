@@ -16,12 +16,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from s3sync import files, identity, plan, runfolder, waiting
-from s3sync.destination import COMPLETION_OBJECT
-from s3sync.runfolder import ANALYSES, RUN_INFO, Run
-from s3sync.state import StateStore
-from s3sync.statelog import Head, RunState
+from s3sync import files
+from s3sync.aws import destination
+from s3sync.runs import Run, run_folder
+from s3sync.state import RunState, StateStore, identity, log_format, waiting
 from s3sync.text import moment_of, printable
+from s3sync.transfer import plan
 
 Spots: TypeAlias = Mapping[str, tuple[int, int]]  # path in the run -> mtime in ns, and of a file its size
 
@@ -67,7 +67,7 @@ def spots_of(run: Run) -> dict[str, tuple[int, int]]:
     names = _names_in(run.path)
     places = [*_FOLDERS, *_FILES, *(name for name in names if _SHEET.fullmatch(name))]
     for name in names:
-        if _ALIGNMENT.fullmatch(name) or (name == ANALYSES and not run.split):
+        if _ALIGNMENT.fullmatch(name) or (name == run_folder.ANALYSES and not run.split):
             below = [f"{name}/{inner}" for inner in _names_in(run.path / name)]
             places += [name, *below, *(f"{inner}/Fastq" for inner in below)]
     seen = _seen(run, places)
@@ -112,7 +112,12 @@ class Watch:
         self._routine = self._changed = 0.0  # seconds that listings took
 
     def look(
-        self, run: Run, store: StateStore, head: Head, excludes: tuple[re.Pattern[str], ...], opened: Callable[[], Run]
+        self,
+        run: Run,
+        store: StateStore,
+        head: log_format.Head,
+        excludes: tuple[re.Pattern[str], ...],
+        opened: Callable[[], Run],
     ) -> Change | None:
         """What has changed of a run whose log, in short `head`, is completed; `opened` gives the run to be listed.
 
@@ -146,7 +151,7 @@ class Watch:
             with contextlib.suppress(OSError):
                 files.replace(self._path, json.dumps(known).encode("ascii") + b"\n")
 
-    def _is_routine_due(self, known: _Known, head: Head) -> bool:
+    def _is_routine_due(self, known: _Known, head: log_format.Head) -> bool:
         if not self._scanning or self._routine >= ROUTINE_SECONDS:
             return False
         if known.spots is None:
@@ -157,14 +162,14 @@ class Watch:
 
 
 def _compare(
-    run: Run, store: StateStore, head: Head, excludes: tuple[re.Pattern[str], ...], since: float
+    run: Run, store: StateStore, head: log_format.Head, excludes: tuple[re.Pattern[str], ...], since: float
 ) -> Change | None:
     """A fresh listing of a run against its log. What was deleted is no change."""
-    listing = runfolder.list_files(run)
+    listing = run_folder.list_files(run)
     state = store.load(set_aside=False).state
     if state is None:
         return None
-    reserved = COMPLETION_OBJECT if state.completion_object else ""
+    reserved = destination.COMPLETION_OBJECT if state.completion_object else ""
     scope = plan.scope_of(run, listing, store.destination, excludes, reserved)
     if head.by_predecessor:  # which did not say how the files were
         new = {file.path for file, ctime in zip(listing.files, listing.ctimes_ns, strict=True) if ctime > since * 1e9}
@@ -177,11 +182,11 @@ def _compare(
     return Change(len(changed), tuple(changed[:_NAMED]), _why_another(run, listing, state, changed))
 
 
-def _why_another(run: Run, listing: runfolder.Listing, state: RunState, changed: list[str]) -> str:
+def _why_another(run: Run, listing: run_folder.Listing, state: RunState, changed: list[str]) -> str:
     """Why the folder holds another run than before; empty if it is the same, with changes."""
     known = [path for path in changed if path in state.proven]
     both = sum(file.path in state.proven for file in listing.files)
-    if RUN_INFO not in known or 2 * len(known) <= both:
+    if run_folder.RUN_INFO not in known or 2 * len(known) <= both:
         return ""
     return identity.difference(run, listing, state.proven)
 

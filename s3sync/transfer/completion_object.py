@@ -9,14 +9,15 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from s3sync import __version__, runfolder
-from s3sync.destination import COMPLETION_OBJECT, Destination
+from s3sync import __version__
+from s3sync.aws import Destination
+from s3sync.aws import destination as aws_destination
 from s3sync.errors import StateError
-from s3sync.pipeline import Pipeline
-from s3sync.plan import BatchQueue, Scope
-from s3sync.runfolder import Run
-from s3sync.statelog import RunState
+from s3sync.runs import Run, run_folder
+from s3sync.state import RunState
 from s3sync.text import now_iso, printable
+from s3sync.transfer.pipeline import Pipeline
+from s3sync.transfer.plan import BatchQueue, Scope
 
 VERSION = 1
 
@@ -25,7 +26,7 @@ def write(folder: Path, run: Run, destination: Destination, state: RunState, sco
     """The object as the only file of a new private folder, which is given as a run's; raises StateError."""
     try:
         folder.mkdir(mode=0o700)
-        with (folder / COMPLETION_OBJECT).open("x", encoding="ascii") as stream:
+        with (folder / aws_destination.COMPLETION_OBJECT).open("x", encoding="ascii") as stream:
             stream.writelines(_text(run, destination, state, scope))
     except OSError as error:
         where = printable(str(folder))
@@ -35,7 +36,7 @@ def write(folder: Path, run: Run, destination: Destination, state: RunState, sco
 
 def send(written: Run, pipeline: Pipeline, number: int) -> tuple[str, str]:
     """Put it into S3 by one batch of this number: its ETag, or why there is none. Raises as the pipeline does."""
-    file = runfolder.stat_again(written, COMPLETION_OBJECT)
+    file = run_folder.stat_again(written, aws_destination.COMPLETION_OBJECT)
     assert file is not None, "write() comes first"
     why = "it was not sent"
     for verdicts in pipeline.run(BatchQueue([[file]], number)):

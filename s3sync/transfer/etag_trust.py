@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from s3sync.etag import likely_part_sizes
-from s3sync.readback import Evidence, Mismatch, Reader, RemoteObject, Seen, Unknown, judge, kind_of
-from s3sync.runfolder import LocalFile
-from s3sync.statelog import Proof
+from s3sync.aws import etag, objects
+from s3sync.runs import LocalFile
+from s3sync.state import Proof
 from s3sync.text import printable
+from s3sync.transfer.proof import Evidence, Mismatch, judge, kind_of
 
 _OF_UNSAID_PARTS = ("multipart, -0", "multipart, -1")  # of servers that do not say of how many parts an object is
 CONTENT = "content"  # in `Proof.verified_by`: the object was read back, and has the bytes of the disk
 
 PartSize = Callable[[int], "int | None"]  # by the size of a file
-MayTrust = Callable[[LocalFile, RemoteObject], bool]
+MayTrust = Callable[[LocalFile, objects.RemoteObject], bool]
 
 
 class EtagTrust:
@@ -63,7 +63,12 @@ class Judge:
     """Gives the verdicts on files of one destination, with what is known of its ETags."""
 
     def __init__(
-        self, reader: Reader, evidence: Evidence, trust: EtagTrust, part_size: PartSize, may_trust: MayTrust
+        self,
+        reader: objects.Reader,
+        evidence: Evidence,
+        trust: EtagTrust,
+        part_size: PartSize,
+        may_trust: MayTrust,
     ) -> None:
         """`may_trust` says of which objects the size alone is a proof where ETags are opaque: our own uploads."""
         self._reader = reader
@@ -73,7 +78,7 @@ class Judge:
         self._may_trust = may_trust
 
     def verdicts(
-        self, seen: Mapping[LocalFile, Seen], expected: Mapping[str, str], *, by_size: bool = False
+        self, seen: Mapping[LocalFile, objects.Seen], expected: Mapping[str, str], *, by_size: bool = False
     ) -> dict[LocalFile, Proof | str]:
         """The proof of each file, or why there is none. `expected` are ETags by path; `by_size` compares sizes alone.
 
@@ -87,7 +92,7 @@ class Judge:
         return found
 
     def _verdicts(
-        self, seen: Mapping[LocalFile, Seen], expected: Mapping[str, str], *, by_size: bool
+        self, seen: Mapping[LocalFile, objects.Seen], expected: Mapping[str, str], *, by_size: bool
     ) -> dict[LocalFile, Proof | str]:
         found: dict[LocalFile, Proof | str] = {}
         for file, item in sorted(
@@ -100,14 +105,16 @@ class Judge:
             self._settle(kind, files, seen, expected, found)
         return found
 
-    def _judge(self, file: LocalFile, seen: Seen, expected: str | None) -> Proof | str:
+    def _judge(self, file: LocalFile, seen: objects.Seen, expected: str | None) -> Proof | str:
         try:
             verdict = judge(file, seen, expected, self._evidence, self._trust.are_md5s)
         except OSError as error:
             return f"cannot be read: {error.strerror}"
         if isinstance(verdict, str) or verdict.verified_by != "size" or expected is None:
             return verdict
-        if isinstance(seen, RemoteObject) and not self._may_trust(file, seen):  # it may be any object of that size
+        if isinstance(seen, objects.RemoteObject) and not self._may_trust(
+            file, seen
+        ):  # it may be any object of that size
             return f"S3 has an object of this size, and neither an MD5 nor a checksum to compare: ETag {seen.etag}"
         return verdict
 
@@ -115,12 +122,12 @@ class Judge:
         self,
         kind: str,
         files: Sequence[LocalFile],
-        seen: Mapping[LocalFile, Seen],
+        seen: Mapping[LocalFile, objects.Seen],
         expected: Mapping[str, str],
         found: dict[LocalFile, Proof | str],
     ) -> None:
         """Those whose ETag alone differs, all of one kind."""
-        known = [(file, item) for file in files if isinstance(item := seen[file], RemoteObject)]
+        known = [(file, item) for file in files if isinstance(item := seen[file], objects.RemoteObject)]
         ours = [(file, item) for file, item in known if self._may_trust(file, item)]
         if not ours or self._trust.are_md5s(kind):
             return
@@ -137,24 +144,29 @@ class Judge:
             if isinstance(found[file], Mismatch):
                 found[file] = Proof(*file, item.etag, "size")
 
-    def _read_back(self, file: LocalFile, item: RemoteObject, expected: str) -> Proof | str:
-        part_sizes = {self._part_size(file.size), *likely_part_sizes(file.size, expected)}
+    def _read_back(self, file: LocalFile, item: objects.RemoteObject, expected: str) -> Proof | str:
+        part_sizes = {self._part_size(file.size), *etag.likely_part_sizes(file.size, expected)}
         content = self._reader.etags_of_content(file.path, part_sizes)
-        if isinstance(content, Unknown):
+        if isinstance(content, objects.Unknown):
             return f"S3 has other bytes, or ETags that are no MD5s: it could not be read back ({content.reason})"
         if expected not in content:
             return f"S3 has other bytes: ETag {item.etag}, not {expected}; they were read back and differ"
         return Proof(*file, item.etag, CONTENT)
 
 
-def _is_plain_match(file: LocalFile, seen: Seen, expected: Mapping[str, str]) -> bool:
+def _is_plain_match(file: LocalFile, seen: objects.Seen, expected: Mapping[str, str]) -> bool:
     """These are looked at first: they tell of what kind the ETags are."""
-    return isinstance(seen, RemoteObject) and seen.etag == expected.get(file.path)
+    return isinstance(seen, objects.RemoteObject) and seen.etag == expected.get(file.path)
 
 
-def _is_doubtful(file: LocalFile, seen: Seen, verdict: Proof | str) -> bool:
+def _is_doubtful(file: LocalFile, seen: objects.Seen, verdict: Proof | str) -> bool:
     """Whether it is no proof, by nothing but the ETag of a listing."""
-    return isinstance(seen, RemoteObject) and seen.listed and seen.size == file.size and not isinstance(verdict, Proof)
+    return (
+        isinstance(seen, objects.RemoteObject)
+        and seen.listed
+        and seen.size == file.size
+        and not isinstance(verdict, Proof)
+    )
 
 
 def _by_kind(found: Mapping[LocalFile, Proof | str]) -> Iterator[tuple[str, list[LocalFile]]]:

@@ -12,12 +12,13 @@ from typing import IO, NamedTuple
 
 import psutil
 
-from s3sync import children, files, lock, processes
-from s3sync.awsconfig import without_ours
+from s3sync import files, process_tree, processes
+from s3sync.aws import settings
 from s3sync.errors import StateError
-from s3sync.interrupt import Stop
-from s3sync.places import temp_dir
 from s3sync.processes import OutOfTime, Process
+from s3sync.runs import off_limits
+from s3sync.signals import Stop
+from s3sync.state import lock
 from s3sync.text import human_seconds, printable
 
 DEFAULT_SECONDS = 600.0
@@ -55,10 +56,10 @@ def run(
     is ended with all of its process group; then this raises InterruptedBySignal. `guard` is a file that says while it
     runs, so that one which outlives a killed call is not run a second time beside itself.
     """
-    told = {**without_ours(environ), **facts}
+    told = {**settings.without_ours(environ), **facts}
     try:
         with (
-            tempfile.TemporaryFile(dir=temp_dir(environ)) as output,
+            tempfile.TemporaryFile(dir=off_limits.temp_dir(environ)) as output,
             log_path.open("rb") as log,
             _guarded(guard) as descriptor,
         ):
@@ -91,7 +92,7 @@ def _wait(process: Process, seconds: float, stop: Stop) -> bool:
         except OutOfTime:
             continue
         return True
-    children.end_group(process.pid)
+    process_tree.end_group(process.pid)
     process.wait()
     return False
 

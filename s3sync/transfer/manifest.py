@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from s3sync import files
 from s3sync.errors import StateError, UsageError
-from s3sync.places import enclosing
+from s3sync.runs import off_limits
 from s3sync.text import printable
 
 _COLUMNS = ("path", "size", "md5", "etag", "key")
@@ -47,7 +47,7 @@ def require_place(path: Path, run_path: Path) -> None:
     where = printable(str(path))
     if not path.parent.is_dir():
         raise UsageError(f"no such folder for --manifest: {where}")
-    if enclosing(path.parent, [run_path]):
+    if off_limits.enclosing(path.parent, [run_path]):
         raise UsageError(f"--manifest would be one more file of the run: {where} (give a place outside the run folder)")
     both = (path, _md5sums_path(path))
     if any(os.path.lexists(one) and (one.is_symlink() or not one.is_file()) for one in both):

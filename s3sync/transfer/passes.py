@@ -9,26 +9,23 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
-from s3sync import leftovers, plan, receipt
-from s3sync.awscli import Aws
-from s3sync.checksums import Checksums
-from s3sync.crowd import Crowd, LoadMeter
-from s3sync.destination import COMPLETION_OBJECT
+from s3sync.aws import client, destination, multipart, objects
 from s3sync.errors import AwsError, DeniedError
-from s3sync.etagtrust import EtagTrust
-from s3sync.interrupt import Stop
-from s3sync.job import Job, Tally
-from s3sync.pipeline import CHANGED, VANISHED, Failure, Hasher, Pipeline
-from s3sync.progress import Display, Snapshot
-from s3sync.readback import Reader, RemoteObject
 from s3sync.resources import usable_cores
-from s3sync.runfolder import LocalFile, Run
-from s3sync.statelog import Proof, RunState
+from s3sync.runs import LocalFile, Run, analysis_manifest
+from s3sync.signals import Stop
+from s3sync.state import Proof, RunState, log_format
 from s3sync.text import count_of, printable
-from s3sync.throttle import Throttle
-from s3sync.transfer import Transfer
+from s3sync.transfer import completion_object, plan
+from s3sync.transfer.batch_sender import Transfer
+from s3sync.transfer.concurrency import Crowd, LoadMeter
+from s3sync.transfer.etag_trust import EtagTrust
+from s3sync.transfer.pipeline import CHANGED, VANISHED, Failure, Hasher, Pipeline
+from s3sync.transfer.progress import Display, Snapshot
+from s3sync.transfer.request import Amount, Job, Tally
+from s3sync.transfer.throttle import Throttle
 
 PASSES = 3  # a file is tried so often in one call
 
@@ -49,19 +46,7 @@ _COMPARE_FILES = 2000  # compared with S3 at a time, so that an interruption los
 _MOVING = (CHANGED, VANISHED)  # no failures while the sequencer writes
 
 Recorder: TypeAlias = Callable[[Sequence[Proof]], None]
-Remote: TypeAlias = "dict[str, RemoteObject] | None"  # objects by path in the run; None: they may not be listed
-
-
-class Amount(NamedTuple):
-    """So many files, and their bytes."""
-
-    files: int
-    size: int
-
-    @classmethod
-    def of(cls, files: Collection[LocalFile]) -> Amount:
-        """Of all these."""
-        return cls(len(files), sum(file.size for file in files))
+Remote: TypeAlias = "dict[str, objects.RemoteObject] | None"  # objects by path in the run; None: they may not be listed
 
 
 class Sender:
@@ -76,18 +61,20 @@ class Sender:
         run: Run,
         state: RunState,
         record: Recorder,
-        aws: Aws,
+        aws: client.Aws,
         environ: Mapping[str, str],
         work: Path,
         stop: Stop,
         display: Display,
-        expected: Checksums,
+        expected: analysis_manifest.Checksums,
         record_found: Recorder | None = None,
     ) -> None:
         """`record_found` is given what S3 had already, where that is recorded apart from what was sent."""
         self.tally = Tally()
         self.next_batch = 1
-        self.reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner, say=display.say)
+        self.reader = objects.Reader(
+            aws, job.destination, run.run_id, job.readback, job.cores, job.owner, say=display.say
+        )
         self._trust = EtagTrust(state.opaque_etags, display.say)
         self._job = job
         self._run = run
@@ -139,16 +126,16 @@ class Sender:
     def sweep(self, files: Collection[LocalFile], since: str) -> None:
         """Abort the multipart uploads of these files that a killed process has left since then."""
         prefix = self._job.destination.run_prefix(self._run.run_id)
-        unproven_first = sorted(files, key=lambda f: plan.is_same(f, self._state.proven.get(f.path)))
+        unproven_first = sorted(files, key=lambda f: log_format.is_same(f, self._state.proven.get(f.path)))
         keys = [prefix + f.path for f in unproven_first if self._job.multipart.part_size_for(f.size)]
         if keys:
             storage, habits = self._job.storage, self._transfer.habits
-            swept = leftovers.sweep(self._aws, self._job.bucket, prefix, keys, since, habits, storage)
+            swept = multipart.sweep(self._aws, self._job.bucket, prefix, keys, since, habits, storage)
             if swept.aborted:
                 self._display.say(f"{count_of(swept.aborted, 'multipart upload')} of an interrupted call aborted")
             self._transfer.unswept = swept.trouble
 
-    def compare(self, files: Sequence[LocalFile], remote: Mapping[str, RemoteObject]) -> None:
+    def compare(self, files: Sequence[LocalFile], remote: Mapping[str, objects.RemoteObject]) -> None:
         """Prove without sending those that S3 has already."""
         there = [f for f in files if f.path in remote and remote[f.path].size == f.size]
         for start in range(0, len(there), _COMPARE_FILES):
@@ -164,7 +151,7 @@ class Sender:
 
     def ask_for_heavy(self, files: Sequence[LocalFile]) -> None:
         """Asking for one object costs as much as sending many small files, but less than sending a large one."""
-        heavy = [file for file in files if plan.cost_of([file]) > plan.PROCESS_COST]
+        heavy = [file for file in files if plan.cost_of([file]) > client.PROCESS_COST]
         if heavy:
             self.take(self._pipeline.prove(heavy).proofs, found=True)
 
@@ -209,9 +196,9 @@ class Sender:
             pipeline = self._pipeline_of(written, self._transfer_of(written), hasher)
             for attempt in range(PASSES):
                 if attempt:
-                    self._display.say(f"trying {COMPLETION_OBJECT} again: {why}")
+                    self._display.say(f"trying {destination.COMPLETION_OBJECT} again: {why}")
                     self._stop.wait(BACKOFF[attempt - 1])
-                etag, why = receipt.send(written, pipeline, self.next_batch)
+                etag, why = completion_object.send(written, pipeline, self.next_batch)
                 self.next_batch += 1
                 if etag:
                     break
@@ -274,7 +261,7 @@ class Sender:
         return failures
 
 
-def first_word(aws: Aws, ask: Callable[[], Remote]) -> tuple[Remote, str]:
+def first_word(aws: client.Aws, ask: Callable[[], Remote]) -> tuple[Remote, str]:
     """What S3 says to the first question that is asked of it, and which `aws` was told.
 
     Whatever keeps the upload from working at all raises AwsError here.

@@ -8,19 +8,17 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
-from s3sync import checksums, readback, s3sums
-from s3sync.awserrors import UNREACHABLE, Cause
-from s3sync.checksums import Checksums
-from s3sync.crowd import Crowd
-from s3sync.etag import Multipart, digests, expected_crc32, expected_etags, likely_part_sizes
-from s3sync.etagtrust import EtagTrust, Judge
-from s3sync.interrupt import Stop
-from s3sync.plan import Batch, BatchQueue, cost_of
-from s3sync.readback import Reader, RemoteObject, Seen, Verify
-from s3sync.runfolder import LocalFile, Run, stat_again, stat_all
-from s3sync.statelog import Proof
-from s3sync.throttle import Ahead
-from s3sync.transfer import Sent, Transfer
+from s3sync.aws import causes, checksums, objects
+from s3sync.aws import etag as aws_etag
+from s3sync.runs import LocalFile, Run, analysis_manifest, run_folder
+from s3sync.signals import Stop
+from s3sync.state import Proof
+from s3sync.transfer import proof
+from s3sync.transfer.batch_sender import Sent, Transfer
+from s3sync.transfer.concurrency import Crowd
+from s3sync.transfer.etag_trust import EtagTrust, Judge
+from s3sync.transfer.plan import Batch, BatchQueue, cost_of
+from s3sync.transfer.throttle import Ahead
 
 _TASK_BYTES = 64_000_000  # a hashing task has so many bytes,
 _TASK_FILES = 250  # or so many files: a task a file would cost 1 ms
@@ -74,12 +72,12 @@ class Hasher:
     def __init__(
         self,
         run: Run,
-        multipart: Multipart,
+        multipart: aws_etag.Multipart,
         stop: Stop,
         threads: int,
         *,
         md5: bool = False,
-        expected: Checksums | None = None,
+        expected: analysis_manifest.Checksums | None = None,
     ) -> None:
         self.files = 0  # read so far, and
         self.size = 0  # their bytes
@@ -132,21 +130,21 @@ class Hasher:
         Raises OSError, InterruptedBySignal.
         """
         ours = self._multipart.part_size_for(file.size)
-        others = [part_size for part_size in likely_part_sizes(file.size, etag) if part_size != ours]
+        others = [part_size for part_size in aws_etag.likely_part_sizes(file.size, etag) if part_size != ours]
         if not others:
             return None
-        etags = expected_etags(self._run.path / file.path, others, self._stop_if_asked)
+        etags = aws_etag.expected_etags(self._run.path / file.path, others, self._stop_if_asked)
         return etag if etag in etags.values() else None
 
     def crc32(self, file: LocalFile) -> tuple[str, str]:
         """The file's CRC32, of the whole and composed of its parts'. Raises OSError, InterruptedBySignal."""
         part_size = self._multipart.part_size_for(file.size)
-        return expected_crc32(self._run.path / file.path, part_size, self._stop_if_asked)
+        return aws_etag.expected_crc32(self._run.path / file.path, part_size, self._stop_if_asked)
 
     def checksum(self, file: LocalFile, name: str) -> tuple[str, str]:
         """Another of its checksums, in the same way. Raises OSError, InterruptedBySignal."""
         part_size = self._multipart.part_size_for(file.size)
-        return s3sums.expected(self._run.path / file.path, name, part_size, self._stop_if_asked)
+        return checksums.expected(self._run.path / file.path, name, part_size, self._stop_if_asked)
 
     def part_size(self, size: int) -> int | None:
         """The size of the parts in which a file of so many bytes goes up; None: in one PUT."""
@@ -168,19 +166,24 @@ class Hasher:
     def _hash_one(self, file: LocalFile, theirs: str) -> Hashed:
         """In one reading; the parts are ours unless S3 has another number of them."""
         ours = self._multipart.part_size_for(file.size)
-        likely = likely_part_sizes(file.size, theirs) if theirs else []
+        likely = aws_etag.likely_part_sizes(file.size, theirs) if theirs else []
         part_sizes = [ours] if ours in likely or not likely else likely
         wanted = [*part_sizes, None] if self._md5 else part_sizes
         crc32 = self._expected.get(file.path)
-        etags, found = digests(self._run.path / file.path, wanted, self._count, crc32=crc32 is not None)
+        etags, found = aws_etag.digests(self._run.path / file.path, wanted, self._count, crc32=crc32 is not None)
         etag = theirs if theirs in etags.values() else etags[part_sizes[0]]
         return Hashed(etag, etags[None] if self._md5 else None, self._damage(file, found, crc32))
 
     def _damage(self, file: LocalFile, found: int | None, expected: int | None) -> str:
         """Empty, too, if it changed meanwhile: then it is looked at again anyway."""
-        if found is None or expected is None or found == expected or stat_again(self._run, file.path) != file:
+        if (
+            found is None
+            or expected is None
+            or found == expected
+            or run_folder.stat_again(self._run, file.path) != file
+        ):
             return ""
-        return checksums.damage(found, expected)
+        return analysis_manifest.damage(found, expected)
 
     def _count(self, size: int) -> None:
         self._stop.check()
@@ -198,10 +201,10 @@ class Pipeline:
         self,
         run: Run,
         transfer: Transfer,
-        reader: Reader,
+        reader: objects.Reader,
         hasher: Hasher,
         *,
-        verify: Verify,
+        verify: objects.Verify,
         crowd: Crowd,
         trust: EtagTrust,
     ) -> None:
@@ -211,9 +214,9 @@ class Pipeline:
         self._hasher = hasher
         self._verify = verify
         self._crowd = crowd
-        self.cause: Cause | None = None  # why sending more is no use, of the last pass
+        self.cause: causes.Cause | None = None  # why sending more is no use, of the last pass
         self.said = ""  # what the CLI said of that
-        self.denied: Cause | None = None  # what S3 said of files of it, and may not say of others
+        self.denied: causes.Cause | None = None  # what S3 said of files of it, and may not say of others
         self._judge = Judge(reader, hasher, trust, hasher.part_size, self._is_ours)
         self._sent: set[str] = set()  # paths of what was sent, as far as its process says
         self._in_vain = 0  # batches, one after the other, through all passes
@@ -242,7 +245,7 @@ class Pipeline:
 
     def prove(self, files: Sequence[LocalFile], sent: Sequence[Sent] = ()) -> Verdicts:
         """Stat, look at S3, compare: for files that may be there, just sent or found."""
-        now = stat_all(self._run, (file.path for file in files))
+        now = run_folder.stat_all(self._run, (file.path for file in files))
         failures = [
             Failure(file.path, CHANGED if fresh else VANISHED, fresh)
             for file in files
@@ -274,7 +277,7 @@ class Pipeline:
             else:
                 why = complaints.get(file.path)
                 reason = f"{verdict}; {why}" if why else verdict
-                failures.append(Failure(file.path, reason, file, isinstance(seen[file], readback.Unknown)))
+                failures.append(Failure(file.path, reason, file, isinstance(seen[file], objects.Unknown)))
         return Verdicts(tuple(proofs), tuple(failures))
 
     def _send_and_read(
@@ -352,7 +355,7 @@ class Pipeline:
         """A policy may deny some keys and allow others: it is said of all only when nothing went up."""
         return not self._transfer.uploaded and self._denials >= _IN_VAIN * self._crowd.size
 
-    def _why_lost(self) -> Cause | None:
+    def _why_lost(self) -> causes.Cause | None:
         """Why S3 cannot be reached, asked a few times; None if it can."""
         for seconds in (*PATIENCE, None):
             why = self._reader.why_unreachable()
@@ -365,20 +368,22 @@ class Pipeline:
         files = [file for sent in unread for file in sent.batch.files]
         return self._reader.cost(files) <= _READBACK_SHARE * cost_of(files)
 
-    def _look(self, files: Sequence[LocalFile], etags: dict[str, str]) -> dict[LocalFile, Seen]:
+    def _look(self, files: Sequence[LocalFile], etags: dict[str, str]) -> dict[LocalFile, objects.Seen]:
         seen = self._reader.look(files)
-        unsettled = [f for f in files if not readback.is_settled(f, seen[f.path], etags.get(f.path))]
+        unsettled = [f for f in files if not proof.is_settled(f, seen[f.path], etags.get(f.path))]
         if unsettled:
             seen.update(self._reader.look_closer(unsettled, seen))
         return {file: seen[file.path] for file in files}
 
-    def _may_be_older(self, proof: Proof, seen: Seen) -> bool:
+    def _may_be_older(self, proof: Proof, seen: objects.Seen) -> bool:
         """Whether nothing but the size speaks for an object that this call may not have sent."""
         return (
-            proof.verified_by == "size" and isinstance(seen, RemoteObject) and not self._reader.is_new(proof.path, seen)
+            proof.verified_by == "size"
+            and isinstance(seen, objects.RemoteObject)
+            and not self._reader.is_new(proof.path, seen)
         )
 
-    def _is_ours(self, file: LocalFile, seen: RemoteObject) -> bool:
+    def _is_ours(self, file: LocalFile, seen: objects.RemoteObject) -> bool:
         """Whether an object is what this call has sent."""
         return file.path in self._sent and self._reader.is_new(file.path, seen)
 
@@ -393,7 +398,7 @@ def _ahead(batch: Batch, queue: BatchQueue, free: int) -> Ahead:
 def _not_compared(unread: Sequence[Sent]) -> Verdicts:
     """Of files that may have arrived, where S3 cannot be asked."""
     said = ((file, sent.complaints.get(file.path, "")) for sent in unread for file in sent.batch.files)
-    nothing = f"not compared: {UNREACHABLE.what}"
+    nothing = f"not compared: {causes.UNREACHABLE.what}"
     return Verdicts((), tuple(Failure(f.path, f"{nothing}; {why}" if why else nothing, f, True) for f, why in said))
 
 

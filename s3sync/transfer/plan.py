@@ -13,14 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 from warnings import catch_warnings, simplefilter
 
-from s3sync import ownfiles
-from s3sync.destination import MAX_KEY_BYTES, Destination
+from s3sync import own_files
+from s3sync.aws import Destination, client
+from s3sync.aws import destination as aws_destination
 from s3sync.errors import RunError, UsageError
-from s3sync.runfolder import Listing, LocalFile, Run, Skipped, Unsendable
-from s3sync.statelog import Proof
+from s3sync.runs import Listing, LocalFile, Run, run_folder
+from s3sync.state import Proof, log_format
 from s3sync.text import count_of, printable
 
-PROCESS_COST = 0.7  # CPU-seconds of an `aws` process before its first byte
 FILE_COST = 0.004  # CPU-seconds a file
 BYTE_COST = 3.5e-9  # CPU-seconds a byte
 _FULL_BATCH_COST = 1000 * FILE_COST  # smaller batches waste start-ups: 1,000 small files or about 1 GB
@@ -60,10 +60,10 @@ class Scope(NamedTuple):
     """
 
     files: tuple[LocalFile, ...]
-    unsendable: tuple[Unsendable, ...]
+    unsendable: tuple[run_folder.Unsendable, ...]
     excluded: int
     warnings: tuple[str, ...]
-    skipped: tuple[Skipped, ...] = ()
+    skipped: tuple[run_folder.Skipped, ...] = ()
     waiting: tuple[LocalFile, ...] = ()
     still_since: int = 0
 
@@ -116,12 +116,16 @@ def scope_of(
     unsendable = [item for item in listing.unsendable if not is_excluded(item.path)]
     skipped = tuple(item for item in listing.skipped if not is_excluded(item.path))
     prefix_bytes = len(destination.run_prefix(run.run_id).encode())
-    too_long = [f for f in files if prefix_bytes + len(f.path.encode()) > MAX_KEY_BYTES]
+    too_long = [f for f in files if prefix_bytes + len(f.path.encode()) > aws_destination.MAX_KEY_BYTES]
     taken = [f for f in files if f.path == reserved]
     if too_long or taken:
-        unsendable += [Unsendable(f.path, f"key longer than S3's {MAX_KEY_BYTES} bytes") for f in too_long]
         unsendable += [
-            Unsendable(f.path, "its key is the completion object's (rename it, or exclude it)") for f in taken
+            run_folder.Unsendable(f.path, f"key longer than S3's {aws_destination.MAX_KEY_BYTES} bytes")
+            for f in too_long
+        ]
+        unsendable += [
+            run_folder.Unsendable(f.path, "its key is the completion object's (rename it, or exclude it)")
+            for f in taken
         ]
         gone = {f.path for f in (*too_long, *taken)}
         files = [f for f in files if f.path not in gone]
@@ -141,10 +145,10 @@ def is_of_an_idle_pattern(warning: str) -> bool:
     return warning.startswith("exclude pattern ") and warning.endswith(" matches nothing")
 
 
-def _left_out(skipped: Sequence[Skipped]) -> list[str]:
+def _left_out(skipped: Sequence[run_folder.Skipped]) -> list[str]:
     """What people read of it: of what this program made in one line, since that may have been a whole log directory."""
-    ours = [printable(item.path) for item in skipped if item.reason == ownfiles.REASON]
-    others = [item for item in skipped if item.reason != ownfiles.REASON]
+    ours = [printable(item.path) for item in skipped if item.reason == own_files.REASON]
+    others = [item for item in skipped if item.reason != own_files.REASON]
     lines = [f"left out: {printable(item.path)}: {item.reason}" for item in others[:_NAMED]]
     if len(others) > _NAMED:
         lines.append(f"left out: {len(others) - _NAMED:,} more that are no files")
@@ -163,14 +167,9 @@ def require_files(run: Run, scope: Scope) -> None:
         raise RunError(f"nothing to upload in {printable(str(run.path))}: {why}")
 
 
-def is_same(file: LocalFile, proof: Proof | None) -> bool:
-    """Whether a proof is of the file as it is now."""
-    return proof is not None and (proof.size, proof.mtime_ns) == (file.size, file.mtime_ns)
-
-
 def pending(files: Iterable[LocalFile], proven: Mapping[str, Proof]) -> tuple[LocalFile, ...]:
     """Those that are not proven as they are now, by path."""
-    return tuple(file for file in files if not is_same(file, proven.get(file.path)))
+    return tuple(file for file in files if not log_format.is_same(file, proven.get(file.path)))
 
 
 def in_phases(files: Iterable[LocalFile]) -> Phases:
@@ -254,7 +253,7 @@ class _Group:
             # As many rounds as leave full batches, each with one for every process: one left over would be a round of
             # its own.
             rounds = max(1, round(self.left / processes / _FULL_BATCH_COST))
-            self._processes, self._floor = processes, max(PROCESS_COST, self.left / processes / rounds)
+            self._processes, self._floor = processes, max(client.PROCESS_COST, self.left / processes / rounds)
         if self.left < processes * self._floor / 2:  # processes that were added have not had their share yet
             self._floor = max(_SMALL_BATCH_COST, self.left / processes)
         most = _MAX_BATCH_COST if soon == processes else max(self.left / (2 * soon), _FULL_BATCH_COST)

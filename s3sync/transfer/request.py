@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from s3sync import completion, hook, wholeness
-from s3sync.awscli import STALL_SECONDS
-from s3sync.awsconfig import S3Settings, TransferClient
-from s3sync.awswords import AS_THE_BUCKET_HAS_IT, OwnedBucket, Storage
-from s3sync.bandwidth import Timetable
-from s3sync.destination import COMPLETION_OBJECT, Destination
-from s3sync.etag import DEFAULT_MULTIPART, Multipart
-from s3sync.hook import Hook
-from s3sync.plan import Scope
-from s3sync.readback import Readback, Verify
-from s3sync.runfolder import LocalFile, Run
-from s3sync.slurm import Cluster
-from s3sync.statelog import RunState
-from s3sync.wholeness import Terms
+from s3sync.aws import Destination, argv, client, etag, objects
+from s3sync.aws import destination as aws_destination
+from s3sync.aws import settings as aws_settings
+from s3sync.runs import LocalFile, Run, completion, readiness
+from s3sync.signals import Stop
+from s3sync.state import RunState, StateStore
+from s3sync.transfer import hook
+from s3sync.transfer.bandwidth import Timetable
+from s3sync.transfer.hook import Hook
+from s3sync.transfer.plan import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +32,24 @@ class Job:
     skip_check: bool = False
     recheck: bool = False  # whatever the log says: S3 is asked what it has
     excludes: tuple[re.Pattern[str], ...] = ()
-    readback: Readback = "auto"
-    verify: Verify = "etag"
+    readback: objects.Readback = "auto"
+    verify: objects.Verify = "etag"
     aws_command: str | None = None
     quiet_seconds: float = completion.QUIET_SECONDS
-    marker_wait_seconds: float = wholeness.MARKER_WAIT_SECONDS
+    marker_wait_seconds: float = readiness.MARKER_WAIT_SECONDS
     require_whole: bool = True  # the base calls that RunInfo.xml asks for, not only the completion marker
     settle_seconds: float | None = (
         None  # of a run that is written yet: only files unchanged for so long; None: it is complete
     )
-    multipart: Multipart = DEFAULT_MULTIPART
-    storage: Storage = AS_THE_BUCKET_HAS_IT
+    multipart: etag.Multipart = etag.DEFAULT_MULTIPART
+    storage: argv.Storage = argv.AS_THE_BUCKET_HAS_IT
     owner: str = ""  # the account that has to own the bucket
     max_processes: int | None = None  # at once, while that leaves the CPU idle; by default four times the cores
     max_bandwidth: Timetable | None = None  # of all processes together
-    stall_seconds: float = STALL_SECONDS
-    transfer_client: TransferClient = "default"
+    stall_seconds: float = client.STALL_SECONDS
+    transfer_client: aws_settings.TransferClient = "default"
     completion_object: bool = False  # that says in S3 that all is there
     on_complete: Hook | None = None  # the user's command, after that
-    cluster: Cluster | None = None  # send it from nodes of a Slurm cluster; None: from here
     scheduled: bool = False  # by the monitor, which tries again, and whose warnings nobody watches
 
     def __post_init__(self) -> None:
@@ -64,7 +60,7 @@ class Job:
     @property
     def reserved(self) -> str:
         """A path in the run that no file of it may have."""
-        return COMPLETION_OBJECT if self.completion_object else ""
+        return aws_destination.COMPLETION_OBJECT if self.completion_object else ""
 
     @property
     def streams(self) -> bool:
@@ -72,14 +68,14 @@ class Job:
         return self.settle_seconds is not None
 
     @property
-    def terms(self) -> Terms:
+    def terms(self) -> readiness.Terms:
         """What is asked of the run before it goes up."""
-        return Terms(self.quiet_seconds, self.marker_wait_seconds, self.require_whole, self.excludes)
+        return readiness.Terms(self.quiet_seconds, self.marker_wait_seconds, self.require_whole, self.excludes)
 
     @property
-    def bucket(self) -> OwnedBucket:
+    def bucket(self) -> argv.OwnedBucket:
         """The bucket of the destination, and who has to own it."""
-        return OwnedBucket(self.destination.bucket, self.owner)
+        return argv.OwnedBucket(self.destination.bucket, self.owner)
 
     @property
     def most_processes(self) -> int:
@@ -87,9 +83,21 @@ class Job:
         return max(self.cores, self.max_processes or 4 * self.cores)
 
     @property
-    def settings(self) -> S3Settings:
+    def settings(self) -> aws_settings.S3Settings:
         """What is pinned for each `aws` process."""
-        return S3Settings(self.threads, self.multipart, client=self.transfer_client)
+        return aws_settings.S3Settings(self.threads, self.multipart, client=self.transfer_client)
+
+
+class Amount(NamedTuple):
+    """So many files, and their bytes."""
+
+    files: int
+    size: int
+
+    @classmethod
+    def of(cls, files: Collection[LocalFile]) -> Amount:
+        """Of all these."""
+        return cls(len(files), sum(file.size for file in files))
 
 
 @dataclass(slots=True)
@@ -147,3 +155,42 @@ class Preview(NamedTuple):
     batches: int
     ask_seconds: float = 0.0
     obstacles: tuple[str, ...] = ()  # what an upload would fail from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handover:
+    """What an executor is given to upload: `manifest` is Manifest.tsv as it was when the files were listed.
+
+    `amount` counts all files of the run, `proven` those that were verified before, `sent` what calls before have sent
+    in `seconds`. If `resumed`, S3 may have files that are not verified.
+    """
+
+    job: Job
+    submitted: str
+    resumed: bool
+    manifest: LocalFile | None
+    amount: Amount
+    proven: Amount
+    sent: Amount
+    seconds: float
+
+
+class Executor(Protocol):
+    """Another place where the files of a run are uploaded, such as a cluster. All methods raise S3SyncError."""
+
+    @property
+    def is_finalizer(self) -> bool:
+        """Whether this call is the executor's own last step, which leaves the user's command to its caller."""
+
+    @property
+    def submits(self) -> bool:
+        """Whether it takes the files of this call, instead of only what earlier calls left to it."""
+
+    def where(self, job: Job, store: StateStore) -> str:
+        """Return where the files of this run are being uploaded, for people; empty if nowhere else."""
+
+    def collect(self, job: Job, run: Run, store: StateStore, state: RunState | None, stop: Stop) -> RunState | None:
+        """Return the state with what was uploaded elsewhere; raises BusyError while that goes on."""
+
+    def submit(self, handover: Handover, files: Sequence[LocalFile]) -> None:
+        """Take these files; raises SlurmError or StateError if it takes none of them."""

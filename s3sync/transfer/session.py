@@ -8,23 +8,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from s3sync import __version__, awscli, awswords, changes, checksums, hook, plan, receipt, runfolder, sending
-from s3sync.arrayfolder import Handed
-from s3sync.awserrors import NO_BUCKET
-from s3sync.checksums import Checksums
-from s3sync.destination import COMPLETION_OBJECT, Destination
+from s3sync.aws import Destination, argv, causes, client, objects
+from s3sync.aws import destination as aws_destination
 from s3sync.errors import AwsError, InterruptedBySignal, LeaseLostError, RunError, S3SyncError
-from s3sync.interrupt import Stop
-from s3sync.job import Job, Tally
-from s3sync.plan import Scope
-from s3sync.progress import Display, Snapshot
-from s3sync.readback import RemoteObject
-from s3sync.runfolder import RUN_INFO, LocalFile, Run
-from s3sync.sending import Amount, Sender
-from s3sync.state import StateStore
-from s3sync.statelog import Proof, RunState
-from s3sync.submission import Submission
+from s3sync.runs import LocalFile, Run, analysis_manifest, run_folder
+from s3sync.signals import Stop
+from s3sync.state import Proof, RunState, StateStore, log_format
 from s3sync.text import count_of, now_iso, printable
+from s3sync.transfer import changes, completion_object, hook, passes, plan
+from s3sync.transfer.passes import Sender
+from s3sync.transfer.plan import Scope
+from s3sync.transfer.progress import Display, Snapshot
+from s3sync.transfer.request import Amount, Executor, Handover, Job, Tally
 
 MAX_ROUNDS = 10  # a run that was found changed so often is left for the next call
 _NAMED = 5  # of what S3 alone has
@@ -40,15 +35,13 @@ class Call:
         scope: Scope,
         store: StateStore,
         state: RunState,
-        aws: awscli.Aws,
+        aws: client.Aws,
         environ: Mapping[str, str],
         work: Path,
         stop: Stop,
         display: Display,
-        expected: Checksums,
-        submission: Submission | None = None,
-        *,
-        collected: bool = False,
+        expected: analysis_manifest.Checksums,
+        executor: Executor | None = None,
     ) -> None:
         self.scope = scope
         self.handed_over = False  # to the jobs of a cluster
@@ -66,8 +59,7 @@ class Call:
         self._hook_before = state.on_complete if state.completed else ""
         self._totals = Amount.of(scope.files)
         self._began = time.monotonic()
-        self._submission = submission
-        self._collected = collected
+        self._executor = executor
         self._sender = Sender(job, run, state, store.record, aws, environ, work, stop, display, expected)
 
     @property
@@ -83,7 +75,7 @@ class Call:
         parts_since, self._state.parts_since = self._state.parts_since, self._state.parts_since or now_iso()
         started, is_first = self._state.started, not resumed and not self._state.attempts
         begin(self._store, self._state, self.scope)
-        if self._collected:  # begun by whoever handed it over
+        if self._executor and self._executor.is_finalizer:  # begun by whoever handed it over
             self._state.started = started
         try:
             self._stages(resumed, certain, parts_since)
@@ -114,20 +106,20 @@ class Call:
 
     def _is_misdirected(self, error: S3SyncError) -> bool:
         """Whether a person gave a bucket that does not exist: a log of that would be of a run that nobody meant."""
-        is_nowhere = isinstance(error, AwsError) and str(error).startswith(f"{NO_BUCKET.what}:")
+        is_nowhere = isinstance(error, AwsError) and str(error).startswith(f"{causes.NO_BUCKET.what}:")
         return is_nowhere and not (self._job.scheduled or self._state.proven or self.tally.sent_files)
 
     def _stages(self, resumed: bool, certain: bool, parts_since: str) -> None:
         reader = self._sender.reader
-        remote, self._state.aws = sending.first_word(self._aws, reader.contact if certain else reader.list_run)
-        if self._job.transfer_client == "crt" and not awswords.knows_crt(self._aws.said_version):
+        remote, self._state.aws = passes.first_word(self._aws, reader.contact if certain else reader.list_run)
+        if self._job.transfer_client == "crt" and not argv.knows_crt(self._aws.said_version):
             self._display.say("warning: transfer_client crt means nothing to this aws: it takes version 2")
         if parts_since:  # the call before was killed
             self._sender.sweep(self.scope.files, parts_since)
         if not certain:
             self._listed = None if remote is None else remote.keys()
             self._forget_lost(remote)
-        if self._submission and self._hand_over(self._submission, resumed):
+        if self._executor and self._executor.submits and self._hand_over(self._executor, resumed):
             return
         verb = "streaming" if self._job.streams else "uploading"
         self._display.follow(f"{verb} {what(self._run, self._job.destination)}", self._snapshot)
@@ -141,7 +133,7 @@ class Call:
                 self._look_again()  # comparing may have taken its time
             self._go_round()
 
-    def _forget_lost(self, remote: Mapping[str, RemoteObject] | None) -> None:
+    def _forget_lost(self, remote: Mapping[str, objects.RemoteObject] | None) -> None:
         """Doubt what the log has but S3 has not."""
         lost = (
             [] if remote is None else [p.path for p in self._state.proven.values() if _is_lost(p, remote.get(p.path))]
@@ -151,21 +143,24 @@ class Call:
             self._sender.doubt_etags()
             self._state.proven = {path: p for path, p in self._state.proven.items() if path not in set(lost)}
 
-    def _require_own_prefix(self, remote: Mapping[str, RemoteObject]) -> None:
+    def _require_own_prefix(self, remote: Mapping[str, objects.RemoteObject]) -> None:
         """Where nothing is proven, S3 may have another run of that name, uploaded with another log directory.
 
         Raises RunError if it has; `--recheck` replaces it. To be asked after the files were compared.
         """
-        theirs, ours = remote.get(RUN_INFO), next((f for f in self.scope.files if f.path == RUN_INFO), None)
+        theirs, ours = (
+            remote.get(run_folder.RUN_INFO),
+            next((f for f in self.scope.files if f.path == run_folder.RUN_INFO), None),
+        )
         has_ours = any(proof.size for proof in self._state.proven.values())
         if self._job.recheck or has_ours or not theirs or not ours or theirs.size == ours.size:
             return
         where = printable(self._job.destination.url(self._run.run_id))
-        sizes = f"{RUN_INFO} has {theirs.size:,} bytes there and {ours.size:,} here"
+        sizes = f"{run_folder.RUN_INFO} has {theirs.size:,} bytes there and {ours.size:,} here"
         advice = "use another remote_path; `upload --recheck` replaces what is there"
         raise RunError(f"{where} has another run of that name: {sizes} ({advice})")
 
-    def _compare(self, remote: Mapping[str, RemoteObject] | None, resumed: bool) -> None:
+    def _compare(self, remote: Mapping[str, objects.RemoteObject] | None, resumed: bool) -> None:
         """Prove without sending what S3 has already."""
         if remote is not None:
             self._sender.compare(self._pending(), remote)
@@ -173,26 +168,24 @@ class Call:
         elif resumed:
             self._sender.ask_for_heavy(self._pending())
 
-    def _hand_over(self, submission: Submission, resumed: bool) -> bool:
+    def _hand_over(self, executor: Executor, resumed: bool) -> bool:
         """Leave all but the markers to the nodes of a cluster, and those to its last job; whether there is any."""
         phases = plan.in_phases(self._pending())
         files = (*phases.metadata, *phases.data)
         if not files:
             return False
         state = self._state
-        handed = Handed(
-            name=submission.name,
-            version=__version__,
+        handover = Handover(
             job=self._for_nodes(),
             submitted=now_iso(),
             resumed=resumed,
-            manifest=runfolder.stat_again(self._run, checksums.MANIFEST) if self._expected else None,
+            manifest=run_folder.stat_again(self._run, analysis_manifest.MANIFEST) if self._expected else None,
             amount=self._totals,
             proven=self._proven_now(),
             sent=Amount(state.sent_files, state.sent_bytes),
             seconds=state.seconds,
         )
-        submission.take(handed, files)
+        executor.submit(handover, files)
         self.handed_over = True
         return True
 
@@ -249,11 +242,13 @@ class Call:
             return
         self._state.completed = False  # until it is there
         self._store.check()
-        written = receipt.write(self._work / "receipt", self._run, self._job.destination, self._state, self.scope)
-        self._sender.reader.expect([COMPLETION_OBJECT, *(file.path for file in self.scope.files)])
+        written = completion_object.write(
+            self._work / "receipt", self._run, self._job.destination, self._state, self.scope
+        )
+        self._sender.reader.expect([aws_destination.COMPLETION_OBJECT, *(file.path for file in self.scope.files)])
         self._state.completion_object, why = self._sender.send_receipt(written)
         self._state.completed = not why
-        self._state.failed.update({COMPLETION_OBJECT: why} if why else {})
+        self._state.failed.update({aws_destination.COMPLETION_OBJECT: why} if why else {})
 
     def _send_markers(self, markers: Sequence[LocalFile]) -> None:
         """All of them or none: the instrument's manifest may name one of them."""
@@ -269,7 +264,7 @@ class Call:
         gone = sorted(self._state.proven.keys() - here)
         if gone:
             self._state.proven = {path: proof for path, proof in self._state.proven.items() if path in here}
-        gone = [path for path in gone if not (self._run.split and runfolder.is_of_an_analysis(path))]
+        gone = [path for path in gone if not (self._run.split and run_folder.is_of_an_analysis(path))]
         if gone:
             named = ", ".join(map(printable, gone[:_NAMED])) + (", ..." if len(gone) > _NAMED else "")
             which = f"S3 alone has {count_of(len(gone), 'file')} by now, gone from the run or excluded: {named}"
@@ -277,9 +272,9 @@ class Call:
 
     def _look_again(self) -> None:
         self._state.watched = changes.spots_of(self._run)
-        listing, expected = checksums.list_files(self._run)
+        listing, expected = analysis_manifest.list_files(self._run)
         if expected != self._expected:
-            which = f"{checksums.MANIFEST} of {what(self._run, self._job.destination)}"
+            which = f"{analysis_manifest.MANIFEST} of {what(self._run, self._job.destination)}"
             raise RunError(
                 f"{which} changed while it was uploaded: the same command compares everything with the new one"
             )
@@ -313,7 +308,7 @@ class Call:
         self._store.finish(self._state)
 
     def _proven_now(self) -> Amount:
-        same = [f for f in self.scope.files if plan.is_same(f, self._state.proven.get(f.path))]
+        same = [f for f in self.scope.files if log_format.is_same(f, self._state.proven.get(f.path))]
         return Amount.of(same)
 
     def _so_far(self) -> str:
@@ -349,7 +344,7 @@ def _forget_what_was(state: RunState, scope: Scope) -> None:
     The predecessor did not say how they were; what it says stands until S3 says otherwise.
     """
     known = ((file, state.proven.get(file.path)) for file in (*scope.files, *scope.waiting))
-    stale = {file.path for file, proof in known if proof and proof.size >= 0 and not plan.is_same(file, proof)}
+    stale = {file.path for file, proof in known if proof and proof.size >= 0 and not log_format.is_same(file, proof)}
     stale.update(path for path in state.failed if path in state.proven)
     if stale:
         state.proven = {path: proof for path, proof in state.proven.items() if path not in stale}
@@ -360,5 +355,5 @@ def what(run: Run, destination: Destination) -> str:
     return f"{printable(run.run_id)} to {printable(destination.url(run.run_id))}"
 
 
-def _is_lost(proof: Proof, remote: RemoteObject | None) -> bool:
+def _is_lost(proof: Proof, remote: objects.RemoteObject | None) -> bool:
     return remote is None or remote.etag != proof.etag

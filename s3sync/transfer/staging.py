@@ -16,12 +16,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from s3sync.errors import StateError
-from s3sync.lock import try_lock
-from s3sync.ownfiles import WORK_FOLDER
-from s3sync.places import temp_dir
-from s3sync.plan import Batch
-from s3sync.runfolder import Run, stat_all
+from s3sync.own_files import WORK_FOLDER
+from s3sync.runs import Run, off_limits, run_folder
+from s3sync.state import lock
 from s3sync.text import printable
+from s3sync.transfer.plan import Batch
 
 
 @contextlib.contextmanager
@@ -32,7 +31,7 @@ def work_folder(environ: Mapping[str, str], outside: Iterable[Path] = ()) -> Ite
     Children inherit the descriptor, so what a killed upload left is swept away by the next one only
     when its last `aws` has ended. Raises StateError.
     """
-    parent = temp_dir(environ, outside) / f"{WORK_FOLDER}{os.geteuid()}"
+    parent = off_limits.temp_dir(environ, outside) / f"{WORK_FOLDER}{os.geteuid()}"
     try:
         folder, descriptor = _make(parent)
     except OSError as error:
@@ -67,7 +66,7 @@ def staged(work: Path, run: Run, batch: Batch) -> Iterator[Path]:
 def _link_all(folder: Path, run: Run, batch: Batch) -> None:
     made: set[str] = set()
     folder.mkdir(mode=0o700)
-    now = stat_all(run, (file.path for file in batch.files))
+    now = run_folder.stat_all(run, (file.path for file in batch.files))
     for file in batch.files:
         if now[file.path] != file:
             continue
@@ -87,7 +86,7 @@ def _make(parent: Path) -> tuple[Path, int]:
         with contextlib.suppress(FileNotFoundError):
             folder = Path(tempfile.mkdtemp(dir=parent))
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            if try_lock(descriptor) and os.path.exists(folder):
+            if lock.try_lock(descriptor) and os.path.exists(folder):
                 return folder, descriptor
             os.close(descriptor)
 
@@ -106,7 +105,7 @@ def _sweep(parent: Path) -> None:
         with contextlib.suppress(OSError):
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                if try_lock(descriptor):
+                if lock.try_lock(descriptor):
                     shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(descriptor)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from s3sync.plan import Scope
-from s3sync.runfolder import Listing, LocalFile
-from s3sync.statelog import Proof
+from s3sync.runs import Listing, LocalFile
+from s3sync.state import Proof
+from s3sync.transfer.plan import Scope
 
 _WAITS = re.compile(
     r"[^/]*"  # in the root

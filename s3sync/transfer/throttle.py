@@ -14,8 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync.awsconfig import S3Settings, write_config
-from s3sync.bandwidth import Timetable
+from s3sync.aws import settings as aws_settings
+from s3sync.transfer.bandwidth import Timetable
 
 _LEAST = 8  # a process gets no less than such a part of an equal share
 _TOLERANCE = 1 + 2 / _LEAST  # where processes started unexpectedly, the least that they got may be too much
@@ -37,7 +37,7 @@ class Throttle:
         timetable: Timetable,
         processes: int,
         environ: Mapping[str, str],
-        settings: S3Settings,
+        settings: aws_settings.S3Settings,
         work: Path,
         now: Callable[[], datetime] = datetime.now,
         clock: Callable[[], float] = time.monotonic,
@@ -77,7 +77,7 @@ class Throttle:
         with self._lock:
             if share not in self._configs:
                 path = self._work / f"aws-config-{share}"
-                write_config(self._environ, self._settings._replace(max_bandwidth=share), path)
+                aws_settings.write_config(self._environ, self._settings._replace(max_bandwidth=share), path)
                 self._configs[share] = path
             return self._configs[share]
 

@@ -9,40 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from s3sync import (
-    analysis,
-    awscli,
-    awsconfig,
-    changes,
-    checksums,
-    completion,
-    gathering,
-    hook,
-    identity,
-    lock,
-    logdir,
-    places,
-    plan,
-    remembered,
-    runfolder,
-    streaming,
-    wholeness,
-)
-from s3sync.arrayfolder import ArrayFolder
-from s3sync.checksums import Checksums
+from s3sync.aws import client, objects, settings
 from s3sync.errors import InterruptedBySignal, RunError, S3SyncError, UsageError
-from s3sync.interrupt import Stop
-from s3sync.job import Job, Preview, Report, Waiting
-from s3sync.plan import Scope
-from s3sync.progress import Display
-from s3sync.readback import Reader
-from s3sync.runfolder import Listing, Run
-from s3sync.stages import Call, begin, what
-from s3sync.staging import work_folder
-from s3sync.state import Loaded, StateStore
-from s3sync.statelog import RunState
-from s3sync.submission import Submission
+from s3sync.runs import Listing, Run, analysis, analysis_manifest, completion, off_limits, readiness, run_folder
+from s3sync.signals import Stop
+from s3sync.state import RunState, StateStore, identity, lock, log_format, summary
+from s3sync.state import log_dir as state_log_dir
+from s3sync.state import store as state_store
 from s3sync.text import iso_of, printable
+from s3sync.transfer import changes, hook, plan, proof, streaming
+from s3sync.transfer.plan import Scope
+from s3sync.transfer.progress import Display
+from s3sync.transfer.request import Executor, Job, Preview, Report, Waiting
+from s3sync.transfer.session import Call, begin, what
+from s3sync.transfer.staging import work_folder
 
 MANY_THREADS = 10  # the CLI keeps so many connections; more threads only wait for them
 
@@ -54,14 +34,11 @@ def upload(
     environ: Mapping[str, str],
     stop: Stop,
     display: Display,
-    *,
-    submission: Submission | None = None,
-    collected: ArrayFolder | None = None,
+    executor: Executor | None = None,
 ) -> Report:
     """Upload a run and prove it; raises S3SyncError where it cannot be done, with the state saved.
 
-    Files that failed are in the report, not raised. With a `submission` they are handed over to it. The last job of a
-    cluster has the folder with what its tasks `collected`, and leaves the user's command to whoever follows it.
+    Files that failed are in the report, not raised. An `executor` that submits takes the files instead of this machine.
     """
     started = time.monotonic()
     run, listing, scope, expected, watched = survey(job, environ)
@@ -74,13 +51,13 @@ def upload(
         for warning in (*_advice(job), *scope.warnings, *loaded.warnings):
             display.say(_said(job, run, warning))
         moved = require_claim(run, loaded.state, lambda: listing)
-        before = gathering.gather(job, run, store, loaded.state, environ, stop, collected)
+        before = executor.collect(job, run, store, loaded.state, stop) if executor else loaded.state
         if before and _is_done(job, before, scope):
             if moved:
                 display.say(f"note: {what(run, job.destination)}: moved here from {moved}; all of it is in S3")
                 before.watched = watched
                 store.save(before)
-            after = "" if collected else run_hook(job, run, store, before, environ, stop)
+            after = "" if executor and executor.is_finalizer else run_hook(job, run, store, before, environ, stop)
             return Report(run, job.destination, store.log_path, before, scope, already=True, on_complete=after)
         state = before or RunState(run.run_id, str(run.path))
         state.watched = watched
@@ -95,12 +72,12 @@ def upload(
                 begin(store, state, scope)  # so that the run stays due, however old it gets until there is a CLI
                 store.finish(state)
                 raise
-            what_for = (job, run, scope, store, state, aws, environ, work, stop, display, expected, submission)
-            call = Call(*what_for, collected=collected is not None)
+            what_for = (job, run, scope, store, state, aws, environ, work, stop, display, expected, executor)
+            call = Call(*what_for)
             certain = job.streams and state.orderly and not doubted
             call.run(resumed=before is not None, certain=certain)
         call.tally.seconds = time.monotonic() - started
-        after = "" if collected else run_hook(job, run, store, state, environ, stop)
+        after = "" if executor and executor.is_finalizer else run_hook(job, run, store, state, environ, stop)
     return Report(
         *(run, job.destination, store.log_path, state, call.scope),
         tally=call.tally,
@@ -144,19 +121,21 @@ def _waits_for(unit: Run, first: Report | Preview, job: Job) -> str:
     return "" if finish.complete else finish.reason
 
 
-def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) -> Preview:
+def preview(
+    job: Job, environ: Mapping[str, str], stop: Stop, display: Display, executor: Executor | None = None
+) -> Preview:
     """What `upload` would do, S3 asked but nothing written; raises the same errors."""
     run, listing, scope, expected, _ = survey(job, environ)
     store = StateStore(job.log_dir, run, job.destination)
-    loaded: Loaded = store.load(set_aside=False)
+    loaded: state_store.Loaded = store.load(set_aside=False)
     require_claim(run, loaded.state, lambda: listing)
     for warning in (*_advice(job), *scope.warnings, *loaded.warnings):
         display.say(_said(job, run, warning))
     if loaded.state and _is_done(job, loaded.state, scope):
         return Preview(run, job.destination, store.log_path, scope, (), 0, 0)
-    if (handed_over := ArrayFolder.of(job.log_dir, store)).is_submitted():
-        display.say(f"note: handed over to Slurm already: {handed_over.where()}")
-    unwritable = "" if job.scheduled else logdir.unwritable(job.log_dir)  # of a scan it is said once
+    if executor and (where := executor.where(job, store)):
+        display.say(f"note: {where}")
+    unwritable = "" if job.scheduled else state_log_dir.unwritable(job.log_dir)  # of a scan it is said once
     obstacles = (*([unwritable] if unwritable else []), *store.obstacles(scope.total))
     for obstacle in obstacles:
         display.say(_said(job, run, obstacle))
@@ -165,7 +144,7 @@ def preview(job: Job, environ: Mapping[str, str], stop: Stop, display: Display) 
     pending = plan.pending(scope.files, state.proven)
     with work_folder(environ, [run.root]) as (work, work_lock):
         aws = _connect(job, environ, stop, work, (work_lock,))
-        reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner, say=display.say)
+        reader = objects.Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner, say=display.say)
         remote = reader.list_run() or {}
         by_kms = job.storage.sse == "aws:kms" or (not job.storage.sse and reader.encrypts_by_kms())
         ask_seconds = reader.seconds_to_ask(len(pending)) if by_kms and job.verify == "etag" else 0.0
@@ -226,7 +205,7 @@ class Survey(NamedTuple):
     run: Run
     listing: Listing
     scope: Scope
-    expected: Checksums
+    expected: analysis_manifest.Checksums
     watched: dict[str, tuple[int, int]]
 
 
@@ -239,7 +218,7 @@ def survey(job: Job, environ: Mapping[str, str]) -> Survey:
     watched = changes.spots_of(run)
     if job.settle_seconds is not None:
         return Survey(run, *_survey_settled(run, job, job.settle_seconds), {}, watched)
-    listing, expected = checksums.list_files(run)
+    listing, expected = analysis_manifest.list_files(run)
     warning = "" if job.skip_check or _was_complete(job, run) else _require_complete(run, listing, job)
     scope = plan.scope_of(run, listing, job.destination, job.excludes, job.reserved)
     plan.require_files(run, scope)
@@ -250,18 +229,18 @@ def survey(job: Job, environ: Mapping[str, str]) -> Survey:
 
 def _was_complete(job: Job, run: Run) -> bool:
     """Whether it was completed once: what was deleted since, such as base calls, is no reason to wait."""
-    head = remembered.look(StateStore(job.log_dir, run, job.destination)).head
+    head = summary.look(StateStore(job.log_dir, run, job.destination)).head
     return head is not None and head.was_complete
 
 
 def require_outside(run: Run, log_dir: Path, environ: Mapping[str, str]) -> None:
     """Refuse to write into a run, and to send the secrets of AWS with it; raises UsageError, StateError, RunError."""
-    if around := places.enclosing(log_dir, [run.root]):
+    if around := off_limits.enclosing(log_dir, [run.root]):
         where = f"{printable(str(log_dir))} is inside {printable(around)}, whose files are uploaded"
         raise UsageError(f"the log directory {where} (give another --log_dir)")
-    places.temp_dir(environ, [run.root])
-    for what_it_is, path in awsconfig.private_places(environ).items():
-        if os.path.exists(path) and places.enclosing(path, [run.root]):
+    off_limits.temp_dir(environ, [run.root])
+    for what_it_is, path in settings.private_places(environ).items():
+        if os.path.exists(path) and off_limits.enclosing(path, [run.root]):
             where = f"{what_it_is} {printable(str(path))} is inside the run {printable(str(run.root))}"
             raise RunError(f"{where}, so its secrets would be uploaded (move it, or set HOME)")
 
@@ -274,9 +253,9 @@ def _require_complete(run: Run, listing: Listing, job: Job) -> str:
         if not finish.complete:
             raise RunError(f"the analysis is not complete: {where} {finish.reason} ({advice})")
         return finish.warning
-    verdict = wholeness.check(run, job.terms, listing)
+    verdict = readiness.check(run, job.terms, listing)
     if not verdict.is_complete:
-        advice = "" if wholeness.ADVICE in verdict.reason else f" ({advice})"
+        advice = "" if readiness.ADVICE in verdict.reason else f" ({advice})"
         raise RunError(f"the run is not complete: {where} {verdict.reason}{advice}")
     return verdict.warning
 
@@ -284,22 +263,22 @@ def _require_complete(run: Run, listing: Listing, job: Job) -> str:
 def _survey_settled(run: Run, job: Job, settle_seconds: float) -> tuple[Listing, Scope]:
     """What of a run that is written yet may go up by now; what patterns match nothing the end will show."""
     still_since = time.time_ns() - round(settle_seconds * 1e9)
-    listing = runfolder.list_files(run)
+    listing = run_folder.list_files(run)
     scope = plan.scope_of(run, listing, job.destination, job.excludes, job.reserved)
     return listing, streaming.settled(scope, listing, still_since)._replace(warnings=())
 
 
-def _doubt(state: RunState, listing: Listing, expected: Checksums) -> bool:
+def _doubt(state: RunState, listing: Listing, expected: analysis_manifest.Checksums) -> bool:
     """Take back the proofs of files that were touched since they went up while the run was written, or that another
     manifest of the instrument's stands for; whether any was touched."""
-    state.proven = checksums.checked(state.proven, listing, expected)
+    state.proven = proof.checked(state.proven, listing, expected)
     doubted = streaming.doubtful(state.proven, listing, state.still_since) if state.still_since else set()
     state.proven = {path: proof for path, proof in state.proven.items() if path not in doubted}
     return bool(doubted)
 
 
-def _connect(job: Job, environ: Mapping[str, str], stop: Stop, work: Path, inherited: Sequence[int]) -> awscli.Aws:
-    return awscli.connect(job.aws_command, job.settings, environ, stop, work, inherited, job.stall_seconds)
+def _connect(job: Job, environ: Mapping[str, str], stop: Stop, work: Path, inherited: Sequence[int]) -> client.Aws:
+    return client.connect(job.aws_command, job.settings, environ, stop, work, inherited, job.stall_seconds)
 
 
 def _is_done(job: Job, state: RunState, scope: Scope) -> bool:
@@ -308,7 +287,7 @@ def _is_done(job: Job, state: RunState, scope: Scope) -> bool:
         return False
     if not state.completed or state.by_predecessor:
         return state.completed
-    return not scope.unsendable and all(plan.is_same(f, state.proven.get(f.path)) for f in scope.files)
+    return not scope.unsendable and all(log_format.is_same(f, state.proven.get(f.path)) for f in scope.files)
 
 
 def _advice(job: Job) -> list[str]:

@@ -10,21 +10,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from s3sync import analysis, awscli, invocation, manifest, plan, readback, runfolder, state
-from s3sync.destination import Destination, is_completion_object
+from s3sync import invocation
+from s3sync.aws import Destination, client, objects
+from s3sync.aws import destination as aws_destination
 from s3sync.errors import RunError
-from s3sync.etagtrust import EtagTrust, Judge
-from s3sync.interrupt import Stop
-from s3sync.job import Job
-from s3sync.manifest import Row
-from s3sync.pipeline import Hashed, Hasher
-from s3sync.plan import Scope
-from s3sync.progress import Display, Snapshot
-from s3sync.readback import Absent, Reader, RemoteObject, Seen
-from s3sync.runfolder import Identity, LocalFile, Run
-from s3sync.staging import work_folder
-from s3sync.statelog import Logged, Proof
+from s3sync.runs import LocalFile, Run, analysis, run_folder
+from s3sync.signals import Stop
+from s3sync.state import Proof, log_format, store
 from s3sync.text import count_of, human_bytes, human_seconds, indented, printable
+from s3sync.transfer import manifest, plan, proof
+from s3sync.transfer.etag_trust import EtagTrust, Judge
+from s3sync.transfer.manifest import Row
+from s3sync.transfer.pipeline import Hashed, Hasher
+from s3sync.transfer.plan import Scope
+from s3sync.transfer.progress import Display, Snapshot
+from s3sync.transfer.request import Job
+from s3sync.transfer.staging import work_folder
 
 _AT_ONCE = 1000  # files compared at a time, while as many more are hashed
 
@@ -55,9 +56,13 @@ class Verification:
     manifest: Path | None = None  # where it is
     manifest_error: str = ""  # why it is not there
     seconds: float = 0.0
-    remote: Mapping[str, RemoteObject] | None = None  # all that S3 has of the run; None as with `extra`
-    identities: dict[str, Identity] | None = None  # if wanted: of each file, from before it was read until after
-    elsewhere: list[Logged] = field(default_factory=list)  # where else this run is, by the state logs of this machine
+    remote: Mapping[str, objects.RemoteObject] | None = None  # all that S3 has of the run; None as with `extra`
+    identities: dict[str, run_folder.Identity] | None = (
+        None  # if wanted: of each file, from before it was read until after
+    )
+    elsewhere: list[log_format.Logged] = field(
+        default_factory=list
+    )  # where else this run is, by the state logs of this machine
 
     @property
     def identical(self) -> bool:
@@ -107,8 +112,8 @@ def verify(
     hasher = Hasher(run, job.multipart, stop, job.cores, md5=wanted_manifest is not None)
     try:
         with work_folder(environ, [run.root]) as (work, work_lock):
-            aws = awscli.connect(job.aws_command, job.settings, environ, stop, work, (work_lock,), job.stall_seconds)
-            reader = Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner, display.say)
+            aws = client.connect(job.aws_command, job.settings, environ, stop, work, (work_lock,), job.stall_seconds)
+            reader = objects.Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner, display.say)
             found.remote = remote = reader.list_run()
             found.why_unlisted = reader.why_unlisted
             if found.is_absent:
@@ -132,10 +137,10 @@ def verify(
 
 def _require_run(run: Run) -> None:
     """Raise RunError for a folder that is no run and no analysis, before all of it is read; says where the run is."""
-    if run.within or os.path.lexists(run.path / runfolder.RUN_INFO):
+    if run.within or os.path.lexists(run.path / run_folder.RUN_INFO):
         return
-    around = next((folder for folder in run.path.parents if os.path.lexists(folder / runfolder.RUN_INFO)), None)
-    inner = sorted(path.parent for path in run.path.glob(f"*/{runfolder.RUN_INFO}"))
+    around = next((folder for folder in run.path.parents if os.path.lexists(folder / run_folder.RUN_INFO)), None)
+    inner = sorted(path.parent for path in run.path.glob(f"*/{run_folder.RUN_INFO}"))
     if around:
         advice = f"it is inside one: {printable(str(around))}"
     elif inner:
@@ -146,9 +151,9 @@ def _require_run(run: Run) -> None:
     raise RunError(f"no RunInfo.xml in {where}: not a run folder ({advice}; --skip_check compares this one as it is)")
 
 
-def find_elsewhere(found: Verification, log_dirs: Iterable[Path]) -> list[Logged]:
+def find_elsewhere(found: Verification, log_dirs: Iterable[Path]) -> list[log_format.Logged]:
     """Find the other places in S3 that this run was uploaded to, by the state logs in these directories."""
-    logs = [log for folder in dict.fromkeys(log_dirs) for log in state.logged_besides(folder, ())]
+    logs = [log for folder in dict.fromkeys(log_dirs) for log in store.logged_besides(folder, ())]
     here = found.destination.url(found.run.run_id)
     others = {
         log.destination.url(log.run_id): log
@@ -159,14 +164,18 @@ def find_elsewhere(found: Verification, log_dirs: Iterable[Path]) -> list[Logged
 
 
 def _scope(job: Job, run: Run) -> Scope:
-    return plan.scope_of(run, runfolder.list_files(run), job.destination, job.excludes)
+    return plan.scope_of(run, run_folder.list_files(run), job.destination, job.excludes)
 
 
 class _Comparison:
     """Adds what each file is to what was found. Without a listing each object is asked for."""
 
     def __init__(
-        self, found: Verification, reader: Reader, hasher: Hasher, remote: Mapping[str, RemoteObject] | None
+        self,
+        found: Verification,
+        reader: objects.Reader,
+        hasher: Hasher,
+        remote: Mapping[str, objects.RemoteObject] | None,
     ) -> None:
         run_id, scope = found.run.run_id, found.scope
         self.title = f"verifying {printable(run_id)} in {printable(found.destination.url(run_id))}"
@@ -188,12 +197,14 @@ class _Comparison:
 
     def run(self, stop: Stop) -> None:
         """Some at a time; the next are hashed while those are judged, which may take a process for each."""
-        before: tuple[Sequence[LocalFile], dict[str, Seen]] | None = None
+        before: tuple[Sequence[LocalFile], dict[str, objects.Seen]] | None = None
         for some in _some(self._found.scope.files):
             stop.check()
             seen = self._look(some)
             self._remember(some)
-            self._hasher.start(some, {p: item.etag for p, item in seen.items() if isinstance(item, RemoteObject)})
+            self._hasher.start(
+                some, {p: item.etag for p, item in seen.items() if isinstance(item, objects.RemoteObject)}
+            )
             if before:
                 self._compare(*before)
             before = some, seen
@@ -203,21 +214,21 @@ class _Comparison:
     def _remember(self, some: Sequence[LocalFile]) -> None:
         """Before they are read."""
         if self._found.identities is not None:
-            known = {file.path: runfolder.identity(self._found.run, file.path) for file in some}
+            known = {file.path: run_folder.identity(self._found.run, file.path) for file in some}
             self._found.identities.update((path, identity) for path, identity in known.items() if identity)
 
     def _is_touched(self, path: str) -> bool:
         """Whether it is not what was remembered, if it was to be."""
         known = self._found.identities
-        return known is not None and runfolder.identity(self._found.run, path) != known.get(path)
+        return known is not None and run_folder.identity(self._found.run, path) != known.get(path)
 
-    def _look(self, some: Sequence[LocalFile]) -> dict[str, Seen]:
+    def _look(self, some: Sequence[LocalFile]) -> dict[str, objects.Seen]:
         if self._remote is None:
             with self._asking():
                 return self._reader.look(some)
-        return {file.path: self._remote.get(file.path, Absent(listed=True)) for file in some}
+        return {file.path: self._remote.get(file.path, objects.Absent(listed=True)) for file in some}
 
-    def _compare(self, some: Sequence[LocalFile], seen: dict[str, Seen]) -> None:
+    def _compare(self, some: Sequence[LocalFile], seen: dict[str, objects.Seen]) -> None:
         hashed = self._hasher.hashed(some)
         if doubtful := [file for file in some if _is_doubtful(file, seen[file.path], hashed.get(file.path))]:
             with self._asking(len(doubtful)):
@@ -244,19 +255,19 @@ class _Comparison:
 
     def _now(self, file: LocalFile, verdict: Proof | str) -> Proof | str:
         """The verdict, unless the file has changed meanwhile."""
-        now = runfolder.stat_again(self._found.run, file.path)
+        now = run_folder.stat_again(self._found.run, file.path)
         if now is None:
             return _GONE
         return verdict if now == file and not self._is_touched(file.path) else _CHANGED
 
 
-def _is_doubtful(file: LocalFile, seen: Seen, hashed: Hashed | None) -> bool:
+def _is_doubtful(file: LocalFile, seen: objects.Seen, hashed: Hashed | None) -> bool:
     """Whether only head-object can tell: the same size with another ETag, which may be no MD5; or missing."""
-    if isinstance(seen, Absent):
+    if isinstance(seen, objects.Absent):
         return seen.listed  # a few of these are asked for: the listing may be wrong
-    if hashed is None or not isinstance(seen, RemoteObject) or not seen.listed or seen.size != file.size:
+    if hashed is None or not isinstance(seen, objects.RemoteObject) or not seen.listed or seen.size != file.size:
         return False
-    return not readback.is_settled(file, seen, hashed.etag)
+    return not proof.is_settled(file, seen, hashed.etag)
 
 
 def _some(files: Sequence[LocalFile]) -> Iterator[Sequence[LocalFile]]:
@@ -266,7 +277,7 @@ def _some(files: Sequence[LocalFile]) -> Iterator[Sequence[LocalFile]]:
 def _extra(job: Job, scope: Scope, run: Run, remote: Iterable[str]) -> list[str]:
     """What only S3 has, but for what is excluded, and for what this program says there of the run."""
     here = _paths(scope)
-    beyond = sorted(path for path in remote if path not in here and not is_completion_object(path))
+    beyond = sorted(path for path in remote if path not in here and not aws_destination.is_completion_object(path))
     beyond = [path for path in beyond if not path.endswith(_FOLDER_MARK)]
     return [p for p in beyond if not any(e.search(f"{run.run_id}/{p}") for e in job.excludes)]
 

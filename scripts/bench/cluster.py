@@ -28,7 +28,7 @@ from scripts.bench.sites import LocalSite, Place
 from scripts.bench.workloads import Workload
 
 if TYPE_CHECKING:
-    from tests.slurm_cluster import SlurmCluster
+    from tests.helpers.slurm_cluster import SlurmCluster
 
 NODES = (0, 1, 2, 4)  # 0: no cluster, one core here
 _LOOK_SECONDS = 0.1  # between two looks into the work folder
@@ -92,7 +92,7 @@ def measure(site: LocalSite, workload: Workload, nodes: int, number: int, aws: s
 
 
 def _on_cluster(place: Place, workload: Workload, work: Path, nodes: int, number: int, aws: str) -> Trial:
-    from tests.slurm_cluster import slurm_cluster  # wants Debian packages, and root
+    from tests.helpers.slurm_cluster import slurm_cluster  # wants Debian packages, and root
 
     for name in ("cluster", "log"):
         (work / name).mkdir()

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync.awsconfig import S3Settings, child_environment, write_config
-from s3sync.awswords import cp_words
-from s3sync.etag import DEFAULT_MULTIPART, Multipart
-from s3sync.plan import cost_of
-from s3sync.runfolder import LocalFile
+from s3sync.aws.argv import cp_words
+from s3sync.aws.etag import DEFAULT_MULTIPART, Multipart
+from s3sync.aws.settings import S3Settings, child_environment, write_config
+from s3sync.runs.run_folder import LocalFile
+from s3sync.transfer.plan import cost_of
 from scripts.bench.measure import Command
 from scripts.bench.workloads import Workload
 
@@ -33,7 +33,7 @@ class Pair(NamedTuple):
 
 
 class Variation(NamedTuple):
-    """What is otherwise than usual: constants of this program by `module.name`, options, the parts of large files."""
+    """What differs from the default: constants by `package.module.name`, options, the parts of large files."""
 
     constants: tuple[tuple[str, float], ...] = ()
     options: tuple[str, ...] = ()
@@ -87,10 +87,10 @@ def _program_words(variation: Variation) -> list[str]:
     """How Python is to run this program, with some of its constants replaced before it begins."""
     if not variation.constants:
         return ["-m", "s3sync"]
-    modules = sorted({name.partition(".")[0] for name, _ in variation.constants})
-    lines = ["import sys", f"from s3sync import {', '.join(modules)}, cli"]
-    lines += [f"{name}  # has to be there\n{name} = {value!r}" for name, value in variation.constants]
-    return ["-c", "\n".join([*lines, "sys.exit(cli.main())"])]
+    modules = sorted({name.rpartition(".")[0] for name, _ in variation.constants})
+    lines = ["import sys", *(f"import s3sync.{module}" for module in ("commands.main", *modules))]
+    lines += [f"s3sync.{name}  # has to be there\ns3sync.{name} = {value!r}" for name, value in variation.constants]
+    return ["-c", "\n".join([*lines, "sys.exit(s3sync.commands.main.main())"])]
 
 
 def _bare(setting: Setting) -> list[Command]:

@@ -15,21 +15,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from s3sync import awscli, changes, runfolder
-from s3sync.awsconfig import S3Settings
-from s3sync.destination import Destination
-from s3sync.etag import DEFAULT_MULTIPART
-from s3sync.interrupt import Stop
-from s3sync.readback import Reader
-from s3sync.runfolder import RUN_INFO, Run, RunInfo
-from s3sync.statelog import Proof, RunState, to_json
+from s3sync.aws import client as aws_client
+from s3sync.aws.destination import Destination
+from s3sync.aws.etag import DEFAULT_MULTIPART
+from s3sync.aws.objects import Reader
+from s3sync.aws.settings import S3Settings
+from s3sync.runs import run_folder
+from s3sync.runs.run_folder import RUN_INFO, Run, RunInfo
+from s3sync.signals import Stop
+from s3sync.state.log_format import Proof, RunState, to_json
 from s3sync.text import count_of, now_iso
+from s3sync.transfer import changes
 from scripts.bench.contenders import ROOT
 from scripts.bench.measure import Command, Usage, end_all, run_together
 from scripts.bench.planning import made_up_files
 from scripts.bench.records import Cost
 from scripts.bench.workloads import make_workload
-from tests.s3server import S3Server
+from tests.helpers.s3server import S3Server
 
 _FILES = (10_000, 100_000, 1_000_000)
 _RECORDED = (100_000, 1_000_000)
@@ -99,7 +101,7 @@ def listing(number: int, folder: Path, environ: Mapping[str, str], aws: str) -> 
         for file in made_up_files(number):
             server.put(_BUCKET, f"{run_id}/{file.path}", b"")
         with_server = {**environ, "AWS_ENDPOINT_URL": server.url}
-        client = awscli.connect(aws, S3Settings(1, DEFAULT_MULTIPART), with_server, Stop(), Path(work))
+        client = aws_client.connect(aws, S3Settings(1, DEFAULT_MULTIPART), with_server, Stop(), Path(work))
         reader = Reader(client, Destination(_BUCKET, ""), run_id, "auto", 1)
         before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         found = reader.list_run()
@@ -162,9 +164,9 @@ def write_uploaded_runs(runs: Path, logs: Path, numbers: range, files: int) -> N
             (run.path / name).mkdir(parents=True)
         (run.path / "SampleSheet.csv").write_text("[Data]\nSample_ID\n")
         (run.path / RUN_INFO).write_text(f'<RunInfo Version="5"><Run Id="{run_id}" Number="1"/></RunInfo>')
-        here = runfolder.list_files(run).files
+        here = run_folder.list_files(run).files
         state.proven = {**proven, **{file.path: Proof(*file, f"{0:032x}", "etag") for file in here}}
-        state.watched, state.folder = changes.spots_of(run), runfolder.numbers_of(run.path)
+        state.watched, state.folder = changes.spots_of(run), run_folder.numbers_of(run.path)
         log = to_json(state, runs / model, Destination(_BUCKET, ""))
         (logs / "uploads" / f"{run_id}.upload.log.json").write_bytes(log.replace(model.encode(), run_id.encode()))
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from s3sync import runfolder
-from s3sync.destination import Destination
-from s3sync.state import StateStore
+from s3sync.aws.destination import Destination
+from s3sync.runs import run_folder
+from s3sync.state.store import StateStore
 from s3sync.text import count_of, human_bytes, human_seconds
 from scripts.bench.contenders import ROOT
 from scripts.bench.measure import Ended, end_all, wait_for
@@ -29,7 +29,7 @@ from scripts.simulate.files import run_files
 from scripts.simulate.live import LiveRun, at_pace
 from scripts.simulate.plan import Run, plan_run
 from scripts.simulate.timeline import timeline
-from tests.s3server import S3Server, StoredObject
+from tests.helpers.s3server import S3Server, StoredObject
 
 MARKER = "CopyComplete.txt"
 _BUCKET = "lab-runs"
@@ -209,7 +209,7 @@ def _tick_until_uploaded(bench: _Bench, *, stream: bool) -> tuple[list[_Tick], f
     """One tick after the other until the log says completed; and when it began to say so."""
     config = _config(bench, stream=stream)
     words = (sys.executable, "-m", "s3sync", "monitor", "--config", str(config))
-    run = runfolder.Run(bench.live.folder, bench.live.folder.name, runfolder.RunInfo("", "", "", "", ()))
+    run = run_folder.Run(bench.live.folder, bench.live.folder.name, run_folder.RunInfo("", "", "", "", ()))
     store = StateStore(bench.work / "log", run, Destination(_BUCKET, ""))
     ticks: list[_Tick] = []
     while True:

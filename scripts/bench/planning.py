@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from s3sync.plan import BatchQueue, in_phases
-from s3sync.runfolder import LocalFile
+from s3sync.runs.run_folder import LocalFile
+from s3sync.transfer.plan import BatchQueue, in_phases
 
 _PROCESSES = 4  # that take batches
 _PROC_STATUS = Path("/proc/self/status")

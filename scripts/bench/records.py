@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from s3sync.destination import Destination
-from s3sync.statelog import Proof, RunState, journal_head, journal_lines, parse_journal, parse_log, to_json
+from s3sync.aws.destination import Destination
+from s3sync.state.log_format import Proof, RunState, journal_head, journal_lines, parse_journal, parse_log, to_json
 from scripts.bench.planning import made_up_files, most_bytes
 
 _RUN = Path("/data/runs/20261123_LH00130_0061_A22CC55LT4")

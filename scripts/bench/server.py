@@ -19,7 +19,7 @@ import psutil
 from scripts.bench.measure import end_all, wait_for
 
 BUCKET = "benchmark"
-_SCRIPT = Path(__file__).resolve().parents[2] / "tests" / "s3server.py"
+_SCRIPT = Path(__file__).resolve().parents[2] / "tests" / "helpers" / "s3server.py"
 
 
 class Certificate(NamedTuple):

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync.etag import Multipart
-from s3sync.plan import FILE_COST
+from s3sync.aws.etag import Multipart
+from s3sync.transfer.plan import FILE_COST
 from scripts.bench.contenders import Pair, Variation
 from scripts.bench.sites import Site
 from scripts.bench.trials import Entry, Measurement, measure_all
@@ -34,7 +34,9 @@ def _constants(*names: str, unit: float = 1.0) -> Callable[[float], Variation]:
 
 def _batch(files: float) -> Variation:
     cost = files * FILE_COST
-    return Variation(constants=(("plan._FULL_BATCH_COST", cost), ("plan._SMALL_BATCH_COST", cost / 2)))
+    return Variation(
+        constants=(("transfer.plan._FULL_BATCH_COST", cost), ("transfer.plan._SMALL_BATCH_COST", cost / 2))
+    )
 
 
 def _processes(number: float) -> Variation:
@@ -52,11 +54,11 @@ KNOBS = {
         "read back while others are sent, as a share of the cost of sending; 0: at the end",
         (0, 0.05, 0.1, 0.2, 0.4),
         0.05,
-        _constants("pipeline._READBACK_SHARE"),
+        _constants("transfer.pipeline._READBACK_SHARE"),
         (("far", 0.0),),
     ),
     "hashers": Knob(
-        "hashing threads a core", (0.5, 1, 2), 0.5, _constants("sending.HASHERS_PER_CORE"), (("novaseq", 0),)
+        "hashing threads a core", (0.5, 1, 2), 0.5, _constants("transfer.passes.HASHERS_PER_CORE"), (("novaseq", 0),)
     ),
     "processes": Knob(
         "aws processes at once, none added", (1, 2, 3, 4, 8), 2, _processes, (("small", 0.0), ("small", _FAR_SECONDS))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync.runfolder import LocalFile, list_files, open_run
+from s3sync.runs.run_folder import LocalFile, list_files, open_run
 from s3sync.text import count_of, human_bytes
 from scripts.simulate.files import RunFile, run_files, text_file
 from scripts.simulate.plan import Run, plan_run

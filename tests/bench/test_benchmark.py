@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from s3sync.plan import cost_of
-from s3sync.runfolder import LocalFile
+from s3sync.runs.run_folder import LocalFile
+from s3sync.transfer.plan import cost_of
 from scripts.bench import growth, plot, tables, tuning
 from scripts.bench.contenders import Pair, split
 from scripts.bench.measure import Command, Usage, run_together
@@ -27,9 +27,9 @@ from scripts.bench.workloads import SHAPES, Workload
 from scripts.benchmark import main
 from scripts.simulate_run import plan_run
 from tests.conftest import AWS_V1, BUCKET, FakeAws, Lab, Result
-from tests.s3server import S3Server
+from tests.helpers.s3server import S3Server
 
-SCRIPT = str(Path(__file__).parents[1] / "scripts" / "benchmark.py")
+SCRIPT = str(Path(__file__).parents[2] / "scripts" / "benchmark.py")
 TINY = ("--workloads", "small", "--scale", "0.0001", "--rounds", "1")  # 10 files
 FILES = 10
 
@@ -326,5 +326,5 @@ def test_each_knob_has_its_default_among_its_values_and_what_it_sets_is_there(na
     variation = knob.vary(knob.default)
     assert all(shape in SHAPES for shape, _ in knob.workloads)
     for constant, value in variation.constants:
-        module, attribute = constant.split(".")
+        module, _, attribute = constant.rpartition(".")
         assert getattr(importlib.import_module(f"s3sync.{module}"), attribute) == pytest.approx(value)

@@ -8,9 +8,9 @@ import pytest
 
 from scripts.bench import cluster
 from scripts.bench.cluster import Trial
+from tests.bench.test_benchmark import benchmark
 from tests.conftest import Lab
-from tests.slurm_cluster import SlurmCluster
-from tests.test_benchmark import benchmark
+from tests.helpers.slurm_cluster import SlurmCluster
 
 
 def trial(nodes: int, seconds: float, node_cpu: tuple[float, ...], number: int = 1, *, trouble: str = "") -> Trial:

@@ -12,9 +12,9 @@ from scripts.bench import live
 from scripts.bench.live import WAYS, Tail
 from scripts.simulate.files import run_files
 from scripts.simulate.timeline import timeline
+from tests.bench.test_benchmark import benchmark
 from tests.conftest import FakeAws, Lab
-from tests.s3server import StoredObject
-from tests.test_benchmark import benchmark
+from tests.helpers.s3server import StoredObject
 
 
 def tail(way: str, seconds: float, number: int = 1, *, trouble: str = "") -> Tail:

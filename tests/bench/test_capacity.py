@@ -6,17 +6,17 @@ import math
 
 import pytest
 
-from s3sync import plan
-from s3sync.etag import DEFAULT_MULTIPART
-from s3sync.plan import BYTE_COST, FILE_COST
-from s3sync.runfolder import LocalFile
-from s3sync.shards import SHARDS_A_NODE
-from s3sync.slurm import DEFAULT_NODES
+from s3sync.aws.etag import DEFAULT_MULTIPART
+from s3sync.runs.run_folder import LocalFile
+from s3sync.slurm.client import DEFAULT_NODES
+from s3sync.slurm.shards import SHARDS_A_NODE
+from s3sync.transfer import plan
+from s3sync.transfer.plan import BYTE_COST, FILE_COST
 from scripts.bench import capacity
 from scripts.bench.capacity import HASH_COST, USUAL, Node, Site, load_of, plan_of, puts_of, simulate
+from tests.bench.test_benchmark import benchmark
 from tests.conftest import Lab
-from tests.test_benchmark import benchmark
-from tests.test_docs import text_of
+from tests.docs.test_docs import text_of
 
 MIB = 1024 * 1024
 HOUR = 3600

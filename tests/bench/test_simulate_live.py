@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from s3sync.completion import judge_completion
-from s3sync.runfolder import open_run
+from s3sync.runs.completion import judge_completion
+from s3sync.runs.run_folder import open_run
 from scripts.simulate.live import LiveRun, at_pace
 from scripts.simulate.plan import Run
 from scripts.simulate.timeline import timeline
@@ -24,7 +24,7 @@ from scripts.simulate_run import INSTRUMENTS, main, make_run, plan_run
 from tests.conftest import tree
 
 CYCLES, LAST, SCALE = (3, 2, 2, 3), 10, 1e-4
-SCRIPT = Path(__file__).parents[1] / "scripts" / "simulate_run.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "simulate_run.py"
 MARKERS = {"RTAComplete.txt", "SequenceComplete.txt", "RunCompletionStatus.xml", "CopyComplete.txt"}
 
 BASE_CALLS = re.compile(r"bcl(\.gz|\.bgzf)?$")

@@ -16,12 +16,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from s3sync import brokennodes
-from s3sync.arrayfolder import FOLDER, ArrayFolder
+from s3sync.slurm import broken_nodes
+from s3sync.slurm.work_folder import FOLDER, ArrayFolder
 from tests.conftest import AWS_V1, BUCKET, FakeAws, Lab, skip_or_fail
-from tests.s3server import Gate, S3Server
-from tests.slurm_cluster import SlurmCluster, slurm_cluster, why_no_slurm
-from tests.test_cluster import end_of, is_all_done, on_slurm, puts, wait_for_line
+from tests.e2e.test_cluster import end_of, is_all_done, on_slurm, puts, wait_for_line
+from tests.helpers.s3server import Gate, S3Server
+from tests.helpers.slurm_cluster import SlurmCluster, slurm_cluster, why_no_slurm
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("slurm")]
 
@@ -240,7 +240,7 @@ def test_a_node_where_the_program_cannot_start_is_avoided_and_named(
     (line,) = (line for line in result.err.splitlines() if "could not start" in line)
     assert line.startswith("warning: s3sync could not start on node n1: ")
     assert "not found" in line
-    assert list(brokennodes.known(lab.log_dir)) == ["node n1"]
+    assert list(broken_nodes.known(lab.log_dir)) == ["node n1"]
     is_all_done(lab, wide_run, server, slurm)
 
 

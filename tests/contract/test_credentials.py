@@ -13,7 +13,7 @@ from threading import Thread
 import pytest
 
 from tests.conftest import BUCKET, Lab, tree
-from tests.s3server import S3Server
+from tests.helpers.s3server import S3Server
 
 pytestmark = pytest.mark.real_aws
 

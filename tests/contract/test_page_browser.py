@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from s3sync.history import Entry, History
+from s3sync.inventory.history import Entry, History
 from s3sync.text import printable
 from tests.conftest import skip_or_fail
-from tests.hostile_names import HOSTILE_NAMES
-from tests.test_page import DONE, FAILED, NEW, rendered
+from tests.helpers.hostile_names import HOSTILE_NAMES
+from tests.unit.test_page import DONE, FAILED, NEW, rendered
 
 pytestmark = pytest.mark.real
 

@@ -18,9 +18,9 @@ import pytest
 
 from scripts.simulate_run import make_run
 from tests.conftest import BUCKET, Lab, tree
-from tests.hostile_names import HOSTILE_NAMES
-from tests.radosgw import Gateway
-from tests.test_upload import independent_etag
+from tests.e2e.test_upload import independent_etag
+from tests.helpers.hostile_names import HOSTILE_NAMES
+from tests.helpers.radosgw import Gateway
 
 pytestmark = pytest.mark.real_aws
 

@@ -35,7 +35,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.s3server import MIB, Fault, FaultKind, Request, S3Server
+from tests.helpers.s3server import MIB, Fault, FaultKind, Request, S3Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -666,7 +666,7 @@ def test_stop_in_the_middle_of_everything() -> None:
 
 
 def test_as_a_process(tmp_path: Path) -> None:
-    script = str(Path(__file__).with_name("s3server.py"))
+    script = str(Path(__file__).parents[1] / "helpers" / "s3server.py")
     words = [sys.executable, script, "--bucket", "b", "--keep", "hashes", "--latency", "0.1"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.slurm_cluster import Queued, SlurmCluster
+from tests.helpers.slurm_cluster import Queued, SlurmCluster
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("slurm")]
 
@@ -171,7 +171,7 @@ def test_nothing_of_it_outlives_a_test_that_is_killed() -> None:
     """Neither daemons nor what the jobs started; a pinned node has one core."""
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with tempfile.TemporaryDirectory(prefix="slurm-") as folder:
-        with subprocess.Popen([sys.executable, "-c", _HOLD, folder], cwd=Path(__file__).parents[1], **pipes) as test:
+        with subprocess.Popen([sys.executable, "-c", _HOLD, folder], cwd=Path(__file__).parents[2], **pipes) as test:
             assert test.stdout is not None
             assert test.stdout.readline() == "runs\n"
             family = dict(_named(psutil.Process(test.pid).children(recursive=True)))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import BUCKET, FakeAws, Lab
-from tests.promise import is_proven
-from tests.s3server import MIB, S3Server
+from tests.helpers.promise import is_proven
+from tests.helpers.s3server import MIB, S3Server
 
 pytestmark = pytest.mark.real_aws
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from s3sync import processes
-from s3sync.awscli import Aws
+from s3sync.aws.client import Aws
 from s3sync.errors import AwsError
-from s3sync.interrupt import Stop
+from s3sync.signals import Stop
 from tests.conftest import QUICK_AWS, Lab
-from tests.s3server import S3Server
+from tests.helpers.s3server import S3Server
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PASSES = "#!/bin/sh\nexit 0\n"
 
 

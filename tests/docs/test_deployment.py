@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from s3sync import arguments
+from s3sync.commands import options
 from tests.conftest import BUCKET, Lab, skip_or_fail, tree
-from tests.s3server import S3Server
-from tests.throwaway import ROOT, Throwaway, copy_of_the_checkout, network_settings
+from tests.helpers.s3server import S3Server
+from tests.helpers.throwaway import ROOT, Throwaway, copy_of_the_checkout, network_settings
 
 pytestmark = pytest.mark.real_aws
 
@@ -70,13 +70,13 @@ def commands(heading: str) -> str:
 
 def test_the_service_runs_a_tick_with_words_that_the_program_knows() -> None:
     program, *words = exec_start()
-    args = arguments.parser().parse_args(words)
+    args = options.parser().parse_args(words)
     assert (program, args.command, args.config) == ("/opt/s3sync/.venv/bin/s3sync", "monitor", "/etc/s3sync.yaml")
 
 
 def test_what_the_service_writes_is_what_the_program_writes_by_default() -> None:
     service = unit("s3sync.service")["Service"]
-    assert f"/var/log/{service['LogsDirectory']}" == arguments.DEFAULT_LOG_DIR
+    assert f"/var/log/{service['LogsDirectory']}" == options.DEFAULT_LOG_DIR
     assert service["Environment"] == f"HOME=/var/lib/{service['StateDirectory']}"
     assert (service["UMask"], service["LogsDirectoryMode"], service["StateDirectoryMode"]) == ("0077", "0700", "0700")
 
@@ -321,11 +321,11 @@ def built(context: Path) -> tuple[str, dict[str, Any]]:
 
 def test_the_image_has_a_python_that_the_package_may_run_on_and_another_user_than_root() -> None:
     _, said = built(ROOT)
-    args = arguments.parser().parse_args(said["CMD"])
+    args = options.parser().parse_args(said["CMD"])
     assert (said["ENTRYPOINT"], args.command, args.config) == (["s3sync"], "monitor", "/etc/s3sync.yaml")
     assert said["USER"] == "10001:10001"
     assert re.fullmatch(r"python:3\.1[0-9]-slim", said["FROM"])
-    assert said["VOLUME"] == arguments.DEFAULT_LOG_DIR
+    assert said["VOLUME"] == options.DEFAULT_LOG_DIR
 
 
 @pytest.mark.real

@@ -16,17 +16,21 @@ from typing import Any, get_args
 import pytest
 from pydantic.fields import FieldInfo
 
-from s3sync import arguments, cleanupreport, notify, page, receipt, report, statelog, status, survey, upload, verify
-from s3sync.awserrors import CAUSES, UNREACHABLE
-from s3sync.config import Config, MonitorEntry, SlurmKeys
-from s3sync.destination import Destination
-from s3sync.statelog import RunState
+from s3sync.aws.causes import CAUSES, UNREACHABLE
+from s3sync.aws.destination import Destination
+from s3sync.commands import cleanup_text, options, status, upload_text
+from s3sync.config.model import Config, MonitorEntry, SlurmKeys
+from s3sync.inventory import survey
+from s3sync.monitor import dashboard, notify
+from s3sync.state import log_format
+from s3sync.state.log_format import RunState
+from s3sync.transfer import completion_object, upload, verify
 from scripts import benchmark, simulate_run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
 PAGES = ["README.md", *DOCS, "scripts/bench/README.md"]
-COMMANDS = next(a for a in arguments.parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+COMMANDS = next(a for a in options.parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
 
 COMMANDS_PAGE = "docs/reference/commands.md"  # options of `upload` in a table, of all others in their usage
 FOREIGN = {"--recursive", "--only-show-errors", "--force-glacier-transfer", "--check", "--quiet"}  # of aws and md5sum
@@ -120,7 +124,7 @@ def commands_in(page: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_option_that_a_page_names_is_one(page: str) -> None:
-    parsers = [arguments.parser(), *COMMANDS.values(), benchmark.build_parser(), simulate_run.build_parser()]
+    parsers = [options.parser(), *COMMANDS.values(), benchmark.build_parser(), simulate_run.build_parser()]
     known = {option for parser in parsers for option in options_of(parser)} | FOREIGN
     ours = [command for command in commands_in(page) if not THEIRS.match(command)]
     named = re.findall(r"(?<![\w-])--[a-z][\w-]*", "\n".join(ours))
@@ -207,13 +211,13 @@ def first_cells(page: str, section: str) -> set[str]:
 
 def test_the_keys_of_the_state_log_are_told() -> None:
     log = json.loads(
-        statelog.to_json(RunState("RUN", "/data/RUN", watched={}), Path("/data/RUN"), Destination("lab-runs", ""))
+        log_format.to_json(RunState("RUN", "/data/RUN", watched={}), Path("/data/RUN"), Destination("lab-runs", ""))
     )
     assert first_cells("docs/reference/formats.md", "The state log") == log.keys()
 
 
 def test_the_keys_of_the_completion_object_are_told() -> None:
-    keys = keys_made_by(receipt._text) - {"path", "size", "etag", "verified_by"}
+    keys = keys_made_by(completion_object._text) - {"path", "size", "etag", "verified_by"}
     assert first_cells("docs/reference/formats.md", "s3sync.complete.json") == keys | {"files"}
 
 
@@ -227,13 +231,13 @@ def keys_made_by(function: Callable[..., Any]) -> set[str]:
 @pytest.mark.parametrize(
     ("command", "functions"),
     [
-        ("upload", [report.as_json]),
-        ("upload --dry_run", [report.preview_json]),
+        ("upload", [upload_text.as_json]),
+        ("upload --dry_run", [upload_text.preview_json]),
         ("verify", [verify.as_json]),
         ("monitor", [status.tick_json, status._outcome]),
         ("status", [status.as_json, status.run_json, status._row_json, status._more_json]),
-        ("report", [page.as_json]),
-        ("cleanup", [cleanupreport.as_json, cleanupreport._outcome_json]),
+        ("report", [dashboard.as_json]),
+        ("cleanup", [cleanup_text.as_json, cleanup_text._outcome_json]),
     ],
 )
 def test_the_keys_of_json_are_told(command: str, functions: list[Callable[..., Any]]) -> None:
@@ -270,10 +274,10 @@ def test_the_environment_of_on_complete_is_told() -> None:
 def said() -> str:
     """All texts of the program, one a line; what is filled in is a NUL."""
     texts = []
-    for path in [*(ROOT / "s3sync").glob("*.py"), *(ROOT / "scripts").glob("*.py")]:
+    for path in [*(ROOT / "s3sync").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]:
         nodes = ast.walk(ast.parse(path.read_bytes()))
         texts += [fixed(node) for node in nodes if isinstance(node, (ast.Constant, ast.JoinedStr))]
-    texts += [path.read_text() for path in (ROOT / "s3sync" / "templates").glob("*.*")]
+    texts += [path.read_text() for path in (ROOT / "s3sync" / "monitor" / "templates").glob("*.*")]
     return "\n".join(texts)
 
 
@@ -306,7 +310,7 @@ def test_every_cause_of_the_clis_errors_is_explained() -> None:
 
 def raised() -> Iterator[list[str]]:
     """The fixed parts of every message that is not only about the words of a command."""
-    for path in (ROOT / "s3sync").glob("*.py"):
+    for path in (ROOT / "s3sync").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_bytes())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in EXPLAINED:
                 for text in filter(None, map(fixed, node.args)):
@@ -329,10 +333,15 @@ def test_every_error_is_explained() -> None:
 # The house
 
 
-def test_the_map_of_the_house_has_every_module() -> None:
-    told = re.findall(r"`([a-z]\w+)`", " ".join(cells[0] for cells in rows("docs/CONTRIBUTING.md", "Module")))
+def test_the_map_of_the_house_has_every_package_and_root_module() -> None:
+    told = re.findall(r"`([a-z]\w+)`", " ".join(cells[0] for cells in rows("docs/CONTRIBUTING.md", "Package")))
     modules = {path.stem for path in (ROOT / "s3sync").glob("[a-z]*.py")}
-    modules |= {path.stem for folder in ("bench", "simulate") for path in (ROOT / "scripts" / folder).glob("[a-z]*.py")}
+    assert set(told) == modules | {path.parent.name for path in (ROOT / "s3sync").glob("*/__init__.py")}
+
+
+def test_the_map_of_the_scripts_has_every_module() -> None:
+    told = re.findall(r"`([a-z]\w+)`", " ".join(cells[0] for cells in rows("docs/CONTRIBUTING.md", "Module")))
+    modules = {path.stem for folder in ("bench", "simulate") for path in (ROOT / "scripts" / folder).glob("[a-z]*.py")}
     assert modules - set(told) == set()
     assert set(told) - modules == set()
 

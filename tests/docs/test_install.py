@@ -15,8 +15,8 @@ import pytest
 from s3sync import __version__
 from scripts import manpage
 from tests.conftest import BUCKET, Lab, tree
-from tests.s3server import S3Server
-from tests.throwaway import ROOT, copy_of_the_checkout, network_settings
+from tests.helpers.s3server import S3Server
+from tests.helpers.throwaway import ROOT, copy_of_the_checkout, network_settings
 
 BIN = Path(sys.executable).parent
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("install")]  # they need the network; one builds for all

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.s3server import S3Server
-from tests.transcript import PAGES, ROOT, Sandbox, agrees, exchanges, masked, played
+from tests.helpers.s3server import S3Server
+from tests.helpers.transcript import PAGES, ROOT, Sandbox, agrees, exchanges, masked, played
 
 
 def test_the_commands_of_the_pages_say_what_the_pages_show(tmp_path: Path, server: S3Server) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from s3sync import arguments, cli, shells
+from s3sync.commands import completion, main, options
 from scripts import manpage
 from tests.conftest import skip_or_fail
 
@@ -19,7 +19,7 @@ from tests.conftest import skip_or_fail
 
 @pytest.fixture(scope="module")
 def bash_script() -> str:
-    return shells.completion(arguments.parser(), "bash")
+    return completion.completion(options.parser(), "bash")
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def test_bash_completes(bash_script: str, folder: Path, line: str, words: list[s
 
 
 def test_every_file_and_folder_is_completed_as_such() -> None:
-    script = shells.completion(parser := arguments.parser(), "bash")
-    for name, command in shells.commands(parser).items():
+    script = completion.completion(parser := options.parser(), "bash")
+    for name, command in completion.commands(parser).items():
         for action in command._actions:
             if action.metavar in ("FILE", "DIR") and action.option_strings:
                 kind = "files" if action.metavar == "FILE" else "dirs"
@@ -70,14 +70,14 @@ def test_every_file_and_folder_is_completed_as_such() -> None:
 
 
 @pytest.mark.parametrize(
-    "shell", [pytest.param(s, marks=pytest.mark.real if s != "bash" else ()) for s in arguments.SHELLS]
+    "shell", [pytest.param(s, marks=pytest.mark.real if s != "bash" else ()) for s in options.SHELLS]
 )
 def test_the_command_prints_a_script_that_the_shell_can_read(
     shell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not shutil.which(shell):
         skip_or_fail(f"needs {shell}")
-    assert cli.main(["--print-completion", shell]) == 0
+    assert main.main(["--print-completion", shell]) == 0
     script = tmp_path / "script"
     script.write_text(capsys.readouterr().out)
     read = subprocess.run([shell, "-n", str(script)], capture_output=True, text=True, check=False)
@@ -88,18 +88,18 @@ def test_the_command_prints_a_script_that_the_shell_can_read(
 
 
 def test_the_page_is_that_of_the_command_line() -> None:
-    assert manpage.PAGE.read_text() == manpage.page(arguments.parser()), "run `make man`"
+    assert manpage.PAGE.read_text() == manpage.page(options.parser()), "run `make man`"
 
 
 def test_the_page_is_the_same_for_every_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    assert manpage.page(arguments.parser()) == manpage.PAGE.read_text()
+    assert manpage.page(options.parser()) == manpage.PAGE.read_text()
 
 
 def test_the_page_names_every_option_and_exit_code() -> None:
-    parser = arguments.parser()
+    parser = options.parser()
     page = manpage.PAGE.read_text().replace("\\-", "-")
-    for name, command in shells.commands(parser).items():
+    for name, command in completion.commands(parser).items():
         section = page.split(f".SS s3sync {name}\n")[1].split("\n.S")[0]
         for action in command._actions:
             if action.dest != "help":

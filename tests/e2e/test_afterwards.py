@@ -13,14 +13,14 @@ from typing import Any
 import psutil
 import pytest
 
-from s3sync import hook
-from s3sync.destination import COMPLETION_OBJECT
+from s3sync.aws.destination import COMPLETION_OBJECT
 from s3sync.errors import InterruptedBySignal
-from s3sync.hook import Hook
-from s3sync.interrupt import Stop
+from s3sync.signals import Stop
+from s3sync.transfer import hook
+from s3sync.transfer.hook import Hook
 from tests.conftest import BUCKET, Lab, kill_family
-from tests.s3server import Fault, S3Server
-from tests.test_upload import put_order
+from tests.e2e.test_upload import put_order
+from tests.helpers.s3server import Fault, S3Server
 
 
 @pytest.fixture

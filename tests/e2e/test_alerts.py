@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import BUCKET, Lab
-from tests.s3server import Fault, S3Server
-from tests.test_notify import Receiver, running
+from tests.helpers.s3server import Fault, S3Server
+from tests.unit.test_notify import Receiver, running
 
 HOUR = 3600
 

@@ -17,17 +17,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3sync import analysis, checksums, runfolder, survey
-from s3sync.config import Config, load_config
-from s3sync.destination import COMPLETION_OBJECT, Destination
+from s3sync.aws.destination import COMPLETION_OBJECT, Destination
+from s3sync.config.model import Config, load_config
 from s3sync.errors import RunError
-from s3sync.runfolder import LocalFile, Run, RunInfo
-from s3sync.state import StateStore
-from s3sync.statelog import Proof, RunState
+from s3sync.inventory import survey
+from s3sync.runs import analysis, analysis_manifest, run_folder
+from s3sync.runs.run_folder import LocalFile, Run, RunInfo
+from s3sync.state.log_format import Proof, RunState
+from s3sync.state.store import StateStore
+from s3sync.transfer import proof
 from scripts.simulate_run import main as simulate
 from tests.conftest import BUCKET, FakeAws, Lab, tree
-from tests.crashes import orphans_of
-from tests.s3server import S3Server
+from tests.helpers.crashes import orphans_of
+from tests.helpers.s3server import S3Server
 
 RUN_INFO = (  # no cycles, so that no base calls have to be there
     '<RunInfo Version="6"><Run Id="{}" Number="61"><Instrument>{}</Instrument><Reads><Read NumCycles="0"/></Reads>'
@@ -193,7 +195,7 @@ def test_what_the_instruments_manifest_denies_is_neither_sent_nor_are_the_marker
 
 def went_up_with_the_run(lab: Lab, server: S3Server, run: Path, path: Path) -> None:
     """As versions did that took analyses for a part of the run; interrupted."""
-    inside, unit = str(path.relative_to(run)), runfolder.open_run(run)
+    inside, unit = str(path.relative_to(run)), run_folder.open_run(run)
     etag = server.put(BUCKET, f"{run.name}/{inside}", path.read_bytes()).etag
     status = path.stat()
     proof = Proof(inside, status.st_size, status.st_mtime_ns, etag, "etag")
@@ -271,11 +273,11 @@ def test_instruments_that_analyse_have_their_analyses_apart(tmp_path: Path, inst
     (run / "Analysis" / "1a").mkdir()
     (run / "Analysis" / "1a" / "report").write_text("")
 
-    paths = {file.path for file in runfolder.list_files(analysis.open_unit(run)).files}
+    paths = {file.path for file in run_folder.list_files(analysis.open_unit(run)).files}
 
     ours = {"Analysis/notes.txt", "Analysis/1a/report", "CopyComplete.txt", "Data/first.cbcl", "RunInfo.xml"}
     assert paths == (ours if apart else set(tree(run)))
-    flat = runfolder.list_files(analysis.open_unit(run, need_run_info=False)).files
+    flat = run_folder.list_files(analysis.open_unit(run, need_run_info=False)).files
     assert {file.path for file in flat} == set(tree(run)), "with --skip_check and for verify it is one folder"
 
 
@@ -283,7 +285,7 @@ def test_a_link_to_a_file_of_the_run_is_that_file_in_an_analysis_too(run: Path) 
     unit = make_analysis(run)
     (unit / "sheet").symlink_to("../../RunInfo.xml")
     (unit / "out").symlink_to("/etc/hostname")
-    listing = runfolder.list_files(analysis.open_unit(unit))
+    listing = run_folder.list_files(analysis.open_unit(unit))
     assert "sheet" in {file.path for file in listing.files}
     assert [item.path for item in listing.unsendable] == ["out"]
 
@@ -385,12 +387,12 @@ def test_the_instrument_is_found_in_the_start_of_run_info(tmp_path: Path) -> Non
     path = tmp_path / "RunInfo.xml"
     padding = "<Tile>1_1101</Tile>" * 1000
     path.write_text(f"<RunInfo><Run><Instrument> LH1 </Instrument>{padding}")  # torn, but far below
-    assert runfolder.read_instrument(path) == "LH1"
+    assert run_folder.read_instrument(path) == "LH1"
     path.write_text(f"<RunInfo><Run>{padding}<Instrument>LH2</Instrument></Run></RunInfo>")
-    assert runfolder.read_instrument(path) == "LH2"
+    assert run_folder.read_instrument(path) == "LH2"
     path.write_text('<!DOCTYPE r [<!ENTITY i "LH3">]><RunInfo><Run><Instrument>LH3</Instrument></Run></RunInfo>')
     with pytest.raises(RunError, match="with entities"):
-        runfolder.read_instrument(path)
+        run_folder.read_instrument(path)
 
 
 # The manifest
@@ -399,9 +401,9 @@ def test_the_instrument_is_found_in_the_start_of_run_info(tmp_path: Path) -> Non
 def test_a_manifest_as_instruments_write_it() -> None:
     content = b"Data/css/ids theme.css\t57e0323c\nData/Secondary_Analysis_Complete.txt\t00000000\n"
     found = {"Data/css/ids theme.css": 0x57E0323C, LAST: 0}
-    assert checksums.parse(content) == found
-    assert checksums.parse(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n").upper().replace(b"DATA", b"Data"))
-    assert checksums.parse(content[:-1] + b"\r\n\r\n" + content) == found, "twice the same is no contradiction"
+    assert analysis_manifest.parse(content) == found
+    assert analysis_manifest.parse(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n").upper().replace(b"DATA", b"Data"))
+    assert analysis_manifest.parse(content[:-1] + b"\r\n\r\n" + content) == found, "twice the same is no contradiction"
 
 
 @pytest.mark.parametrize(
@@ -423,14 +425,14 @@ def test_a_manifest_as_instruments_write_it() -> None:
 )
 def test_a_manifest_that_cannot_be_understood_says_where_and_why(content: bytes, why: str) -> None:
     with pytest.raises(ValueError, match=re.escape(why)):
-        checksums.parse(content)
+        analysis_manifest.parse(content)
 
 
 @given(st.binary(max_size=100) | st.text(alphabet="a/.\t\r\n0fé", max_size=100).map(str.encode))
 def test_no_manifest_whatsoever_is_more_than_paths_in_the_analysis_or_a_reason(content: bytes) -> None:
     found: dict[str, int] = {}
     with contextlib.suppress(ValueError):
-        found = checksums.parse(content)
+        found = analysis_manifest.parse(content)
     assert all(path and ".." not in path.split("/") and path[0] != "/" for path in found)
 
 
@@ -440,22 +442,22 @@ def test_a_manifest_that_is_no_file_or_far_too_large_is_a_reason(run: Path) -> N
     manifest.unlink()
     os.mkfifo(manifest)
     with pytest.raises(RunError, match="is no file"):
-        checksums.read(unit)
+        analysis_manifest.read(unit)
     manifest.unlink()
     with manifest.open("wb") as stream:
         stream.truncate(64 * 1024 * 1024 + 1)
     with pytest.raises(RunError, match="larger than"):
-        checksums.read(unit)
+        analysis_manifest.read(unit)
 
 
 def test_proofs_stand_only_under_the_manifest_that_they_were_checked_against(run: Path) -> None:
-    listing, expected = checksums.list_files(analysis.open_unit(make_analysis(run)))
+    listing, expected = analysis_manifest.list_files(analysis.open_unit(make_analysis(run)))
     proven = {file.path: Proof(*file, "etag", "etag") for file in listing.files}
-    assert checksums.checked(proven, listing, expected) == proven
+    assert proof.checked(proven, listing, expected) == proven
     path, size, mtime_ns = next(file for file in listing.files if file.path == "Manifest.tsv")
     before = {**proven, path: Proof(path, size, mtime_ns - 1, "etag", "etag")}
-    assert checksums.checked(before, listing, expected).keys() == {"CopyComplete.txt", "Manifest.tsv"}
-    assert checksums.checked(before, listing, {}) == before
+    assert proof.checked(before, listing, expected).keys() == {"CopyComplete.txt", "Manifest.tsv"}
+    assert proof.checked(before, listing, {}) == before
     assert isinstance(listing.files[0], LocalFile)
 
 
@@ -468,7 +470,7 @@ def test_a_simulated_analysis_is_one(tmp_path: Path, capsys: pytest.CaptureFixtu
     unit = analysis.open_unit(Path(capsys.readouterr().out.split("  ")[0], "Analysis", "1"))
     assert analysis.judge(unit).complete
     files = tree(unit.path)
-    assert checksums.read(unit) == {
+    assert analysis_manifest.read(unit) == {
         path: zlib.crc32(content) for path, content in files.items() if path not in ("Manifest.tsv", "CopyComplete.txt")
     }
     assert sum(path.endswith(".fastq.gz") for path in files) == 2 * 25

@@ -16,15 +16,16 @@ from typing import Any
 
 import pytest
 
-from s3sync import files, invocation, lock, logdir
-from s3sync.destination import Destination
-from s3sync.runfolder import Run, RunInfo
-from s3sync.state import StateStore
+from s3sync import files, invocation
+from s3sync.aws.destination import Destination
+from s3sync.runs.run_folder import Run, RunInfo
+from s3sync.state import lock, log_dir
+from s3sync.state.store import StateStore
 from tests.conftest import BUCKET, QUICK_AWS, FakeAws, Lab
-from tests.s3server import S3Server
-from tests.unprivileged import OTHER_USER, needs_root, python_as_other_user, run_as_other_user
+from tests.helpers.s3server import S3Server
+from tests.helpers.unprivileged import OTHER_USER, needs_root, python_as_other_user, run_as_other_user
 
-PYTHON = {"PYTHONPATH": str(Path(__file__).parents[1])}
+PYTHON = {"PYTHONPATH": str(Path(__file__).parents[2])}
 NOBODY = pwd.getpwuid(OTHER_USER).pw_name
 
 
@@ -194,15 +195,16 @@ def test_upload_goes_to_the_users_own_state_folder_where_the_default_cannot_be_m
     assert (own / "uploads" / f"{run.name}.upload.log.json").exists()
 
 
-def resolved(lab: Lab, **env: str) -> logdir.Place | str:
+def resolved(lab: Lab, **env: str) -> log_dir.Place | str:
     """Which log directory another user's upload has, or what that user is told instead."""
     code = (
-        "try:\n    print(*logdir.for_upload(os.environ), sep='|')\nexcept errors.StateError as error:\n    print(error)"
+        "try:\n    print(*log_dir.for_upload(os.environ), sep='|')\n"
+        "except errors.StateError as error:\n    print(error)"
     )
     ended = python_as_other_user(code, env={"TEST_DEFAULT_LOG_DIR": str(lab.root / "var"), **PYTHON, **env})
     assert ended.returncode == 0, ended.stderr
     path, bar, note = ended.stdout.rstrip("\n").partition("|")
-    return logdir.Place(Path(path), note) if bar else path
+    return log_dir.Place(Path(path), note) if bar else path
 
 
 def test_the_own_state_folder_is_found_as_the_xdg_specification_says(open_lab: Lab) -> None:
@@ -212,7 +214,7 @@ def test_the_own_state_folder_is_found_as_the_xdg_specification_says(open_lab: L
         os.chown(root / name, OTHER_USER, OTHER_USER)
     (root / "theirs" / "s3sync").mkdir()  # root's
     home, note = str(root / "home"), f"this user cannot make {root}/var, so the state logs are in "
-    usual = logdir.Place(root / "home/.local/state/s3sync", f"{note}{root}/home/.local/state/s3sync")
+    usual = log_dir.Place(root / "home/.local/state/s3sync", f"{note}{root}/home/.local/state/s3sync")
 
     assert resolved(open_lab, HOME=home) == usual
     assert resolved(open_lab, HOME=home, XDG_STATE_HOME="") == usual
@@ -220,7 +222,7 @@ def test_the_own_state_folder_is_found_as_the_xdg_specification_says(open_lab: L
     assert resolved(open_lab, HOME=home, XDG_STATE_HOME="/proc/none") == usual, "cannot be made"
     assert resolved(open_lab, HOME=home, XDG_STATE_HOME=str(root / "theirs")) == usual, "another user made it first"
     named = resolved(open_lab, HOME=home, XDG_STATE_HOME=str(root / "state"))
-    assert named == logdir.Place(root / "state/s3sync", f"{note}{root}/state/s3sync")
+    assert named == log_dir.Place(root / "state/s3sync", f"{note}{root}/state/s3sync")
 
 
 @pytest.mark.parametrize(
@@ -245,15 +247,15 @@ def test_a_default_that_is_another_users_is_not_passed_over_in_silence(open_lab:
 
     own = open_lab.home / ".local/state/s3sync"
     note = f"this user cannot write {open_lab.root}/var, so the state logs are in {own}"
-    assert place == logdir.Place(own, f"{note}; uploads by root neither see this one nor wait for it")
+    assert place == log_dir.Place(own, f"{note}; uploads by root neither see this one nor wait for it")
 
 
 def test_a_default_that_this_user_can_make_or_write_is_used(open_lab: Lab) -> None:
     os.chown(open_lab.root, OTHER_USER, OTHER_USER)
-    assert resolved(open_lab) == logdir.Place(open_lab.root / "var", "")
+    assert resolved(open_lab) == log_dir.Place(open_lab.root / "var", "")
     (open_lab.root / "var").mkdir(mode=0o700)
     os.chown(open_lab.root / "var", OTHER_USER, OTHER_USER)
-    assert resolved(open_lab) == logdir.Place(open_lab.root / "var", "")
+    assert resolved(open_lab) == log_dir.Place(open_lab.root / "var", "")
 
 
 def test_the_monitor_says_what_sets_it_up(open_lab: Lab, tiny_run: Path) -> None:
@@ -422,7 +424,7 @@ def test_files_on_a_disk_that_became_read_only_belong_to_nobody_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "locks").mkdir()
-    monkeypatch.setattr(logdir, "_may", lambda _path, mode: not mode & os.W_OK)
-    assert "chown" in logdir.entries_of_others(tmp_path)
+    monkeypatch.setattr(log_dir, "_may", lambda _path, mode: not mode & os.W_OK)
+    assert "chown" in log_dir.entries_of_others(tmp_path)
     monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_flag=os.ST_RDONLY))
-    assert logdir.entries_of_others(tmp_path) == ""
+    assert log_dir.entries_of_others(tmp_path) == ""

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from s3sync.awsconfig import S3Settings
-from s3sync.bandwidth import Timetable, parse_timetable
-from s3sync.throttle import GRACE_SECONDS, Ahead, Throttle
+from s3sync.aws.settings import S3Settings
+from s3sync.transfer.bandwidth import Timetable, parse_timetable
+from s3sync.transfer.throttle import GRACE_SECONDS, Ahead, Throttle
 from tests.conftest import AWS_V1, FakeAws, Lab
-from tests.s3server import S3Server
+from tests.helpers.s3server import S3Server
 
 pytestmark = pytest.mark.real_aws
 
@@ -210,19 +210,21 @@ def test_the_server_sees_no_more_bytes_than_the_timetable_allows(lab: Lab, serve
 
 
 def test_a_process_that_outlives_a_wider_window_is_ended(lab: Lab, server: S3Server, tiny_run: Path) -> None:
-    from s3sync import awscli, etag, runfolder, transfer
-    from s3sync.destination import parse_destination
-    from s3sync.interrupt import Stop
-    from s3sync.plan import Batch
+    from s3sync.aws import client, etag
+    from s3sync.aws.destination import parse_destination
+    from s3sync.runs import run_folder
+    from s3sync.signals import Stop
+    from s3sync.transfer import batch_sender
+    from s3sync.transfer.plan import Batch
 
-    run = runfolder.open_run(tiny_run)
+    run = run_folder.open_run(tiny_run)
     day = Day(lab.tmp)
-    aws = awscli.connect(AWS_V1, S3Settings(4), lab.env, Stop(), lab.tmp)
-    sender = transfer.Transfer(
+    aws = client.connect(AWS_V1, S3Settings(4), lab.env, Stop(), lab.tmp)
+    sender = batch_sender.Transfer(
         aws, run, parse_destination("lab-runs", "/"), lab.tmp, etag.DEFAULT_MULTIPART, throttle=day.throttle
     )
-    sent: list[transfer.Sent] = []
-    batch = Batch(1, runfolder.list_files(run).files)
+    sent: list[batch_sender.Sent] = []
+    batch = Batch(1, run_folder.list_files(run).files)
     thread = threading.Thread(target=lambda: sent.append(sender.send(batch)))
     with server.hold() as gate:
         thread.start()

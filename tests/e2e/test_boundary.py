@@ -14,14 +14,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from s3sync import boundary, interrupt
-from s3sync.boundary import EXIT_READER_LEFT, explain
+from s3sync import signals
+from s3sync.commands import boundary
+from s3sync.commands.boundary import EXIT_READER_LEFT, explain
 from s3sync.errors import ConfigError
-from s3sync.interrupt import Insistence
+from s3sync.signals import Insistence
 from tests.conftest import BUCKET, FakeAws, Lab
-from tests.s3server import S3Server
+from tests.helpers.s3server import S3Server
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def started(code: str, lab: Lab, *words: str, **options: object) -> subprocess.Popen[str]:
@@ -161,7 +162,7 @@ def test_an_interrupt_during_the_imports_ends_it_at_once(lab: Lab) -> None:
         "import os, signal\n"
         "class Finder:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 's3sync.cli':\n"
+        "        if name == 's3sync.commands.main':\n"
         "            os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.meta_path.insert(0, Finder())"
     )
@@ -324,4 +325,4 @@ def test_the_reading_end_of_the_boundary_is_installed_for_the_command() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     assert 's3sync = "s3sync.__main__:entry_point"' in text
     assert boundary.EXIT_READER_LEFT == 141
-    assert interrupt.SIGNALS == (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    assert signals.SIGNALS == (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

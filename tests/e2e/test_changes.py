@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 
-from s3sync import changes, runfolder
-from s3sync.changes import Change, Watch
-from s3sync.destination import Destination
-from s3sync.runfolder import Run, RunInfo
-from s3sync.state import StateStore
-from s3sync.statelog import Proof, RunState
+from s3sync.aws.destination import Destination
+from s3sync.runs import run_folder
+from s3sync.runs.run_folder import Run, RunInfo
+from s3sync.state.log_format import Proof, RunState
+from s3sync.state.store import StateStore
+from s3sync.transfer import changes
+from s3sync.transfer.changes import Change, Watch
 from tests.conftest import BUCKET, FakeAws, Lab, Result, tree
-from tests.s3server import S3Server
+from tests.helpers.s3server import S3Server
 
 DAY = 86_400.0
 COMPLETED = "2026-11-01T00:00:00+00:00"
@@ -55,7 +56,7 @@ class Subject:
         """A log that says that all of it is proven as it is now."""
         state = RunState("RUN", str(self.run.path), completed=True, finished=COMPLETED, **keys)
         state.watched = changes.spots_of(self.run) if signed else None
-        listing = runfolder.list_files(self.run)
+        listing = run_folder.list_files(self.run)
         md5s = {path: hashlib.md5((self.run.path / path).read_bytes()).hexdigest() for path, *_ in listing.files}
         state.proven = {file.path: Proof(*file, md5s[file.path], "etag") for file in listing.files}
         self.store.prepare()

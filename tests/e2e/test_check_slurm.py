@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from s3sync import __version__, brokennodes, clustercheck
-from s3sync.config import load_config
-from s3sync.interrupt import Stop
-from s3sync.s3check import Finding
+from s3sync import __version__
+from s3sync.aws.access import Finding
+from s3sync.commands.check import slurm_uses
+from s3sync.config.model import load_config
+from s3sync.signals import Stop
+from s3sync.slurm import broken_nodes, check
 from tests.conftest import BUCKET, Lab
-from tests.fake_slurm import FakeSlurm
-from tests.slurm_cluster import SlurmCluster
+from tests.helpers.fake_slurm import FakeSlurm
+from tests.helpers.slurm_cluster import SlurmCluster
 
 RUN = "261123_A01234_0007_AHFAULTDRX7"
 
@@ -44,9 +46,9 @@ class Site:
 
     def findings(self, fake: FakeSlurm, *, submit: bool = False, **keys: Any) -> list[Finding]:
         """Of the cluster alone."""
-        environ = {**os.environ, "PATH": f"{fake.bin}:/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[1])}
+        environ = {**os.environ, "PATH": f"{fake.bin}:/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2])}
         config = load_config(self.config(**keys), {})
-        return list(clustercheck.findings(config, environ, Stop(), submit=submit))
+        return list(check.findings(slurm_uses(config), environ, Stop(), submit=submit))
 
 
 @pytest.fixture
@@ -124,7 +126,7 @@ def test_a_job_that_does_not_answer(
 ) -> None:
     """With limits that are over at once. A job that is left is cancelled."""
     for name in ("_WAIT_SECONDS", "_RUN_SECONDS", "_SHOW_SECONDS", "_LOOK_SECONDS"):
-        monkeypatch.setattr(clustercheck, name, 0.0)
+        monkeypatch.setattr(check, name, 0.0)
     fake.set("sbatch", 'case "$1" in --version) exit ;; esac; ' + sbatch.replace("FAKE", str(fake.folder)))
     fake.set("squeue", f"[ ! -e {fake.folder}/queue ] || cat {fake.folder}/queue")
     fake.set("scancel", f"rm {fake.folder}/queue")
@@ -171,14 +173,14 @@ def test_each_node_that_is_up_is_tried_and_those_that_could_not_be_are_named(
 ) -> None:
     """One that is busy, or does not suit the options, is no problem; those that are excluded or down are not tried."""
     for name in ("_WAIT_SECONDS", "_RUN_SECONDS", "_LOOK_SECONDS"):
-        monkeypatch.setattr(clustercheck, name, 0.0)
+        monkeypatch.setattr(check, name, 0.0)
     states = {"n0": "idle", "n1": "idle", "n2": "mixed", "n3": "idle", "n4": "allocated", "n5": "mixed", "n6": "down*"}
     fake.set("sinfo", "; ".join(f"echo '{name}|{state}'" for name, state in states.items()))
     fake.set("sbatch", _EACH)
     fake.set("squeue", "echo '4|PENDING||Resources'; echo '5|RUNNING|n5|None'")
     fake.set("scancel", f"echo > {fake.bin}/squeue")  # an empty script
     broken = dict.fromkeys(("n1", "n2", "n6", "n99"), "not found")
-    brokennodes.remember(site.log_dir, broken, [])
+    broken_nodes.remember(site.log_dir, broken, [])
 
     found = site.findings(fake, submit=True, slurm={"nodes": 1, "options": "-x n0"})
 
@@ -193,7 +195,7 @@ def test_each_node_that_is_up_is_tried_and_those_that_could_not_be_are_named(
         f"node n3 was not tried: {refused}",
         "node n4 was not tried: job 4 still waits after 0.0 s",
     ]
-    assert brokennodes.names(site.log_dir) == ["n2"], "the others work again, or are out of use"
+    assert broken_nodes.names(site.log_dir) == ["n2"], "the others work again, or are out of use"
     assert not (site.log_dir / "slurm").exists()
 
 

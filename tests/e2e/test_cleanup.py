@@ -24,11 +24,11 @@ from typing import Any
 import psutil
 import pytest
 
-from s3sync.destination import Destination
+from s3sync.aws.destination import Destination
 from tests.conftest import BUCKET, Lab, Result, skip_or_fail, tree
-from tests.s3server import Fault, S3Server
-from tests.test_analysis import make_analysis, make_run
-from tests.unprivileged import without_override
+from tests.e2e.test_analysis import make_analysis, make_run
+from tests.helpers.s3server import Fault, S3Server
+from tests.helpers.unprivileged import without_override
 
 SECOND = "second-bucket"
 Record = Callable[[str, object], None]

@@ -15,17 +15,18 @@ from typing import Any, Protocol
 import psutil
 import pytest
 
-from s3sync import arrayfolder
-from s3sync.arrayfolder import FOLDER
-from s3sync.destination import Destination
-from s3sync.runfolder import open_run
-from s3sync.state import StateStore
+import s3sync
+from s3sync.aws.destination import Destination
+from s3sync.runs.run_folder import open_run
+from s3sync.slurm import work_folder
+from s3sync.slurm.work_folder import FOLDER
+from s3sync.state.store import StateStore
 from tests.conftest import BUCKET, WIDE_FILES, FakeAws, Lab, Result
-from tests.promise import is_proven
-from tests.s3server import Fault, S3Server
-from tests.slurm_double import NO_CONTROLLER, Answer, SlurmDouble, Task, slurm_double
-from tests.test_analysis import log_of, make_analysis
-from tests.test_analysis import make_run as make_run_with_analyses
+from tests.e2e.test_analysis import log_of, make_analysis
+from tests.e2e.test_analysis import make_run as make_run_with_analyses
+from tests.helpers.promise import is_proven
+from tests.helpers.s3server import Fault, S3Server
+from tests.helpers.slurm_double import NO_CONTROLLER, Answer, SlurmDouble, Task, slurm_double
 
 
 @pytest.fixture
@@ -596,7 +597,7 @@ def test_where_no_node_can_work_that_is_said_once(
 def test_another_version_on_a_node_is_told_and_sends_nothing(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path, tmp_path: Path
 ) -> None:
-    ours = Path(arrayfolder.__file__).parent
+    ours = Path(s3sync.__file__).parent
     other = tmp_path / "other" / "s3sync"
     shutil.copytree(ours, other, ignore=shutil.ignore_patterns("__pycache__"))
     (other / "__init__.py").write_text('__version__ = "0.0.1"\n')
@@ -685,7 +686,7 @@ def test_a_work_folder_that_cannot_be_written_is_said_before_anything_is_submitt
 ) -> None:
     store = StateStore(lab.log_dir, open_run(tiny_run), Destination(BUCKET, ""))
     (lab.log_dir / FOLDER).mkdir(parents=True)
-    arrayfolder.ArrayFolder.of(lab.log_dir, store).path.write_text("in the way")
+    work_folder.ArrayFolder.of(lab.log_dir, store).path.write_text("in the way")
 
     result = lab.run(*on_slurm(lab, tiny_run, quick_aws("")))
 

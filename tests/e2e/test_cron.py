@@ -13,14 +13,14 @@ from typing import NoReturn
 
 import pytest
 
-from s3sync import cronenv
+from s3sync.commands import cron_environment
 from s3sync.errors import StateError
 from scripts import install_cron
 from tests.conftest import BUCKET, skip_or_fail, tree
-from tests.s3server import S3Server
-from tests.test_monitor import Site, stored_under
+from tests.e2e.test_monitor import Site, stored_under
+from tests.helpers.s3server import S3Server
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EVERY_MINUTE = "* * * * *"
 
 
@@ -125,10 +125,10 @@ AWS_PROFILE=later
 
 
 def test_the_crontab_sets_what_stands_above_the_line_of_the_monitor() -> None:
-    found = cronenv.assignments(CRONTAB.splitlines(), Path("/etc/s3sync.yaml"))
+    found = cron_environment.assignments(CRONTAB.splitlines(), Path("/etc/s3sync.yaml"))
 
     assert found == {"AWS_PROFILE": "lab runs", "HTTPS_PROXY": "http://proxy:3128", "MAILTO": ""}
-    assert cronenv.assignments(CRONTAB.splitlines(), Path("/etc/other.yaml"))["AWS_PROFILE"] == "later"
+    assert cron_environment.assignments(CRONTAB.splitlines(), Path("/etc/other.yaml"))["AWS_PROFILE"] == "later"
 
 
 def test_a_user_without_a_name_has_no_crontab(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,11 +137,11 @@ def test_a_user_without_a_name_has_no_crontab(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(pwd, "getpwuid", nobody)
     with pytest.raises(StateError, match="no crontab"):
-        cronenv.build({})
+        cron_environment.build({})
 
 
 def test_cron_has_a_home_a_name_a_shell_and_the_path_of_monitor_sh() -> None:
-    built = cronenv.build({"AWS_PROFILE": "lab", "PATH": "/elsewhere"})
+    built = cron_environment.build({"AWS_PROFILE": "lab", "PATH": "/elsewhere"})
 
     assert set(built) == {"HOME", "LOGNAME", "USER", "SHELL", "PATH", "AWS_PROFILE"}
     script = (ROOT / "scripts" / "monitor.sh").read_text()
@@ -163,8 +163,8 @@ def test_cron_has_a_home_a_name_a_shell_and_the_path_of_monitor_sh() -> None:
     ],
 )
 def test_check_names_the_variables_that_credentials_and_network_come_from(name: str, is_said: bool) -> None:
-    assert (cronenv.from_the_shell({name: "x", "HOME": "/root"}) == [name]) == is_said
-    assert cronenv.from_the_shell({name: ""}) == []
+    assert (cron_environment.from_the_shell({name: "x", "HOME": "/root"}) == [name]) == is_said
+    assert cron_environment.from_the_shell({name: ""}) == []
 
 
 @pytest.mark.parametrize(

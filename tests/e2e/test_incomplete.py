@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from s3sync import lock, scans, survey
-from s3sync.config import load_config
-from s3sync.survey import Judged
+from s3sync.config.model import load_config
+from s3sync.inventory import survey
+from s3sync.inventory.survey import Judged
+from s3sync.monitor import activity
+from s3sync.state import lock
 from scripts.simulate.copying import MirroredRun
 from scripts.simulate_run import make_run, plan_run
 from tests.conftest import BUCKET, FakeAws, Lab, tree
-from tests.s3server import S3Server
+from tests.helpers.s3server import S3Server
 
 HOUR = 3600.0
 LAST = "Data/Intensities/BaseCalls/L001/C4.1/L001_2.cbcl"
@@ -206,7 +208,7 @@ def test_a_run_that_waits_for_a_scan_of_days_does_not_become_too_old(
 ) -> None:
     keys: dict[str, Any] = {"max_age": 72, "aws_command": aws}
     (lab.log_dir / "locks").mkdir(parents=True)
-    with lock.held(scans.lock_path(lab.log_dir), "at work"):
+    with lock.held(activity.lock_path(lab.log_dir), "at work"):
         assert lab.watch(run, **keys).code == 0
     assert server.objects(BUCKET) == {}
     aged(run)
@@ -251,7 +253,7 @@ def test_what_is_too_old_or_does_not_match_is_never_listed(
     def listed(_: object) -> None:
         raise AssertionError("listed")
 
-    monkeypatch.setattr("s3sync.runfolder.list_files", listed)
+    monkeypatch.setattr("s3sync.runs.run_folder.list_files", listed)
     assert judge(lab, run, 99 * HOUR, max_age=72).state == "too old"
     assert judge(lab, run, 0, {"sample_regex": "^nothing$"}).state == "samples do not match"
 

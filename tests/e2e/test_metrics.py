@@ -16,14 +16,15 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from s3sync import history, lasttick, metrics
-from s3sync.history import History
-from s3sync.lasttick import LastTick
-from s3sync.scans import Scans
+from s3sync.inventory import history
+from s3sync.inventory.history import History
+from s3sync.monitor import last_scan, metrics
+from s3sync.monitor.activity import Scans
+from s3sync.monitor.last_scan import LastTick
 from tests.conftest import Lab, skip_or_fail
-from tests.s3server import S3Server
+from tests.helpers.s3server import S3Server
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 
 
 def samples(path: Path) -> dict[str, float]:
@@ -65,7 +66,7 @@ def test_ticks_leave_page_and_metrics_and_count_what_they_uploaded(
     assert {state: second[f"s3sync_runs {state}"] for state in history.STATES} == {
         state: float(state == "uploaded") for state in history.STATES
     }
-    assert all(second[f"s3sync_problems {kind}"] == 0 for kind in lasttick.KINDS)
+    assert all(second[f"s3sync_problems {kind}"] == 0 for kind in last_scan.KINDS)
     assert second["s3sync_last_success_timestamp_seconds"] == second["s3sync_last_tick_timestamp_seconds"] > 0
     assert second["s3sync_oldest_waiting_run_seconds"] == second["s3sync_failed_files"] == 0
     assert second[f"s3sync_free_bytes {lab.log_dir}"] > 0

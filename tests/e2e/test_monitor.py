@@ -24,7 +24,7 @@ import pytest
 
 from scripts.simulate_run import make_run
 from tests.conftest import BUCKET, Lab, Result, tree
-from tests.s3server import S3Server
+from tests.helpers.s3server import S3Server
 
 if TYPE_CHECKING:
     from typing_extensions import Self

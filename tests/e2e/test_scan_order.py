@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from s3sync import arrayfolder, hook, survey
-from s3sync.arrayfolder import FOLDER
-from s3sync.config import Config, load_config
-from s3sync.runfolder import Run, RunInfo
-from s3sync.state import StateStore
-from s3sync.statelog import Head
-from s3sync.survey import Judged, State
+from s3sync.config.model import Config, load_config
+from s3sync.inventory import survey
+from s3sync.inventory.survey import Judged, State
+from s3sync.runs.run_folder import Run, RunInfo
+from s3sync.slurm import work_folder
+from s3sync.slurm.work_folder import FOLDER
+from s3sync.state.log_format import Head
+from s3sync.state.store import StateStore
+from s3sync.transfer import hook
 from tests.conftest import BUCKET, Lab
 
 _NOBODY = RunInfo("", "", "", "", ())
@@ -50,7 +52,7 @@ def test_finished_cluster_uploads_come_first_then_submissions_then_what_is_sent_
         judged(config, "waits", "sequencing"),
     ]
 
-    assert [run.run.run_id for run in survey.in_scan_order(runs, config, arrayfolder.under_way(config.log_dir))] == [
+    assert [run.run.run_id for run in survey.in_scan_order(runs, config, work_folder.under_way(config.log_dir))] == [
         "finished",
         "at work",
         "to submit",

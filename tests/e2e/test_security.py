@@ -19,16 +19,16 @@ import botocore.session
 import botocore.validate
 import pytest
 
-from s3sync import awswords
-from s3sync.awscli import Aws
-from s3sync.awswords import OwnedBucket
-from s3sync.config import load_config
-from s3sync.interrupt import Stop
-from s3sync.notify import Channels, _recipients
-from s3sync.progress import Lines, LiveDisplay
+from s3sync.aws import argv as aws_argv
+from s3sync.aws.argv import OwnedBucket
+from s3sync.aws.client import Aws
+from s3sync.config.model import load_config
+from s3sync.monitor.notify import Channels, _recipients
+from s3sync.signals import Stop
+from s3sync.transfer.progress import Lines, LiveDisplay
 from tests.conftest import AWS_V1, BUCKET, FakeAws, Lab, Result, tree
-from tests.s3server import S3Server
-from tests.test_monitor import Hooks, Site, began_on
+from tests.e2e.test_monitor import Hooks, Site, began_on
+from tests.helpers.s3server import S3Server
 
 pytestmark = pytest.mark.real_aws
 
@@ -591,7 +591,7 @@ def test_the_owner_is_checked_with_everything_that_is_read_back(
 
 # What docs/SECURITY.md tells people to set
 
-GUIDE = (Path(__file__).parents[1] / "docs" / "SECURITY.md").read_text()
+GUIDE = (Path(__file__).parents[2] / "docs" / "SECURITY.md").read_text()
 # IAM's actions for what the CLI is asked to do; `cp` sends large files in parts, and aborts what it cannot complete.
 ACTIONS = {
     "cp": {"s3:PutObject", "s3:AbortMultipartUpload"},
@@ -611,17 +611,17 @@ def operations() -> set[str]:
     """What the words of this program ask the CLI for."""
     bucket = OwnedBucket(BUCKET)
     words = {
-        "cp_words": awswords.cp_words("x", "s3://x/"),
-        "head_words": awswords.head_words(bucket, "k"),
-        "read_words": awswords.read_words(bucket, "k"),
-        "encryption_words": awswords.encryption_words(bucket),
-        "head_bucket_words": awswords.head_bucket_words(bucket),
-        "list_words": awswords.list_words(bucket, "p", "", 1),
-        "list_uploads_words": awswords.list_uploads_words(bucket, "p"),
-        "create_upload_words": awswords.create_upload_words(bucket, "k"),
-        "abort_upload_words": awswords.abort_upload_words(bucket, "k", "id"),
+        "cp_words": aws_argv.cp_words("x", "s3://x/"),
+        "head_words": aws_argv.head_words(bucket, "k"),
+        "read_words": aws_argv.read_words(bucket, "k"),
+        "encryption_words": aws_argv.encryption_words(bucket),
+        "head_bucket_words": aws_argv.head_bucket_words(bucket),
+        "list_words": aws_argv.list_words(bucket, "p", "", 1),
+        "list_uploads_words": aws_argv.list_uploads_words(bucket, "p"),
+        "create_upload_words": aws_argv.create_upload_words(bucket, "k"),
+        "abort_upload_words": aws_argv.abort_upload_words(bucket, "k", "id"),
     }
-    makers = {name for name in vars(awswords) if name.endswith("_words")} - {"version_words", "checksum_words"}
+    makers = {name for name in vars(aws_argv) if name.endswith("_words")} - {"version_words", "checksum_words"}
     assert words.keys() == makers, "new words may need a new action in the policy"
     return {each[1] for each in words.values()}
 

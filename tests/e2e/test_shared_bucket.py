@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from s3sync import s3check
+from s3sync.aws import access
 from s3sync.errors import InterruptedBySignal
-from s3sync.interrupt import Stop
+from s3sync.signals import Stop
 from tests.conftest import BUCKET, FakeAws, Lab, Result
-from tests.promise import is_pending
-from tests.s3server import S3Server
+from tests.helpers.promise import is_pending
+from tests.helpers.s3server import S3Server
 
 # A policy whose s3:ListBucket has a condition on s3:prefix, and no other action on the bucket.
 LIMITED = """
@@ -113,6 +113,6 @@ def test_an_interrupted_check_is_no_problem_of_the_machine(tmp_path: Path) -> No
     stop = Stop()
     stop.request(signal.SIGINT)
     environ = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    findings = s3check.look("/bin/true", 4, [], environ, stop, tmp_path)
+    findings = access.look("/bin/true", 4, [], environ, stop, tmp_path)
     with pytest.raises(InterruptedBySignal):
         list(findings)

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from s3sync import streaming
-from s3sync.plan import Scope
-from s3sync.runfolder import Listing, LocalFile
+from s3sync.runs.run_folder import Listing, LocalFile
+from s3sync.transfer import streaming
+from s3sync.transfer.plan import Scope
 from tests.conftest import BUCKET, Lab, Result, kill_family, tree
-from tests.s3server import Fault, S3Server
-from tests.test_monitor import on_terminal
+from tests.e2e.test_monitor import on_terminal
+from tests.helpers.s3server import Fault, S3Server
 
 SHEET = "[Data]\nSample_ID,Sample_Name\n{name},{name}\n"
 HOUR = 3600

@@ -15,7 +15,7 @@ import pytest
 from scripts.simulate.live import LiveRun
 from scripts.simulate_run import plan_run
 from tests.conftest import BUCKET, Lab, Result, kill_family, tree
-from tests.s3server import S3Server
+from tests.helpers.s3server import S3Server
 
 SCALE = 1e-4
 MARKERS = {"RTAComplete.txt", "SequenceComplete.txt", "CopyComplete.txt"}

@@ -12,7 +12,7 @@ import pytest
 
 from scripts.simulate_run import make_run
 from tests.conftest import BUCKET, Lab, tree
-from tests.s3server import S3Server
+from tests.helpers.s3server import S3Server
 
 MIB = 1024 * 1024
 

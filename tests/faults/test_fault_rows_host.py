@@ -27,16 +27,16 @@ from typing import Any
 import psutil
 import pytest
 
-from s3sync.destination import Destination
+from s3sync.aws.destination import Destination
 from tests.conftest import BUCKET, FakeAws, Lab, Result, skip_or_fail, tree
-from tests.crashes import orphans_of, wait_for_orphans
-from tests.hostile_names import HOSTILE_NAMES
-from tests.promise import is_pending, is_proven, next_tick_completes
-from tests.radosgw import Gateway
-from tests.s3server import S3Server
-from tests.test_monitor import Site
-from tests.test_real_servers import client
-from tests.unprivileged import without_override
+from tests.contract.test_real_servers import client
+from tests.e2e.test_monitor import Site
+from tests.helpers.crashes import orphans_of, wait_for_orphans
+from tests.helpers.hostile_names import HOSTILE_NAMES
+from tests.helpers.promise import is_pending, is_proven, next_tick_completes
+from tests.helpers.radosgw import Gateway
+from tests.helpers.s3server import S3Server
+from tests.helpers.unprivileged import without_override
 
 pytestmark = pytest.mark.real_aws
 

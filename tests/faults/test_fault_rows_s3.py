@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.conftest import AWS_V1, BUCKET, NO_DELAYS, FakeAws, Lab, Result, skip_or_fail, tree
-from tests.promise import is_pending, is_proven, next_tick_completes
-from tests.radosgw import Gateway
-from tests.s3server import MIB, Fault, S3Server
-from tests.test_real_servers import client
+from tests.contract.test_real_servers import client
+from tests.helpers.promise import is_pending, is_proven, next_tick_completes
+from tests.helpers.radosgw import Gateway
+from tests.helpers.s3server import MIB, Fault, S3Server
 
 pytestmark = pytest.mark.real_aws
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import BUCKET, FakeAws, Lab, tree
-from tests.promise import is_proven
-from tests.s3server import Fault, S3Server
+from tests.helpers.promise import is_proven
+from tests.helpers.s3server import Fault, S3Server
 
 MIB = 1024 * 1024
 OWNER = "123456789012"  # of the server's buckets

@@ -13,8 +13,8 @@ import pytest
 
 from scripts.simulate_run import make_run
 from tests.conftest import BUCKET, Lab, tree
-from tests.crashes import orphans_of
-from tests.s3server import S3Server
+from tests.helpers.crashes import orphans_of
+from tests.helpers.s3server import S3Server
 
 
 @pytest.fixture

@@ -14,18 +14,18 @@ from typing import Any, cast
 
 import pytest
 
-from s3sync import awserrors, awswords, readback, s3sums
-from s3sync.awscli import Aws, Ended
-from s3sync.awsconfig import TransferClient, child_environment
-from s3sync.config import load_config
-from s3sync.destination import Destination, parse_destination
+from s3sync.aws import argv, causes, checksums, objects
+from s3sync.aws.client import Aws, Ended
+from s3sync.aws.destination import Destination, parse_destination
+from s3sync.aws.objects import Reader, RemoteObject, Seen
+from s3sync.aws.settings import TransferClient, child_environment
+from s3sync.config.model import load_config
 from s3sync.errors import ConfigError, UsageError
-from s3sync.job import Job
-from s3sync.readback import Reader, RemoteObject, Seen
-from s3sync.runfolder import LocalFile
-from tests import s3server
+from s3sync.runs.run_folder import LocalFile
+from s3sync.transfer.request import Job
 from tests.conftest import BUCKET, Lab, tree
-from tests.s3server import MIB, Dialect, Fault, S3Server
+from tests.helpers import s3server
+from tests.helpers.s3server import MIB, Dialect, Fault, S3Server
 
 BIG, BIGGER = "Data/big.cbcl", "Data/bigger.cbcl"
 NO_MD5S = "warning: the ETags that this server gives are no MD5s"
@@ -273,8 +273,8 @@ def test_a_server_that_gives_no_etags_gives_sizes() -> None:
     listed = Ended((), 0, b'[["RUN/a", 5, null, null]]', ())
     seen = Ended((), 0, b'[5, null, null, null, "abc="]', ())
 
-    assert readback._parse_listing(listed, "s3://b") == [("RUN/a", RemoteObject(5, "", listed=True))]
-    assert readback._parse_head(seen) == RemoteObject(5, "", "abc=")
+    assert objects._parse_listing(listed, "s3://b") == [("RUN/a", RemoteObject(5, "", listed=True))]
+    assert objects._parse_head(seen) == RemoteObject(5, "", "abc=")
 
 
 def test_a_listing_with_sizes_that_are_not_the_objects_is_not_relied_on(
@@ -391,7 +391,7 @@ def test_checksums_are_computed_as_s3_gives_them(tmp_path: Path) -> None:
     reads: list[int] = []
 
     def of(name: str, part_size: int | None) -> tuple[str, str]:
-        return s3sums.expected(path, name, part_size, reads.append)
+        return checksums.expected(path, name, part_size, reads.append)
 
     crc32c, crc64 = (0xE3069283).to_bytes(4, "big"), (0xAE8B14860A799888).to_bytes(8, "big")
     assert of("crc32c", None)[0] == base64.b64encode(crc32c).decode()
@@ -473,7 +473,7 @@ def test_a_user_who_wants_few_checksums_is_respected(
 def test_no_version_is_made_to_send_checksums_against_the_users_will(
     version: str, few: bool, words: tuple[str, ...]
 ) -> None:
-    assert awswords.checksum_words(version, few=few) == words
+    assert argv.checksum_words(version, few=few) == words
 
 
 def test_a_server_that_refuses_checksums_is_told_of_with_the_setting(
@@ -520,7 +520,7 @@ REFUSALS = [
 
 @pytest.mark.parametrize("said", REFUSALS)
 def test_what_servers_say_of_checksums_is_understood(said: str) -> None:
-    cause = awserrors.cause_of([f"upload failed: ./a to s3://b/a {said}"])
+    cause = causes.cause_of([f"upload failed: ./a to s3://b/a {said}"])
     assert cause
     assert "AWS_REQUEST_CHECKSUM_CALCULATION=when_required" in cause.advice
 
@@ -536,7 +536,7 @@ def test_what_servers_say_of_checksums_is_understood(said: str) -> None:
     ],
 )
 def test_bytes_that_differ_on_their_way_are_no_reason_to_send_no_checksums(said: str) -> None:
-    assert awserrors.cause_of([f"upload failed: ./a to s3://b/a {said}"]) is None
+    assert causes.cause_of([f"upload failed: ./a to s3://b/a {said}"]) is None
 
 
 # Credentials that are not there for a moment
@@ -595,7 +595,7 @@ if argv[-1] != "--version":
     ],
 )
 def test_which_missing_credentials_may_come_back(said: str, may_pass: bool) -> None:
-    assert awserrors.is_missing_credentials([said]) is may_pass
+    assert causes.is_missing_credentials([said]) is may_pass
 
 
 def test_the_metadata_service_is_given_time_unless_the_user_says_how_much(tmp_path: Path) -> None:

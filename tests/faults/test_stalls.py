@@ -17,12 +17,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from s3sync.children import Movement, StallWatch, movement_of
-from s3sync.interrupt import Stop
+from s3sync.process_tree import Movement, StallWatch, movement_of
+from s3sync.signals import Stop
 from scripts.simulate_run import make_run
 from tests.conftest import BUCKET, FakeAws, Lab
-from tests.promise import is_pending, is_proven, next_tick_completes
-from tests.s3server import Fault, S3Server
+from tests.helpers.promise import is_pending, is_proven, next_tick_completes
+from tests.helpers.s3server import Fault, S3Server
 
 pytestmark = pytest.mark.real_aws
 
@@ -356,7 +356,7 @@ def test_a_signal_leaves_no_parts_even_if_the_child_has_to_be_killed(
 
 def test_a_stop_is_not_kept_up_by_cleaning(tmp_path: Path, fake_aws: FakeAws) -> None:
     """Somebody may be waiting: each question has its time."""
-    from s3sync.awscli import Aws
+    from s3sync.aws.client import Aws
 
     stop = Stop()
     aws = Aws(fake_aws("signal.pause()"), dict(os.environ), stop)

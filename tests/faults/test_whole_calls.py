@@ -13,20 +13,22 @@ from typing import Any, cast
 
 import pytest
 
-from s3sync import awscli, awswords, runfolder, transfer
-from s3sync.awscli import Aws
-from s3sync.awserrors import UNANSWERED, Cause
-from s3sync.awswords import OwnedBucket
-from s3sync.destination import parse_destination
-from s3sync.interrupt import Stop
-from s3sync.pipeline import Pipeline
-from s3sync.plan import Batch, BatchQueue
-from s3sync.runfolder import LocalFile
+from s3sync.aws import argv, client
+from s3sync.aws.argv import OwnedBucket
+from s3sync.aws.causes import UNANSWERED, Cause
+from s3sync.aws.client import Aws
+from s3sync.aws.destination import parse_destination
+from s3sync.runs import run_folder
+from s3sync.runs.run_folder import LocalFile
+from s3sync.signals import Stop
 from s3sync.text import by_reason
-from s3sync.transfer import Sent
+from s3sync.transfer import batch_sender
+from s3sync.transfer.batch_sender import Sent
+from s3sync.transfer.pipeline import Pipeline
+from s3sync.transfer.plan import Batch, BatchQueue
 from tests.conftest import BUCKET, NO_DELAYS, FakeAws, Lab, Result, tree
-from tests.promise import is_proven, next_tick_completes
-from tests.s3server import Fault, S3Server
+from tests.helpers.promise import is_proven, next_tick_completes
+from tests.helpers.s3server import Fault, S3Server
 
 
 @pytest.fixture
@@ -200,8 +202,8 @@ def test_a_cleanup_comes_to_its_end_whoever_asks_for_the_end_meanwhile(tmp_path:
     """Else the multipart uploads that it was about to abort stay in S3."""
     stop = Stop()
     aws = Aws(endless(tmp_path, "[]"), {"PATH": "/usr/bin:/bin"}, stop)
-    ended: list[awscli.Ended] = []
-    words = awswords.list_uploads_words(OwnedBucket("lab-runs"), "RUN/")
+    ended: list[client.Ended] = []
+    words = argv.list_uploads_words(OwnedBucket("lab-runs"), "RUN/")
     thread = threading.Thread(target=lambda: ended.append(aws.clean_up(words, 60)))
     thread.start()
     (tmp_path / "ready").read_text()
@@ -215,18 +217,18 @@ def test_a_cleanup_comes_to_its_end_whoever_asks_for_the_end_meanwhile(tmp_path:
 class Late(Aws):
     """One whose process starts only after all were ended."""
 
-    sender: transfer.Transfer
+    sender: batch_sender.Transfer
 
-    def follow(self, *args: Any, **more: Any) -> awscli.Ended:
+    def follow(self, *args: Any, **more: Any) -> client.Ended:
         self.sender.abort()
         return super().follow(*args, **more)
 
 
 def test_a_process_that_starts_after_all_were_ended_is_ended_too(tmp_path: Path, tiny_run: Path) -> None:
     aws = Late(endless(tmp_path), {"PATH": "/usr/bin:/bin"}, Stop())
-    run = runfolder.open_run(tiny_run)
-    sender = aws.sender = transfer.Transfer(aws, run, parse_destination(BUCKET, "/"), tmp_path)
-    batch = Batch(1, runfolder.list_files(run).files)
+    run = run_folder.open_run(tiny_run)
+    sender = aws.sender = batch_sender.Transfer(aws, run, parse_destination(BUCKET, "/"), tmp_path)
+    batch = Batch(1, run_folder.list_files(run).files)
 
     assert sender.send(batch).general == "aws was interrupted, so it was ended"
     assert sender.send(batch).general.startswith("not sent")
@@ -260,7 +262,7 @@ def passes_of(told: Told, run: Path, *queues: BatchQueue) -> Iterator[Cause | No
     reader = SimpleNamespace(cost=lambda files: 0, look=lambda files: {}, look_closer=lambda files: {})
     any_told = cast("Any", told)
     pipeline = Pipeline(
-        runfolder.open_run(run),
+        run_folder.open_run(run),
         any_told,
         cast("Any", reader),
         cast("Any", SimpleNamespace(checks=False, part_size=0)),

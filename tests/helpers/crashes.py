@@ -14,15 +14,17 @@ from typing import Literal, NamedTuple
 
 import psutil
 
-from s3sync import etag, plan, runfolder
-from s3sync.destination import parse_destination
-from s3sync.runfolder import Run
-from s3sync.state import Loaded, StateStore
-from s3sync.statelog import Proof, parse_log
+from s3sync.aws import etag
+from s3sync.aws.destination import parse_destination
+from s3sync.runs import run_folder
+from s3sync.runs.run_folder import Run
+from s3sync.state import log_format
+from s3sync.state.log_format import Proof, parse_log
+from s3sync.state.store import Loaded, StateStore
 from tests.conftest import BUCKET, Lab, tree
-from tests.promise import is_proven
-from tests.s3server import Request, S3Server
-from tests.test_state import CONTRACT, OURS
+from tests.helpers.promise import is_proven
+from tests.helpers.s3server import Request, S3Server
+from tests.unit.test_state import CONTRACT, OURS
 
 Log = Literal["old", "begun", "completed"]
 
@@ -230,12 +232,12 @@ def load(lab: Lab, run: Path) -> Loaded:
 
 def _of_files(run: Path, proven: Mapping[str, Proof]) -> dict[str, Proof]:
     """The proofs that are of the run's files as they are now."""
-    files = runfolder.list_files(_opened(run)).files
-    return {file.path: proven[file.path] for file in files if plan.is_same(file, proven.get(file.path))}
+    files = run_folder.list_files(_opened(run)).files
+    return {file.path: proven[file.path] for file in files if log_format.is_same(file, proven.get(file.path))}
 
 
 def _opened(run: Path) -> Run:
-    return runfolder.open_run(run, need_run_info=False)
+    return run_folder.open_run(run, need_run_info=False)
 
 
 def _stores(request: Request) -> bool:

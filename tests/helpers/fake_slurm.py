@@ -1,4 +1,4 @@
-"""Slurm's commands as scripts that play one exact situation; `tests/slurm_cluster.py` is a real one."""
+"""Slurm's commands as scripts that play one exact situation; `tests/helpers/slurm_cluster.py` is a real one."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ answers with 501, so that no test passes by accident.
         server.wait_for("PutObject", 3)
         assert server.objects("b")["key"].body == b"..."
 
-As a process, until SIGTERM or SIGINT: `python tests/s3server.py --port 0 --bucket b --keep hashes`.
+As a process, until SIGTERM or SIGINT: `python tests/helpers/s3server.py --port 0 --bucket b --keep hashes`.
 """
 
 from __future__ import annotations

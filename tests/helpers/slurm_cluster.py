@@ -45,7 +45,7 @@ from typing import NamedTuple
 
 import psutil
 
-from tests.radosgw import free_ports
+from tests.helpers.radosgw import free_ports
 
 PROGRAMS = (
     *("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "sinfo"),

@@ -16,9 +16,9 @@ from typing import NamedTuple
 from scripts import terminal
 from scripts.simulate_run import make_run
 from tests.conftest import BUCKET, Lab
-from tests.s3server import S3Server
+from tests.helpers.s3server import S3Server
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = (  # in this order, in one sandbox
     "README.md",
     "docs/reference/states.md",
@@ -113,8 +113,8 @@ class Sandbox:
             how = {"run_id": run.run_id, "cycles": run.cycles, "complete": run.complete}
             make_run(root / "data" / "runs", run.instrument, lanes=1, tiles=2, scale=0.02, **how)  # type: ignore[arg-type]
         (root / "bin").mkdir()
-        start = "import warnings\nwarnings.simplefilter('error')\nfrom s3sync import cli\ncli.entry_point()\n"
-        self._install("s3sync", f"#!{sys.executable}\n{start}")
+        start = "import warnings\nwarnings.simplefilter('error')\nfrom s3sync.commands.main import entry_point\n"
+        self._install("s3sync", f"#!{sys.executable}\n{start}entry_point()\n")
         self._install("aws", f'#!/bin/sh\nexec {Path(sys.executable).with_name("aws")} "$@"\n')
 
     def _install(self, name: str, content: str) -> None:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import pytest
 
 _WITHOUT_OVERRIDE = ("--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
 def run_unprivileged(code: str, *arguments: str | Path) -> str:
@@ -52,24 +52,25 @@ import s3sync
 for module in pkgutil.iter_modules(encodings.__path__):
     with contextlib.suppress(ImportError):  # those of Windows
         importlib.import_module(f"encodings.{module.name}")
-for module in pkgutil.iter_modules(s3sync.__path__):
-    if module.name != "__main__":
-        importlib.import_module(f"s3sync.{module.name}")
+for module in pkgutil.walk_packages(s3sync.__path__, "s3sync."):
+    if module.name != "s3sync.__main__":
+        importlib.import_module(module.name)
 """
 _BECOME_ANOTHER = """
 import os, sys
 from pathlib import Path
-from s3sync import errors, logdir
+from s3sync import errors
+from s3sync.state import log_dir
 user = int(sys.argv.pop(1))
 os.setgroups([])
 os.setresgid(user, user, user)
 os.setresuid(user, user, user)
-logdir.DEFAULT = Path(os.environ.get("TEST_DEFAULT_LOG_DIR", logdir.DEFAULT))
+log_dir.DEFAULT = Path(os.environ.get("TEST_DEFAULT_LOG_DIR", log_dir.DEFAULT))
 """
 _RUN_S3SYNC = """
-from s3sync import cli
+from s3sync.commands import main
 sys.argv[0] = "s3sync"
-sys.exit(cli.main())
+sys.exit(main.main())
 """
 Ended: TypeAlias = "subprocess.CompletedProcess[str]"
 
@@ -80,7 +81,7 @@ def run_as_other_user(*argv: str, env: Mapping[str, str], user: int = OTHER_USER
 
 
 def python_as_other_user(code: str, env: Mapping[str, str], user: int = OTHER_USER) -> Ended:
-    """Run code as another user, who may not be able to import more than `errors` and `logdir`, which are there."""
+    """Run code as another user, who may not be able to import more than `errors` and `state`, which are there."""
     return _as_other_user(_BECOME_ANOTHER + code, str(user), env=env)
 
 

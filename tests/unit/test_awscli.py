@@ -16,13 +16,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from s3sync import awscli, awswords, children, complaints, readback
-from s3sync.awscli import Aws, Ended, find_aws
-from s3sync.awserrors import DENIED, cause_of, is_masked, meaning_of, passing, unreachable
-from s3sync.awserrors import EXPIRED as EXPIRED_CAUSE
-from s3sync.awswords import OwnedBucket, Storage
+from s3sync import process_tree
+from s3sync.aws import argv, client, error_lines, objects
+from s3sync.aws.argv import OwnedBucket, Storage
+from s3sync.aws.causes import DENIED, cause_of, is_masked, meaning_of, passing, unreachable
+from s3sync.aws.causes import EXPIRED as EXPIRED_CAUSE
+from s3sync.aws.client import Aws, Ended, find_aws
 from s3sync.errors import AwsError, InterruptedBySignal
-from s3sync.interrupt import Stop
+from s3sync.signals import Stop
 from tests.conftest import AWS_V1
 
 pytestmark = pytest.mark.real_aws
@@ -97,7 +98,7 @@ def test_the_installed_one_is_named_whatever_it_is(tmp_path: Path, python: Path,
         program(path, script)
     environ = {"PATH": f"{path.parent}:/usr/bin:/bin"} if script is not None else {"PATH": str(path.parent)}
     seconds = 1 if "600" in said + str(script) else 60
-    assert awscli.installed(environ, Stop(), seconds) == said.format(path=path, end="was ended")
+    assert client.installed(environ, Stop(), seconds) == said.format(path=path, end="was ended")
 
 
 def test_one_beside_this_python_that_cannot_start_is_not_called_installed(
@@ -107,7 +108,7 @@ def test_one_beside_this_python_that_cannot_start_is_not_called_installed(
     python = tmp_path / "my programs" / "python"
     monkeypatch.setattr(sys, "executable", str(python))
     aws = program(python.with_name("aws"), f"#!{python}\n")
-    said = awscli.installed({"PATH": "/usr/bin:/bin"}, Stop(), 60)
+    said = client.installed({"PATH": "/usr/bin:/bin"}, Stop(), 60)
     why = f"cannot run {aws}: the interpreter that its first line names is not there: {python}"
     assert said.startswith(f"no aws that works: {why} (")
 
@@ -181,14 +182,14 @@ HOSTILE = [
 def test_nothing_of_the_users_can_become_an_option(text: str) -> None:
     """It stands behind a name and an equals sign, in the one word that it has."""
     bucket = OwnedBucket("lab-runs", "123456789012")
-    head = awswords.head_words(bucket, text)
+    head = argv.head_words(bucket, text)
     assert f"--key={text}" in head
-    listing = awswords.list_words(bucket, f"{text}/RUN/", f"{text}/RUN/a", 7)
+    listing = argv.list_words(bucket, f"{text}/RUN/", f"{text}/RUN/a", 7)
     assert {f"--prefix={text}/RUN/", f"--start-after={text}/RUN/a", "--max-items=7"} <= set(listing)
-    begun = awswords.create_upload_words(bucket, text, Storage("aws:kms", text, text))
+    begun = argv.create_upload_words(bucket, text, Storage("aws:kms", text, text))
     assert {f"--ssekms-key-id={text}", f"--storage-class={text}"} <= set(begun)
-    uploads = awswords.list_uploads_words(bucket, text)
-    aborted = awswords.abort_upload_words(bucket, text, text)
+    uploads = argv.list_uploads_words(bucket, text)
+    aborted = argv.abort_upload_words(bucket, text, text)
     for words in (head, listing, begun, uploads, aborted):
         assert words[:1] == ("s3api",)
         assert {"--bucket=lab-runs", "--expected-bucket-owner=123456789012"} <= set(words)
@@ -198,17 +199,15 @@ def test_nothing_of_the_users_can_become_an_option(text: str) -> None:
 
 
 def test_words_of_a_listing_from_the_start() -> None:
-    assert not any(
-        word.startswith("--start-after") for word in awswords.list_words(OwnedBucket("lab-runs"), "RUN/", "", 7)
-    )
+    assert not any(word.startswith("--start-after") for word in argv.list_words(OwnedBucket("lab-runs"), "RUN/", "", 7))
 
 
 def test_words_of_a_copy() -> None:
-    words = awswords.cp_words("/tmp/work/batch-000001", URL)
+    words = argv.cp_words("/tmp/work/batch-000001", URL)
     assert words[:4] == ("s3", "cp", "/tmp/work/batch-000001", URL)
     assert {"--recursive", "--no-progress"} <= set(words)
     storage = Storage("aws:kms", "--key", "GLACIER_IR")
-    more = set(awswords.cp_words("/tmp/work/batch-000001", URL, storage, ("--checksum-algorithm=CRC32",))) - set(words)
+    more = set(argv.cp_words("/tmp/work/batch-000001", URL, storage, ("--checksum-algorithm=CRC32",))) - set(words)
     assert more == {
         *("--sse=aws:kms", "--sse-kms-key-id=--key", "--storage-class=GLACIER_IR", "--checksum-algorithm=CRC32")
     }
@@ -230,7 +229,7 @@ def test_words_of_a_copy() -> None:
 def test_a_checksum_that_can_be_computed_here_is_asked_of_the_versions_that_have_another(
     version: str, pinned: bool
 ) -> None:
-    assert awswords.checksum_words(version) == (("--checksum-algorithm=CRC32",) if pinned else ())
+    assert argv.checksum_words(version) == (("--checksum-algorithm=CRC32",) if pinned else ())
 
 
 @pytest.mark.parametrize(
@@ -356,7 +355,7 @@ def operation(code: str, message: str, name: str = "PutObject") -> str:
 def test_causes_that_cannot_pass_by_themselves(before: str, text: str, what: str | None) -> None:
     cause = cause_of(["warning: Skipping file /x. File does not exist.", f"{before}{text}", "the end"])
     assert (cause and cause.what) == what
-    failure = awscli.failure(Ended(("s3", "cp", "x"), 1, b"", (f"{before}{text}",)), "s3://lab-runs")
+    failure = client.failure(Ended(("s3", "cp", "x"), 1, b"", (f"{before}{text}",)), "s3://lab-runs")
     assert str(failure).startswith(what or "aws s3 cp failed for s3://lab-runs: ")
     assert PREFIX not in str(failure)
     assert text in str(failure)
@@ -382,7 +381,7 @@ def test_a_refusal_without_a_reason_may_be_the_clock() -> None:
     ],
 )
 def test_a_message_names_what_is_wrong_and_not_the_bucket_instead(text: str, line: str) -> None:
-    failed = awscli.failure(Ended(("s3api", "list-objects-v2"), 255, b"", (text,)), "s3://lab-runs")
+    failed = client.failure(Ended(("s3api", "list-objects-v2"), 255, b"", (text,)), "s3://lab-runs")
     assert str(failed).startswith(line)
     assert str(failed).endswith(f"aws said: {text}")
 
@@ -416,7 +415,7 @@ def test_a_message_names_what_is_wrong_and_not_the_bucket_instead(text: str, lin
 )
 def test_a_wrong_region_is_corrected_with_the_one_that_s3_names(code: str, message: str, region: str) -> None:
     errors = (operation(code, message), "You can fix this issue by explicitly providing the correct region location")
-    failed = str(awscli.failure(Ended(("s3api", "x"), 254, b"", errors), "s3://lab-runs"))
+    failed = str(client.failure(Ended(("s3api", "x"), 254, b"", errors), "s3://lab-runs"))
     assert failed.startswith(f"{REGION}: s3://lab-runs (set AWS_DEFAULT_REGION to {region}, and AWS_REGION too if it ")
     assert message in failed
 
@@ -440,7 +439,7 @@ def test_the_name_of_a_file_is_no_cause(name: str) -> None:
     for said in (operation("InternalError", "wait"), "Something else"):
         line = f"upload failed: ../work/batch-000001/{name} to s3://lab-runs/RUN/{name} {said}"
         assert (cause_of([line]), unreachable([line]), passing([line])) == (None, None, passing([said]))
-        assert complaints.read(line) == complaints.of(said)
+        assert error_lines.read(line) == error_lines.of(said)
     expired = f"upload failed: {name} to s3://Forbidden-lab/{name} {operation('ExpiredToken', 'The token ...')}"
     assert cause_of([expired]) == EXPIRED_CAUSE
 
@@ -462,8 +461,8 @@ def test_other_lines_with_names_are_no_cause(name: str) -> None:
 @pytest.mark.parametrize("bucket", ["accessdenied", "Forbidden", "NoSuchKey", "(404)", "SlowDown"])
 def test_the_name_of_a_bucket_or_key_in_a_url_is_no_answer_of_s3(bucket: str) -> None:
     said = f'Could not connect to the endpoint URL: "https://{bucket}.s3.amazonaws.com/RUN/{bucket}%20Not Found"'
-    assert (cause_of([said]), complaints.codes_in([said])) == (None, set())
-    assert readback._parse_head(Ended(("s3api", "head-object"), 255, b"", (said,))) == readback.Unknown(said)
+    assert (cause_of([said]), error_lines.codes_in([said])) == (None, set())
+    assert objects._parse_head(Ended(("s3api", "head-object"), 255, b"", (said,))) == objects.Unknown(said)
 
 
 def test_what_is_wrong_with_everything_comes_before_what_is_wrong_with_a_key() -> None:
@@ -475,7 +474,7 @@ def test_what_is_wrong_with_everything_comes_before_what_is_wrong_with_a_key() -
 def test_an_answer_that_the_client_in_c_hands_on_as_it_came_is_understood() -> None:
     body = '<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'
     said = f"AWS_ERROR_S3_INVALID_RESPONSE_STATUS: Invalid response status. Body from error request is: b'{body}'"
-    assert complaints.of(said) == complaints.Complaint(said, "Access Denied", "AccessDenied")
+    assert error_lines.of(said) == error_lines.Complaint(said, "Access Denied", "AccessDenied")
     assert cause_of([f"upload failed: a to s3://lab-runs/RUN/a {said}"]) == DENIED
 
 
@@ -763,8 +762,8 @@ def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[object
 def test_a_request_to_stop_ends_it_however_stubborn(
     fake: Callable[..., Aws], stop: Stop, monkeypatch: pytest.MonkeyPatch, ignored: tuple[str, ...], ends_by: int
 ) -> None:
-    grace = tuple((signum, 0.3) for signum, _ in children._GRACE)
-    monkeypatch.setattr(children, "_GRACE", grace)
+    grace = tuple((signum, 0.3) for signum, _ in process_tree._GRACE)
+    monkeypatch.setattr(process_tree, "_GRACE", grace)
     code = "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
     code += "".join(f"signal.signal(signal.{name}, signal.SIG_IGN)\n" for name in ignored)
     aws = fake(f"{code}print('ready', flush=True)\nwhile True:\n    signal.pause()")
@@ -887,4 +886,4 @@ def test_a_cli_that_another_python_runs_is_asked(
     script = tmp_path / "aws"
     script.write_text(f"{first_line}\n")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python3"))
-    assert awscli._version_beside(str(script)) == ""
+    assert client._version_beside(str(script)) == ""

@@ -17,10 +17,10 @@ from awscli.botocore.session import Session  # type: ignore[import-untyped]
 from awscli.customizations.configure import profile_to_section  # type: ignore[import-untyped]
 from awscli.customizations.configure.writer import ConfigFileWriter  # type: ignore[import-untyped]
 
-from s3sync.awsconfig import S3Settings, child_environment, redact, secrets_of, write_config
+from s3sync.aws.etag import Multipart
+from s3sync.aws.settings import S3Settings, child_environment, redact, secrets_of, write_config
 from s3sync.errors import AwsError, S3SyncError
-from s3sync.etag import Multipart
-from tests.unprivileged import run_unprivileged
+from tests.helpers.unprivileged import run_unprivileged
 
 pytestmark = pytest.mark.real_aws
 
@@ -347,7 +347,7 @@ def test_a_file_that_cannot_be_parsed_is_named(home: Home, which: str, content: 
 UNREADABLE = """
 import sys
 from pathlib import Path
-from s3sync.awsconfig import S3Settings, write_config
+from s3sync.aws.settings import S3Settings, write_config
 from s3sync.errors import AwsError
 try:
     write_config({"AWS_CONFIG_FILE": sys.argv[1]}, S3Settings(1), Path(sys.argv[2]))

@@ -18,14 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from s3sync.config import Config, MonitorEntry, json_schema, load_config
-from s3sync.configfile import MAX_CONFIG_BYTES, MAX_VALUES, json_node
-from s3sync.destination import Destination
+from s3sync.aws.destination import Destination
+from s3sync.config.file import MAX_CONFIG_BYTES, MAX_VALUES, json_node
+from s3sync.config.model import Config, MonitorEntry, json_schema, load_config
 from s3sync.errors import EXIT_CONFIG, ConfigError
-from s3sync.slurm import Cluster
-from tests.unprivileged import run_unprivileged
+from s3sync.slurm.client import Cluster
+from tests.helpers.unprivileged import run_unprivileged
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 SAMPLE_YAML = CONF / "s3sync.sample.yaml"
 SAMPLE_JSON = CONF / "s3sync.sample.json"
 MINIMAL = CONF / "s3sync.minimal.yaml"
@@ -536,7 +536,7 @@ def test_files_that_cannot_be_read(write: Write, tmp_path: Path) -> None:
 
 def test_a_file_that_may_not_be_read(write: Write) -> None:
     code = (
-        "import sys; from pathlib import Path; from s3sync.config import *\n"
+        "import sys; from pathlib import Path; from s3sync.config.model import *\n"
         "try: load_config(Path(sys.argv[1]), {})\n"
         "except ConfigError as error: print(error)"
     )
@@ -609,7 +609,7 @@ def test_our_nodes_are_what_json_reads(value: Any, indent: int | str | None, asc
 
 def test_the_schema_is_of_this_code() -> None:
     assert (CONF / "s3sync.schema.json").read_text() == json_schema(), (
-        "python -m s3sync.config > conf/s3sync.schema.json"
+        "python -m s3sync.config.model > conf/s3sync.schema.json"
     )
 
 

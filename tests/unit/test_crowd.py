@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from s3sync.crowd import Crowd, Load
+from s3sync.transfer.concurrency import Crowd, Load
 from tests.conftest import FakeAws, Lab
 
 

@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 
-from s3sync import check, cleanup, directories, discovery, foreign, mounts, named, status, survey
-from s3sync.arrayfolder import ArrayFolder
-from s3sync.config import Config, load_config
-from s3sync.destination import Destination
+from s3sync.aws.destination import Destination
+from s3sync.cleanup import candidates as cleanup_candidates
+from s3sync.commands import check, status
+from s3sync.config.model import Config, load_config
 from s3sync.errors import RunError
-from s3sync.mounts import Mount
-from s3sync.runfolder import Run, RunInfo, open_run
-from s3sync.state import StateStore
+from s3sync.inventory import directories, discovery, foreign, mounts, named, survey
+from s3sync.inventory.mounts import Mount
+from s3sync.runs.run_folder import Run, RunInfo, open_run
+from s3sync.slurm.work_folder import ArrayFolder
+from s3sync.state.store import StateStore
 from scripts.simulate_run import make_run
 
 RUN = "250101_M01234_0001_AAAAA"
@@ -453,7 +455,7 @@ def test_status_and_cleanup_take_the_path_of_a_run(config: Config, watched: Path
 
     assert [row.run.run.path for row in status.look(config, [f"{run}/"]).rows] == [run]
     assert status.look(config, [f"{run}/", "nobody"]).unknown == ["nobody"]
-    planned = cleanup.survey_runs(config, [f"{run}/"], 0)
+    planned = cleanup_candidates.survey_runs(config, [f"{run}/"], 0)
     assert ([subject.folder for subject in planned.subjects], planned.unknown) == ([run], ())
 
 

@@ -13,7 +13,7 @@ from awscli.s3transfer.utils import ChunksizeAdjuster  # type: ignore[import-unt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3sync.etag import DEFAULT_MULTIPART, MIB, Multipart, expected_crc32, expected_etags, likely_part_sizes, plain
+from s3sync.aws.etag import DEFAULT_MULTIPART, MIB, Multipart, expected_crc32, expected_etags, likely_part_sizes, plain
 
 GIB = 1024 * MIB
 TIB = 1024 * GIB

@@ -19,22 +19,24 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from s3sync import awscli, leftovers, monitor, notify, status, survey
-from s3sync.awscli import Aws, Ended
-from s3sync.awsconfig import S3Settings, write_config
-from s3sync.awserrors import cause_of, is_masked, unreachable
-from s3sync.awswords import OwnedBucket
-from s3sync.completion import judge_completion
-from s3sync.config import Config, json_schema, load_config
-from s3sync.destination import Destination
+from s3sync.aws import client, multipart
+from s3sync.aws.argv import OwnedBucket
+from s3sync.aws.causes import cause_of, is_masked, unreachable
+from s3sync.aws.client import Aws, Ended
+from s3sync.aws.destination import Destination
+from s3sync.aws.etag import likely_part_sizes
+from s3sync.aws.objects import Absent, Readback, Reader, RemoteObject, Unknown
+from s3sync.aws.settings import S3Settings, write_config
+from s3sync.commands import status
+from s3sync.config.model import Config, json_schema, load_config
 from s3sync.errors import AwsError, ConfigError, RunError, StateError
-from s3sync.etag import likely_part_sizes
-from s3sync.interrupt import Stop
-from s3sync.plan import Batch
-from s3sync.readback import Absent, Readback, Reader, RemoteObject, Unknown, judge
-from s3sync.runfolder import LocalFile, Run, RunInfo, RunParameters, read_run_info, read_run_parameters
-from s3sync.samplesheet import SheetError, read_samples
-from s3sync.statelog import (
+from s3sync.inventory import survey
+from s3sync.monitor import notify, scan
+from s3sync.runs.completion import judge_completion
+from s3sync.runs.run_folder import LocalFile, Run, RunInfo, RunParameters, read_run_info, read_run_parameters
+from s3sync.runs.samplesheet import SheetError, read_samples
+from s3sync.signals import Stop
+from s3sync.state.log_format import (
     Head,
     Proof,
     count_journaled,
@@ -45,8 +47,10 @@ from s3sync.statelog import (
     read_head,
     to_json,
 )
-from s3sync.transfer import _Complaints
-from tests.test_state import finished, put_log, state_of, store_for
+from s3sync.transfer.batch_sender import _Complaints
+from s3sync.transfer.plan import Batch
+from s3sync.transfer.proof import judge
+from tests.unit.test_state import finished, put_log, state_of, store_for
 
 fuzz = settings(
     deadline=None,
@@ -54,7 +58,7 @@ fuzz = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
 )
 T = TypeVar("T")
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 
 # What is hostile
 
@@ -670,7 +674,7 @@ def test_whatever_aws_prints_of_leftover_uploads_only_ours_are_aborted(
     stdout: bytes, returncode: int, since: str
 ) -> None:
     aws = Printing(stdout, returncode, ("An error occurred (AccessDenied): \\x1b",))
-    swept = leftovers.sweep(cast("Aws", aws), OwnedBucket("lab-runs"), "RUN/", {"RUN/Data/a"}, since)
+    swept = multipart.sweep(cast("Aws", aws), OwnedBucket("lab-runs"), "RUN/", {"RUN/Data/a"}, since)
     aborts = [words for words in aws.asked if "abort-multipart-upload" in words]
     assert swept.aborted <= len(aborts)
     assert all("--key=RUN/Data/a" in words for words in aborts)
@@ -680,7 +684,7 @@ def test_whatever_aws_prints_of_leftover_uploads_only_ours_are_aborted(
 @fuzz
 @given(BYTES | json_texts.map(encoded))
 def test_whatever_aws_prints_is_json_or_an_aws_error(stdout: bytes) -> None:
-    tried(lambda: awscli.parse_json(Ended(("s3api", "x"), 0, stdout, ())), AwsError)
+    tried(lambda: client.parse_json(Ended(("s3api", "x"), 0, stdout, ())), AwsError)
 
 
 AWS = Aws("/bin/aws", {"AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere"}, Stop())
@@ -693,7 +697,7 @@ def test_whatever_aws_complains_of_is_told_in_printable_words(content: bytes) ->
     assert all(map(is_printable, errors))
     ended = Ended(("s3", "cp"), 1, b"", errors)
     assert is_printable(ended.reason)
-    assert is_printable(str(awscli.failure(ended, "s3://lab-runs", unreachable(errors))))
+    assert is_printable(str(client.failure(ended, "s3://lab-runs", unreachable(errors))))
     assert is_masked(errors) in (True, False)
     cause = cause_of(errors)
     assert cause is None or cause.what
@@ -804,5 +808,5 @@ def test_any_memory_of_what_was_told_is_one_or_none(folder: Path, content: bytes
 def test_any_memory_of_what_was_noted_is_one_or_none(folder: Path, content: bytes) -> None:
     path = folder / "noted.json"
     path.write_bytes(content)
-    known = monitor._noted(path)
+    known = scan._noted(path)
     assert all(isinstance(key, str) for key in known)

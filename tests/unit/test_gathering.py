@@ -12,22 +12,22 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from s3sync import coordinator, gathering, lock
-from s3sync.arrayfolder import LAST, ArrayFolder, Handed
-from s3sync.destination import Destination
+from s3sync.aws.destination import Destination
 from s3sync.errors import InterruptedBySignal, LeaseLostError, StateError
-from s3sync.interrupt import Stop
-from s3sync.job import Job
-from s3sync.leasefiles import Numbers
-from s3sync.lock import Held
-from s3sync.progress import Lines, Snapshot
-from s3sync.runfolder import LocalFile, Run, open_run
-from s3sync.sending import Amount
-from s3sync.slurm import Cluster, Slurm
-from s3sync.state import StateStore
-from s3sync.statelog import Proof, RunState
-from tests.fake_slurm import FakeSlurm
-from tests.test_lease import theirs
+from s3sync.runs.run_folder import LocalFile, Run, open_run
+from s3sync.signals import Stop
+from s3sync.slurm import coordinator, gathering
+from s3sync.slurm.client import Cluster, Slurm
+from s3sync.slurm.work_folder import LAST, ArrayFolder, Handed
+from s3sync.state import lock
+from s3sync.state.lease_files import Numbers
+from s3sync.state.lock import Held
+from s3sync.state.log_format import Proof, RunState
+from s3sync.state.store import StateStore
+from s3sync.transfer.progress import Lines, Snapshot
+from s3sync.transfer.request import Amount, Job
+from tests.helpers.fake_slurm import FakeSlurm
+from tests.unit.test_lease import theirs
 
 TO = Destination("lab-runs", "")
 PATH = "Data/first.cbcl"
@@ -56,13 +56,13 @@ class Scene(NamedTuple):
 @pytest.fixture
 def scene(tmp_path: Path, tiny_run: Path) -> Scene:
     fake = FakeSlurm(tmp_path / "slurm")
-    job = Job(tiny_run, TO, tmp_path / "log", 1, cluster=Cluster())
+    job = Job(tiny_run, TO, tmp_path / "log", 1)
     run = open_run(tiny_run)
     store = StateStore(job.log_dir, run, TO)
     folder = ArrayFolder.of(job.log_dir, store)
     nothing = Amount(0, 0)
     moment = "2026-11-23T00:00:00+00:00"
-    folder.make(Handed("s3sync-1", "1", job, moment, False, None, Amount(4, 9), nothing, nothing, 0.0), "")
+    folder.make(Handed("s3sync-1", "1", Cluster(), job, moment, False, None, Amount(4, 9), nothing, nothing, 0.0), "")
     folder.set_submitted()
     store.prepare()
     return Scene(job, run, store, folder, {"PATH": f"{fake.bin}:/usr/bin:/bin"})

@@ -16,122 +16,34 @@ from pathlib import Path
 import pytest
 
 import s3sync
-from s3sync import cli
+from s3sync.commands import main
 from tests.conftest import AWS_V1
 
 PACKAGE = Path(s3sync.__file__).parent
 
-# From the ground up: a module imports only what stands before it. Those that are not there yet are no matter.
-ORDER = [
-    "errors",
-    "text",
-    "invocation",
-    "logdir",
-    "files",
-    "logs",
-    "destination",
-    "interrupt",
-    "bandwidth",
-    "resources",
-    "crowd",
-    "ownfiles",
-    "runfolder",
-    "places",
-    "structure",
-    "completion",
-    "analysis",
-    "samplesheet",
-    "etag",
-    "s3sums",
-    "statelog",
-    "leasefiles",
-    "lease",
-    "lock",
-    "state",
-    "remembered",
-    "plan",
-    "identity",
-    "waiting",
-    "changes",
-    "checksums",
-    "wholeness",
-    "streaming",
-    "awsprofile",
-    "awsconfig",
-    "awswords",
-    "complaints",
-    "awserrors",
-    "processes",
-    "cronenv",
-    "children",
-    "hook",
-    "awscli",
-    "slurm",
-    "throttle",
-    "staging",
-    "leftovers",
-    "transfer",
-    "readback",
-    "etagtrust",
-    "configfile",
-    "configtypes",
-    "config",
-    "mounts",
-    "foreign",
-    "directories",
-    "discovery",
-    "named",
-    "pipeline",
-    "receipt",
-    "progress",
-    "notify",
-    "job",
-    "sending",
-    "shards",
-    "arrayfolder",
-    "brokennodes",
-    "rivals",
-    "missing",
-    "survey",
-    "forget",
-    "alerts",
-    "submission",
-    "gathering",
-    "stages",
-    "upload",
-    "arraytask",
-    "coordinator",
-    "report",
-    "history",
-    "lasttick",
-    "scans",
-    "verdict",
-    "charts",
-    "page",
-    "metrics",
-    "publish",
-    "noconfig",
-    "monitor",
-    "status",
-    "manifest",
-    "verify",
-    "removal",
-    "cleanuprecord",
-    "cleanup",
-    "cleaner",
-    "cleanupreport",
-    "s3check",
-    "nodecheck",
-    "clustercheck",
-    "check",
-    "arguments",
-    "shells",
-    "boundary",
-    "cli",
-    "__main__",
+# From the ground up: a package imports only those above its own line. Those of one line do not import each other.
+LAYERS = [
+    {"root"},  # the modules beside the packages
+    {"runs", "aws"},
+    {"state"},
+    {"transfer"},
+    {"slurm"},
+    {"config"},
+    {"inventory"},
+    {"monitor", "cleanup"},
+    {"commands"},
 ]
-MODULES = {path.stem: ast.parse(path.read_bytes()) for path in sorted(PACKAGE.glob("*.py"))}
+LEVELS = {package: level for level, packages in enumerate(LAYERS) for package in packages}
+PACKAGES = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(path.read_bytes())
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
 ROOMS = sorted(MODULES.keys() - {"__init__"})
+
+
+def package_of(room: str) -> str:
+    return room.partition(".")[0] if "." in room else "root"
 
 
 def imported_by(tree: ast.Module) -> Iterator[str]:
@@ -154,18 +66,27 @@ def callers_of(*names: str) -> set[str]:
     return {room for room, tree in MODULES.items() if not set(names).isdisjoint(calls_in(tree))}
 
 
+def test_every_package_has_its_place() -> None:
+    assert sorted(LEVELS) == sorted(["root", *PACKAGES])
+
+
 @pytest.mark.parametrize("room", ROOMS)
-def test_no_module_imports_one_that_comes_after_it(room: str) -> None:
-    assert room in ORDER, "a new module wants a place in the order"
+def test_no_module_imports_from_a_package_above_its_own(room: str) -> None:
     names = [name.split(".") for name in imported_by(MODULES[room])]
-    ours = {name[1] for name in names if name[0] == "s3sync" and name[1] in MODULES}
-    later = sorted(name for name in ours if ORDER.index(name) >= ORDER.index(room))
-    assert later == []
+    used = {name[1] if name[1] in PACKAGES else "root" for name in names if name[0] == "s3sync"}
+    here = package_of(room)
+    wrong = {(here, other) for other in used if other != here and LEVELS[other] >= LEVELS[here]}
+    assert room == "__main__" or not wrong
     assert all(name[0] for name in names), "no relative imports"
 
 
-def test_no_name_stands_twice_in_the_order() -> None:
-    assert len(set(ORDER)) == len(ORDER)
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_package_is_used_by_its_public_names(room: str) -> None:
+    for name in imported_by(MODULES[room]):
+        _, package, *rest = [*name.split("."), ""]
+        if not name.startswith("s3sync.") or package not in PACKAGES or package in (package_of(room), "commands"):
+            continue
+        assert rest[0] in importlib.import_module(f"s3sync.{package}").__all__, name
 
 
 def test_only_one_module_starts_processes() -> None:
@@ -192,7 +113,7 @@ def test_only_one_module_writes_state() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and node.value == "uploads"
     }
-    assert users == {"state", "logdir"}, "logdir only asks whether this user may go in there"
+    assert users == {"state.store", "state.log_dir"}, "logdir only asks whether this user may go in there"
 
 
 def test_only_one_module_brings_bytes_to_the_disk() -> None:
@@ -204,36 +125,36 @@ def test_only_one_module_deletes_what_is_not_ours() -> None:
     deleting = re.compile(r"(.*\.)?(unlink|rmdir|rmtree|remove|removedirs|send2trash)")
     callers = {room: {call for call in calls_in(tree) if deleting.fullmatch(call)} for room, tree in MODULES.items()}
     assert {room: calls for room, calls in callers.items() if calls} == {
-        "arrayfolder": {"(self.path / 'job.json').unlink", "shutil.rmtree"},
-        "brokennodes": {"_path(log_dir, node).unlink"},
-        "clustercheck": {"shutil.rmtree", "place.folder.parent.rmdir"},
-        "cleaner": {"removal.remove"},
+        "slurm.work_folder": {"(self.path / 'job.json').unlink", "shutil.rmtree"},
+        "slurm.broken_nodes": {"_path(log_dir, node).unlink"},
+        "slurm.check": {"shutil.rmtree", "place.folder.parent.rmdir"},
+        "cleanup.worker": {"cleanup_delete.remove"},
         "files": {"temporary.unlink"},
         "logs": {"(log_dir / name).unlink"},
-        "leasefiles": {"(self._folder / name).unlink", "self.path(number).unlink", "temporary.unlink"},
-        "removal": {"os.unlink", "os.rmdir"},
-        "staging": {"shutil.rmtree", "parent.rmdir"},
-        "state": {"self._temporary.unlink", "self.journal_path.unlink", "self.log_path.unlink"},
+        "state.lease_files": {"(self._folder / name).unlink", "self.path(number).unlink", "temporary.unlink"},
+        "cleanup.delete": {"os.unlink", "os.rmdir"},
+        "transfer.staging": {"shutil.rmtree", "parent.rmdir"},
+        "state.store": {"self._temporary.unlink", "self.journal_path.unlink", "self.log_path.unlink"},
     }
 
 
 def test_what_is_deleted_is_named_relative_to_an_open_folder() -> None:
-    calls = [node for node in ast.walk(MODULES["removal"]) if isinstance(node, ast.Call)]
+    calls = [node for node in ast.walk(MODULES["cleanup.delete"]) if isinstance(node, ast.Call)]
     for call in calls:
         if ast.unparse(call.func) in ("os.unlink", "os.rmdir", "os.stat"):
             assert "dir_fd" in {keyword.arg for keyword in call.keywords}, ast.unparse(call)
 
 
 def test_only_the_boundary_exits() -> None:
-    assert callers_of("sys.exit", "exit", "quit") == {"cli", "__main__"}
+    assert callers_of("sys.exit", "exit", "quit") == {"commands.main", "__main__"}
     raisers = {room for room, tree in MODULES.items() if "SystemExit" in ast.unparse(tree)}
-    assert raisers <= {"cli", "boundary"}
+    assert raisers <= {"commands.main", "commands.boundary"}
 
 
 def test_only_the_boundary_and_the_plain_display_print() -> None:
-    assert callers_of("print") <= {"cli", "progress"}
+    assert callers_of("print") <= {"commands.main", "transfer.progress"}
     writes = {room for room, tree in MODULES.items() if {"sys.stdout.write", "sys.stderr.write"} & set(calls_in(tree))}
-    assert writes <= {"cli", "config"}  # `python -m s3sync.config` prints the schema
+    assert writes <= {"commands.main", "config.model"}  # `python -m s3sync.config.model` prints the schema
 
 
 # Docstrings
@@ -261,23 +182,23 @@ def test_everything_public_says_what_it_is_for(room: str) -> None:
 
 
 def test_all_modules_can_be_imported() -> None:
-    for module in pkgutil.iter_modules([str(PACKAGE)]):
-        if module.name != "__main__":
-            assert inspect.ismodule(importlib.import_module(f"s3sync.{module.name}"))
+    for module in pkgutil.walk_packages([str(PACKAGE)], "s3sync."):
+        if module.name != "s3sync.__main__":
+            assert inspect.ismodule(importlib.import_module(module.name))
 
 
 # Help
 
 
 def commands() -> list[str]:
-    commands = ("upload", "monitor", "status", "report", "verify", "check", "cleanup", "forget", "task")
-    return ["", *(name for name in commands if name in MODULES)]
+    commands = ("upload", "monitor", "status", "report", "verify", "check", "cleanup", "forget")
+    return ["", *commands]
 
 
 def help_of(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as caught:
-        cli.main([command, "--help"] if command else ["--help"])
+        main.main([command, "--help"] if command else ["--help"])
     assert caught.value.code == 0
     captured = capsys.readouterr()
     assert captured.err == ""
@@ -313,7 +234,7 @@ def test_help_fits_a_terminal_and_names_every_option(
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["--version"]) == 0
+    assert main.main(["--version"]) == 0
     ours, python, aws = capsys.readouterr().out.splitlines()
     assert ours == f"s3sync {s3sync.__version__}"
     assert re.fullmatch(r"\d+\.\d+\.\d+", s3sync.__version__)
@@ -322,5 +243,5 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_line_without_a_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([]) == 2
+    assert main.main([]) == 2
     assert "\ncommands:\n" in capsys.readouterr().err, "with all that there is"

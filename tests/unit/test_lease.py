@@ -19,18 +19,19 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from s3sync import files, lease, leasefiles, lock
-from s3sync.destination import COMPLETION_OBJECT, Destination
+from s3sync import files
+from s3sync.aws.destination import COMPLETION_OBJECT, Destination
 from s3sync.errors import EXIT_BUSY, BusyError, InterruptedBySignal, LeaseLostError, StateError
-from s3sync.interrupt import Stop
-from s3sync.lease import Lease, Pace, Wish
-from s3sync.leasefiles import KEPT, Numbers
-from s3sync.runfolder import open_run
-from s3sync.state import StateStore
-from s3sync.statelog import Proof, RunState
+from s3sync.runs.run_folder import open_run
+from s3sync.signals import Stop
+from s3sync.state import lease, lease_files, lock
+from s3sync.state.lease import Lease, Pace, Wish
+from s3sync.state.lease_files import KEPT, Numbers
+from s3sync.state.log_format import Proof, RunState
+from s3sync.state.store import StateStore
 from tests.conftest import BUCKET, Lab, Result, kill_family, skip_or_fail, tree
-from tests.s3server import S3Server
-from tests.unprivileged import REPOSITORY
+from tests.helpers.s3server import S3Server
+from tests.helpers.unprivileged import REPOSITORY
 
 QUICK = Pace(beat=0.02, looks=6)
 LASTING = Pace(beat=0.02, looks=3000)  # of holders that have to live, however busy this machine is
@@ -411,9 +412,9 @@ def test_one_of_many_gets_a_dead_holders_lease(numbers: Numbers) -> None:
 CONTEND = """
 import os, sys, threading
 from pathlib import Path
-from s3sync import lease
+from s3sync.state import lease
 from s3sync.errors import BusyError
-from s3sync.leasefiles import Numbers
+from s3sync.state.lease_files import Numbers
 folder, inside, place = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 won = 0
 while won < 15:
@@ -525,14 +526,14 @@ def test_a_release_ends_even_if_the_file_server_does_not_answer(numbers: Numbers
         if beat < 1:
             assert hanging.called.wait(60)
         held.release()
-        last = leasefiles.parse(numbers.read(numbers.highest()))
+        last = lease_files.parse(numbers.read(numbers.highest()))
         assert last
         assert not last.released
         hanging.back.set()
         for thread in threading.enumerate():
             if thread.name.endswith("(_say_released)"):
                 thread.join(60)
-        last = leasefiles.parse(numbers.read(numbers.highest()))
+        last = lease_files.parse(numbers.read(numbers.highest()))
         assert last
         assert last.released
 
@@ -540,8 +541,8 @@ def test_a_release_ends_even_if_the_file_server_does_not_answer(numbers: Numbers
 HOLD = """
 import sys
 from pathlib import Path
-from s3sync import lease
-from s3sync.leasefiles import Numbers
+from s3sync.state import lease
+from s3sync.state.lease_files import Numbers
 pace = lease.Pace(0.25, 6)
 held = lease.take(Numbers(Path(sys.argv[1])), lease.Wish("RUN", "busy", "there", pace), lambda why: None)
 print("held", flush=True)
@@ -598,10 +599,10 @@ def leases_of(lock_path: Path) -> Numbers:
 
 def test_a_lock_is_a_lease_too(lock_path: Path) -> None:
     with lock.held(lock_path, "RUN"):
-        holder = leasefiles.parse(leases_of(lock_path).read(1))
+        holder = lease_files.parse(leases_of(lock_path).read(1))
         assert holder is not None
         assert (holder.pid, holder.released) == (os.getpid(), False)
-    holder = leasefiles.parse(leases_of(lock_path).read(1))
+    holder = lease_files.parse(leases_of(lock_path).read(1))
     assert holder is not None
     assert holder.released
 
@@ -724,7 +725,7 @@ def test_a_holder_elsewhere_is_shown_while_it_seems_alive(
 ) -> None:
     if more.get("place"):
         with lock_path.parents[2].joinpath("any").open("w") as stream:
-            more = {"place": leasefiles.place_of(stream.fileno())}
+            more = {"place": lease_files.place_of(stream.fileno())}
     left_behind(leases_of(lock_path), **more)
     moment = time.time() - age
     os.utime(leases_of(lock_path).path(1), (moment, moment))
@@ -738,7 +739,7 @@ def test_machines_with_the_same_boot_id_are_told_apart_by_their_names(
     with lock.held(lock_path, "RUN"):
         monkeypatch.setattr("socket.gethostname", lambda: "clone-2")
         with lock_path.open() as stream:
-            elsewhere = leasefiles.place_of(stream.fileno())
+            elsewhere = lease_files.place_of(stream.fileno())
         with pytest.raises(BusyError):
             lease.take(leases_of(lock_path), wish(elsewhere, patient=False), unheard)
         assert lock.holder_elsewhere(lock_path) == os.uname().nodename
@@ -761,8 +762,8 @@ def test_a_lock_that_the_kernel_lists_under_another_device_is_shown_by_its_lease
     (lock_path.parent / "empty").touch()
     lock_path.touch()
     with lock_path.open() as stream:
-        facts = {"place": leasefiles.place_of(stream.fileno()), "pid": os.getpid(), "host": "here"}
-    left_behind(leases_of(lock_path), **{**facts, "pids": leasefiles.pid_namespace(), **change})
+        facts = {"place": lease_files.place_of(stream.fileno()), "pid": os.getpid(), "host": "here"}
+    left_behind(leases_of(lock_path), **{**facts, "pids": lease_files.pid_namespace(), **change})
     assert lock.is_held(lock_path, lock_path.parent / "empty") is shown
     os.utime(leases_of(lock_path).path(1), (0, 0))
     assert not lock.is_held(lock_path, lock_path.parent / "empty")

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3sync.errors import StateError, UsageError
-from s3sync.manifest import Row, md5sums, require_place, table, write
-from tests.hostile_names import HOSTILE_NAMES
-from tests.unprivileged import run_unprivileged
+from s3sync.transfer.manifest import Row, md5sums, require_place, table, write
+from tests.helpers.hostile_names import HOSTILE_NAMES
+from tests.helpers.unprivileged import run_unprivileged
 
 UNESCAPED = {r"\\": "\\", r"\t": "\t", r"\n": "\n", r"\r": "\r"}
 NAMES = st.text(st.one_of(st.sampled_from("\\\t\n\r-* \x0b\x85\u2028"), st.characters(codec="utf-8")), min_size=1)
@@ -154,7 +154,7 @@ READ_ONLY = """
 import os, sys
 from pathlib import Path
 from s3sync.errors import StateError
-from s3sync.manifest import require_place
+from s3sync.transfer.manifest import require_place
 os.chmod(sys.argv[1], 0o500)
 try:
     require_place(Path(sys.argv[1], "m"), Path(sys.argv[2]))

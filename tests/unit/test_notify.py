@@ -26,9 +26,10 @@ from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from s3sync import __version__, notify
-from s3sync.notify import Channels, Kind, News, Notifier, Problem, Upload
-from tests.unprivileged import run_python
+from s3sync import __version__
+from s3sync.monitor import notify
+from s3sync.monitor.notify import Channels, Kind, News, Notifier, Problem, Upload
+from tests.helpers.unprivileged import run_python
 
 SECRET = "S3CRET"  # in every URL, in no log line
 HOUR = 3600.0
@@ -622,7 +623,7 @@ def test_a_process_ends_at_once_though_a_server_hangs(receiver: Receiver) -> Non
     code = """
 import sys
 from pathlib import Path
-from s3sync.notify import Channels, Notifier
+from s3sync.monitor.notify import Channels, Notifier
 Notifier(Channels(ping=sys.argv[1]), Path(), timeout=0.2).begin()
 print("told")
 """

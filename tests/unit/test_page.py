@@ -16,19 +16,21 @@ from pathlib import Path
 
 import pytest
 
-from s3sync import charts, files, history, lasttick, page, publish
-from s3sync.config import Config
-from s3sync.destination import Destination
-from s3sync.history import Entry, History
-from s3sync.lasttick import LastTick
-from s3sync.notify import Problem
-from s3sync.runfolder import Run, RunInfo
-from s3sync.scans import Scans
-from s3sync.state import StateStore
-from s3sync.statelog import Proof, RunState
-from s3sync.survey import Trouble
+from s3sync import files
+from s3sync.aws.destination import Destination
+from s3sync.config.model import Config
+from s3sync.inventory import history
+from s3sync.inventory.history import Entry, History
+from s3sync.inventory.survey import Trouble
+from s3sync.monitor import charts, dashboard, last_scan, publish
+from s3sync.monitor.activity import Scans
+from s3sync.monitor.last_scan import LastTick
+from s3sync.monitor.notify import Problem
+from s3sync.runs.run_folder import Run, RunInfo
+from s3sync.state.log_format import Proof, RunState
+from s3sync.state.store import StateStore
 from s3sync.text import human_bytes, human_seconds, iso_of
-from tests.hostile_names import HOSTILE_NAMES
+from tests.helpers.hostile_names import HOSTILE_NAMES
 
 HOUR, DAY = 3600.0, 86400.0
 NOW = 1_795_000_000.0
@@ -122,7 +124,7 @@ class Parsed(HTMLParser):
 
 
 def rendered(history: History, tick: LastTick | None) -> bytes:
-    return page.render(page.view_of(history, Scans(tick)))
+    return dashboard.render(dashboard.view_of(history, Scans(tick)))
 
 
 def parsed(*entries: Entry, tick: LastTick | None = LAST, troubles: tuple[Trouble, ...] = ()) -> Parsed:
@@ -282,10 +284,10 @@ def test_the_page_is_there_for_all_to_read_and_never_half(tmp_path: Path) -> Non
     folder = tmp_path / "web" / "s3sync"
     before = os.umask(0o077)
     try:
-        written = publish.write_page(folder, page.view_of(History(NOW, (DONE,), ()), Scans(LAST)))
+        written = publish.write_page(folder, dashboard.view_of(History(NOW, (DONE,), ()), Scans(LAST)))
         first = written.stat().st_ino
         with written.open("rb") as reader:
-            publish.write_page(folder, page.view_of(History(NOW, (DONE, FAILED), ()), Scans(LAST)))
+            publish.write_page(folder, dashboard.view_of(History(NOW, (DONE, FAILED), ()), Scans(LAST)))
             old = reader.read()
     finally:
         os.umask(before)
@@ -299,13 +301,13 @@ def test_the_page_is_there_for_all_to_read_and_never_half(tmp_path: Path) -> Non
 
 
 def test_last_tick_is_what_was_written_or_none(tmp_path: Path) -> None:
-    assert lasttick.read(tmp_path) is None
-    tick = LastTick(NOW, 2.5, NOW - 9, (Problem("k", "t", "aws"),), lasttick.Counters(3, 2**53 + 1, 5))
-    lasttick.write(tmp_path, tick)
-    assert lasttick.read(tmp_path) == tick
+    assert last_scan.read(tmp_path) is None
+    tick = LastTick(NOW, 2.5, NOW - 9, (Problem("k", "t", "aws"),), last_scan.Counters(3, 2**53 + 1, 5))
+    last_scan.write(tmp_path, tick)
+    assert last_scan.read(tmp_path) == tick
     for wrong in ("", "[]", '{"version": 1}', "{", json.dumps({"version": 2})):
-        lasttick.place(tmp_path).write_text(wrong)
-        assert lasttick.read(tmp_path) is None
+        last_scan.place(tmp_path).write_text(wrong)
+        assert last_scan.read(tmp_path) is None
 
 
 # Charts

@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from s3sync import arguments, places
-from s3sync.config import load_config
+from s3sync.commands import options
+from s3sync.config.model import load_config
 from s3sync.errors import ConfigError, StateError
-from s3sync.places import Mount, enclosing, misplaced_temp_dir, parse_mount, temp_dir
-from s3sync.runfolder import list_files, open_run
+from s3sync.runs import off_limits
+from s3sync.runs.off_limits import Mount, enclosing, misplaced_temp_dir, parse_mount, temp_dir
+from s3sync.runs.run_folder import list_files, open_run
 from tests.conftest import BUCKET, FakeAws, Lab, tree
-from tests.s3server import S3Server
+from tests.helpers.s3server import S3Server
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_a_line_of_the_table_of_mounts() -> None:
 
 REALLY_MOUNTED = """
 import sys
-from s3sync.places import enclosing
+from s3sync.runs.off_limits import enclosing
 run, whole, part = sys.argv[1:]
 print(enclosing(whole + "/log", [run]), enclosing(part + "/log", [run]))
 """
@@ -136,7 +137,7 @@ def test_tmpdir_is_taken_where_it_can_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tmpdir", ["", "/nowhere", "/dev/null"])
 def test_another_usual_folder_is_taken_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmpdir: str) -> None:
-    monkeypatch.setattr(places, "_LAST_RESORTS", ("/not-there-either", str(tmp_path)))
+    monkeypatch.setattr(off_limits, "_LAST_RESORTS", ("/not-there-either", str(tmp_path)))
     assert temp_dir({"TMPDIR": tmpdir}) == tmp_path
 
 
@@ -144,7 +145,7 @@ def test_temporary_files_never_go_into_the_current_folder(run: Path, monkeypatch
     """Python's `tempfile` ends there."""
     before = tree(run)
     monkeypatch.chdir(run)
-    monkeypatch.setattr(places, "_LAST_RESORTS", ("/nowhere/tmp", "/dev/null"))
+    monkeypatch.setattr(off_limits, "_LAST_RESORTS", ("/nowhere/tmp", "/dev/null"))
     with pytest.raises(StateError) as caught:
         temp_dir({"TMPDIR": "/full"})
     assert str(caught.value) == (
@@ -206,9 +207,9 @@ def test_no_work_folder_is_made_inside_the_run(
 
 FULL = """
 import sys
-from s3sync import arguments, places
-places._LAST_RESORTS = ("/dev/null", "/nowhere")
-from s3sync.cli import main
+from s3sync.runs import off_limits
+off_limits._LAST_RESORTS = ("/dev/null", "/nowhere")
+from s3sync.commands.main import main
 sys.exit(main())
 """
 
@@ -375,6 +376,6 @@ def test_an_upload_leaves_them_out_and_says_where_to_read_about_it(
 def test_an_empty_path_is_not_the_current_folder(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     """A script gives one when its variable is not set."""
     with pytest.raises(SystemExit) as ended:
-        arguments.parser().parse_args(arguments.underscored(words))
+        options.parser().parse_args(options.underscored(words))
     assert ended.value.code == 2
     assert "invalid path value: ''" in capsys.readouterr().err

@@ -13,12 +13,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from s3sync.destination import Destination
+from s3sync.aws.client import PROCESS_COST
+from s3sync.aws.destination import Destination
 from s3sync.errors import RunError, UsageError
-from s3sync.plan import (
+from s3sync.runs.run_folder import Listing, LocalFile, Run, RunInfo, Unsendable
+from s3sync.state.log_format import Proof, is_same
+from s3sync.transfer.plan import (
     _MAX_BATCH_COST,
     FILE_COST,
-    PROCESS_COST,
     Batch,
     BatchQueue,
     Scope,
@@ -26,12 +28,9 @@ from s3sync.plan import (
     cost_of,
     in_phases,
     into_batches,
-    is_same,
     require_files,
     scope_of,
 )
-from s3sync.runfolder import Listing, LocalFile, Run, RunInfo, Unsendable
-from s3sync.statelog import Proof
 
 RUN = Run(
     Path("/data/Thumbnail_Images/260101_A01295_0001_AHXXX"), "260101_A01295_0001_AHXXX", RunInfo("", "", "", "", ())

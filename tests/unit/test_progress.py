@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from s3sync.progress import Lines, LiveDisplay, Pace, Snapshot, counts, display_for, speed
+from s3sync.transfer.progress import Lines, LiveDisplay, Pace, Snapshot, counts, display_for, speed
 from tests.conftest import BUCKET, Lab, tree
-from tests.s3server import S3Server
+from tests.helpers.s3server import S3Server
 
 START = Snapshot("comparing", 0, 4000, 0, 40_000_000, 0)
 HALF = Snapshot("uploading", 2000, 4000, 20_000_000, 40_000_000, 3)

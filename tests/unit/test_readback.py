@@ -9,13 +9,14 @@ from typing import Any, cast
 
 import pytest
 
-from s3sync import awswords
-from s3sync.awscli import Aws, Ended
-from s3sync.destination import Destination
+from s3sync.aws import argv
+from s3sync.aws.client import Aws, Ended
+from s3sync.aws.destination import Destination
+from s3sync.aws.objects import Absent, Readback, Reader, RemoteObject, Seen, Unknown
 from s3sync.errors import AwsError
-from s3sync.readback import Absent, Readback, Reader, RemoteObject, Seen, Unknown, is_settled, judge
-from s3sync.runfolder import LocalFile
-from s3sync.statelog import Proof
+from s3sync.runs.run_folder import LocalFile
+from s3sync.state.log_format import Proof
+from s3sync.transfer.proof import is_settled, judge
 
 FILE = LocalFile("Data/a", 5, 1_700_000_000)
 MD5, OTHER = "a" * 32, "b" * 32
@@ -285,7 +286,7 @@ def test_objects_that_are_none_of_ours_make_it_go_on(foreign: int) -> None:
     seen = reader_of(aws, "list-objects-v2", NAMES).look(files_of(*wanted))
     assert seen == {name: there(name, listed=True) for name in wanted}
     first_page = sorted([*wanted, *between])[:3]
-    assert aws.ranges == [(key_of(NAMES[9]), 3), (key_of(first_page[-1]), awswords.LIST_PAGE)]
+    assert aws.ranges == [(key_of(NAMES[9]), 3), (key_of(first_page[-1]), argv.LIST_PAGE)]
 
 
 @pytest.mark.parametrize("missing", [0, 1, 4])
@@ -306,7 +307,7 @@ def test_names_sort_as_keys_do_in_s3() -> None:
 
 
 def test_all_of_a_run_is_listed_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(awswords, "LIST_PAGE", 2)
+    monkeypatch.setattr(argv, "LIST_PAGE", 2)
     names = ["a", "b", "c", "d", "e"]
     aws = FakeAws("2026/RUM/a", "2026/RUN", "2026/RUN2/a", *map(key_of, names), "z")
     assert reader_of(aws).list_run() == {name: there(name, listed=True) for name in names}
@@ -314,14 +315,14 @@ def test_all_of_a_run_is_listed_page_by_page(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_last_page_that_is_full_has_an_empty_one_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(awswords, "LIST_PAGE", 2)
+    monkeypatch.setattr(argv, "LIST_PAGE", 2)
     aws = FakeAws(*map(key_of, "abcd"))
     assert reader_of(aws).list_run() == {name: there(name, listed=True) for name in "abcd"}
     assert len(aws.asked) == 3
 
 
 def test_a_range_is_listed_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(awswords, "LIST_PAGE", 100)
+    monkeypatch.setattr(argv, "LIST_PAGE", 100)
     aws = FakeAws(*ALL)
     assert len(reader_of(aws, "list-objects-v2", NAMES).look(files_of(*NAMES[:250]))) == 250
     assert aws.ranges == [("", 100), (key_of(NAMES[99]), 100), (key_of(NAMES[199]), 100)]
@@ -334,7 +335,7 @@ def test_an_empty_bucket_holds_nothing() -> None:
 
 def test_a_server_that_ignores_start_after_does_not_keep_it_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some that call themselves compatible do; they give the same page again and again."""
-    monkeypatch.setattr(awswords, "LIST_PAGE", 2)
+    monkeypatch.setattr(argv, "LIST_PAGE", 2)
     rows = [[key_of(name), 1, MD5] for name in "ab"]
     said: list[str] = []
     aws = FakeAws(answer=lambda words: printed(words, rows))
@@ -394,7 +395,7 @@ def test_a_listing_that_fails_leaves_it_unknown() -> None:
 
 
 def test_a_second_page_that_fails_leaves_all_of_it_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(awswords, "LIST_PAGE", 2)
+    monkeypatch.setattr(argv, "LIST_PAGE", 2)
     aws = FakeAws(*ALL, answer=lambda words: failed(words, SLOW_DOWN) if option(words, "start-after") else None)
     seen = reader_of(aws, "list-objects-v2", NAMES).look(files_of(*NAMES[:3]))
     assert set(seen.values()) == {Unknown(SLOW_DOWN, listed=True)}

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from s3sync.cleanup.delete import Removal, identity_of, remove
 from s3sync.errors import InterruptedBySignal, RunError
-from s3sync.interrupt import Stop
-from s3sync.removal import Removal, identity_of, remove
-from s3sync.runfolder import Identity
+from s3sync.runs.run_folder import Identity
+from s3sync.signals import Stop
 
 FILES = ("CopyComplete.txt", "Data/L001/a.cbcl", "Data/L001/b.cbcl", "Data/c.cbcl", "InterOp/x.bin", "RunInfo.xml")
 

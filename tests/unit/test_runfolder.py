@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from s3sync.completion import QUIET_SECONDS, Completion, family_of, finished_at, judge_completion
 from s3sync.errors import RunError
-from s3sync.runfolder import (
+from s3sync.runs.completion import QUIET_SECONDS, Completion, family_of, finished_at, judge_completion
+from s3sync.runs.run_folder import (
     Listing,
     LocalFile,
     Run,
@@ -29,7 +29,7 @@ from s3sync.runfolder import (
     stat_again,
     stat_all,
 )
-from tests.unprivileged import run_unprivileged
+from tests.helpers.unprivileged import run_unprivileged
 
 HOUR = QUIET_SECONDS
 NOW = 1_800_000_000.0
@@ -425,7 +425,7 @@ def test_run_info_that_is_a_pipe_does_not_hang(tmp_path: Path) -> None:
 OPEN = """
 import sys
 from s3sync.errors import RunError
-from s3sync.runfolder import open_run
+from s3sync.runs.run_folder import open_run
 try:
     open_run(sys.argv[1])
 except RunError as error:
@@ -600,7 +600,7 @@ def test_names_that_are_not_utf8_are_told(tmp_path: Path) -> None:
 LIST = """
 import json, sys
 from pathlib import Path
-from s3sync.runfolder import Run, RunInfo, list_files
+from s3sync.runs.run_folder import Run, RunInfo, list_files
 listing = list_files(Run(Path(sys.argv[1]), "R", RunInfo("", "", "", "", ())))
 print(json.dumps({"files": [f.path for f in listing.files], "unsendable": dict(listing.unsendable)}))
 """

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3sync import samplesheet
-from s3sync.samplesheet import Sample, SampleCheck, SheetError, Verdict, check_samples, find_sheets, read_samples
+from s3sync.runs import samplesheet
+from s3sync.runs.samplesheet import Sample, SampleCheck, SheetError, Verdict, check_samples, find_sheets, read_samples
 
 V1 = "[Header]\nIEMFileVersion,4\n\n[Reads]\n151\n\n[Data]\nSample_ID,Sample_Name,index\nS1,N1,ACGT\nS2,N2,TTTT\n"
 V2 = (

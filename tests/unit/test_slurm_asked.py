@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from s3sync import arguments
+from s3sync.commands import options
 from s3sync.errors import UsageError
-from s3sync.slurm import parse_options
+from s3sync.slurm.client import parse_options
 from tests.conftest import BUCKET, Lab
-from tests.fake_slurm import FakeSlurm
+from tests.helpers.fake_slurm import FakeSlurm
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_options_for_sbatch_are_taken_as_they_are(name: str, value: str) -> None
     """Whether `=` joins them or not, hyphens and all."""
     before = ["upload", "--local-path", "RUN", "--bucket", BUCKET]
     for words in ([name, value], [f"{name}={value}"]):
-        args = arguments.parser().parse_args(arguments.underscored([*before, *words, "--executor", "slurm"]))
+        args = options.parser().parse_args(options.underscored([*before, *words, "--executor", "slurm"]))
         assert (args.sbatch_options, args.executor, args.local_path) == (value, "slurm", "RUN")
 
 

@@ -14,13 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3sync import files, lock, sending
-from s3sync.destination import Destination, parse_destination
+from s3sync import files
+from s3sync.aws.destination import Destination, parse_destination
 from s3sync.errors import EXIT_BUSY, BusyError, InterruptedBySignal, StateError, UsageError
-from s3sync.interrupt import Stop
 from s3sync.resources import usable_cores
+from s3sync.signals import Stop
+from s3sync.state import lock
 from s3sync.text import count_of, human_bytes, human_seconds, now_iso, parse_rate, printable
-from tests.unprivileged import REPOSITORY, run_python, run_unprivileged
+from s3sync.transfer import passes
+from tests.helpers.unprivileged import REPOSITORY, run_python, run_unprivileged
 
 # Texts
 
@@ -280,7 +282,7 @@ def test_affinity_counts(tmp_path: Path) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from s3sync import lock
+from s3sync.state import lock
 with lock.held(Path(sys.argv[1]), "RUN to s3://lab-runs/RUN/"):
     print("held", flush=True)
     sys.stdin.read()
@@ -592,7 +594,7 @@ def test_check_raises_with_the_shells_code(signum: signal.Signals, code: int) ->
 
 SIGNALLED = """
 import os, signal, sys, threading
-from s3sync.interrupt import SIGNALS, Stop, stop_on_signals
+from s3sync.signals import SIGNALS, Stop, stop_on_signals
 ignored = signal.Signals[sys.argv[1]] if sys.argv[1] else None
 if ignored:
     signal.signal(ignored, signal.SIG_IGN)
@@ -628,7 +630,7 @@ def test_signals_ask_for_the_end_unless_they_were_ignored(ignored: str, sent: li
 
 CHILD = """
 import signal, subprocess, sys
-from s3sync.interrupt import Stop, stop_on_signals
+from s3sync.signals import Stop, stop_on_signals
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 code = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
 with stop_on_signals(Stop()):
@@ -671,4 +673,4 @@ def test_what_is_no_rate(text: str) -> None:
     + [(odd, (1.0, 4.0)) for odd in ("-1,1", "nan,1", "inf,1", "1,2,3")],
 )
 def test_delays_between_passes_that_make_no_sense_are_not_taken(text: str, delays: tuple[float, ...]) -> None:
-    assert sending._delays(text) == delays
+    assert passes._delays(text) == delays

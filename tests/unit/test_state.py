@@ -20,15 +20,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from s3sync.destination import Destination
+from s3sync.aws.destination import Destination
 from s3sync.errors import StateError
-from s3sync.lock import held
-from s3sync.runfolder import Run, RunInfo
-from s3sync.state import JOURNAL_SUFFIX, LOG_SUFFIX, StateStore
-from s3sync.statelog import CorruptError, Proof, RunState, owner, parse_journal, parse_log, read_head
+from s3sync.runs.run_folder import Run, RunInfo
+from s3sync.state.lock import held
+from s3sync.state.log_format import CorruptError, Proof, RunState, owner, parse_journal, parse_log, read_head
+from s3sync.state.store import JOURNAL_SUFFIX, LOG_SUFFIX, StateStore
 from s3sync.text import printable
-from tests.dying import Death, Died, Disk
-from tests.unprivileged import REPOSITORY, run_unprivileged
+from tests.helpers.dying import Death, Died, Disk
+from tests.helpers.unprivileged import REPOSITORY, run_unprivileged
 
 LAB = Destination("lab-runs", "")
 ARCHIVE = Destination("archive", "2026/cold")
@@ -401,7 +401,7 @@ LOAD = """
 import sys
 from pathlib import Path
 from s3sync.errors import StateError
-from s3sync.lock import held
+from s3sync.state.lock import held
 from tests.test_state import store_for
 try:
     print(store_for(Path(sys.argv[1])).load())
@@ -783,7 +783,7 @@ WRITE = """
 import resource, sys
 from pathlib import Path
 from s3sync.errors import StateError
-from s3sync.lock import held
+from s3sync.state.lock import held
 from tests.test_state import finished, proofs_of, state_of, store_for
 root, step, obstacle = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 store, small, big = store_for(root), state_of(root, "a"), state_of(root, *map(str, range(1000)))

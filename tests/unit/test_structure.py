@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from s3sync import structure
-from s3sync.runfolder import LocalFile
-from s3sync.structure import BASE_CALLS, Found
+from s3sync.runs import structure
+from s3sync.runs.run_folder import LocalFile
+from s3sync.runs.structure import BASE_CALLS, Found
 
 FILTERS = [f"L00{lane}/s_{lane}_{tile}.filter" for lane in (1, 2) for tile in (1101, 1102, 2101, 2102)]
 READS = ("6 N", "2 Y", "2 Y", "6 N")
@@ -274,7 +274,7 @@ def test_filters_with_other_names_are_no_reason_to_wait(tmp_path: Path) -> None:
 
 
 def test_the_layouts_name_every_family_once() -> None:
-    from s3sync.completion import FAMILIES
+    from s3sync.runs.completion import FAMILIES
 
     named = [family for layout in structure.LAYOUTS for family in layout.families]
     assert sorted(named) == sorted(family.name for family in FAMILIES)

@@ -12,21 +12,24 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from s3sync import lasttick, lock, metrics, monitor, page, scans, status, verdict
-from s3sync.cli import main
-from s3sync.config import Config
-from s3sync.discovery import Trouble
+from s3sync.commands import status
+from s3sync.commands.main import main
+from s3sync.commands.status import Overview
+from s3sync.config.model import Config
 from s3sync.errors import StateError
-from s3sync.history import Entry, History
-from s3sync.interrupt import Stop
-from s3sync.lasttick import LastTick
-from s3sync.monitor import Tick
-from s3sync.notify import Notifier, Problem
-from s3sync.progress import Lines
-from s3sync.scans import Scans
-from s3sync.status import Overview
+from s3sync.inventory.discovery import Trouble
+from s3sync.inventory.history import Entry, History
+from s3sync.monitor import activity, dashboard, health, last_scan, metrics
+from s3sync.monitor import scan as monitor_scan
+from s3sync.monitor.activity import Scans
+from s3sync.monitor.last_scan import LastTick
+from s3sync.monitor.notify import Notifier, Problem
+from s3sync.monitor.scan import Tick
+from s3sync.signals import Stop
+from s3sync.state import lock
+from s3sync.transfer.progress import Lines
 from tests.conftest import Lab
-from tests.s3server import S3Server
+from tests.helpers.s3server import S3Server
 
 NOW = 1_795_000_000.0
 HOUR = 3600.0
@@ -110,8 +113,8 @@ def test_status_page_metrics_exit_code_and_ping_agree(known: str) -> None:
     for runs, directory in itertools.product(RUNS, TROUBLES):
         history = History(NOW, RUNS[runs], TROUBLES[directory])
 
-        found = verdict.judge(history, of_scans)
-        view = page.view_of(history, of_scans)
+        found = health.judge(history, of_scans)
+        view = dashboard.view_of(history, of_scans)
         metric = metric_of(history, of_scans)
         overview = Overview([], list(history.troubles), [], of_scans, found, [])
 
@@ -121,7 +124,7 @@ def test_status_page_metrics_exit_code_and_ping_agree(known: str) -> None:
         assert found.level == level, case
         assert (view.verdict in ("All is well", "No runs yet")) == (level == "well"), case
         assert view.tone == {"bad": "bad", "attention": "warn", "well": "good"}[level], case
-        assert metric == verdict.LEVELS.index(found.level), case
+        assert metric == health.LEVELS.index(found.level), case
         assert bool(view.troubles) == (level != "well"), case
         shown = [*status.problem_lines(overview), *(p.text for p in found.failing), status.scan_line(overview)]
         for trouble in view.troubles:
@@ -147,37 +150,37 @@ def test_the_problems_of_other_runs_are_none_of_a_run_that_is_asked_for() -> Non
     other = Problem("another run to s3://lab-runs/another run/", "not completed", "run")
     of_scans = Scans(last(other))
 
-    assert not verdict.judge(history, of_scans).ok
-    assert verdict.judge(history, of_scans.about({DONE.key})).ok
-    assert not verdict.judge(history, Scans(last(other, AWS)).about({DONE.key})).ok
+    assert not health.judge(history, of_scans).ok
+    assert health.judge(history, of_scans.about({DONE.key})).ok
+    assert not health.judge(history, Scans(last(other, AWS)).about({DONE.key})).ok
 
 
 def test_a_scan_at_work_is_seen_and_so_is_one_that_was_killed(tmp_path: Path) -> None:
     config = config_of(tmp_path)
-    assert scans.look(config) == Scans()
-    path = scans.lock_path(config.log_dir)
+    assert activity.look(config) == Scans()
+    path = activity.lock_path(config.log_dir)
     with lock.held(path, "busy"):
         now = path.stat().st_mtime + 5
-        assert (scans.look(config, now).began, scans.look(config, now).problem) == (now - 5, "")
+        assert (activity.look(config, now).began, activity.look(config, now).problem) == (now - 5, "")
         later = now + (config.alert_after_busy_hours + 1) * HOUR
-        assert "is it stuck?" in scans.look(config, later).problem
-        lasttick.write(config.log_dir, last())
+        assert "is it stuck?" in activity.look(config, later).problem
+        last_scan.write(config.log_dir, last())
 
-    assert scans.look(config) == Scans(last())
-    began = lasttick.place(config.log_dir).stat().st_mtime + 10
+    assert activity.look(config) == Scans(last())
+    began = last_scan.place(config.log_dir).stat().st_mtime + 10
     os.utime(path, (began, began))
-    assert "the last scan did not come to its end" in scans.look(config).problem
+    assert "the last scan did not come to its end" in activity.look(config).problem
 
 
 def test_what_the_last_scan_found_and_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     config = config_of(tmp_path)
-    place = lasttick.place(config.log_dir)
+    place = last_scan.place(config.log_dir)
     place.parent.mkdir()
     place.symlink_to(place.name)
-    assert "cannot read what the last scan found" in scans.look(config).problem
+    assert "cannot read what the last scan found" in activity.look(config).problem
     place.unlink()
     place.write_text("{")
-    assert "cannot understand what the last scan found" in scans.look(config).problem
+    assert "cannot understand what the last scan found" in activity.look(config).problem
 
 
 def show() -> Lines:
@@ -200,10 +203,10 @@ def test_a_scan_that_ends_in_a_bug_is_reported_everywhere(tmp_path: Path, monkey
     def bug(*_: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(monitor, "_tick", bug)
+    monkeypatch.setattr(monitor_scan, "_tick", bug)
 
     with pytest.raises(RuntimeError):
-        monitor.run_tick(config, {}, Stop(), show)
+        monitor_scan.run_tick(config, {}, Stop(), show)
 
     assert pings.said == [(False, "a bug")]
     assert "the tick ended early: a bug" in (web / "index.html").read_text()
@@ -213,16 +216,16 @@ def test_a_scan_that_ends_in_a_bug_is_reported_everywhere(tmp_path: Path, monkey
 def test_a_scan_that_cannot_begin_is_reported_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     web, prom = tmp_path / "web", tmp_path / "s3sync.prom"
     config = config_of(tmp_path, report_dir=str(web), metrics_file=str(prom))
-    assert monitor.run_tick(config, {}, Stop(), show).ok
+    assert monitor_scan.run_tick(config, {}, Stop(), show).ok
     assert "No runs yet" in (web / "index.html").read_text()
     assert "s3sync_verdict 0.0" in prom.read_text()
-    locks = scans.lock_path(config.log_dir).parent
+    locks = activity.lock_path(config.log_dir).parent
     locks.rename(tmp_path / "locks")
     locks.write_text("in the way")
     pings = Pings(monkeypatch)
 
     with pytest.raises(StateError):
-        monitor.run_tick(config, {}, Stop(), show)
+        monitor_scan.run_tick(config, {}, Stop(), show)
 
     [(ok, summary)] = pings.said
     assert (ok, "the scan could not begin: cannot lock" in summary) == (False, True)
@@ -236,10 +239,10 @@ def test_alerts_are_told_by_one_process_at_a_time(tmp_path: Path) -> None:
     config = config_of(tmp_path, alert_free_percent=100)
     memory = config.log_dir / "noted.alerts.json"
     with lock.held(config.log_dir / "locks" / "alerts.lock", "busy"):
-        found = monitor._alert(config, [], patient=False)
+        found = monitor_scan._alert(config, [], patient=False)
         assert not memory.exists(), "the other process writes it"
 
-    assert found == monitor._alert(config, [], patient=False)
+    assert found == monitor_scan._alert(config, [], patient=False)
     assert json.loads(memory.read_text()) == [alert.key for alert in found]
 
 
@@ -284,7 +287,7 @@ def test_a_scan_that_finds_another_one_at_work_refreshes_page_and_metrics(
 def test_a_scan_whose_config_cannot_be_used_is_reported(tmp_path: Path, capsys: Any, style: str) -> None:
     web, prom = tmp_path / "web", tmp_path / "s3sync.prom"
     config = config_of(tmp_path, report_dir=str(web), metrics_file=str(prom))
-    assert monitor.run_tick(config, {}, Stop(), show).ok
+    assert monitor_scan.run_tick(config, {}, Stop(), show).ok
     keys = {"log_dir": str(config.log_dir), "report_dir": str(web), "metrics_file": str(prom)}
     path = tmp_path / ("config.json" if style == "json" else "config.yaml")
     lines = "".join(f"{key}: {value}  # here\n" for key, value in keys.items())

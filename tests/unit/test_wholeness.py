@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from s3sync import analysis, runfolder, structure, wholeness
-from s3sync.completion import family_of, family_of_run
-from s3sync.runfolder import Run
-from s3sync.wholeness import Terms, Verdict
+from s3sync.runs import analysis, readiness, run_folder, structure
+from s3sync.runs.completion import family_of, family_of_run
+from s3sync.runs.readiness import Terms, Verdict
+from s3sync.runs.run_folder import Run
 from scripts.simulate_run import INSTRUMENTS, make_run
 
 HOUR, DAY = 3600.0, 24 * 3600.0
@@ -34,7 +34,7 @@ def run(tmp_path: Path) -> Run:
 
 def check(run: Run, after: float = 0, terms: Terms = TERMS) -> Verdict:
     """So many seconds from now, if nothing happens until then."""
-    return wholeness.check(run, terms, now=time.time() + after)
+    return readiness.check(run, terms, now=time.time() + after)
 
 
 def base_calls(run: Run) -> list[Path]:
@@ -51,7 +51,7 @@ def remove(paths: Iterable[Path]) -> None:
 def test_a_whole_run_of_every_family_goes_up_at_once(tmp_path: Path, instrument: str) -> None:
     run = simulated(tmp_path, instrument)
     flow_cell = structure.read_flow_cell(run.path)
-    assert structure.check(flow_cell, runfolder.list_files(run).files).kind == "whole"
+    assert structure.check(flow_cell, run_folder.list_files(run).files).kind == "whole"
     verdict = check(run)
     assert (verdict.state, verdict.warning) == ("complete", ""), verdict.reason
     assert re.fullmatch(r"(CopyComplete|RTAComplete).txt is there", verdict.reason)
@@ -173,13 +173,13 @@ def test_a_layout_that_nobody_knows_waits_for_the_quiet_time(run: Run, change: s
 
 
 def test_a_folder_that_cannot_be_read_is_for_the_upload_to_name(run: Run) -> None:
-    listing = runfolder.list_files(run)
-    hidden = runfolder.Unsendable("Data/Intensities/", "folder cannot be read: Permission denied")
+    listing = run_folder.list_files(run)
+    hidden = run_folder.Unsendable("Data/Intensities/", "folder cannot be read: Permission denied")
     there = [n for n, file in enumerate(listing.files) if not file.path.startswith("Data/Intensities/")]
-    listing = runfolder.Listing(
+    listing = run_folder.Listing(
         tuple(listing.files[n] for n in there), (hidden,), (), tuple(listing.ctimes_ns[n] for n in there)
     )
-    assert wholeness.check(run, TERMS, listing).state == "complete"
+    assert readiness.check(run, TERMS, listing).state == "complete"
 
 
 def test_base_calls_that_are_there_and_cannot_be_sent_are_for_the_upload_to_name(run: Run, tmp_path: Path) -> None:

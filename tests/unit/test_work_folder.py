@@ -15,19 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3sync import brokennodes, shards
-from s3sync.arrayfolder import LAST, ArrayFolder, Handed, Result, Unstarted
-from s3sync.destination import Destination
+from s3sync.aws.destination import Destination
 from s3sync.errors import StateError, UsageError
-from s3sync.job import Job, Tally
-from s3sync.plan import FILE_COST, cost_of
-from s3sync.progress import Snapshot
-from s3sync.runfolder import LocalFile
-from s3sync.sending import Amount
-from s3sync.slurm import Cluster, parse_options
-from s3sync.statelog import Proof
-from s3sync.submission import script_of
-from tests.hostile_names import HOSTILE_NAMES
+from s3sync.runs.run_folder import LocalFile
+from s3sync.slurm import broken_nodes, shards
+from s3sync.slurm.client import Cluster, parse_options
+from s3sync.slurm.submission import script_of
+from s3sync.slurm.work_folder import LAST, ArrayFolder, Handed, Result, Unstarted
+from s3sync.state.log_format import Proof
+from s3sync.transfer.plan import FILE_COST, cost_of
+from s3sync.transfer.progress import Snapshot
+from s3sync.transfer.request import Amount, Job, Tally
+from tests.helpers.hostile_names import HOSTILE_NAMES
 
 TO = Destination("lab-runs", "2026")
 ANYTHING = st.binary(max_size=60) | st.sampled_from([b"", b"[]", b"{}", b"null", b'{"tally": 1}', b"[" * 9999])
@@ -38,11 +37,21 @@ def files_of(*sizes: int) -> list[LocalFile]:
 
 
 def handed(folder: Path) -> Handed:
-    job = Job(
-        folder / "run", TO, folder, 2, excludes=(re.compile("x$"),), cluster=Cluster(nodes=3, options=("-p", "a"))
-    )
+    job = Job(folder / "run", TO, folder, 2, excludes=(re.compile("x$"),))
     nothing = Amount(0, 0)
-    return Handed("s3sync-1", "1", job, "2026-11-23T00:00:00+00:00", False, None, Amount(3, 9), nothing, nothing, 0.5)
+    return Handed(
+        "s3sync-1",
+        "1",
+        Cluster(nodes=3, options=("-p", "a")),
+        job,
+        "2026-11-23T00:00:00+00:00",
+        False,
+        None,
+        Amount(3, 9),
+        nothing,
+        nothing,
+        0.5,
+    )
 
 
 @pytest.fixture
@@ -306,19 +315,19 @@ def test_a_node_whose_job_left_nothing_is_known_from_slurm(folder: ArrayFolder) 
 
 def test_broken_nodes_are_remembered_until_a_job_has_run_there(tmp_path: Path) -> None:
     hostile = "../n2\x1b"
-    brokennodes.remember(tmp_path, {"n1": "not found", hostile: "why"}, ["n3"])
-    first = brokennodes.known(tmp_path)
+    broken_nodes.remember(tmp_path, {"n1": "not found", hostile: "why"}, ["n3"])
+    first = broken_nodes.known(tmp_path)
     assert list(first) == ["node ../n2\\x1b", "node n1"]
     assert re.fullmatch(r"s3sync could not start there since 2\S+: not found \(install it there .*\)", first["node n1"])
     assert [path.parent for path in tmp_path.rglob("*.json")] == [tmp_path / "broken-nodes"] * 2
 
-    brokennodes.remember(tmp_path, {"n1": "something else"}, ["n1", hostile])
+    broken_nodes.remember(tmp_path, {"n1": "something else"}, ["n1", hostile])
 
-    assert brokennodes.known(tmp_path) == {"node n1": first["node n1"]}, "broken counts more, and since when it is"
+    assert broken_nodes.known(tmp_path) == {"node n1": first["node n1"]}, "broken counts more, and since when it is"
     (tmp_path / "broken-nodes" / "n1.json").write_text("garbage")
-    assert "cannot read what is known of it" in brokennodes.known(tmp_path)["node n1"]
-    brokennodes.remember(tmp_path, {}, ["n1"])
-    assert brokennodes.known(tmp_path) == {}
+    assert "cannot read what is known of it" in broken_nodes.known(tmp_path)["node n1"]
+    broken_nodes.remember(tmp_path, {}, ["n1"])
+    assert broken_nodes.known(tmp_path) == {}
 
 
 def test_progress_is_what_was_said_last(folder: ArrayFolder) -> None:

@@ -9,7 +9,7 @@ import re
 import time
 from typing import NamedTuple
 
-from s3sync.runfolder import RUN_INFO
+from s3sync.runs import run_folder
 
 _MOST_NAMES = 1000  # of a folder that is looked into
 _SETTLED_SECONDS = 3600  # a folder that changed since may be a run that is being copied
@@ -96,11 +96,14 @@ def what_is(folder: str, now: float | None = None) -> str:
             f"looks like {vendor} run: it is left alone, since only Illumina runs are recognized"
             " (`s3sync upload --skip_check` uploads any folder)"
         )
-    other = next((name for name in names if name.lower() == RUN_INFO.lower() and name != RUN_INFO), "")
+    other = next(
+        (name for name in names if name.lower() == run_folder.RUN_INFO.lower() and name != run_folder.RUN_INFO), ""
+    )
     if other:
-        return f"has {other}, which is not {RUN_INFO}, so it is not taken for a run (rename that file)"
+        return f"has {other}, which is not {run_folder.RUN_INFO}, so it is not taken for a run (rename that file)"
     if any(name.lower() in _ILLUMINA for name in names) and _is_settled(folder, now):
-        return f"looks like an Illumina run without {RUN_INFO}, so it is not taken for one (copy that file again)"
+        reason = f"looks like an Illumina run without {run_folder.RUN_INFO}"
+        return f"{reason}, so it is not taken for one (copy that file again)"
     return ""
 
 

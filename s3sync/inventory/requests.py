@@ -1,0 +1,39 @@
+"""Turn a run of the config into a request to upload or verify it."""
+
+from __future__ import annotations
+
+from s3sync.config import Config
+from s3sync.inventory.survey import Judged
+from s3sync.resources import usable_cores
+from s3sync.transfer import Job, hook
+
+
+def request_for(run: Judged, config: Config) -> Job:
+    """Return the request to upload, or to verify, this run as the config has it."""
+    return Job(
+        local_path=run.run.path,
+        destination=run.entry.destination,
+        log_dir=config.log_dir,
+        cores=config.max_cores or usable_cores(),
+        threads=config.max_threads,
+        max_processes=config.max_processes,
+        recheck=bool(run.change and run.head and run.head.by_predecessor),  # it does not say how its files were
+        excludes=run.entry.excludes,
+        readback=config.readback,
+        verify=config.verify,
+        aws_command=config.aws_command,
+        quiet_seconds=config.quiet_minutes * 60,
+        marker_wait_seconds=config.marker_wait_hours * 3600,
+        require_whole=config.require_whole_runs,
+        settle_seconds=config.settle_minutes * 60 if run.state == "streaming" else None,
+        storage=run.entry.storage,
+        owner=run.entry.expected_bucket_owner,
+        max_bandwidth=config.max_bandwidth,
+        transfer_client=config.transfer_client,
+        completion_object=run.entry.completion_object,
+        on_complete=hook.Hook(run.entry.on_complete, config.on_complete_minutes * 60)
+        if run.entry.on_complete
+        else None,
+        stall_seconds=config.stall_minutes * 60,
+        scheduled=True,
+    )

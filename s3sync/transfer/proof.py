@@ -1,0 +1,119 @@
+"""Decide whether what S3 has of a file proves that its bytes arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from s3sync.aws import checksums
+from s3sync.aws import etag as aws_etag
+from s3sync.aws.objects import Absent, RemoteObject, Seen, Unknown
+from s3sync.runs import Listing, LocalFile, analysis_manifest
+from s3sync.state import Proof, log_format
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in `typing` only from Python 3.11 on
+
+
+def _no(_kind: str) -> bool:
+    return False
+
+
+class Evidence(Protocol):
+    """What can be computed from a file's bytes where its ETag says nothing; all raise OSError."""
+
+    def crc32(self, file: LocalFile) -> tuple[str, str]: ...
+
+    def checksum(self, file: LocalFile, name: str) -> tuple[str, str]: ...
+
+    def etag_like(self, file: LocalFile, etag: str) -> str | None: ...
+
+
+class Mismatch(str):
+    """Why an object of the right size is no proof: another ETag, and no checksum to compare. `kind` says what sort of
+    ETag it is: whether the ETags of this sort are MD5s at all, other objects may show (`etagtrust`).
+    """
+
+    kind: str
+
+    def __new__(cls, reason: str, kind: str) -> Self:
+        """The reason is its text."""
+        made = super().__new__(cls, reason)
+        made.kind = kind
+        return made
+
+
+def judge(
+    file: LocalFile, seen: Seen, expected: str | None, evidence: Evidence, are_md5s: Callable[[str], bool] = _no
+) -> Proof | str:
+    """The proof that S3 holds this file, or why there is none: a Mismatch if nothing but the ETag says so.
+
+    `expected` is the ETag computed from the local bytes, None where only sizes are to be compared.
+    `evidence` is asked only for objects whose ETag is no MD5, or one of parts of another size than ours. `are_md5s`
+    says of a kind of ETags that they are known to be MD5s here.
+    """
+    if isinstance(seen, Absent):
+        return "not in S3"
+    if isinstance(seen, Unknown):
+        return f"S3 did not say: {seen.reason}"
+    if seen.size != file.size:
+        return f"S3 has {seen.size:,} bytes, the disk {file.size:,}"
+    if expected is None:
+        return Proof(*file, seen.etag, "size")
+    if aws_etag.plain(seen.etag) == aws_etag.plain(expected):
+        return Proof(*file, seen.etag, "etag")
+    kind = kind_of(seen.etag, expected)
+    if not seen.opaque_etag and evidence.etag_like(file, seen.etag):
+        return Proof(*file, seen.etag, "etag")
+    other = f"S3 has other bytes: ETag {seen.etag}, not {expected}"
+    if not seen.opaque_etag and are_md5s(kind):
+        return other
+    by_checksum = _compare_checksums(file, seen, evidence)
+    if by_checksum is not None:
+        return by_checksum
+    return Proof(*file, seen.etag, "size") if seen.opaque_etag else Mismatch(other, kind)
+
+
+def kind_of(etag: str, expected: str) -> str:
+    """The sort of an ETag that is not the expected one; ETags of one sort are all MD5s, or none of them is."""
+    sent = "multipart" if aws_etag.number_of_parts(expected) else "single"
+    if not aws_etag.is_md5_form(etag):
+        return f"{sent}, no MD5"
+    same = aws_etag.number_of_parts(etag) == aws_etag.number_of_parts(expected)
+    return sent if same else f"{sent}, -{aws_etag.number_of_parts(etag)}"
+
+
+def _compare_checksums(file: LocalFile, seen: RemoteObject, evidence: Evidence) -> Proof | str | None:
+    """By the first of the object's checksums that can be computed here; None if there is none."""
+    names = [name for name, value in (("crc32", seen.crc32), *seen.sums) if value]
+    values = {"crc32": seen.crc32, **dict(seen.sums)}
+    for name in names:
+        if name != "crc32" and not checksums.can_compute(name, file.size):
+            continue
+        ours = evidence.crc32(file) if name == "crc32" else evidence.checksum(file, name)
+        if values[name] in (*ours, ours[1].partition("-")[0]):  # some servers do not say of how many parts
+            return Proof(*file, seen.etag, "checksum")
+        if any(_parts_of(values[name]) == _parts_of(our) for our in ours):
+            return f"S3 has other bytes: its {name.upper()} is {values[name]}"
+        # else it is of parts that somebody else cut
+    return None
+
+
+def _parts_of(checksum: str) -> str:
+    """Of how many parts' it is composed; empty if it is of the whole."""
+    return checksum.partition("-")[2]
+
+
+def is_settled(file: LocalFile, seen: Seen, expected: str | None) -> bool:
+    """Whether what was seen is the last word: head-object always is, a listing only where it proves the file."""
+    if isinstance(seen, RemoteObject) and (seen.size, expected or seen.etag) == (file.size, seen.etag):
+        return True
+    return not seen.listed
+
+
+def checked(proven: Mapping[str, Proof], listing: Listing, expected: analysis_manifest.Checksums) -> dict[str, Proof]:
+    """The proofs that stand: of what the manifest names none, unless it is itself proven as it is now."""
+    manifest = next((file for file in listing.files if file.path == analysis_manifest.MANIFEST), None)
+    if not expected or (manifest and log_format.is_same(manifest, proven.get(analysis_manifest.MANIFEST))):
+        return dict(proven)
+    return {path: proof for path, proof in proven.items() if path not in expected}
