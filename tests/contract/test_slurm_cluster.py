@@ -149,7 +149,7 @@ def test_the_controller_comes_back_with_all_that_it_knew(slurm: SlurmCluster, tm
 
 _HOLD = """
 import pathlib, sys
-from tests.slurm_cluster import slurm_cluster
+from tests.helpers.slurm_cluster import slurm_cluster
 folder = pathlib.Path(sys.argv[1])
 with slurm_cluster(folder, nodes=1, pinned=True) as cluster:
     cluster.run("sbatch", "--output=/dev/null", f"--wrap=nproc > {folder}/cores; setsid sleep 1000 & sleep 1000")

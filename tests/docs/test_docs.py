@@ -161,7 +161,7 @@ def test_the_options_of_upload_are_the_parsers() -> None:
             assert default.strip("`") == (f"{value:g}" if isinstance(value, float) else str(value)), option
 
 
-@pytest.mark.parametrize("command", COMMANDS.keys() - {"upload"})
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"upload"}))
 def test_the_usage_of_a_command_names_its_options(command: str) -> None:
     text = re.sub(r"\\\n *", "", text_of(COMMANDS_PAGE))
     lines = re.findall(rf"^    s3sync {command} .*", text, re.MULTILINE)

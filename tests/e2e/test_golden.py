@@ -26,8 +26,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as families_in
 
 from tests.conftest import BUCKET, Lab, Result
-from tests.golden_files import assert_golden, normalised, shape
-from tests.s3server import S3Server
+from tests.helpers.golden_files import assert_golden, normalised, shape
+from tests.helpers.s3server import S3Server
 
 pytestmark = pytest.mark.xdist_group("golden")  # the labs are shared
 

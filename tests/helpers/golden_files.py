@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parent / "golden"
+FOLDER = Path(__file__).parents[1] / "golden"
 UPDATE = "GOLDEN_UPDATE"  # in the environment: write the files instead of comparing them
 
 _KEPT = {"state", "verdict", "kind", "event", "level", "what"}  # keys whose values are words that programs decide by
@@ -42,7 +42,7 @@ def assert_golden(name: str, found: object) -> None:
     assert text == expected, (
         f"the contract with users has changed:\n{changes}\n"
         "Names, types and meanings that are there must not change. If this is meant, e.g. for a new key:\n"
-        f"    {UPDATE}=1 .venv/bin/python -m pytest -k golden {Path(__file__).parent.name}\n"
+        f"    {UPDATE}=1 .venv/bin/python -m pytest -k golden tests/e2e/test_golden.py\n"
         "and look at the difference in `git diff` before you commit it."
     )
 
