@@ -26,8 +26,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as families_in
 
 from tests.conftest import BUCKET, Lab, Result
-from tests.helpers.golden_files import assert_golden, normalised, shape
+from tests.helpers.golden_files import assert_golden, normalised
 from tests.helpers.s3server import S3Server
+from tests.helpers.slurm_double import slurm_double
 
 pytestmark = pytest.mark.xdist_group("golden")  # the labs are shared
 
@@ -39,9 +40,10 @@ DAY = 24 * 3600
 MARKERS = ("RTAComplete.txt", "CopyComplete.txt")
 LAST = "Data/Secondary_Analysis_Complete.txt"
 NOVASEQ_X = "LH00130"  # which analyses its runs itself
+NOT_OURS = ("out/", "progress/")  # in the work folder on a cluster: what Slurm writes, and what is there at times
 COMMANDS = ("upload", "verify", "monitor", "status", "report", "check", "cleanup", "forget", "task")
 
-# Runs the program once for each line of stdin, a list of words; says what its parser knows, and what it said.
+# Runs the program once for each line of stdin, an argv; prints what its parser knows, and what it printed.
 SPY = """
 import argparse, contextlib, io, json, runpy, sys
 
@@ -89,12 +91,12 @@ for line in sys.stdin:
 print(json.dumps({"known": known, "said": said}))
 """
 
-# A command after a run: writes what it is told to the file that stands beside it.
-TOLD = """#!{python}
+# A command for on_complete: writes its arguments, environment and stdin into a file beside it.
+ON_COMPLETE = """#!{python}
 import json, os, sys
 facts = {{name: value for name, value in os.environ.items() if name.startswith("S3SYNC_")}}
-told = {{"words": sys.argv[1:], "environment": facts, "stdin": json.load(sys.stdin)}}
-open(sys.argv[0] + ".json", "w").write(json.dumps(told))
+report = {{"argv": sys.argv[1:], "environment": facts, "stdin": json.load(sys.stdin)}}
+open(sys.argv[0] + ".json", "w").write(json.dumps(report))
 sys.exit({code})
 """
 
@@ -156,7 +158,7 @@ class Site:
         }
 
     def codes(self) -> dict[str, int]:
-        return {what: result.code for what, result in self.results.items() if what != "check"}  # as the machine is
+        return {what: result.code for what, result in self.results.items()}
 
     def log(self, run: Path) -> tuple[list[str], Any]:
         """The keys of a state log in order, since the first are read without the rest; the log."""
@@ -209,7 +211,7 @@ def uploads(folder: Path) -> Iterator[Site]:
         run = make_run(site.runs, 7)
         for code, name in ((0, "lims"), (3, "no-lims")):
             script = site.lab.root / name
-            script.write_text(TOLD.format(python=sys.executable, code=code))
+            script.write_text(ON_COMPLETE.format(python=sys.executable, code=code))
             script.chmod(0o755)
         lims, place = str(site.lab.root / "lims"), ("--remote_path", "a/b")
         site.upload("upload, dry run", run, *place, "--dry_run", "--json")
@@ -248,7 +250,7 @@ def uploads(folder: Path) -> Iterator[Site]:
         yield site
 
 
-def told(site: Site, name: str) -> Any:
+def report_of(site: Site, name: str) -> Any:
     value = json.loads((site.lab.root / f"{name}.json").read_text())
     return site.plain({**value, "stdin": sorted(value["stdin"]), "log": value["stdin"]["on_complete"]})
 
@@ -281,8 +283,8 @@ def test_state_logs(uploads: Site, interrupted: Site, streaming: Site) -> None:
     assert_golden("state_log", {**found, **more})
 
 
-def test_what_the_command_after_a_run_is_told(uploads: Site) -> None:
-    assert_golden("on_complete", {"done": told(uploads, "lims"), "failed": told(uploads, "no-lims")})
+def test_environment_and_stdin_of_on_complete(uploads: Site) -> None:
+    assert_golden("on_complete", {"done": report_of(uploads, "lims"), "failed": report_of(uploads, "no-lims")})
 
 
 def test_the_completion_object(uploads: Site) -> None:
@@ -314,6 +316,14 @@ def interrupted(folder: Path) -> Iterator[Site]:
             site.results[f"upload, interrupted by {signum.name}"] = Result(process.returncode, out, err)
             site.found.setdefault("log", site.log(run))
         site.found["files"] = site.files()
+        gate = server.hold(key_contains="Complete.txt")
+        with site.lab.start("monitor", "--config", config, "--json") as process, gate:
+            gate.wait_held()
+            site.run("monitor, another one is at work", "monitor", "--config", config, "--json")
+            site.run("status, while a scan is at work", "status", "--config", config, "--json")
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=60)
+        site.results["monitor, interrupted by SIGTERM"] = Result(process.returncode, out, err)
         site.run("status, of a run that was interrupted", "status", "--config", config, "--json")
         yield site
 
@@ -414,13 +424,12 @@ def unattended(folder: Path) -> Iterator[Site]:
         tick("monitor, recovered, with an alert")
         site.lab.config_for(good, **keys)
         tick("monitor, nothing to do")
-        site.run("check", "check", *config, "--json")
         site.run("cleanup, nothing is old enough", "cleanup", *config, "--json")
         site.run("cleanup, a list", "cleanup", *config, "--json", "--older_than", "0h")
         site.found["files before cleanup"] = site.files()
         (good / "Data" / "first.cbcl").write_text("another")
-        words = ("--older_than", "0h", "--delete", "--yes", "--json")
-        site.run("cleanup, one deleted and one differs", "cleanup", *config, *words)
+        options = ("--older_than", "0h", "--delete", "--yes", "--json")
+        site.run("cleanup, one deleted and one differs", "cleanup", *config, *options)
         site.found["files after cleanup"] = site.files()
         records = (site.lab.log_dir / "cleanups").glob("*.json")
         site.found["records"] = [site.plain(json.loads(path.read_text())) for path in sorted(records)]
@@ -452,15 +461,8 @@ def samples(path: Path) -> dict[str, Any]:
 
 def test_json_of_the_monitor_and_the_commands_around_it(unattended: Site) -> None:
     documents = unattended.documents()
-    (check,) = (what for what in documents if what.startswith("check"))
-    documents[check.partition(":")[0]] = findings(documents.pop(check)["findings"])
     documents["report: 0"] |= {"bytes": "number", "closed": "text", "verdict": "<text>"}
     assert_golden("json_unattended", documents)
-
-
-def findings(found: list[dict[str, Any]]) -> list[Any]:
-    """Keys and types: how many there are, and what is wrong, depends on the machine."""
-    return list(shape(found))
 
 
 def test_metrics(unattended: Site) -> None:
@@ -490,11 +492,37 @@ def streaming(folder: Path) -> Iterator[Site]:
         site.run("monitor, of a run that is written", "monitor", "--config", config, "--json")
         site.found["log"] = site.log(run)
         site.run("status, of a run that is written", "status", "--config", config, "--json")
+        site.run("check", "check", "--config", config, "--json")
         yield site
 
 
 def test_json_of_streaming(streaming: Site) -> None:
     assert_golden("json_streaming", streaming.documents())
+
+
+@pytest.fixture(scope="module")
+def cluster(folder: Path) -> Iterator[Site]:
+    """A run that is sent from a node of a cluster, up to its markers."""
+    with s3() as server:
+        site = site_in(folder / "cluster", server)
+        run = make_run(site.runs, 7)
+        gate = server.hold(key_contains="Complete.txt")
+        with slurm_double(site.lab.tmp, ("n1",)) as slurm:
+            site.lab.env |= slurm.env
+            argv = site.lab.words(run, "--executor", "slurm", "--nodes", "1", "--json")
+            with site.lab.start(*argv) as process, gate:
+                gate.wait_held()
+                (work,) = (site.lab.log_dir / "slurm").iterdir()
+                ours = {name: mode for name, mode in site.files(work).items() if not name.startswith(NOT_OURS)}
+                site.found["files"] = ours
+                gate.release()
+                out, err = process.communicate(timeout=60)
+        site.results["upload, from a cluster"] = Result(process.returncode, out, err)
+        yield site
+
+
+def test_an_upload_from_a_cluster(cluster: Site) -> None:
+    assert_golden("cluster", {"work folder": cluster.found["files"], "json": cluster.documents()})
 
 
 def test_files_in_the_log_directory(uploads: Site, interrupted: Site, unattended: Site) -> None:
@@ -534,6 +562,7 @@ def odd(folder: Path) -> Iterator[Site]:
         nowhere = site.lab.config_for(run, {"bucket": "no-such-bucket"})
         no_aws = ("--aws_command", str(site.lab.root / "nothing"))
         site.run("monitor, no such bucket", "monitor", "--config", nowhere, "--json")
+        site.run("check, no such bucket", "check", "--config", nowhere, "--json")
         site.run("cleanup, of no run", "cleanup", "--config", config, "nothing", "--json")
         site.upload("upload, no such bucket", run, "--json", "--bucket", "no-such-bucket")
         site.upload("upload, no such folder", site.runs / "nothing", "--json")
@@ -545,7 +574,7 @@ def odd(folder: Path) -> Iterator[Site]:
         site.upload("upload, a value that is none", run, "--cores", "none")
         site.upload("upload, a pattern that is none", run, "--json", "--exclude_patterns", "(")
         site.upload("upload, a bucket that is none", run, "--json", "--bucket", "s3://bucket")
-        site.upload("upload, of a run in people's words", run)
+        site.upload("upload, for people", run)
         site.run("verify, no such folder", "verify", str(site.runs / "nothing"), "--bucket", BUCKET, "--json")
         site.run("no command", env={})
         site.run("no such command", "download")
@@ -563,7 +592,7 @@ def odd(folder: Path) -> Iterator[Site]:
             process.stdout.close()
             process.stdout = None
             process.communicate(timeout=60)
-        site.results["whatever read the output is gone"] = Result(process.returncode, "", "")
+        site.results["the reader of the output is gone"] = Result(process.returncode, "", "")
         yield site
 
 
@@ -576,7 +605,7 @@ def test_command_line(folder: Path) -> None:
     lab = site_in(folder / "command line", S3Server()).lab
     first = asked(lab, [["--help"]])
     commands = [name for name in first["known"] if name != "s3sync"]
-    argvs = [argv_of_all(name, first["known"][name], mark) for name in commands for mark in "_-"]
+    argvs = [all_options(name, first["known"][name], mark) for name in commands for mark in "_-"]
     refused = [
         [argv[0], code, [word.replace("-", "_") for word in text.split() if word.startswith("--")]]
         for argv, (code, text) in zip(argvs, asked(lab, argvs)["said"], strict=True)
@@ -593,16 +622,16 @@ def asked(lab: Lab, argvs: list[list[str]]) -> Any:
     return json.loads(run.stdout)
 
 
-def argv_of_all(command: str, known: Mapping[str, Any], mark: str) -> list[str]:
-    """Words with all options of a command, in one of both spellings, and one that no command has."""
+def all_options(command: str, known: Mapping[str, Any], mark: str) -> list[str]:
+    """An argv with all options of a command, in one of both spellings, and one that no command has."""
     values = {"N": "1", "RATE": "1MB/s", "ACCOUNT": "123456789012", "AGE": "1d", "COMMAND": "/bin/true", "RE": "."}
-    words = [] if command == "s3sync" else [command]
+    argv = [command]
     for name, facts in known.items():
         if name in ("--help", "--version", "--print_completion"):
             continue
         value = [(facts["choices"] or [values.get(facts["metavar"], "x")])[0]] if facts["nargs"] != 0 else []
-        words += [f"--{name[2:].replace('_', mark)}", *value] if name.startswith("--") else value
-    return [*words, "--no-such-option"]
+        argv += [f"--{name[2:].replace('_', mark)}", *value] if name.startswith("--") else value
+    return [*argv, "--no-such-option"]
 
 
 def test_config_keys(request: pytest.FixtureRequest) -> None:
@@ -614,7 +643,7 @@ def keys_of(node: Mapping[str, Any], schema: Mapping[str, Any], path: str) -> It
     """Every key below a node of a JSON schema, by its path: without titles and descriptions."""
     for name, about in node.get("properties", {}).items():
         inner = resolved(about, schema)
-        yield f"{path}{name}", {"required": name in node.get("required", ()), **untold(about)}
+        yield f"{path}{name}", {"required": name in node.get("required", ()), **without_prose(about)}
         yield from keys_of(inner, schema, f"{path}{name}.")
         if "items" in inner:
             yield from keys_of(resolved(inner["items"], schema), schema, f"{path}{name}[].")
@@ -625,14 +654,14 @@ def resolved(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str,
     return schema["$defs"][reference.rpartition("/")[2]] if reference else node
 
 
-def untold(about: Any) -> Any:
-    """A node without what only people read, and without the names of the definitions it refers to."""
+def without_prose(about: Any) -> Any:
+    """Remove what only people read, and the names of the definitions that a node refers to."""
     if isinstance(about, list):
-        return [untold(each) for each in about]
+        return [without_prose(each) for each in about]
     if not isinstance(about, dict):
         return about
     return {
-        key: "<definition>" if key == "$ref" else untold(value)
+        key: "<definition>" if key == "$ref" else without_prose(value)
         for key, value in about.items()
         if key not in ("title", "description", "examples", "markdownDescription")
     }
