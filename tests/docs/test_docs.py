@@ -1,4 +1,4 @@
-"""README and docs/: links lead somewhere, and options, keys, messages and the program are the same."""
+"""README and docs/: links lead somewhere, and options, keys, ids of errors and the program are the same."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -16,7 +16,6 @@ from typing import Any, get_args
 import pytest
 from pydantic.fields import FieldInfo
 
-from s3sync.aws.causes import CAUSES, UNREACHABLE
 from s3sync.aws.destination import Destination
 from s3sync.commands import cleanup_text, options, status, upload_text
 from s3sync.config.model import Config, MonitorEntry, SlurmKeys
@@ -38,7 +37,6 @@ FOREIGN |= {"--debug", "--group-add", "--collector", "--port"}  # of aws, docker
 # Of sbatch, in the words for it.
 FOREIGN |= {"--partition", "--time", "--qos", "--mem", "--array", "--dependency", "--export", "--job-name", "--wrap"}
 FOREIGN |= {"--parsable", "--test-only", "--wait", "--exclusive", "--exclude"}
-EXPLAINED = ("AwsError", "RunError", "StateError", "BusyError", "LeaseLostError", "SlurmError", "Unsendable")
 THEIRS = re.compile(r"(aws|uv|pip|pipx|useradd|usermod|docker|podman|systemctl|systemd-\w+|journalctl|runuser|cd) ")
 
 
@@ -93,6 +91,10 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 
 def test_the_readme_is_a_front_door() -> None:
     assert 700 <= len(text_of("README.md").split()) <= 900
+
+
+def test_the_docs_can_be_read_in_an_afternoon() -> None:
+    assert sum(len(text_of(page).split()) for page in DOCS) <= 15_000
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -267,83 +269,63 @@ def test_the_environment_of_on_complete_is_told() -> None:
     assert first_cells("docs/reference/formats.md", "The environment of on_complete") == names
 
 
-# Messages
+# Errors
+
+_ID = re.compile(r"[a-z0-9]+\.[a-z0-9]+(-[a-z0-9]+)*")
+ERRORS_PAGE = "docs/reference/errors.md"
 
 
 @cache
-def said() -> str:
-    """All texts of the program, one a line; what is filled in is a NUL."""
-    texts = []
-    for path in [*(ROOT / "s3sync").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]:
-        nodes = ast.walk(ast.parse(path.read_bytes()))
-        texts += [fixed(node) for node in nodes if isinstance(node, (ast.Constant, ast.JoinedStr))]
-    texts += [path.read_text() for path in (ROOT / "s3sync" / "monitor" / "templates").glob("*.*")]
-    return "\n".join(texts)
-
-
-def is_said(part: str) -> bool:
-    """As it is, or with one of its words filled in, or what stands behind "cannot"."""
-    words = part.removeprefix("cannot ").split(" ")
-    with_gap = (" ".join([*words[:n], "\0", *words[n + 1 :]]) for n in range(len(words)))
-    return " ".join(words) in said() or any(len(text) > 10 and text in said() for text in with_gap)
-
-
-def messages(page: str) -> list[str]:
-    return [re.split(r"` \(`|`, `", cells[0])[0].strip("`") for cells in rows(page, "Message")]
-
-
-@pytest.mark.parametrize("page", [page for page in PAGES if "| Message |" in text_of(page)])
-def test_every_message_that_a_page_explains_is_one_of_the_programs(page: str) -> None:
-    unknown = []
-    for message in messages(page):
-        parts = [part.strip(" :;,.()'") for part in re.split(r"…|[:;] |\b[A-Z]{4,}\b", message)]
-        words = [part for part in parts if re.search(r"[a-z]{3}", part)]
-        assert words, message
-        unknown += [f"{message}: {part}" for part in words if not is_said(part)]
-    assert unknown == []
-
-
-def test_every_cause_of_the_clis_errors_is_explained() -> None:
-    explained = "\n".join(messages("docs/how-to/troubleshooting.md"))
-    assert [cause.what for cause in (*CAUSES, UNREACHABLE) if cause.what not in explained] == []
-
-
-def raised() -> Iterator[list[str]]:
-    """The fixed parts of every message that is not only about the words of a command."""
+def ids() -> dict[str, set[str]]:
+    """Each id that the program gives to an error, a cause or a problem, with the classes that have it."""
+    found: dict[str, set[str]] = {}
     for path in (ROOT / "s3sync").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in EXPLAINED:
-                for text in filter(None, map(fixed, node.args)):
-                    parts = [part.strip(" :;,.()'`") for part in re.split(r"\0|[:;] ", text)]
-                    yield [part for part in parts if len(part) > 8]
+        calls = [node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Call)]
+        for call in calls:
+            for text in _texts(keyword.value for keyword in call.keywords if keyword.arg == "id"):
+                found.setdefault(text, set()).add(ast.unparse(call.func).rpartition(".")[2])
+    return found
 
 
-def fixed(node: ast.expr) -> str:
-    """A text, with a NUL for each part that is filled in."""
-    if isinstance(node, ast.JoinedStr):
-        return "".join(str(part.value) if isinstance(part, ast.Constant) else "\0" for part in node.values)
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+def _texts(values: Iterable[ast.expr]) -> list[str]:
+    constants = [node.value for value in values for node in ast.walk(value) if isinstance(node, ast.Constant)]
+    return [str(value) for value in constants if value]
 
 
-def test_every_error_is_explained() -> None:
-    told = text_of("docs/how-to/troubleshooting.md")
-    assert [parts for parts in raised() if parts and not any(part in told for part in parts)] == []
+def test_every_id_is_well_formed() -> None:
+    assert [name for name in ids() if not _ID.fullmatch(name)] == []
+
+
+def test_an_id_means_one_kind_of_error() -> None:
+    kinds = {name: sorted(kind for kind in classes if kind.endswith("Error")) for name, classes in ids().items()}
+    assert {name: classes for name, classes in kinds.items() if len(classes) > 1} == {}
+
+
+def explained() -> list[str]:
+    return [name for cells in rows(ERRORS_PAGE, "Id") for name in re.findall(r"`([^`]+)`", cells[0])]
+
+
+def test_every_id_is_explained_once_and_no_other() -> None:
+    assert sorted(explained()) == sorted(ids())
+
+
+def test_the_ids_are_in_the_table_of_their_area_in_order() -> None:
+    for section in text_of(ERRORS_PAGE).split("\n## ")[1:]:
+        area, _, text = section.partition("\n")
+        first = [re.findall(r"`([^`]+)`", line)[0] for line in re.findall(r"^\| `.*", text, re.MULTILINE)]
+        assert [name for name in first if name.partition(".")[0] != area] == []
+        assert first == sorted(first), area
 
 
 # The house
 
 
-def test_the_map_of_the_house_has_every_package_and_root_module() -> None:
-    told = re.findall(r"`([a-z]\w+)`", " ".join(cells[0] for cells in rows("docs/CONTRIBUTING.md", "Package")))
-    modules = {path.stem for path in (ROOT / "s3sync").glob("[a-z]*.py")}
-    assert set(told) == modules | {path.parent.name for path in (ROOT / "s3sync").glob("*/__init__.py")}
-
-
-def test_the_map_of_the_scripts_has_every_module() -> None:
-    told = re.findall(r"`([a-z]\w+)`", " ".join(cells[0] for cells in rows("docs/CONTRIBUTING.md", "Module")))
-    modules = {path.stem for folder in ("bench", "simulate") for path in (ROOT / "scripts" / folder).glob("[a-z]*.py")}
-    assert modules - set(told) == set()
-    assert set(told) - modules == set()
+def test_the_map_of_the_house_has_every_package() -> None:
+    listed = list(rows("docs/CONTRIBUTING.md", "Package"))
+    packages = {path.parent.name for path in (ROOT / "s3sync").glob("*/__init__.py")}
+    assert {cells[0].strip("`") for cells in listed} == packages | {"root modules"}
+    root = {path.stem for path in (ROOT / "s3sync").glob("[a-z]*.py")}
+    assert set(re.findall(r"`([a-z]\w+)`", listed[0][1])) - {"subprocess"} == root
 
 
 # Makefile
