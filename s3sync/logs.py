@@ -78,7 +78,7 @@ class _Stderr(_StreamHandler):
 
 
 class LogStream:
-    """What is printed to it becomes log lines: the display of a tick without a terminal."""
+    """What is printed to it becomes log lines: the display of a scan without a terminal."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger

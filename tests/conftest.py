@@ -177,13 +177,13 @@ class Lab:
         return self.run(*self.words(run, *more), env=env, **options)
 
     def watch(self, run: Path, *words: str, env: Mapping[str, str] | None = None, **keys: Any) -> Result:
-        """A tick of `s3sync monitor` over the folder that this run lies in; `keys` are more of the config."""
+        """A scan of `s3sync monitor` over the folder that this run lies in; `keys` are more of the config."""
         return self.run("monitor", "--config", self.config_for(run, **keys), *words, env=env)
 
     def config_for(self, run: Path, entry: Mapping[str, Any] | None = None, **keys: Any) -> str:
         """A config that watches the folder that this run lies in; `entry` and `keys` are more of it."""
         watched = {"monitored_directories": [str(run.parent)], "bucket": BUCKET, "remote_path": "/", **(entry or {})}
-        config = self.root / "tick.json"
+        config = self.root / "scan.json"
         usual = {"log_dir": str(self.log_dir), "max_age": 1e6, "alert_free_percent": 0, "monitor": [watched]}
         config.write_text(json.dumps({**usual, **self.aws_key(), **keys}))
         return str(config)

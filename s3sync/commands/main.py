@@ -280,7 +280,7 @@ def _run_monitor(args: argparse.Namespace) -> int:
     from s3sync.config import load_config
     from s3sync.monitor import config_failure, scan
 
-    os.umask(0o077)  # what a tick writes is for its user alone
+    os.umask(0o077)  # what a scan writes is for its user alone
     try:
         config = _config_to_read(args) if args.dry_run else load_config(Path(args.config), os.environ)
     except ConfigError as error:
@@ -292,7 +292,7 @@ def _run_monitor(args: argparse.Namespace) -> int:
     stop = Stop()
     with stop_on_signals(stop):
         if args.dry_run:
-            tick = scan.dry_tick(config, os.environ, stop, lambda: progress.display_for(sys.stderr))
+            result = scan.dry_run(config, os.environ, stop, lambda: progress.display_for(sys.stderr))
         else:
             try:
                 log_dir.require_writable(config.log_dir, Path(args.config))
@@ -305,15 +305,15 @@ def _run_monitor(args: argparse.Namespace) -> int:
                 if on_terminal
                 else (lambda: progress.Lines(logs.LogStream(scan.LOG)))
             )
-            tick = scan.run_tick(config, os.environ, stop, show)
-    code = EXIT_CONFIG if tick.misconfigured else EXIT_DONE if tick.ok else EXIT_FAILED
+            result = scan.run_scan(config, os.environ, stop, show)
+    code = EXIT_CONFIG if result.misconfigured else EXIT_DONE if result.ok else EXIT_FAILED
     if args.json:
-        _print_json({**status.tick_json(tick), "exit_code": code})
+        _print_json({**status.result_json(result), "exit_code": code})
     elif args.dry_run:
-        _print_tables(status.dry_tables(tick))
-        _print_lines(f"s3sync: {p.key}: {p.text}" for p in tick.problems if p.kind in ("other", "aws"))
+        _print_tables(status.dry_tables(result))
+        _print_lines(f"s3sync: {p.key}: {p.text}" for p in result.problems if p.kind in ("other", "aws"))
     elif on_terminal:
-        _print_lines(status.tick_lines(tick))
+        _print_lines(status.result_lines(result))
     return code
 
 

@@ -156,7 +156,7 @@ def scan_line(found: Overview) -> str:
     last, began = found.scans.last, found.scans.began
     said = []
     if began is not None:
-        said.append(f"a scan is at work{f' on {found.scans.host}' if found.scans.host else ''} since {_minute(began)}")
+        said.append(f"a scan is running{f' on {found.scans.host}' if found.scans.host else ''} since {_minute(began)}")
     if last:
         how = "failed" if health.is_failed(last.problems) else "ok"
         said.append(f"last scan {_minute(last.ended)}: {how}")
@@ -186,46 +186,46 @@ def run_json(run: Judged) -> dict[str, Any]:
     }
 
 
-def dry_tables(tick: scan.Tick) -> list[Table]:
-    """What a tick would upload, and why not the others."""
-    due = _table("Would upload", tick.runs, "To", "Files", "Size")
-    rest = _table("Would not", tick.runs, "Why")
-    to_do = survey.to_do(tick.runs)
-    for run in [*to_do, *(run for run in tick.runs if run not in to_do)]:
+def dry_tables(result: scan.ScanResult) -> list[Table]:
+    """What a scan would upload, and why not the others."""
+    due = _table("Would upload", result.runs, "To", "Files", "Size")
+    rest = _table("Would not", result.runs, "Why")
+    to_do = survey.to_do(result.runs)
+    for run in [*to_do, *(run for run in result.runs if run not in to_do)]:
         name = Text(_name(run), overflow="fold")
-        if planned := tick.previews.get(run.key):
+        if planned := result.previews.get(run.key):
             size = human_bytes(sum(file.size for file in planned.pending))
             due.add_row(name, Text(printable(_place(run)), overflow="fold"), f"{len(planned.pending):,}", size)
         else:
-            why = next((p.text for p in tick.problems if p.key in (run.key, f"s3://{run.entry.bucket}")), run.reason)
+            why = next((p.text for p in result.problems if p.key in (run.key, f"s3://{run.entry.bucket}")), run.reason)
             is_said = why.startswith(("will not", f"{run.state}: "))
             why = printable(why if is_said else f"{run.state}: {why}")
             rest.add_row(name, Text(why, overflow="fold"))
     return [shown for shown in (due, rest) if shown.row_count]
 
 
-def tick_lines(tick: scan.Tick) -> list[str]:
-    """What a tick did, for somebody at a terminal; the problems are on stderr already."""
-    if tick.busy:
-        return [tick.busy]
-    lines = [line for report in tick.reports.values() for line in summary(report)]
-    return lines or [f"nothing to upload: {survey.count(tick.runs)} looked at (`status` shows them)"]
+def result_lines(result: scan.ScanResult) -> list[str]:
+    """What a scan did, for somebody at a terminal; the problems are on stderr already."""
+    if result.busy:
+        return [result.busy]
+    lines = [line for report in result.reports.values() for line in summary(report)]
+    return lines or [f"nothing to upload: {survey.count(result.runs)} looked at (`status` shows them)"]
 
 
-def tick_json(tick: scan.Tick) -> dict[str, Any]:
-    """What a tick did, or would do, as one object."""
+def result_json(result: scan.ScanResult) -> dict[str, Any]:
+    """What a scan did, or would do, as one object."""
     return {
-        "busy": bool(tick.busy),
-        "runs": [{**run_json(run), **_outcome(tick, run)} for run in tick.runs],
-        "problems": [problem._asdict() for problem in tick.problems],
-        "alerts": [alert._asdict() for alert in tick.alerts],
+        "busy": bool(result.busy),
+        "runs": [{**run_json(run), **_outcome(result, run)} for run in result.runs],
+        "problems": [problem._asdict() for problem in result.problems],
+        "alerts": [alert._asdict() for alert in result.alerts],
     }
 
 
-def _outcome(tick: scan.Tick, run: Judged) -> dict[str, Any]:
-    if report := tick.reports.get(run.key):
+def _outcome(result: scan.ScanResult, run: Judged) -> dict[str, Any]:
+    if report := result.reports.get(run.key):
         return {"upload": upload_json(report)}
-    if planned := tick.previews.get(run.key):
+    if planned := result.previews.get(run.key):
         return {"upload": preview_json(planned)}
     return {}
 

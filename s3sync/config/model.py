@@ -122,7 +122,7 @@ class MonitorEntry(_Model):
     )
     stream: StrictBool = Field(
         default=False,
-        description="Upload a run while the sequencer still writes it: at each tick what has settled; the rest, and "
+        description="Upload a run while the sequencer still writes it: at each scan what has settled; the rest, and "
         "the completion markers last, when it is complete.",
     )
 
@@ -262,11 +262,11 @@ class Config(_Model):
         default=10, gt=0, description="An `on_complete` command that takes longer is ended."
     )
     report_dir: AbsolutePath | None = Field(
-        default=None, description="Where each tick writes the page of all runs, index.html; by default nowhere."
+        default=None, description="Where each scan writes the page of all runs, index.html; by default nowhere."
     )
     metrics_file: AbsolutePath | None = Field(
         default=None,
-        description="Where each tick writes metrics for Prometheus: a .prom file in the folder that node_exporter's "
+        description="Where each scan writes metrics for Prometheus: a .prom file in the folder that node_exporter's "
         "textfile collector reads; by default nowhere.",
     )
     settle_minutes: Number = Field(

@@ -535,5 +535,5 @@ def _open(head: log_format.Head | None, corrupt: bool) -> tuple[State, str]:
         return "new", "complete, and not uploaded yet"
     done = f"{head.uploaded_files:,} of {count_of(head.total_files, 'file')} proven"
     if head.failed_files:
-        return "failed", f"{done}, {head.failed_files:,} failed (`status RUN` names them); tried again at the next tick"
-    return "partial", f"{done}; goes on at the next tick"
+        return "failed", f"{done}, {head.failed_files:,} failed (`status RUN` names them); tried again at the next scan"
+    return "partial", f"{done}; goes on at the next scan"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from s3sync.config import Config
 from s3sync.monitor import last_scan
-from s3sync.monitor.last_scan import LastTick
+from s3sync.monitor.last_scan import LastScan
 from s3sync.state import lock
 from s3sync.state import log_dir as state_log_dir
 
@@ -20,7 +20,7 @@ STALE_SECONDS = 3 * 3600  # without a scan that ended, or is at work
 class Scans(NamedTuple):
     """Moments are seconds since the epoch. `problem` is what is wrong with the scans themselves, besides their age."""
 
-    last: LastTick | None = None
+    last: LastScan | None = None
     problem: str = ""
     began: float | None = None  # of the scan that is at work; None if none is
     host: str = ""  # on which that is, if it is another one
@@ -64,7 +64,7 @@ def why_too_long(config: Config, seconds: float) -> str:
     """What to say of a scan that has been at work for so long; empty if that is as usual."""
     if seconds <= config.alert_after_busy_hours * 3600:
         return ""
-    return f"the tick has been at work for more than {config.alert_after_busy_hours:g} h: is it stuck? (`status`)"
+    return f"the scan has been running for more than {config.alert_after_busy_hours:g} h: is it stuck? (`status`)"
 
 
 def are_ours(config: Config) -> bool:

@@ -1,6 +1,6 @@
 """Silent trouble made loud: runs that are not in S3 long after their instrument finished them, disks that fill.
 
-What is told here says nothing of this tick's work: it is told once a day as long as it stands, and changes no exit
+What is told here says nothing of this scan's work: it is told once a day as long as it stands, and changes no exit
 code, since it may be meant (a run that does not match) or somebody else's (a disk).
 """
 

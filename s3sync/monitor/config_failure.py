@@ -11,7 +11,7 @@ from s3sync.errors import ConfigError
 from s3sync.inventory import History
 from s3sync.monitor import dashboard, health, last_scan, metrics, publish
 from s3sync.monitor.activity import Scans
-from s3sync.monitor.last_scan import LastTick
+from s3sync.monitor.last_scan import LastScan
 from s3sync.monitor.notify import Problem
 from s3sync.text import printable
 
@@ -30,13 +30,13 @@ def report(path: Path, error: ConfigError) -> None:
     problem = Problem(health.MONITOR, text, "other")
     places = _places(path)
     now = time.time()
-    before = LastTick(0, 0, 0)
+    before = LastScan(0, 0, 0)
     if log_dir := places.get("log_dir"):
         before = last_scan.read(log_dir) or before
-    tick = before._replace(ended=now, seconds=0.0, problems=(problem,))
-    known, of_scans = History(now, (), ()), Scans(tick)
+    last = before._replace(ended=now, seconds=0.0, problems=(problem,))
+    known, of_scans = History(now, (), ()), Scans(last)
     if log_dir and _is_ours(last_scan.place(log_dir)):
-        publish.attempt("remember this tick", lambda: last_scan.write(log_dir, tick))
+        publish.attempt("remember this scan", lambda: last_scan.write(log_dir, last))
     if (folder := places.get("report_dir")) and _is_ours(folder / "index.html"):
         publish.attempt("write the page", lambda: publish.write_page(folder, dashboard.view_of(known, of_scans)))
     if (file := places.get("metrics_file")) and _is_ours(file):

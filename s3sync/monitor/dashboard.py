@@ -25,7 +25,7 @@ from s3sync.monitor.health import Level, Verdict
 from s3sync.monitor.notify import Problem
 from s3sync.text import count_of, human_bytes, human_seconds, iso_of, printable
 
-USUAL_SECONDS = STALE_SECONDS  # without a tick that ended; after more the page says that it is old
+USUAL_SECONDS = STALE_SECONDS  # without a scan that ended; after more the page says that it is old
 DAYS = 30  # that the bars go back
 _MOST_DOTS = 400
 _MOST_TROUBLES = 50  # runs with what failed in each; the table has them all
@@ -118,7 +118,7 @@ class View(NamedTuple):
     since: int  # seconds since the epoch: the page is as old as that
     usual: int  # seconds
     waiting: str
-    tick: str
+    last_scan: str
     counts: tuple[Count, ...]
     troubles: tuple[Shortcoming, ...]
     more_troubles: str
@@ -188,7 +188,7 @@ def view_of(history: History, scans: Scans) -> View:
         since=int(history.at if scans.began is not None or scans.last is None else scans.last.ended),
         usual=USUAL_SECONDS,
         waiting=_waiting(history),
-        tick=_about(scans),
+        last_scan=_about(scans),
         counts=tuple(_counts(history)),
         troubles=(*map(_other, (*found.problems, *found.alerts)), *map(_failed, failing[:_MOST_TROUBLES])),
         more_troubles=f"And {count_of(more, 'more run')}, which the table below shows." if more > 0 else "",
@@ -264,10 +264,10 @@ def _about(scans: Scans) -> str:
     said = []
     if scans.began is not None:
         where = f" on {printable(scans.host)}" if scans.host else ""
-        said.append(f"A scan is at work{where} since {_moment(scans.began).text}.")
-    if tick := scans.last:
-        said.append(f"The last tick of the monitor ended {_moment(tick.ended).text}")
-        said[-1] += f" and took {human_seconds(tick.seconds)}."
+        said.append(f"A scan is running{where} since {_moment(scans.began).text}.")
+    if last := scans.last:
+        said.append(f"The last scan of the monitor ended {_moment(last.ended).text}")
+        said[-1] += f" and took {human_seconds(last.seconds)}."
     return " ".join(said)
 
 

@@ -1,4 +1,4 @@
-"""What is remembered of the ticks so far, for the page and the metrics: the last one, and counters that only grow."""
+"""What is remembered of the scans so far, for the page and the metrics: the last one, and counters that only grow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Counters(NamedTuple):
-    """What the ticks have completed since they are counted: runs, with the files and bytes that were sent for these."""
+    """What the scans have completed since they are counted: runs, with the files and bytes that were sent for these."""
 
     runs: int = 0
     files: int = 0
@@ -27,8 +27,8 @@ class Counters(NamedTuple):
         return Counters(self.runs + more.runs, self.files + more.files, self.size + more.size)
 
 
-class LastTick(NamedTuple):
-    """The last tick that came to an end, however. Moments are seconds since the epoch; `succeeded` is 0 for never."""
+class LastScan(NamedTuple):
+    """The last scan that came to an end, however. Moments are seconds since the epoch; `succeeded` is 0 for never."""
 
     ended: float
     seconds: float
@@ -42,12 +42,12 @@ def place(log_dir: Path) -> Path:
     return log_dir / "last_tick.json"
 
 
-def read(log_dir: Path) -> LastTick | None:
+def read(log_dir: Path) -> LastScan | None:
     """None if there is nothing that can be read: counters begin again then, as Prometheus expects of them."""
     return load(log_dir)[0]
 
 
-def load(log_dir: Path) -> tuple[LastTick | None, str]:
+def load(log_dir: Path) -> tuple[LastScan | None, str]:
     """The same, and why it cannot be read if there is one."""
     where = printable(str(place(log_dir)))
     try:
@@ -60,14 +60,14 @@ def load(log_dir: Path) -> tuple[LastTick | None, str]:
         return None, f"cannot understand what the last scan found: {where} (the next scan writes it anew)"
 
 
-def write(log_dir: Path, tick: LastTick) -> None:
+def write(log_dir: Path, last: LastScan) -> None:
     """Raises OSError."""
-    problems = [problem._asdict() for problem in tick.problems]
-    facts = {"version": VERSION, **tick._asdict(), "problems": problems, "counted": tick.counted._asdict()}
+    problems = [problem._asdict() for problem in last.problems]
+    facts = {"version": VERSION, **last._asdict(), "problems": problems, "counted": last.counted._asdict()}
     files.replace(place(log_dir), json.dumps(facts, indent=1).encode("ascii") + b"\n")
 
 
-def _parse(facts: Any) -> LastTick:
+def _parse(facts: Any) -> LastScan:
     """Raises ValueError, LookupError or TypeError for what is none of ours."""
     if facts["version"] != VERSION:
         raise ValueError("of another version")
@@ -75,7 +75,7 @@ def _parse(facts: Any) -> LastTick:
         (problem["key"], problem["text"], problem["kind"]) for problem in facts["problems"] if problem["kind"] in KINDS
     ]
     counted = facts["counted"]
-    return LastTick(
+    return LastScan(
         ended=_number(facts["ended"]),
         seconds=_number(facts["seconds"]),
         succeeded=_number(facts["succeeded"]),

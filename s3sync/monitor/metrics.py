@@ -13,7 +13,7 @@ from s3sync.inventory import history as inventory_history
 from s3sync.monitor import health
 from s3sync.monitor.activity import Scans
 from s3sync.monitor.health import LEVELS
-from s3sync.monitor.last_scan import KINDS, LastTick
+from s3sync.monitor.last_scan import KINDS, LastScan
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -29,7 +29,7 @@ def render(history: History, scans: Scans, free: dict[Path, int]) -> bytes:
 
         def collect(self) -> Iterator[Metric]:
             """Each metric with its samples."""
-            yield from _of_ticks(scans.last or LastTick(0, 0, 0))
+            yield from _of_scans(scans.last or LastScan(0, 0, 0))
             yield from _of_now(history, scans)
             yield from _of_runs(history)
             yield from _of_machine(free)
@@ -39,28 +39,28 @@ def render(history: History, scans: Scans, free: dict[Path, int]) -> bytes:
     return generate_latest(registry)
 
 
-def _of_ticks(tick: LastTick) -> Iterator[Metric]:
+def _of_scans(last: LastScan) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     for name, text, value in (
-        ("last_tick_timestamp_seconds", "When the last tick ended, in seconds since the epoch.", tick.ended),
+        ("last_tick_timestamp_seconds", "When the last scan ended, in seconds since the epoch.", last.ended),
         (
             "last_success_timestamp_seconds",
-            "When the last tick without problems ended, in seconds since the epoch; 0 for never.",
-            tick.succeeded,
+            "When the last scan without problems ended, in seconds since the epoch; 0 for never.",
+            last.succeeded,
         ),
-        ("tick_duration_seconds", "How long the last tick took, in seconds.", tick.seconds),
+        ("tick_duration_seconds", "How long the last scan took, in seconds.", last.seconds),
     ):
         yield GaugeMetricFamily(f"s3sync_{name}", text, value)
-    counted = tick.counted
+    counted = last.counted
     for name, text, value in (
         ("uploaded_runs", "Runs that were completed: every file proven in S3.", counted.runs),
         ("uploaded_files", "Files that were sent for the runs that were completed.", counted.files),
         ("uploaded_bytes", "Bytes that were sent for the runs that were completed.", counted.size),
     ):
         yield CounterMetricFamily(f"s3sync_{name}", text, value)
-    problems = GaugeMetricFamily("s3sync_problems", "Problems that the last tick found, by kind.", labels=["kind"])
-    found = Counter(problem.kind for problem in tick.problems)
+    problems = GaugeMetricFamily("s3sync_problems", "Problems that the last scan found, by kind.", labels=["kind"])
+    found = Counter(problem.kind for problem in last.problems)
     for kind in KINDS:
         problems.add_metric([kind], found[kind])
     yield problems
@@ -73,8 +73,8 @@ def _of_now(history: History, scans: Scans) -> Iterator[Metric]:
     running = 0.0 if scans.began is None else max(0.0, history.at - scans.began)
     level = LEVELS.index(health.judge(history, scans).level)
     for name, text, value in (
-        ("tick_running", "Whether a tick was at work when this was written: 1 or 0.", float(scans.began is not None)),
-        ("tick_running_seconds", "For how long that tick had been at work, in seconds; 0 if none was.", running),
+        ("tick_running", "Whether a scan was running when this was written: 1 or 0.", float(scans.began is not None)),
+        ("tick_running_seconds", "For how long that scan had been running, in seconds; 0 if none was.", running),
         ("metrics_timestamp_seconds", "When this was written, in seconds since the epoch.", history.at),
         ("verdict", "What the page says: 0 all is well, 1 something to know, 2 something needs attention.", level),
     ):

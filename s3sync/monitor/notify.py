@@ -1,11 +1,11 @@
-"""Tells people and machines what a tick did: Slack, a JSON webhook, and a ping that is missed when ticks stop.
+"""Tells people and machines what a scan did: Slack, a JSON webhook, and a ping that is missed when scans stop.
 
 Nothing here raises, and nothing waits long. The URLs are secrets (who has one can post): no log line,
 error or repr holds any part of one.
 
 What each recipient was told is remembered in a file, so that a problem is told once, and again only when
 its text changes (in more than numbers: a counter is no news) or it still stands a day later. What could
-not be sent does not count as told, so the next tick tries again; only uploads are told by their tick alone.
+not be sent does not count as told, so the next scan tries again; only uploads are told by their scan alone.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Problem(NamedTuple):
 
 
 class News(NamedTuple):
-    """What a tick has to tell: the runs it uploaded, and every problem that stands now, new or not.
+    """What a scan has to tell: the runs it uploaded, and every problem that stands now, new or not.
 
     A problem that is missing has recovered; but while one of kind `aws` stands, only what was uploaded has, and
     problems of runs only if their keys are among `looked_at` (None: all were): a run may be out of sight.
@@ -129,11 +129,11 @@ class Notifier:
         self._timeout = timeout
 
     def begin(self) -> None:
-        """Ping that a tick starts."""
+        """Ping that a scan starts."""
         self._ping("/start", "")
 
     def end(self, ok: bool, summary: str) -> None:
-        """Ping that the tick is over, and how it went."""
+        """Ping that the scan is over, and how it went."""
         self._ping("" if ok else "/fail", summary)
 
     def _ping(self, ending: str, summary: str) -> None:

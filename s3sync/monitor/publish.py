@@ -1,4 +1,4 @@
-"""The page and the metrics onto the disk, for all to read: at the end of each tick, or when somebody asks."""
+"""The page and the metrics onto the disk, for all to read: at the end of each scan, or when somebody asks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from s3sync.inventory import History, history
 from s3sync.monitor import activity, dashboard, last_scan, metrics
 from s3sync.monitor.activity import Scans
 from s3sync.monitor.dashboard import View
-from s3sync.monitor.last_scan import Counters, LastTick
+from s3sync.monitor.last_scan import Counters, LastScan
 from s3sync.monitor.notify import Problem
 from s3sync.state import log_dir as state_log_dir
 from s3sync.text import printable
@@ -29,22 +29,22 @@ _FOR_ALL = 0o644  # a web server and node_exporter are other users
 def refresh(
     config: Config, problems: Sequence[Problem], counted: Counters, seconds: float, *, ok: bool, said: bool = False
 ) -> None:
-    """What a tick leaves for people and for Prometheus, as far as the config wants it; never raises.
+    """What a scan leaves for people and for Prometheus, as far as the config wants it; never raises.
 
-    `counted` is what this tick completed, `seconds` how long it took, `ok` whether nothing has to be looked at.
+    `counted` is what this scan completed, `seconds` how long it took, `ok` whether nothing has to be looked at.
     With `said` one of the problems is that the log directory cannot be used: a second line would say nothing new.
     """
     now = time.time()
-    before = last_scan.read(config.log_dir) or LastTick(0, 0, 0)
+    before = last_scan.read(config.log_dir) or LastScan(0, 0, 0)
     succeeded = now if ok else before.succeeded
-    tick = LastTick(now, seconds, succeeded, tuple(problems), before.counted.plus(counted))
+    last = LastScan(now, seconds, succeeded, tuple(problems), before.counted.plus(counted))
     if not state_log_dir.unwritable(config.log_dir):  # else that is the problem, which has been said
         if said:
             with contextlib.suppress(OSError):
-                last_scan.write(config.log_dir, tick)
+                last_scan.write(config.log_dir, last)
         else:
-            attempt("remember this tick", lambda: last_scan.write(config.log_dir, tick))
-    _refresh(config, lambda: Scans(tick))
+            attempt("remember this scan", lambda: last_scan.write(config.log_dir, last))
+    _refresh(config, lambda: Scans(last))
 
 
 def refresh_meanwhile(config: Config) -> None:
@@ -80,7 +80,7 @@ def _is_wanted(config: Config) -> bool:
 
 
 def _write(config: Config, of_scans: Scans) -> None:
-    known = history.look(config)  # judged anew: this tick has changed the runs
+    known = history.look(config)  # judged anew: this scan has changed the runs
     if folder := config.report_dir:
         attempt("write the page", lambda: write_page(folder, dashboard.view_of(known, of_scans)))
     if path := config.metrics_file:
@@ -110,7 +110,7 @@ def write_for_all(path: Path, content: bytes) -> None:
 
 
 def attempt(what: str, work: Callable[[], object]) -> None:
-    """Whatever goes wrong with the telling must not fail the tick: the runs are in S3."""
+    """Whatever goes wrong with the telling must not fail the scan: the runs are in S3."""
     try:
         work()
     except (OSError, StateError) as error:

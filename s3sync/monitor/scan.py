@@ -1,4 +1,4 @@
-"""One tick: runs found, judged, uploaded in order, reported. Nothing that is wrong with one run stops the others."""
+"""One scan: runs found, judged, uploaded in order, reported. Nothing that is wrong with one run stops the others."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ DisplayMaker = Callable[[], progress.Display]
 
 
 @dataclass(slots=True)
-class Tick:
-    """What came of a tick: every run as it was judged, and by key what became of those that were due."""
+class ScanResult:
+    """What came of a scan: every run as it was judged, and by key what became of those that were due."""
 
     runs: list[Judged] = field(default_factory=list)
     reports: dict[str, Report] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Tick:
     problems: list[Problem] = field(default_factory=list)
     alerts: list[Problem] = field(default_factory=list)  # silent trouble, which is told apart and changes no exit code
     elsewhere: set[str] = field(default_factory=set)  # keys of runs that another process uploads
-    busy: str = ""  # another tick holds the lock, and who that is
+    busy: str = ""  # another scan holds the lock, and who that is
     misconfigured: bool = False  # an entry wants what this host has not
 
     @property
@@ -63,33 +63,33 @@ class Tick:
         return {key: report for key, report in self.reports.items() if report.state.completed}
 
 
-def run_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> Tick:
+def run_scan(config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> ScanResult:
     """Find, judge, upload, remember, tell. Raises StateError if the log folder cannot be used, InterruptedBySignal."""
     path, begun = activity.lock_path(config.log_dir), False
     try:
-        with lock.held(path, "another tick is at work", stop=stop, say=lambda line: LOG.info("%s", line)) as held:
+        with lock.held(path, "another scan is running", stop=stop, say=lambda line: LOG.info("%s", line)) as held:
             begun = True
             logs.rotate(config.log_dir)
-            _busy_notifier(config).tell(News())  # if a tick was told to be stuck, it is over
-            tick, started = Tick(), time.monotonic()
+            _busy_notifier(config).tell(News())  # if a scan was told to be stuck, it is over
+            result, started = ScanResult(), time.monotonic()
             try:
-                return _tell_about(config, held, lambda: _tick(tick, config, environ, stop, make_display))
+                return _tell_about(config, held, lambda: _scan(result, config, environ, stop, make_display))
             except LeaseLostError as error:
-                LOG.info("%s; this tick leaves", error)
+                LOG.info("%s; this scan leaves", error)
                 raise
             except BaseException as error:
-                tick.problems.append(Problem("monitor", f"the tick ended early: {printable(str(error))}", "other"))
+                result.problems.append(Problem("monitor", f"the scan ended early: {printable(str(error))}", "other"))
                 raise
             finally:
                 if not stop.has_lost:  # else this is for another host to tell
-                    counted, seconds = _counted(tick), time.monotonic() - started
-                    publish.refresh(config, [*tick.problems, *tick.alerts], counted, seconds, ok=tick.ok)
+                    counted, seconds = _counted(result), time.monotonic() - started
+                    publish.refresh(config, [*result.problems, *result.alerts], counted, seconds, ok=result.ok)
     except BusyError as error:
-        LOG.info("%s; this tick leaves", error)
+        LOG.info("%s; this scan leaves", error)
         _tell_if_stuck(config, path)
         _alert(config, survey.look(config, remembering=True).runs, patient=False)  # what comes meanwhile waits for it
         publish.refresh_meanwhile(config)
-        return Tick(busy=str(error))
+        return ScanResult(busy=str(error))
     except StateError as error:
         if not begun:
             report_no_start(config, error)
@@ -110,59 +110,61 @@ def report_no_start(config: Config, error: S3SyncError) -> None:
     publish.refresh(config, [problem], Counters(), 0.0, ok=False, said=True)
 
 
-def dry_tick(config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> Tick:
-    """What a tick would do: everything but the transfer, and nothing is written or told."""
-    tick = Tick()
-    _judge(tick, config, scanning=False)
+def dry_run(config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> ScanResult:
+    """What a scan would do: everything but the transfer, and nothing is written or told."""
+    result = ScanResult()
+    _judge(result, config, scanning=False)
     if unwritable := log_dir.unwritable(config.log_dir):
-        tick.problems.append(Problem("log_dir", f"a scan by this user would fail: {unwritable}", "other"))
-    due = survey.to_do(tick.runs)
-    _for_each(due, tick, stop, lambda run: _preview(tick, run, config, environ, stop, make_display))
-    return tick
+        result.problems.append(Problem("log_dir", f"a scan by this user would fail: {unwritable}", "other"))
+    due = survey.to_do(result.runs)
+    _for_each(due, result, stop, lambda run: _preview(result, run, config, environ, stop, make_display))
+    return result
 
 
-def _tell_about(config: Config, held: lock.Held, work: Callable[[], Tick]) -> Tick:
-    """The tick, with those who want to know told of its start, what came of it, and its end."""
+def _tell_about(config: Config, held: lock.Held, work: Callable[[], ScanResult]) -> ScanResult:
+    """The scan, with those who want to know told of its start, what came of it, and its end."""
     notifier = Notifier(_channels(config), config.log_dir / "notified.json")
     notifier.begin()
     try:
-        tick = work()
+        result = work()
         held.check()
     except LeaseLostError:  # the host that has the lock tells
         raise
     except BaseException as error:
         notifier.end(ok=False, summary=str(error))
         raise
-    uploads = tuple(Upload(key, _one_line(report)) for key, report in tick.uploaded.items() if not report.already)
-    looked_at = frozenset(run.key for run in tick.runs) - tick.elsewhere
-    notifier.tell(News(uploads, tuple(tick.problems), looked_at))
-    notifier.end(tick.ok, "\n".join(f"{p.key}: {p.text}" for p in tick.problems) or "all is well")
-    return tick
+    uploads = tuple(Upload(key, _one_line(report)) for key, report in result.uploaded.items() if not report.already)
+    looked_at = frozenset(run.key for run in result.runs) - result.elsewhere
+    notifier.tell(News(uploads, tuple(result.problems), looked_at))
+    notifier.end(result.ok, "\n".join(f"{p.key}: {p.text}" for p in result.problems) or "all is well")
+    return result
 
 
-def _tick(tick: Tick, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> Tick:
-    """Fills `tick` as it goes, so that one which ends early can be told of, too."""
+def _scan(
+    result: ScanResult, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
+) -> ScanResult:
+    """Fill `result` step by step, so that a scan that ends early is reported, too."""
     started = time.monotonic()
-    _remember(_judge(tick, config, scanning=True), config)
-    due, to_do = survey.in_order(tick.runs), survey.to_do(tick.runs)
+    _remember(_judge(result, config, scanning=True), config)
+    due, to_do = survey.in_order(result.runs), survey.to_do(result.runs)
     more = f", {len(to_do) - len(due):,} to stream" if len(to_do) > len(due) else ""
-    LOG.info("tick: %s found, %s to upload%s", survey.count(tick.runs), f"{len(due):,}", more)
-    _say(tick.problems, config.log_dir / "noted.json")
-    before = len(tick.problems)
-    in_order = survey.in_scan_order(tick.runs, config, _under_way(tick, config))
-    _for_each(in_order, tick, stop, lambda run: _upload(tick, run, config, environ, stop, make_display))
-    told = {problem.key for problem in tick.problems}
-    tick.problems += [Problem(*found, "other") for found in survey.broken_nodes(config) if found.key not in told]
-    for problem in tick.problems[before:]:
+    LOG.info("scan: %s found, %s to upload%s", survey.count(result.runs), f"{len(due):,}", more)
+    _say(result.problems, config.log_dir / "noted.json")
+    before = len(result.problems)
+    in_order = survey.in_scan_order(result.runs, config, _under_way(result, config))
+    _for_each(in_order, result, stop, lambda run: _upload(result, run, config, environ, stop, make_display))
+    told = {problem.key for problem in result.problems}
+    result.problems += [Problem(*found, "other") for found in survey.broken_nodes(config) if found.key not in told]
+    for problem in result.problems[before:]:
         LOG.error("%s: %s", problem.key, problem.text)
-    done = tick.uploaded
-    tick.alerts = _alert(config, [run._replace(state="uploaded") if run.key in done else run for run in tick.runs])
-    LOG.info("tick: done after %s", human_seconds(time.monotonic() - started))
-    return tick
+    done = result.uploaded
+    result.alerts = _alert(config, [run._replace(state="uploaded") if run.key in done else run for run in result.runs])
+    LOG.info("scan: done after %s", human_seconds(time.monotonic() - started))
+    return result
 
 
 def _alert(config: Config, runs: Sequence[Judged], *, patient: bool = True) -> list[Problem]:
-    """Log and tell what is silent trouble by now. A tick that finds another one at work does so, too: what is late may
+    """Log and tell what is silent trouble by now. A scan that finds another one at work does so, too: what is late may
     wait for that one. With a memory of their own, which both use, one after the other: who finds it in use leaves it.
     """
     found = [*alerts.late_runs(runs, config), *alerts.full_disks(config)]
@@ -190,39 +192,39 @@ def _remember(found: discovery.Discovery, config: Config) -> None:
         LOG.warning("cannot remember what is in the monitored directories: %s", error.strerror)
 
 
-def _under_way(tick: Tick, config: Config) -> frozenset[str]:
+def _under_way(result: ScanResult, config: Config) -> frozenset[str]:
     try:
         return work_folder.under_way(config.log_dir)
     except StateError as error:
-        tick.problems.append(Problem("Slurm", str(error), "other"))
+        result.problems.append(Problem("Slurm", str(error), "other"))
         return frozenset()
 
 
-def _counted(tick: Tick) -> Counters:
-    states = [report.state for report in tick.uploaded.values() if not report.already]
+def _counted(result: ScanResult) -> Counters:
+    states = [report.state for report in result.uploaded.values() if not report.already]
     return Counters(len(states), sum(state.sent_files for state in states), sum(state.sent_bytes for state in states))
 
 
-def _judge(tick: Tick, config: Config, *, scanning: bool) -> discovery.Discovery:
+def _judge(result: ScanResult, config: Config, *, scanning: bool) -> discovery.Discovery:
     """Every run with its state, and the problems that stand before anything is uploaded."""
     found = discovery.look(config)
-    tick.runs, troubles = survey.look(config, found=found, scanning=scanning)
-    tick.problems = [Problem(trouble.key, trouble.text, "other") for trouble in troubles]
-    tick.problems += [Problem(node.key, node.text, "other") for node in survey.broken_nodes(config)]
-    tick.problems += [Problem(note.key, note.text, "note") for note in found.notes]
+    result.runs, troubles = survey.look(config, found=found, scanning=scanning)
+    result.problems = [Problem(trouble.key, trouble.text, "other") for trouble in troubles]
+    result.problems += [Problem(node.key, node.text, "other") for node in survey.broken_nodes(config)]
+    result.problems += [Problem(note.key, note.text, "note") for note in found.notes]
     if unusable := log_dir.entries_of_others(config.log_dir):
-        tick.problems.append(Problem("log_dir", unusable, "other"))
-    for run in tick.runs:
+        result.problems.append(Problem("log_dir", unusable, "other"))
+    for run in result.runs:
         if run.state in survey.BROKEN:
-            tick.problems.append(Problem(run.key, f"{run.state}: {run.reason}", "run"))
+            result.problems.append(Problem(run.key, f"{run.state}: {run.reason}", "run"))
         elif run.state in survey.NEVER:
-            tick.problems.append(Problem(run.key, f"will not be uploaded: {run.state}: {run.reason}", "note"))
+            result.problems.append(Problem(run.key, f"will not be uploaded: {run.state}: {run.reason}", "note"))
         elif run.change and run.state == "uploaded":
-            tick.problems.append(Problem(run.key, run.reason, "note"))
+            result.problems.append(Problem(run.key, run.reason, "note"))
     return found
 
 
-def _for_each(runs: Sequence[Judged], tick: Tick, stop: Stop, work: Callable[[Judged], None]) -> None:
+def _for_each(runs: Sequence[Judged], result: ScanResult, stop: Stop, work: Callable[[Judged], None]) -> None:
     """Do `work` for each of these runs. A bucket or a cluster that cannot be reached is not tried again."""
     unreachable: set[str] = set()
     has_slurm = True
@@ -236,66 +238,66 @@ def _for_each(runs: Sequence[Judged], tick: Tick, stop: Stop, work: Callable[[Ju
             raise
         except BusyError as error:
             LOG.info("%s", error)
-            tick.elsewhere.add(run.key)
+            result.elsewhere.add(run.key)
         except (SlurmError, ConfigError) as error:
             has_slurm = False
-            tick.misconfigured |= isinstance(error, ConfigError)
-            tick.problems.append(Problem("Slurm", str(error), "other"))
+            result.misconfigured |= isinstance(error, ConfigError)
+            result.problems.append(Problem("Slurm", str(error), "other"))
         except DeniedError as error:
-            tick.problems.append(Problem(run.key, str(error), "run"))
+            result.problems.append(Problem(run.key, str(error), "run"))
         except AwsError as error:
             unreachable.add(run.entry.bucket)
-            tick.problems.append(Problem(f"s3://{run.entry.bucket}", str(error), "aws"))
+            result.problems.append(Problem(f"s3://{run.entry.bucket}", str(error), "aws"))
         except S3SyncError as error:
-            tick.problems.append(Problem(run.key, str(error), "run"))
+            result.problems.append(Problem(run.key, str(error), "run"))
         except Exception as error:  # a bug here must not keep the other runs from being uploaded
             LOG.exception("unexpected error with %s", run.key)
             what = printable(f"{type(error).__name__}: {error}")
-            tick.problems.append(Problem(run.key, f"unexpected error, please report it: {what}", "run"))
+            result.problems.append(Problem(run.key, f"unexpected error, please report it: {what}", "run"))
 
 
 def _upload(
-    tick: Tick, run: Judged, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
+    result: ScanResult, run: Judged, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
 ) -> None:
     with make_display() as display:
         report = coordinator.upload_anywhere(
             requests.request_for(run, config), config.cluster_of(run.entry), environ, stop, display, follow=False
         )
     if report is None:
-        tick.elsewhere.add(run.key)
+        result.elsewhere.add(run.key)
         return
-    tick.reports[run.key] = report
+    result.reports[run.key] = report
     if hook.has_failed(report.on_complete):
-        text = f"{report.on_complete} (the run is uploaded; it is run again at the next tick)"
-        tick.problems.append(Problem(f"on_complete of {run.key}", text, "other"))
+        text = f"{report.on_complete} (the run is uploaded; it is run again at the next scan)"
+        result.problems.append(Problem(f"on_complete of {run.key}", text, "other"))
     if report.already:
         if report.on_complete:
             LOG.info("on_complete of %s: %s", run.key, report.on_complete)
     elif report.state.completed:
         LOG.info("uploaded %s: %s", run.key, _one_line(report))
     elif report.state.failed or run.state != "streaming":
-        tick.problems.append(Problem(run.key, _one_line(report), "run"))
+        result.problems.append(Problem(run.key, _one_line(report), "run"))
     elif report.tally.sent_files or report.tally.found_files:
         LOG.info("streamed %s: %s", run.key, _one_line(report))
     if run.state == "streaming":
-        _finish(tick, run, config, environ, stop, make_display)
+        _finish(result, run, config, environ, stop, make_display)
 
 
 def _finish(
-    tick: Tick, run: Judged, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
+    result: ScanResult, run: Judged, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
 ) -> None:
-    """A run that was completed while it was streamed does not wait for the next tick."""
+    """A run that was completed while it was streamed does not wait for the next scan."""
     again = survey.judge(survey.Candidate(run.run, run.entry, run.began), config, set())
     if again.state in survey.DUE:
-        tick.runs[tick.runs.index(run)] = again
-        _upload(tick, again, config, environ, stop, make_display)
+        result.runs[result.runs.index(run)] = again
+        _upload(result, again, config, environ, stop, make_display)
 
 
 def _preview(
-    tick: Tick, run: Judged, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
+    result: ScanResult, run: Judged, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
 ) -> None:
     with make_display() as display:
-        tick.previews[run.key] = upload.preview(
+        result.previews[run.key] = upload.preview(
             requests.request_for(run, config), environ, stop, display, Collector(environ)
         )
 
@@ -307,11 +309,11 @@ def _one_line(report: Report) -> str:
         return f"{proven}, {human_bytes(tally.sent_size)} sent in {human_seconds(tally.seconds)}"
     named = [f"{printable(path)}: {reason}" for path, reason in list(state.failed.items())[:_NAMED]]
     more = f"; and {len(state.failed) - _NAMED:,} more" if len(state.failed) > _NAMED else ""
-    return f"not completed, {proven}, {len(state.failed):,} failed: {'; '.join(named)}{more} (tried again next tick)"
+    return f"not completed, {proven}, {len(state.failed):,} failed: {'; '.join(named)}{more} (tried again next scan)"
 
 
 def _say(problems: Sequence[Problem], memory: Path) -> None:
-    """Log problems at every tick, notes and alerts once as long as they stand."""
+    """Log problems at every scan, notes and alerts once as long as they stand."""
     notes = {problem.key for problem in problems if problem.kind in _SAID_ONCE}
     known = _noted(memory)
     for problem in problems:
@@ -336,7 +338,7 @@ def _noted(memory: Path) -> set[str]:
 
 
 def _tell_if_stuck(config: Config, path: Path) -> None:
-    """An alert if the tick that holds the lock has held it for too long: it signed the lock file when it began."""
+    """An alert if the scan that holds the lock has held it for too long: it signed the lock file when it began."""
     try:
         seconds = time.time() - path.stat().st_mtime
     except OSError:
@@ -349,7 +351,7 @@ def _tell_if_stuck(config: Config, path: Path) -> None:
 
 
 def _busy_notifier(config: Config) -> Notifier:
-    """With a memory of its own: whoever does not hold the lock must not touch that of the tick that does."""
+    """With a memory of its own: whoever does not hold the lock must not touch that of the scan that does."""
     return Notifier(_channels(config), config.log_dir / "notified.busy.json")
 
 

@@ -108,7 +108,7 @@ def _logged(store: StateStore, run: Run) -> RunState:
 
 
 def _collected_by_another(report: Report) -> Report:
-    """A tick of the monitor, or another call, was there first; raises RunError if there is more to do."""
+    """A scan of the monitor, or another call, was there first; raises RunError if there is more to do."""
     if not report.state.completed:
         where = session.what(report.run, report.destination)
         raise RunError(

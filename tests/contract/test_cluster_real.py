@@ -278,10 +278,10 @@ def test_a_last_job_whose_node_dies_begins_again_on_another(
     is_all_done(lab, tiny_run, server, slurm, gone=job.node)
 
 
-def test_the_monitor_submits_at_one_tick_and_collects_at_another(
+def test_the_monitor_submits_at_one_scan_and_collects_at_another(
     lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
-    """Two runs are on the cluster at once, though a tick uploads one after the other."""
+    """Two runs are on the cluster at once, though a scan uploads one after the other."""
     other = tiny_run.with_name(tiny_run.name.replace("_0007_", "_0008_"))
     other.mkdir()
     for path in tiny_run.rglob("*"):

@@ -38,10 +38,10 @@ def test_crt_keeps_to_no_limit_so_both_together_are_refused(lab: Lab, tiny_run: 
         2,
         "s3sync: --transfer_client crt keeps to no --max_bandwidth (leave out one of them)\n",
     )
-    ticked = lab.watch(tiny_run, transfer_client="crt", max_bandwidth={"08:00-18:00": "50MB/s"})
-    assert ticked.code == 78
-    assert ticked.err.count("\n") == 1
-    assert "transfer_client: crt keeps to no max_bandwidth (leave out one of them)" in ticked.err
+    scanned = lab.watch(tiny_run, transfer_client="crt", max_bandwidth={"08:00-18:00": "50MB/s"})
+    assert scanned.code == 78
+    assert scanned.err.count("\n") == 1
+    assert "transfer_client: crt keeps to no max_bandwidth (leave out one of them)" in scanned.err
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def commands(heading: str) -> str:
 # What the files say
 
 
-def test_the_service_runs_a_tick_with_words_that_the_program_knows() -> None:
+def test_the_service_runs_a_scan_with_words_that_the_program_knows() -> None:
     program, *words = exec_start()
     args = options.parser().parse_args(words)
     assert (program, args.command, args.config) == ("/opt/s3sync/.venv/bin/s3sync", "monitor", "/etc/s3sync.yaml")
@@ -138,7 +138,7 @@ step systemd
 cd /etc/systemd/system
 systemd-analyze verify --man=no s3sync.service s3sync.timer 2>&1 | grep s3sync && exit 1
 
-step tick
+step scan
 mkdir /run/private-tmp
 unshare --mount bash -euc '
     for folder in /var/log/s3_upload /var/lib/s3sync; do mount --bind $folder $folder; done
@@ -149,7 +149,7 @@ unshare --mount bash -euc '
     exec nice -n 10 ionice -c 2 -n 7 setpriv --reuid=s3sync --regid=s3sync --init-groups --no-new-privs \
         --bounding-set=-all --inh-caps=-all --ambient-caps=-all \
         env -i PATH="$PATH" HOME=/var/lib/s3sync $(cat /etc/s3sync.env) \
-        strace -f -qq -o /var/lib/s3sync/trace "$@"' tick @EXEC_START@
+        strace -f -qq -o /var/lib/s3sync/trace "$@"' scan @EXEC_START@
 mv /var/lib/s3sync/trace "$SHARED/trace"
 cp -r /var/log/s3_upload "$SHARED/log"
 find /var/log/s3_upload /var/lib/s3sync -printf '%u %m %P\n' > "$SHARED/modes"
@@ -213,7 +213,7 @@ def copied(tmp_path: Path) -> Throwaway:
 def test_the_document_puts_it_on_a_server_and_takes_it_off_again(
     copied: Throwaway, lab: Lab, server: S3Server, tiny_run: Path
 ) -> None:
-    """The unit's tick runs as its user, without capabilities, on a machine that it can only read."""
+    """The unit's scan runs as its user, without capabilities, on a machine that it can only read."""
     for tool in ("git", "logrotate", "man", "strace", "systemd-analyze", "/usr/bin/python3"):
         if not shutil.which(tool):
             skip_or_fail(f"needs {tool}")
@@ -233,7 +233,7 @@ def test_the_document_puts_it_on_a_server_and_takes_it_off_again(
     said = {part.partition("\n")[0]: part.partition("\n")[2] for part in done.stdout.split("step: ")[1:]}
     assert "PROBLEM" not in said["check"]
     assert said["check"].count("ok       ") >= 5
-    assert said["tick"] == "", "silent, and nothing of the data is another's or newer"
+    assert said["scan"] == "", "silent, and nothing of the data is another's or newer"
     assert server.objects(BUCKET).keys() == {f"{tiny_run.name}/{path}" for path in tree(tiny_run)}
     state = json.loads((shared / "log" / "uploads" / f"{tiny_run.name}.upload.log.json").read_text())
     assert (state["completed"], state["run_path"]) == (True, f"/data/{tiny_run.name}")
@@ -242,7 +242,7 @@ def test_the_document_puts_it_on_a_server_and_takes_it_off_again(
     (run,) = json.loads(said["status"])["runs"]
     assert run["state"] == "uploaded"
     rotated = "".join(f"rotated: s3sync 600 /var/log/s3_upload/cron.log{end}\n" for end in ("", ".1"))
-    assert said["cron"] == rotated, "a tick with nothing to do is silent"
+    assert said["cron"] == rotated, "a scan with nothing to do is silent"
     assert said["terminal"] == "/opt/s3sync/docs/s3sync.1\n", "where the link leads that man found"
     assert "s3sync 0." in said["upgrade"]
     assert "systemctl disable --now s3sync.timer" in said["uninstall"]

@@ -236,7 +236,7 @@ def keys_made_by(function: Callable[..., Any]) -> set[str]:
         ("upload", [upload_text.as_json]),
         ("upload --dry_run", [upload_text.preview_json]),
         ("verify", [verify.as_json]),
-        ("monitor", [status.tick_json, status._outcome]),
+        ("monitor", [status.result_json, status._outcome]),
         ("status", [status.as_json, status.run_json, status._row_json, status._more_json]),
         ("report", [dashboard.as_json]),
         ("cleanup", [cleanup_text.as_json, cleanup_text._outcome_json]),

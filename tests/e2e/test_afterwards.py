@@ -163,16 +163,16 @@ def test_a_command_that_fails_takes_nothing_back_and_is_run_again(lab: Lab, tiny
     assert len(told_to(program)) == 2
 
 
-def test_a_command_that_was_not_run_because_of_a_kill_is_run_by_the_next_tick(
+def test_a_command_that_was_not_run_because_of_a_kill_is_run_by_the_next_scan(
     lab: Lab, tiny_run: Path, program: Path
 ) -> None:
     ready = program.with_name("ready")
     os.mkfifo(ready)
     program.with_name("verdict").write_text(f"open({str(ready)!r}, 'w').close(); time.sleep(600)")
     config: dict[str, Any] = {"entry": {"on_complete": [str(program)]}}
-    with lab.start("monitor", "--config", lab.config_for(tiny_run, **config)) as tick:
+    with lab.start("monitor", "--config", lab.config_for(tiny_run, **config)) as scan:
         ready.open().close()  # it is at work
-        kill_family(tick)
+        kill_family(scan)
     assert lab.log(tiny_run)["on_complete"] == "pending"
     program.with_name("verdict").write_text("")
 

@@ -64,7 +64,7 @@ def test_a_run_that_is_not_in_s3_a_day_after_its_end_is_told_whatever_the_reason
     assert any(text.startswith("was: not proven in S3") for texts in recovered for text in texts)
 
 
-def test_a_run_that_is_uploaded_by_this_very_tick_is_not_late(lab: Lab, tiny_run: Path) -> None:
+def test_a_run_that_is_uploaded_by_this_very_scan_is_not_late(lab: Lab, tiny_run: Path) -> None:
     age(tiny_run, 30, "CopyComplete.txt")
 
     result = lab.watch(tiny_run, "--json")
@@ -115,17 +115,17 @@ def test_what_is_not_to_be_uploaded_is_told_once_and_only_if_nobody_uploads_it(
     assert result.json["alerts"] == []
 
 
-def test_a_tick_that_finds_another_at_work_tells_what_is_late(
+def test_a_scan_that_finds_another_at_work_tells_what_is_late(
     lab: Lab, server: S3Server, tiny_run: Path, told: Receiver
 ) -> None:
     age(tiny_run, 30, "CopyComplete.txt")
     config = lab.config_for(tiny_run)
     gate = server.hold(key_contains="first.cbcl")
-    with lab.start("monitor", "--config", config, env=webhook(told)) as tick, gate:
+    with lab.start("monitor", "--config", config, env=webhook(told)) as scan, gate:
         gate.wait_held()
         busy = lab.run("monitor", "--config", config, env=webhook(told))
         gate.release()
-        tick.communicate(timeout=120)
+        scan.communicate(timeout=120)
     assert busy.code == 0
     assert ", late: not proven in S3 30 h 00 min" in busy.err
     assert any(event == "alert" for event, _ in events(told))

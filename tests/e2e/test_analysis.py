@@ -321,7 +321,7 @@ def judged(config: Config) -> dict[str, tuple[str, str]]:
 @pytest.fixture
 def config(tmp_path: Path, run: Path) -> Config:
     """Of a monitor that has uploaded the run."""
-    path = tmp_path / "tick.json"
+    path = tmp_path / "scan.json"
     entry = {"monitored_directories": [str(run.parent)], "bucket": BUCKET, "remote_path": "/"}
     path.write_text(json.dumps({"log_dir": str(tmp_path / "log"), "monitor": [entry]}))
     config = load_config(path, {})

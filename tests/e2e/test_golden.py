@@ -406,13 +406,13 @@ def unattended(folder: Path) -> Iterator[Site]:
         config = ("--config", site.lab.config_for(good, **keys))
         site.run("status, before the first scan", "status", *config, "--json")
 
-        def tick(what: str) -> None:
+        def scan(what: str) -> None:
             site.run(what, "monitor", *config, "--json", env=receiver.env())
             site.found["received"] += [[what, *each] for each in receiver.received]
             receiver.received.clear()
 
         site.run("monitor, dry run", "monitor", *config, "--dry_run", "--json")
-        tick("monitor, a run uploaded and one failed")
+        scan("monitor, a run uploaded and one failed")
         version = site.run("--version", "--version").out.split()[1]
         site.found["metrics"] = json.loads(json.dumps(site.plain(samples(prom))).replace(version, "VERSION"))
         site.run("status", "status", *config, "--json")
@@ -421,9 +421,9 @@ def unattended(folder: Path) -> Iterator[Site]:
         site.run("report", "report", *config, "--output", str(site.lab.root / "page"), "--json")
         (failing / "Data" / "out").unlink()
         site.lab.config_for(good, **keys, alert_free_percent=99.999)
-        tick("monitor, recovered, with an alert")
+        scan("monitor, recovered, with an alert")
         site.lab.config_for(good, **keys)
-        tick("monitor, nothing to do")
+        scan("monitor, nothing to do")
         site.run("cleanup, nothing is old enough", "cleanup", *config, "--json")
         site.run("cleanup, a list", "cleanup", *config, "--json", "--older_than", "0h")
         site.found["files before cleanup"] = site.files()

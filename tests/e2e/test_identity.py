@@ -349,7 +349,7 @@ def test_an_unmounted_place_keeps_the_name_of_its_run(place: Place, server: S3Se
     assert place.scan().code == 0
     shutil.copytree(first, place.root / "b" / NAME)
     script = 'mount -t tmpfs none "$1" || exit 77; shift; exec "$@"'
-    config = place.root / "tick.json"
+    config = place.root / "scan.json"
     words = (sys.executable, "-m", "s3sync", "status", "--config", str(config), "--json")
     ended = subprocess.run(
         ("unshare", "--mount", "sh", "-c", script, "sh", str(first.parent), *words),

@@ -74,7 +74,7 @@ def test_an_incomplete_run_is_a_problem_that_says_what_to_do_until_it_is_whole(
     assert dry.code == 1
     assert " incomplete: lane 1" in dry.out
     assert "incomplete: incomplete" not in dry.out
-    page = lab.run("status", "--config", str(lab.root / "tick.json"), "--json").json["runs"]
+    page = lab.run("status", "--config", str(lab.root / "scan.json"), "--json").json["runs"]
     assert [row["state"] for row in page] == ["incomplete"]
 
     (run / LAST).write_bytes(content)
@@ -198,7 +198,7 @@ def test_a_run_that_waits_for_days_does_not_become_too_old(
     result = lab.watch(run, quiet_minutes=0, max_age=72, aws_command=aws)
 
     assert result.code == 0
-    rows = lab.run("status", "--config", str(lab.root / "tick.json"), "--json").json["runs"]
+    rows = lab.run("status", "--config", str(lab.root / "scan.json"), "--json").json["runs"]
     states = {row["run_id"]: row["state"] for row in rows}
     assert states == {run.name: "uploaded", runs[1].name: "uploaded", "b_LH00130_0001_A22CC55LT4": "too old"}
 

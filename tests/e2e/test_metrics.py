@@ -1,4 +1,4 @@
-"""What a tick leaves behind: the page and the metrics, for all to read, remembered over ticks, and never in its way."""
+"""What a scan leaves behind: the page and the metrics, for all to read, remembered over scans, and never in its way."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from s3sync.inventory import history
 from s3sync.inventory.history import History
 from s3sync.monitor import last_scan, metrics
 from s3sync.monitor.activity import Scans
-from s3sync.monitor.last_scan import LastTick
+from s3sync.monitor.last_scan import LastScan
 from tests.conftest import Lab, skip_or_fail
 from tests.helpers.s3server import S3Server
 
@@ -36,10 +36,10 @@ def samples(path: Path) -> dict[str, float]:
     }
 
 
-def test_ticks_leave_page_and_metrics_and_count_what_they_uploaded(
+def test_scans_leave_page_and_metrics_and_count_what_they_uploaded(
     lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path
 ) -> None:
-    """A tick that cannot reach the bucket, one that uploads, and one with nothing to do."""
+    """A scan that cannot reach the bucket, one that uploads, and one with nothing to do."""
     prom, web = tmp_path / "node" / "s3sync.prom", tmp_path / "web"
     published: dict[str, Any] = {"report_dir": str(web), "metrics_file": str(prom)}
     os.utime(tiny_run / "CopyComplete.txt", (time.time() - 7200, time.time() - 7200))
@@ -113,8 +113,8 @@ def test_trouble_with_page_and_metrics_is_a_warning_and_no_more(lab: Lab, tiny_r
     assert "PROBLEM  metrics_file: " in checked.out
 
 
-def test_a_tick_that_is_interrupted_says_so(lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path) -> None:
-    """The metrics do not stay at what the tick before said."""
+def test_a_scan_that_is_interrupted_says_so(lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path) -> None:
+    """The metrics do not stay at what the scan before said."""
     prom = tmp_path / "s3sync.prom"
     words = ("monitor", "--config", lab.config_for(tiny_run, metrics_file=str(prom)))
     with server.hold(key_contains="first") as gate, lab.start(*words) as process:
@@ -147,7 +147,7 @@ def test_report_writes_the_page_when_somebody_asks(lab: Lab, tiny_run: Path, tmp
     assert "is closed to other users" in asked.err
     wrong = lab.run("report", "--config", config, "--output", config)
     assert wrong.code == 1
-    assert "tick.json/index.html: " in wrong.err
+    assert "scan.json/index.html: " in wrong.err
     assert len(wrong.err.splitlines()) == 1
 
 
@@ -160,8 +160,8 @@ def rules() -> list[dict[str, Any]]:
 
 
 def test_the_sample_rules_ask_for_metrics_that_there_are() -> None:
-    tick = LastTick(1, 1, 1)
-    families = list(parse(metrics.render(History(1, (), ()), Scans(tick), {Path("/log"): 1}).decode()))
+    scan = LastScan(1, 1, 1)
+    families = list(parse(metrics.render(History(1, (), ()), Scans(scan), {Path("/log"): 1}).decode()))
     asked = set(re.findall(r"\bs3sync_\w+", " ".join(rule["expr"] for rule in rules())))
     assert asked
     assert asked <= {sample.name for family in families for sample in family.samples}
@@ -178,7 +178,7 @@ def test_prometheus_own_tool_finds_nothing_wrong(tmp_path: Path) -> None:
     if promtool is None:
         skip_or_fail("no promtool (Debian: prometheus)")
     hostile = {Path('/log "dir"\\n'): 5}
-    written = metrics.render(History(1, (), ()), Scans(LastTick(1, 2.5, 0)), hostile)
+    written = metrics.render(History(1, (), ()), Scans(LastScan(1, 2.5, 0)), hostile)
     linted = subprocess.run([promtool, "check", "metrics"], input=written, capture_output=True, check=False)
     assert (linted.returncode, linted.stderr) == (0, b"")
     checked = subprocess.run([promtool, "check", "rules", str(CONF / "s3sync.rules.yaml")], capture_output=True)

@@ -50,7 +50,7 @@ class Site(Lab):
         self.config.write_text(json.dumps({**usual, **more}))
         self.config.chmod(0o600)
 
-    def tick(self, *words: str, **options: Any) -> Result:
+    def scan(self, *words: str, **options: Any) -> Result:
         return self.run("monitor", "--config", str(self.config), *words, **options)
 
     def states(self) -> dict[str, str]:
@@ -100,7 +100,7 @@ def test_one_complete_run_to_one_place_quietly(site: Site, server: S3Server) -> 
     site.run_folder("250102_M01234_0002_BBBBB", complete=False)
     assert site.states() == {run.name: "new", "250102_M01234_0002_BBBBB": "sequencing"}
 
-    result = site.tick()
+    result = site.scan()
 
     assert (result.code, result.out, result.err) == (0, "", "")
     assert stored_under(server, f"runs/{run.name}/") == tree(run)
@@ -109,15 +109,15 @@ def test_one_complete_run_to_one_place_quietly(site: Site, server: S3Server) -> 
     assert site.states() == {run.name: "uploaded", "250102_M01234_0002_BBBBB": "sequencing"}
     assert f"uploaded {run.name} to s3://{BUCKET}/runs/{run.name}/: " in site.log_text()
     requests = len(server.requests)
-    again = site.tick()
+    again = site.scan()
     assert (again.code, again.out, again.err) == (0, "", "")
-    assert len(server.requests) == requests, "a tick with nothing to do does not even ask S3"
+    assert len(server.requests) == requests, "a scan with nothing to do does not even ask S3"
 
 
 def test_a_finished_run_costs_next_to_nothing(site: Site, server: S3Server) -> None:
     """Neither the body of its log is parsed nor its folder walked: both are spoilt here, and nothing notices."""
     run = site.run_folder("250101_M01234_0001_AAAAA")
-    assert site.tick().code == 0
+    assert site.scan().code == 0
     head, key, _ = site.log_path(run).read_text().partition(',\n "failed_upload_files"')
     site.log_path(run).write_text(head + key + ": no JSON at all" + " " * 100_000 + "}")
     (run / "RunInfo.xml").write_text("no XML")
@@ -125,7 +125,7 @@ def test_a_finished_run_costs_next_to_nothing(site: Site, server: S3Server) -> N
     os.mkfifo(run / "pipe")
     os.utime(run, ns=(before.st_atime_ns, before.st_mtime_ns))  # a change there would be looked into
 
-    result = site.tick()
+    result = site.scan()
 
     assert (result.code, result.err) == (0, "")
     assert site.states() == {run.name: "uploaded"}
@@ -138,7 +138,7 @@ def test_two_runs_to_two_places(site: Site, server: S3Server, tmp_path: Path) ->
     research = make_run(other, "miseq", cycles=(1, 1), tiles=1, scale=0.00001)
     site.write([site.entry(), site.entry(monitored_directories=[str(other)], bucket="research", remote_path="/")])
 
-    assert site.tick().code == 0
+    assert site.scan().code == 0
 
     assert stored_under(server, f"runs/{clinical.name}/") == tree(clinical)
     assert stored_under(server, f"{research.name}/", "research") == tree(research)
@@ -154,7 +154,7 @@ def test_one_run_to_two_destinations_each_with_its_own_rules(site: Site, server:
     archive = site.entry(bucket="research", remote_path="/archive", exclude_patterns=[r"\.bcl$"])
     site.write([site.entry(sample_regex="^R"), archive])
 
-    result = site.tick()
+    result = site.scan()
 
     assert result.code == 0
     assert "will not be uploaded: samples do not match" in result.err
@@ -166,7 +166,7 @@ def test_one_run_to_two_destinations_each_with_its_own_rules(site: Site, server:
         f"{run.name} research/archive": "uploaded",
     }
     site.write([site.entry(sample_regex="^C"), archive])
-    assert site.tick().code == 0
+    assert site.scan().code == 0
     assert stored_under(server, f"runs/{run.name}/") == tree(run)
     assert set(site.states().values()) == {"uploaded"}
 
@@ -176,7 +176,7 @@ def test_regex_filters_runs_and_says_so_once(site: Site, server: S3Server) -> No
     bad = site.run_folder("250102_M01234_0002_BBBBB", samples="ABC-1 XYZ-2")
     site.write([site.entry(sample_regex="^ABC-")])
 
-    first, second = site.tick(), site.tick()
+    first, second = site.scan(), site.scan()
 
     assert (first.code, second.code) == (0, 0)
     assert first.err.count("\n") == 1
@@ -207,7 +207,7 @@ def test_partial_runs_are_resumed_first_and_ignore_max_age(site: Site, server: S
     site.write([site.entry()], max_age=72)
     server_puts = server.counters["PutObject"]
 
-    assert site.tick().code == 0
+    assert site.scan().code == 0
 
     assert set(site.states().values()) == {"uploaded"}
     runs = [r.key.split("/")[1] for r in server.requests if r.operation == "PutObject" and r.status == 200]
@@ -219,13 +219,13 @@ def test_new_runs_go_oldest_first_and_broken_ones_last(site: Site, server: S3Ser
     broken = site.run_folder("250101_M01234_0001_AAAAA")
     (broken / "out").symlink_to("/etc/hostname")
     age(broken, 70)
-    assert site.tick().code == 1
+    assert site.scan().code == 1
     assert site.states() == {broken.name: "failed"}
     younger, older = site.run_folder("250102_M01234_0002_BBBBB"), site.run_folder("250103_M01234_0003_CCCCC")
     age(younger, 1)
     age(older, 2)
 
-    result = site.tick()
+    result = site.scan()
 
     assert result.code == 1
     lines = [line for line in site.log_text().splitlines() if " uploading " in line]
@@ -283,7 +283,7 @@ def test_states(
     spoil(run)
     site.write([site.entry(sample_regex="^ABC")], alert_after_hours=1000)
 
-    result = site.tick()
+    result = site.scan()
 
     assert result.code == code, result.err
     status = site.run("status", "--config", str(site.config), "--json").json["runs"][0]
@@ -297,11 +297,11 @@ def test_states(
 def test_touching_run_info_takes_an_old_run_up_again(site: Site, server: S3Server) -> None:
     run = site.run_folder("250101_M01234_0001_AAAAA")
     age(run, 100)
-    assert site.tick().code == 0
+    assert site.scan().code == 0
     assert server.objects(BUCKET) == {}
     (run / "RunInfo.xml").touch()
 
-    assert site.tick().code == 0
+    assert site.scan().code == 0
 
     assert site.states() == {run.name: "uploaded"}
 
@@ -322,7 +322,7 @@ def test_one_bad_thing_never_stops_the_others(site: Site, server: S3Server) -> N
     missing = site.root / "not mounted"
     site.write([site.entry(monitored_directories=[str(missing), str(site.runs)], sample_regex="^ABC")])
 
-    result = site.tick()
+    result = site.scan()
 
     assert result.code == 1
     uploaded = {key.split("/")[1] for key in server.objects(BUCKET)}
@@ -338,15 +338,15 @@ def test_unreachable_s3_is_told_once_for_all_runs(site: Site, server: S3Server) 
     for number in range(3):
         site.run_folder(f"25010{number}_M01234_0001_AAAAA")
 
-    result = site.tick(env={"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
+    result = site.scan(env={"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
 
     assert result.code == 1
     assert result.err.count("\n") == 1
     assert "S3 cannot be reached" in result.err
-    assert site.tick().code == 0
+    assert site.scan().code == 0
 
 
-def test_a_tick_that_takes_too_long_is_told_and_so_is_its_end(site: Site, server: S3Server) -> None:
+def test_a_scan_that_takes_too_long_is_told_and_so_is_its_end(site: Site, server: S3Server) -> None:
     site.run_folder("250101_M01234_0001_AAAAA")
     with Hooks() as hooks:
         site.write([site.entry()], alert_after_busy_hours=1, slack_alert_webhook=f"{hooks.url}/alert")
@@ -355,18 +355,18 @@ def test_a_tick_that_takes_too_long_is_told_and_so_is_its_end(site: Site, server
             gate.wait_held(1)
             began = time.time() - 2 * HOUR
             os.utime(site.log_dir / "locks" / "monitor.lock", (began, began))
-            second, third = site.tick(), site.tick()
+            second, third = site.scan(), site.scan()
             told = hooks.new()
             gate.release()
             first.communicate(timeout=60)
         hooks.new()
-        fourth = site.tick()
+        fourth = site.scan()
         after = hooks.new()
 
     assert (second.code, third.code, fourth.code) == (0, 0, 0)
-    assert "the tick has been at work for more than 1 h" in second.err
-    assert len(told) == 1, "once, however often the next ticks find it"
-    assert "the tick has been at work for more than 1 h" in json.loads(told[0][1])["text"]
+    assert "the scan has been running for more than 1 h" in second.err
+    assert len(told) == 1, "once, however often the next scans find it"
+    assert "the scan has been running for more than 1 h" in json.loads(told[0][1])["text"]
     assert ["Recovered" in json.loads(body)["text"] for _, body in after] == [True]
 
 
@@ -374,7 +374,7 @@ def test_dry_run_shows_what_would_be_done_and_does_nothing(site: Site, server: S
     due = site.run_folder("250101_M01234_0001_AAAAA")
     waiting = site.run_folder("250102_M01234_0002_BBBBB", complete=False)
 
-    result = site.tick("--dry_run")
+    result = site.scan("--dry_run")
 
     assert result.code == 0
     line = next(line for line in result.out.splitlines() if due.name in line)
@@ -383,7 +383,7 @@ def test_dry_run_shows_what_would_be_done_and_does_nothing(site: Site, server: S
     assert f"{waiting.name}  sequencing: waits for RTAComplete" in result.out
     assert server.counters["PutObject"] == 0
     assert not site.log_dir.exists()
-    planned = site.tick("--dry_run", "--json").json
+    planned = site.scan("--dry_run", "--json").json
     assert [run["upload"]["would_send_files"] for run in planned["runs"] if "upload" in run] == [len(tree(due))]
 
 
@@ -431,28 +431,28 @@ def test_rotation_waits_for_the_running_scan(site: Site, server: S3Server) -> No
         gate.wait_held()
         began_on(log, "2025-03-01")
 
-        busy = site.tick()
+        busy = site.scan()
 
         gate.release()
         running.communicate(timeout=120)
     assert (busy.code, running.returncode) == (0, 0)
     assert [path.name for path in site.log_dir.glob("s3_upload.log*")] == ["s3_upload.log"]
-    assert "this tick leaves" in log.read_text()
-    assert "tick: done" in log.read_text()
+    assert "this scan leaves" in log.read_text()
+    assert "scan: done" in log.read_text()
 
 
-def test_the_log_is_rotated_between_ticks_and_five_are_kept(site: Site) -> None:
+def test_the_log_is_rotated_between_scans_and_five_are_kept(site: Site) -> None:
     site.run_folder("250101_M01234_0001_AAAAA", complete=False)
     log = site.log_dir / "s3_upload.log"
     for day in range(8):
-        assert site.tick().code == 0
+        assert site.scan().code == 0
         began_on(log, f"2025-03-{day + 1:02}")
 
-    assert site.tick().code == 0
+    assert site.scan().code == 0
 
     kept = sorted(path.name for path in site.log_dir.glob("s3_upload.log*"))
     assert kept == ["s3_upload.log", *(f"s3_upload.log.2025-03-{day:02}" for day in range(4, 9))]
-    assert log.read_text().count("tick: done") == 1
+    assert log.read_text().count("scan: done") == 1
     assert {path.stat().st_mode & 0o777 for path in site.log_dir.glob("s3_upload.log*")} == {0o600}
 
 
@@ -476,7 +476,7 @@ def on_terminal(argv: list[str], env: dict[str, str], *, both: bool = False) -> 
 def test_status_is_a_table_for_people(site: Site) -> None:
     run = site.run_folder("250101_M01234_0001_AAAAA")
     site.run_folder("250102_M01234_0002_BBBBB", complete=False)
-    assert site.tick().code == 0
+    assert site.scan().code == 0
 
     result = site.run("status", "--config", str(site.config))
     narrow = on_terminal([sys.executable, "-m", "s3sync", "status", "--config", str(site.config)], site.env)
@@ -559,7 +559,7 @@ def test_those_who_want_to_know_are_told_once(site: Site, server: S3Server) -> N
         secrets = {name: f"{hooks.url}/{name}-s3cr3t" for name in names}
         site.write([site.entry()], **secrets)
 
-        failed = site.tick()
+        failed = site.scan()
         first = hooks.new()
         assert failed.code == 1
         assert first[0][0] == "/ping_url-s3cr3t/start"
@@ -571,16 +571,16 @@ def test_those_who_want_to_know_are_told_once(site: Site, server: S3Server) -> N
         details = site.run("status", "--config", str(site.config), run.name)
         assert "  failed files:\n    out: a link out of the run, to " in details.out
 
-        assert site.tick().code == 1
+        assert site.scan().code == 1
         assert [path for path, _ in hooks.new()] == ["/ping_url-s3cr3t/start", "/ping_url-s3cr3t/fail"]
 
         away = site.runs.rename(site.runs.with_name("unmounted"))
-        assert site.tick().code == 1
+        assert site.scan().code == 1
         assert not any("Recovered" in body for _, body in hooks.new()), "out of sight is not recovered"
         away.rename(site.runs)
 
         (run / "out").unlink()
-        assert site.tick().code == 0
+        assert site.scan().code == 0
         last = hooks.new()
         assert last[-1] == ("/ping_url-s3cr3t", "all is well")
         texts = [json.loads(body)["text"] for path, body in last if path.startswith("/slack")]
@@ -593,7 +593,7 @@ def test_a_dead_webhook_fails_nothing(site: Site, server: S3Server) -> None:
     run = site.run_folder("250101_M01234_0001_AAAAA")
     site.write([site.entry()], slack_log_webhook="http://127.0.0.1:1/s3cr3t", ping_url="http://127.0.0.1:1/s3cr3t")
 
-    result = site.tick()
+    result = site.scan()
 
     assert result.code == 0
     assert site.states() == {run.name: "uploaded"}

@@ -107,7 +107,7 @@ CREDENTIALS = {
 
 
 class Watched(NamedTuple):
-    """A tick with secrets everywhere and the most talkative log, and the one after midnight."""
+    """A scan with secrets everywhere and the most talkative log, and the one after midnight."""
 
     site: Site
     results: tuple[Result, ...]
@@ -129,15 +129,15 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         site.env.update({**CREDENTIALS, **urls, **proxy})
         aws = make_aws(site.root / "fake", recorder(site))
         site.write([site.entry()], log_level="DEBUG", aws_command=aws)
-        first = site.tick(umask=0)
+        first = site.scan(umask=0)
         began_on(site.log_dir / "s3_upload.log", "2025-03-01")
         (site.log_dir / "s3_upload.log").chmod(0o644)
-        second = site.tick(umask=0)
+        second = site.scan(umask=0)
         yield Watched(site, (first, second), calls_in(site), hooks.new())
 
 
 @pytest.mark.xdist_group("watched")
-def test_the_watched_ticks_did_what_they_should(watched: Watched) -> None:
+def test_the_watched_scans_did_what_they_should(watched: Watched) -> None:
     """Else the tests below show nothing."""
     assert [result.code for result in watched.results] == [1, 1]
     assert watched.site.states() == {"250101_M01234_0001_AAAAA": "uploaded", "250102_M01234_0002_BBBBB": "unreadable"}
@@ -178,7 +178,7 @@ def test_no_secret_stands_in_a_log_or_in_what_is_printed(watched: Watched) -> No
 
 
 @pytest.mark.xdist_group("watched")
-def test_all_that_a_tick_writes_is_for_its_user_alone(watched: Watched) -> None:
+def test_all_that_a_scan_writes_is_for_its_user_alone(watched: Watched) -> None:
     """Whatever the umask: logs, the rotated one, journal, locks, memories; the work folder and the AWS config in it."""
     during = {(path, mode) for call in watched.calls for path, mode, _ in call.around if path != str(watched.site.tmp)}
     after = {(str(path), stat.S_IMODE(path.stat().st_mode)) for path in watched.site.log_dir.rglob("*")}
@@ -283,14 +283,14 @@ def test_a_config_with_secrets_must_be_private(site: Site) -> None:
     site.write([site.entry()], slack_log_webhook=f"http://127.0.0.1:1/{S3CRET}")
     site.config.chmod(0o644)
 
-    result = site.tick()
+    result = site.scan()
 
     assert result.code == 78
     assert "chmod 600" in result.err
     assert S3CRET not in result.err
     site.write([site.entry()])
     site.config.chmod(0o644)
-    assert site.tick(env={"S3SYNC_SLACK_LOG_WEBHOOK": f"http://127.0.0.1:1/{S3CRET}"}).code == 0
+    assert site.scan(env={"S3SYNC_SLACK_LOG_WEBHOOK": f"http://127.0.0.1:1/{S3CRET}"}).code == 0
 
 
 # The files of the run, and no others
@@ -432,7 +432,7 @@ def test_no_control_character_reaches_terminal_log_or_message(colourful: Site) -
         for name in ("SLACK_ALERT_WEBHOOK", "WEBHOOK", "PING_URL"):
             site.env[f"S3SYNC_{name}"] = f"{hooks.url}/{name}"
         shown = [
-            site.tick(),
+            site.scan(),
             site.run("status", *config),
             site.run("status", *config, *(path.name for path in site.runs.iterdir())),
             site.run("status", *config, f"nobody{ESCAPES}"),
@@ -501,7 +501,7 @@ def test_names_that_the_terminal_cannot_show_are_escaped(site: Site) -> None:
 # Regular expressions
 
 
-def test_a_pathological_regex_holds_a_tick_up_once_and_no_other_run(site: Site, server: S3Server) -> None:
+def test_a_pathological_regex_holds_a_scan_up_once_and_no_other_run(site: Site, server: S3Server) -> None:
     others = site.root / "other sequencer"
     others.mkdir()
     good = site.run_folder("250109_M01234_0009_GGGGG", samples="S1")
@@ -510,7 +510,7 @@ def test_a_pathological_regex_holds_a_tick_up_once_and_no_other_run(site: Site, 
         site.run_folder(f"25010{number}_M01234_0001_AAAAA", samples="a" * 40)
     site.write([site.entry(sample_regex="(a+)+$X"), site.entry(sample_regex="^S", monitored_directories=[str(others)])])
 
-    result = site.tick()
+    result = site.scan()
 
     assert result.code == 0
     assert result.err.count("takes too long") == 1
@@ -518,7 +518,7 @@ def test_a_pathological_regex_holds_a_tick_up_once_and_no_other_run(site: Site, 
     assert {key.split("/")[1] for key in server.objects(BUCKET)} == {good.name}
     assert site.log(good)["completed"] is True
     site.write([site.entry(sample_regex="a" * 1001)])
-    assert "at most 1,000 characters" in site.tick().err
+    assert "at most 1,000 characters" in site.scan().err
 
 
 # What the user's own settings could change

@@ -25,9 +25,9 @@ SHEET = "[Data]\nSample_ID,Sample_Name\n{name},{name}\n"
 
 
 class Monitored:
-    """A run in the making, and ticks of a monitor that streams it; a file has settled as soon as it is written.
+    """A run in the making, and scans of a monitor that streams it; a file has settled as soon as it is written.
 
-    `entry` is more of the config's entry. After each tick S3 must hold what may have gone up by then, and no more.
+    `entry` is more of the config's entry. After each scan S3 must hold what may have gone up by then, and no more.
     """
 
     def __init__(self, lab: Lab, server: S3Server, live: LiveRun, **entry: Any) -> None:
@@ -37,20 +37,20 @@ class Monitored:
         self.run = live.folder
         self.entry = {"stream": True, **entry}
         self.keys: dict[str, Any] = {"settle_minutes": 0, "max_cores": 2}
-        self._seen: list[dict[str, bytes]] = []  # what was on disk at each tick
+        self._seen: list[dict[str, bytes]] = []  # what was on disk at each scan
 
     @property
     def config(self) -> str:
         return self.lab.config_for(self.run, self.entry, **self.keys)
 
-    def tick(self) -> Result:
-        """One tick over the run as it is."""
+    def scan(self) -> Result:
+        """One scan over the run as it is."""
         self._seen.append(tree(self.run))
         return self.lab.run("monitor", "--config", self.config)
 
     def quiet_tick(self) -> None:
         """One that has nothing to say."""
-        done = self.tick()
+        done = self.scan()
         assert (done.code, done.out, done.err) == (0, "", "")
 
     def killed_tick(self, after: int) -> None:
@@ -84,7 +84,7 @@ class Monitored:
         return sorted(self.run.glob(f"Data/Intensities/BaseCalls/L001/C{cycle}.1/*"))[0]
 
     def needed(self) -> Counter[str]:
-        """How often each file had to be sent: bulk data once for each content that a tick saw, the rest once."""
+        """How often each file had to be sent: bulk data once for each content that a scan saw, the rest once."""
         times = Counter(dict.fromkeys(self._seen[-1], 1))
         for path in filter(BULK.fullmatch, times):
             contents = (files[path] for files in self._seen if path in files)
@@ -155,14 +155,14 @@ def test_a_run_that_the_instrument_gives_up_is_told_once(lab: Lab, server: S3Ser
     watched.quiet_tick()
     watched.assert_streams()
     watched.keys["abandoned_hours"] = 1e-6
-    told = watched.tick()
+    told = watched.scan()
     assert told.code == 0
     assert told.err.count("abandoned") == 1
     watched.quiet_tick()
     assert watched.objects() == watched.bulk()
 
 
-def test_ticks_that_are_killed_cost_at_most_what_was_in_flight(lab: Lab, server: S3Server) -> None:
+def test_scans_that_are_killed_cost_at_most_what_was_in_flight(lab: Lab, server: S3Server) -> None:
     watched = small(lab, server, "miseq")
     watched.live.write_until("cycle 2/2")
     watched.killed_tick(after=5)
@@ -196,7 +196,7 @@ def test_what_shrinks_goes_or_becomes_a_folder_after_it_went_up_is_told_where_s3
         str(path.relative_to(watched.run)): watched.objects()[str(path.relative_to(watched.run))]
         for path in (gone, folder)
     }
-    told = watched.tick()
+    told = watched.scan()
     assert told.code == 0
     assert "S3 alone has 2 files by now, gone from the run or excluded: " in told.err
     assert all(path in told.err for path in extra)
@@ -220,7 +220,7 @@ def test_a_file_that_becomes_a_link_out_of_the_run_keeps_it_open_until_it_is_gon
     file.symlink_to(lab.root / "elsewhere")
     watched.quiet_tick()
     assert list(watched.live)
-    refused = watched.tick()
+    refused = watched.scan()
     assert refused.code == 1
     assert "a link out of the run" in refused.err
     assert watched.log["completed"] is False
@@ -282,7 +282,7 @@ def test_a_sheet_that_changes_its_mind_twice_ends_in_a_whole_run(lab: Lab, serve
     sent = watched.sent()
     sheet.write_text(SHEET.format(name="OTHER-1"))
     assert list(watched.live)
-    told = watched.tick()
+    told = watched.scan()
     assert (told.code, told.err.count("samples do not match")) == (0, 1)
     watched.quiet_tick()
     assert watched.sent() == sent
@@ -298,16 +298,16 @@ def test_two_entries_stream_a_run_to_two_buckets(lab: Lab, server: S3Server) -> 
     entry = {"monitored_directories": [str(watched.run.parent)], "remote_path": "/", "stream": True}
     entries = [{**entry, "bucket": BUCKET}, {**entry, "bucket": "archive", "exclude_patterns": [r"\.jpg$"]}]
 
-    def tick() -> Result:
+    def scan() -> Result:
         return lab.run("monitor", "--config", lab.config_for(watched.run, settle_minutes=0, monitor=entries))
 
     watched.live.write_until("cycle 2/2")
-    assert tick().code == 0
+    assert scan().code == 0
     watched.assert_streams()
     bulk = watched.bulk()
     assert watched.objects("archive") == {path: body for path, body in bulk.items() if not path.endswith(".jpg")}
     assert list(watched.live)
-    assert tick().code == 0
+    assert scan().code == 0
     watched.assert_uploaded()
     whole = tree(watched.run)
     assert watched.objects("archive") == {path: body for path, body in whole.items() if not path.endswith(".jpg")}

@@ -1,7 +1,7 @@
 """What goes wrong on this machine: rows 21 to 40 of the project's list of 40 faults, each named after its row.
 
 Whatever happens, the run is completed with every byte proven, or it is pending: the exit code is not 0, the
-log is valid and says so, the file is named with the reason, and the next tick completes it when the fault is
+log is valid and says so, the file is named with the reason, and the next scan completes it when the fault is
 gone. Rows 1 to 20, what goes wrong with S3 and the CLI, are in test_fault_rows_s3.py; row 31, kill -9 at any
 moment, is in test_crashes.py.
 """
@@ -33,7 +33,7 @@ from tests.contract.test_real_servers import client
 from tests.e2e.test_monitor import Site
 from tests.helpers.crashes import orphans_of, wait_for_orphans
 from tests.helpers.hostile_names import HOSTILE_NAMES
-from tests.helpers.promise import is_pending, is_proven, next_tick_completes
+from tests.helpers.promise import is_pending, is_proven, next_scan_completes
 from tests.helpers.radosgw import Gateway
 from tests.helpers.s3server import S3Server
 from tests.helpers.unprivileged import without_override
@@ -100,7 +100,7 @@ def test_row_21_an_aws_that_is_there_again(lab: Lab, server: S3Server, tiny_run:
 
     assert len(said(missing)) == 1
     is_pending(lab, tiny_run, missing, "cannot run /no/such/aws")
-    next_tick_completes(lab, tiny_run, server, aws_command=quick_aws(""))
+    next_scan_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
 
 # Rows 22 to 24: files that change while they are uploaded. The CLI has sent bytes that are not the file's any
@@ -133,7 +133,7 @@ def test_row_22_file_grows_at_every_try(lab: Lab, server: S3Server, tiny_run: Pa
     result = lab.upload(tiny_run, "--aws_command", aws)
 
     is_pending(lab, tiny_run, result, "changed while it was uploaded", "Data/growing")
-    next_tick_completes(lab, tiny_run, server, aws_command=quick_aws(""))
+    next_scan_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
 
 def test_row_22_a_run_that_keeps_changing_is_not_completed(
@@ -147,7 +147,7 @@ def test_row_22_a_run_that_keeps_changing_is_not_completed(
     result = lab.upload(tiny_run, "--aws_command", aws)
 
     is_pending(lab, tiny_run, result, "the run keeps changing", "Data/growing")
-    next_tick_completes(lab, tiny_run, server, aws_command=quick_aws(""))
+    next_scan_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
 
 def rewrite(path: Path) -> None:
@@ -239,7 +239,7 @@ def test_row_24_file_vanishes(lab: Lab, server: S3Server, tiny_run: Path, each_a
     result = Result(process.returncode, out, err)
     is_pending(lab, tiny_run, result, "gone from the disk", "Data/large.cbcl", "Data/small")
     assert server.uploads(BUCKET) == []
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
 
 
 # Row 25: files that this user may not read.
@@ -264,7 +264,7 @@ def test_row_25_unreadable_file(lab: Lab, server: S3Server, tiny_run: Path, quic
     file.chmod(0o600)
     late.chmod(0o600)
     folder.chmod(0o700)
-    next_tick_completes(lab, tiny_run, server, aws_command=quick_aws(""))
+    next_scan_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
 
 # Row 26: a file that came after the folder was listed.
@@ -319,7 +319,7 @@ def test_row_27_special_file_in_the_place_of_one_that_is_read(site: Site, name: 
     os.mkfifo(run / name)
     site.write([site.entry(sample_regex="^C")])
 
-    result = site.tick()
+    result = site.scan()
 
     assert f"{state}: " in result.err
     assert reason in result.err
@@ -340,7 +340,7 @@ def test_row_27_special_file_takes_the_place_of_a_file_meanwhile(
         out, err = process.communicate(timeout=240)
 
     is_pending(lab, tiny_run, Result(process.returncode, out, err), "gone from the disk", "Data/sudden")
-    next_tick_completes(lab, tiny_run, server, aws_command=quick_aws(""))
+    next_scan_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
 
 # Row 28: links out of the run, and links in circles.
@@ -377,7 +377,7 @@ def test_row_28_symlink_out_of_the_run_or_loop(
     for name in out:
         (data / name).unlink()
     server.delete(BUCKET, f"{tiny_run.name}/Data/late")  # the CLI had come to it when it was no file any more
-    next_tick_completes(lab, tiny_run, server, aws_command=quick_aws(""))
+    next_scan_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
 
 # Row 29: hostile names.
@@ -410,7 +410,7 @@ def test_row_29_hostile_names_that_are_no_utf8(
     is_pending(lab, small_run, result, "name is not UTF-8, which S3 cannot hold", shown)
     assert f"{shown}: " in result.out
     bad.rename(bad.with_name("good"))
-    next_tick_completes(lab, small_run, server, aws_command=quick_aws(""))
+    next_scan_completes(lab, small_run, server, aws_command=quick_aws(""))
 
 
 # Row 30: a huge run.
@@ -448,10 +448,10 @@ def test_row_30_huge_run(
     assert int((tmp_path / "kB").read_text()) < 100_000 + 3 * files
 
 
-# Row 32: kill -9 leaves an `aws` behind, and the next tick comes.
+# Row 32: kill -9 leaves an `aws` behind, and the next scan comes.
 
 
-def test_row_32_orphaned_aws_then_the_next_tick(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
+def test_row_32_orphaned_aws_then_the_next_scan(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
     with server.hold(key_contains="/Data/") as gate:
         process = lab.start(*lab.words(tiny_run, "--cores", "1", "--aws_command", each_aws))
         gate.wait_held(2)  # all that there is
@@ -464,15 +464,15 @@ def test_row_32_orphaned_aws_then_the_next_tick(lab: Lab, server: S3Server, tiny
         log, sent = lab.log_path(tiny_run).read_bytes(), server.counters["PutObject"]
 
         busy = lab.upload(tiny_run)
-        tick = lab.watch(tiny_run)
+        scan = lab.watch(tiny_run)
 
         assert (busy.code, busy.out) == (75, "")
         assert "is being uploaded already" in busy.err
-        assert (tick.code, tick.out, tick.err) == (0, "", "")
+        assert (scan.code, scan.out, scan.err) == (0, "", "")
         assert lab.log_path(tiny_run).read_bytes() == log
         assert server.counters["PutObject"] == sent
     wait_for_orphans(lab)
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
     keys = [r.key for r in server.requests if r.operation == "PutObject" and r.status == 200]
     assert len(keys) == len(set(keys)), "nothing that was stored is sent twice"
 
@@ -505,7 +505,7 @@ def is_ended_in_order(lab: Lab, server: S3Server, run: Path, aws: str, signum: s
 
 def test_row_33_sigterm(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
     is_ended_in_order(lab, server, tiny_run, each_aws, signal.SIGTERM)
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
 
 
 def test_row_34_sighup(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
@@ -555,7 +555,7 @@ def test_row_33_sigterm_is_sigint_for_the_children(
     aws = recording_aws(quick_aws, lab.root / "record")
 
     assert signals_to_a_child(lab, server, tiny_run, aws, signal.SIGTERM) == ["SIGINT", "the end"]
-    next_tick_completes(lab, tiny_run, server, aws_command=quick_aws(""))
+    next_scan_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
 
 def test_row_34_sigint_ignored_from_the_start(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws) -> None:
@@ -568,14 +568,14 @@ def test_row_34_sigint_ignored_from_the_start(lab: Lab, server: S3Server, tiny_r
     )
 
     assert noted == ["SIGINT", "the end"]
-    next_tick_completes(lab, tiny_run, server, aws_command=quick_aws(""))
+    next_scan_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
 
 def test_row_34_sigint_ignored_by_a_child(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws) -> None:
     aws = recording_aws(quick_aws, lab.root / "record", deaf_to="SIGINT")
 
     assert signals_to_a_child(lab, server, tiny_run, aws, signal.SIGTERM) == ["SIGINT", "SIGTERM", "the end"]
-    next_tick_completes(lab, tiny_run, server, aws_command=quick_aws(""))
+    next_scan_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
 
 @pytest.mark.real
@@ -632,10 +632,10 @@ def has_parts(s3: Any, bucket: str, seconds: float = 60) -> bool:
     return False
 
 
-# Row 35: two ticks at once.
+# Row 35: two scans at once.
 
 
-def test_row_35_two_ticks_at_once(site: Site, server: S3Server) -> None:
+def test_row_35_two_scans_at_once(site: Site, server: S3Server) -> None:
     run = site.run_folder("250101_M01234_0001_AAAAA")
     with server.hold(after=5) as gate:
         first = site.start("monitor", "--config", str(site.config))
@@ -652,7 +652,7 @@ def test_row_35_two_ticks_at_once(site: Site, server: S3Server) -> None:
         assert first.communicate(timeout=240) == ("", "")
     assert first.returncode == 0
     (line,) = (line for line in site.log_text().splitlines() if f"[{second.pid}]" in line)
-    assert "another tick is at work" in line
+    assert "another scan is running" in line
     assert site.states() == {run.name: "uploaded"}
     assert server.counters["PutObject"] == len(tree(run))
 
@@ -667,7 +667,7 @@ def test_row_36_stale_lock_file(lab: Lab, server: S3Server, tiny_run: Path, quic
     for name in names:
         (locks / name).write_text(f"process {os.getpid()} on {socket.gethostname()}, alive and well\n")
 
-    next_tick_completes(lab, tiny_run, server, aws_command=quick_aws(""))
+    next_scan_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
     assert {path.name for path in locks.iterdir()} == names, "these are the locks"
 
@@ -733,7 +733,7 @@ def test_row_37_log_disk_gets_full_during_an_upload(
     assert said(result)[0].startswith("s3sync: cannot write the state log: ")
     is_pending(lab, tiny_run, result, "No space left on device", journal=True)
     assert lab.log(tiny_run)["uploaded_files"] == old["uploaded_files"]
-    next_tick_completes(lab, tiny_run, server, aws_command=aws)
+    next_scan_completes(lab, tiny_run, server, aws_command=aws)
     assert server.counters["PutObject"] == len(tree(tiny_run)), "nothing is sent twice"
 
 
@@ -746,7 +746,7 @@ def test_row_37_log_disk_is_full_from_the_start(
     assert lab.watch(tiny_run, aws_command=aws).code == 1
     (tiny_run / "Data" / "out").unlink()
     old, requests = lab.log_path(tiny_run).read_bytes(), len(server.requests)
-    words = {"upload": lab.words(tiny_run), "monitor": ("monitor", "--config", str(lab.root / "tick.json"))}
+    words = {"upload": lab.words(tiny_run), "monitor": ("monitor", "--config", str(lab.root / "scan.json"))}
 
     result = on_a_full_disk(lab, f"{ON_64K} && {FILLED}", *words[command])
 
@@ -754,7 +754,7 @@ def test_row_37_log_disk_is_full_from_the_start(
     assert len(said(result)) == result.err.count("\n") == 1
     assert lab.log_path(tiny_run).read_bytes() == old
     assert len(server.requests) == requests, "said before any upload"
-    next_tick_completes(lab, tiny_run, server, aws_command=aws)
+    next_scan_completes(lab, tiny_run, server, aws_command=aws)
 
 
 def test_row_37_log_disk_takes_no_more_of_a_file(
@@ -776,7 +776,7 @@ def test_row_37_log_disk_takes_no_more_of_a_file(
     assert len(said(result)) == 1
     assert lab.log_path(tiny_run).read_bytes() == old
     assert [path.name for path in lab.log_path(tiny_run).parent.iterdir()] == [lab.log_path(tiny_run).name]
-    next_tick_completes(lab, tiny_run, server, aws_command=aws)
+    next_scan_completes(lab, tiny_run, server, aws_command=aws)
 
 
 # Row 38: the disk says at an fsync that bytes were lost, or that they have no place.
@@ -939,7 +939,7 @@ def test_row_40_log_dir_read_only(
         assert lab.watch(tiny_run, aws_command=aws).code == 0
         (tiny_run / "Data" / "new").write_text("new")
     files, requests = tree(lab.log_dir), len(server.requests)
-    words = {"upload": lab.words(tiny_run), "monitor": ("monitor", "--config", str(lab.root / "tick.json"))}
+    words = {"upload": lab.words(tiny_run), "monitor": ("monitor", "--config", str(lab.root / "scan.json"))}
 
     result = in_private_mounts(lab, READ_ONLY, *words[command])
 

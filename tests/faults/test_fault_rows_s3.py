@@ -1,7 +1,7 @@
 """The project's list of 40 faults, rows 1 to 20: what S3, the network, the credentials and the CLI can do to us.
 
 Each test is named after its row. Either the run is proven in the end, or it is pending: an exit code that is
-not 0, a valid log that is not completed, the file named with its reason, and tried again by the next tick.
+not 0, a valid log that is not completed, the file named with its reason, and tried again by the next scan.
 Rows 21 to 40, what the machine can do to us, are in test_fault_rows_host.
 """
 
@@ -23,7 +23,7 @@ import pytest
 
 from tests.conftest import AWS_V1, BUCKET, NO_DELAYS, FakeAws, Lab, Result, skip_or_fail, tree
 from tests.contract.test_real_servers import client
-from tests.helpers.promise import is_pending, is_proven, next_tick_completes
+from tests.helpers.promise import is_pending, is_proven, next_scan_completes
 from tests.helpers.radosgw import Gateway
 from tests.helpers.s3server import MIB, Fault, S3Server
 
@@ -96,7 +96,7 @@ def test_row_02_503_forever(lab: Lab, server: S3Server, tiny_run: Path, fake_aws
     rests = [when - before for (before, _), (when, is_cp) in itertools.pairwise(started) if is_cp == "True"]
     assert [rest > bound for rest, bound in zip(rests[-2:], (0.3, 0.6), strict=True)] == [True, True], "backoff"
     server.clear_faults()
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
     assert sent(server, SECOND) == 1
 
 
@@ -111,7 +111,7 @@ def test_row_02_503_to_whatever_is_asked(lab: Lab, server: S3Server, tiny_run: P
     is_pending(lab, tiny_run, result, "SlowDown")
     assert server.counters == {"ListObjectsV2": 6}
     server.clear_faults()
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
 
 
 def test_row_03_server_never_answers(lab: Lab, server: S3Server, tiny_run: Path, fake_aws: FakeAws) -> None:
@@ -123,7 +123,7 @@ def test_row_03_server_never_answers(lab: Lab, server: S3Server, tiny_run: Path,
     is_pending(lab, tiny_run, result, "not in S3; aws moved no bytes", FIRST)
     assert (passes(result), sent(server, SECOND), sent(server, MARKER)) == (3, 1, 0)
     server.clear_faults()
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
     assert sent(server, SECOND) == 1
 
 
@@ -136,7 +136,7 @@ def test_row_03_server_that_does_not_even_list(lab: Lab, server: S3Server, tiny_
     is_pending(lab, tiny_run, result, "moved no bytes")
     assert server.counters["ListObjectsV2"] == 1, "S3 is asked once"
     server.clear_faults()
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
 
 
 def test_row_03_a_listing_that_hangs_and_says_0(
@@ -183,7 +183,7 @@ def test_row_05_reset_in_mid_body(
     assert ("aws gave no error" in result.out) is bool(code)
     assert server.uploads(BUCKET) == []
     server.clear_faults()
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
 
 
 @pytest.mark.parametrize("operation", ["PutObject", "CompleteMultipartUpload"])
@@ -214,7 +214,7 @@ def test_row_07_refused_port(lab: Lab, server: S3Server, tiny_run: Path, each_aw
 
     one_line(result, "S3 cannot be reached", "AWS_ENDPOINT_URL")
     is_pending(lab, tiny_run, result, "Could not connect to the endpoint URL")
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
 
 
 def without_network() -> tuple[str, ...]:
@@ -242,7 +242,7 @@ def test_row_08_no_network(lab: Lab, server: S3Server, tiny_run: Path, fake_aws:
         is_pending(lab, tiny_run, result, "Could not connect to the endpoint URL")
         assert ("amazonaws.com" in result.err) is (not endpoint)
     assert len(asked.read_text().splitlines()) == 4, "each time the version, and one listing"
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
 
 
 def test_row_09_server_killed_and_restarted(lab: Lab, server: S3Server, tiny_run: Path) -> None:
@@ -258,7 +258,7 @@ def test_row_09_server_killed_and_restarted(lab: Lab, server: S3Server, tiny_run
     server.start()
     before = set(server.objects(BUCKET))
     assert before
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
     stored = Counter(r.key for r in server.requests if r.operation == "PutObject" and r.status == 200)
     assert set(stored.values()) == {1}, "what arrived before is not sent again"
 
@@ -275,7 +275,7 @@ def test_row_10_expired_token(lab: Lab, server: S3Server, small_run: Path, each_
     is_pending(lab, small_run, result, "credentials")
     assert server.counters["PutObject"] < len(tree(small_run)) + 10, "no second pass"
     server.clear_faults()
-    next_tick_completes(lab, small_run, server)
+    next_scan_completes(lab, small_run, server)
 
 
 def test_row_10_token_that_expires_before_the_read_back(lab: Lab, server: S3Server, tiny_run: Path) -> None:
@@ -290,7 +290,7 @@ def test_row_10_token_that_expires_before_the_read_back(lab: Lab, server: S3Serv
     result = Result(process.returncode, out, err)
     is_pending(lab, tiny_run, result, "credentials")
     server.clear_faults()
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
 
 
 def test_row_11_no_credentials_or_profile(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
@@ -306,7 +306,7 @@ def test_row_11_no_credentials_or_profile(lab: Lab, server: S3Server, tiny_run: 
     is_pending(lab, tiny_run, no_profile, "no such AWS profile")
     assert server.requests == [], "before any work"
     lab.env = with_keys
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
 
 
 def test_row_11_a_config_that_cannot_be_read(lab: Lab, server: S3Server, tiny_run: Path) -> None:
@@ -318,7 +318,7 @@ def test_row_11_a_config_that_cannot_be_read(lab: Lab, server: S3Server, tiny_ru
     one_line(result, "cannot parse the AWS config", "broken")
     assert (result.code, server.requests) == (1, [])
     assert not lab.log_path(tiny_run).exists() or lab.log(tiny_run)["completed"] is False
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
 
 
 def test_row_12_and_13_as_s3_says_it(lab: Lab, server: S3Server, tiny_run: Path) -> None:
@@ -334,7 +334,7 @@ def test_row_12_and_13_as_s3_says_it(lab: Lab, server: S3Server, tiny_run: Path)
         is_pending(lab, tiny_run, result, words)
         server.clear_faults()
     assert server.counters == {"ListObjectsV2": 1 + 3}, "a clock may be set right meanwhile"
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
 
 
 class Stored(NamedTuple):
@@ -381,7 +381,7 @@ def test_row_12_wrong_secret(ceph_lab: Lab, ceph: Gateway, ceph_run: Path, each_
     one_line(result, f"access denied: s3://{BUCKET} (check the keys")
     assert "not-the-secret-key" not in result.err
     is_pending(ceph_lab, ceph_run, result, "keys")
-    next_tick_completes(ceph_lab, ceph_run, Bucket(client(*ceph), ceph_run))
+    next_scan_completes(ceph_lab, ceph_run, Bucket(client(*ceph), ceph_run))
 
 
 @pytest.mark.real
@@ -398,7 +398,7 @@ def test_row_13_clock_skew(ceph_lab: Lab, ceph: Gateway, ceph_run: Path, each_aw
     result = Result(done.returncode, done.stdout, done.stderr)
     one_line(result)
     is_pending(ceph_lab, ceph_run, result, "clock")
-    next_tick_completes(ceph_lab, ceph_run, Bucket(client(*ceph), ceph_run))
+    next_scan_completes(ceph_lab, ceph_run, Bucket(client(*ceph), ceph_run))
 
 
 # 14 to 17: what S3 says of the objects
@@ -416,7 +416,7 @@ def test_row_14_head_403(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     assert sent(server, MARKER) == 0
     server.clear_faults()
     before = sent(server, FIRST), sent(server, SECOND)
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
     assert (sent(server, FIRST), sent(server, SECOND)) == (before[0] + 1, before[1])
 
 
@@ -431,7 +431,7 @@ def test_row_15_head_and_listing_fail_and_cp_works(lab: Lab, server: S3Server, t
     assert {f"{tiny_run.name}/{path}" for path in ("RunInfo.xml", FIRST, SECOND)} == set(server.objects(BUCKET))
     assert sent(server) == 3, "looked at again, not sent again"
     server.clear_faults()
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
     assert sent(server) == 4, "only the marker"
 
 
@@ -447,7 +447,7 @@ def test_row_16_stale_older_object(lab: Lab, server: S3Server, tiny_run: Path) -
     is_pending(lab, tiny_run, result, "S3 has other bytes: ETag", SECOND)
     assert f"  failed  2 files:\n    {FIRST}: S3 has" in result.out
     server.clear_faults()
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
 
 
 def test_row_16_older_object_of_our_own(lab: Lab, server: S3Server, tiny_run: Path) -> None:
@@ -466,7 +466,7 @@ def test_row_16_older_object_of_our_own(lab: Lab, server: S3Server, tiny_run: Pa
     is_pending(lab, tiny_run, result, "S3 has 23 bytes, the disk 9", FIRST)
     assert lab.log(tiny_run)["total_uploaded_files"] == 3
     server.clear_faults()
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
     assert [sent(server, path) for path in (FIRST, SECOND, MARKER)] == [5, 1, 1]
 
 
@@ -488,7 +488,7 @@ def test_row_17_etag_or_size_mismatch(lab: Lab, server: S3Server, tiny_run: Path
         assert f"{path}: {reason}" in error
         assert f"{path}: {reason}" in result.err, "loud: cron mails what is on stderr"
     server.clear_faults()
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
 
 
 def test_row_17_tampered_with_between_put_and_read_back(lab: Lab, server: S3Server, tiny_run: Path) -> None:
@@ -519,7 +519,7 @@ def test_row_18_the_cli_lies(lab: Lab, server: S3Server, tiny_run: Path, fake_aw
     is_pending(lab, tiny_run, result, "not in S3; aws gave no error", "RunInfo.xml", FIRST, SECOND)
     assert (passes(result), server.objects(BUCKET), sent(server)) == (3, {}, 0)
     assert MARKER not in str(lab.log(tiny_run)["failed_upload_files"]), "the marker was not even tried"
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)
 
 
 def test_row_19_a_pipe_in_the_run(lab: Lab, server: S3Server, tiny_run: Path) -> None:
@@ -558,4 +558,4 @@ def test_row_20_unknown_code_or_death_by_signal(
 
     is_pending(lab, tiny_run, result, f"not in S3; {reason}", "RunInfo.xml", FIRST, SECOND)
     assert (passes(result), sent(server)) == (3, 0)
-    next_tick_completes(lab, tiny_run, server)
+    next_scan_completes(lab, tiny_run, server)

@@ -139,7 +139,7 @@ def test_objects_of_any_storage_class_are_proven(lab: Lab, server: S3Server, run
     is_proven(lab, run, server)
 
 
-def test_a_tick_stores_as_its_entry_says(lab: Lab, server: S3Server, small_run: Path) -> None:
+def test_a_scan_stores_as_its_entry_says(lab: Lab, server: S3Server, small_run: Path) -> None:
     entry = {
         "monitored_directories": [str(small_run.parent)],
         "bucket": BUCKET,

@@ -21,7 +21,7 @@ from s3sync.process_tree import Movement, StallWatch, movement_of
 from s3sync.signals import Stop
 from scripts.simulate_run import make_run
 from tests.conftest import BUCKET, FakeAws, Lab
-from tests.helpers.promise import is_pending, is_proven, next_tick_completes
+from tests.helpers.promise import is_pending, is_proven, next_scan_completes
 from tests.helpers.s3server import Fault, S3Server
 
 pytestmark = pytest.mark.real_aws
@@ -162,7 +162,7 @@ def test_a_server_that_never_answers_ends_it(lab: Lab, server: S3Server, run: Pa
     assert server.uploads(BUCKET) == []
     assert lab.log(run)["parts_since"] == ""
     server.clear_faults()
-    next_tick_completes(lab, run, server)
+    next_scan_completes(lab, run, server)
 
 
 def test_a_child_that_ignores_the_gentle_ways_is_killed_with_its_children(

@@ -27,7 +27,7 @@ from s3sync.transfer.batch_sender import Sent
 from s3sync.transfer.pipeline import Pipeline
 from s3sync.transfer.plan import Batch, BatchQueue
 from tests.conftest import BUCKET, NO_DELAYS, FakeAws, Lab, Result, tree
-from tests.helpers.promise import is_proven, next_tick_completes
+from tests.helpers.promise import is_proven, next_scan_completes
 from tests.helpers.s3server import Fault, S3Server
 
 
@@ -137,7 +137,7 @@ def test_a_server_that_disappears_ends_the_call_in_one_line(
     server.start()
     before = set(server.objects(BUCKET))
     assert before
-    next_tick_completes(quick_lab, tiny_run, server, aws_command=aws)
+    next_scan_completes(quick_lab, tiny_run, server, aws_command=aws)
     stored = [r.key for r in server.requests if r.operation == "PutObject" and r.status == 200]
     assert len(stored) == len(set(stored)), "what had arrived is not sent again"
 

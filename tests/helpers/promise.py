@@ -35,7 +35,7 @@ def is_pending(
     assert all(reason in log["failed_reasons"][path] for path in paths), log["failed_reasons"]
 
 
-def next_tick_completes(lab: Lab, run: Path, server: Server, **keys: Any) -> None:
+def next_scan_completes(lab: Lab, run: Path, server: Server, **keys: Any) -> None:
     """The monitor tries again, and then all of it is proven; `keys` are more of its config."""
     result = lab.watch(run, **keys)
     assert result.code == 0, result.out + result.err

@@ -783,18 +783,18 @@ def run_lease(lab: Lab, run: Path) -> Numbers:
 
 def test_what_another_host_uploads_is_left_to_it_and_shown(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     run = take(run_lease(lab, tiny_run), "there", LASTING)
-    tick = lab.watch(tiny_run)
+    scan = lab.watch(tiny_run)
     monitor = take(Numbers(lab.log_dir / "leases" / "monitor"), "there", LASTING)
-    busy_tick = lab.watch(tiny_run, "--json")
+    busy_scan = lab.watch(tiny_run, "--json")
     upload = lab.upload(tiny_run)
     status = lab.run("status", "--config", lab.config_for(tiny_run), "--json").json["runs"][0]
     monitor.release()
     run.release()
 
     by = f"by process {os.getpid()} on {os.uname().nodename} since "
-    assert (tick.code, tick.out, tick.err) == (0, "", "")
-    assert (busy_tick.code, busy_tick.json["busy"], busy_tick.err) == (0, True, "")
-    assert f"another tick is at work: {by}" in (lab.log_dir / "s3_upload.log").read_text()
+    assert (scan.code, scan.out, scan.err) == (0, "", "")
+    assert (busy_scan.code, busy_scan.json["busy"], busy_scan.err) == (0, True, "")
+    assert f"another scan is running: {by}" in (lab.log_dir / "s3_upload.log").read_text()
     assert upload.code == EXIT_BUSY
     assert f"is being uploaded already: {by}" in upload.err
     assert status["uploading_now"] is True
@@ -909,20 +909,20 @@ def test_two_hosts_never_upload_a_run_at_once_and_one_follows_the_other(
         gate.wait_held()
         server.wait_for(lambda r: r.operation == "PutObject" and r.status == 200, 2)  # RunInfo.xml, and the other one
         sent = puts(server)
-        tick, upload = other.run("monitor", "--config", config), other.run(*lab.words(tiny_run))
+        scan, upload = other.run("monitor", "--config", config), other.run(*lab.words(tiny_run))
         status = other.run("status", "--config", config, "--json").json["runs"][0]
         assert puts(server) == sent, "the other host has sent nothing"
         kill_family(first)
         first.communicate()
     followed = other.run("monitor", "--config", config)
 
-    assert (tick.code, tick.out, tick.err) == (0, "", "")
+    assert (scan.code, scan.out, scan.err) == (0, "", "")
     assert upload.code == EXIT_BUSY
     assert f"is being uploaded already: by process {first.pid} on host-a since " in upload.err
     assert status["reason"].startswith("being uploaded now on host-a: ")
     assert (followed.code, followed.out, followed.err) == (0, "", "")
     log = (lab.log_dir / "s3_upload.log").read_text()
-    assert f"another tick is at work: by process {first.pid} on host-a since " in log
+    assert f"another scan is running: by process {first.pid} on host-a since " in log
     assert "host-a holds the lease of monitor; looking for 1 min 00 s whether it is alive ..." in log
     assert lab.log(tiny_run)["completed"] is True
     assert sorted(set(puts(server))) == sorted(server.objects(BUCKET))

@@ -36,7 +36,7 @@ HOUR = 3600.0
 DAY = 24 * HOUR
 RUN_1 = "240101_M01234_0001_A to s3://lab/seq/240101_M01234_0001_A/"
 RUN_2 = "240102_M01234_0002_B to s3://lab/seq/240102_M01234_0002_B/"
-FAILED_1 = Problem(RUN_1, "3 of 10 files failed: SlowDown; it is tried again on the next tick", "run")
+FAILED_1 = Problem(RUN_1, "3 of 10 files failed: SlowDown; it is tried again on the next scan", "run")
 FAILED_2 = Problem(RUN_2, "a file vanished", "run")
 NO_AWS = Problem("aws", "the token has expired: renew it", "aws")
 NO_FOLDER = Problem("/data/seq", "cannot be read: mount it", "other")
@@ -183,12 +183,12 @@ Tell = Callable[..., None]
 
 @pytest.fixture
 def tell(receiver: Receiver, memory: Path, clock: Clock) -> Tell:
-    """One tick: a process of its own, that knows of the one before only by the memory file."""
+    """One scan: a process of its own, that knows of the one before only by the memory file."""
 
-    def tick(*problems: Problem, uploaded: tuple[Upload, ...] = (), names: tuple[str, ...] = ("slack_alert",)) -> None:
+    def scan(*problems: Problem, uploaded: tuple[Upload, ...] = (), names: tuple[str, ...] = ("slack_alert",)) -> None:
         Notifier(receiver.channels(*names), memory, clock, timeout=60).tell(News(uploaded, problems))
 
-    return tick
+    return scan
 
 
 # What arrives

@@ -24,7 +24,7 @@ from s3sync.inventory.history import Entry, History
 from s3sync.inventory.survey import Trouble
 from s3sync.monitor import charts, dashboard, last_scan, publish
 from s3sync.monitor.activity import Scans
-from s3sync.monitor.last_scan import LastTick
+from s3sync.monitor.last_scan import LastScan
 from s3sync.monitor.notify import Problem
 from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.state.log_format import Proof, RunState
@@ -55,7 +55,7 @@ DONE = Entry(
 FAILED = DONE._replace(
     run_id="20261117_M00146_0060_BBBBB",
     state="failed",
-    reason="88 of 90 files proven, 22 failed; tried again at the next tick",
+    reason="88 of 90 files proven, 22 failed; tried again at the next scan",
     files=68,
     failed_files=22,
     proven=None,
@@ -73,7 +73,7 @@ NEW = DONE._replace(
     proven=None,
     tried=None,
 )
-LAST = LastTick(NOW, 183, NOW)  # without problems
+LAST = LastScan(NOW, 183, NOW)  # without problems
 GONE = DONE._replace(run_id="20250101_A07532_0001_DDDDD", reason="no longer on this disk", watched=False)
 
 
@@ -123,12 +123,12 @@ class Parsed(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def rendered(history: History, tick: LastTick | None) -> bytes:
-    return dashboard.render(dashboard.view_of(history, Scans(tick)))
+def rendered(history: History, scan: LastScan | None) -> bytes:
+    return dashboard.render(dashboard.view_of(history, Scans(scan)))
 
 
-def parsed(*entries: Entry, tick: LastTick | None = LAST, troubles: tuple[Trouble, ...] = ()) -> Parsed:
-    return Parsed(rendered(History(NOW, entries, troubles), tick).decode())
+def parsed(*entries: Entry, scan: LastScan | None = LAST, troubles: tuple[Trouble, ...] = ()) -> Parsed:
+    return Parsed(rendered(History(NOW, entries, troubles), scan).decode())
 
 
 def test_the_page_says_of_each_run_what_is_known_of_it() -> None:
@@ -157,25 +157,25 @@ def test_without_a_problem_all_is_well() -> None:
     assert "All is well No complete run waits for its upload." in shown.text
     assert "Needs attention" not in shown.text
     assert "No runs yet" in parsed().text
-    assert "All is well" not in parsed(DONE, tick=None).text
-    assert "No scan yet" in parsed(DONE, tick=None).text
+    assert "All is well" not in parsed(DONE, scan=None).text
+    assert "No scan yet" in parsed(DONE, scan=None).text
 
 
-def test_what_the_last_tick_found_needs_attention_until_it_has_passed() -> None:
+def test_what_the_last_scan_found_needs_attention_until_it_has_passed() -> None:
     expired = Problem("s3://lab-runs", "the AWS credentials have expired", "aws")
     passed = Problem(f"{DONE.run_id} to s3://lab-runs/2026/{DONE.run_id}/", "not completed", "run")
     note = Problem("an old run", "will not be uploaded: too old", "note")
     unreadable = Trouble("directory /data", "cannot read /data: Permission denied")
-    tick = LastTick(NOW - HOUR, 183, 0, (expired, passed, note))
+    scan = LastScan(NOW - HOUR, 183, 0, (expired, passed, note))
 
-    shown = parsed(DONE, tick=tick, troubles=(unreadable,))
+    shown = parsed(DONE, scan=scan, troubles=(unreadable,))
 
     assert "2 things need attention" in shown.text
     assert "s3://lab-runs the AWS credentials have expired" in shown.text
     assert "cannot read /data: Permission denied" in shown.text
     assert "not completed" not in shown.text
     assert "too old" not in shown.text
-    assert shown.attributes("body")[0]["data-since"] == str(int(NOW - HOUR)), "as old as the last tick"
+    assert shown.attributes("body")[0]["data-since"] == str(int(NOW - HOUR)), "as old as the last scan"
 
 
 def test_the_page_loads_nothing_and_lets_nothing_but_its_own_style_and_script_be() -> None:
@@ -227,7 +227,7 @@ def test_a_hostile_name_is_a_name(tmp_path: Path, name: str) -> None:
     put_log(config, run, destination, state)
 
     known = history.look(config)
-    shown = Parsed(rendered(known, LastTick(NOW, 1, 0, (Problem(name, name, "other"),))).decode())
+    shown = Parsed(rendered(known, LastScan(NOW, 1, 0, (Problem(name, name, "other"),))).decode())
 
     (entry,) = known.entries
     assert entry.run_id.isprintable()
@@ -300,11 +300,11 @@ def test_the_page_is_there_for_all_to_read_and_never_half(tmp_path: Path) -> Non
     assert files.closed_above(written) in (folder.parent, *folder.parent.parents)
 
 
-def test_last_tick_is_what_was_written_or_none(tmp_path: Path) -> None:
+def test_last_scan_is_what_was_written_or_none(tmp_path: Path) -> None:
     assert last_scan.read(tmp_path) is None
-    tick = LastTick(NOW, 2.5, NOW - 9, (Problem("k", "t", "aws"),), last_scan.Counters(3, 2**53 + 1, 5))
-    last_scan.write(tmp_path, tick)
-    assert last_scan.read(tmp_path) == tick
+    scan = LastScan(NOW, 2.5, NOW - 9, (Problem("k", "t", "aws"),), last_scan.Counters(3, 2**53 + 1, 5))
+    last_scan.write(tmp_path, scan)
+    assert last_scan.read(tmp_path) == scan
     for wrong in ("", "[]", '{"version": 1}', "{", json.dumps({"version": 2})):
         last_scan.place(tmp_path).write_text(wrong)
         assert last_scan.read(tmp_path) is None

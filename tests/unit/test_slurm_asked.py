@@ -117,7 +117,7 @@ def test_no_webhook_travels_with_a_job(lab: Lab, tiny_run: Path, fake_slurm: Fak
 
 
 def test_a_dry_run_says_what_slurm_has_of_it_already(lab: Lab, tiny_run: Path, fake_slurm: FakeSlurm) -> None:
-    """Submitted by a tick of the monitor, and waiting."""
+    """Submitted by a scan of the monitor, and waiting."""
     fake_slurm.set("squeue", "echo '7_0|PENDING||Priority'; echo '8|PENDING||Dependency'")
     lab.watch(tiny_run, entry={"executor": "slurm"})
 

@@ -22,9 +22,9 @@ from s3sync.inventory.history import Entry, History
 from s3sync.monitor import activity, dashboard, health, last_scan, metrics
 from s3sync.monitor import scan as monitor_scan
 from s3sync.monitor.activity import Scans
-from s3sync.monitor.last_scan import LastTick
+from s3sync.monitor.last_scan import LastScan
 from s3sync.monitor.notify import Notifier, Problem
-from s3sync.monitor.scan import Tick
+from s3sync.monitor.scan import ScanResult
 from s3sync.signals import Stop
 from s3sync.state import lock
 from s3sync.transfer.progress import Lines
@@ -68,8 +68,8 @@ TROUBLES: dict[str, tuple[Trouble, ...]] = {
 }
 
 
-def last(*problems: Problem, ended: float = NOW - 60) -> LastTick:
-    return LastTick(ended, 3, ended, problems)
+def last(*problems: Problem, ended: float = NOW - 60) -> LastScan:
+    return LastScan(ended, 3, ended, problems)
 
 
 AWS = Problem("s3://lab-runs", "no AWS credentials", "aws")
@@ -82,13 +82,13 @@ KNOWN: dict[str, Scans] = {
     "a scan with an alert": Scans(last(ALERT)),
     "a scan without credentials": Scans(last(AWS)),
     "a scan in which the run failed": Scans(last(OF_THE_RUN)),
-    "a scan that ended early": Scans(last(Problem("monitor", "the tick ended early: interrupted by SIGTERM", "other"))),
+    "a scan that ended early": Scans(last(Problem("monitor", "the scan ended early: interrupted by SIGTERM", "other"))),
     "a good scan long ago": Scans(last(ended=NOW - 5 * HOUR)),
     "a good scan that is dated tomorrow": Scans(last(ended=NOW + 24 * HOUR)),
     "a running scan after a good one long ago": Scans(last(ended=NOW - 5 * HOUR), began=NOW - 4 * HOUR),
     "a running scan after a failed one": Scans(last(AWS), began=NOW - 60),
     "the first scan is running": Scans(began=NOW - 60),
-    "a scan that seems to be stuck": Scans(last(), "the tick has been at work for more than 24 h", NOW - 30 * HOUR),
+    "a scan that seems to be stuck": Scans(last(), "the scan has been running for more than 24 h", NOW - 30 * HOUR),
     "a scan that was killed": Scans(last(), "the last scan did not come to its end"),
     "a memory that cannot be read": Scans(None, "cannot read what the last scan found"),
 }
@@ -129,7 +129,7 @@ def test_status_page_metrics_exit_code_and_ping_agree(known: str) -> None:
         shown = [*status.problem_lines(overview), *(p.text for p in found.failing), status.scan_line(overview)]
         for trouble in view.troubles:
             assert any(trouble.text in line for line in shown), case
-        if of_scans.last and not Tick(problems=list(of_scans.last.problems)).ok:
+        if of_scans.last and not ScanResult(problems=list(of_scans.last.problems)).ok:
             assert not found.ok, f"{case}: its exit code and ping said so"
 
 
@@ -203,20 +203,20 @@ def test_a_scan_that_ends_in_a_bug_is_reported_everywhere(tmp_path: Path, monkey
     def bug(*_: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(monitor_scan, "_tick", bug)
+    monkeypatch.setattr(monitor_scan, "_scan", bug)
 
     with pytest.raises(RuntimeError):
-        monitor_scan.run_tick(config, {}, Stop(), show)
+        monitor_scan.run_scan(config, {}, Stop(), show)
 
     assert pings.said == [(False, "a bug")]
-    assert "the tick ended early: a bug" in (web / "index.html").read_text()
+    assert "the scan ended early: a bug" in (web / "index.html").read_text()
     assert not status.look(config).verdict.ok
 
 
 def test_a_scan_that_cannot_begin_is_reported_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     web, prom = tmp_path / "web", tmp_path / "s3sync.prom"
     config = config_of(tmp_path, report_dir=str(web), metrics_file=str(prom))
-    assert monitor_scan.run_tick(config, {}, Stop(), show).ok
+    assert monitor_scan.run_scan(config, {}, Stop(), show).ok
     assert "No runs yet" in (web / "index.html").read_text()
     assert "s3sync_verdict 0.0" in prom.read_text()
     locks = activity.lock_path(config.log_dir).parent
@@ -225,7 +225,7 @@ def test_a_scan_that_cannot_begin_is_reported_everywhere(tmp_path: Path, monkeyp
     pings = Pings(monkeypatch)
 
     with pytest.raises(StateError):
-        monitor_scan.run_tick(config, {}, Stop(), show)
+        monitor_scan.run_scan(config, {}, Stop(), show)
 
     [(ok, summary)] = pings.said
     assert (ok, "the scan could not begin: cannot lock" in summary) == (False, True)
@@ -277,7 +277,7 @@ def test_a_scan_that_finds_another_one_at_work_refreshes_page_and_metrics(
         process.communicate(timeout=120)
 
     assert (busy.code, process.returncode) == (0, 0)
-    assert "A scan is at work since" in meanwhile
+    assert "A scan is running since" in meanwhile
     assert "s3sync_tick_running 1.0" in numbers
     assert "s3sync_tick_running 0.0" in prom.read_text()
     assert "All is well" in (web / "index.html").read_text()
@@ -287,7 +287,7 @@ def test_a_scan_that_finds_another_one_at_work_refreshes_page_and_metrics(
 def test_a_scan_whose_config_cannot_be_used_is_reported(tmp_path: Path, capsys: Any, style: str) -> None:
     web, prom = tmp_path / "web", tmp_path / "s3sync.prom"
     config = config_of(tmp_path, report_dir=str(web), metrics_file=str(prom))
-    assert monitor_scan.run_tick(config, {}, Stop(), show).ok
+    assert monitor_scan.run_scan(config, {}, Stop(), show).ok
     keys = {"log_dir": str(config.log_dir), "report_dir": str(web), "metrics_file": str(prom)}
     path = tmp_path / ("config.json" if style == "json" else "config.yaml")
     lines = "".join(f"{key}: {value}  # here\n" for key, value in keys.items())

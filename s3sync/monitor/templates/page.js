@@ -86,7 +86,7 @@
     const old = find("old");
     old.hidden = age < Number(limit);
     document.documentElement.classList.toggle("old", !old.hidden);
-    const text = `No news for ${ago(age)}: no tick of the monitor has ended since then. It may be stuck, switched off, `
+    const text = `No news for ${ago(age)}: no scan of the monitor has ended since then. It may be stuck, switched off, `
       + "or at work on a large run; s3sync status says which. What stands below is how things were then.";
     if (!old.hidden && old.textContent !== text) old.textContent = text;
     heading.textContent = old.hidden ? said : `No news for ${ago(age)}`;
