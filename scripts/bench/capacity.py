@@ -1,7 +1,7 @@
-"""How many nodes a sequencing core wants, from the program's own costs; and whether they hold, by simulation.
+"""Calculate how many nodes a sequencing core needs, and simulate a month to see whether they are enough.
 
-Nothing is measured here. A month of runs that end, wait and go up is played with a clock that jumps from one event
-to the next: seconds of one core, and always the same outcome.
+Nothing is measured here. The simulation jumps from one event to the next (a run ends, waits, is uploaded), takes
+seconds of one core, and always has the same outcome.
 """
 
 from __future__ import annotations

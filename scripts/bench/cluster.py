@@ -1,8 +1,7 @@
-"""How much sooner a run is in S3 with more nodes: one core here against a Slurm cluster of such nodes, in alternation.
+"""Measure how much sooner a run is in S3 with more nodes: one core against a Slurm cluster, in alternation.
 
-All nodes are on this machine, a core each, which they share with each other, with the server and with whoever follows
-when there are more of them than cores. So it is their CPU time that says how long they would take with cores of their
-own.
+All nodes are on this machine, a core each. If there are more of them than cores, they share these with each other, the
+server and the coordinator, so their CPU time says how long they would take with cores of their own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who competes: this program, the AWS CLI in several ways, and other tools; each as the processes to start."""
+"""Define who competes: s3sync, the AWS CLI in several ways, and other tools, each as the processes to start."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a run of very many files on a cluster costs the host that submits it and follows it, and the last job.
+"""Measure what a run of very many files on a cluster costs the submitting host and the finalizer job.
 
-Slurm itself is played by four scripts, and the tasks by this process, which writes into the work folder and into S3
-what they would. Coordinator and last job are the real ones.
+Four scripts play Slurm, and this process plays the tasks: it writes to the work folder and to S3 what they would.
+Coordinator and finalizer job are real.
 """
 
 from __future__ import annotations

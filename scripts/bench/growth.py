@@ -1,6 +1,4 @@
-"""The costs that grow: planning, logs and listings with files, a tick with nothing to do with runs, a resumed upload
-with what is left.
-"""
+"""Measure costs that grow: planning, logs and listings with files, an idle scan with runs, a resumed upload."""
 
 from __future__ import annotations
 

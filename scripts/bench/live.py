@@ -1,6 +1,6 @@
-"""How long after the instrument's last word a run is in S3, proven: streamed while it is written, or not.
+"""Measure how long after its last marker a run is verified in S3: streamed while it is written, or not.
 
-All ways get the same run and the same slow line to the server: it is the network that takes the hours in life.
+All contenders get the same run and the same slow line to the server.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Processes run side by side, and what they cost: seconds, CPU-seconds and memory of all they started."""
+"""Run processes side by side, and measure seconds, CPU-seconds and memory of them and their children."""
 
 from __future__ import annotations
 

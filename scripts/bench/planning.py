@@ -1,4 +1,4 @@
-"""Plans the upload of so many files, and prints as JSON what that cost; a process of its own, for the memory.
+"""Plan the upload of N files, and print as JSON what that cost; a process of its own, to measure its memory.
 
 python -m scripts.bench.planning 1000000
 """

@@ -1,4 +1,4 @@
-"""A picture of the ratios; the only user of matplotlib."""
+"""Draw the ratios; the only user of matplotlib."""
 
 from __future__ import annotations
 

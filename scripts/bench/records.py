@@ -1,6 +1,6 @@
-"""How a run's log and journal grow: writes and reads those of so many files, and prints as JSON what that cost.
+"""Write and read log and journal of a run with N files, and print as JSON what that cost.
 
-A process of its own, for the memory: python -m scripts.bench.records 1000000
+A process of its own, to measure its memory: python -m scripts.bench.records 1000000
 """
 
 from __future__ import annotations

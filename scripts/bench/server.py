@@ -1,7 +1,4 @@
-"""The S3 server that is measured against: ours, on this machine, as a process of its own for each measurement.
-
-A fresh one each time counts from zero and holds nothing, so no measurement pays for those before it.
-"""
+"""Start our S3 server as a fresh process for each measurement, so that counters and memory begin at zero."""
 
 from __future__ import annotations
 

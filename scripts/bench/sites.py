@@ -1,4 +1,4 @@
-"""Where uploads go: a fresh server on this machine for each, or a prefix of its own in a real bucket."""
+"""Provide the destination of each upload: a fresh server on this machine, or a prefix in a real bucket."""
 
 from __future__ import annotations
 

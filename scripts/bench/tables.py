@@ -1,4 +1,4 @@
-"""Measurements as tables: every single one for programs, medians and ratios for people."""
+"""Write measurements as tables: each one for programs, medians and ratios for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All contenders in alternation: A B C A B C ..., so that what else the machine does hits all alike."""
+"""Run all contenders in alternation (A B C A B C ...), so that other load on the machine hits all alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the defaults rest on: one of them varied at a time, everything else as it is, in alternation."""
+"""Measure what the defaults rest on: vary one of them at a time, in alternation."""
 
 from __future__ import annotations
 

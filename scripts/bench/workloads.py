@@ -1,4 +1,4 @@
-"""What is uploaded: simulated runs of several shapes, made once and then used by all contenders."""
+"""Make what is uploaded: simulated runs of several shapes, shared by all contenders."""
 
 from __future__ import annotations
 

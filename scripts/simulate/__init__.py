@@ -1,1 +1,1 @@
-"""What simulate_run.py is made of: tables of instruments, the plan of a run, its files, and their writing."""
+"""The parts of simulate_run.py: a table of instruments, the plan of a run, its files, and their writing."""

@@ -1,4 +1,4 @@
-"""An analysis of a run, as DRAGEN on the instrument writes it after the run: FASTQs, reports, logs, Manifest.tsv."""
+"""Make an analysis of a run as DRAGEN on the instrument does: FASTQs, reports, logs, Manifest.tsv."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that is mirrored into a folder the way rsync does it: the root first, and with it the completion markers."""
+"""Copy a run the way rsync does: the root first, and with it the completion markers."""
 
 from __future__ import annotations
 

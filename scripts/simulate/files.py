@@ -1,4 +1,4 @@
-"""The files of a run: their paths, their sizes, and the content of those that are text."""
+"""List the files of a run: paths, sizes, and the content of text files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each kind of instrument writes: the shapes of its names, the numbers and sizes of its files, its texts."""
+"""Describe what each kind of instrument writes: names, numbers and sizes of files, texts."""
 
 from __future__ import annotations
 

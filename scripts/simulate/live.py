@@ -1,4 +1,4 @@
-"""A run that is written over time: moment by moment, or at the pace of an instrument."""
+"""Write a run over time: step by step, or at the pace of an instrument."""
 
 from __future__ import annotations
 

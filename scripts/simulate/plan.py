@@ -1,4 +1,4 @@
-"""One run of an instrument: its ids and date, from the seed or from a given name."""
+"""Plan one run of an instrument: its ids and date, from the seed or from a given name."""
 
 from __future__ import annotations
 

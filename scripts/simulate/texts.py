@@ -1,4 +1,4 @@
-"""The texts of a run: RunInfo.xml, parameters, sample sheets, markers, logs."""
+"""Make the texts of a run: RunInfo.xml, parameters, samplesheets, markers, logs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""When an instrument writes what: all writes of a run, each at its time. Pure.
+"""Schedule all writes of a run, each at its time. Pure.
 
-Data grow piece by piece during their cycle, InterOp and the long logs with every cycle. After the last cycle
-of instruments that copy the run comes RTAComplete.txt first, and only then the rest: the ends of the last
-cycle's data, of InterOp and of the logs. What an instrument writes last is its last completion marker.
+Data grow piece by piece during their cycle, InterOp and the long logs with every cycle. After the last cycle,
+instruments that copy the run write RTAComplete.txt first, then the rest of the last cycle's data, of InterOp and of the
+logs. An instrument's last write is its last completion marker.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bytes onto the disk: texts as they are, all else pseudo-random, the same for the same seed."""
+"""Write files to disk: texts as they are, all else pseudo-random, the same for the same seed."""
 
 from __future__ import annotations
 
