@@ -37,26 +37,26 @@ class Storage(NamedTuple):
     acl: str = ""
 
 
-AS_THE_BUCKET_HAS_IT = Storage()
+BUCKET_DEFAULTS = Storage()
 
 
-class OwnedBucket(NamedTuple):
+class BucketRef(NamedTuple):
     """A bucket, and the account that has to own it (12 digits; empty: any)."""
 
     name: str
     owner: str = ""
 
-    def words(self) -> tuple[str, ...]:
+    def options(self) -> tuple[str, ...]:
         """What every `s3api` command is given: S3 itself refuses if another account owns the bucket."""
         return _given(("bucket", self.name), ("expected-bucket-owner", self.owner))
 
 
-def version_words() -> tuple[str, ...]:
+def version_argv() -> tuple[str, ...]:
     """Which version this is."""
     return ("--version",)
 
 
-def checksum_words(version: str, *, few: bool = False) -> tuple[str, ...]:
+def checksum_options(version: str, *, few: bool = False) -> tuple[str, ...]:
     """Have the newer versions 2 send the CRC32 that version 1 sends, since it can be computed here.
 
     `version` is what `aws --version` says. Older versions 2 send none and know no such option. With `few` the user
@@ -69,13 +69,13 @@ def checksum_words(version: str, *, few: bool = False) -> tuple[str, ...]:
     return ("--checksum-algorithm=CRC32",) if is_newer else ()
 
 
-def knows_crt(version: str) -> bool:
+def supports_crt(version: str) -> bool:
     """Whether a CLI has the transfer client in C: version 2."""
     return version.startswith("aws-cli/2.")
 
 
-def cp_words(
-    folder: str, url: str, storage: Storage = AS_THE_BUCKET_HAS_IT, more: tuple[str, ...] = ()
+def s3_cp_argv(
+    folder: str, url: str, storage: Storage = BUCKET_DEFAULTS, more: tuple[str, ...] = ()
 ) -> tuple[str, ...]:
     """Send every file in a folder; `url` ends in a slash."""
     names = ("sse", "sse-kms-key-id", "storage-class", "acl")
@@ -83,50 +83,50 @@ def cp_words(
     return ("s3", "cp", folder, url, "--recursive", "--no-progress", *how, _CONNECT_TIMEOUT)
 
 
-def head_words(bucket: OwnedBucket, key: str) -> tuple[str, ...]:
+def head_object_argv(bucket: BucketRef, key: str) -> tuple[str, ...]:
     """Size, ETag, encryption and checksum of an object; `--key=` since a key may begin with a dash."""
-    what = (*bucket.words(), f"--key={key}", "--checksum-mode=ENABLED")
+    what = (*bucket.options(), f"--key={key}", "--checksum-mode=ENABLED")
     return ("s3api", "head-object", *what, _JSON, _HEAD_QUERY, _CONNECT_TIMEOUT)
 
 
-def read_words(bucket: OwnedBucket, key: str) -> tuple[str, ...]:
+def read_object_argv(bucket: BucketRef, key: str) -> tuple[str, ...]:
     """Print an object's bytes, all of them."""
     return ("s3", "cp", f"s3://{bucket.name}/{key}", "-", "--no-progress", _CONNECT_TIMEOUT)
 
 
-def head_bucket_words(bucket: OwnedBucket) -> tuple[str, ...]:
+def head_bucket_argv(bucket: BucketRef) -> tuple[str, ...]:
     """Whether there is such a bucket, and whether these credentials may see it."""
-    return ("s3api", "head-bucket", *bucket.words(), _CONNECT_TIMEOUT)
+    return ("s3api", "head-bucket", *bucket.options(), _CONNECT_TIMEOUT)
 
 
-def encryption_words(bucket: OwnedBucket) -> tuple[str, ...]:
+def bucket_encryption_argv(bucket: BucketRef) -> tuple[str, ...]:
     """How the bucket encrypts what is uploaded without a word on that: `AES256`, `aws:kms`, ..."""
-    return ("s3api", "get-bucket-encryption", *bucket.words(), _JSON, _ENCRYPTION_QUERY, _CONNECT_TIMEOUT)
+    return ("s3api", "get-bucket-encryption", *bucket.options(), _JSON, _ENCRYPTION_QUERY, _CONNECT_TIMEOUT)
 
 
-def list_words(bucket: OwnedBucket, prefix: str, start_after: str, max_items: int) -> tuple[str, ...]:
+def list_objects_argv(bucket: BucketRef, prefix: str, start_after: str, max_items: int) -> tuple[str, ...]:
     """Key, size and ETag of up to `max_items` objects under a prefix, after a key, in the order of their keys."""
-    what = (*bucket.words(), f"--prefix={prefix}", f"--max-items={max_items}")
+    what = (*bucket.options(), f"--prefix={prefix}", f"--max-items={max_items}")
     after = (f"--start-after={start_after}",) if start_after else ()
     return ("s3api", "list-objects-v2", *what, *after, _JSON, _LIST_QUERY, _CONNECT_TIMEOUT)
 
 
-def list_uploads_words(bucket: OwnedBucket, prefix: str) -> tuple[str, ...]:
+def list_uploads_argv(bucket: BucketRef, prefix: str) -> tuple[str, ...]:
     """Key, id and time of the multipart uploads under a prefix that were begun and neither completed nor aborted."""
-    what = (*bucket.words(), f"--prefix={prefix}")
+    what = (*bucket.options(), f"--prefix={prefix}")
     return ("s3api", "list-multipart-uploads", *what, _JSON, _UPLOADS_QUERY, _CONNECT_TIMEOUT)
 
 
-def create_upload_words(bucket: OwnedBucket, key: str, storage: Storage = AS_THE_BUCKET_HAS_IT) -> tuple[str, ...]:
+def create_upload_argv(bucket: BucketRef, key: str, storage: Storage = BUCKET_DEFAULTS) -> tuple[str, ...]:
     """Begin a multipart upload; prints its id."""
     names = ("server-side-encryption", "ssekms-key-id", "storage-class", "acl")
-    what = (*bucket.words(), f"--key={key}", *_given(*zip(names, storage, strict=True)))
+    what = (*bucket.options(), f"--key={key}", *_given(*zip(names, storage, strict=True)))
     return ("s3api", "create-multipart-upload", *what, _JSON, "--query=UploadId", _CONNECT_TIMEOUT)
 
 
-def abort_upload_words(bucket: OwnedBucket, key: str, upload_id: str) -> tuple[str, ...]:
+def abort_upload_argv(bucket: BucketRef, key: str, upload_id: str) -> tuple[str, ...]:
     """Abort a multipart upload, and so remove its parts."""
-    what = (*bucket.words(), f"--key={key}", f"--upload-id={upload_id}")
+    what = (*bucket.options(), f"--key={key}", f"--upload-id={upload_id}")
     return ("s3api", "abort-multipart-upload", *what, _CONNECT_TIMEOUT)
 
 

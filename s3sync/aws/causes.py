@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from s3sync.aws import error_lines
-from s3sync.aws.error_lines import Complaint
+from s3sync.aws.error_lines import ErrorLine
 
 
 class Cause(NamedTuple):
@@ -25,7 +25,7 @@ class Cause(NamedTuple):
     naming: re.Pattern[str] | None = None
     unnamed: str = ""
 
-    def told(self, place: str) -> str:
+    def message_for(self, place: str) -> str:
         """One line: what happened, to what, and what to do."""
         return f"{self.what}{self.about}{place} ({self.advice})"
 
@@ -203,23 +203,23 @@ _PASSING = (
 )
 
 
-REFUSING = Cause("S3 takes no files", "what it said of each is in the log; the same command tries again")
-UNANSWERED = Cause("S3 does not answer", "check the network; the same command tries again")
+ALL_REJECTED = Cause("S3 takes no files", "what it said of each is in the log; the same command tries again")
+NO_RESPONSE = Cause("S3 does not answer", "check the network; the same command tries again")
 
 
-def unreachable(errors: Sequence[str]) -> Cause | None:
+def unreachable_cause(errors: Sequence[str]) -> Cause | None:
     """The cause of complaints that say that there is no way to S3: it may pass, but not within one call."""
     return UNREACHABLE if any(map(is_unreachable, _all(errors))) else None
 
 
-def is_unreachable(complaint: Complaint) -> bool:
+def is_unreachable(complaint: ErrorLine) -> bool:
     """Whether this one says so."""
     return not complaint.code and _NO_WAY.match(complaint.text) is not None
 
 
-def passing(errors: Sequence[str]) -> Cause | None:
+def transient_cause(errors: Sequence[str]) -> Cause | None:
     """The cause of complaints that pass when S3 is asked again a little later, if there is one."""
-    codes = error_lines.codes_in(errors)
+    codes = error_lines.error_codes(errors)
     return next((cause for cause, known in _PASSING if any(re.fullmatch(known, code) for code in codes)), None)
 
 
@@ -227,35 +227,35 @@ _NO_ANSWER = re.compile(r"Unable to locate credentials|NoCredentials|CredentialR
 _GONE_FOR_GOOD = re.compile(r"expired|could not be found|No such file|denied", re.IGNORECASE)
 
 
-def is_missing_credentials(errors: Sequence[str]) -> bool:
+def are_credentials_missing(errors: Sequence[str]) -> bool:
     """Whether whatever gives the credentials (the metadata service, a process) has given none this time: where it has
     given some before, that may pass."""
     texts = [complaint.text for complaint in _all(errors) if _NO_ANSWER.match(complaint.text)]
     return bool(texts) and not any(map(_GONE_FOR_GOOD.search, texts))
 
 
-def is_masked(errors: Sequence[str]) -> bool:
+def has_empty_error_body(errors: Sequence[str]) -> bool:
     """Whether the CLI stumbled over an error reply without a message, and so hides what S3 said."""
     return any(complaint.text.startswith("argument of type 'NoneType' is not") for complaint in _all(errors))
 
 
-def cause_of(errors: Sequence[str]) -> Cause | None:
+def fatal_cause(errors: Sequence[str]) -> Cause | None:
     """The cause that cannot pass by itself behind these complaints, if there is one."""
-    return lasting(_all(errors))[0]
+    return fatal_error(_all(errors))[0]
 
 
-def lasting(said: Sequence[Complaint]) -> tuple[Cause | None, str]:
+def fatal_error(said: Sequence[ErrorLine]) -> tuple[Cause | None, str]:
     """The same with what was said; what is true of everything comes before what may be true of a key."""
     known = [(cause, complaint.text) for complaint in said if (cause := _known(complaint))]
     return next((pair for pair in known if not pair[0].of_a_key), known[0] if known else (None, ""))
 
 
-def lasting_in(errors: Sequence[str]) -> tuple[Cause | None, str]:
+def fatal_error_in(errors: Sequence[str]) -> tuple[Cause | None, str]:
     """The same of lines."""
-    return lasting(_all(errors))
+    return fatal_error(_all(errors))
 
 
-def _known(complaint: Complaint) -> Cause | None:
+def _known(complaint: ErrorLine) -> Cause | None:
     if complaint.code:
         cause = next((rule.cause for rule in _RULES if _fits(rule, complaint)), None)
     else:
@@ -263,17 +263,17 @@ def _known(complaint: Complaint) -> Cause | None:
     return cause and cause.named_in(complaint.text)
 
 
-def _fits(rule: _Rule, complaint: Complaint) -> bool:
+def _fits(rule: _Rule, complaint: ErrorLine) -> bool:
     if not (re.fullmatch(rule.code, complaint.code) and re.fullmatch(rule.operation, complaint.operation)):
         return False
     return not rule.message or re.search(rule.message, complaint.message) is not None
 
 
-def _all(errors: Sequence[str]) -> list[Complaint]:
-    return [complaint for complaint in map(error_lines.read, errors) if complaint]
+def _all(errors: Sequence[str]) -> list[ErrorLine]:
+    return [complaint for complaint in map(error_lines.parse_line, errors) if complaint]
 
 
-def meaning_of(returncode: int) -> str:
+def describe_exit_code(returncode: int) -> str:
     """The exit codes that versions 1 and 2 document; an unknown one is a failure too."""
     if returncode < 0:
         return f"aws was ended by {_signal_name(-returncode)}"

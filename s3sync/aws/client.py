@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 from s3sync import process_tree, processes
 from s3sync.aws import argv as aws_argv
-from s3sync.aws.causes import Cause, is_missing_credentials, lasting_in, meaning_of
-from s3sync.aws.error_lines import without_prefix
+from s3sync.aws.causes import Cause, are_credentials_missing, describe_exit_code, fatal_error_in
+from s3sync.aws.error_lines import strip_prefix
 from s3sync.aws.settings import (
     S3Settings,
     child_environment,
@@ -48,30 +48,30 @@ _CREDENTIAL_PAUSES = (0.5, 2.0, 5.0)  # seconds before a question is asked again
 _WATCH_SECONDS = (0.2, 15.0)  # the least and the most between two looks at whether the children move
 
 
-class Ended(NamedTuple):
+class AwsResult(NamedTuple):
     """An `aws` process that ended: the words after `aws`, and the last of its complaints, printable and redacted.
 
-    `ended_by_us` says why this program ended it, empty if it did not; what it was about to do is half done then.
+    `killed_reason` says why this program ended it, empty if it did not; what it was about to do is half done then.
     """
 
     words: tuple[str, ...]
     returncode: int
     stdout: bytes
     errors: tuple[str, ...]
-    ended_by_us: str = ""
+    killed_reason: str = ""
 
     @property
     def succeeded(self) -> bool:
         """Whether it came to its own end and says that all went well. One that was ended may say 0, too."""
-        return self.returncode == 0 and not self.ended_by_us
+        return self.returncode == 0 and not self.killed_reason
 
     @property
     def reason(self) -> str:
         """Why it was ended, or its last complaint, or what is known without one."""
-        if self.ended_by_us:
-            return f"aws {self.ended_by_us}, so it was ended"
-        said = (without_prefix(line) for line in reversed(self.errors))
-        return next(filter(None, said), "") or meaning_of(self.returncode)
+        if self.killed_reason:
+            return f"aws {self.killed_reason}, so it was ended"
+        said = (strip_prefix(line) for line in reversed(self.errors))
+        return next(filter(None, said), "") or describe_exit_code(self.returncode)
 
 
 def find_aws(command: str | None, environ: Mapping[str, str]) -> str:
@@ -88,7 +88,7 @@ def find_aws(command: str | None, environ: Mapping[str, str]) -> str:
     return _behind_shim(os.path.abspath(found), environ)
 
 
-def installed(environ: Mapping[str, str], stop: Stop, seconds: float) -> str:
+def describe_installed(environ: Mapping[str, str], stop: Stop, seconds: float) -> str:
     """The CLI that is used where none is named, for people: `aws-cli/1.46.3 (/usr/bin/aws)`, or what is wrong.
 
     One that is no package of this Python is asked, and given no more than so many seconds.
@@ -98,7 +98,7 @@ def installed(environ: Mapping[str, str], stop: Stop, seconds: float) -> str:
     except AwsError:
         return "no aws found: not beside this Python nor on PATH (pip install awscli)"
     try:
-        name, _, _ = Aws(path, environ, stop).prompt_version(seconds).partition(" ")
+        name, _, _ = AwsCli(path, environ, stop).prompt_version(seconds).partition(" ")
     except AwsError as error:
         return f"no aws that works: {error}"
     return f"{name} ({printable(path)})"
@@ -114,7 +114,7 @@ def _version_beside(path: str) -> str:
     return ""
 
 
-class Aws:
+class AwsCli:
     """Runs one AWS CLI, with one environment, from several threads; ends its processes when asked to stop."""
 
     def __init__(
@@ -127,14 +127,14 @@ class Aws:
     ) -> None:
         """`inherited` descriptors (the locks) stay open in the children; one that stalls for so long is ended."""
         self.path = path
-        self.started = 0  # processes so far
-        self.said_version = ""  # what `version` found
+        self.process_count = 0  # processes so far
+        self.version_text = ""  # what `version` found
         self.has_answered = False  # S3, so that there were credentials
-        self.few_checksums = wants_few_checksums(environ)
+        self.wants_few_checksums = wants_few_checksums(environ)
         self._beside = ""  # the same, if it was found without a process
         self._environ = environ
         self._secrets = secrets_of(environ)
-        self._command = (*processes.argv_of(path), *_endpoint_words(environ))
+        self._command = (*processes.argv_of(path), *_endpoint_options(environ))
         self._inherited = tuple(inherited)
         self._lock = threading.Lock()
         self._live: dict[int, Process] = {}
@@ -147,43 +147,43 @@ class Aws:
 
     def version(self) -> str:
         """What `aws --version` says, e.g. `aws-cli/1.46.3 Python/3.11.7 …`; raises AwsError."""
-        return self._version_in(self.query(aws_argv.version_words()))
+        return self._version_in(self.run(aws_argv.version_argv()))
 
     def quick_version(self) -> str:
         """The same, without a process where the CLI is a package of this Python; raises AwsError."""
-        self.said_version = self._beside = _version_beside(self.path)
-        return self.said_version or self.version()
+        self.version_text = self._beside = _version_beside(self.path)
+        return self.version_text or self.version()
 
     def prompt_version(self, seconds: float) -> str:
         """The same for a person who waits: it is given no more than so many seconds; raises AwsError."""
-        self.said_version = _version_beside(self.path)
-        return self.said_version or self._version_in(self.clean_up(aws_argv.version_words(), seconds))
+        self.version_text = _version_beside(self.path)
+        return self.version_text or self._version_in(self.run_despite_stop(aws_argv.version_argv(), seconds))
 
-    def _version_in(self, ended: Ended) -> str:
+    def _version_in(self, ended: AwsResult) -> str:
         if ended.returncode != 0 or not ended.stdout:
             raise AwsError(f"cannot use {printable(self.path)}: `aws --version` failed: {ended.reason}")
-        self.said_version = self.readable(ended.stdout.decode("utf-8", "replace"))
-        return self.said_version
+        self.version_text = self.sanitize(ended.stdout.decode("utf-8", "replace"))
+        return self.version_text
 
     def check_usable(self) -> None:
         """Raise AwsError if it cannot even tell its version; nothing is started if it has told it."""
         if self._beside:
             self.version()
 
-    def query(self, words: Sequence[str], seconds: float | None = None) -> Ended:
+    def run(self, words: Sequence[str], seconds: float | None = None) -> AwsResult:
         """Run to the end, given no more than so many `seconds`, and keep stdout whole; for the s3api commands.
 
         Asks again where it found no credentials, if others did. Raises InterruptedBySignal where it was ended because
         we were asked to stop: that says nothing of S3.
         """
         for pause in _CREDENTIAL_PAUSES:
-            ended = self._query(words, seconds)
-            if not self.lost_credentials(ended):
+            ended = self._run_once(words, seconds)
+            if not self.has_lost_credentials(ended):
                 return ended
             self._stop.wait(pause)
-        return self._query(words, seconds)
+        return self._run_once(words, seconds)
 
-    def _query(self, words: Sequence[str], seconds: float | None) -> Ended:
+    def _run_once(self, words: Sequence[str], seconds: float | None) -> AwsResult:
         self._stop.check()
         with self._running(words) as process:
             stdout, stderr = self._communicate(process, seconds)
@@ -193,14 +193,14 @@ class Aws:
         self.has_answered = self.has_answered or (tuple(words[:1]) == ("s3api",) and is_of_s3)
         return ended
 
-    def lost_credentials(self, ended: Ended) -> bool:
+    def has_lost_credentials(self, ended: AwsResult) -> bool:
         """Whether a process found no credentials where others did: that may pass."""
-        return self.has_answered and ended.returncode != 0 and is_missing_credentials(ended.errors)
+        return self.has_answered and ended.returncode != 0 and are_credentials_missing(ended.errors)
 
-    def read(self, words: Sequence[str], on_bytes: Callable[[memoryview], None]) -> Ended:
+    def read_bytes(self, words: Sequence[str], on_bytes: Callable[[memoryview], None]) -> AwsResult:
         """Run to the end and hand on what it prints, piece by piece; for whole objects.
 
-        Raises InterruptedBySignal as `query` does.
+        Raises InterruptedBySignal as `run` does.
         """
         self._stop.check()
         with self._running(words) as process:
@@ -214,7 +214,7 @@ class Aws:
         self._stop.check()
         return self._result(words, process, b"", errors.splitlines())
 
-    def clean_up(self, words: Sequence[str], seconds: float) -> Ended:
+    def run_despite_stop(self, words: Sequence[str], seconds: float) -> AwsResult:
         """A query that is made even after we were asked to stop, and not ended by that; it has so many `seconds`."""
         with self._running(words, urgent=True) as process:
             stdout, stderr = self._communicate(process, seconds)
@@ -228,13 +228,13 @@ class Aws:
             process_tree.send_signal(process.pid, signal.SIGKILL)
             return process.communicate()
 
-    def follow(
+    def run_streaming(
         self,
         words: Sequence[str],
         on_line: Callable[[str], None],
         on_start: Callable[[int], None],
         config: Path | None = None,
-    ) -> Ended:
+    ) -> AwsResult:
         """Run to the end and hand on the process id and each line of stdout and stderr; keeps the last complaints.
 
         `upload: ` lines are progress, not complaints. `config` is an AWS config instead of the usual one.
@@ -251,17 +251,17 @@ class Aws:
                 on_line(line.decode("utf-8", "replace").rstrip("\n"))
         return self._result(words, process, b"", tail)
 
-    def live(self) -> list[int]:
+    def running_pids(self) -> list[int]:
         """The process ids of those that run."""
         with self._lock:
             return list(self._live)
 
     def bytes_read(self) -> dict[int, int]:
         """For each live process: bytes that it and its children have read so far, files and libraries alike."""
-        return {pid: process_tree.bytes_read(pid) for pid in self.live()}
+        return {pid: process_tree.bytes_read(pid) for pid in self.running_pids()}
 
-    def end(self, pid: int, why: str) -> None:
-        """Ask one live process to end, and insist; returns at once. `why` goes into its `ended_by_us`."""
+    def terminate(self, pid: int, why: str) -> None:
+        """Ask one live process to end, and insist; returns at once. `why` goes into its `killed_reason`."""
         with self._lock:
             process = self._live.get(pid)
             if process is None or pid in self._ended:
@@ -279,12 +279,12 @@ class Aws:
         self._stop.wait(seconds)
         self._stop.check()
 
-    def end_all(self) -> None:
+    def terminate_all(self) -> None:
         """Ask every live process to end, and insist; returns at once. Those that clean up come to their own end."""
         with self._lock:
             live = [pid for pid in self._live if pid not in self._urgent]
         for pid in live:
-            self.end(pid, "was interrupted")
+            self.terminate(pid, "was interrupted")
 
     @contextlib.contextmanager
     def _running(
@@ -293,16 +293,16 @@ class Aws:
         """A process in a session of its own, so that signals for us reach it through us alone."""
         with self._lock:
             process = self._start((*self._command, *words), merged, {"AWS_CONFIG_FILE": str(config)} if config else {})
-            self.started += 1
+            self.process_count += 1
             if not self._live:  # only as long as there is something to end: nothing stays registered afterwards
-                self._stop.on_request(self.end_all)
+                self._stop.on_request(self.terminate_all)
             self._live[process.pid] = process
             self._ended.pop(process.pid, None)
             if urgent:
                 self._urgent.add(process.pid)
             self._see_to_watching()
         if self._stop.requested and not urgent:  # asked between the look at `stop` and the start
-            self.end(process.pid, "was interrupted")
+            self.terminate(process.pid, "was interrupted")
         try:
             with process:
                 try:
@@ -314,7 +314,7 @@ class Aws:
             with self._lock:
                 del self._live[process.pid]
                 if not self._live:
-                    self._stop.forget(self.end_all)
+                    self._stop.forget(self.terminate_all)
                 self._urgent.discard(process.pid)
                 self._changed.notify_all()
 
@@ -335,7 +335,7 @@ class Aws:
                     return
                 live = list(self._live)
             for pid in self._watch.stalled(live):
-                self.end(pid, f"moved no bytes for {human_seconds(self._watch.seconds)}")
+                self.terminate(pid, f"moved no bytes for {human_seconds(self._watch.seconds)}")
 
     def _start(self, argv: Sequence[str], merged: bool, more: Mapping[str, str]) -> Process:
         try:
@@ -344,16 +344,16 @@ class Aws:
             why, advice = processes.reason_of(self.path, error)
             raise AwsError(f"cannot run {printable(self.path)}: {why} ({advice or _CHECK_INSTALLATION})") from error
 
-    def _result(self, words: Sequence[str], process: Process, stdout: bytes, errors: Iterable[bytes]) -> Ended:
+    def _result(self, words: Sequence[str], process: Process, stdout: bytes, errors: Iterable[bytes]) -> AwsResult:
         why = self._ended.pop(process.pid, "")
-        return Ended(tuple(words), process.returncode, stdout, self._readable(errors), why)
+        return AwsResult(tuple(words), process.returncode, stdout, self._readable(errors), why)
 
-    def readable(self, printed: str) -> str:
+    def sanitize(self, printed: str) -> str:
         """Something that the CLI printed, as it may be shown and logged: one bounded line, without credentials."""
         return redact(printable(printed.strip()), self._secrets)[:_MAX_LINE]
 
     def _readable(self, lines: Iterable[bytes]) -> tuple[str, ...]:
-        texts = (self.readable(line.decode("utf-8", "replace")) for line in lines)
+        texts = (self.sanitize(line.decode("utf-8", "replace")) for line in lines)
         return tuple(text for text in texts if text)[-_TAIL_LINES:]
 
 
@@ -365,16 +365,16 @@ def connect(
     work: Path,
     inherited: Sequence[int] = (),
     stall_seconds: float = STALL_SECONDS,
-) -> Aws:
+) -> AwsCli:
     """The CLI with these settings, in a config of its own in the work folder; raises AwsError."""
     config = work / "aws-config"
     carried = write_config(environ, settings, config)
     # Whatever it writes beside what it is asked to goes to the same disk, and never into its current folder.
     child = {**child_environment(environ, config, carried), "TMPDIR": str(work.parent.parent)}
-    return Aws(find_aws(command, environ), child, stop, inherited, stall_seconds)
+    return AwsCli(find_aws(command, environ), child, stop, inherited, stall_seconds)
 
 
-def parse_json(ended: Ended) -> Any:
+def parse_json(ended: AwsResult) -> Any:
     """The JSON that a successful query printed; None where it printed nothing. Raises AwsError if it is no JSON."""
     if not ended.stdout.strip():
         return None
@@ -384,15 +384,15 @@ def parse_json(ended: Ended) -> Any:
         raise AwsError(f"aws {' '.join(ended.words[:2])} printed no JSON: {error}") from error
 
 
-def failure(ended: Ended, where: str, fallback: Cause | None = None) -> AwsError:
+def to_error(ended: AwsResult, where: str, fallback: Cause | None = None) -> AwsError:
     """The one clear line for a process that failed for good."""
-    known, said = lasting_in(ended.errors)
+    known, said = fatal_error_in(ended.errors)
     if cause := known or fallback:
-        return AwsError(f"{cause.told(where)}. aws said: {said or ended.reason}")
+        return AwsError(f"{cause.message_for(where)}. aws said: {said or ended.reason}")
     return AwsError(f"aws {' '.join(ended.words[:2])} failed for {where}: {ended.reason}")
 
 
-def _endpoint_words(environ: Mapping[str, str]) -> tuple[str, ...]:
+def _endpoint_options(environ: Mapping[str, str]) -> tuple[str, ...]:
     """The endpoint of the environment as an option: versions 2 before 2.13 do not know the variables."""
     endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
     ignored = environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true"

@@ -23,7 +23,7 @@ _XML = re.compile(  # S3's own answer, as the client in C has it
 _NO_COMPLAINT = ("warning: ", "upload: ")
 
 
-class Complaint(NamedTuple):
+class ErrorLine(NamedTuple):
     """What was said: by S3 or another service (`code`, and which operation it refused), or by the CLI itself.
 
     `text` is all of it; `message` what stands behind a code. Without a code both are the same.
@@ -35,31 +35,31 @@ class Complaint(NamedTuple):
     operation: str = ""
 
 
-def read(line: str) -> Complaint | None:
+def parse_line(line: str) -> ErrorLine | None:
     """The complaint in a line that the CLI printed; None if there is none, or if it cannot be told from a name."""
-    text = without_prefix(line)
+    text = strip_prefix(line)
     if text.startswith(_NO_COMPLAINT):
         return None
     if text.startswith(_FAILED):
-        text = without_prefix(_behind_names(text))
-    return of(text) if text else None
+        text = strip_prefix(_behind_names(text))
+    return parse_text(text) if text else None
 
 
-def of(text: str) -> Complaint:
+def parse_text(text: str) -> ErrorLine:
     """A complaint that stands alone, without a name in front of it."""
     if match := _API.match(text):
-        return Complaint(text, match["message"], match["code"], match["operation"] or "")
+        return ErrorLine(text, match["message"], match["code"], match["operation"] or "")
     if match := _XML.match(text):
-        return Complaint(text, match["message"] or "", match["code"])
-    return Complaint(text, text)
+        return ErrorLine(text, match["message"] or "", match["code"])
+    return ErrorLine(text, text)
 
 
-def codes_in(errors: Sequence[str]) -> set[str]:
+def error_codes(errors: Sequence[str]) -> set[str]:
     """The codes that S3 gave, e.g. `AccessDenied`; the number of the status where an answer had no body."""
-    return {complaint.code for complaint in map(read, errors) if complaint} - {""}
+    return {complaint.code for complaint in map(parse_line, errors) if complaint} - {""}
 
 
-def without_prefix(line: str) -> str:
+def strip_prefix(line: str) -> str:
     """Newer versions 2 put `aws: [ERROR]: ` before their complaints."""
     return _PREFIX.sub("", line).strip()
 

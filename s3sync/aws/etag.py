@@ -62,13 +62,13 @@ _UNITS = (MIB, 5 * MIB, 8 * MIB, 16 * MIB)
 _MD5_FORM = re.compile("[0-9a-fA-F]{32}(-[0-9]{1,5})?")
 
 
-def plain(said: str) -> str:
+def normalize_etag(said: str) -> str:
     """An ETag as it is compared and kept: without quotes and the mark of a weak one, an MD5 in small letters."""
     etag = said.removeprefix("W/").strip('"')
-    return etag.lower() if is_md5_form(etag) else etag
+    return etag.lower() if is_md5_like(etag) else etag
 
 
-def is_md5_form(etag: str) -> bool:
+def is_md5_like(etag: str) -> bool:
     """Whether it may be an MD5, or that of the MD5s of parts."""
     return _MD5_FORM.fullmatch(etag) is not None
 
@@ -76,7 +76,7 @@ def is_md5_form(etag: str) -> bool:
 def number_of_parts(etag: str) -> int:
     """Of how many parts an object with such an ETag is; 0 if it does not say so."""
     _, _, number = etag.partition("-")
-    return int(number) if is_md5_form(etag) and number else 0
+    return int(number) if is_md5_like(etag) and number else 0
 
 
 def likely_part_sizes(size: int, etag: str) -> list[int | None]:

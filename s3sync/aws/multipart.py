@@ -13,8 +13,8 @@ from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
 from s3sync.aws import argv, client, error_lines
-from s3sync.aws.argv import AS_THE_BUCKET_HAS_IT, OwnedBucket, Storage
-from s3sync.aws.client import Aws
+from s3sync.aws.argv import BUCKET_DEFAULTS, BucketRef, Storage
+from s3sync.aws.client import AwsCli
 from s3sync.errors import AwsError
 
 _MOST_KEYS = 200  # asked for one by one
@@ -26,29 +26,29 @@ _TOO_LATE = datetime(9999, 1, 1, tzinfo=timezone.utc)  # for the skew to be adde
 _NO_ENTRY = (TypeError, ValueError, AttributeError, OverflowError)
 
 
-class Swept(NamedTuple):
+class AbortResult(NamedTuple):
     """How many multipart uploads were aborted, and what kept the others from it (empty: nothing did)."""
 
     aborted: int
     trouble: str = ""
 
 
-class Habits:
+class ServerBehavior:
     """What a server was found to do: whether it lists multipart uploads for an exact key alone, as MinIO does."""
 
     def __init__(self) -> None:
         self.lists_by_key: bool | None = None  # not known yet
 
 
-def sweep(
-    aws: Aws,
-    bucket: OwnedBucket,
+def abort_incomplete_uploads(
+    aws: AwsCli,
+    bucket: BucketRef,
     prefix: str,
     keys: Collection[str],
     since: str = "",
-    habits: Habits | None = None,
-    storage: Storage = AS_THE_BUCKET_HAS_IT,
-) -> Swept:
+    habits: ServerBehavior | None = None,
+    storage: Storage = BUCKET_DEFAULTS,
+) -> AbortResult:
     """Abort the multipart uploads of these keys under a prefix, those begun before `since` (ISO 8601) left alone.
 
     With `habits`, which remembers the answer, a server that lists none is tried whether it lists them for an exact
@@ -60,7 +60,7 @@ def sweep(
         if habits and not found and _lists_by_key(aws, bucket, prefix, habits, storage):
             found, trouble = _begun_by_key(aws, bucket, keys)
     except AwsError as error:
-        return Swept(0, str(error))
+        return AbortResult(0, str(error))
     wanted = set(keys)
     not_before = datetime.fromisoformat(since) if since else None
     ours = [left for left in found if left.key in wanted and (not_before is None or left.begun + _SKEW >= not_before)]
@@ -71,14 +71,14 @@ def sweep(
             aborted += 1
         except AwsError as error:
             trouble = str(error)
-    return Swept(aborted, trouble)
+    return AbortResult(aborted, trouble)
 
 
-def _lists_by_key(aws: Aws, bucket: OwnedBucket, prefix: str, habits: Habits, storage: Storage) -> bool:
+def _lists_by_key(aws: AwsCli, bucket: BucketRef, prefix: str, habits: ServerBehavior, storage: Storage) -> bool:
     """Whether an upload that is begun now is missing in the list; it is aborted at once. Raises AwsError."""
     if habits.lists_by_key is None:
         key = prefix + _PROBE
-        begun = aws.clean_up(argv.create_upload_words(bucket, key, storage), _SECONDS)
+        begun = aws.run_despite_stop(argv.create_upload_argv(bucket, key, storage), _SECONDS)
         upload_id = client.parse_json(begun) if begun.succeeded else None
         if not isinstance(upload_id, str):  # whoever may not begin one has left none
             return False
@@ -90,7 +90,7 @@ def _lists_by_key(aws: Aws, bucket: OwnedBucket, prefix: str, habits: Habits, st
     return habits.lists_by_key
 
 
-def _begun_by_key(aws: Aws, bucket: OwnedBucket, keys: Collection[str]) -> tuple[list[_Begun], str]:
+def _begun_by_key(aws: AwsCli, bucket: BucketRef, keys: Collection[str]) -> tuple[list[_Begun], str]:
     """A question for each of the first keys, several at a time; what keeps it from being complete. Raises AwsError."""
     asked = list(keys)[:_MOST_KEYS]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -106,18 +106,18 @@ class _Begun(NamedTuple):
     begun: datetime
 
 
-def _abort(aws: Aws, bucket: OwnedBucket, left: _Begun) -> None:
+def _abort(aws: AwsCli, bucket: BucketRef, left: _Begun) -> None:
     """Raises AwsError."""
-    ended = aws.clean_up(argv.abort_upload_words(bucket, left.key, left.upload_id), _SECONDS)
-    if not ended.succeeded and "NoSuchUpload" not in error_lines.codes_in(ended.errors):
-        raise client.failure(ended, f"s3://{bucket.name}")
+    ended = aws.run_despite_stop(argv.abort_upload_argv(bucket, left.key, left.upload_id), _SECONDS)
+    if not ended.succeeded and "NoSuchUpload" not in error_lines.error_codes(ended.errors):
+        raise client.to_error(ended, f"s3://{bucket.name}")
 
 
-def _begun(aws: Aws, bucket: OwnedBucket, prefix: str) -> list[_Begun]:
+def _begun(aws: AwsCli, bucket: BucketRef, prefix: str) -> list[_Begun]:
     """All under the prefix; raises AwsError."""
-    ended = aws.clean_up(argv.list_uploads_words(bucket, prefix), _SECONDS)
+    ended = aws.run_despite_stop(argv.list_uploads_argv(bucket, prefix), _SECONDS)
     if not ended.succeeded:
-        raise client.failure(ended, f"s3://{bucket.name}")
+        raise client.to_error(ended, f"s3://{bucket.name}")
     found = []
     entries = client.parse_json(ended)
     for entry in entries if isinstance(entries, list) else ():

@@ -17,11 +17,11 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from s3sync.aws import argv, causes, checksums, client, error_lines
-from s3sync.aws.argv import OwnedBucket
+from s3sync.aws.argv import BucketRef
 from s3sync.aws.causes import Cause
-from s3sync.aws.client import Aws, Ended
+from s3sync.aws.client import AwsCli, AwsResult
 from s3sync.aws.destination import Destination
-from s3sync.aws.etag import RunningEtag, number_of_parts, plain
+from s3sync.aws.etag import RunningEtag, normalize_etag, number_of_parts
 from s3sync.errors import AwsError
 from s3sync.resources import usable_cores
 from s3sync.text import count_of, human_seconds, printable
@@ -62,7 +62,7 @@ class RemoteObject(NamedTuple):
     head-object only."""
 
     size: int  # bytes
-    etag: str  # as `etag.plain` has it
+    etag: str  # as `etag.normalize_etag` has it
     crc32: str = ""
     opaque_etag: bool = False
     listed: bool = False
@@ -84,7 +84,7 @@ class Unknown(NamedTuple):
     opaque_etag: bool = False  # probably encrypted with a key that is not ours
 
 
-Seen = RemoteObject | Absent | Unknown
+ObjectState = RemoteObject | Absent | Unknown
 
 
 class File(Protocol):
@@ -97,12 +97,12 @@ class File(Protocol):
     def size(self) -> int: ...
 
 
-class Reader:
+class ObjectReader:
     """Looks at the objects of one run at one destination."""
 
     def __init__(
         self,
-        aws: Aws,
+        aws: AwsCli,
         destination: Destination,
         run_id: str,
         mode: Readback,
@@ -115,7 +115,7 @@ class Reader:
         `say` is given what a person should know.
         """
         self._aws = aws
-        self._bucket = OwnedBucket(destination.bucket, owner)
+        self._bucket = BucketRef(destination.bucket, owner)
         self._url = f"s3://{destination.bucket}"
         self._prefix = destination.run_prefix(run_id)
         self._mode = mode
@@ -128,7 +128,7 @@ class Reader:
         self._began = time.time()
         self._before: Mapping[str, RemoteObject] | None = None  # what there was at the first word
 
-    def expect(self, paths: Iterable[str]) -> None:
+    def set_expected_paths(self, paths: Iterable[str]) -> None:
         """The paths of all files of the run: they tell how long a listing of a range of keys will be."""
         self._expected = sorted(paths)
 
@@ -143,7 +143,7 @@ class Reader:
         """The same, of the keys from the first to the last of these files."""
         return self._first_word(*self._range(files))
 
-    def contact(self) -> None:
+    def check_access(self) -> None:
         """The first word with S3 where nothing that it has is in question; raises AwsError as `list_run` does."""
         self._first_word("", "", 1)
 
@@ -152,12 +152,12 @@ class Reader:
 
         Raises InterruptedBySignal, AwsError if the CLI cannot start.
         """
-        ended = self._aws.query(argv.list_words(self._bucket, self._prefix, "", 1), _PROBE_SECONDS)
-        if ended.succeeded or error_lines.codes_in(ended.errors):
+        ended = self._aws.run(argv.list_objects_argv(self._bucket, self._prefix, "", 1), _PROBE_SECONDS)
+        if ended.succeeded or error_lines.error_codes(ended.errors):
             return None
-        if ended.ended_by_us:
-            return causes.UNANSWERED
-        return causes.unreachable(ended.errors)
+        if ended.killed_reason:
+            return causes.NO_RESPONSE
+        return causes.unreachable_cause(ended.errors)
 
     def pause(self, seconds: float) -> None:
         """Wait so long; raises InterruptedBySignal if somebody asks for the end."""
@@ -194,12 +194,12 @@ class Reader:
 
         Raises InterruptedBySignal.
         """
-        asked = self._aws.query(argv.encryption_words(self._bucket))
+        asked = self._aws.run(argv.bucket_encryption_argv(self._bucket))
         with contextlib.suppress(AwsError):
             return asked.succeeded and str(client.parse_json(asked)).startswith("aws:kms")
         return False
 
-    def seconds_to_ask(self, files: int) -> float:
+    def head_seconds(self, files: int) -> float:
         """How long it takes to ask for so many objects one by one."""
         return files * _HEAD_COST / min(self._processes, usable_cores())
 
@@ -223,22 +223,24 @@ class Reader:
             for etag in etags:
                 etag.update(chunk)
 
-        ended = self._aws.read(argv.read_words(self._bucket, self._prefix + path), update)
+        ended = self._aws.read_bytes(argv.read_object_argv(self._bucket, self._prefix + path), update)
         return {etag.value() for etag in etags} if ended.succeeded else Unknown(ended.reason)
 
-    def _ask_patiently(self, words: Sequence[str]) -> Ended:
+    def _ask_patiently(self, words: Sequence[str]) -> AwsResult:
         """Ask again a little later where that may help: at the very beginning nobody else does."""
         for seconds in BACKOFF:
-            ended = self._aws.query(words)
-            if ended.succeeded or not causes.passing(ended.errors):
+            ended = self._aws.run(words)
+            if ended.succeeded or not causes.transient_cause(ended.errors):
                 return ended
             self._aws.pause(seconds)
-        return self._aws.query(words)
+        return self._aws.run(words)
 
-    def _no_contact(self, ended: Ended) -> AwsError:
-        if causes.is_masked(ended.errors):
-            ended = self._aws.query(argv.head_bucket_words(self._bucket))
-        return client.failure(ended, self._url, causes.unreachable(ended.errors) or causes.passing(ended.errors))
+    def _no_contact(self, ended: AwsResult) -> AwsError:
+        if causes.has_empty_error_body(ended.errors):
+            ended = self._aws.run(argv.head_bucket_argv(self._bucket))
+        return client.to_error(
+            ended, self._url, causes.unreachable_cause(ended.errors) or causes.transient_cause(ended.errors)
+        )
 
     def cost(self, files: Sequence[File]) -> float:
         """CPU-seconds that looking at these files will take."""
@@ -246,7 +248,7 @@ class Reader:
             return client.PROCESS_COST + _LISTED_COST * self._range_length(files)
         return _HEAD_COST * len(files)
 
-    def look(self, files: Sequence[File]) -> dict[str, Seen]:
+    def get_many(self, files: Sequence[File]) -> dict[str, ObjectState]:
         """What S3 has for each file, by path; raises AwsError where asking again would not help."""
         if self._uses_listing(files):
             try:
@@ -260,7 +262,9 @@ class Reader:
                 return dict.fromkeys((file.path for file in files), Unknown(error.ended.reason, listed=True))
         return self._heads(files)
 
-    def look_closer(self, files: Sequence[File], listed: Mapping[str, Seen] | None = None) -> dict[str, Seen]:
+    def head_unsettled(
+        self, files: Sequence[File], listed: Mapping[str, ObjectState] | None = None
+    ) -> dict[str, ObjectState]:
         """What head-object says of files that a listing has not settled, by path; `listed` is what that said of them.
 
         A listing that calls an object missing is S3's own word, and sending a small file again costs
@@ -282,11 +286,11 @@ class Reader:
         seen.update(self._compare_closer(compared, listed or {}))
         return seen
 
-    def _compare_closer(self, files: Sequence[File], listed: Mapping[str, Seen]) -> dict[str, Seen]:
+    def _compare_closer(self, files: Sequence[File], listed: Mapping[str, ObjectState]) -> dict[str, ObjectState]:
         """Of files that are listed with their size and another ETag. If the first have neither a checksum nor an
         encryption that explains the ETag, no other of their sort is asked for: it would say no more than the listing.
         """
-        seen: dict[str, Seen] = {}
+        seen: dict[str, ObjectState] = {}
         for is_in_parts in (False, True):
             sort = [f for f in files if is_in_parts == bool(_parts_in(listed.get(f.path)))]
             first, rest = sort[:_FEW], sort[_FEW:]
@@ -294,22 +298,22 @@ class Reader:
             if all(_says_no_more(seen[file.path]) for file in first):
                 seen.update((file.path, listed[file.path]) for file in rest)
                 continue
-            seen.update(self.ask_each(rest))
+            seen.update(self.head_each(rest))
         return seen
 
-    def ask_each(self, files: Sequence[File]) -> dict[str, Seen]:
+    def head_each(self, files: Sequence[File]) -> dict[str, ObjectState]:
         """What head-object says of each of these files, by path."""
         self._announce(len(files))
         return self._heads(files)
 
     def _announce(self, files: int) -> None:
         """Once, that asking for objects one by one will take its time."""
-        seconds = self.seconds_to_ask(files)
+        seconds = self.head_seconds(files)
         if seconds >= _LONG_SECONDS and not self._has_announced:
             self._has_announced = True
-            self._say(f"note: {asking_of(files, seconds)}")
+            self._say(f"note: {slow_heads_message(files, seconds)}")
 
-    def _heads(self, files: Sequence[File]) -> dict[str, Seen]:
+    def _heads(self, files: Sequence[File]) -> dict[str, ObjectState]:
         paths = [file.path for file in files]
         with ThreadPoolExecutor(self._processes) as pool:
             seen = dict(zip(paths, pool.map(self._head, paths), strict=True))
@@ -342,7 +346,7 @@ class Reader:
         return after, self._prefix + max(paths), self._range_length(files)
 
     def _list(
-        self, after: str, last: str | None, expected: int, ask: Callable[[Sequence[str]], Ended] | None = None
+        self, after: str, last: str | None, expected: int, ask: Callable[[Sequence[str]], AwsResult] | None = None
     ) -> dict[str, RemoteObject]:
         """Objects by path, from key `after` (exclusive) to `last` (None: the end); raises AwsError.
 
@@ -362,13 +366,13 @@ class Reader:
             after, most = page[-1][0], argv.LIST_PAGE
 
     def _page(
-        self, after: str, most: int, ask: Callable[[Sequence[str]], Ended] | None = None
+        self, after: str, most: int, ask: Callable[[Sequence[str]], AwsResult] | None = None
     ) -> list[tuple[str, RemoteObject]]:
-        ask = ask or self._aws.query
-        return _parse_listing(ask(argv.list_words(self._bucket, self._prefix, after, most)), self._url)
+        ask = ask or self._aws.run
+        return _parse_listing(ask(argv.list_objects_argv(self._bucket, self._prefix, after, most)), self._url)
 
-    def _head(self, path: str) -> Seen:
-        return _parse_head(self._aws.query(argv.head_words(self._bucket, self._prefix + path)))
+    def _head(self, path: str) -> ObjectState:
+        return _parse_head(self._aws.run(argv.head_object_argv(self._bucket, self._prefix + path)))
 
 
 def _is_folder(key: str, item: RemoteObject) -> bool:
@@ -381,20 +385,20 @@ def _may_be_cut_off(number: int) -> bool:
     return number > 0 and number % _PAGE_KEYS == 0
 
 
-def _is_same_size(file: File, listed: Seen | None) -> bool:
+def _is_same_size(file: File, listed: ObjectState | None) -> bool:
     return isinstance(listed, RemoteObject) and listed.size == file.size
 
 
-def _parts_in(listed: Seen | None) -> int:
+def _parts_in(listed: ObjectState | None) -> int:
     return number_of_parts(listed.etag) if isinstance(listed, RemoteObject) else 0
 
 
-def _says_no_more(seen: Seen) -> bool:
+def _says_no_more(seen: ObjectState) -> bool:
     """Whether head-object has no more of an object than a listing."""
     return isinstance(seen, RemoteObject) and not (seen.opaque_etag or seen.crc32 or seen.sums)
 
 
-def _is_denied(item: RemoteObject, listed: Seen | None) -> bool:
+def _is_denied(item: RemoteObject, listed: ObjectState | None) -> bool:
     """Whether a listing says that there is no such object, or that it has another size."""
     return isinstance(listed, Absent) or (isinstance(listed, RemoteObject) and listed.size != item.size)
 
@@ -410,24 +414,24 @@ class _UnlistableError(Exception):
 class _ListingFailedError(Exception):
     """This listing failed, for a reason that may pass."""
 
-    def __init__(self, ended: Ended) -> None:
+    def __init__(self, ended: AwsResult) -> None:
         super().__init__(ended.reason)
         self.ended = ended
 
 
-def knows_no_listings(errors: Iterable[str]) -> bool:
+def has_no_listings(errors: Iterable[str]) -> bool:
     """Whether a server that was asked for a listing says that it does not have such; each object is asked for then."""
     return any(map(_NO_LISTINGS.search, errors))
 
 
-def _parse_listing(ended: Ended, where: str) -> list[tuple[str, RemoteObject]]:
+def _parse_listing(ended: AwsResult, where: str) -> list[tuple[str, RemoteObject]]:
     if not ended.succeeded:
-        cause = causes.cause_of(ended.errors)
+        cause = causes.fatal_cause(ended.errors)
         if cause and cause.what == causes.DENIED.what:
             raise _ListingForbiddenError
         if cause:
-            raise client.failure(ended, where)
-        if knows_no_listings(ended.errors):
+            raise client.to_error(ended, where)
+        if has_no_listings(ended.errors):
             raise _UnlistableError(ended.reason)
         raise _ListingFailedError(ended)
     try:
@@ -442,7 +446,7 @@ def _parse_listed(key: object, size: Any, etag: Any, modified: object = None) ->
     if modified is not None and not isinstance(modified, str):
         raise TypeError(f"a time that is no text: {modified!r:.100}")
     etag = "" if etag is None else etag  # a server that gives none
-    return key, RemoteObject(int(size), _shown(plain(etag)), listed=True, modified=_seconds(modified))
+    return key, RemoteObject(int(size), _shown(normalize_etag(etag)), listed=True, modified=_seconds(modified))
 
 
 def _seconds(moment: object) -> int:
@@ -461,9 +465,9 @@ def _shown(said: str) -> str:
     return said if said.isascii() and said.isprintable() and len(said) <= 100 else printable(said[:100])
 
 
-def _parse_head(ended: Ended) -> Seen:
+def _parse_head(ended: AwsResult) -> ObjectState:
     if not ended.succeeded:
-        codes = error_lines.codes_in(ended.errors)
+        codes = error_lines.error_codes(ended.errors)
         if codes & _NOT_FOUND:
             return Absent()
         if codes & _BAD_REQUEST:
@@ -474,13 +478,13 @@ def _parse_head(ended: Ended) -> Seen:
         modified, *sums = more or [None]
         opaque = bool(customer_key) or str(encryption or "").startswith("aws:kms")
         others = tuple((name, _shown(value)) for name, value in zip(checksums.NAMES, sums, strict=False) if value)
-        etag, crc32 = _shown(plain("" if etag is None else etag)), _shown(crc32 or "")
+        etag, crc32 = _shown(normalize_etag("" if etag is None else etag)), _shown(crc32 or "")
         return RemoteObject(int(size), etag, crc32, opaque, modified=_seconds(modified), sums=others)
     except (TypeError, ValueError, AttributeError, OverflowError, AwsError) as error:
         return Unknown(f"cannot make sense of what aws s3api head-object printed: {error}")
 
 
-def asking_of(files: int, seconds: float) -> str:
+def slow_heads_message(files: int, seconds: float) -> str:
     """That it takes long to ask for so many objects one by one, and what is faster."""
     return (
         f"ETags that are no MD5s, as under KMS: {count_of(files, 'object')} will be asked for a checksum one by one, in"

@@ -80,7 +80,7 @@ class S3Settings(NamedTuple):
         }
 
 
-def without_ours(environ: Mapping[str, str]) -> dict[str, str]:
+def without_s3sync_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """An environment for the programs of others: without our own variables, which are secrets."""
     return {name: value for name, value in environ.items() if not name.startswith("S3SYNC_")}
 
@@ -102,7 +102,7 @@ def child_environment(
 
     `carried` are keys that the user's config has, and the copy has not.
     """
-    child = _with_new_names(without_ours(environ))
+    child = _with_new_names(without_s3sync_variables(environ))
     if carried:
         for name in profile.TOKEN_VARIABLES:
             child.pop(name, None)  # it would be that of other keys
@@ -187,7 +187,7 @@ def secrets_of(environ: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(sorted((s for s in found if len(s) >= _SHORTEST_SECRET), key=lambda s: (-len(s), s)))
 
 
-def private_places(environ: Mapping[str, str]) -> dict[str, Path]:
+def private_paths(environ: Mapping[str, str]) -> dict[str, Path]:
     """Return where the CLI reads secrets and keeps them, by what each is."""
     return {
         "the AWS config": _config_file(environ),

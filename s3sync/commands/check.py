@@ -31,7 +31,7 @@ def findings(
     probe_write: bool = False,
     submit: bool = False,
     asker: Mapping[str, str] | None = None,
-) -> Iterator[access.Finding]:
+) -> Iterator[access.CheckResult]:
     """Everything, as it is found out. `probe_write` begins and aborts a multipart upload in each destination; `submit`
     has a job look around on a node of the cluster. If `environ` is that of cron, `asker` is that of the user who asks.
     Raises InterruptedBySignal.
@@ -39,9 +39,9 @@ def findings(
     try:
         config = load_config(path, environ)
     except ConfigError as error:
-        yield from (access.Finding(ok=False, what="config", text=line) for line in str(error).splitlines())
+        yield from (access.CheckResult(ok=False, what="config", text=line) for line in str(error).splitlines())
         return
-    yield access.Finding(
+    yield access.CheckResult(
         ok=True, what="config", text=f"{printable(str(path))}: {count_of(len(config.monitor), 'destination')}"
     )
     yield from _directories(config)
@@ -52,11 +52,13 @@ def findings(
     yield from _variables(path, environ, asker)
     try:
         with staging.work_folder(environ, watched_by(config)) as (work, _):
-            places = (access.Place.of(entry.destination, entry.expected_bucket_owner) for entry in config.monitor)
+            places = (
+                access.UploadTarget.of(entry.destination, entry.expected_bucket_owner) for entry in config.monitor
+            )
             probes = _probes(config) if probe_write else ()
-            yield from access.look(config.aws_command, config.max_threads, places, environ, stop, work, probes)
+            yield from access.check_access(config.aws_command, config.max_threads, places, environ, stop, work, probes)
     except StateError as error:
-        yield access.Finding(ok=False, what="work folder", text=str(error))
+        yield access.CheckResult(ok=False, what="work folder", text=str(error))
     yield from slurm_check.findings(slurm_uses(config), environ, stop, submit=submit)
 
 
@@ -66,25 +68,29 @@ def slurm_uses(config: Config) -> slurm_check.Uses:
     for cluster in dict.fromkeys(filter(None, map(config.cluster_of, config.monitor))):
         entries = [entry for entry in config.monitor if config.cluster_of(entry) == cluster]
         directories = dict.fromkeys(directory for entry in entries for directory in entry.monitored_directories)
-        places = dict.fromkeys(access.Place.of(entry.destination, entry.expected_bucket_owner) for entry in entries)
+        places = dict.fromkeys(
+            access.UploadTarget.of(entry.destination, entry.expected_bucket_owner) for entry in entries
+        )
         clusters[cluster] = (tuple(directories), tuple(places))
     return slurm_check.Uses(config.log_dir, config.aws_command, config.max_threads, clusters)
 
 
-def _directories(config: Config) -> Iterator[access.Finding]:
+def _directories(config: Config) -> Iterator[access.CheckResult]:
     """As a scan looks at them, and what it would say."""
     for directory in discovery.look(config).directories:
-        yield from (access.Finding(ok=False, what="directory", text=trouble.text) for trouble in directory.troubles)
+        yield from (access.CheckResult(ok=False, what="directory", text=trouble.text) for trouble in directory.troubles)
         if not directory.troubles:
             text = f"{printable(directory.path)}: readable, {count_of(len(directory.found), 'run')}"
-            yield access.Finding(ok=True, what="directory", text=text)
+            yield access.CheckResult(ok=True, what="directory", text=text)
         yield from (
-            access.Finding(ok=False, what="run", text=run.unreadable) for run in directory.found if run.unreadable
+            access.CheckResult(ok=False, what="run", text=run.unreadable) for run in directory.found if run.unreadable
         )
-        yield from (access.Finding(ok=True, what="note", text=f"{note.key} {note.text}") for note in directory.notes)
+        yield from (
+            access.CheckResult(ok=True, what="note", text=f"{note.key} {note.text}") for note in directory.notes
+        )
 
 
-def _log_dir(config: Config, path: Path) -> Iterator[access.Finding]:
+def _log_dir(config: Config, path: Path) -> Iterator[access.CheckResult]:
     """Nothing is made: under sudo it would be root's."""
     where = printable(str(config.log_dir))
     present = next(folder for folder in (config.log_dir, *config.log_dir.parents) if os.path.exists(folder))
@@ -96,28 +102,28 @@ def _log_dir(config: Config, path: Path) -> Iterator[access.Finding]:
     except OSError as error:
         problem = f"{where}: {error.strerror} (make it writable, or mend the config)"
     if problem:
-        yield access.Finding(ok=False, what="log_dir", text=problem)
+        yield access.CheckResult(ok=False, what="log_dir", text=problem)
         return
     if of_others := log_dir.entries_of_others(config.log_dir):
-        yield access.Finding(ok=False, what="log_dir", text=of_others)
+        yield access.CheckResult(ok=False, what="log_dir", text=of_others)
     else:
         made = "" if present == config.log_dir else "; it will be made"
-        yield access.Finding(ok=True, what="log_dir", text=f"{where}: writable{made}")
+        yield access.CheckResult(ok=True, what="log_dir", text=f"{where}: writable{made}")
     advice = "" if free >= _LOW_SPACE else f" (make room: less than {human_bytes(_LOW_SPACE)})"
-    yield access.Finding(ok=not advice, what="disk space", text=f"{human_bytes(free)} free for logs{advice}")
+    yield access.CheckResult(ok=not advice, what="disk space", text=f"{human_bytes(free)} free for logs{advice}")
 
 
-def _commands(config: Config) -> Iterator[access.Finding]:
+def _commands(config: Config) -> Iterator[access.CheckResult]:
     for command in dict.fromkeys(entry.on_complete for entry in config.monitor if entry.on_complete):
         where = printable(command[0])
         if os.path.isfile(command[0]) and os.access(command[0], os.X_OK):
-            yield access.Finding(ok=True, what="on_complete", text=f"{where}: there, and may be run")
+            yield access.CheckResult(ok=True, what="on_complete", text=f"{where}: there, and may be run")
         else:
             text = f"{where}: is no program that may be run (mend the path, or `chmod +x` it)"
-            yield access.Finding(ok=False, what="on_complete", text=text)
+            yield access.CheckResult(ok=False, what="on_complete", text=text)
 
 
-def _told(config: Config, environ: Mapping[str, str], asker: Mapping[str, str] | None) -> access.Finding:
+def _told(config: Config, environ: Mapping[str, str], asker: Mapping[str, str] | None) -> access.CheckResult:
     """That nobody is told is no mistake, but should be meant."""
     keys = ("slack_log_webhook", "slack_alert_webhook", "webhook", "ping_url")
     given = [key for key in keys if getattr(config, key)]
@@ -125,7 +131,7 @@ def _told(config: Config, environ: Mapping[str, str], asker: Mapping[str, str] |
         names = ", ".join(keys)
         if asker is not None and cron_environment.can_mail(environ, asker):
             to = printable(environ.get("MAILTO", environ["LOGNAME"]))
-            return access.Finding(
+            return access.CheckResult(
                 ok=True, what="notifications", text=f"only cron's mail to {to} tells of problems (set one of {names})"
             )
         if asker is None:
@@ -136,10 +142,10 @@ def _told(config: Config, environ: Mapping[str, str], asker: Mapping[str, str] |
         text = f"{', '.join(given)}; nobody is told if cron stops running (set ping_url)"
     else:
         text = ", ".join(given)
-    return access.Finding(ok=True, what="notifications", text=text, warning=not given)
+    return access.CheckResult(ok=True, what="notifications", text=text, warning=not given)
 
 
-def _variables(path: Path, environ: Mapping[str, str], asker: Mapping[str, str] | None) -> Iterator[access.Finding]:
+def _variables(path: Path, environ: Mapping[str, str], asker: Mapping[str, str] | None) -> Iterator[access.CheckResult]:
     """Credentials, endpoint, region, proxy and certificates that a scan by cron will not have."""
     set_here = cron_environment.from_the_shell(environ if asker is None else asker)
     missing = [name for name in set_here if asker is None or environ.get(name) != asker[name]]
@@ -151,10 +157,10 @@ def _variables(path: Path, environ: Mapping[str, str], asker: Mapping[str, str] 
         text = f"set in this shell, which cron is not: {names} (`{again}` looks as cron would)"
     else:
         text = f"cron does not have, or has another: {names} (set them at the top of the crontab, or in ~/.aws)"
-    yield access.Finding(ok=True, what="environment", text=text, warning=True)
+    yield access.CheckResult(ok=True, what="environment", text=text, warning=True)
 
 
-def _published(config: Config) -> Iterator[access.Finding]:
+def _published(config: Config) -> Iterator[access.CheckResult]:
     """The page and the metrics, where they are wanted: whether they can be written, and read by other users."""
     wanted = {"report_dir": config.report_dir and config.report_dir / "index.html", "metrics_file": config.metrics_file}
     for key, path in wanted.items():
@@ -165,17 +171,17 @@ def _published(config: Config) -> Iterator[access.Finding]:
             make_public_folder(path.parent)
             try_replace(path)
         except OSError as error:
-            yield access.Finding(
+            yield access.CheckResult(
                 ok=False, what=key, text=f"{where}: {error.strerror} (make it writable, or mend the config)"
             )
             continue
         closed = closed_above(path)
         advice = f", but {printable(str(closed))} is closed to other users (chmod o+x it, or write elsewhere)"
-        yield access.Finding(ok=not closed, what=key, text=f"{where}: writable{advice if closed else ''}")
+        yield access.CheckResult(ok=not closed, what=key, text=f"{where}: writable{advice if closed else ''}")
 
 
-def _probes(config: Config) -> Iterator[access.Probe]:
+def _probes(config: Config) -> Iterator[access.WriteProbe]:
     for entry in config.monitor:
         prefix = entry.destination.prefix
         key = f"{prefix}/{access.PROBE_KEY}" if prefix else access.PROBE_KEY
-        yield access.Probe(argv.OwnedBucket(entry.bucket, entry.expected_bucket_owner), key, entry.storage)
+        yield access.WriteProbe(argv.BucketRef(entry.bucket, entry.expected_bucket_owner), key, entry.storage)

@@ -88,7 +88,7 @@ def _show_itself(parser: argparse.ArgumentParser, args: argparse.Namespace) -> i
         return EXIT_DONE
     stop = Stop()
     with stop_on_signals(stop):
-        aws = client.installed(os.environ, stop, _VERSION_SECONDS)
+        aws = client.describe_installed(os.environ, stop, _VERSION_SECONDS)
     _print_lines([f"s3sync {__version__}", f"Python {platform.python_version()} ({printable(sys.executable)})", aws])
     return EXIT_DONE
 

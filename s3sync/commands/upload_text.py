@@ -90,7 +90,7 @@ def preview_lines(preview: request.Preview) -> list[str]:
     if preview.same_size:
         lines.append(f"  in S3   {preview.same_size:,} of them with the same size; their ETags would be compared first")
     if preview.ask_seconds:
-        lines.append(f"  proof   {objects.asking_of(len(preview.pending), preview.ask_seconds)}")
+        lines.append(f"  proof   {objects.slow_heads_message(len(preview.pending), preview.ask_seconds)}")
     if preview.scope.excluded:
         lines.append(f"  skipped {count_of(preview.scope.excluded, 'file')} by --exclude_patterns")
     if preview.scope.unsendable:

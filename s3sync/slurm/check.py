@@ -47,10 +47,10 @@ class Uses:
     log_dir: Path
     aws_command: str | None
     threads: int
-    clusters: Mapping[Cluster, tuple[Sequence[Path], Sequence[access.Place]]]
+    clusters: Mapping[Cluster, tuple[Sequence[Path], Sequence[access.UploadTarget]]]
 
 
-def findings(uses: Uses, environ: Mapping[str, str], stop: Stop, *, submit: bool) -> Iterator[access.Finding]:
+def findings(uses: Uses, environ: Mapping[str, str], stop: Stop, *, submit: bool) -> Iterator[access.CheckResult]:
     """Of all that entries ask of Slurm. With `submit` a job for each of it looks at its node; nothing of it stays."""
     clusters = uses.clusters
     if not clusters:
@@ -83,19 +83,19 @@ def _forget_what_is_gone(uses: Uses, slurm: Slurm) -> None:
             broken_nodes.remember(uses.log_dir, {}, set(broken) - up)
 
 
-def _fine(text: str) -> access.Finding:
-    return access.Finding(ok=True, what="slurm", text=text)
+def _fine(text: str) -> access.CheckResult:
+    return access.CheckResult(ok=True, what="slurm", text=text)
 
 
-def _problem(text: str) -> access.Finding:
-    return access.Finding(ok=False, what="slurm", text=text.removeprefix("Slurm: "))
+def _problem(text: str) -> access.CheckResult:
+    return access.CheckResult(ok=False, what="slurm", text=text.removeprefix("Slurm: "))
 
 
 def _no_answer(error: SlurmError) -> str:
     return f"{error} (is slurmctld up? `scontrol ping` tells)"
 
 
-def _partition(nodes: Sequence[tuple[str, str]], partition: str, wanted: int) -> access.Finding:
+def _partition(nodes: Sequence[tuple[str, str]], partition: str, wanted: int) -> access.CheckResult:
     """`nodes` are names and states, as sinfo has them: `idle`, `mixed`, `down*`."""
     where = f"partition {partition}" if partition else "the cluster"
     if not nodes:
@@ -127,7 +127,7 @@ class _Try:
     ended: float = 0.0
 
 
-def _tried(uses: Uses, cluster: Cluster, slurm: Slurm, stop: Stop) -> Iterator[access.Finding]:
+def _tried(uses: Uses, cluster: Cluster, slurm: Slurm, stop: Stop) -> Iterator[access.CheckResult]:
     """Say what a job finds on each node that asks for what the uploads will ask for; raises InterruptedBySignal."""
     name = f"s3sync-check-{uuid.uuid4().hex[:12]}"
     place = _Place(uses.log_dir / work_folder.FOLDER / name, name)
@@ -147,14 +147,14 @@ def _tried(uses: Uses, cluster: Cluster, slurm: Slurm, stop: Stop) -> Iterator[a
 
 def _looked_at(
     uses: Uses, place: _Place, nodes: Sequence[str], cluster: Cluster, slurm: Slurm, stop: Stop
-) -> Iterator[access.Finding]:
+) -> Iterator[access.CheckResult]:
     """A node that could not be tried is no problem where another one was: it may be busy, or not suit the options."""
     tries, untried = _submit(uses, place, nodes, cluster, slurm)
     has_tried = False
     for ended, waits in _ends(tries, place.name, slurm, stop):
         if waits and ended.running:
             has_tried = True
-            yield access.Finding(ok=False, what=f"node {printable(ended.node)}", text=f"job {ended.job} {waits}")
+            yield access.CheckResult(ok=False, what=f"node {printable(ended.node)}", text=f"job {ended.job} {waits}")
             continue
         if waits:
             untried.append((ended.node, f"job {ended.job} {waits}"))
@@ -209,7 +209,7 @@ def _a_run_in(directory: Path) -> str:
     return ""
 
 
-def _found(ended: _Try, log_dir: Path) -> Iterator[access.Finding]:
+def _found(ended: _Try, log_dir: Path) -> Iterator[access.CheckResult]:
     """Say what a job that has ended has found on its node, if it could say so."""
     node, *said = _said(ended.folder)
     took = human_seconds(time.monotonic() - ended.submitted)
@@ -217,19 +217,21 @@ def _found(ended: _Try, log_dir: Path) -> Iterator[access.Finding]:
     what = f"node {node or printable(ended.node)}"
     if not node:
         advice = "put log_dir where all nodes have it under the same path, and this user may write"
-        yield access.Finding(
+        yield access.CheckResult(
             ok=False, what=what, text=f"job {ended.job} ended, but nothing that it wrote is in {where} ({advice})"
         )
         return
-    yield access.Finding(ok=True, what=what, text=f"log_dir: {where}: shared (job {ended.job} took {took})")
+    yield access.CheckResult(ok=True, what=what, text=f"log_dir: {where}: shared (job {ended.job} took {took})")
     found = node_check.answer(ended.folder)
     if found is None:
         advice = "install s3sync there under the same path"
-        yield access.Finding(ok=False, what=what, text=f"program: {' / '.join(said[-2:]) or 'was ended'} ({advice})")
+        yield access.CheckResult(
+            ok=False, what=what, text=f"program: {' / '.join(said[-2:]) or 'was ended'} ({advice})"
+        )
     else:
         broken_nodes.remember(log_dir, {}, [node])  # it can start there (again)
     for each in found or ():
-        yield access.Finding(each.ok, what, f"{each.what}: {each.text}")
+        yield access.CheckResult(each.ok, what, f"{each.what}: {each.text}")
 
 
 def _ends(tries: Sequence[_Try], name: str, slurm: Slurm, stop: Stop) -> Iterator[tuple[_Try, str]]:

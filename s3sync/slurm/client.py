@@ -96,7 +96,7 @@ class Slurm:
             )
         # A coordinator may itself run in a job: what that one was given is not for the jobs that it submits.
         # What the user's own squeue leaves out, or scancel asks, is not meant for ours.
-        self._environ = {k: v for k, v in settings.without_ours(environ).items() if not _NOT_OURS.match(k)}
+        self._environ = {k: v for k, v in settings.without_s3sync_variables(environ).items() if not _NOT_OURS.match(k)}
         self._secrets = settings.secrets_of(environ)
 
     def submit(

@@ -25,7 +25,7 @@ class Asked(NamedTuple):
 
     version: str  # of this program
     directories: tuple[tuple[str, str], ...]  # each with the name of a run in it, or nothing
-    places: tuple[access.Place, ...]
+    places: tuple[access.UploadTarget, ...]
     aws_command: str | None
     threads: int
 
@@ -35,62 +35,62 @@ def ask(folder: Path, asked: Asked) -> None:
     files.replace(folder / _ASKED, json.dumps(asked).encode("ascii"))
 
 
-def answer(folder: Path) -> list[access.Finding] | None:
+def answer(folder: Path) -> list[access.CheckResult] | None:
     """What the job found; None as long as it has not said."""
     try:
         found = json.loads((folder / _FOUND).read_bytes())
-        return [access.Finding(bool(ok), str(what), printable(str(text))) for ok, what, text, *_ in found]
+        return [access.CheckResult(bool(ok), str(what), printable(str(text))) for ok, what, text, *_ in found]
     except (OSError, ValueError, TypeError):
         return None
 
 
-def look(asked: Asked, environ: Mapping[str, str], stop: Stop) -> Iterator[access.Finding]:
+def look(asked: Asked, environ: Mapping[str, str], stop: Stop) -> Iterator[access.CheckResult]:
     """Everything that an upload from here needs."""
     yield _version(asked.version)
     yield from (_directory(*directory) for directory in asked.directories)
     try:
         with staging.work_folder(environ, map(Path, (path for path, _ in asked.directories))) as (work, _):
             yield _temporary(environ.get("TMPDIR", ""), work)
-            yield from access.look(asked.aws_command, asked.threads, asked.places, environ, stop, work)
+            yield from access.check_access(asked.aws_command, asked.threads, asked.places, environ, stop, work)
     except StateError as error:
-        yield access.Finding(ok=False, what="temporary files", text=str(error))
+        yield access.CheckResult(ok=False, what="temporary files", text=str(error))
 
 
-def _version(expected: str) -> access.Finding:
+def _version(expected: str) -> access.CheckResult:
     text = f"s3sync {__version__} ({printable(sys.executable)})"
     if __version__ != expected:
         text += f", but {expected} on the host that asks (install the same on all nodes)"
-    return access.Finding(ok=__version__ == expected, what="program", text=text)
+    return access.CheckResult(ok=__version__ == expected, what="program", text=text)
 
 
-def _directory(path: str, run: str) -> access.Finding:
+def _directory(path: str, run: str) -> access.CheckResult:
     """An empty folder may be where nobody mounted what has the runs."""
     where, advice = printable(path), "mount it there, too, under the same path"
     try:
         os.listdir(path)
     except OSError as error:
-        return access.Finding(ok=False, what="directory", text=f"{where}: {error.strerror} ({advice})")
+        return access.CheckResult(ok=False, what="directory", text=f"{where}: {error.strerror} ({advice})")
     if run and not os.path.isdir(os.path.join(path, run)):
-        return access.Finding(
+        return access.CheckResult(
             ok=False, what="directory", text=f"{where}: {printable(run)} is not in it there ({advice})"
         )
-    return access.Finding(ok=True, what="directory", text=f"{where}: readable")
+    return access.CheckResult(ok=True, what="directory", text=f"{where}: readable")
 
 
-def _temporary(wanted: str, work: Path) -> access.Finding:
+def _temporary(wanted: str, work: Path) -> access.CheckResult:
     """Another folder is used where TMPDIR cannot be."""
     used, free = str(work.parent.parent), human_bytes(shutil.disk_usage(work).free)
     text = f"{printable(used)}: writable, {free} free"
     if wanted and os.path.realpath(wanted) != os.path.realpath(used):
         text += f"; TMPDIR={printable(wanted)} cannot be written there"
-    return access.Finding(ok=True, what="temporary files", text=text)
+    return access.CheckResult(ok=True, what="temporary files", text=text)
 
 
 def _asked(folder: Path) -> Asked:
     facts = json.loads((folder / _ASKED).read_bytes())
     version, directories, places, aws_command, threads = facts
     pairs = tuple((str(path), str(run)) for path, run in directories)
-    return Asked(version, pairs, tuple(access.Place(*place) for place in places), aws_command, threads)
+    return Asked(version, pairs, tuple(access.UploadTarget(*place) for place in places), aws_command, threads)
 
 
 def main(folder: Path) -> None:

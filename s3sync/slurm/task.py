@@ -94,10 +94,10 @@ def _send_shard(
 
 
 def _send(
-    sender: passes.Sender, shard: Shard, state: RunState, aws: client.Aws, display: _Shown, *, resumed: bool
+    sender: passes.Sender, shard: Shard, state: RunState, aws: client.AwsCli, display: _Shown, *, resumed: bool
 ) -> None:
     """As a call on one machine does it, but for the markers, which are none of a shard's."""
-    sender.reader.expect(file.path for file in shard)
+    sender.reader.set_expected_paths(file.path for file in shard)
     remote, state.aws = passes.first_word(aws, lambda: sender.reader.list_range(shard))
     proven = [file for file in shard if log_format.is_same(file, state.proven.get(file.path))]
     before, total = request.Amount.of(proven), request.Amount.of(shard)

@@ -259,7 +259,7 @@ def _parse_log(log: dict[str, Any]) -> RunState:
         how = exceptions.get(path, log.get("verified_by", "predecessor")) if ours else "predecessor"
         if not isinstance(etag, str) or not isinstance(how, str):
             raise CorruptError(f"uploaded_files of {printable(path)} is no text")
-        proven[path] = Proof(path, size, mtime_ns, aws_etag.plain(etag), how)
+        proven[path] = Proof(path, size, mtime_ns, aws_etag.normalize_etag(etag), how)
     return RunState(
         run_id=_typed(log, "run_id", str),
         run_path=run_path,
@@ -370,7 +370,7 @@ def _parse_proof(values: list[Any]) -> Proof | None:
     strings = (proof.path, proof.etag, proof.verified_by)
     numbers = (proof.size, proof.mtime_ns)
     if all(isinstance(s, str) for s in strings) and all(map(_is_number, numbers)):
-        return proof._replace(etag=aws_etag.plain(proof.etag))
+        return proof._replace(etag=aws_etag.normalize_etag(proof.etag))
     return None
 
 

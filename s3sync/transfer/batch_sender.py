@@ -55,16 +55,16 @@ class Transfer:
 
     def __init__(
         self,
-        aws: client.Aws,
+        aws: client.AwsCli,
         run: Run,
         destination: Destination,
         work: Path,
         multipart: etag.Multipart = etag.DEFAULT_MULTIPART,
-        storage: argv.Storage = argv.AS_THE_BUCKET_HAS_IT,
+        storage: argv.Storage = argv.BUCKET_DEFAULTS,
         owner: str = "",
         throttle: Throttle | None = None,
     ) -> None:
-        self.habits = aws_multipart.Habits()
+        self.habits = aws_multipart.ServerBehavior()
         self.unswept = ""  # why parts may be left in S3; empty if there are none
         self._aws = aws
         self._run = run
@@ -72,7 +72,7 @@ class Transfer:
         self._work = work
         self._multipart = multipart
         self._storage = storage
-        self._bucket = argv.OwnedBucket(destination.bucket, owner)
+        self._bucket = argv.BucketRef(destination.bucket, owner)
         self._throttle = throttle
         self._sharing = threading.Lock()
         self._given: dict[int, int | None] = {}  # shares of the bandwidth, by the number of the batch
@@ -98,7 +98,7 @@ class Transfer:
                 del self._given[batch.number]
 
     def _send(self, batch: Batch, share: int | None) -> Sent:
-        heard = _Complaints(self._destination, self._run.run_id, batch, self._aws.readable)
+        heard = _Complaints(self._destination, self._run.run_id, batch, self._aws.sanitize)
         if self._over.is_set():
             return Sent(batch, {}, _NOT_SENT, None)
         pid = 0
@@ -110,33 +110,33 @@ class Transfer:
             self._shares[pid] = share
             self._flow.started(batch, pid)
             if self._over.is_set():  # since the look at it above: whoever ends all may not have seen this one
-                self._aws.end(pid, _INTERRUPTED)
+                self._aws.terminate(pid, _INTERRUPTED)
 
         def on_line(line: str) -> None:
             if line.startswith("upload: "):
                 self._flow.file_done(batch.number)
                 heard.succeeded()
             elif heard.take(line) and (in_a_row := heard.gives_up()):
-                self._aws.end(pid, f"failed with {in_a_row} files in a row")
+                self._aws.terminate(pid, f"failed with {in_a_row} files in a row")
 
         with staged(self._work, self._run, batch) as folder:
             url = self._destination.url(self._run.run_id)
-            checksums = argv.checksum_words(self._aws.said_version, few=self._aws.few_checksums)
-            words = argv.cp_words(str(folder), url, self._storage, checksums)
-            ended = self._aws.follow(words, on_line, on_start, config)
+            checksums = argv.checksum_options(self._aws.version_text, few=self._aws.wants_few_checksums)
+            words = argv.s3_cp_argv(str(folder), url, self._storage, checksums)
+            ended = self._aws.run_streaming(words, on_line, on_start, config)
         self._shares.pop(pid, None)
         done = self._flow.ended(batch)
         if not ended.succeeded:
             self._sweep(batch, was_killed=ended.returncode < 0)
         self._aws.check_stop()
         cause, said = self._cause(heard) if ended.returncode else (None, "")
-        in_vain = _why_in_vain(ended, heard) if ended.ended_by_us and not done else None
-        if cause and self._aws.lost_credentials(ended):
+        in_vain = _why_in_vain(ended, heard) if ended.killed_reason and not done else None
+        if cause and self._aws.has_lost_credentials(ended):
             cause, in_vain = None, None if done else cause
         return Sent(batch, heard.by_path, heard.general(ended), cause, in_vain, bool(heard.lost), said or heard.lost)
 
     def _cause(self, heard: _Complaints) -> tuple[causes.Cause | None, str]:
-        cause, said = causes.lasting(heard.said)
+        cause, said = causes.fatal_error(heard.said)
         if not cause and heard.all_say(causes.CHECKSUM_MISMATCH):
             return causes.CHECKSUMS, heard.said[-1].text
         return cause, said
@@ -149,7 +149,9 @@ class Transfer:
         if keys and self._no_way:
             self.unswept = causes.UNREACHABLE.what
         elif keys:
-            swept = aws_multipart.sweep(self._aws, self._bucket, prefix, keys, "", habits, self._storage)
+            swept = aws_multipart.abort_incomplete_uploads(
+                self._aws, self._bucket, prefix, keys, "", habits, self._storage
+            )
             self.unswept = swept.trouble or self.unswept
 
     @property
@@ -161,13 +163,13 @@ class Transfer:
         """End what is faster than it may be by now; to be called now and then."""
         if self._throttle:
             for pid in self._throttle.too_fast(dict(self._shares)):
-                self._aws.end(pid, "was faster than max_bandwidth allows at this time")
+                self._aws.terminate(pid, "was faster than max_bandwidth allows at this time")
 
     def abort(self, *, no_way: bool = False) -> None:
         """End what is being sent, and start nothing more; if there is `no_way` to S3, it is not asked for parts."""
         self._no_way = no_way
         self._over.set()
-        self._aws.end_all()
+        self._aws.terminate_all()
 
     @property
     def uploaded(self) -> int:
@@ -197,7 +199,7 @@ class _Complaints:
 
     def __init__(self, destination: Destination, run_id: str, batch: Batch, readable: Callable[[str], str]) -> None:
         self.by_path: dict[str, str] = {}
-        self.said: deque[error_lines.Complaint] = deque(maxlen=_KEPT)
+        self.said: deque[error_lines.ErrorLine] = deque(maxlen=_KEPT)
         self.lost = ""  # what was said of a way to S3 that was lost, and not found again since
         self.in_a_row = 0  # since the last file that went up
         self._denied_in_a_row = 0  # of these those that S3 may deny by their keys
@@ -219,7 +221,7 @@ class _Complaints:
         match = self._line.match(line)
         if not match:
             if not line.startswith(self._torn):
-                self._hear(error_lines.read(self._readable(line)), of_a_file=False)
+                self._hear(error_lines.parse_line(self._readable(line)), of_a_file=False)
             return False
         self.in_a_row += 1
         rest = match["rest"]
@@ -227,7 +229,7 @@ class _Complaints:
         end = max((end for end in ends if rest[:end] in self._paths), default=None)
         if end is not None:
             self._last = self.by_path[rest[:end]] = self._readable(rest[end + 1 :])
-            self._hear(error_lines.of(error_lines.without_prefix(self._last)))
+            self._hear(error_lines.parse_text(error_lines.strip_prefix(self._last)))
         return True
 
     def all_say(self, pattern: re.Pattern[str]) -> bool:
@@ -241,15 +243,15 @@ class _Complaints:
         most = _GIVE_UP_WITHOUT_A_WAY if self.lost else _GIVE_UP
         return self.in_a_row if self.in_a_row - self._denied_in_a_row >= most else 0
 
-    def general(self, ended: client.Ended) -> str:
+    def general(self, ended: client.AwsResult) -> str:
         """The last word on the files that no complaint names; if files failed until it was ended, why the last did."""
-        return f"{ended.reason}: {self._last}" if ended.ended_by_us and self._last else ended.reason
+        return f"{ended.reason}: {self._last}" if ended.killed_reason and self._last else ended.reason
 
-    def _hear(self, complaint: error_lines.Complaint | None, *, of_a_file: bool = True) -> None:
+    def _hear(self, complaint: error_lines.ErrorLine | None, *, of_a_file: bool = True) -> None:
         """A line about no file may be anything: it is no sign of a way to S3."""
         if complaint:
             self.said.append(complaint)
-            cause, _ = causes.lasting([complaint])
+            cause, _ = causes.fatal_error([complaint])
             if not cause and causes.is_unreachable(complaint):
                 self.lost = complaint.text
             elif of_a_file:
@@ -257,11 +259,11 @@ class _Complaints:
             self._denied_in_a_row += bool(of_a_file and cause and cause.of_a_key)
 
 
-def _why_in_vain(ended: client.Ended, heard: _Complaints) -> causes.Cause:
+def _why_in_vain(ended: client.AwsResult, heard: _Complaints) -> causes.Cause:
     """It stalled, or file after file failed, for want of a way to S3 or because S3 took none."""
-    if heard.lost or causes.unreachable(ended.errors):
+    if heard.lost or causes.unreachable_cause(ended.errors):
         return causes.UNREACHABLE
-    return causes.REFUSING if heard.in_a_row >= _GIVE_UP else causes.UNANSWERED
+    return causes.ALL_REJECTED if heard.in_a_row >= _GIVE_UP else causes.NO_RESPONSE
 
 
 class _Flow:

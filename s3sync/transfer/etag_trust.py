@@ -64,7 +64,7 @@ class Judge:
 
     def __init__(
         self,
-        reader: objects.Reader,
+        reader: objects.ObjectReader,
         evidence: Evidence,
         trust: EtagTrust,
         part_size: PartSize,
@@ -78,7 +78,7 @@ class Judge:
         self._may_trust = may_trust
 
     def verdicts(
-        self, seen: Mapping[LocalFile, objects.Seen], expected: Mapping[str, str], *, by_size: bool = False
+        self, seen: Mapping[LocalFile, objects.ObjectState], expected: Mapping[str, str], *, by_size: bool = False
     ) -> dict[LocalFile, Proof | str]:
         """The proof of each file, or why there is none. `expected` are ETags by path; `by_size` compares sizes alone.
 
@@ -87,12 +87,12 @@ class Judge:
         found = self._verdicts(seen, expected, by_size=by_size)
         doubtful = [file for file, verdict in found.items() if _is_doubtful(file, seen[file], verdict)]
         if doubtful:  # a listing does not say whether they are encrypted, or have checksums
-            closer = self._reader.ask_each(doubtful)
+            closer = self._reader.head_each(doubtful)
             found.update(self._verdicts({file: closer[file.path] for file in doubtful}, expected, by_size=by_size))
         return found
 
     def _verdicts(
-        self, seen: Mapping[LocalFile, objects.Seen], expected: Mapping[str, str], *, by_size: bool
+        self, seen: Mapping[LocalFile, objects.ObjectState], expected: Mapping[str, str], *, by_size: bool
     ) -> dict[LocalFile, Proof | str]:
         found: dict[LocalFile, Proof | str] = {}
         for file, item in sorted(
@@ -105,7 +105,7 @@ class Judge:
             self._settle(kind, files, seen, expected, found)
         return found
 
-    def _judge(self, file: LocalFile, seen: objects.Seen, expected: str | None) -> Proof | str:
+    def _judge(self, file: LocalFile, seen: objects.ObjectState, expected: str | None) -> Proof | str:
         try:
             verdict = judge(file, seen, expected, self._evidence, self._trust.are_md5s)
         except OSError as error:
@@ -122,7 +122,7 @@ class Judge:
         self,
         kind: str,
         files: Sequence[LocalFile],
-        seen: Mapping[LocalFile, objects.Seen],
+        seen: Mapping[LocalFile, objects.ObjectState],
         expected: Mapping[str, str],
         found: dict[LocalFile, Proof | str],
     ) -> None:
@@ -154,12 +154,12 @@ class Judge:
         return Proof(*file, item.etag, CONTENT)
 
 
-def _is_plain_match(file: LocalFile, seen: objects.Seen, expected: Mapping[str, str]) -> bool:
+def _is_plain_match(file: LocalFile, seen: objects.ObjectState, expected: Mapping[str, str]) -> bool:
     """These are looked at first: they tell of what kind the ETags are."""
     return isinstance(seen, objects.RemoteObject) and seen.etag == expected.get(file.path)
 
 
-def _is_doubtful(file: LocalFile, seen: objects.Seen, verdict: Proof | str) -> bool:
+def _is_doubtful(file: LocalFile, seen: objects.ObjectState, verdict: Proof | str) -> bool:
     """Whether it is no proof, by nothing but the ETag of a listing."""
     return (
         isinstance(seen, objects.RemoteObject)

@@ -56,7 +56,7 @@ def run(
     is ended with all of its process group; then this raises InterruptedBySignal. `guard` is a file that says while it
     runs, so that one which outlives a killed call is not run a second time beside itself.
     """
-    told = {**settings.without_ours(environ), **facts}
+    told = {**settings.without_s3sync_variables(environ), **facts}
     try:
         with (
             tempfile.TemporaryFile(dir=off_limits.temp_dir(environ)) as output,

@@ -61,7 +61,7 @@ class Sender:
         run: Run,
         state: RunState,
         record: Recorder,
-        aws: client.Aws,
+        aws: client.AwsCli,
         environ: Mapping[str, str],
         work: Path,
         stop: Stop,
@@ -72,7 +72,7 @@ class Sender:
         """`record_found` is given what S3 had already, where that is recorded apart from what was sent."""
         self.tally = Tally()
         self.next_batch = 1
-        self.reader = objects.Reader(
+        self.reader = objects.ObjectReader(
             aws, job.destination, run.run_id, job.readback, job.cores, job.owner, say=display.say
         )
         self._trust = EtagTrust(state.opaque_etags, display.say)
@@ -121,7 +121,7 @@ class Sender:
     def close(self) -> None:
         """Drop what has not begun."""
         self._hasher.close()
-        self.tally.aws_processes = self._aws.started
+        self.tally.aws_processes = self._aws.process_count
 
     def sweep(self, files: Collection[LocalFile], since: str) -> None:
         """Abort the multipart uploads of these files that a killed process has left since then."""
@@ -130,7 +130,9 @@ class Sender:
         keys = [prefix + f.path for f in unproven_first if self._job.multipart.part_size_for(f.size)]
         if keys:
             storage, habits = self._job.storage, self._transfer.habits
-            swept = multipart.sweep(self._aws, self._job.bucket, prefix, keys, since, habits, storage)
+            swept = multipart.abort_incomplete_uploads(
+                self._aws, self._job.bucket, prefix, keys, since, habits, storage
+            )
             if swept.aborted:
                 self._display.say(f"{count_of(swept.aborted, 'multipart upload')} of an interrupted call aborted")
             self._transfer.unswept = swept.trouble
@@ -187,7 +189,7 @@ class Sender:
             self._state.failed = {file.path: f"not sent: {cause.what}" for file in pending} | self._state.failed
             said = f". aws said: {self._pipeline.said}" if self._pipeline.said else ""
             error = DeniedError if cause.of_a_key else AwsError
-            raise error(f"{cause.told(printable(self._url))}{said}")
+            raise error(f"{cause.message_for(printable(self._url))}{said}")
 
     def send_receipt(self, written: Run) -> tuple[str, str]:
         """The completion object, by the same ways: its ETag, or why there is none."""
@@ -225,7 +227,7 @@ class Sender:
         )
 
     def _pipeline_of(self, run: Run, transfer: Transfer, hasher: Hasher) -> Pipeline:
-        load = LoadMeter(usable_cores(), self._aws.live)
+        load = LoadMeter(usable_cores(), self._aws.running_pids)
         job = self._job
         crowd = Crowd(job.cores, job.most_processes, load, is_limited=lambda: transfer.share is not None)
         return Pipeline(run, transfer, self.reader, hasher, verify=job.verify, crowd=crowd, trust=self._trust)
@@ -261,7 +263,7 @@ class Sender:
         return failures
 
 
-def first_word(aws: client.Aws, ask: Callable[[], Remote]) -> tuple[Remote, str]:
+def first_word(aws: client.AwsCli, ask: Callable[[], Remote]) -> tuple[Remote, str]:
     """What S3 says to the first question that is asked of it, and which `aws` was told.
 
     Whatever keeps the upload from working at all raises AwsError here.

@@ -201,7 +201,7 @@ class Pipeline:
         self,
         run: Run,
         transfer: Transfer,
-        reader: objects.Reader,
+        reader: objects.ObjectReader,
         hasher: Hasher,
         *,
         verify: objects.Verify,
@@ -368,14 +368,14 @@ class Pipeline:
         files = [file for sent in unread for file in sent.batch.files]
         return self._reader.cost(files) <= _READBACK_SHARE * cost_of(files)
 
-    def _look(self, files: Sequence[LocalFile], etags: dict[str, str]) -> dict[LocalFile, objects.Seen]:
-        seen = self._reader.look(files)
+    def _look(self, files: Sequence[LocalFile], etags: dict[str, str]) -> dict[LocalFile, objects.ObjectState]:
+        seen = self._reader.get_many(files)
         unsettled = [f for f in files if not proof.is_settled(f, seen[f.path], etags.get(f.path))]
         if unsettled:
-            seen.update(self._reader.look_closer(unsettled, seen))
+            seen.update(self._reader.head_unsettled(unsettled, seen))
         return {file: seen[file.path] for file in files}
 
-    def _may_be_older(self, proof: Proof, seen: objects.Seen) -> bool:
+    def _may_be_older(self, proof: Proof, seen: objects.ObjectState) -> bool:
         """Whether nothing but the size speaks for an object that this call may not have sent."""
         return (
             proof.verified_by == "size"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from s3sync.aws import checksums
 from s3sync.aws import etag as aws_etag
-from s3sync.aws.objects import Absent, RemoteObject, Seen, Unknown
+from s3sync.aws.objects import Absent, ObjectState, RemoteObject, Unknown
 from s3sync.runs import Listing, LocalFile, analysis_manifest
 from s3sync.state import Proof, log_format
 
@@ -44,7 +44,7 @@ class Mismatch(str):
 
 
 def judge(
-    file: LocalFile, seen: Seen, expected: str | None, evidence: Evidence, are_md5s: Callable[[str], bool] = _no
+    file: LocalFile, seen: ObjectState, expected: str | None, evidence: Evidence, are_md5s: Callable[[str], bool] = _no
 ) -> Proof | str:
     """The proof that S3 holds this file, or why there is none: a Mismatch if nothing but the ETag says so.
 
@@ -60,7 +60,7 @@ def judge(
         return f"S3 has {seen.size:,} bytes, the disk {file.size:,}"
     if expected is None:
         return Proof(*file, seen.etag, "size")
-    if aws_etag.plain(seen.etag) == aws_etag.plain(expected):
+    if aws_etag.normalize_etag(seen.etag) == aws_etag.normalize_etag(expected):
         return Proof(*file, seen.etag, "etag")
     kind = kind_of(seen.etag, expected)
     if not seen.opaque_etag and evidence.etag_like(file, seen.etag):
@@ -77,7 +77,7 @@ def judge(
 def kind_of(etag: str, expected: str) -> str:
     """The sort of an ETag that is not the expected one; ETags of one sort are all MD5s, or none of them is."""
     sent = "multipart" if aws_etag.number_of_parts(expected) else "single"
-    if not aws_etag.is_md5_form(etag):
+    if not aws_etag.is_md5_like(etag):
         return f"{sent}, no MD5"
     same = aws_etag.number_of_parts(etag) == aws_etag.number_of_parts(expected)
     return sent if same else f"{sent}, -{aws_etag.number_of_parts(etag)}"
@@ -104,7 +104,7 @@ def _parts_of(checksum: str) -> str:
     return checksum.partition("-")[2]
 
 
-def is_settled(file: LocalFile, seen: Seen, expected: str | None) -> bool:
+def is_settled(file: LocalFile, seen: ObjectState, expected: str | None) -> bool:
     """Whether what was seen is the last word: head-object always is, a listing only where it proves the file."""
     if isinstance(seen, RemoteObject) and (seen.size, expected or seen.etag) == (file.size, seen.etag):
         return True

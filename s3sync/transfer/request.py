@@ -42,7 +42,7 @@ class Job:
         None  # of a run that is written yet: only files unchanged for so long; None: it is complete
     )
     multipart: etag.Multipart = etag.DEFAULT_MULTIPART
-    storage: argv.Storage = argv.AS_THE_BUCKET_HAS_IT
+    storage: argv.Storage = argv.BUCKET_DEFAULTS
     owner: str = ""  # the account that has to own the bucket
     max_processes: int | None = None  # at once, while that leaves the CPU idle; by default four times the cores
     max_bandwidth: Timetable | None = None  # of all processes together
@@ -73,9 +73,9 @@ class Job:
         return readiness.Terms(self.quiet_seconds, self.marker_wait_seconds, self.require_whole, self.excludes)
 
     @property
-    def bucket(self) -> argv.OwnedBucket:
+    def bucket(self) -> argv.BucketRef:
         """The bucket of the destination, and who has to own it."""
-        return argv.OwnedBucket(self.destination.bucket, self.owner)
+        return argv.BucketRef(self.destination.bucket, self.owner)
 
     @property
     def most_processes(self) -> int:

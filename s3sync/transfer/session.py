@@ -35,7 +35,7 @@ class Call:
         scope: Scope,
         store: StateStore,
         state: RunState,
-        aws: client.Aws,
+        aws: client.AwsCli,
         environ: Mapping[str, str],
         work: Path,
         stop: Stop,
@@ -111,8 +111,8 @@ class Call:
 
     def _stages(self, resumed: bool, certain: bool, parts_since: str) -> None:
         reader = self._sender.reader
-        remote, self._state.aws = passes.first_word(self._aws, reader.contact if certain else reader.list_run)
-        if self._job.transfer_client == "crt" and not argv.knows_crt(self._aws.said_version):
+        remote, self._state.aws = passes.first_word(self._aws, reader.check_access if certain else reader.list_run)
+        if self._job.transfer_client == "crt" and not argv.supports_crt(self._aws.version_text):
             self._display.say("warning: transfer_client crt means nothing to this aws: it takes version 2")
         if parts_since:  # the call before was killed
             self._sender.sweep(self.scope.files, parts_since)
@@ -197,7 +197,7 @@ class Call:
 
     def _send_settled(self) -> None:
         """While the sequencer writes: what has settled goes up. What changes meanwhile has not, and waits."""
-        self._sender.reader.expect(file.path for file in (*self.scope.files, *self.scope.waiting))
+        self._sender.reader.set_expected_paths(file.path for file in (*self.scope.files, *self.scope.waiting))
         if pending := self._pending():
             self._sender.send(pending)
 
@@ -212,7 +212,7 @@ class Call:
     def _go_round(self) -> None:
         """Send what is pending, look at the disk again, until nothing is; the markers when all else is proven."""
         for _ in range(MAX_ROUNDS):
-            self._sender.reader.expect(file.path for file in self.scope.files)
+            self._sender.reader.set_expected_paths(file.path for file in self.scope.files)
             phases = plan.in_phases(self._pending())
             if phases.metadata or phases.data:
                 self._sender.send(phases.metadata, phases.data)
@@ -245,7 +245,9 @@ class Call:
         written = completion_object.write(
             self._work / "receipt", self._run, self._job.destination, self._state, self.scope
         )
-        self._sender.reader.expect([aws_destination.COMPLETION_OBJECT, *(file.path for file in self.scope.files)])
+        self._sender.reader.set_expected_paths(
+            [aws_destination.COMPLETION_OBJECT, *(file.path for file in self.scope.files)]
+        )
         self._state.completion_object, why = self._sender.send_receipt(written)
         self._state.completed = not why
         self._state.failed.update({aws_destination.COMPLETION_OBJECT: why} if why else {})

@@ -144,10 +144,12 @@ def preview(
     pending = plan.pending(scope.files, state.proven)
     with work_folder(environ, [run.root]) as (work, work_lock):
         aws = _connect(job, environ, stop, work, (work_lock,))
-        reader = objects.Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner, say=display.say)
+        reader = objects.ObjectReader(
+            aws, job.destination, run.run_id, job.readback, job.cores, job.owner, say=display.say
+        )
         remote = reader.list_run() or {}
         by_kms = job.storage.sse == "aws:kms" or (not job.storage.sse and reader.encrypts_by_kms())
-        ask_seconds = reader.seconds_to_ask(len(pending)) if by_kms and job.verify == "etag" else 0.0
+        ask_seconds = reader.head_seconds(len(pending)) if by_kms and job.verify == "etag" else 0.0
     same_size = sum(f.path in remote and remote[f.path].size == f.size for f in pending)
     batches = sum(len(plan.into_batches(group, job.cores)) for group in plan.in_phases(pending) if group)
     return Preview(run, job.destination, store.log_path, scope, pending, same_size, batches, ask_seconds, obstacles)
@@ -239,7 +241,7 @@ def require_outside(run: Run, log_dir: Path, environ: Mapping[str, str]) -> None
         where = f"{printable(str(log_dir))} is inside {printable(around)}, whose files are uploaded"
         raise UsageError(f"the log directory {where} (give another --log_dir)")
     off_limits.temp_dir(environ, [run.root])
-    for what_it_is, path in settings.private_places(environ).items():
+    for what_it_is, path in settings.private_paths(environ).items():
         if os.path.exists(path) and off_limits.enclosing(path, [run.root]):
             where = f"{what_it_is} {printable(str(path))} is inside the run {printable(str(run.root))}"
             raise RunError(f"{where}, so its secrets would be uploaded (move it, or set HOME)")
@@ -277,7 +279,7 @@ def _doubt(state: RunState, listing: Listing, expected: analysis_manifest.Checks
     return bool(doubted)
 
 
-def _connect(job: Job, environ: Mapping[str, str], stop: Stop, work: Path, inherited: Sequence[int]) -> client.Aws:
+def _connect(job: Job, environ: Mapping[str, str], stop: Stop, work: Path, inherited: Sequence[int]) -> client.AwsCli:
     return client.connect(job.aws_command, job.settings, environ, stop, work, inherited, job.stall_seconds)
 
 

@@ -113,7 +113,9 @@ def verify(
     try:
         with work_folder(environ, [run.root]) as (work, work_lock):
             aws = client.connect(job.aws_command, job.settings, environ, stop, work, (work_lock,), job.stall_seconds)
-            reader = objects.Reader(aws, job.destination, run.run_id, job.readback, job.cores, job.owner, display.say)
+            reader = objects.ObjectReader(
+                aws, job.destination, run.run_id, job.readback, job.cores, job.owner, display.say
+            )
             found.remote = remote = reader.list_run()
             found.why_unlisted = reader.why_unlisted
             if found.is_absent:
@@ -173,7 +175,7 @@ class _Comparison:
     def __init__(
         self,
         found: Verification,
-        reader: objects.Reader,
+        reader: objects.ObjectReader,
         hasher: Hasher,
         remote: Mapping[str, objects.RemoteObject] | None,
     ) -> None:
@@ -197,7 +199,7 @@ class _Comparison:
 
     def run(self, stop: Stop) -> None:
         """Some at a time; the next are hashed while those are judged, which may take a process for each."""
-        before: tuple[Sequence[LocalFile], dict[str, objects.Seen]] | None = None
+        before: tuple[Sequence[LocalFile], dict[str, objects.ObjectState]] | None = None
         for some in _some(self._found.scope.files):
             stop.check()
             seen = self._look(some)
@@ -222,17 +224,17 @@ class _Comparison:
         known = self._found.identities
         return known is not None and run_folder.identity(self._found.run, path) != known.get(path)
 
-    def _look(self, some: Sequence[LocalFile]) -> dict[str, objects.Seen]:
+    def _look(self, some: Sequence[LocalFile]) -> dict[str, objects.ObjectState]:
         if self._remote is None:
             with self._asking():
-                return self._reader.look(some)
+                return self._reader.get_many(some)
         return {file.path: self._remote.get(file.path, objects.Absent(listed=True)) for file in some}
 
-    def _compare(self, some: Sequence[LocalFile], seen: dict[str, objects.Seen]) -> None:
+    def _compare(self, some: Sequence[LocalFile], seen: dict[str, objects.ObjectState]) -> None:
         hashed = self._hasher.hashed(some)
         if doubtful := [file for file in some if _is_doubtful(file, seen[file.path], hashed.get(file.path))]:
             with self._asking(len(doubtful)):
-                seen.update(self._reader.look_closer(doubtful, dict(seen)))
+                seen.update(self._reader.head_unsettled(doubtful, dict(seen)))
         read = {file: seen[file.path] for file in some if file.path in hashed}
         verdicts = self._judge.verdicts(read, {path: found.etag for path, found in hashed.items()})
         for file in some:
@@ -261,7 +263,7 @@ class _Comparison:
         return verdict if now == file and not self._is_touched(file.path) else _CHANGED
 
 
-def _is_doubtful(file: LocalFile, seen: objects.Seen, hashed: Hashed | None) -> bool:
+def _is_doubtful(file: LocalFile, seen: objects.ObjectState, hashed: Hashed | None) -> bool:
     """Whether only head-object can tell: the same size with another ETag, which may be no MD5; or missing."""
     if isinstance(seen, objects.Absent):
         return seen.listed  # a few of these are asked for: the listing may be wrong

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync.aws.argv import cp_words
+from s3sync.aws.argv import s3_cp_argv
 from s3sync.aws.etag import DEFAULT_MULTIPART, Multipart
 from s3sync.aws.settings import S3Settings, child_environment, write_config
 from s3sync.runs.run_folder import LocalFile
@@ -102,7 +102,7 @@ def _bare(setting: Setting) -> list[Command]:
     for number, files in enumerate(split(setting.workload.files, setting.pair.cores)):
         folders.append(setting.work / f"part-{number}")
         link_all(folders[-1], setting.workload.folder, files)
-    return [Command((setting.aws, *cp_words(str(folder), setting.url)), environ) for folder in folders]
+    return [Command((setting.aws, *s3_cp_argv(str(folder), setting.url)), environ) for folder in folders]
 
 
 def _aws(verb: str, *more: str) -> Callable[[Setting], list[Command]]:

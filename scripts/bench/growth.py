@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from s3sync.aws import client as aws_client
 from s3sync.aws.destination import Destination
 from s3sync.aws.etag import DEFAULT_MULTIPART
-from s3sync.aws.objects import Reader
+from s3sync.aws.objects import ObjectReader
 from s3sync.aws.settings import S3Settings
 from s3sync.runs import run_folder
 from s3sync.runs.run_folder import RUN_INFO, Run, RunInfo
@@ -100,7 +100,7 @@ def listing(number: int, folder: Path, environ: Mapping[str, str], aws: str) -> 
             server.put(_BUCKET, f"{run_id}/{file.path}", b"")
         with_server = {**environ, "AWS_ENDPOINT_URL": server.url}
         client = aws_client.connect(aws, S3Settings(1, DEFAULT_MULTIPART), with_server, Stop(), Path(work))
-        reader = Reader(client, Destination(_BUCKET, ""), run_id, "auto", 1)
+        reader = ObjectReader(client, Destination(_BUCKET, ""), run_id, "auto", 1)
         before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         found = reader.list_run()
         seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)

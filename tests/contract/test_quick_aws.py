@@ -16,7 +16,7 @@ import pytest
 
 from s3sync.aws import argv as aws_argv
 from s3sync.aws import causes
-from s3sync.aws.argv import AS_THE_BUCKET_HAS_IT, OwnedBucket, Storage
+from s3sync.aws.argv import BUCKET_DEFAULTS, BucketRef, Storage
 from s3sync.aws.etag import Multipart
 from s3sync.aws.settings import S3Settings, child_environment, write_config
 from tests.conftest import BUCKET, FakeAws
@@ -24,7 +24,7 @@ from tests.helpers.s3server import Fault, S3Server
 
 MIB = 1024 * 1024
 SMALL_PARTS = Multipart(5 * MIB, 5 * MIB)
-BUCKET_WORDS = OwnedBucket(BUCKET)
+BUCKET_WORDS = BucketRef(BUCKET)
 PREFIX = "RUN/"
 _THEIR_OWN = ("x-amz-storage-class", "x-amz-server-side-encryption", "x-amz-acl")  # headers that no CLI adds by itself
 _ANSWERS = ("list-objects-v2", "head-object", "list-multipart-uploads", "create-multipart-upload")  # those looked at
@@ -70,7 +70,7 @@ class Side:
         out, err = (os.fsdecode(stream) for stream in (ended.stdout, ended.stderr))
         lines = [line for line in [*out.splitlines(), *err.splitlines()] if line.strip()]
         failed = (re.match(rf"upload failed: .* to s3://{BUCKET}/{PREFIX}(\S+) (.*)", line) for line in lines)
-        cause = causes.cause_of(lines) if ended.returncode else None
+        cause = causes.fatal_cause(lines) if ended.returncode else None
         stored = {
             key: (len(item.body or b""), item.etag, {n: v for n, v in item.headers.items() if n in _THEIR_OWN})
             for key, item in self.server.objects(BUCKET).items()
@@ -131,8 +131,8 @@ def files(tmp_path: Path) -> Path:
     return folder
 
 
-def cp(folder: Path, storage: Storage = AS_THE_BUCKET_HAS_IT) -> tuple[str, ...]:
-    return aws_argv.cp_words(str(folder), f"s3://{BUCKET}/{PREFIX}", storage)
+def cp(folder: Path, storage: Storage = BUCKET_DEFAULTS) -> tuple[str, ...]:
+    return aws_argv.s3_cp_argv(str(folder), f"s3://{BUCKET}/{PREFIX}", storage)
 
 
 def test_cp_stores_the_same_objects(sides: tuple[Side, Side], files: Path) -> None:
@@ -170,18 +170,18 @@ def test_cp_warns_of_what_is_no_file(sides: tuple[Side, Side], files: Path) -> N
 
 
 @pytest.mark.parametrize("words", [
-    aws_argv.list_words(BUCKET_WORDS, PREFIX, "", 1000),
-    aws_argv.list_words(BUCKET_WORDS, PREFIX, f"{PREFIX}empty", 2),
-    aws_argv.list_words(BUCKET_WORDS, "nothing/", "", 10),
-    aws_argv.list_words(OwnedBucket("no-such-bucket"), PREFIX, "", 10),
-    aws_argv.head_words(BUCKET_WORDS, f"{PREFIX}large.cbcl"),
-    aws_argv.head_words(BUCKET_WORDS, f"{PREFIX}small.txt"),
-    aws_argv.head_words(BUCKET_WORDS, f"{PREFIX}nothing"),
-    aws_argv.head_words(OwnedBucket(BUCKET, "123456789012"), f"{PREFIX}small.txt"),
-    aws_argv.head_bucket_words(BUCKET_WORDS),
-    aws_argv.head_bucket_words(OwnedBucket("no-such-bucket")),
-    aws_argv.list_uploads_words(BUCKET_WORDS, PREFIX),
-    aws_argv.abort_upload_words(BUCKET_WORDS, f"{PREFIX}small.txt", "no-such-upload"),
+    aws_argv.list_objects_argv(BUCKET_WORDS, PREFIX, "", 1000),
+    aws_argv.list_objects_argv(BUCKET_WORDS, PREFIX, f"{PREFIX}empty", 2),
+    aws_argv.list_objects_argv(BUCKET_WORDS, "nothing/", "", 10),
+    aws_argv.list_objects_argv(BucketRef("no-such-bucket"), PREFIX, "", 10),
+    aws_argv.head_object_argv(BUCKET_WORDS, f"{PREFIX}large.cbcl"),
+    aws_argv.head_object_argv(BUCKET_WORDS, f"{PREFIX}small.txt"),
+    aws_argv.head_object_argv(BUCKET_WORDS, f"{PREFIX}nothing"),
+    aws_argv.head_object_argv(BucketRef(BUCKET, "123456789012"), f"{PREFIX}small.txt"),
+    aws_argv.head_bucket_argv(BUCKET_WORDS),
+    aws_argv.head_bucket_argv(BucketRef("no-such-bucket")),
+    aws_argv.list_uploads_argv(BUCKET_WORDS, PREFIX),
+    aws_argv.abort_upload_argv(BUCKET_WORDS, f"{PREFIX}small.txt", "no-such-upload"),
 ], ids=lambda words: " ".join(words[1:4]))  # fmt: skip
 def test_queries_answer_alike(sides: tuple[Side, Side], words: tuple[str, ...]) -> None:
     for side in sides:
@@ -193,10 +193,10 @@ def test_queries_answer_alike(sides: tuple[Side, Side], words: tuple[str, ...]) 
 def test_a_multipart_upload_is_begun_listed_and_aborted_alike(sides: tuple[Side, Side]) -> None:
     key = f"{PREFIX}probe"
     for side in sides:
-        begun = side.do(aws_argv.create_upload_words(BUCKET_WORDS, key))
-        (listed,) = side.do(aws_argv.list_uploads_words(BUCKET_WORDS, PREFIX)).answer
+        begun = side.do(aws_argv.create_upload_argv(BUCKET_WORDS, key))
+        (listed,) = side.do(aws_argv.list_uploads_argv(BUCKET_WORDS, PREFIX)).answer
         assert (listed[0], listed[1]) == (key, begun.answer)
-        aborted = side.do(aws_argv.abort_upload_words(BUCKET_WORDS, key, begun.answer))
+        aborted = side.do(aws_argv.abort_upload_argv(BUCKET_WORDS, key, begun.answer))
         assert (aborted.succeeded, aborted.left_uploads) == (True, 0)
 
 
@@ -206,7 +206,8 @@ def test_a_multipart_upload_is_begun_listed_and_aborted_alike(sides: tuple[Side,
     Fault("reset", method=None, count=None),
 ], ids=lambda fault: f"{fault.kind} {fault.code}")  # fmt: skip
 @pytest.mark.parametrize("words", [
-    aws_argv.list_words(BUCKET_WORDS, PREFIX, "", 10), aws_argv.head_words(BUCKET_WORDS, f"{PREFIX}small.txt"),
+    aws_argv.list_objects_argv(BUCKET_WORDS, PREFIX, "", 10),
+    aws_argv.head_object_argv(BUCKET_WORDS, f"{PREFIX}small.txt"),
 ], ids=["list", "head"])  # fmt: skip
 def test_queries_fail_alike(sides: tuple[Side, Side], words: tuple[str, ...], fault: Fault) -> None:
     for side in sides:
@@ -217,6 +218,6 @@ def test_queries_fail_alike(sides: tuple[Side, Side], words: tuple[str, ...], fa
 def test_nobody_listens(sides: tuple[Side, Side], files: Path) -> None:
     for side in sides:
         side.server.stop()
-    for words in (cp(files), aws_argv.head_words(BUCKET_WORDS, "x")):
+    for words in (cp(files), aws_argv.head_object_argv(BUCKET_WORDS, "x")):
         double, real = (side.do(words) for side in sides)
         assert (double.succeeded, double.failed, double.cause) == (real.succeeded, real.failed, real.cause)

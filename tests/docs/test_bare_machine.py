@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from s3sync import processes
-from s3sync.aws.client import Aws
+from s3sync.aws.client import AwsCli
 from s3sync.errors import AwsError
 from s3sync.signals import Stop
 from tests.conftest import QUICK_AWS, Lab
@@ -155,7 +155,7 @@ def test_a_script_whose_interpreter_is_gone_says_so(tmp_path: Path) -> None:
     moved.write_text("#!/opt/moved away/bin/python\n")
     moved.chmod(0o755)
     with pytest.raises(AwsError) as caught:
-        Aws(str(moved), {"PATH": os.defpath}, Stop()).version()
+        AwsCli(str(moved), {"PATH": os.defpath}, Stop()).version()
     assert str(caught.value) == (
         f"cannot run {moved}: the interpreter that its first line names is not there: /opt/moved away/bin/python "
         "(install it again, in a folder whose path is short and has no spaces)"

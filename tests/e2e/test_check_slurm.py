@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from s3sync import __version__
-from s3sync.aws.access import Finding
+from s3sync.aws.access import CheckResult
 from s3sync.commands.check import slurm_uses
 from s3sync.config.model import load_config
 from s3sync.signals import Stop
@@ -44,7 +44,7 @@ class Site:
         self._config.write_text(json.dumps({**usual, **keys, "monitor": [{**entry, "slurm": slurm or {"nodes": 1}}]}))
         return self._config
 
-    def findings(self, fake: FakeSlurm, *, submit: bool = False, **keys: Any) -> list[Finding]:
+    def findings(self, fake: FakeSlurm, *, submit: bool = False, **keys: Any) -> list[CheckResult]:
         """Of the cluster alone."""
         environ = {**os.environ, "PATH": f"{fake.bin}:/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2])}
         config = load_config(self.config(**keys), {})
@@ -88,7 +88,7 @@ def test_the_nodes_are_counted(
 
     found = site.findings(fake, slurm=asked, submit=not ok)
 
-    assert found == [Finding(True, "slurm", "slurm-wlm 1.2.3"), Finding(ok, "slurm", says)]
+    assert found == [CheckResult(True, "slurm", "slurm-wlm 1.2.3"), CheckResult(ok, "slurm", says)]
     assert (f"--partition={asked.get('partition')}" in fake.said("sinfo")[0]) == ("partition" in asked)
     assert not site.log_dir.exists()
 
@@ -99,7 +99,7 @@ def test_a_controller_that_does_not_answer(site: Site, fake: FakeSlurm) -> None:
     (*_, finding) = site.findings(fake, submit=True)
 
     why = "sinfo failed: slurm_load_partitions: Unable to contact slurm controller (connect failure)"
-    assert finding == Finding(False, "slurm", f"{why} (is slurmctld up? `scontrol ping` tells)")
+    assert finding == CheckResult(False, "slurm", f"{why} (is slurmctld up? `scontrol ping` tells)")
 
 
 @pytest.mark.parametrize(

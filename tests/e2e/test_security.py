@@ -20,8 +20,8 @@ import botocore.validate
 import pytest
 
 from s3sync.aws import argv as aws_argv
-from s3sync.aws.argv import OwnedBucket
-from s3sync.aws.client import Aws
+from s3sync.aws.argv import BucketRef
+from s3sync.aws.client import AwsCli
 from s3sync.config.model import load_config
 from s3sync.monitor.notify import Channels, _recipients
 from s3sync.signals import Stop
@@ -275,7 +275,7 @@ def test_no_secret_stands_in_a_repr(tmp_path: Path) -> None:
     channels = Channels(*(f"https://{S3CRET}.example.org/{number}" for number in range(4)))
     assert config.webhook
     assert config.ping_url
-    for value in (config, config.webhook, channels, _recipients(channels), Aws("/bin/aws", environ, Stop())):
+    for value in (config, config.webhook, channels, _recipients(channels), AwsCli("/bin/aws", environ, Stop())):
         assert S3CRET not in f"{value!r} {value} {value!s:.999}"
 
 
@@ -609,19 +609,19 @@ OF_BUCKETS = {"s3:ListBucket", "s3:ListBucketMultipartUploads"}
 
 def operations() -> set[str]:
     """What the words of this program ask the CLI for."""
-    bucket = OwnedBucket(BUCKET)
+    bucket = BucketRef(BUCKET)
     words = {
-        "cp_words": aws_argv.cp_words("x", "s3://x/"),
-        "head_words": aws_argv.head_words(bucket, "k"),
-        "read_words": aws_argv.read_words(bucket, "k"),
-        "encryption_words": aws_argv.encryption_words(bucket),
-        "head_bucket_words": aws_argv.head_bucket_words(bucket),
-        "list_words": aws_argv.list_words(bucket, "p", "", 1),
-        "list_uploads_words": aws_argv.list_uploads_words(bucket, "p"),
-        "create_upload_words": aws_argv.create_upload_words(bucket, "k"),
-        "abort_upload_words": aws_argv.abort_upload_words(bucket, "k", "id"),
+        "s3_cp_argv": aws_argv.s3_cp_argv("x", "s3://x/"),
+        "head_object_argv": aws_argv.head_object_argv(bucket, "k"),
+        "read_object_argv": aws_argv.read_object_argv(bucket, "k"),
+        "bucket_encryption_argv": aws_argv.bucket_encryption_argv(bucket),
+        "head_bucket_argv": aws_argv.head_bucket_argv(bucket),
+        "list_objects_argv": aws_argv.list_objects_argv(bucket, "p", "", 1),
+        "list_uploads_argv": aws_argv.list_uploads_argv(bucket, "p"),
+        "create_upload_argv": aws_argv.create_upload_argv(bucket, "k"),
+        "abort_upload_argv": aws_argv.abort_upload_argv(bucket, "k", "id"),
     }
-    makers = {name for name in vars(aws_argv) if name.endswith("_words")} - {"version_words", "checksum_words"}
+    makers = {name for name in vars(aws_argv) if name.endswith("_argv")} - {"version_argv"}
     assert words.keys() == makers, "new words may need a new action in the policy"
     return {each[1] for each in words.values()}
 

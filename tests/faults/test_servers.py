@@ -15,9 +15,9 @@ from typing import Any, cast
 import pytest
 
 from s3sync.aws import argv, causes, checksums, objects
-from s3sync.aws.client import Aws, Ended
+from s3sync.aws.client import AwsCli, AwsResult
 from s3sync.aws.destination import Destination, parse_destination
-from s3sync.aws.objects import Reader, RemoteObject, Seen
+from s3sync.aws.objects import ObjectReader, ObjectState, RemoteObject
 from s3sync.aws.settings import TransferClient, child_environment
 from s3sync.config.model import load_config
 from s3sync.errors import ConfigError, UsageError
@@ -270,8 +270,8 @@ def test_under_kms_an_object_that_was_there_is_no_proof_of_a_file_that_was_refus
 
 def test_a_server_that_gives_no_etags_gives_sizes() -> None:
     """The CLI prints `null` then."""
-    listed = Ended((), 0, b'[["RUN/a", 5, null, null]]', ())
-    seen = Ended((), 0, b'[5, null, null, null, "abc="]', ())
+    listed = AwsResult((), 0, b'[["RUN/a", 5, null, null]]', ())
+    seen = AwsResult((), 0, b'[5, null, null, null, "abc="]', ())
 
     assert objects._parse_listing(listed, "s3://b") == [("RUN/a", RemoteObject(5, "", listed=True))]
     assert objects._parse_head(seen) == RemoteObject(5, "", "abc=")
@@ -473,7 +473,7 @@ def test_a_user_who_wants_few_checksums_is_respected(
 def test_no_version_is_made_to_send_checksums_against_the_users_will(
     version: str, few: bool, words: tuple[str, ...]
 ) -> None:
-    assert argv.checksum_words(version, few=few) == words
+    assert argv.checksum_options(version, few=few) == words
 
 
 def test_a_server_that_refuses_checksums_is_told_of_with_the_setting(
@@ -520,7 +520,7 @@ REFUSALS = [
 
 @pytest.mark.parametrize("said", REFUSALS)
 def test_what_servers_say_of_checksums_is_understood(said: str) -> None:
-    cause = causes.cause_of([f"upload failed: ./a to s3://b/a {said}"])
+    cause = causes.fatal_cause([f"upload failed: ./a to s3://b/a {said}"])
     assert cause
     assert "AWS_REQUEST_CHECKSUM_CALCULATION=when_required" in cause.advice
 
@@ -536,7 +536,7 @@ def test_what_servers_say_of_checksums_is_understood(said: str) -> None:
     ],
 )
 def test_bytes_that_differ_on_their_way_are_no_reason_to_send_no_checksums(said: str) -> None:
-    assert causes.cause_of([f"upload failed: ./a to s3://b/a {said}"]) is None
+    assert causes.fatal_cause([f"upload failed: ./a to s3://b/a {said}"]) is None
 
 
 # Credentials that are not there for a moment
@@ -595,7 +595,7 @@ if argv[-1] != "--version":
     ],
 )
 def test_which_missing_credentials_may_come_back(said: str, may_pass: bool) -> None:
-    assert causes.is_missing_credentials([said]) is may_pass
+    assert causes.are_credentials_missing([said]) is may_pass
 
 
 def test_the_metadata_service_is_given_time_unless_the_user_says_how_much(tmp_path: Path) -> None:
@@ -864,16 +864,16 @@ def test_long_asking_is_announced_once_by_the_upload() -> None:
     class Slow:
         """Answers at once, but would not in real life."""
 
-        def query(self, words: Sequence[str]) -> Ended:
-            return Ended(tuple(words), 0, json.dumps([1, "r.1", "aws:kms", None, None]).encode(), ())
+        def run(self, words: Sequence[str]) -> AwsResult:
+            return AwsResult(tuple(words), 0, json.dumps([1, "r.1", "aws:kms", None, None]).encode(), ())
 
     said: list[str] = []
-    reader = Reader(cast("Aws", Slow()), Destination("lab-runs", ""), "RUN", "auto", 1, say=said.append)
+    reader = ObjectReader(cast("AwsCli", Slow()), Destination("lab-runs", ""), "RUN", "auto", 1, say=said.append)
     files = [LocalFile(f"f{number:03}", 1, 1) for number in range(200)]
-    listed: dict[str, Seen] = {file.path: RemoteObject(1, "r.1", listed=True) for file in files}
+    listed: dict[str, ObjectState] = {file.path: RemoteObject(1, "r.1", listed=True) for file in files}
 
     for _ in range(2):
-        assert len(reader.look_closer(files, listed)) == 200
+        assert len(reader.head_unsettled(files, listed)) == 200
 
     [note] = said
     assert note.startswith("note: ETags that are no MD5s, as under KMS: 196 objects will be asked for a checksum")

@@ -356,12 +356,12 @@ def test_a_signal_leaves_no_parts_even_if_the_child_has_to_be_killed(
 
 def test_a_stop_is_not_kept_up_by_cleaning(tmp_path: Path, fake_aws: FakeAws) -> None:
     """Somebody may be waiting: each question has its time."""
-    from s3sync.aws.client import Aws
+    from s3sync.aws.client import AwsCli
 
     stop = Stop()
-    aws = Aws(fake_aws("signal.pause()"), dict(os.environ), stop)
+    aws = AwsCli(fake_aws("signal.pause()"), dict(os.environ), stop)
     stop.request(signal.SIGTERM)
 
-    ended = aws.clean_up(("s3api", "list-multipart-uploads"), seconds=0.5)
+    ended = aws.run_despite_stop(("s3api", "list-multipart-uploads"), seconds=0.5)
 
     assert ended.returncode == -signal.SIGKILL

@@ -14,9 +14,9 @@ from typing import Any, cast
 import pytest
 
 from s3sync.aws import argv, client
-from s3sync.aws.argv import OwnedBucket
-from s3sync.aws.causes import UNANSWERED, Cause
-from s3sync.aws.client import Aws
+from s3sync.aws.argv import BucketRef
+from s3sync.aws.causes import NO_RESPONSE, Cause
+from s3sync.aws.client import AwsCli
 from s3sync.aws.destination import parse_destination
 from s3sync.runs import run_folder
 from s3sync.runs.run_folder import LocalFile
@@ -201,27 +201,27 @@ def endless(tmp_path: Path, answer: str = "") -> str:
 def test_a_cleanup_comes_to_its_end_whoever_asks_for_the_end_meanwhile(tmp_path: Path) -> None:
     """Else the multipart uploads that it was about to abort stay in S3."""
     stop = Stop()
-    aws = Aws(endless(tmp_path, "[]"), {"PATH": "/usr/bin:/bin"}, stop)
-    ended: list[client.Ended] = []
-    words = argv.list_uploads_words(OwnedBucket("lab-runs"), "RUN/")
-    thread = threading.Thread(target=lambda: ended.append(aws.clean_up(words, 60)))
+    aws = AwsCli(endless(tmp_path, "[]"), {"PATH": "/usr/bin:/bin"}, stop)
+    ended: list[client.AwsResult] = []
+    words = argv.list_uploads_argv(BucketRef("lab-runs"), "RUN/")
+    thread = threading.Thread(target=lambda: ended.append(aws.run_despite_stop(words, 60)))
     thread.start()
     (tmp_path / "ready").read_text()
     stop.request(signal.SIGINT)
-    aws.end_all()
+    aws.terminate_all()
     (tmp_path / "go").write_text("go\n")
     thread.join(timeout=60)
-    assert [(one.succeeded, one.stdout, one.ended_by_us) for one in ended] == [(True, b"[]\n", "")]
+    assert [(one.succeeded, one.stdout, one.killed_reason) for one in ended] == [(True, b"[]\n", "")]
 
 
-class Late(Aws):
+class Late(AwsCli):
     """One whose process starts only after all were ended."""
 
     sender: batch_sender.Transfer
 
-    def follow(self, *args: Any, **more: Any) -> client.Ended:
+    def run_streaming(self, *args: Any, **more: Any) -> client.AwsResult:
         self.sender.abort()
-        return super().follow(*args, **more)
+        return super().run_streaming(*args, **more)
 
 
 def test_a_process_that_starts_after_all_were_ended_is_ended_too(tmp_path: Path, tiny_run: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_process_that_starts_after_all_were_ended_is_ended_too(tmp_path: Path,
 
     assert sender.send(batch).general == "aws was interrupted, so it was ended"
     assert sender.send(batch).general.startswith("not sent")
-    assert aws.started == 1
+    assert aws.process_count == 1
 
 
 class Told:
@@ -259,7 +259,7 @@ class Told:
 
 
 def passes_of(told: Told, run: Path, *queues: BatchQueue) -> Iterator[Cause | None]:
-    reader = SimpleNamespace(cost=lambda files: 0, look=lambda files: {}, look_closer=lambda files: {})
+    reader = SimpleNamespace(cost=lambda files: 0, look=lambda files: {}, head_unsettled=lambda files: {})
     any_told = cast("Any", told)
     pipeline = Pipeline(
         run_folder.open_run(run),
@@ -287,9 +287,9 @@ def test_the_cause_of_one_pass_is_not_that_of_the_next(tiny_run: Path) -> None:
 
 
 def test_a_second_cause_ends_the_sending_as_the_first_did(tiny_run: Path) -> None:
-    told = Told(*[(None, UNANSWERED)] * 3)
+    told = Told(*[(None, NO_RESPONSE)] * 3)
     queue = queue_of("a", "b", "c", "d", "e")
-    assert list(passes_of(told, tiny_run, queue)) == [UNANSWERED]
+    assert list(passes_of(told, tiny_run, queue)) == [NO_RESPONSE]
     assert len(told.batches) == 3
 
 

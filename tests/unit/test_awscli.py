@@ -18,10 +18,17 @@ import pytest
 
 from s3sync import process_tree
 from s3sync.aws import argv, client, error_lines, objects
-from s3sync.aws.argv import OwnedBucket, Storage
-from s3sync.aws.causes import DENIED, cause_of, is_masked, meaning_of, passing, unreachable
+from s3sync.aws.argv import BucketRef, Storage
+from s3sync.aws.causes import (
+    DENIED,
+    describe_exit_code,
+    fatal_cause,
+    has_empty_error_body,
+    transient_cause,
+    unreachable_cause,
+)
 from s3sync.aws.causes import EXPIRED as EXPIRED_CAUSE
-from s3sync.aws.client import Aws, Ended, find_aws
+from s3sync.aws.client import AwsCli, AwsResult, find_aws
 from s3sync.errors import AwsError, InterruptedBySignal
 from s3sync.signals import Stop
 from tests.conftest import AWS_V1
@@ -98,7 +105,7 @@ def test_the_installed_one_is_named_whatever_it_is(tmp_path: Path, python: Path,
         program(path, script)
     environ = {"PATH": f"{path.parent}:/usr/bin:/bin"} if script is not None else {"PATH": str(path.parent)}
     seconds = 1 if "600" in said + str(script) else 60
-    assert client.installed(environ, Stop(), seconds) == said.format(path=path, end="was ended")
+    assert client.describe_installed(environ, Stop(), seconds) == said.format(path=path, end="was ended")
 
 
 def test_one_beside_this_python_that_cannot_start_is_not_called_installed(
@@ -108,7 +115,7 @@ def test_one_beside_this_python_that_cannot_start_is_not_called_installed(
     python = tmp_path / "my programs" / "python"
     monkeypatch.setattr(sys, "executable", str(python))
     aws = program(python.with_name("aws"), f"#!{python}\n")
-    said = client.installed({"PATH": "/usr/bin:/bin"}, Stop(), 60)
+    said = client.describe_installed({"PATH": "/usr/bin:/bin"}, Stop(), 60)
     why = f"cannot run {aws}: the interpreter that its first line names is not there: {python}"
     assert said.startswith(f"no aws that works: {why} (")
 
@@ -181,15 +188,15 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_of_the_users_can_become_an_option(text: str) -> None:
     """It stands behind a name and an equals sign, in the one word that it has."""
-    bucket = OwnedBucket("lab-runs", "123456789012")
-    head = argv.head_words(bucket, text)
+    bucket = BucketRef("lab-runs", "123456789012")
+    head = argv.head_object_argv(bucket, text)
     assert f"--key={text}" in head
-    listing = argv.list_words(bucket, f"{text}/RUN/", f"{text}/RUN/a", 7)
+    listing = argv.list_objects_argv(bucket, f"{text}/RUN/", f"{text}/RUN/a", 7)
     assert {f"--prefix={text}/RUN/", f"--start-after={text}/RUN/a", "--max-items=7"} <= set(listing)
-    begun = argv.create_upload_words(bucket, text, Storage("aws:kms", text, text))
+    begun = argv.create_upload_argv(bucket, text, Storage("aws:kms", text, text))
     assert {f"--ssekms-key-id={text}", f"--storage-class={text}"} <= set(begun)
-    uploads = argv.list_uploads_words(bucket, text)
-    aborted = argv.abort_upload_words(bucket, text, text)
+    uploads = argv.list_uploads_argv(bucket, text)
+    aborted = argv.abort_upload_argv(bucket, text, text)
     for words in (head, listing, begun, uploads, aborted):
         assert words[:1] == ("s3api",)
         assert {"--bucket=lab-runs", "--expected-bucket-owner=123456789012"} <= set(words)
@@ -199,15 +206,17 @@ def test_nothing_of_the_users_can_become_an_option(text: str) -> None:
 
 
 def test_words_of_a_listing_from_the_start() -> None:
-    assert not any(word.startswith("--start-after") for word in argv.list_words(OwnedBucket("lab-runs"), "RUN/", "", 7))
+    assert not any(
+        word.startswith("--start-after") for word in argv.list_objects_argv(BucketRef("lab-runs"), "RUN/", "", 7)
+    )
 
 
 def test_words_of_a_copy() -> None:
-    words = argv.cp_words("/tmp/work/batch-000001", URL)
+    words = argv.s3_cp_argv("/tmp/work/batch-000001", URL)
     assert words[:4] == ("s3", "cp", "/tmp/work/batch-000001", URL)
     assert {"--recursive", "--no-progress"} <= set(words)
     storage = Storage("aws:kms", "--key", "GLACIER_IR")
-    more = set(argv.cp_words("/tmp/work/batch-000001", URL, storage, ("--checksum-algorithm=CRC32",))) - set(words)
+    more = set(argv.s3_cp_argv("/tmp/work/batch-000001", URL, storage, ("--checksum-algorithm=CRC32",))) - set(words)
     assert more == {
         *("--sse=aws:kms", "--sse-kms-key-id=--key", "--storage-class=GLACIER_IR", "--checksum-algorithm=CRC32")
     }
@@ -229,7 +238,7 @@ def test_words_of_a_copy() -> None:
 def test_a_checksum_that_can_be_computed_here_is_asked_of_the_versions_that_have_another(
     version: str, pinned: bool
 ) -> None:
-    assert argv.checksum_words(version) == (("--checksum-algorithm=CRC32",) if pinned else ())
+    assert argv.checksum_options(version) == (("--checksum-algorithm=CRC32",) if pinned else ())
 
 
 @pytest.mark.parametrize(
@@ -245,10 +254,10 @@ def test_a_checksum_that_can_be_computed_here_is_asked_of_the_versions_that_have
     ],
 )
 def test_the_endpoint_of_the_environment_is_an_option(
-    fake: Callable[..., Aws], environ: dict[str, str], words: list[str]
+    fake: Callable[..., AwsCli], environ: dict[str, str], words: list[str]
 ) -> None:
     """Versions 2 before 2.13 do not know the variables."""
-    ended = fake("import json; print(json.dumps(argv))", environ=environ).query(("s3api", "x"))
+    ended = fake("import json; print(json.dumps(argv))", environ=environ).run(("s3api", "x"))
     assert json.loads(ended.stdout) == [*words, "s3api", "x"]
 
 
@@ -353,9 +362,9 @@ def operation(code: str, message: str, name: str = "PutObject") -> str:
     ],
 )
 def test_causes_that_cannot_pass_by_themselves(before: str, text: str, what: str | None) -> None:
-    cause = cause_of(["warning: Skipping file /x. File does not exist.", f"{before}{text}", "the end"])
+    cause = fatal_cause(["warning: Skipping file /x. File does not exist.", f"{before}{text}", "the end"])
     assert (cause and cause.what) == what
-    failure = client.failure(Ended(("s3", "cp", "x"), 1, b"", (f"{before}{text}",)), "s3://lab-runs")
+    failure = client.to_error(AwsResult(("s3", "cp", "x"), 1, b"", (f"{before}{text}",)), "s3://lab-runs")
     assert str(failure).startswith(what or "aws s3 cp failed for s3://lab-runs: ")
     assert PREFIX not in str(failure)
     assert text in str(failure)
@@ -363,7 +372,7 @@ def test_causes_that_cannot_pass_by_themselves(before: str, text: str, what: str
 
 def test_a_refusal_without_a_reason_may_be_the_clock() -> None:
     without, with_reason = (
-        cause_of([text]) for text in (operation("403", "Forbidden"), operation("AccessDenied", "-"))
+        fatal_cause([text]) for text in (operation("403", "Forbidden"), operation("AccessDenied", "-"))
     )
     assert without
     assert with_reason
@@ -381,7 +390,7 @@ def test_a_refusal_without_a_reason_may_be_the_clock() -> None:
     ],
 )
 def test_a_message_names_what_is_wrong_and_not_the_bucket_instead(text: str, line: str) -> None:
-    failed = client.failure(Ended(("s3api", "list-objects-v2"), 255, b"", (text,)), "s3://lab-runs")
+    failed = client.to_error(AwsResult(("s3api", "list-objects-v2"), 255, b"", (text,)), "s3://lab-runs")
     assert str(failed).startswith(line)
     assert str(failed).endswith(f"aws said: {text}")
 
@@ -415,7 +424,7 @@ def test_a_message_names_what_is_wrong_and_not_the_bucket_instead(text: str, lin
 )
 def test_a_wrong_region_is_corrected_with_the_one_that_s3_names(code: str, message: str, region: str) -> None:
     errors = (operation(code, message), "You can fix this issue by explicitly providing the correct region location")
-    failed = str(client.failure(Ended(("s3api", "x"), 254, b"", errors), "s3://lab-runs"))
+    failed = str(client.to_error(AwsResult(("s3api", "x"), 254, b"", errors), "s3://lab-runs"))
     assert failed.startswith(f"{REGION}: s3://lab-runs (set AWS_DEFAULT_REGION to {region}, and AWS_REGION too if it ")
     assert message in failed
 
@@ -438,10 +447,14 @@ NAMES = [
 def test_the_name_of_a_file_is_no_cause(name: str) -> None:
     for said in (operation("InternalError", "wait"), "Something else"):
         line = f"upload failed: ../work/batch-000001/{name} to s3://lab-runs/RUN/{name} {said}"
-        assert (cause_of([line]), unreachable([line]), passing([line])) == (None, None, passing([said]))
-        assert error_lines.read(line) == error_lines.of(said)
+        assert (fatal_cause([line]), unreachable_cause([line]), transient_cause([line])) == (
+            None,
+            None,
+            transient_cause([said]),
+        )
+        assert error_lines.parse_line(line) == error_lines.parse_text(said)
     expired = f"upload failed: {name} to s3://Forbidden-lab/{name} {operation('ExpiredToken', 'The token ...')}"
-    assert cause_of([expired]) == EXPIRED_CAUSE
+    assert fatal_cause([expired]) == EXPIRED_CAUSE
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -454,28 +467,28 @@ def test_other_lines_with_names_are_no_cause(name: str) -> None:
         f"Unable to parse config file: /home/{name}",
         operation("InternalError", f"We cannot store {name}."),
     ]
-    assert cause_of(lines) is None
-    assert (unreachable(lines), is_masked(lines)) == (None, False)
+    assert fatal_cause(lines) is None
+    assert (unreachable_cause(lines), has_empty_error_body(lines)) == (None, False)
 
 
 @pytest.mark.parametrize("bucket", ["accessdenied", "Forbidden", "NoSuchKey", "(404)", "SlowDown"])
 def test_the_name_of_a_bucket_or_key_in_a_url_is_no_answer_of_s3(bucket: str) -> None:
     said = f'Could not connect to the endpoint URL: "https://{bucket}.s3.amazonaws.com/RUN/{bucket}%20Not Found"'
-    assert (cause_of([said]), error_lines.codes_in([said])) == (None, set())
-    assert objects._parse_head(Ended(("s3api", "head-object"), 255, b"", (said,))) == objects.Unknown(said)
+    assert (fatal_cause([said]), error_lines.error_codes([said])) == (None, set())
+    assert objects._parse_head(AwsResult(("s3api", "head-object"), 255, b"", (said,))) == objects.Unknown(said)
 
 
 def test_what_is_wrong_with_everything_comes_before_what_is_wrong_with_a_key() -> None:
     denied, expired = operation("AccessDenied", "Access Denied"), operation("ExpiredToken", "-")
-    assert cause_of([denied, expired, denied]) == EXPIRED_CAUSE
-    assert cause_of([denied]) == DENIED
+    assert fatal_cause([denied, expired, denied]) == EXPIRED_CAUSE
+    assert fatal_cause([denied]) == DENIED
 
 
 def test_an_answer_that_the_client_in_c_hands_on_as_it_came_is_understood() -> None:
     body = '<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'
     said = f"AWS_ERROR_S3_INVALID_RESPONSE_STATUS: Invalid response status. Body from error request is: b'{body}'"
-    assert error_lines.of(said) == error_lines.Complaint(said, "Access Denied", "AccessDenied")
-    assert cause_of([f"upload failed: a to s3://lab-runs/RUN/a {said}"]) == DENIED
+    assert error_lines.parse_text(said) == error_lines.ErrorLine(said, "Access Denied", "AccessDenied")
+    assert fatal_cause([f"upload failed: a to s3://lab-runs/RUN/a {said}"]) == DENIED
 
 
 @pytest.mark.parametrize(
@@ -500,11 +513,11 @@ def test_an_answer_that_the_client_in_c_hands_on_as_it_came_is_understood() -> N
 )
 def test_no_way_to_s3(text: str, is_so: bool) -> None:
     for before in ("", PREFIX, "fatal error: "):
-        assert (unreachable(["", before + text]) is not None) is is_so
+        assert (unreachable_cause(["", before + text]) is not None) is is_so
 
 
 def test_no_complaint_is_no_cause() -> None:
-    assert (cause_of([]), unreachable([])) == (None, None)
+    assert (fatal_cause([]), unreachable_cause([])) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -528,8 +541,8 @@ def test_no_complaint_is_no_cause() -> None:
     ],
 )
 def test_exit_codes(code: int, words: str) -> None:
-    assert meaning_of(code) == words
-    assert Ended((), code, b"", ()).reason == words
+    assert describe_exit_code(code) == words
+    assert AwsResult((), code, b"", ()).reason == words
 
 
 @pytest.mark.parametrize(
@@ -544,7 +557,7 @@ def test_exit_codes(code: int, words: str) -> None:
     ],
 )
 def test_the_last_complaint_is_the_reason(errors: tuple[str, ...], reason: str) -> None:
-    assert Ended((), 255, b"", errors).reason == reason
+    assert AwsResult((), 255, b"", errors).reason == reason
 
 
 # Processes
@@ -556,14 +569,14 @@ def stop() -> Stop:
 
 
 @pytest.fixture
-def fake(tmp_path: Path, stop: Stop) -> Iterator[Callable[..., Aws]]:
-    """Makes an Aws of a program that runs this Python code; it sees `argv`. Leaves no process behind."""
-    made: list[Aws] = []
+def fake(tmp_path: Path, stop: Stop) -> Iterator[Callable[..., AwsCli]]:
+    """Makes an AwsCli of a program that runs this Python code; it sees `argv`. Leaves no process behind."""
+    made: list[AwsCli] = []
 
-    def make(code: str, *, environ: dict[str, str] | None = None, inherited: Sequence[int] = ()) -> Aws:
+    def make(code: str, *, environ: dict[str, str] | None = None, inherited: Sequence[int] = ()) -> AwsCli:
         head = f"#!{sys.executable} -S\nimport os, signal, sys, time\nargv = sys.argv[1:]\n"
         path = program(tmp_path / f"fake{len(made)}" / "aws", f"{head}{code}\n")
-        made.append(Aws(path, {"PATH": "/usr/bin:/bin", **(environ or {})}, stop, inherited))
+        made.append(AwsCli(path, {"PATH": "/usr/bin:/bin", **(environ or {})}, stop, inherited))
         return made[-1]
 
     yield make
@@ -572,45 +585,45 @@ def fake(tmp_path: Path, stop: Stop) -> Iterator[Callable[..., Aws]]:
             process.kill()
 
 
-def follow(aws: Aws, *words: str) -> tuple[Ended, list[str]]:
+def follow(aws: AwsCli, *words: str) -> tuple[AwsResult, list[str]]:
     lines: list[str] = []
-    return aws.follow(words, lines.append, lambda pid: None), lines
+    return aws.run_streaming(words, lines.append, lambda pid: None), lines
 
 
-def both(aws: Aws) -> list[Ended]:
-    return [aws.query(("s3api", "x")), follow(aws, "s3", "cp")[0]]
+def both(aws: AwsCli) -> list[AwsResult]:
+    return [aws.run(("s3api", "x")), follow(aws, "s3", "cp")[0]]
 
 
-def test_a_query_keeps_all_of_stdout_and_the_complaints_apart(fake: Callable[..., Aws]) -> None:
+def test_a_query_keeps_all_of_stdout_and_the_complaints_apart(fake: Callable[..., AwsCli]) -> None:
     """Both pipes are emptied at once, however much comes."""
     aws = fake("sys.stderr.write('x' * 200_000 + '\\nlast\\n'); sys.stdout.write('y' * 200_000); sys.exit(254)")
-    ended = aws.query(("s3api", "head-object"))
-    assert ended == Ended(("s3api", "head-object"), 254, b"y" * 200_000, ("x" * 10_000, "last"))
-    assert aws.started == 1
+    ended = aws.run(("s3api", "head-object"))
+    assert ended == AwsResult(("s3api", "head-object"), 254, b"y" * 200_000, ("x" * 10_000, "last"))
+    assert aws.process_count == 1
 
 
-def test_lines_are_handed_on_and_only_complaints_are_kept(fake: Callable[..., Aws]) -> None:
+def test_lines_are_handed_on_and_only_complaints_are_kept(fake: Callable[..., AwsCli]) -> None:
     code = "print('upload: a to b', flush=True); print('  odd  ', file=sys.stderr); print(); print('end'); sys.exit(1)"
     pids: list[int] = []
     lines: list[str] = []
-    ended = fake(code).follow(("s3", "cp"), lines.append, pids.append)
+    ended = fake(code).run_streaming(("s3", "cp"), lines.append, pids.append)
     assert sorted(lines) == sorted(["upload: a to b", "  odd  ", "", "end"])
     assert (ended.returncode, ended.stdout, sorted(ended.errors)) == (1, b"", ["end", "odd"])
     assert len(pids) == 1
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_the_tail_of_the_complaints_is_bounded(fake: Callable[..., Aws], stream: str) -> None:
+def test_the_tail_of_the_complaints_is_bounded(fake: Callable[..., AwsCli], stream: str) -> None:
     aws = fake(f"sys.{stream}.writelines(f'line {{i}}\\n\\n' for i in range(10_000)); sys.exit(1)")
     ended, lines = follow(aws, "s3", "cp")
     assert len(lines) == 20_000
     assert 1 <= len(ended.errors) <= 20
     assert ended.errors[-1] == "line 9999"
     if stream == "stderr":
-        assert aws.query(("s3api", "x")).errors == tuple(f"line {i}" for i in range(9980, 10_000))
+        assert aws.run(("s3api", "x")).errors == tuple(f"line {i}" for i in range(9980, 10_000))
 
 
-def test_secrets_stand_in_no_complaint(fake: Callable[..., Aws]) -> None:
+def test_secrets_stand_in_no_complaint(fake: Callable[..., AwsCli]) -> None:
     secrets = {
         "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
         "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
@@ -622,9 +635,9 @@ def test_secrets_stand_in_no_complaint(fake: Callable[..., Aws]) -> None:
         assert ended.reason == "no: [redacted] [redacted] [redacted]"
 
 
-def test_secrets_stand_in_no_argv_and_no_repr(fake: Callable[..., Aws]) -> None:
+def test_secrets_stand_in_no_argv_and_no_repr(fake: Callable[..., AwsCli]) -> None:
     aws = fake("print(argv)", environ={"AWS_SECRET_ACCESS_KEY": "not-to-be-seen"})
-    assert "not-to-be-seen" not in f"{aws!r} {aws.query(('s3api', 'x'))!r} {aws.query(('s3api', 'x')).stdout!r}"
+    assert "not-to-be-seen" not in f"{aws!r} {aws.run(('s3api', 'x'))!r} {aws.run(('s3api', 'x')).stdout!r}"
 
 
 @pytest.mark.parametrize(
@@ -637,7 +650,7 @@ def test_secrets_stand_in_no_argv_and_no_repr(fake: Callable[..., Aws]) -> None:
         (b"\r  back\t", "back"),
     ],
 )
-def test_complaints_are_printable(fake: Callable[..., Aws], raw: bytes, text: str) -> None:
+def test_complaints_are_printable(fake: Callable[..., AwsCli], raw: bytes, text: str) -> None:
     """Whatever bytes a file's name had in them."""
     aws = fake(f"os.write(2, {raw!r} + b'\\n')")
     for ended in both(aws):
@@ -647,63 +660,63 @@ def test_complaints_are_printable(fake: Callable[..., Aws], raw: bytes, text: st
 
 
 @pytest.mark.parametrize("word", ["--start-after=a\0b", "--key=\ud800"])
-def test_words_that_no_process_can_have_are_an_aws_error(fake: Callable[..., Aws], word: str) -> None:
+def test_words_that_no_process_can_have_are_an_aws_error(fake: Callable[..., AwsCli], word: str) -> None:
     """Somebody may have put such a key into the bucket."""
     with pytest.raises(AwsError, match="cannot run"):
-        fake("pass").query(("s3api", "list-objects-v2", word))
+        fake("pass").run(("s3api", "list-objects-v2", word))
 
 
-def test_lines_without_end_are_cut(fake: Callable[..., Aws]) -> None:
+def test_lines_without_end_are_cut(fake: Callable[..., AwsCli]) -> None:
     """Neither memory nor what looks for a meaning in them is theirs to take."""
     for ended in both(fake("for fd in (1, 2): os.write(fd, b'SSO ' * 1_000_000 + b'\\n')\nsys.exit(1)")):
         assert max(map(len, ended.errors)) <= 10_000
-        assert cause_of(ended.errors) is None
+        assert fatal_cause(ended.errors) is None
 
 
-def test_secrets_stand_in_no_version(fake: Callable[..., Aws]) -> None:
+def test_secrets_stand_in_no_version(fake: Callable[..., AwsCli]) -> None:
     """It is kept in the log."""
     aws = fake("print('aws-cli/1', os.environ['AWS_SESSION_TOKEN'])", environ={"AWS_SESSION_TOKEN": "t0ken-t0ken"})
     assert aws.version() == "aws-cli/1 [redacted]"
 
 
-def test_output_without_a_last_newline_is_heard(fake: Callable[..., Aws]) -> None:
+def test_output_without_a_last_newline_is_heard(fake: Callable[..., AwsCli]) -> None:
     ended, lines = follow(fake("os.write(1, b'upload: a\\nno end'); sys.exit(1)"))
     assert (lines, ended.errors) == (["upload: a", "no end"], ("no end",))
 
 
-def test_stdin_is_empty(fake: Callable[..., Aws]) -> None:
+def test_stdin_is_empty(fake: Callable[..., AwsCli]) -> None:
     """One that asks for something, a password say, gets nothing and does not wait."""
     for ended in both(fake("sys.exit(len(sys.stdin.read()))")):
         assert ended.returncode == 0
 
 
-def test_it_has_a_session_of_its_own(fake: Callable[..., Aws]) -> None:
+def test_it_has_a_session_of_its_own(fake: Callable[..., AwsCli]) -> None:
     """So that Ctrl-C on our terminal reaches it through us alone."""
-    ended = fake("print(os.getsid(0) == os.getpid() == os.getpgrp())").query(())
+    ended = fake("print(os.getsid(0) == os.getpid() == os.getpgrp())").run(())
     assert ended.stdout == b"True\n"
 
 
-def test_it_has_the_environment_that_was_given_and_no_other(fake: Callable[..., Aws]) -> None:
-    ended = fake("import json; print(json.dumps(dict(os.environ)))", environ={"AWS_PAGER": ""}).query(())
+def test_it_has_the_environment_that_was_given_and_no_other(fake: Callable[..., AwsCli]) -> None:
+    ended = fake("import json; print(json.dumps(dict(os.environ)))", environ={"AWS_PAGER": ""}).run(())
     environ = json.loads(ended.stdout)
     assert {name for name in environ if not name.startswith("LC_")} == {"PATH", "AWS_PAGER"}
 
 
-def test_inherited_descriptors_stay_open_and_no_others(fake: Callable[..., Aws], tmp_path: Path) -> None:
+def test_inherited_descriptors_stay_open_and_no_others(fake: Callable[..., AwsCli], tmp_path: Path) -> None:
     code = "print([os.path.realpath(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd')])"
     with (tmp_path / "lock").open("w") as kept, (tmp_path / "other").open("w") as other:
         os.set_inheritable(other.fileno(), True)
-        ended = fake(code, inherited=(kept.fileno(),)).query(())
+        ended = fake(code, inherited=(kept.fileno(),)).run(())
         assert str(tmp_path / "lock") in ended.stdout.decode()
         assert str(tmp_path / "other") not in ended.stdout.decode()
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 77, 255])
-def test_its_exit_code_is_kept(fake: Callable[..., Aws], code: int) -> None:
+def test_its_exit_code_is_kept(fake: Callable[..., AwsCli], code: int) -> None:
     assert [ended.returncode for ended in both(fake(f"sys.exit({code})"))] == [code, code]
 
 
-def test_its_end_by_a_signal_is_kept(fake: Callable[..., Aws]) -> None:
+def test_its_end_by_a_signal_is_kept(fake: Callable[..., AwsCli]) -> None:
     for ended in both(fake("os.kill(os.getpid(), signal.SIGKILL)")):
         assert (ended.returncode, ended.reason) == (-9, "aws was ended by SIGKILL")
 
@@ -717,24 +730,24 @@ def test_its_end_by_a_signal_is_kept(fake: Callable[..., Aws]) -> None:
     ],
 )
 def test_one_that_cannot_run_is_an_error(tmp_path: Path, stop: Stop, text: str, advice: str) -> None:
-    aws = Aws(program(tmp_path / "aws", text), {}, stop)
+    aws = AwsCli(program(tmp_path / "aws", text), {}, stop)
     with pytest.raises(AwsError, match=rf"^cannot run {tmp_path / 'aws'}: .*{advice}"):
-        aws.query(("--version",))
-    assert aws.started == 0
+        aws.run(("--version",))
+    assert aws.process_count == 0
 
 
 @pytest.mark.parametrize("code", ["sys.exit(1)", "pass", "print('aws: broken', file=sys.stderr); sys.exit(255)"])
-def test_one_that_gives_no_version_is_an_error(fake: Callable[..., Aws], code: str) -> None:
+def test_one_that_gives_no_version_is_an_error(fake: Callable[..., AwsCli], code: str) -> None:
     with pytest.raises(AwsError, match="`aws --version` failed: aws"):
         fake(code).version()
 
 
-def test_the_version_is_one_printable_line(fake: Callable[..., Aws]) -> None:
+def test_the_version_is_one_printable_line(fake: Callable[..., AwsCli]) -> None:
     assert fake("print('aws-cli/1.46.3 \\x1b[31m')").version() == r"aws-cli/1.46.3 \x1b[31m"
 
 
 def test_the_real_one_is_run() -> None:
-    assert Aws(AWS_V1, {"PATH": "/usr/bin:/bin"}, Stop()).version().startswith("aws-cli/1.")
+    assert AwsCli(AWS_V1, {"PATH": "/usr/bin:/bin"}, Stop()).version().startswith("aws-cli/1.")
 
 
 # Their end
@@ -760,7 +773,7 @@ def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[object
     [((), signal.SIGINT), (("SIGINT",), signal.SIGTERM), (("SIGINT", "SIGTERM"), signal.SIGKILL)],
 )
 def test_a_request_to_stop_ends_it_however_stubborn(
-    fake: Callable[..., Aws], stop: Stop, monkeypatch: pytest.MonkeyPatch, ignored: tuple[str, ...], ends_by: int
+    fake: Callable[..., AwsCli], stop: Stop, monkeypatch: pytest.MonkeyPatch, ignored: tuple[str, ...], ends_by: int
 ) -> None:
     grace = tuple((signum, 0.3) for signum, _ in process_tree._GRACE)
     monkeypatch.setattr(process_tree, "_GRACE", grace)
@@ -768,18 +781,18 @@ def test_a_request_to_stop_ends_it_however_stubborn(
     code += "".join(f"signal.signal(signal.{name}, signal.SIG_IGN)\n" for name in ignored)
     aws = fake(f"{code}print('ready', flush=True)\nwhile True:\n    signal.pause()")
     ready = threading.Event()
-    thread, results = in_thread(lambda: aws.follow(("s3", "cp"), lambda line: ready.set(), lambda pid: None))
+    thread, results = in_thread(lambda: aws.run_streaming(("s3", "cp"), lambda line: ready.set(), lambda pid: None))
     assert ready.wait(30)
 
     stop.request(signal.SIGTERM)
 
     thread.join(30)
     (ended,) = results
-    assert isinstance(ended, Ended)
+    assert isinstance(ended, AwsResult)
     assert ended.returncode == -ends_by
 
 
-def test_its_children_end_with_it(fake: Callable[..., Aws], stop: Stop) -> None:
+def test_its_children_end_with_it(fake: Callable[..., AwsCli], stop: Stop) -> None:
     """Version 2 is a launcher with a child that does the work."""
     code = "signal.signal(signal.SIGINT, signal.SIG_DFL)\npid = os.fork()\nif pid:\n    print(pid, flush=True)\n"
     aws = fake(f"{code}while True:\n    signal.pause()")
@@ -790,7 +803,7 @@ def test_its_children_end_with_it(fake: Callable[..., Aws], stop: Stop) -> None:
         pids.append(psutil.Process(int(line)))
         ready.set()
 
-    thread, _ = in_thread(lambda: aws.follow(("s3", "cp"), on_line, lambda pid: None))
+    thread, _ = in_thread(lambda: aws.run_streaming(("s3", "cp"), on_line, lambda pid: None))
     assert ready.wait(30)
     stop.request(signal.SIGINT)
     thread.join(30)
@@ -801,7 +814,7 @@ def test_its_children_end_with_it(fake: Callable[..., Aws], stop: Stop) -> None:
 def test_nothing_of_an_idle_one_is_kept_until_the_end(tmp_path: Path, stop: Stop) -> None:
     """A scan makes one for each run: their environments would pile up."""
     for code in ("exit 0", "exit 7"):
-        aws = Aws(program(tmp_path / code / "aws", f"#!/bin/sh\n{code}\n"), {}, stop)
+        aws = AwsCli(program(tmp_path / code / "aws", f"#!/bin/sh\n{code}\n"), {}, stop)
         both(aws)
         gone = weakref.ref(aws)
         del aws
@@ -809,20 +822,20 @@ def test_nothing_of_an_idle_one_is_kept_until_the_end(tmp_path: Path, stop: Stop
         assert gone() is None
 
 
-def test_nothing_is_started_after_a_request_to_stop(fake: Callable[..., Aws], stop: Stop) -> None:
+def test_nothing_is_started_after_a_request_to_stop(fake: Callable[..., AwsCli], stop: Stop) -> None:
     aws = fake("open(os.path.join(os.path.dirname(__file__), 'was here'), 'w')")
     stop.request(signal.SIGTERM)
-    asks: list[Callable[[], object]] = [aws.version, lambda: aws.query(("s3api", "x")), lambda: follow(aws, "s3", "cp")]
+    asks: list[Callable[[], object]] = [aws.version, lambda: aws.run(("s3api", "x")), lambda: follow(aws, "s3", "cp")]
     for ask in asks:
         with pytest.raises(InterruptedBySignal) as caught:
             ask()
         assert caught.value.exit_code == 143
-    assert aws.started == 0
+    assert aws.process_count == 0
     assert os.listdir(os.path.dirname(aws.path)) == ["aws"]
 
 
 @pytest.mark.parametrize("moment", ["start", "line"])
-def test_an_error_of_ours_ends_it(fake: Callable[..., Aws], moment: str) -> None:
+def test_an_error_of_ours_ends_it(fake: Callable[..., AwsCli], moment: str) -> None:
     """It does not wait for the end of an upload that nobody wants any more."""
     aws = fake("print('ready', flush=True)\nwhile True:\n    signal.pause()")
 
@@ -832,7 +845,7 @@ def test_an_error_of_ours_ends_it(fake: Callable[..., Aws], moment: str) -> None
     def do_nothing(_: object) -> None: ...
 
     on_line, on_start = (do_nothing, fail) if moment == "start" else (fail, do_nothing)
-    thread, results = in_thread(lambda: aws.follow(("s3", "cp"), on_line, on_start))
+    thread, results = in_thread(lambda: aws.run_streaming(("s3", "cp"), on_line, on_start))
     thread.join(5)
     waits = thread.is_alive()
     for pid in aws.bytes_read():
@@ -842,14 +855,14 @@ def test_an_error_of_ours_ends_it(fake: Callable[..., Aws], moment: str) -> None
     assert [type(result) for result in results] == [LookupError]
 
 
-def test_what_live_processes_have_read_can_be_asked_at_any_time(fake: Callable[..., Aws], tmp_path: Path) -> None:
+def test_what_live_processes_have_read_can_be_asked_at_any_time(fake: Callable[..., AwsCli], tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"x" * 3_000_000)
     release, wait = os.pipe()[::-1]
     code = f"open({str(tmp_path / 'data')!r}, 'rb').read()\nprint('ready', flush=True)\nos.read({wait}, 1)"
     aws = fake(code, inherited=(wait,))
     pids: list[int] = []
     ready = threading.Event()
-    thread, _ = in_thread(lambda: aws.follow(("s3", "cp"), lambda line: ready.set(), pids.append))
+    thread, _ = in_thread(lambda: aws.run_streaming(("s3", "cp"), lambda line: ready.set(), pids.append))
     assert ready.wait(30)
     read = aws.bytes_read()
     os.write(release, b"x")
@@ -861,22 +874,22 @@ def test_what_live_processes_have_read_can_be_asked_at_any_time(fake: Callable[.
     assert aws.bytes_read() == {}
 
 
-def test_many_threads_share_one(fake: Callable[..., Aws]) -> None:
+def test_many_threads_share_one(fake: Callable[..., AwsCli]) -> None:
     aws = fake("print(argv[0])")
-    results = [in_thread(functools.partial(aws.query, (str(number),))) for number in range(8)]
+    results = [in_thread(functools.partial(aws.run, (str(number),))) for number in range(8)]
     for thread, _ in results:
         thread.join(30)
-    expected = [[Ended((str(number),), 0, f"{number}\n".encode(), ())] for number in range(8)]
+    expected = [[AwsResult((str(number),), 0, f"{number}\n".encode(), ())] for number in range(8)]
     assert [result for _, result in results] == expected
-    assert aws.started == 8
+    assert aws.process_count == 8
 
 
-def test_the_version_of_a_cli_beside_this_python_is_known_without_a_process(fake: Callable[..., Aws]) -> None:
-    beside = Aws(AWS_V1, {"PATH": "/usr/bin:/bin"}, Stop())
+def test_the_version_of_a_cli_beside_this_python_is_known_without_a_process(fake: Callable[..., AwsCli]) -> None:
+    beside = AwsCli(AWS_V1, {"PATH": "/usr/bin:/bin"}, Stop())
     assert beside.version().startswith(beside.quick_version() + " ")
-    assert (beside.started, beside.said_version) == (1, beside.quick_version())
+    assert (beside.process_count, beside.version_text) == (1, beside.quick_version())
     elsewhere = fake("print('aws-cli/2.36.7 Python/3.13.1')")
-    assert (elsewhere.quick_version(), elsewhere.started) == ("aws-cli/2.36.7 Python/3.13.1", 1)
+    assert (elsewhere.quick_version(), elsewhere.process_count) == ("aws-cli/2.36.7 Python/3.13.1", 1)
 
 
 @pytest.mark.parametrize("first_line", ["#!/usr/bin/python3", "#!/bin/sh", "", "no script"])

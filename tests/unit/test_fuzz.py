@@ -20,12 +20,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from s3sync.aws import client, multipart
-from s3sync.aws.argv import OwnedBucket
-from s3sync.aws.causes import cause_of, is_masked, unreachable
-from s3sync.aws.client import Aws, Ended
+from s3sync.aws.argv import BucketRef
+from s3sync.aws.causes import fatal_cause, has_empty_error_body, unreachable_cause
+from s3sync.aws.client import AwsCli, AwsResult
 from s3sync.aws.destination import Destination
 from s3sync.aws.etag import likely_part_sizes
-from s3sync.aws.objects import Absent, Readback, Reader, RemoteObject, Unknown
+from s3sync.aws.objects import Absent, ObjectReader, Readback, RemoteObject, Unknown
 from s3sync.aws.settings import S3Settings, write_config
 from s3sync.commands import status
 from s3sync.config.model import Config, json_schema, load_config
@@ -613,12 +613,12 @@ class Printing:
         self.asked: list[Sequence[str]] = []
         self._stdout, self._returncode, self._errors = stdout, returncode, errors
 
-    def query(self, words: Sequence[str]) -> Ended:
+    def run(self, words: Sequence[str]) -> AwsResult:
         self.asked.append(words)
-        return Ended(tuple(words), self._returncode, self._stdout, self._errors)
+        return AwsResult(tuple(words), self._returncode, self._stdout, self._errors)
 
-    def clean_up(self, words: Sequence[str], _seconds: float) -> Ended:
-        return self.query(words)
+    def run_despite_stop(self, words: Sequence[str], _seconds: float) -> AwsResult:
+        return self.run(words)
 
 
 class Bytes:
@@ -645,9 +645,9 @@ def test_whatever_aws_prints_of_objects_is_seen_or_an_aws_error(
     asked: tuple[Readback, bytes], returncode: int, errors: list[str]
 ) -> None:
     mode, stdout = asked
-    reader = Reader(cast("Aws", Printing(stdout, returncode, tuple(errors))), LAB, "RUN", mode, 1)
-    reader.expect(file.path for file in FILES)
-    looked, _ = tried(lambda: reader.look(FILES), AwsError)
+    reader = ObjectReader(cast("AwsCli", Printing(stdout, returncode, tuple(errors))), LAB, "RUN", mode, 1)
+    reader.set_expected_paths(file.path for file in FILES)
+    looked, _ = tried(lambda: reader.get_many(FILES), AwsError)
     if looked is None:
         return
     assert list(looked) == [file.path for file in FILES]
@@ -674,7 +674,9 @@ def test_whatever_aws_prints_of_leftover_uploads_only_ours_are_aborted(
     stdout: bytes, returncode: int, since: str
 ) -> None:
     aws = Printing(stdout, returncode, ("An error occurred (AccessDenied): \\x1b",))
-    swept = multipart.sweep(cast("Aws", aws), OwnedBucket("lab-runs"), "RUN/", {"RUN/Data/a"}, since)
+    swept = multipart.abort_incomplete_uploads(
+        cast("AwsCli", aws), BucketRef("lab-runs"), "RUN/", {"RUN/Data/a"}, since
+    )
     aborts = [words for words in aws.asked if "abort-multipart-upload" in words]
     assert swept.aborted <= len(aborts)
     assert all("--key=RUN/Data/a" in words for words in aborts)
@@ -684,10 +686,10 @@ def test_whatever_aws_prints_of_leftover_uploads_only_ours_are_aborted(
 @fuzz
 @given(BYTES | json_texts.map(encoded))
 def test_whatever_aws_prints_is_json_or_an_aws_error(stdout: bytes) -> None:
-    tried(lambda: client.parse_json(Ended(("s3api", "x"), 0, stdout, ())), AwsError)
+    tried(lambda: client.parse_json(AwsResult(("s3api", "x"), 0, stdout, ())), AwsError)
 
 
-AWS = Aws("/bin/aws", {"AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere"}, Stop())
+AWS = AwsCli("/bin/aws", {"AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere"}, Stop())
 
 
 @fuzz
@@ -695,18 +697,18 @@ AWS = Aws("/bin/aws", {"AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FI
 def test_whatever_aws_complains_of_is_told_in_printable_words(content: bytes) -> None:
     errors = AWS._readable(content.splitlines())
     assert all(map(is_printable, errors))
-    ended = Ended(("s3", "cp"), 1, b"", errors)
+    ended = AwsResult(("s3", "cp"), 1, b"", errors)
     assert is_printable(ended.reason)
-    assert is_printable(str(client.failure(ended, "s3://lab-runs", unreachable(errors))))
-    assert is_masked(errors) in (True, False)
-    cause = cause_of(errors)
+    assert is_printable(str(client.to_error(ended, "s3://lab-runs", unreachable_cause(errors))))
+    assert has_empty_error_body(errors) in (True, False)
+    cause = fatal_cause(errors)
     assert cause is None or cause.what
 
 
 @fuzz
 @given(stderrs, st.sampled_from(["Data/a", "a b", "to s3://lab-runs/RUN/x y", "new\nline", "-"]))
 def test_any_complaint_is_of_a_file_of_the_batch_or_of_none(content: bytes, path: str) -> None:
-    complaints = _Complaints(LAB, "RUN", Batch(1, (LocalFile(path, 5, 1),)), AWS.readable)
+    complaints = _Complaints(LAB, "RUN", Batch(1, (LocalFile(path, 5, 1),)), AWS.sanitize)
     for line in content.splitlines():
         complaints.take(line.decode("utf-8", "replace"))
     complaints.take(f"upload failed: x to s3://lab-runs/RUN/{path} \x1b[31mreason\r")

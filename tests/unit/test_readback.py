@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 
 from s3sync.aws import argv
-from s3sync.aws.client import Aws, Ended
+from s3sync.aws.client import AwsCli, AwsResult
 from s3sync.aws.destination import Destination
-from s3sync.aws.objects import Absent, Readback, Reader, RemoteObject, Seen, Unknown
+from s3sync.aws.objects import Absent, ObjectReader, ObjectState, Readback, RemoteObject, Unknown
 from s3sync.errors import AwsError
 from s3sync.runs.run_folder import LocalFile
 from s3sync.state.log_format import Proof
@@ -75,7 +75,7 @@ class Bytes:
         (RemoteObject(5, OTHER, opaque_etag=True), MD5, "size"),
     ],
 )
-def test_verdicts_that_need_no_checksum(seen: Seen, expected: str | None, verdict: str) -> None:
+def test_verdicts_that_need_no_checksum(seen: ObjectState, expected: str | None, verdict: str) -> None:
     proof = Proof(*FILE, seen.etag, verdict) if isinstance(seen, RemoteObject) and " " not in verdict else verdict
     assert judge(FILE, seen, expected, Bytes(readable=False)) == proof
 
@@ -134,7 +134,7 @@ def test_an_etag_of_parts_of_another_size_proves_the_file_too() -> None:
         (Unknown("why"), None, True),
     ],
 )
-def test_what_is_the_last_word(seen: Seen, expected: str | None, settled: bool) -> None:
+def test_what_is_the_last_word(seen: ObjectState, expected: str | None, settled: bool) -> None:
     assert is_settled(FILE, seen, expected) is settled
 
 
@@ -151,7 +151,7 @@ def option(words: Sequence[str], name: str) -> str:
 class FakeAws:
     """Answers listings and heads from a bucket in memory, unless `answer` says otherwise; records the words."""
 
-    def __init__(self, *keys: str, answer: Callable[[Words], Ended | None] = lambda words: None) -> None:
+    def __init__(self, *keys: str, answer: Callable[[Words], AwsResult | None] = lambda words: None) -> None:
         self.keys = sorted(keys)
         self.answer = answer
         self.asked: list[Words] = []
@@ -159,17 +159,17 @@ class FakeAws:
     def pause(self, seconds: float) -> None:
         """Nothing is waited for."""
 
-    def query(self, words: Sequence[str]) -> Ended:
+    def run(self, words: Sequence[str]) -> AwsResult:
         self.asked.append(tuple(words))
         assert len(self.asked) < 100, "it goes on asking for ever"
         return self.answer(tuple(words)) or (self._list(words) if words[1] == "list-objects-v2" else self._head(words))
 
-    def _list(self, words: Sequence[str]) -> Ended:
+    def _list(self, words: Sequence[str]) -> AwsResult:
         prefix, after = option(words, "prefix"), option(words, "start-after")
         keys = [key for key in self.keys if key.startswith(prefix) and key > after][: int(option(words, "max-items"))]
         return printed(words, [[key, len(key), f'"{MD5}"'] for key in keys] or None)
 
-    def _head(self, words: Sequence[str]) -> Ended:
+    def _head(self, words: Sequence[str]) -> AwsResult:
         key = option(words, "key")
         return (
             printed(words, [len(key), f'"{MD5}"', None, None, None]) if key in self.keys else failed(words, NOT_FOUND)
@@ -186,25 +186,25 @@ class FakeAws:
         return [(option(words, "start-after"), int(option(words, "max-items"))) for words in listings]
 
 
-def printed(words: Sequence[str], output: object) -> Ended:
-    return Ended(tuple(words), 0, json.dumps(output).encode(), ())
+def printed(words: Sequence[str], output: object) -> AwsResult:
+    return AwsResult(tuple(words), 0, json.dumps(output).encode(), ())
 
 
-def failed(words: Sequence[str], *errors: str) -> Ended:
-    return Ended(tuple(words), 254, b"", errors)
+def failed(words: Sequence[str], *errors: str) -> AwsResult:
+    return AwsResult(tuple(words), 254, b"", errors)
 
 
-def failing(*errors: str, operation: str = "list-objects-v2") -> Callable[[Words], Ended | None]:
+def failing(*errors: str, operation: str = "list-objects-v2") -> Callable[[Words], AwsResult | None]:
     return lambda words: failed(words, *errors) if words[1] == operation else None
 
 
 def printing(raw: bytes) -> FakeAws:
-    return FakeAws(answer=lambda words: Ended(words, 0, raw, ()))
+    return FakeAws(answer=lambda words: AwsResult(words, 0, raw, ()))
 
 
-def reader_of(aws: FakeAws, mode: Readback = "auto", expected: Sequence[str] = ()) -> Reader:
-    reader = Reader(cast(Aws, aws), Destination("lab-runs", "2026"), "RUN", mode, processes=2)
-    reader.expect(expected)
+def reader_of(aws: FakeAws, mode: Readback = "auto", expected: Sequence[str] = ()) -> ObjectReader:
+    reader = ObjectReader(cast(AwsCli, aws), Destination("lab-runs", "2026"), "RUN", mode, processes=2)
+    reader.set_expected_paths(expected)
     return reader
 
 
@@ -244,7 +244,7 @@ def test_the_cheaper_way_is_taken_unless_one_is_forced(
     mode: Readback, wanted: list[str], operations: list[str]
 ) -> None:
     aws = FakeAws(*ALL)
-    seen = reader_of(aws, mode, NAMES).look(files_of(*wanted))
+    seen = reader_of(aws, mode, NAMES).get_many(files_of(*wanted))
     assert aws.operations == operations
     assert seen == {name: there(name, listed="list-objects-v2" in operations) for name in wanted}
 
@@ -253,7 +253,7 @@ def test_two_files_with_the_whole_run_between_them_are_looked_at_one_by_one() ->
     names = [f"f{number:06}" for number in range(20_000)]
     aws = FakeAws(*(key_of(name) for name in names))
     reader = reader_of(aws, "auto", names)
-    assert reader.look(files_of(names[0], names[-1])).keys() == {names[0], names[-1]}
+    assert reader.get_many(files_of(names[0], names[-1])).keys() == {names[0], names[-1]}
     assert aws.operations == ["head-object"] * 2
     assert reader.cost(files_of(names[0])) < reader.cost(files_of(names[0], names[-1])) < reader.cost(files_of(*names))
 
@@ -270,7 +270,7 @@ def test_two_files_with_the_whole_run_between_them_are_looked_at_one_by_one() ->
 )
 def test_just_the_range_of_keys_is_listed(wanted: list[str], start_after: str, max_items: int) -> None:
     aws = FakeAws(*ALL)
-    seen = reader_of(aws, "list-objects-v2", NAMES).look(files_of(*wanted))
+    seen = reader_of(aws, "list-objects-v2", NAMES).get_many(files_of(*wanted))
     assert list(seen) == wanted, "no others"
     assert aws.ranges == [(start_after, max_items)]
     (words,) = aws.asked
@@ -283,7 +283,7 @@ def test_objects_that_are_none_of_ours_make_it_go_on(foreign: int) -> None:
     wanted = NAMES[10:13]
     between = [f"{NAMES[10]}-{number:03}" for number in range(foreign)]
     aws = FakeAws(*ALL, *map(key_of, between))
-    seen = reader_of(aws, "list-objects-v2", NAMES).look(files_of(*wanted))
+    seen = reader_of(aws, "list-objects-v2", NAMES).get_many(files_of(*wanted))
     assert seen == {name: there(name, listed=True) for name in wanted}
     first_page = sorted([*wanted, *between])[:3]
     assert aws.ranges == [(key_of(NAMES[9]), 3), (key_of(first_page[-1]), argv.LIST_PAGE)]
@@ -293,7 +293,7 @@ def test_objects_that_are_none_of_ours_make_it_go_on(foreign: int) -> None:
 def test_what_a_listing_passes_over_is_absent(missing: int) -> None:
     wanted = NAMES[10:15]
     aws = FakeAws(*(key for key in ALL if key != key_of(wanted[missing])))
-    seen = reader_of(aws, "list-objects-v2", NAMES).look(files_of(*wanted))
+    seen = reader_of(aws, "list-objects-v2", NAMES).get_many(files_of(*wanted))
     assert seen == {n: there(n, listed=True) for n in wanted} | {wanted[missing]: Absent(listed=True)}
 
 
@@ -302,7 +302,7 @@ def test_names_sort_as_keys_do_in_s3() -> None:
     names = ["Z", "a", "é", "\uffee", "\U0001f4a5"]
     aws = FakeAws(*map(key_of, names))
     assert sorted(names, key=str.encode) == names
-    assert reader_of(aws, "list-objects-v2", names).look(files_of(*names[::-1])).keys() == set(names)
+    assert reader_of(aws, "list-objects-v2", names).get_many(files_of(*names[::-1])).keys() == set(names)
     assert aws.ranges == [("", 5)]
 
 
@@ -324,13 +324,13 @@ def test_a_last_page_that_is_full_has_an_empty_one_after_it(monkeypatch: pytest.
 def test_a_range_is_listed_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(argv, "LIST_PAGE", 100)
     aws = FakeAws(*ALL)
-    assert len(reader_of(aws, "list-objects-v2", NAMES).look(files_of(*NAMES[:250]))) == 250
+    assert len(reader_of(aws, "list-objects-v2", NAMES).get_many(files_of(*NAMES[:250]))) == 250
     assert aws.ranges == [("", 100), (key_of(NAMES[99]), 100), (key_of(NAMES[199]), 100)]
 
 
 def test_an_empty_bucket_holds_nothing() -> None:
     assert reader_of(FakeAws()).list_run() == {}
-    assert reader_of(FakeAws(), "list-objects-v2", ["a"]).look(files_of("a")) == {"a": Absent(listed=True)}
+    assert reader_of(FakeAws(), "list-objects-v2", ["a"]).get_many(files_of("a")) == {"a": Absent(listed=True)}
 
 
 def test_a_server_that_ignores_start_after_does_not_keep_it_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,7 +339,7 @@ def test_a_server_that_ignores_start_after_does_not_keep_it_for_ever(monkeypatch
     rows = [[key_of(name), 1, MD5] for name in "ab"]
     said: list[str] = []
     aws = FakeAws(answer=lambda words: printed(words, rows))
-    reader = Reader(cast(Aws, aws), Destination("lab-runs", "2026"), "RUN", "auto", 2, say=said.append)
+    reader = ObjectReader(cast(AwsCli, aws), Destination("lab-runs", "2026"), "RUN", "auto", 2, say=said.append)
     assert reader.list_run() is None, "as if it could not be listed"
     [warning] = said
     assert "it ignores start-after" in warning
@@ -350,18 +350,18 @@ def test_a_server_that_ignores_start_after_does_not_keep_it_for_ever(monkeypatch
 
 def test_a_closer_look_is_had_at_a_few_only() -> None:
     aws = FakeAws(*ALL)
-    seen = reader_of(aws, "auto", NAMES).look_closer(files_of(*NAMES[:10]))
+    seen = reader_of(aws, "auto", NAMES).head_unsettled(files_of(*NAMES[:10]))
     assert aws.operations == ["head-object"] * 4
     assert seen == {name: there(name, listed=False) for name in NAMES[:4]}
 
 
 @pytest.mark.parametrize("encrypted", [0, 3])
 def test_a_closer_look_is_had_at_all_where_etags_are_no_md5s(encrypted: int) -> None:
-    def answer(words: Words) -> Ended | None:
+    def answer(words: Words) -> AwsResult | None:
         return printed(words, [1, OTHER, "aws:kms", None, CRC]) if option(words, "key") == ALL[encrypted] else None
 
     aws = FakeAws(*ALL, answer=answer)
-    seen = reader_of(aws, "auto", NAMES).look_closer(files_of(*NAMES[:10]))
+    seen = reader_of(aws, "auto", NAMES).head_unsettled(files_of(*NAMES[:10]))
     assert aws.operations == ["head-object"] * 10
     assert list(seen) == NAMES[:10]
 
@@ -373,7 +373,7 @@ def test_without_permission_to_list_it_is_not_tried_again() -> None:
     aws = FakeAws(*ALL, answer=failing(DENIED))
     reader = reader_of(aws, "auto", NAMES)
     assert reader.list_run() is None
-    assert reader.look(files_of(*NAMES[:3])) == {name: there(name, listed=False) for name in NAMES[:3]}
+    assert reader.get_many(files_of(*NAMES[:3])) == {name: there(name, listed=False) for name in NAMES[:3]}
     assert aws.operations == ["list-objects-v2"] + ["head-object"] * 3
     assert reader.cost(files_of(*NAMES[:3])) == 3 * reader.cost(files_of(NAMES[0]))
 
@@ -382,14 +382,14 @@ def test_without_permission_to_list_it_is_not_tried_again() -> None:
 def test_permission_to_list_may_end_in_between(mode: Readback) -> None:
     aws = FakeAws(*ALL, answer=failing(DENIED))
     reader = reader_of(aws, mode, NAMES)
-    assert reader.look(files_of(*NAMES[:3])) == {name: there(name, listed=False) for name in NAMES[:3]}
-    reader.look(files_of(*NAMES[:3]))
+    assert reader.get_many(files_of(*NAMES[:3])) == {name: there(name, listed=False) for name in NAMES[:3]}
+    reader.get_many(files_of(*NAMES[:3]))
     assert aws.operations == ["list-objects-v2"] + ["head-object"] * 6
 
 
 def test_a_listing_that_fails_leaves_it_unknown() -> None:
     aws = FakeAws(*ALL, answer=failing(SLOW_DOWN))
-    seen = reader_of(aws, "auto", NAMES).look(files_of(*NAMES[:3]))
+    seen = reader_of(aws, "auto", NAMES).get_many(files_of(*NAMES[:3]))
     assert seen == dict.fromkeys(NAMES[:3], Unknown(SLOW_DOWN, listed=True))
     assert aws.operations == ["list-objects-v2"]
 
@@ -397,22 +397,22 @@ def test_a_listing_that_fails_leaves_it_unknown() -> None:
 def test_a_second_page_that_fails_leaves_all_of_it_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(argv, "LIST_PAGE", 2)
     aws = FakeAws(*ALL, answer=lambda words: failed(words, SLOW_DOWN) if option(words, "start-after") else None)
-    seen = reader_of(aws, "list-objects-v2", NAMES).look(files_of(*NAMES[:3]))
+    seen = reader_of(aws, "list-objects-v2", NAMES).get_many(files_of(*NAMES[:3]))
     assert set(seen.values()) == {Unknown(SLOW_DOWN, listed=True)}
 
 
 def test_a_listing_that_was_ended_tells_nothing_whatever_its_code() -> None:
-    ended = Ended((), 0, b"", (), ended_by_us="moved no bytes for 10 min")
+    ended = AwsResult((), 0, b"", (), killed_reason="moved no bytes for 10 min")
     aws = FakeAws(*ALL, answer=lambda words: ended if words[1] == "list-objects-v2" else None)
     unknown = Unknown("aws moved no bytes for 10 min, so it was ended", listed=True)
-    assert reader_of(aws, "auto", NAMES).look(files_of(*NAMES[:3])) == dict.fromkeys(NAMES[:3], unknown)
+    assert reader_of(aws, "auto", NAMES).get_many(files_of(*NAMES[:3])) == dict.fromkeys(NAMES[:3], unknown)
     with pytest.raises(AwsError, match="moved no bytes for 10 min"):
         reader_of(aws).list_run()
 
 
 def test_a_head_that_was_ended_tells_nothing_whatever_its_code() -> None:
-    ended = Ended((), 0, b'[7, "e", null, null, null]', (), ended_by_us="was interrupted")
-    [seen] = reader_of(FakeAws(answer=lambda words: ended), "head-object").look(files_of("a")).values()
+    ended = AwsResult((), 0, b'[7, "e", null, null, null]', (), killed_reason="was interrupted")
+    [seen] = reader_of(FakeAws(answer=lambda words: ended), "head-object").get_many(files_of("a")).values()
     assert seen == Unknown("aws was interrupted, so it was ended")
 
 
@@ -423,23 +423,23 @@ def test_a_refused_head_is_explained_by_a_listing(status: str) -> None:
     expired = "An error occurred (ExpiredToken) when calling the ListObjectsV2 operation: expired"
     aws = FakeAws(answer=lambda words: failed(words, expired if words[1] == "list-objects-v2" else refused))
     with pytest.raises(AwsError, match="the AWS credentials have expired"):
-        reader_of(aws, "head-object").look(files_of("a", "b", "c"))
+        reader_of(aws, "head-object").get_many(files_of("a", "b", "c"))
     assert sorted(aws.operations) == ["head-object"] * 3 + ["list-objects-v2"]
 
 
 @pytest.mark.parametrize("listing", [None, DENIED, SLOW_DOWN])
 def test_a_refused_head_that_a_listing_does_not_explain_stays_unknown(listing: str | None) -> None:
-    def answer(words: Words) -> Ended | None:
+    def answer(words: Words) -> AwsResult | None:
         said = HEAD_DENIED if words[1] == "head-object" else listing
         return failed(words, said) if said else None
 
-    seen = reader_of(FakeAws(answer=answer), "head-object").look(files_of("a"))
+    seen = reader_of(FakeAws(answer=answer), "head-object").get_many(files_of("a"))
     assert seen == {"a": Unknown(HEAD_DENIED)}
 
 
 def test_a_head_that_fails_otherwise_needs_no_listing() -> None:
     aws = FakeAws(answer=failing("An error occurred (503) when calling the HeadObject operation: -", operation=HEAD))
-    reader_of(aws, "head-object").look(files_of("a", "b"))
+    reader_of(aws, "head-object").get_many(files_of("a", "b"))
     assert aws.operations == [HEAD] * 2
 
 
@@ -465,7 +465,7 @@ def test_a_head_that_fails_otherwise_needs_no_listing() -> None:
     ],
 )
 def test_what_cannot_pass_by_itself_is_an_error(error: str, words: str) -> None:
-    for ask in (Reader.list_run, lambda reader: reader.look(files_of(*NAMES[:3]))):
+    for ask in (ObjectReader.list_run, lambda reader: reader.get_many(files_of(*NAMES[:3]))):
         with pytest.raises(AwsError) as caught:
             ask(reader_of(FakeAws(answer=failing(error)), "auto", NAMES))
         assert words in str(caught.value)
@@ -491,41 +491,44 @@ def test_the_first_word_with_s3_has_to_succeed(error: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("ended", "seen"),
     [
-        (Ended((), 254, b"", (NOT_FOUND,)), Absent()),
-        (Ended((), 255, b"", ("", "An error occurred (NoSuchKey) when calling ...: -")), Absent()),
-        (Ended((), 254, b"", (f"aws: [ERROR]: {NOT_FOUND}",)), Absent()),
-        (Ended((), 254, b"", (HEAD_DENIED,)), Unknown(HEAD_DENIED)),
-        (Ended((), 254, b"", (f"aws: [ERROR]: {HEAD_DENIED}",)), Unknown(HEAD_DENIED)),
-        (Ended((), 254, b"", ("An error occurred (400) when calling the HeadObject operation: Bad Request",)), ...),
-        (Ended((), -9, b"", ()), Unknown("aws was ended by SIGKILL")),
-        (Ended((), 1, b'[1, "e", null, null, null]', ()), ...),
-        (Ended((), 0, b'[7, "\\"e\\"", null, null, null]', ()), RemoteObject(7, "e")),
-        (Ended((), 0, b'[7, "e-2", "AES256", null, "AAAA"]', ("a warning",)), RemoteObject(7, "e-2", "AAAA")),
-        (Ended((), 0, b'[7, "e", "aws:kms", null, "AAAA-2"]', ()), RemoteObject(7, "e", "AAAA-2", opaque_etag=True)),
-        (Ended((), 0, rb'[7, "\u001b[31m\n", "", null, "\ud800"]', ()), RemoteObject(7, r"\x1b[31m\n", r"\ud800")),
-        (Ended((), 0, b'[7, "' + b"x" * 5000 + b'", "", null, null]', ()), RemoteObject(7, "x" * 100)),
-        (Ended((), 0, b'[7, "e", "aws:kms:dsse", null, null]', ()), RemoteObject(7, "e", opaque_etag=True)),
-        (Ended((), 0, b'[7, "e", null, "AES256", null]', ()), RemoteObject(7, "e", opaque_etag=True)),
-        (Ended((), 0, b"", ()), ...),
-        (Ended((), 0, b"null", ()), ...),
-        (Ended((), 0, b"no JSON", ()), ...),
-        (Ended((), 0, b"{}", ()), ...),
-        (Ended((), 0, b"[]", ()), ...),
-        (Ended((), 0, b"7", ()), ...),
-        (Ended((), 0, b'[null, "e", null, null, null]', ()), ...),
-        (Ended((), 0, b'["x", "e", null, null, null]', ()), ...),
-        (Ended((), 0, b"[7, null, null, null, null]", ()), RemoteObject(7, "")),
-        (Ended((), 0, b'[7, "e", null, null]', ()), ...),
-        (Ended((), 0, b'[NaN, "e", null, null, null]', ()), ...),
-        (Ended((), 0, b'[1e999, "e", null, null, null]', ()), ...),
-        (Ended((), 0, b"[" * 100_000, ()), ...),
-        (Ended((), 0, b"\xff\xfe", ()), ...),
+        (AwsResult((), 254, b"", (NOT_FOUND,)), Absent()),
+        (AwsResult((), 255, b"", ("", "An error occurred (NoSuchKey) when calling ...: -")), Absent()),
+        (AwsResult((), 254, b"", (f"aws: [ERROR]: {NOT_FOUND}",)), Absent()),
+        (AwsResult((), 254, b"", (HEAD_DENIED,)), Unknown(HEAD_DENIED)),
+        (AwsResult((), 254, b"", (f"aws: [ERROR]: {HEAD_DENIED}",)), Unknown(HEAD_DENIED)),
+        (AwsResult((), 254, b"", ("An error occurred (400) when calling the HeadObject operation: Bad Request",)), ...),
+        (AwsResult((), -9, b"", ()), Unknown("aws was ended by SIGKILL")),
+        (AwsResult((), 1, b'[1, "e", null, null, null]', ()), ...),
+        (AwsResult((), 0, b'[7, "\\"e\\"", null, null, null]', ()), RemoteObject(7, "e")),
+        (AwsResult((), 0, b'[7, "e-2", "AES256", null, "AAAA"]', ("a warning",)), RemoteObject(7, "e-2", "AAAA")),
+        (
+            AwsResult((), 0, b'[7, "e", "aws:kms", null, "AAAA-2"]', ()),
+            RemoteObject(7, "e", "AAAA-2", opaque_etag=True),
+        ),
+        (AwsResult((), 0, rb'[7, "\u001b[31m\n", "", null, "\ud800"]', ()), RemoteObject(7, r"\x1b[31m\n", r"\ud800")),
+        (AwsResult((), 0, b'[7, "' + b"x" * 5000 + b'", "", null, null]', ()), RemoteObject(7, "x" * 100)),
+        (AwsResult((), 0, b'[7, "e", "aws:kms:dsse", null, null]', ()), RemoteObject(7, "e", opaque_etag=True)),
+        (AwsResult((), 0, b'[7, "e", null, "AES256", null]', ()), RemoteObject(7, "e", opaque_etag=True)),
+        (AwsResult((), 0, b"", ()), ...),
+        (AwsResult((), 0, b"null", ()), ...),
+        (AwsResult((), 0, b"no JSON", ()), ...),
+        (AwsResult((), 0, b"{}", ()), ...),
+        (AwsResult((), 0, b"[]", ()), ...),
+        (AwsResult((), 0, b"7", ()), ...),
+        (AwsResult((), 0, b'[null, "e", null, null, null]', ()), ...),
+        (AwsResult((), 0, b'["x", "e", null, null, null]', ()), ...),
+        (AwsResult((), 0, b"[7, null, null, null, null]", ()), RemoteObject(7, "")),
+        (AwsResult((), 0, b'[7, "e", null, null]', ()), ...),
+        (AwsResult((), 0, b'[NaN, "e", null, null, null]', ()), ...),
+        (AwsResult((), 0, b'[1e999, "e", null, null, null]', ()), ...),
+        (AwsResult((), 0, b"[" * 100_000, ()), ...),
+        (AwsResult((), 0, b"\xff\xfe", ()), ...),
     ],
     ids=lambda value: repr(value)[:60],
 )
-def test_what_head_object_says(ended: Ended, seen: Any) -> None:
+def test_what_head_object_says(ended: AwsResult, seen: Any) -> None:
     """Neither present nor absent where it does not say clearly (...)."""
-    found = reader_of(FakeAws(answer=lambda words: ended), "head-object").look(files_of("a"))["a"]
+    found = reader_of(FakeAws(answer=lambda words: ended), "head-object").get_many(files_of("a"))["a"]
     if seen is ...:
         assert isinstance(found, Unknown)
         assert found.reason
@@ -555,7 +558,7 @@ def test_what_head_object_says(ended: Ended, seen: Any) -> None:
     ids=lambda raw: repr(raw[:30]),
 )
 def test_a_listing_that_makes_no_sense_is_an_error(raw: bytes) -> None:
-    for ask in (Reader.list_run, lambda reader: reader.look(files_of(*NAMES[:3]))):
+    for ask in (ObjectReader.list_run, lambda reader: reader.get_many(files_of(*NAMES[:3]))):
         with pytest.raises(AwsError, match="aws s3api list-objects-v2 printed") as caught:
             ask(reader_of(printing(raw), "list-objects-v2", NAMES))
         assert len(str(caught.value)) < 500
@@ -578,6 +581,6 @@ def test_no_way_of_asking_calls_a_missing_object_present() -> None:
     names = ["a", "b", "c"]
     for present in itertools.chain.from_iterable(itertools.combinations(names, n) for n in range(4)):
         for mode in MODES:
-            seen = reader_of(FakeAws(*map(key_of, present)), mode, names).look(files_of(*names))
+            seen = reader_of(FakeAws(*map(key_of, present)), mode, names).get_many(files_of(*names))
             assert {name for name, each in seen.items() if isinstance(each, RemoteObject)} == set(present)
             assert {name for name, each in seen.items() if isinstance(each, Absent)} == set(names) - set(present)
