@@ -105,6 +105,17 @@ def test_every_row_belongs_to_a_table(page: str) -> None:
             assert re.fullmatch(r"\|[ :|-]+\|", after), line
 
 
+_NOT_OURS = re.compile(
+    r"\b(mend\w*|told|whoever|so many|by now|ticks?|troubles?|complaints?|none of them|is no key|crowd)\b",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in ("docs/CHANGELOG.md", "docs/CONTRIBUTING.md")])
+def test_a_page_uses_the_terms_of_the_glossary(page: str) -> None:
+    assert [match[0] for match in _NOT_OURS.finditer(re.sub(r"`[^`]+`", "", prose(page)))] == []
+
+
 # Options
 
 
