@@ -83,7 +83,7 @@ def _require_writable(directory: Path) -> None:
 def _remove_in_order(tree: _Tree, files: Mapping[str, run_folder.Identity], known: Collection[str]) -> None:
     links = [path for path in sorted(files) if files[path].is_link]
     others = [path for path in sorted(files) if not files[path].is_link]
-    phases = plan.in_phases(LocalFile(path, files[path].size, files[path].mtime_ns) for path in others)
+    phases = plan.split_by_phase(LocalFile(path, files[path].size, files[path].mtime_ns) for path in others)
     removal = tree.removal
     tree.delete_files(files, links)  # without what they lead to nobody could tell that they were files
     tree.delete_files(files, [file.path for file in phases.data])

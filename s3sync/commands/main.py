@@ -40,7 +40,7 @@ from s3sync.slurm import Collector, coordinator
 from s3sync.slurm import client as slurm_client
 from s3sync.state import log_dir
 from s3sync.text import printable
-from s3sync.transfer import Job, Report, bandwidth, plan, progress, request, upload
+from s3sync.transfer import UploadRequest, UploadResult, bandwidth, plan, progress, request, upload
 
 if TYPE_CHECKING:
     from s3sync.config import Config  # which takes long to import, and `upload` does without
@@ -95,7 +95,7 @@ def _show_itself(parser: argparse.ArgumentParser, args: argparse.Namespace) -> i
 
 def _run_upload(args: argparse.Namespace) -> int:
     place = _log_dir(args)
-    job = Job(
+    job = UploadRequest(
         local_path=Path(args.local_path),
         destination=destination.parse_destination(args.bucket, args.remote_path),
         log_dir=place.path,
@@ -109,7 +109,7 @@ def _run_upload(args: argparse.Namespace) -> int:
         verify=args.verify,
         aws_command=args.aws_command,
         storage=_storage(args),
-        owner=args.expected_bucket_owner,
+        bucket_owner=args.expected_bucket_owner,
         max_bandwidth=_bandwidth(args),
         stall_seconds=args.stall_minutes * 60,
         transfer_client=args.transfer_client,
@@ -161,10 +161,10 @@ def _config_to_write(args: argparse.Namespace) -> Config:
     return config
 
 
-def _upload(args: argparse.Namespace, job: Job, stop: Stop, place: log_dir.Place) -> int:
+def _upload(args: argparse.Namespace, job: UploadRequest, stop: Stop, place: log_dir.Place) -> int:
     cluster = _cluster(args)
 
-    def one(job: Job) -> Report:
+    def one(job: UploadRequest) -> UploadResult:
         with progress.display_for(sys.stderr) as display:
             report = coordinator.upload_anywhere(job, cluster, os.environ, stop, display)
         assert report is not None, "it is followed to its end"
@@ -181,8 +181,8 @@ def _upload(args: argparse.Namespace, job: Job, stop: Stop, place: log_dir.Place
     return code
 
 
-def _preview(args: argparse.Namespace, job: Job, stop: Stop, place: log_dir.Place) -> int:
-    def one(job: Job) -> request.Preview:
+def _preview(args: argparse.Namespace, job: UploadRequest, stop: Stop, place: log_dir.Place) -> int:
+    def one(job: UploadRequest) -> request.Preview:
         with progress.display_for(sys.stderr) as display:
             return upload.preview(job, os.environ, stop, display, Collector(os.environ))
 
@@ -197,7 +197,7 @@ def _preview(args: argparse.Namespace, job: Job, stop: Stop, place: log_dir.Plac
     return code
 
 
-def _waits(waiting: Iterable[request.Waiting]) -> list[str]:
+def _waits(waiting: Iterable[request.PendingAnalysis]) -> list[str]:
     return [line for each in waiting for line in upload_text.waiting_lines(each)]
 
 
@@ -218,10 +218,10 @@ def _cluster(args: argparse.Namespace) -> slurm_client.Cluster | None:
     return None
 
 
-def _bandwidth(args: argparse.Namespace) -> bandwidth.Timetable | None:
+def _bandwidth(args: argparse.Namespace) -> bandwidth.BandwidthSchedule | None:
     if args.max_bandwidth and args.transfer_client == "crt":
         raise UsageError("--transfer_client crt keeps to no --max_bandwidth (leave out one of them)")
-    limit: bandwidth.Timetable | None = args.max_bandwidth
+    limit: bandwidth.BandwidthSchedule | None = args.max_bandwidth
     return limit
 
 
@@ -239,7 +239,7 @@ def _print_json(facts: dict[str, Any]) -> None:
 def _run_verify(args: argparse.Namespace) -> int:
     from s3sync.transfer import verify
 
-    job = Job(
+    job = UploadRequest(
         local_path=Path(args.run),
         destination=destination.parse_destination(args.bucket, args.remote_path),
         log_dir=Path(os.devnull),  # no log is written
@@ -247,7 +247,7 @@ def _run_verify(args: argparse.Namespace) -> int:
         skip_check=args.skip_check,
         excludes=plan.compile_excludes(args.exclude_patterns),
         aws_command=args.aws_command,
-        owner=args.expected_bucket_owner,
+        bucket_owner=args.expected_bucket_owner,
     )
     manifest = Path(os.path.abspath(args.manifest)) if args.manifest is not None else None
     stop = Stop()

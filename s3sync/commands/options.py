@@ -372,8 +372,8 @@ def _cores(text: str) -> int | None:
     return None if text.upper() == "ALL" else _positive(text)
 
 
-def _rate(text: str) -> bandwidth.Timetable:
-    return bandwidth.parse_timetable(text)
+def _rate(text: str) -> bandwidth.BandwidthSchedule:
+    return bandwidth.parse_schedule(text)
 
 
 def _minutes(text: str) -> float:

@@ -6,15 +6,15 @@ from typing import Any
 
 from s3sync.aws import objects
 from s3sync.text import by_reason, count_of, human_bytes, human_seconds, printable
-from s3sync.transfer import Report, hook, request
+from s3sync.transfer import UploadResult, hook, request
 
 _WAYS = {"etag": "ETag", "predecessor": "the predecessor's word"}
 
 
-def summary(report: Report) -> list[str]:
+def summary(report: UploadResult) -> list[str]:
     """A few lines for people."""
     state, run = report.state, printable(report.run.run_id)
-    if report.already:
+    if report.already_complete:
         return [f"nothing to send: {run} was completed {state.finished or 'before'}", *_facts(report), *_after(report)]
     if state.completed:
         return [f"uploaded: {run}", *_facts(report), *_after(report)]
@@ -24,7 +24,7 @@ def summary(report: Report) -> list[str]:
     return [f"NOT completed: {run}", *_facts(report), *_failures(report), f"  next    {again}"]
 
 
-def waiting_lines(waiting: request.Waiting) -> list[str]:
+def waiting_lines(waiting: request.PendingAnalysis) -> list[str]:
     """An analysis that is not uploaded with its run, for people."""
     return [
         f"NOT uploaded: {printable(waiting.run.run_id)}",
@@ -33,7 +33,7 @@ def waiting_lines(waiting: request.Waiting) -> list[str]:
     ]
 
 
-def waiting_json(waiting: request.Waiting) -> dict[str, Any]:
+def waiting_json(waiting: request.PendingAnalysis) -> dict[str, Any]:
     """The same as one object."""
     return {
         "run_id": waiting.run.run_id,
@@ -44,7 +44,7 @@ def waiting_json(waiting: request.Waiting) -> dict[str, Any]:
     }
 
 
-def as_json(report: Report) -> dict[str, Any]:
+def as_json(report: UploadResult) -> dict[str, Any]:
     """The same as one object."""
     state, tally = report.state, report.tally
     return {
@@ -55,7 +55,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "url": report.destination.url(report.run.run_id),
         "completed": state.completed,
         "streaming": report.scope.still_since > 0,
-        "already_completed": report.already,
+        "already_completed": report.already_complete,
         "total_local_files": state.total_local_files,
         "total_uploaded_files": len(state.proven),
         "total_failed_upload": len(state.failed),
@@ -122,7 +122,7 @@ def preview_json(preview: request.Preview) -> dict[str, Any]:
     }
 
 
-def _facts(report: Report) -> list[str]:
+def _facts(report: UploadResult) -> list[str]:
     state, tally = report.state, report.tally
     ways = sorted({_WAYS.get(proof.verified_by, proof.verified_by) for proof in state.proven.values()})
     how = f" by {', '.join(ways)}" if ways else ""
@@ -145,7 +145,7 @@ def _facts(report: Report) -> list[str]:
     return [*lines, f"  log     {printable(str(report.log_path))}"]
 
 
-def _after(report: Report) -> list[str]:
+def _after(report: UploadResult) -> list[str]:
     """What came of the user's command; that it failed takes nothing back."""
     if not report.on_complete:
         return []
@@ -153,7 +153,7 @@ def _after(report: Report) -> list[str]:
     return [f"  then    on_complete {report.on_complete}{advice}"]
 
 
-def _failures(report: Report) -> list[str]:
+def _failures(report: UploadResult) -> list[str]:
     return [f"  failed  {count_of(len(report.state.failed), 'file')}:", *_named(report.state.failed)]
 
 

@@ -124,12 +124,12 @@ def _sbatch_options(text: Any) -> tuple[str, ...]:
     return tuple(map(_word, words))
 
 
-def _timetable(limit: Any) -> bandwidth.Timetable | None:
+def _timetable(limit: Any) -> bandwidth.BandwidthSchedule | None:
     by_time = isinstance(limit, dict) and all(isinstance(rate, str) for rate in limit.values())
     if not isinstance(limit, str) and not by_time:
         raise ValueError("must be a rate such as 50MB/s, or rates by time, e.g. {'08:00-18:00': 50MB/s}")
     try:
-        return bandwidth.parse_timetable(limit) if limit else None
+        return bandwidth.parse_schedule(limit) if limit else None
     except ValueError as error:
         raise ValueError(f"has {error}") from None
 
@@ -155,7 +155,7 @@ OptionalRegex = Annotated[
 ]
 _RATE_SCHEMA = {"type": "string", "pattern": "^([0-9]+(\\.[0-9]+)? ?[kKMG]?B/s)?$"}
 Bandwidth = Annotated[
-    bandwidth.Timetable | None,
+    bandwidth.BandwidthSchedule | None,
     BeforeValidator(_timetable),
     Schema({"title": "Bandwidth", "oneOf": [_RATE_SCHEMA, {"type": "object", "additionalProperties": _RATE_SCHEMA}]}),
 ]

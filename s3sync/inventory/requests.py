@@ -5,12 +5,12 @@ from __future__ import annotations
 from s3sync.config import Config
 from s3sync.inventory.survey import Judged
 from s3sync.resources import usable_cores
-from s3sync.transfer import Job, hook
+from s3sync.transfer import UploadRequest, hook
 
 
-def request_for(run: Judged, config: Config) -> Job:
+def request_for(run: Judged, config: Config) -> UploadRequest:
     """Return the request to upload, or to verify, this run as the config has it."""
-    return Job(
+    return UploadRequest(
         local_path=run.run.path,
         destination=run.entry.destination,
         log_dir=config.log_dir,
@@ -27,7 +27,7 @@ def request_for(run: Judged, config: Config) -> Job:
         require_whole=config.require_whole_runs,
         settle_seconds=config.settle_minutes * 60 if run.state == "streaming" else None,
         storage=run.entry.storage,
-        owner=run.entry.expected_bucket_owner,
+        bucket_owner=run.entry.expected_bucket_owner,
         max_bandwidth=config.max_bandwidth,
         transfer_client=config.transfer_client,
         completion_object=run.entry.completion_object,

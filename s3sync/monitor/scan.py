@@ -30,7 +30,7 @@ from s3sync.signals import Stop
 from s3sync.slurm import Collector, coordinator, work_folder
 from s3sync.state import lock, log_dir
 from s3sync.text import count_of, human_bytes, human_seconds, printable
-from s3sync.transfer import Report, hook, progress, request, upload
+from s3sync.transfer import UploadResult, hook, progress, request, upload
 
 LOG = logging.getLogger(__name__)
 _SAID_ONCE = ("note", "alert")  # kinds
@@ -44,7 +44,7 @@ class ScanResult:
     """What came of a scan: every run as it was judged, and by key what became of those that were due."""
 
     runs: list[Judged] = field(default_factory=list)
-    reports: dict[str, Report] = field(default_factory=dict)
+    reports: dict[str, UploadResult] = field(default_factory=dict)
     previews: dict[str, request.Preview] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     alerts: list[Problem] = field(default_factory=list)  # silent trouble, which is told apart and changes no exit code
@@ -58,7 +58,7 @@ class ScanResult:
         return not health.is_failed(self.problems)
 
     @property
-    def uploaded(self) -> dict[str, Report]:
+    def uploaded(self) -> dict[str, UploadResult]:
         """The reports of the runs that were completed."""
         return {key: report for key, report in self.reports.items() if report.state.completed}
 
@@ -133,7 +133,9 @@ def _tell_about(config: Config, held: lock.Held, work: Callable[[], ScanResult])
     except BaseException as error:
         notifier.end(ok=False, summary=str(error))
         raise
-    uploads = tuple(Upload(key, _one_line(report)) for key, report in result.uploaded.items() if not report.already)
+    uploads = tuple(
+        Upload(key, _one_line(report)) for key, report in result.uploaded.items() if not report.already_complete
+    )
     looked_at = frozenset(run.key for run in result.runs) - result.elsewhere
     notifier.tell(News(uploads, tuple(result.problems), looked_at))
     notifier.end(result.ok, "\n".join(f"{p.key}: {p.text}" for p in result.problems) or "all is well")
@@ -201,7 +203,7 @@ def _under_way(result: ScanResult, config: Config) -> frozenset[str]:
 
 
 def _counted(result: ScanResult) -> Counters:
-    states = [report.state for report in result.uploaded.values() if not report.already]
+    states = [report.state for report in result.uploaded.values() if not report.already_complete]
     return Counters(len(states), sum(state.sent_files for state in states), sum(state.sent_bytes for state in states))
 
 
@@ -270,7 +272,7 @@ def _upload(
     if hook.has_failed(report.on_complete):
         text = f"{report.on_complete} (the run is uploaded; it is run again at the next scan)"
         result.problems.append(Problem(f"on_complete of {run.key}", text, "other"))
-    if report.already:
+    if report.already_complete:
         if report.on_complete:
             LOG.info("on_complete of %s: %s", run.key, report.on_complete)
     elif report.state.completed:
@@ -302,7 +304,7 @@ def _preview(
         )
 
 
-def _one_line(report: Report) -> str:
+def _one_line(report: UploadResult) -> str:
     state, tally = report.state, report.tally
     proven = f"{len(state.proven):,} of {count_of(state.total_local_files, 'file')} proven"
     if state.completed or not state.failed:

@@ -23,7 +23,7 @@ from s3sync.slurm.submission import submit_last
 from s3sync.slurm.work_folder import LAST, ArrayFolder, Handed
 from s3sync.state import RunState, StateStore, lock
 from s3sync.text import count_of
-from s3sync.transfer import Job, Report, progress, session, upload
+from s3sync.transfer import UploadRequest, UploadResult, progress, session, upload
 
 _LOOK_SECONDS = 2.0  # between two looks at the work folder,
 _ASK_SECONDS = 10.0  # and two questions to Slurm
@@ -40,18 +40,18 @@ class Place(NamedTuple):
 
 
 def upload_anywhere(
-    job: Job,
+    job: UploadRequest,
     cluster: Cluster | None,
     environ: Mapping[str, str],
     stop: Stop,
     display: progress.Display,
     *,
     follow: bool = True,
-) -> Report | None:
+) -> UploadResult | None:
     """`upload`, on the cluster if one is given. Without `follow` it submits, or looks at what was submitted: None
     means that the jobs are at work. Raises as `upload` does, and SlurmError, ConfigError where there is no Slurm.
     """
-    if cluster is None or job.streams:
+    if cluster is None or job.is_streaming:
         return upload.upload(job, environ, stop, display, Collector(environ))
     slurm = Slurm(environ)
     place = _place(job)
@@ -78,7 +78,7 @@ def upload_anywhere(
     return report
 
 
-def collect(job: Job, folder: ArrayFolder, environ: Mapping[str, str], stop: Stop) -> Report:
+def collect(job: UploadRequest, folder: ArrayFolder, environ: Mapping[str, str], stop: Stop) -> UploadResult:
     """What came of an upload whose jobs have ended: it is in the log, the user's command is run, the folder goes.
 
     Raises RunError with what ended the last job, if something did, or if it never came to its end.
@@ -91,7 +91,7 @@ def collect(job: Job, folder: ArrayFolder, environ: Mapping[str, str], stop: Sto
             store.guard(held.check)
             store.prepare()
         if not held or not folder.exists():
-            return _collected_by_another(Report(run, job.destination, store.log_path, _logged(store, run), scope))
+            return _collected_by_another(UploadResult(run, job.destination, store.log_path, _logged(store, run), scope))
         handed, last, tally, words = folder.handed(), folder.result(LAST), folder.tally(), folder.words()
         broken = folder.broken()
         state = gathering.gather(job, run, store, store.load().state, environ, stop)
@@ -100,21 +100,21 @@ def collect(job: Job, folder: ArrayFolder, environ: Mapping[str, str], stop: Sto
         after = upload.run_hook(job, run, store, state, environ, stop)
     if not state.completed and (last is None or last.error):
         raise RunError(last.error if last else _never_ended(session.what(run, job.destination), words, broken))
-    return Report(run, job.destination, store.log_path, state, scope, tally=tally, on_complete=after)
+    return UploadResult(run, job.destination, store.log_path, state, scope, tally=tally, on_complete=after)
 
 
 def _logged(store: StateStore, run: Run) -> RunState:
     return store.load(set_aside=False).state or RunState(run.run_id, str(run.path))
 
 
-def _collected_by_another(report: Report) -> Report:
+def _collected_by_another(report: UploadResult) -> UploadResult:
     """A scan of the monitor, or another call, was there first; raises RunError if there is more to do."""
     if not report.state.completed:
         where = session.what(report.run, report.destination)
         raise RunError(
             f"{where} is not completed, and another call has seen to it (the same command goes on from there)"
         )
-    return replace(report, already=True)
+    return replace(report, already_complete=True)
 
 
 def _never_ended(run: str, words: Sequence[str], broken: Mapping[str, str]) -> str:
@@ -126,7 +126,7 @@ def _never_ended(run: str, words: Sequence[str], broken: Mapping[str, str]) -> s
     return f"{run}: Slurm's jobs ended before the upload was over{said} ({advice})"
 
 
-def _place(job: Job) -> Place:
+def _place(job: UploadRequest) -> Place:
     run = analysis.open_unit(job.local_path, need_run_info=not job.skip_check)
     store = StateStore(job.log_dir, run, job.destination)
     folder = ArrayFolder.of(job.log_dir, store)
@@ -144,7 +144,13 @@ class _Following:
     """The jobs of one upload, as they are told by the work folder and by Slurm."""
 
     def __init__(
-        self, job: Job, place: Place, slurm: Slurm, display: progress.Display, environ: Mapping[str, str], stop: Stop
+        self,
+        job: UploadRequest,
+        place: Place,
+        slurm: Slurm,
+        display: progress.Display,
+        environ: Mapping[str, str],
+        stop: Stop,
     ) -> None:
         self._stop = stop
         self._job = job

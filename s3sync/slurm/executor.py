@@ -14,7 +14,7 @@ from s3sync.slurm import gathering, submission
 from s3sync.slurm.client import Cluster, Slurm
 from s3sync.slurm.work_folder import ArrayFolder, Handed
 from s3sync.state import RunState, StateStore
-from s3sync.transfer import Job, request
+from s3sync.transfer import UploadRequest, request
 
 
 class Collector:
@@ -27,12 +27,14 @@ class Collector:
         self._environ = environ
         self._own = own
 
-    def where(self, job: Job, store: StateStore) -> str:
+    def where(self, job: UploadRequest, store: StateStore) -> str:
         """Return where the jobs of this run are, for people; empty if there are none."""
         folder = ArrayFolder.of(job.log_dir, store)
         return f"handed over to Slurm already: {folder.where()}" if folder.is_submitted() else ""
 
-    def collect(self, job: Job, run: Run, store: StateStore, state: RunState | None, stop: Stop) -> RunState | None:
+    def collect(
+        self, job: UploadRequest, run: Run, store: StateStore, state: RunState | None, stop: Stop
+    ) -> RunState | None:
         """Return the state with what the jobs have verified; raises what `gathering.gather` raises."""
         return gathering.gather(job, run, store, state, self._environ, stop, self._own)
 
@@ -64,8 +66,19 @@ class ClusterExecutor(Collector):
 
     def submit(self, handover: request.Handover, files: Sequence[LocalFile]) -> None:
         """Submit these files; raises SlurmError if Slurm takes no job, so that nothing was submitted, or StateError."""
-        given = {name: getattr(handover, name) for name in request.Handover.__slots__}
-        handed = Handed(name=self._name, version=__version__, cluster=self._cluster, **given)
+        handed = Handed(
+            name=self._name,
+            version=__version__,
+            cluster=self._cluster,
+            job=handover.request,
+            submitted=handover.submitted,
+            resumed=handover.resumed,
+            manifest=handover.manifest,
+            amount=handover.amount,
+            proven=handover.proven,
+            sent=handover.sent,
+            seconds=handover.seconds,
+        )
         self._folder.make(handed, submission.script_of(self._folder))
         try:
             submission.submit(self._folder, handed, files, self._slurm)

@@ -14,13 +14,13 @@ from s3sync.slurm.client import Live, Slurm, summary
 from s3sync.slurm.work_folder import ArrayFolder, Handed
 from s3sync.state import RunState, StateStore, lock
 from s3sync.text import moment_of, printable
-from s3sync.transfer import Job
+from s3sync.transfer import UploadRequest
 
 _LOOKERS = 16  # a node that is dead is looked at for a minute: those of many shards at the same time
 
 
 def gather(
-    job: Job,
+    job: UploadRequest,
     run: Run,
     store: StateStore,
     state: RunState | None,

@@ -24,7 +24,7 @@ from s3sync.slurm.shards import LEAST_COST, Shard
 from s3sync.slurm.work_folder import LAST, ArrayFolder, Handed, Result
 from s3sync.state import RunState, lock, log_format
 from s3sync.text import printable
-from s3sync.transfer import Job, Report, passes, plan, progress, request, staging, upload
+from s3sync.transfer import UploadRequest, UploadResult, passes, plan, progress, request, staging, upload
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` only from Python 3.11 on
@@ -44,7 +44,7 @@ def run_task(folder: ArrayFolder, number: int, environ: Mapping[str, str], stop:
     with _alone(folder, number, stop) as locked:
         if locked is None:
             return True
-        tally, state, start = request.Tally(), RunState("", ""), folder.start_name(number)
+        tally, state, start = request.UploadCounters(), RunState("", ""), folder.start_name(number)
         try:
             _require_same_version(handed, environ)
             _send_shard(folder, number, start, handed, environ, stop, tally, state, locked.descriptor)
@@ -64,7 +64,7 @@ def _send_shard(
     handed: Handed,
     environ: Mapping[str, str],
     stop: Stop,
-    tally: request.Tally,
+    tally: request.UploadCounters,
     state: RunState,
     locked: int,
 ) -> None:
@@ -85,7 +85,7 @@ def _send_shard(
         aws = client.connect(job.aws_command, job.settings, environ, stop, work, (locked, held), job.stall_seconds)
         expected = _expected(run, handed)
         what_for = (job, run, state, journal.record, aws, environ, work, stop, display, expected)
-        sender = passes.Sender(*what_for, record_found=found.record)
+        sender = passes.FileUploader(*what_for, record_found=found.record)
         try:
             _send(sender, shard, state, aws, display, resumed=handed.resumed or bool(before))
         finally:
@@ -94,20 +94,20 @@ def _send_shard(
 
 
 def _send(
-    sender: passes.Sender, shard: Shard, state: RunState, aws: client.AwsCli, display: _Shown, *, resumed: bool
+    sender: passes.FileUploader, shard: Shard, state: RunState, aws: client.AwsCli, display: _Shown, *, resumed: bool
 ) -> None:
     """As a call on one machine does it, but for the markers, which are none of a shard's."""
     sender.reader.set_expected_paths(file.path for file in shard)
     remote, state.aws = passes.first_word(aws, lambda: sender.reader.list_range(shard))
     proven = [file for file in shard if log_format.is_same(file, state.proven.get(file.path))]
-    before, total = request.Amount.of(proven), request.Amount.of(shard)
+    before, total = request.FileTotals.of(proven), request.FileTotals.of(shard)
     display.follow("", lambda: sender.snapshot("uploading", before, total))
     pending = plan.pending(shard, state.proven)
     if remote is not None:
         sender.compare(pending, remote)
     elif resumed:
         sender.ask_for_heavy(pending)
-    phases = plan.in_phases(plan.pending(shard, state.proven))
+    phases = plan.split_by_phase(plan.pending(shard, state.proven))
     sender.send(phases.metadata, phases.data)
 
 
@@ -136,7 +136,7 @@ def run_last(folder: ArrayFolder, environ: Mapping[str, str], stop: Stop) -> Non
             report = _upload_rest(folder, job, environ, stop, display)
     except S3SyncError as error:
         if not stop.requested:
-            folder.end(LAST, Result(_node(environ), request.Tally(), {}, "", str(error)))
+            folder.end(LAST, Result(_node(environ), request.UploadCounters(), {}, "", str(error)))
         raise
     folder.end(LAST, Result(_node(environ), report.tally, report.state.failed, report.state.aws))
 
@@ -216,7 +216,9 @@ def _require_same_version(handed: Handed, environ: Mapping[str, str]) -> None:
         )
 
 
-def _on_this_node(job: Job, cluster: Cluster, environ: Mapping[str, str], *, share: bool = True) -> Job:
+def _on_this_node(
+    job: UploadRequest, cluster: Cluster, environ: Mapping[str, str], *, share: bool = True
+) -> UploadRequest:
     """The job with what Slurm gives of this node; of a limit on the bandwidth with a node's `share`."""
     nodes = cluster.nodes if share else 1
     limit = job.max_bandwidth.divided(nodes) if job.max_bandwidth else None
@@ -260,7 +262,9 @@ def _wait_for_tasks(folder: ArrayFolder, stop: Stop) -> None:
             pass
 
 
-def _upload_rest(folder: ArrayFolder, job: Job, environ: Mapping[str, str], stop: Stop, display: _Shown) -> Report:
+def _upload_rest(
+    folder: ArrayFolder, job: UploadRequest, environ: Mapping[str, str], stop: Stop, display: _Shown
+) -> UploadResult:
     """Whoever else holds the run's lock looks at it, finds this job, and leaves."""
     while True:
         try:
@@ -270,8 +274,8 @@ def _upload_rest(folder: ArrayFolder, job: Job, environ: Mapping[str, str], stop
             stop.wait(_LOOK_SECONDS)
 
 
-def _copy(tally: request.Tally, to: request.Tally) -> None:
-    for name in request.Tally.__slots__:
+def _copy(tally: request.UploadCounters, to: request.UploadCounters) -> None:
+    for name in request.UploadCounters.__slots__:
         setattr(to, name, getattr(tally, name))
 
 

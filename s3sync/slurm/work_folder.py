@@ -24,7 +24,7 @@ from s3sync.slurm.client import Cluster
 from s3sync.slurm.shards import Shard
 from s3sync.state import Proof, StateStore, lock, log_format
 from s3sync.text import count_of, printable
-from s3sync.transfer import Job, request
+from s3sync.transfer import UploadRequest, request
 from s3sync.transfer import progress as transfer_progress
 
 FOLDER = "slurm"  # in the log directory
@@ -44,13 +44,13 @@ class Handed(NamedTuple):
     name: str  # of all jobs
     version: str  # of this program
     cluster: Cluster
-    job: Job
+    job: UploadRequest
     submitted: str
     resumed: bool  # S3 may have files that are not proven
     manifest: LocalFile | None
-    amount: request.Amount
-    proven: request.Amount
-    sent: request.Amount
+    amount: request.FileTotals
+    proven: request.FileTotals
+    sent: request.FileTotals
     seconds: float  # that calls before took
 
 
@@ -62,7 +62,7 @@ class Result:
     """
 
     node: str
-    tally: request.Tally
+    tally: request.UploadCounters
     failed: Mapping[str, str]
     aws: str = ""
     error: str = ""
@@ -216,7 +216,7 @@ class ArrayFolder:
         """A task, or the last job, came to its end; raises StateError."""
         facts = {"node": result.node, "aws": result.aws, "error": result.error, "failed": dict(result.failed)}
         facts["start"] = result.start
-        tally = {name: getattr(result.tally, name) for name in request.Tally.__slots__}
+        tally = {name: getattr(result.tally, name) for name in request.UploadCounters.__slots__}
         with self._explained():
             files.replace(self.path / "results" / _name(who), json.dumps({**facts, "tally": tally}).encode("ascii"))
 
@@ -237,7 +237,7 @@ class ArrayFolder:
         """None if it has not come to its end."""
         with contextlib.suppress(*_NOT_THERE):
             facts = _load(self.path / "results" / _name(who))
-            tally = request.Tally(**{name: facts["tally"][name] for name in request.Tally.__slots__})
+            tally = request.UploadCounters(**{name: facts["tally"][name] for name in request.UploadCounters.__slots__})
             failed = {printable(str(path)): printable(str(why)) for path, why in facts["failed"].items()}
             aws, error = (printable(str(facts[key])) for key in ("aws", "error"))
             return Result(str(facts["node"]), tally, failed, aws, error, str(facts.get("start", "")))
@@ -259,15 +259,17 @@ class ArrayFolder:
             return {number: result for number, result in sorted(found.items()) if result}
         return {}
 
-    def tally(self) -> request.Tally:
+    def tally(self) -> request.UploadCounters:
         """Add up what tasks and last job have done; but for the seconds, which went by at the same time.
 
         A start that was killed has no result: what it sent is in its journal. Raises StateError.
         """
         shards = self.results()
         results = [*shards.values(), *filter(None, [self.result(LAST)])]
-        counted = (name for name in request.Tally.__slots__ if name != "seconds")
-        tally = request.Tally(**{name: sum(getattr(result.tally, name) for result in results) for name in counted})
+        counted = (name for name in request.UploadCounters.__slots__ if name != "seconds")
+        tally = request.UploadCounters(
+            **{name: sum(getattr(result.tally, name) for result in results) for name in counted}
+        )
         for proof in self._sent_by_others(shards):
             tally.sent_files += 1
             tally.sent_size += proof.size
@@ -455,6 +457,6 @@ def _plain(handed: Handed) -> dict[str, Any]:
     from pydantic import TypeAdapter
 
     plain: dict[str, Any] = handed._asdict()
-    for key, kind in (("job", Job), ("cluster", Cluster)):
+    for key, kind in (("job", UploadRequest), ("cluster", Cluster)):
         plain[key] = TypeAdapter(kind).dump_python(plain[key], mode="json")
     return plain

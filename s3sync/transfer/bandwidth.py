@@ -34,7 +34,7 @@ class Window(NamedTuple):
         return (day in self.days and minute >= self.start) or ((day - 1) % 7 in self.days and minute < self.end)
 
 
-class Timetable(NamedTuple):
+class BandwidthSchedule(NamedTuple):
     """Windows; at any other time there is no limit."""
 
     windows: tuple[Window, ...]
@@ -43,16 +43,16 @@ class Timetable(NamedTuple):
         """Bytes a second at that local time, the least if windows overlap; None: no limit."""
         return min((window.rate for window in self.windows if window.holds(moment)), default=None)
 
-    def divided(self, among: int) -> Timetable:
+    def divided(self, among: int) -> BandwidthSchedule:
         """The share of each of so many hosts that send at once."""
-        return Timetable(tuple(window._replace(rate=max(1, window.rate // among)) for window in self.windows))
+        return BandwidthSchedule(tuple(window._replace(rate=max(1, window.rate // among)) for window in self.windows))
 
 
-def parse_timetable(limit: str | Mapping[str, str]) -> Timetable:
+def parse_schedule(limit: str | Mapping[str, str]) -> BandwidthSchedule:
     """A rate for all times, or rates by time; raises ValueError that says what is wrong."""
     if isinstance(limit, str):
-        return Timetable((Window(frozenset(range(7)), 0, _MINUTES_A_DAY, parse_rate(limit)),))
-    return Timetable(tuple(_window(when, parse_rate(rate)) for when, rate in limit.items()))
+        return BandwidthSchedule((Window(frozenset(range(7)), 0, _MINUTES_A_DAY, parse_rate(limit)),))
+    return BandwidthSchedule(tuple(_window(when, parse_rate(rate)) for when, rate in limit.items()))
 
 
 def _window(when: str, rate: int) -> Window:

@@ -24,7 +24,7 @@ _INTERRUPTED = "was interrupted"
 _START_UP_BYTES = 25_000_000  # what the CLI reads of itself before it reads a file
 
 
-class Sent(NamedTuple):
+class BatchResult(NamedTuple):
     """A batch whose process has ended. Whether its files arrived is for the read-back to say.
 
     `complaints` are the CLI's words on single files, by path in the run; `general` its last word on
@@ -42,7 +42,7 @@ class Sent(NamedTuple):
     said: str = ""  # of the cause, or of the way that was lost
 
 
-class Moved(NamedTuple):
+class TransferProgress(NamedTuple):
     """How far the batches are, as far as can be seen from outside: an estimate for people."""
 
     files: int
@@ -50,7 +50,7 @@ class Moved(NamedTuple):
     processes: int
 
 
-class Transfer:
+class BatchSender:
     """Sends batches of one run to one destination; `send` may be called from several threads at once."""
 
     def __init__(
@@ -86,7 +86,7 @@ class Transfer:
         self._over.clear()
         self._no_way = False
 
-    def send(self, batch: Batch, ahead: Ahead | None = None) -> Sent:
+    def send(self, batch: Batch, ahead: Ahead | None = None) -> BatchResult:
         """Run one process to its end; raises AwsError if it cannot start, StateError, InterruptedBySignal."""
         with self._sharing:
             share = self._throttle.share_beside(self._given.values(), ahead) if self._throttle else None
@@ -97,10 +97,10 @@ class Transfer:
             with self._sharing:
                 del self._given[batch.number]
 
-    def _send(self, batch: Batch, share: int | None) -> Sent:
+    def _send(self, batch: Batch, share: int | None) -> BatchResult:
         heard = _Complaints(self._destination, self._run.run_id, batch, self._aws.sanitize)
         if self._over.is_set():
-            return Sent(batch, {}, _NOT_SENT, None)
+            return BatchResult(batch, {}, _NOT_SENT, None)
         pid = 0
         config = self._throttle.config(share) if self._throttle and share is not None else None
 
@@ -133,7 +133,9 @@ class Transfer:
         in_vain = _why_in_vain(ended, heard) if ended.killed_reason and not done else None
         if cause and self._aws.has_lost_credentials(ended):
             cause, in_vain = None, None if done else cause
-        return Sent(batch, heard.by_path, heard.general(ended), cause, in_vain, bool(heard.lost), said or heard.lost)
+        return BatchResult(
+            batch, heard.by_path, heard.general(ended), cause, in_vain, bool(heard.lost), said or heard.lost
+        )
 
     def _cause(self, heard: _Complaints) -> tuple[causes.Cause | None, str]:
         cause, said = causes.fatal_error(heard.said)
@@ -185,7 +187,7 @@ class Transfer:
         """These have been."""
         self._flow.compared(batches)
 
-    def moved(self) -> Moved:
+    def moved(self) -> TransferProgress:
         """Files and bytes of all batches sent so far, those under way included."""
         return self._flow.moved(self._aws.bytes_read())
 
@@ -274,7 +276,7 @@ class _Flow:
         self._batches: dict[int, tuple[Batch, int]] = {}  # number -> batch, pid
         self._lines: dict[int, int] = {}
         self._uncompared: dict[int, int] = {}  # files that went up, by the number of their batch
-        self._done = Moved(0, 0, 0)
+        self._done = TransferProgress(0, 0, 0)
         self.uploaded = 0
 
     def started(self, batch: Batch, pid: int) -> None:
@@ -302,10 +304,10 @@ class _Flow:
         """How many of its files the CLI says went up."""
         with self._lock:
             self._batches.pop(batch.number, None)
-            self._done = Moved(self._done.files + len(batch.files), self._done.size + batch.size, 0)
+            self._done = TransferProgress(self._done.files + len(batch.files), self._done.size + batch.size, 0)
             return self._lines.pop(batch.number, 0)
 
-    def moved(self, bytes_read: Mapping[int, int]) -> Moved:
+    def moved(self, bytes_read: Mapping[int, int]) -> TransferProgress:
         with self._lock:
             files, size = self._done.files, self._done.size
             for number, (batch, pid) in self._batches.items():
@@ -313,4 +315,4 @@ class _Flow:
                 by_lines = batch.size * lines // len(batch.files)
                 by_reads = min(bytes_read.get(pid, 0) - _START_UP_BYTES, batch.size)
                 files, size = files + lines, size + max(by_lines, by_reads, 0)
-            return Moved(files, size, len(self._batches))
+            return TransferProgress(files, size, len(self._batches))

@@ -170,7 +170,7 @@ def _compare(
     if state is None:
         return None
     reserved = destination.COMPLETION_OBJECT if state.completion_object else ""
-    scope = plan.scope_of(run, listing, store.destination, excludes, reserved)
+    scope = plan.select_files(run, listing, store.destination, excludes, reserved)
     if head.by_predecessor:  # which did not say how the files were
         new = {file.path for file, ctime in zip(listing.files, listing.ctimes_ns, strict=True) if ctime > since * 1e9}
         changed = [file.path for file in scope.files if file.path in new]

@@ -17,12 +17,12 @@ from s3sync.runs import Run, run_folder
 from s3sync.state import RunState
 from s3sync.text import now_iso, printable
 from s3sync.transfer.pipeline import Pipeline
-from s3sync.transfer.plan import BatchQueue, Scope
+from s3sync.transfer.plan import BatchQueue, UploadSelection
 
 VERSION = 1
 
 
-def write(folder: Path, run: Run, destination: Destination, state: RunState, scope: Scope) -> Run:
+def write(folder: Path, run: Run, destination: Destination, state: RunState, scope: UploadSelection) -> Run:
     """The object as the only file of a new private folder, which is given as a run's; raises StateError."""
     try:
         folder.mkdir(mode=0o700)
@@ -47,7 +47,7 @@ def send(written: Run, pipeline: Pipeline, number: int) -> tuple[str, str]:
     return "", why
 
 
-def _text(run: Run, destination: Destination, state: RunState, scope: Scope) -> Iterator[str]:
+def _text(run: Run, destination: Destination, state: RunState, scope: UploadSelection) -> Iterator[str]:
     """Piece by piece, a line for each file: there may be a million."""
     proofs = state.proven.values()
     facts = {

@@ -46,7 +46,7 @@ class LoadMeter:
         return sum(map(_cpu_seconds, (os.getpid(), *self._pids())))
 
 
-class Crowd:
+class ConcurrencyController:
     """Says how many may run; begins with `base`, never exceeds `most`."""
 
     def __init__(

@@ -19,12 +19,12 @@ from s3sync.signals import Stop
 from s3sync.state import Proof, RunState, log_format
 from s3sync.text import count_of, printable
 from s3sync.transfer import completion_object, plan
-from s3sync.transfer.batch_sender import Transfer
-from s3sync.transfer.concurrency import Crowd, LoadMeter
+from s3sync.transfer.batch_sender import BatchSender
+from s3sync.transfer.concurrency import ConcurrencyController, LoadMeter
 from s3sync.transfer.etag_trust import EtagTrust
 from s3sync.transfer.pipeline import CHANGED, VANISHED, Failure, Hasher, Pipeline
 from s3sync.transfer.progress import Display, Snapshot
-from s3sync.transfer.request import Amount, Job, Tally
+from s3sync.transfer.request import FileTotals, UploadCounters, UploadRequest
 from s3sync.transfer.throttle import Throttle
 
 PASSES = 3  # a file is tried so often in one call
@@ -49,7 +49,7 @@ Recorder: TypeAlias = Callable[[Sequence[Proof]], None]
 Remote: TypeAlias = "dict[str, objects.RemoteObject] | None"  # objects by path in the run; None: they may not be listed
 
 
-class Sender:
+class FileUploader:
     """Sends files of one run and proves them; what is proven is recorded first, then in `state.proven`.
 
     What failed is in `state.failed`.
@@ -57,7 +57,7 @@ class Sender:
 
     def __init__(
         self,
-        job: Job,
+        request: UploadRequest,
         run: Run,
         state: RunState,
         record: Recorder,
@@ -70,13 +70,13 @@ class Sender:
         record_found: Recorder | None = None,
     ) -> None:
         """`record_found` is given what S3 had already, where that is recorded apart from what was sent."""
-        self.tally = Tally()
+        self.tally = UploadCounters()
         self.next_batch = 1
         self.reader = objects.ObjectReader(
-            aws, job.destination, run.run_id, job.readback, job.cores, job.owner, say=display.say
+            aws, request.destination, run.run_id, request.readback, request.cores, request.bucket_owner, say=display.say
         )
         self._trust = EtagTrust(state.opaque_etags, display.say)
-        self._job = job
+        self._request = request
         self._run = run
         self._state = state
         self._record = record
@@ -85,12 +85,12 @@ class Sender:
         self._work = work
         self._stop = stop
         self._display = display
-        self._url = job.destination.url(run.run_id)
-        self._launch_until = time.monotonic() + (STREAM_SECONDS if job.streams else math.inf)
-        hashers = max(1, round(job.cores * HASHERS_PER_CORE))
-        self._hasher = Hasher(run, job.multipart, stop, hashers, expected=expected)
-        limit = job.max_bandwidth
-        self._throttle = Throttle(limit, job.cores, environ, job.settings, work) if limit else None
+        self._url = request.destination.url(run.run_id)
+        self._launch_until = time.monotonic() + (STREAM_SECONDS if request.is_streaming else math.inf)
+        hashers = max(1, round(request.cores * HASHERS_PER_CORE))
+        self._hasher = Hasher(run, request.multipart, stop, hashers, expected=expected)
+        limit = request.max_bandwidth
+        self._throttle = Throttle(limit, request.cores, environ, request.settings, work) if limit else None
         self._transfer = self._transfer_of(run)
         self._pipeline = self._pipeline_of(run, self._transfer, self._hasher)
 
@@ -104,7 +104,7 @@ class Sender:
         """Why parts may be left in S3; empty if there are none."""
         return self._transfer.unswept
 
-    def snapshot(self, activity: str, before: Amount, total: Amount) -> Snapshot:
+    def snapshot(self, activity: str, before: FileTotals, total: FileTotals) -> Snapshot:
         """How far it is, where `before` was proven already; asked several times a second while threads are at work:
         nothing here walks over the files.
         """
@@ -125,13 +125,13 @@ class Sender:
 
     def sweep(self, files: Collection[LocalFile], since: str) -> None:
         """Abort the multipart uploads of these files that a killed process has left since then."""
-        prefix = self._job.destination.run_prefix(self._run.run_id)
+        prefix = self._request.destination.run_prefix(self._run.run_id)
         unproven_first = sorted(files, key=lambda f: log_format.is_same(f, self._state.proven.get(f.path)))
-        keys = [prefix + f.path for f in unproven_first if self._job.multipart.part_size_for(f.size)]
+        keys = [prefix + f.path for f in unproven_first if self._request.multipart.part_size_for(f.size)]
         if keys:
-            storage, habits = self._job.storage, self._transfer.habits
+            storage, habits = self._request.storage, self._transfer.habits
             swept = multipart.abort_incomplete_uploads(
-                self._aws, self._job.bucket, prefix, keys, since, habits, storage
+                self._aws, self._request.bucket, prefix, keys, since, habits, storage
             )
             if swept.aborted:
                 self._display.say(f"{count_of(swept.aborted, 'multipart upload')} of an interrupted call aborted")
@@ -194,7 +194,7 @@ class Sender:
     def send_receipt(self, written: Run) -> tuple[str, str]:
         """The completion object, by the same ways: its ETag, or why there is none."""
         etag = why = ""
-        with contextlib.closing(Hasher(written, self._job.multipart, self._stop, 1)) as hasher:
+        with contextlib.closing(Hasher(written, self._request.multipart, self._stop, 1)) as hasher:
             pipeline = self._pipeline_of(written, self._transfer_of(written), hasher)
             for attempt in range(PASSES):
                 if attempt:
@@ -220,17 +220,26 @@ class Sender:
             self.tally.sent_files += len(proofs)
             self.tally.sent_size += sum(proof.size for proof in proofs)
 
-    def _transfer_of(self, run: Run) -> Transfer:
-        job = self._job
-        return Transfer(
-            self._aws, run, job.destination, self._work, job.multipart, job.storage, job.owner, self._throttle
+    def _transfer_of(self, run: Run) -> BatchSender:
+        request = self._request
+        return BatchSender(
+            self._aws,
+            run,
+            request.destination,
+            self._work,
+            request.multipart,
+            request.storage,
+            request.bucket_owner,
+            self._throttle,
         )
 
-    def _pipeline_of(self, run: Run, transfer: Transfer, hasher: Hasher) -> Pipeline:
+    def _pipeline_of(self, run: Run, transfer: BatchSender, hasher: Hasher) -> Pipeline:
         load = LoadMeter(usable_cores(), self._aws.running_pids)
-        job = self._job
-        crowd = Crowd(job.cores, job.most_processes, load, is_limited=lambda: transfer.share is not None)
-        return Pipeline(run, transfer, self.reader, hasher, verify=job.verify, crowd=crowd, trust=self._trust)
+        request = self._request
+        crowd = ConcurrencyController(
+            request.cores, request.process_limit, load, is_limited=lambda: transfer.share is not None
+        )
+        return Pipeline(run, transfer, self.reader, hasher, verify=request.verify, crowd=crowd, trust=self._trust)
 
     def _has(self, file: LocalFile, expected: str | None, etag: str) -> bool:
         """Whether an object with this ETag has the file's bytes, as far as ETags can tell."""
@@ -255,7 +264,9 @@ class Sender:
             with contextlib.closing(self._pipeline.run(queue)) as verdicts:
                 for verdict in verdicts:
                     self.take(verdict.proofs)
-                    failures += [f for f in verdict.failures if not (self._job.streams and f.reason in _MOVING)]
+                    failures += [
+                        f for f in verdict.failures if not (self._request.is_streaming and f.reason in _MOVING)
+                    ]
                     if time.monotonic() > self._launch_until:
                         queue.clear()
         finally:

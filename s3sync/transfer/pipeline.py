@@ -14,8 +14,8 @@ from s3sync.runs import LocalFile, Run, analysis_manifest, run_folder
 from s3sync.signals import Stop
 from s3sync.state import Proof
 from s3sync.transfer import proof
-from s3sync.transfer.batch_sender import Sent, Transfer
-from s3sync.transfer.concurrency import Crowd
+from s3sync.transfer.batch_sender import BatchResult, BatchSender
+from s3sync.transfer.concurrency import ConcurrencyController
 from s3sync.transfer.etag_trust import EtagTrust, Judge
 from s3sync.transfer.plan import Batch, BatchQueue, cost_of
 from s3sync.transfer.throttle import Ahead
@@ -45,14 +45,14 @@ class Failure(NamedTuple):
     unknown: bool = False
 
 
-class Verdicts(NamedTuple):
+class PassResult(NamedTuple):
     """What a read-back brought to light."""
 
     proofs: tuple[Proof, ...]
     failures: tuple[Failure, ...]
 
 
-class Hashed(NamedTuple):
+class FileHashes(NamedTuple):
     """What the reading of a file gave: an ETag, without quotes, and the MD5 of the whole file if it was wanted.
 
     `damage` says why it is not to be uploaded: its CRC-32 is not the one that the instrument took.
@@ -87,7 +87,7 @@ class Hasher:
         self._md5 = md5
         self._expected = expected or {}
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="hash")
-        self._tasks: dict[LocalFile, Future[dict[str, Hashed]]] = {}
+        self._tasks: dict[LocalFile, Future[dict[str, FileHashes]]] = {}
         self._counting = threading.Lock()
 
     def start(self, files: Iterable[LocalFile], in_s3: Mapping[str, str] | None = None) -> None:
@@ -118,7 +118,7 @@ class Hasher:
         """The ETags by path; a file that cannot be read or is damaged has none. Raises InterruptedBySignal."""
         return {path: hashed.etag for path, hashed in self.hashed(files).items() if not hashed.damage}
 
-    def hashed(self, files: Sequence[LocalFile]) -> dict[str, Hashed]:
+    def hashed(self, files: Sequence[LocalFile]) -> dict[str, FileHashes]:
         """ETags and MD5s by path; a file that cannot be read is not in it. Raises InterruptedBySignal."""
         self.start(files)
         results = {file.path: self._tasks.pop(file).result() for file in files}
@@ -154,7 +154,7 @@ class Hasher:
         """Drop what has not begun."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _hash(self, files: Sequence[LocalFile], in_s3: Mapping[str, str]) -> dict[str, Hashed]:
+    def _hash(self, files: Sequence[LocalFile], in_s3: Mapping[str, str]) -> dict[str, FileHashes]:
         hashed = {}
         for file in files:
             with contextlib.suppress(OSError):  # gone or unreadable by now: the stat that follows says so
@@ -163,7 +163,7 @@ class Hasher:
                 self.files += 1
         return hashed
 
-    def _hash_one(self, file: LocalFile, theirs: str) -> Hashed:
+    def _hash_one(self, file: LocalFile, theirs: str) -> FileHashes:
         """In one reading; the parts are ours unless S3 has another number of them."""
         ours = self._multipart.part_size_for(file.size)
         likely = aws_etag.likely_part_sizes(file.size, theirs) if theirs else []
@@ -172,7 +172,7 @@ class Hasher:
         crc32 = self._expected.get(file.path)
         etags, found = aws_etag.digests(self._run.path / file.path, wanted, self._count, crc32=crc32 is not None)
         etag = theirs if theirs in etags.values() else etags[part_sizes[0]]
-        return Hashed(etag, etags[None] if self._md5 else None, self._damage(file, found, crc32))
+        return FileHashes(etag, etags[None] if self._md5 else None, self._damage(file, found, crc32))
 
     def _damage(self, file: LocalFile, found: int | None, expected: int | None) -> str:
         """Empty, too, if it changed meanwhile: then it is looked at again anyway."""
@@ -200,12 +200,12 @@ class Pipeline:
     def __init__(
         self,
         run: Run,
-        transfer: Transfer,
+        transfer: BatchSender,
         reader: objects.ObjectReader,
         hasher: Hasher,
         *,
         verify: objects.Verify,
-        crowd: Crowd,
+        crowd: ConcurrencyController,
         trust: EtagTrust,
     ) -> None:
         self._run = run
@@ -224,7 +224,7 @@ class Pipeline:
         self._lost = False  # the way to S3
         self._over = threading.Event()  # nothing more is to be sent
 
-    def run(self, queue: BatchQueue) -> Generator[Verdicts, None, None]:
+    def run(self, queue: BatchQueue) -> Generator[PassResult, None, None]:
         """One pass over the queue. Raises AwsError, StateError, InterruptedBySignal; what was yielded is proven."""
         self.cause, self.denied, self.said = None, None, ""
         self._denials, self._lost = 0, False
@@ -243,7 +243,7 @@ class Pipeline:
             senders.shutdown(cancel_futures=True)
             readers.shutdown(cancel_futures=True)
 
-    def prove(self, files: Sequence[LocalFile], sent: Sequence[Sent] = ()) -> Verdicts:
+    def prove(self, files: Sequence[LocalFile], sent: Sequence[BatchResult] = ()) -> PassResult:
         """Stat, look at S3, compare: for files that may be there, just sent or found."""
         now = run_folder.stat_all(self._run, (file.path for file in files))
         failures = [
@@ -253,13 +253,13 @@ class Pipeline:
         ]
         same = [file for file in files if now[file.path] == file]
         if not same:
-            return Verdicts((), tuple(failures))
+            return PassResult((), tuple(failures))
         hashed = self._hasher.hashed(same) if self._reads else {}
         failures += [Failure(path, found.damage, None) for path, found in hashed.items() if found.damage]
         damaged = {path for path, found in hashed.items() if found.damage}
         same = [file for file in same if file.path not in damaged]
         if not same:
-            return Verdicts((), tuple(failures))
+            return PassResult((), tuple(failures))
         etags = {path: found.etag for path, found in hashed.items()} if self._verify == "etag" else {}
         complaints = {f.path: s.complaints.get(f.path, s.general) for s in sent for f in s.batch.files}
         refused = {path for s in sent for path in s.complaints}
@@ -278,14 +278,14 @@ class Pipeline:
                 why = complaints.get(file.path)
                 reason = f"{verdict}; {why}" if why else verdict
                 failures.append(Failure(file.path, reason, file, isinstance(seen[file], objects.Unknown)))
-        return Verdicts(tuple(proofs), tuple(failures))
+        return PassResult(tuple(proofs), tuple(failures))
 
     def _send_and_read(
         self, queue: BatchQueue, senders: ThreadPoolExecutor, readers: ThreadPoolExecutor
-    ) -> Iterator[Verdicts]:
-        sending: set[Future[Sent]] = set()
-        reading: Future[Verdicts] | None = None
-        unread: list[Sent] = []
+    ) -> Iterator[PassResult]:
+        sending: set[Future[BatchResult]] = set()
+        reading: Future[PassResult] | None = None
+        unread: list[BatchResult] = []
         read: list[Batch] = []
         self._crowd.begin()
         while queue or sending or unread or reading:
@@ -315,24 +315,24 @@ class Pipeline:
     def _reads(self) -> bool:
         return self._verify == "etag" or self._hasher.checks
 
-    def _send(self, batch: Batch, ahead: Ahead) -> Sent:
+    def _send(self, batch: Batch, ahead: Ahead) -> BatchResult:
         if self._over.is_set():
-            return Sent(batch, {}, "", None)
+            return BatchResult(batch, {}, "", None)
         if self._hasher.checks:
             return self._send_checked(batch, ahead)
         if self._verify == "etag":
             self._hasher.start(batch.files)  # while the sending brings the bytes into the page cache anyway
         return self._transfer.send(batch, ahead)
 
-    def _send_checked(self, batch: Batch, ahead: Ahead) -> Sent:
+    def _send_checked(self, batch: Batch, ahead: Ahead) -> BatchResult:
         """Read it first, which brings its bytes into the page cache; what is damaged is not sent."""
         damaged = self._hasher.damaged(batch.files)
         whole = tuple(file for file in batch.files if file.path not in damaged)
         if not whole or self._over.is_set():
-            return Sent(batch, {}, "", None)
+            return BatchResult(batch, {}, "", None)
         return self._transfer.send(batch._replace(files=whole), ahead)._replace(batch=batch)
 
-    def _received(self, sent: Sent, queue: BatchQueue) -> Sent:
+    def _received(self, sent: BatchResult, queue: BatchQueue) -> BatchResult:
         self._sent.update(file.path for file in sent.batch.files)
         self._sent.difference_update(sent.complaints)  # also what an earlier pass has sent: the file may have changed
         self._in_vain = self._in_vain + 1 if sent.in_vain else 0
@@ -364,7 +364,7 @@ class Pipeline:
             self._reader.pause(seconds)
         return None
 
-    def _is_worth_reading(self, unread: Sequence[Sent]) -> bool:
+    def _is_worth_reading(self, unread: Sequence[BatchResult]) -> bool:
         files = [file for sent in unread for file in sent.batch.files]
         return self._reader.cost(files) <= _READBACK_SHARE * cost_of(files)
 
@@ -395,11 +395,11 @@ def _ahead(batch: Batch, queue: BatchQueue, free: int) -> Ahead:
     return Ahead(max(0, coming), cost / (cost + queue.left) if cost else 0.0)
 
 
-def _not_compared(unread: Sequence[Sent]) -> Verdicts:
+def _not_compared(unread: Sequence[BatchResult]) -> PassResult:
     """Of files that may have arrived, where S3 cannot be asked."""
     said = ((file, sent.complaints.get(file.path, "")) for sent in unread for file in sent.batch.files)
     nothing = f"not compared: {causes.UNREACHABLE.what}"
-    return Verdicts((), tuple(Failure(f.path, f"{nothing}; {why}" if why else nothing, f, True) for f, why in said))
+    return PassResult((), tuple(Failure(f.path, f"{nothing}; {why}" if why else nothing, f, True) for f, why in said))
 
 
 def _wait_for_any(*futures: Future[Any], seconds: float) -> None:

@@ -52,7 +52,7 @@ class Batch(NamedTuple):
         return sum(file.size for file in self.files)
 
 
-class Scope(NamedTuple):
+class UploadSelection(NamedTuple):
     """What of a listing is to be in S3: everything but what the user excludes.
 
     While the sequencer still writes the run, `files` are those that have not changed since `still_since` (ns since
@@ -73,7 +73,7 @@ class Scope(NamedTuple):
         return len(self.files) + len(self.waiting) + len(self.unsendable)
 
 
-class Phases(NamedTuple):
+class UploadOrder(NamedTuple):
     """Files in the order in which they may become visible: whoever triggers on a marker finds a whole run."""
 
     metadata: tuple[LocalFile, ...]
@@ -96,9 +96,9 @@ def compile_excludes(patterns: Iterable[str]) -> tuple[re.Pattern[str], ...]:
     return tuple(compiled)
 
 
-def scope_of(
+def select_files(
     run: Run, listing: Listing, destination: Destination, excludes: Sequence[re.Pattern[str]], reserved: str = ""
-) -> Scope:
+) -> UploadSelection:
     """Apply the excludes, which are searched in `run_id/path`, so that they never match where the runs lie.
 
     A file at the path `reserved` cannot be sent: its key is to be another object's.
@@ -137,7 +137,7 @@ def scope_of(
         f"exclude pattern '{printable(p.pattern)}' matches every file" for p, n in hits.items() if n == total > 0
     ]
     warnings += _left_out(skipped)
-    return Scope(tuple(files), tuple(unsendable), excluded, tuple(warnings), skipped)
+    return UploadSelection(tuple(files), tuple(unsendable), excluded, tuple(warnings), skipped)
 
 
 def is_of_an_idle_pattern(warning: str) -> bool:
@@ -159,7 +159,7 @@ def _left_out(skipped: Sequence[run_folder.Skipped]) -> list[str]:
     return lines
 
 
-def require_files(run: Run, scope: Scope) -> None:
+def require_files(run: Run, scope: UploadSelection) -> None:
     """A run without a single file is a mistake, never a finished upload; raises RunError."""
     if not scope.files and not scope.unsendable:
         excluded = f"all {scope.excluded:,} are excluded (mend the patterns)"
@@ -172,7 +172,7 @@ def pending(files: Iterable[LocalFile], proven: Mapping[str, Proof]) -> tuple[Lo
     return tuple(file for file in files if not log_format.is_same(file, proven.get(file.path)))
 
 
-def in_phases(files: Iterable[LocalFile]) -> Phases:
+def split_by_phase(files: Iterable[LocalFile]) -> UploadOrder:
     """Small metadata first, then data, completion markers last; each in the order given."""
     metadata, data, markers = [], [], []
     for file in files:
@@ -182,7 +182,7 @@ def in_phases(files: Iterable[LocalFile]) -> Phases:
             metadata.append(file)
         else:
             data.append(file)
-    return Phases(tuple(metadata), tuple(data), tuple(markers))
+    return UploadOrder(tuple(metadata), tuple(data), tuple(markers))
 
 
 def cost_of(files: Iterable[LocalFile], byte_cost: float = BYTE_COST) -> float:

@@ -15,13 +15,13 @@ from s3sync.runs import LocalFile, Run, completion, readiness
 from s3sync.signals import Stop
 from s3sync.state import RunState, StateStore
 from s3sync.transfer import hook
-from s3sync.transfer.bandwidth import Timetable
+from s3sync.transfer.bandwidth import BandwidthSchedule
 from s3sync.transfer.hook import Hook
-from s3sync.transfer.plan import Scope
+from s3sync.transfer.plan import UploadSelection
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class UploadRequest:
     """What is asked for: one run to one destination."""
 
     local_path: Path
@@ -43,9 +43,9 @@ class Job:
     )
     multipart: etag.Multipart = etag.DEFAULT_MULTIPART
     storage: argv.Storage = argv.BUCKET_DEFAULTS
-    owner: str = ""  # the account that has to own the bucket
+    bucket_owner: str = ""  # the account that has to own the bucket
     max_processes: int | None = None  # at once, while that leaves the CPU idle; by default four times the cores
-    max_bandwidth: Timetable | None = None  # of all processes together
+    max_bandwidth: BandwidthSchedule | None = None  # of all processes together
     stall_seconds: float = client.STALL_SECONDS
     transfer_client: aws_settings.TransferClient = "default"
     completion_object: bool = False  # that says in S3 that all is there
@@ -58,12 +58,12 @@ class Job:
         object.__setattr__(self, "multipart", self.multipart._replace(crt=crt))
 
     @property
-    def reserved(self) -> str:
+    def reserved_path(self) -> str:
         """A path in the run that no file of it may have."""
         return aws_destination.COMPLETION_OBJECT if self.completion_object else ""
 
     @property
-    def streams(self) -> bool:
+    def is_streaming(self) -> bool:
         """Whether the sequencer still writes the run."""
         return self.settle_seconds is not None
 
@@ -75,10 +75,10 @@ class Job:
     @property
     def bucket(self) -> argv.BucketRef:
         """The bucket of the destination, and who has to own it."""
-        return argv.BucketRef(self.destination.bucket, self.owner)
+        return argv.BucketRef(self.destination.bucket, self.bucket_owner)
 
     @property
-    def most_processes(self) -> int:
+    def process_limit(self) -> int:
         """How many `aws` processes there may be."""
         return max(self.cores, self.max_processes or 4 * self.cores)
 
@@ -88,20 +88,20 @@ class Job:
         return aws_settings.S3Settings(self.threads, self.multipart, client=self.transfer_client)
 
 
-class Amount(NamedTuple):
+class FileTotals(NamedTuple):
     """So many files, and their bytes."""
 
     files: int
     size: int
 
     @classmethod
-    def of(cls, files: Collection[LocalFile]) -> Amount:
+    def of(cls, files: Collection[LocalFile]) -> FileTotals:
         """Of all these."""
         return cls(len(files), sum(file.size for file in files))
 
 
 @dataclass(slots=True)
-class Tally:
+class UploadCounters:
     """What one call has done so far. Sizes are in bytes."""
 
     sent_files: int = 0
@@ -113,18 +113,18 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What came of it. `state` is what the log holds now; `already` if there was nothing to do."""
+class UploadResult:
+    """What came of it. `state` is what the log holds now; `already_complete` if there was nothing to do."""
 
     run: Run
     destination: Destination
     log_path: Path
     state: RunState
-    scope: Scope
-    already: bool = False
+    scope: UploadSelection
+    already_complete: bool = False
     on_complete: str = ""  # what came of the user's command, if it was run now
     handed_over: bool = False  # to the jobs of a cluster, which are at work now
-    tally: Tally = field(default_factory=Tally)
+    tally: UploadCounters = field(default_factory=UploadCounters)
 
     @property
     def ok(self) -> bool:
@@ -132,7 +132,7 @@ class Report:
         return self.state.completed and not hook.has_failed(self.on_complete)
 
 
-class Waiting(NamedTuple):
+class PendingAnalysis(NamedTuple):
     """An analysis that is not uploaded with its run, and why."""
 
     run: Run
@@ -149,7 +149,7 @@ class Preview(NamedTuple):
     run: Run
     destination: Destination
     log_path: Path
-    scope: Scope
+    scope: UploadSelection
     pending: tuple[LocalFile, ...]
     same_size: int
     batches: int
@@ -165,13 +165,13 @@ class Handover:
     in `seconds`. If `resumed`, S3 may have files that are not verified.
     """
 
-    job: Job
+    request: UploadRequest
     submitted: str
     resumed: bool
     manifest: LocalFile | None
-    amount: Amount
-    proven: Amount
-    sent: Amount
+    amount: FileTotals
+    proven: FileTotals
+    sent: FileTotals
     seconds: float
 
 
@@ -186,10 +186,12 @@ class Executor(Protocol):
     def submits(self) -> bool:
         """Whether it takes the files of this call, instead of only what earlier calls left to it."""
 
-    def where(self, job: Job, store: StateStore) -> str:
+    def where(self, request: UploadRequest, store: StateStore) -> str:
         """Return where the files of this run are being uploaded, for people; empty if nowhere else."""
 
-    def collect(self, job: Job, run: Run, store: StateStore, state: RunState | None, stop: Stop) -> RunState | None:
+    def collect(
+        self, request: UploadRequest, run: Run, store: StateStore, state: RunState | None, stop: Stop
+    ) -> RunState | None:
         """Return the state with what was uploaded elsewhere; raises BusyError while that goes on."""
 
     def submit(self, handover: Handover, files: Sequence[LocalFile]) -> None:

@@ -16,23 +16,23 @@ from s3sync.signals import Stop
 from s3sync.state import Proof, RunState, StateStore, log_format
 from s3sync.text import count_of, now_iso, printable
 from s3sync.transfer import changes, completion_object, hook, passes, plan
-from s3sync.transfer.passes import Sender
-from s3sync.transfer.plan import Scope
+from s3sync.transfer.passes import FileUploader
+from s3sync.transfer.plan import UploadSelection
 from s3sync.transfer.progress import Display, Snapshot
-from s3sync.transfer.request import Amount, Executor, Handover, Job, Tally
+from s3sync.transfer.request import Executor, FileTotals, Handover, UploadCounters, UploadRequest
 
 MAX_ROUNDS = 10  # a run that was found changed so often is left for the next call
 _NAMED = 5  # of what S3 alone has
 
 
-class Call:
+class UploadSession:
     """One call of `upload`, from the first word with S3 to the saved state."""
 
     def __init__(
         self,
-        job: Job,
+        request: UploadRequest,
         run: Run,
-        scope: Scope,
+        scope: UploadSelection,
         store: StateStore,
         state: RunState,
         aws: client.AwsCli,
@@ -46,7 +46,7 @@ class Call:
         self.scope = scope
         self.handed_over = False  # to the jobs of a cluster
         self._state = state
-        self._job = job
+        self._request = request
         self._run = run
         self._store = store
         self._aws = aws
@@ -57,13 +57,13 @@ class Call:
         self._listed: Collection[str] | None = ()  # what S3 had of the run; None: it may not be asked
         self._before = self._proven_now()
         self._hook_before = state.on_complete if state.completed else ""
-        self._totals = Amount.of(scope.files)
+        self._totals = FileTotals.of(scope.files)
         self._began = time.monotonic()
         self._executor = executor
-        self._sender = Sender(job, run, state, store.record, aws, environ, work, stop, display, expected)
+        self._sender = FileUploader(request, run, state, store.record, aws, environ, work, stop, display, expected)
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> UploadCounters:
         """What this call has done so far."""
         return self._sender.tally
 
@@ -107,12 +107,12 @@ class Call:
     def _is_misdirected(self, error: S3SyncError) -> bool:
         """Whether a person gave a bucket that does not exist: a log of that would be of a run that nobody meant."""
         is_nowhere = isinstance(error, AwsError) and str(error).startswith(f"{causes.NO_BUCKET.what}:")
-        return is_nowhere and not (self._job.scheduled or self._state.proven or self.tally.sent_files)
+        return is_nowhere and not (self._request.scheduled or self._state.proven or self.tally.sent_files)
 
     def _stages(self, resumed: bool, certain: bool, parts_since: str) -> None:
         reader = self._sender.reader
         remote, self._state.aws = passes.first_word(self._aws, reader.check_access if certain else reader.list_run)
-        if self._job.transfer_client == "crt" and not argv.supports_crt(self._aws.version_text):
+        if self._request.transfer_client == "crt" and not argv.supports_crt(self._aws.version_text):
             self._display.say("warning: transfer_client crt means nothing to this aws: it takes version 2")
         if parts_since:  # the call before was killed
             self._sender.sweep(self.scope.files, parts_since)
@@ -121,12 +121,12 @@ class Call:
             self._forget_lost(remote)
         if self._executor and self._executor.submits and self._hand_over(self._executor, resumed):
             return
-        verb = "streaming" if self._job.streams else "uploading"
-        self._display.follow(f"{verb} {what(self._run, self._job.destination)}", self._snapshot)
+        verb = "streaming" if self._request.is_streaming else "uploading"
+        self._display.follow(f"{verb} {what(self._run, self._request.destination)}", self._snapshot)
         if not certain:
             self._compare(remote, resumed)
         self._activity = "uploading"
-        if self._job.streams:
+        if self._request.is_streaming:
             self._send_settled()
         else:
             if self.tally.found_files:
@@ -153,9 +153,9 @@ class Call:
             next((f for f in self.scope.files if f.path == run_folder.RUN_INFO), None),
         )
         has_ours = any(proof.size for proof in self._state.proven.values())
-        if self._job.recheck or has_ours or not theirs or not ours or theirs.size == ours.size:
+        if self._request.recheck or has_ours or not theirs or not ours or theirs.size == ours.size:
             return
-        where = printable(self._job.destination.url(self._run.run_id))
+        where = printable(self._request.destination.url(self._run.run_id))
         sizes = f"{run_folder.RUN_INFO} has {theirs.size:,} bytes there and {ours.size:,} here"
         advice = "use another remote_path; `upload --recheck` replaces what is there"
         raise RunError(f"{where} has another run of that name: {sizes} ({advice})")
@@ -169,31 +169,37 @@ class Call:
             self._sender.ask_for_heavy(self._pending())
 
     def _hand_over(self, executor: Executor, resumed: bool) -> bool:
-        """Leave all but the markers to the nodes of a cluster, and those to its last job; whether there is any."""
-        phases = plan.in_phases(self._pending())
+        """Hand all files but the markers to the executor; return whether there were any."""
+        phases = plan.split_by_phase(self._pending())
         files = (*phases.metadata, *phases.data)
         if not files:
             return False
         state = self._state
         handover = Handover(
-            job=self._for_nodes(),
+            request=self._for_nodes(),
             submitted=now_iso(),
             resumed=resumed,
             manifest=run_folder.stat_again(self._run, analysis_manifest.MANIFEST) if self._expected else None,
             amount=self._totals,
             proven=self._proven_now(),
-            sent=Amount(state.sent_files, state.sent_bytes),
+            sent=FileTotals(state.sent_files, state.sent_bytes),
             seconds=state.seconds,
         )
         executor.submit(handover, files)
         self.handed_over = True
         return True
 
-    def _for_nodes(self) -> Job:
-        """The job in words that mean the same in another folder."""
-        job = self._job
-        aws = os.path.abspath(job.aws_command) if job.aws_command and "/" in job.aws_command else job.aws_command
-        return replace(job, local_path=self._run.path, log_dir=Path(os.path.abspath(job.log_dir)), aws_command=aws)
+    def _for_nodes(self) -> UploadRequest:
+        """The request in words that mean the same in another folder."""
+        request = self._request
+        aws = (
+            os.path.abspath(request.aws_command)
+            if request.aws_command and "/" in request.aws_command
+            else request.aws_command
+        )
+        return replace(
+            request, local_path=self._run.path, log_dir=Path(os.path.abspath(request.log_dir)), aws_command=aws
+        )
 
     def _send_settled(self) -> None:
         """While the sequencer writes: what has settled goes up. What changes meanwhile has not, and waits."""
@@ -213,7 +219,7 @@ class Call:
         """Send what is pending, look at the disk again, until nothing is; the markers when all else is proven."""
         for _ in range(MAX_ROUNDS):
             self._sender.reader.set_expected_paths(file.path for file in self.scope.files)
-            phases = plan.in_phases(self._pending())
+            phases = plan.split_by_phase(self._pending())
             if phases.metadata or phases.data:
                 self._sender.send(phases.metadata, phases.data)
             elif phases.markers and not self.scope.unsendable:
@@ -232,18 +238,18 @@ class Call:
             self._state.manifest_files = sum(file.path in self._expected for file in self.scope.files)
             self._let_go()
             self._leave_receipt()
-        if self._state.completed and self._job.on_complete:
+        if self._state.completed and self._request.on_complete:
             is_as_it_was = self._hook_before == hook.DONE and not self.tally.sent_files
             self._state.on_complete = hook.DONE if is_as_it_was else hook.PENDING
 
     def _leave_receipt(self) -> None:
         """The completion object, where it is wanted, is the last of the run: without it the run is not completed."""
-        if not self._job.completion_object:
+        if not self._request.completion_object:
             return
         self._state.completed = False  # until it is there
         self._store.check()
         written = completion_object.write(
-            self._work / "receipt", self._run, self._job.destination, self._state, self.scope
+            self._work / "receipt", self._run, self._request.destination, self._state, self.scope
         )
         self._sender.reader.set_expected_paths(
             [aws_destination.COMPLETION_OBJECT, *(file.path for file in self.scope.files)]
@@ -270,19 +276,21 @@ class Call:
         if gone:
             named = ", ".join(map(printable, gone[:_NAMED])) + (", ..." if len(gone) > _NAMED else "")
             which = f"S3 alone has {count_of(len(gone), 'file')} by now, gone from the run or excluded: {named}"
-            self._display.say(f"warning: {what(self._run, self._job.destination)}: {which}")
+            self._display.say(f"warning: {what(self._run, self._request.destination)}: {which}")
 
     def _look_again(self) -> None:
         self._state.watched = changes.spots_of(self._run)
         listing, expected = analysis_manifest.list_files(self._run)
         if expected != self._expected:
-            which = f"{analysis_manifest.MANIFEST} of {what(self._run, self._job.destination)}"
+            which = f"{analysis_manifest.MANIFEST} of {what(self._run, self._request.destination)}"
             raise RunError(
                 f"{which} changed while it was uploaded: the same command compares everything with the new one"
             )
-        self.scope = plan.scope_of(self._run, listing, self._job.destination, self._job.excludes, self._job.reserved)
+        self.scope = plan.select_files(
+            self._run, listing, self._request.destination, self._request.excludes, self._request.reserved_path
+        )
         self._state.total_local_files = self.scope.total
-        self._totals = Amount.of(self.scope.files)
+        self._totals = FileTotals.of(self.scope.files)
 
     def _pending(self) -> tuple[LocalFile, ...]:
         return plan.pending(self.scope.files, self._state.proven)
@@ -303,15 +311,15 @@ class Call:
             self._state.parts_since = ""
         self._state.failed = dict(sorted(self._state.failed.items()))
         _forget_what_was(self._state, self.scope)
-        if self._state.completed or self.tally.sent_files or self._job.streams:
+        if self._state.completed or self.tally.sent_files or self._request.is_streaming:
             self._state.attempts = 0
         elif self.handed_over:
-            self._state.attempts -= 1  # it is the last job's
+            self._state.attempts -= 1  # the finalizer job counts it
         self._store.finish(self._state)
 
-    def _proven_now(self) -> Amount:
+    def _proven_now(self) -> FileTotals:
         same = [f for f in self.scope.files if log_format.is_same(f, self._state.proven.get(f.path))]
-        return Amount.of(same)
+        return FileTotals.of(same)
 
     def _so_far(self) -> str:
         sent = self._sender.not_compared
@@ -322,7 +330,7 @@ class Call:
         return self._sender.snapshot(self._activity, self._before, self._totals)
 
 
-def begin(store: StateStore, state: RunState, scope: Scope) -> None:
+def begin(store: StateStore, state: RunState, scope: UploadSelection) -> None:
     """Write the log of a call that has done nothing yet; raises StateError."""
     _forget_what_was(state, scope)
     if state.completed:  # taken up again: what this takes is told of itself
@@ -340,7 +348,7 @@ def begin(store: StateStore, state: RunState, scope: Scope) -> None:
     store.begin(state)
 
 
-def _forget_what_was(state: RunState, scope: Scope) -> None:
+def _forget_what_was(state: RunState, scope: UploadSelection) -> None:
     """Proofs of files as they were before they changed, or failed, are none: the log would have those as uploaded.
 
     The predecessor did not say how they were; what it says stands until S3 says otherwise.

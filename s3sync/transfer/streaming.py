@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from s3sync.runs import Listing, LocalFile
 from s3sync.state import Proof
-from s3sync.transfer.plan import Scope
+from s3sync.transfer.plan import UploadSelection
 
 _WAITS = re.compile(
     r"[^/]*"  # in the root
@@ -22,7 +22,7 @@ _WAITS = re.compile(
 )
 
 
-def settled(scope: Scope, listing: Listing, still_since: int) -> Scope:
+def settled(scope: UploadSelection, listing: Listing, still_since: int) -> UploadSelection:
     """The files of a scope that may go up: bulk data, unchanged since that moment (ns since the epoch).
 
     By mtime and by ctime: copying tools set the one back, nobody sets the other.

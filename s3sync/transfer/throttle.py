@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync.aws import settings as aws_settings
-from s3sync.transfer.bandwidth import Timetable
+from s3sync.transfer.bandwidth import BandwidthSchedule
 
 _LEAST = 8  # a process gets no less than such a part of an equal share
 _TOLERANCE = 1 + 2 / _LEAST  # where processes started unexpectedly, the least that they got may be too much
@@ -34,7 +34,7 @@ class Throttle:
 
     def __init__(
         self,
-        timetable: Timetable,
+        timetable: BandwidthSchedule,
         processes: int,
         environ: Mapping[str, str],
         settings: aws_settings.S3Settings,

@@ -21,10 +21,10 @@ from s3sync.text import count_of, human_bytes, human_seconds, indented, printabl
 from s3sync.transfer import manifest, plan, proof
 from s3sync.transfer.etag_trust import EtagTrust, Judge
 from s3sync.transfer.manifest import Row
-from s3sync.transfer.pipeline import Hashed, Hasher
-from s3sync.transfer.plan import Scope
+from s3sync.transfer.pipeline import FileHashes, Hasher
+from s3sync.transfer.plan import UploadSelection
 from s3sync.transfer.progress import Display, Snapshot
-from s3sync.transfer.request import Job
+from s3sync.transfer.request import UploadRequest
 from s3sync.transfer.staging import work_folder
 
 _AT_ONCE = 1000  # files compared at a time, while as many more are hashed
@@ -46,7 +46,7 @@ class Verification:
 
     run: Run
     destination: Destination
-    scope: Scope
+    scope: UploadSelection
     proven: list[Proof] = field(default_factory=list)
     by_size: list[Proof] = field(default_factory=list)
     differing: dict[str, str] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Verification:
 
 
 def verify(
-    job: Job,
+    request: UploadRequest,
     environ: Mapping[str, str],
     stop: Stop,
     display: Display,
@@ -97,24 +97,26 @@ def verify(
     where no manifest can be.
     """
     started = time.monotonic()
-    run = analysis.open_unit(job.local_path, need_run_info=False)
-    if not job.skip_check:
+    run = analysis.open_unit(request.local_path, need_run_info=False)
+    if not request.skip_check:
         _require_run(run)
     if wanted_manifest:
         manifest.require_place(wanted_manifest, run.path)
-    scope = _scope(job, run)
+    scope = _scope(request, run)
     plan.require_files(run, scope)
     for warning in scope.warnings:
         display.say(f"warning: {warning}")
     found = Verification(
-        run, job.destination, scope, differing=dict(scope.unsendable), identities={} if remember else None
+        run, request.destination, scope, differing=dict(scope.unsendable), identities={} if remember else None
     )
-    hasher = Hasher(run, job.multipart, stop, job.cores, md5=wanted_manifest is not None)
+    hasher = Hasher(run, request.multipart, stop, request.cores, md5=wanted_manifest is not None)
     try:
         with work_folder(environ, [run.root]) as (work, work_lock):
-            aws = client.connect(job.aws_command, job.settings, environ, stop, work, (work_lock,), job.stall_seconds)
+            aws = client.connect(
+                request.aws_command, request.settings, environ, stop, work, (work_lock,), request.stall_seconds
+            )
             reader = objects.ObjectReader(
-                aws, job.destination, run.run_id, job.readback, job.cores, job.owner, display.say
+                aws, request.destination, run.run_id, request.readback, request.cores, request.bucket_owner, display.say
             )
             found.remote = remote = reader.list_run()
             found.why_unlisted = reader.why_unlisted
@@ -127,8 +129,8 @@ def verify(
     finally:
         hasher.close()
     found.why_unlisted = reader.why_unlisted
-    found.extra = None if remote is None or reader.why_unlisted else _extra(job, scope, run, remote)
-    found.differing.update(dict.fromkeys(_newcomers(scope, _scope(job, run)), _CAME))
+    found.extra = None if remote is None or reader.why_unlisted else _extra(request, scope, run, remote)
+    found.differing.update(dict.fromkeys(_newcomers(scope, _scope(request, run)), _CAME))
     if wanted_manifest and found.is_absent:
         found.manifest_error = f"{printable(str(wanted_manifest))} is not written: nothing is proven"
     elif wanted_manifest:
@@ -165,8 +167,8 @@ def find_elsewhere(found: Verification, log_dirs: Iterable[Path]) -> list[log_fo
     return [log for url, log in sorted(others.items()) if url != here]
 
 
-def _scope(job: Job, run: Run) -> Scope:
-    return plan.scope_of(run, run_folder.list_files(run), job.destination, job.excludes)
+def _scope(request: UploadRequest, run: Run) -> UploadSelection:
+    return plan.select_files(run, run_folder.list_files(run), request.destination, request.excludes)
 
 
 class _Comparison:
@@ -263,7 +265,7 @@ class _Comparison:
         return verdict if now == file and not self._is_touched(file.path) else _CHANGED
 
 
-def _is_doubtful(file: LocalFile, seen: objects.ObjectState, hashed: Hashed | None) -> bool:
+def _is_doubtful(file: LocalFile, seen: objects.ObjectState, hashed: FileHashes | None) -> bool:
     """Whether only head-object can tell: the same size with another ETag, which may be no MD5; or missing."""
     if isinstance(seen, objects.Absent):
         return seen.listed  # a few of these are asked for: the listing may be wrong
@@ -276,19 +278,19 @@ def _some(files: Sequence[LocalFile]) -> Iterator[Sequence[LocalFile]]:
     return (files[start : start + _AT_ONCE] for start in range(0, len(files), _AT_ONCE))
 
 
-def _extra(job: Job, scope: Scope, run: Run, remote: Iterable[str]) -> list[str]:
+def _extra(request: UploadRequest, scope: UploadSelection, run: Run, remote: Iterable[str]) -> list[str]:
     """What only S3 has, but for what is excluded, and for what this program says there of the run."""
     here = _paths(scope)
     beyond = sorted(path for path in remote if path not in here and not aws_destination.is_completion_object(path))
     beyond = [path for path in beyond if not path.endswith(_FOLDER_MARK)]
-    return [p for p in beyond if not any(e.search(f"{run.run_id}/{p}") for e in job.excludes)]
+    return [p for p in beyond if not any(e.search(f"{run.run_id}/{p}") for e in request.excludes)]
 
 
-def _newcomers(before: Scope, now: Scope) -> list[str]:
+def _newcomers(before: UploadSelection, now: UploadSelection) -> list[str]:
     return sorted(_paths(now) - _paths(before))
 
 
-def _paths(scope: Scope) -> set[str]:
+def _paths(scope: UploadSelection) -> set[str]:
     return {file.path for file in scope.files} | {item.path for item in scope.unsendable}
 
 
@@ -343,7 +345,7 @@ def _absent(found: Verification) -> list[str]:
     return said
 
 
-def next_step(found: Verification, job: Job, log_dir: str | None) -> list[str]:
+def next_step(found: Verification, request: UploadRequest, log_dir: str | None) -> list[str]:
     """Give the command that sends again what differs, whatever the log says of it; none if all of it is missing, since
     then the place is in doubt. `log_dir` is the one that has to be named in it.
     """
@@ -351,11 +353,11 @@ def next_step(found: Verification, job: Job, log_dir: str | None) -> list[str]:
         return []
     argv = ["upload", "--local_path", str(found.run.path), "--bucket", found.destination.bucket]
     argv += ["--remote_path", found.destination.remote_path] if found.destination.prefix else []
-    argv += [f"--exclude_patterns={pattern.pattern}" for pattern in job.excludes]
-    argv += ["--expected_bucket_owner", job.owner] if job.owner else []
-    argv += ["--aws_command", os.path.abspath(job.aws_command)] if job.aws_command else []
+    argv += [f"--exclude_patterns={pattern.pattern}" for pattern in request.excludes]
+    argv += ["--expected_bucket_owner", request.bucket_owner] if request.bucket_owner else []
+    argv += ["--aws_command", os.path.abspath(request.aws_command)] if request.aws_command else []
     argv += ["--log_dir", log_dir] if log_dir else []
-    argv += ["--skip_check"] if job.skip_check else []
+    argv += ["--skip_check"] if request.skip_check else []
     command = printable(invocation.command(*argv, "--recheck"))
     return [f"  next    `{command}` asks S3 again, and sends what differs"]
 

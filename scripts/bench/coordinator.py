@@ -26,7 +26,7 @@ from s3sync.state.log_format import Proof
 from s3sync.state.store import StateStore
 from s3sync.text import count_of
 from s3sync.transfer.progress import Snapshot
-from s3sync.transfer.request import Tally
+from s3sync.transfer.request import UploadCounters
 from scripts.bench.contenders import ROOT
 from scripts.bench.measure import Command, end_all, run_together, wait_for
 from scripts.bench.planning import made_up_files
@@ -206,7 +206,7 @@ def _send_all(bench: _Bench, folder: ArrayFolder, shards: Sequence[Sequence[run_
     for number, shard in enumerate(shards):
         with folder.journal(number, Destination(_BUCKET, "")) as journal:
             journal.record(_sent(bench, shard))
-        folder.end(number, Result(f"n{number}", Tally(len(shard), sum(file.size for file in shard)), {}))
+        folder.end(number, Result(f"n{number}", UploadCounters(len(shard), sum(file.size for file in shard)), {}))
     return sum(path.stat().st_size for path in (folder.path / "journals").iterdir())
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from s3sync.runs.run_folder import LocalFile
-from s3sync.transfer.plan import BatchQueue, in_phases
+from s3sync.transfer.plan import BatchQueue, split_by_phase
 
 _PROCESSES = 4  # that take batches
 _PROC_STATUS = Path("/proc/self/status")
@@ -42,7 +42,7 @@ def made_up_files(number: int) -> tuple[LocalFile, ...]:
 
 def plan(files: tuple[LocalFile, ...]) -> int:
     """Everything between listing and transfer; gives the number of batches."""
-    phases = in_phases(files)
+    phases = split_by_phase(files)
     queue = BatchQueue([phases.metadata, phases.data, phases.markers])
     batches = 0
     while queue:

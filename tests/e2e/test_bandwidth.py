@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from s3sync.aws.settings import S3Settings
-from s3sync.transfer.bandwidth import Timetable, parse_timetable
+from s3sync.transfer.bandwidth import BandwidthSchedule, parse_schedule
 from s3sync.transfer.throttle import GRACE_SECONDS, Ahead, Throttle
 from tests.conftest import AWS_V1, FakeAws, Lab
 from tests.helpers.s3server import S3Server
@@ -29,7 +29,7 @@ def at(day: int, clock: str) -> datetime:
 
 
 def test_one_rate_holds_all_day() -> None:
-    assert {parse_timetable("50MB/s").rate(at(day, "03:07")) for day in range(7)} == {50_000_000}
+    assert {parse_schedule("50MB/s").rate(at(day, "03:07")) for day in range(7)} == {50_000_000}
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ def test_one_rate_holds_all_day() -> None:
 def test_a_window_holds_on_its_days_from_its_first_minute_to_before_its_last(
     window: str, moment: datetime, holds: bool
 ) -> None:
-    assert (parse_timetable({window: "1MB/s"}).rate(moment) is not None) == holds
+    assert (parse_schedule({window: "1MB/s"}).rate(moment) is not None) == holds
 
 
 def test_where_windows_overlap_the_least_rate_holds() -> None:
-    limit = parse_timetable({"08:00-18:00": "50MB/s", "12:00-13:00": "5MB/s", "12:30-14:00": "10MB/s"})
+    limit = parse_schedule({"08:00-18:00": "50MB/s", "12:00-13:00": "5MB/s", "12:30-14:00": "10MB/s"})
     assert [limit.rate(at(0, clock)) for clock in ("12:45", "13:30", "17:00", "18:00")] == [
         5_000_000,
         10_000_000,
@@ -82,7 +82,7 @@ def test_where_windows_overlap_the_least_rate_holds() -> None:
 )
 def test_what_is_no_timetable_is_said_in_a_line(wrong: Any, why: str) -> None:
     with pytest.raises(ValueError, match=r"no (rate|time)") as raised:
-        parse_timetable(wrong)
+        parse_schedule(wrong)
     assert why in str(raised.value)
 
 
@@ -91,7 +91,7 @@ class Day:
 
     def __init__(self, work: Path) -> None:
         self.time = at(0, "07:00")
-        limit = parse_timetable({"08:00-18:00": "40MB/s"})
+        limit = parse_schedule({"08:00-18:00": "40MB/s"})
         self.throttle = Throttle(
             limit, 4, {"HOME": str(work)}, S3Settings(4), work, lambda: self.time, lambda: self.time.timestamp()
         )
@@ -220,10 +220,10 @@ def test_a_process_that_outlives_a_wider_window_is_ended(lab: Lab, server: S3Ser
     run = run_folder.open_run(tiny_run)
     day = Day(lab.tmp)
     aws = client.connect(AWS_V1, S3Settings(4), lab.env, Stop(), lab.tmp)
-    sender = batch_sender.Transfer(
+    sender = batch_sender.BatchSender(
         aws, run, parse_destination("lab-runs", "/"), lab.tmp, etag.DEFAULT_MULTIPART, throttle=day.throttle
     )
-    sent: list[batch_sender.Sent] = []
+    sent: list[batch_sender.BatchResult] = []
     batch = Batch(1, run_folder.list_files(run).files)
     thread = threading.Thread(target=lambda: sent.append(sender.send(batch)))
     with server.hold() as gate:
@@ -235,4 +235,4 @@ def test_a_process_that_outlives_a_wider_window_is_ended(lab: Lab, server: S3Ser
         sender.keep_to_limit()
         thread.join(timeout=60)
     assert sent[0].general == "aws was faster than max_bandwidth allows at this time, so it was ended"
-    assert Timetable(()).rate(day.time) is None
+    assert BandwidthSchedule(()).rate(day.time) is None

@@ -15,7 +15,7 @@ import pytest
 
 from s3sync.runs.run_folder import Listing, LocalFile
 from s3sync.transfer import streaming
-from s3sync.transfer.plan import Scope
+from s3sync.transfer.plan import UploadSelection
 from tests.conftest import BUCKET, Lab, Result, kill_family, tree
 from tests.e2e.test_monitor import on_terminal
 from tests.helpers.s3server import Fault, S3Server
@@ -338,9 +338,9 @@ def test_where_the_log_is_lost_what_went_up_is_found_and_not_sent_again(
     assert sorted(sent(server)) == ["first.cbcl", "second.cbcl", "third.cbcl"]
 
 
-def scope_and_listing(*paths: str, mtime: int = 5, ctime: int = 5) -> tuple[Scope, Listing]:
+def scope_and_listing(*paths: str, mtime: int = 5, ctime: int = 5) -> tuple[UploadSelection, Listing]:
     files = tuple(LocalFile(path, 10, mtime) for path in sorted(paths))
-    return Scope(files, (), 0, ()), Listing(files, (), (), (ctime,) * len(files))
+    return UploadSelection(files, (), 0, ()), Listing(files, (), (), (ctime,) * len(files))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from s3sync.aws.settings import TransferClient, child_environment
 from s3sync.config.model import load_config
 from s3sync.errors import ConfigError, UsageError
 from s3sync.runs.run_folder import LocalFile
-from s3sync.transfer.request import Job
+from s3sync.transfer.request import UploadRequest
 from tests.conftest import BUCKET, Lab, tree
 from tests.helpers import s3server
 from tests.helpers.s3server import MIB, Dialect, Fault, S3Server
@@ -621,7 +621,7 @@ def test_the_metadata_service_is_given_time_unless_the_user_says_how_much(tmp_pa
 
 def test_the_client_that_sends_decides_on_the_parts_of_the_largest_files() -> None:
     def of(client: TransferClient) -> int | None:
-        job = Job(Path("RUN"), Destination("lab-runs", ""), Path("log"), 1, transfer_client=client)
+        job = UploadRequest(Path("RUN"), Destination("lab-runs", ""), Path("log"), 1, transfer_client=client)
         return job.multipart.part_size_for(100 * 10**9)
 
     assert (of("default"), of("crt")) == (16 * MIB, 10_000_000)

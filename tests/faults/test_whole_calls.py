@@ -23,7 +23,7 @@ from s3sync.runs.run_folder import LocalFile
 from s3sync.signals import Stop
 from s3sync.text import by_reason
 from s3sync.transfer import batch_sender
-from s3sync.transfer.batch_sender import Sent
+from s3sync.transfer.batch_sender import BatchResult
 from s3sync.transfer.pipeline import Pipeline
 from s3sync.transfer.plan import Batch, BatchQueue
 from tests.conftest import BUCKET, NO_DELAYS, FakeAws, Lab, Result, tree
@@ -217,7 +217,7 @@ def test_a_cleanup_comes_to_its_end_whoever_asks_for_the_end_meanwhile(tmp_path:
 class Late(AwsCli):
     """One whose process starts only after all were ended."""
 
-    sender: batch_sender.Transfer
+    sender: batch_sender.BatchSender
 
     def run_streaming(self, *args: Any, **more: Any) -> client.AwsResult:
         self.sender.abort()
@@ -227,7 +227,7 @@ class Late(AwsCli):
 def test_a_process_that_starts_after_all_were_ended_is_ended_too(tmp_path: Path, tiny_run: Path) -> None:
     aws = Late(endless(tmp_path), {"PATH": "/usr/bin:/bin"}, Stop())
     run = run_folder.open_run(tiny_run)
-    sender = aws.sender = batch_sender.Transfer(aws, run, parse_destination(BUCKET, "/"), tmp_path)
+    sender = aws.sender = batch_sender.BatchSender(aws, run, parse_destination(BUCKET, "/"), tmp_path)
     batch = Batch(1, run_folder.list_files(run).files)
 
     assert sender.send(batch).general == "aws was interrupted, so it was ended"
@@ -245,10 +245,10 @@ class Told:
         self._sent = list(sent)
         self.batches: list[int] = []
 
-    def send(self, batch: Batch, _ahead: object) -> Sent:
+    def send(self, batch: Batch, _ahead: object) -> BatchResult:
         self.batches.append(batch.number)
         cause, in_vain = self._sent.pop(0)
-        return Sent(batch, {}, "", cause, in_vain)
+        return BatchResult(batch, {}, "", cause, in_vain)
 
     def look(self, *_args: object, **_more: object) -> Any:
         return 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from s3sync.transfer.concurrency import Crowd, Load
+from s3sync.transfer.concurrency import ConcurrencyController, Load
 from tests.conftest import FakeAws, Lab
 
 
@@ -21,10 +21,10 @@ class Machine:
         ours = min(1.0, self.share * self.running)
         return Load(ours, min(1.0, ours + self.others))
 
-    def crowd(self, base: int, most: int) -> Crowd:
-        return Crowd(base, most, self.load, lambda: self.now)
+    def crowd(self, base: int, most: int) -> ConcurrencyController:
+        return ConcurrencyController(base, most, self.load, lambda: self.now)
 
-    def settle(self, crowd: Crowd, waiting: bool = True) -> int:
+    def settle(self, crowd: ConcurrencyController, waiting: bool = True) -> int:
         """As many as it comes to in a long time, always with as many at work as it allows."""
         for _ in range(100):
             self.now += 0.5
@@ -74,7 +74,7 @@ def test_a_new_one_is_given_time_to_show_what_it_needs() -> None:
 def test_an_idle_time_before_the_first_of_them_starts_is_no_reason_to_grow() -> None:
     machine = Machine(0.5)
     loads = [Load(0.1, 0.1), Load(1, 1)]
-    crowd = Crowd(2, 8, lambda: loads.pop(0), lambda: machine.now)
+    crowd = ConcurrencyController(2, 8, lambda: loads.pop(0), lambda: machine.now)
     machine.now = 60
     crowd.begin()
     assert crowd.look(0, waiting=True) == 2

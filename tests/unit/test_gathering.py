@@ -25,7 +25,7 @@ from s3sync.state.lock import Held
 from s3sync.state.log_format import Proof, RunState
 from s3sync.state.store import StateStore
 from s3sync.transfer.progress import Lines, Snapshot
-from s3sync.transfer.request import Amount, Job
+from s3sync.transfer.request import FileTotals, UploadRequest
 from tests.helpers.fake_slurm import FakeSlurm
 from tests.unit.test_lease import theirs
 
@@ -36,7 +36,7 @@ PATH = "Data/first.cbcl"
 class Scene(NamedTuple):
     """A run that was handed over, and whose jobs have ended."""
 
-    job: Job
+    job: UploadRequest
     run: Run
     store: StateStore
     folder: ArrayFolder
@@ -56,13 +56,15 @@ class Scene(NamedTuple):
 @pytest.fixture
 def scene(tmp_path: Path, tiny_run: Path) -> Scene:
     fake = FakeSlurm(tmp_path / "slurm")
-    job = Job(tiny_run, TO, tmp_path / "log", 1)
+    job = UploadRequest(tiny_run, TO, tmp_path / "log", 1)
     run = open_run(tiny_run)
     store = StateStore(job.log_dir, run, TO)
     folder = ArrayFolder.of(job.log_dir, store)
-    nothing = Amount(0, 0)
+    nothing = FileTotals(0, 0)
     moment = "2026-11-23T00:00:00+00:00"
-    folder.make(Handed("s3sync-1", "1", Cluster(), job, moment, False, None, Amount(4, 9), nothing, nothing, 0.0), "")
+    folder.make(
+        Handed("s3sync-1", "1", Cluster(), job, moment, False, None, FileTotals(4, 9), nothing, nothing, 0.0), ""
+    )
     folder.set_submitted()
     store.prepare()
     return Scene(job, run, store, folder, {"PATH": f"{fake.bin}:/usr/bin:/bin"})

@@ -23,13 +23,13 @@ from s3sync.transfer.plan import (
     FILE_COST,
     Batch,
     BatchQueue,
-    Scope,
+    UploadSelection,
     compile_excludes,
     cost_of,
-    in_phases,
     into_batches,
     require_files,
-    scope_of,
+    select_files,
+    split_by_phase,
 )
 
 RUN = Run(
@@ -47,7 +47,7 @@ def files_of(sizes: Sequence[int]) -> list[LocalFile]:
     return [file(f"Data/{number:06}", size) for number, size in enumerate(sizes)]
 
 
-# Phases
+# UploadOrder
 
 
 @pytest.mark.parametrize(
@@ -88,13 +88,13 @@ def files_of(sizes: Sequence[int]) -> list[LocalFile]:
     ],
 )
 def test_phase_by_path(phase: str, path: str) -> None:
-    phases = in_phases([file(path)])
+    phases = split_by_phase([file(path)])
     assert {name: [f.path for f in group] for name, group in phases._asdict().items() if group} == {phase: [path]}
 
 
 def test_phases_keep_the_order_and_lose_nothing() -> None:
     names = ["z", "CopyComplete.txt", "RunInfo.xml", "a", "Analysis/1/CopyComplete.txt", "InterOp/b", "InterOp/a"]
-    phases = in_phases(map(file, names))
+    phases = split_by_phase(map(file, names))
     assert [[f.path for f in group] for group in phases] == [
         ["RunInfo.xml", "InterOp/b", "InterOp/a"],
         ["z", "a"],
@@ -105,9 +105,9 @@ def test_phases_keep_the_order_and_lose_nothing() -> None:
 # Excludes
 
 
-def scope(excludes: Sequence[str], paths: Sequence[str], unsendable: Sequence[str] = ()) -> Scope:
+def scope(excludes: Sequence[str], paths: Sequence[str], unsendable: Sequence[str] = ()) -> UploadSelection:
     listing = Listing(tuple(map(file, paths)), tuple(Unsendable(path, "why") for path in unsendable))
-    return scope_of(RUN, listing, TO, compile_excludes(excludes))
+    return select_files(RUN, listing, TO, compile_excludes(excludes))
 
 
 SOME = ["Data/a.cbcl", "RunInfo.xml", "Thumbnail_Images/L001/a.jpg"]
@@ -312,8 +312,8 @@ def test_batches_are_worth_their_start(count: int, processes: int) -> None:
 def test_a_hundred_thousand_files_are_planned() -> None:
     paths = [f"Data/Intensities/BaseCalls/L00{n % 8}/C{n % 300}.1/s_{n}.bcl.gz" for n in range(100_000)]
     listing = Listing(tuple(file(path, 50_000) for path in sorted(paths)), ())
-    found = scope_of(RUN, listing, TO, compile_excludes([r"_999\d*\.bcl", "/Thumbnail_Images/"]))
-    phases = in_phases(found.files)
+    found = select_files(RUN, listing, TO, compile_excludes([r"_999\d*\.bcl", "/Thumbnail_Images/"]))
+    phases = split_by_phase(found.files)
     batches = into_batches(phases.data, 16)
     assert sum(len(batch.files) for batch in batches) == found.total < 100_000
     assert max(len(batch.files) for batch in batches) <= 4000

@@ -29,7 +29,7 @@ HEAD = "head-object"
 HEAD_DENIED = "An error occurred (403) when calling the HeadObject operation: Forbidden"
 
 
-# Verdicts
+# PassResult
 
 
 class Bytes:

@@ -25,7 +25,7 @@ from s3sync.slurm.work_folder import LAST, ArrayFolder, Handed, Result, Unstarte
 from s3sync.state.log_format import Proof
 from s3sync.transfer.plan import FILE_COST, cost_of
 from s3sync.transfer.progress import Snapshot
-from s3sync.transfer.request import Amount, Job, Tally
+from s3sync.transfer.request import FileTotals, UploadCounters, UploadRequest
 from tests.helpers.hostile_names import HOSTILE_NAMES
 
 TO = Destination("lab-runs", "2026")
@@ -37,8 +37,8 @@ def files_of(*sizes: int) -> list[LocalFile]:
 
 
 def handed(folder: Path) -> Handed:
-    job = Job(folder / "run", TO, folder, 2, excludes=(re.compile("x$"),))
-    nothing = Amount(0, 0)
+    job = UploadRequest(folder / "run", TO, folder, 2, excludes=(re.compile("x$"),))
+    nothing = FileTotals(0, 0)
     return Handed(
         "s3sync-1",
         "1",
@@ -47,7 +47,7 @@ def handed(folder: Path) -> Handed:
         "2026-11-23T00:00:00+00:00",
         False,
         None,
-        Amount(3, 9),
+        FileTotals(3, 9),
         nothing,
         nothing,
         0.5,
@@ -133,7 +133,7 @@ def test_what_is_handed_over_comes_back_as_it_was_whatever_the_names(folder: Arr
     proofs = [Proof(*file, "etag", "etag") for file in files]
     with folder.journal(1, TO) as journal:
         journal.record(proofs)
-    result = Result("n1", Tally(sent_files=2), dict.fromkeys(HOSTILE_NAMES[:3], "why"), "aws", "")
+    result = Result("n1", UploadCounters(sent_files=2), dict.fromkeys(HOSTILE_NAMES[:3], "why"), "aws", "")
     folder.end(1, result)
     assert folder.proofs(1, TO) == folder.proofs(None, TO) == proofs
     assert folder.results() == {1: result}
@@ -169,7 +169,7 @@ def test_whatever_stands_in_what_jobs_leave_is_no_result_and_no_progress(content
                 (folder.path / kind / name).write_bytes(content)
 
         assert (folder.result(0), folder.result(LAST), folder.results()) == (None, None, {})
-        assert (folder.progress(0), folder.tally()) == (None, Tally())
+        assert (folder.progress(0), folder.tally()) == (None, UploadCounters())
 
 
 @given(ANYTHING)
@@ -209,11 +209,11 @@ def test_files_that_a_killed_start_of_a_task_has_sent_are_counted(folder: ArrayF
     for start, numbers, found in ((killed, (0, 1), False), (killed, (2, 3), True), (ended, (4,), False)):
         with folder.journal(0, TO, start, found=found) as journal:
             journal.record([Proof(f"Data/{number}", 10, 1, "e", "etag") for number in numbers])
-    assert folder.tally() == Tally(sent_files=3, sent_size=30)
+    assert folder.tally() == UploadCounters(sent_files=3, sent_size=30)
 
-    folder.end(0, Result("n1", Tally(sent_files=1, sent_size=10, found_files=4), {}, start=ended))
+    folder.end(0, Result("n1", UploadCounters(sent_files=1, sent_size=10, found_files=4), {}, start=ended))
 
-    assert folder.tally() == Tally(sent_files=3, sent_size=30, found_files=4)
+    assert folder.tally() == UploadCounters(sent_files=3, sent_size=30, found_files=4)
     assert len(folder.proofs(0, TO)) == 5
 
 
@@ -294,7 +294,7 @@ def test_a_node_is_not_broken_once_a_job_has_run_there_since(folder: ArrayFolder
     started(folder, "0.7.0", "n1", "not found\n")
     os.utime(folder.path / "starts" / "0.7.0", ns=(10**9, 10**9))
     assert folder.broken() == {"n1": "not found"}
-    folder.end(1, Result("n1", Tally(), {}))
+    folder.end(1, Result("n1", UploadCounters(), {}))
     assert (folder.broken(), folder.able()) == ({}, {"n1"})
     os.utime(folder.path / "results" / "000001.json", ns=(1, 1))
     assert folder.broken() == {"n1": "not found"}, "it ran there before"
@@ -341,6 +341,8 @@ def test_progress_is_what_was_said_last(folder: ArrayFolder) -> None:
 
 def test_results_of_tasks_and_last_job_are_counted_together_but_for_their_seconds(folder: ArrayFolder) -> None:
     for who, sent in ((0, 5), (1, 7), (LAST, 1)):
-        folder.end(who, Result("n1", Tally(sent_files=sent, sent_size=10 * sent, aws_processes=1, seconds=9), {}))
+        folder.end(
+            who, Result("n1", UploadCounters(sent_files=sent, sent_size=10 * sent, aws_processes=1, seconds=9), {})
+        )
 
-    assert folder.tally() == Tally(sent_files=13, sent_size=130, aws_processes=3)
+    assert folder.tally() == UploadCounters(sent_files=13, sent_size=130, aws_processes=3)
