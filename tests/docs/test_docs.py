@@ -313,7 +313,10 @@ def test_an_id_means_one_kind_of_error() -> None:
 
 
 def explained() -> list[str]:
-    return [name for cells in rows(ERRORS_PAGE, "Id") for name in re.findall(r"`([^`]+)`", cells[0])]
+    """Those of the tables, and those that need no more than their message."""
+    cells = [cells[0] for cells in rows(ERRORS_PAGE, "Id")]
+    cells += re.findall(r"^The message says it all: (.*?)\n\n", text_of(ERRORS_PAGE) + "\n", re.DOTALL | re.MULTILINE)
+    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
 
 
 def test_every_id_is_explained_once_and_no_other() -> None:
