@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import BUCKET, Lab
 from tests.helpers.s3server import Fault, S3Server
-from tests.unit.test_notify import Receiver, running
+from tests.unit.monitor.test_notify import Receiver, running
 
 HOUR = 3600
 

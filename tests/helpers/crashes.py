@@ -24,7 +24,7 @@ from s3sync.state.store import Loaded, StateStore
 from tests.conftest import BUCKET, Lab, tree
 from tests.helpers.promise import is_proven
 from tests.helpers.s3server import Request, S3Server
-from tests.unit.test_state import CONTRACT, OURS
+from tests.unit.state.test_store import CONTRACT, OURS
 
 Log = Literal["old", "begun", "completed"]
 

@@ -25,7 +25,7 @@ from s3sync.errors import EXIT_CONFIG, ConfigError
 from s3sync.slurm.client import Cluster
 from tests.helpers.unprivileged import run_unprivileged
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 SAMPLE_YAML = CONF / "s3sync.sample.yaml"
 SAMPLE_JSON = CONF / "s3sync.sample.json"
 MINIMAL = CONF / "s3sync.minimal.yaml"

@@ -21,7 +21,7 @@ from s3sync.runs.run_folder import list_files, open_run
 from tests.conftest import BUCKET, FakeAws, Lab, tree
 from tests.helpers.s3server import S3Server
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -402,7 +402,7 @@ import sys
 from pathlib import Path
 from s3sync.errors import StateError
 from s3sync.state.lock import held
-from tests.unit.test_state import store_for
+from tests.unit.state.test_store import store_for
 try:
     print(store_for(Path(sys.argv[1])).load())
 except StateError as error:
@@ -667,7 +667,7 @@ def test_destinations_that_begin_at_the_same_moment_keep_apart(tmp_path: Path, a
 UPLOAD = """
 import sys
 from pathlib import Path
-from tests.unit.test_state import MANY, finish_locked
+from tests.unit.state.test_store import MANY, finish_locked
 root, destination = Path(sys.argv[1]), MANY[int(sys.argv[2])]
 print("ready", flush=True)
 sys.stdin.readline()
@@ -784,7 +784,7 @@ import resource, sys
 from pathlib import Path
 from s3sync.errors import StateError
 from s3sync.state.lock import held
-from tests.unit.test_state import finished, proofs_of, state_of, store_for
+from tests.unit.state.test_store import finished, proofs_of, state_of, store_for
 root, step, obstacle = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 store, small, big = store_for(root), state_of(root, "a"), state_of(root, *map(str, range(1000)))
 if step in ("record", "save", "finish") and obstacle == "full":
