@@ -18,7 +18,7 @@ from pathlib import Path
 from s3sync.errors import RunError
 from s3sync.runs import LocalFile, run_folder
 from s3sync.text import printable
-from s3sync.transfer import plan
+from s3sync.transfer import batches
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_NOFOLLOW | os.O_CLOEXEC  # not on macOS
@@ -83,7 +83,7 @@ def _require_writable(directory: Path) -> None:
 def _remove_in_order(tree: _Tree, files: Mapping[str, run_folder.Identity], known: Collection[str]) -> None:
     links = [path for path in sorted(files) if files[path].is_link]
     others = [path for path in sorted(files) if not files[path].is_link]
-    phases = plan.split_by_phase(LocalFile(path, files[path].size, files[path].mtime_ns) for path in others)
+    phases = batches.split_by_phase(LocalFile(path, files[path].size, files[path].mtime_ns) for path in others)
     removal = tree.removal
     tree.delete_files(files, links)  # without what they lead to nobody could tell that they were files
     tree.delete_files(files, [file.path for file in phases.data])

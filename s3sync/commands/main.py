@@ -40,7 +40,7 @@ from s3sync.slurm import Collector, coordinator
 from s3sync.slurm import client as slurm_client
 from s3sync.state import log_dir
 from s3sync.text import printable
-from s3sync.transfer import UploadRequest, UploadResult, bandwidth, plan, progress, request, upload
+from s3sync.transfer import UploadRequest, UploadResult, bandwidth, progress, request, selection, upload
 
 if TYPE_CHECKING:
     from s3sync.config import Config  # which takes long to import, and `upload` does without
@@ -104,7 +104,7 @@ def _run_upload(args: argparse.Namespace) -> int:
         max_processes=args.max_processes,
         skip_check=args.skip_check,
         recheck=args.recheck,
-        excludes=plan.compile_excludes(args.exclude_patterns),
+        excludes=selection.compile_excludes(args.exclude_patterns),
         readback=args.readback,
         verify=args.verify,
         aws_command=args.aws_command,
@@ -245,7 +245,7 @@ def _run_verify(args: argparse.Namespace) -> int:
         log_dir=Path(os.devnull),  # no log is written
         cores=args.cores or usable_cores(),
         skip_check=args.skip_check,
-        excludes=plan.compile_excludes(args.exclude_patterns),
+        excludes=selection.compile_excludes(args.exclude_patterns),
         aws_command=args.aws_command,
         bucket_owner=args.expected_bucket_owner,
     )

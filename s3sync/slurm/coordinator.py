@@ -23,7 +23,7 @@ from s3sync.slurm.submission import submit_last
 from s3sync.slurm.work_folder import LAST, ArrayFolder, Handed
 from s3sync.state import RunState, StateStore, lock
 from s3sync.text import count_of
-from s3sync.transfer import UploadRequest, UploadResult, progress, session, upload
+from s3sync.transfer import UploadRequest, UploadResult, progress, request, upload
 
 _LOOK_SECONDS = 2.0  # between two looks at the work folder,
 _ASK_SECONDS = 10.0  # and two questions to Slurm
@@ -69,7 +69,7 @@ def upload_anywhere(
     if follow:
         following.to_the_end()
     elif not following.is_over():
-        display.say(f"{session.what(place.run, job.destination)}: on Slurm, {following.where()}")
+        display.say(f"{request.describe_target(place.run, job.destination)}: on Slurm, {following.where()}")
         return None
     broken = following.broken_nodes()
     report = collect(job, place.folder, environ, stop)
@@ -85,7 +85,7 @@ def collect(job: UploadRequest, folder: ArrayFolder, environ: Mapping[str, str],
     """
     run, _, scope, *_ = upload.survey(job, environ)
     store = StateStore(job.log_dir, run, job.destination)
-    busy = f"{session.what(run, job.destination)} is being uploaded already"
+    busy = f"{request.describe_target(run, job.destination)} is being uploaded already"
     with lock.wait_for(store.lock_path, busy, stop, lambda: not folder.exists()) as held:
         if held:
             store.guard(held.check)
@@ -99,7 +99,9 @@ def collect(job: UploadRequest, folder: ArrayFolder, environ: Mapping[str, str],
         tally.seconds = state.seconds - handed.seconds
         after = upload.run_hook(job, run, store, state, environ, stop)
     if not state.completed and (last is None or last.error):
-        raise RunError(last.error if last else _never_ended(session.what(run, job.destination), words, broken))
+        raise RunError(
+            last.error if last else _never_ended(request.describe_target(run, job.destination), words, broken)
+        )
     return UploadResult(run, job.destination, store.log_path, state, scope, tally=tally, on_complete=after)
 
 
@@ -110,7 +112,7 @@ def _logged(store: StateStore, run: Run) -> RunState:
 def _collected_by_another(report: UploadResult) -> UploadResult:
     """A scan of the monitor, or another call, was there first; raises RunError if there is more to do."""
     if not report.state.completed:
-        where = session.what(report.run, report.destination)
+        where = request.describe_target(report.run, report.destination)
         raise RunError(
             f"{where} is not completed, and another call has seen to it (the same command goes on from there)"
         )
@@ -179,7 +181,7 @@ class _Following:
 
     def to_the_end(self) -> None:
         """Show how far they are until they have ended. Raises InterruptedBySignal; SIGINT cancels them."""
-        title = f"uploading {session.what(self._place.run, self._job.destination)} on Slurm"
+        title = f"uploading {request.describe_target(self._place.run, self._job.destination)} on Slurm"
         self._look()
         self._display.follow(title, lambda: self._seen)
         asked = 0.0

@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import TypeAlias
 
 from s3sync.runs import LocalFile
-from s3sync.transfer import plan
+from s3sync.transfer import batches
 
 Shard: TypeAlias = tuple[LocalFile, ...]
 
@@ -20,7 +20,7 @@ def number_for(files: Iterable[LocalFile], nodes: int) -> int:
     """How many shards pay for these files on so many nodes; at least one, and if there are more than nodes, so many
     that none is left over for a round of its own.
     """
-    cost = plan.cost_of(files)
+    cost = batches.cost_of(files)
     long = min(nodes * SHARDS_A_NODE, int(cost / _LONG_COST))
     return max(1, min(nodes, int(cost / LEAST_COST)), long - long % nodes)
 
@@ -30,7 +30,7 @@ def cut(files: Sequence[LocalFile], number: int) -> list[Shard]:
     what S3 has of each. Each is an equal share, give or take a file.
     """
     ordered = sorted(files)
-    ends = list(accumulate(plan.cost_of([file]) for file in ordered))
+    ends = list(accumulate(batches.cost_of([file]) for file in ordered))
     shards: list[Shard] = []
     start = 0
     for left in range(number, 0, -1):

@@ -24,7 +24,7 @@ from s3sync.slurm.shards import LEAST_COST, Shard
 from s3sync.slurm.work_folder import LAST, ArrayFolder, Handed, Result
 from s3sync.state import RunState, lock, log_format
 from s3sync.text import printable
-from s3sync.transfer import UploadRequest, UploadResult, passes, plan, progress, request, staging, upload
+from s3sync.transfer import UploadRequest, UploadResult, batches, passes, progress, request, staging, upload
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` only from Python 3.11 on
@@ -102,12 +102,12 @@ def _send(
     proven = [file for file in shard if log_format.is_same(file, state.proven.get(file.path))]
     before, total = request.FileTotals.of(proven), request.FileTotals.of(shard)
     display.follow("", lambda: sender.snapshot("uploading", before, total))
-    pending = plan.pending(shard, state.proven)
+    pending = batches.pending(shard, state.proven)
     if remote is not None:
         sender.compare(pending, remote)
     elif resumed:
         sender.ask_for_heavy(pending)
-    phases = plan.split_by_phase(plan.pending(shard, state.proven))
+    phases = batches.split_by_phase(batches.pending(shard, state.proven))
     sender.send(phases.metadata, phases.data)
 
 
@@ -161,8 +161,8 @@ def _submit_again(folder: ArrayFolder, handed: Handed, environ: Mapping[str, str
     """Whether what is not proven goes to a second array. Where no more can be submitted, it is sent from here."""
     results = folder.results()
     proven = {proof.path: proof for proof in folder.proofs(None, handed.job.destination)}
-    left = plan.pending(folder.files(), proven)
-    if plan.cost_of(left) < LEAST_COST or (results and all(result.error for result in results.values())):
+    left = batches.pending(folder.files(), proven)
+    if batches.cost_of(left) < LEAST_COST or (results and all(result.error for result in results.values())):
         return False
     try:
         submission.submit(folder, handed, left, Slurm(environ), avoid=_broken_nodes(folder, environ))

@@ -1,19 +1,31 @@
 """Upload or verify one run from this machine."""
 
-from s3sync.transfer import bandwidth, changes, hook, passes, plan, progress, request, session, staging, upload, verify
+from s3sync.transfer import (
+    bandwidth,
+    batches,
+    changes,
+    hook,
+    passes,
+    progress,
+    request,
+    selection,
+    staging,
+    upload,
+    verify,
+)
 from s3sync.transfer.request import UploadRequest, UploadResult
 
 __all__ = [
     "UploadRequest",
     "UploadResult",
     "bandwidth",
+    "batches",
     "changes",
     "hook",
     "passes",
-    "plan",
     "progress",
     "request",
-    "session",
+    "selection",
     "staging",
     "upload",
     "verify",

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from s3sync.aws import Destination, argv, causes, client, error_lines, etag
 from s3sync.aws import multipart as aws_multipart
 from s3sync.runs import Run
-from s3sync.transfer.plan import Batch
+from s3sync.transfer.bandwidth import Ahead, Throttle
+from s3sync.transfer.batches import Batch
 from s3sync.transfer.staging import staged
-from s3sync.transfer.throttle import Ahead, Throttle
 
 _GIVE_UP = 20  # files that fail one after the other end a batch: each may have cost minutes of timeouts
 _GIVE_UP_WITHOUT_A_WAY = 4  # for want of a way to S3, which is one for all of them

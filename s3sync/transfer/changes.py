@@ -21,7 +21,7 @@ from s3sync.aws import destination
 from s3sync.runs import Run, run_folder
 from s3sync.state import RunState, StateStore, identity, log_format, waiting
 from s3sync.text import moment_of, printable
-from s3sync.transfer import plan
+from s3sync.transfer import batches, selection
 
 Spots: TypeAlias = Mapping[str, tuple[int, int]]  # path in the run -> mtime in ns, and of a file its size
 
@@ -170,12 +170,12 @@ def _compare(
     if state is None:
         return None
     reserved = destination.COMPLETION_OBJECT if state.completion_object else ""
-    scope = plan.select_files(run, listing, store.destination, excludes, reserved)
+    scope = selection.select_files(run, listing, store.destination, excludes, reserved)
     if head.by_predecessor:  # which did not say how the files were
         new = {file.path for file, ctime in zip(listing.files, listing.ctimes_ns, strict=True) if ctime > since * 1e9}
         changed = [file.path for file in scope.files if file.path in new]
     else:
-        pending = plan.pending(scope.files, state.proven)
+        pending = batches.pending(scope.files, state.proven)
         changed = [*(file.path for file in pending), *(item.path for item in scope.unsendable)]
     if not changed:
         return None

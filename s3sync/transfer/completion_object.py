@@ -16,8 +16,9 @@ from s3sync.errors import StateError
 from s3sync.runs import Run, run_folder
 from s3sync.state import RunState
 from s3sync.text import now_iso, printable
+from s3sync.transfer.batches import BatchQueue
 from s3sync.transfer.pipeline import Pipeline
-from s3sync.transfer.plan import BatchQueue, UploadSelection
+from s3sync.transfer.selection import UploadSelection
 
 VERSION = 1
 

@@ -18,14 +18,15 @@ from s3sync.runs import LocalFile, Run, analysis_manifest
 from s3sync.signals import Stop
 from s3sync.state import Proof, RunState, log_format
 from s3sync.text import count_of, printable
-from s3sync.transfer import completion_object, plan
+from s3sync.transfer import batches, completion_object
+from s3sync.transfer.bandwidth import Throttle
 from s3sync.transfer.batch_sender import BatchSender
 from s3sync.transfer.concurrency import ConcurrencyController, LoadMeter
 from s3sync.transfer.etag_trust import EtagTrust
-from s3sync.transfer.pipeline import CHANGED, VANISHED, Failure, Hasher, Pipeline
+from s3sync.transfer.hashing import Hasher
+from s3sync.transfer.pipeline import CHANGED, VANISHED, Failure, Pipeline
 from s3sync.transfer.progress import Display, Snapshot
 from s3sync.transfer.request import FileTotals, UploadCounters, UploadRequest
-from s3sync.transfer.throttle import Throttle
 
 PASSES = 3  # a file is tried so often in one call
 
@@ -149,11 +150,11 @@ class FileUploader:
             for proof in proofs:
                 self._trust.saw(proof)
             self.take(proofs, found=True)
-        self.ask_for_heavy(plan.pending(there, self._state.proven))
+        self.ask_for_heavy(batches.pending(there, self._state.proven))
 
     def ask_for_heavy(self, files: Sequence[LocalFile]) -> None:
         """Asking for one object costs as much as sending many small files, but less than sending a large one."""
-        heavy = [file for file in files if plan.cost_of([file]) > client.PROCESS_COST]
+        heavy = [file for file in files if batches.cost_of([file]) > client.PROCESS_COST]
         if heavy:
             self.take(self._pipeline.prove(heavy).proofs, found=True)
 
@@ -183,7 +184,7 @@ class FileUploader:
 
     def _require_use(self, wanted: Sequence[LocalFile]) -> None:
         """Raise AwsError if the last pass found out why another is no use, with a reason for each file in the state."""
-        pending = plan.pending(wanted, self._state.proven)
+        pending = batches.pending(wanted, self._state.proven)
         cause = self._pipeline.cause or (None if self._state.proven else self._pipeline.denied)
         if cause and pending:
             self._state.failed = {file.path: f"not sent: {cause.what}" for file in pending} | self._state.failed
@@ -257,8 +258,8 @@ class FileUploader:
 
     def _one_pass(self, groups: Sequence[Sequence[LocalFile]]) -> list[Failure]:
         share = self._transfer.share
-        byte_cost = max(plan.BYTE_COST, 1 / share) if share else plan.BYTE_COST
-        queue = plan.BatchQueue(groups, self.next_batch, byte_cost)
+        byte_cost = max(batches.BYTE_COST, 1 / share) if share else batches.BYTE_COST
+        queue = batches.BatchQueue(groups, self.next_batch, byte_cost)
         failures: list[Failure] = []
         try:
             with contextlib.closing(self._pipeline.run(queue)) as verdicts:

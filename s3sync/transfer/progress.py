@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s3sync.text import human_bytes, human_seconds, printable
-from s3sync.transfer.plan import BYTE_COST, FILE_COST
+from s3sync.transfer.batches import BYTE_COST, FILE_COST
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` only from Python 3.11 on

@@ -14,10 +14,11 @@ from s3sync.aws import settings as aws_settings
 from s3sync.runs import LocalFile, Run, completion, readiness
 from s3sync.signals import Stop
 from s3sync.state import RunState, StateStore
+from s3sync.text import printable
 from s3sync.transfer import hook
 from s3sync.transfer.bandwidth import BandwidthSchedule
 from s3sync.transfer.hook import Hook
-from s3sync.transfer.plan import UploadSelection
+from s3sync.transfer.selection import UploadSelection
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,3 +197,8 @@ class Executor(Protocol):
 
     def submit(self, handover: Handover, files: Sequence[LocalFile]) -> None:
         """Take these files; raises SlurmError or StateError if it takes none of them."""
+
+
+def describe_target(run: Run, destination: Destination) -> str:
+    """Name the run and where it goes, for people."""
+    return f"{printable(run.run_id)} to {printable(destination.url(run.run_id))}"

@@ -8,18 +8,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from s3sync.aws import Destination, argv, causes, client, objects
+from s3sync.aws import argv, causes, client, objects
 from s3sync.aws import destination as aws_destination
 from s3sync.errors import AwsError, InterruptedBySignal, LeaseLostError, RunError, S3SyncError
 from s3sync.runs import LocalFile, Run, analysis_manifest, run_folder
 from s3sync.signals import Stop
 from s3sync.state import Proof, RunState, StateStore, log_format
 from s3sync.text import count_of, now_iso, printable
-from s3sync.transfer import changes, completion_object, hook, passes, plan
+from s3sync.transfer import batches, changes, completion_object, hook, passes, selection
 from s3sync.transfer.passes import FileUploader
-from s3sync.transfer.plan import UploadSelection
 from s3sync.transfer.progress import Display, Snapshot
-from s3sync.transfer.request import Executor, FileTotals, Handover, UploadCounters, UploadRequest
+from s3sync.transfer.request import Executor, FileTotals, Handover, UploadCounters, UploadRequest, describe_target
+from s3sync.transfer.selection import UploadSelection
 
 MAX_ROUNDS = 10  # a run that was found changed so often is left for the next call
 _NAMED = 5  # of what S3 alone has
@@ -122,7 +122,7 @@ class UploadSession:
         if self._executor and self._executor.submits and self._hand_over(self._executor, resumed):
             return
         verb = "streaming" if self._request.is_streaming else "uploading"
-        self._display.follow(f"{verb} {what(self._run, self._request.destination)}", self._snapshot)
+        self._display.follow(f"{verb} {describe_target(self._run, self._request.destination)}", self._snapshot)
         if not certain:
             self._compare(remote, resumed)
         self._activity = "uploading"
@@ -170,7 +170,7 @@ class UploadSession:
 
     def _hand_over(self, executor: Executor, resumed: bool) -> bool:
         """Hand all files but the markers to the executor; return whether there were any."""
-        phases = plan.split_by_phase(self._pending())
+        phases = batches.split_by_phase(self._pending())
         files = (*phases.metadata, *phases.data)
         if not files:
             return False
@@ -219,7 +219,7 @@ class UploadSession:
         """Send what is pending, look at the disk again, until nothing is; the markers when all else is proven."""
         for _ in range(MAX_ROUNDS):
             self._sender.reader.set_expected_paths(file.path for file in self.scope.files)
-            phases = plan.split_by_phase(self._pending())
+            phases = batches.split_by_phase(self._pending())
             if phases.metadata or phases.data:
                 self._sender.send(phases.metadata, phases.data)
             elif phases.markers and not self.scope.unsendable:
@@ -276,24 +276,24 @@ class UploadSession:
         if gone:
             named = ", ".join(map(printable, gone[:_NAMED])) + (", ..." if len(gone) > _NAMED else "")
             which = f"S3 alone has {count_of(len(gone), 'file')} by now, gone from the run or excluded: {named}"
-            self._display.say(f"warning: {what(self._run, self._request.destination)}: {which}")
+            self._display.say(f"warning: {describe_target(self._run, self._request.destination)}: {which}")
 
     def _look_again(self) -> None:
         self._state.watched = changes.spots_of(self._run)
         listing, expected = analysis_manifest.list_files(self._run)
         if expected != self._expected:
-            which = f"{analysis_manifest.MANIFEST} of {what(self._run, self._request.destination)}"
+            which = f"{analysis_manifest.MANIFEST} of {describe_target(self._run, self._request.destination)}"
             raise RunError(
                 f"{which} changed while it was uploaded: the same command compares everything with the new one"
             )
-        self.scope = plan.select_files(
+        self.scope = selection.select_files(
             self._run, listing, self._request.destination, self._request.excludes, self._request.reserved_path
         )
         self._state.total_local_files = self.scope.total
         self._totals = FileTotals.of(self.scope.files)
 
     def _pending(self) -> tuple[LocalFile, ...]:
-        return plan.pending(self.scope.files, self._state.proven)
+        return batches.pending(self.scope.files, self._state.proven)
 
     def _end(self) -> None:
         """Save what is known, whatever came before; raises StateError."""
@@ -358,11 +358,6 @@ def _forget_what_was(state: RunState, scope: UploadSelection) -> None:
     stale.update(path for path in state.failed if path in state.proven)
     if stale:
         state.proven = {path: proof for path, proof in state.proven.items() if path not in stale}
-
-
-def what(run: Run, destination: Destination) -> str:
-    """Which run, and where to, for people."""
-    return f"{printable(run.run_id)} to {printable(destination.url(run.run_id))}"
 
 
 def _is_lost(proof: Proof, remote: objects.RemoteObject | None) -> bool:

@@ -20,7 +20,7 @@ from s3sync.own_files import WORK_FOLDER
 from s3sync.runs import Run, off_limits, run_folder
 from s3sync.state import lock
 from s3sync.text import printable
-from s3sync.transfer.plan import Batch
+from s3sync.transfer.batches import Batch
 
 
 @contextlib.contextmanager

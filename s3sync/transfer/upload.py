@@ -17,11 +17,11 @@ from s3sync.state import RunState, StateStore, identity, lock, log_format, summa
 from s3sync.state import log_dir as state_log_dir
 from s3sync.state import store as state_store
 from s3sync.text import iso_of, printable
-from s3sync.transfer import changes, hook, plan, proof, streaming
-from s3sync.transfer.plan import UploadSelection
+from s3sync.transfer import batches, changes, hook, proof, selection
 from s3sync.transfer.progress import Display
-from s3sync.transfer.request import Executor, PendingAnalysis, Preview, UploadRequest, UploadResult
-from s3sync.transfer.session import UploadSession, begin, what
+from s3sync.transfer.request import Executor, PendingAnalysis, Preview, UploadRequest, UploadResult, describe_target
+from s3sync.transfer.selection import UploadSelection
+from s3sync.transfer.session import UploadSession, begin
 from s3sync.transfer.staging import work_folder
 
 MANY_THREADS = 10  # the CLI keeps so many connections; more threads only wait for them
@@ -43,7 +43,7 @@ def upload(
     started = time.monotonic()
     run, listing, scope, expected, watched = survey(request, environ)
     store = StateStore(request.log_dir, run, request.destination)
-    busy = f"{what(run, request.destination)} is being uploaded already"
+    busy = f"{describe_target(run, request.destination)} is being uploaded already"
     with lock.held(store.lock_path, busy, stop=stop, say=display.say) as run_lock:
         store.guard(run_lock.check)
         store.prepare(scope.total)
@@ -54,7 +54,9 @@ def upload(
         before = executor.collect(request, run, store, loaded.state, stop) if executor else loaded.state
         if before and _is_done(request, before, scope):
             if moved:
-                display.say(f"note: {what(run, request.destination)}: moved here from {moved}; all of it is in S3")
+                display.say(
+                    f"note: {describe_target(run, request.destination)}: moved here from {moved}; all of it is in S3"
+                )
                 before.watched = watched
                 store.save(before)
             after = "" if executor and executor.is_finalizer else run_hook(request, run, store, before, environ, stop)
@@ -65,7 +67,7 @@ def upload(
         state.watched = watched
         state.instrument_done = "" if request.is_streaming else iso_of(completion.finished_at(run))
         doubted = _doubt(state, listing, expected)
-        if request.is_streaming and not plan.pending(scope.files, state.proven):
+        if request.is_streaming and not batches.pending(scope.files, state.proven):
             return UploadResult(run, request.destination, store.log_path, state, scope)
         with work_folder(environ, [run.root]) as (work, work_lock):
             try:
@@ -115,7 +117,7 @@ def _said(request: UploadRequest, run: Run, warning: str) -> str:
     if not request.scheduled:
         return f"warning: {warning}"
     named = f"{printable(run.run_id)}: {warning}"
-    return named if plan.is_of_an_idle_pattern(warning) else f"warning: {named}"
+    return named if selection.is_of_an_idle_pattern(warning) else f"warning: {named}"
 
 
 def _waits_for(unit: Run, first: UploadResult | Preview, request: UploadRequest) -> str:
@@ -145,7 +147,7 @@ def preview(
         display.say(_said(request, run, obstacle))
     state = loaded.state or RunState(run.run_id, str(run.path))
     _doubt(state, listing, expected)
-    pending = plan.pending(scope.files, state.proven)
+    pending = batches.pending(scope.files, state.proven)
     with work_folder(environ, [run.root]) as (work, work_lock):
         aws = _connect(request, environ, stop, work, (work_lock,))
         reader = objects.ObjectReader(
@@ -155,8 +157,12 @@ def preview(
         by_kms = request.storage.sse == "aws:kms" or (not request.storage.sse and reader.encrypts_by_kms())
         ask_seconds = reader.head_seconds(len(pending)) if by_kms and request.verify == "etag" else 0.0
     same_size = sum(f.path in remote and remote[f.path].size == f.size for f in pending)
-    batches = sum(len(plan.into_batches(group, request.cores)) for group in plan.split_by_phase(pending) if group)
-    return Preview(run, request.destination, store.log_path, scope, pending, same_size, batches, ask_seconds, obstacles)
+    batch_count = sum(
+        len(batches.into_batches(group, request.cores)) for group in batches.split_by_phase(pending) if group
+    )
+    return Preview(
+        run, request.destination, store.log_path, scope, pending, same_size, batch_count, ask_seconds, obstacles
+    )
 
 
 def require_claim(run: Run, state: RunState | None, listing: Callable[[], Listing]) -> str:
@@ -230,8 +236,8 @@ def survey(request: UploadRequest, environ: Mapping[str, str]) -> Survey:
         return Survey(run, *_survey_settled(run, request, request.settle_seconds), {}, watched)
     listing, expected = analysis_manifest.list_files(run)
     warning = "" if request.skip_check or _was_complete(request, run) else _require_complete(run, listing, request)
-    scope = plan.select_files(run, listing, request.destination, request.excludes, request.reserved_path)
-    plan.require_files(run, scope)
+    scope = selection.select_files(run, listing, request.destination, request.excludes, request.reserved_path)
+    selection.require_files(run, scope)
     if warning:
         scope = scope._replace(warnings=(warning, *scope.warnings))
     return Survey(run, listing, scope, expected, watched)
@@ -274,15 +280,15 @@ def _survey_settled(run: Run, request: UploadRequest, settle_seconds: float) -> 
     """What of a run that is written yet may go up by now; what patterns match nothing the end will show."""
     still_since = time.time_ns() - round(settle_seconds * 1e9)
     listing = run_folder.list_files(run)
-    scope = plan.select_files(run, listing, request.destination, request.excludes, request.reserved_path)
-    return listing, streaming.settled(scope, listing, still_since)._replace(warnings=())
+    scope = selection.select_files(run, listing, request.destination, request.excludes, request.reserved_path)
+    return listing, selection.settled(scope, listing, still_since)._replace(warnings=())
 
 
 def _doubt(state: RunState, listing: Listing, expected: analysis_manifest.Checksums) -> bool:
     """Take back the proofs of files that were touched since they went up while the run was written, or that another
     manifest of the instrument's stands for; whether any was touched."""
     state.proven = proof.checked(state.proven, listing, expected)
-    doubted = streaming.doubtful(state.proven, listing, state.still_since) if state.still_since else set()
+    doubted = selection.doubtful(state.proven, listing, state.still_since) if state.still_since else set()
     state.proven = {path: proof for path, proof in state.proven.items() if path not in doubted}
     return bool(doubted)
 

@@ -18,13 +18,13 @@ from s3sync.runs import LocalFile, Run, analysis, run_folder
 from s3sync.signals import Stop
 from s3sync.state import Proof, log_format, store
 from s3sync.text import count_of, human_bytes, human_seconds, indented, printable
-from s3sync.transfer import manifest, plan, proof
+from s3sync.transfer import manifest, proof, selection
 from s3sync.transfer.etag_trust import EtagTrust, Judge
+from s3sync.transfer.hashing import FileHashes, Hasher
 from s3sync.transfer.manifest import Row
-from s3sync.transfer.pipeline import FileHashes, Hasher
-from s3sync.transfer.plan import UploadSelection
 from s3sync.transfer.progress import Display, Snapshot
 from s3sync.transfer.request import UploadRequest
+from s3sync.transfer.selection import UploadSelection
 from s3sync.transfer.staging import work_folder
 
 _AT_ONCE = 1000  # files compared at a time, while as many more are hashed
@@ -103,7 +103,7 @@ def verify(
     if wanted_manifest:
         manifest.require_place(wanted_manifest, run.path)
     scope = _scope(request, run)
-    plan.require_files(run, scope)
+    selection.require_files(run, scope)
     for warning in scope.warnings:
         display.say(f"warning: {warning}")
     found = Verification(
@@ -168,7 +168,7 @@ def find_elsewhere(found: Verification, log_dirs: Iterable[Path]) -> list[log_fo
 
 
 def _scope(request: UploadRequest, run: Run) -> UploadSelection:
-    return plan.select_files(run, run_folder.list_files(run), request.destination, request.excludes)
+    return selection.select_files(run, run_folder.list_files(run), request.destination, request.excludes)
 
 
 class _Comparison:

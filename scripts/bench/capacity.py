@@ -19,7 +19,7 @@ from s3sync.aws.etag import DEFAULT_MULTIPART
 from s3sync.runs.run_folder import LocalFile
 from s3sync.slurm.client import DEFAULT_NODES
 from s3sync.slurm.shards import SHARDS_A_NODE, number_for
-from s3sync.transfer.plan import cost_of, into_batches
+from s3sync.transfer.batches import cost_of, into_batches
 from scripts.simulate.files import run_files
 from scripts.simulate.plan import plan_run
 

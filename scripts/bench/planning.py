@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from s3sync.runs.run_folder import LocalFile
-from s3sync.transfer.plan import BatchQueue, split_by_phase
+from s3sync.transfer.batches import BatchQueue, split_by_phase
 
 _PROCESSES = 4  # that take batches
 _PROC_STATUS = Path("/proc/self/status")

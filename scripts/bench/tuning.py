@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync.aws.etag import Multipart
-from s3sync.transfer.plan import FILE_COST
+from s3sync.transfer.batches import FILE_COST
 from scripts.bench.contenders import Pair, Variation
 from scripts.bench.sites import Site
 from scripts.bench.trials import Entry, Measurement, measure_all
@@ -35,7 +35,7 @@ def _constants(*names: str, unit: float = 1.0) -> Callable[[float], Variation]:
 def _batch(files: float) -> Variation:
     cost = files * FILE_COST
     return Variation(
-        constants=(("transfer.plan._FULL_BATCH_COST", cost), ("transfer.plan._SMALL_BATCH_COST", cost / 2))
+        constants=(("transfer.batches._FULL_BATCH_COST", cost), ("transfer.batches._SMALL_BATCH_COST", cost / 2))
     )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from s3sync.runs.run_folder import LocalFile
-from s3sync.transfer.plan import cost_of
+from s3sync.transfer.batches import cost_of
 from scripts.bench import growth, plot, tables, tuning
 from scripts.bench.contenders import Pair, split
 from scripts.bench.measure import Command, Usage, run_together

@@ -10,8 +10,8 @@ from s3sync.aws.etag import DEFAULT_MULTIPART
 from s3sync.runs.run_folder import LocalFile
 from s3sync.slurm.client import DEFAULT_NODES
 from s3sync.slurm.shards import SHARDS_A_NODE
-from s3sync.transfer import plan
-from s3sync.transfer.plan import BYTE_COST, FILE_COST
+from s3sync.transfer import batches
+from s3sync.transfer.batches import BYTE_COST, FILE_COST
 from scripts.bench import capacity
 from scripts.bench.capacity import HASH_COST, USUAL, Node, Site, load_of, plan_of, puts_of, simulate
 from tests.bench.test_benchmark import benchmark
@@ -111,7 +111,7 @@ def test_the_page_on_measurements_says_what_follows_from_the_constants() -> None
         f"A core sends {load.size / load.cpu_seconds / 1e9:.1f} GB/s",
         f"about {round(small_files, -1):.0f} small files a second",
         f"{math.floor(capacity.PUTS_A_SECOND / small_files)} cores that send nothing but small files",
-        f"has up to {plan._MAX_BATCH_COST / BYTE_COST / 1e9:.1f} GB",
+        f"has up to {batches._MAX_BATCH_COST / BYTE_COST / 1e9:.1f} GB",
         f"${load.puts * 0.005 / 1000:.2f}",
         f"{load.size / USUAL.rate(load) / HOUR:.1f} hours that 10 Gbit/s",
         f"{capacity.LOG_BYTES} bytes a file",

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from s3sync.aws.settings import S3Settings
-from s3sync.transfer.bandwidth import BandwidthSchedule, parse_schedule
-from s3sync.transfer.throttle import GRACE_SECONDS, Ahead, Throttle
+from s3sync.transfer.bandwidth import GRACE_SECONDS, Ahead, BandwidthSchedule, Throttle, parse_schedule
 from tests.conftest import AWS_V1, FakeAws, Lab
 from tests.helpers.s3server import S3Server
 
@@ -215,7 +214,7 @@ def test_a_process_that_outlives_a_wider_window_is_ended(lab: Lab, server: S3Ser
     from s3sync.runs import run_folder
     from s3sync.signals import Stop
     from s3sync.transfer import batch_sender
-    from s3sync.transfer.plan import Batch
+    from s3sync.transfer.batches import Batch
 
     run = run_folder.open_run(tiny_run)
     day = Day(lab.tmp)

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from s3sync.runs.run_folder import Listing, LocalFile
-from s3sync.transfer import streaming
-from s3sync.transfer.plan import UploadSelection
+from s3sync.transfer import selection
+from s3sync.transfer.selection import UploadSelection
 from tests.conftest import BUCKET, Lab, Result, kill_family, tree
 from tests.e2e.test_monitor import on_terminal
 from tests.helpers.s3server import Fault, S3Server
@@ -355,7 +355,7 @@ def scope_and_listing(*paths: str, mtime: int = 5, ctime: int = 5) -> tuple[Uplo
 )
 def test_what_is_rewritten_until_the_end_waits(path: str) -> None:
     scope, listing = scope_and_listing(path)
-    assert streaming.settled(scope, listing, 5).waiting == scope.files
+    assert selection.settled(scope, listing, 5).waiting == scope.files
 
 
 @pytest.mark.parametrize(
@@ -367,15 +367,15 @@ def test_what_is_rewritten_until_the_end_waits(path: str) -> None:
 )
 def test_the_bulk_of_a_run_does_not(path: str) -> None:
     scope, listing = scope_and_listing(path)
-    assert streaming.settled(scope, listing, 5).files == scope.files
-    assert streaming.settled(scope, listing, 4).waiting == scope.files
+    assert selection.settled(scope, listing, 5).files == scope.files
+    assert selection.settled(scope, listing, 4).waiting == scope.files
 
 
 @pytest.mark.parametrize("times", [{"mtime": 9}, {"ctime": 9}])
 def test_a_file_has_settled_only_if_neither_its_mtime_nor_its_ctime_is_new(times: dict[str, int]) -> None:
     scope, listing = scope_and_listing("Data/a.cbcl", **times)
-    assert streaming.settled(scope, listing, 8).waiting == scope.files
-    assert streaming.settled(scope, listing, 9).files == scope.files
+    assert selection.settled(scope, listing, 8).waiting == scope.files
+    assert selection.settled(scope, listing, 9).files == scope.files
 
 
 def test_the_log_of_a_run_that_is_written_yet_says_since_when_its_files_are_still(

@@ -24,8 +24,8 @@ from s3sync.signals import Stop
 from s3sync.text import by_reason
 from s3sync.transfer import batch_sender
 from s3sync.transfer.batch_sender import BatchResult
+from s3sync.transfer.batches import Batch, BatchQueue
 from s3sync.transfer.pipeline import Pipeline
-from s3sync.transfer.plan import Batch, BatchQueue
 from tests.conftest import BUCKET, NO_DELAYS, FakeAws, Lab, Result, tree
 from tests.helpers.promise import is_proven, next_scan_completes
 from tests.helpers.s3server import Fault, S3Server

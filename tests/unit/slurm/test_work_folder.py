@@ -23,7 +23,7 @@ from s3sync.slurm.client import Cluster, parse_options
 from s3sync.slurm.submission import script_of
 from s3sync.slurm.work_folder import LAST, ArrayFolder, Handed, Result, Unstarted
 from s3sync.state.log_format import Proof
-from s3sync.transfer.plan import FILE_COST, cost_of
+from s3sync.transfer.batches import FILE_COST, cost_of
 from s3sync.transfer.progress import Snapshot
 from s3sync.transfer.request import FileTotals, UploadCounters, UploadRequest
 from tests.helpers.hostile_names import HOSTILE_NAMES

@@ -18,19 +18,8 @@ from s3sync.aws.destination import Destination
 from s3sync.errors import RunError, UsageError
 from s3sync.runs.run_folder import Listing, LocalFile, Run, RunInfo, Unsendable
 from s3sync.state.log_format import Proof, is_same
-from s3sync.transfer.plan import (
-    _MAX_BATCH_COST,
-    FILE_COST,
-    Batch,
-    BatchQueue,
-    UploadSelection,
-    compile_excludes,
-    cost_of,
-    into_batches,
-    require_files,
-    select_files,
-    split_by_phase,
-)
+from s3sync.transfer.batches import _MAX_BATCH_COST, FILE_COST, Batch, BatchQueue, cost_of, into_batches, split_by_phase
+from s3sync.transfer.selection import UploadSelection, compile_excludes, require_files, select_files
 
 RUN = Run(
     Path("/data/Thumbnail_Images/260101_A01295_0001_AHXXX"), "260101_A01295_0001_AHXXX", RunInfo("", "", "", "", ())

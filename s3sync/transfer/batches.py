@@ -1,4 +1,4 @@
-"""What to send, in which order, and cut into which batches.
+"""Put files into the order in which they are sent, and cut them into batches.
 
 One `aws` process costs CPU time before its first byte, a file inside a running one far less; so files
 go out in batches of many. The constants were measured with awscli 1.46 on 4,000 files of 10 kB and on
@@ -11,22 +11,16 @@ import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
-from warnings import catch_warnings, simplefilter
 
-from s3sync import own_files
-from s3sync.aws import Destination, client
-from s3sync.aws import destination as aws_destination
-from s3sync.errors import RunError, UsageError
-from s3sync.runs import Listing, LocalFile, Run, run_folder
+from s3sync.aws import client
+from s3sync.runs import LocalFile
 from s3sync.state import Proof, log_format
-from s3sync.text import count_of, printable
 
 FILE_COST = 0.004  # CPU-seconds a file
 BYTE_COST = 3.5e-9  # CPU-seconds a byte
 _FULL_BATCH_COST = 1000 * FILE_COST  # smaller batches waste start-ups: 1,000 small files or about 1 GB
 _SMALL_BATCH_COST = _FULL_BATCH_COST / 2
 _MAX_BATCH_COST = 4 * _FULL_BATCH_COST  # larger ones save nothing and are proven late
-_NAMED = 5  # of what is left out
 _BIG_FILE = 8 * 1024 * 1024  # bytes; from here on the bytes decide the cost, not the file
 
 _METADATA = re.compile(
@@ -52,119 +46,12 @@ class Batch(NamedTuple):
         return sum(file.size for file in self.files)
 
 
-class UploadSelection(NamedTuple):
-    """What of a listing is to be in S3: everything but what the user excludes.
-
-    While the sequencer still writes the run, `files` are those that have not changed since `still_since` (ns since
-    the epoch) and may go up; the others are `waiting`.
-    """
-
-    files: tuple[LocalFile, ...]
-    unsendable: tuple[run_folder.Unsendable, ...]
-    excluded: int
-    warnings: tuple[str, ...]
-    skipped: tuple[run_folder.Skipped, ...] = ()
-    waiting: tuple[LocalFile, ...] = ()
-    still_since: int = 0
-
-    @property
-    def total(self) -> int:
-        """Files that have to be in S3 before the run is completed, those that cannot be sent included."""
-        return len(self.files) + len(self.waiting) + len(self.unsendable)
-
-
 class UploadOrder(NamedTuple):
     """Files in the order in which they may become visible: whoever triggers on a marker finds a whole run."""
 
     metadata: tuple[LocalFile, ...]
     data: tuple[LocalFile, ...]
     markers: tuple[LocalFile, ...]
-
-
-def compile_excludes(patterns: Iterable[str]) -> tuple[re.Pattern[str], ...]:
-    """Typed from the user's words; raises UsageError that names every pattern that does not compile."""
-    compiled, wrong = [], []
-    for pattern in patterns:
-        try:
-            with catch_warnings():
-                simplefilter("ignore")  # of what Python may read differently one day
-                compiled.append(re.compile(pattern))
-        except (re.error, OverflowError, RecursionError) as error:
-            wrong.append(f"'{printable(pattern)}' ({printable(str(error))})")
-    if wrong:
-        raise UsageError(f"--exclude_patterns takes regular expressions; these are none: {', '.join(wrong)}")
-    return tuple(compiled)
-
-
-def select_files(
-    run: Run, listing: Listing, destination: Destination, excludes: Sequence[re.Pattern[str]], reserved: str = ""
-) -> UploadSelection:
-    """Apply the excludes, which are searched in `run_id/path`, so that they never match where the runs lie.
-
-    A file at the path `reserved` cannot be sent: its key is to be another object's.
-    """
-    hits = dict.fromkeys(excludes, 0)
-
-    def is_excluded(path: str) -> bool:
-        subject = f"{run.run_id}/{path}"
-        matching = [pattern for pattern in excludes if pattern.search(subject)]
-        for pattern in matching:
-            hits[pattern] += 1
-        return bool(matching)
-
-    files = [file for file in listing.files if not is_excluded(file.path)]
-    unsendable = [item for item in listing.unsendable if not is_excluded(item.path)]
-    skipped = tuple(item for item in listing.skipped if not is_excluded(item.path))
-    prefix_bytes = len(destination.run_prefix(run.run_id).encode())
-    too_long = [f for f in files if prefix_bytes + len(f.path.encode()) > aws_destination.MAX_KEY_BYTES]
-    taken = [f for f in files if f.path == reserved]
-    if too_long or taken:
-        unsendable += [
-            run_folder.Unsendable(f.path, f"key longer than S3's {aws_destination.MAX_KEY_BYTES} bytes")
-            for f in too_long
-        ]
-        unsendable += [
-            run_folder.Unsendable(f.path, "its key is the completion object's (rename it, or exclude it)")
-            for f in taken
-        ]
-        gone = {f.path for f in (*too_long, *taken)}
-        files = [f for f in files if f.path not in gone]
-    total = len(listing.files) + len(listing.unsendable) + len(listing.skipped)
-    excluded = total - len(files) - len(unsendable) - len(skipped)
-    idle = [] if run.within else [p for p, n in hits.items() if n == 0]  # most are meant for the runs
-    warnings = [f"exclude pattern '{printable(p.pattern)}' matches nothing" for p in idle]
-    warnings += [
-        f"exclude pattern '{printable(p.pattern)}' matches every file" for p, n in hits.items() if n == total > 0
-    ]
-    warnings += _left_out(skipped)
-    return UploadSelection(tuple(files), tuple(unsendable), excluded, tuple(warnings), skipped)
-
-
-def is_of_an_idle_pattern(warning: str) -> bool:
-    """Whether a warning is of a pattern that matches nothing, which may be meant for other runs."""
-    return warning.startswith("exclude pattern ") and warning.endswith(" matches nothing")
-
-
-def _left_out(skipped: Sequence[run_folder.Skipped]) -> list[str]:
-    """What people read of it: of what this program made in one line, since that may have been a whole log directory."""
-    ours = [printable(item.path) for item in skipped if item.reason == own_files.REASON]
-    others = [item for item in skipped if item.reason != own_files.REASON]
-    lines = [f"left out: {printable(item.path)}: {item.reason}" for item in others[:_NAMED]]
-    if len(others) > _NAMED:
-        lines.append(f"left out: {len(others) - _NAMED:,} more that are no files")
-    if ours:
-        named = ", ".join(ours[:_NAMED]) + (f" and {len(ours) - _NAMED:,} more" if len(ours) > _NAMED else "")
-        advice = "an older version may have uploaded such files, keys of AWS included: see docs/SECURITY.md"
-        lines.append(f"left out: {count_of(len(ours), 'file')} that s3sync made inside the run: {named} ({advice})")
-    return lines
-
-
-def require_files(run: Run, scope: UploadSelection) -> None:
-    """A run without a single file is a mistake, never a finished upload; raises RunError."""
-    if not scope.files and not scope.unsendable:
-        excluded = f"all {scope.excluded:,} are excluded (mend the patterns)"
-        why = excluded if scope.excluded else "the folder is empty (give the run's own folder)"
-        raise RunError(f"nothing to upload in {printable(str(run.path))}: {why}")
 
 
 def pending(files: Iterable[LocalFile], proven: Mapping[str, Proof]) -> tuple[LocalFile, ...]:

@@ -1,0 +1,172 @@
+"""Hash files in threads: the ETags that S3 should have, MD5s, and the checksums that the instrument took."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+from s3sync.aws import checksums
+from s3sync.aws import etag as aws_etag
+from s3sync.runs import LocalFile, Run, analysis_manifest, run_folder
+from s3sync.signals import Stop
+
+_TASK_BYTES = 64_000_000  # a hashing task has so many bytes,
+_TASK_FILES = 250  # or so many files: a task a file would cost 1 ms
+
+
+class FileHashes(NamedTuple):
+    """What the reading of a file gave: an ETag, without quotes, and the MD5 of the whole file if it was wanted.
+
+    `damage` says why it is not to be uploaded: its CRC-32 is not the one that the instrument took.
+    """
+
+    etag: str
+    md5: str | None
+    damage: str = ""
+
+
+class Hasher:
+    """Expected ETags, and MD5s if wanted, computed in threads; small files go many to a task.
+
+    Files of which `expected` has the CRC-32 must have it.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        multipart: aws_etag.Multipart,
+        stop: Stop,
+        threads: int,
+        *,
+        md5: bool = False,
+        expected: analysis_manifest.Checksums | None = None,
+    ) -> None:
+        self.files = 0  # read so far, and
+        self.size = 0  # their bytes
+        self._run = run
+        self._multipart = multipart
+        self._stop = stop
+        self._md5 = md5
+        self._expected = expected or {}
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="hash")
+        self._tasks: dict[LocalFile, Future[dict[str, FileHashes]]] = {}
+        self._counting = threading.Lock()
+
+    def start(self, files: Iterable[LocalFile], in_s3: Mapping[str, str] | None = None) -> None:
+        """Begin with files whose ETags will be wanted soon.
+
+        `in_s3` are the ETags that S3 has, by path: parts of another size than ours are recognised by them.
+        """
+        for group in _groups(file for file in files if file not in self._tasks):
+            self._tasks.update(dict.fromkeys(group, self._pool.submit(self._hash, group, in_s3 or {})))
+
+    @property
+    def checks(self) -> bool:
+        """Whether files have to be read before they are sent: there are checksums of the instrument's."""
+        return bool(self._expected)
+
+    def damaged(self, files: Sequence[LocalFile]) -> dict[str, str]:
+        """Those that are not to be sent, and why, by path; what was read stays for `hashed`.
+
+        Raises InterruptedBySignal.
+        """
+        if not self.checks:
+            return {}
+        self.start(files)
+        read = {file.path: self._tasks[file].result().get(file.path) for file in files}
+        return {path: hashed.damage for path, hashed in read.items() if hashed and hashed.damage}
+
+    def etags(self, files: Sequence[LocalFile]) -> dict[str, str]:
+        """The ETags by path; a file that cannot be read or is damaged has none. Raises InterruptedBySignal."""
+        return {path: hashed.etag for path, hashed in self.hashed(files).items() if not hashed.damage}
+
+    def hashed(self, files: Sequence[LocalFile]) -> dict[str, FileHashes]:
+        """ETags and MD5s by path; a file that cannot be read is not in it. Raises InterruptedBySignal."""
+        self.start(files)
+        results = {file.path: self._tasks.pop(file).result() for file in files}
+        return {path: hashed[path] for path, hashed in results.items() if path in hashed}
+
+    def etag_like(self, file: LocalFile, etag: str) -> str | None:
+        """This ETag, if the file has it with parts of another size than ours; else None.
+
+        Raises OSError, InterruptedBySignal.
+        """
+        ours = self._multipart.part_size_for(file.size)
+        others = [part_size for part_size in aws_etag.likely_part_sizes(file.size, etag) if part_size != ours]
+        if not others:
+            return None
+        etags = aws_etag.expected_etags(self._run.path / file.path, others, self._stop_if_asked)
+        return etag if etag in etags.values() else None
+
+    def crc32(self, file: LocalFile) -> tuple[str, str]:
+        """The file's CRC32, of the whole and composed of its parts'. Raises OSError, InterruptedBySignal."""
+        part_size = self._multipart.part_size_for(file.size)
+        return aws_etag.expected_crc32(self._run.path / file.path, part_size, self._stop_if_asked)
+
+    def checksum(self, file: LocalFile, name: str) -> tuple[str, str]:
+        """Another of its checksums, in the same way. Raises OSError, InterruptedBySignal."""
+        part_size = self._multipart.part_size_for(file.size)
+        return checksums.expected(self._run.path / file.path, name, part_size, self._stop_if_asked)
+
+    def part_size(self, size: int) -> int | None:
+        """The size of the parts in which a file of so many bytes goes up; None: in one PUT."""
+        return self._multipart.part_size_for(size)
+
+    def close(self) -> None:
+        """Drop what has not begun."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _hash(self, files: Sequence[LocalFile], in_s3: Mapping[str, str]) -> dict[str, FileHashes]:
+        hashed = {}
+        for file in files:
+            with contextlib.suppress(OSError):  # gone or unreadable by now: the stat that follows says so
+                hashed[file.path] = self._hash_one(file, in_s3.get(file.path, ""))
+            with self._counting:
+                self.files += 1
+        return hashed
+
+    def _hash_one(self, file: LocalFile, theirs: str) -> FileHashes:
+        """In one reading; the parts are ours unless S3 has another number of them."""
+        ours = self._multipart.part_size_for(file.size)
+        likely = aws_etag.likely_part_sizes(file.size, theirs) if theirs else []
+        part_sizes = [ours] if ours in likely or not likely else likely
+        wanted = [*part_sizes, None] if self._md5 else part_sizes
+        crc32 = self._expected.get(file.path)
+        etags, found = aws_etag.digests(self._run.path / file.path, wanted, self._count, crc32=crc32 is not None)
+        etag = theirs if theirs in etags.values() else etags[part_sizes[0]]
+        return FileHashes(etag, etags[None] if self._md5 else None, self._damage(file, found, crc32))
+
+    def _damage(self, file: LocalFile, found: int | None, expected: int | None) -> str:
+        """Empty, too, if it changed meanwhile: then it is looked at again anyway."""
+        if (
+            found is None
+            or expected is None
+            or found == expected
+            or run_folder.stat_again(self._run, file.path) != file
+        ):
+            return ""
+        return analysis_manifest.damage(found, expected)
+
+    def _count(self, size: int) -> None:
+        self._stop.check()
+        with self._counting:
+            self.size += size
+
+    def _stop_if_asked(self, _size: int) -> None:
+        self._stop.check()
+
+
+def _groups(files: Iterable[LocalFile]) -> Iterator[tuple[LocalFile, ...]]:
+    group: list[LocalFile] = []
+    size = 0
+    for file in files:
+        group.append(file)
+        size += file.size
+        if size >= _TASK_BYTES or len(group) >= _TASK_FILES:
+            yield tuple(group)
+            group, size = [], 0
+    if group:
+        yield tuple(group)

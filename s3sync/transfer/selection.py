@@ -1,0 +1,162 @@
+"""Select the files of a run that are to be uploaded: everything but what the user excludes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+from warnings import catch_warnings, simplefilter
+
+from s3sync import own_files
+from s3sync.aws import Destination
+from s3sync.aws import destination as aws_destination
+from s3sync.errors import RunError, UsageError
+from s3sync.runs import Listing, LocalFile, Run, run_folder
+from s3sync.state import Proof
+from s3sync.text import count_of, printable
+
+_NAMED = 5  # of what is left out
+
+# Instruments write the bulk of a run once, cycle by cycle. Texts, logs and InterOp they write again and again, and
+# markers tell others that the run is complete: while the instrument writes, these wait.
+_WAITS = re.compile(
+    r"[^/]*"  # in the root
+    r"|(.*/)?\.[^/]*(/.*)?"  # hidden: what copying tools and NFS rename or remove in the end
+    r"|(InterOp|[^/]*Logs?|Config|Recipe|Analysis)/.*"
+    r"|.*\.(xml|txt|csv|tsv|log|html|json)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class UploadSelection(NamedTuple):
+    """What of a listing is to be in S3: everything but what the user excludes.
+
+    While the sequencer still writes the run, `files` are those that have not changed since `still_since` (ns since
+    the epoch) and may go up; the others are `waiting`.
+    """
+
+    files: tuple[LocalFile, ...]
+    unsendable: tuple[run_folder.Unsendable, ...]
+    excluded: int
+    warnings: tuple[str, ...]
+    skipped: tuple[run_folder.Skipped, ...] = ()
+    waiting: tuple[LocalFile, ...] = ()
+    still_since: int = 0
+
+    @property
+    def total(self) -> int:
+        """Files that have to be in S3 before the run is completed, those that cannot be sent included."""
+        return len(self.files) + len(self.waiting) + len(self.unsendable)
+
+
+def compile_excludes(patterns: Iterable[str]) -> tuple[re.Pattern[str], ...]:
+    """Typed from the user's words; raises UsageError that names every pattern that does not compile."""
+    compiled, wrong = [], []
+    for pattern in patterns:
+        try:
+            with catch_warnings():
+                simplefilter("ignore")  # of what Python may read differently one day
+                compiled.append(re.compile(pattern))
+        except (re.error, OverflowError, RecursionError) as error:
+            wrong.append(f"'{printable(pattern)}' ({printable(str(error))})")
+    if wrong:
+        raise UsageError(f"--exclude_patterns takes regular expressions; these are none: {', '.join(wrong)}")
+    return tuple(compiled)
+
+
+def select_files(
+    run: Run, listing: Listing, destination: Destination, excludes: Sequence[re.Pattern[str]], reserved: str = ""
+) -> UploadSelection:
+    """Apply the excludes, which are searched in `run_id/path`, so that they never match where the runs lie.
+
+    A file at the path `reserved` cannot be sent: its key is to be another object's.
+    """
+    hits = dict.fromkeys(excludes, 0)
+
+    def is_excluded(path: str) -> bool:
+        subject = f"{run.run_id}/{path}"
+        matching = [pattern for pattern in excludes if pattern.search(subject)]
+        for pattern in matching:
+            hits[pattern] += 1
+        return bool(matching)
+
+    files = [file for file in listing.files if not is_excluded(file.path)]
+    unsendable = [item for item in listing.unsendable if not is_excluded(item.path)]
+    skipped = tuple(item for item in listing.skipped if not is_excluded(item.path))
+    prefix_bytes = len(destination.run_prefix(run.run_id).encode())
+    too_long = [f for f in files if prefix_bytes + len(f.path.encode()) > aws_destination.MAX_KEY_BYTES]
+    taken = [f for f in files if f.path == reserved]
+    if too_long or taken:
+        unsendable += [
+            run_folder.Unsendable(f.path, f"key longer than S3's {aws_destination.MAX_KEY_BYTES} bytes")
+            for f in too_long
+        ]
+        unsendable += [
+            run_folder.Unsendable(f.path, "its key is the completion object's (rename it, or exclude it)")
+            for f in taken
+        ]
+        gone = {f.path for f in (*too_long, *taken)}
+        files = [f for f in files if f.path not in gone]
+    total = len(listing.files) + len(listing.unsendable) + len(listing.skipped)
+    excluded = total - len(files) - len(unsendable) - len(skipped)
+    idle = [] if run.within else [p for p, n in hits.items() if n == 0]  # most are meant for the runs
+    warnings = [f"exclude pattern '{printable(p.pattern)}' matches nothing" for p in idle]
+    warnings += [
+        f"exclude pattern '{printable(p.pattern)}' matches every file" for p, n in hits.items() if n == total > 0
+    ]
+    warnings += _left_out(skipped)
+    return UploadSelection(tuple(files), tuple(unsendable), excluded, tuple(warnings), skipped)
+
+
+def is_of_an_idle_pattern(warning: str) -> bool:
+    """Whether a warning is of a pattern that matches nothing, which may be meant for other runs."""
+    return warning.startswith("exclude pattern ") and warning.endswith(" matches nothing")
+
+
+def _left_out(skipped: Sequence[run_folder.Skipped]) -> list[str]:
+    """What people read of it: of what this program made in one line, since that may have been a whole log directory."""
+    ours = [printable(item.path) for item in skipped if item.reason == own_files.REASON]
+    others = [item for item in skipped if item.reason != own_files.REASON]
+    lines = [f"left out: {printable(item.path)}: {item.reason}" for item in others[:_NAMED]]
+    if len(others) > _NAMED:
+        lines.append(f"left out: {len(others) - _NAMED:,} more that are no files")
+    if ours:
+        named = ", ".join(ours[:_NAMED]) + (f" and {len(ours) - _NAMED:,} more" if len(ours) > _NAMED else "")
+        advice = "an older version may have uploaded such files, keys of AWS included: see docs/SECURITY.md"
+        lines.append(f"left out: {count_of(len(ours), 'file')} that s3sync made inside the run: {named} ({advice})")
+    return lines
+
+
+def require_files(run: Run, scope: UploadSelection) -> None:
+    """A run without a single file is a mistake, never a finished upload; raises RunError."""
+    if not scope.files and not scope.unsendable:
+        excluded = f"all {scope.excluded:,} are excluded (mend the patterns)"
+        why = excluded if scope.excluded else "the folder is empty (give the run's own folder)"
+        raise RunError(f"nothing to upload in {printable(str(run.path))}: {why}")
+
+
+def settled(scope: UploadSelection, listing: Listing, still_since: int) -> UploadSelection:
+    """The files of a scope that may go up: bulk data, unchanged since that moment (ns since the epoch).
+
+    By mtime and by ctime: copying tools set the one back, nobody sets the other.
+    """
+    moving = {f.path for f, last in _last_changes(listing) if last > still_since}
+    still = [f.path not in moving and not _WAITS.fullmatch(f.path) for f in scope.files]
+    return scope._replace(
+        files=tuple(file for file, goes in zip(scope.files, still, strict=True) if goes),
+        waiting=tuple(file for file, goes in zip(scope.files, still, strict=True) if not goes),
+        still_since=still_since,
+    )
+
+
+def doubtful(proven: Mapping[str, Proof], listing: Listing, still_since: int) -> set[str]:
+    """Paths of files that were proven unchanged since that moment, and have been touched after it.
+
+    Size and mtime may be what they were: whoever copies a run anew often sets them so.
+    """
+    return {file.path for file, last in _last_changes(listing) if last > still_since and file.path in proven}
+
+
+def _last_changes(listing: Listing) -> list[tuple[LocalFile, int]]:
+    pairs = zip(listing.files, listing.ctimes_ns, strict=True)
+    return [(file, max(file.mtime_ns, ctime_ns)) for file, ctime_ns in pairs]
