@@ -1,3 +1,3 @@
-"""Puts Illumina sequencing runs into AWS S3 with the AWS CLI, and proves that every byte arrived."""
+"""Upload sequencing runs to S3 with the AWS CLI, and verify every file."""
 
 __version__ = "0.1.0"

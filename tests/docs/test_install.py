@@ -90,13 +90,13 @@ def test_the_command_works_from_anywhere_with_its_own_aws(
 
 def test_the_wheel_has_all_that_is_needed_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    info = f"s3sync-{__version__}.dist-info"
+    info = f"s3sync_runs-{__version__}.dist-info"
     files = [path for path in (ROOT / "s3sync").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     package = {str(path.relative_to(ROOT)) for path in files}
     about = {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt")}
-    page = f"s3sync-{__version__}.data/data/share/man/man1/s3sync.1"
+    page = f"s3sync_runs-{__version__}.data/data/share/man/man1/s3sync.1"
     assert names == {*package, *about, f"{info}/licenses/LICENSE", page}
-    assert {"s3sync/py.typed", "s3sync/templates/page.html"} <= names
+    assert {"s3sync/py.typed", "s3sync/monitor/templates/page.html"} <= names
 
 
 def test_make_install_gives_the_command_of_this_checkout_again_and_again(tmp_path: Path) -> None:
@@ -116,6 +116,7 @@ def test_make_install_gives_the_command_of_this_checkout_again_and_again(tmp_pat
 
     assert run(command, "--version", cwd=tmp_path).startswith("s3sync 9.9.9\n")
     assert run(checkout / ".venv/bin/python", "-m", "s3sync", "--help", cwd=tmp_path).startswith("usage: s3sync")
-    assert run(*words, cwd=checkout) == "", "nothing is left to do"
+    (ready,) = run(*words, cwd=checkout).splitlines()
+    assert ready.startswith("ready: .venv/bin/s3sync"), "nothing is left to do"
     ignored = (ROOT / ".gitignore").read_text().split()
     assert {"*.egg-info/", ".venv/", "build/"} <= set(ignored)
