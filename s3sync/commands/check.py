@@ -59,10 +59,10 @@ def findings(
             yield from access.check_access(config.aws_command, config.max_threads, places, environ, stop, work, probes)
     except StateError as error:
         yield access.CheckResult(ok=False, what="work folder", text=str(error))
-    yield from slurm_check.findings(slurm_uses(config), environ, stop, submit=submit)
+    yield from slurm_check.check_cluster(slurm_uses(config), environ, stop, submit=submit)
 
 
-def slurm_uses(config: Config) -> slurm_check.Uses:
+def slurm_uses(config: Config) -> slurm_check.ClusterUse:
     """Return what the entries of a config ask of Slurm."""
     clusters = {}
     for cluster in dict.fromkeys(filter(None, map(config.cluster_of, config.monitor))):
@@ -72,7 +72,7 @@ def slurm_uses(config: Config) -> slurm_check.Uses:
             access.UploadTarget.of(entry.destination, entry.expected_bucket_owner) for entry in entries
         )
         clusters[cluster] = (tuple(directories), tuple(places))
-    return slurm_check.Uses(config.log_dir, config.aws_command, config.max_threads, clusters)
+    return slurm_check.ClusterUse(config.log_dir, config.aws_command, config.max_threads, clusters)
 
 
 def _directories(config: Config) -> Iterator[access.CheckResult]:

@@ -166,7 +166,7 @@ def _upload(args: argparse.Namespace, job: UploadRequest, stop: Stop, place: log
 
     def one(job: UploadRequest) -> UploadResult:
         with progress.display_for(sys.stderr) as display:
-            report = coordinator.upload_anywhere(job, cluster, os.environ, stop, display)
+            report = coordinator.run_upload(job, cluster, os.environ, stop, display)
         assert report is not None, "it is followed to its end"
         return report
 
@@ -207,11 +207,11 @@ def _storage(args: argparse.Namespace) -> aws_argv.Storage:
     return aws_argv.Storage(args.sse, args.sse_kms_key_id, args.storage_class, args.acl)
 
 
-def _cluster(args: argparse.Namespace) -> slurm_client.Cluster | None:
+def _cluster(args: argparse.Namespace) -> slurm_client.SlurmOptions | None:
     given = {"--nodes": args.nodes, commands_options.SBATCH_OPTIONS: args.sbatch_options}
     if args.executor == "slurm":
         options = slurm_client.parse_options(args.sbatch_options or "")
-        return slurm_client.Cluster(args.nodes or slurm_client.DEFAULT_NODES, options=options, cores=args.cores)
+        return slurm_client.SlurmOptions(args.nodes or slurm_client.DEFAULT_NODES, options=options, cores=args.cores)
     for option, value in given.items():
         if value is not None:
             raise UsageError(f"{option} means nothing without --executor slurm (add that)")
@@ -448,11 +448,11 @@ def _run_task(args: argparse.Namespace) -> int:
     from s3sync.slurm import task, work_folder
 
     os.umask(0o077)
-    folder, number = work_folder.ArrayFolder(Path(args.folder)), os.environ.get("SLURM_ARRAY_TASK_ID")
+    folder, number = work_folder.WorkFolder(Path(args.folder)), os.environ.get("SLURM_ARRAY_TASK_ID")
     stop = Stop()
     with stop_on_signals(stop):
         if number is None:
-            task.run_last(folder, os.environ, stop)
+            task.run_finalizer(folder, os.environ, stop)
             return EXIT_DONE
         return EXIT_DONE if task.run_task(folder, int(number), os.environ, stop) else EXIT_FAILED
 

@@ -165,10 +165,10 @@ class MonitorEntry(_Model):
         return argv.Storage(self.sse, self.sse_kms_key_id, self.storage_class, self.acl)
 
     @property
-    def cluster(self) -> client.Cluster | None:
+    def cluster(self) -> client.SlurmOptions | None:
         """`slurm`, if that is the executor."""
         asked = self.slurm or SlurmKeys()
-        return client.Cluster(**dict(asked)) if self.executor == "slurm" else None
+        return client.SlurmOptions(**dict(asked)) if self.executor == "slurm" else None
 
     @property
     def destination(self) -> Destination:
@@ -304,7 +304,7 @@ class Config(_Model):
         description="What is uploaded where.", json_schema_extra={"minItems": 1}
     )
 
-    def cluster_of(self, entry: MonitorEntry) -> client.Cluster | None:
+    def cluster_of(self, entry: MonitorEntry) -> client.SlurmOptions | None:
         """What a run of this entry asks of Slurm, with `max_cores` of each node; None: it is uploaded from here."""
         return entry.cluster and entry.cluster._replace(cores=self.max_cores)
 

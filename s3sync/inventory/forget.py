@@ -66,7 +66,7 @@ def _set_aside(run: Judged, config: Config) -> Forgotten:
     """Raises BusyError, StateError."""
     store = StateStore(config.log_dir, run.run, run.entry.destination)
     with lock.held(store.lock_path, f"{run.key} is being worked on", patient=False):
-        if work_folder.ArrayFolder.of(config.log_dir, store).exists():
+        if work_folder.WorkFolder.of(config.log_dir, store).exists():
             raise BusyError(f"{run.key} was handed over to Slurm: end its jobs first, and remove its work folder")
         return Forgotten(run, run.log_path, store.set_aside("forgotten"))
 

@@ -244,7 +244,7 @@ def _of_open_run(case: _Case) -> _Decided:
     samples = _check_samples(case.run, case.entry, case.hopeless)
     if samples.verdict != "match":
         return samples.verdict, _and_what_went_up(samples.reason, case.head), samples.failing
-    handed_over = work_folder.ArrayFolder.of(case.config.log_dir, case.store)
+    handed_over = work_folder.WorkFolder.of(case.config.log_dir, case.store)
     if not handed_over.exists():
         verdict = verdict or readiness.check(case.run, terms, now=case.now, marked=marked)
         if not verdict.is_complete:
@@ -323,7 +323,7 @@ def _judge_analysis(
         analysis_manifest.read(unit)
     except (S3SyncError, OSError) as error:
         return judged("unreadable", str(error), 0.0)
-    state, reason = _due(known, work_folder.ArrayFolder.of(config.log_dir, store))
+    state, reason = _due(known, work_folder.WorkFolder.of(config.log_dir, store))
     return judged(state, f"{reason}; {finish.warning}" if finish.warning else reason, finish.moment)
 
 
@@ -426,7 +426,7 @@ def _by_its_log(
             return _ByLog("partial", f"moved here from {claim.reason}: {where}")
         if head.completed:
             return _completed(candidate, store, head, watch)
-        return _ByLog(*_due(known, work_folder.ArrayFolder.of(config.log_dir, store)))
+        return _ByLog(*_due(known, work_folder.WorkFolder.of(config.log_dir, store)))
     except S3SyncError as error:
         return _ByLog("unreadable", str(error))
 
@@ -515,13 +515,13 @@ def _and_what_went_up(reason: str, head: log_format.Head | None) -> str:
     return f"{reason}; {went_up} (`status RUN` lists them)"
 
 
-def _due(known: summary.Remembered, handed_over: work_folder.ArrayFolder) -> tuple[State, str]:
+def _due(known: summary.Remembered, handed_over: work_folder.WorkFolder) -> tuple[State, str]:
     """State and reason of a run that is to be uploaded."""
     try:
         if handed_over.exists():
-            handed_over.handed()  # what cannot be read is not to be shown as on its way
+            handed_over.spec()  # what cannot be read is not to be shown as on its way
             on = "on Slurm:" if handed_over.is_submitted() else "Slurm is"
-            return "partial", f"{on} {handed_over.where()}"
+            return "partial", f"{on} {handed_over.progress_text()}"
     except StateError as error:
         return "unreadable", str(error)
     return _open(known.head, known.corrupt)

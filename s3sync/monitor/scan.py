@@ -196,7 +196,7 @@ def _remember(found: discovery.Discovery, config: Config) -> None:
 
 def _under_way(result: ScanResult, config: Config) -> frozenset[str]:
     try:
-        return work_folder.under_way(config.log_dir)
+        return work_folder.active_names(config.log_dir)
     except StateError as error:
         result.problems.append(Problem("Slurm", str(error), "other"))
         return frozenset()
@@ -262,7 +262,7 @@ def _upload(
     result: ScanResult, run: Judged, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
 ) -> None:
     with make_display() as display:
-        report = coordinator.upload_anywhere(
+        report = coordinator.run_upload(
             requests.request_for(run, config), config.cluster_of(run.entry), environ, stop, display, follow=False
         )
     if report is None:

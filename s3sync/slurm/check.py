@@ -20,7 +20,7 @@ from s3sync.aws import access
 from s3sync.errors import ConfigError, SlurmError
 from s3sync.signals import Stop
 from s3sync.slurm import broken_nodes, node_check, work_folder
-from s3sync.slurm.client import Cluster, Live, Slurm, is_up
+from s3sync.slurm.client import Slurm, SlurmJob, SlurmOptions, is_up
 from s3sync.slurm.node_check import Asked
 from s3sync.text import count_of, human_seconds, printable
 
@@ -41,16 +41,18 @@ exec {python} -m s3sync.slurm.node_check {folder}
 
 
 @dataclass(frozen=True, slots=True)
-class Uses:
+class ClusterUse:
     """What uploads ask of Slurm: by cluster, the directories and the buckets that its nodes have to reach."""
 
     log_dir: Path
     aws_command: str | None
     threads: int
-    clusters: Mapping[Cluster, tuple[Sequence[Path], Sequence[access.UploadTarget]]]
+    clusters: Mapping[SlurmOptions, tuple[Sequence[Path], Sequence[access.UploadTarget]]]
 
 
-def findings(uses: Uses, environ: Mapping[str, str], stop: Stop, *, submit: bool) -> Iterator[access.CheckResult]:
+def check_cluster(
+    uses: ClusterUse, environ: Mapping[str, str], stop: Stop, *, submit: bool
+) -> Iterator[access.CheckResult]:
     """Of all that entries ask of Slurm. With `submit` a job for each of it looks at its node; nothing of it stays."""
     clusters = uses.clusters
     if not clusters:
@@ -75,7 +77,7 @@ def findings(uses: Uses, environ: Mapping[str, str], stop: Stop, *, submit: bool
             yield from _tried(uses, cluster, slurm, stop)
 
 
-def _forget_what_is_gone(uses: Uses, slurm: Slurm) -> None:
+def _forget_what_is_gone(uses: ClusterUse, slurm: Slurm) -> None:
     """A node that was broken and is out of use is no problem of this program any more."""
     if broken := broken_nodes.names(uses.log_dir):
         with contextlib.suppress(SlurmError):
@@ -127,13 +129,13 @@ class _Try:
     ended: float = 0.0
 
 
-def _tried(uses: Uses, cluster: Cluster, slurm: Slurm, stop: Stop) -> Iterator[access.CheckResult]:
+def _tried(uses: ClusterUse, cluster: SlurmOptions, slurm: Slurm, stop: Stop) -> Iterator[access.CheckResult]:
     """Say what a job finds on each node that asks for what the uploads will ask for; raises InterruptedBySignal."""
     name = f"s3sync-check-{uuid.uuid4().hex[:12]}"
     place = _Place(uses.log_dir / work_folder.FOLDER / name, name)
     try:
         with _removed(place, slurm):
-            nodes = slurm.others(cluster, ())
+            nodes = slurm.usable_nodes(cluster, ())
             if not nodes:
                 yield _problem("no node is left to try: `options` exclude those that are up (see `sinfo`)")
             yield from _looked_at(uses, place, nodes[:_MOST_NODES], cluster, slurm, stop)
@@ -146,7 +148,7 @@ def _tried(uses: Uses, cluster: Cluster, slurm: Slurm, stop: Stop) -> Iterator[a
 
 
 def _looked_at(
-    uses: Uses, place: _Place, nodes: Sequence[str], cluster: Cluster, slurm: Slurm, stop: Stop
+    uses: ClusterUse, place: _Place, nodes: Sequence[str], cluster: SlurmOptions, slurm: Slurm, stop: Stop
 ) -> Iterator[access.CheckResult]:
     """A node that could not be tried is no problem where another one was: it may be busy, or not suit the options."""
     tries, untried = _submit(uses, place, nodes, cluster, slurm)
@@ -169,7 +171,7 @@ def _looked_at(
 
 
 def _submit(
-    uses: Uses, place: _Place, nodes: Sequence[str], cluster: Cluster, slurm: Slurm
+    uses: ClusterUse, place: _Place, nodes: Sequence[str], cluster: SlurmOptions, slurm: Slurm
 ) -> tuple[list[_Try], list[tuple[str, str]]]:
     """Submit a job for each node; give those that Slurm took, and the nodes for which it took none, and why."""
     asked = _asked(uses, cluster)
@@ -185,18 +187,18 @@ def _submit(
         words = {"python": shlex.quote(sys.executable), "folder": shlex.quote(str(folder))}
         script = folder / "job.sh"
         files.write_synced(script, _SCRIPT.format(**words).encode("utf-8", "surrogateescape"))
-        begun = time.monotonic()
-        there = (*cluster.words(), f"--nodelist={node}")  # the last one counts
+        started_shards = time.monotonic()
+        there = (*cluster.sbatch_options(), f"--nodelist={node}")  # the last one counts
         try:
             job = slurm.submit(script, place.name, there, output=folder / "out.txt")
         except SlurmError as error:
             untried.append((node, f"{error} (mend `slurm` in the config)"))
         else:
-            tries.append(_Try(node, folder, job, begun))
+            tries.append(_Try(node, folder, job, started_shards))
     return tries, untried
 
 
-def _asked(uses: Uses, cluster: Cluster) -> Asked:
+def _asked(uses: ClusterUse, cluster: SlurmOptions) -> Asked:
     directories, places = uses.clusters[cluster]
     pairs = tuple((str(directory), _a_run_in(directory)) for directory in directories)
     return Asked(__version__, pairs, tuple(places), uses.aws_command, uses.threads)
@@ -238,7 +240,7 @@ def _ends(tries: Sequence[_Try], name: str, slurm: Slurm, stop: Stop) -> Iterato
     """Yield each job as soon as it has answered, or has ended: with nothing. Else with why it is not waited for."""
     left = list(tries)
     while left:
-        live = {job.job: job for job in slurm.live(name)} if left else {}
+        live = {job.job: job for job in slurm.jobs(name)} if left else {}
         for each in tuple(left):
             if node_check.answer(_fresh(each.folder)) is not None:
                 waits: str | None = ""
@@ -252,12 +254,12 @@ def _ends(tries: Sequence[_Try], name: str, slurm: Slurm, stop: Stop) -> Iterato
         stop.check()
 
 
-def _waits(each: _Try, live: Live | None, now: float) -> str | None:
+def _waits(each: _Try, live: SlurmJob | None, now: float) -> str | None:
     """Return nothing of a job that has ended, None of one to wait for, else why it is not waited for any longer."""
     if live is None:
         each.ended = each.ended or now
         return "" if now - each.ended > _SHOW_SECONDS or _said(each.folder)[0] else None
-    if live.waits:
+    if live.is_pending:
         why = f" ({live.reason})" if live.reason != "None" else ""
         text = f"still waits after {human_seconds(_WAIT_SECONDS)}{why}: cancelled (try again when a node is free)"
         return text if now - each.submitted > _WAIT_SECONDS else None
@@ -288,7 +290,7 @@ def _removed(place: _Place, slurm: Slurm) -> Iterator[None]:
     finally:
         with contextlib.suppress(SlurmError):
             until = time.monotonic() + _CANCEL_SECONDS
-            while (live := slurm.live(place.name)) and time.monotonic() < until:
+            while (live := slurm.jobs(place.name)) and time.monotonic() < until:
                 slurm.cancel(job.job for job in live)
                 time.sleep(_LOOK_SECONDS)
         shutil.rmtree(place.folder, ignore_errors=True)

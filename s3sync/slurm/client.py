@@ -19,17 +19,17 @@ from s3sync.text import count_of, human_seconds, printable
 DEFAULT_NODES = 4
 COMMANDS = ("sbatch", "squeue", "scancel", "sinfo")
 _SECONDS = 60.0  # for one command: a busy controller takes its time
-_OURS = tuple(
+_RESERVED_OPTIONS = tuple(
     f"--{name}"
     for name in ("array", "dependency", "export", "job-name", "output", "parsable", "test-only", "wait", "wrap")
 )
-_OURS_SHORT = re.compile(r"-[WaJdo].*|--")
+_RESERVED_SHORT_OPTIONS = re.compile(r"-[WaJdo].*|--")
 _LIVE = re.compile(r"(?P<job>\d+)(_(?P<task>\d+))?\|(?P<state>[A-Z_]+)\|(?P<node>[^|]*)\|(?P<reason>.*)")
-_NOT_OURS = re.compile("SLURM_(?!CONF$)|(SQUEUE|SCANCEL|SINFO)_|SBATCH_(ARRAY_INX|EXPORT|WAIT)$")
-_WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
+_INHERITED_VARIABLES = re.compile("SLURM_(?!CONF$)|(SQUEUE|SCANCEL|SINFO)_|SBATCH_(ARRAY_INX|EXPORT|WAIT)$")
+_PENDING_STATES = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
 
-class Cluster(NamedTuple):
+class SlurmOptions(NamedTuple):
     """What is asked of Slurm for one run: so many nodes at once, and its own options; empty ones are the site's."""
 
     nodes: int = DEFAULT_NODES
@@ -39,7 +39,7 @@ class Cluster(NamedTuple):
     options: tuple[str, ...] = ()
     cores: int | None = None  # of each node; None: all of it
 
-    def words(self, avoid: Sequence[str] = ()) -> tuple[str, ...]:
+    def sbatch_options(self, avoid: Sequence[str] = ()) -> tuple[str, ...]:
         """For each job of it: a node of its own, or so many cores of one, but none of those to `avoid`."""
         given = {"--partition": self.partition, "--account": self.account, "--time": self.time}
         room = ("--exclusive",) if self.cores is None else (f"--cpus-per-task={self.cores}",)
@@ -48,7 +48,7 @@ class Cluster(NamedTuple):
         return (*words, f"--exclude={','.join((*_excluded(words), *avoid))}") if avoid else words
 
 
-class Live(NamedTuple):
+class SlurmJob(NamedTuple):
     """A job, or a task of a job array, that has not ended. `task` is None of a job that is no array's."""
 
     job: int
@@ -58,9 +58,9 @@ class Live(NamedTuple):
     reason: str  # why it waits
 
     @property
-    def waits(self) -> bool:
+    def is_pending(self) -> bool:
         """Whether Slurm has not started it (again) yet."""
-        return self.state in _WAITS
+        return self.state in _PENDING_STATES
 
 
 def parse_options(text: str) -> tuple[str, ...]:
@@ -79,8 +79,8 @@ def parse_options(text: str) -> tuple[str, ...]:
 def _is_ours(word: str) -> bool:
     """Whether it is an option that we choose, or a beginning of its name, which sbatch takes for it."""
     name = word.partition("=")[0]
-    is_long = len(name) > len("--a") and any(ours.startswith(name) for ours in _OURS)
-    return is_long or _OURS_SHORT.fullmatch(word) is not None
+    is_long = len(name) > len("--a") and any(ours.startswith(name) for ours in _RESERVED_OPTIONS)
+    return is_long or _RESERVED_SHORT_OPTIONS.fullmatch(word) is not None
 
 
 class Slurm:
@@ -96,7 +96,9 @@ class Slurm:
             )
         # A coordinator may itself run in a job: what that one was given is not for the jobs that it submits.
         # What the user's own squeue leaves out, or scancel asks, is not meant for ours.
-        self._environ = {k: v for k, v in settings.without_s3sync_variables(environ).items() if not _NOT_OURS.match(k)}
+        self._environ = {
+            k: v for k, v in settings.without_s3sync_variables(environ).items() if not _INHERITED_VARIABLES.match(k)
+        }
         self._secrets = settings.secrets_of(environ)
 
     def submit(
@@ -112,7 +114,7 @@ class Slurm:
     ) -> int:
         """Submit a script as a job, or as an array of `tasks`, `at_once` of them at the same time; its id.
 
-        It is begun when job `after` has ended, however that ended. Raises SlurmError.
+        It is started_shards when job `after` has ended, however that ended. Raises SlurmError.
         """
         ours = [f"--job-name={name}", "--parsable", "--requeue", "--nodes=1", "--ntasks=1"]
         ours += [f"--chdir={script.parent}", f"--output={output}", "--open-mode=append"]
@@ -120,50 +122,50 @@ class Slurm:
             ours.append(f"--array={tasks[0]}-{tasks[-1]}%{at_once}")
         if after is not None:
             ours.append(f"--dependency=afterany:{after}")
-        said = self._ask("sbatch", *words, *ours, str(script))
+        said = self._run("sbatch", *words, *ours, str(script))
         job = said.strip().partition(";")[0]  # the cluster's name may follow
         if not job.isdecimal():
             raise SlurmError(f"cannot make sense of what sbatch printed: {self._readable(said)}")
         return int(job)
 
-    def live(self, name: str) -> list[Live]:
+    def jobs(self, name: str) -> list[SlurmJob]:
         """All jobs of this name that have not ended, a line for each task of an array; raises SlurmError."""
         format_ = "%i|%T|%N|%r"
-        said = self._ask("squeue", "--noheader", "--all", "--array", f"--name={name}", f"--format={format_}")
+        said = self._run("squeue", "--noheader", "--all", "--array", f"--name={name}", f"--format={format_}")
         return [_parse_live(line) for line in said.splitlines() if line.strip()]
 
-    def failed(self, name: str) -> list[tuple[int | None, str]]:
+    def failed_tasks(self, name: str) -> list[tuple[int | None, str]]:
         """Return task and node of each job of this name that has failed by itself, as far as Slurm still knows it.
 
         It forgets jobs after some minutes (MinJobAge). Raises SlurmError.
         """
         words = ("--noheader", "--all", "--array", f"--name={name}", "--format=%i|%T|%N|%r", "--states=FAILED")
-        live = (_parse_live(line) for line in self._ask("squeue", *words).splitlines() if line.strip())
+        live = (_parse_live(line) for line in self._run("squeue", *words).splitlines() if line.strip())
         return [(job.task, job.node) for job in live if job.state == "FAILED"]
 
-    def others(self, cluster: Cluster, avoid: Collection[str]) -> list[str]:
+    def usable_nodes(self, cluster: SlurmOptions, avoid: Collection[str]) -> list[str]:
         """Return the nodes that are up where the cluster's jobs run, but for those to avoid; raises SlurmError."""
-        words = cluster.words()
+        words = cluster.sbatch_options()
         left_out = {*avoid, *_names(_excluded(words))}
         return [name for name, state in self.nodes(_partition(words)) if is_up(state) and name not in left_out]
 
     def cancel(self, jobs: Iterable[int]) -> None:
         """End jobs, whether they wait or run; those that have ended are no matter. Raises SlurmError."""
         if ids := sorted(set(jobs)):
-            self._ask("scancel", "--quiet", *map(str, ids))
+            self._run("scancel", "--quiet", *map(str, ids))
 
     def nodes(self, partition: str = "") -> list[tuple[str, str]]:
         """Name and state of each node of a partition (empty: the default one, or all); raises SlurmError."""
         where = (f"--partition={partition}",) if partition else ()
-        said = self._ask("sinfo", "--noheader", "--Node", "--format=%N|%T", *where)
+        said = self._run("sinfo", "--noheader", "--Node", "--format=%N|%T", *where)
         pairs = (line.strip().partition("|") for line in said.splitlines() if line.strip())
         return sorted({(name, state) for name, _, state in pairs})
 
     def version(self) -> str:
         """As `sbatch` tells it: `slurm-wlm 22.05.8`; raises SlurmError."""
-        return self._readable(self._ask("sbatch", "--version"))
+        return self._readable(self._run("sbatch", "--version"))
 
-    def _ask(self, *argv: str) -> str:
+    def _run(self, *argv: str) -> str:
         try:
             answer = processes.ask(argv, self._environ, _SECONDS)
         except OutOfTime:
@@ -207,17 +209,17 @@ def _excluded(words: Sequence[str]) -> list[str]:
     return [nodes] if nodes else []
 
 
-def summary(live: Sequence[Live]) -> str:
+def summarize(live: Sequence[SlurmJob]) -> str:
     """For people: `12 of them run, 52 wait (Resources)`."""
-    waiting = [job for job in live if job.waits]
+    waiting = [job for job in live if job.is_pending]
     why = next((job.reason for job in waiting if job.reason not in ("", "None")), "")
     running = count_of(len(live) - len(waiting), "task")
     return f"{running} at work" + (f", {len(waiting):,} waiting{f' ({why})' if why else ''}" if waiting else "")
 
 
-def _parse_live(line: str) -> Live:
+def _parse_live(line: str) -> SlurmJob:
     match = _LIVE.fullmatch(line.strip())
     if not match:
         raise SlurmError(f"cannot make sense of what squeue printed: {printable(line[:200])}")
     task = int(match["task"]) if match["task"] else None
-    return Live(int(match["job"]), task, match["state"], match["node"], printable(match["reason"]))
+    return SlurmJob(int(match["job"]), task, match["state"], match["node"], printable(match["reason"]))

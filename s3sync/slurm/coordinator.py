@@ -17,10 +17,10 @@ from s3sync.runs import Run, analysis, run_folder
 from s3sync.signals import Stop
 from s3sync.slurm import broken_nodes as slurm_broken_nodes
 from s3sync.slurm import gathering
-from s3sync.slurm.client import Cluster, Live, Slurm, summary
+from s3sync.slurm.client import Slurm, SlurmJob, SlurmOptions, summarize
 from s3sync.slurm.executor import ClusterExecutor, Collector
-from s3sync.slurm.submission import submit_last
-from s3sync.slurm.work_folder import LAST, ArrayFolder, Handed
+from s3sync.slurm.submission import submit_finalizer
+from s3sync.slurm.work_folder import FINALIZER, JobSpec, WorkFolder
 from s3sync.state import RunState, StateStore, lock
 from s3sync.text import count_of
 from s3sync.transfer import UploadRequest, UploadResult, progress, request, upload
@@ -36,12 +36,12 @@ class Place(NamedTuple):
 
     run: Run
     store: StateStore
-    folder: ArrayFolder
+    folder: WorkFolder
 
 
-def upload_anywhere(
+def run_upload(
     job: UploadRequest,
-    cluster: Cluster | None,
+    cluster: SlurmOptions | None,
     environ: Mapping[str, str],
     stop: Stop,
     display: progress.Display,
@@ -78,7 +78,7 @@ def upload_anywhere(
     return report
 
 
-def collect(job: UploadRequest, folder: ArrayFolder, environ: Mapping[str, str], stop: Stop) -> UploadResult:
+def collect(job: UploadRequest, folder: WorkFolder, environ: Mapping[str, str], stop: Stop) -> UploadResult:
     """What came of an upload whose jobs have ended: it is in the log, the user's command is run, the folder goes.
 
     Raises RunError with what ended the last job, if something did, or if it never came to its end.
@@ -92,9 +92,9 @@ def collect(job: UploadRequest, folder: ArrayFolder, environ: Mapping[str, str],
             store.prepare()
         if not held or not folder.exists():
             return _collected_by_another(UploadResult(run, job.destination, store.log_path, _logged(store, run), scope))
-        handed, last, tally, words = folder.handed(), folder.result(LAST), folder.tally(), folder.words()
-        broken = folder.broken()
-        state = gathering.gather(job, run, store, store.load().state, environ, stop)
+        handed, last, tally, words = folder.spec(), folder.result(FINALIZER), folder.tally(), folder.last_output_lines()
+        broken = folder.broken_nodes()
+        state = gathering.collect_results(job, run, store, store.load().state, environ, stop)
         assert state is not None, "who hands over begins a log"
         tally.seconds = state.seconds - handed.seconds
         after = upload.run_hook(job, run, store, state, environ, stop)
@@ -131,7 +131,7 @@ def _never_ended(run: str, words: Sequence[str], broken: Mapping[str, str]) -> s
 def _place(job: UploadRequest) -> Place:
     run = analysis.open_unit(job.local_path, need_run_info=not job.skip_check)
     store = StateStore(job.log_dir, run, job.destination)
-    folder = ArrayFolder.of(job.log_dir, store)
+    folder = WorkFolder.of(job.log_dir, store)
     if folder.exists():  # it may be that of another folder of this name
         upload.require_claim(run, store.load(set_aside=False).state, lambda: run_folder.list_files(run))
     return Place(run, store, folder)
@@ -139,7 +139,7 @@ def _place(job: UploadRequest) -> Place:
 
 def _is_over(place: Place, slurm: Slurm) -> bool:
     """Whether no job of an upload that was handed over lives, and it did not complete the run."""
-    return not slurm.live(place.folder.handed().name)
+    return not slurm.jobs(place.folder.spec().name)
 
 
 class _Following:
@@ -161,23 +161,23 @@ class _Following:
         self._display = display
         self._environ = environ
         self._folder = place.folder
-        self._handed: Handed = self._folder.handed()
-        self._live: list[Live] = []
+        self._handed: JobSpec = self._folder.spec()
+        self._live: list[SlurmJob] = []
         self._seen = progress.Snapshot("queued", *self._handed.proven, *self._handed.amount, 0)
         self._trouble = ""
         self._rounds = self._shards = 0
 
     def is_over(self) -> bool:
         """Whether the last job came to its end, or no job is left that could."""
-        if not self._folder.exists() or self._folder.is_over():
+        if not self._folder.exists() or self._folder.is_finished():
             return True
-        self._live = self._slurm.live(self._handed.name)
-        self._see_to_the_last()
+        self._live = self._slurm.jobs(self._handed.name)
+        self._ensure_finalizer()
         return not self._live and not self._is_passed_on()
 
     def where(self) -> str:
         """How far the jobs are, for people."""
-        return f"{summary(self._live)}; {self._folder.where()}"
+        return f"{summarize(self._live)}; {self._folder.progress_text()}"
 
     def to_the_end(self) -> None:
         """Show how far they are until they have ended. Raises InterruptedBySignal; SIGINT cancels them."""
@@ -185,7 +185,7 @@ class _Following:
         self._look()
         self._display.follow(title, lambda: self._seen)
         asked = 0.0
-        while self._folder.exists() and not self._folder.result(LAST):
+        while self._folder.exists() and not self._folder.result(FINALIZER):
             if time.monotonic() - asked >= _ASK_SECONDS:
                 asked = time.monotonic()
                 if self._asked_is_over():
@@ -210,13 +210,13 @@ class _Following:
 
     def _look(self) -> None:
         """Look at what the jobs said of themselves, which stays when they are dead: Slurm knows whether they run."""
-        alive = {job.task for job in self._live if not job.waits and job.state != "COMPLETING"}
-        if last := self._folder.progress(LAST):
+        alive = {job.task for job in self._live if not job.is_pending and job.state != "COMPLETING"}
+        if last := self._folder.progress(FINALIZER):
             self._seen = last if None in alive else last._replace(activity="waiting", processes=0)
             return
         before, total = self._handed.proven, self._handed.amount
-        if (rounds := self._folder.rounds()) != self._rounds:
-            self._rounds, self._shards = rounds, self._folder.count()
+        if (rounds := self._folder.array_count()) != self._rounds:
+            self._rounds, self._shards = rounds, self._folder.shard_count()
         seen = ((number, self._folder.progress(number)) for number in range(self._shards))
         tasks = {number: task for number, task in seen if task}
         files = before.files + sum(task.files for task in tasks.values())
@@ -227,43 +227,43 @@ class _Following:
             activity, min(files, total.files), total.files, min(size, total.size), total.size, processes
         )
 
-    def _see_to_the_last(self) -> None:
+    def _ensure_finalizer(self) -> None:
         """Whoever was killed between the two submissions left an array without a job that comes after it. One that
         was submitted, and is gone before its array, was cancelled: then it was meant to end.
         """
         arrays = {job.job for job in self._live if job.task is not None}
-        if not arrays or any(job.task is None for job in self._live) or self._folder.is_followed(max(arrays)):
+        if not arrays or any(job.task is None for job in self._live) or self._folder.has_finalizer(max(arrays)):
             return
         try:
             with lock.held(self._place.store.lock_path, "it is being submitted", stop=self._stop) as held:
-                live = self._slurm.live(self._handed.name)  # another one who follows may have been quicker
+                live = self._slurm.jobs(self._handed.name)  # another one who follows may have been quicker
                 if all(job.task is not None for job in live):
                     held.check()
-                    submit_last(self._folder, self._handed, self._slurm, max(arrays))
+                    submit_finalizer(self._folder, self._handed, self._slurm, max(arrays))
         except BusyError:
             return
 
     def _is_passed_on(self) -> bool:
         """Whether the last job was submitted again, since this program cannot start on the node where it was."""
-        self._folder.note_silent(self._slurm.failed(self._handed.name))
-        lasts = [unstarted.node for unstarted in self._folder.unstarted() if unstarted.is_last_job]
-        broken = self._folder.broken()
-        if not lasts or len(set(lasts)) < len(lasts) or self._folder.is_over():  # the same one again: no use
+        self._folder.note_silent_nodes(self._slurm.failed_tasks(self._handed.name))
+        lasts = [unstarted.node for unstarted in self._folder.failed_starts() if unstarted.is_last_job]
+        broken = self._folder.broken_nodes()
+        if not lasts or len(set(lasts)) < len(lasts) or self._folder.is_finished():  # the same one again: no use
             return False
-        if not self._slurm.others(self._handed.cluster, broken):
+        if not self._slurm.usable_nodes(self._handed.cluster, broken):
             return False
         try:
             with lock.held(self._place.store.lock_path, "it is being submitted", stop=self._stop) as held:
-                if not self._slurm.live(self._handed.name) and self._folder.exists():
+                if not self._slurm.jobs(self._handed.name) and self._folder.exists():
                     held.check()
-                    submit_last(self._folder, self._handed, self._slurm, None, sorted(broken))
+                    submit_finalizer(self._folder, self._handed, self._slurm, None, sorted(broken))
         except BusyError:
             return True  # by another one who follows
         return True
 
     def broken_nodes(self) -> dict[str, str]:
         """Return the nodes on which this program could not start, and what was printed there."""
-        return self._folder.broken()
+        return self._folder.broken_nodes()
 
     def _interrupted(self) -> None:
         """Raises InterruptedBySignal, LeaseLostError."""
@@ -289,7 +289,7 @@ class _Following:
 
     def _cancel(self) -> None:
         """Raises SlurmError."""
-        live = self._slurm.live(self._handed.name)
+        live = self._slurm.jobs(self._handed.name)
         self._display.say(f"cancelling Slurm's jobs {', '.join(map(str, sorted({job.job for job in live})))}")
         self._slurm.cancel(job.job for job in live)
         self._wait_for_the_end()
@@ -304,11 +304,11 @@ class _Following:
         with lock.held(store.lock_path, "the last job ends", stop=stop) as held:
             store.guard(held.check)
             store.prepare()
-            state = gathering.gather(self._job, run, store, store.load().state, self._environ, stop)
+            state = gathering.collect_results(self._job, run, store, store.load().state, self._environ, stop)
         return len(state.proven) if state else 0
 
     def _wait_for_the_end(self) -> None:
         """Of jobs that were cancelled: their processes get some time to end."""
         pause, until = threading.Event(), time.monotonic() + _CANCEL_SECONDS
-        while time.monotonic() < until and self._slurm.live(self._handed.name):
+        while time.monotonic() < until and self._slurm.jobs(self._handed.name):
             pause.wait(_LOOK_SECONDS)

@@ -11,8 +11,8 @@ from s3sync.errors import SlurmError, StateError
 from s3sync.runs import LocalFile, Run
 from s3sync.signals import Stop
 from s3sync.slurm import gathering, submission
-from s3sync.slurm.client import Cluster, Slurm
-from s3sync.slurm.work_folder import ArrayFolder, Handed
+from s3sync.slurm.client import Slurm, SlurmOptions
+from s3sync.slurm.work_folder import JobSpec, WorkFolder
 from s3sync.state import RunState, StateStore
 from s3sync.transfer import UploadRequest, request
 
@@ -23,20 +23,20 @@ class Collector:
     submits = False
     is_finalizer = False
 
-    def __init__(self, environ: Mapping[str, str], own: ArrayFolder | None = None) -> None:
+    def __init__(self, environ: Mapping[str, str], own: WorkFolder | None = None) -> None:
         self._environ = environ
         self._own = own
 
     def where(self, job: UploadRequest, store: StateStore) -> str:
         """Return where the jobs of this run are, for people; empty if there are none."""
-        folder = ArrayFolder.of(job.log_dir, store)
-        return f"handed over to Slurm already: {folder.where()}" if folder.is_submitted() else ""
+        folder = WorkFolder.of(job.log_dir, store)
+        return f"handed over to Slurm already: {folder.progress_text()}" if folder.is_submitted() else ""
 
     def collect(
         self, job: UploadRequest, run: Run, store: StateStore, state: RunState | None, stop: Stop
     ) -> RunState | None:
-        """Return the state with what the jobs have verified; raises what `gathering.gather` raises."""
-        return gathering.gather(job, run, store, state, self._environ, stop, self._own)
+        """Return the state with what the jobs have verified; raises what `gathering.collect_results` raises."""
+        return gathering.collect_results(job, run, store, state, self._environ, stop, self._own)
 
     def submit(self, handover: request.Handover, files: Sequence[LocalFile]) -> None:
         """Refuse: nothing is submitted."""
@@ -48,7 +48,7 @@ class Finalizer(Collector):
 
     is_finalizer = True
 
-    def __init__(self, environ: Mapping[str, str], own: ArrayFolder) -> None:
+    def __init__(self, environ: Mapping[str, str], own: WorkFolder) -> None:
         super().__init__(environ, own)
 
 
@@ -57,7 +57,7 @@ class ClusterExecutor(Collector):
 
     submits = True
 
-    def __init__(self, environ: Mapping[str, str], cluster: Cluster, folder: ArrayFolder, slurm: Slurm) -> None:
+    def __init__(self, environ: Mapping[str, str], cluster: SlurmOptions, folder: WorkFolder, slurm: Slurm) -> None:
         super().__init__(environ)
         self._name = f"s3sync-{uuid.uuid4().hex[:12]}"  # distinguishes these jobs from all others, whatever their ids
         self._cluster = cluster
@@ -66,7 +66,7 @@ class ClusterExecutor(Collector):
 
     def submit(self, handover: request.Handover, files: Sequence[LocalFile]) -> None:
         """Submit these files; raises SlurmError if Slurm takes no job, so that nothing was submitted, or StateError."""
-        handed = Handed(
+        handed = JobSpec(
             name=self._name,
             version=__version__,
             cluster=self._cluster,
@@ -79,12 +79,12 @@ class ClusterExecutor(Collector):
             sent=handover.sent,
             seconds=handover.seconds,
         )
-        self._folder.make(handed, submission.script_of(self._folder))
+        self._folder.create(handed, submission.script_of(self._folder))
         try:
             submission.submit(self._folder, handed, files, self._slurm)
         except SlurmError:
             with contextlib.suppress(SlurmError):
-                if self._slurm.live(self._name):
+                if self._slurm.jobs(self._name):
                     return  # it took the array: the process that follows it submits the finalizer job
                 self._folder.discard()
             raise

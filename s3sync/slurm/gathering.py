@@ -10,8 +10,8 @@ from s3sync.errors import BusyError, ConfigError
 from s3sync.runs import Run, analysis_manifest, run_folder
 from s3sync.signals import Stop
 from s3sync.slurm import broken_nodes
-from s3sync.slurm.client import Live, Slurm, summary
-from s3sync.slurm.work_folder import ArrayFolder, Handed
+from s3sync.slurm.client import Slurm, SlurmJob, summarize
+from s3sync.slurm.work_folder import JobSpec, WorkFolder
 from s3sync.state import RunState, StateStore, lock
 from s3sync.text import moment_of, printable
 from s3sync.transfer import UploadRequest
@@ -19,28 +19,28 @@ from s3sync.transfer import UploadRequest
 _LOOKERS = 16  # a node that is dead is looked at for a minute: those of many shards at the same time
 
 
-def gather(
+def collect_results(
     job: UploadRequest,
     run: Run,
     store: StateStore,
     state: RunState | None,
     environ: Mapping[str, str],
     stop: Stop,
-    own: ArrayFolder | None = None,
+    own: WorkFolder | None = None,
 ) -> RunState | None:
     """Add what was proven to the state, if there is a work folder; under the run's lock, which guards the store.
 
     Only the last job, whose `own` it is, may have it while jobs live, or may live: else BusyError. Any other writes the
     log, and removes the folder. Raises StateError, SlurmError, LeaseLostError, and InterruptedBySignal.
     """
-    folder = own or ArrayFolder.of(job.log_dir, store)
+    folder = own or WorkFolder.of(job.log_dir, store)
     if not folder.exists():
         return state
-    handed = folder.handed()
-    if not own and not folder.is_over():
+    handed = folder.spec()
+    if not own and not folder.is_finished():
         if live := _live(run, handed, environ):
             advice = f"follow them with --executor slurm, or end them: scancel --name={handed.name}"
-            raise BusyError(f"{printable(run.run_id)} is being uploaded by Slurm: {summary(live)} ({advice})")
+            raise BusyError(f"{printable(run.run_id)} is being uploaded by Slurm: {summarize(live)} ({advice})")
         _require_quiet(folder, run, stop)
     if not own and not folder.is_submitted():  # Slurm took nothing
         store.check()
@@ -53,15 +53,15 @@ def gather(
             store.save(state)
     if not own:
         store.check()  # another host that has taken over may need the folder
-        broken_nodes.remember(job.log_dir, folder.broken(), folder.able())
+        broken_nodes.remember(job.log_dir, folder.broken_nodes(), folder.working_nodes())
         folder.discard()
     return state
 
 
-def _live(run: Run, handed: Handed, environ: Mapping[str, str]) -> list[Live]:
+def _live(run: Run, handed: JobSpec, environ: Mapping[str, str]) -> list[SlurmJob]:
     """Its jobs; raises SlurmError, BusyError where there is no Slurm that could be asked."""
     try:
-        return Slurm(environ).live(handed.name)
+        return Slurm(environ).jobs(handed.name)
     except ConfigError as error:
         name = printable(run.run_id)
         raise BusyError(
@@ -69,7 +69,7 @@ def _live(run: Run, handed: Handed, environ: Mapping[str, str]) -> list[Live]:
         ) from error
 
 
-def _require_quiet(folder: ArrayFolder, run: Run, stop: Stop) -> None:
+def _require_quiet(folder: WorkFolder, run: Run, stop: Stop) -> None:
     """Make sure that no task is at work on a node that Slurm has given up, since it cannot reach it.
 
     Raises BusyError, and InterruptedBySignal as soon as `stop` is asked for the end.
@@ -80,13 +80,13 @@ def _require_quiet(folder: ArrayFolder, run: Run, stop: Stop) -> None:
         with lock.held(folder.lock_path(number), busy, stop=stop):
             pass
 
-    begun = [number for number in folder.begun() if folder.result(number) is None]
+    started_shards = [number for number in folder.started_shards() if folder.result(number) is None]
     with ThreadPoolExecutor(_LOOKERS) as pool:
-        for _ in pool.map(look, begun):
+        for _ in pool.map(look, started_shards):
             pass
 
 
-def _add(state: RunState, folder: ArrayFolder, handed: Handed, run: Run) -> None:
+def _add(state: RunState, folder: WorkFolder, handed: JobSpec, run: Run) -> None:
     """Add what the jobs have proven to the state, in the same way however often it is done.
 
     A proof of the state is newer than theirs if it says how the file was: the last job's. The predecessor's do not.
@@ -102,6 +102,6 @@ def _add(state: RunState, folder: ArrayFolder, handed: Handed, run: Run) -> None
         state.attempts = 0
 
 
-def _is_as_planned(run: Run, handed: Handed) -> bool:
+def _is_as_planned(run: Run, handed: JobSpec) -> bool:
     """Whether the instrument's manifest, by which files were proven, is the one that the plan was made with."""
     return handed.manifest is None or run_folder.stat_again(run, analysis_manifest.MANIFEST) == handed.manifest

@@ -16,7 +16,7 @@ _LONG_COST = 30.0  # CPU-seconds: a shard more than there are nodes has to be wo
 LEAST_COST = 2.0  # and one for a node that would have nothing to do
 
 
-def number_for(files: Iterable[LocalFile], nodes: int) -> int:
+def shard_count_for(files: Iterable[LocalFile], nodes: int) -> int:
     """How many shards pay for these files on so many nodes; at least one, and if there are more than nodes, so many
     that none is left over for a round of its own.
     """
@@ -25,7 +25,7 @@ def number_for(files: Iterable[LocalFile], nodes: int) -> int:
     return max(1, min(nodes, int(cost / LEAST_COST)), long - long % nodes)
 
 
-def cut(files: Sequence[LocalFile], number: int) -> list[Shard]:
+def make_shards(files: Sequence[LocalFile], number: int) -> list[Shard]:
     """At most so many shards, in the order of their keys, no two of which overlap, so that one short listing tells
     what S3 has of each. Each is an equal share, give or take a file.
     """

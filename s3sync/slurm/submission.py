@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from s3sync.runs import LocalFile
 from s3sync.slurm import shards
 from s3sync.slurm.client import Slurm
-from s3sync.slurm.work_folder import STARTS, ArrayFolder, Handed
+from s3sync.slurm.work_folder import STARTS, JobSpec, WorkFolder
 
 # The program renames the mark of its start: one that stays names a node on which it cannot run.
 _SCRIPT = """\
@@ -24,30 +24,32 @@ exec {python} -m s3sync task {folder}
 """
 
 
-def script_of(folder: ArrayFolder) -> str:
+def script_of(folder: WorkFolder) -> str:
     """Return what Slurm runs on a node."""
     words = {"python": shlex.quote(sys.executable), "folder": shlex.quote(str(folder.path))}
     return _SCRIPT.format(**words, starts=STARTS)
 
 
 def submit(
-    folder: ArrayFolder, handed: Handed, files: Sequence[LocalFile], slurm: Slurm, avoid: Sequence[str] = ()
+    folder: WorkFolder, handed: JobSpec, files: Sequence[LocalFile], slurm: Slurm, avoid: Sequence[str] = ()
 ) -> None:
     """The next array, kept off the nodes to `avoid`, and the job that comes after it; raises SlurmError, StateError."""
     cluster = handed.cluster
-    numbers = folder.plan(folder.rounds() + 1, shards.cut(files, shards.number_for(files, cluster.nodes)))
+    numbers = folder.write_plan(
+        folder.array_count() + 1, shards.make_shards(files, shards.shard_count_for(files, cluster.nodes))
+    )
     output = folder.path / "out" / "%A_%a.txt"
-    words = cluster.words(avoid)
+    words = cluster.sbatch_options(avoid)
     array = slurm.submit(folder.script, handed.name, words, output=output, tasks=numbers, at_once=cluster.nodes)
-    folder.set_submitted()
-    submit_last(folder, handed, slurm, array, avoid)
+    folder.mark_submitted()
+    submit_finalizer(folder, handed, slurm, array, avoid)
 
 
-def submit_last(
-    folder: ArrayFolder, handed: Handed, slurm: Slurm, after: int | None, avoid: Sequence[str] = ()
+def submit_finalizer(
+    folder: WorkFolder, handed: JobSpec, slurm: Slurm, after: int | None, avoid: Sequence[str] = ()
 ) -> None:
     """The job that comes when all tasks of an array have ended, however they did, or at once; raises SlurmError."""
     output = folder.path / "out" / "%j.txt"
-    slurm.submit(folder.script, handed.name, handed.cluster.words(avoid), output=output, after=after)
+    slurm.submit(folder.script, handed.name, handed.cluster.sbatch_options(avoid), output=output, after=after)
     if after is not None:
-        folder.set_followed(after)
+        folder.mark_finalizer_submitted(after)

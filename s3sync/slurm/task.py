@@ -18,10 +18,10 @@ from s3sync.resources import usable_cores
 from s3sync.runs import Run, analysis, analysis_manifest, run_folder
 from s3sync.signals import Stop
 from s3sync.slurm import submission
-from s3sync.slurm.client import Cluster, Slurm
+from s3sync.slurm.client import Slurm, SlurmOptions
 from s3sync.slurm.executor import Finalizer
 from s3sync.slurm.shards import LEAST_COST, Shard
-from s3sync.slurm.work_folder import LAST, ArrayFolder, Handed, Result
+from s3sync.slurm.work_folder import FINALIZER, JobSpec, Result, WorkFolder
 from s3sync.state import RunState, lock, log_format
 from s3sync.text import printable
 from s3sync.transfer import UploadRequest, UploadResult, batches, passes, progress, request, staging, upload
@@ -34,12 +34,12 @@ _LOOK_SECONDS = 2.0  # between two looks at whether a lock is free
 _WAITERS = 16  # shards whose tasks may still be at work are waited for, so many at a time
 
 
-def run_task(folder: ArrayFolder, number: int, environ: Mapping[str, str], stop: Stop) -> bool:
+def run_task(folder: WorkFolder, number: int, environ: Mapping[str, str], stop: Stop) -> bool:
     """Send a shard, unless another start of its task has done so; whether all of it is proven.
 
     Raises S3SyncError where it cannot be done, with that in its result, and InterruptedBySignal, without one.
     """
-    folder.has_started(environ)
+    folder.mark_started(environ)
     handed = _given(folder, environ)
     with _alone(folder, number, stop) as locked:
         if locked is None:
@@ -50,18 +50,18 @@ def run_task(folder: ArrayFolder, number: int, environ: Mapping[str, str], stop:
             _send_shard(folder, number, start, handed, environ, stop, tally, state, locked.descriptor)
         except S3SyncError as error:
             if not stop.requested:  # Slurm may start it again
-                folder.end(number, Result(_node(environ), tally, state.failed, state.aws, str(error), start))
+                folder.write_result(number, Result(_node(environ), tally, state.failed, state.aws, str(error), start))
             raise
         locked.check()
-        folder.end(number, Result(_node(environ), tally, state.failed, state.aws, start=start))
+        folder.write_result(number, Result(_node(environ), tally, state.failed, state.aws, start=start))
     return not state.failed
 
 
 def _send_shard(
-    folder: ArrayFolder,
+    folder: WorkFolder,
     number: int,
     start: str,
-    handed: Handed,
+    handed: JobSpec,
     environ: Mapping[str, str],
     stop: Stop,
     tally: request.UploadCounters,
@@ -111,24 +111,24 @@ def _send(
     sender.send(phases.metadata, phases.data)
 
 
-def run_last(folder: ArrayFolder, environ: Mapping[str, str], stop: Stop) -> None:
+def run_finalizer(folder: WorkFolder, environ: Mapping[str, str], stop: Stop) -> None:
     """Once all tasks have ended: a second array for what is worth one, or else the rest from here, as on one machine.
 
     Raises S3SyncError where that cannot be done, with that in its result, and InterruptedBySignal, without one.
     """
-    folder.has_started(environ)
+    folder.mark_started(environ)
     handed = _given(folder, environ)
-    if folder.result(LAST):  # Slurm has started this job again, though it had come to its end
+    if folder.result(FINALIZER):  # Slurm has started this job again, though it had come to its end
         return
     _wait_for_tasks(folder, stop)
     _note_silent_nodes(folder, handed, environ)
     if (
         _is_left_to_others(folder, handed, environ)
-        or (folder.rounds() == 1 and _submit_again(folder, handed, environ))
+        or (folder.array_count() == 1 and _submit_again(folder, handed, environ))
         or _is_passed_on(folder, handed, environ)
     ):
         return
-    display = _Shown(folder, LAST)
+    display = _Shown(folder, FINALIZER)
     try:
         _require_same_version(handed, environ)
         with display:
@@ -136,32 +136,32 @@ def run_last(folder: ArrayFolder, environ: Mapping[str, str], stop: Stop) -> Non
             report = _upload_rest(folder, job, environ, stop, display)
     except S3SyncError as error:
         if not stop.requested:
-            folder.end(LAST, Result(_node(environ), request.UploadCounters(), {}, "", str(error)))
+            folder.write_result(FINALIZER, Result(_node(environ), request.UploadCounters(), {}, "", str(error)))
         raise
-    folder.end(LAST, Result(_node(environ), report.tally, report.state.failed, report.state.aws))
+    folder.write_result(FINALIZER, Result(_node(environ), report.tally, report.state.failed, report.state.aws))
 
 
-def _is_left_to_others(folder: ArrayFolder, handed: Handed, environ: Mapping[str, str]) -> bool:
+def _is_left_to_others(folder: WorkFolder, handed: JobSpec, environ: Mapping[str, str]) -> bool:
     """Whether a second array is at work already: this job had submitted it when Slurm started it once more."""
-    if folder.rounds() == 1:
+    if folder.array_count() == 1:
         return False
     try:
         slurm = Slurm(environ)
-        live = [job for job in slurm.live(handed.name) if str(job.job) != environ.get("SLURM_JOB_ID")]
+        live = [job for job in slurm.jobs(handed.name) if str(job.job) != environ.get("SLURM_JOB_ID")]
         arrays = {job.job for job in live if job.task is not None and job.state != "COMPLETING"}
-        if arrays and all(job.task is not None for job in live) and not folder.is_followed(max(arrays)):
-            submission.submit_last(folder, handed, slurm, max(arrays))
+        if arrays and all(job.task is not None for job in live) and not folder.has_finalizer(max(arrays)):
+            submission.submit_finalizer(folder, handed, slurm, max(arrays))
     except (SlurmError, ConfigError) as error:
         _say(f"{error}; so no other job is expected")
         return False
     return bool(arrays)
 
 
-def _submit_again(folder: ArrayFolder, handed: Handed, environ: Mapping[str, str]) -> bool:
+def _submit_again(folder: WorkFolder, handed: JobSpec, environ: Mapping[str, str]) -> bool:
     """Whether what is not proven goes to a second array. Where no more can be submitted, it is sent from here."""
     results = folder.results()
     proven = {proof.path: proof for proof in folder.proofs(None, handed.job.destination)}
-    left = batches.pending(folder.files(), proven)
+    left = batches.pending(folder.all_files(), proven)
     if batches.cost_of(left) < LEAST_COST or (results and all(result.error for result in results.values())):
         return False
     try:
@@ -172,41 +172,41 @@ def _submit_again(folder: ArrayFolder, handed: Handed, environ: Mapping[str, str
     return True
 
 
-def _is_passed_on(folder: ArrayFolder, handed: Handed, environ: Mapping[str, str]) -> bool:
+def _is_passed_on(folder: WorkFolder, handed: JobSpec, environ: Mapping[str, str]) -> bool:
     """Whether another node has to do this, since no task could work here."""
     broken, job = _broken_nodes(folder, environ), environ.get("SLURM_JOB_ID", "")
     if _node(environ) not in broken or not job.isdecimal():
         return False
     try:
-        submission.submit_last(folder, handed, Slurm(environ), int(job), avoid=broken)
+        submission.submit_finalizer(folder, handed, Slurm(environ), int(job), avoid=broken)
     except (SlurmError, ConfigError) as error:
         _say(f"{error}; so it is tried here")
         return False
     return True
 
 
-def _broken_nodes(folder: ArrayFolder, environ: Mapping[str, str]) -> list[str]:
+def _broken_nodes(folder: WorkFolder, environ: Mapping[str, str]) -> list[str]:
     """Return those on which the program could not start, or tasks could not work at all where others could."""
     results = folder.results().values()
     able = {result.node for result in results if not result.error}
     failed = {result.node for result in results if result.error} - able if able else set()
-    return sorted(failed | (folder.broken().keys() - {_node(environ)}))
+    return sorted(failed | (folder.broken_nodes().keys() - {_node(environ)}))
 
 
-def _note_silent_nodes(folder: ArrayFolder, handed: Handed, environ: Mapping[str, str]) -> None:
+def _note_silent_nodes(folder: WorkFolder, handed: JobSpec, environ: Mapping[str, str]) -> None:
     with contextlib.suppress(SlurmError, ConfigError):
-        folder.note_silent(Slurm(environ).failed(handed.name))
+        folder.note_silent_nodes(Slurm(environ).failed_tasks(handed.name))
 
 
-def _given(folder: ArrayFolder, environ: Mapping[str, str]) -> Handed:
+def _given(folder: WorkFolder, environ: Mapping[str, str]) -> JobSpec:
     """Raises StateError if the folder is another upload's by now: this job was one of the upload before."""
-    handed = folder.handed()
+    handed = folder.spec()
     if environ.get("SLURM_JOB_NAME", handed.name) != handed.name:
         raise StateError(f"this job's upload is over: {printable(str(folder.path))} is another one's by now")
     return handed
 
 
-def _require_same_version(handed: Handed, environ: Mapping[str, str]) -> None:
+def _require_same_version(handed: JobSpec, environ: Mapping[str, str]) -> None:
     """Raises StateError if it is not for this program as it is installed on this node."""
     if handed.version != __version__:
         where = printable(sys.executable)
@@ -217,7 +217,7 @@ def _require_same_version(handed: Handed, environ: Mapping[str, str]) -> None:
 
 
 def _on_this_node(
-    job: UploadRequest, cluster: Cluster, environ: Mapping[str, str], *, share: bool = True
+    job: UploadRequest, cluster: SlurmOptions, environ: Mapping[str, str], *, share: bool = True
 ) -> UploadRequest:
     """The job with what Slurm gives of this node; of a limit on the bandwidth with a node's `share`."""
     nodes = cluster.nodes if share else 1
@@ -227,7 +227,7 @@ def _on_this_node(
     return replace(job, cores=cluster.cores or max(1, cores), max_bandwidth=limit)
 
 
-def _expected(run: Run, handed: Handed) -> analysis_manifest.Checksums:
+def _expected(run: Run, handed: JobSpec) -> analysis_manifest.Checksums:
     """What the instrument's manifest says; raises RunError if it is not the one that the plan was made with."""
     expected = analysis_manifest.read(run)
     if expected and run_folder.stat_again(run, analysis_manifest.MANIFEST) != handed.manifest:
@@ -238,7 +238,7 @@ def _expected(run: Run, handed: Handed) -> analysis_manifest.Checksums:
 
 
 @contextlib.contextmanager
-def _alone(folder: ArrayFolder, number: int, stop: Stop) -> Iterator[lock.Held | None]:
+def _alone(folder: WorkFolder, number: int, stop: Stop) -> Iterator[lock.Held | None]:
     """The shard's lock, when no other start of its task is at work, on a node that Slurm has given up; None if that
     has come to its end.
     """
@@ -250,7 +250,7 @@ def _alone(folder: ArrayFolder, number: int, stop: Stop) -> Iterator[lock.Held |
         yield None if has_ended() else locked
 
 
-def _wait_for_tasks(folder: ArrayFolder, stop: Stop) -> None:
+def _wait_for_tasks(folder: WorkFolder, stop: Stop) -> None:
     """For those of nodes that Slurm has given up, and which are at work all the same."""
 
     def wait_for(number: int) -> None:
@@ -258,12 +258,12 @@ def _wait_for_tasks(folder: ArrayFolder, stop: Stop) -> None:
             pass
 
     with ThreadPoolExecutor(_WAITERS) as pool:
-        for _ in pool.map(wait_for, range(folder.count())):
+        for _ in pool.map(wait_for, range(folder.shard_count())):
             pass
 
 
 def _upload_rest(
-    folder: ArrayFolder, job: UploadRequest, environ: Mapping[str, str], stop: Stop, display: _Shown
+    folder: WorkFolder, job: UploadRequest, environ: Mapping[str, str], stop: Stop, display: _Shown
 ) -> UploadResult:
     """Whoever else holds the run's lock looks at it, finds this job, and leaves."""
     while True:
@@ -291,7 +291,7 @@ def _node(environ: Mapping[str, str]) -> str:
 class _Shown:
     """A display of a job: how far it is goes into the work folder, what it says into Slurm's output."""
 
-    def __init__(self, folder: ArrayFolder, who: int | str) -> None:
+    def __init__(self, folder: WorkFolder, who: int | str) -> None:
         self._folder = folder
         self._who = who
         self._watcher = progress.Watcher(_SHOW_SECONDS, self._show)
@@ -317,4 +317,4 @@ class _Shown:
         _say(line)
 
     def _show(self, now: progress.Snapshot) -> None:
-        self._folder.show(self._who, now)
+        self._folder.write_progress(self._who, now)

@@ -20,7 +20,7 @@ from s3sync import files
 from s3sync.aws import Destination
 from s3sync.errors import StateError
 from s3sync.runs import LocalFile
-from s3sync.slurm.client import Cluster
+from s3sync.slurm.client import SlurmOptions
 from s3sync.slurm.shards import Shard
 from s3sync.state import Proof, StateStore, lock, log_format
 from s3sync.text import count_of, printable
@@ -32,18 +32,18 @@ STARTS = "starts"  # in the work folder: marks of scripts that were started, unt
 _RAN = "ran."  # before the name of such a mark: the program runs, or ran
 _SAID_LINES = 2  # of what a job printed
 _SILENT = "its job left nothing in the log directory (is that shared, and may this user write there?)"
-LAST = "last"  # instead of a shard's number: the job that comes after all tasks
+FINALIZER = "last"  # instead of a shard's number: the job that comes after all tasks
 _NOT_THERE = (OSError, ValueError, TypeError, KeyError, RecursionError)  # of a file that is being written, or no more
 
 
-class Handed(NamedTuple):
+class JobSpec(NamedTuple):
     """What the jobs are given. `manifest` is Manifest.tsv as it was when the plan was made; `amount` all that the run
     has, `proven` what of it was proven before; `sent` what calls before had sent.
     """
 
     name: str  # of all jobs
     version: str  # of this program
-    cluster: Cluster
+    cluster: SlurmOptions
     job: UploadRequest
     submitted: str
     resumed: bool  # S3 may have files that are not proven
@@ -69,7 +69,7 @@ class Result:
     start: str = ""
 
 
-class Unstarted(NamedTuple):
+class FailedStart(NamedTuple):
     """A node on which Slurm started the script of a job, but the program did not run; the last that was printed."""
 
     node: str
@@ -78,7 +78,7 @@ class Unstarted(NamedTuple):
     at: int = 0  # ns by the file server
 
 
-class ArrayFolder:
+class WorkFolder:
     """The folder of one run and destination."""
 
     def __init__(self, path: Path) -> None:
@@ -86,7 +86,7 @@ class ArrayFolder:
         self.script = path / "job.sh"
 
     @classmethod
-    def of(cls, log_dir: Path, store: StateStore) -> ArrayFolder:
+    def of(cls, log_dir: Path, store: StateStore) -> WorkFolder:
         """That of the run and destination that this log is of."""
         return cls(log_dir / FOLDER / store.lock_path.stem)
 
@@ -97,7 +97,7 @@ class ArrayFolder:
 
     # What the coordinator writes.
 
-    def make(self, handed: Handed, script: str) -> None:
+    def create(self, handed: JobSpec, script: str) -> None:
         """Begin; what is left of one before goes. Raises StateError."""
         self.discard()
         with self._explained():
@@ -107,12 +107,12 @@ class ArrayFolder:
             # Last: what has no job.json is nothing.
             files.replace(self.path / "job.json", json.dumps(_plain(handed)).encode("ascii"))
 
-    def plan(self, number: int, shards: Sequence[Shard]) -> range:
+    def write_plan(self, number: int, shards: Sequence[Shard]) -> range:
         """Write the plan of the first or second array; return the numbers of its shards. Raises StateError.
 
         Each shard has a file, so that a task reads no more than its own, and nobody reads them all to count them.
         """
-        numbers = range(self.count(), self.count() + len(shards))
+        numbers = range(self.shard_count(), self.shard_count() + len(shards))
         with self._explained():
             for shard, path in zip(shards, map(self._shard_path, numbers), strict=True):
                 files.write_synced(path, "\n".join(map(json.dumps, shard)).encode("ascii"))
@@ -121,7 +121,7 @@ class ArrayFolder:
             files.replace(self.path / f"round-{number}.json", json.dumps([numbers.start, len(numbers)]).encode("ascii"))
         return numbers
 
-    def set_submitted(self) -> None:
+    def mark_submitted(self) -> None:
         """Remember that Slurm took a job. Nothing is lost without this: raises nothing."""
         with contextlib.suppress(OSError):
             files.write_synced(self.path / "submitted", b"")
@@ -129,14 +129,18 @@ class ArrayFolder:
     def is_submitted(self) -> bool:
         """Whether Slurm is known to have taken a job: if not, there may be none, and nothing was sent."""
         with contextlib.suppress(OSError):
-            return (self.path / "submitted").exists() or bool(os.listdir(self.path / "followed")) or bool(self.begun())
-        return bool(self.begun())
+            return (
+                (self.path / "submitted").exists()
+                or bool(os.listdir(self.path / "followed"))
+                or bool(self.started_shards())
+            )
+        return bool(self.started_shards())
 
-    def is_followed(self, array: int) -> bool:
+    def has_finalizer(self, array: int) -> bool:
         """Whether a job was submitted that comes after this array, whatever became of it."""
         return (self.path / "followed" / str(array)).exists()
 
-    def set_followed(self, array: int) -> None:
+    def mark_finalizer_submitted(self, array: int) -> None:
         """Such a job was submitted. Nothing is lost without this: raises nothing."""
         with contextlib.suppress(OSError):
             files.write_synced(self.path / "followed" / str(array), b"")
@@ -150,16 +154,16 @@ class ArrayFolder:
 
     # What the jobs read.
 
-    def handed(self) -> Handed:
+    def spec(self) -> JobSpec:
         """What was handed over; raises StateError."""
         with self._explained("read"):
             return _parse(_load(self.path / "job.json"))
 
-    def rounds(self) -> int:
+    def array_count(self) -> int:
         """How many arrays there were so far; raises StateError."""
         return len(self._rounds())
 
-    def count(self) -> int:
+    def shard_count(self) -> int:
         """How many shards there are; raises StateError."""
         return max((numbers.stop for numbers in self._rounds()), default=0)
 
@@ -169,15 +173,15 @@ class ArrayFolder:
             lines = self._shard_path(number).read_bytes().splitlines()
             return tuple(LocalFile(*json.loads(line)) for line in lines)
 
-    def files(self) -> list[LocalFile]:
+    def all_files(self) -> list[LocalFile]:
         """Those of all shards; raises StateError."""
-        return list({file.path: file for number in range(self.count()) for file in self.shard(number)}.values())
+        return list({file.path: file for number in range(self.shard_count()) for file in self.shard(number)}.values())
 
     def lock_path(self, number: int) -> Path:
         """What the task of a shard holds while it is at work."""
         return self.path / "locks" / f"{number:06}{lock.SUFFIX}"
 
-    def begun(self) -> list[int]:
+    def started_shards(self) -> list[int]:
         """The shards that a task has begun with, however it ended."""
         with contextlib.suppress(OSError):
             names = [name.removesuffix(lock.SUFFIX) for name in os.listdir(self.path / "locks")]
@@ -207,12 +211,12 @@ class ArrayFolder:
         finally:
             os.close(descriptor)
 
-    def show(self, who: int | str, snapshot: transfer_progress.Snapshot) -> None:
+    def write_progress(self, who: int | str, snapshot: transfer_progress.Snapshot) -> None:
         """How far a task is. Nothing hangs on it: raises nothing."""
         with contextlib.suppress(OSError):
             files.replace(self.path / "progress" / _name(who), json.dumps(snapshot).encode("ascii"))
 
-    def end(self, who: int | str, result: Result) -> None:
+    def write_result(self, who: int | str, result: Result) -> None:
         """A task, or the last job, came to its end; raises StateError."""
         facts = {"node": result.node, "aws": result.aws, "error": result.error, "failed": dict(result.failed)}
         facts["start"] = result.start
@@ -243,13 +247,13 @@ class ArrayFolder:
             return Result(str(facts["node"]), tally, failed, aws, error, str(facts.get("start", "")))
         return None
 
-    def is_over(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether the last job came to its end. A file server's client may know a folder as it was a minute ago;
         whoever writes into it sees it as it is. Raises StateError.
         """
         with self._explained():
-            files.try_replace(self.path / "results" / _name(LAST))
-        return self.result(LAST) is not None
+            files.try_replace(self.path / "results" / _name(FINALIZER))
+        return self.result(FINALIZER) is not None
 
     def results(self) -> dict[int, Result]:
         """Of all shards that came to their ends, by number."""
@@ -265,7 +269,7 @@ class ArrayFolder:
         A start that was killed has no result: what it sent is in its journal. Raises StateError.
         """
         shards = self.results()
-        results = [*shards.values(), *filter(None, [self.result(LAST)])]
+        results = [*shards.values(), *filter(None, [self.result(FINALIZER)])]
         counted = (name for name in request.UploadCounters.__slots__ if name != "seconds")
         tally = request.UploadCounters(
             **{name: sum(getattr(result.tally, name) for result in results) for name in counted}
@@ -277,7 +281,7 @@ class ArrayFolder:
 
     def _sent_by_others(self, results: Mapping[int, Result]) -> Iterator[Proof]:
         """Yield what is in the journals of other starts than those that have these results; raises StateError."""
-        destination = self.handed().job.destination
+        destination = self.spec().job.destination
         with self._explained("read"):
             for path in sorted((self.path / "journals").iterdir()):
                 number = path.name.partition(".")[0]
@@ -286,19 +290,19 @@ class ArrayFolder:
                     yield from log_format.parse_journal(path.read_bytes(), destination)[0]
 
     def progress(self, who: int | str) -> transfer_progress.Snapshot | None:
-        """How far a task was when it last said so; None if it has not begun."""
+        """How far a task was when it last said so; None if it has not started_shards."""
         with contextlib.suppress(*_NOT_THERE):
             activity, *numbers = _load(self.path / "progress" / _name(who))
             return transfer_progress.Snapshot(printable(str(activity)), *(int(number) for number in numbers))
         return None
 
-    def where(self) -> str:
+    def progress_text(self) -> str:
         """How far all of it is, for people."""
-        last = self.progress(LAST)
+        last = self.progress(FINALIZER)
         if not self.is_submitted():
             return "not known to have taken its jobs (the next scan asks Slurm, and tries again)"
         try:
-            handed, shards = self.handed(), self.count()
+            handed, shards = self.spec(), self.shard_count()
         except StateError as error:
             return str(error)
         seen = [snapshot for number in range(shards) if (snapshot := self.progress(number))]
@@ -306,14 +310,14 @@ class ArrayFolder:
         of = f"{min(done, handed.amount.files):,} of {count_of(handed.amount.files, 'file')} sent"
         return f"{of}, {len(self.results()):,} of {count_of(shards, 'shard')} done (squeue --name={handed.name})"
 
-    def has_started(self, environ: Mapping[str, str]) -> None:
+    def mark_started(self, environ: Mapping[str, str]) -> None:
         """Change the mark that the script of this job has left on its node: the program runs. Raises nothing."""
-        number, job = environ.get("SLURM_ARRAY_TASK_ID", LAST), environ.get("SLURM_JOB_ID", "0")
+        number, job = environ.get("SLURM_ARRAY_TASK_ID", FINALIZER), environ.get("SLURM_JOB_ID", "0")
         name = f"{number}.{job}.{environ.get('SLURM_RESTART_COUNT', '0')}"
         with contextlib.suppress(OSError, ValueError):
             (self.path / STARTS / name).rename(self.path / STARTS / f"{_RAN}{name}")
 
-    def unstarted(self) -> list[Unstarted]:
+    def failed_starts(self) -> list[FailedStart]:
         """Return the nodes on which the program did not start, as far as that is known here.
 
         A start that Slurm ended, or whose node lost power, has printed nothing, or what Slurm says of that.
@@ -327,37 +331,37 @@ class ArrayFolder:
                     node, out, *noted = filter(None, path.read_text("utf-8", "replace").split("\n"))
                     said = [printable(line) for line in (noted or self._printed(out))[-_SAID_LINES:]]
                     if said and not any("slurmstepd: error: ***" in line for line in said):
-                        is_last = path.name.startswith(LAST)
-                        found.append(Unstarted(printable(node), " / ".join(said), is_last, path.stat().st_mtime_ns))
+                        is_last = path.name.startswith(FINALIZER)
+                        found.append(FailedStart(printable(node), " / ".join(said), is_last, path.stat().st_mtime_ns))
         return found
 
-    def note_silent(self, failed: Iterable[tuple[int | None, str]]) -> None:
+    def note_silent_nodes(self, failed: Iterable[tuple[int | None, str]]) -> None:
         """Remember the nodes of jobs that Slurm calls failed, by their tasks, if these left nothing here at all.
 
         Their node may not have this folder, or the user may not write there. Raises nothing.
         """
         with contextlib.suppress(OSError):
             marked = {name.removeprefix(_RAN).partition(".")[0] for name in os.listdir(self.path / STARTS)}
-            begun = {str(number) for number in self.begun()}
+            started_shards = {str(number) for number in self.started_shards()}
             for task, node in failed:
-                who = LAST if task is None else str(task)
-                if node and who not in marked | begun:
+                who = FINALIZER if task is None else str(task)
+                if node and who not in marked | started_shards:
                     name = f"{who}.silent.{uuid.uuid4().hex[:12]}"
                     files.write_synced(self.path / STARTS / name, f"{node}\n-\n{_SILENT}\n".encode("utf-8", "replace"))
 
-    def broken(self) -> dict[str, str]:
+    def broken_nodes(self) -> dict[str, str]:
         """Return the nodes on which the program could not start, and did not run since, each with what was printed."""
         ran = self._ran()
-        return {start.node: start.said for start in self.unstarted() if ran.get(start.node, 0) <= start.at}
+        return {start.node: start.said for start in self.failed_starts() if ran.get(start.node, 0) <= start.at}
 
-    def able(self) -> set[str]:
+    def working_nodes(self) -> set[str]:
         """Return the nodes on which it ran, however that ended."""
         return set(self._ran())
 
     def _ran(self) -> dict[str, int]:
         """Return when a job came to its end on each node, ns by the file server."""
         newest: dict[str, int] = {}
-        everybody: list[int | str] = [*self.results(), LAST]
+        everybody: list[int | str] = [*self.results(), FINALIZER]
         for who in everybody:
             with contextlib.suppress(OSError):
                 if result := self.result(who):
@@ -370,7 +374,7 @@ class ArrayFolder:
         text = (self.path / "out" / os.path.basename(name)).read_text("utf-8", "replace")
         return [line for line in text.splitlines() if line.strip()]
 
-    def words(self) -> list[str]:
+    def last_output_lines(self) -> list[str]:
         """The last words of the jobs, for people: what Slurm and the tasks printed."""
         with contextlib.suppress(OSError):
             logs = sorted((self.path / "out").iterdir(), key=lambda path: path.stat().st_mtime)
@@ -424,7 +428,7 @@ class Journal:
             raise StateError(f"cannot write {printable(str(self._path))}: {error.strerror} (make room)") from error
 
 
-def under_way(log_dir: Path) -> frozenset[str]:
+def active_names(log_dir: Path) -> frozenset[str]:
     """The names of the work folders that nobody has collected yet: those of their locks, without the ending.
 
     Raises StateError.
@@ -446,17 +450,17 @@ def _load(path: Path) -> Any:
     return json.loads(path.read_bytes())
 
 
-def _parse(facts: Any) -> Handed:
+def _parse(facts: Any) -> JobSpec:
     from pydantic import TypeAdapter  # whoever uploads from here alone does without
 
-    handed: Handed = TypeAdapter(Handed).validate_python(facts)
+    handed: JobSpec = TypeAdapter(JobSpec).validate_python(facts)
     return handed
 
 
-def _plain(handed: Handed) -> dict[str, Any]:
+def _plain(handed: JobSpec) -> dict[str, Any]:
     from pydantic import TypeAdapter
 
     plain: dict[str, Any] = handed._asdict()
-    for key, kind in (("job", UploadRequest), ("cluster", Cluster)):
+    for key, kind in (("job", UploadRequest), ("cluster", SlurmOptions)):
         plain[key] = TypeAdapter(kind).dump_python(plain[key], mode="json")
     return plain

@@ -18,7 +18,7 @@ from s3sync.aws.client import PROCESS_COST
 from s3sync.aws.etag import DEFAULT_MULTIPART
 from s3sync.runs.run_folder import LocalFile
 from s3sync.slurm.client import DEFAULT_NODES
-from s3sync.slurm.shards import SHARDS_A_NODE, number_for
+from s3sync.slurm.shards import SHARDS_A_NODE, shard_count_for
 from s3sync.transfer.batches import cost_of, into_batches
 from scripts.simulate.files import run_files
 from scripts.simulate.plan import plan_run
@@ -274,7 +274,7 @@ def sooner_rows(instruments: Sequence[str] = INSTRUMENTS, node: Node = USUAL) ->
     rows: Rows = [_SOONER_HEAD]
     for name in instruments:
         alone = load_of(name).size / node.rate(load_of(name))
-        shards = (number_for(_files_of(name), nodes) for nodes in _NODES)
+        shards = (shard_count_for(_files_of(name), nodes) for nodes in _NODES)
         seconds = (_seconds(alone, *pair) for pair in zip(_NODES, shards, strict=True))
         rows.append((name, f"{alone:,.0f}", *(f"{each:,.0f}" for each in seconds)))
     return rows

@@ -21,7 +21,7 @@ import psutil
 from s3sync.aws.destination import Destination
 from s3sync.runs import run_folder
 from s3sync.slurm.client import COMMANDS
-from s3sync.slurm.work_folder import ArrayFolder, Result
+from s3sync.slurm.work_folder import Result, WorkFolder
 from s3sync.state.log_format import Proof
 from s3sync.state.store import StateStore
 from s3sync.text import count_of
@@ -107,8 +107,8 @@ def _followed(bench: _Bench, process: subprocess.Popen[bytes], seconds: float) -
     clock = _Clock(process.pid)
     _wait_until(lambda: bench.submitted == _LAST_JOB or process.poll() is not None)
     submitted = clock.lap("plan and submit")
-    (folder,) = (ArrayFolder(path) for path in (bench.work / "log" / "slurm").iterdir())
-    shards = [folder.shard(number) for number in range(folder.count())]
+    (folder,) = (WorkFolder(path) for path in (bench.work / "log" / "slurm").iterdir())
+    shards = [folder.shard(number) for number in range(folder.shard_count())]
     clock.lap("")
     _show_progress(folder, shards, seconds)
     followed = clock.lap("follow")
@@ -191,22 +191,24 @@ def _words(bench: _Bench, aws: str) -> list[str]:
     return [*words, "--executor=slurm", f"--nodes={SHARDS}"]
 
 
-def _show_progress(folder: ArrayFolder, shards: Sequence[Sequence[run_folder.LocalFile]], seconds: float) -> None:
+def _show_progress(folder: WorkFolder, shards: Sequence[Sequence[run_folder.LocalFile]], seconds: float) -> None:
     """Every task says how far it is, as often as in life."""
     begun = time.monotonic()
     while (elapsed := time.monotonic() - begun) < seconds:
         for number, shard in enumerate(shards):
             done, total = round(len(shard) * elapsed / seconds), len(shard)
-            folder.show(number, Snapshot("uploading", done, total, done, total, 2))
+            folder.write_progress(number, Snapshot("uploading", done, total, done, total, 2))
         time.sleep(max(0.0, min(_SHOW_SECONDS, seconds - (time.monotonic() - begun))))
 
 
-def _send_all(bench: _Bench, folder: ArrayFolder, shards: Sequence[Sequence[run_folder.LocalFile]]) -> int:
+def _send_all(bench: _Bench, folder: WorkFolder, shards: Sequence[Sequence[run_folder.LocalFile]]) -> int:
     """What tasks leave in S3 and in the work folder; the bytes of their journals."""
     for number, shard in enumerate(shards):
         with folder.journal(number, Destination(_BUCKET, "")) as journal:
             journal.record(_sent(bench, shard))
-        folder.end(number, Result(f"n{number}", UploadCounters(len(shard), sum(file.size for file in shard)), {}))
+        folder.write_result(
+            number, Result(f"n{number}", UploadCounters(len(shard), sum(file.size for file in shard)), {})
+        )
     return sum(path.stat().st_size for path in (folder.path / "journals").iterdir())
 
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from s3sync.slurm import broken_nodes
-from s3sync.slurm.work_folder import FOLDER, ArrayFolder
+from s3sync.slurm.work_folder import FOLDER, WorkFolder
 from tests.conftest import AWS_V1, BUCKET, FakeAws, Lab, skip_or_fail
 from tests.e2e.test_cluster import end_of, is_all_done, on_slurm, puts, wait_for_line
 from tests.helpers.s3server import Gate, S3Server
@@ -220,7 +220,7 @@ def test_a_node_whose_disk_is_full_is_avoided(
         with server.hold(key_contains="CopyComplete") as gate:
             gate.wait_held()
             (folder,) = (lab.log_dir / FOLDER).iterdir()
-            nodes = [(result.node, bool(result.error)) for result in ArrayFolder(folder).results().values()]
+            nodes = [(result.node, bool(result.error)) for result in WorkFolder(folder).results().values()]
         result = end_of(process)
 
     assert sorted(nodes) == [("n1", True), ("n2", False), ("n2", False)], "a second array"

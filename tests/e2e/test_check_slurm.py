@@ -48,7 +48,7 @@ class Site:
         """Of the cluster alone."""
         environ = {**os.environ, "PATH": f"{fake.bin}:/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2])}
         config = load_config(self.config(**keys), {})
-        return list(check.findings(slurm_uses(config), environ, Stop(), submit=submit))
+        return list(check.check_cluster(slurm_uses(config), environ, Stop(), submit=submit))
 
 
 @pytest.fixture

@@ -686,7 +686,7 @@ def test_a_work_folder_that_cannot_be_written_is_said_before_anything_is_submitt
 ) -> None:
     store = StateStore(lab.log_dir, open_run(tiny_run), Destination(BUCKET, ""))
     (lab.log_dir / FOLDER).mkdir(parents=True)
-    work_folder.ArrayFolder.of(lab.log_dir, store).path.write_text("in the way")
+    work_folder.WorkFolder.of(lab.log_dir, store).path.write_text("in the way")
 
     result = lab.run(*on_slurm(lab, tiny_run, quick_aws("")))
 

@@ -52,7 +52,7 @@ def test_finished_cluster_uploads_come_first_then_submissions_then_what_is_sent_
         judged(config, "waits", "sequencing"),
     ]
 
-    assert [run.run.run_id for run in survey.in_scan_order(runs, config, work_folder.under_way(config.log_dir))] == [
+    assert [run.run.run_id for run in survey.in_scan_order(runs, config, work_folder.active_names(config.log_dir))] == [
         "finished",
         "at work",
         "to submit",

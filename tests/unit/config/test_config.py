@@ -22,7 +22,7 @@ from s3sync.aws.destination import Destination
 from s3sync.config.file import MAX_CONFIG_BYTES, MAX_VALUES, json_node
 from s3sync.config.model import Config, MonitorEntry, json_schema, load_config
 from s3sync.errors import EXIT_CONFIG, ConfigError
-from s3sync.slurm.client import Cluster
+from s3sync.slurm.client import SlurmOptions
 from tests.helpers.unprivileged import run_unprivileged
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -111,11 +111,11 @@ def test_what_is_asked_of_slurm(write: Write) -> None:
     for executor in ("local", "slurm"):
         config = load_config(write(json.dumps({"monitor": [entry(executor=executor, slurm=asked)]}), "c.json"), {})
         assert hash(config)
-        expected = Cluster(8, "a,b", "lab", "1-0", ("--qos=low", "--comment=a b")) if executor == "slurm" else None
+        expected = SlurmOptions(8, "a,b", "lab", "1-0", ("--qos=low", "--comment=a b")) if executor == "slurm" else None
         assert config.monitor[0].cluster == expected
     config = load_config(write(json.dumps({"monitor": [entry(executor="slurm")]}), "c.json"), {})
-    assert config.monitor[0].cluster == Cluster(4)
-    assert config.monitor[0].cluster.words() == ("--exclusive",)
+    assert config.monitor[0].cluster == SlurmOptions(4)
+    assert config.monitor[0].cluster.sbatch_options() == ("--exclusive",)
 
 
 def test_the_predecessors_configuration_is_read(write: Write) -> None:

@@ -21,7 +21,7 @@ from s3sync.errors import RunError
 from s3sync.inventory import directories, discovery, foreign, mounts, named, survey
 from s3sync.inventory.mounts import Mount
 from s3sync.runs.run_folder import Run, RunInfo, open_run
-from s3sync.slurm.work_folder import ArrayFolder
+from s3sync.slurm.work_folder import WorkFolder
 from s3sync.state.store import StateStore
 from scripts.simulate_run import make_run
 
@@ -150,7 +150,7 @@ def test_what_is_remembered_and_cannot_be_read_is_unreadable(config: Config, wat
         "journal": store.journal_path,
         "lock": store.lock_path,
         "lease": config.log_dir / "leases" / store.lock_path.stem,
-        "Slurm work folder": ArrayFolder.of(config.log_dir, store).path,
+        "Slurm work folder": WorkFolder.of(config.log_dir, store).path,
         "folder of the logs": store.log_path.parent,
     }[what]
     assert [state for _, state, _ in judged(config)] == ["new"]

@@ -17,8 +17,8 @@ from s3sync.errors import InterruptedBySignal, LeaseLostError, StateError
 from s3sync.runs.run_folder import LocalFile, Run, open_run
 from s3sync.signals import Stop
 from s3sync.slurm import coordinator, gathering
-from s3sync.slurm.client import Cluster, Slurm
-from s3sync.slurm.work_folder import LAST, ArrayFolder, Handed
+from s3sync.slurm.client import Slurm, SlurmOptions
+from s3sync.slurm.work_folder import FINALIZER, JobSpec, WorkFolder
 from s3sync.state import lock
 from s3sync.state.lease_files import Numbers
 from s3sync.state.lock import Held
@@ -39,11 +39,13 @@ class Scene(NamedTuple):
     job: UploadRequest
     run: Run
     store: StateStore
-    folder: ArrayFolder
+    folder: WorkFolder
     environ: dict[str, str]
 
-    def gather(self, state: RunState | None, stop: Stop | None = None, own: ArrayFolder | None = None) -> RunState:
-        gathered = gathering.gather(self.job, self.run, self.store, state, self.environ, stop or Stop(), own)
+    def collect_results(
+        self, state: RunState | None, stop: Stop | None = None, own: WorkFolder | None = None
+    ) -> RunState:
+        gathered = gathering.collect_results(self.job, self.run, self.store, state, self.environ, stop or Stop(), own)
         assert gathered
         return gathered
 
@@ -59,13 +61,13 @@ def scene(tmp_path: Path, tiny_run: Path) -> Scene:
     job = UploadRequest(tiny_run, TO, tmp_path / "log", 1)
     run = open_run(tiny_run)
     store = StateStore(job.log_dir, run, TO)
-    folder = ArrayFolder.of(job.log_dir, store)
+    folder = WorkFolder.of(job.log_dir, store)
     nothing = FileTotals(0, 0)
     moment = "2026-11-23T00:00:00+00:00"
-    folder.make(
-        Handed("s3sync-1", "1", Cluster(), job, moment, False, None, FileTotals(4, 9), nothing, nothing, 0.0), ""
+    folder.create(
+        JobSpec("s3sync-1", "1", SlurmOptions(), job, moment, False, None, FileTotals(4, 9), nothing, nothing, 0.0), ""
     )
-    folder.set_submitted()
+    folder.mark_submitted()
     store.prepare()
     return Scene(job, run, store, folder, {"PATH": f"{fake.bin}:/usr/bin:/bin"})
 
@@ -94,7 +96,7 @@ def test_a_proof_of_the_jobs_counts_more_than_one_of_the_predecessor(
     by = "etag" if by_the_last_job else "predecessor"
     known = proven(scene, "of the state", by=by, known=by_the_last_job)
 
-    state = scene.gather(state_with(scene, known), own=scene.folder)
+    state = scene.collect_results(state_with(scene, known), own=scene.folder)
 
     assert state.proven[PATH].etag == kept
 
@@ -102,7 +104,7 @@ def test_a_proof_of_the_jobs_counts_more_than_one_of_the_predecessor(
 def test_what_the_predecessor_alone_has_proven_is_kept(scene: Scene) -> None:
     known = proven(scene, "old", by="predecessor", known=False)
 
-    assert scene.gather(state_with(scene, known)).proven == {PATH: known}
+    assert scene.collect_results(state_with(scene, known)).proven == {PATH: known}
 
 
 def lose() -> None:
@@ -118,7 +120,7 @@ def test_a_host_that_has_lost_the_lock_neither_writes_the_log_nor_removes_the_wo
 
     for state in (state_with(scene), done):
         with pytest.raises(LeaseLostError):
-            scene.gather(state)
+            scene.collect_results(state)
 
     assert scene.folder.exists()
     assert not scene.store.log_path.exists()
@@ -136,7 +138,7 @@ def test_the_wait_for_a_task_on_a_node_that_was_given_up_ends_when_somebody_asks
     stop.request(signal.SIGTERM)
 
     with pytest.raises(InterruptedBySignal):
-        scene.gather(None, stop)
+        scene.collect_results(None, stop)
 
     assert scene.folder.exists()
 
@@ -187,17 +189,17 @@ def test_progress_shows_no_processes_of_tasks_that_are_dead(
 ) -> None:
     """What a task said last stays in its file."""
     set_squeue(tmp_path, squeue)
-    scene.folder.plan(1, [(LocalFile("Data/a", 1, 1),), (LocalFile("Data/b", 1, 1),)])
-    scene.folder.set_followed(7)
+    scene.folder.write_plan(1, [(LocalFile("Data/a", 1, 1),), (LocalFile("Data/b", 1, 1),)])
+    scene.folder.mark_finalizer_submitted(7)
     for number in range(2):
-        scene.folder.show(number, Snapshot("uploading", 1, 2, 5, 10, number + 1))
+        scene.folder.write_progress(number, Snapshot("uploading", 1, 2, 5, 10, number + 1))
     following = scene.following(Stop())
 
     assert following.is_over() is False
     following._look()
 
     assert following._seen == Snapshot(activity, 2, 4, 9, 9, processes)
-    scene.folder.show(LAST, Snapshot("checking", 4, 4, 9, 9, 1))
+    scene.folder.write_progress(FINALIZER, Snapshot("checking", 4, 4, 9, 9, 1))
     following._look()
     assert following._seen == Snapshot("waiting", 4, 4, 9, 9, 0), "no last job runs"
 

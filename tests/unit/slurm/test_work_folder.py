@@ -19,9 +19,9 @@ from s3sync.aws.destination import Destination
 from s3sync.errors import StateError, UsageError
 from s3sync.runs.run_folder import LocalFile
 from s3sync.slurm import broken_nodes, shards
-from s3sync.slurm.client import Cluster, parse_options
+from s3sync.slurm.client import SlurmOptions, parse_options
 from s3sync.slurm.submission import script_of
-from s3sync.slurm.work_folder import LAST, ArrayFolder, Handed, Result, Unstarted
+from s3sync.slurm.work_folder import FINALIZER, FailedStart, JobSpec, Result, WorkFolder
 from s3sync.state.log_format import Proof
 from s3sync.transfer.batches import FILE_COST, cost_of
 from s3sync.transfer.progress import Snapshot
@@ -36,13 +36,13 @@ def files_of(*sizes: int) -> list[LocalFile]:
     return [LocalFile(f"Data/{number:06}", size, 1) for number, size in enumerate(sizes)]
 
 
-def handed(folder: Path) -> Handed:
+def handed(folder: Path) -> JobSpec:
     job = UploadRequest(folder / "run", TO, folder, 2, excludes=(re.compile("x$"),))
     nothing = FileTotals(0, 0)
-    return Handed(
+    return JobSpec(
         "s3sync-1",
         "1",
-        Cluster(nodes=3, options=("-p", "a")),
+        SlurmOptions(nodes=3, options=("-p", "a")),
         job,
         "2026-11-23T00:00:00+00:00",
         False,
@@ -55,9 +55,9 @@ def handed(folder: Path) -> Handed:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> ArrayFolder:
-    made = ArrayFolder(tmp_path / "slurm" / "RUN.12345678")
-    made.make(handed(tmp_path), "#!/bin/sh\n")
+def folder(tmp_path: Path) -> WorkFolder:
+    made = WorkFolder(tmp_path / "slurm" / "RUN.12345678")
+    made.create(handed(tmp_path), "#!/bin/sh\n")
     return made
 
 
@@ -70,7 +70,7 @@ def test_shards_have_each_file_once_in_ranges_of_keys_and_cost_the_same_but_for_
 ) -> None:
     files = files_of(*sizes)
 
-    cut = shards.cut(chance.sample(files, len(files)), number)
+    cut = shards.make_shards(chance.sample(files, len(files)), number)
 
     assert [file for shard in cut for file in shard] == sorted(files)
     assert 1 <= len(cut) <= number
@@ -87,12 +87,12 @@ def test_a_node_gets_a_shard_if_that_is_worth_its_start_and_some_if_the_run_is_l
     files: int, nodes: int, number: int
 ) -> None:
     size = round(files * FILE_COST / 3.5e-9)  # one file that costs as much
-    assert shards.number_for(files_of(size), nodes) == number
+    assert shards.shard_count_for(files_of(size), nodes) == number
 
 
 @given(st.integers(0, 10**15), st.integers(1, 100))
 def test_there_is_always_a_shard_and_never_more_than_some_a_node(size: int, nodes: int) -> None:
-    assert 1 <= shards.number_for(files_of(size), nodes) <= max(nodes, nodes * shards.SHARDS_A_NODE)
+    assert 1 <= shards.shard_count_for(files_of(size), nodes) <= max(nodes, nodes * shards.SHARDS_A_NODE)
 
 
 # What sbatch is given
@@ -106,35 +106,35 @@ def test_what_this_program_chooses_itself_is_refused(words: str) -> None:
 
 @pytest.mark.parametrize("options", ["-x a", "-xa", "--exclude a", "--exclude=a", "--exclude=b --mem=1G -x a"])
 def test_nodes_to_avoid_come_to_those_that_the_user_keeps_off(options: str) -> None:
-    cluster = Cluster(options=parse_options(options))
+    cluster = SlurmOptions(options=parse_options(options))
 
-    assert cluster.words()[1:] == cluster.options
-    assert cluster.words(["n1", "n2"])[-1] == "--exclude=a,n1,n2"
-    assert Cluster(options=("-p", "x")).words(["n1"])[-1] == "--exclude=n1"
+    assert cluster.sbatch_options()[1:] == cluster.options
+    assert cluster.sbatch_options(["n1", "n2"])[-1] == "--exclude=a,n1,n2"
+    assert SlurmOptions(options=("-p", "x")).sbatch_options(["n1"])[-1] == "--exclude=n1"
 
 
 # The work folder
 
 
-def test_what_is_handed_over_comes_back_as_it_was_whatever_the_names(folder: ArrayFolder, tmp_path: Path) -> None:
+def test_what_is_handed_over_comes_back_as_it_was_whatever_the_names(folder: WorkFolder, tmp_path: Path) -> None:
     names = [*HOSTILE_NAMES, os.fsdecode(b"\xff\xfe")]
     files = [LocalFile(name, number, -number) for number, name in enumerate(names)]
     half = len(files) // 2
 
-    assert folder.plan(1, [tuple(files[:half]), tuple(files[half:])]) == range(2)
-    assert folder.plan(2, [tuple(files[:1])]) == range(2, 3)
+    assert folder.write_plan(1, [tuple(files[:half]), tuple(files[half:])]) == range(2)
+    assert folder.write_plan(2, [tuple(files[:1])]) == range(2, 3)
 
-    assert ArrayFolder(folder.path).handed() == handed(tmp_path)
+    assert WorkFolder(folder.path).spec() == handed(tmp_path)
     assert [folder.shard(number) for number in range(3)] == [tuple(files[:half]), tuple(files[half:]), (files[0],)]
     with pytest.raises(StateError, match="No such file"):
         folder.shard(3)
-    assert (folder.rounds(), folder.count()) == (2, 3)
-    assert sorted(folder.files()) == sorted(files)
+    assert (folder.array_count(), folder.shard_count()) == (2, 3)
+    assert sorted(folder.all_files()) == sorted(files)
     proofs = [Proof(*file, "etag", "etag") for file in files]
     with folder.journal(1, TO) as journal:
         journal.record(proofs)
     result = Result("n1", UploadCounters(sent_files=2), dict.fromkeys(HOSTILE_NAMES[:3], "why"), "aws", "")
-    folder.end(1, result)
+    folder.write_result(1, result)
     assert folder.proofs(1, TO) == folder.proofs(None, TO) == proofs
     assert folder.results() == {1: result}
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.path.rglob("*") if path.is_file()} == {0o600}
@@ -143,7 +143,7 @@ def test_what_is_handed_over_comes_back_as_it_was_whatever_the_names(folder: Arr
     assert (folder.exists(), folder.path.exists()) == (False, False)
 
 
-def test_each_start_of_a_task_has_its_own_journal_and_a_torn_line_costs_that_line_alone(folder: ArrayFolder) -> None:
+def test_each_start_of_a_task_has_its_own_journal_and_a_torn_line_costs_that_line_alone(folder: WorkFolder) -> None:
     proofs = [Proof(f"Data/{number}", 1, 1, "e", "etag") for number in range(4)]
     for start in (proofs[:2], proofs[2:]):
         with folder.journal(3, TO) as journal:
@@ -162,13 +162,13 @@ def test_each_start_of_a_task_has_its_own_journal_and_a_torn_line_costs_that_lin
 @settings(max_examples=50, deadline=None)
 def test_whatever_stands_in_what_jobs_leave_is_no_result_and_no_progress(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as where:
-        folder = ArrayFolder(Path(where) / "work")
-        folder.make(handed(Path(where)), "")
+        folder = WorkFolder(Path(where) / "work")
+        folder.create(handed(Path(where)), "")
         for kind in ("results", "progress"):
             for name in ("000000.json", "last.json", "garbage", "-1.json"):
                 (folder.path / kind / name).write_bytes(content)
 
-        assert (folder.result(0), folder.result(LAST), folder.results()) == (None, None, {})
+        assert (folder.result(0), folder.result(FINALIZER), folder.results()) == (None, None, {})
         assert (folder.progress(0), folder.tally()) == (None, UploadCounters())
 
 
@@ -176,34 +176,34 @@ def test_whatever_stands_in_what_jobs_leave_is_no_result_and_no_progress(content
 @settings(max_examples=50, deadline=None)
 def test_whatever_stands_in_what_the_coordinator_wrote_is_an_error_that_says_what_to_do(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as where:
-        folder = ArrayFolder(Path(where) / "work")
-        folder.make(handed(Path(where)), "")
+        folder = WorkFolder(Path(where) / "work")
+        folder.create(handed(Path(where)), "")
         (folder.path / "job.json").write_bytes(content)
 
         with pytest.raises(StateError, match=re.escape("cannot understand the work folder")) as caught:
-            folder.handed()
+            folder.spec()
         assert "(if none of its jobs lives, remove it)" in str(caught.value)
 
 
-def test_a_task_reads_its_own_plan_alone_and_nobody_reads_plans_to_count_them(folder: ArrayFolder) -> None:
+def test_a_task_reads_its_own_plan_alone_and_nobody_reads_plans_to_count_them(folder: WorkFolder) -> None:
     """With a million files, each look at the status would parse them all."""
-    folder.plan(1, [(file,) for file in files_of(1, 2, 3)])
+    folder.write_plan(1, [(file,) for file in files_of(1, 2, 3)])
     for number in (0, 2):
         (folder.path / "plan" / f"{number:06}.jsonl").write_text("garbage")
 
-    assert (folder.rounds(), folder.count(), folder.shard(1)) == (1, 3, tuple(files_of(1, 2, 3)[1:2]))
-    folder.set_submitted()
-    assert folder.where() == "0 of 3 files sent, 0 of 3 shards done (squeue --name=s3sync-1)"
+    assert (folder.array_count(), folder.shard_count(), folder.shard(1)) == (1, 3, tuple(files_of(1, 2, 3)[1:2]))
+    folder.mark_submitted()
+    assert folder.progress_text() == "0 of 3 files sent, 0 of 3 shards done (squeue --name=s3sync-1)"
 
 
-def test_a_work_folder_of_an_older_version_is_refused_with_what_to_do(folder: ArrayFolder) -> None:
+def test_a_work_folder_of_an_older_version_is_refused_with_what_to_do(folder: WorkFolder) -> None:
     (folder.path / "plan-1.jsonl").write_text('[0, "Data/1", 1, 1]')
 
     with pytest.raises(StateError, match=r"of an older version, whose jobs have to end .*\(if none of its jobs lives"):
-        folder.count()
+        folder.shard_count()
 
 
-def test_files_that_a_killed_start_of_a_task_has_sent_are_counted(folder: ArrayFolder) -> None:
+def test_files_that_a_killed_start_of_a_task_has_sent_are_counted(folder: WorkFolder) -> None:
     """It has no result. What it found in S3 was not sent, and what another start says it has sent is counted once."""
     killed, ended = folder.start_name(0), folder.start_name(0)
     for start, numbers, found in ((killed, (0, 1), False), (killed, (2, 3), True), (ended, (4,), False)):
@@ -211,40 +211,40 @@ def test_files_that_a_killed_start_of_a_task_has_sent_are_counted(folder: ArrayF
             journal.record([Proof(f"Data/{number}", 10, 1, "e", "etag") for number in numbers])
     assert folder.tally() == UploadCounters(sent_files=3, sent_size=30)
 
-    folder.end(0, Result("n1", UploadCounters(sent_files=1, sent_size=10, found_files=4), {}, start=ended))
+    folder.write_result(0, Result("n1", UploadCounters(sent_files=1, sent_size=10, found_files=4), {}, start=ended))
 
     assert folder.tally() == UploadCounters(sent_files=3, sent_size=30, found_files=4)
     assert len(folder.proofs(0, TO)) == 5
 
 
-def test_what_slurm_has_taken_no_job_of_is_not_said_to_be_on_it(folder: ArrayFolder) -> None:
-    folder.plan(1, [tuple(files_of(1))])
+def test_what_slurm_has_taken_no_job_of_is_not_said_to_be_on_it(folder: WorkFolder) -> None:
+    folder.write_plan(1, [tuple(files_of(1))])
     assert not folder.is_submitted()
-    assert folder.where() == "not known to have taken its jobs (the next scan asks Slurm, and tries again)"
+    assert folder.progress_text() == "not known to have taken its jobs (the next scan asks Slurm, and tries again)"
     folder.lock_path(0).parent.mkdir()
     folder.lock_path(0).touch()
-    assert folder.is_submitted(), "a task was begun, whatever sbatch said"
+    assert folder.is_submitted(), "a task was started_shards, whatever sbatch said"
 
 
-def started(folder: ArrayFolder, who: str, node: str, said: str) -> None:
+def started(folder: WorkFolder, who: str, node: str, said: str) -> None:
     """A script that left its mark, and printed this."""
     (folder.path / "starts" / who).write_text(f"{node}\nout-{who}.txt\n")
     (folder.path / "out" / f"out-{who}.txt").write_text(said)
 
 
-def test_nodes_on_which_the_program_did_not_start_are_known_by_what_they_printed(folder: ArrayFolder) -> None:
+def test_nodes_on_which_the_program_did_not_start_are_known_by_what_they_printed(folder: WorkFolder) -> None:
     """Not those that Slurm took the job from meanwhile, nor one that lost power."""
     started(folder, "0.7.0", "n1", "job.sh: 8: exec: /opt/python: not found\n")
     started(folder, "1.8.0", "n2", "slurmstepd: error: *** JOB 8 ON n2 CANCELLED AT 2026-11-28T15:00:00 ***\n")
     started(folder, "2.9.0", "n3", "")
     started(folder, "3.10.1", "n4", "it runs\n")
     started(folder, "last.11.0", "n5\x1b[31m", "one\ntwo\nImportError: no rich\n")
-    folder.has_started({"SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "10", "SLURM_RESTART_COUNT": "1"})
+    folder.mark_started({"SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "10", "SLURM_RESTART_COUNT": "1"})
     (folder.path / "starts" / "garbage").write_bytes(b"\xff")
 
-    assert [start._replace(at=0) for start in folder.unstarted()] == [
-        Unstarted("n1", "job.sh: 8: exec: /opt/python: not found", False),
-        Unstarted("n5\\x1b[31m", "two / ImportError: no rich", True),
+    assert [start._replace(at=0) for start in folder.failed_starts()] == [
+        FailedStart("n1", "job.sh: 8: exec: /opt/python: not found", False),
+        FailedStart("n5\\x1b[31m", "two / ImportError: no rich", True),
     ]
 
 
@@ -262,16 +262,16 @@ TOO_OLD = "#!/bin/sh\necho 'SyntaxError: invalid syntax' >&2\nexit 1\n"
     ],
 )
 def test_a_script_that_cannot_start_the_program_names_its_node(
-    folder: ArrayFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str | None, code: int, says: str
+    folder: WorkFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str | None, code: int, says: str
 ) -> None:
     """In a folder whose name a shell would part."""
-    other = ArrayFolder(tmp_path / "a folder's $name" / "RUN.12345678")
+    other = WorkFolder(tmp_path / "a folder's $name" / "RUN.12345678")
     program = tmp_path / "a python"
     if python is not None:
         program.write_text(python)
         program.chmod(0o600 if python == "not executable" else 0o700)
     monkeypatch.setattr(sys, "executable", str(program))
-    other.make(handed(tmp_path), script_of(other))
+    other.create(handed(tmp_path), script_of(other))
     environ = {"PATH": "/usr/bin:/bin", "SLURMD_NODENAME": "n7", "SLURM_JOB_ID": "9"}
     array = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_JOB_ID": "8", "SLURM_RESTART_COUNT": "1"}
 
@@ -280,37 +280,37 @@ def test_a_script_that_cannot_start_the_program_names_its_node(
             ended = subprocess.run(("sh", other.script), env={**environ, **more}, stderr=out, check=False)
         assert ended.returncode == code
 
-    one, last = other.unstarted()
+    one, last = other.failed_starts()
     assert (one.node, one.is_last_job, last.node, last.is_last_job) == ("n7", False, "n7", True)
     assert says in one.said
-    assert list(other.broken()) == ["n7"]
+    assert list(other.broken_nodes()) == ["n7"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in (other.path / "starts").iterdir()} == {0o600}
     for more in ({}, array):
-        other.has_started({**environ, **more})
-    assert other.unstarted() == []
+        other.mark_started({**environ, **more})
+    assert other.failed_starts() == []
 
 
-def test_a_node_is_not_broken_once_a_job_has_run_there_since(folder: ArrayFolder) -> None:
+def test_a_node_is_not_broken_once_a_job_has_run_there_since(folder: WorkFolder) -> None:
     started(folder, "0.7.0", "n1", "not found\n")
     os.utime(folder.path / "starts" / "0.7.0", ns=(10**9, 10**9))
-    assert folder.broken() == {"n1": "not found"}
-    folder.end(1, Result("n1", UploadCounters(), {}))
-    assert (folder.broken(), folder.able()) == ({}, {"n1"})
+    assert folder.broken_nodes() == {"n1": "not found"}
+    folder.write_result(1, Result("n1", UploadCounters(), {}))
+    assert (folder.broken_nodes(), folder.working_nodes()) == ({}, {"n1"})
     os.utime(folder.path / "results" / "000001.json", ns=(1, 1))
-    assert folder.broken() == {"n1": "not found"}, "it ran there before"
+    assert folder.broken_nodes() == {"n1": "not found"}, "it ran there before"
 
 
-def test_a_node_whose_job_left_nothing_is_known_from_slurm(folder: ArrayFolder) -> None:
+def test_a_node_whose_job_left_nothing_is_known_from_slurm(folder: WorkFolder) -> None:
     """Not one of a task that has begun, or has left its mark."""
     folder.lock_path(1).parent.mkdir()
     folder.lock_path(1).touch()
     started(folder, "2.9.0", "n3", "")
     started(folder, "3.10.0", "n5", "it ran, and was killed")
-    folder.has_started({"SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "10"})
+    folder.mark_started({"SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "10"})
     for _ in range(2):
-        folder.note_silent([(0, "n1"), (1, "n2"), (2, "n3"), (3, "n5"), (None, "n4"), (5, "")])
-    assert [(start.node, start.is_last_job) for start in folder.unstarted()] == [("n1", False), ("n4", True)]
-    assert "is that shared, and may this user write there?" in folder.broken()["n1"]
+        folder.note_silent_nodes([(0, "n1"), (1, "n2"), (2, "n3"), (3, "n5"), (None, "n4"), (5, "")])
+    assert [(start.node, start.is_last_job) for start in folder.failed_starts()] == [("n1", False), ("n4", True)]
+    assert "is that shared, and may this user write there?" in folder.broken_nodes()["n1"]
 
 
 def test_broken_nodes_are_remembered_until_a_job_has_run_there(tmp_path: Path) -> None:
@@ -330,18 +330,18 @@ def test_broken_nodes_are_remembered_until_a_job_has_run_there(tmp_path: Path) -
     assert broken_nodes.known(tmp_path) == {}
 
 
-def test_progress_is_what_was_said_last(folder: ArrayFolder) -> None:
+def test_progress_is_what_was_said_last(folder: WorkFolder) -> None:
     for files in (1, 2):
-        folder.show(0, Snapshot("uploading", files, 3, files * 10, 30, 2))
-    folder.show(LAST, Snapshot("checking", 3, 3, 30, 30, 0))
+        folder.write_progress(0, Snapshot("uploading", files, 3, files * 10, 30, 2))
+    folder.write_progress(FINALIZER, Snapshot("checking", 3, 3, 30, 30, 0))
 
     assert folder.progress(0) == Snapshot("uploading", 2, 3, 20, 30, 2)
-    assert folder.progress(LAST) == Snapshot("checking", 3, 3, 30, 30, 0)
+    assert folder.progress(FINALIZER) == Snapshot("checking", 3, 3, 30, 30, 0)
 
 
-def test_results_of_tasks_and_last_job_are_counted_together_but_for_their_seconds(folder: ArrayFolder) -> None:
-    for who, sent in ((0, 5), (1, 7), (LAST, 1)):
-        folder.end(
+def test_results_of_tasks_and_last_job_are_counted_together_but_for_their_seconds(folder: WorkFolder) -> None:
+    for who, sent in ((0, 5), (1, 7), (FINALIZER, 1)):
+        folder.write_result(
             who, Result("n1", UploadCounters(sent_files=sent, sent_size=10 * sent, aws_processes=1, seconds=9), {})
         )
 
