@@ -25,7 +25,6 @@ sys.path.insert(0, str(ROOT))
 from s3sync import __version__  # noqa: E402 - found only by the line above
 from s3sync.aws.client import find_aws  # noqa: E402
 from s3sync.aws.destination import parse_destination  # noqa: E402
-from s3sync.commands.options import underscored  # noqa: E402
 from s3sync.errors import S3SyncError  # noqa: E402
 from s3sync.resources import usable_cores  # noqa: E402
 from s3sync.text import now_iso  # noqa: E402
@@ -66,7 +65,7 @@ examples:
   benchmark.py --slurm speedup coordinator
       a run on the nodes of a cluster; 5 minutes each, the first as root, with
       Debian's packages of Slurm
-  benchmark.py --bucket B --local_path RUN --cores 2 4 8 --threads 4 8
+  benchmark.py --bucket B --local-path RUN --cores 2 4 8 --threads 4 8
       which pair is best for this run and bucket
 """
 
@@ -120,16 +119,26 @@ def build_parser() -> Parser:
     add("--capacity", action="store_true", help="how many nodes large sites want; nothing is measured")
     add("--output", type=Path, default=Path("build/benchmark"), metavar="DIR", help="default %(default)s")
     add("--bucket", metavar="B", help="a real bucket, with your credentials")
-    add("--remote_path", default="/", metavar="PATH", help="where in it a new prefix is made (default /)")
-    add("--local_path", type=Path, metavar="RUN", help="a run folder of yours instead of simulated ones")
+    add(
+        "--remote-path",
+        "--remote_path",
+        default="/",
+        metavar="PATH",
+        help="where in it a new prefix is made (default /)",
+    )
+    add(
+        "--local-path", "--local_path", type=Path, metavar="RUN", help="a run folder of yours instead of simulated ones"
+    )
     add("--yes", action="store_true", help="delete what was uploaded to the bucket without a question")
-    add("--aws_command", metavar="FILE", help="the AWS CLI (default: beside this Python, else on PATH)")
+    add(
+        "--aws-command", "--aws_command", metavar="FILE", help="the AWS CLI (default: beside this Python, else on PATH)"
+    )
     return parser
 
 
 def parsed(argv: Sequence[str]) -> argparse.Namespace:
     """The options, with defaults that depend on others filled in; raises ValueError or S3SyncError."""
-    args = build_parser().parse_args(underscored(argv))
+    args = build_parser().parse_args(argv)
     args.cores = args.cores or [usable_cores()]
     numbers = [*args.cores, *args.threads, 1 if args.rounds is None else args.rounds]
     if min(numbers) < 1 or not 0 < args.scale < math.inf or not 0 <= (args.latency or 0) < math.inf:

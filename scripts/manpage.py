@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from s3sync.commands import completion  # noqa: E402
-from s3sync.commands.options import parser  # noqa: E402
+from s3sync.commands.command_line import build_parser  # noqa: E402
 
 PAGE = ROOT / "docs" / "s3sync.1"
 _OPTIONAL = {"*": "[{} ...]", "?": "[{}]", "+": "{} ..."}  # how often a word may come, and how that is written
@@ -75,7 +75,7 @@ Profiles and settings of the AWS CLI.
 
 def main() -> int:
     """Write the page."""
-    PAGE.write_text(page(parser()))
+    PAGE.write_text(page(build_parser()))
     return 0
 
 
@@ -94,8 +94,8 @@ def _lines(words: argparse.ArgumentParser) -> Iterator[str]:
     yield " | ".join(_bold(_name(action)) for action in _options(words))
     yield ".SH DESCRIPTION"
     yield _text(words.description or "")
-    yield "Names of options may be written with hyphens, too:"
-    yield rf"{_bold('--local-path')} is as good as {_bold('--local_path')}."
+    yield "Options can be written with underscores, too:"
+    yield rf"{_bold('--dry_run')} is {_bold('--dry-run')}."
     yield from _list_of(_options(words))
     yield ".SH COMMANDS"
     for name, command in commands.items():

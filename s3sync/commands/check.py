@@ -1,7 +1,8 @@
-"""What has to be right before cron does it: looked at one by one, each ok or a problem with the next step."""
+"""`s3sync check`: find out whether everything is ready for the monitor."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -9,18 +10,64 @@ from pathlib import Path
 
 from s3sync import invocation
 from s3sync.aws import access, argv
-from s3sync.commands import cron_environment
+from s3sync.commands import cron_environment, locations, options, output
 from s3sync.config import Config, load_config, watched_by
-from s3sync.errors import ConfigError, StateError
+from s3sync.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ConfigError, StateError
 from s3sync.files import closed_above, make_public_folder, try_replace
 from s3sync.inventory import discovery
-from s3sync.signals import Stop
+from s3sync.signals import Stop, stop_on_signals
 from s3sync.slurm import check as slurm_check
 from s3sync.state import log_dir
 from s3sync.text import count_of, human_bytes, printable
 from s3sync.transfer import staging
 
+DESCRIPTION = "Look whether all is right for the monitor, before cron does."
+EXAMPLES = """\
+examples:
+  s3sync check --config /etc/s3sync.yaml
+  s3sync check --config /etc/s3sync.yaml --write
+  s3sync check --config /etc/s3sync.yaml --submit
+  s3sync check --config /etc/s3sync.yaml --cron
+"""
 _LOW_SPACE = 1_000_000_000  # bytes: logs of the largest runs have some 100 MB
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    options.add_config(parser)
+    add = parser.add_argument
+    add("--write", action="store_true", help="also begin and abort a multipart upload at each destination")
+    add(
+        "--submit",
+        action="store_true",
+        help="also submit a job to each node of the Slurm cluster that looks around there",
+    )
+    add("--cron", action="store_true", help="look with the environment that cron gives to the monitor")
+    options.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print each finding as soon as it is known, and return the exit code."""
+    path, asker = locations.config_path(args), None
+    if args.cron:
+        asker, environ = dict(os.environ), cron_environment.of_cron(os.environ, Path(os.path.abspath(path)))
+        os.environ.clear()
+        os.environ.update(environ)
+    stop = Stop()
+    found = []
+    with stop_on_signals(stop):
+        for finding in findings(path, os.environ, stop, probe_write=args.write, submit=args.submit, asker=asker):
+            found.append(finding)
+            level = "PROBLEM" if not finding.ok else "warning" if finding.warning else "ok     "
+            if not args.json:
+                output.print_lines([f"{level}  {finding.what}: {finding.text}"])
+    if any(finding.what == "config" and not finding.ok for finding in found):
+        code = EXIT_CONFIG
+    else:
+        code = EXIT_DONE if all(finding.ok for finding in found) else EXIT_FAILED
+    if args.json:
+        output.print_json({"findings": [finding._asdict() for finding in found], "exit_code": code})
+    return code
 
 
 def findings(

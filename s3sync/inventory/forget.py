@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from s3sync.config import Config
 from s3sync.errors import BusyError, RunError
@@ -69,17 +69,3 @@ def _set_aside(run: Judged, config: Config) -> Forgotten:
         if work_folder.WorkFolder.of(config.log_dir, store).exists():
             raise BusyError(f"{run.key} was handed over to Slurm: end its jobs first, and remove its work folder")
         return Forgotten(run, run.log_path, store.set_aside("forgotten"))
-
-
-def lines(done: Iterable[Forgotten]) -> list[str]:
-    """For people."""
-    return [f"{run.key}: forgotten; its state log is kept as {printable(str(kept))}" for run, _, kept in done]
-
-
-def as_json(done: Iterable[Forgotten]) -> dict[str, Any]:
-    """The same as one object."""
-    return {
-        "forgotten": [
-            {"run_id": run.run.run_id, "url": run.url, "log": str(log), "kept_as": str(kept)} for run, log, kept in done
-        ]
-    }

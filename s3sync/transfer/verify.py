@@ -8,16 +8,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from s3sync import invocation
 from s3sync.aws import Destination, client, objects
 from s3sync.aws import destination as aws_destination
 from s3sync.errors import RunError
 from s3sync.runs import LocalFile, Run, analysis, run_folder
 from s3sync.signals import Stop
 from s3sync.state import Proof, log_format, store
-from s3sync.text import count_of, human_bytes, human_seconds, indented, printable
+from s3sync.text import count_of, printable
 from s3sync.transfer import manifest, proof, selection
 from s3sync.transfer.etag_trust import EtagTrust, Judge
 from s3sync.transfer.hashing import FileHashes, Hasher
@@ -303,92 +301,3 @@ def _write_manifest(found: Verification, path: Path) -> None:
         found.manifest_error = f"{printable(str(path))} is not written: {error.strerror}"
     else:
         found.manifest = path
-
-
-def lines(found: Verification) -> list[str]:
-    """For people: a verdict in one line, and what is behind it."""
-    share = f"{len(found.proven):,} of {count_of(found.scope.total, 'file')}"
-    size = human_bytes(_size(found.proven))
-    url = printable(found.destination.url(found.run.run_id))
-    if found.identical and found.scope.excluded:
-        excluded = count_of(found.scope.excluded, "excluded file")
-        verdict = f"{share}, {size}: identical, but {excluded} not compared; NOT safe to delete the local copy"
-    elif found.identical:
-        verdict = f"{share}, {size}: identical; safe to delete the local copy"
-    else:
-        verdict = f"{share}, {size} identical; NOT safe to delete the local copy"
-    facts = [f"  in      {url}, compared in {human_seconds(found.seconds)}"]
-    if found.manifest:
-        facts.append(f"  manifest {printable(str(found.manifest))}: {share}")
-    elif found.manifest_error:
-        facts.append(f"  manifest {found.manifest_error}")
-    if found.extra is None:
-        facts.append(f"  what only S3 has is not known: {printable(found.why_unlisted)}")
-    differing = [f"{printable(path)}: {why}" for path, why in found.differing.items()]
-    return [
-        verdict,
-        *facts,
-        *(_absent(found) if found.is_absent else _named("not identical", differing)),
-        *_named("only in S3", [printable(path) for path in found.extra or ()]),
-        *_named("without bytes, so not in S3", [f"{printable(p)}: {why}" for p, why in found.scope.skipped]),
-        *_named("of the same size, and no ETag or checksum to compare", [printable(p.path) for p in found.by_size]),
-    ]
-
-
-def _absent(found: Verification) -> list[str]:
-    """One line instead of a list of all files, and where the run was uploaded to instead."""
-    said = ["  nothing at all of this run is there: are --bucket and --remote_path right?"]
-    for log in found.elsewhere:
-        assert log.destination is not None
-        when = f", completed {log.head.finished}" if log.head.completed else ", not completed"
-        said.append(f"  its state log names {printable(log.destination.url(log.run_id))}{when}")
-    return said
-
-
-def next_step(found: Verification, request: UploadRequest, log_dir: str | None) -> list[str]:
-    """Give the command that sends again what differs, whatever the log says of it; none if all of it is missing, since
-    then the place is in doubt. `log_dir` is the one that has to be named in it.
-    """
-    if not found.differing or found.is_absent:
-        return []
-    argv = ["upload", "--local_path", str(found.run.path), "--bucket", found.destination.bucket]
-    argv += ["--remote_path", found.destination.remote_path] if found.destination.prefix else []
-    argv += [f"--exclude_patterns={pattern.pattern}" for pattern in request.excludes]
-    argv += ["--expected_bucket_owner", request.bucket_owner] if request.bucket_owner else []
-    argv += ["--aws_command", os.path.abspath(request.aws_command)] if request.aws_command else []
-    argv += ["--log_dir", log_dir] if log_dir else []
-    argv += ["--skip_check"] if request.skip_check else []
-    command = printable(invocation.command(*argv, "--recheck"))
-    return [f"  next    `{command}` asks S3 again, and sends what differs"]
-
-
-def as_json(found: Verification) -> dict[str, Any]:
-    """The same as one object."""
-    return {
-        "run_id": found.run.run_id,
-        "run_path": str(found.run.path),
-        "url": found.destination.url(found.run.run_id),
-        "identical": found.identical,
-        "total_local_files": found.scope.total,
-        "identical_files": len(found.proven),
-        "identical_bytes": _size(found.proven),
-        "differing": {printable(path): why for path, why in found.differing.items()},
-        "only_in_s3": None if found.extra is None else [printable(path) for path in found.extra],
-        "by_size_only": [printable(proof.path) for proof in found.by_size],
-        "excluded_files": found.scope.excluded,
-        "skipped": {printable(item.path): item.reason for item in found.scope.skipped},
-        "manifest": str(found.manifest) if found.manifest else None,
-        "manifest_error": found.manifest_error or None,
-        "elsewhere": [log.destination.url(log.run_id) for log in found.elsewhere if log.destination],
-        "seconds": round(found.seconds, 3),
-    }
-
-
-def _size(proofs: Iterable[Proof]) -> int:
-    return sum(proof.size for proof in proofs)
-
-
-def _named(what: str, items: Sequence[str]) -> list[str]:
-    if not items:
-        return []
-    return [f"  {count_of(len(items), 'file')} {what}:", *indented(items, " (--json names them all)")]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from s3sync.commands import options
+from s3sync.commands import command_line, options
 from tests.conftest import BUCKET, Lab, skip_or_fail, tree
 from tests.helpers.s3server import S3Server
 from tests.helpers.throwaway import ROOT, Throwaway, copy_of_the_checkout, network_settings
@@ -70,7 +70,7 @@ def commands(heading: str) -> str:
 
 def test_the_service_runs_a_scan_with_words_that_the_program_knows() -> None:
     program, *words = exec_start()
-    args = options.parser().parse_args(words)
+    args = command_line.build_parser().parse_args(words)
     assert (program, args.command, args.config) == ("/opt/s3sync/.venv/bin/s3sync", "monitor", "/etc/s3sync.yaml")
 
 
@@ -321,7 +321,7 @@ def built(context: Path) -> tuple[str, dict[str, Any]]:
 
 def test_the_image_has_a_python_that_the_package_may_run_on_and_another_user_than_root() -> None:
     _, said = built(ROOT)
-    args = options.parser().parse_args(said["CMD"])
+    args = command_line.build_parser().parse_args(said["CMD"])
     assert (said["ENTRYPOINT"], args.command, args.config) == (["s3sync"], "monitor", "/etc/s3sync.yaml")
     assert said["USER"] == "10001:10001"
     assert re.fullmatch(r"python:3\.1[0-9]-slim", said["FROM"])

@@ -17,19 +17,19 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from s3sync.aws.destination import Destination
-from s3sync.commands import cleanup_text, options, status, upload_text
+from s3sync.commands import cleanup, command_line, monitor, run_details, run_rows, status, upload_text, verify
 from s3sync.config.model import Config, MonitorEntry, SlurmKeys
 from s3sync.inventory import survey
 from s3sync.monitor import dashboard, notify
 from s3sync.state import log_format
 from s3sync.state.log_format import RunState
-from s3sync.transfer import completion_object, upload, verify
+from s3sync.transfer import completion_object, upload
 from scripts import benchmark, simulate_run
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
 PAGES = ["README.md", *DOCS, "scripts/bench/README.md"]
-COMMANDS = next(a for a in options.parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+COMMANDS = next(a for a in command_line.build_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
 
 COMMANDS_PAGE = "docs/reference/commands.md"  # options of `upload` in a table, of all others in their usage
 FOREIGN = {"--recursive", "--only-show-errors", "--force-glacier-transfer", "--check", "--quiet"}  # of aws and md5sum
@@ -137,7 +137,7 @@ def commands_in(page: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_option_that_a_page_names_is_one(page: str) -> None:
-    parsers = [options.parser(), *COMMANDS.values(), benchmark.build_parser(), simulate_run.build_parser()]
+    parsers = [command_line.build_parser(), *COMMANDS.values(), benchmark.build_parser(), simulate_run.build_parser()]
     known = {option for parser in parsers for option in options_of(parser)} | FOREIGN
     ours = [command for command in commands_in(page) if not THEIRS.match(command)]
     named = re.findall(r"(?<![\w-])--[a-z][\w-]*", "\n".join(ours))
@@ -247,10 +247,10 @@ def keys_made_by(function: Callable[..., Any]) -> set[str]:
         ("upload", [upload_text.as_json]),
         ("upload --dry_run", [upload_text.preview_json]),
         ("verify", [verify.as_json]),
-        ("monitor", [status.result_json, status._outcome]),
-        ("status", [status.as_json, status.run_json, status._row_json, status._more_json]),
+        ("monitor", [monitor.result_json, monitor._outcome]),
+        ("status", [status.as_json, run_rows.run_json, status._row_json, run_details.details_json]),
         ("report", [dashboard.as_json]),
-        ("cleanup", [cleanup_text.as_json, cleanup_text._outcome_json]),
+        ("cleanup", [cleanup.as_json, cleanup._outcome_json]),
     ],
 )
 def test_the_keys_of_json_are_told(command: str, functions: list[Callable[..., Any]]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from s3sync.commands import completion, main, options
+from s3sync.commands import command_line, completion, main
 from scripts import manpage
 from tests.conftest import skip_or_fail
 
@@ -19,7 +19,7 @@ from tests.conftest import skip_or_fail
 
 @pytest.fixture(scope="module")
 def bash_script() -> str:
-    return completion.completion(options.parser(), "bash")
+    return completion.completion(command_line.build_parser(), "bash")
 
 
 @pytest.fixture
@@ -47,6 +47,7 @@ def offered(script: str, line: str, folder: Path) -> list[str]:
         ("s3sync up", ["upload"]),
         ("s3sync --print_completion z", ["zsh"]),
         ("s3sync upload --local_p", ["--local_path"]),
+        ("s3sync upload --local-p", ["--local-path"]),
         ("s3sync upload --readback l", ["list-objects-v2"]),
         ("s3sync upload --local_path 25", ["250101_A01234_0001_AHFAULTDRX7"]),
         ("s3sync upload --bucket b --aws_command a", ["aws"]),
@@ -60,7 +61,7 @@ def test_bash_completes(bash_script: str, folder: Path, line: str, words: list[s
 
 
 def test_every_file_and_folder_is_completed_as_such() -> None:
-    script = completion.completion(parser := options.parser(), "bash")
+    script = completion.completion(parser := command_line.build_parser(), "bash")
     for name, command in completion.commands(parser).items():
         for action in command._actions:
             if action.metavar in ("FILE", "DIR") and action.option_strings:
@@ -70,7 +71,7 @@ def test_every_file_and_folder_is_completed_as_such() -> None:
 
 
 @pytest.mark.parametrize(
-    "shell", [pytest.param(s, marks=pytest.mark.real if s != "bash" else ()) for s in options.SHELLS]
+    "shell", [pytest.param(s, marks=pytest.mark.real if s != "bash" else ()) for s in command_line.SHELLS]
 )
 def test_the_command_prints_a_script_that_the_shell_can_read(
     shell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -88,16 +89,16 @@ def test_the_command_prints_a_script_that_the_shell_can_read(
 
 
 def test_the_page_is_that_of_the_command_line() -> None:
-    assert manpage.PAGE.read_text() == manpage.page(options.parser()), "run `make man`"
+    assert manpage.PAGE.read_text() == manpage.page(command_line.build_parser()), "run `make man`"
 
 
 def test_the_page_is_the_same_for_every_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    assert manpage.page(options.parser()) == manpage.PAGE.read_text()
+    assert manpage.page(command_line.build_parser()) == manpage.PAGE.read_text()
 
 
 def test_the_page_names_every_option_and_exit_code() -> None:
-    parser = options.parser()
+    parser = command_line.build_parser()
     page = manpage.PAGE.read_text().replace("\\-", "-")
     for name, command in completion.commands(parser).items():
         section = page.split(f".SS s3sync {name}\n")[1].split("\n.S")[0]
@@ -139,4 +140,4 @@ def test_the_page_is_rendered_without_a_warning(words: str, tmp_path: Path) -> N
     if "--where" in argv:
         assert shown.stdout == f"{found}\n"
     elif argv[0] == "man":
-        assert "--local-path is as good as --local_path" in " ".join(shown.stdout.split())
+        assert "--dry_run is --dry-run" in " ".join(shown.stdout.split())

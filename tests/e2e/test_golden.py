@@ -72,12 +72,12 @@ def look(parser, name):
             longest = max(map(spelling, action.option_strings), key=len, default=action.metavar)
             known[name][longest] = facts(action)
 
-plain = argparse.ArgumentParser.parse_args
-def parse_args(self, args=None, namespace=None):
+plain = argparse.ArgumentParser.parse_known_args
+def parse_known_args(self, args=None, namespace=None):
     if not known:
         look(self, "s3sync")
     return plain(self, args, namespace)
-argparse.ArgumentParser.parse_args = parse_args
+argparse.ArgumentParser.parse_known_args = parse_known_args
 
 said = []
 for line in sys.stdin:
@@ -609,7 +609,7 @@ def test_command_line(folder: Path) -> None:
     commands = [name for name in first["known"] if name != "s3sync"]
     argvs = [all_options(name, first["known"][name], mark) for name in commands for mark in "_-"]
     refused = [
-        [argv[0], code, [word.replace("-", "_") for word in text.split() if word.startswith("--")]]
+        [argv[0], code, sorted({word.replace("-", "_") for word in re.findall(r"(?<!\S)--[\w-]+(?!\S)", text)})]
         for argv, (code, text) in zip(argvs, asked(lab, argvs)["said"], strict=True)
     ]
     found = {"commands": first["known"], "of all options in either spelling the ones that are not known": refused}

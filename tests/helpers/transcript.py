@@ -113,7 +113,7 @@ class Sandbox:
             how = {"run_id": run.run_id, "cycles": run.cycles, "complete": run.complete}
             make_run(root / "data" / "runs", run.instrument, lanes=1, tiles=2, scale=0.02, **how)  # type: ignore[arg-type]
         (root / "bin").mkdir()
-        start = "import warnings\nwarnings.simplefilter('error')\nfrom s3sync.commands.main import entry_point\n"
+        start = "import warnings\nwarnings.simplefilter('error')\nfrom s3sync.__main__ import entry_point\n"
         self._install("s3sync", f"#!{sys.executable}\n{start}entry_point()\n")
         self._install("aws", f'#!/bin/sh\nexec {Path(sys.executable).with_name("aws")} "$@"\n')
 

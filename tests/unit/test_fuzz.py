@@ -27,7 +27,8 @@ from s3sync.aws.destination import Destination
 from s3sync.aws.etag import likely_part_sizes
 from s3sync.aws.objects import Absent, ObjectReader, Readback, RemoteObject, Unknown
 from s3sync.aws.settings import S3Settings, write_config
-from s3sync.commands import status
+from s3sync.commands import run_details, status
+from s3sync.commands.overview import load_overview
 from s3sync.config.model import Config, json_schema, load_config
 from s3sync.errors import AwsError, ConfigError, RunError, StateError
 from s3sync.inventory import survey
@@ -532,13 +533,13 @@ def test_status_shows_any_run_in_printable_words(
     (run / "RunParameters.xml").write_bytes(parameters)
     (run / "SampleSheet.csv").write_bytes(sheet)
     (site.log_dir / "uploads" / "RUN.upload.log.json").write_bytes(log)
-    found = status.look(site)
+    found = load_overview(site)
     (row,) = found.rows
     assert found.troubles == []
     assert all(map(is_printable, [*status.problem_lines(found), status.scan_line(found)]))
     assert is_printable(row.reason)
     with contextlib.suppress(StateError):
-        assert all(map(is_printable, status.details(row, site)))
+        assert all(map(is_printable, run_details.details(row, site)))
         json.dumps(status.as_json(found, site, detailed=True), allow_nan=False)
     cells = [str(cell) for column in status.table(found.rows).columns for cell in column.cells]
     assert all(is_printable(line) for cell in cells for line in cell.split("\n"))

@@ -15,7 +15,8 @@ import pytest
 
 from s3sync.aws.destination import Destination
 from s3sync.cleanup import candidates as cleanup_candidates
-from s3sync.commands import check, status
+from s3sync.commands import check
+from s3sync.commands.overview import load_overview
 from s3sync.config.model import Config, load_config
 from s3sync.errors import RunError
 from s3sync.inventory import directories, discovery, foreign, mounts, named, survey
@@ -453,8 +454,8 @@ def test_runs_are_named_by_name_or_by_path(
 def test_status_and_cleanup_take_the_path_of_a_run(config: Config, watched: Path) -> None:
     run = tiny_run(watched)
 
-    assert [row.run.run.path for row in status.look(config, [f"{run}/"]).rows] == [run]
-    assert status.look(config, [f"{run}/", "nobody"]).unknown == ["nobody"]
+    assert [row.run.run.path for row in load_overview(config, [f"{run}/"]).rows] == [run]
+    assert load_overview(config, [f"{run}/", "nobody"]).unknown == ["nobody"]
     planned = cleanup_candidates.survey_runs(config, [f"{run}/"], 0)
     assert ([subject.folder for subject in planned.subjects], planned.unknown) == ([run], ())
 
@@ -479,4 +480,4 @@ def test_an_unreadable_log_of_a_run_that_is_gone_is_a_problem(config: Config, wa
     (trouble,) = survey.look(config).troubles
 
     assert trouble.text == f"cannot read {log}: {os.strerror(errno.ELOOP)} (repair that)"
-    assert not status.look(config).verdict.ok
+    assert not load_overview(config).verdict.ok

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from s3sync.commands import status
 from s3sync.commands.main import main
-from s3sync.commands.status import Overview
+from s3sync.commands.overview import Overview, load_overview
 from s3sync.config.model import Config
 from s3sync.errors import StateError
 from s3sync.inventory.discovery import Trouble
@@ -210,7 +210,7 @@ def test_a_scan_that_ends_in_a_bug_is_reported_everywhere(tmp_path: Path, monkey
 
     assert pings.said == [(False, "a bug")]
     assert "the scan ended early: a bug" in (web / "index.html").read_text()
-    assert not status.look(config).verdict.ok
+    assert not load_overview(config).verdict.ok
 
 
 def test_a_scan_that_cannot_begin_is_reported_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +231,7 @@ def test_a_scan_that_cannot_begin_is_reported_everywhere(tmp_path: Path, monkeyp
     assert (ok, "the scan could not begin: cannot lock" in summary) == (False, True)
     assert "the scan could not begin: cannot lock" in (web / "index.html").read_text()
     assert "s3sync_verdict 2.0" in prom.read_text()
-    *_, seen = status.look(config).verdict.problems
+    *_, seen = load_overview(config).verdict.problems
     assert seen.text.startswith("scans cannot begin: ")
 
 
@@ -298,7 +298,7 @@ def test_a_scan_whose_config_cannot_be_used_is_reported(tmp_path: Path, capsys: 
     assert code == 78
     assert "the config cannot be used" in (web / "index.html").read_text()
     assert "s3sync_verdict 2.0" in prom.read_text()
-    assert not status.look(config).verdict.ok
+    assert not load_overview(config).verdict.ok
     assert capsys.readouterr().err.startswith("s3sync: ")
 
 

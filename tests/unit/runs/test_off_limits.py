@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from s3sync.commands import options
+from s3sync.commands import command_line
 from s3sync.config.model import load_config
-from s3sync.errors import ConfigError, StateError
+from s3sync.errors import ConfigError, StateError, UsageError
 from s3sync.runs import off_limits
 from s3sync.runs.off_limits import Mount, enclosing, misplaced_temp_dir, parse_mount, temp_dir
 from s3sync.runs.run_folder import list_files, open_run
@@ -373,9 +373,8 @@ def test_an_upload_leaves_them_out_and_says_where_to_read_about_it(
         ("report", "--config", "FILE", "--output", ""),
     ],
 )
-def test_an_empty_path_is_not_the_current_folder(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_path_is_not_the_current_folder(words: tuple[str, ...]) -> None:
     """A script gives one when its variable is not set."""
-    with pytest.raises(SystemExit) as ended:
-        options.parser().parse_args(options.underscored(words))
-    assert ended.value.code == 2
-    assert "invalid path value: ''" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="is empty") as refused:
+        command_line.parse(words)
+    assert refused.value.id == "usage.options"

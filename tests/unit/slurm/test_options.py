@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from s3sync.commands import options
+from s3sync.commands import command_line
 from s3sync.errors import UsageError
 from s3sync.slurm.client import parse_options
 from tests.conftest import BUCKET, Lab
@@ -59,15 +59,15 @@ def test_options_for_sbatch_are_taken_as_they_are(name: str, value: str) -> None
     """Whether `=` joins them or not, hyphens and all."""
     before = ["upload", "--local-path", "RUN", "--bucket", BUCKET]
     for words in ([name, value], [f"{name}={value}"]):
-        args = options.parser().parse_args(options.underscored([*before, *words, "--executor", "slurm"]))
+        args = command_line.parse([*before, *words, "--executor", "slurm"])
         assert (args.sbatch_options, args.executor, args.local_path) == (value, "slurm", "RUN")
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--nodes", "2"], "--nodes means nothing without --executor slurm (add that)"),
-        (["--sbatch_options", ""], "--sbatch_options means nothing without --executor slurm (add that)"),
+        (["--nodes", "2"], "--nodes requires --executor slurm (add that) [usage.requires-other]"),
+        (["--sbatch_options", ""], "--sbatch-options requires --executor slurm (add that) [usage.requires-other]"),
         (
             ["--executor", "slurm", "--sbatch_options=--wrap=ls"],
             "sbatch option that s3sync chooses itself: --wrap=ls (leave it out)",

@@ -1,16 +1,98 @@
-"""What `cleanup` asks, lists and did, for people and for programs."""
+"""`s3sync cleanup`: list the local runs that S3 provably has, and delete them."""
 
 from __future__ import annotations
 
+import argparse
+import os
 import shlex
+import signal
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from s3sync import logs
 from s3sync.cleanup import candidates, worker
+from s3sync.commands import locations, options, output
+from s3sync.commands.verify import as_json as verify_json
+from s3sync.errors import EXIT_DONE, EXIT_FAILED, InterruptedBySignal, RunError, UsageError
+from s3sync.resources import step_back
+from s3sync.signals import Stop, stop_on_signals
 from s3sync.text import count_of, human_bytes, human_seconds, printable
-from s3sync.transfer import verify
+from s3sync.transfer import progress
+
+DESCRIPTION = "List the runs that S3 holds for certain, and delete them here."
+EXAMPLES = """\
+examples:
+  s3sync cleanup --config /etc/s3sync.yaml                  (only lists)
+  s3sync cleanup --config /etc/s3sync.yaml --older-than 90d --delete
+  s3sync cleanup --config /etc/s3sync.yaml RUN --delete --yes
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    parser.add_argument("run", nargs="*", metavar="RUN", help="only these runs")
+    options.add_config(parser)
+    add = parser.add_argument
+    add(
+        "--older-than",
+        "--older_than",
+        type=options.age,
+        default="30d",
+        metavar="AGE",
+        help="completed so long ago: 30d (default), 72h",
+    )
+    add("--delete", action="store_true", help="delete what is identical in S3 now; asks first")
+    add("--yes", action="store_true", help="do not ask")
+    options.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verify the runs that may be deleted, delete them if that is wanted, and return the exit code."""
+    os.umask(0o077)
+    _require_consistent(args)
+    config = locations.config_to_write(args) if args.delete else locations.config_to_read(args)
+    step_back(config.nice, config.io_priority)
+    planned = candidates.survey_runs(config, args.run, args.older_than)
+    if args.delete and not args.yes and planned.to_verify:
+        output.print_lines(question(planned), sys.stderr)
+        _confirm("delete")
+    else:
+        output.print_lines(announcement(planned), sys.stderr)
+    if args.delete:
+        logs.set_up(config.log_dir, config.log_level)
+    stop = Stop()
+    with stop_on_signals(stop):
+        cleaner = worker.Cleaner(config, args.older_than, os.environ, stop, lambda: progress.display_for(sys.stderr))
+        done = worker.clean(cleaner, planned, args.run, delete=args.delete)
+    code = EXIT_DONE if worker.is_all_done(done, args.run, delete=args.delete) else EXIT_FAILED
+    lines = [*result_lines(done, output.width()), *totals(done, config.log_dir, delete=args.delete)]
+    output.show(args, lines, {**as_json(done), "exit_code": code})
+    output.print_messages(complaints(done))
+    return code
+
+
+def _require_consistent(args: argparse.Namespace) -> None:
+    if args.yes and not args.delete:
+        raise UsageError("--yes requires --delete (add that, or leave --yes out to list)", id="usage.requires-other")
+    if args.delete and not args.yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(
+            "--delete needs a terminal to confirm, and there is none (add --yes to skip the question)",
+            id="cleanup.no-terminal",
+        )
+
+
+def _confirm(word: str) -> None:
+    """Wait for this word on the terminal; raises RunError if it is another, InterruptedBySignal after Ctrl-C."""
+    output.ask(f"Type `{word}` to go on: ")
+    try:
+        answer = sys.stdin.readline().strip()
+    except KeyboardInterrupt:
+        raise InterruptedBySignal(signal.SIGINT, f"interrupted; nothing was {word}d") from None
+    if answer != word:
+        raise RunError(f"nothing was {word}d: the answer was not `{word}`", id="cleanup.not-confirmed")
 
 
 def announcement(planned: candidates.Plan) -> list[str]:
@@ -31,7 +113,7 @@ def question(planned: candidates.Plan) -> list[str]:
     ]
 
 
-def lines(done: worker.Done, width: int) -> Iterator[str]:
+def result_lines(done: worker.Done, width: int) -> Iterator[str]:
     """For people: each run in two lines or more, `width` characters wide."""
     if done.outcomes:
         yield _row(width, "Run", "Proven", "Files", "Size")
@@ -72,8 +154,8 @@ def totals(done: worker.Done, log_dir: Path, *, delete: bool) -> list[str]:
 
 def complaints(done: worker.Done) -> list[str]:
     """What was asked for and could not be looked at."""
-    unknown = [f"s3sync: no run {printable(name)} in the monitored directories" for name in done.unknown]
-    return [*(f"s3sync: {trouble.key}: {trouble.text}" for trouble in done.troubles), *unknown]
+    unknown = [f"no run {printable(name)} in the monitored directories" for name in done.unknown]
+    return [*(f"{trouble.key}: {trouble.text}" for trouble in done.troubles), *unknown]
 
 
 def as_json(done: worker.Done) -> dict[str, Any]:
@@ -88,7 +170,7 @@ def as_json(done: worker.Done) -> dict[str, Any]:
 
 def _outcome_json(outcome: worker.Outcome) -> dict[str, Any]:
     subject = outcome.subject
-    found = [verify.as_json(one) for one in outcome.found]
+    found = [verify_json(one) for one in outcome.found]
     return {
         "run_id": printable(subject.folder.name),
         "run_path": printable(str(subject.folder)),

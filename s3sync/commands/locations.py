@@ -1,0 +1,60 @@
+"""Find the config and the log directory that a command uses."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s3sync.commands.output import print_messages
+from s3sync.state import log_dir
+
+if TYPE_CHECKING:
+    from s3sync.config import Config  # importing pydantic takes long, and `upload` does without
+
+
+def config_path(args: argparse.Namespace) -> Path:
+    """Return the path of the config, as the user gave it."""
+    return Path(args.config)
+
+
+def config_to_read(args: argparse.Namespace) -> Config:
+    """Load the config for a command that only reads the log directory.
+
+    Raises ConfigError, and StateError if this user cannot read the log directory.
+    """
+    from s3sync.config import load_config
+
+    config = load_config(config_path(args), os.environ)
+    if "log_dir" not in config.model_fields_set:
+        place = log_dir.for_reading(os.environ)
+        print_note(place)
+        config = config.model_copy(update={"log_dir": place.path})
+    log_dir.require_readable(config.log_dir)
+    return config
+
+
+def config_to_write(args: argparse.Namespace) -> Config:
+    """Load the config for a command that writes to the log directory.
+
+    Raises ConfigError, and StateError if this user cannot write to the log directory.
+    """
+    from s3sync.config import load_config
+
+    config = load_config(config_path(args), os.environ)
+    log_dir.require_writable(config.log_dir, config_path(args))
+    return config
+
+
+def upload_log_dir(args: argparse.Namespace) -> log_dir.Place:
+    """Return the log directory of `upload` and `verify`; raises StateError if this user has none."""
+    if args.log_dir is not None:
+        return log_dir.Place(Path(os.path.abspath(args.log_dir)), "")
+    return log_dir.for_upload(os.environ)
+
+
+def print_note(place: log_dir.Place) -> None:
+    """Print why the log directory is not the default one, if it is not."""
+    if place.note:
+        print_messages([f"note: {place.note}"])

@@ -1,0 +1,128 @@
+"""`s3sync monitor`: scan all runs once, and upload those that are complete."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from s3sync import logs
+from s3sync.commands import locations, options, output
+from s3sync.commands.run_rows import destination_name, run_json, run_name, run_table
+from s3sync.commands.upload_text import as_json as upload_json
+from s3sync.commands.upload_text import preview_json, summary
+from s3sync.config import Config, load_config
+from s3sync.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ConfigError, StateError
+from s3sync.inventory import Judged, survey
+from s3sync.monitor import config_failure, scan
+from s3sync.resources import step_back
+from s3sync.signals import Stop, stop_on_signals
+from s3sync.state import log_dir
+from s3sync.text import human_bytes, printable
+from s3sync.transfer import progress
+
+DESCRIPTION = "Upload every new run that is complete. This is what cron runs."
+EXAMPLES = """\
+examples:
+  s3sync monitor --config /etc/s3sync.yaml
+  s3sync monitor --config /etc/s3sync.yaml --dry-run
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    options.add_config(parser)
+    parser.add_argument(
+        "--dry-run", "--dry_run", action="store_true", help="say what would be uploaded, and why not the rest"
+    )
+    options.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Scan once, and return the exit code."""
+    os.umask(0o077)  # what a scan writes is for its user alone
+    path = locations.config_path(args)
+    try:
+        config = locations.config_to_read(args) if args.dry_run else load_config(path, os.environ)
+    except ConfigError as error:
+        if not args.dry_run:
+            config_failure.report(path, error)
+        raise
+    step_back(config.nice, config.io_priority)
+    stop = Stop()
+    with stop_on_signals(stop):
+        if args.dry_run:
+            result = scan.dry_run(config, os.environ, stop, lambda: progress.display_for(sys.stderr))
+        else:
+            result = _scan(args, config, stop)
+    code = EXIT_CONFIG if result.misconfigured else EXIT_DONE if result.ok else EXIT_FAILED
+    if args.json:
+        output.print_json({**result_json(result), "exit_code": code})
+    elif args.dry_run:
+        output.print_tables(dry_tables(result))
+        output.print_lines(f"s3sync: {p.key}: {p.text}" for p in result.problems if p.kind in ("other", "aws"))
+    elif sys.stderr.isatty():
+        output.print_lines(result_lines(result))
+    return code
+
+
+def _scan(args: argparse.Namespace, config: Config, stop: Stop) -> scan.ScanResult:
+    try:
+        log_dir.require_writable(config.log_dir, locations.config_path(args))
+        logs.set_up(config.log_dir, config.log_level)
+    except StateError as error:
+        scan.report_no_start(config, error)
+        raise
+    if sys.stderr.isatty():
+        return scan.run_scan(config, os.environ, stop, lambda: progress.LiveDisplay(sys.stderr))
+    return scan.run_scan(config, os.environ, stop, lambda: progress.Lines(logs.LogStream(scan.LOG)))
+
+
+def dry_tables(result: scan.ScanResult) -> list[Table]:
+    """Return what a scan would upload, and why it would not upload the others."""
+    due = run_table("Would upload", result.runs, "To", "Files", "Size")
+    rest = run_table("Would not", result.runs, "Why")
+    to_do = survey.to_do(result.runs)
+    for run in [*to_do, *(run for run in result.runs if run not in to_do)]:
+        name = Text(run_name(run), overflow="fold")
+        if planned := result.previews.get(run.key):
+            size = human_bytes(sum(file.size for file in planned.pending))
+            due.add_row(
+                name, Text(printable(destination_name(run)), overflow="fold"), f"{len(planned.pending):,}", size
+            )
+        else:
+            why = next((p.text for p in result.problems if p.key in (run.key, f"s3://{run.entry.bucket}")), run.reason)
+            is_said = why.startswith(("will not", f"{run.state}: "))
+            why = printable(why if is_said else f"{run.state}: {why}")
+            rest.add_row(name, Text(why, overflow="fold"))
+    return [shown for shown in (due, rest) if shown.row_count]
+
+
+def result_lines(result: scan.ScanResult) -> list[str]:
+    """Return what a scan did, for somebody at a terminal; the problems are on stderr already."""
+    if result.busy:
+        return [result.busy]
+    lines = [line for report in result.reports.values() for line in summary(report)]
+    return lines or [f"nothing to upload: {survey.count(result.runs)} looked at (`status` shows them)"]
+
+
+def result_json(result: scan.ScanResult) -> dict[str, Any]:
+    """Return what a scan did, or would do, as one JSON object."""
+    return {
+        "busy": bool(result.busy),
+        "runs": [{**run_json(run), **_outcome(result, run)} for run in result.runs],
+        "problems": [problem._asdict() for problem in result.problems],
+        "alerts": [alert._asdict() for alert in result.alerts],
+    }
+
+
+def _outcome(result: scan.ScanResult, run: Judged) -> dict[str, Any]:
+    if report := result.reports.get(run.key):
+        return {"upload": upload_json(report)}
+    if planned := result.previews.get(run.key):
+        return {"upload": preview_json(planned)}
+    return {}

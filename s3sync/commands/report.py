@@ -1,0 +1,57 @@
+"""`s3sync report`: write a page that shows all runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from s3sync import files
+from s3sync.commands import locations, options, output
+from s3sync.config import watched_by
+from s3sync.errors import EXIT_DONE, EXIT_FAILED, UsageError
+from s3sync.inventory import history
+from s3sync.monitor import activity, dashboard, publish
+from s3sync.runs import off_limits
+from s3sync.text import printable
+
+DESCRIPTION = "Write a page that shows all runs: how they are, and how it went lately."
+EXAMPLES = """\
+examples:
+  s3sync report --config /etc/s3sync.yaml --output /var/www/html/s3sync
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    options.add_config(parser)
+    parser.add_argument(
+        "--output",
+        type=options.path,
+        required=True,
+        metavar="DIR",
+        help="the folder that gets index.html, for all users to read",
+    )
+    options.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the page, and return the exit code."""
+    config = locations.config_to_read(args)
+    folder = Path(os.path.abspath(args.output))
+    if around := off_limits.enclosing(folder, watched_by(config)):
+        where = f"{printable(str(folder))} is inside {printable(around)}, whose files are uploaded"
+        raise UsageError(f"--output {where} (give another folder)", id="usage.output-in-run")
+    known = history.look(config)
+    of_scans = activity.look(config)
+    view = dashboard.view_of(known, of_scans)
+    written = publish.write_page(folder, view)
+    code = EXIT_FAILED if known.troubles else EXIT_DONE
+    closed = files.closed_above(written)
+    facts = {**dashboard.as_json(view, known, of_scans, written), "closed": str(closed or ""), "exit_code": code}
+    output.show(args, dashboard.summary(view, written), facts)
+    output.print_messages(f"{trouble.key}: {trouble.text}" for trouble in known.troubles)
+    if closed:
+        advice = "so a web server that runs as another cannot read the page (chmod o+x it, or choose another folder)"
+        output.print_messages([f"note: {closed} is closed to other users, {advice}"])
+    return code

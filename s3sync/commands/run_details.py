@@ -1,0 +1,82 @@
+"""Show all there is to know of one run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from s3sync.commands.overview import Row
+from s3sync.commands.run_rows import iso
+from s3sync.config import Config
+from s3sync.inventory import Judged, survey
+from s3sync.runs import completion, run_folder
+from s3sync.state import RunState, StateStore
+from s3sync.text import by_reason, human_bytes, indented, printable
+
+_LABELS = {"flowcell_type": "cell type"}
+
+
+def details(row: Row, config: Config) -> list[str]:
+    """Return all there is to know of one run, or of an analysis."""
+    run = row.run
+    lines = [
+        printable(run.run.run_id),
+        f"  state       {run.state}: {row.reason}",
+        f"  folder      {printable(str(run.run.path))}",
+        f"  to          {printable(run.url)}",
+    ]
+    if not run.run.within:
+        lines += _about_the_run(row)
+    state = _load_state(run, config)
+    in_s3 = _uploaded_keys(run, state)
+    if run.head:
+        lines.append(f"  files       {row.proven:,} of {run.head.total_files:,} proven, {human_bytes(run.head.size)}")
+        lines.append(f"  log         {printable(str(run.log_path))}")
+    if run.failing:
+        lines += ["  samples that do not match:", *indented([printable(name) for name in run.failing])]
+    if state and state.failed:
+        lines += ["  failed files:", *by_reason(state.failed, ", in the log")]
+    if in_s3:
+        lines += [
+            "  in S3, for you to delete or to keep:",
+            *indented([printable(key) for key in in_s3], ", in the log"),
+        ]
+    return lines
+
+
+def _about_the_run(row: Row) -> list[str]:
+    """What its instrument says of it."""
+    run, info = row.run, row.info
+    lines = [f"  began       {iso(run.began)}"]
+    if info:
+        lines += [f"  instrument  {instrument(info)}", f"  flow cell   {printable(info.flowcell)}"]
+        lines += [f"  date        {printable(info.date)}", f"  cycles      {', '.join(map(str, info.cycles))}"]
+    facts = run_folder.read_run_parameters(run.run.root)._asdict().items()
+    return [*lines, *(f"  {_LABELS.get(name, name):<11} {printable(value)}" for name, value in facts if value)]
+
+
+def details_json(row: Row, config: Config) -> dict[str, Any]:
+    """Return what `status RUN --json` adds for each run."""
+    state = _load_state(row.run, config)
+    failed = {printable(path): reason for path, reason in state.failed.items()} if state else {}
+    parameters = run_folder.read_run_parameters(row.run.run.root)._asdict()
+    in_s3 = [printable(key) for key in _uploaded_keys(row.run, state)]
+    return {**parameters, "failed": failed, "samples_that_do_not_match": list(row.run.failing), "in_s3": in_s3}
+
+
+def instrument(info: run_folder.RunInfo | None) -> str:
+    """Return the instrument of a run, with its family if that is known."""
+    return (completion.with_family(info.instrument) if info else "") or "unknown instrument"
+
+
+def _load_state(run: Judged, config: Config) -> RunState | None:
+    if run.head is None or run.head.completed:
+        return None
+    return StateStore(config.log_dir, run.run, run.entry.destination).load(set_aside=False).state
+
+
+def _uploaded_keys(run: Judged, state: RunState | None) -> list[str]:
+    """Keys of what went up of a run that will not be uploaded; nothing is ever deleted here."""
+    if state is None or run.state not in survey.NEVER:
+        return []
+    prefix = run.entry.destination.run_prefix(run.run.run_id)
+    return sorted(prefix + path for path in state.proven)

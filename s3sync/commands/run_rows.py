@@ -1,0 +1,64 @@
+"""Show one run of the config as a table row and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from rich.table import Table
+
+from s3sync.inventory import Judged
+from s3sync.text import printable
+
+_NAME_WIDTH = 40
+_CALENDAR = (-62_000_000_000, 253_370_000_000)  # seconds since the epoch: the years 5 to 9998
+
+
+def run_table(first: str, runs: Sequence[Judged], *others: str) -> Table:
+    """Return an empty table; its first column has room for the names of the runs, which people copy from it."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    longest = max((len(printable(run.run.root.name)) for run in runs), default=0)
+    shown.add_column(first, min_width=min(longest, _NAME_WIDTH))
+    for name in others:
+        shown.add_column(name, no_wrap=name in ("Files", "Size", "When"))  # a reason can be folded, a date not
+    return shown
+
+
+def run_name(run: Judged) -> str:
+    """Return the name of a run; that of an analysis has two lines, or a table would fold it elsewhere."""
+    folder = run.run.root.name
+    inside = run.run.run_id.removeprefix(folder)
+    return printable(folder) + (f"\n  {printable(inside.lstrip('/'))}" if inside else "")
+
+
+def destination_name(run: Judged) -> str:
+    """Return the destination of a run: s3://bucket/path."""
+    destination = run.entry.destination
+    return f"s3://{destination.bucket}{destination.remote_path}"
+
+
+def run_json(run: Judged) -> dict[str, Any]:
+    """Return what is known of a run as one JSON object."""
+    return {
+        "run_id": run.run.run_id,
+        "run_path": str(run.run.path),
+        "analysis_of": run.run.root.name if run.run.within else "",
+        "state": run.state,
+        "reason": run.reason,
+        "url": run.url,
+        "bucket": run.entry.destination.bucket,
+        "remote_path": run.entry.destination.remote_path,
+        "began": iso(run.began),
+        "log": str(run.log_path),
+    }
+
+
+def iso(seconds: float) -> str:
+    """Return a time since the epoch in ISO 8601."""
+    return moment(seconds).isoformat(timespec="seconds")
+
+
+def moment(seconds: float) -> datetime:
+    """Return a time since the epoch; file systems may hold times that a calendar does not."""
+    return datetime.fromtimestamp(min(max(seconds, _CALENDAR[0]), _CALENDAR[1]), timezone.utc)

@@ -1,0 +1,291 @@
+"""`s3sync upload`: put one run into a bucket, and prove that every file arrived."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from s3sync.aws import argv, client, destination
+from s3sync.commands import locations, options, output, upload_text
+from s3sync.errors import EXIT_DONE, EXIT_FAILED, UsageError
+from s3sync.resources import step_back, usable_cores
+from s3sync.signals import Stop, stop_on_signals
+from s3sync.slurm import Collector, coordinator
+from s3sync.slurm import client as slurm_client
+from s3sync.state import log_dir
+from s3sync.transfer import UploadRequest, UploadResult, bandwidth, progress, request, selection, upload
+
+DESCRIPTION = "Put one run into a bucket, and prove that every file arrived."
+EXAMPLES = """\
+examples:
+  s3sync upload --local-path /data/RUN --bucket lab-runs
+  s3sync upload --local-path RUN --bucket lab-runs --remote-path /2026 --cores 8
+  s3sync upload --local-path RUN --bucket lab-runs --exclude-patterns '\\.jpg$'
+  s3sync upload --local-path RUN --bucket lab-runs --dry-run
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    parser.add_argument(
+        "--local-path",
+        "--local_path",
+        type=options.path,
+        required=True,
+        metavar="RUN",
+        help="the run folder, or an analysis in it: RUN/Analysis/1",
+    )
+    options.add_destination(parser)
+    options.add_log_dir(parser)
+    parser.add_argument("--dry-run", "--dry_run", action="store_true", help="say what would be sent; write nothing")
+    _add_selection(parser)
+    _add_proof(parser)
+    _add_storage(parser)
+    _add_pace(parser)
+    _add_afterwards(parser)
+    _add_slurm(parser)
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--skip-check",
+        "--skip_check",
+        action="store_true",
+        help="upload the folder even if it is no complete run",
+    )
+    add("--recheck", action="store_true", help="ask S3 although the log says completed; what differs is sent again")
+
+
+def _add_proof(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--verify",
+        choices=("etag", "size"),
+        default="etag",
+        help="what proves a file: S3's ETag against the bytes on disk (default), or the size alone",
+    )
+    add(
+        "--readback",
+        choices=("auto", "head-object", "list-objects-v2"),
+        default="auto",
+        help="how S3 is asked what it has (default auto: the cheaper)",
+    )
+
+
+def _add_storage(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--sse", choices=argv.SSE, default="", help="how S3 is to encrypt them (default: as the bucket does)")
+    add("--sse-kms-key-id", "--sse_kms_key_id", default="", metavar="KEY", help="the KMS key for --sse aws:kms")
+    add(
+        "--storage-class",
+        "--storage_class",
+        choices=argv.STORAGE_CLASSES,
+        default="",
+        metavar="CLASS",
+        help="STANDARD (default), STANDARD_IA, INTELLIGENT_TIERING, GLACIER_IR, DEEP_ARCHIVE, ...",
+    )
+    add(
+        "--acl",
+        choices=argv.ACLS,
+        default="",
+        metavar="ACL",
+        help=f"the canned ACL, where the bucket's policy requires one: {', '.join(argv.ACLS)}",
+    )
+
+
+def _add_pace(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--threads", type=options.positive, default=4, metavar="N", help="requests at once in each process (default 4)")
+    add(
+        "--max-processes",
+        "--max_processes",
+        type=options.positive,
+        metavar="N",
+        help="aws processes at once while that leaves the CPU idle (default four times --cores)",
+    )
+    add(
+        "--max-bandwidth",
+        "--max_bandwidth",
+        type=options.rate,
+        metavar="RATE",
+        help="what all processes together may send, e.g. 50MB/s (default: no limit)",
+    )
+    add(
+        "--transfer-client",
+        "--transfer_client",
+        choices=("default", "crt"),
+        default="default",
+        help="crt: the one in C of the AWS CLI version 2, which takes less CPU (default: default)",
+    )
+    add(
+        "--stall-minutes",
+        "--stall_minutes",
+        type=options.minutes,
+        default=client.STALL_SECONDS / 60,
+        metavar="N",
+        help="end an aws process that moves no bytes for so long (default %(default)g)",
+    )
+    add(
+        "--nice",
+        type=options.niceness,
+        choices=range(20),
+        default=0,
+        metavar="N",
+        help="step back at the CPU, 0 to 19 (default 0)",
+    )
+    add(
+        "--io-priority",
+        "--io_priority",
+        choices=("normal", "low", "idle"),
+        default="normal",
+        help="step back at the disks (default normal)",
+    )
+
+
+def _add_afterwards(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--completion-object",
+        "--completion_object",
+        action="store_true",
+        help="at the end write s3sync.complete.json into the run's prefix: files, sizes, ETags, verdict",
+    )
+    add(
+        "--on-complete",
+        "--on_complete",
+        type=options.command,
+        metavar="COMMAND",
+        help="run this at the end, without a shell: the run is in S3SYNC_RUN_ID and the like, the log is its stdin",
+    )
+
+
+def _add_slurm(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--executor",
+        choices=("local", "slurm"),
+        default="local",
+        help="slurm: send it from nodes of the cluster that this machine belongs to (default local)",
+    )
+    add(
+        "--nodes",
+        type=options.positive,
+        metavar="N",
+        help=f"nodes at once for it (default {slurm_client.DEFAULT_NODES})",
+    )
+    add(
+        "--sbatch-options",
+        "--sbatch_options",
+        metavar="WORDS",
+        help="more for sbatch, as one argument: '--partition=short --time=4:00:00'",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Upload the run, or preview that, and return the exit code."""
+    place = locations.upload_log_dir(args)
+    upload_request = _request(args, place)
+    locations.print_note(place)
+    if args.dry_run:
+        log_dir.require_readable(upload_request.log_dir)
+    else:
+        log_dir.require_writable(upload_request.log_dir)
+    step_back(args.nice, args.io_priority)
+    stop = Stop()
+    with stop_on_signals(stop):
+        return (
+            _preview(args, upload_request, stop, place) if args.dry_run else _upload(args, upload_request, stop, place)
+        )
+
+
+def _request(args: argparse.Namespace, place: log_dir.Place) -> UploadRequest:
+    return UploadRequest(
+        local_path=Path(args.local_path),
+        destination=destination.parse_destination(args.bucket, args.remote_path),
+        log_dir=place.path,
+        cores=args.cores or usable_cores(),
+        threads=args.threads,
+        max_processes=args.max_processes,
+        skip_check=args.skip_check,
+        recheck=args.recheck,
+        excludes=selection.compile_excludes(args.exclude_patterns),
+        readback=args.readback,
+        verify=args.verify,
+        aws_command=args.aws_command,
+        storage=_storage(args),
+        bucket_owner=args.expected_bucket_owner,
+        max_bandwidth=_bandwidth(args),
+        stall_seconds=args.stall_minutes * 60,
+        transfer_client=args.transfer_client,
+        completion_object=args.completion_object,
+        on_complete=args.on_complete,
+    )
+
+
+def _storage(args: argparse.Namespace) -> argv.Storage:
+    if args.sse_kms_key_id and args.sse != "aws:kms":
+        raise UsageError("--sse-kms-key-id requires --sse aws:kms (add that)", id="usage.requires-other")
+    return argv.Storage(args.sse, args.sse_kms_key_id, args.storage_class, args.acl)
+
+
+def _bandwidth(args: argparse.Namespace) -> bandwidth.BandwidthSchedule | None:
+    if args.max_bandwidth and args.transfer_client == "crt":
+        raise UsageError(
+            "--max-bandwidth is not supported with --transfer-client crt (leave out one of them)", id="usage.conflict"
+        )
+    limit: bandwidth.BandwidthSchedule | None = args.max_bandwidth
+    return limit
+
+
+def _cluster(args: argparse.Namespace) -> slurm_client.SlurmOptions | None:
+    if args.executor == "slurm":
+        words = slurm_client.parse_options(args.sbatch_options or "")
+        return slurm_client.SlurmOptions(args.nodes or slurm_client.DEFAULT_NODES, options=words, cores=args.cores)
+    for option, value in {"--nodes": args.nodes, "--sbatch-options": args.sbatch_options}.items():
+        if value is not None:
+            raise UsageError(f"{option} requires --executor slurm (add that)", id="usage.requires-other")
+    return None
+
+
+def _upload(args: argparse.Namespace, upload_request: UploadRequest, stop: Stop, place: log_dir.Place) -> int:
+    cluster = _cluster(args)
+
+    def upload_unit(upload_request: UploadRequest) -> UploadResult:
+        with progress.display_for(sys.stderr) as display:
+            report = coordinator.run_upload(upload_request, cluster, os.environ, stop, display)
+        assert report is not None, "it is followed to its end"
+        return report
+
+    result = upload_unit(upload_request)
+    analyses, waiting = upload.and_its_analyses(upload_request, result, upload_unit)
+    is_whole = not waiting and all(each.ok for each in (result, *analyses))
+    code = EXIT_DONE if is_whole else EXIT_FAILED
+    lines = [line for each in (result, *analyses) for line in upload_text.summary(each)]
+    also = [*map(upload_text.as_json, analyses), *map(upload_text.waiting_json, waiting)]
+    facts = {**upload_text.as_json(result), "log_dir_note": place.note, "analyses": also, "exit_code": code}
+    output.show(args, [*lines, *_waiting_lines(waiting)], facts)
+    return code
+
+
+def _preview(args: argparse.Namespace, upload_request: UploadRequest, stop: Stop, place: log_dir.Place) -> int:
+    def preview_unit(upload_request: UploadRequest) -> request.Preview:
+        with progress.display_for(sys.stderr) as display:
+            return upload.preview(upload_request, os.environ, stop, display, Collector(os.environ))
+
+    planned = preview_unit(upload_request)
+    analyses, waiting = upload.and_its_analyses(upload_request, planned, preview_unit)
+    is_whole = not waiting and not any(each.scope.unsendable for each in (planned, *analyses))
+    code = EXIT_DONE if is_whole else EXIT_FAILED
+    lines = [line for each in (planned, *analyses) for line in upload_text.preview_lines(each)]
+    also = [*map(upload_text.preview_json, analyses), *map(upload_text.waiting_json, waiting)]
+    facts = {**upload_text.preview_json(planned), "log_dir_note": place.note, "analyses": also, "exit_code": code}
+    output.show(args, [*lines, *_waiting_lines(waiting)], facts)
+    return code
+
+
+def _waiting_lines(waiting: Iterable[request.PendingAnalysis]) -> list[str]:
+    return [line for each in waiting for line in upload_text.waiting_lines(each)]

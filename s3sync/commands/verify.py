@@ -1,0 +1,170 @@
+"""`s3sync verify`: compare a run on disk with S3."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from s3sync import invocation
+from s3sync.aws import destination
+from s3sync.commands import locations, options, output
+from s3sync.errors import EXIT_DONE, EXIT_FAILED, StateError
+from s3sync.resources import usable_cores
+from s3sync.signals import Stop, stop_on_signals
+from s3sync.state import Proof, log_dir
+from s3sync.text import count_of, human_bytes, human_seconds, indented, printable
+from s3sync.transfer import UploadRequest, progress, selection, verify
+
+DESCRIPTION = "Compare a run on disk with S3, now, whatever the log says."
+EXAMPLES = """\
+examples:
+  s3sync verify /data/RUN --bucket lab-runs
+  s3sync verify /data/RUN --bucket lab-runs --remote-path /2026 --json
+  s3sync verify /data/RUN --bucket lab-runs --manifest /archive/RUN.tsv
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    parser.add_argument("run", type=options.path, metavar="RUN", help="the run folder, or an analysis in it")
+    options.add_destination(parser)
+    options.add_log_dir(parser)
+    parser.add_argument(
+        "--skip-check", "--skip_check", action="store_true", help="compare the folder even if it is no run"
+    )
+    parser.add_argument(
+        "--manifest",
+        type=options.path,
+        metavar="FILE",
+        help="write path, size, MD5, ETag and key of what is proven; FILE.md5 is for md5sum -c",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare every file with S3, and return the exit code."""
+    request = UploadRequest(
+        local_path=Path(args.run),
+        destination=destination.parse_destination(args.bucket, args.remote_path),
+        log_dir=Path(os.devnull),  # no log is written
+        cores=args.cores or usable_cores(),
+        skip_check=args.skip_check,
+        excludes=selection.compile_excludes(args.exclude_patterns),
+        aws_command=args.aws_command,
+        bucket_owner=args.expected_bucket_owner,
+    )
+    manifest = Path(os.path.abspath(args.manifest)) if args.manifest is not None else None
+    stop = Stop()
+    with stop_on_signals(stop), progress.display_for(sys.stderr) as display:
+        found = verify.verify(request, os.environ, stop, display, manifest)
+    if found.is_absent:
+        own = log_dir.own_folder(os.environ)
+        log_dirs = [args.log_dir] if args.log_dir else [log_dir.DEFAULT, *([own] if own else [])]
+        found.elsewhere = verify.find_elsewhere(found, map(Path, log_dirs))
+    code = EXIT_DONE if found.ok else EXIT_FAILED
+    lines = [*result_lines(found), *next_step(found, request, _log_dir_to_name(args))]
+    output.show(args, lines, {**as_json(found), "exit_code": code})
+    return code
+
+
+def _log_dir_to_name(args: argparse.Namespace) -> str | None:
+    """Return the --log-dir that an advised `upload` needs; None if it finds the same one without."""
+    if args.log_dir is not None:
+        return str(locations.upload_log_dir(args).path)
+    try:
+        log_dir.for_upload(os.environ)
+    except StateError:
+        return "DIR"  # only this user knows where there is room
+    return None
+
+
+def result_lines(found: verify.Verification) -> list[str]:
+    """For people: a verdict in one line, and what is behind it."""
+    share = f"{len(found.proven):,} of {count_of(found.scope.total, 'file')}"
+    size = human_bytes(_size(found.proven))
+    url = printable(found.destination.url(found.run.run_id))
+    if found.identical and found.scope.excluded:
+        excluded = count_of(found.scope.excluded, "excluded file")
+        verdict = f"{share}, {size}: identical, but {excluded} not compared; NOT safe to delete the local copy"
+    elif found.identical:
+        verdict = f"{share}, {size}: identical; safe to delete the local copy"
+    else:
+        verdict = f"{share}, {size} identical; NOT safe to delete the local copy"
+    facts = [f"  in      {url}, compared in {human_seconds(found.seconds)}"]
+    if found.manifest:
+        facts.append(f"  manifest {printable(str(found.manifest))}: {share}")
+    elif found.manifest_error:
+        facts.append(f"  manifest {found.manifest_error}")
+    if found.extra is None:
+        facts.append(f"  what only S3 has is not known: {printable(found.why_unlisted)}")
+    differing = [f"{printable(path)}: {why}" for path, why in found.differing.items()]
+    return [
+        verdict,
+        *facts,
+        *(_absent(found) if found.is_absent else _named("not identical", differing)),
+        *_named("only in S3", [printable(path) for path in found.extra or ()]),
+        *_named("without bytes, so not in S3", [f"{printable(p)}: {why}" for p, why in found.scope.skipped]),
+        *_named("of the same size, and no ETag or checksum to compare", [printable(p.path) for p in found.by_size]),
+    ]
+
+
+def _absent(found: verify.Verification) -> list[str]:
+    """One line instead of a list of all files, and where the run was uploaded to instead."""
+    said = ["  nothing at all of this run is there: are --bucket and --remote-path right?"]
+    for log in found.elsewhere:
+        assert log.destination is not None
+        when = f", completed {log.head.finished}" if log.head.completed else ", not completed"
+        said.append(f"  its state log names {printable(log.destination.url(log.run_id))}{when}")
+    return said
+
+
+def next_step(found: verify.Verification, request: UploadRequest, log_dir: str | None) -> list[str]:
+    """Give the command that sends again what differs, whatever the log says of it; none if all of it is missing, since
+    then the place is in doubt. `log_dir` is the one that has to be named in it.
+    """
+    if not found.differing or found.is_absent:
+        return []
+    argv = ["upload", "--local-path", str(found.run.path), "--bucket", found.destination.bucket]
+    argv += ["--remote-path", found.destination.remote_path] if found.destination.prefix else []
+    argv += [f"--exclude-patterns={pattern.pattern}" for pattern in request.excludes]
+    argv += ["--expected-bucket-owner", request.bucket_owner] if request.bucket_owner else []
+    argv += ["--aws-command", os.path.abspath(request.aws_command)] if request.aws_command else []
+    argv += ["--log-dir", log_dir] if log_dir else []
+    argv += ["--skip-check"] if request.skip_check else []
+    command = printable(invocation.command(*argv, "--recheck"))
+    return [f"  next    `{command}` asks S3 again, and sends what differs"]
+
+
+def as_json(found: verify.Verification) -> dict[str, Any]:
+    """The same as one object."""
+    return {
+        "run_id": found.run.run_id,
+        "run_path": str(found.run.path),
+        "url": found.destination.url(found.run.run_id),
+        "identical": found.identical,
+        "total_local_files": found.scope.total,
+        "identical_files": len(found.proven),
+        "identical_bytes": _size(found.proven),
+        "differing": {printable(path): why for path, why in found.differing.items()},
+        "only_in_s3": None if found.extra is None else [printable(path) for path in found.extra],
+        "by_size_only": [printable(proof.path) for proof in found.by_size],
+        "excluded_files": found.scope.excluded,
+        "skipped": {printable(item.path): item.reason for item in found.scope.skipped},
+        "manifest": str(found.manifest) if found.manifest else None,
+        "manifest_error": found.manifest_error or None,
+        "elsewhere": [log.destination.url(log.run_id) for log in found.elsewhere if log.destination],
+        "seconds": round(found.seconds, 3),
+    }
+
+
+def _size(proofs: Iterable[Proof]) -> int:
+    return sum(proof.size for proof in proofs)
+
+
+def _named(what: str, items: Sequence[str]) -> list[str]:
+    if not items:
+        return []
+    return [f"  {count_of(len(items), 'file')} {what}:", *indented(items, " (--json names them all)")]
