@@ -1,10 +1,16 @@
-"""What can go wrong, each with the exit code that the command line gives for it.
+"""What can go wrong, each with its exit code.
 
-A message says what happened, to what, and what to do next, in one line: it is all that a person at
-2 a.m. sees. Nothing below `cli` prints or exits; it raises one of these.
+A message says what happened, to what, and what to do next, in one line: it is all that a person at 2 a.m. sees.
+Nothing below `commands` prints or exits; it raises one of these.
 """
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from s3sync.text import printable
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -14,10 +20,10 @@ EXIT_CONFIG = 78  # EX_CONFIG
 
 
 class S3SyncError(Exception):
-    """An error that this program can name; the message is meant for people.
+    """An error that this program can name, with a message for people.
 
-    `id` names the kind of error, such as `aws.no-credentials`: it stays the same when the message is reworded, so that
-    tests, docs and searches can rely on it. The terminal shows it in brackets behind the message.
+    `id` names the kind of error, such as `aws.no-credentials`. It stays the same when the message is reworded, so that
+    tests, docs and searches can rely on it. The terminal shows it in brackets after the message.
     """
 
     exit_code = EXIT_FAILED
@@ -28,19 +34,19 @@ class S3SyncError(Exception):
 
 
 class UsageError(S3SyncError):
-    """The command's words are wrong."""
+    """The options of the command are wrong."""
 
     exit_code = EXIT_USAGE
 
 
 class ConfigError(S3SyncError):
-    """The configuration cannot be used; the message has a line for each thing that is wrong with it."""
+    """The configuration cannot be used; the message has one line for each problem."""
 
     exit_code = EXIT_CONFIG
 
 
 class RunError(S3SyncError):
-    """The folder cannot be uploaded as a run: not there, not a run, not complete, not readable."""
+    """The folder cannot be uploaded as a run: it is missing, no run, incomplete or unreadable."""
 
 
 class StateError(S3SyncError):
@@ -54,30 +60,43 @@ class BusyError(S3SyncError):
 
 
 class AwsError(S3SyncError):
-    """The AWS CLI cannot work at all: trying again by itself would not help."""
+    """The AWS CLI cannot work at all, and a retry would not help."""
 
 
 class DeniedError(AwsError):
-    """S3 takes none of the files of a run; it may take those of others, since a policy may be about some keys."""
+    """S3 rejects every file of a run. It may accept those of others, because a policy may concern some keys only."""
 
 
 class SlurmError(S3SyncError):
-    """Slurm does not take a job, or does not answer."""
+    """Slurm does not accept a job, or does not answer."""
 
 
-class InterruptedBySignal(S3SyncError):
-    """A signal asked for the end; the state has been written.
+class StoppedError(S3SyncError):
+    """Something asked the program to stop before it was done."""
 
-    `exit_code` is 128 + the signal's number, as shells have it.
+
+class InterruptedBySignal(StoppedError):
+    """A signal asked the program to stop, and the state has been written.
+
+    `exit_code` is 128 + the number of the signal, as in a shell.
     """
 
-    def __init__(self, signum: int, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, signum: int, message: str, *, id: str = "run.interrupted") -> None:  # noqa: A002 - as above
+        super().__init__(message, id=id)
         self.exit_code = 128 + signum
 
 
-class LeaseLostError(InterruptedBySignal):
-    """Another host has taken the lock over, or may have: like a signal, but what only a holder may write is not."""
+class LeaseLostError(StoppedError):
+    """Another host has taken over the lock, or may have: nothing may be written any more that only its holder may."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(EXIT_BUSY - 128, message)
+    exit_code = EXIT_BUSY
+
+
+@contextlib.contextmanager
+def explained(verb: str, path: Path, advice: str, *, id: str) -> Iterator[None]:  # noqa: A002 - as above
+    """Turn an OSError into a StateError that says what could not be done (`verb`: "write") to what, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StateError(f"cannot {verb} {printable(str(path))}: {reason} ({advice})", id=id) from error

@@ -1,23 +1,27 @@
-"""Private folders and files, and writes that a crash cannot tear.
+"""Make private folders and files, write so that no crash leaves half a file, and read small files from outside.
 
-What root makes in another user's folder belongs to that user, so that one `sudo` never locks the folder's owner out.
+A file that root makes in another user's folder belongs to that user, so that one `sudo` never locks the owner out.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import os
 import socket
 import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-_SHOWN = 30  # characters of a file's and a host's name in that of a temporary file: names have at most 255 bytes
+_MAX_JSON_BYTES = 256 * 1024 * 1024  # a file that is larger is none of this program's
+_MAX_NAME_CHARS = 30  # of the file's and the host's name in a temporary name: a name has at most 255 bytes
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is something, whatever it is; raises OSError where that cannot be known, as `exists` does not."""
+    """Return whether anything is at this path. Raises OSError if that cannot be known, unlike `Path.exists`."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -26,29 +30,58 @@ def is_there(path: Path) -> bool:
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make a folder, and those above it that are missing, for this user alone; raises OSError."""
+    """Make a folder, and its missing parents, that only this user can use. Raises OSError."""
     for parent in (*reversed(folder.parents), folder):
         if not parent.is_dir():
             _make_folder(parent)
 
 
 def make_public_folder(folder: Path) -> None:
-    """Make a folder, and those above it that are missing, for all to read, whatever the umask; raises OSError."""
+    """Make a folder, and its missing parents, that everybody can read, whatever the umask. Raises OSError."""
     for parent in (*reversed(folder.parents), folder):
         if not parent.is_dir():
             _make_folder(parent)
             parent.chmod(0o755)
 
 
-def closed_above(path: Path) -> Path | None:
-    """The outermost folder on the way to a file that other users may not pass; None if they may pass all."""
+def first_untraversable_parent(path: Path) -> Path | None:
+    """Return the outermost parent folder that other users may not enter; None if they may enter all of them."""
     above = reversed(Path(os.path.realpath(path)).parents)
     return next((folder for folder in above if not _is_open(folder)), None)
 
 
+def read_limited(path: str | Path, limit: int) -> bytes:
+    """Return the content of a small file of unknown origin: at most `limit` bytes, plus one if it has more.
+
+    Follows links, and never waits for a pipe in place of the file. Raises OSError, for anything but a file too.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        with open(descriptor, "rb", closefd=False) as stream:
+            return stream.read(limit + 1)
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path) -> Any:
+    """Return the JSON value in a small file of LOG_DIR. Raises OSError, or ValueError if it holds no JSON."""
+    try:
+        return json.loads(read_limited(path, _MAX_JSON_BYTES))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a small file of LOG_DIR by this JSON value, for programs and people. Raises OSError."""
+    atomic_write(path, json.dumps(value, indent=1).encode("ascii") + b"\n")
+
+
 def open_private(path: Path, flags: int) -> int:
-    """Open a file with these flags, made for this user alone if it is not there. Returns the descriptor, which no child
-    inherits; raises OSError.
+    """Open a file with these flags and make it, for this user alone, if it is missing.
+
+    Returns the descriptor, which no child process inherits. Raises OSError.
     """
     flags |= os.O_CREAT | os.O_CLOEXEC
     if os.geteuid() != 0:
@@ -59,10 +92,10 @@ def open_private(path: Path, flags: int) -> int:
         return descriptor
 
 
-def replace(path: Path, content: bytes, temporary: Path | None = None, *, mode: int = 0o600) -> None:
-    """Give a file new content: afterwards, and after any crash, it has the old or the new. Raises OSError.
+def atomic_write(path: Path, content: bytes, temporary: Path | None = None, *, mode: int = 0o600) -> None:
+    """Replace a file's content so that after a crash it is either the old or the new. Raises OSError.
 
-    `temporary` is a name in the same folder that nobody else writes under; without one, a name is used only once.
+    `temporary` is a name in the same folder that nobody else uses; by default it is a unique name.
     """
     temporary = temporary or _temporary(path)
     try:
@@ -76,17 +109,17 @@ def replace(path: Path, content: bytes, temporary: Path | None = None, *, mode: 
     sync_folder(path.parent)
 
 
-def try_replace(path: Path) -> None:
-    """Find out whether `replace` can write there; what is there stays as it is. Raises OSError."""
+def check_writable(path: Path) -> None:
+    """Raise OSError if `atomic_write` could not write this file. The file itself stays as it is."""
     with contextlib.suppress(FileNotFoundError):
-        os.lstat(path)  # its name may be too long, which that of the temporary file never is
+        os.lstat(path)  # raises if the name is too long: that of the temporary file never is
     temporary = _temporary(path)
     write_synced(temporary, b"")
     temporary.unlink()
 
 
 def write_synced(path: Path, content: bytes) -> None:
-    """Write a private file and bring it to the disk; raises OSError."""
+    """Write a private file and flush it to the disk. Raises OSError."""
     descriptor = open_private(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW)
     try:
         write_all(descriptor, content)
@@ -96,20 +129,29 @@ def write_synced(path: Path, content: bytes) -> None:
 
 
 def append_synced(descriptor: int, content: bytes) -> None:
-    """Write all of it to an open file and bring it to the disk; raises OSError."""
+    """Write everything to an open file and flush it to the disk. Raises OSError."""
     write_all(descriptor, content)
     os.fsync(descriptor)
 
 
 def write_all(descriptor: int, content: bytes) -> None:
-    """Write everything, however often the kernel takes only a part; raises OSError."""
+    """Write everything, even if the kernel accepts only a part at a time. Raises OSError."""
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to the disk; before that, a power cut may lose a new file. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _make_folder(folder: Path) -> None:
-    """Make a private folder; somebody else may make it at the same moment."""
+    """Make a private folder; another process may make it at the same time."""
     if os.geteuid() != 0:
         folder.mkdir(mode=0o700, exist_ok=True)
         return
@@ -129,7 +171,7 @@ def _make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _opened_folder(folder: Path) -> Iterator[int]:
-    """The folder itself, wherever its path leads meanwhile; raises OSError."""
+    """Hold a folder open, so that a change of its path does not matter. Raises OSError."""
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield descriptor
@@ -138,10 +180,10 @@ def _opened_folder(folder: Path) -> Iterator[int]:
 
 
 def _inherit_owner(descriptor: int, name: str, folder: int) -> None:
-    """Give what root has just made in a folder to the owner of that folder.
+    """Give a file or folder that root has just made to the owner of the folder around it.
 
-    The owner may try to get a file of root's this way, by a link or by moving it there: so only what is new, empty,
-    and known by no other name is given away. Where anybody may write, the folder's owner means nothing.
+    That owner could try to obtain one of root's own files, by a link or by moving it there. So only a new and empty
+    file without a second name is given away, and nothing in a folder that everybody may write to.
     """
     made, owner = os.fstat(descriptor), os.fstat(folder)
     if made.st_uid != 0 or owner.st_uid == 0 or owner.st_mode & stat.S_IWOTH:
@@ -163,15 +205,6 @@ def _is_open(folder: Path) -> bool:
 
 
 def _temporary(path: Path) -> Path:
-    """A name that no other process has: in containers, processes of several hosts have the same id."""
-    host = socket.gethostname().replace("/", "-")[:_SHOWN]
-    return path.with_name(f".{path.name[:_SHOWN]}.{host}.{os.getpid()}.{uuid.uuid4().hex[:16]}.tmp")
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk: a new file may be lost in a power cut before. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Return a unique name. The process id alone is not: in containers, several hosts have the same ones."""
+    host = socket.gethostname().replace("/", "-")[:_MAX_NAME_CHARS]
+    return path.with_name(f".{path.name[:_MAX_NAME_CHARS]}.{host}.{os.getpid()}.{uuid.uuid4().hex[:16]}.tmp")

@@ -1,4 +1,4 @@
-"""How this program was started, so that a command in a message can be pasted as it is."""
+"""Build command lines of this program as it was started, so that people can paste them from a message."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 
 
-def program(*, absolute: bool = False) -> list[str]:
-    """The argv that starts this program again: `s3sync` where PATH finds the same one, else by its path.
+def program_argv(*, absolute: bool = False) -> list[str]:
+    """Return the argv that starts this program again: `s3sync` if PATH finds the same program, else its path.
 
-    With `absolute` always by its path, for another user or under sudo, who have another PATH.
+    With `absolute` it is always the path: for another user, or under sudo, where PATH differs.
     """
     name = sys.argv[0]
     if os.path.basename(name) == "__main__.py" or not name or name.startswith("-"):
@@ -26,12 +26,12 @@ def program(*, absolute: bool = False) -> list[str]:
     return [path]
 
 
-def command(*argv: str) -> str:
-    """This program with these arguments, to be pasted into a shell."""
-    return shlex.join([*program(), *argv])
+def command_line(*argv: str) -> str:
+    """Return the shell command that runs this program with these arguments."""
+    return shlex.join([*program_argv(), *argv])
 
 
-def again_as(user: str, argv: Sequence[str] | None = None) -> str:
-    """The command that is running now, as another user."""
+def command_line_as(user: str, argv: Sequence[str] | None = None) -> str:
+    """Return the shell command that runs the present command again as another user."""
     as_user = [] if user == "root" else ["-u", f"#{user}" if user.isdigit() else user]
-    return shlex.join(["sudo", *as_user, *program(absolute=True), *(sys.argv[1:] if argv is None else argv)])
+    return shlex.join(["sudo", *as_user, *program_argv(absolute=True), *(sys.argv[1:] if argv is None else argv)])

@@ -1,4 +1,4 @@
-"""Where log lines go: the main log, rotated between scans, and what has to be seen, on stderr."""
+"""Write log lines to the main log, which is rotated between scans, and warnings to stderr too."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from s3sync.errors import StateError
+from s3sync.errors import explained
 from s3sync.files import make_private_folder, open_private
 from s3sync.text import printable
 
@@ -23,35 +23,35 @@ else:
     _StreamHandler = logging.StreamHandler  # takes no types before Python 3.11
 
 MAIN_LOG = "s3_upload.log"
-_KEPT = 5
-_BEGINS = re.compile(rb"(\d{4}-\d\d-\d\d) ")  # as _FORMAT does
+_KEPT_LOGS = 5
+_DAY_OF_LINE = re.compile(rb"(\d{4}-\d\d-\d\d) ")  # as _FORMAT does
 _ROTATED = re.compile(rf"{re.escape(MAIN_LOG)}\.\d{{4}}-\d\d-\d\d(\.\d+)?")
 _FORMAT = "%(asctime)s %(levelname)s [%(process)d] %(message)s"
 
 
 class _OneLine(logging.Formatter):
-    """A line for each message, and no escape sequence in it or in a traceback, whatever went into them."""
+    """Format each message as one line, without escape sequences in it or in a traceback."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the standard library's name
-        """The whole line."""
+        """Return the whole line."""
         return printable(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the standard library's name
-        """A traceback: of several lines, as it is read by people."""
+        """Return a traceback, which has several lines because people read it."""
         return "\n".join(map(printable, super().formatException(ei).splitlines()))
 
 
 class _MainLog(WatchedFileHandler):
-    """The main log, which another scan may rotate: a private file from the start."""
+    """The main log: a private file, which another scan may rotate."""
 
-    _said = False
+    _has_reported = False
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, ARG002 - the standard library's name
-        """Say once that lines are lost, and why, instead of a traceback for each."""
-        why = sys.exc_info()[1]
-        if not self._said:
-            self._said = True
-            reason = why.strerror if isinstance(why, OSError) else why
+        """Report once that lines are lost, and why, instead of a traceback for each of them."""
+        error = sys.exc_info()[1]
+        if not self._has_reported:
+            self._has_reported = True
+            reason = error.strerror if isinstance(error, OSError) else error
             line = f"s3sync: cannot write {self.baseFilename}: {reason} (lines of this scan are missing there)"
             with contextlib.suppress(OSError):
                 os.write(2, f"{printable(line)}\n".encode("utf-8", "backslashreplace"))
@@ -62,49 +62,45 @@ class _MainLog(WatchedFileHandler):
 
 
 class _Stderr(_StreamHandler):
-    """To whatever stderr is at the moment: a live display takes its place while it is shown."""
+    """A handler for the present stderr: a live display replaces it while it is shown."""
 
     @property
     def stream(self) -> TextIO:
-        """Looked up at every line."""
+        """Return the present stderr."""
         return sys.stderr
 
     @stream.setter
     def stream(self, _stream: TextIO) -> None:
-        """Not kept."""
+        """Ignore the stream, because it is looked up for every line."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the standard library's name
-        """Nobody reads any more; the main log has the line."""
+        """Do nothing: nobody reads stderr any more, and the main log has the line."""
 
 
 class LogStream:
-    """What is printed to it becomes log lines: the display of a scan without a terminal."""
+    """A text stream that turns what is printed to it into log lines: the display of a scan without a terminal."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
 
     def write(self, text: str) -> int:
-        """A line, or a line break."""
+        """Log a line; ignore a line break."""
         if line := text.rstrip("\n"):
             level = logging.WARNING if line.startswith("warning: ") else logging.INFO
             self._logger.log(level, "%s", line.removeprefix("warning: "))
         return len(text)
 
     def flush(self) -> None:
-        """Handlers flush each line themselves."""
+        """Do nothing: the handlers flush each line."""
 
 
-def set_up(log_dir: Path, level: str) -> None:
-    """Log to the main log from `level` on, and warnings to stderr; raises StateError."""
+def configure(log_dir: Path, level: str) -> None:
+    """Log messages from `level` on to the main log, and warnings to stderr too. Raises StateError."""
     path = log_dir / MAIN_LOG
-    try:
+    with explained("write", path, "change log_dir in the config", id="state.main-log-unwritable"):
         make_private_folder(log_dir)
         main = _MainLog(path, encoding="utf-8", errors="backslashreplace")
         path.chmod(0o600)
-    except OSError as error:
-        raise StateError(
-            f"cannot write {printable(str(path))}: {error.strerror} (mend log_dir in the config)"
-        ) from error
     main.setFormatter(_OneLine(_FORMAT))
     seen = _Stderr()
     seen.setLevel(logging.WARNING)
@@ -118,26 +114,26 @@ def main_log() -> logging.FileHandler | None:
 
 
 def rotate(log_dir: Path, today: str = "") -> None:
-    """Begin a new main log if the present one was begun on an earlier day (`today`: YYYY-MM-DD); keep five old ones.
+    """Start a new main log if the present one was started before `today` (YYYY-MM-DD); keep five old ones.
 
-    Only for the scan that holds the monitor's lock: rotated by another process, the log of a long scan would go on
-    under the name of a day that is over. What cannot be renamed is written on.
+    Call this only in the scan that holds the monitor's lock. If another process rotated the log, a long scan would
+    continue to write under the name of a past day. If the log cannot be renamed, it stays in use.
     """
     path = log_dir / MAIN_LOG
     with contextlib.suppress(OSError):
         began = _first_day(path)
         if began >= (today or f"{datetime.now():%Y-%m-%d}"):  # noqa: DTZ005 - local, as in the log's lines
             return
-        old = [name for name in sorted(os.listdir(log_dir)) if _ROTATED.fullmatch(name)]
-        again = sum(name.startswith(f"{MAIN_LOG}.{began}") for name in old)  # by a clock that was set back
+        old_names = [name for name in sorted(os.listdir(log_dir)) if _ROTATED.fullmatch(name)]
+        again = sum(name.startswith(f"{MAIN_LOG}.{began}") for name in old_names)  # if the clock was set back
         path.rename(path.with_name(f"{MAIN_LOG}.{began}{f'.{again}' if again else ''}"))
-        for name in old[: 1 - _KEPT]:
+        for name in old_names[: 1 - _KEPT_LOGS]:
             (log_dir / name).unlink()
 
 
 def _first_day(path: Path) -> str:
-    """Return the day of a log's first line, or that of its last change if its lines have none; raises OSError."""
+    """Return the day of a log's first line, or of its last change if that line has none. Raises OSError."""
     with path.open("rb") as stream:
-        if match := _BEGINS.match(stream.readline(100)):
+        if match := _DAY_OF_LINE.match(stream.readline(100)):
             return match[1].decode()
         return f"{datetime.fromtimestamp(os.fstat(stream.fileno()).st_mtime):%Y-%m-%d}"  # noqa: DTZ006 - as above

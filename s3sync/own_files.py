@@ -1,7 +1,7 @@
-"""Files that this program made: they are never files of a run, wherever an old version left them.
+"""Recognize the files that this program made: they are never files of a run, wherever an old version left them.
 
-Up to version 0.1.0 a work folder or a log directory could be inside a run. What is left of one may hold credentials
-(`docs/SECURITY.md`), so it is left out by its name, and reported.
+Up to version 0.1.0 a work folder or a log directory could lie inside a run. What is left of one may contain credentials
+(`docs/SECURITY.md`), so it is recognized by its name, not uploaded, and reported.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from collections.abc import Container, Sequence
 REASON = "made by s3sync, so it is not uploaded (docs/SECURITY.md)"
 WORK_FOLDER = "s3sync-work-"  # and the user's number
 _WORK_FOLDER = re.compile(rf"{WORK_FOLDER}\d+")
-_OF_A_LOG_DIR = re.compile(
+_LOG_DIR_ENTRY = re.compile(
     r"locks|uploads|leases|cleanups|slurm|s3_upload\.log(\.\d{4}-\d\d-\d\d(\.\d+)?)?|last_tick\.json"
     r"|(notified|noted)(\.\w+)?\.json|\.\d+\.probe|\.[^/]+\.tmp"
 )
-_SIGNS = re.compile("locks|uploads")  # folders that every log directory has, both of them
+_SIGN_FOLDERS = re.compile("locks|uploads")  # folders that every log directory has, both of them
 
 
 class _Names(Container[str]):
-    """Names of a folder's entries that are ours."""
+    """The names that match one of several patterns."""
 
     def __init__(self, *patterns: re.Pattern[str]) -> None:
         self._patterns = patterns
@@ -30,18 +30,18 @@ class _Names(Container[str]):
         return isinstance(name, str) and any(pattern.fullmatch(name) for pattern in self._patterns)
 
 
-_USUAL = _Names(_WORK_FOLDER)
-_IN_A_LOG_DIR = _Names(_WORK_FOLDER, _OF_A_LOG_DIR)
+_ANYWHERE = _Names(_WORK_FOLDER)
+_IN_A_LOG_DIR = _Names(_WORK_FOLDER, _LOG_DIR_ENTRY)
 
 
-def own_names(entries: Sequence[os.DirEntry[str]]) -> Container[str]:
-    """Return which of a folder's entries this program made, folders with all that is in them."""
-    signs = [entry for entry in entries if _SIGNS.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
-    return _IN_A_LOG_DIR if len(signs) == 2 and _has_locks(signs) else _USUAL
+def find_own_names(entries: Sequence[os.DirEntry[str]]) -> Container[str]:
+    """Return the names of a folder's entries that this program made; of a folder, everything in it."""
+    signs = [entry for entry in entries if _SIGN_FOLDERS.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
+    return _IN_A_LOG_DIR if len(signs) == 2 and _has_locks(signs) else _ANYWHERE
 
 
 def _has_locks(signs: Sequence[os.DirEntry[str]]) -> bool:
-    """Whether the folder `locks` has the lock files of a log directory, or may not be looked into."""
+    """Return whether the folder `locks` has lock files like a log directory's, or cannot be read."""
     (locks,) = (entry.path for entry in signs if entry.name == "locks")
     try:
         return any(name.endswith(".lock") for name in os.listdir(locks))

@@ -1,4 +1,4 @@
-"""A child process and its own children: what they have read, whether they still move bytes, and their end."""
+"""Watch a child process with all its descendants: what they have read, whether they stall; and terminate them."""
 
 from __future__ import annotations
 
@@ -8,70 +8,73 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 
-_GRACE = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))  # seconds to end after each
+_GRACE = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))  # seconds to end after each signal
+_POLL_SECONDS = 0.05
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
 
 
-class Movement(NamedTuple):
-    """A picture of what a process and its children have moved so far; one that differs from the last is movement.
+@dataclass(frozen=True, slots=True)
+class IoSnapshot:
+    """What a process and its descendants have read and written so far. Two that differ show that bytes move.
 
-    The counters of `io_counters` know files, pipes and TLS. What goes out by send(2) they do not know, so
-    `unsent` has what each socket still holds: it changes whenever the other side takes some.
+    The kernel's counters cover files, pipes and TLS, but not what is sent by send(2). So `unsent` has the bytes that
+    each socket still holds: that number changes when the other side accepts some.
     """
 
     read: int  # bytes
-    written: int
-    unsent: frozenset[tuple[str, str]]  # inode of the socket, bytes in its queues
+    written: int  # bytes
+    unsent: frozenset[tuple[str, str]]  # inode of a socket, bytes in its queues
 
 
-def movement_of(pid: int) -> Movement:
-    """Of a process and its children; a process that is gone has moved nothing."""
-    processes = _tree(pid)
-    counters = [_counters(process) for process in processes]
-    unsent = frozenset(entry for process in processes for entry in _unsent(process.pid))
-    return Movement(sum(read for read, _ in counters), sum(written for _, written in counters), unsent)
+def take_io_snapshot(pid: int) -> IoSnapshot:
+    """Return the counters of a process and its descendants; zeros if it is gone."""
+    processes = _list_tree(pid)
+    counters = [_read_counters(process) for process in processes]
+    unsent = frozenset(entry for process in processes for entry in _list_send_queues(process.pid))
+    return IoSnapshot(sum(read for read, _ in counters), sum(written for _, written in counters), unsent)
 
 
-class StallWatch:
-    """Tells which processes have not moved a byte for too long."""
+class StallDetector:
+    """Find the processes that have not moved a byte for `seconds`."""
 
     def __init__(
         self,
         seconds: float,
-        movement: Callable[[int], Movement] = movement_of,
+        take_snapshot: Callable[[int], IoSnapshot] = take_io_snapshot,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.seconds = seconds
-        self._movement = movement
+        self._take_snapshot = take_snapshot
         self._clock = clock
-        self._last: dict[int, tuple[Movement, float]] = {}  # by process id: what was seen, and since when
+        self._last: dict[int, tuple[IoSnapshot, float]] = {}  # by process id: the last snapshot, and since when
 
     def stalled(self, pids: Iterable[int]) -> list[int]:
-        """Those of these processes; to be asked again and again with all that are alive."""
+        """Return the stalled ones of these processes. Call it regularly with all that are alive."""
         now = self._clock()
         last, self._last = self._last, {}
         for pid in pids:
-            seen = self._movement(pid)
+            snapshot = self._take_snapshot(pid)
             before = last.get(pid)
-            self._last[pid] = before if before and before[0] == seen else (seen, now)
+            self._last[pid] = before if before and before[0] == snapshot else (snapshot, now)
         return [pid for pid, (_, since) in self._last.items() if now - since > self.seconds]
 
 
-def bytes_read(pid: int) -> int:
-    """What a process and its children have read so far, files and libraries alike."""
-    return sum(read for read, _ in map(_counters, _tree(pid)))
+def count_bytes_read(pid: int) -> int:
+    """Return the bytes that a process and its descendants have read so far, libraries included."""
+    return sum(read for read, _ in map(_read_counters, _list_tree(pid)))
 
 
-def end(pid: int, has_ended: Callable[[], bool]) -> None:
-    """SIGINT lets the CLI abort its multipart uploads; what does not end gets SIGTERM, then SIGKILL.
+def terminate(pid: int, has_ended: Callable[[], bool]) -> None:
+    """Send SIGINT to a process group, later SIGTERM and SIGKILL, until the process has ended.
 
-    All go to the whole process group of `pid`, since version 2 is a launcher with a child; `has_ended` is
-    true as soon as somebody has waited for the process, whose number may then be another's.
+    SIGINT comes first because it lets the AWS CLI abort its multipart uploads. The whole group gets it, because version
+    2 of the CLI is a launcher with a child. `has_ended()` must return True once the process has been waited for: its id
+    may then belong to another process.
     """
     for signum, seconds in _GRACE:
         if has_ended():
@@ -79,36 +82,42 @@ def end(pid: int, has_ended: Callable[[], bool]) -> None:
         send_signal(pid, signum)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and not has_ended():
-            time.sleep(0.05)
+            time.sleep(_POLL_SECONDS)
 
 
-def end_group(pid: int) -> None:
-    """End a child that nobody has waited for yet, and then whatever else is left in its process group.
+def terminate_group(pid: int) -> None:
+    """Terminate a child process that nobody has waited for yet, and then the rest of its process group.
 
-    A shell that dies at SIGINT leaves its background processes, which ignore it. Until somebody waits for the child,
-    its number, and so that of the group, belongs to nobody else.
+    A shell that dies from SIGINT leaves its background processes, which ignore that signal. Until somebody waits for
+    the child, its id, and so that of the group, cannot belong to another process.
     """
-    end(pid, lambda: _is_waitable(pid))
+    terminate(pid, lambda: _is_waitable(pid))
     for signum, seconds in _GRACE[1:]:
         send_signal(pid, signum)
         deadline = time.monotonic() + seconds
-        while members := _others_in_group(pid):
+        while members := _list_other_members(pid):
             if time.monotonic() > deadline:
                 break
-            psutil.wait_procs(members, timeout=0.05)
+            psutil.wait_procs(members, timeout=_POLL_SECONDS)
         else:
             return
 
 
+def send_signal(pid: int, signum: int) -> None:
+    """Send a signal to the process group of `pid`; do nothing if it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signum)
+
+
 def _is_waitable(pid: int) -> bool:
-    """Return whether a child has ended; it stays to be waited for."""
+    """Return whether a child has ended, without waiting for it."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
         return True
 
 
-def _others_in_group(group: int) -> list[psutil.Process]:
+def _list_other_members(group: int) -> list[psutil.Process]:
     """Return the live processes of a group besides its leader."""
     found = []
     for process in psutil.process_iter():
@@ -119,30 +128,24 @@ def _others_in_group(group: int) -> list[psutil.Process]:
     return found
 
 
-def send_signal(pid: int, signum: int) -> None:
-    """To the whole process group."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signum)
-
-
-def _tree(pid: int) -> list[psutil.Process]:
+def _list_tree(pid: int) -> list[psutil.Process]:
     with contextlib.suppress(psutil.Error):
         parent = psutil.Process(pid)
         return [parent, *parent.children(recursive=True)]
     return []
 
 
-def _counters(process: psutil.Process) -> tuple[int, int]:
-    """Bytes read and written, as far as that can be seen: not of a process that has ended, nor on macOS."""
+def _read_counters(process: psutil.Process) -> tuple[int, int]:
+    """Return the bytes read and written; zeros for a process that has ended, and on macOS."""
     with contextlib.suppress(psutil.Error, AttributeError):
         counters = process.io_counters()
         return counters.read_chars, counters.write_chars
     return 0, 0
 
 
-def _unsent(pid: int) -> Iterator[tuple[str, str]]:
-    """Inode and queues of each TCP socket of one process, as Linux tells them; nothing elsewhere."""
-    own = set(_sockets(pid))
+def _list_send_queues(pid: int) -> Iterator[tuple[str, str]]:
+    """Yield the inode and the queues of each TCP socket of a process on Linux; nothing elsewhere."""
+    own = set(_list_sockets(pid))
     for table in ("tcp", "tcp6") if own else ():
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
@@ -151,8 +154,8 @@ def _unsent(pid: int) -> Iterator[tuple[str, str]]:
                     yield fields[9], fields[4]
 
 
-def _sockets(pid: int) -> Iterator[str]:
-    """The inodes of a process's sockets."""
+def _list_sockets(pid: int) -> Iterator[str]:
+    """Yield the inodes of a process's sockets."""
     with contextlib.suppress(OSError):
         for descriptor in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):

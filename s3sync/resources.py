@@ -1,34 +1,33 @@
-"""What this process may really use of the machine."""
+"""Find out which share of the machine this process may use, and lower its priority."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import psutil
 
-_LOWEST_OF_CLASS = 7
+IoPriority: TypeAlias = Literal["normal", "low", "idle"]
+
+_LOWEST_IN_CLASS = 7
 _PROC_CGROUP = Path("/proc/self/cgroup")
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
 def usable_cores(proc_cgroup: Path = _PROC_CGROUP, cgroup_root: Path = _CGROUP_ROOT) -> int:
-    """Processors this process may run on: its affinity, capped by the CPU quota of its cgroups; at least 1."""
+    """Return how many processors this process may use: its affinity, limited by the CPU quota of its cgroups."""
     cores = float(_affinity())
     for quota in _cgroup_quotas(proc_cgroup, cgroup_root):
         cores = min(cores, quota)
     return max(1, math.floor(cores))
 
 
-IoPriority = Literal["normal", "low", "idle"]
+def lower_priority(nice: int, io_priority: IoPriority) -> None:
+    """Lower the priority of this process, and of those it starts later, for the CPU (`nice`, 0 to 19) and the disks.
 
-
-def step_back(nice: int, io_priority: IoPriority) -> None:
-    """Let others go first, at the CPU (`nice`, 0 to 19) and at the disks; what is started from now on inherits it.
-
-    Never takes more than there is now, and what the system does not know or allow is left as it is.
+    Never raises a priority. Does nothing where the system does not support or allow the change.
     """
     process = psutil.Process()
     with contextlib.suppress(psutil.Error, OSError):
@@ -36,7 +35,7 @@ def step_back(nice: int, io_priority: IoPriority) -> None:
             process.nice(nice)
     with contextlib.suppress(psutil.Error, OSError, AttributeError):  # not on macOS
         if io_priority == "low" and process.ionice().ioclass == psutil.IOPRIO_CLASS_NONE:
-            process.ionice(psutil.IOPRIO_CLASS_BE, _LOWEST_OF_CLASS)
+            process.ionice(psutil.IOPRIO_CLASS_BE, _LOWEST_IN_CLASS)
         elif io_priority == "idle":
             process.ionice(psutil.IOPRIO_CLASS_IDLE)
 
@@ -49,7 +48,7 @@ def _affinity() -> int:
 
 
 def _cgroup_quotas(proc_cgroup: Path, root: Path) -> list[float]:
-    """Quotas in processors, from the process's cgroup (v2 or v1) up to the root; a quota of an ancestor binds too."""
+    """Return the quotas, in processors, of the process's cgroup (v1 or v2) and its ancestors: all of them apply."""
     try:
         lines = [line for line in proc_cgroup.read_text(errors="surrogateescape").splitlines() if line.count(":") >= 2]
     except OSError:

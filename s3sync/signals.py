@@ -1,12 +1,13 @@
-"""Signals that ask for the end, turned into a flag that every stage looks at.
+"""Turn the signals that ask this program to stop into a request that every stage checks.
 
-A handler that raises could tear a write of the state; so nothing is raised from one. A signal sets
-the flag and ends the children; the stages then come to their own orderly end.
+No signal handler raises an exception, because that could interrupt a write of the state. A signal sets the request and
+ends the child processes; each stage then stops in an orderly way.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -16,130 +17,144 @@ from collections.abc import Callable, Iterator
 
 from s3sync.errors import InterruptedBySignal, LeaseLostError
 
-_TOGETHER_SECONDS = 0.25  # signals that come within it are one request
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SAME_REQUEST_SECONDS = 0.25  # `timeout` sends a signal to the process and to its group: both are one request
 
 
-class Stop:
-    """Says whether to stop, and runs what was registered as soon as somebody asks for it."""
+class StopRequest:
+    """A request to stop, made by a signal or because a lock was lost. Any thread may make it or wait for it."""
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
+        self._requested = threading.Event()
         self._lock = threading.Lock()
         self._actions: list[Callable[[], None]] = []
         self.signum: int | None = None
-        self._lost = ""
+        self._lost_lease: LeaseLostError | None = None
 
     @property
-    def requested(self) -> bool:
-        """Whether somebody asked."""
-        return self._asked.is_set()
+    def is_requested(self) -> bool:
+        """Return whether the stop was requested."""
+        return self._requested.is_set()
 
     @property
-    def has_lost(self) -> bool:
-        """Whether that was for the loss of a lock."""
-        return bool(self._lost)
+    def has_lost_lease(self) -> bool:
+        """Return whether the stop was requested because a lock was lost."""
+        return self._lost_lease is not None
 
     def request(self, signum: int) -> None:
-        """Ask for the end; only the first call counts."""
-        self._ask(signum, "")
+        """Request the stop because of a signal. Only the first request counts."""
+        self._request(signum, None)
 
-    def lose(self, why: LeaseLostError) -> None:
-        """The same, since a lock was lost: `check` raises this error then."""
-        self._ask(None, str(why))
+    def request_for_lost_lease(self, error: LeaseLostError) -> None:
+        """Request the stop because a lock was lost; `raise_if_requested` then raises this error."""
+        self._request(None, error)
 
-    def _ask(self, signum: int | None, lost: str) -> None:
+    def _request(self, signum: int | None, lost_lease: LeaseLostError | None) -> None:
         with self._lock:
-            if self._asked.is_set():
+            if self._requested.is_set():
                 return
-            self.signum, self._lost = signum, lost
-            self._asked.set()
+            self.signum, self._lost_lease = signum, lost_lease
+            self._requested.set()
             actions = list(self._actions)
         for action in actions:
             action()
 
     def on_request(self, action: Callable[[], None]) -> None:
-        """Run `action` (in the thread that asks) when the end is asked for."""
+        """Run `action` when the stop is requested, in the thread that requests it."""
         with self._lock:
             self._actions.append(action)
 
-    def forget(self, action: Callable[[], None]) -> None:
-        """Take back what `on_request` was given, so that nothing that is over is kept or called."""
+    def remove_action(self, action: Callable[[], None]) -> None:
+        """Undo `on_request`, so that finished work is neither kept in memory nor ended."""
         with self._lock:
             self._actions = [other for other in self._actions if other != action]
 
     def wait(self, seconds: float) -> bool:
-        """Sleep, but no longer than until somebody asks; says whether somebody did."""
-        return self._asked.wait(seconds)
+        """Sleep until the stop is requested, but at most this long. Return whether it was requested."""
+        return self._requested.wait(seconds)
 
-    def check(self) -> None:
-        """Raise InterruptedBySignal if somebody asked, LeaseLostError if that was for the loss of a lock."""
-        if self._lost:
-            raise LeaseLostError(self._lost)
-        if self._asked.is_set():
+    def poll(self, every: float, timeout: float = math.inf) -> Iterator[None]:
+        """Yield at once, then every `every` seconds, until the stop is requested or `timeout` seconds have passed.
+
+        The last turn comes when `timeout` is over, so a loop sees what happened just before. A loop that has found what
+        it waited for breaks; its `else` runs if it never did. Call `raise_if_requested` afterwards if that matters.
+        """
+        deadline = time.monotonic() + timeout
+        while not self.is_requested:
+            yield
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return
+            self.wait(min(every, remaining))
+
+    def raise_if_requested(self) -> None:
+        """Raise InterruptedBySignal, or LeaseLostError, if the stop was requested."""
+        if self._lost_lease:
+            raise LeaseLostError(str(self._lost_lease), id=self._lost_lease.id)
+        if self.is_requested:
             signum = self.signum or signal.SIGTERM
-            raise InterruptedBySignal(signum, f"interrupted by {signal.Signals(signum).name}")
+            raise InterruptedBySignal(signum, f"interrupted by {signal.Signals(signum).name}", id="run.interrupted")
 
 
-class Insistence:
-    """Sees that a person asks again for the end, and ends the process at once then."""
+class RepeatedInterrupt:
+    """End the process at once when a person interrupts it a second time."""
 
     def __init__(self, end: Callable[[int], None] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._end = end or end_at_once
+        self._end = end or exit_at_once
         self._clock = clock
         self._first: float | None = None
 
-    def saw(self, signum: int) -> None:
-        """Take note of a signal. Two that come together are one: `timeout` sends it to process and group."""
+    def record(self, signum: int) -> None:
+        """Record a signal. Two that come together count as one."""
         now = self._clock()
         if self._first is None:
             self._first = now
-        elif signum == signal.SIGINT and now - self._first >= _TOGETHER_SECONDS:
+        elif signum == signal.SIGINT and now - self._first >= _SAME_REQUEST_SECONDS:
             self._end(signum)
 
 
 _before_exit: list[Callable[[], None]] = []
 
 
-def before_exit(action: Callable[[], None]) -> None:
-    """Have `action` run before `end_at_once` ends the process: children must not outlive it."""
+def run_before_exit(action: Callable[[], None]) -> None:
+    """Run `action` before `exit_at_once` ends the process, so that no child process survives it."""
     _before_exit.append(action)
 
 
-def end_at_once(signum: int) -> None:
-    """End this process and its children now. As after a kill, the state is valid, and the next call goes on from it."""
+def exit_at_once(signum: int) -> None:
+    """End this process and its children now. The state stays valid, as after a kill, and the next call resumes it."""
     for action in _before_exit:
         with contextlib.suppress(Exception):
             action()
     with contextlib.suppress(OSError):
         cursor = b"\x1b[?25h\n" if os.isatty(2) else b""  # a live display hides it
-        said = "s3sync: interrupted again, so it ended at once; the same command goes on from there\n"
-        os.write(2, cursor + said.encode())
+        line = "s3sync: interrupted again: stopped at once (run the same command again to resume)\n"
+        os.write(2, cursor + line.encode())
     os._exit(128 + signum)
 
 
 @contextlib.contextmanager
-def second_interrupt_ends_at_once() -> Iterator[None]:
-    """While inside, a second SIGINT ends the process, whatever it waits for; the first is the usual handler's."""
-    insistence = Insistence()
-    with _received_by(lambda signum: insistence.saw(signum) if signum == signal.SIGINT else None):
+def exit_on_second_interrupt() -> Iterator[None]:
+    """Let a second SIGINT end the process, whatever it waits for; the first one goes to the usual handler."""
+    interrupts = RepeatedInterrupt()
+    with _received_by(lambda signum: interrupts.record(signum) if signum == signal.SIGINT else None):
         yield
 
 
 @contextlib.contextmanager
-def stop_on_signals(stop: Stop) -> Iterator[None]:
-    """While inside, SIGINT, SIGTERM and SIGHUP call `stop.request` from a thread of their own. A SIGINT that follows
-    another signal ends the process at once: somebody has waited for long enough.
+def stop_on_signals(stop: StopRequest) -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP call `stop.request` from a separate thread.
 
-    A signal that was ignored before (nohup, a background shell) stays without effect here; it gets a
-    handler all the same, since children would inherit the ignoring and could not be ended gently.
+    A SIGINT that follows another signal ends the process at once. A signal that was ignored before (nohup, a background
+    shell) still has no effect. It gets a handler nevertheless: otherwise child processes would inherit that it is
+    ignored, and could not be ended gently.
     """
     ignored = {s for s in SIGNALS if signal.getsignal(s) is signal.SIG_IGN}
-    insistence = Insistence()
+    interrupts = RepeatedInterrupt()
 
     def receive(signum: int) -> None:
         if signum in SIGNALS and signum not in ignored:
-            insistence.saw(signum)
+            interrupts.record(signum)
             stop.request(signum)
 
     with _received_by(receive):
@@ -153,10 +168,10 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _received_by(receive: Callable[[int], None]) -> Iterator[None]:
-    """While inside, a thread of its own calls this with each signal that has a handler."""
+    """Call `receive` in a separate thread with each signal that has a handler."""
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    watcher = threading.Thread(target=_watch, args=(reader, receive), name="signals", daemon=True)
+    watcher = threading.Thread(target=_forward, args=(reader, receive), name="signals", daemon=True)
     try:
         watcher.start()
     except RuntimeError:  # no further thread
@@ -173,11 +188,11 @@ def _received_by(receive: Callable[[int], None]) -> Iterator[None]:
         reader.close()
 
 
-def _watch(reader: socket.socket, receive: Callable[[int], None]) -> None:
+def _forward(reader: socket.socket, receive: Callable[[int], None]) -> None:
     while received := reader.recv(64):
         for signum in received:
             receive(signum)
 
 
 def _do_nothing(_signum: int, _frame: object) -> None:
-    """The wake-up descriptor does the work; without a handler the default action would be taken."""
+    """Replace the default action of a signal; the wake-up descriptor does the work."""

@@ -1,23 +1,24 @@
-"""Names, sizes and times as people read them."""
+"""Format names, sizes and times for people, and parse what people write."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from urllib.parse import quote
 
 _RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?([kKMG]?)B/s")
-_ONE_BY_ONE = 5  # files that failed for one reason are all named; of more of them
-_OF_ONE_REASON = 3  # are named
-_SHOWN = 20  # of a list that may be long
+_MAX_LINES = 20  # of a list
+_MAX_NAMES_PER_REASON = 5  # if no more files failed for one reason, all of them are named;
+_NAMES_OF_FREQUENT_REASON = 3  # of more files, this many
 
 
 def printable(name: str) -> str:
-    """A file name safe for terminals, logs and JSON: control characters and bytes that are not UTF-8 as escapes.
+    """Return a name that is safe for terminals, logs and JSON.
 
-    A run folder is written by machines and mounted from shares: its names may hold escape sequences.
+    Control characters and bytes that are not UTF-8 become escapes. Run folders are written by machines and mounted from
+    shares, so their names may contain escape sequences.
     """
     try:
         text = os.fsencode(name).decode("utf-8", "backslashreplace")
@@ -29,7 +30,7 @@ def printable(name: str) -> str:
 
 
 def human_bytes(count: float) -> str:
-    """Bytes in decimal units, as disks and S3 prices are given: 512 B, 1.5 kB, 102.3 GB."""
+    """Return a size in decimal units, as for disks and S3 prices: 512 B, 1.5 kB, 102.3 GB."""
     if count < 999.5:
         return f"{count:.0f} B"
     for unit in ("kB", "MB", "GB"):
@@ -40,16 +41,16 @@ def human_bytes(count: float) -> str:
 
 
 def parse_rate(text: str) -> int:
-    """Bytes a second, decimal as `human_bytes` gives them: 50MB/s, 800 kB/s, 0.5 GB/s; raises ValueError."""
+    """Return the bytes per second of a rate in decimal units: 50MB/s, 800 kB/s, 0.5 GB/s. Raises ValueError."""
     match = _RATE.fullmatch(text.strip())
     rate = round(float(match[1]) * 1000 ** "_kmg".index(match[2].lower() or "_")) if match else 0
     if rate < 1:
-        raise ValueError(f"no rate in bytes a second: {printable(text)!r} (e.g. 50MB/s)")
+        raise ValueError(f"no rate in bytes per second: {printable(text)!r} (example: 50MB/s)")
     return rate
 
 
 def human_seconds(seconds: float) -> str:
-    """A duration: 0.4 s, 12 s, 7 min 49 s, 3 h 05 min, 12 days."""
+    """Return a duration: 0.4 s, 12 s, 7 min 49 s, 3 h 05 min, 12 days."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -64,53 +65,62 @@ def human_seconds(seconds: float) -> str:
     return f"{hours} h {minutes:02} min"
 
 
-def count_of(number: int, noun: str) -> str:
-    """`1 file`, `5,492 files`."""
+def pluralize(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 file`, `5,492 files`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def indented(items: Sequence[str], hint: str = "") -> list[str]:
-    """Lines of a list for people: the first items, and how many more there are; `hint` says where those are."""
-    more = len(items) - _SHOWN
-    return [*(f"    {item}" for item in items[:_SHOWN]), *([f"    and {more:,} more{hint}"] if more > 0 else [])]
+def summarize(names: Iterable[str], limit: int) -> str:
+    """Return the first names and how many more there are, printable: `A, B, C and 12 more`."""
+    all_names = list(names)
+    more = f" and {len(all_names) - limit:,} more" if len(all_names) > limit else ""
+    return ", ".join(map(printable, all_names[:limit])) + more
 
 
-def by_reason(reasons: Mapping[str, str], hint: str = "") -> list[str]:
-    """Lines of a list of files with why each failed, for people: of many that failed for one reason only the first."""
+def indented_list(items: Sequence[str], hint: str = "") -> list[str]:
+    """Return indented lines: the first items, and how many more there are. `hint` says where to find those."""
+    more = len(items) - _MAX_LINES
+    return [*(f"    {item}" for item in items[:_MAX_LINES]), *([f"    and {more:,} more{hint}"] if more > 0 else [])]
+
+
+def list_by_reason(reasons: Mapping[str, str], hint: str = "") -> list[str]:
+    """Return indented lines of failed files (keys) with their reasons (values); a frequent reason shows few files."""
     groups: dict[str, list[str]] = {}
     for path, reason in reasons.items():
         groups.setdefault(_without_names(reason, path), []).append(path)
     items: list[str] = []
     for paths in groups.values():
-        shown = paths if len(paths) <= _ONE_BY_ONE else paths[:_OF_ONE_REASON]
+        shown = paths if len(paths) <= _MAX_NAMES_PER_REASON else paths[:_NAMES_OF_FREQUENT_REASON]
         items += [f"{printable(path)}: {reasons[path]}" for path in shown]
         if len(shown) < len(paths):
             items.append(f"and {len(paths) - len(shown):,} more for the same reason{hint}")
-    return indented(items, hint)
+    return indented_list(items, hint)
 
 
 def _without_names(reason: str, path: str) -> str:
-    """A reason without the file's own name, as a path and as a URL has it."""
+    """Remove the file's own name, as a path and as in a URL, so that equal reasons compare equal."""
     return reason.replace(path, "\0").replace(quote(path, errors="replace"), "\0") if path else reason
 
 
 def now_iso() -> str:
-    """This moment, UTC, to the second: 2026-11-23T01:02:03+00:00."""
+    """Return the present time in UTC, to the second: 2026-11-23T01:02:03+00:00."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def iso_of(moment: float | None) -> str:
-    """A moment in seconds since the epoch in the same way; empty if there is none, or no calendar has it."""
+def to_iso(timestamp: float | None) -> str:
+    """Return seconds since the epoch as `now_iso` does; an empty string for None or a time outside the calendar."""
     try:
-        return "" if moment is None else datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="seconds")
+        return (
+            "" if timestamp is None else datetime.fromtimestamp(timestamp, timezone.utc).isoformat(timespec="seconds")
+        )
     except (ValueError, OverflowError, OSError):
         return ""
 
 
-def moment_of(iso: str) -> float | None:
-    """What `iso_of` was given, in seconds since the epoch; None if the text is no moment."""
+def parse_iso(iso: str) -> float | None:
+    """Return the seconds since the epoch of an ISO 8601 time with its zone; None if the text is none."""
     try:
-        moment = datetime.fromisoformat(iso)
-        return moment.timestamp() if moment.tzinfo else None
+        time = datetime.fromisoformat(iso)
+        return time.timestamp() if time.tzinfo else None
     except (ValueError, OverflowError):
         return None

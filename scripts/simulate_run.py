@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 # Found only by the line above where this is run as a script.
 from s3sync.errors import InterruptedBySignal
-from s3sync.signals import Stop, stop_on_signals
+from s3sync.signals import StopRequest, stop_on_signals
 from scripts.simulate.analyses import require_analysis, write_analysis
 from scripts.simulate.copying import MirroredRun, copied
 from scripts.simulate.files import DEFAULT_SCALE, RunFile, run_files, text_files
@@ -101,7 +101,7 @@ def write_run(parent: Path, run: Run, scale: float, *, complete: bool) -> Path:
     return writer.folder
 
 
-def write_live_run(parent: Path, run: Run, speed: float, stop: Stop, **options: Any) -> Path:
+def write_live_run(parent: Path, run: Run, speed: float, stop: StopRequest, **options: Any) -> Path:
     """Write a run at `speed` times an instrument's, a line to stdout after each phase; gives the folder's path.
 
     The options are those of `LiveRun`. Raises InterruptedBySignal when `stop` is requested meanwhile.
@@ -112,11 +112,11 @@ def write_live_run(parent: Path, run: Run, speed: float, stop: Stop, **options: 
         if live.upcoming is None or live.upcoming.phase != moment.phase:
             of_the_run = timedelta(seconds=round(moment.seconds))
             print(f"{time.monotonic() - began:9.1f} s  {of_the_run}  {moment.phase}", flush=True)
-    stop.check()
+    stop.raise_if_requested()
     return live.folder
 
 
-def mirror_run(parent: Path, run: Run, scale: float, pause: float, stop: Stop) -> Path:
+def mirror_run(parent: Path, run: Run, scale: float, pause: float, stop: StopRequest) -> Path:
     """Copy a run as rsync does, a line to stdout before each part of it; gives the folder's path.
 
     Raises InterruptedBySignal when `stop` is requested meanwhile.
@@ -127,7 +127,7 @@ def mirror_run(parent: Path, run: Run, scale: float, pause: float, stop: Stop) -
         if step.part != part:
             part = step.part
             print(part, flush=True)
-    stop.check()
+    stop.raise_if_requested()
     return copy.folder
 
 
@@ -224,13 +224,13 @@ def _require_mirror(args: argparse.Namespace) -> None:
 
 
 def _mirror(args: argparse.Namespace, run: Run) -> Path:
-    stop = Stop()
+    stop = StopRequest()
     with stop_on_signals(stop):
         return mirror_run(args.parent, run, args.scale, args.pause or 0.0, stop)
 
 
 def _live(args: argparse.Namespace, run: Run, how: dict[str, Any]) -> Path:
-    stop, options = Stop(), {"speed": DEFAULT_SPEED, **how, "scale": args.scale, "complete": args.complete}
+    stop, options = StopRequest(), {"speed": DEFAULT_SPEED, **how, "scale": args.scale, "complete": args.complete}
     with stop_on_signals(stop):
         return write_live_run(args.parent, run, stop=stop, **options)
 

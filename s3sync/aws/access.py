@@ -11,8 +11,8 @@ from s3sync.aws.argv import BucketRef, Storage
 from s3sync.aws.destination import Destination
 from s3sync.aws.objects import has_no_listings
 from s3sync.aws.settings import S3Settings
-from s3sync.errors import InterruptedBySignal, S3SyncError
-from s3sync.signals import Stop
+from s3sync.errors import S3SyncError, StoppedError
+from s3sync.signals import StopRequest
 from s3sync.text import printable
 
 PROBE_KEY = "s3sync-check"  # of a multipart upload that is never completed: no object ever has this name
@@ -64,7 +64,7 @@ def check_access(
     threads: int,
     places: Iterable[UploadTarget],
     environ: Mapping[str, str],
-    stop: Stop,
+    stop: StopRequest,
     work: Path,
     probes: Iterable[WriteProbe] = (),
 ) -> Iterator[CheckResult]:
@@ -72,7 +72,7 @@ def check_access(
     try:
         aws = client.connect(command, S3Settings(threads), environ, stop, work)
         yield CheckResult(ok=True, what="aws", text=f"{printable(aws.path)}: {aws.version()}")
-    except InterruptedBySignal:
+    except StoppedError:
         raise
     except S3SyncError as error:
         yield CheckResult(ok=False, what="aws", text=str(error))

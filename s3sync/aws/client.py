@@ -33,9 +33,9 @@ from s3sync.aws.settings import (
     write_config,
 )
 from s3sync.errors import AwsError
-from s3sync.process_tree import StallWatch
-from s3sync.processes import OutOfTime, Process
-from s3sync.signals import Stop
+from s3sync.process_tree import StallDetector
+from s3sync.processes import Process, TimeoutExpired
+from s3sync.signals import StopRequest
 from s3sync.text import human_seconds, printable
 
 PROCESS_COST = 0.7  # CPU-seconds of an `aws` process before its first byte
@@ -88,7 +88,7 @@ def find_aws(command: str | None, environ: Mapping[str, str]) -> str:
     return _behind_shim(os.path.abspath(found), environ)
 
 
-def describe_installed(environ: Mapping[str, str], stop: Stop, seconds: float) -> str:
+def describe_installed(environ: Mapping[str, str], stop: StopRequest, seconds: float) -> str:
     """The CLI that is used where none is named, for people: `aws-cli/1.46.3 (/usr/bin/aws)`, or what is wrong.
 
     One that is no package of this Python is asked, and given no more than so many seconds.
@@ -121,7 +121,7 @@ class AwsCli:
         self,
         path: str,
         environ: Mapping[str, str],
-        stop: Stop,
+        stop: StopRequest,
         inherited: Sequence[int] = (),
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
@@ -134,13 +134,13 @@ class AwsCli:
         self._beside = ""  # the same, if it was found without a process
         self._environ = environ
         self._secrets = secrets_of(environ)
-        self._command = (*processes.argv_of(path), *_endpoint_options(environ))
+        self._command = (*processes.argv_to_start(path), *_endpoint_options(environ))
         self._inherited = tuple(inherited)
         self._lock = threading.Lock()
         self._live: dict[int, Process] = {}
         self._urgent: set[int] = set()  # live ones that clean up
         self._ended: dict[int, str] = {}  # live ones that are being ended, by process id, and why
-        self._watch = StallWatch(stall_seconds)
+        self._watch = StallDetector(stall_seconds)
         self._watcher: threading.Thread | None = None
         self._changed = threading.Condition(self._lock)
         self._stop = stop
@@ -184,10 +184,10 @@ class AwsCli:
         return self._run_once(words, seconds)
 
     def _run_once(self, words: Sequence[str], seconds: float | None) -> AwsResult:
-        self._stop.check()
+        self._stop.raise_if_requested()
         with self._running(words) as process:
             stdout, stderr = self._communicate(process, seconds)
-        self._stop.check()
+        self._stop.raise_if_requested()
         ended = self._result(words, process, stdout, stderr.splitlines())
         is_of_s3 = ended.succeeded or any("An error occurred (" in line for line in ended.errors)
         self.has_answered = self.has_answered or (tuple(words[:1]) == ("s3api",) and is_of_s3)
@@ -202,7 +202,7 @@ class AwsCli:
 
         Raises InterruptedBySignal as `run` does.
         """
-        self._stop.check()
+        self._stop.raise_if_requested()
         with self._running(words) as process:
             assert process.stdout is not None
             assert process.stderr is not None
@@ -211,7 +211,7 @@ class AwsCli:
                 on_bytes(memoryview(piece))
             errors = process.stderr.read()
             process.wait()
-        self._stop.check()
+        self._stop.raise_if_requested()
         return self._result(words, process, b"", errors.splitlines())
 
     def run_despite_stop(self, words: Sequence[str], seconds: float) -> AwsResult:
@@ -223,7 +223,7 @@ class AwsCli:
     def _communicate(self, process: Process, seconds: float | None) -> tuple[bytes, bytes]:
         try:
             return process.communicate(timeout=seconds)
-        except OutOfTime:
+        except TimeoutExpired:
             self._ended[process.pid] = f"did not answer for {human_seconds(seconds or 0.0)}"
             process_tree.send_signal(process.pid, signal.SIGKILL)
             return process.communicate()
@@ -239,7 +239,7 @@ class AwsCli:
 
         `upload: ` lines are progress, not complaints. `config` is an AWS config instead of the usual one.
         """
-        self._stop.check()
+        self._stop.raise_if_requested()
         tail: deque[bytes] = deque(maxlen=_TAIL_LINES)
         with self._running(words, merged=True, config=config) as process:
             assert process.stdout is not None
@@ -258,7 +258,7 @@ class AwsCli:
 
     def bytes_read(self) -> dict[int, int]:
         """For each live process: bytes that it and its children have read so far, files and libraries alike."""
-        return {pid: process_tree.bytes_read(pid) for pid in self.running_pids()}
+        return {pid: process_tree.count_bytes_read(pid) for pid in self.running_pids()}
 
     def terminate(self, pid: int, why: str) -> None:
         """Ask one live process to end, and insist; returns at once. `why` goes into its `killed_reason`."""
@@ -268,16 +268,16 @@ class AwsCli:
                 return
             self._ended[pid] = why
         arguments = (pid, lambda: process.returncode is not None)  # set by the thread that waits for it
-        threading.Thread(target=process_tree.end, args=arguments, daemon=True).start()
+        threading.Thread(target=process_tree.terminate, args=arguments, daemon=True).start()
 
     def check_stop(self) -> None:
         """Raise InterruptedBySignal if somebody asked for the end."""
-        self._stop.check()
+        self._stop.raise_if_requested()
 
     def pause(self, seconds: float) -> None:
         """Wait so long; raises InterruptedBySignal if somebody asks for the end."""
         self._stop.wait(seconds)
-        self._stop.check()
+        self._stop.raise_if_requested()
 
     def terminate_all(self) -> None:
         """Ask every live process to end, and insist; returns at once. Those that clean up come to their own end."""
@@ -301,7 +301,7 @@ class AwsCli:
             if urgent:
                 self._urgent.add(process.pid)
             self._see_to_watching()
-        if self._stop.requested and not urgent:  # asked between the look at `stop` and the start
+        if self._stop.is_requested and not urgent:  # asked between the look at `stop` and the start
             self.terminate(process.pid, "was interrupted")
         try:
             with process:
@@ -314,7 +314,7 @@ class AwsCli:
             with self._lock:
                 del self._live[process.pid]
                 if not self._live:
-                    self._stop.forget(self.terminate_all)
+                    self._stop.remove_action(self.terminate_all)
                 self._urgent.discard(process.pid)
                 self._changed.notify_all()
 
@@ -339,9 +339,9 @@ class AwsCli:
 
     def _start(self, argv: Sequence[str], merged: bool, more: Mapping[str, str]) -> Process:
         try:
-            return processes.start(argv, {**self._environ, **more}, merged=merged, inherited=self._inherited)
+            return processes.start(argv, {**self._environ, **more}, merge_stderr=merged, inherited=self._inherited)
         except (OSError, ValueError) as error:  # ValueError: a key in S3 may have characters that no word can
-            why, advice = processes.reason_of(self.path, error)
+            why, advice = processes.explain_start_failure(self.path, error)
             raise AwsError(f"cannot run {printable(self.path)}: {why} ({advice or _CHECK_INSTALLATION})") from error
 
     def _result(self, words: Sequence[str], process: Process, stdout: bytes, errors: Iterable[bytes]) -> AwsResult:
@@ -361,7 +361,7 @@ def connect(
     command: str | None,
     settings: S3Settings,
     environ: Mapping[str, str],
-    stop: Stop,
+    stop: StopRequest,
     work: Path,
     inherited: Sequence[int] = (),
     stall_seconds: float = STALL_SECONDS,
@@ -403,5 +403,5 @@ def _behind_shim(path: str, environ: Mapping[str, str]) -> str:
     """The real program behind a pyenv shim, which would cost a second or more at each start."""
     with contextlib.suppress(OSError), open(path, "rb") as stream:
         if re.search(rb'pyenv" exec "\$program"', stream.read(1024)):  # a script of a pyenv Python has the word, too
-            return processes.first_line(("pyenv", "which", os.path.basename(path)), environ, 30.0) or path
+            return processes.read_first_line(("pyenv", "which", os.path.basename(path)), environ, 30.0) or path
     return path

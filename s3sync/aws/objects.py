@@ -24,7 +24,7 @@ from s3sync.aws.destination import Destination
 from s3sync.aws.etag import RunningEtag, normalize_etag, number_of_parts
 from s3sync.errors import AwsError
 from s3sync.resources import usable_cores
-from s3sync.text import count_of, human_seconds, printable
+from s3sync.text import human_seconds, pluralize, printable
 
 if TYPE_CHECKING:
     pass  # in `typing` only from Python 3.11 on
@@ -487,6 +487,6 @@ def _parse_head(ended: AwsResult) -> ObjectState:
 def slow_heads_message(files: int, seconds: float) -> str:
     """That it takes long to ask for so many objects one by one, and what is faster."""
     return (
-        f"ETags that are no MD5s, as under KMS: {count_of(files, 'object')} will be asked for a checksum one by one, in"
-        f" about {human_seconds(seconds)} (more --cores are faster; --verify size compares the sizes alone, at once)"
+        f"ETags that are no MD5s, as under KMS: {pluralize(files, 'object')} will be asked for a checksum one by one,"
+        f" in about {human_seconds(seconds)} (more --cores are faster; --verify size compares the sizes alone, at once)"
     )

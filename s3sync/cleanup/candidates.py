@@ -24,7 +24,7 @@ from s3sync.errors import S3SyncError
 from s3sync.inventory import Judged, named, survey
 from s3sync.runs import run_folder
 from s3sync.state import Proof, log_format
-from s3sync.text import count_of, human_seconds, moment_of, printable
+from s3sync.text import human_seconds, parse_iso, pluralize, printable
 from s3sync.transfer import verify
 
 _ANALYSIS = "Analysis/"
@@ -207,7 +207,7 @@ def _is_never(run: Judged, record: Record | None) -> bool:
 def _completed(runs: Iterable[Judged], now: float) -> tuple[str, float | None]:
     """When the last destination was completed, and how many seconds ago; None if that is not known of all."""
     texts = [run.head.finished for run in runs if run.state == "uploaded" and run.head]
-    moments = [(moment, text) for text in texts if (moment := moment_of(text)) is not None]
+    moments = [(moment, text) for text in texts if (moment := parse_iso(text)) is not None]
     if not moments or len(moments) < len(texts):
         return "", None
     last, text = max(moments)
@@ -271,7 +271,7 @@ def _fix(found: verify.Verification, log_dir: Path) -> str:
     """What sends what came or changed after the upload."""
     words = ["upload", "--local_path", str(found.run.path), "--bucket", found.destination.bucket]
     words += ["--remote_path", found.destination.remote_path] if found.destination.prefix else []
-    return f"`{printable(invocation.command(*words, '--log_dir', str(log_dir), '--recheck'))}` sends what differs"
+    return f"`{printable(invocation.command_line(*words, '--log_dir', str(log_dir), '--recheck'))}` sends what differs"
 
 
 def _named(what: str, reasons: Mapping[str, str]) -> str:
@@ -281,7 +281,7 @@ def _named(what: str, reasons: Mapping[str, str]) -> str:
     analysis = sum(name.startswith(_ANALYSIS) for name in reasons)
     share = "" if not analysis else f"; {'all' if analysis == len(reasons) else f'{analysis:,}'} of it in {_ANALYSIS}"
     note = f"{share}: the instrument's own analysis" if share else ""
-    return f"{count_of(len(reasons), 'file')} {what}: {printable(path)}: {why}{more}{note} (`verify` names them all)"
+    return f"{pluralize(len(reasons), 'file')} {what}: {printable(path)}: {why}{more}{note} (`verify` names them all)"
 
 
 def joined(subject: Subject, found: Sequence[verify.Verification]) -> tuple[str, Proven]:

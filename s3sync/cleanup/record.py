@@ -131,7 +131,7 @@ def save(path: Path, record: Record) -> None:
     """Bring it to the disk as a whole; raises StateError."""
     with _explained(path):
         files.make_private_folder(path.parent)
-        files.replace(path, _to_json(record))
+        files.atomic_write(path, _to_json(record))
 
 
 def put_aside(path: Path, record: Record) -> None:

@@ -19,12 +19,12 @@ from s3sync.cleanup.candidates import NOTHING, Plan, Proven, Subject, doubt, joi
 from s3sync.cleanup.delete import Removal
 from s3sync.cleanup.record import Deleted, Record, Target
 from s3sync.config import Config
-from s3sync.errors import AwsError, BusyError, InterruptedBySignal, S3SyncError, StateError
+from s3sync.errors import AwsError, BusyError, S3SyncError, StateError, StoppedError
 from s3sync.inventory import Judged, requests, survey
 from s3sync.runs import Run, readiness, run_folder
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.state import StateStore, lock
-from s3sync.text import count_of, human_bytes, now_iso, printable
+from s3sync.text import human_bytes, now_iso, pluralize, printable
 from s3sync.transfer import progress, verify
 
 LOG = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Done(NamedTuple):
 
 
 def clean(cleaner: Cleaner, planned: Plan, names: Iterable[str], *, delete: bool) -> Done:
-    """Verify one run after the other and, with `delete`, delete each as soon as it is. Raises InterruptedBySignal."""
+    """Verify one run after the other and, with `delete`, delete each as soon as it is. Raises StoppedError."""
     finished, troubles = cleaner.finish_rests(names) if delete else ([], [])
     work = cleaner.delete if delete else cleaner.look
     outcomes = tuple(work(subject) for subject in planned.subjects)
@@ -82,7 +82,12 @@ class Cleaner:
     """Verifies subjects one by one and, if wanted, deletes them. A bucket that cannot be reached is asked once."""
 
     def __init__(
-        self, config: Config, older_than: float, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
+        self,
+        config: Config,
+        older_than: float,
+        environ: Mapping[str, str],
+        stop: StopRequest,
+        make_display: DisplayMaker,
     ) -> None:
         self._config = config
         self._older_than = older_than
@@ -92,22 +97,22 @@ class Cleaner:
         self._unreachable: dict[str, str] = {}
 
     def look(self, subject: Subject) -> Outcome:
-        """Whether the run may go; nothing is written but lock files. Raises InterruptedBySignal."""
+        """Whether the run may go; nothing is written but lock files. Raises StoppedError."""
         return self._explained(subject, lambda: self._look(subject))
 
     def delete(self, subject: Subject) -> Outcome:
-        """Verify, and delete what was found identical. Raises InterruptedBySignal."""
+        """Verify, and delete what was found identical. Raises StoppedError."""
         return self._explained(subject, lambda: self._delete(subject))
 
     def finish_rests(self, names: Iterable[str]) -> tuple[list[Path], list[survey.Trouble]]:
         """Close the records of runs of which an interrupted cleanup left nothing but empty folders; gives the folders,
-        and those that cannot go. Raises InterruptedBySignal.
+        and those that cannot go. Raises StoppedError.
         """
         wanted = {name.rstrip("/") for name in names}
         wanted |= {os.path.abspath(name) for name in wanted}  # the run itself may be gone already
         finished, troubles = [], []
         for path in cleanup_record.unfinished(self._config.log_dir):
-            self._stop.check()
+            self._stop.raise_if_requested()
             try:
                 record = cleanup_record.load(path)
                 if (
@@ -120,19 +125,19 @@ class Cleaner:
                     troubles.append(survey.Trouble(printable(record.run_path), why))
                 else:
                     finished.append(Path(record.run_path))
-            except InterruptedBySignal:
+            except StoppedError:
                 raise
             except S3SyncError as error:
                 troubles.append(survey.Trouble(printable(str(path)), str(error)))
         return finished, troubles
 
     def _explained(self, subject: Subject, work: Callable[[], Outcome]) -> Outcome:
-        self._stop.check()
+        self._stop.raise_if_requested()
         if subject.reason:
             return Outcome(subject, "kept", subject.reason)
         try:
             return work()
-        except InterruptedBySignal:
+        except StoppedError:
             raise
         except BusyError as error:
             return Outcome(subject, "busy", str(error), failed=True)
@@ -229,21 +234,23 @@ class Cleaner:
             cleanup_record.put_aside(path, old)
         cleanup_record.save(path, new)
         where = " and ".join(printable(run.url) for run in subject.uploaded)
-        run, count = printable(str(subject.folder)), count_of(len(proven.files), "file")
+        run, count = printable(str(subject.folder)), pluralize(len(proven.files), "file")
         LOG.info("deleting %s: %s, %s, identical in %s; record: %s", run, count, human_bytes(proven.size), where, path)
         removed = Removal()
         try:
             cleanup_delete.remove(
-                subject.folder, identity, proven.files, frozenset(proven.stays), self._stop.check, removed
+                subject.folder, identity, proven.files, frozenset(proven.stays), self._stop.raise_if_requested, removed
             )
-        except InterruptedBySignal as error:
+        except StoppedError as error:
             done = f"{removed.deleted:,} of {count} of {run} deleted"
             LOG.info("%s: %s", error, done)
-            raise InterruptedBySignal(error.exit_code - 128, f"{error}: {done} (the same command goes on)") from error
+            stopped = StoppedError(f"{error}: {done} (run the same command again to go on)", id=error.id)
+            stopped.exit_code = error.exit_code
+            raise stopped from error
         return self._removed(subject, path, new, removed, proven)
 
     def _removed(self, subject: Subject, path: Path, record: Record, removed: Removal, proven: Proven) -> Outcome:
-        run, count = printable(str(subject.folder)), count_of(removed.deleted, "file")
+        run, count = printable(str(subject.folder)), pluralize(removed.deleted, "file")
         left = [file.size for name, file in record.files.items() if name in removed.left]
         record = replace(
             record,
@@ -304,7 +311,9 @@ class Cleaner:
         if os.path.lexists(folder):
             removed = Removal()
             with self._held_by(record):
-                cleanup_delete.remove(folder, record.identity, {}, frozenset(record.stays), self._stop.check, removed)
+                cleanup_delete.remove(
+                    folder, record.identity, {}, frozenset(record.stays), self._stop.raise_if_requested, removed
+                )
             if removed.left:
                 return f"the rest of an interrupted cleanup is left: {_why_left(removed.left)}"
         cleanup_record.save(path, replace(record, finished=now_iso(), left={}))
@@ -343,7 +352,7 @@ def what_stays(stays: Sequence[str]) -> str:
     named = ", ".join(map(printable, stays[:_NAMED]))
     more = f", and {len(stays) - _NAMED:,} more" if len(stays) > _NAMED else ""
     verb = "stays, with its folder" if len(stays) == 1 else "stay, with their folders"
-    return f"{count_of(len(stays), 'file')} not in S3 {verb}: {named}{more}"
+    return f"{pluralize(len(stays), 'file')} not in S3 {verb}: {named}{more}"
 
 
 def _is_rest(record: Record) -> bool:

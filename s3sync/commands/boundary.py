@@ -46,7 +46,7 @@ def finish(load: Callable[[], Callable[[], int]]) -> int:
     _open_standard_streams()
     threading.excepthook = _in_a_thread
     try:
-        with signals.second_interrupt_ends_at_once():
+        with signals.exit_on_second_interrupt():
             main = load()
             _take_interrupts(signal.default_int_handler)
             try:
@@ -191,4 +191,4 @@ def _take_interrupts(handler: Callable[[int, FrameType | None], object]) -> None
 
 def _end_at_once(signum: int, _frame: FrameType | None) -> None:
     """For the time after the work: there is nothing left to save."""
-    signals.end_at_once(signum)
+    signals.exit_at_once(signum)

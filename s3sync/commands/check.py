@@ -13,12 +13,12 @@ from s3sync.aws import access, argv
 from s3sync.commands import cron_environment, locations, options, output
 from s3sync.config import Config, load_config, watched_by
 from s3sync.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ConfigError, StateError
-from s3sync.files import closed_above, make_public_folder, try_replace
+from s3sync.files import check_writable, first_untraversable_parent, make_public_folder
 from s3sync.inventory import discovery
-from s3sync.signals import Stop, stop_on_signals
+from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.slurm import check as slurm_check
 from s3sync.state import log_dir
-from s3sync.text import count_of, human_bytes, printable
+from s3sync.text import human_bytes, pluralize, printable
 from s3sync.transfer import staging
 
 DESCRIPTION = "Look whether all is right for the monitor, before cron does."
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         asker, environ = dict(os.environ), cron_environment.of_cron(os.environ, Path(os.path.abspath(path)))
         os.environ.clear()
         os.environ.update(environ)
-    stop = Stop()
+    stop = StopRequest()
     found = []
     with stop_on_signals(stop):
         for finding in findings(path, os.environ, stop, probe_write=args.write, submit=args.submit, asker=asker):
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 def findings(
     path: Path,
     environ: Mapping[str, str],
-    stop: Stop,
+    stop: StopRequest,
     *,
     probe_write: bool = False,
     submit: bool = False,
@@ -89,7 +89,7 @@ def findings(
         yield from (access.CheckResult(ok=False, what="config", text=line) for line in str(error).splitlines())
         return
     yield access.CheckResult(
-        ok=True, what="config", text=f"{printable(str(path))}: {count_of(len(config.monitor), 'destination')}"
+        ok=True, what="config", text=f"{printable(str(path))}: {pluralize(len(config.monitor), 'destination')}"
     )
     yield from _directories(config)
     yield from _log_dir(config, path)
@@ -127,7 +127,7 @@ def _directories(config: Config) -> Iterator[access.CheckResult]:
     for directory in discovery.look(config).directories:
         yield from (access.CheckResult(ok=False, what="directory", text=trouble.text) for trouble in directory.troubles)
         if not directory.troubles:
-            text = f"{printable(directory.path)}: readable, {count_of(len(directory.found), 'run')}"
+            text = f"{printable(directory.path)}: readable, {pluralize(len(directory.found), 'run')}"
             yield access.CheckResult(ok=True, what="directory", text=text)
         yield from (
             access.CheckResult(ok=False, what="run", text=run.unreadable) for run in directory.found if run.unreadable
@@ -144,7 +144,7 @@ def _log_dir(config: Config, path: Path) -> Iterator[access.CheckResult]:
     try:
         problem = log_dir.unwritable(config.log_dir, path)
         if not problem and present == config.log_dir:
-            try_replace(config.log_dir / "probe")
+            check_writable(config.log_dir / "probe")
         free = shutil.disk_usage(present).free
     except OSError as error:
         problem = f"{where}: {error.strerror} (make it writable, or mend the config)"
@@ -200,7 +200,7 @@ def _variables(path: Path, environ: Mapping[str, str], asker: Mapping[str, str] 
         return
     names = ", ".join(map(printable, missing))
     if asker is None:
-        again = printable(invocation.command("check", "--config", os.path.abspath(path), "--cron"))
+        again = printable(invocation.command_line("check", "--config", os.path.abspath(path), "--cron"))
         text = f"set in this shell, which cron is not: {names} (`{again}` looks as cron would)"
     else:
         text = f"cron does not have, or has another: {names} (set them at the top of the crontab, or in ~/.aws)"
@@ -216,13 +216,13 @@ def _published(config: Config) -> Iterator[access.CheckResult]:
         where = printable(str(path))
         try:
             make_public_folder(path.parent)
-            try_replace(path)
+            check_writable(path)
         except OSError as error:
             yield access.CheckResult(
                 ok=False, what=key, text=f"{where}: {error.strerror} (make it writable, or mend the config)"
             )
             continue
-        closed = closed_above(path)
+        closed = first_untraversable_parent(path)
         advice = f", but {printable(str(closed))} is closed to other users (chmod o+x it, or write elsewhere)"
         yield access.CheckResult(ok=not closed, what=key, text=f"{where}: writable{advice if closed else ''}")
 

@@ -17,9 +17,9 @@ from s3sync.cleanup import candidates, worker
 from s3sync.commands import locations, options, output
 from s3sync.commands.verify import as_json as verify_json
 from s3sync.errors import EXIT_DONE, EXIT_FAILED, InterruptedBySignal, RunError, UsageError
-from s3sync.resources import step_back
-from s3sync.signals import Stop, stop_on_signals
-from s3sync.text import count_of, human_bytes, human_seconds, printable
+from s3sync.resources import lower_priority
+from s3sync.signals import StopRequest, stop_on_signals
+from s3sync.text import human_bytes, human_seconds, pluralize, printable
 from s3sync.transfer import progress
 
 DESCRIPTION = "List the runs that S3 holds for certain, and delete them here."
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     os.umask(0o077)
     _require_consistent(args)
     config = locations.config_to_write(args) if args.delete else locations.config_to_read(args)
-    step_back(config.nice, config.io_priority)
+    lower_priority(config.nice, config.io_priority)
     planned = candidates.survey_runs(config, args.run, args.older_than)
     if args.delete and not args.yes and planned.to_verify:
         output.print_lines(question(planned), sys.stderr)
@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         output.print_lines(announcement(planned), sys.stderr)
     if args.delete:
-        logs.set_up(config.log_dir, config.log_level)
-    stop = Stop()
+        logs.configure(config.log_dir, config.log_level)
+    stop = StopRequest()
     with stop_on_signals(stop):
         cleaner = worker.Cleaner(config, args.older_than, os.environ, stop, lambda: progress.display_for(sys.stderr))
         done = worker.clean(cleaner, planned, args.run, delete=args.delete)
@@ -100,7 +100,7 @@ def announcement(planned: candidates.Plan) -> list[str]:
     chosen, total = planned.to_verify, len(planned.subjects)
     if not chosen:
         return []
-    return [f"to be verified now, every byte of it: {_sum(chosen)} (of {count_of(total, 'run')})", *_each(chosen)]
+    return [f"to be verified now, every byte of it: {_sum(chosen)} (of {pluralize(total, 'run')})", *_each(chosen)]
 
 
 def question(planned: candidates.Plan) -> list[str]:
@@ -196,7 +196,7 @@ def _verdict(outcome: worker.Outcome) -> str:
     if outcome.verdict in ("kept", "busy"):
         return f"stays: {outcome.reason}"
     if outcome.verdict == "partly deleted":
-        return f"NOT all deleted, {count_of(len(outcome.left), 'problem')}: {outcome.reason}{stays}"
+        return f"NOT all deleted, {pluralize(len(outcome.left), 'problem')}: {outcome.reason}{stays}"
     if outcome.reason:
         return f"{outcome.verdict}, but {outcome.reason}{stays}"
     where = " and ".join(printable(run.url) for run in outcome.subject.uploaded)
@@ -206,7 +206,7 @@ def _verdict(outcome: worker.Outcome) -> str:
 def _each(subjects: list[candidates.Subject]) -> Iterator[str]:
     for subject in subjects:
         yield f"  {_name(subject)}"
-        yield f"    {count_of(subject.files, 'file')}, {human_bytes(subject.size)}, completed {_age(subject)} ago"
+        yield f"    {pluralize(subject.files, 'file')}, {human_bytes(subject.size)}, completed {_age(subject)} ago"
 
 
 def _name(subject: candidates.Subject) -> str:
@@ -227,4 +227,4 @@ def _amount(outcome: worker.Outcome) -> tuple[int, int]:
 
 def _sum(runs: Sequence[candidates.Subject] | Sequence[worker.Outcome]) -> str:
     files, size = sum(run.files for run in runs), sum(run.size for run in runs)
-    return f"{count_of(len(runs), 'run')}, {count_of(files, 'file')}, {human_bytes(size)}"
+    return f"{pluralize(len(runs), 'run')}, {pluralize(files, 'file')}, {human_bytes(size)}"

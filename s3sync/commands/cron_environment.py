@@ -74,8 +74,8 @@ def can_mail(cron: Mapping[str, str], environ: Mapping[str, str]) -> bool:
 
 
 def _crontab(environ: Mapping[str, str]) -> list[str]:
-    with contextlib.suppress(OSError, ValueError, processes.OutOfTime):
-        return processes.ask(["crontab", "-l"], environ, _SECONDS).out.splitlines()
+    with contextlib.suppress(OSError, ValueError, processes.TimeoutExpired):
+        return processes.run_captured(["crontab", "-l"], environ, _SECONDS).stdout.splitlines()
     return []
 
 

@@ -13,7 +13,7 @@ from s3sync.aws import client
 from s3sync.commands import boundary, command_line
 from s3sync.commands.output import print_json, print_lines, print_messages, print_text
 from s3sync.errors import EXIT_DONE, EXIT_USAGE
-from s3sync.signals import Stop, stop_on_signals
+from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.text import printable
 
 _VERSION_SECONDS = 20.0  # for `aws --version`; the slowest takes five
@@ -56,7 +56,7 @@ def _print_completion(shell: str) -> int:
 
 
 def _print_version() -> int:
-    stop = Stop()
+    stop = StopRequest()
     with stop_on_signals(stop):
         aws = client.describe_installed(os.environ, stop, _VERSION_SECONDS)
     print_lines([f"s3sync {__version__}", f"Python {platform.python_version()} ({printable(sys.executable)})", aws])

@@ -19,8 +19,8 @@ from s3sync.config import Config, load_config
 from s3sync.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ConfigError, StateError
 from s3sync.inventory import Judged, survey
 from s3sync.monitor import config_failure, scan
-from s3sync.resources import step_back
-from s3sync.signals import Stop, stop_on_signals
+from s3sync.resources import lower_priority
+from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.state import log_dir
 from s3sync.text import human_bytes, printable
 from s3sync.transfer import progress
@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
         if not args.dry_run:
             config_failure.report(path, error)
         raise
-    step_back(config.nice, config.io_priority)
-    stop = Stop()
+    lower_priority(config.nice, config.io_priority)
+    stop = StopRequest()
     with stop_on_signals(stop):
         if args.dry_run:
             result = scan.dry_run(config, os.environ, stop, lambda: progress.display_for(sys.stderr))
@@ -70,10 +70,10 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _scan(args: argparse.Namespace, config: Config, stop: Stop) -> scan.ScanResult:
+def _scan(args: argparse.Namespace, config: Config, stop: StopRequest) -> scan.ScanResult:
     try:
         log_dir.require_writable(config.log_dir, locations.config_path(args))
-        logs.set_up(config.log_dir, config.log_level)
+        logs.configure(config.log_dir, config.log_level)
     except StateError as error:
         scan.report_no_start(config, error)
         raise

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     view = dashboard.view_of(known, of_scans)
     written = publish.write_page(folder, view)
     code = EXIT_FAILED if known.troubles else EXIT_DONE
-    closed = files.closed_above(written)
+    closed = files.first_untraversable_parent(written)
     facts = {**dashboard.as_json(view, known, of_scans, written), "closed": str(closed or ""), "exit_code": code}
     output.show(args, dashboard.summary(view, written), facts)
     output.print_messages(f"{trouble.key}: {trouble.text}" for trouble in known.troubles)

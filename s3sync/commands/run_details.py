@@ -10,7 +10,7 @@ from s3sync.config import Config
 from s3sync.inventory import Judged, survey
 from s3sync.runs import completion, run_folder
 from s3sync.state import RunState, StateStore
-from s3sync.text import by_reason, human_bytes, indented, printable
+from s3sync.text import human_bytes, indented_list, list_by_reason, printable
 
 _LABELS = {"flowcell_type": "cell type"}
 
@@ -32,13 +32,13 @@ def details(row: Row, config: Config) -> list[str]:
         lines.append(f"  files       {row.proven:,} of {run.head.total_files:,} proven, {human_bytes(run.head.size)}")
         lines.append(f"  log         {printable(str(run.log_path))}")
     if run.failing:
-        lines += ["  samples that do not match:", *indented([printable(name) for name in run.failing])]
+        lines += ["  samples that do not match:", *indented_list([printable(name) for name in run.failing])]
     if state and state.failed:
-        lines += ["  failed files:", *by_reason(state.failed, ", in the log")]
+        lines += ["  failed files:", *list_by_reason(state.failed, ", in the log")]
     if in_s3:
         lines += [
             "  in S3, for you to delete or to keep:",
-            *indented([printable(key) for key in in_s3], ", in the log"),
+            *indented_list([printable(key) for key in in_s3], ", in the log"),
         ]
     return lines
 

@@ -18,7 +18,7 @@ from s3sync.config import Config
 from s3sync.errors import EXIT_DONE, EXIT_FAILED
 from s3sync.inventory import Judged, survey
 from s3sync.monitor import health
-from s3sync.text import human_bytes, iso_of, printable
+from s3sync.text import human_bytes, printable, to_iso
 
 DESCRIPTION = "Show all runs: their state and the reason."
 EXAMPLES = """\
@@ -124,9 +124,9 @@ def as_json(found: Overview, config: Config, *, detailed: bool) -> dict[str, Any
         "level": found.verdict.level,
         "problems": [problem._asdict() for problem in (*found.verdict.problems, *found.verdict.failing)],
         "alerts": [alert._asdict() for alert in found.verdict.alerts],
-        "last_scan": iso_of(last.ended) if last else "",
+        "last_scan": to_iso(last.ended) if last else "",
         "last_scan_ok": not health.is_failed(last.problems) if last else None,
-        "scan_began": iso_of(found.scans.began) if found.scans.began is not None else "",
+        "scan_began": to_iso(found.scans.began) if found.scans.began is not None else "",
     }
 
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from s3sync.errors import EXIT_DONE, EXIT_FAILED
-from s3sync.signals import Stop, stop_on_signals
+from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.slurm import task, work_folder
 
 DESCRIPTION = "Do a part of an upload on a node. This is what Slurm runs, not for people."
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     """Do the task that Slurm names in the environment, or the finalizer job, and return the exit code."""
     os.umask(0o077)
     folder, number = work_folder.WorkFolder(Path(args.folder)), os.environ.get("SLURM_ARRAY_TASK_ID")
-    stop = Stop()
+    stop = StopRequest()
     with stop_on_signals(stop):
         if number is None:
             task.run_finalizer(folder, os.environ, stop)

@@ -11,8 +11,8 @@ from pathlib import Path
 from s3sync.aws import argv, client, destination
 from s3sync.commands import locations, options, output, upload_text
 from s3sync.errors import EXIT_DONE, EXIT_FAILED, UsageError
-from s3sync.resources import step_back, usable_cores
-from s3sync.signals import Stop, stop_on_signals
+from s3sync.resources import lower_priority, usable_cores
+from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.slurm import Collector, coordinator
 from s3sync.slurm import client as slurm_client
 from s3sync.state import log_dir
@@ -194,8 +194,8 @@ def run(args: argparse.Namespace) -> int:
         log_dir.require_readable(upload_request.log_dir)
     else:
         log_dir.require_writable(upload_request.log_dir)
-    step_back(args.nice, args.io_priority)
-    stop = Stop()
+    lower_priority(args.nice, args.io_priority)
+    stop = StopRequest()
     with stop_on_signals(stop):
         return (
             _preview(args, upload_request, stop, place) if args.dry_run else _upload(args, upload_request, stop, place)
@@ -251,7 +251,7 @@ def _cluster(args: argparse.Namespace) -> slurm_client.SlurmOptions | None:
     return None
 
 
-def _upload(args: argparse.Namespace, upload_request: UploadRequest, stop: Stop, place: log_dir.Place) -> int:
+def _upload(args: argparse.Namespace, upload_request: UploadRequest, stop: StopRequest, place: log_dir.Place) -> int:
     cluster = _cluster(args)
 
     def upload_unit(upload_request: UploadRequest) -> UploadResult:
@@ -271,7 +271,7 @@ def _upload(args: argparse.Namespace, upload_request: UploadRequest, stop: Stop,
     return code
 
 
-def _preview(args: argparse.Namespace, upload_request: UploadRequest, stop: Stop, place: log_dir.Place) -> int:
+def _preview(args: argparse.Namespace, upload_request: UploadRequest, stop: StopRequest, place: log_dir.Place) -> int:
     def preview_unit(upload_request: UploadRequest) -> request.Preview:
         with progress.display_for(sys.stderr) as display:
             return upload.preview(upload_request, os.environ, stop, display, Collector(os.environ))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from s3sync.aws import objects
-from s3sync.text import by_reason, count_of, human_bytes, human_seconds, printable
+from s3sync.text import human_bytes, human_seconds, list_by_reason, pluralize, printable
 from s3sync.transfer import UploadResult, hook, request
 
 _WAYS = {"etag": "ETag", "predecessor": "the predecessor's word"}
@@ -92,9 +92,9 @@ def preview_lines(preview: request.Preview) -> list[str]:
     if preview.ask_seconds:
         lines.append(f"  proof   {objects.slow_heads_message(len(preview.pending), preview.ask_seconds)}")
     if preview.scope.excluded:
-        lines.append(f"  skipped {count_of(preview.scope.excluded, 'file')} by --exclude_patterns")
+        lines.append(f"  skipped {pluralize(preview.scope.excluded, 'file')} by --exclude_patterns")
     if preview.scope.unsendable:
-        lines.append(f"  cannot  {count_of(len(preview.scope.unsendable), 'file')} be sent:")
+        lines.append(f"  cannot  {pluralize(len(preview.scope.unsendable), 'file')} be sent:")
         lines += _named({item.path: item.reason for item in preview.scope.unsendable})
     return [*lines, f"  log     {printable(str(preview.log_path))} (not written)"]
 
@@ -133,15 +133,15 @@ def _facts(report: UploadResult) -> list[str]:
         f"  files   {len(state.proven):,} of {state.total_local_files:,} proven in S3{how}{found}, {size}",
     ]
     if state.manifest_files:
-        lines.append(f"  CRC-32  of {count_of(state.manifest_files, 'file')} as Manifest.tsv has it")
+        lines.append(f"  CRC-32  of {pluralize(state.manifest_files, 'file')} as Manifest.tsv has it")
     if tally.sent_files:
         rate = human_bytes(tally.sent_size / tally.seconds) if tally.seconds else "-"
         lines.append(
-            f"  sent    {count_of(tally.sent_files, 'file')}, {human_bytes(tally.sent_size)} "
+            f"  sent    {pluralize(tally.sent_files, 'file')}, {human_bytes(tally.sent_size)} "
             f"in {human_seconds(tally.seconds)} ({rate}/s)"
         )
     if report.scope.excluded:
-        lines.append(f"  skipped {count_of(report.scope.excluded, 'file')} by --exclude_patterns")
+        lines.append(f"  skipped {pluralize(report.scope.excluded, 'file')} by --exclude_patterns")
     return [*lines, f"  log     {printable(str(report.log_path))}"]
 
 
@@ -154,8 +154,8 @@ def _after(report: UploadResult) -> list[str]:
 
 
 def _failures(report: UploadResult) -> list[str]:
-    return [f"  failed  {count_of(len(report.state.failed), 'file')}:", *_named(report.state.failed)]
+    return [f"  failed  {pluralize(len(report.state.failed), 'file')}:", *_named(report.state.failed)]
 
 
 def _named(reasons: dict[str, str]) -> list[str]:
-    return by_reason(reasons, ", in the log")
+    return list_by_reason(reasons, ", in the log")

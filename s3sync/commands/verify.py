@@ -14,9 +14,9 @@ from s3sync.aws import destination
 from s3sync.commands import locations, options, output
 from s3sync.errors import EXIT_DONE, EXIT_FAILED, StateError
 from s3sync.resources import usable_cores
-from s3sync.signals import Stop, stop_on_signals
+from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.state import Proof, log_dir
-from s3sync.text import count_of, human_bytes, human_seconds, indented, printable
+from s3sync.text import human_bytes, human_seconds, indented_list, pluralize, printable
 from s3sync.transfer import UploadRequest, progress, selection, verify
 
 DESCRIPTION = "Compare a run on disk with S3, now, whatever the log says."
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         bucket_owner=args.expected_bucket_owner,
     )
     manifest = Path(os.path.abspath(args.manifest)) if args.manifest is not None else None
-    stop = Stop()
+    stop = StopRequest()
     with stop_on_signals(stop), progress.display_for(sys.stderr) as display:
         found = verify.verify(request, os.environ, stop, display, manifest)
     if found.is_absent:
@@ -83,11 +83,11 @@ def _log_dir_to_name(args: argparse.Namespace) -> str | None:
 
 def result_lines(found: verify.Verification) -> list[str]:
     """For people: a verdict in one line, and what is behind it."""
-    share = f"{len(found.proven):,} of {count_of(found.scope.total, 'file')}"
+    share = f"{len(found.proven):,} of {pluralize(found.scope.total, 'file')}"
     size = human_bytes(_size(found.proven))
     url = printable(found.destination.url(found.run.run_id))
     if found.identical and found.scope.excluded:
-        excluded = count_of(found.scope.excluded, "excluded file")
+        excluded = pluralize(found.scope.excluded, "excluded file")
         verdict = f"{share}, {size}: identical, but {excluded} not compared; NOT safe to delete the local copy"
     elif found.identical:
         verdict = f"{share}, {size}: identical; safe to delete the local copy"
@@ -134,7 +134,7 @@ def next_step(found: verify.Verification, request: UploadRequest, log_dir: str |
     argv += ["--aws-command", os.path.abspath(request.aws_command)] if request.aws_command else []
     argv += ["--log-dir", log_dir] if log_dir else []
     argv += ["--skip-check"] if request.skip_check else []
-    command = printable(invocation.command(*argv, "--recheck"))
+    command = printable(invocation.command_line(*argv, "--recheck"))
     return [f"  next    `{command}` asks S3 again, and sends what differs"]
 
 
@@ -167,4 +167,4 @@ def _size(proofs: Iterable[Proof]) -> int:
 def _named(what: str, items: Sequence[str]) -> list[str]:
     if not items:
         return []
-    return [f"  {count_of(len(items), 'file')} {what}:", *indented(items, " (--json names them all)")]
+    return [f"  {pluralize(len(items), 'file')} {what}:", *indented_list(items, " (--json names them all)")]

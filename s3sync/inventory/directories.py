@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from s3sync import files
 from s3sync.inventory.mounts import Mount
-from s3sync.text import count_of, printable
+from s3sync.text import pluralize, printable
 
 VERSION = 1
 _FOLDER = "directories"  # in the log directory
@@ -65,7 +65,7 @@ def remember(log_dir: Path, directory: str, now: Contents) -> None:
     path = place(log_dir, directory)
     facts = {"version": VERSION, "path": directory, **now._asdict(), "mount": now.mount and now.mount._asdict()}
     files.make_private_folder(path.parent)
-    files.replace(path, json.dumps(facts, indent=1).encode("ascii") + b"\n")
+    files.atomic_write(path, json.dumps(facts, indent=1).encode("ascii") + b"\n")
 
 
 def why_not_the_same(before: Contents | None, now: Contents, file: Path) -> str:
@@ -74,8 +74,8 @@ def why_not_the_same(before: Contents | None, now: Contents, file: Path) -> str:
         return ""
     if (before.mount, before.inode) == (now.mount, now.inode) or set(before.names) & set(now.names):
         return ""
-    had = f"had {count_of(before.runs, 'run')} on {before.mount}"
-    has = f"has {count_of(now.runs, 'other run')}" if now.runs else "has none"
+    had = f"had {pluralize(before.runs, 'run')} on {before.mount}"
+    has = f"has {pluralize(now.runs, 'other run')}" if now.runs else "has none"
     on = f"on {now.mount}" if now.mount != before.mount else "and is another folder than before"
     what = f"{had}, and now {has}, {on}"
     return f"{what}: is its file system not mounted? (mount it; if this is meant, remove {printable(str(file))})"

@@ -16,7 +16,7 @@ from s3sync.inventory.survey import Judged, State, Trouble
 from s3sync.runs import completion
 from s3sync.state import StateStore, lock, log_format
 from s3sync.state import store as state_store
-from s3sync.text import count_of, moment_of, printable
+from s3sync.text import parse_iso, pluralize, printable
 
 MOST_FAILURES = 20  # files of one run that are named
 _SHOWN_CHARS = 60  # of an instrument's id, which the file may spell as it likes
@@ -138,14 +138,14 @@ def _of_log(logged: log_format.Logged) -> Entry:
     entry = _entry(logged.run_id, "", logged.destination, head)._replace(watched=False)
     if head.completed:
         return entry._replace(state="uploaded", reason=where)
-    reason = f"{where}; {head.uploaded_files:,} of {count_of(head.total_files, 'file')} proven in S3"
+    reason = f"{where}; {head.uploaded_files:,} of {pluralize(head.total_files, 'file')} proven in S3"
     unfinished: Shown = "failed" if head.failed_files else "partial"
     return entry._replace(state=unfinished if is_there else "gone", reason=reason)
 
 
 def _entry(run_id: str, instrument: str, destination: Destination | None, head: log_format.Head | None) -> Entry:
     """What the log says, and nothing of how the run is now."""
-    tried = moment_of(head.finished) if head else None
+    tried = parse_iso(head.finished) if head else None
     return Entry(
         run_id=printable(run_id),
         state="new",
@@ -159,7 +159,7 @@ def _entry(run_id: str, instrument: str, destination: Destination | None, head: 
         size=head.size if head else 0,
         rate=head.sent_bytes / head.seconds if head and head.sent_bytes and head.seconds else None,
         began=None,
-        done=moment_of(head.instrument_done) if head else None,
+        done=parse_iso(head.instrument_done) if head else None,
         proven=tried if head and head.completed else None,
         tried=tried,
     )

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from s3sync.config import Config, MonitorEntry
 from s3sync.runs import Run, run_folder
 from s3sync.state import identity, log_format, store
-from s3sync.text import count_of, moment_of, printable
+from s3sync.text import parse_iso, pluralize, printable
 
 _NO_INFO = run_folder.RunInfo("", "", "", "", ())
 
@@ -47,7 +47,7 @@ def lost_runs(config: Config, known: Collection[Path], troubled: Iterable[str] =
         if entry and (lost := _lost(logged, run, is_watched=watching is not None)):
             if lost[0] == "unreadable" and os.path.realpath(run.root.parent) in told:
                 continue
-            began = moment_of(logged.head.finished) or _written(path)
+            began = parse_iso(logged.head.finished) or _written(path)
             found.append(Lost(run, entry, began, *lost, logged.head, path))
     return found
 
@@ -102,7 +102,7 @@ def _lost(logged: log_format.Logged, run: Run, *, is_watched: bool) -> tuple[Lit
 
 
 def _done(logged: log_format.Logged) -> str:
-    return f"{logged.head.uploaded_files:,} of {count_of(logged.head.total_files, 'file')} proven"
+    return f"{logged.head.uploaded_files:,} of {pluralize(logged.head.total_files, 'file')} proven"
 
 
 def _reason(logged: log_format.Logged, why: str) -> str:

@@ -23,7 +23,7 @@ from s3sync.slurm import broken_nodes as slurm_broken_nodes
 from s3sync.slurm import work_folder
 from s3sync.state import RunState, StateStore, identity, log_format, summary, waiting
 from s3sync.state import store as state_store
-from s3sync.text import count_of, human_seconds, printable
+from s3sync.text import human_seconds, pluralize, printable
 from s3sync.transfer import changes, hook
 
 State = Literal[
@@ -330,7 +330,7 @@ def _judge_analysis(
 def _in_s3(head: log_format.Head, entry: MonitorEntry) -> str:
     """The reason of what is uploaded."""
     owed = f"; on_complete {head.on_complete}" if entry.on_complete and hook.is_owed(head.on_complete) else ""
-    return f"{count_of(head.uploaded_files, 'file')} proven in S3{owed}"
+    return f"{pluralize(head.uploaded_files, 'file')} proven in S3{owed}"
 
 
 def _makes_analyses(run: Run) -> bool:
@@ -344,7 +344,7 @@ def _makes_analyses(run: Run) -> bool:
 def count(runs: Sequence[Judged]) -> str:
     """`3 runs`, `3 runs and 1 analysis`."""
     analyses = sum(run.run.within is not None for run in runs)
-    text = count_of(len(runs) - analyses, "run")
+    text = pluralize(len(runs) - analyses, "run")
     return f"{text} and {analyses:,} {'analysis' if analyses == 1 else 'analyses'}" if analyses else text
 
 
@@ -511,7 +511,7 @@ def _and_what_went_up(reason: str, head: log_format.Head | None) -> str:
     """Of a run that is not to be uploaded, some may be in S3 by now: to be deleted by its owner, not by us."""
     if head is None or not head.uploaded_files:
         return reason
-    went_up = f"{count_of(head.uploaded_files, 'file')} of it in S3 already, for you to delete or to keep"
+    went_up = f"{pluralize(head.uploaded_files, 'file')} of it in S3 already, for you to delete or to keep"
     return f"{reason}; {went_up} (`status RUN` lists them)"
 
 
@@ -533,7 +533,7 @@ def _open(head: log_format.Head | None, corrupt: bool) -> tuple[State, str]:
         return "partial", "its state log is corrupt: every file is settled against S3"
     if head is None:
         return "new", "complete, and not uploaded yet"
-    done = f"{head.uploaded_files:,} of {count_of(head.total_files, 'file')} proven"
+    done = f"{head.uploaded_files:,} of {pluralize(head.total_files, 'file')} proven"
     if head.failed_files:
         return "failed", f"{done}, {head.failed_files:,} failed (`status RUN` names them); tried again at the next scan"
     return "partial", f"{done}; goes on at the next scan"

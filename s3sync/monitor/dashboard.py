@@ -23,7 +23,7 @@ from s3sync.monitor.activity import STALE_SECONDS, Scans
 from s3sync.monitor.charts import Bar, Dot
 from s3sync.monitor.health import Level, Verdict
 from s3sync.monitor.notify import Problem
-from s3sync.text import count_of, human_bytes, human_seconds, iso_of, printable
+from s3sync.text import human_bytes, human_seconds, pluralize, printable, to_iso
 
 USUAL_SECONDS = STALE_SECONDS  # without a scan that ended; after more the page says that it is old
 DAYS = 30  # that the bars go back
@@ -191,7 +191,7 @@ def view_of(history: History, scans: Scans) -> View:
         last_scan=_about(scans),
         counts=tuple(_counts(history)),
         troubles=(*map(_other, (*found.problems, *found.alerts)), *map(_failed, failing[:_MOST_TROUBLES])),
-        more_troubles=f"And {count_of(more, 'more run')}, which the table below shows." if more > 0 else "",
+        more_troubles=f"And {pluralize(more, 'more run')}, which the table below shows." if more > 0 else "",
         charts=_charts(history),
         rows=tuple(map(_row, history.entries)),
         zone=_local(history.at).strftime("%Z (UTC%z)"),
@@ -203,7 +203,7 @@ def summary(view: View, written: Path) -> list[str]:
     states = ", ".join(f"{count.number} {count.state}" for count in view.counts)
     size = human_bytes(written.stat().st_size)
     return [
-        f"written: {written} ({count_of(len(view.rows), 'run')}, {size}; open it in a browser)",
+        f"written: {written} ({pluralize(len(view.rows), 'run')}, {size}; open it in a browser)",
         f"  {view.verdict}",
         *([f"  {states}"] if states else []),
         f"  {view.waiting}",
@@ -220,7 +220,7 @@ def as_json(view: View, history: History, scans: Scans, written: Path) -> dict[s
         "level": health.judge(history, scans).level,
         "runs": history.counts,
         "needs_attention": [{"what": trouble.title, "text": trouble.text} for trouble in view.troubles],
-        "oldest_waiting": {"run_id": oldest.run_id, "instrument_done": iso_of(oldest.done)} if oldest else None,
+        "oldest_waiting": {"run_id": oldest.run_id, "instrument_done": to_iso(oldest.done)} if oldest else None,
     }
 
 
@@ -245,7 +245,7 @@ def _verdict(runs: int, found: Verdict) -> str:
     if found.level == "attention" and found.alerts[0].key == health.MONITOR:
         return "No scan yet"
     what = "run" if total == len(found.failing) else "thing"
-    return f"{count_of(total, what)} {'needs' if total == 1 else 'need'} attention"
+    return f"{pluralize(total, what)} {'needs' if total == 1 else 'need'} attention"
 
 
 def _waiting(history: History) -> str:
@@ -284,7 +284,7 @@ def _other(problem: Problem) -> Shortcoming:
 
 def _failed(entry: inventory_history.Entry) -> Shortcoming:
     more = entry.failed_files - len(entry.failures) if entry.failures else 0
-    also = f"and {count_of(more, 'more file')}; s3sync status names more, and the log has all" if more > 0 else ""
+    also = f"and {pluralize(more, 'more file')}; s3sync status names more, and the log has all" if more > 0 else ""
     return Shortcoming(entry.run_id, f"{entry.state}: {entry.reason}", entry.failures, also)
 
 
@@ -348,7 +348,7 @@ def _by_day(proven: Sequence[inventory_history.Entry], today: date) -> tuple[Cha
             files[day] += entry.files
     return (
         _bars("bytes", "Bytes proven each day", sizes, human_bytes, human_bytes),
-        _bars("files", "Files proven each day", files, lambda number: count_of(round(number), "file"), _short_number),
+        _bars("files", "Files proven each day", files, lambda number: pluralize(round(number), "file"), _short_number),
     )
 
 
@@ -368,7 +368,7 @@ def _over_time(key: str, title: str, values: Sequence[Dot], unit: Callable[[floa
     if values:
         ordered = sorted(dot.value for dot in values)
         middle = unit(ordered[len(ordered) // 2])
-        summary = f"Median {middle}, {unit(ordered[0])} to {unit(ordered[-1])}, over {count_of(len(values), 'run')}"
+        summary = f"Median {middle}, {unit(ordered[0])} to {unit(ordered[-1])}, over {pluralize(len(values), 'run')}"
     return Chart(title, summary, charts.dots(key, title, summary, values, axis, lambda at: _day(_local(at).date())))
 
 

@@ -64,7 +64,7 @@ def write(log_dir: Path, last: LastScan) -> None:
     """Raises OSError."""
     problems = [problem._asdict() for problem in last.problems]
     facts = {"version": VERSION, **last._asdict(), "problems": problems, "counted": last.counted._asdict()}
-    files.replace(place(log_dir), json.dumps(facts, indent=1).encode("ascii") + b"\n")
+    files.atomic_write(place(log_dir), json.dumps(facts, indent=1).encode("ascii") + b"\n")
 
 
 def _parse(facts: Any) -> LastScan:

@@ -27,7 +27,7 @@ from urllib import request
 from urllib.error import URLError
 
 from s3sync import __version__, files
-from s3sync.text import count_of, printable
+from s3sync.text import pluralize, printable
 
 VERSION = 1  # of the JSON webhook's payload, and of the memory file
 Kind: TypeAlias = Literal["run", "aws", "other", "note", "alert"]
@@ -182,7 +182,7 @@ class Notifier:
 
     def _remember(self, content: bytes) -> None:
         try:
-            files.replace(self._memory_path, content)
+            files.atomic_write(self._memory_path, content)
         except OSError as error:
             self._warn("write", error.strerror)
 
@@ -238,7 +238,7 @@ def _is_due(problem: Problem, told: _Told | None, now: float) -> bool:
 
 
 def _message(event: str, heading: str, items: Sequence[Upload | Problem]) -> _Message:
-    return _Message(event, heading.format(runs=count_of(len(items), "run")), items)
+    return _Message(event, heading.format(runs=pluralize(len(items), "run")), items)
 
 
 def _settle(memory: _Memory, message: _Message, now: float) -> None:

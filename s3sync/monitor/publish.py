@@ -67,7 +67,7 @@ def write_page(folder: Path, view: View) -> Path:
     content = dashboard.render(view)
     try:
         files.make_public_folder(folder)
-        files.replace(path, content, mode=_FOR_ALL)
+        files.atomic_write(path, content, mode=_FOR_ALL)
     except OSError as error:
         raise StateError(
             f"cannot write {printable(str(path))}: {error.strerror} (give a folder to write to)"
@@ -92,7 +92,7 @@ def _write_metrics(path: Path, known: History, of_scans: Scans, log_dir: Path) -
     try:
         content = metrics.render(known, of_scans, _free(log_dir))
         files.make_public_folder(path.parent)
-        files.replace(path, content, mode=_FOR_ALL)
+        files.atomic_write(path, content, mode=_FOR_ALL)
     except OSError as error:
         raise StateError(f"cannot write {printable(str(path))}: {error.strerror} (mend metrics_file)") from error
 
@@ -106,7 +106,7 @@ def _free(folder: Path) -> dict[Path, int]:
 
 def write_for_all(path: Path, content: bytes) -> None:
     """Replace a file that other users read; raises OSError."""
-    files.replace(path, content, mode=_FOR_ALL)
+    files.atomic_write(path, content, mode=_FOR_ALL)
 
 
 def attempt(what: str, work: Callable[[], object]) -> None:

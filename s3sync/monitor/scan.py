@@ -16,20 +16,20 @@ from s3sync.errors import (
     BusyError,
     ConfigError,
     DeniedError,
-    InterruptedBySignal,
     LeaseLostError,
     S3SyncError,
     SlurmError,
     StateError,
+    StoppedError,
 )
 from s3sync.inventory import Judged, discovery, requests, survey
 from s3sync.monitor import activity, alerts, health, publish
 from s3sync.monitor.last_scan import Counters
 from s3sync.monitor.notify import Channels, News, Notifier, Problem, Upload
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.slurm import Collector, coordinator, work_folder
 from s3sync.state import lock, log_dir
-from s3sync.text import count_of, human_bytes, human_seconds, printable
+from s3sync.text import human_bytes, human_seconds, pluralize, printable
 from s3sync.transfer import UploadResult, hook, progress, request, upload
 
 LOG = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class ScanResult:
         return {key: report for key, report in self.reports.items() if report.state.completed}
 
 
-def run_scan(config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> ScanResult:
+def run_scan(config: Config, environ: Mapping[str, str], stop: StopRequest, make_display: DisplayMaker) -> ScanResult:
     """Find, judge, upload, remember, tell. Raises StateError if the log folder cannot be used, InterruptedBySignal."""
     path, begun = activity.lock_path(config.log_dir), False
     try:
@@ -81,7 +81,7 @@ def run_scan(config: Config, environ: Mapping[str, str], stop: Stop, make_displa
                 result.problems.append(Problem("monitor", f"the scan ended early: {printable(str(error))}", "other"))
                 raise
             finally:
-                if not stop.has_lost:  # else this is for another host to tell
+                if not stop.has_lost_lease:  # else this is for another host to tell
                     counted, seconds = _counted(result), time.monotonic() - started
                     publish.refresh(config, [*result.problems, *result.alerts], counted, seconds, ok=result.ok)
     except BusyError as error:
@@ -110,7 +110,7 @@ def report_no_start(config: Config, error: S3SyncError) -> None:
     publish.refresh(config, [problem], Counters(), 0.0, ok=False, said=True)
 
 
-def dry_run(config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker) -> ScanResult:
+def dry_run(config: Config, environ: Mapping[str, str], stop: StopRequest, make_display: DisplayMaker) -> ScanResult:
     """What a scan would do: everything but the transfer, and nothing is written or told."""
     result = ScanResult()
     _judge(result, config, scanning=False)
@@ -143,7 +143,7 @@ def _tell_about(config: Config, held: lock.Held, work: Callable[[], ScanResult])
 
 
 def _scan(
-    result: ScanResult, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
+    result: ScanResult, config: Config, environ: Mapping[str, str], stop: StopRequest, make_display: DisplayMaker
 ) -> ScanResult:
     """Fill `result` step by step, so that a scan that ends early is reported, too."""
     started = time.monotonic()
@@ -226,17 +226,17 @@ def _judge(result: ScanResult, config: Config, *, scanning: bool) -> discovery.D
     return found
 
 
-def _for_each(runs: Sequence[Judged], result: ScanResult, stop: Stop, work: Callable[[Judged], None]) -> None:
+def _for_each(runs: Sequence[Judged], result: ScanResult, stop: StopRequest, work: Callable[[Judged], None]) -> None:
     """Do `work` for each of these runs. A bucket or a cluster that cannot be reached is not tried again."""
     unreachable: set[str] = set()
     has_slurm = True
     for run in runs:
-        stop.check()
+        stop.raise_if_requested()
         if run.entry.bucket in unreachable or (run.entry.cluster and not has_slurm):
             continue
         try:
             work(run)
-        except InterruptedBySignal:
+        except StoppedError:
             raise
         except BusyError as error:
             LOG.info("%s", error)
@@ -259,7 +259,12 @@ def _for_each(runs: Sequence[Judged], result: ScanResult, stop: Stop, work: Call
 
 
 def _upload(
-    result: ScanResult, run: Judged, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
+    result: ScanResult,
+    run: Judged,
+    config: Config,
+    environ: Mapping[str, str],
+    stop: StopRequest,
+    make_display: DisplayMaker,
 ) -> None:
     with make_display() as display:
         report = coordinator.run_upload(
@@ -286,7 +291,12 @@ def _upload(
 
 
 def _finish(
-    result: ScanResult, run: Judged, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
+    result: ScanResult,
+    run: Judged,
+    config: Config,
+    environ: Mapping[str, str],
+    stop: StopRequest,
+    make_display: DisplayMaker,
 ) -> None:
     """A run that was completed while it was streamed does not wait for the next scan."""
     again = survey.judge(survey.Candidate(run.run, run.entry, run.began), config, set())
@@ -296,7 +306,12 @@ def _finish(
 
 
 def _preview(
-    result: ScanResult, run: Judged, config: Config, environ: Mapping[str, str], stop: Stop, make_display: DisplayMaker
+    result: ScanResult,
+    run: Judged,
+    config: Config,
+    environ: Mapping[str, str],
+    stop: StopRequest,
+    make_display: DisplayMaker,
 ) -> None:
     with make_display() as display:
         result.previews[run.key] = upload.preview(
@@ -306,7 +321,7 @@ def _preview(
 
 def _one_line(report: UploadResult) -> str:
     state, tally = report.state, report.tally
-    proven = f"{len(state.proven):,} of {count_of(state.total_local_files, 'file')} proven"
+    proven = f"{len(state.proven):,} of {pluralize(state.total_local_files, 'file')} proven"
     if state.completed or not state.failed:
         return f"{proven}, {human_bytes(tally.sent_size)} sent in {human_seconds(tally.seconds)}"
     named = [f"{printable(path)}: {reason}" for path, reason in list(state.failed.items())[:_NAMED]]
@@ -325,7 +340,7 @@ def _say(problems: Sequence[Problem], memory: Path) -> None:
             LOG.warning("%s%s %s", problem.key, ":" if problem.kind == "alert" else "", problem.text)
     if notes != known:
         try:
-            files.replace(memory, json.dumps(sorted(notes), indent=1).encode() + b"\n")
+            files.atomic_write(memory, json.dumps(sorted(notes), indent=1).encode() + b"\n")
         except OSError as error:
             LOG.warning("cannot write %s, so these may be told again: %s", printable(str(memory)), error.strerror)
 

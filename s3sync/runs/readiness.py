@@ -17,7 +17,7 @@ from s3sync.runs import analysis_manifest, completion, run_folder, structure
 from s3sync.runs.analysis_manifest import MANIFEST
 from s3sync.runs.completion import Completion
 from s3sync.runs.run_folder import RUN_INFO, Listing, Run
-from s3sync.text import count_of, human_seconds, printable
+from s3sync.text import human_seconds, pluralize, printable
 
 MARKER_WAIT_SECONDS = 24 * 3600.0  # for a last marker that does not come
 ADVICE = "`upload --skip_check` uploads it as it is"
@@ -152,10 +152,10 @@ class _Check:
         found = self._without_unsendable(found)
         missing, manifest_warning = self._missing_in_manifest()
         if found.kind == "missing" and (lost := self._wanted(found.lost)):
-            summary = found.summary if len(lost) == len(found.lost) else f"{count_of(len(lost), 'file')} missing"
+            summary = found.summary if len(lost) == len(found.lost) else f"{pluralize(len(lost), 'file')} missing"
             missing = "; ".join(filter(None, (summary, missing)))
         if torn := [path for path in self._wanted(found.short[:_MOST_HEADERS]) if self._is_torn(path)]:
-            what = f"{count_of(len(torn), 'file')} of base calls broken off, the first is {printable(torn[0])}"
+            what = f"{pluralize(len(torn), 'file')} of base calls broken off, the first is {printable(torn[0])}"
             missing = "; ".join(filter(None, (missing, what)))
         if missing:
             return self._of_incomplete(missing)
@@ -231,7 +231,7 @@ class _Check:
         if not missing:
             return "", named.warning
         first = printable(missing[0])
-        return f"{count_of(len(missing), 'file')} that {MANIFEST} names missing, the first is {first}", named.warning
+        return f"{pluralize(len(missing), 'file')} that {MANIFEST} names missing, the first is {first}", named.warning
 
     def _early_end(self) -> str:
         """What RunCompletionStatus.xml says of a run that did not end as it was planned."""

@@ -316,7 +316,7 @@ def _walk(run: Run) -> Iterator[_Found | Unsendable | Skipped]:
         try:
             with os.scandir(os.path.join(run_path, folder)) as scan:
                 entries = list(scan)
-            ours = own_files.own_names(entries)
+            ours = own_files.find_own_names(entries)
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
                 if entry.is_dir(follow_symlinks=False):

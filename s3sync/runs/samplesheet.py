@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple, NoReturn, TypeVar
 
 from s3sync.errors import RunError
 from s3sync.runs.run_folder import is_inside
-from s3sync.text import count_of, human_bytes, human_seconds, printable
+from s3sync.text import human_bytes, human_seconds, pluralize, printable
 
 MATCH_SECONDS = 5.0  # of CPU, for all samples of a sheet
 MAX_SHEET_BYTES = 16 * 1024 * 1024  # real ones have up to 100 kB
@@ -155,7 +155,7 @@ def _judge(sheet: str, samples: tuple[Sample, ...], regex: re.Pattern[str], seco
     if trouble:
         return SampleCheck("samples do not match", f"{what} {trouble}", ids, gave_up=True)
     if failing:
-        reason = f"{what} is not found in {len(failing):,} of {count_of(len(ids), 'sample')}: {_listed(failing)}"
+        reason = f"{what} is not found in {len(failing):,} of {pluralize(len(ids), 'sample')}: {_listed(failing)}"
         return SampleCheck("samples do not match", reason, ids, failing)
     return SampleCheck("match", f"{what} is found in every sample ({len(ids):,})", ids)
 

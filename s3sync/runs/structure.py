@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from s3sync.runs import run_folder
 from s3sync.runs.run_folder import RUN_INFO, LocalFile
-from s3sync.text import count_of, printable
+from s3sync.text import pluralize, printable
 
 BASE_CALLS = "Data/Intensities/BaseCalls/"
 HEADED = (".cbcl", ".bcl")  # their headers say how long they are
@@ -204,7 +204,7 @@ def _without_base_calls(flow_cell: FlowCell, seen: _Seen) -> Found:
     if not seen.filters & tiles or seen.filters >= tiles:
         return Found("none", "no base calls in it")
     lost = sorted(tiles - seen.filters)
-    filters = f"{count_of(len(lost), 'filter file')} missing; the first is {_path_of(LAYOUTS[0], lost[0])}"
+    filters = f"{pluralize(len(lost), 'filter file')} missing; the first is {_path_of(LAYOUTS[0], lost[0])}"
     return Found("missing", f"no base calls yet; {filters}", tuple(_path_of(LAYOUTS[0], cell) for cell in lost))
 
 
@@ -321,17 +321,17 @@ def _summaries(flow_cell: FlowCell, seen: _Seen, lost: Sequence[Cell], empty: Se
         alike[what].append(lane)
     for what, lanes in itertools.islice(alike.items(), _NAMED):
         files = sum(len(by_lane[lane]) for lane in lanes)
-        yield f"{'lane' if len(lanes) == 1 else 'lanes'} {_ranges(lanes)}: {what}, {count_of(files, 'file')}"
+        yield f"{'lane' if len(lanes) == 1 else 'lanes'} {_ranges(lanes)}: {what}, {pluralize(files, 'file')}"
     if len(alike) > _NAMED:
         rest = [lane for lanes in list(alike.values())[_NAMED:] for lane in lanes]
         files = sum(len(by_lane[lane]) for lane in rest)
-        yield f"{'lane' if len(rest) == 1 else 'lanes'} {_ranges(sorted(rest))}: {count_of(files, 'file')} missing"
+        yield f"{'lane' if len(rest) == 1 else 'lanes'} {_ranges(sorted(rest))}: {pluralize(files, 'file')} missing"
     if filters := [cell for cell in lost if not cell[1]]:
-        yield f"{count_of(len(filters), 'filter file')} missing"
+        yield f"{pluralize(len(filters), 'filter file')} missing"
     if lost:
         yield f"the first is {_path_of(seen.layout, lost[0])}"
     if empty:
-        yield f"{count_of(len(empty), 'file')} of base calls without a byte, the first is {printable(empty[0])}"
+        yield f"{pluralize(len(empty), 'file')} of base calls without a byte, the first is {printable(empty[0])}"
     if seen.copying:
         yield _is_being_copied(seen.copying)
 

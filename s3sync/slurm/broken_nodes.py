@@ -29,7 +29,7 @@ def remember(log_dir: Path, broken: Mapping[str, str], able: Collection[str]) ->
             path = _path(log_dir, node)
             if not path.exists():
                 facts = {"node": node, "why": why[:_SHOWN_CHARS], "since": now_iso()}
-                files.replace(path, json.dumps(facts, indent=1).encode("ascii") + b"\n")
+                files.atomic_write(path, json.dumps(facts, indent=1).encode("ascii") + b"\n")
     for node in set(able) - broken.keys():
         with contextlib.suppress(OSError):
             _path(log_dir, node).unlink()

@@ -18,11 +18,11 @@ from typing import NamedTuple
 from s3sync import __version__, files
 from s3sync.aws import access
 from s3sync.errors import ConfigError, SlurmError
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.slurm import broken_nodes, node_check, work_folder
 from s3sync.slurm.client import Slurm, SlurmJob, SlurmOptions, is_up
 from s3sync.slurm.node_check import Asked
-from s3sync.text import count_of, human_seconds, printable
+from s3sync.text import human_seconds, pluralize, printable
 
 _WAIT_SECONDS = 120.0  # that a job may wait for its node,
 _RUN_SECONDS = 180.0  # and look around there: an S3 that does not answer takes its time
@@ -51,7 +51,7 @@ class ClusterUse:
 
 
 def check_cluster(
-    uses: ClusterUse, environ: Mapping[str, str], stop: Stop, *, submit: bool
+    uses: ClusterUse, environ: Mapping[str, str], stop: StopRequest, *, submit: bool
 ) -> Iterator[access.CheckResult]:
     """Of all that entries ask of Slurm. With `submit` a job for each of it looks at its node; nothing of it stays."""
     clusters = uses.clusters
@@ -104,7 +104,7 @@ def _partition(nodes: Sequence[tuple[str, str]], partition: str, wanted: int) ->
         return _problem(f"{where} has no nodes (see `sinfo`, and mend `partition`)")
     up = [state for _, state in nodes if is_up(state)]
     states = ", ".join(f"{count} {state}" for state, count in sorted(Counter(state for _, state in nodes).items()))
-    text = f"{where}: {len(up)} of {count_of(len(nodes), 'node')} up ({states})"
+    text = f"{where}: {len(up)} of {pluralize(len(nodes), 'node')} up ({states})"
     if not up:
         return _problem(f"{text} (see `sinfo --list-reasons`)")
     return _fine(f"{text}, but `nodes` asks for {wanted}" if len(up) < wanted else text)
@@ -129,7 +129,7 @@ class _Try:
     ended: float = 0.0
 
 
-def _tried(uses: ClusterUse, cluster: SlurmOptions, slurm: Slurm, stop: Stop) -> Iterator[access.CheckResult]:
+def _tried(uses: ClusterUse, cluster: SlurmOptions, slurm: Slurm, stop: StopRequest) -> Iterator[access.CheckResult]:
     """Say what a job finds on each node that asks for what the uploads will ask for; raises InterruptedBySignal."""
     name = f"s3sync-check-{uuid.uuid4().hex[:12]}"
     place = _Place(uses.log_dir / work_folder.FOLDER / name, name)
@@ -140,7 +140,7 @@ def _tried(uses: ClusterUse, cluster: SlurmOptions, slurm: Slurm, stop: Stop) ->
                 yield _problem("no node is left to try: `options` exclude those that are up (see `sinfo`)")
             yield from _looked_at(uses, place, nodes[:_MOST_NODES], cluster, slurm, stop)
             if more := len(nodes) - _MOST_NODES:
-                yield from [_fine(f"{count_of(more, 'more node')} not tried")] if more > 0 else []
+                yield from [_fine(f"{pluralize(more, 'more node')} not tried")] if more > 0 else []
     except OSError as error:
         yield _problem(f"cannot write into {printable(str(place.folder.parent))}: {error.strerror} (see log_dir)")
     except SlurmError as error:
@@ -148,7 +148,7 @@ def _tried(uses: ClusterUse, cluster: SlurmOptions, slurm: Slurm, stop: Stop) ->
 
 
 def _looked_at(
-    uses: ClusterUse, place: _Place, nodes: Sequence[str], cluster: SlurmOptions, slurm: Slurm, stop: Stop
+    uses: ClusterUse, place: _Place, nodes: Sequence[str], cluster: SlurmOptions, slurm: Slurm, stop: StopRequest
 ) -> Iterator[access.CheckResult]:
     """A node that could not be tried is no problem where another one was: it may be busy, or not suit the options."""
     tries, untried = _submit(uses, place, nodes, cluster, slurm)
@@ -166,7 +166,7 @@ def _looked_at(
     if has_tried or not untried:
         yield from (_fine(f"node {printable(node)} was not tried: {why}") for node, why in untried)
     else:
-        more = f"; {count_of(len(untried) - 1, 'more node')} not tried either" if len(untried) > 1 else ""
+        more = f"; {pluralize(len(untried) - 1, 'more node')} not tried either" if len(untried) > 1 else ""
         yield _problem(f"{untried[0][1]}{more}")
 
 
@@ -236,7 +236,7 @@ def _found(ended: _Try, log_dir: Path) -> Iterator[access.CheckResult]:
         yield access.CheckResult(each.ok, what, f"{each.what}: {each.text}")
 
 
-def _ends(tries: Sequence[_Try], name: str, slurm: Slurm, stop: Stop) -> Iterator[tuple[_Try, str]]:
+def _ends(tries: Sequence[_Try], name: str, slurm: Slurm, stop: StopRequest) -> Iterator[tuple[_Try, str]]:
     """Yield each job as soon as it has answered, or has ended: with nothing. Else with why it is not waited for."""
     left = list(tries)
     while left:
@@ -251,7 +251,7 @@ def _ends(tries: Sequence[_Try], name: str, slurm: Slurm, stop: Stop) -> Iterato
                 yield each, waits
         if left:
             stop.wait(_LOOK_SECONDS)
-        stop.check()
+        stop.raise_if_requested()
 
 
 def _waits(each: _Try, live: SlurmJob | None, now: float) -> str | None:
@@ -270,7 +270,7 @@ def _waits(each: _Try, live: SlurmJob | None, now: float) -> str | None:
 
 def _fresh(folder: Path) -> Path:
     """The folder, which this host has just changed: so an NFS client asks the server what is in it."""
-    files.try_replace(folder / "look")
+    files.check_writable(folder / "look")
     return folder
 
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from s3sync import processes
 from s3sync.aws import settings
 from s3sync.errors import ConfigError, SlurmError, UsageError
-from s3sync.processes import OutOfTime
-from s3sync.text import count_of, human_seconds, printable
+from s3sync.processes import TimeoutExpired
+from s3sync.text import human_seconds, pluralize, printable
 
 DEFAULT_NODES = 4
 COMMANDS = ("sbatch", "squeue", "scancel", "sinfo")
@@ -167,15 +167,15 @@ class Slurm:
 
     def _run(self, *argv: str) -> str:
         try:
-            answer = processes.ask(argv, self._environ, _SECONDS)
-        except OutOfTime:
+            answer = processes.run_captured(argv, self._environ, _SECONDS)
+        except TimeoutExpired:
             raise SlurmError(f"{argv[0]} did not answer for {human_seconds(_SECONDS)} (is slurmctld up?)") from None
         except (OSError, ValueError) as error:
             raise SlurmError(f"cannot run {argv[0]}: {printable(str(error))}") from error
-        if answer.code != 0:
-            said = [line for line in answer.err.splitlines() if line.strip()] or [f"exit code {answer.code}"]
+        if answer.returncode != 0:
+            said = [line for line in answer.stderr.splitlines() if line.strip()] or [f"exit code {answer.returncode}"]
             raise SlurmError(f"Slurm: {argv[0]} failed: {self._readable(' / '.join(said[-2:]))}")
-        return answer.out
+        return answer.stdout
 
     def _readable(self, said: str) -> str:
         return settings.redact(printable(said.strip()), self._secrets)
@@ -213,7 +213,7 @@ def summarize(live: Sequence[SlurmJob]) -> str:
     """For people: `12 of them run, 52 wait (Resources)`."""
     waiting = [job for job in live if job.is_pending]
     why = next((job.reason for job in waiting if job.reason not in ("", "None")), "")
-    running = count_of(len(live) - len(waiting), "task")
+    running = pluralize(len(live) - len(waiting), "task")
     return f"{running} at work" + (f", {len(waiting):,} waiting{f' ({why})' if why else ''}" if waiting else "")
 
 

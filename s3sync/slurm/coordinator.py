@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from s3sync.errors import BusyError, InterruptedBySignal, LeaseLostError, RunError, SlurmError, StateError
+from s3sync.errors import BusyError, InterruptedBySignal, LeaseLostError, RunError, SlurmError, StateError, StoppedError
 from s3sync.runs import Run, analysis, run_folder
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.slurm import broken_nodes as slurm_broken_nodes
 from s3sync.slurm import gathering
 from s3sync.slurm.client import Slurm, SlurmJob, SlurmOptions, summarize
@@ -22,7 +22,7 @@ from s3sync.slurm.executor import ClusterExecutor, Collector
 from s3sync.slurm.submission import submit_finalizer
 from s3sync.slurm.work_folder import FINALIZER, JobSpec, WorkFolder
 from s3sync.state import RunState, StateStore, lock
-from s3sync.text import count_of
+from s3sync.text import pluralize
 from s3sync.transfer import UploadRequest, UploadResult, progress, request, upload
 
 _LOOK_SECONDS = 2.0  # between two looks at the work folder,
@@ -43,7 +43,7 @@ def run_upload(
     job: UploadRequest,
     cluster: SlurmOptions | None,
     environ: Mapping[str, str],
-    stop: Stop,
+    stop: StopRequest,
     display: progress.Display,
     *,
     follow: bool = True,
@@ -78,7 +78,7 @@ def run_upload(
     return report
 
 
-def collect(job: UploadRequest, folder: WorkFolder, environ: Mapping[str, str], stop: Stop) -> UploadResult:
+def collect(job: UploadRequest, folder: WorkFolder, environ: Mapping[str, str], stop: StopRequest) -> UploadResult:
     """What came of an upload whose jobs have ended: it is in the log, the user's command is run, the folder goes.
 
     Raises RunError with what ended the last job, if something did, or if it never came to its end.
@@ -152,7 +152,7 @@ class _Following:
         slurm: Slurm,
         display: progress.Display,
         environ: Mapping[str, str],
-        stop: Stop,
+        stop: StopRequest,
     ) -> None:
         self._stop = stop
         self._job = job
@@ -204,7 +204,7 @@ class _Following:
             return False
         except LeaseLostError:
             raise
-        except InterruptedBySignal:  # while a lock was waited for: the next look at `stop` sees it
+        except StoppedError:  # while a lock was waited for: the next look at `stop` sees it
             return False
         return over
 
@@ -267,8 +267,8 @@ class _Following:
 
     def _interrupted(self) -> None:
         """Raises InterruptedBySignal, LeaseLostError."""
-        if self._stop.has_lost:
-            self._stop.check()
+        if self._stop.has_lost_lease:
+            self._stop.raise_if_requested()
         signum = self._stop.signum or signal.SIGTERM
         name = signal.Signals(signum).name
         if signum != signal.SIGINT:
@@ -283,7 +283,7 @@ class _Following:
         except (StateError, LeaseLostError) as error:
             jobs = f"what Slurm's jobs have proven is not in the log: {error}; the same command goes on from there"
             raise InterruptedBySignal(signum, f"interrupted by {name}, but {jobs}") from None
-        so_far = f"{proven:,} of {count_of(self._handed.amount.files, 'file')} proven"
+        so_far = f"{proven:,} of {pluralize(self._handed.amount.files, 'file')} proven"
         jobs = f"Slurm's jobs cancelled, {so_far}; the same command goes on from there"
         raise InterruptedBySignal(signum, f"interrupted by {name}: {jobs}")
 
@@ -300,7 +300,7 @@ class _Following:
         Raises BusyError, SlurmError, StateError, LeaseLostError.
         """
         run, store, _ = self._place
-        stop = Stop()  # the other one has been asked already
+        stop = StopRequest()  # the other one has been asked already
         with lock.held(store.lock_path, "the last job ends", stop=stop) as held:
             store.guard(held.check)
             store.prepare()

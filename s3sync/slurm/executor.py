@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from s3sync import __version__
 from s3sync.errors import SlurmError, StateError
 from s3sync.runs import LocalFile, Run
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.slurm import gathering, submission
 from s3sync.slurm.client import Slurm, SlurmOptions
 from s3sync.slurm.work_folder import JobSpec, WorkFolder
@@ -33,7 +33,7 @@ class Collector:
         return f"handed over to Slurm already: {folder.progress_text()}" if folder.is_submitted() else ""
 
     def collect(
-        self, job: UploadRequest, run: Run, store: StateStore, state: RunState | None, stop: Stop
+        self, job: UploadRequest, run: Run, store: StateStore, state: RunState | None, stop: StopRequest
     ) -> RunState | None:
         """Return the state with what the jobs have verified; raises what `gathering.collect_results` raises."""
         return gathering.collect_results(job, run, store, state, self._environ, stop, self._own)

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from s3sync.errors import BusyError, ConfigError
 from s3sync.runs import Run, analysis_manifest, run_folder
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.slurm import broken_nodes
 from s3sync.slurm.client import Slurm, SlurmJob, summarize
 from s3sync.slurm.work_folder import JobSpec, WorkFolder
 from s3sync.state import RunState, StateStore, lock
-from s3sync.text import moment_of, printable
+from s3sync.text import parse_iso, printable
 from s3sync.transfer import UploadRequest
 
 _LOOKERS = 16  # a node that is dead is looked at for a minute: those of many shards at the same time
@@ -25,7 +25,7 @@ def collect_results(
     store: StateStore,
     state: RunState | None,
     environ: Mapping[str, str],
-    stop: Stop,
+    stop: StopRequest,
     own: WorkFolder | None = None,
 ) -> RunState | None:
     """Add what was proven to the state, if there is a work folder; under the run's lock, which guards the store.
@@ -69,7 +69,7 @@ def _live(run: Run, handed: JobSpec, environ: Mapping[str, str]) -> list[SlurmJo
         ) from error
 
 
-def _require_quiet(folder: WorkFolder, run: Run, stop: Stop) -> None:
+def _require_quiet(folder: WorkFolder, run: Run, stop: StopRequest) -> None:
     """Make sure that no task is at work on a node that Slurm has given up, since it cannot reach it.
 
     Raises BusyError, and InterruptedBySignal as soon as `stop` is asked for the end.
@@ -97,7 +97,7 @@ def _add(state: RunState, folder: WorkFolder, handed: JobSpec, run: Run) -> None
     state.proven = {**of_jobs, **newer}
     tally = folder.tally()
     state.sent_files, state.sent_bytes = handed.sent.files + tally.sent_files, handed.sent.size + tally.sent_size
-    state.seconds = handed.seconds + max(0.0, time.time() - (moment_of(handed.submitted) or time.time()))
+    state.seconds = handed.seconds + max(0.0, time.time() - (parse_iso(handed.submitted) or time.time()))
     if proofs:
         state.attempts = 0
 

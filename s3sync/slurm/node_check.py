@@ -13,7 +13,7 @@ from typing import NamedTuple
 from s3sync import __version__, files
 from s3sync.aws import access
 from s3sync.errors import StateError
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.text import human_bytes, printable
 from s3sync.transfer import staging
 
@@ -32,7 +32,7 @@ class Asked(NamedTuple):
 
 def ask(folder: Path, asked: Asked) -> None:
     """Leave it in the folder, for the job; raises OSError."""
-    files.replace(folder / _ASKED, json.dumps(asked).encode("ascii"))
+    files.atomic_write(folder / _ASKED, json.dumps(asked).encode("ascii"))
 
 
 def answer(folder: Path) -> list[access.CheckResult] | None:
@@ -44,7 +44,7 @@ def answer(folder: Path) -> list[access.CheckResult] | None:
         return None
 
 
-def look(asked: Asked, environ: Mapping[str, str], stop: Stop) -> Iterator[access.CheckResult]:
+def look(asked: Asked, environ: Mapping[str, str], stop: StopRequest) -> Iterator[access.CheckResult]:
     """Everything that an upload from here needs."""
     yield _version(asked.version)
     yield from (_directory(*directory) for directory in asked.directories)
@@ -96,8 +96,8 @@ def _asked(folder: Path) -> Asked:
 def main(folder: Path) -> None:
     """Look, and leave what was found in the folder; raises OSError."""
     os.umask(0o077)
-    found = list(look(_asked(folder), os.environ, Stop()))
-    files.replace(folder / _FOUND, json.dumps(found).encode("ascii"))
+    found = list(look(_asked(folder), os.environ, StopRequest()))
+    files.atomic_write(folder / _FOUND, json.dumps(found).encode("ascii"))
 
 
 if __name__ == "__main__":

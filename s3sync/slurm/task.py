@@ -16,7 +16,7 @@ from s3sync.aws import client
 from s3sync.errors import BusyError, ConfigError, RunError, S3SyncError, SlurmError, StateError
 from s3sync.resources import usable_cores
 from s3sync.runs import Run, analysis, analysis_manifest, run_folder
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.slurm import submission
 from s3sync.slurm.client import Slurm, SlurmOptions
 from s3sync.slurm.executor import Finalizer
@@ -34,7 +34,7 @@ _LOOK_SECONDS = 2.0  # between two looks at whether a lock is free
 _WAITERS = 16  # shards whose tasks may still be at work are waited for, so many at a time
 
 
-def run_task(folder: WorkFolder, number: int, environ: Mapping[str, str], stop: Stop) -> bool:
+def run_task(folder: WorkFolder, number: int, environ: Mapping[str, str], stop: StopRequest) -> bool:
     """Send a shard, unless another start of its task has done so; whether all of it is proven.
 
     Raises S3SyncError where it cannot be done, with that in its result, and InterruptedBySignal, without one.
@@ -49,7 +49,7 @@ def run_task(folder: WorkFolder, number: int, environ: Mapping[str, str], stop: 
             _require_same_version(handed, environ)
             _send_shard(folder, number, start, handed, environ, stop, tally, state, locked.descriptor)
         except S3SyncError as error:
-            if not stop.requested:  # Slurm may start it again
+            if not stop.is_requested:  # Slurm may start it again
                 folder.write_result(number, Result(_node(environ), tally, state.failed, state.aws, str(error), start))
             raise
         locked.check()
@@ -63,7 +63,7 @@ def _send_shard(
     start: str,
     handed: JobSpec,
     environ: Mapping[str, str],
-    stop: Stop,
+    stop: StopRequest,
     tally: request.UploadCounters,
     state: RunState,
     locked: int,
@@ -111,7 +111,7 @@ def _send(
     sender.send(phases.metadata, phases.data)
 
 
-def run_finalizer(folder: WorkFolder, environ: Mapping[str, str], stop: Stop) -> None:
+def run_finalizer(folder: WorkFolder, environ: Mapping[str, str], stop: StopRequest) -> None:
     """Once all tasks have ended: a second array for what is worth one, or else the rest from here, as on one machine.
 
     Raises S3SyncError where that cannot be done, with that in its result, and InterruptedBySignal, without one.
@@ -135,7 +135,7 @@ def run_finalizer(folder: WorkFolder, environ: Mapping[str, str], stop: Stop) ->
             job = _on_this_node(replace(handed.job, recheck=False), handed.cluster, environ, share=False)
             report = _upload_rest(folder, job, environ, stop, display)
     except S3SyncError as error:
-        if not stop.requested:
+        if not stop.is_requested:
             folder.write_result(FINALIZER, Result(_node(environ), request.UploadCounters(), {}, "", str(error)))
         raise
     folder.write_result(FINALIZER, Result(_node(environ), report.tally, report.state.failed, report.state.aws))
@@ -238,7 +238,7 @@ def _expected(run: Run, handed: JobSpec) -> analysis_manifest.Checksums:
 
 
 @contextlib.contextmanager
-def _alone(folder: WorkFolder, number: int, stop: Stop) -> Iterator[lock.Held | None]:
+def _alone(folder: WorkFolder, number: int, stop: StopRequest) -> Iterator[lock.Held | None]:
     """The shard's lock, when no other start of its task is at work, on a node that Slurm has given up; None if that
     has come to its end.
     """
@@ -250,7 +250,7 @@ def _alone(folder: WorkFolder, number: int, stop: Stop) -> Iterator[lock.Held | 
         yield None if has_ended() else locked
 
 
-def _wait_for_tasks(folder: WorkFolder, stop: Stop) -> None:
+def _wait_for_tasks(folder: WorkFolder, stop: StopRequest) -> None:
     """For those of nodes that Slurm has given up, and which are at work all the same."""
 
     def wait_for(number: int) -> None:
@@ -263,14 +263,14 @@ def _wait_for_tasks(folder: WorkFolder, stop: Stop) -> None:
 
 
 def _upload_rest(
-    folder: WorkFolder, job: UploadRequest, environ: Mapping[str, str], stop: Stop, display: _Shown
+    folder: WorkFolder, job: UploadRequest, environ: Mapping[str, str], stop: StopRequest, display: _Shown
 ) -> UploadResult:
     """Whoever else holds the run's lock looks at it, finds this job, and leaves."""
     while True:
         try:
             return upload.upload(job, environ, stop, display, Finalizer(environ, folder))
         except BusyError:
-            stop.check()
+            stop.raise_if_requested()
             stop.wait(_LOOK_SECONDS)
 
 

@@ -23,7 +23,7 @@ from s3sync.runs import LocalFile
 from s3sync.slurm.client import SlurmOptions
 from s3sync.slurm.shards import Shard
 from s3sync.state import Proof, StateStore, lock, log_format
-from s3sync.text import count_of, printable
+from s3sync.text import pluralize, printable
 from s3sync.transfer import UploadRequest, request
 from s3sync.transfer import progress as transfer_progress
 
@@ -105,7 +105,7 @@ class WorkFolder:
                 files.make_private_folder(self.path / name)
             files.write_synced(self.script, script.encode("utf-8", "surrogateescape"))
             # Last: what has no job.json is nothing.
-            files.replace(self.path / "job.json", json.dumps(_plain(handed)).encode("ascii"))
+            files.atomic_write(self.path / "job.json", json.dumps(_plain(handed)).encode("ascii"))
 
     def write_plan(self, number: int, shards: Sequence[Shard]) -> range:
         """Write the plan of the first or second array; return the numbers of its shards. Raises StateError.
@@ -118,7 +118,9 @@ class WorkFolder:
                 files.write_synced(path, "\n".join(map(json.dumps, shard)).encode("ascii"))
             files.sync_folder(self.path / "plan")
             # Last: shards that it does not count are none.
-            files.replace(self.path / f"round-{number}.json", json.dumps([numbers.start, len(numbers)]).encode("ascii"))
+            files.atomic_write(
+                self.path / f"round-{number}.json", json.dumps([numbers.start, len(numbers)]).encode("ascii")
+            )
         return numbers
 
     def mark_submitted(self) -> None:
@@ -214,7 +216,7 @@ class WorkFolder:
     def write_progress(self, who: int | str, snapshot: transfer_progress.Snapshot) -> None:
         """How far a task is. Nothing hangs on it: raises nothing."""
         with contextlib.suppress(OSError):
-            files.replace(self.path / "progress" / _name(who), json.dumps(snapshot).encode("ascii"))
+            files.atomic_write(self.path / "progress" / _name(who), json.dumps(snapshot).encode("ascii"))
 
     def write_result(self, who: int | str, result: Result) -> None:
         """A task, or the last job, came to its end; raises StateError."""
@@ -222,7 +224,9 @@ class WorkFolder:
         facts["start"] = result.start
         tally = {name: getattr(result.tally, name) for name in request.UploadCounters.__slots__}
         with self._explained():
-            files.replace(self.path / "results" / _name(who), json.dumps({**facts, "tally": tally}).encode("ascii"))
+            files.atomic_write(
+                self.path / "results" / _name(who), json.dumps({**facts, "tally": tally}).encode("ascii")
+            )
 
     # What is read of them.
 
@@ -252,7 +256,7 @@ class WorkFolder:
         whoever writes into it sees it as it is. Raises StateError.
         """
         with self._explained():
-            files.try_replace(self.path / "results" / _name(FINALIZER))
+            files.check_writable(self.path / "results" / _name(FINALIZER))
         return self.result(FINALIZER) is not None
 
     def results(self) -> dict[int, Result]:
@@ -307,8 +311,8 @@ class WorkFolder:
             return str(error)
         seen = [snapshot for number in range(shards) if (snapshot := self.progress(number))]
         done = last.files if last else handed.proven.files + sum(snapshot.files for snapshot in seen)
-        of = f"{min(done, handed.amount.files):,} of {count_of(handed.amount.files, 'file')} sent"
-        return f"{of}, {len(self.results()):,} of {count_of(shards, 'shard')} done (squeue --name={handed.name})"
+        of = f"{min(done, handed.amount.files):,} of {pluralize(handed.amount.files, 'file')} sent"
+        return f"{of}, {len(self.results()):,} of {pluralize(shards, 'shard')} done (squeue --name={handed.name})"
 
     def mark_started(self, environ: Mapping[str, str]) -> None:
         """Change the mark that the script of this job has left on its node: the program runs. Raises nothing."""

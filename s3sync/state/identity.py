@@ -17,7 +17,7 @@ from s3sync.errors import S3SyncError
 from s3sync.runs import Listing, LocalFile, Run, run_folder
 from s3sync.state import log_format
 from s3sync.state.log_format import Proof, RunState
-from s3sync.text import count_of, printable
+from s3sync.text import pluralize, printable
 
 _SAMPLED = 16  # files whose bytes are compared with the log, besides the small ones that are a run's own
 _MOST_SAMPLED_BYTES = 8 * 1024 * 1024  # a larger file may have been sent in parts, and its ETag is no MD5
@@ -184,7 +184,7 @@ def difference(run: Run, listing: Listing, proven: Mapping[str, Proof]) -> str:
         return ""
     both = [(file, proven[file.path]) for file in listing.files if file.path in proven]
     if not both:
-        return f"it has none of the {count_of(len(proven), 'file')} that the log has"
+        return f"it has none of the {pluralize(len(proven), 'file')} that the log has"
     lasting = [(file, proof) for file, proof in both if not _MAY_CHANGE.fullmatch(file.path)]
     changed = [file.path for file, proof in lasting if proof.size not in (-1, file.size)]
     changed = changed or [file.path for file, proof in _sample(lasting) if _has_other_bytes(run, file, proof)]

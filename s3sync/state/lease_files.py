@@ -88,7 +88,7 @@ class Numbers:
         folder as it was a minute ago, until it changes something in it.
         """
         with contextlib.suppress(OSError):
-            files.try_replace(self._folder / "look")
+            files.check_writable(self._folder / "look")
             return self.highest() == number and self.read(number) == content
         return False
 

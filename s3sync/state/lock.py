@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from s3sync.errors import BusyError, StateError
 from s3sync.files import make_private_folder, open_private
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.state import lease, lease_files
 from s3sync.state.lease import Pace, Wish
 from s3sync.state.lease_files import Numbers
@@ -45,7 +45,7 @@ def held(
     path: Path,
     busy: str,
     *,
-    stop: Stop | None = None,
+    stop: StopRequest | None = None,
     say: Callable[[str], None] = lambda _line: None,
     patient: bool = True,
     pace: Pace = lease.PACE,
@@ -63,7 +63,7 @@ def held(
 
 @contextlib.contextmanager
 def wait_for(
-    path: Path, busy: str, stop: Stop, give_up: Callable[[], bool], *, pace: Pace = lease.PACE
+    path: Path, busy: str, stop: StopRequest, give_up: Callable[[], bool], *, pace: Pace = lease.PACE
 ) -> Iterator[Held | None]:
     """The same, but wait until it is free; gives None if `give_up`, asked about once a second, says so before.
 
@@ -139,7 +139,7 @@ def try_lock(descriptor: int) -> bool:
 
 
 @contextlib.contextmanager
-def _held(path: Path, wish: Wish, stop: Stop | None) -> Iterator[Held]:
+def _held(path: Path, wish: Wish, stop: StopRequest | None) -> Iterator[Held]:
     try:
         make_private_folder(path.parent)
         descriptor = open_private(path, os.O_RDWR | os.O_NOFOLLOW)
@@ -150,7 +150,7 @@ def _held(path: Path, wish: Wish, stop: Stop | None) -> Iterator[Held]:
             raise BusyError(f"{wish.busy}: {_holder(descriptor)} (wait for it, or end it)")
         try:
             wish = wish._replace(place=lease_files.place_of(descriptor))
-            ours = lease.take(Numbers(leases(path)), wish, stop.lose if stop else lambda _why: None)
+            ours = lease.take(Numbers(leases(path)), wish, stop.request_for_lost_lease if stop else lambda _why: None)
         except OSError as error:
             raise _unlockable(path, error) from error
         try:
@@ -162,10 +162,10 @@ def _held(path: Path, wish: Wish, stop: Stop | None) -> Iterator[Held]:
         os.close(descriptor)
 
 
-def _pause_of(stop: Stop) -> Callable[[float], None]:
+def _pause_of(stop: StopRequest) -> Callable[[float], None]:
     def pause(seconds: float) -> None:
         stop.wait(seconds)
-        stop.check()
+        stop.raise_if_requested()
 
     return pause
 

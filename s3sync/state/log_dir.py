@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync.errors import StateError
-from s3sync.invocation import again_as
+from s3sync.invocation import command_line_as
 from s3sync.text import printable
 
 DEFAULT = Path("/var/log/s3_upload")
@@ -154,9 +154,9 @@ def _advice(log_dir: Path, obstacle: Obstacle, elsewhere: str) -> str:
     elif log_dir in (path, *path.parents) and (owner == "root" or _owner(log_dir) == user):
         ways.insert(0, f"give it to this user: `{_chown_command(log_dir)}`")
         if path == log_dir:
-            ways.insert(0, f"run this as {owner}: `{again_as(owner)}`")
+            ways.insert(0, f"run this as {owner}: `{command_line_as(owner)}`")
     else:
-        ways.insert(0, f"run this as that user: `{again_as(owner)}`")
+        ways.insert(0, f"run this as that user: `{command_line_as(owner)}`")
     return f"{reason}: {belongs} ({', or '.join(ways)})"
 
 

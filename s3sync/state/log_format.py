@@ -433,7 +433,7 @@ def is_cut_off(path: Path) -> bool:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, size - _TAIL_BYTES))
         _, line_end, last = stream.read().rstrip().rpartition(b"\n")
-    return last != b"}" if line_end else not last.endswith(b"}")  # the brace of a value in it is indented
+    return last != b"}" if line_end else not last.endswith(b"}")  # the brace of a value in it is indented_list
 
 
 def owner(log_path: Path) -> Destination | None:

@@ -41,7 +41,7 @@ from s3sync.state.log_format import (
     read_logged,
     to_json,
 )
-from s3sync.text import count_of, human_bytes, now_iso, printable
+from s3sync.text import human_bytes, now_iso, pluralize, printable
 
 LOG_SUFFIX = ".upload.log.json"
 JOURNAL_SUFFIX = ".upload.journal.jsonl"
@@ -241,7 +241,7 @@ class StateStore:
         self.check()
         state.folder = run_folder.numbers_of(self._run.path) or state.folder
         with self._explained("write", self.log_path):
-            files.replace(self.log_path, to_json(state, self._run.path, self._destination), self._temporary)
+            files.atomic_write(self.log_path, to_json(state, self._run.path, self._destination), self._temporary)
 
     def finish(self, state: RunState) -> None:
         """Replace the log, which now holds what the journal holds, and drop the journal."""
@@ -346,7 +346,7 @@ def _shortage(folder: Path, expected_files: int) -> str:
     needed = expected_files * _BYTES_A_FILE
     if (free := shutil.disk_usage(folder).free) >= needed:
         return ""
-    left = f"{human_bytes(free)} left, {human_bytes(needed)} wanted for {count_of(expected_files, 'file')}"
+    left = f"{human_bytes(free)} left, {human_bytes(needed)} wanted for {pluralize(expected_files, 'file')}"
     return f"{os.strerror(errno.ENOSPC)}: {left}"
 
 

@@ -28,4 +28,4 @@ def save(log_dir: Path, names: Collection[str]) -> None:
     """Remember these names, if they are others than before."""
     if set(names) != load(log_dir):
         with contextlib.suppress(OSError):
-            files.replace(log_dir / MEMORY, json.dumps(sorted(names), indent=1).encode("ascii") + b"\n")
+            files.atomic_write(log_dir / MEMORY, json.dumps(sorted(names), indent=1).encode("ascii") + b"\n")

@@ -20,7 +20,7 @@ from s3sync import files
 from s3sync.aws import destination
 from s3sync.runs import Run, run_folder
 from s3sync.state import RunState, StateStore, identity, log_format, waiting
-from s3sync.text import moment_of, printable
+from s3sync.text import parse_iso, printable
 from s3sync.transfer import batches, selection
 
 Spots: TypeAlias = Mapping[str, tuple[int, int]]  # path in the run -> mtime in ns, and of a file its size
@@ -129,7 +129,7 @@ class Watch:
         self._seen.add(name)
         known = self._known.get(name)
         if known is None or known.finished != head.finished:
-            known = _Known(head.finished, moment_of(head.finished) or 0.0, head.watched)
+            known = _Known(head.finished, parse_iso(head.finished) or 0.0, head.watched)
         if known.spots is None and head.by_predecessor:  # completed is completed: what comes after that is looked for
             self._known[name] = known = _Known(head.finished, self._now, spots_of(run))
         has_changed = known.spots is not None and _seen(run, list(known.spots)) != dict(known.spots)
@@ -149,14 +149,14 @@ class Watch:
         known = {name: entry for name, entry in self._known.items() if name in self._seen}
         if self._scanning and known != self._before:
             with contextlib.suppress(OSError):
-                files.replace(self._path, json.dumps(known).encode("ascii") + b"\n")
+                files.atomic_write(self._path, json.dumps(known).encode("ascii") + b"\n")
 
     def _is_routine_due(self, known: _Known, head: log_format.Head) -> bool:
         if not self._scanning or self._routine >= ROUTINE_SECONDS:
             return False
         if known.spots is None:
             return True
-        since_completion = self._now - (moment_of(head.finished) or 0.0)
+        since_completion = self._now - (parse_iso(head.finished) or 0.0)
         is_recent = 0 <= self._now - known.at < RECHECK_HOURS * 3600  # a wrong clock may have dated it in the future
         return since_completion < self._days * 86_400 and not is_recent
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from s3sync.aws import checksums
 from s3sync.aws import etag as aws_etag
 from s3sync.runs import LocalFile, Run, analysis_manifest, run_folder
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 
 _TASK_BYTES = 64_000_000  # a hashing task has so many bytes,
 _TASK_FILES = 250  # or so many files: a task a file would cost 1 ms
@@ -38,7 +38,7 @@ class Hasher:
         self,
         run: Run,
         multipart: aws_etag.Multipart,
-        stop: Stop,
+        stop: StopRequest,
         threads: int,
         *,
         md5: bool = False,
@@ -151,12 +151,12 @@ class Hasher:
         return analysis_manifest.damage(found, expected)
 
     def _count(self, size: int) -> None:
-        self._stop.check()
+        self._stop.raise_if_requested()
         with self._counting:
             self.size += size
 
     def _stop_if_asked(self, _size: int) -> None:
-        self._stop.check()
+        self._stop.raise_if_requested()
 
 
 def _groups(files: Iterable[LocalFile]) -> Iterator[tuple[LocalFile, ...]]:

@@ -15,9 +15,9 @@ import psutil
 from s3sync import files, process_tree, processes
 from s3sync.aws import settings
 from s3sync.errors import StateError
-from s3sync.processes import OutOfTime, Process
+from s3sync.processes import Process, TimeoutExpired
 from s3sync.runs import off_limits
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.state import lock
 from s3sync.text import human_seconds, printable
 
@@ -48,7 +48,7 @@ def has_failed(said: str) -> bool:
 
 
 def run(
-    hook: Hook, facts: Mapping[str, str], log_path: Path, guard: Path, environ: Mapping[str, str], stop: Stop
+    hook: Hook, facts: Mapping[str, str], log_path: Path, guard: Path, environ: Mapping[str, str], stop: StopRequest
 ) -> str:
     """Run it to its end, with the state log as its stdin; return DONE, or `failed: ` and why.
 
@@ -64,7 +64,7 @@ def run(
             _guarded(guard) as descriptor,
         ):
             process = processes.start(
-                hook.command, told, merged=True, stdin=log, stdout=output, inherited=(descriptor,)
+                hook.command, told, merge_stderr=True, stdin=log, stdout=output, inherited=(descriptor,)
             )
             os.pwrite(descriptor, _signature(process.pid), 0)
             in_time = _wait(process, hook.seconds, stop)
@@ -76,23 +76,23 @@ def run(
         return f"{_FAILED}cannot run {printable(hook.command[0])}: {why}"
     except StateError as error:
         return f"{_FAILED}cannot run {printable(hook.command[0])}: {error}"
-    stop.check()
+    stop.raise_if_requested()
     if in_time and process.returncode == 0:
         return DONE
     ended = _how(process.returncode) if in_time else f"not done after {human_seconds(hook.seconds)}, so it was ended"
     return f"{_FAILED}{ended}{f': {tail}' if tail else ''}"
 
 
-def _wait(process: Process, seconds: float, stop: Stop) -> bool:
+def _wait(process: Process, seconds: float, stop: StopRequest) -> bool:
     """Until it has ended by itself, or was ended; whether it was by itself."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and not stop.requested:
+    while time.monotonic() < deadline and not stop.is_requested:
         try:
             process.wait(_LOOK_SECONDS)
-        except OutOfTime:
+        except TimeoutExpired:
             continue
         return True
-    process_tree.end_group(process.pid)
+    process_tree.terminate_group(process.pid)
     process.wait()
     return False
 

@@ -53,15 +53,15 @@ def require_place(path: Path, run_path: Path) -> None:
     if any(os.path.lexists(one) and (one.is_symlink() or not one.is_file()) for one in both):
         raise UsageError(f"--manifest takes a file: {where} is there already, and is none")
     try:
-        files.try_replace(both[1])  # the longer name
+        files.check_writable(both[1])  # the longer name
     except OSError as error:
         raise StateError(f"cannot write {where}: {error.strerror} (give a writable folder with --manifest)") from error
 
 
 def write(path: Path, rows: Sequence[Row], prefix: str) -> None:
     """The table as `path`, and the list beside it as `path.md5`; each is replaced as a whole. Raises OSError."""
-    files.replace(_md5sums_path(path), md5sums(rows))
-    files.replace(path, table(rows, prefix))
+    files.atomic_write(_md5sums_path(path), md5sums(rows))
+    files.atomic_write(path, table(rows, prefix))
 
 
 def _md5sums_path(path: Path) -> Path:

@@ -15,9 +15,9 @@ from s3sync.aws import client, destination, multipart, objects
 from s3sync.errors import AwsError, DeniedError
 from s3sync.resources import usable_cores
 from s3sync.runs import LocalFile, Run, analysis_manifest
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.state import Proof, RunState, log_format
-from s3sync.text import count_of, printable
+from s3sync.text import pluralize, printable
 from s3sync.transfer import batches, completion_object
 from s3sync.transfer.bandwidth import Throttle
 from s3sync.transfer.batch_sender import BatchSender
@@ -65,7 +65,7 @@ class FileUploader:
         aws: client.AwsCli,
         environ: Mapping[str, str],
         work: Path,
-        stop: Stop,
+        stop: StopRequest,
         display: Display,
         expected: analysis_manifest.Checksums,
         record_found: Recorder | None = None,
@@ -135,14 +135,14 @@ class FileUploader:
                 self._aws, self._request.bucket, prefix, keys, since, habits, storage
             )
             if swept.aborted:
-                self._display.say(f"{count_of(swept.aborted, 'multipart upload')} of an interrupted call aborted")
+                self._display.say(f"{pluralize(swept.aborted, 'multipart upload')} of an interrupted call aborted")
             self._transfer.unswept = swept.trouble
 
     def compare(self, files: Sequence[LocalFile], remote: Mapping[str, objects.RemoteObject]) -> None:
         """Prove without sending those that S3 has already."""
         there = [f for f in files if f.path in remote and remote[f.path].size == f.size]
         for start in range(0, len(there), _COMPARE_FILES):
-            self._stop.check()
+            self._stop.raise_if_requested()
             some = there[start : start + _COMPARE_FILES]
             etags = self._hasher.etags(some)
             found = [f for f in some if self._has(f, etags.get(f.path), remote[f.path].etag)]
@@ -169,7 +169,7 @@ class FileUploader:
         wanted = [file for group in groups for file in group]
         for attempt in range(PASSES):
             if attempt:
-                self._display.say(f"trying {count_of(len(groups[0]) + len(unknown), 'file')} again")
+                self._display.say(f"trying {pluralize(len(groups[0]) + len(unknown), 'file')} again")
                 self._stop.wait(BACKOFF[attempt - 1])
             looked_at = self._look_again_at([failure.file for failure in unknown if failure.file])
             absent = [failure.file for failure in looked_at if failure.file and not failure.unknown]

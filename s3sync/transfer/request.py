@@ -12,7 +12,7 @@ from s3sync.aws import Destination, argv, client, etag, objects
 from s3sync.aws import destination as aws_destination
 from s3sync.aws import settings as aws_settings
 from s3sync.runs import LocalFile, Run, completion, readiness
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.state import RunState, StateStore
 from s3sync.text import printable
 from s3sync.transfer import hook
@@ -191,7 +191,7 @@ class Executor(Protocol):
         """Return where the files of this run are being uploaded, for people; empty if nowhere else."""
 
     def collect(
-        self, request: UploadRequest, run: Run, store: StateStore, state: RunState | None, stop: Stop
+        self, request: UploadRequest, run: Run, store: StateStore, state: RunState | None, stop: StopRequest
     ) -> RunState | None:
         """Return the state with what was uploaded elsewhere; raises BusyError while that goes on."""
 

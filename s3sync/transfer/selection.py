@@ -13,7 +13,7 @@ from s3sync.aws import destination as aws_destination
 from s3sync.errors import RunError, UsageError
 from s3sync.runs import Listing, LocalFile, Run, run_folder
 from s3sync.state import Proof
-from s3sync.text import count_of, printable
+from s3sync.text import pluralize, printable
 
 _NAMED = 5  # of what is left out
 
@@ -123,7 +123,7 @@ def _left_out(skipped: Sequence[run_folder.Skipped]) -> list[str]:
     if ours:
         named = ", ".join(ours[:_NAMED]) + (f" and {len(ours) - _NAMED:,} more" if len(ours) > _NAMED else "")
         advice = "an older version may have uploaded such files, keys of AWS included: see docs/SECURITY.md"
-        lines.append(f"left out: {count_of(len(ours), 'file')} that s3sync made inside the run: {named} ({advice})")
+        lines.append(f"left out: {pluralize(len(ours), 'file')} that s3sync made inside the run: {named} ({advice})")
     return lines
 
 

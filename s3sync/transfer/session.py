@@ -12,9 +12,9 @@ from s3sync.aws import argv, causes, client, objects
 from s3sync.aws import destination as aws_destination
 from s3sync.errors import AwsError, InterruptedBySignal, LeaseLostError, RunError, S3SyncError
 from s3sync.runs import LocalFile, Run, analysis_manifest, run_folder
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.state import Proof, RunState, StateStore, log_format
-from s3sync.text import count_of, now_iso, printable
+from s3sync.text import now_iso, pluralize, printable
 from s3sync.transfer import batches, changes, completion_object, hook, passes, selection
 from s3sync.transfer.passes import FileUploader
 from s3sync.transfer.progress import Display, Snapshot
@@ -38,7 +38,7 @@ class UploadSession:
         aws: client.AwsCli,
         environ: Mapping[str, str],
         work: Path,
-        stop: Stop,
+        stop: StopRequest,
         display: Display,
         expected: analysis_manifest.Checksums,
         executor: Executor | None = None,
@@ -139,7 +139,7 @@ class UploadSession:
             [] if remote is None else [p.path for p in self._state.proven.values() if _is_lost(p, remote.get(p.path))]
         )
         if lost:
-            self._display.say(f"warning: {count_of(len(lost), 'file')} of the log not in S3 any more as logged")
+            self._display.say(f"warning: {pluralize(len(lost), 'file')} of the log not in S3 any more as logged")
             self._sender.doubt_etags()
             self._state.proven = {path: p for path, p in self._state.proven.items() if path not in set(lost)}
 
@@ -275,7 +275,7 @@ class UploadSession:
         gone = [path for path in gone if not (self._run.split and run_folder.is_of_an_analysis(path))]
         if gone:
             named = ", ".join(map(printable, gone[:_NAMED])) + (", ..." if len(gone) > _NAMED else "")
-            which = f"S3 alone has {count_of(len(gone), 'file')} by now, gone from the run or excluded: {named}"
+            which = f"S3 alone has {pluralize(len(gone), 'file')} by now, gone from the run or excluded: {named}"
             self._display.say(f"warning: {describe_target(self._run, self._request.destination)}: {which}")
 
     def _look_again(self) -> None:
@@ -324,7 +324,7 @@ class UploadSession:
     def _so_far(self) -> str:
         sent = self._sender.not_compared
         more = f", {sent:,} more sent and not compared yet" if sent else ""
-        return f"{self._proven_now().files:,} of {count_of(self.scope.total, 'file')} proven{more}"
+        return f"{self._proven_now().files:,} of {pluralize(self.scope.total, 'file')} proven{more}"
 
     def _snapshot(self) -> Snapshot:
         return self._sender.snapshot(self._activity, self._before, self._totals)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from s3sync.aws import client, objects, settings
-from s3sync.errors import InterruptedBySignal, RunError, S3SyncError, UsageError
+from s3sync.errors import RunError, S3SyncError, StoppedError, UsageError
 from s3sync.runs import Listing, Run, analysis, analysis_manifest, completion, off_limits, readiness, run_folder
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.state import RunState, StateStore, identity, lock, log_format, summary
 from s3sync.state import log_dir as state_log_dir
 from s3sync.state import store as state_store
-from s3sync.text import iso_of, printable
+from s3sync.text import printable, to_iso
 from s3sync.transfer import batches, changes, hook, proof, selection
 from s3sync.transfer.progress import Display
 from s3sync.transfer.request import Executor, PendingAnalysis, Preview, UploadRequest, UploadResult, describe_target
@@ -32,7 +32,7 @@ _Done = TypeVar("_Done", UploadResult, Preview)
 def upload(
     request: UploadRequest,
     environ: Mapping[str, str],
-    stop: Stop,
+    stop: StopRequest,
     display: Display,
     executor: Executor | None = None,
 ) -> UploadResult:
@@ -65,7 +65,7 @@ def upload(
             )
         state = before or RunState(run.run_id, str(run.path))
         state.watched = watched
-        state.instrument_done = "" if request.is_streaming else iso_of(completion.finished_at(run))
+        state.instrument_done = "" if request.is_streaming else to_iso(completion.finished_at(run))
         doubted = _doubt(state, listing, expected)
         if request.is_streaming and not batches.pending(scope.files, state.proven):
             return UploadResult(run, request.destination, store.log_path, state, scope)
@@ -105,7 +105,7 @@ def and_its_analyses(
                 waiting.append(PendingAnalysis(unit, request.destination, reason))
             else:
                 done.append(work(replace(request, local_path=unit.path)))
-        except InterruptedBySignal:
+        except StoppedError:
             raise
         except S3SyncError as error:
             waiting.append(PendingAnalysis(unit, request.destination, str(error)))
@@ -128,7 +128,11 @@ def _waits_for(unit: Run, first: UploadResult | Preview, request: UploadRequest)
 
 
 def preview(
-    request: UploadRequest, environ: Mapping[str, str], stop: Stop, display: Display, executor: Executor | None = None
+    request: UploadRequest,
+    environ: Mapping[str, str],
+    stop: StopRequest,
+    display: Display,
+    executor: Executor | None = None,
 ) -> Preview:
     """What `upload` would do, S3 asked but nothing written; raises the same errors."""
     run, listing, scope, expected, _ = survey(request, environ)
@@ -180,7 +184,7 @@ def require_claim(run: Run, state: RunState | None, listing: Callable[[], Listin
 
 
 def run_hook(
-    request: UploadRequest, run: Run, store: StateStore, state: RunState, environ: Mapping[str, str], stop: Stop
+    request: UploadRequest, run: Run, store: StateStore, state: RunState, environ: Mapping[str, str], stop: StopRequest
 ) -> str:
     """Run the user's command if it is due, under the run's lock, so that it runs once at a time; what came of it.
 
@@ -294,7 +298,7 @@ def _doubt(state: RunState, listing: Listing, expected: analysis_manifest.Checks
 
 
 def _connect(
-    request: UploadRequest, environ: Mapping[str, str], stop: Stop, work: Path, inherited: Sequence[int]
+    request: UploadRequest, environ: Mapping[str, str], stop: StopRequest, work: Path, inherited: Sequence[int]
 ) -> client.AwsCli:
     return client.connect(request.aws_command, request.settings, environ, stop, work, inherited, request.stall_seconds)
 

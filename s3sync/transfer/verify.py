@@ -13,9 +13,9 @@ from s3sync.aws import Destination, client, objects
 from s3sync.aws import destination as aws_destination
 from s3sync.errors import RunError
 from s3sync.runs import LocalFile, Run, analysis, run_folder
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.state import Proof, log_format, store
-from s3sync.text import count_of, printable
+from s3sync.text import pluralize, printable
 from s3sync.transfer import manifest, proof, selection
 from s3sync.transfer.etag_trust import EtagTrust, Judge
 from s3sync.transfer.hashing import FileHashes, Hasher
@@ -81,7 +81,7 @@ class Verification:
 def verify(
     request: UploadRequest,
     environ: Mapping[str, str],
-    stop: Stop,
+    stop: StopRequest,
     display: Display,
     wanted_manifest: Path | None = None,
     *,
@@ -146,7 +146,7 @@ def _require_run(run: Run) -> None:
     if around:
         advice = f"it is inside one: {printable(str(around))}"
     elif inner:
-        advice = f"it has {count_of(len(inner), 'run')} in it, such as {printable(str(inner[0]))}"
+        advice = f"it has {pluralize(len(inner), 'run')} in it, such as {printable(str(inner[0]))}"
     else:
         advice = "give the run's own folder"
     where = printable(str(run.path))
@@ -197,11 +197,11 @@ class _Comparison:
         size = min(self._hasher.size, size_total)
         return Snapshot(self._activity, self._hasher.files - self._doubtful, files_total, size, size_total, None)
 
-    def run(self, stop: Stop) -> None:
+    def run(self, stop: StopRequest) -> None:
         """Some at a time; the next are hashed while those are judged, which may take a process for each."""
         before: tuple[Sequence[LocalFile], dict[str, objects.ObjectState]] | None = None
         for some in _some(self._found.scope.files):
-            stop.check()
+            stop.raise_if_requested()
             seen = self._look(some)
             self._remember(some)
             self._hasher.start(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
-from s3sync.text import count_of, printable
+from s3sync.text import pluralize, printable
 from scripts.bench.contenders import ROOT
 from scripts.bench.measure import Command, Usage, run_together
 from scripts.bench.sites import LocalSite, Place
@@ -191,7 +191,7 @@ def _cpu_seconds(process: psutil.Process) -> float:
 def _trouble(usage: Usage, output: Path, arrived: int, files: int) -> str:
     if any(usage.returncodes):
         return f"exit code {usage.returncodes[0]}: {printable(output.read_text(errors='replace').strip()[-300:])}"
-    return "" if arrived >= files else f"only {arrived:,} of {count_of(files, 'file')} arrived"
+    return "" if arrived >= files else f"only {arrived:,} of {pluralize(files, 'file')} arrived"
 
 
 # What came of it
@@ -269,8 +269,8 @@ def about(workload: Workload) -> str:
     return "\n".join(
         [
             f"{workload};",
-            f"{count_of(len(_cores()), 'core')} for all: each node is pinned to one of them, server and coordinator to",
-            "the last. `wall` is what this machine made of it. `own` is for nodes that share",
+            f"{pluralize(len(_cores()), 'core')} for all: each node is pinned to one of them, server and coordinator",
+            "to the last. `wall` is what this machine made of it. `own` is for nodes that share",
             "no core: of the node with most to do, the CPU-seconds times the wall time of a",
             "CPU-second in the trial with one node, and what came before and after the tasks",
             "there. `faster`: the local upload's seconds over these, in the same round;",

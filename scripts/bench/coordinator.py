@@ -24,7 +24,7 @@ from s3sync.slurm.client import COMMANDS
 from s3sync.slurm.work_folder import Result, WorkFolder
 from s3sync.state.log_format import Proof
 from s3sync.state.store import StateStore
-from s3sync.text import count_of
+from s3sync.text import pluralize
 from s3sync.transfer.progress import Snapshot
 from s3sync.transfer.request import UploadCounters
 from scripts.bench.contenders import ROOT
@@ -251,7 +251,7 @@ def about(cost: Cost) -> str:
     plan, journals, log = (f"{size / 1e6:.1f} MB" for size in sizes)
     return "\n".join(
         [
-            f"{cost.files:,} files in {count_of(cost.shards, 'shard')}; Slurm's commands and its tasks are played,",
+            f"{cost.files:,} files in {pluralize(cost.shards, 'shard')}; Slurm's commands and its tasks are played,",
             "coordinator and last job real; with their `aws` processes, but for the memory of",
             "those of the coordinator. `collect` is all that it did since the last job began.",
             f"On disk: plan {plan}, all journals {journals}, state log {log}.",

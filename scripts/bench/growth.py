@@ -20,9 +20,9 @@ from s3sync.aws.objects import ObjectReader
 from s3sync.aws.settings import S3Settings
 from s3sync.runs import run_folder
 from s3sync.runs.run_folder import RUN_INFO, Run, RunInfo
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.state.log_format import Proof, RunState, to_json
-from s3sync.text import count_of, now_iso
+from s3sync.text import now_iso, pluralize
 from s3sync.transfer import changes
 from scripts.bench.contenders import ROOT
 from scripts.bench.measure import Command, Usage, end_all, run_together
@@ -99,7 +99,7 @@ def listing(number: int, folder: Path, environ: Mapping[str, str], aws: str) -> 
         for file in made_up_files(number):
             server.put(_BUCKET, f"{run_id}/{file.path}", b"")
         with_server = {**environ, "AWS_ENDPOINT_URL": server.url}
-        client = aws_client.connect(aws, S3Settings(1, DEFAULT_MULTIPART), with_server, Stop(), Path(work))
+        client = aws_client.connect(aws, S3Settings(1, DEFAULT_MULTIPART), with_server, StopRequest(), Path(work))
         reader = ObjectReader(client, Destination(_BUCKET, ""), run_id, "auto", 1)
         before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         found = reader.list_run()
@@ -109,7 +109,7 @@ def listing(number: int, folder: Path, environ: Mapping[str, str], aws: str) -> 
         raise RuntimeError("the listing is not of all objects")
     cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     note = (
-        f"{count_of(pages, 'page')}, {seconds / pages * 1000:.0f} ms and {cpu_seconds / pages * 1000:.0f} CPU-ms each"
+        f"{pluralize(pages, 'page')}, {seconds / pages * 1000:.0f} ms and {cpu_seconds / pages * 1000:.0f} CPU-ms each"
     )
     return Growth("listing", f"{number:,} objects", seconds, note)
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from s3sync.aws.destination import Destination
 from s3sync.runs import run_folder
 from s3sync.state.store import StateStore
-from s3sync.text import count_of, human_bytes, human_seconds
+from s3sync.text import human_bytes, human_seconds, pluralize
 from scripts.bench.contenders import ROOT
 from scripts.bench.measure import Ended, end_all, wait_for
 from scripts.simulate.files import run_files
@@ -253,10 +253,10 @@ def _trouble(ticks: Sequence[_Tick], arrived: float | None, missing: int, output
     codes = [tick.ended.returncode for tick in ticks if tick.ended.returncode]
     if codes:
         said = output.read_text(errors="replace").strip().rpartition("\n")[2]
-        return f"exit code {codes[0]} ({count_of(len(codes), 'time')}); the last words: {said}"
+        return f"exit code {codes[0]} ({pluralize(len(codes), 'time')}); the last words: {said}"
     if arrived is None:
-        return f"not completed after {count_of(len(ticks), 'tick')}"
-    return f"{count_of(missing, 'file')} did not arrive" if missing else ""
+        return f"not completed after {pluralize(len(ticks), 'tick')}"
+    return f"{pluralize(missing, 'file')} did not arrive" if missing else ""
 
 
 # What came of it
@@ -299,7 +299,7 @@ def _row(way: str, group: Sequence[Tail], first: float | None) -> tuple[str, ...
 def about(order: Order, tails: Sequence[Tail]) -> list[str]:
     """What a reader has to know to judge the numbers, in lines."""
     files, size = (tails[0].files, tails[0].size) if tails else (0, 0)
-    what = f"{count_of(files, 'file')}, {human_bytes(size)}, written in {human_seconds(order.writing)}"
+    what = f"{pluralize(files, 'file')}, {human_bytes(size)}, written in {human_seconds(order.writing)}"
     return [
         f"A NovaSeq 6000 run of {sum(order.run.instrument.cycles)} cycles: {what};",
         f"a line of {human_bytes(order.rate)}/s, through which all of it takes {human_seconds(size / order.rate)};",
@@ -313,6 +313,6 @@ def about(order: Order, tails: Sequence[Tail]) -> list[str]:
 def line_of(one: Tail) -> str:
     """A measurement for people."""
     what = (
-        f"{one.seconds:.1f} s after {MARKER}, {count_of(one.left_files, 'file')} and {human_bytes(one.left_size)} left"
+        f"{one.seconds:.1f} s after {MARKER}, {pluralize(one.left_files, 'file')} and {human_bytes(one.left_size)} left"
     )
     return f"live round {one.round} {one.way}: {one.trouble or what}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync.text import count_of, printable
+from s3sync.text import pluralize, printable
 from scripts.bench.contenders import CONTENDERS, Pair, Setting, Variation
 from scripts.bench.measure import Usage, run_together
 from scripts.bench.server import Served
@@ -94,4 +94,4 @@ def _trouble(usage: Usage, output: Path, arrived: int, files: int) -> str:
         lines = output.read_text(errors="replace").split("\n")
         complaint = next((line for line in reversed(lines) if line.strip() and not line.startswith("upload: ")), "")
         return f"exit code {max(usage.returncodes, key=abs)}: {printable(complaint.strip())}"
-    return "" if arrived >= files else f"only {arrived:,} of {count_of(files, 'file')} arrived"
+    return "" if arrived >= files else f"only {arrived:,} of {pluralize(files, 'file')} arrived"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync.runs.run_folder import LocalFile, list_files, open_run
-from s3sync.text import count_of, human_bytes
+from s3sync.text import human_bytes, pluralize
 from scripts.simulate.files import RunFile, run_files, text_file
 from scripts.simulate.plan import Run, plan_run
 from scripts.simulate.writing import begin_folder
@@ -45,7 +45,7 @@ class Workload(NamedTuple):
 
     def __str__(self) -> str:
         largest = max((file.size for file in self.files), default=0)
-        how = f"{count_of(len(self.files), 'file')}, {human_bytes(self.size)}, the largest {human_bytes(largest)}"
+        how = f"{pluralize(len(self.files), 'file')}, {human_bytes(self.size)}, the largest {human_bytes(largest)}"
         return f"{self.name}: {how}" + (f", {self.latency * 1000:g} ms latency" if self.latency else "")
 
 

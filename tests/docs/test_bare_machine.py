@@ -13,7 +13,7 @@ import pytest
 from s3sync import processes
 from s3sync.aws.client import AwsCli
 from s3sync.errors import AwsError
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from tests.conftest import QUICK_AWS, Lab
 from tests.helpers.s3server import S3Server
 
@@ -155,9 +155,9 @@ def test_a_script_whose_interpreter_is_gone_says_so(tmp_path: Path) -> None:
     moved.write_text("#!/opt/moved away/bin/python\n")
     moved.chmod(0o755)
     with pytest.raises(AwsError) as caught:
-        AwsCli(str(moved), {"PATH": os.defpath}, Stop()).version()
+        AwsCli(str(moved), {"PATH": os.defpath}, StopRequest()).version()
     assert str(caught.value) == (
-        f"cannot run {moved}: the interpreter that its first line names is not there: /opt/moved away/bin/python "
+        f"cannot run {moved}: the interpreter that its first line names does not exist: /opt/moved away/bin/python "
         "(install it again, in a folder whose path is short and has no spaces)"
     )
 
@@ -172,7 +172,7 @@ def test_a_script_whose_interpreter_is_gone_says_so(tmp_path: Path) -> None:
     ],
 )
 def test_what_the_machine_lacks_is_no_fault_of_the_installation(error: OSError, advice: str) -> None:
-    why, what_to_do = processes.reason_of("/bin/true", error)
+    why, what_to_do = processes.explain_start_failure("/bin/true", error)
     assert why == error.strerror
     assert advice in what_to_do
     assert bool(advice) is bool(what_to_do)

@@ -15,7 +15,7 @@ import pytest
 
 from s3sync.aws.destination import COMPLETION_OBJECT
 from s3sync.errors import InterruptedBySignal
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.transfer import hook
 from s3sync.transfer.hook import Hook
 from tests.conftest import BUCKET, Lab, kill_family
@@ -212,7 +212,7 @@ def test_a_command_that_is_ended_leaves_no_background_process(tmp_path: Path) ->
     script.chmod(0o755)
     log = tmp_path / "log"
     log.touch()
-    stop = Stop()
+    stop = StopRequest()
     asks = threading.Thread(target=stop_when_written, args=(tmp_path / "hook.background", stop))
     asks.start()
 
@@ -223,7 +223,7 @@ def test_a_command_that_is_ended_leaves_no_background_process(tmp_path: Path) ->
     assert not is_running(int((tmp_path / "hook.background").read_text()))
 
 
-def stop_when_written(path: Path, stop: Stop) -> None:
+def stop_when_written(path: Path, stop: StopRequest) -> None:
     """Ask for the end as soon as the file has content."""
     while not (path.exists() and path.read_text().strip()):
         threading.Event().wait(0.01)
@@ -271,7 +271,8 @@ def test_a_background_process_of_a_command_does_not_keep_it_from_running_again(t
     log.touch()
     try:
         outcomes = [
-            hook.run(Hook((str(script),)), {}, log, tmp_path / "guard", dict(os.environ), Stop()) for _ in range(2)
+            hook.run(Hook((str(script),)), {}, log, tmp_path / "guard", dict(os.environ), StopRequest())
+            for _ in range(2)
         ]
     finally:
         for pid in map(int, (tmp_path / "hook.background").read_text().split()):

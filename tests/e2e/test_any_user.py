@@ -340,8 +340,8 @@ def theirs(tmp_path: Path) -> Path:
 def test_folders_and_files_that_root_makes_get_the_owner_of_their_folder(theirs: Path) -> None:
     files.make_private_folder(theirs / "a" / "b")
     files.make_public_folder(theirs / "c" / "d")
-    files.replace(theirs / "a" / "b" / "file", b"content")
-    files.replace(theirs / "c" / "page", b"content", mode=0o644)
+    files.atomic_write(theirs / "a" / "b" / "file", b"content")
+    files.atomic_write(theirs / "c" / "page", b"content", mode=0o644)
     os.close(files.open_private(theirs / "log", os.O_WRONLY | os.O_APPEND))
 
     assert set(owners(theirs).values()) == {OTHER_USER}
@@ -352,7 +352,7 @@ def test_where_anybody_may_write_the_owner_of_the_folder_gets_nothing(theirs: Pa
     theirs.chmod(0o1777)
 
     files.make_private_folder(theirs / "a")
-    files.replace(theirs / "file", b"content")
+    files.atomic_write(theirs / "file", b"content")
 
     assert (owners(theirs)["a"], owners(theirs)["file"]) == (0, 0)
 
@@ -371,7 +371,7 @@ def test_a_link_or_a_moved_file_gets_nobody_a_file_of_roots(theirs: Path, tmp_pa
     for name in ("link", "new", "linked", "full"):
         os.close(files.open_private(theirs / name, os.O_RDWR))
     files.make_private_folder(theirs / "folder" / "inner")
-    files.replace(theirs / "folder" / "file", b"content")
+    files.atomic_write(theirs / "folder" / "file", b"content")
 
     assert set(owners(roots).values()) == {0}
     assert owners(theirs)["full"] == 0
@@ -385,7 +385,7 @@ def test_a_file_system_that_knows_no_such_owner_does_not_stop_root(
 
     monkeypatch.setattr(os, "fchown", refuse)
     files.make_private_folder(theirs / "a")
-    files.replace(theirs / "a" / "file", b"content")
+    files.atomic_write(theirs / "a" / "file", b"content")
 
     assert (theirs / "a" / "file").read_bytes() == b"content"
 
@@ -413,11 +413,11 @@ def test_a_command_in_a_message_starts_the_same_program(
     monkeypatch.setenv("PATH", f"{bin_folder}:/usr/bin" if on_path else "/usr/bin:/bin")
     monkeypatch.setattr(sys, "argv", [argv0.format(bin=bin_folder), "status", "--config", "a b.yaml"])
 
-    assert invocation.command("verify", "a run") == f"{shown.format(bin=bin_folder)} verify 'a run'"
+    assert invocation.command_line("verify", "a run") == f"{shown.format(bin=bin_folder)} verify 'a run'"
     absolute = shown.format(bin=bin_folder) if "-m" in shown else f"'{bin_folder}/s3sync'"
-    assert invocation.again_as("lab") == f"sudo -u lab {absolute} status --config 'a b.yaml'"
-    assert invocation.again_as("root") == f"sudo {absolute} status --config 'a b.yaml'"
-    assert invocation.again_as("4711") == f"sudo -u '#4711' {absolute} status --config 'a b.yaml'"
+    assert invocation.command_line_as("lab") == f"sudo -u lab {absolute} status --config 'a b.yaml'"
+    assert invocation.command_line_as("root") == f"sudo {absolute} status --config 'a b.yaml'"
+    assert invocation.command_line_as("4711") == f"sudo -u '#4711' {absolute} status --config 'a b.yaml'"
 
 
 def test_files_on_a_disk_that_became_read_only_belong_to_nobody_else(

@@ -75,8 +75,8 @@ def test_where_windows_overlap_the_least_rate_holds() -> None:
         ({"24:00-06:00": "50MB/s"}, "no time of the day: '24:00-06:00'"),
         ({"08:00-08:00": "50MB/s"}, "not from a time to itself"),
         ({"Mit 08:00-18:00": "50MB/s"}, "no time of the day: 'Mit 08:00-18:00'"),
-        ({"08:00-18:00": "50"}, "no rate in bytes a second: '50'"),
-        ("fast", "no rate in bytes a second: 'fast'"),
+        ({"08:00-18:00": "50"}, "no rate in bytes per second: '50'"),
+        ("fast", "no rate in bytes per second: 'fast'"),
     ],
 )
 def test_what_is_no_timetable_is_said_in_a_line(wrong: Any, why: str) -> None:
@@ -212,13 +212,13 @@ def test_a_process_that_outlives_a_wider_window_is_ended(lab: Lab, server: S3Ser
     from s3sync.aws import client, etag
     from s3sync.aws.destination import parse_destination
     from s3sync.runs import run_folder
-    from s3sync.signals import Stop
+    from s3sync.signals import StopRequest
     from s3sync.transfer import batch_sender
     from s3sync.transfer.batches import Batch
 
     run = run_folder.open_run(tiny_run)
     day = Day(lab.tmp)
-    aws = client.connect(AWS_V1, S3Settings(4), lab.env, Stop(), lab.tmp)
+    aws = client.connect(AWS_V1, S3Settings(4), lab.env, StopRequest(), lab.tmp)
     sender = batch_sender.BatchSender(
         aws, run, parse_destination("lab-runs", "/"), lab.tmp, etag.DEFAULT_MULTIPART, throttle=day.throttle
     )

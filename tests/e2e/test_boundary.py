@@ -18,7 +18,7 @@ from s3sync import signals
 from s3sync.commands import boundary
 from s3sync.commands.boundary import EXIT_READER_LEFT, explain
 from s3sync.errors import ConfigError
-from s3sync.signals import Insistence
+from s3sync.signals import RepeatedInterrupt
 from tests.conftest import BUCKET, FakeAws, Lab
 from tests.helpers.s3server import S3Server
 
@@ -198,11 +198,11 @@ def test_modules_that_are_missing_are_said(lab: Lab) -> None:
 def test_two_signals_that_come_together_are_one() -> None:
     times = iter([0.0, 0.01, 0.1, 2.0])
     ends: list[int] = []
-    insistence = Insistence(ends.append, lambda: next(times))
+    interrupts = RepeatedInterrupt(ends.append, lambda: next(times))
     for _ in range(3):
-        insistence.saw(signal.SIGINT)
+        interrupts.record(signal.SIGINT)
     assert ends == []
-    insistence.saw(signal.SIGINT)
+    interrupts.record(signal.SIGINT)
     assert ends == [signal.SIGINT]
 
 
@@ -210,11 +210,11 @@ def test_only_a_person_insists() -> None:
     """SIGTERM again is what schedulers send; Ctrl-C after it is somebody's."""
     times = iter([0.0, 5.0, 9.0])
     ends: list[int] = []
-    insistence = Insistence(ends.append, lambda: next(times))
-    insistence.saw(signal.SIGTERM)
-    insistence.saw(signal.SIGTERM)
+    interrupts = RepeatedInterrupt(ends.append, lambda: next(times))
+    interrupts.record(signal.SIGTERM)
+    interrupts.record(signal.SIGTERM)
     assert ends == []
-    insistence.saw(signal.SIGINT)
+    interrupts.record(signal.SIGINT)
     assert ends == [signal.SIGINT]
 
 
@@ -251,7 +251,7 @@ def test_a_second_interrupt_ends_at_once_with_all_that_was_started(
             ready.read()
         code, err = insist(process)
     assert code == 130
-    assert err.endswith("interrupted again, so it ended at once; the same command goes on from there\n")
+    assert err.endswith("interrupted again: stopped at once (run the same command again to resume)\n")
     started = [int(pid) for pid in pids.read_text().split()]
     assert started
     psutil.wait_procs([psutil.Process(pid) for pid in started if psutil.pid_exists(pid)], timeout=60)

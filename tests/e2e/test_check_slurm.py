@@ -15,7 +15,7 @@ from s3sync import __version__
 from s3sync.aws.access import CheckResult
 from s3sync.commands.check import slurm_uses
 from s3sync.config.model import load_config
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.slurm import broken_nodes, check
 from tests.conftest import BUCKET, Lab
 from tests.helpers.fake_slurm import FakeSlurm
@@ -48,7 +48,7 @@ class Site:
         """Of the cluster alone."""
         environ = {**os.environ, "PATH": f"{fake.bin}:/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2])}
         config = load_config(self.config(**keys), {})
-        return list(check.check_cluster(slurm_uses(config), environ, Stop(), submit=submit))
+        return list(check.check_cluster(slurm_uses(config), environ, StopRequest(), submit=submit))
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from s3sync.aws.argv import BucketRef
 from s3sync.aws.client import AwsCli
 from s3sync.config.model import load_config
 from s3sync.monitor.notify import Channels, _recipients
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.transfer.progress import Lines, LiveDisplay
 from tests.conftest import AWS_V1, BUCKET, FakeAws, Lab, Result, tree
 from tests.e2e.test_monitor import Hooks, Site, began_on
@@ -275,7 +275,7 @@ def test_no_secret_stands_in_a_repr(tmp_path: Path) -> None:
     channels = Channels(*(f"https://{S3CRET}.example.org/{number}" for number in range(4)))
     assert config.webhook
     assert config.ping_url
-    for value in (config, config.webhook, channels, _recipients(channels), AwsCli("/bin/aws", environ, Stop())):
+    for value in (config, config.webhook, channels, _recipients(channels), AwsCli("/bin/aws", environ, StopRequest())):
         assert S3CRET not in f"{value!r} {value} {value!s:.999}"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from s3sync.aws import access
 from s3sync.errors import InterruptedBySignal
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from tests.conftest import BUCKET, FakeAws, Lab, Result
 from tests.helpers.promise import is_pending
 from tests.helpers.s3server import S3Server
@@ -110,7 +110,7 @@ def test_a_profile_that_needs_somebody_at_the_keyboard_is_told_in_one_line(
 
 
 def test_an_interrupted_check_is_no_problem_of_the_machine(tmp_path: Path) -> None:
-    stop = Stop()
+    stop = StopRequest()
     stop.request(signal.SIGINT)
     environ = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     findings = access.check_access("/bin/true", 4, [], environ, stop, tmp_path)

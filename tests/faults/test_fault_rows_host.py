@@ -73,7 +73,7 @@ def said(result: Result) -> list[str]:
         (
             "#!/no/such/sh\n",
             0o755,
-            "cannot run {aws}: the interpreter that its first line names is not there: /no/such/sh (install",
+            "cannot run {aws}: the interpreter that its first line names does not exist: /no/such/sh (install",
         ),
         ("no program\n", 0o755, "cannot run {aws}: Exec format error (check the installation"),
         ("#!/bin/sh\nexit 3\n", 0o755, "aws exited with the unknown code 3"),

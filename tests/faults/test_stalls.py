@@ -17,8 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from s3sync.process_tree import Movement, StallWatch, movement_of
-from s3sync.signals import Stop
+from s3sync.process_tree import IoSnapshot, StallDetector, take_io_snapshot
+from s3sync.signals import StopRequest
 from scripts.simulate_run import make_run
 from tests.conftest import BUCKET, FakeAws, Lab
 from tests.helpers.promise import is_pending, is_proven, next_scan_completes
@@ -45,8 +45,8 @@ def run(tmp_path: Path) -> Path:
 # The watch
 
 
-def moved(read: int) -> Movement:
-    return Movement(read, 0, frozenset())
+def moved(read: int) -> IoSnapshot:
+    return IoSnapshot(read, 0, frozenset())
 
 
 class Clockwork:
@@ -56,8 +56,8 @@ class Clockwork:
         self.now = 0.0
         self.read = {1: 0, 2: 0}
 
-    def watch(self, seconds: float) -> StallWatch:
-        return StallWatch(seconds, lambda pid: moved(self.read[pid]), lambda: self.now)
+    def watch(self, seconds: float) -> StallDetector:
+        return StallDetector(seconds, lambda pid: moved(self.read[pid]), lambda: self.now)
 
 
 def test_who_has_not_moved_for_longer_than_the_time_is_told() -> None:
@@ -109,10 +109,10 @@ def tell(process: subprocess.Popen[str], line: str) -> None:
 def test_reading_a_file_is_movement_and_waiting_is_none(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x" * 1000)
     with child("") as process:
-        before = movement_of(process.pid)
-        assert movement_of(process.pid) == before
+        before = take_io_snapshot(process.pid)
+        assert take_io_snapshot(process.pid) == before
         tell(process, f"open({str(tmp_path / 'file')!r}, 'rb', buffering=0).read()")
-        assert movement_of(process.pid).read >= before.read + 1000
+        assert take_io_snapshot(process.pid).read >= before.read + 1000
 
 
 def test_what_a_socket_still_holds_is_movement_when_the_other_side_takes_some() -> None:
@@ -125,17 +125,17 @@ def test_what_a_socket_still_holds_is_movement_when_the_other_side_takes_some() 
                 tell(process, "import contextlib")
                 fill = "exec('with contextlib.suppress(BlockingIOError):\\n    while True: s.send(bytes(1 << 16))')"
                 tell(process, fill)
-                pictures = iter(lambda: movement_of(process.pid), None)
+                pictures = iter(lambda: take_io_snapshot(process.pid), None)
                 before = next(earlier for earlier, later in itertools.pairwise(pictures) if earlier == later)
                 assert before.unsent, "now the kernels of both sides are full"
-                while movement_of(process.pid) == before:
+                while take_io_snapshot(process.pid) == before:
                     assert accepted.recv(MIB)
 
 
 def test_a_process_that_is_gone_has_not_moved() -> None:
     with child("") as process:
         pid = process.pid
-    assert movement_of(pid) == Movement(0, 0, frozenset())
+    assert take_io_snapshot(pid) == IoSnapshot(0, 0, frozenset())
 
 
 # The program
@@ -358,7 +358,7 @@ def test_a_stop_is_not_kept_up_by_cleaning(tmp_path: Path, fake_aws: FakeAws) ->
     """Somebody may be waiting: each question has its time."""
     from s3sync.aws.client import AwsCli
 
-    stop = Stop()
+    stop = StopRequest()
     aws = AwsCli(fake_aws("signal.pause()"), dict(os.environ), stop)
     stop.request(signal.SIGTERM)
 

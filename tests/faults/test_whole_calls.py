@@ -20,8 +20,8 @@ from s3sync.aws.client import AwsCli
 from s3sync.aws.destination import parse_destination
 from s3sync.runs import run_folder
 from s3sync.runs.run_folder import LocalFile
-from s3sync.signals import Stop
-from s3sync.text import by_reason
+from s3sync.signals import StopRequest
+from s3sync.text import list_by_reason
 from s3sync.transfer import batch_sender
 from s3sync.transfer.batch_sender import BatchResult
 from s3sync.transfer.batches import Batch, BatchQueue
@@ -200,7 +200,7 @@ def endless(tmp_path: Path, answer: str = "") -> str:
 
 def test_a_cleanup_comes_to_its_end_whoever_asks_for_the_end_meanwhile(tmp_path: Path) -> None:
     """Else the multipart uploads that it was about to abort stay in S3."""
-    stop = Stop()
+    stop = StopRequest()
     aws = AwsCli(endless(tmp_path, "[]"), {"PATH": "/usr/bin:/bin"}, stop)
     ended: list[client.AwsResult] = []
     words = argv.list_uploads_argv(BucketRef("lab-runs"), "RUN/")
@@ -225,7 +225,7 @@ class Late(AwsCli):
 
 
 def test_a_process_that_starts_after_all_were_ended_is_ended_too(tmp_path: Path, tiny_run: Path) -> None:
-    aws = Late(endless(tmp_path), {"PATH": "/usr/bin:/bin"}, Stop())
+    aws = Late(endless(tmp_path), {"PATH": "/usr/bin:/bin"}, StopRequest())
     run = run_folder.open_run(tiny_run)
     sender = aws.sender = batch_sender.BatchSender(aws, run, parse_destination(BUCKET, "/"), tmp_path)
     batch = Batch(1, run_folder.list_files(run).files)
@@ -297,7 +297,7 @@ def test_many_files_that_failed_for_one_reason_are_summarized() -> None:
     why = 'not in S3; Could not connect to the endpoint URL: "http://s3.example/lab/RUN/{}"'
     reasons = {f"Data/a {number:02}": why.format(f"Data/a%20{number:02}") for number in range(40)}
     reasons |= {"RunInfo.xml": "cannot be read", "CopyComplete.txt": "cannot be read"}
-    assert by_reason(reasons, ", in the log") == [
+    assert list_by_reason(reasons, ", in the log") == [
         *(f"    Data/a {number:02}: {why.format(f'Data/a%20{number:02}')}" for number in range(3)),
         "    and 37 more for the same reason, in the log",
         "    RunInfo.xml: cannot be read",

@@ -36,7 +36,7 @@ from s3sync.monitor import notify, scan
 from s3sync.runs.completion import judge_completion
 from s3sync.runs.run_folder import LocalFile, Run, RunInfo, RunParameters, read_run_info, read_run_parameters
 from s3sync.runs.samplesheet import SheetError, read_samples
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.state.log_format import (
     Head,
     Proof,
@@ -690,7 +690,7 @@ def test_whatever_aws_prints_is_json_or_an_aws_error(stdout: bytes) -> None:
     tried(lambda: client.parse_json(AwsResult(("s3api", "x"), 0, stdout, ())), AwsError)
 
 
-AWS = AwsCli("/bin/aws", {"AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere"}, Stop())
+AWS = AwsCli("/bin/aws", {"AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere"}, StopRequest())
 
 
 @fuzz

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from s3sync import files
 from s3sync.aws.destination import Destination, parse_destination
-from s3sync.errors import EXIT_BUSY, BusyError, InterruptedBySignal, StateError, UsageError
+from s3sync.errors import EXIT_BUSY, BusyError, InterruptedBySignal, LeaseLostError, StateError, UsageError, explained
 from s3sync.resources import usable_cores
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.state import lock
-from s3sync.text import count_of, human_bytes, human_seconds, now_iso, parse_rate, printable
+from s3sync.text import human_bytes, human_seconds, now_iso, parse_rate, pluralize, printable, summarize
 from s3sync.transfer import passes
 from tests.helpers.unprivileged import REPOSITORY, run_python, run_unprivileged
 
@@ -115,12 +115,20 @@ def test_human_seconds(seconds: float, text: str) -> None:
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 files"), (1, "1 file"), (2, "2 files"), (5492, "5,492 files")])
 def test_count_of(number: int, text: str) -> None:
-    assert count_of(number, "file") == text
+    assert pluralize(number, "file") == text
 
 
 def test_now_is_utc_to_the_second() -> None:
     assert len(now_iso()) == len("2026-11-23T01:02:03+00:00")
     assert now_iso().endswith("+00:00")
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [([], ""), (["a"], "a"), (["a", "b", "c"], "a, b, c"), ([*"abcd"], "a, b, c and 1 more"), (["\x1b"], r"\x1b")],
+)
+def test_names_are_summarized(names: list[str], text: str) -> None:
+    assert summarize(names, 3) == text
 
 
 # Destinations
@@ -417,7 +425,7 @@ def test_a_lock_that_cannot_be_made_is_a_clear_error(lock_path: Path, obstacle: 
 def test_replace_makes_and_replaces_private_files(tmp_path: Path) -> None:
     path = tmp_path / "log.json"
     for content in (b"old", b"", b"new" * 100_000):
-        files.replace(path, content)
+        files.atomic_write(path, content)
         assert path.read_bytes() == content
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert os.listdir(tmp_path) == ["log.json"]
@@ -427,7 +435,7 @@ def test_replace_makes_a_public_file_private(tmp_path: Path) -> None:
     path = tmp_path / "log.json"
     path.touch()
     path.chmod(0o644)
-    files.replace(path, b"new")
+    files.atomic_write(path, b"new")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -436,7 +444,7 @@ def test_replace_gives_a_new_file_and_leaves_the_old_one_whole(tmp_path: Path) -
     path = tmp_path / "log.json"
     path.write_bytes(b"old")
     with path.open("rb") as stream:
-        files.replace(path, b"new")
+        files.atomic_write(path, b"new")
         assert stream.read() == b"old"
 
 
@@ -447,7 +455,7 @@ from s3sync import files
 if sys.argv[2] == "full":
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
-    files.replace(Path(sys.argv[1]), b"n" * 1500)
+    files.atomic_write(Path(sys.argv[1]), b"n" * 1500)
 except OSError as error:
     print(error.strerror)
 """
@@ -476,11 +484,11 @@ def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path: Pat
     precious.write_text("precious")
     (tmp_path / ".tmp").symlink_to(precious)
     with pytest.raises(OSError, match="symbolic links"):
-        files.replace(tmp_path / "log.json", b"new", tmp_path / ".tmp")
+        files.atomic_write(tmp_path / "log.json", b"new", tmp_path / ".tmp")
     assert precious.read_text() == "precious"
 
 
-@pytest.mark.parametrize("does", ["replace", "try_replace"])
+@pytest.mark.parametrize("does", ["replace", "check_writable"])
 def test_processes_of_two_hosts_with_the_same_id_write_a_file_side_by_side(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str
 ) -> None:
@@ -491,13 +499,13 @@ def test_processes_of_two_hosts_with_the_same_id_write_a_file_side_by_side(
     def interrupted(temporary: Path, content: bytes) -> None:
         write_synced(temporary, content)
         monkeypatch.setattr(files, "write_synced", write_synced)
-        files.replace(path, b"theirs")
+        files.atomic_write(path, b"theirs")
 
     monkeypatch.setattr(files, "write_synced", interrupted)
     if does == "replace":
-        files.replace(path, b"ours")
+        files.atomic_write(path, b"ours")
     else:
-        files.try_replace(path)
+        files.check_writable(path)
     assert path.read_bytes() == (b"ours" if does == "replace" else b"theirs")
     assert os.listdir(tmp_path) == ["notified.json"]
 
@@ -505,7 +513,7 @@ def test_processes_of_two_hosts_with_the_same_id_write_a_file_side_by_side(
 def test_a_temporary_file_has_a_name_that_every_file_system_takes(tmp_path: Path) -> None:
     """However long the file's own name is."""
     path = tmp_path / ("\N{SNOWMAN}" * 85)
-    files.replace(path, b"content")
+    files.atomic_write(path, b"content")
     assert [path] == list(tmp_path.iterdir())
 
 
@@ -532,7 +540,7 @@ LOGGED = """
 import logging, sys
 from pathlib import Path
 from s3sync import logs
-logs.set_up(Path(sys.argv[1]), "INFO")
+logs.configure(Path(sys.argv[1]), "INFO")
 logging.warning("%s", sys.argv[2])
 try:
     raise ValueError(sys.argv[2])
@@ -553,53 +561,121 @@ def test_a_message_is_one_line_without_control_characters_in_the_main_log(tmp_pa
     assert any(line.startswith("Traceback") for line in lines)
 
 
+def test_an_os_error_is_explained_with_what_to_do(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StateError, match=r"cannot read .*/absent: No such file or directory \(make it\)") as caught,
+        explained("read", tmp_path / "absent", "make it", id="state.absent"),
+    ):
+        (tmp_path / "absent").read_bytes()
+    assert caught.value.id == "state.absent"
+
+
+def test_small_files_are_read_up_to_a_limit(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    assert files.read_limited(path, 5) == b"12345"
+    assert files.read_limited(path, 3) == b"1234", "one more, so that the caller sees that it is larger"
+    os.mkfifo(tmp_path / "pipe")
+    for other in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(OSError, match="it is not a regular file"):
+            files.read_limited(other, 5)
+
+
+def test_json_files_are_read_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "memory.json"
+    files.write_json(path, {"version": 1, "names": ["a", "\u00e9"]})
+    assert files.read_json(path) == {"version": 1, "names": ["a", "\u00e9"]}
+    assert path.read_bytes().isascii()
+    for content in (b"", b"{", b"[" * 100_000):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"line|deeply"):
+            files.read_json(path)
+
+
 # Signals
 
 
 def test_only_the_first_request_counts() -> None:
-    stop = Stop()
+    stop = StopRequest()
     asked: list[str] = []
     stop.on_request(lambda: asked.append("a"))
     stop.on_request(lambda: asked.append("b"))
-    stop.check()
-    assert (stop.requested, stop.signum, stop.wait(0)) == (False, None, False)
+    stop.raise_if_requested()
+    assert (stop.is_requested, stop.signum, stop.wait(0)) == (False, None, False)
     stop.request(signal.SIGTERM)
     stop.request(signal.SIGINT)
-    assert (stop.requested, stop.signum, stop.wait(60)) == (True, signal.SIGTERM, True)
+    assert (stop.is_requested, stop.signum, stop.wait(60)) == (True, signal.SIGTERM, True)
     assert asked == ["a", "b"]
 
 
 def test_what_is_over_is_not_called_when_somebody_asks_for_the_end() -> None:
-    stop = Stop()
+    stop = StopRequest()
     asked: list[str] = []
 
     def action() -> None:
         asked.append("called")
 
     stop.on_request(action)
-    stop.forget(action)
-    stop.forget(action)
+    stop.remove_action(action)
+    stop.remove_action(action)
     stop.request(signal.SIGTERM)
     assert asked == []
 
 
+def test_polling_ends_with_the_request() -> None:
+    stop = StopRequest()
+    turns = 0
+    for _ in stop.poll(every=0.0):
+        turns += 1
+        if turns == 3:
+            stop.request(signal.SIGTERM)
+    assert turns == 3
+    assert list(stop.poll(every=0.0)) == [], "it was requested before"
+
+
+def test_polling_ends_after_its_time_with_one_last_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = StopRequest()
+    clock = [0.0]
+    pauses: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        pauses.append(seconds)
+        clock[0] += seconds
+        return False
+
+    monkeypatch.setattr("s3sync.signals.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(stop, "wait", wait)
+    assert len(list(stop.poll(every=2.0, timeout=5.0))) == 4
+    assert pauses == [2.0, 2.0, 1.0]
+    assert len(list(stop.poll(every=2.0, timeout=0.0))) == 1
+
+
+def test_a_lost_lease_is_raised_again_with_its_id() -> None:
+    stop = StopRequest()
+    stop.request_for_lost_lease(LeaseLostError("lost to host-2", id="lock.lost"))
+    assert (stop.is_requested, stop.has_lost_lease, stop.signum) == (True, True, None)
+    with pytest.raises(LeaseLostError, match="lost to host-2") as caught:
+        stop.raise_if_requested()
+    assert (caught.value.id, caught.value.exit_code) == ("lock.lost", EXIT_BUSY)
+
+
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_check_raises_with_the_shells_code(signum: signal.Signals, code: int) -> None:
-    stop = Stop()
+    stop = StopRequest()
     stop.request(signum)
     with pytest.raises(InterruptedBySignal, match=f"interrupted by {signum.name}") as caught:
-        stop.check()
+        stop.raise_if_requested()
     assert caught.value.exit_code == code
 
 
 SIGNALLED = """
 import os, signal, sys, threading
-from s3sync.signals import SIGNALS, Stop, stop_on_signals
+from s3sync.signals import SIGNALS, StopRequest, stop_on_signals
 ignored = signal.Signals[sys.argv[1]] if sys.argv[1] else None
 if ignored:
     signal.signal(ignored, signal.SIG_IGN)
 before = [signal.getsignal(s) for s in SIGNALS]
-stop, threads = Stop(), []
+stop, threads = StopRequest(), []
 stop.on_request(lambda: threads.append(threading.current_thread().name))
 with stop_on_signals(stop):
     for name in sys.argv[2:]:
@@ -630,10 +706,10 @@ def test_signals_ask_for_the_end_unless_they_were_ignored(ignored: str, sent: li
 
 CHILD = """
 import signal, subprocess, sys
-from s3sync.signals import Stop, stop_on_signals
+from s3sync.signals import StopRequest, stop_on_signals
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 code = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
-with stop_on_signals(Stop()):
+with stop_on_signals(StopRequest()):
     subprocess.run([sys.executable, "-c", code], check=True)
 """
 
@@ -660,7 +736,7 @@ def test_rates_as_people_write_them(text: str, rate: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "50", "50MB", "50Mb/s", "MB/s", "-1MB/s", "0MB/s", "1e9B/s", "50 TB/s", "٣MB/s"])
 def test_what_is_no_rate(text: str) -> None:
-    with pytest.raises(ValueError, match="no rate in bytes a second"):
+    with pytest.raises(ValueError, match="no rate in bytes per second"):
         parse_rate(text)
 
 

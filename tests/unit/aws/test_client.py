@@ -30,7 +30,7 @@ from s3sync.aws.causes import (
 from s3sync.aws.causes import EXPIRED as EXPIRED_CAUSE
 from s3sync.aws.client import AwsCli, AwsResult, find_aws
 from s3sync.errors import AwsError, InterruptedBySignal
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from tests.conftest import AWS_V1
 
 pytestmark = pytest.mark.real_aws
@@ -105,7 +105,7 @@ def test_the_installed_one_is_named_whatever_it_is(tmp_path: Path, python: Path,
         program(path, script)
     environ = {"PATH": f"{path.parent}:/usr/bin:/bin"} if script is not None else {"PATH": str(path.parent)}
     seconds = 1 if "600" in said + str(script) else 60
-    assert client.describe_installed(environ, Stop(), seconds) == said.format(path=path, end="was ended")
+    assert client.describe_installed(environ, StopRequest(), seconds) == said.format(path=path, end="was ended")
 
 
 def test_one_beside_this_python_that_cannot_start_is_not_called_installed(
@@ -115,8 +115,8 @@ def test_one_beside_this_python_that_cannot_start_is_not_called_installed(
     python = tmp_path / "my programs" / "python"
     monkeypatch.setattr(sys, "executable", str(python))
     aws = program(python.with_name("aws"), f"#!{python}\n")
-    said = client.describe_installed({"PATH": "/usr/bin:/bin"}, Stop(), 60)
-    why = f"cannot run {aws}: the interpreter that its first line names is not there: {python}"
+    said = client.describe_installed({"PATH": "/usr/bin:/bin"}, StopRequest(), 60)
+    why = f"cannot run {aws}: the interpreter that its first line names does not exist: {python}"
     assert said.startswith(f"no aws that works: {why} (")
 
 
@@ -564,12 +564,12 @@ def test_the_last_complaint_is_the_reason(errors: tuple[str, ...], reason: str) 
 
 
 @pytest.fixture
-def stop() -> Stop:
-    return Stop()
+def stop() -> StopRequest:
+    return StopRequest()
 
 
 @pytest.fixture
-def fake(tmp_path: Path, stop: Stop) -> Iterator[Callable[..., AwsCli]]:
+def fake(tmp_path: Path, stop: StopRequest) -> Iterator[Callable[..., AwsCli]]:
     """Makes an AwsCli of a program that runs this Python code; it sees `argv`. Leaves no process behind."""
     made: list[AwsCli] = []
 
@@ -725,11 +725,11 @@ def test_its_end_by_a_signal_is_kept(fake: Callable[..., AwsCli]) -> None:
     ("text", "advice"),
     [
         ("no program\n", "--aws_command"),
-        ("#!/no/such/python\n", r"the interpreter .* is not there: /no/such/python \(install it again"),
+        ("#!/no/such/python\n", r"the interpreter .* does not exist: /no/such/python \(install it again"),
         ("", "--aws_command"),
     ],
 )
-def test_one_that_cannot_run_is_an_error(tmp_path: Path, stop: Stop, text: str, advice: str) -> None:
+def test_one_that_cannot_run_is_an_error(tmp_path: Path, stop: StopRequest, text: str, advice: str) -> None:
     aws = AwsCli(program(tmp_path / "aws", text), {}, stop)
     with pytest.raises(AwsError, match=rf"^cannot run {tmp_path / 'aws'}: .*{advice}"):
         aws.run(("--version",))
@@ -747,7 +747,7 @@ def test_the_version_is_one_printable_line(fake: Callable[..., AwsCli]) -> None:
 
 
 def test_the_real_one_is_run() -> None:
-    assert AwsCli(AWS_V1, {"PATH": "/usr/bin:/bin"}, Stop()).version().startswith("aws-cli/1.")
+    assert AwsCli(AWS_V1, {"PATH": "/usr/bin:/bin"}, StopRequest()).version().startswith("aws-cli/1.")
 
 
 # Their end
@@ -773,7 +773,11 @@ def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[object
     [((), signal.SIGINT), (("SIGINT",), signal.SIGTERM), (("SIGINT", "SIGTERM"), signal.SIGKILL)],
 )
 def test_a_request_to_stop_ends_it_however_stubborn(
-    fake: Callable[..., AwsCli], stop: Stop, monkeypatch: pytest.MonkeyPatch, ignored: tuple[str, ...], ends_by: int
+    fake: Callable[..., AwsCli],
+    stop: StopRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    ignored: tuple[str, ...],
+    ends_by: int,
 ) -> None:
     grace = tuple((signum, 0.3) for signum, _ in process_tree._GRACE)
     monkeypatch.setattr(process_tree, "_GRACE", grace)
@@ -792,7 +796,7 @@ def test_a_request_to_stop_ends_it_however_stubborn(
     assert ended.returncode == -ends_by
 
 
-def test_its_children_end_with_it(fake: Callable[..., AwsCli], stop: Stop) -> None:
+def test_its_children_end_with_it(fake: Callable[..., AwsCli], stop: StopRequest) -> None:
     """Version 2 is a launcher with a child that does the work."""
     code = "signal.signal(signal.SIGINT, signal.SIG_DFL)\npid = os.fork()\nif pid:\n    print(pid, flush=True)\n"
     aws = fake(f"{code}while True:\n    signal.pause()")
@@ -811,7 +815,7 @@ def test_its_children_end_with_it(fake: Callable[..., AwsCli], stop: Stop) -> No
     assert psutil.wait_procs(pids, timeout=30)[1] == []
 
 
-def test_nothing_of_an_idle_one_is_kept_until_the_end(tmp_path: Path, stop: Stop) -> None:
+def test_nothing_of_an_idle_one_is_kept_until_the_end(tmp_path: Path, stop: StopRequest) -> None:
     """A scan makes one for each run: their environments would pile up."""
     for code in ("exit 0", "exit 7"):
         aws = AwsCli(program(tmp_path / code / "aws", f"#!/bin/sh\n{code}\n"), {}, stop)
@@ -822,7 +826,7 @@ def test_nothing_of_an_idle_one_is_kept_until_the_end(tmp_path: Path, stop: Stop
         assert gone() is None
 
 
-def test_nothing_is_started_after_a_request_to_stop(fake: Callable[..., AwsCli], stop: Stop) -> None:
+def test_nothing_is_started_after_a_request_to_stop(fake: Callable[..., AwsCli], stop: StopRequest) -> None:
     aws = fake("open(os.path.join(os.path.dirname(__file__), 'was here'), 'w')")
     stop.request(signal.SIGTERM)
     asks: list[Callable[[], object]] = [aws.version, lambda: aws.run(("s3api", "x")), lambda: follow(aws, "s3", "cp")]
@@ -885,7 +889,7 @@ def test_many_threads_share_one(fake: Callable[..., AwsCli]) -> None:
 
 
 def test_the_version_of_a_cli_beside_this_python_is_known_without_a_process(fake: Callable[..., AwsCli]) -> None:
-    beside = AwsCli(AWS_V1, {"PATH": "/usr/bin:/bin"}, Stop())
+    beside = AwsCli(AWS_V1, {"PATH": "/usr/bin:/bin"}, StopRequest())
     assert beside.version().startswith(beside.quick_version() + " ")
     assert (beside.process_count, beside.version_text) == (1, beside.quick_version())
     elsewhere = fake("print('aws-cli/2.36.7 Python/3.13.1')")

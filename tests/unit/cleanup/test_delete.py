@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from s3sync.cleanup.delete import Removal, identity_of, remove
 from s3sync.errors import InterruptedBySignal, RunError
 from s3sync.runs.run_folder import Identity
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 
 FILES = ("CopyComplete.txt", "Data/L001/a.cbcl", "Data/L001/b.cbcl", "Data/c.cbcl", "InterOp/x.bin", "RunInfo.xml")
 
@@ -134,12 +134,12 @@ def test_of_files_with_several_names_all_go_unless_one_is_written_to(run: Path) 
 
 
 def test_it_ends_between_two_files(run: Path) -> None:
-    stop, removal = Stop(), Removal()
+    stop, removal = StopRequest(), Removal()
     stop_at_third = at_step(3, lambda: stop.request(15))
 
     def check() -> None:
         stop_at_third()
-        stop.check()
+        stop.raise_if_requested()
 
     with pytest.raises(InterruptedBySignal):
         remove(run, identity_of(run), identities(run), (), check, removal)

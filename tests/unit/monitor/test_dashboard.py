@@ -29,7 +29,7 @@ from s3sync.monitor.notify import Problem
 from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.state.log_format import Proof, RunState
 from s3sync.state.store import StateStore
-from s3sync.text import human_bytes, human_seconds, iso_of
+from s3sync.text import human_bytes, human_seconds, to_iso
 from tests.helpers.hostile_names import HOSTILE_NAMES
 
 HOUR, DAY = 3600.0, 86400.0
@@ -253,7 +253,7 @@ def put_log(config: Config, run: Run, destination: Destination, state: RunState)
 def uploaded(run: Run, **more: object) -> RunState:
     state = RunState(run.run_id, str(run.path), completed=True, total_local_files=1)
     state.proven["a"] = Proof("a", 5, 1, "e", "etag")
-    state.finished, state.instrument_done = iso_of(NOW), iso_of(NOW - HOUR)
+    state.finished, state.instrument_done = to_iso(NOW), to_iso(NOW - HOUR)
     state.sent_bytes, state.seconds = 5, 2.0
     for name, value in more.items():
         setattr(state, name, value)
@@ -297,7 +297,7 @@ def test_the_page_is_there_for_all_to_read_and_never_half(tmp_path: Path) -> Non
     assert stat.S_IMODE(written.stat().st_mode) == 0o644
     assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder.parent)] == [0o755, 0o755]
     folder.parent.chmod(0o700)
-    assert files.closed_above(written) in (folder.parent, *folder.parent.parents)
+    assert files.first_untraversable_parent(written) in (folder.parent, *folder.parent.parents)
 
 
 def test_last_scan_is_what_was_written_or_none(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from s3sync.monitor.activity import Scans
 from s3sync.monitor.last_scan import LastScan
 from s3sync.monitor.notify import Notifier, Problem
 from s3sync.monitor.scan import ScanResult
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.state import lock
 from s3sync.transfer.progress import Lines
 from tests.conftest import Lab
@@ -206,7 +206,7 @@ def test_a_scan_that_ends_in_a_bug_is_reported_everywhere(tmp_path: Path, monkey
     monkeypatch.setattr(monitor_scan, "_scan", bug)
 
     with pytest.raises(RuntimeError):
-        monitor_scan.run_scan(config, {}, Stop(), show)
+        monitor_scan.run_scan(config, {}, StopRequest(), show)
 
     assert pings.said == [(False, "a bug")]
     assert "the scan ended early: a bug" in (web / "index.html").read_text()
@@ -216,7 +216,7 @@ def test_a_scan_that_ends_in_a_bug_is_reported_everywhere(tmp_path: Path, monkey
 def test_a_scan_that_cannot_begin_is_reported_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     web, prom = tmp_path / "web", tmp_path / "s3sync.prom"
     config = config_of(tmp_path, report_dir=str(web), metrics_file=str(prom))
-    assert monitor_scan.run_scan(config, {}, Stop(), show).ok
+    assert monitor_scan.run_scan(config, {}, StopRequest(), show).ok
     assert "No runs yet" in (web / "index.html").read_text()
     assert "s3sync_verdict 0.0" in prom.read_text()
     locks = activity.lock_path(config.log_dir).parent
@@ -225,7 +225,7 @@ def test_a_scan_that_cannot_begin_is_reported_everywhere(tmp_path: Path, monkeyp
     pings = Pings(monkeypatch)
 
     with pytest.raises(StateError):
-        monitor_scan.run_scan(config, {}, Stop(), show)
+        monitor_scan.run_scan(config, {}, StopRequest(), show)
 
     [(ok, summary)] = pings.said
     assert (ok, "the scan could not begin: cannot lock" in summary) == (False, True)
@@ -287,7 +287,7 @@ def test_a_scan_that_finds_another_one_at_work_refreshes_page_and_metrics(
 def test_a_scan_whose_config_cannot_be_used_is_reported(tmp_path: Path, capsys: Any, style: str) -> None:
     web, prom = tmp_path / "web", tmp_path / "s3sync.prom"
     config = config_of(tmp_path, report_dir=str(web), metrics_file=str(prom))
-    assert monitor_scan.run_scan(config, {}, Stop(), show).ok
+    assert monitor_scan.run_scan(config, {}, StopRequest(), show).ok
     keys = {"log_dir": str(config.log_dir), "report_dir": str(web), "metrics_file": str(prom)}
     path = tmp_path / ("config.json" if style == "json" else "config.yaml")
     lines = "".join(f"{key}: {value}  # here\n" for key, value in keys.items())

@@ -15,7 +15,7 @@ import pytest
 from s3sync.aws.destination import Destination
 from s3sync.errors import InterruptedBySignal, LeaseLostError, StateError
 from s3sync.runs.run_folder import LocalFile, Run, open_run
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.slurm import coordinator, gathering
 from s3sync.slurm.client import Slurm, SlurmOptions
 from s3sync.slurm.work_folder import FINALIZER, JobSpec, WorkFolder
@@ -43,13 +43,15 @@ class Scene(NamedTuple):
     environ: dict[str, str]
 
     def collect_results(
-        self, state: RunState | None, stop: Stop | None = None, own: WorkFolder | None = None
+        self, state: RunState | None, stop: StopRequest | None = None, own: WorkFolder | None = None
     ) -> RunState:
-        gathered = gathering.collect_results(self.job, self.run, self.store, state, self.environ, stop or Stop(), own)
+        gathered = gathering.collect_results(
+            self.job, self.run, self.store, state, self.environ, stop or StopRequest(), own
+        )
         assert gathered
         return gathered
 
-    def following(self, stop: Stop) -> Any:
+    def following(self, stop: StopRequest) -> Any:
         place = coordinator.Place(self.run, self.store, self.folder)
         shown = Lines(io.StringIO())
         return coordinator._Following(self.job, place, Slurm(self.environ), shown, self.environ, stop)
@@ -134,7 +136,7 @@ def test_the_wait_for_a_task_on_a_node_that_was_given_up_ends_when_somebody_asks
     numbers = Numbers(path.parent.parent / "leases" / path.name.removesuffix(lock.SUFFIX))
     numbers.prepare()
     assert numbers.create(1, theirs(), "theirs")
-    stop = Stop()
+    stop = StopRequest()
     stop.request(signal.SIGTERM)
 
     with pytest.raises(InterruptedBySignal):
@@ -159,7 +161,7 @@ def taken_over(error: Exception) -> Callable[..., contextlib.AbstractContextMana
 def test_an_interruption_is_reported_as_one_whatever_becomes_of_the_log(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    stop = Stop()
+    stop = StopRequest()
     following = scene.following(stop)
     stop.request(signal.SIGINT)
     monkeypatch.setattr(lock, "held", taken_over(error))
@@ -193,7 +195,7 @@ def test_progress_shows_no_processes_of_tasks_that_are_dead(
     scene.folder.mark_finalizer_submitted(7)
     for number in range(2):
         scene.folder.write_progress(number, Snapshot("uploading", 1, 2, 5, 10, number + 1))
-    following = scene.following(Stop())
+    following = scene.following(StopRequest())
 
     assert following.is_over() is False
     following._look()
@@ -214,7 +216,7 @@ def test_no_last_job_is_submitted_by_a_host_that_has_lost_the_lock(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     set_squeue(tmp_path, "echo '7_0|RUNNING|n1|None'")
-    following = scene.following(Stop())
+    following = scene.following(StopRequest())
     monkeypatch.setattr(lock, "held", taken_over(LeaseLostError("lost")))
 
     with pytest.raises(LeaseLostError):

@@ -23,7 +23,7 @@ from s3sync import files
 from s3sync.aws.destination import COMPLETION_OBJECT, Destination
 from s3sync.errors import EXIT_BUSY, BusyError, InterruptedBySignal, LeaseLostError, StateError
 from s3sync.runs.run_folder import open_run
-from s3sync.signals import Stop
+from s3sync.signals import StopRequest
 from s3sync.state import lease, lease_files, lock
 from s3sync.state.lease import Lease, Pace, Wish
 from s3sync.state.lease_files import KEPT, Numbers
@@ -619,20 +619,20 @@ def test_a_lock_that_another_host_holds_is_busy_and_its_file_is_left_alone(lock_
 
 
 def test_a_lock_that_is_lost_asks_for_the_end(lock_path: Path) -> None:
-    stop = Stop()
+    stop = StopRequest()
     with lock.held(lock_path, "RUN", stop=stop, pace=LASTING) as held:
         taken_over(leases_of(lock_path))
         assert stop.wait(60)
-        for check in (stop.check, held.check):
+        for check in (stop.raise_if_requested, held.check):
             with pytest.raises(LeaseLostError, match="lost to sequencer-2") as caught:
                 check()
             assert caught.value.exit_code == EXIT_BUSY
-    assert stop.has_lost
+    assert stop.has_lost_lease
 
 
 def test_the_looking_ends_when_somebody_asks(lock_path: Path) -> None:
     left_behind(leases_of(lock_path))
-    stop = Stop()
+    stop = StopRequest()
     stop.request(15)
     with pytest.raises(InterruptedBySignal, match="SIGTERM"), lock.held(lock_path, "RUN", stop=stop, pace=SLOW):
         pass
@@ -675,7 +675,7 @@ def test_a_lock_can_be_waited_for(lock_path: Path, where: str) -> None:
                     other.release()
             return False
 
-        with lock.wait_for(lock_path, "RUN", Stop(), give_up, pace=Pace(0.5, 12)) as held:
+        with lock.wait_for(lock_path, "RUN", StopRequest(), give_up, pace=Pace(0.5, 12)) as held:
             assert held
             held.check()
     assert len(asked) >= 3
@@ -691,13 +691,13 @@ def test_whoever_waits_for_a_lock_can_give_up(lock_path: Path, where: str) -> No
         else:
             left_behind(leases_of(lock_path))
         answers = iter([False, True])
-        with lock.wait_for(lock_path, "RUN", Stop(), lambda: next(answers), pace=Pace(0.5, 12)) as held:
+        with lock.wait_for(lock_path, "RUN", StopRequest(), lambda: next(answers), pace=Pace(0.5, 12)) as held:
             assert held is None
 
 
 def test_whoever_waits_for_a_lock_can_be_ended(lock_path: Path) -> None:
     lock_path.parent.mkdir(parents=True)
-    stop = Stop()
+    stop = StopRequest()
     stop.request(15)
     with lock_path.open("w") as stream:
         assert lock.try_lock(stream.fileno())
