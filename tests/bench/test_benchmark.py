@@ -26,7 +26,7 @@ from scripts.bench.trials import Entry, Measurement, entries_of
 from scripts.bench.workloads import SHAPES, Workload
 from scripts.benchmark import main
 from scripts.simulate_run import plan_run
-from tests.conftest import AWS_V1, BUCKET, FakeAws, Lab, Result
+from tests.helpers.lab import AWS_V1, BUCKET, FakeAws, Lab, Result
 from tests.helpers.s3server import S3Server
 
 SCRIPT = str(Path(__file__).parents[2] / "scripts" / "benchmark.py")

@@ -13,7 +13,7 @@ from scripts.bench.live import WAYS, Tail
 from scripts.simulate.files import run_files
 from scripts.simulate.timeline import timeline
 from tests.bench.test_benchmark import benchmark
-from tests.conftest import FakeAws, Lab
+from tests.helpers.lab import FakeAws, Lab
 from tests.helpers.s3server import StoredObject
 
 

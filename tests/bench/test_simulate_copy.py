@@ -12,7 +12,7 @@ from s3sync.runs import analysis, readiness
 from s3sync.runs.readiness import Terms
 from scripts.simulate.copying import MirroredRun, copied
 from scripts.simulate_run import INSTRUMENTS, main, make_run, plan_run
-from tests.conftest import tree
+from tests.helpers.lab import tree
 
 SHAPE = {"cycles": (3, 2, 2, 3), "lanes": 2, "tiles": 2}
 SCALE = 1e-9

@@ -21,7 +21,7 @@ from scripts.simulate.plan import Run
 from scripts.simulate.timeline import timeline
 from scripts.simulate.writing import BLOCK_BYTES
 from scripts.simulate_run import INSTRUMENTS, main, make_run, plan_run
-from tests.conftest import tree
+from tests.helpers.lab import tree
 
 CYCLES, LAST, SCALE = (3, 2, 2, 3), 10, 1e-4
 SCRIPT = Path(__file__).parents[2] / "scripts" / "simulate_run.py"

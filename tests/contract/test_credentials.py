@@ -12,7 +12,7 @@ from threading import Thread
 
 import pytest
 
-from tests.conftest import BUCKET, Lab, tree
+from tests.helpers.lab import BUCKET, Lab, tree
 from tests.helpers.s3server import S3Server
 
 pytestmark = pytest.mark.real_aws

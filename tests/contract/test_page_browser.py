@@ -20,8 +20,8 @@ import pytest
 
 from s3sync.inventory.history import Entry, History
 from s3sync.text import printable
-from tests.conftest import skip_or_fail
 from tests.helpers.hostile_names import HOSTILE_NAMES
+from tests.helpers.lab import skip_or_fail
 from tests.unit.monitor.test_dashboard import DONE, FAILED, NEW, rendered
 
 pytestmark = pytest.mark.real

@@ -19,7 +19,7 @@ from s3sync.aws import causes
 from s3sync.aws.argv import BUCKET_DEFAULTS, BucketRef, Storage
 from s3sync.aws.etag import Multipart
 from s3sync.aws.settings import S3Settings, child_environment, write_config
-from tests.conftest import BUCKET, FakeAws
+from tests.helpers.lab import BUCKET, FakeAws
 from tests.helpers.s3server import Fault, S3Server
 
 MIB = 1024 * 1024

@@ -17,9 +17,9 @@ import botocore.session
 import pytest
 
 from scripts.simulate_run import make_run
-from tests.conftest import BUCKET, Lab, tree
 from tests.e2e.test_upload import independent_etag
 from tests.helpers.hostile_names import HOSTILE_NAMES
+from tests.helpers.lab import BUCKET, Lab, tree
 from tests.helpers.radosgw import Gateway
 
 pytestmark = pytest.mark.real_aws

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import BUCKET, FakeAws, Lab
+from tests.helpers.lab import BUCKET, FakeAws, Lab
 from tests.helpers.promise import is_proven
 from tests.helpers.s3server import MIB, S3Server
 

@@ -14,7 +14,7 @@ from s3sync import processes
 from s3sync.aws.client import AwsCli
 from s3sync.errors import AwsError
 from s3sync.signals import StopRequest
-from tests.conftest import QUICK_AWS, Lab
+from tests.helpers.lab import QUICK_AWS, Lab
 from tests.helpers.s3server import S3Server
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from s3sync.commands import command_line, options
-from tests.conftest import BUCKET, Lab, skip_or_fail, tree
+from tests.helpers.lab import BUCKET, Lab, skip_or_fail, tree
 from tests.helpers.s3server import S3Server
 from tests.helpers.throwaway import ROOT, Throwaway, copy_of_the_checkout, network_settings
 

@@ -14,7 +14,7 @@ import pytest
 
 from s3sync import __version__
 from scripts import manpage
-from tests.conftest import BUCKET, Lab, tree
+from tests.helpers.lab import BUCKET, Lab, tree
 from tests.helpers.s3server import S3Server
 from tests.helpers.throwaway import ROOT, copy_of_the_checkout, network_settings
 

@@ -12,7 +12,7 @@ import pytest
 
 from s3sync.commands import command_line, completion, main
 from scripts import manpage
-from tests.conftest import skip_or_fail
+from tests.helpers.lab import skip_or_fail
 
 # Completion
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import BUCKET, Lab
+from tests.helpers.lab import BUCKET, Lab
 from tests.helpers.s3server import Fault, S3Server
 from tests.unit.monitor.test_notify import Receiver, running
 

@@ -27,8 +27,8 @@ from s3sync.state.log_format import Proof, RunState
 from s3sync.state.store import StateStore
 from s3sync.transfer import proof
 from scripts.simulate_run import main as simulate
-from tests.conftest import BUCKET, FakeAws, Lab, tree
 from tests.helpers.crashes import orphans_of
+from tests.helpers.lab import BUCKET, FakeAws, Lab, tree
 from tests.helpers.s3server import S3Server
 
 RUN_INFO = (  # no cycles, so that no base calls have to be there

@@ -21,7 +21,7 @@ from s3sync.aws.destination import Destination
 from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.state import lock, log_dir
 from s3sync.state.store import StateStore
-from tests.conftest import BUCKET, QUICK_AWS, FakeAws, Lab
+from tests.helpers.lab import BUCKET, QUICK_AWS, FakeAws, Lab
 from tests.helpers.s3server import S3Server
 from tests.helpers.unprivileged import OTHER_USER, needs_root, python_as_other_user, run_as_other_user
 

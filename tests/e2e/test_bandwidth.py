@@ -13,7 +13,7 @@ import pytest
 
 from s3sync.aws.settings import S3Settings
 from s3sync.transfer.bandwidth import GRACE_SECONDS, Ahead, BandwidthSchedule, Throttle, parse_schedule
-from tests.conftest import AWS_V1, FakeAws, Lab
+from tests.helpers.lab import AWS_V1, FakeAws, Lab
 from tests.helpers.s3server import S3Server
 
 pytestmark = pytest.mark.real_aws

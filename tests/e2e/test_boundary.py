@@ -19,7 +19,7 @@ from s3sync.commands import boundary
 from s3sync.commands.boundary import EXIT_READER_LEFT, explain
 from s3sync.errors import ConfigError
 from s3sync.signals import RepeatedInterrupt
-from tests.conftest import BUCKET, FakeAws, Lab
+from tests.helpers.lab import BUCKET, FakeAws, Lab
 from tests.helpers.s3server import S3Server
 
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,7 @@ from s3sync.state.log_format import Proof, RunState
 from s3sync.state.store import StateStore
 from s3sync.transfer import changes
 from s3sync.transfer.changes import Change, Watch
-from tests.conftest import BUCKET, FakeAws, Lab, Result, tree
+from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, tree
 from tests.helpers.s3server import S3Server
 
 DAY = 86_400.0

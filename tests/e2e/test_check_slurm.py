@@ -17,8 +17,8 @@ from s3sync.commands.check import slurm_uses
 from s3sync.config.model import load_config
 from s3sync.signals import StopRequest
 from s3sync.slurm import broken_nodes, check
-from tests.conftest import BUCKET, Lab
 from tests.helpers.fake_slurm import FakeSlurm
+from tests.helpers.lab import BUCKET, Lab
 from tests.helpers.slurm_cluster import SlurmCluster
 
 RUN = "261123_A01234_0007_AHFAULTDRX7"

@@ -21,9 +21,9 @@ from s3sync.runs.run_folder import open_run
 from s3sync.slurm import work_folder
 from s3sync.slurm.work_folder import FOLDER
 from s3sync.state.store import StateStore
-from tests.conftest import BUCKET, WIDE_FILES, FakeAws, Lab, Result
 from tests.e2e.test_analysis import log_of, make_analysis
 from tests.e2e.test_analysis import make_run as make_run_with_analyses
+from tests.helpers.lab import BUCKET, WIDE_FILES, FakeAws, Lab, Result
 from tests.helpers.promise import is_proven
 from tests.helpers.s3server import Fault, S3Server
 from tests.helpers.slurm_double import NO_CONTROLLER, Answer, SlurmDouble, Task, slurm_double

@@ -25,8 +25,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as families_in
 
-from tests.conftest import BUCKET, Lab, Result
 from tests.helpers.golden_files import assert_golden, normalised
+from tests.helpers.lab import BUCKET, Lab, Result
 from tests.helpers.s3server import S3Server
 from tests.helpers.slurm_double import slurm_double
 

@@ -17,7 +17,7 @@ import pytest
 from s3sync.runs.run_folder import Run, RunInfo, list_files, numbers_of
 from s3sync.state import identity
 from s3sync.state.log_format import Proof, RunState
-from tests.conftest import BUCKET, FakeAws, Lab, Result, tree
+from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, tree
 from tests.helpers.s3server import S3Server
 
 NAME = "261123_A01234_0007_AHFAULTDRX7"

@@ -18,7 +18,7 @@ from s3sync.monitor import activity
 from s3sync.state import lock
 from scripts.simulate.copying import MirroredRun
 from scripts.simulate_run import make_run, plan_run
-from tests.conftest import BUCKET, FakeAws, Lab, tree
+from tests.helpers.lab import BUCKET, FakeAws, Lab, tree
 from tests.helpers.s3server import S3Server
 
 HOUR = 3600.0

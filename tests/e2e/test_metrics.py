@@ -21,7 +21,7 @@ from s3sync.inventory.history import History
 from s3sync.monitor import last_scan, metrics
 from s3sync.monitor.activity import Scans
 from s3sync.monitor.last_scan import LastScan
-from tests.conftest import Lab, skip_or_fail
+from tests.helpers.lab import Lab, skip_or_fail
 from tests.helpers.s3server import S3Server
 
 CONF = Path(__file__).parents[2] / "conf"

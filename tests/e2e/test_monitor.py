@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from scripts.simulate_run import make_run
-from tests.conftest import BUCKET, Lab, Result, tree
+from tests.helpers.lab import BUCKET, Lab, Result, tree
 from tests.helpers.s3server import S3Server
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from s3sync.slurm.work_folder import FOLDER
 from s3sync.state.log_format import Head
 from s3sync.state.store import StateStore
 from s3sync.transfer import hook
-from tests.conftest import BUCKET, Lab
+from tests.helpers.lab import BUCKET, Lab
 
 _NOBODY = RunInfo("", "", "", "", ())
 

@@ -10,7 +10,7 @@ import pytest
 from s3sync.aws import access
 from s3sync.errors import InterruptedBySignal
 from s3sync.signals import StopRequest
-from tests.conftest import BUCKET, FakeAws, Lab, Result
+from tests.helpers.lab import BUCKET, FakeAws, Lab, Result
 from tests.helpers.promise import is_pending
 from tests.helpers.s3server import S3Server
 

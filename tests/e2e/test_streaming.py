@@ -16,8 +16,8 @@ import pytest
 from s3sync.runs.run_folder import Listing, LocalFile
 from s3sync.transfer import selection
 from s3sync.transfer.selection import UploadSelection
-from tests.conftest import BUCKET, Lab, Result, kill_family, tree
 from tests.e2e.test_monitor import on_terminal
+from tests.helpers.lab import BUCKET, Lab, Result, kill_family, tree
 from tests.helpers.s3server import Fault, S3Server
 
 SHEET = "[Data]\nSample_ID,Sample_Name\n{name},{name}\n"

@@ -14,7 +14,7 @@ import pytest
 
 from scripts.simulate.live import LiveRun
 from scripts.simulate_run import plan_run
-from tests.conftest import BUCKET, Lab, Result, kill_family, tree
+from tests.helpers.lab import BUCKET, Lab, Result, kill_family, tree
 from tests.helpers.s3server import S3Server
 
 SCALE = 1e-4

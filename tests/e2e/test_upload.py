@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from scripts.simulate_run import make_run
-from tests.conftest import BUCKET, Lab, tree
+from tests.helpers.lab import BUCKET, Lab, tree
 from tests.helpers.s3server import S3Server
 
 MIB = 1024 * 1024

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from s3sync.aws.etag import MIB
-from tests.conftest import BUCKET, FakeAws, Lab, Result, tree
 from tests.helpers.hostile_names import HOSTILE_NAMES
+from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, tree
 from tests.helpers.s3server import Fault, S3Server, StoredObject
 from tests.unit.transfer.test_manifest import read_table
 

@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import skip_or_fail
 from tests.helpers.crashes import Before, Cost, Scene, scene, summary
+from tests.helpers.lab import skip_or_fail
 from tests.helpers.s3server import MIB, Request
 
 pytestmark = pytest.mark.real_aws

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import AWS_V1, BUCKET, FakeAws, Lab, Result, tree
+from tests.helpers.lab import AWS_V1, BUCKET, FakeAws, Lab, Result, tree
 from tests.helpers.s3server import Fault, S3Server
 
 pytestmark = pytest.mark.real_aws

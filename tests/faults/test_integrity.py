@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import BUCKET, FakeAws, Lab, tree
+from tests.helpers.lab import BUCKET, FakeAws, Lab, tree
 from tests.helpers.promise import is_proven
 from tests.helpers.s3server import Fault, S3Server
 

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from scripts.simulate_run import make_run
-from tests.conftest import BUCKET, Lab, tree
 from tests.helpers.crashes import orphans_of
+from tests.helpers.lab import BUCKET, Lab, tree
 from tests.helpers.s3server import S3Server
 
 

@@ -23,8 +23,8 @@ from s3sync.config.model import load_config
 from s3sync.errors import ConfigError, UsageError
 from s3sync.runs.run_folder import LocalFile
 from s3sync.transfer.request import UploadRequest
-from tests.conftest import BUCKET, Lab, tree
 from tests.helpers import s3server
+from tests.helpers.lab import BUCKET, Lab, tree
 from tests.helpers.s3server import MIB, Dialect, Fault, S3Server
 
 BIG, BIGGER = "Data/big.cbcl", "Data/bigger.cbcl"

@@ -20,7 +20,7 @@ import pytest
 from s3sync.process_tree import IoSnapshot, StallDetector, take_io_snapshot
 from s3sync.signals import StopRequest
 from scripts.simulate_run import make_run
-from tests.conftest import BUCKET, FakeAws, Lab
+from tests.helpers.lab import BUCKET, FakeAws, Lab
 from tests.helpers.promise import is_pending, is_proven, next_scan_completes
 from tests.helpers.s3server import Fault, S3Server
 

@@ -26,7 +26,7 @@ from s3sync.transfer import batch_sender
 from s3sync.transfer.batch_sender import BatchResult
 from s3sync.transfer.batches import Batch, BatchQueue
 from s3sync.transfer.pipeline import Pipeline
-from tests.conftest import BUCKET, NO_DELAYS, FakeAws, Lab, Result, tree
+from tests.helpers.lab import BUCKET, NO_DELAYS, FakeAws, Lab, Result, tree
 from tests.helpers.promise import is_proven, next_scan_completes
 from tests.helpers.s3server import Fault, S3Server
 

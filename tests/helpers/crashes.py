@@ -21,7 +21,7 @@ from s3sync.runs.run_folder import Run
 from s3sync.state import log_format
 from s3sync.state.log_format import Proof, parse_log
 from s3sync.state.store import Loaded, StateStore
-from tests.conftest import BUCKET, Lab, tree
+from tests.helpers.lab import BUCKET, Lab, tree
 from tests.helpers.promise import is_proven
 from tests.helpers.s3server import Request, S3Server
 from tests.unit.state.test_store import CONTRACT, OURS

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from tests.conftest import BUCKET, Lab, Result, tree
+from tests.helpers.lab import BUCKET, Lab, Result, tree
 
 
 class Server(Protocol):

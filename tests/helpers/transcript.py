@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from scripts import terminal
 from scripts.simulate_run import make_run
-from tests.conftest import BUCKET, Lab
+from tests.helpers.lab import BUCKET, Lab
 from tests.helpers.s3server import S3Server
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,7 +17,7 @@ import pytest
 
 import s3sync
 from s3sync.commands import main
-from tests.conftest import AWS_V1
+from tests.helpers.lab import AWS_V1
 
 PACKAGE = Path(s3sync.__file__).parent
 

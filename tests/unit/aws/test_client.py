@@ -31,7 +31,7 @@ from s3sync.aws.causes import EXPIRED as EXPIRED_CAUSE
 from s3sync.aws.client import AwsCli, AwsResult, find_aws
 from s3sync.errors import AwsError, InterruptedBySignal
 from s3sync.signals import StopRequest
-from tests.conftest import AWS_V1
+from tests.helpers.lab import AWS_V1
 
 pytestmark = pytest.mark.real_aws
 

@@ -28,7 +28,7 @@ from s3sync.monitor.scan import ScanResult
 from s3sync.signals import StopRequest
 from s3sync.state import lock
 from s3sync.transfer.progress import Lines
-from tests.conftest import Lab
+from tests.helpers.lab import Lab
 from tests.helpers.s3server import S3Server
 
 NOW = 1_795_000_000.0

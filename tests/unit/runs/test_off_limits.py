@@ -18,7 +18,7 @@ from s3sync.errors import ConfigError, StateError, UsageError
 from s3sync.runs import off_limits
 from s3sync.runs.off_limits import Mount, enclosing, misplaced_temp_dir, parse_mount, temp_dir
 from s3sync.runs.run_folder import list_files, open_run
-from tests.conftest import BUCKET, FakeAws, Lab, tree
+from tests.helpers.lab import BUCKET, FakeAws, Lab, tree
 from tests.helpers.s3server import S3Server
 
 ROOT = Path(__file__).parents[3]

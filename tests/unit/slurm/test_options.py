@@ -9,8 +9,8 @@ import pytest
 from s3sync.commands import command_line
 from s3sync.errors import UsageError
 from s3sync.slurm.client import parse_options
-from tests.conftest import BUCKET, Lab
 from tests.helpers.fake_slurm import FakeSlurm
+from tests.helpers.lab import BUCKET, Lab
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from s3sync.state.lease import Lease, Pace, Wish
 from s3sync.state.lease_files import KEPT, Numbers
 from s3sync.state.log_format import Proof, RunState
 from s3sync.state.store import StateStore
-from tests.conftest import BUCKET, Lab, Result, kill_family, skip_or_fail, tree
+from tests.helpers.lab import BUCKET, Lab, Result, kill_family, skip_or_fail, tree
 from tests.helpers.s3server import S3Server
 from tests.helpers.unprivileged import REPOSITORY
 

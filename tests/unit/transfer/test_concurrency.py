@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from s3sync.transfer.concurrency import ConcurrencyController, Load
-from tests.conftest import FakeAws, Lab
+from tests.helpers.lab import FakeAws, Lab
 
 
 class Machine:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from s3sync.transfer.progress import Lines, LiveDisplay, Pace, Snapshot, counts, display_for, speed
-from tests.conftest import BUCKET, Lab, tree
+from tests.helpers.lab import BUCKET, Lab, tree
 from tests.helpers.s3server import S3Server
 
 START = Snapshot("comparing", 0, 4000, 0, 40_000_000, 0)

@@ -1,0 +1,162 @@
+"""Run the real program as its users run it: as a process with its own environment, against an S3 server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psutil
+import pytest
+
+BUCKET = "lab-runs"
+WIDE_FILES = 1100  # of data: two shards, since one of less than 500 files is not worth a node
+QUICK_AWS = Path(__file__).with_name("quick_aws.py")
+AWS_V1 = str(Path(sys.executable).with_name("aws"))
+AWS_V2 = os.environ.get("S3SYNC_TEST_AWS_V2", "/usr/bin/aws")
+
+
+def why_no_v2() -> str:
+    """Empty if a CLI of version 2 is there."""
+    if not Path(AWS_V2).exists():
+        return f"no AWS CLI version 2 at {AWS_V2}"
+    asked = subprocess.run([AWS_V2, "--version"], capture_output=True, text=True, check=False, env={"PATH": "/usr/bin"})
+    return "" if asked.stdout.startswith("aws-cli/2") else f"{AWS_V2} is not version 2: {asked.stdout.strip()}"
+
+
+def skip_or_fail(why: str) -> NoReturn:
+    """Skip for want of a Debian package; `make test-real` sets S3SYNC_REQUIRE_REAL, so that there it fails."""
+    if os.environ.get("S3SYNC_REQUIRE_REAL"):
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A process that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        loaded: dict[str, Any] = json.loads(self.out)
+        return loaded
+
+
+# What a `Lab` that need not wait for anything runs first.
+NO_DELAYS = """
+from s3sync.aws import objects
+from s3sync.transfer import passes, pipeline
+pipeline.PATIENCE, objects.BACKOFF, passes.BACKOFF = (0.0, 0.0), (0.0, 0.0), (0.0, 0.0)
+"""
+
+
+class Lab:
+    """A machine with s3sync on it: a home, a folder for temporary files, a log folder, and credentials."""
+
+    def __init__(self, root: Path, endpoint: str, aws: str = "quick") -> None:
+        """`aws` is the CLI's path: that of its quick double unless given; empty: s3sync finds the real one."""
+        self.root = root
+        self.delays = ""  # code that sets those of the program, before it starts
+        self.aws = write_quick_aws(root / "double" / "aws") if aws == "quick" else aws
+        self.log_dir = root / "log"
+        self.tmp = root / "tmp"
+        self.home = root / "home"
+        self.tmp.mkdir()
+        self.home.mkdir()
+        self.env = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(self.home),
+            "TMPDIR": str(self.tmp),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing-secret-key",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "S3SYNC_RETRY_DELAYS": "0,0",
+        }
+        if self.aws:
+            self.env["AWS_MAX_ATTEMPTS"] = "1"  # the double has no backoff of its own to be tested
+
+    def start(self, *words: str, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+        """Start s3sync with these words; stdout and stderr are pipes."""
+        if self.aws and words and words[0] in ("upload", "verify") and "--aws_command" not in words:
+            words = (*words, "--aws_command", self.aws)
+        program = (
+            ("-c", f"{self.delays}\nfrom s3sync.commands.main import main\nraise SystemExit(main())")
+            if self.delays
+            else ()
+        )
+        argv = [sys.executable, "-W", "error", *(program or ("-m", "s3sync")), *words]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        return subprocess.Popen(argv, env={**self.env, **(env or {})}, text=True, **pipes)
+
+    def run(self, *words: str, env: Mapping[str, str] | None = None, **options: Any) -> Result:
+        """Run s3sync with these words to its end."""
+        with self.start(*words, env=env, **options) as process:
+            out, err = process.communicate(timeout=240)
+        return Result(process.returncode, out, err)
+
+    def words(self, run: Path | str, *more: str, bucket: str = BUCKET) -> tuple[str, ...]:
+        """The words of an `upload` of this run."""
+        return ("upload", "--local_path", str(run), "--bucket", bucket, "--log_dir", str(self.log_dir), *more)
+
+    def upload(self, run: Path | str, *more: str, env: Mapping[str, str] | None = None, **options: Any) -> Result:
+        """`s3sync upload` of this run."""
+        return self.run(*self.words(run, *more), env=env, **options)
+
+    def watch(self, run: Path, *words: str, env: Mapping[str, str] | None = None, **keys: Any) -> Result:
+        """A scan of `s3sync monitor` over the folder that this run lies in; `keys` are more of the config."""
+        return self.run("monitor", "--config", self.config_for(run, **keys), *words, env=env)
+
+    def config_for(self, run: Path, entry: Mapping[str, Any] | None = None, **keys: Any) -> str:
+        """A config that watches the folder that this run lies in; `entry` and `keys` are more of it."""
+        watched = {"monitored_directories": [str(run.parent)], "bucket": BUCKET, "remote_path": "/", **(entry or {})}
+        config = self.root / "scan.json"
+        usual = {"log_dir": str(self.log_dir), "max_age": 1e6, "alert_free_percent": 0, "monitor": [watched]}
+        config.write_text(json.dumps({**usual, **self.aws_key(), **keys}))
+        return str(config)
+
+    def aws_key(self) -> dict[str, str]:
+        """The config key that names the CLI, if it is not the one that s3sync finds."""
+        return {"aws_command": self.aws} if self.aws else {}
+
+    def log_path(self, run: Path) -> Path:
+        return self.log_dir / "uploads" / f"{run.name}.upload.log.json"
+
+    def log(self, run: Path) -> dict[str, Any]:
+        loaded: dict[str, Any] = json.loads(self.log_path(run).read_text())
+        return loaded
+
+
+FakeAws = Callable[[str], str]
+
+
+def write_quick_aws(script: Path, code: str = "") -> str:
+    """Write a double of the CLI that first runs this Python code; returns its path."""
+    script.parent.mkdir(exist_ok=True)
+    start = f"sys.path.insert(0, {str(QUICK_AWS.parent)!r})\nimport quick_aws\nsys.exit(quick_aws.main(argv))"
+    script.write_text(f"#!{sys.executable} -IS\nimport os, sys, signal\nargv = sys.argv[1:]\n{code}\n{start}\n")
+    script.chmod(0o755)
+    return str(script)
+
+
+def kill_family(process: subprocess.Popen[str]) -> None:
+    """Kill a process with all that it started, and wait until these are gone."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    for member in (psutil.Process(process.pid), *family):
+        member.kill()
+    psutil.wait_procs(family, timeout=60)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, with its bytes, by relative path."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
