@@ -26,19 +26,12 @@ from scripts.bench.trials import Entry, Measurement, entries_of
 from scripts.bench.workloads import SHAPES, Workload
 from scripts.benchmark import main
 from scripts.simulate_run import plan_run
-from tests.helpers.lab import AWS_V1, BUCKET, FakeAws, Lab, Result
+from tests.helpers.bench import benchmark
+from tests.helpers.lab import AWS_V1, BUCKET, FakeAws, Lab
 from tests.helpers.s3server import S3Server
 
-SCRIPT = str(Path(__file__).parents[2] / "scripts" / "benchmark.py")
 TINY = ("--workloads", "small", "--scale", "0.0001", "--rounds", "1")  # 10 files
 FILES = 10
-
-
-def benchmark(lab: Lab, *words: str, stdin: int = subprocess.DEVNULL) -> Result:
-    """Run it with these words, its results in `lab.root/results`."""
-    argv = [sys.executable, "-W", "error", SCRIPT, "--output", str(lab.root / "results"), *words]
-    done = subprocess.run(argv, env=lab.env, stdin=stdin, capture_output=True, text=True, check=False, timeout=240)
-    return Result(done.returncode, done.stdout, done.stderr)
 
 
 def rows_in(lab: Lab, name: str = "measurements.tsv") -> list[dict[str, str]]:

@@ -8,7 +8,7 @@ import pytest
 
 from scripts.bench import cluster
 from scripts.bench.cluster import Trial
-from tests.bench.test_benchmark import benchmark
+from tests.helpers.bench import benchmark
 from tests.helpers.lab import Lab
 from tests.helpers.slurm_cluster import SlurmCluster
 

@@ -12,7 +12,7 @@ from scripts.bench import live
 from scripts.bench.live import WAYS, Tail
 from scripts.simulate.files import run_files
 from scripts.simulate.timeline import timeline
-from tests.bench.test_benchmark import benchmark
+from tests.helpers.bench import benchmark
 from tests.helpers.lab import FakeAws, Lab
 from tests.helpers.s3server import StoredObject
 

@@ -14,9 +14,9 @@ from s3sync.transfer import batches
 from s3sync.transfer.batches import BYTE_COST, FILE_COST
 from scripts.bench import capacity
 from scripts.bench.capacity import HASH_COST, USUAL, Node, Site, load_of, plan_of, puts_of, simulate
-from tests.bench.test_benchmark import benchmark
-from tests.docs.test_docs import text_of
+from tests.helpers.bench import benchmark
 from tests.helpers.lab import Lab
+from tests.helpers.pages import text_of
 
 MIB = 1024 * 1024
 HOUR = 3600

@@ -18,7 +18,7 @@ import pytest
 
 from s3sync.slurm import broken_nodes
 from s3sync.slurm.work_folder import FOLDER, WorkFolder
-from tests.e2e.test_cluster import end_of, is_all_done, on_slurm, puts, wait_for_line
+from tests.helpers.clusters import end_of, is_all_done, on_slurm, puts, wait_for_line
 from tests.helpers.lab import AWS_V1, BUCKET, FakeAws, Lab, skip_or_fail
 from tests.helpers.s3server import Gate, S3Server
 from tests.helpers.slurm_cluster import SlurmCluster, slurm_cluster, why_no_slurm

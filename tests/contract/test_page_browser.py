@@ -22,7 +22,7 @@ from s3sync.inventory.history import Entry, History
 from s3sync.text import printable
 from tests.helpers.hostile_names import HOSTILE_NAMES
 from tests.helpers.lab import skip_or_fail
-from tests.unit.monitor.test_dashboard import DONE, FAILED, NEW, rendered
+from tests.helpers.page import DONE, FAILED, NEW, rendered
 
 pytestmark = pytest.mark.real
 

@@ -10,34 +10,19 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import botocore.config
-import botocore.session
 import pytest
 
 from scripts.simulate_run import make_run
-from tests.e2e.test_upload import independent_etag
+from tests.helpers.boto import client
 from tests.helpers.hostile_names import HOSTILE_NAMES
 from tests.helpers.lab import BUCKET, Lab, tree
+from tests.helpers.promise import independent_etag
 from tests.helpers.radosgw import Gateway
 
 pytestmark = pytest.mark.real_aws
 
 MIB = 1024 * 1024
-
-
-def client(url: str, access_key: str, secret_key: str) -> Any:
-    """A client that is none of the CLI's."""
-    session = botocore.session.Session()
-    return session.create_client(
-        "s3",
-        endpoint_url=url,
-        aws_access_key_id=access_key,
-        aws_secret_access_key=secret_key,
-        region_name="us-east-1",
-        config=botocore.config.Config(s3={"addressing_style": "path"}),
-    )
 
 
 @pytest.fixture(scope="session")

@@ -25,8 +25,8 @@ from s3sync.state import log_format
 from s3sync.state.log_format import RunState
 from s3sync.transfer import completion_object, upload
 from scripts import benchmark, simulate_run
+from tests.helpers.pages import ROOT, text_of
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
 PAGES = ["README.md", *DOCS, "scripts/bench/README.md"]
 COMMANDS = next(a for a in command_line.build_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
@@ -38,11 +38,6 @@ FOREIGN |= {"--debug", "--group-add", "--collector", "--port"}  # of aws, docker
 FOREIGN |= {"--partition", "--time", "--qos", "--mem", "--array", "--dependency", "--export", "--job-name", "--wrap"}
 FOREIGN |= {"--parsable", "--test-only", "--wait", "--exclusive", "--exclude"}
 THEIRS = re.compile(r"(aws|uv|pip|pipx|useradd|usermod|docker|podman|systemctl|systemd-\w+|journalctl|runuser|cd) ")
-
-
-@cache
-def text_of(page: str) -> str:
-    return (ROOT / page).read_text()
 
 
 def prose(page: str) -> str:

@@ -18,8 +18,8 @@ from s3sync.errors import InterruptedBySignal
 from s3sync.signals import StopRequest
 from s3sync.transfer import hook
 from s3sync.transfer.hook import Hook
-from tests.e2e.test_upload import put_order
 from tests.helpers.lab import BUCKET, Lab, kill_family
+from tests.helpers.promise import put_order
 from tests.helpers.s3server import Fault, S3Server
 
 

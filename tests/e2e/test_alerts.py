@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.hooks import Receiver, running
 from tests.helpers.lab import BUCKET, Lab
 from tests.helpers.s3server import Fault, S3Server
-from tests.unit.monitor.test_notify import Receiver, running
 
 HOUR = 3600
 

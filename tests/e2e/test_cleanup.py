@@ -25,7 +25,7 @@ import psutil
 import pytest
 
 from s3sync.aws.destination import Destination
-from tests.e2e.test_analysis import make_analysis, make_run
+from tests.helpers.analyses import make_analysis, make_run
 from tests.helpers.lab import BUCKET, Lab, Result, skip_or_fail, tree
 from tests.helpers.s3server import Fault, S3Server
 from tests.helpers.unprivileged import without_override

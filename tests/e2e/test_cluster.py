@@ -7,10 +7,9 @@ import signal
 import stat
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 import pytest
@@ -21,10 +20,10 @@ from s3sync.runs.run_folder import open_run
 from s3sync.slurm import work_folder
 from s3sync.slurm.work_folder import FOLDER
 from s3sync.state.store import StateStore
-from tests.e2e.test_analysis import log_of, make_analysis
-from tests.e2e.test_analysis import make_run as make_run_with_analyses
-from tests.helpers.lab import BUCKET, WIDE_FILES, FakeAws, Lab, Result
-from tests.helpers.promise import is_proven
+from tests.helpers.analyses import log_of, make_analysis
+from tests.helpers.analyses import make_run as make_run_with_analyses
+from tests.helpers.clusters import end_of, is_all_done, on_slurm, puts, wait_for_line, work_folders
+from tests.helpers.lab import BUCKET, WIDE_FILES, FakeAws, Lab
 from tests.helpers.s3server import Fault, S3Server
 from tests.helpers.slurm_double import NO_CONTROLLER, Answer, SlurmDouble, Task, slurm_double
 
@@ -35,47 +34,6 @@ def cluster(lab: Lab, quick_aws: FakeAws) -> Iterator[SlurmDouble]:
     with slurm_double(lab.tmp) as slurm:
         lab.env.update(slurm.env)
         yield slurm
-
-
-def on_slurm(lab: Lab, run: Path, aws: str, *more: str) -> tuple[str, ...]:
-    """The words of an upload over two nodes."""
-    return lab.words(run, "--aws_command", aws, "--executor", "slurm", "--nodes", "2", *more)
-
-
-def end_of(process: subprocess.Popen[str]) -> Result:
-    out, err = process.communicate(timeout=240)
-    return Result(process.returncode, out, err)
-
-
-class Cluster(Protocol):
-    """A real one, or its double."""
-
-    def tmp(self, node: str) -> Path:
-        """TMPDIR of the jobs there."""
-
-
-def puts(server: S3Server) -> Counter[str]:
-    """How often each key was stored."""
-    return Counter(r.key for r in server.requests if r.operation == "PutObject" and r.status == 200)
-
-
-def work_folders(lab: Lab) -> list[Path]:
-    """Those that nobody has collected."""
-    return list((lab.log_dir / FOLDER).glob("*"))
-
-
-def is_all_done(
-    lab: Lab, run: Path, server: S3Server, cluster: Cluster, again: Collection[str] = (), gone: str = ""
-) -> None:
-    """The run is proven, nothing but the keys `again` was sent twice, and nothing is left, but on a node that is
-    `gone`.
-    """
-    is_proven(lab, run, server)
-    assert {key for key, times in puts(server).items() if times > 1} <= set(again)
-    assert server.uploads(BUCKET) == []
-    assert work_folders(lab) == []
-    staged = [path for node in ("n1", "n2") if node != gone for path in cluster.tmp(node).glob("*")]
-    assert staged == []
 
 
 def facts(log: dict[str, Any], *volatile: str) -> dict[str, Any]:
@@ -201,12 +159,6 @@ def test_the_same_command_follows_jobs_that_another_has_left_at_work(
     assert result.out.startswith(f"uploaded: {tiny_run.name}\n")
     assert len(cluster.submitted) == 2, "an array and the last job"
     is_all_done(lab, tiny_run, server, cluster)
-
-
-def wait_for_line(process: subprocess.Popen[str], part: str) -> None:
-    """Until it has said that."""
-    assert process.stderr is not None
-    assert any(part in line for line in process.stderr), part
 
 
 def test_jobs_need_nobody_who_follows_them(

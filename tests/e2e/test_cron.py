@@ -16,9 +16,9 @@ import pytest
 from s3sync.commands import cron_environment
 from s3sync.errors import StateError
 from scripts import install_cron
-from tests.e2e.test_monitor import Site, stored_under
 from tests.helpers.lab import BUCKET, skip_or_fail, tree
 from tests.helpers.s3server import S3Server
+from tests.helpers.site import Site, stored_under
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERY_MINUTE = "* * * * *"

@@ -2,80 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
-import pty
-import re
 import signal
-import struct
-import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from scripts.simulate_run import make_run
-from tests.helpers.lab import BUCKET, Lab, Result, tree
+from tests.helpers.hooks import Hooks
+from tests.helpers.lab import BUCKET, tree
 from tests.helpers.s3server import S3Server
+from tests.helpers.site import Site, began_on, stored_under
+from tests.helpers.terminal import on_terminal
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    pass
 
 HOUR = 3600
-
-
-class Site(Lab):
-    """A lab with a sequencer's folder and a config for the monitor."""
-
-    def __init__(self, root: Path, endpoint: str, aws: str = "quick") -> None:
-        super().__init__(root, endpoint, aws)
-        self.runs = root / "sequencer"
-        self.runs.mkdir()
-        self.config = root / "s3sync.json"
-        self.write([self.entry()])
-
-    def entry(self, **more: Any) -> dict[str, Any]:
-        return {"monitored_directories": [str(self.runs)], "bucket": BUCKET, "remote_path": "/runs", **more}
-
-    def write(self, monitor: list[dict[str, Any]], **more: Any) -> None:
-        usual = {"log_dir": str(self.log_dir), "monitor": monitor, **self.aws_key()}
-        self.config.write_text(json.dumps({**usual, **more}))
-        self.config.chmod(0o600)
-
-    def scan(self, *words: str, **options: Any) -> Result:
-        return self.run("monitor", "--config", str(self.config), *words, **options)
-
-    def states(self) -> dict[str, str]:
-        """State by run, and where a run goes to several destinations by `run bucket/path`."""
-        runs = self.run("status", "--config", str(self.config), "--json").json["runs"]
-        names = [run["run_id"] for run in runs]
-        return {
-            r["run_id"] if names.count(r["run_id"]) == 1 else f"{r['run_id']} {r['bucket']}{r['remote_path']}": r[
-                "state"
-            ]
-            for r in runs
-        }
-
-    def run_folder(self, name: str, instrument: str = "miseq", samples: str = "", **options: Any) -> Path:
-        """A tiny complete run with one sample sheet."""
-        run = make_run(self.runs, instrument, cycles=(1, 1, 1), tiles=2, scale=0.00001, run_id=name, **options)
-        for path in run.rglob("*.jpg"):
-            path.unlink()
-        if samples:
-            sheet = "[Data]\nSample_ID,Sample_Name\n" + "".join(f"{name},\n" for name in samples.split())
-            (run / "SampleSheet.csv").write_text(sheet)
-        return run
-
-    def log_text(self) -> str:
-        return (self.log_dir / "s3_upload.log").read_text()
 
 
 @pytest.fixture
@@ -88,11 +36,6 @@ def age(run: Path, hours: float) -> None:
     moment = time.time() - hours * HOUR
     for path in (run / "RunInfo.xml", *run.glob("*Complete.txt")):
         os.utime(path, (moment, moment))
-
-
-def stored_under(server: S3Server, prefix: str, bucket: str = BUCKET) -> dict[str, bytes | None]:
-    objects = server.objects(bucket).items()
-    return {key.removeprefix(prefix): item.body for key, item in objects if key.startswith(prefix)}
 
 
 def test_one_complete_run_to_one_place_quietly(site: Site, server: S3Server) -> None:
@@ -418,11 +361,6 @@ def test_check(site: Site, server: S3Server) -> None:
     assert "PROBLEM  bucket: no such bucket: s3://no-such-bucket" in bad.out
 
 
-def began_on(log: Path, day: str) -> None:
-    """Make it the log of this day."""
-    log.write_text(re.sub(r"^\d{4}-\d\d-\d\d ", f"{day} ", log.read_text(), flags=re.MULTILINE))
-
-
 def test_rotation_waits_for_the_running_scan(site: Site, server: S3Server) -> None:
     """A scan that finds another one running, or a cleanup, writes into the same log and leaves its name alone."""
     site.run_folder("250101_M01234_0001_AAAAA")
@@ -454,23 +392,6 @@ def test_the_log_is_rotated_between_scans_and_five_are_kept(site: Site) -> None:
     assert kept == ["s3_upload.log", *(f"s3_upload.log.2025-03-{day:02}" for day in range(4, 9))]
     assert log.read_text().count("scan: done") == 1
     assert {path.stat().st_mode & 0o777 for path in site.log_dir.glob("s3_upload.log*")} == {0o600}
-
-
-def on_terminal(argv: list[str], env: dict[str, str], *, both: bool = False) -> list[str]:
-    """What a command prints on a terminal of 80 columns, without the escapes; `both`: stderr is one, too."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    with subprocess.Popen(
-        argv, env={**env, "TERM": "xterm"}, stdout=theirs, stderr=theirs if both else None
-    ) as process:
-        os.close(theirs)
-        out = b""
-        with contextlib.suppress(OSError):  # the end of a terminal
-            while piece := os.read(ours, 65536):
-                out += piece
-        assert process.wait() == 0
-    os.close(ours)
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.decode()).splitlines()
 
 
 def test_status_is_a_table_for_people(site: Site) -> None:
@@ -515,40 +436,6 @@ def test_absurd_names_and_logs_never_keep_status_from_showing_the_rest(site: Sit
     assert "3 runs: 2 new, 1 partial" in result.out
     assert r"\xffaaa" in result.out
     assert "0 of 1 proven, 0 B" in details.out
-
-
-class Hooks:
-    """An HTTP server that takes webhooks and pings."""
-
-    def __init__(self) -> None:
-        self.taken: list[tuple[str, str]] = []
-        taken = self.taken
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-                taken.append((self.path, body))
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def new(self) -> list[tuple[str, str]]:
-        """What came since the last look."""
-        came, self.taken[:] = list(self.taken), []
-        return came
 
 
 def test_those_who_want_to_know_are_told_once(site: Site, server: S3Server) -> None:

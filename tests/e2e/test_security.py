@@ -26,9 +26,10 @@ from s3sync.config.model import load_config
 from s3sync.monitor.notify import Channels, _recipients
 from s3sync.signals import StopRequest
 from s3sync.transfer.progress import Lines, LiveDisplay
-from tests.e2e.test_monitor import Hooks, Site, began_on
+from tests.helpers.hooks import Hooks
 from tests.helpers.lab import AWS_V1, BUCKET, FakeAws, Lab, Result, tree
 from tests.helpers.s3server import S3Server
+from tests.helpers.site import Site, began_on
 
 pytestmark = pytest.mark.real_aws
 

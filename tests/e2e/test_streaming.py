@@ -16,9 +16,9 @@ import pytest
 from s3sync.runs.run_folder import Listing, LocalFile
 from s3sync.transfer import selection
 from s3sync.transfer.selection import UploadSelection
-from tests.e2e.test_monitor import on_terminal
 from tests.helpers.lab import BUCKET, Lab, Result, kill_family, tree
 from tests.helpers.s3server import Fault, S3Server
+from tests.helpers.terminal import on_terminal
 
 SHEET = "[Data]\nSample_ID,Sample_Name\n{name},{name}\n"
 HOUR = 3600

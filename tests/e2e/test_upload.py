@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -12,23 +11,8 @@ import pytest
 
 from scripts.simulate_run import make_run
 from tests.helpers.lab import BUCKET, Lab, tree
+from tests.helpers.promise import MIB, independent_etag, put_order
 from tests.helpers.s3server import S3Server
-
-MIB = 1024 * 1024
-
-
-def independent_etag(content: bytes) -> str:
-    """By AWS's description: MD5, or from 8 MiB on the MD5 of the 8 MiB parts' MD5s and their number."""
-    if len(content) < 8 * MIB:
-        return hashlib.md5(content).hexdigest()
-    parts = [content[i : i + 8 * MIB] for i in range(0, len(content), 8 * MIB)]
-    return f"{hashlib.md5(b''.join(hashlib.md5(p).digest() for p in parts)).hexdigest()}-{len(parts)}"
-
-
-def put_order(server: S3Server) -> list[str]:
-    """Keys in the order in which they became visible."""
-    done = ("PutObject", "CompleteMultipartUpload")
-    return [r.key for r in server.requests if r.operation in done and r.status == 200]
 
 
 def test_every_byte_arrives_and_the_log_says_so(

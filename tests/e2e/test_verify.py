@@ -21,7 +21,7 @@ from s3sync.aws.etag import MIB
 from tests.helpers.hostile_names import HOSTILE_NAMES
 from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, tree
 from tests.helpers.s3server import Fault, S3Server, StoredObject
-from tests.unit.transfer.test_manifest import read_table
+from tests.helpers.tables import read_table
 
 
 def verify(lab: Lab, run: Path, *words: str, **options: Any) -> Result:

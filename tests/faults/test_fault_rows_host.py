@@ -28,14 +28,14 @@ import psutil
 import pytest
 
 from s3sync.aws.destination import Destination
-from tests.contract.test_real_servers import client
-from tests.e2e.test_monitor import Site
+from tests.helpers.boto import client
 from tests.helpers.crashes import orphans_of, wait_for_orphans
 from tests.helpers.hostile_names import HOSTILE_NAMES
 from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, skip_or_fail, tree
 from tests.helpers.promise import is_pending, is_proven, next_scan_completes
 from tests.helpers.radosgw import Gateway
 from tests.helpers.s3server import S3Server
+from tests.helpers.site import Site
 from tests.helpers.unprivileged import without_override
 
 pytestmark = pytest.mark.real_aws

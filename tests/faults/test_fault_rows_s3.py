@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.contract.test_real_servers import client
+from tests.helpers.boto import client
 from tests.helpers.lab import AWS_V1, BUCKET, NO_DELAYS, FakeAws, Lab, Result, skip_or_fail, tree
 from tests.helpers.promise import is_pending, is_proven, next_scan_completes
 from tests.helpers.radosgw import Gateway

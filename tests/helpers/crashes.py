@@ -24,7 +24,7 @@ from s3sync.state.store import Loaded, StateStore
 from tests.helpers.lab import BUCKET, Lab, tree
 from tests.helpers.promise import is_proven
 from tests.helpers.s3server import Request, S3Server
-from tests.unit.state.test_store import CONTRACT, OURS
+from tests.helpers.state_logs import CONTRACT, OURS
 
 Log = Literal["old", "begun", "completed"]
 

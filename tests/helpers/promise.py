@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from tests.helpers.lab import BUCKET, Lab, Result, tree
+from tests.helpers.s3server import S3Server
 
 
 class Server(Protocol):
@@ -67,3 +69,20 @@ def _valid_log(lab: Lab, run: Path, *, journal: bool = False) -> dict[str, Any]:
     left = [path.name for path in lab.log_path(run).parent.iterdir() if not path.name.endswith(".json")]
     assert [name for name in left if ".corrupt-" not in name] == [f"{run.name}.upload.journal.jsonl"] * journal
     return log
+
+
+MIB = 1024 * 1024
+
+
+def independent_etag(content: bytes) -> str:
+    """By AWS's description: MD5, or from 8 MiB on the MD5 of the 8 MiB parts' MD5s and their number."""
+    if len(content) < 8 * MIB:
+        return hashlib.md5(content).hexdigest()
+    parts = [content[i : i + 8 * MIB] for i in range(0, len(content), 8 * MIB)]
+    return f"{hashlib.md5(b''.join(hashlib.md5(p).digest() for p in parts)).hexdigest()}-{len(parts)}"
+
+
+def put_order(server: S3Server) -> list[str]:
+    """Keys in the order in which they became visible."""
+    done = ("PutObject", "CompleteMultipartUpload")
+    return [r.key for r in server.requests if r.operation in done and r.status == 200]

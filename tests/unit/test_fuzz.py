@@ -51,7 +51,7 @@ from s3sync.state.log_format import (
 from s3sync.transfer.batch_sender import _Complaints
 from s3sync.transfer.batches import Batch
 from s3sync.transfer.proof import judge
-from tests.unit.state.test_store import finished, put_log, state_of, store_for
+from tests.helpers.state_logs import finished, put_log, state_of, store_for
 
 fuzz = settings(
     deadline=None,

@@ -245,3 +245,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_line_without_a_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main([]) == 2
     assert "\ncommands:\n" in capsys.readouterr().err, "with all that there is"
+
+
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: str(path.relative_to(TESTS)))
+def test_tests_import_helpers_and_no_other_tests(path: Path) -> None:
+    imported = imported_by(ast.parse(path.read_bytes()))
+    assert [name for name in imported if re.match(r"tests\.(?!helpers\b)|\.", name)] == []

@@ -31,48 +31,9 @@ from s3sync.state.log_format import Proof, RunState
 from s3sync.state.store import StateStore
 from s3sync.text import human_bytes, human_seconds, to_iso
 from tests.helpers.hostile_names import HOSTILE_NAMES
+from tests.helpers.page import DAY, DONE, FAILED, HOUR, NEW, NOW, rendered
 
-HOUR, DAY = 3600.0, 86400.0
-NOW = 1_795_000_000.0
 VOID = {"meta", "input", "link", "br", "img", "wbr"}
-DONE = Entry(
-    run_id="20261118_LH00130_0061_A22CC55LT4",
-    state="uploaded",
-    reason="90 files proven in S3",
-    instrument="NovaSeq X LH00130",
-    place="s3://lab-runs/2026",
-    watched=True,
-    files=90,
-    total_files=90,
-    failed_files=0,
-    size=207_300_000,
-    rate=50e6,
-    began=NOW - 2 * DAY,
-    done=NOW - DAY - HOUR,
-    proven=NOW - DAY,
-    tried=NOW - DAY,
-)
-FAILED = DONE._replace(
-    run_id="20261117_M00146_0060_BBBBB",
-    state="failed",
-    reason="88 of 90 files proven, 22 failed; tried again at the next scan",
-    files=68,
-    failed_files=22,
-    proven=None,
-    failures=tuple((f"Data/{number}.bcl", "S3 has other bytes") for number in range(20)),
-)
-NEW = DONE._replace(
-    run_id="20261119_M00146_0062_CCCCC",
-    state="new",
-    reason="complete, and not uploaded yet",
-    files=0,
-    total_files=0,
-    size=0,
-    rate=None,
-    done=NOW - 3 * HOUR,
-    proven=None,
-    tried=None,
-)
 LAST = LastScan(NOW, 183, NOW)  # without problems
 GONE = DONE._replace(run_id="20250101_A07532_0001_DDDDD", reason="no longer on this disk", watched=False)
 
@@ -121,10 +82,6 @@ class Parsed(HTMLParser):
 
     def attributes(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
-
-
-def rendered(history: History, scan: LastScan | None) -> bytes:
-    return dashboard.render(dashboard.view_of(history, Scans(scan)))
 
 
 def parsed(*entries: Entry, scan: LastScan | None = LAST, troubles: tuple[Trouble, ...] = ()) -> Parsed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -13,10 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 from cryptography import x509
@@ -29,9 +25,9 @@ from hypothesis import strategies as st
 from s3sync import __version__
 from s3sync.monitor import notify
 from s3sync.monitor.notify import Channels, Kind, News, Notifier, Problem, Upload
+from tests.helpers.hooks import SECRET, Handler, Receiver, path_of, running
 from tests.helpers.unprivileged import run_python
 
-SECRET = "S3CRET"  # in every URL, in no log line
 HOUR = 3600.0
 DAY = 24 * HOUR
 RUN_1 = "240101_M01234_0001_A to s3://lab/seq/240101_M01234_0001_A/"
@@ -42,103 +38,6 @@ NO_AWS = Problem("aws", "the token has expired: renew it", "aws")
 NO_FOLDER = Problem("/data/seq", "cannot be read: mount it", "other")
 TOO_OLD = Problem(RUN_2, "too old (80 hours): touch its RunInfo.xml to upload it", "note")
 UPLOADED_1 = Upload(RUN_1, "5,492 files, 102.3 GB")
-
-
-class Received(NamedTuple):
-    """A request as it came."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def text(self) -> str:
-        assert set(self.json) == {"text"}
-        return str(self.json["text"])
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Keeps what comes; a path with a misbehaviour gets that for an answer."""
-
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.received.append(Received(self.command, self.path, dict(self.headers), body))
-        with contextlib.suppress(OSError):
-            self.server.misbehaviours.get(self.path.split("?")[0], Handler.accept)(self)
-
-    do_GET = do_POST  # noqa: N815 - the name that the library wants
-
-    def accept(self, status: int = 200, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the library has it
-        """Not on the tests' stderr."""
-
-
-class Receiver(ThreadingHTTPServer):
-    """Listens on the loopback interface until the test is over."""
-
-    daemon_threads = False  # so that closing waits for them
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.received: list[Received] = []
-        self.misbehaviours: dict[str, Callable[[Handler], object]] = {}
-        self.over = threading.Event()
-        self.scheme = "http"
-
-    def url(self, name: str) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.server_port}{path_of(name)}"
-
-    def channels(self, *names: str) -> Channels:
-        return Channels(**{name: self.url(name) for name in names})
-
-    def take(self, name: str) -> list[Received]:
-        """What this channel received since it was last asked."""
-        taken = [each for each in self.received if each.path.startswith(path_of(name))]
-        self.received = [each for each in self.received if each not in taken]
-        return taken
-
-    def texts(self, name: str) -> list[str]:
-        return [each.text for each in self.take(name)]
-
-    def answers(self, name: str, misbehaviour: Callable[[Handler], object] | int, ending: str = "") -> None:
-        """From now on, this channel answers so, or with this status."""
-        if isinstance(misbehaviour, int):
-            self.misbehaviours[path_of(name)] = partial(Handler.accept, status=misbehaviour)
-        else:
-            self.misbehaviours[path_of(name) + ending] = misbehaviour
-
-
-def path_of(name: str) -> str:
-    return f"/{name}/{SECRET}"
-
-
-@contextlib.contextmanager
-def running(receiver: Receiver) -> Iterator[Receiver]:
-    thread = threading.Thread(target=receiver.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield receiver
-    finally:
-        receiver.over.set()
-        receiver.shutdown()
-        thread.join()
-        receiver.server_close()
-        for left_behind in [thread for thread in threading.enumerate() if thread.name == "notify"]:
-            left_behind.join(10)
-            assert not left_behind.is_alive()
 
 
 @pytest.fixture

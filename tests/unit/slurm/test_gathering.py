@@ -27,7 +27,7 @@ from s3sync.state.store import StateStore
 from s3sync.transfer.progress import Lines, Snapshot
 from s3sync.transfer.request import FileTotals, UploadRequest
 from tests.helpers.fake_slurm import FakeSlurm
-from tests.unit.state.test_lease import theirs
+from tests.helpers.lease_text import theirs
 
 TO = Destination("lab-runs", "")
 PATH = "Data/first.cbcl"

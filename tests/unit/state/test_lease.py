@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import stat
@@ -30,6 +29,7 @@ from s3sync.state.lease_files import KEPT, Numbers
 from s3sync.state.log_format import Proof, RunState
 from s3sync.state.store import StateStore
 from tests.helpers.lab import BUCKET, Lab, Result, kill_family, skip_or_fail, tree
+from tests.helpers.lease_text import theirs
 from tests.helpers.s3server import S3Server
 from tests.helpers.unprivileged import REPOSITORY
 
@@ -58,12 +58,6 @@ def take(numbers: Numbers, place: str, pace: Pace = QUICK, **more: Any) -> Lease
 
 def no_pause(_seconds: float) -> None:
     raise AssertionError("there is nothing to wait for")
-
-
-def theirs(**more: Any) -> bytes:
-    """What the lease of another host says."""
-    told = {"host": "sequencer-2", "pid": 7, "since": "2026-11-23T01:02:03+00:00", "place": "there", "token": "t"}
-    return json.dumps({**told, "beat": 3, "released": False, **more}).encode()
 
 
 def left_behind(numbers: Numbers, number: int = 1, **more: Any) -> bytes:

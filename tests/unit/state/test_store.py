@@ -28,81 +28,25 @@ from s3sync.state.log_format import CorruptError, Proof, RunState, owner, parse_
 from s3sync.state.store import JOURNAL_SUFFIX, LOG_SUFFIX, StateStore
 from s3sync.text import printable
 from tests.helpers.dying import Death, Died, Disk
+from tests.helpers.state_logs import (
+    ARCHIVE,
+    CONTRACT,
+    LAB,
+    MANY,
+    OURS,
+    finish_locked,
+    finished,
+    proofs_of,
+    put_log,
+    run_at,
+    state_of,
+    store_for,
+)
 from tests.helpers.unprivileged import REPOSITORY, run_unprivileged
-
-LAB = Destination("lab-runs", "")
-ARCHIVE = Destination("archive", "2026/cold")
-CONTRACT = {
-    "run_id": str,
-    "run_path": str,
-    "completed": bool,
-    "total_local_files": int,
-    "total_uploaded_files": int,
-    "total_failed_upload": int,
-    "failed_upload_files": list,
-    "uploaded_files": dict,
-}
-OURS = {
-    "version": int,
-    "bucket": str,
-    "remote_path": str,
-    "folder": list,
-    "started": str,
-    "finished": str,
-    "first_completed": str,
-    "instrument_done": str,
-    "sent_files": int,
-    "sent_bytes": int,
-    "seconds": float,
-    "bytes": int,
-    "aws": str,
-    "attempts": int,
-    "completion_object": str,
-    "on_complete": str,
-    "orderly": bool,
-    "still_since": int,
-    "parts_since": str,
-    "opaque_etags": list,
-    "verified_by": str,
-    "manifest_files": int,
-    "skipped": dict,
-    "failed_reasons": dict,
-    "verified_by_exceptions": dict,
-    "local_files": dict,
-}
-
-
-def run_at(root: Path, name: str = "RUN") -> Run:
-    return Run(root / "runs" / name, name, RunInfo("", "", "", "", ()))
-
-
-def store_for(root: Path, destination: Destination = LAB, name: str = "RUN") -> StateStore:
-    return StateStore(root / "log", run_at(root, name), destination)
 
 
 def uploads(root: Path) -> Path:
     return root / "log" / "uploads"
-
-
-def proofs_of(*paths: str, etag: str = "0" * 32, verified_by: str = "etag") -> dict[str, Proof]:
-    return {path: Proof(path, 3, 1_700_000_000_123_456_789, etag, verified_by) for path in paths}
-
-
-def state_of(root: Path, *paths: str, name: str = "RUN", completed: bool = False) -> RunState:
-    proven = proofs_of(*paths)
-    return RunState(name, str(run_at(root, name).path), completed, proven, total_local_files=len(proven))
-
-
-def finished(store: StateStore, state: RunState) -> StateStore:
-    """Through all of an upload that proves what the state holds."""
-    proven, state.proven, completed = state.proven, {}, state.completed
-    state.completed = False
-    store.prepare()
-    store.begin(state)
-    store.record(proven.values())
-    state.proven, state.completed = proven, completed
-    store.finish(state)
-    return store
 
 
 def begun(store: StateStore, state: RunState, *paths: str) -> StateStore:
@@ -310,13 +254,6 @@ def valid_log(**changes: Any) -> bytes:
     log = {"run_id": "RUN", "run_path": "/runs/RUN", "completed": True, "total_local_files": 1, "version": 1}
     log |= {"uploaded_files": {"/runs/RUN/a": "e"}, "local_files": {"a": [1, 2]}, "verified_by": "etag", **changes}
     return json.dumps({key: value for key, value in log.items() if value is not ...}).encode()
-
-
-def put_log(root: Path, content: bytes) -> Path:
-    path = store_for(root).log_path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
 
 
 CORRUPT = [
@@ -623,16 +560,6 @@ def test_the_predecessor_did_not_say_where_to_so_its_log_is_everybodys_until_one
     finished(store_for(tmp_path, ARCHIVE), state_of(tmp_path, "b", completed=True))
     assert owner(plain) == ARCHIVE
     assert store_for(tmp_path).load() == (None, ())
-
-
-MANY = [LAB, ARCHIVE, Destination("lab-runs", "2026"), Destination("lab-runs-2", "")]
-
-
-def finish_locked(root: Path, destination: Destination) -> None:
-    """As an upload does it, with a file that is named by the destination's tag."""
-    store = store_for(root, destination)
-    with held(store.lock_path, "busy"):
-        finished(store, state_of(root, destination.tag, completed=True))
 
 
 def check_many(root: Path) -> None:

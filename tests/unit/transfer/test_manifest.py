@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import subprocess
 from pathlib import Path
 
@@ -14,22 +13,15 @@ from hypothesis import strategies as st
 from s3sync.errors import StateError, UsageError
 from s3sync.transfer.manifest import Row, md5sums, require_place, table, write
 from tests.helpers.hostile_names import HOSTILE_NAMES
+from tests.helpers.tables import read_table
 from tests.helpers.unprivileged import run_unprivileged
 
-UNESCAPED = {r"\\": "\\", r"\t": "\t", r"\n": "\n", r"\r": "\r"}
 NAMES = st.text(st.one_of(st.sampled_from("\\\t\n\r-* \x0b\x85\u2028"), st.characters(codec="utf-8")), min_size=1)
 
 
 def row_of(path: str) -> Row:
     content = path.encode()
     return Row(path, len(content), hashlib.md5(content).hexdigest(), "e-2")
-
-
-def read_table(content: bytes) -> list[list[str]]:
-    """As somebody else would read it: lines end in a line feed, columns in a tab, then backslashes mean something."""
-    lines = content.decode().split("\n")
-    assert lines.pop() == ""
-    return [[re.sub(r"\\.", lambda found: UNESCAPED[found[0]], c) for c in line.split("\t")] for line in lines]
 
 
 @given(names=st.lists(NAMES, unique=True))

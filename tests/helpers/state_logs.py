@@ -1,0 +1,104 @@
+"""Make state logs, as uploads of made-up runs leave them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from s3sync.aws.destination import Destination
+from s3sync.runs.run_folder import Run, RunInfo
+from s3sync.state.lock import held
+from s3sync.state.log_format import Proof, RunState
+from s3sync.state.store import StateStore
+
+LAB = Destination("lab-runs", "")
+
+
+ARCHIVE = Destination("archive", "2026/cold")
+
+
+CONTRACT = {
+    "run_id": str,
+    "run_path": str,
+    "completed": bool,
+    "total_local_files": int,
+    "total_uploaded_files": int,
+    "total_failed_upload": int,
+    "failed_upload_files": list,
+    "uploaded_files": dict,
+}
+
+
+OURS = {
+    "version": int,
+    "bucket": str,
+    "remote_path": str,
+    "folder": list,
+    "started": str,
+    "finished": str,
+    "first_completed": str,
+    "instrument_done": str,
+    "sent_files": int,
+    "sent_bytes": int,
+    "seconds": float,
+    "bytes": int,
+    "aws": str,
+    "attempts": int,
+    "completion_object": str,
+    "on_complete": str,
+    "orderly": bool,
+    "still_since": int,
+    "parts_since": str,
+    "opaque_etags": list,
+    "verified_by": str,
+    "manifest_files": int,
+    "skipped": dict,
+    "failed_reasons": dict,
+    "verified_by_exceptions": dict,
+    "local_files": dict,
+}
+
+
+def run_at(root: Path, name: str = "RUN") -> Run:
+    return Run(root / "runs" / name, name, RunInfo("", "", "", "", ()))
+
+
+def store_for(root: Path, destination: Destination = LAB, name: str = "RUN") -> StateStore:
+    return StateStore(root / "log", run_at(root, name), destination)
+
+
+def proofs_of(*paths: str, etag: str = "0" * 32, verified_by: str = "etag") -> dict[str, Proof]:
+    return {path: Proof(path, 3, 1_700_000_000_123_456_789, etag, verified_by) for path in paths}
+
+
+def state_of(root: Path, *paths: str, name: str = "RUN", completed: bool = False) -> RunState:
+    proven = proofs_of(*paths)
+    return RunState(name, str(run_at(root, name).path), completed, proven, total_local_files=len(proven))
+
+
+def finished(store: StateStore, state: RunState) -> StateStore:
+    """Through all of an upload that proves what the state holds."""
+    proven, state.proven, completed = state.proven, {}, state.completed
+    state.completed = False
+    store.prepare()
+    store.begin(state)
+    store.record(proven.values())
+    state.proven, state.completed = proven, completed
+    store.finish(state)
+    return store
+
+
+def put_log(root: Path, content: bytes) -> Path:
+    path = store_for(root).log_path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+MANY = [LAB, ARCHIVE, Destination("lab-runs", "2026"), Destination("lab-runs-2", "")]
+
+
+def finish_locked(root: Path, destination: Destination) -> None:
+    """As an upload does it, with a file that is named by the destination's tag."""
+    store = store_for(root, destination)
+    with held(store.lock_path, "busy"):
+        finished(store, state_of(root, destination.tag, completed=True))
