@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync.aws import argv, causes, client, error_lines
+from s3sync.aws import argv, causes, client, diagnosis
 from s3sync.aws.argv import BucketRef, Storage
 from s3sync.aws.destination import Destination
 from s3sync.aws.objects import has_no_listings
@@ -91,16 +91,16 @@ def _reach(aws: client.AwsCli, place: UploadTarget, prefix: str, *, is_written: 
     Where `is_written`, another finding says whether files can be sent there.
     """
     asked = aws.run(argv.list_objects_argv(place.bucket, f"{prefix}{PROBE_KEY}/", "", 1))
-    if causes.has_empty_error_body(asked.errors):
+    if diagnosis.has_empty_error_body(asked.errors):
         asked = aws.run(argv.head_bucket_argv(place.bucket))
     if asked.returncode == 0:
         whose = f", account {place.owner}'s" if place.owner else ""
         return CheckResult(ok=True, what="bucket", text=f"{place}: reachable with these credentials{whose}")
-    cause = causes.fatal_cause(asked.errors)
+    cause = diagnosis.fatal_cause(asked.errors)
     no_listings = not cause and has_no_listings(asked.errors)
-    if no_listings or (cause and cause.what == causes.DENIED.what and not place.owner):
+    if no_listings or (cause and cause.id == causes.DENIED.id and not place.owner):
         head = aws.run(argv.head_object_argv(place.bucket, f"{prefix}{PROBE_KEY}"))
-        if is_written or error_lines.error_codes(head.errors) & {"404", "NoSuchKey"}:
+        if is_written or diagnosis.error_codes(head.errors) & {"404", "NoSuchKey"}:
             longer = "so each object is asked for, which takes longer"
             text = (
                 f"{place}: reachable, but these credentials may not list it, {longer} (give them s3:ListBucket there)"
@@ -109,7 +109,7 @@ def _reach(aws: client.AwsCli, place: UploadTarget, prefix: str, *, is_written: 
                 text = f"{place}: reachable, but this server does not list it, {longer}"
             return CheckResult(ok=True, what="bucket", text=text)
     where = f"{place}, expected to be account {place.owner}'s" if place.owner else str(place)
-    why = causes.unreachable_cause(asked.errors) or causes.transient_cause(asked.errors)
+    why = diagnosis.unreachable_cause(asked.errors) or diagnosis.transient_cause(asked.errors)
     return CheckResult(ok=False, what="bucket", text=str(client.to_error(asked, where, why)))
 
 

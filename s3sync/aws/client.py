@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 from s3sync import process_tree, processes
 from s3sync.aws import argv as aws_argv
-from s3sync.aws.causes import Cause, are_credentials_missing, describe_exit_code, fatal_error_in
-from s3sync.aws.error_lines import strip_prefix
+from s3sync.aws.causes import Cause
+from s3sync.aws.diagnosis import are_credentials_missing, describe_exit_code, fatal_error_in, strip_prefix
 from s3sync.aws.settings import (
     S3Settings,
     child_environment,
@@ -384,12 +384,12 @@ def parse_json(ended: AwsResult) -> Any:
         raise AwsError(f"aws {' '.join(ended.words[:2])} printed no JSON: {error}") from error
 
 
-def to_error(ended: AwsResult, where: str, fallback: Cause | None = None) -> AwsError:
-    """The one clear line for a process that failed for good."""
-    known, said = fatal_error_in(ended.errors)
+def to_error(result: AwsResult, target: str, fallback: Cause | None = None) -> AwsError:
+    """Return the error for a process that failed for good, with its cause, or with `fallback` if that is not known."""
+    known, error = fatal_error_in(result.errors)
     if cause := known or fallback:
-        return AwsError(f"{cause.message_for(where)}. aws said: {said or ended.reason}")
-    return AwsError(f"aws {' '.join(ended.words[:2])} failed for {where}: {ended.reason}")
+        return AwsError(f"{cause.message_for(target)}. aws said: {error or result.reason}", id=cause.id)
+    return AwsError(f"aws {' '.join(result.words[:2])} failed for {target}: {result.reason}", id="aws.command-failed")
 
 
 def _endpoint_options(environ: Mapping[str, str]) -> tuple[str, ...]:

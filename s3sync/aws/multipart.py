@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
-from s3sync.aws import argv, client, error_lines
+from s3sync.aws import argv, client, diagnosis
 from s3sync.aws.argv import BUCKET_DEFAULTS, BucketRef, Storage
 from s3sync.aws.client import AwsCli
 from s3sync.errors import AwsError
@@ -109,7 +109,7 @@ class _Begun(NamedTuple):
 def _abort(aws: AwsCli, bucket: BucketRef, left: _Begun) -> None:
     """Raises AwsError."""
     ended = aws.run_despite_stop(argv.abort_upload_argv(bucket, left.key, left.upload_id), _SECONDS)
-    if not ended.succeeded and "NoSuchUpload" not in error_lines.error_codes(ended.errors):
+    if not ended.succeeded and "NoSuchUpload" not in diagnosis.error_codes(ended.errors):
         raise client.to_error(ended, f"s3://{bucket.name}")
 
 

@@ -16,7 +16,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from s3sync.aws import argv, causes, checksums, client, error_lines
+from s3sync.aws import argv, causes, checksums, client, diagnosis
 from s3sync.aws.argv import BucketRef
 from s3sync.aws.causes import Cause
 from s3sync.aws.client import AwsCli, AwsResult
@@ -153,11 +153,11 @@ class ObjectReader:
         Raises InterruptedBySignal, AwsError if the CLI cannot start.
         """
         ended = self._aws.run(argv.list_objects_argv(self._bucket, self._prefix, "", 1), _PROBE_SECONDS)
-        if ended.succeeded or error_lines.error_codes(ended.errors):
+        if ended.succeeded or diagnosis.error_codes(ended.errors):
             return None
         if ended.killed_reason:
             return causes.NO_RESPONSE
-        return causes.unreachable_cause(ended.errors)
+        return diagnosis.unreachable_cause(ended.errors)
 
     def pause(self, seconds: float) -> None:
         """Wait so long; raises InterruptedBySignal if somebody asks for the end."""
@@ -230,16 +230,16 @@ class ObjectReader:
         """Ask again a little later where that may help: at the very beginning nobody else does."""
         for seconds in BACKOFF:
             ended = self._aws.run(words)
-            if ended.succeeded or not causes.transient_cause(ended.errors):
+            if ended.succeeded or not diagnosis.transient_cause(ended.errors):
                 return ended
             self._aws.pause(seconds)
         return self._aws.run(words)
 
     def _no_contact(self, ended: AwsResult) -> AwsError:
-        if causes.has_empty_error_body(ended.errors):
+        if diagnosis.has_empty_error_body(ended.errors):
             ended = self._aws.run(argv.head_bucket_argv(self._bucket))
         return client.to_error(
-            ended, self._url, causes.unreachable_cause(ended.errors) or causes.transient_cause(ended.errors)
+            ended, self._url, diagnosis.unreachable_cause(ended.errors) or diagnosis.transient_cause(ended.errors)
         )
 
     def cost(self, files: Sequence[File]) -> float:
@@ -426,8 +426,8 @@ def has_no_listings(errors: Iterable[str]) -> bool:
 
 def _parse_listing(ended: AwsResult, where: str) -> list[tuple[str, RemoteObject]]:
     if not ended.succeeded:
-        cause = causes.fatal_cause(ended.errors)
-        if cause and cause.what == causes.DENIED.what:
+        cause = diagnosis.fatal_cause(ended.errors)
+        if cause and cause.id == causes.DENIED.id:
             raise _ListingForbiddenError
         if cause:
             raise client.to_error(ended, where)
@@ -467,7 +467,7 @@ def _shown(said: str) -> str:
 
 def _parse_head(ended: AwsResult) -> ObjectState:
     if not ended.succeeded:
-        codes = error_lines.error_codes(ended.errors)
+        codes = diagnosis.error_codes(ended.errors)
         if codes & _NOT_FOUND:
             return Absent()
         if codes & _BAD_REQUEST:

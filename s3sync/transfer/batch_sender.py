@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync.aws import Destination, argv, causes, client, error_lines, etag
+from s3sync.aws import Destination, argv, causes, client, diagnosis, etag
 from s3sync.aws import multipart as aws_multipart
 from s3sync.runs import Run
 from s3sync.transfer.bandwidth import Ahead, Throttle
@@ -138,8 +138,8 @@ class BatchSender:
         )
 
     def _cause(self, heard: _Complaints) -> tuple[causes.Cause | None, str]:
-        cause, said = causes.fatal_error(heard.said)
-        if not cause and heard.all_say(causes.CHECKSUM_MISMATCH):
+        cause, said = diagnosis.fatal_error(heard.said)
+        if not cause and heard.all_say(diagnosis.CHECKSUM_MISMATCH):
             return causes.CHECKSUMS, heard.said[-1].text
         return cause, said
 
@@ -201,7 +201,7 @@ class _Complaints:
 
     def __init__(self, destination: Destination, run_id: str, batch: Batch, readable: Callable[[str], str]) -> None:
         self.by_path: dict[str, str] = {}
-        self.said: deque[error_lines.ErrorLine] = deque(maxlen=_KEPT)
+        self.said: deque[diagnosis.ErrorLine] = deque(maxlen=_KEPT)
         self.lost = ""  # what was said of a way to S3 that was lost, and not found again since
         self.in_a_row = 0  # since the last file that went up
         self._denied_in_a_row = 0  # of these those that S3 may deny by their keys
@@ -223,7 +223,7 @@ class _Complaints:
         match = self._line.match(line)
         if not match:
             if not line.startswith(self._torn):
-                self._hear(error_lines.parse_line(self._readable(line)), of_a_file=False)
+                self._hear(diagnosis.parse_line(self._readable(line)), of_a_file=False)
             return False
         self.in_a_row += 1
         rest = match["rest"]
@@ -231,7 +231,7 @@ class _Complaints:
         end = max((end for end in ends if rest[:end] in self._paths), default=None)
         if end is not None:
             self._last = self.by_path[rest[:end]] = self._readable(rest[end + 1 :])
-            self._hear(error_lines.parse_text(error_lines.strip_prefix(self._last)))
+            self._hear(diagnosis.parse_text(diagnosis.strip_prefix(self._last)))
         return True
 
     def all_say(self, pattern: re.Pattern[str]) -> bool:
@@ -249,21 +249,21 @@ class _Complaints:
         """The last word on the files that no complaint names; if files failed until it was ended, why the last did."""
         return f"{ended.reason}: {self._last}" if ended.killed_reason and self._last else ended.reason
 
-    def _hear(self, complaint: error_lines.ErrorLine | None, *, of_a_file: bool = True) -> None:
+    def _hear(self, complaint: diagnosis.ErrorLine | None, *, of_a_file: bool = True) -> None:
         """A line about no file may be anything: it is no sign of a way to S3."""
         if complaint:
             self.said.append(complaint)
-            cause, _ = causes.fatal_error([complaint])
-            if not cause and causes.is_unreachable(complaint):
+            cause, _ = diagnosis.fatal_error([complaint])
+            if not cause and diagnosis.is_unreachable(complaint):
                 self.lost = complaint.text
             elif of_a_file:
                 self.lost = ""
-            self._denied_in_a_row += bool(of_a_file and cause and cause.of_a_key)
+            self._denied_in_a_row += bool(of_a_file and cause and cause.may_be_one_key)
 
 
 def _why_in_vain(ended: client.AwsResult, heard: _Complaints) -> causes.Cause:
     """It stalled, or file after file failed, for want of a way to S3 or because S3 took none."""
-    if heard.lost or causes.unreachable_cause(ended.errors):
+    if heard.lost or diagnosis.unreachable_cause(ended.errors):
         return causes.UNREACHABLE
     return causes.ALL_REJECTED if heard.in_a_row >= _GIVE_UP else causes.NO_RESPONSE
 

@@ -189,8 +189,8 @@ class FileUploader:
         if cause and pending:
             self._state.failed = {file.path: f"not sent: {cause.what}" for file in pending} | self._state.failed
             said = f". aws said: {self._pipeline.said}" if self._pipeline.said else ""
-            error = DeniedError if cause.of_a_key else AwsError
-            raise error(f"{cause.message_for(printable(self._url))}{said}")
+            error = DeniedError if cause.may_be_one_key else AwsError
+            raise error(f"{cause.message_for(printable(self._url))}{said}", id=cause.id)
 
     def send_receipt(self, written: Run) -> tuple[str, str]:
         """The completion object, by the same ways: its ETag, or why there is none."""

@@ -196,7 +196,7 @@ class Pipeline:
             self._transfer.abort(no_way=True)
         if cause:
             self.said = self.said or sent.said
-        if cause and cause.of_a_key:
+        if cause and cause.may_be_one_key:
             self.denied = self.denied or cause
             self._denials += 1
             cause = cause if self._is_denied_throughout() else None

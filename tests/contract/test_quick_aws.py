@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from s3sync.aws import argv as aws_argv
-from s3sync.aws import causes
+from s3sync.aws import diagnosis
 from s3sync.aws.argv import BUCKET_DEFAULTS, BucketRef, Storage
 from s3sync.aws.etag import Multipart
 from s3sync.aws.settings import S3Settings, child_environment, write_config
@@ -70,7 +70,7 @@ class Side:
         out, err = (os.fsdecode(stream) for stream in (ended.stdout, ended.stderr))
         lines = [line for line in [*out.splitlines(), *err.splitlines()] if line.strip()]
         failed = (re.match(rf"upload failed: .* to s3://{BUCKET}/{PREFIX}(\S+) (.*)", line) for line in lines)
-        cause = causes.fatal_cause(lines) if ended.returncode else None
+        cause = diagnosis.fatal_cause(lines) if ended.returncode else None
         stored = {
             key: (len(item.body or b""), item.etag, {n: v for n, v in item.headers.items() if n in _THEIR_OWN})
             for key, item in self.server.objects(BUCKET).items()

@@ -85,9 +85,9 @@ sso_role_name = lab
 credential_process = /bin/sh -c "echo 'vault: login needed' >&2; exit 3"
 """
 NEEDS = {
-    "mfa": "the AWS profile asks for an MFA code, and nobody can enter one here",
-    "sso": "the AWS login of this profile has expired, or there was none, and nobody can log in here",
-    "process": "the credential_process of the AWS profile failed",
+    "mfa": ("the AWS profile requires an MFA code, and nobody can enter one here", "aws.mfa-required"),
+    "sso": ("the AWS login of this profile has expired or is missing, and nobody can log in here", "aws.no-login"),
+    "process": ("the credential_process of the AWS profile failed", "aws.credential-process-failed"),
 }
 
 
@@ -104,8 +104,10 @@ def test_a_profile_that_needs_somebody_at_the_keyboard_is_told_in_one_line(
     )
 
     (line,) = [line for line in result.err.splitlines() if line.startswith("s3sync: ")]
-    assert line.startswith(f"s3sync: {NEEDS[profile]}, needed for s3://{BUCKET} (")
-    is_pending(lab, tiny_run, result, NEEDS[profile])
+    what, error_id = NEEDS[profile]
+    assert line.startswith(f"s3sync: {what}, needed for s3://{BUCKET} (")
+    assert line.endswith(f" [{error_id}]")
+    is_pending(lab, tiny_run, result, what)
     assert server.requests == []
 
 

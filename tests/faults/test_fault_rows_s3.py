@@ -180,7 +180,7 @@ def test_row_05_reset_in_mid_body(
     result = lab.upload(tiny_run, "--aws_command", fake_aws(code), env=ONCE)
 
     is_pending(lab, tiny_run, result, "not in S3", FIRST)
-    assert ("aws gave no error" in result.out) is bool(code)
+    assert ("aws reported no error" in result.out) is bool(code)
     assert server.uploads(BUCKET) == []
     server.clear_faults()
     next_scan_completes(lab, tiny_run, server)
@@ -516,7 +516,7 @@ def test_row_17_tampered_with_between_put_and_read_back(lab: Lab, server: S3Serv
 def test_row_18_the_cli_lies(lab: Lab, server: S3Server, tiny_run: Path, fake_aws: FakeAws) -> None:
     result = lab.upload(tiny_run, "--aws_command", fake_aws(WHEN_CP + "os._exit(0)"))
 
-    is_pending(lab, tiny_run, result, "not in S3; aws gave no error", "RunInfo.xml", FIRST, SECOND)
+    is_pending(lab, tiny_run, result, "not in S3; aws reported no error", "RunInfo.xml", FIRST, SECOND)
     assert (passes(result), server.objects(BUCKET), sent(server)) == (3, {}, 0)
     assert MARKER not in str(lab.log(tiny_run)["failed_upload_files"]), "the marker was not even tried"
     next_scan_completes(lab, tiny_run, server)

@@ -243,7 +243,7 @@ if 'cp' in argv:
     result = lab.upload(small_run, "--cores", "1", "--aws_command", fake_aws(code))
 
     assert result.code == 1
-    assert "S3 takes no files" in result.err, "as it can be reached when it is asked"
+    assert "[s3.all-files-rejected]" in result.err, "as it can be reached when it is asked"
     assert lab.log(small_run)["completed"] is False
 
 
@@ -254,7 +254,7 @@ def test_why_the_last_of_them_failed_is_told_of_all(lab: Lab, server: S3Server, 
     result = lab.upload(small_run, "--cores", "1", env={"AWS_MAX_ATTEMPTS": "1"})
 
     assert result.code == 1
-    assert "s3sync: S3 takes no files: s3://lab-runs/" in result.err
+    assert "s3sync: S3 rejects every file: s3://lab-runs/" in result.err
     log = lab.log(small_run)
     assert log["completed"] is False
     reasons = set(log["failed_reasons"].values())

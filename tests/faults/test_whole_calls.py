@@ -281,7 +281,7 @@ def queue_of(*paths: str) -> BatchQueue:
 
 
 def test_the_cause_of_one_pass_is_not_that_of_the_next(tiny_run: Path) -> None:
-    lasting = Cause("it is broken", "repair it")
+    lasting = Cause(id="aws.broken", what="it is broken", advice="repair it")
     told = Told((lasting, None), (None, None))
     assert list(passes_of(told, tiny_run, queue_of("a"), queue_of("b"))) == [lasting, None]
 

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 from s3sync.aws import client, multipart
 from s3sync.aws.argv import BucketRef
-from s3sync.aws.causes import fatal_cause, has_empty_error_body, unreachable_cause
 from s3sync.aws.client import AwsCli, AwsResult
 from s3sync.aws.destination import Destination
+from s3sync.aws.diagnosis import fatal_cause, has_empty_error_body, unreachable_cause
 from s3sync.aws.etag import likely_part_sizes
 from s3sync.aws.objects import Absent, ObjectReader, Readback, RemoteObject, Unknown
 from s3sync.aws.settings import S3Settings, write_config

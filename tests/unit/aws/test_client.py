@@ -17,18 +17,18 @@ import psutil
 import pytest
 
 from s3sync import process_tree
-from s3sync.aws import argv, client, error_lines, objects
+from s3sync.aws import argv, client, diagnosis, objects
 from s3sync.aws.argv import BucketRef, Storage
-from s3sync.aws.causes import (
-    DENIED,
+from s3sync.aws.causes import DENIED
+from s3sync.aws.causes import EXPIRED as EXPIRED_CAUSE
+from s3sync.aws.client import AwsCli, AwsResult, find_aws
+from s3sync.aws.diagnosis import (
     describe_exit_code,
     fatal_cause,
     has_empty_error_body,
     transient_cause,
     unreachable_cause,
 )
-from s3sync.aws.causes import EXPIRED as EXPIRED_CAUSE
-from s3sync.aws.client import AwsCli, AwsResult, find_aws
 from s3sync.errors import AwsError, InterruptedBySignal
 from s3sync.signals import StopRequest
 from tests.helpers.lab import AWS_V1
@@ -264,15 +264,15 @@ def test_the_endpoint_of_the_environment_is_an_option(
 # What its errors mean
 
 PREFIX = "aws: [ERROR]: "
-CREDENTIALS = "no AWS credentials"
-EXPIRED = "the AWS credentials have expired"
-WRONG = "the AWS credentials are wrong"
-LOGIN = "the AWS login of this profile has expired, or there was none, and nobody can log in here"
-MFA = "the AWS profile asks for an MFA code, and nobody can enter one here"
-PROCESS = "the credential_process of the AWS profile failed"
-ROLE = "the AWS role cannot be assumed"
-BAD_PROFILE = "the AWS profile is not complete"
-REGION = "the bucket is in another region"
+CREDENTIALS = "aws.no-credentials"
+EXPIRED = "aws.expired-credentials"
+WRONG = "aws.wrong-credentials"
+LOGIN = "aws.no-login"
+MFA = "aws.mfa-required"
+PROCESS = "aws.credential-process-failed"
+ROLE = "aws.role-denied"
+BAD_PROFILE = "aws.incomplete-profile"
+REGION = "s3.wrong-region"
 FAILED = "upload failed: ../../tmp/work/batch-000001/Data/a to s3://lab-runs/RUN/Data/a "
 
 UNTRUSTED = "SSL validation failed for https://s3.example/ [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed:"
@@ -284,7 +284,7 @@ def operation(code: str, message: str, name: str = "PutObject") -> str:
 
 @pytest.mark.parametrize("before", ["", PREFIX, "fatal error: ", f"{PREFIX}fatal error: ", FAILED])
 @pytest.mark.parametrize(
-    ("text", "what"),
+    ("text", "cause_id"),
     [
         ('Unable to locate credentials. You can configure credentials by running "aws configure".', CREDENTIALS),
         ('Unable to locate credentials. You can configure credentials by running "aws login".', CREDENTIALS),
@@ -317,7 +317,7 @@ def operation(code: str, message: str, name: str = "PutObject") -> str:
         ("Credentials were refreshed, but the refreshed credentials are still expired.", EXPIRED),
         ('The source_profile "nobody" referenced in the profile "lab" does not exist.', BAD_PROFILE),
         ("Infinite loop in credential configuration detected. Attempting to load from profile loop ...", BAD_PROFILE),
-        ("You must specify a region. You can also configure your region by running ...", "no AWS region"),
+        ("You must specify a region. You can also configure your region by running ...", "aws.no-region"),
         (operation("ExpiredToken", "The provided token has expired."), EXPIRED),
         (operation("ExpiredTokenException", "The security token included in the request is expired"), EXPIRED),
         (operation("RequestExpired", "Request has expired."), EXPIRED),
@@ -326,29 +326,29 @@ def operation(code: str, message: str, name: str = "PutObject") -> str:
         (operation("InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records."), WRONG),
         (operation("SignatureDoesNotMatch", "The request signature we calculated does not match ..."), WRONG),
         (operation("InvalidToken", "The provided token is malformed or otherwise invalid."), WRONG),
-        (operation("NoSuchBucket", "The specified bucket does not exist", "ListObjectsV2"), "no such bucket"),
-        ("The config profile (nobody) could not be found", "no such AWS profile"),
+        (operation("NoSuchBucket", "The specified bucket does not exist", "ListObjectsV2"), "s3.no-bucket"),
+        ("The config profile (nobody) could not be found", "aws.no-profile"),
         (
             operation(
                 "RequestTimeTooSkewed", "The difference between the request time and the current time is too large."
             ),
-            "this machine's clock is wrong, so S3 refuses its requests",
+            "s3.wrong-clock",
         ),
-        (operation("AccessDenied", "Access Denied"), "access denied"),
+        (operation("AccessDenied", "Access Denied"), "s3.access-denied"),
         (
             operation("AccessDenied", "User: arn:aws:iam::1:user/a is not authorized to perform: s3:PutObject"),
-            "access denied",
+            "s3.access-denied",
         ),
-        (operation("403", "Forbidden", "HeadObject"), "access denied"),
+        (operation("403", "Forbidden", "HeadObject"), "s3.access-denied"),
         (operation("PermanentRedirect", "The bucket you are attempting to access ..."), REGION),
         (operation("AuthorizationHeaderMalformed", "the region 'us-east-1' is wrong"), REGION),
         (operation("IllegalLocationConstraintException", "-"), REGION),
         (operation("301", "Moved Permanently", "HeadObject"), REGION),
-        (f"{UNTRUSTED} unable to get local issuer certificate (_ssl.c:1006)", "the TLS certificate is not trusted"),
-        (f"{UNTRUSTED} certificate has expired (_ssl.c:1006)", "the TLS certificate is not trusted"),
+        (f"{UNTRUSTED} unable to get local issuer certificate (_ssl.c:1006)", "s3.untrusted-certificate"),
+        (f"{UNTRUSTED} certificate has expired (_ssl.c:1006)", "s3.untrusted-certificate"),
         (
             "An HTTP Client raised an unhandled exception: Invalid header value b'[redacted]\\n'",
-            "the AWS credentials have a line break in them",
+            "aws.line-break-in-credentials",
         ),
         (operation("SlowDown", "Please reduce your request rate."), None),
         (operation("InternalError", "We encountered an internal error. Please try again."), None),
@@ -361,11 +361,11 @@ def operation(code: str, message: str, name: str = "PutObject") -> str:
         ("argument of type 'NoneType' is not iterable", None),
     ],
 )
-def test_causes_that_cannot_pass_by_themselves(before: str, text: str, what: str | None) -> None:
+def test_causes_that_cannot_pass_by_themselves(before: str, text: str, cause_id: str | None) -> None:
     cause = fatal_cause(["warning: Skipping file /x. File does not exist.", f"{before}{text}", "the end"])
-    assert (cause and cause.what) == what
+    assert (cause and cause.id) == cause_id
     failure = client.to_error(AwsResult(("s3", "cp", "x"), 1, b"", (f"{before}{text}",)), "s3://lab-runs")
-    assert str(failure).startswith(what or "aws s3 cp failed for s3://lab-runs: ")
+    assert failure.id == (cause_id or "aws.command-failed")
     assert PREFIX not in str(failure)
     assert text in str(failure)
 
@@ -384,8 +384,11 @@ def test_a_refusal_without_a_reason_may_be_the_clock() -> None:
     [
         ("The config profile (lab) could not be found", "no such AWS profile: lab, needed for s3://lab-runs (check "),
         ("Unable to locate credentials", "no AWS credentials for s3://lab-runs (set "),
-        ("Token has expired and refresh failed", f"{LOGIN}, needed for s3://lab-runs (log in "),
-        (operation("InvalidAccessKeyId", "-"), f"{WRONG}, needed for s3://lab-runs (check "),
+        (
+            "Token has expired and refresh failed",
+            "the AWS login of this profile has expired or is missing, ",
+        ),
+        (operation("InvalidAccessKeyId", "-"), "the AWS credentials are wrong, needed for s3://lab-runs (check "),
         (operation("NoSuchBucket", "-"), "no such bucket: s3://lab-runs (check "),
     ],
 )
@@ -425,7 +428,9 @@ def test_a_message_names_what_is_wrong_and_not_the_bucket_instead(text: str, lin
 def test_a_wrong_region_is_corrected_with_the_one_that_s3_names(code: str, message: str, region: str) -> None:
     errors = (operation(code, message), "You can fix this issue by explicitly providing the correct region location")
     failed = str(client.to_error(AwsResult(("s3api", "x"), 254, b"", errors), "s3://lab-runs"))
-    assert failed.startswith(f"{REGION}: s3://lab-runs (set AWS_DEFAULT_REGION to {region}, and AWS_REGION too if it ")
+    assert failed.startswith(
+        f"the bucket is in another region: s3://lab-runs (set AWS_DEFAULT_REGION to {region}, and AWS_REGION too if it "
+    )
     assert message in failed
 
 
@@ -452,7 +457,7 @@ def test_the_name_of_a_file_is_no_cause(name: str) -> None:
             None,
             transient_cause([said]),
         )
-        assert error_lines.parse_line(line) == error_lines.parse_text(said)
+        assert diagnosis.parse_line(line) == diagnosis.parse_text(said)
     expired = f"upload failed: {name} to s3://Forbidden-lab/{name} {operation('ExpiredToken', 'The token ...')}"
     assert fatal_cause([expired]) == EXPIRED_CAUSE
 
@@ -474,7 +479,7 @@ def test_other_lines_with_names_are_no_cause(name: str) -> None:
 @pytest.mark.parametrize("bucket", ["accessdenied", "Forbidden", "NoSuchKey", "(404)", "SlowDown"])
 def test_the_name_of_a_bucket_or_key_in_a_url_is_no_answer_of_s3(bucket: str) -> None:
     said = f'Could not connect to the endpoint URL: "https://{bucket}.s3.amazonaws.com/RUN/{bucket}%20Not Found"'
-    assert (fatal_cause([said]), error_lines.error_codes([said])) == (None, set())
+    assert (fatal_cause([said]), diagnosis.error_codes([said])) == (None, set())
     assert objects._parse_head(AwsResult(("s3api", "head-object"), 255, b"", (said,))) == objects.Unknown(said)
 
 
@@ -487,7 +492,7 @@ def test_what_is_wrong_with_everything_comes_before_what_is_wrong_with_a_key() -
 def test_an_answer_that_the_client_in_c_hands_on_as_it_came_is_understood() -> None:
     body = '<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'
     said = f"AWS_ERROR_S3_INVALID_RESPONSE_STATUS: Invalid response status. Body from error request is: b'{body}'"
-    assert error_lines.parse_text(said) == error_lines.ErrorLine(said, "Access Denied", "AccessDenied")
+    assert diagnosis.parse_text(said) == diagnosis.ErrorLine(said, "Access Denied", "AccessDenied")
     assert fatal_cause([f"upload failed: a to s3://lab-runs/RUN/a {said}"]) == DENIED
 
 
@@ -523,9 +528,9 @@ def test_no_complaint_is_no_cause() -> None:
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        (0, "aws gave no error"),
-        (1, "aws says that a transfer failed"),
-        (2, "aws says that it skipped files"),
+        (0, "aws reported no error"),
+        (1, "aws reported a failed transfer"),
+        (2, "aws skipped files"),
         (130, "aws was interrupted"),
         (252, "aws did not understand its arguments"),
         (253, "aws has no valid configuration or credentials"),
