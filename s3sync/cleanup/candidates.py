@@ -21,7 +21,7 @@ from s3sync.cleanup import record as cleanup_record
 from s3sync.cleanup.record import Record
 from s3sync.config import Config
 from s3sync.errors import S3SyncError
-from s3sync.inventory import Judged, named, survey
+from s3sync.inventory import Problem, RunStatus, discovery, states, statuses
 from s3sync.runs import run_folder
 from s3sync.state import Proof, log_format
 from s3sync.text import human_seconds, parse_iso, pluralize, printable
@@ -38,18 +38,18 @@ class Subject(NamedTuple):
     """
 
     folder: Path
-    units: tuple[Judged, ...]
+    units: tuple[RunStatus, ...]
     reason: str
     completed: str
     age: float | None
 
     @property
-    def runs(self) -> tuple[Judged, ...]:
+    def runs(self) -> tuple[RunStatus, ...]:
         """The run at each destination; what is compared there is the whole folder, analyses included."""
         return tuple(unit for unit in self.units if not unit.run.within)
 
     @property
-    def uploaded(self) -> tuple[Judged, ...]:
+    def uploaded(self) -> tuple[RunStatus, ...]:
         """Those that are in S3, as their logs say."""
         return tuple(run for run in self.runs if run.state == "uploaded")
 
@@ -77,7 +77,7 @@ class Plan(NamedTuple):
     """Every subject that was asked for, which of them are to be verified, and what could not be looked into."""
 
     subjects: tuple[Subject, ...]
-    troubles: tuple[survey.Trouble, ...]
+    problems: tuple[Problem, ...]
     unknown: tuple[str, ...]  # names that no run has
 
     @property
@@ -106,19 +106,21 @@ NOTHING = Proven({}, {}, (), ())
 def survey_runs(config: Config, names: Iterable[str], older_than: float, now: float | None = None) -> Plan:
     """Every run folder, or those with these names, judged at all of its destinations; oldest first. Reads only."""
     moment = time.time() if now is None else now
-    candidates, troubles = survey.discover(config, aliases=True)
-    wanted = set(named.resolve(names, candidates))
+    found = discovery.discover(config)
+    candidates = found.candidates
+    wanted = set(discovery.resolve_names(names, candidates))
     by_folder: dict[
-        object, list[survey.Candidate]
+        object, list[discovery.Candidate]
     ] = {}  # all entries that watch it have to agree, under whichever name
     for candidate in candidates:
         by_folder.setdefault(_identity(candidate.run.path), []).append(candidate)
     chosen = [group for group in by_folder.values() if not wanted or not wanted.isdisjoint(c.run.run_id for c in group)]
     occupied = _occupied(config, {os.path.realpath(candidate.run.path) for candidate in candidates})
-    subjects = [_subject(survey.judge_all(config, group), config, older_than, moment, occupied) for group in chosen]
+    judged = (statuses.run_statuses(config, group) for group in chosen)
+    subjects = [_subject(units, config, older_than, moment, occupied) for units in judged]
     subjects.sort(key=lambda subject: (subject.completed or "~", subject.folder))
     unknown = wanted - {candidate.run.run_id for candidate in candidates}
-    return Plan(tuple(subjects), tuple(troubles), tuple(sorted(unknown)))
+    return Plan(tuple(subjects), tuple(found.problems), tuple(sorted(unknown)))
 
 
 def _identity(folder: Path) -> object:
@@ -141,7 +143,7 @@ def _occupied(config: Config, runs: Iterable[str]) -> dict[str, str]:
 
 
 def _subject(
-    units: Sequence[Judged], config: Config, older_than: float, now: float, occupied: Mapping[str, str]
+    units: Sequence[RunStatus], config: Config, older_than: float, now: float, occupied: Mapping[str, str]
 ) -> Subject:
     runs = [unit for unit in units if not unit.run.within]
     name = runs[0].run.path
@@ -155,7 +157,7 @@ def _subject(
     return Subject(folder, tuple(units), reason, completed, age)
 
 
-def _why_not_this_folder(runs: Sequence[Judged], occupied: Mapping[str, str]) -> str:
+def _why_not_this_folder(runs: Sequence[RunStatus], occupied: Mapping[str, str]) -> str:
     for run in runs:
         if os.path.islink(run.run.path):
             target = printable(os.path.realpath(run.run.path))
@@ -182,7 +184,7 @@ def mounted_in(folder: Path) -> str:
     return ""
 
 
-def _why_not_these_states(runs: Sequence[Judged], record: Record | None) -> str:
+def _why_not_these_states(runs: Sequence[RunStatus], record: Record | None) -> str:
     for run in runs:
         if run.state != "uploaded" and not _is_never(run, record):
             return f"{run.state} at {printable(run.url)}: {run.reason}"
@@ -191,20 +193,20 @@ def _why_not_these_states(runs: Sequence[Judged], record: Record | None) -> str:
     return ""
 
 
-def _is_never(run: Judged, record: Record | None) -> bool:
+def _is_never(run: RunStatus, record: Record | None) -> bool:
     """Whether it is not going to be uploaded there. What a cleanup that was interrupted took away of the run does not
     change what was so before."""
-    if run.state in survey.NEVER:
+    if run.state in states.SKIPPED_STATES:
         return True
     before = {target.url: target.state for target in record.targets} if record else {}
     return (
         run.head is None
         and run.state in ("sequencing", "settling", "incomplete")
-        and before.get(run.url) in survey.NEVER
+        and before.get(run.url) in states.SKIPPED_STATES
     )
 
 
-def _completed(runs: Iterable[Judged], now: float) -> tuple[str, float | None]:
+def _completed(runs: Iterable[RunStatus], now: float) -> tuple[str, float | None]:
     """When the last destination was completed, and how many seconds ago; None if that is not known of all."""
     texts = [run.head.finished for run in runs if run.state == "uploaded" and run.head]
     moments = [(moment, text) for text in texts if (moment := parse_iso(text)) is not None]
@@ -214,7 +216,7 @@ def _completed(runs: Iterable[Judged], now: float) -> tuple[str, float | None]:
     return text, now - last
 
 
-def _why_not_this_age(runs: Iterable[Judged], age: float | None, older_than: float) -> str:
+def _why_not_this_age(runs: Iterable[RunStatus], age: float | None, older_than: float) -> str:
     if age is None:
         paths = [run.log_path for run in runs if run.state == "uploaded"]
         return f"not old enough for all we know: {printable(str(paths[0]))} has no `finished` that is a time"

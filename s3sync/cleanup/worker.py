@@ -20,7 +20,7 @@ from s3sync.cleanup.delete import Removal
 from s3sync.cleanup.record import Deleted, Record, Target
 from s3sync.config import Config
 from s3sync.errors import AwsError, BusyError, S3SyncError, StateError, StoppedError
-from s3sync.inventory import Judged, requests, survey
+from s3sync.inventory import Problem, RunStatus, request_for, statuses
 from s3sync.runs import Run, readiness, run_folder
 from s3sync.signals import StopRequest
 from s3sync.state import StateStore, lock
@@ -55,23 +55,23 @@ class Done(NamedTuple):
 
     outcomes: tuple[Outcome, ...]
     finished: tuple[Path, ...]
-    troubles: tuple[survey.Trouble, ...]
+    problems: tuple[Problem, ...]
     unknown: tuple[str, ...]
 
 
 def clean(cleaner: Cleaner, planned: Plan, names: Iterable[str], *, delete: bool) -> Done:
     """Verify one run after the other and, with `delete`, delete each as soon as it is. Raises StoppedError."""
-    finished, troubles = cleaner.finish_rests(names) if delete else ([], [])
+    finished, problems = cleaner.finish_rests(names) if delete else ([], [])
     work = cleaner.delete if delete else cleaner.look
     outcomes = tuple(work(subject) for subject in planned.subjects)
     unknown = tuple(name for name in planned.unknown if name not in {folder.name for folder in finished})
-    return Done(outcomes, tuple(finished), (*planned.troubles, *troubles), unknown)
+    return Done(outcomes, tuple(finished), (*planned.problems, *problems), unknown)
 
 
 def is_all_done(done: Done, names: Sequence[str], *, delete: bool) -> bool:
     """Whether all was found out, and all is deleted that was to be: the runs that were named, or else those that are
     old enough and uploaded everywhere."""
-    if done.unknown or done.troubles or any(outcome.failed for outcome in done.outcomes):
+    if done.unknown or done.problems or any(outcome.failed for outcome in done.outcomes):
         return False
     if not delete:
         return True
@@ -104,13 +104,13 @@ class Cleaner:
         """Verify, and delete what was found identical. Raises StoppedError."""
         return self._explained(subject, lambda: self._delete(subject))
 
-    def finish_rests(self, names: Iterable[str]) -> tuple[list[Path], list[survey.Trouble]]:
+    def finish_rests(self, names: Iterable[str]) -> tuple[list[Path], list[Problem]]:
         """Close the records of runs of which an interrupted cleanup left nothing but empty folders; gives the folders,
         and those that cannot go. Raises StoppedError.
         """
         wanted = {name.rstrip("/") for name in names}
         wanted |= {os.path.abspath(name) for name in wanted}  # the run itself may be gone already
-        finished, troubles = [], []
+        finished, problems = [], []
         for path in cleanup_record.unfinished(self._config.log_dir):
             self._stop.raise_if_requested()
             try:
@@ -122,14 +122,14 @@ class Cleaner:
                 ):
                     continue
                 if why := self._finish_rest(path, record):
-                    troubles.append(survey.Trouble(printable(record.run_path), why))
+                    problems.append(Problem(printable(record.run_path), why))
                 else:
                     finished.append(Path(record.run_path))
             except StoppedError:
                 raise
             except S3SyncError as error:
-                troubles.append(survey.Trouble(printable(str(path)), str(error)))
-        return finished, troubles
+                problems.append(Problem(printable(str(path)), str(error)))
+        return finished, problems
 
     def _explained(self, subject: Subject, work: Callable[[], Outcome]) -> Outcome:
         self._stop.raise_if_requested()
@@ -189,9 +189,7 @@ class Cleaner:
         record = record_of(
             cleanup_record.load(cleanup_record.path_for(self._config.log_dir, subject.folder)), subject.folder
         )
-        again = survey.judge_all(
-            self._config, [survey.Candidate(run.run, run.entry, run.began) for run in subject.runs]
-        )
+        again = statuses.refresh(self._config, subject.runs)
         if [(unit.state, unit.head) for unit in again] != [(unit.state, unit.head) for unit in subject.units]:
             return "its state has changed meanwhile (give the same command again)", identity, record, NOTHING
         found = []
@@ -213,15 +211,13 @@ class Cleaner:
             return f"incomplete here and in S3: {what} (copy and upload the rest, or set `require_whole_runs: false`)"
         return ""
 
-    def _compare(self, run: Judged) -> verify.Verification:
+    def _compare(self, run: RunStatus) -> verify.Verification:
         """Raises S3SyncError; a bucket that could not be reached is not tried again."""
         if why := self._unreachable.get(run.entry.bucket):
             raise AwsError(why)
         try:
             with self._make_display() as display:
-                return verify.verify(
-                    requests.request_for(run, self._config), self._environ, self._stop, display, remember=True
-                )
+                return verify.verify(request_for(run, self._config), self._environ, self._stop, display, remember=True)
         except AwsError as error:
             self._unreachable[run.entry.bucket] = str(error)
             raise
@@ -332,7 +328,7 @@ class Cleaner:
             yield
 
 
-def _target(run: Judged) -> Target:
+def _target(run: RunStatus) -> Target:
     uploaded = run.state == "uploaded"
     finished = run.head.finished if run.head and uploaded else ""
     verdict = "identical" if uploaded else "not compared"

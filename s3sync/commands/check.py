@@ -124,13 +124,13 @@ def slurm_uses(config: Config) -> slurm_check.ClusterUse:
 
 def _directories(config: Config) -> Iterator[access.CheckResult]:
     """As a scan looks at them, and what it would say."""
-    for directory in discovery.look(config).directories:
-        yield from (access.CheckResult(ok=False, what="directory", text=trouble.text) for trouble in directory.troubles)
-        if not directory.troubles:
-            text = f"{printable(directory.path)}: readable, {pluralize(len(directory.found), 'run')}"
+    for directory in discovery.discover(config).directories:
+        yield from (access.CheckResult(ok=False, what="directory", text=problem.text) for problem in directory.problems)
+        if not directory.problems:
+            text = f"{printable(directory.path)}: readable, {pluralize(len(directory.runs), 'run')}"
             yield access.CheckResult(ok=True, what="directory", text=text)
         yield from (
-            access.CheckResult(ok=False, what="run", text=run.unreadable) for run in directory.found if run.unreadable
+            access.CheckResult(ok=False, what="run", text=run.unreadable) for run in directory.runs if run.unreadable
         )
         yield from (
             access.CheckResult(ok=True, what="note", text=f"{note.key} {note.text}") for note in directory.notes

@@ -155,7 +155,7 @@ def totals(done: worker.Done, log_dir: Path, *, delete: bool) -> list[str]:
 def complaints(done: worker.Done) -> list[str]:
     """What was asked for and could not be looked at."""
     unknown = [f"no run {printable(name)} in the monitored directories" for name in done.unknown]
-    return [*(f"{trouble.key}: {trouble.text}" for trouble in done.troubles), *unknown]
+    return [*(f"{problem.key}: {problem.text}" for problem in done.problems), *unknown]
 
 
 def as_json(done: worker.Done) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def as_json(done: worker.Done) -> dict[str, Any]:
     return {
         "runs": [_outcome_json(outcome) for outcome in done.outcomes],
         "finished": [printable(str(folder)) for folder in done.finished],
-        "troubles": [trouble._asdict() for trouble in done.troubles],
+        "troubles": [problem._asdict() for problem in done.problems],
         "unknown": [printable(name) for name in done.unknown],
     }
 

@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Set the state logs aside, and return the exit code."""
     os.umask(0o077)
-    done = forget.forget(locations.config_to_write(args), args.run)
+    done = forget.forget_runs(locations.config_to_write(args), args.run)
     output.show(args, result_lines(done), {**as_json(done), "exit_code": EXIT_DONE})
     return EXIT_DONE
 

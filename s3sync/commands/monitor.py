@@ -17,7 +17,7 @@ from s3sync.commands.upload_text import as_json as upload_json
 from s3sync.commands.upload_text import preview_json, summary
 from s3sync.config import Config, load_config
 from s3sync.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ConfigError, StateError
-from s3sync.inventory import Judged, survey
+from s3sync.inventory import RunStatus, order, states
 from s3sync.monitor import config_failure, scan
 from s3sync.resources import lower_priority
 from s3sync.signals import StopRequest, stop_on_signals
@@ -86,7 +86,7 @@ def dry_tables(result: scan.ScanResult) -> list[Table]:
     """Return what a scan would upload, and why it would not upload the others."""
     due = run_table("Would upload", result.runs, "To", "Files", "Size")
     rest = run_table("Would not", result.runs, "Why")
-    to_do = survey.to_do(result.runs)
+    to_do = order.work_list(result.runs)
     for run in [*to_do, *(run for run in result.runs if run not in to_do)]:
         name = Text(run_name(run), overflow="fold")
         if planned := result.previews.get(run.key):
@@ -107,7 +107,7 @@ def result_lines(result: scan.ScanResult) -> list[str]:
     if result.busy:
         return [result.busy]
     lines = [line for report in result.reports.values() for line in summary(report)]
-    return lines or [f"nothing to upload: {survey.count(result.runs)} looked at (`status` shows them)"]
+    return lines or [f"nothing to upload: {states.count_runs(result.runs)} looked at (`status` shows them)"]
 
 
 def result_json(result: scan.ScanResult) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def result_json(result: scan.ScanResult) -> dict[str, Any]:
     }
 
 
-def _outcome(result: scan.ScanResult, run: Judged) -> dict[str, Any]:
+def _outcome(result: scan.ScanResult, run: RunStatus) -> dict[str, Any]:
     if report := result.reports.get(run.key):
         return {"upload": upload_json(report)}
     if planned := result.previews.get(run.key):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from s3sync.config import Config
 from s3sync.errors import RunError
-from s3sync.inventory import Judged, discovery, history, named, survey
+from s3sync.inventory import Problem, RunStatus, discovery, history, statuses
 from s3sync.monitor import activity, health
 from s3sync.runs import run_folder
 from s3sync.state import StateStore, lock
@@ -17,7 +17,7 @@ from s3sync.state import StateStore, lock
 class Row(NamedTuple):
     """A run at a destination, with what is known of it besides its state. `proven` counts a journal too."""
 
-    run: Judged
+    run: RunStatus
     info: run_folder.RunInfo | None  # None if RunInfo.xml cannot be read
     proven: int
     working: bool  # an upload of it is under way
@@ -34,8 +34,8 @@ class Overview(NamedTuple):
     """Rows of all runs and their analyses, or of those that were asked for, newest last; and whether all is well."""
 
     rows: list[Row]
-    troubles: list[survey.Trouble]
-    notes: list[survey.Trouble]
+    troubles: list[Problem]
+    notes: list[Problem]
     scans: activity.Scans
     verdict: health.Verdict
     unknown: list[str]  # names that no run has
@@ -43,21 +43,21 @@ class Overview(NamedTuple):
 
 def load_overview(config: Config, names: Iterable[str] = ()) -> Overview:
     """How all runs are, or those with these names (a run's stands for its analyses, too)."""
-    at, found = time.time(), discovery.look(config)
-    wanted = set(named.resolve(names, found.candidates))
-    judged, troubles = survey.look(config, wanted, found=found)
+    at, found = time.time(), discovery.discover(config)
+    wanted = set(discovery.resolve_names(names, found.candidates))
+    judged, problems = statuses.take_inventory(config, wanted, found=found)
     rows = [_row(r, config) for r in judged if not wanted or not wanted.isdisjoint((r.run.run_id, r.run.root.name))]
     rows.sort(key=lambda row: (row.run.began, row.run.key))
-    known, of_scans = history.of(config, [row.run for row in rows], troubles, at), activity.look(config)
+    known, of_scans = history.history_of(config, [row.run for row in rows], problems, at), activity.look(config)
     if wanted:
         keys = {row.run.key for row in rows}
-        known = known._replace(entries=tuple(entry for entry in known.entries if entry.key in keys))
+        known = known._replace(rows=tuple(row for row in known.rows if row.key in keys))
         of_scans = of_scans.about(keys)
     unknown = sorted(wanted - {name for row in rows for name in (row.run.run.run_id, row.run.run.root.name)})
-    return Overview(rows, list(known.troubles), found.notes, of_scans, health.judge(known, of_scans), unknown)
+    return Overview(rows, list(known.problems), found.notes, of_scans, health.judge(known, of_scans), unknown)
 
 
-def _row(run: Judged, config: Config) -> Row:
+def _row(run: RunStatus, config: Config) -> Row:
     store = StateStore(config.log_dir, run.run, run.entry.destination)
     host = None if run.state == "uploaded" else lock.held_where(store.lock_path)
     working = host is not None

@@ -42,15 +42,15 @@ def run(args: argparse.Namespace) -> int:
     if around := off_limits.enclosing(folder, watched_by(config)):
         where = f"{printable(str(folder))} is inside {printable(around)}, whose files are uploaded"
         raise UsageError(f"--output {where} (give another folder)", id="usage.output-in-run")
-    known = history.look(config)
+    known = history.load_history(config)
     of_scans = activity.look(config)
     view = dashboard.view_of(known, of_scans)
     written = publish.write_page(folder, view)
-    code = EXIT_FAILED if known.troubles else EXIT_DONE
+    code = EXIT_FAILED if known.problems else EXIT_DONE
     closed = files.first_untraversable_parent(written)
     facts = {**dashboard.as_json(view, known, of_scans, written), "closed": str(closed or ""), "exit_code": code}
     output.show(args, dashboard.summary(view, written), facts)
-    output.print_messages(f"{trouble.key}: {trouble.text}" for trouble in known.troubles)
+    output.print_messages(f"{problem.key}: {problem.text}" for problem in known.problems)
     if closed:
         advice = "so a web server that runs as another cannot read the page (chmod o+x it, or choose another folder)"
         output.print_messages([f"note: {closed} is closed to other users, {advice}"])

@@ -7,7 +7,7 @@ from typing import Any
 from s3sync.commands.overview import Row
 from s3sync.commands.run_rows import iso
 from s3sync.config import Config
-from s3sync.inventory import Judged, survey
+from s3sync.inventory import RunStatus, states
 from s3sync.runs import completion, run_folder
 from s3sync.state import RunState, StateStore
 from s3sync.text import human_bytes, indented_list, list_by_reason, printable
@@ -68,15 +68,15 @@ def instrument(info: run_folder.RunInfo | None) -> str:
     return (completion.with_family(info.instrument) if info else "") or "unknown instrument"
 
 
-def _load_state(run: Judged, config: Config) -> RunState | None:
+def _load_state(run: RunStatus, config: Config) -> RunState | None:
     if run.head is None or run.head.completed:
         return None
     return StateStore(config.log_dir, run.run, run.entry.destination).load(set_aside=False).state
 
 
-def _uploaded_keys(run: Judged, state: RunState | None) -> list[str]:
+def _uploaded_keys(run: RunStatus, state: RunState | None) -> list[str]:
     """Keys of what went up of a run that will not be uploaded; nothing is ever deleted here."""
-    if state is None or run.state not in survey.NEVER:
+    if state is None or run.state not in states.SKIPPED_STATES:
         return []
     prefix = run.entry.destination.run_prefix(run.run.run_id)
     return sorted(prefix + path for path in state.proven)

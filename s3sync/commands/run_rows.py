@@ -8,14 +8,14 @@ from typing import Any
 
 from rich.table import Table
 
-from s3sync.inventory import Judged
+from s3sync.inventory import RunStatus
 from s3sync.text import printable
 
 _NAME_WIDTH = 40
 _CALENDAR = (-62_000_000_000, 253_370_000_000)  # seconds since the epoch: the years 5 to 9998
 
 
-def run_table(first: str, runs: Sequence[Judged], *others: str) -> Table:
+def run_table(first: str, runs: Sequence[RunStatus], *others: str) -> Table:
     """Return an empty table; its first column has room for the names of the runs, which people copy from it."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     longest = max((len(printable(run.run.root.name)) for run in runs), default=0)
@@ -25,20 +25,20 @@ def run_table(first: str, runs: Sequence[Judged], *others: str) -> Table:
     return shown
 
 
-def run_name(run: Judged) -> str:
+def run_name(run: RunStatus) -> str:
     """Return the name of a run; that of an analysis has two lines, or a table would fold it elsewhere."""
     folder = run.run.root.name
     inside = run.run.run_id.removeprefix(folder)
     return printable(folder) + (f"\n  {printable(inside.lstrip('/'))}" if inside else "")
 
 
-def destination_name(run: Judged) -> str:
+def destination_name(run: RunStatus) -> str:
     """Return the destination of a run: s3://bucket/path."""
     destination = run.entry.destination
     return f"s3://{destination.bucket}{destination.remote_path}"
 
 
-def run_json(run: Judged) -> dict[str, Any]:
+def run_json(run: RunStatus) -> dict[str, Any]:
     """Return what is known of a run as one JSON object."""
     return {
         "run_id": run.run.run_id,

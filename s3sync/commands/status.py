@@ -16,7 +16,7 @@ from s3sync.commands.run_details import details, details_json, instrument
 from s3sync.commands.run_rows import destination_name, moment, run_json, run_name, run_table
 from s3sync.config import Config
 from s3sync.errors import EXIT_DONE, EXIT_FAILED
-from s3sync.inventory import Judged, survey
+from s3sync.inventory import RunStatus, states
 from s3sync.monitor import health
 from s3sync.text import human_bytes, printable, to_iso
 
@@ -73,11 +73,11 @@ def table(rows: Sequence[Row]) -> Table:
 
 def totals(rows: Sequence[Row]) -> str:
     """One line: how many runs in each state."""
-    states: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     for row in rows:
-        states[row.run.state] = states.get(row.run.state, 0) + 1
-    parts = ", ".join(f"{number:,} {state}" for state, number in sorted(states.items()))
-    return f"{survey.count([row.run for row in rows])}: {parts}" if parts else "no runs"
+        numbers[row.run.state] = numbers.get(row.run.state, 0) + 1
+    parts = ", ".join(f"{number:,} {state}" for state, number in sorted(numbers.items()))
+    return f"{states.count_runs([row.run for row in rows])}: {parts}" if parts else "no runs"
 
 
 def scan_line(found: Overview) -> str:
@@ -99,7 +99,7 @@ def problem_lines(found: Overview) -> list[str]:
     return [*lines, *(f"note: {note.key} {note.text}" for note in found.notes)]
 
 
-def _when(run: Judged) -> str:
+def _when(run: RunStatus) -> str:
     """Return when a run was uploaded or tried, else when it began; local time to the minute."""
     try:
         ended = datetime.fromisoformat(run.head.finished).astimezone() if run.head and run.head.finished else None

@@ -1,8 +1,20 @@
 """List every run that the config refers to, with its status and the reason."""
 
-from s3sync.inventory import discovery, forget, history, named, requests, survey
-from s3sync.inventory.discovery import Candidate, Trouble
+from s3sync.inventory import discovery, forget, history, order, states, statuses
 from s3sync.inventory.history import History
-from s3sync.inventory.survey import Judged
+from s3sync.inventory.problems import Problem
+from s3sync.inventory.requests import request_for
+from s3sync.inventory.states import RunStatus
 
-__all__ = ["Candidate", "History", "Judged", "Trouble", "discovery", "forget", "history", "named", "requests", "survey"]
+__all__ = [
+    "History",
+    "Problem",
+    "RunStatus",
+    "discovery",
+    "forget",
+    "history",
+    "order",
+    "request_for",
+    "states",
+    "statuses",
+]

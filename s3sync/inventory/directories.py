@@ -1,7 +1,7 @@
-"""What is remembered of each monitored directory: how many runs it had, and on which file system.
+"""Remember of each monitored directory how many runs it had, and on which file system.
 
-An empty mount point looks like a directory without runs. What it was before says which of the two it is. Only a scan
-that holds the lock writes; who wants an empty directory to count as one removes its file.
+An empty mount point looks like a directory without runs; what was there before shows the difference. Only the scan that
+holds the lock writes. To confirm that a directory is meant to be empty, people remove its file.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from s3sync import files
 from s3sync.inventory.mounts import Mount
@@ -18,37 +19,39 @@ from s3sync.text import pluralize, printable
 
 VERSION = 1
 _FOLDER = "directories"  # in the log directory
-_MOST_NAMES = 1000  # of runs that are remembered
+_MAX_NAMES = 1000  # of runs that are remembered
 _NAME_CHARS = 80
-_NO_LASTING_INODES = ("fuse", "cifs", "smb", "9p", "overlay", "vboxsf", "virtiofs")  # of these file systems
+_CHANGING_INODES = ("fuse", "cifs", "smb", "9p", "overlay", "vboxsf", "virtiofs")  # file systems that make them up
 
 
-class Contents(NamedTuple):
-    """What a directory has, or had: the names of runs, how many there are, and where it lies."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What a directory has, or had: the newest names of runs, the number of runs, its file system and its inode."""
 
     names: tuple[str, ...]
     runs: int
     mount: Mount | None
-    inode: int  # of the directory; 0 where this says nothing
+    inode: int  # 0 where it changes with each mount
 
 
-def contents(names: list[str], mount: Mount | None, inode: int) -> Contents:
-    """Of a directory as it is now."""
-    lasts = mount is not None and not mount.kind.startswith(_NO_LASTING_INODES)
-    return Contents(tuple(sorted(names)[-_MOST_NAMES:]), len(names), mount, inode if lasts else 0)
+def contents_of(names: list[str], mount: Mount | None, inode: int) -> Contents:
+    """Return the contents of a directory with runs of these names."""
+    is_stable = mount is not None and not mount.kind.startswith(_CHANGING_INODES)
+    newest = tuple(sorted(names)[-_MAX_NAMES:])
+    return Contents(names=newest, runs=len(names), mount=mount, inode=inode if is_stable else 0)
 
 
-def place(log_dir: Path, directory: str) -> Path:
-    """The file of a directory."""
+def memory_file(log_dir: Path, directory: str) -> Path:
+    """Return the file in which a directory is remembered."""
     tag = hashlib.sha256(os.fsencode(directory)).hexdigest()[:8]
     name = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in os.path.basename(directory))
     return log_dir / _FOLDER / f"{name[:_NAME_CHARS]}.{tag}.json"
 
 
 def recall(log_dir: Path, directory: str) -> Contents | None:
-    """None if nothing is known of it; raises OSError, or ValueError if the file is corrupt."""
+    """Return what a directory had at the last scan, or None. Raises OSError, or ValueError if the file is corrupt."""
     try:
-        return _parse(json.loads(place(log_dir, directory).read_bytes()))
+        return _parse(json.loads(memory_file(log_dir, directory).read_bytes()))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (LookupError, TypeError, RecursionError) as error:
@@ -56,20 +59,20 @@ def recall(log_dir: Path, directory: str) -> Contents | None:
 
 
 def remember(log_dir: Path, directory: str, now: Contents) -> None:
-    """Write it if it is not what is known; raises OSError."""
+    """Write what a directory has, if that is new. Raises OSError."""
     try:
         if recall(log_dir, directory) == now:
             return
     except (OSError, ValueError):
-        pass  # it is written anew
-    path = place(log_dir, directory)
-    facts = {"version": VERSION, "path": directory, **now._asdict(), "mount": now.mount and now.mount._asdict()}
+        pass  # it is written again
+    path = memory_file(log_dir, directory)
+    facts = {"version": VERSION, "path": directory, **asdict(now)}
     files.make_private_folder(path.parent)
     files.atomic_write(path, json.dumps(facts, indent=1).encode("ascii") + b"\n")
 
 
-def why_not_the_same(before: Contents | None, now: Contents, file: Path) -> str:
-    """Why a directory does not seem to be what it was, as the end of a sentence about it; empty if nothing says so."""
+def reason_to_doubt(before: Contents | None, now: Contents, file: Path) -> str:
+    """Return why a directory seems not to be mounted, as the end of a sentence about it; empty if it seems to be."""
     if before is None or not before.runs or before.mount is None or now.mount is None:
         return ""
     if (before.mount, before.inode) == (now.mount, now.inode) or set(before.names) & set(now.names):
@@ -84,5 +87,6 @@ def why_not_the_same(before: Contents | None, now: Contents, file: Path) -> str:
 def _parse(facts: Any) -> Contents:
     if facts["version"] != VERSION:
         raise ValueError("of another version")
-    mount = Mount(*(str(facts["mount"][key]) for key in Mount._fields)) if facts["mount"] else None
-    return Contents(tuple(str(name) for name in facts["names"]), int(facts["runs"]), mount, int(facts["inode"]))
+    mount = Mount(**{key: str(facts["mount"][key]) for key in Mount.__slots__}) if facts["mount"] else None
+    names = tuple(str(name) for name in facts["names"])
+    return Contents(names=names, runs=int(facts["runs"]), mount=mount, inode=int(facts["inode"]))

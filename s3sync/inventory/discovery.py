@@ -1,68 +1,50 @@
-"""The run folders in the monitored directories, and what about these directories is not as it should be.
+"""Find the run folders in the monitored directories, and what is wrong with these directories.
 
-`monitor`, `status`, `check` and all others look by this one module, so that each says the same. Only a missing
-RunInfo.xml means that a folder is no run: where the answer is another error, the run is there and cannot be read.
+`monitor`, `status`, `check` and `cleanup` all use this module, so that they agree. Only a missing RunInfo.xml means
+that a folder is not a run: after any other error the run is there, and cannot be read.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync.config import Config, MonitorEntry
+from s3sync.config import Config
 from s3sync.inventory import directories, foreign
+from s3sync.inventory.candidate import Candidate as Candidate
+from s3sync.inventory.candidate import compare
+from s3sync.inventory.candidate import resolve_names as resolve_names
 from s3sync.inventory.mounts import mount_of
+from s3sync.inventory.problems import Problem
 from s3sync.runs import Run, run_folder
 from s3sync.text import printable
 
 _NO_INFO = run_folder.RunInfo("", "", "", "", ())
-_MOST_BELOW = 100  # folders that are looked into where a directory has no runs
+_MAX_SUBFOLDERS = 100  # that are searched where a directory has no runs
 
 
-class Candidate(NamedTuple):
-    """A folder with a RunInfo.xml in a monitored directory. `began` is that file's mtime, seconds since the epoch;
-    `unreadable` says why it, or the folder, cannot be read; `others` are further folders of its name with its
-    destination, `inside` is what would put objects among its own: both see `rivals`."""
-
-    run: Run
-    entry: MonitorEntry
-    began: float
-    unreadable: str = ""
-    others: tuple[Path, ...] = ()
-    inside: str = ""
-
-
-class Trouble(NamedTuple):
-    """What is wrong with a monitored directory, or what a person may want to know of it."""
-
-    key: str
-    text: str
-
-
-class Found(NamedTuple):
-    """A run folder; see Candidate."""
+class RunFolder(NamedTuple):
+    """A folder with a RunInfo.xml. `run_info_mtime` is in seconds since the epoch; see Candidate for `unreadable`."""
 
     path: str
-    began: float
+    run_info_mtime: float
     unreadable: str = ""
 
 
-class Directory(NamedTuple):
-    """What is in a monitored directory. `notes` are no mistakes: `key` and `text` make a sentence."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Directory:
+    """What is in a monitored directory, and what is wrong with it; `notes` are worth knowing, but not wrong."""
 
     path: str
-    found: tuple[Found, ...] = ()
-    troubles: tuple[Trouble, ...] = ()
-    notes: tuple[Trouble, ...] = ()
+    runs: tuple[RunFolder, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[Problem, ...] = ()
     contents: directories.Contents | None = None  # None if it cannot be read
-
-    @property
-    def name(self) -> str:
-        """As a problem of it is called."""
-        return f"directory {printable(self.path)}"
 
 
 class Discovery(NamedTuple):
@@ -72,90 +54,98 @@ class Discovery(NamedTuple):
     directories: tuple[Directory, ...]
 
     @property
-    def troubles(self) -> list[Trouble]:
-        """What is wrong with directories."""
-        return [trouble for directory in self.directories for trouble in directory.troubles]
+    def distinct(self) -> list[Candidate]:
+        """The candidates without aliases: each folder once per destination."""
+        return [candidate for candidate in self.candidates if not candidate.is_alias]
 
     @property
-    def notes(self) -> list[Trouble]:
-        """What a person may want to know of them, each once."""
+    def problems(self) -> list[Problem]:
+        """What is wrong with the directories."""
+        return [problem for directory in self.directories for problem in directory.problems]
+
+    @property
+    def notes(self) -> list[Problem]:
+        """What is worth knowing of the directories, each note once."""
         return list(dict.fromkeys(note for directory in self.directories for note in directory.notes))
 
 
-def look(config: Config) -> Discovery:
-    """Every run in every monitored directory, for every entry; RunInfo.xml is not parsed yet. Reads only."""
-    wanted = dict.fromkeys(str(d) for entry in config.monitor for d in entry.monitored_directories)
-    looked_at = {path: look_into(path, config.log_dir) for path in wanted}
+def discover(config: Config) -> Discovery:
+    """Find every run folder in every monitored directory, for every entry. Read only; no RunInfo.xml is parsed."""
+    paths = dict.fromkeys(str(d) for entry in config.monitor for d in entry.monitored_directories)
+    inspected = {path: inspect_directory(path, config.log_dir) for path in paths}
     candidates = [
-        Candidate(Run(Path(found.path), os.path.basename(found.path), _NO_INFO), entry, found.began, found.unreadable)
+        Candidate(
+            run=Run(Path(found.path), os.path.basename(found.path), _NO_INFO),
+            entry=entry,
+            run_info_mtime=found.run_info_mtime,
+            unreadable=found.unreadable,
+        )
         for entry in config.monitor
         for directory in entry.monitored_directories
-        for found in looked_at[str(directory)].found
+        for found in inspected[str(directory)].runs
     ]
-    return Discovery(candidates, tuple(looked_at.values()))
+    return Discovery(compare(candidates, config), tuple(inspected.values()))
 
 
-def look_into(path: str, log_dir: Path) -> Directory:
-    """What is in one directory, and what is wrong with it."""
-    directory = Directory(path)
-    found: list[Found] = []
-    others: list[str] = []
-    notes: list[Trouble] = []
+def inspect_directory(path: str, log_dir: Path) -> Directory:
+    """Return what is in a monitored directory, and what is wrong with it. Never raises."""
+    found: list[RunFolder] = []
+    notes: list[Problem] = []
     try:
         with os.scandir(path) as entries:
             inode = os.stat(path).st_ino
             for entry in entries:
-                _sort(entry, found, others, notes)
-    except OSError as error:
-        directory = directory._replace(troubles=(Trouble(directory.name, _why_unreadable(path, error)),))
-    else:
-        now = directories.contents([os.path.basename(each.path) for each in found], mount_of(path), inode)
-        troubles = (*_misplaced(directory), *_not_what_it_was(directory, now, log_dir))
-        directory = directory._replace(contents=now, troubles=troubles)
-        if not found and not troubles:
-            notes += _too_high(path, others)
-    found.sort()
-    return directory._replace(found=tuple(found), notes=tuple(sorted(notes)))
+                seen = _inspect_entry(entry)
+                if isinstance(seen, RunFolder):
+                    found.append(seen)
+                elif seen:
+                    notes.append(seen)
+    except OSError as error:  # what was found before it is kept
+        unreadable = (_unreadable(path, error),)
+        return Directory(path=path, runs=tuple(sorted(found)), problems=unreadable, notes=tuple(sorted(notes)))
+    names = [os.path.basename(run.path) for run in found]
+    contents = directories.contents_of(names, mount_of(path), inode)
+    problems = (*_misplaced(path), *_changed(path, contents, log_dir))
+    if not found and not problems:
+        notes += _runs_below(path)
+    directory = Directory(path=path, runs=tuple(sorted(found)), problems=problems, notes=tuple(sorted(notes)))
+    return replace(directory, contents=contents)
 
 
 def remember(discovery: Discovery, log_dir: Path) -> None:
-    """Remember what is in each directory, unless it does not seem to be what it was; raises OSError.
+    """Remember what is in each directory, for the next scan. Raises OSError.
 
-    Only for the scan that holds the lock.
+    A directory with a problem is left out: it may not be mounted. Only the scan that holds the lock may call this.
     """
     for directory in discovery.directories:
-        if directory.contents and not directory.troubles:
+        if directory.contents and not directory.problems:
             directories.remember(log_dir, directory.path, directory.contents)
 
 
-def _sort(entry: os.DirEntry[str], found: list[Found], others: list[str], notes: list[Trouble]) -> None:
-    """A subfolder to where it belongs."""
+def _inspect_entry(entry: os.DirEntry[str]) -> RunFolder | Problem | None:
+    """Return the run, a note on a folder that looks like one, or None where there is nothing to report."""
     if foreign.is_of_the_system(entry.name):
-        return
-    run = _run_of(entry.path)
+        return None
+    run = _run_in(entry.path)
     if foreign.is_hidden(entry.name):
-        if run and not run.unreadable:
-            text = "has a hidden name, so it is not taken for a run (rename it)"
-            notes.append(Trouble(printable(entry.path), text))
-    elif run:
-        found.append(run)
-    elif _is_folder(entry):
-        others.append(entry.path)
-        if text := foreign.what_is(entry.path):
-            notes.append(Trouble(printable(entry.path), text))
+        text = "has a hidden name, so it is not taken for a run (rename it)"
+        is_run = run is not None and not run.unreadable
+        return Problem(printable(entry.path), text, "run.hidden-name") if is_run else None
+    if run is None and _is_folder(entry):
+        return foreign.note_on(entry.path)
+    return run
 
 
-def _run_of(path: str) -> Found | None:
-    """None if the folder is no run."""
+def _run_in(path: str) -> RunFolder | None:
     run_info = os.path.join(path, run_folder.RUN_INFO)
     try:
-        return Found(path, os.stat(run_info).st_mtime)
+        return RunFolder(path, os.stat(run_info).st_mtime)
     except (FileNotFoundError, NotADirectoryError):
         if os.path.islink(run_info):
-            return Found(path, 0.0, f"{printable(run_info)} is a link to nothing (restore it)")
+            return RunFolder(path, 0.0, f"{printable(run_info)} is a link to a missing file (restore that file)")
         return None
     except OSError as error:
-        return Found(path, 0.0, f"cannot read {printable(run_info)}: {error.strerror}")
+        return RunFolder(path, 0.0, f"cannot read {printable(run_info)}: {error.strerror}")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -165,49 +155,62 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _why_unreadable(path: str, error: OSError) -> str:
+def _problem(path: str, text: str, id: str) -> Problem:  # noqa: A002
+    return Problem(f"directory {printable(path)}", text, f"monitor.{id}")
+
+
+def _unreadable(path: str, error: OSError) -> Problem:
     where = printable(path)
     if isinstance(error, FileNotFoundError) and any(sign in path for sign in "*?["):
-        return f"no such folder: {where} (patterns are not expanded: name each folder)"
+        text = f"no such folder: {where} (patterns are not expanded: list each folder in monitored_directories)"
+        return _problem(path, text, "directory-is-pattern")
+    if isinstance(error, FileNotFoundError):
+        text = f"no such folder: {where} (mount its file system, or correct monitored_directories)"
+        return _problem(path, text, "directory-missing")
     if isinstance(error, NotADirectoryError):
-        return f"{where} is not a folder (give the folder that has the run folders)"
-    return f"cannot read {where}: {error.strerror} (mount it, or mend the config)"
+        text = f"{where} is not a folder (give the folder that contains the run folders)"
+        return _problem(path, text, "directory-not-a-folder")
+    text = f"cannot read {where}: {error.strerror} (check its permissions and its file system)"
+    return _problem(path, text, "directory-unreadable")
 
 
-def _misplaced(directory: Directory) -> Iterable[Trouble]:
-    """That it is a run folder, or lies in one."""
-    where = printable(directory.path)
-    if _is_run(directory.path):
-        yield Trouble(directory.name, f"{where} is itself a run folder (give the folder above it)")
+def _misplaced(path: str) -> Iterable[Problem]:
+    where = printable(path)
+    if _is_run(path):
+        text = f"{where} is itself a run folder (give the folder above it)"
+        yield _problem(path, text, "directory-is-run")
         return
-    for parent in Path(directory.path).parents:
+    for parent in Path(path).parents:
         if _is_run(str(parent)):
-            above = printable(str(parent.parent))
-            yield Trouble(directory.name, f"{where} lies in the run folder {printable(str(parent))} (give {above})")
+            text = f"{where} is inside the run folder {printable(str(parent))} (give {printable(str(parent.parent))})"
+            yield _problem(path, text, "directory-in-run")
             return
 
 
-def _not_what_it_was(directory: Directory, now: directories.Contents, log_dir: Path) -> Iterable[Trouble]:
-    """That it had runs, and its file system is another one."""
-    file = directories.place(log_dir, directory.path)
+def _changed(path: str, now: directories.Contents, log_dir: Path) -> Iterator[Problem]:
+    """Report a directory that had runs before, on another file system: the disk may not be mounted."""
+    file = directories.memory_file(log_dir, path)
     try:
-        before = directories.recall(log_dir, directory.path)
+        before = directories.recall(log_dir, path)
     except OSError as error:
-        yield Trouble(directory.name, f"cannot read what is known of it: {printable(str(file))}: {error.strerror}")
+        text = f"cannot read what is remembered of it: {printable(str(file))}: {error.strerror} (make it readable)"
+        yield _problem(path, text, "directory-memory-unreadable")
         return
     except ValueError:
-        before = None  # corrupt: the next scan writes it anew
-    if why := directories.why_not_the_same(before, now, file):
-        yield Trouble(directory.name, f"{printable(directory.path)} {why}")
+        before = None  # corrupt: the next scan writes it again
+    if doubt := directories.reason_to_doubt(before, now, file):
+        yield _problem(path, f"{printable(path)} {doubt}", "directory-not-mounted")
 
 
-def _too_high(path: str, others: list[str]) -> Iterable[Trouble]:
-    """A hint, where the runs lie one folder deeper."""
-    for folder in sorted(others)[:_MOST_BELOW]:
-        for name in foreign.names_in(folder)[:_MOST_BELOW]:
+def _runs_below(path: str) -> Iterator[Problem]:
+    """Note that the runs are one folder deeper."""
+    names = (name for name in foreign.names_in(path) if not foreign.is_of_the_system(name))
+    folders = (os.path.join(path, name) for name in names if not foreign.is_hidden(name))
+    for folder in islice(filter(os.path.isdir, folders), _MAX_SUBFOLDERS):
+        for name in foreign.names_in(folder)[:_MAX_SUBFOLDERS]:
             if _is_run(os.path.join(folder, name)):
                 text = f"has no runs, but {printable(folder)} in it has (give that folder in monitored_directories)"
-                yield Trouble(printable(path), text)
+                yield Problem(printable(path), text, "monitor.directory-too-high")
                 return
 
 

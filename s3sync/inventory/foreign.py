@@ -1,4 +1,4 @@
-"""Folders in a monitored directory that are no Illumina runs: file systems', desktops' and other vendors'."""
+"""Recognize folders that are not Illumina runs: those of file systems, of desktops, and of other vendors."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import re
 import time
 from typing import NamedTuple
 
+from s3sync.inventory.problems import Problem
 from s3sync.runs import run_folder
+from s3sync.text import printable
 
-_MOST_NAMES = 1000  # of a folder that is looked into
-_SETTLED_SECONDS = 3600  # a folder that changed since may be a run that is being copied
+_RUN_INFO = run_folder.RUN_INFO
+_MAX_NAMES = 1000  # that are read of one folder
+_SETTLED_SECONDS = 3600  # a folder that changed since then may be a run that is still being copied
 
 # What file systems, file servers, desktops and backup programs put into a folder; in lower case.
 _OF_THE_SYSTEM = frozenset(
@@ -48,7 +51,7 @@ _SNAPSHOT = re.compile(r"@GMT-[0-9.-]+", re.IGNORECASE)  # Samba's shadow copies
 
 
 class Vendor(NamedTuple):
-    """Whose runs have a file, or a folder, with a name like one of these patterns (in lower case)."""
+    """A vendor, and patterns (in lower case) of names of files and folders that only its runs have."""
 
     name: str
     patterns: tuple[str, ...]
@@ -68,43 +71,41 @@ _MGI_LANE = re.compile(r"L0[1-4]")  # MGI's files lie in a folder for each lane
 
 
 def is_of_the_system(name: str) -> bool:
-    """Whether a folder with this name is none that a person, or an instrument, put there."""
+    """Return whether file systems, desktops or backup programs make folders of this name."""
     return name.lower() in _OF_THE_SYSTEM or _SNAPSHOT.fullmatch(name) is not None
 
 
 def is_hidden(name: str) -> bool:
-    """Whether tools put such a folder aside: trash, snapshots, metadata, what is being copied."""
+    """Return whether the name is that of a hidden folder: trash, a snapshot, or a copy that is not finished."""
     return name.startswith(".")
 
 
 def names_in(folder: str) -> list[str]:
-    """The first names in a folder, sorted; none if it is no folder, or cannot be read."""
+    """Return the first 1,000 names in a folder, sorted; none if it is not a folder or cannot be read."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in itertools.islice(entries, _MOST_NAMES))
+            return sorted(entry.name for entry in itertools.islice(entries, _MAX_NAMES))
     except OSError:
         return []
 
 
-def what_is(folder: str, now: float | None = None) -> str:
-    """What a folder without RunInfo.xml seems to be, as the end of a sentence about it; empty if nothing special."""
+def note_on(folder: str, now: float | None = None) -> Problem | None:
+    """Return a note on a folder without RunInfo.xml that looks like a run all the same; None if it does not."""
     names = names_in(folder)
     lanes = [name for name in names if _MGI_LANE.fullmatch(name)]
-    inside = [name for lane in lanes for name in names_in(os.path.join(folder, lane))]
-    if vendor := _vendor_of([*names, *inside]):
-        return (
-            f"looks like {vendor} run: it is left alone, since only Illumina runs are recognized"
-            " (`s3sync upload --skip_check` uploads any folder)"
-        )
-    other = next(
-        (name for name in names if name.lower() == run_folder.RUN_INFO.lower() and name != run_folder.RUN_INFO), ""
-    )
-    if other:
-        return f"has {other}, which is not {run_folder.RUN_INFO}, so it is not taken for a run (rename that file)"
+    in_lanes = [name for lane in lanes for name in names_in(os.path.join(folder, lane))]
+    key = printable(folder)
+    if vendor := _vendor_of([*names, *in_lanes]):
+        advice = "`s3sync upload --skip_check` uploads any folder"
+        text = f"looks like {vendor} run: only Illumina runs are uploaded by themselves ({advice})"
+        return Problem(key, text, "run.other-vendor")
+    if misspelt := next((name for name in names if name.lower() == _RUN_INFO.lower() and name != _RUN_INFO), ""):
+        text = f"has {printable(misspelt)} instead of {_RUN_INFO}, so it is not taken for a run (rename that file)"
+        return Problem(key, text, "run.run-info-misspelt")
     if any(name.lower() in _ILLUMINA for name in names) and _is_settled(folder, now):
-        reason = f"looks like an Illumina run without {run_folder.RUN_INFO}"
-        return f"{reason}, so it is not taken for one (copy that file again)"
-    return ""
+        text = f"looks like an Illumina run without {_RUN_INFO}, so it is not taken for one (copy that file again)"
+        return Problem(key, text, "run.run-info-missing")
+    return None
 
 
 def _vendor_of(names: list[str]) -> str:

@@ -1,71 +1,77 @@
-"""`forget`: the state log of a run whose folder is gone is set aside, so that nobody is told of it any more.
+"""Set aside the state logs of runs whose folders are gone, so that these are no longer reported.
 
-Nothing is deleted, here or in S3: the log is kept under another name, and what is uploaded under the run's name later
-is compared with S3 again.
+Nothing is deleted, here or in S3: the log is kept under another name. A later upload under the run's name is compared
+with S3 again.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from s3sync.config import Config
 from s3sync.errors import BusyError, RunError
-from s3sync.inventory import survey
-from s3sync.inventory.survey import Judged
+from s3sync.inventory import statuses
+from s3sync.inventory.states import RunStatus
 from s3sync.runs import run_folder
 from s3sync.slurm import work_folder
-from s3sync.state import StateStore, identity, lock
+from s3sync.state import identity, lock
 from s3sync.text import printable
 
-_FORGETTABLE = ("gone", "duplicate name")
+_FORGETTABLE_STATES = ("gone", "duplicate name")
 
 
 class Forgotten(NamedTuple):
-    """A log that was set aside."""
+    """A run whose log was set aside, with the old and the new path of the log."""
 
-    run: Judged
+    run: RunStatus
     log: Path
     kept_as: Path
 
 
-def forget(config: Config, names: Iterable[str]) -> list[Forgotten]:
-    """Set the logs of these runs aside. Raises RunError, before anything is done, where one is not to be forgotten."""
-    judged = survey.look(config).runs
-    chosen: dict[Path, Judged] = {}
+def forget_runs(config: Config, names: Iterable[str]) -> list[Forgotten]:
+    """Set the logs of these runs aside.
+
+    Raises RunError, before anything is done, if one of them must not be forgotten; BusyError if one is being worked on;
+    StateError if its log cannot be moved.
+    """
+    runs = statuses.take_inventory(config).runs
+    chosen: dict[Path, RunStatus] = {}
     for name in names:
-        found = {run.log_path: run for run in judged if name in (run.run.run_id, run.run.root.name)}
-        able = {path: run for path, run in found.items() if _may_be_forgotten(run)}
-        if not able:
-            raise RunError(_why_not(name, list(found.values())))
-        chosen.update(able)
+        found = {run.log_path: run for run in runs if name in (run.run.run_id, run.run.root.name)}
+        forgettable = {path: run for path, run in found.items() if _may_be_forgotten(run)}
+        if not forgettable:
+            raise _refusal(name, list(found.values()))
+        chosen.update(forgettable)
     return [_set_aside(run, config) for run in chosen.values()]
 
 
-def _may_be_forgotten(run: Judged) -> bool:
+def _may_be_forgotten(run: RunStatus) -> bool:
     if run.head is None or not run.log_path.exists():
         return False
-    if run.state not in _FORGETTABLE and (
-        run.state != "unreadable" or os.path.lexists(run.run.root / run_folder.RUN_INFO)
-    ):
+    has_run_info = os.path.lexists(run.run.root / run_folder.RUN_INFO)
+    if run.state not in _FORGETTABLE_STATES and (run.state != "unreadable" or has_run_info):
         return False
     return identity.presence(run.head.run_path, run.head.folder).state != "here"
 
 
-def _why_not(name: str, found: list[Judged]) -> str:
+def _refusal(name: str, found: Sequence[RunStatus]) -> RunError:
+    shown = printable(name)
     if not found:
-        return f"nothing to forget: no run {printable(name)} is in the monitored directories, and none is missing there"
+        where = "in the monitored directories, or among the runs whose folders are gone"
+        return RunError(f"nothing to forget: no run {shown} {where} (`status` lists them)", id="run.unknown")
     run = found[0]
-    why = f"{run.state}: {run.reason}" if run.state not in _FORGETTABLE or run.head is None else "its folder is there"
-    return f"{printable(name)} is not forgotten: only a run whose folder is gone can be; it is {why}"
+    is_there = run.state in _FORGETTABLE_STATES and run.head is not None
+    why = "its folder is still there" if is_there else f"it is {run.state}: {run.reason}"
+    return RunError(f"{shown} is not forgotten: only a run whose folder is gone can be, and {why}", id="run.not-gone")
 
 
-def _set_aside(run: Judged, config: Config) -> Forgotten:
-    """Raises BusyError, StateError."""
-    store = StateStore(config.log_dir, run.run, run.entry.destination)
+def _set_aside(run: RunStatus, config: Config) -> Forgotten:
+    store = run.store(config.log_dir)
     with lock.held(store.lock_path, f"{run.key} is being worked on", patient=False):
         if work_folder.WorkFolder.of(config.log_dir, store).exists():
-            raise BusyError(f"{run.key} was handed over to Slurm: end its jobs first, and remove its work folder")
+            advice = "cancel its jobs first, and remove its work folder"
+            raise BusyError(f"{run.key} was handed over to Slurm ({advice})", id="slurm.handed-over")
         return Forgotten(run, run.log_path, store.set_aside("forgotten"))

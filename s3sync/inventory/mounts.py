@@ -1,11 +1,11 @@
-"""Which file system a folder lies on, by the kernel's mount table: the number of a device changes with each boot."""
+"""Find the file system of a folder in the kernel's mount table, since device numbers change with each boot."""
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from s3sync.text import printable
 
@@ -13,8 +13,9 @@ MOUNT_TABLE = Path("/proc/self/mountinfo")
 _ESCAPED = re.compile(rb"\\([0-7]{3})")  # a space is \040
 
 
-class Mount(NamedTuple):
-    """A mounted file system: where, what kind, from what, and which folder of it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A mounted file system: its mount point, its kind, its source, and the folder of the source that is mounted."""
 
     point: str
     kind: str
@@ -26,7 +27,7 @@ class Mount(NamedTuple):
 
 
 def mount_of(folder: str | Path, table: Path = MOUNT_TABLE) -> Mount | None:
-    """The file system that a folder lies on; None where that cannot be known (not Linux)."""
+    """Return the file system that a folder is on; None where there is no mount table (not Linux)."""
     real = os.path.realpath(folder)
     try:
         lines = table.read_bytes().splitlines()
@@ -41,12 +42,13 @@ def mount_of(folder: str | Path, table: Path = MOUNT_TABLE) -> Mount | None:
 
 
 def _parse(line: bytes) -> Mount | None:
-    """See proc_pid_mountinfo(5): the fields after ` - ` come after any number of optional ones."""
+    """Parse a line as in proc_pid_mountinfo(5): any number of optional fields precede the ` - `."""
     before, _, after = line.partition(b" - ")
     first, second = before.split(b" "), after.split(b" ")
     if len(first) < 5 or len(second) < 2:
         return None
-    return Mount(_text(first[4]), _text(second[0]), _text(second[1]), _text(first[3]))
+    point, kind, source, root = map(_text, (first[4], second[0], second[1], first[3]))
+    return Mount(point=point, kind=kind, source=source, root=root)
 
 
 def _text(field: bytes) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from s3sync.config import Config
-from s3sync.inventory.survey import Judged
+from s3sync.inventory.states import RunStatus
 from s3sync.resources import usable_cores
 from s3sync.transfer import UploadRequest, hook
 
 
-def request_for(run: Judged, config: Config) -> UploadRequest:
-    """Return the request to upload, or to verify, this run as the config has it."""
+def request_for(run: RunStatus, config: Config) -> UploadRequest:
+    """Return the request to upload, or to verify, a run in the way that the config says."""
     return UploadRequest(
         local_path=run.run.path,
         destination=run.entry.destination,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from s3sync.config import Config
 from s3sync.errors import StateError
-from s3sync.inventory import Judged, survey
+from s3sync.inventory import RunStatus, states
 from s3sync.runs import completion, off_limits
 from s3sync.text import human_bytes, human_seconds, printable
 
@@ -31,15 +31,15 @@ class Alert(NamedTuple):
     lasting: bool = False
 
 
-def late_runs(runs: Sequence[Judged], config: Config, now: float | None = None) -> list[Alert]:
+def late_runs(runs: Sequence[RunStatus], config: Config, now: float | None = None) -> list[Alert]:
     """Runs that their instrument has finished `alert_after_hours` ago, and that are not proven in S3, whatever the
     reason. One that is not to be uploaded here is none of them if it is, or will be, at another destination.
     """
     moment = time.time() if now is None else now
-    elsewhere = {run.run.path for run in runs if run.state not in survey.NEVER}
+    elsewhere = {run.run.path for run in runs if run.state not in states.SKIPPED_STATES}
     alerts = []
     for run in runs:
-        never = run.state in survey.NEVER
+        never = run.state in states.SKIPPED_STATES
         if run.state == "uploaded" or run.change or (never and run.run.path in elsewhere):
             continue
         finished = completion.finished_at(run.run)
@@ -52,7 +52,7 @@ def late_runs(runs: Sequence[Judged], config: Config, now: float | None = None) 
     return alerts
 
 
-def _stopped(run: Judged, now: float) -> list[Alert]:
+def _stopped(run: RunStatus, now: float) -> list[Alert]:
     """A run, or an analysis, that began long ago, and of which no marker ever came: said once, for it may be known."""
     days = (now - run.began) / 86_400
     waits = run.state in ("sequencing", "settling", "analysing")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from s3sync import __version__
-from s3sync.inventory import History
+from s3sync.inventory import History, states
 from s3sync.inventory import history as inventory_history
 from s3sync.monitor import charts, health
 from s3sync.monitor.activity import STALE_SECONDS, Scans
@@ -30,7 +30,7 @@ DAYS = 30  # that the bars go back
 _MOST_DOTS = 400
 _MOST_TROUBLES = 50  # runs with what failed in each; the table has them all
 
-_SIGNS: dict[inventory_history.Shown, tuple[str, str]] = {  # the sign and the tone of a state; never the tone alone
+_SIGNS: dict[states.State, tuple[str, str]] = {  # the sign and the tone of a state; never the tone alone
     "failed": ("✕", "bad"),
     "unreadable": ("✕", "bad"),
     "ambiguous samplesheet": ("✕", "bad"),
@@ -181,7 +181,7 @@ def view_of(history: History, scans: Scans) -> View:
     more = len(failing) - _MOST_TROUBLES
     tone, sign = _TONES[found.level]
     return View(
-        verdict=_verdict(len(history.entries), found),
+        verdict=_verdict(len(history.rows), found),
         tone=tone,
         sign=sign,
         at=_moment(history.at),
@@ -193,7 +193,7 @@ def view_of(history: History, scans: Scans) -> View:
         troubles=(*map(_other, (*found.problems, *found.alerts)), *map(_failed, failing[:_MOST_TROUBLES])),
         more_troubles=f"And {pluralize(more, 'more run')}, which the table below shows." if more > 0 else "",
         charts=_charts(history),
-        rows=tuple(map(_row, history.entries)),
+        rows=tuple(map(_row, history.rows)),
         zone=_local(history.at).strftime("%Z (UTC%z)"),
     )
 
@@ -252,7 +252,7 @@ def _waiting(history: History) -> str:
     oldest = history.oldest_waiting
     if oldest is None or oldest.done is None:
         return "No complete run waits for its upload."
-    number = sum(entry.waits for entry in history.entries)
+    number = sum(entry.is_waiting for entry in history.rows)
     age = human_seconds(max(0.0, history.at - oldest.done))
     which = f"{oldest.run_id}, finished by its instrument {age} ago"
     if number == 1:
@@ -282,7 +282,7 @@ def _other(problem: Problem) -> Shortcoming:
     return Shortcoming(printable(problem.key), printable(problem.text))
 
 
-def _failed(entry: inventory_history.Entry) -> Shortcoming:
+def _failed(entry: inventory_history.HistoryRow) -> Shortcoming:
     more = entry.failed_files - len(entry.failures) if entry.failures else 0
     also = f"and {pluralize(more, 'more file')}; s3sync status names more, and the log has all" if more > 0 else ""
     return Shortcoming(entry.run_id, f"{entry.state}: {entry.reason}", entry.failures, also)
@@ -291,11 +291,11 @@ def _failed(entry: inventory_history.Entry) -> Shortcoming:
 # The table
 
 
-def _row(entry: inventory_history.Entry) -> Row:
+def _row(entry: inventory_history.HistoryRow) -> Row:
     sign, tone = _SIGNS[entry.state]
     whole = entry.files == entry.total_files
     files = f"{entry.files:,}" if whole else f"{entry.files:,} of {entry.total_files:,}"
-    is_plain = entry.state == "uploaded" and entry.watched  # its reason is the number of its files
+    is_plain = entry.state == "uploaded" and entry.is_watched  # its reason is the number of its files
     return Row(
         run_id=entry.run_id,
         instrument=entry.instrument,
@@ -303,7 +303,7 @@ def _row(entry: inventory_history.Entry) -> Row:
         sign=sign,
         tone=tone,
         reason="" if is_plain else entry.reason,
-        place=entry.place,
+        place=entry.destination,
         cells=(
             Cell(files if entry.total_files else "", entry.files),
             Cell(human_bytes(entry.size) if entry.size else "", entry.size),
@@ -322,7 +322,7 @@ def _cell(value: float | None, words: Callable[[float], str]) -> Cell:
 
 
 def _charts(history: History) -> tuple[Chart, ...]:
-    proven = [entry for entry in history.entries if entry.proven is not None]
+    proven = [entry for entry in history.rows if entry.proven is not None]
     rates = [Dot(e.proven or 0, e.rate, f"{e.run_id}: {_rate(e.rate)}") for e in proven if e.rate][:_MOST_DOTS]
     lags = [Dot(e.proven or 0, e.lag, f"{e.run_id}: {human_seconds(e.lag)}") for e in proven if e.lag is not None]
     return (
@@ -338,7 +338,7 @@ def _charts(history: History) -> tuple[Chart, ...]:
     )
 
 
-def _by_day(proven: Sequence[inventory_history.Entry], today: date) -> tuple[Chart, Chart]:
+def _by_day(proven: Sequence[inventory_history.HistoryRow], today: date) -> tuple[Chart, Chart]:
     days = [today - timedelta(days=back) for back in reversed(range(DAYS))]
     sizes, files = dict.fromkeys(days, 0), dict.fromkeys(days, 0)
     for entry in proven:

@@ -46,8 +46,8 @@ def is_failed(problems: Iterable[Problem]) -> bool:
 def judge(history: History, scans: Scans) -> Verdict:
     """By how the runs and the directories are now, and by what the last scan found, as long as it has not passed."""
     failing = {run.key: Problem(run.key, f"{run.state}: {run.reason}", "run") for run in history.failing}
-    passed = {run.key for run in history.entries if run.state == "uploaded"}
-    problems = {trouble.key: Problem(trouble.key, trouble.text, "other") for trouble in history.troubles}
+    passed = {run.key for run in history.rows if run.state == "uploaded"}
+    problems = {known.key: Problem(known.key, known.text, "other") for known in history.problems}
     alerts: dict[str, Problem] = {}
     for problem in scans.last.problems if scans.last else ():
         run = problem.key.removesuffix(LATE)

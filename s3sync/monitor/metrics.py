@@ -84,7 +84,7 @@ def _of_now(history: History, scans: Scans) -> Iterator[Metric]:
 def _of_runs(history: History) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily
 
-    watched = [entry for entry in history.entries if entry.watched]
+    watched = [entry for entry in history.rows if entry.is_watched]
     counts = Counter(entry.state for entry in watched)
     runs = GaugeMetricFamily("s3sync_runs", "Runs in the monitored directories, by state.", labels=["state"])
     for state in inventory_history.STATES:

@@ -80,7 +80,7 @@ def _is_wanted(config: Config) -> bool:
 
 
 def _write(config: Config, of_scans: Scans) -> None:
-    known = history.look(config)  # judged anew: this scan has changed the runs
+    known = history.load_history(config)  # judged anew: this scan has changed the runs
     if folder := config.report_dir:
         attempt("write the page", lambda: write_page(folder, dashboard.view_of(known, of_scans)))
     if path := config.metrics_file:

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from s3sync import files, logs
@@ -22,7 +22,7 @@ from s3sync.errors import (
     StateError,
     StoppedError,
 )
-from s3sync.inventory import Judged, discovery, requests, survey
+from s3sync.inventory import RunStatus, discovery, order, request_for, states, statuses
 from s3sync.monitor import activity, alerts, health, publish
 from s3sync.monitor.last_scan import Counters
 from s3sync.monitor.notify import Channels, News, Notifier, Problem, Upload
@@ -43,7 +43,7 @@ DisplayMaker = Callable[[], progress.Display]
 class ScanResult:
     """What came of a scan: every run as it was judged, and by key what became of those that were due."""
 
-    runs: list[Judged] = field(default_factory=list)
+    runs: list[RunStatus] = field(default_factory=list)
     reports: dict[str, UploadResult] = field(default_factory=dict)
     previews: dict[str, request.Preview] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -87,7 +87,8 @@ def run_scan(config: Config, environ: Mapping[str, str], stop: StopRequest, make
     except BusyError as error:
         LOG.info("%s; this scan leaves", error)
         _tell_if_stuck(config, path)
-        _alert(config, survey.look(config, remembering=True).runs, patient=False)  # what comes meanwhile waits for it
+        runs = statuses.take_inventory(config, remembering=True).runs  # what comes meanwhile waits for that scan
+        _alert(config, runs, patient=False)
         publish.refresh_meanwhile(config)
         return ScanResult(busy=str(error))
     except StateError as error:
@@ -116,7 +117,7 @@ def dry_run(config: Config, environ: Mapping[str, str], stop: StopRequest, make_
     _judge(result, config, scanning=False)
     if unwritable := log_dir.unwritable(config.log_dir):
         result.problems.append(Problem("log_dir", f"a scan by this user would fail: {unwritable}", "other"))
-    due = survey.to_do(result.runs)
+    due = order.work_list(result.runs)
     _for_each(due, result, stop, lambda run: _preview(result, run, config, environ, stop, make_display))
     return result
 
@@ -148,24 +149,25 @@ def _scan(
     """Fill `result` step by step, so that a scan that ends early is reported, too."""
     started = time.monotonic()
     _remember(_judge(result, config, scanning=True), config)
-    due, to_do = survey.in_order(result.runs), survey.to_do(result.runs)
+    due, to_do = order.upload_order(result.runs), order.work_list(result.runs)
     more = f", {len(to_do) - len(due):,} to stream" if len(to_do) > len(due) else ""
-    LOG.info("scan: %s found, %s to upload%s", survey.count(result.runs), f"{len(due):,}", more)
+    LOG.info("scan: %s found, %s to upload%s", states.count_runs(result.runs), f"{len(due):,}", more)
     _say(result.problems, config.log_dir / "noted.json")
     before = len(result.problems)
-    in_order = survey.in_scan_order(result.runs, config, _under_way(result, config))
+    in_order = order.scan_order(result.runs, config, _under_way(result, config))
     _for_each(in_order, result, stop, lambda run: _upload(result, run, config, environ, stop, make_display))
     told = {problem.key for problem in result.problems}
-    result.problems += [Problem(*found, "other") for found in survey.broken_nodes(config) if found.key not in told]
+    nodes = (node for node in statuses.broken_nodes(config) if node.key not in told)
+    result.problems += [Problem(node.key, node.text, "other") for node in nodes]
     for problem in result.problems[before:]:
         LOG.error("%s: %s", problem.key, problem.text)
     done = result.uploaded
-    result.alerts = _alert(config, [run._replace(state="uploaded") if run.key in done else run for run in result.runs])
+    result.alerts = _alert(config, [replace(run, state="uploaded") if run.key in done else run for run in result.runs])
     LOG.info("scan: done after %s", human_seconds(time.monotonic() - started))
     return result
 
 
-def _alert(config: Config, runs: Sequence[Judged], *, patient: bool = True) -> list[Problem]:
+def _alert(config: Config, runs: Sequence[RunStatus], *, patient: bool = True) -> list[Problem]:
     """Log and tell what is silent trouble by now. A scan that finds another one at work does so, too: what is late may
     wait for that one. With a memory of their own, which both use, one after the other: who finds it in use leaves it.
     """
@@ -209,24 +211,26 @@ def _counted(result: ScanResult) -> Counters:
 
 def _judge(result: ScanResult, config: Config, *, scanning: bool) -> discovery.Discovery:
     """Every run with its state, and the problems that stand before anything is uploaded."""
-    found = discovery.look(config)
-    result.runs, troubles = survey.look(config, found=found, scanning=scanning)
-    result.problems = [Problem(trouble.key, trouble.text, "other") for trouble in troubles]
-    result.problems += [Problem(node.key, node.text, "other") for node in survey.broken_nodes(config)]
+    found = discovery.discover(config)
+    result.runs, problems = statuses.take_inventory(config, found=found, scanning=scanning)
+    result.problems = [Problem(known.key, known.text, "other") for known in problems]
+    result.problems += [Problem(node.key, node.text, "other") for node in statuses.broken_nodes(config)]
     result.problems += [Problem(note.key, note.text, "note") for note in found.notes]
     if unusable := log_dir.entries_of_others(config.log_dir):
         result.problems.append(Problem("log_dir", unusable, "other"))
     for run in result.runs:
-        if run.state in survey.BROKEN:
+        if run.state in states.BROKEN_STATES:
             result.problems.append(Problem(run.key, f"{run.state}: {run.reason}", "run"))
-        elif run.state in survey.NEVER:
+        elif run.state in states.SKIPPED_STATES:
             result.problems.append(Problem(run.key, f"will not be uploaded: {run.state}: {run.reason}", "note"))
         elif run.change and run.state == "uploaded":
             result.problems.append(Problem(run.key, run.reason, "note"))
     return found
 
 
-def _for_each(runs: Sequence[Judged], result: ScanResult, stop: StopRequest, work: Callable[[Judged], None]) -> None:
+def _for_each(
+    runs: Sequence[RunStatus], result: ScanResult, stop: StopRequest, work: Callable[[RunStatus], None]
+) -> None:
     """Do `work` for each of these runs. A bucket or a cluster that cannot be reached is not tried again."""
     unreachable: set[str] = set()
     has_slurm = True
@@ -260,7 +264,7 @@ def _for_each(runs: Sequence[Judged], result: ScanResult, stop: StopRequest, wor
 
 def _upload(
     result: ScanResult,
-    run: Judged,
+    run: RunStatus,
     config: Config,
     environ: Mapping[str, str],
     stop: StopRequest,
@@ -268,7 +272,7 @@ def _upload(
 ) -> None:
     with make_display() as display:
         report = coordinator.run_upload(
-            requests.request_for(run, config), config.cluster_of(run.entry), environ, stop, display, follow=False
+            request_for(run, config), config.cluster_of(run.entry), environ, stop, display, follow=False
         )
     if report is None:
         result.elsewhere.add(run.key)
@@ -292,31 +296,29 @@ def _upload(
 
 def _finish(
     result: ScanResult,
-    run: Judged,
+    run: RunStatus,
     config: Config,
     environ: Mapping[str, str],
     stop: StopRequest,
     make_display: DisplayMaker,
 ) -> None:
     """A run that was completed while it was streamed does not wait for the next scan."""
-    again = survey.judge(survey.Candidate(run.run, run.entry, run.began), config, set())
-    if again.state in survey.DUE:
+    again = statuses.refresh(config, [run])[0]
+    if again.state in states.PENDING_STATES:
         result.runs[result.runs.index(run)] = again
         _upload(result, again, config, environ, stop, make_display)
 
 
 def _preview(
     result: ScanResult,
-    run: Judged,
+    run: RunStatus,
     config: Config,
     environ: Mapping[str, str],
     stop: StopRequest,
     make_display: DisplayMaker,
 ) -> None:
     with make_display() as display:
-        result.previews[run.key] = upload.preview(
-            requests.request_for(run, config), environ, stop, display, Collector(environ)
-        )
+        result.previews[run.key] = upload.preview(request_for(run, config), environ, stop, display, Collector(environ))
 
 
 def _one_line(report: UploadResult) -> str:

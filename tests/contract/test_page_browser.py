@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import unescape
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from s3sync.inventory.history import Entry, History
+from s3sync.inventory.history import History, HistoryRow
 from s3sync.text import printable
 from tests.helpers.hostile_names import HOSTILE_NAMES
 from tests.helpers.lab import skip_or_fail
@@ -124,7 +124,7 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
 
 
 def test_links_lead_to_views_and_clicks_to_links(browser: Browser) -> None:
-    entries = (NEW, DONE, FAILED, DONE._replace(run_id="large", size=9 * 10**9, rate=None, state="uploaded"))
+    entries = (NEW, DONE, FAILED, replace(DONE, run_id="large", size=9 * 10**9, rate=None, state="uploaded"))
     now, names = time.time(), [entry.run_id for entry in entries]
     new, done, failed, large = names
     (browser.folder / "now.html").write_bytes(rendered(History(now, entries, ()), None))
@@ -168,8 +168,8 @@ def test_links_lead_to_views_and_clicks_to_links(browser: Browser) -> None:
 
 def test_hostile_names_do_nothing_and_fit_a_phone(browser: Browser) -> None:
     names = [printable(name) for name in ATTACKS]
-    entries: list[Entry] = [
-        FAILED._replace(run_id=name, reason=name, instrument=name, place=name, failures=((name, name),))
+    entries: list[HistoryRow] = [
+        replace(FAILED, run_id=name, reason=name, instrument=name, destination=name, failures=((name, name),))
         for name in names
     ]
     (browser.folder / "hostile.html").write_bytes(rendered(History(time.time(), tuple(entries), ()), None))

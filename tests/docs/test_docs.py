@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from s3sync.aws.destination import Destination
 from s3sync.commands import cleanup, command_line, monitor, run_details, run_rows, status, upload_text, verify
 from s3sync.config.model import Config, MonitorEntry, SlurmKeys
-from s3sync.inventory import survey
+from s3sync.inventory import states
 from s3sync.monitor import dashboard, notify
 from s3sync.state import log_format
 from s3sync.state.log_format import RunState
@@ -262,7 +262,7 @@ def test_the_keys_of_json_are_told(command: str, functions: list[Callable[..., A
 
 def test_the_states_are_told() -> None:
     told = {cells[0].split("`")[1] for cells in rows("docs/reference/states.md", "State")}
-    assert told == set(get_args(survey.State))
+    assert told == set(get_args(states.State))
 
 
 def test_the_events_of_the_webhook_are_told() -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from s3sync.aws.destination import COMPLETION_OBJECT, Destination
 from s3sync.config.model import Config, load_config
 from s3sync.errors import RunError
-from s3sync.inventory import survey
+from s3sync.inventory import discovery, statuses
 from s3sync.runs import analysis, analysis_manifest, run_folder
 from s3sync.runs.run_folder import LocalFile, Run, RunInfo
 from s3sync.state.log_format import Proof, RunState
@@ -271,8 +271,7 @@ def test_a_run_with_the_name_of_an_analysis_has_a_log_of_its_own(tmp_path: Path)
 
 
 def judged(config: Config) -> dict[str, tuple[str, str]]:
-    candidates, _ = survey.discover(config)
-    found = survey.judge_all(config, candidates)
+    found = statuses.run_statuses(config, discovery.discover(config).distinct)
     return {run.run.run_id.removeprefix(run.run.root.name): (run.state, run.reason) for run in found}
 
 
@@ -319,7 +318,7 @@ def test_each_analysis_has_a_state_of_its_own(config: Config, run: Path) -> None
     assert [state for state, _ in found.values()] == [
         *("uploaded", "uploaded", "partial", "too old", "unreadable", "analysing", "new", "new", "new")
     ]
-    assert found["/Analysis/3"][1] == "finished 4 days ago (max_age 72 h; `touch` its CopyComplete.txt)"
+    assert found["/Analysis/3"][1] == "finished 4 days ago (max_age 72 h; `touch` its CopyComplete.txt to upload it)"
     assert "it is no UTF-8 text" in found["/Analysis/4"][1]
     assert found["/Analysis/5"][1] == f"waits for CopyComplete.txt and {LAST}"
 

@@ -147,7 +147,7 @@ def test_a_run_whose_prefix_holds_the_remote_path_of_another_entry_is_held(
     ]
     result = place.scan(monitor=entries)
     assert result.code == 1
-    assert f"the remote_path {NAME}/more/ of the config lies in its prefix" in result.err
+    assert f"the remote_path {NAME}/more/ of the config is inside its prefix in S3" in result.err
     assert stored(server) == {}
 
 
@@ -555,7 +555,7 @@ def test_a_begun_run_of_which_nobody_can_see_whether_it_is_gone_is_unreadable(
     result = place.scan()
 
     assert result.code == 1
-    assert "unreadable: 4 of 4 files proven, and nobody can see whether its folder is gone: " in result.err
+    assert "unreadable: 4 of 4 files proven, and it is not known whether its folder is gone: " in result.err
     assert list(place.states().values()) == ["unreadable"]
     assert place.scan(command="status").code == 1
     assert place.scan(NAME, command="forget").code == 0
@@ -573,7 +573,7 @@ def test_the_runs_of_a_directory_that_is_not_there_are_not_told_one_by_one(
     shutil.rmtree(first.parent)
     result = place.scan()
     assert result.code == 1
-    assert "cannot read" in result.err
+    assert "no such folder" in result.err
     assert result.err.count("\n") == 1
 
 

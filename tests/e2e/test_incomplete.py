@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from s3sync.config.model import load_config
-from s3sync.inventory import survey
-from s3sync.inventory.survey import Judged
+from s3sync.inventory import discovery, statuses
+from s3sync.inventory.states import RunStatus
 from s3sync.monitor import activity
 from s3sync.state import lock
 from scripts.simulate.copying import MirroredRun
@@ -31,11 +31,11 @@ def run(tmp_path: Path) -> Path:
     return make_run(tmp_path / "instrument", "novaseqx", cycles=(2, 1, 1), lanes=1, tiles=1, scale=1e-9)
 
 
-def judge(lab: Lab, run: Path, after: float = 0, entry: dict[str, Any] | None = None, **keys: Any) -> Judged:
+def judge(lab: Lab, run: Path, after: float = 0, entry: dict[str, Any] | None = None, **keys: Any) -> RunStatus:
     """The run as the monitor sees it so many seconds from now, if nothing happens until then."""
     config = load_config(Path(lab.config_for(run, entry, **keys)), {})
-    (candidate,) = survey.discover(config)[0]
-    return survey.judge(candidate, config, set(), now=time.time() + after)
+    (status,) = statuses.run_statuses(config, discovery.discover(config).candidates, now=time.time() + after)
+    return status
 
 
 def without(run: Path, path: str = LAST) -> bytes:
@@ -223,7 +223,10 @@ def test_the_age_of_a_finished_run_counts_from_its_end(lab: Lab, run: Path) -> N
         os.utime(marker, (ended, ended))
     assert judge(lab, run, max_age=72).state == "new"
     assert judge(lab, run, max_age=9).state == "too old"
-    assert "finished 10 h 00 min ago (max_age 9 h; `touch` RunInfo.xml)" in judge(lab, run, max_age=9).reason
+    assert (
+        "finished 10 h 00 min ago (max_age 9 h; `touch` its RunInfo.xml to upload it)"
+        in judge(lab, run, max_age=9).reason
+    )
     (run / "RunInfo.xml").touch()
     assert judge(lab, run, max_age=9).state == "new"
 

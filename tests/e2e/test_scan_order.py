@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from s3sync.config.model import Config, load_config
-from s3sync.inventory import survey
-from s3sync.inventory.survey import Judged, State
+from s3sync.inventory import order
+from s3sync.inventory.states import RunStatus, State
 from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.slurm import work_folder
 from s3sync.slurm.work_folder import FOLDER
@@ -27,7 +27,7 @@ def config_of(tmp_path: Path) -> Config:
     return load_config(path, {})
 
 
-def judged(config: Config, name: str, state: State, *, at: str = "here", began: float = 0.0) -> Judged:
+def judged(config: Config, name: str, state: State, *, at: str = "here", began: float = 0.0) -> RunStatus:
     """A run; `at` is where it goes up from: `handed over` or `cluster` or here."""
     entry = config.monitor[1 if at == "here" else 0]
     run = Run(Path("/runs") / name, name, _NOBODY)
@@ -35,7 +35,7 @@ def judged(config: Config, name: str, state: State, *, at: str = "here", began: 
     store = StateStore(config.log_dir, run, entry.destination)
     if at == "handed over":
         (config.log_dir / FOLDER / store.lock_path.stem).mkdir(parents=True)
-    return Judged(run, entry, began, state, "", head, store.log_path)
+    return RunStatus(run=run, entry=entry, began=began, state=state, reason="", head=head, log_path=store.log_path)
 
 
 def test_finished_cluster_uploads_come_first_then_submissions_then_what_is_sent_from_here(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_finished_cluster_uploads_come_first_then_submissions_then_what_is_sent_
         judged(config, "waits", "sequencing"),
     ]
 
-    assert [run.run.run_id for run in survey.in_scan_order(runs, config, work_folder.active_names(config.log_dir))] == [
+    assert [run.run.run_id for run in order.scan_order(runs, config, work_folder.active_names(config.log_dir))] == [
         "finished",
         "at work",
         "to submit",

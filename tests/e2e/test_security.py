@@ -515,7 +515,7 @@ def test_a_pathological_regex_holds_a_scan_up_once_and_no_other_run(site: Site, 
 
     assert result.code == 0
     assert result.err.count("takes too long") == 1
-    assert result.err.count("took too long with another run") == 2
+    assert result.err.count("took too long with the samplesheet of another run") == 2
     assert {key.split("/")[1] for key in server.objects(BUCKET)} == {good.name}
     assert site.log(good)["completed"] is True
     site.write([site.entry(sample_regex="a" * 1001)])

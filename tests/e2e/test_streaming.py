@@ -258,7 +258,7 @@ def test_a_sheet_that_later_says_no_is_told_once_and_what_went_up_is_listed_not_
     (growing / "Data/third.cbcl").write_bytes(b"the third\n")
     told = scan(sample_regex="^CEN")
     assert "samples do not match" in told.err
-    assert "2 files of it in S3 already" in told.err
+    assert "2 files are already in S3" in told.err
     finish(growing)
     again = scan(sample_regex="^CEN")
     assert (told.code, again.code, again.err) == (0, 0, "")
@@ -276,7 +276,7 @@ def test_a_run_that_never_ends_is_told_once_and_taken_up_again_when_it_goes_on(
     told, again = (scan(keys={"abandoned_hours": 1e-6}) for _ in range(2))
     assert "abandoned" in told.err
     assert "nothing changed for 1e-06 h" in told.err
-    assert "2 files of it in S3 already" in told.err
+    assert "2 files are already in S3" in told.err
     assert (told.code, again.code, again.err) == (0, 0, "")
     (growing / "Data/third.cbcl").write_bytes(b"it goes on\n")
     assert scan().code == 0

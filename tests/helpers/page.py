@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from s3sync.inventory.history import Entry, History
+from dataclasses import replace
+
+from s3sync.inventory.history import History, HistoryRow
 from s3sync.monitor import dashboard
 from s3sync.monitor.activity import Scans
 from s3sync.monitor.last_scan import LastScan
@@ -13,13 +15,13 @@ HOUR, DAY = 3600.0, 86400.0
 NOW = 1_795_000_000.0
 
 
-DONE = Entry(
+DONE = HistoryRow(
     run_id="20261118_LH00130_0061_A22CC55LT4",
     state="uploaded",
     reason="90 files proven in S3",
     instrument="NovaSeq X LH00130",
-    place="s3://lab-runs/2026",
-    watched=True,
+    destination="s3://lab-runs/2026",
+    is_watched=True,
     files=90,
     total_files=90,
     failed_files=0,
@@ -32,7 +34,8 @@ DONE = Entry(
 )
 
 
-FAILED = DONE._replace(
+FAILED = replace(
+    DONE,
     run_id="20261117_M00146_0060_BBBBB",
     state="failed",
     reason="88 of 90 files proven, 22 failed; tried again at the next scan",
@@ -43,7 +46,8 @@ FAILED = DONE._replace(
 )
 
 
-NEW = DONE._replace(
+NEW = replace(
+    DONE,
     run_id="20261119_M00146_0062_CCCCC",
     state="new",
     reason="complete, and not uploaded yet",

@@ -19,7 +19,7 @@ from s3sync.commands import check
 from s3sync.commands.overview import load_overview
 from s3sync.config.model import Config, load_config
 from s3sync.errors import RunError
-from s3sync.inventory import directories, discovery, foreign, mounts, named, survey
+from s3sync.inventory import directories, discovery, foreign, mounts, statuses
 from s3sync.inventory.mounts import Mount
 from s3sync.runs.run_folder import Run, RunInfo, open_run
 from s3sync.slurm.work_folder import WorkFolder
@@ -27,8 +27,8 @@ from s3sync.state.store import StateStore
 from scripts.simulate_run import make_run
 
 RUN = "250101_M01234_0001_AAAAA"
-NFS = Mount("/mnt/nas", "nfs4", "nas:/runs", "/")
-DISK = Mount("/", "ext4", "/dev/sda1", "/")
+NFS = Mount(point="/mnt/nas", kind="nfs4", source="nas:/runs", root="/")
+DISK = Mount(point="/", kind="ext4", source="/dev/sda1", root="/")
 
 
 def config_of(tmp_path: Path, *watched: Path) -> Config:
@@ -60,14 +60,14 @@ def store_of(config: Config, run: Path) -> StateStore:
 
 
 def judged(config: Config) -> list[tuple[str, str, str]]:
-    candidates, troubles = survey.discover(config)
-    assert troubles == []
-    return [(run.run.run_id, run.state, run.reason) for run in survey.judge_all(config, candidates)]
+    found = discovery.discover(config)
+    assert found.problems == []
+    return [(run.run.run_id, run.state, run.reason) for run in statuses.run_statuses(config, found.distinct)]
 
 
 def notes(config: Config) -> list[str]:
-    found = discovery.look(config)
-    assert found.troubles == []
+    found = discovery.discover(config)
+    assert found.problems == []
     return [f"{note.key} {note.text}" for note in found.notes]
 
 
@@ -138,7 +138,7 @@ def test_links_that_lead_nowhere_are_unreadable_runs(config: Config, watched: Pa
     (gone / "RunInfo.xml").symlink_to("nowhere")
 
     assert judged(config) == [
-        ("gone", "unreadable", f"{gone}/RunInfo.xml is a link to nothing (restore it)"),
+        ("gone", "unreadable", f"{gone}/RunInfo.xml is a link to a missing file (restore that file)"),
         ("loop", "unreadable", f"cannot read {loop}/RunInfo.xml: {os.strerror(errno.ELOOP)}"),
     ]
 
@@ -184,12 +184,11 @@ def test_a_directory_that_breaks_off_is_reported_and_what_was_found_stays(
 
     monkeypatch.setattr(os, "scandir", scandir)
 
-    candidates, troubles = survey.discover(config)
+    found = discovery.discover(config)
 
-    assert [candidate.run.path for candidate in candidates] == [run]
-    assert [trouble.text for trouble in troubles] == [
-        f"cannot read {watched}: {os.strerror(errno.ESTALE)} (mount it, or mend the config)"
-    ]
+    assert [candidate.run.path for candidate in found.candidates] == [run]
+    assert [problem.id for problem in found.problems] == ["monitor.directory-unreadable"]
+    assert f"cannot read {watched}: {os.strerror(errno.ESTALE)} (" in found.problems[0].text
 
 
 def test_upload_of_a_folder_that_cannot_be_read_does_not_call_it_missing(tmp_path: Path) -> None:
@@ -250,7 +249,7 @@ def test_a_run_of_another_vendor_is_named(config: Config, watched: Path, vendor:
 
     [note] = notes(config)
 
-    assert note.startswith(f"{folder} looks like {vendor} run: it is left alone")
+    assert note.startswith(f"{folder} looks like {vendor} run: only Illumina runs are uploaded")
     assert "--skip_check" in note
     assert judged(config) == []
 
@@ -259,8 +258,10 @@ def test_an_illumina_run_without_run_info_is_named_once_nothing_arrives_any_more
     (tmp_path / "RTAComplete.txt").touch()
     changed = tmp_path.stat().st_mtime
 
-    assert foreign.what_is(str(tmp_path), changed + 60) == ""
-    assert "looks like an Illumina run without RunInfo.xml" in foreign.what_is(str(tmp_path), changed + 4000)
+    assert foreign.note_on(str(tmp_path), changed + 60) is None
+    note = foreign.note_on(str(tmp_path), changed + 4000)
+    assert note is not None
+    assert note.id == "run.run-info-missing"
 
 
 def test_any_other_folder_is_nothing_special(config: Config, watched: Path) -> None:
@@ -276,14 +277,16 @@ def test_a_run_folder_as_monitored_directory_is_a_problem(tmp_path: Path, watche
     text_file = tmp_path / "file"
     text_file.touch()
 
-    def troubles(folder: Path) -> list[str]:
-        return [trouble.text for trouble in discovery.look(config_of(tmp_path, folder)).troubles]
+    def problems(folder: Path) -> list[tuple[str, str]]:
+        return [(problem.id, problem.text) for problem in discovery.discover(config_of(tmp_path, folder)).problems]
 
-    assert troubles(run) == [f"{run} is itself a run folder (give the folder above it)"]
-    assert troubles(run / "Data") == [f"{run}/Data lies in the run folder {run} (give {watched})"]
-    assert troubles(text_file) == [f"{text_file} is not a folder (give the folder that has the run folders)"]
-    assert troubles(watched / "*") == [f"no such folder: {watched}/* (patterns are not expanded: name each folder)"]
-    assert troubles(watched) == []
+    assert problems(run) == [("monitor.directory-is-run", f"{run} is itself a run folder (give the folder above it)")]
+    in_run = f"{run}/Data is inside the run folder {run} (give {watched})"
+    assert problems(run / "Data") == [("monitor.directory-in-run", in_run)]
+    assert [id_ for id_, _ in problems(text_file)] == ["monitor.directory-not-a-folder"]
+    assert [id_ for id_, _ in problems(watched / "*")] == ["monitor.directory-is-pattern"]
+    assert [id_ for id_, _ in problems(watched / "none")] == ["monitor.directory-missing"]
+    assert problems(watched) == []
 
 
 def test_runs_one_folder_deeper_are_hinted_at(tmp_path: Path) -> None:
@@ -310,9 +313,9 @@ def mounted(monkeypatch: pytest.MonkeyPatch) -> Mounted:
 
 
 def scan(config: Config) -> list[str]:
-    found = discovery.look(config)
+    found = discovery.discover(config)
     discovery.remember(found, config.log_dir)
-    return [trouble.text for trouble in found.troubles]
+    return [problem.text for problem in found.problems]
 
 
 def test_an_empty_mount_point_is_a_problem_until_the_runs_are_back(
@@ -328,7 +331,7 @@ def test_an_empty_mount_point_is_a_problem_until_the_runs_are_back(
     hidden.rename(run)
 
     assert first == second
-    file = directories.place(config.log_dir, str(watched))
+    file = directories.memory_file(config.log_dir, str(watched))
     expected = (
         f"{watched} had 1 run on nfs4 nas:/runs at /mnt/nas, and now has none, on ext4 /dev/sda1 at /:"
         f" is its file system not mounted? (mount it; if this is meant, remove {file})"
@@ -344,7 +347,7 @@ def test_an_empty_directory_is_confirmed_by_removing_its_file(config: Config, wa
     mounted.mount = DISK
     assert len(scan(config)) == 1
 
-    directories.place(config.log_dir, str(watched)).unlink()
+    directories.memory_file(config.log_dir, str(watched)).unlink()
 
     assert scan(config) == []
 
@@ -359,7 +362,7 @@ def test_other_runs_below_an_empty_mount_point_do_not_hide_it(config: Config, wa
     [text] = scan(config)
 
     assert "and now has 1 other run, on ext4" in text
-    assert [name for name, _, _ in [(c.run.run_id, 0, 0) for c in discovery.look(config).candidates]] == [
+    assert [name for name, _, _ in [(c.run.run_id, 0, 0) for c in discovery.discover(config).candidates]] == [
         "250102_M01234_0002_BBBBB"
     ]
 
@@ -399,7 +402,7 @@ def test_runs_that_were_moved_to_another_file_system_are_no_problem(
 def test_what_is_known_of_a_directory_and_cannot_be_read_is_a_problem(
     config: Config, watched: Path, mounted: Mounted
 ) -> None:
-    file = directories.place(config.log_dir, str(watched))
+    file = directories.memory_file(config.log_dir, str(watched))
     file.parent.mkdir(parents=True)
     file.symlink_to(file.name)
 
@@ -412,7 +415,7 @@ def test_what_is_known_of_a_directory_and_cannot_be_read_is_a_problem(
 def test_an_unchanged_directory_is_not_written_again(config: Config, watched: Path, mounted: Mounted) -> None:
     tiny_run(watched)
     scan(config)
-    file = directories.place(config.log_dir, str(watched))
+    file = directories.memory_file(config.log_dir, str(watched))
     before = file.stat().st_ino
 
     scan(config)
@@ -430,9 +433,14 @@ def test_the_mount_table_as_the_kernel_writes_it(tmp_path: Path) -> None:
         "nonsense\n"
     )
 
-    assert mounts.mount_of("/mnt/nas/runs", table) == Mount("/mnt/nas", "nfs4", "nas:/runs", "/")
-    assert mounts.mount_of("/mnt/nasty", table) == Mount("/", "ext4", "/dev/sda1", "/")
-    assert mounts.mount_of("/mnt/my disk", table) == Mount("/mnt/my disk", "cifs", "//nas/lab", "/a")
+    def found(path: str) -> tuple[str, ...]:
+        mount = mounts.mount_of(path, table)
+        assert mount
+        return mount.point, mount.kind, mount.source, mount.root
+
+    assert found("/mnt/nas/runs") == ("/mnt/nas", "nfs4", "nas:/runs", "/")
+    assert found("/mnt/nasty") == ("/", "ext4", "/dev/sda1", "/")
+    assert found("/mnt/my disk") == ("/mnt/my disk", "cifs", "//nas/lab", "/a")
     assert mounts.mount_of("/", tmp_path / "none") is None
 
 
@@ -442,13 +450,13 @@ def test_runs_are_named_by_name_or_by_path(
     run = tiny_run(watched)
     (tmp_path / "link").symlink_to(watched)
     monkeypatch.chdir(watched)
-    candidates = discovery.look(config).candidates
+    candidates = discovery.discover(config).candidates
 
     for given in (RUN, f"{RUN}/", str(run), f"{run}/", f"./{RUN}", f"{tmp_path}/link/{RUN}", "../sequencer/" + RUN):
-        assert named.resolve([given], candidates) == [RUN], given
+        assert discovery.resolve_names([given], candidates) == [RUN], given
     for given in (f"{RUN}/Analysis/1", f"{run}/Analysis/1/"):
-        assert named.resolve([given], candidates) == [f"{RUN}/Analysis/1"], given
-    assert named.resolve(["nobody", "/elsewhere/nobody/"], candidates) == ["nobody", "/elsewhere/nobody"]
+        assert discovery.resolve_names([given], candidates) == [f"{RUN}/Analysis/1"], given
+    assert discovery.resolve_names(["nobody", "/elsewhere/nobody/"], candidates) == ["nobody", "/elsewhere/nobody"]
 
 
 def test_status_and_cleanup_take_the_path_of_a_run(config: Config, watched: Path) -> None:
@@ -477,7 +485,7 @@ def test_an_unreadable_log_of_a_run_that_is_gone_is_a_problem(config: Config, wa
     log.parent.mkdir(parents=True)
     log.symlink_to(log.name)
 
-    (trouble,) = survey.look(config).troubles
+    (problem,) = statuses.take_inventory(config).problems
 
-    assert trouble.text == f"cannot read {log}: {os.strerror(errno.ELOOP)} (repair that)"
+    assert problem.text == f"cannot read {log}: {os.strerror(errno.ELOOP)} (make it readable)"
     assert not load_overview(config).verdict.ok

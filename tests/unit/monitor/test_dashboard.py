@@ -11,6 +11,7 @@ import stat
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from s3sync import files
 from s3sync.aws.destination import Destination
 from s3sync.config.model import Config
 from s3sync.inventory import history
-from s3sync.inventory.history import Entry, History
-from s3sync.inventory.survey import Trouble
+from s3sync.inventory.history import History, HistoryRow
+from s3sync.inventory.problems import Problem as Known
+from s3sync.inventory.states import State
 from s3sync.monitor import charts, dashboard, last_scan, publish
 from s3sync.monitor.activity import Scans
 from s3sync.monitor.last_scan import LastScan
@@ -35,7 +37,7 @@ from tests.helpers.page import DAY, DONE, FAILED, HOUR, NEW, NOW, rendered
 
 VOID = {"meta", "input", "link", "br", "img", "wbr"}
 LAST = LastScan(NOW, 183, NOW)  # without problems
-GONE = DONE._replace(run_id="20250101_A07532_0001_DDDDD", reason="no longer on this disk", watched=False)
+GONE = replace(DONE, run_id="20250101_A07532_0001_DDDDD", reason="no longer on this disk", is_watched=False)
 
 
 class Parsed(HTMLParser):
@@ -84,7 +86,7 @@ class Parsed(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def parsed(*entries: Entry, scan: LastScan | None = LAST, troubles: tuple[Trouble, ...] = ()) -> Parsed:
+def parsed(*entries: HistoryRow, scan: LastScan | None = LAST, troubles: tuple[Known, ...] = ()) -> Parsed:
     return Parsed(rendered(History(NOW, entries, troubles), scan).decode())
 
 
@@ -122,7 +124,7 @@ def test_what_the_last_scan_found_needs_attention_until_it_has_passed() -> None:
     expired = Problem("s3://lab-runs", "the AWS credentials have expired", "aws")
     passed = Problem(f"{DONE.run_id} to s3://lab-runs/2026/{DONE.run_id}/", "not completed", "run")
     note = Problem("an old run", "will not be uploaded: too old", "note")
-    unreadable = Trouble("directory /data", "cannot read /data: Permission denied")
+    unreadable = Known("directory /data", "cannot read /data: Permission denied")
     scan = LastScan(NOW - HOUR, 183, 0, (expired, passed, note))
 
     shown = parsed(DONE, scan=scan, troubles=(unreadable,))
@@ -168,8 +170,8 @@ def test_the_page_can_be_read_by_those_who_do_not_see_it() -> None:
 
 
 def test_every_state_has_a_sign_besides_its_colour() -> None:
-    states: list[history.Shown] = [*history.STATES]
-    shown = parsed(*(DONE._replace(state=state, reason="") for state in states))
+    states: list[State] = [*history.STATES]
+    shown = parsed(*(replace(DONE, state=state, reason="") for state in states))
     labels = [row[1] for row in shown.rows[1:]]
     assert [label[1:] for label in labels] == states
     assert all(not label[0].isalnum() for label in labels)
@@ -183,10 +185,10 @@ def test_a_hostile_name_is_a_name(tmp_path: Path, name: str) -> None:
     state = RunState(name, str(run.path), total_local_files=2, failed={f"Data/{name}": name})
     put_log(config, run, destination, state)
 
-    known = history.look(config)
+    known = history.load_history(config)
     shown = Parsed(rendered(known, LastScan(NOW, 1, 0, (Problem(name, name, "other"),))).decode())
 
-    (entry,) = known.entries
+    (entry,) = known.rows
     assert entry.run_id.isprintable()
     assert shown.rows[1][0].startswith(entry.run_id)
     assert len(shown.attributes("script")) == len(shown.attributes("style")) == 1
@@ -226,12 +228,12 @@ def test_a_run_that_was_cleaned_up_is_history(tmp_path: Path) -> None:
         put_log(config, run, Destination("lab-runs", "2026"), uploaded(run, completed=completed))
     (config.log_dir / "uploads" / "broken.upload.log.json").write_text("{")
 
-    entries = {entry.run_id: entry for entry in history.look(config).entries}
+    entries = {entry.run_id: entry for entry in history.load_history(config).rows}
 
     assert entries.keys() == {"20260101_A07532_0001_X", "cut", "elsewhere"}
     whole, cut = entries["20260101_A07532_0001_X"], entries["cut"]
-    assert (whole.state, whole.reason, whole.watched) == ("uploaded", "no longer on this disk", False)
-    assert (whole.instrument, whole.place) == ("NovaSeq 6000 A07532", "s3://lab-runs/2026")
+    assert (whole.state, whole.reason, whole.is_watched) == ("uploaded", "no longer on this disk", False)
+    assert (whole.instrument, whole.destination) == ("NovaSeq 6000 A07532", "s3://lab-runs/2026")
     assert (whole.rate, whole.lag, whole.when, whole.size) == (2.5, HOUR, NOW, 5)
     assert (cut.state, cut.reason) == ("gone", "no longer on this disk; 1 of 1 file proven in S3")
     assert entries["elsewhere"].reason == "this config does not upload it"

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from s3sync.commands.main import main
 from s3sync.commands.overview import Overview, load_overview
 from s3sync.config.model import Config
 from s3sync.errors import StateError
-from s3sync.inventory.discovery import Trouble
-from s3sync.inventory.history import Entry, History
+from s3sync.inventory.history import History, HistoryRow
+from s3sync.inventory.problems import Problem as Known
 from s3sync.monitor import activity, dashboard, health, last_scan, metrics
 from s3sync.monitor import scan as monitor_scan
 from s3sync.monitor.activity import Scans
@@ -33,13 +34,13 @@ from tests.helpers.s3server import S3Server
 
 NOW = 1_795_000_000.0
 HOUR = 3600.0
-DONE = Entry(
+DONE = HistoryRow(
     run_id="20261118_LH00130_0061_A22CC55LT4",
     state="uploaded",
     reason="90 files proven in S3",
     instrument="NovaSeq X LH00130",
-    place="s3://lab-runs/2026",
-    watched=True,
+    destination="s3://lab-runs/2026",
+    is_watched=True,
     files=90,
     total_files=90,
     failed_files=0,
@@ -50,21 +51,21 @@ DONE = Entry(
     proven=NOW - 24 * HOUR,
     tried=NOW - 24 * HOUR,
 )
-FAILED = DONE._replace(state="failed", reason="88 of 90 files proven, 2 failed", proven=None)
+FAILED = replace(DONE, state="failed", reason="88 of 90 files proven, 2 failed", proven=None)
 OF_THE_RUN = Problem(DONE.key, "not completed", "run")
 
-RUNS: dict[str, tuple[Entry, ...]] = {
+RUNS: dict[str, tuple[HistoryRow, ...]] = {
     "no runs": (),
     "an uploaded run": (DONE,),
     "a failed run": (FAILED,),
-    "a failed run that is being tried again": (FAILED._replace(working=True),),
-    "a failed upload that nobody watches": (FAILED._replace(watched=False),),
-    "an unreadable run": (DONE._replace(state="unreadable", reason="cannot read it: Input/output error"),),
-    "an incomplete run": (DONE._replace(state="sequencing", reason="waits for CopyComplete.txt", proven=None),),
+    "a failed run that is being tried again": (replace(FAILED, is_uploading=True),),
+    "a failed upload that nobody watches": (replace(FAILED, is_watched=False),),
+    "an unreadable run": (replace(DONE, state="unreadable", reason="cannot read it: Input/output error"),),
+    "an incomplete run": (replace(DONE, state="sequencing", reason="waits for CopyComplete.txt", proven=None),),
 }
-TROUBLES: dict[str, tuple[Trouble, ...]] = {
+TROUBLES: dict[str, tuple[Known, ...]] = {
     "readable": (),
-    "an unreadable directory": (Trouble("directory /data", "cannot read /data: Stale file handle"),),
+    "an unreadable directory": (Known("directory /data", "cannot read /data: Stale file handle"),),
 }
 
 
@@ -116,7 +117,7 @@ def test_status_page_metrics_exit_code_and_ping_agree(known: str) -> None:
         found = health.judge(history, of_scans)
         view = dashboard.view_of(history, of_scans)
         metric = metric_of(history, of_scans)
-        overview = Overview([], list(history.troubles), [], of_scans, found, [])
+        overview = Overview([], list(history.problems), [], of_scans, found, [])
 
         is_bad = known in BAD or runs in FAILING or bool(TROUBLES[directory])
         level = "bad" if is_bad else "attention" if known in ATTENTION else "well"

@@ -1,0 +1,208 @@
+"""What the status of one run depends on: facts that are looked up when a rule needs them, and only once."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from functools import cached_property
+
+from s3sync.config import Config, MonitorEntry
+from s3sync.inventory.candidate import Candidate
+from s3sync.inventory.states import State
+from s3sync.runs import Listing, Run, analysis, completion, readiness, run_folder, samplesheet
+from s3sync.slurm import work_folder
+from s3sync.state import RunState, StateStore, identity, log_format, summary
+from s3sync.text import printable
+from s3sync.transfer import changes
+
+_TOO_SLOW = "sample_regex took too long with the samplesheet of another run (simplify it)"
+
+
+class SampleChecker:
+    """Checks samplesheets. A regex that took too long with one of them is not tried with the next."""
+
+    def __init__(self) -> None:
+        self._too_slow: set[re.Pattern[str]] = set()
+
+    def check(self, run: Run, regex: re.Pattern[str] | None) -> samplesheet.SampleCheck:
+        """Return whether the regex is found in every sample of the run."""
+        if regex in self._too_slow:
+            return samplesheet.SampleCheck("samples do not match", _TOO_SLOW)
+        checked = samplesheet.check_samples(run.path, regex)
+        if checked.gave_up and regex:
+            self._too_slow.add(regex)
+        return checked
+
+
+class Context:
+    """What the statuses of all runs share: the config, what is remembered of completed runs, and the time."""
+
+    def __init__(self, config: Config, watch: changes.Watch | None = None, now: float | None = None) -> None:
+        self.config = config
+        self.watch = watch or changes.Watch(config.log_dir, config.recheck_days)
+        self.now = time.time() if now is None else now  # seconds since the epoch
+        self.samples = SampleChecker()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The state of a run, and why."""
+
+    state: State
+    reason: str
+    id: str = ""
+    failing: tuple[str, ...] = ()
+    change: changes.Change | None = None
+
+
+class Case:
+    """A run, or an analysis of one, at a destination. Its facts raise S3SyncError if they cannot be found out."""
+
+    def __init__(self, candidate: Candidate, known: summary.Remembered, store: StateStore, context: Context) -> None:
+        self.candidate = candidate
+        self.known = known
+        self.store = store
+        self.context = context
+
+    @property
+    def entry(self) -> MonitorEntry:
+        """The entry of the config that wants the run uploaded."""
+        return self.candidate.entry
+
+    @property
+    def config(self) -> Config:
+        """The whole config."""
+        return self.context.config
+
+    @property
+    def head(self) -> log_format.Head | None:
+        """The state log in short."""
+        return self.known.head
+
+    @cached_property
+    def run(self) -> Run:
+        """The run with what its RunInfo.xml says."""
+        run = self.candidate.run
+        if run.within:
+            return run
+        return analysis.split(run._replace(info=run_folder.read_run_info(run.path / run_folder.RUN_INFO)))
+
+    @cached_property
+    def claim(self) -> identity.Claim:
+        """Whether the folder may use the state log and the prefix in S3."""
+        if self.candidate.nested_path:
+            nested = printable(self.candidate.nested_path)
+            return identity.Claim("another", f"the remote_path {nested} of the config is inside its prefix in S3")
+        run, head = self.candidate.run, self.head
+        if head is None:
+            return identity.unclaimed(run, self.candidate.rivals)
+        return identity.claim(run, head.run_path, head.folder, self.candidate.rivals, self._disk_and_log)
+
+    def _disk_and_log(self) -> tuple[Listing, RunState | None]:
+        return run_folder.list_files(self.run), self.store.load(set_aside=False).state
+
+    @cached_property
+    def change(self) -> changes.Change | None:
+        """What has changed since the run was uploaded."""
+        if self.head is None:
+            return None
+        run, excludes = self.candidate.run, self.entry.excludes
+        return self.context.watch.look(run, self.store, self.head, excludes, lambda: self.run)
+
+    @cached_property
+    def work_folder(self) -> work_folder.WorkFolder:
+        """The work folder of its upload on Slurm, which may not exist."""
+        return work_folder.WorkFolder.of(self.config.log_dir, self.store)
+
+    @property
+    def known_run(self) -> Run:
+        """The run, with what its RunInfo.xml says if a rule has read that."""
+        return self.run if self._is_looked_up("run") else self.candidate.run
+
+    def _is_looked_up(self, fact: str) -> bool:
+        return fact in vars(self)  # where cached_property keeps it
+
+    def hours_since(self, moment: float) -> float:
+        """Return the hours since a moment (seconds since the epoch)."""
+        return (self.context.now - moment) / 3600
+
+    def is_too_old(self, finished: float) -> bool:
+        """Return whether a run that was finished at this moment is too old to be started.
+
+        A run that was started, or was found in time and has waited since, never is.
+        """
+        was_found = self.head is not None or self.known.corrupt or self._waiting_name in self.context.watch.waiting
+        return not was_found and self.hours_since(finished) > self.config.max_age
+
+    def remember_in_time(self) -> None:
+        """Remember that the run was found in time, so that it cannot get too old while it waits."""
+        self.context.watch.waiting.add(self._waiting_name)
+
+    @property
+    def _waiting_name(self) -> str:
+        return self.store.lock_path.stem
+
+
+class RunCase(Case):
+    """A run, with what its instrument and its samplesheet say."""
+
+    @cached_property
+    def terms(self) -> readiness.Terms:
+        """What the config requires of a run before it is uploaded."""
+        config = self.config
+        return readiness.Terms(
+            quiet_seconds=config.quiet_minutes * 60,
+            marker_wait_seconds=config.marker_wait_hours * 3600,
+            require_whole=config.require_whole_runs,
+            excludes=self.entry.excludes,
+        )
+
+    @cached_property
+    def marked(self) -> completion.Completion:
+        """What the completion marker says; cheap, since the folder is not listed."""
+        return readiness.check_marker(self.run, self.terms, self.context.now)
+
+    @cached_property
+    def readiness(self) -> readiness.Verdict:
+        """Whether the run is complete; the folder is listed for this."""
+        return readiness.check(self.run, self.terms, now=self.context.now, marked=self.marked)
+
+    @cached_property
+    def finished(self) -> float:
+        """When the run was finished, in seconds since the epoch."""
+        finished = completion.finished_at(self.run) or 0.0
+        if not self.marked.complete:  # it counts as complete after the wait for its last marker
+            finished += self.terms.marker_wait_seconds
+        return max(self.candidate.run_info_mtime, finished)
+
+    @cached_property
+    def samples(self) -> samplesheet.SampleCheck:
+        """Whether sample_regex is found in every sample."""
+        return self.context.samples.check(self.run, self.entry.regex)
+
+    def arrived_lately(self) -> bool:
+        """Return whether a run that was finished long ago was copied here with its old times within max_age."""
+        arrived = completion.arrived_at(self.run)
+        return arrived is not None and not self.is_too_old(arrived) and readiness.was_copied(self.run)
+
+    def is_abandoned(self) -> bool:
+        """Return whether nothing in the run has changed for `abandoned_hours`."""
+        return not run_folder.has_changed_since(self.run, self.context.now - self.config.abandoned_hours * 3600)
+
+
+class AnalysisCase(Case):
+    """An analysis of an uploaded run. The samplesheet is the run's, and was checked with it."""
+
+    @cached_property
+    def finish(self) -> analysis.Finish:
+        """Whether the instrument has finished the analysis."""
+        return analysis.judge(self.run, self.config.quiet_minutes * 60, self.context.now)
+
+    @property
+    def began(self) -> float:
+        """When its newest marker was written, or its folder if no rule has looked for markers; 0 if unknown."""
+        try:
+            return self.finish.moment if self._is_looked_up("finish") else self.candidate.run.path.stat().st_mtime
+        except OSError:
+            return 0.0

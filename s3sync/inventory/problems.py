@@ -1,0 +1,25 @@
+"""What is wrong beside the runs themselves: with directories, logs and nodes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from s3sync.config import Config
+from s3sync.slurm import broken_nodes as slurm_broken_nodes
+
+
+class Problem(NamedTuple):
+    """Something wrong, or worth knowing: `key` names what it concerns, `text` says what happened and what to do.
+
+    `id` stays the same when the text is reworded. In a note `key` and `text` make a sentence.
+    """
+
+    key: str
+    text: str
+    id: str = ""
+
+
+def broken_nodes(config: Config) -> list[Problem]:
+    """Return the nodes of a cluster on which this program could not start, until a job has run there."""
+    known = slurm_broken_nodes.known(config.log_dir)
+    return [Problem(node, text, "slurm.broken-node") for node, text in known.items()]

@@ -1,0 +1,75 @@
+"""The status of a run at a destination: its state, the reason, and what is known of its upload."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from s3sync.config import MonitorEntry
+from s3sync.runs import Run
+from s3sync.state import StateStore, log_format
+from s3sync.text import pluralize, printable
+from s3sync.transfer import changes
+
+State = Literal[
+    "sequencing",
+    "streaming",
+    "abandoned",
+    "settling",
+    "incomplete",
+    "analysing",
+    "new",
+    "partial",
+    "uploaded",
+    "failed",
+    "too old",
+    "no samplesheet",
+    "ambiguous samplesheet",
+    "samples do not match",
+    "duplicate name",
+    "unreadable",
+    "gone",
+]
+PENDING_STATES: tuple[State, ...] = ("partial", "new", "failed")  # to be uploaded
+SKIPPED_STATES: tuple[State, ...] = ("too old", "no samplesheet", "samples do not match", "abandoned")
+BROKEN_STATES: tuple[State, ...] = ("unreadable", "ambiguous samplesheet", "incomplete", "duplicate name", "gone")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """The status of a run, or of an analysis of one, at a destination."""
+
+    run: Run
+    entry: MonitorEntry
+    began: float  # seconds since the epoch: RunInfo.xml was written; of an analysis its newest marker
+    state: State
+    reason: str  # for people, printable
+    id: str = ""  # of the reason, such as `run.too-old`: the same when it is reworded
+    head: log_format.Head | None  # its state log in short
+    log_path: Path
+    failing: tuple[str, ...] = ()  # samples in which sample_regex is not found
+    change: changes.Change | None = None  # since it was uploaded
+
+    @property
+    def key(self) -> str:
+        """The run and its destination, for people; no other run has this key."""
+        where = f" in {printable(str(self.run.path.parent))}" if self.state == "duplicate name" else ""
+        return f"{printable(self.run.run_id)}{where} to {printable(self.url)}"
+
+    @property
+    def url(self) -> str:
+        """The destination of the run: `s3://bucket/prefix/run_id/`."""
+        return self.entry.destination.url(self.run.run_id)
+
+    def store(self, log_dir: Path) -> StateStore:
+        """Return the store of its state log."""
+        return StateStore(log_dir, self.run, self.entry.destination)
+
+
+def count_runs(runs: Sequence[RunStatus]) -> str:
+    """Return `3 runs`, or `3 runs and 1 analysis`."""
+    analyses = sum(run.run.within is not None for run in runs)
+    text = pluralize(len(runs) - analyses, "run")
+    return f"{text} and {analyses:,} {'analysis' if analyses == 1 else 'analyses'}" if analyses else text
