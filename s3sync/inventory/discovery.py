@@ -130,7 +130,7 @@ def _inspect_entry(entry: os.DirEntry[str]) -> RunFolder | Problem | None:
     if foreign.is_hidden(entry.name):
         text = "has a hidden name, so it is not taken for a run (rename it)"
         is_run = run is not None and not run.unreadable
-        return Problem(printable(entry.path), text, "run.hidden-name") if is_run else None
+        return Problem(printable(entry.path), text, id="run.hidden-name") if is_run else None
     if run is None and _is_folder(entry):
         return foreign.note_on(entry.path)
     return run
@@ -155,35 +155,35 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _problem(path: str, text: str, id: str) -> Problem:  # noqa: A002
-    return Problem(f"directory {printable(path)}", text, f"monitor.{id}")
+def _problem(path: str, text: str, *, id: str) -> Problem:  # noqa: A002
+    return Problem(f"directory {printable(path)}", text, id=id)
 
 
 def _unreadable(path: str, error: OSError) -> Problem:
     where = printable(path)
     if isinstance(error, FileNotFoundError) and any(sign in path for sign in "*?["):
         text = f"no such folder: {where} (patterns are not expanded: list each folder in monitored_directories)"
-        return _problem(path, text, "directory-is-pattern")
+        return _problem(path, text, id="monitor.directory-is-pattern")
     if isinstance(error, FileNotFoundError):
         text = f"no such folder: {where} (mount its file system, or correct monitored_directories)"
-        return _problem(path, text, "directory-missing")
+        return _problem(path, text, id="monitor.directory-missing")
     if isinstance(error, NotADirectoryError):
         text = f"{where} is not a folder (give the folder that contains the run folders)"
-        return _problem(path, text, "directory-not-a-folder")
+        return _problem(path, text, id="monitor.directory-not-a-folder")
     text = f"cannot read {where}: {error.strerror} (check its permissions and its file system)"
-    return _problem(path, text, "directory-unreadable")
+    return _problem(path, text, id="monitor.directory-unreadable")
 
 
 def _misplaced(path: str) -> Iterable[Problem]:
     where = printable(path)
     if _is_run(path):
         text = f"{where} is itself a run folder (give the folder above it)"
-        yield _problem(path, text, "directory-is-run")
+        yield _problem(path, text, id="monitor.directory-is-run")
         return
     for parent in Path(path).parents:
         if _is_run(str(parent)):
             text = f"{where} is inside the run folder {printable(str(parent))} (give {printable(str(parent.parent))})"
-            yield _problem(path, text, "directory-in-run")
+            yield _problem(path, text, id="monitor.directory-in-run")
             return
 
 
@@ -194,12 +194,12 @@ def _changed(path: str, now: directories.Contents, log_dir: Path) -> Iterator[Pr
         before = directories.recall(log_dir, path)
     except OSError as error:
         text = f"cannot read what is remembered of it: {printable(str(file))}: {error.strerror} (make it readable)"
-        yield _problem(path, text, "directory-memory-unreadable")
+        yield _problem(path, text, id="monitor.directory-memory-unreadable")
         return
     except ValueError:
         before = None  # corrupt: the next scan writes it again
     if doubt := directories.reason_to_doubt(before, now, file):
-        yield _problem(path, f"{printable(path)} {doubt}", "directory-not-mounted")
+        yield _problem(path, f"{printable(path)} {doubt}", id="monitor.directory-not-mounted")
 
 
 def _runs_below(path: str) -> Iterator[Problem]:
@@ -210,7 +210,7 @@ def _runs_below(path: str) -> Iterator[Problem]:
         for name in foreign.names_in(folder)[:_MAX_SUBFOLDERS]:
             if _is_run(os.path.join(folder, name)):
                 text = f"has no runs, but {printable(folder)} in it has (give that folder in monitored_directories)"
-                yield Problem(printable(path), text, "monitor.directory-too-high")
+                yield Problem(printable(path), text, id="monitor.directory-too-high")
                 return
 
 

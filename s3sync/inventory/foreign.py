@@ -98,13 +98,13 @@ def note_on(folder: str, now: float | None = None) -> Problem | None:
     if vendor := _vendor_of([*names, *in_lanes]):
         advice = "`s3sync upload --skip_check` uploads any folder"
         text = f"looks like {vendor} run: only Illumina runs are uploaded by themselves ({advice})"
-        return Problem(key, text, "run.other-vendor")
+        return Problem(key, text, id="run.other-vendor")
     if misspelt := next((name for name in names if name.lower() == _RUN_INFO.lower() and name != _RUN_INFO), ""):
         text = f"has {printable(misspelt)} instead of {_RUN_INFO}, so it is not taken for a run (rename that file)"
-        return Problem(key, text, "run.run-info-misspelt")
+        return Problem(key, text, id="run.run-info-misspelt")
     if any(name.lower() in _ILLUMINA for name in names) and _is_settled(folder, now):
         text = f"looks like an Illumina run without {_RUN_INFO}, so it is not taken for one (copy that file again)"
-        return Problem(key, text, "run.run-info-missing")
+        return Problem(key, text, id="run.run-info-missing")
     return None
 
 

@@ -15,7 +15,7 @@ def unreadable(case: Case) -> Decision | None:
     if case.known.unreadable:
         return Decision(state="unreadable", reason=case.known.unreadable, id="state.unreadable")
     if case.candidate.unreadable:
-        return Decision(state="unreadable", reason=case.candidate.unreadable, id="run.unreadable")
+        return Decision(state="unreadable", reason=case.candidate.unreadable)
     return None
 
 
@@ -23,7 +23,7 @@ def name_taken(case: Case) -> Decision | None:
     """The state log and the prefix in S3 belong to one folder."""
     if case.claim.kind != "another":
         return None
-    return Decision(state="duplicate name", reason=f"{case.claim.reason} ({_ONE_NAME})", id="run.name-taken")
+    return Decision(state="duplicate name", reason=f"{case.claim.reason} ({_ONE_NAME})")
 
 
 def moved(case: Case) -> Decision | None:
@@ -59,7 +59,7 @@ def uploaded(case: Case) -> Decision | None:
     owed = f"; on_complete {head.on_complete}" if case.entry.on_complete and hook.is_owed(head.on_complete) else ""
     ignored = f"; {case.change.text}, and left alone (upload_changes: false)" if case.change else ""
     reason = f"{pluralize(head.uploaded_files, 'file')} proven in S3{owed}{ignored}"
-    return Decision(state="uploaded", reason=reason, id="run.uploaded", change=case.change)
+    return Decision(state="uploaded", reason=reason, change=case.change)
 
 
 def reopened(case: Case) -> Decision | None:
@@ -89,12 +89,12 @@ def _due_by_log(head: log_format.Head | None, *, is_corrupt: bool) -> Decision:
         reason = "its state log is corrupt: every file is compared with S3 again"
         return Decision(state="partial", reason=reason, id="state.corrupt")
     if head is None:
-        return Decision(state="new", reason="complete, and not uploaded yet", id="run.new")
+        return Decision(state="new", reason="complete, and not uploaded yet")
     done = f"{head.uploaded_files:,} of {pluralize(head.total_files, 'file')} proven"
     if head.failed_files:
         failed = f"{head.failed_files:,} failed (`status RUN` names them)"
-        return Decision(state="failed", reason=f"{done}, {failed}; tried again at the next scan", id="run.failed")
-    return Decision(state="partial", reason=f"{done}; continued at the next scan", id="run.partial")
+        return Decision(state="failed", reason=f"{done}, {failed}; tried again at the next scan")
+    return Decision(state="partial", reason=f"{done}; continued at the next scan")
 
 
 LOG_RULES = (unreadable, name_taken, moved, replaced, changed, uploaded, reopened)

@@ -98,9 +98,9 @@ def _loss_of(logged: log_format.Logged, run: Run, *, is_watched: bool) -> _Loss 
     """Return what is lost; None if nothing is missing."""
     there = identity.presence(logged.run_path, logged.head.folder)
     if there.state == "gone":
-        return _gone(logged, "its folder is gone", "run.folder-gone")
+        return _gone(logged, "its folder is gone", id="run.folder-gone")
     if there.state == "here" and is_watched and not run.within and not os.path.lexists(run.path / run_folder.RUN_INFO):
-        return _gone(logged, f"its {run_folder.RUN_INFO} is gone", "run.run-info-gone")
+        return _gone(logged, f"its {run_folder.RUN_INFO} is gone", id="run.run-info-gone")
     if there.state == "unknown" and is_watched:
         advice = f"repair that or, if the folder is gone, `s3sync forget {logged.run_id} --config FILE`"
         reason = f"{_proven(logged)}, and it is not known whether its folder is gone: {there.why} ({advice})"
@@ -112,7 +112,7 @@ def _proven(logged: log_format.Logged) -> str:
     return f"{logged.head.uploaded_files:,} of {pluralize(logged.head.total_files, 'file')} proven"
 
 
-def _gone(logged: log_format.Logged, what: str, id: str) -> _Loss:  # noqa: A002
+def _gone(logged: log_format.Logged, what: str, *, id: str) -> _Loss:  # noqa: A002
     advice = f"move it back, upload it from where it is now, or `s3sync forget {logged.run_id} --config FILE`"
     return _Loss(
         state="gone", reason=f"{_proven(logged)}, and {what}: it was {printable(logged.run_path)} ({advice})", id=id

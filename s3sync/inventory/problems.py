@@ -22,4 +22,4 @@ class Problem(NamedTuple):
 def broken_nodes(config: Config) -> list[Problem]:
     """Return the nodes of a cluster on which this program could not start, until a job has run there."""
     known = slurm_broken_nodes.known(config.log_dir)
-    return [Problem(node, text, "slurm.broken-node") for node, text in known.items()]
+    return [Problem(node, text, id="slurm.broken-node") for node, text in known.items()]

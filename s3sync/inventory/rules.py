@@ -36,9 +36,9 @@ def _decide(case: Any, first: Sequence[Rule], then: Sequence[Rule], otherwise: C
         case.remember_in_time()
         return _first(then, case) or otherwise(case)
     except S3SyncError as error:
-        return Decision(state="unreadable", reason=str(error), id=error.id or "run.unreadable")
+        return Decision(state="unreadable", reason=str(error), id=error.id)
     except OSError as error:
-        return Decision(state="unreadable", reason=str(error), id="run.unreadable")
+        return Decision(state="unreadable", reason=str(error))
 
 
 def _first(rules: Sequence[Rule], case: Case) -> Decision | None:
@@ -74,7 +74,7 @@ def _is_still_written(case: RunCase) -> bool:
 def _too_old(case: Case, finished: float, marker: str) -> Decision:
     ago = human_seconds(case.hours_since(finished) * 3600)
     reason = f"finished {ago} ago (max_age {case.config.max_age:g} h; `touch` its {marker} to upload it)"
-    return Decision(state="too old", reason=reason, id="run.too-old")
+    return Decision(state="too old", reason=reason)
 
 
 # By the samples and the files of a run that was found in time
@@ -86,7 +86,7 @@ def samples_do_not_match(case: RunCase) -> Decision | None:
     if samples.verdict == "match":
         return None
     reason = _with_files_in_s3(samples.reason, case.head)
-    return Decision(state=samples.verdict, reason=reason, id=_id_of(samples.verdict), failing=samples.failing)
+    return Decision(state=samples.verdict, reason=reason, failing=samples.failing)
 
 
 def on_slurm(case: RunCase) -> Decision | None:
@@ -125,7 +125,7 @@ def _unfinished(case: RunCase) -> Decision:
     verdict = case.readiness
     state = "sequencing" if verdict.state == "complete" else verdict.state
     reason = _with_files_in_s3(verdict.reason, case.head) if state == "incomplete" else verdict.reason
-    return Decision(state=state, reason=reason, id=_id_of(state))
+    return Decision(state=state, reason=reason)
 
 
 def wrong_samples(case: RunCase) -> Decision | None:
@@ -147,14 +147,14 @@ def abandoned(case: RunCase) -> Decision | None:
     if not case.is_abandoned():
         return None
     reason = f"{case.readiness.reason}, and nothing changed for {case.config.abandoned_hours:g} h"
-    return Decision(state="abandoned", reason=_with_files_in_s3(reason, case.head), id="run.abandoned")
+    return Decision(state="abandoned", reason=_with_files_in_s3(reason, case.head))
 
 
 def streaming(case: RunCase) -> Decision:
     """The files that have settled are uploaded while the instrument writes the others."""
     files = case.head.uploaded_files if case.head else 0
     reason = f"{files:,} files proven so far; {case.readiness.reason}"
-    return Decision(state="streaming", reason=reason, id="run.streaming")
+    return Decision(state="streaming", reason=reason)
 
 
 def _with_files_in_s3(reason: str, head: log_format.Head | None) -> str:
@@ -165,10 +165,6 @@ def _with_files_in_s3(reason: str, head: log_format.Head | None) -> str:
     return f"{reason}; {are} already in S3: keep or delete them yourself (`status RUN` lists them)"
 
 
-def _id_of(state: str) -> str:
-    return f"run.{state.replace(' ', '-')}"
-
-
 # Analyses
 
 
@@ -176,7 +172,7 @@ def analysing(case: AnalysisCase) -> Decision | None:
     """The instrument has not finished the analysis."""
     if case.finish.complete:
         return None
-    return Decision(state="analysing", reason=case.finish.reason, id="run.analysing")
+    return Decision(state="analysing", reason=case.finish.reason)
 
 
 def too_old_analysis(case: AnalysisCase) -> Decision | None:
