@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from s3sync import __version__  # noqa: E402 - found only by the line above
-from s3sync.aws.client import find_aws  # noqa: E402
 from s3sync.aws.destination import parse_destination  # noqa: E402
+from s3sync.aws.installation import find_aws  # noqa: E402
 from s3sync.errors import S3SyncError  # noqa: E402
 from s3sync.resources import usable_cores  # noqa: E402
 from s3sync.text import now_iso  # noqa: E402

@@ -71,7 +71,7 @@ def check_access(
     """The CLI first; without it nothing else can be asked. `command` is its path, or it is found."""
     try:
         aws = client.connect(command, S3Settings(threads), environ, stop, work)
-        yield CheckResult(ok=True, what="aws", text=f"{printable(aws.path)}: {aws.version()}")
+        yield CheckResult(ok=True, what="aws", text=f"{printable(aws.path)}: {aws.check_usable()}")
     except StoppedError:
         raise
     except S3SyncError as error:

@@ -362,6 +362,6 @@ def test_a_stop_is_not_kept_up_by_cleaning(tmp_path: Path, fake_aws: FakeAws) ->
     aws = AwsCli(fake_aws("signal.pause()"), dict(os.environ), stop)
     stop.request(signal.SIGTERM)
 
-    ended = aws.run_despite_stop(("s3api", "list-multipart-uploads"), seconds=0.5)
+    ended = aws.run_despite_stop(("s3api", "list-multipart-uploads"), timeout=0.5)
 
     assert ended.returncode == -signal.SIGKILL

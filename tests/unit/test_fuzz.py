@@ -696,7 +696,7 @@ AWS = AwsCli("/bin/aws", {"AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS
 @fuzz
 @given(stderrs)
 def test_whatever_aws_complains_of_is_told_in_printable_words(content: bytes) -> None:
-    errors = AWS._readable(content.splitlines())
+    errors = AWS.last_errors(content.splitlines())
     assert all(map(is_printable, errors))
     ended = AwsResult(("s3", "cp"), 1, b"", errors)
     assert is_printable(ended.reason)

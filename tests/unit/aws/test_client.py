@@ -21,7 +21,7 @@ from s3sync.aws import argv, client, diagnosis, objects
 from s3sync.aws.argv import BucketRef, Storage
 from s3sync.aws.causes import DENIED
 from s3sync.aws.causes import EXPIRED as EXPIRED_CAUSE
-from s3sync.aws.client import AwsCli, AwsResult, find_aws
+from s3sync.aws.client import AwsCli, AwsResult
 from s3sync.aws.diagnosis import (
     describe_exit_code,
     fatal_cause,
@@ -29,6 +29,7 @@ from s3sync.aws.diagnosis import (
     transient_cause,
     unreachable_cause,
 )
+from s3sync.aws.installation import find_aws, packaged_version
 from s3sync.errors import AwsError, InterruptedBySignal
 from s3sync.signals import StopRequest
 from tests.helpers.lab import AWS_V1
@@ -89,14 +90,17 @@ def test_none_is_an_error_that_says_what_to_do(tmp_path: Path, python: Path, com
         ("#!/bin/sh\necho aws-cli/2.36.7 Python/3.13.1 Linux\n", "aws-cli/2.36.7 ({path})"),
         (
             "#!/bin/sh\necho no botocore >&2\nexit 1\n",
-            "no aws that works: cannot use {path}: `aws --version` failed: no botocore",
+            "no usable AWS CLI: cannot use {path}: `aws --version` failed: no botocore ({advice})",
         ),
         (
             "#!/bin/sh\nsleep 600 & sleep 600\n",  # one that holds the pipe as well
-            "no aws that works: cannot use {path}: `aws --version` failed: aws did not answer for 1.0 s, so it {end}",
+            (
+                "no usable AWS CLI: cannot use {path}: `aws --version` failed: aws did not answer for 1.0 s, "
+                "so it {end} ({advice})"
+            ),
         ),
-        ("\0", "no aws that works: cannot run {path}: Exec format error (check the installation, or --aws_command)"),
-        (None, "no aws found: not beside this Python nor on PATH (pip install awscli)"),
+        ("\0", "no usable AWS CLI: cannot run {path}: Exec format error (check the installation, or --aws_command)"),
+        (None, "no usable AWS CLI: no `aws` beside this Python or on PATH ({install})"),
     ],
 )
 def test_the_installed_one_is_named_whatever_it_is(tmp_path: Path, python: Path, script: str | None, said: str) -> None:
@@ -105,7 +109,12 @@ def test_the_installed_one_is_named_whatever_it_is(tmp_path: Path, python: Path,
         program(path, script)
     environ = {"PATH": f"{path.parent}:/usr/bin:/bin"} if script is not None else {"PATH": str(path.parent)}
     seconds = 1 if "600" in said + str(script) else 60
-    assert client.describe_installed(environ, StopRequest(), seconds) == said.format(path=path, end="was ended")
+    assert client.describe_installed(environ, StopRequest(), seconds) == said.format(
+        path=path,
+        end="was ended",
+        advice="check the installation, or --aws_command",
+        install="install it with `pip install awscli`, or give --aws_command",
+    )
 
 
 def test_one_beside_this_python_that_cannot_start_is_not_called_installed(
@@ -117,52 +126,7 @@ def test_one_beside_this_python_that_cannot_start_is_not_called_installed(
     aws = program(python.with_name("aws"), f"#!{python}\n")
     said = client.describe_installed({"PATH": "/usr/bin:/bin"}, StopRequest(), 60)
     why = f"cannot run {aws}: the interpreter that its first line names does not exist: {python}"
-    assert said.startswith(f"no aws that works: {why} (")
-
-
-# As pyenv 2.6 writes it.
-SHIM = """#!/usr/bin/env bash
-set -e
-[ -n "$PYENV_DEBUG" ] && set -x
-
-program="${0##*/}"
-
-export PYENV_ROOT="/root/.pyenv"
-exec "/root/.pyenv/libexec/pyenv" exec "$program" "$@"
-"""
-PYENV = '#!/bin/sh\necho "$@" >> "$0.asked"\n[ "$1 $2" = "which aws" ] && echo {answer}\nexit {code}\n'
-
-
-@pytest.mark.parametrize("way", ["given", "path", "beside"])
-def test_the_real_program_behind_a_pyenv_shim_is_found(tmp_path: Path, python: Path, way: str) -> None:
-    real = program(tmp_path / "versions" / "3.11" / "bin" / "aws")
-    program(tmp_path / "pyenv" / "pyenv", PYENV.format(answer=real, code=0))
-    folder = python.parent if way == "beside" else tmp_path / "shims"
-    shim = program(folder / "aws", SHIM)
-    environ = {"PATH": f"{tmp_path / 'shims'}:{tmp_path / 'pyenv'}:/usr/bin:/bin"}
-    assert find_aws(shim if way == "given" else None, environ) == real
-    assert (tmp_path / "pyenv" / "pyenv.asked").read_text() == "which aws\n"
-
-
-@pytest.mark.parametrize("pyenv", [PYENV.format(answer="/other/aws", code=127), PYENV.format(answer="", code=0), None])
-def test_a_shim_that_pyenv_says_nothing_of_is_taken_as_it_is(tmp_path: Path, python: Path, pyenv: str | None) -> None:
-    shim = program(tmp_path / "shims" / "aws", SHIM)
-    if pyenv:
-        program(tmp_path / "pyenv" / "pyenv", pyenv)
-    environ = {"PATH": f"{tmp_path / 'pyenv'}:/usr/bin:/bin"}
-    assert find_aws(shim, environ) == shim
-
-
-@pytest.mark.parametrize(
-    "shebang",
-    ["/home/ada/.pyenv/versions/3.11.7/bin/python3.11", "/home/ada/.pyenv/versions/s3sync/bin/python"],
-)
-def test_a_script_of_a_pyenv_python_is_no_shim(tmp_path: Path, python: Path, shebang: str) -> None:
-    """What pip installs names its Python in the first line; the given one must not become another one."""
-    program(tmp_path / "pyenv" / "pyenv", PYENV.format(answer="/other/aws", code=0))
-    text = f"#!{shebang}\n# Copyright Amazon.com\nimport sys\nfrom awscli.clidriver import main\n"
-    aws = program(tmp_path / "given" / "aws", text)
-    assert find_aws(aws, {"PATH": f"{tmp_path / 'pyenv'}:/usr/bin:/bin"}) == aws
+    assert said.startswith(f"no usable AWS CLI: {why} (")
 
 
 # Words
@@ -895,10 +859,13 @@ def test_many_threads_share_one(fake: Callable[..., AwsCli]) -> None:
 
 def test_the_version_of_a_cli_beside_this_python_is_known_without_a_process(fake: Callable[..., AwsCli]) -> None:
     beside = AwsCli(AWS_V1, {"PATH": "/usr/bin:/bin"}, StopRequest())
-    assert beside.version().startswith(beside.quick_version() + " ")
-    assert (beside.process_count, beside.version_text) == (1, beside.quick_version())
+    assert beside.version().startswith("aws-cli/1.")
+    assert (beside.process_count, beside.version_text) == (0, beside.version())
+    assert beside.check_usable().startswith(beside.version() + " ")
+    assert beside.process_count == 1
     elsewhere = fake("print('aws-cli/2.36.7 Python/3.13.1')")
-    assert (elsewhere.quick_version(), elsewhere.process_count) == ("aws-cli/2.36.7 Python/3.13.1", 1)
+    assert (elsewhere.version(), elsewhere.process_count) == ("aws-cli/2.36.7 Python/3.13.1", 1)
+    assert (elsewhere.version(), elsewhere.process_count) == ("aws-cli/2.36.7 Python/3.13.1", 1)
 
 
 @pytest.mark.parametrize("first_line", ["#!/usr/bin/python3", "#!/bin/sh", "", "no script"])
@@ -908,4 +875,4 @@ def test_a_cli_that_another_python_runs_is_asked(
     script = tmp_path / "aws"
     script.write_text(f"{first_line}\n")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python3"))
-    assert client._version_beside(str(script)) == ""
+    assert packaged_version(str(script)) == ""
