@@ -261,7 +261,7 @@ def _upload(args: argparse.Namespace, upload_request: UploadRequest, stop: StopR
         return report
 
     result = upload_unit(upload_request)
-    analyses, waiting = upload.and_its_analyses(upload_request, result, upload_unit)
+    analyses, waiting = upload.upload_analyses(upload_request, result, upload_unit)
     is_whole = not waiting and all(each.ok for each in (result, *analyses))
     code = EXIT_DONE if is_whole else EXIT_FAILED
     lines = [line for each in (result, *analyses) for line in upload_text.summary(each)]
@@ -277,7 +277,7 @@ def _preview(args: argparse.Namespace, upload_request: UploadRequest, stop: Stop
             return upload.preview(upload_request, os.environ, stop, display, Collector(os.environ))
 
     planned = preview_unit(upload_request)
-    analyses, waiting = upload.and_its_analyses(upload_request, planned, preview_unit)
+    analyses, waiting = upload.upload_analyses(upload_request, planned, preview_unit)
     is_whole = not waiting and not any(each.scope.unsendable for each in (planned, *analyses))
     code = EXIT_DONE if is_whole else EXIT_FAILED
     lines = [line for each in (planned, *analyses) for line in upload_text.preview_lines(each)]

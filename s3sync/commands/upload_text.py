@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from s3sync.aws import objects
@@ -157,5 +158,5 @@ def _failures(report: UploadResult) -> list[str]:
     return [f"  failed  {pluralize(len(report.state.failed), 'file')}:", *_named(report.state.failed)]
 
 
-def _named(reasons: dict[str, str]) -> list[str]:
+def _named(reasons: Mapping[str, str]) -> list[str]:
     return list_by_reason(reasons, ", in the log")

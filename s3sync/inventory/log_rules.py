@@ -56,7 +56,7 @@ def uploaded(case: Case) -> Decision | None:
     head = case.head
     if head is None or not head.completed:
         return None
-    owed = f"; on_complete {head.on_complete}" if case.entry.on_complete and hook.is_owed(head.on_complete) else ""
+    owed = f"; on_complete {head.on_complete}" if case.entry.on_complete and hook.is_pending(head.on_complete) else ""
     ignored = f"; {case.change.text}, and left alone (upload_changes: false)" if case.change else ""
     reason = f"{pluralize(head.uploaded_files, 'file')} proven in S3{owed}{ignored}"
     return Decision(state="uploaded", reason=reason, change=case.change)

@@ -57,7 +57,7 @@ def scan_order(runs: Iterable[RunStatus], config: Config, folders: Collection[st
 def with_pending_hook(runs: Iterable[RunStatus]) -> list[RunStatus]:
     """Return the uploaded runs whose `on_complete` has not run yet, or has failed."""
     uploaded = (run for run in runs if run.state == "uploaded" and run.entry.on_complete)
-    return [run for run in uploaded if run.head and hook.is_owed(run.head.on_complete)]
+    return [run for run in uploaded if run.head and hook.is_pending(run.head.on_complete)]
 
 
 def finished_on_slurm(runs: Iterable[RunStatus], config: Config, folders: Collection[str]) -> list[RunStatus]:

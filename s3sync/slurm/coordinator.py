@@ -83,7 +83,8 @@ def collect(job: UploadRequest, folder: WorkFolder, environ: Mapping[str, str], 
 
     Raises RunError with what ended the last job, if something did, or if it never came to its end.
     """
-    run, _, scope, *_ = upload.survey(job, environ)
+    inputs = upload.inspect_run(job, environ)
+    run = inputs.run
     store = StateStore(job.log_dir, run, job.destination)
     busy = f"{request.describe_target(run, job.destination)} is being uploaded already"
     with lock.wait_for(store.lock_path, busy, stop, lambda: not folder.exists()) as held:
@@ -91,22 +92,38 @@ def collect(job: UploadRequest, folder: WorkFolder, environ: Mapping[str, str], 
             store.guard(held.check)
             store.prepare()
         if not held or not folder.exists():
-            return _collected_by_another(UploadResult(run, job.destination, store.log_path, _logged(store, run), scope))
+            return _collected_by_another(
+                UploadResult(
+                    run=run,
+                    destination=job.destination,
+                    log_path=store.log_path,
+                    state=_logged(store, run),
+                    scope=inputs.selection,
+                )
+            )
         handed, last, tally, words = folder.spec(), folder.result(FINALIZER), folder.tally(), folder.last_output_lines()
         broken = folder.broken_nodes()
         state = gathering.collect_results(job, run, store, store.load().state, environ, stop)
         assert state is not None, "who hands over begins a log"
-        tally.seconds = state.seconds - handed.seconds
+        tally = replace(tally, seconds=state.seconds - handed.seconds)
         after = upload.run_hook(job, run, store, state, environ, stop)
     if not state.completed and (last is None or last.error):
         raise RunError(
             last.error if last else _never_ended(request.describe_target(run, job.destination), words, broken)
         )
-    return UploadResult(run, job.destination, store.log_path, state, scope, tally=tally, on_complete=after)
+    return UploadResult(
+        run=run,
+        destination=job.destination,
+        log_path=store.log_path,
+        state=state,
+        scope=inputs.selection,
+        tally=tally,
+        on_complete=after,
+    )
 
 
 def _logged(store: StateStore, run: Run) -> RunState:
-    return store.load(set_aside=False).state or RunState(run.run_id, str(run.path))
+    return store.load(set_aside=False).state or RunState.of(run)
 
 
 def _collected_by_another(report: UploadResult) -> UploadResult:

@@ -47,8 +47,7 @@ def collect_results(
         folder.discard()
         return state
     if not (state and state.completed):
-        state = state or RunState(run.run_id, str(run.path))
-        _add(state, folder, handed, run)
+        state = _add(state or RunState.of(run), folder, handed, run)
         if not own:
             store.save(state)
     if not own:
@@ -86,20 +85,15 @@ def _require_quiet(folder: WorkFolder, run: Run, stop: StopRequest) -> None:
             pass
 
 
-def _add(state: RunState, folder: WorkFolder, handed: JobSpec, run: Run) -> None:
-    """Add what the jobs have proven to the state, in the same way however often it is done.
-
-    A proof of the state is newer than theirs if it says how the file was: the last job's. The predecessor's do not.
-    """
-    proofs = folder.proofs(None, handed.job.destination) if _is_as_planned(run, handed) else []
-    of_jobs = {proof.path: proof for proof in proofs}
-    newer = {path: proof for path, proof in state.proven.items() if proof.size >= 0 or path not in of_jobs}
-    state.proven = {**of_jobs, **newer}
+def _add(state: RunState, folder: WorkFolder, handed: JobSpec, run: Run) -> RunState:
+    """Return the state with what the jobs have verified."""
     tally = folder.tally()
-    state.sent_files, state.sent_bytes = handed.sent.files + tally.sent_files, handed.sent.size + tally.sent_size
-    state.seconds = handed.seconds + max(0.0, time.time() - (parse_iso(handed.submitted) or time.time()))
-    if proofs:
-        state.attempts = 0
+    return state.collected(
+        folder.proofs(None, handed.job.destination) if _is_as_planned(run, handed) else [],
+        sent_files=handed.sent.files + tally.sent_files,
+        sent_bytes=handed.sent.size + tally.sent_size,
+        seconds=handed.seconds + max(0.0, time.time() - (parse_iso(handed.submitted) or time.time())),
+    )
 
 
 def _is_as_planned(run: Run, handed: JobSpec) -> bool:

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from s3sync import __version__
-from s3sync.aws import client
 from s3sync.errors import BusyError, ConfigError, RunError, S3SyncError, SlurmError, StateError
 from s3sync.resources import usable_cores
 from s3sync.runs import Run, analysis, analysis_manifest, run_folder
@@ -22,9 +21,9 @@ from s3sync.slurm.client import Slurm, SlurmOptions
 from s3sync.slurm.executor import Finalizer
 from s3sync.slurm.shards import LEAST_COST, Shard
 from s3sync.slurm.work_folder import FINALIZER, JobSpec, Result, WorkFolder
-from s3sync.state import RunState, lock, log_format
+from s3sync.state import lock
 from s3sync.text import printable
-from s3sync.transfer import UploadRequest, UploadResult, batches, passes, progress, request, staging, upload
+from s3sync.transfer import UploadRequest, UploadResult, batches, open_context, passes, progress, request, upload
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` only from Python 3.11 on
@@ -35,80 +34,93 @@ _WAITERS = 16  # shards whose tasks may still be at work are waited for, so many
 
 
 def run_task(folder: WorkFolder, number: int, environ: Mapping[str, str], stop: StopRequest) -> bool:
-    """Send a shard, unless another start of its task has done so; whether all of it is proven.
+    """Upload a shard; return whether all of it is verified. Do nothing if another start of its task has done so.
 
-    Raises S3SyncError where it cannot be done, with that in its result, and InterruptedBySignal, without one.
+    Raises S3SyncError, which is in the shard's result, too, and StoppedError, which is not.
     """
     folder.mark_started(environ)
-    handed = _given(folder, environ)
+    spec = _given(folder, environ)
     with _alone(folder, number, stop) as locked:
         if locked is None:
             return True
-        tally, state, start = request.UploadCounters(), RunState("", ""), folder.start_name(number)
+        task = _ShardTask(folder, number, spec, environ, stop)
         try:
-            _require_same_version(handed, environ)
-            _send_shard(folder, number, start, handed, environ, stop, tally, state, locked.descriptor)
+            _require_same_version(spec, environ)
+            task.run(locked.descriptor)
         except S3SyncError as error:
             if not stop.is_requested:  # Slurm may start it again
-                folder.write_result(number, Result(_node(environ), tally, state.failed, state.aws, str(error), start))
+                folder.write_result(number, task.result(str(error)))
             raise
         locked.check()
-        folder.write_result(number, Result(_node(environ), tally, state.failed, state.aws, start=start))
-    return not state.failed
+        result = task.result()
+        folder.write_result(number, result)
+    return not result.failed
 
 
-def _send_shard(
-    folder: WorkFolder,
-    number: int,
-    start: str,
-    handed: JobSpec,
-    environ: Mapping[str, str],
-    stop: StopRequest,
-    tally: request.UploadCounters,
-    state: RunState,
-    locked: int,
-) -> None:
-    """Fills `tally` and `state` as it goes. An `aws` that outlives a killed task keeps the shard `locked`."""
-    job = _on_this_node(handed.job, handed.cluster, environ)
-    run = analysis.open_unit(job.local_path, need_run_info=not job.skip_check)
-    state.run_id, state.run_path = run.run_id, str(run.path)
-    before = folder.proofs(number, job.destination)
-    state.proven = {proof.path: proof for proof in before}
-    shard = folder.shard(number)
-    display = _Shown(folder, number)
-    with (
-        display,
-        staging.work_folder(environ, [run.root]) as (work, held),
-        folder.journal(number, job.destination, start) as journal,
-        folder.journal(number, job.destination, start, found=True) as found,
-    ):
-        aws = client.connect(job.aws_command, job.settings, environ, stop, work, (locked, held), job.stall_seconds)
-        expected = _expected(run, handed)
-        what_for = (job, run, state, journal.record, aws, environ, work, stop, display, expected)
-        sender = passes.FileUploader(*what_for, record_found=found.record)
-        try:
-            _send(sender, shard, state, aws, display, resumed=handed.resumed or bool(before))
-        finally:
-            sender.close()
-            _copy(sender.tally, tally)
+class _ShardTask:
+    """One start of the task that uploads a shard, as a call on one machine does, but without the markers."""
+
+    def __init__(
+        self, folder: WorkFolder, number: int, spec: JobSpec, environ: Mapping[str, str], stop: StopRequest
+    ) -> None:
+        self._folder = folder
+        self._number = number
+        self._spec = spec
+        self._environ = environ
+        self._stop = stop
+        self._start = folder.start_name(number)
+        self._uploader: passes.FileUploader | None = None
+
+    def run(self, lock_descriptor: int) -> None:
+        """Upload the shard. An `aws` that outlives a killed task inherits the descriptor, which keeps the lock."""
+        folder, number = self._folder, self._number
+        job = _on_this_node(self._spec.job, self._spec.cluster, self._environ)
+        run = analysis.open_unit(job.local_path, need_run_info=not job.skip_check)
+        proofs = folder.proofs(number, job.destination)
+        with (
+            _Shown(folder, number) as display,
+            open_context(
+                job,
+                run,
+                self._environ,
+                self._stop,
+                display,
+                expected=_expected(run, self._spec),
+                inherited=[lock_descriptor],
+            ) as context,
+            folder.journal(number, job.destination, self._start) as journal,
+            folder.journal(number, job.destination, self._start, found=True) as found,
+        ):
+            known = {proof.path: proof for proof in proofs}
+            self._uploader = passes.FileUploader(context, journal.record, known, record_found=found.record)
+            try:
+                _upload(self._uploader, folder.shard(number), display, resumed=self._spec.resumed or bool(proofs))
+            finally:
+                self._uploader.close()
+
+    def result(self, error: str = "") -> Result:
+        """Return what came of it so far."""
+        uploader = self._uploader
+        if uploader is None:
+            return Result(_node(self._environ), request.UploadCounters(), {}, "", error, self._start)
+        return Result(
+            _node(self._environ), uploader.counters, uploader.failed, uploader.aws_version, error, self._start
+        )
 
 
-def _send(
-    sender: passes.FileUploader, shard: Shard, state: RunState, aws: client.AwsCli, display: _Shown, *, resumed: bool
-) -> None:
-    """As a call on one machine does it, but for the markers, which are none of a shard's."""
-    sender.reader.set_expected_paths(file.path for file in shard)
-    remote, state.aws = passes.first_word(aws, lambda: sender.reader.list_range(shard))
-    proven = [file for file in shard if log_format.is_same(file, state.proven.get(file.path))]
-    before, total = request.FileTotals.of(proven), request.FileTotals.of(shard)
-    display.follow("", lambda: sender.snapshot("uploading", before, total))
-    pending = batches.pending(shard, state.proven)
+def _upload(uploader: passes.FileUploader, shard: Shard, display: _Shown, *, resumed: bool) -> None:
+    uploader.reader.set_expected_paths(file.path for file in shard)
+    remote = uploader.probe_s3(lambda: uploader.reader.list_range(shard))
+    before = request.FileTotals.of([file for file in shard if batches.is_proven(file, uploader.proven)])
+    total = request.FileTotals.of(shard)
+    display.follow("", lambda: uploader.snapshot("uploading", before, total))
+    pending = batches.pending(shard, uploader.proven)
     if remote is not None:
-        sender.compare(pending, remote)
+        uploader.compare(pending, remote)
     elif resumed:
-        sender.ask_for_heavy(pending)
-    phases = batches.split_by_phase(batches.pending(shard, state.proven))
-    sender.send(phases.metadata, phases.data)
+        uploader.head_large_files(pending)
+    order = batches.split_by_phase(batches.pending(shard, uploader.proven))
+    uploader.send(order.metadata, order.data)
 
 
 def run_finalizer(folder: WorkFolder, environ: Mapping[str, str], stop: StopRequest) -> None:
@@ -221,7 +233,7 @@ def _on_this_node(
 ) -> UploadRequest:
     """The job with what Slurm gives of this node; of a limit on the bandwidth with a node's `share`."""
     nodes = cluster.nodes if share else 1
-    limit = job.max_bandwidth.divided(nodes) if job.max_bandwidth else None
+    limit = job.max_bandwidth.split(nodes) if job.max_bandwidth else None
     given = environ.get("SLURM_CPUS_ON_NODE", "")
     cores = min(usable_cores(), int(given)) if given.isdecimal() else usable_cores()
     return replace(job, cores=cluster.cores or max(1, cores), max_bandwidth=limit)
@@ -272,11 +284,6 @@ def _upload_rest(
         except BusyError:
             stop.raise_if_requested()
             stop.wait(_LOOK_SECONDS)
-
-
-def _copy(tally: request.UploadCounters, to: request.UploadCounters) -> None:
-    for name in request.UploadCounters.__slots__:
-        setattr(to, name, getattr(tally, name))
 
 
 def _say(line: str) -> None:

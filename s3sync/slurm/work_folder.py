@@ -12,7 +12,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -278,10 +278,8 @@ class WorkFolder:
         tally = request.UploadCounters(
             **{name: sum(getattr(result.tally, name) for result in results) for name in counted}
         )
-        for proof in self._sent_by_others(shards):
-            tally.sent_files += 1
-            tally.sent_size += proof.size
-        return tally
+        others = request.FileTotals.of(list(self._sent_by_others(shards)))
+        return replace(tally, sent_files=tally.sent_files + others.files, sent_size=tally.sent_size + others.size)
 
     def _sent_by_others(self, results: Mapping[int, Result]) -> Iterator[Proof]:
         """Yield what is in the journals of other starts than those that have these results; raises StateError."""

@@ -1,7 +1,7 @@
 """Remember in LOG_DIR what is proven, and let only one process write it."""
 
-from s3sync.state import identity, lock, log_dir, log_format, store, summary, waiting
-from s3sync.state.log_format import Proof, RunState
+from s3sync.state import identity, lock, log_dir, log_format, run_state, store, summary, waiting
+from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "lock",
     "log_dir",
     "log_format",
+    "run_state",
     "store",
     "summary",
     "waiting",

@@ -15,8 +15,7 @@ from typing import Literal, NamedTuple
 
 from s3sync.errors import S3SyncError
 from s3sync.runs import Listing, LocalFile, Run, run_folder
-from s3sync.state import log_format
-from s3sync.state.log_format import Proof, RunState
+from s3sync.state.run_state import Proof, RunState
 from s3sync.text import pluralize, printable
 
 _SAMPLED = 16  # files whose bytes are compared with the log, besides the small ones that are a run's own
@@ -199,7 +198,7 @@ def _sample(both: Sequence[tuple[LocalFile, Proof]]) -> list[tuple[LocalFile, Pr
     able = [
         (file, proof)
         for file, proof in both
-        if not log_format.is_same(file, proof) and file.size < _MOST_SAMPLED_BYTES and _is_md5(proof)
+        if not proof.is_of(file) and file.size < _MOST_SAMPLED_BYTES and _is_md5(proof)
     ]
     own = [(file, proof) for file, proof in able if "/" not in file.path][:_SAMPLED]
     rest = [(file, proof) for file, proof in able if "/" in file.path]

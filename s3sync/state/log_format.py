@@ -11,14 +11,13 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from s3sync.aws import Destination
 from s3sync.aws import etag as aws_etag
-from s3sync.runs import LocalFile
+from s3sync.state.run_state import Proof, RunState
 from s3sync.text import printable
 
 VERSION = 1
@@ -31,62 +30,6 @@ _TAIL_BYTES = 16
 _FAILURES_BEGIN, _PROOFS_BEGIN = b' "failed_reasons": {\n', b' "uploaded_files": '  # lines of our log
 _OF_A_COMPLETED_RUN = {"run_id": str, "run_path": str, "total_local_files": int}
 _LIGHT_KEYS = {"run_id", "completed", "total_local_files", "total_uploaded_files", "total_failed_upload"}
-
-
-class Proof(NamedTuple):
-    """A file that S3 was seen to hold: what was on disk then, and what proves it.
-
-    `verified_by` is `etag`, `checksum`, `content` or `size`; `predecessor` where a log of the predecessor says
-    so, which never looked at size and mtime: both are -1 then.
-    """
-
-    path: str  # relative to the run folder
-    size: int  # bytes
-    mtime_ns: int
-    etag: str  # without quotes
-    verified_by: str
-
-
-def is_same(file: LocalFile, proof: Proof | None) -> bool:
-    """Whether a proof is of the file as it is now."""
-    return proof is not None and (proof.size, proof.mtime_ns) == (file.size, file.mtime_ns)
-
-
-@dataclass(slots=True)
-class RunState:
-    """All that is known of one run at one destination."""
-
-    run_id: str
-    run_path: str
-    completed: bool = False
-    proven: dict[str, Proof] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)  # path in the run -> reason
-    skipped: dict[str, str] = field(default_factory=dict)  # what has no bytes of its own, and what it is
-    total_local_files: int = 0
-    started: str = ""
-    finished: str = ""
-    aws: str = ""
-    by_predecessor: bool = False
-    still_since: int = 0  # ns; of a run that is written yet: what changed after that is proven no more. 0: complete
-    orderly: bool = False  # the last call came to its end: S3 has what it proved, and nothing that it did not
-    parts_since: str = ""  # since when a killed call may have left parts of multipart uploads in S3; empty: none
-    completion_object: str = ""  # the ETag of the object that says so in S3; empty: it is not there, or not wanted
-    on_complete: str = ""  # what is known of the user's command: hook.PENDING, hook.DONE, or why it failed
-    attempts: int = 0  # calls that began since one completed the run or brought it on
-    manifest_files: int = 0  # of an analysis: so many are checked against its Manifest.tsv; 0: it has none
-    instrument_done: str = ""  # when the instrument finished the run; empty: it has not, or nobody can tell
-    sent_files: int = 0  # by all calls that this upload took, and
-    sent_bytes: int = 0  # their size, and
-    seconds: float = 0.0  # how long these calls took
-    opaque_etags: tuple[str, ...] = ()  # kinds of ETags that this server gives and that are no MD5s
-    folder: tuple[int, ...] = ()  # of the run folder: its device, its inode, the device of the directory around it
-    first_completed: str = ""  # when it was completed for the first time; empty: never, as far as the log knows
-    watched: dict[str, tuple[int, int]] | None = None  # what changes are noticed by, right before the last listing
-
-    @property
-    def size(self) -> int:
-        """Bytes of what is proven, as far as they are known: the predecessor did not say."""
-        return sum(max(proof.size, 0) for proof in self.proven.values())
 
 
 class Head(NamedTuple):

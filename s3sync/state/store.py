@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,8 +27,6 @@ from s3sync.state.log_format import (
     CorruptError,
     Head,
     Logged,
-    Proof,
-    RunState,
     count_journaled,
     is_completed,
     is_cut_off,
@@ -41,6 +40,7 @@ from s3sync.state.log_format import (
     read_logged,
     to_json,
 )
+from s3sync.state.run_state import Proof, RunState
 from s3sync.text import human_bytes, now_iso, pluralize, printable
 
 LOG_SUFFIX = ".upload.log.json"
@@ -197,9 +197,7 @@ class StateStore:
         if torn:
             warnings.append(f"{torn} unreadable line(s) in {printable(str(journal_path))} do not count")
         if proofs:
-            state = state or RunState(self._run.run_id, str(self._run.path))
-            state.completed = False
-            state.proven.update((proof.path, proof) for proof in proofs)
+            state = (state or RunState.of(self._run)).resumed(proofs)
         return Loaded(state, tuple(warnings))
 
     def set_aside(self, why: str) -> Path:
@@ -239,7 +237,7 @@ class StateStore:
     def save(self, state: RunState) -> None:
         """Replace the log atomically; raises StateError or LeaseLostError and leaves the old one intact."""
         self.check()
-        state.folder = run_folder.numbers_of(self._run.path) or state.folder
+        state = replace(state, folder=run_folder.numbers_of(self._run.path) or state.folder)
         with self._explained("write", self.log_path):
             files.atomic_write(self.log_path, to_json(state, self._run.path, self._destination), self._temporary)
 

@@ -13,6 +13,7 @@ from s3sync.transfer import (
     upload,
     verify,
 )
+from s3sync.transfer.context import open_context
 from s3sync.transfer.request import UploadRequest, UploadResult
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "batches",
     "changes",
     "hook",
+    "open_context",
     "passes",
     "progress",
     "request",

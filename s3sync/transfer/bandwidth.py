@@ -33,7 +33,7 @@ class Window(NamedTuple):
     end: int
     rate: int
 
-    def holds(self, moment: datetime) -> bool:
+    def contains(self, moment: datetime) -> bool:
         """Whether that moment is in it."""
         minute, day = moment.hour * 60 + moment.minute, moment.weekday()
         if self.start < self.end:
@@ -48,9 +48,9 @@ class BandwidthSchedule(NamedTuple):
 
     def rate(self, moment: datetime) -> int | None:
         """Bytes a second at that local time, the least if windows overlap; None: no limit."""
-        return min((window.rate for window in self.windows if window.holds(moment)), default=None)
+        return min((window.rate for window in self.windows if window.contains(moment)), default=None)
 
-    def divided(self, among: int) -> BandwidthSchedule:
+    def split(self, among: int) -> BandwidthSchedule:
         """The share of each of so many hosts that send at once."""
         return BandwidthSchedule(tuple(window._replace(rate=max(1, window.rate // among)) for window in self.windows))
 
@@ -110,7 +110,7 @@ class Throttle:
         self._clock = clock
         self._lock = threading.Lock()
         self._configs: dict[int, Path] = {}
-        self._tight_since: float | None = None  # since when processes run that are faster than they may
+        self._over_limit_since: float | None = None  # since when processes run that are faster than they may
 
     def share(self) -> int | None:
         """What one of all processes may send, bytes a second, if all of them run; None: no limit."""
@@ -140,21 +140,21 @@ class Throttle:
                 self._configs[share] = path
             return self._configs[share]
 
-    def too_fast(self, shares: Mapping[int, int | None]) -> list[int]:
+    def over_limit(self, shares: Mapping[int, int | None]) -> list[int]:
         """Which processes, given the share that each began with, have to be ended by now.
 
         Those that began without a limit; and if the others together exceed it, those with more than an equal share.
         """
         equal = self.share()
         if equal is None:
-            self._tight_since = None
+            self._over_limit_since = None
             return []
         known = [began for began in shares.values() if began is not None]
         is_too_much = sum(known) > equal * self._processes * _TOLERANCE
         fast = [pid for pid, began in shares.items() if began is None or (is_too_much and began > equal)]
         if not fast:
-            self._tight_since = None
+            self._over_limit_since = None
             return []
-        if self._tight_since is None:
-            self._tight_since = self._clock()
-        return fast if self._clock() - self._tight_since >= GRACE_SECONDS else []
+        if self._over_limit_since is None:
+            self._over_limit_since = self._clock()
+        return fast if self._clock() - self._over_limit_since >= GRACE_SECONDS else []

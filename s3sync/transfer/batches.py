@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from s3sync.aws import client
 from s3sync.runs import LocalFile
-from s3sync.state import Proof, log_format
+from s3sync.state import Proof
 
 FILE_COST = 0.004  # CPU-seconds a file
 BYTE_COST = 3.5e-9  # CPU-seconds a byte
@@ -54,9 +54,15 @@ class UploadOrder(NamedTuple):
     markers: tuple[LocalFile, ...]
 
 
+def is_proven(file: LocalFile, proven: Mapping[str, Proof]) -> bool:
+    """Return whether there is a proof of the file as it is now."""
+    proof = proven.get(file.path)
+    return proof is not None and proof.is_of(file)
+
+
 def pending(files: Iterable[LocalFile], proven: Mapping[str, Proof]) -> tuple[LocalFile, ...]:
     """Those that are not proven as they are now, by path."""
-    return tuple(file for file in files if not log_format.is_same(file, proven.get(file.path)))
+    return tuple(file for file in files if not is_proven(file, proven))
 
 
 def split_by_phase(files: Iterable[LocalFile]) -> UploadOrder:
@@ -109,7 +115,7 @@ class BatchQueue:
             self._groups.popleft()
         return batch
 
-    def feeds(self, processes: int) -> bool:
+    def has_work_for(self, processes: int) -> bool:
         """Whether there is enough left for so many: a batch for each that is worth the start of a process."""
         return self.left >= 0.999 * processes * _SMALL_BATCH_COST
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 from s3sync import __version__
 from s3sync.aws import Destination
@@ -17,14 +16,17 @@ from s3sync.runs import Run, run_folder
 from s3sync.state import RunState
 from s3sync.text import now_iso, printable
 from s3sync.transfer.batches import BatchQueue
+from s3sync.transfer.context import UploadContext
 from s3sync.transfer.pipeline import Pipeline
 from s3sync.transfer.selection import UploadSelection
 
 VERSION = 1
 
 
-def write(folder: Path, run: Run, destination: Destination, state: RunState, scope: UploadSelection) -> Run:
+def write(context: UploadContext, state: RunState, scope: UploadSelection) -> Run:
     """The object as the only file of a new private folder, which is given as a run's; raises StateError."""
+    folder = context.work / "completion"
+    run, destination = context.run, context.request.destination
     try:
         folder.mkdir(mode=0o700)
         with (folder / aws_destination.COMPLETION_OBJECT).open("x", encoding="ascii") as stream:

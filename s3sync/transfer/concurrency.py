@@ -1,4 +1,4 @@
-"""How many `aws` processes at once: as many as the user sets, and more while that leaves the CPU idle.
+"""Decide how many `aws` processes run at once: as many as the user sets, and more while the CPU is idle.
 
 Without latency a process keeps a core busy and more of them only fight for it. With latency, or a slow
 network, each waits most of its time: then more of them pay, up to a bound.
@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 import psutil
 
-_WINDOW = 2.0  # seconds over which the load is judged, and left to a new process to get past its start-up
+_WINDOW_SECONDS = 2.0  # seconds over which the load is judged, and left to a new process to get past its start-up
 
 
 class Load(NamedTuple):
     """Shares of the CPU, 0 to 1: of the cores that may be used by this program and its children, and of the machine."""
 
-    ours: float
+    own: float
     machine: float
 
 
@@ -46,58 +46,58 @@ class LoadMeter:
         return sum(map(_cpu_seconds, (os.getpid(), *self._pids())))
 
 
+def next_size(size: int, max_size: int, running: int, load: Load) -> int:
+    """Return how many processes may run if each needs what one of those that run needs now.
+
+    At most twice as many as before. With room for less than half of one, another would only take from the others.
+    """
+    share = max(0.01, load.own / max(1, running))
+    room = round((1 - max(load)) / share)
+    return size + max(0, min(room, size, max_size - size))
+
+
 class ConcurrencyController:
-    """Says how many may run; begins with `base`, never exceeds `most`."""
+    """Decides how many processes may run: `base` at first, never more than `max_size`."""
 
     def __init__(
         self,
         base: int,
-        most: int,
+        max_size: int,
         load: Callable[[], Load],
         clock: Callable[[], float] = time.monotonic,
         is_limited: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`is_limited`: whether the processes share a limit by now, so that more of them are no use."""
+        """`is_limited` tells whether the processes share a limit now, so that more of them would not help."""
         self.size = base
-        self.most = most
+        self.max_size = max_size
         self._base = base
         self._is_limited = is_limited
         self._load = load
         self._clock = clock
-        self._judged = clock()
-        self._grows = True  # as far as is known
+        self._last_check = clock()
+        self._may_grow = True  # as far as is known
 
-    def begin(self) -> None:
-        """They start now: what was before, with no work for them, says nothing."""
+    def reset(self) -> None:
+        """Start to measure: the time before, without work for the processes, says nothing."""
         self._load()
-        self._judged = self._clock()
+        self._last_check = self._clock()
 
-    def look(self, running: int, waiting: bool) -> int:
-        """To be asked now and then: with how many run, and whether more work waits. Gives the number that may run."""
+    def update(self, running: int, *, has_work: bool) -> int:
+        """Return the number of processes that may run, where `running` run, and there is work for one more or not."""
         if self._is_limited():
             self.size = self._base
-            return self.size
-        now = self._clock()
-        if now - self._judged < _WINDOW:
-            return self.size
-        self._judged = now
-        self._grows = waiting and running >= self.size and self._add(self._load(), running)
+        elif self._clock() - self._last_check >= _WINDOW_SECONDS:
+            self._last_check = self._clock()
+            before = self.size
+            if has_work and running >= self.size:
+                self.size = next_size(self.size, self.max_size, running, self._load())
+            self._may_grow = self.size > before
         return self.size
 
     @property
-    def soon(self) -> int:
-        """How many may run before long: what is handed out now has to leave work for them."""
-        return self.most if self._grows and not self._is_limited() else self.size
-
-    def _add(self, load: Load, running: int) -> bool:
-        """As many as there is room for, if each uses what one uses now, but at most twice as many; whether there was.
-
-        With room for less than half of one, the next would only take from the others.
-        """
-        share = max(0.01, load.ours / max(1, running))
-        more = min(round((1 - max(load)) / share), self.size, self.most - self.size)
-        self.size += max(0, more)
-        return more > 0
+    def expected_size(self) -> int:
+        """Return how many may run before long: what is handed out now has to leave work for them."""
+        return self.max_size if self._may_grow and not self._is_limited() else self.size
 
 
 def _cpu_seconds(pid: int) -> float:

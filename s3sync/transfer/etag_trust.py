@@ -14,7 +14,7 @@ from s3sync.aws import etag, objects
 from s3sync.runs import LocalFile
 from s3sync.state import Proof
 from s3sync.text import printable
-from s3sync.transfer.proof import Evidence, Mismatch, judge, kind_of
+from s3sync.transfer.proof import Evidence, Mismatch, kind_of, prove_object
 
 _OF_UNSAID_PARTS = ("multipart, -0", "multipart, -1")  # of servers that do not say of how many parts an object is
 CONTENT = "content"  # in `Proof.verified_by`: the object was read back, and has the bytes of the disk
@@ -44,7 +44,7 @@ class EtagTrust:
             self._md5s.add(kind)
             self.opaque.discard(kind)
 
-    def doubt(self) -> None:
+    def forget(self) -> None:
         """Forget what earlier calls found out: the server may be another one."""
         self.opaque.clear()
 
@@ -107,7 +107,7 @@ class Judge:
 
     def _judge(self, file: LocalFile, seen: objects.ObjectState, expected: str | None) -> Proof | str:
         try:
-            verdict = judge(file, seen, expected, self._evidence, self._trust.are_md5s)
+            verdict = prove_object(file, seen, expected, self._evidence, self._trust.are_md5s)
         except OSError as error:
             return f"cannot be read: {error.strerror}"
         if isinstance(verdict, str) or verdict.verified_by != "size" or expected is None:
@@ -142,7 +142,7 @@ class Judge:
                 self._trust.found_opaque(kind, file.path)
         for file, item in ours:
             if isinstance(found[file], Mismatch):
-                found[file] = Proof(*file, item.etag, "size")
+                found[file] = Proof.of(file, item.etag, "size")
 
     def _read_back(self, file: LocalFile, item: objects.RemoteObject, expected: str) -> Proof | str:
         part_sizes = {self._part_size(file.size), *etag.likely_part_sizes(file.size, expected)}
@@ -151,7 +151,7 @@ class Judge:
             return f"S3 has other bytes, or ETags that are no MD5s: it could not be read back ({content.reason})"
         if expected not in content:
             return f"S3 has other bytes: ETag {item.etag}, not {expected}; they were read back and differ"
-        return Proof(*file, item.etag, CONTENT)
+        return Proof.of(file, item.etag, CONTENT)
 
 
 def _is_plain_match(file: LocalFile, seen: objects.ObjectState, expected: Mapping[str, str]) -> bool:

@@ -64,16 +64,16 @@ class Hasher:
             self._tasks.update(dict.fromkeys(group, self._pool.submit(self._hash, group, in_s3 or {})))
 
     @property
-    def checks(self) -> bool:
+    def has_expected_crc(self) -> bool:
         """Whether files have to be read before they are sent: there are checksums of the instrument's."""
         return bool(self._expected)
 
-    def damaged(self, files: Sequence[LocalFile]) -> dict[str, str]:
+    def find_corrupted(self, files: Sequence[LocalFile]) -> dict[str, str]:
         """Those that are not to be sent, and why, by path; what was read stays for `hashed`.
 
         Raises InterruptedBySignal.
         """
-        if not self.checks:
+        if not self.has_expected_crc:
             return {}
         self.start(files)
         read = {file.path: self._tasks[file].result().get(file.path) for file in files}
@@ -89,7 +89,7 @@ class Hasher:
         results = {file.path: self._tasks.pop(file).result() for file in files}
         return {path: hashed[path] for path, hashed in results.items() if path in hashed}
 
-    def etag_like(self, file: LocalFile, etag: str) -> str | None:
+    def match_other_part_size(self, file: LocalFile, etag: str) -> str | None:
         """This ETag, if the file has it with parts of another size than ours; else None.
 
         Raises OSError, InterruptedBySignal.

@@ -37,7 +37,7 @@ class Hook(NamedTuple):
     seconds: float = DEFAULT_SECONDS
 
 
-def is_owed(said: str) -> bool:
+def is_pending(said: str) -> bool:
     """Whether it has still to be run (again), by what the log says."""
     return said == PENDING or has_failed(said)
 
@@ -79,7 +79,11 @@ def run(
     stop.raise_if_requested()
     if in_time and process.returncode == 0:
         return DONE
-    ended = _how(process.returncode) if in_time else f"not done after {human_seconds(hook.seconds)}, so it was ended"
+    ended = (
+        _describe_exit(process.returncode)
+        if in_time
+        else f"not done after {human_seconds(hook.seconds)}, so it was ended"
+    )
     return f"{_FAILED}{ended}{f': {tail}' if tail else ''}"
 
 
@@ -139,5 +143,5 @@ def _tail(output: IO[bytes]) -> str:
     return next((printable(line.strip())[:_SHOWN_CHARS] for line in reversed(lines) if line.strip()), "")
 
 
-def _how(returncode: int) -> str:
+def _describe_exit(returncode: int) -> str:
     return f"exit code {returncode}" if returncode > 0 else f"killed by signal {-returncode}"

@@ -1,10 +1,12 @@
-"""One pass: batches sent by several processes at once, hashed and read back while others are still sent."""
+"""One pass: send batches with several processes at once, hash them, and read back from S3 what has arrived."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any, NamedTuple
 
 from s3sync.aws import causes, objects
@@ -16,201 +18,267 @@ from s3sync.transfer.batch_sender import BatchResult, BatchSender
 from s3sync.transfer.batches import Batch, BatchQueue, cost_of
 from s3sync.transfer.concurrency import ConcurrencyController
 from s3sync.transfer.etag_trust import EtagTrust, Judge
-from s3sync.transfer.hashing import Hasher
+from s3sync.transfer.hashing import FileHashes, Hasher
 
-_READBACK_SHARE = 0.05  # a read-back may cost so much of what the sending cost, while there is more to send
-
-_LOOK_SECONDS = 0.5  # between two looks at whether more processes pay
-_SELDOM_SECONDS = 15.0  # at whether they keep to the limit, when nothing more is to be sent
-_IN_VAIN = 3  # times each process had to be ended without having sent a file: S3 does not answer
-PATIENCE = (1.0, 4.0)  # seconds between the times that S3 is asked whether it can be reached again
+_MAX_READBACK_COST_RATIO = 0.05  # of reading back to sending, while there is more to send
+_POLL_SECONDS = 0.5  # between two checks whether more processes would help,
+_IDLE_POLL_SECONDS = 15.0  # and, when nothing more is to be sent, whether they keep to the bandwidth
+_MAX_FUTILE_BATCHES = 3  # for each process: that many in a row without an uploaded file mean that S3 does not answer
+PATIENCE = (1.0, 4.0)  # seconds between the questions whether S3 can be reached again
 
 CHANGED = "changed while it was uploaded"
 VANISHED = "gone from the disk while it was uploaded"
 
 
-class Failure(NamedTuple):
-    """A file that is not proven, and why. `file` is as it is on disk now, None if it is gone or to be mended there.
+class Retry(Enum):
+    """What may help a file that is not verified."""
 
-    `unknown` if S3 did not say whether it is there: to be looked at again, not to be sent again.
-    """
+    SEND = "send it again"
+    VERIFY = "ask S3 again: it may be there"
+    NEVER = "nothing: it is gone, or corrupted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A file that is not verified, and why. `file` is as it is on disk now; None if `retry` is NEVER."""
 
     path: str
     reason: str
     file: LocalFile | None
-    unknown: bool = False
+    retry: Retry
 
 
 class PassResult(NamedTuple):
-    """What a read-back brought to light."""
+    """What reading back brought to light."""
 
     proofs: tuple[Proof, ...]
     failures: tuple[Failure, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Readback:
+    """Batches that are being read back."""
+
+    batches: tuple[Batch, ...]
+    result: Future[PassResult]
+
+
 class Pipeline:
-    """Sends and proves files of one run; gives verdicts as they come."""
+    """Sends and verifies files of one run; yields results as they come."""
 
     def __init__(
         self,
         run: Run,
-        transfer: BatchSender,
+        sender: BatchSender,
         reader: objects.ObjectReader,
         hasher: Hasher,
         *,
         verify: objects.Verify,
-        crowd: ConcurrencyController,
+        concurrency: ConcurrencyController,
         trust: EtagTrust,
     ) -> None:
+        self.cause: causes.Cause | None = None  # why sending more is of no use, in the last pass
+        self.said = ""  # the CLI's words on that
+        self.denied: causes.Cause | None = None  # what S3 said about some files, and may not say about others
         self._run = run
-        self._transfer = transfer
+        self._sender = sender
         self._reader = reader
         self._hasher = hasher
         self._verify = verify
-        self._crowd = crowd
-        self.cause: causes.Cause | None = None  # why sending more is no use, of the last pass
-        self.said = ""  # what the CLI said of that
-        self.denied: causes.Cause | None = None  # what S3 said of files of it, and may not say of others
+        self._concurrency = concurrency
         self._judge = Judge(reader, hasher, trust, hasher.part_size, self._is_ours)
-        self._sent: set[str] = set()  # paths of what was sent, as far as its process says
-        self._in_vain = 0  # batches, one after the other, through all passes
-        self._denials = 0  # batches of which a file was
-        self._lost = False  # the way to S3
-        self._over = threading.Event()  # nothing more is to be sent
+        self._sent_paths: set[str] = set()  # of files that were sent, as far as their processes say
+        self._futile_batches = 0  # in a row, through all passes
+        self._denied_batches = 0  # batches with a file that was denied
+        self._is_s3_lost = False
+        self._is_over = threading.Event()  # nothing more is to be sent
 
     def run(self, queue: BatchQueue) -> Generator[PassResult, None, None]:
-        """One pass over the queue. Raises AwsError, StateError, InterruptedBySignal; what was yielded is proven."""
+        """Send what is in the queue, once. Raises AwsError, StateError, StoppedError; what was yielded counts."""
         self.cause, self.denied, self.said = None, None, ""
-        self._denials, self._lost = 0, False
-        self._over.clear()
-        self._transfer.begin()
-        senders = ThreadPoolExecutor(self._crowd.most, thread_name_prefix="send")
+        self._denied_batches, self._is_s3_lost = 0, False
+        self._is_over.clear()
+        self._sender.begin()
+        senders = ThreadPoolExecutor(self._concurrency.max_size, thread_name_prefix="send")
         readers = ThreadPoolExecutor(1, thread_name_prefix="read")
         try:
-            yield from self._send_and_read(queue, senders, readers)
-        except BaseException:  # whoever gives up here, the close of this generator included
-            self._over.set()
+            yield from self._send_and_read_back(queue, senders, readers)
+        except BaseException:  # also when this generator is closed
+            self._is_over.set()
             senders.shutdown(wait=False, cancel_futures=True)
-            self._transfer.abort()
+            self._sender.abort()
             raise
         finally:
             senders.shutdown(cancel_futures=True)
             readers.shutdown(cancel_futures=True)
 
-    def prove(self, files: Sequence[LocalFile], sent: Sequence[BatchResult] = ()) -> PassResult:
-        """Stat, look at S3, compare: for files that may be there, just sent or found."""
-        now = run_folder.stat_all(self._run, (file.path for file in files))
-        failures = [
-            Failure(file.path, CHANGED if fresh else VANISHED, fresh)
-            for file in files
-            if (fresh := now[file.path]) != file
-        ]
-        same = [file for file in files if now[file.path] == file]
-        if not same:
+    def verify_files(self, files: Sequence[LocalFile], sent: Sequence[BatchResult] = ()) -> PassResult:
+        """Find out which of these files S3 holds, whether they were `sent` just now or may have been there before.
+
+        Of each file: is it as it was listed, are its bytes those of the instrument, does S3 have them?
+        """
+        unchanged, failures = self._split_changed(files)
+        hashes = self._hasher.hashed(unchanged) if unchanged and self._needs_hashes else {}
+        corrupted = {path: found.damage for path, found in hashes.items() if found.damage}
+        failures += [Failure(path=p, reason=why, file=None, retry=Retry.NEVER) for p, why in corrupted.items()]
+        intact = [file for file in unchanged if file.path not in corrupted]
+        if not intact:
             return PassResult((), tuple(failures))
-        hashed = self._hasher.hashed(same) if self._reads else {}
-        failures += [Failure(path, found.damage, None) for path, found in hashed.items() if found.damage]
-        damaged = {path for path, found in hashed.items() if found.damage}
-        same = [file for file in same if file.path not in damaged]
-        if not same:
-            return PassResult((), tuple(failures))
-        etags = {path: found.etag for path, found in hashed.items()} if self._verify == "etag" else {}
-        complaints = {f.path: s.complaints.get(f.path, s.general) for s in sent for f in s.batch.files}
-        refused = {path for s in sent for path in s.complaints}
         proofs: list[Proof] = []
-        seen = self._look(same, etags)
-        by_size = self._verify == "size"
-        readable = {file: item for file, item in seen.items() if not self._reads or file.path in hashed}
-        verdicts = self._judge.verdicts(readable, etags, by_size=by_size)
-        for file in seen:
-            verdict = verdicts.get(file, "cannot be read")
-            if isinstance(verdict, Proof) and file.path in refused and self._may_be_older(verdict, seen[file]):
-                verdict = "S3 has an object of this size, which was there before"
+        seen = self._read_back(intact, hashes)
+        errors = {file.path: batch.error_of(file.path) for batch in sent for file in batch.batch.files}
+        rejected = {path for batch in sent for path in batch.errors_by_path}
+        for file, verdict in self._verdicts(seen, hashes, rejected).items():
             if isinstance(verdict, Proof):
                 proofs.append(verdict)
-            else:
-                why = complaints.get(file.path)
-                reason = f"{verdict}; {why}" if why else verdict
-                failures.append(Failure(file.path, reason, file, isinstance(seen[file], objects.Unknown)))
+                continue
+            error = errors.get(file.path)
+            reason = f"{verdict}; {error}" if error else verdict
+            retry = Retry.VERIFY if isinstance(seen[file], objects.Unknown) else Retry.SEND
+            failures.append(Failure(path=file.path, reason=reason, file=file, retry=retry))
         return PassResult(tuple(proofs), tuple(failures))
 
-    def _send_and_read(
-        self, queue: BatchQueue, senders: ThreadPoolExecutor, readers: ThreadPoolExecutor
-    ) -> Iterator[PassResult]:
-        sending: set[Future[BatchResult]] = set()
-        reading: Future[PassResult] | None = None
-        unread: list[BatchResult] = []
-        read: list[Batch] = []
-        self._crowd.begin()
-        while queue or sending or unread or reading:
-            if self._lost and unread:  # it cannot be asked what it has
-                yield _not_compared(unread)
-                unread = []
-            allowed = self._crowd.look(len(sending), waiting=queue.feeds(len(sending) + 1))
-            while queue and len(sending) < allowed:
-                batch = queue.take(allowed, self._crowd.soon)
-                sending.add(senders.submit(self._send, batch, _ahead(batch, queue, allowed - len(sending) - 1)))
-            if reading is None and unread and (not sending or self._is_worth_reading(unread)):
-                files = [file for sent in unread for file in sent.batch.files]
-                reading = readers.submit(self.prove, files, tuple(unread))
-                read, unread = [sent.batch for sent in unread], []
-            self._transfer.keep_to_limit()
-            seconds = _LOOK_SECONDS if queue else _SELDOM_SECONDS
-            _wait_for_any(*sending, *([reading] if reading else []), seconds=seconds)
-            for future in [future for future in sending if future.done()]:
-                sending.discard(future)
-                unread.append(self._received(future.result(), queue))
-            if reading and reading.done():
-                yield reading.result()
-                self._transfer.compared(read)
-                reading = None
+    def _split_changed(self, files: Sequence[LocalFile]) -> tuple[list[LocalFile], list[Failure]]:
+        """Return the files that are as they were listed, and a failure for each other one."""
+        now = run_folder.stat_all(self._run, (file.path for file in files))
+        unchanged, failures = [], []
+        for file in files:
+            fresh = now[file.path]
+            if fresh == file:
+                unchanged.append(file)
+            elif fresh:
+                failures.append(Failure(path=file.path, reason=CHANGED, file=fresh, retry=Retry.SEND))
+            else:
+                failures.append(Failure(path=file.path, reason=VANISHED, file=None, retry=Retry.NEVER))
+        return unchanged, failures
+
+    def _read_back(
+        self, files: Sequence[LocalFile], hashes: Mapping[str, FileHashes]
+    ) -> dict[LocalFile, objects.ObjectState]:
+        """Return what S3 has of each file, asked more closely where a listing does not settle it."""
+        etags = self._etags(hashes)
+        seen = self._reader.get_many(files)
+        unsettled = [f for f in files if not proof.is_conclusive(f, seen[f.path], etags.get(f.path))]
+        if unsettled:
+            seen.update(self._reader.head_unsettled(unsettled, seen))
+        return {file: seen[file.path] for file in files}
+
+    def _verdicts(
+        self,
+        seen: Mapping[LocalFile, objects.ObjectState],
+        hashes: Mapping[str, FileHashes],
+        rejected: set[str],
+    ) -> dict[LocalFile, Proof | str]:
+        """Return the proof of each file, or why there is none; `rejected` are paths that the CLI failed with."""
+        readable = {file: item for file, item in seen.items() if not self._needs_hashes or file.path in hashes}
+        by_size = self._verify == "size"
+        found = self._judge.verdicts(readable, self._etags(hashes), by_size=by_size)
+        verdicts: dict[LocalFile, Proof | str] = {}
+        for file, item in seen.items():
+            verdict = found.get(file, "cannot be read")
+            if isinstance(verdict, Proof) and file.path in rejected and self._may_be_older(verdict, item):
+                verdict = "S3 has an object of this size, which was there before"
+            verdicts[file] = verdict
+        return verdicts
+
+    def _etags(self, hashes: Mapping[str, FileHashes]) -> dict[str, str]:
+        """Return the ETags to compare, by path."""
+        return {path: found.etag for path, found in hashes.items()} if self._verify == "etag" else {}
 
     @property
-    def _reads(self) -> bool:
-        return self._verify == "etag" or self._hasher.checks
+    def _needs_hashes(self) -> bool:
+        return self._verify == "etag" or self._hasher.has_expected_crc
+
+    def _send_and_read_back(
+        self, queue: BatchQueue, senders: ThreadPoolExecutor, readers: ThreadPoolExecutor
+    ) -> Iterator[PassResult]:
+        """Keep as many processes busy as are allowed, and one reader; yield what was read back."""
+        sending: set[Future[BatchResult]] = set()
+        sent: list[BatchResult] = []  # to be read back
+        readback: _Readback | None = None
+        self._concurrency.reset()
+        while queue or sending or sent or readback:
+            if self._is_s3_lost and sent:  # it cannot be asked what it has
+                yield _not_compared(sent)
+                sent = []
+            sending |= self._start_batches(queue, senders, len(sending))
+            if readback is None and sent and (not sending or self._is_worth_reading_back(sent)):
+                readback = self._start_readback(sent, readers)
+                sent = []
+            self._sender.enforce_bandwidth()
+            futures: list[Future[Any]] = [*sending, *([readback.result] if readback else [])]
+            wait(futures, _POLL_SECONDS if queue else _IDLE_POLL_SECONDS, return_when=FIRST_COMPLETED)
+            for future in [future for future in sending if future.done()]:
+                sending.discard(future)
+                self._handle_finished_batch(future.result(), queue)
+                sent.append(future.result())
+            if readback and readback.result.done():
+                yield readback.result.result()
+                self._sender.mark_compared(readback.batches)
+                readback = None
+
+    def _start_batches(self, queue: BatchQueue, senders: ThreadPoolExecutor, running: int) -> set[Future[BatchResult]]:
+        """Start as many processes as are allowed beside those that run."""
+        started: set[Future[BatchResult]] = set()
+        allowed = self._concurrency.update(running, has_work=queue.has_work_for(running + 1))
+        while queue and running + len(started) < allowed:
+            batch = queue.take(allowed, self._concurrency.expected_size)
+            ahead = _ahead(batch, queue, allowed - running - len(started) - 1)
+            started.add(senders.submit(self._send, batch, ahead))
+        return started
+
+    def _start_readback(self, sent: Sequence[BatchResult], readers: ThreadPoolExecutor) -> _Readback:
+        files = [file for result in sent for file in result.batch.files]
+        result = readers.submit(self.verify_files, files, tuple(sent))
+        return _Readback(batches=tuple(result.batch for result in sent), result=result)
 
     def _send(self, batch: Batch, ahead: Ahead) -> BatchResult:
-        if self._over.is_set():
-            return BatchResult(batch, {}, "", None)
-        if self._hasher.checks:
+        if self._is_over.is_set():
+            return BatchResult(batch=batch)
+        if self._hasher.has_expected_crc:
             return self._send_checked(batch, ahead)
         if self._verify == "etag":
             self._hasher.start(batch.files)  # while the sending brings the bytes into the page cache anyway
-        return self._transfer.send(batch, ahead)
+        return self._sender.send(batch, ahead)
 
     def _send_checked(self, batch: Batch, ahead: Ahead) -> BatchResult:
-        """Read it first, which brings its bytes into the page cache; what is damaged is not sent."""
-        damaged = self._hasher.damaged(batch.files)
-        whole = tuple(file for file in batch.files if file.path not in damaged)
-        if not whole or self._over.is_set():
-            return BatchResult(batch, {}, "", None)
-        return self._transfer.send(batch._replace(files=whole), ahead)._replace(batch=batch)
+        """Read the batch first, which brings its bytes into the page cache; corrupted files are not sent."""
+        corrupted = self._hasher.find_corrupted(batch.files)
+        intact = tuple(file for file in batch.files if file.path not in corrupted)
+        if not intact or self._is_over.is_set():
+            return BatchResult(batch=batch)
+        return replace(self._sender.send(batch._replace(files=intact), ahead), batch=batch)
 
-    def _received(self, sent: BatchResult, queue: BatchQueue) -> BatchResult:
-        self._sent.update(file.path for file in sent.batch.files)
-        self._sent.difference_update(sent.complaints)  # also what an earlier pass has sent: the file may have changed
-        self._in_vain = self._in_vain + 1 if sent.in_vain else 0
-        cause = sent.cause or (sent.in_vain if self._in_vain >= _IN_VAIN * self._crowd.size else None)
-        if sent.lost and not self._lost and (cause := self._why_lost() or cause):
-            self._lost = True
-            self._transfer.abort(no_way=True)
+    def _handle_finished_batch(self, result: BatchResult, queue: BatchQueue) -> None:
+        """Decide from what a process said whether sending more is of any use; if not, clear the queue."""
+        self._sent_paths.update(file.path for file in result.batch.files)
+        self._sent_paths.difference_update(result.errors_by_path)  # also sent by an earlier pass: it may have changed
+        cause = result.cause or self._cause_of_futility(result)
+        if result.lost_s3 and not self._is_s3_lost and (cause := self._why_s3_is_lost() or cause):
+            self._is_s3_lost = True
+            self._sender.abort(is_s3_lost=True)
         if cause:
-            self.said = self.said or sent.said
+            self.said = self.said or result.said
         if cause and cause.may_be_one_key:
             self.denied = self.denied or cause
-            self._denials += 1
+            self._denied_batches += 1
             cause = cause if self._is_denied_throughout() else None
         if cause:
             self.cause = self.cause or cause
             queue.clear()
-        return sent
+
+    def _cause_of_futility(self, result: BatchResult) -> causes.Cause | None:
+        """Return why batches are ended without an uploaded file, if that has happened too often in a row."""
+        self._futile_batches = self._futile_batches + 1 if result.futile_cause else 0
+        is_too_often = self._futile_batches >= _MAX_FUTILE_BATCHES * self._concurrency.size
+        return result.futile_cause if is_too_often else None
 
     def _is_denied_throughout(self) -> bool:
-        """A policy may deny some keys and allow others: it is said of all only when nothing went up."""
-        return not self._transfer.uploaded and self._denials >= _IN_VAIN * self._crowd.size
+        """Return whether S3 denies all keys: a policy may deny some and allow others."""
+        return not self._sender.uploaded and self._denied_batches >= _MAX_FUTILE_BATCHES * self._concurrency.size
 
-    def _why_lost(self) -> causes.Cause | None:
-        """Why S3 cannot be reached, asked a few times; None if it can."""
+    def _why_s3_is_lost(self) -> causes.Cause | None:
+        """Return why S3 cannot be reached, asked a few times; None if it can."""
         for seconds in (*PATIENCE, None):
             why = self._reader.why_unreachable()
             if not why or seconds is None:
@@ -218,19 +286,12 @@ class Pipeline:
             self._reader.pause(seconds)
         return None
 
-    def _is_worth_reading(self, unread: Sequence[BatchResult]) -> bool:
-        files = [file for sent in unread for file in sent.batch.files]
-        return self._reader.cost(files) <= _READBACK_SHARE * cost_of(files)
-
-    def _look(self, files: Sequence[LocalFile], etags: dict[str, str]) -> dict[LocalFile, objects.ObjectState]:
-        seen = self._reader.get_many(files)
-        unsettled = [f for f in files if not proof.is_settled(f, seen[f.path], etags.get(f.path))]
-        if unsettled:
-            seen.update(self._reader.head_unsettled(unsettled, seen))
-        return {file: seen[file.path] for file in files}
+    def _is_worth_reading_back(self, sent: Sequence[BatchResult]) -> bool:
+        files = [file for result in sent for file in result.batch.files]
+        return self._reader.cost(files) <= _MAX_READBACK_COST_RATIO * cost_of(files)
 
     def _may_be_older(self, proof: Proof, seen: objects.ObjectState) -> bool:
-        """Whether nothing but the size speaks for an object that this call may not have sent."""
+        """Return whether only the size matches, of an object that this call may not have sent."""
         return (
             proof.verified_by == "size"
             and isinstance(seen, objects.RemoteObject)
@@ -238,23 +299,23 @@ class Pipeline:
         )
 
     def _is_ours(self, file: LocalFile, seen: objects.RemoteObject) -> bool:
-        """Whether an object is what this call has sent."""
-        return file.path in self._sent and self._reader.is_new(file.path, seen)
+        """Return whether an object is what this call has sent."""
+        return file.path in self._sent_paths and self._reader.is_new(file.path, seen)
 
 
 def _ahead(batch: Batch, queue: BatchQueue, free: int) -> Ahead:
-    """What the process of a batch may expect, where there is room for so many more."""
-    coming = next((number for number in range(free, 0, -1) if queue.feeds(number)), min(free, int(bool(queue))))
+    """Return what the process of a batch may expect, if `free` more may start beside it."""
+    coming = next((number for number in range(free, 0, -1) if queue.has_work_for(number)), min(free, int(bool(queue))))
     cost = cost_of(batch.files, queue.byte_cost)
     return Ahead(max(0, coming), cost / (cost + queue.left) if cost else 0.0)
 
 
-def _not_compared(unread: Sequence[BatchResult]) -> PassResult:
-    """Of files that may have arrived, where S3 cannot be asked."""
-    said = ((file, sent.complaints.get(file.path, "")) for sent in unread for file in sent.batch.files)
-    nothing = f"not compared: {causes.UNREACHABLE.what}"
-    return PassResult((), tuple(Failure(f.path, f"{nothing}; {why}" if why else nothing, f, True) for f, why in said))
-
-
-def _wait_for_any(*futures: Future[Any], seconds: float) -> None:
-    wait(futures, seconds, return_when=FIRST_COMPLETED)
+def _not_compared(sent: Sequence[BatchResult]) -> PassResult:
+    """Return the failures of files that may have arrived, where S3 cannot be asked."""
+    failures = []
+    for result in sent:
+        for file in result.batch.files:
+            why = result.errors_by_path.get(file.path)
+            reason = f"not compared: {causes.UNREACHABLE.what}{f'; {why}' if why else ''}"
+            failures.append(Failure(path=file.path, reason=reason, file=file, retry=Retry.VERIFY))
+    return PassResult((), tuple(failures))

@@ -9,7 +9,8 @@ from s3sync.aws import checksums
 from s3sync.aws import etag as aws_etag
 from s3sync.aws.objects import Absent, ObjectState, RemoteObject, Unknown
 from s3sync.runs import Listing, LocalFile, analysis_manifest
-from s3sync.state import Proof, log_format
+from s3sync.state import Proof
+from s3sync.transfer.batches import is_proven
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` only from Python 3.11 on
@@ -26,7 +27,7 @@ class Evidence(Protocol):
 
     def checksum(self, file: LocalFile, name: str) -> tuple[str, str]: ...
 
-    def etag_like(self, file: LocalFile, etag: str) -> str | None: ...
+    def match_other_part_size(self, file: LocalFile, etag: str) -> str | None: ...
 
 
 class Mismatch(str):
@@ -43,7 +44,7 @@ class Mismatch(str):
         return made
 
 
-def judge(
+def prove_object(
     file: LocalFile, seen: ObjectState, expected: str | None, evidence: Evidence, are_md5s: Callable[[str], bool] = _no
 ) -> Proof | str:
     """The proof that S3 holds this file, or why there is none: a Mismatch if nothing but the ETag says so.
@@ -59,19 +60,19 @@ def judge(
     if seen.size != file.size:
         return f"S3 has {seen.size:,} bytes, the disk {file.size:,}"
     if expected is None:
-        return Proof(*file, seen.etag, "size")
+        return Proof.of(file, seen.etag, "size")
     if aws_etag.normalize_etag(seen.etag) == aws_etag.normalize_etag(expected):
-        return Proof(*file, seen.etag, "etag")
+        return Proof.of(file, seen.etag, "etag")
     kind = kind_of(seen.etag, expected)
-    if not seen.opaque_etag and evidence.etag_like(file, seen.etag):
-        return Proof(*file, seen.etag, "etag")
+    if not seen.opaque_etag and evidence.match_other_part_size(file, seen.etag):
+        return Proof.of(file, seen.etag, "etag")
     other = f"S3 has other bytes: ETag {seen.etag}, not {expected}"
     if not seen.opaque_etag and are_md5s(kind):
         return other
     by_checksum = _compare_checksums(file, seen, evidence)
     if by_checksum is not None:
         return by_checksum
-    return Proof(*file, seen.etag, "size") if seen.opaque_etag else Mismatch(other, kind)
+    return Proof.of(file, seen.etag, "size") if seen.opaque_etag else Mismatch(other, kind)
 
 
 def kind_of(etag: str, expected: str) -> str:
@@ -92,7 +93,7 @@ def _compare_checksums(file: LocalFile, seen: RemoteObject, evidence: Evidence) 
             continue
         ours = evidence.crc32(file) if name == "crc32" else evidence.checksum(file, name)
         if values[name] in (*ours, ours[1].partition("-")[0]):  # some servers do not say of how many parts
-            return Proof(*file, seen.etag, "checksum")
+            return Proof.of(file, seen.etag, "checksum")
         if any(_parts_of(values[name]) == _parts_of(our) for our in ours):
             return f"S3 has other bytes: its {name.upper()} is {values[name]}"
         # else it is of parts that somebody else cut
@@ -104,16 +105,18 @@ def _parts_of(checksum: str) -> str:
     return checksum.partition("-")[2]
 
 
-def is_settled(file: LocalFile, seen: ObjectState, expected: str | None) -> bool:
+def is_conclusive(file: LocalFile, seen: ObjectState, expected: str | None) -> bool:
     """Whether what was seen is the last word: head-object always is, a listing only where it proves the file."""
     if isinstance(seen, RemoteObject) and (seen.size, expected or seen.etag) == (file.size, seen.etag):
         return True
     return not seen.listed
 
 
-def checked(proven: Mapping[str, Proof], listing: Listing, expected: analysis_manifest.Checksums) -> dict[str, Proof]:
+def with_same_checksums(
+    proven: Mapping[str, Proof], listing: Listing, expected: analysis_manifest.Checksums
+) -> dict[str, Proof]:
     """The proofs that stand: of what the manifest names none, unless it is itself proven as it is now."""
     manifest = next((file for file in listing.files if file.path == analysis_manifest.MANIFEST), None)
-    if not expected or (manifest and log_format.is_same(manifest, proven.get(analysis_manifest.MANIFEST))):
+    if not expected or (manifest and is_proven(manifest, proven)):
         return dict(proven)
     return {path: proof for path, proof in proven.items() if path not in expected}

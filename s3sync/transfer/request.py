@@ -13,7 +13,7 @@ from s3sync.aws import destination as aws_destination
 from s3sync.aws import settings as aws_settings
 from s3sync.runs import LocalFile, Run, completion, readiness
 from s3sync.signals import StopRequest
-from s3sync.state import RunState, StateStore
+from s3sync.state import Proof, RunState, StateStore
 from s3sync.text import printable
 from s3sync.transfer import hook
 from s3sync.transfer.bandwidth import BandwidthSchedule
@@ -90,20 +90,25 @@ class UploadRequest:
 
 
 class FileTotals(NamedTuple):
-    """So many files, and their bytes."""
+    """A number of files, and their bytes."""
 
     files: int
     size: int
 
     @classmethod
-    def of(cls, files: Collection[LocalFile]) -> FileTotals:
-        """Of all these."""
+    def of(cls, files: Collection[LocalFile] | Collection[Proof]) -> FileTotals:
+        """Return the totals of these files."""
         return cls(len(files), sum(file.size for file in files))
 
+    def plus(self, files: Collection[LocalFile] | Collection[Proof]) -> FileTotals:
+        """Return the totals with these files added."""
+        more = FileTotals.of(files)
+        return FileTotals(self.files + more.files, self.size + more.size)
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UploadCounters:
-    """What one call has done so far. Sizes are in bytes."""
+    """What one call has done. Sizes are in bytes."""
 
     sent_files: int = 0
     sent_size: int = 0
@@ -113,9 +118,9 @@ class UploadCounters:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UploadResult:
-    """What came of it. `state` is what the log holds now; `already_complete` if there was nothing to do."""
+    """What an upload led to. `state` is what the log holds now; `already_complete` if there was nothing to do."""
 
     run: Run
     destination: Destination
@@ -129,7 +134,7 @@ class UploadResult:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing of it is left to be done."""
+        """Return whether nothing is left to be done."""
         return self.state.completed and not hook.has_failed(self.on_complete)
 
 
@@ -141,21 +146,23 @@ class PendingAnalysis(NamedTuple):
     reason: str
 
 
-class Preview(NamedTuple):
-    """What an upload would do. `same_size` of the files to send are in S3 with the same size already.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What an upload would do: send the `pending` files in so many `batches`.
 
-    `ask_seconds` is how long their checksums will be asked for, one by one; 0 if their ETags are enough.
+    `same_size` is how many of them are in S3 with the same size already. `ask_seconds` is how long it takes to ask S3
+    for their checksums, one by one; 0 if their ETags are enough. `obstacles` are what the upload would fail from.
     """
 
     run: Run
     destination: Destination
     log_path: Path
     scope: UploadSelection
-    pending: tuple[LocalFile, ...]
-    same_size: int
-    batches: int
+    pending: tuple[LocalFile, ...] = ()
+    same_size: int = 0
+    batches: int = 0
     ask_seconds: float = 0.0
-    obstacles: tuple[str, ...] = ()  # what an upload would fail from
+    obstacles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

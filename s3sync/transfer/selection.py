@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 from warnings import catch_warnings, simplefilter
 
 from s3sync import own_files
@@ -19,7 +19,7 @@ _NAMED = 5  # of what is left out
 
 # Instruments write the bulk of a run once, cycle by cycle. Texts, logs and InterOp they write again and again, and
 # markers tell others that the run is complete: while the instrument writes, these wait.
-_WAITS = re.compile(
+_REWRITTEN_UNTIL_END = re.compile(
     r"[^/]*"  # in the root
     r"|(.*/)?\.[^/]*(/.*)?"  # hidden: what copying tools and NFS rename or remove in the end
     r"|(InterOp|[^/]*Logs?|Config|Recipe|Analysis)/.*"
@@ -28,7 +28,8 @@ _WAITS = re.compile(
 )
 
 
-class UploadSelection(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadSelection:
     """What of a listing is to be in S3: everything but what the user excludes.
 
     While the sequencer still writes the run, `files` are those that have not changed since `still_since` (ns since
@@ -67,48 +68,64 @@ def compile_excludes(patterns: Iterable[str]) -> tuple[re.Pattern[str], ...]:
 def select_files(
     run: Run, listing: Listing, destination: Destination, excludes: Sequence[re.Pattern[str]], reserved: str = ""
 ) -> UploadSelection:
-    """Apply the excludes, which are searched in `run_id/path`, so that they never match where the runs lie.
+    """Select what the excludes leave of a listing. They are searched in `run_id/path`, not in the path on this host.
 
-    A file at the path `reserved` cannot be sent: its key is to be another object's.
+    A file at the path `reserved` cannot be uploaded: its key is to be another object's.
     """
-    hits = dict.fromkeys(excludes, 0)
+    matches = _Excludes(run.run_id, excludes)
+    kept = [file for file in listing.files if not matches(file.path)]
+    skipped = tuple(item for item in listing.skipped if not matches(item.path))
+    unsendable = [item for item in listing.unsendable if not matches(item.path)]
+    prefix_bytes = len(destination.run_prefix(run.run_id).encode())
+    reasons = {file.path: why for file in kept if (why := _why_no_key(file.path, prefix_bytes, reserved))}
+    unsendable += [run_folder.Unsendable(path, why) for path, why in reasons.items()]
+    total = len(listing.files) + len(listing.unsendable) + len(listing.skipped)
+    return UploadSelection(
+        files=tuple(file for file in kept if file.path not in reasons),
+        unsendable=tuple(unsendable),
+        excluded=matches.count,
+        warnings=(*matches.warnings(total, is_analysis=bool(run.within)), *_left_out(skipped)),
+        skipped=skipped,
+    )
 
-    def is_excluded(path: str) -> bool:
-        subject = f"{run.run_id}/{path}"
-        matching = [pattern for pattern in excludes if pattern.search(subject)]
+
+class _Excludes:
+    """The exclude patterns, which count what they match."""
+
+    def __init__(self, run_id: str, patterns: Sequence[re.Pattern[str]]) -> None:
+        self.count = 0  # paths that at least one pattern matches
+        self._run_id = run_id
+        self._hits = dict.fromkeys(patterns, 0)
+
+    def __call__(self, path: str) -> bool:
+        subject = f"{self._run_id}/{path}"
+        matching = [pattern for pattern in self._hits if pattern.search(subject)]
         for pattern in matching:
-            hits[pattern] += 1
+            self._hits[pattern] += 1
+        self.count += bool(matching)
         return bool(matching)
 
-    files = [file for file in listing.files if not is_excluded(file.path)]
-    unsendable = [item for item in listing.unsendable if not is_excluded(item.path)]
-    skipped = tuple(item for item in listing.skipped if not is_excluded(item.path))
-    prefix_bytes = len(destination.run_prefix(run.run_id).encode())
-    too_long = [f for f in files if prefix_bytes + len(f.path.encode()) > aws_destination.MAX_KEY_BYTES]
-    taken = [f for f in files if f.path == reserved]
-    if too_long or taken:
-        unsendable += [
-            run_folder.Unsendable(f.path, f"key longer than S3's {aws_destination.MAX_KEY_BYTES} bytes")
-            for f in too_long
+    def warnings(self, total: int, *, is_analysis: bool) -> list[str]:
+        """Warn about patterns that match no path, or all; in an analysis not about the first: they are for runs."""
+        shown = {printable(pattern.pattern): count for pattern, count in self._hits.items()}
+        unused = [] if is_analysis else [pattern for pattern, count in shown.items() if count == 0]
+        greedy = [pattern for pattern, count in shown.items() if count == total > 0]
+        return [
+            *(f"exclude pattern '{pattern}' matches nothing" for pattern in unused),
+            *(f"exclude pattern '{pattern}' matches every file" for pattern in greedy),
         ]
-        unsendable += [
-            run_folder.Unsendable(f.path, "its key is the completion object's (rename it, or exclude it)")
-            for f in taken
-        ]
-        gone = {f.path for f in (*too_long, *taken)}
-        files = [f for f in files if f.path not in gone]
-    total = len(listing.files) + len(listing.unsendable) + len(listing.skipped)
-    excluded = total - len(files) - len(unsendable) - len(skipped)
-    idle = [] if run.within else [p for p, n in hits.items() if n == 0]  # most are meant for the runs
-    warnings = [f"exclude pattern '{printable(p.pattern)}' matches nothing" for p in idle]
-    warnings += [
-        f"exclude pattern '{printable(p.pattern)}' matches every file" for p, n in hits.items() if n == total > 0
-    ]
-    warnings += _left_out(skipped)
-    return UploadSelection(tuple(files), tuple(unsendable), excluded, tuple(warnings), skipped)
 
 
-def is_of_an_idle_pattern(warning: str) -> bool:
+def _why_no_key(path: str, prefix_bytes: int, reserved: str) -> str:
+    """Return why a file cannot have its key in S3; empty if it can."""
+    if prefix_bytes + len(path.encode()) > aws_destination.MAX_KEY_BYTES:
+        return f"key longer than S3's {aws_destination.MAX_KEY_BYTES} bytes"
+    if path == reserved:
+        return "its key is the completion object's (rename it, or exclude it)"
+    return ""
+
+
+def is_about_unused_pattern(warning: str) -> bool:
     """Whether a warning is of a pattern that matches nothing, which may be meant for other runs."""
     return warning.startswith("exclude pattern ") and warning.endswith(" matches nothing")
 
@@ -135,21 +152,22 @@ def require_files(run: Run, scope: UploadSelection) -> None:
         raise RunError(f"nothing to upload in {printable(str(run.path))}: {why}")
 
 
-def settled(scope: UploadSelection, listing: Listing, still_since: int) -> UploadSelection:
+def select_settled(scope: UploadSelection, listing: Listing, still_since: int) -> UploadSelection:
     """The files of a scope that may go up: bulk data, unchanged since that moment (ns since the epoch).
 
     By mtime and by ctime: copying tools set the one back, nobody sets the other.
     """
     moving = {f.path for f, last in _last_changes(listing) if last > still_since}
-    still = [f.path not in moving and not _WAITS.fullmatch(f.path) for f in scope.files]
-    return scope._replace(
+    still = [f.path not in moving and not _REWRITTEN_UNTIL_END.fullmatch(f.path) for f in scope.files]
+    return replace(
+        scope,
         files=tuple(file for file, goes in zip(scope.files, still, strict=True) if goes),
         waiting=tuple(file for file, goes in zip(scope.files, still, strict=True) if not goes),
         still_since=still_since,
     )
 
 
-def doubtful(proven: Mapping[str, Proof], listing: Listing, still_since: int) -> set[str]:
+def changed_since(proven: Mapping[str, Proof], listing: Listing, still_since: int) -> set[str]:
     """Paths of files that were proven unchanged since that moment, and have been touched after it.
 
     Size and mtime may be what they were: whoever copies a run anew often sets them so.

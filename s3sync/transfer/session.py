@@ -1,364 +1,373 @@
-"""One call of `upload`, from the first word with S3 to the saved state: the only place where the stages meet."""
+"""One call of `upload`, from the first contact with S3 to the saved state: the only place where its stages meet."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from s3sync.aws import argv, causes, client, objects
+from s3sync.aws import argv, causes, objects
 from s3sync.aws import destination as aws_destination
 from s3sync.errors import AwsError, InterruptedBySignal, LeaseLostError, RunError, S3SyncError
-from s3sync.runs import LocalFile, Run, analysis_manifest, run_folder
-from s3sync.signals import StopRequest
-from s3sync.state import Proof, RunState, StateStore, log_format
+from s3sync.runs import LocalFile, analysis_manifest, run_folder
+from s3sync.state import Proof, RunState, StateStore, run_state
 from s3sync.text import now_iso, pluralize, printable
-from s3sync.transfer import batches, changes, completion_object, hook, passes, selection
+from s3sync.transfer import batches, changes, completion_object, hook, selection
+from s3sync.transfer.context import UploadContext
 from s3sync.transfer.passes import FileUploader
-from s3sync.transfer.progress import Display, Snapshot
-from s3sync.transfer.request import Executor, FileTotals, Handover, UploadCounters, UploadRequest, describe_target
+from s3sync.transfer.progress import Snapshot
+from s3sync.transfer.request import (
+    Executor,
+    FileTotals,
+    Handover,
+    UploadCounters,
+    UploadRequest,
+    describe_target,
+)
 from s3sync.transfer.selection import UploadSelection
 
-MAX_ROUNDS = 10  # a run that was found changed so often is left for the next call
-_NAMED = 5  # of what S3 alone has
+MAX_RESCANS = 10  # a run that was found changed after each of them is left for the next call
+_MAX_NAMES_SHOWN = 5  # of files that only S3 has
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionResult:
+    """What a call leads to; `selection` is that of the last listing."""
+
+    state: RunState
+    selection: UploadSelection
+    counters: UploadCounters
+    handed_over: bool  # to the executor, which is at work now
 
 
 class UploadSession:
-    """One call of `upload`, from the first word with S3 to the saved state."""
+    """One call of `upload`. Its stages replace `_state`, which is saved at the end whatever happens."""
 
     def __init__(
         self,
-        request: UploadRequest,
-        run: Run,
-        scope: UploadSelection,
+        context: UploadContext,
+        selection: UploadSelection,
         store: StateStore,
         state: RunState,
-        aws: client.AwsCli,
-        environ: Mapping[str, str],
-        work: Path,
-        stop: StopRequest,
-        display: Display,
-        expected: analysis_manifest.Checksums,
         executor: Executor | None = None,
     ) -> None:
-        self.scope = scope
-        self.handed_over = False  # to the jobs of a cluster
-        self._state = state
-        self._request = request
-        self._run = run
+        self._context = context
+        self._request = context.request
+        self._run = context.run
+        self._target = describe_target(context.run, context.request.destination)
+        self._selection = selection
+        self._totals = FileTotals.of(selection.files)
         self._store = store
-        self._aws = aws
-        self._display = display
-        self._expected = expected
-        self._work = work
-        self._activity = "comparing"
-        self._listed: Collection[str] | None = ()  # what S3 had of the run; None: it may not be asked
-        self._before = self._proven_now()
-        self._hook_before = state.on_complete if state.completed else ""
-        self._totals = FileTotals.of(scope.files)
-        self._began = time.monotonic()
         self._executor = executor
-        self._sender = FileUploader(request, run, state, store.record, aws, environ, work, stop, display, expected)
+        self._hook_before = state.on_complete if state.completed else ""
+        self._killed_since = state.parts_since
+        self._is_first_call = not state.attempts
+        self._state = start_state(state, selection, executor).sending(now_iso())
+        self._uploader = FileUploader(context, store.record, self._state.proven, self._state.opaque_etags)
+        self._before = self._verified_now()
+        self._began = time.monotonic()
+        self._activity = "comparing"
+        self._listed: Collection[str] | None = ()  # what S3 had of the run; None: it may not be listed
+        self._handed_over = False
+        self._failed: dict[str, str] = {}  # beside what failed in the uploader
+        self._skipped: Mapping[str, str] | None = None
+        self._completion: run_state.Completion | None = None
 
-    @property
-    def tally(self) -> UploadCounters:
-        """What this call has done so far."""
-        return self._sender.tally
+    def run(self, *, resumed: bool, certain: bool = False) -> SessionResult:
+        """Run all stages. If they raise an S3SyncError, the state is saved with what was verified, and it goes on.
 
-    def run(self, *, resumed: bool, certain: bool = False) -> None:
-        """All stages. The state is saved whatever happens; an S3SyncError goes on with what is proven added.
-
-        `resumed` says that there is a log; `certain` that S3 has what it says and no more, until the end says so.
+        `resumed` says that there is a log; `certain` that S3 holds what the log says, and nothing else.
         """
-        parts_since, self._state.parts_since = self._state.parts_since, self._state.parts_since or now_iso()
-        started, is_first = self._state.started, not resumed and not self._state.attempts
-        begin(self._store, self._state, self.scope)
-        if self._executor and self._executor.is_finalizer:  # begun by whoever handed it over
-            self._state.started = started
+        self._store.begin(self._state)
         try:
-            self._stages(resumed, certain, parts_since)
+            self._run_stages(resumed=resumed, certain=certain)
         except LeaseLostError:  # the log is another host's now
-            self._sender.close()
+            self._uploader.close()
             self._store.close()
             raise
         except InterruptedBySignal as stopped:
-            self._end()
+            self._save_final_state()
             raise InterruptedBySignal(
-                stopped.exit_code - 128, f"{stopped}: {self._so_far()}; the same command goes on from there"
+                stopped.exit_code - 128, f"{stopped}: {self._progress_text()}; the same command goes on from there"
             ) from None
         except S3SyncError as error:
-            if is_first and self._is_misdirected(error):
-                self._sender.close()
+            if not resumed and self._is_first_call and self._is_misdirected(error):
+                self._uploader.close()
                 self._store.withdraw()
                 raise
-            self._end()
-            if self._sender.next_batch > 1:
-                self._display.say(f"{self._so_far()} (log: {printable(str(self._store.log_path))})")
+            self._save_final_state()
+            if self._uploader.next_batch > 1:
+                self._context.display.say(f"{self._progress_text()} (log: {printable(str(self._store.log_path))})")
             raise
         except BaseException:
             self._store.close()
             raise
-        else:
-            self._state.orderly = not self.handed_over and not self._state.failed and not self._is_more_in_s3()
-            self._end()
+        is_orderly = not self._handed_over and not self._all_failures() and not self._s3_has_unverified_files()
+        self._save_final_state(is_orderly=is_orderly)
+        return SessionResult(
+            state=self._state,
+            selection=self._selection,
+            counters=self._uploader.counters,
+            handed_over=self._handed_over,
+        )
 
-    def _is_misdirected(self, error: S3SyncError) -> bool:
-        """Whether a person gave a bucket that does not exist: a log of that would be of a run that nobody meant."""
-        is_nowhere = isinstance(error, AwsError) and str(error).startswith(f"{causes.NO_BUCKET.what}:")
-        return is_nowhere and not (self._request.scheduled or self._state.proven or self.tally.sent_files)
+    # The stages
 
-    def _stages(self, resumed: bool, certain: bool, parts_since: str) -> None:
-        reader = self._sender.reader
-        remote, self._state.aws = passes.first_word(self._aws, reader.check_access if certain else reader.list_run)
-        if self._request.transfer_client == "crt" and not argv.supports_crt(self._aws.version_text):
-            self._display.say("warning: transfer_client crt means nothing to this aws: it takes version 2")
-        if parts_since:  # the call before was killed
-            self._sender.sweep(self.scope.files, parts_since)
+    def _run_stages(self, *, resumed: bool, certain: bool) -> None:
+        remote = self._contact_s3(certain=certain)
+        if self._killed_since:
+            self._uploader.abort_stale_parts(self._selection.files, self._killed_since)
         if not certain:
             self._listed = None if remote is None else remote.keys()
-            self._forget_lost(remote)
+            self._drop_proofs_missing_in_s3(remote)
         if self._executor and self._executor.submits and self._hand_over(self._executor, resumed):
             return
         verb = "streaming" if self._request.is_streaming else "uploading"
-        self._display.follow(f"{verb} {describe_target(self._run, self._request.destination)}", self._snapshot)
+        self._context.display.follow(f"{verb} {self._target}", self._snapshot)
         if not certain:
             self._compare(remote, resumed)
         self._activity = "uploading"
         if self._request.is_streaming:
-            self._send_settled()
-        else:
-            if self.tally.found_files:
-                self._look_again()  # comparing may have taken its time
-            self._go_round()
-
-    def _forget_lost(self, remote: Mapping[str, objects.RemoteObject] | None) -> None:
-        """Doubt what the log has but S3 has not."""
-        lost = (
-            [] if remote is None else [p.path for p in self._state.proven.values() if _is_lost(p, remote.get(p.path))]
-        )
-        if lost:
-            self._display.say(f"warning: {pluralize(len(lost), 'file')} of the log not in S3 any more as logged")
-            self._sender.doubt_etags()
-            self._state.proven = {path: p for path, p in self._state.proven.items() if path not in set(lost)}
-
-    def _require_own_prefix(self, remote: Mapping[str, objects.RemoteObject]) -> None:
-        """Where nothing is proven, S3 may have another run of that name, uploaded with another log directory.
-
-        Raises RunError if it has; `--recheck` replaces it. To be asked after the files were compared.
-        """
-        theirs, ours = (
-            remote.get(run_folder.RUN_INFO),
-            next((f for f in self.scope.files if f.path == run_folder.RUN_INFO), None),
-        )
-        has_ours = any(proof.size for proof in self._state.proven.values())
-        if self._request.recheck or has_ours or not theirs or not ours or theirs.size == ours.size:
+            self._upload_settled_files()
             return
-        where = printable(self._request.destination.url(self._run.run_id))
-        sizes = f"{run_folder.RUN_INFO} has {theirs.size:,} bytes there and {ours.size:,} here"
-        advice = "use another remote_path; `upload --recheck` replaces what is there"
-        raise RunError(f"{where} has another run of that name: {sizes} ({advice})")
+        if self._uploader.counters.found_files:
+            self._rescan()  # comparing may have taken its time
+        self._upload_until_stable()
+        self._completion = self._complete()
 
-    def _compare(self, remote: Mapping[str, objects.RemoteObject] | None, resumed: bool) -> None:
-        """Prove without sending what S3 has already."""
-        if remote is not None:
-            self._sender.compare(self._pending(), remote)
-            self._require_own_prefix(remote)
-        elif resumed:
-            self._sender.ask_for_heavy(self._pending())
+    def _contact_s3(self, *, certain: bool) -> Mapping[str, objects.RemoteObject] | None:
+        """Return the objects of the run by path, if they are needed and may be listed."""
+        reader = self._uploader.reader
+        remote = self._uploader.probe_s3(reader.check_access if certain else reader.list_run)
+        self._state = replace(self._state, aws=self._uploader.aws_version)
+        if self._request.transfer_client == "crt" and not argv.supports_crt(self._context.aws.version_text):
+            self._context.display.say("warning: transfer_client crt needs AWS CLI version 2; it is ignored")
+        return remote
+
+    def _drop_proofs_missing_in_s3(self, remote: Mapping[str, objects.RemoteObject] | None) -> None:
+        if remote is None:
+            return
+        proofs = self._uploader.proven.values()
+        lost = {proof.path for proof in proofs if _is_missing_or_different(proof, remote.get(proof.path))}
+        if lost:
+            files = f"{pluralize(len(lost), 'file')} in the log {'is' if len(lost) == 1 else 'are'}"
+            self._context.display.say(f"warning: {files} missing or different in S3, and uploaded again")
+            self._uploader.distrust_etags()
+            self._uploader.forget_proofs(lost)
 
     def _hand_over(self, executor: Executor, resumed: bool) -> bool:
         """Hand all files but the markers to the executor; return whether there were any."""
-        phases = batches.split_by_phase(self._pending())
-        files = (*phases.metadata, *phases.data)
+        order = batches.split_by_phase(self._pending())
+        files = (*order.metadata, *order.data)
         if not files:
             return False
-        state = self._state
         handover = Handover(
-            request=self._for_nodes(),
+            request=_independent_of_folder(self._request, self._run.path),
             submitted=now_iso(),
             resumed=resumed,
-            manifest=run_folder.stat_again(self._run, analysis_manifest.MANIFEST) if self._expected else None,
+            manifest=run_folder.stat_again(self._run, analysis_manifest.MANIFEST) if self._context.expected else None,
             amount=self._totals,
-            proven=self._proven_now(),
-            sent=FileTotals(state.sent_files, state.sent_bytes),
-            seconds=state.seconds,
+            proven=self._verified_now(),
+            sent=FileTotals(self._state.sent_files, self._state.sent_bytes),
+            seconds=self._state.seconds,
         )
         executor.submit(handover, files)
-        self.handed_over = True
+        self._handed_over = True
         return True
 
-    def _for_nodes(self) -> UploadRequest:
-        """The request in words that mean the same in another folder."""
-        request = self._request
-        aws = (
-            os.path.abspath(request.aws_command)
-            if request.aws_command and "/" in request.aws_command
-            else request.aws_command
-        )
-        return replace(
-            request, local_path=self._run.path, log_dir=Path(os.path.abspath(request.log_dir)), aws_command=aws
-        )
+    def _compare(self, remote: Mapping[str, objects.RemoteObject] | None, resumed: bool) -> None:
+        """Verify, without sending it, what S3 has already."""
+        if remote is not None:
+            self._uploader.compare(self._pending(), remote)
+            self._require_own_prefix(remote)
+        elif resumed:
+            self._uploader.head_large_files(self._pending())
 
-    def _send_settled(self) -> None:
-        """While the sequencer writes: what has settled goes up. What changes meanwhile has not, and waits."""
-        self._sender.reader.set_expected_paths(file.path for file in (*self.scope.files, *self.scope.waiting))
-        if pending := self._pending():
-            self._sender.send(pending)
+    def _require_own_prefix(self, remote: Mapping[str, objects.RemoteObject]) -> None:
+        """Refuse to mix two runs of one name, if S3 has another one that was uploaded with another log directory.
 
-    def _is_more_in_s3(self) -> bool:
-        """Whether S3 has, or may have, files of the run that are not proven: touched since, and not settled again."""
-        if self._listed is None:
-            return True
-        proven = self._state.proven
-        unproven = {file.path for file in (*self.scope.files, *self.scope.waiting) if file.path not in proven}
-        return not unproven.isdisjoint(self._listed)
-
-    def _go_round(self) -> None:
-        """Send what is pending, look at the disk again, until nothing is; the markers when all else is proven."""
-        for _ in range(MAX_ROUNDS):
-            self._sender.reader.set_expected_paths(file.path for file in self.scope.files)
-            phases = batches.split_by_phase(self._pending())
-            if phases.metadata or phases.data:
-                self._sender.send(phases.metadata, phases.data)
-            elif phases.markers and not self.scope.unsendable:
-                self._send_markers(phases.markers)
-            else:
-                break
-            if self._state.failed:
-                break
-            self._look_again()
-        else:
-            self._state.failed.update((f.path, "the run keeps changing") for f in self._pending())
-        self._state.failed.update(self.scope.unsendable)
-        self._state.skipped = dict(self.scope.skipped)
-        self._state.completed = bool(self.scope.files) and not self._state.failed and not self._pending()
-        if self._state.completed:
-            self._state.manifest_files = sum(file.path in self._expected for file in self.scope.files)
-            self._let_go()
-            self._leave_receipt()
-        if self._state.completed and self._request.on_complete:
-            is_as_it_was = self._hook_before == hook.DONE and not self.tally.sent_files
-            self._state.on_complete = hook.DONE if is_as_it_was else hook.PENDING
-
-    def _leave_receipt(self) -> None:
-        """The completion object, where it is wanted, is the last of the run: without it the run is not completed."""
-        if not self._request.completion_object:
+        Raises RunError; `--recheck` replaces it. To be called after the files were compared.
+        """
+        theirs = remote.get(run_folder.RUN_INFO)
+        ours = next((file for file in self._selection.files if file.path == run_folder.RUN_INFO), None)
+        has_ours = any(proof.size for proof in self._uploader.proven.values())
+        if self._request.recheck or has_ours or not theirs or not ours or theirs.size == ours.size:
             return
-        self._state.completed = False  # until it is there
-        self._store.check()
-        written = completion_object.write(
-            self._work / "receipt", self._run, self._request.destination, self._state, self.scope
+        sizes = f"{run_folder.RUN_INFO} has {theirs.size:,} bytes there and {ours.size:,} here"
+        advice = "use another remote_path; `upload --recheck` replaces what is there"
+        raise RunError(
+            f"{self._context.url} has another run of that name: {sizes} ({advice})", id="upload.other-run-in-s3"
         )
-        self._sender.reader.set_expected_paths(
-            [aws_destination.COMPLETION_OBJECT, *(file.path for file in self.scope.files)]
-        )
-        self._state.completion_object, why = self._sender.send_receipt(written)
-        self._state.completed = not why
-        self._state.failed.update({aws_destination.COMPLETION_OBJECT: why} if why else {})
 
-    def _send_markers(self, markers: Sequence[LocalFile]) -> None:
-        """All of them or none: the instrument's manifest may name one of them."""
+    def _upload_settled_files(self) -> None:
+        """Upload the files that have been unchanged long enough; the others wait for the next call."""
+        known = (*self._selection.files, *self._selection.waiting)
+        self._uploader.reader.set_expected_paths(file.path for file in known)
+        if pending := self._pending():
+            self._uploader.send(pending)
+
+    def _upload_until_stable(self) -> None:
+        """Send what is pending and scan the folder again, until nothing is pending or something has failed."""
+        for _ in range(MAX_RESCANS):
+            self._uploader.reader.set_expected_paths(file.path for file in self._selection.files)
+            if not self._send_next_phases() or self._all_failures():
+                return
+            self._rescan()
+        self._failed.update((file.path, "the run keeps changing") for file in self._pending())
+
+    def _send_next_phases(self) -> bool:
+        """Send metadata and data; or, when all of them are verified, the markers. Return whether there were any."""
+        order = batches.split_by_phase(self._pending())
+        if order.metadata or order.data:
+            self._uploader.send(order.metadata, order.data)
+            return True
+        if not order.markers or self._selection.unsendable:
+            return False
         self._store.check()
-        if damaged := self._sender.damaged(markers):
-            self._state.failed.update(damaged)
+        corrupted = self._uploader.find_corrupted(order.markers)
+        if corrupted:  # then none of them: the instrument's manifest may name one of them
+            self._failed.update(corrupted)
         else:
-            self._sender.send(markers)
+            self._uploader.send(order.markers)
+        return True
 
-    def _let_go(self) -> None:
-        """What went up and is no file of the run any more is S3's alone: it is told, and not counted as uploaded."""
-        here = {file.path for file in self.scope.files}
-        gone = sorted(self._state.proven.keys() - here)
+    def _complete(self) -> run_state.Completion | None:
+        """Return what completes the run, the completion object written; None if files are left or have failed."""
+        self._failed.update(self._selection.unsendable)
+        self._skipped = dict(self._selection.skipped)
+        if not self._selection.files or self._all_failures() or self._pending():
+            return None
+        self._forget_files_gone_from_disk()
+        etag = ""
+        if self._request.completion_object and not (etag := self._write_completion_object()):
+            return None
+        return run_state.Completion(
+            manifest_files=sum(file.path in self._context.expected for file in self._selection.files),
+            completion_object=etag,
+            on_complete=self._hook_status(),
+        )
+
+    def _hook_status(self) -> str:
+        """Return whether the user's command is due; empty if there is none."""
+        if not self._request.on_complete:
+            return ""
+        is_done = self._hook_before == hook.DONE and not self._uploader.counters.sent_files
+        return hook.DONE if is_done else hook.PENDING
+
+    def _write_completion_object(self) -> str:
+        """Upload the last object of the run; return its ETag, or an empty string if it is not verified."""
+        self._store.check()
+        state = replace(self._state, proven=self._uploader.proven)
+        written = completion_object.write(self._context, state, self._selection)
+        paths = [aws_destination.COMPLETION_OBJECT, *(file.path for file in self._selection.files)]
+        self._uploader.reader.set_expected_paths(paths)
+        return self._uploader.send_completion_object(written)
+
+    def _forget_files_gone_from_disk(self) -> None:
+        """Warn about uploaded files that no longer exist locally, and drop their proofs."""
+        gone = sorted(self._uploader.proven.keys() - {file.path for file in self._selection.files})
         if gone:
-            self._state.proven = {path: proof for path, proof in self._state.proven.items() if path in here}
+            self._uploader.forget_proofs(set(gone))
         gone = [path for path in gone if not (self._run.split and run_folder.is_of_an_analysis(path))]
         if gone:
-            named = ", ".join(map(printable, gone[:_NAMED])) + (", ..." if len(gone) > _NAMED else "")
-            which = f"S3 alone has {pluralize(len(gone), 'file')} by now, gone from the run or excluded: {named}"
-            self._display.say(f"warning: {describe_target(self._run, self._request.destination)}: {which}")
-
-    def _look_again(self) -> None:
-        self._state.watched = changes.spots_of(self._run)
-        listing, expected = analysis_manifest.list_files(self._run)
-        if expected != self._expected:
-            which = f"{analysis_manifest.MANIFEST} of {describe_target(self._run, self._request.destination)}"
-            raise RunError(
-                f"{which} changed while it was uploaded: the same command compares everything with the new one"
+            shown = ", ".join(map(printable, gone[:_MAX_NAMES_SHOWN])) + (
+                ", ..." if len(gone) > _MAX_NAMES_SHOWN else ""
             )
-        self.scope = selection.select_files(
+            files = f"{pluralize(len(gone), 'uploaded file')} {'is' if len(gone) == 1 else 'are'}"
+            self._context.display.say(
+                f"warning: {self._target}: {files} only in S3, gone from the run or excluded: {shown}"
+            )
+
+    def _rescan(self) -> None:
+        watched = changes.spots_of(self._run)
+        listing, expected = analysis_manifest.list_files(self._run)
+        if expected != self._context.expected:
+            raise RunError(
+                f"{analysis_manifest.MANIFEST} of {self._target} changed while it was uploaded:"
+                " the same command compares everything with the new one",
+                id="run.manifest-changed",
+            )
+        self._selection = selection.select_files(
             self._run, listing, self._request.destination, self._request.excludes, self._request.reserved_path
         )
-        self._state.total_local_files = self.scope.total
-        self._totals = FileTotals.of(self.scope.files)
+        self._totals = FileTotals.of(self._selection.files)
+        self._state = replace(self._state, watched=watched, total_local_files=self._selection.total)
 
-    def _pending(self) -> tuple[LocalFile, ...]:
-        return batches.pending(self.scope.files, self._state.proven)
+    # The end
 
-    def _end(self) -> None:
+    def _save_final_state(self, *, is_orderly: bool = False) -> None:
         """Save what is known, whatever came before; raises StateError."""
-        self._sender.close()
-        self._state.finished = now_iso()
-        if self._state.completed:
-            self._state.first_completed = self._state.first_completed or self._state.finished
-        self._state.sent_files += self.tally.sent_files
-        self._state.sent_bytes += self.tally.sent_size
-        self._state.seconds += time.monotonic() - self._began
-        if self._sender.unswept:
+        self._uploader.close()
+        leftovers = self._uploader.leftover_warning
+        if leftovers:
             advice = "a lifecycle rule of the bucket removes them; the next call tries, too"
-            self._display.say(f"warning: parts may be left in S3: {self._sender.unswept} ({advice})")
-        elif not self.handed_over:
-            self._state.parts_since = ""
-        self._state.failed = dict(sorted(self._state.failed.items()))
-        _forget_what_was(self._state, self.scope)
-        if self._state.completed or self.tally.sent_files or self._request.is_streaming:
-            self._state.attempts = 0
-        elif self.handed_over:
-            self._state.attempts -= 1  # the finalizer job counts it
+            self._context.display.say(f"warning: parts may be left in S3: {leftovers} ({advice})")
+        counters = self._uploader.counters
+        result = run_state.CallResult(
+            files=(*self._selection.files, *self._selection.waiting),
+            proven=self._uploader.proven,
+            failed=self._all_failures(),
+            sent_files=counters.sent_files,
+            sent_bytes=counters.sent_size,
+            seconds=time.monotonic() - self._began,
+            opaque_etags=self._uploader.opaque_etags,
+            skipped=self._skipped,
+            completion=self._completion,
+            is_streaming=self._request.is_streaming,
+            is_orderly=is_orderly,
+            is_handed_over=self._handed_over,
+            may_leave_parts=bool(leftovers),
+        )
+        self._state = self._state.finished_call(result, now_iso())
         self._store.finish(self._state)
 
-    def _proven_now(self) -> FileTotals:
-        same = [f for f in self.scope.files if log_format.is_same(f, self._state.proven.get(f.path))]
-        return FileTotals.of(same)
+    def _is_misdirected(self, error: S3SyncError) -> bool:
+        """Return whether a person named a bucket that does not exist: that upload needs no log."""
+        has_no_bucket = isinstance(error, AwsError) and str(error).startswith(f"{causes.NO_BUCKET.what}:")
+        return has_no_bucket and not (self._request.scheduled or self._uploader.proven)
 
-    def _so_far(self) -> str:
-        sent = self._sender.not_compared
+    def _s3_has_unverified_files(self) -> bool:
+        """Return whether S3 has, or may have, files of the run that are not verified as they are now."""
+        if self._listed is None:
+            return True
+        known = (*self._selection.files, *self._selection.waiting)
+        return not {file.path for file in known if file.path not in self._uploader.proven}.isdisjoint(self._listed)
+
+    def _all_failures(self) -> dict[str, str]:
+        return {**self._uploader.failed, **self._failed}
+
+    def _pending(self) -> tuple[LocalFile, ...]:
+        return batches.pending(self._selection.files, self._uploader.proven)
+
+    def _verified_now(self) -> FileTotals:
+        proven = self._uploader.proven
+        return FileTotals.of([file for file in self._selection.files if batches.is_proven(file, proven)])
+
+    def _progress_text(self) -> str:
+        sent = self._uploader.not_compared
         more = f", {sent:,} more sent and not compared yet" if sent else ""
-        return f"{self._proven_now().files:,} of {pluralize(self.scope.total, 'file')} proven{more}"
+        return f"{self._verified_now().files:,} of {pluralize(self._selection.total, 'file')} proven{more}"
 
     def _snapshot(self) -> Snapshot:
-        return self._sender.snapshot(self._activity, self._before, self._totals)
+        return self._uploader.snapshot(self._activity, self._before, self._totals)
 
 
-def begin(store: StateStore, state: RunState, scope: UploadSelection) -> None:
-    """Write the log of a call that has done nothing yet; raises StateError."""
-    _forget_what_was(state, scope)
-    if state.completed:  # taken up again: what this takes is told of itself
-        state.first_completed = state.first_completed or state.finished or now_iso()
-        state.sent_files = state.sent_bytes = 0
-        state.seconds = 0.0
-    state.completed = state.orderly = False
-    state.failed = {}
-    state.started, state.finished = now_iso(), ""
-    state.attempts += 1
-    state.manifest_files = 0
-    state.still_since = scope.still_since
-    state.completion_object = state.on_complete = ""
-    state.total_local_files = scope.total
-    store.begin(state)
+def start_state(state: RunState, selection: UploadSelection, executor: Executor | None = None) -> RunState:
+    """Return the state at the start of a call. The finalizer goes on with an upload that was started elsewhere."""
+    now = state.started if executor and executor.is_finalizer else now_iso()
+    files = (*selection.files, *selection.waiting)
+    return state.started_call(files, total=selection.total, still_since=selection.still_since, now=now)
 
 
-def _forget_what_was(state: RunState, scope: UploadSelection) -> None:
-    """Proofs of files as they were before they changed, or failed, are none: the log would have those as uploaded.
-
-    The predecessor did not say how they were; what it says stands until S3 says otherwise.
-    """
-    known = ((file, state.proven.get(file.path)) for file in (*scope.files, *scope.waiting))
-    stale = {file.path for file, proof in known if proof and proof.size >= 0 and not log_format.is_same(file, proof)}
-    stale.update(path for path in state.failed if path in state.proven)
-    if stale:
-        state.proven = {path: proof for path, proof in state.proven.items() if path not in stale}
+def _independent_of_folder(request: UploadRequest, run_path: Path) -> UploadRequest:
+    """Return the request in terms that mean the same in another working directory."""
+    command = request.aws_command
+    if command and "/" in command:
+        command = os.path.abspath(command)
+    return replace(request, local_path=run_path, log_dir=Path(os.path.abspath(request.log_dir)), aws_command=command)
 
 
-def _is_lost(proof: Proof, remote: objects.RemoteObject | None) -> bool:
+def _is_missing_or_different(proof: Proof, remote: objects.RemoteObject | None) -> bool:
     return remote is None or remote.etag != proof.etag

@@ -33,7 +33,7 @@ def work_folder(environ: Mapping[str, str], outside: Iterable[Path] = ()) -> Ite
     """
     parent = off_limits.temp_dir(environ, outside) / f"{WORK_FOLDER}{os.geteuid()}"
     try:
-        folder, descriptor = _make(parent)
+        folder, descriptor = _create_locked_folder(parent)
     except OSError as error:
         where = f"a work folder in {printable(str(parent))}"
         raise StateError(f"cannot make {where}: {error.strerror} (set TMPDIR)") from error
@@ -47,7 +47,7 @@ def work_folder(environ: Mapping[str, str], outside: Iterable[Path] = ()) -> Ite
 
 
 @contextlib.contextmanager
-def staged(work: Path, run: Run, batch: Batch) -> Iterator[Path]:
+def staging_folder(work: Path, run: Run, batch: Batch) -> Iterator[Path]:
     """The batch as a folder of links while inside, without files that are not as planned any more.
 
     Those would be sent in vain, or be links out of the run by now. Raises StateError.
@@ -78,7 +78,7 @@ def _link_all(folder: Path, run: Run, batch: Batch) -> None:
         os.symlink(os.path.join(run.path, file.path), link)
 
 
-def _make(parent: Path) -> tuple[Path, int]:
+def _create_locked_folder(parent: Path) -> tuple[Path, int]:
     """Make and lock a folder in `parent`; again if another upload's end or sweep came in between. Raises OSError."""
     while True:
         _make_parent(parent)

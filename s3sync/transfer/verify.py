@@ -269,7 +269,7 @@ def _is_doubtful(file: LocalFile, seen: objects.ObjectState, hashed: FileHashes 
         return seen.listed  # a few of these are asked for: the listing may be wrong
     if hashed is None or not isinstance(seen, objects.RemoteObject) or not seen.listed or seen.size != file.size:
         return False
-    return not proof.is_settled(file, seen, hashed.etag)
+    return not proof.is_conclusive(file, seen, hashed.etag)
 
 
 def _some(files: Sequence[LocalFile]) -> Iterator[Sequence[LocalFile]]:

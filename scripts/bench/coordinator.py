@@ -22,7 +22,7 @@ from s3sync.aws.destination import Destination
 from s3sync.runs import run_folder
 from s3sync.slurm.client import COMMANDS
 from s3sync.slurm.work_folder import Result, WorkFolder
-from s3sync.state.log_format import Proof
+from s3sync.state.run_state import Proof
 from s3sync.state.store import StateStore
 from s3sync.text import pluralize
 from s3sync.transfer.progress import Snapshot
@@ -207,7 +207,8 @@ def _send_all(bench: _Bench, folder: WorkFolder, shards: Sequence[Sequence[run_f
         with folder.journal(number, Destination(_BUCKET, "")) as journal:
             journal.record(_sent(bench, shard))
         folder.write_result(
-            number, Result(f"n{number}", UploadCounters(len(shard), sum(file.size for file in shard)), {})
+            number,
+            Result(f"n{number}", UploadCounters(sent_files=len(shard), sent_size=sum(file.size for file in shard)), {}),
         )
     return sum(path.stat().st_size for path in (folder.path / "journals").iterdir())
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,8 @@ from s3sync.aws.settings import S3Settings
 from s3sync.runs import run_folder
 from s3sync.runs.run_folder import RUN_INFO, Run, RunInfo
 from s3sync.signals import StopRequest
-from s3sync.state.log_format import Proof, RunState, to_json
+from s3sync.state.log_format import to_json
+from s3sync.state.run_state import Proof, RunState
 from s3sync.text import now_iso, pluralize
 from s3sync.transfer import changes
 from scripts.bench.contenders import ROOT
@@ -153,8 +155,8 @@ def write_uploaded_runs(runs: Path, logs: Path, numbers: range, files: int) -> N
     model = _RUN_ID.format(0)
     proven = {f.path: Proof(*f, f"{i:032x}", "etag") for i, f in enumerate(made_up_files(files))}
     moment = now_iso()
-    state = RunState(model, str(runs / model), completed=True, proven=proven, total_local_files=files)
-    state.started = state.finished = moment
+    state = RunState(run_id=model, run_path=str(runs / model), completed=True, proven=proven, total_local_files=files)
+    state = replace(state, started=moment, finished=moment)
     for number in numbers:
         run_id = _RUN_ID.format(number)
         run = Run(runs / run_id, run_id, RunInfo("", "", "", "", ()))
@@ -163,8 +165,8 @@ def write_uploaded_runs(runs: Path, logs: Path, numbers: range, files: int) -> N
         (run.path / "SampleSheet.csv").write_text("[Data]\nSample_ID\n")
         (run.path / RUN_INFO).write_text(f'<RunInfo Version="5"><Run Id="{run_id}" Number="1"/></RunInfo>')
         here = run_folder.list_files(run).files
-        state.proven = {**proven, **{file.path: Proof(*file, f"{0:032x}", "etag") for file in here}}
-        state.watched, state.folder = changes.spots_of(run), run_folder.numbers_of(run.path)
+        state = replace(state, proven={**proven, **{file.path: Proof(*file, f"{0:032x}", "etag") for file in here}})
+        state = replace(state, watched=changes.spots_of(run), folder=run_folder.numbers_of(run.path))
         log = to_json(state, runs / model, Destination(_BUCKET, ""))
         (logs / "uploads" / f"{run_id}.upload.log.json").write_bytes(log.replace(model.encode(), run_id.encode()))
 

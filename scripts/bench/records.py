@@ -9,11 +9,13 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from s3sync.aws.destination import Destination
-from s3sync.state.log_format import Proof, RunState, journal_head, journal_lines, parse_journal, parse_log, to_json
+from s3sync.state.log_format import journal_head, journal_lines, parse_journal, parse_log, to_json
+from s3sync.state.run_state import Proof, RunState
 from scripts.bench.planning import made_up_files, most_bytes
 
 _RUN = Path("/data/runs/20261123_LH00130_0061_A22CC55LT4")
@@ -43,8 +45,8 @@ def measure(number: int) -> Cost:
     """Values into bytes and back; the disk itself is not in it."""
     before = most_bytes()
     proofs = [Proof(*file, f"{i:032x}", "etag") for i, file in enumerate(made_up_files(number))]
-    state = RunState(_RUN.name, str(_RUN), completed=True, total_local_files=number)
-    state.proven = {proof.path: proof for proof in proofs}
+    state = RunState(run_id=_RUN.name, run_path=str(_RUN), completed=True, total_local_files=number)
+    state = replace(state, proven={proof.path: proof for proof in proofs})
     log, write_seconds = timed(lambda: to_json(state, _RUN, _DESTINATION))
     journal = journal_head(_DESTINATION) + journal_lines(proofs)
     read, read_seconds = timed(lambda: parse_log(log))

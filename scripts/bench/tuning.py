@@ -54,11 +54,15 @@ KNOBS = {
         "read back while others are sent, as a share of the cost of sending; 0: at the end",
         (0, 0.05, 0.1, 0.2, 0.4),
         0.05,
-        _constants("transfer.pipeline._READBACK_SHARE"),
+        _constants("transfer.pipeline._MAX_READBACK_COST_RATIO"),
         (("far", 0.0),),
     ),
     "hashers": Knob(
-        "hashing threads a core", (0.5, 1, 2), 0.5, _constants("transfer.passes.HASHERS_PER_CORE"), (("novaseq", 0),)
+        "hashing threads a core",
+        (0.5, 1, 2),
+        0.5,
+        _constants("transfer.passes.HASH_THREADS_PER_CORE"),
+        (("novaseq", 0),),
     ),
     "processes": Knob(
         "aws processes at once, none added", (1, 2, 3, 4, 8), 2, _processes, (("small", 0.0), ("small", _FAR_SECONDS))

@@ -22,7 +22,7 @@ from s3sync.config.model import Config, MonitorEntry, SlurmKeys
 from s3sync.inventory import states
 from s3sync.monitor import dashboard, notify
 from s3sync.state import log_format
-from s3sync.state.log_format import RunState
+from s3sync.state.run_state import RunState
 from s3sync.transfer import completion_object, upload
 from scripts import benchmark, simulate_run
 from tests.helpers.pages import ROOT, text_of
@@ -219,7 +219,9 @@ def first_cells(page: str, section: str) -> set[str]:
 
 def test_the_keys_of_the_state_log_are_told() -> None:
     log = json.loads(
-        log_format.to_json(RunState("RUN", "/data/RUN", watched={}), Path("/data/RUN"), Destination("lab-runs", ""))
+        log_format.to_json(
+            RunState(run_id="RUN", run_path="/data/RUN", watched={}), Path("/data/RUN"), Destination("lab-runs", "")
+        )
     )
     assert first_cells("docs/reference/formats.md", "The state log") == log.keys()
 

@@ -23,7 +23,7 @@ from s3sync.errors import RunError
 from s3sync.inventory import discovery, statuses
 from s3sync.runs import analysis, analysis_manifest, run_folder
 from s3sync.runs.run_folder import LocalFile, Run, RunInfo
-from s3sync.state.log_format import Proof, RunState
+from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
 from s3sync.transfer import proof
 from scripts.simulate_run import main as simulate
@@ -159,7 +159,7 @@ def went_up_with_the_run(lab: Lab, server: S3Server, run: Path, path: Path) -> N
     proof = Proof(inside, status.st_size, status.st_mtime_ns, etag, "etag")
     store = StateStore(lab.log_dir, unit, Destination(BUCKET, ""))
     store.prepare()
-    state = RunState(unit.run_id, str(run), proven={inside: proof}, total_local_files=100)
+    state = RunState(run_id=unit.run_id, run_path=str(run), proven={inside: proof}, total_local_files=100)
     store.begin(state)
     store.finish(state)
 
@@ -289,7 +289,7 @@ def config(tmp_path: Path, run: Path) -> Config:
 def save(config: Config, unit: Run, *, completed: bool) -> None:
     store = StateStore(config.log_dir, unit, config.monitor[0].destination)
     store.prepare()
-    state = RunState(unit.run_id, str(unit.path), completed=completed, total_local_files=1)
+    state = RunState(run_id=unit.run_id, run_path=str(unit.path), completed=completed, total_local_files=1)
     store.begin(state)
     store.finish(state)
 
@@ -410,11 +410,11 @@ def test_a_manifest_that_is_no_file_or_far_too_large_is_a_reason(run: Path) -> N
 def test_proofs_stand_only_under_the_manifest_that_they_were_checked_against(run: Path) -> None:
     listing, expected = analysis_manifest.list_files(analysis.open_unit(make_analysis(run)))
     proven = {file.path: Proof(*file, "etag", "etag") for file in listing.files}
-    assert proof.checked(proven, listing, expected) == proven
+    assert proof.with_same_checksums(proven, listing, expected) == proven
     path, size, mtime_ns = next(file for file in listing.files if file.path == "Manifest.tsv")
     before = {**proven, path: Proof(path, size, mtime_ns - 1, "etag", "etag")}
-    assert proof.checked(before, listing, expected).keys() == {"CopyComplete.txt", "Manifest.tsv"}
-    assert proof.checked(before, listing, {}) == before
+    assert proof.with_same_checksums(before, listing, expected).keys() == {"CopyComplete.txt", "Manifest.tsv"}
+    assert proof.with_same_checksums(before, listing, {}) == before
     assert isinstance(listing.files[0], LocalFile)
 
 

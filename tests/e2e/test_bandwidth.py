@@ -13,6 +13,7 @@ import pytest
 
 from s3sync.aws.settings import S3Settings
 from s3sync.transfer.bandwidth import GRACE_SECONDS, Ahead, BandwidthSchedule, Throttle, parse_schedule
+from tests.helpers.contexts import context_of
 from tests.helpers.lab import AWS_V1, FakeAws, Lab
 from tests.helpers.s3server import S3Server
 
@@ -134,7 +135,7 @@ def test_what_processes_get_together_is_what_is_allowed(day: Day, parts: list[fl
     for number, part in enumerate(parts):
         shares.append(day.throttle.share_beside(shares, Ahead(3 - number, part)))
     assert sum(share or 0 for share in shares) <= 40_000_000
-    assert day.throttle.too_fast(dict(enumerate(shares))) == []
+    assert day.throttle.over_limit(dict(enumerate(shares))) == []
     assert all(share and share >= 1_250_000 for share in shares)
 
 
@@ -146,25 +147,25 @@ def test_its_config_has_the_share(day: Day) -> None:
 
 def test_a_process_of_a_wider_window_is_ended_when_it_does_not_end_by_itself(day: Day) -> None:
     shares = {11: None, 12: 10_000_000, 13: 50_000_000}
-    assert day.throttle.too_fast(shares) == []
+    assert day.throttle.over_limit(shares) == []
     day.time = at(0, "08:00")
-    assert day.throttle.too_fast(shares) == []
+    assert day.throttle.over_limit(shares) == []
     day.time += timedelta(seconds=GRACE_SECONDS - 1)
-    assert day.throttle.too_fast(shares) == []
+    assert day.throttle.over_limit(shares) == []
     day.time += timedelta(seconds=1)
-    assert day.throttle.too_fast(shares) == [11, 13]
-    assert day.throttle.too_fast({12: 10_000_000}) == []
+    assert day.throttle.over_limit(shares) == [11, 13]
+    assert day.throttle.over_limit({12: 10_000_000}) == []
     day.time = at(0, "18:00")
-    assert day.throttle.too_fast(shares) == []
+    assert day.throttle.over_limit(shares) == []
 
 
 def test_the_next_narrow_window_has_a_grace_of_its_own(day: Day) -> None:
     day.time = at(0, "08:00")
-    assert day.throttle.too_fast({11: None}) == []
+    assert day.throttle.over_limit({11: None}) == []
     day.time = at(0, "18:00")
-    assert day.throttle.too_fast({11: None}) == []
+    assert day.throttle.over_limit({11: None}) == []
     day.time = at(1, "08:00")
-    assert day.throttle.too_fast({11: None}) == []
+    assert day.throttle.over_limit({11: None}) == []
 
 
 def zone_where_it_is(hour: int) -> str:
@@ -209,8 +210,7 @@ def test_the_server_sees_no_more_bytes_than_the_timetable_allows(lab: Lab, serve
 
 
 def test_a_process_that_outlives_a_wider_window_is_ended(lab: Lab, server: S3Server, tiny_run: Path) -> None:
-    from s3sync.aws import client, etag
-    from s3sync.aws.destination import parse_destination
+    from s3sync.aws import client
     from s3sync.runs import run_folder
     from s3sync.signals import StopRequest
     from s3sync.transfer import batch_sender
@@ -219,9 +219,7 @@ def test_a_process_that_outlives_a_wider_window_is_ended(lab: Lab, server: S3Ser
     run = run_folder.open_run(tiny_run)
     day = Day(lab.tmp)
     aws = client.connect(AWS_V1, S3Settings(4), lab.env, StopRequest(), lab.tmp)
-    sender = batch_sender.BatchSender(
-        aws, run, parse_destination("lab-runs", "/"), lab.tmp, etag.DEFAULT_MULTIPART, throttle=day.throttle
-    )
+    sender = batch_sender.BatchSender(context_of(aws, run, lab.tmp), run, day.throttle)
     sent: list[batch_sender.BatchResult] = []
     batch = Batch(1, run_folder.list_files(run).files)
     thread = threading.Thread(target=lambda: sent.append(sender.send(batch)))
@@ -229,9 +227,9 @@ def test_a_process_that_outlives_a_wider_window_is_ended(lab: Lab, server: S3Ser
         thread.start()
         gate.wait_held()
         day.time = at(0, "08:00")
-        sender.keep_to_limit()
+        sender.enforce_bandwidth()
         day.time += timedelta(seconds=GRACE_SECONDS)
-        sender.keep_to_limit()
+        sender.enforce_bandwidth()
         thread.join(timeout=60)
-    assert sent[0].general == "aws was faster than max_bandwidth allows at this time, so it was ended"
+    assert sent[0].last_error == "aws was faster than max_bandwidth allows at this time, so it was ended"
     assert BandwidthSchedule(()).rate(day.time) is None

@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from s3sync.aws.destination import Destination
 from s3sync.runs import run_folder
 from s3sync.runs.run_folder import Run, RunInfo
-from s3sync.state.log_format import Proof, RunState
+from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
 from s3sync.transfer import changes
 from s3sync.transfer.changes import Change, Watch
@@ -54,11 +55,11 @@ class Subject:
 
     def completed(self, *, signed: bool = True, **keys: Any) -> None:
         """A log that says that all of it is proven as it is now."""
-        state = RunState("RUN", str(self.run.path), completed=True, finished=COMPLETED, **keys)
-        state.watched = changes.spots_of(self.run) if signed else None
+        state = RunState(run_id="RUN", run_path=str(self.run.path), completed=True, finished=COMPLETED, **keys)
+        state = replace(state, watched=changes.spots_of(self.run) if signed else None)
         listing = run_folder.list_files(self.run)
         md5s = {path: hashlib.md5((self.run.path / path).read_bytes()).hexdigest() for path, *_ in listing.files}
-        state.proven = {file.path: Proof(*file, md5s[file.path], "etag") for file in listing.files}
+        state = replace(state, proven={file.path: Proof(*file, md5s[file.path], "etag") for file in listing.files})
         self.store.prepare()
         self.store.begin(state)
         self.store.finish(state)

@@ -16,7 +16,7 @@ import pytest
 
 from s3sync.runs.run_folder import Run, RunInfo, list_files, numbers_of
 from s3sync.state import identity
-from s3sync.state.log_format import Proof, RunState
+from s3sync.state.run_state import Proof, RunState
 from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, tree
 from tests.helpers.s3server import S3Server
 
@@ -441,7 +441,7 @@ def test_objects_whose_etag_is_no_md5_are_compared_by_size_alone(tmp_path: Path)
 
 def test_a_log_that_says_nothing_of_its_folder_is_ones_own(tmp_path: Path) -> None:
     run = made(tmp_path, FILES)
-    state = RunState(NAME, f"runs/{NAME}", proven=proofs(FILES))
+    state = RunState(run_id=NAME, run_path=f"runs/{NAME}", proven=proofs(FILES))
     for recorded in (
         f"runs/{NAME}",
         "",

@@ -340,7 +340,9 @@ def test_where_the_log_is_lost_what_went_up_is_found_and_not_sent_again(
 
 def scope_and_listing(*paths: str, mtime: int = 5, ctime: int = 5) -> tuple[UploadSelection, Listing]:
     files = tuple(LocalFile(path, 10, mtime) for path in sorted(paths))
-    return UploadSelection(files, (), 0, ()), Listing(files, (), (), (ctime,) * len(files))
+    return UploadSelection(files=files, unsendable=(), excluded=0, warnings=()), Listing(
+        files, (), (), (ctime,) * len(files)
+    )
 
 
 @pytest.mark.parametrize(
@@ -355,7 +357,7 @@ def scope_and_listing(*paths: str, mtime: int = 5, ctime: int = 5) -> tuple[Uplo
 )
 def test_what_is_rewritten_until_the_end_waits(path: str) -> None:
     scope, listing = scope_and_listing(path)
-    assert selection.settled(scope, listing, 5).waiting == scope.files
+    assert selection.select_settled(scope, listing, 5).waiting == scope.files
 
 
 @pytest.mark.parametrize(
@@ -367,15 +369,15 @@ def test_what_is_rewritten_until_the_end_waits(path: str) -> None:
 )
 def test_the_bulk_of_a_run_does_not(path: str) -> None:
     scope, listing = scope_and_listing(path)
-    assert selection.settled(scope, listing, 5).files == scope.files
-    assert selection.settled(scope, listing, 4).waiting == scope.files
+    assert selection.select_settled(scope, listing, 5).files == scope.files
+    assert selection.select_settled(scope, listing, 4).waiting == scope.files
 
 
 @pytest.mark.parametrize("times", [{"mtime": 9}, {"ctime": 9}])
 def test_a_file_has_settled_only_if_neither_its_mtime_nor_its_ctime_is_new(times: dict[str, int]) -> None:
     scope, listing = scope_and_listing("Data/a.cbcl", **times)
-    assert selection.settled(scope, listing, 8).waiting == scope.files
-    assert selection.settled(scope, listing, 9).files == scope.files
+    assert selection.select_settled(scope, listing, 8).waiting == scope.files
+    assert selection.select_settled(scope, listing, 9).files == scope.files
 
 
 def test_the_log_of_a_run_that_is_written_yet_says_since_when_its_files_are_still(

@@ -17,7 +17,6 @@ from s3sync.aws import argv, client
 from s3sync.aws.argv import BucketRef
 from s3sync.aws.causes import NO_RESPONSE, Cause
 from s3sync.aws.client import AwsCli
-from s3sync.aws.destination import parse_destination
 from s3sync.runs import run_folder
 from s3sync.runs.run_folder import LocalFile
 from s3sync.signals import StopRequest
@@ -25,7 +24,8 @@ from s3sync.text import list_by_reason
 from s3sync.transfer import batch_sender
 from s3sync.transfer.batch_sender import BatchResult
 from s3sync.transfer.batches import Batch, BatchQueue
-from s3sync.transfer.pipeline import Pipeline
+from s3sync.transfer.pipeline import PassResult, Pipeline
+from tests.helpers.contexts import context_of
 from tests.helpers.lab import BUCKET, NO_DELAYS, FakeAws, Lab, Result, tree
 from tests.helpers.promise import is_proven, next_scan_completes
 from tests.helpers.s3server import Fault, S3Server
@@ -227,18 +227,18 @@ class Late(AwsCli):
 def test_a_process_that_starts_after_all_were_ended_is_ended_too(tmp_path: Path, tiny_run: Path) -> None:
     aws = Late(endless(tmp_path), {"PATH": "/usr/bin:/bin"}, StopRequest())
     run = run_folder.open_run(tiny_run)
-    sender = aws.sender = batch_sender.BatchSender(aws, run, parse_destination(BUCKET, "/"), tmp_path)
+    sender = aws.sender = batch_sender.BatchSender(context_of(aws, run, tmp_path, BUCKET), run)
     batch = Batch(1, run_folder.list_files(run).files)
 
-    assert sender.send(batch).general == "aws was interrupted, so it was ended"
-    assert sender.send(batch).general.startswith("not sent")
+    assert sender.send(batch).last_error == "aws was interrupted, so it was ended"
+    assert sender.send(batch).last_error.startswith("not sent")
     assert aws.process_count == 1
 
 
 class Told:
     """A transfer, a reader and a crowd of one that say what a test wants."""
 
-    size = most = soon = 1
+    size = max_size = expected_size = 1
     uploaded = 0
 
     def __init__(self, *sent: tuple[Cause | None, Cause | None]) -> None:
@@ -248,14 +248,14 @@ class Told:
     def send(self, batch: Batch, _ahead: object) -> BatchResult:
         self.batches.append(batch.number)
         cause, in_vain = self._sent.pop(0)
-        return BatchResult(batch, {}, "", cause, in_vain)
+        return BatchResult(batch=batch, cause=cause, futile_cause=in_vain)
 
-    def look(self, *_args: object, **_more: object) -> Any:
+    def update(self, *_args: object, **_more: object) -> Any:
         return 1
 
     def nothing(self, *_args: object, **_more: object) -> None: ...
 
-    begin = compared = keep_to_limit = abort = nothing
+    begin = reset = mark_compared = enforce_bandwidth = abort = nothing
 
 
 def passes_of(told: Told, run: Path, *queues: BatchQueue) -> Iterator[Cause | None]:
@@ -265,12 +265,12 @@ def passes_of(told: Told, run: Path, *queues: BatchQueue) -> Iterator[Cause | No
         run_folder.open_run(run),
         any_told,
         cast("Any", reader),
-        cast("Any", SimpleNamespace(checks=False, part_size=0)),
+        cast("Any", SimpleNamespace(has_expected_crc=False, part_size=0)),
         verify="size",
-        crowd=any_told,
+        concurrency=any_told,
         trust=cast("Any", None),
     )
-    pipeline.prove = lambda files, sent=(): ((), ())  # type: ignore[method-assign,assignment,return-value]
+    pipeline.verify_files = lambda files, sent=(): PassResult((), ())  # type: ignore[method-assign]
     for queue in queues:
         list(pipeline.run(queue))
         yield pipeline.cause

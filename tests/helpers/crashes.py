@@ -18,9 +18,10 @@ from s3sync.aws import etag
 from s3sync.aws.destination import parse_destination
 from s3sync.runs import run_folder
 from s3sync.runs.run_folder import Run
-from s3sync.state import log_format
-from s3sync.state.log_format import Proof, parse_log
+from s3sync.state.log_format import parse_log
+from s3sync.state.run_state import Proof
 from s3sync.state.store import Loaded, StateStore
+from s3sync.transfer import batches
 from tests.helpers.lab import BUCKET, Lab, tree
 from tests.helpers.promise import is_proven
 from tests.helpers.s3server import Request, S3Server
@@ -233,7 +234,7 @@ def load(lab: Lab, run: Path) -> Loaded:
 def _of_files(run: Path, proven: Mapping[str, Proof]) -> dict[str, Proof]:
     """The proofs that are of the run's files as they are now."""
     files = run_folder.list_files(_opened(run)).files
-    return {file.path: proven[file.path] for file in files if log_format.is_same(file, proven.get(file.path))}
+    return {file.path: proven[file.path] for file in files if batches.is_proven(file, proven)}
 
 
 def _opened(run: Path) -> Run:

@@ -54,7 +54,7 @@ class Result:
 NO_DELAYS = """
 from s3sync.aws import objects
 from s3sync.transfer import passes, pipeline
-pipeline.PATIENCE, objects.BACKOFF, passes.BACKOFF = (0.0, 0.0), (0.0, 0.0), (0.0, 0.0)
+pipeline.PATIENCE, objects.BACKOFF, passes.RETRY_DELAYS = (0.0, 0.0), (0.0, 0.0), (0.0, 0.0)
 """
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from s3sync.aws.destination import Destination
 from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.state.lock import held
-from s3sync.state.log_format import Proof, RunState
+from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
 
 LAB = Destination("lab-runs", "")
@@ -72,17 +73,20 @@ def proofs_of(*paths: str, etag: str = "0" * 32, verified_by: str = "etag") -> d
 
 def state_of(root: Path, *paths: str, name: str = "RUN", completed: bool = False) -> RunState:
     proven = proofs_of(*paths)
-    return RunState(name, str(run_at(root, name).path), completed, proven, total_local_files=len(proven))
+    return RunState(
+        run_id=name,
+        run_path=str(run_at(root, name).path),
+        completed=completed,
+        proven=proven,
+        total_local_files=len(proven),
+    )
 
 
 def finished(store: StateStore, state: RunState) -> StateStore:
-    """Through all of an upload that proves what the state holds."""
-    proven, state.proven, completed = state.proven, {}, state.completed
-    state.completed = False
+    """Go through all of an upload that proves what the state holds."""
     store.prepare()
-    store.begin(state)
-    store.record(proven.values())
-    state.proven, state.completed = proven, completed
+    store.begin(replace(state, proven={}, completed=False))
+    store.record(state.proven.values())
     store.finish(state)
     return store
 

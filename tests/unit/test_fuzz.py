@@ -12,6 +12,7 @@ import itertools
 import json
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -39,7 +40,6 @@ from s3sync.runs.samplesheet import SheetError, read_samples
 from s3sync.signals import StopRequest
 from s3sync.state.log_format import (
     Head,
-    Proof,
     count_journaled,
     journal_head,
     owner,
@@ -48,9 +48,10 @@ from s3sync.state.log_format import (
     read_head,
     to_json,
 )
-from s3sync.transfer.batch_sender import _Complaints
+from s3sync.state.run_state import Proof
 from s3sync.transfer.batches import Batch
-from s3sync.transfer.proof import judge
+from s3sync.transfer.cp_output import FailureLines
+from s3sync.transfer.proof import prove_object
 from tests.helpers.state_logs import finished, put_log, state_of, store_for
 
 fuzz = settings(
@@ -565,7 +566,7 @@ def test_any_journal_has_proofs_that_can_be_written_and_torn_lines(content: byte
     assert 0 <= torn <= content.count(b"\n")
     assert count_journaled(content) <= content.count(b"[")
     state = parse_log(json.dumps(LOG).encode())
-    state.proven = {proof.path: proof for proof in proofs}
+    state = replace(state, proven={proof.path: proof for proof in proofs})
     again = parse_log(to_json(state, Path("/runs/RUN"), LAB))
     assert len(again.proven) == len(state.proven)
 
@@ -631,7 +632,7 @@ class Bytes:
     def checksum(self, file: LocalFile, name: str) -> tuple[str, str]:
         return self.crc32(file)
 
-    def etag_like(self, file: LocalFile, etag: str) -> str | None:
+    def match_other_part_size(self, file: LocalFile, etag: str) -> str | None:
         assert all(part is None or part > 0 for part in likely_part_sizes(file.size, etag))
         return None
 
@@ -655,7 +656,7 @@ def test_whatever_aws_prints_of_objects_is_seen_or_an_aws_error(
     for file, seen, expected in itertools.product(FILES, looked.values(), (MD5, None)):
         assert isinstance(seen, RemoteObject | Absent | Unknown)
         assert not isinstance(seen, RemoteObject) or is_printable(seen.etag + seen.crc32)
-        verdict = judge(file, seen, expected, Bytes())
+        verdict = prove_object(file, seen, expected, Bytes())
         assert isinstance(verdict, Proof) or is_printable(verdict)
 
 
@@ -709,10 +710,10 @@ def test_whatever_aws_complains_of_is_told_in_printable_words(content: bytes) ->
 @fuzz
 @given(stderrs, st.sampled_from(["Data/a", "a b", "to s3://lab-runs/RUN/x y", "new\nline", "-"]))
 def test_any_complaint_is_of_a_file_of_the_batch_or_of_none(content: bytes, path: str) -> None:
-    complaints = _Complaints(LAB, "RUN", Batch(1, (LocalFile(path, 5, 1),)), AWS.sanitize)
+    complaints = FailureLines(LAB, "RUN", Batch(1, (LocalFile(path, 5, 1),)), AWS.sanitize)
     for line in content.splitlines():
-        complaints.take(line.decode("utf-8", "replace"))
-    complaints.take(f"upload failed: x to s3://lab-runs/RUN/{path} \x1b[31mreason\r")
+        complaints.parse(line.decode("utf-8", "replace"))
+    complaints.parse(f"upload failed: x to s3://lab-runs/RUN/{path} \x1b[31mreason\r")
     assert set(complaints.by_path) <= {path}
     assert all(map(is_printable, complaints.by_path.values()))
 

@@ -15,8 +15,8 @@ from s3sync.aws.destination import Destination
 from s3sync.aws.objects import Absent, ObjectReader, ObjectState, Readback, RemoteObject, Unknown
 from s3sync.errors import AwsError
 from s3sync.runs.run_folder import LocalFile
-from s3sync.state.log_format import Proof
-from s3sync.transfer.proof import is_settled, judge
+from s3sync.state.run_state import Proof
+from s3sync.transfer.proof import is_conclusive, prove_object
 
 FILE = LocalFile("Data/a", 5, 1_700_000_000)
 MD5, OTHER = "a" * 32, "b" * 32
@@ -47,7 +47,7 @@ class Bytes:
         assert self._readable, "the bytes are not read again without need"
         return f"{name}==", f"{name}==-2"
 
-    def etag_like(self, _file: LocalFile, etag: str) -> str | None:
+    def match_other_part_size(self, _file: LocalFile, etag: str) -> str | None:
         return etag if etag in self._etags else None
 
 
@@ -77,7 +77,7 @@ class Bytes:
 )
 def test_verdicts_that_need_no_checksum(seen: ObjectState, expected: str | None, verdict: str) -> None:
     proof = Proof(*FILE, seen.etag, verdict) if isinstance(seen, RemoteObject) and " " not in verdict else verdict
-    assert judge(FILE, seen, expected, Bytes(readable=False)) == proof
+    assert prove_object(FILE, seen, expected, Bytes(readable=False)) == proof
 
 
 @pytest.mark.parametrize(
@@ -92,29 +92,29 @@ def test_verdicts_that_need_no_checksum(seen: ObjectState, expected: str | None,
 )
 def test_verdicts_on_objects_encrypted_with_kms(crc32: str, verdict: str) -> None:
     proof = Proof(*FILE, OTHER, verdict) if verdict in ("checksum", "size") else verdict
-    assert judge(FILE, RemoteObject(5, OTHER, crc32, opaque_etag=True), MD5, Bytes()) == proof
+    assert prove_object(FILE, RemoteObject(5, OTHER, crc32, opaque_etag=True), MD5, Bytes()) == proof
 
 
 @pytest.mark.parametrize("name", ["sha256", "sha1", "crc32c", "crc64nvme"])
 def test_a_matching_checksum_is_proof_whatever_the_etag(name: str) -> None:
     for value in (f"{name}==", f"{name}==-2"):
         seen = RemoteObject(5, OTHER, sums=((name, value),))
-        assert judge(FILE, seen, MD5, Bytes()) == Proof(*FILE, OTHER, "checksum")
+        assert prove_object(FILE, seen, MD5, Bytes()) == Proof(*FILE, OTHER, "checksum")
     wrong = RemoteObject(5, OTHER, sums=((name, "AAAA"),))
-    assert judge(FILE, wrong, MD5, Bytes()) == f"S3 has other bytes: its {name.upper()} is AAAA"
-    assert judge(FILE, RemoteObject(5, OTHER, CRC), MD5, Bytes()) == Proof(*FILE, OTHER, "checksum")
+    assert prove_object(FILE, wrong, MD5, Bytes()) == f"S3 has other bytes: its {name.upper()} is AAAA"
+    assert prove_object(FILE, RemoteObject(5, OTHER, CRC), MD5, Bytes()) == Proof(*FILE, OTHER, "checksum")
 
 
 def test_where_etags_are_md5s_another_one_is_a_mismatch_whatever_the_checksum() -> None:
     seen = RemoteObject(5, OTHER, CRC)
-    verdict = judge(FILE, seen, MD5, Bytes(readable=False), are_md5s=lambda kind: kind == "single")
+    verdict = prove_object(FILE, seen, MD5, Bytes(readable=False), are_md5s=lambda kind: kind == "single")
     assert verdict == f"S3 has other bytes: ETag {OTHER}, not {MD5}"
 
 
 def test_an_etag_of_parts_of_another_size_proves_the_file_too() -> None:
     seen = RemoteObject(5, f"{OTHER}-3")
-    assert judge(FILE, seen, f"{MD5}-2", Bytes(f"{OTHER}-3")) == Proof(*FILE, f"{OTHER}-3", "etag")
-    assert isinstance(judge(FILE, seen, f"{MD5}-2", Bytes(f"{OTHER}-4")), str)
+    assert prove_object(FILE, seen, f"{MD5}-2", Bytes(f"{OTHER}-3")) == Proof(*FILE, f"{OTHER}-3", "etag")
+    assert isinstance(prove_object(FILE, seen, f"{MD5}-2", Bytes(f"{OTHER}-4")), str)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_an_etag_of_parts_of_another_size_proves_the_file_too() -> None:
     ],
 )
 def test_what_is_the_last_word(seen: ObjectState, expected: str | None, settled: bool) -> None:
-    assert is_settled(FILE, seen, expected) is settled
+    assert is_conclusive(FILE, seen, expected) is settled
 
 
 # A bucket behind a fake CLI

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ from s3sync.monitor.activity import Scans
 from s3sync.monitor.last_scan import LastScan
 from s3sync.monitor.notify import Problem
 from s3sync.runs.run_folder import Run, RunInfo
-from s3sync.state.log_format import Proof, RunState
+from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
 from s3sync.text import human_bytes, human_seconds, to_iso
 from tests.helpers.hostile_names import HOSTILE_NAMES
@@ -182,7 +183,7 @@ def test_a_hostile_name_is_a_name(tmp_path: Path, name: str) -> None:
     """Through everything that a name goes through: the log, its head, the page."""
     config = config_of(tmp_path)
     run, destination = Run(tmp_path / "gone" / name, name, RunInfo("", "", "", "", ())), Destination("lab-runs", "")
-    state = RunState(name, str(run.path), total_local_files=2, failed={f"Data/{name}": name})
+    state = RunState(run_id=name, run_path=str(run.path), total_local_files=2, failed={f"Data/{name}": name})
     put_log(config, run, destination, state)
 
     known = history.load_history(config)
@@ -209,14 +210,18 @@ def put_log(config: Config, run: Run, destination: Destination, state: RunState)
     store.finish(state)
 
 
-def uploaded(run: Run, **more: object) -> RunState:
-    state = RunState(run.run_id, str(run.path), completed=True, total_local_files=1)
-    state.proven["a"] = Proof("a", 5, 1, "e", "etag")
-    state.finished, state.instrument_done = to_iso(NOW), to_iso(NOW - HOUR)
-    state.sent_bytes, state.seconds = 5, 2.0
-    for name, value in more.items():
-        setattr(state, name, value)
-    return state
+def uploaded(run: Run, **more: Any) -> RunState:
+    state = replace(
+        RunState.of(run),
+        completed=True,
+        total_local_files=1,
+        proven={"a": Proof("a", 5, 1, "e", "etag")},
+        finished=to_iso(NOW),
+        instrument_done=to_iso(NOW - HOUR),
+        sent_bytes=5,
+        seconds=2.0,
+    )
+    return replace(state, **more)
 
 
 def test_a_run_that_was_cleaned_up_is_history(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import io
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from s3sync.slurm.work_folder import FINALIZER, JobSpec, WorkFolder
 from s3sync.state import lock
 from s3sync.state.lease_files import Numbers
 from s3sync.state.lock import Held
-from s3sync.state.log_format import Proof, RunState
+from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
 from s3sync.transfer.progress import Lines, Snapshot
 from s3sync.transfer.request import FileTotals, UploadRequest
@@ -81,9 +82,7 @@ def proven(scene: Scene, etag: str, *, by: str = "etag", known: bool = True) -> 
 
 
 def state_with(scene: Scene, *proofs: Proof) -> RunState:
-    state = RunState(scene.run.run_id, str(scene.run.path))
-    state.proven = {proof.path: proof for proof in proofs}
-    return state
+    return replace(RunState.of(scene.run), proven={proof.path: proof for proof in proofs})
 
 
 @pytest.mark.parametrize(
@@ -116,8 +115,7 @@ def lose() -> None:
 def test_a_host_that_has_lost_the_lock_neither_writes_the_log_nor_removes_the_work_folder(scene: Scene) -> None:
     with scene.folder.journal(0, TO) as journal:
         journal.record([proven(scene, "e")])
-    done = state_with(scene)
-    done.completed = True
+    done = replace(state_with(scene), completed=True)
     scene.store.guard(lose)
 
     for state in (state_with(scene), done):

@@ -22,7 +22,7 @@ from s3sync.slurm import broken_nodes, shards
 from s3sync.slurm.client import SlurmOptions, parse_options
 from s3sync.slurm.submission import script_of
 from s3sync.slurm.work_folder import FINALIZER, FailedStart, JobSpec, Result, WorkFolder
-from s3sync.state.log_format import Proof
+from s3sync.state.run_state import Proof
 from s3sync.transfer.batches import FILE_COST, cost_of
 from s3sync.transfer.progress import Snapshot
 from s3sync.transfer.request import FileTotals, UploadCounters, UploadRequest

@@ -26,7 +26,7 @@ from s3sync.signals import StopRequest
 from s3sync.state import lease, lease_files, lock
 from s3sync.state.lease import Lease, Pace, Wish
 from s3sync.state.lease_files import KEPT, Numbers
-from s3sync.state.log_format import Proof, RunState
+from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
 from tests.helpers.lab import BUCKET, Lab, Result, kill_family, skip_or_fail, tree
 from tests.helpers.lease_text import theirs
@@ -816,7 +816,7 @@ def test_an_upload_that_has_lost_its_lock_writes_nothing_more(lab: Lab, server: 
 
 def test_a_log_is_not_written_by_who_has_lost_the_lock(tmp_path: Path, tiny_run: Path) -> None:
     store = StateStore(tmp_path / "log", open_run(tiny_run), Destination(BUCKET, ""))
-    state = RunState(tiny_run.name, str(tiny_run))
+    state = RunState(run_id=tiny_run.name, run_path=str(tiny_run))
     store.prepare()
     store.begin(state)
     before = tree(tmp_path / "log")

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,8 @@ from s3sync.aws.destination import Destination
 from s3sync.errors import StateError
 from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.state.lock import held
-from s3sync.state.log_format import CorruptError, Proof, RunState, owner, parse_journal, parse_log, read_head
+from s3sync.state.log_format import CorruptError, owner, parse_journal, parse_log, read_head
+from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import JOURNAL_SUFFIX, LOG_SUFFIX, StateStore
 from s3sync.text import printable
 from tests.helpers.dying import Death, Died, Disk
@@ -76,11 +78,17 @@ def test_nothing_is_known_of_a_new_run(tmp_path: Path) -> None:
 
 def test_all_that_was_saved_is_loaded_again(tmp_path: Path) -> None:
     state = state_of(tmp_path, "Data/a", "b\nc", "Zoë", "\x1b[31m", completed=True)
-    state.proven |= proofs_of("heavy", verified_by="checksum", etag="abc-2") | proofs_of("kms", verified_by="size")
-    state.proven["old"] = Proof("old", -1, -1, "abc", "predecessor")
-    state.started, state.finished, state.aws = "2026-11-23T01:02:03+00:00", "2026-11-23T02:02:03+00:00", "/aws: 1"
-    state.total_local_files, state.attempts, state.instrument_done = 7, 3, "2026-11-23T00:02:03+00:00"
-    state.sent_files, state.sent_bytes, state.seconds = 6, 12, 1.5
+    state = replace(
+        state,
+        proven={
+            **state.proven,
+            **(proofs_of("heavy", verified_by="checksum", etag="abc-2") | proofs_of("kms", verified_by="size")),
+        },
+    )
+    state = replace(state, proven={**state.proven, "old": Proof("old", -1, -1, "abc", "predecessor")})
+    state = replace(state, started="2026-11-23T01:02:03+00:00", finished="2026-11-23T02:02:03+00:00", aws="/aws: 1")
+    state = replace(state, total_local_files=7, attempts=3, instrument_done="2026-11-23T00:02:03+00:00")
+    state = replace(state, sent_files=6, sent_bytes=12, seconds=1.5)
     finished(store_for(tmp_path), state)
     assert store_for(tmp_path).load() == (state, ())
     assert names_in(uploads(tmp_path)) == [f"RUN{LOG_SUFFIX}"]
@@ -89,7 +97,7 @@ def test_all_that_was_saved_is_loaded_again(tmp_path: Path) -> None:
 def test_failures_are_told_and_tried_again(tmp_path: Path) -> None:
     """They are for people: what has failed is pending the next time."""
     state = state_of(tmp_path, "a")
-    state.failed = {"b\x1b": "not in S3", "c": "gone"}
+    state = replace(state, failed={"b\x1b": "not in S3", "c": "gone"})
     finished(store_for(tmp_path), state)
     log = json.loads(store_for(tmp_path).log_path.read_text())
     run_path = run_at(tmp_path).path
@@ -105,7 +113,7 @@ def test_failures_are_told_and_tried_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("moment", ["begun", "saved", "finished"])
 def test_any_program_reads_the_log_at_any_moment(tmp_path: Path, moment: str) -> None:
     store, state = store_for(tmp_path, ARCHIVE), state_of(tmp_path, "Data/a", "b", completed=moment == "finished")
-    state.proven["c"] = Proof("c", -1, -1, "e", "predecessor")
+    state = replace(state, proven={**state.proven, "c": Proof("c", -1, -1, "e", "predecessor")})
     store.prepare()
     store.begin(state)
     if moment == "saved":
@@ -192,7 +200,7 @@ def test_a_torn_last_line_costs_its_file_alone_and_is_no_news(tmp_path: Path, cu
     begun(store_for(tmp_path), loaded.state, "c")
     again = store_for(tmp_path).load().state
     assert again is not None
-    assert again.proven == loaded.state.proven | proofs_of("c"), "the next line is not glued to the torn one"
+    assert again.proven == {**loaded.state.proven, **proofs_of("c")}, "the next line is not glued to the torn one"
 
 
 @pytest.mark.parametrize(
@@ -373,7 +381,9 @@ def test_a_log_of_the_predecessor_is_read(tmp_path: Path, completed: bool, etag:
     path = put_log(tmp_path, json.dumps(log, indent=indent).encode())
     loaded = store_for(tmp_path).load()
     proven = {path: Proof(path, -1, -1, etag.strip('"'), "predecessor") for path in ("a", "Data/b")}
-    assert loaded.state == RunState("RUN", str(run), completed, proven, total_local_files=2, by_predecessor=True)
+    assert loaded.state == RunState(
+        run_id="RUN", run_path=str(run), completed=completed, proven=proven, total_local_files=2, by_predecessor=True
+    )
     assert loaded.warnings == ()
     assert owner(path) is None
 
@@ -441,8 +451,10 @@ def test_a_log_in_short_says_what_the_whole_one_says(tmp_path: Path, indent: int
 def test_our_log_in_short(tmp_path: Path) -> None:
     assert store_for(tmp_path).head() is None
     state = state_of(tmp_path, "a", "b", completed=True)
-    state.finished, state.attempts, state.instrument_done = "2026-11-23T01:02:03+00:00", 2, "2026-11-23T00:02:03+00:00"
-    state.sent_bytes, state.seconds = 4, 0.5
+    state = replace(
+        state, finished="2026-11-23T01:02:03+00:00", attempts=2, instrument_done="2026-11-23T00:02:03+00:00"
+    )
+    state = replace(state, sent_bytes=4, seconds=0.5)
     store = finished(store_for(tmp_path), state)
     head = store.head()
     assert head is not None
@@ -470,7 +482,9 @@ def test_the_first_failures_are_read_without_the_rest_of_the_log(tmp_path: Path)
     store = store_for(tmp_path)
     assert store.failures(20) == {}, "there is no log"
     state = state_of(tmp_path, *(f"proven {number}" for number in range(50)))
-    state.failed = {name: f"why not {name}" for name in ['a"b', "Data/ü\x1b", ' "uploaded_files": {', "last"]}
+    state = replace(
+        state, failed={name: f"why not {name}" for name in ['a"b', "Data/ü\x1b", ' "uploaded_files": {', "last"]}
+    )
     finished(store, state)
     shown = {printable(name): printable(reason) for name, reason in state.failed.items()}
     assert store.failures(20) == shown
@@ -688,7 +702,7 @@ def test_a_new_journal_is_in_its_folder_after_a_power_cut(tmp_path: Path, monkey
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", note)
-    store.begin(RunState("RUN", str(tmp_path)))
+    store.begin(RunState(run_id="RUN", run_path=str(tmp_path)))
     store.close()
     assert synced[-1] is True
 
@@ -852,7 +866,7 @@ class OnDisk(NamedTuple):
             return cls(content, journal)
         log = json.loads(content)
         assert {key: type(value) for key, value in log.items()} == CONTRACT | OURS
-        return cls(Logged(state.proven, log["completed"], log["total_failed_upload"]), journal)
+        return cls(Logged(dict(state.proven), log["completed"], log["total_failed_upload"]), journal)
 
 
 def read(path: Path) -> bytes | None:
@@ -923,7 +937,7 @@ class Crashes(RuleBasedStateMachine):
             self.store.prepare()
             self.state = self.store.load().state or state_of(self.root)
             assert self.state.proven == known
-            self.state.completed, self.state.failed = False, {}
+            self.state = replace(self.state, completed=False, failed={})
             self.store.begin(self.state)
 
         self.store, self.alive = store_for(self.root), True
@@ -938,12 +952,12 @@ class Crashes(RuleBasedStateMachine):
         self.attempt(death, lambda: self.store.record(new), *(OnDisk(log, journal + prefix) for prefix in prefixes))
         if self.alive:
             self.synced = len(self.disk_has.journal)
-        self.state.proven.update((proof.path, proof) for proof in new)
+        self.state = self.state.resumed(new)
 
     @precondition(lambda self: self.alive)
     @rule(path=paths)
     def fail(self, path: str) -> None:
-        self.state.failed[path] = "not in S3"
+        self.state = replace(self.state, failed={**self.state.failed, path: "not in S3"})
 
     @precondition(lambda self: self.alive)
     @rule(death=st.none() | deaths(6))
@@ -956,8 +970,8 @@ class Crashes(RuleBasedStateMachine):
     @rule(completed=st.booleans(), death=st.none() | deaths(7))
     def finish(self, completed: bool, death: Death | None) -> None:
         if completed:
-            self.state.failed = {}
-        self.state.completed = completed
+            self.state = replace(self.state, failed={})
+        self.state = replace(self.state, completed=completed)
         told = OnDisk(self.told(), self.disk_has.journal)
         self.attempt(death, lambda: self.store.finish(self.state), self.disk_has, told, told._replace(journal=[]))
         self.alive = False

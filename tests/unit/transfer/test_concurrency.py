@@ -28,7 +28,7 @@ class Machine:
         """As many as it comes to in a long time, always with as many at work as it allows."""
         for _ in range(100):
             self.now += 0.5
-            self.running = crowd.look(self.running, waiting)
+            self.running = crowd.update(self.running, has_work=waiting)
         return self.running
 
 
@@ -58,7 +58,7 @@ def test_it_does_not_grow_before_as_many_run_as_may() -> None:
     machine = Machine(0.1)
     crowd = machine.crowd(4, 8)
     machine.now = 10
-    assert crowd.look(3, waiting=True) == 4
+    assert crowd.update(3, has_work=True) == 4
 
 
 def test_a_new_one_is_given_time_to_show_what_it_needs() -> None:
@@ -67,7 +67,7 @@ def test_a_new_one_is_given_time_to_show_what_it_needs() -> None:
     sizes = []
     for _ in range(9):
         machine.now += 1
-        sizes.append(crowd.look(crowd.size, waiting=True))
+        sizes.append(crowd.update(crowd.size, has_work=True))
     assert sizes == [2, 4, 4, 8, 8, 8, 8, 8, 8]
 
 
@@ -76,10 +76,10 @@ def test_an_idle_time_before_the_first_of_them_starts_is_no_reason_to_grow() -> 
     loads = [Load(0.1, 0.1), Load(1, 1)]
     crowd = ConcurrencyController(2, 8, lambda: loads.pop(0), lambda: machine.now)
     machine.now = 60
-    crowd.begin()
-    assert crowd.look(0, waiting=True) == 2
+    crowd.reset()
+    assert crowd.update(0, has_work=True) == 2
     machine.now += 2
-    assert crowd.look(2, waiting=True) == 2
+    assert crowd.update(2, has_work=True) == 2
 
 
 # Stepping back

@@ -17,8 +17,17 @@ from s3sync.aws.client import PROCESS_COST
 from s3sync.aws.destination import Destination
 from s3sync.errors import RunError, UsageError
 from s3sync.runs.run_folder import Listing, LocalFile, Run, RunInfo, Unsendable
-from s3sync.state.log_format import Proof, is_same
-from s3sync.transfer.batches import _MAX_BATCH_COST, FILE_COST, Batch, BatchQueue, cost_of, into_batches, split_by_phase
+from s3sync.state.run_state import Proof
+from s3sync.transfer.batches import (
+    _MAX_BATCH_COST,
+    FILE_COST,
+    Batch,
+    BatchQueue,
+    cost_of,
+    into_batches,
+    is_proven,
+    split_by_phase,
+)
 from s3sync.transfer.selection import UploadSelection, compile_excludes, require_files, select_files
 
 RUN = Run(
@@ -205,7 +214,7 @@ def test_anything_at_all_is_something_to_do(paths: list[str], unsendable: list[s
     ],
 )
 def test_a_proof_is_of_a_size_and_a_time(proof: Proof | None, same: bool) -> None:
-    assert is_same(LocalFile("a", 5, 7), proof) == same
+    assert is_proven(LocalFile("a", 5, 7), {"a": proof} if proof else {}) == same
 
 
 # Batches
@@ -318,7 +327,7 @@ def test_what_is_handed_out_while_more_processes_may_come_leaves_work_for_them()
 @pytest.mark.parametrize(("files", "processes"), [(1000, 2), (990, 1), (4000, 8), (500, 1), (490, 0), (0, 0)])
 def test_more_processes_come_only_for_batches_that_are_worth_it(files: int, processes: int) -> None:
     queue = BatchQueue([files_of([0] * files)])
-    assert [n for n in range(1, 20) if queue.feeds(n)] == list(range(1, processes + 1))
+    assert [n for n in range(1, 20) if queue.has_work_for(n)] == list(range(1, processes + 1))
 
 
 def test_a_limit_on_the_bandwidth_is_shared_by_all_processes_to_the_end() -> None:

@@ -1,0 +1,204 @@
+"""What is known of one run at one destination, as a value, and the events that lead from one such value to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from s3sync.runs import LocalFile, Run
+
+
+class Proof(NamedTuple):
+    """A file that S3 was seen to hold: what was on disk then, and what proves it.
+
+    `verified_by` is `etag`, `checksum`, `content` or `size`. It is `predecessor` where a log of the predecessor says
+    so, which never looked at size and mtime: both are -1 then.
+    """
+
+    path: str  # relative to the run folder
+    size: int  # bytes
+    mtime_ns: int
+    etag: str  # without quotes
+    verified_by: str
+
+    @classmethod
+    def of(cls, file: LocalFile, etag: str, verified_by: str) -> Proof:
+        """Return the proof that S3 holds this file as it is now."""
+        return cls(path=file.path, size=file.size, mtime_ns=file.mtime_ns, etag=etag, verified_by=verified_by)
+
+    def is_of(self, file: LocalFile) -> bool:
+        """Return whether it proves the file as it is now, not an earlier version of it."""
+        return (self.size, self.mtime_ns) == (file.size, file.mtime_ns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What makes an upload complete. `completion_object` is the ETag of the object that says so in S3; empty without
+    one. `on_complete` says whether the user's command is due; empty without one.
+    """
+
+    manifest_files: int = 0
+    completion_object: str = ""
+    on_complete: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallResult:
+    """What one call of `upload` leads to.
+
+    `files` are the files of the run as they were listed last. `completion` is None if the run is not completed.
+    """
+
+    files: tuple[LocalFile, ...]
+    proven: Mapping[str, Proof]
+    failed: Mapping[str, str]
+    sent_files: int
+    sent_bytes: int
+    seconds: float
+    opaque_etags: tuple[str, ...] = ()
+    skipped: Mapping[str, str] | None = None  # None: as before
+    completion: Completion | None = None
+    is_streaming: bool = False
+    is_orderly: bool = False
+    is_handed_over: bool = False
+    may_leave_parts: bool = False  # of multipart uploads, in S3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """All that is known of one run at one destination. Moments are ISO 8601; empty if they are not known."""
+
+    run_id: str
+    run_path: str
+    completed: bool = False
+    proven: Mapping[str, Proof] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)  # path in the run -> reason
+    skipped: Mapping[str, str] = field(default_factory=dict)  # what has no bytes of its own -> what it is
+    total_local_files: int = 0
+    started: str = ""
+    finished: str = ""
+    aws: str = ""
+    by_predecessor: bool = False
+    still_since: int = 0  # ns; set while streaming: files modified after this time are no longer proven. 0: complete
+    orderly: bool = False  # the last call ended cleanly, and S3 holds nothing unproven
+    parts_since: str = ""  # since when a killed call may have left parts of multipart uploads in S3; empty: none
+    completion_object: str = ""  # the ETag of the completion object; empty: it is not there, or not wanted
+    on_complete: str = ""  # what is known of the user's command: hook.PENDING, hook.DONE, or why it failed
+    attempts: int = 0  # calls since the last one that completed the run or made progress
+    manifest_files: int = 0  # of an analysis: how many files are checked against its Manifest.tsv; 0: it has none
+    instrument_done: str = ""  # when the instrument finished the run
+    sent_files: int = 0  # by all calls that this upload took, and
+    sent_bytes: int = 0  # their size, and
+    seconds: float = 0.0  # how long these calls took
+    opaque_etags: tuple[str, ...] = ()  # kinds of ETags that this server gives and that are no MD5s
+    folder: tuple[int, ...] = ()  # of the run folder: its device, its inode, the device of the directory around it
+    first_completed: str = ""  # when it was completed for the first time
+    watched: Mapping[str, tuple[int, int]] | None = None  # what reveals later changes, from before the last listing
+
+    @classmethod
+    def of(cls, run: Run) -> RunState:
+        """Return the state of a run of which nothing is known."""
+        return cls(run_id=run.run_id, run_path=str(run.path))
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of what is proven, as far as they are known: the predecessor did not record them."""
+        return sum(max(proof.size, 0) for proof in self.proven.values())
+
+    # What happens to it.
+
+    def started_call(self, files: Iterable[LocalFile], *, total: int, still_since: int, now: str) -> RunState:
+        """A call begins, with these files of the run listed; `total` counts those that cannot be uploaded, too.
+
+        A completed run that is uploaded again counts what this upload sends from zero.
+        """
+        state = self
+        if state.completed:
+            state = replace(
+                state,
+                first_completed=state.first_completed or state.finished or now,
+                sent_files=0,
+                sent_bytes=0,
+                seconds=0.0,
+            )
+        return replace(
+            state,
+            proven=current_proofs(state.proven, files, state.failed),
+            completed=False,
+            orderly=False,
+            failed={},
+            started=now,
+            finished="",
+            attempts=state.attempts + 1,
+            manifest_files=0,
+            still_since=still_since,
+            completion_object="",
+            on_complete="",
+            total_local_files=total,
+        )
+
+    def sending(self, now: str) -> RunState:
+        """From now on parts of multipart uploads may be left in S3, until a call ends that has aborted them all."""
+        return replace(self, parts_since=self.parts_since or now)
+
+    def resumed(self, proofs: Iterable[Proof]) -> RunState:
+        """A call was killed: these proofs are in its journal, and nobody knows what else it did."""
+        return replace(self, completed=False, proven={**self.proven, **{proof.path: proof for proof in proofs}})
+
+    def collected(self, proofs: Iterable[Proof], *, sent_files: int, sent_bytes: int, seconds: float) -> RunState:
+        """The jobs of a cluster have verified these files. Applying this twice changes nothing more.
+
+        A proof in the state is newer than theirs if it says how the file was: it is the finalizer job's.
+        """
+        of_jobs = {proof.path: proof for proof in proofs}
+        newer = {path: proof for path, proof in self.proven.items() if proof.size >= 0 or path not in of_jobs}
+        return replace(
+            self,
+            proven={**of_jobs, **newer},
+            sent_files=sent_files,
+            sent_bytes=sent_bytes,
+            seconds=seconds,
+            attempts=0 if of_jobs else self.attempts,
+        )
+
+    def finished_call(self, result: CallResult, now: str) -> RunState:
+        """A call ends, however it ends."""
+        completion = result.completion
+        attempts = self.attempts
+        if completion or result.sent_files or result.is_streaming:
+            attempts = 0
+        elif result.is_handed_over:
+            attempts -= 1  # the finalizer job counts this attempt
+        return replace(
+            self,
+            completed=completion is not None,
+            proven=current_proofs(result.proven, result.files, result.failed),
+            failed=dict(sorted(result.failed.items())),
+            skipped=self.skipped if result.skipped is None else dict(result.skipped),
+            finished=now,
+            first_completed=self.first_completed or (now if completion else ""),
+            sent_files=self.sent_files + result.sent_files,
+            sent_bytes=self.sent_bytes + result.sent_bytes,
+            seconds=self.seconds + result.seconds,
+            parts_since=self.parts_since if result.may_leave_parts or result.is_handed_over else "",
+            attempts=attempts,
+            orderly=result.is_orderly,
+            opaque_etags=result.opaque_etags,
+            manifest_files=completion.manifest_files if completion else 0,
+            completion_object=completion.completion_object if completion else "",
+            on_complete=completion.on_complete if completion else "",
+        )
+
+
+def current_proofs(
+    proven: Mapping[str, Proof], files: Iterable[LocalFile], failed: Mapping[str, str]
+) -> Mapping[str, Proof]:
+    """Drop the proofs of files that have changed or failed since: the log would call those uploaded.
+
+    Proofs of a predecessor's log, which has no sizes, are kept until S3 contradicts them.
+    """
+    known = ((file, proven.get(file.path)) for file in files)
+    stale = {file.path for file, proof in known if proof and proof.size >= 0 and not proof.is_of(file)}
+    stale.update(path for path in failed if path in proven)
+    return {path: proof for path, proof in proven.items() if path not in stale} if stale else proven

@@ -1,0 +1,135 @@
+"""Inspect what is to be uploaded: is it a run, is it complete, is it the run that the state log is about?"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from s3sync.aws import settings
+from s3sync.errors import RunError, UsageError
+from s3sync.runs import Listing, Run, analysis, analysis_manifest, off_limits, readiness, run_folder
+from s3sync.state import RunState, StateStore, identity, summary
+from s3sync.text import printable
+from s3sync.transfer import batches, changes, proof, selection
+from s3sync.transfer.request import UploadRequest
+from s3sync.transfer.selection import UploadSelection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadInputs:
+    """A run, its files, and those of them that are to be uploaded.
+
+    `expected` are the CRC-32 that the instrument took, by path. `watched` is what reveals later changes, from before
+    the files were listed.
+    """
+
+    run: Run
+    listing: Listing
+    selection: UploadSelection
+    expected: analysis_manifest.Checksums
+    watched: Mapping[str, tuple[int, int]]
+
+
+def inspect_run(request: UploadRequest, environ: Mapping[str, str]) -> UploadInputs:
+    """List the files of a run or an analysis and select those to upload.
+
+    Raises RunError if it is neither, or not complete; UsageError or StateError if something would be written into it.
+    """
+    run = analysis.open_unit(request.local_path, need_run_info=not request.skip_check)
+    require_outside(run, request.log_dir, environ)
+    watched = changes.spots_of(run)
+    if request.settle_seconds is not None:
+        return _inspect_streaming_run(run, request, request.settle_seconds, watched)
+    listing, expected = analysis_manifest.list_files(run)
+    warning = "" if request.skip_check or _was_complete(request, run) else _require_complete(run, listing, request)
+    chosen = _select(run, listing, request)
+    selection.require_files(run, chosen)
+    if warning:
+        chosen = replace(chosen, warnings=(warning, *chosen.warnings))
+    return UploadInputs(run=run, listing=listing, selection=chosen, expected=expected, watched=watched)
+
+
+def _inspect_streaming_run(
+    run: Run, request: UploadRequest, settle_seconds: float, watched: Mapping[str, tuple[int, int]]
+) -> UploadInputs:
+    """Select what may be uploaded while the instrument writes; patterns may match files that are still to come."""
+    still_since = time.time_ns() - round(settle_seconds * 1e9)
+    listing = run_folder.list_files(run)
+    settled = selection.select_settled(_select(run, listing, request), listing, still_since)
+    return UploadInputs(run=run, listing=listing, selection=replace(settled, warnings=()), expected={}, watched=watched)
+
+
+def _select(run: Run, listing: Listing, request: UploadRequest) -> UploadSelection:
+    return selection.select_files(run, listing, request.destination, request.excludes, request.reserved_path)
+
+
+def _was_complete(request: UploadRequest, run: Run) -> bool:
+    """Return whether it was completed once: what was deleted since, such as base calls, is no reason to wait."""
+    head = summary.look(StateStore(request.log_dir, run, request.destination)).head
+    return head is not None and head.was_complete
+
+
+def _require_complete(run: Run, listing: Listing, request: UploadRequest) -> str:
+    """Return a warning about a complete run, or an empty string; raises RunError if it is not complete."""
+    where, advice = printable(str(run.path)), "--skip_check uploads it as it is"
+    if run.within:
+        finish = analysis.judge(run, request.quiet_seconds)
+        if not finish.complete:
+            raise RunError(
+                f"the analysis is not complete: {where} {finish.reason} ({advice})", id="run.analysis-incomplete"
+            )
+        return finish.warning
+    verdict = readiness.check(run, request.terms, listing)
+    if not verdict.is_complete:
+        advice = "" if readiness.ADVICE in verdict.reason else f" ({advice})"
+        raise RunError(f"the run is not complete: {where} {verdict.reason}{advice}", id="run.incomplete")
+    return verdict.warning
+
+
+def require_outside(run: Run, log_dir: Path, environ: Mapping[str, str]) -> None:
+    """Refuse to write into a run, and to upload secrets of AWS with it; raises UsageError, StateError, RunError."""
+    if around := off_limits.enclosing(log_dir, [run.root]):
+        where = f"{printable(str(log_dir))} is inside {printable(around)}, whose files are uploaded"
+        raise UsageError(f"the log directory {where} (give another --log_dir)", id="usage.log-dir-inside-run")
+    off_limits.temp_dir(environ, [run.root])
+    for what, path in settings.private_paths(environ).items():
+        if os.path.exists(path) and off_limits.enclosing(path, [run.root]):
+            where = f"{what} {printable(str(path))} is inside the run {printable(str(run.root))}"
+            raise RunError(f"{where}, so its secrets would be uploaded (move it, or set HOME)", id="run.secrets-inside")
+
+
+def require_claim(run: Run, state: RunState | None, listing: Callable[[], Listing]) -> str:
+    """Return where the folder was when its log was written, if it was moved since; else an empty string.
+
+    Raises RunError if the log, and with it the prefix in S3, belongs to another folder.
+    """
+    if state is None:
+        return ""
+    claim = identity.claim(run, state.run_path, state.folder, (), lambda: (listing(), state))
+    if claim.kind == "another":
+        advice = "another --remote_path, or rename this folder; if it is a copy, nothing has to be done"
+        where = f"duplicate name: {printable(str(run.path))} is not uploaded"
+        raise RunError(f"{where}: {claim.reason} ({advice})", id="run.duplicate-name")
+    return claim.reason
+
+
+def drop_stale_proofs(state: RunState, inputs: UploadInputs) -> RunState:
+    """Drop proofs of files whose instrument checksum has changed, or that were modified since they were streamed."""
+    proven = proof.with_same_checksums(state.proven, inputs.listing, inputs.expected)
+    touched = selection.changed_since(proven, inputs.listing, state.still_since) if state.still_since else set()
+    return replace(state, proven={path: proof for path, proof in proven.items() if path not in touched})
+
+
+def is_complete(request: UploadRequest, state: RunState, chosen: UploadSelection) -> bool:
+    """Return whether the log says completed, and the files are as they were then.
+
+    A predecessor's log does not say how they were: it is trusted.
+    """
+    if request.recheck or (request.completion_object and not state.completion_object):
+        return False
+    if not state.completed or state.by_predecessor:
+        return state.completed
+    return not chosen.unsendable and not batches.pending(chosen.files, state.proven)

@@ -1,0 +1,39 @@
+"""Make the context of an upload for tests of its parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from s3sync.aws.client import AwsCli
+from s3sync.aws.destination import parse_destination
+from s3sync.runs.run_folder import Run
+from s3sync.signals import StopRequest
+from s3sync.transfer.context import UploadContext
+from s3sync.transfer.progress import Lines
+from s3sync.transfer.request import UploadRequest
+
+
+class Unheard:
+    """A stream that keeps nothing."""
+
+    def write(self, text: str, /) -> object:
+        return len(text)
+
+    def flush(self) -> None: ...
+
+
+def context_of(aws: AwsCli, run: Run, work: Path, bucket: str = "lab-runs") -> UploadContext:
+    """Return the context of an upload of this run, whose display shows nothing."""
+    request = UploadRequest(
+        local_path=run.path, destination=parse_destination(bucket, "/"), log_dir=work / "log", cores=2
+    )
+    return UploadContext(
+        request=request,
+        run=run,
+        aws=aws,
+        environ={},
+        work=work,
+        stop=StopRequest(),
+        display=Lines(Unheard()),
+        expected={},
+    )
