@@ -14,8 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from s3sync.commands import completion  # noqa: E402
-from s3sync.commands.command_line import build_parser  # noqa: E402
+from s3sync.commands.command_line import build_parser, subparsers  # noqa: E402
 
 PAGE = ROOT / "docs" / "s3sync.1"
 _OPTIONAL = {"*": "[{} ...]", "?": "[{}]", "+": "{} ..."}  # how often a word may come, and how that is written
@@ -85,7 +84,7 @@ def page(words: argparse.ArgumentParser) -> str:
 
 
 def _lines(words: argparse.ArgumentParser) -> Iterator[str]:
-    commands = completion.commands(words)
+    commands = subparsers(words)
     for name in commands:
         yield f".B s3sync {name}"
         yield _usage(commands[name])

@@ -1,4 +1,4 @@
-"""The edge of the program: whatever ends it, it ends with one message and an exit code, never with a traceback."""
+"""Turn every error into one message and an exit code; a traceback is never shown."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -23,11 +24,37 @@ from s3sync.text import printable
 EXIT_READER_LEFT = 128 + signal.SIGPIPE  # as of a program that the signal ends: the reader of a pipe has gone away
 _EXIT_INTERRUPTED = 128 + signal.SIGINT
 
-_MEMORY = "out of memory (give it more, or use fewer --cores or a lower max_cores)"
-_PROCESSES = "no further process or thread can be started (raise `ulimit -u`, or end other processes of this user)"
-_FILES = "too many open files (raise `ulimit -n`, or use fewer --cores or a lower max_cores)"
-_SPACE = "{reason}{where} (make room, or give another place)"
-_NOWHERE = "the current folder is not there any more (change to another one: `cd`)"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What to report of an error: its message, with a line for each thing that is wrong, and its id, if it has one."""
+
+    message: str
+    exit_code: int = EXIT_FAILED
+    id: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """The message for a terminal: its id follows in brackets, or is in each line of a message of several lines."""
+        lines = self.message.splitlines()
+        return [f"{self.message} [{self.id}]"] if self.id and len(lines) == 1 else lines
+
+
+_MEMORY = Explanation(
+    message="out of memory (give it more, or use fewer --cores or a lower max_cores)", id="internal.out-of-memory"
+)
+_PROCESSES = Explanation(
+    message="cannot start another process or thread (raise `ulimit -u`, or end other processes of this user)",
+    id="internal.too-many-processes",
+)
+_FILES = Explanation(
+    message="too many open files (raise `ulimit -n`, or use fewer --cores or a lower max_cores)",
+    id="internal.too-many-files",
+)
+_SPACE = Explanation(message="{reason}{where} (make room, or use another place)", id="internal.no-space")
+_NO_CURRENT_FOLDER = Explanation(
+    message="the current folder does not exist any more (change to another one: `cd`)", id="internal.no-current-folder"
+)
 _BY_ERRNO = {
     errno.ENOMEM: _MEMORY,
     errno.EAGAIN: _PROCESSES,
@@ -35,16 +62,18 @@ _BY_ERRNO = {
     errno.ENFILE: _FILES,
     errno.ENOSPC: _SPACE,
     errno.EDQUOT: _SPACE,
-    errno.EROFS: "{reason}{where} (give a place that can be written)",
-    errno.EIO: "{reason}{where} (a disk or a file server has failed)",
-    errno.ESTALE: "{reason}{where} (a file server was restarted or changed: mount it again)",
+    errno.EROFS: Explanation(message="{reason}{where} (use a place that can be written)", id="internal.read-only"),
+    errno.EIO: Explanation(message="{reason}{where} (a disk or a file server has failed)", id="internal.input-output"),
+    errno.ESTALE: Explanation(
+        message="{reason}{where} (a file server was restarted or changed: mount it again)", id="internal.stale-mount"
+    ),
 }
 
 
 def finish(load: Callable[[], Callable[[], int]]) -> int:
-    """Import the program and run it; returns its exit code when all that it printed has been written."""
+    """Import the program and run it. Return its exit code after everything that it printed has been written."""
     _open_standard_streams()
-    threading.excepthook = _in_a_thread
+    threading.excepthook = _report_thread
     try:
         with signals.exit_on_second_interrupt():
             main = load()
@@ -58,51 +87,48 @@ def finish(load: Callable[[], Callable[[], int]]) -> int:
     except BrokenPipeError:
         code = EXIT_READER_LEFT
     except BaseException as error:
-        text, code = explain(error, os.environ)
-        _say(text)
+        explanation = explain(error, os.environ)
+        code = explanation.exit_code
+        _write(explanation)
     code = _flushed(code)
     if code == _EXIT_INTERRUPTED:
         os._exit(code)  # Python may remember an interrupt that was caught long ago, and end itself by the signal
     return code
 
 
-def explain(error: BaseException, environ: Mapping[str, str]) -> tuple[str, int]:
-    """Return what to say of an error, a line for each thing that is wrong, and the exit code."""
+def explain(error: BaseException, environ: Mapping[str, str]) -> Explanation:
+    """Return what to report of an error. The traceback of a bug is written to a file, which the message names."""
     if isinstance(error, S3SyncError):
-        return with_id(error), error.exit_code
+        return Explanation(message=str(error), exit_code=error.exit_code, id=error.id)
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted by SIGINT", _EXIT_INTERRUPTED
-    if advice := _advice(error):
-        return advice, EXIT_FAILED
+        return Explanation(message="interrupted by SIGINT", exit_code=_EXIT_INTERRUPTED)
+    if known := _problem_of_the_machine(error):
+        return known
     if isinstance(error, ImportError):
-        return f"the installation is not complete: {printable(str(error))} (install s3sync again)", EXIT_FAILED
-    said = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()[-1]
-    kept = _keep(error, environ)
-    return f"unexpected error: {_redacted(said, environ)} (please report it{kept})", EXIT_FAILED
+        advice = f"the installation is not complete: {printable(str(error))} (install s3sync again)"
+        return Explanation(message=advice, id="internal.incomplete-installation")
+    summary = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()[-1]
+    kept = _keep_traceback(error, environ)
+    text = f"unexpected error: {_redacted(summary, environ)} (please report it{kept})"
+    return Explanation(message=text, id="internal.bug")
 
 
-def with_id(error: S3SyncError) -> str:
-    """Return the message of an error, followed by its id; a message of several lines has an id in each line."""
-    message = str(error)
-    return f"{message} [{error.id}]" if error.id and "\n" not in message else message
-
-
-def _advice(error: BaseException) -> str:
-    """What to do about an error of the machine; empty if it is none."""
+def _problem_of_the_machine(error: BaseException) -> Explanation | None:
     if isinstance(error, MemoryError):
         return _MEMORY
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
         return _PROCESSES
     if isinstance(error, FileNotFoundError) and error.filename is None:  # of os.getcwd
-        return _NOWHERE
+        return _NO_CURRENT_FOLDER
     if isinstance(error, OSError) and error.errno in _BY_ERRNO:
         where = f": {printable(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) else ""
-        return _BY_ERRNO[error.errno].format(reason=error.strerror, where=where)
-    return ""
+        known = _BY_ERRNO[error.errno]
+        return replace(known, message=known.message.format(reason=error.strerror, where=where))
+    return None
 
 
-def _keep(error: BaseException, environ: Mapping[str, str]) -> str:
-    """Write the traceback where it can be found; returns where that is, for people."""
+def _keep_traceback(error: BaseException, environ: Mapping[str, str]) -> str:
+    """Write the traceback to the log or to a file, and return the end of a sentence that names it."""
     lines = "".join(traceback.format_exception(type(error), error, error.__traceback__)).splitlines()
     text = _redacted("\n".join(map(printable, lines)), environ)
     if main_log := logs.main_log():
@@ -118,14 +144,14 @@ def _keep(error: BaseException, environ: Mapping[str, str]) -> str:
 
 
 def _report_path(environ: Mapping[str, str]) -> Path:
-    """A new file in the user's folder for the state of programs, never in a run. Raises OSError."""
+    """Return a new file in the user's state directory (XDG), never in a run. Raises OSError."""
     from s3sync.runs import off_limits
 
     home = environ.get("XDG_STATE_HOME", "")
     state = Path(home) if os.path.isabs(home) else Path(os.path.expanduser("~/.local/state"))
     folder = state / "s3sync" / "errors"
     if off_limits.enclosing(folder) or not folder.is_absolute():
-        raise FileNotFoundError(errno.ENOENT, "it is in a run", str(folder))
+        raise FileNotFoundError(errno.ENOENT, "the home directory is in a run", str(folder))
     make_private_folder(folder)
     return folder / f"{time.strftime('%Y-%m-%dT%H%M%S')}.{os.getpid()}.txt"
 
@@ -136,20 +162,20 @@ def _redacted(text: str, environ: Mapping[str, str]) -> str:
     return settings.redact(printable(text) if "\n" not in text else text, settings.secrets_of(environ))
 
 
-def _in_a_thread(failed: threading.ExceptHookArgs) -> None:
-    """What a helper's thread did not catch: said in one line, unless it is that nobody reads any more."""
+def _report_thread(failed: threading.ExceptHookArgs) -> None:
+    """Report in one line what a thread did not catch, unless the reader of the output is gone."""
     if failed.exc_value is not None and not isinstance(failed.exc_value, (BrokenPipeError, SystemExit)):
-        _say(explain(failed.exc_value, os.environ)[0])
+        _write(explain(failed.exc_value, os.environ))
 
 
-def _say(text: str) -> None:
+def _write(explanation: Explanation) -> None:
     with contextlib.suppress(OSError, ValueError):  # stderr may be gone as well
-        for line in text.splitlines():
+        for line in explanation.lines:
             os.write(2, f"s3sync: {printable(line)}\n".encode("utf-8", "backslashreplace"))
 
 
 def _flushed(code: int) -> int:
-    """The exit code, when what is left to write has been written, or cannot be."""
+    """Write what is still in the buffers, and return the exit code: it changes if that fails."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None and not stream.closed:
@@ -159,20 +185,22 @@ def _flushed(code: int) -> int:
             code = code or EXIT_READER_LEFT
         except OSError as error:
             _discard(stream.fileno())
-            _say(f"cannot write all of the output: {error.strerror} (make room, or send it elsewhere)")
+            advice = "make room, or redirect it to another place"
+            text = f"cannot write all of the output: {error.strerror} ({advice})"
+            _write(Explanation(message=text, id="internal.output-lost"))
             code = code or EXIT_FAILED
     return code
 
 
 def _discard(descriptor: int) -> None:
-    """What is still in the buffer goes nowhere, else the interpreter would try again at its end."""
+    """Send what is still in the buffer to /dev/null: the interpreter would try to write it again at its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)
     os.close(nowhere)
 
 
 def _open_standard_streams() -> None:
-    """A standard stream that is closed becomes /dev/null: the next file would take its number, and get our output."""
+    """Open /dev/null for each closed standard stream: the next file would get its number, and then our output."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -184,11 +212,11 @@ def _open_standard_streams() -> None:
 
 
 def _take_interrupts(handler: Callable[[int, FrameType | None], object]) -> None:
-    """Have Ctrl-C do this, unless it is ignored, as in a shell's background."""
+    """Set the handler of Ctrl-C, unless it is ignored, as for jobs in a shell's background."""
     if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):
         signal.signal(signal.SIGINT, handler)
 
 
 def _end_at_once(signum: int, _frame: FrameType | None) -> None:
-    """For the time after the work: there is nothing left to save."""
+    """End after the work is done, when there is nothing left to save."""
     signals.exit_at_once(signum)

@@ -21,6 +21,7 @@ from s3sync.state import log_dir
 from s3sync.text import human_bytes, pluralize, printable
 from s3sync.transfer import staging
 
+USAGE = "[--config FILE] [--write] [--submit] [--cron] [--json]"
 DESCRIPTION = "Look whether all is right for the monitor, before cron does."
 EXAMPLES = """\
 examples:

@@ -22,6 +22,7 @@ from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.text import human_bytes, human_seconds, pluralize, printable
 from s3sync.transfer import progress
 
+USAGE = "[RUN ...] [--older-than AGE] [--delete [--yes]] [options]"
 DESCRIPTION = "List the runs that S3 holds for certain, and delete them here."
 EXAMPLES = """\
 examples:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NoReturn, Protocol, cast
 
 from s3sync.errors import UsageError
@@ -29,12 +31,14 @@ exit codes:
 """
 _SPELLINGS = "Options can be written with underscores, too: --dry_run is --dry-run.\n"
 _HIDDEN = ("task",)  # commands that only other programs run
+_ALSO_MEANT = {"list": "status", "ls": "status", "sync": "upload", "version": "--version", "delete": "cleanup"}
 _VERBATIM = ("--sbatch_options", "--sbatch-options")
 
 
 class Command(Protocol):
     """A module of this package: one command, with its options, its output and its exit code."""
 
+    USAGE: str
     DESCRIPTION: str
     EXAMPLES: str
 
@@ -51,9 +55,8 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that raises UsageError, in plain words, instead of printing its usage and exiting."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise UsageError."""
-        text = _in_plain_words(message)
-        raise UsageError(f"{text} (see `{self.prog} --help`)", id="usage.options")
+        """Raise UsageError for a message of argparse."""
+        raise _in_plain_words(message, self.prog)
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -94,6 +97,7 @@ def build_parser(names: Iterable[str] = COMMANDS) -> Parser:
         below = commands.add_parser(
             name,
             **listed,
+            usage=f"%(prog)s {module.USAGE}",
             description=module.DESCRIPTION,
             epilog=f"{module.EXAMPLES}\n{_SPELLINGS}\n{_EXIT_CODES}",
             formatter_class=_HelpFormatter,
@@ -113,12 +117,51 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
     Only the module of the command that is run is imported.
     """
+    if argv and argv[0] == "help":  # as in `s3sync help upload`
+        argv = [*argv[1:2], "--help"]
     asked_for = argv[0] if argv else ""
+    if asked_for and not asked_for.startswith("-") and asked_for not in COMMANDS:
+        raise _unknown_command(asked_for)
     parser = build_parser([asked_for] if asked_for in COMMANDS else COMMANDS)
-    args, extra = parser.parse_known_args(with_verbatim_values(argv))
-    if extra:
-        parser.error(f"unrecognized arguments: {' '.join(extra)}")
+    argv = with_verbatim_values(argv)
+    if "--help" not in argv and "-h" not in argv:
+        _require_known_options(parser, argv)
+    args, extra = parser.parse_known_args(argv)
+    _take_extra_arguments(args, extra)
     return args
+
+
+def _require_known_options(parser: Parser, argv: Sequence[str]) -> None:
+    """Raise UsageError for an option that does not exist: argparse would first report that others are missing."""
+    command_parser = subparsers(parser).get(argv[0]) if argv else None
+    known = (command_parser or parser)._option_string_actions  # noqa: SLF001 - argparse has no public list of them
+    for argument in argv:
+        if argument == "--":
+            return
+        name = argument.partition("=")[0]
+        if len(name) > 2 and name.startswith("--") and name not in known and " " not in name:
+            raise _unknown_option(name, known, command_parser or parser)
+
+
+def subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each command by its name."""
+    actions = parser._actions  # noqa: SLF001 - argparse has no public list of them
+    found = next(action for action in actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001
+    return dict(found.choices)
+
+
+def _take_extra_arguments(args: argparse.Namespace, extra: Sequence[str]) -> None:
+    """Add runs that argparse left over, since they are behind an option; raises UsageError for all else."""
+    extra = [argument for argument in extra if argument != "--"]
+    if not extra:
+        return
+    if isinstance(getattr(args, "run", None), list) and not any(argument.startswith("-") for argument in extra):
+        args.run += extra
+        return
+    advice = f"see `s3sync {args.command} --help`" if args.command else "see `s3sync --help`"
+    if os.path.isfile(extra[0]) and hasattr(args, "config"):
+        advice = f"for a config write --config {extra[0]}"
+    raise UsageError(f"unexpected argument: {printable(extra[0])} ({advice})", id="usage.unexpected-argument")
 
 
 def with_verbatim_values(argv: Sequence[str]) -> list[str]:
@@ -134,5 +177,29 @@ def with_verbatim_values(argv: Sequence[str]) -> list[str]:
     return joined
 
 
-def _in_plain_words(message: str) -> str:
-    return printable(re.sub(r"--([\w-]+)/--\w+", r"--\1", message))
+def _unknown_command(name: str) -> UsageError:
+    meant = _ALSO_MEANT.get(name) or next(iter(difflib.get_close_matches(name, COMMANDS, 1)), "")
+    advice = f"did you mean `s3sync {meant}`?" if meant else "`s3sync --help` lists them"
+    return UsageError(f"there is no command {printable(name)} ({advice})", id="usage.unknown-command")
+
+
+def _unknown_option(name: str, known: Collection[str], parser: argparse.ArgumentParser) -> UsageError:
+    hyphened = [option for option in known if option.startswith("--") and "_" not in option]
+    close = difflib.get_close_matches(name.replace("_", "-"), hyphened, 1)
+    advice = f"did you mean {close[0]}?" if close else f"see `{parser.prog} --help`"
+    return UsageError(f"{parser.prog} has no option {printable(name)} ({advice})", id="usage.unknown-option")
+
+
+def _in_plain_words(message: str, program: str) -> UsageError:
+    """Return the error for a message of argparse."""
+    message = re.sub(r"(--[\w-]+)/--\w+", r"\1", message)  # both spellings of an option
+    if match := re.fullmatch(r"argument (\S+): expected (one|at least one) argument", message):
+        return UsageError(f"{match[1]} needs a value (see `{program} --help`)", id="usage.missing-value")
+    if match := re.fullmatch(r"the following arguments are required: (.+)", message):
+        return UsageError(f"missing: {match[1]} (see `{program} --help`)", id="usage.missing-argument")
+    if match := re.fullmatch(r"argument (\S+): invalid choice: (.+) \(choose from (.+)\)", message, re.DOTALL):
+        choices = match[3].replace("'", "")
+        return UsageError(f"{match[1]}: {printable(match[2])} is not one of {choices}", id="usage.invalid-choice")
+    if match := re.fullmatch(r"argument (\S+): ignored explicit argument (.+)", message, re.DOTALL):
+        return UsageError(f"{match[1]} takes no value, and has {printable(match[2])}", id="usage.unexpected-value")
+    return UsageError(printable(message.removeprefix("argument ")), id="usage.invalid-value")

@@ -12,6 +12,7 @@ from s3sync.errors import EXIT_DONE
 from s3sync.inventory import forget
 from s3sync.text import printable
 
+USAGE = "RUN ... [--config FILE] [--json]"
 DESCRIPTION = "Set the state log of a run aside whose folder is gone. Nothing is deleted."
 EXAMPLES = """\
 examples:

@@ -8,15 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3sync.commands.output import print_messages
+from s3sync.errors import UsageError
 from s3sync.state import log_dir
+from s3sync.text import printable
 
 if TYPE_CHECKING:
     from s3sync.config import Config  # importing pydantic takes long, and `upload` does without
 
 
 def config_path(args: argparse.Namespace) -> Path:
-    """Return the path of the config, as the user gave it."""
-    return Path(args.config)
+    """Return the config that the user gave, else the one at the default place; raises UsageError if there is none."""
+    from s3sync.config import default_path, default_places
+
+    if args.config is not None:
+        return Path(args.config)
+    if found := default_path(os.environ):
+        return found
+    places = " or ".join(printable(str(path)) for path in default_places(os.environ))
+    raise UsageError(
+        f"no config: there is no {places} (`s3sync init` writes one; --config FILE or $S3SYNC_CONFIG names another)",
+        id="usage.no-config",
+    )
 
 
 def config_to_read(args: argparse.Namespace) -> Config:

@@ -41,11 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _report(error: BaseException, *, as_json: bool) -> int:
-    text, code = boundary.explain(error, os.environ)
+    explanation = boundary.explain(error, os.environ)
     if as_json:
-        print_json({"error": text, "exit_code": code})
-    print_messages(text.splitlines())
-    return code
+        print_json({"error": explanation.message, "error_id": explanation.id, "exit_code": explanation.exit_code})
+    print_messages(explanation.lines)
+    return explanation.exit_code
 
 
 def _print_completion(shell: str) -> int:

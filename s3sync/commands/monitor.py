@@ -25,6 +25,7 @@ from s3sync.state import log_dir
 from s3sync.text import human_bytes, printable
 from s3sync.transfer import progress
 
+USAGE = "[--config FILE] [--dry-run] [--json]"
 DESCRIPTION = "Upload every new run that is complete. This is what cron runs."
 EXAMPLES = """\
 examples:

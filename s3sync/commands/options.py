@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+from typing import TypeAlias
 
 from s3sync.aws import argv as aws_argv
 from s3sync.state import log_dir
@@ -17,36 +18,34 @@ from s3sync.transfer import bandwidth, hook
 DEFAULT_LOG_DIR = str(log_dir.DEFAULT)
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
+Container: TypeAlias = "argparse._ActionsContainer"  # noqa: SLF001 - a parser, or a group of its options
+
+
+def add_config(container: Container) -> None:
     """Add --config."""
-    parser.add_argument("--config", required=True, metavar="FILE", help="the monitor's config")
+    container.add_argument(
+        "--config",
+        type=path,
+        metavar="FILE",
+        help="the config (default: $S3SYNC_CONFIG, else ~/.config/s3sync.yaml, else /etc/s3sync.yaml)",
+    )
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(container: Container) -> None:
     """Add --json."""
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
+    container.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
 
 
-def add_destination(parser: argparse.ArgumentParser) -> None:
-    """Add what `upload` and `verify` share."""
-    add = parser.add_argument
-    add("--bucket", required=True, metavar="B", help="the bucket's name")
+def add_destination(container: Container) -> None:
+    """Add the options that name a place in S3."""
+    add = container.add_argument
+    add("--bucket", metavar="B", help="the bucket's name")
     add(
         "--remote-path",
         "--remote_path",
         default="/",
         metavar="PATH",
         help="where in the bucket (default /): PATH/RUN/...",
-    )
-    add("--cores", type=cores, metavar="N", help="aws processes at once (default ALL that may be used)")
-    add(
-        "--exclude-patterns",
-        "--exclude_patterns",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="RE",
-        help="leave out files whose RUN/path/in/run one of these regular expressions is found in",
     )
     add(
         "--expected-bucket-owner",
@@ -56,31 +55,54 @@ def add_destination(parser: argparse.ArgumentParser) -> None:
         metavar="ACCOUNT",
         help="the 12 digits of the account that has to own the bucket",
     )
-    add(
-        "--aws-command",
-        "--aws_command",
-        metavar="FILE",
-        help="the AWS CLI (default: beside this Python, else on PATH)",
+
+
+def add_exclude_patterns(container: Container) -> None:
+    """Add --exclude-patterns."""
+    container.add_argument(
+        "--exclude-patterns",
+        "--exclude_patterns",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="RE",
+        help="leave out files if one of these regular expressions is found in their RUN/path/in/run",
     )
-    add_json(parser)
 
 
-def add_log_dir(parser: argparse.ArgumentParser) -> None:
-    """Add --log-dir."""
+def add_cores(container: Container) -> None:
+    """Add --cores."""
+    container.add_argument(
+        "--cores", type=cores, metavar="N", help="aws processes at once (default ALL that may be used)"
+    )
+
+
+def add_program(container: Container) -> None:
+    """Add the options for logs, the AWS CLI and the output."""
     otherwise = "where this user cannot write that, ~/.local/state/s3sync"
-    parser.add_argument(
+    add = container.add_argument
+    add(
         "--log-dir",
         "--log_dir",
         type=path,
         metavar="DIR",
         help=f"state logs (default {DEFAULT_LOG_DIR}; {otherwise})",
     )
+    add(
+        "--aws-command",
+        "--aws_command",
+        metavar="FILE",
+        help="the AWS CLI (default: beside this Python, else on PATH)",
+    )
+    add_json(container)
 
 
 def path(text: str) -> str:
-    """Refuse an empty path, which would be the current folder: a variable of a script may not be set."""
+    """Refuse a path that cannot be meant: an empty one would be the current folder, and `~` a folder of that name."""
     if not text:
         raise argparse.ArgumentTypeError("is empty (is a variable not set?)")
+    if text.startswith("~") and not os.path.lexists(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: the shell expands `~` only outside quotes (use $HOME inside)")
     return text
 
 

@@ -15,6 +15,7 @@ from s3sync.monitor import activity, dashboard, publish
 from s3sync.runs import off_limits
 from s3sync.text import printable
 
+USAGE = "--output DIR [--config FILE] [--json]"
 DESCRIPTION = "Write a page that shows all runs: how they are, and how it went lately."
 EXAMPLES = """\
 examples:
@@ -42,6 +43,11 @@ def run(args: argparse.Namespace) -> int:
     if around := off_limits.enclosing(folder, watched_by(config)):
         where = f"{printable(str(folder))} is inside {printable(around)}, whose files are uploaded"
         raise UsageError(f"--output {where} (give another folder)", id="usage.output-in-run")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(
+            f"--output {printable(str(folder))} is a file (give a folder, which gets index.html)",
+            id="usage.output-is-file",
+        )
     known = history.load_history(config)
     of_scans = activity.look(config)
     view = dashboard.view_of(known, of_scans)

@@ -20,6 +20,7 @@ from s3sync.inventory import RunStatus, states
 from s3sync.monitor import health
 from s3sync.text import human_bytes, printable, to_iso
 
+USAGE = "[RUN ...] [--config FILE] [--json]"
 DESCRIPTION = "Show all runs: their state and the reason."
 EXAMPLES = """\
 examples:

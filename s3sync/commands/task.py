@@ -10,6 +10,7 @@ from s3sync.errors import EXIT_DONE, EXIT_FAILED
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.slurm import task, work_folder
 
+USAGE = "FOLDER"
 DESCRIPTION = "Do a part of an upload on a node. This is what Slurm runs, not for people."
 EXAMPLES = """\
 examples:

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from s3sync.aws import argv, client, destination
-from s3sync.commands import locations, options, output, upload_text
+from s3sync.aws import argv, client
+from s3sync.commands import locations, options, output, run_argument, upload_text
 from s3sync.errors import EXIT_DONE, EXIT_FAILED, UsageError
 from s3sync.resources import lower_priority, usable_cores
 from s3sync.signals import StopRequest, stop_on_signals
@@ -18,50 +18,41 @@ from s3sync.slurm import client as slurm_client
 from s3sync.state import log_dir
 from s3sync.transfer import UploadRequest, UploadResult, bandwidth, progress, request, selection, upload
 
+USAGE = "RUN --bucket B [options]"
 DESCRIPTION = "Put one run into a bucket, and prove that every file arrived."
 EXAMPLES = """\
 examples:
-  s3sync upload --local-path /data/RUN --bucket lab-runs
-  s3sync upload --local-path RUN --bucket lab-runs --remote-path /2026 --cores 8
-  s3sync upload --local-path RUN --bucket lab-runs --exclude-patterns '\\.jpg$'
-  s3sync upload --local-path RUN --bucket lab-runs --dry-run
+  s3sync upload /data/RUN --bucket lab-runs
+  s3sync upload /data/RUN s3://lab-runs/2026
+  s3sync upload /data/RUN --bucket lab-runs --dry-run
+  s3sync upload /data/RUN --bucket lab-runs --exclude-patterns '\\.jpg$'
+  s3sync upload /data/RUN --bucket lab-runs --cores 8 --max-bandwidth 50MB/s
 """
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument(
-        "--local-path",
-        "--local_path",
-        type=options.path,
-        required=True,
-        metavar="RUN",
-        help="the run folder, or an analysis in it: RUN/Analysis/1",
-    )
+    run_argument.add_options(parser)
     options.add_destination(parser)
-    options.add_log_dir(parser)
     parser.add_argument("--dry-run", "--dry_run", action="store_true", help="say what would be sent; write nothing")
-    _add_selection(parser)
-    _add_proof(parser)
-    _add_storage(parser)
-    _add_pace(parser)
-    _add_afterwards(parser)
-    _add_slurm(parser)
+    _add_selection(parser.add_argument_group("what is sent"))
+    _add_proof(parser.add_argument_group("how it is verified"))
+    _add_speed(parser.add_argument_group("how fast"))
+    _add_storage(parser.add_argument_group("how S3 stores it"))
+    _add_afterwards(parser.add_argument_group("at the end"))
+    _add_slurm(parser.add_argument_group("on a Slurm cluster"))
+    options.add_program(parser.add_argument_group("logs and output"))
 
 
-def _add_selection(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        "--skip-check",
-        "--skip_check",
-        action="store_true",
-        help="upload the folder even if it is no complete run",
-    )
+def _add_selection(group: options.Container) -> None:
+    options.add_exclude_patterns(group)
+    add = group.add_argument
+    add("--skip-check", "--skip_check", action="store_true", help="upload the folder even if it is no complete run")
     add("--recheck", action="store_true", help="ask S3 although the log says completed; what differs is sent again")
 
 
-def _add_proof(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+def _add_proof(group: options.Container) -> None:
+    add = group.add_argument
     add(
         "--verify",
         choices=("etag", "size"),
@@ -76,9 +67,9 @@ def _add_proof(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_storage(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--sse", choices=argv.SSE, default="", help="how S3 is to encrypt them (default: as the bucket does)")
+def _add_storage(group: options.Container) -> None:
+    add = group.add_argument
+    add("--sse", choices=argv.SSE, default="", help="encryption (default: as the bucket does)")
     add("--sse-kms-key-id", "--sse_kms_key_id", default="", metavar="KEY", help="the KMS key for --sse aws:kms")
     add(
         "--storage-class",
@@ -97,8 +88,9 @@ def _add_storage(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_pace(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+def _add_speed(group: options.Container) -> None:
+    options.add_cores(group)
+    add = group.add_argument
     add("--threads", type=options.positive, default=4, metavar="N", help="requests at once in each process (default 4)")
     add(
         "--max-processes",
@@ -119,7 +111,7 @@ def _add_pace(parser: argparse.ArgumentParser) -> None:
         "--transfer_client",
         choices=("default", "crt"),
         default="default",
-        help="crt: the one in C of the AWS CLI version 2, which takes less CPU (default: default)",
+        help="crt: the client in C of the AWS CLI version 2, which takes less CPU (default: default)",
     )
     add(
         "--stall-minutes",
@@ -127,7 +119,7 @@ def _add_pace(parser: argparse.ArgumentParser) -> None:
         type=options.minutes,
         default=client.STALL_SECONDS / 60,
         metavar="N",
-        help="end an aws process that moves no bytes for so long (default %(default)g)",
+        help="end an aws process that moves no bytes for this long (default %(default)g)",
     )
     add(
         "--nice",
@@ -135,36 +127,36 @@ def _add_pace(parser: argparse.ArgumentParser) -> None:
         choices=range(20),
         default=0,
         metavar="N",
-        help="step back at the CPU, 0 to 19 (default 0)",
+        help="lower the CPU priority: 0 to 19 (default 0)",
     )
     add(
         "--io-priority",
         "--io_priority",
         choices=("normal", "low", "idle"),
         default="normal",
-        help="step back at the disks (default normal)",
+        help="the priority at the disks (default normal)",
     )
 
 
-def _add_afterwards(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+def _add_afterwards(group: options.Container) -> None:
+    add = group.add_argument
     add(
         "--completion-object",
         "--completion_object",
         action="store_true",
-        help="at the end write s3sync.complete.json into the run's prefix: files, sizes, ETags, verdict",
+        help="write s3sync.complete.json into the run's prefix: files, sizes, ETags, verdict",
     )
     add(
         "--on-complete",
         "--on_complete",
         type=options.command,
         metavar="COMMAND",
-        help="run this at the end, without a shell: the run is in S3SYNC_RUN_ID and the like, the log is its stdin",
+        help="run this without a shell: the run is in S3SYNC_RUN_ID and the like, the log is its stdin",
     )
 
 
-def _add_slurm(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+def _add_slurm(group: options.Container) -> None:
+    add = group.add_argument
     add(
         "--executor",
         choices=("local", "slurm"),
@@ -203,9 +195,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _request(args: argparse.Namespace, place: log_dir.Place) -> UploadRequest:
+    path = run_argument.find_run(args)
+    if not args.skip_check:
+        run_argument.require_not_inside_run(path)
+    elif warning := run_argument.warning_of_inner_runs(path):
+        output.print_messages([warning])
     return UploadRequest(
-        local_path=Path(args.local_path),
-        destination=destination.parse_destination(args.bucket, args.remote_path),
+        local_path=Path(path),
+        destination=run_argument.find_destination(args, path),
         log_dir=place.path,
         cores=args.cores or usable_cores(),
         threads=args.threads,

@@ -6,33 +6,43 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from s3sync import invocation
 from s3sync.aws import destination
-from s3sync.commands import locations, options, output
-from s3sync.errors import EXIT_DONE, EXIT_FAILED, StateError
+from s3sync.commands import locations, options, output, run_argument
+from s3sync.errors import EXIT_DONE, EXIT_FAILED, StateError, UsageError
 from s3sync.resources import usable_cores
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.state import Proof, log_dir
 from s3sync.text import human_bytes, human_seconds, indented_list, pluralize, printable
 from s3sync.transfer import UploadRequest, progress, selection, verify
 
+USAGE = "RUN --bucket B [options]"
 DESCRIPTION = "Compare a run on disk with S3, now, whatever the log says."
 EXAMPLES = """\
 examples:
   s3sync verify /data/RUN --bucket lab-runs
-  s3sync verify /data/RUN --bucket lab-runs --remote-path /2026 --json
+  s3sync verify /data/RUN s3://lab-runs/2026 --json
   s3sync verify /data/RUN --bucket lab-runs --manifest /archive/RUN.tsv
+  s3sync verify RUN --config /etc/s3sync.yaml
 """
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument("run", type=options.path, metavar="RUN", help="the run folder, or an analysis in it")
+    run_argument.add_options(parser)
     options.add_destination(parser)
-    options.add_log_dir(parser)
+    options.add_exclude_patterns(parser)
+    parser.add_argument(
+        "--config",
+        type=options.path,
+        metavar="FILE",
+        help="instead of --bucket: a run that the monitor watches, with bucket, path and patterns as in this config",
+    )
+    options.add_cores(parser)
     parser.add_argument(
         "--skip-check", "--skip_check", action="store_true", help="compare the folder even if it is no run"
     )
@@ -42,20 +52,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write path, size, MD5, ETag and key of what is proven; FILE.md5 is for md5sum -c",
     )
+    options.add_program(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Compare every file with S3, and return the exit code."""
-    request = UploadRequest(
-        local_path=Path(args.run),
-        destination=destination.parse_destination(args.bucket, args.remote_path),
-        log_dir=Path(os.devnull),  # no log is written
-        cores=args.cores or usable_cores(),
-        skip_check=args.skip_check,
-        excludes=selection.compile_excludes(args.exclude_patterns),
-        aws_command=args.aws_command,
-        bucket_owner=args.expected_bucket_owner,
-    )
+    request = _request_from_config(args) if _is_from_config(args) else _request(args)
     manifest = Path(os.path.abspath(args.manifest)) if args.manifest is not None else None
     stop = StopRequest()
     with stop_on_signals(stop), progress.display_for(sys.stderr) as display:
@@ -68,6 +70,66 @@ def run(args: argparse.Namespace) -> int:
     lines = [*result_lines(found), *next_step(found, request, _log_dir_to_name(args))]
     output.show(args, lines, {**as_json(found), "exit_code": code})
     return code
+
+
+def _is_from_config(args: argparse.Namespace) -> bool:
+    """Tell whether the place in S3 is that of a config: --config, or the config at the default place."""
+    if args.config is not None:
+        return True
+    if args.bucket is not None or run_argument.has_url(args):
+        return False
+    from s3sync.config import default_path
+
+    return default_path(os.environ) is not None
+
+
+def _request(args: argparse.Namespace) -> UploadRequest:
+    path = run_argument.find_run(args)
+    return UploadRequest(
+        local_path=Path(path),
+        destination=run_argument.find_destination(args, path),
+        log_dir=Path(os.devnull),  # no log is written
+        cores=args.cores or usable_cores(),
+        skip_check=args.skip_check,
+        excludes=selection.compile_excludes(args.exclude_patterns),
+        aws_command=args.aws_command,
+        bucket_owner=args.expected_bucket_owner,
+    )
+
+
+def _request_from_config(args: argparse.Namespace) -> UploadRequest:
+    """Return the request for a run that the config watches; what the user gave as options counts more."""
+    from s3sync.commands.overview import load_overview
+    from s3sync.inventory import request_for
+
+    config = locations.config_to_read(args)
+    name = run_argument.name_of_run(args)
+    rows = load_overview(config, [name]).rows
+    rows = [row for row in rows if not row.run.run.within] or rows  # a run, rather than its analyses
+    if args.bucket is not None:
+        wanted = destination.parse_destination(args.bucket, args.remote_path)
+        rows = [row for row in rows if row.run.entry.destination == wanted]
+    if not rows:
+        where = f" that goes to s3://{args.bucket}" if args.bucket is not None else ""
+        raise UsageError(
+            f"no run {printable(name)}{where} in the monitored directories (without --config, add --bucket)",
+            id="usage.not-monitored",
+        )
+    if len(rows) > 1:
+        urls = ", ".join(printable(row.run.url) for row in rows)
+        raise UsageError(
+            f"{printable(name)} goes to {len(rows)} places: {urls} (choose one by --bucket and --remote-path)",
+            id="usage.several-destinations-in-config",
+        )
+    request = request_for(rows[0].run, config)
+    return replace(
+        request,
+        cores=args.cores or request.cores,
+        skip_check=args.skip_check,
+        excludes=(*request.excludes, *selection.compile_excludes(args.exclude_patterns)),
+        aws_command=args.aws_command or request.aws_command,
+        bucket_owner=args.expected_bucket_owner or request.bucket_owner,
+    )
 
 
 def _log_dir_to_name(args: argparse.Namespace) -> str | None:
@@ -127,7 +189,7 @@ def next_step(found: verify.Verification, request: UploadRequest, log_dir: str |
     """
     if not found.differing or found.is_absent:
         return []
-    argv = ["upload", "--local-path", str(found.run.path), "--bucket", found.destination.bucket]
+    argv = ["upload", str(found.run.path), "--bucket", found.destination.bucket]
     argv += ["--remote-path", found.destination.remote_path] if found.destination.prefix else []
     argv += [f"--exclude-patterns={pattern.pattern}" for pattern in request.excludes]
     argv += ["--expected-bucket-owner", request.bucket_owner] if request.bucket_owner else []

@@ -62,7 +62,7 @@ def test_bash_completes(bash_script: str, folder: Path, line: str, words: list[s
 
 def test_every_file_and_folder_is_completed_as_such() -> None:
     script = completion.completion(parser := command_line.build_parser(), "bash")
-    for name, command in completion.commands(parser).items():
+    for name, command in command_line.subparsers(parser).items():
         for action in command._actions:
             if action.metavar in ("FILE", "DIR") and action.option_strings:
                 kind = "files" if action.metavar == "FILE" else "dirs"
@@ -100,7 +100,7 @@ def test_the_page_is_the_same_for_every_terminal(monkeypatch: pytest.MonkeyPatch
 def test_the_page_names_every_option_and_exit_code() -> None:
     parser = command_line.build_parser()
     page = manpage.PAGE.read_text().replace("\\-", "-")
-    for name, command in completion.commands(parser).items():
+    for name, command in command_line.subparsers(parser).items():
         section = page.split(f".SS s3sync {name}\n")[1].split("\n.S")[0]
         for action in command._actions:
             if action.dest != "help":

@@ -16,8 +16,8 @@ import pytest
 
 from s3sync import signals
 from s3sync.commands import boundary
-from s3sync.commands.boundary import EXIT_READER_LEFT, explain
-from s3sync.errors import ConfigError
+from s3sync.commands.boundary import EXIT_READER_LEFT, Explanation, explain
+from s3sync.errors import ConfigError, StateError
 from s3sync.signals import RepeatedInterrupt
 from tests.helpers.lab import BUCKET, FakeAws, Lab
 from tests.helpers.s3server import S3Server
@@ -54,19 +54,23 @@ def ended(code: str, lab: Lab, *words: str) -> tuple[int, str, str]:
         (OSError(errno.EROFS, "Read-only file system", "/log"), "Read-only file system: /log"),
         (OSError(errno.EIO, "Input/output error", "/data"), "Input/output error: /data"),
         (OSError(errno.ESTALE, "Stale file handle", "/data"), "Stale file handle: /data"),
-        (FileNotFoundError(errno.ENOENT, "No such file or directory"), "the current folder is not there any more"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), "the current folder does not exist any more"),
         (ModuleNotFoundError("No module named 'rich'"), "the installation is not complete: No module named 'rich'"),
     ],
 )
 def test_what_is_the_machines_fault_says_what_to_do(error: BaseException, said: str) -> None:
-    text, code = explain(error, {})
-    assert said in text
-    assert (code, text.count("\n"), text[-1]) == (1, 0, ")")
+    explanation = explain(error, {})
+    assert said in explanation.message
+    assert explanation.id.startswith("internal.")
+    assert (explanation.exit_code, len(explanation.lines), explanation.message[-1]) == (1, 1, ")")
 
 
 def test_errors_that_have_a_name_keep_their_message_and_code() -> None:
-    assert explain(ConfigError("line one\nline two"), {}) == ("line one\nline two", 78)
-    assert explain(KeyboardInterrupt(), {}) == ("interrupted by SIGINT", 130)
+    of_config = explain(ConfigError("line one\nline two", id="config.wrong"), {})
+    assert (of_config.lines, of_config.exit_code) == (["line one", "line two"], 78)
+    of_state = explain(StateError("cannot write", id="state.unwritable"), {})
+    assert (of_state.lines, of_state.exit_code) == (["cannot write [state.unwritable]"], 1)
+    assert explain(KeyboardInterrupt(), {}) == Explanation(message="interrupted by SIGINT", exit_code=130)
 
 
 def fail(text: str) -> Exception:
@@ -80,9 +84,10 @@ def fail(text: str) -> Exception:
 
 def test_an_unexpected_error_is_one_line_and_its_traceback_is_kept_in_private(tmp_path: Path) -> None:
     environ = {"XDG_STATE_HOME": str(tmp_path / "state"), "AWS_SECRET_ACCESS_KEY": "very-secret"}
-    text, code = explain(fail("very-secret\nand\x1b[31m"), environ)
+    explanation = explain(fail("very-secret\nand\x1b[31m"), environ)
     (kept,) = (tmp_path / "state" / "s3sync" / "errors").iterdir()
-    assert code == 1
+    text = explanation.message
+    assert (explanation.exit_code, explanation.id) == (1, "internal.bug")
     assert text.startswith("unexpected error: KeyError: ")
     assert text.endswith(f" (please report it; the details are in {kept})")
     assert "in fail\n" in kept.read_text()
@@ -93,7 +98,7 @@ def test_an_unexpected_error_is_one_line_and_its_traceback_is_kept_in_private(tm
 
 def test_where_nothing_can_be_kept_the_details_follow_in_the_same_line(tiny_run: Path) -> None:
     for place in ("/dev/null/state", str(tiny_run)):
-        text, _ = explain(fail("odd"), {"XDG_STATE_HOME": place})
+        text = explain(fail("odd"), {"XDG_STATE_HOME": place}).message
         assert "; the details: Traceback" in text
         assert "\n" not in text
     assert not (tiny_run / "s3sync").exists(), "never in a run"
@@ -107,7 +112,7 @@ def test_where_nothing_can_be_kept_the_details_follow_in_the_same_line(tiny_run:
     [
         ("raise KeyboardInterrupt", 130, "s3sync: interrupted by SIGINT\n"),
         ("raise MemoryError", 1, "s3sync: out of memory"),
-        ('raise RuntimeError("can\'t start new thread")', 1, "s3sync: no further process or thread can be started"),
+        ('raise RuntimeError("can\'t start new thread")', 1, "s3sync: cannot start another process or thread"),
         ("raise OSError(28, 'No space left on device', '/a')", 1, "s3sync: No space left on device: /a (make room"),
         ("raise ZeroDivisionError('odd')", 1, "s3sync: unexpected error: ZeroDivisionError: odd (please report it"),
         ("raise BrokenPipeError", EXIT_READER_LEFT, ""),

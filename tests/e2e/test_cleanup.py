@@ -357,8 +357,9 @@ def test_without_a_terminal_and_without_yes_it_is_wrong_usage(lab: Lab, server: 
     odd = cleanup(lab, stored, "--older_than", "a month")
 
     assert (result.code, idle.code, odd.code) == (2, 2, 2)
-    assert result.err == "s3sync: --delete asks on a terminal, and here is none (add --yes if you are certain)\n"
-    assert "invalid age such as 30d or 72h value: 'a month'" in odd.err
+    assert result.err.endswith("(add --yes to skip the question) [cleanup.no-terminal]\n")
+    assert idle.err.endswith(" [usage.requires-other]\n")
+    assert "'a month' is not an age in days or hours, such as 30d or 72h [usage.invalid-value]" in odd.err
     assert server.requests == []
     assert len(tree(stored)) == 4
 

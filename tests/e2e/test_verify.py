@@ -341,7 +341,7 @@ def test_what_differs_from_a_completed_log_is_sent_again_with_recheck(
     assert found.code == 1
     program = f"{sys.executable} -m s3sync"
     again = (
-        f"`{program} upload --local_path {tiny_run} --bucket {BUCKET} --aws_command {lab.aws} --recheck` asks S3 again,"
+        f"`{program} upload {tiny_run} --bucket {BUCKET} --aws-command {lab.aws} --recheck` asks S3 again,"
         " and sends what differs"
     )
     assert found.out.splitlines()[-1] == f"  next    {again}"

@@ -131,7 +131,7 @@ def bad_run_info(run: Path) -> Path:
     ("spoil", "words"),
     [
         (no_such_folder, "no such folder"),
-        (a_file, "no such folder"),
+        (a_file, "is a file"),
         (not_a_run, "no RunInfo.xml"),
         (not_complete, "waits for RTAComplete"),
         (bad_run_info, "is no valid XML"),

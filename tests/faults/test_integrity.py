@@ -180,12 +180,12 @@ def test_check_looks_at_the_owner_and_at_the_storage(lab: Lab, server: S3Server,
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("--sse", "aes"), "argument --sse: invalid choice"),
-        (("--sse_kms_key_id", "k"), "--sse_kms_key_id means nothing without --sse aws:kms"),
-        (("--storage_class", "COLD"), "argument --storage_class: invalid choice"),
-        (("--expected_bucket_owner", "lab"), "invalid account of 12 digits value: 'lab'"),
-        (("--max_bandwidth", "50"), "invalid rate such as 50MB/s value: '50'"),
-        (("--stall_minutes", "0"), "invalid number of minutes value: '0'"),
+        (("--sse", "aes"), "[usage.invalid-choice]"),
+        (("--sse_kms_key_id", "k"), "--sse-kms-key-id requires --sse aws:kms"),
+        (("--storage_class", "COLD"), "[usage.invalid-choice]"),
+        (("--expected_bucket_owner", "lab"), "'lab' is not an account id of 12 digits"),
+        (("--max_bandwidth", "50"), "'50' is not a rate with its unit"),
+        (("--stall_minutes", "0"), "'0' is not a number of minutes above 0"),
     ],
 )
 def test_wrong_words_for_storage_are_usage(lab: Lab, run: Path, words: tuple[str, ...], complaint: str) -> None:

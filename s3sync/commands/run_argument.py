@@ -1,0 +1,130 @@
+"""Understand which run, and which place in S3, the arguments of `upload` and `verify` name."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from s3sync.aws import Destination, destination
+from s3sync.commands.options import path
+from s3sync.errors import RunError, UsageError
+from s3sync.runs import run_folder
+from s3sync.text import pluralize, printable
+
+_SCHEME = "s3://"
+_PATTERN = set("*?[")  # what shells expand to the names of files
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add RUN, the place in S3, and --local-path, the older way to name the run."""
+    parser.add_argument(
+        "run",
+        nargs="*",
+        type=path,
+        metavar="RUN",
+        help="the run folder, or an analysis in it (RUN/Analysis/1); s3://B/PATH may follow, instead of --bucket",
+    )
+    parser.add_argument("--local-path", "--local_path", type=path, metavar="RUN", help="the same as RUN")
+
+
+def has_url(args: argparse.Namespace) -> bool:
+    """Tell whether an s3:// URL was given."""
+    return any(each.startswith(_SCHEME) for each in args.run)
+
+
+def find_run(args: argparse.Namespace) -> str:
+    """Return the path of the one run that the user named.
+
+    Raises UsageError if that is not exactly one, and RunError if the path cannot be that of a run.
+    """
+    run = name_of_run(args)
+    _require_folder(run, args.command)
+    return run
+
+
+def name_of_run(args: argparse.Namespace) -> str:
+    """Return the one run that the user named, by a path or a name; raises UsageError if that is not exactly one."""
+    runs = [each for each in args.run if not each.startswith(_SCHEME)]
+    runs += [args.local_path] if args.local_path is not None else []
+    if not runs:
+        raise UsageError(f"no run given{_where_it_may_be(args)}", id="usage.no-run")
+    if len(runs) > 1:
+        raise _several_runs(args.command, runs)
+    return str(runs[0])
+
+
+def find_destination(args: argparse.Namespace, run: str) -> Destination:
+    """Return the place in S3 that the user named: --bucket and --remote-path, or a URL. Raises UsageError."""
+    urls = [each for each in args.run if each.startswith(_SCHEME)]
+    if not urls and args.bucket is None:
+        raise UsageError("no bucket given (add --bucket B, or s3://B/PATH behind the run)", id="usage.no-bucket")
+    if not urls:
+        return destination.parse_destination(args.bucket, args.remote_path)
+    if len(urls) > 1 or args.bucket is not None or args.remote_path != "/":
+        given = "two URLs" if len(urls) > 1 else "a URL and --bucket or --remote-path"
+        raise UsageError(f"{given} name the place in S3 (leave out one of them)", id="usage.several-destinations")
+    bucket, _, prefix = urls[0].removeprefix(_SCHEME).partition("/")
+    found = destination.parse_destination(bucket, prefix or "/")
+    if found.prefix.rpartition("/")[2] == os.path.basename(os.path.abspath(run)):
+        raise UsageError(
+            f"{printable(urls[0])} ends with the name of the run, which s3sync adds by itself (leave it out there)",
+            id="usage.run-in-url",
+        )
+    return found
+
+
+def warning_of_inner_runs(run: str) -> str:
+    """Return a warning if a folder is not a run but has runs in it; empty if all is well."""
+    if os.path.lexists(os.path.join(run, run_folder.RUN_INFO)):
+        return ""
+    inner = sorted(Path(run).glob(f"*/{run_folder.RUN_INFO}"))
+    if not inner:
+        return ""
+    where, first = printable(os.path.abspath(run)), printable(inner[0].parent.name)
+    return f"warning: {where} is not a run, and has {pluralize(len(inner), 'run')} in it, such as {first}"
+
+
+def _where_it_may_be(args: argparse.Namespace) -> str:
+    """Return what to do if no run was given: --exclude-patterns takes all arguments that follow."""
+    if args.exclude_patterns and os.path.isdir(args.exclude_patterns[-1]):
+        return f": --exclude-patterns took {printable(args.exclude_patterns[-1])} as a pattern (put the run before it)"
+    return f" (s3sync {args.command} RUN --bucket B)"
+
+
+def _several_runs(command: str, runs: list[str]) -> UsageError:
+    missing = next((run for run in runs if not os.path.lexists(run) and "/" not in run), None)
+    if missing is not None:
+        advice = f"if {printable(missing)} is the bucket, write --bucket {printable(missing)}"
+    elif command == "upload":
+        advice = "for many use `s3sync monitor`"
+    else:
+        advice = "for many use a loop of the shell"
+    return UsageError(f"{len(runs)} runs given, but {command} takes one at a time ({advice})", id="usage.several-runs")
+
+
+def _require_folder(run: str, command: str) -> None:
+    """Raise RunError for a path that cannot be that of a run, with the one that may be meant."""
+    if os.path.isdir(run):
+        return
+    if _PATTERN & set(run) and not os.path.lexists(run):
+        advice = f"the shell expands patterns only outside quotes, and {command} takes one run at a time"
+        raise RunError(f"no such folder: {printable(run)} ({advice})", id="usage.quoted-pattern")
+    if os.path.isfile(run):
+        folder = printable(os.path.dirname(os.path.abspath(run)))
+        raise RunError(f"{printable(run)} is a file, not a run folder (did you mean {folder}?)", id="usage.file-as-run")
+
+
+def require_not_inside_run(run: str) -> None:
+    """Raise RunError for a folder inside a run which is no analysis of it, and name the run."""
+    folder = Path(os.path.abspath(run))
+    if not folder.is_dir() or os.path.lexists(folder / run_folder.RUN_INFO):
+        return
+    if run_folder.is_analysis(f"{folder.parent.name}/{folder.name}"):
+        return
+    around = next((each for each in folder.parents if os.path.lexists(each / run_folder.RUN_INFO)), None)
+    if around:
+        raise RunError(
+            f"{printable(str(folder))} is only a part of the run {printable(str(around))} (give the run)",
+            id="usage.part-of-run",
+        )
