@@ -8,8 +8,7 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,6 +24,7 @@ from s3sync.state import log_format
 from s3sync.state.run_state import RunState
 from s3sync.transfer import completion_object, upload
 from scripts import benchmark, simulate_run
+from tests.helpers import error_page
 from tests.helpers.pages import ROOT, text_of
 
 DOCS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
@@ -280,52 +280,22 @@ def test_the_environment_of_on_complete_is_told() -> None:
 # Errors
 
 _ID = re.compile(r"[a-z0-9]+\.[a-z0-9]+(-[a-z0-9]+)*")
-ERRORS_PAGE = "docs/reference/errors.md"
-
-
-@cache
-def ids() -> dict[str, set[str]]:
-    """Each id that the program gives to an error, a cause or a problem, with the classes that have it."""
-    found: dict[str, set[str]] = {}
-    for path in (ROOT / "s3sync").rglob("*.py"):
-        calls = [node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Call)]
-        for call in calls:
-            for text in _texts(keyword.value for keyword in call.keywords if keyword.arg == "id"):
-                found.setdefault(text, set()).add(ast.unparse(call.func).rpartition(".")[2])
-    return found
-
-
-def _texts(values: Iterable[ast.expr]) -> list[str]:
-    constants = [node.value for value in values for node in ast.walk(value) if isinstance(node, ast.Constant)]
-    return [str(value) for value in constants if value]
 
 
 def test_every_id_is_well_formed() -> None:
-    assert [name for name in ids() if not _ID.fullmatch(name)] == []
+    assert [name for name in error_page.ids() if not _ID.fullmatch(name)] == []
 
 
 def test_an_id_means_one_kind_of_error() -> None:
-    kinds = {name: sorted(kind for kind in classes if kind.endswith("Error")) for name, classes in ids().items()}
+    kinds = {
+        name: sorted(kind for kind in classes if kind.endswith("Error")) for name, classes in error_page.ids().items()
+    }
     assert {name: classes for name, classes in kinds.items() if len(classes) > 1} == {}
 
 
-def explained() -> list[str]:
-    """Those of the tables, and those that need no more than their message."""
-    cells = [cells[0] for cells in rows(ERRORS_PAGE, "Id")]
-    cells += re.findall(r"^The message says it all: (.*?)\n\n", text_of(ERRORS_PAGE) + "\n", re.DOTALL | re.MULTILINE)
-    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
-
-
 def test_every_id_is_explained_once_and_no_other() -> None:
-    assert sorted(explained()) == sorted(ids())
-
-
-def test_the_ids_are_in_the_table_of_their_area_in_order() -> None:
-    for section in text_of(ERRORS_PAGE).split("\n## ")[1:]:
-        area, _, text = section.partition("\n")
-        first = [re.findall(r"`([^`]+)`", line)[0] for line in re.findall(r"^\| `.*", text, re.MULTILINE)]
-        assert [name for name in first if name.partition(".")[0] != area] == []
-        assert first == sorted(first), area
+    page = error_page.PAGE.read_text()
+    assert page == error_page.rewritten(page), "python -m tests.helpers.error_page"
 
 
 # The house
