@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -9,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from s3sync.aws import settings
-from s3sync.errors import RunError, UsageError
+from s3sync.errors import RunError, StateError, UsageError
 from s3sync.runs import Listing, Run, analysis, analysis_manifest, off_limits, readiness, run_folder
-from s3sync.state import RunState, StateStore, identity, summary
+from s3sync.state import RunState, StateStore, identity
 from s3sync.text import printable
 from s3sync.transfer import batches, changes, proof, selection
 from s3sync.transfer.request import UploadRequest
@@ -68,8 +69,10 @@ def _select(run: Run, listing: Listing, request: UploadRequest) -> UploadSelecti
 
 def _was_complete(request: UploadRequest, run: Run) -> bool:
     """Return whether it was completed once: what was deleted since, such as base calls, is no reason to wait."""
-    head = summary.look(StateStore(request.log_dir, run, request.destination)).head
-    return head is not None and head.was_complete
+    with contextlib.suppress(StateError, OSError, ValueError, RecursionError):
+        head = StateStore(request.log_dir, run, request.destination).head()
+        return head is not None and head.was_complete
+    return False
 
 
 def _require_complete(run: Run, listing: Listing, request: UploadRequest) -> str:

@@ -75,14 +75,14 @@ class UploadSession:
         self._skipped: Mapping[str, str] | None = None
         self._completion: run_state.Completion | None = None
 
-    def run(self, *, resumed: bool, certain: bool = False) -> SessionResult:
+    def run_stages(self, *, resumed: bool, certain: bool = False) -> SessionResult:
         """Run all stages. If they raise an S3SyncError, the state is saved with what was verified, and it goes on.
 
         `resumed` says that there is a log; `certain` that S3 holds what the log says, and nothing else.
         """
         self._store.begin(self._state)
         try:
-            self._run_stages(resumed=resumed, certain=certain)
+            self._upload_in_stages(resumed=resumed, certain=certain)
         except LeaseLostError:  # the log is another host's now
             self._uploader.close()
             self._store.close()
@@ -115,7 +115,7 @@ class UploadSession:
 
     # The stages
 
-    def _run_stages(self, *, resumed: bool, certain: bool) -> None:
+    def _upload_in_stages(self, *, resumed: bool, certain: bool) -> None:
         remote = self._contact_s3(certain=certain)
         if self._killed_since:
             self._uploader.abort_stale_parts(self._selection.files, self._killed_since)

@@ -43,7 +43,7 @@ def upload(
     busy = f"{call.target} is being uploaded already"
     with lock.held(call.store.lock_path, busy, stop=stop, say=display.say) as run_lock:
         call.store.guard(run_lock.check)
-        return call.run(run_lock.descriptor)
+        return call.upload_locked(run_lock.descriptor)
 
 
 def preview(
@@ -168,7 +168,7 @@ class _Call:
     def target(self) -> str:
         return describe_target(self.inputs.run, self.request.destination)
 
-    def run(self, lock_descriptor: int) -> UploadResult:
+    def upload_locked(self, lock_descriptor: int) -> UploadResult:
         """Upload the run; the caller holds its lock."""
         self.store.prepare(self.inputs.selection.total)
         loaded = self._load_state()
@@ -196,7 +196,7 @@ class _Call:
         )
 
     def preview(self) -> Preview:
-        """Find out what `run` would do, without a lock."""
+        """Find out what `upload_locked` would do, without a lock."""
         state = self._load_state(set_aside=False)
         self._require_claim(state)
         chosen = self.inputs.selection
@@ -272,7 +272,7 @@ class _Call:
                 self.store.finish(state)
                 raise
             session = UploadSession(context, self.inputs.selection, self.store, state, self.executor)
-            return session.run(resumed=resumed, certain=is_certain)
+            return session.run_stages(resumed=resumed, certain=is_certain)
 
     def _open_context(self, lock_descriptor: int) -> contextlib.AbstractContextManager[UploadContext]:
         return open_context(
