@@ -255,7 +255,7 @@ def doubt(found: verify.Verification, record: Record | None, log_dir: Path) -> s
         return _named(f"proven by size alone in {url}", same)
     known = record.etags_at(found.destination.url(found.run.run_id)) if record else {}
     remote = {path: (item.size, item.etag) for path, item in found.remote.items()}
-    here = {file.path for file in found.scope.files}
+    here = {file.path for file in found.selection.files}
     lost = {
         path: "it was proven, and is not as it was then"
         for path, proven in known.items()

@@ -19,7 +19,7 @@ def summary(report: UploadResult) -> list[str]:
         return [f"nothing to send: {run} was completed {state.finished or 'before'}", *_facts(report), *_after(report)]
     if state.completed:
         return [f"uploaded: {run}", *_facts(report), *_after(report)]
-    if report.scope.still_since and not state.failed:
+    if report.selection.still_since and not state.failed:
         return [f"streamed so far: {run}", *_facts(report)]
     again = "the same command tries again; what is proven is not sent again"
     return [f"NOT completed: {run}", *_facts(report), *_failures(report), f"  next    {again}"]
@@ -47,7 +47,7 @@ def waiting_json(waiting: request.PendingAnalysis) -> dict[str, Any]:
 
 def as_json(report: UploadResult) -> dict[str, Any]:
     """The same as one object."""
-    state, tally = report.state, report.tally
+    state, tally = report.state, report.counters
     return {
         "run_id": state.run_id,
         "run_path": str(report.run.path),
@@ -55,14 +55,14 @@ def as_json(report: UploadResult) -> dict[str, Any]:
         "remote_path": report.destination.remote_path,
         "url": report.destination.url(report.run.run_id),
         "completed": state.completed,
-        "streaming": report.scope.still_since > 0,
+        "streaming": report.selection.still_since > 0,
         "already_completed": report.already_complete,
         "total_local_files": state.total_local_files,
         "total_uploaded_files": len(state.proven),
         "total_failed_upload": len(state.failed),
         "failed": {printable(path): reason for path, reason in state.failed.items()},
-        "excluded_files": report.scope.excluded,
-        "skipped": {printable(item.path): item.reason for item in report.scope.skipped},
+        "excluded_files": report.selection.excluded,
+        "skipped": {printable(item.path): item.reason for item in report.selection.skipped},
         "sent_files": tally.sent_files,
         "sent_bytes": tally.sent_size,
         "found_in_s3": tally.found_files,
@@ -84,7 +84,7 @@ def preview_lines(preview: request.Preview) -> list[str]:
         f"would send: {printable(preview.run.run_id)}",
         f"  to      {printable(preview.destination.url(preview.run.run_id))}",
         (
-            f"  files   {len(preview.pending):,} of {preview.scope.total:,}, {human_bytes(size)}, "
+            f"  files   {len(preview.pending):,} of {preview.selection.total:,}, {human_bytes(size)}, "
             f"in {preview.batches:,} batch{'es' if preview.batches != 1 else ''}"
         ),
     ]
@@ -92,11 +92,11 @@ def preview_lines(preview: request.Preview) -> list[str]:
         lines.append(f"  in S3   {preview.same_size:,} of them with the same size; their ETags would be compared first")
     if preview.ask_seconds:
         lines.append(f"  proof   {objects.slow_heads_message(len(preview.pending), preview.ask_seconds)}")
-    if preview.scope.excluded:
-        lines.append(f"  skipped {pluralize(preview.scope.excluded, 'file')} by --exclude_patterns")
-    if preview.scope.unsendable:
-        lines.append(f"  cannot  {pluralize(len(preview.scope.unsendable), 'file')} be sent:")
-        lines += _named({item.path: item.reason for item in preview.scope.unsendable})
+    if preview.selection.excluded:
+        lines.append(f"  skipped {pluralize(preview.selection.excluded, 'file')} by --exclude_patterns")
+    if preview.selection.unsendable:
+        lines.append(f"  cannot  {pluralize(len(preview.selection.unsendable), 'file')} be sent:")
+        lines += _named({item.path: item.reason for item in preview.selection.unsendable})
     return [*lines, f"  log     {printable(str(preview.log_path))} (not written)"]
 
 
@@ -109,22 +109,22 @@ def preview_json(preview: request.Preview) -> dict[str, Any]:
         "bucket": preview.destination.bucket,
         "remote_path": preview.destination.remote_path,
         "url": preview.destination.url(preview.run.run_id),
-        "total_local_files": preview.scope.total,
+        "total_local_files": preview.selection.total,
         "would_send_files": len(preview.pending),
         "would_send_bytes": sum(file.size for file in preview.pending),
         "same_size_in_s3": preview.same_size,
         "batches": preview.batches,
         "checksum_seconds": round(preview.ask_seconds),
-        "excluded_files": preview.scope.excluded,
-        "skipped": {printable(item.path): item.reason for item in preview.scope.skipped},
-        "failed": {printable(item.path): item.reason for item in preview.scope.unsendable},
+        "excluded_files": preview.selection.excluded,
+        "skipped": {printable(item.path): item.reason for item in preview.selection.skipped},
+        "failed": {printable(item.path): item.reason for item in preview.selection.unsendable},
         "log": str(preview.log_path),
         "obstacles": list(preview.obstacles),
     }
 
 
 def _facts(report: UploadResult) -> list[str]:
-    state, tally = report.state, report.tally
+    state, tally = report.state, report.counters
     ways = sorted({_WAYS.get(proof.verified_by, proof.verified_by) for proof in state.proven.values()})
     how = f" by {', '.join(ways)}" if ways else ""
     found = f", {tally.found_files:,} of them found in S3" if tally.found_files else ""
@@ -141,8 +141,8 @@ def _facts(report: UploadResult) -> list[str]:
             f"  sent    {pluralize(tally.sent_files, 'file')}, {human_bytes(tally.sent_size)} "
             f"in {human_seconds(tally.seconds)} ({rate}/s)"
         )
-    if report.scope.excluded:
-        lines.append(f"  skipped {pluralize(report.scope.excluded, 'file')} by --exclude_patterns")
+    if report.selection.excluded:
+        lines.append(f"  skipped {pluralize(report.selection.excluded, 'file')} by --exclude_patterns")
     return [*lines, f"  log     {printable(str(report.log_path))}"]
 
 

@@ -145,11 +145,11 @@ def _log_dir_to_name(args: argparse.Namespace) -> str | None:
 
 def result_lines(found: verify.Verification) -> list[str]:
     """For people: a verdict in one line, and what is behind it."""
-    share = f"{len(found.proven):,} of {pluralize(found.scope.total, 'file')}"
+    share = f"{len(found.proven):,} of {pluralize(found.selection.total, 'file')}"
     size = human_bytes(_size(found.proven))
     url = printable(found.destination.url(found.run.run_id))
-    if found.identical and found.scope.excluded:
-        excluded = pluralize(found.scope.excluded, "excluded file")
+    if found.identical and found.selection.excluded:
+        excluded = pluralize(found.selection.excluded, "excluded file")
         verdict = f"{share}, {size}: identical, but {excluded} not compared; NOT safe to delete the local copy"
     elif found.identical:
         verdict = f"{share}, {size}: identical; safe to delete the local copy"
@@ -168,7 +168,7 @@ def result_lines(found: verify.Verification) -> list[str]:
         *facts,
         *(_absent(found) if found.is_absent else _named("not identical", differing)),
         *_named("only in S3", [printable(path) for path in found.extra or ()]),
-        *_named("without bytes, so not in S3", [f"{printable(p)}: {why}" for p, why in found.scope.skipped]),
+        *_named("without bytes, so not in S3", [f"{printable(p)}: {why}" for p, why in found.selection.skipped]),
         *_named("of the same size, and no ETag or checksum to compare", [printable(p.path) for p in found.by_size]),
     ]
 
@@ -207,14 +207,14 @@ def as_json(found: verify.Verification) -> dict[str, Any]:
         "run_path": str(found.run.path),
         "url": found.destination.url(found.run.run_id),
         "identical": found.identical,
-        "total_local_files": found.scope.total,
+        "total_local_files": found.selection.total,
         "identical_files": len(found.proven),
         "identical_bytes": _size(found.proven),
         "differing": {printable(path): why for path, why in found.differing.items()},
         "only_in_s3": None if found.extra is None else [printable(path) for path in found.extra],
         "by_size_only": [printable(proof.path) for proof in found.by_size],
-        "excluded_files": found.scope.excluded,
-        "skipped": {printable(item.path): item.reason for item in found.scope.skipped},
+        "excluded_files": found.selection.excluded,
+        "skipped": {printable(item.path): item.reason for item in found.selection.skipped},
         "manifest": str(found.manifest) if found.manifest else None,
         "manifest_error": found.manifest_error or None,
         "elsewhere": [log.destination.url(log.run_id) for log in found.elsewhere if log.destination],

@@ -288,7 +288,7 @@ def _upload(
         LOG.info("uploaded %s: %s", run.key, _one_line(report))
     elif report.state.failed or run.state != "streaming":
         result.problems.append(Problem(run.key, _one_line(report), "run"))
-    elif report.tally.sent_files or report.tally.found_files:
+    elif report.counters.sent_files or report.counters.found_files:
         LOG.info("streamed %s: %s", run.key, _one_line(report))
     if run.state == "streaming":
         _finish(result, run, config, environ, stop, make_display)
@@ -322,7 +322,7 @@ def _preview(
 
 
 def _one_line(report: UploadResult) -> str:
-    state, tally = report.state, report.tally
+    state, tally = report.state, report.counters
     proven = f"{len(state.proven):,} of {pluralize(state.total_local_files, 'file')} proven"
     if state.completed or not state.failed:
         return f"{proven}, {human_bytes(tally.sent_size)} sent in {human_seconds(tally.seconds)}"

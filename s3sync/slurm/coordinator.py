@@ -98,7 +98,7 @@ def collect(job: UploadRequest, folder: WorkFolder, environ: Mapping[str, str], 
                     destination=job.destination,
                     log_path=store.log_path,
                     state=_logged(store, run),
-                    scope=inputs.selection,
+                    selection=inputs.selection,
                 )
             )
         handed, last, tally, words = folder.spec(), folder.result(FINALIZER), folder.tally(), folder.last_output_lines()
@@ -116,8 +116,8 @@ def collect(job: UploadRequest, folder: WorkFolder, environ: Mapping[str, str], 
         destination=job.destination,
         log_path=store.log_path,
         state=state,
-        scope=inputs.selection,
-        tally=tally,
+        selection=inputs.selection,
+        counters=tally,
         on_complete=after,
     )
 

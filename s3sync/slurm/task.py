@@ -150,7 +150,7 @@ def run_finalizer(folder: WorkFolder, environ: Mapping[str, str], stop: StopRequ
         if not stop.is_requested:
             folder.write_result(FINALIZER, Result(_node(environ), request.UploadCounters(), {}, "", str(error)))
         raise
-    folder.write_result(FINALIZER, Result(_node(environ), report.tally, report.state.failed, report.state.aws))
+    folder.write_result(FINALIZER, Result(_node(environ), report.counters, report.state.failed, report.state.aws))
 
 
 def _is_left_to_others(folder: WorkFolder, handed: JobSpec, environ: Mapping[str, str]) -> bool:

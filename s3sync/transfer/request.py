@@ -126,11 +126,11 @@ class UploadResult:
     destination: Destination
     log_path: Path
     state: RunState
-    scope: UploadSelection
+    selection: UploadSelection
     already_complete: bool = False
     on_complete: str = ""  # what came of the user's command, if it was run now
     handed_over: bool = False  # to the jobs of a cluster, which are at work now
-    tally: UploadCounters = field(default_factory=UploadCounters)
+    counters: UploadCounters = field(default_factory=UploadCounters)
 
     @property
     def ok(self) -> bool:
@@ -157,7 +157,7 @@ class Preview:
     run: Run
     destination: Destination
     log_path: Path
-    scope: UploadSelection
+    selection: UploadSelection
     pending: tuple[LocalFile, ...] = ()
     same_size: int = 0
     batches: int = 0

@@ -189,8 +189,8 @@ class _Call:
         session = self._run_session(current, lock_descriptor, resumed=before is not None, is_certain=is_certain)
         return replace(
             self._result(session.state),
-            scope=session.selection,
-            tally=replace(session.counters, seconds=time.monotonic() - self.started),
+            selection=session.selection,
+            counters=replace(session.counters, seconds=time.monotonic() - self.started),
             on_complete=self._run_hook(session.state),
             handed_over=session.handed_over,
         )
@@ -204,7 +204,7 @@ class _Call:
             run=self.inputs.run,
             destination=self.request.destination,
             log_path=self.store.log_path,
-            scope=chosen,
+            selection=chosen,
         )
         if state and is_complete(self.request, state, chosen):
             return result
@@ -296,7 +296,7 @@ class _Call:
             destination=self.request.destination,
             log_path=self.store.log_path,
             state=state,
-            scope=self.inputs.selection,
+            selection=self.inputs.selection,
         )
 
     def _warn(self, warning: str) -> None:

@@ -44,7 +44,7 @@ class Verification:
 
     run: Run
     destination: Destination
-    scope: UploadSelection
+    selection: UploadSelection
     proven: list[Proof] = field(default_factory=list)
     by_size: list[Proof] = field(default_factory=list)
     differing: dict[str, str] = field(default_factory=dict)
@@ -179,7 +179,7 @@ class _Comparison:
         hasher: Hasher,
         remote: Mapping[str, objects.RemoteObject] | None,
     ) -> None:
-        run_id, scope = found.run.run_id, found.scope
+        run_id, scope = found.run.run_id, found.selection
         self.title = f"verifying {printable(run_id)} in {printable(found.destination.url(run_id))}"
         self._totals = len(scope.files), sum(file.size for file in scope.files)
         self._found = found
@@ -200,7 +200,7 @@ class _Comparison:
     def run(self, stop: StopRequest) -> None:
         """Some at a time; the next are hashed while those are judged, which may take a process for each."""
         before: tuple[Sequence[LocalFile], dict[str, objects.ObjectState]] | None = None
-        for some in _some(self._found.scope.files):
+        for some in _some(self._found.selection.files):
             stop.raise_if_requested()
             seen = self._look(some)
             self._remember(some)
