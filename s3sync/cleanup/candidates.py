@@ -22,7 +22,7 @@ from s3sync.cleanup.record import Record
 from s3sync.config import Config
 from s3sync.errors import S3SyncError
 from s3sync.inventory import Problem, RunStatus, discovery, states, statuses
-from s3sync.runs import run_folder
+from s3sync.runs import local_files, run_folder
 from s3sync.state import Proof, log_format
 from s3sync.text import human_seconds, parse_iso, pluralize, printable
 from s3sync.transfer import verify
@@ -46,7 +46,7 @@ class Subject(NamedTuple):
     @property
     def runs(self) -> tuple[RunStatus, ...]:
         """The run at each destination; what is compared there is the whole folder, analyses included."""
-        return tuple(unit for unit in self.units if not unit.run.within)
+        return tuple(unit for unit in self.units if not unit.run.parent_run)
 
     @property
     def uploaded(self) -> tuple[RunStatus, ...]:
@@ -89,7 +89,7 @@ class Plan(NamedTuple):
 class Proven(NamedTuple):
     """What was found identical, each file by its identity then, and its proofs by destination."""
 
-    files: dict[str, run_folder.Identity]
+    files: dict[str, local_files.FileIdentity]
     proofs: dict[str, dict[str, Proof]]  # by URL, then by path
     stays: tuple[str, ...]
     found: tuple[verify.Verification, ...]
@@ -145,7 +145,7 @@ def _occupied(config: Config, runs: Iterable[str]) -> dict[str, str]:
 def _subject(
     units: Sequence[RunStatus], config: Config, older_than: float, now: float, occupied: Mapping[str, str]
 ) -> Subject:
-    runs = [unit for unit in units if not unit.run.within]
+    runs = [unit for unit in units if not unit.run.parent_run]
     name = runs[0].run.path
     folder = Path(os.path.realpath(name.parent)) / name.name  # one path, by whichever the config has it
     completed, age = _completed(units, now)
@@ -166,9 +166,9 @@ def _why_not_this_folder(runs: Sequence[RunStatus], occupied: Mapping[str, str])
         return f"it is watched under several names: {', '.join(sorted({printable(str(r.run.path)) for r in runs}))}"
     root = os.path.realpath(runs[0].run.path)
     for place, what in occupied.items():
-        if (place == root and what != "another run") or run_folder.is_inside(place, root):
+        if (place == root and what != "another run") or local_files.is_inside(place, root):
             return f"{what} is in it: {printable(place)}" if place != root else f"the folder is {what}"
-        if what == "another run" and run_folder.is_inside(root, place):
+        if what == "another run" and local_files.is_inside(root, place):
             return f"it is a folder of another run: {printable(place)}"
     return mounted_in(Path(root))
 
@@ -179,7 +179,7 @@ def mounted_in(folder: Path) -> str:
         place = partition.mountpoint
         if place == str(folder):
             return "the folder is a mount point"
-        if run_folder.is_inside(place, str(folder)):
+        if local_files.is_inside(place, str(folder)):
             return f"a mount point is in it: {printable(place)}"
     return ""
 
@@ -288,7 +288,7 @@ def _named(what: str, reasons: Mapping[str, str]) -> str:
 
 def joined(subject: Subject, found: Sequence[verify.Verification]) -> tuple[str, Proven]:
     """What the destinations have together, and why that is not enough to delete it."""
-    files: dict[str, run_folder.Identity] = {}
+    files: dict[str, local_files.FileIdentity] = {}
     proofs: dict[str, dict[str, Proof]] = {}
     for one in found:
         identities = one.identities or {}
@@ -296,10 +296,10 @@ def joined(subject: Subject, found: Sequence[verify.Verification]) -> tuple[str,
             if files.setdefault(proof.path, identities[proof.path]) != identities[proof.path]:
                 return f"{printable(proof.path)}: changed while the run was verified", NOTHING
         proofs[one.destination.url(one.run.run_id)] = {proof.path: proof for proof in one.proven}
-    listing = run_folder.list_files(found[0].run)
+    listing = local_files.list_files(found[0].run)
     if run_folder.RUN_INFO in files and files[run_folder.RUN_INFO].is_link:
         return f"{run_folder.RUN_INFO} is a link: without what it leads to, the rest could not be recognised", NOTHING
-    paths = [*(file.path for file in listing.files), *(item.path for item in listing.unsendable)]
+    paths = [*(file.path for file in listing.files), *(item.path for item in listing.rejected)]
     rest = [path for path in paths if path not in files]
     stays = sorted([*rest, *(item.path for item in listing.skipped)])
     proven = Proven(files, proofs, tuple(stays), tuple(found))

@@ -11,12 +11,12 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
 from s3sync.errors import RunError
-from s3sync.runs import LocalFile, run_folder
+from s3sync.runs import LocalFile, local_files, run_folder
 from s3sync.text import printable
 from s3sync.transfer import batches
 
@@ -41,7 +41,7 @@ class Removal:
 def remove(
     folder: Path,
     identity: tuple[int, int],
-    files: Mapping[str, run_folder.Identity],
+    files: Mapping[str, local_files.FileIdentity],
     known: Collection[str],
     check_stop: Callable[[], None],
     removal: Removal,
@@ -80,7 +80,7 @@ def _require_writable(directory: Path) -> None:
         raise RunError(f"nothing is deleted: the run folder could not go, {where} may not be written (chmod it)")
 
 
-def _remove_in_order(tree: _Tree, files: Mapping[str, run_folder.Identity], known: Collection[str]) -> None:
+def _remove_in_order(tree: _Tree, files: Mapping[str, local_files.FileIdentity], known: Collection[str]) -> None:
     links = [path for path in sorted(files) if files[path].is_link]
     others = [path for path in sorted(files) if not files[path].is_link]
     phases = batches.split_by_phase(LocalFile(path, files[path].size, files[path].mtime_ns) for path in others)
@@ -120,7 +120,7 @@ class _Tree:
         self._check_stop = check_stop
         self._ctimes: dict[tuple[int, int], int] = {}  # of files that had another name, which was deleted here
 
-    def delete_files(self, files: Mapping[str, run_folder.Identity], paths: Sequence[str]) -> None:
+    def delete_files(self, files: Mapping[str, local_files.FileIdentity], paths: Sequence[str]) -> None:
         """In this order, some in a row that are in one folder by one opening of it."""
         for folder, names in groupby(paths, os.path.dirname):
             together = list(names)
@@ -133,7 +133,7 @@ class _Tree:
                 why = f"its folder cannot be opened: {error.strerror}"
                 self.removal.left.update({path: why for path in together if path not in self.removal.left})
 
-    def _delete(self, descriptor: int, path: str, identity: run_folder.Identity) -> None:
+    def _delete(self, descriptor: int, path: str, identity: local_files.FileIdentity) -> None:
         try:
             why = self._delete_if_same(descriptor, os.path.basename(path), identity)
         except FileNotFoundError:
@@ -146,17 +146,19 @@ class _Tree:
             self.removal.deleted += 1
             self.removal.size += identity.size
 
-    def _delete_if_same(self, descriptor: int, name: str, identity: run_folder.Identity) -> str:
+    def _delete_if_same(self, descriptor: int, name: str, identity: local_files.FileIdentity) -> str:
         """Why it was not deleted; empty if it was. Raises OSError."""
         status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
         inode = (identity.device, identity.inode)
-        if run_folder.Identity.of(status) != identity._replace(ctime_ns=self._ctimes.get(inode, identity.ctime_ns)):
+        if local_files.FileIdentity.of(status) != replace(
+            identity, ctime_ns=self._ctimes.get(inode, identity.ctime_ns)
+        ):
             return _CHANGED
         if status.st_nlink == 1:
             os.unlink(name, dir_fd=descriptor)
             return ""
         with _looking_at(name, descriptor) as same:  # it has another name, whose ctime this changes
-            if run_folder.Identity.of(os.fstat(same)) != run_folder.Identity.of(status):
+            if local_files.FileIdentity.of(os.fstat(same)) != local_files.FileIdentity.of(status):
                 return _CHANGED
             os.unlink(name, dir_fd=descriptor)
             self._ctimes[inode] = os.fstat(same).st_ctime_ns

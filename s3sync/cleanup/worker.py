@@ -207,7 +207,7 @@ class Cleaner:
         if not self._config.require_whole_runs:
             return ""
         excludes = [pattern for run in subject.uploaded for pattern in run.entry.excludes]
-        if what := readiness.lacking(subject.uploaded[0].run, excludes):
+        if what := readiness.describe_missing_base_calls(subject.uploaded[0].run, excludes):
             return f"incomplete here and in S3: {what} (copy and upload the rest, or set `require_whole_runs: false`)"
         return ""
 
@@ -318,7 +318,7 @@ class Cleaner:
 
     @contextlib.contextmanager
     def _held_by(self, record: Record) -> Iterator[None]:
-        run = Run(Path(record.run_path), record.run_id, run_folder.RunInfo("", "", "", "", ()))
+        run = Run(Path(record.run_path), record.run_id, run_folder.RunInfo())
         suffix = f"/{record.run_id}/"
         with contextlib.ExitStack() as locks:
             for target in record.targets:

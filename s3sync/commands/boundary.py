@@ -150,7 +150,7 @@ def _report_path(environ: Mapping[str, str]) -> Path:
     home = environ.get("XDG_STATE_HOME", "")
     state = Path(home) if os.path.isabs(home) else Path(os.path.expanduser("~/.local/state"))
     folder = state / "s3sync" / "errors"
-    if off_limits.enclosing(folder) or not folder.is_absolute():
+    if off_limits.find_enclosing_folder(folder) or not folder.is_absolute():
         raise FileNotFoundError(errno.ENOENT, "the home directory is in a run", str(folder))
     make_private_folder(folder)
     return folder / f"{time.strftime('%Y-%m-%dT%H%M%S')}.{os.getpid()}.txt"

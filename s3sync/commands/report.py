@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the page, and return the exit code."""
     config = locations.config_to_read(args)
     folder = Path(os.path.abspath(args.output))
-    if around := off_limits.enclosing(folder, watched_by(config)):
+    if around := off_limits.find_enclosing_folder(folder, watched_by(config)):
         where = f"{printable(str(folder))} is inside {printable(around)}, whose files are uploaded"
         raise UsageError(f"--output {where} (give another folder)", id="usage.output-in-run")
     if folder.exists() and not folder.is_dir():

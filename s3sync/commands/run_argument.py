@@ -9,7 +9,7 @@ from pathlib import Path
 from s3sync.aws import Destination, destination
 from s3sync.commands.options import path
 from s3sync.errors import RunError, UsageError
-from s3sync.runs import run_folder
+from s3sync.runs import local_files, run_folder
 from s3sync.text import pluralize, printable
 
 _SCHEME = "s3://"
@@ -120,7 +120,7 @@ def require_not_inside_run(run: str) -> None:
     folder = Path(os.path.abspath(run))
     if not folder.is_dir() or os.path.lexists(folder / run_folder.RUN_INFO):
         return
-    if run_folder.is_analysis(f"{folder.parent.name}/{folder.name}"):
+    if local_files.is_analysis(f"{folder.parent.name}/{folder.name}"):
         return
     around = next((each for each in folder.parents if os.path.lexists(each / run_folder.RUN_INFO)), None)
     if around:

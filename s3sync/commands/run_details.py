@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from s3sync.commands.overview import Row
@@ -24,7 +25,7 @@ def details(row: Row, config: Config) -> list[str]:
         f"  folder      {printable(str(run.run.path))}",
         f"  to          {printable(run.url)}",
     ]
-    if not run.run.within:
+    if not run.run.parent_run:
         lines += _about_the_run(row)
     state = _load_state(run, config)
     in_s3 = _uploaded_keys(run, state)
@@ -50,7 +51,7 @@ def _about_the_run(row: Row) -> list[str]:
     if info:
         lines += [f"  instrument  {instrument(info)}", f"  flow cell   {printable(info.flowcell)}"]
         lines += [f"  date        {printable(info.date)}", f"  cycles      {', '.join(map(str, info.cycles))}"]
-    facts = run_folder.read_run_parameters(run.run.root)._asdict().items()
+    facts = asdict(run_folder.read_run_parameters(run.run.root)).items()
     return [*lines, *(f"  {_LABELS.get(name, name):<11} {printable(value)}" for name, value in facts if value)]
 
 
@@ -58,14 +59,14 @@ def details_json(row: Row, config: Config) -> dict[str, Any]:
     """Return what `status RUN --json` adds for each run."""
     state = _load_state(row.run, config)
     failed = {printable(path): reason for path, reason in state.failed.items()} if state else {}
-    parameters = run_folder.read_run_parameters(row.run.run.root)._asdict()
+    parameters = asdict(run_folder.read_run_parameters(row.run.run.root))
     in_s3 = [printable(key) for key in _uploaded_keys(row.run, state)]
     return {**parameters, "failed": failed, "samples_that_do_not_match": list(row.run.failing), "in_s3": in_s3}
 
 
 def instrument(info: run_folder.RunInfo | None) -> str:
     """Return the instrument of a run, with its family if that is known."""
-    return (completion.with_family(info.instrument) if info else "") or "unknown instrument"
+    return (completion.instrument_label(info.instrument) if info else "") or "unknown instrument"
 
 
 def _load_state(run: RunStatus, config: Config) -> RunState | None:

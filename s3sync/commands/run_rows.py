@@ -43,7 +43,7 @@ def run_json(run: RunStatus) -> dict[str, Any]:
     return {
         "run_id": run.run.run_id,
         "run_path": str(run.run.path),
-        "analysis_of": run.run.root.name if run.run.within else "",
+        "analysis_of": run.run.root.name if run.run.parent_run else "",
         "state": run.state,
         "reason": run.reason,
         "url": run.url,

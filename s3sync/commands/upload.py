@@ -275,7 +275,7 @@ def _preview(args: argparse.Namespace, upload_request: UploadRequest, stop: Stop
 
     planned = preview_unit(upload_request)
     analyses, waiting = upload.upload_analyses(upload_request, planned, preview_unit)
-    is_whole = not waiting and not any(each.selection.unsendable for each in (planned, *analyses))
+    is_whole = not waiting and not any(each.selection.rejected for each in (planned, *analyses))
     code = EXIT_DONE if is_whole else EXIT_FAILED
     lines = [line for each in (planned, *analyses) for line in upload_text.preview_lines(each)]
     also = [*map(upload_text.preview_json, analyses), *map(upload_text.waiting_json, waiting)]

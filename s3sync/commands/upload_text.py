@@ -94,9 +94,9 @@ def preview_lines(preview: request.Preview) -> list[str]:
         lines.append(f"  proof   {objects.slow_heads_message(len(preview.pending), preview.ask_seconds)}")
     if preview.selection.excluded:
         lines.append(f"  skipped {pluralize(preview.selection.excluded, 'file')} by --exclude_patterns")
-    if preview.selection.unsendable:
-        lines.append(f"  cannot  {pluralize(len(preview.selection.unsendable), 'file')} be sent:")
-        lines += _named({item.path: item.reason for item in preview.selection.unsendable})
+    if preview.selection.rejected:
+        lines.append(f"  cannot  {pluralize(len(preview.selection.rejected), 'file')} be sent:")
+        lines += _named({item.path: item.reason for item in preview.selection.rejected})
     return [*lines, f"  log     {printable(str(preview.log_path))} (not written)"]
 
 
@@ -117,7 +117,7 @@ def preview_json(preview: request.Preview) -> dict[str, Any]:
         "checksum_seconds": round(preview.ask_seconds),
         "excluded_files": preview.selection.excluded,
         "skipped": {printable(item.path): item.reason for item in preview.selection.skipped},
-        "failed": {printable(item.path): item.reason for item in preview.selection.unsendable},
+        "failed": {printable(item.path): item.reason for item in preview.selection.rejected},
         "log": str(preview.log_path),
         "obstacles": list(preview.obstacles),
     }

@@ -105,7 +105,7 @@ def _request_from_config(args: argparse.Namespace) -> UploadRequest:
     config = locations.config_to_read(args)
     name = run_argument.name_of_run(args)
     rows = load_overview(config, [name]).rows
-    rows = [row for row in rows if not row.run.run.within] or rows  # a run, rather than its analyses
+    rows = [row for row in rows if not row.run.run.parent_run] or rows  # a run, rather than its analyses
     if args.bucket is not None:
         wanted = destination.parse_destination(args.bucket, args.remote_path)
         rows = [row for row in rows if row.run.entry.destination == wanted]

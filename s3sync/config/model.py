@@ -448,13 +448,13 @@ def watched_by(config: Config) -> tuple[Path, ...]:
 
 def _misplaced(tree: Tree, config: Config, file: Path, environ: Mapping[str, str]) -> Iterator[Problem]:
     """Find what would be written into a run or a watched folder, where files are uploaded, and the config in a run."""
-    if why := off_limits.misplaced_temp_dir(environ, watched_by(config)):
+    if why := off_limits.explain_misplaced_temp_dir(environ, watched_by(config)):
         yield Problem(None, "", why)
-    if around := off_limits.enclosing(file):
+    if around := off_limits.find_enclosing_folder(file):
         yield Problem((1, 1), "", f"is inside the run {printable(around)}, and would be uploaded with it (move it)")
     wanted = {"log_dir": config.log_dir, "report_dir": config.report_dir, "metrics_file": config.metrics_file}
     for key, path in wanted.items():
-        if path and (around := off_limits.enclosing(path, watched_by(config))):
+        if path and (around := off_limits.find_enclosing_folder(path, watched_by(config))):
             place = tree.place((key,)) if isinstance(tree.value, dict) and key in tree.value else None
             where = f"{printable(str(path))} is inside {printable(around)}, whose files are uploaded"
             yield Problem(place or (1, 1), key, f"{where} (give a folder outside of it)")

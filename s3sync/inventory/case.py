@@ -10,7 +10,7 @@ from functools import cached_property
 from s3sync.config import Config, MonitorEntry
 from s3sync.inventory.candidate import Candidate
 from s3sync.inventory.states import State
-from s3sync.runs import Listing, Run, analysis, completion, readiness, run_folder, samplesheet
+from s3sync.runs import Run, analysis, completion, local_files, readiness, run_folder, samplesheet
 from s3sync.slurm import work_folder
 from s3sync.state import RunState, StateStore, identity, log_format, summary
 from s3sync.text import printable
@@ -30,7 +30,7 @@ class SampleChecker:
         if regex in self._too_slow:
             return samplesheet.SampleCheck("samples do not match", _TOO_SLOW)
         checked = samplesheet.check_samples(run.path, regex)
-        if checked.gave_up and regex:
+        if checked.timed_out and regex:
             self._too_slow.add(regex)
         return checked
 
@@ -84,9 +84,9 @@ class Case:
     def run(self) -> Run:
         """The run with what its RunInfo.xml says."""
         run = self.candidate.run
-        if run.within:
+        if run.parent_run:
             return run
-        return analysis.split(run._replace(info=run_folder.read_run_info(run.path / run_folder.RUN_INFO)))
+        return analysis.without_analyses(run._replace(info=run_folder.read_run_info(run.path / run_folder.RUN_INFO)))
 
     @cached_property
     def claim(self) -> identity.Claim:
@@ -99,8 +99,8 @@ class Case:
             return identity.unclaimed(run, self.candidate.rivals)
         return identity.claim(run, head.run_path, head.folder, self.candidate.rivals, self._disk_and_log)
 
-    def _disk_and_log(self) -> tuple[Listing, RunState | None]:
-        return run_folder.list_files(self.run), self.store.load(set_aside=False).state
+    def _disk_and_log(self) -> tuple[local_files.Listing, RunState | None]:
+        return local_files.list_files(self.run), self.store.load(set_aside=False).state
 
     @cached_property
     def change(self) -> changes.Change | None:
@@ -148,10 +148,10 @@ class RunCase(Case):
     """A run, with what its instrument and its samplesheet say."""
 
     @cached_property
-    def terms(self) -> readiness.Terms:
+    def terms(self) -> readiness.Requirements:
         """What the config requires of a run before it is uploaded."""
         config = self.config
-        return readiness.Terms(
+        return readiness.Requirements(
             quiet_seconds=config.quiet_minutes * 60,
             marker_wait_seconds=config.marker_wait_hours * 3600,
             require_whole=config.require_whole_runs,
@@ -164,7 +164,7 @@ class RunCase(Case):
         return readiness.check_marker(self.run, self.terms, self.context.now)
 
     @cached_property
-    def readiness(self) -> readiness.Verdict:
+    def readiness(self) -> readiness.Readiness:
         """Whether the run is complete; the folder is listed for this."""
         return readiness.check(self.run, self.terms, now=self.context.now, marked=self.marked)
 
@@ -172,7 +172,7 @@ class RunCase(Case):
     def finished(self) -> float:
         """When the run was finished, in seconds since the epoch."""
         finished = completion.finished_at(self.run) or 0.0
-        if not self.marked.complete:  # it counts as complete after the wait for its last marker
+        if not self.marked.is_complete:  # it counts as complete after the wait for its last marker
             finished += self.terms.marker_wait_seconds
         return max(self.candidate.run_info_mtime, finished)
 
@@ -184,25 +184,25 @@ class RunCase(Case):
     def arrived_lately(self) -> bool:
         """Return whether a run that was finished long ago was copied here with its old times within max_age."""
         arrived = completion.arrived_at(self.run)
-        return arrived is not None and not self.is_too_old(arrived) and readiness.was_copied(self.run)
+        return arrived is not None and not self.is_too_old(arrived) and readiness.has_old_times(self.run)
 
     def is_abandoned(self) -> bool:
         """Return whether nothing in the run has changed for `abandoned_hours`."""
-        return not run_folder.has_changed_since(self.run, self.context.now - self.config.abandoned_hours * 3600)
+        return not local_files.has_changed_since(self.run, self.context.now - self.config.abandoned_hours * 3600)
 
 
 class AnalysisCase(Case):
     """An analysis of an uploaded run. The samplesheet is the run's, and was checked with it."""
 
     @cached_property
-    def finish(self) -> analysis.Finish:
+    def finish(self) -> analysis.AnalysisCompletion:
         """Whether the instrument has finished the analysis."""
-        return analysis.judge(self.run, self.config.quiet_minutes * 60, self.context.now)
+        return analysis.check_completion(self.run, self.config.quiet_minutes * 60, self.context.now)
 
     @property
     def began(self) -> float:
         """When its newest marker was written, or its folder if no rule has looked for markers; 0 if unknown."""
         try:
-            return self.finish.moment if self._is_looked_up("finish") else self.candidate.run.path.stat().st_mtime
+            return self.finish.marker_time if self._is_looked_up("finish") else self.candidate.run.path.stat().st_mtime
         except OSError:
             return 0.0

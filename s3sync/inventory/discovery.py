@@ -24,7 +24,7 @@ from s3sync.inventory.problems import Problem
 from s3sync.runs import Run, run_folder
 from s3sync.text import printable
 
-_NO_INFO = run_folder.RunInfo("", "", "", "", ())
+_NO_INFO = run_folder.RunInfo()
 _MAX_SUBFOLDERS = 100  # that are searched where a directory has no runs
 
 

@@ -171,4 +171,4 @@ def _row(run_id: str, instrument: str, destination: Destination | None, head: lo
 def _instrument(known: str, run_id: str) -> str:
     """Return the family and the id: from RunInfo.xml or, where that was not read, from the run's name."""
     named = _INSTRUMENT_IN_NAME.match(run_id)
-    return completion.with_family(known[:_SHOWN_CHARS] or (named[1] if named else ""))
+    return completion.instrument_label(known[:_SHOWN_CHARS] or (named[1] if named else ""))

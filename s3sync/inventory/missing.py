@@ -10,11 +10,11 @@ from typing import Literal
 
 from s3sync.config import Config, MonitorEntry
 from s3sync.inventory.states import RunStatus
-from s3sync.runs import Run, run_folder
+from s3sync.runs import Run, local_files, run_folder
 from s3sync.state import identity, log_format, store
 from s3sync.text import parse_iso, pluralize, printable
 
-_NO_INFO = run_folder.RunInfo("", "", "", "", ())
+_NO_INFO = run_folder.RunInfo()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +67,8 @@ def _mtime(log: Path) -> float:
 
 def _run_of(logged: log_format.Logged) -> Run:
     folder = Path(os.path.normpath(logged.run_path))
-    if run_folder.is_analysis(logged.run_id.partition("/")[2]):
-        return Run(folder, logged.run_id, _NO_INFO, within=folder.parent.parent)
+    if local_files.is_analysis(logged.run_id.partition("/")[2]):
+        return Run(folder, logged.run_id, _NO_INFO, parent_run=folder.parent.parent)
     return Run(folder, logged.run_id, _NO_INFO)
 
 
@@ -99,7 +99,12 @@ def _loss_of(logged: log_format.Logged, run: Run, *, is_watched: bool) -> _Loss 
     there = identity.presence(logged.run_path, logged.head.folder)
     if there.state == "gone":
         return _gone(logged, "its folder is gone", id="run.folder-gone")
-    if there.state == "here" and is_watched and not run.within and not os.path.lexists(run.path / run_folder.RUN_INFO):
+    if (
+        there.state == "here"
+        and is_watched
+        and not run.parent_run
+        and not os.path.lexists(run.path / run_folder.RUN_INFO)
+    ):
         return _gone(logged, f"its {run_folder.RUN_INFO} is gone", id="run.run-info-gone")
     if there.state == "unknown" and is_watched:
         advice = f"repair that or, if the folder is gone, `s3sync forget {logged.run_id} --config FILE`"

@@ -68,7 +68,7 @@ def too_old(case: RunCase) -> Decision | None:
 
 
 def _is_still_written(case: RunCase) -> bool:
-    return not case.marked.complete and case.readiness.state in ("sequencing", "settling")
+    return not case.marked.is_complete and case.readiness.state in ("sequencing", "settling")
 
 
 def _too_old(case: Case, finished: float, marker: str) -> Decision:
@@ -93,7 +93,7 @@ def on_slurm(case: RunCase) -> Decision | None:
     """A run that was handed over to Slurm is not checked again."""
     if not case.work_folder.exists():
         return None
-    return _warning(due(case), "" if case.marked.complete else case.readiness.warning)
+    return _warning(due(case), "" if case.marked.is_complete else case.readiness.warning)
 
 
 def lacks_files(case: RunCase) -> Decision | None:
@@ -170,21 +170,21 @@ def _with_files_in_s3(reason: str, head: log_format.Head | None) -> str:
 
 def analysing(case: AnalysisCase) -> Decision | None:
     """The instrument has not finished the analysis."""
-    if case.finish.complete:
+    if case.finish.is_complete:
         return None
     return Decision(state="analysing", reason=case.finish.reason)
 
 
 def too_old_analysis(case: AnalysisCase) -> Decision | None:
     """An analysis that was finished long ago is not started."""
-    if not case.is_too_old(case.finish.moment):
+    if not case.is_too_old(case.finish.marker_time):
         return None
-    return _too_old(case, case.finish.moment, "CopyComplete.txt")
+    return _too_old(case, case.finish.marker_time, "CopyComplete.txt")
 
 
 def ready_analysis(case: AnalysisCase) -> Decision:
     """The analysis is complete, and to be uploaded. Raises S3SyncError if its manifest cannot be read."""
-    analysis_manifest.read(case.run)
+    analysis_manifest.read_checksums(case.run)
     return _warning(due(case), case.finish.warning)
 
 

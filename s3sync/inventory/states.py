@@ -70,6 +70,6 @@ class RunStatus:
 
 def count_runs(runs: Sequence[RunStatus]) -> str:
     """Return `3 runs`, or `3 runs and 1 analysis`."""
-    analyses = sum(run.run.within is not None for run in runs)
+    analyses = sum(run.run.parent_run is not None for run in runs)
     text = pluralize(len(runs) - analyses, "run")
     return f"{text} and {analyses:,} {'analysis' if analyses == 1 else 'analyses'}" if analyses else text

@@ -117,10 +117,10 @@ def _id_of(state: State) -> str:
 
 def _analyses_of(run: RunStatus, context: Context) -> list[RunStatus]:
     """Return the analyses in the folder of an uploaded run; none before that, or where the entry excludes them."""
-    if not (run.state == "uploaded" or run.change) or run.run.within:
+    if not (run.state == "uploaded" or run.change) or run.run.parent_run:
         return []
     try:
-        units = [unit for unit in analysis.units(run.run) if not analysis.is_excluded(unit, run.entry.excludes)]
+        units = [unit for unit in analysis.list_analyses(run.run) if not analysis.is_excluded(unit, run.entry.excludes)]
     except RunError as error:
         return [_unreadable_analyses(run, error)]
     analyses = [_analysis_status(unit, run, context) for unit in units]
@@ -138,14 +138,14 @@ def _analysis_status(unit: Run, run: RunStatus, context: Context) -> RunStatus:
 
 
 def _unreadable_analyses(run: RunStatus, error: RunError) -> RunStatus:
-    path, name = run.run.path / run_folder.ANALYSES, f"{run.run.run_id}/{run_folder.ANALYSES}"
-    unit = run.run._replace(path=path, run_id=name, within=run.run.path)
+    path, name = run.run.path / run_folder.ANALYSIS_FOLDER, f"{run.run.run_id}/{run_folder.ANALYSIS_FOLDER}"
+    unit = run.run._replace(path=path, run_id=name, parent_run=run.run.path)
     return replace(run, run=unit, state="unreadable", reason=str(error), id="run.unreadable", head=None, change=None)
 
 
 def _makes_analyses(run: Run) -> bool:
     """Return whether the analyses of a run are uploaded, or reported, for themselves; true if that is unknown."""
     try:
-        return analysis.are_made_in(run.path, run_folder.read_instrument(run.path / run_folder.RUN_INFO))
+        return analysis.instrument_makes_analyses(run.path, run_folder.read_instrument(run.path / run_folder.RUN_INFO))
     except (RunError, FileNotFoundError):
         return True

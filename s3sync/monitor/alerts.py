@@ -74,7 +74,7 @@ def full_disks(config: Config) -> list[Alert]:
     """Disks of the logs, of the temporary files and of the monitored directories with too little space left."""
     folders = [config.log_dir]
     with contextlib.suppress(StateError):  # whoever needs one says so
-        folders.append(off_limits.temp_dir(os.environ))
+        folders.append(off_limits.choose_temp_dir(os.environ))
     folders += [Path(directory) for entry in config.monitor for directory in entry.monitored_directories]
     alerts = []
     for device_folders in _by_device(folders).values():

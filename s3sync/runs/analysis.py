@@ -1,8 +1,10 @@
-"""The analyses that some instruments make of a run that they have copied: `Analysis/1`, `Analysis/2`, ... in it.
+"""Find the analyses of a run (`Analysis/1`, `Analysis/2`, ...), and check whether one is complete.
 
-Each is a unit of its own, judged and uploaded as a run is: it is written after the run's own CopyComplete.txt, and the
-next may be queued days later. That both markers count: the pipelines of two laboratories ask for both. Whether every
-instrument writes both is not certain, so that one of them is enough when nothing has changed for a while.
+Some instruments analyse a run after they have copied it. Each analysis is checked and uploaded separately, like a run:
+it is written after the run's own CopyComplete.txt, and the next one may be queued days later.
+
+An analysis ends with two markers, as the pipelines of two laboratories expect. Whether every instrument writes both is
+not certain, so one marker is enough if nothing has changed for a while.
 """
 
 from __future__ import annotations
@@ -11,134 +13,169 @@ import os
 import re
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from s3sync.errors import RunError
-from s3sync.runs import completion, run_folder
-from s3sync.runs.run_folder import ANALYSES, Run
-from s3sync.text import human_seconds, printable
+from s3sync.runs import completion, local_files, run_folder
+from s3sync.runs.local_files import Listing
+from s3sync.runs.run_folder import ANALYSIS_FOLDER, Run, unreadable
+from s3sync.text import human_seconds
 
-_MARKERS = (("", "CopyComplete.txt"), ("Data", "Secondary_Analysis_Complete.txt"))  # folder and name; any case
+_MARKERS = (("", "CopyComplete.txt"), ("Data", "Secondary_Analysis_Complete.txt"))  # folder and name, in any case
 
 
-class Finish(NamedTuple):
-    """Whether an analysis is complete, and what is waited for; `moment` of its newest marker, seconds since the epoch
-    (that of its folder if there is none). `warning` is not empty if somebody should know why it counts as complete."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalysisCompletion:
+    """Whether an analysis is complete, and why or what it waits for.
 
-    complete: bool
+    `marker_time` is that of its newest marker, or of its folder if there is none, in seconds since the epoch. `warning`
+    is not empty if people should know why the analysis counts as complete.
+    """
+
+    is_complete: bool
     reason: str
-    moment: float
+    marker_time: float
     warning: str = ""
 
 
-def open_unit(folder: str | Path, *, need_run_info: bool = True) -> Run:
-    """The run in a folder, without its analyses, or the analysis `RUN/Analysis/1` there; raises RunError.
+def open_run_or_analysis(folder: str | Path, *, need_run_info: bool = True) -> Run:
+    """Return the run in a folder, without its analyses, or the analysis `RUN/Analysis/1`. Raises RunError.
 
-    Without `need_run_info` any folder will do, and a run has everything in it.
+    Without `need_run_info` any folder is accepted, and a run contains everything in it.
     """
     path = Path(os.path.abspath(folder))
-    if run_folder.is_analysis(f"{path.parent.name}/{path.name}") and (found := _open_analysis(path)):
+    if local_files.is_analysis(f"{path.parent.name}/{path.name}") and (found := _open_analysis(path)):
         return found
     run = run_folder.open_run(path, need_run_info=need_run_info)
-    return split(run) if need_run_info else run
+    return without_analyses(run) if need_run_info else run
 
 
 def _open_analysis(path: Path) -> Run | None:
-    """None if the folder around it is no run of an instrument that makes analyses."""
+    """Return the analysis; None if the folder around it is not a run of an instrument that makes analyses."""
     try:
-        run = split(run_folder.open_run(path.parent.parent))
+        run = without_analyses(run_folder.open_run(path.parent.parent))
     except RunError:
         return None
-    if run.split and path.is_dir():
-        return _unit(run, path.name)
+    if run.excludes_analyses and path.is_dir():
+        return _analysis_of(run, path.name)
     return None
 
 
-def split(run: Run) -> Run:
-    """The run without its analyses, if its instrument is one that makes them."""
-    return run._replace(split=True) if are_made_in(run.path, run.info.instrument) else run
+def without_analyses(run: Run) -> Run:
+    """Return the run without its analyses if its instrument makes some; else the run itself."""
+    if instrument_makes_analyses(run.path, run.info.instrument):
+        return run._replace(excludes_analyses=True)
+    return run
 
 
-def are_made_in(folder: Path, instrument: str) -> bool:
-    """Whether the run in this folder is of an instrument that analyses its runs, each time in a folder of its own; by
-    its id or, if that is unknown, by RunParameters.xml."""
-    family = completion.family_of_run(folder, instrument)
-    return family is not None and family.analysis
+def instrument_makes_analyses(folder: Path, instrument: str) -> bool:
+    """Return whether the instrument of the run in this folder analyses its runs, each time in a separate folder.
+
+    The family of the instrument is known by its id or, failing that, by RunParameters.xml.
+    """
+    family = completion.find_family_of_run(folder, instrument)
+    return family is not None and family.makes_analyses
 
 
-def units(run: Run) -> list[Run]:
-    """The analyses in a run folder, by number; one look at the disk where there are none. Raises RunError."""
-    folder = run.path / ANALYSES
+def list_analyses(run: Run) -> list[Run]:
+    """Return the analyses in a run folder, sorted by number. Raises RunError."""
+    folder = run.path / ANALYSIS_FOLDER
     try:
         with os.scandir(folder) as entries:
             names = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise RunError(f"cannot read {printable(str(folder))}: {error.strerror}") from error
-    numbers = sorted(
-        (name for name in names if run_folder.is_analysis(f"{ANALYSES}/{name}")), key=lambda n: (int(n), n)
+        raise unreadable(folder, error) from error
+    numbers = [name for name in names if local_files.is_analysis(f"{ANALYSIS_FOLDER}/{name}")]
+    if not numbers or folder.is_symlink():
+        return []
+    return [_analysis_of(run, number) for number in sorted(numbers, key=lambda number: (int(number), number))]
+
+
+def _analysis_of(run: Run, number: str) -> Run:
+    return Run(
+        path=run.path / ANALYSIS_FOLDER / number,
+        run_id=f"{run.run_id}/{ANALYSIS_FOLDER}/{number}",
+        info=run.info,
+        parent_run=run.path,
     )
-    return [_unit(run, number) for number in numbers] if numbers and not folder.is_symlink() else []
 
 
-def _unit(run: Run, number: str) -> Run:
-    return Run(run.path / ANALYSES / number, f"{run.run_id}/{ANALYSES}/{number}", run.info, within=run.path)
-
-
-def is_excluded(unit: Run, excludes: Iterable[re.Pattern[str]]) -> bool:
-    """Whether a pattern leaves out all of it, as `/Analysis/` does: then nobody waits for it."""
-    probes = [f"{unit.run_id}/{os.path.join(folder, name)}" for folder, name in (("", "any"), *_MARKERS)]
+def is_excluded(analysis: Run, excludes: Iterable[re.Pattern[str]]) -> bool:
+    """Return whether a pattern excludes all of the analysis, as `/Analysis/` does; then nothing waits for it."""
+    probes = [f"{analysis.run_id}/{os.path.join(folder, name)}" for folder, name in (("", "any"), *_MARKERS)]
     return any(all(pattern.search(probe) for probe in probes) for pattern in excludes)
 
 
-def judge(unit: Run, quiet_seconds: float = completion.QUIET_SECONDS, now: float | None = None) -> Finish:
-    """Whether the instrument has finished the analysis and copied it; raises RunError.
+@dataclass(frozen=True, slots=True)
+class _Markers:
+    present: tuple[str, ...]
+    missing: tuple[str, ...]
+    newest: float  # seconds since the epoch; the mtime of the analysis without markers
 
-    One of the two markers is enough when nothing has changed for `quiet_seconds`: the other may never come. Both are
-    not enough while what a manifest names, or what the markers should follow, still arrives.
+    def complete(self, reason: str, warning: str = "") -> AnalysisCompletion:
+        return AnalysisCompletion(is_complete=True, reason=reason, marker_time=self.newest, warning=warning)
+
+    def incomplete(self, reason: str) -> AnalysisCompletion:
+        return AnalysisCompletion(is_complete=False, reason=reason, marker_time=self.newest)
+
+
+def check_completion(
+    analysis: Run, quiet_seconds: float = completion.QUIET_SECONDS, now: float | None = None
+) -> AnalysisCompletion:
+    """Return whether the instrument has finished the analysis and copied it. Raises RunError.
+
+    One marker is enough if nothing has changed for `quiet_seconds`: the other may never come. Both are not enough while
+    files that the markers should follow still arrive, unless there is a manifest that names every file.
     """
-    moments = {f"{folder}/{name}".lstrip("/"): _moment(unit.path / folder, name) for folder, name in _MARKERS}
-    missing = [name for name, moment in moments.items() if moment is None]
-    there = [moment for moment in moments.values() if moment is not None]
-    newest = max(there) if there else _mtime(unit.path)
-    if len(missing) == len(moments):
-        return Finish(False, f"waits for {' and '.join(missing)}", newest)
-    all_there = Finish(True, f"{' and '.join(moments)} are there", newest)
-    if not missing and os.path.lexists(unit.path / "Manifest.tsv"):
-        return all_there  # what that names and is not there is found when it is uploaded
-    listing, moment = run_folder.list_files(unit), time.time() if now is None else now
-    if not missing and not _is_later(listing):
-        return all_there
-    quiet = max(0.0, moment - run_folder.last_change(listing, moment))
+    markers = _read_markers(analysis)
+    missing, present = " and ".join(markers.missing), " and ".join(markers.present)
+    if not markers.present:
+        return markers.incomplete(f"waits for {missing}")
+    if not missing and os.path.lexists(analysis.path / "Manifest.tsv"):
+        return markers.complete(f"{present} are there")  # the upload finds the files that it names and are missing
+    listing, now = local_files.list_files(analysis), time.time() if now is None else now
+    if not missing and not _has_files_after_markers(listing):
+        return markers.complete(f"{present} are there")
+    quiet = max(0.0, now - local_files.last_change(listing, now))
     if quiet < quiet_seconds:
-        late = "files came after its markers; waits until"
-        waits = f"waits for {' and '.join(missing)}, or until" if missing else late
-        return Finish(False, f"{waits} nothing changed for {human_seconds(quiet_seconds)}", newest)
+        cause = f"waits for {missing}, or until" if missing else "files came after its markers; waits until"
+        return markers.incomplete(f"{cause} nothing changed for {human_seconds(quiet_seconds)}")
     if not missing:
-        return all_there
-    only = next(name for name in moments if name not in missing)
-    reason = f"{only} is there, {' and '.join(missing)} is not, and nothing changed for {human_seconds(quiet)}"
-    return Finish(True, reason, newest, reason)
+        return markers.complete(f"{present} are there")
+    reason = f"{present} is there, {missing} is not, and nothing changed for {human_seconds(quiet)}"
+    return markers.complete(reason, warning=reason)
 
 
-def _is_later(listing: run_folder.Listing) -> bool:
-    """Whether a file came to this disk after the markers, which the instrument writes last."""
-    names = {os.path.join(folder, name).lower() for folder, name in _MARKERS}
-    arrivals = [(c, f.path.lower() in names) for f, c in zip(listing.files, listing.ctimes_ns, strict=True)]
+def _read_markers(analysis: Run) -> _Markers:
+    times = {f"{folder}/{name}".lstrip("/"): _marker_time(analysis.path / folder, name) for folder, name in _MARKERS}
+    found = [time for time in times.values() if time is not None]
+    return _Markers(
+        present=tuple(name for name, time in times.items() if time is not None),
+        missing=tuple(name for name, time in times.items() if time is None),
+        newest=max(found) if found else _mtime(analysis.path),
+    )
+
+
+def _has_files_after_markers(listing: Listing) -> bool:
+    """Return whether a file came to this disk after the markers, which the instrument writes last."""
+    marker_paths = {os.path.join(folder, name).lower() for folder, name in _MARKERS}
+    arrivals = [(c, f.path.lower() in marker_paths) for f, c in zip(listing.files, listing.ctimes_ns, strict=True)]
     last_marker = max((ctime for ctime, is_marker in arrivals if is_marker), default=0)
     return any(ctime > last_marker for ctime, is_marker in arrivals if not is_marker)
 
 
-def _moment(folder: Path, marker: str) -> float | None:
-    """When a marker was written; None if it is not there."""
+def _marker_time(folder: Path, marker: str) -> float | None:
+    """Return the mtime of a marker; None if it is missing."""
     try:
-        name = next((name for name in sorted(os.listdir(folder)) if name.lower() == marker.lower()), None)
+        names = sorted(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise RunError(f"cannot read {printable(str(folder))}: {error.strerror}") from error
+        raise unreadable(folder, error) from error
+    name = next((name for name in names if name.lower() == marker.lower()), None)
     return None if name is None else _mtime(folder / name)
 
 
@@ -146,4 +183,4 @@ def _mtime(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except OSError as error:
-        raise RunError(f"cannot read {printable(str(path))}: {error.strerror}") from error
+        raise unreadable(path, error) from error

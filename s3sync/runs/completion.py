@@ -1,6 +1,6 @@
-"""Whether an instrument has finished a run and copied it: by the marker that it writes last.
+"""Check by its completion marker whether an instrument has finished a run and copied it.
 
-Which instruments write which marker: Illumina's support pages on data output; see docs/CONTRIBUTING.md.
+Which instruments write which marker is from Illumina's support pages on data output; see docs/CONTRIBUTING.md.
 """
 
 from __future__ import annotations
@@ -9,171 +9,180 @@ import os
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from s3sync.errors import RunError
-from s3sync.runs.run_folder import Run, run_parameters_xml
+from s3sync.runs.run_folder import Run, parse_run_parameters, unreadable
 from s3sync.text import human_seconds, printable
 
-QUIET_SECONDS = 3600  # an unknown instrument's run must not have changed for so long
+QUIET_SECONDS = 3600  # for which the run of an unknown instrument must not change
 
-_SHOWN_CHARS = 100  # of an instrument's id, which the file may spell as it likes
+_MAX_ID_CHARS = 100  # of an instrument's id in messages, because the file may contain anything
 _COPY_COMPLETE = re.compile(r"copycomplete\.txt", re.IGNORECASE)
 _RTA_COMPLETE = re.compile(r"rtacomplete\.(txt|xml)", re.IGNORECASE)
 
 
-class Completion(NamedTuple):
-    """Whether the instrument has finished and copied the run, and how that is known or what is waited for.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """Whether the instrument has finished and copied the run, and why or what it waits for."""
 
-    `settling`: nothing but a quiet time is waited for. `awaits_last`: base calling is done, and only CopyComplete.txt,
-    which may never come, is waited for.
-    """
-
-    complete: bool
+    is_complete: bool
     reason: str
-    settling: bool = False
-    awaits_last: bool = False
+    is_settling: bool = False  # waits only for the run to stay unchanged
+    awaits_copy_complete: bool = False  # base calling is done, but CopyComplete.txt is missing, which may never come
 
 
-class Family(NamedTuple):
-    """Instruments that finish alike: by the pattern of their ids, whether CopyComplete.txt comes last.
-
-    `since` names the RunParameters.xml element that holds the control software's version where only
-    version 4 and later write CopyComplete.txt. `analysis`: they may go on and analyse the run that they have copied.
-    `software` is found in what RunParameters.xml calls the instrument or its control software, lower case without
-    spaces: that identifies instruments whose ids follow no pattern, such as pre-production ones.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstrumentFamily:
+    """Instruments that finish a run in the same way."""
 
     name: str
-    instrument_id: re.Pattern[str]
-    copy_complete: bool
-    since: str = ""
-    analysis: bool = False
-    software: re.Pattern[str] = re.compile(r"(?!)")
+    id_pattern: re.Pattern[str]
+    writes_copy_complete: bool  # as the last file of a run
+    version_element: str = ""  # of RunParameters.xml, if only control software 4 and later writes CopyComplete.txt
+    makes_analyses: bool = False  # of a run, after copying it
+    # In the name of the instrument or its control software in RunParameters.xml, in lower case without spaces. It
+    # identifies instruments whose ids follow no pattern, such as pre-production ones.
+    software_pattern: re.Pattern[str] = re.compile(r"(?!)")
 
 
 FAMILIES = (
-    Family(
-        "HiSeq",
-        re.compile(r"(HWI-)?(D|SN|7001|J|K|E|ST-E)\d+[A-Z]?"),
-        copy_complete=False,
-        software=re.compile(r"hiseq"),
+    InstrumentFamily(
+        name="HiSeq",
+        id_pattern=re.compile(r"(HWI-)?(D|SN|7001|J|K|E|ST-E)\d+[A-Z]?"),
+        writes_copy_complete=False,
+        software_pattern=re.compile(r"hiseq"),
     ),
-    Family(
-        "MiSeq",
-        re.compile(r"M\d+"),
-        copy_complete=True,
-        since="MCSVersion",
-        software=re.compile(r"miseq(?!i100)"),
+    InstrumentFamily(
+        name="MiSeq",
+        id_pattern=re.compile(r"M\d+"),
+        writes_copy_complete=True,
+        version_element="MCSVersion",
+        software_pattern=re.compile(r"miseq(?!i100)"),
     ),
-    Family(
-        "MiSeq i100",
-        re.compile(r"SH\d+"),
-        copy_complete=True,
-        analysis=True,
-        software=re.compile(r"miseqi100"),
+    InstrumentFamily(
+        name="MiSeq i100",
+        id_pattern=re.compile(r"SH\d+"),
+        writes_copy_complete=True,
+        makes_analyses=True,
+        software_pattern=re.compile(r"miseqi100"),
     ),
-    Family("MiniSeq", re.compile(r"MN\d+"), copy_complete=True, software=re.compile(r"miniseq")),
-    Family("iSeq 100", re.compile(r"FS\d+"), copy_complete=True, software=re.compile(r"(?<!m)iseq(?!i)")),
-    Family(
-        "NextSeq 500/550",
-        re.compile(r"N([BS]|DX)\d+"),
-        copy_complete=True,
-        since="ApplicationVersion",
-        software=re.compile(r"nextseq(?!1000|2000)"),
+    InstrumentFamily(
+        name="MiniSeq",
+        id_pattern=re.compile(r"MN\d+"),
+        writes_copy_complete=True,
+        software_pattern=re.compile(r"miniseq"),
     ),
-    Family(
-        "NextSeq 1000/2000",
-        re.compile(r"V[HL]\d+"),
-        copy_complete=True,
-        analysis=True,
-        software=re.compile(r"nextseq(1000|2000)"),
+    InstrumentFamily(
+        name="iSeq 100",
+        id_pattern=re.compile(r"FS\d+"),
+        writes_copy_complete=True,
+        software_pattern=re.compile(r"(?<!m)iseq(?!i)"),
     ),
-    Family("NovaSeq 6000", re.compile(r"A\d+"), copy_complete=True, software=re.compile(r"novaseq(?!x)")),
-    Family(
-        "NovaSeq X",
-        re.compile(r"LH\d+"),
-        copy_complete=True,
-        analysis=True,
-        software=re.compile(r"novaseqx"),
+    InstrumentFamily(
+        name="NextSeq 500/550",
+        id_pattern=re.compile(r"N([BS]|DX)\d+"),
+        writes_copy_complete=True,
+        version_element="ApplicationVersion",
+        software_pattern=re.compile(r"nextseq(?!1000|2000)"),
+    ),
+    InstrumentFamily(
+        name="NextSeq 1000/2000",
+        id_pattern=re.compile(r"V[HL]\d+"),
+        writes_copy_complete=True,
+        makes_analyses=True,
+        software_pattern=re.compile(r"nextseq(1000|2000)"),
+    ),
+    InstrumentFamily(
+        name="NovaSeq 6000",
+        id_pattern=re.compile(r"A\d+"),
+        writes_copy_complete=True,
+        software_pattern=re.compile(r"novaseq(?!x)"),
+    ),
+    InstrumentFamily(
+        name="NovaSeq X",
+        id_pattern=re.compile(r"LH\d+"),
+        writes_copy_complete=True,
+        makes_analyses=True,
+        software_pattern=re.compile(r"novaseqx"),
     ),
 )
-_SUFFIX = re.compile(r"[_-](RUO|DX|IVD)", re.IGNORECASE)  # the mode that an instrument with two of them runs in
-_NAMES_OF_THE_INSTRUMENT = ("InstrumentType", "ApplicationName", "Application")  # elements of RunParameters.xml
+_MODE_SUFFIX = re.compile(r"[_-](RUO|DX|IVD)", re.IGNORECASE)  # of an instrument that runs in one of two modes
+_NAME_ELEMENTS = ("InstrumentType", "ApplicationName", "Application")  # of RunParameters.xml
 
 
-def family_of(instrument: str) -> Family | None:
-    """The family that an instrument id belongs to, if it is a known one; `NDX550123_RUO` is of that of NDX550123."""
-    match = _SUFFIX.search(instrument)
-    bare = instrument[: match.start()] if match and match.end() == len(instrument) else instrument
-    return next((f for f in FAMILIES if f.instrument_id.fullmatch(bare)), None)
+def find_family(instrument: str) -> InstrumentFamily | None:
+    """Return the family of an instrument id; None if it is unknown. `NDX550123_RUO` counts as NDX550123."""
+    suffix = _MODE_SUFFIX.search(instrument)
+    bare_id = instrument[: suffix.start()] if suffix and suffix.end() == len(instrument) else instrument
+    return next((family for family in FAMILIES if family.id_pattern.fullmatch(bare_id)), None)
 
 
-def family_of_run(folder: Path, instrument: str) -> Family | None:
-    """The family that made the run: by the id of its instrument or, if that is unknown, by RunParameters.xml."""
-    if family := family_of(instrument):
+def find_family_of_run(folder: Path, instrument: str) -> InstrumentFamily | None:
+    """Return the family of the run's instrument, by its id or, if that is unknown, by RunParameters.xml."""
+    if family := find_family(instrument):
         return family
-    root = run_parameters_xml(folder)
+    root = parse_run_parameters(folder)
     if root is None:
         return None
-    texts = ["".join((root.findtext(f".//{name}") or "").lower().split()) for name in _NAMES_OF_THE_INSTRUMENT]
-    return next((f for text in texts for f in FAMILIES if f.software.search(text)), None)
+    texts = ["".join((root.findtext(f".//{name}") or "").lower().split()) for name in _NAME_ELEMENTS]
+    return next((family for text in texts for family in FAMILIES if family.software_pattern.search(text)), None)
 
 
-def with_family(instrument: str) -> str:
-    """`NovaSeq X LH00130`, printable; the id alone where its family is not known."""
-    family = family_of(instrument)
+def instrument_label(instrument: str) -> str:
+    """Return `NovaSeq X LH00130`, printable; only the id if its family is unknown."""
+    family = find_family(instrument)
     return printable(f"{family.name} {instrument}" if family else instrument)
 
 
-def judge_completion(
+def check_completion(
     run: Run, newest_change: Callable[[], float], quiet_seconds: float = QUIET_SECONDS, now: float | None = None
 ) -> Completion:
-    """Whether the run is complete, by the marker its instrument writes last.
+    """Return whether the run is complete, by the marker that its instrument writes last. Raises RunError.
 
-    `newest_change` gives the latest mtime in the folder (seconds since the epoch); it is asked only for
-    unknown instruments, whose RTAComplete may come before the end of the copy.
+    `newest_change` returns the latest change in the folder (seconds since the epoch). It is called only for unknown
+    instruments, whose RTAComplete may come before the end of the copy.
     """
     names = _root_names(run.path)
-    if copied := _first_match(_COPY_COMPLETE, names):
-        return Completion(complete=True, reason=f"{copied} is there")
-    basecalled = _first_match(_RTA_COMPLETE, names)
-    family = family_of_run(run.path, run.info.instrument)
+    if copy_complete := _first_match(_COPY_COMPLETE, names):
+        return Completion(is_complete=True, reason=f"{copy_complete} is there")
+    rta_complete = _first_match(_RTA_COMPLETE, names)
+    family = find_family_of_run(run.path, run.info.instrument)
     writes_copy_complete = _writes_copy_complete(run, family)
-    instrument = printable(run.info.instrument[:_SHOWN_CHARS])
-    what = f"{family.name} {instrument}" if family else f"instrument {instrument or 'unknown'}"
+    instrument = printable(run.info.instrument[:_MAX_ID_CHARS])
+    label = f"{family.name} {instrument}" if family else f"instrument {instrument or 'unknown'}"
     if writes_copy_complete:
-        reason = f"waits for CopyComplete.txt, which {what} writes last"
-        return Completion(complete=False, reason=reason, awaits_last=basecalled is not None)
-    if not basecalled:
-        return Completion(complete=False, reason=f"waits for RTAComplete ({what})")
+        reason = f"waits for CopyComplete.txt, which {label} writes last"
+        return Completion(is_complete=False, reason=reason, awaits_copy_complete=rta_complete is not None)
+    if not rta_complete:
+        return Completion(is_complete=False, reason=f"waits for RTAComplete ({label})")
     if writes_copy_complete is False:
-        return Completion(complete=True, reason=f"{basecalled} is there")
+        return Completion(is_complete=True, reason=f"{rta_complete} is there")
     quiet = max(0.0, (time.time() if now is None else now) - newest_change())
     if quiet < quiet_seconds:
-        rest = human_seconds(quiet_seconds - quiet)
-        reason = f"{what}: {basecalled} is there; must stay unchanged for {rest} more"
-        return Completion(complete=False, reason=reason, settling=True)
-    return Completion(complete=True, reason=f"{basecalled} is there and nothing changed for {human_seconds(quiet)}")
+        remaining = human_seconds(quiet_seconds - quiet)
+        reason = f"{label}: {rta_complete} is there; must stay unchanged for {remaining} more"
+        return Completion(is_complete=False, reason=reason, is_settling=True)
+    reason = f"{rta_complete} is there and nothing changed for {human_seconds(quiet)}"
+    return Completion(is_complete=True, reason=reason)
 
 
 def finished_at(run: Run) -> float | None:
-    """When the instrument finished the run, in seconds since the epoch: the newest of its completion markers.
+    """Return when the newest completion marker was written, in seconds since the epoch: the instrument was done then.
 
-    None if there is none, or the folder cannot be read. Of mtime and ctime the earlier counts: copying tools may set
-    the mtime to any moment, and the ctime is later wherever a marker was touched, renamed or given to somebody else.
+    None without a marker, or if the folder cannot be read. The earlier of mtime and ctime counts: copy tools may set
+    any mtime, and touching, renaming or chown updates the ctime.
     """
-    return max((min(status.st_mtime, status.st_ctime) for status in _markers(run.path)), default=None)
+    return max((min(status.st_mtime, status.st_ctime) for status in _stat_markers(run.path)), default=None)
 
 
 def arrived_at(run: Run) -> float | None:
-    """When the newest completion marker came to this disk, in seconds since the epoch; None if there is none."""
-    return max((status.st_ctime for status in _markers(run.path)), default=None)
+    """Return when the newest completion marker came to this disk, in seconds since the epoch; None without a marker."""
+    return max((status.st_ctime for status in _stat_markers(run.path)), default=None)
 
 
-def _markers(folder: Path) -> list[os.stat_result]:
-    """The completion markers in a run folder; none if it cannot be read."""
+def _stat_markers(folder: Path) -> list[os.stat_result]:
+    """Stat the completion markers in a run folder; return none if it cannot be read."""
     try:
         with os.scandir(folder) as entries:
             markers = [e for e in entries if _COPY_COMPLETE.fullmatch(e.name) or _RTA_COMPLETE.fullmatch(e.name)]
@@ -182,17 +191,17 @@ def _markers(folder: Path) -> list[os.stat_result]:
         return []
 
 
-def _writes_copy_complete(run: Run, family: Family | None) -> bool | None:
-    """Whether this run's instrument writes CopyComplete.txt; None if that cannot be known."""
-    if family is None or not family.since:
-        return family.copy_complete if family else None
-    version = _control_software_version(run.path, family.since)
+def _writes_copy_complete(run: Run, family: InstrumentFamily | None) -> bool | None:
+    """Return whether the instrument of the run writes CopyComplete.txt; None if that cannot be known."""
+    if family is None or not family.version_element:
+        return family.writes_copy_complete if family else None
+    version = _control_software_version(run.path, family.version_element)
     return None if version is None else version >= 4
 
 
 def _control_software_version(folder: Path, element: str) -> int | None:
-    """The major version in RunParameters.xml."""
-    root = run_parameters_xml(folder)
+    """Return the major version in RunParameters.xml; None if there is none."""
+    root = parse_run_parameters(folder)
     found = root.findtext(f".//{element}") if root is not None else None
     major = (found or "").strip().split(".")[0]
     return int(major) if major.isdecimal() and len(major) < 10 else None
@@ -202,7 +211,7 @@ def _root_names(folder: Path) -> list[str]:
     try:
         return sorted(os.listdir(folder))
     except OSError as error:
-        raise RunError(f"cannot read {printable(str(folder))}: {error.strerror}") from error
+        raise unreadable(folder, error) from error
 
 
 def _first_match(pattern: re.Pattern[str], names: list[str]) -> str | None:

@@ -30,7 +30,9 @@ class Mount(NamedTuple):
     point: str  # where
 
 
-def enclosing(path: str | Path, folders: Iterable[str | Path] = (), mounts: Iterable[Mount] | None = None) -> str:
+def find_enclosing_folder(
+    path: str | Path, folders: Iterable[str | Path] = (), mounts: Iterable[Mount] | None = None
+) -> str:
     """Return the folder that `path` lies in, or is: one of `folders`, or any run folder; empty if there is none.
 
     `path` need not exist. `mounts` is the table of mounts; by default the kernel's.
@@ -50,7 +52,7 @@ def enclosing(path: str | Path, folders: Iterable[str | Path] = (), mounts: Iter
     return _mounted_below(real, unwanted, _mounts() if mounts is None else tuple(mounts))
 
 
-def temp_dir(environ: Mapping[str, str], outside: Iterable[str | Path] = ()) -> Path:
+def choose_temp_dir(environ: Mapping[str, str], outside: Iterable[str | Path] = ()) -> Path:
     """Return the folder for temporary files: TMPDIR, else /tmp, else /var/tmp, and never another one.
 
     Raises StateError if none can be written, or if it is in a run or in one of the folders `outside` which it has to
@@ -62,7 +64,7 @@ def temp_dir(environ: Mapping[str, str], outside: Iterable[str | Path] = ()) -> 
         path = os.path.abspath(candidate)
         if not candidate or path in (seen for seen, _ in reasons):
             continue
-        if around := enclosing(path, folders):
+        if around := find_enclosing_folder(path, folders):
             raise StateError(_misplaced(path, around))
         if why := _why_not(path):
             reasons.append((path, why))
@@ -73,10 +75,10 @@ def temp_dir(environ: Mapping[str, str], outside: Iterable[str | Path] = ()) -> 
     raise StateError(f"no folder for temporary files can be used: {tried} (set TMPDIR)")
 
 
-def misplaced_temp_dir(environ: Mapping[str, str], folders: Iterable[str | Path]) -> str:
+def explain_misplaced_temp_dir(environ: Mapping[str, str], folders: Iterable[str | Path]) -> str:
     """Return what is wrong if temporary files would go into a run or into one of these folders, else nothing."""
     path = os.path.abspath(environ.get("TMPDIR") or _LAST_RESORTS[0])
-    around = enclosing(path, folders)
+    around = find_enclosing_folder(path, folders)
     return _misplaced(path, around) if around else ""
 
 

@@ -1,7 +1,7 @@
-"""Whether a run may go up: its completion marker, the base calls that RunInfo.xml asks for, its manifest, and the time.
+"""Check whether a run may be uploaded: by its completion marker, its base calls, its manifest, and the time.
 
-A marker alone is no proof: where runs are copied into the watched folder, the markers arrive before the data, and the
-copy may pause. What the base calls cannot show, a quiet time must.
+A marker alone is no proof: if runs are copied into the watched folder, the markers may arrive before the data, and the
+copy may pause. Where the base calls prove nothing, the run must stay unchanged for a while.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
-from s3sync.errors import RunError
-from s3sync.runs import analysis_manifest, completion, run_folder, structure
-from s3sync.runs.analysis_manifest import MANIFEST
+from s3sync import files
+from s3sync.runs import analysis_manifest, completion, local_files, run_folder, structure
+from s3sync.runs.analysis_manifest import MANIFEST_TSV
 from s3sync.runs.completion import Completion
-from s3sync.runs.run_folder import RUN_INFO, Listing, Run
+from s3sync.runs.local_files import Listing
+from s3sync.runs.run_folder import RUN_INFO, Run
 from s3sync.text import human_seconds, pluralize, printable
 
 MARKER_WAIT_SECONDS = 24 * 3600.0  # for a last marker that does not come
@@ -24,17 +26,18 @@ ADVICE = "`upload --skip_check` uploads it as it is"
 
 State: TypeAlias = Literal["complete", "sequencing", "settling", "incomplete"]
 
-_OF_THE_INSTRUMENT = re.compile(  # folders that instruments write; what users add to a run lies elsewhere
+_INSTRUMENT_FILE = re.compile(  # in a folder that instruments write; users put their own files elsewhere
     r"(Data/Intensities|InterOp|Thumbnail_Images|Images|[^/]*Logs?|Config|Recipe)/.*", re.DOTALL
 )
-_SET_BACK_SECONDS = 60.0  # between mtime and ctime of what was copied with its times, at least
-_MOST_HEADERS = 200  # that are read of one run
+_MIN_AGE_SECONDS = 60.0  # by which the mtime of a file that was copied with its times is older than its ctime
+_MAX_HEADERS = 200  # of base-call files, that are read of one run
 _HEADER_BYTES = 64 * 1024  # the header of a real CBCL of 1,000 tiles has 16 kB
 _ENDED_AS_PLANNED = ("completedasplanned", "runcompleted")
 
 
-class Terms(NamedTuple):
-    """What is asked of a run before it goes up; times in seconds."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirements:
+    """What a run must fulfil before it is uploaded."""
 
     quiet_seconds: float = completion.QUIET_SECONDS
     marker_wait_seconds: float = MARKER_WAIT_SECONDS
@@ -42,9 +45,8 @@ class Terms(NamedTuple):
     excludes: tuple[re.Pattern[str], ...] = ()
 
 
-class Verdict(NamedTuple):
-    """Whether a run is complete, and how that is known or what is missing; `warning` is not empty if it is complete and
-    somebody should still know something about it."""
+class Readiness(NamedTuple):
+    """Whether a run may be uploaded, and why or what is missing; `warning` is for people, about a complete run."""
 
     state: State
     reason: str
@@ -52,190 +54,209 @@ class Verdict(NamedTuple):
 
     @property
     def is_complete(self) -> bool:
-        """Whether it may go up."""
+        """Return whether the run may be uploaded."""
         return self.state == "complete"
 
 
-def check_marker(run: Run, terms: Terms, now: float | None = None) -> Completion:
-    """What the completion marker says: the part of `check` that looks at the root of the run alone. Raises RunError."""
+def check_marker(run: Run, requirements: Requirements, now: float | None = None) -> Completion:
+    """Return what the completion marker says, without looking at the base calls. Raises RunError."""
 
-    def newest() -> float:
-        return run_folder.last_change(run_folder.list_files(run), now)
+    def newest_change() -> float:
+        return local_files.last_change(local_files.list_files(run), now)
 
-    return completion.judge_completion(run, newest, terms.quiet_seconds, now)
+    return completion.check_completion(run, newest_change, requirements.quiet_seconds, now)
 
 
 def check(
     run: Run,
-    terms: Terms,
+    requirements: Requirements,
     listing: Listing | None = None,
     now: float | None = None,
     marked: Completion | None = None,
-) -> Verdict:
-    """Whether the run is complete, by its marker, by RunInfo.xml, and by its own manifest. Raises RunError.
+) -> Readiness:
+    """Return whether the run may be uploaded, by its marker, RunInfo.xml and its own manifest. Raises RunError.
 
-    `listing` is what is in the run, if that is known; `marked` what `check_marker` said.
+    Pass `listing` and `marked` (the result of `check_marker`) if they are known already.
     """
-    return _Check(run, terms, listing, time.time() if now is None else now).verdict(marked)
+    return _ReadinessCheck(run, requirements, listing, time.time() if now is None else now).result(marked)
 
 
-def was_copied(run: Run) -> bool:
-    """Whether the run was copied to this disk with its old times: then most of its files have an mtime that is older
-    than their ctime. Raises RunError."""
-    listing = run_folder.list_files(run)
-    gaps = [
-        c - file.mtime_ns for file, c in zip(listing.files, listing.ctimes_ns, strict=True) if file.path != RUN_INFO
+def has_old_times(run: Run) -> bool:
+    """Return whether the run was copied to this disk with its old times: most mtimes are older than the ctimes.
+
+    Raises RunError.
+    """
+    listing = local_files.list_files(run)
+    ages_ns = [
+        ctime_ns - file.mtime_ns
+        for file, ctime_ns in zip(listing.files, listing.ctimes_ns, strict=True)
+        if file.path != RUN_INFO
     ]
-    return sum(gap > _SET_BACK_SECONDS * 1e9 for gap in gaps) > len(gaps) / 2
+    return sum(age > _MIN_AGE_SECONDS * 1e9 for age in ages_ns) > len(ages_ns) / 2
 
 
-def lacking(run: Run, excludes: Sequence[re.Pattern[str]]) -> str:
-    """Say which base calls are neither in the folder nor excluded; empty if all are, or none. Raises RunError."""
-    files = run_folder.list_files(run).files
-    found = structure.check(structure.read_flow_cell(run.path), files)
-    lost = [path for path in found.lost if not any(e.search(f"{run.run_id}/{path}") for e in excludes)]
-    return found.summary if found.kind == "missing" and lost else ""
+def describe_missing_base_calls(run: Run, excludes: Sequence[re.Pattern[str]]) -> str:
+    """Return which base calls are neither in the folder nor excluded; empty if there are none. Raises RunError."""
+    found = structure.check(structure.read_flow_cell(run.path), local_files.list_files(run).files)
+    missing = [path for path in found.missing if not any(e.search(f"{run.run_id}/{path}") for e in excludes)]
+    return found.summary if found.kind == "missing" and missing else ""
 
 
-class _Check:
-    """One check of one run, which is listed at most once."""
+class _ReadinessCheck:
+    """One check of one run, which lists its files at most once."""
 
-    def __init__(self, run: Run, terms: Terms, listing: Listing | None, now: float) -> None:
-        self._run, self._terms, self._now = run, terms, now
-        self._listing = listing
+    def __init__(self, run: Run, requirements: Requirements, listing: Listing | None, now: float) -> None:
+        self._run, self._requirements, self._now = run, requirements, now
+        self._known_listing = listing
 
     @property
-    def _files(self) -> Listing:
-        if self._listing is None:
-            self._listing = run_folder.list_files(self._run)
-        return self._listing
+    def _listing(self) -> Listing:
+        if self._known_listing is None:
+            self._known_listing = local_files.list_files(self._run)
+        return self._known_listing
 
     @property
     def _quiet(self) -> float:
-        """Seconds since something in the run was last changed."""
-        return max(0.0, self._now - run_folder.last_change(self._files, self._now))
+        """Return for how many seconds nothing in the run has changed."""
+        return max(0.0, self._now - local_files.last_change(self._listing, self._now))
 
-    def verdict(self, marked: Completion | None) -> Verdict:
+    def result(self, marked: Completion | None) -> Readiness:
         if marked is None:
-            quiet_seconds = self._terms.quiet_seconds
-            newest = lambda: run_folder.last_change(self._files, self._now)  # noqa: E731
-            marked = completion.judge_completion(self._run, newest, quiet_seconds, self._now)
-        if marked.complete:
-            return self._of_marked(marked) if self._terms.require_whole else Verdict("complete", marked.reason)
-        if marked.awaits_last and self._has_waited_long():
-            return self._of_unmarked(marked)
-        return Verdict("settling" if marked.settling else "sequencing", marked.reason)
-
-    def _has_waited_long(self) -> bool:
-        """Whether the last marker is overdue; the folder is listed only if the marker before it is old enough."""
-        basecalled, wait = completion.arrived_at(self._run), self._terms.marker_wait_seconds
-        return basecalled is not None and self._now - basecalled >= wait and self._quiet >= wait
-
-    def _of_unmarked(self, marked: Completion) -> Verdict:
-        """The last marker never comes: the instrument has crashed, or its software writes none."""
-        waited = f"CopyComplete.txt did not come within {human_seconds(self._terms.marker_wait_seconds)}"
-        if not self._terms.require_whole:
-            return Verdict("complete", f"{waited} after RTAComplete", waited)
-        structural = structure.check(structure.read_flow_cell(self._run.path), self._files.files)
-        if structural.kind in ("none", "unknown"):
-            return Verdict("incomplete", f"{waited}; {structural.summary} (copy the rest; {ADVICE})")
-        found = self._of_marked(marked)
-        if not found.is_complete:
-            return found._replace(reason=f"{waited}; {found.reason}")
-        warning = f"{waited}; {found.warning or 'uploaded without it, as all base calls are there'}"
-        return Verdict("complete", warning, warning)
-
-    def _of_marked(self, marked: Completion) -> Verdict:
-        found = structure.check(structure.read_flow_cell(self._run.path), self._files.files)
-        if self._is_hidden():
-            return Verdict("complete", marked.reason)  # the upload says which folder cannot be read
-        found = self._without_unsendable(found)
-        missing, manifest_warning = self._missing_in_manifest()
-        if found.kind == "missing" and (lost := self._wanted(found.lost)):
-            summary = found.summary if len(lost) == len(found.lost) else f"{pluralize(len(lost), 'file')} missing"
-            missing = "; ".join(filter(None, (summary, missing)))
-        if torn := [path for path in self._wanted(found.short[:_MOST_HEADERS]) if self._is_torn(path)]:
-            what = f"{pluralize(len(torn), 'file')} of base calls broken off, the first is {printable(torn[0])}"
-            missing = "; ".join(filter(None, (missing, what)))
-        if missing:
-            return self._of_incomplete(missing)
-        if found.kind == "whole" and not self._is_arriving():
-            return Verdict("complete", marked.reason, manifest_warning)
-        return self._of_quiet(marked, found, manifest_warning)
-
-    def _of_incomplete(self, missing: str) -> Verdict:
-        if rest := self._rest():
-            return Verdict("settling", f"{missing} (may still be copied: waits until nothing changed for {rest} more)")
-        return Verdict("incomplete", f"{missing}{self._early_end()} (copy the rest; {ADVICE})")
-
-    def _of_quiet(self, marked: Completion, found: structure.Found, warning: str) -> Verdict:
-        """What nobody can see in the files the time has to show."""
-        what = found.summary or "files came after the completion marker"
-        if rest := self._rest():
-            return Verdict("settling", f"{marked.reason}; {what}; must stay unchanged for {rest} more")
-        if found.kind == "none" and self._wanted((f"{structure.BASE_CALLS}L001/C1.1/L001_1.cbcl",)):
-            what = "there are no base calls in it (not copied, or deleted after demultiplexing)"
-            warning = "; ".join(filter(None, (what, warning)))
-        return Verdict("complete", f"{marked.reason} and nothing changed for {human_seconds(self._quiet)}", warning)
-
-    def _rest(self) -> str:
-        """For how long the run must not change yet; empty if it was quiet for long enough."""
-        quiet = self._quiet
-        return human_seconds(self._terms.quiet_seconds - quiet) if quiet < self._terms.quiet_seconds else ""
-
-    def _is_arriving(self) -> bool:
-        """Whether what the instrument wrote came to this disk after the completion marker, which it wrote last."""
-        marker = completion.arrived_at(self._run)
-        if marker is None:
-            return False
-        marker_ns = int(marker * 1e9) + 1000  # a float has no more digits
-        late = [f.path for f, c in zip(self._files.files, self._files.ctimes_ns, strict=True) if c > marker_ns]
-        return any(_OF_THE_INSTRUMENT.fullmatch(path) for path in self._wanted(late))
-
-    def _is_torn(self, path: str) -> bool:
-        """Whether a file is shorter than its header says; of one that cannot be read the upload says so."""
-        place = self._run.path / path
-        try:
-            return structure.is_torn(
-                run_folder.read_whole(place, _HEADER_BYTES)[:_HEADER_BYTES], os.stat(place).st_size, path
+            marked = completion.check_completion(
+                self._run,
+                lambda: local_files.last_change(self._listing, self._now),
+                self._requirements.quiet_seconds,
+                self._now,
             )
-        except (OSError, RunError):
+        if marked.is_complete:
+            if not self._requirements.require_whole:
+                return Readiness("complete", marked.reason)
+            return self._check_files(marked)
+        if marked.awaits_copy_complete and self._is_marker_overdue():
+            return self._check_without_marker(marked)
+        return Readiness("settling" if marked.is_settling else "sequencing", marked.reason)
+
+    def _is_marker_overdue(self) -> bool:
+        """Return whether the last marker is overdue. Lists the folder only if the marker before it is old enough."""
+        arrived_at, wait = completion.arrived_at(self._run), self._requirements.marker_wait_seconds
+        return arrived_at is not None and self._now - arrived_at >= wait and self._quiet >= wait
+
+    def _check_without_marker(self, marked: Completion) -> Readiness:
+        """Check a run whose last marker never comes: the instrument crashed, or its software writes none."""
+        waited = f"CopyComplete.txt did not come within {human_seconds(self._requirements.marker_wait_seconds)}"
+        if not self._requirements.require_whole:
+            return Readiness("complete", f"{waited} after RTAComplete", waited)
+        found = structure.check(structure.read_flow_cell(self._run.path), self._listing.files)
+        if found.kind in ("none", "unknown"):
+            return Readiness("incomplete", f"{waited}; {found.summary} (copy the rest; {ADVICE})")
+        result = self._check_files(marked)
+        if not result.is_complete:
+            return result._replace(reason=f"{waited}; {result.reason}")
+        warning = f"{waited}; {result.warning or 'uploaded without it, as all base calls are there'}"
+        return Readiness("complete", warning, warning)
+
+    def _check_files(self, marked: Completion) -> Readiness:
+        found = structure.check(structure.read_flow_cell(self._run.path), self._listing.files)
+        if self._has_unreadable_folder():
+            return Readiness("complete", marked.reason)  # the upload reports which folder cannot be read
+        found = self._without_rejected(found)
+        missing_in_manifest, warning = self._compare_with_manifest()
+        problems = (self._describe_missing(found), missing_in_manifest, self._describe_truncated(found))
+        if any(problems):
+            return self._incomplete("; ".join(filter(None, problems)))
+        if found.kind == "whole" and not self._has_late_files():
+            return Readiness("complete", marked.reason, warning)
+        return self._check_by_time(marked, found, warning)
+
+    def _describe_missing(self, found: structure.BaseCalls) -> str:
+        wanted = self._filter_wanted(found.missing) if found.kind == "missing" else []
+        if len(wanted) == len(found.missing):
+            return found.summary if wanted else ""
+        return f"{pluralize(len(wanted), 'file')} missing" if wanted else ""
+
+    def _describe_truncated(self, found: structure.BaseCalls) -> str:
+        paths = [path for path in self._filter_wanted(found.suspects[:_MAX_HEADERS]) if self._is_truncated(path)]
+        if not paths:
+            return ""
+        return f"{pluralize(len(paths), 'file')} of base calls truncated, the first is {printable(paths[0])}"
+
+    def _incomplete(self, problems: str) -> Readiness:
+        if remaining := self._remaining_quiet():
+            wait = f"may still be copied: waits until nothing changed for {remaining} more"
+            return Readiness("settling", f"{problems} ({wait})")
+        return Readiness("incomplete", f"{problems}{self._describe_early_end()} (copy the rest; {ADVICE})")
+
+    def _check_by_time(self, marked: Completion, found: structure.BaseCalls, warning: str) -> Readiness:
+        """Require that nothing changes for a while, because the files alone do not show that the copy is over."""
+        cause = found.summary or "files came after the completion marker"
+        if remaining := self._remaining_quiet():
+            return Readiness("settling", f"{marked.reason}; {cause}; must stay unchanged for {remaining} more")
+        if found.kind == "none" and self._filter_wanted((f"{structure.BASE_CALLS}L001/C1.1/L001_1.cbcl",)):
+            cause = "there are no base calls in it (not copied, or deleted after demultiplexing)"
+            warning = "; ".join(filter(None, (cause, warning)))
+        return Readiness("complete", f"{marked.reason} and nothing changed for {human_seconds(self._quiet)}", warning)
+
+    def _remaining_quiet(self) -> str:
+        """Return for how long the run must still stay unchanged; empty if it was quiet for long enough."""
+        remaining = self._requirements.quiet_seconds - self._quiet
+        return human_seconds(remaining) if remaining > 0 else ""
+
+    def _has_late_files(self) -> bool:
+        """Return whether files of the instrument came to this disk after the completion marker, its last file."""
+        arrived_at = completion.arrived_at(self._run)
+        if arrived_at is None:
+            return False
+        arrived_ns = int(arrived_at * 1e9) + 1000  # a float is not more precise
+        pairs = zip(self._listing.files, self._listing.ctimes_ns, strict=True)
+        late = [file.path for file, ctime_ns in pairs if ctime_ns > arrived_ns]
+        return any(_INSTRUMENT_FILE.fullmatch(path) for path in self._filter_wanted(late))
+
+    def _is_truncated(self, path: str) -> bool:
+        """Return whether a file is shorter than its header says. The upload reports files that cannot be read."""
+        absolute = self._run.path / path
+        try:
+            header = files.read_limited(absolute, _HEADER_BYTES)[:_HEADER_BYTES]
+            return structure.is_truncated(header, os.stat(absolute).st_size, path)
+        except OSError:
             return False
 
-    def _is_hidden(self) -> bool:
-        """Whether a folder in which there may be base calls cannot be read."""
-        folders = [item.path for item in self._files.unsendable if item.path.endswith("/")]
+    def _has_unreadable_folder(self) -> bool:
+        """Return whether a folder that may contain base calls cannot be read."""
+        folders = [entry.path for entry in self._listing.rejected if entry.path.endswith("/")]
         base = structure.BASE_CALLS
         return any(base.startswith(folder) or folder.startswith(base) for folder in folders)
 
-    def _without_unsendable(self, found: structure.Found) -> structure.Found:
-        """What is there and cannot be sent is not missing: the upload names it with the reason."""
-        there = {item.path for item in self._files.unsendable}
-        return structure.Found("whole") if found.lost and there.issuperset(found.lost) else found
+    def _without_rejected(self, found: structure.BaseCalls) -> structure.BaseCalls:
+        """Do not count rejected files as missing: the upload reports them with their reasons."""
+        rejected = {entry.path for entry in self._listing.rejected}
+        is_only_rejected = found.missing and rejected.issuperset(found.missing)
+        return structure.BaseCalls(kind="whole") if is_only_rejected else found
 
-    def _wanted(self, paths: Sequence[str]) -> list[str]:
-        """Those that are not excluded, and not there under a name that cannot be sent."""
-        there = {item.path for item in self._files.unsendable}
-        excludes, run_id = self._terms.excludes, self._run.run_id
-        return [p for p in paths if p not in there and not any(e.search(f"{run_id}/{p}") for e in excludes)]
+    def _filter_wanted(self, paths: Sequence[str]) -> list[str]:
+        """Return the paths that are neither excluded nor rejected."""
+        rejected = {entry.path for entry in self._listing.rejected}
+        excludes, run_id = self._requirements.excludes, self._run.run_id
+        return [p for p in paths if p not in rejected and not any(e.search(f"{run_id}/{p}") for e in excludes)]
 
-    def _missing_in_manifest(self) -> tuple[str, str]:
-        """What the run's own manifest names and is not there, and why it could not be compared."""
-        named = analysis_manifest.read_of_run(self._run)
-        there = {file.path for file in self._files.files}
-        if not named.paths or there.isdisjoint(named.paths):
-            foreign = f"{MANIFEST} names no file of the run: it was not compared" if named.paths else ""
-            return "", named.warning or foreign
-        apart = (path for path in named.paths if not (self._run.split and run_folder.is_of_an_analysis(path)))
-        missing = sorted(self._wanted([path for path in apart if path not in there]))
+    def _compare_with_manifest(self) -> tuple[str, str]:
+        """Return what the run's own manifest lists and is missing, and a warning if it could not be compared."""
+        checksums, warning = analysis_manifest.read_run_manifest(self._run)
+        present = {file.path for file in self._listing.files}
+        if not checksums or present.isdisjoint(checksums):
+            foreign = f"{MANIFEST_TSV} lists no file of the run: it was not compared" if checksums else ""
+            return "", warning or foreign
+        absent = (path for path in checksums if path not in present)
+        if self._run.excludes_analyses:
+            absent = (path for path in absent if not local_files.is_inside_analysis(path))
+        missing = sorted(self._filter_wanted(list(absent)))
         if not missing:
-            return "", named.warning
-        first = printable(missing[0])
-        return f"{pluralize(len(missing), 'file')} that {MANIFEST} names missing, the first is {first}", named.warning
+            return "", warning
+        count = pluralize(len(missing), "file")
+        return f"{count} that {MANIFEST_TSV} lists missing, the first is {printable(missing[0])}", warning
 
-    def _early_end(self) -> str:
-        """What RunCompletionStatus.xml says of a run that did not end as it was planned."""
-        root = run_folder.optional_xml(self._run.path / "RunCompletionStatus.xml")
+    def _describe_early_end(self) -> str:
+        """Return what RunCompletionStatus.xml says about a run that did not end as planned."""
+        root = run_folder.parse_optional_xml(self._run.path / "RunCompletionStatus.xml")
         if root is None:
             return ""
         texts = [(root.findtext(f".//{name}") or "").strip() for name in ("CompletionStatus", "RunStatus")]
@@ -243,5 +264,5 @@ class _Check:
         if not status or status.lower() in _ENDED_AS_PLANNED:
             return ""
         error = (root.findtext(".//ErrorDescription") or "").strip()
-        why = f" ({printable(error[:100])})" if error and error.lower() != "none" else ""
-        return f"; the run ended early: RunCompletionStatus.xml says {printable(status[:50])}{why}"
+        detail = f" ({printable(error[:100])})" if error and error.lower() != "none" else ""
+        return f"; the run ended early: RunCompletionStatus.xml says {printable(status[:50])}{detail}"

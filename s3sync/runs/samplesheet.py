@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn, TypeVar
 
 from s3sync.errors import RunError
-from s3sync.runs.run_folder import is_inside
+from s3sync.runs.local_files import is_inside
 from s3sync.text import human_bytes, human_seconds, pluralize, printable
 
 MATCH_SECONDS = 5.0  # of CPU, for all samples of a sheet
@@ -58,14 +58,14 @@ class Sample(NamedTuple):
 class SampleCheck(NamedTuple):
     """A verdict with its reason in one line; the samples of the sheet and the failing ones, by Sample_ID.
 
-    `gave_up`: the regex took too long, and would with other sheets.
+    `timed_out`: the regex took too long, and would with other sheets.
     """
 
     verdict: Verdict
     reason: str
     samples: tuple[str, ...] = ()
     failing: tuple[str, ...] = ()
-    gave_up: bool = False
+    timed_out: bool = False
 
 
 class _Line(NamedTuple):
@@ -153,7 +153,7 @@ def _judge(sheet: str, samples: tuple[Sample, ...], regex: re.Pattern[str], seco
     failing, trouble = _search(regex, samples, seconds)
     what = f"{sheet}: sample_regex '{_short(regex.pattern)}'"
     if trouble:
-        return SampleCheck("samples do not match", f"{what} {trouble}", ids, gave_up=True)
+        return SampleCheck("samples do not match", f"{what} {trouble}", ids, timed_out=True)
     if failing:
         reason = f"{what} is not found in {len(failing):,} of {pluralize(len(ids), 'sample')}: {_listed(failing)}"
         return SampleCheck("samples do not match", reason, ids, failing)

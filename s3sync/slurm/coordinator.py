@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from s3sync.errors import BusyError, InterruptedBySignal, LeaseLostError, RunError, SlurmError, StateError, StoppedError
-from s3sync.runs import Run, analysis, run_folder
+from s3sync.runs import Run, analysis, local_files
 from s3sync.signals import StopRequest
 from s3sync.slurm import broken_nodes as slurm_broken_nodes
 from s3sync.slurm import gathering
@@ -146,11 +146,11 @@ def _never_ended(run: str, words: Sequence[str], broken: Mapping[str, str]) -> s
 
 
 def _place(job: UploadRequest) -> Place:
-    run = analysis.open_unit(job.local_path, need_run_info=not job.skip_check)
+    run = analysis.open_run_or_analysis(job.local_path, need_run_info=not job.skip_check)
     store = StateStore(job.log_dir, run, job.destination)
     folder = WorkFolder.of(job.log_dir, store)
     if folder.exists():  # it may be that of another folder of this name
-        upload.require_claim(run, store.load(set_aside=False).state, lambda: run_folder.list_files(run))
+        upload.require_claim(run, store.load(set_aside=False).state, lambda: local_files.list_files(run))
     return Place(run, store, folder)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from s3sync.errors import BusyError, ConfigError
-from s3sync.runs import Run, analysis_manifest, run_folder
+from s3sync.runs import Run, analysis_manifest, local_files
 from s3sync.signals import StopRequest
 from s3sync.slurm import broken_nodes
 from s3sync.slurm.client import Slurm, SlurmJob, summarize
@@ -98,4 +98,4 @@ def _add(state: RunState, folder: WorkFolder, handed: JobSpec, run: Run) -> RunS
 
 def _is_as_planned(run: Run, handed: JobSpec) -> bool:
     """Whether the instrument's manifest, by which files were proven, is the one that the plan was made with."""
-    return handed.manifest is None or run_folder.stat_again(run, analysis_manifest.MANIFEST) == handed.manifest
+    return handed.manifest is None or local_files.restat(run, analysis_manifest.MANIFEST_TSV) == handed.manifest

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from s3sync import __version__
 from s3sync.errors import BusyError, ConfigError, RunError, S3SyncError, SlurmError, StateError
 from s3sync.resources import usable_cores
-from s3sync.runs import Run, analysis, analysis_manifest, run_folder
+from s3sync.runs import Run, analysis, analysis_manifest, local_files
 from s3sync.signals import StopRequest
 from s3sync.slurm import submission
 from s3sync.slurm.client import Slurm, SlurmOptions
@@ -75,7 +75,7 @@ class _ShardTask:
         """Upload the shard. An `aws` that outlives a killed task inherits the descriptor, which keeps the lock."""
         folder, number = self._folder, self._number
         job = _on_this_node(self._spec.job, self._spec.cluster, self._environ)
-        run = analysis.open_unit(job.local_path, need_run_info=not job.skip_check)
+        run = analysis.open_run_or_analysis(job.local_path, need_run_info=not job.skip_check)
         proofs = folder.proofs(number, job.destination)
         with (
             _Shown(folder, number) as display,
@@ -241,10 +241,10 @@ def _on_this_node(
 
 def _expected(run: Run, handed: JobSpec) -> analysis_manifest.Checksums:
     """What the instrument's manifest says; raises RunError if it is not the one that the plan was made with."""
-    expected = analysis_manifest.read(run)
-    if expected and run_folder.stat_again(run, analysis_manifest.MANIFEST) != handed.manifest:
+    expected = analysis_manifest.read_checksums(run)
+    if expected and local_files.restat(run, analysis_manifest.MANIFEST_TSV) != handed.manifest:
         raise RunError(
-            f"{analysis_manifest.MANIFEST} of {printable(run.run_id)} changed while it was uploaded: upload it again"
+            f"{analysis_manifest.MANIFEST_TSV} of {printable(run.run_id)} changed during the upload: upload it again"
         )
     return expected
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from s3sync.errors import S3SyncError
-from s3sync.runs import Listing, LocalFile, Run, run_folder
+from s3sync import files
+from s3sync.runs import LocalFile, Run, local_files
 from s3sync.state.run_state import Proof, RunState
 from s3sync.text import pluralize, printable
 
@@ -53,8 +53,8 @@ def presence(path: str, numbers: Sequence[int] = (), beside: str = "") -> Presen
     """Look for a folder at a path. One that cannot be examined is not gone: nor is one whose file system may not be
     mounted, which leaves the mount point empty.
 
-    `numbers` are those of the folder in its log (`runfolder.numbers_of`); a log without them is judged by the device
-    of the folder `beside` which it may have lain.
+    `numbers` are those of the folder in its log (`local_files.read_folder_numbers`); a log without them is judged by
+    the device of the folder `beside` which it may have lain.
     """
     try:
         status = os.stat(path)
@@ -139,7 +139,7 @@ def claim(
     recorded: str,
     numbers: Sequence[int],
     others: Sequence[Path],
-    load: Callable[[], tuple[Listing, RunState | None]],
+    load: Callable[[], tuple[local_files.Listing, RunState | None]],
 ) -> Claim:
     """Whether a folder may go on with the log that was `recorded` for the folder of that path.
 
@@ -153,7 +153,7 @@ def claim(
     there = presence(recorded, numbers, os.path.dirname(run.path))
     if there.state == "here":
         return Claim("another", f"the state log and the objects in S3 belong to {old}, which is still there")
-    if there.state == "unknown" and run_folder.numbers_of(run.path)[1:2] != tuple(numbers[1:2]):
+    if there.state == "unknown" and local_files.read_folder_numbers(run.path)[1:2] != tuple(numbers[1:2]):
         return Claim("another", f"the state log belongs to {old}, and whether that is gone is not known: {there.why}")
     if others:
         return Claim("another", f"the state log belongs to {old}, which is gone, and {_several([run.path, *others])}")
@@ -173,7 +173,7 @@ def _several(folders: Sequence[Path]) -> str:
     return f"{' and '.join(names)} have one name and one destination, so none of them is uploaded"
 
 
-def difference(run: Run, listing: Listing, proven: Mapping[str, Proof]) -> str:
+def difference(run: Run, listing: local_files.Listing, proven: Mapping[str, Proof]) -> str:
     """Why the files of a folder are not those that were proven, empty if they may be: sizes, and the bytes of some.
 
     Small files that people and tools write to later (samplesheets, InterOp) may differ, and files may have come or
@@ -211,7 +211,7 @@ def _is_md5(proof: Proof) -> bool:
 
 def _has_other_bytes(run: Run, file: LocalFile, proof: Proof) -> bool:
     try:
-        content = run_folder.read_whole(run.path / file.path, _MOST_SAMPLED_BYTES)
-    except (OSError, S3SyncError):
+        content = files.read_limited(run.path / file.path, _MOST_SAMPLED_BYTES)
+    except OSError:
         return False  # whoever uploads it says so
     return hashlib.md5(content, usedforsecurity=False).hexdigest() != proof.etag.lower()

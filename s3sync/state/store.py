@@ -21,7 +21,7 @@ from typing import NamedTuple
 from s3sync import files
 from s3sync.aws import Destination
 from s3sync.errors import BusyError, StateError
-from s3sync.runs import Run, run_folder
+from s3sync.runs import Run, local_files
 from s3sync.state import lock
 from s3sync.state.log_format import (
     CorruptError,
@@ -237,7 +237,7 @@ class StateStore:
     def save(self, state: RunState) -> None:
         """Replace the log atomically; raises StateError or LeaseLostError and leaves the old one intact."""
         self.check()
-        state = replace(state, folder=run_folder.numbers_of(self._run.path) or state.folder)
+        state = replace(state, folder=local_files.read_folder_numbers(self._run.path) or state.folder)
         with self._explained("write", self.log_path):
             files.atomic_write(self.log_path, to_json(state, self._run.path, self._destination), self._temporary)
 

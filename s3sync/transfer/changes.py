@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from s3sync import files
 from s3sync.aws import destination
-from s3sync.runs import Run, run_folder
+from s3sync.runs import Run, local_files, run_folder
 from s3sync.state import RunState, StateStore, identity, log_format, waiting
 from s3sync.text import parse_iso, printable
 from s3sync.transfer import batches, selection
@@ -67,7 +67,7 @@ def spots_of(run: Run) -> dict[str, tuple[int, int]]:
     names = _names_in(run.path)
     places = [*_FOLDERS, *_FILES, *(name for name in names if _SHEET.fullmatch(name))]
     for name in names:
-        if _ALIGNMENT.fullmatch(name) or (name == run_folder.ANALYSES and not run.split):
+        if _ALIGNMENT.fullmatch(name) or (name == run_folder.ANALYSIS_FOLDER and not run.excludes_analyses):
             below = [f"{name}/{inner}" for inner in _names_in(run.path / name)]
             places += [name, *below, *(f"{inner}/Fastq" for inner in below)]
     seen = _seen(run, places)
@@ -165,7 +165,7 @@ def _compare(
     run: Run, store: StateStore, head: log_format.Head, excludes: tuple[re.Pattern[str], ...], since: float
 ) -> Change | None:
     """A fresh listing of a run against its log. What was deleted is no change."""
-    listing = run_folder.list_files(run)
+    listing = local_files.list_files(run)
     state = store.load(set_aside=False).state
     if state is None:
         return None
@@ -176,13 +176,13 @@ def _compare(
         changed = [file.path for file in scope.files if file.path in new]
     else:
         pending = batches.pending(scope.files, state.proven)
-        changed = [*(file.path for file in pending), *(item.path for item in scope.unsendable)]
+        changed = [*(file.path for file in pending), *(item.path for item in scope.rejected)]
     if not changed:
         return None
     return Change(len(changed), tuple(changed[:_NAMED]), _why_another(run, listing, state, changed))
 
 
-def _why_another(run: Run, listing: run_folder.Listing, state: RunState, changed: list[str]) -> str:
+def _why_another(run: Run, listing: local_files.Listing, state: RunState, changed: list[str]) -> str:
     """Why the folder holds another run than before; empty if it is the same, with changes."""
     known = [path for path in changed if path in state.proven]
     both = sum(file.path in state.proven for file in listing.files)

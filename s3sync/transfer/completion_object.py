@@ -12,7 +12,7 @@ from s3sync import __version__
 from s3sync.aws import Destination
 from s3sync.aws import destination as aws_destination
 from s3sync.errors import StateError
-from s3sync.runs import Run, run_folder
+from s3sync.runs import Run, local_files
 from s3sync.state import RunState
 from s3sync.text import now_iso, printable
 from s3sync.transfer.batches import BatchQueue
@@ -34,12 +34,12 @@ def write(context: UploadContext, state: RunState, scope: UploadSelection) -> Ru
     except OSError as error:
         where = printable(str(folder))
         raise StateError(f"cannot write the completion object: {where}: {error.strerror} (set TMPDIR)") from error
-    return run._replace(path=folder, split=False, within=None)
+    return run._replace(path=folder, excludes_analyses=False, parent_run=None)
 
 
 def send(written: Run, pipeline: Pipeline, number: int) -> tuple[str, str]:
     """Put it into S3 by one batch of this number: its ETag, or why there is none. Raises as the pipeline does."""
-    file = run_folder.stat_again(written, aws_destination.COMPLETION_OBJECT)
+    file = local_files.restat(written, aws_destination.COMPLETION_OBJECT)
     assert file is not None, "write() comes first"
     why = "it was not sent"
     for verdicts in pipeline.run(BatchQueue([[file]], number)):

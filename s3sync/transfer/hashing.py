@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from s3sync.aws import checksums
 from s3sync.aws import etag as aws_etag
-from s3sync.runs import LocalFile, Run, analysis_manifest, run_folder
+from s3sync.runs import LocalFile, Run, analysis_manifest, local_files
 from s3sync.signals import StopRequest
 
 _TASK_BYTES = 64_000_000  # a hashing task has so many bytes,
@@ -141,14 +141,9 @@ class Hasher:
 
     def _damage(self, file: LocalFile, found: int | None, expected: int | None) -> str:
         """Empty, too, if it changed meanwhile: then it is looked at again anyway."""
-        if (
-            found is None
-            or expected is None
-            or found == expected
-            or run_folder.stat_again(self._run, file.path) != file
-        ):
+        if found is None or expected is None or found == expected or local_files.restat(self._run, file.path) != file:
             return ""
-        return analysis_manifest.damage(found, expected)
+        return analysis_manifest.mismatch_reason(found, expected)
 
     def _count(self, size: int) -> None:
         self._stop.raise_if_requested()

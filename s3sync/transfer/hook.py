@@ -59,7 +59,7 @@ def run(
     told = {**settings.without_s3sync_variables(environ), **facts}
     try:
         with (
-            tempfile.TemporaryFile(dir=off_limits.temp_dir(environ)) as output,
+            tempfile.TemporaryFile(dir=off_limits.choose_temp_dir(environ)) as output,
             log_path.open("rb") as log,
             _guarded(guard) as descriptor,
         ):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from s3sync.aws import settings
 from s3sync.errors import RunError, StateError, UsageError
-from s3sync.runs import Listing, Run, analysis, analysis_manifest, off_limits, readiness, run_folder
+from s3sync.runs import Run, analysis, analysis_manifest, local_files, off_limits, readiness
 from s3sync.state import RunState, StateStore, identity
 from s3sync.text import printable
 from s3sync.transfer import batches, changes, proof, selection
@@ -28,7 +28,7 @@ class UploadInputs:
     """
 
     run: Run
-    listing: Listing
+    listing: local_files.Listing
     selection: UploadSelection
     expected: analysis_manifest.Checksums
     watched: Mapping[str, tuple[int, int]]
@@ -39,12 +39,12 @@ def inspect_run(request: UploadRequest, environ: Mapping[str, str]) -> UploadInp
 
     Raises RunError if it is neither, or not complete; UsageError or StateError if something would be written into it.
     """
-    run = analysis.open_unit(request.local_path, need_run_info=not request.skip_check)
+    run = analysis.open_run_or_analysis(request.local_path, need_run_info=not request.skip_check)
     require_outside(run, request.log_dir, environ)
     watched = changes.spots_of(run)
     if request.settle_seconds is not None:
         return _inspect_streaming_run(run, request, request.settle_seconds, watched)
-    listing, expected = analysis_manifest.list_files(run)
+    listing, expected = analysis_manifest.list_files_and_checksums(run)
     warning = "" if request.skip_check or _was_complete(request, run) else _require_complete(run, listing, request)
     chosen = _select(run, listing, request)
     selection.require_files(run, chosen)
@@ -58,12 +58,12 @@ def _inspect_streaming_run(
 ) -> UploadInputs:
     """Select what may be uploaded while the instrument writes; patterns may match files that are still to come."""
     still_since = time.time_ns() - round(settle_seconds * 1e9)
-    listing = run_folder.list_files(run)
+    listing = local_files.list_files(run)
     settled = selection.select_settled(_select(run, listing, request), listing, still_since)
     return UploadInputs(run=run, listing=listing, selection=replace(settled, warnings=()), expected={}, watched=watched)
 
 
-def _select(run: Run, listing: Listing, request: UploadRequest) -> UploadSelection:
+def _select(run: Run, listing: local_files.Listing, request: UploadRequest) -> UploadSelection:
     return selection.select_files(run, listing, request.destination, request.excludes, request.reserved_path)
 
 
@@ -75,12 +75,12 @@ def _was_complete(request: UploadRequest, run: Run) -> bool:
     return False
 
 
-def _require_complete(run: Run, listing: Listing, request: UploadRequest) -> str:
+def _require_complete(run: Run, listing: local_files.Listing, request: UploadRequest) -> str:
     """Return a warning about a complete run, or an empty string; raises RunError if it is not complete."""
     where, advice = printable(str(run.path)), "--skip_check uploads it as it is"
-    if run.within:
-        finish = analysis.judge(run, request.quiet_seconds)
-        if not finish.complete:
+    if run.parent_run:
+        finish = analysis.check_completion(run, request.quiet_seconds)
+        if not finish.is_complete:
             raise RunError(
                 f"the analysis is not complete: {where} {finish.reason} ({advice})", id="run.analysis-incomplete"
             )
@@ -94,17 +94,17 @@ def _require_complete(run: Run, listing: Listing, request: UploadRequest) -> str
 
 def require_outside(run: Run, log_dir: Path, environ: Mapping[str, str]) -> None:
     """Refuse to write into a run, and to upload secrets of AWS with it; raises UsageError, StateError, RunError."""
-    if around := off_limits.enclosing(log_dir, [run.root]):
+    if around := off_limits.find_enclosing_folder(log_dir, [run.root]):
         where = f"{printable(str(log_dir))} is inside {printable(around)}, whose files are uploaded"
         raise UsageError(f"the log directory {where} (give another --log_dir)", id="usage.log-dir-inside-run")
-    off_limits.temp_dir(environ, [run.root])
+    off_limits.choose_temp_dir(environ, [run.root])
     for what, path in settings.private_paths(environ).items():
-        if os.path.exists(path) and off_limits.enclosing(path, [run.root]):
+        if os.path.exists(path) and off_limits.find_enclosing_folder(path, [run.root]):
             where = f"{what} {printable(str(path))} is inside the run {printable(str(run.root))}"
             raise RunError(f"{where}, so its secrets would be uploaded (move it, or set HOME)", id="run.secrets-inside")
 
 
-def require_claim(run: Run, state: RunState | None, listing: Callable[[], Listing]) -> str:
+def require_claim(run: Run, state: RunState | None, listing: Callable[[], local_files.Listing]) -> str:
     """Return where the folder was when its log was written, if it was moved since; else an empty string.
 
     Raises RunError if the log, and with it the prefix in S3, belongs to another folder.
@@ -135,4 +135,4 @@ def is_complete(request: UploadRequest, state: RunState, chosen: UploadSelection
         return False
     if not state.completed or state.by_predecessor:
         return state.completed
-    return not chosen.unsendable and not batches.pending(chosen.files, state.proven)
+    return not chosen.rejected and not batches.pending(chosen.files, state.proven)

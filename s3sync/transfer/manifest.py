@@ -47,7 +47,7 @@ def require_place(path: Path, run_path: Path) -> None:
     where = printable(str(path))
     if not path.parent.is_dir():
         raise UsageError(f"no such folder for --manifest: {where}")
-    if off_limits.enclosing(path.parent, [run_path]):
+    if off_limits.find_enclosing_folder(path.parent, [run_path]):
         raise UsageError(f"--manifest would be one more file of the run: {where} (give a place outside the run folder)")
     both = (path, _md5sums_path(path))
     if any(os.path.lexists(one) and (one.is_symlink() or not one.is_file()) for one in both):

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from s3sync.aws import causes, objects
-from s3sync.runs import LocalFile, Run, run_folder
+from s3sync.runs import LocalFile, Run, local_files
 from s3sync.state import Proof
 from s3sync.transfer import proof
 from s3sync.transfer.bandwidth import Ahead
@@ -140,7 +140,7 @@ class Pipeline:
 
     def _split_changed(self, files: Sequence[LocalFile]) -> tuple[list[LocalFile], list[Failure]]:
         """Return the files that are as they were listed, and a failure for each other one."""
-        now = run_folder.stat_all(self._run, (file.path for file in files))
+        now = local_files.restat_all(self._run, (file.path for file in files))
         unchanged, failures = [], []
         for file in files:
             fresh = now[file.path]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from s3sync.aws import checksums
 from s3sync.aws import etag as aws_etag
 from s3sync.aws.objects import Absent, ObjectState, RemoteObject, Unknown
-from s3sync.runs import Listing, LocalFile, analysis_manifest
+from s3sync.runs import LocalFile, analysis_manifest, local_files
 from s3sync.state import Proof
 from s3sync.transfer.batches import is_proven
 
@@ -113,10 +113,10 @@ def is_conclusive(file: LocalFile, seen: ObjectState, expected: str | None) -> b
 
 
 def with_same_checksums(
-    proven: Mapping[str, Proof], listing: Listing, expected: analysis_manifest.Checksums
+    proven: Mapping[str, Proof], listing: local_files.Listing, expected: analysis_manifest.Checksums
 ) -> dict[str, Proof]:
     """The proofs that stand: of what the manifest names none, unless it is itself proven as it is now."""
-    manifest = next((file for file in listing.files if file.path == analysis_manifest.MANIFEST), None)
+    manifest = next((file for file in listing.files if file.path == analysis_manifest.MANIFEST_TSV), None)
     if not expected or (manifest and is_proven(manifest, proven)):
         return dict(proven)
     return {path: proof for path, proof in proven.items() if path not in expected}

@@ -69,9 +69,14 @@ class UploadRequest:
         return self.settle_seconds is not None
 
     @property
-    def terms(self) -> readiness.Terms:
+    def terms(self) -> readiness.Requirements:
         """What is asked of the run before it goes up."""
-        return readiness.Terms(self.quiet_seconds, self.marker_wait_seconds, self.require_whole, self.excludes)
+        return readiness.Requirements(
+            quiet_seconds=self.quiet_seconds,
+            marker_wait_seconds=self.marker_wait_seconds,
+            require_whole=self.require_whole,
+            excludes=self.excludes,
+        )
 
     @property
     def bucket(self) -> argv.BucketRef:

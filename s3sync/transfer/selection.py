@@ -11,7 +11,7 @@ from s3sync import own_files
 from s3sync.aws import Destination
 from s3sync.aws import destination as aws_destination
 from s3sync.errors import RunError, UsageError
-from s3sync.runs import Listing, LocalFile, Run, run_folder
+from s3sync.runs import LocalFile, Run, local_files
 from s3sync.state import Proof
 from s3sync.text import pluralize, printable
 
@@ -37,17 +37,17 @@ class UploadSelection:
     """
 
     files: tuple[LocalFile, ...]
-    unsendable: tuple[run_folder.Unsendable, ...]
+    rejected: tuple[local_files.RejectedEntry, ...]
     excluded: int
     warnings: tuple[str, ...]
-    skipped: tuple[run_folder.Skipped, ...] = ()
+    skipped: tuple[local_files.SkippedEntry, ...] = ()
     waiting: tuple[LocalFile, ...] = ()
     still_since: int = 0
 
     @property
     def total(self) -> int:
         """Files that have to be in S3 before the run is completed, those that cannot be sent included."""
-        return len(self.files) + len(self.waiting) + len(self.unsendable)
+        return len(self.files) + len(self.waiting) + len(self.rejected)
 
 
 def compile_excludes(patterns: Iterable[str]) -> tuple[re.Pattern[str], ...]:
@@ -66,7 +66,11 @@ def compile_excludes(patterns: Iterable[str]) -> tuple[re.Pattern[str], ...]:
 
 
 def select_files(
-    run: Run, listing: Listing, destination: Destination, excludes: Sequence[re.Pattern[str]], reserved: str = ""
+    run: Run,
+    listing: local_files.Listing,
+    destination: Destination,
+    excludes: Sequence[re.Pattern[str]],
+    reserved: str = "",
 ) -> UploadSelection:
     """Select what the excludes leave of a listing. They are searched in `run_id/path`, not in the path on this host.
 
@@ -75,16 +79,16 @@ def select_files(
     matches = _Excludes(run.run_id, excludes)
     kept = [file for file in listing.files if not matches(file.path)]
     skipped = tuple(item for item in listing.skipped if not matches(item.path))
-    unsendable = [item for item in listing.unsendable if not matches(item.path)]
+    rejected = [item for item in listing.rejected if not matches(item.path)]
     prefix_bytes = len(destination.run_prefix(run.run_id).encode())
     reasons = {file.path: why for file in kept if (why := _why_no_key(file.path, prefix_bytes, reserved))}
-    unsendable += [run_folder.Unsendable(path, why) for path, why in reasons.items()]
-    total = len(listing.files) + len(listing.unsendable) + len(listing.skipped)
+    rejected += [local_files.RejectedEntry(path, why) for path, why in reasons.items()]
+    total = len(listing.files) + len(listing.rejected) + len(listing.skipped)
     return UploadSelection(
         files=tuple(file for file in kept if file.path not in reasons),
-        unsendable=tuple(unsendable),
+        rejected=tuple(rejected),
         excluded=matches.count,
-        warnings=(*matches.warnings(total, is_analysis=bool(run.within)), *_left_out(skipped)),
+        warnings=(*matches.warnings(total, is_analysis=bool(run.parent_run)), *_left_out(skipped)),
         skipped=skipped,
     )
 
@@ -130,7 +134,7 @@ def is_about_unused_pattern(warning: str) -> bool:
     return warning.startswith("exclude pattern ") and warning.endswith(" matches nothing")
 
 
-def _left_out(skipped: Sequence[run_folder.Skipped]) -> list[str]:
+def _left_out(skipped: Sequence[local_files.SkippedEntry]) -> list[str]:
     """What people read of it: of what this program made in one line, since that may have been a whole log directory."""
     ours = [printable(item.path) for item in skipped if item.reason == own_files.REASON]
     others = [item for item in skipped if item.reason != own_files.REASON]
@@ -146,13 +150,13 @@ def _left_out(skipped: Sequence[run_folder.Skipped]) -> list[str]:
 
 def require_files(run: Run, scope: UploadSelection) -> None:
     """A run without a single file is a mistake, never a finished upload; raises RunError."""
-    if not scope.files and not scope.unsendable:
+    if not scope.files and not scope.rejected:
         excluded = f"all {scope.excluded:,} are excluded (mend the patterns)"
         why = excluded if scope.excluded else "the folder is empty (give the run's own folder)"
         raise RunError(f"nothing to upload in {printable(str(run.path))}: {why}")
 
 
-def select_settled(scope: UploadSelection, listing: Listing, still_since: int) -> UploadSelection:
+def select_settled(scope: UploadSelection, listing: local_files.Listing, still_since: int) -> UploadSelection:
     """The files of a scope that may go up: bulk data, unchanged since that moment (ns since the epoch).
 
     By mtime and by ctime: copying tools set the one back, nobody sets the other.
@@ -167,7 +171,7 @@ def select_settled(scope: UploadSelection, listing: Listing, still_since: int) -
     )
 
 
-def changed_since(proven: Mapping[str, Proof], listing: Listing, still_since: int) -> set[str]:
+def changed_since(proven: Mapping[str, Proof], listing: local_files.Listing, still_since: int) -> set[str]:
     """Paths of files that were proven unchanged since that moment, and have been touched after it.
 
     Size and mtime may be what they were: whoever copies a run anew often sets them so.
@@ -175,6 +179,6 @@ def changed_since(proven: Mapping[str, Proof], listing: Listing, still_since: in
     return {file.path for file, last in _last_changes(listing) if last > still_since and file.path in proven}
 
 
-def _last_changes(listing: Listing) -> list[tuple[LocalFile, int]]:
+def _last_changes(listing: local_files.Listing) -> list[tuple[LocalFile, int]]:
     pairs = zip(listing.files, listing.ctimes_ns, strict=True)
     return [(file, max(file.mtime_ns, ctime_ns)) for file, ctime_ns in pairs]

@@ -11,7 +11,7 @@ from pathlib import Path
 from s3sync.aws import argv, causes, objects
 from s3sync.aws import destination as aws_destination
 from s3sync.errors import AwsError, InterruptedBySignal, LeaseLostError, RunError, S3SyncError
-from s3sync.runs import LocalFile, analysis_manifest, run_folder
+from s3sync.runs import LocalFile, analysis_manifest, local_files, run_folder
 from s3sync.state import Proof, RunState, StateStore, run_state
 from s3sync.text import now_iso, pluralize, printable
 from s3sync.transfer import batches, changes, completion_object, hook, selection
@@ -167,7 +167,7 @@ class UploadSession:
             request=_independent_of_folder(self._request, self._run.path),
             submitted=now_iso(),
             resumed=resumed,
-            manifest=run_folder.stat_again(self._run, analysis_manifest.MANIFEST) if self._context.expected else None,
+            manifest=local_files.restat(self._run, analysis_manifest.MANIFEST_TSV) if self._context.expected else None,
             amount=self._totals,
             proven=self._verified_now(),
             sent=FileTotals(self._state.sent_files, self._state.sent_bytes),
@@ -223,7 +223,7 @@ class UploadSession:
         if order.metadata or order.data:
             self._uploader.send(order.metadata, order.data)
             return True
-        if not order.markers or self._selection.unsendable:
+        if not order.markers or self._selection.rejected:
             return False
         self._store.check()
         corrupted = self._uploader.find_corrupted(order.markers)
@@ -235,7 +235,7 @@ class UploadSession:
 
     def _complete(self) -> run_state.Completion | None:
         """Return what completes the run, the completion object written; None if files are left or have failed."""
-        self._failed.update(self._selection.unsendable)
+        self._failed.update(self._selection.rejected)
         self._skipped = dict(self._selection.skipped)
         if not self._selection.files or self._all_failures() or self._pending():
             return None
@@ -270,7 +270,7 @@ class UploadSession:
         gone = sorted(self._uploader.proven.keys() - {file.path for file in self._selection.files})
         if gone:
             self._uploader.forget_proofs(set(gone))
-        gone = [path for path in gone if not (self._run.split and run_folder.is_of_an_analysis(path))]
+        gone = [path for path in gone if not (self._run.excludes_analyses and local_files.is_inside_analysis(path))]
         if gone:
             shown = ", ".join(map(printable, gone[:_MAX_NAMES_SHOWN])) + (
                 ", ..." if len(gone) > _MAX_NAMES_SHOWN else ""
@@ -282,10 +282,10 @@ class UploadSession:
 
     def _rescan(self) -> None:
         watched = changes.spots_of(self._run)
-        listing, expected = analysis_manifest.list_files(self._run)
+        listing, expected = analysis_manifest.list_files_and_checksums(self._run)
         if expected != self._context.expected:
             raise RunError(
-                f"{analysis_manifest.MANIFEST} of {self._target} changed while it was uploaded:"
+                f"{analysis_manifest.MANIFEST_TSV} of {self._target} changed while it was uploaded:"
                 " the same command compares everything with the new one",
                 id="run.manifest-changed",
             )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from s3sync.errors import StateError
 from s3sync.own_files import WORK_FOLDER
-from s3sync.runs import Run, off_limits, run_folder
+from s3sync.runs import Run, local_files, off_limits
 from s3sync.state import lock
 from s3sync.text import printable
 from s3sync.transfer.batches import Batch
@@ -31,7 +31,7 @@ def work_folder(environ: Mapping[str, str], outside: Iterable[Path] = ()) -> Ite
     Children inherit the descriptor, so what a killed upload left is swept away by the next one only
     when its last `aws` has ended. Raises StateError.
     """
-    parent = off_limits.temp_dir(environ, outside) / f"{WORK_FOLDER}{os.geteuid()}"
+    parent = off_limits.choose_temp_dir(environ, outside) / f"{WORK_FOLDER}{os.geteuid()}"
     try:
         folder, descriptor = _create_locked_folder(parent)
     except OSError as error:
@@ -66,7 +66,7 @@ def staging_folder(work: Path, run: Run, batch: Batch) -> Iterator[Path]:
 def _link_all(folder: Path, run: Run, batch: Batch) -> None:
     made: set[str] = set()
     folder.mkdir(mode=0o700)
-    now = run_folder.stat_all(run, (file.path for file in batch.files))
+    now = local_files.restat_all(run, (file.path for file in batch.files))
     for file in batch.files:
         if now[file.path] != file:
             continue

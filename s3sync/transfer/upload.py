@@ -67,7 +67,7 @@ def upload_analyses(
     """
     done: list[T_Result] = []
     waiting: list[PendingAnalysis] = []
-    for unit in analysis.units(first.run) if first.run.split else []:
+    for unit in analysis.list_analyses(first.run) if first.run.excludes_analyses else []:
         if analysis.is_excluded(unit, request.excludes):
             continue
         try:
@@ -86,8 +86,8 @@ def upload_analyses(
 def _reason_to_wait(unit: Run, first: UploadResult | Preview, request: UploadRequest) -> str:
     if isinstance(first, UploadResult) and not first.state.completed:
         return "waits for the run itself, which is not completed"
-    finish = analysis.judge(unit, request.quiet_seconds)
-    return "" if finish.complete else finish.reason
+    finish = analysis.check_completion(unit, request.quiet_seconds)
+    return "" if finish.is_complete else finish.reason
 
 
 def run_hook(

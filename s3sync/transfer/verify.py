@@ -12,7 +12,7 @@ from pathlib import Path
 from s3sync.aws import Destination, client, objects
 from s3sync.aws import destination as aws_destination
 from s3sync.errors import RunError
-from s3sync.runs import LocalFile, Run, analysis, run_folder
+from s3sync.runs import LocalFile, Run, analysis, local_files, run_folder
 from s3sync.signals import StopRequest
 from s3sync.state import Proof, log_format, store
 from s3sync.text import pluralize, printable
@@ -55,7 +55,7 @@ class Verification:
     manifest_error: str = ""  # why it is not there
     seconds: float = 0.0
     remote: Mapping[str, objects.RemoteObject] | None = None  # all that S3 has of the run; None as with `extra`
-    identities: dict[str, run_folder.Identity] | None = (
+    identities: dict[str, local_files.FileIdentity] | None = (
         None  # if wanted: of each file, from before it was read until after
     )
     elsewhere: list[log_format.Logged] = field(
@@ -95,7 +95,7 @@ def verify(
     where no manifest can be.
     """
     started = time.monotonic()
-    run = analysis.open_unit(request.local_path, need_run_info=False)
+    run = analysis.open_run_or_analysis(request.local_path, need_run_info=False)
     if not request.skip_check:
         _require_run(run)
     if wanted_manifest:
@@ -105,7 +105,7 @@ def verify(
     for warning in scope.warnings:
         display.say(f"warning: {warning}")
     found = Verification(
-        run, request.destination, scope, differing=dict(scope.unsendable), identities={} if remember else None
+        run, request.destination, scope, differing=dict(scope.rejected), identities={} if remember else None
     )
     hasher = Hasher(run, request.multipart, stop, request.cores, md5=wanted_manifest is not None)
     try:
@@ -139,7 +139,7 @@ def verify(
 
 def _require_run(run: Run) -> None:
     """Raise RunError for a folder that is no run and no analysis, before all of it is read; says where the run is."""
-    if run.within or os.path.lexists(run.path / run_folder.RUN_INFO):
+    if run.parent_run or os.path.lexists(run.path / run_folder.RUN_INFO):
         return
     around = next((folder for folder in run.path.parents if os.path.lexists(folder / run_folder.RUN_INFO)), None)
     inner = sorted(path.parent for path in run.path.glob(f"*/{run_folder.RUN_INFO}"))
@@ -166,7 +166,7 @@ def find_elsewhere(found: Verification, log_dirs: Iterable[Path]) -> list[log_fo
 
 
 def _scope(request: UploadRequest, run: Run) -> UploadSelection:
-    return selection.select_files(run, run_folder.list_files(run), request.destination, request.excludes)
+    return selection.select_files(run, local_files.list_files(run), request.destination, request.excludes)
 
 
 class _Comparison:
@@ -216,13 +216,13 @@ class _Comparison:
     def _remember(self, some: Sequence[LocalFile]) -> None:
         """Before they are read."""
         if self._found.identities is not None:
-            known = {file.path: run_folder.identity(self._found.run, file.path) for file in some}
+            known = {file.path: local_files.read_identity(self._found.run, file.path) for file in some}
             self._found.identities.update((path, identity) for path, identity in known.items() if identity)
 
     def _is_touched(self, path: str) -> bool:
         """Whether it is not what was remembered, if it was to be."""
         known = self._found.identities
-        return known is not None and run_folder.identity(self._found.run, path) != known.get(path)
+        return known is not None and local_files.read_identity(self._found.run, path) != known.get(path)
 
     def _look(self, some: Sequence[LocalFile]) -> dict[str, objects.ObjectState]:
         if self._remote is None:
@@ -257,7 +257,7 @@ class _Comparison:
 
     def _now(self, file: LocalFile, verdict: Proof | str) -> Proof | str:
         """The verdict, unless the file has changed meanwhile."""
-        now = run_folder.stat_again(self._found.run, file.path)
+        now = local_files.restat(self._found.run, file.path)
         if now is None:
             return _GONE
         return verdict if now == file and not self._is_touched(file.path) else _CHANGED
@@ -289,7 +289,7 @@ def _newcomers(before: UploadSelection, now: UploadSelection) -> list[str]:
 
 
 def _paths(scope: UploadSelection) -> set[str]:
-    return {file.path for file in scope.files} | {item.path for item in scope.unsendable}
+    return {file.path for file in scope.files} | {item.path for item in scope.rejected}
 
 
 def _write_manifest(found: Verification, path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from s3sync.aws.client import PROCESS_COST
 from s3sync.aws.etag import DEFAULT_MULTIPART
-from s3sync.runs.run_folder import LocalFile
+from s3sync.runs.local_files import LocalFile
 from s3sync.slurm.client import DEFAULT_NODES
 from s3sync.slurm.shards import SHARDS_A_NODE, shard_count_for
 from s3sync.transfer.batches import cost_of, into_batches

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from s3sync.aws.argv import s3_cp_argv
 from s3sync.aws.etag import DEFAULT_MULTIPART, Multipart
 from s3sync.aws.settings import S3Settings, child_environment, write_config
-from s3sync.runs.run_folder import LocalFile
+from s3sync.runs.local_files import LocalFile
 from s3sync.transfer.batches import cost_of
 from scripts.bench.measure import Command
 from scripts.bench.workloads import Workload

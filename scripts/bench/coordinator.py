@@ -19,7 +19,7 @@ from typing import NamedTuple
 import psutil
 
 from s3sync.aws.destination import Destination
-from s3sync.runs import run_folder
+from s3sync.runs import local_files, run_folder
 from s3sync.slurm.client import COMMANDS
 from s3sync.slurm.work_folder import Result, WorkFolder
 from s3sync.state.run_state import Proof
@@ -120,7 +120,7 @@ def _followed(bench: _Bench, process: subprocess.Popen[bytes], seconds: float) -
     usage = run_together([Command(words, bench.environ)], bench.work / "last", ignored=[process.pid])
     last = Phase("last job", usage.seconds, usage.cpu_seconds, usage.peak_bytes)
     collected = clock.end(process, "collect")
-    run = run_folder.Run(bench.run, bench.run.name, run_folder.RunInfo("", "", "", "", ()))
+    run = run_folder.Run(bench.run, bench.run.name, run_folder.RunInfo())
     store = StateStore(bench.work / "log", run, Destination(_BUCKET, ""))
     head = store.head()
     log = store.log_path.stat().st_size if head and head.completed else 0
@@ -191,7 +191,7 @@ def _words(bench: _Bench, aws: str) -> list[str]:
     return [*words, "--executor=slurm", f"--nodes={SHARDS}"]
 
 
-def _show_progress(folder: WorkFolder, shards: Sequence[Sequence[run_folder.LocalFile]], seconds: float) -> None:
+def _show_progress(folder: WorkFolder, shards: Sequence[Sequence[local_files.LocalFile]], seconds: float) -> None:
     """Every task says how far it is, as often as in life."""
     begun = time.monotonic()
     while (elapsed := time.monotonic() - begun) < seconds:
@@ -201,7 +201,7 @@ def _show_progress(folder: WorkFolder, shards: Sequence[Sequence[run_folder.Loca
         time.sleep(max(0.0, min(_SHOW_SECONDS, seconds - (time.monotonic() - begun))))
 
 
-def _send_all(bench: _Bench, folder: WorkFolder, shards: Sequence[Sequence[run_folder.LocalFile]]) -> int:
+def _send_all(bench: _Bench, folder: WorkFolder, shards: Sequence[Sequence[local_files.LocalFile]]) -> int:
     """What tasks leave in S3 and in the work folder; the bytes of their journals."""
     for number, shard in enumerate(shards):
         with folder.journal(number, Destination(_BUCKET, "")) as journal:
@@ -213,7 +213,7 @@ def _send_all(bench: _Bench, folder: WorkFolder, shards: Sequence[Sequence[run_f
     return sum(path.stat().st_size for path in (folder.path / "journals").iterdir())
 
 
-def _sent(bench: _Bench, shard: Sequence[run_folder.LocalFile]) -> Iterator[Proof]:
+def _sent(bench: _Bench, shard: Sequence[local_files.LocalFile]) -> Iterator[Proof]:
     for file in shard:
         content = (bench.run / file.path).read_bytes()
         stored = bench.server.put(_BUCKET, f"{bench.run.name}/{file.path}", content)

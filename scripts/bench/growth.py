@@ -19,7 +19,7 @@ from s3sync.aws.destination import Destination
 from s3sync.aws.etag import DEFAULT_MULTIPART
 from s3sync.aws.objects import ObjectReader
 from s3sync.aws.settings import S3Settings
-from s3sync.runs import run_folder
+from s3sync.runs import local_files
 from s3sync.runs.run_folder import RUN_INFO, Run, RunInfo
 from s3sync.signals import StopRequest
 from s3sync.state.log_format import to_json
@@ -159,14 +159,14 @@ def write_uploaded_runs(runs: Path, logs: Path, numbers: range, files: int) -> N
     state = replace(state, started=moment, finished=moment)
     for number in numbers:
         run_id = _RUN_ID.format(number)
-        run = Run(runs / run_id, run_id, RunInfo("", "", "", "", ()))
+        run = Run(runs / run_id, run_id, RunInfo())
         for name in ("InterOp", "Data/Intensities/BaseCalls"):
             (run.path / name).mkdir(parents=True)
         (run.path / "SampleSheet.csv").write_text("[Data]\nSample_ID\n")
         (run.path / RUN_INFO).write_text(f'<RunInfo Version="5"><Run Id="{run_id}" Number="1"/></RunInfo>')
-        here = run_folder.list_files(run).files
+        here = local_files.list_files(run).files
         state = replace(state, proven={**proven, **{file.path: Proof(*file, f"{0:032x}", "etag") for file in here}})
-        state = replace(state, watched=changes.spots_of(run), folder=run_folder.numbers_of(run.path))
+        state = replace(state, watched=changes.spots_of(run), folder=local_files.read_folder_numbers(run.path))
         log = to_json(state, runs / model, Destination(_BUCKET, ""))
         (logs / "uploads" / f"{run_id}.upload.log.json").write_bytes(log.replace(model.encode(), run_id.encode()))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from s3sync.runs.run_folder import LocalFile
+from s3sync.runs.local_files import LocalFile
 from s3sync.transfer.batches import BatchQueue, split_by_phase
 
 _PROCESSES = 4  # that take batches

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync.runs.run_folder import LocalFile, list_files, open_run
+from s3sync.runs.local_files import LocalFile, list_files
+from s3sync.runs.run_folder import open_run
 from s3sync.text import human_bytes, pluralize
 from scripts.simulate.files import RunFile, run_files, text_file
 from scripts.simulate.plan import Run, plan_run

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from s3sync.runs.run_folder import LocalFile
+from s3sync.runs.local_files import LocalFile
 from s3sync.transfer.batches import cost_of
 from scripts.bench import growth, plot, tables, tuning
 from scripts.bench.contenders import Pair, split

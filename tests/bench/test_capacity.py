@@ -7,7 +7,7 @@ import math
 import pytest
 
 from s3sync.aws.etag import DEFAULT_MULTIPART
-from s3sync.runs.run_folder import LocalFile
+from s3sync.runs.local_files import LocalFile
 from s3sync.slurm.client import DEFAULT_NODES
 from s3sync.slurm.shards import SHARDS_A_NODE
 from s3sync.transfer import batches

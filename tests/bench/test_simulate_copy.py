@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from s3sync.runs import analysis, readiness
-from s3sync.runs.readiness import Terms
+from s3sync.runs.readiness import Requirements
 from scripts.simulate.copying import MirroredRun, copied
 from scripts.simulate_run import INSTRUMENTS, main, make_run, plan_run
 from tests.helpers.lab import tree
@@ -26,7 +26,7 @@ def mirrored(parent: Path, instrument: str = "novaseqx", hours_ago: float = 0.0)
 
 def state(copy: MirroredRun, after: float = 0.0) -> str:
     """Of the run as it is on the disk now, if nothing happens for so many seconds."""
-    return readiness.check(analysis.open_unit(copy.folder), Terms(), now=time.time() + after).state
+    return readiness.check(analysis.open_run_or_analysis(copy.folder), Requirements(), now=time.time() + after).state
 
 
 @every_instrument

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from s3sync.runs.completion import judge_completion
+from s3sync.runs.completion import check_completion
 from s3sync.runs.run_folder import open_run
 from scripts.simulate.live import LiveRun, at_pace
 from scripts.simulate.plan import Run
@@ -180,7 +180,7 @@ def test_phases_are_those_of_the_instrument(instrument: str, ends: list[str]) ->
 def test_the_run_is_complete_with_the_last_write_and_not_before(tmp_path: Path, instrument: str) -> None:
     live = live_run(tmp_path, instrument, rewrite=1)
     live.write_until("start")
-    judged = [judge_completion(open_run(live.folder), newest_change=lambda: 0.0).complete for _ in live]
+    judged = [check_completion(open_run(live.folder), newest_change=lambda: 0.0).is_complete for _ in live]
     assert judged == [False] * (len(judged) - 1) + [True]
 
 

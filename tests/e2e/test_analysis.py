@@ -21,8 +21,9 @@ from s3sync.aws.destination import COMPLETION_OBJECT, Destination
 from s3sync.config.model import Config, load_config
 from s3sync.errors import RunError
 from s3sync.inventory import discovery, statuses
-from s3sync.runs import analysis, analysis_manifest, run_folder
-from s3sync.runs.run_folder import LocalFile, Run, RunInfo
+from s3sync.runs import analysis, analysis_manifest, local_files, run_folder
+from s3sync.runs.local_files import LocalFile
+from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
 from s3sync.transfer import proof
@@ -231,11 +232,11 @@ def test_instruments_that_analyse_have_their_analyses_apart(tmp_path: Path, inst
     (run / "Analysis" / "1a").mkdir()
     (run / "Analysis" / "1a" / "report").write_text("")
 
-    paths = {file.path for file in run_folder.list_files(analysis.open_unit(run)).files}
+    paths = {file.path for file in local_files.list_files(analysis.open_run_or_analysis(run)).files}
 
     ours = {"Analysis/notes.txt", "Analysis/1a/report", "CopyComplete.txt", "Data/first.cbcl", "RunInfo.xml"}
     assert paths == (ours if apart else set(tree(run)))
-    flat = run_folder.list_files(analysis.open_unit(run, need_run_info=False)).files
+    flat = local_files.list_files(analysis.open_run_or_analysis(run, need_run_info=False)).files
     assert {file.path for file in flat} == set(tree(run)), "with --skip_check and for verify it is one folder"
 
 
@@ -243,9 +244,9 @@ def test_a_link_to_a_file_of_the_run_is_that_file_in_an_analysis_too(run: Path) 
     unit = make_analysis(run)
     (unit / "sheet").symlink_to("../../RunInfo.xml")
     (unit / "out").symlink_to("/etc/hostname")
-    listing = run_folder.list_files(analysis.open_unit(unit))
+    listing = local_files.list_files(analysis.open_run_or_analysis(unit))
     assert "sheet" in {file.path for file in listing.files}
-    assert [item.path for item in listing.unsendable] == ["out"]
+    assert [item.path for item in listing.rejected] == ["out"]
 
 
 def test_analyses_are_in_the_order_of_their_numbers_and_are_real_folders(run: Path, tmp_path: Path) -> None:
@@ -253,12 +254,12 @@ def test_analyses_are_in_the_order_of_their_numbers_and_are_real_folders(run: Pa
         make_analysis(run, number)
     (run / "Analysis" / "2").symlink_to(run / "Analysis" / "1")
     (run / "Analysis" / "3").write_text("no folder")
-    assert [unit.path.name for unit in analysis.units(analysis.open_unit(run))] == ["1", "9", "10"]
-    assert analysis.units(Run(tmp_path, "RUN", RunInfo("", "", "", "", ()))) == []
+    assert [unit.path.name for unit in analysis.list_analyses(analysis.open_run_or_analysis(run))] == ["1", "9", "10"]
+    assert analysis.list_analyses(Run(tmp_path, "RUN", RunInfo())) == []
 
 
 def test_a_run_with_the_name_of_an_analysis_has_a_log_of_its_own(tmp_path: Path) -> None:
-    info, place = RunInfo("", "", "", "", ()), Destination(BUCKET, "")
+    info, place = RunInfo(), Destination(BUCKET, "")
     names = ["RUN", "RUN/Analysis/1", "RUN.Analysis.1", "RUN.Analysis.x", "R" * 190 + "/Analysis/1"]
     stores = [StateStore(tmp_path, Run(tmp_path, name, info), place) for name in names]
     assert stores[1].log_path.name == "RUN.Analysis.1.upload.log.json"
@@ -282,7 +283,7 @@ def config(tmp_path: Path, run: Path) -> Config:
     entry = {"monitored_directories": [str(run.parent)], "bucket": BUCKET, "remote_path": "/"}
     path.write_text(json.dumps({"log_dir": str(tmp_path / "log"), "monitor": [entry]}))
     config = load_config(path, {})
-    save(config, analysis.open_unit(run), completed=True)
+    save(config, analysis.open_run_or_analysis(run), completed=True)
     return config
 
 
@@ -302,8 +303,8 @@ def age(analysis: Path, hours: float) -> None:
 
 def test_each_analysis_has_a_state_of_its_own(config: Config, run: Path) -> None:
     made = [make_analysis(run, number) for number in range(1, 9)]
-    save(config, analysis.open_unit(made[0]), completed=True)
-    save(config, analysis.open_unit(made[1]), completed=False)
+    save(config, analysis.open_run_or_analysis(made[0]), completed=True)
+    save(config, analysis.open_run_or_analysis(made[1]), completed=False)
     age(made[1], 100)
     age(made[2], 100)
     (made[3] / "Manifest.tsv").write_bytes(b"\xff\xfe")
@@ -328,7 +329,7 @@ def test_analyses_wait_for_their_run_and_those_that_are_excluded_are_not_there(c
     for pattern, there in (("/Analysis/", False), (r"Analysis/\d+/.", False), (r"omplete\.txt$", True)):
         entry = config.monitor[0].model_copy(update={"excludes": (re.compile(pattern),)})
         assert ("/Analysis/1" in judged(config.model_copy(update={"monitor": (entry,)}))) is there, pattern
-    save(config, analysis.open_unit(run), completed=False)
+    save(config, analysis.open_run_or_analysis(run), completed=False)
     assert list(judged(config)) == [""]
 
 
@@ -358,9 +359,13 @@ def test_the_instrument_is_found_in_the_start_of_run_info(tmp_path: Path) -> Non
 def test_a_manifest_as_instruments_write_it() -> None:
     content = b"Data/css/ids theme.css\t57e0323c\nData/Secondary_Analysis_Complete.txt\t00000000\n"
     found = {"Data/css/ids theme.css": 0x57E0323C, LAST: 0}
-    assert analysis_manifest.parse(content) == found
-    assert analysis_manifest.parse(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n").upper().replace(b"DATA", b"Data"))
-    assert analysis_manifest.parse(content[:-1] + b"\r\n\r\n" + content) == found, "twice the same is no contradiction"
+    assert analysis_manifest.parse_checksums(content) == found
+    assert analysis_manifest.parse_checksums(
+        b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n").upper().replace(b"DATA", b"Data")
+    )
+    assert analysis_manifest.parse_checksums(content[:-1] + b"\r\n\r\n" + content) == found, (
+        "twice the same is no contradiction"
+    )
 
 
 @pytest.mark.parametrize(
@@ -382,33 +387,33 @@ def test_a_manifest_as_instruments_write_it() -> None:
 )
 def test_a_manifest_that_cannot_be_understood_says_where_and_why(content: bytes, why: str) -> None:
     with pytest.raises(ValueError, match=re.escape(why)):
-        analysis_manifest.parse(content)
+        analysis_manifest.parse_checksums(content)
 
 
 @given(st.binary(max_size=100) | st.text(alphabet="a/.\t\r\n0fé", max_size=100).map(str.encode))
 def test_no_manifest_whatsoever_is_more_than_paths_in_the_analysis_or_a_reason(content: bytes) -> None:
     found: dict[str, int] = {}
     with contextlib.suppress(ValueError):
-        found = analysis_manifest.parse(content)
+        found = analysis_manifest.parse_checksums(content)
     assert all(path and ".." not in path.split("/") and path[0] != "/" for path in found)
 
 
 def test_a_manifest_that_is_no_file_or_far_too_large_is_a_reason(run: Path) -> None:
-    unit = analysis.open_unit(make_analysis(run))
+    unit = analysis.open_run_or_analysis(make_analysis(run))
     manifest = unit.path / "Manifest.tsv"
     manifest.unlink()
     os.mkfifo(manifest)
     with pytest.raises(RunError, match="is no file"):
-        analysis_manifest.read(unit)
+        analysis_manifest.read_checksums(unit)
     manifest.unlink()
     with manifest.open("wb") as stream:
         stream.truncate(64 * 1024 * 1024 + 1)
     with pytest.raises(RunError, match="larger than"):
-        analysis_manifest.read(unit)
+        analysis_manifest.read_checksums(unit)
 
 
 def test_proofs_stand_only_under_the_manifest_that_they_were_checked_against(run: Path) -> None:
-    listing, expected = analysis_manifest.list_files(analysis.open_unit(make_analysis(run)))
+    listing, expected = analysis_manifest.list_files_and_checksums(analysis.open_run_or_analysis(make_analysis(run)))
     proven = {file.path: Proof(*file, "etag", "etag") for file in listing.files}
     assert proof.with_same_checksums(proven, listing, expected) == proven
     path, size, mtime_ns = next(file for file in listing.files if file.path == "Manifest.tsv")
@@ -424,10 +429,10 @@ def test_proofs_stand_only_under_the_manifest_that_they_were_checked_against(run
 def test_a_simulated_analysis_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = ["--scale", "0.00001", "--cycles", "3,2,2,3", "--lanes", "1", "--tiles", "2"]
     assert simulate(["nextseq2000", str(tmp_path), *small, "--analysis"]) == 0
-    unit = analysis.open_unit(Path(capsys.readouterr().out.split("  ")[0], "Analysis", "1"))
-    assert analysis.judge(unit).complete
+    unit = analysis.open_run_or_analysis(Path(capsys.readouterr().out.split("  ")[0], "Analysis", "1"))
+    assert analysis.check_completion(unit).is_complete
     files = tree(unit.path)
-    assert analysis_manifest.read(unit) == {
+    assert analysis_manifest.read_checksums(unit) == {
         path: zlib.crc32(content) for path, content in files.items() if path not in ("Manifest.tsv", "CopyComplete.txt")
     }
     assert sum(path.endswith(".fastq.gz") for path in files) == 2 * 25
@@ -443,12 +448,13 @@ def test_one_marker_and_a_quiet_time_are_enough_where_the_other_does_not_come(ru
     folder = make_analysis(run)
     (other,) = {"CopyComplete.txt", LAST} - {marker}
     (folder / other).unlink()
-    unit, now = analysis.open_unit(folder), time.time()
+    unit, now = analysis.open_run_or_analysis(folder), time.time()
 
-    early, late = (analysis.judge(unit, HOUR, now + after) for after in (HOUR - 60, HOUR + 60))
+    early, late = (analysis.check_completion(unit, HOUR, now + after) for after in (HOUR - 60, HOUR + 60))
 
-    assert early[:2] == (False, f"waits for {other}, or until nothing changed for 1 h 00 min")
-    assert late.complete
+    assert not early.is_complete
+    assert early.reason == f"waits for {other}, or until nothing changed for 1 h 00 min"
+    assert late.is_complete
     assert late.warning == late.reason
     assert f"{marker} is there, {other} is not, and nothing changed for 1 h 0" in late.reason
 
@@ -456,7 +462,8 @@ def test_one_marker_and_a_quiet_time_are_enough_where_the_other_does_not_come(ru
 def test_no_marker_at_all_is_not_enough_however_long(run: Path) -> None:
     folder = make_analysis(run, complete=False)
     (folder / "CopyComplete.txt").unlink()
-    assert not analysis.judge(analysis.open_unit(folder), HOUR, time.time() + 99 * HOUR).complete
+    unit = analysis.open_run_or_analysis(folder)
+    assert not analysis.check_completion(unit, HOUR, time.time() + 99 * HOUR).is_complete
 
 
 def test_the_monitor_uploads_an_analysis_with_one_marker_and_says_so(
@@ -474,20 +481,21 @@ def test_the_monitor_uploads_an_analysis_with_one_marker_and_says_so(
 def test_an_analysis_without_manifest_whose_markers_came_first_is_still_being_copied(run: Path) -> None:
     folder = make_analysis(run)
     (folder / "Manifest.tsv").unlink()
-    unit, now = analysis.open_unit(folder), time.time()
-    assert analysis.judge(unit, HOUR, now).complete
+    unit, now = analysis.open_run_or_analysis(folder), time.time()
+    assert analysis.check_completion(unit, HOUR, now).is_complete
     (folder / "Data" / "late.fastq.gz").write_text("late")
-    early, late = (analysis.judge(unit, HOUR, now + after) for after in (0, HOUR + 60))
-    assert early[:2] == (False, "files came after its markers; waits until nothing changed for 1 h 00 min")
-    assert (late.complete, late.warning) == (True, "")
+    early, late = (analysis.check_completion(unit, HOUR, now + after) for after in (0, HOUR + 60))
+    assert not early.is_complete
+    assert early.reason == "files came after its markers; waits until nothing changed for 1 h 00 min"
+    assert (late.is_complete, late.warning) == (True, "")
 
 
 @pytest.mark.parametrize("instrument", ["SH00123", "LH00130", "VH00320", "VL00030"])
 def test_the_analyses_of_all_instruments_that_make_some_are_units_of_their_own(tmp_path: Path, instrument: str) -> None:
     run = make_run(tmp_path, f"20261123_{instrument}_0061_ASC2177698-SC3", instrument)
     folder = make_analysis(run)
-    assert [unit.path for unit in analysis.units(analysis.open_unit(run))] == [folder]
-    assert analysis.open_unit(folder).within == run
+    assert [unit.path for unit in analysis.list_analyses(analysis.open_run_or_analysis(run))] == [folder]
+    assert analysis.open_run_or_analysis(folder).parent_run == run
 
 
 # The manifest of the run itself

@@ -211,7 +211,7 @@ def test_the_server_sees_no_more_bytes_than_the_timetable_allows(lab: Lab, serve
 
 def test_a_process_that_outlives_a_wider_window_is_ended(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     from s3sync.aws import client
-    from s3sync.runs import run_folder
+    from s3sync.runs import local_files, run_folder
     from s3sync.signals import StopRequest
     from s3sync.transfer import batch_sender
     from s3sync.transfer.batches import Batch
@@ -221,7 +221,7 @@ def test_a_process_that_outlives_a_wider_window_is_ended(lab: Lab, server: S3Ser
     aws = client.connect(AWS_V1, S3Settings(4), lab.env, StopRequest(), lab.tmp)
     sender = batch_sender.BatchSender(context_of(aws, run, lab.tmp), run, day.throttle)
     sent: list[batch_sender.BatchResult] = []
-    batch = Batch(1, run_folder.list_files(run).files)
+    batch = Batch(1, local_files.list_files(run).files)
     thread = threading.Thread(target=lambda: sent.append(sender.send(batch)))
     with server.hold() as gate:
         thread.start()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from s3sync.aws.destination import Destination
-from s3sync.runs import run_folder
+from s3sync.runs import local_files
 from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
@@ -42,7 +42,7 @@ class Subject:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.run = Run(root / "runs" / "RUN", "RUN", RunInfo("", "", "", "", ()))
+        self.run = Run(root / "runs" / "RUN", "RUN", RunInfo())
         self.store = StateStore(root / "log", self.run, Destination("lab-runs", ""))
         self.listed = 0
         for path, body in FILES.items():
@@ -57,7 +57,7 @@ class Subject:
         """A log that says that all of it is proven as it is now."""
         state = RunState(run_id="RUN", run_path=str(self.run.path), completed=True, finished=COMPLETED, **keys)
         state = replace(state, watched=changes.spots_of(self.run) if signed else None)
-        listing = run_folder.list_files(self.run)
+        listing = local_files.list_files(self.run)
         md5s = {path: hashlib.md5((self.run.path / path).read_bytes()).hexdigest() for path, *_ in listing.files}
         state = replace(state, proven={file.path: Proof(*file, md5s[file.path], "etag") for file in listing.files})
         self.store.prepare()

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from s3sync.runs.run_folder import Run, RunInfo, list_files, numbers_of
+from s3sync.runs.local_files import list_files, read_folder_numbers
+from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.state import identity
 from s3sync.state.run_state import Proof, RunState
 from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, tree
@@ -300,7 +301,7 @@ def test_only_what_is_seen_to_be_missing_is_gone(tmp_path: Path) -> None:
     run = tmp_path / "runs" / NAME
     run.mkdir(parents=True)
     (run / "RunInfo.xml").touch()
-    numbers = numbers_of(run)
+    numbers = read_folder_numbers(run)
     elsewhere = (numbers[0] + 1, numbers[1], numbers[2] + 1)
     assert identity.presence(str(run), numbers).state == "here"
     (run / "RunInfo.xml").unlink()
@@ -395,7 +396,7 @@ def made(tmp_path: Path, files: dict[str, bytes]) -> Run:
     for path, body in files.items():
         (run / path).parent.mkdir(parents=True, exist_ok=True)
         (run / path).write_bytes(body)
-    return Run(run, NAME, RunInfo("", "", "", "", ()))
+    return Run(run, NAME, RunInfo())
 
 
 def proofs(files: dict[str, bytes], how: str = "etag") -> dict[str, Proof]:

@@ -256,7 +256,7 @@ def test_what_is_too_old_or_does_not_match_is_never_listed(
     def listed(_: object) -> None:
         raise AssertionError("listed")
 
-    monkeypatch.setattr("s3sync.runs.run_folder.list_files", listed)
+    monkeypatch.setattr("s3sync.runs.local_files.list_files", listed)
     assert judge(lab, run, 99 * HOUR, max_age=72).state == "too old"
     assert judge(lab, run, 0, {"sample_regex": "^nothing$"}).state == "samples do not match"
 

@@ -15,7 +15,7 @@ from s3sync.state.store import StateStore
 from s3sync.transfer import hook
 from tests.helpers.lab import BUCKET, Lab
 
-_NOBODY = RunInfo("", "", "", "", ())
+_NOBODY = RunInfo()
 
 
 def config_of(tmp_path: Path) -> Config:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from s3sync.runs.run_folder import Listing, LocalFile
+from s3sync.runs.local_files import Listing, LocalFile
 from s3sync.transfer import selection
 from s3sync.transfer.selection import UploadSelection
 from tests.helpers.lab import BUCKET, Lab, Result, kill_family, tree
@@ -340,7 +340,7 @@ def test_where_the_log_is_lost_what_went_up_is_found_and_not_sent_again(
 
 def scope_and_listing(*paths: str, mtime: int = 5, ctime: int = 5) -> tuple[UploadSelection, Listing]:
     files = tuple(LocalFile(path, 10, mtime) for path in sorted(paths))
-    return UploadSelection(files=files, unsendable=(), excluded=0, warnings=()), Listing(
+    return UploadSelection(files=files, rejected=(), excluded=0, warnings=()), Listing(
         files, (), (), (ctime,) * len(files)
     )
 

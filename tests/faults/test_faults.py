@@ -134,7 +134,7 @@ def bad_run_info(run: Path) -> Path:
         (a_file, "is a file"),
         (not_a_run, "no RunInfo.xml"),
         (not_complete, "waits for RTAComplete"),
-        (bad_run_info, "is no valid XML"),
+        (bad_run_info, "is not valid XML"),
     ],
 )
 def test_what_is_no_completed_run_is_refused(

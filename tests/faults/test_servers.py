@@ -21,7 +21,7 @@ from s3sync.aws.objects import ObjectReader, ObjectState, RemoteObject
 from s3sync.aws.settings import TransferClient, child_environment
 from s3sync.config.model import load_config
 from s3sync.errors import ConfigError, UsageError
-from s3sync.runs.run_folder import LocalFile
+from s3sync.runs.local_files import LocalFile
 from s3sync.transfer.request import UploadRequest
 from tests.helpers import s3server
 from tests.helpers.lab import BUCKET, Lab, tree

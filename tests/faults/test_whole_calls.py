@@ -17,8 +17,8 @@ from s3sync.aws import argv, client
 from s3sync.aws.argv import BucketRef
 from s3sync.aws.causes import NO_RESPONSE, Cause
 from s3sync.aws.client import AwsCli
-from s3sync.runs import run_folder
-from s3sync.runs.run_folder import LocalFile
+from s3sync.runs import local_files, run_folder
+from s3sync.runs.local_files import LocalFile
 from s3sync.signals import StopRequest
 from s3sync.text import list_by_reason
 from s3sync.transfer import batch_sender
@@ -228,7 +228,7 @@ def test_a_process_that_starts_after_all_were_ended_is_ended_too(tmp_path: Path,
     aws = Late(endless(tmp_path), {"PATH": "/usr/bin:/bin"}, StopRequest())
     run = run_folder.open_run(tiny_run)
     sender = aws.sender = batch_sender.BatchSender(context_of(aws, run, tmp_path, BUCKET), run)
-    batch = Batch(1, run_folder.list_files(run).files)
+    batch = Batch(1, local_files.list_files(run).files)
 
     assert sender.send(batch).last_error == "aws was interrupted, so it was ended"
     assert sender.send(batch).last_error.startswith("not sent")

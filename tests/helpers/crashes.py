@@ -16,7 +16,7 @@ import psutil
 
 from s3sync.aws import etag
 from s3sync.aws.destination import parse_destination
-from s3sync.runs import run_folder
+from s3sync.runs import local_files, run_folder
 from s3sync.runs.run_folder import Run
 from s3sync.state.log_format import parse_log
 from s3sync.state.run_state import Proof
@@ -233,7 +233,7 @@ def load(lab: Lab, run: Path) -> Loaded:
 
 def _of_files(run: Path, proven: Mapping[str, Proof]) -> dict[str, Proof]:
     """The proofs that are of the run's files as they are now."""
-    files = run_folder.list_files(_opened(run)).files
+    files = local_files.list_files(_opened(run)).files
     return {file.path: proven[file.path] for file in files if batches.is_proven(file, proven)}
 
 

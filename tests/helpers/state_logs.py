@@ -60,7 +60,7 @@ OURS = {
 
 
 def run_at(root: Path, name: str = "RUN") -> Run:
-    return Run(root / "runs" / name, name, RunInfo("", "", "", "", ()))
+    return Run(root / "runs" / name, name, RunInfo())
 
 
 def store_for(root: Path, destination: Destination = LAB, name: str = "RUN") -> StateStore:

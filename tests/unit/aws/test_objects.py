@@ -14,7 +14,7 @@ from s3sync.aws.client import AwsCli, AwsResult
 from s3sync.aws.destination import Destination
 from s3sync.aws.objects import Absent, ObjectReader, ObjectState, Readback, RemoteObject, Unknown
 from s3sync.errors import AwsError
-from s3sync.runs.run_folder import LocalFile
+from s3sync.runs.local_files import LocalFile
 from s3sync.state.run_state import Proof
 from s3sync.transfer.proof import is_conclusive, prove_object
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from s3sync.cleanup.delete import Removal, identity_of, remove
 from s3sync.errors import InterruptedBySignal, RunError
-from s3sync.runs.run_folder import Identity
+from s3sync.runs.local_files import FileIdentity
 from s3sync.signals import StopRequest
 
 FILES = ("CopyComplete.txt", "Data/L001/a.cbcl", "Data/L001/b.cbcl", "Data/c.cbcl", "InterOp/x.bin", "RunInfo.xml")
@@ -31,8 +31,8 @@ def make(run: Path, paths: Iterable[str]) -> Path:
     return run
 
 
-def identities(run: Path, paths: Iterable[str] = FILES) -> dict[str, Identity]:
-    return {path: Identity.of((run / path).lstat()) for path in paths}
+def identities(run: Path, paths: Iterable[str] = FILES) -> dict[str, FileIdentity]:
+    return {path: FileIdentity.of((run / path).lstat()) for path in paths}
 
 
 def files_of(folder: Path) -> set[str]:

@@ -182,7 +182,7 @@ def test_every_state_has_a_sign_besides_its_colour() -> None:
 def test_a_hostile_name_is_a_name(tmp_path: Path, name: str) -> None:
     """Through everything that a name goes through: the log, its head, the page."""
     config = config_of(tmp_path)
-    run, destination = Run(tmp_path / "gone" / name, name, RunInfo("", "", "", "", ())), Destination("lab-runs", "")
+    run, destination = Run(tmp_path / "gone" / name, name, RunInfo()), Destination("lab-runs", "")
     state = RunState(run_id=name, run_path=str(run.path), total_local_files=2, failed={f"Data/{name}": name})
     put_log(config, run, destination, state)
 
@@ -229,7 +229,7 @@ def test_a_run_that_was_cleaned_up_is_history(tmp_path: Path) -> None:
     here = tmp_path / "elsewhere"
     here.mkdir()
     for path, completed in ((tmp_path / "20260101_A07532_0001_X", True), (tmp_path / "cut", False), (here, True)):
-        run = Run(path, path.name, RunInfo("", "", "", "", ()))
+        run = Run(path, path.name, RunInfo())
         put_log(config, run, Destination("lab-runs", "2026"), uploaded(run, completed=completed))
     (config.log_dir / "uploads" / "broken.upload.log.json").write_text("{")
 

@@ -16,8 +16,15 @@ from s3sync.commands import command_line
 from s3sync.config.model import load_config
 from s3sync.errors import ConfigError, StateError, UsageError
 from s3sync.runs import off_limits
-from s3sync.runs.off_limits import Mount, enclosing, misplaced_temp_dir, parse_mount, temp_dir
-from s3sync.runs.run_folder import list_files, open_run
+from s3sync.runs.local_files import list_files
+from s3sync.runs.off_limits import (
+    Mount,
+    choose_temp_dir,
+    explain_misplaced_temp_dir,
+    find_enclosing_folder,
+    parse_mount,
+)
+from s3sync.runs.run_folder import open_run
 from tests.helpers.lab import BUCKET, FakeAws, Lab, tree
 from tests.helpers.s3server import S3Server
 
@@ -41,35 +48,35 @@ def _own_choice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("below", ["", "log", "log/of/lab", "Data", "Data/first.cbcl"])
 def test_a_place_in_a_run_is_recognized(run: Path, below: str) -> None:
-    assert enclosing(run / below, [run]) == str(run)
-    assert enclosing(run / below) == str(run), "any run, without being named"
+    assert find_enclosing_folder(run / below, [run]) == str(run)
+    assert find_enclosing_folder(run / below) == str(run), "any run, without being named"
 
 
 def test_a_place_in_a_watched_folder_is_recognized(run: Path) -> None:
-    assert enclosing(run.parent / "log", [run.parent]) == str(run.parent)
-    assert enclosing(run.parent, [run.parent]) == str(run.parent)
-    assert enclosing(run.parent / "not-there-yet", ["/nowhere"]) == ""
+    assert find_enclosing_folder(run.parent / "log", [run.parent]) == str(run.parent)
+    assert find_enclosing_folder(run.parent, [run.parent]) == str(run.parent)
+    assert find_enclosing_folder(run.parent / "not-there-yet", ["/nowhere"]) == ""
 
 
 def test_a_place_beside_a_run_is_none_in_it(run: Path) -> None:
     for name in (f"{run.name}2", f"{run.name}.log", "log"):
-        assert enclosing(run.parent / name, [run]) == ""
-    assert enclosing(run / ".." / "log", [run]) == ""
-    assert enclosing(run.parent.parent, [run, run.parent]) == "", "that the runs are in it is usual"
+        assert find_enclosing_folder(run.parent / name, [run]) == ""
+    assert find_enclosing_folder(run / ".." / "log", [run]) == ""
+    assert find_enclosing_folder(run.parent.parent, [run, run.parent]) == "", "that the runs are in it is usual"
 
 
 def test_links_do_not_hide_where_a_place_is(run: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(run / "Data")
     (tmp_path / "runs").symlink_to(run.parent)
-    assert enclosing(tmp_path / "link" / "log", [run]) == str(run)
-    assert enclosing(run.parent / "log", [tmp_path / "runs"]) == str(tmp_path / "runs")
+    assert find_enclosing_folder(tmp_path / "link" / "log", [run]) == str(run)
+    assert find_enclosing_folder(run.parent / "log", [tmp_path / "runs"]) == str(tmp_path / "runs")
     (run / "out").symlink_to(tmp_path)
-    assert enclosing(run / "out" / "log", [run]) == "", "a link out of the run leads out of it"
+    assert find_enclosing_folder(run / "out" / "log", [run]) == "", "a link out of the run leads out of it"
 
 
 def test_a_folder_that_is_not_there_encloses_by_its_name(tmp_path: Path) -> None:
     """As that of an instrument that is not mounted."""
-    assert enclosing(tmp_path / "mnt" / "log", [tmp_path / "mnt"]) == str(tmp_path / "mnt")
+    assert find_enclosing_folder(tmp_path / "mnt" / "log", [tmp_path / "mnt"]) == str(tmp_path / "mnt")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +103,7 @@ def test_a_bind_mount_of_a_part_of_a_run_is_recognized(place: str, folder: str, 
     ]
     mounts = [mount for line in table if (mount := parse_mount(line))]
     assert len(mounts) == 6
-    assert (enclosing(place, [folder], mounts) == folder) is is_inside
+    assert (find_enclosing_folder(place, [folder], mounts) == folder) is is_inside
 
 
 def test_a_line_of_the_table_of_mounts() -> None:
@@ -106,9 +113,9 @@ def test_a_line_of_the_table_of_mounts() -> None:
 
 REALLY_MOUNTED = """
 import sys
-from s3sync.runs.off_limits import enclosing
+from s3sync.runs.off_limits import find_enclosing_folder
 run, whole, part = sys.argv[1:]
-print(enclosing(whole + "/log", [run]), enclosing(part + "/log", [run]))
+print(find_enclosing_folder(whole + "/log", [run]), find_enclosing_folder(part + "/log", [run]))
 """
 
 
@@ -131,14 +138,14 @@ def test_real_bind_mounts_are_recognized(run: Path, tmp_path: Path) -> None:
 
 
 def test_tmpdir_is_taken_where_it_can_be_written(tmp_path: Path) -> None:
-    assert temp_dir({"TMPDIR": str(tmp_path)}) == tmp_path
+    assert choose_temp_dir({"TMPDIR": str(tmp_path)}) == tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("tmpdir", ["", "/nowhere", "/dev/null"])
 def test_another_usual_folder_is_taken_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmpdir: str) -> None:
     monkeypatch.setattr(off_limits, "_LAST_RESORTS", ("/not-there-either", str(tmp_path)))
-    assert temp_dir({"TMPDIR": tmpdir}) == tmp_path
+    assert choose_temp_dir({"TMPDIR": tmpdir}) == tmp_path
 
 
 def test_temporary_files_never_go_into_the_current_folder(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +154,7 @@ def test_temporary_files_never_go_into_the_current_folder(run: Path, monkeypatch
     monkeypatch.chdir(run)
     monkeypatch.setattr(off_limits, "_LAST_RESORTS", ("/nowhere/tmp", "/dev/null"))
     with pytest.raises(StateError) as caught:
-        temp_dir({"TMPDIR": "/full"})
+        choose_temp_dir({"TMPDIR": "/full"})
     assert str(caught.value) == (
         "no folder for temporary files can be used: /full: No such file or directory; "
         "/nowhere/tmp: No such file or directory; /dev/null: Not a directory (set TMPDIR)"
@@ -163,8 +170,8 @@ def test_a_tmpdir_in_the_run_is_refused_before_anything_is_written(
     monkeypatch.chdir(run)
     environ = {"TMPDIR": tmpdir.format(run=run)}
     with pytest.raises(StateError, match=r"inside .*, whose files are uploaded \(set TMPDIR"):
-        temp_dir(environ, [run])
-    assert misplaced_temp_dir(environ, [run.parent])
+        choose_temp_dir(environ, [run])
+    assert explain_misplaced_temp_dir(environ, [run.parent])
     assert tree(run) == before
 
 
@@ -325,7 +332,7 @@ def test_files_that_s3sync_made_are_no_files_of_a_run(run: Path) -> None:
     everything = leave_our_files(run)
     listing = list_files(open_run(run))
     assert listing.files == before.files
-    assert listing.unsendable == ()
+    assert listing.rejected == ()
     assert {item.path for item in listing.skipped} == everything - {file.path for file in before.files}
 
 

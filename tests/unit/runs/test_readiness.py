@@ -8,23 +8,24 @@ import shutil
 import struct
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from s3sync.runs import analysis, readiness, run_folder, structure
-from s3sync.runs.completion import family_of, family_of_run
-from s3sync.runs.readiness import Terms, Verdict
+from s3sync.runs import analysis, local_files, readiness, structure
+from s3sync.runs.completion import find_family, find_family_of_run
+from s3sync.runs.readiness import Readiness, Requirements
 from s3sync.runs.run_folder import Run
 from scripts.simulate_run import INSTRUMENTS, make_run
 
 HOUR, DAY = 3600.0, 24 * 3600.0
-TERMS = Terms(quiet_seconds=HOUR)
+TERMS = Requirements(quiet_seconds=HOUR)
 SHAPE = {"cycles": (3, 2, 2, 3), "lanes": 2, "tiles": 2, "scale": 1e-9}
 
 
 def simulated(folder: Path, instrument: str = "novaseqx", **options: object) -> Run:
-    return analysis.open_unit(make_run(folder, instrument, **{**SHAPE, **options}))  # type: ignore[arg-type]
+    return analysis.open_run_or_analysis(make_run(folder, instrument, **{**SHAPE, **options}))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def run(tmp_path: Path) -> Run:
     return simulated(tmp_path)
 
 
-def check(run: Run, after: float = 0, terms: Terms = TERMS) -> Verdict:
+def check(run: Run, after: float = 0, terms: Requirements = TERMS) -> Readiness:
     """So many seconds from now, if nothing happens until then."""
     return readiness.check(run, terms, now=time.time() + after)
 
@@ -51,7 +52,7 @@ def remove(paths: Iterable[Path]) -> None:
 def test_a_whole_run_of_every_family_goes_up_at_once(tmp_path: Path, instrument: str) -> None:
     run = simulated(tmp_path, instrument)
     flow_cell = structure.read_flow_cell(run.path)
-    assert structure.check(flow_cell, run_folder.list_files(run).files).kind == "whole"
+    assert structure.check(flow_cell, local_files.list_files(run).files).kind == "whole"
     verdict = check(run)
     assert (verdict.state, verdict.warning) == ("complete", ""), verdict.reason
     assert re.fullmatch(r"(CopyComplete|RTAComplete).txt is there", verdict.reason)
@@ -72,7 +73,7 @@ def test_a_run_that_lacks_base_calls_settles_while_they_may_arrive_and_is_held_a
     assert "may still be copied: waits until nothing changed for 1 min" in early.reason
     assert late.state == "incomplete"
     assert late.reason.endswith("(copy the rest; `upload --skip_check` uploads it as it is)")
-    assert check(run, terms=Terms(require_whole=False)).state == "complete"
+    assert check(run, terms=Requirements(require_whole=False)).state == "complete"
 
 
 def test_every_file_that_arrives_starts_the_quiet_time_anew(run: Run) -> None:
@@ -86,7 +87,7 @@ def test_every_file_that_arrives_starts_the_quiet_time_anew(run: Run) -> None:
 def test_base_calls_that_a_copy_broke_off_are_missing(tmp_path: Path, instrument: str) -> None:
     run = simulated(tmp_path, instrument)
     last = base_calls(run)[-1]
-    for length, words in ((0, "1 file of base calls without a byte"), (100, "1 file of base calls broken off")):
+    for length, words in ((0, "1 file of base calls without a byte"), (100, "1 file of base calls truncated")):
         os.truncate(last, length)
         assert [check(run, after).state for after in (0, HOUR + 1)] == ["settling", "incomplete"]
         assert f"{words}, the first is {last.relative_to(run.path)}" in check(run).reason
@@ -116,17 +117,17 @@ def test_a_run_without_base_calls_goes_up_after_the_quiet_time_with_a_warning(tm
 
 def test_base_calls_that_are_excluded_need_not_be_there(run: Run) -> None:
     remove(path for path in base_calls(run) if "/L002/" in str(path))
-    without_lane_2 = TERMS._replace(excludes=(re.compile("/BaseCalls/L002/"),))
+    without_lane_2 = replace(TERMS, excludes=(re.compile("/BaseCalls/L002/"),))
     assert check(run, HOUR + 1).state == "incomplete"
     assert check(run, terms=without_lane_2).state == "settling", "the rest may still be copied"
-    assert check(run, HOUR + 1, without_lane_2) == Verdict(
+    assert check(run, HOUR + 1, without_lane_2) == Readiness(
         "complete", "CopyComplete.txt is there and nothing changed for 1 h 00 min"
     )
     base_calls(run)[0].unlink()
     assert "1 file missing" in check(run, HOUR + 1, without_lane_2).reason
 
     remove(base_calls(run))
-    assert check(run, HOUR + 1, TERMS._replace(excludes=(re.compile("/BaseCalls/"),))).warning == "", "as it is meant"
+    assert check(run, HOUR + 1, replace(TERMS, excludes=(re.compile("/BaseCalls/"),))).warning == "", "as it is meant"
 
 
 def test_what_comes_after_the_marker_is_still_being_copied_even_if_all_base_calls_are_there(run: Run) -> None:
@@ -141,7 +142,7 @@ def test_what_is_excluded_may_still_be_written(run: Run) -> None:
     (run.path / "Logs").mkdir(exist_ok=True)
     (run.path / "Logs" / "service.log").write_bytes(b"late")
     assert check(run).state == "settling"
-    assert check(run, terms=TERMS._replace(excludes=(re.compile(r"/Logs/"),))).state == "complete"
+    assert check(run, terms=replace(TERMS, excludes=(re.compile(r"/Logs/"),))).state == "complete"
 
 
 def test_what_people_do_to_a_run_does_not_hold_it_back(run: Run) -> None:
@@ -173,10 +174,10 @@ def test_a_layout_that_nobody_knows_waits_for_the_quiet_time(run: Run, change: s
 
 
 def test_a_folder_that_cannot_be_read_is_for_the_upload_to_name(run: Run) -> None:
-    listing = run_folder.list_files(run)
-    hidden = run_folder.Unsendable("Data/Intensities/", "folder cannot be read: Permission denied")
+    listing = local_files.list_files(run)
+    hidden = local_files.RejectedEntry("Data/Intensities/", "folder cannot be read: Permission denied")
     there = [n for n, file in enumerate(listing.files) if not file.path.startswith("Data/Intensities/")]
-    listing = run_folder.Listing(
+    listing = local_files.Listing(
         tuple(listing.files[n] for n in there), (hidden,), (), tuple(listing.ctimes_ns[n] for n in there)
     )
     assert readiness.check(run, TERMS, listing).state == "complete"
@@ -225,12 +226,12 @@ def test_a_run_that_was_ended_early_is_held_and_says_so(run: Run, status: str, w
 def test_a_run_whose_last_marker_does_not_come_goes_up_after_a_day_of_quiet_with_a_warning(run: Run) -> None:
     (run.path / "CopyComplete.txt").unlink()
 
-    assert check(run, DAY - 60) == Verdict("sequencing", check(run).reason)
+    assert check(run, DAY - 60) == Readiness("sequencing", check(run).reason)
     verdict = check(run, DAY + 1)
 
     assert verdict.state == "complete"
     assert verdict.warning.startswith("CopyComplete.txt did not come within 24 h 00 min; uploaded without it")
-    shorter = TERMS._replace(marker_wait_seconds=2 * HOUR)
+    shorter = replace(TERMS, marker_wait_seconds=2 * HOUR)
     assert [check(run, after, shorter).state for after in (HOUR, 3 * HOUR)] == ["sequencing", "complete"]
 
 
@@ -269,9 +270,9 @@ def manifest(run: Run, *lines: str) -> None:
 
 def test_a_file_that_the_manifest_names_has_to_be_there(run: Run) -> None:
     manifest(run, "RunInfo.xml\t00000000", "Logs/gone.log\t00000000")
-    assert "1 file that Manifest.tsv names missing, the first is Logs/gone.log (may still" in check(run).reason
+    assert "1 file that Manifest.tsv lists missing, the first is Logs/gone.log (may still" in check(run).reason
     assert [check(run, after).state for after in (0, HOUR + 1)] == ["settling", "incomplete"]
-    assert check(run, terms=TERMS._replace(excludes=(re.compile("/Logs/"),))).state == "complete"
+    assert check(run, terms=replace(TERMS, excludes=(re.compile("/Logs/"),))).state == "complete"
 
 
 @pytest.mark.parametrize(
@@ -281,12 +282,12 @@ def test_a_file_that_the_manifest_names_has_to_be_there(run: Run) -> None:
         (["path\tchecksum", "RunInfo.xml\t00000000"], ""),
         ([r".\RunInfo.xml" + "\t00000000"], ""),
         (["RunInfo.xml\t00000000", "Analysis/1/Data/gone.gz\t00000000"], ""),
-        (["RunInfo.xml\t" + "0" * 32], "Manifest.tsv has checksums of an unknown kind: only the names"),
-        (["RunInfo.xml\tsha256:x"], "Manifest.tsv has checksums of an unknown kind: only the names"),
+        (["RunInfo.xml\t" + "0" * 32], "Manifest.tsv has checksums of an unknown kind: only its file names"),
+        (["RunInfo.xml\tsha256:x"], "Manifest.tsv has checksums of an unknown kind: only its file names"),
         (["RunInfo.xml 00000000"], "line 1 of Manifest.tsv is no path, tab and checksum: it was not compared"),
         (["RunInfo.xml\t00000000", "../x\t00000000"], "line 2 of Manifest.tsv is no path, tab and checksum"),
         (["/elsewhere/RunInfo.xml\t00000000"], "line 1 of Manifest.tsv is no path"),
-        (["elsewhere/RunInfo.xml\t00000000"], "Manifest.tsv names no file of the run: it was not compared"),
+        (["elsewhere/RunInfo.xml\t00000000"], "Manifest.tsv lists no file of the run: it was not compared"),
         (["\udcff\udcfe"], "line 1 of Manifest.tsv is no path, tab and checksum"),
     ],
 )
@@ -333,16 +334,16 @@ def test_an_instrument_is_known_by_its_id_or_by_what_its_parameters_call_it(
     tmp_path: Path, instrument: str, parameters: str, family: str | None
 ) -> None:
     (tmp_path / "RunParameters.xml").write_text(f"<RunParameters>{parameters}</RunParameters>")
-    found = family_of_run(tmp_path, instrument)
+    found = find_family_of_run(tmp_path, instrument)
     assert (found.name if found else None) == family
 
 
 def test_the_suffix_alone_is_no_instrument() -> None:
-    assert family_of("_RUO") is None
-    assert family_of("NDX550123_RUO_2") is None
+    assert find_family("_RUO") is None
+    assert find_family("NDX550123_RUO_2") is None
 
 
 def test_analyses_of_a_pre_production_instrument_are_units_of_their_own(tmp_path: Path) -> None:
     run = make_run(tmp_path, "novaseqx", **{**SHAPE, "run_id": "20260101_PROTO1_0001_A22CC55LT4"})  # type: ignore[arg-type]
     assert "<Instrument>PROTO1<" in (run / "RunInfo.xml").read_text()
-    assert analysis.open_unit(run).split
+    assert analysis.open_run_or_analysis(run).excludes_analyses

@@ -7,33 +7,29 @@ import os
 import re
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from s3sync.errors import RunError
-from s3sync.runs.completion import QUIET_SECONDS, Completion, family_of, finished_at, judge_completion
-from s3sync.runs.run_folder import (
+from s3sync.runs.completion import QUIET_SECONDS, Completion, check_completion, find_family, finished_at
+from s3sync.runs.local_files import (
     Listing,
     LocalFile,
-    Run,
-    RunInfo,
-    RunParameters,
-    Skipped,
+    SkippedEntry,
     is_inside,
     last_change,
     list_files,
-    open_run,
-    read_run_info,
-    read_run_parameters,
-    stat_again,
-    stat_all,
+    restat,
+    restat_all,
 )
+from s3sync.runs.run_folder import Run, RunInfo, RunParameters, open_run, read_run_info, read_run_parameters
 from tests.helpers.unprivileged import run_unprivileged
 
 HOUR = QUIET_SECONDS
 NOW = 1_800_000_000.0
-NO_INFO = RunInfo("", "", "", "", ())
+NO_INFO = RunInfo()
 
 
 def run_info(instrument: str) -> str:
@@ -85,7 +81,7 @@ def bare_run(folder: Path) -> Run:
     ],
 )
 def test_family_by_instrument_id(instrument: str, family: str | None) -> None:
-    found = family_of(instrument)
+    found = find_family(instrument)
     assert (found.name if found else None) == family
 
 
@@ -161,31 +157,31 @@ def test_completion(
         (run.path / marker).touch()
     if parameters is not None:
         (run.path / "RunParameters.xml").write_text(parameters)
-    judged = judge_completion(run, lambda: NOW - quiet, now=NOW)
-    assert judged.complete == complete, judged.reason
+    judged = check_completion(run, lambda: NOW - quiet, now=NOW)
+    assert judged.is_complete == complete, judged.reason
     assert words in judged.reason
 
 
 def judge_rta_only(run: Run) -> Completion:
     (run.path / "RTAComplete.txt").touch()
-    return judge_completion(run, lambda: NOW, now=NOW)
+    return check_completion(run, lambda: NOW, now=NOW)
 
 
 def test_an_instrument_that_calls_itself_what_it_likes_is_told_in_one_printable_line(tmp_path: Path) -> None:
     """The reason goes to terminals, logs and messages."""
     run = make_run(tmp_path / "run", f"&#155;31m&#8238;\nX{'y' * 1000}")
-    judged = judge_completion(run, lambda: NOW, HOUR, NOW)
+    judged = check_completion(run, lambda: NOW, HOUR, NOW)
     assert judged.reason == rf"waits for RTAComplete (instrument \x9b31m\u202e\nX{'y' * 93})"
 
 
 def test_version_is_found_in_lower_case_run_parameters(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "M00146", runParameters_xml=MISEQ_2)
-    assert judge_rta_only(run) == Completion(True, "RTAComplete.txt is there")
+    assert judge_rta_only(run) == Completion(is_complete=True, reason="RTAComplete.txt is there")
 
 
 def test_version_is_found_in_the_other_run_parameters_if_one_is_broken(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "M00146", RunParameters_xml="<", runParameters_xml=MISEQ_2)
-    assert judge_rta_only(run) == Completion(True, "RTAComplete.txt is there")
+    assert judge_rta_only(run) == Completion(is_complete=True, reason="RTAComplete.txt is there")
 
 
 def test_absurd_version_is_no_version(tmp_path: Path) -> None:
@@ -205,7 +201,7 @@ def test_markers_count_at_the_root_only(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "LH00130")
     (run.path / "Analysis" / "1").mkdir(parents=True)
     (run.path / "Analysis" / "1" / "CopyComplete.txt").touch()
-    assert not judge_completion(run, lambda: 0).complete
+    assert not check_completion(run, lambda: 0).is_complete
 
 
 def test_the_instrument_finished_a_run_when_it_wrote_the_last_of_its_markers(tmp_path: Path) -> None:
@@ -233,7 +229,7 @@ def test_a_run_without_markers_or_folder_was_not_finished(tmp_path: Path) -> Non
 
 def test_completion_of_a_vanished_folder_is_a_run_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"cannot read .*/gone"):
-        judge_completion(bare_run(tmp_path / "gone"), lambda: 0)
+        check_completion(bare_run(tmp_path / "gone"), lambda: 0)
 
 
 # RunInfo.xml
@@ -292,10 +288,22 @@ V6 = """\
 \t</Run>
 </RunInfo>
 """
-PARSED_V2 = RunInfo("150611_M01234_0107_000000000-AB1CD", "M01234", "000000000-AB1CD", "150611", (151, 8, 151))
-PARSED_V4 = RunInfo("181016_NB501234_0220_AHXYZABGX7", "NB501234", "HXYZABGX7", "181016", (76, 6))
+PARSED_V2 = RunInfo(
+    run_id="150611_M01234_0107_000000000-AB1CD",
+    instrument="M01234",
+    flowcell="000000000-AB1CD",
+    date="150611",
+    cycles=(151, 8, 151),
+)
+PARSED_V4 = RunInfo(
+    run_id="181016_NB501234_0220_AHXYZABGX7", instrument="NB501234", flowcell="HXYZABGX7", date="181016", cycles=(76, 6)
+)
 PARSED_V6 = RunInfo(
-    "20250314_LH00999_0042_A22ABCDLT4", "LH00999", "22ABCDLT4", "2025-03-14T15:09:26Z", (151, 10, 10, 151)
+    run_id="20250314_LH00999_0042_A22ABCDLT4",
+    instrument="LH00999",
+    flowcell="22ABCDLT4",
+    date="2025-03-14T15:09:26Z",
+    cycles=(151, 10, 10, 151),
 )
 
 
@@ -311,11 +319,11 @@ PARSED_V6 = RunInfo(
         pytest.param(b"<R><Run/></R>", NO_INFO, id="nothing in it"),
         pytest.param(b"<R><Run><Flowcell/><Reads/></Run></R>", NO_INFO, id="empty elements"),
         pytest.param(
-            b"<R><Run Id=' X'><Date>\n 1 </Date></Run></R>", NO_INFO._replace(run_id=" X", date="1"), id="blanks"
+            b"<R><Run Id=' X'><Date>\n 1 </Date></Run></R>", replace(NO_INFO, run_id=" X", date="1"), id="blanks"
         ),
         pytest.param(
             b"<R><Run><Reads><Read/><Read NumCycles='x'/><Read NumCycles='-3'/><Read NumCycles='7'/></Reads></Run></R>",
-            NO_INFO._replace(cycles=(7,)),
+            replace(NO_INFO, cycles=(7,)),
             id="cycles that are none",
         ),
     ],
@@ -333,20 +341,20 @@ ENTITY_BOMB = f'<!DOCTYPE R [<!ENTITY e0 "ha">{BOMB_ENTITIES}]><R><Run><Date>&e1
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        pytest.param(b"", "no valid XML", id="empty"),
-        pytest.param(b"\0" * 4096, "no valid XML", id="zeros of a torn write"),
-        pytest.param(V2.encode()[:200], "no valid XML", id="cut off"),
+        pytest.param(b"", "not valid XML", id="empty"),
+        pytest.param(b"\0" * 4096, "not valid XML", id="zeros of a torn write"),
+        pytest.param(V2.encode()[:200], "not valid XML", id="cut off"),
         pytest.param(b"<RunInfo></RunInfo>", "no <Run> element", id="no Run"),
         pytest.param(b"<html><body><p>Run</p></body></html>", "no <Run> element", id="another XML"),
         pytest.param(b"<Run/>", "no <Run> element", id="Run at the root"),
-        pytest.param(ENTITY_BOMB.encode(), "too large, or with entities", id="entity bomb"),
-        pytest.param(ENTITY_BOMB.encode("utf-16"), "no valid XML|with entities", id="entity bomb in UTF-16"),
+        pytest.param(ENTITY_BOMB.encode(), "too large, or has entities", id="entity bomb"),
+        pytest.param(ENTITY_BOMB.encode("utf-16"), "not valid XML|has entities", id="entity bomb in UTF-16"),
         pytest.param(b"<R>" + b" " * 16 * 2**20 + b"<Run/></R>", "too large", id="too large"),
         pytest.param(b"<a>" * 300_000 + b"</a>" * 300_000, "no <Run> element", id="deeply nested"),
-        pytest.param(b'<?xml version="1.0" encoding="none"?><R><Run/></R>', "no valid XML", id="unknown encoding"),
-        pytest.param(b'<?xml version="1.0" encoding="shift_jis"?><R><Run/></R>', "no valid XML", id="multi-byte"),
-        pytest.param(b'<?xml version="1.0" encoding="hex"?><R><Run/></R>', "no valid XML", id="no text encoding"),
-        pytest.param(b"<R><Run Id='\xe9'/></R>", "no valid XML", id="Latin-1 that says it is UTF-8"),
+        pytest.param(b'<?xml version="1.0" encoding="none"?><R><Run/></R>', "not valid XML", id="unknown encoding"),
+        pytest.param(b'<?xml version="1.0" encoding="shift_jis"?><R><Run/></R>', "not valid XML", id="multi-byte"),
+        pytest.param(b'<?xml version="1.0" encoding="hex"?><R><Run/></R>', "not valid XML", id="no text encoding"),
+        pytest.param(b"<R><Run Id='\xe9'/></R>", "not valid XML", id="Latin-1 that says it is UTF-8"),
     ],
 )
 def test_no_run_info(tmp_path: Path, content: bytes, words: str) -> None:
@@ -382,7 +390,7 @@ def test_open_run_takes_any_utf8_name(tmp_path: Path, name: str) -> None:
         ("dangling", "no such folder"),
         ("nul\0", "no such folder"),
         ("n" * 300, "no such folder|cannot read"),
-        ("/", "no run folder"),
+        ("/", "is not a run folder"),
         ("empty", "no RunInfo.xml in .*/empty: not a run folder"),
         ("folder instead", "cannot read .*RunInfo.xml"),
         (os.fsdecode(b"r\xffn"), r"not UTF-8.*r\\xffn"),
@@ -463,7 +471,7 @@ def paths(folder: Path) -> list[str]:
 
 def reasons(folder: Path) -> dict[str, str]:
     found = listed(folder)
-    return dict([*found.unsendable, *found.skipped])
+    return dict([*found.rejected, *found.skipped])
 
 
 def test_an_empty_folder_has_no_files(tmp_path: Path) -> None:
@@ -585,7 +593,7 @@ def test_links_that_cannot_be_sent(tmp_path: Path, target: str, reason: str) -> 
 @pytest.mark.timeout(5)
 def test_special_files_are_told_and_never_opened(tmp_path: Path, kind: int, reason: str) -> None:
     os.mknod(tmp_path / "special", kind | 0o600)
-    assert listed(tmp_path) == Listing((), (), (Skipped("special", reason),))
+    assert listed(tmp_path) == Listing((), (), (SkippedEntry("special", reason),))
 
 
 def test_names_that_are_not_utf8_are_told(tmp_path: Path) -> None:
@@ -600,14 +608,15 @@ def test_names_that_are_not_utf8_are_told(tmp_path: Path) -> None:
 LIST = """
 import json, sys
 from pathlib import Path
-from s3sync.runs.run_folder import Run, RunInfo, list_files
-listing = list_files(Run(Path(sys.argv[1]), "R", RunInfo("", "", "", "", ())))
-print(json.dumps({"files": [f.path for f in listing.files], "unsendable": dict(listing.unsendable)}))
+from s3sync.runs.local_files import list_files
+from s3sync.runs.run_folder import Run, RunInfo
+listing = list_files(Run(Path(sys.argv[1]), "R", RunInfo()))
+print(json.dumps({"files": [f.path for f in listing.files], "rejected": dict(listing.rejected)}))
 """
 
 
 @pytest.mark.parametrize(
-    ("closed", "mode", "unsendable"),
+    ("closed", "mode", "rejected"),
     [
         ("file", 0, {"file": "cannot be read: Permission denied", "link": "cannot be read: Permission denied"}),
         (
@@ -624,7 +633,7 @@ print(json.dumps({"files": [f.path for f in listing.files], "unsendable": dict(l
     ],
     ids=["file", "folder", "folder that lists but does not open", "the run itself"],
 )
-def test_what_may_not_be_read_is_told(tmp_path: Path, closed: str, mode: int, unsendable: dict[str, str]) -> None:
+def test_what_may_not_be_read_is_told(tmp_path: Path, closed: str, mode: int, rejected: dict[str, str]) -> None:
     (tmp_path / "Data").mkdir()
     for name in ("Data/inner", "file", "other"):
         (tmp_path / name).touch()
@@ -635,9 +644,9 @@ def test_what_may_not_be_read_is_told(tmp_path: Path, closed: str, mode: int, un
         found = json.loads(run_unprivileged(LIST, tmp_path))
     finally:
         (tmp_path / closed).chmod(0o700)
-    assert found["unsendable"] == unsendable
+    assert found["rejected"] == rejected
     everything = ["Data/inner", "file", "link", "link2", "other"]
-    hidden = everything if closed == "." else [*unsendable, *(["Data/inner"] if closed == "Data" else [])]
+    hidden = everything if closed == "." else [*rejected, *(["Data/inner"] if closed == "Data" else [])]
     assert found["files"] == [name for name in everything if name not in hidden]
 
 
@@ -647,7 +656,7 @@ def test_a_run_that_vanished_is_not_an_empty_one(tmp_path: Path) -> None:
         listing = listed(tmp_path / "gone")
     except RunError:
         return
-    assert listing.unsendable
+    assert listing.rejected
 
 
 def test_the_last_change_is_by_mtime_and_by_ctime() -> None:
@@ -659,11 +668,11 @@ def test_the_last_change_is_by_mtime_and_by_ctime() -> None:
 
 
 def stat_one(run: Run, path: str) -> LocalFile | None:
-    """As `stat_again`, by way of the one for many."""
-    return stat_all(run, [path])[path]
+    """As `restat`, by way of the one for many."""
+    return restat_all(run, [path])[path]
 
 
-each_stat = pytest.mark.parametrize("stat", [stat_again, stat_one])
+each_stat = pytest.mark.parametrize("stat", [restat, stat_one])
 Stat = Callable[[Run, str], "LocalFile | None"]
 
 
@@ -719,7 +728,9 @@ def test_run_parameters_are_what_people_want_to_see(tmp_path: Path) -> None:
         "<FlowCellType>X</FlowCellType><Setup><ApplicationVersion>1.2.3</ApplicationVersion></Setup></RunParameters>"
     )
 
-    assert read_run_parameters(tmp_path) == RunParameters("exp", "B", "X", "10B", "1.2.3")
+    assert read_run_parameters(tmp_path) == RunParameters(
+        experiment="exp", side="B", flowcell_type="X", recipe="10B", software="1.2.3"
+    )
 
 
 @pytest.mark.parametrize("content", [None, b"", b"<RunParameters>", b"<a/>"])

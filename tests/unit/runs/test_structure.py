@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from s3sync.runs import structure
-from s3sync.runs.run_folder import LocalFile
-from s3sync.runs.structure import BASE_CALLS, Found
+from s3sync.runs.flow_cell import FlowCell
+from s3sync.runs.local_files import LocalFile
+from s3sync.runs.structure import BASE_CALLS, BaseCalls
 
 FILTERS = [f"L00{lane}/s_{lane}_{tile}.filter" for lane in (1, 2) for tile in (1101, 1102, 2101, 2102)]
 READS = ("6 N", "2 Y", "2 Y", "6 N")
@@ -22,7 +23,7 @@ def run_info(
     layout: str = 'LaneCount="2" SurfaceCount="2" SwathCount="1" TileCount="2"',
     reads: Iterable[str] = READS,
     tiles: Iterable[str] = (),
-) -> structure.FlowCell | None:
+) -> FlowCell | None:
     named = "".join(f"<Tile>{tile}</Tile>" for tile in tiles)
     tags = "".join(f'<Read NumCycles="{read.split()[0]}" IsIndexedRead="{read.split()[1]}"/>' for read in reads)
     flow_cell = (
@@ -60,13 +61,13 @@ Paths = Callable[..., list[str]]
 LAYOUTS = [pytest.param(paths, id=paths.__name__) for paths in (cbcl, bgzf, bcl, gz)]
 
 
-def check(folder: Path, paths: Iterable[str], **how: str | Iterable[str]) -> Found:
+def check(folder: Path, paths: Iterable[str], **how: str | Iterable[str]) -> BaseCalls:
     return structure.check(run_info(folder, **how), files(*paths))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("paths", LAYOUTS)
 def test_a_run_with_all_files_is_whole_in_every_layout(tmp_path: Path, paths: Paths) -> None:
-    assert check(tmp_path, paths()) == Found("whole", cycles=16, families=check(tmp_path, paths()).families)
+    assert check(tmp_path, paths()) == BaseCalls(kind="whole", cycles=16, families=check(tmp_path, paths()).families)
 
 
 @pytest.mark.parametrize("paths", LAYOUTS)
@@ -74,9 +75,9 @@ def test_every_single_file_that_is_missing_is_named(tmp_path: Path, paths: Paths
     flow_cell = run_info(tmp_path)
     for path in paths():
         found = structure.check(flow_cell, files(*(other for other in paths() if other != path)))
-        assert (found.kind, len(found.lost)) == ("missing", 1), path
-        assert found.lost[0].removesuffix(".gz") == BASE_CALLS + path.removesuffix(".gz")
-        assert f"the first is {found.lost[0]}" in found.summary
+        assert (found.kind, len(found.missing)) == ("missing", 1), path
+        assert found.missing[0].removesuffix(".gz") == BASE_CALLS + path.removesuffix(".gz")
+        assert f"the first is {found.missing[0]}" in found.summary
 
 
 @pytest.mark.parametrize("paths", LAYOUTS)
@@ -95,7 +96,7 @@ def test_a_lane_without_anything_is_named_so(tmp_path: Path, paths: Paths) -> No
 def test_a_file_without_a_byte_is_not_there_yet(tmp_path: Path, paths: Paths) -> None:
     begun = paths()[3]
     found = structure.check(run_info(tmp_path), [*files(*paths()), *files(begun, size=0)])
-    assert (found.kind, found.lost) == ("missing", (BASE_CALLS + begun,))
+    assert (found.kind, found.missing) == ("missing", (BASE_CALLS + begun,))
     assert f"1 file of base calls without a byte, the first is {BASE_CALLS}{begun}" in found.summary
 
 
@@ -113,7 +114,7 @@ def test_many_lanes_that_lack_different_files_are_summarised(tmp_path: Path) -> 
     layout = 'LaneCount="8" SurfaceCount="2" SwathCount="1" TileCount="2"'
     found = check(tmp_path, set(cbcl(lanes=8)) - lost, layout=layout)
     assert "lane 3: cycles 1-3 of read 1 missing, 3 files; lanes 4-8: 30 files missing; the first" in found.summary
-    assert len(found.lost) == 36
+    assert len(found.missing) == 36
 
 
 def header(sizes: Iterable[int]) -> bytes:
@@ -127,18 +128,18 @@ def header(sizes: Iterable[int]) -> bytes:
 
 def test_a_cbcl_is_torn_if_it_is_shorter_than_its_header_says() -> None:
     start = header([100, 50, 7])
-    assert not structure.is_torn(start, len(start) + 157, "a.cbcl")
-    assert structure.is_torn(start, len(start) + 156, "a.cbcl")
-    assert structure.is_torn(start[:40], 40, "a.cbcl")
-    assert structure.is_torn(b"\2" + start[1:], len(start) + 157, "a.cbcl"), "no header at all"
-    assert structure.is_torn(b"", 0, "a.cbcl")
+    assert not structure.is_truncated(start, len(start) + 157, "a.cbcl")
+    assert structure.is_truncated(start, len(start) + 156, "a.cbcl")
+    assert structure.is_truncated(start[:40], 40, "a.cbcl")
+    assert structure.is_truncated(b"\2" + start[1:], len(start) + 157, "a.cbcl"), "no header at all"
+    assert structure.is_truncated(b"", 0, "a.cbcl")
 
 
 def test_a_bcl_is_torn_if_it_does_not_have_a_byte_for_each_cluster() -> None:
     start = (1000).to_bytes(4, "little") + b"x" * 60
-    assert not structure.is_torn(start, 1004, "s_1_1101.bcl")
-    assert structure.is_torn(start, 1003, "s_1_1101.bcl")
-    assert structure.is_torn(b"x", 1, "s_1_1101.bcl")
+    assert not structure.is_truncated(start, 1004, "s_1_1101.bcl")
+    assert structure.is_truncated(start, 1003, "s_1_1101.bcl")
+    assert structure.is_truncated(b"x", 1, "s_1_1101.bcl")
 
 
 def test_files_with_less_than_half_the_bytes_of_the_others_are_short(tmp_path: Path) -> None:
@@ -146,11 +147,11 @@ def test_files_with_less_than_half_the_bytes_of_the_others_are_short(tmp_path: P
         begun = paths[20]
         others = files(*(path for path in paths if path != begun), size=1000)
         flow_cell = run_info(tmp_path)
-        assert structure.check(flow_cell, [*others, *files(begun, size=500)]).short == ()
+        assert structure.check(flow_cell, [*others, *files(begun, size=500)]).suspects == ()
         found = structure.check(flow_cell, [*others, *files(begun, size=499)])
-        assert (found.kind, found.short) == ("whole", (BASE_CALLS + begun,))
+        assert (found.kind, found.suspects) == ("whole", (BASE_CALLS + begun,))
     compressed = [*files(*gz()[1:], size=1000), *files(gz()[0], size=1)]
-    assert structure.check(flow_cell, compressed).short == (), "nobody knows how well it can be compressed"
+    assert structure.check(flow_cell, compressed).suspects == (), "nobody knows how well it can be compressed"
 
 
 def test_temporary_names_of_copying_tools_are_no_base_calls(tmp_path: Path) -> None:
@@ -162,10 +163,10 @@ def test_temporary_names_of_copying_tools_are_no_base_calls(tmp_path: Path) -> N
     ):
         copied = f"{last.rpartition('/')[0]}/{name}"
         found = check(tmp_path, [*cbcl()[:-1], copied])
-        assert (found.kind, found.lost) == ("missing", (BASE_CALLS + last,))
+        assert (found.kind, found.missing) == ("missing", (BASE_CALLS + last,))
         assert f"{BASE_CALLS}{copied} is being copied" in found.summary
         alone = check(tmp_path, [copied])
-        assert (alone.kind, alone.lost) == ("missing", (BASE_CALLS + copied,)), "more than none"
+        assert (alone.kind, alone.missing) == ("missing", (BASE_CALLS + copied,)), "more than none"
 
 
 def test_filters_that_wait_in_a_folder_of_rsync_have_not_arrived(tmp_path: Path) -> None:
@@ -187,7 +188,7 @@ def test_a_run_without_base_calls_is_known_as_one(tmp_path: Path, paths: list[st
 
 def test_some_filters_and_no_base_calls_are_a_copy_that_has_begun(tmp_path: Path) -> None:
     found = check(tmp_path, FILTERS[:5])
-    assert (found.kind, len(found.lost)) == ("missing", 3)
+    assert (found.kind, len(found.missing)) == ("missing", 3)
     assert found.summary == f"no base calls yet; 3 filter files missing; the first is {BASE_CALLS}{FILTERS[5]}"
 
 
@@ -240,7 +241,7 @@ def test_without_a_list_of_tiles_the_one_surface_may_be_either(tmp_path: Path) -
 
 def test_one_surface_alone_is_half_a_run_where_there_are_two(tmp_path: Path) -> None:
     found = check(tmp_path, cbcl(surfaces="1"))
-    assert (found.kind, len(found.lost)) == ("missing", 32)
+    assert (found.kind, len(found.missing)) == ("missing", 32)
 
 
 def test_lanes_that_the_list_of_tiles_does_not_have_were_not_sequenced(tmp_path: Path) -> None:
@@ -252,7 +253,7 @@ def test_five_digits_name_the_tiles_of_a_nextseq_500(tmp_path: Path) -> None:
     filters = ["L001/s_1.filter", "L002/s_2.filter"]
     assert check(tmp_path, [*bgzf(), *filters], tiles=tiles).kind == "whole"
     lost = check(tmp_path, [*bgzf(), *filters[:1]], tiles=tiles)
-    assert (lost.kind, lost.lost) == ("missing", (f"{BASE_CALLS}L002/s_2.filter",))
+    assert (lost.kind, lost.missing) == ("missing", (f"{BASE_CALLS}L002/s_2.filter",))
 
 
 @pytest.mark.parametrize("place", ["L00{}/", "", "L00{}/filters/"], ids=["in the lane", "above it", "below it"])
@@ -260,7 +261,7 @@ def test_filters_belong_to_tiles_wherever_they_lie(tmp_path: Path, place: str) -
     names = [f"{place.format(lane)}s_{lane}_{t}.filter" for lane in (1, 2) for t in (1101, 1102, 2101, 2102)]
     assert check(tmp_path, [*cbcl(), *names]).kind == "whole"
     found = check(tmp_path, [*cbcl(), *names[:-2]])
-    assert (found.kind, len(found.lost)) == ("missing", 2)
+    assert (found.kind, len(found.missing)) == ("missing", 2)
     assert found.summary.startswith("2 filter files missing; the first is ")
 
 

@@ -15,7 +15,8 @@ import pytest
 
 from s3sync.aws.destination import Destination
 from s3sync.errors import InterruptedBySignal, LeaseLostError, StateError
-from s3sync.runs.run_folder import LocalFile, Run, open_run
+from s3sync.runs.local_files import LocalFile
+from s3sync.runs.run_folder import Run, open_run
 from s3sync.signals import StopRequest
 from s3sync.slurm import coordinator, gathering
 from s3sync.slurm.client import Slurm, SlurmOptions

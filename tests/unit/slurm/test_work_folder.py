@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from s3sync.aws.destination import Destination
 from s3sync.errors import StateError, UsageError
-from s3sync.runs.run_folder import LocalFile
+from s3sync.runs.local_files import LocalFile
 from s3sync.slurm import broken_nodes, shards
 from s3sync.slurm.client import SlurmOptions, parse_options
 from s3sync.slurm.submission import script_of

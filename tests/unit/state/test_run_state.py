@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from s3sync.runs.run_folder import LocalFile, Run, RunInfo
+from s3sync.runs.local_files import LocalFile
+from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.state.run_state import CallResult, Completion, Proof, RunState
 
-RUN = Run(Path("/data/RUN"), "RUN", RunInfo("", "", "", "", ()))
+RUN = Run(Path("/data/RUN"), "RUN", RunInfo())
 A, B = LocalFile("a", 5, 1), LocalFile("b", 6, 2)
 PROOF_A, PROOF_B = Proof.of(A, "e", "etag"), Proof.of(B, "f", "etag")
 OLD_A = PROOF_A._replace(mtime_ns=0)  # of the file before it changed

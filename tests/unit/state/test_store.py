@@ -138,7 +138,7 @@ def test_any_program_reads_the_log_at_any_moment(tmp_path: Path, moment: str) ->
 
 def test_a_run_that_was_moved_keeps_its_proofs(tmp_path: Path) -> None:
     finished(store_for(tmp_path), state_of(tmp_path, "a", completed=True))
-    moved = Run(tmp_path / "elsewhere" / "RUN", "RUN", RunInfo("", "", "", "", ()))
+    moved = Run(tmp_path / "elsewhere" / "RUN", "RUN", RunInfo())
     store = StateStore(tmp_path / "log", moved, LAB)
     loaded = store.load().state
     assert loaded is not None
@@ -498,7 +498,7 @@ def test_the_first_failures_are_read_without_the_rest_of_the_log(tmp_path: Path)
 
 
 def test_a_long_head_of_ours_is_read_whole(tmp_path: Path) -> None:
-    deep = Run(tmp_path / ("ü" * 3000) / "RUN", "RUN", RunInfo("", "", "", "", ()))
+    deep = Run(tmp_path / ("ü" * 3000) / "RUN", "RUN", RunInfo())
     store = StateStore(tmp_path / "log", deep, LAB)
     finished(store, state_of(tmp_path, "a"))
     assert read_head(store.log_path)["run_path"] == str(deep.path)

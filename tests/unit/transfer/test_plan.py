@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from s3sync.aws.client import PROCESS_COST
 from s3sync.aws.destination import Destination
 from s3sync.errors import RunError, UsageError
-from s3sync.runs.run_folder import Listing, LocalFile, Run, RunInfo, Unsendable
+from s3sync.runs.local_files import Listing, LocalFile, RejectedEntry
+from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.state.run_state import Proof
 from s3sync.transfer.batches import (
     _MAX_BATCH_COST,
@@ -30,9 +31,7 @@ from s3sync.transfer.batches import (
 )
 from s3sync.transfer.selection import UploadSelection, compile_excludes, require_files, select_files
 
-RUN = Run(
-    Path("/data/Thumbnail_Images/260101_A01295_0001_AHXXX"), "260101_A01295_0001_AHXXX", RunInfo("", "", "", "", ())
-)
+RUN = Run(Path("/data/Thumbnail_Images/260101_A01295_0001_AHXXX"), "260101_A01295_0001_AHXXX", RunInfo())
 TO = Destination("lab-runs", "2026")
 MB = 1_000_000
 
@@ -103,8 +102,8 @@ def test_phases_keep_the_order_and_lose_nothing() -> None:
 # Excludes
 
 
-def scope(excludes: Sequence[str], paths: Sequence[str], unsendable: Sequence[str] = ()) -> UploadSelection:
-    listing = Listing(tuple(map(file, paths)), tuple(Unsendable(path, "why") for path in unsendable))
+def scope(excludes: Sequence[str], paths: Sequence[str], rejected: Sequence[str] = ()) -> UploadSelection:
+    listing = Listing(tuple(map(file, paths)), tuple(RejectedEntry(path, "why") for path in rejected))
     return select_files(RUN, listing, TO, compile_excludes(excludes))
 
 
@@ -135,7 +134,7 @@ def test_excludes_are_searched_in_run_id_and_path(excludes: list[str], kept: lis
 
 def test_excludes_apply_to_what_cannot_be_sent() -> None:
     found = scope([r"pipe"], ["a"], ["pipe", "socket", "Logs/"])
-    assert [u.path for u in found.unsendable] == ["socket", "Logs/"]
+    assert [u.path for u in found.rejected] == ["socket", "Logs/"]
     assert (found.excluded, found.total, found.warnings) == (1, 3, ())
 
 
@@ -184,7 +183,7 @@ def test_keys_may_have_1024_bytes_of_utf8(letter: str) -> None:
     fits = letter * (room // width) + "x" * (room % width)
     found = scope(["leave-out"], [fits, fits + "x", "y" + fits, "leave-out" + fits])
     assert [f.path for f in found.files] == [fits]
-    assert {u.path: u.reason for u in found.unsendable} == dict.fromkeys(
+    assert {u.path: u.reason for u in found.rejected} == dict.fromkeys(
         [fits + "x", "y" + fits], "key longer than S3's 1024 bytes"
     )
     assert (found.total, found.excluded) == (3, 1)
@@ -198,9 +197,9 @@ def test_a_run_without_files_is_an_error(excludes: list[str], paths: list[str], 
         require_files(RUN, scope(excludes, paths))
 
 
-@pytest.mark.parametrize(("paths", "unsendable"), [(["a"], []), ([], ["pipe"])])
-def test_anything_at_all_is_something_to_do(paths: list[str], unsendable: list[str]) -> None:
-    require_files(RUN, scope([], paths, unsendable))
+@pytest.mark.parametrize(("paths", "rejected"), [(["a"], []), ([], ["pipe"])])
+def test_anything_at_all_is_something_to_do(paths: list[str], rejected: list[str]) -> None:
+    require_files(RUN, scope([], paths, rejected))
 
 
 @pytest.mark.parametrize(
