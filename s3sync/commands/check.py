@@ -54,19 +54,31 @@ def run(args: argparse.Namespace) -> int:
         asker, environ = dict(os.environ), cron_environment.of_cron(os.environ, Path(os.path.abspath(path)))
         os.environ.clear()
         os.environ.update(environ)
+    return check_config(path, as_json=args.json, probe_write=args.write, submit=args.submit, asker=asker)
+
+
+def check_config(
+    path: Path,
+    *,
+    as_json: bool = False,
+    probe_write: bool = False,
+    submit: bool = False,
+    asker: Mapping[str, str] | None = None,
+) -> int:
+    """Print all findings, and return the exit code; the parameters are those of `findings`."""
     stop = StopRequest()
     found = []
     with stop_on_signals(stop):
-        for finding in findings(path, os.environ, stop, probe_write=args.write, submit=args.submit, asker=asker):
+        for finding in findings(path, os.environ, stop, probe_write=probe_write, submit=submit, asker=asker):
             found.append(finding)
             level = "PROBLEM" if not finding.ok else "warning" if finding.warning else "ok     "
-            if not args.json:
+            if not as_json:
                 output.print_lines([f"{level}  {finding.what}: {finding.text}"])
     if any(finding.what == "config" and not finding.ok for finding in found):
         code = EXIT_CONFIG
     else:
         code = EXIT_DONE if all(finding.ok for finding in found) else EXIT_FAILED
-    if args.json:
+    if as_json:
         output.print_json({"findings": [finding._asdict() for finding in found], "exit_code": code})
     return code
 

@@ -87,9 +87,10 @@ def _require_consistent(args: argparse.Namespace) -> None:
 
 def _confirm(word: str) -> None:
     """Wait for this word on the terminal; raises RunError if it is another, InterruptedBySignal after Ctrl-C."""
-    output.ask(f"Type `{word}` to go on: ")
     try:
-        answer = sys.stdin.readline().strip()
+        answer = output.ask(f"Type `{word}` to go on: ")
+    except EOFError:
+        answer = ""
     except KeyboardInterrupt:
         raise InterruptedBySignal(signal.SIGINT, f"interrupted; nothing was {word}d") from None
     if answer != word:

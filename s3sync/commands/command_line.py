@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Protocol, cast
 from s3sync.errors import UsageError
 from s3sync.text import printable
 
-COMMANDS = ("upload", "verify", "monitor", "status", "report", "check", "cleanup", "forget", "task")
+COMMANDS = ("upload", "verify", "init", "check", "monitor", "status", "report", "cleanup", "forget", "task")
 SHELLS = ("bash", "zsh", "tcsh")  # that the options can be completed in
 
 _DESCRIPTION = """\

@@ -47,9 +47,16 @@ def print_messages(messages: Iterable[str]) -> None:
     print_lines((f"s3sync: {message}" for message in messages), sys.stderr)
 
 
-def ask(question: str) -> None:
-    """Print a question on stderr; the answer is typed behind it."""
+def ask(question: str) -> str:
+    """Ask a question on stderr, and return the answer from stdin without white space around it.
+
+    Raises EOFError if there is no answer, and KeyboardInterrupt after Ctrl-C.
+    """
     print(question, end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        raise EOFError
+    return answer.strip()
 
 
 def print_tables(tables: Sequence[Table]) -> None:

@@ -119,7 +119,7 @@ def _request_from_config(args: argparse.Namespace) -> UploadRequest:
         urls = ", ".join(printable(row.run.url) for row in rows)
         raise UsageError(
             f"{printable(name)} goes to {len(rows)} places: {urls} (choose one by --bucket and --remote-path)",
-            id="usage.several-destinations-in-config",
+            id="usage.several-destinations",
         )
     request = request_for(rows[0].run, config)
     return replace(

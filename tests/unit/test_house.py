@@ -191,7 +191,7 @@ def test_all_modules_can_be_imported() -> None:
 
 
 def commands() -> list[str]:
-    commands = ("upload", "monitor", "status", "report", "verify", "check", "cleanup", "forget")
+    commands = ("upload", "monitor", "status", "report", "verify", "check", "cleanup", "forget", "init")
     return ["", *commands]
 
 
@@ -218,6 +218,7 @@ OPTIONS = {
     "verify": ["RUN", "--bucket", "--remote-path", "--json", "--manifest"],
     "check": ["--config"],
     "cleanup": ["RUN", "--config", "--older-than", "--delete", "--yes", "--json"],
+    "init": ["--config", "--directory", "--bucket", "--log-dir", "--yes"],
     "forget": ["RUN", "--config", "--json"],
 }
 
