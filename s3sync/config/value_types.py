@@ -1,7 +1,8 @@
-"""The values of the configuration as they are typed. A message never quotes what could be a secret."""
+"""Types of values in the config, with their validators. No message quotes a value that could be a secret."""
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Strict
 from pydantic import StrictInt as Int
 from pydantic import StrictStr as Text
 from pydantic import WithJsonSchema as Schema
+from pydantic_core import PydanticCustomError
 
 from s3sync.aws import Destination, argv, destination
 from s3sync.errors import UsageError
@@ -24,43 +26,61 @@ MAX_REGEX = 1000  # characters
 MAX_PATH_BYTES = 4095  # Linux's limit
 
 
+def wrong(text: str, *, id: str) -> PydanticCustomError:  # noqa: A002
+    """Return the error of a value, for a validator to raise."""
+    return PydanticCustomError(id, "{text}", {"text": text})
+
+
 def _absolute(text: str) -> str:
+    if text.startswith("~"):
+        where = printable(os.path.expanduser(text))
+        advice = f"write the whole path, e.g. {where}" if where.startswith("/") else "write the whole path"
+        raise wrong(f"must be an absolute path: `~` is not expanded here ({advice})", id="config.tilde-in-path")
+    if text.startswith("$"):
+        what = "must be an absolute path: variables are not expanded here (write the whole path)"
+        raise wrong(what, id="config.variable-in-path")
     if not text.startswith("/"):
-        raise ValueError("must be an absolute path (begin it with `/`; `~` means nothing here)")
+        raise wrong("must be an absolute path (begin it with `/`)", id="config.relative-path")
     if not text.isprintable():
-        raise ValueError("must be a path without control characters")
+        raise wrong("must be a path without control characters", id="config.control-character")
     if len(text.encode()) > MAX_PATH_BYTES:
-        raise ValueError(f"must be a path of at most {MAX_PATH_BYTES:,} bytes")
+        raise wrong(f"must be a path of at most {MAX_PATH_BYTES:,} bytes", id="config.path-too-long")
     return text
 
 
 def _regex(text: str) -> re.Pattern[str]:
     if not text:
-        raise ValueError("must not be empty: nothing matches everything (remove it)")
+        raise wrong("must not be empty: the empty pattern matches everything (remove it)", id="config.empty-regex")
     if len(text) > MAX_REGEX:
-        raise ValueError(f"must be a regular expression of at most {MAX_REGEX:,} characters")
+        what = f"must be a regular expression of at most {MAX_REGEX:,} characters"
+        raise wrong(what, id="config.regex-too-long")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what Python may read differently one day
             return re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"must be a regular expression: {printable(str(error))}") from None
+        if ending := text.lstrip("*") if text.startswith("*") else "":
+            what = f"is a file pattern, and must be a regular expression (write '{printable(re.escape(ending))}$')"
+            raise wrong(what, id="config.glob-as-regex") from None
+        raise wrong(f"must be a regular expression: {printable(str(error))}", id="config.bad-regex") from None
 
 
-def filled(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A list that is not empty, else ValueError; pydantic's min_length calls one empty in which all is wrong."""
+def non_empty(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the values, or raise. The min_length of pydantic would call a list empty in which all is wrong."""
     if not values:
-        raise ValueError("must not be empty")
+        raise wrong("must not be empty", id="config.empty-list")
     return values
 
 
 def _destination(bucket: str, remote_path: str = "/") -> Destination:
     if "://" in bucket:
-        raise ValueError("must be the bucket's name alone, not a URL (the path goes into remote_path)")
+        what = "must be the name of the bucket, not a URL (the path in it is the remote_path)"
+        raise wrong(what, id="config.bucket-is-url")
     try:
         return destination.parse_destination(bucket, remote_path)
     except UsageError as error:
-        raise ValueError(re.sub(r"--(?=bucket|remote_path)", "", str(error))) from None
+        text = re.sub(r"--(?=bucket|remote_path)", "", str(error))
+        raise wrong(text, id="config.bad-destination") from None
 
 
 def _url(text: str) -> SecretStr | None:
@@ -70,33 +90,33 @@ def _url(text: str) -> SecretStr | None:
     except ValueError:
         is_url = False
     if text and not is_url:
-        raise ValueError("must be a URL: https://... or http://...")
+        raise wrong("must be a URL: https://... or http://...", id="config.bad-url")
     return SecretStr(text) if text else None
 
 
 def _from_text(parse: Callable[[str], Any]) -> BeforeValidator:
-    """What is no text is left to pydantic to take or to refuse."""
+    """Parse texts; pydantic accepts or rejects everything else."""
     return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
 
 
-def _word(text: str) -> str:
+def _argument(text: str) -> str:
     if "\0" in text:
-        raise ValueError("must be words without NUL characters")
+        raise wrong("must be arguments without NUL characters", id="config.control-character")
     return text
 
 
-def _command(words: tuple[str, ...]) -> tuple[str, ...]:
-    if words:
-        _absolute(words[0])
-    return words
+def _command(argv: tuple[str, ...]) -> tuple[str, ...]:
+    if argv:
+        _absolute(argv[0])
+    return argv
 
 
 def one_of(values: Sequence[str]) -> Callable[[str], str]:
-    """A validator that takes these texts and the empty one; raises ValueError."""
+    """Return a validator that accepts these texts and the empty one."""
 
     def check(text: str) -> str:
         if text and text not in values:
-            raise ValueError(f"must be one of {', '.join(values)}")
+            raise wrong(f"must be one of {', '.join(values)}", id="config.unknown-value")
         return text
 
     return check
@@ -104,34 +124,36 @@ def one_of(values: Sequence[str]) -> Callable[[str], str]:
 
 def _account(text: str) -> str:
     if text and not argv.ACCOUNT.fullmatch(text):
-        raise ValueError("must be the 12 digits of an AWS account (in quotes)")
+        raise wrong("must be the 12 digits of an AWS account (in quotes)", id="config.bad-account")
     return text
 
 
 def _slurm_word(text: str) -> str:
     if text.startswith("-") or not re.fullmatch(r"[!-~]*", text):
-        raise ValueError("must be one word as sbatch takes it, without spaces, that begins with no `-`")
+        what = "must be one word for sbatch: no spaces, and no `-` at its beginning"
+        raise wrong(what, id="config.bad-slurm-value")
     return text
 
 
 def _sbatch_options(text: Any) -> tuple[str, ...]:
+    if not isinstance(text, str):
+        raise wrong("must be text as in a shell, e.g. '--qos=low --mem=4G'", id="config.bad-slurm-options")
     try:
-        words = client.parse_options(text) if isinstance(text, str) else None
+        options = client.parse_options(text)
     except UsageError as error:
-        raise ValueError(f"has {error}") from None
-    if words is None:
-        raise ValueError("must be text as for a shell, e.g. '--qos=low --mem=4G'")
-    return tuple(map(_word, words))
+        raise wrong(f"has {error}", id="config.bad-slurm-options") from None
+    return tuple(map(_argument, options))
 
 
-def _timetable(limit: Any) -> bandwidth.BandwidthSchedule | None:
+def _schedule(limit: Any) -> bandwidth.BandwidthSchedule | None:
     by_time = isinstance(limit, dict) and all(isinstance(rate, str) for rate in limit.values())
     if not isinstance(limit, str) and not by_time:
-        raise ValueError("must be a rate such as 50MB/s, or rates by time, e.g. {'08:00-18:00': 50MB/s}")
+        what = "must be a rate such as 50MB/s, or rates by time, e.g. {'08:00-18:00': 50MB/s}"
+        raise wrong(what, id="config.bad-rate")
     try:
         return bandwidth.parse_schedule(limit) if limit else None
     except ValueError as error:
-        raise ValueError(f"has {error}") from None
+        raise wrong(f"has {error}", id="config.bad-rate") from None
 
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -156,13 +178,13 @@ OptionalRegex = Annotated[
 _RATE_SCHEMA = {"type": "string", "pattern": "^([0-9]+(\\.[0-9]+)? ?[kKMG]?B/s)?$"}
 Bandwidth = Annotated[
     bandwidth.BandwidthSchedule | None,
-    BeforeValidator(_timetable),
+    BeforeValidator(_schedule),
     Schema({"title": "Bandwidth", "oneOf": [_RATE_SCHEMA, {"type": "object", "additionalProperties": _RATE_SCHEMA}]}),
 ]
 Account = Annotated[Text, AfterValidator(_account), Schema({"type": "string", "pattern": "^([0-9]{12})?$"})]
 SecretUrl = Annotated[SecretStr | None, _from_text(_url), Schema({"type": "string", "pattern": "^(https?://.+)?$"})]
 Command = Annotated[
-    tuple[Annotated[Text, AfterValidator(_word)], ...],
+    tuple[Annotated[Text, AfterValidator(_argument)], ...],
     AfterValidator(_command),
     Schema({"type": "array", "items": {"type": "string"}}),
 ]

@@ -41,7 +41,7 @@ def test_crt_keeps_to_no_limit_so_both_together_are_refused(lab: Lab, tiny_run: 
     scanned = lab.watch(tiny_run, transfer_client="crt", max_bandwidth={"08:00-18:00": "50MB/s"})
     assert scanned.code == 78
     assert scanned.err.count("\n") == 1
-    assert "transfer_client: crt keeps to no max_bandwidth (leave out one of them)" in scanned.err
+    assert "config.crt-without-limit" in scanned.err
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from pydantic.fields import FieldInfo
 
 from s3sync.aws.destination import Destination
 from s3sync.commands import cleanup, command_line, monitor, run_details, run_rows, status, upload_text, verify
-from s3sync.config.model import Config, MonitorEntry, SlurmKeys
+from s3sync.config import Config, MonitorEntry
+from s3sync.config.entry import SlurmKeys
 from s3sync.inventory import states
 from s3sync.monitor import dashboard, notify
 from s3sync.state import log_format

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3sync.aws.destination import COMPLETION_OBJECT, Destination
-from s3sync.config.model import Config, load_config
+from s3sync.config import Config, load_config
 from s3sync.errors import RunError
 from s3sync.inventory import discovery, statuses
 from s3sync.runs import analysis, analysis_manifest, local_files, run_folder

@@ -14,7 +14,7 @@ import pytest
 from s3sync import __version__
 from s3sync.aws.access import CheckResult
 from s3sync.commands.check import slurm_uses
-from s3sync.config.model import load_config
+from s3sync.config import load_config
 from s3sync.signals import StopRequest
 from s3sync.slurm import broken_nodes, check
 from tests.helpers.fake_slurm import FakeSlurm

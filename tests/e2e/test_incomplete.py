@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from s3sync.config.model import load_config
+from s3sync.config import load_config
 from s3sync.inventory import discovery, statuses
 from s3sync.inventory.states import RunStatus
 from s3sync.monitor import activity

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from s3sync.aws.destination import parse_destination
-from s3sync.config.model import load_config
+from s3sync.config import load_config
 from s3sync.errors import ConfigError, UsageError
 
 REMOTE_PATHS = [

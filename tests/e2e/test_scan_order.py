@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from s3sync.config.model import Config, load_config
+from s3sync.config import Config, load_config
 from s3sync.inventory import order
 from s3sync.inventory.states import RunStatus, State
 from s3sync.runs.run_folder import Run, RunInfo

@@ -22,7 +22,7 @@ import pytest
 from s3sync.aws import argv as aws_argv
 from s3sync.aws.argv import BucketRef
 from s3sync.aws.client import AwsCli
-from s3sync.config.model import load_config
+from s3sync.config import load_config
 from s3sync.monitor.notify import Channels, _recipients
 from s3sync.signals import StopRequest
 from s3sync.transfer.progress import Lines, LiveDisplay

@@ -19,7 +19,7 @@ from s3sync.aws.client import AwsCli, AwsResult
 from s3sync.aws.destination import Destination, parse_destination
 from s3sync.aws.objects import ObjectReader, ObjectState, RemoteObject
 from s3sync.aws.settings import TransferClient, child_environment
-from s3sync.config.model import load_config
+from s3sync.config import load_config
 from s3sync.errors import ConfigError, UsageError
 from s3sync.runs.local_files import LocalFile
 from s3sync.transfer.request import UploadRequest

@@ -31,7 +31,8 @@ from s3sync.aws.objects import Absent, ObjectReader, Readback, RemoteObject, Unk
 from s3sync.aws.settings import S3Settings, write_config
 from s3sync.commands import run_details, status
 from s3sync.commands.overview import load_overview
-from s3sync.config.model import Config, json_schema, load_config
+from s3sync.config import Config, load_config
+from s3sync.config.model import json_schema
 from s3sync.errors import AwsError, ConfigError, RunError, StateError
 from s3sync.inventory import log_rules
 from s3sync.monitor import notify, scan

@@ -17,7 +17,7 @@ from s3sync.aws.destination import Destination
 from s3sync.cleanup import candidates as cleanup_candidates
 from s3sync.commands import check
 from s3sync.commands.overview import load_overview
-from s3sync.config.model import Config, load_config
+from s3sync.config import Config, load_config
 from s3sync.errors import RunError
 from s3sync.inventory import directories, discovery, foreign, mounts, statuses
 from s3sync.inventory.mounts import Mount

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from s3sync.commands import command_line
-from s3sync.config.model import load_config
+from s3sync.config import load_config
 from s3sync.errors import ConfigError, StateError, UsageError
 from s3sync.runs import off_limits
 from s3sync.runs.local_files import list_files

@@ -1,0 +1,119 @@
+"""Checks of the config as a whole: its folders, its secrets, and values that are accepted but unwise."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from s3sync.aws import Destination
+from s3sync.config.entry import MonitorEntry
+from s3sync.config.model import SECRETS, Config, watched_by
+from s3sync.config.parsed import ParsedConfig
+from s3sync.config.problem import KeyPath, Problem, path_of
+from s3sync.runs import off_limits
+from s3sync.text import printable
+
+_USEFUL_THREADS = 10
+_USEFUL_CORES = 256
+_BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")  # AWS accepts no others since 2018
+
+
+def config_warnings(config: Config) -> list[Problem]:
+    """Return what is accepted in a config but is probably a mistake."""
+    return list(_warnings(config))
+
+
+def _warnings(config: Config) -> Iterator[Problem]:
+    if config.max_threads > _USEFUL_THREADS:
+        text = f"{config.max_threads} threads per process: more than {_USEFUL_THREADS} do not help"
+        yield Problem(position=None, path="max_threads", text=text, id="config.many-threads")
+    if config.max_cores and config.max_cores > _USEFUL_CORES:
+        text = f"{config.max_cores:,} aws processes at once: is that the number of cores?"
+        yield Problem(position=None, path="max_cores", text=text, id="config.many-cores")
+    for number, entry in enumerate(config.monitor):
+        if not _BUCKET_NAME.fullmatch(entry.bucket):
+            path = path_of(("monitor", number, "bucket"))
+            rule = "on AWS a name has 3 to 63 lower case letters, digits, `-` and `.`"
+            text = f"{printable(entry.bucket)} is unusual for a bucket: {rule}"
+            yield Problem(position=None, path=path, text=text, id="config.unusual-bucket")
+
+
+def overlapping_folders(parsed: ParsedConfig) -> Iterator[Problem]:
+    """Find folders that would go to one destination twice: under the same keys in S3, by two entries."""
+    taken: dict[tuple[Destination, Path], KeyPath] = {}
+    above: dict[tuple[Destination, Path], KeyPath] = {}
+    for path, destination, folder in _folders(parsed.value):
+        real = Path(os.path.realpath(folder))
+        at, *outer = [(destination, parent) for parent in (real, *real.parents)]
+        overlaps = [("is the same folder as", taken[at])] if at in taken else []
+        overlaps += [("is inside", taken[key]) for key in outer if key in taken]
+        overlaps += [("contains", above[at])] if at in above else []
+        for how, first in overlaps[:1]:
+            to = printable(f"s3://{destination.bucket}{destination.remote_path}")
+            text = f"{how} {path_of(first)}, and both go to {to} (remove one)"
+            yield Problem(
+                position=parsed.position(path), path=path_of(path), text=text, id="config.overlapping-folders"
+            )
+        taken.setdefault(at, path)
+        above.update({key: path for key in outer if key not in above})
+
+
+def _folders(value: Any) -> Iterator[tuple[KeyPath, Destination, Path]]:
+    """Yield the monitored directories of the entries that are right in themselves."""
+    for number, raw in _entries(value):
+        try:
+            entry = MonitorEntry.model_validate(raw)
+        except ValidationError:
+            continue
+        for index, folder in enumerate(entry.monitored_directories):
+            yield ("monitor", number, "monitored_directories", index), entry.destination, folder
+
+
+def _entries(value: Any) -> Iterator[tuple[int, Any]]:
+    entries = value.get("monitor") if isinstance(value, dict) else None
+    yield from enumerate(entries if isinstance(entries, list) else [])
+
+
+def misplaced_files(parsed: ParsedConfig, config: Config, file: Path, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Find files of this program in a run or a watched folder, where they would be uploaded."""
+    if why := off_limits.explain_misplaced_temp_dir(environ, watched_by(config)):
+        yield Problem(position=None, text=why, id="config.temporary-folder-in-run")
+    if around := off_limits.find_enclosing_folder(file):
+        text = f"is inside the run {printable(around)}, and would be uploaded with it (move it)"
+        yield Problem(position=(1, 1), text=text, id="config.file-in-run")
+    folders = {"log_dir": config.log_dir, "report_dir": config.report_dir}
+    for key, path in {**folders, "metrics_file": config.metrics_file}.items():
+        if path is None:
+            continue
+        where = printable(str(path))
+        position = parsed.position((key,)) if (key,) in parsed.positions else (1, 1)
+        if around := off_limits.find_enclosing_folder(path, watched_by(config)):
+            text = f"{where} is inside {printable(around)}, whose files are uploaded (give a folder outside of it)"
+            yield Problem(position=position, path=key, text=text, id="config.folder-in-run")
+        elif key in folders and os.path.exists(path) and not os.path.isdir(path):
+            text = f"{where} is a file, and must be a folder (give another path)"
+            yield Problem(position=position, path=key, text=text, id="config.not-a-folder")
+
+
+def insecure_secrets(parsed: ParsedConfig, file: str) -> Iterator[Problem]:
+    """Find secrets in a file that others can read."""
+    for key, name in SECRETS.items():
+        if isinstance(parsed.value, dict) and parsed.value.get(key):
+            advice = f"chmod 600 {shlex.quote(file)}, or set {name} instead"
+            text = f"holds a secret and is readable by others ({advice})"
+            yield Problem(position=parsed.position((key,)), path=key, text=text, id="config.secret-readable")
+
+
+def insecure_commands(parsed: ParsedConfig, file: str) -> Iterator[Problem]:
+    """Find commands in a file that others can write: they could have us run anything."""
+    for number, entry in _entries(parsed.value):
+        if isinstance(entry, dict) and entry.get("on_complete"):
+            path = ("monitor", number, "on_complete")
+            text = f"is a command, and others may write this file (chmod go-w {shlex.quote(file)})"
+            yield Problem(position=parsed.position(path), path=path_of(path), text=text, id="config.command-writable")

@@ -1,0 +1,78 @@
+"""Explain keys that the config does not have, and give examples of those that it has."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from pydantic import BaseModel
+
+from s3sync.config.entry import MonitorEntry, SlurmKeys
+from s3sync.config.model import Config
+from s3sync.config.problem import KeyPath
+
+_LEVELS: Mapping[str, type[BaseModel]] = {
+    "to the top level": Config,
+    "into an entry of `monitor`": MonitorEntry,
+    "into `slurm` of an entry": SlurmKeys,
+}
+_KEYS = {level: [field.alias or name for name, field in model.model_fields.items()] for level, model in _LEVELS.items()}
+_EXAMPLES = {
+    "monitored_directories": "[/data]",
+    "bucket": "lab-runs",
+    "remote_path": "/",
+    "exclude_patterns": "['/Thumbnail_Images/']",
+    "on_complete": "[/usr/local/bin/tell-lims, --run]",
+    "slurm": "{nodes: 4, partition: short}",
+    "monitor": "[{monitored_directories: [/data], bucket: lab-runs, remote_path: /}]",
+}
+
+
+class Advice(NamedTuple):
+    """What is wrong with a key, and what to do."""
+
+    text: str
+    id: str
+
+
+_PROFILE = Advice("set AWS_PROFILE in the environment of s3sync, e.g. in the crontab", id="config.set-in-environment")
+_MAIL = Advice("cron mails what s3sync prints: set MAILTO in the crontab", id="config.set-in-environment")
+_REGION = Advice("set AWS_DEFAULT_REGION in the environment of s3sync", id="config.set-in-environment")
+_ENDPOINT = Advice("set AWS_ENDPOINT_URL in the environment of s3sync", id="config.set-in-environment")
+_SLACK = Advice("use slack_alert_webhook for problems, slack_log_webhook for uploads, or both", id="config.unknown-key")
+_PATH = Advice("use remote_path", id="config.unknown-key")
+_WANTED = {
+    **dict.fromkeys(("profile", "aws_profile"), _PROFILE),
+    **dict.fromkeys(("email", "mail", "mailto", "e_mail"), _MAIL),
+    **dict.fromkeys(("region", "aws_region"), _REGION),
+    **dict.fromkeys(("endpoint", "endpoint_url", "aws_endpoint_url"), _ENDPOINT),
+    **dict.fromkeys(("slack_webhook", "slack", "slack_url"), _SLACK),
+    **dict.fromkeys(("prefix", "path", "s3_path"), _PATH),
+}
+
+
+def example_of(key: str) -> str:
+    """Return an example of a value."""
+    return _EXAMPLES.get(key, "{bucket: lab-runs, remote_path: /}")
+
+
+def explain_unknown(path: KeyPath) -> Advice:
+    """Return what to do about a key that does not exist at this place."""
+    key = str(path[-1])[:40]
+    for level, names in _KEYS.items():
+        if key in names:
+            return Advice(f"is not a key here (move it {level})", id="config.misplaced-key")
+    if key == "<<":
+        return Advice("YAML's merging is not supported (write the keys out)", id="config.yaml-merge")
+    if wanted := _WANTED.get(key.lower().replace("-", "_")):
+        return Advice(f"is not a key ({wanted.text})", wanted.id)
+    close = difflib.get_close_matches(key.lower(), _names_at(path), n=1)
+    advice = f"did you mean {close[0]}?" if close else "remove it"
+    return Advice(f"is not a key ({advice})", id="config.unknown-key")
+
+
+def _names_at(path: KeyPath) -> list[str]:
+    """Return the keys at the level of a path: (key), ("monitor", 0, key) or ("monitor", 0, "slurm", key)."""
+    level = {1: "to the top level", 3: "into an entry of `monitor`", 4: "into `slurm` of an entry"}[len(path)]
+    return _KEYS[level]
