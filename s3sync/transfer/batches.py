@@ -1,8 +1,7 @@
 """Put files into the order in which they are sent, and cut them into batches.
 
-One `aws` process costs CPU time before its first byte, a file inside a running one far less; so files
-go out in batches of many. The constants were measured with awscli 1.46 on 4,000 files of 10 kB and on
-1.6 GB over TLS.
+An `aws` process costs CPU time before its first byte, a file in a running one far less: so files are sent in batches.
+The constants were measured with awscli 1.46, on 4,000 files of 10 kB and on 1.6 GB over TLS.
 """
 
 from __future__ import annotations
@@ -35,19 +34,19 @@ _MARKER = re.compile(
 
 
 class Batch(NamedTuple):
-    """Files that one `aws s3 cp --recursive` sends."""
+    """Files that one `aws s3 cp --recursive` sends. Numbers begin with 1 and are unique in a call."""
 
-    number: int  # from 1, unique in a run of the program
+    number: int
     files: tuple[LocalFile, ...]
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Return the size in bytes."""
         return sum(file.size for file in self.files)
 
 
 class UploadOrder(NamedTuple):
-    """Files in the order in which they may become visible: whoever triggers on a marker finds a whole run."""
+    """Files in the order in which they become visible: a program that waits for a marker finds a complete run."""
 
     metadata: tuple[LocalFile, ...]
     data: tuple[LocalFile, ...]
@@ -61,12 +60,12 @@ def is_proven(file: LocalFile, proven: Mapping[str, Proof]) -> bool:
 
 
 def pending(files: Iterable[LocalFile], proven: Mapping[str, Proof]) -> tuple[LocalFile, ...]:
-    """Those that are not proven as they are now, by path."""
+    """Return the files that are not proven as they are now."""
     return tuple(file for file in files if not is_proven(file, proven))
 
 
 def split_by_phase(files: Iterable[LocalFile]) -> UploadOrder:
-    """Small metadata first, then data, completion markers last; each in the order given."""
+    """Split files into metadata, data and completion markers; each group keeps the order given."""
     metadata, data, markers = [], [], []
     for file in files:
         if _MARKER.fullmatch(file.path):
@@ -79,18 +78,38 @@ def split_by_phase(files: Iterable[LocalFile]) -> UploadOrder:
 
 
 def cost_of(files: Iterable[LocalFile], byte_cost: float = BYTE_COST) -> float:
-    """CPU-seconds that a running `aws s3 cp` is expected to need for them; or seconds, where those are what a byte
-    costs."""
+    """Return the CPU-seconds that a running `aws s3 cp` needs for these files.
+
+    With another `byte_cost` these are seconds, because a limit on the bandwidth makes a byte take longer than the CPU.
+    """
     return sum(FILE_COST + file.size * byte_cost for file in files)
 
 
-class BatchQueue:
-    """Groups of files, one after the other, cut into batches as processes come for them.
+def smallest_batch(left: float, processes: int) -> float:
+    """Return the cost of the smallest batch that is worth a process, where `left` is to be shared.
 
-    In each group big files go first, largest first; small ones follow in the order of their keys, so that
-    a batch is a narrow range of keys and one listing reads it back. Batches shrink towards the end, so that
-    all processes end at about the same time. `byte_cost` are the seconds that a byte takes a process, where a limit
-    on the bandwidth makes that longer than the CPU would.
+    The work is split into as many rounds as leave full batches, with one batch for each process in each round: a
+    batch left over would be a round by itself.
+    """
+    rounds = max(1, round(left / processes / _FULL_BATCH_COST))
+    return max(client.PROCESS_COST, left / processes / rounds)
+
+
+def next_batch(left: float, smallest: float, processes: int, expected: int) -> float:
+    """Return the cost of the next batch: half of an equal share of what is left, so that batches shrink to the end.
+
+    It is at least `smallest`, and at most _MAX_BATCH_COST. If more processes are expected than run now, it also leaves
+    work for them: half of their equal share, but at least a full batch.
+    """
+    largest = _MAX_BATCH_COST if expected <= processes else max(left / (2 * expected), _FULL_BATCH_COST)
+    return min(max(left / (2 * processes), smallest), largest, _MAX_BATCH_COST)
+
+
+class BatchQueue:
+    """Cuts groups of files, one after the other, into batches as processes ask for them.
+
+    In each group big files come first, the largest first. Small ones follow in the order of their keys: then a batch
+    is a narrow range of keys, which one listing reads back. `byte_cost` is what a byte costs, as for `cost_of`.
     """
 
     def __init__(
@@ -103,55 +122,51 @@ class BatchQueue:
     def __bool__(self) -> bool:
         return bool(self._groups)
 
-    def take(self, processes: int, soon: int = 0) -> Batch:
-        """The next batch, if so many processes share what is left; raises IndexError if nothing is.
+    def take(self, processes: int, expected: int = 0) -> Batch:
+        """Return the next batch, where `processes` share what is left, or more that are `expected` before long.
 
-        If there may be more of them `soon`, it is no larger than leaves some for those.
+        Raises IndexError if nothing is left.
         """
         group = self._groups[0]
-        batch = Batch(self.next_number, group.take(processes, max(processes, soon)))
+        batch = Batch(self.next_number, group.take(processes, expected))
         self.next_number += 1
         if not group.queues:
             self._groups.popleft()
         return batch
 
     def has_work_for(self, processes: int) -> bool:
-        """Whether there is enough left for so many: a batch for each that is worth the start of a process."""
+        """Return whether a batch is left for each of them that is worth the start of a process."""
         return self.left >= 0.999 * processes * _SMALL_BATCH_COST
 
     @property
     def left(self) -> float:
-        """What sending all that is left costs, in seconds."""
+        """Return what sending all that is left costs, in seconds."""
         return sum(group.left for group in self._groups)
 
     def clear(self) -> None:
-        """Nothing more is to be sent."""
+        """Drop what is left."""
         self._groups.clear()
 
 
 class _Group:
-    """Files of one group that are left, and what they cost."""
+    """The files of one group that are left, and what they cost."""
 
     def __init__(self, files: Sequence[LocalFile], byte_cost: float) -> None:
         self._byte_cost = byte_cost
-        big = sorted((f for f in files if f.size >= _BIG_FILE), key=lambda f: (-f.size, f.path))
-        small = sorted((f for f in files if f.size < _BIG_FILE), key=lambda f: f.path)
+        big = sorted((file for file in files if file.size >= _BIG_FILE), key=lambda file: (-file.size, file.path))
+        small = sorted((file for file in files if file.size < _BIG_FILE), key=lambda file: file.path)
         self.queues = deque(deque(queue) for queue in (big, small) if queue)
         self.left = cost_of(files, byte_cost)
         self._processes = 0
-        self._floor = 0.0
+        self._smallest = 0.0
 
-    def take(self, processes: int, soon: int) -> tuple[LocalFile, ...]:
+    def take(self, processes: int, expected: int) -> tuple[LocalFile, ...]:
         if processes != self._processes:
-            # As many rounds as leave full batches, each with one for every process: one left over would be a round of
-            # its own.
-            rounds = max(1, round(self.left / processes / _FULL_BATCH_COST))
-            self._processes, self._floor = processes, max(client.PROCESS_COST, self.left / processes / rounds)
-        if self.left < processes * self._floor / 2:  # processes that were added have not had their share yet
-            self._floor = max(_SMALL_BATCH_COST, self.left / processes)
-        most = _MAX_BATCH_COST if soon == processes else max(self.left / (2 * soon), _FULL_BATCH_COST)
-        target = min(max(self.left / (2 * processes), self._floor), most, _MAX_BATCH_COST)
-        files, cost = _take(self.queues[0], target, self._byte_cost)
+            self._processes, self._smallest = processes, smallest_batch(self.left, processes)
+        if self.left < processes * self._smallest / 2:  # added processes have not had their share yet
+            self._smallest = max(_SMALL_BATCH_COST, self.left / processes)
+        target = next_batch(self.left, self._smallest, processes, expected)
+        files, cost = _take_until(target, self.queues[0], self._byte_cost)
         self.left -= cost
         if not self.queues[0]:
             self.queues.popleft()
@@ -159,7 +174,7 @@ class _Group:
 
 
 def into_batches(files: Sequence[LocalFile], processes: int, first_number: int = 1) -> list[Batch]:
-    """All batches of one group of files, if there are always so many processes."""
+    """Return all batches of one group of files, for a constant number of processes."""
     queue = BatchQueue([files], first_number)
     batches = []
     while queue:
@@ -167,8 +182,8 @@ def into_batches(files: Sequence[LocalFile], processes: int, first_number: int =
     return batches
 
 
-def _take(queue: deque[LocalFile], target: float, byte_cost: float) -> tuple[tuple[LocalFile, ...], float]:
-    """Files off the front of the queue until they cost `target` seconds; at least one."""
+def _take_until(target: float, queue: deque[LocalFile], byte_cost: float) -> tuple[tuple[LocalFile, ...], float]:
+    """Take files off the front of the queue, at least one, until they cost `target`; return them and their cost."""
     taken: list[LocalFile] = []
     cost = 0.0
     while queue and cost < target * 0.999:  # sums of 0.004 never meet a bound exactly

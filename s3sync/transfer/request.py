@@ -1,4 +1,4 @@
-"""What an upload is asked for, and what came of it: the values at its two ends."""
+"""The values at the two ends of an upload: the request, and the result."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from s3sync.transfer.hook import Hook
 from s3sync.transfer.selection import UploadSelection
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UploadRequest:
-    """What is asked for: one run to one destination."""
+    """Upload one run to one destination."""
 
     local_path: Path
     destination: Destination
@@ -31,7 +31,7 @@ class UploadRequest:
     cores: int
     threads: int = 4
     skip_check: bool = False
-    recheck: bool = False  # whatever the log says: S3 is asked what it has
+    recheck: bool = False  # ask S3 what it has, even if the log says completed
     excludes: tuple[re.Pattern[str], ...] = ()
     readback: objects.Readback = "auto"
     verify: objects.Verify = "etag"
@@ -39,38 +39,36 @@ class UploadRequest:
     quiet_seconds: float = completion.QUIET_SECONDS
     marker_wait_seconds: float = readiness.MARKER_WAIT_SECONDS
     require_whole: bool = True  # the base calls that RunInfo.xml asks for, not only the completion marker
-    settle_seconds: float | None = (
-        None  # of a run that is written yet: only files unchanged for so long; None: it is complete
-    )
+    settle_seconds: float | None = None  # while streaming: how long a file must be unchanged; None: a complete run
     multipart: etag.Multipart = etag.DEFAULT_MULTIPART
     storage: argv.Storage = argv.BUCKET_DEFAULTS
     bucket_owner: str = ""  # the account that has to own the bucket
-    max_processes: int | None = None  # at once, while that leaves the CPU idle; by default four times the cores
+    max_processes: int | None = None  # at once, while the CPU is idle; by default four times the cores
     max_bandwidth: BandwidthSchedule | None = None  # of all processes together
     stall_seconds: float = client.STALL_SECONDS
     transfer_client: aws_settings.TransferClient = "default"
-    completion_object: bool = False  # that says in S3 that all is there
+    completion_object: bool = False  # write one when all files are verified
     on_complete: Hook | None = None  # the user's command, after that
-    scheduled: bool = False  # by the monitor, which tries again, and whose warnings nobody watches
+    scheduled: bool = False  # by the monitor, which tries again, and whose output is a log
 
     def __post_init__(self) -> None:
-        """The client that sends decides how large the parts of the largest files are."""
+        """Take over how large the parts of the largest files are: that depends on the client that sends."""
         crt = self.transfer_client == "crt"
         object.__setattr__(self, "multipart", self.multipart._replace(crt=crt))
 
     @property
     def reserved_path(self) -> str:
-        """A path in the run that no file of it may have."""
+        """Return the path that no file of the run may have; empty if there is none."""
         return aws_destination.COMPLETION_OBJECT if self.completion_object else ""
 
     @property
     def is_streaming(self) -> bool:
-        """Whether the sequencer still writes the run."""
+        """Return whether the instrument still writes the run."""
         return self.settle_seconds is not None
 
     @property
     def terms(self) -> readiness.Requirements:
-        """What is asked of the run before it goes up."""
+        """Return what the run has to fulfil before it is uploaded."""
         return readiness.Requirements(
             quiet_seconds=self.quiet_seconds,
             marker_wait_seconds=self.marker_wait_seconds,
@@ -80,17 +78,17 @@ class UploadRequest:
 
     @property
     def bucket(self) -> argv.BucketRef:
-        """The bucket of the destination, and who has to own it."""
+        """Return the bucket of the destination, and who has to own it."""
         return argv.BucketRef(self.destination.bucket, self.bucket_owner)
 
     @property
     def process_limit(self) -> int:
-        """How many `aws` processes there may be."""
+        """Return how many `aws` processes may run at once."""
         return max(self.cores, self.max_processes or 4 * self.cores)
 
     @property
     def settings(self) -> aws_settings.S3Settings:
-        """What is pinned for each `aws` process."""
+        """Return the settings of each `aws` process."""
         return aws_settings.S3Settings(self.threads, self.multipart, client=self.transfer_client)
 
 
@@ -134,7 +132,7 @@ class UploadResult:
     selection: UploadSelection
     already_complete: bool = False
     on_complete: str = ""  # what came of the user's command, if it was run now
-    handed_over: bool = False  # to the jobs of a cluster, which are at work now
+    handed_over: bool = False  # to an executor, which is at work now
     counters: UploadCounters = field(default_factory=UploadCounters)
 
     @property
@@ -144,7 +142,7 @@ class UploadResult:
 
 
 class PendingAnalysis(NamedTuple):
-    """An analysis that is not uploaded with its run, and why."""
+    """An analysis that is not uploaded with its run yet, and why."""
 
     run: Run
     destination: Destination
@@ -172,10 +170,11 @@ class Preview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handover:
-    """What an executor is given to upload: `manifest` is Manifest.tsv as it was when the files were listed.
+    """What an executor is given to upload.
 
-    `amount` counts all files of the run, `proven` those that were verified before, `sent` what calls before have sent
-    in `seconds`. If `resumed`, S3 may have files that are not verified.
+    `manifest` is Manifest.tsv as it was when the files were listed. `amount` counts all files of the run, `proven`
+    those that are verified already, `sent` what earlier calls have sent in `seconds`. If `resumed`, S3 may have files
+    that are not verified.
     """
 
     request: UploadRequest

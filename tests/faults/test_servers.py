@@ -621,7 +621,13 @@ def test_the_metadata_service_is_given_time_unless_the_user_says_how_much(tmp_pa
 
 def test_the_client_that_sends_decides_on_the_parts_of_the_largest_files() -> None:
     def of(client: TransferClient) -> int | None:
-        job = UploadRequest(Path("RUN"), Destination("lab-runs", ""), Path("log"), 1, transfer_client=client)
+        job = UploadRequest(
+            local_path=Path("RUN"),
+            destination=Destination("lab-runs", ""),
+            log_dir=Path("log"),
+            cores=1,
+            transfer_client=client,
+        )
         return job.multipart.part_size_for(100 * 10**9)
 
     assert (of("default"), of("crt")) == (16 * MIB, 10_000_000)

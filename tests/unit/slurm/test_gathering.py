@@ -62,7 +62,7 @@ class Scene(NamedTuple):
 @pytest.fixture
 def scene(tmp_path: Path, tiny_run: Path) -> Scene:
     fake = FakeSlurm(tmp_path / "slurm")
-    job = UploadRequest(tiny_run, TO, tmp_path / "log", 1)
+    job = UploadRequest(local_path=tiny_run, destination=TO, log_dir=tmp_path / "log", cores=1)
     run = open_run(tiny_run)
     store = StateStore(job.log_dir, run, TO)
     folder = WorkFolder.of(job.log_dir, store)

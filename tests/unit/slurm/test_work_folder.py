@@ -37,7 +37,9 @@ def files_of(*sizes: int) -> list[LocalFile]:
 
 
 def handed(folder: Path) -> JobSpec:
-    job = UploadRequest(folder / "run", TO, folder, 2, excludes=(re.compile("x$"),))
+    job = UploadRequest(
+        local_path=folder / "run", destination=TO, log_dir=folder, cores=2, excludes=(re.compile("x$"),)
+    )
     nothing = FileTotals(0, 0)
     return JobSpec(
         "s3sync-1",

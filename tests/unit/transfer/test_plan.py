@@ -19,6 +19,7 @@ from s3sync.errors import RunError, UsageError
 from s3sync.runs.local_files import Listing, LocalFile, RejectedEntry
 from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.state.run_state import Proof
+from s3sync.transfer.batches import _FULL_BATCH_COST as FULL
 from s3sync.transfer.batches import (
     _MAX_BATCH_COST,
     FILE_COST,
@@ -27,6 +28,8 @@ from s3sync.transfer.batches import (
     cost_of,
     into_batches,
     is_proven,
+    next_batch,
+    smallest_batch,
     split_by_phase,
 )
 from s3sync.transfer.selection import UploadSelection, compile_excludes, require_files, select_files
@@ -318,9 +321,9 @@ def test_a_hundred_thousand_files_are_planned() -> None:
 
 def test_what_is_handed_out_while_more_processes_may_come_leaves_work_for_them() -> None:
     queue = BatchQueue([files_of([0] * 12_000)])
-    assert [len(queue.take(2, soon=8).files) for _ in range(2)] == [999, 999]  # sums of 0.004 never meet 4
+    assert [len(queue.take(2, expected=8).files) for _ in range(2)] == [999, 999]  # sums of 0.004 never meet 4
     assert len(queue.take(2).files) == 2498
-    assert len(BatchQueue([files_of([0] * 160_000)]).take(2, soon=8).files) == 3997
+    assert len(BatchQueue([files_of([0] * 160_000)]).take(2, expected=8).files) == 3997
 
 
 @pytest.mark.parametrize(("files", "processes"), [(1000, 2), (990, 1), (4000, 8), (500, 1), (490, 0), (0, 0)])
@@ -339,3 +342,35 @@ def test_a_limit_on_the_bandwidth_is_shared_by_all_processes_to_the_end() -> Non
     assert len(batches) >= 4
     assert max(batch.size for batch in batches) <= min(sum(f.size for f in files) / 2, 16 * 1_500_000)
     assert len(into_batches(files, 2)) == 1
+
+
+# The costs of batches, in those of a full one of 1,000 small files
+
+
+@pytest.mark.parametrize(
+    ("left", "processes", "smallest"),
+    [
+        (100, 4, 1.0),  # 25 rounds of four full batches
+        (10, 4, 1.25),  # two rounds, of which each batch is a little larger
+        (5, 4, 1.25),
+        (1, 4, 0.25),  # one round
+        (0.1, 4, PROCESS_COST / 4),  # less is not worth a process
+    ],
+)
+def test_the_smallest_batch(left: float, processes: int, smallest: float) -> None:
+    assert smallest_batch(left * FULL, processes) == pytest.approx(smallest * FULL)
+
+
+@pytest.mark.parametrize(
+    ("left", "smallest", "processes", "expected", "cost"),
+    [
+        (100, 1, 4, 4, 4),  # the most
+        (20, 1, 4, 4, 2.5),  # half of an equal share
+        (4, 1, 4, 4, 1),  # the smallest
+        (100, 1, 4, 16, 3.125),  # leaves work for sixteen
+        (20, 1, 4, 16, 1),  # but is a full one
+        (1, 0.25, 4, 16, 0.25),
+    ],
+)
+def test_the_next_batch(left: float, smallest: float, processes: int, expected: int, cost: float) -> None:
+    assert next_batch(left * FULL, smallest * FULL, processes, expected) == pytest.approx(cost * FULL)
