@@ -13,7 +13,9 @@ from pathlib import Path
 
 import psutil
 
-_GRACE = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))  # seconds to end after each signal
+from s3sync.delays import DELAYS
+
+_GRACE = tuple(zip((signal.SIGINT, signal.SIGTERM, signal.SIGKILL), DELAYS.signal_grace, strict=True))
 _POLL_SECONDS = 0.05
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
 

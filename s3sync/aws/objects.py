@@ -22,6 +22,7 @@ from s3sync.aws.causes import Cause
 from s3sync.aws.client import AwsCli, AwsResult
 from s3sync.aws.destination import Destination
 from s3sync.aws.etag import RunningEtag, normalize_etag, number_of_parts
+from s3sync.delays import DELAYS
 from s3sync.errors import AwsError
 from s3sync.resources import usable_cores
 from s3sync.text import human_seconds, pluralize, printable
@@ -37,7 +38,6 @@ _LISTED_COST = 0.0001  # CPU-seconds an object of a listing
 _SKEW_SECONDS = 15 * 60  # S3 refuses requests of clocks that differ by more
 _LONG_SECONDS = 120.0  # asking for objects one by one is announced if it takes longer
 _PAGE_KEYS = 1000  # of a page of S3's
-BACKOFF = (1.0, 5.0, 15.0)  # seconds before the first question is asked again
 _PROBE_SECONDS = 20.0  # an answer to anything at all takes no longer where there is a way to S3
 _FEW = 4  # so many unsettled files are always looked at one by one
 
@@ -228,7 +228,7 @@ class ObjectReader:
 
     def _ask_patiently(self, words: Sequence[str]) -> AwsResult:
         """Ask again a little later where that may help: at the very beginning nobody else does."""
-        for seconds in BACKOFF:
+        for seconds in DELAYS.read_retries:
             ended = self._aws.run(words)
             if ended.succeeded or not diagnosis.transient_cause(ended.errors):
                 return ended

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from s3sync.delays import DELAYS
 from s3sync.errors import BusyError, InterruptedBySignal, LeaseLostError, RunError, SlurmError, StateError, StoppedError
 from s3sync.runs import Run, analysis, local_files
 from s3sync.signals import StopRequest
@@ -25,8 +26,6 @@ from s3sync.state import RunState, StateStore, lock
 from s3sync.text import pluralize
 from s3sync.transfer import UploadRequest, UploadResult, progress, request, upload
 
-_LOOK_SECONDS = 2.0  # between two looks at the work folder,
-_ASK_SECONDS = 10.0  # and two questions to Slurm
 _CANCEL_SECONDS = 60.0  # that cancelled jobs are given to end
 _LAST_WORDS = 3  # of jobs that said nothing else
 
@@ -203,11 +202,11 @@ class _Following:
         self._display.follow(title, lambda: self._seen)
         asked = 0.0
         while self._folder.exists() and not self._folder.result(FINALIZER):
-            if time.monotonic() - asked >= _ASK_SECONDS:
+            if time.monotonic() - asked >= DELAYS.slurm_polls:
                 asked = time.monotonic()
                 if self._asked_is_over():
                     return
-            if self._stop.wait(_LOOK_SECONDS):
+            if self._stop.wait(DELAYS.work_folder_polls):
                 self._interrupted()
             self._look()
 
@@ -328,4 +327,4 @@ class _Following:
         """Of jobs that were cancelled: their processes get some time to end."""
         pause, until = threading.Event(), time.monotonic() + _CANCEL_SECONDS
         while time.monotonic() < until and self._slurm.jobs(self._handed.name):
-            pause.wait(_LOOK_SECONDS)
+            pause.wait(DELAYS.work_folder_polls)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from s3sync import __version__
+from s3sync.delays import DELAYS
 from s3sync.errors import BusyError, ConfigError, RunError, S3SyncError, SlurmError, StateError
 from s3sync.resources import usable_cores
 from s3sync.runs import Run, analysis, analysis_manifest, local_files
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` only from Python 3.11 on
 
 _SHOW_SECONDS = 5.0  # between two words of a task on how far it is
-_LOOK_SECONDS = 2.0  # between two looks at whether a lock is free
 _WAITERS = 16  # shards whose tasks may still be at work are waited for, so many at a time
 
 
@@ -283,7 +283,7 @@ def _upload_rest(
             return upload.upload(job, environ, stop, display, Finalizer(environ, folder))
         except BusyError:
             stop.raise_if_requested()
-            stop.wait(_LOOK_SECONDS)
+            stop.wait(DELAYS.lock_polls)
 
 
 def _say(line: str) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from s3sync.delays import DELAYS
 from s3sync.errors import BusyError, StateError
 from s3sync.files import make_private_folder, open_private
 from s3sync.signals import StopRequest
@@ -26,7 +27,6 @@ from s3sync.state.lease_files import Numbers
 from s3sync.text import now_iso, printable
 
 SUFFIX = ".lock"
-_POLL_SECONDS = 1.0  # between two looks at a lock that is waited for
 _SHOWN_SECONDS = 600.0  # a lease that was renewed since is shown as held; generous, since clocks differ
 _HERE_SECONDS = 60.0  # the same on the host whose clock it was renewed by
 
@@ -84,7 +84,7 @@ def wait_for(
                 try:
                     lock = inside.enter_context(_held(path, wish, stop))
                 except BusyError:
-                    pause_or_give_up(_POLL_SECONDS)
+                    pause_or_give_up(DELAYS.lock_polls)
         yield lock
 
 

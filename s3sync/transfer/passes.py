@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 from s3sync.aws import client, destination, multipart, objects
+from s3sync.delays import DELAYS
 from s3sync.errors import AwsError, DeniedError
 from s3sync.resources import usable_cores
 from s3sync.runs import LocalFile, Run
@@ -28,18 +28,6 @@ from s3sync.transfer.progress import Snapshot
 from s3sync.transfer.request import FileTotals, UploadCounters
 
 PASSES = 3  # a file is tried that many times in one call
-
-
-def _delays(text: str) -> tuple[float, ...]:
-    """Return the seconds before the second and the third pass; tests, which wait for nothing, set others."""
-    try:
-        delays = tuple(float(seconds) for seconds in text.split(","))
-    except ValueError:
-        delays = ()
-    return delays if len(delays) == PASSES - 1 and all(0 <= each < 3600 for each in delays) else (1.0, 4.0)
-
-
-RETRY_DELAYS = _delays(os.environ.get("S3SYNC_RETRY_DELAYS", ""))
 HASH_THREADS_PER_CORE = 0.5  # one thread hashes as much as several `aws` send
 STREAM_LAUNCH_SECONDS = 600.0  # while streaming, no batch starts after that time: other runs wait, too
 _COMPARE_FILES = 2000  # compared with S3 at a time, so that an interruption loses little
@@ -202,7 +190,7 @@ class FileUploader:
             if attempt:
                 retried = sum(failure.retry is not Retry.NEVER for failure in failures.values())
                 self._context.display.say(f"retrying {pluralize(retried, 'file')}")
-                self._context.stop.wait(RETRY_DELAYS[attempt - 1])
+                self._context.stop.wait(DELAYS.upload_retries[attempt - 1])
                 failures = self._verify_again(failures)
                 groups = (
                     [failure.file for failure in failures.values() if failure.file and failure.retry is Retry.SEND],
@@ -225,7 +213,7 @@ class FileUploader:
             for attempt in range(PASSES):
                 if attempt:
                     self._context.display.say(f"retrying {destination.COMPLETION_OBJECT}: {why}")
-                    self._context.stop.wait(RETRY_DELAYS[attempt - 1])
+                    self._context.stop.wait(DELAYS.upload_retries[attempt - 1])
                 etag, why = completion_object.send(written, pipeline, self.next_batch)
                 self.next_batch += 1
                 if etag:

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from s3sync.aws import causes, objects
+from s3sync.delays import DELAYS
 from s3sync.runs import LocalFile, Run, local_files
 from s3sync.state import Proof
 from s3sync.transfer import proof
@@ -24,7 +25,6 @@ _MAX_READBACK_COST_RATIO = 0.05  # of reading back to sending, while there is mo
 _POLL_SECONDS = 0.5  # between two checks whether more processes would help,
 _IDLE_POLL_SECONDS = 15.0  # and, when nothing more is to be sent, whether they keep to the bandwidth
 _MAX_FUTILE_BATCHES = 3  # for each process: that many in a row without an uploaded file mean that S3 does not answer
-PATIENCE = (1.0, 4.0)  # seconds between the questions whether S3 can be reached again
 
 CHANGED = "changed while it was uploaded"
 VANISHED = "gone from the disk while it was uploaded"
@@ -279,7 +279,7 @@ class Pipeline:
 
     def _why_s3_is_lost(self) -> causes.Cause | None:
         """Return why S3 cannot be reached, asked a few times; None if it can."""
-        for seconds in (*PATIENCE, None):
+        for seconds in (*DELAYS.connection_retries, None):
             why = self._reader.why_unreachable()
             if not why or seconds is None:
                 return why

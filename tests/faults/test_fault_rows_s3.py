@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.helpers.boto import client
-from tests.helpers.lab import AWS_V1, BUCKET, NO_DELAYS, FakeAws, Lab, Result, skip_or_fail, tree
+from tests.helpers.lab import AWS_V1, BUCKET, FakeAws, Lab, Result, skip_or_fail, tree
 from tests.helpers.promise import is_pending, is_proven, next_scan_completes
 from tests.helpers.radosgw import Gateway
 from tests.helpers.s3server import MIB, Fault, S3Server
@@ -88,7 +88,9 @@ def test_row_02_503_forever(lab: Lab, server: S3Server, tiny_run: Path, fake_aws
     notes = tmp_path / "notes"
     aws = fake_aws(f"open({str(notes)!r}, 'a').write(f'{{time.monotonic()}} {{\"cp\" in argv}}\\n')")
 
-    result = lab.upload(tiny_run, "--aws_command", aws, env={**ONCE, "S3SYNC_RETRY_DELAYS": "0.3,0.6"})
+    lab.set_delays(upload_retries=[0.3, 0.6])
+
+    result = lab.upload(tiny_run, "--aws_command", aws, env=ONCE)
 
     is_pending(lab, tiny_run, result, "SlowDown", FIRST)
     assert (passes(result), sent(server, FIRST), sent(server, SECOND), sent(server, MARKER)) == (3, 3, 1, 0)
@@ -101,15 +103,14 @@ def test_row_02_503_forever(lab: Lab, server: S3Server, tiny_run: Path, fake_aws
 
 
 def test_row_02_503_to_whatever_is_asked(lab: Lab, server: S3Server, tiny_run: Path) -> None:
-    """The first question is asked three times, each twice by the CLI."""
+    """The first question is asked four times, each twice by the CLI."""
     server.add_fault(Fault("status", method=None, count=None))
-    lab.delays = NO_DELAYS
 
     result = lab.upload(tiny_run, env={"AWS_MAX_ATTEMPTS": "2"})
 
     one_line(result, "S3 asks for fewer requests: s3://lab-runs (use fewer --cores or --threads")
     is_pending(lab, tiny_run, result, "SlowDown")
-    assert server.counters == {"ListObjectsV2": 6}
+    assert server.counters == {"ListObjectsV2": 8}
     server.clear_faults()
     next_scan_completes(lab, tiny_run, server)
 
@@ -246,7 +247,6 @@ def test_row_08_no_network(lab: Lab, server: S3Server, tiny_run: Path, fake_aws:
 
 
 def test_row_09_server_killed_and_restarted(lab: Lab, server: S3Server, tiny_run: Path) -> None:
-    lab.delays = NO_DELAYS
     with server.hold(key_contains=SECOND) as gate:
         process = lab.start(*lab.words(tiny_run, "--threads", "1"), env=ONCE)
         gate.wait_held()
@@ -324,7 +324,6 @@ def test_row_11_a_config_that_cannot_be_read(lab: Lab, server: S3Server, tiny_ru
 def test_row_12_and_13_as_s3_says_it(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     """A wrong secret and a clock that is wrong."""
     said = {"SignatureDoesNotMatch": "the AWS credentials are wrong", "RequestTimeTooSkewed": "clock is wrong"}
-    lab.delays = NO_DELAYS
     for code, words in said.items():
         server.add_fault(Fault("status", method=None, status=403, code=code, count=None))
 
@@ -333,7 +332,7 @@ def test_row_12_and_13_as_s3_says_it(lab: Lab, server: S3Server, tiny_run: Path)
         one_line(result, words)
         is_pending(lab, tiny_run, result, words)
         server.clear_faults()
-    assert server.counters == {"ListObjectsV2": 1 + 3}, "a clock may be set right meanwhile"
+    assert server.counters == {"ListObjectsV2": 1 + 4}, "a clock may be set right meanwhile"
     next_scan_completes(lab, tiny_run, server)
 
 

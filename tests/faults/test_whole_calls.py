@@ -26,7 +26,7 @@ from s3sync.transfer.batch_sender import BatchResult
 from s3sync.transfer.batches import Batch, BatchQueue
 from s3sync.transfer.pipeline import PassResult, Pipeline
 from tests.helpers.contexts import context_of
-from tests.helpers.lab import BUCKET, NO_DELAYS, FakeAws, Lab, Result, tree
+from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, tree
 from tests.helpers.promise import is_proven, next_scan_completes
 from tests.helpers.s3server import Fault, S3Server
 
@@ -34,7 +34,6 @@ from tests.helpers.s3server import Fault, S3Server
 @pytest.fixture
 def quick_lab(lab: Lab, quick_aws: FakeAws) -> Lab:
     """One that waits for nothing; each `upload` in it is given the quick double."""
-    lab.delays = NO_DELAYS
     quick_aws("")
     return lab
 

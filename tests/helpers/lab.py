@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 import psutil
 import pytest
 
+from s3sync import delays
+
 BUCKET = "lab-runs"
 WIDE_FILES = 1100  # of data: two shards, since one of less than 500 files is not worth a node
 QUICK_AWS = Path(__file__).with_name("quick_aws.py")
@@ -50,12 +52,15 @@ class Result:
         return loaded
 
 
-# What a `Lab` that need not wait for anything runs first.
-NO_DELAYS = """
-from s3sync.aws import objects
-from s3sync.transfer import passes, pipeline
-pipeline.PATIENCE, objects.BACKOFF, passes.RETRY_DELAYS = (0.0, 0.0), (0.0, 0.0), (0.0, 0.0)
-"""
+# Of a `Lab`: nothing is gained from waiting. The grace of a signal stays: the CLI uses it to abort its parts.
+NO_DELAYS = {
+    "upload_retries": [0, 0],
+    "connection_retries": [0, 0],
+    "read_retries": [0, 0, 0],
+    "lock_polls": 0.1,
+    "work_folder_polls": 0.1,
+    "slurm_polls": 0.5,
+}
 
 
 class Lab:
@@ -64,7 +69,6 @@ class Lab:
     def __init__(self, root: Path, endpoint: str, aws: str = "quick") -> None:
         """`aws` is the CLI's path: that of its quick double unless given; empty: s3sync finds the real one."""
         self.root = root
-        self.delays = ""  # code that sets those of the program, before it starts
         self.aws = write_quick_aws(root / "double" / "aws") if aws == "quick" else aws
         self.log_dir = root / "log"
         self.tmp = root / "tmp"
@@ -81,21 +85,20 @@ class Lab:
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ENDPOINT_URL": endpoint,
             "AWS_EC2_METADATA_DISABLED": "true",
-            "S3SYNC_RETRY_DELAYS": "0,0",
+            delays.VARIABLE: json.dumps(NO_DELAYS),
         }
         if self.aws:
             self.env["AWS_MAX_ATTEMPTS"] = "1"  # the double has no backoff of its own to be tested
+
+    def set_delays(self, **seconds: float | list[float]) -> None:
+        """Change some of the program's delays, which are `NO_DELAYS` otherwise."""
+        self.env[delays.VARIABLE] = json.dumps({**NO_DELAYS, **seconds})
 
     def start(self, *words: str, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
         """Start s3sync with these words; stdout and stderr are pipes."""
         if self.aws and words and words[0] in ("upload", "verify") and "--aws_command" not in words:
             words = (*words, "--aws_command", self.aws)
-        program = (
-            ("-c", f"{self.delays}\nfrom s3sync.commands.main import main\nraise SystemExit(main())")
-            if self.delays
-            else ()
-        )
-        argv = [sys.executable, "-W", "error", *(program or ("-m", "s3sync")), *words]
+        argv = [sys.executable, "-W", "error", "-m", "s3sync", *words]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         return subprocess.Popen(argv, env={**self.env, **(env or {})}, text=True, **pipes)
 

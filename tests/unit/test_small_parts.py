@@ -21,7 +21,6 @@ from s3sync.resources import usable_cores
 from s3sync.signals import StopRequest
 from s3sync.state import lock
 from s3sync.text import human_bytes, human_seconds, now_iso, parse_rate, pluralize, printable, summarize
-from s3sync.transfer import passes
 from tests.helpers.unprivileged import REPOSITORY, run_python, run_unprivileged
 
 # Texts
@@ -738,15 +737,3 @@ def test_rates_as_people_write_them(text: str, rate: int) -> None:
 def test_what_is_no_rate(text: str) -> None:
     with pytest.raises(ValueError, match="no rate in bytes per second"):
         parse_rate(text)
-
-
-# Delays
-
-
-@pytest.mark.parametrize(
-    ("text", "delays"),
-    [("", (1.0, 4.0)), ("0,0", (0.0, 0.0)), ("0.5, 2", (0.5, 2.0)), ("1", (1.0, 4.0)), ("x,1", (1.0, 4.0))]
-    + [(odd, (1.0, 4.0)) for odd in ("-1,1", "nan,1", "inf,1", "1,2,3")],
-)
-def test_delays_between_passes_that_make_no_sense_are_not_taken(text: str, delays: tuple[float, ...]) -> None:
-    assert passes._delays(text) == delays

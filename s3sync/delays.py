@@ -1,0 +1,48 @@
+"""Hold the pauses of the program as data, which tests shorten with an environment variable."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+VARIABLE = "S3SYNC_DELAYS"  # a JSON object with some fields of `Delays`; for tests, not for users
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delays:
+    """Name each pause, in seconds."""
+
+    upload_retries: tuple[float, ...] = (1.0, 4.0)  # before the second and the third attempt at a file
+    connection_retries: tuple[float, ...] = (1.0, 4.0)  # before S3 is asked again whether it can be reached
+    read_retries: tuple[float, ...] = (1.0, 5.0, 15.0)  # before the first question to S3 is asked again
+    signal_grace: tuple[float, ...] = (10.0, 5.0, 5.0)  # for a child to end after SIGINT, SIGTERM, SIGKILL
+    lock_polls: float = 1.0  # between two attempts to take a lock
+    work_folder_polls: float = 2.0  # between two looks at the work folder of a run on a cluster
+    slurm_polls: float = 10.0  # between two questions to Slurm
+
+
+def parse_delays(text: str) -> Delays:
+    """Return the delays of users, changed as a JSON object says; unchanged if anything in it makes no sense."""
+    usual = Delays()
+    try:
+        changes: dict[str, Any] = {name: _from_json(value) for name, value in json.loads(text or "{}").items()}
+        delays = replace(usual, **changes)
+    except (ValueError, TypeError, AttributeError):
+        return usual
+    return delays if all(_is_sound(getattr(delays, f.name), getattr(usual, f.name)) for f in fields(Delays)) else usual
+
+
+def _from_json(value: object) -> object:
+    return tuple(float(seconds) for seconds in value) if isinstance(value, list) else value
+
+
+def _is_sound(value: object, usual: object) -> bool:
+    """Return whether a value has as many numbers as the usual one, all from 0 to an hour."""
+    if isinstance(usual, tuple):
+        return isinstance(value, tuple) and len(value) == len(usual) and all(0 <= each <= 3600 for each in value)
+    return isinstance(value, float | int) and 0 <= value <= 3600
+
+
+DELAYS = parse_delays(os.environ.get(VARIABLE, ""))
