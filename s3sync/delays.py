@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-VARIABLE = "S3SYNC_DELAYS"  # a JSON object with some fields of `Delays`; for tests, not for users
+VARIABLE = "S3SYNC_RETRY_DELAYS"  # a JSON object with some fields of `Delays`, or `upload_retries` alone: 1,4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +24,12 @@ class Delays:
 
 
 def parse_delays(text: str) -> Delays:
-    """Return the delays of users, changed as a JSON object says; unchanged if anything in it makes no sense."""
+    """Return the usual delays, changed as the text says; unchanged if anything in it makes no sense."""
     usual = Delays()
+    if not text.startswith("{"):
+        text = f'{{"upload_retries": [{text}]}}' if text else "{}"
     try:
-        changes: dict[str, Any] = {name: _from_json(value) for name, value in json.loads(text or "{}").items()}
+        changes: dict[str, Any] = {name: _from_json(value) for name, value in json.loads(text).items()}
         delays = replace(usual, **changes)
     except (ValueError, TypeError, AttributeError):
         return usual

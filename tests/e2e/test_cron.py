@@ -95,7 +95,7 @@ def test_what_only_this_shell_has_is_not_installed(site: Site, fake_crontab: Pat
     )
     script.chmod(0o755)
     site.write([site.entry()], aws_command=str(script))
-    for name in ("AWS_MAX_ATTEMPTS", "S3SYNC_DELAYS"):  # the tests' own
+    for name in ("AWS_MAX_ATTEMPTS", "S3SYNC_RETRY_DELAYS"):  # the tests' own
         site.env.pop(name, None)
 
     result = make(site, "install-cron", f"CONFIG={site.config}")

@@ -101,7 +101,7 @@ class Sandbox:
 
     def __init__(self, root: Path, server: S3Server) -> None:
         lab = Lab(root, server.url, "")
-        del lab.env["S3SYNC_DELAYS"]  # a user has none
+        del lab.env["S3SYNC_RETRY_DELAYS"]  # a user has none
         self._folder = root
         self._places = {
             "/data": root / "data",
