@@ -11,7 +11,7 @@ from pathlib import Path
 from s3sync import invocation
 from s3sync.aws import access, argv
 from s3sync.commands import cron_environment, locations, options, output
-from s3sync.config import Config, load_config, watched_by
+from s3sync.config import Config, config_warnings, load_config, watched_by
 from s3sync.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ConfigError, StateError
 from s3sync.files import check_writable, first_untraversable_parent, make_public_folder
 from s3sync.inventory import discovery
@@ -104,6 +104,8 @@ def findings(
     yield access.CheckResult(
         ok=True, what="config", text=f"{printable(str(path))}: {pluralize(len(config.monitor), 'destination')}"
     )
+    for warning in config_warnings(config):
+        yield access.CheckResult(ok=True, what="note", text=f"{warning.path}: {warning.text} [{warning.id}]")
     yield from _directories(config)
     yield from _log_dir(config, path)
     yield from _commands(config)

@@ -658,8 +658,8 @@ def test_bombs_do_not_go_off(write: Write) -> None:
 # Any JSON
 
 
-# `printable` changes what is not printable in keys; a line separator is refused when the file is read
-TEXTS = st.characters(blacklist_categories=["C"], blacklist_characters="\u2028\u2029")
+# without control characters and blanks, which keys do not keep
+TEXTS = st.characters(blacklist_categories=["C", "Z"])
 VALUES = st.recursive(
     st.none()
     | st.booleans()
