@@ -18,7 +18,7 @@ from s3sync.commands.upload_text import preview_json, summary
 from s3sync.config import Config, load_config
 from s3sync.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ConfigError, StateError
 from s3sync.inventory import RunStatus, order, states
-from s3sync.monitor import config_failure, scan
+from s3sync.monitor import ScanResult, config_failure, scan
 from s3sync.resources import lower_priority
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.state import log_dir
@@ -60,18 +60,18 @@ def run(args: argparse.Namespace) -> int:
             result = scan.dry_run(config, os.environ, stop, lambda: progress.display_for(sys.stderr))
         else:
             result = _scan(args, config, stop)
-    code = EXIT_CONFIG if result.misconfigured else EXIT_DONE if result.ok else EXIT_FAILED
+    code = EXIT_CONFIG if result.is_misconfigured else EXIT_DONE if result.ok else EXIT_FAILED
     if args.json:
         output.print_json({**result_json(result), "exit_code": code})
     elif args.dry_run:
         output.print_tables(dry_tables(result))
-        output.print_lines(f"s3sync: {p.key}: {p.text}" for p in result.problems if p.kind in ("other", "aws"))
+        output.print_lines(f"s3sync: {p.key}: {p.text_with_id}" for p in result.problems if p.kind in ("other", "aws"))
     elif sys.stderr.isatty():
         output.print_lines(result_lines(result))
     return code
 
 
-def _scan(args: argparse.Namespace, config: Config, stop: StopRequest) -> scan.ScanResult:
+def _scan(args: argparse.Namespace, config: Config, stop: StopRequest) -> ScanResult:
     try:
         log_dir.require_writable(config.log_dir, locations.config_path(args))
         logs.configure(config.log_dir, config.log_level)
@@ -83,7 +83,7 @@ def _scan(args: argparse.Namespace, config: Config, stop: StopRequest) -> scan.S
     return scan.run_scan(config, os.environ, stop, lambda: progress.Lines(logs.LogStream(scan.LOG)))
 
 
-def dry_tables(result: scan.ScanResult) -> list[Table]:
+def dry_tables(result: ScanResult) -> list[Table]:
     """Return what a scan would upload, and why it would not upload the others."""
     due = run_table("Would upload", result.runs, "To", "Files", "Size")
     rest = run_table("Would not", result.runs, "Why")
@@ -103,7 +103,7 @@ def dry_tables(result: scan.ScanResult) -> list[Table]:
     return [shown for shown in (due, rest) if shown.row_count]
 
 
-def result_lines(result: scan.ScanResult) -> list[str]:
+def result_lines(result: ScanResult) -> list[str]:
     """Return what a scan did, for somebody at a terminal; the problems are on stderr already."""
     if result.busy:
         return [result.busy]
@@ -111,17 +111,17 @@ def result_lines(result: scan.ScanResult) -> list[str]:
     return lines or [f"nothing to upload: {states.count_runs(result.runs)} looked at (`status` shows them)"]
 
 
-def result_json(result: scan.ScanResult) -> dict[str, Any]:
+def result_json(result: ScanResult) -> dict[str, Any]:
     """Return what a scan did, or would do, as one JSON object."""
     return {
         "busy": bool(result.busy),
         "runs": [{**run_json(run), **_outcome(result, run)} for run in result.runs],
-        "problems": [problem._asdict() for problem in result.problems],
-        "alerts": [alert._asdict() for alert in result.alerts],
+        "problems": [problem.as_json() for problem in result.problems],
+        "alerts": [alert.as_json() for alert in result.alerts],
     }
 
 
-def _outcome(result: scan.ScanResult, run: RunStatus) -> dict[str, Any]:
+def _outcome(result: ScanResult, run: RunStatus) -> dict[str, Any]:
     if report := result.reports.get(run.key):
         return {"upload": upload_json(report)}
     if planned := result.previews.get(run.key):

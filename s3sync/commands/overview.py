@@ -9,7 +9,7 @@ from typing import NamedTuple
 from s3sync.config import Config
 from s3sync.errors import RunError
 from s3sync.inventory import Problem, RunStatus, discovery, history, statuses
-from s3sync.monitor import activity, health
+from s3sync.monitor import health, scan_status
 from s3sync.runs import run_folder
 from s3sync.state import StateStore, lock
 
@@ -36,7 +36,7 @@ class Overview(NamedTuple):
     rows: list[Row]
     troubles: list[Problem]
     notes: list[Problem]
-    scans: activity.Scans
+    scans: scan_status.ScanStatus
     verdict: health.Verdict
     unknown: list[str]  # names that no run has
 
@@ -48,13 +48,14 @@ def load_overview(config: Config, names: Iterable[str] = ()) -> Overview:
     judged, problems = statuses.take_inventory(config, wanted, found=found)
     rows = [_row(r, config) for r in judged if not wanted or not wanted.isdisjoint((r.run.run_id, r.run.root.name))]
     rows.sort(key=lambda row: (row.run.began, row.run.key))
-    known, of_scans = history.history_of(config, [row.run for row in rows], problems, at), activity.look(config)
+    known = history.history_of(config, [row.run for row in rows], problems, at)
+    of_scans = scan_status.read_status(config)
     if wanted:
         keys = {row.run.key for row in rows}
         known = known._replace(rows=tuple(row for row in known.rows if row.key in keys))
-        of_scans = of_scans.about(keys)
+        of_scans = of_scans.without_other_runs(keys)
     unknown = sorted(wanted - {name for row in rows for name in (row.run.run.run_id, row.run.run.root.name)})
-    return Overview(rows, list(known.problems), found.notes, of_scans, health.judge(known, of_scans), unknown)
+    return Overview(rows, list(known.problems), found.notes, of_scans, health.verdict_of(known, of_scans), unknown)
 
 
 def _row(run: RunStatus, config: Config) -> Row:

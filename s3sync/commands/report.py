@@ -11,7 +11,7 @@ from s3sync.commands import locations, options, output
 from s3sync.config import watched_by
 from s3sync.errors import EXIT_DONE, EXIT_FAILED, UsageError
 from s3sync.inventory import history
-from s3sync.monitor import activity, dashboard, publish
+from s3sync.monitor import dashboard, publish, scan_status
 from s3sync.runs import off_limits
 from s3sync.text import printable
 
@@ -49,9 +49,9 @@ def run(args: argparse.Namespace) -> int:
             id="usage.output-is-file",
         )
     known = history.load_history(config)
-    of_scans = activity.look(config)
-    view = dashboard.view_of(known, of_scans)
-    written = publish.write_page(folder, view)
+    of_scans = scan_status.read_status(config)
+    view = dashboard.build_view(known, of_scans)
+    written = publish.write_dashboard(folder, view)
     code = EXIT_FAILED if known.problems else EXIT_DONE
     closed = files.first_untraversable_parent(written)
     facts = {**dashboard.as_json(view, known, of_scans, written), "closed": str(closed or ""), "exit_code": code}

@@ -17,7 +17,6 @@ from s3sync.commands.run_rows import destination_name, moment, run_json, run_nam
 from s3sync.config import Config
 from s3sync.errors import EXIT_DONE, EXIT_FAILED
 from s3sync.inventory import RunStatus, states
-from s3sync.monitor import health
 from s3sync.text import human_bytes, printable, to_iso
 
 USAGE = "[RUN ...] [--config FILE] [--json]"
@@ -83,20 +82,21 @@ def totals(rows: Sequence[Row]) -> str:
 
 def scan_line(found: Overview) -> str:
     """When the last scan was, and how it went; whether one is at work."""
-    last, began = found.scans.last, found.scans.began
+    last, began = found.scans.last, found.scans.running_since
     said = []
     if began is not None:
-        said.append(f"a scan is running{f' on {found.scans.host}' if found.scans.host else ''} since {_minute(began)}")
+        where = f" on {found.scans.running_on}" if found.scans.running_on else ""
+        said.append(f"a scan has been running{where} since {_minute(began)}")
     if last:
-        how = "failed" if health.is_failed(last.problems) else "ok"
+        how = "ok" if last.ok else "failed"
         said.append(f"last scan {_minute(last.ended)}: {how}")
-    return "; ".join(said) or "no scan has ended yet (is `monitor` in the crontab?)"
+    return "; ".join(said) or next(a.text_with_id for a in found.verdict.alerts if a.id == "monitor.no-scan")
 
 
 def problem_lines(found: Overview) -> list[str]:
     """What has to be looked at besides the states of the runs, and what is only to be known."""
-    lines = [f"{problem.key}: {problem.text}" for problem in found.verdict.problems]
-    lines += [f"alert: {a.key}: {a.text}" for a in found.verdict.alerts if a.key != health.MONITOR]
+    lines = [f"{problem.key}: {problem.text_with_id}" for problem in found.verdict.problems]
+    lines += [f"alert: {a.key}: {a.text_with_id}" for a in found.verdict.alerts if a.id != "monitor.no-scan"]
     return [*lines, *(f"note: {note.key} {note.text}" for note in found.notes)]
 
 
@@ -123,11 +123,11 @@ def as_json(found: Overview, config: Config, *, detailed: bool) -> dict[str, Any
         "troubles": [trouble._asdict() for trouble in found.troubles],
         "notes": [note._asdict() for note in found.notes],
         "level": found.verdict.level,
-        "problems": [problem._asdict() for problem in (*found.verdict.problems, *found.verdict.failing)],
-        "alerts": [alert._asdict() for alert in found.verdict.alerts],
+        "problems": [problem.as_json() for problem in (*found.verdict.problems, *found.verdict.failing)],
+        "alerts": [alert.as_json() for alert in found.verdict.alerts],
         "last_scan": to_iso(last.ended) if last else "",
-        "last_scan_ok": not health.is_failed(last.problems) if last else None,
-        "scan_began": to_iso(found.scans.began) if found.scans.began is not None else "",
+        "last_scan_ok": last.ok if last else None,
+        "scan_began": to_iso(found.scans.running_since) if found.scans.running_since is not None else "",
     }
 
 

@@ -1,5 +1,15 @@
 """Scan all runs once, and report what was found."""
 
-from s3sync.monitor import activity, config_failure, dashboard, health, publish, scan
+from s3sync.monitor import config_failure, dashboard, health, notify, publish, scan, scan_status
+from s3sync.monitor.scan_result import ScanResult
 
-__all__ = ["activity", "config_failure", "dashboard", "health", "publish", "scan"]
+__all__ = [
+    "ScanResult",
+    "config_failure",
+    "dashboard",
+    "health",
+    "notify",
+    "publish",
+    "scan",
+    "scan_status",
+]

@@ -1,7 +1,7 @@
-"""Silent trouble made loud: runs that are not in S3 long after their instrument finished them, disks that fill.
+"""Find silent problems: runs that are not in S3 long after their instrument finished them, and disks that fill up.
 
-What is told here says nothing of this scan's work: it is told once a day as long as it stands, and changes no exit
-code, since it may be meant (a run that does not match) or somebody else's (a disk).
+They are reported once a day while they last, and change no exit code: they may be intended (a run that does not match)
+or be somebody else's (a disk).
 """
 
 from __future__ import annotations
@@ -10,104 +10,106 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from s3sync.config import Config
 from s3sync.errors import StateError
 from s3sync.inventory import RunStatus, states
+from s3sync.monitor.problems import LATE_SUFFIX, Kind, Problem
 from s3sync.runs import completion, off_limits
 from s3sync.text import human_bytes, human_seconds, printable
 
-LATE = ", late"  # ends the key of an alert about a run
-_STOPPED_DAYS = (7, 37)  # no run takes a week; what is a month older was known before, or is of no interest any more
+# After how many days, and until when, a run that is not complete is reported: no run takes a week, and one that is a
+# month older is known, or of no interest any more.
+_STALLED_DAYS = (7, 37)
+_WAITING_STATES = ("sequencing", "settling", "analysing")
 
 
-class Alert(NamedTuple):
-    """What has to be looked at: `key` tells it from all others and is shown; `lasting` if it may well be meant."""
-
-    key: str
-    text: str
-    lasting: bool = False
+def find(runs: Sequence[RunStatus], config: Config) -> list[Problem]:
+    """Return all alerts, those that may be intended as notes."""
+    return [*late_runs(runs, config), *full_disks(config)]
 
 
-def late_runs(runs: Sequence[RunStatus], config: Config, now: float | None = None) -> list[Alert]:
-    """Runs that their instrument has finished `alert_after_hours` ago, and that are not proven in S3, whatever the
-    reason. One that is not to be uploaded here is none of them if it is, or will be, at another destination.
+def late_runs(runs: Sequence[RunStatus], config: Config, now: float | None = None) -> list[Problem]:
+    """Return the runs that their instrument finished more than `alert_after_hours` ago and that are not in S3.
+
+    A run that will not be uploaded here is skipped if it is, or will be, at another destination. `now` is in seconds
+    since the epoch.
     """
-    moment = time.time() if now is None else now
-    elsewhere = {run.run.path for run in runs if run.state not in states.SKIPPED_STATES}
-    alerts = []
+    now = time.time() if now is None else now
+    paths_elsewhere = {run.run.path for run in runs if run.state not in states.SKIPPED_STATES}
+    late = []
     for run in runs:
-        never = run.state in states.SKIPPED_STATES
-        if run.state == "uploaded" or run.change or (never and run.run.path in elsewhere):
+        is_skipped = run.state in states.SKIPPED_STATES
+        if run.state == "uploaded" or run.change or (is_skipped and run.run.path in paths_elsewhere):
             continue
         finished = completion.finished_at(run.run)
         if finished is None:
-            alerts += _stopped(run, moment)
-        elif moment - finished > config.alert_after_hours * 3600:
-            ago = human_seconds(moment - finished)
+            late += _stalled(run, now)
+        elif now - finished > config.alert_after_hours * 3600:
+            ago = human_seconds(now - finished)
             text = f"not proven in S3 {ago} after the instrument finished it: {run.state}: {run.reason}"
-            alerts.append(Alert(f"{run.key}{LATE}", text, lasting=never))
-    return alerts
+            kind: Kind = "note" if is_skipped else "alert"
+            late.append(Problem(f"{run.key}{LATE_SUFFIX}", text, kind, id="monitor.run-late"))
+    return late
 
 
-def _stopped(run: RunStatus, now: float) -> list[Alert]:
-    """A run, or an analysis, that began long ago, and of which no marker ever came: said once, for it may be known."""
+def _stalled(run: RunStatus, now: float) -> list[Problem]:
+    """Return a run, or an analysis, that began long ago and got no completion marker."""
     days = (now - run.began) / 86_400
-    waits = run.state in ("sequencing", "settling", "analysing")
-    if not waits or not _STOPPED_DAYS[0] <= days < _STOPPED_DAYS[1]:
+    if run.state not in _WAITING_STATES or not _STALLED_DAYS[0] <= days < _STALLED_DAYS[1]:
         return []
     text = f"not complete {days:.0f} days after it began: {run.state}: {run.reason} (has its instrument stopped?)"
-    return [Alert(f"{run.key}{LATE}", text, lasting=True)]
+    return [Problem(f"{run.key}{LATE_SUFFIX}", text, "note", id="monitor.run-stalled")]
 
 
-class _Space(NamedTuple):
-    """What is free for us on a file system, as shares of 1; `size` in bytes."""
+@dataclass(frozen=True, slots=True)
+class _FreeSpace:
+    """What this user can still use of a file system; shares are from 0 to 1, `size` is in bytes."""
 
-    blocks: float
+    share: float
     size: int
-    inodes: float
+    share_of_inodes: float
 
 
-def full_disks(config: Config) -> list[Alert]:
-    """Disks of the logs, of the temporary files and of the monitored directories with too little space left."""
+def full_disks(config: Config) -> list[Problem]:
+    """Return the disks of logs, temporary files and monitored directories with less than `alert_free_percent` left."""
     folders = [config.log_dir]
-    with contextlib.suppress(StateError):  # whoever needs one says so
+    with contextlib.suppress(StateError):  # uploads report it
         folders.append(off_limits.choose_temp_dir(os.environ))
     folders += [Path(directory) for entry in config.monitor for directory in entry.monitored_directories]
-    alerts = []
+    least = config.alert_free_percent / 100
+    full = []
     for device_folders in _by_device(folders).values():
-        space = _space(device_folders[0])
-        if space is None:
+        space = _free_space(device_folders[0])
+        if space is None or min(space.share, space.share_of_inodes) >= least:
             continue
         names = ", ".join(dict.fromkeys(printable(str(folder)) for folder in device_folders))
-        least = config.alert_free_percent / 100
-        bytes_left, inodes_left = f"{human_bytes(space.size)} ({space.blocks:.1%})", f"{space.inodes:.1%} of the inodes"
-        if min(space.blocks, space.inodes) < least:
-            left = bytes_left if space.blocks < least else inodes_left
-            text = f"only {left} left on the disk of {names} (make room: `s3sync cleanup` lists the runs that may go)"
-            alerts.append(Alert(f"disk of {printable(str(device_folders[0]))}", text))
-    return alerts
+        of_bytes = f"{human_bytes(space.size)} ({space.share:.1%})"
+        left = of_bytes if space.share < least else f"{space.share_of_inodes:.1%} of the inodes"
+        text = f"only {left} left on the disk of {names} (make room: `s3sync cleanup` lists the runs that may go)"
+        full.append(Problem(f"disk of {printable(str(device_folders[0]))}", text, "alert", id="monitor.disk-full"))
+    return full
 
 
 def _by_device(folders: Iterable[Path]) -> dict[int, list[Path]]:
-    """Those that are there, by the number of their file system."""
+    """Return the folders that exist, by the device number of their file system."""
     devices: dict[int, list[Path]] = {}
     for folder in folders:
-        try:
+        with contextlib.suppress(OSError):  # whatever needs the folder reports it
             devices.setdefault(os.stat(folder).st_dev, []).append(folder)
-        except OSError:
-            continue  # who needs it says so
     return devices
 
 
-def _space(folder: Path) -> _Space | None:
+def _free_space(folder: Path) -> _FreeSpace | None:
     try:
         found = os.statvfs(folder)
     except OSError:
         return None
-    usable = found.f_blocks - found.f_bfree + found.f_bavail  # without what is kept for root
-    blocks = found.f_bavail / usable if usable > 0 else 1.0
-    inodes = found.f_favail / found.f_files if found.f_files > 0 else 1.0  # some file systems have no such number
-    return _Space(blocks, found.f_bavail * found.f_frsize, inodes)
+    usable = found.f_blocks - found.f_bfree + found.f_bavail  # without what is reserved for root
+    return _FreeSpace(
+        share=found.f_bavail / usable if usable > 0 else 1.0,
+        size=found.f_bavail * found.f_frsize,
+        share_of_inodes=found.f_favail / found.f_files if found.f_files > 0 else 1.0,  # some file systems count none
+    )

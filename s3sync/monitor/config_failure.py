@@ -1,62 +1,67 @@
-"""A scan whose config cannot be used: page, metrics and memory say so, instead of what the scan before had found."""
+"""Report a scan whose config cannot be used, where earlier scans have reported."""
 
 from __future__ import annotations
 
 import os
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from s3sync.errors import ConfigError
 from s3sync.inventory import History
-from s3sync.monitor import dashboard, health, last_scan, metrics, publish
-from s3sync.monitor.activity import Scans
+from s3sync.monitor import dashboard, last_scan, metrics, publish
 from s3sync.monitor.last_scan import LastScan
-from s3sync.monitor.notify import Problem
+from s3sync.monitor.problems import MONITOR, Problem
+from s3sync.monitor.scan_status import ScanStatus
 from s3sync.text import printable
 
 _MAX_BYTES = 1_000_000
-_NAMED = 3  # mistakes that are shown
-_PLACE = re.compile(
+_MAX_MISTAKES = 3  # that are shown
+_PATH = re.compile(
     r"""^\s*["']?(log_dir|report_dir|metrics_file)["']?\s*:\s*["']?(/[^"'#\n,}]*?)["']?\s*}*\s*(?:#.*)?$"""
 )
 
 
 def report(path: Path, error: ConfigError) -> None:
-    """Write it where scans have written before, as far as the file still says where that is; never raises."""
+    """Write the failure into dashboard, metrics and memory, as far as the file says where they are; never raises.
+
+    Nobody is notified, since the addresses are in the config.
+    """
     lines = str(error).splitlines()
-    more = f"; and {len(lines) - _NAMED:,} more mistakes" if len(lines) > _NAMED else ""
-    text = f"the scan could not begin: the config cannot be used: {'; '.join(map(printable, lines[:_NAMED]))}{more}"
-    problem = Problem(health.MONITOR, text, "other")
-    places = _places(path)
+    more = f"; and {len(lines) - _MAX_MISTAKES:,} more mistakes" if len(lines) > _MAX_MISTAKES else ""
+    mistakes = "; ".join(map(printable, lines[:_MAX_MISTAKES]))
+    text = f"the scan could not start: the config cannot be used: {mistakes}{more}"
+    problem = Problem(MONITOR, text, "other", id="monitor.config-unusable")
+    paths = _paths_in(path)
+    log_dir, folder, file = paths.get("log_dir"), paths.get("report_dir"), paths.get("metrics_file")
     now = time.time()
-    before = LastScan(0, 0, 0)
-    if log_dir := places.get("log_dir"):
-        before = last_scan.read(log_dir) or before
-    last = before._replace(ended=now, seconds=0.0, problems=(problem,))
-    known, of_scans = History(now, (), ()), Scans(last)
-    if log_dir and _is_ours(last_scan.place(log_dir)):
-        publish.attempt("remember this scan", lambda: last_scan.write(log_dir, last))
-    if (folder := places.get("report_dir")) and _is_ours(folder / "index.html"):
-        publish.attempt("write the page", lambda: publish.write_page(folder, dashboard.view_of(known, of_scans)))
-    if (file := places.get("metrics_file")) and _is_ours(file):
-        content = metrics.render(known, of_scans, {})
-        publish.attempt("write the metrics", lambda: publish.write_for_all(file, content))
+    before = (last_scan.read(log_dir) if log_dir else None) or LastScan()
+    last = replace(before, ended=now, seconds=0.0, problems=(problem,))
+    known, scans = History(now, (), ()), ScanStatus(last=last)
+    if log_dir and _is_ours(last_scan.path_of(log_dir)):
+        publish.log_errors("remember this scan", lambda: last_scan.write(log_dir, last))
+    if folder and _is_ours(folder / "index.html"):
+        view = dashboard.build_view(known, scans)
+        publish.log_errors("write the dashboard", lambda: publish.write_dashboard(folder, view))
+    if file and _is_ours(file):
+        content = metrics.render(known, scans, {})
+        publish.log_errors("write the metrics", lambda: publish.write_for_all(file, content))
 
 
-def _places(path: Path) -> dict[str, Path]:
-    """What the file says of these keys, however little of it can be understood."""
+def _paths_in(path: Path) -> dict[str, Path]:
+    """Return what the file gives for these keys, even if the rest of it cannot be parsed."""
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
             text = stream.read(_MAX_BYTES).decode("utf-8", "replace")
     except OSError:
         return {}
-    found = (_PLACE.match(part) for line in text.splitlines() for part in re.split(r"[{,]", line))
+    found = (_PATH.match(part) for line in text.splitlines() for part in re.split(r"[{,]", line))
     return {match[1]: Path(match[2]) for match in found if match and "\0" not in match[2]}
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a scan of this user has written it: nothing is made where a wrong config says so."""
+    """Return whether a scan of this user has written a file: nothing is made where a wrong config says."""
     try:
         return os.lstat(path).st_uid == os.geteuid()
     except OSError:

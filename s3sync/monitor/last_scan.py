@@ -1,91 +1,114 @@
-"""What is remembered of the scans so far, for the page and the metrics: the last one, and counters that only grow."""
+"""Remember the last scan, and counters that only grow, for the dashboard and the metrics."""
 
 from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any
 
 from s3sync import files
-from s3sync.monitor.notify import Kind, Problem
+from s3sync.monitor.problems import KINDS, SCANS, Problem, has_failed
 from s3sync.text import printable
 
 VERSION = 1
-KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-class Counters(NamedTuple):
-    """What the scans have completed since they are counted: runs, with the files and bytes that were sent for these."""
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What scans have completed: runs, and the files and bytes that were sent for them."""
 
     runs: int = 0
     files: int = 0
     size: int = 0  # bytes
 
-    def plus(self, more: Counters) -> Counters:
-        """Both together."""
-        return Counters(self.runs + more.runs, self.files + more.files, self.size + more.size)
+    def __add__(self, other: Counters) -> Counters:
+        return Counters(self.runs + other.runs, self.files + other.files, self.size + other.size)
 
 
-class LastScan(NamedTuple):
-    """The last scan that came to an end, however. Moments are seconds since the epoch; `succeeded` is 0 for never."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one scan did: the problems it found, what it completed, and how long it took in seconds."""
 
-    ended: float
-    seconds: float
-    succeeded: float
+    problems: tuple[Problem, ...]
+    completed: Counters = Counters()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastScan:
+    """The last scan that has ended, however. Times are in seconds since the epoch.
+
+    `succeeded` is the end of the last scan without problems, 0 if there was none; `counted` is the sum of all scans.
+    """
+
+    ended: float = 0.0
+    seconds: float = 0.0
+    succeeded: float = 0.0
     problems: tuple[Problem, ...] = ()
     counted: Counters = Counters()
 
+    @property
+    def ok(self) -> bool:
+        """Whether the scan succeeded."""
+        return not has_failed(self.problems)
 
-def place(log_dir: Path) -> Path:
-    """The file."""
+
+def path_of(log_dir: Path) -> Path:
+    """Return the path of the file."""
     return log_dir / "last_tick.json"
 
 
 def read(log_dir: Path) -> LastScan | None:
-    """None if there is nothing that can be read: counters begin again then, as Prometheus expects of them."""
-    return load(log_dir)[0]
+    """Return the last scan; None if none is known. Counters start again then, as Prometheus expects."""
+    return read_or_explain(log_dir)[0]
 
 
-def load(log_dir: Path) -> tuple[LastScan | None, str]:
-    """The same, and why it cannot be read if there is one."""
-    where = printable(str(place(log_dir)))
+def read_or_explain(log_dir: Path) -> tuple[LastScan | None, Problem | None]:
+    """Return the last scan, and why it cannot be read if there is a file."""
+    where = printable(str(path_of(log_dir)))
     try:
-        return _parse(json.loads(place(log_dir).read_bytes())), ""
+        return _parse(json.loads(path_of(log_dir).read_bytes())), None
     except (FileNotFoundError, NotADirectoryError):
-        return None, ""
+        return None, None
     except OSError as error:
-        return None, f"cannot read what the last scan found: {where}: {error.strerror}"
+        text = f"cannot read what the last scan found: {where}: {error.strerror} (make it readable)"
+        return None, Problem(SCANS, text, "other", id="monitor.last-scan-unreadable")
     except (ValueError, RecursionError, LookupError, TypeError):
-        return None, f"cannot understand what the last scan found: {where} (the next scan writes it anew)"
+        text = f"cannot understand what the last scan found: {where} (the next scan replaces it)"
+        return None, Problem(SCANS, text, "other", id="monitor.last-scan-corrupt")
 
 
 def write(log_dir: Path, last: LastScan) -> None:
-    """Raises OSError."""
-    problems = [problem._asdict() for problem in last.problems]
-    facts = {"version": VERSION, **last._asdict(), "problems": problems, "counted": last.counted._asdict()}
-    files.atomic_write(place(log_dir), json.dumps(facts, indent=1).encode("ascii") + b"\n")
+    """Replace the file; raises OSError."""
+    files.atomic_write(
+        path_of(log_dir), json.dumps({"version": VERSION, **asdict(last)}, indent=1).encode("ascii") + b"\n"
+    )
 
 
 def _parse(facts: Any) -> LastScan:
-    """Raises ValueError, LookupError or TypeError for what is none of ours."""
+    """Raises ValueError, LookupError or TypeError if it is not a file of this version."""
     if facts["version"] != VERSION:
         raise ValueError("of another version")
-    problems = [
-        (problem["key"], problem["text"], problem["kind"]) for problem in facts["problems"] if problem["kind"] in KINDS
-    ]
     counted = facts["counted"]
     return LastScan(
         ended=_number(facts["ended"]),
         seconds=_number(facts["seconds"]),
         succeeded=_number(facts["succeeded"]),
-        problems=tuple(Problem(printable(str(key)), printable(str(text)), kind) for key, text, kind in problems),
-        counted=Counters(*(int(_number(counted[key])) for key in Counters._fields)),
+        problems=tuple(_problem(problem) for problem in facts["problems"] if problem["kind"] in KINDS),
+        counted=Counters(*(int(_number(counted[key])) for key in ("runs", "files", "size"))),
     )
 
 
+def _problem(facts: Any) -> Problem:
+    """Problems that version 0.1.0 wrote have no id."""
+    key, text, error_id = (printable(str(facts.get(name, ""))) for name in ("key", "text", "id"))
+    return Problem(key, text, facts["kind"], id=error_id)
+
+
 def _number(value: Any) -> float:
-    """Also of an integer beyond 2**53, which stays one; raises ValueError."""
+    """Return a number as it is, since an integer beyond 2**53 is no float; raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ValueError(f"no number: {value!r}")
+        raise ValueError(f"not a number: {value!r}")
     return value

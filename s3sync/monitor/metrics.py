@@ -1,4 +1,4 @@
-"""Values into metrics for Prometheus, in the text format that node_exporter's textfile collector reads."""
+"""Render metrics for Prometheus, in the text format that node_exporter's textfile collector reads."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from s3sync import __version__
 from s3sync.inventory import History
 from s3sync.inventory import history as inventory_history
 from s3sync.monitor import health
-from s3sync.monitor.activity import Scans
 from s3sync.monitor.health import LEVELS
-from s3sync.monitor.last_scan import KINDS, LastScan
+from s3sync.monitor.last_scan import LastScan
+from s3sync.monitor.problems import KINDS
+from s3sync.monitor.scan_status import ScanStatus
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 
-def render(history: History, scans: Scans, free: dict[Path, int]) -> bytes:
-    """All metrics; `free` is what the file systems of these folders have left, in bytes."""
+def render(history: History, scans: ScanStatus, free: dict[Path, int]) -> bytes:
+    """Return all metrics; `free` has the free bytes of the file systems of these folders."""
     from prometheus_client import CollectorRegistry, generate_latest  # only where there are metrics to write
     from prometheus_client.registry import Collector
 
-    class OneTick(Collector):
-        """Values that are there already: nothing of this process, and no times of creation."""
+    class Values(Collector):
+        """Yield known values only: nothing about this process, and no times of creation."""
 
         def collect(self) -> Iterator[Metric]:
-            """Each metric with its samples."""
-            yield from _of_scans(scans.last or LastScan(0, 0, 0))
+            """Yield each metric with its samples."""
+            yield from _of_scans(scans.last or LastScan())
             yield from _of_now(history, scans)
             yield from _of_runs(history)
             yield from _of_machine(free)
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(OneTick())
+    registry.register(Values())
     return generate_latest(registry)
 
 
@@ -66,14 +67,18 @@ def _of_scans(last: LastScan) -> Iterator[Metric]:
     yield problems
 
 
-def _of_now(history: History, scans: Scans) -> Iterator[Metric]:
+def _of_now(history: History, scans: ScanStatus) -> Iterator[Metric]:
     """What a scan that finds another one at work brings up to date."""
     from prometheus_client.core import GaugeMetricFamily
 
-    running = 0.0 if scans.began is None else max(0.0, history.at - scans.began)
-    level = LEVELS.index(health.judge(history, scans).level)
+    running = 0.0 if scans.running_since is None else max(0.0, history.at - scans.running_since)
+    level = LEVELS.index(health.verdict_of(history, scans).level)
     for name, text, value in (
-        ("tick_running", "Whether a scan was running when this was written: 1 or 0.", float(scans.began is not None)),
+        (
+            "tick_running",
+            "Whether a scan was running when this was written: 1 or 0.",
+            float(scans.running_since is not None),
+        ),
         ("tick_running_seconds", "For how long that scan had been running, in seconds; 0 if none was.", running),
         ("metrics_timestamp_seconds", "When this was written, in seconds since the epoch.", history.at),
         ("verdict", "What the page says: 0 all is well, 1 something to know, 2 something needs attention.", level),

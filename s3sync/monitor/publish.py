@@ -1,4 +1,4 @@
-"""The page and the metrics onto the disk, for all to read: at the end of each scan, or when somebody asks."""
+"""Write dashboard and metrics, for all users to read: after each scan, during a long one, or on request."""
 
 from __future__ import annotations
 
@@ -6,114 +6,112 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from s3sync import files
 from s3sync.config import Config
 from s3sync.errors import StateError
 from s3sync.inventory import History, history
-from s3sync.monitor import activity, dashboard, last_scan, metrics
-from s3sync.monitor.activity import Scans
-from s3sync.monitor.dashboard import View
-from s3sync.monitor.last_scan import Counters, LastScan
-from s3sync.monitor.notify import Problem
+from s3sync.monitor import dashboard, last_scan, metrics, scan_status
+from s3sync.monitor.last_scan import LastScan, Outcome
+from s3sync.monitor.problems import has_failed
+from s3sync.monitor.scan_status import ScanStatus
+from s3sync.monitor.view import View
 from s3sync.state import log_dir as state_log_dir
 from s3sync.text import printable
 
 LOG = logging.getLogger(__name__)
-_MOST_TRIES = 3  # to replace a page while the scan that it is about comes to its end
+_MAX_TRIES = 3  # to update the dashboard while the scan that it is about ends
 _FOR_ALL = 0o644  # a web server and node_exporter are other users
 
 
-def refresh(
-    config: Config, problems: Sequence[Problem], counted: Counters, seconds: float, *, ok: bool, said: bool = False
-) -> None:
-    """What a scan leaves for people and for Prometheus, as far as the config wants it; never raises.
+def after_scan(config: Config, outcome: Outcome, *, is_log_dir_reported: bool = False) -> None:
+    """Remember a scan that has ended, and write what the config wants; never raises.
 
-    `counted` is what this scan completed, `seconds` how long it took, `ok` whether nothing has to be looked at.
-    With `said` one of the problems is that the log directory cannot be used: a second line would say nothing new.
+    With `is_log_dir_reported` one of the problems is that the log directory cannot be used; it is not logged again.
     """
     now = time.time()
-    before = last_scan.read(config.log_dir) or LastScan(0, 0, 0)
-    succeeded = now if ok else before.succeeded
-    last = LastScan(now, seconds, succeeded, tuple(problems), before.counted.plus(counted))
-    if not state_log_dir.unwritable(config.log_dir):  # else that is the problem, which has been said
-        if said:
+    before = last_scan.read(config.log_dir) or LastScan()
+    last = LastScan(
+        ended=now,
+        seconds=outcome.seconds,
+        succeeded=before.succeeded if has_failed(outcome.problems) else now,
+        problems=outcome.problems,
+        counted=before.counted + outcome.completed,
+    )
+    if not state_log_dir.unwritable(config.log_dir):  # else that is the problem, which has been reported
+        if is_log_dir_reported:
             with contextlib.suppress(OSError):
                 last_scan.write(config.log_dir, last)
         else:
-            attempt("remember this scan", lambda: last_scan.write(config.log_dir, last))
-    _refresh(config, lambda: Scans(last))
+            log_errors("remember this scan", lambda: last_scan.write(config.log_dir, last))
+    _refresh(config, lambda: ScanStatus(last=last))
 
 
-def refresh_meanwhile(config: Config) -> None:
-    """The same, by a scan that finds another one at work: that one may take hours. Never raises."""
-    for _ in range(_MOST_TRIES):
+def during_scan(config: Config) -> None:
+    """Write what the config wants while another process scans, which may take hours; never raises."""
+    for _ in range(_MAX_TRIES):
         before = last_scan.read(config.log_dir)
-        _refresh(config, lambda: activity.look(config))
+        _refresh(config, lambda: scan_status.read_status(config))
         if last_scan.read(config.log_dir) == before:
-            return  # else the other one has ended meanwhile, and its page may be replaced by an older one
+            return  # else the other one has ended meanwhile, and this may have replaced a newer dashboard
 
 
-def _refresh(config: Config, known: Callable[[], Scans]) -> None:
-    if _is_wanted(config):
-        attempt("write the page or the metrics", lambda: _write(config, known()))
-
-
-def write_page(folder: Path, view: View) -> Path:
-    """Write the page into a folder, which is made if it is not there, and replace the old one; raises StateError."""
+def write_dashboard(folder: Path, view: View) -> Path:
+    """Write the dashboard into a folder, which is made if necessary, and return its path; raises StateError."""
     path = folder / "index.html"
     content = dashboard.render(view)
     try:
         files.make_public_folder(folder)
-        files.atomic_write(path, content, mode=_FOR_ALL)
+        write_for_all(path, content)
     except OSError as error:
-        raise StateError(
-            f"cannot write {printable(str(path))}: {error.strerror} (give a folder to write to)"
-        ) from error
+        text = f"cannot write {printable(str(path))}: {error.strerror} (give a folder to write to)"
+        raise StateError(text, id="monitor.dashboard-not-writable") from error
     return path
 
 
-def _is_wanted(config: Config) -> bool:
-    return config.report_dir is not None or config.metrics_file is not None
-
-
-def _write(config: Config, of_scans: Scans) -> None:
-    known = history.load_history(config)  # judged anew: this scan has changed the runs
-    if folder := config.report_dir:
-        attempt("write the page", lambda: write_page(folder, dashboard.view_of(known, of_scans)))
-    if path := config.metrics_file:
-        attempt("write the metrics", lambda: _write_metrics(path, known, of_scans, config.log_dir))
-
-
-def _write_metrics(path: Path, known: History, of_scans: Scans, log_dir: Path) -> None:
-    """Raises StateError."""
-    try:
-        content = metrics.render(known, of_scans, _free(log_dir))
-        files.make_public_folder(path.parent)
-        files.atomic_write(path, content, mode=_FOR_ALL)
-    except OSError as error:
-        raise StateError(f"cannot write {printable(str(path))}: {error.strerror} (mend metrics_file)") from error
-
-
-def _free(folder: Path) -> dict[Path, int]:
-    try:
-        return {folder: shutil.disk_usage(folder).free}
-    except OSError:
-        return {}  # what needs it says so
-
-
 def write_for_all(path: Path, content: bytes) -> None:
-    """Replace a file that other users read; raises OSError."""
+    """Replace a file that other users may read; raises OSError."""
     files.atomic_write(path, content, mode=_FOR_ALL)
 
 
-def attempt(what: str, work: Callable[[], object]) -> None:
-    """Whatever goes wrong with the telling must not fail the scan: the runs are in S3."""
+def log_errors(what: str, work: Callable[[], object]) -> None:
+    """Do something that must not fail a scan, since the runs are in S3: log whatever goes wrong."""
     try:
         work()
     except (OSError, StateError) as error:
         LOG.warning("cannot %s: %s", what, error)
     except Exception:
         LOG.warning("cannot %s; please report this", what, exc_info=True)
+
+
+def _refresh(config: Config, status: Callable[[], ScanStatus]) -> None:
+    if config.report_dir is not None or config.metrics_file is not None:
+        log_errors("write the dashboard or the metrics", lambda: _write(config, status()))
+
+
+def _write(config: Config, scans: ScanStatus) -> None:
+    known = history.load_history(config)  # read again: the scan has changed the runs
+    if folder := config.report_dir:
+        log_errors("write the dashboard", lambda: write_dashboard(folder, dashboard.build_view(known, scans)))
+    if path := config.metrics_file:
+        log_errors("write the metrics", lambda: _write_metrics(path, known, scans, config.log_dir))
+
+
+def _write_metrics(path: Path, known: History, scans: ScanStatus, log_dir: Path) -> None:
+    """Raises StateError."""
+    try:
+        content = metrics.render(known, scans, _free_bytes(log_dir))
+        files.make_public_folder(path.parent)
+        write_for_all(path, content)
+    except OSError as error:
+        text = f"cannot write {printable(str(path))}: {error.strerror} (make it writable, or fix metrics_file)"
+        raise StateError(text, id="monitor.metrics-not-writable") from error
+
+
+def _free_bytes(folder: Path) -> dict[Path, int]:
+    try:
+        return {folder: shutil.disk_usage(folder).free}
+    except OSError:
+        return {}  # whatever needs the folder reports it

@@ -20,7 +20,7 @@ from s3sync.commands import cleanup, command_line, monitor, run_details, run_row
 from s3sync.config import Config, MonitorEntry
 from s3sync.config.entry import SlurmKeys
 from s3sync.inventory import states
-from s3sync.monitor import dashboard, notify
+from s3sync.monitor import dashboard, messages
 from s3sync.state import log_format
 from s3sync.state.run_state import RunState
 from s3sync.transfer import completion_object, upload
@@ -270,7 +270,7 @@ def test_the_states_are_told() -> None:
 
 def test_the_events_of_the_webhook_are_told() -> None:
     told = {cells[0].strip("`") for cells in rows("docs/reference/formats.md", "`event`")}
-    assert told == {event for event, _ in notify._EVENTS.values()} | {"uploaded", "recovered"}
+    assert told == {event for event, _ in messages.EVENTS.values()} | {"uploaded", "recovered", "trial"}
 
 
 def test_the_environment_of_on_complete_is_told() -> None:

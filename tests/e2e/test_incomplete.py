@@ -14,7 +14,7 @@ import pytest
 from s3sync.config import load_config
 from s3sync.inventory import discovery, statuses
 from s3sync.inventory.states import RunStatus
-from s3sync.monitor import activity
+from s3sync.monitor import scan_status
 from s3sync.state import lock
 from scripts.simulate.copying import MirroredRun
 from scripts.simulate_run import make_run, plan_run
@@ -208,7 +208,7 @@ def test_a_run_that_waits_for_a_scan_of_days_does_not_become_too_old(
 ) -> None:
     keys: dict[str, Any] = {"max_age": 72, "aws_command": aws}
     (lab.log_dir / "locks").mkdir(parents=True)
-    with lock.held(activity.lock_path(lab.log_dir), "at work"):
+    with lock.held(scan_status.lock_path(lab.log_dir), "at work"):
         assert lab.watch(run, **keys).code == 0
     assert server.objects(BUCKET) == {}
     aged(run)

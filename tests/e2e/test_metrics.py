@@ -18,9 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from s3sync.inventory import history
 from s3sync.inventory.history import History
-from s3sync.monitor import last_scan, metrics
-from s3sync.monitor.activity import Scans
+from s3sync.monitor import metrics, problems
 from s3sync.monitor.last_scan import LastScan
+from s3sync.monitor.scan_status import ScanStatus
 from tests.helpers.lab import Lab, skip_or_fail
 from tests.helpers.s3server import S3Server
 
@@ -66,7 +66,7 @@ def test_scans_leave_page_and_metrics_and_count_what_they_uploaded(
     assert {state: second[f"s3sync_runs {state}"] for state in history.STATES} == {
         state: float(state == "uploaded") for state in history.STATES
     }
-    assert all(second[f"s3sync_problems {kind}"] == 0 for kind in last_scan.KINDS)
+    assert all(second[f"s3sync_problems {kind}"] == 0 for kind in problems.KINDS)
     assert second["s3sync_last_success_timestamp_seconds"] == second["s3sync_last_tick_timestamp_seconds"] > 0
     assert second["s3sync_oldest_waiting_run_seconds"] == second["s3sync_failed_files"] == 0
     assert second[f"s3sync_free_bytes {lab.log_dir}"] > 0
@@ -160,8 +160,8 @@ def rules() -> list[dict[str, Any]]:
 
 
 def test_the_sample_rules_ask_for_metrics_that_there_are() -> None:
-    scan = LastScan(1, 1, 1)
-    families = list(parse(metrics.render(History(1, (), ()), Scans(scan), {Path("/log"): 1}).decode()))
+    scan = LastScan(ended=1, seconds=1, succeeded=1)
+    families = list(parse(metrics.render(History(1, (), ()), ScanStatus(last=scan), {Path("/log"): 1}).decode()))
     asked = set(re.findall(r"\bs3sync_\w+", " ".join(rule["expr"] for rule in rules())))
     assert asked
     assert asked <= {sample.name for family in families for sample in family.samples}
@@ -178,7 +178,7 @@ def test_prometheus_own_tool_finds_nothing_wrong(tmp_path: Path) -> None:
     if promtool is None:
         skip_or_fail("no promtool (Debian: prometheus)")
     hostile = {Path('/log "dir"\\n'): 5}
-    written = metrics.render(History(1, (), ()), Scans(LastScan(1, 2.5, 0)), hostile)
+    written = metrics.render(History(1, (), ()), ScanStatus(last=LastScan(ended=1, seconds=2.5, succeeded=0)), hostile)
     linted = subprocess.run([promtool, "check", "metrics"], input=written, capture_output=True, check=False)
     assert (linted.returncode, linted.stderr) == (0, b"")
     checked = subprocess.run([promtool, "check", "rules", str(CONF / "s3sync.rules.yaml")], capture_output=True)

@@ -23,7 +23,7 @@ from s3sync.aws import argv as aws_argv
 from s3sync.aws.argv import BucketRef
 from s3sync.aws.client import AwsCli
 from s3sync.config import load_config
-from s3sync.monitor.notify import Channels, _recipients
+from s3sync.monitor.notify import Channels, recipients_of
 from s3sync.signals import StopRequest
 from s3sync.transfer.progress import Lines, LiveDisplay
 from tests.helpers.hooks import Hooks
@@ -276,7 +276,13 @@ def test_no_secret_stands_in_a_repr(tmp_path: Path) -> None:
     channels = Channels(*(f"https://{S3CRET}.example.org/{number}" for number in range(4)))
     assert config.webhook
     assert config.ping_url
-    for value in (config, config.webhook, channels, _recipients(channels), AwsCli("/bin/aws", environ, StopRequest())):
+    for value in (
+        config,
+        config.webhook,
+        channels,
+        recipients_of(channels),
+        AwsCli("/bin/aws", environ, StopRequest()),
+    ):
         assert S3CRET not in f"{value!r} {value} {value!s:.999}"
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from s3sync.inventory.history import History, HistoryRow
 from s3sync.monitor import dashboard
-from s3sync.monitor.activity import Scans
 from s3sync.monitor.last_scan import LastScan
+from s3sync.monitor.scan_status import ScanStatus
 
 HOUR, DAY = 3600.0, 86400.0
 
@@ -62,4 +62,4 @@ NEW = replace(
 
 
 def rendered(history: History, scan: LastScan | None) -> bytes:
-    return dashboard.render(dashboard.view_of(history, Scans(scan)))
+    return dashboard.render(dashboard.build_view(history, ScanStatus(last=scan)))

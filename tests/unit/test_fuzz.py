@@ -35,7 +35,8 @@ from s3sync.config import Config, load_config
 from s3sync.config.model import json_schema
 from s3sync.errors import AwsError, ConfigError, RunError, StateError
 from s3sync.inventory import log_rules
-from s3sync.monitor import notify, scan
+from s3sync.monitor import messages, notifications
+from s3sync.monitor.problems import Problem
 from s3sync.runs.completion import check_completion
 from s3sync.runs.local_files import LocalFile
 from s3sync.runs.run_folder import Run, RunInfo, RunParameters, read_run_info, read_run_parameters
@@ -780,40 +781,46 @@ def test_any_aws_config_has_a_copy_or_is_an_aws_error(
     assert any("max_concurrent_requests = 4" in parser.get(s, "s3", fallback="") for s in parser.sections())
 
 
-# What was told
+# Which notifications were sent
 
-MEMORY = {"version": 1, "recipients": {"slack_alert": {"RUN": {"text": "failed", "kind": "run", "told": 1.8e9}}}}
+SENT = {"slack_alert": {"RUN": {"text": "failed", "kind": "run", "at": 1.8e9}}}
+MEMORY = {"version": 1, "sent": {"scan": SENT}, "logged": {"scan": ["RUN"]}}
 memories = (
     any_bytes(json.dumps(MEMORY))
     | json_texts.map(encoded)
     | spoilt(MEMORY)
-    | json_texts.map(lambda inner: b'{"version": 1, "recipients": {"webhook": ' + encoded(inner) + b"}}")
-    | spoilt({"text": "a", "kind": "note", "told": 1}).map(
-        lambda entry: b'{"version": 1, "recipients": {"webhook": {"RUN": ' + entry + b"}}}"
+    | json_texts.map(lambda inner: b'{"version": 1, "logged": {}, "sent": {"scan": ' + encoded(inner) + b"}}")
+    | json_texts.map(lambda inner: b'{"version": 1, "sent": {}, "logged": {"scan": ' + encoded(inner) + b"}}")
+    | spoilt({"text": "a", "kind": "note", "at": 1}).map(
+        lambda entry: b'{"version": 1, "logged": {}, "sent": {"scan": {"webhook": {"RUN": ' + entry + b"}}}}"
     )
+)
+OLD_MEMORY = {"version": 1, "recipients": {"slack_alert": {"RUN": {"text": "failed", "kind": "run", "told": 1.8e9}}}}
+old_memories = (
+    any_bytes(json.dumps(OLD_MEMORY))
+    | json_texts.map(encoded)
+    | spoilt(OLD_MEMORY)
+    | spoilt({"a": 1}).map(lambda inner: b"[" + inner + b"]")
 )
 
 
 @fuzz
-@given(memories)
-def test_any_memory_of_what_was_told_is_one_or_none(folder: Path, content: bytes) -> None:
-    path = folder / "notified.json"
-    path.write_bytes(content)
-    notifier = notify.Notifier(notify.Channels(webhook="http://127.0.0.1:1/"), path, timeout=0.0)
-    _, recalled = notifier._recall()
-    for memory in recalled.values():
-        problems = (notify.Problem("RUN", "failed", "run"),)
-        for message in notify._messages(memory, notify.News((), problems), 1.8e9):
-            json.dumps(notify._json_payload(message, 1.8e9))
-            text = notify._slack_payload(message, 1.8e9)["text"]
-            assert all(is_printable(line.strip("\t")) for line in text.split("\n"))
-    notify._dump(recalled)
-
-
-@fuzz
-@given(memories | spoilt({"a": 1}).map(lambda inner: b"[" + inner + b"]"))
-def test_any_memory_of_what_was_noted_is_one_or_none(folder: Path, content: bytes) -> None:
-    path = folder / "noted.json"
-    path.write_bytes(content)
-    known = scan._noted(path)
-    assert all(isinstance(key, str) for key in known)
+@given(
+    st.sampled_from([("notifications.json", memories), ("notified.json", old_memories), ("noted.json", old_memories)]),
+    st.data(),
+)
+def test_any_memory_of_notifications_is_one_or_none(
+    folder: Path, kind: tuple[str, st.SearchStrategy[bytes]], data: st.DataObject
+) -> None:
+    name, contents = kind
+    (folder / name).write_bytes(data.draw(contents))
+    memory = notifications.peek(folder) or notifications.Memory()
+    for recipients in memory.sent.values():
+        for sent in recipients.values():
+            update = messages.Update(problems=(Problem("RUN", "failed", "run"),))
+            for message in messages.messages_for(sent, update, 1.8e9):
+                json.dumps(messages.json_payload(message, 1.8e9))
+                text = messages.slack_payload(message, 1.8e9)["text"]
+                assert all(is_printable(line.strip("\t")) for line in text.split("\n"))
+    assert all(isinstance(key, str) for keys in memory.logged.values() for key in keys)
+    notifications._dump(memory)

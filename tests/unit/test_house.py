@@ -130,6 +130,7 @@ def test_only_one_module_deletes_what_is_not_ours() -> None:
         "slurm.check": {"shutil.rmtree", "place.folder.parent.rmdir"},
         "cleanup.worker": {"cleanup_delete.remove"},
         "files": {"temporary.unlink"},
+        "monitor.notifications": {"old.unlink"},
         "logs": {"(log_dir / name).unlink"},
         "state.lease_files": {"(self._folder / name).unlink", "self.path(number).unlink", "temporary.unlink"},
         "cleanup.delete": {"os.unlink", "os.rmdir"},

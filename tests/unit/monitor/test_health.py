@@ -20,12 +20,13 @@ from s3sync.config.model import Config
 from s3sync.errors import StateError
 from s3sync.inventory.history import History, HistoryRow
 from s3sync.inventory.problems import Problem as Known
-from s3sync.monitor import activity, dashboard, health, last_scan, metrics
+from s3sync.monitor import alerts, dashboard, health, last_scan, metrics, notifications, scan_status
 from s3sync.monitor import scan as monitor_scan
-from s3sync.monitor.activity import Scans
 from s3sync.monitor.last_scan import LastScan
-from s3sync.monitor.notify import Notifier, Problem
-from s3sync.monitor.scan import ScanResult
+from s3sync.monitor.notify import Notifier
+from s3sync.monitor.problems import Problem
+from s3sync.monitor.scan_result import ScanResult
+from s3sync.monitor.scan_status import ScanStatus, read_status
 from s3sync.signals import StopRequest
 from s3sync.state import lock
 from s3sync.transfer.progress import Lines
@@ -70,28 +71,38 @@ TROUBLES: dict[str, tuple[Known, ...]] = {
 
 
 def last(*problems: Problem, ended: float = NOW - 60) -> LastScan:
-    return LastScan(ended, 3, ended, problems)
+    return LastScan(ended=ended, seconds=3, succeeded=ended, problems=problems)
+
+
+def of_scans(text: str) -> Problem:
+    return Problem("scans", text, "other")
 
 
 AWS = Problem("s3://lab-runs", "no AWS credentials", "aws")
 ALERT = Problem("disk of /log", "only 1 % left", "alert")
 NOTE = Problem("an old run", "will not be uploaded: too old", "note")
-KNOWN: dict[str, Scans] = {
-    "no scan yet": Scans(),
-    "a good scan": Scans(last()),
-    "a scan with a note": Scans(last(NOTE)),
-    "a scan with an alert": Scans(last(ALERT)),
-    "a scan without credentials": Scans(last(AWS)),
-    "a scan in which the run failed": Scans(last(OF_THE_RUN)),
-    "a scan that ended early": Scans(last(Problem("monitor", "the scan ended early: interrupted by SIGTERM", "other"))),
-    "a good scan long ago": Scans(last(ended=NOW - 5 * HOUR)),
-    "a good scan that is dated tomorrow": Scans(last(ended=NOW + 24 * HOUR)),
-    "a running scan after a good one long ago": Scans(last(ended=NOW - 5 * HOUR), began=NOW - 4 * HOUR),
-    "a running scan after a failed one": Scans(last(AWS), began=NOW - 60),
-    "the first scan is running": Scans(began=NOW - 60),
-    "a scan that seems to be stuck": Scans(last(), "the scan has been running for more than 24 h", NOW - 30 * HOUR),
-    "a scan that was killed": Scans(last(), "the last scan did not come to its end"),
-    "a memory that cannot be read": Scans(None, "cannot read what the last scan found"),
+KNOWN: dict[str, ScanStatus] = {
+    "no scan yet": ScanStatus(),
+    "a good scan": ScanStatus(last=last()),
+    "a scan with a note": ScanStatus(last=last(NOTE)),
+    "a scan with an alert": ScanStatus(last=last(ALERT)),
+    "a scan without credentials": ScanStatus(last=last(AWS)),
+    "a scan in which the run failed": ScanStatus(last=last(OF_THE_RUN)),
+    "a scan that ended early": ScanStatus(
+        last=last(Problem("monitor", "the scan ended early: interrupted by SIGTERM", "other"))
+    ),
+    "a good scan long ago": ScanStatus(last=last(ended=NOW - 5 * HOUR)),
+    "a good scan that is dated tomorrow": ScanStatus(last=last(ended=NOW + 24 * HOUR)),
+    "a running scan after a good one long ago": ScanStatus(
+        last=last(ended=NOW - 5 * HOUR), running_since=NOW - 4 * HOUR
+    ),
+    "a running scan after a failed one": ScanStatus(last=last(AWS), running_since=NOW - 60),
+    "the first scan is running": ScanStatus(running_since=NOW - 60),
+    "a scan that seems to be stuck": ScanStatus(
+        last=last(), problem=of_scans("the scan has been running for more than 24 h"), running_since=NOW - 30 * HOUR
+    ),
+    "a scan that was killed": ScanStatus(last=last(), problem=of_scans("the last scan did not finish")),
+    "a memory that cannot be read": ScanStatus(problem=of_scans("cannot read what the last scan found")),
 }
 FAILING = {"a failed run", "an unreadable run"}
 BAD = {
@@ -114,8 +125,8 @@ def test_status_page_metrics_exit_code_and_ping_agree(known: str) -> None:
     for runs, directory in itertools.product(RUNS, TROUBLES):
         history = History(NOW, RUNS[runs], TROUBLES[directory])
 
-        found = health.judge(history, of_scans)
-        view = dashboard.view_of(history, of_scans)
+        found = health.verdict_of(history, of_scans)
+        view = dashboard.build_view(history, of_scans)
         metric = metric_of(history, of_scans)
         overview = Overview([], list(history.problems), [], of_scans, found, [])
 
@@ -126,15 +137,15 @@ def test_status_page_metrics_exit_code_and_ping_agree(known: str) -> None:
         assert (view.verdict in ("All is well", "No runs yet")) == (level == "well"), case
         assert view.tone == {"bad": "bad", "attention": "warn", "well": "good"}[level], case
         assert metric == health.LEVELS.index(found.level), case
-        assert bool(view.troubles) == (level != "well"), case
-        shown = [*status.problem_lines(overview), *(p.text for p in found.failing), status.scan_line(overview)]
-        for trouble in view.troubles:
+        assert bool(view.issues) == (level != "well"), case
+        shown = [*status.problem_lines(overview), *(p.text_with_id for p in found.failing), status.scan_line(overview)]
+        for trouble in view.issues:
             assert any(trouble.text in line for line in shown), case
         if of_scans.last and not ScanResult(problems=list(of_scans.last.problems)).ok:
             assert not found.ok, f"{case}: its exit code and ping said so"
 
 
-def metric_of(history: History, of_scans: Scans) -> float:
+def metric_of(history: History, of_scans: ScanStatus) -> float:
     families = parse(metrics.render(history, of_scans, {}).decode())
     return next(sample.value for family in families for sample in family.samples if sample.name == "s3sync_verdict")
 
@@ -149,39 +160,45 @@ def config_of(tmp_path: Path, **keys: Any) -> Config:
 def test_the_problems_of_other_runs_are_none_of_a_run_that_is_asked_for() -> None:
     history = History(NOW, (DONE,), ())
     other = Problem("another run to s3://lab-runs/another run/", "not completed", "run")
-    of_scans = Scans(last(other))
+    of_scans = ScanStatus(last=last(other))
 
-    assert not health.judge(history, of_scans).ok
-    assert health.judge(history, of_scans.about({DONE.key})).ok
-    assert not health.judge(history, Scans(last(other, AWS)).about({DONE.key})).ok
+    assert not health.verdict_of(history, of_scans).ok
+    assert health.verdict_of(history, of_scans.without_other_runs({DONE.key})).ok
+    assert not health.verdict_of(history, ScanStatus(last=last(other, AWS)).without_other_runs({DONE.key})).ok
 
 
 def test_a_scan_at_work_is_seen_and_so_is_one_that_was_killed(tmp_path: Path) -> None:
     config = config_of(tmp_path)
-    assert activity.look(config) == Scans()
-    path = activity.lock_path(config.log_dir)
+    assert read_status(config) == ScanStatus()
+    path = scan_status.lock_path(config.log_dir)
     with lock.held(path, "busy"):
         now = path.stat().st_mtime + 5
-        assert (activity.look(config, now).began, activity.look(config, now).problem) == (now - 5, "")
+        assert (read_status(config, now).running_since, read_status(config, now).problem) == (now - 5, None)
         later = now + (config.alert_after_busy_hours + 1) * HOUR
-        assert "is it stuck?" in activity.look(config, later).problem
+        assert id_of_problem(config, later) == "monitor.running-too-long"
         last_scan.write(config.log_dir, last())
 
-    assert activity.look(config) == Scans(last())
-    began = last_scan.place(config.log_dir).stat().st_mtime + 10
+    assert read_status(config) == ScanStatus(last=last())
+    began = last_scan.path_of(config.log_dir).stat().st_mtime + 10
     os.utime(path, (began, began))
-    assert "the last scan did not come to its end" in activity.look(config).problem
+    assert id_of_problem(config) == "monitor.killed"
 
 
-def test_what_the_last_scan_found_and_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
+def id_of_problem(config: Config, now: float | None = None) -> str:
+    problem = read_status(config, now).problem
+    assert problem
+    return problem.id
+
+
+def test_a_last_scan_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     config = config_of(tmp_path)
-    place = last_scan.place(config.log_dir)
-    place.parent.mkdir()
-    place.symlink_to(place.name)
-    assert "cannot read what the last scan found" in activity.look(config).problem
-    place.unlink()
-    place.write_text("{")
-    assert "cannot understand what the last scan found" in activity.look(config).problem
+    path = last_scan.path_of(config.log_dir)
+    path.parent.mkdir()
+    path.symlink_to(path.name)
+    assert id_of_problem(config) == "monitor.last-scan-unreadable"
+    path.unlink()
+    path.write_text("{")
+    assert id_of_problem(config) == "monitor.last-scan-corrupt"
 
 
 def show() -> Lines:
@@ -193,7 +210,7 @@ class Pings:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.said: list[tuple[bool, str]] = []
-        monkeypatch.setattr(Notifier, "end", lambda _self, ok, summary: self.said.append((ok, summary)))
+        monkeypatch.setattr(Notifier, "ping_end", lambda _self, ok, summary: self.said.append((ok, summary)))
 
 
 def test_a_scan_that_ends_in_a_bug_is_reported_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +237,7 @@ def test_a_scan_that_cannot_begin_is_reported_everywhere(tmp_path: Path, monkeyp
     assert monitor_scan.run_scan(config, {}, StopRequest(), show).ok
     assert "No runs yet" in (web / "index.html").read_text()
     assert "s3sync_verdict 0.0" in prom.read_text()
-    locks = activity.lock_path(config.log_dir).parent
+    locks = scan_status.lock_path(config.log_dir).parent
     locks.rename(tmp_path / "locks")
     locks.write_text("in the way")
     pings = Pings(monkeypatch)
@@ -229,22 +246,24 @@ def test_a_scan_that_cannot_begin_is_reported_everywhere(tmp_path: Path, monkeyp
         monitor_scan.run_scan(config, {}, StopRequest(), show)
 
     [(ok, summary)] = pings.said
-    assert (ok, "the scan could not begin: cannot lock" in summary) == (False, True)
-    assert "the scan could not begin: cannot lock" in (web / "index.html").read_text()
+    assert (ok, "the scan could not start: cannot lock" in summary) == (False, True)
+    assert "the scan could not start: cannot lock" in (web / "index.html").read_text()
     assert "s3sync_verdict 2.0" in prom.read_text()
     *_, seen = load_overview(config).verdict.problems
-    assert seen.text.startswith("scans cannot begin: ")
+    assert seen.text.startswith("scans cannot start: ")
 
 
-def test_alerts_are_told_by_one_process_at_a_time(tmp_path: Path) -> None:
+def test_alerts_are_reported_by_one_process_at_a_time(tmp_path: Path) -> None:
     config = config_of(tmp_path, alert_free_percent=100)
-    memory = config.log_dir / "noted.alerts.json"
-    with lock.held(config.log_dir / "locks" / "alerts.lock", "busy"):
-        found = monitor_scan._alert(config, [], patient=False)
-        assert not memory.exists(), "the other process writes it"
+    found = alerts.find([], config)
+    with lock.held(notifications.lock_path(config.log_dir), "busy"):
+        monitor_scan._report_alerts(config, found, is_patient=False)
+        assert not notifications.path_of(config.log_dir).exists(), "the other process writes it"
 
-    assert found == monitor_scan._alert(config, [], patient=False)
-    assert json.loads(memory.read_text()) == [alert.key for alert in found]
+    monitor_scan._report_alerts(config, found, is_patient=False)
+    memory = notifications.peek(config.log_dir)
+    assert memory
+    assert memory.logged == {"alerts": {alert.key for alert in found}}
 
 
 def test_status_exits_with_1_and_says_why_after_a_failed_scan(lab: Lab, server: S3Server, tiny_run: Path) -> None:
@@ -255,7 +274,7 @@ def test_status_exits_with_1_and_says_why_after_a_failed_scan(lab: Lab, server: 
     after, asked = lab.run("status", "--config", config), lab.run("status", "--config", config, "--json")
 
     assert (before.code, before.err) == (0, "")
-    assert "no scan has ended yet" in before.out
+    assert "no scan has finished yet" in before.out
     assert (scan.code, after.code, asked.json["exit_code"]) == (1, 1, 1)
     assert after.err.startswith("s3sync: s3://no-such-bucket: no such bucket: s3://no-such-bucket")
     assert time.strftime("last scan %Y-") in after.out
@@ -278,7 +297,7 @@ def test_a_scan_that_finds_another_one_at_work_refreshes_page_and_metrics(
         process.communicate(timeout=120)
 
     assert (busy.code, process.returncode) == (0, 0)
-    assert "A scan is running since" in meanwhile
+    assert "A scan has been running since" in meanwhile
     assert "s3sync_tick_running 1.0" in numbers
     assert "s3sync_tick_running 0.0" in prom.read_text()
     assert "All is well" in (web / "index.html").read_text()

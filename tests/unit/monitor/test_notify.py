@@ -11,6 +11,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -23,8 +24,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from s3sync import __version__
-from s3sync.monitor import notify
-from s3sync.monitor.notify import Channels, Kind, News, Notifier, Problem, Upload
+from s3sync.config import Config
+from s3sync.errors import BusyError
+from s3sync.monitor import messages, notifications, notify, problem_log
+from s3sync.monitor.messages import Update, Upload
+from s3sync.monitor.notify import Channels, Notifier
+from s3sync.monitor.problems import Kind, Problem
 from tests.helpers.hooks import SECRET, Handler, Receiver, path_of, running
 from tests.helpers.unprivileged import run_python
 
@@ -34,7 +39,7 @@ RUN_1 = "240101_M01234_0001_A to s3://lab/seq/240101_M01234_0001_A/"
 RUN_2 = "240102_M01234_0002_B to s3://lab/seq/240102_M01234_0002_B/"
 FAILED_1 = Problem(RUN_1, "3 of 10 files failed: SlowDown; it is tried again on the next scan", "run")
 FAILED_2 = Problem(RUN_2, "a file vanished", "run")
-NO_AWS = Problem("aws", "the token has expired: renew it", "aws")
+NO_AWS = Problem("aws", "the token has expired: renew it", "aws", id="aws.expired-credentials")
 NO_FOLDER = Problem("/data/seq", "cannot be read: mount it", "other")
 TOO_OLD = Problem(RUN_2, "too old (80 hours): touch its RunInfo.xml to upload it", "note")
 UPLOADED_1 = Upload(RUN_1, "5,492 files, 102.3 GB")
@@ -74,7 +79,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def memory(tmp_path: Path) -> Path:
-    return tmp_path / "told.json"
+    return notifications.path_of(tmp_path)
 
 
 Tell = Callable[..., None]
@@ -85,7 +90,7 @@ def tell(receiver: Receiver, memory: Path, clock: Clock) -> Tell:
     """One scan: a process of its own, that knows of the one before only by the memory file."""
 
     def scan(*problems: Problem, uploaded: tuple[Upload, ...] = (), names: tuple[str, ...] = ("slack_alert",)) -> None:
-        Notifier(receiver.channels(*names), memory, clock, timeout=60).tell(News(uploaded, problems))
+        Notifier(receiver.channels(*names), memory.parent, clock, timeout=60).notify(Update(uploaded, problems))
 
     return scan
 
@@ -103,7 +108,7 @@ def test_slack_texts(receiver: Receiver, tell: Tell) -> None:
     ]
     tell(NO_AWS, TOO_OLD, NO_FOLDER, names=both)
     assert receiver.texts("slack_alert") == [
-        ":warning:  *S3 Upload*: Error in connecting to AWS!\n\t\t• the token has expired: renew it",
+        f":warning:  *S3 Upload*: Error in connecting to AWS!\n\t\t• {NO_AWS.text_with_id}",
         f":warning:  *S3 Upload*: Please note\n\t\t• {RUN_2}: too old (80 hours): touch its RunInfo.xml to upload it",
     ]
     tell(TOO_OLD, uploaded=(UPLOADED_1,), names=both)
@@ -132,14 +137,18 @@ def test_json_webhook(receiver: Receiver, tell: Tell, clock: Clock) -> None:
     tell(FAILED_2, NO_AWS, uploaded=(UPLOADED_1,), names=("webhook",))
     assert [each.json for each in receiver.take("webhook")] == [
         {**same, "event": "uploaded", "runs": [{"key": RUN_1, "text": "5,492 files, 102.3 GB"}]},
-        {**same, "event": "failed", "runs": [{"key": RUN_2, "text": "a file vanished", "kind": "run"}]},
-        {**same, "event": "failed", "runs": [{"key": "aws", "text": NO_AWS.text, "kind": "aws"}]},
+        {**same, "event": "failed", "runs": [{"key": RUN_2, "text": "a file vanished", "kind": "run", "id": ""}]},
+        {
+            **same,
+            "event": "failed",
+            "runs": [{"key": "aws", "text": NO_AWS.text, "kind": "aws", "id": "aws.expired-credentials"}],
+        },
     ]
     clock.now += 60
     tell(TOO_OLD, names=("webhook",))
     same["at"] = "2023-11-14T22:14:20+00:00"
     assert [each.json for each in receiver.take("webhook")] == [
-        {**same, "event": "warning", "runs": [{"key": RUN_2, "text": TOO_OLD.text, "kind": "note"}]},
+        {**same, "event": "warning", "runs": [{"key": RUN_2, "text": TOO_OLD.text, "kind": "note", "id": ""}]},
         {**same, "event": "recovered", "runs": [{"key": "aws", "text": "was: the token has expired: renew it"}]},
     ]
 
@@ -176,11 +185,11 @@ def test_twenty_runs_need_no_more(receiver: Receiver, tell: Tell) -> None:
 
 
 def test_ping(receiver: Receiver, memory: Path) -> None:
-    notifier = Notifier(receiver.channels("ping"), memory)
-    notifier.begin()
-    notifier.end(True, "2 runs uploaded\nin 7 min \x1b[0m")
-    notifier.end(False, "x" * 20_000)
-    notifier.tell(News((), (FAILED_1,)))
+    notifier = Notifier(receiver.channels("ping"), memory.parent)
+    notifier.ping_start()
+    notifier.ping_end(True, "2 runs uploaded\nin 7 min \x1b[0m")
+    notifier.ping_end(False, "x" * 20_000)
+    notifier.notify(Update((), (FAILED_1,)))
     start, success, fail = receiver.take("ping")
     assert (start.method, start.path, start.body) == ("POST", f"{path_of('ping')}/start", b"")
     assert (success.path, success.body) == (path_of("ping"), b"2 runs uploaded\nin 7 min \\x1b[0m")
@@ -191,32 +200,35 @@ def test_ping(receiver: Receiver, memory: Path) -> None:
 
 @pytest.mark.parametrize(("ending", "start"), [("/", "/start"), ("?create=1", "/start?create=1")])
 def test_ping_urls_with_more(ending: str, start: str, receiver: Receiver, memory: Path) -> None:
-    Notifier(Channels(ping=receiver.url("ping") + ending), memory).begin()
+    Notifier(Channels(ping=receiver.url("ping") + ending), memory.parent).ping_start()
     assert [each.path for each in receiver.take("ping")] == [path_of("ping") + start]
 
 
 def test_the_proxy_of_the_environment_is_used(
     receiver: Receiver, memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{receiver.server_port}")
     url = f"http://ping.invalid{path_of('ping')}"
-    Notifier(Channels(ping=url), memory).begin()
-    assert [each.path for each in receiver.received] == [f"{url}/start"]
+    for proxy in (f"http://127.0.0.1:{receiver.server_port}", f"lab:pass@127.0.0.1:{receiver.server_port}"):
+        monkeypatch.setenv("http_proxy", proxy)
+        Notifier(Channels(ping=url), memory.parent).ping_start()
+    assert [each.path for each in receiver.received] == [f"{url}/start"] * 2
+    credentials = [each.headers.get("proxy-authorization") for each in receiver.received]
+    assert credentials == [None, "Basic bGFiOnBhc3M="]
 
 
 def test_no_channels_nothing_happens(memory: Path, caplog: pytest.LogCaptureFixture) -> None:
-    notifier = Notifier(Channels(), memory)
-    notifier.begin()
-    notifier.tell(News((UPLOADED_1,), (FAILED_1,)))
-    notifier.end(True, "")
+    notifier = Notifier(Channels(), memory.parent)
+    notifier.ping_start()
+    notifier.notify(Update((UPLOADED_1,), (FAILED_1,)))
+    notifier.ping_end(True, "")
     assert not memory.exists()
     assert not caplog.records
 
 
 def test_urls_are_in_no_repr(receiver: Receiver, memory: Path) -> None:
     channels = receiver.channels("slack_log", "slack_alert", "webhook", "ping")
-    notifier = Notifier(channels, memory)
-    assert SECRET not in repr([channels, notifier, notify._recipients(channels)])
+    notifier = Notifier(channels, memory.parent)
+    assert SECRET not in repr([channels, notifier, notify.recipients_of(channels)])
 
 
 # What is not told twice
@@ -234,9 +246,9 @@ def test_told_once_and_again_a_day_later(receiver: Receiver, tell: Tell, clock: 
 
 def test_told_again_when_the_text_changes_in_more_than_numbers(receiver: Receiver, tell: Tell) -> None:
     tell(FAILED_1)
-    tell(FAILED_1._replace(text=FAILED_1.text.replace("3 of 10", "1,002 of 1,010.5")))
+    tell(replace(FAILED_1, text=FAILED_1.text.replace("3 of 10", "1,002 of 1,010.5")))
     assert len(receiver.take("slack_alert")) == 1
-    tell(FAILED_1._replace(text="no credentials"))
+    tell(replace(FAILED_1, text="no credentials"))
     assert receiver.texts("slack_alert") == [f":x:  *S3 Upload*: Failed uploading 1 run\n\t\t• {RUN_1}: no credentials"]
 
 
@@ -285,19 +297,19 @@ def test_a_note_is_told_once(receiver: Receiver, tell: Tell, clock: Clock) -> No
 
 def test_a_failure_that_becomes_a_note_is_told_and_has_not_recovered(receiver: Receiver, tell: Tell) -> None:
     tell(FAILED_2)
-    tell(FAILED_2._replace(kind="note"))
+    tell(replace(FAILED_2, kind="note"))
     assert ["Failed" in text for text in receiver.texts("slack_alert")] == [True, False]
     tell()
     assert receiver.take("slack_alert") == []
 
 
 def test_nothing_but_uploads_recovers_while_aws_is_out_of_reach(receiver: Receiver, tell: Tell) -> None:
-    tell(FAILED_1, FAILED_2._replace(kind="note"), NO_FOLDER)
+    tell(FAILED_1, replace(FAILED_2, kind="note"), NO_FOLDER)
     receiver.take("slack_alert")
     tell(NO_AWS, uploaded=(UPLOADED_1,))
     _uploaded, _aws, recovered = receiver.texts("slack_alert")
     assert recovered.split("\n\t\t• ")[1:] == [f"{RUN_1}: was: {FAILED_1.text}"]
-    tell(FAILED_2._replace(kind="note"))
+    tell(replace(FAILED_2, kind="note"))
     (recovered,) = receiver.texts("slack_alert")
     assert [line.partition(":")[0] for line in recovered.split("\n\t\t• ")[1:]] == ["/data/seq", "aws"]
 
@@ -312,7 +324,7 @@ def test_a_clock_set_back_silences_nothing_for_longer_than_a_day(receiver: Recei
 
 def test_a_key_given_twice_is_told_once(receiver: Receiver, tell: Tell) -> None:
     for _ in range(2):
-        tell(FAILED_1, FAILED_1._replace(text="again"))
+        tell(FAILED_1, replace(FAILED_1, text="again"))
     assert receiver.texts("slack_alert") == [f":x:  *S3 Upload*: Failed uploading 1 run\n\t\t• {RUN_1}: again"]
 
 
@@ -357,9 +369,9 @@ def test_the_log_names_the_webhook_that_stands_in(
 
 def test_redirects_are_not_followed(receiver: Receiver, memory: Path, caplog: pytest.LogCaptureFixture) -> None:
     receiver.answers("ping", lambda handler: handler.accept(302, Location=receiver.url("elsewhere")))
-    Notifier(receiver.channels("ping"), memory).end(True, "")
+    Notifier(receiver.channels("ping"), memory.parent).ping_end(True, "")
     assert caplog.messages == [
-        "could not send to the ping URL: HTTP 302: redirects are not followed, give the address where it leads"
+        "could not send to the ping URL: HTTP 302: redirects are not followed (give the address where it leads)"
     ]
     assert receiver.take("elsewhere") == []
 
@@ -386,9 +398,9 @@ def test_a_server_that_does_not_answer_costs_its_timeout_once(
     misbehaviour: Callable[[Handler], None], receiver: Receiver, memory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver.answers("slack_alert", misbehaviour)
-    notifier = Notifier(receiver.channels("slack_alert", "webhook"), memory, timeout=0.5)
+    notifier = Notifier(receiver.channels("slack_alert", "webhook"), memory.parent, timeout=0.5)
     started = time.monotonic()
-    notifier.tell(News((), (FAILED_1, NO_AWS, NO_FOLDER)))
+    notifier.notify(Update((), (FAILED_1, NO_AWS, NO_FOLDER)))
     assert 0.4 < time.monotonic() - started < 40
     assert caplog.messages == ["could not send to the Slack alert webhook: no answer in time"]
     assert len(receiver.take("webhook")) == 3
@@ -397,7 +409,7 @@ def test_a_server_that_does_not_answer_costs_its_timeout_once(
 def test_an_answer_without_end_is_an_answer(receiver: Receiver, memory: Path, caplog: pytest.LogCaptureFixture) -> None:
     receiver.answers("ping", trickle_body)
     started = time.monotonic()
-    Notifier(receiver.channels("ping"), memory).end(True, "")
+    Notifier(receiver.channels("ping"), memory.parent).ping_end(True, "")
     assert time.monotonic() - started < 40
     assert caplog.messages == []
 
@@ -409,7 +421,7 @@ def test_a_name_server_that_does_not_answer(
     over = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: over.wait(20))
     started = time.monotonic()
-    Notifier(Channels(ping=f"http://ping.example/{SECRET}"), memory, timeout=0.2).begin()
+    Notifier(Channels(ping=f"http://ping.example/{SECRET}"), memory.parent, timeout=0.2).ping_start()
     assert time.monotonic() - started < 40
     over.set()
     assert caplog.messages == ["could not send to the ping URL: no answer in time"]
@@ -419,7 +431,7 @@ def test_a_port_where_nobody_listens(memory: Path, caplog: pytest.LogCaptureFixt
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     channels = Channels(slack_log=f"http://127.0.0.1:{port}/{SECRET}")
-    Notifier(channels, memory).tell(News((UPLOADED_1,)))
+    Notifier(channels, memory.parent).notify(Update((UPLOADED_1,)))
     assert caplog.messages == [
         "could not send to the Slack log webhook: ConnectionRefusedError: " + os.strerror(111),
     ]
@@ -428,9 +440,9 @@ def test_a_port_where_nobody_listens(memory: Path, caplog: pytest.LogCaptureFixt
 def test_servers_that_speak_no_http(receiver: Receiver, memory: Path, caplog: pytest.LogCaptureFixture) -> None:
     receiver.answers("ping", lambda handler: None, "/start")
     receiver.answers("ping", lambda handler: handler.wfile.write(b"220 smtp\r\n"), "/fail")
-    notifier = Notifier(receiver.channels("ping"), memory)
-    notifier.begin()
-    notifier.end(False, "")
+    notifier = Notifier(receiver.channels("ping"), memory.parent)
+    notifier.ping_start()
+    notifier.ping_end(False, "")
     assert caplog.messages == [
         "could not send to the ping URL: RemoteDisconnected",
         "could not send to the ping URL: BadStatusLine",
@@ -453,10 +465,10 @@ def test_servers_that_speak_no_http(receiver: Receiver, memory: Path, caplog: py
     ],
 )
 def test_what_is_no_web_address(url: str, memory: Path, caplog: pytest.LogCaptureFixture) -> None:
-    notifier = Notifier(Channels(slack_log=url, slack_alert=url, webhook=url, ping=url), memory)
-    notifier.begin()
-    notifier.tell(News((UPLOADED_1,), (FAILED_1,)))
-    notifier.end(True, "")
+    notifier = Notifier(Channels(slack_log=url, slack_alert=url, webhook=url, ping=url), memory.parent)
+    notifier.ping_start()
+    notifier.notify(Update((UPLOADED_1,), (FAILED_1,)))
+    notifier.ping_end(True, "")
     assert len(caplog.messages) == 6
     assert all(message.startswith("could not send to the ") for message in caplog.messages)
 
@@ -467,10 +479,10 @@ def test_no_more_threads(
     def start(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    notifier = Notifier(receiver.channels("ping"), memory)
+    notifier = Notifier(receiver.channels("ping"), memory.parent)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", start)
-        notifier.begin()
+        notifier.ping_start()
     assert caplog.messages == ["could not send to the ping URL: RuntimeError"]
 
 
@@ -505,14 +517,14 @@ def test_tls(
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     with running(server):
         url = f"https://localhost:{server.server_port}{path_of('ping')}"
-        Notifier(Channels(ping=url), memory).begin()
+        Notifier(Channels(ping=url), memory.parent).ping_start()
         assert server.take("ping") == []
         (message,) = caplog.messages
         assert message.startswith("could not send to the ping URL: SSLCertVerificationError: ")
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        Notifier(Channels(ping=url), memory).begin()
+        Notifier(Channels(ping=url), memory.parent).ping_start()
         assert len(server.take("ping")) == 1
-        Notifier(Channels(ping=url.replace("localhost", "127.0.0.1")), memory).begin()
+        Notifier(Channels(ping=url.replace("localhost", "127.0.0.1")), memory.parent).ping_start()
         assert server.take("ping") == []
         assert caplog.messages[1].startswith("could not send to the ping URL: SSLCertVerificationError: ")
 
@@ -523,7 +535,7 @@ def test_a_process_ends_at_once_though_a_server_hangs(receiver: Receiver) -> Non
 import sys
 from pathlib import Path
 from s3sync.monitor.notify import Channels, Notifier
-Notifier(Channels(ping=sys.argv[1]), Path(), timeout=0.2).begin()
+Notifier(Channels(ping=sys.argv[1]), Path(), timeout=0.2).ping_start()
 print("told")
 """
     started = time.monotonic()
@@ -539,10 +551,8 @@ def test_memory_is_private_and_written_only_when_it_changes(tell: Tell, memory: 
     assert stat.S_IMODE(memory.stat().st_mode) == 0o600
     assert json.loads(memory.read_text()) == {
         "version": 1,
-        "recipients": {
-            "slack_log": {},
-            "slack_alert": {RUN_1: {"text": FAILED_1.text, "kind": "run", "told": clock()}},
-        },
+        "sent": {"scan": {"slack_alert": {RUN_1: {"text": FAILED_1.text, "kind": "run", "at": clock()}}}},
+        "logged": {},
     }
     assert SECRET not in memory.read_text()
     inode = memory.stat().st_ino
@@ -567,14 +577,15 @@ def test_a_channel_that_is_gone_is_forgotten(receiver: Receiver, tell: Tell) -> 
         b"[]",
         b"{}",
         b"null",
-        b'{"version": 2, "recipients": {}}',
-        b'{"version": 1, "recipients": []}',
-        b'{"version": 1, "recipients": {"slack_alert": []}}',
-        b'{"version": 1, "recipients": {"slack_alert": {"aws": {}}}}',
-        b'{"version": 1, "recipients": {"slack_alert": {"aws": {"text": "", "kind": "", "told": "x"}}}}',
-        b'{"version": 1, "recipients": {"slack_alert": {"aws": {"text": "", "kind": "", "told": 1'
+        b'{"version": 2, "logged": {}, "sent": {}}',
+        b'{"version": 1, "logged": {}, "sent": []}',
+        b'{"version": 1, "logged": [], "sent": {}}',
+        b'{"version": 1, "logged": {}, "sent": {"scan": {"slack_alert": []}}}',
+        b'{"version": 1, "logged": {}, "sent": {"scan": {"slack_alert": {"aws": {}}}}}',
+        b'{"version": 1, "logged": {}, "sent": {"scan": {"webhook": {"aws": {"text": "", "kind": "", "at": "x"}}}}}',
+        b'{"version": 1, "logged": {}, "sent": {"scan": {"slack_alert": {"aws": {"text": "", "kind": "", "at": 1'
         + b"0" * 400
-        + b"}}}}",
+        + b"}}}}}",
         b"[" * 100_000,
     ],
 )
@@ -585,16 +596,15 @@ def test_a_corrupt_memory_counts_as_none_and_is_mended(
     tell(FAILED_1)
     tell(FAILED_1)
     assert len(receiver.take("slack_alert")) == 1
-    assert caplog.messages == [
-        f"cannot read which problems were told, so some may be told again: {memory}: it is corrupt"
-    ]
+    assert caplog.messages == [f"cannot read {memory}: it is corrupt (some problems may be reported again)"]
 
 
 def test_a_memory_that_somebody_wrote_into_is_told_in_printable_words(
     receiver: Receiver, tell: Tell, memory: Path
 ) -> None:
-    entry = {"text": "\x1b[31mred\nnext", "kind": "run", "told": 1.0}
-    memory.write_text(json.dumps({"version": 1, "recipients": {"slack_alert": {"RUN\x9b": entry}}}))
+    entry = {"text": "\x1b[31mred\nnext", "kind": "run", "at": 1.0}
+    sent = {"scan": {"slack_alert": {"RUN\x9b": entry}}}
+    memory.write_text(json.dumps({"version": 1, "logged": {}, "sent": sent}))
     tell()
     (text,) = receiver.texts("slack_alert")
     assert r"RUN\x9b: was: \x1b[31mred\nnext" in text
@@ -607,15 +617,116 @@ def test_a_memory_that_cannot_be_read_or_written(
     tell(FAILED_1)
     tell(FAILED_1)
     assert len(receiver.take("slack_alert")) == 2
-    said = f"which problems were told, so some may be told again: {memory}: Is a directory"
+    said = f"{memory}: Is a directory (some problems may be reported again)"
     assert caplog.messages == [f"cannot read {said}", f"cannot write {said}"] * 2
-    assert list(memory.parent.iterdir()) == [memory]
+    assert not list(memory.parent.glob("*.tmp"))
 
 
 def test_a_missing_log_folder(tmp_path: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
-    Notifier(receiver.channels("webhook"), tmp_path / "gone" / "told.json").tell(News((), (FAILED_1,)))
+    Notifier(receiver.channels("webhook"), tmp_path / "gone").notify(Update((), (FAILED_1,)))
     assert len(receiver.take("webhook")) == 1
-    assert [message.rpartition(": ")[2] for message in caplog.messages] == ["No such file or directory"]
+    assert [": No such file or directory (" in message for message in caplog.messages] == [True]
+    assert not (tmp_path / "gone").exists()
+
+
+def test_the_files_of_earlier_versions_are_taken_over(
+    receiver: Receiver, tell: Tell, memory: Path, clock: Clock
+) -> None:
+    """An upgrade neither notifies again nor forgets, and leaves one file."""
+    folder = memory.parent
+
+    def old(problem: Problem) -> str:
+        entry = {"text": problem.text, "kind": problem.kind, "told": clock() - HOUR}
+        return json.dumps({"version": 1, "recipients": {"slack_log": {}, "slack_alert": {problem.key: entry}}})
+
+    stuck = Problem("monitor", "it has been running for more than 24 h", "other")
+    disk = Problem("disk of /log", "only 1 % left", "alert")
+    (folder / "notified.json").write_text(old(FAILED_1))
+    (folder / "notified.alerts.json").write_text(old(disk))
+    (folder / "notified.busy.json").write_text(old(stuck))
+    (folder / "noted.json").write_text(json.dumps([RUN_2]))
+    (folder / "noted.alerts.json").write_text(json.dumps([disk.key]))
+    notifier = Notifier(receiver.channels("slack_alert"), folder, clock)
+
+    tell(FAILED_1)
+    notifier.notify(Update(problems=(disk,)), "alerts")
+    problem_log.log_problems(folder, "scan", [TOO_OLD])
+    problem_log.log_problems(folder, "alerts", [disk])
+    assert receiver.texts("slack_alert") == []
+    assert sorted(path.name for path in folder.glob("*.json")) == ["notifications.json"]
+
+    notifier.notify(Update(), "scan itself")
+    tell()
+    resolved = [text.partition("\u2022 ")[2] for text in receiver.texts("slack_alert")]
+    assert resolved == [f"monitor: was: {stuck.text}", f"{RUN_1}: was: {FAILED_1.text}"]
+
+
+def test_only_the_topic_of_an_update_is_resolved(receiver: Receiver, memory: Path) -> None:
+    notifier = Notifier(receiver.channels("slack_alert"), memory.parent)
+    notifier.notify(Update(problems=(NO_FOLDER,)), "alerts")
+    notifier.notify(Update(problems=(FAILED_1,)))
+    notifier.notify(Update())
+    (_, _, resolved) = receiver.texts("slack_alert")
+    assert RUN_1 in resolved
+    assert NO_FOLDER.key not in resolved
+
+
+def test_an_impatient_notifier_leaves_it_to_another_process(receiver: Receiver, memory: Path) -> None:
+    notifier = Notifier(receiver.channels("slack_alert"), memory.parent)
+    with notifications.opened(memory.parent), pytest.raises(BusyError):
+        notifier.notify(Update(problems=(FAILED_1,)), is_patient=False)
+    assert receiver.texts("slack_alert") == []
+
+
+def test_a_patient_notifier_sends_without_the_lock_in_the_end(
+    receiver: Receiver, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifications, "WAIT_SECONDS", 0.0)
+    with notifications.opened(memory.parent):
+        Notifier(receiver.channels("slack_alert"), memory.parent).notify(Update(problems=(FAILED_1,)))
+    assert len(receiver.texts("slack_alert")) == 1
+
+
+def test_notes_and_alerts_are_logged_once_while_they_last(memory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    note, failed = Problem("RUN 1", "too old", "note"), Problem("RUN 2", "vanished", "run", id="run.gone")
+    for problems in ([note, failed], [note], [], [note]):
+        problem_log.log_problems(memory.parent, "scan", problems)
+    assert caplog.messages == ["RUN 1 too old", "RUN 2: vanished [run.gone]", "RUN 1 too old"]
+
+
+# A trial
+
+
+def test_a_trial_message_goes_through_every_channel(receiver: Receiver) -> None:
+    config = config_with(receiver, "slack_log_webhook", "slack_alert_webhook", "webhook", "ping_url")
+    receiver.answers("webhook", 404)
+    receiver.answers("ping_url", 200)
+
+    results = notify.send_trial(config)
+
+    assert [(result.channel, result.error) for result in results] == [
+        ("the Slack log webhook", ""),
+        ("the Slack alert webhook", ""),
+        ("the JSON webhook", "HTTP 404"),
+        ("the ping URL", ""),
+    ]
+    texts = receiver.texts("slack_log") + receiver.texts("slack_alert")
+    assert [text.partition("\n")[0] for text in texts] == [":information_source:  *S3 Upload*: Trial message"] * 2
+    assert [each.json["event"] for each in receiver.take("webhook")] == ["trial"]
+    assert len(receiver.take("ping_url")) == 1
+
+
+def test_a_webhook_for_both_roles_gets_one_trial_message(receiver: Receiver) -> None:
+    (result,) = notify.send_trial(config_with(receiver, "slack_log_webhook"))
+    assert result == notify.TrialResult("the Slack log webhook", "")
+    assert len(receiver.texts("slack_log")) == 1
+
+
+def config_with(receiver: Receiver, *keys: str) -> Config:
+    entry = {"monitored_directories": ["/data"], "bucket": "lab-runs", "remote_path": "/"}
+    return Config.model_validate(
+        {"monitor": [entry], **{key: receiver.url(key.removesuffix("_webhook")) for key in keys}}
+    )
 
 
 # Any text
@@ -624,7 +735,7 @@ def test_a_missing_log_folder(tmp_path: Path, receiver: Receiver, caplog: pytest
 _texts = st.text(st.characters(), max_size=60)
 _kinds: st.SearchStrategy[Kind] = st.sampled_from(["run", "aws", "other", "note"])
 _news = st.builds(
-    News,
+    Update,
     st.lists(st.builds(Upload, _texts, _texts), max_size=3).map(tuple),
     st.lists(st.builds(Problem, _texts, _texts, _kinds), max_size=4).map(tuple),
 )
@@ -632,26 +743,26 @@ _news = st.builds(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(news=_news, summary=_texts)
-def test_any_texts_arrive_and_are_told_once(news: News, summary: str, receiver: Receiver, memory: Path) -> None:
+def test_any_texts_arrive_and_are_told_once(news: Update, summary: str, receiver: Receiver, memory: Path) -> None:
     memory.unlink(missing_ok=True)
     channels = receiver.channels("slack_log", "slack_alert", "webhook", "ping")
-    Notifier(channels, memory, Clock()).tell(news)
-    Notifier(channels, memory, Clock()).end(True, summary)
+    Notifier(channels, memory.parent, Clock()).notify(news)
+    Notifier(channels, memory.parent, Clock()).ping_end(True, summary)
     texts = receiver.texts("slack_log") + receiver.texts("slack_alert")
     payloads = [each.json for each in receiver.take("webhook")]
     assert len(texts) == len(payloads)
     assert all(line.strip("\t").isprintable() for text in texts for line in text.split("\n"))
     told = [item for payload in payloads for item in payload["runs"]]
-    assert len(told) == len({each.key for each in news.uploaded}) + len({each.key for each in news.problems})
+    assert len(told) == len({each.key for each in news.uploads}) + len({each.key for each in news.problems})
     receiver.take("ping")[0].body.decode()
-    Notifier(channels, memory, Clock()).tell(News((), news.problems))
+    Notifier(channels, memory.parent, Clock()).notify(Update((), news.problems))
     assert receiver.received == []
 
 
 @settings(max_examples=40, deadline=None)
 @given(key=_texts, text=st.text(st.sampled_from("<>&a;é💥\n"), max_size=4000))
 def test_a_slack_line_is_bounded_and_its_escapes_are_whole(key: str, text: str) -> None:
-    line = notify._slack_line(Upload(*notify._clean([Upload(key, text)])[0]))
+    line = messages.slack_line(Update((Upload(key, text),)).as_printable().uploads[0])
     assert len(line) <= 1500
     for escape in ("&lt;", "&gt;", "&amp;"):
         line = line.replace(escape, "")

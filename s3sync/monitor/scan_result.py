@@ -1,0 +1,76 @@
+"""The result of a scan: each run with its state, and what happened to those that were due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from s3sync.inventory import RunStatus
+from s3sync.monitor.last_scan import Counters
+from s3sync.monitor.messages import Update, Upload
+from s3sync.monitor.problems import Problem, has_failed
+from s3sync.text import human_bytes, human_seconds, pluralize, printable
+from s3sync.transfer import UploadResult, request
+
+_MAX_NAMES = 3  # failed files that are named where there is room for one line
+
+
+@dataclass(slots=True)
+class ScanResult:
+    """What a scan has found and done so far; results of runs are by key."""
+
+    runs: list[RunStatus] = field(default_factory=list)
+    reports: dict[str, UploadResult] = field(default_factory=dict)
+    previews: dict[str, request.Preview] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    alerts: list[Problem] = field(default_factory=list)  # reported separately; they change no exit code
+    uploading_elsewhere: set[str] = field(default_factory=set)  # keys of runs that another process uploads
+    busy: str = ""  # says which other scan holds the lock; empty if this one could start
+    is_misconfigured: bool = False  # an entry of the config requires what this host does not have
+
+    @property
+    def ok(self) -> bool:
+        """Whether the scan succeeded; notes alone (a run is too old) fail none."""
+        return not has_failed(self.problems)
+
+    @property
+    def uploaded(self) -> dict[str, UploadResult]:
+        """The results of the runs that are complete in S3."""
+        return {key: report for key, report in self.reports.items() if report.state.completed}
+
+    def replace(self, run: RunStatus, again: RunStatus) -> None:
+        """Replace a run by its new state."""
+        self.runs = [again if each is run else each for each in self.runs]
+
+    def counters(self) -> Counters:
+        """Return how many runs, files and bytes this scan has completed."""
+        states = [report.state for report in self.uploaded.values() if not report.already_complete]
+        return Counters(
+            runs=len(states),
+            files=sum(state.sent_files for state in states),
+            size=sum(state.sent_bytes for state in states),
+        )
+
+    def update(self) -> Update:
+        """Return what recipients of notifications should know."""
+        new = {key: report for key, report in self.uploaded.items() if not report.already_complete}
+        return Update(
+            uploads=tuple(Upload(key, one_line(report)) for key, report in new.items()),
+            problems=tuple(self.problems),
+            checked_keys=frozenset(run.key for run in self.runs) - self.uploading_elsewhere,
+        )
+
+    def summary(self) -> str:
+        """Return a line for each problem."""
+        return "\n".join(f"{each.key}: {each.text_with_id}" for each in self.problems) or "all is well"
+
+
+def one_line(report: UploadResult) -> str:
+    """Return in one line what happened to a run."""
+    state, counters = report.state, report.counters
+    proven = f"{len(state.proven):,} of {pluralize(state.total_local_files, 'file')} proven"
+    if state.completed or not state.failed:
+        return f"{proven}, {human_bytes(counters.sent_size)} sent in {human_seconds(counters.seconds)}"
+    named = [f"{printable(path)}: {reason}" for path, reason in list(state.failed.items())[:_MAX_NAMES]]
+    more = f"; and {len(state.failed) - _MAX_NAMES:,} more" if len(state.failed) > _MAX_NAMES else ""
+    failed = f"{len(state.failed):,} failed: {'; '.join(named)}{more}"
+    return f"not completed, {proven}, {failed} (tried again at the next scan)"

@@ -1,0 +1,108 @@
+"""Find out about the scans: the last one that has ended, and the one that is running. Reads only."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from s3sync.config import Config
+from s3sync.monitor import last_scan
+from s3sync.monitor.last_scan import LastScan
+from s3sync.monitor.problems import MONITOR, SCANS, Problem
+from s3sync.state import lock
+from s3sync.state import log_dir as state_log_dir
+
+STALE_AFTER_SECONDS = 3 * 3600  # without a scan that has ended or is running
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanStatus:
+    """The state of the scans. `problem` is what is wrong with them, besides their age."""
+
+    last: LastScan | None = None
+    problem: Problem | None = None
+    running_since: float | None = None  # seconds since the epoch; None if no scan is running
+    running_on: str = ""  # the host, if that is another one
+
+    def without_other_runs(self, keys: Collection[str]) -> ScanStatus:
+        """Return the status without the problems of other runs than these."""
+        if self.last is None:
+            return self
+        problems = tuple(each for each in self.last.problems if each.kind != "run" or each.key in keys)
+        return replace(self, last=replace(self.last, problems=problems))
+
+    def age(self, now: float) -> float:
+        """Return the seconds since the last sign of a scan; infinite if there never was one."""
+        if self.running_since is not None:
+            return 0.0
+        return max(0.0, now - self.last.ended) if self.last else float("inf")
+
+
+def lock_path(log_dir: Path) -> Path:
+    """Return the lock that a scan holds."""
+    return log_dir / "locks" / "monitor.lock"
+
+
+def read_status(config: Config, now: float | None = None) -> ScanStatus:
+    """Return the state of the scans; `now` is in seconds since the epoch."""
+    now = time.time() if now is None else now
+    path = lock_path(config.log_dir)
+    locked = _mtime(path)  # a scan writes into its lock when it starts
+    host = lock.held_where(path)
+    ended = _mtime(last_scan.path_of(config.log_dir))  # read after the lock: a scan may have ended meanwhile
+    last, problem = last_scan.read_or_explain(config.log_dir)
+    if host is not None:
+        since = now if locked is None else locked
+        problem = problem or _too_long(config, SCANS, now - since)
+        return ScanStatus(last=last, problem=problem, running_since=since, running_on=host)
+    problem = problem or _cannot_start(config)
+    if last and locked is not None and ended is not None and locked > ended and not problem:
+        text = "the last scan did not finish: was it killed? (see the main log; the next scan continues)"
+        problem = Problem(SCANS, text, "other", id="monitor.killed")
+    return ScanStatus(last=last, problem=problem)
+
+
+def running_too_long(config: Config, path: Path) -> Problem | None:
+    """Return the problem that the scan that holds the lock `path` has held it too long; None if it has not."""
+    since = _mtime(path)
+    return None if since is None else _too_long(config, MONITOR, time.time() - since)
+
+
+def is_scanning_user(config: Config) -> bool:
+    """Return whether this user runs the scans: the owner of the files they leave, if there are any, or root."""
+    left = (config.log_dir, config.report_dir and config.report_dir / "index.html", config.metrics_file)
+    owners = {owner for path in left if path and (owner := _owner(path)) is not None}
+    return not owners or os.geteuid() in (0, *owners)
+
+
+def _too_long(config: Config, key: str, seconds: float) -> Problem | None:
+    if seconds <= config.alert_after_busy_hours * 3600:
+        return None
+    hours = f"{config.alert_after_busy_hours:g} h"
+    text = f"the scan has been running for more than {hours}: is it stuck? (see `s3sync status` and the main log)"
+    return Problem(key, text, "other", id="monitor.running-too-long")
+
+
+def _cannot_start(config: Config) -> Problem | None:
+    """Return why the next scan cannot start, if this user runs the scans: others need no write permission."""
+    if _owner(config.log_dir) is None or not is_scanning_user(config):
+        return None
+    why = state_log_dir.unwritable(config.log_dir)
+    return Problem(SCANS, f"scans cannot start: {why}", "other", id="monitor.cannot-start") if why else None
+
+
+def _owner(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_uid
+    except OSError:
+        return None
+
+
+def _mtime(path: Path) -> float | None:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return None
