@@ -108,7 +108,8 @@ class Sandbox:
             "/etc/s3sync.yaml": root / "s3sync.yaml",
             "/opt/s3sync/.venv/bin": Path(sys.executable).parent,
         }
-        self._environ = {**lab.env, "PATH": f"{root}/bin:{lab.env['PATH']}"}
+        config = str(self._places["/etc/s3sync.yaml"])
+        self._environ = {**lab.env, "PATH": f"{root}/bin:{lab.env['PATH']}", "S3SYNC_CONFIG": config}
         for run in RUNS:
             how = {"run_id": run.run_id, "cycles": run.cycles, "complete": run.complete}
             make_run(root / "data" / "runs", run.instrument, lanes=1, tiles=2, scale=0.02, **how)  # type: ignore[arg-type]
