@@ -5,54 +5,65 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 REMOTE_PATH ?= /
 SCHEDULE ?= */10 * * * *
-NEEDS_CONFIG = test -n '$(CONFIG)' || { echo 'usage: make $@ CONFIG=FILE (see conf/s3sync.minimal.yaml)' >&2; exit 2; }
+S3SYNC := @$(BIN)/python -m s3sync
+RUN_ARGS = '$(RUN)' --bucket '$(BUCKET)' --remote-path '$(REMOTE_PATH)' $(if $(LOG_DIR),--log-dir '$(LOG_DIR)') $(ARGS)
+CONFIG_ARGS = $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
+NEEDS_RUN = @test -n '$(RUN)' && test -n '$(BUCKET)' || { echo "usage: make $@ RUN=/data/RUN BUCKET=my-bucket \
+	[REMOTE_PATH=/] [LOG_DIR=DIR] [ARGS='--dry-run ...']" >&2; exit 2; }
+NEEDS_CONFIG = @test -n '$(CONFIG)' || { echo 'usage: make $@ CONFIG=FILE (`make init` writes one)' >&2; exit 2; }
+NEEDS_OUTPUT = @test -n '$(OUTPUT)' || { echo 'usage: make report OUTPUT=DIR [CONFIG=FILE]' >&2; exit 2; }
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@echo
+	@echo 'Other options go into ARGS: make status ARGS="--json RUN".'
+	@echo 'make exits with 2 if a command fails; its last line has the exit code: Error 75.'
 
 install: $(VENV)/.installed  ## install s3sync and the AWS CLI into .venv
 	@$(BIN)/python -m compileall -q s3sync  # its users may not be allowed to write here
-	@echo 'ready: $(BIN)/s3sync (next: "Install" in README.md puts it on PATH)'
+	@echo 'ready: $(BIN)/s3sync'
+	@echo 'next:  sudo ln -s "$(CURDIR)/$(BIN)/s3sync" /usr/local/bin/s3sync   (puts it on PATH)'
+	@echo '       s3sync init   (writes a config for the monitor)'
 
-demo: $(VENV)/.installed  ## upload a simulated run to a local S3; no account needed
-	$(BIN)/python scripts/demo.py
+demo: $(VENV)/.installed  ## upload a simulated run to a local S3; ARGS=--keep to go on
+	$(BIN)/python scripts/demo.py $(ARGS)
 
-upload: $(VENV)/.installed  ## upload one run: RUN=/data/RUN BUCKET=B [LOG_DIR=] [ARGS=]
-	@test -n "$(RUN)" && test -n "$(BUCKET)" || { echo 'usage: make upload RUN=/data/RUN BUCKET=my-bucket [REMOTE_PATH=/] [LOG_DIR=DIR] [ARGS=--dry-run]' >&2; exit 2; }
-	@$(BIN)/python -m s3sync upload --local_path '$(RUN)' --bucket '$(BUCKET)' --remote_path '$(REMOTE_PATH)' $(if $(LOG_DIR),--log_dir '$(LOG_DIR)') $(ARGS)
+upload: $(VENV)/.installed  ## upload one run: RUN=/data/RUN BUCKET=B [LOG_DIR=]
+	$(NEEDS_RUN)
+	$(S3SYNC) upload $(RUN_ARGS)
 
-verify: $(VENV)/.installed  ## compare a run with S3: RUN=/data/RUN BUCKET=B [ARGS=]
-	@test -n "$(RUN)" && test -n "$(BUCKET)" || { echo 'usage: make verify RUN=/data/RUN BUCKET=my-bucket' >&2; exit 2; }
-	@$(BIN)/python -m s3sync verify '$(RUN)' --bucket '$(BUCKET)' --remote_path '$(REMOTE_PATH)' $(if $(LOG_DIR),--log_dir '$(LOG_DIR)') $(ARGS)
+verify: $(VENV)/.installed  ## compare a run with S3: RUN=/data/RUN BUCKET=B
+	$(NEEDS_RUN)
+	$(S3SYNC) verify $(RUN_ARGS)
 
-check: $(VENV)/.installed  ## check the monitor's setup: CONFIG=FILE
-	@$(NEEDS_CONFIG)
-	@$(BIN)/python -m s3sync check --config '$(CONFIG)' $(ARGS)
+init: $(VENV)/.installed  ## write a config for the monitor: [CONFIG=FILE]
+	$(S3SYNC) init $(CONFIG_ARGS)
 
-monitor: $(VENV)/.installed  ## one scan of the monitor: CONFIG=FILE
-	@$(NEEDS_CONFIG)
+check: $(VENV)/.installed  ## check the monitor's setup: [CONFIG=FILE]
+	$(S3SYNC) check $(CONFIG_ARGS)
+
+monitor: $(VENV)/.installed  ## one scan, as cron makes it: CONFIG=FILE
+	$(NEEDS_CONFIG)
 	@scripts/monitor.sh '$(CONFIG)' $(ARGS)
 
 dry-run: $(VENV)/.installed  ## what a scan would upload, and why: CONFIG=FILE
-	@$(NEEDS_CONFIG)
-	@scripts/monitor.sh '$(CONFIG)' --dry_run $(ARGS)
+	$(NEEDS_CONFIG)
+	@scripts/monitor.sh '$(CONFIG)' --dry-run $(ARGS)
 
-status: $(VENV)/.installed  ## all runs with state and reason: CONFIG=FILE [ARGS=RUN]
-	@$(NEEDS_CONFIG)
-	@$(BIN)/python -m s3sync status --config '$(CONFIG)' $(ARGS)
+status: $(VENV)/.installed  ## all runs with state and reason: [CONFIG=FILE] [ARGS=RUN]
+	$(S3SYNC) status $(CONFIG_ARGS)
 
-report: $(VENV)/.installed  ## write the dashboard: CONFIG=FILE OUTPUT=DIR
-	@test -n '$(CONFIG)' && test -n '$(OUTPUT)' || { echo 'usage: make report CONFIG=FILE OUTPUT=DIR' >&2; exit 2; }
-	@$(BIN)/python -m s3sync report --config '$(CONFIG)' --output '$(OUTPUT)' $(ARGS)
+report: $(VENV)/.installed  ## write the dashboard: OUTPUT=DIR [CONFIG=FILE]
+	$(NEEDS_OUTPUT)
+	$(S3SYNC) report --output '$(OUTPUT)' $(CONFIG_ARGS)
 
-cleanup: $(VENV)/.installed  ## runs that may be deleted: CONFIG=FILE [ARGS=--delete]
-	@$(NEEDS_CONFIG)
-	@$(BIN)/python -m s3sync cleanup --config '$(CONFIG)' $(ARGS)
+cleanup: $(VENV)/.installed  ## runs that may be deleted: [CONFIG=FILE] [ARGS=--delete]
+	$(S3SYNC) cleanup $(CONFIG_ARGS)
 
-install-cron: $(VENV)/.installed  ## monitor into your crontab: CONFIG=FILE [SCHEDULE='...']
+install-cron: $(VENV)/.installed  ## monitor into your crontab: CONFIG=FILE [SCHEDULE=]
 	@$(BIN)/python scripts/install_cron.py install --config '$(CONFIG)' --schedule '$(SCHEDULE)'
 
-uninstall-cron: $(VENV)/.installed  ## remove it again: [CONFIG=FILE]
+uninstall-cron: $(VENV)/.installed  ## remove it from there: [CONFIG=FILE]
 	@$(BIN)/python scripts/install_cron.py uninstall --config '$(CONFIG)'
 
 test: $(VENV)/.dev-installed  ## all tests that need nothing but Python
@@ -99,5 +110,5 @@ $(VENV)/.bench-installed: requirements-bench.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-bench.txt
 	touch $@
 
-.PHONY: help install demo upload verify check monitor dry-run status report cleanup install-cron uninstall-cron test test-real test-sweep bench lint man lock clean
+.PHONY: help install demo upload verify init check monitor dry-run status report cleanup install-cron uninstall-cron test test-real test-sweep bench lint man lock clean
 .DEFAULT_GOAL := help

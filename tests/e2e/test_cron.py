@@ -67,12 +67,12 @@ def test_install_twice_is_one_line_and_uninstall_leaves_the_rest(site: Site, fak
 
     assert (first.returncode, second.returncode) == (0, 0), first.stderr
     line = f"{EVERY_MINUTE} {ROOT}/scripts/monitor.sh {site.config} # s3sync:{site.config}"
-    assert second.stdout.endswith(f"installed: {line}\n")
+    assert f"\ninstalled: {line}\nnext: `s3sync status" in second.stdout
     assert fake_crontab.read_text() == f"{before}{line}\n"
     removed = make(site, "uninstall-cron", f"CONFIG={site.config}")
-    assert (removed.returncode, removed.stdout) == (0, "removed: 1 line(s)\n")
+    assert (removed.returncode, removed.stdout) == (0, "removed: 1 line of the crontab\n")
     assert fake_crontab.read_text() == before
-    assert make(site, "uninstall-cron").stdout == "removed: 0 line(s)\n"
+    assert make(site, "uninstall-cron").stdout == "removed: 0 lines of the crontab\n"
 
 
 def test_a_config_that_check_refuses_is_not_installed(site: Site, fake_crontab: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_config_that_check_refuses_is_not_installed(site: Site, fake_crontab: 
 
     assert result.returncode == 2  # make's own code for a failed recipe
     assert "PROBLEM  bucket: no such bucket" in result.stdout
-    assert "not installed: mend the problems above first" in result.stderr
+    assert "not installed: fix the problems above first" in result.stderr
     assert fake_crontab.read_text() == settings_of(site)
 
 
@@ -170,8 +170,9 @@ def test_check_names_the_variables_that_credentials_and_network_come_from(name: 
 @pytest.mark.parametrize(
     "schedule", ["every minute", "* * * *", "*/10 * * * * rm", "@sometimes", "* * * * *\n* * * * * x"]
 )
-def test_a_wrong_schedule_is_usage(schedule: str, site: Site) -> None:
+def test_a_wrong_schedule_is_named(schedule: str, site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     assert install_cron.main(["install", "--config", str(site.config), "--schedule", schedule]) == 2
+    assert f"{schedule!r} is not a schedule of cron" in capsys.readouterr().err
 
 
 def test_percent_signs_and_spaces_survive_cron() -> None:
