@@ -1,29 +1,14 @@
 """Run the AWS CLI, and understand what it and S3 say."""
 
-from s3sync.aws import (
-    access,
-    argv,
-    causes,
-    checksums,
-    client,
-    destination,
-    diagnosis,
-    etag,
-    multipart,
-    objects,
-    settings,
-)
-from s3sync.aws.destination import Destination
+from s3sync.aws import access, causes, client, destination, diagnosis, digests, etag, multipart, objects, settings
 
 __all__ = [
-    "Destination",
     "access",
-    "argv",
     "causes",
-    "checksums",
     "client",
     "destination",
     "diagnosis",
+    "digests",
     "etag",
     "multipart",
     "objects",

@@ -1,37 +1,46 @@
-"""The AWS CLI, its credentials and the buckets, looked at from the host that this runs on: a finding for each."""
+"""Check from this host that the AWS CLI, its credentials and the buckets work."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from s3sync.aws import argv, causes, client, diagnosis
-from s3sync.aws.argv import BucketRef, Storage
-from s3sync.aws.destination import Destination
-from s3sync.aws.objects import has_no_listings
+from s3sync.aws.client import AwsCli, AwsResult
+from s3sync.aws.destination import BucketRef, Destination, Storage
+from s3sync.aws.listing import is_listing_unsupported
 from s3sync.aws.settings import S3Settings
 from s3sync.errors import S3SyncError, StoppedError
 from s3sync.signals import StopRequest
 from s3sync.text import printable
 
 PROBE_KEY = "s3sync-check"  # of a multipart upload that is never completed: no object ever has this name
+_NO_KEY = {"404", "NoSuchKey"}
 
 
-class CheckResult(NamedTuple):
-    """One thing that was looked at. `text` says what is so, and if that is a problem, what to do.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """What was found out about one thing. If it is a problem, `text` says what to do, and `id` names its kind.
 
-    A `warning` is ok if it is meant so.
+    A `warning` is ok if it is intended.
     """
 
     ok: bool
     what: str
     text: str
     warning: bool = False
+    id: str = ""
+
+    @classmethod
+    def of_error(cls, what: str, error: S3SyncError) -> CheckResult:
+        """Return the problem that an error describes."""
+        return cls(ok=False, what=what, text=str(error), id=error.id)
 
 
 class UploadTarget(NamedTuple):
-    """Where runs go: a bucket, the account that has to own it (empty: any), and the path in it (empty: its root)."""
+    """Where runs go: a bucket, the account that has to own it (empty: any), and a path in it (empty: its root)."""
 
     name: str
     owner: str = ""
@@ -39,90 +48,102 @@ class UploadTarget(NamedTuple):
 
     @classmethod
     def of(cls, destination: Destination, owner: str) -> UploadTarget:
-        """Of a destination, and the account that has to own its bucket."""
+        """Return the target for a destination, and the account that has to own its bucket."""
         return cls(destination.bucket, owner, destination.prefix)
 
     @property
     def bucket(self) -> BucketRef:
-        """Its bucket."""
+        """Return the bucket."""
         return BucketRef(self.name, self.owner)
+
+    @property
+    def probe_key(self) -> str:
+        """Return the key in this path that never becomes an object."""
+        return f"{self.prefix}/{PROBE_KEY}" if self.prefix else PROBE_KEY
 
     def __str__(self) -> str:
         return f"s3://{self.name}/{self.prefix}".rstrip("/")
 
 
 class WriteProbe(NamedTuple):
-    """A place in a bucket that is tried to be written to, as the uploads will."""
+    """A target that is written to for a test, with the storage of its uploads."""
 
-    bucket: BucketRef
-    key: str
+    target: UploadTarget
     storage: Storage
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessQuery:
+    """What to check: a CLI (None: the default one), the targets it has to reach, and those to write to for a test."""
+
+    aws_command: str | None
+    threads: int
+    targets: tuple[UploadTarget, ...]
+    probes: tuple[WriteProbe, ...] = ()
+
+
 def check_access(
-    command: str | None,
-    threads: int,
-    places: Iterable[UploadTarget],
-    environ: Mapping[str, str],
-    stop: StopRequest,
-    work: Path,
-    probes: Iterable[WriteProbe] = (),
+    query: AccessQuery, environ: Mapping[str, str], stop: StopRequest, work: Path
 ) -> Iterator[CheckResult]:
-    """The CLI first; without it nothing else can be asked. `command` is its path, or it is found."""
+    """Yield a result for the CLI and, if that works, for each target and probe. Raises StoppedError."""
     try:
-        aws = client.connect(command, S3Settings(threads), environ, stop, work)
+        aws = client.connect(query.aws_command, S3Settings(query.threads), environ, stop, work)
         yield CheckResult(ok=True, what="aws", text=f"{printable(aws.path)}: {aws.check_usable()}")
     except StoppedError:
         raise
     except S3SyncError as error:
-        yield CheckResult(ok=False, what="aws", text=str(error))
+        yield CheckResult.of_error("aws", error)
         return
-    probes = tuple(dict.fromkeys(probes))
-    written = {(probe.bucket, probe.key) for probe in probes}
-    for place in dict.fromkeys(places):
-        prefix = f"{place.prefix}/" if place.prefix else ""
-        yield _reach(aws, place, prefix, is_written=(place.bucket, prefix + PROBE_KEY) in written)
-    yield from (_write(aws, probe) for probe in probes)
+    probes = tuple(dict.fromkeys(query.probes))
+    probed = {probe.target for probe in probes}
+    for target in dict.fromkeys(query.targets):
+        yield _check_reachable(aws, target, is_probed=target in probed)
+    yield from (_check_writable(aws, probe) for probe in probes)
 
 
-def _reach(aws: client.AwsCli, place: UploadTarget, prefix: str, *, is_written: bool) -> CheckResult:
-    """Ask what an upload asks first, of a run that nobody has: credentials may be limited to a part of a bucket.
+def _check_reachable(aws: AwsCli, target: UploadTarget, *, is_probed: bool) -> CheckResult:
+    """Make the first request of an upload, for a run that does not exist: credentials may be limited to a prefix."""
+    result = aws.run(argv.list_objects_argv(target.bucket, f"{target.probe_key}/", "", 1))
+    if diagnosis.has_empty_error_body(result.errors):
+        result = aws.run(argv.head_bucket_argv(target.bucket))
+    if result.returncode == 0:
+        whose = f", account {target.owner}'s" if target.owner else ""
+        return CheckResult(ok=True, what="bucket", text=f"{target}: reachable with these credentials{whose}")
+    if text := _explain_without_listing(aws, target, result, is_probed=is_probed):
+        return CheckResult(ok=True, what="bucket", text=f"{target}: {text}")
+    where = f"{target}, expected to be account {target.owner}'s" if target.owner else str(target)
+    cause = diagnosis.unreachable_cause(result.errors) or diagnosis.transient_cause(result.errors)
+    return CheckResult.of_error("bucket", client.to_error(result, where, cause))
 
-    Where `is_written`, another finding says whether files can be sent there.
+
+def _explain_without_listing(aws: AwsCli, target: UploadTarget, listed: AwsResult, *, is_probed: bool) -> str:
+    """Return what it means that a bucket can be used but not listed; empty if it cannot be used.
+
+    With `is_probed`, another result says whether files can be sent there.
     """
-    asked = aws.run(argv.list_objects_argv(place.bucket, f"{prefix}{PROBE_KEY}/", "", 1))
-    if diagnosis.has_empty_error_body(asked.errors):
-        asked = aws.run(argv.head_bucket_argv(place.bucket))
-    if asked.returncode == 0:
-        whose = f", account {place.owner}'s" if place.owner else ""
-        return CheckResult(ok=True, what="bucket", text=f"{place}: reachable with these credentials{whose}")
-    cause = diagnosis.fatal_cause(asked.errors)
-    no_listings = not cause and has_no_listings(asked.errors)
-    if no_listings or (cause and cause.id == causes.DENIED.id and not place.owner):
-        head = aws.run(argv.head_object_argv(place.bucket, f"{prefix}{PROBE_KEY}"))
-        if is_written or diagnosis.error_codes(head.errors) & {"404", "NoSuchKey"}:
-            longer = "so each object is asked for, which takes longer"
-            text = (
-                f"{place}: reachable, but these credentials may not list it, {longer} (give them s3:ListBucket there)"
-            )
-            if no_listings:
-                text = f"{place}: reachable, but this server does not list it, {longer}"
-            return CheckResult(ok=True, what="bucket", text=text)
-    where = f"{place}, expected to be account {place.owner}'s" if place.owner else str(place)
-    why = diagnosis.unreachable_cause(asked.errors) or diagnosis.transient_cause(asked.errors)
-    return CheckResult(ok=False, what="bucket", text=str(client.to_error(asked, where, why)))
+    cause = diagnosis.fatal_cause(listed.errors)
+    is_unsupported = not cause and is_listing_unsupported(listed.errors)
+    is_denied = cause is not None and cause.id == causes.DENIED.id and not target.owner
+    if not is_unsupported and not is_denied:
+        return ""
+    head = aws.run(argv.head_object_argv(target.bucket, target.probe_key))
+    if not is_probed and not diagnosis.error_codes(head.errors) & _NO_KEY:
+        return ""
+    slower = "so each object is requested by itself, which takes longer"
+    if is_unsupported:
+        return f"reachable, but this server does not list it, {slower}"
+    return f"reachable, but these credentials may not list it, {slower} (give them s3:ListBucket there)"
 
 
-def _write(aws: client.AwsCli, probe: WriteProbe) -> CheckResult:
-    """Whether these credentials may write there: a multipart upload begun and aborted leaves nothing."""
-    where = f"s3://{probe.bucket.name}/{probe.key.removesuffix(PROBE_KEY)}"
-    begun = aws.run(argv.create_upload_argv(*probe))
-    if begun.returncode != 0:
-        return CheckResult(ok=False, what="writable", text=str(client.to_error(begun, where)))
-    upload_id = str(client.parse_json(begun))
-    aborted = aws.run(argv.abort_upload_argv(probe.bucket, probe.key, upload_id))
+def _check_writable(aws: AwsCli, probe: WriteProbe) -> CheckResult:
+    """Start and abort a multipart upload, which leaves nothing."""
+    bucket, key = probe.target.bucket, probe.target.probe_key
+    where = f"s3://{bucket.name}/{key.removesuffix(PROBE_KEY)}"
+    started = aws.run(argv.create_upload_argv(bucket, key, probe.storage))
+    if started.returncode != 0:
+        return CheckResult.of_error("writable", client.to_error(started, where))
+    aborted = aws.run(argv.abort_upload_argv(bucket, key, str(client.parse_json(started))))
     if aborted.returncode != 0:
-        return CheckResult(
-            ok=False, what="writable", text=f"{client.to_error(aborted, where)} (s3:AbortMultipartUpload)"
-        )
+        error = client.to_error(aborted, where)
+        return CheckResult(ok=False, what="writable", text=f"{error} (s3:AbortMultipartUpload)", id=error.id)
     return CheckResult(ok=True, what="writable", text=f"{where}: writable with these credentials")

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s3sync import process_tree, processes
+from s3sync import processes
 from s3sync.aws import argv as aws_argv
 from s3sync.aws.causes import Cause
+from s3sync.aws.destination import Storage
 from s3sync.aws.diagnosis import are_credentials_missing, describe_exit_code, fatal_error_in, strip_prefix
 from s3sync.aws.installation import find_aws, packaged_version
 from s3sync.aws.process_set import ProcessSet
@@ -87,7 +88,7 @@ class AwsCli:
         self.path = path
         self.processes = ProcessSet(stop, stall_seconds)
         self.version_text = ""  # what `version` returned
-        self.wants_few_checksums = wants_few_checksums(environ)
+        self._wants_few_checksums = wants_few_checksums(environ)
         self._has_answered = False  # S3, so there were credentials
         self._environ = environ
         self._secrets = secrets_of(environ)
@@ -102,6 +103,16 @@ class AwsCli:
         """
         self.version_text = self.version_text or packaged_version(self.path) or self.check_usable(timeout)
         return self.version_text
+
+    @property
+    def supports_crt(self) -> bool:
+        """Return whether this version, once `version` was called, has the CRT transfer client."""
+        return aws_argv.supports_crt(self.version_text)
+
+    def upload_argv(self, folder: str, url: str, storage: Storage) -> tuple[str, ...]:
+        """Return the options that upload a folder with the checksums that can be verified; call `version` before."""
+        checksums = aws_argv.checksum_options(self.version_text, few=self._wants_few_checksums)
+        return aws_argv.s3_cp_argv(folder, url, storage, checksums)
 
     def check_usable(self, timeout: float | None = None) -> str:
         """Run `aws --version`, and return what it prints. Raises AwsError if that fails."""
@@ -171,31 +182,6 @@ class AwsCli:
     def has_lost_credentials(self, result: AwsResult) -> bool:
         """Return whether a process found no credentials where earlier ones found some. That may pass."""
         return self._has_answered and result.returncode != 0 and are_credentials_missing(result.errors)
-
-    @property
-    def process_count(self) -> int:
-        """Return how many processes were started so far."""
-        return self.processes.started
-
-    def running_pids(self) -> list[int]:
-        """Return the ids of the running processes."""
-        return self.processes.pids()
-
-    def terminate(self, pid: int, reason: str) -> None:
-        """Start to end a running process."""
-        self.processes.terminate(pid, reason)
-
-    def terminate_all(self) -> None:
-        """Start to end all running processes."""
-        self.processes.terminate_all()
-
-    def quick_version(self) -> str:
-        """Return the version."""
-        return self.version()
-
-    def bytes_read(self) -> dict[int, int]:
-        """Return the bytes that each running process and its children have read so far, by process id."""
-        return {pid: process_tree.count_bytes_read(pid) for pid in self.processes.pids()}
 
     def check_stop(self) -> None:
         """Raise InterruptedBySignal or LeaseLostError if a stop was requested."""

@@ -1,16 +1,24 @@
-"""Where a run goes: a bucket and the path in it, and the keys that follow from them."""
+"""Name the place of a run in S3: bucket, path and keys, and how S3 stores its objects."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from s3sync.errors import UsageError
 from s3sync.text import printable
 
 MAX_KEY_BYTES = 1024  # S3's limit, in UTF-8
-COMPLETION_OBJECT = "s3sync.complete.json"  # in the run's prefix, where it is wanted: that all of it is there
+COMPLETION_OBJECT = "s3sync.complete.json"  # below the run's prefix, if requested: says that the run is complete
+STORAGE_CLASSES = (
+    *("STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "REDUCED_REDUNDANCY"),
+    *("GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"),
+)
+SSE = ("AES256", "aws:kms")
+ACLS = ("private", "bucket-owner-read", "bucket-owner-full-control")  # none that makes a run public
+ACCOUNT = re.compile(r"[0-9]{12}")
 
 # Looser than AWS's rule for new buckets: old ones in us-east-1 and other servers have capitals and `_`.
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
@@ -38,6 +46,26 @@ _NO_BUCKETS = (
 )
 
 _COMPLETION_PATH = re.compile(rf"(Analysis/[0-9]+/)?{re.escape(COMPLETION_OBJECT)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """How S3 stores the objects. Empty fields mean the default of the bucket."""
+
+    sse: str = ""
+    sse_kms_key_id: str = ""
+    storage_class: str = ""
+    acl: str = ""
+
+
+BUCKET_DEFAULTS = Storage()
+
+
+class BucketRef(NamedTuple):
+    """A bucket, and the account that has to own it (12 digits; empty: any)."""
+
+    name: str
+    owner: str = ""
 
 
 class Destination(NamedTuple):

@@ -1,7 +1,7 @@
-"""Multipart uploads that were begun and neither completed nor aborted: their parts are paid for, and nobody sees them.
+"""Abort incomplete multipart uploads, whose parts are paid for although no object shows them.
 
-The CLI aborts its own when it fails or is interrupted. What was killed cannot, nor what had no way to S3; so
-whoever ends a process with force, or finds that one was, cleans up after it: its own keys, and no others.
+The CLI aborts its own uploads when it fails or is interrupted. A killed process cannot, nor one that S3 was out of
+reach for. So after such a process its own keys are cleaned up, and no others.
 """
 
 from __future__ import annotations
@@ -9,121 +9,111 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import NamedTuple
 
 from s3sync.aws import argv, client, diagnosis
-from s3sync.aws.argv import BUCKET_DEFAULTS, BucketRef, Storage
 from s3sync.aws.client import AwsCli
+from s3sync.aws.destination import BUCKET_DEFAULTS, BucketRef, Storage
 from s3sync.errors import AwsError
 
-_MOST_KEYS = 200  # asked for one by one
-_AT_ONCE = 8
-_PROBE = "s3sync-check"  # no object ever has this name
-_SECONDS = 30.0  # each question may take so long: somebody may be waiting for the end
-_SKEW = timedelta(minutes=15)  # S3 refuses requests of clocks that differ by more
-_TOO_LATE = datetime(9999, 1, 1, tzinfo=timezone.utc)  # for the skew to be added
-_NO_ENTRY = (TypeError, ValueError, AttributeError, OverflowError)
+_MAX_KEYS = 200  # that are listed one by one
+_MAX_PROCESSES = 8
+_PROBE_KEY = "s3sync-check"  # no object ever has this name
+_TIMEOUT_SECONDS = 30.0  # of each request: a person may be waiting for the end
+_MAX_SKEW = timedelta(minutes=15)  # S3 refuses requests of clocks that differ by more
+_MAX_TIME = datetime(9999, 1, 1, tzinfo=timezone.utc)  # the skew can still be added to earlier times
+_UNPARSABLE = (TypeError, ValueError, AttributeError, OverflowError)
 
 
-class AbortResult(NamedTuple):
-    """How many multipart uploads were aborted, and what kept the others from it (empty: nothing did)."""
+@dataclass(frozen=True, slots=True)
+class AbortResult:
+    """How many multipart uploads were aborted, and why some may be left; the reason is empty if none are."""
 
     aborted: int
-    trouble: str = ""
+    problem: str = ""
 
 
-class ServerBehavior:
-    """What a server was found to do: whether it lists multipart uploads for an exact key alone, as MinIO does."""
-
-    def __init__(self) -> None:
-        self.lists_by_key: bool | None = None  # not known yet
-
-
-def abort_incomplete_uploads(
-    aws: AwsCli,
-    bucket: BucketRef,
-    prefix: str,
-    keys: Collection[str],
-    since: str = "",
-    habits: ServerBehavior | None = None,
-    storage: Storage = BUCKET_DEFAULTS,
-) -> AbortResult:
-    """Abort the multipart uploads of these keys under a prefix, those begun before `since` (ISO 8601) left alone.
-
-    With `habits`, which remembers the answer, a server that lists none is tried whether it lists them for an exact
-    key alone, by one begun as `storage` says. Works while the program is being stopped, too. Raises nothing that S3 or
-    the CLI may cause.
-    """
-    try:
-        found, trouble = _begun(aws, bucket, prefix), ""
-        if habits and not found and _lists_by_key(aws, bucket, prefix, habits, storage):
-            found, trouble = _begun_by_key(aws, bucket, keys)
-    except AwsError as error:
-        return AbortResult(0, str(error))
-    wanted = set(keys)
-    not_before = datetime.fromisoformat(since) if since else None
-    ours = [left for left in found if left.key in wanted and (not_before is None or left.begun + _SKEW >= not_before)]
-    aborted = 0
-    for left in ours:
-        try:
-            _abort(aws, bucket, left)
-            aborted += 1
-        except AwsError as error:
-            trouble = str(error)
-    return AbortResult(aborted, trouble)
-
-
-def _lists_by_key(aws: AwsCli, bucket: BucketRef, prefix: str, habits: ServerBehavior, storage: Storage) -> bool:
-    """Whether an upload that is begun now is missing in the list; it is aborted at once. Raises AwsError."""
-    if habits.lists_by_key is None:
-        key = prefix + _PROBE
-        begun = aws.run_despite_stop(argv.create_upload_argv(bucket, key, storage), _SECONDS)
-        upload_id = client.parse_json(begun) if begun.succeeded else None
-        if not isinstance(upload_id, str):  # whoever may not begin one has left none
-            return False
-        probe = _Begun(key, upload_id, _TOO_LATE)
-        try:
-            habits.lists_by_key = all(left.key != key for left in _begun(aws, bucket, prefix))
-        finally:
-            _abort(aws, bucket, probe)
-    return habits.lists_by_key
-
-
-def _begun_by_key(aws: AwsCli, bucket: BucketRef, keys: Collection[str]) -> tuple[list[_Begun], str]:
-    """A question for each of the first keys, several at a time; what keeps it from being complete. Raises AwsError."""
-    asked = list(keys)[:_MOST_KEYS]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = [left for some in pool.map(lambda key: _begun(aws, bucket, key), asked) for left in some]
-    if len(asked) < len(keys):
-        return found, f"this server lists them by key alone, and only {_MOST_KEYS} of {len(keys):,} were asked for"
-    return found, ""
-
-
-class _Begun(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _IncompleteUpload:
     key: str
     upload_id: str
-    begun: datetime
+    started: datetime
 
 
-def _abort(aws: AwsCli, bucket: BucketRef, left: _Begun) -> None:
-    """Raises AwsError."""
-    ended = aws.run_despite_stop(argv.abort_upload_argv(bucket, left.key, left.upload_id), _SECONDS)
-    if not ended.succeeded and "NoSuchUpload" not in diagnosis.error_codes(ended.errors):
-        raise client.to_error(ended, f"s3://{bucket.name}")
+class IncompleteUploads:
+    """The incomplete multipart uploads under a prefix of a bucket. Works also after a stop was requested."""
 
+    def __init__(self, aws: AwsCli, bucket: BucketRef, prefix: str, storage: Storage = BUCKET_DEFAULTS) -> None:
+        self._aws = aws
+        self._bucket = bucket
+        self._prefix = prefix
+        self._storage = storage
+        self._lists_by_key: bool | None = None  # not known yet
 
-def _begun(aws: AwsCli, bucket: BucketRef, prefix: str) -> list[_Begun]:
-    """All under the prefix; raises AwsError."""
-    ended = aws.run_despite_stop(argv.list_uploads_argv(bucket, prefix), _SECONDS)
-    if not ended.succeeded:
-        raise client.to_error(ended, f"s3://{bucket.name}")
-    found = []
-    entries = client.parse_json(ended)
-    for entry in entries if isinstance(entries, list) else ():
-        with contextlib.suppress(*_NO_ENTRY):  # what is no such entry is not ours
-            key, upload_id, begun = entry
-            moment = datetime.fromisoformat(begun.replace("Z", "+00:00")).astimezone(timezone.utc)
-            if moment < _TOO_LATE:
-                found.append(_Begun(str(key), str(upload_id), moment))
-    return found
+    def abort(self, keys: Collection[str], since: str = "", *, probe_server: bool = False) -> AbortResult:
+        """Abort the uploads of these keys that were started at or after `since` (ISO 8601; empty: all).
+
+        With `probe_server`, find out whether a server that lists no uploads lists them only for an exact key, as MinIO
+        does. Raises nothing that S3 or the CLI may cause.
+        """
+        try:
+            found, problem = self._list(self._prefix), ""
+            if probe_server and not found and self._server_lists_by_key():
+                found, problem = self._list_by_key(keys)
+        except AwsError as error:
+            return AbortResult(0, str(error))
+        not_before = datetime.fromisoformat(since) if since else None
+        aborted, wanted = 0, set(keys)
+        for upload in found:
+            if upload.key in wanted and (not_before is None or upload.started + _MAX_SKEW >= not_before):
+                try:
+                    self._abort(upload.key, upload.upload_id)
+                    aborted += 1
+                except AwsError as error:
+                    problem = str(error)
+        return AbortResult(aborted, problem)
+
+    def _server_lists_by_key(self) -> bool:
+        """Return whether an upload that is started for this purpose is missing in the list. Raises AwsError."""
+        if self._lists_by_key is None:
+            key = self._prefix + _PROBE_KEY
+            result = self._aws.run_despite_stop(
+                argv.create_upload_argv(self._bucket, key, self._storage), _TIMEOUT_SECONDS
+            )
+            upload_id = client.parse_json(result) if result.succeeded else None
+            if not isinstance(upload_id, str):  # credentials that may not start an upload have left none
+                return False
+            try:
+                self._lists_by_key = all(upload.key != key for upload in self._list(self._prefix))
+            finally:
+                self._abort(key, upload_id)
+        return self._lists_by_key
+
+    def _list_by_key(self, keys: Collection[str]) -> tuple[list[_IncompleteUpload], str]:
+        """Return the uploads of the first keys, and why that may not be all of them. Raises AwsError."""
+        requested = list(keys)[:_MAX_KEYS]
+        with ThreadPoolExecutor(_MAX_PROCESSES) as pool:
+            found = [upload for uploads in pool.map(self._list, requested) for upload in uploads]
+        if len(requested) < len(keys):
+            return found, f"this server lists them only by key, and {_MAX_KEYS} of {len(keys):,} keys were checked"
+        return found, ""
+
+    def _list(self, prefix: str) -> list[_IncompleteUpload]:
+        result = self._aws.run_despite_stop(argv.list_uploads_argv(self._bucket, prefix), _TIMEOUT_SECONDS)
+        if not result.succeeded:
+            raise client.to_error(result, f"s3://{self._bucket.name}")
+        found = []
+        entries = client.parse_json(result)
+        for entry in entries if isinstance(entries, list) else ():
+            with contextlib.suppress(*_UNPARSABLE):  # an unexpected entry is not ours
+                key, upload_id, started = entry
+                moment = datetime.fromisoformat(started.replace("Z", "+00:00")).astimezone(timezone.utc)
+                if moment < _MAX_TIME:
+                    found.append(_IncompleteUpload(str(key), str(upload_id), moment))
+        return found
+
+    def _abort(self, key: str, upload_id: str) -> None:
+        result = self._aws.run_despite_stop(argv.abort_upload_argv(self._bucket, key, upload_id), _TIMEOUT_SECONDS)
+        if not result.succeeded and "NoSuchUpload" not in diagnosis.error_codes(result.errors):
+            raise client.to_error(result, f"s3://{self._bucket.name}")

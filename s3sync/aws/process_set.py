@@ -52,6 +52,10 @@ class ProcessSet:
         with self._lock:
             return list(self._running)
 
+    def bytes_read(self) -> dict[int, int]:
+        """Return the bytes that each running process and its children have read so far, by process id."""
+        return {pid: process_tree.count_bytes_read(pid) for pid in self.pids()}
+
     def terminate(self, pid: int, reason: str) -> None:
         """Start to end a running process, with more and more force; return at once. `reason` follows "aws"."""
         with self._lock:

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from s3sync import invocation
-from s3sync.aws import access, argv
+from s3sync.aws import access
 from s3sync.commands import cron_environment, locations, options, output
-from s3sync.config import Config, config_warnings, load_config, watched_by
+from s3sync.config import Config, MonitorEntry, config_warnings, load_config, watched_by
 from s3sync.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ConfigError, StateError
 from s3sync.files import check_writable, first_untraversable_parent, make_public_folder
 from s3sync.inventory import discovery
@@ -73,13 +73,14 @@ def check_config(
             found.append(finding)
             level = "PROBLEM" if not finding.ok else "warning" if finding.warning else "ok     "
             if not as_json:
-                output.print_lines([f"{level}  {finding.what}: {finding.text}"])
+                name = f" [{finding.id}]" if finding.id else ""
+                output.print_lines([f"{level}  {finding.what}: {finding.text}{name}"])
     if any(finding.what == "config" and not finding.ok for finding in found):
         code = EXIT_CONFIG
     else:
         code = EXIT_DONE if all(finding.ok for finding in found) else EXIT_FAILED
     if as_json:
-        output.print_json({"findings": [finding._asdict() for finding in found], "exit_code": code})
+        output.print_json({"findings": [_as_json(finding) for finding in found], "exit_code": code})
     return code
 
 
@@ -114,13 +115,15 @@ def findings(
     yield from _variables(path, environ, asker)
     try:
         with staging.work_folder(environ, watched_by(config)) as (work, _):
-            places = (
-                access.UploadTarget.of(entry.destination, entry.expected_bucket_owner) for entry in config.monitor
+            query = access.AccessQuery(
+                aws_command=config.aws_command,
+                threads=config.max_threads,
+                targets=tuple(map(_target, config.monitor)),
+                probes=tuple(access.WriteProbe(_target(e), e.storage) for e in config.monitor) if probe_write else (),
             )
-            probes = _probes(config) if probe_write else ()
-            yield from access.check_access(config.aws_command, config.max_threads, places, environ, stop, work, probes)
+            yield from access.check_access(query, environ, stop, work)
     except StateError as error:
-        yield access.CheckResult(ok=False, what="work folder", text=str(error))
+        yield access.CheckResult.of_error("work folder", error)
     yield from slurm_check.check_cluster(slurm_uses(config), environ, stop, submit=submit)
 
 
@@ -130,9 +133,7 @@ def slurm_uses(config: Config) -> slurm_check.ClusterUse:
     for cluster in dict.fromkeys(filter(None, map(config.cluster_of, config.monitor))):
         entries = [entry for entry in config.monitor if config.cluster_of(entry) == cluster]
         directories = dict.fromkeys(directory for entry in entries for directory in entry.monitored_directories)
-        places = dict.fromkeys(
-            access.UploadTarget.of(entry.destination, entry.expected_bucket_owner) for entry in entries
-        )
+        places = dict.fromkeys(map(_target, entries))
         clusters[cluster] = (tuple(directories), tuple(places))
     return slurm_check.ClusterUse(config.log_dir, config.aws_command, config.max_threads, clusters)
 
@@ -242,8 +243,9 @@ def _published(config: Config) -> Iterator[access.CheckResult]:
         yield access.CheckResult(ok=not closed, what=key, text=f"{where}: writable{advice if closed else ''}")
 
 
-def _probes(config: Config) -> Iterator[access.WriteProbe]:
-    for entry in config.monitor:
-        prefix = entry.destination.prefix
-        key = f"{prefix}/{access.PROBE_KEY}" if prefix else access.PROBE_KEY
-        yield access.WriteProbe(argv.BucketRef(entry.bucket, entry.expected_bucket_owner), key, entry.storage)
+def _target(entry: MonitorEntry) -> access.UploadTarget:
+    return access.UploadTarget.of(entry.destination, entry.expected_bucket_owner)
+
+
+def _as_json(finding: access.CheckResult) -> dict[str, object]:
+    return {"ok": finding.ok, "what": finding.what, "text": finding.text, "warning": finding.warning}

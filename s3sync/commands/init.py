@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from s3sync import invocation
-from s3sync.aws import Destination, destination
+from s3sync.aws import destination
+from s3sync.aws.destination import Destination
 from s3sync.commands import check, options, output
 from s3sync.config import default_places
 from s3sync.errors import InterruptedBySignal, StateError, UsageError

@@ -10,7 +10,7 @@ import shlex
 import shutil
 from typing import TypeAlias
 
-from s3sync.aws import argv as aws_argv
+from s3sync.aws import destination as aws_destination
 from s3sync.state import log_dir
 from s3sync.text import printable
 from s3sync.transfer import bandwidth, hook
@@ -158,7 +158,7 @@ def age(text: str) -> float:
 
 def account(text: str) -> str:
     """Parse the id of an AWS account; empty is none."""
-    if text and not aws_argv.ACCOUNT.fullmatch(text):  # argparse parses the default, too
+    if text and not aws_destination.ACCOUNT.fullmatch(text):  # argparse parses the default, too
         raise argparse.ArgumentTypeError(f"{text!r} is not an account id of 12 digits")
     return text
 

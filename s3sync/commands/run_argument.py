@@ -6,7 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
-from s3sync.aws import Destination, destination
+from s3sync.aws import destination
+from s3sync.aws.destination import Destination
 from s3sync.commands.options import path
 from s3sync.errors import RunError, UsageError
 from s3sync.runs import local_files, run_folder

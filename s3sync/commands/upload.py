@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from s3sync.aws import argv, client
+from s3sync.aws import client
+from s3sync.aws import destination as aws_destination
 from s3sync.commands import locations, options, output, run_argument, upload_text
 from s3sync.errors import EXIT_DONE, EXIT_FAILED, UsageError
 from s3sync.resources import lower_priority, usable_cores
@@ -69,22 +70,22 @@ def _add_proof(group: options.Container) -> None:
 
 def _add_storage(group: options.Container) -> None:
     add = group.add_argument
-    add("--sse", choices=argv.SSE, default="", help="encryption (default: as the bucket does)")
+    add("--sse", choices=aws_destination.SSE, default="", help="encryption (default: as the bucket does)")
     add("--sse-kms-key-id", "--sse_kms_key_id", default="", metavar="KEY", help="the KMS key for --sse aws:kms")
     add(
         "--storage-class",
         "--storage_class",
-        choices=argv.STORAGE_CLASSES,
+        choices=aws_destination.STORAGE_CLASSES,
         default="",
         metavar="CLASS",
         help="STANDARD (default), STANDARD_IA, INTELLIGENT_TIERING, GLACIER_IR, DEEP_ARCHIVE, ...",
     )
     add(
         "--acl",
-        choices=argv.ACLS,
+        choices=aws_destination.ACLS,
         default="",
         metavar="ACL",
-        help=f"the canned ACL, where the bucket's policy requires one: {', '.join(argv.ACLS)}",
+        help=f"the canned ACL, where the bucket's policy requires one: {', '.join(aws_destination.ACLS)}",
     )
 
 
@@ -223,10 +224,12 @@ def _request(args: argparse.Namespace, place: log_dir.Place) -> UploadRequest:
     )
 
 
-def _storage(args: argparse.Namespace) -> argv.Storage:
+def _storage(args: argparse.Namespace) -> aws_destination.Storage:
     if args.sse_kms_key_id and args.sse != "aws:kms":
         raise UsageError("--sse-kms-key-id requires --sse aws:kms (add that)", id="usage.requires-other")
-    return argv.Storage(args.sse, args.sse_kms_key_id, args.storage_class, args.acl)
+    return aws_destination.Storage(
+        sse=args.sse, sse_kms_key_id=args.sse_kms_key_id, storage_class=args.storage_class, acl=args.acl
+    )
 
 
 def _bandwidth(args: argparse.Namespace) -> bandwidth.BandwidthSchedule | None:

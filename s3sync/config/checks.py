@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from s3sync.aws import Destination
+from s3sync.aws.destination import Destination
 from s3sync.config.entry import MonitorEntry
 from s3sync.config.model import SECRETS, Config, watched_by
 from s3sync.config.parsed import ParsedConfig

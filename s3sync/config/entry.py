@@ -8,8 +8,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, m
 from pydantic import StrictStr as Text
 from pydantic import WithJsonSchema as Schema
 
-from s3sync.aws import Destination, argv
 from s3sync.aws import destination as aws_destination
+from s3sync.aws.destination import ACLS, SSE, STORAGE_CLASSES, Destination
 from s3sync.config.value_types import (
     AbsolutePath,
     Account,
@@ -73,7 +73,7 @@ class MonitorEntry(Model):
         description="Files are left out if one of these regular expressions is found in RUN/path/in/the/run.",
     )
 
-    sse: Annotated[Text, AfterValidator(one_of(argv.SSE)), Schema({"enum": ["", *argv.SSE]})] = Field(
+    sse: Annotated[Text, AfterValidator(one_of(SSE)), Schema({"enum": ["", *SSE]})] = Field(
         default="", description="How S3 encrypts the objects; by default as the bucket says."
     )
     sse_kms_key_id: Text = Field(
@@ -81,10 +81,10 @@ class MonitorEntry(Model):
     )
     storage_class: Annotated[
         Text,
-        AfterValidator(one_of(argv.STORAGE_CLASSES)),
-        Schema({"enum": ["", *argv.STORAGE_CLASSES]}),
+        AfterValidator(one_of(STORAGE_CLASSES)),
+        Schema({"enum": ["", *STORAGE_CLASSES]}),
     ] = Field(default="", description="By default STANDARD.")
-    acl: Annotated[Text, AfterValidator(one_of(argv.ACLS)), Schema({"enum": ["", *argv.ACLS]})] = Field(
+    acl: Annotated[Text, AfterValidator(one_of(ACLS)), Schema({"enum": ["", *ACLS]})] = Field(
         default="",
         description="The canned ACL of the objects, where the bucket's policy requires one.",
     )
@@ -133,9 +133,11 @@ class MonitorEntry(Model):
         return self
 
     @property
-    def storage(self) -> argv.Storage:
+    def storage(self) -> aws_destination.Storage:
         """`sse`, `sse_kms_key_id`, `storage_class` and `acl` together."""
-        return argv.Storage(self.sse, self.sse_kms_key_id, self.storage_class, self.acl)
+        return aws_destination.Storage(
+            sse=self.sse, sse_kms_key_id=self.sse_kms_key_id, storage_class=self.storage_class, acl=self.acl
+        )
 
     @property
     def cluster(self) -> client.SlurmOptions | None:

@@ -16,7 +16,9 @@ from pydantic import StrictStr as Text
 from pydantic import WithJsonSchema as Schema
 from pydantic_core import PydanticCustomError
 
-from s3sync.aws import Destination, argv, destination
+from s3sync.aws import destination
+from s3sync.aws import destination as aws_destination
+from s3sync.aws.destination import Destination
 from s3sync.errors import UsageError
 from s3sync.slurm import client
 from s3sync.text import printable
@@ -123,7 +125,7 @@ def one_of(values: Sequence[str]) -> Callable[[str], str]:
 
 
 def _account(text: str) -> str:
-    if text and not argv.ACCOUNT.fullmatch(text):
+    if text and not aws_destination.ACCOUNT.fullmatch(text):
         raise wrong("must be the 12 digits of an AWS account (in quotes)", id="config.bad-account")
     return text
 

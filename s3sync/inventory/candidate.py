@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from s3sync.aws import Destination
+from s3sync.aws.destination import Destination
 from s3sync.config import Config, MonitorEntry
 from s3sync.runs import Run
 from s3sync.state import identity

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, get_args
 
-from s3sync.aws import Destination
+from s3sync.aws.destination import Destination
 from s3sync.config import Config
 from s3sync.inventory import statuses
 from s3sync.inventory.problems import Problem, broken_nodes

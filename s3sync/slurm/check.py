@@ -233,7 +233,7 @@ def _found(ended: _Try, log_dir: Path) -> Iterator[access.CheckResult]:
     else:
         broken_nodes.remember(log_dir, {}, [node])  # it can start there (again)
     for each in found or ():
-        yield access.CheckResult(each.ok, what, f"{each.what}: {each.text}")
+        yield access.CheckResult(ok=each.ok, what=what, text=f"{each.what}: {each.text}", id=each.id)
 
 
 def _ends(tries: Sequence[_Try], name: str, slurm: Slurm, stop: StopRequest) -> Iterator[tuple[_Try, str]]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,9 +40,13 @@ def answer(folder: Path) -> list[access.CheckResult] | None:
     """What the job found; None as long as it has not said."""
     try:
         found = json.loads((folder / _FOUND).read_bytes())
-        return [access.CheckResult(bool(ok), str(what), printable(str(text))) for ok, what, text, *_ in found]
+        return [_parse_result(**fields) for fields in found]
     except (OSError, ValueError, TypeError):
         return None
+
+
+def _parse_result(*, ok: bool, what: str, text: str, id: str, **_: object) -> access.CheckResult:  # noqa: A002 - a field
+    return access.CheckResult(ok=bool(ok), what=printable(str(what)), text=printable(str(text)), id=printable(str(id)))
 
 
 def look(asked: Asked, environ: Mapping[str, str], stop: StopRequest) -> Iterator[access.CheckResult]:
@@ -51,7 +56,8 @@ def look(asked: Asked, environ: Mapping[str, str], stop: StopRequest) -> Iterato
     try:
         with staging.work_folder(environ, map(Path, (path for path, _ in asked.directories))) as (work, _):
             yield _temporary(environ.get("TMPDIR", ""), work)
-            yield from access.check_access(asked.aws_command, asked.threads, asked.places, environ, stop, work)
+            query = access.AccessQuery(aws_command=asked.aws_command, threads=asked.threads, targets=asked.places)
+            yield from access.check_access(query, environ, stop, work)
     except StateError as error:
         yield access.CheckResult(ok=False, what="temporary files", text=str(error))
 
@@ -97,7 +103,7 @@ def main(folder: Path) -> None:
     """Look, and leave what was found in the folder; raises OSError."""
     os.umask(0o077)
     found = list(look(_asked(folder), os.environ, StopRequest()))
-    files.atomic_write(folder / _FOUND, json.dumps(found).encode("ascii"))
+    files.atomic_write(folder / _FOUND, json.dumps(list(map(asdict, found))).encode("ascii"))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from s3sync import files
-from s3sync.aws import Destination
+from s3sync.aws.destination import Destination
 from s3sync.errors import StateError
 from s3sync.runs import LocalFile
 from s3sync.slurm.client import SlurmOptions

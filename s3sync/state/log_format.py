@@ -15,8 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
-from s3sync.aws import Destination
 from s3sync.aws import etag as aws_etag
+from s3sync.aws.destination import Destination
 from s3sync.state.run_state import Proof, RunState
 from s3sync.text import printable
 

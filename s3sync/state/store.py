@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync import files
-from s3sync.aws import Destination
+from s3sync.aws.destination import Destination
 from s3sync.errors import BusyError, StateError
 from s3sync.runs import Run, local_files
 from s3sync.state import lock

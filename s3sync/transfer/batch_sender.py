@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from s3sync.aws import argv, causes
-from s3sync.aws import multipart as aws_multipart
+from s3sync.aws import causes
+from s3sync.aws.multipart import IncompleteUploads
 from s3sync.runs import Run
 from s3sync.transfer.bandwidth import Ahead, Throttle
 from s3sync.transfer.batches import Batch
@@ -51,7 +51,10 @@ class BatchSender:
 
     def __init__(self, context: UploadContext, run: Run, throttle: Throttle | None = None) -> None:
         """`run` is that of the context, or the folder of a completion object."""
-        self.server = aws_multipart.ServerBehavior()
+        prefix = context.request.destination.run_prefix(run.run_id)
+        self.incomplete_uploads = IncompleteUploads(
+            context.aws, context.request.bucket, prefix, context.request.storage
+        )
         self.leftover_warning = ""  # why parts may be left in S3; empty if there are none
         self._context = context
         self._request = context.request
@@ -88,7 +91,9 @@ class BatchSender:
         process = _BatchProcess(self, batch, share, lines)
         config = self._throttle.config(share) if self._throttle and share is not None else None
         with staging_folder(self._context.work, self._run, batch) as folder:
-            ended = self._aws.run_streaming(self._cp_argv(str(folder)), process.on_line, process.on_start, config)
+            url = self._request.destination.url(self._run.run_id)
+            argv = self._aws.upload_argv(str(folder), url, self._request.storage)
+            ended = self._aws.run_streaming(argv, process.on_line, process.on_start, config)
         self._shares_by_pid.pop(process.pid, None)
         uploaded = self._counter.ended(batch)
         if not ended.succeeded:
@@ -108,11 +113,6 @@ class BatchSender:
             said=said or lines.unreachable,
         )
 
-    def _cp_argv(self, folder: str) -> tuple[str, ...]:
-        checksums = argv.checksum_options(self._aws.version_text, few=self._aws.wants_few_checksums)
-        url = self._request.destination.url(self._run.run_id)
-        return argv.s3_cp_argv(folder, url, self._request.storage, checksums)
-
     def _abort_parts(self, batch: Batch, *, was_killed: bool) -> None:
         """Abort the parts that an ended process may have left; after an orderly end the CLI has done so."""
         request = self._request
@@ -121,18 +121,15 @@ class BatchSender:
         if keys and self._is_s3_lost:
             self.leftover_warning = causes.UNREACHABLE.what
         elif keys:
-            server = self.server if was_killed else None
-            swept = aws_multipart.abort_incomplete_uploads(
-                self._aws, request.bucket, prefix, keys, "", server, request.storage
-            )
-            self.leftover_warning = swept.trouble or self.leftover_warning
+            result = self.incomplete_uploads.abort(keys, probe_server=was_killed)
+            self.leftover_warning = result.problem or self.leftover_warning
 
     def has_started(self, batch: Batch, pid: int, share: int | None) -> None:
         """Note that the process of a batch runs; end it if everything is being ended."""
         self._shares_by_pid[pid] = share
         self._counter.started(batch, pid)
         if self._is_ending.is_set():  # `abort` may not have seen this process
-            self._aws.terminate(pid, _INTERRUPTED)
+            self._aws.processes.terminate(pid, _INTERRUPTED)
 
     def has_uploaded(self, batch: Batch) -> None:
         """Note that a file of a batch was uploaded."""
@@ -140,7 +137,7 @@ class BatchSender:
 
     def give_up(self, pid: int, failures: int) -> None:
         """End a process that has failed with so many files in a row."""
-        self._aws.terminate(pid, f"failed with {failures} files in a row")
+        self._aws.processes.terminate(pid, f"failed with {failures} files in a row")
 
     @property
     def share(self) -> int | None:
@@ -151,13 +148,13 @@ class BatchSender:
         """End the processes that send faster than is allowed now; to be called now and then."""
         if self._throttle:
             for pid in self._throttle.over_limit(dict(self._shares_by_pid)):
-                self._aws.terminate(pid, "was faster than max_bandwidth allows at this time")
+                self._aws.processes.terminate(pid, "was faster than max_bandwidth allows at this time")
 
     def abort(self, *, is_s3_lost: bool = False) -> None:
         """End all processes, and start no more. If S3 is out of reach it is not asked for parts of uploads."""
         self._is_s3_lost = is_s3_lost
         self._is_ending.set()
-        self._aws.terminate_all()
+        self._aws.processes.terminate_all()
 
     @property
     def uploaded(self) -> int:
@@ -175,7 +172,7 @@ class BatchSender:
 
     def progress(self) -> TransferProgress:
         """Return the files and bytes of all batches so far, including those that are being sent."""
-        return self._counter.progress(self._aws.bytes_read())
+        return self._counter.progress(self._aws.processes.bytes_read())
 
 
 class _BatchProcess:

@@ -9,8 +9,8 @@ import json
 from collections.abc import Iterator
 
 from s3sync import __version__
-from s3sync.aws import Destination
 from s3sync.aws import destination as aws_destination
+from s3sync.aws.destination import Destination
 from s3sync.errors import StateError
 from s3sync.runs import Run, local_files
 from s3sync.state import RunState

@@ -39,11 +39,10 @@ class UploadContext:
         request = self.request
         return objects.ObjectReader(
             self.aws,
-            request.destination,
-            self.run.run_id,
+            request.bucket,
+            request.destination.run_prefix(self.run.run_id),
             request.readback,
             request.cores,
-            request.bucket_owner,
             say=self.display.say,
         )
 

@@ -6,7 +6,8 @@ import re
 from collections import deque
 from collections.abc import Callable
 
-from s3sync.aws import Destination, causes, client, diagnosis
+from s3sync.aws import causes, client, diagnosis
+from s3sync.aws.destination import Destination
 from s3sync.transfer.batches import Batch
 
 MAX_CONSECUTIVE_FAILURES = 20  # end a batch: each of these files may have cost minutes of timeouts

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-from s3sync.aws import checksums
+from s3sync.aws import digests
 from s3sync.aws import etag as aws_etag
 from s3sync.runs import LocalFile, Run, analysis_manifest, local_files
 from s3sync.signals import StopRequest
@@ -98,18 +98,18 @@ class Hasher:
         others = [part_size for part_size in aws_etag.likely_part_sizes(file.size, etag) if part_size != ours]
         if not others:
             return None
-        etags = aws_etag.expected_etags(self._run.path / file.path, others, self._stop_if_asked)
+        etags = digests.expected_etags(self._run.path / file.path, others, self._stop_if_asked)
         return etag if etag in etags.values() else None
 
     def crc32(self, file: LocalFile) -> tuple[str, str]:
         """The file's CRC32, of the whole and composed of its parts'. Raises OSError, InterruptedBySignal."""
         part_size = self._multipart.part_size_for(file.size)
-        return aws_etag.expected_crc32(self._run.path / file.path, part_size, self._stop_if_asked)
+        return digests.expected_crc32(self._run.path / file.path, part_size, self._stop_if_asked)
 
     def checksum(self, file: LocalFile, name: str) -> tuple[str, str]:
         """Another of its checksums, in the same way. Raises OSError, InterruptedBySignal."""
         part_size = self._multipart.part_size_for(file.size)
-        return checksums.expected(self._run.path / file.path, name, part_size, self._stop_if_asked)
+        return digests.expected_checksum(self._run.path / file.path, name, part_size, self._stop_if_asked)
 
     def part_size(self, size: int) -> int | None:
         """The size of the parts in which a file of so many bytes goes up; None: in one PUT."""
@@ -135,9 +135,10 @@ class Hasher:
         part_sizes = [ours] if ours in likely or not likely else likely
         wanted = [*part_sizes, None] if self._md5 else part_sizes
         crc32 = self._expected.get(file.path)
-        etags, found = aws_etag.digests(self._run.path / file.path, wanted, self._count, crc32=crc32 is not None)
+        computed = digests.compute_digests(self._run.path / file.path, wanted, self._count, crc32=crc32 is not None)
+        etags = computed.etags
         etag = theirs if theirs in etags.values() else etags[part_sizes[0]]
-        return FileHashes(etag, etags[None] if self._md5 else None, self._damage(file, found, crc32))
+        return FileHashes(etag, etags[None] if self._md5 else None, self._damage(file, computed.crc32, crc32))
 
     def _damage(self, file: LocalFile, found: int | None, expected: int | None) -> str:
         """Empty, too, if it changed meanwhile: then it is looked at again anyway."""

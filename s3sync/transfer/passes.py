@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
-from s3sync.aws import client, destination, multipart, objects
+from s3sync.aws import client, destination, objects
 from s3sync.delays import DELAYS
 from s3sync.errors import AwsError, DeniedError
 from s3sync.resources import usable_cores
@@ -81,7 +81,7 @@ class FileUploader:
             sent_size=self._sent.size,
             found_files=self._found.files,
             found_size=self._found.size,
-            aws_processes=self._context.aws.process_count,
+            aws_processes=self._context.aws.processes.started,
         )
 
     @property
@@ -121,7 +121,7 @@ class FileUploader:
         """
         aws = self._context.aws
         with ThreadPoolExecutor(1) as side:
-            version = side.submit(aws.quick_version)
+            version = side.submit(aws.version)
             try:
                 remote = ask()
             except AwsError:
@@ -146,14 +146,12 @@ class FileUploader:
         unproven_first = sorted(files, key=lambda file: batches.is_proven(file, self.proven))
         keys = [prefix + file.path for file in unproven_first if request.multipart.part_size_for(file.size)]
         if keys:
-            swept = multipart.abort_incomplete_uploads(
-                self._context.aws, request.bucket, prefix, keys, since, self._sender.server, request.storage
-            )
-            if swept.aborted:
+            result = self._sender.incomplete_uploads.abort(keys, since, probe_server=True)
+            if result.aborted:
                 self._context.display.say(
-                    f"{pluralize(swept.aborted, 'multipart upload')} of an interrupted call aborted"
+                    f"{pluralize(result.aborted, 'multipart upload')} of an interrupted call aborted"
                 )
-            self._sender.leftover_warning = swept.trouble
+            self._sender.leftover_warning = result.problem
 
     def compare(self, files: Sequence[LocalFile], remote: Mapping[str, objects.RemoteObject]) -> None:
         """Verify, without sending them, the files that S3 has already."""
@@ -293,7 +291,7 @@ class FileUploader:
         return BatchSender(self._context, run, self._throttle)
 
     def _make_pipeline(self, run: Run, sender: BatchSender, hasher: Hasher) -> Pipeline:
-        load = LoadMeter(usable_cores(), self._context.aws.running_pids)
+        load = LoadMeter(usable_cores(), self._context.aws.processes.pids)
         concurrency = ConcurrencyController(
             self._request.cores, self._request.process_limit, load, is_limited=lambda: sender.share is not None
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from s3sync.aws import checksums
+from s3sync.aws import digests
 from s3sync.aws import etag as aws_etag
 from s3sync.aws.objects import Absent, ObjectState, RemoteObject, Unknown
 from s3sync.runs import LocalFile, analysis_manifest, local_files
@@ -89,7 +89,7 @@ def _compare_checksums(file: LocalFile, seen: RemoteObject, evidence: Evidence) 
     names = [name for name, value in (("crc32", seen.crc32), *seen.sums) if value]
     values = {"crc32": seen.crc32, **dict(seen.sums)}
     for name in names:
-        if name != "crc32" and not checksums.can_compute(name, file.size):
+        if name != "crc32" and not digests.is_computed_fast(name, file.size):
             continue
         ours = evidence.crc32(file) if name == "crc32" else evidence.checksum(file, name)
         if values[name] in (*ours, ours[1].partition("-")[0]):  # some servers do not say of how many parts

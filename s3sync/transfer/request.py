@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from s3sync.aws import Destination, argv, client, etag, objects
+from s3sync.aws import client, etag, objects
 from s3sync.aws import destination as aws_destination
 from s3sync.aws import settings as aws_settings
+from s3sync.aws.destination import Destination
 from s3sync.runs import LocalFile, Run, completion, readiness
 from s3sync.signals import StopRequest
 from s3sync.state import Proof, RunState, StateStore
@@ -41,7 +42,7 @@ class UploadRequest:
     require_whole: bool = True  # the base calls that RunInfo.xml asks for, not only the completion marker
     settle_seconds: float | None = None  # while streaming: how long a file must be unchanged; None: a complete run
     multipart: etag.Multipart = etag.DEFAULT_MULTIPART
-    storage: argv.Storage = argv.BUCKET_DEFAULTS
+    storage: aws_destination.Storage = aws_destination.BUCKET_DEFAULTS
     bucket_owner: str = ""  # the account that has to own the bucket
     max_processes: int | None = None  # at once, while the CPU is idle; by default four times the cores
     max_bandwidth: BandwidthSchedule | None = None  # of all processes together
@@ -77,9 +78,9 @@ class UploadRequest:
         )
 
     @property
-    def bucket(self) -> argv.BucketRef:
+    def bucket(self) -> aws_destination.BucketRef:
         """Return the bucket of the destination, and who has to own it."""
-        return argv.BucketRef(self.destination.bucket, self.bucket_owner)
+        return aws_destination.BucketRef(self.destination.bucket, self.bucket_owner)
 
     @property
     def process_limit(self) -> int:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from warnings import catch_warnings, simplefilter
 
 from s3sync import own_files
-from s3sync.aws import Destination
 from s3sync.aws import destination as aws_destination
+from s3sync.aws.destination import Destination
 from s3sync.errors import RunError, UsageError
 from s3sync.runs import LocalFile, Run, local_files
 from s3sync.state import Proof

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from s3sync.aws import argv, causes, objects
+from s3sync.aws import causes, objects
 from s3sync.aws import destination as aws_destination
 from s3sync.errors import AwsError, InterruptedBySignal, LeaseLostError, RunError, S3SyncError
 from s3sync.runs import LocalFile, analysis_manifest, local_files, run_folder
@@ -142,7 +142,7 @@ class UploadSession:
         reader = self._uploader.reader
         remote = self._uploader.probe_s3(reader.check_access if certain else reader.list_run)
         self._state = replace(self._state, aws=self._uploader.aws_version)
-        if self._request.transfer_client == "crt" and not argv.supports_crt(self._context.aws.version_text):
+        if self._request.transfer_client == "crt" and not self._context.aws.supports_crt:
             self._context.display.say("warning: transfer_client crt needs AWS CLI version 2; it is ignored")
         return remote
 

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3sync.aws import Destination, client, objects
+from s3sync.aws import client, objects
 from s3sync.aws import destination as aws_destination
+from s3sync.aws.destination import Destination
 from s3sync.errors import RunError
 from s3sync.runs import LocalFile, Run, analysis, local_files, run_folder
 from s3sync.signals import StopRequest
@@ -114,7 +115,12 @@ def verify(
                 request.aws_command, request.settings, environ, stop, work, (work_lock,), request.stall_seconds
             )
             reader = objects.ObjectReader(
-                aws, request.destination, run.run_id, request.readback, request.cores, request.bucket_owner, display.say
+                aws,
+                request.bucket,
+                request.destination.run_prefix(run.run_id),
+                request.readback,
+                request.cores,
+                display.say,
             )
             found.remote = remote = reader.list_run()
             found.why_unlisted = reader.why_unlisted

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from s3sync.aws import client as aws_client
-from s3sync.aws.destination import Destination
+from s3sync.aws.destination import BucketRef, Destination
 from s3sync.aws.etag import DEFAULT_MULTIPART
 from s3sync.aws.objects import ObjectReader
 from s3sync.aws.settings import S3Settings
@@ -102,7 +102,7 @@ def listing(number: int, folder: Path, environ: Mapping[str, str], aws: str) -> 
             server.put(_BUCKET, f"{run_id}/{file.path}", b"")
         with_server = {**environ, "AWS_ENDPOINT_URL": server.url}
         client = aws_client.connect(aws, S3Settings(1, DEFAULT_MULTIPART), with_server, StopRequest(), Path(work))
-        reader = ObjectReader(client, Destination(_BUCKET, ""), run_id, "auto", 1)
+        reader = ObjectReader(client, BucketRef(_BUCKET), f"{run_id}/")
         before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         found = reader.list_run()
         seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)

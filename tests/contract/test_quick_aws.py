@@ -16,7 +16,7 @@ import pytest
 
 from s3sync.aws import argv as aws_argv
 from s3sync.aws import diagnosis
-from s3sync.aws.argv import BUCKET_DEFAULTS, BucketRef, Storage
+from s3sync.aws.destination import BUCKET_DEFAULTS, BucketRef, Storage
 from s3sync.aws.etag import Multipart
 from s3sync.aws.settings import S3Settings, child_environment, write_config
 from tests.helpers.lab import BUCKET, FakeAws
@@ -136,7 +136,7 @@ def cp(folder: Path, storage: Storage = BUCKET_DEFAULTS) -> tuple[str, ...]:
 
 
 def test_cp_stores_the_same_objects(sides: tuple[Side, Side], files: Path) -> None:
-    did = agree(sides, cp(files, Storage("AES256", "", "STANDARD_IA")))
+    did = agree(sides, cp(files, Storage(sse="AES256", storage_class="STANDARD_IA")))
     assert (did.succeeded, did.left_uploads, len(did.uploaded)) == (True, 0, 4)
     assert did.stored[f"{PREFIX}large.cbcl"][1].endswith("-3"), "in parts of the size that was asked for"
     double, real = ({key: item.checksums for key, item in side.server.objects(BUCKET).items()} for side in sides)

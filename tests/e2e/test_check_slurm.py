@@ -88,7 +88,10 @@ def test_the_nodes_are_counted(
 
     found = site.findings(fake, slurm=asked, submit=not ok)
 
-    assert found == [CheckResult(True, "slurm", "slurm-wlm 1.2.3"), CheckResult(ok, "slurm", says)]
+    assert found == [
+        CheckResult(ok=True, what="slurm", text="slurm-wlm 1.2.3"),
+        CheckResult(ok=ok, what="slurm", text=says),
+    ]
     assert (f"--partition={asked.get('partition')}" in fake.said("sinfo")[0]) == ("partition" in asked)
     assert not site.log_dir.exists()
 
@@ -99,7 +102,7 @@ def test_a_controller_that_does_not_answer(site: Site, fake: FakeSlurm) -> None:
     (*_, finding) = site.findings(fake, submit=True)
 
     why = "sinfo failed: slurm_load_partitions: Unable to contact slurm controller (connect failure)"
-    assert finding == CheckResult(False, "slurm", f"{why} (is slurmctld up? `scontrol ping` tells)")
+    assert finding == CheckResult(ok=False, what="slurm", text=f"{why} (is slurmctld up? `scontrol ping` tells)")
 
 
 @pytest.mark.parametrize(
@@ -253,7 +256,7 @@ def test_an_interrupted_check_leaves_no_job_and_no_folder(lab: Lab, site: Site, 
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
 
-    assert (process.returncode, err) == (130, "s3sync: interrupted by SIGINT\n")
+    assert (process.returncode, err) == (130, "s3sync: interrupted by SIGINT [run.interrupted]\n")
     assert [words[-1] for words in fake.said("scancel")] == ["7"]
     assert list(site.log_dir.iterdir()) == []
 

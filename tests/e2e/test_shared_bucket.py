@@ -115,6 +115,7 @@ def test_an_interrupted_check_is_no_problem_of_the_machine(tmp_path: Path) -> No
     stop = StopRequest()
     stop.request(signal.SIGINT)
     environ = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    findings = access.check_access("/bin/true", 4, [], environ, stop, tmp_path)
+    query = access.AccessQuery(aws_command="/bin/true", threads=4, targets=())
+    findings = access.check_access(query, environ, stop, tmp_path)
     with pytest.raises(InterruptedBySignal):
         list(findings)

@@ -14,10 +14,12 @@ from typing import Any, cast
 
 import pytest
 
-from s3sync.aws import argv, checksums, diagnosis, objects
+from s3sync.aws import argv, diagnosis
 from s3sync.aws.client import AwsCli, AwsResult
-from s3sync.aws.destination import Destination, parse_destination
+from s3sync.aws.destination import BucketRef, Destination, parse_destination
+from s3sync.aws.digests import expected_checksum
 from s3sync.aws.objects import ObjectReader, ObjectState, RemoteObject
+from s3sync.aws.remote_object import parse_head, parse_listing
 from s3sync.aws.settings import TransferClient, child_environment
 from s3sync.config import load_config
 from s3sync.errors import ConfigError, UsageError
@@ -273,8 +275,8 @@ def test_a_server_that_gives_no_etags_gives_sizes() -> None:
     listed = AwsResult((), 0, b'[["RUN/a", 5, null, null]]', ())
     seen = AwsResult((), 0, b'[5, null, null, null, "abc="]', ())
 
-    assert objects._parse_listing(listed, "s3://b") == [("RUN/a", RemoteObject(5, "", listed=True))]
-    assert objects._parse_head(seen) == RemoteObject(5, "", "abc=")
+    assert parse_listing(listed) == [("RUN/a", RemoteObject(5, "", listed=True))]
+    assert parse_head(seen) == RemoteObject(5, "", "abc=")
 
 
 def test_a_listing_with_sizes_that_are_not_the_objects_is_not_relied_on(
@@ -391,7 +393,7 @@ def test_checksums_are_computed_as_s3_gives_them(tmp_path: Path) -> None:
     reads: list[int] = []
 
     def of(name: str, part_size: int | None) -> tuple[str, str]:
-        return checksums.expected(path, name, part_size, reads.append)
+        return expected_checksum(path, name, part_size, reads.append)
 
     crc32c, crc64 = (0xE3069283).to_bytes(4, "big"), (0xAE8B14860A799888).to_bytes(8, "big")
     assert of("crc32c", None)[0] == base64.b64encode(crc32c).decode()
@@ -848,7 +850,7 @@ def test_a_dry_run_says_how_long_checksums_will_be_asked_for(
     otherwise = lab.upload(tiny_run, *words, "--sse", "AES256", "--json")
 
     assert (
-        "  proof   ETags that are no MD5s, as under KMS: 4 objects will be asked for a checksum one by one" in told.out
+        "  proof   ETags that are no MD5s, as with KMS: the checksums of 4 objects are requested one by one" in told.out
     )
     assert "--verify size compares the sizes alone" in told.out
     assert (by_size.json["checksum_seconds"], otherwise.json["checksum_seconds"]) == (0, 0)
@@ -874,7 +876,7 @@ def test_long_asking_is_announced_once_by_the_upload() -> None:
             return AwsResult(tuple(words), 0, json.dumps([1, "r.1", "aws:kms", None, None]).encode(), ())
 
     said: list[str] = []
-    reader = ObjectReader(cast("AwsCli", Slow()), Destination("lab-runs", ""), "RUN", "auto", 1, say=said.append)
+    reader = ObjectReader(cast("AwsCli", Slow()), BucketRef("lab-runs"), "RUN/", "auto", 1, say=said.append)
     files = [LocalFile(f"f{number:03}", 1, 1) for number in range(200)]
     listed: dict[str, ObjectState] = {file.path: RemoteObject(1, "r.1", listed=True) for file in files}
 
@@ -882,4 +884,4 @@ def test_long_asking_is_announced_once_by_the_upload() -> None:
         assert len(reader.head_unsettled(files, listed)) == 200
 
     [note] = said
-    assert note.startswith("note: ETags that are no MD5s, as under KMS: 196 objects will be asked for a checksum")
+    assert note.startswith("note: ETags that are no MD5s, as with KMS: the checksums of 196 objects are requested")

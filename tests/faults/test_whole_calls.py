@@ -14,9 +14,9 @@ from typing import Any, cast
 import pytest
 
 from s3sync.aws import argv, client
-from s3sync.aws.argv import BucketRef
 from s3sync.aws.causes import NO_RESPONSE, Cause
 from s3sync.aws.client import AwsCli
+from s3sync.aws.destination import BucketRef
 from s3sync.runs import local_files, run_folder
 from s3sync.runs.local_files import LocalFile
 from s3sync.signals import StopRequest
@@ -207,7 +207,7 @@ def test_a_cleanup_comes_to_its_end_whoever_asks_for_the_end_meanwhile(tmp_path:
     thread.start()
     (tmp_path / "ready").read_text()
     stop.request(signal.SIGINT)
-    aws.terminate_all()
+    aws.processes.terminate_all()
     (tmp_path / "go").write_text("go\n")
     thread.join(timeout=60)
     assert [(one.succeeded, one.stdout, one.killed_reason) for one in ended] == [(True, b"[]\n", "")]
@@ -231,7 +231,7 @@ def test_a_process_that_starts_after_all_were_ended_is_ended_too(tmp_path: Path,
 
     assert sender.send(batch).last_error == "aws was interrupted, so it was ended"
     assert sender.send(batch).last_error.startswith("not sent")
-    assert aws.process_count == 1
+    assert aws.processes.started == 1
 
 
 class Told:

@@ -22,9 +22,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from s3sync.aws import client, multipart
-from s3sync.aws.argv import BucketRef
 from s3sync.aws.client import AwsCli, AwsResult
-from s3sync.aws.destination import Destination
+from s3sync.aws.destination import BucketRef, Destination
 from s3sync.aws.diagnosis import fatal_cause, has_empty_error_body, unreachable_cause
 from s3sync.aws.etag import likely_part_sizes
 from s3sync.aws.objects import Absent, ObjectReader, Readback, RemoteObject, Unknown
@@ -651,7 +650,9 @@ def test_whatever_aws_prints_of_objects_is_seen_or_an_aws_error(
     asked: tuple[Readback, bytes], returncode: int, errors: list[str]
 ) -> None:
     mode, stdout = asked
-    reader = ObjectReader(cast("AwsCli", Printing(stdout, returncode, tuple(errors))), LAB, "RUN", mode, 1)
+    reader = ObjectReader(
+        cast("AwsCli", Printing(stdout, returncode, tuple(errors))), BucketRef("lab-runs"), "RUN/", mode, 1
+    )
     reader.set_expected_paths(file.path for file in FILES)
     looked, _ = tried(lambda: reader.get_many(FILES), AwsError)
     if looked is None:
@@ -680,13 +681,12 @@ def test_whatever_aws_prints_of_leftover_uploads_only_ours_are_aborted(
     stdout: bytes, returncode: int, since: str
 ) -> None:
     aws = Printing(stdout, returncode, ("An error occurred (AccessDenied): \\x1b",))
-    swept = multipart.abort_incomplete_uploads(
-        cast("AwsCli", aws), BucketRef("lab-runs"), "RUN/", {"RUN/Data/a"}, since
-    )
+    uploads = multipart.IncompleteUploads(cast("AwsCli", aws), BucketRef("lab-runs"), "RUN/")
+    swept = uploads.abort({"RUN/Data/a"}, since)
     aborts = [words for words in aws.asked if "abort-multipart-upload" in words]
     assert swept.aborted <= len(aborts)
     assert all("--key=RUN/Data/a" in words for words in aborts)
-    assert is_printable(swept.trouble)
+    assert is_printable(swept.problem)
 
 
 @fuzz

@@ -18,10 +18,10 @@ import pytest
 
 from s3sync import process_tree
 from s3sync.aws import argv, client, diagnosis, objects
-from s3sync.aws.argv import BucketRef, Storage
 from s3sync.aws.causes import DENIED
 from s3sync.aws.causes import EXPIRED as EXPIRED_CAUSE
 from s3sync.aws.client import AwsCli, AwsResult
+from s3sync.aws.destination import BucketRef, Storage
 from s3sync.aws.diagnosis import (
     describe_exit_code,
     fatal_cause,
@@ -30,6 +30,7 @@ from s3sync.aws.diagnosis import (
     unreachable_cause,
 )
 from s3sync.aws.installation import find_aws, packaged_version
+from s3sync.aws.remote_object import parse_head
 from s3sync.errors import AwsError, InterruptedBySignal
 from s3sync.signals import StopRequest
 from tests.helpers.lab import AWS_V1
@@ -157,7 +158,7 @@ def test_nothing_of_the_users_can_become_an_option(text: str) -> None:
     assert f"--key={text}" in head
     listing = argv.list_objects_argv(bucket, f"{text}/RUN/", f"{text}/RUN/a", 7)
     assert {f"--prefix={text}/RUN/", f"--start-after={text}/RUN/a", "--max-items=7"} <= set(listing)
-    begun = argv.create_upload_argv(bucket, text, Storage("aws:kms", text, text))
+    begun = argv.create_upload_argv(bucket, text, Storage(sse="aws:kms", sse_kms_key_id=text, storage_class=text))
     assert {f"--ssekms-key-id={text}", f"--storage-class={text}"} <= set(begun)
     uploads = argv.list_uploads_argv(bucket, text)
     aborted = argv.abort_upload_argv(bucket, text, text)
@@ -179,7 +180,7 @@ def test_words_of_a_copy() -> None:
     words = argv.s3_cp_argv("/tmp/work/batch-000001", URL)
     assert words[:4] == ("s3", "cp", "/tmp/work/batch-000001", URL)
     assert {"--recursive", "--no-progress"} <= set(words)
-    storage = Storage("aws:kms", "--key", "GLACIER_IR")
+    storage = Storage(sse="aws:kms", sse_kms_key_id="--key", storage_class="GLACIER_IR")
     more = set(argv.s3_cp_argv("/tmp/work/batch-000001", URL, storage, ("--checksum-algorithm=CRC32",))) - set(words)
     assert more == {
         *("--sse=aws:kms", "--sse-kms-key-id=--key", "--storage-class=GLACIER_IR", "--checksum-algorithm=CRC32")
@@ -444,7 +445,7 @@ def test_other_lines_with_names_are_no_cause(name: str) -> None:
 def test_the_name_of_a_bucket_or_key_in_a_url_is_no_answer_of_s3(bucket: str) -> None:
     said = f'Could not connect to the endpoint URL: "https://{bucket}.s3.amazonaws.com/RUN/{bucket}%20Not Found"'
     assert (fatal_cause([said]), diagnosis.error_codes([said])) == (None, set())
-    assert objects._parse_head(AwsResult(("s3api", "head-object"), 255, b"", (said,))) == objects.Unknown(said)
+    assert parse_head(AwsResult(("s3api", "head-object"), 255, b"", (said,))) == objects.Unknown(said)
 
 
 def test_what_is_wrong_with_everything_comes_before_what_is_wrong_with_a_key() -> None:
@@ -568,7 +569,7 @@ def test_a_query_keeps_all_of_stdout_and_the_complaints_apart(fake: Callable[...
     aws = fake("sys.stderr.write('x' * 200_000 + '\\nlast\\n'); sys.stdout.write('y' * 200_000); sys.exit(254)")
     ended = aws.run(("s3api", "head-object"))
     assert ended == AwsResult(("s3api", "head-object"), 254, b"y" * 200_000, ("x" * 10_000, "last"))
-    assert aws.process_count == 1
+    assert aws.processes.started == 1
 
 
 def test_lines_are_handed_on_and_only_complaints_are_kept(fake: Callable[..., AwsCli]) -> None:
@@ -702,7 +703,7 @@ def test_one_that_cannot_run_is_an_error(tmp_path: Path, stop: StopRequest, text
     aws = AwsCli(program(tmp_path / "aws", text), {}, stop)
     with pytest.raises(AwsError, match=rf"^cannot run {tmp_path / 'aws'}: .*{advice}"):
         aws.run(("--version",))
-    assert aws.process_count == 0
+    assert aws.processes.started == 0
 
 
 @pytest.mark.parametrize("code", ["sys.exit(1)", "pass", "print('aws: broken', file=sys.stderr); sys.exit(255)"])
@@ -803,7 +804,7 @@ def test_nothing_is_started_after_a_request_to_stop(fake: Callable[..., AwsCli],
         with pytest.raises(InterruptedBySignal) as caught:
             ask()
         assert caught.value.exit_code == 143
-    assert aws.process_count == 0
+    assert aws.processes.started == 0
     assert os.listdir(os.path.dirname(aws.path)) == ["aws"]
 
 
@@ -821,7 +822,7 @@ def test_an_error_of_ours_ends_it(fake: Callable[..., AwsCli], moment: str) -> N
     thread, results = in_thread(lambda: aws.run_streaming(("s3", "cp"), on_line, on_start))
     thread.join(5)
     waits = thread.is_alive()
-    for pid in aws.bytes_read():
+    for pid in aws.processes.bytes_read():
         os.kill(pid, signal.SIGKILL)
     thread.join(30)
     assert not waits, "it waits for a process that does not end"
@@ -837,14 +838,14 @@ def test_what_live_processes_have_read_can_be_asked_at_any_time(fake: Callable[.
     ready = threading.Event()
     thread, _ = in_thread(lambda: aws.run_streaming(("s3", "cp"), lambda line: ready.set(), pids.append))
     assert ready.wait(30)
-    read = aws.bytes_read()
+    read = aws.processes.bytes_read()
     os.write(release, b"x")
     thread.join(30)
     os.close(release)
     os.close(wait)
     assert list(read) == pids
     assert read[pids[0]] >= 3_000_000
-    assert aws.bytes_read() == {}
+    assert aws.processes.bytes_read() == {}
 
 
 def test_many_threads_share_one(fake: Callable[..., AwsCli]) -> None:
@@ -854,18 +855,18 @@ def test_many_threads_share_one(fake: Callable[..., AwsCli]) -> None:
         thread.join(30)
     expected = [[AwsResult((str(number),), 0, f"{number}\n".encode(), ())] for number in range(8)]
     assert [result for _, result in results] == expected
-    assert aws.process_count == 8
+    assert aws.processes.started == 8
 
 
 def test_the_version_of_a_cli_beside_this_python_is_known_without_a_process(fake: Callable[..., AwsCli]) -> None:
     beside = AwsCli(AWS_V1, {"PATH": "/usr/bin:/bin"}, StopRequest())
     assert beside.version().startswith("aws-cli/1.")
-    assert (beside.process_count, beside.version_text) == (0, beside.version())
+    assert (beside.processes.started, beside.version_text) == (0, beside.version())
     assert beside.check_usable().startswith(beside.version() + " ")
-    assert beside.process_count == 1
+    assert beside.processes.started == 1
     elsewhere = fake("print('aws-cli/2.36.7 Python/3.13.1')")
-    assert (elsewhere.version(), elsewhere.process_count) == ("aws-cli/2.36.7 Python/3.13.1", 1)
-    assert (elsewhere.version(), elsewhere.process_count) == ("aws-cli/2.36.7 Python/3.13.1", 1)
+    assert (elsewhere.version(), elsewhere.processes.started) == ("aws-cli/2.36.7 Python/3.13.1", 1)
+    assert (elsewhere.version(), elsewhere.processes.started) == ("aws-cli/2.36.7 Python/3.13.1", 1)
 
 
 @pytest.mark.parametrize("first_line", ["#!/usr/bin/python3", "#!/bin/sh", "", "no script"])

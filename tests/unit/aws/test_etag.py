@@ -13,12 +13,11 @@ from awscli.s3transfer.utils import ChunksizeAdjuster  # type: ignore[import-unt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from s3sync.aws.digests import expected_crc32, expected_etags
 from s3sync.aws.etag import (
     DEFAULT_MULTIPART,
     MIB,
     Multipart,
-    expected_crc32,
-    expected_etags,
     likely_part_sizes,
     normalize_etag,
 )

@@ -11,7 +11,7 @@ import pytest
 
 from s3sync.aws import argv
 from s3sync.aws.client import AwsCli, AwsResult
-from s3sync.aws.destination import Destination
+from s3sync.aws.destination import BucketRef
 from s3sync.aws.objects import Absent, ObjectReader, ObjectState, Readback, RemoteObject, Unknown
 from s3sync.errors import AwsError
 from s3sync.runs.local_files import LocalFile
@@ -203,7 +203,7 @@ def printing(raw: bytes) -> FakeAws:
 
 
 def reader_of(aws: FakeAws, mode: Readback = "auto", expected: Sequence[str] = ()) -> ObjectReader:
-    reader = ObjectReader(cast(AwsCli, aws), Destination("lab-runs", "2026"), "RUN", mode, processes=2)
+    reader = ObjectReader(cast(AwsCli, aws), BucketRef("lab-runs"), "2026/RUN/", mode, max_processes=2)
     reader.set_expected_paths(expected)
     return reader
 
@@ -339,7 +339,7 @@ def test_a_server_that_ignores_start_after_does_not_keep_it_for_ever(monkeypatch
     rows = [[key_of(name), 1, MD5] for name in "ab"]
     said: list[str] = []
     aws = FakeAws(answer=lambda words: printed(words, rows))
-    reader = ObjectReader(cast(AwsCli, aws), Destination("lab-runs", "2026"), "RUN", "auto", 2, say=said.append)
+    reader = ObjectReader(cast(AwsCli, aws), BucketRef("lab-runs"), "2026/RUN/", "auto", 2, say=said.append)
     assert reader.list_run() is None, "as if it could not be listed"
     [warning] = said
     assert "it ignores start-after" in warning

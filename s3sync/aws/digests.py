@@ -1,0 +1,222 @@
+"""Compute the ETags and checksums that S3 must have for the bytes of a local file.
+
+S3 gives checksums as base64: of the whole object, or composed of those of its parts, followed by `-N`.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import hashlib
+import os
+import stat
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from io import FileIO
+from pathlib import Path
+from typing import Protocol
+
+from s3sync.aws.etag import MIB
+
+CHECKSUM_NAMES = ("sha256", "sha1", "crc32c", "crc64nvme")  # besides CRC-32; the fastest first
+MAX_SLOW_CRC_BYTES = 64 * MIB  # of a file whose CRC is computed in Python, which takes 0.1 s a MiB
+_READ_BYTES = 1 * MIB
+
+OnRead = Callable[[int], None]
+
+
+def _ignore(_count: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """What one reading of a file computed: ETags without quotes, by part size, and its CRC-32 if requested."""
+
+    etags: dict[int | None, str]
+    crc32: int | None
+
+
+def expected_etags(path: Path, part_sizes: Iterable[int | None], on_read: OnRead = _ignore) -> dict[int | None, str]:
+    """Return the ETags of a file, without quotes, by part size (bytes; None: one PUT, so the MD5 of the file).
+
+    The file is read once. `on_read` gets the number of bytes after every read, at least once a MiB; it may raise to
+    stop. Raises OSError.
+    """
+    return compute_digests(path, part_sizes, on_read, crc32=False).etags
+
+
+def compute_digests(path: Path, part_sizes: Iterable[int | None], on_read: OnRead = _ignore, *, crc32: bool) -> Digests:
+    """Return what `expected_etags` does and, if requested, the CRC-32 of the file from the same reading."""
+    etags = {part_size: RunningEtag(part_size) for part_size in part_sizes}
+    crc = 0
+    with open(path, "rb", buffering=0, opener=_open_file) as stream:
+        for chunk in _read_chunks(stream, on_read):
+            for etag in etags.values():
+                etag.update(chunk)
+            if crc32:
+                crc = zlib.crc32(chunk, crc)
+    return Digests({part_size: etag.value() for part_size, etag in etags.items()}, crc if crc32 else None)
+
+
+def expected_crc32(path: Path, part_size: int | None, on_read: OnRead = _ignore) -> tuple[str, str]:
+    """Return the CRC-32 of a file as S3 has it: of the whole object, and composed of those of its parts.
+
+    Which of the two an object has depends on the uploader. `on_read` is as for `expected_etags`. Raises OSError.
+    """
+    return _expected(path, _Crc32, part_size, on_read)
+
+
+def expected_checksum(path: Path, name: str, part_size: int | None, on_read: OnRead = _ignore) -> tuple[str, str]:
+    """Return what `expected_crc32` does for the checksum of this name, one of CHECKSUM_NAMES."""
+    return _expected(path, _MAKERS[name], part_size, on_read)
+
+
+def is_computed_fast(name: str, size: int) -> bool:
+    """Return whether the checksum of this name, one of CHECKSUM_NAMES, takes only seconds for this many bytes."""
+    return name.startswith("sha") or size <= MAX_SLOW_CRC_BYTES
+
+
+def read_parts(path: Path, part_size: int | None, on_read: OnRead = _ignore) -> Iterator[tuple[memoryview, bool]]:
+    """Yield a file in chunks, each with whether a part ends there. An empty file is one empty part. Raises OSError."""
+    with open(path, "rb", buffering=0, opener=_open_file) as stream:
+        filled, parts = 0, 0
+        for chunk in _read_chunks(stream, on_read):
+            rest = chunk
+            while part_size is not None and filled + len(rest) >= part_size:
+                yield rest[: part_size - filled], True
+                rest = rest[part_size - filled :]
+                filled, parts = 0, parts + 1
+            if rest:
+                yield rest, False
+                filled += len(rest)
+        if filled or not parts:
+            yield memoryview(b""), True
+
+
+class RunningEtag:
+    """The ETag of bytes that arrive in chunks; `part_size` in bytes, None for one PUT."""
+
+    def __init__(self, part_size: int | None) -> None:
+        self._part_size = part_size
+        self._digests: list[bytes] = []
+        self._begin_part()
+
+    def update(self, chunk: memoryview) -> None:
+        """Add the next bytes."""
+        while self._left is not None and len(chunk) > self._left:
+            self._md5.update(chunk[: self._left])
+            chunk = chunk[self._left :]
+            self._end_part()
+        self._md5.update(chunk)
+        if self._left is not None:
+            self._left -= len(chunk)
+
+    def value(self) -> str:
+        """Return the ETag of all bytes. Call it once, at the end."""
+        if self._part_size is None:
+            return self._md5.hexdigest()
+        self._end_part()  # the last part has at least one byte, unless the file is empty
+        whole = hashlib.md5(b"".join(self._digests), usedforsecurity=False)
+        return f"{whole.hexdigest()}-{len(self._digests)}"
+
+    def _begin_part(self) -> None:
+        self._md5 = hashlib.md5(usedforsecurity=False)  # S3's format, no secret: allowed on FIPS systems, too
+        self._left = self._part_size
+
+    def _end_part(self) -> None:
+        self._digests.append(self._md5.digest())
+        self._begin_part()
+
+
+class _Checksum(Protocol):
+    def update(self, data: bytes | memoryview, /) -> object: ...
+
+    def digest(self) -> bytes: ...
+
+
+class _Crc32:
+    def __init__(self) -> None:
+        self._crc = 0
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        self._crc = zlib.crc32(data, self._crc)
+
+    def digest(self) -> bytes:
+        return self._crc.to_bytes(4, "big")
+
+
+class _SlowCrc:
+    """A CRC that zlib does not have: bits reflected, initial value and final XOR all ones."""
+
+    def __init__(self, polynomial: int, bits: int) -> None:
+        self._table = _crc_table(polynomial)
+        self._bytes = bits // 8
+        self._ones = (1 << bits) - 1
+        self._crc = self._ones
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        table, crc = self._table, self._crc
+        for byte in data:
+            crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+        self._crc = crc
+
+    def digest(self) -> bytes:
+        return (self._crc ^ self._ones).to_bytes(self._bytes, "big")
+
+
+@lru_cache
+def _crc_table(polynomial: int) -> tuple[int, ...]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = (value >> 1) ^ (polynomial if value & 1 else 0)
+        table.append(value)
+    return tuple(table)
+
+
+_MAKERS: dict[str, Callable[[], _Checksum]] = {
+    "sha256": hashlib.sha256,
+    "sha1": lambda: hashlib.sha1(usedforsecurity=False),
+    "crc32c": lambda: _SlowCrc(0x82F63B78, 32),
+    "crc64nvme": lambda: _SlowCrc(0x9A6C9329AC4BC9B5, 64),
+}
+
+
+def _expected(path: Path, make: Callable[[], _Checksum], part_size: int | None, on_read: OnRead) -> tuple[str, str]:
+    whole, part, composed = make(), make(), make()
+    count = 0
+    for chunk, ends_part in read_parts(path, part_size, on_read):
+        whole.update(chunk)
+        part.update(chunk)
+        if ends_part:
+            composed.update(part.digest())
+            count += 1
+            part = make()
+    return _base64(whole), f"{_base64(composed)}-{count}"
+
+
+def _base64(checksum: _Checksum) -> str:
+    return base64.b64encode(checksum.digest()).decode("ascii")
+
+
+def _open_file(path: str, flags: int) -> int:
+    """Open a regular file; never wait for a pipe in its place. Raises OSError."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is not a regular file", path)
+
+
+def _read_chunks(stream: FileIO, on_read: OnRead) -> Iterator[memoryview]:
+    """Yield all bytes in chunks that share one buffer."""
+    size = os.fstat(stream.fileno()).st_size  # most files of a run are far smaller than the buffer
+    buffer = memoryview(bytearray(max(1, min(size, _READ_BYTES))))
+    while True:
+        count = stream.readinto(buffer) or 0
+        on_read(count)
+        if not count:
+            return
+        yield buffer[:count]

@@ -1,0 +1,58 @@
+"""Read the state of objects with head-object, one process for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from s3sync.aws import argv, client
+from s3sync.aws.client import AwsCli
+from s3sync.aws.destination import BucketRef
+from s3sync.aws.remote_object import ObjectState, parse_head
+from s3sync.resources import usable_cores
+from s3sync.text import human_seconds, pluralize
+
+HEAD_COST = client.PROCESS_COST + 0.04  # CPU-seconds
+_LONG_SECONDS = 120.0  # requests are announced if they take longer
+
+
+class HeadRequests:
+    """Runs head-object for objects under one prefix of a bucket, several at a time."""
+
+    def __init__(
+        self, aws: AwsCli, bucket: BucketRef, prefix: str, max_processes: int, say: Callable[[str], None]
+    ) -> None:
+        self._aws = aws
+        self._bucket = bucket
+        self._prefix = prefix
+        self._max_processes = max_processes
+        self._say = say
+        self._has_announced = False
+
+    def read(self, paths: Iterable[str]) -> dict[str, ObjectState]:
+        """Return the state of each object, by path."""
+        paths = list(paths)
+        with ThreadPoolExecutor(self._max_processes) as pool:
+            return dict(zip(paths, pool.map(self._read_one, paths), strict=True))
+
+    def announce(self, count: int) -> None:
+        """Tell the user, once, if so many requests take long."""
+        seconds = self.seconds(count)
+        if seconds >= _LONG_SECONDS and not self._has_announced:
+            self._has_announced = True
+            self._say(f"note: {slow_heads_message(count, seconds)}")
+
+    def seconds(self, count: int) -> float:
+        """Return how many seconds this number of requests takes."""
+        return count * HEAD_COST / min(self._max_processes, usable_cores())
+
+    def _read_one(self, path: str) -> ObjectState:
+        return parse_head(self._aws.run(argv.head_object_argv(self._bucket, self._prefix + path)))
+
+
+def slow_heads_message(count: int, seconds: float) -> str:
+    """Return that head-object for so many objects takes this long, and what is faster."""
+    return (
+        f"ETags that are no MD5s, as with KMS: the checksums of {pluralize(count, 'object')} are requested one by one,"
+        f" in about {human_seconds(seconds)} (more --cores are faster; --verify size compares only the sizes, at once)"
+    )
