@@ -83,6 +83,11 @@ class Destination(NamedTuple):
         return f"s3://{self.bucket}/{self.run_prefix(run_id)}"
 
     @property
+    def label(self) -> str:
+        """Return the destination without a run, for people: `s3://bucket/path`."""
+        return f"s3://{self.bucket}{self.remote_path}"
+
+    @property
     def remote_path(self) -> str:
         """The path as the user's configuration has it: `/`, `/runs/2026`."""
         return f"/{self.prefix}"

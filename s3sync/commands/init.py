@@ -157,8 +157,7 @@ def _given_place(args: argparse.Namespace) -> str | None:
         return None
     if args.remote_path is None:
         return str(args.bucket)
-    found = destination.parse_destination(args.bucket, args.remote_path)
-    return f"s3://{found.bucket}{found.remote_path}"
+    return destination.parse_destination(args.bucket, args.remote_path).label
 
 
 def _value(

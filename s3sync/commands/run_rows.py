@@ -34,8 +34,7 @@ def run_name(run: RunStatus) -> str:
 
 def destination_name(run: RunStatus) -> str:
     """Return the destination of a run: s3://bucket/path."""
-    destination = run.entry.destination
-    return f"s3://{destination.bucket}{destination.remote_path}"
+    return run.entry.destination.label
 
 
 def run_json(run: RunStatus) -> dict[str, Any]:
@@ -46,6 +45,7 @@ def run_json(run: RunStatus) -> dict[str, Any]:
         "analysis_of": run.run.root.name if run.run.parent_run else "",
         "state": run.state,
         "reason": run.reason,
+        "reason_id": run.id,
         "url": run.url,
         "bucket": run.entry.destination.bucket,
         "remote_path": run.entry.destination.remote_path,

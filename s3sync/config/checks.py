@@ -55,8 +55,7 @@ def overlapping_folders(parsed: ParsedConfig) -> Iterator[Problem]:
         overlaps += [("is inside", taken[key]) for key in outer if key in taken]
         overlaps += [("contains", above[at])] if at in above else []
         for how, first in overlaps[:1]:
-            to = printable(f"s3://{destination.bucket}{destination.remote_path}")
-            text = f"{how} {path_of(first)}, and both go to {to} (remove one)"
+            text = f"{how} {path_of(first)}, and both go to {printable(destination.label)} (remove one)"
             yield Problem(
                 position=parsed.position(path), path=path_of(path), text=text, id="config.overlapping-folders"
             )

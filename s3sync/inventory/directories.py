@@ -7,7 +7,6 @@ holds the lock writes. To confirm that a directory is meant to be empty, people 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from s3sync import files
 from s3sync.inventory.mounts import Mount
 from s3sync.text import pluralize, printable
 
-VERSION = 1
+_VERSION = 1
 _FOLDER = "directories"  # in the log directory
 _MAX_NAMES = 1000  # of runs that are remembered
 _NAME_CHARS = 80
@@ -51,10 +50,10 @@ def memory_file(log_dir: Path, directory: str) -> Path:
 def recall(log_dir: Path, directory: str) -> Contents | None:
     """Return what a directory had at the last scan, or None. Raises OSError, or ValueError if the file is corrupt."""
     try:
-        return _parse(json.loads(memory_file(log_dir, directory).read_bytes()))
+        return _parse(files.read_json(memory_file(log_dir, directory)))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (LookupError, TypeError, RecursionError) as error:
+    except (LookupError, TypeError) as error:
         raise ValueError(str(error)) from error
 
 
@@ -66,9 +65,9 @@ def remember(log_dir: Path, directory: str, now: Contents) -> None:
     except (OSError, ValueError):
         pass  # it is written again
     path = memory_file(log_dir, directory)
-    facts = {"version": VERSION, "path": directory, **asdict(now)}
+    facts = {"version": _VERSION, "path": directory, **asdict(now)}
     files.make_private_folder(path.parent)
-    files.atomic_write(path, json.dumps(facts, indent=1).encode("ascii") + b"\n")
+    files.write_json(path, facts)
 
 
 def reason_to_doubt(before: Contents | None, now: Contents, file: Path) -> str:
@@ -85,7 +84,7 @@ def reason_to_doubt(before: Contents | None, now: Contents, file: Path) -> str:
 
 
 def _parse(facts: Any) -> Contents:
-    if facts["version"] != VERSION:
+    if facts["version"] != _VERSION:
         raise ValueError("of another version")
     mount = Mount(**{key: str(facts["mount"][key]) for key in Mount.__slots__}) if facts["mount"] else None
     names = tuple(str(name) for name in facts["names"])

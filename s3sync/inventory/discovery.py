@@ -24,7 +24,6 @@ from s3sync.inventory.problems import Problem
 from s3sync.runs import Run, run_folder
 from s3sync.text import printable
 
-_NO_INFO = run_folder.RunInfo()
 _MAX_SUBFOLDERS = 100  # that are searched where a directory has no runs
 
 
@@ -75,7 +74,7 @@ def discover(config: Config) -> Discovery:
     inspected = {path: inspect_directory(path, config.log_dir) for path in paths}
     candidates = [
         Candidate(
-            run=Run(Path(found.path), os.path.basename(found.path), _NO_INFO),
+            run=Run(Path(found.path), os.path.basename(found.path), run_folder.RunInfo()),
             entry=entry,
             run_info_mtime=found.run_info_mtime,
             unreadable=found.unreadable,

@@ -154,7 +154,7 @@ def _row(run_id: str, instrument: str, destination: Destination | None, head: lo
         state="new",
         reason="",
         instrument=_instrument(instrument, run_id),
-        destination=printable(f"s3://{destination.bucket}{destination.remote_path}") if destination else "",
+        destination=printable(destination.label) if destination else "",
         is_watched=True,
         files=head.uploaded_files if head else 0,
         total_files=head.total_files if head else 0,

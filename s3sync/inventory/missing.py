@@ -14,8 +14,6 @@ from s3sync.runs import Run, local_files, run_folder
 from s3sync.state import identity, log_format, store
 from s3sync.text import parse_iso, pluralize, printable
 
-_NO_INFO = run_folder.RunInfo()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Loss:
@@ -68,8 +66,8 @@ def _mtime(log: Path) -> float:
 def _run_of(logged: log_format.Logged) -> Run:
     folder = Path(os.path.normpath(logged.run_path))
     if local_files.is_analysis(logged.run_id.partition("/")[2]):
-        return Run(folder, logged.run_id, _NO_INFO, parent_run=folder.parent.parent)
-    return Run(folder, logged.run_id, _NO_INFO)
+        return Run(folder, logged.run_id, run_folder.RunInfo(), parent_run=folder.parent.parent)
+    return Run(folder, logged.run_id, run_folder.RunInfo())
 
 
 def _watching(config: Config, run: Run) -> MonitorEntry | None:

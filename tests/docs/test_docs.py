@@ -259,7 +259,7 @@ def test_the_keys_of_json_are_told(command: str, functions: list[Callable[..., A
     }
     nested = {"what", "text", "run_id", "instrument_done"} if command == "report" else {"url", "state", "log"}
     assert made - told[command] <= (nested if command in ("report", "cleanup") else set())
-    elsewhere = {"analyses", "completed", "reason", "state", "analysis_of", "closed", "log_dir_note"}
+    elsewhere = {"analyses", "completed", "reason", "reason_id", "state", "analysis_of", "closed", "log_dir_note"}
     assert told[command] - made <= elsewhere, "no key that is not there"
 
 
