@@ -299,6 +299,12 @@ def test_every_id_is_explained_once_and_no_other() -> None:
     assert page == error_page.rewritten(page), "python -m tests.helpers.error_page"
 
 
+def test_the_ids_of_troubleshooting_are_there() -> None:
+    named = re.findall(rf"`((?:{'|'.join(error_page.AREAS)})\.[a-z0-9-]+)`", text_of("docs/how-to/troubleshooting.md"))
+    assert set(named) - error_page.ids().keys() == set()
+    assert len(named) > 10
+
+
 # The house
 
 
