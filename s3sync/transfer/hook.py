@@ -1,4 +1,4 @@
-"""The user's own command after an upload: run without a shell, told of the run by its environment and its stdin."""
+"""Run the user's own command after an upload, without a shell; the run is in its environment and its stdin."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from s3sync.state import lock
 from s3sync.text import human_seconds, printable
 
 DEFAULT_SECONDS = 600.0
-PENDING = "pending"  # what the log says of it until it has run
+PENDING = "pending"  # its status in the log until it has run
 DONE = "done"
 _FAILED = "failed: "
-_LOOK_SECONDS = 0.1  # between two looks at whether somebody asked for the end
+_POLL_SECONDS = 0.1  # between two checks whether a stop was requested
 _TAIL_BYTES = 4096
-_SHOWN_CHARS = 300  # of its last line
+_SHOWN_CHARS = 300  # of the last line that it printed
 
 
 class Hook(NamedTuple):
@@ -37,26 +37,26 @@ class Hook(NamedTuple):
     seconds: float = DEFAULT_SECONDS
 
 
-def is_pending(said: str) -> bool:
-    """Whether it has still to be run (again), by what the log says."""
-    return said == PENDING or has_failed(said)
+def is_pending(status: str) -> bool:
+    """Return whether the command has to be run, or run again, by its status in the log."""
+    return status == PENDING or has_failed(status)
 
 
-def has_failed(said: str) -> bool:
-    """Whether it did not do what it was to, by what `run` or the log says."""
-    return said.startswith(_FAILED)
+def has_failed(status: str) -> bool:
+    """Return whether the command has failed, by the outcome that `run` returned or its status in the log."""
+    return status.startswith(_FAILED)
 
 
 def run(
-    hook: Hook, facts: Mapping[str, str], log_path: Path, guard: Path, environ: Mapping[str, str], stop: StopRequest
+    hook: Hook, variables: Mapping[str, str], log_path: Path, guard: Path, environ: Mapping[str, str], stop: StopRequest
 ) -> str:
-    """Run it to its end, with the state log as its stdin; return DONE, or `failed: ` and why.
+    """Run the command to its end, with the state log as its stdin; return DONE, or `failed: ` and the reason.
 
-    It gets our environment without our secrets, and `facts`. When its time is up, or somebody asks for our end, it
-    is ended with all of its process group; then this raises InterruptedBySignal. `guard` is a file that says while it
-    runs, so that one which outlives a killed call is not run a second time beside itself.
+    It gets this process's environment without the secrets of s3sync, and `variables`. When its time is up, or a stop is
+    requested, it is terminated with its process group. `guard` is a file that is locked while the command runs, so that
+    one which outlives a killed call is not run a second time beside itself. Raises StoppedError.
     """
-    told = {**settings.without_s3sync_variables(environ), **facts}
+    environment = {**settings.without_s3sync_variables(environ), **variables}
     try:
         with (
             tempfile.TemporaryFile(dir=off_limits.choose_temp_dir(environ)) as output,
@@ -64,10 +64,10 @@ def run(
             _guarded(guard) as descriptor,
         ):
             process = processes.start(
-                hook.command, told, merge_stderr=True, stdin=log, stdout=output, inherited=(descriptor,)
+                hook.command, environment, merge_stderr=True, stdin=log, stdout=output, inherited=(descriptor,)
             )
             os.pwrite(descriptor, _signature(process.pid), 0)
-            in_time = _wait(process, hook.seconds, stop)
+            in_time = _ends_in_time(process, hook.seconds, stop)
             tail = _tail(output)
     except _StillRunningError as error:
         return f"{_FAILED}{error}"
@@ -82,17 +82,17 @@ def run(
     ended = (
         _describe_exit(process.returncode)
         if in_time
-        else f"not done after {human_seconds(hook.seconds)}, so it was ended"
+        else f"not done after {human_seconds(hook.seconds)}, so it was terminated"
     )
     return f"{_FAILED}{ended}{f': {tail}' if tail else ''}"
 
 
-def _wait(process: Process, seconds: float, stop: StopRequest) -> bool:
-    """Until it has ended by itself, or was ended; whether it was by itself."""
+def _ends_in_time(process: Process, seconds: float, stop: StopRequest) -> bool:
+    """Wait for the end of the command; return False if it had to be terminated."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not stop.is_requested:
         try:
-            process.wait(_LOOK_SECONDS)
+            process.wait(_POLL_SECONDS)
         except TimeoutExpired:
             continue
         return True
@@ -102,15 +102,15 @@ def _wait(process: Process, seconds: float, stop: StopRequest) -> bool:
 
 
 class _StillRunningError(Exception):
-    """The command of a call that was killed is at work yet."""
+    """The command that a killed call has started still runs."""
 
 
 @contextlib.contextmanager
 def _guarded(path: Path) -> Iterator[int]:
-    """Hold the lock of the guard; raises _StillRunningError, OSError.
+    """Hold the lock of the guard file, and yield its descriptor; raises _StillRunningError, OSError.
 
-    The command inherits the lock. Processes that it leaves in the background keep it, too, and do not count: the file
-    says which process is the command itself.
+    The command inherits the lock. Processes that it leaves in the background keep it, too, but do not count: the file
+    names the process of the command itself.
     """
     files.make_private_folder(path.parent)
     descriptor = files.open_private(path, os.O_RDWR | os.O_NOFOLLOW)
@@ -129,7 +129,7 @@ def _is_alive(descriptor: int, pid: int) -> bool:
 
 
 def _signature(pid: int) -> bytes:
-    """Return a process's id and when it began; empty if there is none."""
+    """Return the id and the start time of a process; empty if there is none."""
     try:
         return f"{pid} {psutil.Process(pid).create_time()}\n".encode()
     except psutil.Error:
@@ -137,7 +137,7 @@ def _signature(pid: int) -> bytes:
 
 
 def _tail(output: IO[bytes]) -> str:
-    """The last line that it printed."""
+    """Return the last line that the command printed."""
     output.seek(max(0, output.seek(0, os.SEEK_END) - _TAIL_BYTES))
     lines = output.read().decode("utf-8", "replace").split("\n")
     return next((printable(line.strip())[:_SHOWN_CHARS] for line in reversed(lines) if line.strip()), "")

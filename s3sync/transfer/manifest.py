@@ -1,4 +1,4 @@
-"""What is proven, as two files that outlive the run folder: a table, and a list for `md5sum -c`."""
+"""Write what is proven into two files that outlive the run folder: a table, and a list for `md5sum -c`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
 
 def table(rows: Iterable[Row], prefix: str) -> bytes:
-    r"""A line for each file, tab-separated and in UTF-8, below one that names the columns; `prefix` begins every key.
+    r"""Return a table in UTF-8: a header, and a tab-separated line for each file. `prefix` begins every key.
 
     Backslash, tab, line feed and carriage return in names are `\\`, `\t`, `\n` and `\r`.
     """
@@ -38,28 +38,36 @@ def table(rows: Iterable[Row], prefix: str) -> bytes:
 
 
 def md5sums(rows: Iterable[Row]) -> bytes:
-    """The same for `md5sum -c` in the run folder, in the words of GNU's md5sum."""
+    """Return a list for `md5sum -c` in the run folder, with the escapes of GNU's md5sum."""
     return _encoded(map(_md5sum_line, rows))
 
 
 def require_place(path: Path, run_path: Path) -> None:
-    """Find out before the work whether its end can be written; raises UsageError, StateError."""
+    """Make sure, before a long comparison, that the manifest can be written; raises UsageError, StateError."""
     where = printable(str(path))
     if not path.parent.is_dir():
-        raise UsageError(f"no such folder for --manifest: {where}")
+        raise UsageError(f"no such folder for --manifest: {where} (create it first)", id="usage.no-manifest-folder")
     if off_limits.find_enclosing_folder(path.parent, [run_path]):
-        raise UsageError(f"--manifest would be one more file of the run: {where} (give a place outside the run folder)")
+        raise UsageError(
+            f"--manifest would be one more file of the run: {where} (give a place outside the run folder)",
+            id="usage.manifest-inside-run",
+        )
     both = (path, _md5sums_path(path))
     if any(os.path.lexists(one) and (one.is_symlink() or not one.is_file()) for one in both):
-        raise UsageError(f"--manifest takes a file: {where} is there already, and is none")
+        raise UsageError(
+            f"--manifest takes a file, and {where} exists and is none (give another name)", id="usage.manifest-no-file"
+        )
     try:
         files.check_writable(both[1])  # the longer name
     except OSError as error:
-        raise StateError(f"cannot write {where}: {error.strerror} (give a writable folder with --manifest)") from error
+        raise StateError(
+            f"cannot write {where}: {error.strerror} (give a writable folder with --manifest)",
+            id="state.manifest-unwritable",
+        ) from error
 
 
 def write(path: Path, rows: Sequence[Row], prefix: str) -> None:
-    """The table as `path`, and the list beside it as `path.md5`; each is replaced as a whole. Raises OSError."""
+    """Write the table to `path`, and the list to `path.md5`; each is replaced as a whole. Raises OSError."""
     files.atomic_write(_md5sums_path(path), md5sums(rows))
     files.atomic_write(path, table(rows, prefix))
 
@@ -73,7 +81,7 @@ def _table_line(columns: Iterable[str]) -> str:
 
 
 def _md5sum_line(row: Row) -> str:
-    """A backslash before the line says that there are some in the name."""
+    """Return a line; a backslash before it means that the name has escapes."""
     name = row.path.translate(_MD5SUM_ESCAPES)
     flag = "\\" if name != row.path else ""
     if name == "-":
@@ -82,7 +90,7 @@ def _md5sum_line(row: Row) -> str:
 
 
 def _encoded(lines: Iterable[str]) -> bytes:
-    """One after the other: there may be a million."""
+    """Encode the lines one by one: there may be a million."""
     stream = io.BytesIO()
     stream.writelines(f"{line}\n".encode() for line in lines)
     return stream.getvalue()

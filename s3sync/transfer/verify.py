@@ -1,4 +1,4 @@
-"""Disk against S3, now, whatever any log says: works months later, and on a machine that never uploaded."""
+"""Compare a run on the disk with S3, without its log: also months later, and on a machine that never uploaded it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3sync.aws import client, objects
 from s3sync.aws import destination as aws_destination
+from s3sync.aws import objects
 from s3sync.aws.destination import Destination
 from s3sync.errors import RunError
 from s3sync.runs import LocalFile, Run, analysis, local_files, run_folder
@@ -18,13 +18,13 @@ from s3sync.signals import StopRequest
 from s3sync.state import Proof, log_format, store
 from s3sync.text import pluralize, printable
 from s3sync.transfer import manifest, proof, selection
+from s3sync.transfer.context import UploadContext, open_context
 from s3sync.transfer.etag_trust import EtagTrust, Judge
 from s3sync.transfer.hashing import FileHashes, Hasher
 from s3sync.transfer.manifest import Row
 from s3sync.transfer.progress import Display, Snapshot
-from s3sync.transfer.request import UploadRequest
+from s3sync.transfer.request import FileTotals, UploadRequest
 from s3sync.transfer.selection import UploadSelection
-from s3sync.transfer.staging import work_folder
 
 _AT_ONCE = 1000  # files compared at a time, while as many more are hashed
 
@@ -37,10 +37,10 @@ _CAME = "came to the disk while the others were compared"
 
 @dataclass(slots=True)
 class Verification:
-    """What was found. `differing` maps paths in the run to what is wrong with them.
+    """What a comparison has found. `differing` maps paths in the run to what is wrong with them.
 
-    `proven` are the files that S3 holds by ETag or checksum; of those in `by_size` nothing but the size could
-    be compared. `extra` are paths that only S3 has, None if these credentials may not list them.
+    `proven` are the files that S3 holds by ETag or checksum. Of those in `by_size` only the size could be compared.
+    `extra` are paths that only S3 has; None if these credentials may not list them.
     """
 
     run: Run
@@ -56,26 +56,22 @@ class Verification:
     manifest_error: str = ""  # why it is not there
     seconds: float = 0.0
     remote: Mapping[str, objects.RemoteObject] | None = None  # all that S3 has of the run; None as with `extra`
-    identities: dict[str, local_files.FileIdentity] | None = (
-        None  # if wanted: of each file, from before it was read until after
-    )
-    elsewhere: list[log_format.Logged] = field(
-        default_factory=list
-    )  # where else this run is, by the state logs of this machine
+    identities: dict[str, local_files.FileIdentity] | None = None  # of each file while it was read, if wanted
+    elsewhere: list[log_format.Logged] = field(default_factory=list)  # other places of this run, by the state logs
 
     @property
     def identical(self) -> bool:
-        """Whether disk and S3 hold the same files with the same bytes, as far as ETags and checksums can tell."""
+        """Return whether disk and S3 hold the same files and bytes, as far as ETags and checksums can tell."""
         return bool(self.proven) and not self.differing and not self.extra and not self.by_size
 
     @property
     def ok(self) -> bool:
-        """Whether they are identical, and all that was wanted is written."""
+        """Return whether they are identical, and the manifest is written if one was wanted."""
         return self.identical and not self.manifest_error
 
     @property
     def is_absent(self) -> bool:
-        """Whether S3 has nothing at all there: more likely another prefix was meant than that the run is gone."""
+        """Return whether S3 has nothing at all there: probably another prefix was meant."""
         return self.remote is not None and not self.remote and not self.why_unlisted
 
 
@@ -88,12 +84,11 @@ def verify(
     *,
     remember: bool = False,
 ) -> Verification:
-    """Compare every file; nothing is written but the manifest, if one is wanted (an absolute path).
+    """Compare every file; write nothing but the manifest, if one is wanted (an absolute path).
 
-    With `remember` the files' identities are kept, and one that was touched meanwhile in any way has changed.
-
-    Raises RunError, AwsError, InterruptedBySignal, and before any work UsageError or StateError for a place
-    where no manifest can be.
+    With `remember` the files' identities are kept, and a file that was touched meanwhile in any way counts as changed.
+    Raises RunError, AwsError, StoppedError; and, before any work, UsageError or StateError for a place where no
+    manifest can be written.
     """
     started = time.monotonic()
     run = analysis.open_run_or_analysis(request.local_path, need_run_info=False)
@@ -101,50 +96,41 @@ def verify(
         _require_run(run)
     if wanted_manifest:
         manifest.require_place(wanted_manifest, run.path)
-    scope = _scope(request, run)
-    selection.require_files(run, scope)
-    for warning in scope.warnings:
+    chosen = _select(request, run)
+    selection.require_files(run, chosen)
+    for warning in chosen.warnings:
         display.say(f"warning: {warning}")
     found = Verification(
-        run, request.destination, scope, differing=dict(scope.rejected), identities={} if remember else None
+        run, request.destination, chosen, differing=dict(chosen.rejected), identities={} if remember else None
     )
     hasher = Hasher(run, request.multipart, stop, request.cores, md5=wanted_manifest is not None)
-    try:
-        with work_folder(environ, [run.root]) as (work, work_lock):
-            aws = client.connect(
-                request.aws_command, request.settings, environ, stop, work, (work_lock,), request.stall_seconds
-            )
-            reader = objects.ObjectReader(
-                aws,
-                request.bucket,
-                request.destination.run_prefix(run.run_id),
-                request.readback,
-                request.cores,
-                display.say,
-            )
-            found.remote = remote = reader.list_run()
-            found.why_unlisted = reader.why_unlisted
-            if found.is_absent:
-                found.differing.update(dict.fromkeys((file.path for file in scope.files), _NOT_IN_S3))
-            else:
-                comparison = _Comparison(found, reader, hasher, remote)
-                display.follow(comparison.title, comparison.snapshot)
-                comparison.run(stop)
-    finally:
-        hasher.close()
-    found.why_unlisted = reader.why_unlisted
-    found.extra = None if remote is None or reader.why_unlisted else _extra(request, scope, run, remote)
-    found.differing.update(dict.fromkeys(_newcomers(scope, _scope(request, run)), _CAME))
-    if wanted_manifest and found.is_absent:
-        found.manifest_error = f"{printable(str(wanted_manifest))} is not written: nothing is proven"
-    elif wanted_manifest:
+    with contextlib.closing(hasher), open_context(request, run, environ, stop, display) as context:
+        _compare_all(found, context, hasher)
+    found.differing.update(dict.fromkeys(sorted(_paths(_select(request, run)) - _paths(chosen)), _CAME))
+    if wanted_manifest:
         _write_manifest(found, wanted_manifest)
     found.seconds = time.monotonic() - started
     return found
 
 
+def _compare_all(found: Verification, context: UploadContext, hasher: Hasher) -> None:
+    """Compare all files, and find out what only S3 has."""
+    reader = context.make_reader()
+    found.remote = reader.list_run()
+    found.why_unlisted = reader.why_unlisted
+    if found.is_absent:
+        found.differing.update(dict.fromkeys((file.path for file in found.selection.files), _NOT_IN_S3))
+    else:
+        comparison = _Comparison(found, reader, hasher)
+        context.display.follow(comparison.title, comparison.snapshot)
+        comparison.run(context.stop)
+    found.why_unlisted = reader.why_unlisted
+    if found.remote is not None and not reader.why_unlisted:
+        found.extra = _only_in_s3(context, found.selection, found.remote)
+
+
 def _require_run(run: Run) -> None:
-    """Raise RunError for a folder that is no run and no analysis, before all of it is read; says where the run is."""
+    """Raise RunError for a folder that is neither a run nor an analysis, before all of it is read."""
     if run.parent_run or os.path.lexists(run.path / run_folder.RUN_INFO):
         return
     around = next((folder for folder in run.path.parents if os.path.lexists(folder / run_folder.RUN_INFO)), None)
@@ -156,7 +142,10 @@ def _require_run(run: Run) -> None:
     else:
         advice = "give the run's own folder"
     where = printable(str(run.path))
-    raise RunError(f"no RunInfo.xml in {where}: not a run folder ({advice}; --skip_check compares this one as it is)")
+    raise RunError(
+        f"no RunInfo.xml in {where}: not a run folder ({advice}; --skip_check compares this one as it is)",
+        id="verify.not-a-run",
+    )
 
 
 def find_elsewhere(found: Verification, log_dirs: Iterable[Path]) -> list[log_format.Logged]:
@@ -171,45 +160,43 @@ def find_elsewhere(found: Verification, log_dirs: Iterable[Path]) -> list[log_fo
     return [log for url, log in sorted(others.items()) if url != here]
 
 
-def _scope(request: UploadRequest, run: Run) -> UploadSelection:
+def _select(request: UploadRequest, run: Run) -> UploadSelection:
     return selection.select_files(run, local_files.list_files(run), request.destination, request.excludes)
 
 
 class _Comparison:
-    """Adds what each file is to what was found. Without a listing each object is asked for."""
+    """Compares files and adds the outcome to what was found. Without a listing it asks S3 for each object."""
 
     def __init__(
         self,
         found: Verification,
         reader: objects.ObjectReader,
         hasher: Hasher,
-        remote: Mapping[str, objects.RemoteObject] | None,
     ) -> None:
-        run_id, scope = found.run.run_id, found.selection
+        run_id = found.run.run_id
         self.title = f"verifying {printable(run_id)} in {printable(found.destination.url(run_id))}"
-        self._totals = len(scope.files), sum(file.size for file in scope.files)
+        self._totals = FileTotals.of(found.selection.files)
         self._found = found
         self._reader = reader
         self._hasher = hasher
-        self._remote = remote
         # Who has sent the objects is not known here, so any of them may show what ETags are worth.
         self._judge = Judge(reader, hasher, EtagTrust(), hasher.part_size, lambda _file, _seen: True)
         self._activity = "verifying"
-        self._doubtful = 0  # files that are hashed, and S3 is being asked about
+        self._asked = 0  # hashed files that S3 is being asked about
 
     def snapshot(self) -> Snapshot:
-        """What has been hashed: that is what takes the time, unless S3 is asked about each file."""
-        files_total, size_total = self._totals
-        size = min(self._hasher.size, size_total)
-        return Snapshot(self._activity, self._hasher.files - self._doubtful, files_total, size, size_total, None)
+        """Return what has been hashed: that takes the time, unless S3 is asked about each file."""
+        total = self._totals
+        size = min(self._hasher.size, total.size)
+        return Snapshot(self._activity, self._hasher.files - self._asked, total.files, size, total.size, None)
 
     def run(self, stop: StopRequest) -> None:
-        """Some at a time; the next are hashed while those are judged, which may take a process for each."""
+        """Compare files in groups: one is hashed while S3 is asked about the last, maybe with a process a file."""
         before: tuple[Sequence[LocalFile], dict[str, objects.ObjectState]] | None = None
-        for some in _some(self._found.selection.files):
+        for some in _groups(self._found.selection.files):
             stop.raise_if_requested()
-            seen = self._look(some)
-            self._remember(some)
+            seen = self._read_back(some)
+            self._keep_identities(some)
             self._hasher.start(
                 some, {p: item.etag for p, item in seen.items() if isinstance(item, objects.RemoteObject)}
             )
@@ -219,32 +206,32 @@ class _Comparison:
         if before:
             self._compare(*before)
 
-    def _remember(self, some: Sequence[LocalFile]) -> None:
-        """Before they are read."""
+    def _keep_identities(self, some: Sequence[LocalFile]) -> None:
         if self._found.identities is not None:
             known = {file.path: local_files.read_identity(self._found.run, file.path) for file in some}
             self._found.identities.update((path, identity) for path, identity in known.items() if identity)
 
     def _is_touched(self, path: str) -> bool:
-        """Whether it is not what was remembered, if it was to be."""
+        """Return whether it is another file than before it was read, if that is to be known."""
         known = self._found.identities
         return known is not None and local_files.read_identity(self._found.run, path) != known.get(path)
 
-    def _look(self, some: Sequence[LocalFile]) -> dict[str, objects.ObjectState]:
-        if self._remote is None:
+    def _read_back(self, some: Sequence[LocalFile]) -> dict[str, objects.ObjectState]:
+        remote = self._found.remote
+        if remote is None:
             with self._asking():
                 return self._reader.get_many(some)
-        return {file.path: self._remote.get(file.path, objects.Absent(listed=True)) for file in some}
+        return {file.path: remote.get(file.path, objects.Absent(listed=True)) for file in some}
 
     def _compare(self, some: Sequence[LocalFile], seen: dict[str, objects.ObjectState]) -> None:
         hashed = self._hasher.hashed(some)
-        if doubtful := [file for file in some if _is_doubtful(file, seen[file.path], hashed.get(file.path))]:
-            with self._asking(len(doubtful)):
-                seen.update(self._reader.head_unsettled(doubtful, dict(seen)))
+        if unsettled := [file for file in some if _needs_head(file, seen[file.path], hashed.get(file.path))]:
+            with self._asking(len(unsettled)):
+                seen.update(self._reader.head_unsettled(unsettled, dict(seen)))
         read = {file: seen[file.path] for file in some if file.path in hashed}
         verdicts = self._judge.verdicts(read, {path: found.etag for path, found in hashed.items()})
         for file in some:
-            verdict = self._now(file, verdicts.get(file, "cannot be read"))
+            verdict = self._unless_changed(file, verdicts.get(file, "cannot be read"))
             if isinstance(verdict, str):
                 self._found.differing[file.path] = verdict
             elif verdict.verified_by == "size":
@@ -255,51 +242,50 @@ class _Comparison:
                     self._found.rows.append(Row(file.path, file.size, md5, verdict.etag))
 
     @contextlib.contextmanager
-    def _asking(self, doubtful: int = 0) -> Iterator[None]:
-        """A process for each file."""
-        self._activity, self._doubtful = "asking S3", doubtful
+    def _asking(self, files: int = 0) -> Iterator[None]:
+        """Show that S3 is asked about these files, with a process for each."""
+        self._activity, self._asked = "asking S3", files
         yield
-        self._activity, self._doubtful = "verifying", 0
+        self._activity, self._asked = "verifying", 0
 
-    def _now(self, file: LocalFile, verdict: Proof | str) -> Proof | str:
-        """The verdict, unless the file has changed meanwhile."""
+    def _unless_changed(self, file: LocalFile, verdict: Proof | str) -> Proof | str:
+        """Return the verdict, or that the file has changed meanwhile."""
         now = local_files.restat(self._found.run, file.path)
         if now is None:
             return _GONE
         return verdict if now == file and not self._is_touched(file.path) else _CHANGED
 
 
-def _is_doubtful(file: LocalFile, seen: objects.ObjectState, hashed: FileHashes | None) -> bool:
-    """Whether only head-object can tell: the same size with another ETag, which may be no MD5; or missing."""
+def _needs_head(file: LocalFile, seen: objects.ObjectState, hashed: FileHashes | None) -> bool:
+    """Return whether only head-object can tell: the same size with another ETag, which may be no MD5; or missing."""
     if isinstance(seen, objects.Absent):
-        return seen.listed  # a few of these are asked for: the listing may be wrong
+        return seen.listed  # the reader asks for a few of these: the listing may be wrong
     if hashed is None or not isinstance(seen, objects.RemoteObject) or not seen.listed or seen.size != file.size:
         return False
     return not proof.is_conclusive(file, seen, hashed.etag)
 
 
-def _some(files: Sequence[LocalFile]) -> Iterator[Sequence[LocalFile]]:
+def _groups(files: Sequence[LocalFile]) -> Iterator[Sequence[LocalFile]]:
     return (files[start : start + _AT_ONCE] for start in range(0, len(files), _AT_ONCE))
 
 
-def _extra(request: UploadRequest, scope: UploadSelection, run: Run, remote: Iterable[str]) -> list[str]:
-    """What only S3 has, but for what is excluded, and for what this program says there of the run."""
-    here = _paths(scope)
-    beyond = sorted(path for path in remote if path not in here and not aws_destination.is_completion_object(path))
-    beyond = [path for path in beyond if not path.endswith(_FOLDER_MARK)]
-    return [p for p in beyond if not any(e.search(f"{run.run_id}/{p}") for e in request.excludes)]
+def _only_in_s3(context: UploadContext, chosen: UploadSelection, remote: Iterable[str]) -> list[str]:
+    """Return what only S3 has, without what is excluded, and without the completion object."""
+    paths = (path for path in remote if not path.endswith(_FOLDER_MARK))
+    others = sorted({path for path in paths if not aws_destination.is_completion_object(path)} - _paths(chosen))
+    subjects = {path: f"{context.run.run_id}/{path}" for path in others}
+    return [path for path in others if not any(e.search(subjects[path]) for e in context.request.excludes)]
 
 
-def _newcomers(before: UploadSelection, now: UploadSelection) -> list[str]:
-    return sorted(_paths(now) - _paths(before))
-
-
-def _paths(scope: UploadSelection) -> set[str]:
-    return {file.path for file in scope.files} | {item.path for item in scope.rejected}
+def _paths(chosen: UploadSelection) -> set[str]:
+    return {file.path for file in chosen.files} | {item.path for item in chosen.rejected}
 
 
 def _write_manifest(found: Verification, path: Path) -> None:
-    """Of what is proven. That it fails is part of what was found: nobody should have to compare again for the rest."""
+    """Write the manifest of what is proven. An error is part of the result: the comparison took its time."""
+    if found.is_absent:
+        found.manifest_error = f"{printable(str(path))} is not written: nothing is proven"
+        return
     prefix = found.destination.run_prefix(found.run.run_id)
     try:
         manifest.write(path, sorted(found.rows), prefix)

@@ -28,7 +28,7 @@ def test_crt_is_what_the_cli_is_told_and_version_1_does_without(
     assert result.code == 0
     assert "preferred_transfer_client = crt" in seen.read_text()
     said = result.err if by == "upload" else (lab.log_dir / "s3_upload.log").read_text()
-    assert "transfer_client crt means nothing to this aws: it takes version 2" in said
+    assert "transfer_client crt needs AWS CLI version 2; it is ignored" in said
     is_proven(lab, tiny_run, server)
 
 

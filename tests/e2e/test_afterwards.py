@@ -201,7 +201,7 @@ def test_a_command_that_takes_too_long_is_ended(lab: Lab, tiny_run: Path, progra
     failed = lab.watch(tiny_run, entry={"on_complete": [str(program)]}, on_complete_minutes=0.01)
 
     assert failed.code == 1
-    assert "failed: not done after 0.6 s, so it was ended" in failed.err
+    assert "failed: not done after 0.6 s, so it was terminated" in failed.err
     assert not psutil.pid_exists(told_to(program)[0]["pid"])
 
 

@@ -119,7 +119,7 @@ def test_what_the_instruments_manifest_denies_is_neither_sent_nor_are_the_marker
     assert result.code == result.json["exit_code"] == 1
     assert result.json["completed"] is True
     assert result.json["total_uploaded_files"] == len(keys(run))
-    assert "S3 alone has" not in result.err, "what went up with the run is its analysis' by now"
+    assert "only in S3" not in result.err, "what went up with the run is its analysis' by now"
     first, second, third = result.json["analyses"]
     assert first["failed"] == {
         "Data/BCLConvert/fastq/a.fastq.gz": (

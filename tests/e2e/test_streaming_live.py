@@ -198,7 +198,7 @@ def test_what_shrinks_goes_or_becomes_a_folder_after_it_went_up_is_told_where_s3
     }
     told = watched.scan()
     assert told.code == 0
-    assert "S3 alone has 2 files by now, gone from the run or excluded: " in told.err
+    assert "2 uploaded files are only in S3, gone from the run or excluded: " in told.err
     assert all(path in told.err for path in extra)
     assert watched.objects() == {**tree(watched.run), **extra}
     log = watched.log

@@ -366,7 +366,7 @@ def test_the_command_that_verify_advises_can_be_pasted(
     (command,) = re.findall(r"`(.*)` asks S3 again", found.out.splitlines()[-1])
     again = subprocess.run(["sh", "-c", command], env=lab.env, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert again.stderr.startswith("warning: 1 file of the log not in S3 any more as logged\n")
+    assert again.stderr.startswith("warning: 1 file in the log is missing or different in S3, and uploaded again\n")
     assert (lab.root / "a log").is_dir()
     assert set(server.objects(BUCKET)) == {f"a b/{run.name}/{p}" for p in tree(run) if not p.endswith("first.cbcl")}
     assert shlex.split(command)[-1] == "--recheck"
@@ -390,7 +390,7 @@ def test_a_folder_that_is_no_run_is_refused_before_it_is_read(
     said = (
         f"no RunInfo.xml in {folder}: not a run folder ({advice.format(run=tiny_run)}; --skip_check compares this one"
     )
-    assert (result.code, result.out, result.err) == (1, "", f"s3sync: {said} as it is)\n")
+    assert (result.code, result.out, result.err) == (1, "", f"s3sync: {said} as it is) [verify.not-a-run]\n")
     assert server.requests == []
 
 
@@ -413,7 +413,7 @@ def test_with_nothing_in_s3_no_byte_is_read_and_the_place_is_doubted(
     assert (plain.code, first) == (1, f"0 of {number} files, 0 B identical; NOT safe to delete the local copy")
     assert place.startswith(f"  in      s3://{BUCKET}/{tiny_run.name}/, compared in ")
     assert not_written == f"  manifest {manifest} is not written: nothing is proven"
-    assert doubt == "  nothing at all of this run is there: are --bucket and --remote_path right?"
+    assert doubt == "  nothing at all of this run is there: are --bucket and --remote-path right?"
     assert elsewhere.startswith(f"  its state log names s3://{BUCKET}/2026/{tiny_run.name}/, completed 20")
     assert "upload" not in "".join(rest)
     assert (unknown.code, unknown.json["elsewhere"]) == (1, [])

@@ -121,7 +121,7 @@ def test_row_22_file_grows_during_upload(lab: Lab, server: S3Server, tiny_run: P
         out, err = process.communicate(timeout=240)
 
     assert process.returncode == 0, out + err
-    assert "trying 2 files again" in err
+    assert "retrying 2 files" in err
     is_proven(lab, tiny_run, server)
 
 
@@ -180,7 +180,7 @@ def test_row_23_file_shrinks_or_is_rewritten(lab: Lab, server: S3Server, tiny_ru
         out, err = process.communicate(timeout=240)
 
     assert process.returncode == 0, out + err
-    assert "trying 3 files again" in err
+    assert "retrying 3 files" in err
     is_proven(lab, tiny_run, server)
 
 
@@ -199,7 +199,7 @@ def test_row_23_file_is_rewritten_between_two_parts(
         out, err = process.communicate(timeout=240)
 
     assert process.returncode == 0, out + err
-    assert "trying 1 file again" in err
+    assert "retrying 1 file" in err
     assert server.counters["CompleteMultipartUpload"] == 2, "the CLI saw nothing wrong"
     is_proven(lab, tiny_run, server)
 
@@ -217,7 +217,7 @@ def test_row_23_file_is_truncated_between_two_parts(lab: Lab, server: S3Server, 
         out, err = process.communicate(timeout=240)
 
     assert process.returncode == 0, out + err
-    assert "trying 1 file again" in err
+    assert "retrying 1 file" in err
     assert server.uploads(BUCKET) == []
     is_proven(lab, tiny_run, server)
 

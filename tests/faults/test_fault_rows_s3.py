@@ -504,7 +504,7 @@ def test_row_17_tampered_with_between_put_and_read_back(lab: Lab, server: S3Serv
         out, err = process.communicate(timeout=240)
 
     assert process.returncode == 0, out + err
-    assert "trying 3 files again" in err
+    assert "retrying 3 files" in err
     is_proven(lab, tiny_run, server)
     assert [sent(server, path) for path in objects] == [2, 2, 2]
 

@@ -98,7 +98,7 @@ def test_some_files_fail_then_succeed_in_the_same_call(lab: Lab, server: S3Serve
     result = lab.upload(small_run, "--json")
 
     assert result.code == 0
-    assert "trying 5 files again" in result.err
+    assert "retrying 5 files" in result.err
     assert {k: v.body for k, v in server.objects(BUCKET).items()} == {
         f"{small_run.name}/{path}": content for path, content in tree(small_run).items()
     }

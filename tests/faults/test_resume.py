@@ -151,5 +151,5 @@ def test_an_object_that_s3_lost_is_sent_again_on_resume(lab: Lab, server: S3Serv
     result = lab.upload(small_run)
 
     assert result.code == 0
-    assert "1 file of the log not in S3 any more as logged" in result.err
+    assert "1 file in the log is missing or different in S3, and uploaded again" in result.err
     assert set(server.objects(BUCKET)) == keys_of(small_run)

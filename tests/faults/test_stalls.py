@@ -148,7 +148,7 @@ def test_what_a_stalled_child_had_to_send_is_sent_by_another(lab: Lab, server: S
     result = lab.upload(run, *STALL, env={"AWS_MAX_ATTEMPTS": "1"})
 
     assert result.code == 0, result.out + result.err
-    assert "trying 1 file again" in result.err
+    assert "retrying 1 file" in result.err
     is_proven(lab, run, server)
     assert server.uploads(BUCKET) == [], "the stalled one's parts are gone"
 
