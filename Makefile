@@ -66,14 +66,32 @@ install-cron: $(VENV)/.installed  ## monitor into your crontab: CONFIG=FILE [SCH
 uninstall-cron: $(VENV)/.installed  ## remove it from there: [CONFIG=FILE]
 	@$(BIN)/python scripts/install_cron.py uninstall --config '$(CONFIG)'
 
-test: $(VENV)/.dev-installed  ## all tests that need nothing but Python
-	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+PYTEST = $(BIN)/python -m pytest -n auto
+NO_EXTRAS = and not real and not sweep
 
-test-real: $(VENV)/.dev-installed  ## tests with real servers, Slurm, systemd (Debian packages)
-	S3SYNC_REQUIRE_REAL=1 $(BIN)/python -m pytest -n auto --dist loadgroup -m real $(ARGS)
+test: $(VENV)/.dev-installed  ## unit tests, and each promise once: three minutes
+	$(PYTEST) --dist worksteal -m '(unit or promise) $(NO_EXTRAS)' tests/e2e tests/faults tests/unit $(ARGS)
+
+test-e2e: $(VENV)/.dev-installed  ## all tests of the real program as a process
+	$(PYTEST) --dist loadgroup tests/e2e $(ARGS)
+
+test-faults: $(VENV)/.dev-installed  ## whatever can go wrong, stalls, kills
+	$(PYTEST) --dist loadgroup tests/faults $(ARGS)
+
+test-contract: $(VENV)/.dev-installed  ## the doubles of the CLI and S3 against real ones
+	$(PYTEST) --dist loadgroup tests/contract $(ARGS)
+
+test-docs: $(VENV)/.dev-installed  ## README, docs, installation
+	$(PYTEST) --dist loadgroup tests/docs $(ARGS)
+
+test-bench: $(VENV)/.dev-installed  ## the benchmark and the simulated runs
+	$(PYTEST) --dist loadgroup tests/bench $(ARGS)
+
+test-real: $(VENV)/.dev-installed  ## with real servers, Slurm, systemd (Debian packages)
+	S3SYNC_REQUIRE_REAL=1 $(PYTEST) --dist loadgroup -m real $(ARGS)
 
 test-sweep: $(VENV)/.dev-installed  ## SIGKILL at every write and at random; needs strace
-	S3SYNC_REQUIRE_REAL=1 $(BIN)/python -m pytest -n auto --dist loadgroup -m sweep $(ARGS)
+	S3SYNC_REQUIRE_REAL=1 $(PYTEST) --dist loadgroup -m sweep $(ARGS)
 
 bench: $(VENV)/.bench-installed  ## compare with the AWS CLI, s5cmd, rclone [ARGS='--help']
 	$(BIN)/python scripts/benchmark.py $(ARGS)
@@ -110,5 +128,5 @@ $(VENV)/.bench-installed: requirements-bench.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-bench.txt
 	touch $@
 
-.PHONY: help install demo upload verify init check monitor dry-run status report cleanup install-cron uninstall-cron test test-real test-sweep bench lint man lock clean
+.PHONY: help install demo upload verify init check monitor dry-run status report cleanup install-cron uninstall-cron test test-e2e test-faults test-contract test-docs test-bench test-real test-sweep bench lint man lock clean
 .DEFAULT_GOAL := help

@@ -15,6 +15,7 @@ from tests.helpers.lab import AWS_V1, AWS_V2, BUCKET, WIDE_FILES, FakeAws, Lab, 
 from tests.helpers.radosgw import Gateway, radosgw, why_not
 from tests.helpers.s3server import S3Server
 from tests.helpers.slurm_cluster import SlurmCluster, slurm_cluster, why_no_slurm
+from tests.helpers.tiers import TIERS, markers_of
 
 # As in the background of a script, and under nohup; children would inherit it.
 for signum, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -23,9 +24,20 @@ for signum, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the marker that only this suite's fixtures read."""
+    """Name the markers that this suite sets or reads itself."""
     why = "with the AWS CLI beside this Python instead of its quick double, as the CLI itself matters"
     config.addinivalue_line("markers", f"real_aws: {why}")
+    for tier in TIERS:
+        config.addinivalue_line("markers", f"{tier}: the tests in tests/{tier}/")
+    config.addinivalue_line("markers", "promise: a test that tests/README.md names")
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its tier."""
+    for item in items:
+        for marker in markers_of(item.path, getattr(item, "originalname", item.name)):
+            item.add_marker(marker)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

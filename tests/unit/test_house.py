@@ -18,6 +18,7 @@ import pytest
 import s3sync
 from s3sync.commands import main
 from tests.helpers.lab import AWS_V1
+from tests.helpers.tiers import TESTS, list_promises
 
 PACKAGE = Path(s3sync.__file__).parent
 
@@ -249,10 +250,15 @@ def test_a_line_without_a_command_is_wrong_usage(capsys: pytest.CaptureFixture[s
     assert "\ncommands:\n" in capsys.readouterr().err, "with all that there is"
 
 
-TESTS = Path(__file__).parents[1]
-
-
 @pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: str(path.relative_to(TESTS)))
 def test_tests_import_helpers_and_no_other_tests(path: Path) -> None:
     imported = imported_by(ast.parse(path.read_bytes()))
     assert [name for name in imported if re.match(r"tests\.(?!helpers\b)|\.", name)] == []
+
+
+def test_every_promise_names_a_test_of_the_default_tier() -> None:
+    assert len(set(list_promises())) == len(list_promises()) > 40
+    for test in list_promises():
+        path, _, name = test.partition("::")
+        functions = re.findall(r"^def (test_\w+)\(", (TESTS / path).read_text(), re.MULTILINE)
+        assert name in functions or (not name and functions), test
