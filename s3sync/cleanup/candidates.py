@@ -7,7 +7,6 @@ and S3 are found identical now.
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from s3sync.cleanup.record import Record
 from s3sync.config import Config
 from s3sync.errors import S3SyncError
 from s3sync.inventory import Problem, RunStatus, discovery, states, statuses
+from s3sync.patterns import Pattern
 from s3sync.runs import local_files, run_folder
 from s3sync.state import Proof, log_format
 from s3sync.text import human_seconds, parse_iso, pluralize, printable
@@ -313,5 +313,5 @@ def _is_excluded(subject: Subject, path: str) -> bool:
     return all(_matches(run.entry.excludes, f"{run.run.run_id}/{path}") for run in subject.uploaded)
 
 
-def _matches(excludes: Iterable[re.Pattern[str]], text: str) -> bool:
+def _matches(excludes: Iterable[Pattern], text: str) -> bool:
     return any(pattern.search(text) for pattern in excludes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +19,7 @@ from s3sync.aws import destination
 from s3sync.aws import destination as aws_destination
 from s3sync.aws.destination import Destination
 from s3sync.errors import UsageError
+from s3sync.patterns import Pattern
 from s3sync.slurm import client
 from s3sync.text import printable
 from s3sync.transfer import bandwidth
@@ -50,17 +50,15 @@ def _absolute(text: str) -> str:
     return text
 
 
-def _regex(text: str) -> re.Pattern[str]:
+def _regex(text: str) -> Pattern:
     if not text:
         raise wrong("must not be empty: the empty pattern matches everything (remove it)", id="config.empty-regex")
     if len(text) > MAX_REGEX:
         what = f"must be a regular expression of at most {MAX_REGEX:,} characters"
         raise wrong(what, id="config.regex-too-long")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what Python may read differently one day
-            return re.compile(text)
-    except (re.error, OverflowError, RecursionError) as error:
+        return Pattern(text)
+    except ValueError as error:
         if ending := text.lstrip("*") if text.startswith("*") else "":
             what = f"is a file pattern, and must be a regular expression (write '{printable(re.escape(ending))}$')"
             raise wrong(what, id="config.glob-as-regex") from None
@@ -173,9 +171,9 @@ AbsoluteText = Annotated[Text, AfterValidator(_absolute), _PATH_SCHEMA]
 AbsolutePath = Annotated[Path, _from_text(_absolute), _PATH_SCHEMA]
 Bucket = Annotated[Text, AfterValidator(lambda text: _destination(text) and text)]
 RemotePath = Annotated[Text, AfterValidator(lambda text: _destination("any", text) and text)]
-Regex = Annotated[re.Pattern[str], _from_text(_regex), Schema({**_REGEX_SCHEMA, "minLength": 1})]
+Regex = Annotated[Pattern, _from_text(_regex), Schema({**_REGEX_SCHEMA, "minLength": 1})]
 OptionalRegex = Annotated[
-    re.Pattern[str] | None, _from_text(lambda text: _regex(text) if text else None), Schema(_REGEX_SCHEMA)
+    Pattern | None, _from_text(lambda text: _regex(text) if text else None), Schema(_REGEX_SCHEMA)
 ]
 _RATE_SCHEMA = {"type": "string", "pattern": "^([0-9]+(\\.[0-9]+)? ?[kKMG]?B/s)?$"}
 Bandwidth = Annotated[

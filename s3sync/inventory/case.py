@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ from functools import cached_property
 from s3sync.config import Config, MonitorEntry
 from s3sync.inventory.candidate import Candidate
 from s3sync.inventory.states import State
+from s3sync.patterns import Pattern
 from s3sync.runs import Run, analysis, completion, local_files, readiness, run_folder, samplesheet
 from s3sync.slurm import work_folder
 from s3sync.state import RunState, StateStore, identity, log_format, summary
@@ -23,12 +23,12 @@ class SampleChecker:
     """Checks samplesheets. A regex that took too long with one of them is not tried with the next."""
 
     def __init__(self) -> None:
-        self._too_slow: set[re.Pattern[str]] = set()
+        self._too_slow: set[Pattern] = set()
 
-    def check(self, run: Run, regex: re.Pattern[str] | None) -> samplesheet.SampleCheck:
+    def check(self, run: Run, regex: Pattern | None) -> samplesheet.SampleCheck:
         """Return whether the regex is found in every sample of the run."""
         if regex in self._too_slow:
-            return samplesheet.SampleCheck("samples do not match", _TOO_SLOW)
+            return samplesheet.SampleCheck(verdict="samples do not match", reason=_TOO_SLOW)
         checked = samplesheet.check_samples(run.path, regex)
         if checked.timed_out and regex:
             self._too_slow.add(regex)

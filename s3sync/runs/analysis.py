@@ -10,13 +10,13 @@ not certain, so one marker is enough if nothing has changed for a while.
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from s3sync.errors import RunError
+from s3sync.patterns import Pattern
 from s3sync.runs import completion, local_files, run_folder
 from s3sync.runs.local_files import Listing
 from s3sync.runs.run_folder import ANALYSIS_FOLDER, Run, unreadable
@@ -103,7 +103,7 @@ def _analysis_of(run: Run, number: str) -> Run:
     )
 
 
-def is_excluded(analysis: Run, excludes: Iterable[re.Pattern[str]]) -> bool:
+def is_excluded(analysis: Run, excludes: Iterable[Pattern]) -> bool:
     """Return whether a pattern excludes all of the analysis, as `/Analysis/` does; then nothing waits for it."""
     probes = [f"{analysis.run_id}/{os.path.join(folder, name)}" for folder, name in (("", "any"), *_MARKERS)]
     return any(all(pattern.search(probe) for probe in probes) for pattern in excludes)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 from s3sync import files
+from s3sync.patterns import Pattern
 from s3sync.runs import analysis_manifest, completion, local_files, run_folder, structure
 from s3sync.runs.analysis_manifest import MANIFEST_TSV
 from s3sync.runs.completion import Completion
@@ -42,7 +43,7 @@ class Requirements:
     quiet_seconds: float = completion.QUIET_SECONDS
     marker_wait_seconds: float = MARKER_WAIT_SECONDS
     require_whole: bool = True
-    excludes: tuple[re.Pattern[str], ...] = ()
+    excludes: tuple[Pattern, ...] = ()
 
 
 class Readiness(NamedTuple):
@@ -95,7 +96,7 @@ def has_old_times(run: Run) -> bool:
     return sum(age > _MIN_AGE_SECONDS * 1e9 for age in ages_ns) > len(ages_ns) / 2
 
 
-def describe_missing_base_calls(run: Run, excludes: Sequence[re.Pattern[str]]) -> str:
+def describe_missing_base_calls(run: Run, excludes: Sequence[Pattern]) -> str:
     """Return which base calls are neither in the folder nor excluded; empty if there are none. Raises RunError."""
     found = structure.check(structure.read_flow_cell(run.path), local_files.list_files(run).files)
     missing = [path for path in found.missing if not any(e.search(f"{run.run_id}/{path}") for e in excludes)]

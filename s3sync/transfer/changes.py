@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from s3sync import files
 from s3sync.aws import destination
+from s3sync.patterns import Pattern
 from s3sync.runs import Run, local_files, run_folder
 from s3sync.state import RunState, StateStore, identity, log_format, waiting
 from s3sync.text import parse_iso, printable
@@ -116,7 +117,7 @@ class Watch:
         run: Run,
         store: StateStore,
         head: log_format.Head,
-        excludes: tuple[re.Pattern[str], ...],
+        excludes: tuple[Pattern, ...],
         opened: Callable[[], Run],
     ) -> Change | None:
         """What has changed of a run whose log, in short `head`, is completed; `opened` gives the run to be listed.
@@ -162,7 +163,7 @@ class Watch:
 
 
 def _compare(
-    run: Run, store: StateStore, head: log_format.Head, excludes: tuple[re.Pattern[str], ...], since: float
+    run: Run, store: StateStore, head: log_format.Head, excludes: tuple[Pattern, ...], since: float
 ) -> Change | None:
     """A fresh listing of a run against its log. What was deleted is no change."""
     listing = local_files.list_files(run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from s3sync.aws import client, etag, objects
 from s3sync.aws import destination as aws_destination
 from s3sync.aws import settings as aws_settings
 from s3sync.aws.destination import Destination
+from s3sync.patterns import Pattern
 from s3sync.runs import LocalFile, Run, completion, readiness
 from s3sync.signals import StopRequest
 from s3sync.state import Proof, RunState, StateStore
@@ -33,7 +33,7 @@ class UploadRequest:
     threads: int = 4
     skip_check: bool = False
     recheck: bool = False  # ask S3 what it has, even if the log says completed
-    excludes: tuple[re.Pattern[str], ...] = ()
+    excludes: tuple[Pattern, ...] = ()
     readback: objects.Readback = "auto"
     verify: objects.Verify = "etag"
     aws_command: str | None = None

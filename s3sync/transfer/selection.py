@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from warnings import catch_warnings, simplefilter
 
 from s3sync import own_files
 from s3sync.aws import destination as aws_destination
 from s3sync.aws.destination import Destination
 from s3sync.errors import RunError, UsageError
+from s3sync.patterns import Pattern
 from s3sync.runs import LocalFile, Run, local_files
 from s3sync.state import Proof
 from s3sync.text import pluralize, printable
@@ -50,16 +50,14 @@ class UploadSelection:
         return len(self.files) + len(self.waiting) + len(self.rejected)
 
 
-def compile_excludes(patterns: Iterable[str]) -> tuple[re.Pattern[str], ...]:
+def compile_excludes(patterns: Iterable[str]) -> tuple[Pattern, ...]:
     """Typed from the user's words; raises UsageError that names every pattern that does not compile."""
     compiled, wrong = [], []
     for pattern in patterns:
         try:
-            with catch_warnings():
-                simplefilter("ignore")  # of what Python may read differently one day
-                compiled.append(re.compile(pattern))
-        except (re.error, OverflowError, RecursionError) as error:
-            wrong.append(f"'{printable(pattern)}' ({printable(str(error))})")
+            compiled.append(Pattern(pattern))
+        except ValueError as error:
+            wrong.append(f"'{printable(pattern)}' ({error})")
     if wrong:
         raise UsageError(f"--exclude_patterns takes regular expressions; these are none: {', '.join(wrong)}")
     return tuple(compiled)
@@ -69,7 +67,7 @@ def select_files(
     run: Run,
     listing: local_files.Listing,
     destination: Destination,
-    excludes: Sequence[re.Pattern[str]],
+    excludes: Sequence[Pattern],
     reserved: str = "",
 ) -> UploadSelection:
     """Select what the excludes leave of a listing. They are searched in `run_id/path`, not in the path on this host.
@@ -96,7 +94,7 @@ def select_files(
 class _Excludes:
     """The exclude patterns, which count what they match."""
 
-    def __init__(self, run_id: str, patterns: Sequence[re.Pattern[str]]) -> None:
+    def __init__(self, run_id: str, patterns: Sequence[Pattern]) -> None:
         self.count = 0  # paths that at least one pattern matches
         self._run_id = run_id
         self._hits = dict.fromkeys(patterns, 0)

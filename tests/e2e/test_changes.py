@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from s3sync.aws.destination import Destination
+from s3sync.patterns import Pattern
 from s3sync.runs import local_files
 from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.state.run_state import Proof, RunState
@@ -209,13 +210,12 @@ def test_of_a_run_of_the_predecessor_only_what_came_since_the_first_look_counts(
 
 
 def test_what_the_entry_excludes_is_no_change(subject: Subject) -> None:
-    import re
 
     subject.write("Thumbnail_Images/a.jpg")
     head = subject.store.head()
     assert head is not None
     watch = Watch(subject.root / "log", 7, scanning=True, now=AT)
-    assert watch.look(subject.run, subject.store, head, (re.compile("/Thumbnail"),), lambda: subject.run) is None
+    assert watch.look(subject.run, subject.store, head, (Pattern("/Thumbnail"),), lambda: subject.run) is None
 
 
 def test_another_run_in_the_same_folder_is_told_from_a_changed_one(subject: Subject) -> None:

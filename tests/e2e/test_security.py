@@ -514,8 +514,10 @@ def test_a_pathological_regex_holds_a_scan_up_once_and_no_other_run(site: Site, 
     good = site.run_folder("250109_M01234_0009_GGGGG", samples="S1")
     good = good.rename(others / good.name)
     for number in range(3):
-        site.run_folder(f"25010{number}_M01234_0001_AAAAA", samples="a" * 40)
-    site.write([site.entry(sample_regex="(a+)+$X"), site.entry(sample_regex="^S", monitored_directories=[str(others)])])
+        site.run_folder(f"25010{number}_M01234_0001_AAAAA", samples="a" * 40 + "!")
+    site.write(
+        [site.entry(sample_regex="(a|aa)+$"), site.entry(sample_regex="^S", monitored_directories=[str(others)])]
+    )
 
     result = site.scan()
 

@@ -39,7 +39,7 @@ from s3sync.monitor.problems import Problem
 from s3sync.runs.completion import check_completion
 from s3sync.runs.local_files import LocalFile
 from s3sync.runs.run_folder import Run, RunInfo, RunParameters, read_run_info, read_run_parameters
-from s3sync.runs.samplesheet import SheetError, read_samples
+from s3sync.runs.sheet_parser import SheetError, read_samples
 from s3sync.signals import StopRequest
 from s3sync.state.log_format import (
     Head,

@@ -24,6 +24,7 @@ from s3sync.config.file import MAX_CONFIG_BYTES
 from s3sync.config.model import json_schema
 from s3sync.config.parsed import MAX_VALUES, ParsedConfig
 from s3sync.errors import EXIT_CONFIG, ConfigError
+from s3sync.patterns import Pattern
 from s3sync.slurm.client import SlurmOptions
 from tests.helpers.unprivileged import run_unprivileged
 
@@ -116,8 +117,8 @@ def test_typed_once_and_frozen(write: Write) -> None:
     more = entry(remote_path="//runs//2026/", sample_regex="_a_|_b_", exclude_patterns=[r"\.jpg$", "/T/"])
     config = load_config(write(json.dumps({"log_level": "debug", "max_age": 1, "monitor": [more]}), "c.json"), {})
     assert (config.log_level, config.max_age) == ("DEBUG", 1.0)
-    assert config.monitor[0].regex == re.compile("_a_|_b_")
-    assert config.monitor[0].excludes == (re.compile(r"\.jpg$"), re.compile("/T/"))
+    assert config.monitor[0].regex == Pattern("_a_|_b_")
+    assert config.monitor[0].excludes == (Pattern(r"\.jpg$"), Pattern("/T/"))
     assert config.monitor[0].destination == Destination("lab-runs", "runs/2026")
     assert hash(config)
     with pytest.raises(ValidationError):
@@ -171,7 +172,7 @@ def test_the_predecessors_configuration_is_read(write: Write) -> None:
 )
 def test_bare_words_of_yaml_are_what_stands_there(write: Write, value: str, meant: str) -> None:
     config = load_config(write(f"{ENTRY.rstrip()[:-2]}, sample_regex: {value}}}]\n"), {})
-    assert config.monitor[0].regex == re.compile(meant)
+    assert config.monitor[0].regex == Pattern(meant)
 
 
 def test_yamls_aliases_are_followed(write: Write) -> None:
@@ -181,7 +182,7 @@ monitor:
   - {monitored_directories: [/b], bucket: lab-runs, remote_path: /, exclude_patterns: *common}
 """
     first, second = load_config(write(text), {}).monitor
-    assert first.excludes == second.excludes == (re.compile("x"), re.compile("y"))
+    assert first.excludes == second.excludes == (Pattern("x"), Pattern("y"))
 
 
 def test_a_byte_order_mark_and_windows_line_ends(write: Write) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +13,7 @@ from s3sync.config import Config, MonitorEntry
 from s3sync.inventory.candidate import Candidate
 from s3sync.inventory.case import AnalysisCase, Case, Context, RunCase, SampleChecker
 from s3sync.inventory.rules import decide_analysis, decide_run
+from s3sync.patterns import Pattern
 from s3sync.runs import samplesheet
 from s3sync.runs.analysis import AnalysisCompletion
 from s3sync.runs.completion import Completion
@@ -40,8 +40,8 @@ MARKED, UNMARKED = Completion(is_complete=True, reason=""), Completion(is_comple
 COMPLETE, LATE = Readiness("complete", ""), Readiness("complete", "", "CopyComplete.txt never came")
 SEQUENCING, SETTLING = Readiness("sequencing", "waits"), Readiness("settling", "waits")
 INCOMPLETE = Readiness("incomplete", "lacks cycle 3")
-MATCH, NO_SHEET = SampleCheck("match", "all"), SampleCheck("no samplesheet", "none")
-NO_MATCH = SampleCheck("samples do not match", "S2", failing=("S2",))
+MATCH, NO_SHEET = SampleCheck(verdict="match", reason="all"), SampleCheck(verdict="no samplesheet", reason="none")
+NO_MATCH = SampleCheck(verdict="samples do not match", reason="S2", failing=("S2",))
 
 NO_JOBS: Any = SimpleNamespace(exists=lambda: False)
 JOBS: Any = SimpleNamespace(
@@ -187,12 +187,12 @@ def test_a_regex_that_takes_too_long_is_tried_with_one_sheet_only(
 ) -> None:
     tried = []
 
-    def check(path: Path, _regex: re.Pattern[str]) -> SampleCheck:
+    def check(path: Path, _regex: Pattern) -> SampleCheck:
         tried.append(path)
-        return SampleCheck("samples do not match", "takes too long", timed_out=True)
+        return SampleCheck(verdict="samples do not match", reason="takes too long", timed_out=True)
 
     monkeypatch.setattr(samplesheet, "check_samples", check)
-    checker, regex = SampleChecker(), re.compile("(a+)+$X")
+    checker, regex = SampleChecker(), Pattern("(a+)+$X")
     _, second = (checker.check(Run(tmp_path / name, name, RunInfo()), regex) for name in "ab")
     assert tried == [tmp_path / "a"]
     assert "another run" in second.reason

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from s3sync.patterns import Pattern
 from s3sync.runs import analysis, local_files, readiness, structure
 from s3sync.runs.completion import find_family, find_family_of_run
 from s3sync.runs.readiness import Readiness, Requirements
@@ -117,7 +118,7 @@ def test_a_run_without_base_calls_goes_up_after_the_quiet_time_with_a_warning(tm
 
 def test_base_calls_that_are_excluded_need_not_be_there(run: Run) -> None:
     remove(path for path in base_calls(run) if "/L002/" in str(path))
-    without_lane_2 = replace(TERMS, excludes=(re.compile("/BaseCalls/L002/"),))
+    without_lane_2 = replace(TERMS, excludes=(Pattern("/BaseCalls/L002/"),))
     assert check(run, HOUR + 1).state == "incomplete"
     assert check(run, terms=without_lane_2).state == "settling", "the rest may still be copied"
     assert check(run, HOUR + 1, without_lane_2) == Readiness(
@@ -127,7 +128,7 @@ def test_base_calls_that_are_excluded_need_not_be_there(run: Run) -> None:
     assert "1 file missing" in check(run, HOUR + 1, without_lane_2).reason
 
     remove(base_calls(run))
-    assert check(run, HOUR + 1, replace(TERMS, excludes=(re.compile("/BaseCalls/"),))).warning == "", "as it is meant"
+    assert check(run, HOUR + 1, replace(TERMS, excludes=(Pattern("/BaseCalls/"),))).warning == "", "as it is meant"
 
 
 def test_what_comes_after_the_marker_is_still_being_copied_even_if_all_base_calls_are_there(run: Run) -> None:
@@ -142,7 +143,7 @@ def test_what_is_excluded_may_still_be_written(run: Run) -> None:
     (run.path / "Logs").mkdir(exist_ok=True)
     (run.path / "Logs" / "service.log").write_bytes(b"late")
     assert check(run).state == "settling"
-    assert check(run, terms=replace(TERMS, excludes=(re.compile(r"/Logs/"),))).state == "complete"
+    assert check(run, terms=replace(TERMS, excludes=(Pattern(r"/Logs/"),))).state == "complete"
 
 
 def test_what_people_do_to_a_run_does_not_hold_it_back(run: Run) -> None:
@@ -272,7 +273,7 @@ def test_a_file_that_the_manifest_names_has_to_be_there(run: Run) -> None:
     manifest(run, "RunInfo.xml\t00000000", "Logs/gone.log\t00000000")
     assert "1 file that Manifest.tsv lists missing, the first is Logs/gone.log (may still" in check(run).reason
     assert [check(run, after).state for after in (0, HOUR + 1)] == ["settling", "incomplete"]
-    assert check(run, terms=replace(TERMS, excludes=(re.compile("/Logs/"),))).state == "complete"
+    assert check(run, terms=replace(TERMS, excludes=(Pattern("/Logs/"),))).state == "complete"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from s3sync.aws.destination import Destination
 from s3sync.errors import StateError, UsageError
+from s3sync.patterns import Pattern
 from s3sync.runs.local_files import LocalFile
 from s3sync.slurm import broken_nodes, shards
 from s3sync.slurm.client import SlurmOptions, parse_options
@@ -37,9 +38,7 @@ def files_of(*sizes: int) -> list[LocalFile]:
 
 
 def handed(folder: Path) -> JobSpec:
-    job = UploadRequest(
-        local_path=folder / "run", destination=TO, log_dir=folder, cores=2, excludes=(re.compile("x$"),)
-    )
+    job = UploadRequest(local_path=folder / "run", destination=TO, log_dir=folder, cores=2, excludes=(Pattern("x$"),))
     nothing = FileTotals(0, 0)
     return JobSpec(
         "s3sync-1",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import random
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from s3sync.aws.client import PROCESS_COST
 from s3sync.aws.destination import Destination
 from s3sync.errors import RunError, UsageError
+from s3sync.patterns import Pattern
 from s3sync.runs.local_files import Listing, LocalFile, RejectedEntry
 from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.state.run_state import Proof
@@ -168,7 +168,7 @@ def test_every_pattern_that_does_not_compile_is_named() -> None:
 
 
 def test_excludes_compile_in_order() -> None:
-    assert compile_excludes(["b", "a"]) == (re.compile("b"), re.compile("a"))
+    assert compile_excludes(["b", "a"]) == (Pattern("b"), Pattern("a"))
 
 
 def test_what_python_may_read_differently_one_day_is_no_news_for_the_user() -> None:
