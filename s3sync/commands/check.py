@@ -210,7 +210,7 @@ def _told(config: Config, environ: Mapping[str, str], asker: Mapping[str, str] |
 
 def _variables(path: Path, environ: Mapping[str, str], asker: Mapping[str, str] | None) -> Iterator[access.CheckResult]:
     """Credentials, endpoint, region, proxy and certificates that a scan by cron will not have."""
-    set_here = cron_environment.from_the_shell(environ if asker is None else asker)
+    set_here = cron_environment.relevant_names(environ if asker is None else asker)
     missing = [name for name in set_here if asker is None or environ.get(name) != asker[name]]
     if not missing:
         return

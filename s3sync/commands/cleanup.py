@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     code = EXIT_DONE if worker.is_all_done(done, args.run, delete=args.delete) else EXIT_FAILED
     lines = [*result_lines(done, output.width()), *totals(done, config.log_dir, delete=args.delete)]
     output.show(args, lines, {**as_json(done), "exit_code": code})
-    output.print_messages(complaints(done))
+    output.print_messages(problem_lines(done))
     return code
 
 
@@ -98,31 +98,32 @@ def _confirm(word: str) -> None:
 
 
 def announcement(planned: candidates.Plan) -> list[str]:
-    """What is going to be compared: it may take hours."""
+    """Return what is going to be verified, which may take hours."""
     chosen, total = planned.to_verify, len(planned.subjects)
     if not chosen:
         return []
-    return [f"to be verified now, every byte of it: {_sum(chosen)} (of {pluralize(total, 'run')})", *_each(chosen)]
+    return [f"verifying every byte of {_sum(chosen)} (of {pluralize(total, 'run')})", *_each(chosen)]
 
 
 def question(planned: candidates.Plan) -> list[str]:
-    """What is going to be deleted, before it is asked for."""
+    """Return what is going to be deleted, before the user confirms it."""
     return [
-        "These runs are compared with S3 now, byte for byte; what is identical there",
-        "is then DELETED HERE, run by run, without another question:",
+        "These runs are now compared with S3, byte for byte. Each one that is identical",
+        "there is then DELETED HERE, without another question:",
         *_each(planned.to_verify),
-        f"In all {_sum(planned.to_verify)}, as the logs say.",
+        f"In total, by the logs: {_sum(planned.to_verify)}.",
     ]
 
 
 def result_lines(done: worker.Done, width: int) -> Iterator[str]:
-    """For people: each run in two lines or more, `width` characters wide."""
+    """Return the runs as text that is `width` columns wide, each in two lines or more."""
     if done.outcomes:
-        yield _row(width, "Run", "Proven", "Files", "Size")
+        yield _row(width, "Run", "Uploaded", "Files", "Size")
     for outcome in done.outcomes:
         files, size = _amount(outcome)
+        age = _age(outcome.subject)
         numbers = (f"{files:,}", human_bytes(size)) if files else ("", "")
-        yield _row(width, _name(outcome.subject), _age(outcome.subject), *numbers)
+        yield _row(width, _name(outcome.subject), age and f"{age} ago", *numbers)
         yield from textwrap.wrap(
             _verdict(outcome),
             width,
@@ -134,34 +135,34 @@ def result_lines(done: worker.Done, width: int) -> Iterator[str]:
 
 
 def _row(width: int, name: str, *columns: str) -> str:
-    """A name that is too long pushes the rest aside: people copy it."""
-    numbers = "".join(f"{column:>{wide}}" for column, wide in zip(columns, (10, 11, 10), strict=True))
+    """Return a row of the table. A name that is too long is not cut, since people copy it."""
+    numbers = "".join(f"{column:>{wide}}" for column, wide in zip(columns, (16, 11, 10), strict=True))
     return f"{name:<{max(0, width - len(numbers))}}{numbers}".rstrip()
 
 
 def totals(done: worker.Done, log_dir: Path, *, delete: bool) -> list[str]:
-    """What may be deleted, or what is."""
-    rests = [f"{printable(str(folder))}: the rest that an interrupted cleanup left is gone" for folder in done.finished]
+    """Return how much can be deleted, or was deleted."""
+    rests = [f"{printable(str(folder))}: removed empty folders of an interrupted cleanup" for folder in done.finished]
     if not delete:
         free = [outcome for outcome in done.outcomes if outcome.verdict == "may be deleted"]
-        return [f"{_sum(free)} may be deleted; `--delete` does it" if free else "nothing may be deleted"]
+        return [f"{_sum(free)} can be deleted (with --delete)" if free else "nothing can be deleted"]
     touched = [outcome for outcome in done.outcomes if outcome.verdict in ("deleted", "partly deleted")]
     if not touched:
         return [*rests, *([] if rests else ["nothing was deleted"])]
     return [
         *rests,
-        f"{_sum(touched)} deleted; what, when and why is in {printable(str(log_dir / 'cleanups'))}",
+        f"{_sum(touched)} deleted; the records are in {printable(str(log_dir / 'cleanups'))}",
     ]
 
 
-def complaints(done: worker.Done) -> list[str]:
-    """What was asked for and could not be looked at."""
+def problem_lines(done: worker.Done) -> list[str]:
+    """Return what was asked for and could not be examined."""
     unknown = [f"no run {printable(name)} in the monitored directories" for name in done.unknown]
     return [*(f"{problem.key}: {problem.text}" for problem in done.problems), *unknown]
 
 
 def as_json(done: worker.Done) -> dict[str, Any]:
-    """The same as one object."""
+    """Return the result as one JSON object."""
     return {
         "runs": [_outcome_json(outcome) for outcome in done.outcomes],
         "finished": [printable(str(folder)) for folder in done.finished],
@@ -212,7 +213,7 @@ def _each(subjects: list[candidates.Subject]) -> Iterator[str]:
 
 
 def _name(subject: candidates.Subject) -> str:
-    """In quotes if it is one that could be taken for other words of the line."""
+    """Return the name of a run, quoted if it could be taken for something else."""
     return shlex.quote(printable(subject.folder.name))
 
 
@@ -221,7 +222,7 @@ def _age(subject: candidates.Subject) -> str:
 
 
 def _amount(outcome: worker.Outcome) -> tuple[int, int]:
-    """Files and bytes: those that were found or deleted, else those that the log tells of."""
+    """Return the files and bytes that were found or deleted, else those of the log."""
     if outcome.found or outcome.verdict in ("deleted", "partly deleted"):
         return outcome.files, outcome.size
     return outcome.subject.files, outcome.subject.size

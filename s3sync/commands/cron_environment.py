@@ -1,4 +1,4 @@
-"""The environment that cron gives to the monitor, which is not that of the shell where `check` is typed."""
+"""Find out which environment cron gives to the monitor: it is not that of the shell where `check` is run."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _SECONDS = 10.0  # for `crontab -l`
 _MAIL_FOLDERS = "/usr/sbin:/usr/lib:/sbin"  # where sendmail is, besides PATH
 
 
-def from_the_shell(environ: Mapping[str, str]) -> list[str]:
-    """The names of the variables that credentials, endpoint, proxy and the like come from."""
+def relevant_names(environ: Mapping[str, str]) -> list[str]:
+    """Return the names of the variables that set credentials, endpoint, proxy and the like."""
     return sorted(name for name, value in environ.items() if value and _RELEVANT.fullmatch(name))
 
 
 def of_cron(environ: Mapping[str, str], config: Path) -> dict[str, str]:
-    """What a scan by cron has, by the crontab of this user or the file in /etc/cron.d that names this config.
+    """Return the environment of a scan by cron: of this user's crontab, or of the file in /etc/cron.d with this config.
 
     `scripts/monitor.sh` sets PATH.
     """
@@ -42,17 +42,20 @@ def of_cron(environ: Mapping[str, str], config: Path) -> dict[str, str]:
 
 
 def build(settings: Mapping[str, str]) -> dict[str, str]:
-    """The environment with these settings of the machine and of the crontab; raises StateError."""
+    """Return the environment with these settings of the machine and of the crontab; raises StateError."""
     try:
         user = pwd.getpwuid(os.geteuid())
     except KeyError:  # as in some containers
-        raise StateError(f"user {os.geteuid()} has no name here, so it has no crontab (use another user)") from None
+        raise StateError(
+            f"user {os.geteuid()} has no name on this machine, so it has no crontab (use another user)",
+            id="monitor.no-cron-user",
+        ) from None
     usual = {"HOME": user.pw_dir, "LOGNAME": user.pw_name, "USER": user.pw_name, "SHELL": "/bin/sh"}
     return {**usual, **settings, "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"}
 
 
 def assignments(lines: Iterable[str], config: Path | None = None) -> dict[str, str]:
-    """The variables that a crontab sets above the line for this config; all of them if it has none."""
+    """Return the variables that a crontab sets above the line for this config; all of them if it has none."""
     found = {}
     for line in lines:
         if line.lstrip().startswith("#"):
@@ -67,7 +70,7 @@ def assignments(lines: Iterable[str], config: Path | None = None) -> dict[str, s
 
 
 def can_mail(cron: Mapping[str, str], environ: Mapping[str, str]) -> bool:
-    """Whether cron can mail what a scan prints."""
+    """Tell whether cron can mail what a scan prints."""
     return cron.get("MAILTO") != "" and bool(
         shutil.which("sendmail", path=f"{environ.get('PATH', '')}:{_MAIL_FOLDERS}")
     )
@@ -80,7 +83,7 @@ def _crontab(environ: Mapping[str, str]) -> list[str]:
 
 
 def _pam(path: Path) -> dict[str, str]:
-    """What Debian's cron reads for all users: a proxy, mostly."""
+    """Return what Debian's cron reads for all users, mostly a proxy."""
     with contextlib.suppress(OSError):
         lines = (line.removeprefix("export ") for line in path.read_text("utf-8", "replace").splitlines())
         return {name: value for name, value in assignments(lines).items() if name != "PATH"}

@@ -59,6 +59,12 @@ def config_to_write(args: argparse.Namespace) -> Config:
     return config
 
 
+def warn_of_unwritable(folder: Path, config: Path | None = None) -> list[str]:
+    """Return a warning for a dry run if the real one could not write to the log directory; empty if it could."""
+    problem = log_dir.unwritable(folder, config)
+    return [f"warning: without --dry-run this fails: {problem}"] if problem else []
+
+
 def upload_log_dir(args: argparse.Namespace) -> log_dir.Place:
     """Return the log directory of `upload` and `verify`; raises StateError if this user has none."""
     if args.log_dir is not None:

@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     stop = StopRequest()
     with stop_on_signals(stop):
         if args.dry_run:
+            output.print_messages(locations.warn_of_unwritable(config.log_dir, path))
             result = scan.dry_run(config, os.environ, stop, lambda: progress.display_for(sys.stderr))
         else:
             result = _scan(args, config, stop)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from s3sync.commands.overview import Row
-from s3sync.commands.run_rows import iso
+from s3sync.commands.run_rows import to_clamped_iso
 from s3sync.config import Config
 from s3sync.inventory import RunStatus, states
 from s3sync.runs import completion, run_folder
@@ -16,7 +16,7 @@ from s3sync.text import human_bytes, indented_list, list_by_reason, printable
 _LABELS = {"flowcell_type": "cell type"}
 
 
-def details(row: Row, config: Config) -> list[str]:
+def detail_lines(row: Row, config: Config) -> list[str]:
     """Return all there is to know of one run, or of an analysis."""
     run = row.run
     lines = [
@@ -45,11 +45,11 @@ def details(row: Row, config: Config) -> list[str]:
 
 
 def _about_the_run(row: Row) -> list[str]:
-    """What its instrument says of it."""
+    """Return what the instrument wrote about a run."""
     run, info = row.run, row.info
-    lines = [f"  began       {iso(run.began)}"]
+    lines = [f"  began       {to_clamped_iso(run.began)}"]
     if info:
-        lines += [f"  instrument  {instrument(info)}", f"  flow cell   {printable(info.flowcell)}"]
+        lines += [f"  instrument  {instrument_name(info)}", f"  flow cell   {printable(info.flowcell)}"]
         lines += [f"  date        {printable(info.date)}", f"  cycles      {', '.join(map(str, info.cycles))}"]
     facts = asdict(run_folder.read_run_parameters(run.run.root)).items()
     return [*lines, *(f"  {_LABELS.get(name, name):<11} {printable(value)}" for name, value in facts if value)]
@@ -64,7 +64,7 @@ def details_json(row: Row, config: Config) -> dict[str, Any]:
     return {**parameters, "failed": failed, "samples_that_do_not_match": list(row.run.failing), "in_s3": in_s3}
 
 
-def instrument(info: run_folder.RunInfo | None) -> str:
+def instrument_name(info: run_folder.RunInfo | None) -> str:
     """Return the instrument of a run, with its family if that is known."""
     return (completion.instrument_label(info.instrument) if info else "") or "unknown instrument"
 
@@ -76,7 +76,7 @@ def _load_state(run: RunStatus, config: Config) -> RunState | None:
 
 
 def _uploaded_keys(run: RunStatus, state: RunState | None) -> list[str]:
-    """Keys of what went up of a run that will not be uploaded; nothing is ever deleted here."""
+    """Return the keys that S3 has of a run that will not be uploaded any more; s3sync deletes nothing there."""
     if state is None or run.state not in states.SKIPPED_STATES:
         return []
     prefix = run.entry.destination.run_prefix(run.run.run_id)

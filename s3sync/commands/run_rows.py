@@ -49,16 +49,16 @@ def run_json(run: RunStatus) -> dict[str, Any]:
         "url": run.url,
         "bucket": run.entry.destination.bucket,
         "remote_path": run.entry.destination.remote_path,
-        "began": iso(run.began),
+        "began": to_clamped_iso(run.began),
         "log": str(run.log_path),
     }
 
 
-def iso(seconds: float) -> str:
-    """Return a time since the epoch in ISO 8601."""
-    return moment(seconds).isoformat(timespec="seconds")
+def to_clamped_iso(seconds: float) -> str:
+    """Return a time since the epoch in ISO 8601, in UTC."""
+    return to_datetime(seconds).isoformat(timespec="seconds")
 
 
-def moment(seconds: float) -> datetime:
-    """Return a time since the epoch; file systems may hold times that a calendar does not."""
+def to_datetime(seconds: float) -> datetime:
+    """Return a time since the epoch in UTC. Times of files that no calendar has become the nearest that it has."""
     return datetime.fromtimestamp(min(max(seconds, _CALENDAR[0]), _CALENDAR[1]), timezone.utc)

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from s3sync.commands import locations, options, output
 from s3sync.commands.overview import Overview, Row, load_overview
-from s3sync.commands.run_details import details, details_json, instrument
-from s3sync.commands.run_rows import destination_name, moment, run_json, run_name, run_table
+from s3sync.commands.run_details import detail_lines, details_json, instrument_name
+from s3sync.commands.run_rows import destination_name, run_json, run_name, run_table, to_datetime
 from s3sync.config import Config
 from s3sync.errors import EXIT_DONE, EXIT_FAILED
 from s3sync.inventory import RunStatus, states
@@ -32,7 +32,7 @@ _LEAST_WIDTH = 30
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument("run", nargs="*", metavar="RUN", help="all there is to know of these runs")
+    parser.add_argument("run", nargs="*", metavar="RUN", help="show all details of these runs (a name or a path)")
     options.add_config(parser)
     options.add_json(parser)
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         output.print_json({**as_json(found, config, detailed=bool(args.run)), "exit_code": code})
     elif args.run:
-        output.print_lines(line for row in rows for line in details(row, config))
+        output.print_lines(line for row in rows for line in detail_lines(row, config))
     else:
         output.print_tables([table(rows)] if rows else [])
         output.print_lines([totals(rows), scan_line(found)])
@@ -56,23 +56,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """For people, at 80 columns: two to four lines a run."""
+    """Return the table of all runs for a terminal of 80 columns: three or four lines each."""
     shown = run_table("Run", [row.run for row in rows], "State", "Files", "When")
     shown.columns[0].width = max(shown.columns[0].min_width or 0, _LEAST_WIDTH)  # so that it is the reason that folds
     for row in rows:
         run = row.run
         name = Text(
-            f"{run_name(run)}\n  {instrument(row.info)}\n  to {printable(destination_name(run))}", overflow="fold"
+            f"{run_name(run)}\n  {instrument_name(row.info)}\n  to {printable(destination_name(run))}", overflow="fold"
         )
         state = Text(f"{run.state}\n{row.reason}", overflow="fold")
         head = run.head
         files = f"{row.proven:,}/{head.total_files:,}\n{human_bytes(head.size)}" if head else ""
-        shown.add_row(name, state, Text(files), Text("\n".join(_when(run).split(" ")), no_wrap=True))
+        shown.add_row(name, state, Text(files), Text(_when(run), no_wrap=True))
     return shown
 
 
 def totals(rows: Sequence[Row]) -> str:
-    """One line: how many runs in each state."""
+    """Return in one line how many runs are in each state."""
     numbers: dict[str, int] = {}
     for row in rows:
         numbers[row.run.state] = numbers.get(row.run.state, 0) + 1
@@ -81,36 +81,37 @@ def totals(rows: Sequence[Row]) -> str:
 
 
 def scan_line(found: Overview) -> str:
-    """When the last scan was, and how it went; whether one is at work."""
+    """Return in one line when the last scan was, how it went, and whether one is running."""
     last, began = found.scans.last, found.scans.running_since
-    said = []
+    parts = []
     if began is not None:
         where = f" on {found.scans.running_on}" if found.scans.running_on else ""
-        said.append(f"a scan has been running{where} since {_minute(began)}")
+        parts.append(f"a scan has been running{where} since {_minute(began)}")
     if last:
         how = "ok" if last.ok else "failed"
-        said.append(f"last scan {_minute(last.ended)}: {how}")
-    return "; ".join(said) or next(a.text_with_id for a in found.verdict.alerts if a.id == "monitor.no-scan")
+        parts.append(f"last scan {_minute(last.ended)}: {how}")
+    return "; ".join(parts) or next(a.text_with_id for a in found.verdict.alerts if a.id == "monitor.no-scan")
 
 
 def problem_lines(found: Overview) -> list[str]:
-    """What has to be looked at besides the states of the runs, and what is only to be known."""
+    """Return the problems and alerts that are not in the states of the runs, and notes."""
     lines = [f"{problem.key}: {problem.text_with_id}" for problem in found.verdict.problems]
     lines += [f"alert: {a.key}: {a.text_with_id}" for a in found.verdict.alerts if a.id != "monitor.no-scan"]
     return [*lines, *(f"note: {note.key} {note.text}" for note in found.notes)]
 
 
 def _when(run: RunStatus) -> str:
-    """Return when a run was uploaded or tried, else when it began; local time to the minute."""
+    """Return when a run was uploaded or last tried, in local time; else when it began, which it then says."""
     try:
         ended = datetime.fromisoformat(run.head.finished).astimezone() if run.head and run.head.finished else None
     except (ValueError, OverflowError):  # no time, or in the year 1
         ended = None
-    return (ended or moment(run.began).astimezone()).strftime("%Y-%m-%d %H:%M")
+    shown = "%Y-%m-%d\n%H:%M" if ended else "%Y-%m-%d\n%H:%M\n(began)"
+    return (ended or to_datetime(run.began).astimezone()).strftime(shown)
 
 
 def _minute(seconds: float) -> str:
-    return moment(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
+    return to_datetime(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def as_json(found: Overview, config: Config, *, detailed: bool) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def as_json(found: Overview, config: Config, *, detailed: bool) -> dict[str, Any
         "runs": [
             {**run_json(row.run), **_row_json(row), **(details_json(row, config) if detailed else {})} for row in rows
         ],
-        "troubles": [trouble._asdict() for trouble in found.troubles],
+        "troubles": [problem._asdict() for problem in found.problems],
         "notes": [note._asdict() for note in found.notes],
         "level": found.verdict.level,
         "problems": [problem.as_json() for problem in (*found.verdict.problems, *found.verdict.failing)],
@@ -135,7 +136,7 @@ def _row_json(row: Row) -> dict[str, Any]:
     head, info = row.run.head, row.info
     return {
         "reason": row.reason,
-        "uploading_now": row.working,
+        "uploading_now": row.is_uploading,
         "files_total": head.total_files if head else None,
         "files_proven": row.proven,
         "files_failed": head.failed_files if head else 0,

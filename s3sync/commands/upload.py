@@ -185,6 +185,7 @@ def run(args: argparse.Namespace) -> int:
     locations.print_note(place)
     if args.dry_run:
         log_dir.require_readable(upload_request.log_dir)
+        output.print_messages(locations.warn_of_unwritable(upload_request.log_dir))
     else:
         log_dir.require_writable(upload_request.log_dir)
     lower_priority(args.nice, args.io_priority)

@@ -1,4 +1,4 @@
-"""What came of an upload, for people and for programs."""
+"""Show the result of an upload, or of its dry run, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from s3sync.aws import objects
 from s3sync.text import human_bytes, human_seconds, list_by_reason, pluralize, printable
 from s3sync.transfer import UploadResult, hook, request
 
-_WAYS = {"etag": "ETag", "predecessor": "the predecessor's word"}
+_VERIFICATION_LABELS = {"etag": "ETag", "predecessor": "the log of another program"}
 
 
 def summary(report: UploadResult) -> list[str]:
-    """A few lines for people."""
+    """Return the result of an upload in a few lines."""
     state, run = report.state, printable(report.run.run_id)
     if report.already_complete:
         return [f"nothing to send: {run} was completed {state.finished or 'before'}", *_facts(report), *_after(report)]
@@ -21,21 +21,21 @@ def summary(report: UploadResult) -> list[str]:
         return [f"uploaded: {run}", *_facts(report), *_after(report)]
     if report.selection.still_since and not state.failed:
         return [f"streamed so far: {run}", *_facts(report)]
-    again = "the same command tries again; what is proven is not sent again"
+    again = "run the same command again; files that are proven are not sent again"
     return [f"NOT completed: {run}", *_facts(report), *_failures(report), f"  next    {again}"]
 
 
 def waiting_lines(waiting: request.PendingAnalysis) -> list[str]:
-    """An analysis that is not uploaded with its run, for people."""
+    """Return why an analysis is not uploaded with its run."""
     return [
         f"NOT uploaded: {printable(waiting.run.run_id)}",
         f"  why     {printable(waiting.reason)}",
-        "  next    the same command uploads it when that is over",
+        "  next    run the same command again when that is over",
     ]
 
 
 def waiting_json(waiting: request.PendingAnalysis) -> dict[str, Any]:
-    """The same as one object."""
+    """Return the same as one JSON object."""
     return {
         "run_id": waiting.run.run_id,
         "run_path": str(waiting.run.path),
@@ -46,7 +46,7 @@ def waiting_json(waiting: request.PendingAnalysis) -> dict[str, Any]:
 
 
 def as_json(report: UploadResult) -> dict[str, Any]:
-    """The same as one object."""
+    """Return the result of an upload as one JSON object."""
     state, tally = report.state, report.counters
     return {
         "run_id": state.run_id,
@@ -78,7 +78,7 @@ def as_json(report: UploadResult) -> dict[str, Any]:
 
 
 def preview_lines(preview: request.Preview) -> list[str]:
-    """A dry run, for people."""
+    """Return what a dry run found."""
     size = sum(file.size for file in preview.pending)
     lines = [
         f"would send: {printable(preview.run.run_id)}",
@@ -93,15 +93,15 @@ def preview_lines(preview: request.Preview) -> list[str]:
     if preview.ask_seconds:
         lines.append(f"  proof   {objects.slow_heads_message(len(preview.pending), preview.ask_seconds)}")
     if preview.selection.excluded:
-        lines.append(f"  skipped {pluralize(preview.selection.excluded, 'file')} by --exclude_patterns")
+        lines.append(f"  skipped {pluralize(preview.selection.excluded, 'file')} by --exclude-patterns")
     if preview.selection.rejected:
-        lines.append(f"  cannot  {pluralize(len(preview.selection.rejected), 'file')} be sent:")
+        lines.append(f"  reject  {pluralize(len(preview.selection.rejected), 'file')}, which cannot be sent:")
         lines += _named({item.path: item.reason for item in preview.selection.rejected})
     return [*lines, f"  log     {printable(str(preview.log_path))} (not written)"]
 
 
 def preview_json(preview: request.Preview) -> dict[str, Any]:
-    """The same as one object."""
+    """Return what a dry run found as one JSON object."""
     return {
         "dry_run": True,
         "run_id": preview.run.run_id,
@@ -125,7 +125,7 @@ def preview_json(preview: request.Preview) -> dict[str, Any]:
 
 def _facts(report: UploadResult) -> list[str]:
     state, tally = report.state, report.counters
-    ways = sorted({_WAYS.get(proof.verified_by, proof.verified_by) for proof in state.proven.values()})
+    ways = sorted({_VERIFICATION_LABELS.get(proof.verified_by, proof.verified_by) for proof in state.proven.values()})
     how = f" by {', '.join(ways)}" if ways else ""
     found = f", {tally.found_files:,} of them found in S3" if tally.found_files else ""
     size = human_bytes(state.size)
@@ -142,12 +142,12 @@ def _facts(report: UploadResult) -> list[str]:
             f"in {human_seconds(tally.seconds)} ({rate}/s)"
         )
     if report.selection.excluded:
-        lines.append(f"  skipped {pluralize(report.selection.excluded, 'file')} by --exclude_patterns")
+        lines.append(f"  skipped {pluralize(report.selection.excluded, 'file')} by --exclude-patterns")
     return [*lines, f"  log     {printable(str(report.log_path))}"]
 
 
 def _after(report: UploadResult) -> list[str]:
-    """What came of the user's command; that it failed takes nothing back."""
+    """Return what the command after the run did; if it failed, the files are uploaded all the same."""
     if not report.on_complete:
         return []
     advice = " (all files are in S3; the same command runs it again)" if hook.has_failed(report.on_complete) else ""

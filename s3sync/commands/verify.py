@@ -144,7 +144,7 @@ def _log_dir_to_name(args: argparse.Namespace) -> str | None:
 
 
 def result_lines(found: verify.Verification) -> list[str]:
-    """For people: a verdict in one line, and what is behind it."""
+    """Return a verdict in one line, and the facts behind it."""
     share = f"{len(found.proven):,} of {pluralize(found.selection.total, 'file')}"
     size = human_bytes(_size(found.proven))
     url = printable(found.destination.url(found.run.run_id))
@@ -155,7 +155,7 @@ def result_lines(found: verify.Verification) -> list[str]:
         verdict = f"{share}, {size}: identical; safe to delete the local copy"
     else:
         verdict = f"{share}, {size} identical; NOT safe to delete the local copy"
-    facts = [f"  in      {url}, compared in {human_seconds(found.seconds)}"]
+    facts = [f"  against {url}, in {human_seconds(found.seconds)}"]
     if found.manifest:
         facts.append(f"  manifest {printable(str(found.manifest))}: {share}")
     elif found.manifest_error:
@@ -174,7 +174,7 @@ def result_lines(found: verify.Verification) -> list[str]:
 
 
 def _absent(found: verify.Verification) -> list[str]:
-    """One line instead of a list of all files, and where the run was uploaded to instead."""
+    """Return one line instead of a list of all files, and where the run was uploaded to instead."""
     said = ["  nothing at all of this run is there: are --bucket and --remote-path right?"]
     for log in found.elsewhere:
         assert log.destination is not None
@@ -201,7 +201,7 @@ def next_step(found: verify.Verification, request: UploadRequest, log_dir: str |
 
 
 def as_json(found: verify.Verification) -> dict[str, Any]:
-    """The same as one object."""
+    """Return the verification as one JSON object."""
     return {
         "run_id": found.run.run_id,
         "run_path": str(found.run.path),

@@ -122,8 +122,8 @@ def test_a_run_that_is_identical_in_s3_is_listed_and_then_deleted(lab: Lab, serv
     assert tree(stored) == before
     assert not (lab.log_dir / "cleanups").exists()
     assert "may be deleted: identical in s3://lab-runs/" in listed.out
-    assert listed.out.endswith("1 run, 4 files, 222 B may be deleted; `--delete` does it\n")
-    assert listed.err.startswith("to be verified now, every byte of it: 1 run, 4 files, 222 B (of 1 run)\n")
+    assert listed.out.endswith("1 run, 4 files, 222 B can be deleted (with --delete)\n")
+    assert listed.err.startswith("verifying every byte of 1 run, 4 files, 222 B (of 1 run)\n")
 
     deleted = cleanup(lab, stored, "--delete", "--yes", "--json")
 
@@ -375,7 +375,7 @@ def test_on_a_terminal_only_the_word_goes_on(lab: Lab, server: S3Server, stored:
 
     assert "  'ok\\x1b[2J\\u202e 0 files\\nType `no`'" in shown
     assert "\x1b[2J" not in shown
-    assert "is then DELETED HERE, run by run, without another question" in shown
+    assert "is then DELETED HERE, without another question" in shown
     assert (code, run.exists()) == ((1, True) if answer == "yes" else (0, False))
     if answer == "yes":
         assert "nothing was deleted: the answer was not `delete`" in shown
@@ -535,7 +535,7 @@ def test_interrupted_cleanup_of_a_run_with_a_control_character_in_its_name_goes_
 
     assert (result.code, result.out) == (
         0,
-        f"{str(run).replace(chr(27), chr(92) + 'x1b')}: the rest that an interrupted cleanup left is gone\n",
+        f"{str(run).replace(chr(27), chr(92) + 'x1b')}: removed empty folders of an interrupted cleanup\n",
     )
     assert not run.exists()
     assert json.loads(path.read_text())["finished"]
@@ -554,7 +554,7 @@ def test_a_folder_that_a_kill_left_empty_is_finished_by_the_next_call(
     result = lab.run("cleanup", *words, stored.name)
 
     assert result.code == 0, result.err
-    assert result.out == f"{stored}: the rest that an interrupted cleanup left is gone\n"
+    assert result.out == f"{stored}: removed empty folders of an interrupted cleanup\n"
     assert [path.name for path in stored.parent.iterdir()] == [stored.name + "-other"]
     assert record_of(lab, stored)["finished"]
 

@@ -163,8 +163,8 @@ def test_cron_has_a_home_a_name_a_shell_and_the_path_of_monitor_sh() -> None:
     ],
 )
 def test_check_names_the_variables_that_credentials_and_network_come_from(name: str, is_said: bool) -> None:
-    assert (cron_environment.from_the_shell({name: "x", "HOME": "/root"}) == [name]) == is_said
-    assert cron_environment.from_the_shell({name: ""}) == []
+    assert (cron_environment.relevant_names({name: "x", "HOME": "/root"}) == [name]) == is_said
+    assert cron_environment.relevant_names({name: ""}) == []
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_identical(lab: Lab, server: S3Server, stored: Path, each_aws: str) -> N
     first, second = result.out.splitlines()
     assert first.startswith(f"{number} of {number} files, ")
     assert first.endswith(": identical; safe to delete the local copy")
-    assert second.startswith(f"  in      s3://{BUCKET}/{stored.name}/, compared in ")
+    assert second.startswith(f"  against s3://{BUCKET}/{stored.name}/, in ")
     assert server.counters["PutObject"] == server.counters["HeadObject"] == 0
     assert list(lab.tmp.iterdir()) == []
     assert not lab.log_dir.exists()
@@ -411,7 +411,7 @@ def test_with_nothing_in_s3_no_byte_is_read_and_the_place_is_doubted(
     number = len(tree(tiny_run))
     first, place, not_written, doubt, elsewhere, *rest = plain.out.splitlines()
     assert (plain.code, first) == (1, f"0 of {number} files, 0 B identical; NOT safe to delete the local copy")
-    assert place.startswith(f"  in      s3://{BUCKET}/{tiny_run.name}/, compared in ")
+    assert place.startswith(f"  against s3://{BUCKET}/{tiny_run.name}/, in ")
     assert not_written == f"  manifest {manifest} is not written: nothing is proven"
     assert doubt == "  nothing at all of this run is there: are --bucket and --remote-path right?"
     assert elsewhere.startswith(f"  its state log names s3://{BUCKET}/2026/{tiny_run.name}/, completed 20")

@@ -539,11 +539,11 @@ def test_status_shows_any_run_in_printable_words(
     (site.log_dir / "uploads" / "RUN.upload.log.json").write_bytes(log)
     found = load_overview(site)
     (row,) = found.rows
-    assert found.troubles == []
+    assert found.problems == []
     assert all(map(is_printable, [*status.problem_lines(found), status.scan_line(found)]))
     assert is_printable(row.reason)
     with contextlib.suppress(StateError):
-        assert all(map(is_printable, run_details.details(row, site)))
+        assert all(map(is_printable, run_details.detail_lines(row, site)))
         json.dumps(status.as_json(found, site, detailed=True), allow_nan=False)
     cells = [str(cell) for column in status.table(found.rows).columns for cell in column.cells]
     assert all(is_printable(line) for cell in cells for line in cell.split("\n"))

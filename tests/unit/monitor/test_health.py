@@ -128,7 +128,9 @@ def test_status_page_metrics_exit_code_and_ping_agree(known: str) -> None:
         found = health.verdict_of(history, of_scans)
         view = dashboard.build_view(history, of_scans)
         metric = metric_of(history, of_scans)
-        overview = Overview([], list(history.problems), [], of_scans, found, [])
+        overview = Overview(
+            rows=[], problems=list(history.problems), notes=[], scans=of_scans, verdict=found, unknown=[]
+        )
 
         is_bad = known in BAD or runs in FAILING or bool(TROUBLES[directory])
         level = "bad" if is_bad else "attention" if known in ATTENTION else "well"
