@@ -19,7 +19,7 @@ from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.slurm import check as slurm_check
 from s3sync.state import log_dir
 from s3sync.text import human_bytes, pluralize, printable
-from s3sync.transfer import staging
+from s3sync.transfer import context
 
 USAGE = "[--config FILE] [--write] [--submit] [--cron] [--json]"
 DESCRIPTION = "Look whether all is right for the monitor, before cron does."
@@ -114,7 +114,7 @@ def findings(
     yield _told(config, environ, asker)
     yield from _variables(path, environ, asker)
     try:
-        with staging.work_folder(environ, watched_by(config)) as (work, _):
+        with context.work_folder(environ, watched_by(config)) as (work, _):
             query = access.AccessQuery(
                 aws_command=config.aws_command,
                 threads=config.max_threads,

@@ -17,7 +17,7 @@ from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.slurm import Collector, coordinator
 from s3sync.slurm import client as slurm_client
 from s3sync.state import log_dir
-from s3sync.transfer import UploadRequest, UploadResult, bandwidth, progress, request, selection, upload
+from s3sync.transfer import bandwidth, progress, request, upload
 
 USAGE = "RUN --bucket B [options]"
 DESCRIPTION = "Put one run into a bucket, and prove that every file arrived."
@@ -196,13 +196,13 @@ def run(args: argparse.Namespace) -> int:
         )
 
 
-def _request(args: argparse.Namespace, place: log_dir.Place) -> UploadRequest:
+def _request(args: argparse.Namespace, place: log_dir.Place) -> request.UploadRequest:
     path = run_argument.find_run(args)
     if not args.skip_check:
         run_argument.require_not_inside_run(path)
     elif warning := run_argument.warning_of_inner_runs(path):
         output.print_messages([warning])
-    return UploadRequest(
+    return request.UploadRequest(
         local_path=Path(path),
         destination=run_argument.find_destination(args, path),
         log_dir=place.path,
@@ -211,7 +211,7 @@ def _request(args: argparse.Namespace, place: log_dir.Place) -> UploadRequest:
         max_processes=args.max_processes,
         skip_check=args.skip_check,
         recheck=args.recheck,
-        excludes=selection.compile_excludes(args.exclude_patterns),
+        excludes=request.compile_excludes(args.exclude_patterns),
         readback=args.readback,
         verify=args.verify,
         aws_command=args.aws_command,
@@ -252,10 +252,12 @@ def _cluster(args: argparse.Namespace) -> slurm_client.SlurmOptions | None:
     return None
 
 
-def _upload(args: argparse.Namespace, upload_request: UploadRequest, stop: StopRequest, place: log_dir.Place) -> int:
+def _upload(
+    args: argparse.Namespace, upload_request: request.UploadRequest, stop: StopRequest, place: log_dir.Place
+) -> int:
     cluster = _cluster(args)
 
-    def upload_unit(upload_request: UploadRequest) -> UploadResult:
+    def upload_unit(upload_request: request.UploadRequest) -> request.UploadResult:
         with progress.display_for(sys.stderr) as display:
             report = coordinator.run_upload(upload_request, cluster, os.environ, stop, display)
         assert report is not None, "it is followed to its end"
@@ -272,8 +274,10 @@ def _upload(args: argparse.Namespace, upload_request: UploadRequest, stop: StopR
     return code
 
 
-def _preview(args: argparse.Namespace, upload_request: UploadRequest, stop: StopRequest, place: log_dir.Place) -> int:
-    def preview_unit(upload_request: UploadRequest) -> request.Preview:
+def _preview(
+    args: argparse.Namespace, upload_request: request.UploadRequest, stop: StopRequest, place: log_dir.Place
+) -> int:
+    def preview_unit(upload_request: request.UploadRequest) -> request.Preview:
         with progress.display_for(sys.stderr) as display:
             return upload.preview(upload_request, os.environ, stop, display, Collector(os.environ))
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from s3sync.aws import objects
 from s3sync.text import human_bytes, human_seconds, list_by_reason, pluralize, printable
-from s3sync.transfer import UploadResult, hook, request
+from s3sync.transfer import hook, request
 
 _VERIFICATION_LABELS = {"etag": "ETag", "predecessor": "the log of another program"}
 
 
-def summary(report: UploadResult) -> list[str]:
+def summary(report: request.UploadResult) -> list[str]:
     """Return the result of an upload in a few lines."""
     state, run = report.state, printable(report.run.run_id)
     if report.already_complete:
@@ -45,7 +45,7 @@ def waiting_json(waiting: request.PendingAnalysis) -> dict[str, Any]:
     }
 
 
-def as_json(report: UploadResult) -> dict[str, Any]:
+def as_json(report: request.UploadResult) -> dict[str, Any]:
     """Return the result of an upload as one JSON object."""
     state, tally = report.state, report.counters
     return {
@@ -123,7 +123,7 @@ def preview_json(preview: request.Preview) -> dict[str, Any]:
     }
 
 
-def _facts(report: UploadResult) -> list[str]:
+def _facts(report: request.UploadResult) -> list[str]:
     state, tally = report.state, report.counters
     ways = sorted({_VERIFICATION_LABELS.get(proof.verified_by, proof.verified_by) for proof in state.proven.values()})
     how = f" by {', '.join(ways)}" if ways else ""
@@ -146,7 +146,7 @@ def _facts(report: UploadResult) -> list[str]:
     return [*lines, f"  log     {printable(str(report.log_path))}"]
 
 
-def _after(report: UploadResult) -> list[str]:
+def _after(report: request.UploadResult) -> list[str]:
     """Return what the command after the run did; if it failed, the files are uploaded all the same."""
     if not report.on_complete:
         return []
@@ -154,7 +154,7 @@ def _after(report: UploadResult) -> list[str]:
     return [f"  then    on_complete {report.on_complete}{advice}"]
 
 
-def _failures(report: UploadResult) -> list[str]:
+def _failures(report: request.UploadResult) -> list[str]:
     return [f"  failed  {pluralize(len(report.state.failed), 'file')}:", *_named(report.state.failed)]
 
 

@@ -18,7 +18,8 @@ from s3sync.resources import usable_cores
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.state import Proof, log_dir
 from s3sync.text import human_bytes, human_seconds, indented_list, pluralize, printable
-from s3sync.transfer import UploadRequest, progress, selection, verify
+from s3sync.transfer import progress, verify
+from s3sync.transfer import request as transfer_request
 
 USAGE = "RUN --bucket B [options]"
 DESCRIPTION = "Compare a run on disk with S3, now, whatever the log says."
@@ -83,21 +84,21 @@ def _is_from_config(args: argparse.Namespace) -> bool:
     return default_path(os.environ) is not None
 
 
-def _request(args: argparse.Namespace) -> UploadRequest:
+def _request(args: argparse.Namespace) -> transfer_request.UploadRequest:
     path = run_argument.find_run(args)
-    return UploadRequest(
+    return transfer_request.UploadRequest(
         local_path=Path(path),
         destination=run_argument.find_destination(args, path),
         log_dir=Path(os.devnull),  # no log is written
         cores=args.cores or usable_cores(),
         skip_check=args.skip_check,
-        excludes=selection.compile_excludes(args.exclude_patterns),
+        excludes=transfer_request.compile_excludes(args.exclude_patterns),
         aws_command=args.aws_command,
         bucket_owner=args.expected_bucket_owner,
     )
 
 
-def _request_from_config(args: argparse.Namespace) -> UploadRequest:
+def _request_from_config(args: argparse.Namespace) -> transfer_request.UploadRequest:
     """Return the request for a run that the config watches; what the user gave as options counts more."""
     from s3sync.commands.overview import load_overview
     from s3sync.inventory import request_for
@@ -126,7 +127,7 @@ def _request_from_config(args: argparse.Namespace) -> UploadRequest:
         request,
         cores=args.cores or request.cores,
         skip_check=args.skip_check,
-        excludes=(*request.excludes, *selection.compile_excludes(args.exclude_patterns)),
+        excludes=(*request.excludes, *transfer_request.compile_excludes(args.exclude_patterns)),
         aws_command=args.aws_command or request.aws_command,
         bucket_owner=args.expected_bucket_owner or request.bucket_owner,
     )
@@ -183,7 +184,7 @@ def _absent(found: verify.Verification) -> list[str]:
     return said
 
 
-def next_step(found: verify.Verification, request: UploadRequest, log_dir: str | None) -> list[str]:
+def next_step(found: verify.Verification, request: transfer_request.UploadRequest, log_dir: str | None) -> list[str]:
     """Give the command that sends again what differs, whatever the log says of it; none if all of it is missing, since
     then the place is in doubt. `log_dir` is the one that has to be named in it.
     """

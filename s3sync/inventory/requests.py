@@ -5,12 +5,12 @@ from __future__ import annotations
 from s3sync.config import Config
 from s3sync.inventory.states import RunStatus
 from s3sync.resources import usable_cores
-from s3sync.transfer import UploadRequest, hook
+from s3sync.transfer import hook, request
 
 
-def request_for(run: RunStatus, config: Config) -> UploadRequest:
+def request_for(run: RunStatus, config: Config) -> request.UploadRequest:
     """Return the request to upload, or to verify, a run in the way that the config says."""
-    return UploadRequest(
+    return request.UploadRequest(
         local_path=run.run.path,
         destination=run.entry.destination,
         log_dir=config.log_dir,

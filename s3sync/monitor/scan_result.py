@@ -9,7 +9,7 @@ from s3sync.monitor.last_scan import Counters
 from s3sync.monitor.messages import Update, Upload
 from s3sync.monitor.problems import Problem, has_failed
 from s3sync.text import human_bytes, human_seconds, pluralize, printable
-from s3sync.transfer import UploadResult, request
+from s3sync.transfer import request
 
 _MAX_NAMES = 3  # failed files that are named where there is room for one line
 
@@ -19,7 +19,7 @@ class ScanResult:
     """What a scan has found and done so far; results of runs are by key."""
 
     runs: list[RunStatus] = field(default_factory=list)
-    reports: dict[str, UploadResult] = field(default_factory=dict)
+    reports: dict[str, request.UploadResult] = field(default_factory=dict)
     previews: dict[str, request.Preview] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     alerts: list[Problem] = field(default_factory=list)  # reported separately; they change no exit code
@@ -33,7 +33,7 @@ class ScanResult:
         return not has_failed(self.problems)
 
     @property
-    def uploaded(self) -> dict[str, UploadResult]:
+    def uploaded(self) -> dict[str, request.UploadResult]:
         """The results of the runs that are complete in S3."""
         return {key: report for key, report in self.reports.items() if report.state.completed}
 
@@ -64,7 +64,7 @@ class ScanResult:
         return "\n".join(f"{each.key}: {each.text_with_id}" for each in self.problems) or "all is well"
 
 
-def one_line(report: UploadResult) -> str:
+def one_line(report: request.UploadResult) -> str:
     """Return in one line what happened to a run."""
     state, counters = report.state, report.counters
     proven = f"{len(state.proven):,} of {pluralize(state.total_local_files, 'file')} proven"

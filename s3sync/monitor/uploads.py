@@ -23,7 +23,7 @@ from s3sync.monitor.scan_result import ScanResult, one_line
 from s3sync.signals import StopRequest
 from s3sync.slurm import Collector, coordinator
 from s3sync.text import printable
-from s3sync.transfer import UploadResult, hook, progress, upload
+from s3sync.transfer import hook, progress, request, upload
 
 LOG = logging.getLogger("s3sync.monitor.scan")
 
@@ -102,7 +102,7 @@ def preview_run(context: ScanContext, result: ScanResult, run: RunStatus) -> Non
         result.previews[run.key] = upload.preview(upload_request, context.environ, context.stop, display, collector)
 
 
-def _upload(context: ScanContext, run: RunStatus) -> UploadResult | None:
+def _upload(context: ScanContext, run: RunStatus) -> request.UploadResult | None:
     """Return the result; None if the run was handed to a cluster, which has not finished it."""
     config = context.config
     with context.make_display() as display:
@@ -116,7 +116,7 @@ def _upload(context: ScanContext, run: RunStatus) -> UploadResult | None:
         )
 
 
-def _log_or_add_problem(result: ScanResult, run: RunStatus, report: UploadResult) -> None:
+def _log_or_add_problem(result: ScanResult, run: RunStatus, report: request.UploadResult) -> None:
     if hook.has_failed(report.on_complete):
         text = f"{report.on_complete} (the run is uploaded; the command is run again at the next scan)"
         result.problems.append(Problem(f"on_complete of {run.key}", text, "other", id="monitor.on-complete-failed"))

@@ -24,7 +24,7 @@ from s3sync.slurm.submission import submit_finalizer
 from s3sync.slurm.work_folder import FINALIZER, JobSpec, WorkFolder
 from s3sync.state import RunState, StateStore, lock
 from s3sync.text import pluralize
-from s3sync.transfer import UploadRequest, UploadResult, progress, request, upload
+from s3sync.transfer import progress, request, upload
 
 _CANCEL_SECONDS = 60.0  # that cancelled jobs are given to end
 _LAST_WORDS = 3  # of jobs that said nothing else
@@ -39,14 +39,14 @@ class Place(NamedTuple):
 
 
 def run_upload(
-    job: UploadRequest,
+    job: request.UploadRequest,
     cluster: SlurmOptions | None,
     environ: Mapping[str, str],
     stop: StopRequest,
     display: progress.Display,
     *,
     follow: bool = True,
-) -> UploadResult | None:
+) -> request.UploadResult | None:
     """`upload`, on the cluster if one is given. Without `follow` it submits, or looks at what was submitted: None
     means that the jobs are at work. Raises as `upload` does, and SlurmError, ConfigError where there is no Slurm.
     """
@@ -77,7 +77,9 @@ def run_upload(
     return report
 
 
-def collect(job: UploadRequest, folder: WorkFolder, environ: Mapping[str, str], stop: StopRequest) -> UploadResult:
+def collect(
+    job: request.UploadRequest, folder: WorkFolder, environ: Mapping[str, str], stop: StopRequest
+) -> request.UploadResult:
     """What came of an upload whose jobs have ended: it is in the log, the user's command is run, the folder goes.
 
     Raises RunError with what ended the last job, if something did, or if it never came to its end.
@@ -92,7 +94,7 @@ def collect(job: UploadRequest, folder: WorkFolder, environ: Mapping[str, str], 
             store.prepare()
         if not held or not folder.exists():
             return _collected_by_another(
-                UploadResult(
+                request.UploadResult(
                     run=run,
                     destination=job.destination,
                     log_path=store.log_path,
@@ -110,7 +112,7 @@ def collect(job: UploadRequest, folder: WorkFolder, environ: Mapping[str, str], 
         raise RunError(
             last.error if last else _never_ended(request.describe_target(run, job.destination), words, broken)
         )
-    return UploadResult(
+    return request.UploadResult(
         run=run,
         destination=job.destination,
         log_path=store.log_path,
@@ -125,7 +127,7 @@ def _logged(store: StateStore, run: Run) -> RunState:
     return store.load(set_aside=False).state or RunState.of(run)
 
 
-def _collected_by_another(report: UploadResult) -> UploadResult:
+def _collected_by_another(report: request.UploadResult) -> request.UploadResult:
     """A scan of the monitor, or another call, was there first; raises RunError if there is more to do."""
     if not report.state.completed:
         where = request.describe_target(report.run, report.destination)
@@ -144,7 +146,7 @@ def _never_ended(run: str, words: Sequence[str], broken: Mapping[str, str]) -> s
     return f"{run}: Slurm's jobs ended before the upload was over{said} ({advice})"
 
 
-def _place(job: UploadRequest) -> Place:
+def _place(job: request.UploadRequest) -> Place:
     run = analysis.open_run_or_analysis(job.local_path, need_run_info=not job.skip_check)
     store = StateStore(job.log_dir, run, job.destination)
     folder = WorkFolder.of(job.log_dir, store)
@@ -163,7 +165,7 @@ class _Following:
 
     def __init__(
         self,
-        job: UploadRequest,
+        job: request.UploadRequest,
         place: Place,
         slurm: Slurm,
         display: progress.Display,

@@ -14,7 +14,7 @@ from s3sync.slurm import gathering, submission
 from s3sync.slurm.client import Slurm, SlurmOptions
 from s3sync.slurm.work_folder import JobSpec, WorkFolder
 from s3sync.state import RunState, StateStore
-from s3sync.transfer import UploadRequest, request
+from s3sync.transfer import request
 
 
 class Collector:
@@ -27,13 +27,13 @@ class Collector:
         self._environ = environ
         self._own = own
 
-    def where(self, job: UploadRequest, store: StateStore) -> str:
+    def where(self, job: request.UploadRequest, store: StateStore) -> str:
         """Return where the jobs of this run are, for people; empty if there are none."""
         folder = WorkFolder.of(job.log_dir, store)
         return f"handed over to Slurm already: {folder.progress_text()}" if folder.is_submitted() else ""
 
     def collect(
-        self, job: UploadRequest, run: Run, store: StateStore, state: RunState | None, stop: StopRequest
+        self, job: request.UploadRequest, run: Run, store: StateStore, state: RunState | None, stop: StopRequest
     ) -> RunState | None:
         """Return the state with what the jobs have verified; raises what `gathering.collect_results` raises."""
         return gathering.collect_results(job, run, store, state, self._environ, stop, self._own)

@@ -14,13 +14,13 @@ from s3sync.slurm.client import Slurm, SlurmJob, summarize
 from s3sync.slurm.work_folder import JobSpec, WorkFolder
 from s3sync.state import RunState, StateStore, lock
 from s3sync.text import parse_iso, printable
-from s3sync.transfer import UploadRequest
+from s3sync.transfer import request
 
 _LOOKERS = 16  # a node that is dead is looked at for a minute: those of many shards at the same time
 
 
 def collect_results(
-    job: UploadRequest,
+    job: request.UploadRequest,
     run: Run,
     store: StateStore,
     state: RunState | None,

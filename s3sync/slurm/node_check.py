@@ -16,7 +16,7 @@ from s3sync.aws import access
 from s3sync.errors import StateError
 from s3sync.signals import StopRequest
 from s3sync.text import human_bytes, printable
-from s3sync.transfer import staging
+from s3sync.transfer import context
 
 _ASKED, _FOUND = "asked.json", "found.json"
 
@@ -54,7 +54,7 @@ def look(asked: Asked, environ: Mapping[str, str], stop: StopRequest) -> Iterato
     yield _version(asked.version)
     yield from (_directory(*directory) for directory in asked.directories)
     try:
-        with staging.work_folder(environ, map(Path, (path for path, _ in asked.directories))) as (work, _):
+        with context.work_folder(environ, map(Path, (path for path, _ in asked.directories))) as (work, _):
             yield _temporary(environ.get("TMPDIR", ""), work)
             query = access.AccessQuery(aws_command=asked.aws_command, threads=asked.threads, targets=asked.places)
             yield from access.check_access(query, environ, stop, work)

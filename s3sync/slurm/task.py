@@ -24,7 +24,7 @@ from s3sync.slurm.shards import LEAST_COST, Shard
 from s3sync.slurm.work_folder import FINALIZER, JobSpec, Result, WorkFolder
 from s3sync.state import lock
 from s3sync.text import printable
-from s3sync.transfer import UploadRequest, UploadResult, batches, open_context, passes, progress, request, upload
+from s3sync.transfer import batches, context, passes, progress, request, upload
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` only from Python 3.11 on
@@ -79,7 +79,7 @@ class _ShardTask:
         proofs = folder.proofs(number, job.destination)
         with (
             _Shown(folder, number) as display,
-            open_context(
+            context.open_context(
                 job,
                 run,
                 self._environ,
@@ -87,12 +87,12 @@ class _ShardTask:
                 display,
                 expected=_expected(run, self._spec),
                 inherited=[lock_descriptor],
-            ) as context,
+            ) as shard_context,
             folder.journal(number, job.destination, self._start) as journal,
             folder.journal(number, job.destination, self._start, found=True) as found,
         ):
             known = {proof.path: proof for proof in proofs}
-            self._uploader = passes.FileUploader(context, journal.record, known, record_found=found.record)
+            self._uploader = passes.FileUploader(shard_context, journal.record, known, record_found=found.record)
             try:
                 _upload(self._uploader, folder.shard(number), display, resumed=self._spec.resumed or bool(proofs))
             finally:
@@ -229,8 +229,8 @@ def _require_same_version(handed: JobSpec, environ: Mapping[str, str]) -> None:
 
 
 def _on_this_node(
-    job: UploadRequest, cluster: SlurmOptions, environ: Mapping[str, str], *, share: bool = True
-) -> UploadRequest:
+    job: request.UploadRequest, cluster: SlurmOptions, environ: Mapping[str, str], *, share: bool = True
+) -> request.UploadRequest:
     """The job with what Slurm gives of this node; of a limit on the bandwidth with a node's `share`."""
     nodes = cluster.nodes if share else 1
     limit = job.max_bandwidth.split(nodes) if job.max_bandwidth else None
@@ -275,8 +275,8 @@ def _wait_for_tasks(folder: WorkFolder, stop: StopRequest) -> None:
 
 
 def _upload_rest(
-    folder: WorkFolder, job: UploadRequest, environ: Mapping[str, str], stop: StopRequest, display: _Shown
-) -> UploadResult:
+    folder: WorkFolder, job: request.UploadRequest, environ: Mapping[str, str], stop: StopRequest, display: _Shown
+) -> request.UploadResult:
     """Whoever else holds the run's lock looks at it, finds this job, and leaves."""
     while True:
         try:

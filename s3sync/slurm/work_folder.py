@@ -24,8 +24,8 @@ from s3sync.slurm.client import SlurmOptions
 from s3sync.slurm.shards import Shard
 from s3sync.state import Proof, StateStore, lock, log_format
 from s3sync.text import pluralize, printable
-from s3sync.transfer import UploadRequest, request
 from s3sync.transfer import progress as transfer_progress
+from s3sync.transfer import request
 
 FOLDER = "slurm"  # in the log directory
 STARTS = "starts"  # in the work folder: marks of scripts that were started, until the program runs
@@ -44,7 +44,7 @@ class JobSpec(NamedTuple):
     name: str  # of all jobs
     version: str  # of this program
     cluster: SlurmOptions
-    job: UploadRequest
+    job: request.UploadRequest
     submitted: str
     resumed: bool  # S3 may have files that are not proven
     manifest: LocalFile | None
@@ -463,6 +463,6 @@ def _plain(handed: JobSpec) -> dict[str, Any]:
     from pydantic import TypeAdapter
 
     plain: dict[str, Any] = handed._asdict()
-    for key, kind in (("job", UploadRequest), ("cluster", SlurmOptions)):
+    for key, kind in (("job", request.UploadRequest), ("cluster", SlurmOptions)):
         plain[key] = TypeAdapter(kind).dump_python(plain[key], mode="json")
     return plain

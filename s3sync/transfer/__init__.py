@@ -4,31 +4,24 @@ from s3sync.transfer import (
     bandwidth,
     batches,
     changes,
+    context,
     hook,
     passes,
     progress,
     request,
-    selection,
-    staging,
     upload,
     verify,
 )
-from s3sync.transfer.context import open_context
-from s3sync.transfer.request import UploadRequest, UploadResult
 
 __all__ = [
-    "UploadRequest",
-    "UploadResult",
     "bandwidth",
     "batches",
     "changes",
+    "context",
     "hook",
-    "open_context",
     "passes",
     "progress",
     "request",
-    "selection",
-    "staging",
     "upload",
     "verify",
 ]

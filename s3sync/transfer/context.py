@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import errno
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from s3sync.aws import client, objects
-from s3sync.runs import Run, analysis_manifest
+from s3sync.errors import StateError
+from s3sync.own_files import WORK_FOLDER
+from s3sync.runs import Run, analysis_manifest, off_limits
 from s3sync.signals import StopRequest
+from s3sync.state import lock
 from s3sync.text import printable
 from s3sync.transfer.progress import Display
 from s3sync.transfer.request import UploadRequest
-from s3sync.transfer.staging import work_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,3 +85,59 @@ def open_context(
             display=display,
             expected=expected or {},
         )
+
+
+@contextlib.contextmanager
+def work_folder(environ: Mapping[str, str], outside: Iterable[Path] = ()) -> Iterator[tuple[Path, int]]:
+    """Make a private folder, and yield it with the descriptor that keeps it locked; it is gone afterwards.
+
+    It is in no run, and in none of the folders `outside` which it has to be, since it holds secrets. Child processes
+    inherit the descriptor: what a killed upload has left is removed by the next one when its last `aws` has ended.
+    Raises StateError.
+    """
+    parent = off_limits.choose_temp_dir(environ, outside) / f"{WORK_FOLDER}{os.geteuid()}"
+    try:
+        folder, descriptor = _create_locked_folder(parent)
+    except OSError as error:
+        where = f"a work folder in {printable(str(parent))}"
+        raise StateError(f"cannot make {where}: {error.strerror} (set TMPDIR)", id="state.no-work-folder") from error
+    try:
+        yield folder, descriptor
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            parent.rmdir()  # fails while another upload uses it
+
+
+def _create_locked_folder(parent: Path) -> tuple[Path, int]:
+    """Make and lock a folder in `parent`; again if the end of another upload removed it meanwhile. Raises OSError."""
+    while True:
+        _make_parent(parent)
+        _remove_abandoned(parent)
+        with contextlib.suppress(FileNotFoundError):
+            folder = Path(tempfile.mkdtemp(dir=parent))
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            if lock.try_lock(descriptor) and os.path.exists(folder):
+                return folder, descriptor
+            os.close(descriptor)
+
+
+def _make_parent(parent: Path) -> None:
+    """Make the folder, or accept one that is this user's own and private: others may write where it is."""
+    parent.mkdir(mode=0o700, exist_ok=True)
+    status = parent.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise PermissionError(errno.EPERM, "it exists, and is not this user's private folder")
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the work folders that no process has locked: their uploads were killed."""
+    for folder in parent.iterdir():
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                if lock.try_lock(descriptor):
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)

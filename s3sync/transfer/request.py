@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -11,6 +11,7 @@ from s3sync.aws import client, etag, objects
 from s3sync.aws import destination as aws_destination
 from s3sync.aws import settings as aws_settings
 from s3sync.aws.destination import Destination
+from s3sync.errors import UsageError
 from s3sync.patterns import Pattern
 from s3sync.runs import LocalFile, Run, completion, readiness
 from s3sync.signals import StopRequest
@@ -214,3 +215,19 @@ class Executor(Protocol):
 def describe_target(run: Run, destination: Destination) -> str:
     """Name the run and where it goes, for people."""
     return f"{printable(run.run_id)} to {printable(destination.url(run.run_id))}"
+
+
+def compile_excludes(patterns: Iterable[str]) -> tuple[Pattern, ...]:
+    """Compile exclude patterns; raises UsageError that names each one that is no regular expression."""
+    compiled, wrong = [], []
+    for pattern in patterns:
+        try:
+            compiled.append(Pattern(pattern))
+        except ValueError as error:
+            wrong.append(f"'{printable(pattern)}' ({error})")
+    if wrong:
+        raise UsageError(
+            f"--exclude-patterns takes regular expressions, and these are none: {', '.join(wrong)} (correct them)",
+            id="usage.no-pattern",
+        )
+    return tuple(compiled)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from s3sync import own_files
 from s3sync.aws import destination as aws_destination
 from s3sync.aws.destination import Destination
-from s3sync.errors import RunError, UsageError
+from s3sync.errors import RunError
 from s3sync.patterns import Pattern
 from s3sync.runs import LocalFile, Run, local_files
 from s3sync.state import Proof
@@ -48,19 +48,6 @@ class UploadSelection:
     def total(self) -> int:
         """Files that have to be in S3 before the run is completed, those that cannot be sent included."""
         return len(self.files) + len(self.waiting) + len(self.rejected)
-
-
-def compile_excludes(patterns: Iterable[str]) -> tuple[Pattern, ...]:
-    """Typed from the user's words; raises UsageError that names every pattern that does not compile."""
-    compiled, wrong = [], []
-    for pattern in patterns:
-        try:
-            compiled.append(Pattern(pattern))
-        except ValueError as error:
-            wrong.append(f"'{printable(pattern)}' ({error})")
-    if wrong:
-        raise UsageError(f"--exclude_patterns takes regular expressions; these are none: {', '.join(wrong)}")
-    return tuple(compiled)
 
 
 def select_files(

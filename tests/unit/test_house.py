@@ -135,7 +135,8 @@ def test_only_one_module_deletes_what_is_not_ours() -> None:
         "logs": {"(log_dir / name).unlink"},
         "state.lease_files": {"(self._folder / name).unlink", "self.path(number).unlink", "temporary.unlink"},
         "cleanup.delete": {"os.unlink", "os.rmdir"},
-        "transfer.staging": {"shutil.rmtree", "parent.rmdir"},
+        "transfer.context": {"shutil.rmtree", "parent.rmdir"},
+        "transfer.staging": {"shutil.rmtree"},
         "state.store": {"self._temporary.unlink", "self.journal_path.unlink", "self.log_path.unlink"},
     }
 

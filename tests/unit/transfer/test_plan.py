@@ -32,7 +32,8 @@ from s3sync.transfer.batches import (
     smallest_batch,
     split_by_phase,
 )
-from s3sync.transfer.selection import UploadSelection, compile_excludes, require_files, select_files
+from s3sync.transfer.request import compile_excludes
+from s3sync.transfer.selection import UploadSelection, require_files, select_files
 
 RUN = Run(Path("/data/Thumbnail_Images/260101_A01295_0001_AHXXX"), "260101_A01295_0001_AHXXX", RunInfo())
 TO = Destination("lab-runs", "2026")
@@ -158,7 +159,7 @@ def test_patterns_that_cannot_be_meant_are_warned_of(excludes: list[str], warnin
 
 
 def test_every_pattern_that_does_not_compile_is_named() -> None:
-    with pytest.raises(UsageError, match=r"^--exclude_patterns") as caught:
+    with pytest.raises(UsageError, match=r"^--exclude-patterns") as caught:
         compile_excludes(["good", "*.jpg", "[a", "fine.*", "(\x1b", "[\x9b-\x1b]", "a{99999999999}", "(" * 9000])
     text = str(caught.value)
     assert all(repr(bad) in text for bad in ("*.jpg", "[a", "a{99999999999}", "(" * 9000))
