@@ -357,7 +357,7 @@ def test_check(site: Site, server: S3Server) -> None:
     assert server.objects(BUCKET) == {}
     assert server.uploads(BUCKET) == []
     assert bad.code == 1
-    assert f"PROBLEM  directory: cannot read {missing}: No such file or directory" in bad.out
+    assert f"PROBLEM  directory: no such folder: {missing} (" in bad.out
     assert "PROBLEM  bucket: no such bucket: s3://no-such-bucket" in bad.out
 
 
