@@ -100,13 +100,16 @@ def findings(
     try:
         config = load_config(path, environ)
     except ConfigError as error:
-        yield from (access.CheckResult(ok=False, what="config", text=line) for line in str(error).splitlines())
+        lines = str(error).splitlines()  # several end with an id each
+        id_ = error.id if len(lines) == 1 else ""
+        yield from (access.CheckResult(ok=False, what="config", text=line, id=id_) for line in lines)
         return
     yield access.CheckResult(
         ok=True, what="config", text=f"{printable(str(path))}: {pluralize(len(config.monitor), 'destination')}"
     )
     for warning in config_warnings(config):
-        yield access.CheckResult(ok=True, what="note", text=f"{warning.path}: {warning.text} [{warning.id}]")
+        text = f"{warning.path}: {warning.text}"
+        yield access.CheckResult(ok=True, what="config", text=text, warning=True, id=warning.id)
     yield from _directories(config)
     yield from _log_dir(config, path)
     yield from _commands(config)
@@ -141,16 +144,16 @@ def slurm_uses(config: Config) -> slurm_check.ClusterUse:
 def _directories(config: Config) -> Iterator[access.CheckResult]:
     """As a scan looks at them, and what it would say."""
     for directory in discovery.discover(config).directories:
-        yield from (access.CheckResult(ok=False, what="directory", text=problem.text) for problem in directory.problems)
+        for problem in directory.problems:
+            yield access.CheckResult(ok=False, what="directory", text=problem.text, id=problem.id)
         if not directory.problems:
             text = f"{printable(directory.path)}: readable, {pluralize(len(directory.runs), 'run')}"
             yield access.CheckResult(ok=True, what="directory", text=text)
         yield from (
             access.CheckResult(ok=False, what="run", text=run.unreadable) for run in directory.runs if run.unreadable
         )
-        yield from (
-            access.CheckResult(ok=True, what="note", text=f"{note.key} {note.text}") for note in directory.notes
-        )
+        for note in directory.notes:
+            yield access.CheckResult(ok=True, what="note", text=f"{note.key} {note.text}", id=note.id)
 
 
 def _log_dir(config: Config, path: Path) -> Iterator[access.CheckResult]:
