@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -156,7 +157,8 @@ def kill_family(process: subprocess.Popen[str]) -> None:
     """Kill a process with all that it started, and wait until these are gone."""
     family = psutil.Process(process.pid).children(recursive=True)
     for member in (psutil.Process(process.pid), *family):
-        member.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # some end at once with their parent
+            member.kill()
     psutil.wait_procs(family, timeout=60)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import json
@@ -551,8 +552,9 @@ def fake(tmp_path: Path, stop: StopRequest) -> Iterator[Callable[..., AwsCli]]:
 
     yield make
     for process in psutil.Process().children(recursive=True):
-        if any(str(tmp_path) in word for word in process.cmdline()):
-            process.kill()
+        with contextlib.suppress(psutil.Error):  # one that has just ended, or that another test has left
+            if any(str(tmp_path) in word for word in process.cmdline()):
+                process.kill()
 
 
 def follow(aws: AwsCli, *words: str) -> tuple[AwsResult, list[str]]:

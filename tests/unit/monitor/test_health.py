@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,6 @@ from s3sync.monitor.scan_status import ScanStatus, read_status
 from s3sync.signals import StopRequest
 from s3sync.state import lock
 from s3sync.transfer.progress import Lines
-from tests.helpers.lab import Lab
-from tests.helpers.s3server import S3Server
 
 NOW = 1_795_000_000.0
 HOUR = 3600.0
@@ -266,43 +263,6 @@ def test_alerts_are_reported_by_one_process_at_a_time(tmp_path: Path) -> None:
     memory = notifications.peek(config.log_dir)
     assert memory
     assert memory.logged == {"alerts": {alert.key for alert in found}}
-
-
-def test_status_exits_with_1_and_says_why_after_a_failed_scan(lab: Lab, server: S3Server, tiny_run: Path) -> None:
-    config = lab.config_for(tiny_run, entry={"bucket": "no-such-bucket"})
-    before = lab.run("status", "--config", config)
-
-    scan = lab.run("monitor", "--config", config)
-    after, asked = lab.run("status", "--config", config), lab.run("status", "--config", config, "--json")
-
-    assert (before.code, before.err) == (0, "")
-    assert "no scan has finished yet" in before.out
-    assert (scan.code, after.code, asked.json["exit_code"]) == (1, 1, 1)
-    assert after.err.startswith("s3sync: s3://no-such-bucket: no such bucket: s3://no-such-bucket")
-    assert time.strftime("last scan %Y-") in after.out
-    assert ": failed" in after.out
-    assert (asked.json["level"], asked.json["last_scan_ok"]) == ("bad", False)
-    assert [problem["key"] for problem in asked.json["problems"]] == ["s3://no-such-bucket"]
-
-
-def test_a_scan_that_finds_another_one_at_work_refreshes_page_and_metrics(
-    lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path
-) -> None:
-    web, prom = tmp_path / "web", tmp_path / "s3sync.prom"
-    words = ("monitor", "--config", lab.config_for(tiny_run, report_dir=str(web), metrics_file=str(prom)))
-    with server.hold(key_contains="first") as gate, lab.start(*words) as process:
-        gate.wait_held()
-        assert not web.exists()
-        busy = lab.run(*words)
-        meanwhile, numbers = (web / "index.html").read_text(), prom.read_text()
-        gate.release()
-        process.communicate(timeout=120)
-
-    assert (busy.code, process.returncode) == (0, 0)
-    assert "A scan has been running since" in meanwhile
-    assert "s3sync_tick_running 1.0" in numbers
-    assert "s3sync_tick_running 0.0" in prom.read_text()
-    assert "All is well" in (web / "index.html").read_text()
 
 
 @pytest.mark.parametrize("style", ["json", "yaml", "no yaml at all"])

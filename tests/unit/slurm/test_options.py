@@ -2,55 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from s3sync.commands import command_line
 from s3sync.errors import UsageError
 from s3sync.slurm.client import parse_options
-from tests.helpers.fake_slurm import FakeSlurm
-from tests.helpers.lab import BUCKET, Lab
-
-
-@pytest.fixture
-def fake_slurm(tmp_path: Path, lab: Lab) -> FakeSlurm:
-    """Where the machine finds it."""
-    fake = FakeSlurm(tmp_path / "slurm")
-    lab.env["PATH"] = f"{fake.bin}:{lab.env['PATH']}"
-    return fake
-
-
-def test_the_monitor_asks_for_what_its_config_says(lab: Lab, tiny_run: Path, fake_slurm: FakeSlurm) -> None:
-    asked = {
-        "nodes": 3,
-        "partition": "short",
-        "account": "lab",
-        "time": "4:00:00",
-        "options": "--comment='a b' --mem=4G",
-    }
-    config = lab.config_for(tiny_run, {"executor": "slurm", "slurm": asked}, max_cores=2)
-
-    lab.run("monitor", "--config", config)
-
-    array, last = fake_slurm.said("sbatch")
-    ours = ["--cpus-per-task=2", "--partition=short", "--account=lab", "--time=4:00:00", "--comment=a b", "--mem=4G"]
-    assert array[:6] == last[:6] == ours
-    assert [word for word in array if word.startswith("--array")] == ["--array=0-0%3"]
-    assert "--dependency=afterany:7" in last
-
-
-def test_an_upload_asks_for_what_its_words_say(lab: Lab, tiny_run: Path, fake_slurm: FakeSlurm) -> None:
-    """Jobs that never come to their end are told with what to do."""
-    words = ("--executor", "slurm", "--nodes", "2", "--cores", "3", "--sbatch-options", "--partition=short --mem=4G")
-
-    result = lab.upload(tiny_run, *words)
-
-    array, *_ = fake_slurm.said("sbatch")
-    assert array[:3] == ["--cpus-per-task=3", "--partition=short", "--mem=4G"]
-    assert "--array=0-0%2" in array
-    assert (result.code, result.out) == (1, "")
-    assert "Slurm's jobs ended before the upload was over" in result.err
+from tests.helpers.lab import BUCKET
 
 
 @pytest.mark.parametrize("name", ["--sbatch_options", "--sbatch-options"])
@@ -61,22 +18,6 @@ def test_options_for_sbatch_are_taken_as_they_are(name: str, value: str) -> None
     for words in ([name, value], [f"{name}={value}"]):
         args = command_line.parse([*before, *words, "--executor", "slurm"])
         assert (args.sbatch_options, args.executor, args.local_path) == (value, "slurm", "RUN")
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["--nodes", "2"], "--nodes requires --executor slurm (add that) [usage.requires-other]"),
-        (["--sbatch_options", ""], "--sbatch-options requires --executor slurm (add that) [usage.requires-other]"),
-        (
-            ["--executor", "slurm", "--sbatch_options=--wrap=ls"],
-            "sbatch option that s3sync chooses itself: --wrap=ls (leave it out)",
-        ),
-    ],
-)
-def test_words_that_mean_nothing_are_refused(lab: Lab, tiny_run: Path, words: list[str], says: str) -> None:
-    result = lab.upload(tiny_run, *words)
-    assert (result.code, result.out, result.err) == (2, "", f"s3sync: {says}\n")
 
 
 @pytest.mark.parametrize(
@@ -101,28 +42,3 @@ def test_options_that_only_look_like_ours_are_taken() -> None:
         "--no-requeue",
     )
     assert parse_options(" ".join(words)) == words
-
-
-def test_no_webhook_travels_with_a_job(lab: Lab, tiny_run: Path, fake_slurm: FakeSlurm, tmp_path: Path) -> None:
-    """What the AWS CLI may need does, by Slurm's own means."""
-    fake_slurm.set("sbatch", f"env > {tmp_path}/travels; echo 7")
-    hook = {"S3SYNC_SLACK_ALERT_WEBHOOK": "https://hooks.example.org/secret", "SLURM_CPUS_PER_TASK": "4"}
-
-    lab.watch(tiny_run, entry={"executor": "slurm"}, env=hook)
-
-    travels = (tmp_path / "travels").read_text()
-    assert "AWS_DEFAULT_REGION=us-east-1" in travels
-    assert "hooks.example.org" not in travels
-    assert "SLURM_CPUS_PER_TASK" not in travels
-
-
-def test_a_dry_run_says_what_slurm_has_of_it_already(lab: Lab, tiny_run: Path, fake_slurm: FakeSlurm) -> None:
-    """Submitted by a scan of the monitor, and waiting."""
-    fake_slurm.set("squeue", "echo '7_0|PENDING||Priority'; echo '8|PENDING||Dependency'")
-    lab.watch(tiny_run, entry={"executor": "slurm"})
-
-    result = lab.upload(tiny_run, "--executor", "slurm", "--dry_run")
-
-    assert result.code == 0
-    assert "note: handed over to Slurm already: 0 of " in result.err
-    assert "0 of 1 shard done" in result.err

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import codecs
 import io
 import os
-import pty
 import re
-import select
-import signal
-import subprocess
-import termios
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from s3sync.transfer.progress import Lines, LiveDisplay, Pace, Snapshot, counts, display_for, speed
-from tests.helpers.lab import BUCKET, Lab, tree
-from tests.helpers.s3server import S3Server
+from tests.helpers.terminal import Terminal
 
 START = Snapshot("comparing", 0, 4000, 0, 40_000_000, 0)
 HALF = Snapshot("uploading", 2000, 4000, 20_000_000, 40_000_000, 3)
@@ -189,157 +182,12 @@ def test_files_and_pipes_get_lines(tmp_path: Path) -> None:
 
 # The live display, on a real terminal
 
-HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
-CONTROL = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|[@-_])")
-COLUMNS = 80
-
-
-class Terminal:
-    """A pseudo-terminal of 80 columns, and what was written to it."""
-
-    def __init__(self) -> None:
-        self._master, self.slave = pty.openpty()
-        termios.tcsetwinsize(self.slave, (24, COLUMNS)) if hasattr(termios, "tcsetwinsize") else self._set_size()
-        self.before = termios.tcgetattr(self.slave)
-        self.text = ""
-        self._decode = codecs.getincrementaldecoder("utf-8")().decode  # a read may end within a character
-
-    def _set_size(self) -> None:  # Python 3.10
-        subprocess.run(("stty", "rows", "24", "columns", str(COLUMNS)), stdin=self.slave, check=True)
-
-    def read_until(self, pattern: str) -> None:
-        """Read until the whole text has it; a display draws a few times a second."""
-        for _ in range(500):
-            if re.search(pattern, self.text):
-                return
-            assert select.select([self._master], [], [], 30)[0], f"no {pattern} in {self.text!r}"
-            self.text += self._decode(os.read(self._master, 65536))
-        raise AssertionError(f"no {pattern} in {self.text!r}")
-
-    def wait(self, process: subprocess.Popen[str]) -> str:
-        """Read until the process has ended, and give its stdout."""
-        for _ in range(2000):
-            if select.select([self._master], [], [], 0.05)[0]:
-                self.text += self._decode(os.read(self._master, 65536))
-            elif process.poll() is not None:
-                return process.communicate()[0]
-        raise AssertionError(f"it does not end: {self.text!r}")
-
-    def close(self) -> None:
-        os.close(self._master)
-        os.close(self.slave)
-
-    def screen(self) -> list[str]:
-        """What stands there in the end: an 80-column terminal that knows `\\r`, cursor up, and erase line."""
-        rows, row, column = [""], 0, 0
-        for part in re.findall(r"\x1b\[[0-9;?]*[@-~]|\n|\r|[^\x1b\n\r]+", self.text):
-            if part == "\n":
-                row += 1
-                rows += [""] * (row + 1 - len(rows))
-            elif part == "\r":
-                column = 0
-            elif part.startswith("\x1b["):
-                count = int(part[2:-1]) if part[2:-1].isdigit() else 1
-                row -= count if part[-1] == "A" else 0
-                rows[row] = "" if part == "\x1b[2K" else rows[row]
-            else:
-                rows[row] = rows[row][:column].ljust(column) + part + rows[row][column + len(part) :]
-                column += len(part)
-        return [line.rstrip() for line in rows]
-
-    def drawn(self) -> list[str]:
-        """Every line that was ever drawn, without its colours."""
-        return [CONTROL.sub("", line) for line in re.split(r"[\r\n]+", self.text)]
-
 
 @pytest.fixture
 def terminal() -> Iterator[Terminal]:
     terminal = Terminal()
     yield terminal
     terminal.close()
-
-
-def upload_on(terminal: Terminal, lab: Lab, run: Path, **env: str) -> subprocess.Popen[str]:
-    environ = {"TERM": "xterm-256color", **env}
-    return lab.start(*lab.words(run, "--cores", "2"), env=environ, stderr=terminal.slave)
-
-
-def check_terminal_is_as_before(terminal: Terminal) -> None:
-    assert terminal.text.count(HIDE_CURSOR) == terminal.text.count(SHOW_CURSOR)
-    assert terminal.text.rfind(SHOW_CURSOR) >= terminal.text.rfind(HIDE_CURSOR)
-    assert termios.tcgetattr(terminal.slave) == terminal.before
-    drawn = [line for line in terminal.drawn() if not line.startswith("s3sync: ")]  # the last word may be long
-    assert all(len(line) <= COLUMNS for line in drawn)
-
-
-def test_the_display_lives_while_bytes_move_and_is_gone_at_the_end(
-    lab: Lab, server: S3Server, small_run: Path, terminal: Terminal
-) -> None:
-    with server.hold(after=10) as gate:
-        process = upload_on(terminal, lab, small_run)
-        gate.wait_held(1)
-        terminal.read_until(r"(?s)uploading \d+%: .* [1-9]\d* aws process")
-        gate.release()
-        out = terminal.wait(process)
-
-    assert process.returncode == 0
-    text = "\n".join(terminal.drawn())
-    assert f"uploading {small_run.name} to s3" in text
-    assert re.search(rf"uploading \d+%: \d+ of {len(tree(small_run))} files, [\d.]+ k?B of [\d.]+ [kM]B", text)
-    assert re.search(r"/s(, .* left)?, [12] aws process", text)
-    assert "━" in text, "a bar"
-    assert HIDE_CURSOR in terminal.text
-    check_terminal_is_as_before(terminal)
-    assert "".join(terminal.screen()) == "", "nothing of it is left"
-    assert out.startswith(f"uploaded: {small_run.name}\n")
-    assert "\x1b" not in out
-
-
-def test_a_warning_stays_above_it(lab: Lab, server: S3Server, small_run: Path, terminal: Terminal) -> None:
-    words = lab.words(small_run, "--exclude_patterns", "no such thing")
-    process = lab.start(*words, env={"TERM": "xterm"}, stderr=terminal.slave)
-    terminal.wait(process)
-    assert "".join(terminal.screen()) == "warning: exclude pattern 'no such thing' matches nothing"
-    check_terminal_is_as_before(terminal)
-
-
-def test_an_interrupted_display_gives_the_terminal_back(
-    lab: Lab, server: S3Server, small_run: Path, terminal: Terminal
-) -> None:
-    with server.hold(after=10) as gate:
-        process = upload_on(terminal, lab, small_run)
-        gate.wait_held(1)
-        terminal.read_until(r"uploading \d+%: ")
-        process.send_signal(signal.SIGINT)
-        gate.release()
-        out = terminal.wait(process)
-
-    assert (process.returncode, out) == (130, "")
-    check_terminal_is_as_before(terminal)
-    rows = [line for line in terminal.screen() if line]
-    assert rows[0].startswith("s3sync: interrupted by SIGINT: ")
-    assert "uploading" not in "".join(rows)
-
-
-def test_without_colours_there_are_none(lab: Lab, server: S3Server, small_run: Path, terminal: Terminal) -> None:
-    with server.hold(after=10) as gate:
-        process = upload_on(terminal, lab, small_run, NO_COLOR="1")
-        gate.wait_held(1)
-        terminal.read_until(r"uploading \d+%: ")
-        gate.release()
-        terminal.wait(process)
-    assert process.returncode == 0
-    assert not re.search(r"\x1b\[[0-9;]*(3|4|9|10)[0-8][;m]", terminal.text)
-    check_terminal_is_as_before(terminal)
-
-
-def test_a_dumb_terminal_gets_no_control_characters(
-    lab: Lab, server: S3Server, small_run: Path, terminal: Terminal
-) -> None:
-    process = upload_on(terminal, lab, small_run, TERM="dumb")
-    out = terminal.wait(process)
-    assert (process.returncode, out.splitlines()[0]) == (0, f"uploaded: {small_run.name}")
-    assert re.sub(r"\r?\n", "", terminal.text).isprintable()
 
 
 def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch, terminal: Terminal) -> None:
@@ -352,56 +200,3 @@ def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch, terminal: T
 
 
 # The display of a comparison
-
-
-def verify_on(terminal: Terminal, lab: Lab, run: Path, *words: str) -> subprocess.Popen[str]:
-    words = ("verify", str(run), "--bucket", BUCKET, "--skip_check", "--cores", "2", *words)
-    return lab.start(*words, env={"TERM": "xterm-256color"}, stderr=terminal.slave)
-
-
-def test_while_s3_is_asked_about_some_files_the_next_are_hashed(
-    lab: Lab, server: S3Server, tmp_path: Path, terminal: Terminal
-) -> None:
-    """1,000 files are compared at a time; of the first of them the listing does not say enough."""
-    run = tmp_path / "run"
-    run.mkdir()
-    for number in range(1100):
-        (run / f"{number:04}").write_text("x")
-        server.put(BUCKET, f"run/{number:04}", b"x")
-    server.put(BUCKET, "run/0000", b"y")
-
-    with server.hold(method="HEAD") as gate:
-        process = verify_on(terminal, lab, run)
-        gate.wait_held(1)
-        terminal.read_until(r"asking S3 \d+%: 1,099 of 1,100 files, 1.1 kB of 1.1 kB")
-        gate.release()
-        out = terminal.wait(process)
-
-    assert process.returncode == 1
-    assert out.startswith("1,099 of 1,100 files, 1.1 kB identical; NOT safe")
-    assert f"verifying run in s3://{BUCKET}/run/" in terminal.text
-    assert "aws process" not in terminal.text
-    check_terminal_is_as_before(terminal)
-    assert "".join(terminal.screen()) == "", "nothing of it is left"
-
-
-def test_the_bytes_of_a_large_file_are_counted_as_they_are_hashed_and_a_signal_ends_it(
-    lab: Lab, server: S3Server, tmp_path: Path, terminal: Terminal
-) -> None:
-    run = tmp_path / "run"
-    run.mkdir()
-    with (run / "large.cbcl").open("wb") as stream:
-        stream.truncate(100 * 10**9)  # takes minutes to hash
-    (stored := server.put(BUCKET, "run/large.cbcl", b"")).size = 100 * 10**9
-    stored.etag = f"{'0' * 32}-5961"  # as the CLI cuts it: one part size to try
-
-    process = verify_on(terminal, lab, run, "--manifest", str(tmp_path / "m.tsv"))
-    terminal.read_until(r"verifying \d+%: 0 of 1 files, [1-9][\d.]* [MG]B of 100.0 GB")
-    process.send_signal(signal.SIGTERM)
-    out = terminal.wait(process)
-
-    assert (process.returncode, out) == (143, "")
-    check_terminal_is_as_before(terminal)
-    assert [line for line in terminal.screen() if line] == ["s3sync: interrupted by SIGTERM"]
-    assert not list(tmp_path.glob("*m.tsv*"))
-    assert list(lab.tmp.iterdir()) == []
