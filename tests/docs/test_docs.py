@@ -34,7 +34,7 @@ COMMANDS = next(a for a in command_line.build_parser()._actions if isinstance(a,
 
 COMMANDS_PAGE = "docs/reference/commands.md"  # options of `upload` in a table, of all others in their usage
 FOREIGN = {"--recursive", "--only-show-errors", "--force-glacier-transfer", "--check", "--quiet"}  # of aws and md5sum
-FOREIGN |= {"--debug", "--group-add", "--collector", "--port"}  # of aws, docker, node_exporter, our S3 server
+FOREIGN |= {"--debug", "--group-add", "--collector", "--port", "--keep"}  # of aws, docker, node_exporter, server, demo
 # Of sbatch, in the words for it.
 FOREIGN |= {"--partition", "--time", "--qos", "--mem", "--array", "--dependency", "--export", "--job-name", "--wrap"}
 FOREIGN |= {"--parsable", "--test-only", "--wait", "--exclusive", "--exclude"}
