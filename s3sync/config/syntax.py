@@ -11,13 +11,30 @@ import yaml
 from s3sync.config.problem import Position, UnparsableError
 from s3sync.text import printable
 
+_Lines = dict[int, str]  # by their number, from 0
+_Finder = Callable[[str, _Lines], int | None]
+
+_HERE = -1  # where the parser says
+
 
 class _Mistake(NamedTuple):
-    """What people mean, by the parser's message and the lines of the file from the key to the error."""
+    """What people mean. `find` returns the line of the mistake by the parser's message and the lines around it."""
 
-    is_made: Callable[[str, list[str]], bool]
+    find: _Finder
     text: str
     id: str
+
+
+def _by_message(part: str) -> _Finder:
+    return lambda said, _: _HERE if part in said else None
+
+
+def _in_last_line(pattern: re.Pattern[str]) -> _Finder:
+    return lambda _, lines: _HERE if lines and pattern.match(lines[max(lines)]) else None
+
+
+def _in_any_line(pattern: re.Pattern[str]) -> _Finder:
+    return lambda _, lines: next((number for number, line in lines.items() if pattern.match(line)), None)
 
 
 _ITEM = r"\s*(-|- +[\w$-]+:|[\w$-]+:)\s+"  # a key, or an item of a list, before its value
@@ -26,46 +43,39 @@ _NO_SPACE = re.compile(r"\s*(- +)?[\w$-]+:[^\s/]")
 _TWO_COLONS = re.compile(rf"{_ITEM}[^'\"#]*: ")
 _KEY = re.compile(r"\s*(- +)?[\w$-]+:(\s|$)")
 
-
-def _last(matches: re.Pattern[str]) -> Callable[[str, list[str]], bool]:
-    return lambda _, lines: bool(lines) and matches.match(lines[-1]) is not None
-
-
 _MISTAKES = (
-    _Mistake(lambda said, _: "'\\t'" in said, "has a tab (indent with spaces)", id="config.tab"),
+    _Mistake(_by_message("'\\t'"), "has a tab (indent with spaces)", id="config.tab"),
     _Mistake(
-        lambda said, _: "escape" in said,
-        "has a backslash in double quotes (use single quotes: '\\.jpg$')",
-        id="config.backslash",
+        _by_message("escape"), "has a backslash in double quotes (use single quotes: '\\.jpg$')", id="config.backslash"
     ),
     _Mistake(
-        lambda said, _: "quoted scalar" in said,
+        _by_message("quoted scalar"),
         "a quote is not closed (close it, or write a quote in a quoted text twice)",
         id="config.open-quote",
     ),
     _Mistake(
-        lambda said, _: "parsing a flow" in said,
+        _by_message("parsing a flow"),
         "a `[` or `{` is not closed (close it, or put a text that begins with it into single quotes)",
         id="config.open-bracket",
     ),
+    _Mistake(_by_message("single document"), "has a second document (remove the line `---`)", id="config.not-yaml"),
     _Mistake(
-        lambda said, _: "single document" in said, "has a second document (remove the line `---`)", id="config.not-yaml"
-    ),
-    _Mistake(
-        _last(_UNQUOTED),
+        _in_last_line(_UNQUOTED),
         "the value begins with a character that has a meaning in YAML (put the value into single quotes)",
         id="config.unquoted",
     ),
     _Mistake(
-        lambda _, lines: any(map(_NO_SPACE.match, lines)),
+        _in_any_line(_NO_SPACE),
         "a space is missing after the colon (write `key: value`)",
         id="config.colon-without-space",
     ),
     _Mistake(
-        _last(_TWO_COLONS), "the value has a colon in it (put the value into single quotes)", id="config.unquoted"
+        _in_last_line(_TWO_COLONS),
+        "the value has a colon in it (put the value into single quotes)",
+        id="config.unquoted",
     ),
     _Mistake(
-        _last(_KEY),
+        _in_last_line(_KEY),
         "the key is not in line with the keys around it (indent keys that belong together by the same spaces)",
         id="config.indentation",
     ),
@@ -83,19 +93,23 @@ def explain(error: yaml.YAMLError, text: str) -> UnparsableError:
     mark, begin = error.problem_mark or error.context_mark, error.context_mark
     since = f" that begins in line {begin.line + 1}" if begin else ""
     said = f"{error.context}{since}: {error.problem}" if error.context else f"{error.problem}"
-    line = mark.line if mark else 0
-    lines = _lines_to(text, line, begin.line if begin else line)
-    position = (line + 1, mark.column + 1) if mark else (1, 1)
+    line, column = (mark.line, mark.column) if mark else (0, 0)
+    lines = _lines_around(text, begin.line if begin else line, line)
     for mistake in _MISTAKES:
-        if mistake.is_made(said, lines):
+        if (found := mistake.find(said, lines)) is not None:
+            position = (line + 1, column + 1) if found in (_HERE, line) else (found + 1, _indentation(lines[found]) + 1)
             return UnparsableError(position, f"not YAML: {mistake.text}", id=mistake.id)
-    return UnparsableError(position, f"not YAML: {printable(said)}", id="config.not-yaml")
+    return UnparsableError((line + 1, column + 1), f"not YAML: {printable(said)}", id="config.not-yaml")
 
 
-def _lines_to(text: str, line: int, begin: int) -> list[str]:
+def _lines_around(text: str, begin: int, line: int) -> _Lines:
     """Return the lines that may have the mistake: where its block begins, before the error, and with the error."""
     lines = text.splitlines()
-    return [lines[number] for number in sorted({begin, line - 1, line}) if 0 <= number < len(lines)]
+    return {number: lines[number] for number in sorted({begin, line - 1, line}) if 0 <= number < len(lines)}
+
+
+def _indentation(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _position_of(text: str, offset: int) -> Position:

@@ -1,4 +1,4 @@
-"""Every mistake in a configuration is told with its place; what is right becomes values; nothing tells a secret."""
+"""Every mistake in a config is reported with its place; what is right becomes values; no secret is shown."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def write(tmp_path: Path) -> Write:
     return written
 
 
-def complaints(path: Path, **environ: str) -> list[str]:
+def error_lines(path: Path, **environ: str) -> list[str]:
     """The lines of the error, without the folder of the file."""
     with pytest.raises(ConfigError) as caught:
         load_config(path, environ)
@@ -125,7 +125,7 @@ def test_typed_once_and_frozen(write: Write) -> None:
         config.max_age = 2
 
 
-def test_what_is_asked_of_slurm(write: Write) -> None:
+def test_slurm_options(write: Write) -> None:
     """`slurm` may stand there while the executor is local: people go back and forth."""
     asked = {"nodes": 8, "partition": "a,b", "account": "lab", "time": "1-0", "options": "--qos=low --comment='a b'"}
     for executor in ("local", "slurm"):
@@ -425,7 +425,7 @@ def test_a_deep_regular_expression(write: Write) -> None:
 
 def test_duplicate_keys_in_json(write: Write) -> None:
     text = '{\n\t"monitor": [{\n\t\t"bucket": "lab-runs",\n\t\t"bucket": "lab-runs"}]\n}'
-    assert complaints(write(text, "c.json"))[-1] == (
+    assert error_lines(write(text, "c.json"))[-1] == (
         "c.json:4:3: monitor[0].bucket: is here twice, first in line 3 (remove one) [config.duplicate-key]"
     )
 
@@ -435,31 +435,31 @@ def test_duplicate_keys_in_json(write: Write) -> None:
 
 def test_the_second_names_the_first(write: Write) -> None:
     text = json.dumps({"monitor": [entry(), entry(remote_path="//", sample_regex="x")]})
-    assert complaints(write(text))[0].endswith(
+    assert error_lines(write(text))[0].endswith(
         "monitor[1].monitored_directories[0]: is the same folder as monitor[0].monitored_directories[0], "
         "and both go to s3://lab-runs/ (remove one)"
     )
 
 
-def test_links_do_not_hide_a_fight(write: Write, tmp_path: Path) -> None:
+def test_links_do_not_hide_overlapping_folders(write: Write, tmp_path: Path) -> None:
     (tmp_path / "real" / "in").mkdir(parents=True)
     (tmp_path / "link").symlink_to("real")
     folders = [str(tmp_path / "real"), str(tmp_path / "link" / "in")]
-    (line,) = complaints(write(json.dumps({"monitor": [entry(monitored_directories=folders)]})))
+    (line,) = error_lines(write(json.dumps({"monitor": [entry(monitored_directories=folders)]})))
     assert "monitor[0].monitored_directories[1]: is inside monitor[0].monitored_directories[0]" in line
 
 
 @pytest.mark.parametrize(
     "other", [{"bucket": "other-runs"}, {"remote_path": "/x"}, {"monitored_directories": ["/data2", "/dat", "/x/data"]}]
 )
-def test_no_fight(write: Write, other: dict[str, Any]) -> None:
+def test_folders_that_do_not_overlap(write: Write, other: dict[str, Any]) -> None:
     load_config(write(json.dumps({"monitor": [entry(), entry(**other)]})), {})
 
 
 # Secrets
 
 
-def test_secrets_are_told_to_nobody(write: Write) -> None:
+def test_secrets_are_never_shown(write: Write) -> None:
     lines = [f"{key}: {SECRET}" for key in ("slack_log_webhook", "slack_alert_webhook", "webhook", "ping_url")]
     config = load_config(write("\n".join([*lines, ENTRY])), {})
     for text in (str(config), repr(config), f"{config!r}", config.model_dump_json(), str(config.model_dump())):
@@ -491,9 +491,11 @@ def test_secrets_are_told_to_nobody(write: Write) -> None:
         f"monitor: [{{monitored_directories: [{SECRET}], bucket: '{SECRET}', sample_regex: '{SECRET}('}}]\nx:",
     ],
 )
-def test_no_error_tells_a_secret(write: Write, bad: str) -> None:
+def test_no_error_shows_a_secret(write: Write, bad: str) -> None:
     for name in ("c.yaml", "c.json"):
-        text = "\n".join(complaints(write(f"{bad}\n{ENTRY}", name), S3SYNC_PING_URL="hush-hush", S3SYNC_WEBHOOK=SECRET))
+        text = "\n".join(
+            error_lines(write(f"{bad}\n{ENTRY}", name), S3SYNC_PING_URL="hush-hush", S3SYNC_WEBHOOK=SECRET)
+        )
         assert "hush" not in text
 
 
@@ -516,7 +518,7 @@ def test_secrets_from_the_environment(write: Write) -> None:
 
 
 def test_a_bad_secret_of_the_environment(write: Write) -> None:
-    assert complaints(write(f"max_age: 0\n{ENTRY}"), S3SYNC_WEBHOOK="hush") == [
+    assert error_lines(write(f"max_age: 0\n{ENTRY}"), S3SYNC_WEBHOOK="hush") == [
         "c.yaml:1:10: max_age: must be more than 0 [config.out-of-range]",
         "environment: S3SYNC_WEBHOOK: must be a URL: https://... or http://... [config.bad-url]",
     ]
@@ -525,7 +527,7 @@ def test_a_bad_secret_of_the_environment(write: Write) -> None:
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o644])
 def test_a_secret_needs_a_private_file(write: Write, mode: int) -> None:
     path = write(f"# mine\nwebhook: {SECRET}\n{ENTRY}", mode=mode)
-    (line,) = complaints(path)
+    (line,) = error_lines(path)
     assert line.startswith("c.yaml:2:10: webhook: holds a secret and is readable by others (chmod 600 c.yaml, or set ")
     load_config(write(f"webhook: ''\n{ENTRY}", mode=mode), {"S3SYNC_WEBHOOK": SECRET})
 
@@ -592,8 +594,8 @@ WRONG_LINES = [
     ('exclude_patterns:\n  - "\\.jpg$"', "2:7 - backslash", "use single quotes: '\\.jpg$'"),
     ("monitor:\n  - bucket: lab-runs\n     remote_path: /", "3:17 - indentation", "indent keys that belong together"),
     ("monitor:\n  - bucket: lab-runs\n   remote_path: /", "3:4 - indentation", "indent keys that belong together"),
-    ("monitor:\n  - bucket:lab-runs\n    remote_path: /", "3:16 - colon-without-space", "`key: value`"),
-    ("max_age:4\n" + ENTRY, "2:8 - colon-without-space", "`key: value`"),
+    ("monitor:\n  - bucket:lab-runs\n    remote_path: /", "2:3 - colon-without-space", "`key: value`"),
+    ("max_age:4\n" + ENTRY, "1:1 - colon-without-space", "`key: value`"),
     ("log_dir: /data: x", "1:15 - unquoted", "single quotes"),
     ("log_dir: 'x", "1:12 - open-quote", "close it"),
     ("exclude_patterns: [a-z", "1:23 - open-bracket", "close it"),
@@ -652,7 +654,7 @@ def test_bombs_do_not_go_off(write: Write) -> None:
     began = time.monotonic()
     for bomb in bombs:
         for name in ("c.yaml", "c.json"):
-            complaints(write(bomb, name))
+            error_lines(write(bomb, name))
     assert time.monotonic() - began < 60
 
 
@@ -757,6 +759,6 @@ def test_the_minimal_sample_is_enough_and_has_nothing_else() -> None:
 )
 def test_an_editor_finds_what_the_program_finds(write: Write, change: dict[str, Any]) -> None:
     value = {"monitor": [entry()], **change}
-    complaints(write(json.dumps(value), "c.json"))
+    error_lines(write(json.dumps(value), "c.json"))
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(value, json.loads(json_schema()))
