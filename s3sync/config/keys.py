@@ -58,7 +58,7 @@ def example_of(key: str) -> str:
 
 
 def explain_unknown(path: KeyPath) -> Advice:
-    """Return what to do about a key that does not exist at this place."""
+    """Return what to do about a key that does not exist at this level."""
     key = str(path[-1])[:40]
     for level, names in _KEYS.items():
         if key in names:

@@ -1,6 +1,6 @@
 """Parse YAML and JSON into values whose positions are known.
 
-Of YAML only what JSON has too is used, besides comments, words without quotes, and aliases: `no` and `010` are texts,
+Of YAML only what JSON has too is used, besides comments, texts without quotes, and aliases: `no` and `010` are texts,
 never False and 8.
 """
 

@@ -1,4 +1,4 @@
-"""Where the config file is if nobody names one."""
+"""Find the config file where none is named."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FOR_ALL_USERS = Path("/etc/s3sync.yaml")
 
 
 def default_places(environ: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
-    """Return the files that are taken for the config without `--config`, the first that exists before the others.
+    """Return where the config is looked for without `--config`, in this order.
 
     With S3SYNC_CONFIG set that is the only one.
     """

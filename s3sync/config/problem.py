@@ -1,4 +1,4 @@
-"""A mistake in the config, with its place."""
+"""A mistake in the config, with its position."""
 
 from __future__ import annotations
 

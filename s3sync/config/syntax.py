@@ -1,4 +1,4 @@
-"""Explain errors of the YAML parser in words that say what to type instead."""
+"""Explain errors of the YAML parser, and say what to type instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run folder that an entry of the config watches, and the other folders that want its place in S3."""
+"""A run folder that an entry of the config watches, and other folders with its name and destination."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def note_on(folder: str, now: float | None = None) -> Problem | None:
     key = printable(folder)
     if vendor := _vendor_of([*names, *in_lanes]):
         advice = "`s3sync upload --skip_check` uploads any folder"
-        text = f"looks like {vendor} run: only Illumina runs are uploaded by themselves ({advice})"
+        text = f"looks like {vendor} run: only Illumina runs are uploaded automatically ({advice})"
         return Problem(key, text, id="run.other-vendor")
     if misspelt := next((name for name in names if name.lower() == _RUN_INFO.lower() and name != _RUN_INFO), ""):
         text = f"has {printable(misspelt)} instead of {_RUN_INFO}, so it is not taken for a run (rename that file)"

@@ -21,7 +21,7 @@ from s3sync.state import store as state_store
 from s3sync.text import parse_iso, pluralize, printable
 
 STATES: tuple[State, ...] = get_args(State)
-FAILING_STATES: tuple[State, ...] = ("failed", *BROKEN_STATES)  # somebody has to look at it
+FAILING_STATES: tuple[State, ...] = ("failed", *BROKEN_STATES)  # they need attention
 WAITING_STATES: tuple[State, ...] = (*PENDING_STATES, *BROKEN_STATES)  # to be uploaded, and not proven
 
 _MAX_FAILURES = 20  # files of one run that are named

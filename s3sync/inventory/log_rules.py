@@ -7,11 +7,11 @@ from s3sync.state import log_format
 from s3sync.text import pluralize
 from s3sync.transfer import hook
 
-_ONE_NAME = "rename one of the folders, give it a remote_path of its own, or remove it if it is a copy"
+_ONE_NAME = "rename one of the folders, give one its own remote_path, or remove it if it is a copy"
 
 
 def unreadable(case: Case) -> Decision | None:
-    """Neither the run nor its log can be judged if it cannot be read."""
+    """A run that cannot be read, or whose log cannot, has no other state."""
     if case.known.unreadable:
         return Decision(state="unreadable", reason=case.known.unreadable, id="state.unreadable")
     if case.candidate.unreadable:
@@ -56,9 +56,10 @@ def uploaded(case: Case) -> Decision | None:
     head = case.head
     if head is None or not head.completed:
         return None
-    owed = f"; on_complete {head.on_complete}" if case.entry.on_complete and hook.is_pending(head.on_complete) else ""
-    ignored = f"; {case.change.text}, and left alone (upload_changes: false)" if case.change else ""
-    reason = f"{pluralize(head.uploaded_files, 'file')} proven in S3{owed}{ignored}"
+    is_pending = case.entry.on_complete and hook.is_pending(head.on_complete)
+    pending = f"; on_complete {head.on_complete}" if is_pending else ""
+    ignored = f"; {case.change.text}, and not uploaded (upload_changes: false)" if case.change else ""
+    reason = f"{pluralize(head.uploaded_files, 'file')} proven in S3{pending}{ignored}"
     return Decision(state="uploaded", reason=reason, change=case.change)
 
 

@@ -151,7 +151,7 @@ def abandoned(case: RunCase) -> Decision | None:
 
 
 def streaming(case: RunCase) -> Decision:
-    """The files that have settled are uploaded while the instrument writes the others."""
+    """The files that no longer change are uploaded while the instrument writes the others."""
     files = case.head.uploaded_files if case.head else 0
     reason = f"{files:,} files proven so far; {case.readiness.reason}"
     return Decision(state="streaming", reason=reason)
