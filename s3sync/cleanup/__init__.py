@@ -1,4 +1,4 @@
-"""Delete local runs that S3 provably holds."""
+"""Delete local runs that S3 provably has."""
 
 from s3sync.cleanup import candidates, worker
 

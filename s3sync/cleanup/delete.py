@@ -1,8 +1,8 @@
-"""Files of a run off the disk: the only module that deletes what is not this program's own.
+"""Delete the files of a run: the only module that deletes what this program has not made.
 
-It deletes what it is given, file by file, and only what is still the very file that was verified. Every folder is
-opened without following links, and names are taken relative to the open folder: whatever is put in a folder's place
-meanwhile, nothing outside the run can be reached. What it was not given stays, and so do the folders that hold it.
+It deletes the files it is given, one by one, and only if each is still the very file that was verified. Every folder
+is opened without following links, and names are relative to the open folder: whatever replaces a folder meanwhile,
+nothing outside the run can be reached. All other files are kept, with the folders that contain them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from s3sync.text import printable
 from s3sync.transfer import batches
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LOOK = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_NOFOLLOW | os.O_CLOEXEC  # not on macOS
+_PATH_ONLY = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_NOFOLLOW | os.O_CLOEXEC  # not on macOS
 
 _CHANGED = "changed since it was verified"
 _GONE = "gone before it could be deleted"
@@ -29,30 +29,32 @@ _CAME = "came after the run was verified"
 
 
 @dataclass(slots=True)
-class Removal:
-    """What came of it. `left` maps what should have gone, or should not be there, to the reason why it stays."""
+class DeletionResult:
+    """What was deleted so far. `not_deleted` has the reason for each path that should be gone, or was not expected."""
 
     deleted: int = 0
     size: int = 0  # bytes
-    left: dict[str, str] = field(default_factory=dict)  # by path in the run; folders end in a slash
-    gone: bool = False  # the run folder itself
+    not_deleted: dict[str, str] = field(default_factory=dict)  # by path in the run; folders end in a slash
+    is_gone: bool = False  # the run folder itself
 
 
-def remove(
-    folder: Path,
-    identity: tuple[int, int],
-    files: Mapping[str, local_files.FileIdentity],
-    known: Collection[str],
-    check_stop: Callable[[], None],
-    removal: Removal,
-) -> None:
-    """Delete these files of a run folder, then the folders that are empty; `removal` is kept up to date meanwhile.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletionRequest:
+    """What to delete: a run folder, its device and inode, its files as they were verified, and the paths to keep."""
 
-    `identity` are device and inode of the run folder, `known` the paths that stay and are meant to. `check_stop` may
-    raise between two files. Metadata go after the data, then the completion markers, then RunInfo.xml: while
-    anything is left that should not be, the run can be recognised. Raises RunError, before anything is deleted, if it
-    is another folder now or could not go itself.
+    folder: Path
+    identity: tuple[int, int]
+    files: Mapping[str, local_files.FileIdentity]
+    kept: Collection[str] = ()
+
+
+def delete_run(request: DeletionRequest, check_stop: Callable[[], None], result: DeletionResult) -> None:
+    """Delete the files of a run, then the folders that are empty, and keep `result` up to date.
+
+    `check_stop` may raise between two files. Raises RunError, before anything is deleted, if the folder is not the
+    one that was verified, or could not be deleted in the end.
     """
+    folder = request.folder
     with contextlib.ExitStack() as closing:
         try:
             parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -60,78 +62,102 @@ def remove(
             root = os.open(folder.name, _FOLDER, dir_fd=parent)
             closing.callback(os.close, root)
         except OSError as error:
-            raise RunError(f"cannot open {printable(str(folder))}: {error.strerror}") from error
+            text = f"cannot open {printable(str(folder))}: {error.strerror} (make it accessible)"
+            raise RunError(text, id="cleanup.cannot-open") from error
         status = os.fstat(root)
-        if (status.st_dev, status.st_ino) != identity:
-            raise RunError(f"{printable(str(folder))} is another folder than the one that was verified")
-        if not known:
+        if (status.st_dev, status.st_ino) != request.identity:
+            text = f"{printable(str(folder))} is another folder than the one that was verified (run the command again)"
+            raise RunError(text, id="cleanup.other-folder")
+        if not request.kept:
             _require_writable(folder.parent)
-        tree = _Tree(root, status.st_dev, removal, check_stop)
-        _remove_in_order(tree, files, known)
-        if not removal.left and not known:
-            _remove_root(parent, folder.name, removal)
+        opened = _OpenRunFolder(root, status.st_dev, result, check_stop)
+        _delete_in_order(opened, request)
+        if not result.not_deleted and not request.kept:
+            _delete_root(parent, folder.name, result)
 
 
 def _require_writable(directory: Path) -> None:
-    """That the run folder can go in the end; raises RunError."""
+    """Raise RunError if the run folder could not be deleted in the end."""
     effective = os.access in os.supports_effective_ids
     if not os.access(directory, os.W_OK | os.X_OK, effective_ids=effective):
         where = printable(str(directory))
-        raise RunError(f"nothing is deleted: the run folder could not go, {where} may not be written (chmod it)")
+        text = f"nothing is deleted: {where} is not writable, so the run folder would stay (chmod it)"
+        raise RunError(text, id="cleanup.directory-not-writable")
 
 
-def _remove_in_order(tree: _Tree, files: Mapping[str, local_files.FileIdentity], known: Collection[str]) -> None:
-    links = [path for path in sorted(files) if files[path].is_link]
-    others = [path for path in sorted(files) if not files[path].is_link]
-    phases = batches.split_by_phase(LocalFile(path, files[path].size, files[path].mtime_ns) for path in others)
-    removal = tree.removal
-    tree.delete_files(files, links)  # without what they lead to nobody could tell that they were files
-    tree.delete_files(files, [file.path for file in phases.data])
-    folders, rest = tree.look(known)
-    late = {file.path for file in (*phases.metadata, *phases.markers)}
-    strangers = [path for path in rest if path not in late and path not in known and path not in removal.left]
-    removal.left.update(dict.fromkeys(strangers, _CAME))
-    if removal.left:
+# The order of deletion. While anything is left that should be gone, the run can still be recognised and compared:
+# metadata go after all data, completion markers after them, and RunInfo.xml, without which it is no run, at the end.
+# Links go first: without the files they lead to they could not be told from links to nowhere.
+_BEFORE_CHECK = ("links", "data")
+_AFTER_CHECK = ("metadata", "markers")
+_AT_THE_END = "run info"
+
+
+def _delete_in_order(folder: _OpenRunFolder, request: DeletionRequest) -> None:
+    steps = _by_step(request.files)
+    result = folder.result
+    for step in _BEFORE_CHECK:
+        folder.delete_files(request.files, steps[step])
+    folders, others = folder.list_contents(request.kept)
+    expected = {*steps["metadata"], *steps["markers"], *steps[_AT_THE_END], *request.kept, *result.not_deleted}
+    result.not_deleted.update(dict.fromkeys((path for path in others if path not in expected), _CAME))
+    if result.not_deleted:
         return
-    tree.delete_files(files, [file.path for file in phases.metadata if file.path != run_folder.RUN_INFO])
-    if not removal.left:
-        tree.delete_files(files, [file.path for file in phases.markers])
-    tree.delete_folders(folders)
-    if not removal.left and run_folder.RUN_INFO in files:
-        tree.delete_files(files, [run_folder.RUN_INFO])
+    for step in _AFTER_CHECK:
+        if not result.not_deleted:
+            folder.delete_files(request.files, steps[step])
+    folder.delete_folders(folders)
+    if not result.not_deleted:
+        folder.delete_files(request.files, steps[_AT_THE_END])
 
 
-def _remove_root(parent: int, name: str, removal: Removal) -> None:
+def _by_step(files: Mapping[str, local_files.FileIdentity]) -> dict[str, list[str]]:
+    """Return the paths of each step in order."""
+    local = [
+        LocalFile(path, files[path].size, files[path].mtime_ns) for path in sorted(files) if not files[path].is_link
+    ]
+    order = batches.split_by_phase(local)
+    metadata = [file.path for file in order.metadata]
+    return {
+        "links": [path for path in sorted(files) if files[path].is_link],
+        "data": [file.path for file in order.data],
+        "metadata": [path for path in metadata if path != run_folder.RUN_INFO],
+        "markers": [file.path for file in order.markers],
+        _AT_THE_END: [path for path in metadata if path == run_folder.RUN_INFO],
+    }
+
+
+def _delete_root(parent: int, name: str, result: DeletionResult) -> None:
     try:
         os.rmdir(name, dir_fd=parent)
     except OSError as error:
-        removal.left["./"] = f"the run folder cannot be deleted: {error.strerror}"
+        result.not_deleted["./"] = f"the run folder cannot be deleted: {error.strerror}"
     else:
-        removal.gone = True
+        result.is_gone = True
 
 
-class _Tree:
+class _OpenRunFolder:
     """The open run folder. Folders in it are opened from there, name by name."""
 
-    def __init__(self, root: int, device: int, removal: Removal, check_stop: Callable[[], None]) -> None:
-        self.removal = removal
+    def __init__(self, root: int, device: int, result: DeletionResult, check_stop: Callable[[], None]) -> None:
+        self.result = result
         self._root = root
         self._device = device
         self._check_stop = check_stop
-        self._ctimes: dict[tuple[int, int], int] = {}  # of files that had another name, which was deleted here
+        self._ctimes: dict[tuple[int, int], int] = {}  # of files of which another name was deleted here
 
     def delete_files(self, files: Mapping[str, local_files.FileIdentity], paths: Sequence[str]) -> None:
-        """In this order, some in a row that are in one folder by one opening of it."""
+        """Delete files in order, opening each folder once for the files of it that follow each other."""
         for folder, names in groupby(paths, os.path.dirname):
-            together = list(names)
+            in_folder = list(names)
             try:
                 with self._opened(folder) as descriptor:
-                    for path in together:
+                    for path in in_folder:
                         self._check_stop()
                         self._delete(descriptor, path, files[path])
             except OSError as error:  # of the opening
                 why = f"its folder cannot be opened: {error.strerror}"
-                self.removal.left.update({path: why for path in together if path not in self.removal.left})
+                self.result.not_deleted.update({path: why for path in in_folder if path not in self.result.not_deleted})
 
     def _delete(self, descriptor: int, path: str, identity: local_files.FileIdentity) -> None:
         try:
@@ -141,13 +167,13 @@ class _Tree:
         except OSError as error:
             why = f"cannot be deleted: {error.strerror}"
         if why:
-            self.removal.left[path] = why
+            self.result.not_deleted[path] = why
         else:
-            self.removal.deleted += 1
-            self.removal.size += identity.size
+            self.result.deleted += 1
+            self.result.size += identity.size
 
     def _delete_if_same(self, descriptor: int, name: str, identity: local_files.FileIdentity) -> str:
-        """Why it was not deleted; empty if it was. Raises OSError."""
+        """Delete a file that has not changed; returns why it was not deleted. Raises OSError."""
         status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
         inode = (identity.device, identity.inode)
         if local_files.FileIdentity.of(status) != replace(
@@ -157,15 +183,15 @@ class _Tree:
         if status.st_nlink == 1:
             os.unlink(name, dir_fd=descriptor)
             return ""
-        with _looking_at(name, descriptor) as same:  # it has another name, whose ctime this changes
+        with _open_path(name, descriptor) as same:  # the file has another name, and its ctime changes now
             if local_files.FileIdentity.of(os.fstat(same)) != local_files.FileIdentity.of(status):
                 return _CHANGED
             os.unlink(name, dir_fd=descriptor)
             self._ctimes[inode] = os.fstat(same).st_ctime_ns
         return ""
 
-    def look(self, known: Collection[str]) -> tuple[list[str], list[str]]:
-        """Every folder that can be read, and everything else that is there."""
+    def list_contents(self, kept: Collection[str]) -> tuple[list[str], list[str]]:
+        """Return every folder that can be read, and everything else that is there."""
         folders: list[str] = []
         others: list[str] = []
         waiting = [""]
@@ -178,14 +204,14 @@ class _Tree:
                         path = f"{folder}/{entry.name}" if folder else entry.name
                         (waiting if entry.is_dir(follow_symlinks=False) else others).append(path)
             except OSError as error:
-                if f"{folder}/" not in known:
-                    self.removal.left[f"{folder}/"] = f"folder cannot be read: {error.strerror}"
+                if f"{folder}/" not in kept:
+                    self.result.not_deleted[f"{folder}/"] = f"folder cannot be read: {error.strerror}"
             else:
                 folders.append(folder)
         return folders[1:], others
 
     def delete_folders(self, folders: Iterable[str]) -> None:
-        """Those that are empty, the deepest first; the others stay."""
+        """Delete the folders that are empty, the deepest first."""
         for folder in sorted(folders, key=lambda path: (-path.count("/"), path)):
             self._check_stop()
             try:
@@ -193,7 +219,7 @@ class _Tree:
                     if self._is_empty(folder):
                         os.rmdir(os.path.basename(folder), dir_fd=descriptor)
             except OSError as error:
-                self.removal.left[f"{folder}/"] = f"folder cannot be deleted: {error.strerror}"
+                self.result.not_deleted[f"{folder}/"] = f"folder cannot be deleted: {error.strerror}"
 
     def _is_empty(self, folder: str) -> bool:
         with self._opened(folder) as descriptor, os.scandir(descriptor) as entries:
@@ -201,7 +227,7 @@ class _Tree:
 
     @contextlib.contextmanager
     def _opened(self, folder: str) -> Iterator[int]:
-        """The folder's descriptor while inside; raises OSError if a part of its path is no folder of the run."""
+        """Yield the descriptor of a folder; raises OSError if a part of its path is not a folder of the run."""
         descriptor = os.dup(self._root)
         try:
             for name in filter(None, folder.split("/")):
@@ -216,8 +242,8 @@ class _Tree:
 
 
 @contextlib.contextmanager
-def _looking_at(name: str, descriptor: int) -> Iterator[int]:
-    same = os.open(name, _LOOK, dir_fd=descriptor)
+def _open_path(name: str, descriptor: int) -> Iterator[int]:
+    same = os.open(name, _PATH_ONLY, dir_fd=descriptor)
     try:
         yield same
     finally:
@@ -225,12 +251,14 @@ def _looking_at(name: str, descriptor: int) -> Iterator[int]:
 
 
 def identity_of(folder: Path) -> tuple[int, int]:
-    """Device and inode of a run folder; raises RunError if it is a link or no folder."""
+    """Return device and inode of a run folder; raises RunError if it is a link or not a folder."""
     where = printable(str(folder))
     try:
         status = os.lstat(folder)
     except OSError as error:
-        raise RunError(f"cannot open {where}: {error.strerror}") from error
+        raise RunError(
+            f"cannot open {where}: {error.strerror} (make it accessible)", id="cleanup.cannot-open"
+        ) from error
     if not stat.S_ISDIR(status.st_mode):
-        raise RunError(f"{where} is a link, or no folder")
+        raise RunError(f"{where} is a link or not a folder (give the run folder itself)", id="cleanup.not-a-folder")
     return status.st_dev, status.st_ino

@@ -1,7 +1,7 @@
-"""The record of a cleanup: what was verified and is going to be deleted, written before the first file is.
+"""Write down what a cleanup deletes, before it deletes the first file.
 
-`LOG_DIR/cleanups/RUN[.tag].cleanup.json`, private, always replaced as a whole, never inside the run folder. While
-`finished` is empty, files may be left; what is missing then on the disk is no reason to doubt the run.
+The record is `LOG_DIR/cleanups/RUN[.tag].cleanup.json`, private, always replaced as a whole, and never inside the run
+folder. While `finished` is empty, files may be left, and files that are missing on the disk are no reason to keep it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from s3sync import files
-from s3sync.errors import StateError
+from s3sync.errors import StateError, explained
 from s3sync.text import printable
 
 SUFFIX = ".cleanup.json"
@@ -26,8 +26,9 @@ _FILES = '\n "files": {'  # from here on a record grows with the run
 _HEAD_CHARS = 64 * 1024
 
 
-class Target(NamedTuple):
-    """A destination of the run. Of those that are not `uploaded` nothing was compared."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A destination of the run. Nothing was compared with those that are not `uploaded`."""
 
     url: str
     state: str
@@ -37,38 +38,38 @@ class Target(NamedTuple):
     verdict: str
 
 
-class Deleted(NamedTuple):
-    """A file that was to be deleted. `etags` go with the destinations; None where that one does not have it."""
+@dataclass(frozen=True, slots=True)
+class RecordedFile:
+    """A file that is, or was, to be deleted. `etags` are in the order of the targets; None where it is missing."""
 
     size: int  # bytes
     mtime_ns: int
     etags: tuple[str | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One run folder, and why it could go. Times are ISO 8601.
+    """A cleanup of one run folder. Times are ISO 8601.
 
-    Names are as the disk has them, to be used as paths: JSON escapes what is not printable, bytes that are not UTF-8
-    included.
+    Names are as on the disk, so that they can be used as paths: JSON escapes bytes that are not UTF-8.
     """
 
     run_id: str
     run_path: str
-    device: int  # of the run folder, as
+    device: int  # of the run folder
     inode: int
     user: str
     host: str
     older_than_seconds: float
     begun: str
     targets: tuple[Target, ...]
-    stays: tuple[str, ...]  # paths of what is excluded or has no bytes of its own
+    kept: tuple[str, ...]  # paths that are excluded or have no content
     deleted_files: int = 0
     deleted_bytes: int = 0
-    went_on: tuple[str, ...] = ()  # when it was taken up again
+    resumed_at: tuple[str, ...] = ()
     finished: str = ""
-    left: dict[str, str] = field(default_factory=dict)  # why something was still there after the last call
-    files: dict[str, Deleted] = field(default_factory=dict)
+    not_deleted: dict[str, str] = field(default_factory=dict)  # with the reason, after the last call
+    files: dict[str, RecordedFile] = field(default_factory=dict)
 
     def is_of(self, folder: Path) -> bool:
         """Return whether the record is about a folder with this path; earlier versions wrote it as it is printed."""
@@ -76,31 +77,29 @@ class Record:
 
     @property
     def identity(self) -> tuple[int, int]:
-        """Of the run folder."""
+        """Device and inode of the run folder."""
         return self.device, self.inode
 
-    def at(self, urls: Sequence[str]) -> dict[str, Deleted]:
-        """The files with their ETags at these destinations."""
-        places = {target.url: number for number, target in enumerate(self.targets)}
-        order = [places.get(url) for url in urls]
+    def files_for(self, urls: Sequence[str]) -> dict[str, RecordedFile]:
+        """Return the files with their ETags at these destinations."""
+        numbers = {target.url: number for number, target in enumerate(self.targets)}
+        order = [numbers.get(url) for url in urls]
         return {
-            path: file._replace(etags=tuple(None if place is None else file.etags[place] for place in order))
+            path: replace(file, etags=tuple(None if number is None else file.etags[number] for number in order))
             for path, file in self.files.items()
         }
 
     def etags_at(self, url: str) -> dict[str, tuple[int, str]]:
-        """Size and ETag of what was proven there, by path."""
-        places = [number for number, target in enumerate(self.targets) if target.url == url]
+        """Return size and ETag of each file that was verified at a destination, by path."""
         return {
             path: (file.size, etag)
-            for place in places
-            for path, file in self.files.items()
-            if (etag := file.etags[place])
+            for path, file in self.files_for([url]).items()
+            if (etag := file.etags[0]) is not None
         }
 
 
 def path_for(log_dir: Path, run_path: Path) -> Path:
-    """Where the record of this run folder is, or will be. One of the same name elsewhere has a tag in its name."""
+    """Return the path of the record of a run folder. Of two folders of the same name, one has a tag in its path."""
     tag = hashlib.sha256(os.fsencode(run_path)).hexdigest()[:8]
     name = os.fsencode(run_path.name)[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
     folder = log_dir / "cleanups"
@@ -112,37 +111,38 @@ def path_for(log_dir: Path, run_path: Path) -> Path:
     except FileNotFoundError:
         is_ours = True
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        is_ours = len(os.fsencode(run_path.name)) <= _MAX_NAME_BYTES  # to be read, and complained about
+        is_ours = len(os.fsencode(run_path.name)) <= _MAX_NAME_BYTES  # `load` says what is wrong
     return plain if is_ours else tagged
 
 
 def load(path: Path) -> Record | None:
-    """None if there is none; raises StateError if it cannot be read."""
+    """Return a record, None if there is none; raises StateError if it cannot be read."""
     try:
-        return _typed(json.loads(path.read_bytes()))
+        return _from_json(json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else printable(str(error))
-        raise StateError(f"cannot read the record {printable(str(path))}: {why} (move it away)") from error
+        text = f"cannot read the record {printable(str(path))}: {why} (move it away)"
+        raise StateError(text, id="cleanup.record-unreadable") from error
 
 
 def save(path: Path, record: Record) -> None:
-    """Bring it to the disk as a whole; raises StateError."""
+    """Replace the record on the disk; raises StateError."""
     with _explained(path):
         files.make_private_folder(path.parent)
         files.atomic_write(path, _to_json(record))
 
 
-def put_aside(path: Path, record: Record) -> None:
-    """Keep a finished record under the time it began; raises StateError."""
+def archive(path: Path, record: Record) -> None:
+    """Rename a finished record after the time it began; raises StateError."""
     stamp = "".join(c for c in record.begun if c.isalnum())[:15]
     with _explained(path):
         path.rename(path.with_name(f"{path.name.removesuffix(SUFFIX)}.{stamp}{SUFFIX}"))
 
 
 def unfinished(log_dir: Path) -> Iterator[Path]:
-    """Records of cleanups that did not come to their end, or that cannot be read: `load` says why."""
+    """Yield the records of cleanups that have not finished, and those that cannot be read."""
     for path in sorted((log_dir / "cleanups").glob(f"*{SUFFIX}")):
         with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
             try:
@@ -154,50 +154,52 @@ def unfinished(log_dir: Path) -> Iterator[Path]:
 
 
 def _head(path: Path) -> dict[str, Any]:
-    """The keys before those that grow with the run; raises OSError, ValueError."""
+    """Return the keys before those that grow with the run; raises OSError, ValueError."""
     with path.open(encoding="ascii") as stream:
         start = stream.read(_HEAD_CHARS)
-        place = start.find(_FILES)
-        text = start + stream.read() if place < 0 else start[:place].rstrip().rstrip(",") + "}"
+        end = start.find(_FILES)
+        text = start + stream.read() if end < 0 else start[:end].rstrip().rstrip(",") + "}"
     head = json.loads(text)
     if not isinstance(head, dict):
-        raise ValueError("no JSON object")  # noqa: TRY004 - a value read from a file, not an argument
+        raise ValueError("not a JSON object")  # noqa: TRY004 - a value from a file, not an argument
     return head
 
 
+_KEYS = {"kept": "stays", "resumed_at": "went_on", "not_deleted": "left"}  # fields with another name in the file
+
+
 def _to_json(record: Record) -> bytes:
-    """A key a line, a file a line; the files come last, so that the rest can be read without them."""
+    """Return the file: a key per line, then a line per file, so that the rest can be read without them."""
     values: dict[str, Any] = {"version": _VERSION, **asdict(replace(record, files={}))}
     del values["files"]
-    values["targets"] = [target._asdict() for target in record.targets]
-    head = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in values.items())
-    lines = ",\n".join(f"  {json.dumps(path)}: {json.dumps(file)}" for path, file in record.files.items())
-    return f"{{\n{head},{_FILES}\n{lines}\n }}\n}}\n".encode("ascii")
+    lines = [f" {json.dumps(_KEYS.get(name, name))}: {json.dumps(value)}" for name, value in values.items()]
+    lines_of_files = [
+        f"  {json.dumps(path)}: {json.dumps([file.size, file.mtime_ns, file.etags])}"
+        for path, file in record.files.items()
+    ]
+    head, rest = ",\n".join(lines), ",\n".join(lines_of_files)
+    return f"{{\n{head},{_FILES}\n{rest}\n }}\n}}\n".encode("ascii")
 
 
-def _typed(values: dict[str, Any]) -> Record:
-    """Raises what anything can raise that is not made of the right values."""
+def _from_json(values: dict[str, Any]) -> Record:
+    """Raises whatever wrong values happen to raise."""
     if values.pop("version") != _VERSION:
         raise ValueError("another version")
+    values |= {name: values.pop(key) for name, key in _KEYS.items()}
     values["targets"] = tuple(Target(**target) for target in values["targets"])
-    values["stays"], values["went_on"] = tuple(values["stays"]), tuple(values["went_on"])
+    values["kept"], values["resumed_at"] = tuple(values["kept"]), tuple(values["resumed_at"])
     values["files"] = {
-        path: Deleted(int(size), int(mtime_ns), tuple(etags))
+        path: RecordedFile(int(size), int(mtime_ns), tuple(etags))
         for path, (size, mtime_ns, etags) in values["files"].items()
     }
     record = Record(**values)
     texts = (record.run_path, record.finished, record.begun)
     widths = {len(file.etags) for file in record.files.values()} - {len(record.targets)}
-    if not all(isinstance(text, str) for text in texts) or not isinstance(record.left, dict) or widths:
+    if not all(isinstance(text, str) for text in texts) or not isinstance(record.not_deleted, dict) or widths:
         raise ValueError("its types are not this program's")
     return record
 
 
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StateError(
-            f"cannot write the record {printable(str(path))}: {error.strerror} (log_dir needs space and permission)"
-        ) from error
+def _explained(path: Path) -> contextlib.AbstractContextManager[None]:
+    advice = "log_dir needs space and permission"
+    return explained("write the record", path, advice, id="cleanup.record-not-writable")

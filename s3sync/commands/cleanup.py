@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     _require_consistent(args)
     config = locations.config_to_write(args) if args.delete else locations.config_to_read(args)
     lower_priority(config.nice, config.io_priority)
-    planned = candidates.survey_runs(config, args.run, args.older_than)
+    planned = candidates.plan_cleanup(config, args.run, args.older_than)
     if args.delete and not args.yes and planned.to_verify:
         output.print_lines(question(planned), sys.stderr)
         _confirm("delete")
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     with stop_on_signals(stop):
         cleaner = worker.Cleaner(config, args.older_than, os.environ, stop, lambda: progress.display_for(sys.stderr))
         done = worker.clean(cleaner, planned, args.run, delete=args.delete)
-    code = EXIT_DONE if worker.is_all_done(done, args.run, delete=args.delete) else EXIT_FAILED
+    code = EXIT_DONE if done.is_complete(args.run, delete=args.delete) else EXIT_FAILED
     lines = [*result_lines(done, output.width()), *totals(done, config.log_dir, delete=args.delete)]
     output.show(args, lines, {**as_json(done), "exit_code": code})
     output.print_messages(problem_lines(done))
@@ -97,15 +97,15 @@ def _confirm(word: str) -> None:
         raise RunError(f"nothing was {word}d: the answer was not `{word}`", id="cleanup.not-confirmed")
 
 
-def announcement(planned: candidates.Plan) -> list[str]:
+def announcement(planned: candidates.CleanupPlan) -> list[str]:
     """Return what is going to be verified, which may take hours."""
-    chosen, total = planned.to_verify, len(planned.subjects)
+    chosen, total = planned.to_verify, len(planned.candidates)
     if not chosen:
         return []
     return [f"verifying every byte of {_sum(chosen)} (of {pluralize(total, 'run')})", *_each(chosen)]
 
 
-def question(planned: candidates.Plan) -> list[str]:
+def question(planned: candidates.CleanupPlan) -> list[str]:
     """Return what is going to be deleted, before the user confirms it."""
     return [
         "These runs are now compared with S3, byte for byte. Each one that is identical",
@@ -115,17 +115,17 @@ def question(planned: candidates.Plan) -> list[str]:
     ]
 
 
-def result_lines(done: worker.Done, width: int) -> Iterator[str]:
+def result_lines(done: worker.CleanupResult, width: int) -> Iterator[str]:
     """Return the runs as text that is `width` columns wide, each in two lines or more."""
-    if done.outcomes:
+    if done.runs:
         yield _row(width, "Run", "Uploaded", "Files", "Size")
-    for outcome in done.outcomes:
-        files, size = _amount(outcome)
-        age = _age(outcome.subject)
+    for result in done.runs:
+        files, size = _amount(result)
+        age = _age(result.candidate)
         numbers = (f"{files:,}", human_bytes(size)) if files else ("", "")
-        yield _row(width, _name(outcome.subject), age and f"{age} ago", *numbers)
+        yield _row(width, _name(result.candidate), age and f"{age} ago", *numbers)
         yield from textwrap.wrap(
-            _verdict(outcome),
+            _verdict(result),
             width,
             initial_indent="  ",
             subsequent_indent="    ",
@@ -140,13 +140,13 @@ def _row(width: int, name: str, *columns: str) -> str:
     return f"{name:<{max(0, width - len(numbers))}}{numbers}".rstrip()
 
 
-def totals(done: worker.Done, log_dir: Path, *, delete: bool) -> list[str]:
+def totals(done: worker.CleanupResult, log_dir: Path, *, delete: bool) -> list[str]:
     """Return how much can be deleted, or was deleted."""
     rests = [f"{printable(str(folder))}: removed empty folders of an interrupted cleanup" for folder in done.finished]
     if not delete:
-        free = [outcome for outcome in done.outcomes if outcome.verdict == "may be deleted"]
+        free = [result for result in done.runs if result.outcome == "may be deleted"]
         return [f"{_sum(free)} can be deleted (with --delete)" if free else "nothing can be deleted"]
-    touched = [outcome for outcome in done.outcomes if outcome.verdict in ("deleted", "partly deleted")]
+    touched = [result for result in done.runs if result.outcome in ("deleted", "partly deleted")]
     if not touched:
         return [*rests, *([] if rests else ["nothing was deleted"])]
     return [
@@ -155,79 +155,82 @@ def totals(done: worker.Done, log_dir: Path, *, delete: bool) -> list[str]:
     ]
 
 
-def problem_lines(done: worker.Done) -> list[str]:
+def problem_lines(done: worker.CleanupResult) -> list[str]:
     """Return what was asked for and could not be examined."""
     unknown = [f"no run {printable(name)} in the monitored directories" for name in done.unknown]
     return [*(f"{problem.key}: {problem.text}" for problem in done.problems), *unknown]
 
 
-def as_json(done: worker.Done) -> dict[str, Any]:
+def as_json(done: worker.CleanupResult) -> dict[str, Any]:
     """Return the result as one JSON object."""
     return {
-        "runs": [_outcome_json(outcome) for outcome in done.outcomes],
+        "runs": [_run_json(result) for result in done.runs],
         "finished": [printable(str(folder)) for folder in done.finished],
         "troubles": [problem._asdict() for problem in done.problems],
         "unknown": [printable(name) for name in done.unknown],
     }
 
 
-def _outcome_json(outcome: worker.Outcome) -> dict[str, Any]:
-    subject = outcome.subject
-    found = [verify_json(one) for one in outcome.found]
+def _run_json(result: worker.RunResult) -> dict[str, Any]:
+    candidate = result.candidate
+    found = [verify_json(one) for one in result.found]
     return {
-        "run_id": printable(subject.folder.name),
-        "run_path": printable(str(subject.folder)),
-        "verdict": outcome.verdict,
-        "reason": outcome.reason or subject.reason,
-        "completed": subject.completed,
-        "age_seconds": None if subject.age is None else round(subject.age),
-        "files": outcome.files,
-        "bytes": outcome.size,
-        "stays": [printable(path) for path in outcome.stays],
-        "left": {printable(path): why for path, why in outcome.left.items()},
-        "record": printable(str(outcome.record)) if outcome.record else None,
+        "run_id": printable(candidate.folder.name),
+        "run_path": printable(str(candidate.folder)),
+        "verdict": result.outcome,
+        "reason": result.reason,
+        "reason_id": result.reason_id,
+        "completed": candidate.completed,
+        "age_seconds": None if candidate.age is None else round(candidate.age),
+        "files": result.files,
+        "bytes": result.size,
+        "stays": [printable(path) for path in result.kept],
+        "left": {printable(path): why for path, why in result.not_deleted.items()},
+        "record": printable(str(result.record)) if result.record else None,
         "destinations": [
             {"url": printable(run.url), "state": run.state, "reason": run.reason, "log": printable(str(run.log_path))}
-            for run in subject.runs
+            for run in candidate.runs
         ],
         "verified": found,
     }
 
 
-def _verdict(outcome: worker.Outcome) -> str:
-    stays = f"; {worker.what_stays(outcome.stays)}" if outcome.stays else ""
-    if outcome.verdict in ("kept", "busy"):
-        return f"stays: {outcome.reason}"
-    if outcome.verdict == "partly deleted":
-        return f"NOT all deleted, {pluralize(len(outcome.left), 'problem')}: {outcome.reason}{stays}"
-    if outcome.reason:
-        return f"{outcome.verdict}, but {outcome.reason}{stays}"
-    where = " and ".join(printable(run.url) for run in outcome.subject.uploaded)
-    return f"{outcome.verdict}: identical in {where}{stays}"
+def _verdict(result: worker.RunResult) -> str:
+    stays = f"; {worker.describe_kept(result.kept)}" if result.kept else ""
+    reason = f"{result.reason} [{result.reason_id}]" if result.reason_id else result.reason
+    if result.outcome in ("kept", "busy"):
+        return f"stays: {reason}"
+    if result.outcome == "partly deleted":
+        return f"NOT all deleted, {pluralize(len(result.not_deleted), 'problem')}: {reason}{stays}"
+    if result.reason:
+        return f"{result.outcome}, but {reason}{stays}"
+    where = " and ".join(printable(run.url) for run in result.candidate.uploaded)
+    return f"{result.outcome}: identical in {where}{stays}"
 
 
-def _each(subjects: list[candidates.Subject]) -> Iterator[str]:
-    for subject in subjects:
-        yield f"  {_name(subject)}"
-        yield f"    {pluralize(subject.files, 'file')}, {human_bytes(subject.size)}, completed {_age(subject)} ago"
+def _each(chosen: list[candidates.CleanupCandidate]) -> Iterator[str]:
+    for candidate in chosen:
+        yield f"  {_name(candidate)}"
+        files, size = pluralize(candidate.files, "file"), human_bytes(candidate.size)
+        yield f"    {files}, {size}, completed {_age(candidate)} ago"
 
 
-def _name(subject: candidates.Subject) -> str:
+def _name(candidate: candidates.CleanupCandidate) -> str:
     """Return the name of a run, quoted if it could be taken for something else."""
-    return shlex.quote(printable(subject.folder.name))
+    return shlex.quote(printable(candidate.folder.name))
 
 
-def _age(subject: candidates.Subject) -> str:
-    return "" if subject.age is None or subject.age < 0 else human_seconds(subject.age)
+def _age(candidate: candidates.CleanupCandidate) -> str:
+    return "" if candidate.age is None or candidate.age < 0 else human_seconds(candidate.age)
 
 
-def _amount(outcome: worker.Outcome) -> tuple[int, int]:
+def _amount(result: worker.RunResult) -> tuple[int, int]:
     """Return the files and bytes that were found or deleted, else those of the log."""
-    if outcome.found or outcome.verdict in ("deleted", "partly deleted"):
-        return outcome.files, outcome.size
-    return outcome.subject.files, outcome.subject.size
+    if result.found or result.outcome in ("deleted", "partly deleted"):
+        return result.files, result.size
+    return result.candidate.files, result.candidate.size
 
 
-def _sum(runs: Sequence[candidates.Subject] | Sequence[worker.Outcome]) -> str:
+def _sum(runs: Sequence[candidates.CleanupCandidate] | Sequence[worker.RunResult]) -> str:
     files, size = sum(run.files for run in runs), sum(run.size for run in runs)
     return f"{pluralize(len(runs), 'run')}, {pluralize(files, 'file')}, {human_bytes(size)}"

@@ -248,7 +248,7 @@ def keys_made_by(function: Callable[..., Any]) -> set[str]:
         ("monitor", [monitor.result_json, monitor._outcome]),
         ("status", [status.as_json, run_rows.run_json, status._row_json, run_details.details_json]),
         ("report", [dashboard.as_json]),
-        ("cleanup", [cleanup.as_json, cleanup._outcome_json]),
+        ("cleanup", [cleanup.as_json, cleanup._run_json]),
     ],
 )
 def test_the_keys_of_json_are_told(command: str, functions: list[Callable[..., Any]]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3sync.cleanup.delete import Removal, identity_of, remove
+from s3sync.cleanup.delete import DeletionRequest, DeletionResult, delete_run, identity_of
 from s3sync.errors import InterruptedBySignal, RunError
 from s3sync.runs.local_files import FileIdentity
 from s3sync.signals import StopRequest
@@ -50,18 +50,24 @@ def at_step(number: int, act: Callable[[], object]) -> Callable[[], None]:
     return check_stop
 
 
+def request_for(
+    folder: Path, identity: tuple[int, int], files: dict[str, FileIdentity], kept: Iterable[str] = ()
+) -> DeletionRequest:
+    return DeletionRequest(folder=folder, identity=identity, files=files, kept=frozenset(kept))
+
+
 def nothing() -> None:
     """Nobody asks for the end."""
 
 
 def test_all_that_was_verified_goes_and_the_folders_with_it(run: Path) -> None:
     (run / "empty" / "in it").mkdir(parents=True)
-    removal = Removal()
+    result = DeletionResult()
 
-    remove(run, identity_of(run), identities(run), (), nothing, removal)
+    delete_run(request_for(run, identity_of(run), identities(run), ()), nothing, result)
 
     assert not run.exists()
-    assert removal == Removal(len(FILES), sum(map(len, FILES)), {}, gone=True)
+    assert result == DeletionResult(len(FILES), sum(map(len, FILES)), {}, is_gone=True)
 
 
 def test_the_data_go_first_then_metadata_and_markers_and_runinfo_last(run: Path) -> None:
@@ -72,7 +78,7 @@ def test_the_data_go_first_then_metadata_and_markers_and_runinfo_last(run: Path)
         order.extend(sorted(known - files_of(run)))
         known.intersection_update(files_of(run))
 
-    remove(run, identity_of(run), identities(run), (), note, Removal())
+    delete_run(request_for(run, identity_of(run), identities(run), ()), note, DeletionResult())
 
     assert order == ["Data/L001/a.cbcl", "Data/L001/b.cbcl", "Data/c.cbcl", "InterOp/x.bin", "CopyComplete.txt"]
 
@@ -90,10 +96,10 @@ def test_what_changes_meanwhile_stays_and_the_run_can_be_recognised(run: Path, t
         (run / "Data" / "L001").symlink_to(moved)
         (run / "new").write_text("new")
 
-    removal = Removal()
-    remove(run, identity_of(run), identities(run, (*FILES, "Aa")), (), at_step(1, change), removal)
+    result = DeletionResult()
+    delete_run(request_for(run, identity_of(run), identities(run, (*FILES, "Aa")), ()), at_step(1, change), result)
 
-    assert removal.left == {
+    assert result.not_deleted == {
         "Data/c.cbcl": "changed since it was verified",
         "Data/L001": "came after the run was verified",
         "new": "came after the run was verified",
@@ -101,7 +107,7 @@ def test_what_changes_meanwhile_stays_and_the_run_can_be_recognised(run: Path, t
         "Data/L001/b.cbcl": "its folder cannot be opened: Not a directory",
     }
     assert files_of(moved) == {"a.cbcl", "b.cbcl"}
-    assert (removal.deleted, removal.gone) == (1, False)
+    assert (result.deleted, result.is_gone) == (1, False)
     assert {"RunInfo.xml", "CopyComplete.txt", "InterOp/x.bin", "Data/c.cbcl", "new"} <= files_of(run)
 
 
@@ -110,12 +116,12 @@ def test_another_folder_in_the_runs_place_is_not_touched(run: Path, tmp_path: Pa
     run.rename(tmp_path / "moved")
     run.symlink_to("moved")
     with pytest.raises(RunError, match="cannot open"):
-        remove(run, identity, files, (), nothing, Removal())
+        delete_run(request_for(run, identity, files, ()), nothing, DeletionResult())
     run.unlink()
     run.mkdir()
     os.link(tmp_path / "moved" / "RunInfo.xml", run / "RunInfo.xml")
     with pytest.raises(RunError, match="another folder"):
-        remove(run, identity, files, (), nothing, Removal())
+        delete_run(request_for(run, identity, files, ()), nothing, DeletionResult())
     assert files_of(run) == {"RunInfo.xml"}
     assert files_of(tmp_path / "moved") == set(FILES)
 
@@ -126,15 +132,19 @@ def test_of_files_with_several_names_all_go_unless_one_is_written_to(run: Path) 
     names = (*FILES, "Data/d", "Data/e")
     files, identity = identities(run, names), identity_of(run)
 
-    removal = Removal()  # the steps: two in L001, then c.cbcl, d, e
-    remove(run, identity, files, (), at_step(5, lambda: (run / "Data" / "e").write_text("other bytes")), removal)
+    result = DeletionResult()  # the steps: two in L001, then c.cbcl, d, e
+    delete_run(
+        request_for(run, identity, files, ()),
+        at_step(5, lambda: (run / "Data" / "e").write_text("other bytes")),
+        result,
+    )
 
-    assert removal.left == {"Data/e": "changed since it was verified"}
+    assert result.not_deleted == {"Data/e": "changed since it was verified"}
     assert (run / "Data" / "e").read_text() == "other bytes"
 
 
 def test_it_ends_between_two_files(run: Path) -> None:
-    stop, removal = StopRequest(), Removal()
+    stop, result = StopRequest(), DeletionResult()
     stop_at_third = at_step(3, lambda: stop.request(15))
 
     def check() -> None:
@@ -142,9 +152,9 @@ def test_it_ends_between_two_files(run: Path) -> None:
         stop.raise_if_requested()
 
     with pytest.raises(InterruptedBySignal):
-        remove(run, identity_of(run), identities(run), (), check, removal)
+        delete_run(request_for(run, identity_of(run), identities(run), ()), check, result)
 
-    assert removal.deleted == 2
+    assert result.deleted == 2
     assert len(files_of(run)) == len(FILES) - 2
 
 
@@ -167,17 +177,17 @@ def test_whatever_there_is_only_what_was_verified_goes(
             (run / link).symlink_to(outside / "precious")
         before = files_of(run)
         kept = {*known} - {*verified}
-        removal = Removal()
+        result = DeletionResult()
 
-        remove(run, identity_of(run), identities(run, verified), kept, nothing, removal)
+        delete_run(request_for(run, identity_of(run), identities(run, verified), kept), nothing, result)
 
         others = before - {*verified}
         assert others <= files_of(run)
         assert files_of(outside) == {"precious"}
         if others <= kept:
             assert files_of(run) == others
-            assert removal.left == {}
-            assert removal.gone == (not others) == (not run.exists())
+            assert result.not_deleted == {}
+            assert result.is_gone == (not others) == (not run.exists())
         else:
-            assert {path for path in removal.left if path not in kept} == others - kept
+            assert {path for path in result.not_deleted if path not in kept} == others - kept
             assert "RunInfo.xml" not in verified or (run / "RunInfo.xml").exists()

@@ -464,8 +464,8 @@ def test_status_and_cleanup_take_the_path_of_a_run(config: Config, watched: Path
 
     assert [row.run.run.path for row in load_overview(config, [f"{run}/"]).rows] == [run]
     assert load_overview(config, [f"{run}/", "nobody"]).unknown == ["nobody"]
-    planned = cleanup_candidates.survey_runs(config, [f"{run}/"], 0)
-    assert ([subject.folder for subject in planned.subjects], planned.unknown) == ([run], ())
+    planned = cleanup_candidates.plan_cleanup(config, [f"{run}/"], 0)
+    assert ([candidate.folder for candidate in planned.candidates], planned.unknown) == ([run], ())
 
 
 def test_check_says_what_a_scan_would_say(config: Config, watched: Path) -> None:
