@@ -149,7 +149,7 @@ def test_a_command_that_fails_takes_nothing_back_and_is_run_again(lab: Lab, tiny
 
     assert failed.code == 1
     assert "on_complete of " in failed.err
-    assert r"failed: exit code 3: the LIMS is \x1b[1mdown (the run is uploaded; it is run again" in failed.err
+    assert r"failed: exit code 3: the LIMS is \x1b[1mdown (the run is uploaded; the command is run again" in failed.err
     assert lab.log(tiny_run)["completed"] is True
     status = lab.run("status", "--config", lab.config_for(tiny_run, **config), "--json").json["runs"][0]
     assert status["state"] == "uploaded"

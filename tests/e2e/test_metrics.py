@@ -97,19 +97,19 @@ def test_trouble_with_page_and_metrics_is_a_warning_and_no_more(lab: Lab, tiny_r
     tiny_run.joinpath("CopyComplete.txt").unlink()  # nothing to upload
     (tmp_path / "file").touch()
     published: dict[str, Any] = {
-        "report_dir": str(tmp_path / "file"),
+        "report_dir": str(tmp_path / "file" / "page"),
         "metrics_file": str(tmp_path / "file" / "x.prom"),
     }
 
     result = lab.watch(tiny_run, **published)
 
     assert result.code == 0
-    assert "s3sync: cannot write the page: cannot write" in result.err
+    assert "s3sync: cannot write the dashboard: cannot write" in result.err
     assert "s3sync: cannot write the metrics: cannot write" in result.err
     assert "Traceback" not in result.err
     assert not list(tmp_path.glob("**/*.tmp"))
     checked = lab.run("check", "--config", lab.config_for(tiny_run, **published))
-    assert f"PROBLEM  report_dir: {tmp_path}/file/index.html: " in checked.out
+    assert f"PROBLEM  report_dir: {tmp_path}/file/page/index.html: " in checked.out
     assert "PROBLEM  metrics_file: " in checked.out
 
 
@@ -145,9 +145,9 @@ def test_report_writes_the_page_when_somebody_asks(lab: Lab, tiny_run: Path, tmp
     assert asked.json["bytes"] == (tmp_path / "web" / "index.html").stat().st_size
     assert asked.json["closed"], "pytest's own folder is private"
     assert "is closed to other users" in asked.err
-    wrong = lab.run("report", "--config", config, "--output", config)
+    wrong = lab.run("report", "--config", config, "--output", f"{config}/page")
     assert wrong.code == 1
-    assert "scan.json/index.html: " in wrong.err
+    assert "[monitor.dashboard-not-writable]" in wrong.err
     assert len(wrong.err.splitlines()) == 1
 
 

@@ -375,8 +375,8 @@ def test_rotation_waits_for_the_running_scan(site: Site, server: S3Server) -> No
         running.communicate(timeout=120)
     assert (busy.code, running.returncode) == (0, 0)
     assert [path.name for path in site.log_dir.glob("s3_upload.log*")] == ["s3_upload.log"]
-    assert "this scan leaves" in log.read_text()
-    assert "scan: done" in log.read_text()
+    assert "this one ends" in log.read_text()
+    assert "scan: finished" in log.read_text()
 
 
 def test_the_log_is_rotated_between_scans_and_five_are_kept(site: Site) -> None:
@@ -390,7 +390,7 @@ def test_the_log_is_rotated_between_scans_and_five_are_kept(site: Site) -> None:
 
     kept = sorted(path.name for path in site.log_dir.glob("s3_upload.log*"))
     assert kept == ["s3_upload.log", *(f"s3_upload.log.2025-03-{day:02}" for day in range(4, 9))]
-    assert log.read_text().count("scan: done") == 1
+    assert log.read_text().count("scan: finished") == 1
     assert {path.stat().st_mode & 0o777 for path in site.log_dir.glob("s3_upload.log*")} == {0o600}
 
 

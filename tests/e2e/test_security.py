@@ -148,7 +148,7 @@ def test_the_watched_scans_did_what_they_should(watched: Watched) -> None:
     names = {Path(path).name for call in watched.calls for path, _, _ in call.around}
     assert {"aws-config", "monitor.lock", "s3_upload.log"} <= names
     assert any(name.endswith(".journal.jsonl") for name in names)
-    assert (watched.site.log_dir / "notified.json").exists()
+    assert (watched.site.log_dir / "notifications.json").exists()
 
 
 @pytest.mark.xdist_group("watched")

@@ -123,13 +123,13 @@ def test_only_one_module_brings_bytes_to_the_disk() -> None:
 
 def test_only_one_module_deletes_what_is_not_ours() -> None:
     """Those that delete at all, and by which means: files and folders that this program made, but for `removal`."""
-    deleting = re.compile(r"(.*\.)?(unlink|rmdir|rmtree|remove|removedirs|send2trash)")
+    deleting = re.compile(r"(.*\.)?(unlink|rmdir|rmtree|remove|removedirs|send2trash|delete_run)")
     callers = {room: {call for call in calls_in(tree) if deleting.fullmatch(call)} for room, tree in MODULES.items()}
     assert {room: calls for room, calls in callers.items() if calls} == {
         "slurm.work_folder": {"(self.path / 'job.json').unlink", "shutil.rmtree"},
         "slurm.broken_nodes": {"_path(log_dir, node).unlink"},
         "slurm.check": {"shutil.rmtree", "place.folder.parent.rmdir"},
-        "cleanup.worker": {"cleanup_delete.remove"},
+        "cleanup.worker": {"cleanup_delete.delete_run"},
         "files": {"temporary.unlink"},
         "monitor.notifications": {"old.unlink"},
         "logs": {"(log_dir / name).unlink"},
