@@ -138,7 +138,9 @@ def slurm_uses(config: Config) -> slurm_check.ClusterUse:
         directories = dict.fromkeys(directory for entry in entries for directory in entry.monitored_directories)
         places = dict.fromkeys(map(_target, entries))
         clusters[cluster] = (tuple(directories), tuple(places))
-    return slurm_check.ClusterUse(config.log_dir, config.aws_command, config.max_threads, clusters)
+    return slurm_check.ClusterUse(
+        log_dir=config.log_dir, aws_command=config.aws_command, threads=config.max_threads, clusters=clusters
+    )
 
 
 def _directories(config: Config) -> Iterator[access.CheckResult]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from s3sync.errors import EXIT_DONE, EXIT_FAILED
 from s3sync.signals import StopRequest, stop_on_signals
-from s3sync.slurm import task, work_folder
+from s3sync.slurm import finalizer, task, work_folder
 
 USAGE = "FOLDER"
 DESCRIPTION = "Do a part of an upload on a node. This is what Slurm runs, not for people."
@@ -30,6 +30,6 @@ def run(args: argparse.Namespace) -> int:
     stop = StopRequest()
     with stop_on_signals(stop):
         if number is None:
-            task.run_finalizer(folder, os.environ, stop)
+            finalizer.run_finalizer(folder, os.environ, stop)
             return EXIT_DONE
         return EXIT_DONE if task.run_task(folder, int(number), os.environ, stop) else EXIT_FAILED

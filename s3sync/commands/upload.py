@@ -245,7 +245,9 @@ def _bandwidth(args: argparse.Namespace) -> bandwidth.BandwidthSchedule | None:
 def _cluster(args: argparse.Namespace) -> slurm_client.SlurmOptions | None:
     if args.executor == "slurm":
         words = slurm_client.parse_options(args.sbatch_options or "")
-        return slurm_client.SlurmOptions(args.nodes or slurm_client.DEFAULT_NODES, options=words, cores=args.cores)
+        return slurm_client.SlurmOptions(
+            nodes=args.nodes or slurm_client.DEFAULT_NODES, options=words, cores=args.cores
+        )
     for option, value in {"--nodes": args.nodes, "--sbatch-options": args.sbatch_options}.items():
         if value is not None:
             raise UsageError(f"{option} requires --executor slurm (add that)", id="usage.requires-other")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -161,7 +162,7 @@ class Config(Model):
 
     def cluster_of(self, entry: MonitorEntry) -> client.SlurmOptions | None:
         """Return the Slurm options of an entry, with `max_cores` of each node; None if runs are uploaded from here."""
-        return entry.cluster and entry.cluster._replace(cores=self.max_cores)
+        return entry.cluster and replace(entry.cluster, cores=self.max_cores)
 
     @model_validator(mode="after")
     def _check_limit(self) -> Config:

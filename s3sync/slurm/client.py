@@ -1,4 +1,4 @@
-"""Slurm's commands: words in, typed values out. It schedules, queues and starts again; this program does not."""
+"""Run Slurm's commands, and parse what they print. Slurm queues and restarts the jobs; this program does not."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 import shlex
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from s3sync import processes
 from s3sync.aws import settings
@@ -18,208 +18,251 @@ from s3sync.text import human_seconds, pluralize, printable
 
 DEFAULT_NODES = 4
 COMMANDS = ("sbatch", "squeue", "scancel", "sinfo")
-_SECONDS = 60.0  # for one command: a busy controller takes its time
+_TIMEOUT_SECONDS = 60.0  # of one command: a busy controller takes its time
 _RESERVED_OPTIONS = tuple(
     f"--{name}"
     for name in ("array", "dependency", "export", "job-name", "output", "parsable", "test-only", "wait", "wrap")
 )
 _RESERVED_SHORT_OPTIONS = re.compile(r"-[WaJdo].*|--")
-_LIVE = re.compile(r"(?P<job>\d+)(_(?P<task>\d+))?\|(?P<state>[A-Z_]+)\|(?P<node>[^|]*)\|(?P<reason>.*)")
+_JOB = re.compile(r"(?P<job>\d+)(_(?P<task>\d+))?\|(?P<state>[A-Z_]+)\|(?P<node>[^|]*)\|(?P<reason>.*)")
 _INHERITED_VARIABLES = re.compile("SLURM_(?!CONF$)|(SQUEUE|SCANCEL|SINFO)_|SBATCH_(ARRAY_INX|EXPORT|WAIT)$")
 _PENDING_STATES = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
+_DOWN = re.compile(r"(down|drain|fail|future|inval|maint|no_respond|perfctrs|reboot|unk).*|.*[*$]")
 
 
-class SlurmOptions(NamedTuple):
-    """What is asked of Slurm for one run: so many nodes at once, and its own options; empty ones are the site's."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlurmOptions:
+    """What is requested of Slurm for one run: a number of nodes at once, and sbatch options.
+
+    Empty values are left to the cluster. `time` is as for sbatch: 4:00:00, 1-0. `cores` are those of each node; None
+    requests all of them.
+    """
 
     nodes: int = DEFAULT_NODES
     partition: str = ""
     account: str = ""
-    time: str = ""  # as sbatch has it: 4:00:00, 1-0
+    time: str = ""
     options: tuple[str, ...] = ()
-    cores: int | None = None  # of each node; None: all of it
+    cores: int | None = None
 
     def sbatch_options(self, avoid: Sequence[str] = ()) -> tuple[str, ...]:
-        """For each job of it: a node of its own, or so many cores of one, but none of those to `avoid`."""
+        """Return the options of each job: a whole node, or some cores of one, but none of the nodes to avoid."""
         given = {"--partition": self.partition, "--account": self.account, "--time": self.time}
         room = ("--exclusive",) if self.cores is None else (f"--cpus-per-task={self.cores}",)
-        words = (*room, *(f"{name}={value}" for name, value in given.items() if value), *self.options)
-        # Of several the last counts, so it has those of the site, too.
-        return (*words, f"--exclude={','.join((*_excluded(words), *avoid))}") if avoid else words
+        options = (*room, *(f"{name}={value}" for name, value in given.items() if value), *self.options)
+        # sbatch uses the last --exclude, so it repeats the nodes of the user's own.
+        return (*options, f"--exclude={','.join((*_excluded(options), *avoid))}") if avoid else options
 
 
-class SlurmJob(NamedTuple):
-    """A job, or a task of a job array, that has not ended. `task` is None of a job that is no array's."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlurmJob:
+    """A job, or a task of a job array, that has not ended. `task` is None for a job that is no array.
+
+    `state` is as squeue has it: PENDING, RUNNING, COMPLETING. `node` is empty while it waits, for the `reason`.
+    """
 
     job: int
     task: int | None
-    state: str  # PENDING, RUNNING, COMPLETING, ...
-    node: str  # where it runs; empty if it waits
-    reason: str  # why it waits
+    state: str
+    node: str
+    reason: str
 
     @property
     def is_pending(self) -> bool:
-        """Whether Slurm has not started it (again) yet."""
+        """Return whether Slurm has not started it yet, or is to start it again."""
         return self.state in _PENDING_STATES
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A script to submit as a job or, with `tasks`, as an array with so many `at_once`.
+
+    It starts when job `after` has ended, however that ended; None: at once.
+    """
+
+    script: Path
+    name: str
+    options: Sequence[str]
+    output: Path
+    tasks: range | None = None
+    at_once: int = 0
+    after: int | None = None
+
+    def argv(self) -> tuple[str, ...]:
+        """Return the arguments of sbatch."""
+        ours = [f"--job-name={self.name}", "--parsable", "--requeue", "--nodes=1", "--ntasks=1"]
+        ours += [f"--chdir={self.script.parent}", f"--output={self.output}", "--open-mode=append"]
+        if self.tasks is not None:
+            ours.append(f"--array={self.tasks[0]}-{self.tasks[-1]}%{self.at_once}")
+        if self.after is not None:
+            ours.append(f"--dependency=afterany:{self.after}")
+        return (*self.options, *ours, str(self.script))
+
+
 def parse_options(text: str) -> tuple[str, ...]:
-    """Words for sbatch, parted as a shell would; raises UsageError for those that are this program's to choose."""
+    """Return the sbatch options in a text, split as a shell does. Raises UsageError for those that s3sync sets."""
     try:
-        words = tuple(shlex.split(text))
+        options = tuple(shlex.split(text))
     except ValueError as error:
-        raise UsageError(f"sbatch options that no shell could part: {printable(text)} ({error})") from error
-    if words and not words[0].startswith("-"):
-        raise UsageError(f"sbatch options that begin with none: {printable(text)} (options begin with `-`)")
-    if taken := [word for word in words if _is_ours(word)]:
-        raise UsageError(f"sbatch option that s3sync chooses itself: {printable(taken[0])} (leave it out)")
-    return words
+        raise UsageError(
+            f"cannot split the sbatch options {printable(text)}: {error} (close the quotes)",
+            id="usage.bad-sbatch-options",
+        ) from error
+    if options and not options[0].startswith("-"):
+        raise UsageError(
+            f"not an sbatch option: {printable(text)} (options begin with `-`)", id="usage.bad-sbatch-options"
+        )
+    if reserved := [option for option in options if _is_reserved(option)]:
+        raise UsageError(
+            f"s3sync sets this sbatch option itself: {printable(reserved[0])} (leave it out)",
+            id="usage.reserved-sbatch-option",
+        )
+    return options
 
 
-def _is_ours(word: str) -> bool:
-    """Whether it is an option that we choose, or a beginning of its name, which sbatch takes for it."""
-    name = word.partition("=")[0]
-    is_long = len(name) > len("--a") and any(ours.startswith(name) for ours in _RESERVED_OPTIONS)
-    return is_long or _RESERVED_SHORT_OPTIONS.fullmatch(word) is not None
+def _is_reserved(option: str) -> bool:
+    """Return whether it is an option that s3sync sets, or the beginning of its name, which sbatch accepts too."""
+    name = option.partition("=")[0]
+    is_long = len(name) > len("--a") and any(reserved.startswith(name) for reserved in _RESERVED_OPTIONS)
+    return is_long or _RESERVED_SHORT_OPTIONS.fullmatch(option) is not None
 
 
 class Slurm:
-    """The commands of the cluster that this host belongs to."""
+    """The Slurm commands of this host. All methods raise SlurmError if a command fails or does not answer."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        """Raises ConfigError if Slurm is not installed here."""
+        """Raise ConfigError if Slurm is not installed here."""
         missing = [name for name in COMMANDS if not shutil.which(name, path=environ.get("PATH"))]
         if missing:
             raise ConfigError(
                 f"no Slurm here: {', '.join(missing)} not found on PATH (install Slurm's commands on this host, or use"
-                " executor local)"
+                " executor local)",
+                id="slurm.not-installed",
             )
-        # A coordinator may itself run in a job: what that one was given is not for the jobs that it submits.
-        # What the user's own squeue leaves out, or scancel asks, is not meant for ours.
-        self._environ = {
-            k: v for k, v in settings.without_s3sync_variables(environ).items() if not _INHERITED_VARIABLES.match(k)
-        }
+        # The coordinator may itself run in a job, whose variables are not for the jobs that it submits. Neither are
+        # the user's own settings for squeue and scancel.
+        ours = settings.without_s3sync_variables(environ)
+        self._environ = {name: value for name, value in ours.items() if not _INHERITED_VARIABLES.match(name)}
         self._secrets = settings.secrets_of(environ)
 
-    def submit(
-        self,
-        script: Path,
-        name: str,
-        words: Sequence[str],
-        *,
-        output: Path,
-        tasks: range | None = None,
-        at_once: int = 0,
-        after: int | None = None,
-    ) -> int:
-        """Submit a script as a job, or as an array of `tasks`, `at_once` of them at the same time; its id.
-
-        It is started_shards when job `after` has ended, however that ended. Raises SlurmError.
-        """
-        ours = [f"--job-name={name}", "--parsable", "--requeue", "--nodes=1", "--ntasks=1"]
-        ours += [f"--chdir={script.parent}", f"--output={output}", "--open-mode=append"]
-        if tasks is not None:
-            ours.append(f"--array={tasks[0]}-{tasks[-1]}%{at_once}")
-        if after is not None:
-            ours.append(f"--dependency=afterany:{after}")
-        said = self._run("sbatch", *words, *ours, str(script))
-        job = said.strip().partition(";")[0]  # the cluster's name may follow
+    def submit(self, submission: Submission) -> int:
+        """Submit a script; return the id of the job."""
+        output = self._run("sbatch", *submission.argv())
+        job = output.strip().partition(";")[0]  # the name of the cluster may follow
         if not job.isdecimal():
-            raise SlurmError(f"cannot make sense of what sbatch printed: {self._readable(said)}")
+            raise SlurmError(
+                f"sbatch printed something unexpected: {self._readable(output)} (is it Slurm's own sbatch?)",
+                id="slurm.bad-output",
+            )
         return int(job)
 
     def jobs(self, name: str) -> list[SlurmJob]:
-        """All jobs of this name that have not ended, a line for each task of an array; raises SlurmError."""
-        format_ = "%i|%T|%N|%r"
-        said = self._run("squeue", "--noheader", "--all", "--array", f"--name={name}", f"--format={format_}")
-        return [_parse_live(line) for line in said.splitlines() if line.strip()]
+        """Return all jobs of this name that have not ended, one for each task of an array."""
+        return self._queue(name)
 
     def failed_tasks(self, name: str) -> list[tuple[int | None, str]]:
-        """Return task and node of each job of this name that has failed by itself, as far as Slurm still knows it.
+        """Return task and node of each job of this name that has failed, as far as Slurm still knows it.
 
-        It forgets jobs after some minutes (MinJobAge). Raises SlurmError.
+        Slurm forgets jobs after some minutes (MinJobAge).
         """
-        words = ("--noheader", "--all", "--array", f"--name={name}", "--format=%i|%T|%N|%r", "--states=FAILED")
-        live = (_parse_live(line) for line in self._run("squeue", *words).splitlines() if line.strip())
-        return [(job.task, job.node) for job in live if job.state == "FAILED"]
+        return [(job.task, job.node) for job in self._queue(name, "--states=FAILED") if job.state == "FAILED"]
 
-    def usable_nodes(self, cluster: SlurmOptions, avoid: Collection[str]) -> list[str]:
-        """Return the nodes that are up where the cluster's jobs run, but for those to avoid; raises SlurmError."""
-        words = cluster.sbatch_options()
-        left_out = {*avoid, *_names(_excluded(words))}
-        return [name for name, state in self.nodes(_partition(words)) if is_up(state) and name not in left_out]
+    def usable_nodes(self, options: SlurmOptions, avoid: Collection[str]) -> list[str]:
+        """Return the nodes that are up where jobs with these options run, except those to avoid."""
+        argv = options.sbatch_options()
+        excluded = {*avoid, *_names(_excluded(argv))}
+        return [name for name, state in self.nodes(_partition(argv)) if is_up(state) and name not in excluded]
 
     def cancel(self, jobs: Iterable[int]) -> None:
-        """End jobs, whether they wait or run; those that have ended are no matter. Raises SlurmError."""
+        """End jobs, whether they wait or run. Those that have ended already do not matter."""
         if ids := sorted(set(jobs)):
             self._run("scancel", "--quiet", *map(str, ids))
 
     def nodes(self, partition: str = "") -> list[tuple[str, str]]:
-        """Name and state of each node of a partition (empty: the default one, or all); raises SlurmError."""
+        """Return name and state of each node of a partition (empty: the default one, or all)."""
         where = (f"--partition={partition}",) if partition else ()
-        said = self._run("sinfo", "--noheader", "--Node", "--format=%N|%T", *where)
-        pairs = (line.strip().partition("|") for line in said.splitlines() if line.strip())
+        output = self._run("sinfo", "--noheader", "--Node", "--format=%N|%T", *where)
+        pairs = (line.strip().partition("|") for line in output.splitlines() if line.strip())
         return sorted({(name, state) for name, _, state in pairs})
 
     def version(self) -> str:
-        """As `sbatch` tells it: `slurm-wlm 22.05.8`; raises SlurmError."""
+        """Return what `sbatch --version` prints, e.g. `slurm-wlm 22.05.8`."""
         return self._readable(self._run("sbatch", "--version"))
+
+    def _queue(self, name: str, *more: str) -> list[SlurmJob]:
+        output = self._run("squeue", "--noheader", "--all", "--array", f"--name={name}", "--format=%i|%T|%N|%r", *more)
+        return [_parse_job(line) for line in output.splitlines() if line.strip()]
 
     def _run(self, *argv: str) -> str:
         try:
-            answer = processes.run_captured(argv, self._environ, _SECONDS)
+            ended = processes.run_captured(argv, self._environ, _TIMEOUT_SECONDS)
         except TimeoutExpired:
-            raise SlurmError(f"{argv[0]} did not answer for {human_seconds(_SECONDS)} (is slurmctld up?)") from None
+            waited = human_seconds(_TIMEOUT_SECONDS)
+            raise SlurmError(
+                f"{argv[0]} did not answer for {waited} (is slurmctld up?)", id="slurm.no-answer"
+            ) from None
         except (OSError, ValueError) as error:
-            raise SlurmError(f"cannot run {argv[0]}: {printable(str(error))}") from error
-        if answer.returncode != 0:
-            said = [line for line in answer.stderr.splitlines() if line.strip()] or [f"exit code {answer.returncode}"]
-            raise SlurmError(f"Slurm: {argv[0]} failed: {self._readable(' / '.join(said[-2:]))}")
-        return answer.stdout
+            raise SlurmError(
+                f"cannot run {argv[0]}: {printable(str(error))} (check Slurm on this host)", id="slurm.cannot-start"
+            ) from error
+        if ended.returncode != 0:
+            lines = [line for line in ended.stderr.splitlines() if line.strip()] or [f"exit code {ended.returncode}"]
+            raise SlurmError(f"Slurm: {argv[0]} failed: {self._readable(' / '.join(lines[-2:]))}", id="slurm.failed")
+        return ended.stdout
 
-    def _readable(self, said: str) -> str:
-        return settings.redact(printable(said.strip()), self._secrets)
-
-
-_OUT_OF_USE = re.compile(r"(down|drain|fail|future|inval|maint|no_respond|perfctrs|reboot|unk).*|.*[*$]")
+    def _readable(self, text: str) -> str:
+        return settings.redact(printable(text.strip()), self._secrets)
 
 
 def is_up(state: str) -> bool:
-    """Whether jobs can run on a node in this state, as sinfo has it: `idle`, `mixed`, `down*`."""
-    return not _OUT_OF_USE.fullmatch(state)
+    """Return whether jobs can run on a node in this state, as sinfo has it: `idle`, `mixed`, `down*`."""
+    return not _DOWN.fullmatch(state)
+
+
+def summarize(jobs: Sequence[SlurmJob]) -> str:
+    """Return how many jobs run and wait, for people: `12 tasks running, 52 waiting (Resources)`."""
+    waiting = [job for job in jobs if job.is_pending]
+    reason = next((job.reason for job in waiting if job.reason not in ("", "None")), "")
+    running = pluralize(len(jobs) - len(waiting), "task")
+    return f"{running} running" + (f", {len(waiting):,} waiting{f' ({reason})' if reason else ''}" if waiting else "")
+
+
+def job_script(comment: str, *lines: str) -> str:
+    """Return a script for sbatch."""
+    return "\n".join(("#!/bin/sh", f"# {comment}", *lines, ""))
 
 
 def _names(lists: Iterable[str]) -> set[str]:
-    """Return the nodes of lists that sbatch takes: `n1,n2`; ranges in brackets are left as they are."""
+    """Return the nodes in lists as sbatch has them: `n1,n2`. Ranges in brackets stay as they are."""
     return {name for nodes in lists for name in nodes.split(",")}
 
 
-def _partition(words: Sequence[str]) -> str:
+def _partition(options: Sequence[str]) -> str:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-p", "--partition", default="")
-    partition: str = parser.parse_known_args(words)[0].partition
+    partition: str = parser.parse_known_args(options)[0].partition
     return partition
 
 
-def _excluded(words: Sequence[str]) -> list[str]:
-    """The nodes that words for sbatch leave out."""
+def _excluded(options: Sequence[str]) -> list[str]:
+    """Return the list of nodes that sbatch options exclude, if there is one."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-x", "--exclude", default="")
-    nodes: str = parser.parse_known_args(words)[0].exclude
+    nodes: str = parser.parse_known_args(options)[0].exclude
     return [nodes] if nodes else []
 
 
-def summarize(live: Sequence[SlurmJob]) -> str:
-    """For people: `12 of them run, 52 wait (Resources)`."""
-    waiting = [job for job in live if job.is_pending]
-    why = next((job.reason for job in waiting if job.reason not in ("", "None")), "")
-    running = pluralize(len(live) - len(waiting), "task")
-    return f"{running} at work" + (f", {len(waiting):,} waiting{f' ({why})' if why else ''}" if waiting else "")
-
-
-def _parse_live(line: str) -> SlurmJob:
-    match = _LIVE.fullmatch(line.strip())
+def _parse_job(line: str) -> SlurmJob:
+    match = _JOB.fullmatch(line.strip())
     if not match:
-        raise SlurmError(f"cannot make sense of what squeue printed: {printable(line[:200])}")
-    task = int(match["task"]) if match["task"] else None
-    return SlurmJob(int(match["job"]), task, match["state"], match["node"], printable(match["reason"]))
+        raise SlurmError(
+            f"squeue printed something unexpected: {printable(line[:200])} (is it Slurm's own squeue?)",
+            id="slurm.bad-output",
+        )
+    return SlurmJob(
+        job=int(match["job"]),
+        task=int(match["task"]) if match["task"] else None,
+        state=match["state"],
+        node=match["node"],
+        reason=printable(match["reason"]),
+    )

@@ -1,87 +1,130 @@
-"""Let a Slurm cluster upload the files of a run in place of this machine."""
+"""Let a Slurm cluster upload the files of a run in place of this machine, and collect what its jobs have verified.
+
+The classes implement `transfer.request.Executor`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import time
 import uuid
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from s3sync import __version__
-from s3sync.errors import SlurmError, StateError
-from s3sync.runs import LocalFile, Run
+from s3sync.errors import BusyError, ConfigError, SlurmError, StateError
+from s3sync.runs import LocalFile, Run, analysis_manifest, local_files
 from s3sync.signals import StopRequest
-from s3sync.slurm import gathering, submission
-from s3sync.slurm.client import Slurm, SlurmOptions
-from s3sync.slurm.work_folder import JobSpec, WorkFolder
-from s3sync.state import RunState, StateStore
+from s3sync.slurm import broken_nodes, submission
+from s3sync.slurm.client import Slurm, SlurmJob, SlurmOptions, summarize
+from s3sync.slurm.job_spec import JobSpec
+from s3sync.slurm.work_folder import WorkFolder
+from s3sync.state import RunState, StateStore, lock
+from s3sync.text import parse_iso, printable
 from s3sync.transfer import request
+from s3sync.transfer.request import UploadRequest
+
+_MAX_THREADS = 16  # a lock of a dead node takes a minute: those of many shards are checked at the same time
 
 
 class Collector:
-    """Add what the jobs of earlier calls have uploaded, and submit nothing. Implements `transfer.request.Executor`."""
+    """Collects what the jobs of earlier calls have uploaded, and submits nothing."""
 
     submits = False
     is_finalizer = False
 
-    def __init__(self, environ: Mapping[str, str], own: WorkFolder | None = None) -> None:
+    def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        self._own = own
 
-    def where(self, job: request.UploadRequest, store: StateStore) -> str:
+    def where(self, request: UploadRequest, store: StateStore) -> str:
         """Return where the jobs of this run are, for people; empty if there are none."""
-        folder = WorkFolder.of(job.log_dir, store)
+        folder = WorkFolder.of(request.log_dir, store)
         return f"handed over to Slurm already: {folder.progress_text()}" if folder.is_submitted() else ""
 
     def collect(
-        self, job: request.UploadRequest, run: Run, store: StateStore, state: RunState | None, stop: StopRequest
+        self, request: UploadRequest, run: Run, store: StateStore, state: RunState | None, stop: StopRequest
     ) -> RunState | None:
-        """Return the state with what the jobs have verified; raises what `gathering.collect_results` raises."""
-        return gathering.collect_results(job, run, store, state, self._environ, stop, self._own)
+        """Save and return the state with what the jobs have verified, if there are any; remove their work folder.
+
+        The caller holds the run's lock. Raises BusyError while jobs run, or may run, and StateError, SlurmError,
+        StoppedError.
+        """
+        folder = WorkFolder.of(request.log_dir, store)
+        if not folder.exists():
+            return state
+        spec = folder.spec()
+        if not folder.is_finished():
+            self._require_no_job(run, spec)
+            _require_no_running_task(folder, run, stop)
+        if folder.is_submitted() and not (state and state.completed):
+            state = _add_results(state or RunState.of(run), folder, spec, run)
+            store.save(state)
+        store.check()  # another host that has taken over may need the folder
+        broken_nodes.remember(request.log_dir, folder.broken_nodes(), folder.working_nodes())
+        folder.discard()
+        return state
 
     def submit(self, handover: request.Handover, files: Sequence[LocalFile]) -> None:
-        """Refuse: nothing is submitted."""
+        """Refuse: this executor submits nothing."""
         raise NotImplementedError
+
+    def _require_no_job(self, run: Run, spec: JobSpec) -> None:
+        name = printable(run.run_id)
+        if jobs := self._jobs(name, spec):
+            advice = f"follow them with --executor slurm, or end them: scancel --name={spec.name}"
+            raise BusyError(f"{name} is being uploaded by Slurm: {summarize(jobs)} ({advice})", id="slurm.jobs-running")
+
+    def _jobs(self, name: str, spec: JobSpec) -> list[SlurmJob]:
+        try:
+            return Slurm(self._environ).jobs(spec.name)
+        except ConfigError as error:
+            raise BusyError(
+                f"{name} was handed over to Slurm, which is not installed here (use the host that did so)",
+                id="slurm.other-host",
+            ) from error
 
 
 class Finalizer(Collector):
-    """The finalizer job: it has the work folder while other jobs may live."""
+    """The executor of the finalizer job, which adds the results while other jobs may run, and keeps the folder."""
 
     is_finalizer = True
 
-    def __init__(self, environ: Mapping[str, str], own: WorkFolder) -> None:
-        super().__init__(environ, own)
+    def __init__(self, environ: Mapping[str, str], folder: WorkFolder) -> None:
+        super().__init__(environ)
+        self._folder = folder
+
+    def collect(
+        self,
+        request: UploadRequest,  # noqa: ARG002 - as the protocol has it
+        run: Run,
+        store: StateStore,  # noqa: ARG002
+        state: RunState | None,
+        stop: StopRequest,  # noqa: ARG002
+    ) -> RunState | None:
+        """Return the state with what the tasks have verified. Raises StateError."""
+        if not self._folder.exists() or (state and state.completed):
+            return state
+        return _add_results(state or RunState.of(run), self._folder, self._folder.spec(), run)
 
 
 class ClusterExecutor(Collector):
-    """Submit the files as a job array and a finalizer job."""
+    """Submits the files as a job array and a finalizer job."""
 
     submits = True
 
-    def __init__(self, environ: Mapping[str, str], cluster: SlurmOptions, folder: WorkFolder, slurm: Slurm) -> None:
+    def __init__(self, environ: Mapping[str, str], options: SlurmOptions, folder: WorkFolder, slurm: Slurm) -> None:
         super().__init__(environ)
-        self._name = f"s3sync-{uuid.uuid4().hex[:12]}"  # distinguishes these jobs from all others, whatever their ids
-        self._cluster = cluster
+        self._name = f"s3sync-{uuid.uuid4().hex[:12]}"  # no other job has it, whatever the ids
+        self._options = options
         self._folder = folder
         self._slurm = slurm
 
     def submit(self, handover: request.Handover, files: Sequence[LocalFile]) -> None:
-        """Submit these files; raises SlurmError if Slurm takes no job, so that nothing was submitted, or StateError."""
-        handed = JobSpec(
-            name=self._name,
-            version=__version__,
-            cluster=self._cluster,
-            job=handover.request,
-            submitted=handover.submitted,
-            resumed=handover.resumed,
-            manifest=handover.manifest,
-            amount=handover.amount,
-            proven=handover.proven,
-            sent=handover.sent,
-            seconds=handover.seconds,
-        )
-        self._folder.create(handed, submission.script_of(self._folder))
+        """Submit these files. Raises SlurmError or StateError if nothing was submitted."""
+        spec = JobSpec(name=self._name, version=__version__, options=self._options, handover=handover)
+        self._folder.create(spec, submission.script_of(self._folder))
         try:
-            submission.submit(self._folder, handed, files, self._slurm)
+            submission.submit_array(self._folder, spec, files, self._slurm)
         except SlurmError:
             with contextlib.suppress(SlurmError):
                 if self._slurm.jobs(self._name):
@@ -92,3 +135,32 @@ class ClusterExecutor(Collector):
             with contextlib.suppress(StateError):
                 self._folder.discard()
             raise
+
+
+def _require_no_running_task(folder: WorkFolder, run: Run, stop: StopRequest) -> None:
+    """Raise BusyError if a task runs on a node that Slurm has given up, because it cannot reach the node."""
+    busy = f"{printable(run.run_id)} is being uploaded on a node that Slurm has given up"
+
+    def try_lock(number: int) -> None:
+        with lock.held(folder.lock_path(number), busy, stop=stop):
+            pass
+
+    unfinished = [number for number in folder.started_shards() if folder.result(number) is None]
+    with ThreadPoolExecutor(_MAX_THREADS) as pool:
+        for _ in pool.map(try_lock, unfinished):
+            pass
+
+
+def _add_results(state: RunState, folder: WorkFolder, spec: JobSpec, run: Run) -> RunState:
+    handover, counters = spec.handover, folder.counters()
+    return state.collected(
+        folder.proofs(None, spec.request.destination) if _is_as_planned(run, handover) else [],
+        sent_files=handover.sent.files + counters.sent_files,
+        sent_bytes=handover.sent.size + counters.sent_size,
+        seconds=handover.seconds + max(0.0, time.time() - (parse_iso(handover.submitted) or time.time())),
+    )
+
+
+def _is_as_planned(run: Run, handover: request.Handover) -> bool:
+    """Return whether the instrument's manifest, by which files were verified, is still that of the plan."""
+    return handover.manifest is None or local_files.restat(run, analysis_manifest.MANIFEST_TSV) == handover.manifest

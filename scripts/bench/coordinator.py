@@ -21,7 +21,8 @@ import psutil
 from s3sync.aws.destination import Destination
 from s3sync.runs import local_files, run_folder
 from s3sync.slurm.client import COMMANDS
-from s3sync.slurm.work_folder import Result, WorkFolder
+from s3sync.slurm.job_spec import Result
+from s3sync.slurm.work_folder import WorkFolder
 from s3sync.state.run_state import Proof
 from s3sync.state.store import StateStore
 from s3sync.text import pluralize
@@ -208,7 +209,11 @@ def _send_all(bench: _Bench, folder: WorkFolder, shards: Sequence[Sequence[local
             journal.record(_sent(bench, shard))
         folder.write_result(
             number,
-            Result(f"n{number}", UploadCounters(sent_files=len(shard), sent_size=sum(file.size for file in shard)), {}),
+            Result(
+                node=f"n{number}",
+                counters=UploadCounters(sent_files=len(shard), sent_size=sum(file.size for file in shard)),
+                failed={},
+            ),
         )
     return sum(path.stat().st_size for path in (folder.path / "journals").iterdir())
 

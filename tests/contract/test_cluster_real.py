@@ -160,7 +160,7 @@ def test_whoever_cancels_jobs_by_hand_loses_nothing(
         slurm.run("scancel", f"--name={name}")
         result = end_of(process)
     assert (result.code, result.out) == (1, "")
-    assert "Slurm's jobs ended before the upload was over" in result.err
+    assert "[slurm.jobs-ended]" in result.err
     assert "the same command goes on from there" in result.err
     with lab.start(*words) as process, data_of(server, after=20) as gate:
         gate.wait_held(2)

@@ -16,7 +16,7 @@ from s3sync.aws.access import CheckResult
 from s3sync.commands.check import slurm_uses
 from s3sync.config import load_config
 from s3sync.signals import StopRequest
-from s3sync.slurm import broken_nodes, check
+from s3sync.slurm import broken_nodes, check, node_trial
 from tests.helpers.fake_slurm import FakeSlurm
 from tests.helpers.lab import BUCKET, Lab
 from tests.helpers.slurm_cluster import SlurmCluster
@@ -69,7 +69,7 @@ def fake(tmp_path: Path) -> FakeSlurm:
             "n1|idle\nn2|down*\nn3|drained\nn4|idle~\n",
             {"nodes": 4, "partition": "short"},
             True,
-            "partition short: 2 of 4 nodes up (1 down*, 1 drained, 1 idle, 1 idle~), but `nodes` asks for 4",
+            "partition short: 2 of 4 nodes up (1 down*, 1 drained, 1 idle, 1 idle~), but `nodes` is 4",
         ),
         (
             "n1|idle*\nn2|draining\n",
@@ -77,7 +77,7 @@ def fake(tmp_path: Path) -> FakeSlurm:
             False,
             "partition short: 0 of 2 nodes up (1 draining, 1 idle*) (see `sinfo --list-reasons`)",
         ),
-        ("", {"partition": "shrot"}, False, "partition shrot has no nodes (see `sinfo`, and mend `partition`)"),
+        ("", {"partition": "shrot"}, False, "partition shrot has no nodes (see `sinfo`, and correct `partition`)"),
     ],
 )
 def test_the_nodes_are_counted(
@@ -88,10 +88,11 @@ def test_the_nodes_are_counted(
 
     found = site.findings(fake, slurm=asked, submit=not ok)
 
-    assert found == [
-        CheckResult(ok=True, what="slurm", text="slurm-wlm 1.2.3"),
-        CheckResult(ok=ok, what="slurm", text=says),
+    assert [(result.ok, result.what, result.text) for result in found] == [
+        (True, "slurm", "slurm-wlm 1.2.3"),
+        (ok, "slurm", says),
     ]
+    assert bool(found[1].id) != ok
     assert (f"--partition={asked.get('partition')}" in fake.said("sinfo")[0]) == ("partition" in asked)
     assert not site.log_dir.exists()
 
@@ -102,15 +103,16 @@ def test_a_controller_that_does_not_answer(site: Site, fake: FakeSlurm) -> None:
     (*_, finding) = site.findings(fake, submit=True)
 
     why = "sinfo failed: slurm_load_partitions: Unable to contact slurm controller (connect failure)"
-    assert finding == CheckResult(ok=False, what="slurm", text=f"{why} (is slurmctld up? `scontrol ping` tells)")
+    assert (finding.ok, finding.what, finding.id) == (False, "slurm", "slurm.failed")
+    assert finding.text == f"{why} (is slurmctld up? `scontrol ping` tells)"
 
 
 @pytest.mark.parametrize(
     ("sbatch", "says"),
     [
         (
-            "echo 'sbatch: error: Batch job submission failed: Invalid account' >&2; exit 1",
-            "sbatch failed: sbatch: error: Batch job submission failed: Invalid account (mend `slurm` in the config)",
+            "echo 'sbatch: error: Batch submission failed: Invalid account' >&2; exit 1",
+            "sbatch failed: sbatch: error: Batch submission failed: Invalid account (correct `slurm` in the config)",
         ),
         (
             "for word; do :; done; (echo n9; echo /opt/python: not found) > $(dirname $word)/out.txt; echo 7",
@@ -128,8 +130,8 @@ def test_a_job_that_does_not_answer(
     site: Site, fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch, sbatch: str, says: str
 ) -> None:
     """With limits that are over at once. A job that is left is cancelled."""
-    for name in ("_WAIT_SECONDS", "_RUN_SECONDS", "_SHOW_SECONDS", "_LOOK_SECONDS"):
-        monkeypatch.setattr(check, name, 0.0)
+    for name in ("_WAIT_SECONDS", "_RUN_SECONDS", "_SHOW_SECONDS", "_POLL_SECONDS"):
+        monkeypatch.setattr(node_trial, name, 0.0)
     fake.set("sbatch", 'case "$1" in --version) exit ;; esac; ' + sbatch.replace("FAKE", str(fake.folder)))
     fake.set("squeue", f"[ ! -e {fake.folder}/queue ] || cat {fake.folder}/queue")
     fake.set("scancel", f"rm {fake.folder}/queue")
@@ -175,8 +177,8 @@ def test_each_node_that_is_up_is_tried_and_those_that_could_not_be_are_named(
     site: Site, fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is busy, or does not suit the options, is no problem; those that are excluded or down are not tried."""
-    for name in ("_WAIT_SECONDS", "_RUN_SECONDS", "_LOOK_SECONDS"):
-        monkeypatch.setattr(check, name, 0.0)
+    for name in ("_WAIT_SECONDS", "_RUN_SECONDS", "_POLL_SECONDS"):
+        monkeypatch.setattr(node_trial, name, 0.0)
     states = {"n0": "idle", "n1": "idle", "n2": "mixed", "n3": "idle", "n4": "allocated", "n5": "mixed", "n6": "down*"}
     fake.set("sinfo", "; ".join(f"echo '{name}|{state}'" for name, state in states.items()))
     fake.set("sbatch", _EACH)
@@ -210,15 +212,15 @@ def test_what_is_wrong_on_a_node(site: Site, fake: FakeSlurm) -> None:
 
     found = site.findings(fake, submit=True)
 
-    program = f"program: s3sync {__version__} ({sys.executable}), but 0.0.1 on the host that asks"
+    program = f"program: s3sync {__version__} ({sys.executable}), but 0.0.1 on the host that submits"
     assert [finding.text for finding in found if not finding.ok] == [
-        f"{program} (install the same on all nodes)",
+        f"{program} (install the same version on all nodes)",
         f"directory: {site.runs}: {RUN} is not in it there (mount it there, too, under the same path)",
         f"aws: cannot run {site.aws}: no such program (check --aws_command)",
     ]
     assert {finding.what for finding in found if not finding.ok} == {"node n9"}
     assert [finding.text.partition("; ")[2] for finding in found if "temporary" in finding.text] == [
-        "TMPDIR=/nowhere cannot be written there"
+        "TMPDIR=/nowhere is not writable there"
     ]
 
 
@@ -234,7 +236,7 @@ def test_without_slurm_it_is_one_clear_line(lab: Lab, site: Site) -> None:
     advice = "(install Slurm's commands on this host, or use executor local)"
     nothing = {"PATH": str(site.runs)}
     assert checked(lab, "--config", str(site.config()), "--submit", env=nothing) == [
-        f"PROBLEM  slurm: no Slurm here: {missing} {advice}"
+        f"PROBLEM  slurm: no Slurm here: {missing} {advice} [slurm.not-installed]"
     ]
     config = str(site.config(executor="local"))
     assert checked(lab, "--config", config, env=nothing) == []

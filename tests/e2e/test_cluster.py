@@ -142,14 +142,14 @@ def test_the_same_command_follows_jobs_that_another_has_left_at_work(
         first.send_signal(signal.SIGTERM)
         left = end_of(first)
         assert (left.code, left.out) == (143, "")
-        assert "interrupted by SIGTERM: Slurm's jobs go on (squeue --name=s3sync-" in left.err
+        assert "interrupted by SIGTERM: Slurm's jobs continue (squeue --name=s3sync-" in left.err
         assert len(cluster.running()) == 1
         busy = lab.upload(tiny_run, "--aws_command", quick_aws(""))
         assert (busy.code, busy.out) == (75, "")
-        assert " is being uploaded by Slurm: 1 task at work, 1 waiting (Resources) (follow them with " in busy.err
+        assert " is being uploaded by Slurm: 1 task running, 1 waiting (Resources) (follow them with " in busy.err
         nowhere = lab.upload(tiny_run, "--aws_command", quick_aws(""), env={"PATH": str(lab.home)})
         assert (nowhere.code, nowhere.out) == (75, "")
-        assert "was handed over to Slurm, and there is none here to ask (use the host that did so)" in nowhere.err
+        assert "[slurm.other-host]" in nowhere.err
         with lab.start(*words) as second:
             wait_for_line(second, "on Slurm")
             gate.release()
@@ -250,7 +250,7 @@ def test_a_last_job_that_somebody_cancelled_is_not_submitted_again(
         result = end_of(process)
 
     assert (result.code, result.out) == (1, "")
-    assert "Slurm's jobs ended before the upload was over" in result.err
+    assert "[slurm.jobs-ended]" in result.err
     assert len(cluster.submitted) == 2
     assert lab.run(*words).code == 0
     is_all_done(lab, tiny_run, server, cluster)
@@ -527,7 +527,7 @@ def test_where_the_program_can_start_on_no_node_each_is_named(
     assert (result.code, work_folders(lab)) == (1, [])
     problems = {found["key"].partition(" to ")[0]: found["text"] for found in result.json["problems"]}
     assert list(problems) == [tiny_run.name, "node n1", "node n2"]
-    assert "Slurm's jobs ended before the upload was over: s3sync could not start on node n1: " in result.err
+    assert "Slurm's jobs ended before the upload was complete: s3sync could not start on node n1: " in result.err
     assert "s3sync could not start on node n2: " in result.err
 
 
@@ -659,7 +659,7 @@ def test_a_job_of_an_upload_that_is_over_does_nothing(
         for number in ({}, {"SLURM_ARRAY_TASK_ID": "0"}):
             old = lab.run("task", str(folder), env={"SLURM_JOB_NAME": "s3sync-old", **number})
             assert (old.code, old.out) == (1, "")
-            assert old.err == f"s3sync: this job's upload is over: {folder} is another one's by now\n"
+            assert old.err.endswith(" [slurm.upload-over]\n")
         assert list((folder / "results").iterdir()) == []
         cluster.open("n1", "n2")
         result = end_of(process)

@@ -47,7 +47,7 @@ def test_an_upload_asks_for_what_its_words_say(lab: Lab, tiny_run: Path, fake_sl
     assert array[:3] == ["--cpus-per-task=3", "--partition=short", "--mem=4G"]
     assert "--array=0-0%2" in array
     assert (result.code, result.out) == (1, "")
-    assert "Slurm's jobs ended before the upload was over" in result.err
+    assert "[slurm.jobs-ended]" in result.err
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_an_upload_asks_for_what_its_words_say(lab: Lab, tiny_run: Path, fake_sl
         (["--sbatch_options", ""], "--sbatch-options requires --executor slurm (add that) [usage.requires-other]"),
         (
             ["--executor", "slurm", "--sbatch_options=--wrap=ls"],
-            "sbatch option that s3sync chooses itself: --wrap=ls (leave it out)",
+            "s3sync sets this sbatch option itself: --wrap=ls (leave it out) [usage.reserved-sbatch-option]",
         ),
     ],
 )

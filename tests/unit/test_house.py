@@ -128,7 +128,7 @@ def test_only_one_module_deletes_what_is_not_ours() -> None:
     assert {room: calls for room, calls in callers.items() if calls} == {
         "slurm.work_folder": {"(self.path / 'job.json').unlink", "shutil.rmtree"},
         "slurm.broken_nodes": {"_path(log_dir, node).unlink"},
-        "slurm.check": {"shutil.rmtree", "place.folder.parent.rmdir"},
+        "slurm.node_trial": {"shutil.rmtree", "self._folder.parent.rmdir", "waiting.remove"},
         "cleanup.worker": {"cleanup_delete.delete_run"},
         "files": {"temporary.unlink"},
         "monitor.notifications": {"old.unlink"},

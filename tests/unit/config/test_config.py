@@ -131,10 +131,14 @@ def test_slurm_options(write: Write) -> None:
     for executor in ("local", "slurm"):
         config = load_config(write(json.dumps({"monitor": [entry(executor=executor, slurm=asked)]}), "c.json"), {})
         assert hash(config)
-        expected = SlurmOptions(8, "a,b", "lab", "1-0", ("--qos=low", "--comment=a b")) if executor == "slurm" else None
+        expected = (
+            SlurmOptions(nodes=8, partition="a,b", account="lab", time="1-0", options=("--qos=low", "--comment=a b"))
+            if executor == "slurm"
+            else None
+        )
         assert config.monitor[0].cluster == expected
     config = load_config(write(json.dumps({"monitor": [entry(executor="slurm")]}), "c.json"), {})
-    assert config.monitor[0].cluster == SlurmOptions(4)
+    assert config.monitor[0].cluster == SlurmOptions(nodes=4)
     assert config.monitor[0].cluster.sbatch_options() == ("--exclusive",)
 
 

@@ -18,16 +18,18 @@ from s3sync.errors import InterruptedBySignal, LeaseLostError, StateError
 from s3sync.runs.local_files import LocalFile
 from s3sync.runs.run_folder import Run, open_run
 from s3sync.signals import StopRequest
-from s3sync.slurm import coordinator, gathering
 from s3sync.slurm.client import Slurm, SlurmOptions
-from s3sync.slurm.work_folder import FINALIZER, JobSpec, WorkFolder
+from s3sync.slurm.executor import Collector, Finalizer
+from s3sync.slurm.follower import ClusterUpload, JobFollower
+from s3sync.slurm.job_spec import JobSpec
+from s3sync.slurm.work_folder import FINALIZER, WorkFolder
 from s3sync.state import lock
 from s3sync.state.lease_files import Numbers
 from s3sync.state.lock import Held
 from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
 from s3sync.transfer.progress import Lines, Snapshot
-from s3sync.transfer.request import FileTotals, UploadRequest
+from s3sync.transfer.request import FileTotals, Handover, UploadRequest
 from tests.helpers.fake_slurm import FakeSlurm
 from tests.helpers.lease_text import theirs
 
@@ -47,16 +49,14 @@ class Scene(NamedTuple):
     def collect_results(
         self, state: RunState | None, stop: StopRequest | None = None, own: WorkFolder | None = None
     ) -> RunState:
-        gathered = gathering.collect_results(
-            self.job, self.run, self.store, state, self.environ, stop or StopRequest(), own
-        )
+        executor = Finalizer(self.environ, own) if own else Collector(self.environ)
+        gathered = executor.collect(self.job, self.run, self.store, state, stop or StopRequest())
         assert gathered
         return gathered
 
-    def following(self, stop: StopRequest) -> Any:
-        place = coordinator.Place(self.run, self.store, self.folder)
-        shown = Lines(io.StringIO())
-        return coordinator._Following(self.job, place, Slurm(self.environ), shown, self.environ, stop)
+    def follower(self, stop: StopRequest) -> JobFollower:
+        uploading = ClusterUpload(request=self.job, run=self.run, store=self.store, folder=self.folder)
+        return JobFollower(uploading, Slurm(self.environ), Lines(io.StringIO()), self.environ, stop)
 
 
 @pytest.fixture
@@ -69,7 +69,22 @@ def scene(tmp_path: Path, tiny_run: Path) -> Scene:
     nothing = FileTotals(0, 0)
     moment = "2026-11-23T00:00:00+00:00"
     folder.create(
-        JobSpec("s3sync-1", "1", SlurmOptions(), job, moment, False, None, FileTotals(4, 9), nothing, nothing, 0.0), ""
+        JobSpec(
+            name="s3sync-1",
+            version="1",
+            options=SlurmOptions(),
+            handover=Handover(
+                request=job,
+                submitted=moment,
+                resumed=False,
+                manifest=None,
+                amount=FileTotals(4, 9),
+                proven=nothing,
+                sent=nothing,
+                seconds=0.0,
+            ),
+        ),
+        "",
     )
     folder.mark_submitted()
     store.prepare()
@@ -161,18 +176,18 @@ def test_an_interruption_is_reported_as_one_whatever_becomes_of_the_log(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     stop = StopRequest()
-    following = scene.following(stop)
+    follower = scene.follower(stop)
     stop.request(signal.SIGINT)
     monkeypatch.setattr(lock, "held", taken_over(error))
 
     with pytest.raises(InterruptedBySignal) as caught:
-        following._interrupted()
+        follower.end_interrupted()
 
     assert caught.value.exit_code == 130
     assert str(caught.value).startswith(
-        "interrupted by SIGINT, but what Slurm's jobs have proven is not in the log: lo"
+        "interrupted by SIGINT, but what Slurm's jobs have verified is not in the log: lo"
     )
-    assert "the same command goes on from there" in str(caught.value)
+    assert "run the same command to continue" in str(caught.value)
     assert scene.folder.exists()
 
 
@@ -194,15 +209,15 @@ def test_progress_shows_no_processes_of_tasks_that_are_dead(
     scene.folder.mark_finalizer_submitted(7)
     for number in range(2):
         scene.folder.write_progress(number, Snapshot("uploading", 1, 2, 5, 10, number + 1))
-    following = scene.following(StopRequest())
+    follower = scene.follower(StopRequest())
 
-    assert following.is_over() is False
-    following._look()
+    assert follower.is_over() is False
+    follower.update()
 
-    assert following._seen == Snapshot(activity, 2, 4, 9, 9, processes)
+    assert follower.snapshot == Snapshot(activity, 2, 4, 9, 9, processes)
     scene.folder.write_progress(FINALIZER, Snapshot("checking", 4, 4, 9, 9, 1))
-    following._look()
-    assert following._seen == Snapshot("waiting", 4, 4, 9, 9, 0), "no last job runs"
+    follower.update()
+    assert follower.snapshot == Snapshot("waiting", 4, 4, 9, 9, 0), "no last job runs"
 
 
 def set_squeue(tmp_path: Path, line: str) -> None:
@@ -215,10 +230,10 @@ def test_no_last_job_is_submitted_by_a_host_that_has_lost_the_lock(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     set_squeue(tmp_path, "echo '7_0|RUNNING|n1|None'")
-    following = scene.following(StopRequest())
+    follower = scene.follower(StopRequest())
     monkeypatch.setattr(lock, "held", taken_over(LeaseLostError("lost")))
 
     with pytest.raises(LeaseLostError):
-        following.is_over()
+        follower.is_over()
 
     assert not (tmp_path / "slurm" / "sbatch.said").exists()

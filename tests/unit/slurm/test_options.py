@@ -25,7 +25,7 @@ def test_options_for_sbatch_are_taken_as_they_are(name: str, value: str) -> None
 )
 def test_options_that_are_ours_are_refused_however_short(word: str) -> None:
     """sbatch takes `--arr` for `--array`."""
-    with pytest.raises(UsageError, match=f"sbatch option that s3sync chooses itself: {word} "):
+    with pytest.raises(UsageError, match=f"s3sync sets this sbatch option itself: {word} "):
         parse_options(f"-p short {word} x")
 
 

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,14 @@ from s3sync.patterns import Pattern
 from s3sync.runs.local_files import LocalFile
 from s3sync.slurm import broken_nodes, shards
 from s3sync.slurm.client import SlurmOptions, parse_options
+from s3sync.slurm.job_spec import JobSpec, Result
+from s3sync.slurm.start_marks import FailedStart
 from s3sync.slurm.submission import script_of
-from s3sync.slurm.work_folder import FINALIZER, FailedStart, JobSpec, Result, WorkFolder
+from s3sync.slurm.work_folder import FINALIZER, WorkFolder
 from s3sync.state.run_state import Proof
 from s3sync.transfer.batches import FILE_COST, cost_of
 from s3sync.transfer.progress import Snapshot
-from s3sync.transfer.request import FileTotals, UploadCounters, UploadRequest
+from s3sync.transfer.request import FileTotals, Handover, UploadCounters, UploadRequest
 from tests.helpers.hostile_names import HOSTILE_NAMES
 
 TO = Destination("lab-runs", "2026")
@@ -37,28 +40,30 @@ def files_of(*sizes: int) -> list[LocalFile]:
     return [LocalFile(f"Data/{number:06}", size, 1) for number, size in enumerate(sizes)]
 
 
-def handed(folder: Path) -> JobSpec:
+def spec_of(folder: Path) -> JobSpec:
     job = UploadRequest(local_path=folder / "run", destination=TO, log_dir=folder, cores=2, excludes=(Pattern("x$"),))
     nothing = FileTotals(0, 0)
     return JobSpec(
-        "s3sync-1",
-        "1",
-        SlurmOptions(nodes=3, options=("-p", "a")),
-        job,
-        "2026-11-23T00:00:00+00:00",
-        False,
-        None,
-        FileTotals(3, 9),
-        nothing,
-        nothing,
-        0.5,
+        name="s3sync-1",
+        version="1",
+        options=SlurmOptions(nodes=3, options=("-p", "a")),
+        handover=Handover(
+            request=job,
+            submitted="2026-11-23T00:00:00+00:00",
+            resumed=False,
+            manifest=None,
+            amount=FileTotals(3, 9),
+            proven=nothing,
+            sent=nothing,
+            seconds=0.5,
+        ),
     )
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> WorkFolder:
     made = WorkFolder(tmp_path / "slurm" / "RUN.12345678")
-    made.create(handed(tmp_path), "#!/bin/sh\n")
+    made.create(spec_of(tmp_path), "#!/bin/sh\n")
     return made
 
 
@@ -107,10 +112,10 @@ def test_what_this_program_chooses_itself_is_refused(words: str) -> None:
 
 @pytest.mark.parametrize("options", ["-x a", "-xa", "--exclude a", "--exclude=a", "--exclude=b --mem=1G -x a"])
 def test_nodes_to_avoid_come_to_those_that_the_user_keeps_off(options: str) -> None:
-    cluster = SlurmOptions(options=parse_options(options))
+    requested = SlurmOptions(options=parse_options(options))
 
-    assert cluster.sbatch_options()[1:] == cluster.options
-    assert cluster.sbatch_options(["n1", "n2"])[-1] == "--exclude=a,n1,n2"
+    assert requested.sbatch_options()[1:] == requested.options
+    assert requested.sbatch_options(["n1", "n2"])[-1] == "--exclude=a,n1,n2"
     assert SlurmOptions(options=("-p", "x")).sbatch_options(["n1"])[-1] == "--exclude=n1"
 
 
@@ -125,7 +130,7 @@ def test_what_is_handed_over_comes_back_as_it_was_whatever_the_names(folder: Wor
     assert folder.write_plan(1, [tuple(files[:half]), tuple(files[half:])]) == range(2)
     assert folder.write_plan(2, [tuple(files[:1])]) == range(2, 3)
 
-    assert WorkFolder(folder.path).spec() == handed(tmp_path)
+    assert WorkFolder(folder.path).spec() == spec_of(tmp_path)
     assert [folder.shard(number) for number in range(3)] == [tuple(files[:half]), tuple(files[half:]), (files[0],)]
     with pytest.raises(StateError, match="No such file"):
         folder.shard(3)
@@ -134,7 +139,13 @@ def test_what_is_handed_over_comes_back_as_it_was_whatever_the_names(folder: Wor
     proofs = [Proof(*file, "etag", "etag") for file in files]
     with folder.journal(1, TO) as journal:
         journal.record(proofs)
-    result = Result("n1", UploadCounters(sent_files=2), dict.fromkeys(HOSTILE_NAMES[:3], "why"), "aws", "")
+    result = Result(
+        node="n1",
+        counters=UploadCounters(sent_files=2),
+        failed=dict.fromkeys(HOSTILE_NAMES[:3], "why"),
+        aws="aws",
+        error="",
+    )
     folder.write_result(1, result)
     assert folder.proofs(1, TO) == folder.proofs(None, TO) == proofs
     assert folder.results() == {1: result}
@@ -164,13 +175,13 @@ def test_each_start_of_a_task_has_its_own_journal_and_a_torn_line_costs_that_lin
 def test_whatever_stands_in_what_jobs_leave_is_no_result_and_no_progress(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as where:
         folder = WorkFolder(Path(where) / "work")
-        folder.create(handed(Path(where)), "")
+        folder.create(spec_of(Path(where)), "")
         for kind in ("results", "progress"):
             for name in ("000000.json", "last.json", "garbage", "-1.json"):
                 (folder.path / kind / name).write_bytes(content)
 
         assert (folder.result(0), folder.result(FINALIZER), folder.results()) == (None, None, {})
-        assert (folder.progress(0), folder.tally()) == (None, UploadCounters())
+        assert (folder.progress(0), folder.counters()) == (None, UploadCounters())
 
 
 @given(ANYTHING)
@@ -178,12 +189,12 @@ def test_whatever_stands_in_what_jobs_leave_is_no_result_and_no_progress(content
 def test_whatever_stands_in_what_the_coordinator_wrote_is_an_error_that_says_what_to_do(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as where:
         folder = WorkFolder(Path(where) / "work")
-        folder.create(handed(Path(where)), "")
+        folder.create(spec_of(Path(where)), "")
         (folder.path / "job.json").write_bytes(content)
 
         with pytest.raises(StateError, match=re.escape("cannot understand the work folder")) as caught:
             folder.spec()
-        assert "(if none of its jobs lives, remove it)" in str(caught.value)
+        assert caught.value.id == "slurm.bad-work-folder"
 
 
 def test_a_task_reads_its_own_plan_alone_and_nobody_reads_plans_to_count_them(folder: WorkFolder) -> None:
@@ -200,7 +211,9 @@ def test_a_task_reads_its_own_plan_alone_and_nobody_reads_plans_to_count_them(fo
 def test_a_work_folder_of_an_older_version_is_refused_with_what_to_do(folder: WorkFolder) -> None:
     (folder.path / "plan-1.jsonl").write_text('[0, "Data/1", 1, 1]')
 
-    with pytest.raises(StateError, match=r"of an older version, whose jobs have to end .*\(if none of its jobs lives"):
+    with pytest.raises(
+        StateError, match=r"of an older version, whose jobs have to end .*\(if none of its jobs is running"
+    ):
         folder.shard_count()
 
 
@@ -210,11 +223,13 @@ def test_files_that_a_killed_start_of_a_task_has_sent_are_counted(folder: WorkFo
     for start, numbers, found in ((killed, (0, 1), False), (killed, (2, 3), True), (ended, (4,), False)):
         with folder.journal(0, TO, start, found=found) as journal:
             journal.record([Proof(f"Data/{number}", 10, 1, "e", "etag") for number in numbers])
-    assert folder.tally() == UploadCounters(sent_files=3, sent_size=30)
+    assert folder.counters() == UploadCounters(sent_files=3, sent_size=30)
 
-    folder.write_result(0, Result("n1", UploadCounters(sent_files=1, sent_size=10, found_files=4), {}, start=ended))
+    folder.write_result(
+        0, Result(node="n1", counters=UploadCounters(sent_files=1, sent_size=10, found_files=4), failed={}, start=ended)
+    )
 
-    assert folder.tally() == UploadCounters(sent_files=3, sent_size=30, found_files=4)
+    assert folder.counters() == UploadCounters(sent_files=3, sent_size=30, found_files=4)
     assert len(folder.proofs(0, TO)) == 5
 
 
@@ -224,7 +239,7 @@ def test_what_slurm_has_taken_no_job_of_is_not_said_to_be_on_it(folder: WorkFold
     assert folder.progress_text() == "not known to have taken its jobs (the next scan asks Slurm, and tries again)"
     folder.lock_path(0).parent.mkdir()
     folder.lock_path(0).touch()
-    assert folder.is_submitted(), "a task was started_shards, whatever sbatch said"
+    assert folder.is_submitted(), "a task was started, whatever sbatch said"
 
 
 def started(folder: WorkFolder, who: str, node: str, said: str) -> None:
@@ -240,12 +255,12 @@ def test_nodes_on_which_the_program_did_not_start_are_known_by_what_they_printed
     started(folder, "2.9.0", "n3", "")
     started(folder, "3.10.1", "n4", "it runs\n")
     started(folder, "last.11.0", "n5\x1b[31m", "one\ntwo\nImportError: no rich\n")
-    folder.mark_started({"SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "10", "SLURM_RESTART_COUNT": "1"})
+    folder.starts.mark_started({"SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "10", "SLURM_RESTART_COUNT": "1"})
     (folder.path / "starts" / "garbage").write_bytes(b"\xff")
 
-    assert [start._replace(at=0) for start in folder.failed_starts()] == [
-        FailedStart("n1", "job.sh: 8: exec: /opt/python: not found", False),
-        FailedStart("n5\\x1b[31m", "two / ImportError: no rich", True),
+    assert [replace(start, time_ns=0) for start in folder.starts.failed_starts()] == [
+        FailedStart(node="n1", output="job.sh: 8: exec: /opt/python: not found", is_finalizer=False),
+        FailedStart(node="n5\\x1b[31m", output="two / ImportError: no rich", is_finalizer=True),
     ]
 
 
@@ -272,7 +287,7 @@ def test_a_script_that_cannot_start_the_program_names_its_node(
         program.write_text(python)
         program.chmod(0o600 if python == "not executable" else 0o700)
     monkeypatch.setattr(sys, "executable", str(program))
-    other.create(handed(tmp_path), script_of(other))
+    other.create(spec_of(tmp_path), script_of(other))
     environ = {"PATH": "/usr/bin:/bin", "SLURMD_NODENAME": "n7", "SLURM_JOB_ID": "9"}
     array = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_JOB_ID": "8", "SLURM_RESTART_COUNT": "1"}
 
@@ -281,21 +296,21 @@ def test_a_script_that_cannot_start_the_program_names_its_node(
             ended = subprocess.run(("sh", other.script), env={**environ, **more}, stderr=out, check=False)
         assert ended.returncode == code
 
-    one, last = other.failed_starts()
-    assert (one.node, one.is_last_job, last.node, last.is_last_job) == ("n7", False, "n7", True)
-    assert says in one.said
+    one, last = other.starts.failed_starts()
+    assert (one.node, one.is_finalizer, last.node, last.is_finalizer) == ("n7", False, "n7", True)
+    assert says in one.output
     assert list(other.broken_nodes()) == ["n7"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in (other.path / "starts").iterdir()} == {0o600}
     for more in ({}, array):
-        other.mark_started({**environ, **more})
-    assert other.failed_starts() == []
+        other.starts.mark_started({**environ, **more})
+    assert other.starts.failed_starts() == []
 
 
 def test_a_node_is_not_broken_once_a_job_has_run_there_since(folder: WorkFolder) -> None:
     started(folder, "0.7.0", "n1", "not found\n")
     os.utime(folder.path / "starts" / "0.7.0", ns=(10**9, 10**9))
     assert folder.broken_nodes() == {"n1": "not found"}
-    folder.write_result(1, Result("n1", UploadCounters(), {}))
+    folder.write_result(1, Result(node="n1", counters=UploadCounters(), failed={}))
     assert (folder.broken_nodes(), folder.working_nodes()) == ({}, {"n1"})
     os.utime(folder.path / "results" / "000001.json", ns=(1, 1))
     assert folder.broken_nodes() == {"n1": "not found"}, "it ran there before"
@@ -307,10 +322,15 @@ def test_a_node_whose_job_left_nothing_is_known_from_slurm(folder: WorkFolder) -
     folder.lock_path(1).touch()
     started(folder, "2.9.0", "n3", "")
     started(folder, "3.10.0", "n5", "it ran, and was killed")
-    folder.mark_started({"SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "10"})
+    folder.starts.mark_started({"SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "10"})
     for _ in range(2):
-        folder.note_silent_nodes([(0, "n1"), (1, "n2"), (2, "n3"), (3, "n5"), (None, "n4"), (5, "")])
-    assert [(start.node, start.is_last_job) for start in folder.failed_starts()] == [("n1", False), ("n4", True)]
+        folder.starts.note_silent_nodes(
+            [(0, "n1"), (1, "n2"), (2, "n3"), (3, "n5"), (None, "n4"), (5, "")], folder.started_shards()
+        )
+    assert [(start.node, start.is_finalizer) for start in folder.starts.failed_starts()] == [
+        ("n1", False),
+        ("n4", True),
+    ]
     assert "is that shared, and may this user write there?" in folder.broken_nodes()["n1"]
 
 
@@ -343,7 +363,12 @@ def test_progress_is_what_was_said_last(folder: WorkFolder) -> None:
 def test_results_of_tasks_and_last_job_are_counted_together_but_for_their_seconds(folder: WorkFolder) -> None:
     for who, sent in ((0, 5), (1, 7), (FINALIZER, 1)):
         folder.write_result(
-            who, Result("n1", UploadCounters(sent_files=sent, sent_size=10 * sent, aws_processes=1, seconds=9), {})
+            who,
+            Result(
+                node="n1",
+                counters=UploadCounters(sent_files=sent, sent_size=10 * sent, aws_processes=1, seconds=9),
+                failed={},
+            ),
         )
 
-    assert folder.tally() == UploadCounters(sent_files=13, sent_size=130, aws_processes=3)
+    assert folder.counters() == UploadCounters(sent_files=13, sent_size=130, aws_processes=3)

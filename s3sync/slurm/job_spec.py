@@ -1,0 +1,73 @@
+"""Hold what the jobs of a cluster upload are given, and what comes of each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from s3sync.slurm.client import SlurmOptions
+from s3sync.text import printable
+from s3sync.transfer.request import Handover, UploadCounters, UploadRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """What all jobs of one upload are given. They share the `name`; `version` is that of this program."""
+
+    name: str
+    version: str
+    options: SlurmOptions
+    handover: Handover
+
+    @property
+    def request(self) -> UploadRequest:
+        """Return the request of the upload."""
+        return self.handover.request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came of a shard, or of the finalizer job: the reason of each failed file, and the error that ended it.
+
+    `start` is the name of the journal of the start that wrote this; empty if there is none.
+    """
+
+    node: str
+    counters: UploadCounters
+    failed: Mapping[str, str]
+    aws: str = ""
+    error: str = ""
+    start: str = ""
+
+
+def spec_to_json(spec: JobSpec) -> Any:
+    """Return a value for `json.dumps`."""
+    from pydantic import TypeAdapter  # expensive to import, and not needed for local uploads
+
+    return TypeAdapter(JobSpec).dump_python(spec, mode="json")
+
+
+def spec_from_json(facts: Any) -> JobSpec:
+    """Return what `spec_to_json` was given. Raises ValueError."""
+    from pydantic import TypeAdapter
+
+    spec: JobSpec = TypeAdapter(JobSpec).validate_python(facts)
+    return spec
+
+
+def result_to_json(result: Result) -> Any:
+    """Return a value for `json.dumps`."""
+    return asdict(result)
+
+
+def result_from_json(facts: Any) -> Result:
+    """Return what `result_to_json` was given. Raises ValueError, TypeError, KeyError or AttributeError."""
+    return Result(
+        node=str(facts["node"]),
+        counters=UploadCounters(**facts["counters"]),
+        failed={printable(str(path)): printable(str(reason)) for path, reason in facts["failed"].items()},
+        aws=printable(str(facts["aws"])),
+        error=printable(str(facts["error"])),
+        start=str(facts["start"]),
+    )
