@@ -19,7 +19,6 @@ from s3sync.slurm.work_folder import FINALIZER, WorkFolder
 from s3sync.state import RunState, StateStore, lock
 from s3sync.transfer import progress, upload
 from s3sync.transfer.request import UploadRequest, UploadResult
-from s3sync.transfer.selection import UploadSelection
 
 _LAST_LINES = 3  # of the jobs' output
 _CONTINUE = "run the same command to continue"
@@ -99,14 +98,19 @@ def collect(ours: UploadRequest, folder: WorkFolder, environ: Mapping[str, str],
     inputs = upload.inspect_run(ours, environ)
     run, store = inputs.run, StateStore(ours.log_dir, inputs.run, ours.destination)
     uploading = ClusterUpload(request=ours, run=run, store=store, folder=folder)
+
+    def to_result(state: RunState) -> UploadResult:
+        return UploadResult(
+            run=run, destination=ours.destination, log_path=store.log_path, state=state, selection=inputs.selection
+        )
+
     busy = f"{uploading.target} is being uploaded already"
     with lock.wait_for(store.lock_path, busy, stop, lambda: not folder.exists()) as held:
         if held:
             store.guard(held.check)
             store.prepare()
         if not held or not folder.exists():
-            state = store.load(set_aside=False).state or RunState.of(run)
-            result = _to_result(uploading, inputs.selection, state)
+            result = to_result(store.load(set_aside=False).state or RunState.of(run))
             return replace(_require_completed(result, uploading), already_complete=True)
         failure = _failure_of(uploading)
         counters, seconds_before = folder.counters(), folder.spec().handover.seconds
@@ -116,17 +120,7 @@ def collect(ours: UploadRequest, folder: WorkFolder, environ: Mapping[str, str],
     if failure and not collected.completed:
         raise failure
     counters = replace(counters, seconds=collected.seconds - seconds_before)
-    return replace(_to_result(uploading, inputs.selection, collected), counters=counters, on_complete=on_complete)
-
-
-def _to_result(uploading: ClusterUpload, selection: UploadSelection, state: RunState) -> UploadResult:
-    return UploadResult(
-        run=uploading.run,
-        destination=uploading.request.destination,
-        log_path=uploading.store.log_path,
-        state=state,
-        selection=selection,
-    )
+    return replace(to_result(collected), counters=counters, on_complete=on_complete)
 
 
 def _require_completed(result: UploadResult, uploading: ClusterUpload) -> UploadResult:
