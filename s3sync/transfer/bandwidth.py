@@ -1,4 +1,9 @@
-"""What may be sent at which time of the day: `50MB/s`, or a timetable such as `{"Mon-Fri 08:00-18:00": "50MB/s"}`."""
+"""Limit the bandwidth by the time of the day: `50MB/s`, or a schedule such as `{"Mon-Fri 08:00-18:00": "50MB/s"}`.
+
+The CLI reads its limit when it starts, so a process gets its share then: of what the others leave, and more if it has
+much of what is left to send, so that the last one does not keep the share of one of many. A process that outlives a
+window, and is faster than the next one allows, is terminated after a grace period, and its files are sent again.
+"""
 
 from __future__ import annotations
 
@@ -17,24 +22,24 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _DAY = "|".join(_DAYS)
 _WHEN = re.compile(rf"(?:({_DAY})(?:-({_DAY}))? )?([0-2]\d):([0-5]\d)-([0-2]\d):([0-5]\d)", re.IGNORECASE)
 _MINUTES_A_DAY = 24 * 60
-_LEAST = 8  # a process gets no less than such a part of an equal share
-_TOLERANCE = 1 + 2 / _LEAST  # where processes started unexpectedly, the least that they got may be too much
-GRACE_SECONDS = 120.0  # most batches are done by then, and nothing is sent twice
+_SMALLEST_PART = 8  # a process gets at least an eighth of an equal share
+_TOLERANCE = 1 + 2 / _SMALLEST_PART  # processes that start unexpectedly may get a little too much
+GRACE_SECONDS = 120.0  # most batches are done after that time, so that nothing is sent twice
 
 
 class Window(NamedTuple):
-    """A time of some days, in minutes since midnight, and the rate then in bytes a second.
+    """A part of some days, in minutes since midnight, and the rate in bytes a second that holds then.
 
-    One that ends before it begins goes on into the next day.
+    A window that ends before it starts goes on into the next day.
     """
 
-    days: frozenset[int]  # 0 is Monday; the days on which it begins
+    days: frozenset[int]  # on which it starts; 0 is Monday
     start: int
     end: int
     rate: int
 
     def contains(self, moment: datetime) -> bool:
-        """Whether that moment is in it."""
+        """Return whether a local time is in the window."""
         minute, day = moment.hour * 60 + moment.minute, moment.weekday()
         if self.start < self.end:
             return day in self.days and self.start <= minute < self.end
@@ -42,21 +47,21 @@ class Window(NamedTuple):
 
 
 class BandwidthSchedule(NamedTuple):
-    """Windows; at any other time there is no limit."""
+    """Windows with limits; at any other time there is none."""
 
     windows: tuple[Window, ...]
 
     def rate(self, moment: datetime) -> int | None:
-        """Bytes a second at that local time, the least if windows overlap; None: no limit."""
+        """Return the bytes a second at a local time, the lowest if windows overlap; None without a limit."""
         return min((window.rate for window in self.windows if window.contains(moment)), default=None)
 
     def split(self, among: int) -> BandwidthSchedule:
-        """The share of each of so many hosts that send at once."""
+        """Return the share of each host, if that many send at the same time."""
         return BandwidthSchedule(tuple(window._replace(rate=max(1, window.rate // among)) for window in self.windows))
 
 
 def parse_schedule(limit: str | Mapping[str, str]) -> BandwidthSchedule:
-    """A rate for all times, or rates by time; raises ValueError that says what is wrong."""
+    """Parse one rate, or rates by time; raises ValueError that says what is wrong."""
     if isinstance(limit, str):
         return BandwidthSchedule((Window(frozenset(range(7)), 0, _MINUTES_A_DAY, parse_rate(limit)),))
     return BandwidthSchedule(tuple(_window(when, parse_rate(rate)) for when, rate in limit.items()))
@@ -65,11 +70,11 @@ def parse_schedule(limit: str | Mapping[str, str]) -> BandwidthSchedule:
 def _window(when: str, rate: int) -> Window:
     match = _WHEN.fullmatch(when.strip())
     if not match:
-        raise ValueError(f"no time of the day: {printable(when)!r} (e.g. 08:00-18:00, or Mon-Fri 08:00-18:00)")
+        raise ValueError(f"{printable(when)!r} is not a time of the day (e.g. 08:00-18:00, or Mon-Fri 08:00-18:00)")
     start, end = (int(hour) * 60 + int(minute) for hour, minute in (match.group(3, 4), match.group(5, 6)))
     if start >= _MINUTES_A_DAY or end > _MINUTES_A_DAY or start == end:
         raise ValueError(
-            f"no time of the day: {printable(when)!r} (from 00:00 to 24:00, and not from a time to itself)"
+            f"{printable(when)!r} is not a time of the day (from 00:00 to 24:00, with two different times)"
         )
     return Window(_days(match[1], match[2]), start, end, rate)
 
@@ -82,18 +87,18 @@ def _days(first: str | None, last: str | None) -> frozenset[int]:
 
 
 class Ahead(NamedTuple):
-    """What a process that starts now may expect."""
+    """What will happen beside a process that starts now."""
 
-    coming: int  # more processes will start beside it
-    part: float = 0.0  # of what is to be sent yet, that process sends so much
+    coming: int  # number of processes that will start after it
+    part: float = 0.0  # its part of the work that is left, from 0 to 1
 
 
 class Throttle:
-    """The shares of so many processes; may be asked from several threads."""
+    """Shares a bandwidth among processes; its methods may be called from several threads."""
 
     def __init__(
         self,
-        timetable: BandwidthSchedule,
+        schedule: BandwidthSchedule,
         processes: int,
         environ: Mapping[str, str],
         settings: aws_settings.S3Settings,
@@ -101,7 +106,7 @@ class Throttle:
         now: Callable[[], datetime] = datetime.now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._timetable = timetable
+        self._schedule = schedule
         self._processes = processes
         self._environ = environ
         self._settings = settings
@@ -110,29 +115,30 @@ class Throttle:
         self._clock = clock
         self._lock = threading.Lock()
         self._configs: dict[int, Path] = {}
-        self._over_limit_since: float | None = None  # since when processes run that are faster than they may
+        self._over_limit_since: float | None = None  # since when a process is faster than allowed
 
     def share(self) -> int | None:
-        """What one of all processes may send, bytes a second, if all of them run; None: no limit."""
-        rate = self._timetable.rate(self._now())
+        """Return an equal share in bytes a second; None without a limit."""
+        rate = self._schedule.rate(self._now())
         return None if rate is None else max(1, rate // self._processes)
 
     def share_beside(self, others: Iterable[int | None], ahead: Ahead | None = None) -> int | None:
-        """What a process that starts now beside others with these shares may send, bytes a second; None: no limit.
+        """Return the share, in bytes a second, of a process that starts beside others with these shares.
 
-        As much as its part of the work wants, but each that is still to come is left a part of an equal share.
+        It is as large as its part of the work requires, but leaves the smallest share to each process that will follow.
+        None without a limit.
         """
-        rate, others = self._timetable.rate(self._now()), list(others)
+        rate, others = self._schedule.rate(self._now()), list(others)
         if rate is None:
             return None
         coming, part = ahead or Ahead(max(0, self._processes - 1 - len(others)))
-        least = rate // (_LEAST * self._processes)
+        smallest = rate // (_SMALLEST_PART * self._processes)
         free = rate - sum(rate // self._processes if other is None else other for other in others)
         wanted = max(free // (coming + 1), int(rate * part))
-        return max(1, least, min(wanted, free - coming * least))
+        return max(1, smallest, min(wanted, free - coming * smallest))
 
     def config(self, share: int) -> Path:
-        """An AWS config with this limit; raises AwsError."""
+        """Return the path of an AWS config with this limit; raises AwsError."""
         with self._lock:
             if share not in self._configs:
                 path = self._work / f"aws-config-{share}"
@@ -141,17 +147,18 @@ class Throttle:
             return self._configs[share]
 
     def over_limit(self, shares: Mapping[int, int | None]) -> list[int]:
-        """Which processes, given the share that each began with, have to be ended by now.
+        """Return the processes to terminate, of these with the share that each started with, by process id.
 
-        Those that began without a limit; and if the others together exceed it, those with more than an equal share.
+        These are, after a grace period, the processes without a limit; and, if the others exceed the limit together,
+        those with more than an equal share.
         """
         equal = self.share()
         if equal is None:
             self._over_limit_since = None
             return []
-        known = [began for began in shares.values() if began is not None]
-        is_too_much = sum(known) > equal * self._processes * _TOLERANCE
-        fast = [pid for pid, began in shares.items() if began is None or (is_too_much and began > equal)]
+        limited = [share for share in shares.values() if share is not None]
+        is_too_much = sum(limited) > equal * self._processes * _TOLERANCE
+        fast = [pid for pid, share in shares.items() if share is None or (is_too_much and share > equal)]
         if not fast:
             self._over_limit_since = None
             return []

@@ -1,7 +1,7 @@
-"""Changes of a run after it was completed: tools write into it, analyses come, a samplesheet is corrected.
+"""Find changes of a run after it was completed: tools write into it, analyses arrive, a samplesheet is corrected.
 
-A scan looks at a few folders and files of each run; only where one of them has changed, and now and then anyway, it
-compares a listing of the whole run with the state log. What it found is remembered between scans.
+A scan reads the times of a few folders and files of each run. Only if one of them has changed, and now and then anyway,
+it compares a listing of the whole run with the state log. What it found is remembered between scans.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from s3sync.state import RunState, StateStore, identity, log_format, waiting
 from s3sync.text import parse_iso, printable
 from s3sync.transfer import batches, selection
 
-Spots: TypeAlias = Mapping[str, tuple[int, int]]  # path in the run -> mtime in ns, and of a file its size
+Marks: TypeAlias = Mapping[str, tuple[int, int]]  # path in the run -> mtime in ns, and the size of a file
 
 MEMORY = "rechecks.json"  # in the log directory
 RECHECK_HOURS = 6.0  # between two listings of a run that show nothing new
-ROUTINE_SECONDS = 0.25  # of a scan that such listings may take; the others wait for the next scan
-_CHANGED_SECONDS = 30.0  # the same of listings of runs that have changed
-_NAMED = 3
-_MOST_SPOTS = 40
+ROUTINE_SECONDS = 0.25  # that such listings may take in a scan; the others wait for the next scan
+_CHANGED_SECONDS = 30.0  # the same for listings of runs that have changed
+_MAX_NAMES_SHOWN = 3
+_MAX_MARKS = 40
 _FOLDERS = ("", "InterOp", "Data", "Data/Intensities", "Data/Intensities/BaseCalls")
-_FILES = ("InterOp/IndexMetricsOut.bin",)  # a new one is seen by its folder, one that is written again is not
+_FILES = ("InterOp/IndexMetricsOut.bin",)  # the folder reveals a new file, but not one that is rewritten
 _SHEET = re.compile(r"[^/]*sample[-_ ]?sheet[^/]*\.csv", re.IGNORECASE | re.DOTALL)
 _ALIGNMENT = re.compile(r"Alignment[^/]*", re.IGNORECASE | re.DOTALL)
 
 
 class Change(NamedTuple):
-    """How many `files` are new or changed, and the first of them; `another` says why it is not the same run at all."""
+    """The number of `files` that are new or changed, and the first of them; `another` says why it is another run."""
 
     files: int
     named: tuple[str, ...]
@@ -47,24 +47,26 @@ class Change(NamedTuple):
 
     @property
     def text(self) -> str:
-        """For people."""
+        """Return a description for people."""
         names = ", ".join(map(printable, self.named)) + (", ..." if self.files > len(self.named) else "")
         are = "1 file is" if self.files == 1 else f"{self.files:,} files are"
         return f"{are} new or changed since it was uploaded: {names}"
 
 
 class _Known(NamedTuple):
-    """What was found when a run was last listed, at a moment in seconds since the epoch."""
+    """What was found when a run was listed last, in seconds since the epoch."""
 
     finished: str  # of the upload that this goes with
     at: float
-    spots: Spots | None
+    marks: Marks | None
     change: Change | None = None
 
 
-def spots_of(run: Run) -> dict[str, tuple[int, int]]:
-    """Where tools and instruments write to later, as it is now. To be looked at before the run is listed: then what
-    comes meanwhile is seen by the next look."""
+def read_marks(run: Run) -> dict[str, tuple[int, int]]:
+    """Return the times of what tools and instruments write to later.
+
+    To be called before the run is listed: then the next scan finds what arrives meanwhile.
+    """
     names = _names_in(run.path)
     places = [*_FOLDERS, *_FILES, *(name for name in names if _SHEET.fullmatch(name))]
     for name in names:
@@ -72,7 +74,7 @@ def spots_of(run: Run) -> dict[str, tuple[int, int]]:
             below = [f"{name}/{inner}" for inner in _names_in(run.path / name)]
             places += [name, *below, *(f"{inner}/Fastq" for inner in below)]
     seen = _seen(run, places)
-    return dict(list(seen.items())[:_MOST_SPOTS])
+    return dict(list(seen.items())[:_MAX_MARKS])
 
 
 def _names_in(folder: Path) -> list[str]:
@@ -83,7 +85,7 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _seen(run: Run, places: list[str]) -> dict[str, tuple[int, int]]:
-    """Those that are there."""
+    """Return the times of those of these places that exist."""
     found = {}
     for place in places:
         try:
@@ -96,9 +98,9 @@ def _seen(run: Run, places: list[str]) -> dict[str, tuple[int, int]]:
 
 
 class Watch:
-    """What is known of completed runs. Only a `scanning` one lists runs by routine, and remembers.
+    """Remembers completed runs, and finds their changes. Only if it is `scanning`, it lists runs by routine.
 
-    With `days` 0 nobody looks at a completed run again; else it is listed by routine for so many days.
+    A completed run is listed by routine for `days`; with 0 it is not checked at all.
     """
 
     def __init__(self, log_dir: Path, days: float, *, scanning: bool = False, now: float | None = None) -> None:
@@ -120,9 +122,9 @@ class Watch:
         excludes: tuple[Pattern, ...],
         opened: Callable[[], Run],
     ) -> Change | None:
-        """What has changed of a run whose log, in short `head`, is completed; `opened` gives the run to be listed.
+        """Return what has changed in a run whose log is completed; `head` is the log in short, `opened` opens the run.
 
-        Raises S3SyncError if it cannot be listed, or its log not be read.
+        Raises S3SyncError if the run cannot be listed, or its log cannot be read.
         """
         if not self._days:
             return None
@@ -131,22 +133,22 @@ class Watch:
         known = self._known.get(name)
         if known is None or known.finished != head.finished:
             known = _Known(head.finished, parse_iso(head.finished) or 0.0, head.watched)
-        if known.spots is None and head.by_predecessor:  # completed is completed: what comes after that is looked for
-            self._known[name] = known = _Known(head.finished, self._now, spots_of(run))
-        has_changed = known.spots is not None and _seen(run, list(known.spots)) != dict(known.spots)
+        if known.marks is None and head.by_predecessor:  # it is complete: only later changes count
+            self._known[name] = known = _Known(head.finished, self._now, read_marks(run))
+        has_changed = known.marks is not None and _seen(run, list(known.marks)) != dict(known.marks)
         if not (self._changed < _CHANGED_SECONDS if has_changed else self._is_routine_due(known, head)):
             return known.change
         started = time.monotonic()
-        spots = spots_of(opened())
+        marks = read_marks(opened())
         change = _compare(opened(), store, head, excludes, known.at)
-        self._known[name] = _Known(head.finished, self._now, spots, change)
+        self._known[name] = _Known(head.finished, self._now, marks, change)
         seconds = time.monotonic() - started
         self._changed += seconds
         self._routine += 0 if has_changed else seconds  # a run that changes all the time does not stop the routine
         return change
 
     def save(self) -> None:
-        """Remember what a scan over all runs has found. If that fails they are listed again: nothing is lost."""
+        """Save what a scan of all runs has found. If that fails, the runs are listed again: nothing is lost."""
         known = {name: entry for name, entry in self._known.items() if name in self._seen}
         if self._scanning and known != self._before:
             with contextlib.suppress(OSError):
@@ -155,7 +157,7 @@ class Watch:
     def _is_routine_due(self, known: _Known, head: log_format.Head) -> bool:
         if not self._scanning or self._routine >= ROUTINE_SECONDS:
             return False
-        if known.spots is None:
+        if known.marks is None:
             return True
         since_completion = self._now - (parse_iso(head.finished) or 0.0)
         is_recent = 0 <= self._now - known.at < RECHECK_HOURS * 3600  # a wrong clock may have dated it in the future
@@ -165,14 +167,14 @@ class Watch:
 def _compare(
     run: Run, store: StateStore, head: log_format.Head, excludes: tuple[Pattern, ...], since: float
 ) -> Change | None:
-    """A fresh listing of a run against its log. What was deleted is no change."""
+    """Compare a listing of the run with its log. A deleted file is no change."""
     listing = local_files.list_files(run)
     state = store.load(set_aside=False).state
     if state is None:
         return None
     reserved = destination.COMPLETION_OBJECT if state.completion_object else ""
     scope = selection.select_files(run, listing, store.destination, excludes, reserved)
-    if head.by_predecessor:  # which did not say how the files were
+    if head.by_predecessor:  # its log does not say how the files were
         new = {file.path for file, ctime in zip(listing.files, listing.ctimes_ns, strict=True) if ctime > since * 1e9}
         changed = [file.path for file in scope.files if file.path in new]
     else:
@@ -180,11 +182,11 @@ def _compare(
         changed = [*(file.path for file in pending), *(item.path for item in scope.rejected)]
     if not changed:
         return None
-    return Change(len(changed), tuple(changed[:_NAMED]), _why_another(run, listing, state, changed))
+    return Change(len(changed), tuple(changed[:_MAX_NAMES_SHOWN]), _why_another(run, listing, state, changed))
 
 
 def _why_another(run: Run, listing: local_files.Listing, state: RunState, changed: list[str]) -> str:
-    """Why the folder holds another run than before; empty if it is the same, with changes."""
+    """Return why the folder holds another run than before; empty if it is the same run, with changes."""
     known = [path for path in changed if path in state.proven]
     both = sum(file.path in state.proven for file in listing.files)
     if run_folder.RUN_INFO not in known or 2 * len(known) <= both:
@@ -193,7 +195,7 @@ def _why_another(run: Run, listing: local_files.Listing, state: RunState, change
 
 
 def _load(path: Path) -> dict[str, _Known]:
-    """What was remembered; nothing of what cannot be understood: then the runs are listed again."""
+    """Return what was remembered; nothing if it cannot be understood: then the runs are listed again."""
     try:
         loaded = json.loads(path.read_bytes())
         return {name: _parse(entry) for name, entry in loaded.items()}
@@ -202,8 +204,8 @@ def _load(path: Path) -> dict[str, _Known]:
 
 
 def _parse(entry: list[Any]) -> _Known:
-    """Raises ValueError, TypeError, AttributeError."""
-    finished, at, spots, change = entry
-    seen = {str(path): (int(mtime), int(size)) for path, (mtime, size) in spots.items()}
+    """Parse an entry; raises ValueError, TypeError, AttributeError."""
+    finished, at, marks, change = entry
+    seen = {str(path): (int(mtime), int(size)) for path, (mtime, size) in marks.items()}
     found = Change(int(change[0]), tuple(map(str, change[1])), str(change[2])) if change else None
     return _Known(str(finished), float(at), seen, found)

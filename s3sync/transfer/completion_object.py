@@ -1,6 +1,6 @@
-"""The completion object: what says to event-driven pipelines that a run is whole in S3, and what of it is there.
+"""Write the completion object, which tells event-driven pipelines that a run is complete in S3, and what it holds.
 
-It is the last object of a run, and arrives as every file of it does: sent by `aws s3 cp`, read back, and proven.
+It is the last object of a run, and is uploaded like each of its files: sent by `aws s3 cp`, read back, and verified.
 """
 
 from __future__ import annotations
@@ -23,22 +23,28 @@ from s3sync.transfer.selection import UploadSelection
 VERSION = 1
 
 
-def write(context: UploadContext, state: RunState, scope: UploadSelection) -> Run:
-    """The object as the only file of a new private folder, which is given as a run's; raises StateError."""
+def write(context: UploadContext, state: RunState, selection: UploadSelection) -> Run:
+    """Write the object as the only file of a new private folder; return that as a run. Raises StateError."""
     folder = context.work / "completion"
     run, destination = context.run, context.request.destination
     try:
         folder.mkdir(mode=0o700)
         with (folder / aws_destination.COMPLETION_OBJECT).open("x", encoding="ascii") as stream:
-            stream.writelines(_text(run, destination, state, scope))
+            stream.writelines(_text(run, destination, state, selection))
     except OSError as error:
         where = printable(str(folder))
-        raise StateError(f"cannot write the completion object: {where}: {error.strerror} (set TMPDIR)") from error
+        raise StateError(
+            f"cannot write the completion object: {where}: {error.strerror} (set TMPDIR)",
+            id="state.no-completion-object",
+        ) from error
     return run._replace(path=folder, excludes_analyses=False, parent_run=None)
 
 
 def send(written: Run, pipeline: Pipeline, number: int) -> tuple[str, str]:
-    """Put it into S3 by one batch of this number: its ETag, or why there is none. Raises as the pipeline does."""
+    """Upload it as a batch of this number; return its ETag, or an empty string and the reason.
+
+    Raises what `Pipeline.run` raises.
+    """
     file = local_files.restat(written, aws_destination.COMPLETION_OBJECT)
     assert file is not None, "write() comes first"
     why = "it was not sent"
@@ -50,8 +56,8 @@ def send(written: Run, pipeline: Pipeline, number: int) -> tuple[str, str]:
     return "", why
 
 
-def _text(run: Run, destination: Destination, state: RunState, scope: UploadSelection) -> Iterator[str]:
-    """Piece by piece, a line for each file: there may be a million."""
+def _text(run: Run, destination: Destination, state: RunState, selection: UploadSelection) -> Iterator[str]:
+    """Yield the text in pieces, one for each file: there may be a million."""
     proofs = state.proven.values()
     facts = {
         "version": VERSION,
@@ -62,8 +68,8 @@ def _text(run: Run, destination: Destination, state: RunState, scope: UploadSele
         "completed_at": now_iso(),
         "total_files": len(proofs),
         "total_bytes": state.size,
-        "excluded_files": scope.excluded,
-        "skipped_files": sorted(printable(item.path) for item in scope.skipped),
+        "excluded_files": selection.excluded,
+        "skipped_files": sorted(printable(item.path) for item in selection.skipped),
         "written_by": f"s3sync {__version__}",
     }
     yield json.dumps(facts, indent=1).removesuffix("\n}")

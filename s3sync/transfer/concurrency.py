@@ -1,7 +1,7 @@
 """Decide how many `aws` processes run at once: as many as the user sets, and more while the CPU is idle.
 
-Without latency a process keeps a core busy and more of them only fight for it. With latency, or a slow
-network, each waits most of its time: then more of them pay, up to a bound.
+Without latency a process keeps a core busy, and more of them only compete for it. With latency, or a slow network,
+each waits most of its time: then more of them are faster, up to a limit.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from typing import NamedTuple
 
 import psutil
 
-_WINDOW_SECONDS = 2.0  # seconds over which the load is judged, and left to a new process to get past its start-up
+_WINDOW_SECONDS = 2.0  # over which the load is measured; a new process is past its start-up then
 
 
 class Load(NamedTuple):
-    """Shares of the CPU, 0 to 1: of the cores that may be used by this program and its children, and of the machine."""
+    """Shares of the CPU from 0 to 1: `own` of this program and its children, on the cores that they may use."""
 
     own: float
     machine: float
 
 
 class LoadMeter:
-    """The load since the last time it was asked."""
+    """Measures the load since the last call."""
 
     def __init__(self, cores: int, pids: Callable[[], Iterable[int]]) -> None:
         self._cores = cores
         self._pids = pids
         self._then = time.monotonic()
         self._used = self._cpu_seconds()
-        psutil.cpu_percent()  # the first answer has nothing to go by
+        psutil.cpu_percent()  # the first answer means nothing
 
     def __call__(self) -> Load:
         now, used = time.monotonic(), self._cpu_seconds()
@@ -42,7 +42,7 @@ class LoadMeter:
         return Load(max(0.0, spent / elapsed / self._cores) if elapsed > 0 else 1.0, machine)
 
     def _cpu_seconds(self) -> float:
-        """Of this process, of its children that have ended, and of those that live."""
+        """Return the CPU time of this process, of its children that have ended, and of those that live."""
         return sum(map(_cpu_seconds, (os.getpid(), *self._pids())))
 
 

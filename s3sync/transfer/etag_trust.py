@@ -1,9 +1,8 @@
-"""What the ETags of a server are worth: MD5s of the bytes, as S3 has them, or something that says nothing.
+"""Find out what the ETags of a server are worth: MD5s of the bytes, as in S3, or something that says nothing.
 
-Many servers that speak S3's language give objects of several parts, or all objects, ETags of another kind. Whether an
-ETag that is not the expected one means other bytes is found out once for each kind, by reading one object back. Until
-that has shown the bytes of the disk under such an ETag, and as soon as any ETag of the kind was an MD5, an unexpected
-one is a mismatch.
+Many S3-compatible servers give objects of several parts, or all objects, ETags of another kind. Whether an unexpected
+ETag means other bytes is found out once for each kind, by reading one object back. Before that has shown the bytes of
+the disk, and as soon as any ETag of the kind was an MD5, an unexpected ETag is a mismatch.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from s3sync.state import Proof
 from s3sync.text import printable
 from s3sync.transfer.proof import Evidence, Mismatch, kind_of, prove_object
 
-_OF_UNSAID_PARTS = ("multipart, -0", "multipart, -1")  # of servers that do not say of how many parts an object is
+_OF_UNSAID_PARTS = ("multipart, -0", "multipart, -1")  # of servers that do not tell the number of parts
 CONTENT = "content"  # in `Proof.verified_by`: the object was read back, and has the bytes of the disk
 
 PartSize = Callable[[int], "int | None"]  # by the size of a file
@@ -24,8 +23,7 @@ MayTrust = Callable[[LocalFile, objects.RemoteObject], bool]
 
 
 class EtagTrust:
-    """What is known of the ETags of one destination; `opaque` are the kinds of which it is known that they are no
-    MD5s, from earlier calls, too."""
+    """What is known about the ETags of one destination. `opaque` are the kinds that are known to be no MD5s."""
 
     def __init__(self, opaque: Collection[str] = (), say: Callable[[str], None] = lambda _line: None) -> None:
         self.opaque = set(opaque)
@@ -34,33 +32,33 @@ class EtagTrust:
         self._say = say
 
     def are_md5s(self, kind: str) -> bool:
-        """Whether an ETag of this kind was seen to be the MD5 of its object."""
+        """Return whether an ETag of this kind was seen to be the MD5 of its object."""
         return kind in self._md5s
 
     def saw(self, proof: Proof) -> None:
-        """Remember what a proof says of the ETags of its kind."""
+        """Remember what a proof says about the ETags of its kind."""
         if proof.verified_by == "etag":
             kind = kind_of(proof.etag, proof.etag)
             self._md5s.add(kind)
             self.opaque.discard(kind)
 
     def forget(self) -> None:
-        """Forget what earlier calls found out: the server may be another one."""
+        """Forget what is known: the server may be another one."""
         self.opaque.clear()
 
     def found_opaque(self, kind: str, path: str) -> None:
-        """Remember that this object has the right bytes under an ETag that is not theirs."""
+        """Remember that this object has the right bytes, and an ETag that is not their MD5."""
         self.opaque.add(kind)
         if not self._said:
             self._said = True
             self._say(
-                f"warning: the ETags that this server gives are no MD5s (found by reading {printable(path)} back), and"
-                " it gives no checksums: files are compared by size and number of parts, and the log says `size`"
+                f"warning: this server's ETags are no MD5s (found by reading {printable(path)} back), and it has no"
+                " checksums: files are compared by size and number of parts; the log says `size`"
             )
 
 
 class Judge:
-    """Gives the verdicts on files of one destination, with what is known of its ETags."""
+    """Decides which files of one destination S3 holds, with what is known about its ETags."""
 
     def __init__(
         self,
@@ -70,7 +68,7 @@ class Judge:
         part_size: PartSize,
         may_trust: MayTrust,
     ) -> None:
-        """`may_trust` says of which objects the size alone is a proof where ETags are opaque: our own uploads."""
+        """`may_trust` tells for which objects the size is a proof where ETags are opaque: our own uploads."""
         self._reader = reader
         self._evidence = evidence
         self._trust = trust
@@ -80,15 +78,15 @@ class Judge:
     def verdicts(
         self, seen: Mapping[LocalFile, objects.ObjectState], expected: Mapping[str, str], *, by_size: bool = False
     ) -> dict[LocalFile, Proof | str]:
-        """The proof of each file, or why there is none. `expected` are ETags by path; `by_size` compares sizes alone.
+        """Return the proof of each file, or why there is none. `expected` are ETags by path; `by_size` ignores them.
 
-        Raises InterruptedBySignal.
+        Raises StoppedError.
         """
         found = self._verdicts(seen, expected, by_size=by_size)
-        doubtful = [file for file, verdict in found.items() if _is_doubtful(file, seen[file], verdict)]
-        if doubtful:  # a listing does not say whether they are encrypted, or have checksums
-            closer = self._reader.head_each(doubtful)
-            found.update(self._verdicts({file: closer[file.path] for file in doubtful}, expected, by_size=by_size))
+        unsettled = [file for file, verdict in found.items() if _needs_head(file, seen[file], verdict)]
+        if unsettled:  # a listing does not say whether they are encrypted, or have checksums
+            closer = self._reader.head_each(unsettled)
+            found.update(self._verdicts({file: closer[file.path] for file in unsettled}, expected, by_size=by_size))
         return found
 
     def _verdicts(
@@ -102,7 +100,7 @@ class Judge:
             if isinstance(verdict, Proof):
                 self._trust.saw(verdict)
         for kind, files in _by_kind(found):
-            self._settle(kind, files, seen, expected, found)
+            self._decide_by_kind(kind, files, seen, expected, found)
         return found
 
     def _judge(self, file: LocalFile, seen: objects.ObjectState, expected: str | None) -> Proof | str:
@@ -118,7 +116,7 @@ class Judge:
             return f"S3 has an object of this size, and neither an MD5 nor a checksum to compare: ETag {seen.etag}"
         return verdict
 
-    def _settle(
+    def _decide_by_kind(
         self,
         kind: str,
         files: Sequence[LocalFile],
@@ -126,7 +124,7 @@ class Judge:
         expected: Mapping[str, str],
         found: dict[LocalFile, Proof | str],
     ) -> None:
-        """Those whose ETag alone differs, all of one kind."""
+        """Decide about files whose ETags, all of one kind, differ."""
         known = [(file, item) for file in files if isinstance(item := seen[file], objects.RemoteObject)]
         ours = [(file, item) for file, item in known if self._may_trust(file, item)]
         if not ours or self._trust.are_md5s(kind):
@@ -155,12 +153,12 @@ class Judge:
 
 
 def _is_plain_match(file: LocalFile, seen: objects.ObjectState, expected: Mapping[str, str]) -> bool:
-    """These are looked at first: they tell of what kind the ETags are."""
+    """Return whether the ETag matches. Such files come first, because they reveal the kind of the ETags."""
     return isinstance(seen, objects.RemoteObject) and seen.etag == expected.get(file.path)
 
 
-def _is_doubtful(file: LocalFile, seen: objects.ObjectState, verdict: Proof | str) -> bool:
-    """Whether it is no proof, by nothing but the ETag of a listing."""
+def _needs_head(file: LocalFile, seen: objects.ObjectState, verdict: Proof | str) -> bool:
+    """Return whether only the ETag of a listing says that a file is not proven."""
     return (
         isinstance(seen, objects.RemoteObject)
         and seen.listed

@@ -13,14 +13,14 @@ from s3sync.aws import etag as aws_etag
 from s3sync.runs import LocalFile, Run, analysis_manifest, local_files
 from s3sync.signals import StopRequest
 
-_TASK_BYTES = 64_000_000  # a hashing task has so many bytes,
-_TASK_FILES = 250  # or so many files: a task a file would cost 1 ms
+_TASK_BYTES = 64_000_000  # of a hashing task,
+_TASK_FILES = 250  # or its files: one task for each file would cost 1 ms
 
 
 class FileHashes(NamedTuple):
-    """What the reading of a file gave: an ETag, without quotes, and the MD5 of the whole file if it was wanted.
+    """The hashes of a file: its ETag, without quotes, and the MD5 of the whole file if that was wanted.
 
-    `damage` says why it is not to be uploaded: its CRC-32 is not the one that the instrument took.
+    `damage` says why it must not be uploaded: its CRC-32 is not the one that the instrument took.
     """
 
     etag: str
@@ -29,9 +29,9 @@ class FileHashes(NamedTuple):
 
 
 class Hasher:
-    """Expected ETags, and MD5s if wanted, computed in threads; small files go many to a task.
+    """Computes expected ETags, and MD5s if wanted, in threads; a task has many small files.
 
-    Files of which `expected` has the CRC-32 must have it.
+    `expected` has the CRC-32 that files must have, by path.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Hasher:
         md5: bool = False,
         expected: analysis_manifest.Checksums | None = None,
     ) -> None:
-        self.files = 0  # read so far, and
+        self.files = 0  # that were read so far, and
         self.size = 0  # their bytes
         self._run = run
         self._multipart = multipart
@@ -56,22 +56,22 @@ class Hasher:
         self._counting = threading.Lock()
 
     def start(self, files: Iterable[LocalFile], in_s3: Mapping[str, str] | None = None) -> None:
-        """Begin with files whose ETags will be wanted soon.
+        """Start to hash files whose ETags will be needed soon.
 
-        `in_s3` are the ETags that S3 has, by path: parts of another size than ours are recognised by them.
+        `in_s3` are the ETags that S3 has, by path: they reveal parts of another size than ours.
         """
         for group in _groups(file for file in files if file not in self._tasks):
             self._tasks.update(dict.fromkeys(group, self._pool.submit(self._hash, group, in_s3 or {})))
 
     @property
     def has_expected_crc(self) -> bool:
-        """Whether files have to be read before they are sent: there are checksums of the instrument's."""
+        """Return whether files have to be read before they are sent, because the instrument took checksums."""
         return bool(self._expected)
 
     def find_corrupted(self, files: Sequence[LocalFile]) -> dict[str, str]:
-        """Those that are not to be sent, and why, by path; what was read stays for `hashed`.
+        """Return the reason for each file whose CRC-32 is wrong, by path. The hashes are kept for `hashed`.
 
-        Raises InterruptedBySignal.
+        Raises StoppedError.
         """
         if not self.has_expected_crc:
             return {}
@@ -80,19 +80,19 @@ class Hasher:
         return {path: hashed.damage for path, hashed in read.items() if hashed and hashed.damage}
 
     def etags(self, files: Sequence[LocalFile]) -> dict[str, str]:
-        """The ETags by path; a file that cannot be read or is damaged has none. Raises InterruptedBySignal."""
+        """Return ETags by path, without those of unreadable or corrupted files. Raises StoppedError."""
         return {path: hashed.etag for path, hashed in self.hashed(files).items() if not hashed.damage}
 
     def hashed(self, files: Sequence[LocalFile]) -> dict[str, FileHashes]:
-        """ETags and MD5s by path; a file that cannot be read is not in it. Raises InterruptedBySignal."""
+        """Return the hashes of each readable file, by path. Raises StoppedError."""
         self.start(files)
         results = {file.path: self._tasks.pop(file).result() for file in files}
         return {path: hashed[path] for path, hashed in results.items() if path in hashed}
 
     def match_other_part_size(self, file: LocalFile, etag: str) -> str | None:
-        """This ETag, if the file has it with parts of another size than ours; else None.
+        """Return this ETag if the file has it with parts of another size than ours; else None.
 
-        Raises OSError, InterruptedBySignal.
+        Raises OSError, StoppedError.
         """
         ours = self._multipart.part_size_for(file.size)
         others = [part_size for part_size in aws_etag.likely_part_sizes(file.size, etag) if part_size != ours]
@@ -102,34 +102,34 @@ class Hasher:
         return etag if etag in etags.values() else None
 
     def crc32(self, file: LocalFile) -> tuple[str, str]:
-        """The file's CRC32, of the whole and composed of its parts'. Raises OSError, InterruptedBySignal."""
+        """Return the CRC32 of the whole file, and the one composed of its parts. Raises OSError, StoppedError."""
         part_size = self._multipart.part_size_for(file.size)
         return digests.expected_crc32(self._run.path / file.path, part_size, self._stop_if_asked)
 
     def checksum(self, file: LocalFile, name: str) -> tuple[str, str]:
-        """Another of its checksums, in the same way. Raises OSError, InterruptedBySignal."""
+        """Return another checksum of the file, in the same way. Raises OSError, StoppedError."""
         part_size = self._multipart.part_size_for(file.size)
         return digests.expected_checksum(self._run.path / file.path, name, part_size, self._stop_if_asked)
 
     def part_size(self, size: int) -> int | None:
-        """The size of the parts in which a file of so many bytes goes up; None: in one PUT."""
+        """Return the size of the parts of a file of that size; None if it is sent with one PUT."""
         return self._multipart.part_size_for(size)
 
     def close(self) -> None:
-        """Drop what has not begun."""
+        """Drop the work that has not begun."""
         self._pool.shutdown(cancel_futures=True)
 
     def _hash(self, files: Sequence[LocalFile], in_s3: Mapping[str, str]) -> dict[str, FileHashes]:
         hashed = {}
         for file in files:
-            with contextlib.suppress(OSError):  # gone or unreadable by now: the stat that follows says so
+            with contextlib.suppress(OSError):  # gone or unreadable: the stat that follows says so
                 hashed[file.path] = self._hash_one(file, in_s3.get(file.path, ""))
             with self._counting:
                 self.files += 1
         return hashed
 
     def _hash_one(self, file: LocalFile, theirs: str) -> FileHashes:
-        """In one reading; the parts are ours unless S3 has another number of them."""
+        """Hash a file in one reading; the parts are of our size unless S3 has another number of them."""
         ours = self._multipart.part_size_for(file.size)
         likely = aws_etag.likely_part_sizes(file.size, theirs) if theirs else []
         part_sizes = [ours] if ours in likely or not likely else likely
@@ -141,7 +141,7 @@ class Hasher:
         return FileHashes(etag, etags[None] if self._md5 else None, self._damage(file, computed.crc32, crc32))
 
     def _damage(self, file: LocalFile, found: int | None, expected: int | None) -> str:
-        """Empty, too, if it changed meanwhile: then it is looked at again anyway."""
+        """Return why the CRC-32 is wrong; empty if it is right, or if the file changed while it was read."""
         if found is None or expected is None or found == expected or local_files.restat(self._run, file.path) != file:
             return ""
         return analysis_manifest.mismatch_reason(found, expected)

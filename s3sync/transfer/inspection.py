@@ -41,7 +41,7 @@ def inspect_run(request: UploadRequest, environ: Mapping[str, str]) -> UploadInp
     """
     run = analysis.open_run_or_analysis(request.local_path, need_run_info=not request.skip_check)
     require_outside(run, request.log_dir, environ)
-    watched = changes.spots_of(run)
+    watched = changes.read_marks(run)
     if request.settle_seconds is not None:
         return _inspect_streaming_run(run, request, request.settle_seconds, watched)
     listing, expected = analysis_manifest.list_files_and_checksums(run)

@@ -1,6 +1,6 @@
-"""What a person sees while bytes move: a live display on a terminal, a line a minute elsewhere.
+"""Show the progress while bytes move: a live display on a terminal, a line a minute elsewhere.
 
-Displays ask for a snapshot when they want one; nothing that moves bytes waits for a display.
+Displays ask for a snapshot when they need one; nothing that moves bytes waits for a display.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` only from Python 3.11 on
 
 LINE_SECONDS = 60.0
-_RATE_WINDOW = 20.0  # seconds over which the rate is taken
+_RATE_WINDOW_SECONDS = 20.0  # over which the rate is measured
 
 
 class Snapshot(NamedTuple):
-    """How far an upload or a comparison is. Sizes are in bytes; `activity` is what is being done at the moment.
+    """The progress of an upload or a comparison. Sizes are in bytes; `activity` is what is being done now.
 
-    `processes` are those that move the bytes, None where this program reads them itself.
+    `processes` is the number of processes that move the bytes; None if this program reads them itself.
     """
 
     activity: str
@@ -44,14 +44,14 @@ class Snapshot(NamedTuple):
 
     @property
     def fraction(self) -> float:
-        """Of the work, by what files and bytes cost, from 0 to 1."""
+        """Return the part of the work that is done, by the cost of files and bytes, from 0 to 1."""
         total = self.files_total * FILE_COST + self.size_total * BYTE_COST
         done = self.files * FILE_COST + self.size * BYTE_COST
         return min(1.0, done / total) if total else 0.0
 
 
 class LineStream(Protocol):
-    """What lines can be printed to: a text stream, or something that makes log lines of them."""
+    """Takes printed lines: a text stream, or something that makes log lines of them."""
 
     def write(self, text: str, /) -> object: ...
 
@@ -59,7 +59,7 @@ class LineStream(Protocol):
 
 
 class Display(Protocol):
-    """Shows an upload. `follow` gives it something to show; `say` puts a line above or between."""
+    """Shows an upload. `follow` gives it the progress to show; `say` prints a line above or between."""
 
     def __enter__(self) -> Self: ...
 
@@ -72,8 +72,8 @@ class Display(Protocol):
     def say(self, line: str) -> None: ...
 
 
-class Pace:
-    """Rate and time left, from the snapshots seen."""
+class ProgressRate:
+    """Computes the rate and the time left from the snapshots."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -81,44 +81,44 @@ class Pace:
         self._seen: deque[tuple[float, int]] = deque()
 
     def rate(self, size: int) -> float:
-        """Bytes a second over the last seconds."""
+        """Return bytes a second over the last seconds."""
         now = self._clock()
         self._seen.append((now, size))
-        while len(self._seen) > 2 and now - self._seen[0][0] > _RATE_WINDOW:
+        while len(self._seen) > 2 and now - self._seen[0][0] > _RATE_WINDOW_SECONDS:
             self._seen.popleft()
         then, before = self._seen[0]
         return max(0.0, (size - before) / (now - then)) if now > then else 0.0
 
     def seconds_left(self, fraction: float) -> float | None:
-        """None while there is nothing to go by."""
+        """Return an estimate of the seconds left; None at the beginning."""
         elapsed = self._clock() - self._start
         return elapsed * (1 - fraction) / fraction if fraction > 0.005 and elapsed > 1 else None
 
     def elapsed(self) -> float:
-        """Seconds since the start."""
+        """Return the seconds since the start."""
         return self._clock() - self._start
 
 
 def counts(snapshot: Snapshot) -> str:
-    """Files and bytes, in one line."""
+    """Return files and bytes in one line."""
     return (
         f"{snapshot.activity} {snapshot.fraction:.0%}: {snapshot.files:,} of {snapshot.files_total:,} files, "
         f"{human_bytes(snapshot.size)} of {human_bytes(snapshot.size_total)}"
     )
 
 
-def speed(snapshot: Snapshot, pace: Pace) -> str:
-    """Rate, time left and processes, in one line."""
+def speed(snapshot: Snapshot, rate: ProgressRate) -> str:
+    """Return rate, time left and processes in one line."""
     number = snapshot.processes
-    is_ending = number == 0 or snapshot.size == snapshot.size_total  # what is left to do has no bytes
-    left = None if is_ending else pace.seconds_left(snapshot.fraction)
+    is_ending = number == 0 or snapshot.size == snapshot.size_total  # the rest has no bytes
+    left = None if is_ending else rate.seconds_left(snapshot.fraction)
     rest = f", {human_seconds(left)} left" if left is not None else ""
     processes = "" if number is None else f", {number} aws process{'' if number == 1 else 'es'}"
-    return f"{human_bytes(pace.rate(snapshot.size))}/s{rest}{processes}"
+    return f"{human_bytes(rate.rate(snapshot.size))}/s{rest}{processes}"
 
 
 class Watcher:
-    """Hands on how far it is every so many seconds, from a thread of its own, until it is closed."""
+    """Passes a snapshot on at regular intervals, in its own thread, until it is closed."""
 
     def __init__(self, seconds: float, show: Callable[[Snapshot], None]) -> None:
         self._seconds = seconds
@@ -127,12 +127,12 @@ class Watcher:
         self._thread: threading.Thread | None = None
 
     def begin(self, snapshot: Callable[[], Snapshot]) -> None:
-        """Once."""
+        """Start; to be called once."""
         self._thread = threading.Thread(target=self._watch, args=(snapshot,), name="progress", daemon=True)
         self._thread.start()
 
     def close(self) -> bool:
-        """Whether it had begun."""
+        """Stop; return whether it was started."""
         self._ended.set()
         if self._thread:
             self._thread.join()
@@ -144,12 +144,12 @@ class Watcher:
 
 
 class Lines:
-    """For logs and cron: a line at the start, one a minute, one at the end."""
+    """A display for logs and cron: a line at the start, one a minute, one at the end."""
 
     def __init__(self, stream: LineStream, seconds: float = LINE_SECONDS) -> None:
         self._stream = stream
-        self._pace = Pace()
-        self._watcher = Watcher(seconds, self._tell)
+        self._rate = ProgressRate()
+        self._watcher = Watcher(seconds, self._show)
 
     def __enter__(self) -> Self:
         return self
@@ -158,32 +158,32 @@ class Lines:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._watcher.close():
-            self.say(f"{'ended' if kind else 'done'} after {human_seconds(self._pace.elapsed())}")
+            self.say(f"{'ended' if kind else 'done'} after {human_seconds(self._rate.elapsed())}")
 
     def follow(self, title: str, snapshot: Callable[[], Snapshot]) -> None:
-        """Begin; once."""
+        """Start to show the progress; to be called once."""
         first = snapshot()
         self.say(f"{title}: {first.files_total:,} files, {human_bytes(first.size_total)}")
-        self._pace = Pace()
-        self._pace.rate(first.size)
+        self._rate = ProgressRate()
+        self._rate.rate(first.size)
         self._watcher.begin(snapshot)
 
     def say(self, line: str) -> None:
         """Print a line at once."""
         print(printable(line), file=self._stream, flush=True)
 
-    def _tell(self, now: Snapshot) -> None:
-        self.say(f"{counts(now)}, {speed(now, self._pace)}")
+    def _show(self, now: Snapshot) -> None:
+        self.say(f"{counts(now)}, {speed(now, self._rate)}")
 
 
 class LiveDisplay:
-    """For terminals: four lines that are drawn anew, and gone at the end."""
+    """A display for terminals: four lines that are redrawn, and removed at the end."""
 
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False)
         self._title = ""
         self._snapshot: Callable[[], Snapshot] | None = None
-        self._pace = Pace()
+        self._rate = ProgressRate()
         self._live = Live(  # draws at once, so it comes last
             get_renderable=self._render, console=self._console, transient=True, refresh_per_second=4
         )
@@ -198,8 +198,8 @@ class LiveDisplay:
         self._live.stop()
 
     def follow(self, title: str, snapshot: Callable[[], Snapshot]) -> None:
-        """Begin; once."""
-        self._pace = Pace()
+        """Start to show the progress; to be called once."""
+        self._rate = ProgressRate()
         self._title, self._snapshot = title, snapshot
 
     def say(self, line: str) -> None:
@@ -208,17 +208,17 @@ class LiveDisplay:
 
     def _render(self) -> RenderableType:
         if self._snapshot is None:
-            return Text("looking at the run and at S3 ...")
+            return Text("reading the run folder and S3 ...")
         now = self._snapshot()
         rows = Table.grid()
         rows.add_row(Text(self._title, overflow="ellipsis", no_wrap=True))
         rows.add_row(ProgressBar(total=1.0, completed=now.fraction, width=max(10, self._console.width - 1)))
-        for line in (counts(now), speed(now, self._pace)):
+        for line in (counts(now), speed(now, self._rate)):
             rows.add_row(Text(line, overflow="ellipsis", no_wrap=True))
         return rows
 
 
 def display_for(stream: TextIO) -> Display:
-    """The display that suits the stream."""
-    is_dumb = os.environ.get("TERM", "dumb") in ("dumb", "unknown")  # cannot draw anew
+    """Return the display for a stream."""
+    is_dumb = os.environ.get("TERM", "dumb") in ("dumb", "unknown")  # cannot redraw
     return LiveDisplay(stream) if stream.isatty() and not is_dumb else Lines(stream)

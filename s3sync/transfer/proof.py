@@ -21,7 +21,7 @@ def _no(_kind: str) -> bool:
 
 
 class Evidence(Protocol):
-    """What can be computed from a file's bytes where its ETag says nothing; all raise OSError."""
+    """Computes checksums of a local file, for objects whose ETag says nothing; all methods raise OSError."""
 
     def crc32(self, file: LocalFile) -> tuple[str, str]: ...
 
@@ -31,14 +31,15 @@ class Evidence(Protocol):
 
 
 class Mismatch(str):
-    """Why an object of the right size is no proof: another ETag, and no checksum to compare. `kind` says what sort of
-    ETag it is: whether the ETags of this sort are MD5s at all, other objects may show (`etagtrust`).
+    """The reason why an object of the right size is no proof: another ETag, and no checksum to compare.
+
+    `kind` is the kind of ETag: other objects may show whether ETags of this kind are MD5s at all (`etag_trust`).
     """
 
     kind: str
 
     def __new__(cls, reason: str, kind: str) -> Self:
-        """The reason is its text."""
+        """Return the reason with its kind."""
         made = super().__new__(cls, reason)
         made.kind = kind
         return made
@@ -47,16 +48,16 @@ class Mismatch(str):
 def prove_object(
     file: LocalFile, seen: ObjectState, expected: str | None, evidence: Evidence, are_md5s: Callable[[str], bool] = _no
 ) -> Proof | str:
-    """The proof that S3 holds this file, or why there is none: a Mismatch if nothing but the ETag says so.
+    """Return the proof that S3 holds this file, or why there is none: a Mismatch if only the ETag differs.
 
-    `expected` is the ETag computed from the local bytes, None where only sizes are to be compared.
-    `evidence` is asked only for objects whose ETag is no MD5, or one of parts of another size than ours. `are_md5s`
-    says of a kind of ETags that they are known to be MD5s here.
+    `expected` is the ETag computed from the local bytes; None if only sizes are compared. `evidence` is used only for
+    objects whose ETag is no MD5, or has parts of another size than ours. `are_md5s` tells whether ETags of a kind are
+    known to be MD5s on this server.
     """
     if isinstance(seen, Absent):
         return "not in S3"
     if isinstance(seen, Unknown):
-        return f"S3 did not say: {seen.reason}"
+        return f"could not be read back from S3: {seen.reason}"
     if seen.size != file.size:
         return f"S3 has {seen.size:,} bytes, the disk {file.size:,}"
     if expected is None:
@@ -76,7 +77,7 @@ def prove_object(
 
 
 def kind_of(etag: str, expected: str) -> str:
-    """The sort of an ETag that is not the expected one; ETags of one sort are all MD5s, or none of them is."""
+    """Return the kind of an ETag that is not the expected one; ETags of one kind are all MD5s, or none is."""
     sent = "multipart" if aws_etag.number_of_parts(expected) else "single"
     if not aws_etag.is_md5_like(etag):
         return f"{sent}, no MD5"
@@ -85,7 +86,7 @@ def kind_of(etag: str, expected: str) -> str:
 
 
 def _compare_checksums(file: LocalFile, seen: RemoteObject, evidence: Evidence) -> Proof | str | None:
-    """By the first of the object's checksums that can be computed here; None if there is none."""
+    """Compare the first checksum of the object that can be computed here; None if there is none."""
     names = [name for name, value in (("crc32", seen.crc32), *seen.sums) if value]
     values = {"crc32": seen.crc32, **dict(seen.sums)}
     for name in names:
@@ -96,17 +97,17 @@ def _compare_checksums(file: LocalFile, seen: RemoteObject, evidence: Evidence) 
             return Proof.of(file, seen.etag, "checksum")
         if any(_parts_of(values[name]) == _parts_of(our) for our in ours):
             return f"S3 has other bytes: its {name.upper()} is {values[name]}"
-        # else it is of parts that somebody else cut
+        # otherwise its parts have other sizes
     return None
 
 
 def _parts_of(checksum: str) -> str:
-    """Of how many parts' it is composed; empty if it is of the whole."""
+    """Return the number of parts of which a checksum is composed; empty if it is of the whole file."""
     return checksum.partition("-")[2]
 
 
 def is_conclusive(file: LocalFile, seen: ObjectState, expected: str | None) -> bool:
-    """Whether what was seen is the last word: head-object always is, a listing only where it proves the file."""
+    """Return whether no head-object is needed: an answer to one is final, a listing only if it proves the file."""
     if isinstance(seen, RemoteObject) and (seen.size, expected or seen.etag) == (file.size, seen.etag):
         return True
     return not seen.listed
@@ -115,7 +116,7 @@ def is_conclusive(file: LocalFile, seen: ObjectState, expected: str | None) -> b
 def with_same_checksums(
     proven: Mapping[str, Proof], listing: local_files.Listing, expected: analysis_manifest.Checksums
 ) -> dict[str, Proof]:
-    """The proofs that stand: of what the manifest names none, unless it is itself proven as it is now."""
+    """Drop the proofs of files that the instrument's manifest names, if the manifest has changed since."""
     manifest = next((file for file in listing.files if file.path == analysis_manifest.MANIFEST_TSV), None)
     if not expected or (manifest and is_proven(manifest, proven)):
         return dict(proven)

@@ -1,4 +1,4 @@
-"""Select the files of a run that are to be uploaded: everything but what the user excludes."""
+"""Select the files of a run that are uploaded: everything but what the user excludes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from s3sync.runs import LocalFile, Run, local_files
 from s3sync.state import Proof
 from s3sync.text import pluralize, printable
 
-_NAMED = 5  # of what is left out
+_MAX_NAMES_SHOWN = 5  # of what is left out
 
 # Instruments write the bulk of a run once, cycle by cycle. Texts, logs and InterOp they write again and again, and
 # markers tell others that the run is complete: while the instrument writes, these wait.
@@ -30,10 +30,10 @@ _REWRITTEN_UNTIL_END = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadSelection:
-    """What of a listing is to be in S3: everything but what the user excludes.
+    """The files of a listing that are to be in S3.
 
-    While the sequencer still writes the run, `files` are those that have not changed since `still_since` (ns since
-    the epoch) and may go up; the others are `waiting`.
+    While the instrument still writes the run, `files` are those that have not changed since `still_since` (ns since
+    the epoch); the others are `waiting`.
     """
 
     files: tuple[LocalFile, ...]
@@ -46,7 +46,7 @@ class UploadSelection:
 
     @property
     def total(self) -> int:
-        """Files that have to be in S3 before the run is completed, those that cannot be sent included."""
+        """Return the number of files that must be in S3 before the run is complete, including rejected ones."""
         return len(self.files) + len(self.waiting) + len(self.rejected)
 
 
@@ -115,36 +115,38 @@ def _why_no_key(path: str, prefix_bytes: int, reserved: str) -> str:
 
 
 def is_about_unused_pattern(warning: str) -> bool:
-    """Whether a warning is of a pattern that matches nothing, which may be meant for other runs."""
+    """Return whether a warning is about a pattern that matches nothing, which may be meant for other runs."""
     return warning.startswith("exclude pattern ") and warning.endswith(" matches nothing")
 
 
 def _left_out(skipped: Sequence[local_files.SkippedEntry]) -> list[str]:
-    """What people read of it: of what this program made in one line, since that may have been a whole log directory."""
+    """Return warnings about what is left out: one line about files of s3sync, which may be a whole log directory."""
     ours = [printable(item.path) for item in skipped if item.reason == own_files.REASON]
     others = [item for item in skipped if item.reason != own_files.REASON]
-    lines = [f"left out: {printable(item.path)}: {item.reason}" for item in others[:_NAMED]]
-    if len(others) > _NAMED:
-        lines.append(f"left out: {len(others) - _NAMED:,} more that are no files")
+    lines = [f"left out: {printable(item.path)}: {item.reason}" for item in others[:_MAX_NAMES_SHOWN]]
+    if len(others) > _MAX_NAMES_SHOWN:
+        lines.append(f"left out: {len(others) - _MAX_NAMES_SHOWN:,} more that are no files")
     if ours:
-        named = ", ".join(ours[:_NAMED]) + (f" and {len(ours) - _NAMED:,} more" if len(ours) > _NAMED else "")
+        named = ", ".join(ours[:_MAX_NAMES_SHOWN]) + (
+            f" and {len(ours) - _MAX_NAMES_SHOWN:,} more" if len(ours) > _MAX_NAMES_SHOWN else ""
+        )
         advice = "an older version may have uploaded such files, keys of AWS included: see docs/SECURITY.md"
         lines.append(f"left out: {pluralize(len(ours), 'file')} that s3sync made inside the run: {named} ({advice})")
     return lines
 
 
 def require_files(run: Run, scope: UploadSelection) -> None:
-    """A run without a single file is a mistake, never a finished upload; raises RunError."""
+    """Raise RunError for a run without a single file: it is a mistake, never a finished upload."""
     if not scope.files and not scope.rejected:
-        excluded = f"all {scope.excluded:,} are excluded (mend the patterns)"
+        excluded = f"all {scope.excluded:,} are excluded (correct the patterns)"
         why = excluded if scope.excluded else "the folder is empty (give the run's own folder)"
-        raise RunError(f"nothing to upload in {printable(str(run.path))}: {why}")
+        raise RunError(f"nothing to upload in {printable(str(run.path))}: {why}", id="run.no-files")
 
 
 def select_settled(scope: UploadSelection, listing: local_files.Listing, still_since: int) -> UploadSelection:
-    """The files of a scope that may go up: bulk data, unchanged since that moment (ns since the epoch).
+    """Keep the files that may be uploaded while streaming: bulk data, unchanged since that time (ns since the epoch).
 
-    By mtime and by ctime: copying tools set the one back, nobody sets the other.
+    Both mtime and ctime count: copying tools set the first, and nothing sets the second.
     """
     moving = {f.path for f, last in _last_changes(listing) if last > still_since}
     still = [f.path not in moving and not _REWRITTEN_UNTIL_END.fullmatch(f.path) for f in scope.files]
@@ -157,9 +159,9 @@ def select_settled(scope: UploadSelection, listing: local_files.Listing, still_s
 
 
 def changed_since(proven: Mapping[str, Proof], listing: local_files.Listing, still_since: int) -> set[str]:
-    """Paths of files that were proven unchanged since that moment, and have been touched after it.
+    """Return the paths of proven files that were touched after that time (ns since the epoch).
 
-    Size and mtime may be what they were: whoever copies a run anew often sets them so.
+    Their size and mtime may be the same: tools that copy a run again often set them so.
     """
     return {file.path for file, last in _last_changes(listing) if last > still_since and file.path in proven}
 

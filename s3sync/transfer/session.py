@@ -281,7 +281,7 @@ class UploadSession:
             )
 
     def _rescan(self) -> None:
-        watched = changes.spots_of(self._run)
+        watched = changes.read_marks(self._run)
         listing, expected = analysis_manifest.list_files_and_checksums(self._run)
         if expected != self._context.expected:
             raise RunError(

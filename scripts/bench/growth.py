@@ -166,7 +166,7 @@ def write_uploaded_runs(runs: Path, logs: Path, numbers: range, files: int) -> N
         (run.path / RUN_INFO).write_text(f'<RunInfo Version="5"><Run Id="{run_id}" Number="1"/></RunInfo>')
         here = local_files.list_files(run).files
         state = replace(state, proven={**proven, **{file.path: Proof(*file, f"{0:032x}", "etag") for file in here}})
-        state = replace(state, watched=changes.spots_of(run), folder=local_files.read_folder_numbers(run.path))
+        state = replace(state, watched=changes.read_marks(run), folder=local_files.read_folder_numbers(run.path))
         log = to_json(state, runs / model, Destination(_BUCKET, ""))
         (logs / "uploads" / f"{run_id}.upload.log.json").write_bytes(log.replace(model.encode(), run_id.encode()))
 

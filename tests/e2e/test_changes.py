@@ -57,7 +57,7 @@ class Subject:
     def completed(self, *, signed: bool = True, **keys: Any) -> None:
         """A log that says that all of it is proven as it is now."""
         state = RunState(run_id="RUN", run_path=str(self.run.path), completed=True, finished=COMPLETED, **keys)
-        state = replace(state, watched=changes.spots_of(self.run) if signed else None)
+        state = replace(state, watched=changes.read_marks(self.run) if signed else None)
         listing = local_files.list_files(self.run)
         md5s = {path: hashlib.md5((self.run.path / path).read_bytes()).hexdigest() for path, *_ in listing.files}
         state = replace(state, proven={file.path: Proof(*file, md5s[file.path], "etag") for file in listing.files})

@@ -189,7 +189,7 @@ def test_what_is_encrypted_is_told_as_what_it_is(lab: Lab, server: S3Server, few
     assert (found["identical_files"], found["by_size_only"]) == (3, ["d"])
     assert set(found["differing"]) == {"e", "f"}
     assert found["differing"]["e"] == "S3 has other bytes: its CRC32 is AAAAAA=="
-    assert found["differing"]["f"].startswith("S3 did not say: ")
+    assert found["differing"]["f"].startswith("could not be read back from S3: ")
     assert "encrypted with a customer's own key?" in found["differing"]["f"]
     rows = {row[0]: row for row in read_table((lab.root / "m").read_bytes())[1:]}
     assert set(rows) == {"a", "b", "c"}
@@ -205,7 +205,9 @@ def test_of_many_objects_with_their_own_key_each_is_told(lab: Lab, server: S3Ser
 
     first, *rest = result.out.splitlines()
     assert (result.code, first) == (1, "0 of 6 files, 0 B identical; NOT safe to delete the local copy")
-    assert [line.split(": ")[:2] for line in rest[2:-1]] == [[f"    {name}", "S3 did not say"] for name in "abcdef"]
+    assert [line.split(": ")[:2] for line in rest[2:-1]] == [
+        [f"    {name}", "could not be read back from S3"] for name in "abcdef"
+    ]
 
 
 def test_errors_are_one_line(lab: Lab, server: S3Server, stored: Path) -> None:

@@ -410,7 +410,7 @@ def test_row_14_head_403(lab: Lab, server: S3Server, tiny_run: Path) -> None:
 
     result = lab.upload(tiny_run, "--readback", "head-object")
 
-    is_pending(lab, tiny_run, result, "S3 did not say", FIRST, SECOND)
+    is_pending(lab, tiny_run, result, "could not be read back from S3", FIRST, SECOND)
     assert "not in S3" not in result.out
     assert sent(server, MARKER) == 0
     server.clear_faults()
@@ -425,7 +425,7 @@ def test_row_15_head_and_listing_fail_and_cp_works(lab: Lab, server: S3Server, t
 
     result = lab.upload(tiny_run, env=ONCE)
 
-    is_pending(lab, tiny_run, result, "S3 did not say", "RunInfo.xml", FIRST, SECOND)
+    is_pending(lab, tiny_run, result, "could not be read back from S3", "RunInfo.xml", FIRST, SECOND)
     assert lab.log(tiny_run)["uploaded_files"] == {}, "no ETag is made up"
     assert {f"{tiny_run.name}/{path}" for path in ("RunInfo.xml", FIRST, SECOND)} == set(server.objects(BUCKET))
     assert sent(server) == 3, "looked at again, not sent again"

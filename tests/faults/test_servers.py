@@ -30,7 +30,7 @@ from tests.helpers.lab import BUCKET, Lab, tree
 from tests.helpers.s3server import MIB, Dialect, Fault, S3Server
 
 BIG, BIGGER = "Data/big.cbcl", "Data/bigger.cbcl"
-NO_MD5S = "warning: the ETags that this server gives are no MD5s"
+NO_MD5S = "warning: this server's ETags are no MD5s"
 
 
 @pytest.fixture

@@ -56,8 +56,8 @@ class Bytes:
     [
         (Absent(), MD5, "not in S3"),
         (Absent(listed=True), None, "not in S3"),
-        (Unknown("Forbidden"), MD5, "S3 did not say: Forbidden"),
-        (Unknown("Forbidden", listed=True), None, "S3 did not say: Forbidden"),
+        (Unknown("Forbidden"), MD5, "could not be read back from S3: Forbidden"),
+        (Unknown("Forbidden", listed=True), None, "could not be read back from S3: Forbidden"),
         (RemoteObject(4, MD5), MD5, "S3 has 4 bytes, the disk 5"),
         (RemoteObject(12_345, OTHER), None, "S3 has 12,345 bytes, the disk 5"),
         (RemoteObject(0, MD5, CRC, opaque_etag=True), MD5, "S3 has 0 bytes, the disk 5"),

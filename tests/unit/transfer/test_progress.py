@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from s3sync.transfer.progress import Lines, LiveDisplay, Pace, Snapshot, counts, display_for, speed
+from s3sync.transfer.progress import Lines, LiveDisplay, ProgressRate, Snapshot, counts, display_for, speed
 from tests.helpers.terminal import Terminal
 
 START = Snapshot("comparing", 0, 4000, 0, 40_000_000, 0)
@@ -52,7 +52,7 @@ def test_fractions_are_of_the_work(files: int, files_total: int, size: int, size
 
 def test_the_rate_is_that_of_the_last_seconds() -> None:
     clock = Clock()
-    pace = Pace(clock)
+    pace = ProgressRate(clock)
     assert pace.rate(0) == 0
     rates = []
     for second in range(1, 101):
@@ -67,7 +67,7 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
 
 def test_the_rate_is_never_negative_nor_endless() -> None:
     clock = Clock()
-    pace = Pace(clock)
+    pace = ProgressRate(clock)
     assert [pace.rate(1000), pace.rate(2000)] == [0, 0], "no time has passed"
     clock.now += 1
     assert pace.rate(500) == 0, "files that have to be sent again"
@@ -79,7 +79,7 @@ def test_the_rate_is_never_negative_nor_endless() -> None:
 )
 def test_the_time_left_is_by_the_time_passed(seconds: float, fraction: float, left: float | None) -> None:
     clock = Clock()
-    pace = Pace(clock)
+    pace = ProgressRate(clock)
     clock.now += seconds
     assert pace.elapsed() == seconds
     assert pace.seconds_left(fraction) == (None if left is None else pytest.approx(left))
@@ -87,7 +87,7 @@ def test_the_time_left_is_by_the_time_passed(seconds: float, fraction: float, le
 
 def test_lines_of_numbers() -> None:
     clock = Clock()
-    pace = Pace(clock)
+    pace = ProgressRate(clock)
     pace.rate(0)
     clock.now += 10
     assert counts(HALF) == "uploading 50%: 2,000 of 4,000 files, 20.0 MB of 40.0 MB"
@@ -100,7 +100,7 @@ def test_lines_of_numbers() -> None:
 def test_no_time_is_left_to_tell_where_no_bytes_are_left() -> None:
     """Objects are still asked for, which nobody can know the end of."""
     clock = Clock()
-    pace = Pace(clock)
+    pace = ProgressRate(clock)
     clock.now += 10
     ending = HALF._replace(files=3999, size=HALF.size_total)
     assert speed(ending, pace) == "0 B/s, 3 aws processes"
@@ -109,7 +109,7 @@ def test_no_time_is_left_to_tell_where_no_bytes_are_left() -> None:
 
 def test_lines_of_huge_runs_fit_a_terminal() -> None:
     clock = Clock()
-    pace = Pace(clock)
+    pace = ProgressRate(clock)
     pace.rate(0)
     clock.now += 359_999
     huge = Snapshot("uploading", 999_999, 1_000_000, 9_998 * 10**9, 9_999 * 10**9, 128)
