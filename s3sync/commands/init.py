@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     _write(path, config_text(answers))
     if not args.json:
         output.print_lines([f"written: {path}"])
-    code = check.check_config(path, as_json=args.json)
+    code = check.check_config(path, check.Trials(), as_json=args.json)
     if not args.json:
         output.print_lines(_next_steps(path, is_ready=code == 0))
     return code

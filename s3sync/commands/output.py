@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -40,6 +41,15 @@ def print_lines(lines: Iterable[str], stream: TextIO | None = None) -> None:
     """Print each line as soon as it is known; control characters in names are escaped."""
     for line in lines:
         print(printable(line), file=stream, flush=True)
+
+
+def wrapped(line: str) -> list[str]:
+    """Fold a line for a terminal between words; not one with a command in backticks, which is copied as a whole."""
+    if not sys.stdout.isatty() or "`" in line:
+        return [line]
+    return textwrap.wrap(line, width(), subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False) or [
+        line
+    ]
 
 
 def print_messages(messages: Iterable[str]) -> None:

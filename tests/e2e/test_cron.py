@@ -103,10 +103,12 @@ def test_what_only_this_shell_has_is_not_installed(site: Site, fake_crontab: Pat
     lines = result.stdout.splitlines()
     names = "AWS_ACCESS_KEY_ID, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, AWS_SECRET_ACCESS_KEY"
     (missing,) = [line for line in lines if line.startswith("warning  environment: ")]
-    assert missing.endswith(f"has another: {names} (set them at the top of the crontab, or in ~/.aws)")
+    assert missing.endswith(
+        f"has another: {names} (set them at the top of the crontab, or in ~/.aws) [monitor.not-in-cron]"
+    )
     (mail,) = [line for line in lines if "notifications" in line]
     assert mail.startswith(
-        "warning  notifications: nobody is told of problems, and cron sends no mail from this machine ("
+        "warning  notifications: nobody is notified of problems, and cron sends no mail from this machine ("
     )
     (bucket,) = [line for line in lines if "bucket" in line]
     assert bucket.endswith(f": {pwd.getpwuid(os.geteuid()).pw_dir}"), "cron's HOME, and no endpoint"

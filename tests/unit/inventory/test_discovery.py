@@ -15,8 +15,8 @@ import pytest
 
 from s3sync.aws.destination import Destination
 from s3sync.cleanup import candidates as cleanup_candidates
-from s3sync.commands import check
 from s3sync.commands.overview import load_overview
+from s3sync.commands.setup_checks import check_directories
 from s3sync.config import Config, load_config
 from s3sync.errors import RunError
 from s3sync.inventory import directories, discovery, foreign, mounts, statuses
@@ -474,7 +474,7 @@ def test_check_says_what_a_scan_would_say(config: Config, watched: Path) -> None
     loop.mkdir()
     (loop / "RunInfo.xml").symlink_to("RunInfo.xml")
 
-    found = [(finding.ok, finding.what) for finding in check._directories(config)]
+    found = [(finding.ok, finding.what) for finding in check_directories(config)]
 
     assert found == [(True, "directory"), (False, "run")]
     assert [state for _, state, _ in judged(config)] == ["unreadable"]
