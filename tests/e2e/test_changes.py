@@ -306,7 +306,7 @@ def test_changes_can_be_left_alone_and_are_told_once(lab: Lab, server: S3Server,
     first, second = scan(entry=entry), scan(entry=entry)
 
     assert (first.code, second.code) == (0, 0)
-    assert "1 file is new or changed since it was uploaded: late.txt, and left alone" in first.err
+    assert "1 file is new or changed since it was uploaded: late.txt, and not uploaded" in first.err
     assert second.err == ""
     assert len(server.requests) == requests
     (run,) = scan("--json", command="status", entry=entry).json["runs"]
