@@ -118,6 +118,7 @@ SCRIPT = r"""
 step() { echo "step: $*"; }
 printf '#!/bin/sh\necho "systemctl $*"\n' > /usr/local/sbin/systemctl
 chmod 0755 /usr/local/sbin/systemctl
+rm -rf /var/log/s3_upload  # somebody may have uploaded on the machine that this is a copy of
 cp -r "$SHARED/data" /data
 groupadd lab
 chgrp -R lab /data && chmod -R u=rwX,g=rX,o= /data
@@ -343,6 +344,7 @@ def test_the_image_uploads_as_its_user(copied: Throwaway, lab: Lab, server: S3Se
     (shared / "s3sync.yaml").write_text(json.dumps({"max_age": 1e6, "monitor": [watched]}))
     user, group = said["USER"].split(":")
     start = f"""
+rm -rf /var/log/s3_upload  # of the machine that this is a copy of
 {sys.executable} -m venv /image
 export PATH=/image/bin:$PATH
 {build}

@@ -116,7 +116,7 @@ def test_make_install_gives_the_command_of_this_checkout_again_and_again(tmp_pat
 
     assert run(command, "--version", cwd=tmp_path).startswith("s3sync 9.9.9\n")
     assert run(checkout / ".venv/bin/python", "-m", "s3sync", "--help", cwd=tmp_path).startswith("usage: s3sync")
-    (ready,) = run(*words, cwd=checkout).splitlines()
+    ready, *_ = run(*words, cwd=checkout).splitlines()
     assert ready.startswith("ready: .venv/bin/s3sync"), "nothing is left to do"
     ignored = (ROOT / ".gitignore").read_text().split()
     assert {"*.egg-info/", ".venv/", "build/"} <= set(ignored)
