@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from s3sync import logs
-from s3sync.cleanup import candidates, worker
+from s3sync.cleanup import (
+    CleanupCandidate,
+    CleanupContext,
+    CleanupPlan,
+    CleanupResult,
+    RunResult,
+    clean,
+    describe_kept,
+    plan_cleanup,
+)
 from s3sync.commands import locations, options, output
 from s3sync.commands.verify import as_json as verify_json
 from s3sync.errors import EXIT_DONE, EXIT_FAILED, InterruptedBySignal, RunError, UsageError
@@ -56,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     _require_consistent(args)
     config = locations.config_to_write(args) if args.delete else locations.config_to_read(args)
     lower_priority(config.nice, config.io_priority)
-    planned = candidates.plan_cleanup(config, args.run, args.older_than)
+    planned = plan_cleanup(config, args.run, args.older_than)
     if args.delete and not args.yes and planned.to_verify:
         output.print_lines(question(planned), sys.stderr)
         _confirm("delete")
@@ -66,8 +75,14 @@ def run(args: argparse.Namespace) -> int:
         logs.configure(config.log_dir, config.log_level)
     stop = StopRequest()
     with stop_on_signals(stop):
-        cleaner = worker.Cleaner(config, args.older_than, os.environ, stop, lambda: progress.display_for(sys.stderr))
-        done = worker.clean(cleaner, planned, args.run, delete=args.delete)
+        context = CleanupContext(
+            config=config,
+            older_than=args.older_than,
+            environ=os.environ,
+            stop=stop,
+            make_display=lambda: progress.display_for(sys.stderr),
+        )
+        done = clean(context, planned, args.run, delete=args.delete)
     code = EXIT_DONE if done.is_complete(args.run, delete=args.delete) else EXIT_FAILED
     lines = [*result_lines(done, output.width()), *totals(done, config.log_dir, delete=args.delete)]
     output.show(args, lines, {**as_json(done), "exit_code": code})
@@ -97,7 +112,7 @@ def _confirm(word: str) -> None:
         raise RunError(f"nothing was {word}d: the answer was not `{word}`", id="cleanup.not-confirmed")
 
 
-def announcement(planned: candidates.CleanupPlan) -> list[str]:
+def announcement(planned: CleanupPlan) -> list[str]:
     """Return what is going to be verified, which may take hours."""
     chosen, total = planned.to_verify, len(planned.candidates)
     if not chosen:
@@ -105,7 +120,7 @@ def announcement(planned: candidates.CleanupPlan) -> list[str]:
     return [f"verifying every byte of {_sum(chosen)} (of {pluralize(total, 'run')})", *_each(chosen)]
 
 
-def question(planned: candidates.CleanupPlan) -> list[str]:
+def question(planned: CleanupPlan) -> list[str]:
     """Return what is going to be deleted, before the user confirms it."""
     return [
         "These runs are now compared with S3, byte for byte. Each one that is identical",
@@ -115,7 +130,7 @@ def question(planned: candidates.CleanupPlan) -> list[str]:
     ]
 
 
-def result_lines(done: worker.CleanupResult, width: int) -> Iterator[str]:
+def result_lines(done: CleanupResult, width: int) -> Iterator[str]:
     """Return the runs as text that is `width` columns wide, each in two lines or more."""
     if done.runs:
         yield _row(width, "Run", "Uploaded", "Files", "Size")
@@ -140,7 +155,7 @@ def _row(width: int, name: str, *columns: str) -> str:
     return f"{name:<{max(0, width - len(numbers))}}{numbers}".rstrip()
 
 
-def totals(done: worker.CleanupResult, log_dir: Path, *, delete: bool) -> list[str]:
+def totals(done: CleanupResult, log_dir: Path, *, delete: bool) -> list[str]:
     """Return how much can be deleted, or was deleted."""
     rests = [f"{printable(str(folder))}: removed empty folders of an interrupted cleanup" for folder in done.finished]
     if not delete:
@@ -155,13 +170,13 @@ def totals(done: worker.CleanupResult, log_dir: Path, *, delete: bool) -> list[s
     ]
 
 
-def problem_lines(done: worker.CleanupResult) -> list[str]:
+def problem_lines(done: CleanupResult) -> list[str]:
     """Return what was asked for and could not be examined."""
     unknown = [f"no run {printable(name)} in the monitored directories" for name in done.unknown]
     return [*(f"{problem.key}: {problem.text}" for problem in done.problems), *unknown]
 
 
-def as_json(done: worker.CleanupResult) -> dict[str, Any]:
+def as_json(done: CleanupResult) -> dict[str, Any]:
     """Return the result as one JSON object."""
     return {
         "runs": [_run_json(result) for result in done.runs],
@@ -171,7 +186,7 @@ def as_json(done: worker.CleanupResult) -> dict[str, Any]:
     }
 
 
-def _run_json(result: worker.RunResult) -> dict[str, Any]:
+def _run_json(result: RunResult) -> dict[str, Any]:
     candidate = result.candidate
     found = [verify_json(one) for one in result.found]
     return {
@@ -195,8 +210,8 @@ def _run_json(result: worker.RunResult) -> dict[str, Any]:
     }
 
 
-def _verdict(result: worker.RunResult) -> str:
-    stays = f"; {worker.describe_kept(result.kept)}" if result.kept else ""
+def _verdict(result: RunResult) -> str:
+    stays = f"; {describe_kept(result.kept)}" if result.kept else ""
     reason = f"{result.reason} [{result.reason_id}]" if result.reason_id else result.reason
     if result.outcome in ("kept", "busy"):
         return f"stays: {reason}"
@@ -208,29 +223,29 @@ def _verdict(result: worker.RunResult) -> str:
     return f"{result.outcome}: identical in {where}{stays}"
 
 
-def _each(chosen: list[candidates.CleanupCandidate]) -> Iterator[str]:
+def _each(chosen: list[CleanupCandidate]) -> Iterator[str]:
     for candidate in chosen:
         yield f"  {_name(candidate)}"
         files, size = pluralize(candidate.files, "file"), human_bytes(candidate.size)
         yield f"    {files}, {size}, completed {_age(candidate)} ago"
 
 
-def _name(candidate: candidates.CleanupCandidate) -> str:
+def _name(candidate: CleanupCandidate) -> str:
     """Return the name of a run, quoted if it could be taken for something else."""
     return shlex.quote(printable(candidate.folder.name))
 
 
-def _age(candidate: candidates.CleanupCandidate) -> str:
+def _age(candidate: CleanupCandidate) -> str:
     return "" if candidate.age is None or candidate.age < 0 else human_seconds(candidate.age)
 
 
-def _amount(result: worker.RunResult) -> tuple[int, int]:
+def _amount(result: RunResult) -> tuple[int, int]:
     """Return the files and bytes that were found or deleted, else those of the log."""
     if result.found or result.outcome in ("deleted", "partly deleted"):
         return result.files, result.size
     return result.candidate.files, result.candidate.size
 
 
-def _sum(runs: Sequence[candidates.CleanupCandidate] | Sequence[worker.RunResult]) -> str:
+def _sum(runs: Sequence[CleanupCandidate] | Sequence[RunResult]) -> str:
     files, size = sum(run.files for run in runs), sum(run.size for run in runs)
     return f"{pluralize(len(runs), 'run')}, {pluralize(files, 'file')}, {human_bytes(size)}"

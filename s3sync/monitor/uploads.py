@@ -25,7 +25,7 @@ from s3sync.slurm import Collector, coordinator
 from s3sync.text import printable
 from s3sync.transfer import hook, progress, request, upload
 
-LOG = logging.getLogger("s3sync.monitor.scan")
+LOG = logging.getLogger(__name__)
 
 DisplayMaker: TypeAlias = Callable[[], progress.Display]
 

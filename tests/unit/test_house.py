@@ -129,6 +129,7 @@ def test_only_one_module_deletes_what_is_not_ours() -> None:
         "slurm.work_folder": {"(self.path / 'job.json').unlink", "shutil.rmtree"},
         "slurm.broken_nodes": {"_path(log_dir, node).unlink"},
         "slurm.node_trial": {"shutil.rmtree", "self._folder.parent.rmdir", "waiting.remove"},
+        "cleanup.interrupted": {"cleanup_delete.delete_run"},
         "cleanup.worker": {"cleanup_delete.delete_run"},
         "files": {"temporary.unlink"},
         "monitor.notifications": {"old.unlink"},

@@ -1,0 +1,35 @@
+"""What all steps of a cleanup need."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from s3sync.config import Config
+from s3sync.signals import StopRequest
+from s3sync.state import lock
+from s3sync.transfer import progress
+
+DisplayMaker: TypeAlias = Callable[[], progress.Display]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanupContext:
+    """The config, the least age of a run in seconds, and how to run, stop and show what is verified."""
+
+    config: Config
+    older_than: float
+    environ: Mapping[str, str]
+    stop: StopRequest
+    make_display: DisplayMaker
+
+    def lock(self, path: Path, key: str) -> contextlib.AbstractContextManager[lock.Held]:
+        """Hold the lock of a run while inside; `key` names the run. Raises BusyError and StoppedError."""
+        return lock.held(path, f"{key} is in use", stop=self.stop, say=self._say)
+
+    def _say(self, line: str) -> None:
+        with self.make_display() as display:
+            display.say(line)

@@ -1,0 +1,91 @@
+"""What happened to the runs of a cleanup."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from s3sync.cleanup.candidates import CleanupCandidate
+from s3sync.cleanup.reasons import Reason
+from s3sync.cleanup.verdict import NO_FILES, VerifiedFiles
+from s3sync.inventory import Problem
+from s3sync.text import pluralize, printable
+from s3sync.transfer import verify
+
+_MAX_NAMES = 3  # of files that are kept
+
+Outcome: TypeAlias = Literal["kept", "busy", "may be deleted", "deleted", "partly deleted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What happened to a run. `kept` are paths that were not to be deleted, `not_deleted` those that should be gone."""
+
+    candidate: CleanupCandidate
+    outcome: Outcome
+    reason: str = ""
+    reason_id: str = ""
+    files: int = 0  # identical on disk and in S3, or deleted
+    size: int = 0  # their bytes
+    kept: tuple[str, ...] = ()
+    not_deleted: Mapping[str, str] = field(default_factory=dict)
+    record: Path | None = None
+    found: tuple[verify.Verification, ...] = ()
+    has_failed: bool = False  # whether it may be deleted is not known, or not all of it could be
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupResult:
+    """What happened to all runs; `finished` are folders of which an earlier cleanup had left only empty folders."""
+
+    runs: tuple[RunResult, ...]
+    finished: tuple[Path, ...]
+    problems: tuple[Problem, ...]
+    unknown: tuple[str, ...]
+
+    def is_complete(self, names: Sequence[str], *, delete: bool) -> bool:
+        """Return whether every check succeeded and every selected run was deleted.
+
+        Selected are the runs with these `names`; without names, those that are old enough and uploaded everywhere.
+        """
+        if self.unknown or self.problems or any(result.has_failed for result in self.runs):
+            return False
+        if not delete:
+            return True
+        return all(result.outcome == "deleted" for result in self.runs if names or not result.candidate.keep)
+
+
+def kept_result(candidate: CleanupCandidate, keep: Reason, verified: VerifiedFiles = NO_FILES) -> RunResult:
+    """Return the result of a run that is kept."""
+    return replace(checked_result(candidate, verified), reason=keep.text, reason_id=keep.id)
+
+
+def checked_result(candidate: CleanupCandidate, verified: VerifiedFiles) -> RunResult:
+    """Return the result of a run that was compared, and may be kept or deleted."""
+    return RunResult(
+        candidate=candidate,
+        outcome="kept",
+        files=len(verified.files),
+        size=verified.size,
+        kept=verified.kept,
+        found=verified.found,
+    )
+
+
+def describe_kept(paths: Sequence[str]) -> str:
+    """Return `2 files not in S3 stay, with their folders: a, b`."""
+    named = ", ".join(map(printable, paths[:_MAX_NAMES]))
+    more = f", and {len(paths) - _MAX_NAMES:,} more" if len(paths) > _MAX_NAMES else ""
+    verb = "stays, with its folder" if len(paths) == 1 else "stay, with their folders"
+    return f"{pluralize(len(paths), 'file')} not in S3 {verb}: {named}{more}"
+
+
+def describe_not_deleted(not_deleted: Mapping[str, str]) -> str:
+    """Return the first path that should be gone, why it is not, and how many more there are; empty for none."""
+    if not not_deleted:
+        return ""
+    path, why = next(iter(not_deleted.items()))
+    more = f", and {len(not_deleted) - 1:,} more" if len(not_deleted) > 1 else ""
+    return f"{printable(path)}: {why}{more} (fix that, and run the same command again)"

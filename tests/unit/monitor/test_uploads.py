@@ -1,0 +1,115 @@
+"""What goes wrong with one run becomes a problem, and does not stop the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+
+from s3sync.config import Config
+from s3sync.errors import (
+    AwsError,
+    BusyError,
+    ConfigError,
+    DeniedError,
+    RunError,
+    S3SyncError,
+    SlurmError,
+    StoppedError,
+)
+from s3sync.inventory import RunStatus
+from s3sync.monitor.scan_result import ScanResult
+from s3sync.monitor.uploads import ScanContext, for_each
+from s3sync.signals import StopRequest
+
+
+@dataclass(frozen=True)
+class Entry:
+    bucket: str
+    cluster: str = ""
+
+
+@dataclass(frozen=True)
+class FakeRun:
+    key: str
+    entry: Entry
+
+
+def run_in(bucket: str, name: str, cluster: str = "") -> RunStatus:
+    return cast(RunStatus, FakeRun(f"{name} to s3://{bucket}/{name}/", Entry(bucket, cluster)))
+
+
+A, B, C = run_in("one", "A"), run_in("one", "B"), run_in("two", "C", "slurm")
+D = run_in("two", "D", "slurm")
+
+
+def scan(work: Callable[[RunStatus], None], *runs: RunStatus) -> tuple[ScanResult, list[str]]:
+    """Returns the result, and the runs that work was done for."""
+    done: list[str] = []
+    context = ScanContext(config=cast(Config, None), environ={}, stop=StopRequest(), make_display=cast(Any, None))
+
+    def noted(_context: ScanContext, _result: ScanResult, run: RunStatus) -> None:
+        done.append(run.key[0])
+        work(run)
+
+    result = ScanResult()
+    for_each(context, result, runs, noted)
+    return result, done
+
+
+def raising(error: Exception) -> Callable[[RunStatus], None]:
+    def work(run: RunStatus) -> None:
+        if run.key[0] in "AC":
+            raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "key", "kind", "done"),
+    [
+        (RunError("no RunInfo.xml", id="run.no-run-info"), A.key, "run", "ABCD"),
+        (DeniedError("S3 rejects every file", id="s3.access-denied"), A.key, "run", "ABCD"),
+        (AwsError("no such bucket", id="s3.no-bucket"), "s3://one", "aws", "AC"),
+        (SlurmError("no answer", id="slurm.no-answer"), "Slurm", "other", "AB"),
+        (ConfigError("no such partition", id="config.no-partition"), "Slurm", "other", "AB"),
+    ],
+)
+def test_an_error_is_a_problem(error: S3SyncError, key: str, kind: str, done: str) -> None:
+    """A bucket that cannot be reached is not tried again, neither is Slurm; all others are."""
+    clustered = [A, B, C, D] if kind == "other" else [A, B, run_in("two", "C"), run_in("two", "D")]
+    result, tried = scan(raising(error), *clustered)
+    first = result.problems[0]
+    assert (first.key, first.kind, first.id, first.text) == (key, kind, error.id, str(error))
+    assert "".join(tried) == done
+    assert result.is_misconfigured == isinstance(error, ConfigError)
+    assert not result.ok
+
+
+def test_a_bug_is_a_problem_with_a_traceback_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    result, tried = scan(raising(KeyError("a\nb")), A, B)
+    (problem,) = result.problems
+    assert (problem.key, problem.kind, problem.id) == (A.key, "run", "internal.unexpected-error")
+    assert "\n" not in problem.text
+    assert tried == ["A", "B"]
+    assert caplog.records[0].exc_info
+
+
+def test_a_run_that_another_process_uploads_is_no_problem() -> None:
+    result, _ = scan(raising(BusyError("in use")), A, B)
+    assert (result.problems, result.uploading_elsewhere, result.ok) == ([], {A.key}, True)
+
+
+def test_a_stop_ends_the_scan() -> None:
+    with pytest.raises(StoppedError):
+        scan(raising(StoppedError("interrupted")), A, B)
+
+
+def test_a_run_is_replaced_by_its_new_status_even_beside_an_equal_one() -> None:
+    twin = run_in("one", "A")
+    assert twin == A
+    result = ScanResult(runs=[A, twin])
+    result.replace(twin, B)
+    assert result.runs == [A, B]
