@@ -108,7 +108,7 @@ def result_lines(result: ScanResult) -> list[str]:
     """Return what a scan did, for somebody at a terminal; the problems are on stderr already."""
     if result.busy:
         return [result.busy]
-    lines = [line for report in result.reports.values() for line in summary(report)]
+    lines = [line for report in result.uploads.values() for line in summary(report)]
     return lines or [f"nothing to upload: {states.count_runs(result.runs)} looked at (`status` shows them)"]
 
 
@@ -123,7 +123,7 @@ def result_json(result: ScanResult) -> dict[str, Any]:
 
 
 def _outcome(result: ScanResult, run: RunStatus) -> dict[str, Any]:
-    if report := result.reports.get(run.key):
+    if report := result.uploads.get(run.key):
         return {"upload": upload_json(report)}
     if planned := result.previews.get(run.key):
         return {"upload": preview_json(planned)}

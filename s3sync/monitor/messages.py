@@ -64,7 +64,8 @@ class Update:
         is_blind = any(problem.kind == "aws" for problem in self.problems)
 
         def is_checked(key: str) -> bool:
-            return self.checked_keys is None or key in self.checked_keys or sent[key].kind in ("aws", "other", "alert")
+            is_of_run = sent[key].kind in ("run", "note")
+            return not is_of_run or self.checked_keys is None or key in self.checked_keys
 
         resolved = [key for key in sent if key not in existing and is_checked(key)]
         return [key for key in resolved if key in uploaded or not is_blind]

@@ -68,7 +68,7 @@ def _of_scans(last: LastScan) -> Iterator[Metric]:
 
 
 def _of_now(history: History, scans: ScanStatus) -> Iterator[Metric]:
-    """What a scan that finds another one at work brings up to date."""
+    """Yield what is updated while another process scans, too."""
     from prometheus_client.core import GaugeMetricFamily
 
     running = 0.0 if scans.running_since is None else max(0.0, history.at - scans.running_since)
@@ -81,7 +81,7 @@ def _of_now(history: History, scans: ScanStatus) -> Iterator[Metric]:
         ),
         ("tick_running_seconds", "For how long that scan had been running, in seconds; 0 if none was.", running),
         ("metrics_timestamp_seconds", "When this was written, in seconds since the epoch.", history.at),
-        ("verdict", "What the page says: 0 all is well, 1 something to know, 2 something needs attention.", level),
+        ("verdict", "What the dashboard says: 0 all is well, 1 something to know, 2 something needs attention.", level),
     ):
         yield GaugeMetricFamily(f"s3sync_{name}", text, value)
 

@@ -19,7 +19,7 @@ class ScanResult:
     """What a scan has found and done so far; results of runs are by key."""
 
     runs: list[RunStatus] = field(default_factory=list)
-    reports: dict[str, request.UploadResult] = field(default_factory=dict)
+    uploads: dict[str, request.UploadResult] = field(default_factory=dict)
     previews: dict[str, request.Preview] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     alerts: list[Problem] = field(default_factory=list)  # reported separately; they change no exit code
@@ -35,7 +35,7 @@ class ScanResult:
     @property
     def uploaded(self) -> dict[str, request.UploadResult]:
         """The results of the runs that are complete in S3."""
-        return {key: report for key, report in self.reports.items() if report.state.completed}
+        return {key: outcome for key, outcome in self.uploads.items() if outcome.state.completed}
 
     def replace(self, run: RunStatus, again: RunStatus) -> None:
         """Replace a run by its new state."""
@@ -43,7 +43,7 @@ class ScanResult:
 
     def counters(self) -> Counters:
         """Return how many runs, files and bytes this scan has completed."""
-        states = [report.state for report in self.uploaded.values() if not report.already_complete]
+        states = [outcome.state for outcome in self.uploaded.values() if not outcome.already_complete]
         return Counters(
             runs=len(states),
             files=sum(state.sent_files for state in states),
@@ -52,9 +52,9 @@ class ScanResult:
 
     def update(self) -> Update:
         """Return what recipients of notifications should know."""
-        new = {key: report for key, report in self.uploaded.items() if not report.already_complete}
+        new = {key: outcome for key, outcome in self.uploaded.items() if not outcome.already_complete}
         return Update(
-            uploads=tuple(Upload(key, one_line(report)) for key, report in new.items()),
+            uploads=tuple(Upload(key, one_line(outcome)) for key, outcome in new.items()),
             problems=tuple(self.problems),
             checked_keys=frozenset(run.key for run in self.runs) - self.uploading_elsewhere,
         )
@@ -64,9 +64,9 @@ class ScanResult:
         return "\n".join(f"{each.key}: {each.text_with_id}" for each in self.problems) or "all is well"
 
 
-def one_line(report: request.UploadResult) -> str:
+def one_line(outcome: request.UploadResult) -> str:
     """Return in one line what happened to a run."""
-    state, counters = report.state, report.counters
+    state, counters = outcome.state, outcome.counters
     proven = f"{len(state.proven):,} of {pluralize(state.total_local_files, 'file')} proven"
     if state.completed or not state.failed:
         return f"{proven}, {human_bytes(counters.sent_size)} sent in {human_seconds(counters.seconds)}"

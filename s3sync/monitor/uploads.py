@@ -84,12 +84,12 @@ def _problem_of(run: RunStatus, error: Exception) -> Problem:
 
 def upload_run(context: ScanContext, result: ScanResult, run: RunStatus) -> None:
     """Upload a run; one that is completed while it is streamed is uploaded to its end right away."""
-    report = _upload(context, run)
-    if report is None:
+    outcome = _upload(context, run)
+    if outcome is None:
         result.uploading_elsewhere.add(run.key)
         return
-    result.reports[run.key] = report
-    _log_or_add_problem(result, run, report)
+    result.uploads[run.key] = outcome
+    _log_or_add_problem(result, run, outcome)
     if run.state == "streaming":
         _upload_if_completed_meanwhile(context, result, run)
 
@@ -116,19 +116,19 @@ def _upload(context: ScanContext, run: RunStatus) -> request.UploadResult | None
         )
 
 
-def _log_or_add_problem(result: ScanResult, run: RunStatus, report: request.UploadResult) -> None:
-    if hook.has_failed(report.on_complete):
-        text = f"{report.on_complete} (the run is uploaded; the command is run again at the next scan)"
+def _log_or_add_problem(result: ScanResult, run: RunStatus, outcome: request.UploadResult) -> None:
+    if hook.has_failed(outcome.on_complete):
+        text = f"{outcome.on_complete} (the run is uploaded; the command is run again at the next scan)"
         result.problems.append(Problem(f"on_complete of {run.key}", text, "other", id="monitor.on-complete-failed"))
-    if report.already_complete:
-        if report.on_complete:
-            LOG.info("on_complete of %s: %s", run.key, report.on_complete)
-    elif report.state.completed:
-        LOG.info("uploaded %s: %s", run.key, one_line(report))
-    elif report.state.failed or run.state != "streaming":
-        result.problems.append(Problem(run.key, one_line(report), "run", id="monitor.upload-failed"))
-    elif report.counters.sent_files or report.counters.found_files:
-        LOG.info("streamed %s: %s", run.key, one_line(report))
+    if outcome.already_complete:
+        if outcome.on_complete:
+            LOG.info("on_complete of %s: %s", run.key, outcome.on_complete)
+    elif outcome.state.completed:
+        LOG.info("uploaded %s: %s", run.key, one_line(outcome))
+    elif outcome.state.failed or run.state != "streaming":
+        result.problems.append(Problem(run.key, one_line(outcome), "run", id="monitor.upload-failed"))
+    elif outcome.counters.sent_files or outcome.counters.found_files:
+        LOG.info("streamed %s: %s", run.key, one_line(outcome))
 
 
 def _upload_if_completed_meanwhile(context: ScanContext, result: ScanResult, run: RunStatus) -> None:

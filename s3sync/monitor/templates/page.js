@@ -87,7 +87,7 @@
     old.hidden = age < Number(limit);
     document.documentElement.classList.toggle("old", !old.hidden);
     const text = `No news for ${ago(age)}: no scan of the monitor has ended since then. It may be stuck, switched off, `
-      + "or at work on a large run; s3sync status says which. What stands below is how things were then.";
+      + "or busy with a large run; s3sync status says which. Everything below is as it was then.";
     if (!old.hidden && old.textContent !== text) old.textContent = text;
     heading.textContent = old.hidden ? said : `No news for ${ago(age)}`;
     document.title = old.hidden ? title : title.replace(said, heading.textContent);

@@ -1,4 +1,4 @@
-"""Notifications, seen by a real HTTP server: what arrives, what is not told twice, and what a dead server costs."""
+"""Notifications, received by a real HTTP server: what arrives, what is not sent twice, and what a dead server costs."""
 
 from __future__ import annotations
 
@@ -231,10 +231,10 @@ def test_urls_are_in_no_repr(receiver: Receiver, memory: Path) -> None:
     assert SECRET not in repr([channels, notifier, notify.recipients_of(channels)])
 
 
-# What is not told twice
+# What is not sent twice
 
 
-def test_told_once_and_again_a_day_later(receiver: Receiver, tell: Tell, clock: Clock) -> None:
+def test_a_problem_is_sent_once_and_again_a_day_later(receiver: Receiver, tell: Tell, clock: Clock) -> None:
     started = clock.now
     told_at = []
     while clock.now <= started + 2 * DAY:
@@ -244,7 +244,7 @@ def test_told_once_and_again_a_day_later(receiver: Receiver, tell: Tell, clock: 
     assert told_at == [0, 0, 24, 24, 48, 48]
 
 
-def test_told_again_when_the_text_changes_in_more_than_numbers(receiver: Receiver, tell: Tell) -> None:
+def test_a_problem_is_sent_again_when_its_text_changes_in_more_than_numbers(receiver: Receiver, tell: Tell) -> None:
     tell(FAILED_1)
     tell(replace(FAILED_1, text=FAILED_1.text.replace("3 of 10", "1,002 of 1,010.5")))
     assert len(receiver.take("slack_alert")) == 1
@@ -252,7 +252,7 @@ def test_told_again_when_the_text_changes_in_more_than_numbers(receiver: Receive
     assert receiver.texts("slack_alert") == [f":x:  *S3 Upload*: Failed uploading 1 run\n\t\t• {RUN_1}: no credentials"]
 
 
-def test_only_what_is_new_is_told(receiver: Receiver, tell: Tell) -> None:
+def test_only_new_problems_are_sent(receiver: Receiver, tell: Tell) -> None:
     tell(FAILED_1)
     tell(FAILED_1, FAILED_2)
     _, second = receiver.texts("slack_alert")
@@ -265,7 +265,7 @@ def test_runs_that_differ_in_numbers_only_are_two(receiver: Receiver, tell: Tell
     assert [text.split("• ")[1] for text in receiver.texts("slack_alert")] == ["RUN 1: no", "RUN 2: no"]
 
 
-def test_recovered_is_told_once_and_may_fail_again(receiver: Receiver, tell: Tell) -> None:
+def test_a_resolved_problem_is_sent_once_and_may_come_back(receiver: Receiver, tell: Tell) -> None:
     tell(FAILED_2)
     tell()
     tell()
@@ -275,7 +275,7 @@ def test_recovered_is_told_once_and_may_fail_again(receiver: Receiver, tell: Tel
     assert failed == failed_again
 
 
-def test_what_was_never_told_does_not_recover(receiver: Receiver, tell: Tell) -> None:
+def test_a_problem_that_was_never_sent_is_not_resolved(receiver: Receiver, tell: Tell) -> None:
     receiver.answers("slack_alert", 503)
     tell(FAILED_1)
     receiver.answers("slack_alert", 200)
@@ -284,7 +284,7 @@ def test_what_was_never_told_does_not_recover(receiver: Receiver, tell: Tell) ->
     assert receiver.take("slack_alert") == []
 
 
-def test_a_note_is_told_once(receiver: Receiver, tell: Tell, clock: Clock) -> None:
+def test_a_note_is_sent_once(receiver: Receiver, tell: Tell, clock: Clock) -> None:
     for _ in range(5):
         tell(TOO_OLD)
         clock.now += DAY
@@ -295,7 +295,7 @@ def test_a_note_is_told_once(receiver: Receiver, tell: Tell, clock: Clock) -> No
     assert len(receiver.take("slack_alert")) == 1
 
 
-def test_a_failure_that_becomes_a_note_is_told_and_has_not_recovered(receiver: Receiver, tell: Tell) -> None:
+def test_a_failure_that_becomes_a_note_is_sent_and_not_resolved(receiver: Receiver, tell: Tell) -> None:
     tell(FAILED_2)
     tell(replace(FAILED_2, kind="note"))
     assert ["Failed" in text for text in receiver.texts("slack_alert")] == [True, False]
@@ -589,7 +589,7 @@ def test_a_channel_that_is_gone_is_forgotten(receiver: Receiver, tell: Tell) -> 
         b"[" * 100_000,
     ],
 )
-def test_a_corrupt_memory_counts_as_none_and_is_mended(
+def test_a_corrupt_memory_counts_as_empty_and_is_fixed(
     content: bytes, receiver: Receiver, tell: Tell, memory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     memory.write_bytes(content)
@@ -599,7 +599,7 @@ def test_a_corrupt_memory_counts_as_none_and_is_mended(
     assert caplog.messages == [f"cannot read {memory}: it is corrupt (some problems may be reported again)"]
 
 
-def test_a_memory_that_somebody_wrote_into_is_told_in_printable_words(
+def test_a_memory_with_control_characters_is_sent_as_printable_text(
     receiver: Receiver, tell: Tell, memory: Path
 ) -> None:
     entry = {"text": "\x1b[31mred\nnext", "kind": "run", "at": 1.0}
@@ -743,7 +743,7 @@ _news = st.builds(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(news=_news, summary=_texts)
-def test_any_texts_arrive_and_are_told_once(news: Update, summary: str, receiver: Receiver, memory: Path) -> None:
+def test_any_texts_arrive_and_are_sent_once(news: Update, summary: str, receiver: Receiver, memory: Path) -> None:
     memory.unlink(missing_ok=True)
     channels = receiver.channels("slack_log", "slack_alert", "webhook", "ping")
     Notifier(channels, memory.parent, Clock()).notify(news)
