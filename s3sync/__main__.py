@@ -1,4 +1,4 @@
-"""`python -m s3sync`, and the installed command: what has to be so before anything else is imported."""
+"""Start the program: prepare signals and encoding before anything else is imported."""
 
 import _signal  # type: ignore[import-not-found]  # what `signal` is made of, without its milliseconds
 import os
@@ -7,16 +7,16 @@ from collections.abc import Callable
 
 
 def _end_at_once(_signum: int, _frame: object) -> None:
-    """End while nothing is begun yet: half of the modules are imported, and a traceback would be of no use."""
+    """End before anything has begun: while modules are imported, a traceback would not help anybody."""
     os.write(2, b"s3sync: interrupted by SIGINT\n")
     os._exit(130)
 
 
 def _use_utf8() -> None:
-    """Start again with UTF-8 as the encoding of names, where the locale has another: S3 has names in UTF-8 alone."""
+    """Restart with UTF-8 as the encoding of file names if the locale has another one: keys in S3 are UTF-8."""
     if sys.flags.utf8_mode or sys.getfilesystemencoding() == "utf-8" or not sys.executable:
         return
-    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - the same words
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - the same argv
 
 
 def _load() -> Callable[[], int]:
@@ -26,8 +26,8 @@ def _load() -> Callable[[], int]:
 
 
 def entry_point() -> None:
-    """Run the command, from its first word to its exit code."""
-    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # else somebody wants it ignored
+    """Run the program, and exit."""
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # else whatever started it wants it ignored
         _signal.signal(_signal.SIGINT, _end_at_once)
     _use_utf8()
     from s3sync.commands import boundary
