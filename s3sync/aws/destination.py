@@ -24,16 +24,16 @@ ACCOUNT = re.compile(r"[0-9]{12}")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _ALIAS = "; give the alias of the access point, which ends in -s3alias, or the bucket's own name"
 
-# What is no bucket to upload to, by what its name has, and what to give instead.
-_NO_BUCKETS = (
+# Patterns of names that are no bucket for uploads, and what to give instead.
+_UNSUPPORTED = (
     (r"arn:[^:]*:s3::[0-9]*:accesspoint/", f"a multi-region access point needs signatures of its own{_ALIAS}"),
     (r"arn:[^:]*:s3-object-lambda:", f"an access point of Object Lambda takes no uploads{_ALIAS}"),
     (
         r"arn:[^:]*:s3-outposts:",
         "an ARN of S3 on Outposts is not supported; give the alias of its access point, which ends in --op-s3",
     ),
-    (r"arn:[^:]*:s3:::", "it is an ARN; give the bucket's name alone, which is its last part"),
-    (r"arn:", f"it is an ARN, which the parts of the AWS CLI do not all take{_ALIAS}"),
+    (r"arn:[^:]*:s3:::", "it is an ARN; give only the bucket's name, which is its last part"),
+    (r"arn:", f"it is an ARN, which not all commands of the AWS CLI accept{_ALIAS}"),
     (
         r".*--x-s3$",
         "a directory bucket is in one zone only, and lists objects in no order; give a bucket of another kind",
@@ -42,7 +42,7 @@ _NO_BUCKETS = (
     (r".*--ol-s3$", f"an access point of Object Lambda takes no uploads{_ALIAS}"),
     (r".*--table-s3$", "a table bucket takes no files; give a bucket of another kind"),
     (r".*\.mrap$", f"a multi-region access point needs signatures of its own{_ALIAS}"),
-    (r".*\.amazonaws\.com(\.cn)?(/|$)", "it is the name of a host; give the bucket's name alone"),
+    (r".*\.amazonaws\.com(\.cn)?(/|$)", "it is the name of a host; give only the bucket's name"),
 )
 
 _COMPLETION_PATH = re.compile(rf"(Analysis/[0-9]+/)?{re.escape(COMPLETION_OBJECT)}")
@@ -69,17 +69,17 @@ class BucketRef(NamedTuple):
 
 
 class Destination(NamedTuple):
-    """`bucket`, and `prefix` without a slash at either end ("" is the bucket's root)."""
+    """A bucket, and a prefix without a slash at either end; "" is the root of the bucket."""
 
     bucket: str
     prefix: str
 
     def run_prefix(self, run_id: str) -> str:
-        """What every key of the run starts with; ends in a slash."""
+        """Return what every key of the run starts with; it ends in a slash."""
         return f"{self.prefix}/{run_id}/" if self.prefix else f"{run_id}/"
 
     def url(self, run_id: str) -> str:
-        """`s3://bucket/prefix/run_id/`."""
+        """Return `s3://bucket/prefix/run_id/`."""
         return f"s3://{self.bucket}/{self.run_prefix(run_id)}"
 
     @property
@@ -89,55 +89,59 @@ class Destination(NamedTuple):
 
     @property
     def remote_path(self) -> str:
-        """The path as the user's configuration has it: `/`, `/runs/2026`."""
+        """Return the path as the user's config has it: `/`, `/runs/2026`."""
         return f"/{self.prefix}"
 
     @property
     def tag(self) -> str:
-        """Eight hex digits that tell this destination from the others in file names."""
+        """Return eight hex digits that distinguish this destination from others in file names."""
         return hashlib.sha256(f"{self.bucket}/{self.prefix}".encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
 def is_completion_object(path: str) -> bool:
-    """Whether a path in the run is that of an object which this program adds to a run, and no file of it."""
+    """Return whether a path in a run is that of a completion object, which is no file of the run."""
     return _COMPLETION_PATH.fullmatch(path) is not None
 
 
 def parse_destination(bucket: str, remote_path: str = "/") -> Destination:
-    """Typed from the user's words; raises UsageError.
+    """Return the destination that the user's options describe. Raises UsageError.
 
-    Doubled and outer slashes mean nothing to people and would become part of the keys, so they go.
+    Doubled and outer slashes are removed: they would become part of the keys.
     """
     if bucket.startswith("s3://"):
         raise UsageError(
-            f"--bucket takes the bucket's name alone, not a URL: {printable(bucket)} (the path goes into --remote_path)"
+            f"--bucket takes only the bucket's name, not a URL: {printable(bucket)} (give the path as --remote-path)",
+            id="usage.bucket-is-url",
         )
-    for pattern, why in _NO_BUCKETS:
+    for pattern, why in _UNSUPPORTED:
         if re.match(pattern, bucket):
-            raise UsageError(f"--bucket cannot be {printable(bucket)}: {why}")
+            raise UsageError(f"--bucket cannot be {printable(bucket)}: {why}", id="usage.unsupported-bucket")
     if not _BUCKET.fullmatch(bucket):
-        raise UsageError(f"not a bucket name: {printable(bucket)!r} (letters, digits, `.`, `-`; 3 or more)")
+        raise UsageError(
+            f"not a bucket name: {printable(bucket)!r} (use 3 or more letters, digits, `.` or `-`)",
+            id="usage.bad-bucket",
+        )
     prefix = "/".join(part for part in remote_path.split("/") if part)
-    if why := _no_path(remote_path):
-        raise UsageError(f"--remote_path {why}: {printable(remote_path)}")
+    if why := _reject_path(remote_path):
+        raise UsageError(f"--remote-path {why}: {printable(remote_path)}", id="usage.bad-remote-path")
     if len(prefix.encode("utf-8", "surrogateescape")) > MAX_KEY_BYTES // 2:
-        raise UsageError(f"--remote_path is longer than {MAX_KEY_BYTES // 2} bytes")
+        raise UsageError(
+            f"--remote-path is longer than {MAX_KEY_BYTES // 2} bytes (shorten it)", id="usage.long-remote-path"
+        )
     return Destination(bucket, prefix)
 
 
-def _no_path(remote_path: str) -> str:
-    """Why this is no path in a bucket, and what to give instead; empty if it is one."""
+def _reject_path(remote_path: str) -> str:
+    """Return why this is no path in a bucket, and what to give instead; empty if it is one."""
     if url := re.match(r"s3:/*([^/]*)/*(.*)", remote_path, re.IGNORECASE | re.DOTALL):
         path = printable(f"/{url[2]}")
-        return (
-            f"takes the path alone, not a URL (give {path} here, and {printable(url[1]) or 'the bucket'} as --bucket)"
-        )
+        return f"takes only the path, not a URL (give {path} here, and {printable(url[1]) or 'the bucket'} as --bucket)"
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://|arn:", remote_path):
-        return "takes the path alone, not a URL or an ARN (give what stands behind the bucket's name, e.g. /runs/2026)"
+        return "takes only the path, not a URL or an ARN (give what follows the bucket's name, e.g. /runs/2026)"
     if "\\" in remote_path:
-        return "may hold no backslash, which is no separator in S3 (give / instead)"
+        return "cannot contain a backslash, which is no separator in S3 (use / instead)"
     if any(part in (".", "..") for part in remote_path.split("/")):
-        return "may hold no `.` or `..`, which S3 takes for names (give the path from the top of the bucket)"
+        return "cannot contain `.` or `..`, which are ordinary names in S3 (give the path from the root of the bucket)"
     if not remote_path.isprintable():
-        return "may hold no control characters, and must be UTF-8"
+        return "cannot contain control characters, and must be UTF-8"
     return ""

@@ -1,8 +1,8 @@
-"""The ETags and checksums that S3 must have for a local file.
+"""Know the forms of ETags, and where uploaders split files into parts.
 
-A single PUT's ETag is the MD5 of its bytes; a multipart upload's is the MD5 of its parts' MD5s and
-`-N`. Which one it is, and where the parts are cut, follows from settings this program pins, by the
-rule of the CLI's transfer library (s3transfer, `ChunksizeAdjuster`).
+The ETag of a single PUT is the MD5 of its bytes. That of a multipart upload is the MD5 of its parts' MD5s, followed by
+`-N`. Which one it is, and how large the parts are, follows from settings that this program pins, by the rule of the
+CLI's transfer library (s3transfer, `ChunksizeAdjuster`).
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from typing import NamedTuple
 MIB = 1024 * 1024
 MAX_PARTS = 10_000
 MAX_PART_BYTES = 5 * 1024 * MIB
-_READ_BYTES = 1 * MIB
 
 
 class Multipart(NamedTuple):
-    """From which size on files go up in parts, and the size of a part; bytes.
+    """The size from which on files are uploaded in parts, and the size of a part, in bytes.
 
-    The defaults are the CLI's own, so that what somebody uploaded by hand with `aws s3 cp` is
-    recognised and not sent again. `crt` says that the client in C cuts the parts.
+    The defaults are those of the CLI, so that what was uploaded by hand with `aws s3 cp` is recognized and not sent
+    again. With `crt`, the client in C chooses the size of the parts.
     """
 
     threshold: int = 8 * MIB
@@ -29,10 +28,10 @@ class Multipart(NamedTuple):
     crt: bool = False
 
     def part_size_for(self, size: int) -> int | None:
-        """The part size for a file of `size` bytes, or None if it goes up in one PUT.
+        """Return the part size for a file of this size, in bytes; None if it is uploaded in one PUT.
 
-        More than 10,000 parts are not allowed: the client in Python doubles the size until that is met, the one in C
-        (aws-c-s3, `aws_s3_calculate_optimal_mpu_part_size_and_num_parts`) takes the smallest number of bytes.
+        S3 allows 10,000 parts. For larger files the client in Python doubles the part size; the one in C (aws-c-s3,
+        `aws_s3_calculate_optimal_mpu_part_size_and_num_parts`) takes the smallest number of bytes.
         """
         if size < self.threshold:
             return None
@@ -46,33 +45,33 @@ class Multipart(NamedTuple):
 
 DEFAULT_MULTIPART = Multipart()
 
-# What other uploaders cut at, MiB: their defaults, and round numbers that people set.
+# Part sizes of other uploaders in MiB: their defaults, and round numbers that people choose.
 _USUAL_PARTS = (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 200, 250, 256, 500, 512, 1000, 1024)
 _UNITS = (MIB, 5 * MIB, 8 * MIB, 16 * MIB)
 
-# What an ETag that may be an MD5 looks like; some servers write it in capitals.
+# The form of an ETag that may be an MD5; some servers write it in capitals.
 _MD5_FORM = re.compile("[0-9a-fA-F]{32}(-[0-9]{1,5})?")
 
 
-def normalize_etag(said: str) -> str:
-    """An ETag as it is compared and kept: without quotes and the mark of a weak one, an MD5 in small letters."""
-    etag = said.removeprefix("W/").strip('"')
+def normalize_etag(text: str) -> str:
+    """Return an ETag as it is compared and kept: without quotes and the mark of a weak one, an MD5 in lower case."""
+    etag = text.removeprefix("W/").strip('"')
     return etag.lower() if is_md5_like(etag) else etag
 
 
 def is_md5_like(etag: str) -> bool:
-    """Whether it may be an MD5, or that of the MD5s of parts."""
+    """Return whether an ETag may be an MD5, or the MD5 of the parts' MD5s."""
     return _MD5_FORM.fullmatch(etag) is not None
 
 
 def number_of_parts(etag: str) -> int:
-    """Of how many parts an object with such an ETag is; 0 if it does not say so."""
+    """Return how many parts an object with this ETag has; 0 if it does not say."""
     _, _, number = etag.partition("-")
     return int(number) if is_md5_like(etag) and number else 0
 
 
 def likely_part_sizes(size: int, etag: str) -> list[int | None]:
-    """Part sizes (bytes; None: one PUT) that give an ETag of this form, `HEX` or `HEX-N`, for `size` bytes."""
+    """Return the part sizes (bytes; None: one PUT) that give an ETag of this form, `HEX` or `HEX-N`, for this size."""
     _, dash, number = etag.partition("-")
     if not dash:
         return [None]
@@ -86,7 +85,7 @@ def likely_part_sizes(size: int, etag: str) -> list[int | None]:
 
 
 def _parts_of_large_files(size: int, parts: int) -> Iterator[int]:
-    """The sizes that uploaders compute for themselves where their usual one would make too many parts."""
+    """Yield the sizes that uploaders compute where their usual size would make too many parts."""
     for unit in _UNITS:  # the smallest multiple that makes so many parts: rclone, minio-go
         yield -(-size // (parts * unit)) * unit
     if size <= MAX_PARTS * 5 * MIB:  # no part may be smaller

@@ -1,8 +1,7 @@
-"""Which part of an AWS config the profile in use needs: all else, and each key that the environment can carry, is
-left out of the copy that the children read.
+"""Reduce an AWS config to what the profile in use needs, without the credentials that the environment can carry.
 
-It follows botocore: the profile, those that it takes its credentials from (`source_profile`), and the `sso-session`
-and `services` sections that these name. Pure: it works on parsers.
+As in botocore, a profile needs itself, the profiles that it takes its credentials from (`source_profile`), and the
+`sso-session` and `services` sections that these name. All functions are pure.
 """
 
 from __future__ import annotations
@@ -19,20 +18,20 @@ TOKEN_VARIABLES = ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
 _DEFAULT = "default"
 _KINDS = ("profile", "sso-session", "services")
 _READ_BY_THE_CLI = ("plugins", "preview")  # sections that are no profiles
-# Each is asked before the keys in the config file are; so these are not used then.
-_SOURCES_BEFORE = ("role_arn", "web_identity_token_file", "credential_process", "login_session")
+# The CLI prefers each of these to the keys in the config file.
+_PREFERRED_SOURCES = ("role_arn", "web_identity_token_file", "credential_process", "login_session")
 _SSO = "sso_"
 
 
 class Section(NamedTuple):
-    """What a section's name says: `[profile lab]` is of the kind `profile` and named `lab`."""
+    """The title of a section: `[profile lab]` is of the kind `profile` and has the name `lab`."""
 
     kind: str
     name: str
 
 
 def section_of(title: str) -> Section | None:
-    """Read a section's name as botocore does; None for one that is no profile, SSO session or services section."""
+    """Return the section with this title, as botocore reads it; None for other kinds of sections."""
     if title == _DEFAULT:
         return Section("profile", _DEFAULT)
     kind = next((kind for kind in _KINDS if title.startswith(kind)), None)
@@ -44,18 +43,18 @@ def section_of(title: str) -> Section | None:
 
 
 def in_use(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the profile in use. The versions of the CLI disagree about which variable comes first: it may be two."""
+    """Return the profile in use; both, if two variables differ, since versions of the CLI prefer different ones."""
     named = dict.fromkeys(environ[name] for name in PROFILE_VARIABLES if environ.get(name))
     return tuple(named) or (_DEFAULT,)
 
 
 def reduce(config: RawConfigParser, credentials: RawConfigParser, environ: Mapping[str, str]) -> dict[str, str]:
-    """Remove from `config` what the profile in use does not need; return the variables that carry its keys instead.
+    """Remove what the profile in use does not need from `config`; return the variables that carry its credentials.
 
-    `credentials` is the user's other file, which the CLI reads for itself. `environ` is the children's.
+    `credentials` is the user's other file, which the CLI reads itself. `environ` is that of the `aws` processes.
     """
     used = in_use(environ)
-    by_environment = bool(environ.get("AWS_ACCESS_KEY_ID"))  # then no file is asked for keys
+    by_environment = bool(environ.get("AWS_ACCESS_KEY_ID"))  # the CLI prefers these keys to all files
     needed = used if by_environment else _with_sources(used, config, credentials)
     values = [_merged(name, config, credentials) for name in needed]
     kept = {
@@ -93,21 +92,21 @@ def _with_sources(used: Sequence[str], config: RawConfigParser, credentials: Raw
 
 
 def _needs_keys(name: str, used: Sequence[str], config: RawConfigParser, credentials: RawConfigParser) -> bool:
-    """Whether the CLI takes keys of this profile from the config, and the environment cannot carry them."""
+    """Return whether the CLI takes keys of this profile from the config, and the environment cannot carry them."""
     if credentials.has_option(name, "aws_access_key_id"):
-        return False  # those come first
+        return False  # the CLI prefers these
     values = _merged(name, config, credentials)
     is_source = name not in used or ("role_arn" in values and values.get("source_profile") == name)
-    return is_source or len(used) > 1 or not _are_whole(values)
+    return is_source or len(used) > 1 or not _are_complete(values)
 
 
 def _carried(
     name: str, config: RawConfigParser, credentials: RawConfigParser, environ: Mapping[str, str]
 ) -> dict[str, str]:
     values = _merged(name, config, credentials)
-    before = any(key in values for key in _SOURCES_BEFORE) or any(key.startswith(_SSO) for key in values)
+    before = any(key in values for key in _PREFERRED_SOURCES) or any(key.startswith(_SSO) for key in values)
     elsewhere = credentials.has_option(name, "aws_access_key_id") or environ.get("AWS_WEB_IDENTITY_TOKEN_FILE")
-    if before or elsewhere or not _are_whole(values):
+    if before or elsewhere or not _are_complete(values):
         return {}
     token = values.get("aws_security_token", values.get("aws_session_token"))
     account = values.get("aws_account_id")
@@ -119,8 +118,8 @@ def _carried(
     }
 
 
-def _are_whole(values: Mapping[str, str]) -> bool:
-    """Whether there is a pair of keys. Half a pair stays where it is: the CLI's own message is the right one."""
+def _are_complete(values: Mapping[str, str]) -> bool:
+    """Return whether there is a pair of keys. Half a pair stays in the config, where the CLI reports it."""
     return bool(values.get("aws_access_key_id") and values.get("aws_secret_access_key"))
 
 
@@ -137,5 +136,5 @@ def _remove_keys(config: RawConfigParser, title: str) -> None:
 
 
 def profile_titles(config: RawConfigParser, name: str) -> Iterator[str]:
-    """Return the sections of a profile: the CLI takes the last one, whatever quotes their names have."""
+    """Return the titles of a profile's sections. Titles may be quoted differently; the CLI uses the last one."""
     return (title for title in config.sections() if section_of(title) == Section("profile", name))

@@ -1,7 +1,7 @@
-"""The settings the children run with: a private copy of the user's AWS config, and an environment.
+"""Make the settings of the `aws` processes: a private copy of the user's AWS config, and an environment.
 
-The user's files are only ever read. The copy keeps the profile in use with what it needs (`awsprofile`); the `s3`
-settings that this program depends on are merged in, as `aws configure set PROFILE.s3.KEY` would do.
+The user's files are only read. The copy keeps the profile in use with what it needs (see `profile`). The `s3` settings
+that this program depends on are merged in, as `aws configure set PROFILE.s3.KEY` would do.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 from urllib.parse import quote
 
 from s3sync.aws import profile
@@ -21,21 +22,21 @@ from s3sync.aws.etag import DEFAULT_MULTIPART, Multipart
 from s3sync.errors import AwsError
 from s3sync.text import printable
 
-# How long and how often the CLI asks the metadata service of a virtual machine or container for credentials, if nobody
-# has set that: by default 1 second and once, which many processes at once are too much for.
+# How long and how often the CLI asks the metadata service of a virtual machine or container for credentials, unless the
+# user has set that. The default, once for 1 second, is too little if many processes ask at the same time.
 _METADATA = {"metadata_service_timeout": "2", "metadata_service_num_attempts": "4"}
 
-# The predecessor's names for what the CLI calls otherwise.
-_OLD_NAMES = {"AWS_ACCESS_KEY": "AWS_ACCESS_KEY_ID", "AWS_SECRET_KEY": "AWS_SECRET_ACCESS_KEY"}
-_SECRETS = (
+# The predecessor's names of variables of the CLI.
+_LEGACY_VARIABLES = {"AWS_ACCESS_KEY": "AWS_ACCESS_KEY_ID", "AWS_SECRET_KEY": "AWS_SECRET_ACCESS_KEY"}
+_SECRET_VARIABLES = (
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "AWS_SECURITY_TOKEN",
     "AWS_SECRET_KEY",
     "AWS_ACCESS_KEY_ID",
 )
-# They would change how the CLI reads and writes names, or mix into what it prints.
-_OF_THE_OUTPUT = (
+# They would change how the CLI reads and writes names, or add to its output.
+_OUTPUT_VARIABLES = (
     "AWS_CLI_FILE_ENCODING",
     "PYTHONIOENCODING",
     "PYTHONWARNINGS",
@@ -46,7 +47,7 @@ _OF_THE_OUTPUT = (
     "PYTHONMALLOCSTATS",
 )
 _REDACTED = "[redacted]"
-_SHORTEST_SECRET = 8  # characters: a shorter one would hide words that are none
+_MIN_SECRET_CHARS = 8  # redacting a shorter one would hide ordinary words
 _UTF8 = re.compile(r"\.utf-?8(@|\Z)", re.IGNORECASE)
 _URL_CREDENTIALS = re.compile(r"(?<=://)[^\s/?#]*@")
 
@@ -54,20 +55,21 @@ _URL_CREDENTIALS = re.compile(r"(?<=://)[^\s/?#]*@")
 TransferClient = Literal["default", "crt"]
 
 
-class S3Settings(NamedTuple):
-    """What is pinned for the transfers."""
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    """What is pinned for each process. `max_bandwidth` is in bytes per second."""
 
     threads: int
     multipart: Multipart = DEFAULT_MULTIPART
-    max_bandwidth: int | None = None  # bytes a second, of one process
+    max_bandwidth: int | None = None
     client: TransferClient = "default"
 
     def as_config(self) -> dict[str, str]:
-        """Names and values as the `s3` section of an AWS config has them.
+        """Return names and values as in the `s3` section of an AWS config.
 
-        The expected ETags depend on those of multipart uploads. `default` is the one name for the Python
-        transfer client that every version 2 knows; `crt` is the one in C of version 2, which keeps to the part
-        size, but to no limit of threads and bandwidth. Version 1 has no other and ignores the key.
+        The expected ETags depend on those of multipart uploads. `default` is the only name of the Python client that
+        all versions 2 know. `crt` is their client in C, which respects the part size, but no limit of threads or
+        bandwidth. Version 1 has only the Python client, and ignores the key.
         """
         # Version 1 reads no rate in plain bytes; its kB have 1,024.
         limit = {"max_bandwidth": f"{max(1, self.max_bandwidth // 1024)}KB/s"} if self.max_bandwidth else {}
@@ -81,16 +83,16 @@ class S3Settings(NamedTuple):
 
 
 def without_s3sync_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """An environment for the programs of others: without our own variables, which are secrets."""
+    """Return the environment for other programs: without the variables of s3sync, which hold secrets."""
     return {name: value for name, value in environ.items() if not name.startswith("S3SYNC_")}
 
 
-def _with_new_names(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment with the CLI's own names of the keys."""
+def _with_current_names(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with the CLI's own names in place of the predecessor's."""
     child = dict(environ)
-    if not any(new in child for new in _OLD_NAMES.values()):
-        child.update({new: child[old] for old, new in _OLD_NAMES.items() if old in child})
-    for old in _OLD_NAMES:
+    if not any(new in child for new in _LEGACY_VARIABLES.values()):
+        child.update({new: child[old] for old, new in _LEGACY_VARIABLES.items() if old in child})
+    for old in _LEGACY_VARIABLES:
         child.pop(old, None)
     return child
 
@@ -98,23 +100,23 @@ def _with_new_names(environ: Mapping[str, str]) -> dict[str, str]:
 def child_environment(
     environ: Mapping[str, str], config_file: Path, carried: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """The environment for `aws`: the user's own, with everything pinned that could change its answers.
+    """Return the environment of the `aws` processes: the user's, with everything pinned that could change their output.
 
-    `carried` are keys that the user's config has, and the copy has not.
+    `carried` are credentials of the user's config that the copy does not have.
     """
-    child = _with_new_names(without_s3sync_variables(environ))
+    child = _with_current_names(without_s3sync_variables(environ))
     if carried:
         for name in profile.TOKEN_VARIABLES:
-            child.pop(name, None)  # it would be that of other keys
+            child.pop(name, None)  # it belongs to other keys
         child.update(carried)
     child.update(
         AWS_CONFIG_FILE=str(config_file),
         AWS_PAGER="",
         AWS_CLI_AUTO_PROMPT="off",
         AWS_DEFAULT_OUTPUT="json",
-        PYTHONUTF8="1",  # file names are UTF-8, whatever cron's locale says
+        PYTHONUTF8="1",  # file names are UTF-8, whatever the locale of cron is
     )
-    for name in _OF_THE_OUTPUT:
+    for name in _OUTPUT_VARIABLES:
         child.pop(name, None)
     locale = next((child[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if child.get(name)), "")
     if not _UTF8.search(locale):
@@ -130,17 +132,16 @@ def child_environment(
 
 
 def write_config(environ: Mapping[str, str], settings: S3Settings, target: Path) -> dict[str, str]:
-    """Write what the profile in use needs of the user's AWS config, with the settings merged in, to `target` (0600).
+    """Write the private AWS config: what the profile in use needs of the user's, with the settings merged in.
 
-    Returns the profile's keys as variables for the children, if the config has them: the copy does not. Raises
-    AwsError.
+    Returns the credentials of the profile as variables for the processes, since the copy has none. Raises AwsError.
     """
     parser = _read(_config_file(environ), "AWS config")
     sections = _sections_in_use(parser, environ)
     credentials = configparser.RawConfigParser(default_section="\0")
     with contextlib.suppress(AwsError):  # the CLI complains, if it needs that file
         credentials = _read(_credentials_file(environ), "AWS credentials file")
-    carried = profile.reduce(parser, credentials, _with_new_names(environ))
+    carried = profile.reduce(parser, credentials, _with_current_names(environ))
     for section in sections:
         if not parser.has_section(section):
             parser.add_section(section)
@@ -150,12 +151,14 @@ def write_config(environ: Mapping[str, str], settings: S3Settings, target: Path)
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
             parser.write(stream)
     except OSError as error:
-        raise AwsError(f"cannot write {printable(str(target))}: {error.strerror} (set TMPDIR)") from error
+        raise AwsError(
+            f"cannot write {printable(str(target))}: {error.strerror} (set TMPDIR)", id="aws.config-unwritable"
+        ) from error
     return carried
 
 
 def profile_value(environ: Mapping[str, str], key: str) -> str:
-    """What the profile in use sets, in the user's config or credentials file; empty if nothing, or not readable."""
+    """Return what the profile in use sets in the user's files; empty if it sets nothing, or they cannot be read."""
     found = []
     with contextlib.suppress(AwsError):
         config = _read(_config_file(environ), "AWS config")
@@ -167,28 +170,28 @@ def profile_value(environ: Mapping[str, str], key: str) -> str:
 
 
 def wants_few_checksums(environ: Mapping[str, str]) -> bool:
-    """Whether the user has the CLI send no checksums but where S3 requires them, as for servers that know none."""
+    """Return whether the user wants checksums only where S3 requires them, as for servers without support."""
     name = "request_checksum_calculation"
-    said = environ.get(f"AWS_{name.upper()}") or profile_value(environ, name)
-    return said.lower() == "when_required"
+    value = environ.get(f"AWS_{name.upper()}") or profile_value(environ, name)
+    return value.lower() == "when_required"
 
 
 def secrets_of(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The credentials in the environment and in the user's AWS files, whatever their profile, longest first."""
-    found = {environ.get(name, "") for name in _SECRETS}
+    """Return the credentials in the environment and in all profiles of the user's AWS files, longest first."""
+    found = {environ.get(name, "") for name in _SECRET_VARIABLES}
     for path in (_config_file(environ), _credentials_file(environ)):
-        with contextlib.suppress(AwsError):  # what the CLI cannot read either, it cannot tell
+        with contextlib.suppress(AwsError):  # the CLI cannot read it either, so it cannot print it
             parser = _read(path, "AWS config")
             found |= {
                 parser.get(section, key, fallback="") for section in parser.sections() for key in profile.SECRET_KEYS
             }
-    found |= {line for secret in found for line in secret.split()}  # one with a line break is shown with `\\n` instead
+    found |= {line for secret in found for line in secret.split()}  # output has `\\n` for a line break
     found |= {quote(secret, safe="") for secret in found}  # as URLs have them
-    return tuple(sorted((s for s in found if len(s) >= _SHORTEST_SECRET), key=lambda s: (-len(s), s)))
+    return tuple(sorted((s for s in found if len(s) >= _MIN_SECRET_CHARS), key=lambda s: (-len(s), s)))
 
 
 def private_paths(environ: Mapping[str, str]) -> dict[str, Path]:
-    """Return where the CLI reads secrets and keeps them, by what each is."""
+    """Return the paths where the CLI reads and keeps secrets, each with what it is."""
     return {
         "the AWS config": _config_file(environ),
         "the AWS credentials file": _credentials_file(environ),
@@ -197,14 +200,14 @@ def private_paths(environ: Mapping[str, str]) -> dict[str, Path]:
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """Text without these secrets, and without what stands before the host of a URL (`https://user:password@proxy`)."""
+    """Return text without these secrets, and without user and password in URLs (`https://user:password@proxy`)."""
     for secret in secrets:
         text = text.replace(secret, _REDACTED)
     return _URL_CREDENTIALS.sub(f"{_REDACTED}@", text)
 
 
 def without_credentials(url: str) -> str:
-    """A URL without user and password, for the eyes of all who can list processes."""
+    """Return a URL without user and password, which other users could see in the list of processes."""
     return _URL_CREDENTIALS.sub("", url)
 
 
@@ -217,29 +220,36 @@ def _credentials_file(environ: Mapping[str, str]) -> Path:
 
 
 def _expanded(path: str) -> Path:
-    """As the CLI does it; unlike Path.expanduser, it leaves alone what has no home, as in some containers."""
+    """Expand a path as the CLI does. Unlike Path.expanduser, this does not fail without a home folder."""
     return Path(os.path.expanduser(os.path.expandvars(path)))
 
 
 def _read(path: Path, what: str) -> configparser.RawConfigParser:
-    """Parsed as the CLI parses it: no interpolation, and no section with a meaning of its own."""
+    """Parse a file as the CLI does: without interpolation, and without a special section. Raises AwsError."""
     parser = configparser.RawConfigParser(default_section="\0")
-    if not os.path.isfile(path):  # Path.is_file raises where a folder on the way may not be looked into
+    if not os.path.isfile(path):  # Path.is_file raises if a folder on the way cannot be entered
         return parser
     try:
         with path.open(encoding="utf-8", errors="surrogateescape") as stream:
             parser.read_file(stream, source=str(path))
     except OSError as error:
-        raise AwsError(f"cannot read the {what} {printable(str(path))}: {error.strerror}") from error
+        raise AwsError(
+            f"cannot read the {what} {printable(str(path))}: {error.strerror} (check its permissions)",
+            id="aws.config-unreadable",
+        ) from error
     except configparser.Error as error:
         first_line = printable(str(error).splitlines()[0])
-        raise AwsError(f"cannot parse the {what} {printable(str(path))}: {first_line} (mend the file)") from error
+        raise AwsError(
+            f"cannot parse the {what} {printable(str(path))}: {first_line} (fix the file)", id="aws.bad-config"
+        ) from error
     return parser
 
 
 def _sections_in_use(parser: configparser.RawConfigParser, environ: Mapping[str, str]) -> list[str]:
-    """The sections of the profile in use, and one more if it is only in the credentials file; `default` in any case.
-    A profile that is nowhere gets none: the CLI's own complaint is the right one."""
+    """Return the sections of the profile in use, and `default`; also a new one for a profile of the credentials file.
+
+    A profile that does not exist gets none, since the CLI's own error is the right one.
+    """
     sections = []
     for name in dict.fromkeys((*profile.in_use(environ), "default")):
         titles = list(profile.profile_titles(parser, name))
@@ -252,7 +262,7 @@ def _sections_in_use(parser: configparser.RawConfigParser, environ: Mapping[str,
 
 
 def _merged(nested: str, settings: Mapping[str, str]) -> str:
-    """A nested `s3` value with settings replaced or added."""
+    """Return a nested `s3` value with these settings replaced or added."""
     pairs = (line.partition("=") for line in nested.splitlines() if "=" in line)
     merged = {name.strip(): value.strip() for name, _, value in pairs} | dict(settings)
     return "".join(f"\n{name} = {value}" for name, value in merged.items())

@@ -79,7 +79,7 @@ def _destination(bucket: str, remote_path: str = "/") -> Destination:
     try:
         return destination.parse_destination(bucket, remote_path)
     except UsageError as error:
-        text = re.sub(r"--(?=bucket|remote_path)", "", str(error))
+        text = re.sub(r"--(bucket|remote-path)", lambda option: option[1].replace("-", "_"), str(error))
         raise wrong(text, id="config.bad-destination") from None
 
 

@@ -1,4 +1,4 @@
-"""Nodes of a cluster on which this program could not start, remembered in the log directory until a job runs there."""
+"""Remember, in the log directory, the nodes on which this program could not start, until a job runs there."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from urllib.parse import quote
 from s3sync import files
 from s3sync.text import now_iso, printable
 
-FOLDER = "broken-nodes"  # in the log directory: a file for each node, so that no two writers change the same one
+FOLDER = "broken-nodes"  # in the log directory; with a file for each node, so that no two processes write the same one
 _SUFFIX = ".json"
 _SHOWN_CHARS = 300  # of what a job printed
 
 
-def remember(log_dir: Path, broken: Mapping[str, str], able: Collection[str]) -> None:
-    """Remember the `broken` nodes, each with what was printed there, and forget those that are `able`.
+def remember(log_dir: Path, broken: Mapping[str, str], working: Collection[str]) -> None:
+    """Remember the `broken` nodes, each with what was printed there, and forget the `working` ones.
 
     Raises nothing: the next upload notices the same again.
     """
@@ -30,13 +30,13 @@ def remember(log_dir: Path, broken: Mapping[str, str], able: Collection[str]) ->
             if not path.exists():
                 facts = {"node": node, "why": why[:_SHOWN_CHARS], "since": now_iso()}
                 files.atomic_write(path, json.dumps(facts, indent=1).encode("ascii") + b"\n")
-    for node in set(able) - broken.keys():
+    for node in set(working) - broken.keys():
         with contextlib.suppress(OSError):
             _path(log_dir, node).unlink()
 
 
 def known(log_dir: Path) -> dict[str, str]:
-    """Return what is wrong with each node that is remembered, by the name that problems of it have."""
+    """Return what is wrong with each remembered node, by the name of its problem: `node n1`."""
     found: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(log_dir / FOLDER)):
@@ -47,12 +47,12 @@ def known(log_dir: Path) -> dict[str, str]:
 
 
 def names(log_dir: Path) -> list[str]:
-    """Return the nodes that are remembered."""
+    """Return the names of the remembered nodes."""
     return [key.removeprefix("node ") for key in known(log_dir)]
 
 
 def message(node: str, why: str) -> str:
-    """Return what to show of a node that was just found broken."""
+    """Return a line about a node that was just found broken."""
     return f"s3sync could not start on node {node}: {printable(why[:_SHOWN_CHARS])} ({_ADVICE})"
 
 

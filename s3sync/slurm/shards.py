@@ -1,4 +1,4 @@
-"""Which node sends what: files cut into shards of about equal cost, each a narrow range of keys."""
+"""Divide the files of a run into shards of about equal cost, each a narrow range of keys."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from s3sync.transfer import batches
 
 Shard: TypeAlias = tuple[LocalFile, ...]
 
-SHARDS_A_NODE = 4  # so that nodes of different speed, and one that dies, cost little
-_LONG_COST = 30.0  # CPU-seconds: a shard more than there are nodes has to be worth its start,
-LEAST_COST = 2.0  # and one for a node that would have nothing to do
+SHARDS_A_NODE = 4  # so that a slow node, or one that dies, costs little
+_LONG_COST = 30.0  # CPU-seconds that a shard must take if there are more shards than nodes,
+LEAST_COST = 2.0  # and otherwise
 
 
 def shard_count_for(files: Iterable[LocalFile], nodes: int) -> int:
-    """How many shards pay for these files on so many nodes; at least one, and if there are more than nodes, so many
-    that none is left over for a round of its own.
+    """Return how many shards are worth their start for these files on this number of nodes; at least one.
+
+    If there are more shards than nodes, their number is a multiple of it, so that no node works on a last one alone.
     """
     cost = batches.cost_of(files)
     long = min(nodes * SHARDS_A_NODE, int(cost / _LONG_COST))
@@ -26,8 +27,9 @@ def shard_count_for(files: Iterable[LocalFile], nodes: int) -> int:
 
 
 def make_shards(files: Sequence[LocalFile], number: int) -> list[Shard]:
-    """At most so many shards, in the order of their keys, no two of which overlap, so that one short listing tells
-    what S3 has of each. Each is an equal share, give or take a file.
+    """Return at most `number` shards of equal cost, give or take a file.
+
+    Their ranges of keys do not overlap, so that one short listing shows what S3 has of a shard.
     """
     ordered = sorted(files)
     ends = list(accumulate(batches.cost_of([file]) for file in ordered))

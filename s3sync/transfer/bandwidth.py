@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -142,7 +143,7 @@ class Throttle:
         with self._lock:
             if share not in self._configs:
                 path = self._work / f"aws-config-{share}"
-                aws_settings.write_config(self._environ, self._settings._replace(max_bandwidth=share), path)
+                aws_settings.write_config(self._environ, replace(self._settings, max_bandwidth=share), path)
                 self._configs[share] = path
             return self._configs[share]
 

@@ -12,19 +12,22 @@ from s3sync.config import load_config
 from s3sync.errors import ConfigError, UsageError
 
 REMOTE_PATHS = [
-    ("s3://lab-runs/x", "takes the path alone, not a URL (give /x here, and lab-runs as --bucket): s3://lab-runs/x"),
-    ("S3://lab-runs", "takes the path alone, not a URL (give / here, and lab-runs as --bucket)"),
-    ("s3:/lab-runs/x/y", "takes the path alone, not a URL (give /x/y here, and lab-runs as --bucket)"),
-    ("s3:", "takes the path alone, not a URL (give / here, and the bucket as --bucket)"),
-    ("https://lab-runs.s3.amazonaws.com/x", "takes the path alone, not a URL or an ARN (give what stands behind"),
-    ("arn:aws:s3:::lab-runs/x", "takes the path alone, not a URL or an ARN"),
-    ("runs\\2026", "may hold no backslash, which is no separator in S3 (give / instead): runs\\2026"),
-    ("./runs", "may hold no `.` or `..`, which S3 takes for names (give the path from the top of the bucket): ./runs"),
-    ("runs/../x", "may hold no `.` or `..`"),
-    ("..", "may hold no `.` or `..`"),
-    ("runs/a\nb", "may hold no control characters, and must be UTF-8: runs/a\\nb"),
-    ("runs/\x1b[31m", "may hold no control characters"),
-    ("runs/\udcff", "may hold no control characters, and must be UTF-8"),
+    ("s3://lab-runs/x", "takes only the path, not a URL (give /x here, and lab-runs as --bucket): s3://lab-runs/x"),
+    ("S3://lab-runs", "takes only the path, not a URL (give / here, and lab-runs as --bucket)"),
+    ("s3:/lab-runs/x/y", "takes only the path, not a URL (give /x/y here, and lab-runs as --bucket)"),
+    ("s3:", "takes only the path, not a URL (give / here, and the bucket as --bucket)"),
+    ("https://lab-runs.s3.amazonaws.com/x", "takes only the path, not a URL or an ARN (give what follows"),
+    ("arn:aws:s3:::lab-runs/x", "takes only the path, not a URL or an ARN"),
+    ("runs\\2026", "cannot contain a backslash, which is no separator in S3 (use / instead): runs\\2026"),
+    (
+        "./runs",
+        "cannot contain `.` or `..`, which are ordinary names in S3 (give the path",
+    ),
+    ("runs/../x", "cannot contain `.` or `..`"),
+    ("..", "cannot contain `.` or `..`"),
+    ("runs/a\nb", "cannot contain control characters, and must be UTF-8: runs/a\\nb"),
+    ("runs/\x1b[31m", "cannot contain control characters"),
+    ("runs/\udcff", "cannot contain control characters, and must be UTF-8"),
 ]
 
 
@@ -32,7 +35,7 @@ REMOTE_PATHS = [
 def test_a_remote_path_that_is_no_path_in_the_bucket_is_refused(path: str, why: str) -> None:
     with pytest.raises(UsageError) as raised:
         parse_destination("lab-runs", path)
-    assert str(raised.value).startswith(f"--remote_path {why}")
+    assert str(raised.value).startswith(f"--remote-path {why}")
     assert str(raised.value).isprintable()
 
 

@@ -764,9 +764,9 @@ def test_parts_that_a_killed_call_has_left_are_removed_whatever_the_server_lists
         ("arn:aws:s3-object-lambda:us-east-1:123456789012:accesspoint/runs", "takes no uploads"),
         ("runs-abcdef--ol-s3", "takes no uploads"),
         ("abc--table-s3", "a table bucket takes no files"),
-        ("arn:aws:s3:::lab-runs", "give the bucket's name alone"),
-        ("lab-runs.s3.eu-central-1.amazonaws.com", "give the bucket's name alone"),
-        ("lab-runs.s3.dualstack.eu-central-1.amazonaws.com", "give the bucket's name alone"),
+        ("arn:aws:s3:::lab-runs", "give only the bucket's name"),
+        ("lab-runs.s3.eu-central-1.amazonaws.com", "give only the bucket's name"),
+        ("lab-runs.s3.dualstack.eu-central-1.amazonaws.com", "give only the bucket's name"),
     ],
 )
 def test_what_is_no_usual_bucket_is_refused_with_an_alternative(

@@ -188,7 +188,7 @@ def test_bad_buckets(bucket: str) -> None:
     ],
 )
 def test_bad_remote_paths(remote_path: str) -> None:
-    with pytest.raises(UsageError, match=r"^--remote_path") as caught:
+    with pytest.raises(UsageError, match=r"^--remote-path") as caught:
         parse_destination("lab-runs", remote_path)
     assert str(caught.value).isprintable()
 

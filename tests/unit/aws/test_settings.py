@@ -370,7 +370,7 @@ def test_a_config_that_may_not_be_read_is_named(home: Home) -> None:
     home.config.write_text(DEFAULT_ONLY)
     home.config.chmod(0)
     said = run_unprivileged(UNREADABLE, home.config, home.copy)
-    assert said == f"cannot read the AWS config {home.config}: Permission denied\n"
+    assert said == f"cannot read the AWS config {home.config}: Permission denied (check its permissions)\n"
 
 
 def test_bytes_that_are_not_utf8_are_kept(home: Home) -> None:

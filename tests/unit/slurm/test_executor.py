@@ -237,3 +237,7 @@ def test_no_last_job_is_submitted_by_a_host_that_has_lost_the_lock(
         follower.is_over()
 
     assert not (tmp_path / "slurm" / "sbatch.said").exists()
+
+
+def test_the_first_snapshot_has_files_and_bytes_in_their_places(scene: Scene) -> None:
+    assert scene.follower(StopRequest()).snapshot == Snapshot("queued", 0, 4, 0, 9, 0)
