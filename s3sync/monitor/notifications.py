@@ -116,12 +116,14 @@ def _load(log_dir: Path) -> Memory:
 
 
 def _take_over(log_dir: Path) -> Memory:
-    """Return what the files of earlier versions have."""
+    """Return what the files of earlier versions have; one that cannot be read does not spoil the others."""
     memory = Memory()
     for topic, name in _OLD_SENT.items():
-        memory.sent[topic] = _read(log_dir / name, lambda facts: _sent(facts["recipients"], "told")) or {}
+        with contextlib.suppress(_UnreadableError):
+            memory.sent[topic] = _read(log_dir / name, lambda facts: _sent(facts["recipients"], "told")) or {}
     for topic, name in _OLD_LOGGED.items():
-        memory.logged[topic] = _read(log_dir / name, lambda facts: set(map(str, facts))) or set()
+        with contextlib.suppress(_UnreadableError):
+            memory.logged[topic] = _read(log_dir / name, lambda facts: set(map(str, facts))) or set()
     return memory
 
 

@@ -143,7 +143,7 @@ def send_trial(config: Config, timeout: float = TIMEOUT) -> list[TrialResult]:
     by_url = {recipient.url: recipient for recipient in recipients_of(channels)}  # one for both roles is tried once
     results = [TrialResult(each.name, each.send(message, time.time(), timeout)) for each in by_url.values()]
     if channels.ping:
-        text = "trial message of `s3sync check`"
+        text = "trial message of `s3sync check --notify`"
         results.append(TrialResult(_PING_URL, transport.post(_ping_address(channels.ping, ""), text, _TEXT, timeout)))
     return results
 

@@ -66,7 +66,7 @@ def _pool(scheme: str, host: str) -> PoolManager:
     """Return a connection pool that uses the environment's proxy and certificates, as other programs do."""
     import urllib3.util  # takes 50 ms, and most scans have nothing to send
 
-    context = ssl.create_default_context()
+    context = ssl.create_default_context()  # as `urllib` has it: SSL_CERT_FILE, or the system's certificates
     proxy = "" if proxy_bypass(host.rpartition("@")[2]) else getproxies().get(scheme, "")
     if not proxy:
         return urllib3.PoolManager(ssl_context=context)
