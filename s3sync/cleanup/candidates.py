@@ -60,7 +60,7 @@ class CleanupCandidate:
         """Their bytes, as the logs say."""
         return max((head.size for head in self._heads()), default=0)
 
-    def _heads(self) -> Iterator[log_format.Head]:
+    def _heads(self) -> Iterator[log_format.LogSummary]:
         """Yield the summary of each destination's log, with the sums of the run and its analyses there."""
         for run in self.uploaded:
             heads = [unit.head for unit in self.units if unit.entry is run.entry and unit.state == "uploaded"]

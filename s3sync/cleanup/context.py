@@ -26,9 +26,9 @@ class CleanupContext:
     stop: StopRequest
     make_display: DisplayMaker
 
-    def lock(self, path: Path, key: str) -> contextlib.AbstractContextManager[lock.Held]:
+    def lock(self, path: Path, key: str) -> contextlib.AbstractContextManager[lock.HeldLock]:
         """Hold the lock of a run while inside; `key` names the run. Raises BusyError and StoppedError."""
-        return lock.held(path, f"{key} is in use", stop=self.stop, say=self._say)
+        return lock.hold(path, f"{key} is in use", stop=self.stop, say=self._say)
 
     def _say(self, line: str) -> None:
         with self.make_display() as display:

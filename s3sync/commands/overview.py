@@ -74,7 +74,7 @@ def _names_of(run: RunStatus) -> set[str]:
 
 def _row(run: RunStatus, config: Config) -> Row:
     store = StateStore(config.log_dir, run.run, run.entry.destination)
-    host = None if run.state == "uploaded" else lock.held_where(store.lock_path)
+    host = None if run.state == "uploaded" else lock.current_holder(store.lock_path)
     is_uploading = host is not None
     proven = (run.head.uploaded_files if run.head else 0) + (store.journaled() if is_uploading else 0)
     try:

@@ -76,7 +76,7 @@ class Case:
         return self.context.config
 
     @property
-    def head(self) -> log_format.Head | None:
+    def head(self) -> log_format.LogSummary | None:
         """The state log in short."""
         return self.known.head
 

@@ -70,7 +70,7 @@ def _refusal(name: str, found: Sequence[RunStatus]) -> RunError:
 
 def _set_aside(run: RunStatus, config: Config) -> Forgotten:
     store = run.store(config.log_dir)
-    with lock.held(store.lock_path, f"{run.key} is being worked on", patient=False):
+    with lock.hold(store.lock_path, f"{run.key} is being worked on", wait_for_dead_holder=False):
         if work_folder.WorkFolder.of(config.log_dir, store).exists():
             advice = "cancel its jobs first, and remove its work folder"
             raise BusyError(f"{run.key} was handed over to Slurm ({advice})", id="slurm.handed-over")

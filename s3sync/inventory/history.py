@@ -16,8 +16,7 @@ from s3sync.inventory import statuses
 from s3sync.inventory.problems import Problem, broken_nodes
 from s3sync.inventory.states import BROKEN_STATES, PENDING_STATES, RunStatus, State
 from s3sync.runs import completion
-from s3sync.state import lock, log_format
-from s3sync.state import store as state_store
+from s3sync.state import lock, log_format, summary
 from s3sync.text import parse_iso, pluralize, printable
 
 STATES: tuple[State, ...] = get_args(State)
@@ -107,7 +106,7 @@ def load_history(config: Config) -> History:
 def history_of(config: Config, runs: Sequence[RunStatus], problems: Iterable[Problem], at: float) -> History:
     """Return the history with these runs, whose statuses were determined at the moment `at`."""
     rows = [_row_of_run(run, config) for run in runs]
-    rows += map(_row_of_log, state_store.logged_besides(config.log_dir, {run.log_path for run in runs}))
+    rows += map(_row_of_log, summary.list_other_logs(config.log_dir, {run.log_path for run in runs}))
     rows.sort(key=lambda row: (-(row.when or 0), row.run_id, row.destination))
     return History(at, tuple(rows), (*problems, *broken_nodes(config)))
 
@@ -120,7 +119,7 @@ def _row_of_run(run: RunStatus, config: Config) -> HistoryRow:
         return row
     store = run.store(config.log_dir)
     row = replace(row, done=completion.finished_at(run.run))
-    host = lock.held_where(store.lock_path)
+    host = lock.current_holder(store.lock_path)
     if host is not None:
         proven = row.files + store.journaled()
         where = f" on {host}" if host else ""
@@ -133,7 +132,7 @@ def _row_of_run(run: RunStatus, config: Config) -> HistoryRow:
     return replace(row, reason=reason, failures=failures)
 
 
-def _row_of_log(logged: log_format.Logged) -> HistoryRow:
+def _row_of_log(logged: log_format.LoggedRun) -> HistoryRow:
     """Return the row of a run that was cleaned up, or that this config does not upload: only its log is left."""
     head = logged.head
     is_there = os.path.isdir(logged.run_path)
@@ -146,7 +145,9 @@ def _row_of_log(logged: log_format.Logged) -> HistoryRow:
     return replace(row, state=unfinished if is_there else "gone", reason=reason)
 
 
-def _row(run_id: str, instrument: str, destination: Destination | None, head: log_format.Head | None) -> HistoryRow:
+def _row(
+    run_id: str, instrument: str, destination: Destination | None, head: log_format.LogSummary | None
+) -> HistoryRow:
     """Return what the log says, without the present state of the run."""
     tried = parse_iso(head.finished) if head else None
     return HistoryRow(

@@ -157,7 +157,7 @@ def streaming(case: RunCase) -> Decision:
     return Decision(state="streaming", reason=reason)
 
 
-def _with_files_in_s3(reason: str, head: log_format.Head | None) -> str:
+def _with_files_in_s3(reason: str, head: log_format.LogSummary | None) -> str:
     """Mention what is in S3 of a run that will not be uploaded: its owner may want to delete it."""
     if head is None or not head.uploaded_files:
         return reason

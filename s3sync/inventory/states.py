@@ -47,7 +47,7 @@ class RunStatus:
     state: State
     reason: str  # for people, printable
     id: str = ""  # of the reason, such as `run.too-old`: the same when it is reworded
-    head: log_format.Head | None  # its state log in short
+    head: log_format.LogSummary | None  # its state log in short
     log_path: Path
     failing: tuple[str, ...] = ()  # samples in which sample_regex is not found
     change: changes.Change | None = None  # since it was uploaded

@@ -19,7 +19,6 @@ from s3sync.inventory.rules import decide_analysis, decide_run
 from s3sync.inventory.states import SKIPPED_STATES, RunStatus, State
 from s3sync.runs import Run, analysis, run_folder
 from s3sync.state import StateStore, summary, waiting
-from s3sync.state import store as state_store
 from s3sync.text import printable
 from s3sync.transfer import changes
 
@@ -54,7 +53,7 @@ def take_inventory(
     logs = {run.log_path for run in runs}
     not_readable = [directory.path for directory in found.directories if directory.problems]
     lost = [run for run in missing.lost_runs(config, logs, not_readable) if not wanted or run.run.root.name in wanted]
-    unreadable = [] if wanted else state_store.unreadable_besides(config.log_dir, logs)
+    unreadable = [] if wanted else summary.list_other_unreadable(config.log_dir, logs)
     return Inventory([*runs, *lost], [*found.problems, *(_unreadable_log(path, why) for path, why in unreadable)])
 
 

@@ -96,7 +96,7 @@ def opened(log_dir: Path, *, is_patient: bool = True) -> Iterator[Memory]:
 def _lock(held: contextlib.ExitStack, log_dir: Path, is_patient: bool) -> None:
     path, busy = lock_path(log_dir), "another process is sending notifications"
     if not is_patient:
-        held.enter_context(lock.held(path, busy, patient=False))
+        held.enter_context(lock.hold(path, busy, wait_for_dead_holder=False))
         return
     if not log_dir.is_dir():  # a lock would make it
         return

@@ -37,7 +37,7 @@ def run_scan(config: Config, environ: Mapping[str, str], stop: StopRequest, make
     path = scan_status.lock_path(config.log_dir)
     with contextlib.ExitStack() as stack:
         try:
-            held = stack.enter_context(lock.held(path, "another scan is running", stop=stop, say=LOG.info))
+            held = stack.enter_context(lock.hold(path, "another scan is running", stop=stop, say=LOG.info))
         except BusyError as error:
             LOG.info("%s; this one ends", error)
             _report_meanwhile(config, path)
@@ -74,7 +74,7 @@ def report_no_start(config: Config, error: S3SyncError) -> None:
     publish.after_scan(config, Outcome(problems=(problem,)), is_log_dir_reported=True)
 
 
-def _run_alone(context: ScanContext, held: lock.Held) -> ScanResult:
+def _run_alone(context: ScanContext, held: lock.HeldLock) -> ScanResult:
     """Run the scan that holds the lock."""
     config, result, started = context.config, ScanResult(), time.monotonic()
     notifier = _notifier(config)

@@ -51,7 +51,7 @@ def read_status(config: Config, now: float | None = None) -> ScanStatus:
     now = time.time() if now is None else now
     path = lock_path(config.log_dir)
     locked = _mtime(path)  # a scan writes into its lock when it starts
-    host = lock.held_where(path)
+    host = lock.current_holder(path)
     ended = _mtime(last_scan.path_of(config.log_dir))  # read after the lock: a scan may have ended meanwhile
     last, problem = last_scan.read_or_explain(config.log_dir)
     if host is not None:

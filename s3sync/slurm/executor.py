@@ -142,7 +142,7 @@ def _require_no_running_task(folder: WorkFolder, run: Run, stop: StopRequest) ->
     busy = f"{printable(run.run_id)} is being uploaded on a node that Slurm has given up"
 
     def try_lock(number: int) -> None:
-        with lock.held(folder.lock_path(number), busy, stop=stop):
+        with lock.hold(folder.lock_path(number), busy, stop=stop):
             pass
 
     unfinished = [number for number in folder.started_shards() if folder.result(number) is None]

@@ -155,7 +155,7 @@ class JobFollower:
     def _collect(self) -> int:
         """Save what the jobs have verified; return the number of files that the log has then."""
         store, stop = self._upload.store, StopRequest()
-        with lock.held(store.lock_path, "the finalizer job ends", stop=stop) as held:
+        with lock.hold(store.lock_path, "the finalizer job ends", stop=stop) as held:
             store.guard(held.check)
             store.prepare()
             known = store.load().state
@@ -188,7 +188,7 @@ class JobFollower:
         if not arrays or has_finalizer or self._folder.has_finalizer(max(arrays)):
             return
         try:
-            with lock.held(self._upload.store.lock_path, _SUBMITTING, stop=self._stop) as held:
+            with lock.hold(self._upload.store.lock_path, _SUBMITTING, stop=self._stop) as held:
                 jobs = self._slurm.jobs(self._spec.name)  # another process may have submitted it meanwhile
                 if all(job.task is not None for job in jobs):
                     held.check()
@@ -207,7 +207,7 @@ class JobFollower:
         if not self._slurm.usable_nodes(self._spec.options, broken):
             return False
         try:
-            with lock.held(self._upload.store.lock_path, _SUBMITTING, stop=self._stop) as held:
+            with lock.hold(self._upload.store.lock_path, _SUBMITTING, stop=self._stop) as held:
                 if not self._slurm.jobs(self._spec.name) and self._folder.exists():
                     held.check()
                     submit_finalizer(self._folder, self._spec, self._slurm, None, sorted(broken))

@@ -42,7 +42,7 @@ def run_task(folder: WorkFolder, number: int, environ: Mapping[str, str], stop: 
 
 
 @contextlib.contextmanager
-def hold_shard(folder: WorkFolder, number: int, stop: StopRequest) -> Iterator[lock.Held | None]:
+def hold_shard(folder: WorkFolder, number: int, stop: StopRequest) -> Iterator[lock.HeldLock | None]:
     """Hold the lock of a shard; yield None if it has a result, written by another start of its task.
 
     That start may be on a node that Slurm has given up, so it is waited for.

@@ -1,8 +1,11 @@
-"""A lease: what says between hosts that a lock is held, where `flock` works on each host alone (NFS without locks).
+"""Hold a lease: a lock between hosts whose `flock` does not reach each other, as on NFS without locks.
 
-Its folder has one file for each time that somebody took it; the highest number counts. Whoever takes it makes the
-next number, which of several only one can, and replaces that file again and again: its beat. No times of two hosts
-are ever compared: a lease whose beat changes is alive, and one that stays the same in so many looks is dead.
+The folder of a lease has one file for each time that the lease was acquired, and the highest number counts. To acquire
+the lease, a host creates the file with the next number, which only one host can. The holder replaces that file at each
+heartbeat.
+
+Times of two hosts are never compared. A holder whose file changes is alive. One whose file stays the same in a number
+of polls, one heartbeat apart, is dead.
 """
 
 from __future__ import annotations
@@ -14,285 +17,314 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
 from s3sync.errors import BusyError, LeaseLostError
 from s3sync.state import lease_files
-from s3sync.state.lease_files import Numbers, parse
+from s3sync.state.lease_files import Holder, LeaseFiles, parse
 from s3sync.text import human_seconds, now_iso
 
-_LOOKS_A_BEAT = 5  # so that a live holder is found soon; those that count are a beat apart
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # goes on while a machine is suspended
+_POLLS_PER_HEARTBEAT = 5  # so that a live holder is noticed soon; those that count are a heartbeat apart
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # continues while a machine is suspended
+
+# The content of other leases when the watch over a lease began whose holder turned out to be dead. A lease with the
+# same content later had no heartbeat in that time either, so its holder is dead too. Thus all leases of a dead host are
+# taken over after one wait.
+_CONTENT_OF_DEAD: dict[Path, bytes] = {}
 
 
-class Pace(NamedTuple):
-    """Seconds between two beats, and in how many looks, so far apart, the beat of a dead holder stays the same."""
+@dataclass(frozen=True, slots=True)
+class LeaseTiming:
+    """The seconds between heartbeats, and after how many unchanged polls, so far apart, a holder is dead."""
 
-    beat: float = 5.0
-    looks: int = 12
+    heartbeat: float = 5.0
+    missed_beats: int = 12
 
     @property
-    def overdue(self) -> float:
-        """Seconds without a beat after which a holder doubts that it is one: two beats later it is none."""
-        return self.beat * (self.looks - 4)
+    def renew_deadline(self) -> float:
+        """Return after how many seconds without a heartbeat a holder must doubt; two heartbeats later it gives up."""
+        return self.heartbeat * (self.missed_beats - 4)
 
 
-PACE = Pace()
-
-# What leases beside one that was found dead held when the looks at that one began. A lease that holds the same later
-# had no beat for as long, so it is dead, too: of a host that died, several are taken over, but waited for only once.
-_SILENT: dict[Path, bytes] = {}
+DEFAULT_TIMING = LeaseTiming()
 
 
-class Wish(NamedTuple):
-    """Somebody who wants a lease: what to call it, what to say if it is held, and how to wait.
-
-    `place` is the caller's own, whose `flock` it holds: a holder there is dead. `pause` sleeps for so many seconds,
-    or raises; without `patient` a lease that is not released is held, dead or alive.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRequest:
+    """An attempt to acquire a lease: its name, what to say if it is busy, and how to wait."""
 
     name: str
     busy: str
-    place: str
-    pace: Pace = PACE
-    pause: Callable[[float], None] = time.sleep
+    lock_domain: str = ""  # of this process, which holds the `flock` there: another holder there is dead
+    timing: LeaseTiming = DEFAULT_TIMING
+    pause: Callable[[float], None] = time.sleep  # sleeps for some seconds, or raises to give up
     say: Callable[[str], None] = lambda _line: None
-    patient: bool = True
+    wait_for_dead_holder: bool = True  # else every lease that is not released is busy
+
+    def is_free(self, holder: Holder | None) -> bool:
+        """Return whether this holder has released the lease, or is dead because its lock domain is the same."""
+        return holder is not None and (holder.is_released or holder.lock_domain == self.lock_domain)
+
+    def busy_error(self, holder: Holder | None) -> BusyError:
+        """Return the error for a lease with a live holder."""
+        return BusyError(f"{self.busy}: held by {holder or 'another process'} (wait, or end it)", id="lock.busy")
 
 
 class Lease:
-    """A lease that is held, and renewed by a thread until it is released or lost. `on_lost` is called once."""
+    """A held lease, renewed by a thread until it is released or lost. `on_lost` is called once if it is lost."""
 
     def __init__(
-        self, numbers: Numbers, number: int, token: str, wish: Wish, on_lost: Callable[[LeaseLostError], None]
+        self,
+        files: LeaseFiles,
+        number: int,
+        token: str,
+        request: LeaseRequest,
+        on_lost: Callable[[LeaseLostError], None],
     ) -> None:
-        self._numbers = numbers
+        self._files = files
         self._number = number
         self._token = token
-        self._wish = wish
+        self._request = request
         self._on_lost = on_lost
         self._since = now_iso()
-        self._beat = 0
+        self._sequence = 0
         self._renewed = now()
-        self._trouble = "the file server does not answer"
-        self._lost = ""
-        self._turn = threading.Lock()  # of the one thread that writes
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._go_on, self._watch)]
+        self._last_problem = "the file server does not answer"
+        self._lost: LeaseLostError | None = None
+        self._write_lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._heartbeat, self._watchdog)]
 
     def start(self) -> None:
-        """Begin to beat."""
+        """Start the heartbeat."""
         for thread in self._threads:
             thread.start()
 
     def check(self) -> None:
-        """To be asked right before what only the holder may do; raises LeaseLostError.
+        """Raise LeaseLostError if the lease is lost. Call this right before a write that needs it.
 
-        It renews the lease, so that nobody who looks at it takes it meanwhile. Where that is not possible it goes by
-        the time since the last beat: what is to be written then fails by itself.
+        This renews the lease, so that no other host takes it over during the write. If it cannot be renewed, the time
+        since the last heartbeat decides: a write to the same file server fails anyway.
         """
         try:
             self._renew()
         except OSError as error:
-            self._trouble = error.strerror or str(error)
-            if now() - self._renewed > self._wish.pace.overdue:
-                self._lose(self._why_doubtful())
+            self._last_problem = error.strerror or str(error)
+            if self._is_overdue():
+                self._lose(self._not_renewed_error())
         self._raise_if_lost()
 
     def release(self) -> None:
-        """Let others take it at once; if it was taken over, it stays with whoever has it, whose number is higher."""
-        self._over.set()
-        last = threading.Thread(target=self._say_released, daemon=True)
+        """Let other hosts acquire the lease at once. One that was taken over stays with its new holder."""
+        self._stopped.set()
+        last = threading.Thread(target=self._write_released, daemon=True)
         last.start()
         for thread in (*self._threads, last):
-            thread.join(self._wish.pace.beat)
+            thread.join(self._request.timing.heartbeat)
 
-    def _say_released(self) -> None:
-        """In a thread of its own: where the file server hangs, nobody waits for it, and others find the lease dead."""
-        with contextlib.suppress(OSError), self._turn:
-            self._numbers.replace(self._number, self.content(released=True), self._token)
+    def _write_released(self) -> None:
+        """Run in a separate thread: if the file server hangs, nobody waits, and others find the holder dead."""
+        with contextlib.suppress(OSError), self._write_lock:
+            self._files.replace(self._number, self.content(is_released=True), self._token)
 
-    def content(self, *, released: bool = False) -> bytes:
-        """What stands in its file."""
-        told = {
+    def content(self, *, is_released: bool = False) -> bytes:
+        """Return the content of the file of this lease."""
+        values = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "since": self._since,
-            "place": self._wish.place,
+            "place": self._request.lock_domain,
             "pids": lease_files.pid_namespace(),
             "token": self._token,
-            "beat": self._beat,
-            "released": released,
+            "beat": self._sequence,
+            "released": is_released,
         }
-        return json.dumps(told).encode() + b"\n"
+        return json.dumps(values).encode() + b"\n"
 
-    def _go_on(self) -> None:
-        while not self._over.wait(self._wish.pace.beat):
+    def _heartbeat(self) -> None:
+        while not self._stopped.wait(self._request.timing.heartbeat):
             try:
                 self._renew()
             except LeaseLostError:
                 return
-            except OSError as error:  # it may pass; `_watch` says when it has taken too long
-                self._trouble = error.strerror or str(error)
+            except OSError as error:  # it may pass; the watchdog notices when it takes too long
+                self._last_problem = error.strerror or str(error)
 
-    def _watch(self) -> None:
-        """Touches no disk: it sees to it that this ends in time when the file server never answers.
+    def _watchdog(self) -> None:
+        """Declare the lease lost if it is not renewed in time. Uses no disk, so a hanging file server cannot stop it.
 
-        Overdue once is no loss: after a pause (Ctrl-Z, a suspended machine) the other thread first looks who has it.
+        Overdue once is not a loss: after a pause (Ctrl-Z, a suspended machine) the heartbeat first looks who has it.
         """
-        doubtful = False
-        while not self._over.wait(self._wish.pace.beat):
-            if now() - self._renewed <= self._wish.pace.overdue:
-                doubtful = False
-            elif doubtful:
-                self._lose(self._why_doubtful())
-            else:
-                doubtful = True
+        was_overdue = False
+        while not self._stopped.wait(self._request.timing.heartbeat):
+            is_overdue = self._is_overdue()
+            if is_overdue and was_overdue:
+                self._lose(self._not_renewed_error())
+            was_overdue = is_overdue
+
+    def _is_overdue(self) -> bool:
+        return now() - self._renewed > self._request.timing.renew_deadline
 
     def _renew(self) -> None:
-        """Raise the beat, and then see whether somebody took over: a client of NFS knows what is in a folder for
-        certain only when it has just changed it. Raises LeaseLostError, OSError.
+        """Write a heartbeat, then look whether another host took over. Raises LeaseLostError, OSError.
+
+        In this order, because an NFS client knows what is in a folder only when it has just changed it.
         """
         with self._writing():
             self._raise_if_lost()
-            if self._over.is_set():
+            if self._stopped.is_set():
                 return
             began = now()
-            self._beat += 1
-            self._numbers.replace(self._number, self.content(), self._token)
-            highest = self._numbers.highest()
+            self._sequence += 1
+            self._files.replace(self._number, self.content(), self._token)
+            highest = self._files.highest()
             if highest <= self._number:
                 self._renewed = began
                 return
-        self._lose(self._why_lost(highest))
+        self._lose(self._taken_over_error(highest))
         self._raise_if_lost()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """One thread at a time; whoever waits for one that the file server keeps waiting learns of the loss."""
-        while not self._turn.acquire(timeout=self._wish.pace.beat):
+        """Let one thread write at a time. A thread that waits for one that hangs learns of a loss meanwhile."""
+        while not self._write_lock.acquire(timeout=self._request.timing.heartbeat):
             self._raise_if_lost()
         try:
             yield
         finally:
-            self._turn.release()
+            self._write_lock.release()
 
     def _raise_if_lost(self) -> None:
         if self._lost:
-            raise LeaseLostError(self._lost)
+            raise LeaseLostError(str(self._lost), id=self._lost.id)
 
-    def _lose(self, why: str) -> None:
+    def _lose(self, error: LeaseLostError) -> None:
         if not self._lost:
-            self._lost = why
-            self._over.set()
-            self._on_lost(LeaseLostError(why))
+            self._lost = error
+            self._stopped.set()
+            self._on_lost(error)
 
-    def _why_lost(self, highest: int) -> str:
+    def _taken_over_error(self, number: int) -> LeaseLostError:
         holder = None
         with contextlib.suppress(OSError):
-            holder = parse(self._numbers.read(highest))
+            holder = parse(self._files.read(number))
         host = holder.host if holder else "another host"
         silent = human_seconds(now() - self._renewed)
-        return (
-            f"lost to {host}: {self._wish.name} was taken over, since nothing was heard from here for {silent}"
-            f" (was this process paused, or cut off from the file server?); {host} goes on with it"
+        return LeaseLostError(
+            f"lost to {host}: {self._request.name} was taken over, because this process was silent for {silent}"
+            f" (was it paused, or cut off from the file server?); {host} goes on with it",
+            id="lock.taken-over",
         )
 
-    def _why_doubtful(self) -> str:
-        return (
-            f"lost: the lease of {self._wish.name} could not be renewed for {human_seconds(now() - self._renewed)}"
-            f" ({self._trouble}), so another host may have taken it over; the same command goes on from there"
+    def _not_renewed_error(self) -> LeaseLostError:
+        silent = human_seconds(now() - self._renewed)
+        return LeaseLostError(
+            f"lost: the lease of {self._request.name} could not be renewed for {silent} ({self._last_problem}),"
+            " so another host may have taken it over; run the same command again to go on",
+            id="lock.not-renewed",
         )
 
 
-def take(numbers: Numbers, wish: Wish, on_lost: Callable[[LeaseLostError], None]) -> Lease:
-    """Take the lease that these are; raises BusyError if its holder is alive, OSError, and what `pause` does."""
-    numbers.prepare()
+def acquire(files: LeaseFiles, request: LeaseRequest, on_lost: Callable[[LeaseLostError], None]) -> Lease:
+    """Acquire a lease. Raises BusyError if its holder is alive, OSError, and what `request.pause` raises."""
+    files.prepare()
     while True:
-        number = numbers.highest()
-        if number == 0 or _may_be_taken(numbers, number, wish):
+        number = files.highest()
+        if number == 0 or _is_available(files, number, request):
             token = uuid4().hex
-            lease = Lease(numbers, number + 1, token, wish, on_lost)
-            if numbers.create(number + 1, lease.content(), token):
-                if numbers.highest() == number + 1:
+            lease = Lease(files, number + 1, token, request, on_lost)
+            if files.create(number + 1, lease.content(), token):
+                if files.highest() == number + 1:
                     break
-                numbers.withdraw(number + 1)  # the listing was outdated
-        wish.pause(wish.pace.beat / _LOOKS_A_BEAT)  # somebody was quicker: look at theirs
-    numbers.tidy(number + 1)
+                files.discard(number + 1)  # the listing was outdated
+        request.pause(request.timing.heartbeat / _POLLS_PER_HEARTBEAT)  # another host was faster: look at its lease
+    files.prune(number + 1)
     lease.start()
     return lease
 
 
 def now() -> float:
-    """Seconds by a clock of this machine that nobody sets."""
+    """Return the seconds of a clock of this machine that nobody sets."""
     return time.clock_gettime(_CLOCK)
 
 
-def _may_be_taken(numbers: Numbers, number: int, wish: Wish) -> bool:
-    """Whether it is released, or its holder dead; False if there is another one by now. Raises BusyError, OSError."""
+def _is_available(files: LeaseFiles, number: int, request: LeaseRequest) -> bool:
+    """Return whether the lease is released or its holder dead; False if another host has acquired it meanwhile.
+
+    Raises BusyError, OSError.
+    """
     try:
-        seen = numbers.read(number)
+        content = files.read(number)
     except FileNotFoundError:
         return False
-    if _is_free(seen, wish):
+    holder = parse(content)
+    if request.is_free(holder):
         return True
-    if not wish.patient:
-        raise _busy(wish, seen)
-    if _SILENT.get(numbers.path(number)) == seen and numbers.is_still(number, seen):
+    if not request.wait_for_dead_holder:
+        raise request.busy_error(holder)
+    if _CONTENT_OF_DEAD.get(files.path(number)) == content and files.is_still(number, content):
         return True
+    return _watch_holder(files, number, content, request)
+
+
+def _watch_holder(files: LeaseFiles, number: int, content: bytes, request: LeaseRequest) -> bool:
+    """Poll a lease until its holder releases it or turns out to be dead; return False if another host acquires it.
+
+    Raises BusyError as soon as the content changes, because the holder is alive then.
+    """
+    others = files.others()
     unchanged = 0
-    others = numbers.others()
-    for found, counts in _looks(numbers, number, wish.pace, wish.pause):
-        if found != seen and not _is_free(found, wish):
-            raise _busy(wish, found)
-        unchanged += counts
-        if found != seen:
+    for poll in _poll(files, number, request):
+        if poll.content != content:
+            holder = parse(poll.content)
+            if request.is_free(holder):
+                return True
+            raise request.busy_error(holder)
+        if not poll.counts:
+            continue
+        unchanged += 1
+        if unchanged == request.timing.missed_beats:
+            _CONTENT_OF_DEAD.update(others)
             return True
-        if unchanged == wish.pace.looks:
-            _SILENT.update(others)
-            return True
-        if counts and unchanged == 1:
-            wish.say(_waiting(wish, seen))
+        if unchanged == 1:
+            request.say(_waiting_line(request, parse(content)))
     return False
 
 
-def _looks(numbers: Numbers, number: int, pace: Pace, pause: Callable[[float], None]) -> Iterator[tuple[bytes, bool]]:
-    """What a lease holds, again and again until there is a higher number, and whether the look counts.
+class _Poll(NamedTuple):
+    content: bytes
+    counts: bool  # towards the unchanged polls after which a holder is dead
 
-    It does if it is a beat after the last that did, and the file server answered at once: one that was away for a
-    while lets nobody seem dead, since holders could not reach it either.
+
+def _poll(files: LeaseFiles, number: int, request: LeaseRequest) -> Iterator[_Poll]:
+    """Read a lease again and again until there is a higher number.
+
+    A poll counts only if it comes one heartbeat after the previous one that counted, and if the file server answered
+    promptly. A server that was away proves nobody dead, because holders could not reach it either.
     """
+    heartbeat = request.timing.heartbeat
     last = now()
     while True:
-        pause(pace.beat / _LOOKS_A_BEAT)
+        request.pause(heartbeat / _POLLS_PER_HEARTBEAT)
         began = now()
         try:
-            found, highest = numbers.read(number), numbers.highest()
+            content, highest = files.read(number), files.highest()
         except OSError:
             last = now()
             continue
         if highest != number:
             return
-        was_quick = now() - began <= pace.beat
-        counts = was_quick and now() - last >= pace.beat
-        if counts or not was_quick:
+        is_prompt = now() - began <= heartbeat
+        counts = is_prompt and now() - last >= heartbeat
+        if counts or not is_prompt:
             last = now()
-        yield found, counts
+        yield _Poll(content, counts)
 
 
-def _is_free(content: bytes, wish: Wish) -> bool:
-    holder = parse(content)
-    return holder is not None and (holder.released or holder.place == wish.place)
-
-
-def _busy(wish: Wish, content: bytes) -> BusyError:
-    return BusyError(f"{wish.busy}: by {parse(content) or 'another process'} (wait for it, or end it)")
-
-
-def _waiting(wish: Wish, content: bytes) -> str:
-    holder = parse(content)
-    seconds = human_seconds(wish.pace.beat * wish.pace.looks)
-    host = holder.host if holder else "somebody"
-    return f"{host} holds the lease of {wish.name}; looking for {seconds} whether it is alive ..."
+def _waiting_line(request: LeaseRequest, holder: Holder | None) -> str:
+    seconds = human_seconds(request.timing.heartbeat * request.timing.missed_beats)
+    host = holder.host if holder else "another process"
+    return f"{host} holds the lease of {request.name}; checking for {seconds} whether it is alive ..."

@@ -1,4 +1,7 @@
-"""The files of leases: numbered, each made only once for all hosts. What they hold may be anything."""
+"""Read and write the files of a lease, which are numbered; each is created only once among all hosts.
+
+Other hosts, and other versions of this program, write these files too, so they may contain anything.
+"""
 
 from __future__ import annotations
 
@@ -9,53 +12,52 @@ import os
 import re
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from s3sync import files
 from s3sync.text import printable
 
-KEPT = 8  # numbers that stay, so that an outdated listing leads nobody to make one of them anew
-_MAX_BYTES = 4096  # of a lease, which has some 300
-_SHOWN_CHARS = 160  # of what it says, which may be anything
-_NAME_CHARS, _ID_CHARS = 64, 16  # of a host name and of a machine id in a place: with a boot id, less than is shown
+KEEP_GENERATIONS = 8  # files that stay, so that a host with an outdated listing does not create one of them again
+_MAX_BYTES = 4096  # of a file, which has about 300
+_MAX_CHARS = 160  # of a value in it
+_HOST_CHARS, _ID_CHARS = 64, 16  # of host name and machine id in a lock domain: fewer than _MAX_CHARS with a boot id
 _NUMBER = re.compile(r"[1-9][0-9]*")
 _TEMPORARY = re.compile(r"\.([1-9][0-9]*)\..*\.tmp")
 _UNREADABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO)
 
 
-class Holder(NamedTuple):
-    """What a lease says of its holder; all of it printable. `place` is where its `flock` means something, `pids` where
-    its process id does.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """The holder of a lease as its file names it; every text is printable."""
 
     host: str
     pid: int
     since: str
-    place: str
-    released: bool
-    pids: str = ""
+    lock_domain: str  # where its `flock` counts
+    is_released: bool
+    pid_namespace: str = ""  # where its process id counts
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} since {self.since}"
 
 
-class Numbers:
-    """The files of a lease: one for each time that it was taken."""
+class LeaseFiles:
+    """The files of a lease: one for each time that it was acquired. The one with the highest number counts."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def prepare(self) -> None:
-        """Make the folder; raises OSError."""
+        """Make the folder. Raises OSError."""
         files.make_private_folder(self._folder)
 
     def highest(self) -> int:
-        """The one that counts, 0 if it was never taken; raises OSError."""
+        """Return the number that counts; 0 if the lease was never acquired. Raises OSError."""
         return max((int(name) for name in os.listdir(self._folder) if _NUMBER.fullmatch(name)), default=0)
 
     def read(self, number: int) -> bytes:
-        """What a file holds; of what cannot be read, something that changes when it does. Raises OSError."""
+        """Return the content of a file, or its inode and mtime if this user cannot read it. Raises OSError."""
         path = self.path(number)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -70,22 +72,23 @@ class Numbers:
             return f"{status.st_ino} {status.st_mtime_ns}".encode()
 
     def others(self) -> dict[Path, bytes]:
-        """The leases beside this one that are held, or seem to be: the file that counts of each, and what it holds."""
+        """Return the other leases that seem to be held: the file that counts, and its content."""
         found = {}
         with contextlib.suppress(OSError):
             for name in os.listdir(self._folder.parent):
                 with contextlib.suppress(OSError):
-                    other = Numbers(self._folder.with_name(name))
+                    other = LeaseFiles(self._folder.with_name(name))
                     highest = other.highest()
                     content = other.read(highest) if highest else b""
                     holder = parse(content)
-                    if holder and not holder.released:
+                    if holder and not holder.is_released:
                         found[other.path(highest)] = content
         return found
 
     def is_still(self, number: int, content: bytes) -> bool:
-        """Whether this is the file that counts and it holds this, as the file server has it: a client of NFS may show a
-        folder as it was a minute ago, until it changes something in it.
+        """Return whether this file still counts and has this content, according to the file server.
+
+        An NFS client may show a folder as it was a minute ago, until it changes something in it.
         """
         with contextlib.suppress(OSError):
             files.check_writable(self._folder / "look")
@@ -93,11 +96,12 @@ class Numbers:
         return False
 
     def create(self, number: int, content: bytes, token: str) -> bool:
-        """Make a file with this number, unless it is there; whether it was made here. Raises OSError.
+        """Create the file with this number. Return False if another host has created it. Raises OSError.
 
-        Only a link is made once for all clients of NFS, and the answer to that may get lost: two names tell it.
+        Only a hard link is created exactly once among all NFS clients. Its answer may get lost, but then the temporary
+        file has two names.
         """
-        temporary = self._written(number, content, token)
+        temporary = self._write_temporary(number, content, token)
         try:
             os.link(temporary, self.path(number))
         except OSError as error:
@@ -112,8 +116,8 @@ class Numbers:
         return True
 
     def replace(self, number: int, content: bytes, token: str) -> None:
-        """Give a file of one's own new content; raises OSError."""
-        temporary = self._written(number, content, token)
+        """Replace the content of a file that this process has created. Raises OSError."""
+        temporary = self._write_temporary(number, content, token)
         try:
             temporary.rename(self.path(number))
         except OSError:
@@ -121,23 +125,23 @@ class Numbers:
                 temporary.unlink()
             raise
 
-    def withdraw(self, number: int) -> None:
-        """Remove a file of one's own that never counted; raises OSError."""
+    def discard(self, number: int) -> None:
+        """Remove a file of this process that never counted. Raises OSError."""
         self.path(number).unlink(missing_ok=True)
 
-    def tidy(self, number: int) -> None:
-        """Remove what is older than the last few before this one, with what kills have left of them; raises OSError."""
+    def prune(self, number: int) -> None:
+        """Remove all but the last few files, and temporary files of killed processes. Raises OSError."""
         for name in os.listdir(self._folder):
             found = _NUMBER.fullmatch(name) or _TEMPORARY.fullmatch(name)
-            if found and int(found[found.lastindex or 0]) <= number - KEPT:
+            if found and int(found[found.lastindex or 0]) <= number - KEEP_GENERATIONS:
                 with contextlib.suppress(OSError):
                     (self._folder / name).unlink()
 
     def path(self, number: int) -> Path:
-        """Where the file with this number is."""
+        """Return the path of the file with this number."""
         return self._folder / str(number)
 
-    def _written(self, number: int, content: bytes, token: str) -> Path:
+    def _write_temporary(self, number: int, content: bytes, token: str) -> Path:
         temporary = self._folder / f".{number}.{token}.tmp"
         descriptor = files.open_private(temporary, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW)
         try:
@@ -147,94 +151,94 @@ class Numbers:
         return temporary
 
 
-def holder_elsewhere(folder: Path, seconds: float) -> Holder | None:
-    """Who seems to hold the lease somewhere else, to be shown and nothing more: by this machine's clock, which may be
-    wrong, it was renewed within so many seconds. Reads only.
+def find_remote_holder(folder: Path, seconds: float) -> Holder | None:
+    """Return the probable holder on another machine, for display only: it renewed the lease within `seconds`.
+
+    The result depends on the clocks of both machines. Only reads.
     """
-    holder = _shown_holder(folder, seconds)
+    holder = _find_holder(folder, seconds)
     return holder if holder and not _is_of_this_machine(holder) else None
 
 
 def is_held_here(folder: Path, seconds: float) -> bool:
-    """Whether a live process of this machine seems to hold the lease, renewed within so many seconds; reads only.
+    """Return whether a live process of this machine probably holds the lease, renewed within `seconds`. Only reads.
 
-    For file systems whose `flock` the kernel's list shows under another number. A process whose id means nothing here,
-    as in another container, is taken to live.
+    For file systems whose locks the kernel lists under another device number. A process whose id has no meaning here,
+    such as one in another container, counts as alive.
     """
-    holder = _shown_holder(folder, seconds)
+    holder = _find_holder(folder, seconds)
     if holder is None or not _is_of_this_machine(holder):
         return False
-    return holder.pids != pid_namespace() or os.path.exists(f"/proc/{holder.pid}")
+    return holder.pid_namespace != pid_namespace() or os.path.exists(f"/proc/{holder.pid}")
 
 
-def _shown_holder(folder: Path, seconds: float) -> Holder | None:
+def _find_holder(folder: Path, seconds: float) -> Holder | None:
     with contextlib.suppress(OSError):
-        numbers = Numbers(folder)
-        highest = numbers.highest()
-        holder = parse(numbers.read(highest)) if highest else None
-        if holder and not holder.released:
-            age = time.time() - os.lstat(numbers.path(highest)).st_mtime
+        lease_files = LeaseFiles(folder)
+        highest = lease_files.highest()
+        holder = parse(lease_files.read(highest)) if highest else None
+        if holder and not holder.is_released:
+            age = time.time() - os.lstat(lease_files.path(highest)).st_mtime
             return holder if abs(age) <= seconds else None
     return None
 
 
 def _is_of_this_machine(holder: Holder) -> bool:
-    return holder.place.rpartition(" ")[0] == machine()
+    return holder.lock_domain.rpartition(" ")[0] == machine()
 
 
 def parse(content: bytes) -> Holder | None:
-    """What a lease says; None if that is no lease."""
+    """Return the holder that the content of a lease names; None if it is no lease."""
     try:
-        told = json.loads(content)
-        host, since, place = (_shown(told[key]) for key in ("host", "since", "place"))
-        return Holder(host, int(told["pid"]), since, place, told["released"] is True, _shown(told.get("pids", "")))
-    except (ValueError, LookupError, TypeError, RecursionError, OverflowError):
+        values = json.loads(content)
+        return Holder(
+            host=_sanitize(values["host"]),
+            pid=int(values["pid"]),
+            since=_sanitize(values["since"]),
+            lock_domain=_sanitize(values["place"]),
+            is_released=values["released"] is True,
+            pid_namespace=_sanitize(values.get("pids", "")),
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
 
 
-def place_of(descriptor: int) -> str:
-    """Where the `flock` of an open file means something: this boot of this machine, and this mount of a share there."""
+def find_lock_domain(descriptor: int) -> str:
+    """Return where the `flock` of an open file counts: this machine since its start, and this mount of the share."""
     return f"{machine()} {os.fstat(descriptor).st_dev:x}"
 
 
 def machine() -> str:
-    """This machine since it was started, by all that may tell it from others: virtual machines that were resumed from
-    the same snapshot have the same boot id until they boot, and get names of their own before that.
+    """Return an id of this machine since its start: boot id, host name and machine id.
+
+    The boot id is not enough: virtual machines that were resumed from one snapshot share it until they boot.
     """
-    return f"{_boot()} {_named()}"
+    host = printable(socket.gethostname()).replace(" ", "-")[:_HOST_CHARS]
+    machine_id = _first_word(Path("/etc/machine-id"))[:_ID_CHARS]
+    return f"{_first_word(Path('/proc/sys/kernel/random/boot_id'))} {host} {machine_id}"
 
 
 def pid_namespace() -> str:
-    """Where the process ids of this process mean something; empty where that cannot be seen."""
+    """Return the namespace in which the process ids of this process count; empty if it is unknown."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
         return ""
 
 
-def _shown(text: object) -> str:
-    return printable(str(text))[:_SHOWN_CHARS]
-
-
-def _boot() -> str:
-    """The kernel's id of this start of the machine; `-` where there is none."""
-    return _first_word(Path("/proc/sys/kernel/random/boot_id"))
-
-
-def _named() -> str:
-    """The host name and the beginning of the machine id, since a clone may have the one or the other anew."""
-    host = printable(socket.gethostname()).replace(" ", "-")[:_NAME_CHARS]
-    return f"{host} {_first_word(Path('/etc/machine-id'))[:_ID_CHARS]}"
+def _sanitize(value: object) -> str:
+    return printable(str(value))[:_MAX_CHARS]
 
 
 def _first_word(path: Path) -> str:
+    """Return the first word of a file; `-` without one."""
     with contextlib.suppress(OSError):
         return next(iter(path.read_text("ascii", "replace").split()), "-")
     return "-"
 
 
 def _has_two_names(path: Path) -> bool:
-    """Asked of the file server, by opening it: what is remembered of a file may be outdated."""
+    """Return whether a file has two names. Opens it, so that the file server answers and not a cache."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:

@@ -1,8 +1,7 @@
-"""The lock of a run and destination: the kernel's `flock` says whether it is held on this host, a lease whether it is
-on another one.
+"""Lock a run and destination: a `flock` on this host, and a lease between hosts.
 
-The children inherit the open file, so an `aws` that outlives a killed parent keeps the lock on its host until it
-has ended. What is written in the file is for people only; a stale file locks nothing.
+Child processes inherit the open file, so an `aws` that survives a killed parent keeps the lock on this host until it
+ends. The text in the file is for people only: a file that is left over locks nothing.
 """
 
 from __future__ import annotations
@@ -14,123 +13,133 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync.delays import DELAYS
 from s3sync.errors import BusyError, StateError
 from s3sync.files import make_private_folder, open_private
 from s3sync.signals import StopRequest
 from s3sync.state import lease, lease_files
-from s3sync.state.lease import Pace, Wish
-from s3sync.state.lease_files import Numbers
+from s3sync.state.lease import DEFAULT_TIMING, LeaseRequest, LeaseTiming
+from s3sync.state.lease_files import LeaseFiles
 from s3sync.text import now_iso, printable
 
 SUFFIX = ".lock"
-_SHOWN_SECONDS = 600.0  # a lease that was renewed since is shown as held; generous, since clocks differ
-_HERE_SECONDS = 60.0  # the same on the host whose clock it was renewed by
+_POLL_SECONDS = 1.0
+_REMOTE_SECONDS = 600.0  # within which a lease was renewed that is shown as held; long, because clocks differ
+_LOCAL_SECONDS = 60.0  # the same for a holder on this host
 
 
-class Held(NamedTuple):
-    """A lock that is held. `check` raises LeaseLostError if another host has it by now: to be asked right before what
-    only the holder may do.
-    """
+class HeldLock(NamedTuple):
+    """A lock that is held. Call `check` right before a write that needs it: it raises LeaseLostError if it is lost."""
 
-    descriptor: int  # to be passed to children
+    descriptor: int  # to be passed to child processes
     check: Callable[[], None]
 
 
 @contextlib.contextmanager
-def held(
+def hold(
     path: Path,
     busy: str,
     *,
     stop: StopRequest | None = None,
     say: Callable[[str], None] = lambda _line: None,
-    patient: bool = True,
-    pace: Pace = lease.PACE,
-) -> Iterator[Held]:
-    """Hold the lock file `path`, and its lease in `leases` beside its folder, while inside.
+    wait_for_dead_holder: bool = True,
+    timing: LeaseTiming = DEFAULT_TIMING,
+) -> Iterator[HeldLock]:
+    """Hold the lock file `path`, and its lease in `leases` beside its folder.
 
-    Raises BusyError, which says `busy` and by whom, if somebody else holds it; StateError if it cannot be locked. A
-    holder on another host that may be dead is watched for a minute, unless `patient` is False; `say` gets a line about
-    that, and `stop` ends it. When the lock is lost to another host, `stop` is asked for the end.
+    Raises BusyError, with the text `busy` and the holder, if the lock is held; StateError if it cannot be locked. By
+    default a holder on another host that may be dead is watched for a minute: `say` gets a line about that, and `stop`
+    ends it. If the lock is lost to another host, `stop` is requested.
     """
-    pause = _pause_of(stop) if stop else time.sleep
-    with _held(path, Wish(path.name.removesuffix(SUFFIX), busy, "", pace, pause, say, patient), stop) as lock:
-        yield lock
+    request = LeaseRequest(
+        name=path.name.removesuffix(SUFFIX),
+        busy=busy,
+        timing=timing,
+        pause=_pause_of(stop) if stop else time.sleep,
+        say=say,
+        wait_for_dead_holder=wait_for_dead_holder,
+    )
+    with _hold(path, request, stop) as held:
+        yield held
 
 
 @contextlib.contextmanager
 def wait_for(
-    path: Path, busy: str, stop: StopRequest, give_up: Callable[[], bool], *, pace: Pace = lease.PACE
-) -> Iterator[Held | None]:
-    """The same, but wait until it is free; gives None if `give_up`, asked about once a second, says so before.
+    path: Path, busy: str, stop: StopRequest, give_up: Callable[[], bool], *, timing: LeaseTiming = DEFAULT_TIMING
+) -> Iterator[HeldLock | None]:
+    """Hold a lock like `hold`, but wait until it is free; yield None if `give_up`, called each second, returns True.
 
-    Raises StateError, and InterruptedBySignal as soon as `stop` is asked for the end.
+    Raises StateError, and StoppedError as soon as `stop` is requested.
     """
-    pause = _pause_of(stop)
+    pause_or_stop = _pause_of(stop)
 
-    def pause_or_give_up(seconds: float) -> None:
+    def pause(seconds: float) -> None:
         if give_up():
             raise _GaveUpError
-        pause(seconds)
+        pause_or_stop(seconds)
 
-    wish = Wish(path.name.removesuffix(SUFFIX), busy, "", pace, pause_or_give_up)
-    with contextlib.ExitStack() as inside:
-        lock = None
-        with contextlib.suppress(_GaveUpError):
-            while lock is None:
-                try:
-                    lock = inside.enter_context(_held(path, wish, stop))
-                except BusyError:
-                    pause_or_give_up(DELAYS.lock_polls)
-        yield lock
+    request = LeaseRequest(name=path.name.removesuffix(SUFFIX), busy=busy, timing=timing, pause=pause)
+    with contextlib.ExitStack() as until_released:
+        yield _enter_when_free(until_released, path, request, stop)
+
+
+def _enter_when_free(
+    until_released: contextlib.ExitStack, path: Path, request: LeaseRequest, stop: StopRequest
+) -> HeldLock | None:
+    try:
+        while True:
+            try:
+                return until_released.enter_context(_hold(path, request, stop))
+            except BusyError:
+                request.pause(_POLL_SECONDS)
+    except _GaveUpError:
+        return None
 
 
 class _GaveUpError(Exception):
-    """Nobody sees it: it ends the waiting."""
+    """Leaves all waiting of `wait_for`, also that for a holder that may be dead."""
 
 
-def leases(path: Path) -> Path:
-    """The folder of a lock's lease."""
+def lease_folder(path: Path) -> Path:
+    """Return the folder of a lock's lease."""
     return path.parent.parent / "leases" / path.name.removesuffix(SUFFIX)
 
 
 def is_held(path: Path, locks: Path = Path("/proc/locks")) -> bool:
-    """Whether a process of this host holds the lock now, without touching it; to be shown, and nothing more.
+    """Return whether a process of this host probably holds the lock, for display only. Does not touch the lock.
 
-    The kernel's list knows. On btrfs and overlayfs it has another device than `stat`, and it has no processes of other
-    containers: there the lease says it.
+    The kernel lists its locks. On btrfs and overlayfs it lists another device than `stat`, and it does not list
+    processes of other containers: there the lease decides.
     """
-    return _is_listed(path, locks) or lease_files.is_held_here(leases(path), _HERE_SECONDS)
+    return _is_listed(path, locks) or lease_files.is_held_here(lease_folder(path), _LOCAL_SECONDS)
 
 
 def _is_listed(path: Path, locks: Path) -> bool:
     try:
         status = path.stat()
-        held = (line.split() for line in locks.read_text().splitlines())
+        lines = [line.split() for line in locks.read_text().splitlines()]
     except OSError:
         return False
     inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    return any("FLOCK" in words and inode in words for words in held)
+    return any("FLOCK" in fields and inode in fields for fields in lines)
 
 
-def holder_elsewhere(path: Path) -> str:
-    """The host that holds the lock, if that is another one; to be shown, since it goes by the clocks of both. Reads
-    only.
-    """
-    holder = lease_files.holder_elsewhere(leases(path), _SHOWN_SECONDS)
+def remote_holder(path: Path) -> str:
+    """Return the other host that probably holds the lock, for display only; empty if there is none."""
+    holder = lease_files.find_remote_holder(lease_folder(path), _REMOTE_SECONDS)
     return holder.host if holder else ""
 
 
-def held_where(path: Path) -> str | None:
-    """Where somebody holds the lock, to be shown: empty for this host, the other's name, None if nobody seems to."""
-    return "" if is_held(path) else holder_elsewhere(path) or None
+def current_holder(path: Path) -> str | None:
+    """Return who probably holds the lock, for display only: empty for this host, another host's name, or None."""
+    return "" if is_held(path) else remote_holder(path) or None
 
 
 def try_lock(descriptor: int) -> bool:
-    """Take the exclusive lock of an open file or folder without waiting; says whether that worked."""
+    """Take the exclusive `flock` of an open file or folder without waiting. Return whether that worked."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -139,27 +148,40 @@ def try_lock(descriptor: int) -> bool:
 
 
 @contextlib.contextmanager
-def _held(path: Path, wish: Wish, stop: StopRequest | None) -> Iterator[Held]:
+def _hold(path: Path, request: LeaseRequest, stop: StopRequest | None) -> Iterator[HeldLock]:
     try:
         make_private_folder(path.parent)
         descriptor = open_private(path, os.O_RDWR | os.O_NOFOLLOW)
     except OSError as error:
-        raise _unlockable(path, error) from error
+        raise _cannot_lock(path, error) from error
     try:
-        if not _try_lock_explained(descriptor, path):
-            raise BusyError(f"{wish.busy}: {_holder(descriptor)} (wait for it, or end it)")
+        _lock_here(descriptor, path, request.busy)
+        request = replace(request, lock_domain=lease_files.find_lock_domain(descriptor))
+        on_lost = stop.request_for_lost_lease if stop else lambda _error: None
         try:
-            wish = wish._replace(place=lease_files.place_of(descriptor))
-            ours = lease.take(Numbers(leases(path)), wish, stop.request_for_lost_lease if stop else lambda _why: None)
+            held_lease = lease.acquire(LeaseFiles(lease_folder(path)), request, on_lost)
         except OSError as error:
-            raise _unlockable(path, error) from error
+            raise _cannot_lock(path, error) from error
         try:
-            _sign(descriptor)  # now that nobody else has it: `monitor` looks at when that was
-            yield Held(descriptor, ours.check)
+            _write_holder(descriptor)  # now that nobody else has it: `monitor` reads when that was
+            yield HeldLock(descriptor, held_lease.check)
         finally:
-            ours.release()
+            held_lease.release()
     finally:
         os.close(descriptor)
+
+
+def _lock_here(descriptor: int, path: Path, busy: str) -> None:
+    """Take the `flock`. Raises BusyError if another process of this host has it, StateError if it is not supported."""
+    try:
+        is_locked = try_lock(descriptor)
+    except OSError as error:  # some network file systems have no locks
+        where = printable(str(path))
+        raise StateError(
+            f"cannot lock {where}: {error.strerror} (put --log_dir on a local disk)", id="lock.not-supported"
+        ) from error
+    if not is_locked:
+        raise BusyError(f"{busy}: {_read_holder(descriptor)}", id="lock.busy")
 
 
 def _pause_of(stop: StopRequest) -> Callable[[float], None]:
@@ -170,30 +192,23 @@ def _pause_of(stop: StopRequest) -> Callable[[float], None]:
     return pause
 
 
-def _unlockable(path: Path, error: OSError) -> StateError:
+def _cannot_lock(path: Path, error: OSError) -> StateError:
     where = printable(str(path))
-    advice = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "give a writable folder with --log_dir"
-    return StateError(f"cannot lock {where}: {error.strerror} ({advice})")
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    advice = "make room" if is_full else "give a writable folder with --log_dir"
+    return StateError(f"cannot lock {where}: {error.strerror} ({advice})", id="lock.cannot-lock")
 
 
-def _try_lock_explained(descriptor: int, path: Path) -> bool:
-    try:
-        return try_lock(descriptor)
-    except OSError as error:  # some network file systems know no locks
-        where = printable(str(path))
-        raise StateError(f"cannot lock {where}: {error.strerror} (put --log_dir on a local disk)") from error
-
-
-def _sign(descriptor: int) -> None:
-    """Who holds it; a full disk must not keep an upload from running, so failing is no matter."""
+def _write_holder(descriptor: int) -> None:
+    """Write who holds the lock. A full disk must not prevent an upload, so a failure does not matter."""
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {now_iso()}\n".encode(), 0)
 
 
-def _holder(descriptor: int) -> str:
+def _read_holder(descriptor: int) -> str:
     with contextlib.suppress(OSError):
         text = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
         if text:
-            return f"by {printable(text)}, or an aws process it left"
-    return "by another process"
+            return f"held by {printable(text)}, or by an aws process it started (wait, or end it)"
+    return "held by another process (wait, or end it)"

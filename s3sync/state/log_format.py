@@ -339,7 +339,7 @@ def read_head(path: Path) -> dict[str, Any]:
     return log
 
 
-def read_logged(path: Path) -> Logged:
+def read_logged_run(path: Path) -> Logged:
     """The log in short, with whose it is; raises OSError, or ValueError if it is no log."""
     log = read_head(path)
     run_id, run_path = log.get("run_id"), log.get("run_path")

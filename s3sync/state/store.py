@@ -37,7 +37,7 @@ from s3sync.state.log_format import (
     parse_log,
     read_failures,
     read_head,
-    read_logged,
+    read_logged_run,
     to_json,
 )
 from s3sync.state.run_state import Proof, RunState
@@ -127,7 +127,7 @@ class StateStore:
             pass
         with _readable(self.lock_path):
             files.is_there(self.lock_path)
-        leases = lock.leases(self.lock_path)
+        leases = lock.lease_folder(self.lock_path)
         with _readable(leases), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.listdir(leases)
 
@@ -168,7 +168,7 @@ class StateStore:
         present = filter(os.path.lexists, (self.lock_path, self.log_path, self.journal_path))
         closed = (path for path in present if not os.access(path, os.R_OK | os.W_OK))
         said += (f"this user cannot read and write {printable(str(path))}" for path in closed)
-        if (where := lock.held_where(self.lock_path)) is not None:
+        if (where := lock.current_holder(self.lock_path)) is not None:
             said.append(
                 f"it is being uploaded already{f' by {where}' if where else ''}, so an upload would end at once"
             )
@@ -269,7 +269,7 @@ class StateStore:
             return
         assert theirs is not None
         other = StateStore(self._log_dir, self._run, theirs)
-        with contextlib.suppress(BusyError), lock.held(other.lock_path, "in use", patient=False):
+        with contextlib.suppress(BusyError), lock.hold(other.lock_path, "in use", wait_for_dead_holder=False):
             if self._tells_of_nothing():
                 self._plain.rename(other._tagged)
 
@@ -334,7 +334,7 @@ def unfinished_besides(log_dir: Path, known: Collection[Path]) -> list[tuple[Pat
     for path in _logs_in(log_dir / _UPLOADS):
         if path.name not in names:
             with contextlib.suppress(OSError, ValueError, RecursionError):
-                if not is_completed(path) and not (logged := read_logged(path)).head.completed:
+                if not is_completed(path) and not (logged := read_logged_run(path)).head.completed:
                     found.append((path, logged))
     return found
 
@@ -358,7 +358,7 @@ def logged_besides(log_dir: Path, known: Collection[Path]) -> list[Logged]:
     for path in _logs_in(log_dir / _UPLOADS):
         if path.name not in names:
             with contextlib.suppress(OSError, ValueError, RecursionError):
-                found.append(read_logged(path))
+                found.append(read_logged_run(path))
     return found
 
 

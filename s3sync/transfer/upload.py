@@ -41,7 +41,7 @@ def upload(
     """
     call = _begin_call(request, environ, stop, display, executor)
     busy = f"{call.target} is being uploaded already"
-    with lock.held(call.store.lock_path, busy, stop=stop, say=display.say) as run_lock:
+    with lock.hold(call.store.lock_path, busy, stop=stop, say=display.say) as run_lock:
         call.store.guard(run_lock.check)
         return call.upload_locked(run_lock.descriptor)
 

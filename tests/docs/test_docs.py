@@ -326,7 +326,7 @@ def test_every_make_target_that_a_page_names_is_one(page: str) -> None:
     assert set(named) <= targets
 
 
-# Numbers
+# LeaseFiles
 
 
 def test_the_speed_that_the_docs_tell_is_what_was_measured() -> None:

@@ -314,7 +314,7 @@ def test_a_dry_run_says_that_the_run_is_being_uploaded_and_that_there_is_no_room
     store = StateStore(tmp_path / "log", run, Destination("lab-runs", ""))
     assert store.obstacles(1000) == []
 
-    with lock.held(store.lock_path, "run"):
+    with lock.hold(store.lock_path, "run"):
         assert store.obstacles(1) == ["it is being uploaded already, so an upload would end at once"]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     (shortage,) = store.obstacles(1000)

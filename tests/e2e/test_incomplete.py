@@ -208,7 +208,7 @@ def test_a_run_that_waits_for_a_scan_of_days_does_not_become_too_old(
 ) -> None:
     keys: dict[str, Any] = {"max_age": 72, "aws_command": aws}
     (lab.log_dir / "locks").mkdir(parents=True)
-    with lock.held(scan_status.lock_path(lab.log_dir), "at work"):
+    with lock.hold(scan_status.lock_path(lab.log_dir), "at work"):
         assert lab.watch(run, **keys).code == 0
     assert server.objects(BUCKET) == {}
     aged(run)

@@ -13,7 +13,7 @@ import pytest
 
 from s3sync.aws.destination import COMPLETION_OBJECT, Destination
 from s3sync.errors import EXIT_BUSY
-from s3sync.state.lease_files import Numbers
+from s3sync.state.lease_files import LeaseFiles
 from tests.helpers.lab import BUCKET, Lab, Result, kill_family, skip_or_fail, tree
 from tests.helpers.lease_text import theirs
 from tests.helpers.leases import LASTING, take, taken_over
@@ -25,12 +25,13 @@ import os, sys, threading
 from pathlib import Path
 from s3sync.state import lease
 from s3sync.errors import BusyError
-from s3sync.state.lease_files import Numbers
+from s3sync.state.lease_files import LeaseFiles
 folder, inside, place = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+request = lease.LeaseRequest(name="RUN", busy="busy", lock_domain=place, timing=lease.LeaseTiming(0.02, 500))
 won = 0
 while won < 15:
     try:
-        held = lease.take(Numbers(folder), lease.Wish("RUN", "busy", place, lease.Pace(0.02, 500)), lambda why: None)
+        held = lease.acquire(LeaseFiles(folder), request, lambda why: None)
     except BusyError:
         continue
     os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
@@ -42,7 +43,7 @@ print(won)
 """
 
 
-def test_processes_take_turns(numbers: Numbers, tmp_path: Path) -> None:
+def test_processes_take_turns(numbers: LeaseFiles, tmp_path: Path) -> None:
     argv = (sys.executable, "-W", "error", "-c", CONTEND, str(numbers.path(1).parent), str(tmp_path / "inside"))
     hosts = [
         subprocess.Popen((*argv, f"host {number}"), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
@@ -52,21 +53,21 @@ def test_processes_take_turns(numbers: Numbers, tmp_path: Path) -> None:
     assert numbers.highest() == 45
 
 
-def run_lease(lab: Lab, run: Path) -> Numbers:
-    return Numbers(lab.log_dir / "leases" / f"{run.name}.{Destination(BUCKET, '').tag}")
+def run_lease(lab: Lab, run: Path) -> LeaseFiles:
+    return LeaseFiles(lab.log_dir / "leases" / f"{run.name}.{Destination(BUCKET, '').tag}")
 
 
 def test_what_another_host_uploads_is_left_to_it_and_shown(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     run = take(run_lease(lab, tiny_run), "there", LASTING)
     scan = lab.watch(tiny_run)
-    monitor = take(Numbers(lab.log_dir / "leases" / "monitor"), "there", LASTING)
+    monitor = take(LeaseFiles(lab.log_dir / "leases" / "monitor"), "there", LASTING)
     busy_scan = lab.watch(tiny_run, "--json")
     upload = lab.upload(tiny_run)
     status = lab.run("status", "--config", lab.config_for(tiny_run), "--json").json["runs"][0]
     monitor.release()
     run.release()
 
-    by = f"by process {os.getpid()} on {os.uname().nodename} since "
+    by = f"held by process {os.getpid()} on {os.uname().nodename} since "
     assert (scan.code, scan.out, scan.err) == (0, "", "")
     assert (busy_scan.code, busy_scan.json["busy"], busy_scan.err) == (0, True, "")
     assert f"another scan is running: {by}" in (lab.log_dir / "s3_upload.log").read_text()
@@ -171,12 +172,12 @@ def test_two_hosts_never_upload_a_run_at_once_and_one_follows_the_other(
 
     assert (scan.code, scan.out, scan.err) == (0, "", "")
     assert upload.code == EXIT_BUSY
-    assert f"is being uploaded already: by process {first.pid} on host-a since " in upload.err
+    assert f"is being uploaded already: held by process {first.pid} on host-a since " in upload.err
     assert status["reason"].startswith("being uploaded now on host-a: ")
     assert (followed.code, followed.out, followed.err) == (0, "", "")
     log = (lab.log_dir / "s3_upload.log").read_text()
-    assert f"another scan is running: by process {first.pid} on host-a since " in log
-    assert "host-a holds the lease of monitor; looking for 1 min 00 s whether it is alive ..." in log
+    assert f"another scan is running: held by process {first.pid} on host-a since " in log
+    assert "host-a holds the lease of monitor; checking for 1 min 00 s whether it is alive ..." in log
     assert lab.log(tiny_run)["completed"] is True
     assert sorted(set(puts(server))) == sorted(server.objects(BUCKET))
     assert len(puts(server)) == len(set(puts(server))), "nothing that was stored is sent twice"
@@ -213,5 +214,5 @@ def test_a_host_that_was_paused_finds_that_another_one_has_gone_on(
 
 
 @pytest.fixture
-def numbers(tmp_path: Path) -> Numbers:
-    return Numbers(tmp_path / "leases" / "RUN")
+def numbers(tmp_path: Path) -> LeaseFiles:
+    return LeaseFiles(tmp_path / "leases" / "RUN")

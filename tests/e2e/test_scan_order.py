@@ -10,7 +10,7 @@ from s3sync.inventory.states import RunStatus, State
 from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.slurm import work_folder
 from s3sync.slurm.work_folder import FOLDER
-from s3sync.state.log_format import Head
+from s3sync.state.log_format import LogSummary
 from s3sync.state.store import StateStore
 from s3sync.transfer import hook
 from tests.helpers.lab import BUCKET, Lab
@@ -31,7 +31,7 @@ def judged(config: Config, name: str, state: State, *, at: str = "here", began: 
     """A run; `at` is where it goes up from: `handed over` or `cluster` or here."""
     entry = config.monitor[1 if at == "here" else 0]
     run = Run(Path("/runs") / name, name, _NOBODY)
-    head = Head(True, 1, 1, 0, 1, 0, "", hook.PENDING) if state == "uploaded" else None
+    head = LogSummary(True, 1, 1, 0, 1, 0, "", hook.PENDING) if state == "uploaded" else None
     store = StateStore(config.log_dir, run, entry.destination)
     if at == "handed over":
         (config.log_dir / FOLDER / store.lock_path.stem).mkdir(parents=True)

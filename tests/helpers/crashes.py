@@ -20,7 +20,7 @@ from s3sync.runs import local_files, run_folder
 from s3sync.runs.run_folder import Run
 from s3sync.state.log_format import parse_log
 from s3sync.state.run_state import Proof
-from s3sync.state.store import Loaded, StateStore
+from s3sync.state.store import LoadedState, StateStore
 from s3sync.transfer import batches
 from tests.helpers.lab import BUCKET, Lab, tree
 from tests.helpers.promise import is_proven
@@ -226,7 +226,7 @@ def scene(
         yield Scene(lab, server, run, before, words, cores * threads, known)
 
 
-def load(lab: Lab, run: Path) -> Loaded:
+def load(lab: Lab, run: Path) -> LoadedState:
     """Log and journal as the next upload will read them; nothing is written."""
     return StateStore(lab.log_dir, _opened(run), parse_destination(BUCKET)).load(set_aside=False)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from s3sync.aws.destination import Destination
 from s3sync.runs.run_folder import Run, RunInfo
-from s3sync.state.lock import held
+from s3sync.state.lock import hold
 from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
 
@@ -104,5 +104,5 @@ MANY = [LAB, ARCHIVE, Destination("lab-runs", "2026"), Destination("lab-runs-2",
 def finish_locked(root: Path, destination: Destination) -> None:
     """As an upload does it, with a file that is named by the destination's tag."""
     store = store_for(root, destination)
-    with held(store.lock_path, "busy"):
+    with hold(store.lock_path, "busy"):
         finished(store, state_of(root, destination.tag, completed=True))

@@ -42,10 +42,10 @@ from s3sync.runs.run_folder import Run, RunInfo, RunParameters, read_run_info, r
 from s3sync.runs.sheet_parser import SheetError, read_samples
 from s3sync.signals import StopRequest
 from s3sync.state.log_format import (
-    Head,
+    LogSummary,
     count_journaled,
+    destination_of_log,
     journal_head,
-    owner,
     parse_journal,
     parse_log,
     read_head,
@@ -475,7 +475,7 @@ def test_any_state_log_is_read_or_set_aside_and_another_can_be_written(content: 
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         path = put_log(root, content)
-        if owner(path) not in (None, LAB):
+        if destination_of_log(path) not in (None, LAB):
             return  # another destination's, and none of our business
         loaded, _ = tried(store_for(root).load, StateError)
         if loaded is None:
@@ -502,9 +502,9 @@ def test_any_state_log_is_read_or_set_aside_and_another_can_be_written(content: 
 def test_the_head_of_any_log_is_one_or_a_value_error(folder: Path, content: bytes) -> None:
     path = folder / "log"
     path.write_bytes(content)
-    owner(path)
+    destination_of_log(path)
     with contextlib.suppress(ValueError, RecursionError):
-        head = Head.of(read_head(path))
+        head = LogSummary.of(read_head(path))
         assert all(is_printable(text) for text in [log_rules._due_by_log(head, is_corrupt=False).reason])
 
 

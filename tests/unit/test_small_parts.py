@@ -290,7 +290,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from s3sync.state import lock
-with lock.held(Path(sys.argv[1]), "RUN to s3://lab-runs/RUN/"):
+with lock.hold(Path(sys.argv[1]), "RUN to s3://lab-runs/RUN/"):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -316,17 +316,17 @@ def is_free(path: Path) -> bool:
 
 
 def test_a_lock_is_held_inside_and_free_afterwards(lock_path: Path) -> None:
-    with lock.held(lock_path, "RUN") as held:
+    with lock.hold(lock_path, "RUN") as held:
         assert not is_free(lock_path)
         assert fcntl.fcntl(held.descriptor, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
-        with pytest.raises(BusyError), lock.held(lock_path, "RUN"):
+        with pytest.raises(BusyError), lock.hold(lock_path, "RUN"):
             pass
         assert not is_free(lock_path)
     assert is_free(lock_path)
 
 
 def test_a_lock_is_free_after_an_error_inside(lock_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), lock.held(lock_path, "RUN"):
+    with pytest.raises(ZeroDivisionError), lock.hold(lock_path, "RUN"):
         raise ZeroDivisionError
     assert is_free(lock_path)
 
@@ -335,7 +335,7 @@ def test_who_holds_the_lock_is_said(lock_path: Path) -> None:
     with start_holder(lock_path) as holder:
         with (
             pytest.raises(BusyError) as caught,
-            lock.held(lock_path, "RUN to s3://lab-runs/RUN/ is being uploaded already"),
+            lock.hold(lock_path, "RUN to s3://lab-runs/RUN/ is being uploaded already"),
         ):
             pass
         holder.communicate()
@@ -350,7 +350,7 @@ def test_a_killed_holder_leaves_no_lock(lock_path: Path) -> None:
     with start_holder(lock_path) as holder:
         holder.kill()
     assert f"process {holder.pid} " in lock_path.read_text()
-    with lock.held(lock_path, "RUN"):
+    with lock.hold(lock_path, "RUN"):
         assert f"process {os.getpid()} " in lock_path.read_text()
 
 
@@ -358,7 +358,7 @@ def test_a_killed_holder_leaves_no_lock(lock_path: Path) -> None:
 def test_a_stale_file_locks_nothing(lock_path: Path, content: bytes) -> None:
     lock_path.parent.mkdir(parents=True)
     lock_path.write_bytes(content)
-    with lock.held(lock_path, "RUN"):
+    with lock.hold(lock_path, "RUN"):
         assert lock_path.read_text().startswith(f"process {os.getpid()} on ")
         assert lock_path.read_text().count("\n") == 1
 
@@ -369,7 +369,7 @@ def test_a_holder_that_did_not_sign_is_busy_too(lock_path: Path, content: bytes,
     lock_path.write_bytes(content)
     with lock_path.open() as stream:
         assert lock.try_lock(stream.fileno())
-        with pytest.raises(BusyError) as caught, lock.held(lock_path, "RUN"):
+        with pytest.raises(BusyError) as caught, lock.hold(lock_path, "RUN"):
             pass
     assert holder in str(caught.value)
     assert str(caught.value).isprintable()
@@ -378,20 +378,20 @@ def test_a_holder_that_did_not_sign_is_busy_too(lock_path: Path, content: bytes,
 
 def test_a_child_keeps_the_lock_that_it_inherited(lock_path: Path) -> None:
     """As an `aws` does whose parent was killed."""
-    with lock.held(lock_path, "RUN") as held:
+    with lock.hold(lock_path, "RUN") as held:
         child = subprocess.Popen(
             ("cat",), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=(held.descriptor,)
         )
     with child:
         assert not is_free(lock_path)
-        with pytest.raises(BusyError, match="or an aws process it left"), lock.held(lock_path, "RUN"):
+        with pytest.raises(BusyError, match="or by an aws process it started"), lock.hold(lock_path, "RUN"):
             pass
         child.communicate()
     assert is_free(lock_path)
 
 
 def test_a_child_that_did_not_inherit_it_keeps_nothing(lock_path: Path) -> None:
-    with lock.held(lock_path, "RUN"):
+    with lock.hold(lock_path, "RUN"):
         child = subprocess.Popen(("cat",), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     with child:
         assert is_free(lock_path)
@@ -399,7 +399,7 @@ def test_a_child_that_did_not_inherit_it_keeps_nothing(lock_path: Path) -> None:
 
 
 def test_lock_files_are_private(lock_path: Path) -> None:
-    with lock.held(lock_path, "RUN"):
+    with lock.hold(lock_path, "RUN"):
         assert stat.S_IMODE(lock_path.stat().st_mode) == 0o600
         assert stat.S_IMODE(lock_path.parent.stat().st_mode) == 0o700
 
@@ -413,7 +413,7 @@ def test_a_lock_that_cannot_be_made_is_a_clear_error(lock_path: Path, obstacle: 
     else:
         lock_path.parent.mkdir(parents=True)
         lock_path.symlink_to(elsewhere) if obstacle == "a link" else lock_path.mkdir()
-    with pytest.raises(StateError, match=r"cannot lock .*--log_dir"), lock.held(lock_path, "RUN"):
+    with pytest.raises(StateError, match=r"cannot lock .*--log_dir"), lock.hold(lock_path, "RUN"):
         pass
     assert elsewhere.read_text() == "precious"
 

@@ -21,7 +21,7 @@ from s3sync.runs.readiness import Readiness
 from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.runs.samplesheet import SampleCheck
 from s3sync.state.identity import OWN, Claim
-from s3sync.state.log_format import Head
+from s3sync.state.log_format import LogSummary
 from s3sync.state.store import StateStore
 from s3sync.state.summary import Remembered
 from s3sync.transfer.changes import Change
@@ -30,7 +30,7 @@ HOUR = 3600.0
 NOW = 1_795_000_000.0
 YOUNG, OLD = NOW - HOUR, NOW - 100 * HOUR  # max_age is 72 hours
 
-COMPLETED = Head(True, 9, 9, 0, 1, 0, "2026-11-18T12:00:00+00:00", "")
+COMPLETED = LogSummary(True, 9, 9, 0, 1, 0, "2026-11-18T12:00:00+00:00", "")
 REOPENED = COMPLETED._replace(completed=False, uploaded_files=8, first_completed="2026-11-17T12:00:00+00:00")
 STARTED = COMPLETED._replace(completed=False, uploaded_files=8)
 FAILED = STARTED._replace(failed_files=1)
@@ -59,7 +59,7 @@ class Row:
 
     state: str
     id: str = ""
-    head: Head | None = None
+    head: LogSummary | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 

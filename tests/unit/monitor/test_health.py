@@ -170,7 +170,7 @@ def test_a_scan_at_work_is_seen_and_so_is_one_that_was_killed(tmp_path: Path) ->
     config = config_of(tmp_path)
     assert read_status(config) == ScanStatus()
     path = scan_status.lock_path(config.log_dir)
-    with lock.held(path, "busy"):
+    with lock.hold(path, "busy"):
         now = path.stat().st_mtime + 5
         assert (read_status(config, now).running_since, read_status(config, now).problem) == (now - 5, None)
         later = now + (config.alert_after_busy_hours + 1) * HOUR
@@ -255,7 +255,7 @@ def test_a_scan_that_cannot_begin_is_reported_everywhere(tmp_path: Path, monkeyp
 def test_alerts_are_reported_by_one_process_at_a_time(tmp_path: Path) -> None:
     config = config_of(tmp_path, alert_free_percent=100)
     found = alerts.find([], config)
-    with lock.held(notifications.lock_path(config.log_dir), "busy"):
+    with lock.hold(notifications.lock_path(config.log_dir), "busy"):
         monitor_scan._report_alerts(config, found, is_patient=False)
         assert not notifications.path_of(config.log_dir).exists(), "the other process writes it"
 

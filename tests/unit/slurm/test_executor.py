@@ -24,8 +24,8 @@ from s3sync.slurm.follower import ClusterUpload, JobFollower
 from s3sync.slurm.job_spec import JobSpec
 from s3sync.slurm.work_folder import FINALIZER, WorkFolder
 from s3sync.state import lock
-from s3sync.state.lease_files import Numbers
-from s3sync.state.lock import Held
+from s3sync.state.lease_files import LeaseFiles
+from s3sync.state.lock import HeldLock
 from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
 from s3sync.transfer.progress import Lines, Snapshot
@@ -147,7 +147,7 @@ def test_the_wait_for_a_task_on_a_node_that_was_given_up_ends_when_somebody_asks
     path = scene.folder.lock_path(0)
     path.parent.mkdir()
     path.touch()
-    numbers = Numbers(path.parent.parent / "leases" / path.name.removesuffix(lock.SUFFIX))
+    numbers = LeaseFiles(path.parent.parent / "leases" / path.name.removesuffix(lock.SUFFIX))
     numbers.prepare()
     assert numbers.create(1, theirs(), "theirs")
     stop = StopRequest()
@@ -159,14 +159,14 @@ def test_the_wait_for_a_task_on_a_node_that_was_given_up_ends_when_somebody_asks
     assert scene.folder.exists()
 
 
-def taken_over(error: Exception) -> Callable[..., contextlib.AbstractContextManager[Held]]:
+def taken_over(error: Exception) -> Callable[..., contextlib.AbstractContextManager[HeldLock]]:
     """A lock that another host takes over at once, or that cannot be taken at all."""
 
     @contextlib.contextmanager
-    def held(*_args: Any, **_more: Any) -> Iterator[Held]:
+    def held(*_args: Any, **_more: Any) -> Iterator[HeldLock]:
         if not isinstance(error, LeaseLostError):
             raise error
-        yield Held(-1, lose)
+        yield HeldLock(-1, lose)
 
     return held
 
@@ -178,7 +178,7 @@ def test_an_interruption_is_reported_as_one_whatever_becomes_of_the_log(
     stop = StopRequest()
     follower = scene.follower(stop)
     stop.request(signal.SIGINT)
-    monkeypatch.setattr(lock, "held", taken_over(error))
+    monkeypatch.setattr(lock, "hold", taken_over(error))
 
     with pytest.raises(InterruptedBySignal) as caught:
         follower.end_interrupted()
@@ -231,7 +231,7 @@ def test_no_last_job_is_submitted_by_a_host_that_has_lost_the_lock(
 ) -> None:
     set_squeue(tmp_path, "echo '7_0|RUNNING|n1|None'")
     follower = scene.follower(StopRequest())
-    monkeypatch.setattr(lock, "held", taken_over(LeaseLostError("lost")))
+    monkeypatch.setattr(lock, "hold", taken_over(LeaseLostError("lost")))
 
     with pytest.raises(LeaseLostError):
         follower.is_over()

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from s3sync.errors import EXIT_BUSY, BusyError, InterruptedBySignal, LeaseLostEr
 from s3sync.runs.run_folder import open_run
 from s3sync.signals import StopRequest
 from s3sync.state import lease, lease_files, lock
-from s3sync.state.lease import Lease, Pace
-from s3sync.state.lease_files import KEPT, Numbers
+from s3sync.state.lease import Lease, LeaseTiming
+from s3sync.state.lease_files import KEEP_GENERATIONS, LeaseFiles
 from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
 from tests.helpers.lab import BUCKET, tree
@@ -32,24 +33,24 @@ from tests.helpers.lease_text import theirs
 from tests.helpers.leases import LASTING, QUICK, left_behind, take, taken_over, unheard, wish
 from tests.helpers.unprivileged import REPOSITORY
 
-SLOW = Pace(beat=60.0, looks=12)  # nothing happens by itself
+SLOW = LeaseTiming(heartbeat=60.0, missed_beats=12)  # nothing happens by itself
 FAR_FUTURE = 4_000_000_000  # seconds since the epoch
 
 
 @pytest.fixture
-def numbers(tmp_path: Path) -> Numbers:
-    return Numbers(tmp_path / "leases" / "RUN")
+def numbers(tmp_path: Path) -> LeaseFiles:
+    return LeaseFiles(tmp_path / "leases" / "RUN")
 
 
 def no_pause(_seconds: float) -> None:
     raise AssertionError("there is nothing to wait for")
 
 
-def names(numbers: Numbers) -> list[str]:
+def names(numbers: LeaseFiles) -> list[str]:
     return sorted(os.listdir(numbers.path(1).parent))
 
 
-def leases(numbers: Numbers) -> list[str]:
+def leases(numbers: LeaseFiles) -> list[str]:
     """The names without the temporary files that a live holder's heartbeat makes at any moment."""
     return [name for name in names(numbers) if not name.endswith(".tmp")]
 
@@ -67,7 +68,7 @@ def _no_lease_outlives_its_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     monkeypatch.setattr(Lease, "start", start_and_remember)
     yield
     for held in started:
-        held._over.set()
+        held._stopped.set()
     for thread in (thread for held in started for thread in held._threads):
         thread.join(60)
         assert not thread.is_alive(), "a lease's thread goes on into other tests"
@@ -76,13 +77,13 @@ def _no_lease_outlives_its_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 # Taken, held, released
 
 
-def test_a_lease_is_taken_released_and_taken_again_at_once(numbers: Numbers) -> None:
+def test_a_lease_is_taken_released_and_taken_again_at_once(numbers: LeaseFiles) -> None:
     for place in ("here", "there", "here"):
         take(numbers, place, SLOW, pause=no_pause).release()
     assert names(numbers) == ["1", "2", "3"], "and nothing else is left"
 
 
-def test_its_files_are_private(numbers: Numbers) -> None:
+def test_its_files_are_private(numbers: LeaseFiles) -> None:
     held = take(numbers, "here")
     modes = [stat.S_IMODE(path.stat().st_mode) for path in (numbers.path(1).parents[1], numbers.path(1).parent)]
     assert modes == [0o700, 0o700]
@@ -92,8 +93,8 @@ def test_its_files_are_private(numbers: Numbers) -> None:
 
 
 @pytest.mark.parametrize("moment", [0, FAR_FUTURE])
-def test_a_live_holder_is_busy_whatever_the_clocks_say(numbers: Numbers, moment: int) -> None:
-    class Skewed(Numbers):
+def test_a_live_holder_is_busy_whatever_the_clocks_say(numbers: LeaseFiles, moment: int) -> None:
+    class Skewed(LeaseFiles):
         """All that is written has a wrong time."""
 
         def replace(self, number: int, content: bytes, token: str) -> None:
@@ -102,40 +103,40 @@ def test_a_live_holder_is_busy_whatever_the_clocks_say(numbers: Numbers, moment:
 
     held = take(Skewed(numbers.path(1).parent), "here", LASTING)
     with pytest.raises(BusyError) as caught:
-        take(numbers, "there", Pace(beat=0.1, looks=600))
+        take(numbers, "there", LeaseTiming(heartbeat=0.1, missed_beats=600))
     held.check()
     held.release()
-    expected = f"RUN is being uploaded already: by process {os.getpid()} on {os.uname().nodename} since "
+    expected = f"RUN is being uploaded already: held by process {os.getpid()} on {os.uname().nodename} since "
     assert str(caught.value).startswith(expected)
-    assert str(caught.value).endswith("(wait for it, or end it)")
+    assert str(caught.value).endswith("(wait, or end it)")
 
 
-def test_who_does_not_want_to_look_finds_a_holder_busy_at_once(numbers: Numbers) -> None:
+def test_who_does_not_want_to_look_finds_a_holder_busy_at_once(numbers: LeaseFiles) -> None:
     left_behind(numbers)
     with pytest.raises(BusyError, match="by process 7 on sequencer-2 since 2026"):
-        take(numbers, "here", patient=False, pause=no_pause)
+        take(numbers, "here", wait_for_dead_holder=False, pause=no_pause)
     assert names(numbers) == ["1"]
 
 
 @pytest.mark.parametrize("moment", [0, FAR_FUTURE])
-def test_a_dead_holder_is_replaced_after_so_many_looks(numbers: Numbers, moment: int) -> None:
+def test_a_dead_holder_is_replaced_after_so_many_looks(numbers: LeaseFiles, moment: int) -> None:
     left_behind(numbers)
     os.utime(numbers.path(1), (moment, moment))
     said: list[str] = []
     began = lease.now()
-    held = take(numbers, "here", Pace(beat=0.05, looks=6), say=said.append)
+    held = take(numbers, "here", LeaseTiming(heartbeat=0.05, missed_beats=6), say=said.append)
     assert lease.now() - began >= 6 * 0.05
-    assert said == ["sequencer-2 holds the lease of RUN; looking for 0.3 s whether it is alive ..."]
+    assert said == ["sequencer-2 holds the lease of RUN; checking for 0.3 s whether it is alive ..."]
     held.release()
     assert names(numbers) == ["1", "2"]
 
 
 def test_a_second_lease_of_a_process_that_died_is_taken_without_another_wait(tmp_path: Path) -> None:
     """As those of the monitor and of a run, of a host that lost power; one that has a beat meanwhile is looked at."""
-    first, second, alive = (Numbers(tmp_path / "leases" / name) for name in ("monitor", "RUN", "ANOTHER"))
+    first, second, alive = (LeaseFiles(tmp_path / "leases" / name) for name in ("monitor", "RUN", "ANOTHER"))
     for numbers in (first, second, alive):
         left_behind(numbers)
-    held = take(first, "here", Pace(0.02, 3))
+    held = take(first, "here", LeaseTiming(0.02, 3))
     alive.replace(1, theirs(beat=4), "theirs")
     looked: list[float] = []
 
@@ -155,7 +156,7 @@ def test_a_second_lease_of_a_process_that_died_is_taken_without_another_wait(tmp
 def test_a_lease_that_only_seems_as_it_was_is_looked_at(tmp_path: Path) -> None:
     """A client of NFS shows what it remembers of a folder, until it changes something there."""
 
-    class Cached(Numbers):
+    class Cached(LeaseFiles):
         """The file server has another beat by now."""
 
         def read(self, number: int) -> bytes:
@@ -169,10 +170,10 @@ def test_a_lease_that_only_seems_as_it_was_is_looked_at(tmp_path: Path) -> None:
         made.append(path)
         write_synced(path, content)
 
-    first, second = Numbers(tmp_path / "leases" / "monitor"), Cached(tmp_path / "leases" / "RUN")
+    first, second = LeaseFiles(tmp_path / "leases" / "monitor"), Cached(tmp_path / "leases" / "RUN")
     for numbers in (first, second):
         left_behind(numbers)
-    held = take(first, "here", Pace(0.02, 3))
+    held = take(first, "here", LeaseTiming(0.02, 3))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(files, "write_synced", note)
         with pytest.raises(BusyError):
@@ -180,12 +181,12 @@ def test_a_lease_that_only_seems_as_it_was_is_looked_at(tmp_path: Path) -> None:
     held.release()
 
 
-def test_a_holder_that_died_where_its_flock_is_ours_is_replaced_at_once(numbers: Numbers) -> None:
+def test_a_holder_that_died_where_its_flock_is_ours_is_replaced_at_once(numbers: LeaseFiles) -> None:
     left_behind(numbers, place="here")
     take(numbers, "here", SLOW, pause=no_pause).release()
 
 
-def test_a_holder_that_releases_while_it_is_looked_at_is_followed_at_once(numbers: Numbers) -> None:
+def test_a_holder_that_releases_while_it_is_looked_at_is_followed_at_once(numbers: LeaseFiles) -> None:
     left_behind(numbers)
     looks: list[float] = []
 
@@ -194,13 +195,13 @@ def test_a_holder_that_releases_while_it_is_looked_at_is_followed_at_once(number
         numbers.replace(1, theirs(released=True), "theirs")
 
     take(numbers, "here", SLOW, pause=pause).release()
-    assert looks == [SLOW.beat / 5]
+    assert looks == [SLOW.heartbeat / 5]
 
 
 # The file server
 
 
-class Away(Numbers):
+class Away(LeaseFiles):
     """Of a file server that answers one look, then `looks` of them as `answer` does; then the holder beats again."""
 
     def __init__(self, folder: Path, looks: int, answer: Callable[[], None]) -> None:
@@ -223,23 +224,23 @@ def refused() -> None:
 
 
 def slow() -> None:
-    threading.Event().wait(1.5 * QUICK.beat)
+    threading.Event().wait(1.5 * QUICK.heartbeat)
 
 
-@pytest.mark.parametrize(("answer", "looks"), [(refused, 100), (slow, 3 * QUICK.looks)])
+@pytest.mark.parametrize(("answer", "looks"), [(refused, 100), (slow, 3 * QUICK.missed_beats)])
 def test_a_file_server_that_was_away_makes_nobody_seem_dead(
-    numbers: Numbers, answer: Callable[[], None], looks: int
+    numbers: LeaseFiles, answer: Callable[[], None], looks: int
 ) -> None:
     left_behind(numbers)
     said: list[str] = []
     with pytest.raises(BusyError):
-        lease.take(Away(numbers.path(1).parent, looks, answer), wish("here", say=said.append), unheard)
+        lease.acquire(Away(numbers.path(1).parent, looks, answer), wish("here", say=said.append), unheard)
     assert said == [], "no look has counted"
 
 
 @pytest.mark.parametrize("error", [errno.EEXIST, errno.EIO])
 def test_an_answer_that_gets_lost_is_made_up_for_by_a_look(
-    numbers: Numbers, monkeypatch: pytest.MonkeyPatch, error: int
+    numbers: LeaseFiles, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
     """The link is made, and the client asks again, or hears of an error."""
     link = os.link
@@ -253,7 +254,7 @@ def test_an_answer_that_gets_lost_is_made_up_for_by_a_look(
     assert names(numbers) == ["1"]
 
 
-def test_a_link_that_was_not_made_is_an_error(numbers: Numbers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_that_was_not_made_is_an_error(numbers: LeaseFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(source: Path, target: Path) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
@@ -263,7 +264,7 @@ def test_a_link_that_was_not_made_is_an_error(numbers: Numbers, monkeypatch: pyt
     assert names(numbers) == [], "nothing is left"
 
 
-class Outdated(Numbers):
+class Outdated(LeaseFiles):
     """Of a client that at first sees a folder as it was long ago, when 1 was released."""
 
     def __init__(self, folder: Path) -> None:
@@ -278,26 +279,26 @@ class Outdated(Numbers):
         return theirs(released=True) if number == 1 else super().read(number)
 
 
-@pytest.mark.parametrize("later", [2, 1 + KEPT, 2 * KEPT])
-def test_an_outdated_listing_makes_no_second_holder(numbers: Numbers, later: int) -> None:
+@pytest.mark.parametrize("later", [2, 1 + KEEP_GENERATIONS, 2 * KEEP_GENERATIONS])
+def test_an_outdated_listing_makes_no_second_holder(numbers: LeaseFiles, later: int) -> None:
     """Whether the next number is there still or was tidied away by now."""
     for _ in range(later - 1):
         take(numbers, "there", SLOW).release()
     held = take(numbers, "there", LASTING)
     before = leases(numbers)
     with pytest.raises(BusyError):
-        lease.take(Outdated(numbers.path(1).parent), wish("here", Pace(0.1, 600)), unheard)
+        lease.acquire(Outdated(numbers.path(1).parent), wish("here", LeaseTiming(0.1, 600)), unheard)
     assert leases(numbers) == before
     held.check()
     held.release()
 
 
-def test_only_the_last_few_files_stay(numbers: Numbers) -> None:
-    for number in range(3 * KEPT):
+def test_only_the_last_few_files_stay(numbers: LeaseFiles) -> None:
+    for number in range(3 * KEEP_GENERATIONS):
         if number == 2:
             (numbers.path(1).parent / ".2.killed.tmp").touch()
         take(numbers, "here", SLOW).release()
-    assert names(numbers) == sorted(str(number) for number in range(2 * KEPT + 1, 3 * KEPT + 1))
+    assert names(numbers) == sorted(str(number) for number in range(2 * KEEP_GENERATIONS + 1, 3 * KEEP_GENERATIONS + 1))
 
 
 # What is no lease
@@ -315,7 +316,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("content", HOSTILE)
-def test_what_is_no_lease_is_one_whose_beat_stays_the_same(numbers: Numbers, content: bytes) -> None:
+def test_what_is_no_lease_is_one_whose_beat_stays_the_same(numbers: LeaseFiles, content: bytes) -> None:
     numbers.prepare()
     numbers.path(7).write_bytes(content)
     said: list[str] = []
@@ -326,7 +327,7 @@ def test_what_is_no_lease_is_one_whose_beat_stays_the_same(numbers: Numbers, con
 
 
 @pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
-def test_what_is_no_file_is_one_whose_beat_stays_the_same(numbers: Numbers, tmp_path: Path, kind: str) -> None:
+def test_what_is_no_file_is_one_whose_beat_stays_the_same(numbers: LeaseFiles, tmp_path: Path, kind: str) -> None:
     numbers.prepare()
     (tmp_path / "elsewhere").write_bytes(theirs(released=True))
     if kind == "link":
@@ -339,7 +340,7 @@ def test_what_is_no_file_is_one_whose_beat_stays_the_same(numbers: Numbers, tmp_
     assert (tmp_path / "elsewhere").read_bytes() == theirs(released=True)
 
 
-def test_what_is_no_lease_and_changes_is_alive(numbers: Numbers) -> None:
+def test_what_is_no_lease_and_changes_is_alive(numbers: LeaseFiles) -> None:
     numbers.prepare()
     numbers.path(7).write_bytes(b"?")
     changes = iter(range(1000))
@@ -347,7 +348,7 @@ def test_what_is_no_lease_and_changes_is_alive(numbers: Numbers) -> None:
         take(numbers, "here", pause=lambda _: numbers.replace(7, b"?" * next(changes), "theirs"))
 
 
-def test_other_names_are_no_leases(numbers: Numbers) -> None:
+def test_other_names_are_no_leases(numbers: LeaseFiles) -> None:
     numbers.prepare()
     for name in ("0", "-1", "1e3", "007", "lost+found", ".nfs0001", ".9.tmp"):
         (numbers.path(1).parent / name).touch()
@@ -358,7 +359,7 @@ def test_other_names_are_no_leases(numbers: Numbers) -> None:
 # Several at once
 
 
-def test_one_of_many_gets_a_dead_holders_lease(numbers: Numbers) -> None:
+def test_one_of_many_gets_a_dead_holders_lease(numbers: LeaseFiles) -> None:
     numbers.prepare()
     for round_ in range(3):
         left_behind(numbers, numbers.highest() + 1, round=round_)
@@ -366,7 +367,7 @@ def test_one_of_many_gets_a_dead_holders_lease(numbers: Numbers) -> None:
 
         def contend(place: str, won: list[Lease] = won) -> None:
             try:
-                won.append(take(numbers, place, Pace(0.05, 20)))
+                won.append(take(numbers, place, LeaseTiming(0.05, 20)))
             except BusyError:
                 return
 
@@ -383,7 +384,7 @@ def test_one_of_many_gets_a_dead_holders_lease(numbers: Numbers) -> None:
 # Lost
 
 
-def test_a_holder_notices_at_its_next_beat_that_it_has_lost(numbers: Numbers) -> None:
+def test_a_holder_notices_at_its_next_beat_that_it_has_lost(numbers: LeaseFiles) -> None:
     told: list[LeaseLostError] = []
     heard = threading.Event()
 
@@ -391,7 +392,7 @@ def test_a_holder_notices_at_its_next_beat_that_it_has_lost(numbers: Numbers) ->
         told.append(why)
         heard.set()
 
-    held = lease.take(numbers, wish("here", LASTING), on_lost)
+    held = lease.acquire(numbers, wish("here", LASTING), on_lost)
     winner = taken_over(numbers)
     assert heard.wait(60)
     with pytest.raises(LeaseLostError, match="lost to sequencer-2: RUN was taken over"):
@@ -402,7 +403,7 @@ def test_a_holder_notices_at_its_next_beat_that_it_has_lost(numbers: Numbers) ->
     assert numbers.highest() == 2
 
 
-def test_a_holder_that_asks_learns_at_once_that_it_has_lost(numbers: Numbers) -> None:
+def test_a_holder_that_asks_learns_at_once_that_it_has_lost(numbers: LeaseFiles) -> None:
     held = take(numbers, "here", SLOW)
     held.check()
     taken_over(numbers)
@@ -411,9 +412,9 @@ def test_a_holder_that_asks_learns_at_once_that_it_has_lost(numbers: Numbers) ->
     held.release()
 
 
-def test_a_holder_that_cannot_renew_its_lease_gives_it_up_in_time(numbers: Numbers) -> None:
+def test_a_holder_that_cannot_renew_its_lease_gives_it_up_in_time(numbers: LeaseFiles) -> None:
     heard = threading.Event()
-    held = lease.take(numbers, wish("here"), lambda _why: heard.set())
+    held = lease.acquire(numbers, wish("here"), lambda _why: heard.set())
     shutil.rmtree(numbers.path(1).parent)
     assert heard.wait(60)
     with pytest.raises(LeaseLostError, match=r"could not be renewed for .* \(No such file or directory\)"):
@@ -421,7 +422,7 @@ def test_a_holder_that_cannot_renew_its_lease_gives_it_up_in_time(numbers: Numbe
     held.release()
 
 
-class Hanging(Numbers):
+class Hanging(LeaseFiles):
     """Of a file server that does not answer any more."""
 
     def __init__(self, folder: Path) -> None:
@@ -437,10 +438,10 @@ class Hanging(Numbers):
         super().replace(number, content, token)
 
 
-def test_a_holder_whose_file_server_hangs_gives_it_up_in_time(numbers: Numbers) -> None:
+def test_a_holder_whose_file_server_hangs_gives_it_up_in_time(numbers: LeaseFiles) -> None:
     hanging = Hanging(numbers.path(1).parent)
     heard = threading.Event()
-    held = lease.take(hanging, wish("here", Pace(0.2, 6)), lambda _why: heard.set())
+    held = lease.acquire(hanging, wish("here", LeaseTiming(0.2, 6)), lambda _why: heard.set())
     hanging.gone.set()
     assert heard.wait(60)
     with pytest.raises(LeaseLostError, match="the file server does not answer"):
@@ -450,35 +451,36 @@ def test_a_holder_whose_file_server_hangs_gives_it_up_in_time(numbers: Numbers) 
     take(numbers, "there", SLOW, pause=no_pause).release()
 
 
-def test_a_release_ends_even_if_the_file_server_does_not_answer(numbers: Numbers) -> None:
+def test_a_release_ends_even_if_the_file_server_does_not_answer(numbers: LeaseFiles) -> None:
     """Whether the beat or the release itself hangs: others find the lease dead. Released once the server is back."""
     for beat in (0.02, 60.0):
         hanging = Hanging(numbers.path(1).parent)
-        held = lease.take(hanging, wish("here", Pace(beat, 10**6)), unheard)
-        held._wish = held._wish._replace(pace=Pace(0.02, 10**6))  # the time that a release waits, too
+        held = lease.acquire(hanging, wish("here", LeaseTiming(beat, 10**6)), unheard)
+        held._request = replace(held._request, timing=LeaseTiming(0.02, 10**6))  # the time that a release waits, too
         hanging.gone.set()
         if beat < 1:
             assert hanging.called.wait(60)
         held.release()
         last = lease_files.parse(numbers.read(numbers.highest()))
         assert last
-        assert not last.released
+        assert not last.is_released
         hanging.back.set()
         for thread in threading.enumerate():
-            if thread.name.endswith("(_say_released)"):
+            if thread.name.endswith("(_write_released)"):
                 thread.join(60)
         last = lease_files.parse(numbers.read(numbers.highest()))
         assert last
-        assert last.released
+        assert last.is_released
 
 
 HOLD = """
 import sys
 from pathlib import Path
 from s3sync.state import lease
-from s3sync.state.lease_files import Numbers
-pace = lease.Pace(0.25, 6)
-held = lease.take(Numbers(Path(sys.argv[1])), lease.Wish("RUN", "busy", "there", pace), lambda why: None)
+from s3sync.state.lease_files import LeaseFiles
+timing = lease.LeaseTiming(0.25, 6)
+request = lease.LeaseRequest(name="RUN", busy="busy", lock_domain="there", timing=timing)
+held = lease.acquire(LeaseFiles(Path(sys.argv[1])), request, lambda why: None)
 print("held", flush=True)
 for line in sys.stdin:
     held.check()
@@ -487,7 +489,7 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def paused(numbers: Numbers) -> Iterator[subprocess.Popen[str]]:
+def paused(numbers: LeaseFiles) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds the lease and was stopped; each line that it is given then makes it check."""
     argv = (sys.executable, "-W", "error", "-c", HOLD, str(numbers.path(1).parent))
     pipe = subprocess.PIPE
@@ -509,7 +511,7 @@ def test_a_holder_that_was_paused_goes_on_if_nobody_came(paused: subprocess.Pope
 
 
 def test_a_holder_that_was_paused_and_replaced_learns_it_when_it_asks(
-    numbers: Numbers, paused: subprocess.Popen[str]
+    numbers: LeaseFiles, paused: subprocess.Popen[str]
 ) -> None:
     held = take(numbers, "here")
     psutil.Process(paused.pid).resume()
@@ -527,18 +529,18 @@ def lock_path(tmp_path: Path) -> Path:
     return tmp_path / "log" / "locks" / "RUN.lock"
 
 
-def leases_of(lock_path: Path) -> Numbers:
-    return Numbers(lock_path.parents[1] / "leases" / "RUN")
+def leases_of(lock_path: Path) -> LeaseFiles:
+    return LeaseFiles(lock_path.parents[1] / "leases" / "RUN")
 
 
 def test_a_lock_is_a_lease_too(lock_path: Path) -> None:
-    with lock.held(lock_path, "RUN"):
+    with lock.hold(lock_path, "RUN"):
         holder = lease_files.parse(leases_of(lock_path).read(1))
         assert holder is not None
-        assert (holder.pid, holder.released) == (os.getpid(), False)
+        assert (holder.pid, holder.is_released) == (os.getpid(), False)
     holder = lease_files.parse(leases_of(lock_path).read(1))
     assert holder is not None
-    assert holder.released
+    assert holder.is_released
 
 
 def test_a_lock_that_another_host_holds_is_busy_and_its_file_is_left_alone(lock_path: Path) -> None:
@@ -546,7 +548,7 @@ def test_a_lock_that_another_host_holds_is_busy_and_its_file_is_left_alone(lock_
     lock_path.parent.mkdir(parents=True)
     lock_path.write_text("process 7 on sequencer-2 since 2026\n")
     other = take(leases_of(lock_path), "there", LASTING)
-    with pytest.raises(BusyError), lock.held(lock_path, "RUN"):
+    with pytest.raises(BusyError), lock.hold(lock_path, "RUN"):
         pass
     other.release()
     assert lock_path.read_text() == "process 7 on sequencer-2 since 2026\n"
@@ -554,7 +556,7 @@ def test_a_lock_that_another_host_holds_is_busy_and_its_file_is_left_alone(lock_
 
 def test_a_lock_that_is_lost_asks_for_the_end(lock_path: Path) -> None:
     stop = StopRequest()
-    with lock.held(lock_path, "RUN", stop=stop, pace=LASTING) as held:
+    with lock.hold(lock_path, "RUN", stop=stop, timing=LASTING) as held:
         taken_over(leases_of(lock_path))
         assert stop.wait(60)
         for check in (stop.raise_if_requested, held.check):
@@ -568,7 +570,7 @@ def test_the_looking_ends_when_somebody_asks(lock_path: Path) -> None:
     left_behind(leases_of(lock_path))
     stop = StopRequest()
     stop.request(15)
-    with pytest.raises(InterruptedBySignal, match="SIGTERM"), lock.held(lock_path, "RUN", stop=stop, pace=SLOW):
+    with pytest.raises(InterruptedBySignal, match="SIGTERM"), lock.hold(lock_path, "RUN", stop=stop, timing=SLOW):
         pass
     assert names(leases_of(lock_path)) == ["1"]
 
@@ -577,7 +579,7 @@ def test_a_place_where_no_lease_can_be_made_is_a_clear_error(lock_path: Path) ->
     lock_path.parents[1].mkdir()
     (lock_path.parents[1] / "leases").touch()
     said = r"cannot lock .*RUN\.lock: .* \(give a writable folder with --log_dir\)"
-    with pytest.raises(StateError, match=said), lock.held(lock_path, "RUN"):
+    with pytest.raises(StateError, match=said), lock.hold(lock_path, "RUN"):
         pass
 
 
@@ -587,7 +589,7 @@ def test_a_full_disk_that_takes_no_lock_wants_room(lock_path: Path, monkeypatch:
 
     monkeypatch.setattr(lock, "open_private", full)
     with pytest.raises(StateError, match=r"RUN\.lock: No space left on device \(make room\)"):
-        lock.held(lock_path, "RUN").__enter__()
+        lock.hold(lock_path, "RUN").__enter__()
 
 
 @pytest.mark.parametrize("where", ["here", "there"])
@@ -609,7 +611,7 @@ def test_a_lock_can_be_waited_for(lock_path: Path, where: str) -> None:
                     other.release()
             return False
 
-        with lock.wait_for(lock_path, "RUN", StopRequest(), give_up, pace=Pace(0.5, 12)) as held:
+        with lock.wait_for(lock_path, "RUN", StopRequest(), give_up, timing=LeaseTiming(0.5, 12)) as held:
             assert held
             held.check()
     assert len(asked) >= 3
@@ -625,7 +627,7 @@ def test_whoever_waits_for_a_lock_can_give_up(lock_path: Path, where: str) -> No
         else:
             left_behind(leases_of(lock_path))
         answers = iter([False, True])
-        with lock.wait_for(lock_path, "RUN", StopRequest(), lambda: next(answers), pace=Pace(0.5, 12)) as held:
+        with lock.wait_for(lock_path, "RUN", StopRequest(), lambda: next(answers), timing=LeaseTiming(0.5, 12)) as held:
             assert held is None
 
 
@@ -659,24 +661,24 @@ def test_a_holder_elsewhere_is_shown_while_it_seems_alive(
 ) -> None:
     if more.get("place"):
         with lock_path.parents[2].joinpath("any").open("w") as stream:
-            more = {"place": lease_files.place_of(stream.fileno())}
+            more = {"place": lease_files.find_lock_domain(stream.fileno())}
     left_behind(leases_of(lock_path), **more)
     moment = time.time() - age
     os.utime(leases_of(lock_path).path(1), (moment, moment))
-    assert lock.holder_elsewhere(lock_path) == shown
+    assert lock.remote_holder(lock_path) == shown
 
 
 def test_machines_with_the_same_boot_id_are_told_apart_by_their_names(
     lock_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Virtual machines that were resumed from one snapshot: the lease of a live twin is not one of a dead process."""
-    with lock.held(lock_path, "RUN"):
+    with lock.hold(lock_path, "RUN"):
         monkeypatch.setattr("socket.gethostname", lambda: "clone-2")
         with lock_path.open() as stream:
-            elsewhere = lease_files.place_of(stream.fileno())
+            elsewhere = lease_files.find_lock_domain(stream.fileno())
         with pytest.raises(BusyError):
-            lease.take(leases_of(lock_path), wish(elsewhere, patient=False), unheard)
-        assert lock.holder_elsewhere(lock_path) == os.uname().nodename
+            lease.acquire(leases_of(lock_path), wish(elsewhere, wait_for_dead_holder=False), unheard)
+        assert lock.remote_holder(lock_path) == os.uname().nodename
 
 
 @pytest.mark.parametrize(
@@ -696,7 +698,7 @@ def test_a_lock_that_the_kernel_lists_under_another_device_is_shown_by_its_lease
     (lock_path.parent / "empty").touch()
     lock_path.touch()
     with lock_path.open() as stream:
-        facts = {"place": lease_files.place_of(stream.fileno()), "pid": os.getpid(), "host": "here"}
+        facts = {"place": lease_files.find_lock_domain(stream.fileno()), "pid": os.getpid(), "host": "here"}
     left_behind(leases_of(lock_path), **{**facts, "pids": lease_files.pid_namespace(), **change})
     assert lock.is_held(lock_path, lock_path.parent / "empty") is shown
     os.utime(leases_of(lock_path).path(1), (0, 0))
@@ -704,7 +706,7 @@ def test_a_lock_that_the_kernel_lists_under_another_device_is_shown_by_its_lease
 
 
 def test_looking_who_holds_it_writes_nothing(lock_path: Path) -> None:
-    assert lock.holder_elsewhere(lock_path) == ""
+    assert lock.remote_holder(lock_path) == ""
     assert not lock_path.parents[1].exists()
 
 

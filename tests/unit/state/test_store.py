@@ -24,8 +24,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from s3sync.aws.destination import Destination
 from s3sync.errors import StateError
 from s3sync.runs.run_folder import Run, RunInfo
-from s3sync.state.lock import held
-from s3sync.state.log_format import CorruptError, owner, parse_journal, parse_log, read_head
+from s3sync.state.lock import hold
+from s3sync.state.log_format import CorruptError, destination_of_log, parse_journal, parse_log, read_head
 from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import JOURNAL_SUFFIX, LOG_SUFFIX, StateStore
 from s3sync.text import printable
@@ -289,7 +289,7 @@ def test_a_corrupt_log_is_set_aside_and_counts_as_none(tmp_path: Path, content: 
     assert loaded.state is None
     (warning,) = loaded.warnings
     assert warning.startswith("the state log was corrupt (")
-    assert warning.endswith("every file is settled again against S3")
+    assert warning.endswith("every file is compared with S3 again")
     assert warning.isprintable()
     (aside,) = path.parent.iterdir()
     assert f"kept as {aside};" in warning
@@ -346,7 +346,7 @@ LOAD = """
 import sys
 from pathlib import Path
 from s3sync.errors import StateError
-from s3sync.state.lock import held
+from s3sync.state.lock import hold
 from tests.unit.state.test_store import store_for
 try:
     print(store_for(Path(sys.argv[1])).load())
@@ -385,7 +385,7 @@ def test_a_log_of_the_predecessor_is_read(tmp_path: Path, completed: bool, etag:
         run_id="RUN", run_path=str(run), completed=completed, proven=proven, total_local_files=2, by_predecessor=True
     )
     assert loaded.warnings == ()
-    assert owner(path) is None
+    assert destination_of_log(path) is None
 
 
 @pytest.mark.parametrize("run_path", ["/data/runs/RUN/", "/data/runs/RUN"])
@@ -421,7 +421,7 @@ def test_the_head_of_our_log_is_read_without_the_rest(tmp_path: Path) -> None:
         "/2026/cold",
     )
     assert "uploaded_files" not in read
-    assert owner(path) == ARCHIVE
+    assert destination_of_log(path) == ARCHIVE
 
 
 @pytest.mark.parametrize("ensure_ascii", [True, False])
@@ -434,7 +434,7 @@ def test_the_head_of_a_log_of_the_predecessor_is_read(tmp_path: Path, ensure_asc
     path.write_text(json.dumps(log, indent=4, ensure_ascii=ensure_ascii), encoding="utf-8")
     light = {key: value for key, value in log.items() if key not in ("failed_upload_files", "uploaded_files")}
     assert {key: value for key, value in read_head(path).items() if key in light} == light
-    assert owner(path) is None
+    assert destination_of_log(path) is None
 
 
 @pytest.mark.parametrize("indent", [None, 1, 4])
@@ -502,7 +502,7 @@ def test_a_long_head_of_ours_is_read_whole(tmp_path: Path) -> None:
     store = StateStore(tmp_path / "log", deep, LAB)
     finished(store, state_of(tmp_path, "a"))
     assert read_head(store.log_path)["run_path"] == str(deep.path)
-    assert owner(store.log_path) == LAB
+    assert destination_of_log(store.log_path) == LAB
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"null", b"\xff"])
@@ -530,7 +530,7 @@ def test_the_first_destination_has_the_plain_name(tmp_path: Path, first: Destina
         assert loaded is not None
         assert loaded.proven == proofs_of(path)
         finished(store_for(tmp_path, destination), state_of(tmp_path, path, completed=True))
-        assert owner(store_for(tmp_path, destination).log_path) == destination
+        assert destination_of_log(store_for(tmp_path, destination).log_path) == destination
     assert set(names_in(uploads(tmp_path))) == {f"RUN{LOG_SUFFIX}", f"{stem}{LOG_SUFFIX}"}
 
 
@@ -572,7 +572,7 @@ def test_the_predecessor_did_not_say_where_to_so_its_log_is_everybodys_until_one
         assert loaded is not None
         assert loaded.by_predecessor
     finished(store_for(tmp_path, ARCHIVE), state_of(tmp_path, "b", completed=True))
-    assert owner(plain) == ARCHIVE
+    assert destination_of_log(plain) == ARCHIVE
     assert store_for(tmp_path).load() == (None, ())
 
 
@@ -724,7 +724,7 @@ WRITE = """
 import resource, sys
 from pathlib import Path
 from s3sync.errors import StateError
-from s3sync.state.lock import held
+from s3sync.state.lock import hold
 from tests.unit.state.test_store import finished, proofs_of, state_of, store_for
 root, step, obstacle = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 store, small, big = store_for(root), state_of(root, "a"), state_of(root, *map(str, range(1000)))
@@ -1101,17 +1101,20 @@ def test_a_log_that_tells_of_nothing_leaves_the_plain_name(tmp_path: Path) -> No
 
     assert store_for(tmp_path).log_path.name == "RUN.upload.log.json"
     theirs = store_for(tmp_path, ARCHIVE)
-    assert (theirs.log_path.name, owner(theirs.log_path)) == (f"RUN.{ARCHIVE.tag}.upload.log.json", ARCHIVE)
+    assert (theirs.log_path.name, destination_of_log(theirs.log_path)) == (
+        f"RUN.{ARCHIVE.tag}.upload.log.json",
+        ARCHIVE,
+    )
     assert theirs.load().state is not None
 
 
 def test_a_log_that_is_being_written_keeps_the_plain_name(tmp_path: Path) -> None:
     theirs = begun(store_for(tmp_path, ARCHIVE), state_of(tmp_path))
     theirs.close()
-    with held(theirs.lock_path, "busy"):
+    with hold(theirs.lock_path, "busy"):
         theirs.journal_path.unlink()
         finished(store_for(tmp_path), state_of(tmp_path, "a", completed=True))
-    assert owner(theirs.log_path) == ARCHIVE
+    assert destination_of_log(theirs.log_path) == ARCHIVE
     assert (theirs.log_path.name, store_for(tmp_path).log_path.name) == (
         "RUN.upload.log.json",
         f"RUN.{LAB.tag}.upload.log.json",

@@ -28,7 +28,7 @@ class Clock:
         return self.now
 
 
-# Numbers
+# LeaseFiles
 
 
 @pytest.mark.parametrize(
