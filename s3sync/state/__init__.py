@@ -1,6 +1,6 @@
 """Remember in LOG_DIR what is proven, and let only one process write it."""
 
-from s3sync.state import identity, lock, log_dir, log_format, run_state, store, summary, waiting
+from s3sync.state import identity, lock, log_dir, log_format, run_state, summary, waiting
 from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
 
@@ -13,7 +13,6 @@ __all__ = [
     "log_dir",
     "log_format",
     "run_state",
-    "store",
     "summary",
     "waiting",
 ]

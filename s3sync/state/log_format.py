@@ -1,6 +1,7 @@
-"""The format of the log and of the journal: values into bytes and back. What is read may be anything.
+"""Write and parse the state log and its journal.
 
-The log's first eight keys are a contract, shared with the predecessor whose logs are read too.
+The first eight keys of the log are a contract that is shared with the predecessor of this program, whose logs are read
+too. A file that is read may contain anything.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
@@ -21,19 +23,19 @@ from s3sync.state.run_state import Proof, RunState
 from s3sync.text import printable
 
 VERSION = 1
-_JOURNAL_OF = "journal of"  # opens the line that says whose proofs follow
+_JOURNAL_OF = "journal of"  # starts the line that names the destination of the following proofs
 _HEAVY_KEY = re.compile(r',\s*"(failed_upload_files|uploaded_files)":')  # the first whose value grows with the run
 _HEAD_BYTES = 16 * 1024
-_FIRST_BYTES = 2048  # in which our log says whether it is completed, unless its path is very long
+_FIRST_BYTES = 2048  # contain "completed" in our log, unless its path is very long
 _COMPLETED = re.compile(rb'\{\n "run_id": "[^\n]*",\n "run_path": "[^\n]*",\n "completed": true,')
 _TAIL_BYTES = 16
 _FAILURES_BEGIN, _PROOFS_BEGIN = b' "failed_reasons": {\n', b' "uploaded_files": '  # lines of our log
-_OF_A_COMPLETED_RUN = {"run_id": str, "run_path": str, "total_local_files": int}
+_REQUIRED_IF_COMPLETED = {"run_id": str, "run_path": str, "total_local_files": int}
 _LIGHT_KEYS = {"run_id", "completed", "total_local_files", "total_uploaded_files", "total_failed_upload"}
 
 
-class Head(NamedTuple):
-    """A log in short: what can be read without the parts that grow with the run. Moments are ISO 8601 or empty."""
+class LogSummary(NamedTuple):
+    """The keys of a log that can be read without the parts that grow with the run. Times are ISO 8601 or empty."""
 
     completed: bool
     total_files: int
@@ -44,26 +46,26 @@ class Head(NamedTuple):
     finished: str
     on_complete: str
     instrument_done: str = ""
-    sent_bytes: int = 0  # by all calls that the upload took
-    seconds: float = 0.0  # that these took
+    sent_bytes: int = 0  # by all calls of the upload
+    seconds: float = 0.0  # of all these calls
     run_path: str = ""  # of the folder that the log belongs to
-    folder: tuple[int, ...] = ()  # its numbers, as in the state
+    folder: tuple[int, ...] = ()  # its numbers, as in RunState
     first_completed: str = ""
-    watched: dict[str, tuple[int, int]] | None = None  # None in a log that was written before there was that
+    watched: dict[str, tuple[int, int]] | None = None  # None in a log of an older version
     by_predecessor: bool = False
 
     @property
     def was_complete(self) -> bool:
-        """Whether the run was completed once: then nobody asks again whether the instrument has finished it."""
+        """Return whether the run was completed once; if so, its instrument has finished it."""
         return self.completed or bool(self.first_completed)
 
     @classmethod
-    def of(cls, log: dict[str, Any]) -> Head:
-        """From the log's keys; raises ValueError if they are no log's."""
+    def of(cls, log: dict[str, Any]) -> LogSummary:
+        """Return the summary of a log from its keys. Raises ValueError if they are not those of a log."""
         if not isinstance(log.get("completed"), bool):
             raise ValueError("completed is missing")  # noqa: TRY004 - a value read from a file, not an argument
-        if log["completed"] and not all(isinstance(log.get(key), kind) for key, kind in _OF_A_COMPLETED_RUN.items()):
-            raise ValueError("it does not say what is completed")  # nor could an upload read it
+        if log["completed"] and not all(isinstance(log.get(key), kind) for key, kind in _REQUIRED_IF_COMPLETED.items()):
+            raise ValueError("it does not say which run is completed")
         return cls(
             completed=log["completed"],
             total_files=_number(log, "total_local_files"),
@@ -73,34 +75,35 @@ class Head(NamedTuple):
             attempts=_number(log, "attempts"),
             finished=str(log.get("finished", "")),
             on_complete=printable(str(log.get("on_complete", ""))),
-            instrument_done=_moment(log.get("instrument_done")),
+            instrument_done=_parse_time(log.get("instrument_done")),
             sent_bytes=_number(log, "sent_bytes"),
             seconds=_duration(log, "seconds"),
             run_path=str(log.get("run_path", "")),
             folder=_folder(log),
-            first_completed=_moment(log.get("first_completed")),
+            first_completed=_parse_time(log.get("first_completed")),
             watched=_watched(log),
             by_predecessor="version" not in log or log.get("verified_by") == "predecessor",
         )
 
 
-class Logged(NamedTuple):
-    """Whose log it is, and the log in short. `destination` is None in one of the predecessor, which did not say."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedRun:
+    """A log with its run and destination, which is None in a log of the predecessor."""
 
     run_id: str
     run_path: str
     destination: Destination | None
-    head: Head
+    head: LogSummary
 
 
 def to_json(state: RunState, run_path: Path, destination: Destination) -> bytes:
-    """The log: light keys first, then those that grow with the run, so that its head can be read alone."""
+    """Return the log as JSON: first the small keys, which can be read alone, then those that grow with the run."""
 
     def absolute(path: str) -> str:
         return os.path.join(run_path, path)
 
     proofs = state.proven.values()
-    usual = _usual_way(proofs)
+    usual = _most_common_verification(proofs)
     log = {
         "run_id": state.run_id,
         "run_path": str(run_path),
@@ -138,52 +141,55 @@ def to_json(state: RunState, run_path: Path, destination: Destination) -> bytes:
         "verified_by_exceptions": {p.path: p.verified_by for p in proofs if p.verified_by != usual},
         "local_files": {proof.path: [proof.size, proof.mtime_ns] for proof in proofs},
     }
-    return _pretty(log).encode("ascii")
+    return _format_json(log).encode("ascii")
 
 
 def journal_head(destination: Destination) -> bytes:
-    """The line that says whose proofs follow; the line break before it ends a line that a crash may have torn."""
+    """Return the line that names the destination of the proofs after it.
+
+    It starts with a line break, which ends a line that a crash may have left incomplete.
+    """
     return f"\n{json.dumps([_JOURNAL_OF, *destination])}\n".encode("ascii")
 
 
 def journal_lines(proofs: Iterable[Proof]) -> bytes:
-    """A line for each proof."""
+    """Return one line for each proof."""
     return "".join(json.dumps(proof, separators=(",", ":")) + "\n" for proof in proofs).encode("ascii")
 
 
 def parse_journal(content: bytes, destination: Destination) -> tuple[list[Proof], int]:
-    """This destination's proofs in a journal, and how many lines before the last were unreadable."""
+    """Return the proofs of this destination in a journal, and how many lines before the last were unreadable."""
     lines = content.split(b"\n")
     proofs: list[Proof] = []
-    torn, ours = 0, False
+    unreadable, is_ours = 0, False
     for line in filter(None, lines):
         values = _json_list(line)
         if values[:1] == [_JOURNAL_OF]:
-            ours = values[1:] == [*destination]
+            is_ours = values[1:] == [*destination]
         elif (proof := _parse_proof(values)) is None:
-            torn += line is not lines[-1]
-        elif ours:
+            unreadable += line is not lines[-1]
+        elif is_ours:
             proofs.append(proof)
-    return proofs, torn
+    return proofs, unreadable
 
 
 def count_journaled(content: bytes) -> int:
-    """How many proofs a journal has, without reading them."""
+    """Return how many proofs a journal has, without parsing them."""
     return content.count(b"\n[") - content.count(f'\n["{_JOURNAL_OF}"'.encode())
 
 
 class CorruptError(ValueError):
-    """The log is no log; the text says why."""
+    """The file is not a state log; the message says why."""
 
 
 def parse_log(content: bytes) -> RunState:
-    """A log of this program or its predecessor; raises CorruptError."""
+    """Parse a log of this program or its predecessor. Raises CorruptError."""
     try:
         log = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise CorruptError("empty" if not content.strip() else f"no valid JSON: {error}") from error
+        raise CorruptError("empty" if not content.strip() else f"not valid JSON: {error}") from error
     if not isinstance(log, dict):
-        raise CorruptError("no JSON object")
+        raise CorruptError("not a JSON object")
     return _parse_log(log)
 
 
@@ -193,15 +199,15 @@ def _parse_log(log: dict[str, Any]) -> RunState:
     sizes = log.get("local_files", {})
     exceptions = log.get("verified_by_exceptions", {})
     if log.get("version", VERSION) != VERSION or not isinstance(sizes, dict) or not isinstance(exceptions, dict):
-        raise CorruptError("its version or types are not this program's")
-    ours = "version" in log
+        raise CorruptError("its version or types are not those of this program")
+    is_ours = "version" in log
     proven = {}
     for absolute, etag in etags.items():
         path = absolute.removeprefix(run_path.rstrip("/") + "/")
         size, mtime_ns = _size_and_mtime(sizes.get(path))
-        how = exceptions.get(path, log.get("verified_by", "predecessor")) if ours else "predecessor"
+        how = exceptions.get(path, log.get("verified_by", "predecessor")) if is_ours else "predecessor"
         if not isinstance(etag, str) or not isinstance(how, str):
-            raise CorruptError(f"uploaded_files of {printable(path)} is no text")
+            raise CorruptError(f"uploaded_files of {printable(path)} is not text")
         proven[path] = Proof(path, size, mtime_ns, aws_etag.normalize_etag(etag), how)
     return RunState(
         run_id=_typed(log, "run_id", str),
@@ -213,21 +219,21 @@ def _parse_log(log: dict[str, Any]) -> RunState:
         started=str(log.get("started", "")),
         finished=str(log.get("finished", "")),
         aws=str(log.get("aws", "")),
-        parts_since=_moment(log.get("parts_since")),
+        parts_since=_parse_time(log.get("parts_since")),
         orderly=log.get("orderly") is True,
         still_since=_number(log, "still_since"),
-        by_predecessor=not ours or log.get("verified_by") == "predecessor",
+        by_predecessor=not is_ours or log.get("verified_by") == "predecessor",
         completion_object=str(log.get("completion_object", "")),
         on_complete=printable(str(log.get("on_complete", ""))),
         attempts=_number(log, "attempts"),
         manifest_files=_number(log, "manifest_files"),
-        instrument_done=_moment(log.get("instrument_done")),
+        instrument_done=_parse_time(log.get("instrument_done")),
         sent_files=_number(log, "sent_files"),
         sent_bytes=_number(log, "sent_bytes"),
         seconds=_duration(log, "seconds"),
         opaque_etags=_texts(log.get("opaque_etags")),
         folder=_folder(log),
-        first_completed=_moment(log.get("first_completed")),
+        first_completed=_parse_time(log.get("first_completed")),
         watched=_watched(log),
     )
 
@@ -237,7 +243,7 @@ def _texts(value: object) -> tuple[str, ...]:
 
 
 def _failures(log: dict[str, Any], run_path: str) -> dict[str, str]:
-    """What failed in the last call and why, for people: the names are printable, so they may be no paths any more."""
+    """Return the files that failed in the last call with their reasons, both printable, so for people only."""
     paths, reasons = log.get("failed_upload_files"), log.get("failed_reasons")
     why = reasons if isinstance(reasons, dict) else {}
     names = [path for path in paths if isinstance(path, str)] if isinstance(paths, list) else []
@@ -248,12 +254,12 @@ def _failures(log: dict[str, Any], run_path: str) -> dict[str, str]:
 def _typed(log: dict[str, Any], key: str, kind: type) -> Any:
     value = log.get(key)
     if not isinstance(value, kind) or (kind is int and not _is_number(value)):
-        raise CorruptError(f"{key} is missing or no {kind.__name__}")
+        raise CorruptError(f"{key} is missing or not a {kind.__name__}")
     return value
 
 
-def _moment(value: object) -> str:
-    """An ISO 8601 time with its zone, or an empty string."""
+def _parse_time(value: object) -> str:
+    """Return an ISO 8601 time with its zone; any other value becomes an empty string."""
     try:
         return value if isinstance(value, str) and datetime.fromisoformat(value).tzinfo else ""
     except ValueError:
@@ -261,13 +267,13 @@ def _moment(value: object) -> str:
 
 
 def _folder(log: dict[str, Any]) -> tuple[int, ...]:
-    """The numbers of the run folder; none in a log that was written before they were."""
+    """Return the numbers of the run folder; none in a log of an older version."""
     value = log.get("folder")
     return tuple(value) if isinstance(value, list) and len(value) == 3 and all(map(_is_number, value)) else ()
 
 
 def _watched(log: dict[str, Any]) -> dict[str, tuple[int, int]] | None:
-    """None where the log says nothing of that."""
+    """Return what changes are noticed by; None in a log of an older version."""
     value = log.get("watched")
     if not isinstance(value, dict):
         return None
@@ -280,7 +286,7 @@ def _number(log: dict[str, Any], key: str) -> int:
 
 
 def _duration(log: dict[str, Any], key: str) -> float:
-    """Seconds; 0 where the log has none that could be."""
+    """Return a number of seconds; 0 if the value cannot be one."""
     value = log.get(key)
     if not isinstance(value, int | float) or isinstance(value, bool):
         return 0.0
@@ -288,7 +294,7 @@ def _duration(log: dict[str, Any], key: str) -> float:
 
 
 def _is_number(value: object) -> TypeGuard[int]:
-    """Whether it can be a number of files, bytes or nanoseconds: more digits are no value that can be shown."""
+    """Return whether a value can be a number of files, bytes or nanoseconds. Larger ones could not be displayed."""
     return isinstance(value, int) and abs(value) < 2**63
 
 
@@ -317,70 +323,75 @@ def _parse_proof(values: list[Any]) -> Proof | None:
     return None
 
 
-def _usual_way(proofs: Collection[Proof]) -> str:
-    """How most files were proven: said once in the log, the exceptions by name."""
+def _most_common_verification(proofs: Collection[Proof]) -> str:
+    """Return how most files were proven. The log has this once, and the exceptions by name."""
     ways = Counter(proof.verified_by for proof in proofs)
     return ways.most_common(1)[0][0] if ways else ""
 
 
 def read_head(path: Path) -> dict[str, Any]:
-    """The keys of a log before those that grow with the run, without reading the rest; the predecessor's logs too.
+    """Return the keys of a log before those that grow with the run, without reading the rest.
 
-    One in another layout is read whole. Raises OSError, or ValueError if it is no log.
+    This works for logs of the predecessor too. A log in another layout is read as a whole. Raises OSError, or
+    ValueError if the file is not a log.
     """
     with path.open("rb") as stream:
         start = stream.read(_HEAD_BYTES)
-        heavy = _HEAVY_KEY.search(start.decode("ascii", "replace"))  # a character each byte: places stay the same
+        heavy = _HEAVY_KEY.search(
+            start.decode("ascii", "replace")
+        )  # one character for each byte, so that indices stay the same
         log = json.loads(start[: heavy.start()] + b"}" if heavy else start + stream.read())
         if heavy and isinstance(log, dict) and not log.keys() >= _LIGHT_KEYS:  # in another order
             log = json.loads(start + stream.read())
     if not isinstance(log, dict):
-        raise ValueError("no JSON object")  # noqa: TRY004 - a value read from a file, not an argument
+        raise ValueError("not a JSON object")  # noqa: TRY004 - a value read from a file, not an argument
     return log
 
 
-def read_logged_run(path: Path) -> Logged:
-    """The log in short, with whose it is; raises OSError, or ValueError if it is no log."""
+def read_logged_run(path: Path) -> LoggedRun:
+    """Return a log in short, with its run and destination. Raises OSError, or ValueError if it is not a log."""
     log = read_head(path)
     run_id, run_path = log.get("run_id"), log.get("run_path")
     if not isinstance(run_id, str) or not isinstance(run_path, str):
-        raise ValueError("it does not say whose it is")  # noqa: TRY004 - a value read from a file, not an argument
-    return Logged(run_id, run_path, _destination(log), Head.of(log))
+        raise ValueError("it does not name its run")  # noqa: TRY004 - a value read from a file, not an argument
+    destination = _destination(log)
+    return LoggedRun(run_id=run_id, run_path=run_path, destination=destination, head=LogSummary.of(log))
 
 
 def is_completed(path: Path) -> bool:
-    """Whether a log of this program says so, by its first bytes alone: there may be thousands. Raises OSError."""
+    """Return whether a log of this program is completed. Reads only its first bytes. Raises OSError."""
     with path.open("rb") as stream:
         return _COMPLETED.match(stream.read(_FIRST_BYTES)) is not None
 
 
-def read_failures(path: Path, most: int) -> Iterator[tuple[str, str]]:
-    """The first files that failed, as printable absolute paths, with the reasons: as far as there is to be read for
-    that, since a log may have hundreds of MB. The predecessor's give none. Raises OSError.
+def read_failures(path: Path, limit: int) -> Iterator[tuple[str, str]]:
+    """Yield the first failed files, as printable absolute paths, with their reasons. Raises OSError.
+
+    Reads no more than needed, because a log may have hundreds of MB. Yields nothing from a log of the predecessor.
     """
     with path.open("rb") as stream:
         before = itertools.takewhile(lambda line: not line.startswith(_PROOFS_BEGIN), stream)
         if not any(line == _FAILURES_BEGIN for line in before):
             return
-        for line in itertools.islice(stream, most):
+        for line in itertools.islice(stream, limit):
             try:
                 entry = json.loads(b"{" + line.strip().removesuffix(b",") + b"}")
             except (ValueError, RecursionError):
-                return  # the brace after the last
+                return  # the brace after the last entry
             yield from ((printable(name), printable(str(reason))) for name, reason in entry.items())
 
 
-def is_cut_off(path: Path) -> bool:
-    """Whether a log has lost its end, or has zeros there, which its head does not tell; raises OSError."""
+def is_truncated(path: Path) -> bool:
+    """Return whether a log has lost its end, or has zeros there. Raises OSError."""
     with path.open("rb") as stream:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, size - _TAIL_BYTES))
         _, line_end, last = stream.read().rstrip().rpartition(b"\n")
-    return last != b"}" if line_end else not last.endswith(b"}")  # the brace of a value in it is indented_list
+    return last != b"}" if line_end else not last.endswith(b"}")  # the brace of an inner value is indented
 
 
-def owner(log_path: Path) -> Destination | None:
-    """Whose log it is; None if nobody's: not there, unreadable, or the predecessor's, which did not say."""
+def destination_of_log(log_path: Path) -> Destination | None:
+    """Return the destination of a log; None if it is missing, unreadable, or from the predecessor."""
     try:
         return _destination(read_head(log_path))
     except (OSError, ValueError, RecursionError):
@@ -394,8 +405,8 @@ def _destination(log: dict[str, Any]) -> Destination | None:
     return Destination(bucket, remote_path.strip("/"))
 
 
-def _pretty(log: dict[str, Any]) -> str:
-    """JSON with one entry a line, also of the values that are maps or lists: it is read by people, too."""
+def _format_json(log: dict[str, Any]) -> str:
+    """Return JSON with one entry per line, also in its maps and lists, because people read it too."""
     lines = []
     for key, value in log.items():
         name = json.dumps(key)

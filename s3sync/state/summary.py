@@ -1,42 +1,98 @@
-"""What is remembered of a run and destination, in short, or why it cannot be read: neither corrupt nor absent."""
+"""Summarize state logs without the parts that grow with the run: that of one run, or all others in LOG_DIR."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from s3sync.errors import StateError
-from s3sync.state.log_format import Head
-from s3sync.state.store import StateStore
+from s3sync.state.log_format import LoggedRun, LogSummary, is_completed, read_logged_run
+from s3sync.state.store import LOG_SUFFIX, UPLOADS, StateStore
 from s3sync.text import printable
 
 
-class Remembered(NamedTuple):
-    """`head` is the log in short, None if there is none or it is corrupt; `unreadable` says why it cannot be read."""
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """The summary of a run's log: `head` is None without a log or if it is corrupt; `unreadable` says why it is not."""
 
     log_path: Path
-    head: Head | None = None
+    head: LogSummary | None = None
     corrupt: bool = False
     unreadable: str = ""
 
 
 def look(store: StateStore) -> Remembered:
-    """Of a run that is completed only the log is looked at. Never raises."""
+    """Return what is remembered of a run. Never raises. For a completed run, only the log is read."""
     try:
         found = Remembered(store.log_path)
     except StateError as error:
         return Remembered(store.usual_path, unreadable=str(error))
     try:
-        found = found._replace(head=store.head())
+        found = replace(found, head=store.head())
     except OSError as error:
-        why = f"cannot read its state log {printable(str(found.log_path))}: {error.strerror}"
-        return found._replace(unreadable=f"{why} (repair that, or run this as the owner of the log directory)")
+        reason = f"cannot read its state log {printable(str(found.log_path))}: {error.strerror}"
+        return replace(found, unreadable=f"{reason} (repair that, or run this as the owner of the log directory)")
     except (ValueError, RecursionError):
-        found = found._replace(corrupt=True)
+        found = replace(found, corrupt=True)
     if found.head and found.head.completed:
         return found
     try:
         store.require_readable()
     except StateError as error:
-        return found._replace(unreadable=str(error))
+        return replace(found, unreadable=str(error))
     return found
+
+
+def list_other_logs(log_dir: Path, known: Collection[Path]) -> list[LoggedRun]:
+    """Return all logs except the known ones: of runs that are gone from the disk, or of unmonitored folders.
+
+    Files that are not logs are left out. A folder that cannot be read has no logs.
+    """
+    found = []
+    for path in _list_paths(log_dir, known):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            found.append(read_logged_run(path))
+    return found
+
+
+def list_other_unfinished(log_dir: Path, known: Collection[Path]) -> list[tuple[Path, LoggedRun]]:
+    """Return the logs, except the known ones, of uploads that were started and not completed."""
+    found = []
+    for path in _list_paths(log_dir, known):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            if not is_completed(path) and not (logged := read_logged_run(path)).head.completed:
+                found.append((path, logged))
+    return found
+
+
+def list_other_unreadable(log_dir: Path, known: Collection[Path]) -> list[tuple[Path, str]]:
+    """Return the logs, except the known ones, that cannot be read, with the reason.
+
+    If the run is gone, nothing else would report them.
+    """
+    found = []
+    try:
+        paths = _list_paths(log_dir, known, ignore_errors=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        return [(log_dir / UPLOADS, error.strerror or "")]
+    for path in paths:
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            found.append((path, error.strerror or ""))
+    return found
+
+
+def _list_paths(log_dir: Path, known: Collection[Path], *, ignore_errors: bool = True) -> list[Path]:
+    folder, known_names = log_dir / UPLOADS, {path.name for path in known}
+    with contextlib.suppress(*([OSError] if ignore_errors else [])):
+        names = sorted(os.listdir(folder))
+        return [folder / name for name in names if name.endswith(LOG_SUFFIX) and name not in known_names]
+    return []

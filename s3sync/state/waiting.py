@@ -1,31 +1,29 @@
-"""Runs that a scan has found to be uploaded: they never become too old, however long S3 or the rest of a copy is away.
+"""Remember the runs that a scan has selected for upload, so that they never become too old while S3 or a copy is away.
 
-They are remembered by the names of their locks, since nothing has a log of them yet.
+They are remembered by the names of their locks, because they have no log yet.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Collection
 from pathlib import Path
 
 from s3sync import files
 
-MEMORY = "waiting.json"  # in the log directory
+MEMORY = "waiting.json"  # in LOG_DIR
 
 
 def load(log_dir: Path) -> set[str]:
-    """Return what was remembered; nothing if that cannot be read."""
-    try:
-        known = json.loads((log_dir / MEMORY).read_bytes())
+    """Return the remembered names; none if they cannot be read."""
+    with contextlib.suppress(OSError, ValueError):
+        known = files.read_json(log_dir / MEMORY)
         return {str(name) for name in known} if isinstance(known, list) else set()
-    except (OSError, ValueError, RecursionError):
-        return set()
+    return set()
 
 
 def save(log_dir: Path, names: Collection[str]) -> None:
-    """Remember these names, if they are others than before."""
+    """Remember these names if they have changed."""
     if set(names) != load(log_dir):
         with contextlib.suppress(OSError):
-            files.atomic_write(log_dir / MEMORY, json.dumps(sorted(names), indent=1).encode("ascii") + b"\n")
+            files.write_json(log_dir / MEMORY, sorted(names))

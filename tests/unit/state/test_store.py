@@ -339,7 +339,8 @@ def test_what_cannot_be_read_is_neither_believed_nor_overwritten(tmp_path: Path,
     else:
         path.chmod(0)
         words = "Permission denied"
-    assert run_unprivileged(LOAD, tmp_path) == f"cannot read {path}: {words}\n"
+    advice = "repair that, or run this as the owner of the log directory"
+    assert run_unprivileged(LOAD, tmp_path) == f"cannot read {path}: {words} ({advice})\n"
 
 
 LOAD = """
@@ -1101,7 +1102,8 @@ def test_a_log_that_tells_of_nothing_leaves_the_plain_name(tmp_path: Path) -> No
 
     assert store_for(tmp_path).log_path.name == "RUN.upload.log.json"
     theirs = store_for(tmp_path, ARCHIVE)
-    assert (theirs.log_path.name, destination_of_log(theirs.log_path)) == (
+    owner = destination_of_log(theirs.log_path)
+    assert (theirs.log_path.name, owner) == (
         f"RUN.{ARCHIVE.tag}.upload.log.json",
         ARCHIVE,
     )
