@@ -320,7 +320,7 @@ def test_each_analysis_has_a_state_of_its_own(config: Config, run: Path) -> None
         *("uploaded", "uploaded", "partial", "too old", "unreadable", "analysing", "new", "new", "new")
     ]
     assert found["/Analysis/3"][1] == "finished 4 days ago (max_age 72 h; `touch` its CopyComplete.txt to upload it)"
-    assert "it is no UTF-8 text" in found["/Analysis/4"][1]
+    assert "it is not UTF-8 text" in found["/Analysis/4"][1]
     assert found["/Analysis/5"][1] == f"waits for CopyComplete.txt and {LAST}"
 
 
@@ -373,8 +373,8 @@ def test_a_manifest_as_instruments_write_it() -> None:
     [
         (b"", "it names no file"),
         (b"\r\n\n", "it names no file"),
-        ("a\t00000000".encode("utf-16"), "it is no UTF-8 text"),
-        (b"Data/\xe9\t00000000\n", "it is no UTF-8 text"),
+        ("a\t00000000".encode("utf-16"), "it is not UTF-8 text"),
+        (b"Data/\xe9\t00000000\n", "it is not UTF-8 text"),
         (b"a\t00000000\nb\t0000000", "line 2 is no path, tab and 8 hex digits"),
         (b"a\t00000000\nb", "line 2 is no path, tab and 8 hex digits"),
         (b"path\tcrc32\n", "line 1 is no path, tab and 8 hex digits"),
@@ -521,5 +521,5 @@ def test_checksums_of_an_unknown_kind_in_the_runs_own_manifest_are_a_warning(
     (run / "Manifest.tsv").write_text(f"Data/first.cbcl\t{'0' * 32}\n")
     result = lab.upload(run, "--aws_command", quick_aws(""))
     assert result.code == 0
-    assert "warning: Manifest.tsv has checksums of an unknown kind: only the names in it were compared" in result.err
+    assert "warning: Manifest.tsv has checksums of an unknown kind: only its file names were compared" in result.err
     assert set(server.objects(BUCKET)) == keys(run)
