@@ -111,7 +111,9 @@ def test_what_only_this_shell_has_is_not_installed(site: Site, fake_crontab: Pat
         "warning  notifications: nobody is notified of problems, and cron sends no mail from this machine ("
     )
     (bucket,) = [line for line in lines if "bucket" in line]
-    assert bucket.endswith(f": {pwd.getpwuid(os.geteuid()).pw_dir}"), "cron's HOME, and no endpoint"
+    assert bucket.endswith(f": {pwd.getpwuid(os.geteuid()).pw_dir} [aws.command-failed]"), (
+        "cron's HOME, and no endpoint"
+    )
     assert (result.returncode, "not installed" in result.stderr) == (2, True)
 
 
