@@ -281,7 +281,7 @@ def test_where_there_is_no_slurm_it_says_so(lab: Lab, tiny_run: Path, tmp_path: 
     assert (result.code, result.out) == (78, "")
     assert result.err == (
         "s3sync: no Slurm here: sbatch, squeue, scancel, sinfo not found on PATH (install Slurm's commands on this"
-        " host, or use executor local)\n"
+        " host, or use executor local) [slurm.not-installed]\n"
     )
 
 
@@ -295,7 +295,7 @@ def test_what_slurm_refuses_is_said_in_a_line_and_the_run_stays_due(
 
     said = "invalid partition specified: x / sbatch: error: Batch job submission failed"
     assert (result.code, result.out) == (1, "")
-    assert result.err.splitlines()[-1] == f"s3sync: Slurm: sbatch failed: sbatch: error: {said}"
+    assert result.err.splitlines()[-1] == f"s3sync: Slurm: sbatch failed: sbatch: error: {said} [slurm.failed]"
     assert work_folders(lab) == []
     log = lab.log(tiny_run)
     assert (log["completed"], log["failed_upload_files"]) == (False, [])
@@ -561,7 +561,7 @@ def test_another_version_on_a_node_is_told_and_sends_nothing(
     assert (result.code, result.out) == (1, "")
     said = result.err.splitlines()[-1]
     assert said.startswith("s3sync: n1 has s3sync 0.0.1 at ")
-    assert said.endswith("(install the same on all nodes)")
+    assert said.endswith("(install the same version on all nodes) [slurm.finalizer-failed]")
     assert server.objects(BUCKET) == {}
     cluster.node_env = {}
     assert lab.run(*on_slurm(lab, tiny_run, quick_aws(""))).code == 0
