@@ -61,8 +61,16 @@ def aws_v2() -> str:
 
 
 @pytest.fixture(params=["v1", pytest.param("v2", marks=pytest.mark.real)])
-def each_aws(request: pytest.FixtureRequest) -> str:
-    """Both generations of the CLI in turn."""
+def each_real_aws(request: pytest.FixtureRequest) -> str:
+    """Return each generation of the CLI in turn."""
+    return AWS_V1 if request.param == "v1" else str(request.getfixturevalue("aws_v2"))
+
+
+@pytest.fixture(params=["quick", *(pytest.param(name, marks=pytest.mark.real) for name in ("v1", "v2"))])
+def each_aws(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the quick double of the CLI; `make test-real` adds each generation of the CLI itself."""
+    if request.param == "quick":
+        return write_quick_aws(tmp_path / "quick" / "aws")
     return AWS_V1 if request.param == "v1" else str(request.getfixturevalue("aws_v2"))
 
 

@@ -80,30 +80,30 @@ def uploads(lab: Lab, server: S3Server, run: Path, *words: str) -> None:
     }
 
 
-def test_default_profile(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
+def test_default_profile(lab: Lab, server: S3Server, small_run: Path, each_real_aws: str) -> None:
     (lab.home / ".aws/credentials").write_text("[default]\naws_access_key_id = A\naws_secret_access_key = secret\n")
     (lab.home / ".aws/config").write_text("[default]\nregion = eu-west-1\ns3 =\n  max_concurrent_requests = 99\n")
 
-    uploads(lab, server, small_run, "--aws_command", each_aws)
+    uploads(lab, server, small_run, "--aws_command", each_real_aws)
 
 
 def test_keys_in_the_config_file_reach_the_cli_without_a_copy_of_them(
-    lab: Lab, server: S3Server, small_run: Path, each_aws: str
+    lab: Lab, server: S3Server, small_run: Path, each_real_aws: str
 ) -> None:
     keys = "aws_access_key_id = A\naws_secret_access_key = secret-of-the-config\n"
     (lab.home / ".aws/config").write_text(f"[profile lab]\nregion = eu-west-1\n{keys}")
     lab.env["AWS_PROFILE"] = "lab"
 
-    uploads(lab, server, small_run, "--aws_command", each_aws)
+    uploads(lab, server, small_run, "--aws_command", each_real_aws)
 
 
 def test_named_profile_that_is_only_in_the_credentials_file(
-    lab: Lab, server: S3Server, small_run: Path, each_aws: str
+    lab: Lab, server: S3Server, small_run: Path, each_real_aws: str
 ) -> None:
     (lab.home / ".aws/credentials").write_text("[my lab]\naws_access_key_id = A\naws_secret_access_key = secret\n")
     lab.env["AWS_PROFILE"] = "my lab"
 
-    uploads(lab, server, small_run, "--aws_command", each_aws)
+    uploads(lab, server, small_run, "--aws_command", each_real_aws)
 
 
 def test_the_predecessors_names(lab: Lab, server: S3Server, small_run: Path) -> None:
@@ -112,20 +112,20 @@ def test_the_predecessors_names(lab: Lab, server: S3Server, small_run: Path) -> 
     uploads(lab, server, small_run)
 
 
-def test_credential_process(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
+def test_credential_process(lab: Lab, server: S3Server, small_run: Path, each_real_aws: str) -> None:
     given = {"Version": 1, **{name: value for name, value in KEYS.items() if name != "Token"}}
     (lab.home / "given.json").write_text(json.dumps(given))
     (lab.home / ".aws/config").write_text(f"[profile lab]\ncredential_process = cat {lab.home}/given.json\n")
     lab.env["AWS_PROFILE"] = "lab"
 
-    uploads(lab, server, small_run, "--aws_command", each_aws)
+    uploads(lab, server, small_run, "--aws_command", each_real_aws)
 
 
-def test_instance_role(lab: Lab, server: S3Server, small_run: Path, giver: str, each_aws: str) -> None:
+def test_instance_role(lab: Lab, server: S3Server, small_run: Path, giver: str, each_real_aws: str) -> None:
     del lab.env["AWS_EC2_METADATA_DISABLED"]
     lab.env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = f"{giver}/"
 
-    uploads(lab, server, small_run, "--aws_command", each_aws)
+    uploads(lab, server, small_run, "--aws_command", each_real_aws)
 
 
 def test_sso(lab: Lab, server: S3Server, small_run: Path, giver: str) -> None:

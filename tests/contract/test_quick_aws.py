@@ -102,13 +102,13 @@ def _kind(reason: str) -> str:
 
 
 @pytest.fixture
-def sides(tmp_path: Path, quick_aws: FakeAws, each_aws: str) -> Iterator[tuple[Side, Side]]:
+def sides(tmp_path: Path, quick_aws: FakeAws, each_real_aws: str) -> Iterator[tuple[Side, Side]]:
     """The double and a real CLI."""
     with S3Server() as one, S3Server() as other:
         folders = tmp_path / "double", tmp_path / "real"
         for folder in folders:
             folder.mkdir()
-        yield Side(quick_aws(""), one, folders[0]), Side(each_aws, other, folders[1])
+        yield Side(quick_aws(""), one, folders[0]), Side(each_real_aws, other, folders[1])
 
 
 def agree(sides: tuple[Side, Side], words: tuple[str, ...]) -> Did:

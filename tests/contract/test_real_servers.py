@@ -60,7 +60,7 @@ def foreign_lab(tmp_path: Path, gateway: Gateway) -> Lab:
 
 
 @pytest.mark.xdist_group("real servers")
-def test_every_byte_arrives(foreign_lab: Lab, gateway: Gateway, each_aws: str, tmp_path: Path) -> None:
+def test_every_byte_arrives(foreign_lab: Lab, gateway: Gateway, each_real_aws: str, tmp_path: Path) -> None:
     """Hostile names, single and multipart objects, both generations of the CLI; checked with another client."""
     s3 = client(*gateway)
     bucket = f"{BUCKET}-{uuid.uuid4()}"
@@ -74,7 +74,7 @@ def test_every_byte_arrives(foreign_lab: Lab, gateway: Gateway, each_aws: str, t
     (run / "CopyComplete.txt").write_bytes((run / "CopyComplete.txt").read_bytes())  # written last, as ever
     files = tree(run)
 
-    result = foreign_lab.run(*foreign_lab.words(run, "--aws_command", each_aws, "--json", bucket=bucket))
+    result = foreign_lab.run(*foreign_lab.words(run, "--aws_command", each_real_aws, "--json", bucket=bucket))
 
     assert result.code == 0, result.out + result.err
     assert result.json["sent_files"] == len(files)
@@ -93,12 +93,12 @@ def test_every_byte_arrives(foreign_lab: Lab, gateway: Gateway, each_aws: str, t
 
 @pytest.mark.real
 @pytest.mark.xdist_group("real servers")
-def test_a_refusal_without_a_message(tmp_path: Path, ceph: Gateway, small_run: Path, each_aws: str) -> None:
+def test_a_refusal_without_a_message(tmp_path: Path, ceph: Gateway, small_run: Path, each_real_aws: str) -> None:
     """This server's errors have empty messages, over which the CLI stumbles."""
     lab = Lab(tmp_path, ceph.url, "")
     lab.env |= {"AWS_ACCESS_KEY_ID": ceph.access_key, "AWS_SECRET_ACCESS_KEY": ceph.secret_key}
 
-    result = lab.run(*lab.words(small_run, "--aws_command", each_aws, bucket="no-such-bucket"))
+    result = lab.run(*lab.words(small_run, "--aws_command", each_real_aws, bucket="no-such-bucket"))
 
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith("s3sync: no such bucket: s3://no-such-bucket (check --bucket")

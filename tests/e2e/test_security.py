@@ -534,7 +534,7 @@ def test_a_pathological_regex_holds_a_scan_up_once_and_no_other_run(site: Site, 
 
 
 def test_no_setting_of_the_users_changes_what_is_read(
-    lab: Lab, server: S3Server, folder: Path, each_aws: str, tmp_path: Path
+    lab: Lab, server: S3Server, folder: Path, each_real_aws: str, tmp_path: Path
 ) -> None:
     """Neither in the environment nor in the AWS config: a pager, prompts, tables, a history of all that was sent."""
     (lab.home / ".aws").mkdir()
@@ -545,7 +545,7 @@ def test_no_setting_of_the_users_changes_what_is_read(
     theirs = {"AWS_PAGER": "touch pwned", "PAGER": "touch pwned", "AWS_CLI_AUTO_PROMPT": "on"}
 
     result = lab.upload(
-        *(folder, "--skip_check", "--aws_command", each_aws, "--readback", "head-object"),
+        *(folder, "--skip_check", "--aws_command", each_real_aws, "--readback", "head-object"),
         env={**theirs, "AWS_DEFAULT_OUTPUT": "text", "AWS_CLI_FILE_ENCODING": "ascii"},
         cwd=tmp_path,
     )
@@ -568,8 +568,10 @@ def test_the_children_have_no_pager_and_no_prompts_and_answer_in_json(watched: W
 OWNER = "123456789012"  # of the server's buckets
 
 
-def test_nothing_goes_into_a_bucket_of_another_account(lab: Lab, server: S3Server, folder: Path, each_aws: str) -> None:
-    words = ("--skip_check", "--aws_command", each_aws, "--expected_bucket_owner")
+def test_nothing_goes_into_a_bucket_of_another_account(
+    lab: Lab, server: S3Server, folder: Path, each_real_aws: str
+) -> None:
+    words = ("--skip_check", "--aws_command", each_real_aws, "--expected_bucket_owner")
 
     wrong = lab.upload(folder, *words, "999999999999")
 

@@ -93,14 +93,14 @@ NEEDS = {
 
 @pytest.mark.parametrize("profile", NEEDS)
 def test_a_profile_that_needs_somebody_at_the_keyboard_is_told_in_one_line(
-    lab: Lab, server: S3Server, tiny_run: Path, each_aws: str, profile: str
+    lab: Lab, server: S3Server, tiny_run: Path, each_real_aws: str, profile: str
 ) -> None:
     config = lab.home / "aws-config"
     config.write_text(PROFILES)
     lab.env = {name: value for name, value in lab.env.items() if "KEY" not in name}
 
     result = lab.upload(
-        tiny_run, "--aws_command", each_aws, env={"AWS_CONFIG_FILE": str(config), "AWS_PROFILE": profile}
+        tiny_run, "--aws_command", each_real_aws, env={"AWS_CONFIG_FILE": str(config), "AWS_PROFILE": profile}
     )
 
     (line,) = [line for line in result.err.splitlines() if line.startswith("s3sync: ")]

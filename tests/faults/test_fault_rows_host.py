@@ -107,12 +107,12 @@ def test_row_21_an_aws_that_is_there_again(lab: Lab, server: S3Server, tiny_run:
 # more, and says that all is well; or it finds less than it promised.
 
 
-def test_row_22_file_grows_during_upload(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
+def test_row_22_file_grows_during_upload(lab: Lab, server: S3Server, tiny_run: Path, each_real_aws: str) -> None:
     small, large = tiny_run / "Data" / "grows", tiny_run / "Data" / "grows.cbcl"
     small.write_bytes(b"x" * 1000)
     large.write_bytes(os.urandom(20_000_000))
     with server.hold(key_contains="/grows") as gate:
-        process = lab.start(*lab.words(tiny_run, "--cores", "2", "--aws_command", each_aws))
+        process = lab.start(*lab.words(tiny_run, "--cores", "2", "--aws_command", each_real_aws))
         gate.wait_held(4)  # the small one, and the three parts of the large one
         for path in (small, large):
             with path.open("ab") as stream:
@@ -167,12 +167,12 @@ def truncate(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 3)
 
 
-def test_row_23_file_shrinks_or_is_rewritten(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
+def test_row_23_file_shrinks_or_is_rewritten(lab: Lab, server: S3Server, tiny_run: Path, each_real_aws: str) -> None:
     changes = {"rewritten": rewrite, "replaced": replace, "truncated": truncate}
     for name in changes:
         (tiny_run / "Data" / f"is {name}").write_bytes(os.urandom(100_000))
     with server.hold(key_contains="/is ") as gate:
-        process = lab.start(*lab.words(tiny_run, "--cores", "2", "--aws_command", each_aws))
+        process = lab.start(*lab.words(tiny_run, "--cores", "2", "--aws_command", each_real_aws))
         gate.wait_held(3)
         for name, change in changes.items():
             change(tiny_run / "Data" / f"is {name}")
@@ -186,13 +186,13 @@ def test_row_23_file_shrinks_or_is_rewritten(lab: Lab, server: S3Server, tiny_ru
 
 @pytest.mark.parametrize("change", [rewrite, replace])
 def test_row_23_file_is_rewritten_between_two_parts(
-    lab: Lab, server: S3Server, tiny_run: Path, each_aws: str, change: Callable[[Path], None]
+    lab: Lab, server: S3Server, tiny_run: Path, each_real_aws: str, change: Callable[[Path], None]
 ) -> None:
     """S3 is given an object of the right size with the old first part and the new others."""
     large = tiny_run / "Data" / "large.cbcl"
     large.write_bytes(os.urandom(20_000_000))
     with server.hold(operation="UploadPart") as gate:
-        process = lab.start(*lab.words(tiny_run, "--threads", "1", "--aws_command", each_aws))
+        process = lab.start(*lab.words(tiny_run, "--threads", "1", "--aws_command", each_real_aws))
         gate.wait_held()
         change(large)
         gate.release()
@@ -204,12 +204,14 @@ def test_row_23_file_is_rewritten_between_two_parts(
     is_proven(lab, tiny_run, server)
 
 
-def test_row_23_file_is_truncated_between_two_parts(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
+def test_row_23_file_is_truncated_between_two_parts(
+    lab: Lab, server: S3Server, tiny_run: Path, each_real_aws: str
+) -> None:
     """The CLI has promised more bytes than there are, and both sides wait for them."""
     large = tiny_run / "Data" / "large.cbcl"
     large.write_bytes(os.urandom(20_000_000))
     with server.hold(operation="UploadPart") as gate:
-        words = ("--threads", "1", "--stall_minutes", "0.15", "--aws_command", each_aws)
+        words = ("--threads", "1", "--stall_minutes", "0.15", "--aws_command", each_real_aws)
         process = lab.start(*lab.words(tiny_run, *words))
         gate.wait_held()
         os.truncate(large, 9_000_000)
@@ -222,13 +224,13 @@ def test_row_23_file_is_truncated_between_two_parts(lab: Lab, server: S3Server, 
     is_proven(lab, tiny_run, server)
 
 
-def test_row_24_file_vanishes(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
+def test_row_24_file_vanishes(lab: Lab, server: S3Server, tiny_run: Path, each_real_aws: str) -> None:
     """One between two of its parts, one before the CLI comes to it."""
     large, small = tiny_run / "Data" / "large.cbcl", tiny_run / "Data" / "small"
     large.write_bytes(os.urandom(20_000_000))
     small.write_text("gone")
     with server.hold(operation="UploadPart") as gate:
-        words = ("--cores", "1", "--threads", "1", "--aws_command", each_aws)
+        words = ("--cores", "1", "--threads", "1", "--aws_command", each_real_aws)
         process = lab.start(*lab.words(tiny_run, *words))
         gate.wait_held()
         large.unlink()
@@ -270,9 +272,9 @@ def test_row_25_unreadable_file(lab: Lab, server: S3Server, tiny_run: Path, quic
 # Row 26: a file that came after the folder was listed.
 
 
-def test_row_26_new_file_after_the_listing(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
+def test_row_26_new_file_after_the_listing(lab: Lab, server: S3Server, tiny_run: Path, each_real_aws: str) -> None:
     with server.hold(key_contains="/Data/") as data, server.hold(key_contains="/CopyComplete.txt") as marker:
-        process = lab.start(*lab.words(tiny_run, "--aws_command", each_aws))
+        process = lab.start(*lab.words(tiny_run, "--aws_command", each_real_aws))
         data.wait_held()
         (tiny_run / "Data" / "late").write_text("late")
         data.release()
@@ -310,7 +312,7 @@ def test_row_27_special_file(
 
 @pytest.mark.parametrize(
     ("name", "state", "reason"),
-    [("RunInfo.xml", "unreadable", "is no file"), ("SampleSheet.csv", "no samplesheet", "")],
+    [("RunInfo.xml", "unreadable", "it is not a regular file"), ("SampleSheet.csv", "no samplesheet", "")],
 )
 def test_row_27_special_file_in_the_place_of_one_that_is_read(site: Site, name: str, state: str, reason: str) -> None:
     """Opening a pipe would wait for ever."""
@@ -383,13 +385,13 @@ def test_row_28_symlink_out_of_the_run_or_loop(
 # Row 29: hostile names.
 
 
-def test_row_29_hostile_names_arrive_exactly(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
+def test_row_29_hostile_names_arrive_exactly(lab: Lab, server: S3Server, small_run: Path, each_real_aws: str) -> None:
     folder = small_run / "[dir] *" / "-- .."
     folder.mkdir(parents=True)
     for name in HOSTILE_NAMES:
         (folder / name).write_text(name)
 
-    result = lab.upload(small_run, "--aws_command", each_aws)
+    result = lab.upload(small_run, "--aws_command", each_real_aws)
 
     assert result.code == 0, result.out
     is_proven(lab, small_run, server)
@@ -451,9 +453,9 @@ def test_row_30_huge_run(
 # Row 32: kill -9 leaves an `aws` behind, and the next scan comes.
 
 
-def test_row_32_orphaned_aws_then_the_next_scan(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
+def test_row_32_orphaned_aws_then_the_next_scan(lab: Lab, server: S3Server, tiny_run: Path, each_real_aws: str) -> None:
     with server.hold(key_contains="/Data/") as gate:
-        process = lab.start(*lab.words(tiny_run, "--cores", "1", "--aws_command", each_aws))
+        process = lab.start(*lab.words(tiny_run, "--cores", "1", "--aws_command", each_real_aws))
         gate.wait_held(2)  # all that there is
         process.kill()
         process.communicate()
@@ -503,13 +505,13 @@ def is_ended_in_order(lab: Lab, server: S3Server, run: Path, aws: str, signum: s
     assert list(lab.tmp.iterdir()) == []
 
 
-def test_row_33_sigterm(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
-    is_ended_in_order(lab, server, tiny_run, each_aws, signal.SIGTERM)
+def test_row_33_sigterm(lab: Lab, server: S3Server, tiny_run: Path, each_real_aws: str) -> None:
+    is_ended_in_order(lab, server, tiny_run, each_real_aws, signal.SIGTERM)
     next_scan_completes(lab, tiny_run, server)
 
 
-def test_row_34_sighup(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
-    is_ended_in_order(lab, server, tiny_run, each_aws, signal.SIGHUP)
+def test_row_34_sighup(lab: Lab, server: S3Server, tiny_run: Path, each_real_aws: str) -> None:
+    is_ended_in_order(lab, server, tiny_run, each_real_aws, signal.SIGHUP)
 
 
 def recording_aws(quick_aws: FakeAws, record: Path, deaf_to: str = "") -> str:
@@ -582,7 +584,7 @@ def test_row_34_sigint_ignored_by_a_child(lab: Lab, server: S3Server, tiny_run: 
 @pytest.mark.xdist_group("real servers")
 @pytest.mark.parametrize("end", ["SIGINT", "SIGTERM", "SIGHUP", "stall", "SIGKILL"])
 def test_row_33_no_parts_are_left_in_a_real_server(
-    tmp_path: Path, tiny_run: Path, ceph: Gateway, end: str, each_aws: str
+    tmp_path: Path, tiny_run: Path, ceph: Gateway, end: str, each_real_aws: str
 ) -> None:
     """After a signal or a stall at once, after SIGKILL by the next call."""
     bucket = f"parts-{uuid.uuid4().hex}"
@@ -591,7 +593,7 @@ def test_row_33_no_parts_are_left_in_a_real_server(
     (tiny_run / "Data" / "large.cbcl").write_bytes(os.urandom(40_000_000))
     lab = Lab(tmp_path, ceph.url, "")
     lab.env |= {"AWS_ACCESS_KEY_ID": ceph.access_key, "AWS_SECRET_ACCESS_KEY": ceph.secret_key}
-    words = lab.words(tiny_run, "--stall_minutes", "0.1", "--aws_command", each_aws, bucket=bucket)
+    words = lab.words(tiny_run, "--stall_minutes", "0.1", "--aws_command", each_real_aws, bucket=bucket)
     process = lab.start(*words, "--cores", "1", "--max_bandwidth", "4MB/s")
     assert has_parts(s3, bucket), "within a minute"
     children = psutil.Process(process.pid).children(recursive=True)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.helpers.boto import client
-from tests.helpers.lab import AWS_V1, BUCKET, FakeAws, Lab, Result, skip_or_fail, tree
+from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, skip_or_fail, tree
 from tests.helpers.promise import is_pending, is_proven, next_scan_completes
 from tests.helpers.radosgw import Gateway
 from tests.helpers.s3server import MIB, Fault, S3Server
@@ -36,7 +36,9 @@ STALL_SECONDS = 6
 STALL = ("--stall_minutes", str(STALL_SECONDS / 60))  # longer than any pause of a CLI that starts on a busy machine
 
 WHEN_CP = "if 'cp' in argv:\n    "
-SILENT = f"import subprocess\n    subprocess.run([{AWS_V1!r}, *argv], capture_output=True)\n    os._exit(0)"
+SILENT = (
+    "import quick_aws\n    sys.stdout = sys.stderr = open(os.devnull, 'w')\n    quick_aws.main(argv)\n    os._exit(0)"
+)
 
 
 def when_nth(word: str, number: int, folder: Path) -> str:
@@ -83,10 +85,10 @@ def test_row_01_503_twice(lab: Lab, server: S3Server, tiny_run: Path, each_aws: 
     is_proven(lab, tiny_run, server)
 
 
-def test_row_02_503_forever(lab: Lab, server: S3Server, tiny_run: Path, fake_aws: FakeAws, tmp_path: Path) -> None:
+def test_row_02_503_forever(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws, tmp_path: Path) -> None:
     server.add_fault(Fault("status", key_contains=FIRST, count=None))
     notes = tmp_path / "notes"
-    aws = fake_aws(f"open({str(notes)!r}, 'a').write(f'{{time.monotonic()}} {{\"cp\" in argv}}\\n')")
+    aws = quick_aws(f"open({str(notes)!r}, 'a').write(f'{{time.monotonic()}} {{\"cp\" in argv}}\\n')")
 
     lab.set_delays(upload_retries=[0.3, 0.6])
 
@@ -115,11 +117,11 @@ def test_row_02_503_to_whatever_is_asked(lab: Lab, server: S3Server, tiny_run: P
     next_scan_completes(lab, tiny_run, server)
 
 
-def test_row_03_server_never_answers(lab: Lab, server: S3Server, tiny_run: Path, fake_aws: FakeAws) -> None:
+def test_row_03_server_never_answers(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws) -> None:
     """Two files arrive, and one never does. The newest versions of the CLI exit 0 here, without a word."""
     server.add_fault(Fault("hang", key_contains=FIRST, count=None))
 
-    result = lab.upload(tiny_run, "--aws_command", fake_aws(WHEN_CP + SILENT), "--cores", "2", *STALL)
+    result = lab.upload(tiny_run, "--aws_command", quick_aws(WHEN_CP + SILENT), "--cores", "2", *STALL)
 
     is_pending(lab, tiny_run, result, "not in S3; aws moved no bytes", FIRST)
     assert (passes(result), sent(server, SECOND), sent(server, MARKER)) == (3, 1, 0)
@@ -141,13 +143,13 @@ def test_row_03_server_that_does_not_even_list(lab: Lab, server: S3Server, tiny_
 
 
 def test_row_03_a_listing_that_hangs_and_says_0(
-    lab: Lab, server: S3Server, tiny_run: Path, fake_aws: FakeAws, tmp_path: Path
+    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws, tmp_path: Path
 ) -> None:
     """It listed nothing because it was ended, not because there is nothing."""
     for number in range(8):  # more than are looked at one by one
         (tiny_run / "Data" / f"{number}.cbcl").write_text(str(number))
     hang = "signal.signal(signal.SIGINT, lambda *_: os._exit(0))\n    time.sleep(1e6)"
-    aws = fake_aws(when_nth("list-objects-v2", 2, tmp_path) + hang)
+    aws = quick_aws(when_nth("list-objects-v2", 2, tmp_path) + hang)
 
     result = lab.upload(tiny_run, "--aws_command", aws, "--cores", "1", *STALL)
 
@@ -172,13 +174,13 @@ def test_row_04_trickle(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     ("operation", "code"), [("UploadPart", ""), ("PutObject", WHEN_CP + SILENT)], ids=["honest aws", "silent aws"]
 )
 def test_row_05_reset_in_mid_body(
-    lab: Lab, server: S3Server, tiny_run: Path, fake_aws: FakeAws, operation: str, code: str
+    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws, operation: str, code: str
 ) -> None:
     """The newest versions of the CLI exit 0 here, without a word."""
     (tiny_run / FIRST).write_bytes(os.urandom(9 * MIB if operation == "UploadPart" else 7 * MIB))
     server.add_fault(Fault("reset", operation=operation, key_contains=FIRST, after_bytes=MIB // 2, count=None))
 
-    result = lab.upload(tiny_run, "--aws_command", fake_aws(code), env=ONCE)
+    result = lab.upload(tiny_run, "--aws_command", quick_aws(code), env=ONCE)
 
     is_pending(lab, tiny_run, result, "not in S3", FIRST)
     assert ("aws reported no error" in result.out) is bool(code)
@@ -293,12 +295,12 @@ def test_row_10_token_that_expires_before_the_read_back(lab: Lab, server: S3Serv
     next_scan_completes(lab, tiny_run, server)
 
 
-def test_row_11_no_credentials_or_profile(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
+def test_row_11_no_credentials_or_profile(lab: Lab, server: S3Server, tiny_run: Path, each_real_aws: str) -> None:
     without_keys = {name: value for name, value in lab.env.items() if "KEY" not in name}
     with_keys, lab.env = lab.env, without_keys
 
-    nothing = lab.upload(tiny_run, "--aws_command", each_aws)
-    no_profile = lab.upload(tiny_run, "--aws_command", each_aws, env={**with_keys, "AWS_PROFILE": "nobody"})
+    nothing = lab.upload(tiny_run, "--aws_command", each_real_aws)
+    no_profile = lab.upload(tiny_run, "--aws_command", each_real_aws, env={**with_keys, "AWS_PROFILE": "nobody"})
 
     one_line(nothing, "no AWS credentials", "AWS_PROFILE")
     is_pending(lab, tiny_run, nothing, "no AWS credentials")
@@ -372,10 +374,10 @@ def ceph_lab(tmp_path: Path, ceph: Gateway) -> Lab:
 
 @pytest.mark.real
 @pytest.mark.xdist_group("real servers")
-def test_row_12_wrong_secret(ceph_lab: Lab, ceph: Gateway, ceph_run: Path, each_aws: str) -> None:
+def test_row_12_wrong_secret(ceph_lab: Lab, ceph: Gateway, ceph_run: Path, each_real_aws: str) -> None:
     wrong = {"AWS_SECRET_ACCESS_KEY": "not-the-secret-key"}
 
-    result = ceph_lab.upload(ceph_run, "--aws_command", each_aws, env=wrong)
+    result = ceph_lab.upload(ceph_run, "--aws_command", each_real_aws, env=wrong)
 
     one_line(result, f"access denied: s3://{BUCKET} (check the keys")
     assert "not-the-secret-key" not in result.err
@@ -385,12 +387,20 @@ def test_row_12_wrong_secret(ceph_lab: Lab, ceph: Gateway, ceph_run: Path, each_
 
 @pytest.mark.real
 @pytest.mark.xdist_group("real servers")
-def test_row_13_clock_skew(ceph_lab: Lab, ceph: Gateway, ceph_run: Path, each_aws: str) -> None:
+def test_row_13_clock_skew(ceph_lab: Lab, ceph: Gateway, ceph_run: Path, each_real_aws: str) -> None:
     """This server gives no reason; so the clock is one of the things to check."""
     faketime = shutil.which("faketime")
     if not faketime:
         skip_or_fail("no faketime")
-    argv = (faketime, "-f", "-1h", sys.executable, "-m", "s3sync", *ceph_lab.words(ceph_run, "--aws_command", each_aws))
+    argv = (
+        faketime,
+        "-f",
+        "-1h",
+        sys.executable,
+        "-m",
+        "s3sync",
+        *ceph_lab.words(ceph_run, "--aws_command", each_real_aws),
+    )
 
     done = subprocess.run(argv, env=ceph_lab.env, capture_output=True, text=True, timeout=240, check=False)
 
@@ -512,8 +522,8 @@ def test_row_17_tampered_with_between_put_and_read_back(lab: Lab, server: S3Serv
 # 18 to 20: the CLI
 
 
-def test_row_18_the_cli_lies(lab: Lab, server: S3Server, tiny_run: Path, fake_aws: FakeAws) -> None:
-    result = lab.upload(tiny_run, "--aws_command", fake_aws(WHEN_CP + "os._exit(0)"))
+def test_row_18_the_cli_lies(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws) -> None:
+    result = lab.upload(tiny_run, "--aws_command", quick_aws(WHEN_CP + "os._exit(0)"))
 
     is_pending(lab, tiny_run, result, "not in S3; aws reported no error", "RunInfo.xml", FIRST, SECOND)
     assert (passes(result), server.objects(BUCKET), sent(server)) == (3, {}, 0)
@@ -533,10 +543,10 @@ def test_row_19_a_pipe_in_the_run(lab: Lab, server: S3Server, tiny_run: Path) ->
     assert lab.upload(tiny_run).out.startswith("nothing to send")
 
 
-def test_row_19_code_2_where_all_is_stored(lab: Lab, server: S3Server, tiny_run: Path, fake_aws: FakeAws) -> None:
-    code = f"import subprocess\n    subprocess.run([{AWS_V1!r}, *argv])\n    os._exit(2)"
+def test_row_19_code_2_where_all_is_stored(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws) -> None:
+    code = "import quick_aws\n    quick_aws.main(argv)\n    os._exit(2)"
 
-    result = lab.upload(tiny_run, "--aws_command", fake_aws(WHEN_CP + code))
+    result = lab.upload(tiny_run, "--aws_command", quick_aws(WHEN_CP + code))
 
     assert (result.code, passes(result)) == (0, 1), result.out + result.err
     is_proven(lab, tiny_run, server)
@@ -551,9 +561,9 @@ def test_row_19_code_2_where_all_is_stored(lab: Lab, server: S3Server, tiny_run:
     ids=["77", "SIGKILL"],
 )
 def test_row_20_unknown_code_or_death_by_signal(
-    lab: Lab, server: S3Server, tiny_run: Path, fake_aws: FakeAws, code: str, reason: str
+    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws, code: str, reason: str
 ) -> None:
-    result = lab.upload(tiny_run, "--aws_command", fake_aws(WHEN_CP + code))
+    result = lab.upload(tiny_run, "--aws_command", quick_aws(WHEN_CP + code))
 
     is_pending(lab, tiny_run, result, f"not in S3; {reason}", "RunInfo.xml", FIRST, SECOND)
     assert (passes(result), sent(server)) == (3, 0)

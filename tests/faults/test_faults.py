@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.lab import AWS_V1, BUCKET, FakeAws, Lab, Result, tree
+from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, tree
 from tests.helpers.s3server import Fault, S3Server
 
 pytestmark = pytest.mark.real_aws
@@ -84,9 +84,9 @@ def test_without_permission_to_list_objects_are_looked_at_one_by_one(
 
 
 def test_an_aws_that_says_1_but_stored_everything_is_believed_less_than_s3(
-    lab: Lab, server: S3Server, small_run: Path, fake_aws: FakeAws
+    lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws
 ) -> None:
-    aws = fake_aws(f"{WHEN_CP}\n    import subprocess\n    subprocess.run([{AWS_V1!r}, *argv])\n    os._exit(1)")
+    aws = quick_aws(f"{WHEN_CP}\n    import quick_aws\n    quick_aws.main(argv)\n    os._exit(1)")
 
     assert lab.upload(small_run, "--aws_command", aws).code == 0
     assert lab.log(small_run)["completed"] is True

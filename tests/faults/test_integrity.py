@@ -117,13 +117,13 @@ def test_what_somebody_sent_in_parts_of_another_size_is_recognised(
 
 
 def test_the_newer_generation_is_asked_for_the_checksum_that_can_be_computed_here(
-    lab: Lab, server: S3Server, run: Path, fake_aws: FakeAws
+    lab: Lab, server: S3Server, run: Path, quick_aws: FakeAws
 ) -> None:
     """Its own default is another one. Older ones know no such option."""
     newer = "if '--version' in argv:\n    print('aws-cli/2.36.7 Python/3.13.1', flush=True)\n    os._exit(0)"
     record = f"open({str(lab.root / 'words')!r}, 'a').write(' '.join(argv) + chr(10))"
 
-    result = lab.upload(run, "--skip_check", "--sse", "aws:kms", "--aws_command", fake_aws(f"{newer}\n{record}"))
+    result = lab.upload(run, "--skip_check", "--sse", "aws:kms", "--aws_command", quick_aws(f"{newer}\n{record}"))
 
     assert result.code == 0, result.out + result.err
     copies = [line for line in (lab.root / "words").read_text().splitlines() if line.split()[1:3] == ["s3", "cp"]]
@@ -196,10 +196,10 @@ def test_wrong_words_for_storage_are_usage(lab: Lab, run: Path, words: tuple[str
 
 
 def test_the_limit_of_bandwidth_is_shared_by_all_processes(
-    lab: Lab, server: S3Server, run: Path, fake_aws: FakeAws
+    lab: Lab, server: S3Server, run: Path, quick_aws: FakeAws
 ) -> None:
     """The CLI's own limit is for one process."""
-    aws = fake_aws(f"open({str(lab.root / 'configs')!r}, 'a').write(open(os.environ['AWS_CONFIG_FILE']).read())")
+    aws = quick_aws(f"open({str(lab.root / 'configs')!r}, 'a').write(open(os.environ['AWS_CONFIG_FILE']).read())")
 
     result = lab.upload(
         run, "--skip_check", "--cores", "4", "--max_bandwidth", "100MB/s", "--aws_command", aws, "--json"

@@ -62,11 +62,11 @@ def test_kill_9_in_mid_upload_costs_only_what_was_in_flight(lab: Lab, server: S3
 
 
 def test_ctrl_c_ends_the_children_and_saves_the_state(
-    lab: Lab, server: S3Server, small_run: Path, each_aws: str
+    lab: Lab, server: S3Server, small_run: Path, each_real_aws: str
 ) -> None:
     run = small_run
     with server.hold(key_contains="/Data/") as gate:
-        process = lab.start(*lab.words(run, "--cores", "2", "--aws_command", each_aws))
+        process = lab.start(*lab.words(run, "--cores", "2", "--aws_command", each_real_aws))
         gate.wait_held(2)
         process.send_signal(signal.SIGINT)
         gate.release()  # the CLI waits for what is in flight

@@ -372,18 +372,20 @@ def test_objects_of_another_number_of_parts_are_not_ours(
     assert completed.count(f"{run.name}/{BIGGER}") == 2
 
 
-def test_a_checksum_proves_files_whose_etags_are_no_md5s(lab: Lab, server: S3Server, run: Path, each_aws: str) -> None:
+def test_a_checksum_proves_files_whose_etags_are_no_md5s(
+    lab: Lab, server: S3Server, run: Path, each_real_aws: str
+) -> None:
     speak(server, opaque_etags="all")
 
-    result = lab.upload(run, "--aws_command", each_aws)
+    result = lab.upload(run, "--aws_command", each_real_aws)
 
     assert result.code == 0, result.out + result.err
     sends_checksums = "x-amz-checksum-crc32" in server.objects(BUCKET)[f"{run.name}/RunInfo.xml"].checksums
-    assert sends_checksums or each_aws == "/usr/bin/aws", "but for Debian's version 2, which is too old for that"
+    assert sends_checksums or each_real_aws == "/usr/bin/aws", "but for Debian's version 2, which is too old for that"
     assert set(ways(lab, run).values()) == ({"checksum"} if sends_checksums else {"content", "size"})
     assert puts(server) == len(tree(run))
     if sends_checksums:
-        assert lab.run("verify", str(run), "--bucket", BUCKET, "--aws_command", each_aws).code == 0
+        assert lab.run("verify", str(run), "--bucket", BUCKET, "--aws_command", each_real_aws).code == 0
 
 
 def test_checksums_are_computed_as_s3_gives_them(tmp_path: Path) -> None:
@@ -409,10 +411,10 @@ def test_checksums_are_computed_as_s3_gives_them(tmp_path: Path) -> None:
 # ETags in capitals
 
 
-def test_etags_in_capitals_are_the_same_etags(lab: Lab, server: S3Server, run: Path, each_aws: str) -> None:
+def test_etags_in_capitals_are_the_same_etags(lab: Lab, server: S3Server, run: Path, each_real_aws: str) -> None:
     speak(server, uppercase_etags=True)
 
-    result = lab.upload(run, "--aws_command", each_aws, "--completion_object")
+    result = lab.upload(run, "--aws_command", each_real_aws, "--completion_object")
 
     assert result.code == 0, result.out + result.err
     log = lab.log(run)
@@ -448,7 +450,7 @@ WHEN_REQUIRED = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required"}
 
 @pytest.mark.parametrize("where", ["environment", "profile"])
 def test_a_user_who_wants_few_checksums_is_respected(
-    lab: Lab, server: S3Server, tiny_run: Path, each_aws: str, where: str
+    lab: Lab, server: S3Server, tiny_run: Path, each_real_aws: str, where: str
 ) -> None:
     speak(server, checksums="refused")
     env = WHEN_REQUIRED
@@ -457,7 +459,7 @@ def test_a_user_who_wants_few_checksums_is_respected(
         config.write_text("[profile lab]\nrequest_checksum_calculation = when_required\n")
         env = {"AWS_CONFIG_FILE": str(config), "AWS_PROFILE": "lab"}
 
-    result = lab.upload(tiny_run, "--aws_command", each_aws, env=env)
+    result = lab.upload(tiny_run, "--aws_command", each_real_aws, env=env)
 
     assert result.code == 0, result.out + result.err
     assert lab.log(tiny_run)["verified_by"] == "etag"
@@ -703,11 +705,11 @@ def test_names_that_a_listing_spoils_are_asked_for(
 
 @pytest.mark.parametrize("dialect", [{"lists": "not"}, {"uppercase_etags": True}], ids=str)
 def test_both_clis_understand_such_a_server(
-    lab: Lab, server: S3Server, tiny_run: Path, each_aws: str, dialect: dict[str, Any]
+    lab: Lab, server: S3Server, tiny_run: Path, each_real_aws: str, dialect: dict[str, Any]
 ) -> None:
     speak(server, **dialect)
 
-    result = lab.upload(tiny_run, "--aws_command", each_aws)
+    result = lab.upload(tiny_run, "--aws_command", each_real_aws)
 
     assert result.code == 0, result.out + result.err
     assert puts(server) == len(tree(tiny_run))
@@ -799,10 +801,10 @@ FULL_CONTROL = "bucket-owner-full-control"
 
 
 def test_the_acl_that_a_policy_requires_goes_with_every_object(
-    lab: Lab, server: S3Server, run: Path, each_aws: str
+    lab: Lab, server: S3Server, run: Path, each_real_aws: str
 ) -> None:
     speak(server, required_acl=FULL_CONTROL)
-    words = ("--aws_command", each_aws, "--completion_object")
+    words = ("--aws_command", each_real_aws, "--completion_object")
 
     without = lab.upload(run, *words)
     result = lab.upload(run, *words, "--acl", FULL_CONTROL)
@@ -840,10 +842,10 @@ def test_an_acl_that_would_open_a_run_to_others_is_refused(lab: Lab, tiny_run: P
 
 
 def test_a_dry_run_says_how_long_checksums_will_be_asked_for(
-    lab: Lab, server: S3Server, tiny_run: Path, each_aws: str
+    lab: Lab, server: S3Server, tiny_run: Path, each_real_aws: str
 ) -> None:
     server.encrypt_by_default(BUCKET, "aws:kms")
-    words = ("--aws_command", each_aws, "--dry_run", "--cores", "1")
+    words = ("--aws_command", each_real_aws, "--dry_run", "--cores", "1")
 
     told = lab.upload(tiny_run, *words)
     by_size = lab.upload(tiny_run, *words, "--verify", "size", "--json")

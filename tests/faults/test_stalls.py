@@ -166,7 +166,7 @@ def test_a_server_that_never_answers_ends_it(lab: Lab, server: S3Server, run: Pa
 
 
 def test_a_child_that_ignores_the_gentle_ways_is_killed_with_its_children(
-    lab: Lab, server: S3Server, run: Path, fake_aws: FakeAws
+    lab: Lab, server: S3Server, run: Path, quick_aws: FakeAws
 ) -> None:
     pids = lab.root / "pids"
     stubborn = f"""
@@ -179,7 +179,7 @@ if 'cp' in argv and not os.path.exists({str(pids)!r}):
     while True:
         signal.pause()"""
 
-    result = lab.upload(run, *STALL, "--aws_command", fake_aws(stubborn))
+    result = lab.upload(run, *STALL, "--aws_command", quick_aws(stubborn))
 
     assert result.code == 0, result.out + result.err
     assert not any(psutil.pid_exists(int(pid)) for pid in pids.read_text().split())
@@ -187,11 +187,11 @@ if 'cp' in argv and not os.path.exists({str(pids)!r}):
 
 
 def test_an_aws_that_says_0_when_it_is_ended_proves_nothing(
-    lab: Lab, server: S3Server, run: Path, fake_aws: FakeAws
+    lab: Lab, server: S3Server, run: Path, quick_aws: FakeAws
 ) -> None:
     code = "if 'cp' in argv:\n    signal.signal(signal.SIGINT, lambda *_: os._exit(0))\n    signal.pause()"
 
-    result = lab.upload(run, *STALL, "--cores", "1", "--aws_command", fake_aws(code))
+    result = lab.upload(run, *STALL, "--cores", "1", "--aws_command", quick_aws(code))
 
     assert result.code == 1
     assert "S3 does not answer" in result.err
@@ -200,13 +200,13 @@ def test_an_aws_that_says_0_when_it_is_ended_proves_nothing(
 
 
 def test_after_enough_stalls_nothing_more_is_launched(
-    lab: Lab, server: S3Server, small_run: Path, fake_aws: FakeAws
+    lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws
 ) -> None:
     """Each costs the time of a stall: a dead S3 must not cost that for every batch and pass."""
     count = lab.root / "count"
     code = f"if 'cp' in argv:\n    open({str(count)!r}, 'a').write('x')\n    signal.pause()"
 
-    result = lab.upload(small_run, *STALL, "--cores", "1", "--aws_command", fake_aws(code))
+    result = lab.upload(small_run, *STALL, "--cores", "1", "--aws_command", quick_aws(code))
 
     assert (result.code, result.out) == (1, "")
     assert "s3sync: S3 does not answer: s3://lab-runs/" in result.err
@@ -228,7 +228,7 @@ def test_a_slow_one_is_left_alone(lab: Lab, server: S3Server, run: Path) -> None
 
 
 def test_files_that_fail_one_after_the_other_end_their_batch(
-    lab: Lab, server: S3Server, small_run: Path, fake_aws: FakeAws
+    lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws
 ) -> None:
     """Each may have cost minutes of timeouts, and a batch may have a thousand."""
     lines = "print(f'upload failed: x to s3://lab-runs/{name}/f{n} Read timeout on endpoint URL', flush=True)"
@@ -240,7 +240,7 @@ if 'cp' in argv:
         n += 1
     signal.pause()"""
 
-    result = lab.upload(small_run, "--cores", "1", "--aws_command", fake_aws(code))
+    result = lab.upload(small_run, "--cores", "1", "--aws_command", quick_aws(code))
 
     assert result.code == 1
     assert "[s3.all-files-rejected]" in result.err, "as it can be reached when it is asked"
@@ -354,12 +354,12 @@ def test_a_signal_leaves_no_parts_even_if_the_child_has_to_be_killed(
     assert lab.upload(run).code == 0
 
 
-def test_a_stop_is_not_kept_up_by_cleaning(tmp_path: Path, fake_aws: FakeAws) -> None:
+def test_a_stop_is_not_kept_up_by_cleaning(tmp_path: Path, quick_aws: FakeAws) -> None:
     """Somebody may be waiting: each question has its time."""
     from s3sync.aws.client import AwsCli
 
     stop = StopRequest()
-    aws = AwsCli(fake_aws("signal.pause()"), dict(os.environ), stop)
+    aws = AwsCli(quick_aws("signal.pause()"), dict(os.environ), stop)
     stop.request(signal.SIGTERM)
 
     ended = aws.run_despite_stop(("s3api", "list-multipart-uploads"), timeout=0.5)

@@ -147,8 +147,8 @@ FakeAws = Callable[[str], str]
 def write_quick_aws(script: Path, code: str = "") -> str:
     """Write a double of the CLI that first runs this Python code; returns its path."""
     script.parent.mkdir(exist_ok=True)
-    start = f"sys.path.insert(0, {str(QUICK_AWS.parent)!r})\nimport quick_aws\nsys.exit(quick_aws.main(argv))"
-    script.write_text(f"#!{sys.executable} -IS\nimport os, sys, signal\nargv = sys.argv[1:]\n{code}\n{start}\n")
+    path = f"import os, sys, signal, time\nsys.path.insert(0, {str(QUICK_AWS.parent)!r})\nargv = sys.argv[1:]"
+    script.write_text(f"#!{sys.executable} -IS\n{path}\n{code}\nimport quick_aws\nsys.exit(quick_aws.main(argv))\n")
     script.chmod(0o755)
     return str(script)
 

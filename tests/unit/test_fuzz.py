@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -59,7 +60,7 @@ from tests.helpers.state_logs import finished, put_log, state_of, store_for
 
 fuzz = settings(
     deadline=None,
-    max_examples=250,
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "80")),  # .ci/run sets more
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
 )
 T = TypeVar("T")
