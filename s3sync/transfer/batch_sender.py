@@ -74,7 +74,7 @@ class BatchSender:
         self._is_s3_lost = False
 
     def send(self, batch: Batch, ahead: Ahead | None = None) -> BatchResult:
-        """Run one process to its end; raises AwsError if it cannot start, StateError, InterruptedBySignal."""
+        """Run one process to its end; raises AwsError if it cannot start, StateError, StoppedError."""
         with self._sharing:
             share = self._throttle.share_beside(self._shares_by_batch.values(), ahead) if self._throttle else None
             self._shares_by_batch[batch.number] = share

@@ -180,7 +180,7 @@ class FileUploader:
     def send(self, *groups: Sequence[LocalFile]) -> None:
         """Upload these files, one group after the other, in up to three passes; then `failed` has what is not verified.
 
-        Raises AwsError for a cause that another pass would meet again, StateError, and InterruptedBySignal.
+        Raises AwsError for a cause that another pass would meet again, StateError, and StoppedError.
         """
         wanted = [file for group in groups for file in group]
         failures: dict[str, Failure] = {}

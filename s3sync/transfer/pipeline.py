@@ -49,7 +49,7 @@ class Failure:
 
 
 class PassResult(NamedTuple):
-    """What reading back brought to light."""
+    """The proofs and failures that reading back has led to."""
 
     proofs: tuple[Proof, ...]
     failures: tuple[Failure, ...]

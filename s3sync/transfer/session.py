@@ -227,7 +227,7 @@ class UploadSession:
             return False
         self._store.check()
         corrupted = self._uploader.find_corrupted(order.markers)
-        if corrupted:  # then none of them: the instrument's manifest may name one of them
+        if corrupted:  # then no marker is sent: the manifest may name one of them
             self._failed.update(corrupted)
         else:
             self._uploader.send(order.markers)
