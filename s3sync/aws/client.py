@@ -88,6 +88,7 @@ class AwsCli:
         self.path = path
         self.processes = ProcessSet(stop, stall_seconds)
         self.version_text = ""  # what `version` returned
+        self._printed_version = ""  # by `aws --version`, once it was run
         self._wants_few_checksums = wants_few_checksums(environ)
         self._has_answered = False  # S3, so there were credentials
         self._environ = environ
@@ -115,14 +116,17 @@ class AwsCli:
         return aws_argv.s3_cp_argv(folder, url, storage, checksums)
 
     def check_usable(self, timeout: float | None = None) -> str:
-        """Run `aws --version`, and return what it prints. Raises AwsError if that fails."""
+        """Return what `aws --version` prints; it is run once. Raises AwsError if that fails."""
+        if self._printed_version:
+            return self._printed_version
         result = self.run(aws_argv.version_argv(), timeout)
         if not result.succeeded or not result.stdout:
             raise AwsError(
                 f"cannot use {printable(self.path)}: `aws --version` failed: {result.reason} ({_CHECK_INSTALLATION})",
                 id="aws.unusable",
             )
-        return self.sanitize(result.stdout.decode("utf-8", "replace"))
+        self._printed_version = self.sanitize(result.stdout.decode("utf-8", "replace"))
+        return self._printed_version
 
     def run(self, argv: Sequence[str], timeout: float | None = None) -> AwsResult:
         """Run an `s3api` command and keep all of its output. It is killed after `timeout` seconds.

@@ -854,7 +854,7 @@ def test_a_dry_run_says_how_long_checksums_will_be_asked_for(
     assert (
         "  proof   ETags that are no MD5s, as with KMS: the checksums of 4 objects are requested one by one" in told.out
     )
-    assert "--verify size compares the sizes alone" in told.out
+    assert "--verify size compares only the sizes" in told.out
     assert (by_size.json["checksum_seconds"], otherwise.json["checksum_seconds"]) == (0, 0)
 
 
