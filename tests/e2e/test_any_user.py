@@ -169,7 +169,7 @@ def test_a_scan_names_the_files_that_belong_to_another_user(open_lab: Lab, tiny_
 
     line = (
         f"s3sync: log_dir: in {open_lab.log_dir} this user cannot use locks/RUN.12345678.lock, which belong to root"
-        f" (`sudo chown -R {NOBODY}: {open_lab.log_dir}` gives all of it to this user)"
+        f" (`sudo chown -R {NOBODY}: {open_lab.log_dir}` gives all of it to this user) [monitor.log-dir-of-others]"
     )
     assert (told.returncode, lines_of(told.stderr)) == (1, [line])
 
