@@ -283,7 +283,7 @@ def test_a_background_process_of_a_command_does_not_keep_it_from_running_again(t
 def test_a_command_that_is_not_there_is_told(lab: Lab, tiny_run: Path) -> None:
     missing = lab.upload(tiny_run, "--on_complete", "no-such-program --x")
     assert missing.code == 2
-    assert "argument --on_complete: no such program: no-such-program (give its path)" in missing.err
+    assert "--on-complete: no such program: no-such-program (give its path)" in missing.err
 
     failed = lab.watch(tiny_run, entry={"on_complete": ["/nowhere/tell-lims"]})
     assert failed.code == 1
