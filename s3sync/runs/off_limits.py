@@ -1,4 +1,4 @@
-"""Where this program may write: never inside a run or a watched folder, and never in the current folder by chance.
+"""Check where this program may write: never inside a run or a watched folder.
 
 What lies in a run folder is uploaded. So a place is compared with the folders by what it really is: links are
 followed, and a bind mount is recognized by its inode and by the kernel's table of mounts.
@@ -65,14 +65,14 @@ def choose_temp_dir(environ: Mapping[str, str], outside: Iterable[str | Path] = 
         if not candidate or path in (seen for seen, _ in reasons):
             continue
         if around := find_enclosing_folder(path, folders):
-            raise StateError(_misplaced(path, around))
+            raise StateError(_misplaced(path, around), id="state.temp-dir-in-run")
         if why := _why_not(path):
             reasons.append((path, why))
             continue
-        tempfile.tempdir = path  # whoever else asks for a place, in a library too, is given the same
+        tempfile.tempdir = path  # libraries use the same folder
         return Path(path)
     tried = "; ".join(f"{printable(path)}: {why}" for path, why in reasons)
-    raise StateError(f"no folder for temporary files can be used: {tried} (set TMPDIR)")
+    raise StateError(f"no folder for temporary files can be used: {tried} (set TMPDIR)", id="state.no-temp-dir")
 
 
 def explain_misplaced_temp_dir(environ: Mapping[str, str], folders: Iterable[str | Path]) -> str:

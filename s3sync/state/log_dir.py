@@ -1,4 +1,4 @@
-"""The log directory: which one it is for this user, and whether this user can use it. Nothing here writes."""
+"""Choose the log directory of this user, and explain why one cannot be used. Nothing here writes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Obstacle(NamedTuple):
 
 
 def for_upload(environ: Mapping[str, str], default: Path | None = None) -> Place:
-    """The default, or a folder of this user's own where this user cannot write the default; raises StateError."""
+    """Return the default, or a folder of this user if the default cannot be written. Raises StateError."""
     default = default or DEFAULT
     obstacle = _obstacle(default, _WRITE, inner=False)
     if obstacle is None:
@@ -49,14 +49,16 @@ def for_upload(environ: Mapping[str, str], default: Path | None = None) -> Place
     own = own_folder(environ)
     if own is None:
         advice = f"give a folder with --log_dir, or set this one up once: `{_setup_command(default)}`"
-        raise StateError(f"no folder to keep the state logs in: {why}, nor any in its home ({advice})")
+        raise StateError(
+            f"no folder to keep the state logs in: {why}, nor any in its home ({advice})", id="state.no-log-dir"
+        )
     others = f"; uploads by {_owner(default)} neither see this one nor wait for it"
     where = f"{why}, so the state logs are in {printable(str(own))}"
     return Place(own, where + ("" if obstacle.is_missing else others))
 
 
 def for_reading(environ: Mapping[str, str], default: Path | None = None) -> Place:
-    """The default, unless it is missing and `upload` has to use a folder of this user's own."""
+    """Return the default, unless it is missing and `upload` has to use a folder of this user."""
     default = default or DEFAULT
     obstacle = _obstacle(default, _WRITE, inner=False)
     own = own_folder(environ) if obstacle and obstacle.is_missing else None
@@ -66,7 +68,7 @@ def for_reading(environ: Mapping[str, str], default: Path | None = None) -> Plac
 
 
 def own_folder(environ: Mapping[str, str]) -> Path | None:
-    """Where this user's programs keep state, by the XDG specification; None if no such place can be written."""
+    """Return where programs of this user keep state, by the XDG specification; None if none can be written."""
     homes = filter(None, [environ.get("HOME"), _home()])
     bases = [environ.get("XDG_STATE_HOME", ""), *(os.path.join(home, ".local", "state") for home in homes)]
     places = (Path(base) / "s3sync" for base in bases if os.path.isabs(base))
@@ -77,13 +79,15 @@ def require_readable(log_dir: Path) -> None:
     """Raise StateError if this user cannot read what is there, with the command that can; it may be missing."""
     obstacle = _obstacle(log_dir, _READ)
     if obstacle and not obstacle.is_missing:
-        raise StateError(f"cannot read {printable(str(log_dir))}: {_advice(log_dir, obstacle, '')}")
+        raise StateError(
+            f"cannot read {printable(str(log_dir))}: {_advice(log_dir, obstacle, '')}", id="state.log-dir-unreadable"
+        )
 
 
 def require_writable(log_dir: Path, config: Path | None = None) -> None:
-    """Raise StateError if this user cannot write there; what it says is that of `unwritable`."""
+    """Raise StateError if this user cannot write there, with the text of `unwritable`."""
     if line := unwritable(log_dir, config):
-        raise StateError(line)
+        raise StateError(line, id="state.log-dir-unwritable")
 
 
 def unwritable(log_dir: Path, config: Path | None = None) -> str:
