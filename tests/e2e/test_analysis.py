@@ -127,8 +127,7 @@ def test_what_the_instruments_manifest_denies_is_neither_sent_nor_are_the_marker
             f"Manifest.tsv says {zlib.crc32(whole):08x}: the copy from the instrument is damaged; copy it again"
         ),
         "Data/logs/dragen.log": (
-            "Manifest.tsv names it, but it is not on this disk: "
-            "the copy from the instrument is not whole; copy it again"
+            "Manifest.tsv lists it, but it is missing: the copy from the instrument is incomplete; copy it again"
         ),
     }
     assert (second["completed"], second["manifest_files"]) == (True, 0)
@@ -371,18 +370,18 @@ def test_a_manifest_as_instruments_write_it() -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "it names no file"),
-        (b"\r\n\n", "it names no file"),
+        (b"", "it lists no file"),
+        (b"\r\n\n", "it lists no file"),
         ("a\t00000000".encode("utf-16"), "it is not UTF-8 text"),
         (b"Data/\xe9\t00000000\n", "it is not UTF-8 text"),
         (b"a\t00000000\nb\t0000000", "line 2 is no path, tab and 8 hex digits"),
         (b"a\t00000000\nb", "line 2 is no path, tab and 8 hex digits"),
         (b"path\tcrc32\n", "line 1 is no path, tab and 8 hex digits"),
         (b"a\tb\t00000000\n", "line 1 is no path, tab and 8 hex digits"),
-        (b"/etc/passwd\t00000000\n", "line 1 names what is no file of the analysis: /etc/passwd"),
-        (b"a\t00000000\nData/../../x\t00000000\n", "line 2 names what is no file of the analysis: Data/../../x"),
-        (b"Data//\x1b[2J\t00000000\n", r"line 1 names what is no file of the analysis: Data//\x1b[2J"),
-        (b"a\t00000000\na\t00000001\n", "line 2 has another CRC-32 of a than a line before"),
+        (b"/etc/passwd\t00000000\n", "line 1 has a path that is not in the analysis: /etc/passwd"),
+        (b"a\t00000000\nData/../../x\t00000000\n", "line 2 has a path that is not in the analysis: Data/../../x"),
+        (b"Data//\x1b[2J\t00000000\n", r"line 1 has a path that is not in the analysis: Data//\x1b[2J"),
+        (b"a\t00000000\na\t00000001\n", "line 2 has another CRC-32 of a than an earlier line"),
     ],
 )
 def test_a_manifest_that_cannot_be_understood_says_where_and_why(content: bytes, why: str) -> None:
@@ -403,7 +402,7 @@ def test_a_manifest_that_is_no_file_or_far_too_large_is_a_reason(run: Path) -> N
     manifest = unit.path / "Manifest.tsv"
     manifest.unlink()
     os.mkfifo(manifest)
-    with pytest.raises(RunError, match="is no file"):
+    with pytest.raises(RunError, match="it is not a regular file"):
         analysis_manifest.read_checksums(unit)
     manifest.unlink()
     with manifest.open("wb") as stream:

@@ -574,7 +574,7 @@ def test_a_signal_ends_it_between_two_files(lab: Lab, server: S3Server, tiny_run
 
     assert (process.returncode, out) == (143, "")
     told = re.search(
-        r"s3sync: interrupted by SIGTERM: (\d+) of 504 files of .* deleted \(the same command goes on\)", err
+        r"s3sync: interrupted by SIGTERM: (\d+) of 504 files of .* deleted \(run the same command again to go on\)", err
     )
     assert told
     assert len(tree(tiny_run)) == 504 - int(told[1]) >= 2
