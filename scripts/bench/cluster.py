@@ -270,7 +270,7 @@ def about(workload: Workload) -> str:
         [
             f"{workload};",
             f"{pluralize(len(_cores()), 'core')} for all: each node is pinned to one of them, server and coordinator",
-            "to the last. `wall` is what this machine made of it. `own` is for nodes that share",
+            "to the last. `wall` is what this machine made of it. `own`: for nodes that share",
             "no core: of the node with most to do, the CPU-seconds times the wall time of a",
             "CPU-second in the trial with one node, and what came before and after the tasks",
             "there. `faster`: the local upload's seconds over these, in the same round;",
