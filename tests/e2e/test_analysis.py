@@ -348,7 +348,7 @@ def test_the_instrument_is_found_in_the_start_of_run_info(tmp_path: Path) -> Non
     path.write_text(f"<RunInfo><Run>{padding}<Instrument>LH2</Instrument></Run></RunInfo>")
     assert run_folder.read_instrument(path) == "LH2"
     path.write_text('<!DOCTYPE r [<!ENTITY i "LH3">]><RunInfo><Run><Instrument>LH3</Instrument></Run></RunInfo>')
-    with pytest.raises(RunError, match="with entities"):
+    with pytest.raises(RunError, match="has entities"):
         run_folder.read_instrument(path)
 
 
