@@ -161,7 +161,7 @@ def test_whoever_cancels_jobs_by_hand_loses_nothing(
         result = end_of(process)
     assert (result.code, result.out) == (1, "")
     assert "[slurm.jobs-ended]" in result.err
-    assert "the same command goes on from there" in result.err
+    assert "run the same command to continue" in result.err
     with lab.start(*words) as process, data_of(server, after=20) as gate:
         gate.wait_held(2)
         slurm.run("scancel", sorted(tasks(slurm))[0])

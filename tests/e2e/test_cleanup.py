@@ -331,7 +331,7 @@ def test_a_run_that_somebody_works_on_is_left_alone(lab: Lab, server: S3Server, 
         result = cleanup(lab, stored, "--delete", "--yes", "--json")
 
     assert (result.code, verdicts(result)[stored.name][0]) == (1, "busy")
-    assert "is in use: by another process" in verdicts(result)[stored.name][1]
+    assert "is in use: held by another process" in verdicts(result)[stored.name][1]
     assert server.requests == []
     assert len(tree(stored)) == 4
 

@@ -72,7 +72,7 @@ def test_a_log_directory_inside_the_run_is_refused(lab: Lab, run: Path, place: s
     assert result.code == 2
     shown = where if where.startswith("/") else f"{run}/{where}"
     why = f"{shown} is inside {run}, whose files are uploaded (give another --log_dir)"
-    assert result.err == f"s3sync: the log directory {why}\n"
+    assert result.err == f"s3sync: the log directory {why} [usage.log-dir-inside-run]\n"
 
 
 def test_a_log_directory_inside_a_folder_that_is_no_run_is_refused_too(lab: Lab, run: Path) -> None:
