@@ -182,7 +182,7 @@ def _to_json(record: Record) -> bytes:
 
 
 def _from_json(values: dict[str, Any]) -> Record:
-    """Raises whatever wrong values happen to raise."""
+    """Parse a record; wrong values raise ValueError, LookupError or TypeError."""
     if values.pop("version") != _VERSION:
         raise ValueError("another version")
     values |= {name: values.pop(key) for name, key in _KEYS.items()}

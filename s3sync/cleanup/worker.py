@@ -110,7 +110,7 @@ class Cleaner:
             yield check
 
     def _compare(self, run: RunStatus) -> verify.Verification:
-        """Raises S3SyncError; a bucket that could not be reached is not tried again."""
+        """Compare a run with S3; raises S3SyncError. A bucket that could not be reached is not tried again."""
         if error := self._unreachable.get(run.entry.bucket):
             raise error
         request = request_for(run, self._config)

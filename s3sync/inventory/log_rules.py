@@ -11,7 +11,7 @@ _ONE_NAME = "rename one of the folders, give one its own remote_path, or remove 
 
 
 def unreadable(case: Case) -> Decision | None:
-    """A run that cannot be read, or whose log cannot, has no other state."""
+    """Report a run that cannot be read, or whose log cannot."""
     if case.known.unreadable:
         return Decision(state="unreadable", reason=case.known.unreadable, id="state.unreadable")
     if case.candidate.unreadable:
@@ -20,14 +20,14 @@ def unreadable(case: Case) -> Decision | None:
 
 
 def name_taken(case: Case) -> Decision | None:
-    """The state log and the prefix in S3 belong to one folder."""
+    """Hold a folder whose state log and prefix in S3 belong to another one."""
     if case.claim.kind != "another":
         return None
     return Decision(state="duplicate name", reason=f"{case.claim.reason} ({_ONE_NAME})")
 
 
 def moved(case: Case) -> Decision | None:
-    """An uploaded run whose folder was moved is compared again."""
+    """Compare an uploaded run again if its folder was moved."""
     if case.claim.kind != "moved" or not _was_complete(case):
         return None
     what = "its files are compared with the state log, and with S3 where they differ"
@@ -35,7 +35,7 @@ def moved(case: Case) -> Decision | None:
 
 
 def replaced(case: Case) -> Decision | None:
-    """The folder of an uploaded run may hold another run now."""
+    """Report an uploaded run whose folder holds another run now."""
     if not _is_completed(case) or not case.change or not case.change.another:
         return None
     what = f"the folder holds another run than the one that was uploaded: {case.change.another}"
@@ -44,7 +44,7 @@ def replaced(case: Case) -> Decision | None:
 
 
 def changed(case: Case) -> Decision | None:
-    """What came into an uploaded run is uploaded, too."""
+    """Upload what came into an uploaded run."""
     if not _is_completed(case) or not case.change or not case.entry.upload_changes:
         return None
     reason = f"{case.change.text}; uploaded at the next scan"
@@ -52,7 +52,7 @@ def changed(case: Case) -> Decision | None:
 
 
 def uploaded(case: Case) -> Decision | None:
-    """A completed run, perhaps with changes that the config ignores."""
+    """Accept a completed run, perhaps with changes that the config ignores."""
     head = case.head
     if head is None or not head.completed:
         return None
@@ -64,7 +64,7 @@ def uploaded(case: Case) -> Decision | None:
 
 
 def reopened(case: Case) -> Decision | None:
-    """A run that was completed once is not checked for completeness again."""
+    """Continue a run that was completed once, without checking its completeness again."""
     return due(case) if _was_complete(case) else None
 
 

@@ -49,19 +49,19 @@ def _first(rules: Sequence[Rule], case: Case) -> Decision | None:
 
 
 def too_old_while_written(case: RunCase) -> Decision | None:
-    """A run that is still being written, and too old, is not streamed."""
+    """Skip a run that is still being written, and too old to be streamed."""
     if _is_still_written(case) and case.is_too_old(case.candidate.run_info_mtime):
         return _unfinished(case)
     return None
 
 
 def still_written(case: RunCase) -> Decision | None:
-    """A run without its completion marker is streamed if its entry wants that."""
+    """Stream a run without its completion marker if its entry wants that."""
     return _streamed_or_unfinished(case) if _is_still_written(case) else None
 
 
 def too_old(case: RunCase) -> Decision | None:
-    """A run that was finished long ago is not started, unless it has just been copied here."""
+    """Skip a run that was finished long ago, unless it has just been copied here."""
     if not case.is_too_old(case.finished) or case.arrived_lately():
         return None
     return _too_old(case, case.finished, run_folder.RUN_INFO)
@@ -81,7 +81,7 @@ def _too_old(case: Case, finished: float, marker: str) -> Decision:
 
 
 def samples_do_not_match(case: RunCase) -> Decision | None:
-    """A run whose samples do not match, or that has no samplesheet, is not uploaded here."""
+    """Skip a run whose samples do not match, or that has no samplesheet."""
     samples = case.samples
     if samples.verdict == "match":
         return None
@@ -90,19 +90,19 @@ def samples_do_not_match(case: RunCase) -> Decision | None:
 
 
 def on_slurm(case: RunCase) -> Decision | None:
-    """A run that was handed over to Slurm is not checked again."""
+    """Follow a run that was handed over to Slurm, without checking it again."""
     if not case.work_folder.exists():
         return None
     return _warning(due(case), "" if case.marked.is_complete else case.readiness.warning)
 
 
 def lacks_files(case: RunCase) -> Decision | None:
-    """A run that has its marker, but not all of its files, waits for them."""
+    """Wait for the files of a run that has its marker, but not all of them."""
     return None if case.readiness.is_complete else _streamed_or_unfinished(case)
 
 
 def ready(case: RunCase) -> Decision:
-    """The run is complete, and to be uploaded."""
+    """Upload the complete run."""
     return _warning(due(case), case.readiness.warning)
 
 
@@ -129,12 +129,12 @@ def _unfinished(case: RunCase) -> Decision:
 
 
 def wrong_samples(case: RunCase) -> Decision | None:
-    """A run whose samples do not match is not streamed either."""
+    """Skip a run whose samples do not match, as without streaming."""
     return samples_do_not_match(case) if case.samples.verdict == "samples do not match" else None
 
 
 def no_samples_yet(case: RunCase) -> Decision | None:
-    """The samplesheet may still come, or be corrected, until the run is complete."""
+    """Wait for a samplesheet, which may come or be corrected until the run is complete."""
     if case.samples.verdict == "match":
         return None
     unfinished = _unfinished(case)
@@ -143,7 +143,7 @@ def no_samples_yet(case: RunCase) -> Decision | None:
 
 
 def abandoned(case: RunCase) -> Decision | None:
-    """The instrument has stopped writing, and has not finished."""
+    """Report a run that its instrument has stopped writing, and has not finished."""
     if not case.is_abandoned():
         return None
     reason = f"{case.readiness.reason}, and nothing changed for {case.config.abandoned_hours:g} h"
@@ -151,7 +151,7 @@ def abandoned(case: RunCase) -> Decision | None:
 
 
 def streaming(case: RunCase) -> Decision:
-    """The files that no longer change are uploaded while the instrument writes the others."""
+    """Upload the files that no longer change while the instrument writes the others."""
     files = case.head.uploaded_files if case.head else 0
     reason = f"{files:,} files proven so far; {case.readiness.reason}"
     return Decision(state="streaming", reason=reason)
@@ -169,21 +169,21 @@ def _with_files_in_s3(reason: str, head: log_format.LogSummary | None) -> str:
 
 
 def analysing(case: AnalysisCase) -> Decision | None:
-    """The instrument has not finished the analysis."""
+    """Wait for an analysis that the instrument has not finished."""
     if case.finish.is_complete:
         return None
     return Decision(state="analysing", reason=case.finish.reason)
 
 
 def too_old_analysis(case: AnalysisCase) -> Decision | None:
-    """An analysis that was finished long ago is not started."""
+    """Skip an analysis that was finished long ago."""
     if not case.is_too_old(case.finish.marker_time):
         return None
     return _too_old(case, case.finish.marker_time, "CopyComplete.txt")
 
 
 def ready_analysis(case: AnalysisCase) -> Decision:
-    """The analysis is complete, and to be uploaded. Raises S3SyncError if its manifest cannot be read."""
+    """Upload the complete analysis. Raises S3SyncError if its manifest cannot be read."""
     analysis_manifest.read_checksums(case.run)
     return _warning(due(case), case.finish.warning)
 

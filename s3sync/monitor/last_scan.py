@@ -88,7 +88,7 @@ def write(log_dir: Path, last: LastScan) -> None:
 
 
 def _parse(facts: Any) -> LastScan:
-    """Raises ValueError, LookupError or TypeError if it is not a file of this version."""
+    """Parse the file; raise ValueError, LookupError or TypeError if it is not a file of this version."""
     if facts["version"] != VERSION:
         raise ValueError("of another version")
     counted = facts["counted"]

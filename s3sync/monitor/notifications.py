@@ -110,7 +110,7 @@ class _UnreadableError(Exception):
 
 
 def _load(log_dir: Path) -> Memory:
-    """Raises _UnreadableError."""
+    """Return what is remembered; raises _UnreadableError."""
     memory = _read(path_of(log_dir), _parse)
     return memory if memory is not None else _take_over(log_dir)
 
@@ -168,7 +168,7 @@ def _dump(memory: Memory) -> bytes:
 
 
 def _parse(facts: Any) -> Memory:
-    """Raises what wrong values happen to raise."""
+    """Parse the file; wrong values raise ValueError, LookupError or TypeError."""
     if facts["version"] != VERSION:
         raise ValueError("another version's")
     return Memory(

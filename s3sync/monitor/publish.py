@@ -100,7 +100,7 @@ def _write(config: Config, scans: ScanStatus) -> None:
 
 
 def _write_metrics(path: Path, known: History, scans: ScanStatus, log_dir: Path) -> None:
-    """Raises StateError."""
+    """Write the metrics; raises StateError."""
     try:
         content = metrics.render(known, scans, _free_bytes(log_dir))
         files.make_public_folder(path.parent)

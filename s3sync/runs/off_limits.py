@@ -118,7 +118,7 @@ def _mounted_below(real: str, unwanted: Mapping[str, str], mounts: tuple[Mount, 
 
 
 def _in_file_system(real: str, mounts: tuple[Mount, ...]) -> tuple[str, str] | None:
-    """A real path as device and path within its file system, which is the same wherever that is mounted."""
+    """Return a real path as device and path within its file system, the same wherever that is mounted."""
     found = None
     for mount in mounts:  # later ones cover earlier ones
         point = mount.point.rstrip("/")

@@ -69,7 +69,7 @@ def _check_version(expected: str) -> access.CheckResult:
 
 
 def _check_directory(path: str, run: str) -> access.CheckResult:
-    """An empty folder may be where nobody mounted the disk of the runs."""
+    """Check a directory: an empty one may be where nobody mounted the disk of the runs."""
     where, advice = printable(path), "mount it there, too, under the same path"
     try:
         os.listdir(path)

@@ -90,7 +90,7 @@ class NodeTrials:
             yield no_answer(error)
 
     def _try(self, nodes: Sequence[str]) -> Iterator[CheckResult]:
-        """A node that could not be tried is no problem if another one was: it may be busy, or not suit the options."""
+        """Yield the results; a node that could not be tried (busy, or unsuitable) is no problem if another one was."""
         has_tried = False
         for trial, overdue in self._ends(self._submit_all(nodes)):
             if overdue and not trial.started:

@@ -73,7 +73,7 @@ def presence(path: str, numbers: Sequence[int] = (), beside: str = "") -> Presen
 
 
 def _above(parent: str, numbers: Sequence[int], beside: str) -> Presence:
-    """The same by the directory that held the folder: it tells whether the file system is there."""
+    """Compare by the directory that held the folder, which shows whether the file system is there."""
     try:
         device = _device(parent)
         if device is None:  # a log without numbers may be of a container, whose paths mean nothing here
@@ -98,7 +98,7 @@ def _device(path: str) -> int | None:
 
 
 def _nearest(path: str) -> str:
-    """The lowest directory above that is there."""
+    """Return the lowest directory above that exists."""
     while path != os.path.dirname(path) and not os.path.lexists(path):
         path = os.path.dirname(path)
     return path
@@ -123,7 +123,7 @@ def is_same_folder(one: str | Path, other: str | Path) -> bool:
 
 
 def distinct(folders: Iterable[Path]) -> list[list[Path]]:
-    """The paths in groups, one for each real folder; where one is a link the folder's own path comes first."""
+    """Return the paths in groups, one for each real folder; the folder's own path comes before links."""
     groups: list[list[Path]] = []
     for folder in folders:
         group = next((group for group in groups if is_same_folder(group[0], folder)), None)
@@ -164,7 +164,7 @@ def claim(
 
 
 def unclaimed(run: Run, others: Sequence[Path]) -> Claim:
-    """The same where no log says whose name it is: nobody wins by chance."""
+    """Hold all of them where no log says whose name it is: nobody wins by chance."""
     return Claim("another", _several([run.path, *others])) if others else OWN
 
 
@@ -194,7 +194,7 @@ def difference(run: Run, listing: local_files.Listing, proven: Mapping[str, Proo
 
 
 def _sample(both: Sequence[tuple[LocalFile, Proof]]) -> list[tuple[LocalFile, Proof]]:
-    """Some of those that can be compared by their MD5, and are not what was proven by their times alone."""
+    """Return some files that their MD5 can compare, and whose times differ from what was proven."""
     able = [
         (file, proof)
         for file, proof in both

@@ -118,7 +118,7 @@ def entries_of_others(log_dir: Path) -> str:
 
 
 def _obstacle(log_dir: Path, mode: int, *, inner: bool = True) -> Obstacle | None:
-    """The outermost; what is missing can be made where this user may write."""
+    """Return what keeps this user from using the folder, the outermost first; missing folders can be made."""
     for folder in (*reversed(log_dir.parents), log_dir):
         if not os.path.lexists(folder):  # in a folder that this user may pass
             return (
@@ -140,7 +140,7 @@ def _obstacle(log_dir: Path, mode: int, *, inner: bool = True) -> Obstacle | Non
 
 
 def _advice(log_dir: Path, obstacle: Obstacle, elsewhere: str) -> str:
-    """The reason, and in parentheses what to do about it."""
+    """Return the reason, and in parentheses what to do about it."""
     path, reason, is_missing = obstacle
     user, owner = _name(os.geteuid()), _owner(path)
     belongs = f"{'it' if path == log_dir else printable(str(path))} belongs to {owner}"
@@ -165,7 +165,7 @@ def _advice(log_dir: Path, obstacle: Obstacle, elsewhere: str) -> str:
 
 
 def _config_line(config: Path, log_dir: Path) -> str:
-    """The line that moves the log directory to where this user can write."""
+    """Return the line that moves the log directory to where this user can write."""
     own = own_folder(os.environ)
     where = printable(str(config))
     if own is None or own == log_dir:
@@ -176,7 +176,7 @@ def _config_line(config: Path, log_dir: Path) -> str:
 
 
 def _entries(log_dir: Path) -> Iterator[tuple[Path, int]]:
-    """What this program has there, and what it has to be able to do with that."""
+    """Yield what this program has there, and what it has to be able to do with that."""
     for folder in (log_dir, *(log_dir / name for name in _INNER)):
         with contextlib.suppress(OSError), os.scandir(folder) as found:
             for entry in found:

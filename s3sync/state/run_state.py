@@ -109,7 +109,7 @@ class RunState:
     # What happens to it.
 
     def started_call(self, files: Iterable[LocalFile], *, total: int, still_since: int, now: str) -> RunState:
-        """A call begins, with these files of the run listed; `total` counts those that cannot be uploaded, too.
+        """Return the state when a call begins; `total` counts files that cannot be uploaded, too.
 
         A completed run that is uploaded again counts what this upload sends from zero.
         """
@@ -143,11 +143,11 @@ class RunState:
         return replace(self, parts_since=self.parts_since or now)
 
     def resumed(self, proofs: Iterable[Proof]) -> RunState:
-        """A call was killed: these proofs are in its journal, and nobody knows what else it did."""
+        """Return the state after a killed call: these proofs are in its journal, and the rest is unknown."""
         return replace(self, completed=False, proven={**self.proven, **{proof.path: proof for proof in proofs}})
 
     def collected(self, proofs: Iterable[Proof], *, sent_files: int, sent_bytes: int, seconds: float) -> RunState:
-        """The jobs of a cluster have verified these files. Applying this twice changes nothing more.
+        """Return the state with the files that jobs of a cluster have verified; twice is as good as once.
 
         A proof in the state is newer than theirs if it says how the file was: it is the finalizer job's.
         """
@@ -163,7 +163,7 @@ class RunState:
         )
 
     def finished_call(self, result: CallResult, now: str) -> RunState:
-        """A call ends, however it ends."""
+        """Return the state after a call, however it ended."""
         completion = result.completion
         attempts = self.attempts
         if completion or result.sent_files or result.is_streaming:

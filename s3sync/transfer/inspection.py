@@ -1,4 +1,4 @@
-"""Inspect what is to be uploaded: is it a run, is it complete, is it the run that the state log is about?"""
+"""Inspect what is to be uploaded: that it is a run, complete, and the run of its state log."""
 
 from __future__ import annotations
 
