@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.helpers.boto import client
-from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, skip_or_fail, tree
+from tests.helpers.lab import AWS_V1, BUCKET, FakeAws, Lab, Result, skip_or_fail, tree
 from tests.helpers.promise import is_pending, is_proven, next_scan_completes
 from tests.helpers.radosgw import Gateway
 from tests.helpers.s3server import MIB, Fault, S3Server
@@ -39,6 +39,8 @@ WHEN_CP = "if 'cp' in argv:\n    "
 SILENT = (
     "import quick_aws\n    sys.stdout = sys.stderr = open(os.devnull, 'w')\n    quick_aws.main(argv)\n    os._exit(0)"
 )
+
+REAL_SILENT = f"import subprocess\n    subprocess.run([{AWS_V1!r}, *argv], capture_output=True)\n    os._exit(0)"
 
 
 def when_nth(word: str, number: int, folder: Path) -> str:
@@ -117,11 +119,14 @@ def test_row_02_503_to_whatever_is_asked(lab: Lab, server: S3Server, tiny_run: P
     next_scan_completes(lab, tiny_run, server)
 
 
-def test_row_03_server_never_answers(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws) -> None:
-    """Two files arrive, and one never does. The newest versions of the CLI exit 0 here, without a word."""
+def test_row_03_server_never_answers(lab: Lab, server: S3Server, tiny_run: Path, fake_aws: FakeAws) -> None:
+    """Two files arrive, and one never does. The newest versions of the CLI exit 0 here, without a word.
+
+    With the real CLI, which sends the files of a batch at the same time.
+    """
     server.add_fault(Fault("hang", key_contains=FIRST, count=None))
 
-    result = lab.upload(tiny_run, "--aws_command", quick_aws(WHEN_CP + SILENT), "--cores", "2", *STALL)
+    result = lab.upload(tiny_run, "--aws_command", fake_aws(WHEN_CP + REAL_SILENT), "--cores", "2", *STALL)
 
     is_pending(lab, tiny_run, result, "not in S3; aws moved no bytes", FIRST)
     assert (passes(result), sent(server, SECOND), sent(server, MARKER)) == (3, 1, 0)

@@ -27,7 +27,7 @@ def is_pending(
     """
     assert result.code == code, result.out + result.err
     assert "Traceback" not in result.err
-    assert reason in result.out + result.err
+    assert reason in result.out + result.err, result.out + result.err
     log = _valid_log(lab, run, journal=journal)
     assert log["completed"] is False
     paths = [str(run / path) for path in files]
