@@ -157,7 +157,7 @@ def test_a_run_that_the_instrument_gives_up_is_told_once(lab: Lab, server: S3Ser
     watched.keys["abandoned_hours"] = 1e-6
     told = watched.scan()
     assert told.code == 0
-    assert told.err.count("abandoned") == 1
+    assert told.err.count("[run.abandoned]") == 1
     watched.quiet_tick()
     assert watched.objects() == watched.bulk()
 
