@@ -1,6 +1,6 @@
 """The ```console blocks of the documentation: read, played on a real terminal in a sandbox, compared, rewritten.
 
-`python -m tests.transcript` plays all of them and writes what came into the pages where they differ.
+`python -m tests.helpers.transcript` plays all of them and writes what came into the pages where they differ.
 """
 
 from __future__ import annotations
