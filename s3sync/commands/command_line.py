@@ -17,8 +17,7 @@ COMMANDS = ("upload", "verify", "init", "check", "monitor", "status", "report", 
 SHELLS = ("bash", "zsh", "tcsh")  # that the options can be completed in
 
 _DESCRIPTION = """\
-Puts Illumina sequencing runs into AWS S3 with the AWS CLI, and proves that
-every byte arrived.
+Uploads Illumina sequencing runs to Amazon S3 and verifies every file.
 """
 _EXIT_CODES = """\
 exit codes:

@@ -1,4 +1,4 @@
-"""`s3sync upload`: put one run into a bucket, and prove that every file arrived."""
+"""`s3sync upload`: upload one run, and verify every file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from s3sync.state import log_dir
 from s3sync.transfer import bandwidth, progress, request, upload
 
 USAGE = "RUN --bucket B [options]"
-DESCRIPTION = "Put one run into a bucket, and prove that every file arrived."
+DESCRIPTION = "Upload one run, and verify every file."
 EXAMPLES = """\
 examples:
   s3sync upload /data/RUN --bucket lab-runs
