@@ -584,3 +584,36 @@ def test_no_way_of_asking_calls_a_missing_object_present() -> None:
             seen = reader_of(FakeAws(*map(key_of, present)), mode, names).get_many(files_of(*names))
             assert {name for name, each in seen.items() if isinstance(each, RemoteObject)} == set(present)
             assert {name for name, each in seen.items() if isinstance(each, Absent)} == set(names) - set(present)
+
+
+# What this call has sent
+
+
+@pytest.mark.parametrize(
+    ("now", "is_new"),
+    [
+        (RemoteObject(5, OTHER, modified=100), True),
+        (RemoteObject(6, MD5, modified=100), True),
+        (RemoteObject(5, MD5, modified=101), True),
+        (RemoteObject(5, MD5, modified=100), False),
+        (RemoteObject(5, MD5, modified=0), False),
+    ],
+)
+def test_an_object_that_is_as_it_was_at_first_is_not_what_was_sent(now: RemoteObject, is_new: bool) -> None:
+    def answer(words: Words) -> AwsResult | None:
+        return printed(words, [[key_of("a"), 5, f'"{MD5}"', "1970-01-01T00:01:40+00:00"]])
+
+    reader = reader_of(FakeAws(answer=answer))
+    assert reader.list_run() == {"a": RemoteObject(5, MD5, listed=True, modified=100)}
+    assert reader.is_new("a", now) is is_new
+    assert reader.is_new("b", now)
+
+
+def test_a_listing_with_another_size_than_the_object_is_not_believed_any_more() -> None:
+    aws = FakeAws(*ALL)
+    reader = reader_of(aws, "auto", NAMES)
+    wanted = files_of(*NAMES[:10])
+    listed = {file.path: RemoteObject(1, MD5, listed=True) for file in wanted}
+    seen = reader.head_unsettled(wanted, listed)
+    assert seen == {name: there(name, listed=False) for name in NAMES[:10]}
+    assert "cannot be listed reliably" in reader.why_unlisted

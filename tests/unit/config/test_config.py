@@ -536,6 +536,17 @@ def test_a_secret_needs_a_private_file(write: Write, mode: int) -> None:
     load_config(write(f"webhook: ''\n{ENTRY}", mode=mode), {"S3SYNC_WEBHOOK": SECRET})
 
 
+@pytest.mark.parametrize("mode", [0o602, 0o620, 0o666])
+def test_a_command_needs_a_file_that_nobody_else_can_write(write: Write, mode: int) -> None:
+    """Whoever can write the file could have us run anything."""
+    text = ENTRY.replace("remote_path: /", "remote_path: /, on_complete: [/bin/true]")
+    (line,) = error_lines(write(text, mode=mode))
+    assert line.startswith("c.yaml:1:")
+    assert "monitor[0].on_complete: is a command, and others may write this file (chmod go-w c.yaml)" in line
+    load_config(write(text, mode=0o644))
+    load_config(write(ENTRY, mode=mode))
+
+
 # Files that are none
 
 
