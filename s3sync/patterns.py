@@ -1,9 +1,8 @@
 """Search with a regular expression of a user, but only for a limited time.
 
 A regular expression can take years for a short text, and Python's `re` cannot be interrupted from another thread. The
-library `regex` has a timeout. It agrees with `re` on printable ASCII text (compared with 116,000 random patterns), but
 library `regex` has a timeout. It agrees with `re` on printable ASCII text (tested with 116,000 random patterns), but
-any other text; and patterns that cannot take long, which are most of them, are left to `re` alone.
+not on all other text, which is left to `re`, as are patterns that cannot take long: most of them.
 """
 
 from __future__ import annotations
