@@ -29,26 +29,9 @@ from s3sync.monitor.scan_status import ScanStatus, read_status
 from s3sync.signals import StopRequest
 from s3sync.state import lock
 from s3sync.transfer.progress import Lines
+from tests.helpers.page import DONE, NOW
 
-NOW = 1_795_000_000.0
 HOUR = 3600.0
-DONE = HistoryRow(
-    run_id="20261118_LH00130_0061_A22CC55LT4",
-    state="uploaded",
-    reason="90 files proven in S3",
-    instrument="NovaSeq X LH00130",
-    destination="s3://lab-runs/2026",
-    is_watched=True,
-    files=90,
-    total_files=90,
-    failed_files=0,
-    size=207_300_000,
-    rate=50e6,
-    began=NOW - 48 * HOUR,
-    done=NOW - 25 * HOUR,
-    proven=NOW - 24 * HOUR,
-    tried=NOW - 24 * HOUR,
-)
 FAILED = replace(DONE, state="failed", reason="88 of 90 files proven, 2 failed", proven=None)
 OF_THE_RUN = Problem(DONE.key, "not completed", "run")
 
