@@ -15,7 +15,7 @@ from s3sync.slurm.client import Slurm, SlurmJob, summarize
 from s3sync.slurm.executor import Collector
 from s3sync.slurm.submission import submit_finalizer
 from s3sync.slurm.work_folder import FINALIZER, WorkFolder
-from s3sync.state import StateStore, lock
+from s3sync.state import StateStore
 from s3sync.text import pluralize
 from s3sync.transfer import progress, request
 from s3sync.transfer.request import UploadRequest
@@ -155,8 +155,7 @@ class JobFollower:
     def _collect(self) -> int:
         """Save what the jobs have verified; return the number of files that the log has then."""
         store, stop = self._upload.store, StopRequest()
-        with lock.hold(store.lock_path, "the finalizer job ends", stop=stop) as held:
-            store.guard(held.check)
+        with store.locked("the finalizer job ends", stop=stop):
             store.prepare()
             known = store.load().state
             state = Collector(self._environ).collect(self._upload.request, self._upload.run, store, known, stop)
@@ -188,7 +187,7 @@ class JobFollower:
         if not arrays or has_finalizer or self._folder.has_finalizer(max(arrays)):
             return
         try:
-            with lock.hold(self._upload.store.lock_path, _SUBMITTING, stop=self._stop) as held:
+            with self._upload.store.locked(_SUBMITTING, stop=self._stop) as held:
                 jobs = self._slurm.jobs(self._spec.name)  # another process may have submitted it meanwhile
                 if all(job.task is not None for job in jobs):
                     held.check()
@@ -207,7 +206,7 @@ class JobFollower:
         if not self._slurm.usable_nodes(self._spec.options, broken):
             return False
         try:
-            with lock.hold(self._upload.store.lock_path, _SUBMITTING, stop=self._stop) as held:
+            with self._upload.store.locked(_SUBMITTING, stop=self._stop) as held:
                 if not self._slurm.jobs(self._spec.name) and self._folder.exists():
                     held.check()
                     submit_finalizer(self._folder, self._spec, self._slurm, None, sorted(broken))

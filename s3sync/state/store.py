@@ -22,6 +22,7 @@ from s3sync import files
 from s3sync.aws.destination import Destination
 from s3sync.errors import BusyError, StateError, explained
 from s3sync.runs import Run, local_files
+from s3sync.signals import StopRequest
 from s3sync.state import lock
 from s3sync.state.log_format import (
     CorruptError,
@@ -75,6 +76,15 @@ class StateStore:
         self._temporary = self._folder / f".{name}.{destination.tag}.tmp"
         self._journal: int | None = None
         self._check: Callable[[], None] = lambda: None
+
+    @contextlib.contextmanager
+    def locked(
+        self, busy: str, *, stop: StopRequest | None = None, say: Callable[[str], None] = lambda _line: None
+    ) -> Iterator[lock.HeldLock]:
+        """Hold the lock of the run and destination, which each write checks from then on; see `lock.hold`."""
+        with lock.hold(self.lock_path, busy, stop=stop, say=say) as held:
+            self.guard(held.check)
+            yield held
 
     def guard(self, check: Callable[[], None]) -> None:
         """Call `check`, of the lock that protects the upload, before each write; it raises if the lock is lost."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 from s3sync.errors import S3SyncError, StoppedError
 from s3sync.runs import Run, analysis, completion
 from s3sync.signals import StopRequest
-from s3sync.state import RunState, StateStore, lock
+from s3sync.state import RunState, StateStore
 from s3sync.state import log_dir as state_log_dir
 from s3sync.text import printable, to_iso
 from s3sync.transfer import batches, hook, selection
@@ -41,8 +41,7 @@ def upload(
     """
     call = _begin_call(request, environ, stop, display, executor)
     busy = f"{call.target} is being uploaded already"
-    with lock.hold(call.store.lock_path, busy, stop=stop, say=display.say) as run_lock:
-        call.store.guard(run_lock.check)
+    with call.store.locked(busy, stop=stop, say=display.say) as run_lock:
         return call.upload_locked(run_lock.descriptor)
 
 
