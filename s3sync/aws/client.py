@@ -19,6 +19,7 @@ from s3sync.aws.causes import Cause
 from s3sync.aws.destination import Storage
 from s3sync.aws.diagnosis import are_credentials_missing, describe_exit_code, fatal_error_in, strip_prefix
 from s3sync.aws.installation import find_aws, packaged_version
+from s3sync.aws.plugin import CliPlugin
 from s3sync.aws.process_set import ProcessSet
 from s3sync.aws.settings import (
     S3Settings,
@@ -83,8 +84,9 @@ class AwsCli:
         stop: StopRequest,
         inherited: Sequence[int] = (),
         stall_seconds: float = STALL_SECONDS,
+        plugin: CliPlugin | None = None,
     ) -> None:
-        """`inherited` descriptors, such as those of locks, stay open in the processes."""
+        """`inherited` descriptors, such as those of locks, stay open in the processes. `s3 cp` loads the plugin."""
         self.path = path
         self.processes = ProcessSet(stop, stall_seconds)
         self.version_text = ""  # what `version` returned
@@ -96,6 +98,7 @@ class AwsCli:
         self._command = (*processes.argv_to_start(path), *_endpoint_options(environ))
         self._inherited = tuple(inherited)
         self._stop = stop
+        self._plugin = plugin
 
     def version(self, timeout: float | None = None) -> str:
         """Return the version, e.g. `aws-cli/1.46.3 Python/3.11.7 …`. Raises AwsError.
@@ -169,11 +172,24 @@ class AwsCli:
     ) -> AwsResult:
         """Run an `s3 cp` command. Pass on its process id, and each line of its output and errors.
 
-        `config` replaces the usual AWS config. Lines that begin with `upload: ` do not count as errors.
+        `config` replaces the usual AWS config. Lines that begin with `upload: ` do not count as errors. A CLI that
+        cannot load the plugin has sent nothing; it is run again without it.
         """
+        result = self._stream(argv, on_line, on_start, config)
+        if not result.succeeded and self._plugin and self._plugin.has_failed("\n".join(result.errors)):
+            result = self._stream(argv, on_line, on_start, config)
+        return result
+
+    def _stream(
+        self,
+        argv: Sequence[str],
+        on_line: Callable[[str], None],
+        on_start: Callable[[int], None],
+        config: Path | None,
+    ) -> AwsResult:
         self._stop.raise_if_requested()
         tail: deque[bytes] = deque(maxlen=_TAIL_LINES)
-        with self._running(argv, merge_stderr=True, config=config) as process:
+        with self._running(argv, merge_stderr=True, config=config, plugin=self._plugin) as process:
             assert process.stdout is not None
             stdout = process.stdout
             on_start(process.pid)
@@ -222,8 +238,11 @@ class AwsCli:
         merge_stderr: bool = False,
         survives_stop: bool = False,
         config: Path | None = None,
+        plugin: CliPlugin | None = None,
     ) -> AbstractContextManager[Process]:
         environ = {**self._environ, "AWS_CONFIG_FILE": str(config)} if config else self._environ
+        if plugin:
+            environ = plugin.prepare(environ, self.version_text)
 
         def start() -> Process:
             command = (*self._command, *argv)
@@ -264,7 +283,8 @@ def connect(
     carried = write_config(environ, settings, config)
     # Its temporary files go to the same disk, and never into the current folder.
     child = {**child_environment(environ, config, carried), "TMPDIR": str(work.parent.parent)}
-    return AwsCli(find_aws(command, environ), child, stop, inherited, stall_seconds)
+    plugin = CliPlugin(work) if settings.client == "auto" else None
+    return AwsCli(find_aws(command, environ), child, stop, inherited, stall_seconds, plugin)
 
 
 def describe_installed(environ: Mapping[str, str], stop: StopRequest, timeout: float) -> str:

@@ -52,7 +52,7 @@ _UTF8 = re.compile(r"\.utf-?8(@|\Z)", re.IGNORECASE)
 _URL_CREDENTIALS = re.compile(r"(?<=://)[^\s/?#]*@")
 
 
-TransferClient = Literal["default", "crt"]
+TransferClient = Literal["auto", "default", "crt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class S3Settings:
     threads: int
     multipart: Multipart = DEFAULT_MULTIPART
     max_bandwidth: int | None = None
-    client: TransferClient = "default"
+    client: TransferClient = "default"  # auto: with the plugin
 
     def as_config(self) -> dict[str, str]:
         """Return names and values as in the `s3` section of an AWS config.
@@ -78,7 +78,7 @@ class S3Settings:
             "max_concurrent_requests": str(self.threads),
             "multipart_threshold": str(self.multipart.threshold),
             "multipart_chunksize": str(self.multipart.part_size),
-            "preferred_transfer_client": self.client,
+            "preferred_transfer_client": "crt" if self.client == "crt" else "default",
         }
 
 

@@ -110,9 +110,10 @@ def _add_speed(group: options.Container) -> None:
     add(
         "--transfer-client",
         "--transfer_client",
-        choices=("default", "crt"),
-        default="default",
-        help="crt: the client in C of the AWS CLI version 2, which takes less CPU (default: default)",
+        choices=("auto", "default", "crt"),
+        default="auto",
+        help="auto: small files by a plugin in the AWS CLI, which takes less CPU, where that is safe; default: all by "
+        "the AWS CLI alone; crt: the client in C of its version 2 (default: auto)",
     )
     add(
         "--stall-minutes",

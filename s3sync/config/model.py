@@ -83,9 +83,10 @@ class Config(Model):
         "rates by local time, e.g. {'Mon-Fri 08:00-18:00': 50MB/s}; at any other time there is no limit.",
     )
     transfer_client: settings.TransferClient = Field(
-        default="default",
-        description="With the AWS CLI version 2, crt is its client in C, which takes less CPU; it ignores "
-        "limits of threads and bandwidth.",
+        default="auto",
+        description="auto sends small files with a plugin in the AWS CLI, which takes less CPU, where that is safe; "
+        "default leaves all to the AWS CLI; crt is the client in C of its version 2, which ignores limits of threads "
+        "and bandwidth.",
     )
     stall_minutes: Number = Field(
         default=10,

@@ -48,7 +48,7 @@ class UploadRequest:
     max_processes: int | None = None  # at once, while the CPU is idle; by default four times the cores
     max_bandwidth: BandwidthSchedule | None = None  # of all processes together
     stall_seconds: float = client.STALL_SECONDS
-    transfer_client: aws_settings.TransferClient = "default"
+    transfer_client: aws_settings.TransferClient = "auto"
     completion_object: bool = False  # write one when all files are verified
     on_complete: Hook | None = None  # the user's command, after that
     scheduled: bool = False  # by the monitor, which tries again, and whose output is a log

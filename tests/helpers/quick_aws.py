@@ -8,6 +8,7 @@ request after the other, signs nothing, and takes any credentials.
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -155,6 +156,7 @@ def _interrupted(_signum: int, _frame: object) -> NoReturn:
 def _cp(s3: _S3, folder: str, url: str, options: Mapping[str, str]) -> int:
     code = 0
     threshold, part_size = _multipart()
+    _write_receipt("hello", version="aws-cli/1.46.0", fast=True, reason="")
     headers = {_HEADERS[name]: value for name, value in options.items() if name in _OF_OBJECTS}
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     for path in _files(folder):
@@ -170,12 +172,15 @@ def _cp(s3: _S3, folder: str, url: str, options: Mapping[str, str]) -> int:
         try:
             size = os.stat(path).st_size
             target = f"/{bucket}/{prefix}{key}"
+            receipt: dict[str, object] = {"key": f"{prefix}{key}"}
             with open(path, "rb") as stream:
                 if size < threshold:
                     content = stream.read(size)
-                    s3.ask("PutObject", "PUT", target, None, content, {**headers, **_checksum(content)})
+                    sent = s3.ask("PutObject", "PUT", target, None, content, {**headers, **_checksum(content)})
+                    _write_receipt("put", **receipt, size=len(content), **_answer(sent.headers), fast=True)
                 else:
-                    _send_in_parts(s3, target, stream.read, _part_size(size, part_size), size, headers)
+                    etag = _send_in_parts(s3, target, stream.read, _part_size(size, part_size), size, headers)
+                    _write_receipt("object", **receipt, etag=etag, checksums={})
         except (Failed, OSError) as failed:
             print(f"upload failed: {shown} {failed}", file=sys.stderr, flush=True)
             code = 1
@@ -196,7 +201,8 @@ def _read(s3: _S3, url: str) -> int:
 
 def _send_in_parts(
     s3: _S3, target: str, read: Callable[[int], bytes], part_size: int, size: int, headers: Mapping[str, str]
-) -> None:
+) -> str:
+    """Returns the ETag of the object."""
     with_checksums = {"x-amz-checksum-algorithm": "CRC32"} if _checksum(b"") else {}
     begun = s3.ask("CreateMultipartUpload", "POST", target, {"uploads": ""}, None, {**headers, **with_checksums}).xml()
     upload = {"uploadId": begun.findtext(f"{_NS}UploadId", "")}
@@ -206,6 +212,7 @@ def _send_in_parts(
             content = read(part_size)
             crc32 = _checksum(content)
             sent = s3.ask("UploadPart", "PUT", target, {"partNumber": str(number), **upload}, content, crc32)
+            _write_receipt("part", key=target.split("/", 2)[2], size=len(content))
             parts.append((number, sent.headers["etag"], "".join(crc32.values())))
         said = "".join(
             f"<Part><ETag>{etag.replace(chr(34), '&quot;')}</ETag><PartNumber>{number}</PartNumber>"
@@ -213,7 +220,8 @@ def _send_in_parts(
             for number, etag, crc in parts
         )
         body = f'<CompleteMultipartUpload xmlns="{_NS[1:-1]}">{said}</CompleteMultipartUpload>'.encode()
-        s3.ask("CompleteMultipartUpload", "POST", target, upload, body)
+        done = s3.ask("CompleteMultipartUpload", "POST", target, upload, body).xml()
+        return done.findtext(f"{_NS}ETag", "").strip('"')
     except BaseException:
         s3.ask("AbortMultipartUpload", "DELETE", target, upload)
         raise
@@ -227,14 +235,31 @@ def _part_size(size: int, part_size: int) -> int:
 
 def _multipart() -> tuple[int, int]:
     """The threshold and the part size that the config has for the profile in use, which every profile has alike."""
-    try:
-        with open(os.environ.get("AWS_CONFIG_FILE", ""), encoding="utf-8", errors="surrogateescape") as stream:
-            text = stream.read()
-    except OSError:
-        text = ""
-    found = {n: int(v) for n, v in re.findall(r"^\s+(multipart_\w+)\s*=\s*(\d+)\s*$", text, re.MULTILINE)}
+    found = {n: int(v) for n, v in re.findall(r"^\s+(multipart_\w+)\s*=\s*(\d+)\s*$", _config(), re.MULTILINE)}
     usual = 8 * 1024 * 1024
     return found.get("multipart_threshold", usual), found.get("multipart_chunksize", usual)
+
+
+def _config() -> str:
+    try:
+        with open(os.environ.get("AWS_CONFIG_FILE", ""), encoding="utf-8", errors="surrogateescape") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+def _write_receipt(event: str, **values: object) -> None:
+    """Report as `s3sync/aws/cli_plugin.py` does, if the config names it."""
+    descriptor = os.environ.get("S3SYNC_RECEIPTS_FD")
+    if descriptor and "\n[plugins]\n" in _config():
+        with contextlib.suppress(OSError):
+            os.write(int(descriptor), json.dumps({"event": event, **values}).encode() + b"\n")
+
+
+def _answer(headers: Message) -> dict[str, object]:
+    names = {name.lower() for name in headers if name.lower().startswith("x-amz-checksum-")} - {"x-amz-checksum-type"}
+    checksums = {name.rpartition("-")[2]: headers[name] for name in names}
+    return {"etag": headers.get("etag", "").strip('"'), "checksums": checksums}
 
 
 def _checksum(content: bytes) -> dict[str, str]:

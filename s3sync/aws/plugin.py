@@ -1,0 +1,70 @@
+"""Load this program's plugin (`cli_plugin`) into the processes of the AWS CLI."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+MODULE = "s3sync_cli_plugin"
+_SECTION = "plugins"
+_FOLDER_KEY = "cli_legacy_plugin_path"  # of version 2; version 1 would take it for a plugin
+_SOURCE = Path(__file__).with_name("cli_plugin.py")
+_KNOWN = re.compile(r"aws-cli/([12])\.")
+
+
+class CliPlugin:
+    """The plugin in one work folder: what the processes need to load it."""
+
+    def __init__(self, work: Path) -> None:
+        self._folder = work / "plugin"
+        self._configs: dict[Path, Path] = {}
+        self.problem = ""  # why it is not loaded any more
+
+    def prepare(self, environ: Mapping[str, str], version: str) -> dict[str, str]:
+        """Return the environment of a process of this version that loads the plugin; unchanged if it must not."""
+        known = _KNOWN.match(version)
+        if self.problem or not known:
+            self.problem = self.problem or f"unknown version of the AWS CLI: {version or 'none'}"
+            return dict(environ)
+        try:
+            config = self._config(Path(environ["AWS_CONFIG_FILE"]), is_legacy=known[1] == "2")
+        except (OSError, KeyError, configparser.Error) as error:
+            self.problem = f"cannot prepare the plugin: {error}"
+            return dict(environ)
+        search = os.pathsep.join(filter(None, (str(self._folder), environ.get("PYTHONPATH", ""))))
+        return {**environ, "AWS_CONFIG_FILE": str(config), "PYTHONPATH": search}
+
+    def has_failed(self, output: str) -> bool:
+        """Return whether the CLI could not find the plugin, by its output; then it is not loaded again."""
+        if f"No module named '{MODULE}'" not in output:
+            return False
+        self.problem = "the AWS CLI does not find the plugin"
+        return True
+
+    def _config(self, config: Path, *, is_legacy: bool) -> Path:
+        """Return a copy of this AWS config that names the plugin. It is written once."""
+        if config not in self._configs:
+            self._copy_module()
+            parser = configparser.RawConfigParser(default_section="\0")
+            with config.open(encoding="utf-8", errors="surrogateescape") as stream:
+                parser.read_file(stream)
+            if not parser.has_section(_SECTION):
+                parser.add_section(_SECTION)
+            parser.set(_SECTION, MODULE, MODULE)
+            if is_legacy:
+                folders = (str(self._folder), parser.get(_SECTION, _FOLDER_KEY, fallback=""))
+                parser.set(_SECTION, _FOLDER_KEY, os.pathsep.join(filter(None, folders)))
+            target = config.with_name(f"{config.name}-plugin")
+            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
+                parser.write(stream)
+            self._configs[config] = target
+        return self._configs[config]
+
+    def _copy_module(self) -> None:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        shutil.copyfile(_SOURCE, self._folder / f"{MODULE}.py")
