@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from s3sync.commands import locations
 from tests.helpers.lab import BUCKET, Lab
 from tests.helpers.s3server import S3Server
@@ -91,3 +93,28 @@ def test_a_dry_run_warns_of_what_the_upload_cannot_write(tmp_path: Path) -> None
 
     assert warning.startswith("warning: without --dry-run this fails: ")
     assert locations.warn_of_unwritable(tmp_path / "log") == []
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("upload",),
+        ("upload", "--bucket", BUCKET),
+        ("upload", "--local_path", "x"),
+        ("upload", "--local_path", "x", "--bucket", BUCKET, "--cores", "0"),
+        ("upload", "--local_path", "x", "--bucket", BUCKET, "--threads", "many"),
+        ("upload", "--local_path", "x", "--bucket", BUCKET, "--no_such_option"),
+        ("upload", "--local_path", "x", "--bucket", "s3://lab-runs"),
+        ("upload", "--local_path", "x", "--bucket", "x"),
+        ("upload", "--local_path", "x", "--bucket", BUCKET, "--remote_path", "a/../b"),
+        ("upload", "--local_path", "x", "--bucket", BUCKET, "--exclude_patterns", "["),
+        ("nothing",),
+        (),
+    ],
+)
+def test_wrong_arguments_are_usage_errors(lab: Lab, argv: tuple[str, ...]) -> None:
+    result = lab.run(*argv)
+
+    assert (result.code, result.out) == (2, "")
+    assert "Traceback" not in result.err
+    assert result.err.startswith(("usage: s3sync", "s3sync: "))

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -284,3 +285,52 @@ def test_a_mirrored_run_goes_up_when_all_of_it_is_there_and_not_before(
     assert {key: item.body for key, item in server.objects(BUCKET).items()} == {
         f"{copy.folder.name}/{path}": content for path, content in tree(copy.folder).items()
     }
+
+
+def no_such_folder(run: Path) -> Path:
+    return run / "nowhere"
+
+
+def a_file(run: Path) -> Path:
+    return run / "RunInfo.xml"
+
+
+def not_a_run(run: Path) -> Path:
+    (run / "RunInfo.xml").unlink()
+    return run
+
+
+def not_complete(run: Path) -> Path:
+    (run / "RTAComplete.txt").unlink()
+    return run
+
+
+def bad_run_info(run: Path) -> Path:
+    (run / "RunInfo.xml").write_text("<RunInfo><Run")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error_id"),
+    [
+        (no_such_folder, "run.not-found"),
+        (a_file, "usage.file-as-run"),
+        (not_a_run, "run.not-a-run"),
+        (not_complete, "run.incomplete"),
+        (bad_run_info, "run.invalid-xml"),
+    ],
+)
+def test_whatever_is_no_completed_run_is_refused(
+    lab: Lab, server: S3Server, small_run: Path, spoil: Callable[[Path], Path], error_id: str
+) -> None:
+    result = lab.upload(spoil(small_run))
+
+    assert (result.code, result.out, result.err.count("\n")) == (1, "", 1), result.err
+    assert f"[{error_id}]" in result.err
+    assert server.requests == []
+    assert not lab.log_dir.exists()
+
+
+def test_skip_check_uploads_any_folder(lab: Lab, server: S3Server, small_run: Path) -> None:
+    assert lab.upload(not_a_run(small_run), "--skip_check").code == 0
+    assert lab.log(small_run)["completed"] is True

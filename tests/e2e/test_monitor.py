@@ -15,7 +15,7 @@ import pytest
 
 from scripts.simulate_run import make_run
 from tests.helpers.hooks import Hooks
-from tests.helpers.lab import BUCKET, tree
+from tests.helpers.lab import BUCKET, FakeAws, Lab, tree
 from tests.helpers.s3server import S3Server
 from tests.helpers.site import Site, began_on, stored_under
 from tests.helpers.terminal import on_terminal
@@ -486,3 +486,25 @@ def test_a_dead_webhook_fails_nothing(site: Site, server: S3Server) -> None:
     assert site.states() == {run.name: "uploaded"}
     assert "could not send to the Slack log webhook" in result.err
     assert "s3cr3t" not in result.err + site.log_text()
+
+
+def test_a_run_that_the_monitor_could_not_begin_stays_due(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    """However old it gets until somebody corrects the config."""
+    assert lab.watch(tiny_run, entry={"bucket": "no-such-bucket"}).code == 1
+    os.utime(tiny_run / "RunInfo.xml", (0, 0))
+    os.utime(tiny_run / "CopyComplete.txt", (0, 0))
+    shown = lab.run("status", "--config", lab.config_for(tiny_run, entry={"bucket": "no-such-bucket"}), "--json")
+    assert [run["state"] for run in shown.json["runs"]] == ["partial"]
+
+
+def test_a_pattern_that_is_meant_for_other_runs_makes_no_noise_under_cron(
+    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws
+) -> None:
+    aws = quick_aws("")
+    result = lab.watch(tiny_run, aws_command=aws, entry={"exclude_patterns": [r"\.jpg$"]})
+
+    assert (result.code, result.out, result.err) == (0, "", "")
+    lines = (lab.log_dir / "s3_upload.log").read_text().splitlines()
+    assert [line.partition("] ")[2] for line in lines if "matches nothing" in line] == [
+        rf"{tiny_run.name}: exclude pattern '\.jpg$' matches nothing"
+    ]

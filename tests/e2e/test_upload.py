@@ -273,3 +273,17 @@ def test_hyphens_in_options_and_all_cores(lab: Lab, server: S3Server, small_run:
 
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith(f"would send: {small_run.name}\n")
+
+
+def test_a_mistyped_bucket_leaves_no_run_behind(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
+    """A log of it would be shown for ever: of a run that nobody meant to be there."""
+    aws = ("--aws_command", each_aws)
+    mistyped = lab.run(*lab.words(tiny_run, *aws, bucket="lab-run"))
+
+    assert (mistyped.code, mistyped.out) == (1, "")
+    assert "s3://lab-run" in mistyped.err
+    assert "[s3.no-bucket]" in mistyped.err
+    assert list((lab.log_dir / "uploads").iterdir()) == []
+    assert lab.run(*lab.words(tiny_run, *aws)).code == 0
+    assert lab.run(*lab.words(tiny_run, *aws, bucket="lab-run")).code == 1
+    assert lab.log(tiny_run)["completed"] is True, "the log of the right bucket stays"

@@ -194,6 +194,18 @@ def test_row_05_reset_in_mid_body(
     next_scan_completes(lab, tiny_run, server)
 
 
+def test_row_05_dropped_connections_are_retried_in_the_same_call(lab: Lab, server: S3Server, small_run: Path) -> None:
+    server.add_fault(Fault("drop", count=5))
+
+    result = lab.upload(small_run, "--json")
+
+    assert result.code == 0
+    assert "retrying 5 files" in result.err
+    assert {k: v.body for k, v in server.objects(BUCKET).items()} == {
+        f"{small_run.name}/{path}": content for path, content in tree(small_run).items()
+    }
+
+
 @pytest.mark.parametrize("operation", ["PutObject", "CompleteMultipartUpload"])
 def test_row_06_reply_lost_after_the_store(
     lab: Lab, server: S3Server, tiny_run: Path, each_aws: str, operation: str
@@ -329,8 +341,9 @@ def test_row_11_a_config_that_cannot_be_read(lab: Lab, server: S3Server, tiny_ru
 
 
 def test_row_12_and_13_as_s3_says_it(lab: Lab, server: S3Server, tiny_run: Path) -> None:
-    """A wrong secret and a clock that is wrong."""
-    said = {"SignatureDoesNotMatch": "the AWS credentials are wrong", "RequestTimeTooSkewed": "clock is wrong"}
+    """A wrong secret, a wrong key, and a clock that is wrong."""
+    wrong = "the AWS credentials are wrong"
+    said = {"SignatureDoesNotMatch": wrong, "InvalidAccessKeyId": wrong, "RequestTimeTooSkewed": "clock is wrong"}
     for code, words in said.items():
         server.add_fault(Fault("status", method=None, status=403, code=code, count=None))
 
@@ -339,7 +352,7 @@ def test_row_12_and_13_as_s3_says_it(lab: Lab, server: S3Server, tiny_run: Path)
         one_line(result, words)
         is_pending(lab, tiny_run, result, words)
         server.clear_faults()
-    assert server.counters == {"ListObjectsV2": 1 + 4}, "a clock may be set right meanwhile"
+    assert server.counters == {"ListObjectsV2": 2 + 4}, "a clock may be set right meanwhile"
     next_scan_completes(lab, tiny_run, server)
 
 
@@ -432,6 +445,33 @@ def test_row_14_head_403(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     before = sent(server, FIRST), sent(server, SECOND)
     next_scan_completes(lab, tiny_run, server)
     assert (sent(server, FIRST), sent(server, SECOND)) == (before[0] + 1, before[1])
+
+
+def test_row_14_write_denied(lab: Lab, server: S3Server, small_run: Path, each_aws: str) -> None:
+    server.add_fault(Fault("status", status=403, code="AccessDenied", count=None))
+
+    result = lab.upload(small_run, "--aws_command", each_aws)
+
+    one_line(result, "access denied", "s3:PutObject")
+    is_pending(lab, small_run, result, "access denied")
+    server.clear_faults()
+    next_scan_completes(lab, small_run, server)
+
+
+def test_row_14_without_permission_to_list_each_object_is_read_back(lab: Lab, server: S3Server, tmp_path: Path) -> None:
+    server.add_fault(
+        Fault("status", method=None, operation="ListObjectsV2", status=403, code="AccessDenied", count=None)
+    )
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("a", "b", "RunInfo.xml"):
+        (run / name).write_text(name)
+
+    result = lab.upload(run, "--skip_check")
+
+    assert result.code == 0
+    assert server.counters["HeadObject"] == 3
+    assert lab.log(run)["completed"] is True
 
 
 def test_row_15_head_and_listing_fail_and_cp_works(lab: Lab, server: S3Server, tiny_run: Path) -> None:
