@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from s3sync.aws import settings as aws_settings
 from s3sync.text import parse_rate, printable
+from s3sync.transfer.running_shares import RunningShares
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _DAY = "|".join(_DAYS)
@@ -95,7 +96,7 @@ class Ahead(NamedTuple):
 
 
 class Throttle:
-    """Shares a bandwidth among processes; its methods may be called from several threads."""
+    """Shares a bandwidth among the processes of one upload, beside those of others; any thread may call its methods."""
 
     def __init__(
         self,
@@ -106,7 +107,13 @@ class Throttle:
         work: Path,
         now: Callable[[], datetime] = datetime.now,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        running: RunningShares | None = None,
+        fraction: Callable[[], float] = lambda: 1.0,
     ) -> None:
+        """Start with the shares of the processes of all uploads; `fraction` returns the part that is this one's."""
+        self._running = running or RunningShares()
+        self._fraction = fraction
         self._schedule = schedule
         self._processes = processes
         self._environ = environ
@@ -123,20 +130,44 @@ class Throttle:
         rate = self._schedule.rate(self._now())
         return None if rate is None else max(1, rate // self._processes)
 
-    def share_beside(self, others: Iterable[int | None], ahead: Ahead | None = None) -> int | None:
-        """Return the share, in bytes a second, of a process that starts beside others with these shares.
+    def begin(self, batch: int, ahead: Ahead | None) -> int | None:
+        """Return the share, in bytes a second, of the process of a batch that starts now; None without a limit."""
+        return self._running.add(self, batch, lambda own, others: self.share_beside(own, ahead, others))
 
-        It is as large as its part of the work requires, but leaves the smallest share to each process that will follow.
-        None without a limit.
+    def end(self, batch: int) -> None:
+        """Note that the process of a batch has ended."""
+        self._running.forget(self, batch)
+
+    def note_start(self, pid: int, share: int | None) -> None:
+        """Note that a process with this share runs."""
+        self._running.note_start(pid, share)
+
+    def note_end(self, pid: int) -> None:
+        """Note that a process has ended."""
+        self._running.note_end(pid)
+
+    def share_beside(
+        self, own: Sequence[int | None], ahead: Ahead | None = None, others: Sequence[int | None] = ()
+    ) -> int | None:
+        """Return the share, in bytes a second, of a process that starts beside those of this upload and of others.
+
+        It is as large as its part of the work requires, but leaves the smallest share to each process that will follow,
+        and to other uploads what is theirs. None without a limit.
         """
-        rate, others = self._schedule.rate(self._now()), list(others)
+        rate = self._schedule.rate(self._now())
         if rate is None:
             return None
-        coming, part = ahead or Ahead(max(0, self._processes - 1 - len(others)))
+        coming, part = ahead or Ahead(max(0, self._processes - 1 - len(own)))
         smallest = rate // (_SMALLEST_PART * self._processes)
-        free = rate - sum(rate // self._processes if other is None else other for other in others)
-        wanted = max(free // (coming + 1), int(rate * part))
+        ours = int(rate * self._fraction())
+        spent = self._sum(own, rate)
+        free = min(ours - spent, rate - spent - self._sum(others, rate))
+        wanted = max(free // (coming + 1), int(ours * part))
         return max(1, smallest, min(wanted, free - coming * smallest))
+
+    def _sum(self, shares: Iterable[int | None], rate: int) -> int:
+        """Return the sum of shares; a process without a limit counts with an equal share."""
+        return sum(rate // self._processes if share is None else share for share in shares)
 
     def config(self, share: int) -> Path:
         """Return the path of an AWS config with this limit; raises AwsError."""
@@ -147,8 +178,8 @@ class Throttle:
                 self._configs[share] = path
             return self._configs[share]
 
-    def over_limit(self, shares: Mapping[int, int | None]) -> list[int]:
-        """Return the processes to terminate, of these with the share that each started with, by process id.
+    def over_limit(self, shares: Mapping[int, int | None] | None = None) -> list[int]:
+        """Return the processes to terminate, of these, or of all, with the share that each started with, by process id.
 
         These are, after a grace period, the processes without a limit; and, if the others exceed the limit together,
         those with more than an equal share.
@@ -157,6 +188,7 @@ class Throttle:
         if equal is None:
             self._over_limit_since = None
             return []
+        shares = self._running.by_pid() if shares is None else shares
         limited = [share for share in shares.values() if share is not None]
         is_too_much = sum(limited) > equal * self._processes * _TOLERANCE
         fast = [pid for pid, share in shares.items() if share is None or (is_too_much and share > equal)]

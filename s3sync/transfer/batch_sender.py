@@ -61,9 +61,6 @@ class BatchSender:
         self._aws = context.aws
         self._run = run
         self._throttle = throttle
-        self._sharing = threading.Lock()
-        self._shares_by_batch: dict[int, int | None] = {}  # of the bandwidth, by the number of the batch
-        self._shares_by_pid: dict[int, int | None] = {}
         self._counter = _ProgressCounter()
         self._is_ending = threading.Event()  # nothing more is to be started
         self._is_s3_lost = False
@@ -75,16 +72,14 @@ class BatchSender:
 
     def send(self, batch: Batch, ahead: Ahead | None = None) -> BatchResult:
         """Run one process to its end; raises AwsError if it cannot start, StateError, StoppedError."""
-        with self._sharing:
-            share = self._throttle.share_beside(self._shares_by_batch.values(), ahead) if self._throttle else None
-            self._shares_by_batch[batch.number] = share
+        share = self._throttle.begin(batch.number, ahead) if self._throttle else None
         try:
             if self._is_ending.is_set():
                 return BatchResult(batch=batch, last_error=_NOT_SENT)
             return self._run_process(batch, share)
         finally:
-            with self._sharing:
-                del self._shares_by_batch[batch.number]
+            if self._throttle:
+                self._throttle.end(batch.number)
 
     def _run_process(self, batch: Batch, share: int | None) -> BatchResult:
         lines = FailureLines(self._request.destination, self._run.run_id, batch, self._aws.sanitize)
@@ -94,7 +89,8 @@ class BatchSender:
             url = self._request.destination.url(self._run.run_id)
             argv = self._aws.upload_argv(str(folder), url, self._request.storage)
             ended = self._aws.run_streaming(argv, process.on_line, process.on_start, config)
-        self._shares_by_pid.pop(process.pid, None)
+        if self._throttle:
+            self._throttle.note_end(process.pid)
         uploaded = self._counter.ended(batch)
         if not ended.succeeded:
             self._abort_parts(batch, was_killed=ended.returncode < 0)
@@ -126,7 +122,8 @@ class BatchSender:
 
     def has_started(self, batch: Batch, pid: int, share: int | None) -> None:
         """Note that the process of a batch runs; end it if everything is being ended."""
-        self._shares_by_pid[pid] = share
+        if self._throttle:
+            self._throttle.note_start(pid, share)
         self._counter.started(batch, pid)
         if self._is_ending.is_set():  # `abort` may not have seen this process
             self._aws.processes.terminate(pid, _INTERRUPTED)
@@ -147,7 +144,7 @@ class BatchSender:
     def enforce_bandwidth(self) -> None:
         """End the processes that send faster than is allowed now; to be called now and then."""
         if self._throttle:
-            for pid in self._throttle.over_limit(dict(self._shares_by_pid)):
+            for pid in self._throttle.over_limit():  # those of other uploads are theirs to end
                 self._aws.processes.terminate(pid, "was faster than max_bandwidth allows at this time")
 
     def abort(self, *, is_s3_lost: bool = False) -> None:

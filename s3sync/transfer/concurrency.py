@@ -32,14 +32,18 @@ class LoadMeter:
         self._pids = pids
         self._then = time.monotonic()
         self._used = self._cpu_seconds()
-        psutil.cpu_percent()  # the first answer means nothing
+        self._machine_times = _machine_times()
 
     def __call__(self) -> Load:
         now, used = time.monotonic(), self._cpu_seconds()
         elapsed, spent = now - self._then, used - self._used
         self._then, self._used = now, used
-        machine = psutil.cpu_percent() / 100
-        return Load(max(0.0, spent / elapsed / self._cores) if elapsed > 0 else 1.0, machine)
+        return Load(max(0.0, spent / elapsed / self._cores) if elapsed > 0 else 1.0, self._machine_load())
+
+    def _machine_load(self) -> float:
+        busy_before, all_before = self._machine_times
+        busy, every = self._machine_times = _machine_times()
+        return (busy - busy_before) / (every - all_before) if every > all_before else 1.0
 
     def _cpu_seconds(self) -> float:
         """Return the CPU time of this process, of its children that have ended, and of those that live."""
@@ -98,6 +102,13 @@ class ConcurrencyController:
     def expected_size(self) -> int:
         """Return how many may run before long: what is handed out now has to leave work for them."""
         return self.max_size if self._may_grow and not self._is_limited() else self.size
+
+
+def _machine_times() -> tuple[float, float]:
+    """Return the seconds that the CPU was busy, and all seconds; `psutil.cpu_percent` counts for each thread anew."""
+    times = psutil.cpu_times()
+    every = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)  # `user` has these, too
+    return every - times.idle - getattr(times, "iowait", 0.0), every
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -21,6 +21,7 @@ from s3sync.state import lock
 from s3sync.text import printable
 from s3sync.transfer.progress import Display
 from s3sync.transfer.request import UploadRequest
+from s3sync.transfer.sharing import MachineShare, SharedMachine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class UploadContext:
     stop: StopRequest
     display: Display
     expected: analysis_manifest.Checksums
+    share: MachineShare  # of the machine, beside other uploads of this program
 
     @property
     def url(self) -> str:
@@ -64,8 +66,9 @@ def open_context(
     *,
     expected: analysis_manifest.Checksums | None = None,
     inherited: Sequence[int] = (),
+    machine: SharedMachine | None = None,
 ) -> Iterator[UploadContext]:
-    """Make the work folder and find the AWS CLI; the folder is gone afterwards.
+    """Make the work folder and find the AWS CLI; the folder is gone afterwards. Without `machine` none is shared.
 
     The `aws` processes inherit these descriptors, so that what they lock stays locked as long as one of them lives.
     Raises AwsError without a usable CLI, StateError without a place for the folder.
@@ -75,16 +78,18 @@ def open_context(
         aws = client.connect(
             request.aws_command, request.settings, environ, stop, work, descriptors, request.stall_seconds
         )
-        yield UploadContext(
-            request=request,
-            run=run,
-            aws=aws,
-            environ=environ,
-            work=work,
-            stop=stop,
-            display=display,
-            expected=expected or {},
-        )
+        with (machine or SharedMachine.of(request)).join(aws.processes.pids) as share:
+            yield UploadContext(
+                request=request,
+                run=run,
+                aws=aws,
+                environ=environ,
+                work=work,
+                stop=stop,
+                display=display,
+                expected=expected or {},
+                share=share,
+            )
 
 
 @contextlib.contextmanager

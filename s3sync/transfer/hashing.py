@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -43,7 +43,9 @@ class Hasher:
         *,
         md5: bool = False,
         expected: analysis_manifest.Checksums | None = None,
+        turn: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
+        """`turn` is entered for each task, and may wait until other uploads leave room for it."""
         self.files = 0  # that were read so far, and
         self.size = 0  # their bytes
         self._run = run
@@ -51,6 +53,7 @@ class Hasher:
         self._stop = stop
         self._md5 = md5
         self._expected = expected or {}
+        self._turn = turn
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="hash")
         self._tasks: dict[LocalFile, Future[dict[str, FileHashes]]] = {}
         self._counting = threading.Lock()
@@ -121,11 +124,12 @@ class Hasher:
 
     def _hash(self, files: Sequence[LocalFile], in_s3: Mapping[str, str]) -> dict[str, FileHashes]:
         hashed = {}
-        for file in files:
-            with contextlib.suppress(OSError):  # gone or unreadable: the stat that follows says so
-                hashed[file.path] = self._hash_one(file, in_s3.get(file.path, ""))
-            with self._counting:
-                self.files += 1
+        with self._turn():
+            for file in files:
+                with contextlib.suppress(OSError):  # gone or unreadable: the stat that follows says so
+                    hashed[file.path] = self._hash_one(file, in_s3.get(file.path, ""))
+                with self._counting:
+                    self.files += 1
         return hashed
 
     def _hash_one(self, file: LocalFile, theirs: str) -> FileHashes:

@@ -12,14 +12,12 @@ from typing import TypeAlias
 from s3sync.aws import client, destination, objects
 from s3sync.delays import DELAYS
 from s3sync.errors import AwsError, DeniedError
-from s3sync.resources import usable_cores
 from s3sync.runs import LocalFile, Run
 from s3sync.state import Proof
 from s3sync.text import pluralize, printable
 from s3sync.transfer import batches, completion_object
 from s3sync.transfer.bandwidth import Throttle
 from s3sync.transfer.batch_sender import BatchSender
-from s3sync.transfer.concurrency import ConcurrencyController, LoadMeter
 from s3sync.transfer.context import UploadContext
 from s3sync.transfer.etag_trust import EtagTrust
 from s3sync.transfer.hashing import Hasher
@@ -28,7 +26,6 @@ from s3sync.transfer.progress import Snapshot
 from s3sync.transfer.request import FileTotals, UploadCounters
 
 PASSES = 3  # a file is tried that many times in one call
-HASH_THREADS_PER_CORE = 0.5  # one thread hashes as much as several `aws` send
 STREAM_LAUNCH_SECONDS = 600.0  # while streaming, no batch starts after that time: other runs wait, too
 _COMPARE_FILES = 2000  # compared with S3 at a time, so that an interruption loses little
 _STILL_CHANGING = (CHANGED, VANISHED)  # no failures while the instrument writes
@@ -67,8 +64,7 @@ class FileUploader:
         self._found = FileTotals(0, 0)
         self._trust = EtagTrust(opaque_etags, context.display.say)
         self._launch_until = time.monotonic() + (STREAM_LAUNCH_SECONDS if self._request.is_streaming else math.inf)
-        hashers = max(1, round(self._request.cores * HASH_THREADS_PER_CORE))
-        self._hasher = Hasher(self._run, self._request.multipart, context.stop, hashers, expected=context.expected)
+        self._hasher = self._make_hasher(self._run, context.share.machine.hash_threads)
         self._throttle = self._make_throttle()
         self._sender = self._make_sender(self._run)
         self._pipeline = self._make_pipeline(self._run, self._sender, self._hasher)
@@ -206,7 +202,7 @@ class FileUploader:
         If it is not verified, return an empty string, with the reason in `failed`.
         """
         etag = why = ""
-        with contextlib.closing(Hasher(written, self._request.multipart, self._context.stop, 1)) as hasher:
+        with contextlib.closing(self._make_hasher(written, 1)) as hasher:
             pipeline = self._make_pipeline(written, self._make_sender(written), hasher)
             for attempt in range(PASSES):
                 if attempt:
@@ -285,16 +281,33 @@ class FileUploader:
         request, context = self._request, self._context
         if not request.max_bandwidth:
             return None
-        return Throttle(request.max_bandwidth, request.cores, context.environ, request.settings, context.work)
+        return Throttle(
+            request.max_bandwidth,
+            request.cores,
+            context.environ,
+            request.settings,
+            context.work,
+            running=context.share.machine.running_shares,
+            fraction=lambda: context.share.fraction,
+        )
 
     def _make_sender(self, run: Run) -> BatchSender:
         return BatchSender(self._context, run, self._throttle)
 
-    def _make_pipeline(self, run: Run, sender: BatchSender, hasher: Hasher) -> Pipeline:
-        load = LoadMeter(usable_cores(), self._context.aws.processes.pids)
-        concurrency = ConcurrencyController(
-            self._request.cores, self._request.process_limit, load, is_limited=lambda: sender.share is not None
+    def _make_hasher(self, run: Run, threads: int) -> Hasher:
+        context = self._context
+        expected = context.expected if run is self._run else {}
+        return Hasher(
+            run,
+            self._request.multipart,
+            context.stop,
+            threads,
+            expected=expected,
+            turn=context.share.hashing_turn,
         )
+
+    def _make_pipeline(self, run: Run, sender: BatchSender, hasher: Hasher) -> Pipeline:
+        concurrency = self._context.share.concurrency()
         return Pipeline(
             run, sender, self.reader, hasher, verify=self._request.verify, concurrency=concurrency, trust=self._trust
         )

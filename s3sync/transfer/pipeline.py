@@ -17,9 +17,9 @@ from s3sync.transfer import proof
 from s3sync.transfer.bandwidth import Ahead
 from s3sync.transfer.batch_sender import BatchResult, BatchSender
 from s3sync.transfer.batches import Batch, BatchQueue, cost_of
-from s3sync.transfer.concurrency import ConcurrencyController
 from s3sync.transfer.etag_trust import EtagTrust, Judge
 from s3sync.transfer.hashing import FileHashes, Hasher
+from s3sync.transfer.sharing import UploadConcurrency
 
 _MAX_READBACK_COST_RATIO = 0.05  # of reading back to sending, while there is more to send
 _POLL_SECONDS = 0.5  # between two checks whether more processes would help,
@@ -74,7 +74,7 @@ class Pipeline:
         hasher: Hasher,
         *,
         verify: objects.Verify,
-        concurrency: ConcurrencyController,
+        concurrency: UploadConcurrency,
         trust: EtagTrust,
     ) -> None:
         self.cause: causes.Cause | None = None  # why sending more is of no use, in the last pass
@@ -87,6 +87,7 @@ class Pipeline:
         self._verify = verify
         self._concurrency = concurrency
         self._judge = Judge(reader, hasher, trust, hasher.part_size, self._is_ours)
+        self._under_way: dict[int, float] = {}  # what the batches cost that are being sent, by number
         self._sent_paths: set[str] = set()  # of files that were sent, as far as their processes say
         self._futile_batches = 0  # in a row, through all passes
         self._denied_batches = 0  # batches with a file that was denied
@@ -111,6 +112,8 @@ class Pipeline:
         finally:
             senders.shutdown(cancel_futures=True)
             readers.shutdown(cancel_futures=True)
+            self._under_way.clear()
+            self._concurrency.note_running(0)
 
     def verify_files(self, files: Sequence[LocalFile], sent: Sequence[BatchResult] = ()) -> PassResult:
         """Find out which of these files S3 holds, whether they were `sent` just now or may have been there before.
@@ -220,11 +223,18 @@ class Pipeline:
     def _start_batches(self, queue: BatchQueue, senders: ThreadPoolExecutor, running: int) -> set[Future[BatchResult]]:
         """Start as many processes as are allowed beside those that run."""
         started: set[Future[BatchResult]] = set()
-        allowed = self._concurrency.update(running, has_work=queue.has_work_for(running + 1))
+        allowed = self._concurrency.update(
+            running,
+            has_work=queue.has_work_for(running + 1),
+            left=queue.left + sum(self._under_way.values()),
+            is_waiting=bool(queue),
+        )
         while queue and running + len(started) < allowed:
             batch = queue.take(allowed, self._concurrency.expected_size)
             ahead = _ahead(batch, queue, allowed - running - len(started) - 1)
+            self._under_way[batch.number] = cost_of(batch.files, queue.byte_cost)
             started.add(senders.submit(self._send, batch, ahead))
+        self._concurrency.note_running(running + len(started))
         return started
 
     def _start_readback(self, sent: Sequence[BatchResult], readers: ThreadPoolExecutor) -> _Readback:
@@ -251,6 +261,7 @@ class Pipeline:
 
     def _handle_finished_batch(self, result: BatchResult, queue: BatchQueue) -> None:
         """Decide from what a process said whether sending more is of any use; if not, clear the queue."""
+        self._under_way.pop(result.batch.number, None)
         self._sent_paths.update(file.path for file in result.batch.files)
         self._sent_paths.difference_update(result.errors_by_path)  # also sent by an earlier pass: it may have changed
         cause = result.cause or self._cause_of_futility(result)

@@ -67,6 +67,7 @@ class UploadSession:
         self._state = start_state(state, selection, executor).sending(now_iso())
         self._uploader = FileUploader(context, store.record, self._state.proven, self._state.opaque_etags)
         self._before = self._verified_now()
+        context.share.note_left(batches.cost_of(self._pending()))
         self._began = time.monotonic()
         self._activity = "comparing"
         self._listed: Collection[str] | None = ()  # what S3 had of the run; None: it may not be listed

@@ -61,7 +61,7 @@ KNOBS = {
         "hashing threads a core",
         (0.5, 1, 2),
         0.5,
-        _constants("transfer.passes.HASH_THREADS_PER_CORE"),
+        _constants("transfer.sharing.HASH_THREADS_PER_CORE"),
         (("novaseq", 0),),
     ),
     "processes": Knob(

@@ -254,7 +254,7 @@ class Told:
 
     def nothing(self, *_args: object, **_more: object) -> None: ...
 
-    begin = reset = mark_compared = enforce_bandwidth = abort = nothing
+    begin = reset = mark_compared = enforce_bandwidth = abort = note_running = nothing
 
 
 def passes_of(told: Told, run: Path, *queues: BatchQueue) -> Iterator[Cause | None]:

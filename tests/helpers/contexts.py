@@ -11,6 +11,8 @@ from s3sync.signals import StopRequest
 from s3sync.transfer.context import UploadContext
 from s3sync.transfer.progress import Lines
 from s3sync.transfer.request import UploadRequest
+from s3sync.transfer.sharing import MachineShare, SharedMachine
+from s3sync.transfer.slots import SlotUser
 
 
 class Unheard:
@@ -36,4 +38,5 @@ def context_of(aws: AwsCli, run: Run, work: Path, bucket: str = "lab-runs") -> U
         stop=StopRequest(),
         display=Lines(Unheard()),
         expected={},
+        share=MachineShare(SharedMachine.of(request), SlotUser(), SlotUser()),
     )

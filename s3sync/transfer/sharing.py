@@ -1,0 +1,133 @@
+"""Share one machine among the uploads of this program: `aws` processes, hashing threads and bandwidth."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+
+from s3sync.resources import usable_cores
+from s3sync.transfer.bandwidth import BandwidthSchedule
+from s3sync.transfer.concurrency import ConcurrencyController, LoadMeter
+from s3sync.transfer.request import UploadRequest
+from s3sync.transfer.running_shares import RunningShares
+from s3sync.transfer.slots import SlotPool, SlotUser
+
+HASH_THREADS_PER_CORE = 0.5  # one thread hashes as much as several `aws` send
+
+
+class SharedMachine:
+    """What all uploads of this program share. The one with the least left to send goes first, and none starves."""
+
+    def __init__(self, cores: int, max_processes: int, schedule: BandwidthSchedule | None = None) -> None:
+        self.hash_threads = max(1, round(cores * HASH_THREADS_PER_CORE))
+        self.processes = SlotPool(cores, max_processes)
+        self.hashing = SlotPool(self.hash_threads)
+        self.running_shares = RunningShares()
+        self._pids: dict[SlotUser, Callable[[], Iterable[int]]] = {}  # of the processes of each upload
+        self._controlling = threading.Lock()
+        self._controller = ConcurrencyController(
+            cores,
+            max_processes,
+            LoadMeter(usable_cores(), self._all_pids),
+            is_limited=lambda: bool(schedule and schedule.rate(datetime.now()) is not None),  # noqa: DTZ005 - local
+        )
+
+    @classmethod
+    def of(cls, request: UploadRequest) -> SharedMachine:
+        """Return the machine as a request may use it."""
+        return cls(request.cores, request.process_limit, request.max_bandwidth)
+
+    @contextlib.contextmanager
+    def join(self, pids: Callable[[], Iterable[int]]) -> Iterator[MachineShare]:
+        """Add an upload for the time of the `with`; `pids` are its running processes."""
+        with self.processes.join() as processes, self.hashing.join() as hashing:
+            self._pids[processes] = pids
+            try:
+                yield MachineShare(self, processes, hashing)
+            finally:
+                del self._pids[processes]
+
+    def _all_pids(self) -> list[int]:
+        return [pid for pids in tuple(self._pids.values()) for pid in pids()]
+
+    @contextlib.contextmanager
+    def controller(self) -> Iterator[ConcurrencyController]:
+        """Lock the controller of the number of all processes, and yield it."""
+        with self._controlling:
+            yield self._controller
+
+
+@dataclass(frozen=True, slots=True)
+class MachineShare:
+    """What one upload has of the machine."""
+
+    machine: SharedMachine
+    _processes: SlotUser
+    _hashing: SlotUser
+
+    @property
+    def fraction(self) -> float:
+        """Return the part of all processes that is this upload's, from 0 to 1."""
+        return self.machine.processes.fraction(self._processes)
+
+    def concurrency(self) -> UploadConcurrency:
+        """Return what decides how many processes of this upload may run."""
+        return UploadConcurrency(self.machine, self._processes, self._hashing)
+
+    def note_left(self, seconds: float) -> None:
+        """Note what is left to do for this upload."""
+        self._processes.left = self._hashing.left = seconds
+
+    def hashing_turn(self) -> AbstractContextManager[None]:
+        """Wait until this upload may hash with one more thread, and let it do so for the time of the `with`."""
+        return self.machine.hashing.turn(self._hashing)
+
+
+class UploadConcurrency:
+    """Decides how many processes of one upload may run, of those that may run on the machine."""
+
+    def __init__(self, machine: SharedMachine, processes: SlotUser, hashing: SlotUser) -> None:
+        self._machine = machine
+        self._processes = processes
+        self._hashing = hashing
+        with machine.controller() as controller:
+            self.size = controller.size
+            self.max_size = controller.max_size
+
+    def reset(self) -> None:
+        """Start to measure, unless others have measured meanwhile."""
+        if not self._machine.processes.taken_by_others(self._processes):
+            with self._machine.controller() as controller:
+                controller.reset()
+
+    def update(self, running: int, *, has_work: bool, left: float, is_waiting: bool) -> int:
+        """Return the number of processes that may run, where `running` run.
+
+        `has_work` says whether there is work for one more, `left` are the seconds of all work that is left, and
+        `is_waiting` says whether some of it is not begun.
+        """
+        pool = self._machine.processes
+        others = pool.taken_by_others(self._processes)
+        with self._machine.controller() as controller:
+            size = controller.update(running + others, has_work=has_work) if has_work or not others else controller.size
+        pool.resize(size)
+        self._hashing.left = left
+        wanted = max(size, running) if is_waiting else running
+        self.size = pool.request(self._processes, left=left, wanted=wanted, taken=running)
+        return self.size
+
+    def note_running(self, running: int) -> None:
+        """Note that this number of processes runs now."""
+        user = self._processes
+        wanted = user.wanted if running else 0
+        self._machine.processes.request(user, left=user.left, wanted=wanted, taken=running)
+
+    @property
+    def expected_size(self) -> int:
+        """Return how many may run before long: what is handed out now has to leave work for them."""
+        with self._machine.controller() as controller:
+            return controller.expected_size

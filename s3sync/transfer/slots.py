@@ -1,0 +1,104 @@
+"""Divide slots among several users: the one with the least left to do goes first, and each has at least one."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, eq=False)
+class SlotUser:
+    """One of those that share slots, e.g. an upload. It needs `wanted` slots now, and has `taken` some."""
+
+    left: float = math.inf  # seconds of work; infinite until that is known
+    wanted: int = 0
+    taken: int = 0
+
+
+class SlotPool:
+    """Slots that several users share; all methods can be called from any thread.
+
+    The first user may have all slots; each other one has at least one, beyond the size of the pool if need be. So a
+    large user loses no more than a small one takes, and none starves.
+    """
+
+    def __init__(self, size: int, max_size: int | None = None) -> None:
+        """`max_size` bounds what is taken while users give back slowly what others should have."""
+        self._size = size
+        self._max_size = max(size, max_size or size)
+        self._users: dict[SlotUser, None] = {}  # in the order in which they joined
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def join(self) -> Iterator[SlotUser]:
+        """Add a user for the time of the `with`."""
+        user = SlotUser()
+        with self._changed:
+            self._users[user] = None
+        try:
+            yield user
+        finally:
+            with self._changed:
+                del self._users[user]
+                self._changed.notify_all()
+
+    def resize(self, size: int) -> None:
+        """Change the number of slots."""
+        with self._changed:
+            self._size = size
+            self._changed.notify_all()
+
+    def request(self, user: SlotUser, *, left: float, wanted: int, taken: int) -> int:
+        """Note what a user needs and has, and return how many slots it may have; what it has is never taken back."""
+        with self._changed:
+            user.left, user.wanted, user.taken = left, wanted, taken
+            self._changed.notify_all()
+            return self._allowance(user)
+
+    def taken_by_others(self, user: SlotUser) -> int:
+        """Return how many slots the other users have taken."""
+        with self._changed:
+            return self._taken_by_others(user)
+
+    def fraction(self, user: SlotUser) -> float:
+        """Return the part of all slots that is a user's, from 0 to 1; 1 if no other user needs any."""
+        with self._changed:
+            shares = allot(self._users, self._size)
+            others = sum(share for other, share in shares.items() if other is not user)
+            mine = shares.get(user, 1)
+            return mine / (mine + others)
+
+    @contextlib.contextmanager
+    def turn(self, user: SlotUser) -> Iterator[None]:
+        """Wait for a slot, and have it for the time of the `with`."""
+        with self._changed:
+            user.wanted += 1
+            self._changed.wait_for(lambda: user.taken < self._allowance(user))
+            user.taken += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                user.wanted -= 1
+                user.taken -= 1
+                self._changed.notify_all()
+
+    def _allowance(self, user: SlotUser) -> int:
+        share = allot(self._users, self._size).get(user, 1)
+        return max(1, min(share, self._max_size - self._taken_by_others(user)))
+
+    def _taken_by_others(self, user: SlotUser) -> int:
+        return sum(other.taken for other in self._users if other is not user)
+
+
+def allot(users: Iterable[SlotUser], size: int) -> dict[SlotUser, int]:
+    """Return the slots of each user that needs some."""
+    shares: dict[SlotUser, int] = {}
+    free = size
+    for user in sorted((user for user in users if user.wanted), key=lambda user: user.left):
+        shares[user] = max(1, min(user.wanted, free))
+        free = max(0, free - shares[user])
+    return shares

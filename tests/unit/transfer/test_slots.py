@@ -1,0 +1,77 @@
+"""Uploads share slots: the one with the least left to do goes first, and none starves."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from s3sync.transfer.slots import SlotPool, SlotUser, allot
+
+
+def users_of(*needs: tuple[float, int]) -> list[SlotUser]:
+    return [SlotUser(left=left, wanted=wanted) for left, wanted in needs]
+
+
+@pytest.mark.parametrize(
+    ("needs", "size", "shares"),
+    [
+        ([(100, 8)], 4, [4]),
+        ([(100, 4), (5, 4)], 4, [1, 4]),  # the small one takes what it can use,
+        ([(100, 4), (5, 1)], 4, [3, 1]),  # and leaves the rest
+        ([(100, 4), (5, 0)], 4, [4, 0]),
+        ([(100, 4), (50, 4), (5, 3)], 4, [1, 1, 3]),
+        ([(100, 2), (50, 2), (5, 2), (1, 2)], 1, [1, 1, 1, 1]),  # each makes progress
+    ],
+)
+def test_who_has_least_left_goes_first_and_each_has_one(
+    needs: list[tuple[float, int]], size: int, shares: list[int]
+) -> None:
+    users = users_of(*needs)
+    assert [allot(users, size).get(user, 0) for user in users] == shares
+
+
+def test_what_the_small_one_gives_back_the_large_one_takes() -> None:
+    pool = SlotPool(4, 16)
+    with pool.join() as large, pool.join() as small:
+        assert pool.request(large, left=100, wanted=4, taken=0) == 4
+        assert pool.request(small, left=5, wanted=4, taken=0) == 4
+        assert pool.request(large, left=100, wanted=4, taken=4) == 1
+        assert pool.fraction(small) == 0.8
+        assert pool.request(small, left=0, wanted=0, taken=0) == 1
+        assert pool.request(large, left=100, wanted=4, taken=1) == 4
+        assert pool.fraction(large) == 1
+
+
+def test_what_is_given_back_late_is_not_exceeded_by_more_than_one() -> None:
+    """A large file keeps its process for hours: the small run has what the bound leaves, and one in any case."""
+    pool = SlotPool(4, 6)
+    with pool.join() as large, pool.join() as small:
+        pool.request(large, left=100, wanted=4, taken=4)
+        assert pool.request(small, left=5, wanted=4, taken=0) == 2
+        pool.request(large, left=100, wanted=4, taken=6)
+        assert pool.request(small, left=5, wanted=4, taken=0) == 1
+
+
+def test_a_turn_waits_until_the_smaller_one_leaves_room() -> None:
+    pool, order = SlotPool(1), list[str]()
+    began, end = threading.Event(), threading.Event()
+
+    def work(user: SlotUser, name: str) -> None:
+        with pool.turn(user):
+            order.append(name)
+            began.set()
+            end.wait(10)
+
+    with pool.join() as large, pool.join() as small:
+        large.left, small.left = 100, 5
+        threads = [threading.Thread(target=work, args=(large, "large")) for _ in range(2)]
+        threads[0].start()
+        assert began.wait(10)
+        threads[1].start()
+        with pool.turn(small):  # at once, beside the one that every user has
+            assert order == ["large"]
+        end.set()
+        for thread in threads:
+            thread.join()
+    assert order == ["large", "large"]
