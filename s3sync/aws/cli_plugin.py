@@ -1,8 +1,11 @@
 """Speed up small files in the AWS CLI's own process, and report what S3 answered.
 
 This file is copied into a private folder, and the CLI loads it as a plugin (`[plugins]` in its config). It uses nothing
-but the standard library and what the CLI has imported, and runs on any Python that the CLI runs on. Whatever it cannot
-do, the CLI does in its usual way.
+but the standard library and what the CLI has imported, and runs on any Python that the CLI runs on (3.8 and later).
+
+The fast path: the CLI's own first `put_object` is the template. The others are copies of the request that S3 accepted,
+with another key, body, length, content type, checksum, date and signature, on a connection of the CLI's own HTTP
+session. Whatever is not certain, and any answer but a plain 200, is left to the CLI's own `put_object`.
 
 `S3SYNC_RECEIPTS_FD` is the number of an inherited pipe, which gets one JSON object a line:
 
@@ -13,18 +16,57 @@ do, the CLI does in its usual way.
     {"event": "slow", "reason": "…"}
 """
 
+# ruff: noqa: SLF001 -- a plugin of the CLI works with what the CLI has, and leaves all to it where that is different
+
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
+import hmac
 import importlib
 import json
 import os
+import re
+import select
+import socket
+import sys
 import threading
-from collections.abc import Mapping
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 RECEIPTS_VARIABLE = "S3SYNC_RECEIPTS_FD"
-_CHECKSUM = "Checksum"
+
+_KNOWN_VERSIONS = re.compile(r"aws-cli/[12]\.")
+_OWN_PLUGINS = ("s3sync_cli_plugin", "__builtin__", "cli_legacy_plugin_path")
+_MAX_FAILURES = 8  # in a row; a file that fails here costs one request more than without this plugin
+_MAX_LESSONS = 40  # files that the CLI may send before there is a template
+_BLOCK = 256 * 1024  # bytes that are read at once; the bandwidth limiter counts them
+_SMALL = 1024 * 1024  # a body up to this size is read once, and sent together with its headers
+_MAX_HEAD = 64 * 1024  # bytes of an answer
+_PLAIN_TEXT = re.compile(r"[!-~]([ -~]*[!-~])?")
+_AUTHORIZATION = re.compile(
+    r"AWS4-HMAC-SHA256 Credential=[^/ ,]+/\d{8}/([a-z0-9-]+)/s3/aws4_request, SignedHeaders=([a-z0-9;-]+), Signature="
+)
+# Headers that are the same in all requests of a process.
+_CONSTANT = re.compile(
+    r"user-agent|cache-control|content-(disposition|encoding|language)|expires|transfer-encoding|x-amz-trailer"
+    r"|x-amz-(acl|grant-[a-z-]+|expected-bucket-owner|request-payer|storage-class|tagging|sdk-checksum-algorithm)"
+    r"|x-amz-(meta-[!-~]+|website-redirect-location|object-lock-[a-z-]+)"
+    r"|x-amz-server-side-encryption(-aws-kms-key-id|-bucket-key-enabled|-context)?"
+)
+_DROPPED = ("expect",)  # with small bodies, waiting for "100 Continue" costs more than it saves
+_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+_UNSIGNED = "UNSIGNED-PAYLOAD"
+_CHECKSUM_HEADER = "x-amz-checksum-"
+
+
+class UncertainError(Exception):
+    """Why the CLI's own method has to send a file, or all files."""
 
 
 class Receipts:
@@ -50,33 +92,500 @@ class Receipts:
             self._descriptor = None  # nobody reads any more
 
 
-class Client:
-    """The CLI's S3 client, with receipts."""
+class Digest:
+    """A running checksum of the kind that a header names: `content-md5`, or `x-amz-checksum-` and an algorithm."""
+
+    def __init__(self, header: str) -> None:
+        name = header[len(_CHECKSUM_HEADER) :] if header.startswith(_CHECKSUM_HEADER) else "md5"
+        self._crc = _crc_function(name)
+        self._bytes = 8 if name == "crc64nvme" else 4
+        self._value = 0
+        if self._crc is None and name not in ("md5", "sha1", "sha256"):
+            raise UncertainError("unknown checksum " + name)
+        self._hash = None if self._crc else hashlib.new(name)
+
+    def update(self, data: bytes) -> None:
+        """Add bytes."""
+        if self._crc:
+            self._value = self._crc(data, self._value)
+        elif self._hash:
+            self._hash.update(data)
+
+    def text(self) -> str:
+        """Return the checksum in base64."""
+        raw = self._hash.digest() if self._hash else self._value.to_bytes(self._bytes, "big")
+        return base64.b64encode(raw).decode("ascii")
+
+
+def _crc_function(name: str) -> Callable[[bytes, int], int] | None:
+    """Return the CLI's own function, which uses the CPU's instructions, if it has one."""
+    found: Callable[[bytes, int], int] | None = None
+    if name in ("crc32", "crc32c", "crc64nvme"):
+        found = getattr(sys.modules.get("awscrt.checksums"), name, None)
+    return zlib.crc32 if name == "crc32" and not found else found
+
+
+class Signer:
+    """Signature version 4 for one region. The key of the day is derived once."""
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+        self._key = b""
+        self._key_of: tuple[str, str] = ("", "")
+
+    def authorization(self, path: str, headers: Mapping[str, str], payload: str, keys: Any) -> str:
+        """Return the header of a PUT. `headers` are those to sign, by their names in small letters."""
+        moment = headers["x-amz-date"]
+        scope = f"{moment[:8]}/{self._region}/s3/aws4_request"
+        names = sorted(headers)
+        lines = ["PUT", path, ""]
+        lines += [name + ":" + headers[name] for name in names]
+        lines += ["", ";".join(names), payload]
+        digest = hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
+        text = "\n".join(("AWS4-HMAC-SHA256", moment, scope, digest))
+        signature = hmac.new(self._day_key(keys.secret_key, moment[:8]), text.encode("ascii"), "sha256").hexdigest()
+        signed = ";".join(names)
+        return f"AWS4-HMAC-SHA256 Credential={keys.access_key}/{scope}, SignedHeaders={signed}, Signature={signature}"
+
+    def _day_key(self, secret: str, day: str) -> bytes:
+        if self._key_of != (secret, day):
+            key = ("AWS4" + secret).encode("utf-8")
+            for part in (day, self._region, "s3", "aws4_request"):
+                key = hmac.new(key, part.encode("ascii"), "sha256").digest()
+            self._key, self._key_of = key, (secret, day)
+            return key
+        return self._key
+
+
+class Template:
+    """A request of the CLI that S3 has accepted. Its copies differ in key, body, content type, date and signature."""
+
+    def __init__(self, request: Any, params: Mapping[str, Any]) -> None:
+        """Take a request apart. Raises UncertainError, or any other exception, if it is not as expected."""
+        self.url = str(request.url)
+        url = urlsplit(self.url)
+        path = quote(params["Key"], safe="/~")
+        if request.method != "PUT" or url.query or url.fragment or not url.path.endswith(path):
+            raise UncertainError("an unexpected URL")
+        self._prefix = url.path[: len(url.path) - len(path)]
+        self.host = _host_header(url)
+        self.others = _others(params)
+        headers = _headers_of(request)
+        match = _AUTHORIZATION.match(headers.pop("authorization", ""))
+        if not match:
+            raise UncertainError("the signature is of another kind than version 4 for S3")
+        self.signer = Signer(match.group(1))
+        self._payload = headers.pop("x-amz-content-sha256")
+        self.is_payload_signed = bool(re.match(r"[0-9a-f]{64}\Z", self._payload))
+        self.has_trailer = self._payload == _TRAILER
+        if not (self.is_payload_signed or self.has_trailer or self._payload == _UNSIGNED):
+            raise UncertainError("the payload is signed in another way")
+        self.checksum = _checksum_header(headers, has_trailer=self.has_trailer)
+        Digest(self.checksum or "content-md5")
+        self._attempt = re.sub(r"^attempt=\d+", "attempt=1", headers.pop("amz-sdk-request", ""))
+        self._has_invocation = bool(headers.pop("amz-sdk-invocation-id", ""))
+        for name in ("content-type", "x-amz-date", "x-amz-security-token", "content-length", *_DROPPED):
+            headers.pop(name, None)
+        self._has_length = headers.pop("x-amz-decoded-content-length", None) is not None
+        strange = [name for name in headers if not _CONSTANT.fullmatch(name)]
+        if strange:
+            raise UncertainError("an unexpected header: " + strange[0])
+        self._constant = headers
+        signed = set(match.group(2).split(";"))
+        self._constant_signed = {name: " ".join(headers[name].split()) for name in headers if name in signed}
+
+    def copy(
+        self, key: str, size: int, content_type: str | None, checksum: str, payload: str, keys: Any, moment: str
+    ) -> tuple[str, dict[str, str]]:
+        """Return path and headers, all but `Host`, of the request for another file. `moment` is as in X-Amz-Date."""
+        path = self._prefix + quote(key, safe="/~")
+        varying = {"x-amz-date": moment, "x-amz-content-sha256": payload}
+        if content_type is not None:
+            varying["content-type"] = content_type
+        if self.checksum and not self.has_trailer:
+            varying[self.checksum] = checksum
+        if self.has_trailer and self._has_length:
+            varying["x-amz-decoded-content-length"] = str(size)
+        if keys.token:
+            varying["x-amz-security-token"] = keys.token
+        signed = {"host": self.host, **self._constant_signed, **varying}
+        headers = {**self._constant, **varying}
+        headers["authorization"] = self.signer.authorization(path, signed, payload, keys)
+        if self._has_invocation:
+            headers["amz-sdk-invocation-id"] = str(uuid.uuid4())
+        if self._attempt:
+            headers["amz-sdk-request"] = self._attempt
+        if not self.has_trailer:
+            headers["content-length"] = str(size)
+        return path, headers
+
+    def payload(self, sha256: str) -> str:
+        """Return what X-Amz-Content-SHA256 says of a body with this SHA-256."""
+        return sha256 if self.is_payload_signed else self._payload
+
+    def encode(self, path: str, headers: Mapping[str, str]) -> bytes:
+        """Return the head of a request as bytes."""
+        lines = ["PUT " + path + " HTTP/1.1", "Host: " + self.host, "Accept-Encoding: identity"]
+        lines += [name + ": " + value for name, value in headers.items()]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+
+    def rehearse(self, request: Any, params: Mapping[str, Any], keys: Any) -> None:
+        """Raise UncertainError unless the copy for the same file is what the CLI has sent."""
+        sent = _headers_of(request)
+        path, headers = self.copy(
+            params["Key"],
+            len(params["Body"]),
+            params.get("ContentType"),
+            sent.get(self.checksum, ""),
+            sent["x-amz-content-sha256"],
+            keys,
+            sent["x-amz-date"],
+        )
+        for name in ("user-agent", "amz-sdk-invocation-id", "amz-sdk-request", *_DROPPED):
+            sent.pop(name, None)
+            headers.pop(name, None)
+        if headers != sent or path != urlsplit(request.url).path:
+            different = sorted(name for name in {*headers, *sent} if headers.get(name) != sent.get(name))
+            raise UncertainError("requests differ in: " + (", ".join(different) or "URL"))
+
+
+def _headers_of(request: Any) -> dict[str, str]:
+    """Return the headers of a request, by their names in small letters. Raises UncertainError for other than ASCII."""
+    found = {}
+    for name, value in request.headers.items():
+        text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+        if text and not _PLAIN_TEXT.fullmatch(text):
+            raise UncertainError("a header with unusual characters: " + name)
+        found[name.lower()] = text
+    return found
+
+
+def _host_header(url: Any) -> str:
+    default = {"http": ":80", "https": ":443"}[url.scheme]
+    host = str(url.netloc)
+    if "@" in host:
+        raise UncertainError("credentials in the URL")
+    return host[: -len(default)] if host.endswith(default) else host
+
+
+def _checksum_header(headers: dict[str, str], *, has_trailer: bool) -> str:
+    """Remove the checksum from the headers, and return its name; empty if there is none."""
+    names = [name for name in headers if name == "content-md5" or name.startswith(_CHECKSUM_HEADER)]
+    if has_trailer:
+        names.append(headers["x-amz-trailer"])
+    if len(names) > 1:
+        raise UncertainError("several checksums")
+    for name in names:
+        headers.pop(name, None)
+    return names[0] if names else ""
+
+
+def _others(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that all files of a process have in common."""
+    return {name: value for name, value in params.items() if name not in ("Key", "Body", "ContentType")}
+
+
+class Connection:
+    """A connection of the CLI's HTTP session, with its TLS settings and timeouts, for one thread."""
+
+    def __init__(self, session: Any, url: str) -> None:
+        pool = session._manager.connection_from_url(url)
+        session._setup_ssl_cert(pool, url, session._verify)
+        self._connection = pool._new_conn()
+        self._connection.timeout = pool.timeout.connect_timeout
+        self._connection.connect()
+        self._socket = self._connection.sock
+        if not isinstance(self._socket, socket.socket):
+            raise UncertainError("an unexpected kind of connection")
+        self._socket.settimeout(pool.timeout.read_timeout)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._poll = select.poll()
+        self._poll.register(self._socket.fileno(), select.POLLIN)
+        self.send = self._socket.sendall
+
+    def is_stale(self) -> bool:
+        """Return whether the server has closed it, or has sent what nobody asked for."""
+        return bool(self._poll.poll(0))
+
+    def close(self) -> None:
+        """Close it."""
+        self._connection.close()
+
+    def receive(self) -> tuple[dict[str, str], bool]:
+        """Return the headers of a plain 200, and whether another request may follow. Raises UncertainError."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            more = self._socket.recv(_MAX_HEAD)
+            data += more
+            if not more or len(data) > _MAX_HEAD:
+                raise UncertainError("no answer")
+        head, _, body = data.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        if not lines[0].startswith("HTTP/1.1 200"):
+            raise UncertainError("S3 answered " + lines[0])
+        pairs = (line.partition(":") for line in lines[1:])
+        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        if not headers.get("etag"):
+            raise UncertainError("S3 sent no ETag")
+        is_empty = headers.get("content-length") == "0" and not body and "transfer-encoding" not in headers
+        return headers, is_empty and headers.get("connection", "").lower() != "close"
+
+
+class FastPath:
+    """The CLI's `put_object` in a few lines, once the CLI itself has shown how."""
 
     def __init__(self, client: Any, receipts: Receipts) -> None:
+        self._session = client._endpoint.http_session
+        self._signer = client._request_signer
+        self._receipts = receipts
+        self._template: Template | None = None
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._lessons = 0
+        self.is_on = True
+        if self._session._proxy_config.proxy_url_for(client.meta.endpoint_url):
+            raise UncertainError("a proxy is in use")
+        if self._signer._credentials is None:
+            raise UncertainError("requests are not signed")
+        client.meta.events.register("before-send.s3.PutObject", self._note)
+
+    def _note(self, request: Any = None, **_more: Any) -> None:
+        self._local.request = request
+
+    def forget(self) -> None:
+        """Forget the last request of this thread."""
+        self._local.request = None
+
+    def learn(self, params: Mapping[str, Any]) -> None:
+        """Make the CLI's last request of this thread, which has succeeded, the template, or compare it with that."""
+        self._lessons += 1
+        try:
+            template = self._template_from(getattr(self._local, "request", None), params)
+        except UncertainError as error:
+            self.give_up(str(error))
+        except Exception as error:
+            self.give_up(f"{type(error).__name__}: {error}")
+        else:
+            self._template = template or self._template
+            if self._lessons > _MAX_LESSONS and not self._template:
+                self.give_up("the requests of the AWS CLI cannot be reproduced")
+
+    def _template_from(self, request: Any, params: Mapping[str, Any]) -> Template | None:
+        """Return the template that this request makes; None if it was signed with older keys, or the file changed.
+
+        Raises UncertainError if its copies are not what the CLI sends.
+        """
+        if request is None or self._session._proxy_config.proxy_url_for(request.url):
+            raise UncertainError("requests go another way than expected")
+        template = Template(request, params)
+        keys = self._signer._credentials.get_frozen_credentials()
+        if f" Credential={keys.access_key}/" not in _headers_of(request)["authorization"]:
+            return None
+        for known in (template, self._template):
+            if known and (known.host, known.others) == (template.host, template.others):
+                known.rehearse(request, params, keys)
+        return template if self._is_checksum_right(template, request, params["Body"]) else None
+
+    def _is_checksum_right(self, template: Template, request: Any, body: Any) -> bool:
+        """Return whether the checksums computed here are the CLI's; False also if the file has changed."""
+        body.signal_not_transferring()
+        body.seek(0)
+        checksum, sha256 = _digests(template, body)
+        sent = _headers_of(request)
+        is_right = not template.checksum or template.has_trailer or sent.get(template.checksum) == checksum
+        return is_right and sent["x-amz-content-sha256"] == template.payload(sha256)
+
+    def give_up(self, reason: str) -> None:
+        """Leave all further files to the CLI, and report that once."""
+        with self._lock:
+            if self.is_on:
+                self.is_on = False
+                self._receipts.write("slow", reason=reason[:500])
+
+    def put(self, params: Mapping[str, Any]) -> dict[str, str] | None:
+        """Send a file; return the headers of S3's answer, or None if the CLI has to send it."""
+        template = self._template
+        if template is None or not self.is_on or template.others != _others(params):
+            return None
+        body = params["Body"]
+        content_type = params.get("ContentType")
+        if content_type is not None and not _PLAIN_TEXT.fullmatch(content_type):
+            return None
+        try:
+            headers = self._send(template, params["Key"], body, content_type)
+        except Exception as error:
+            self._close()
+            self._failures += 1
+            if self._failures >= _MAX_FAILURES:
+                self.give_up(f"{_MAX_FAILURES} requests in a row failed: {error or type(error).__name__}")
+            body.seek(0)  # also takes back the progress
+            body.signal_not_transferring()
+            return None
+        except BaseException:
+            self._close()
+            raise
+        self._failures = 0
+        return headers
+
+    def _send(self, template: Template, key: str, body: Any, content_type: str | None) -> dict[str, str]:
+        size = len(body)
+        if size <= _SMALL or template.has_trailer:
+            body.signal_transferring()
+        data = _read(body, size) if size <= _SMALL else None
+        checksum, sha256 = "", ""
+        if data is not None:
+            checksum, sha256 = _digests_of(template, data)
+        elif not template.has_trailer:
+            checksum, sha256 = _digests(template, body)
+        path, headers = template.copy(
+            key,
+            size,
+            content_type,
+            checksum,
+            template.payload(sha256),
+            self._signer._credentials.get_frozen_credentials(),
+            time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
+        )
+        head = template.encode(path, headers)
+        connection = self._connection(template.url)
+        if data is None:
+            connection.send(head)
+            _send_large(connection, template, body, size)
+        elif template.has_trailer:
+            connection.send(head + _chunk(data) + _last_chunk(template.checksum, checksum))
+        else:
+            connection.send(head + data)
+        answer, may_go_on = connection.receive()
+        if not may_go_on:
+            self._close()
+        return answer
+
+    def _connection(self, url: str) -> Connection:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None or connection.is_stale():
+            self._close()
+            connection = self._local.connection = Connection(self._session, url)
+        return connection
+
+    def _close(self) -> None:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        self._local.connection = None
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                connection.close()
+
+
+def _read(body: Any, size: int) -> bytes:
+    """Read all of a small body. Raises UncertainError if its file has become shorter."""
+    blocks = []
+    left = size
+    while left:
+        block = body.read(min(left, _BLOCK))
+        if not block:
+            raise UncertainError("the file has become shorter")
+        blocks.append(block)
+        left -= len(block)
+    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+
+def _digests_of(template: Template, data: bytes) -> tuple[str, str]:
+    checksum = ""
+    if template.checksum:
+        digest = Digest(template.checksum)
+        digest.update(data)
+        checksum = digest.text()
+    return checksum, hashlib.sha256(data).hexdigest() if template.is_payload_signed else ""
+
+
+def _digests(template: Template, body: Any) -> tuple[str, str]:
+    """Return the checksum and the SHA-256 of a body, as far as its request has them, and rewind it."""
+    digest = Digest(template.checksum) if template.checksum else None
+    payload = hashlib.sha256()
+    if digest or template.is_payload_signed:
+        for block in iter(lambda: body.read(_BLOCK), b""):
+            if digest:
+                digest.update(block)
+            if template.is_payload_signed:
+                payload.update(block)
+        body.seek(0)
+    return digest.text() if digest else "", payload.hexdigest()
+
+
+def _send_large(connection: Connection, template: Template, body: Any, size: int) -> None:
+    """Send a body in blocks, with a checksum after it if the template has one there."""
+    body.signal_transferring()
+    digest = Digest(template.checksum) if template.has_trailer else None
+    left = size
+    while left:
+        block = body.read(min(left, _BLOCK))
+        if not block:
+            raise UncertainError("the file has become shorter")
+        left -= len(block)
+        if digest:
+            digest.update(block)
+            block = _chunk(block)
+        connection.send(block)
+    if digest:
+        connection.send(_last_chunk(template.checksum, digest.text()))
+
+
+def _chunk(data: bytes) -> bytes:
+    """Return bytes as a chunk of `aws-chunked`, in a chunk of HTTP; empty if there are none."""
+    inner = b"%x\r\n%b\r\n" % (len(data), data)
+    return b"%x\r\n%b\r\n" % (len(inner), inner) if data else b""
+
+
+def _last_chunk(name: str, checksum: str) -> bytes:
+    inner = b"0\r\n%b:%b\r\n\r\n" % (name.encode("ascii"), checksum.encode("ascii"))
+    return b"%x\r\n%b\r\n0\r\n\r\n" % (len(inner), inner)
+
+
+class Client:
+    """The CLI's S3 client, with receipts, and with the fast path if that is possible."""
+
+    def __init__(self, client: Any, receipts: Receipts, fast: FastPath | None) -> None:
         self._client = client
         self._receipts = receipts
+        self._fast = fast
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
     def put_object(self, **params: Any) -> Any:
         """Send a file in one request."""
+        fast = self._fast if self._fast and self._fast.is_on else None
+        size = _size(params.get("Body"))
+        headers = fast.put(params) if fast else None
+        if headers is not None:
+            checksums = {
+                name[len(_CHECKSUM_HEADER) :]: value
+                for name, value in headers.items()
+                if name.startswith(_CHECKSUM_HEADER) and name != "x-amz-checksum-type"
+            }
+            etag = headers["etag"]
+            self._write_put(params, size, etag, checksums, fast=True)
+            return {"ETag": etag, "ResponseMetadata": {"HTTPStatusCode": 200, "HTTPHeaders": headers}}
+        if fast:
+            fast.forget()
         answer = self._client.put_object(**params)
-        self._receipts.write(
-            "put",
-            key=params.get("Key"),
-            size=_size(params.get("Body")),
-            etag=_etag(answer),
-            checksums=_checksums(answer),
-            fast=False,
-        )
+        self._write_put(params, size, _etag(answer), _checksums(answer), fast=False)
+        if fast:
+            fast.learn(params)
         return answer
+
+    def _write_put(
+        self, params: Mapping[str, Any], size: int | None, etag: str, checksums: Mapping[str, str], *, fast: bool
+    ) -> None:
+        self._receipts.write(
+            "put", key=params.get("Key"), size=size, etag=etag.strip('"'), checksums=checksums, fast=fast
+        )
 
     def upload_part(self, **params: Any) -> Any:
         """Send a part of a file."""
+        size = _size(params.get("Body"))
         answer = self._client.upload_part(**params)
-        self._receipts.write("part", key=params.get("Key"), size=_size(params.get("Body")))
+        self._receipts.write("part", key=params.get("Key"), size=size)
         return answer
 
     def complete_multipart_upload(self, **params: Any) -> Any:
@@ -100,21 +609,45 @@ def _etag(answer: Mapping[str, Any]) -> str:
 def _checksums(answer: Mapping[str, Any]) -> dict[str, str]:
     """Return the checksums of an answer by name, e.g. `{"crc32": "AAAAAA=="}`."""
     return {
-        name[len(_CHECKSUM) :].lower(): value
+        name[len("Checksum") :].lower(): value
         for name, value in answer.items()
-        if name.startswith(_CHECKSUM) and name != "ChecksumType" and isinstance(value, str)
+        if name.startswith("Checksum") and name != "ChecksumType" and isinstance(value, str)
     }
+
+
+def _make_client(session: Any, client: Any, receipts: Receipts) -> Client:
+    """Return the client for the CLI's transfer manager, and say hello."""
+    version, reason, fast = "", "", None
+    try:
+        version = session.user_agent().split(" ")[0]
+        _require_known(session, version)
+        fast = FastPath(client, receipts)
+    except UncertainError as error:
+        reason = str(error)
+    except Exception as error:
+        reason = f"unknown version of the AWS CLI ({type(error).__name__}: {error})"
+    receipts.write("hello", version=version, fast=fast is not None, reason=reason[:500])
+    return Client(client, receipts, fast)
+
+
+def _require_known(session: Any, version: str) -> None:
+    """Raise UncertainError if this CLI is unknown, or does more with each request than this file can know."""
+    if not _KNOWN_VERSIONS.match(version):
+        raise UncertainError("unknown version of the AWS CLI")
+    others = [name for name in session.full_config.get("plugins", {}) if name not in _OWN_PLUGINS]
+    if others:
+        raise UncertainError("the AWS CLI has another plugin: " + others[0])
+    if session.get_scoped_config().get("cli_history") == "enabled":
+        raise UncertainError("the AWS CLI records its requests (cli_history)")
 
 
 def _install(session: Any, receipts: Receipts) -> None:
     """Give the CLI's transfer manager a client with receipts."""
-    version = session.user_agent().split(" ")[0]
     module = _module_with_transfer_manager()
     manager = module.TransferManager
 
     def make(client: Any, *args: Any, **more: Any) -> Any:
-        receipts.write("hello", version=version, fast=False, reason="not implemented")
-        return manager(Client(client, receipts), *args, **more)
+        return manager(_make_client(session, client, receipts), *args, **more)
 
     module.TransferManager = make
 
