@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -216,3 +218,40 @@ def test_a_host_that_was_paused_finds_that_another_one_has_gone_on(
 @pytest.fixture
 def numbers(tmp_path: Path) -> LeaseFiles:
     return LeaseFiles(tmp_path / "leases" / "RUN")
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from s3sync.state import lease
+from s3sync.state.lease_files import LeaseFiles
+timing = lease.LeaseTiming(0.25, 6)
+request = lease.LeaseRequest(name="RUN", busy="busy", lock_domain="there", timing=timing)
+held = lease.acquire(LeaseFiles(Path(sys.argv[1])), request, lambda why: None)
+print("held", flush=True)
+for line in sys.stdin:
+    held.check()
+    print("still held", flush=True)
+"""
+
+
+@pytest.fixture
+def paused(numbers: LeaseFiles) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lease and was stopped; each line that it is given then makes it check."""
+    argv = (sys.executable, "-W", "error", "-c", HOLD, str(numbers.path(1).parent))
+    pipe = subprocess.PIPE
+    holder = subprocess.Popen(argv, cwd=REPOSITORY, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    assert holder.stdout
+    assert holder.stdout.readline() == "held\n"
+    psutil.Process(holder.pid).suspend()
+    yield holder
+    holder.kill()
+    holder.communicate()
+
+
+def test_a_holder_that_was_paused_goes_on_if_nobody_came(paused: subprocess.Popen[str]) -> None:
+    """As after Ctrl-Z: longer than others would have had to look."""
+    threading.Event().wait(2)  # that time passes is the point: 6 looks take 1.5 s
+    psutil.Process(paused.pid).resume()
+    assert paused.communicate("?\n", timeout=60) == ("still held\n", "")
+    assert paused.returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from s3sync.errors import ConfigError
 from tests.helpers.lab import BUCKET, FakeAws, Lab, tree
 from tests.helpers.own_files import leave_our_files
 from tests.helpers.s3server import S3Server
+from tests.helpers.unprivileged import REPOSITORY
 
 COMMANDS = {
     "upload": ("upload", "--local_path", "{run}", "--bucket", BUCKET, "--log_dir", "{log}"),
@@ -169,3 +171,26 @@ def unwritten(lab: Lab, run: Path) -> Iterator[None]:
     yield
     assert {path: path.lstat().st_mtime_ns for path in (run, *run.rglob("*"))} == before
     assert not lab.log_dir.exists()
+
+
+REALLY_MOUNTED = """
+import sys
+from s3sync.runs.off_limits import find_enclosing_folder
+run, whole, part = sys.argv[1:]
+print(find_enclosing_folder(whole + "/log", [run]), find_enclosing_folder(part + "/log", [run]))
+"""
+
+
+def test_real_bind_mounts_are_recognized(run: Path, tmp_path: Path) -> None:
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    whole.mkdir()
+    part.mkdir()
+    script = 'mount --bind "$1" "$2" && mount --bind "$1/Data" "$3" && shift 3 && exec "$@"'
+    argv = ["unshare", "--mount", "sh", "-c", script, "sh", *map(str, (run, whole, part))]
+    code = [sys.executable, "-c", REALLY_MOUNTED, str(run), str(whole), str(part)]
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("only root may mount")
+    ended = subprocess.run([*argv, *code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if "mount" in ended.stderr and "denied" in ended.stderr:
+        pytest.skip(ended.stderr)
+    assert ended.stdout == f"{run} {run}\n", ended.stderr

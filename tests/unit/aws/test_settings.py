@@ -7,7 +7,6 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -208,32 +207,15 @@ def test_copy_is_what_the_clis_writer_would_make(home: Home, text: str | None, p
     assert_as_if_set_by(oracle, home, profile)
 
 
-def aws_v1() -> str:
-    return str(Path(sys.executable).with_name("aws"))
-
-
-def aws_v2() -> str:
-    """Debian's version 2, or skip."""
-    path = os.environ.get("S3SYNC_TEST_AWS_V2", "/usr/bin/aws")
-    if not Path(path).exists():
-        pytest.skip(f"no AWS CLI at {path}")
-    asked = subprocess.run(
-        (path, "--version"), env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False
-    )
-    if not asked.stdout.startswith("aws-cli/2"):
-        pytest.skip(f"{path} is not version 2: {asked.stdout.strip() or asked.stderr.strip()}")
-    return path
-
-
-@pytest.mark.parametrize("find_aws", [aws_v1, aws_v2])
+@pytest.mark.real
 @pytest.mark.parametrize(("text", "profile"), [(NESTED, ""), (QUOTED, "night shift")], ids=["nested", "quoted"])
-def test_copy_is_what_aws_configure_set_makes(home: Home, find_aws: Any, text: str, profile: str) -> None:
+def test_copy_is_what_version_2_makes(home: Home, aws_v2: str, text: str, profile: str) -> None:
+    """With version 1 its writer was asked itself, above."""
     oracle = write_user_config(home, text)
-    aws = find_aws()
     environ = {"PATH": "/usr/bin:/bin", "HOME": str(home.config.parent), "AWS_CONFIG_FILE": str(oracle)}
     words = ("--profile", profile) if profile else ()
     for name, value in PINNED.items():
-        subprocess.run((aws, "configure", "set", f"s3.{name}", value, *words), env=environ, check=True)
+        subprocess.run((aws_v2, "configure", "set", f"s3.{name}", value, *words), env=environ, check=True)
     home.copied(**({"AWS_PROFILE": profile} if profile else {}))
     assert_as_if_set_by(oracle, home, profile)
 

@@ -6,8 +6,6 @@ import errno
 import os
 import shutil
 import stat
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from s3sync import files
@@ -31,7 +28,6 @@ from s3sync.state.store import StateStore
 from tests.helpers.lab import BUCKET, tree
 from tests.helpers.lease_text import theirs
 from tests.helpers.leases import LASTING, QUICK, left_behind, take, taken_over, unheard, wish
-from tests.helpers.unprivileged import REPOSITORY
 
 SLOW = LeaseTiming(heartbeat=60.0, missed_beats=12)  # nothing happens by itself
 FAR_FUTURE = 4_000_000_000  # seconds since the epoch
@@ -471,54 +467,6 @@ def test_a_release_ends_even_if_the_file_server_does_not_answer(numbers: LeaseFi
         last = lease_files.parse(numbers.read(numbers.highest()))
         assert last
         assert last.is_released
-
-
-HOLD = """
-import sys
-from pathlib import Path
-from s3sync.state import lease
-from s3sync.state.lease_files import LeaseFiles
-timing = lease.LeaseTiming(0.25, 6)
-request = lease.LeaseRequest(name="RUN", busy="busy", lock_domain="there", timing=timing)
-held = lease.acquire(LeaseFiles(Path(sys.argv[1])), request, lambda why: None)
-print("held", flush=True)
-for line in sys.stdin:
-    held.check()
-    print("still held", flush=True)
-"""
-
-
-@pytest.fixture
-def paused(numbers: LeaseFiles) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the lease and was stopped; each line that it is given then makes it check."""
-    argv = (sys.executable, "-W", "error", "-c", HOLD, str(numbers.path(1).parent))
-    pipe = subprocess.PIPE
-    holder = subprocess.Popen(argv, cwd=REPOSITORY, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-    assert holder.stdout
-    assert holder.stdout.readline() == "held\n"
-    psutil.Process(holder.pid).suspend()
-    yield holder
-    holder.kill()
-    holder.communicate()
-
-
-def test_a_holder_that_was_paused_goes_on_if_nobody_came(paused: subprocess.Popen[str]) -> None:
-    """As after Ctrl-Z: longer than others would have had to look."""
-    threading.Event().wait(2)  # that time passes is the point: 6 looks take 1.5 s
-    psutil.Process(paused.pid).resume()
-    assert paused.communicate("?\n", timeout=60) == ("still held\n", "")
-    assert paused.returncode == 0
-
-
-def test_a_holder_that_was_paused_and_replaced_learns_it_when_it_asks(
-    numbers: LeaseFiles, paused: subprocess.Popen[str]
-) -> None:
-    held = take(numbers, "here")
-    psutil.Process(paused.pid).resume()
-    out, err = paused.communicate("?\n", timeout=60)
-    assert (out, paused.returncode) == ("", 1)
-    assert f"lost to {os.uname().nodename}: RUN was taken over" in err
-    held.release()
 
 
 # The lock

@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import stat
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -44,7 +42,7 @@ from tests.helpers.state_logs import (
     state_of,
     store_for,
 )
-from tests.helpers.unprivileged import REPOSITORY, run_unprivileged
+from tests.helpers.unprivileged import run_unprivileged
 
 
 def uploads(root: Path) -> Path:
@@ -603,34 +601,6 @@ def test_destinations_that_begin_at_the_same_moment_keep_apart(tmp_path: Path, a
     for thread in threads:
         thread.join()
     assert errors == []
-    check_many(tmp_path)
-
-
-UPLOAD = """
-import sys
-from pathlib import Path
-from tests.unit.state.test_store import MANY, finish_locked
-root, destination = Path(sys.argv[1]), MANY[int(sys.argv[2])]
-print("ready", flush=True)
-sys.stdin.readline()
-finish_locked(root, destination)
-"""
-
-
-def test_so_do_processes(tmp_path: Path) -> None:
-    argvs = [(sys.executable, "-c", UPLOAD, str(tmp_path), str(number)) for number in range(len(MANY))]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": REPOSITORY}
-    processes = [subprocess.Popen(argv, **pipes) for argv in argvs]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
-        process.communicate(timeout=30)
-    assert [process.returncode for process in processes] == [0] * len(MANY)
     check_many(tmp_path)
 
 
