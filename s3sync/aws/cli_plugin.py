@@ -390,8 +390,11 @@ class FastPath:
     def _is_checksum_right(self, template: Template, request: Any, body: Any) -> bool:
         """Return whether the checksums computed here are the CLI's; False also if the file has changed."""
         body.signal_not_transferring()
-        body.seek(0)
-        checksum, sha256 = _digests(template, body)
+        try:
+            body.seek(0)
+            checksum, sha256 = _digests(template, body)
+        finally:
+            body.signal_transferring()  # as it was: what closes the body reports the rest of the progress
         sent = _headers_of(request)
         is_right = not template.checksum or template.has_trailer or sent.get(template.checksum) == checksum
         return is_right and sent["x-amz-content-sha256"] == template.payload(sha256)
@@ -406,12 +409,12 @@ class FastPath:
     def put(self, params: Mapping[str, Any]) -> dict[str, str] | None:
         """Send a file; return the headers of S3's answer, or None if the CLI has to send it."""
         template = self._template
+        content_type = params.get("ContentType")
         if template is None or not self.is_on or template.others != _others(params):
             return None
-        body = params["Body"]
-        content_type = params.get("ContentType")
         if content_type is not None and not _PLAIN_TEXT.fullmatch(content_type):
             return None
+        body = params["Body"]
         try:
             headers = self._send(template, params["Key"], body, content_type)
         except Exception as error:
@@ -419,8 +422,8 @@ class FastPath:
             self._failures += 1
             if self._failures >= _MAX_FAILURES:
                 self.give_up(f"{_MAX_FAILURES} requests in a row failed: {error or type(error).__name__}")
-            body.seek(0)  # also takes back the progress
-            body.signal_not_transferring()
+            with contextlib.suppress(Exception):  # the CLI has its own words for a file that is gone
+                body.seek(0)  # also takes back the progress
             return None
         except BaseException:
             self._close()
@@ -554,8 +557,10 @@ class Client:
 
     def put_object(self, **params: Any) -> Any:
         """Send a file in one request."""
-        fast = self._fast if self._fast and self._fast.is_on else None
-        size = _size(params.get("Body"))
+        body = params.get("Body")
+        size = _size(body)
+        is_file = size is not None and hasattr(body, "signal_transferring")
+        fast = self._fast if self._fast and self._fast.is_on and is_file else None
         headers = fast.put(params) if fast else None
         if headers is not None:
             checksums = {
