@@ -150,6 +150,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def flush_disks() -> None:
+    """Flush all that was written so far to the disks: one call, instead of one for each of many files."""
+    os.sync()
+
+
 def _make_folder(folder: Path) -> None:
     """Make a private folder; another process may make it at the same time."""
     if os.geteuid() != 0:

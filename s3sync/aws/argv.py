@@ -10,11 +10,12 @@ LIST_PAGE = 50_000  # objects that one process lists at most: bounds its memory
 
 _CONNECT_TIMEOUT = "--cli-connect-timeout=10"  # seconds
 _JSON = "--output=json"  # whatever the user's config says
-_LIST_QUERY = "--query=Contents[].[Key,Size,ETag,LastModified]"
+_LIST_QUERY = "--query=Contents[].[Key,Size,ETag,LastModified,StorageClass]"
 _HEAD_QUERY = (
     "--query=[ContentLength,ETag,ServerSideEncryption,SSECustomerAlgorithm,ChecksumCRC32,LastModified,"
     "ChecksumSHA256,ChecksumSHA1,ChecksumCRC32C,ChecksumCRC64NVME]"
 )
+_DOWNLOAD = ("--no-progress", "--force-glacier-transfer")
 _ENCRYPTION_QUERY = "--query=ServerSideEncryptionConfiguration.Rules[0].ApplyServerSideEncryptionByDefault.SSEAlgorithm"
 _UPLOADS_QUERY = "--query=Uploads[].[Key,UploadId,Initiated]"
 _CHECKSUMS_BY_DEFAULT = (2, 23)  # from this version on, a CRC64NVME is sent with each object
@@ -56,6 +57,20 @@ def s3_cp_argv(
     return ("s3", "cp", folder, url, "--recursive", "--no-progress", *how, *more, _CONNECT_TIMEOUT)
 
 
+def download_folder_argv(url: str, folder: str, includes: tuple[str, ...]) -> tuple[str, ...]:
+    """Download the objects below a URL that ends in a slash into a folder; without `includes`, all of them.
+
+    `includes` are patterns as `fnmatch` reads them. S3 refuses frozen objects, which is reported.
+    """
+    which = ("--exclude=*", *(f"--include={pattern}" for pattern in includes)) if includes else ()
+    return ("s3", "cp", url, folder, "--recursive", *_DOWNLOAD, *which, _CONNECT_TIMEOUT)
+
+
+def download_object_argv(url: str, file: str) -> tuple[str, ...]:
+    """Download one object into a file."""
+    return ("s3", "cp", url, file, *_DOWNLOAD, _CONNECT_TIMEOUT)
+
+
 def head_object_argv(bucket: BucketRef, key: str) -> tuple[str, ...]:
     """Print size, ETag, encryption and checksums of an object."""
     what = (*_bucket_options(bucket), f"--key={key}", "--checksum-mode=ENABLED")
@@ -78,7 +93,7 @@ def bucket_encryption_argv(bucket: BucketRef) -> tuple[str, ...]:
 
 
 def list_objects_argv(bucket: BucketRef, prefix: str, start_after: str, max_items: int) -> tuple[str, ...]:
-    """Print key, size, ETag and time of up to `max_items` objects under a prefix, after a key, in key order."""
+    """Print key, size, ETag, time and class of up to `max_items` objects under a prefix, after a key, in order."""
     what = (*_bucket_options(bucket), f"--prefix={prefix}", f"--max-items={max_items}")
     after = (f"--start-after={start_after}",) if start_after else ()
     return ("s3api", "list-objects-v2", *what, *after, _JSON, _LIST_QUERY, _CONNECT_TIMEOUT)

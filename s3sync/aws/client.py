@@ -16,7 +16,7 @@ from typing import Any
 from s3sync import processes
 from s3sync.aws import argv as aws_argv
 from s3sync.aws.causes import Cause
-from s3sync.aws.destination import Storage
+from s3sync.aws.destination import BucketRef, Storage
 from s3sync.aws.diagnosis import are_credentials_missing, describe_exit_code, fatal_error_in, strip_prefix
 from s3sync.aws.installation import find_aws, packaged_version
 from s3sync.aws.plugin import CliPlugin
@@ -118,6 +118,23 @@ class AwsCli:
         checksums = aws_argv.checksum_options(self.version_text, few=self._wants_few_checksums)
         return aws_argv.s3_cp_argv(folder, url, storage, checksums)
 
+    def download_argv(self, url: str, target: str, includes: tuple[str, ...] | None = None) -> tuple[str, ...]:
+        """Return the options that download a folder of keys, or, without `includes`, one object."""
+        if includes is None:
+            return aws_argv.download_object_argv(url, target)
+        return aws_argv.download_folder_argv(url, target, includes)
+
+    def read_object(self, bucket: BucketRef, key: str, limit: int) -> bytes | AwsResult:
+        """Return the bytes of a small object, or the result that says why it could not be read.
+
+        At most `limit` bytes are kept. Raises AwsError, StoppedError.
+        """
+        content = bytearray()
+        result = self.read_bytes(
+            aws_argv.read_object_argv(bucket, key), lambda chunk: content.extend(chunk[: limit - len(content)])
+        )
+        return bytes(content) if result.succeeded else result
+
     def check_usable(self, timeout: float | None = None) -> str:
         """Return what `aws --version` prints; it is run once. Raises AwsError if that fails."""
         if self._printed_version:
@@ -172,8 +189,8 @@ class AwsCli:
     ) -> AwsResult:
         """Run an `s3 cp` command. Pass on its process id, and each line of its output and errors.
 
-        `config` replaces the usual AWS config. Lines that begin with `upload: ` do not count as errors. A CLI that
-        cannot load the plugin has sent nothing; it is run again without it.
+        `config` replaces the usual AWS config. Lines that begin with `upload: ` or `download: ` are no errors. A
+        CLI that cannot load the plugin has moved nothing; it is run again without it.
         """
         result = self._stream(argv, on_line, on_start, config)
         if not result.succeeded and self._plugin and self._plugin.has_failed("\n".join(result.errors)):
@@ -194,7 +211,7 @@ class AwsCli:
             stdout = process.stdout
             on_start(process.pid)
             for line in iter(lambda: stdout.readline(_MAX_LINE), b""):
-                if not line.startswith(b"upload: "):
+                if not line.startswith((b"upload: ", b"download: ")):
                     tail.append(line)
                 on_line(line.decode("utf-8", "replace").rstrip("\n"))
         return self._result(argv, process, b"", tail)
@@ -319,6 +336,11 @@ def to_error(result: AwsResult, target: str, fallback: Cause | None = None) -> A
     if cause := known or fallback:
         return AwsError(f"{cause.message_for(target)}. aws said: {error or result.reason}", id=cause.id)
     return AwsError(f"aws {' '.join(result.argv[:2])} failed for {target}: {result.reason}", id="aws.command-failed")
+
+
+def error_of_cause(cause: Cause, target: str, said: str) -> AwsError:
+    """Return the error for a cause that many files failed for, with the CLI's words on one of them."""
+    return AwsError(f"{cause.message_for(target)}. aws said: {said}", id=cause.id)
 
 
 def _endpoint_options(environ: Mapping[str, str]) -> tuple[str, ...]:

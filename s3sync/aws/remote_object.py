@@ -29,6 +29,7 @@ class RemoteObject:
     `size` is in bytes; `etag` is as `normalize_etag` returns it; `crc32` is base64, followed by `-N` if composed of
     parts. With `opaque_etag` the object is encrypted, so that its ETag is no MD5. `modified` is in seconds since the
     epoch by the clock of S3, or 0. `sums` are its other checksums, by their names (see `digests.CHECKSUM_NAMES`).
+    Only a listing tells `storage_class`.
     """
 
     size: int
@@ -38,6 +39,7 @@ class RemoteObject:
     listed: bool = False
     modified: int = 0
     sums: tuple[tuple[str, str], ...] = ()
+    storage_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +87,21 @@ def parse_head(result: AwsResult) -> ObjectState:
         return Unknown(f"aws s3api head-object printed something unexpected: {error}")
 
 
-def _parse_entry(key: object, size: Any, etag: Any, modified: object = None) -> tuple[str, RemoteObject]:
+def _parse_entry(
+    key: object, size: Any, etag: Any, modified: object = None, storage_class: object = None
+) -> tuple[str, RemoteObject]:
     if not isinstance(key, str):
         raise TypeError(f"a key that is no text: {key!r:.100}")
     if modified is not None and not isinstance(modified, str):
         raise TypeError(f"a time that is no text: {modified!r:.100}")
     etag = "" if etag is None else etag  # some servers give none
-    item = RemoteObject(int(size), _bounded(normalize_etag(etag)), listed=True, modified=_to_seconds(modified))
+    item = RemoteObject(
+        int(size),
+        _bounded(normalize_etag(etag)),
+        listed=True,
+        modified=_to_seconds(modified),
+        storage_class=_bounded(str(storage_class or "")),
+    )
     return key, item
 
 

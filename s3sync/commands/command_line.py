@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Protocol, cast
 from s3sync.errors import UsageError
 from s3sync.text import printable
 
-COMMANDS = ("upload", "verify", "init", "check", "monitor", "status", "report", "cleanup", "forget", "task")
+COMMANDS = ("upload", "verify", "restore", "init", "check", "monitor", "status", "report", "cleanup", "forget", "task")
 SHELLS = ("bash", "zsh", "tcsh")  # that the options can be completed in
 
 _DESCRIPTION = """\
@@ -30,7 +30,14 @@ exit codes:
 """
 _SPELLINGS = "Options can be written with underscores, too: --dry_run is --dry-run.\n"
 _HIDDEN = ("task",)  # commands that only other programs run
-_ALSO_MEANT = {"list": "status", "ls": "status", "sync": "upload", "version": "--version", "delete": "cleanup"}
+_ALSO_MEANT = {
+    "list": "status",
+    "ls": "status",
+    "sync": "upload",
+    "download": "restore",
+    "version": "--version",
+    "delete": "cleanup",
+}
 _VERBATIM = ("--sbatch_options", "--sbatch-options")
 
 

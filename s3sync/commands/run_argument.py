@@ -44,10 +44,13 @@ def find_run(args: argparse.Namespace) -> str:
     return run
 
 
-def name_of_run(args: argparse.Namespace) -> str:
-    """Return the one run that the user named, by a path or a name; raises UsageError if that is not exactly one."""
+def name_of_run(args: argparse.Namespace, *, also_local_path: bool = True) -> str:
+    """Return the one run that the user named, by a path or a name; raises UsageError if that is not exactly one.
+
+    With `also_local_path` that option names it, too.
+    """
     runs = [each for each in args.run if not each.startswith(_SCHEME)]
-    runs += [args.local_path] if args.local_path is not None else []
+    runs += [args.local_path] if also_local_path and args.local_path is not None else []
     if not runs:
         raise UsageError(f"no run given{_where_it_may_be(args)}", id="usage.no-run")
     if len(runs) > 1:
@@ -88,7 +91,7 @@ def warning_of_inner_runs(run: str) -> str:
 
 def _where_it_may_be(args: argparse.Namespace) -> str:
     """Return what to do if no run was given: --exclude-patterns takes all arguments that follow."""
-    if args.exclude_patterns and os.path.isdir(args.exclude_patterns[-1]):
+    if getattr(args, "exclude_patterns", None) and os.path.isdir(args.exclude_patterns[-1]):
         return f": --exclude-patterns took {printable(args.exclude_patterns[-1])} as a pattern (put the run before it)"
     return f" (s3sync {args.command} RUN --bucket B)"
 

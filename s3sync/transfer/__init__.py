@@ -1,4 +1,4 @@
-"""Upload or verify one run from this machine."""
+"""Upload, verify or restore one run from this machine."""
 
 from s3sync.transfer import (
     bandwidth,
@@ -9,6 +9,7 @@ from s3sync.transfer import (
     passes,
     progress,
     request,
+    restore,
     upload,
     verify,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "passes",
     "progress",
     "request",
+    "restore",
     "upload",
     "verify",
 ]

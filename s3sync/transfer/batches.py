@@ -64,13 +64,23 @@ def pending(files: Iterable[LocalFile], proven: Mapping[str, Proof]) -> tuple[Lo
     return tuple(file for file in files if not is_proven(file, proven))
 
 
+def is_metadata(path: str) -> bool:
+    """Return whether a path in a run is that of its metadata, which is uploaded first."""
+    return _METADATA.fullmatch(path) is not None
+
+
+def is_marker(path: str) -> bool:
+    """Return whether a path in a run is that of a completion marker, which is uploaded last."""
+    return _MARKER.fullmatch(path) is not None
+
+
 def split_by_phase(files: Iterable[LocalFile]) -> UploadOrder:
     """Split files into metadata, data and completion markers; each group keeps the order given."""
     metadata, data, markers = [], [], []
     for file in files:
-        if _MARKER.fullmatch(file.path):
+        if is_marker(file.path):
             markers.append(file)
-        elif _METADATA.fullmatch(file.path):
+        elif is_metadata(file.path):
             metadata.append(file)
         else:
             data.append(file)

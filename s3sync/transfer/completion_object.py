@@ -78,6 +78,7 @@ def _text(run: Run, destination: Destination, state: RunState, selection: Upload
     for proof in sorted(proofs):
         size = proof.size if proof.size >= 0 else None  # the predecessor did not say
         entry = {"path": proof.path, "size": size, "etag": proof.etag, "verified_by": proof.verified_by}
+        entry |= {"mtime_ns": proof.mtime_ns} if proof.mtime_ns >= 0 else {}
         yield f"{separator}  {json.dumps(entry)}"
         separator = ",\n"
     yield "\n ]\n}\n"

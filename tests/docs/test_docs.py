@@ -228,7 +228,7 @@ def test_the_keys_of_the_state_log_are_told() -> None:
 
 
 def test_the_keys_of_the_completion_object_are_told() -> None:
-    keys = keys_made_by(completion_object._text) - {"path", "size", "etag", "verified_by"}
+    keys = keys_made_by(completion_object._text) - {"path", "size", "etag", "verified_by", "mtime_ns"}
     assert first_cells("docs/reference/formats.md", "s3sync.complete.json") == keys | {"files"}
 
 

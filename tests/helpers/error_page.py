@@ -24,6 +24,7 @@ AREAS = [
     "lock",
     "upload",
     "verify",
+    "restore",
     "slurm",
     "config",
     "monitor",

@@ -97,7 +97,7 @@ class Lab:
 
     def start(self, *words: str, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
         """Start s3sync with these words; stdout and stderr are pipes."""
-        if self.aws and words and words[0] in ("upload", "verify") and "--aws_command" not in words:
+        if self.aws and words and words[0] in ("upload", "verify", "restore") and "--aws_command" not in words:
             words = (*words, "--aws_command", self.aws)
         argv = [sys.executable, "-W", "error", "-m", "s3sync", *words]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fnmatch
 import http.client
 import json
 import os
@@ -124,6 +125,8 @@ def main(argv: Sequence[str]) -> int:
                 signal.signal(signal.SIGINT, _interrupted)
             if words[3] == "-":
                 return _read(s3, words[2])
+            if words[2].startswith("s3://"):
+                return _fetch(s3, words[2], words[3], argv)
             return _cp(s3, words[2], words[3], options)
         command: Callable[[_S3, Mapping[str, str]], object] = _COMMANDS[words[1]]
         answer = command(s3, options)
@@ -196,6 +199,43 @@ def _read(s3: _S3, url: str) -> int:
         print(f"download failed: {url} to - {failed}", file=sys.stderr)
         return 1
     sys.stdout.buffer.write(content)
+    return 0
+
+
+def _fetch(s3: _S3, url: str, target: str, argv: Sequence[str]) -> int:
+    """Download an object into a file, or those below a prefix that no --exclude or a later --include names."""
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    wanted = [(prefix, target)]
+    if "--recursive" in argv:
+        listed = _list(s3, {"bucket": bucket, "prefix": prefix, "max-items": "1000000", "query": "[Key,Size]"}) or []
+        rules = [word[2:].split("=", 1) for word in argv if word.startswith(("--include=", "--exclude="))]
+        keys = [str(key) for key, size in listed if not (str(key).endswith("/") and not size)]  # type: ignore[attr-defined]
+        wanted = [(key, os.path.join(target, key[len(prefix) :])) for key in keys if _is_included(key, prefix, rules)]
+    return max((_fetch_one(s3, bucket, key, path) for key, path in wanted), default=0)
+
+
+def _is_included(key: str, prefix: str, rules: Sequence[Sequence[str]]) -> bool:
+    if ".." in key.split("/"):
+        return False
+    matching = [kind for kind, pattern in rules if fnmatch.fnmatchcase(key, prefix + pattern)]
+    return not matching or matching[-1] == "include"
+
+
+def _fetch_one(s3: _S3, bucket: str, key: str, path: str) -> int:
+    shown = f"s3://{bucket}/{key} to {os.path.relpath(path)}"
+    part = f"{path}.{os.urandom(4).hex()}"
+    try:
+        response = s3.ask("GetObject", "GET", f"/{bucket}/{key}")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(part, "wb") as stream:
+            stream.write(response.body)
+        os.rename(part, path)
+    except (Failed, OSError) as failed:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        print(f"download failed: {shown} {failed}", file=sys.stderr, flush=True)
+        return 1
+    print(f"download: {shown}", flush=True)
     return 0
 
 

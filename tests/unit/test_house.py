@@ -137,6 +137,7 @@ def test_only_one_module_deletes_what_is_not_ours() -> None:
         "state.lease_files": {"(self._folder / name).unlink", "self.path(number).unlink", "temporary.unlink"},
         "cleanup.delete": {"os.unlink", "os.rmdir"},
         "transfer.context": {"shutil.rmtree", "parent.rmdir"},
+        "transfer.restore.place": {"(folder / path).unlink", "shutil.rmtree"},
         "transfer.staging": {"shutil.rmtree"},
         "state.store": {"self._temporary.unlink", "self.journal_path.unlink", "self.log_path.unlink"},
     }
@@ -195,7 +196,7 @@ def test_all_modules_can_be_imported() -> None:
 
 
 def commands() -> list[str]:
-    commands = ("upload", "monitor", "status", "report", "verify", "check", "cleanup", "forget", "init")
+    commands = ("upload", "monitor", "status", "report", "verify", "check", "cleanup", "forget", "init", "restore")
     return ["", *commands]
 
 
@@ -220,6 +221,7 @@ OPTIONS = {
     "status": ["--config", "RUN", "--json"],
     "report": ["--config", "--output", "--json"],
     "verify": ["RUN", "--bucket", "--remote-path", "--json", "--manifest"],
+    "restore": ["RUN", "--bucket", "--remote-path", "--local-path", "--only", "--overwrite", "--dry-run", "--json"],
     "check": ["--config"],
     "cleanup": ["RUN", "--config", "--older-than", "--delete", "--yes", "--json"],
     "init": ["--config", "--directory", "--bucket", "--log-dir", "--yes"],

@@ -1,0 +1,181 @@
+"""Download batches of objects, each with one or a few `aws s3 cp` processes, and note what these say."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from s3sync.aws import causes, client, diagnosis
+from s3sync.transfer.bandwidth import Throttle
+from s3sync.transfer.batches import Batch
+from s3sync.transfer.restore.request import RestoreRequest
+from s3sync.transfer.restore.sources import KeyIndex, Source, has_long_name
+
+FROZEN = "frozen"  # what a file failed for that has to be thawed first
+_FROZEN = re.compile(r"An error occurred \(InvalidObjectState\)")
+_DISK_FULL = re.compile(r"\[Errno (28|122)\] |AWS_ERROR_\w*NO_SPACE")
+_MAX_FAILURES_IN_A_ROW = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchOutcome:
+    """What processes said about a batch. Only the bytes on disk show which files arrived."""
+
+    batch: Batch
+    errors: Mapping[str, str] = field(default_factory=dict)  # by path
+    frozen: frozenset[str] = frozenset()
+    last_error: str = ""  # about the other files
+    cause: causes.Cause | None = None  # set if downloading more is of no use
+    said: str = ""
+    is_disk_full: bool = False
+
+    def error_of(self, path: str) -> str:
+        """Return what was said about a file of the batch."""
+        return self.errors.get(path, self.last_error)
+
+
+class Downloader:
+    """Downloads batches of one run into a folder; `download` may be called from several threads at once."""
+
+    def __init__(
+        self, request: RestoreRequest, aws: client.AwsCli, keys: KeyIndex, folder: Path, throttle: Throttle | None
+    ) -> None:
+        self.files = 0  # that processes called downloaded, in all batches
+        self._request = request
+        self._aws = aws
+        self._keys = keys
+        self._folder = folder
+        self._throttle = throttle
+        self._lock = threading.Lock()
+        self._shares: dict[int, int | None] = {}  # of the bandwidth, by process
+        self._done: dict[int, int] = {}  # files of each running batch that have arrived, by its number
+        self._batches: dict[int, Batch] = {}
+
+    def download(self, batch: Batch) -> BatchOutcome:
+        """Run processes for a batch to their ends. Raises AwsError if one cannot start, StoppedError."""
+        paths = [file.path for file in batch.files]
+        output = _Output(self._request, self._aws, paths)
+        ended: list[client.AwsResult] = []
+        with self._lock:
+            self._batches[batch.number], self._done[batch.number] = batch, 0
+        try:
+            ended.extend(self._run(source, batch.number, output) for source in self._keys.sources_of(paths))
+        finally:
+            with self._lock:
+                del self._batches[batch.number], self._done[batch.number]
+        return output.outcome(batch, ended)
+
+    def _run(self, source: Source, number: int, output: _Output) -> client.AwsResult:
+        path = source.folder if source.includes is not None else source.paths[0]
+        target = self._folder / path
+        short = self._folder / hashlib.sha256(path.encode()).hexdigest() if has_long_name(path) else None
+        pids: list[int] = []
+
+        def on_start(pid: int) -> None:
+            pids.append(pid)
+            with self._lock:
+                self._shares[pid] = share
+
+        def on_line(line: str) -> None:
+            if line.startswith("download: "):
+                self._note_arrival(number)
+                output.in_a_row = 0
+            elif output.parse(line) and output.in_a_row >= _MAX_FAILURES_IN_A_ROW:
+                self._aws.processes.terminate(pids[-1], f"failed with {output.in_a_row} files in a row")
+
+        with self._lock:
+            share = self._throttle.share_beside(self._shares.values()) if self._throttle else None
+        config = self._throttle.config(share) if self._throttle and share is not None else None
+        argv = self._aws.download_argv(self._request.url + path, str(short or target), source.includes)
+        ended = self._aws.run_streaming(argv, on_line, on_start, config)
+        with self._lock:
+            for pid in pids:
+                self._shares.pop(pid, None)
+        self._aws.check_stop()
+        if short and os.path.lexists(short):
+            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            os.rename(short, target)
+        return ended
+
+    def _note_arrival(self, number: int) -> None:
+        with self._lock:
+            self._done[number] += 1
+
+    def enforce_bandwidth(self) -> None:
+        """End the processes that are faster than is allowed now; to be called now and then."""
+        if self._throttle:
+            with self._lock:
+                shares = dict(self._shares)
+            for pid in self._throttle.over_limit(shares):
+                self._aws.processes.terminate(pid, "was faster than max_bandwidth allows at this time")
+
+    def in_flight(self) -> tuple[int, int]:
+        """Return files and bytes of running batches that have arrived, as their processes say."""
+        with self._lock:
+            pairs = [(min(self._done[n], len(batch.files)), batch) for n, batch in self._batches.items()]
+        return sum(done for done, _ in pairs), sum(batch.size * done // len(batch.files) for done, batch in pairs)
+
+    @property
+    def processes(self) -> int:
+        """Return how many processes run."""
+        return len(self._aws.processes.pids())
+
+
+class _Output:
+    """Reads the lines `download failed: s3://BUCKET/KEY to FILE REASON`."""
+
+    def __init__(self, request: RestoreRequest, aws: client.AwsCli, paths: Iterable[str]) -> None:
+        self.in_a_row = 0
+        self._errors: dict[str, str] = {}
+        self._frozen: set[str] = set()
+        self._is_disk_full = False
+        self._aws = aws
+        self._begin = f"download failed: {request.url}"
+        self._paths = sorted(paths, key=len, reverse=True)
+
+    def parse(self, line: str) -> bool:
+        """Take in a line; return whether it reports the failure of a file for a reason that more files may have."""
+        if not line.startswith(self._begin):
+            return False
+        rest = line[len(self._begin) :]
+        path = next((path for path in self._paths if rest.startswith(f"{path} to ")), None)
+        if path is None:
+            return False
+        reason = self._reason_in(rest[len(path) + 4 :], path)
+        if _FROZEN.match(reason):
+            self._frozen.add(path)
+            return False
+        self._errors[path] = self._aws.sanitize(reason)
+        self._is_disk_full = self._is_disk_full or _DISK_FULL.search(reason) is not None
+        self.in_a_row += 1
+        return True
+
+    def _reason_in(self, text: str, path: str) -> str:
+        """Return what follows FILE, whose name ends like the key unless that is too long."""
+        name = os.path.basename(path)
+        return text.partition(f"{name} ")[2] or text.partition(" ")[2]
+
+    def outcome(self, batch: Batch, ended: Iterable[client.AwsResult]) -> BatchOutcome:
+        """Return what all processes of a batch said."""
+        failed = [result for result in ended if not result.succeeded]
+        lines = [diagnosis.parse_text(text) for text in self._errors.values()]
+        lines += [line for result in failed for text in result.errors if (line := _error_of_all(text))]
+        cause, said = diagnosis.fatal_error(lines)
+        return BatchOutcome(
+            batch=batch,
+            errors=self._errors,
+            frozen=frozenset(self._frozen),
+            last_error=next((result.reason for result in failed if result.killed_reason), ""),
+            cause=cause,
+            said=said,
+            is_disk_full=self._is_disk_full,
+        )
+
+
+def _error_of_all(text: str) -> diagnosis.ErrorLine | None:
+    return None if text.startswith("download failed: ") else diagnosis.parse_line(text)

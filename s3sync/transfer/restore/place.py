@@ -1,0 +1,218 @@
+"""Keep what is downloaded in a private folder beside the run folder, and move it into place when it is proven.
+
+`in` has what the AWS CLI writes, `ready` what is proven. Both survive a killed call, and the next one goes on with
+them. Where no run folder is, `ready` becomes it in one step; otherwise each file is added, and none is replaced unless
+the user said so. Folders are opened one by one and no link is followed, so nothing is written outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s3sync import files
+from s3sync.errors import StateError, explained
+from s3sync.text import printable
+from s3sync.transfer.restore.request import RestoreRequest
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in `typing` only from Python 3.11 on
+
+PREFIX = ".s3sync-restore-"
+_SAFE_MODE = 0o644  # at most
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+class InTheWayError(Exception):
+    """Something on disk keeps a file from its place; the text says what."""
+
+
+class PrivateFolder:
+    """The private folder of one run and target. Its methods raise OSError, unless they say something else."""
+
+    def __init__(self, request: RestoreRequest) -> None:
+        target = request.target
+        self.path = target.parent / f"{PREFIX}{request.destination.tag}-{target.name[:100]}"
+        self.arrivals = self.path / "in"
+        self.ready = self.path / "ready"
+        self.target = target
+
+    def prepare(self) -> None:
+        """Make the folder, or accept one that is this user's own and private. Raises StateError."""
+        with explained("use", self.path, "restore to a folder where this user can write", id="restore.no-folder"):
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            status = self.path.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+                raise PermissionError(errno.EPERM, "it exists, and is not this user's private folder")
+            self.ready.mkdir(mode=0o755, exist_ok=True)
+            self.arrivals.mkdir(mode=0o755, exist_ok=True)
+
+    def harvest(self, sizes: dict[str, int]) -> list[str]:
+        """Move what an earlier call has downloaded whole to `ready`, and return what is there; drop the rest.
+
+        `sizes` are those of S3. Nothing of it is proven yet.
+        """
+        for path in _list_paths(self.arrivals):
+            if _size_of(self.arrivals / path) == sizes.get(path, -1) and not os.path.lexists(self.ready / path):
+                with contextlib.suppress(OSError):
+                    self._move(path)
+        shutil.rmtree(self.arrivals, ignore_errors=True)
+        self.arrivals.mkdir(mode=0o755, exist_ok=True)
+        for path in list(_list_paths(self.ready)):
+            if _size_of(self.ready / path) != sizes.get(path, -1):
+                self.drop(path)
+        return [path for path in _list_paths(self.ready) if path in sizes]
+
+    def accept(self, path: str, mtime_ns: int) -> None:
+        """Move a proven file to `ready`, with its modification time (-1: not known) and a safe mode."""
+        self._move(path)
+        self.finish(path, mtime_ns)
+
+    def finish(self, path: str, mtime_ns: int) -> None:
+        """Set time and mode of a file in `ready`."""
+        file = self.ready / path
+        os.chmod(file, os.lstat(file).st_mode & _SAFE_MODE | stat.S_IRUSR | stat.S_IWUSR)
+        if mtime_ns >= 0:
+            os.utime(file, ns=(mtime_ns, mtime_ns))
+
+    def drop(self, path: str) -> None:
+        """Remove a file that is not proven."""
+        for folder in (self.arrivals, self.ready):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                (folder / path).unlink()
+
+    def discard(self) -> None:
+        """Remove the folder with all that is left in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def become_target(self) -> bool:
+        """Make `ready` the run folder, unless something is there. Return whether that was done."""
+        files.flush_disks()
+        try:
+            os.rename(self.ready, self.target)  # replaces nothing but an empty folder
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                return False
+            raise
+        files.sync_folder(self.target.parent)
+        return True
+
+    def add_to_target(self, paths: Iterable[str], *, overwrite: bool) -> Iterator[tuple[str, str]]:
+        """Add files of `ready` to the run folder in this order; yield those for which something is in the way."""
+        files.flush_disks()
+        with contextlib.suppress(FileExistsError):
+            self.target.mkdir(mode=0o755)
+        with _OpenFolders(self.target) as folders:
+            for path in paths:
+                try:
+                    self._add(path, folders.open(os.path.dirname(path)), overwrite=overwrite)
+                except InTheWayError as error:
+                    yield path, str(error)
+        files.sync_folder(self.target)
+
+    def _add(self, path: str, folder: int, *, overwrite: bool) -> None:
+        name, source = os.path.basename(path), self.ready / path
+        if overwrite:
+            if _is_folder(name, folder):
+                raise InTheWayError("a folder of this name is there")
+            os.rename(source, name, dst_dir_fd=folder)
+            return
+        try:
+            os.link(source, name, dst_dir_fd=folder, follow_symlinks=False)
+        except FileExistsError:
+            if not _is_same_file(source, name, folder):
+                raise InTheWayError("another file of this name has come to the disk meanwhile") from None
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if _exists(name, folder):
+                raise InTheWayError("another file of this name has come to the disk meanwhile") from None
+            os.rename(source, name, dst_dir_fd=folder)
+
+    def _move(self, path: str) -> None:
+        (self.ready / path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        os.rename(self.arrivals / path, self.ready / path)
+
+
+class _OpenFolders:
+    """Folders below the target, each opened in its parent without following links, and made if it is missing."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._open: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            self._open[""] = os.open(self._target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StateError(
+                f"cannot use {printable(str(self._target))}: {error.strerror} (give another --local-path)",
+                id="restore.no-target",
+            ) from error
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for descriptor in self._open.values():
+            os.close(descriptor)
+
+    def open(self, folder: str) -> int:
+        """Return the descriptor of a folder. Raises InTheWayError if something else is there."""
+        for other in [known for known in self._open if known and not f"{folder}/".startswith(f"{known}/")]:
+            os.close(self._open.pop(other))  # a run may have more folders than a process may open files
+        if folder not in self._open:
+            parent, _, name = folder.rpartition("/")
+            above = self.open(parent)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o755, dir_fd=above)
+            try:
+                self._open[folder] = os.open(name, _FOLDER_FLAGS, dir_fd=above)
+            except OSError as error:
+                if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                    raise InTheWayError(f"{printable(folder)} is a file or a link, not a folder") from None
+                raise
+        return self._open[folder]
+
+
+def size_on_disk(target: Path, path: str) -> int:
+    """Return the size of a file in the run folder, in bytes; -1 if there is nothing, -2 if it is something else."""
+    try:
+        status = os.lstat(target / path)
+    except (FileNotFoundError, NotADirectoryError):
+        return -1
+    except OSError:
+        return -2
+    return status.st_size if stat.S_ISREG(status.st_mode) else -2
+
+
+def _size_of(file: Path) -> int:
+    return size_on_disk(file.parent, file.name)
+
+
+def _list_paths(folder: Path) -> Iterator[str]:
+    for top, _, names in os.walk(folder):
+        yield from (os.path.relpath(os.path.join(top, name), folder) for name in names)
+
+
+def _exists(name: str, folder: int) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _is_folder(name: str, folder: int) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    return False
+
+
+def _is_same_file(source: Path, name: str, folder: int) -> bool:
+    return os.path.samestat(os.lstat(source), os.stat(name, dir_fd=folder, follow_symlinks=False))

@@ -1,0 +1,100 @@
+"""Prove files on disk: their bytes are those that S3 has, and those that the upload recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from s3sync.aws import etag, objects
+from s3sync.runs import LocalFile, Run, local_files, run_folder
+from s3sync.signals import StopRequest
+from s3sync.state import Proof
+from s3sync.transfer.etag_trust import EtagTrust, Judge
+from s3sync.transfer.hashing import FileHashes, Hasher
+from s3sync.transfer.restore.record import Entry, Record
+from s3sync.transfer.restore.request import RestoreRequest
+
+_OTHER_BYTES = "differs from what the upload recorded"
+_NOT_THERE = "not downloaded"
+
+
+class Verdicts(NamedTuple):
+    """What proved each file, by path, and why each other one is not proven."""
+
+    proven: dict[str, str]
+    failed: dict[str, str]
+
+
+class Prover:
+    """Proves files of one folder against the objects of a run. Close it at the end."""
+
+    def __init__(
+        self,
+        folder: Path,
+        request: RestoreRequest,
+        remote: Mapping[str, objects.RemoteObject],
+        record: Record,
+        reader: objects.ObjectReader,
+        stop: StopRequest,
+    ) -> None:
+        self._run = Run(folder, request.run_id, run_folder.RunInfo())
+        self._by_size = request.verify == "size"
+        self._remote = remote
+        self._record = record
+        self._hasher = Hasher(self._run, request.multipart, stop, request.cores, md5=request.manifest is not None)
+        self._judge = Judge(reader, self._hasher, EtagTrust(), self._hasher.part_size, self._may_trust)
+
+    def close(self) -> None:
+        """Drop the work that has not begun."""
+        self._hasher.close()
+
+    @property
+    def size(self) -> int:
+        """Return the bytes that were read so far."""
+        return self._hasher.size
+
+    def prove(self, paths: Sequence[str]) -> Verdicts:
+        """Return what proves these files. Raises StoppedError."""
+        now = local_files.restat_all(self._run, paths)
+        files = [file for path in paths if (file := now[path])]
+        failed = {path: _NOT_THERE for path in paths if not now[path]}
+        self._hasher.start(files, {file.path: self._remote[file.path].etag for file in files})
+        hashed = self._hasher.hashed(files)
+        seen: dict[LocalFile, objects.ObjectState] = {file: self._remote[file.path] for file in files}
+        verdicts = self._judge.verdicts(
+            {file: item for file, item in seen.items() if file.path in hashed},
+            {path: found.etag for path, found in hashed.items()},
+        )
+        proven = {}
+        for file in files:
+            verdict = verdicts.get(file, "cannot be read on disk")
+            if not isinstance(verdict, str):
+                verdict = self._compare_with_record(file, verdict, hashed[file.path])
+            if isinstance(verdict, str):
+                failed[file.path] = verdict
+            else:
+                proven[file.path] = verdict.verified_by
+        return Verdicts(proven, failed)
+
+    def _may_trust(self, _file: LocalFile, _seen: objects.RemoteObject) -> bool:
+        """Return whether the size is enough for an object with neither an MD5 nor a checksum: if the user says so."""
+        return self._by_size
+
+    def _compare_with_record(self, file: LocalFile, proof: Proof, hashed: FileHashes) -> Proof | str:
+        """Return the proof, or how the file differs from what a record says of it."""
+        for entry in self._record.entries.get(file.path, ()):
+            if why := self._why_other(file, proof, hashed, entry):
+                return f"{_OTHER_BYTES}: {entry.source} has {why}"
+        return proof
+
+    def _why_other(self, file: LocalFile, proof: Proof, hashed: FileHashes, entry: Entry) -> str:
+        if entry.size not in (-1, file.size):
+            return f"{entry.size:,} bytes, S3 {file.size:,}"
+        if entry.md5 and entry.md5 != hashed.md5:
+            return f"the MD5 {entry.md5}"
+        if not entry.etag or entry.etag in (proof.etag, hashed.etag):
+            return ""
+        if entry.is_md5 and self._hasher.match_other_part_size(file, etag.normalize_etag(entry.etag)):
+            return ""  # a copy in S3 may have other parts
+        return "" if entry.md5 else f"the ETag {entry.etag}, S3 {proof.etag}"

@@ -1,0 +1,179 @@
+"""Read what the upload of a run recorded: completion objects in S3, state logs here, and a manifest of `verify`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from s3sync.aws import client, etag
+from s3sync.aws import destination as aws_destination
+from s3sync.aws.objects import RemoteObject
+from s3sync.errors import StateError
+from s3sync.runs import Run, run_folder
+from s3sync.state import RunState, StateStore
+from s3sync.text import printable
+from s3sync.transfer.restore.request import RestoreRequest
+
+_MAX_BYTES = 512 * 1024 * 1024  # of a completion object; a million files have 200 MB
+_MANIFEST_HEADER = "path\tsize\tmd5\tetag\tkey"
+_ESCAPE = re.compile(r"\\(.)")
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
+_ADVICE = "--no-record restores without it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A file as a record has it; -1 and empty values are not known. `source` names the record."""
+
+    source: str
+    size: int = -1
+    etag: str = ""
+    is_md5: bool = False  # the ETag is made of MD5s of the file
+    md5: str = ""
+    mtime_ns: int = -1
+
+
+@dataclass(slots=True)
+class Record:
+    """All that is recorded of a run: for each path what each source says of it."""
+
+    sources: list[str] = field(default_factory=list)
+    entries: dict[str, list[Entry]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def add(self, source: str, entries: Iterable[tuple[str, Entry]]) -> None:
+        """Add what a source says."""
+        self.sources.append(source)
+        for path, entry in entries:
+            self.entries.setdefault(path, []).append(entry)
+
+    def mtime_ns(self, path: str) -> int:
+        """Return the modification time of a file when it was uploaded; -1 if no source has it."""
+        return next((entry.mtime_ns for entry in self.entries.get(path, ()) if entry.mtime_ns >= 0), -1)
+
+    def why_missing(self, path: str) -> str:
+        """Return why a file that is not in S3 should be there."""
+        return f"not in S3, though {self.entries[path][0].source} names it"
+
+
+def read_record(request: RestoreRequest, aws: client.AwsCli, remote: Mapping[str, RemoteObject]) -> Record:
+    """Return what is recorded of the run. Raises StateError for a record that is damaged, AwsError, StoppedError."""
+    record = Record()
+    if not request.use_record:
+        return record
+    logged = _read_logs(record, request, remote)
+    for path in sorted(path for path in remote if aws_destination.is_completion_object(path)):
+        expected = logged.get(path, "")
+        if expected and expected != remote[path].etag:
+            raise StateError(
+                f"s3://{request.destination.bucket}/{printable(request.prefix + path)} is not the completion object"
+                f" that the upload wrote, as its state log says: somebody replaced it ({_ADVICE})",
+                id="restore.replaced-record",
+            )
+        _read_completion_object(record, request, aws, path, remote[path])
+    if request.manifest:
+        _read_manifest(record, request.manifest, request.prefix)
+    return record
+
+
+def _read_logs(record: Record, request: RestoreRequest, remote: Mapping[str, RemoteObject]) -> dict[str, str]:
+    """Add the state logs of the run and its analyses; return the ETags of their completion objects, by path."""
+    analyses = sorted({"/".join(path.split("/")[:2]) for path in remote if path.startswith("Analysis/")})
+    etags = {}
+    for below in ("", *(f"{folder}/" for folder in analyses)):
+        run = Run(request.target / below, f"{request.run_id}/{below}".rstrip("/"), run_folder.RunInfo())
+        store = StateStore(request.log_dir, run, request.destination)
+        state, warnings = store.load(set_aside=False)
+        record.warnings += warnings
+        if state and state.proven:
+            record.add(f"the state log {printable(str(store.log_path))}", _entries_of_log(state, below, store.log_path))
+            etags[below + aws_destination.COMPLETION_OBJECT] = state.completion_object
+            if not state.completed:
+                record.warnings.append(f"the upload of {printable(run.run_id)} was not completed, says its state log")
+    return etags
+
+
+def _entries_of_log(state: RunState, below: str, log_path: Path) -> Iterator[tuple[str, Entry]]:
+    source = f"the state log {printable(str(log_path))}"
+    for path, proof in state.proven.items():
+        is_md5 = proof.verified_by in ("etag", "predecessor") and etag.is_md5_like(proof.etag)
+        yield (
+            below + path,
+            Entry(source=source, size=proof.size, etag=proof.etag, is_md5=is_md5, mtime_ns=proof.mtime_ns),
+        )
+
+
+def _read_completion_object(
+    record: Record, request: RestoreRequest, aws: client.AwsCli, path: str, seen: RemoteObject
+) -> None:
+    key = request.prefix + path
+    where = f"s3://{request.destination.bucket}/{printable(key)}"
+    content = aws.read_object(request.bucket, key, _MAX_BYTES)
+    if not isinstance(content, bytes):
+        raise client.to_error(content, where)
+    try:
+        entries = list(_parse_completion_object(content, seen.size, path, where, request))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise StateError(
+            f"{where} is not as an upload writes it: {printable(str(error))[:200]} ({_ADVICE})",
+            id="restore.damaged-record",
+        ) from error
+    record.add(where, entries)
+
+
+def _parse_completion_object(
+    content: bytes, size: int, path: str, source: str, request: RestoreRequest
+) -> Iterator[tuple[str, Entry]]:
+    if len(content) != size:
+        raise ValueError(f"it has {len(content):,} bytes, and S3 lists {size:,}")
+    facts: Any = json.loads(content)
+    below = path.removesuffix(aws_destination.COMPLETION_OBJECT)
+    files = facts["files"]
+    total = sum(entry["size"] for entry in files if entry["size"] is not None)
+    if facts["verdict"] != "complete" or facts["total_files"] != len(files) or facts["total_bytes"] != total:
+        raise ValueError("it contradicts itself")
+    if facts["run_id"] != f"{request.run_id}/{below}".rstrip("/"):
+        raise ValueError(f"it is of another run, {facts['run_id']}")
+    for entry in files:
+        found = str(entry["etag"])
+        is_md5 = entry["verified_by"] in ("etag", "predecessor") and etag.is_md5_like(found)
+        size = -1 if entry["size"] is None else int(entry["size"])
+        mtime_ns = int(entry.get("mtime_ns", -1))
+        yield (
+            below + str(entry["path"]),
+            Entry(source=source, size=size, etag=found, is_md5=is_md5, mtime_ns=mtime_ns),
+        )
+
+
+def _read_manifest(record: Record, manifest: Path, prefix: str) -> None:
+    source = f"the manifest {printable(str(manifest))}"
+    try:
+        entries = list(_parse_manifest(manifest.read_text(encoding="utf-8"), source, prefix))
+    except (OSError, ValueError) as error:
+        raise StateError(
+            f"cannot use {source}: {printable(str(error))[:200]} (give one that `s3sync verify --manifest` wrote)",
+            id="restore.bad-manifest",
+        ) from error
+    record.add(source, entries)
+
+
+def _parse_manifest(text: str, source: str, prefix: str) -> Iterator[tuple[str, Entry]]:
+    header, *rows = text.removesuffix("\n").split("\n")
+    if header != _MANIFEST_HEADER:
+        raise ValueError("its first line is not that of a manifest")
+    yield from (_parse_row(row, source, prefix) for row in rows)
+
+
+def _parse_row(row: str, source: str, prefix: str) -> tuple[str, Entry]:
+    path, size, md5, found, key = map(_without_escapes, row.split("\t"))
+    if key != prefix + path:
+        raise ValueError(f"it is of s3://.../{printable(key)}, not of {printable(prefix + path)}")
+    return path, Entry(source=source, size=int(size), etag=found, md5=md5.lower())
+
+
+def _without_escapes(text: str) -> str:
+    return _ESCAPE.sub(lambda match: _ESCAPED.get(match[1], match[0]), text)

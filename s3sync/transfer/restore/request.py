@@ -1,0 +1,119 @@
+"""The values at the two ends of a restore: the request, and the result."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from s3sync.aws import client, etag, objects
+from s3sync.aws import destination as aws_destination
+from s3sync.aws import settings as aws_settings
+from s3sync.aws.destination import Destination
+from s3sync.transfer.bandwidth import BandwidthSchedule
+from s3sync.transfer.restore.parts import Part
+
+ProvenBy = Literal["etag", "checksum", "content", "size"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreRequest:
+    """Restore one run of a destination into the folder `target`; `parts` are what of it, all without any."""
+
+    run_id: str
+    destination: Destination
+    target: Path
+    log_dir: Path
+    cores: int
+    threads: int = 4
+    parts: tuple[Part, ...] = ()
+    overwrite: bool = False  # files on disk that differ
+    use_record: bool = True  # compare with what the upload recorded
+    verify: objects.Verify = "etag"
+    manifest: Path | None = None  # of `verify --manifest`
+    aws_command: str | None = None
+    bucket_owner: str = ""
+    multipart: etag.Multipart = etag.DEFAULT_MULTIPART
+    max_processes: int | None = None
+    max_bandwidth: BandwidthSchedule | None = None
+    stall_seconds: float = client.STALL_SECONDS
+
+    @property
+    def bucket(self) -> aws_destination.BucketRef:
+        """Return the bucket of the destination, and who has to own it."""
+        return aws_destination.BucketRef(self.destination.bucket, self.bucket_owner)
+
+    @property
+    def prefix(self) -> str:
+        """Return what every key of the run starts with; it ends in a slash."""
+        return self.destination.run_prefix(self.run_id)
+
+    @property
+    def url(self) -> str:
+        """Return the run's place in S3."""
+        return self.destination.url(self.run_id)
+
+    @property
+    def process_limit(self) -> int:
+        """Return how many `aws` processes may run at once."""
+        return max(self.cores, self.max_processes or 4 * self.cores)
+
+    @property
+    def settings(self) -> aws_settings.S3Settings:
+        """Return the settings of each `aws` process."""
+        return aws_settings.S3Settings(self.threads, self.multipart)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreResult:
+    """What a restore has led to. Sizes are in bytes; paths are relative to the run folder.
+
+    `proven_by` says for each file on disk what proved it. `kept` were there before, with the bytes of S3. `failed` are
+    not on disk, or not as in S3, each with its reason. `unrecorded` are restored files that no record names, and
+    `records` are what was compared besides S3. `whole` says that nothing of the run is missing on disk.
+    """
+
+    request: RestoreRequest
+    total_files: int
+    total_size: int
+    proven_by: Mapping[str, str] = field(default_factory=dict)
+    kept: frozenset[str] = frozenset()
+    restored_size: int = 0
+    failed: Mapping[str, str] = field(default_factory=dict)
+    records: tuple[str, ...] = ()
+    unrecorded: tuple[str, ...] = ()
+    without_time: int = 0  # restored files whose modification time no record has
+    is_in_place: bool = False
+    whole: bool = False
+    aws_processes: int = 0
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Return whether all that was requested is proven and in its place."""
+        return self.is_in_place and not self.failed
+
+    @property
+    def proofs(self) -> Counter[str]:
+        """Return how many files were proven in each way."""
+        return Counter(self.proven_by.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestorePreview:
+    """What a restore would do. Sizes are in bytes; `classes` has files and bytes by storage class.
+
+    `present` are files that are on disk with the size that S3 has; their bytes were not compared.
+    """
+
+    request: RestoreRequest
+    files: int
+    size: int
+    classes: Mapping[str, tuple[int, int]]
+    present: int
+    needed: int  # bytes that have to fit on the disk
+    free: int
+    failed: Mapping[str, str]
+    records: tuple[str, ...]

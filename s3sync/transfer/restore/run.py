@@ -1,0 +1,320 @@
+"""Restore one run, under its lock: read what S3 has, download and prove it, and move it into place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from s3sync.aws import client, objects
+from s3sync.aws import destination as aws_destination
+from s3sync.aws.objects import RemoteObject
+from s3sync.errors import RunError, StateError, UsageError, explained
+from s3sync.runs import Run, run_folder
+from s3sync.signals import StopRequest
+from s3sync.state import StateStore, lock
+from s3sync.text import human_bytes, printable
+from s3sync.transfer.bandwidth import Throttle
+from s3sync.transfer.batches import is_marker, is_metadata
+from s3sync.transfer.concurrency import ConcurrencyController, LoadMeter
+from s3sync.transfer.context import work_folder
+from s3sync.transfer.progress import Display
+from s3sync.transfer.restore import names, place, record
+from s3sync.transfer.restore.downloader import Downloader
+from s3sync.transfer.restore.passes import Receiver
+from s3sync.transfer.restore.prover import Prover
+from s3sync.transfer.restore.request import RestorePreview, RestoreRequest, RestoreResult
+from s3sync.transfer.restore.sources import KeyIndex
+
+_FOLDER_MARK = "_$folder$"  # empty objects of Hadoop's, one for each folder
+_SPARE_BYTES = 64 * 1024 * 1024  # that stay free on the disk
+_BLOCK_BYTES = 4096
+_ON_DISK = "on disk is another file (--overwrite replaces it)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What S3 has of the run, and what of it is wanted. `unusable` are keys that cannot be files."""
+
+    remote: Mapping[str, RemoteObject]  # files of the run, completion objects among them
+    wanted: tuple[str, ...]
+    unusable: Mapping[str, str]
+    record: record.Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Session:
+    """What all steps of one restore share."""
+
+    request: RestoreRequest
+    aws: client.AwsCli
+    reader: objects.ObjectReader
+    environ: Mapping[str, str]
+    work: Path
+    stop: StopRequest
+    display: Display
+
+
+def restore(request: RestoreRequest, environ: Mapping[str, str], stop: StopRequest, display: Display) -> RestoreResult:
+    """Restore a run. Files that failed are in the result; raises S3SyncError if nothing can be done at all."""
+    started = time.monotonic()
+    _require_parent(request.target)
+    store = StateStore(request.log_dir, _as_run(request), request.destination)
+    busy = f"{printable(request.run_id)} is being uploaded or restored already"
+    with (
+        lock.hold(store.lock_path, busy, stop=stop, say=display.say) as run_lock,
+        _open_session(request, environ, stop, display, run_lock.descriptor) as session,
+    ):
+        result = _restore_locked(session, _make_plan(session))
+        processes = session.aws.processes.started
+    return replace(result, aws_processes=processes, seconds=time.monotonic() - started)
+
+
+def preview(request: RestoreRequest, environ: Mapping[str, str], stop: StopRequest, display: Display) -> RestorePreview:
+    """Return what `restore` would do; S3 is asked, and nothing is written. Raises the same errors."""
+    _require_parent(request.target)
+    with _open_session(request, environ, stop, display) as session:
+        plan = _make_plan(session)
+    classes: dict[str, tuple[int, int]] = {}
+    for path in plan.wanted:
+        found = plan.remote[path]
+        files, size = classes.get(found.storage_class or "STANDARD", (0, 0))
+        classes[found.storage_class or "STANDARD"] = files + 1, size + found.size
+    present = [path for path in plan.wanted if place.size_on_disk(request.target, path) == plan.remote[path].size]
+    folder = place.PrivateFolder(request)
+    ready = [path for path in plan.wanted if place.size_on_disk(folder.ready, path) == plan.remote[path].size]
+    return RestorePreview(
+        request=request,
+        files=len(plan.wanted),
+        size=sum(plan.remote[path].size for path in plan.wanted),
+        classes=classes,
+        present=len(present),
+        needed=_needed_bytes(plan.remote, {*plan.wanted} - {*present} - {*ready}),
+        free=shutil.disk_usage(request.target.parent).free,
+        failed=plan.unusable,
+        records=tuple(plan.record.sources),
+    )
+
+
+@contextlib.contextmanager
+def _open_session(
+    request: RestoreRequest, environ: Mapping[str, str], stop: StopRequest, display: Display, *inherited: int
+) -> Iterator[_Session]:
+    with work_folder(environ, [request.target]) as (work, work_lock):
+        descriptors = (*inherited, work_lock)
+        aws = client.connect(
+            request.aws_command, request.settings, environ, stop, work, descriptors, request.stall_seconds
+        )
+        aws.version()
+        reader = objects.ObjectReader(aws, request.bucket, request.prefix, max_processes=request.cores, say=display.say)
+        yield _Session(request=request, aws=aws, reader=reader, environ=environ, work=work, stop=stop, display=display)
+
+
+def _require_parent(target: Path) -> None:
+    """Raise UsageError unless the folder exists in which the run is to appear: it may be a disk that is not mounted."""
+    if not target.parent.is_dir():
+        raise UsageError(
+            f"no such folder: {printable(str(target.parent))} (mount or create it, or give another --local-path)",
+            id="usage.no-restore-folder",
+        )
+    if os.path.lexists(target) and not target.is_dir():
+        raise UsageError(
+            f"{printable(str(target))} is in the way, and is no folder (give another --local-path)",
+            id="usage.restore-onto-file",
+        )
+
+
+def _as_run(request: RestoreRequest) -> Run:
+    return Run(request.target, request.run_id, run_folder.RunInfo())
+
+
+def _make_plan(session: _Session) -> _Plan:
+    """Read what S3 has of the run, and choose what is wanted. Raises RunError if there is nothing."""
+    request = session.request
+    remote = session.reader.list_run()
+    if remote is None:
+        raise RunError(
+            f"cannot restore {printable(request.url)}: {session.reader.why_unlisted} (give these credentials"
+            " s3:ListBucket there)",
+            id="restore.no-listing",
+        )
+    recorded = record.read_record(request, session.aws, remote)
+    for warning in recorded.warnings:
+        session.display.say(f"warning: {warning}")
+    files = {path for path in remote if not aws_destination.is_completion_object(path)}
+    files = {path for path in files if not path.endswith(_FOLDER_MARK)}
+    unusable = names.find_unusable(files)
+    missing = {path: recorded.why_missing(path) for path in recorded.entries.keys() - files}
+    chosen = {path for path in files | missing.keys() if _is_chosen(request, path)}
+    if not files and not missing:
+        raise RunError(
+            f"nothing of {printable(request.run_id)} is in {printable(request.url)} (check --bucket and --remote-path)",
+            id="restore.not-in-s3",
+        )
+    if not chosen:
+        given = " ".join(part.text for part in request.parts)
+        raise RunError(
+            f"nothing in {printable(request.url)} is chosen by --only {printable(given)}", id="restore.nothing-chosen"
+        )
+    return _Plan(
+        remote=remote,
+        wanted=tuple(sorted(chosen & files - unusable.keys())),
+        unusable={path: why for path, why in sorted({**missing, **unusable}.items()) if path in chosen},
+        record=recorded,
+    )
+
+
+def _is_chosen(request: RestoreRequest, path: str) -> bool:
+    """Return whether a file is wanted. A part of a run never has a completion marker: it would look whole."""
+    if not request.parts:
+        return True
+    return not is_marker(path) and any(part.matches(request.run_id, path) for part in request.parts)
+
+
+def _restore_locked(session: _Session, plan: _Plan) -> RestoreResult:
+    request = session.request
+    folder = place.PrivateFolder(request)
+    kept, other = _compare_present(session, plan)
+    failed = dict(plan.unusable)
+    fetched = [path for path in plan.wanted if path not in kept and path not in other]
+    receiver = None
+    if fetched:
+        folder.prepare()
+        receiver = _receive(session, plan, folder, fetched)
+        failed.update(receiver.received.failed)
+        failed.update(dict.fromkeys(receiver.received.frozen, "frozen in an archive: it has to be thawed first"))
+    proven = dict(receiver.received.proven) if receiver else {}
+    is_in_place = not failed
+    if is_in_place:
+        is_new = not kept and not other and not request.parts
+        failed.update(_move_into_place(request, folder, proven, is_new=is_new, with_markers=not other))
+        folder.discard()
+    failed.update(other)
+    names_in_records = plan.record.entries
+    return RestoreResult(
+        request=request,
+        total_files=len(plan.wanted) + len(plan.unusable),
+        total_size=sum(plan.remote[path].size for path in plan.wanted),
+        proven_by={**kept, **proven},
+        kept=frozenset(kept),
+        restored_size=sum(plan.remote[path].size for path in proven),
+        failed=dict(sorted(failed.items())),
+        records=tuple(plan.record.sources),
+        unrecorded=tuple(path for path in plan.wanted if names_in_records and path not in names_in_records),
+        without_time=sum(plan.record.mtime_ns(path) < 0 for path in proven),
+        is_in_place=is_in_place,
+        whole=not failed and not request.parts,
+    )
+
+
+def _compare_present(session: _Session, plan: _Plan) -> tuple[dict[str, str], dict[str, str]]:
+    """Compare the files that are on disk already; return what proves them, and why others cannot be restored."""
+    request = session.request
+    sizes = {path: place.size_on_disk(request.target, path) for path in plan.wanted}
+    same = [path for path in plan.wanted if sizes[path] == plan.remote[path].size]
+    kept: dict[str, str] = {}
+    if same:
+        with contextlib.closing(_make_prover(session, plan, request.target)) as prover:
+            kept = prover.prove(same).proven
+    if request.overwrite:
+        return kept, {}
+    others = (path for path in plan.wanted if sizes[path] != -1 and path not in kept)
+    return kept, dict.fromkeys(others, _ON_DISK)
+
+
+def _make_prover(session: _Session, plan: _Plan, folder: Path) -> Prover:
+    return Prover(folder, session.request, plan.remote, plan.record, session.reader, session.stop)
+
+
+def _receive(session: _Session, plan: _Plan, folder: place.PrivateFolder, paths: list[str]) -> Receiver:
+    request = session.request
+    sizes = {path: plan.remote[path].size for path in paths}
+    processes = session.aws.processes
+    throttle = None
+    if request.max_bandwidth:
+        throttle = Throttle(request.max_bandwidth, request.cores, session.environ, request.settings, session.work)
+    concurrency = ConcurrencyController(
+        request.cores,
+        request.process_limit,
+        LoadMeter(request.cores, processes.pids),
+        is_limited=lambda: throttle is not None and throttle.share() is not None,
+    )
+    keys = KeyIndex(list(plan.remote), request.prefix)
+    downloader = Downloader(request, session.aws, keys, folder.arrivals, throttle)
+    with (
+        explained("write", folder.path, "make room, and run the same command again", id="restore.cannot-write"),
+        contextlib.closing(_make_prover(session, plan, folder.arrivals)) as prover,
+    ):
+        receiver = Receiver(folder, downloader, prover, plan.record, plan.remote, concurrency)
+        receiver.expect(paths)
+        session.display.follow(
+            f"restoring {printable(request.run_id)} to {printable(str(request.target))}", receiver.snapshot
+        )
+        _take_over_ready(session, plan, folder, receiver, folder.harvest(sizes))
+        left = [path for path in paths if path not in receiver.received.proven]
+        _require_space(request.target.parent, _needed_bytes(plan.remote, left))
+        receiver.receive(left, session.stop)
+    received = receiver.received
+    if received.is_disk_full:
+        raise StateError(
+            f"the disk of {printable(str(request.target.parent))} is full (make room, and run the same command again:"
+            " what is proven is not downloaded again)",
+            id="restore.disk-full",
+        )
+    if received.cause:
+        raise client.error_of_cause(received.cause, printable(request.url), received.said)
+    return receiver
+
+
+def _take_over_ready(
+    session: _Session, plan: _Plan, folder: place.PrivateFolder, receiver: Receiver, paths: list[str]
+) -> None:
+    """Prove what an earlier call has left, since the machine may have crashed; drop what is not proven."""
+    if not paths:
+        return
+    with contextlib.closing(_make_prover(session, plan, folder.ready)) as prover:
+        verdicts = prover.prove(paths)
+    for path, how in verdicts.proven.items():
+        folder.finish(path, plan.record.mtime_ns(path))
+        receiver.add_proven(path, how)
+    for path in verdicts.failed:
+        folder.drop(path)
+
+
+def _move_into_place(
+    request: RestoreRequest, folder: place.PrivateFolder, proven: Mapping[str, str], *, is_new: bool, with_markers: bool
+) -> dict[str, str]:
+    """Move the proven files into the run folder, markers last; return why files could not be moved."""
+    if not proven:
+        return {}
+    with explained(
+        "write", request.target, "make it writable, and run the same command again", id="restore.cannot-move"
+    ):
+        if is_new and folder.become_target():
+            return {}
+        ordered = sorted(proven, key=lambda path: (is_marker(path), not is_metadata(path), path))
+        others = [path for path in ordered if not is_marker(path)]
+        markers = [path for path in ordered if is_marker(path)]
+        failed = dict(folder.add_to_target(others, overwrite=request.overwrite))
+        if not failed and with_markers:
+            failed.update(folder.add_to_target(markers, overwrite=request.overwrite))
+        return failed
+
+
+def _needed_bytes(remote: Mapping[str, RemoteObject], paths: Iterable[str]) -> int:
+    """Return the bytes of these files on a disk with blocks of the usual size."""
+    return sum(-(-remote[path].size // _BLOCK_BYTES) * _BLOCK_BYTES for path in paths)
+
+
+def _require_space(parent: Path, needed: int) -> None:
+    free = shutil.disk_usage(parent).free
+    if needed and free < needed + _SPARE_BYTES:
+        raise StateError(
+            f"not enough room in {printable(str(parent))}: {human_bytes(needed)} are to be restored, and"
+            f" {human_bytes(free)} are free (make room, restore less with --only, or give another --local-path)",
+            id="restore.no-room",
+        )
