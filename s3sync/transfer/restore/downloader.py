@@ -89,7 +89,7 @@ class Downloader:
                 self._aws.processes.terminate(pids[-1], f"failed with {output.in_a_row} files in a row")
 
         with self._lock:
-            share = self._throttle.share_beside(self._shares.values()) if self._throttle else None
+            share = self._throttle.share_beside(list(self._shares.values())) if self._throttle else None
         config = self._throttle.config(share) if self._throttle and share is not None else None
         argv = self._aws.download_argv(self._request.url + path, str(short or target), source.includes)
         ended = self._aws.run_streaming(argv, on_line, on_start, config)
