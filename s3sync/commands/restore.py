@@ -20,7 +20,7 @@ from s3sync.transfer import progress, restore
 from s3sync.transfer.restore import request as restore_request
 
 USAGE = "RUN --bucket B --local-path DIR [options]"
-DESCRIPTION = "Bring a run back from S3, prove every byte, and only then show it under its name."
+DESCRIPTION = "Bring a run back from S3, prove every byte, and show it when it is whole."
 EXAMPLES = """\
 examples:
   s3sync restore RUN --bucket lab-runs --local-path /data/restored
