@@ -9,15 +9,49 @@ import signal
 import subprocess
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, TypeAlias
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
 
 from s3sync import signals
 from s3sync.text import printable
 
-Process: TypeAlias = "subprocess.Popen[bytes]"
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in `typing` only from Python 3.11 on
+
 TimeoutExpired = subprocess.TimeoutExpired
+
+
+class Process(Protocol):
+    """A child process: the methods of `subprocess.Popen` that this program uses."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | Any: ...  # None while it runs
+
+    @property
+    def stdout(self) -> IO[bytes] | None: ...
+
+    @property
+    def stderr(self) -> IO[bytes] | None: ...
+
+    def communicate(self, *, timeout: float | None = None) -> tuple[bytes, bytes]: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def kill(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+T_Process = TypeVar("T_Process", bound=Process)
 
 _RESOURCE_ADVICE = {
     errno.EAGAIN: "raise `ulimit -u`, or end other processes of this user",
@@ -57,8 +91,8 @@ def start(
     Because the process has a session of its own, signals for this program reach it only through this program, and
     signals for its process group reach its children too.
     """
-    with _start_lock:
-        process = subprocess.Popen(
+    return track(
+        lambda: subprocess.Popen(
             argv,
             stdin=stdin or subprocess.DEVNULL,
             stdout=stdout or subprocess.PIPE,
@@ -67,6 +101,13 @@ def start(
             start_new_session=True,
             pass_fds=inherited,
         )
+    )
+
+
+def track(start: Callable[[], T_Process]) -> T_Process:
+    """Start a process by any means, so that it is killed if this program ends at once; not while it is ending."""
+    with _start_lock:
+        process = start()
         _started.add(process)
     return process
 

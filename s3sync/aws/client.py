@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from s3sync import processes
 from s3sync.aws import argv as aws_argv
@@ -30,6 +30,7 @@ from s3sync.aws.settings import (
     without_credentials,
     write_config,
 )
+from s3sync.aws.warm_starts import WarmStarts
 from s3sync.errors import AwsError
 from s3sync.processes import Process, TimeoutExpired
 from s3sync.signals import StopRequest
@@ -71,6 +72,13 @@ class AwsResult:
         return next(filter(None, lines), "") or describe_exit_code(self.returncode)
 
 
+class _How(TypedDict):
+    """How a process is started."""
+
+    merge_stderr: bool
+    inherited: Sequence[int]
+
+
 class AwsCli:
     """One AWS CLI with one environment. All methods can be called from any thread.
 
@@ -85,6 +93,7 @@ class AwsCli:
         inherited: Sequence[int] = (),
         stall_seconds: float = STALL_SECONDS,
         plugin: CliPlugin | None = None,
+        warm_starts: WarmStarts | None = None,
     ) -> None:
         """`inherited` descriptors, such as those of locks, stay open in the processes. `s3 cp` loads the plugin."""
         self.path = path
@@ -95,7 +104,9 @@ class AwsCli:
         self._has_answered = False  # S3, so there were credentials
         self._environ = environ
         self._secrets = secrets_of(environ)
-        self._command = (*processes.argv_to_start(path), *_endpoint_options(environ))
+        self._command = processes.argv_to_start(path)
+        self._endpoint_options = _endpoint_options(environ)
+        self._warm_starts = warm_starts
         self._inherited = tuple(inherited)
         self._stop = stop
         self._plugin = plugin
@@ -105,8 +116,14 @@ class AwsCli:
 
         It takes no process if the CLI is a package of this Python, and at most `timeout` seconds otherwise.
         """
-        self.version_text = self.version_text or packaged_version(self.path) or self.check_usable(timeout)
+        if not self.version_text:
+            self.version_text = packaged_version(self.path) or self._version_of_warm() or self.check_usable(timeout)
         return self.version_text
+
+    def close(self) -> None:
+        """End what would start further processes faster; those that run are not ended."""
+        if self._warm_starts:
+            self._warm_starts.close()
 
     @property
     def supports_crt(self) -> bool:
@@ -260,11 +277,14 @@ class AwsCli:
         environ = {**self._environ, "AWS_CONFIG_FILE": str(config)} if config else self._environ
         if plugin:
             environ = plugin.prepare(environ, self.version_text)
+        options = (*self._endpoint_options, *argv)
+        is_warm = self._starts_warm()
 
         def start() -> Process:
-            command = (*self._command, *argv)
+            how: _How = {"merge_stderr": merge_stderr, "inherited": self._inherited}
             try:
-                return processes.start(command, environ, merge_stderr=merge_stderr, inherited=self._inherited)
+                warm = self._warm_starts.start(options, environ, **how) if self._warm_starts and is_warm else None
+                return warm or processes.start((*self._command, *options), environ, **how)
             except (OSError, ValueError) as error:  # ValueError: keys in S3 may contain what no argument can
                 reason, advice = processes.explain_start_failure(self.path, error)
                 raise AwsError(
@@ -273,6 +293,18 @@ class AwsCli:
                 ) from error
 
         return self.processes.running(start, survives_stop=survives_stop)
+
+    def _version_of_warm(self) -> str:
+        return self._warm_starts.version if self._warm_starts and self._starts_warm() else ""
+
+    def _starts_warm(self) -> bool:
+        """Return whether the CLI is loaded and ready to fork; that takes its time once."""
+        if not self._warm_starts:
+            return False
+        is_ready = self._warm_starts.wait_until_ready()
+        if self._warm_starts.printed_version and not self._printed_version:
+            self._printed_version = self.sanitize(self._warm_starts.printed_version)
+        return is_ready
 
     def _communicate(self, process: Process, timeout: float | None) -> tuple[bytes, bytes]:
         try:
@@ -300,8 +332,11 @@ def connect(
     carried = write_config(environ, settings, config)
     # Its temporary files go to the same disk, and never into the current folder.
     child = {**child_environment(environ, config, carried), "TMPDIR": str(work.parent.parent)}
-    plugin = CliPlugin(work) if settings.client == "auto" else None
-    return AwsCli(find_aws(command, environ), child, stop, inherited, stall_seconds, plugin)
+    path = find_aws(command, environ)
+    if settings.client != "auto":
+        return AwsCli(path, child, stop, inherited, stall_seconds)
+    warm_starts = WarmStarts(processes.argv_to_start(path), child, stop, work)
+    return AwsCli(path, child, stop, inherited, stall_seconds, CliPlugin(work), warm_starts)
 
 
 def describe_installed(environ: Mapping[str, str], stop: StopRequest, timeout: float) -> str:

@@ -78,7 +78,7 @@ def open_context(
         aws = client.connect(
             request.aws_command, request.settings, environ, stop, work, descriptors, request.stall_seconds
         )
-        with (machine or SharedMachine.of(request)).join(aws.processes.pids) as share:
+        with contextlib.closing(aws), (machine or SharedMachine.of(request)).join(aws.processes.pids) as share:
             yield UploadContext(
                 request=request,
                 run=run,

@@ -1,0 +1,169 @@
+"""Run commands in forks of one process of the AWS CLI, which need not load the CLI again.
+
+Most of a command's time is spent on loading the CLI. This file is copied into a private folder, and the CLI loads it as
+a plugin (`[plugins]` in its config). If S3SYNC_FORK_SERVER_FD names an inherited socket, the process then becomes a
+server: it forks for each request, and the fork runs the CLI's own `main` with the options, the environment and the
+descriptors of the request. It ends when the socket is closed. Without the variable nothing happens.
+
+A message is its length (4 bytes) and a JSON object. The server begins with `{"version": "aws-cli/1.46.3"}`. A request
+is `{"argv": [], "environ": {}, "descriptors": [0, 1, 2]}`, with these descriptors as ancillary data and the variables
+that differ from those of the server (null: not set); the answer is `{"pid": 1234}` or `{"errno": 11}`. It uses only the
+standard library, and runs on any Python that the CLI runs on.
+"""
+
+from __future__ import annotations
+
+import array
+import atexit
+import contextlib
+import fcntl
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+VARIABLE = "S3SYNC_FORK_SERVER_FD"
+MAX_DESCRIPTORS = 64  # of a request
+_LENGTH = struct.Struct("!I")
+_CANNOT_FLUSH = 120  # Python's exit code if it cannot write what is left of its output
+
+
+def awscli_initialize(_event_hooks: object) -> None:
+    """Serve, and never return, if the variable is set; called by the CLI when it loads its plugins."""
+    descriptor = os.environ.pop(VARIABLE, "")
+    if descriptor.isdecimal():
+        _serve(socket.socket(fileno=int(descriptor)))
+
+
+def send(control: socket.socket, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
+    """Send a message, with open descriptors. Raises OSError."""
+    body = json.dumps(message).encode("ascii")  # bytes of names that are not UTF-8 are lone surrogates
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    control.sendmsg([_LENGTH.pack(len(body))], ancillary)
+    control.sendall(body)
+
+
+def receive(control: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Return the next message and its descriptors. Raises EOFError if the other side has ended, OSError."""
+    header, ancillary, _flags, _address = control.recvmsg(_LENGTH.size, socket.CMSG_SPACE(MAX_DESCRIPTORS * 4))
+    descriptors = array.array("i")
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    header += _read(control, _LENGTH.size - len(header))
+    return json.loads(_read(control, _LENGTH.unpack(header)[0])), list(descriptors)
+
+
+def _read(control: socket.socket, size: int) -> bytes:
+    content = bytearray()
+    while len(content) < size:
+        piece = control.recv(size - len(content))
+        if not piece:
+            raise EOFError
+        content += piece
+    return bytes(content)
+
+
+def _serve(control: socket.socket) -> NoReturn:
+    """Answer requests until the other side has ended; the forks that still run go on."""
+    try:
+        control.set_inheritable(False)
+        gc.collect()
+        gc.freeze()  # the forks share these pages
+        send(control, {"version": f"aws-cli/{importlib.import_module('awscli').__version__}"})
+        while True:
+            request, descriptors = receive(control)
+            send(control, _fork(control, request, descriptors))
+            for descriptor in descriptors:
+                os.close(descriptor)
+    except BaseException:  # the program starts its commands without this server
+        os._exit(0)
+
+
+def _fork(control: socket.socket, request: Mapping[str, Any], descriptors: Sequence[int]) -> dict[str, int]:
+    """Fork twice, so that the program, a subreaper, becomes the parent of the process that runs the command."""
+    reader, writer = os.pipe()
+    try:
+        middle = os.fork()
+    except OSError as error:
+        os.close(reader)
+        os.close(writer)
+        return {"errno": error.errno or 0}
+    if not middle:
+        try:
+            if not os.fork():
+                os.setsid()  # before its id is known: signals are for its group
+                os.write(writer, str(os.getpid()).encode())
+                control.close()
+                os.close(reader)
+                os.close(writer)
+                _run(request, descriptors)
+        except OSError as error:
+            os.write(writer, f"-{error.errno or 0}".encode())
+        finally:
+            os._exit(1)
+    os.close(writer)
+    os.waitpid(middle, 0)
+    number = int(os.read(reader, 16) or b"0")
+    os.close(reader)
+    return {"pid": number} if number > 0 else {"errno": -number}
+
+
+def _run(request: Mapping[str, Any], descriptors: Sequence[int]) -> NoReturn:
+    """Run the command as a new process of the CLI would."""
+    _place(descriptors, request["descriptors"])
+    for name, value in request["environ"].items():  # the CLI has added some while it was loaded, which stay
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    sys.argv[1:] = request["argv"]
+    for folder in reversed(os.environ.get("PYTHONPATH", "").split(os.pathsep)):
+        if folder and folder not in sys.path:
+            sys.path.insert(1, folder)
+    code = _main()
+    with contextlib.suppress(Exception):
+        for module, action in ((threading, "_shutdown"), (atexit, "_run_exitfuncs")):  # as at the end of Python
+            getattr(module, action)()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        code = code or _CANNOT_FLUSH
+    os._exit(code)
+
+
+def _place(descriptors: Sequence[int], numbers: Sequence[int]) -> None:
+    """Give the descriptors the numbers that they have in the program."""
+    above = max(numbers) + 1
+    copies = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, above) for descriptor in descriptors]
+    for descriptor in descriptors:
+        os.close(descriptor)
+    for copy, number in zip(copies, numbers):  # noqa: B905 - Python 3.8 has no `strict`
+        os.dup2(copy, number)
+        os.close(copy)
+
+
+def _main() -> int:
+    """Run the CLI; return the exit code that its process would have."""
+    try:
+        code = importlib.import_module("awscli.clidriver").main()
+    except SystemExit as ended:
+        code = ended.code
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    if isinstance(code, str):
+        sys.stderr.write(f"{code}\n")
+        return 1
+    return (code or 0) & 0xFF
