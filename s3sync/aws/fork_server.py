@@ -164,6 +164,6 @@ def _main() -> int:
         traceback.print_exc()
         return 1
     if isinstance(code, str):
-        sys.stderr.write(f"{code}\n")
+        os.write(2, f"{code}\n".encode("utf-8", "backslashreplace"))
         return 1
     return (code or 0) & 0xFF
