@@ -29,7 +29,7 @@ from s3sync.errors import AwsError
 from s3sync.text import printable
 
 Readback = Literal["auto", "head-object", "list-objects-v2"]
-Verify = Literal["etag", "size"]
+Verify = Literal["auto", "etag", "checksum", "size"]
 
 _LISTED_COST = 0.0001  # CPU-seconds of each object in a listing
 _MAX_SKEW_SECONDS = 15 * 60  # S3 refuses requests of clocks that differ by more
@@ -155,6 +155,10 @@ class ObjectReader:
     def head_each(self, files: Sequence[SizedPath]) -> dict[str, ObjectState]:
         """Return what head-object says about each of these files, by path."""
         self._heads.announce(len(files))
+        return self._head_all(files)
+
+    def head_checksums(self, files: Sequence[SizedPath]) -> dict[str, ObjectState]:
+        """Return what head-object says about each of these files, which are to be proven by their checksums."""
         return self._head_all(files)
 
     def head_unsettled(

@@ -56,9 +56,10 @@ def _add_proof(group: options.Container) -> None:
     add = group.add_argument
     add(
         "--verify",
-        choices=("etag", "size"),
-        default="etag",
-        help="what proves a file: S3's ETag against the bytes on disk (default), or the size alone",
+        choices=("auto", "etag", "checksum", "size"),
+        default="auto",
+        help="what proves a file: S3's ETag or its CRC32 against the bytes on disk (default auto: whichever takes less"
+        " CPU time), or the size alone",
     )
     add(
         "--readback",

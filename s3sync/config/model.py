@@ -94,7 +94,9 @@ class Config(Model):
         description="An aws process that moves no bytes for this time is terminated, and its files are sent again.",
     )
     verify: objects.Verify = Field(
-        default="etag", description="What proves a file: S3's ETag against the bytes on disk, or the size alone."
+        default="auto",
+        description="What proves a file: S3's ETag (etag) or its CRC32 (checksum) against the bytes on disk, whichever "
+        "takes less CPU time (auto), or the size alone.",
     )
     readback: objects.Readback = Field(
         default="auto", description="How objects in S3 are read back; auto chooses the cheaper way."

@@ -20,18 +20,24 @@ _TASK_FILES = 250  # or its files: one task for each file would cost 1 ms
 class FileHashes(NamedTuple):
     """The hashes of a file: its ETag, without quotes, and the MD5 of the whole file if that was wanted.
 
-    `damage` says why it must not be uploaded: its CRC-32 is not the one that the instrument took.
+    `damage` says why it must not be uploaded: its CRC-32 is not the one that the instrument took. With `sums`, the file
+    is to be proven by its CRC-32, and `etag` is empty.
     """
 
     etag: str
     md5: str | None
     damage: str = ""
+    sums: digests.Crc32Sums | None = None
+
+
+def _never(_file: LocalFile) -> bool:
+    return False
 
 
 class Hasher:
     """Computes expected ETags, and MD5s if wanted, in threads; a task has many small files.
 
-    `expected` has the CRC-32 that files must have, by path.
+    `expected` has the CRC-32 that files must have, by path. Of files that `uses_checksum` it computes the CRC-32 alone.
     """
 
     def __init__(
@@ -44,6 +50,7 @@ class Hasher:
         md5: bool = False,
         expected: analysis_manifest.Checksums | None = None,
         turn: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+        uses_checksum: Callable[[LocalFile], bool] = _never,
     ) -> None:
         """`turn` is entered for each task, and may wait until other uploads leave room for it."""
         self.files = 0  # that were read so far, and
@@ -54,17 +61,22 @@ class Hasher:
         self._md5 = md5
         self._expected = expected or {}
         self._turn = turn
+        self._uses_checksum = uses_checksum
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="hash")
         self._tasks: dict[LocalFile, Future[dict[str, FileHashes]]] = {}
         self._counting = threading.Lock()
 
-    def start(self, files: Iterable[LocalFile], in_s3: Mapping[str, str] | None = None) -> None:
-        """Start to hash files whose ETags will be needed soon.
+    def start(
+        self, files: Iterable[LocalFile], in_s3: Mapping[str, str] | None = None, *, etags_only: bool = False
+    ) -> None:
+        """Start to hash files whose hashes will be needed soon.
 
-        `in_s3` are the ETags that S3 has, by path: they reveal parts of another size than ours.
+        `in_s3` are the ETags that S3 has, by path: they reveal parts of another size than ours. With `etags_only`, also
+        files that are to be proven by their CRC-32 get an ETag instead.
         """
         for group in _groups(file for file in files if file not in self._tasks):
-            self._tasks.update(dict.fromkeys(group, self._pool.submit(self._hash, group, in_s3 or {})))
+            future = self._pool.submit(self._hash, group, in_s3 or {}, etags_only=etags_only)
+            self._tasks.update(dict.fromkeys(group, future))
 
     @property
     def has_expected_crc(self) -> bool:
@@ -84,7 +96,18 @@ class Hasher:
 
     def etags(self, files: Sequence[LocalFile]) -> dict[str, str]:
         """Return ETags by path, without those of unreadable or corrupted files. Raises StoppedError."""
+        self.start(files, etags_only=True)
         return {path: hashed.etag for path, hashed in self.hashed(files).items() if not hashed.damage}
+
+    def etags_after_all(self, files: Sequence[LocalFile]) -> dict[str, str]:
+        """Return the ETags of files whose CRC-32 could not be compared, by path. Raises StoppedError."""
+        found = {}
+        for file in files:
+            part_size = self._multipart.part_size_for(file.size)
+            with contextlib.suppress(OSError):
+                etags = digests.expected_etags(self._run.path / file.path, (part_size,), self._stop_if_asked)
+                found[file.path] = etags[part_size]
+        return found
 
     def hashed(self, files: Sequence[LocalFile]) -> dict[str, FileHashes]:
         """Return the hashes of each readable file, by path. Raises StoppedError."""
@@ -104,7 +127,7 @@ class Hasher:
         etags = digests.expected_etags(self._run.path / file.path, others, self._stop_if_asked)
         return etag if etag in etags.values() else None
 
-    def crc32(self, file: LocalFile) -> tuple[str, str]:
+    def crc32(self, file: LocalFile) -> digests.Crc32Sums:
         """Return the CRC32 of the whole file, and the one composed of its parts. Raises OSError, StoppedError."""
         part_size = self._multipart.part_size_for(file.size)
         return digests.expected_crc32(self._run.path / file.path, part_size, self._stop_if_asked)
@@ -122,15 +145,24 @@ class Hasher:
         """Drop the work that has not begun."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _hash(self, files: Sequence[LocalFile], in_s3: Mapping[str, str]) -> dict[str, FileHashes]:
+    def _hash(self, files: Sequence[LocalFile], in_s3: Mapping[str, str], *, etags_only: bool) -> dict[str, FileHashes]:
         hashed = {}
         with self._turn():
             for file in files:
                 with contextlib.suppress(OSError):  # gone or unreadable: the stat that follows says so
-                    hashed[file.path] = self._hash_one(file, in_s3.get(file.path, ""))
+                    if self._uses_checksum(file) and not etags_only:
+                        hashed[file.path] = self._take_crc32(file)
+                    else:
+                        hashed[file.path] = self._hash_one(file, in_s3.get(file.path, ""))
                 with self._counting:
                     self.files += 1
         return hashed
+
+    def _take_crc32(self, file: LocalFile) -> FileHashes:
+        """Read a file that is to be proven by its CRC-32."""
+        part_size = self._multipart.part_size_for(file.size)
+        computed = digests.compute_crc32(self._run.path / file.path, part_size, self._count)
+        return FileHashes("", None, self._damage(file, computed.crc32, self._expected.get(file.path)), computed.sums)
 
     def _hash_one(self, file: LocalFile, theirs: str) -> FileHashes:
         """Hash a file in one reading; the parts are of our size unless S3 has another number of them."""

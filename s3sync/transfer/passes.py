@@ -18,6 +18,7 @@ from s3sync.text import pluralize, printable
 from s3sync.transfer import batches, completion_object
 from s3sync.transfer.bandwidth import Throttle
 from s3sync.transfer.batch_sender import BatchSender
+from s3sync.transfer.choice import EvidenceChoice
 from s3sync.transfer.context import UploadContext
 from s3sync.transfer.etag_trust import EtagTrust
 from s3sync.transfer.hashing import Hasher
@@ -64,6 +65,7 @@ class FileUploader:
         self._found = FileTotals(0, 0)
         self._trust = EtagTrust(opaque_etags, context.display.say)
         self._launch_until = time.monotonic() + (STREAM_LAUNCH_SECONDS if self._request.is_streaming else math.inf)
+        self._choice = EvidenceChoice(self._request.verify, self._request.multipart, context.display.say)
         self._hasher = self._make_hasher(self._run, context.share.machine.hash_threads)
         self._throttle = self._make_throttle()
         self._sender = self._make_sender(self._run)
@@ -304,10 +306,11 @@ class FileUploader:
             threads,
             expected=expected,
             turn=context.share.hashing_turn,
+            uses_checksum=self._choice.uses_checksum,
         )
 
     def _make_pipeline(self, run: Run, sender: BatchSender, hasher: Hasher) -> Pipeline:
         concurrency = self._context.share.concurrency()
         return Pipeline(
-            run, sender, self.reader, hasher, verify=self._request.verify, concurrency=concurrency, trust=self._trust
+            run, sender, self.reader, hasher, choice=self._choice, concurrency=concurrency, trust=self._trust
         )

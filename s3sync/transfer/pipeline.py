@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -13,12 +13,13 @@ from s3sync.aws import causes, objects
 from s3sync.delays import DELAYS
 from s3sync.runs import LocalFile, Run, local_files
 from s3sync.state import Proof
-from s3sync.transfer import proof
 from s3sync.transfer.bandwidth import Ahead
 from s3sync.transfer.batch_sender import BatchResult, BatchSender
 from s3sync.transfer.batches import Batch, BatchQueue, cost_of
-from s3sync.transfer.etag_trust import EtagTrust, Judge
-from s3sync.transfer.hashing import FileHashes, Hasher
+from s3sync.transfer.choice import EvidenceChoice
+from s3sync.transfer.etag_trust import EtagTrust
+from s3sync.transfer.hashing import Hasher
+from s3sync.transfer.prover import Prover
 from s3sync.transfer.sharing import UploadConcurrency
 
 _MAX_READBACK_COST_RATIO = 0.05  # of reading back to sending, while there is more to send
@@ -73,7 +74,7 @@ class Pipeline:
         reader: objects.ObjectReader,
         hasher: Hasher,
         *,
-        verify: objects.Verify,
+        choice: EvidenceChoice,
         concurrency: UploadConcurrency,
         trust: EtagTrust,
     ) -> None:
@@ -84,9 +85,9 @@ class Pipeline:
         self._sender = sender
         self._reader = reader
         self._hasher = hasher
-        self._verify = verify
         self._concurrency = concurrency
-        self._judge = Judge(reader, hasher, trust, hasher.part_size, self._is_ours)
+        self._prover = Prover(reader, hasher, trust, choice, self._is_ours)
+        self._choice = choice
         self._under_way: dict[int, float] = {}  # what the batches cost that are being sent, by number
         self._sent_paths: set[str] = set()  # of files that were sent, as far as their processes say
         self._futile_batches = 0  # in a row, through all passes
@@ -121,17 +122,17 @@ class Pipeline:
         Of each file: is it as it was listed, are its bytes those of the instrument, does S3 have them?
         """
         unchanged, failures = self._split_changed(files)
-        hashes = self._hasher.hashed(unchanged) if unchanged and self._needs_hashes else {}
+        hashes = self._hasher.hashed(unchanged) if unchanged and self._prover.needs_hashes else {}
         corrupted = {path: found.damage for path, found in hashes.items() if found.damage}
         failures += [Failure(path=p, reason=why, file=None, retry=Retry.NEVER) for p, why in corrupted.items()]
         intact = [file for file in unchanged if file.path not in corrupted]
         if not intact:
             return PassResult((), tuple(failures))
         proofs: list[Proof] = []
-        seen = self._read_back(intact, hashes)
+        seen = self._prover.read_back(intact, hashes)
         errors = {file.path: batch.error_of(file.path) for batch in sent for file in batch.batch.files}
         rejected = {path for batch in sent for path in batch.errors_by_path}
-        for file, verdict in self._verdicts(seen, hashes, rejected).items():
+        for file, verdict in self._prover.verdicts(seen, hashes, rejected).items():
             if isinstance(verdict, Proof):
                 proofs.append(verdict)
                 continue
@@ -154,43 +155,6 @@ class Pipeline:
             else:
                 failures.append(Failure(path=file.path, reason=VANISHED, file=None, retry=Retry.NEVER))
         return unchanged, failures
-
-    def _read_back(
-        self, files: Sequence[LocalFile], hashes: Mapping[str, FileHashes]
-    ) -> dict[LocalFile, objects.ObjectState]:
-        """Return what S3 has of each file, asked more closely where a listing does not settle it."""
-        etags = self._etags(hashes)
-        seen = self._reader.get_many(files)
-        unsettled = [f for f in files if not proof.is_conclusive(f, seen[f.path], etags.get(f.path))]
-        if unsettled:
-            seen.update(self._reader.head_unsettled(unsettled, seen))
-        return {file: seen[file.path] for file in files}
-
-    def _verdicts(
-        self,
-        seen: Mapping[LocalFile, objects.ObjectState],
-        hashes: Mapping[str, FileHashes],
-        rejected: set[str],
-    ) -> dict[LocalFile, Proof | str]:
-        """Return the proof of each file, or why there is none; `rejected` are paths that the CLI failed with."""
-        readable = {file: item for file, item in seen.items() if not self._needs_hashes or file.path in hashes}
-        by_size = self._verify == "size"
-        found = self._judge.verdicts(readable, self._etags(hashes), by_size=by_size)
-        verdicts: dict[LocalFile, Proof | str] = {}
-        for file, item in seen.items():
-            verdict = found.get(file, "cannot be read")
-            if isinstance(verdict, Proof) and file.path in rejected and self._may_be_older(verdict, item):
-                verdict = "S3 has an object of this size, which was there before"
-            verdicts[file] = verdict
-        return verdicts
-
-    def _etags(self, hashes: Mapping[str, FileHashes]) -> dict[str, str]:
-        """Return the ETags to compare, by path."""
-        return {path: found.etag for path, found in hashes.items()} if self._verify == "etag" else {}
-
-    @property
-    def _needs_hashes(self) -> bool:
-        return self._verify == "etag" or self._hasher.has_expected_crc
 
     def _send_and_read_back(
         self, queue: BatchQueue, senders: ThreadPoolExecutor, readers: ThreadPoolExecutor
@@ -247,7 +211,7 @@ class Pipeline:
             return BatchResult(batch=batch)
         if self._hasher.has_expected_crc:
             return self._send_checked(batch, ahead)
-        if self._verify == "etag":
+        if self._choice.compares_bytes:
             self._hasher.start(batch.files)  # while the sending brings the bytes into the page cache anyway
         return self._sender.send(batch, ahead)
 
@@ -300,14 +264,6 @@ class Pipeline:
     def _is_worth_reading_back(self, sent: Sequence[BatchResult]) -> bool:
         files = [file for result in sent for file in result.batch.files]
         return self._reader.cost(files) <= _MAX_READBACK_COST_RATIO * cost_of(files)
-
-    def _may_be_older(self, proof: Proof, seen: objects.ObjectState) -> bool:
-        """Return whether only the size matches, of an object that this call may not have sent."""
-        return (
-            proof.verified_by == "size"
-            and isinstance(seen, objects.RemoteObject)
-            and not self._reader.is_new(proof.path, seen)
-        )
 
     def _is_ours(self, file: LocalFile, seen: objects.RemoteObject) -> bool:
         """Return whether an object is what this call has sent."""

@@ -54,12 +54,8 @@ def prove_object(
     objects whose ETag is no MD5, or has parts of another size than ours. `are_md5s` tells whether ETags of a kind are
     known to be MD5s on this server.
     """
-    if isinstance(seen, Absent):
-        return "not in S3"
-    if isinstance(seen, Unknown):
-        return f"could not be read back from S3: {seen.reason}"
-    if seen.size != file.size:
-        return f"S3 has {seen.size:,} bytes, the disk {file.size:,}"
+    if not isinstance(seen, RemoteObject) or seen.size != file.size:
+        return _why_no_candidate(file, seen)
     if expected is None:
         return Proof.of(file, seen.etag, "size")
     if aws_etag.normalize_etag(seen.etag) == aws_etag.normalize_etag(expected):
@@ -74,6 +70,24 @@ def prove_object(
     if by_checksum is not None:
         return by_checksum
     return Proof.of(file, seen.etag, "size") if seen.opaque_etag else Mismatch(other, kind)
+
+
+def prove_by_crc32(file: LocalFile, seen: ObjectState, sums: digests.Crc32Sums) -> Proof | str | None:
+    """Return the proof that S3 holds a file with these CRC-32, or why there is none; None if they cannot be compared.
+
+    They cannot if S3 has no CRC-32 of the object, or one composed of another number of parts.
+    """
+    if not isinstance(seen, RemoteObject) or seen.size != file.size:
+        return _why_no_candidate(file, seen)
+    return _compare_values(file, seen, "crc32", seen.crc32, sums) if seen.crc32 else None
+
+
+def _why_no_candidate(file: LocalFile, seen: ObjectState) -> str:
+    if isinstance(seen, Absent):
+        return "not in S3"
+    if isinstance(seen, Unknown):
+        return f"could not be read back from S3: {seen.reason}"
+    return f"S3 has {seen.size:,} bytes, the disk {file.size:,}"
 
 
 def kind_of(etag: str, expected: str) -> str:
@@ -93,11 +107,20 @@ def _compare_checksums(file: LocalFile, seen: RemoteObject, evidence: Evidence) 
         if name != "crc32" and not digests.is_computed_fast(name, file.size):
             continue
         ours = evidence.crc32(file) if name == "crc32" else evidence.checksum(file, name)
-        if values[name] in (*ours, ours[1].partition("-")[0]):  # some servers do not say of how many parts
-            return Proof.of(file, seen.etag, "checksum")
-        if any(_parts_of(values[name]) == _parts_of(our) for our in ours):
-            return f"S3 has other bytes: its {name.upper()} is {values[name]}"
-        # otherwise its parts have other sizes
+        verdict = _compare_values(file, seen, name, values[name], ours)
+        if verdict is not None:
+            return verdict
+    return None
+
+
+def _compare_values(
+    file: LocalFile, seen: RemoteObject, name: str, theirs: str, ours: tuple[str, str]
+) -> Proof | str | None:
+    """Compare a checksum of the object with those of the whole file and of its parts; None if its parts are others."""
+    if theirs in (*ours, ours[1].partition("-")[0]):  # some servers do not say of how many parts
+        return Proof.of(file, seen.etag, "checksum")
+    if any(_parts_of(theirs) == _parts_of(our) for our in ours):
+        return f"S3 has other bytes: its {name.upper()} is {theirs}"
     return None
 
 

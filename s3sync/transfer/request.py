@@ -36,7 +36,7 @@ class UploadRequest:
     recheck: bool = False  # ask S3 what it has, even if the log says completed
     excludes: tuple[Pattern, ...] = ()
     readback: objects.Readback = "auto"
-    verify: objects.Verify = "etag"
+    verify: objects.Verify = "auto"
     aws_command: str | None = None
     quiet_seconds: float = completion.QUIET_SECONDS
     marker_wait_seconds: float = readiness.MARKER_WAIT_SECONDS

@@ -17,6 +17,7 @@ from s3sync.aws import argv, client
 from s3sync.aws.causes import NO_RESPONSE, Cause
 from s3sync.aws.client import AwsCli
 from s3sync.aws.destination import BucketRef
+from s3sync.aws.etag import DEFAULT_MULTIPART
 from s3sync.runs import local_files, run_folder
 from s3sync.runs.local_files import LocalFile
 from s3sync.signals import StopRequest
@@ -24,6 +25,7 @@ from s3sync.text import list_by_reason
 from s3sync.transfer import batch_sender
 from s3sync.transfer.batch_sender import BatchResult
 from s3sync.transfer.batches import Batch, BatchQueue
+from s3sync.transfer.choice import EvidenceChoice
 from s3sync.transfer.pipeline import PassResult, Pipeline
 from tests.helpers.contexts import context_of
 from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, tree
@@ -265,7 +267,7 @@ def passes_of(told: Told, run: Path, *queues: BatchQueue) -> Iterator[Cause | No
         any_told,
         cast("Any", reader),
         cast("Any", SimpleNamespace(has_expected_crc=False, part_size=0)),
-        verify="size",
+        choice=EvidenceChoice("size", DEFAULT_MULTIPART),
         concurrency=any_told,
         trust=cast("Any", None),
     )

@@ -1,0 +1,52 @@
+"""Choose what proves each file: its ETag, whose MD5 takes CPU time, or S3's CRC-32, which may take a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from s3sync.aws.etag import Multipart
+from s3sync.aws.objects import RemoteObject, Verify
+from s3sync.runs import LocalFile
+
+_WORTH_A_REQUEST = 750_000_000  # bytes whose MD5 costs more CPU time than head-object, a process of its own
+
+
+class EvidenceChoice:
+    """Chooses the evidence for the files of one destination; all methods can be called from any thread.
+
+    What S3 answers teaches it: a server without checksums is compared by ETags, after the first file.
+    """
+
+    def __init__(self, verify: Verify, multipart: Multipart, say: Callable[[str], None] = lambda _line: None) -> None:
+        self._verify = verify
+        self._multipart = multipart
+        self._say = say
+        self._has_none = False  # the server keeps no CRC-32, or the CLI sends none
+        self._is_reported = False  # each process reports the checksums of what it sent, so they take no request
+
+    @property
+    def compares_bytes(self) -> bool:
+        """Return whether files are read to be compared, rather than only their sizes."""
+        return self._verify != "size"
+
+    def uses_checksum(self, file: LocalFile) -> bool:
+        """Return whether this file is to be proven by its CRC-32, so that no MD5 is needed."""
+        if self._has_none or self._verify in ("etag", "size"):
+            return False
+        if self._verify == "checksum":
+            return True
+        if self._is_reported:
+            return self._multipart.part_size_for(file.size) is not None
+        return file.size >= _WORTH_A_REQUEST
+
+    def note_reported(self) -> None:
+        """Note that a process has reported the checksum that S3 gave a file."""
+        self._is_reported = True
+
+    def note_object(self, seen: RemoteObject) -> None:
+        """Learn from an object that this call has sent, as head-object describes it."""
+        if seen.crc32 or seen.opaque_etag or self._has_none:
+            return
+        self._has_none = True
+        if self._verify == "checksum":
+            self._say("warning: S3 keeps no checksums of what is sent, so files are verified by their ETags")
