@@ -29,7 +29,7 @@ from s3sync.errors import S3SyncError  # noqa: E402
 from s3sync.resources import usable_cores  # noqa: E402
 from s3sync.text import now_iso  # noqa: E402
 from scripts.bench import capacity, cluster, coordinator, growth, live, plot, tables, tuning  # noqa: E402
-from scripts.bench.contenders import CONTENDERS, Pair, is_installed  # noqa: E402
+from scripts.bench.contenders import CONTENDERS, USUAL, Pair, is_installed  # noqa: E402
 from scripts.bench.server import make_certificate  # noqa: E402
 from scripts.bench.sites import BucketSite, LocalSite, Site  # noqa: E402
 from scripts.bench.trials import Measurement, entries_of, measure_all  # noqa: E402
@@ -47,7 +47,7 @@ workloads:
 {chr(10).join(f"  {name:<12} {shape.about}" for name, shape in SHAPES.items())}
 
 contenders:
-{chr(10).join(f"  {name:<12} {one.about}" for name, one in CONTENDERS.items())}
+{chr(10).join(f"{'*' if name in USUAL else ' '} {name:<14} {one.about}" for name, one in CONTENDERS.items())}
 
 examples:
   benchmark.py
@@ -97,7 +97,13 @@ def build_parser() -> Parser:
     parser = Parser("benchmark.py", description=DESCRIPTION, epilog=EPILOG, formatter_class=raw)
     add = parser.add_argument
     add("--workloads", nargs="+", choices=SHAPES, metavar="NAME", help=f"default: {' '.join(DEFAULT_WORKLOADS)}")
-    add("--contenders", nargs="+", choices=CONTENDERS, metavar="NAME", help="default: all; fewer with --bucket")
+    add(
+        "--contenders",
+        nargs="+",
+        choices=CONTENDERS,
+        metavar="NAME",
+        help="default: those marked *; fewer with --bucket",
+    )
     add("--rounds", type=int, metavar="N", help="default: 2, for `far` and a run of yours 1")
     add("--scale", type=float, default=1.0, metavar="F", help="that part of the files (default 1)")
     add("--cores", type=int, nargs="+", metavar="N", help="processes; several are a grid (default: all cores)")
@@ -133,6 +139,7 @@ def build_parser() -> Parser:
     add(
         "--aws-command", "--aws_command", metavar="FILE", help="the AWS CLI (default: beside this Python, else on PATH)"
     )
+    add("--other-aws", metavar="FILE", help="another AWS CLI, for bare-other, s3sync-other, plain-other, crt-other")
     return parser
 
 
@@ -153,9 +160,18 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
         parse_destination(args.bucket, args.remote_path)
     if not (args.workloads or args.local_path or modes):
         args.workloads = ["small"] if args.bucket else list(DEFAULT_WORKLOADS)
-    args.contenders = args.contenders or list(BUCKET_CONTENDERS if args.bucket else CONTENDERS)
+    args.contenders = args.contenders or list(BUCKET_CONTENDERS if args.bucket else USUAL)
     args.aws_command = find_aws(args.aws_command, os.environ)
+    check_other(args)
     return args
+
+
+def check_other(args: argparse.Namespace) -> None:
+    """Find the second AWS CLI; raises ValueError where one is needed and none is given."""
+    users = [name for name in args.contenders if CONTENDERS[name].other]
+    if users and not args.other_aws:
+        raise ValueError(f"--other-aws is required for {', '.join(users)}")
+    args.other_aws = find_aws(args.other_aws, os.environ) if args.other_aws else ""
 
 
 def run(args: argparse.Namespace, folder: Path) -> int:
@@ -186,7 +202,8 @@ def run(args: argparse.Namespace, folder: Path) -> int:
 def local_site(args: argparse.Namespace, folder: Path) -> LocalSite:
     """Raises RuntimeError where TLS cannot be had."""
     try:
-        return LocalSite(folder, make_certificate(folder) if args.tls else None)
+        needs_tls = args.tls or any(SHAPES[name].tls for name in args.workloads or ())
+        return LocalSite(folder, make_certificate(folder) if needs_tls else None, always_tls=args.tls)
     except ImportError as error:
         raise RuntimeError(f"--tls needs {error.name}, which is not installed (`make bench` installs it)") from None
 
@@ -203,7 +220,7 @@ def compare(args: argparse.Namespace, site: Site, folder: Path) -> int:
     with (args.output / "measurements.tsv").open("w", encoding="utf-8") as stream:
         write_row(stream, tables.TSV_HEAD)
         try:
-            for one in measure_all(site, workloads, entries, args.rounds, args.aws_command):
+            for one in measure_all(site, workloads, entries, args.rounds, args.aws_command, args.other_aws):
                 measurements.append(one)
                 write_row(stream, tables.tsv_row(one))
                 say(progress_line(one))
@@ -245,10 +262,10 @@ def show(args: argparse.Namespace, measurements: list[Measurement]) -> None:
 
 def description(args: argparse.Namespace, first: str = "`bare`") -> list[str]:
     """What a reader has to know to judge the numbers, in lines."""
-    version = subprocess.run([args.aws_command, "--version"], capture_output=True, text=True, check=False).stdout
+    versions = [version_of(aws) for aws in (args.aws_command, args.other_aws) if aws]
     where = f"s3://{args.bucket}" if args.bucket else f"a server on the same machine{', over TLS' if args.tls else ''}"
     return [
-        f"s3sync {__version__}, {version.split(' ')[0].strip()}, Python {platform.python_version()},",
+        f"s3sync {__version__}, {' and '.join(versions)}, Python {platform.python_version()},",
         f"{usable_cores()} cores, {now_iso()}, to {where}.",
         f"{'/'.join(map(str, args.cores))} processes x {'/'.join(map(str, args.threads))} threads;",
         "s3sync may start four times as many processes while the CPU idles.",
@@ -257,6 +274,12 @@ def description(args: argparse.Namespace, first: str = "`bare`") -> list[str]:
         "tree; MB: its peak PSS, looked at twice a second; server: CPU-seconds of the",
         "S3 server beside it.",
     ]
+
+
+def version_of(aws: str) -> str:
+    """`aws-cli/1.46.3`."""
+    version = subprocess.run([aws, "--version"], capture_output=True, text=True, check=False).stdout
+    return version.split(" ")[0].strip()
 
 
 def show_growth(args: argparse.Namespace, folder: Path) -> None:

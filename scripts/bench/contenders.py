@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import importlib.util
 import os
 import shutil
 import sys
@@ -19,6 +20,7 @@ from scripts.bench.measure import Command
 from scripts.bench.workloads import Workload
 
 ROOT = Path(__file__).resolve().parents[2]
+_PREDECESSOR = Path(__file__).with_name("predecessor.py")
 _RCLONE_TRANSFERS = 32  # at once; its default of 4 is meant for disks
 
 
@@ -41,7 +43,10 @@ class Variation(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """One upload that is to be made. `prefix` has no slash at either end; `work` is an empty folder for it."""
+    """One upload that is to be made. `prefix` has no slash at either end; `work` is an empty folder for it.
+
+    `other_aws` is a second AWS CLI, for the contenders that use it instead of `aws`.
+    """
 
     workload: Workload
     bucket: str
@@ -51,6 +56,7 @@ class Setting(NamedTuple):
     aws: str
     pair: Pair
     variation: Variation = Variation()
+    other_aws: str = ""
 
     @property
     def url(self) -> str:
@@ -61,22 +67,26 @@ class Setting(NamedTuple):
 class Contender(NamedTuple):
     """`prepare` makes ready what the clock does not count, and gives the processes that it does.
 
-    `program` is what has to be installed beside the AWS CLI, `paired` whether cores and threads mean something to it.
+    `program` is what has to be installed beside the AWS CLI, `module` which one of Python; `paired` is whether cores
+    and threads mean something to it, `other` whether it uses a second AWS CLI.
     """
 
     about: str
     prepare: Callable[[Setting], list[Command]]
     program: str = ""
+    module: str = ""
     paired: bool = False
+    other: bool = False
 
 
-def _s3sync(verify: str) -> Callable[[Setting], list[Command]]:
+def _s3sync(*options: str) -> Callable[[Setting], list[Command]]:
     def prepare(setting: Setting) -> list[Command]:
         words = [sys.executable, *_program_words(setting.variation), "upload", "--skip_check"]
         words += [f"--local_path={setting.workload.folder}"]
-        words += [f"--bucket={setting.bucket}", f"--remote_path={setting.prefix}", f"--verify={verify}"]
+        words += [f"--bucket={setting.bucket}", f"--remote_path={setting.prefix}"]
         words += [f"--cores={setting.pair.cores}", f"--threads={setting.pair.threads}"]
         words += [f"--log_dir={setting.work / 'log'}", f"--aws_command={setting.aws}"]
+        words += options
         words += setting.variation.options  # last, so that they stand
         return [Command(tuple(words), {**setting.environ, "PYTHONPATH": str(ROOT)})]
 
@@ -93,16 +103,42 @@ def _program_words(variation: Variation) -> list[str]:
     return ["-c", "\n".join([*lines, "sys.exit(s3sync.commands.main.main())"])]
 
 
-def _bare(setting: Setting) -> list[Command]:
+def _bare(setting: Setting, pair: Pair | None = None) -> list[Command]:
     """As many `aws` processes as cores, with the settings that this program gives its own, on a ready split."""
+    cores, threads = pair or setting.pair
     config = setting.work / "aws-config"
-    write_config(setting.environ, S3Settings(setting.pair.threads, setting.variation.multipart), config)
+    write_config(setting.environ, S3Settings(threads, setting.variation.multipart, client="default"), config)
     environ = child_environment(setting.environ, config)
     folders = []
-    for number, files in enumerate(split(setting.workload.files, setting.pair.cores)):
+    for number, files in enumerate(split(setting.workload.files, cores)):
         folders.append(setting.work / f"part-{number}")
         link_all(folders[-1], setting.workload.folder, files)
     return [Command((setting.aws, *s3_cp_argv(str(folder), setting.url)), environ) for folder in folders]
+
+
+def _crt(setting: Setting) -> list[Command]:
+    """One process of version 2 with its client in C, which takes the endpoint as an option only."""
+    config = setting.work / "aws-config"
+    config.write_text("[default]\ns3 =\n  preferred_transfer_client = crt\n", encoding="utf-8")
+    endpoint = setting.environ.get("AWS_ENDPOINT_URL")
+    words = [setting.aws, *(["--endpoint-url", endpoint] if endpoint else []), "s3", "cp", "--recursive"]
+    words += ["--no-progress", str(setting.workload.folder), setting.url]
+    return [Command(tuple(words), {**setting.environ, "AWS_CONFIG_FILE": str(config)})]
+
+
+def _with_other(prepare: Callable[[Setting], list[Command]]) -> Callable[[Setting], list[Command]]:
+    """Use the second AWS CLI instead of the first."""
+    return lambda setting: prepare(setting._replace(aws=setting.other_aws))
+
+
+def _predecessor(threads: int) -> Callable[[Setting], list[Command]]:
+    def prepare(setting: Setting) -> list[Command]:
+        words = [sys.executable, str(_PREDECESSOR), str(setting.workload.folder), f"--bucket={setting.bucket}"]
+        words += [f"--prefix={setting.prefix}/{setting.workload.folder.name}"]
+        words += [f"--cores={setting.pair.cores}", f"--threads={threads}"]
+        return [Command(tuple(words), setting.environ)]
+
+    return prepare
 
 
 def _aws(verb: str, *more: str) -> Callable[[Setting], list[Command]]:
@@ -133,21 +169,38 @@ def _rclone(setting: Setting) -> list[Command]:
     return [Command(tuple(words), {**setting.environ, **environ})]
 
 
+_FOUR = Pair(4, 10)  # what serves `aws` best on 2 cores where S3 is far away
+_plain = _aws("cp", "--recursive")
 CONTENDERS = {
     "bare": Contender("`aws s3 cp --recursive`, a process a core, on a ready split", _bare, paired=True),
-    "s3sync": Contender("s3sync upload", _s3sync("etag"), paired=True),
-    "s3sync-size": Contender("s3sync upload --verify size", _s3sync("size"), paired=True),
-    "plain": Contender("one `aws s3 cp --recursive`", _aws("cp", "--recursive")),
+    "bare-4": Contender("the same with 4 processes of 10 threads", lambda setting: _bare(setting, _FOUR)),
+    "s3sync": Contender("s3sync upload", _s3sync(), paired=True),
+    "s3sync-etag": Contender("s3sync upload --verify etag", _s3sync("--verify=etag"), paired=True),
+    "s3sync-size": Contender("s3sync upload --verify size", _s3sync("--verify=size"), paired=True),
+    "s3sync-cli": Contender(
+        "s3sync upload --transfer-client default", _s3sync("--transfer-client=default"), paired=True
+    ),
+    "predecessor": Contender("boto3 as eastgenomics/s3_upload, 4 threads a core", _predecessor(4), module="boto3"),
+    "predecessor-8": Contender("the same with 8 threads", _predecessor(8), module="boto3"),
+    "plain": Contender("one `aws s3 cp --recursive`", _plain),
     "sync": Contender("one `aws s3 sync`", _aws("sync")),
+    "bare-other": Contender("bare, with --other-aws", _with_other(_bare), paired=True, other=True),
+    "s3sync-other": Contender("s3sync, with --other-aws", _with_other(_s3sync()), paired=True, other=True),
+    "plain-other": Contender("plain, with --other-aws", _with_other(_plain), other=True),
+    "crt-other": Contender("the same with its client in C (version 2)", _with_other(_crt), other=True),
     "s5cmd": Contender("s5cmd cp", _s5cmd, "s5cmd"),
     "rclone": Contender(f"rclone copy --transfers {_RCLONE_TRANSFERS} --fast-list", _rclone, "rclone"),
 }
+USUAL = ("bare", "s3sync", "s3sync-cli", "predecessor", "predecessor-8", "plain", "s5cmd", "rclone")
 FIRST = "bare"  # what all are compared with
 
 
 def is_installed(name: str) -> bool:
-    """Whether a contender's program is there."""
-    return not CONTENDERS[name].program or bool(_found(CONTENDERS[name].program))
+    """Whether a contender's program or module is there."""
+    one = CONTENDERS[name]
+    if one.module:
+        return importlib.util.find_spec(one.module) is not None
+    return not one.program or bool(_found(one.program))
 
 
 def split(files: Sequence[LocalFile], processes: int) -> list[list[LocalFile]]:

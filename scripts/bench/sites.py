@@ -30,16 +30,17 @@ class Place(NamedTuple):
 class Site(Protocol):
     """Gives every upload its place."""
 
-    def place(self, latency: float) -> contextlib.AbstractContextManager[Place]:
-        """A place while inside; `latency` in seconds, where it can be chosen."""
+    def place(self, latency: float, tls: bool = False) -> contextlib.AbstractContextManager[Place]:
+        """A place while inside; `latency` in seconds and TLS, where they can be chosen."""
         ...
 
 
 class LocalSite:
     """Our own server on the loopback interface, and an environment that is free of the user's AWS settings."""
 
-    def __init__(self, folder: Path, certificate: Certificate | None) -> None:
+    def __init__(self, folder: Path, certificate: Certificate | None, *, always_tls: bool = False) -> None:
         self._certificate = certificate
+        self._always_tls = always_tls
         self.environ = {name: value for name, value in os.environ.items() if not name.upper().startswith("AWS_")}
         self.environ |= {
             "AWS_ACCESS_KEY_ID": "benchmark",
@@ -51,18 +52,16 @@ class LocalSite:
             "NO_PROXY": "127.0.0.1",
             "no_proxy": "127.0.0.1",
         }
-        if certificate:
-            self.environ |= {
-                "AWS_CA_BUNDLE": str(certificate.authority),
-                "SSL_CERT_FILE": str(certificate.authority),
-            }
 
     @contextlib.contextmanager
-    def place(self, latency: float) -> Iterator[Place]:
+    def place(self, latency: float, tls: bool = False) -> Iterator[Place]:
         """A server with nothing in it."""
-        with serving(Network(latency, self._certificate)) as server:
-            environ = {**self.environ, "AWS_ENDPOINT_URL": server.url}
-            yield Place(BUCKET, "runs", environ, server.pid, server.stop)
+        certificate = self._certificate if tls or self._always_tls else None
+        environ = dict(self.environ)
+        if certificate:
+            environ |= {"AWS_CA_BUNDLE": str(certificate.authority), "SSL_CERT_FILE": str(certificate.authority)}
+        with serving(Network(latency, certificate)) as server:
+            yield Place(BUCKET, "runs", {**environ, "AWS_ENDPOINT_URL": server.url}, server.pid, server.stop)
 
 
 class BucketSite:
@@ -81,7 +80,7 @@ class BucketSite:
         return f"s3://{self.bucket}/{self.base}/"
 
     @contextlib.contextmanager
-    def place(self, latency: float) -> Iterator[Place]:  # noqa: ARG002 - it is as far away as it is
+    def place(self, latency: float, tls: bool = False) -> Iterator[Place]:  # noqa: ARG002 - it is as it is
         """The same place each time: who uploads adds a prefix."""
         self.used = True
         yield Place(self.bucket, self.base, dict(os.environ), 0, lambda: None)

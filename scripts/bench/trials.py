@@ -55,21 +55,36 @@ def entries_of(contenders: Sequence[str], pairs: Sequence[Pair]) -> list[Entry]:
 
 
 def measure_all(
-    site: Site, workloads: Sequence[Workload], entries: Sequence[Entry], rounds: int | None, aws: str
+    site: Site,
+    workloads: Sequence[Workload],
+    entries: Sequence[Entry],
+    rounds: int | None,
+    aws: str,
+    other_aws: str = "",
 ) -> Iterator[Measurement]:
     """Every measurement as soon as it is made; `rounds` instead of what each workload usually has."""
     for workload in workloads:
         for number, entry in itertools.product(range(1, (rounds or workload.rounds) + 1), entries):
-            yield measure(site, workload, entry, number, aws)
+            yield measure(site, workload, entry, number, aws, other_aws)
 
 
-def measure(site: Site, workload: Workload, entry: Entry, number: int, aws: str) -> Measurement:
+def measure(site: Site, workload: Workload, entry: Entry, number: int, aws: str, other_aws: str = "") -> Measurement:
     """One upload to a prefix that nothing was uploaded to before."""
     work = Path(tempfile.mkdtemp(prefix="s3sync-benchmark-"))
     try:
-        with site.place(workload.latency) as place:
+        with site.place(workload.latency, workload.tls) as place:
             prefix = f"{place.base}/{workload.name}-{number}-{entry.label.replace(' ', '-')}"
-            setting = Setting(workload, place.bucket, prefix, place.environ, work, aws, entry.pair, entry.variation)
+            setting = Setting(
+                workload=workload,
+                bucket=place.bucket,
+                prefix=prefix,
+                environ=place.environ,
+                work=work,
+                aws=aws,
+                pair=entry.pair,
+                variation=entry.variation,
+                other_aws=other_aws,
+            )
             commands = CONTENDERS[entry.contender].prepare(setting)
             usage = run_together(commands, work / "output", ignored=[place.pid])
             served = place.stop()

@@ -16,18 +16,24 @@ from scripts.simulate.writing import begin_folder
 
 OWN = "own"  # the name of a run that the user gave
 _FEWEST = 10  # files, however small the scale
+_TINY_BYTES = (100, 300)
 _SMALL_BYTES = (8_000, 12_000)
 _MIDDLING_BYTES = 2_000_000
+_LARGE_BYTES = 800_000_000
 
 
 class Shape(NamedTuple):
-    """A kind of run. `files` gives those of a run at a scale; `latency` is that of the server in seconds."""
+    """A kind of run. `files` gives those of a run at a scale.
+
+    `latency` is that of the server in seconds, `tls` whether it speaks TLS.
+    """
 
     about: str
     instrument: str
     files: Callable[[Run, float], list[RunFile]]
     rounds: int
     latency: float = 0.0
+    tls: bool = False
 
 
 class Workload(NamedTuple):
@@ -38,6 +44,7 @@ class Workload(NamedTuple):
     files: tuple[LocalFile, ...]
     latency: float
     rounds: int
+    tls: bool = False
 
     @property
     def size(self) -> int:
@@ -47,11 +54,15 @@ class Workload(NamedTuple):
     def __str__(self) -> str:
         largest = max((file.size for file in self.files), default=0)
         how = f"{pluralize(len(self.files), 'file')}, {human_bytes(self.size)}, the largest {human_bytes(largest)}"
-        return f"{self.name}: {how}" + (f", {self.latency * 1000:g} ms latency" if self.latency else "")
+        return (
+            f"{self.name}: {how}"
+            + (f", {self.latency * 1000:g} ms latency" if self.latency else "")
+            + ", TLS" * self.tls
+        )
 
 
-def _small_files(number: int) -> Callable[[Run, float], list[RunFile]]:
-    """So many files of about 10 kB at scale 1."""
+def _small_files(number: int, size: tuple[int, int] = _SMALL_BYTES) -> Callable[[Run, float], list[RunFile]]:
+    """So many files at scale 1, of a size between these two in bytes."""
 
     def files(run: Run, scale: float) -> list[RunFile]:
         sizes = random.Random(f"{run.seed} sizes")
@@ -59,7 +70,7 @@ def _small_files(number: int) -> Callable[[Run, float], list[RunFile]]:
         data = [
             RunFile(
                 f"Data/Intensities/BaseCalls/L001/C{i // 40 + 1}.1/s_1_{1101 + i % 40}.bcl",
-                sizes.randint(*_SMALL_BYTES),
+                sizes.randint(*size),
             )
             for i in range(max(_FEWEST, round(number * scale)) - len(texts))
         ]
@@ -74,6 +85,19 @@ def _mixed(small: int, middling: int) -> Callable[[Run, float], list[RunFile]]:
     def files(run: Run, scale: float) -> list[RunFile]:
         larger = (f"Data/Intensities/BaseCalls/L001/C{i}.1/L001_1.cbcl" for i in range(round(middling * scale)))
         return [*_small_files(small)(run, scale), *(RunFile(path, _MIDDLING_BYTES) for path in larger)]
+
+    return files
+
+
+def _large(number: int) -> Callable[[Run, float], list[RunFile]]:
+    """So many files of 800 MB at scale 1; always as many, but smaller at a smaller scale."""
+
+    def files(run: Run, scale: float) -> list[RunFile]:
+        data = [
+            RunFile(f"Data/Intensities/BaseCalls/L00{i}/L00{i}_1.cbcl", round(_LARGE_BYTES * scale))
+            for i in range(1, number + 1)
+        ]
+        return [text_file(run, "RunInfo.xml"), text_file(run, "RTAComplete.txt"), *data]
 
     return files
 
@@ -94,14 +118,20 @@ def _thinned(part: int) -> Callable[[Run, float], list[RunFile]]:
     return files
 
 
+_FAR = 0.03  # seconds
 SHAPES = {
     "small": Shape("4,000 files of 10 kB", "miseq", _small_files(4000), rounds=2),
+    "tiny": Shape("4,000 files of 200 bytes", "miseq", _small_files(4000, _TINY_BYTES), rounds=2),
+    "few": Shape("200 files of 10 kB", "miseq", _small_files(200), rounds=3),
+    "tls": Shape("4,000 files of 10 kB over TLS", "miseq", _small_files(4000), rounds=2, tls=True),
+    "away": Shape("4,000 files of 10 kB, 30 ms latency", "miseq", _small_files(4000), rounds=2, latency=_FAR),
+    "far": Shape("12,000 files of 10 kB, 30 ms latency", "miseq", _small_files(12_000), rounds=1, latency=_FAR),
+    "large": Shape("2 files of 800 MB", "novaseq6000", _large(2), rounds=2),
     "novaseq": Shape("a NovaSeq S1 run, 1/50 of its files", "novaseq6000", _thinned(50), rounds=2),
     "miseq": Shape("a MiSeq run, 1/10 of its files", "miseq", _thinned(10), rounds=2),
     "mixed": Shape(
-        "8,000 files of 10 kB and 400 of 2 MB, 30 ms latency", "miseq", _mixed(8000, 400), rounds=2, latency=0.03
+        "8,000 files of 10 kB and 400 of 2 MB, 30 ms latency", "miseq", _mixed(8000, 400), rounds=2, latency=_FAR
     ),
-    "far": Shape("12,000 files of 10 kB, 30 ms latency", "miseq", _small_files(12_000), rounds=1, latency=0.03),
 }
 
 
@@ -112,9 +142,8 @@ def make_workload(name: str, parent: Path, scale: float, latency: float | None =
     writer = begin_folder(parent / name, run)
     for file in shape.files(run, scale):
         writer.write(file)
-    return Workload(
-        name, writer.folder, _files(writer.folder), shape.latency if latency is None else latency, shape.rounds
-    )
+    seconds = shape.latency if latency is None else latency
+    return Workload(name, writer.folder, _files(writer.folder), seconds, shape.rounds, shape.tls)
 
 
 def own_workload(folder: Path, latency: float | None = None) -> Workload:

@@ -64,6 +64,28 @@ def test_all_contenders_are_measured_side_by_side(lab: Lab) -> None:
         assert (f"{name} is left out: it is not installed" in done.err) == (name not in others)
 
 
+def test_the_predecessors_method_and_a_second_cli_take_part(lab: Lab) -> None:
+    names = ("bare-4", "s3sync-cli", "predecessor", "predecessor-8", "bare-other", "s3sync-other", "plain-other")
+    done = benchmark(lab, *TINY, "--contenders", *names, "--cores", "2", "--other-aws", AWS_V1)
+    assert done.code == 0, done.err
+    rows = {row["contender"]: row for row in rows_in(lab)}
+    assert list(rows) == list(names)
+    assert {(row["trouble"], row["PutObject"]) for row in rows.values()} == {("", "10")}
+    assert {name: row["HeadObject"] for name, row in rows.items() if row["HeadObject"] != "0"} == {
+        "predecessor": "10",
+        "predecessor-8": "10",
+    }
+
+
+def test_a_workload_can_need_tls(lab: Lab) -> None:
+    pytest.importorskip("trustme")
+    few = ("--workloads", "tls", "--scale", "0.0001", "--rounds", "1", "--contenders", "s3sync", "predecessor")
+    done = benchmark(lab, *few)
+    assert done.code == 0, done.err
+    assert [(row["trouble"], row["PutObject"]) for row in rows_in(lab)] == [("", "10")] * 2
+    assert ", TLS" in done.out
+
+
 def test_results_are_told_and_written(lab: Lab) -> None:
     done = benchmark(lab, *TINY, "--contenders", "plain", "sync", "--latency", "1")
     assert done.code == 0, done.err
@@ -133,6 +155,7 @@ def test_in_a_real_bucket_only_its_own_prefix_is_deleted_and_only_if_wanted(
         "--workloads nothing",
         "--contenders nobody",
         "--bucket lab-runs --tls",
+        "--contenders plain-other",
         "--bucket s3://lab-runs",
         "--local_path here --workloads small",
         "--no_such_option",
@@ -232,7 +255,10 @@ def test_a_split_loses_nothing_and_is_even() -> None:
 
 @pytest.mark.parametrize(
     ("name", "files", "size"),
-    [("small", 4000, 4e7), ("far", 12_000, 1.2e8), ("novaseq", 110, 2e9), ("miseq", 950, 5.5e8)],
+    [
+        *(("small", 4000, 4e7), ("tiny", 4000, 8e5), ("few", 200, 2e6), ("tls", 4000, 4e7), ("away", 4000, 4e7)),
+        *(("far", 12_000, 1.2e8), ("large", 4, 1.6e9), ("novaseq", 110, 2e9), ("miseq", 950, 5.5e8)),
+    ],
 )
 def test_shapes_are_as_large_as_they_say(name: str, files: int, size: float) -> None:
     shape = SHAPES[name]
