@@ -21,6 +21,8 @@ class Delays:
     lock_polls: float = 1.0  # between two attempts to take a lock
     work_folder_polls: float = 2.0  # between two looks at the work folder of a run on a cluster
     slurm_polls: float = 10.0  # between two questions to Slurm
+    scan_looks: float = 30.0  # between two looks for new runs while a scan uploads others
+    scan_repeats: float = 600.0  # before such a scan tries again what it has tried
 
 
 def parse_delays(text: str) -> Delays:

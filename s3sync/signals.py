@@ -69,6 +69,22 @@ class StopRequest:
         with self._lock:
             self._actions = [other for other in self._actions if other != action]
 
+    @contextlib.contextmanager
+    def child(self) -> Iterator[StopRequest]:
+        """Yield a request for part of the work: it is made with this one, or alone when a lock of that part is lost."""
+        child = StopRequest()
+
+        def pass_on() -> None:
+            child._request(self.signum, self._lost_lease)
+
+        self.on_request(pass_on)
+        if self.is_requested:
+            pass_on()
+        try:
+            yield child
+        finally:
+            self.remove_action(pass_on)
+
     def wait(self, seconds: float) -> bool:
         """Sleep until the stop is requested, but at most this long. Return whether it was requested."""
         return self._requested.wait(seconds)

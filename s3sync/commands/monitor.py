@@ -23,7 +23,7 @@ from s3sync.resources import lower_priority
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.state import log_dir
 from s3sync.text import human_bytes, printable
-from s3sync.transfer import progress
+from s3sync.transfer import live_board, progress
 
 USAGE = "[--config FILE] [--dry-run] [--json]"
 DESCRIPTION = "Upload every new run that is complete. This is what cron runs."
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     with stop_on_signals(stop):
         if args.dry_run:
             output.print_messages(locations.warn_of_unwritable(config.log_dir, path))
-            result = scan.dry_run(config, os.environ, stop, lambda: progress.display_for(sys.stderr))
+            result = scan.dry_run(config, os.environ, stop, lambda _name: progress.display_for(sys.stderr))
         else:
             result = _scan(args, config, stop)
     code = EXIT_CONFIG if result.is_misconfigured else EXIT_DONE if result.ok else EXIT_FAILED
@@ -80,8 +80,8 @@ def _scan(args: argparse.Namespace, config: Config, stop: StopRequest) -> ScanRe
         scan.report_no_start(config, error)
         raise
     if sys.stderr.isatty():
-        return scan.run_scan(config, os.environ, stop, lambda: progress.LiveDisplay(sys.stderr))
-    return scan.run_scan(config, os.environ, stop, lambda: progress.Lines(logs.LogStream(scan.LOG)))
+        return scan.run_scan(config, os.environ, stop, live_board.LiveBoard(sys.stderr).display)
+    return scan.run_scan(config, os.environ, stop, lambda name: progress.Lines(logs.LogStream(scan.LOG), name=name))
 
 
 def dry_tables(result: ScanResult) -> list[Table]:

@@ -47,6 +47,11 @@ class Config(Model):
         description="aws processes at once while the CPU is idle, e.g. because S3 is far away; by default four "
         "times max_cores.",
     )
+    max_runs_at_once: Count = Field(
+        default=4,
+        description="Runs that a scan uploads at once, and as many that are still being written. They share the aws "
+        "processes and the bandwidth: the one with the least left to send goes first.",
+    )
     nice: Annotated[Int, Field(ge=0, le=19)] = Field(
         default=10, description="The nice level of the uploads, 0 to 19: the higher, the more CPU is left to others."
     )

@@ -47,11 +47,13 @@ class Update:
 
     A problem that is missing is resolved. Two exceptions: while there is a problem of kind `aws`, only those of
     uploaded runs are resolved; and those of runs only if their keys are in `checked_keys` (None: all were checked).
+    While a scan goes on (`is_final` is false) only problems of uploaded runs are resolved.
     """
 
     uploads: tuple[Upload, ...] = ()
     problems: tuple[Problem, ...] = ()
     checked_keys: frozenset[str] | None = None
+    is_final: bool = True
 
     def as_printable(self) -> Update:
         """Return the update with printable texts only, and of each key the last one."""
@@ -68,7 +70,7 @@ class Update:
             return not is_of_run or self.checked_keys is None or key in self.checked_keys
 
         resolved = [key for key in sent if key not in existing and is_checked(key)]
-        return [key for key in resolved if key in uploaded or not is_blind]
+        return [key for key in resolved if key in uploaded or (self.is_final and not is_blind)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from pathlib import Path
 from s3sync import logs
 from s3sync.config import Config
 from s3sync.errors import BusyError, LeaseLostError, S3SyncError, StateError
-from s3sync.inventory import discovery, order, states, statuses
+from s3sync.inventory import RunStatus, discovery, order, states, statuses
 from s3sync.monitor import alerts, problem_log, publish, scan_status, uploads
 from s3sync.monitor.last_scan import Outcome
 from s3sync.monitor.messages import Update
 from s3sync.monitor.notify import Channels, Notifier
-from s3sync.monitor.problems import MONITOR, Problem
+from s3sync.monitor.problems import MONITOR, ONCE_KINDS, Problem
 from s3sync.monitor.scan_result import ScanResult
 from s3sync.monitor.uploads import DisplayMaker, ScanContext
 from s3sync.signals import StopRequest
@@ -105,19 +105,23 @@ def _run_alone(context: ScanContext, held: lock.HeldLock) -> ScanResult:
 def _scan(context: ScanContext, result: ScanResult) -> None:
     """Fill the result step by step, so that a scan that ends early is reported, too."""
     config, started = context.config, time.monotonic()
-    _remember(_find_runs(context, result, scanning=True), config)
+    _find_runs(context, result, scanning=True)
     due, to_do = order.upload_order(result.runs), order.work_list(result.runs)
     more = f", {len(to_do) - len(due):,} to stream" if len(to_do) > len(due) else ""
     LOG.info("scan: %s found, %s to upload%s", states.count_runs(result.runs), f"{len(due):,}", more)
     problem_log.log_problems(config.log_dir, "scan", result.problems)
-    before = len(result.problems)
+    reporter = _Reporter(config, result)
     on_cluster = _keys_on_cluster(result, config)
-    runs = order.scan_order(result.runs, config, on_cluster)
-    uploads.for_each(context, result, runs, uploads.upload_run)
-    known = {problem.key for problem in result.problems}
-    result.problems += [problem for problem in _broken_nodes(config) if problem.key not in known]
-    for problem in result.problems[before:]:
-        LOG.error("%s: %s", problem.key, problem.text_with_id)
+    first = order.scan_order(result.runs, config, on_cluster)
+    working = uploads.ScanUploads(
+        context, result, look=lambda: _look_again(context, result, reporter), log=reporter.log_new_problems
+    )
+    try:
+        working.run(first)
+    finally:
+        known = {problem.key for problem in result.problems}
+        result.problems += [problem for problem in _broken_nodes(config) if problem.key not in known]
+        reporter.log_new_problems()
     done = result.uploaded
     runs = [replace(run, state="uploaded") if run.key in done else run for run in result.runs]
     result.alerts = alerts.find(runs, config)
@@ -125,26 +129,68 @@ def _scan(context: ScanContext, result: ScanResult) -> None:
     LOG.info("scan: finished after %s", human_seconds(time.monotonic() - started))
 
 
-def _find_runs(context: ScanContext, result: ScanResult, *, scanning: bool) -> discovery.Discovery:
-    """Add every run with its state, and the problems that exist before anything is uploaded."""
+class _Reporter:
+    """Logs and notifies of what happens while a scan goes on: people do not wait until the largest run has ended."""
+
+    def __init__(self, config: Config, result: ScanResult) -> None:
+        self._config = config
+        self._result = result
+        self._logged = set(result.problems)
+        self._notified: set[Problem] = set()
+
+    def report(self) -> None:
+        """Log new problems, and notify of these and of new uploads while others go on."""
+        self.log_new_problems()
+        update = self._result.update(is_final=False)
+        if update.uploads or not self._notified.issuperset(update.problems):
+            self._notified = set(update.problems)
+            _notifier(self._config).notify(update)
+            self._result.reported.update(upload.key for upload in update.uploads)
+
+    def log_new_problems(self) -> None:
+        """Log the problems that have come up since the last call; the next scan logs what is only noted."""
+        for problem in self._result.problems:
+            if problem not in self._logged and problem.kind not in ONCE_KINDS:
+                LOG.error("%s: %s", problem.key, problem.text_with_id)
+        self._logged.update(self._result.problems)
+
+
+def _look_again(context: ScanContext, result: ScanResult, reporter: _Reporter) -> list[RunStatus]:
+    """Find all runs once more while others are being uploaded, report, and return those to work on; never raises."""
+    try:
+        logs.rotate(context.config.log_dir)
+        _find_runs(context, result, scanning=True)
+        reporter.report()
+        return order.scan_order(result.runs, context.config, work_folder.active_names(context.config.log_dir))
+    except Exception as error:
+        LOG.warning("cannot look for new runs: %s", error, exc_info=not isinstance(error, S3SyncError))
+        return []
+
+
+def _find_runs(context: ScanContext, result: ScanResult, *, scanning: bool) -> None:
+    """Find every run with its state, and the problems that exist whatever is uploaded."""
     config = context.config
     found = discovery.discover(config)
-    result.runs, problems = statuses.take_inventory(config, found=found, scanning=scanning)
-    result.problems = [Problem.of_inventory(known, "other") for known in problems]
-    result.problems += _broken_nodes(config)
-    result.problems += [Problem.of_inventory(note, "note") for note in found.notes]
+    runs, known = statuses.take_inventory(config, found=found, scanning=scanning)
+    problems = [Problem.of_inventory(problem, "other") for problem in known]
+    problems += _broken_nodes(config)
+    problems += [Problem.of_inventory(note, "note") for note in found.notes]
     if unusable := log_dir.entries_of_others(config.log_dir):
-        result.problems.append(Problem("log_dir", unusable, "other", id="monitor.log-dir-of-others"))
-    for run in result.runs:
-        if run.state in states.BROKEN_STATES:
-            text = f"{run.state}: {run.reason}"
-            result.problems.append(Problem(run.key, text, "run", id=run.id))
-        elif run.state in states.SKIPPED_STATES:
-            text = f"will not be uploaded: {run.state}: {run.reason}"
-            result.problems.append(Problem(run.key, text, "note", id=run.id))
-        elif run.change and run.state == "uploaded":
-            result.problems.append(Problem(run.key, run.reason, "note", id="monitor.run-changed"))
-    return found
+        problems.append(Problem("log_dir", unusable, "other", id="monitor.log-dir-of-others"))
+    problems += filter(None, map(_problem_of_status, runs))
+    result.replace_found(runs, problems)
+    if scanning:
+        _remember(found, config)
+
+
+def _problem_of_status(run: RunStatus) -> Problem | None:
+    if run.state in states.BROKEN_STATES:
+        return Problem(run.key, f"{run.state}: {run.reason}", "run", id=run.id)
+    if run.state in states.SKIPPED_STATES:
+        return Problem(run.key, f"will not be uploaded: {run.state}: {run.reason}", "note", id=run.id)
+    if run.change and run.state == "uploaded":
+        return Problem(run.key, run.reason, "note", id="monitor.run-changed")
+    return None
 
 
 def _broken_nodes(config: Config) -> list[Problem]:

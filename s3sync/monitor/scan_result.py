@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from s3sync.inventory import RunStatus
 from s3sync.monitor.last_scan import Counters
@@ -24,8 +24,10 @@ class ScanResult:
     problems: list[Problem] = field(default_factory=list)
     alerts: list[Problem] = field(default_factory=list)  # reported separately; they change no exit code
     uploading_elsewhere: set[str] = field(default_factory=set)  # keys of runs that another process uploads
+    reported: set[str] = field(default_factory=set)  # keys of uploads that recipients of notifications know of
     busy: str = ""  # says which other scan holds the lock; empty if this one could start
     is_misconfigured: bool = False  # an entry of the config requires what this host does not have
+    _by_run: dict[str, list[Problem]] = field(default_factory=dict)  # problems that came up while runs were uploaded
 
     @property
     def ok(self) -> bool:
@@ -41,6 +43,32 @@ class ScanResult:
         """Replace a run by its new state."""
         self.runs = [again if each is run else each for each in self.runs]
 
+    def add_upload(self, run: RunStatus, outcome: request.UploadResult) -> None:
+        """Add what came of an upload; a visit that had nothing to send keeps the result of the visit that had."""
+        before = self.uploads.get(run.key)
+        if before and outcome.already_complete and before.state.completed:
+            outcome = replace(before, on_complete=outcome.on_complete)
+        else:
+            self.reported.discard(run.key)
+        self.uploads[run.key] = outcome
+
+    def add_problem(self, run: RunStatus, problem: Problem) -> None:
+        """Add a problem that came up with a run, unless it is known from another run."""
+        if not any(_is_same(problem, other) for other in self.problems):
+            self.problems.append(problem)
+            self._by_run.setdefault(run.key, []).append(problem)
+
+    def forget_problems(self, run: RunStatus) -> None:
+        """Remove the problems that came up with a run, which is tried again."""
+        known = self._by_run.pop(run.key, [])
+        self.problems = [problem for problem in self.problems if problem not in known]
+
+    def replace_found(self, runs: list[RunStatus], problems: list[Problem]) -> None:
+        """Replace the runs, and the problems that exist whatever is uploaded, by what was found now."""
+        of_uploads = [problem for known in self._by_run.values() for problem in known]
+        self.runs = runs
+        self.problems = [*problems, *(problem for problem in of_uploads if problem not in problems)]
+
     def counters(self) -> Counters:
         """Return how many runs, files and bytes this scan has completed."""
         states = [outcome.state for outcome in self.uploaded.values() if not outcome.already_complete]
@@ -50,18 +78,28 @@ class ScanResult:
             size=sum(state.sent_bytes for state in states),
         )
 
-    def update(self) -> Update:
-        """Return what recipients of notifications should know."""
-        new = {key: outcome for key, outcome in self.uploaded.items() if not outcome.already_complete}
+    def update(self, *, is_final: bool = True) -> Update:
+        """Return what recipients of notifications should know, and do not know of this scan."""
+        new = {
+            key: outcome
+            for key, outcome in self.uploaded.items()
+            if not outcome.already_complete and key not in self.reported
+        }
         return Update(
             uploads=tuple(Upload(key, one_line(outcome)) for key, outcome in new.items()),
             problems=tuple(self.problems),
             checked_keys=frozenset(run.key for run in self.runs) - self.uploading_elsewhere,
+            is_final=is_final,
         )
 
     def summary(self) -> str:
         """Return a line for each problem."""
         return "\n".join(f"{each.key}: {each.text_with_id}" for each in self.problems) or "all is well"
+
+
+def _is_same(problem: Problem, other: Problem) -> bool:
+    """Return whether two problems are one: each of several runs finds that a bucket cannot be reached."""
+    return problem == other or (problem.kind == "aws" and (problem.key, problem.id) == (other.key, other.id))
 
 
 def one_line(outcome: request.UploadResult) -> str:

@@ -1,18 +1,23 @@
-"""Upload the runs that are due, one by one: a problem of one run does not stop the others."""
+"""Upload the runs that are due, several at once: a problem of one run does not stop the others."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from s3sync.config import Config
+from s3sync.delays import DELAYS
 from s3sync.errors import (
     AwsError,
     BusyError,
     ConfigError,
     DeniedError,
+    InterruptedBySignal,
+    LeaseLostError,
     S3SyncError,
     SlurmError,
     StoppedError,
@@ -20,14 +25,18 @@ from s3sync.errors import (
 from s3sync.inventory import RunStatus, request_for, states, statuses
 from s3sync.monitor.problems import Problem
 from s3sync.monitor.scan_result import ScanResult, one_line
+from s3sync.monitor.schedule import Obstacles, Schedule
+from s3sync.monitor.workers import Outcome, Workers
+from s3sync.resources import usable_cores
 from s3sync.signals import StopRequest
 from s3sync.slurm import Collector, coordinator
-from s3sync.text import printable
+from s3sync.text import pluralize, printable
 from s3sync.transfer import hook, progress, request, upload
 
 LOG = logging.getLogger(__name__)
+_LOOK_COST = 10  # a look for new runs may take a tenth of the time
 
-DisplayMaker: TypeAlias = Callable[[], progress.Display]
+DisplayMaker: TypeAlias = Callable[[str], progress.Display]  # for a run with this name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,30 +53,150 @@ Work: TypeAlias = Callable[[ScanContext, ScanResult, RunStatus], None]
 
 
 def for_each(context: ScanContext, result: ScanResult, runs: Sequence[RunStatus], work: Work) -> None:
-    """Do something with each run, and add what goes wrong to the result.
+    """Do something with each run, one by one, and add what goes wrong to the result.
 
     A bucket that cannot be reached is not tried again, neither is Slurm. Raises StoppedError.
     """
-    unreachable_buckets: set[str] = set()
-    has_slurm = True
+    obstacles = Obstacles()
     for run in runs:
         context.stop.raise_if_requested()
-        if run.entry.bucket in unreachable_buckets or (run.entry.cluster and not has_slurm):
+        if obstacles.concern(run):
             continue
         try:
             work(context, result, run)
         except StoppedError:
             raise
-        except BusyError as error:
-            LOG.info("%s", error)
-            result.uploading_elsewhere.add(run.key)
         except Exception as error:  # a bug here must not keep the other runs from being uploaded
-            problem = _problem_of(run, error)
-            result.problems.append(problem)
-            result.is_misconfigured |= isinstance(error, ConfigError)
-            has_slurm &= not isinstance(error, (SlurmError, ConfigError))
-            if problem.kind == "aws":
-                unreachable_buckets.add(run.entry.bucket)
+            _add_error(result, run, error, obstacles)
+
+
+class ScanUploads:
+    """The uploads of one scan, several at once. New runs that are found meanwhile are uploaded, too."""
+
+    def __init__(
+        self,
+        context: ScanContext,
+        result: ScanResult,
+        *,
+        look: Callable[[], Iterable[RunStatus]],
+        log: Callable[[], None],
+    ) -> None:
+        """`look` adds new runs to the result and returns those to work on; `log` logs what has come up."""
+        self._context = context
+        self._result = result
+        self._look = look
+        self._log = log
+        self._machine = _shared_machine(context.config)
+        self._schedule = Schedule(context.config.max_runs_at_once, DELAYS.scan_repeats)
+        self._workers = Workers(self._upload)
+        self._next_look = time.monotonic() + DELAYS.scan_looks
+        self._stopped: list[StoppedError] = []
+
+    def run(self, runs: Iterable[RunStatus]) -> None:
+        """Upload these runs and those that are found meanwhile. Raises StoppedError when all have saved their state."""
+        self._schedule.offer(runs)
+        try:
+            while self._start_workers():
+                self._handle(self._workers.wait(max(0.0, self._next_look - time.monotonic())))
+                self._log()
+                self._look_for_runs()
+        finally:
+            self._workers.close()
+        if self._stopped:
+            raise _all_in_one(self._stopped)
+        self._context.stop.raise_if_requested()
+
+    def _start_workers(self) -> bool:
+        """Begin to work on as many runs as is allowed; return whether any is being worked on."""
+        while not self._context.stop.is_requested and (run := self._schedule.take(self._workers.runs)):
+            self._result.forget_problems(run)
+            self._workers.start(run)
+        return bool(self._workers.runs)
+
+    def _upload(self, run: RunStatus) -> Outcome:
+        """Return what came of a run; None if it was handed to a cluster, which has not finished it."""
+        context, config = self._context, self._context.config
+        with context.stop.child() as stop, context.make_display(self._name_of(run)) as display:
+            return coordinator.run_upload(
+                request_for(run, config),
+                config.cluster_of(run.entry),
+                context.environ,
+                stop,
+                display,
+                follow=False,
+                machine=self._machine,
+            )
+
+    def _name_of(self, run: RunStatus) -> str:
+        """Return the id of a run, with its destination if another run has that id."""
+        namesakes = [other for other in self._result.runs if other.run.run_id == run.run.run_id]
+        return printable(run.run.run_id) if len(namesakes) <= 1 else run.key
+
+    def _handle(self, ended: Iterable[tuple[RunStatus, Future[Outcome]]]) -> None:
+        for run, future in ended:
+            self._schedule.note_end(run)
+            try:
+                self._add_outcome(run, future.result())
+            except LeaseLostError as error:
+                if self._context.stop.is_requested:
+                    self._stopped.append(error)
+                else:  # of this run alone: another host uploads it
+                    LOG.info("%s", error)
+                    self._result.uploading_elsewhere.add(run.key)
+            except StoppedError as error:
+                self._stopped.append(error)
+            except Exception as error:  # a bug here must not keep the other runs from being uploaded
+                _add_error(self._result, run, error, self._schedule.obstacles)
+
+    def _add_outcome(self, run: RunStatus, outcome: Outcome) -> None:
+        """Add what came of a run; one that is completed while it is streamed is uploaded to its end right away."""
+        if outcome is None:
+            self._result.uploading_elsewhere.add(run.key)
+            return
+        self._result.add_upload(run, outcome)
+        _log_or_add_problem(self._result, run, outcome)
+        if run.state == "streaming":
+            again = statuses.refresh(self._context.config, [run])[0]
+            if again.state in states.PENDING_STATES:
+                self._result.replace(run, again)
+                self._schedule.put_first(again)
+
+    def _look_for_runs(self) -> None:
+        """Look for new runs if that is due, and something is being uploaded anyway."""
+        now = time.monotonic()
+        if now < self._next_look or not self._workers.runs or self._context.stop.is_requested:
+            return
+        self._schedule.offer(self._look())
+        ended = time.monotonic()
+        self._next_look = ended + max(DELAYS.scan_looks, _LOOK_COST * (ended - now))
+
+
+def _shared_machine(config: Config) -> upload.SharedMachine:
+    cores = config.max_cores or usable_cores()
+    return upload.SharedMachine(cores, max(cores, config.max_processes or 4 * cores), config.max_bandwidth)
+
+
+def _all_in_one(stopped: Sequence[StoppedError]) -> StoppedError:
+    """Return the error that says of all uploads that they were stopped."""
+    first = stopped[0]
+    if len(stopped) == 1 or not isinstance(first, InterruptedBySignal):
+        return first
+    for each in stopped:
+        LOG.info("%s", each)
+    what = f"{pluralize(len(stopped), 'upload')} interrupted; the same command goes on from there"
+    return InterruptedBySignal(first.exit_code - 128, what, id=first.id)
+
+
+def _add_error(result: ScanResult, run: RunStatus, error: Exception, obstacles: Obstacles) -> None:
+    """Add what went wrong with a run to the result."""
+    if isinstance(error, BusyError):
+        LOG.info("%s", error)
+        result.uploading_elsewhere.add(run.key)
+        return
+    problem = _problem_of(run, error)
+    result.add_problem(run, problem)
+    result.is_misconfigured |= isinstance(error, ConfigError)
+    obstacles.note(run, error, problem)
 
 
 def _problem_of(run: RunStatus, error: Exception) -> Problem:
@@ -82,57 +211,25 @@ def _problem_of(run: RunStatus, error: Exception) -> Problem:
     return Problem(run.key, f"unexpected error (please report it): {what}", "run", id="internal.unexpected-error")
 
 
-def upload_run(context: ScanContext, result: ScanResult, run: RunStatus) -> None:
-    """Upload a run; one that is completed while it is streamed is uploaded to its end right away."""
-    outcome = _upload(context, run)
-    if outcome is None:
-        result.uploading_elsewhere.add(run.key)
-        return
-    result.uploads[run.key] = outcome
-    _log_or_add_problem(result, run, outcome)
-    if run.state == "streaming":
-        _upload_if_completed_meanwhile(context, result, run)
-
-
 def preview_run(context: ScanContext, result: ScanResult, run: RunStatus) -> None:
     """Find out what an upload of a run would send."""
-    with context.make_display() as display:
+    with context.make_display("") as display:
         upload_request = request_for(run, context.config)
         collector = Collector(context.environ)
         result.previews[run.key] = upload.preview(upload_request, context.environ, context.stop, display, collector)
 
 
-def _upload(context: ScanContext, run: RunStatus) -> request.UploadResult | None:
-    """Return the result; None if the run was handed to a cluster, which has not finished it."""
-    config = context.config
-    with context.make_display() as display:
-        return coordinator.run_upload(
-            request_for(run, config),
-            config.cluster_of(run.entry),
-            context.environ,
-            context.stop,
-            display,
-            follow=False,
-        )
-
-
 def _log_or_add_problem(result: ScanResult, run: RunStatus, outcome: request.UploadResult) -> None:
     if hook.has_failed(outcome.on_complete):
         text = f"{outcome.on_complete} (the run is uploaded; the command is run again at the next scan)"
-        result.problems.append(Problem(f"on_complete of {run.key}", text, "other", id="monitor.on-complete-failed"))
+        problem = Problem(f"on_complete of {run.key}", text, "other", id="monitor.on-complete-failed")
+        result.add_problem(run, problem)
     if outcome.already_complete:
         if outcome.on_complete:
             LOG.info("on_complete of %s: %s", run.key, outcome.on_complete)
     elif outcome.state.completed:
         LOG.info("uploaded %s: %s", run.key, one_line(outcome))
     elif outcome.state.failed or run.state != "streaming":
-        result.problems.append(Problem(run.key, one_line(outcome), "run", id="monitor.upload-failed"))
+        result.add_problem(run, Problem(run.key, one_line(outcome), "run", id="monitor.upload-failed"))
     elif outcome.counters.sent_files or outcome.counters.found_files:
         LOG.info("streamed %s: %s", run.key, one_line(outcome))
-
-
-def _upload_if_completed_meanwhile(context: ScanContext, result: ScanResult, run: RunStatus) -> None:
-    again = statuses.refresh(context.config, [run])[0]
-    if again.state in states.PENDING_STATES:
-        result.replace(run, again)
-        upload_run(context, result, again)

@@ -32,14 +32,16 @@ def run_upload(
     display: progress.Display,
     *,
     follow: bool = True,
+    machine: upload.SharedMachine | None = None,
 ) -> UploadResult | None:
     """Upload a run, on the cluster if there are options for it, and return the result.
 
     Without `follow` it only submits the jobs, or collects their results if they have ended: it returns None while they
-    run. Raises what `upload` does, SlurmError, and ConfigError without Slurm.
+    run. Uploads from here in several threads share a `machine`. Raises what `upload` does, SlurmError, and ConfigError
+    without Slurm.
     """
     if options is None or ours.is_streaming:
-        return upload.upload(ours, environ, stop, display, Collector(environ))
+        return upload.upload(ours, environ, stop, display, Collector(environ), machine)
     cluster = _Cluster(environ=environ, stop=stop, display=display, slurm=Slurm(environ), options=options)
     uploading = _open_upload(ours)
     if result := cluster.submit_if_needed(uploading, follow=follow):

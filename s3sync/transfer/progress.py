@@ -146,7 +146,9 @@ class Watcher:
 class Lines:
     """A display for logs and cron: a line at the start, one a minute, one at the end."""
 
-    def __init__(self, stream: LineStream, seconds: float = LINE_SECONDS) -> None:
+    def __init__(self, stream: LineStream, seconds: float = LINE_SECONDS, name: str = "") -> None:
+        """Begin each line with `name`, unless it is there: other uploads may print to the stream, too."""
+        self._name = name
         self._stream = stream
         self._rate = ProgressRate()
         self._watcher = Watcher(seconds, self._show)
@@ -170,7 +172,7 @@ class Lines:
 
     def say(self, line: str) -> None:
         """Print a line at once."""
-        print(printable(line), file=self._stream, flush=True)
+        print(name_line(self._name, printable(line)), file=self._stream, flush=True)
 
     def _show(self, now: Snapshot) -> None:
         self.say(f"{counts(now)}, {speed(now, self._rate)}")
@@ -207,15 +209,30 @@ class LiveDisplay:
         self._console.print(Text(printable(line)))
 
     def _render(self) -> RenderableType:
-        if self._snapshot is None:
-            return Text("reading the run folder and S3 ...")
-        now = self._snapshot()
-        rows = Table.grid()
-        rows.add_row(Text(self._title, overflow="ellipsis", no_wrap=True))
-        rows.add_row(ProgressBar(total=1.0, completed=now.fraction, width=max(10, self._console.width - 1)))
-        for line in (counts(now), speed(now, self._rate)):
-            rows.add_row(Text(line, overflow="ellipsis", no_wrap=True))
-        return rows
+        return render_progress(self._title, self._snapshot, self._rate, self._console.width)
+
+
+def render_progress(
+    title: str, snapshot: Callable[[], Snapshot] | None, rate: ProgressRate, width: int
+) -> RenderableType:
+    """Return what a terminal of this width shows of an upload; there is no snapshot before bytes move."""
+    if snapshot is None:
+        return Text(f"{title}{': ' if title else ''}reading the run folder and S3 ...")
+    now = snapshot()
+    rows = Table.grid()
+    rows.add_row(Text(title, overflow="ellipsis", no_wrap=True))
+    rows.add_row(ProgressBar(total=1.0, completed=now.fraction, width=max(10, width - 1)))
+    for line in (counts(now), speed(now, rate)):
+        rows.add_row(Text(line, overflow="ellipsis", no_wrap=True))
+    return rows
+
+
+def name_line(name: str, line: str) -> str:
+    """Return a line that names the upload that it is about, behind the word that makes it a warning."""
+    if name in line:
+        return line
+    kind = "warning: " if line.startswith("warning: ") else ""
+    return f"{kind}{name}: {line.removeprefix(kind)}"
 
 
 def display_for(stream: TextIO) -> Display:

@@ -22,6 +22,7 @@ from s3sync.transfer.inspection import require_claim as require_claim
 from s3sync.transfer.progress import Display
 from s3sync.transfer.request import Executor, PendingAnalysis, Preview, UploadRequest, UploadResult, describe_target
 from s3sync.transfer.session import SessionResult, UploadSession, start_state
+from s3sync.transfer.sharing import SharedMachine as SharedMachine
 
 MAX_USEFUL_THREADS = 10  # the CLI keeps that many connections; more threads only wait for them
 
@@ -34,12 +35,14 @@ def upload(
     stop: StopRequest,
     display: Display,
     executor: Executor | None = None,
+    machine: SharedMachine | None = None,
 ) -> UploadResult:
     """Upload a run and verify it; raises S3SyncError if that is not possible, with the state saved.
 
     Files that failed are in the result, not raised. An `executor` that submits takes the files instead of this machine.
+    Uploads in several threads share a `machine`.
     """
-    call = _begin_call(request, environ, stop, display, executor)
+    call = _begin_call(request, environ, stop, display, executor, machine)
     busy = f"{call.target} is being uploaded already"
     with call.store.locked(busy, stop=stop, say=display.say) as run_lock:
         return call.upload_locked(run_lock.descriptor)
@@ -134,6 +137,7 @@ def _begin_call(
     stop: StopRequest,
     display: Display,
     executor: Executor | None,
+    machine: SharedMachine | None = None,
 ) -> _Call:
     started = time.monotonic()
     inputs = inspect_run(request, environ)
@@ -146,6 +150,7 @@ def _begin_call(
         stop=stop,
         display=display,
         executor=executor,
+        machine=machine,
         started=started,
     )
 
@@ -161,6 +166,7 @@ class _Call:
     stop: StopRequest
     display: Display
     executor: Executor | None
+    machine: SharedMachine | None
     started: float  # of the monotonic clock
 
     @property
@@ -282,6 +288,7 @@ class _Call:
             self.display,
             expected=self.inputs.expected,
             inherited=[lock_descriptor],
+            machine=self.machine,
         )
 
     def _run_hook(self, state: RunState) -> str:

@@ -147,7 +147,7 @@ def test_partial_runs_are_resumed_first_and_ignore_max_age(site: Site, server: S
     assert site.states() == {partial.name: "partial"}
     new = site.run_folder("250102_M01234_0002_BBBBB")
     age(new, 30)
-    site.write([site.entry()], max_age=72)
+    site.write([site.entry()], max_age=72, max_runs_at_once=1)
     server_puts = server.counters["PutObject"]
 
     assert site.scan().code == 0

@@ -183,7 +183,7 @@ def test_a_last_scan_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     assert id_of_problem(config) == "monitor.last-scan-corrupt"
 
 
-def show() -> Lines:
+def show(_name: str) -> Lines:
     raise AssertionError("nothing is uploaded")
 
 

@@ -1,0 +1,89 @@
+"""Show several uploads at once on a terminal: a few lines for each, redrawn, and removed at the end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from s3sync.transfer.progress import ProgressRate, Snapshot, name_line, render_progress
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in `typing` only from Python 3.11 on
+
+
+class LiveBoard:
+    """A part of the terminal that shows the uploads that go on; it is there while there are any."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = Console(file=stream, highlight=False)
+        self._changing = threading.Lock()
+        self._shown: list[BoardDisplay] = []
+        self._live: Live | None = None
+
+    def display(self, name: str) -> BoardDisplay:
+        """Return the display of one upload."""
+        return BoardDisplay(self, name)
+
+    def add(self, display: BoardDisplay) -> None:
+        """Show an upload."""
+        with self._changing:
+            self._shown = [*self._shown, display]
+            if self._live is None:
+                self._live = Live(
+                    get_renderable=self._render, console=self._console, transient=True, refresh_per_second=4
+                )
+                self._live.start()
+
+    def drop(self, display: BoardDisplay) -> None:
+        """Show an upload no longer."""
+        with self._changing:
+            self._shown = [other for other in self._shown if other is not display]
+            if not self._shown and self._live:
+                self._live.stop()
+                self._live = None
+
+    def say(self, line: str) -> None:
+        """Print a line above all uploads."""
+        self._console.print(Text(line))
+
+    def _render(self) -> RenderableType:
+        return Group(*(display.render(self._console.width) for display in self._shown))
+
+
+class BoardDisplay:
+    """The lines of one upload on a board."""
+
+    def __init__(self, board: LiveBoard, name: str) -> None:
+        self._board = board
+        self._name = name
+        self._title = name
+        self._snapshot: Callable[[], Snapshot] | None = None
+        self._rate = ProgressRate()
+
+    def __enter__(self) -> Self:
+        self._board.add(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._board.drop(self)
+
+    def follow(self, title: str, snapshot: Callable[[], Snapshot]) -> None:
+        """Start to show the progress; to be called once."""
+        self._rate = ProgressRate()
+        self._title, self._snapshot = title, snapshot
+
+    def say(self, line: str) -> None:
+        """Print a line above the board."""
+        self._board.say(name_line(self._name, line))
+
+    def render(self, width: int) -> RenderableType:
+        """Return what is shown now."""
+        return render_progress(self._title, self._snapshot, self._rate, width)
