@@ -69,11 +69,8 @@ class Schedule:
     def take(self, working: Collection[RunStatus]) -> RunStatus | None:
         """Return the run to begin now beside those that are being worked on; None if there is none."""
         self._waiting = [run for run in self._waiting if not self.obstacles.concern(run)]
-        for run in self._waiting:
-            if self._may_begin(run, working):
-                self._waiting.remove(run)
-                return run
-        return None
+        first = next((index for index, run in enumerate(self._waiting) if self._may_begin(run, working)), None)
+        return None if first is None else self._waiting.pop(first)
 
     def note_end(self, run: RunStatus) -> None:
         """Note that a run was tried."""
