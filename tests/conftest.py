@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import tempfile
@@ -50,6 +51,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 total[name] = max(total.get(name, 0), value) if name.startswith("most") else total.get(name, 0) + value
     for test, figures in tests.items():
         terminalreporter.write_line(f"{test}: {', '.join(f'{name} {value}' for name, value in figures.items())}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where a test was skipped though all it needs has to be there: `make test-real`, `make test-sweep`."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("S3SYNC_REQUIRE_REAL") and reporter and reporter.stats.get("skipped") and not session.exitstatus:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

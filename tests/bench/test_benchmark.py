@@ -86,7 +86,7 @@ def test_a_workload_can_need_tls(lab: Lab) -> None:
     assert ", TLS" in done.out
 
 
-def test_results_are_told_and_written(lab: Lab) -> None:
+def test_results_are_printed_and_written(lab: Lab) -> None:
     done = benchmark(lab, *TINY, "--contenders", "plain", "sync", "--latency", "1")
     assert done.code == 0, done.err
     assert "small round 1 plain: " in done.err
@@ -102,7 +102,7 @@ def test_results_are_told_and_written(lab: Lab) -> None:
     assert has_picture != ("no picture: " in done.err)
 
 
-def test_what_a_contender_lost_is_told_and_not_counted(lab: Lab, fake_aws: FakeAws) -> None:
+def test_a_contender_that_loses_files_is_reported_and_not_counted(lab: Lab, fake_aws: FakeAws) -> None:
     liar = fake_aws("if argv[1] == 'cp': sys.exit(0)\nif argv[1] == 'sync': sys.exit('upload failed: no luck')")
     done = benchmark(lab, *TINY, "--contenders", "plain", "sync", "--aws_command", liar)
     assert done.code == 1
@@ -208,13 +208,13 @@ def test_a_listing_is_measured_page_by_page(lab: Lab) -> None:
     assert re.fullmatch(r"2 pages, \d+ ms and \d+ CPU-ms each", found.note)
 
 
-def test_a_tick_over_uploaded_runs_is_measured(lab: Lab) -> None:
+def test_a_scan_over_uploaded_runs_is_measured(lab: Lab) -> None:
     found = next(growth.ticks(lab.root / "grown", lab.env, scale=0.2))
     assert found.size == "2 runs of 1,000 files"
     assert re.fullmatch(r"\d+\.\d\d CPU-s, [1-9]\d+ MB", found.note)
 
 
-def test_a_tick_that_has_something_to_do_is_no_measurement(lab: Lab) -> None:
+def test_a_scan_that_has_something_to_do_is_no_measurement(lab: Lab) -> None:
     ticks = growth.ticks(lab.root / "grown", lab.env, scale=0.2)
     next(ticks)
     next((lab.root / "grown/log/uploads").iterdir()).unlink()
@@ -297,7 +297,7 @@ def test_ratios_are_taken_within_each_round() -> None:
     assert summarised(rounds[1::2])[0][3] == ""  # nobody to compare with
 
 
-def test_a_server_that_may_be_the_bottleneck_is_told() -> None:
+def test_a_server_that_may_be_the_bottleneck_is_named() -> None:
     report = tables.report([measurement("bare", 0.6, 1), measurement("s3sync", 1.2, 1)], [])
     assert "The server was busy more than 70% of the time with: bare.\n" in report
 

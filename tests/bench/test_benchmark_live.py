@@ -22,7 +22,7 @@ def tail(way: str, seconds: float, number: int = 1, *, trouble: str = "") -> Tai
     return Tail(way, number, 460, 10**6, seconds, 10, 5 * 10**5, 1, 20, 30.5, 4.5, requests, trouble)
 
 
-def test_every_way_is_measured_and_told(lab: Lab) -> None:
+def test_every_contender_is_measured_and_shown(lab: Lab) -> None:
     done = benchmark(lab, "--live", "--scale", "0.01", "--cores", "2")
     assert done.code == 0, done.err
     results = lab.root / "results"
@@ -49,21 +49,21 @@ def test_what_went_up_before_the_last_marker_is_not_left() -> None:
     assert live.sizes_since(stored, 10.0) == [2, 4]
 
 
-def test_a_way_that_loses_files_is_told_and_does_not_count(lab: Lab, fake_aws: FakeAws) -> None:
+def test_a_contender_that_loses_files_is_named_and_does_not_count(lab: Lab, fake_aws: FakeAws) -> None:
     liar = fake_aws("if 'sync' in argv: sys.exit(0)")
     lost = live.measure(live.make_order(0.01, 2, 4, liar), "sync", 1, lab.root / "work", lab.env)
     assert lost.trouble == "460 files did not arrive"
     assert live.rows_of([lost])[1:] == []
 
 
-def test_a_tick_that_fails_is_told_with_its_last_words(lab: Lab, fake_aws: FakeAws) -> None:
+def test_a_scan_that_fails_is_reported_with_its_last_lines(lab: Lab, fake_aws: FakeAws) -> None:
     broken = fake_aws("sys.exit('An error occurred (NoSuchBucket) when calling the PutObject operation: gone')")
     order = live.make_order(0.01, 2, 4, broken)._replace(most_seconds=0)
     failed = live.measure(order, "afterwards", 1, lab.root / "work", lab.env)
     assert failed.trouble.startswith("exit code 1 (1 time")
 
 
-def test_ratios_are_those_of_medians_to_the_same_ticks_without_streaming() -> None:
+def test_ratios_are_to_the_same_scans_without_streaming() -> None:
     times = {"streamed": (6, 8, 30), "afterwards": (70, 80, 90)}
     tails = [tail(way, seconds, n) for way, several in times.items() for n, seconds in enumerate(several, start=1)]
     streamed, afterwards = live.rows_of([*tails, tail("streamed", 1, 4, trouble="lost")])[1:]

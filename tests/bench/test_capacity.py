@@ -97,7 +97,7 @@ def test_in_office_hours_nobody_loads_at_night_or_on_a_weekend() -> None:
     assert [at_work(hour) for hour in (0, 8, 17.9, 18, 4 * 24 + 18, 6 * 24 + 12)] == [8, 8, 17.9, 32, 176, 176]
 
 
-def test_the_benchmark_tells_it_without_measuring(lab: Lab) -> None:
+def test_the_benchmark_shows_capacity_without_measuring(lab: Lab) -> None:
     done = benchmark(lab, "--capacity")
     assert done.code == 0, done.err
     assert [line for line in done.out.splitlines() if len(line) > 80] == []

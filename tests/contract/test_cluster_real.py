@@ -149,7 +149,7 @@ def test_tasks_that_are_queued_again_or_preempted_go_on_where_they_were(
     is_all_done(lab, wide_run, server, slurm, again)
 
 
-def test_whoever_cancels_jobs_by_hand_loses_nothing(
+def test_jobs_cancelled_by_hand_lose_nothing(
     lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, wide_run: Path
 ) -> None:
     """One task of an array: the rest of it is sent by others. All jobs: that is said, and the same command goes on."""
@@ -188,7 +188,7 @@ def test_a_controller_that_is_away_is_waited_for(
     is_all_done(lab, tiny_run, server, slurm)
 
 
-def test_jobs_outlive_whoever_follows_them_and_ctrl_c_ends_them(
+def test_jobs_outlive_their_coordinator_and_ctrl_c_ends_them(
     lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
     """The first is killed, the second finds its jobs and is interrupted, the third sends what is left."""

@@ -79,7 +79,7 @@ def test_a_python_that_is_too_old_is_said(machine: Machine) -> None:
     assert said.startswith("s3sync: Python 3.9.2 is too old: 3.10 or newer is needed (make PYTHON=python3.11")
 
 
-def test_a_machine_without_python_is_told_what_to_type(machine: Machine) -> None:
+def test_without_python_the_message_names_the_package(machine: Machine) -> None:
     _, said = machine.make("install", "PYTHON=python3.nowhere")
     advice = "sudo apt-get install -y python3 python3-venv, or make PYTHON=/path/to/python3"
     assert said == [f"s3sync: there is no python3.nowhere here ({advice})"]

@@ -68,7 +68,7 @@ def commands(heading: str) -> str:
 # What the files say
 
 
-def test_the_service_runs_a_scan_with_words_that_the_program_knows() -> None:
+def test_the_service_runs_a_scan_with_known_options() -> None:
     program, *words = exec_start()
     args = command_line.build_parser().parse_args(words)
     assert (program, args.command, args.config) == ("/opt/s3sync/.venv/bin/s3sync", "monitor", "/etc/s3sync.yaml")

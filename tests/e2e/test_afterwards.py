@@ -106,7 +106,7 @@ def test_a_file_of_that_name_is_not_overwritten_in_silence(lab: Lab, tiny_run: P
     assert lab.upload(tiny_run, "--completion_object", "--exclude_patterns", r"s3sync\.complete").code == 0
 
 
-def test_the_command_is_told_of_the_run_by_its_environment_and_stdin(lab: Lab, tiny_run: Path, program: Path) -> None:
+def test_the_command_gets_the_run_by_its_environment_and_stdin(lab: Lab, tiny_run: Path, program: Path) -> None:
     secret = {"S3SYNC_WEBHOOK": "http://127.0.0.1:9/secret"}
 
     result = lab.upload(tiny_run, "--on_complete", f"{program} --run 'a b' $HOME", env=secret)
@@ -280,7 +280,7 @@ def test_a_background_process_of_a_command_does_not_keep_it_from_running_again(t
     assert outcomes == [hook.DONE, hook.DONE]
 
 
-def test_a_command_that_is_not_there_is_told(lab: Lab, tiny_run: Path) -> None:
+def test_a_missing_command_is_reported(lab: Lab, tiny_run: Path) -> None:
     missing = lab.upload(tiny_run, "--on_complete", "no-such-program --x")
     assert missing.code == 2
     assert "--on-complete: no such program: no-such-program (give its path)" in missing.err

@@ -42,7 +42,7 @@ def events(told: Receiver) -> list[tuple[str, list[str]]]:
     return [(message["event"], [item["text"] for item in message["runs"]]) for message in received]
 
 
-def test_a_run_that_is_not_in_s3_a_day_after_its_end_is_told_whatever_the_reason(
+def test_a_run_that_is_not_in_s3_a_day_after_its_end_is_reported_whatever_the_reason(
     lab: Lab, server: S3Server, tiny_run: Path, told: Receiver
 ) -> None:
     age(tiny_run, 30, "CopyComplete.txt")
@@ -72,7 +72,7 @@ def test_a_run_that_is_uploaded_by_this_very_scan_is_not_late(lab: Lab, tiny_run
     assert (result.code, result.err, result.json["alerts"]) == (0, "", [])
 
 
-def test_basecalls_without_the_end_of_the_copy_are_told(lab: Lab, tiny_run: Path) -> None:
+def test_base_calls_without_the_end_of_the_copy_are_reported(lab: Lab, tiny_run: Path) -> None:
     """The instrument's copy died: RTAComplete.txt is there since yesterday, CopyComplete.txt never came."""
     (tiny_run / "CopyComplete.txt").rename(tiny_run / "RTAComplete.txt")
     age(tiny_run, 25, "RTAComplete.txt")
@@ -84,7 +84,7 @@ def test_basecalls_without_the_end_of_the_copy_are_told(lab: Lab, tiny_run: Path
 
 
 @pytest.mark.parametrize(("days", "told"), [(2, False), (8, True), (100, False)])
-def test_a_run_whose_instrument_has_stopped_is_told_once(lab: Lab, tiny_run: Path, days: int, told: bool) -> None:
+def test_a_run_whose_instrument_has_stopped_is_reported_once(lab: Lab, tiny_run: Path, days: int, told: bool) -> None:
     """What was left long before anybody watched is no news."""
     (tiny_run / "CopyComplete.txt").unlink()
     age(tiny_run, days * 24, "RunInfo.xml")
@@ -115,9 +115,7 @@ def test_what_is_not_to_be_uploaded_is_told_once_and_only_if_nobody_uploads_it(
     assert result.json["alerts"] == []
 
 
-def test_a_scan_that_finds_another_at_work_tells_what_is_late(
-    lab: Lab, server: S3Server, tiny_run: Path, told: Receiver
-) -> None:
+def test_a_scan_that_is_busy_reports_what_is_late(lab: Lab, server: S3Server, tiny_run: Path, told: Receiver) -> None:
     age(tiny_run, 30, "CopyComplete.txt")
     config = lab.config_for(tiny_run)
     gate = server.hold(key_contains="first.cbcl")
@@ -131,7 +129,7 @@ def test_a_scan_that_finds_another_at_work_tells_what_is_late(
     assert any(event == "alert" for event, _ in events(told))
 
 
-def test_a_disk_that_fills_is_told_with_what_to_do(lab: Lab, tiny_run: Path) -> None:
+def test_a_disk_that_fills_is_reported_with_what_to_do(lab: Lab, tiny_run: Path) -> None:
     result = lab.watch(tiny_run, "--json", alert_free_percent=100)
 
     assert result.code == 0

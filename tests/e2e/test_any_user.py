@@ -230,7 +230,7 @@ def test_the_own_state_folder_is_found_as_the_xdg_specification_says(open_lab: L
 @pytest.mark.parametrize(
     "env", [{}, {"HOME": ""}, {"HOME": "/nonexistent"}, {"HOME": "home"}, {"HOME": "/root"}], ids=str
 )
-def test_a_user_without_a_home_is_told_what_to_type(open_lab: Lab, env: dict[str, str]) -> None:
+def test_a_user_without_a_home_gets_an_error_with_what_to_do(open_lab: Lab, env: dict[str, str]) -> None:
     told = resolved(open_lab, **env)
 
     assert told == (

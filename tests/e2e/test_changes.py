@@ -218,7 +218,7 @@ def test_what_the_entry_excludes_is_no_change(subject: Subject) -> None:
     assert watch.look(subject.run, subject.store, head, (Pattern("/Thumbnail"),), lambda: subject.run) is None
 
 
-def test_another_run_in_the_same_folder_is_told_from_a_changed_one(subject: Subject) -> None:
+def test_another_run_in_the_same_folder_is_no_changed_one(subject: Subject) -> None:
     for path in FILES:
         subject.write(path, b"entirely other bytes")
     found = subject.look()
@@ -297,7 +297,7 @@ def test_a_touch_alone_sends_nothing_and_is_over_after_one_scan(
     assert ran.read_text() == "ran\n", "nothing new is in S3"
 
 
-def test_changes_can_be_left_alone_and_are_told_once(lab: Lab, server: S3Server, tiny_run: Path, scan: Scan) -> None:
+def test_changes_can_be_ignored_and_are_reported_once(lab: Lab, server: S3Server, tiny_run: Path, scan: Scan) -> None:
     entry = {"upload_changes": False}
     assert scan(entry=entry).code == 0
     requests = len(server.requests)

@@ -582,7 +582,7 @@ def test_a_signal_ends_it_between_two_files(lab: Lab, server: S3Server, tiny_run
 
 
 @pytest.mark.parametrize("place", ["Data", ".."])
-def test_what_may_not_be_deleted_is_told(lab: Lab, server: S3Server, stored: Path, place: str) -> None:
+def test_files_that_may_not_be_deleted_are_named(lab: Lab, server: S3Server, stored: Path, place: str) -> None:
     (stored / place).chmod(0o555)
     before = tree(stored)
     program = (*without_override(), sys.executable, "-m", "s3sync", "cleanup", "--config", lab.config_for(stored))

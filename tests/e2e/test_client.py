@@ -208,7 +208,7 @@ def test_complaints_are_printable(fake: Callable[..., AwsCli], raw: bytes, text:
 
 
 @pytest.mark.parametrize("word", ["--start-after=a\0b", "--key=\ud800"])
-def test_words_that_no_process_can_have_are_an_aws_error(fake: Callable[..., AwsCli], word: str) -> None:
+def test_arguments_that_no_process_can_have_are_an_aws_error(fake: Callable[..., AwsCli], word: str) -> None:
     """Somebody may have put such a key into the bucket."""
     with pytest.raises(AwsError, match="cannot run"):
         fake("pass").run(("s3api", "list-objects-v2", word))

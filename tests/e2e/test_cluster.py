@@ -546,7 +546,7 @@ def test_where_no_node_can_work_that_is_said_once(
     assert work_folders(lab) == []
 
 
-def test_another_version_on_a_node_is_told_and_sends_nothing(
+def test_another_version_on_a_node_is_an_error_and_sends_nothing(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path, tmp_path: Path
 ) -> None:
     ours = Path(s3sync.__file__).parent

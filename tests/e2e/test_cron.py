@@ -128,7 +128,7 @@ AWS_PROFILE=later
 """
 
 
-def test_the_crontab_sets_what_stands_above_the_line_of_the_monitor() -> None:
+def test_the_crontab_sets_the_variables_above_the_line_of_the_monitor() -> None:
     found = cron_environment.assignments(CRONTAB.splitlines(), Path("/etc/s3sync.yaml"))
 
     assert found == {"AWS_PROFILE": "lab runs", "HTTPS_PROXY": "http://proxy:3128", "MAILTO": ""}

@@ -30,7 +30,10 @@ from tests.helpers.lab import BUCKET, Lab, Result
 from tests.helpers.s3server import S3Server
 from tests.helpers.slurm_double import slurm_double
 
-pytestmark = pytest.mark.xdist_group("golden")  # the labs are shared
+pytestmark = [
+    pytest.mark.xdist_group("golden"),  # the labs are shared
+    pytest.mark.timeout(900),  # of the test that happens to make them: on a busy machine that takes minutes
+]
 
 RUN_INFO = (  # no cycles, so that no base calls have to be there
     '<RunInfo><Run Id="{}" Number="7"><Flowcell>HFAULTDRX7</Flowcell><Instrument>{}</Instrument>'

@@ -464,7 +464,7 @@ def begin(place: Place, first: Path) -> None:
     (place.log_dir / "uploads" / f"{NAME}.upload.log.json").write_text(json.dumps(log))
 
 
-def test_a_begun_run_whose_folder_is_gone_is_told_until_it_is_back(place: Place, server: S3Server, first: Path) -> None:
+def test_a_run_whose_folder_is_gone_is_reported_until_it_is_back(place: Place, server: S3Server, first: Path) -> None:
     begin(place, first)
     away = shutil.move(first, place.root / "away")
 
@@ -485,7 +485,7 @@ def test_a_begun_run_whose_folder_is_gone_is_told_until_it_is_back(place: Place,
     assert place.states() == {f"a/{NAME}": "uploaded"}
 
 
-def test_a_begun_run_that_is_uploaded_from_its_new_place_is_told_no_more(
+def test_a_moved_run_is_reported_until_it_is_uploaded_from_its_new_place(
     place: Place, server: S3Server, first: Path
 ) -> None:
     begin(place, first)
@@ -526,9 +526,7 @@ def test_a_completed_run_or_one_of_somebody_else_may_go(place: Place, server: S3
     assert place.scan().code == 0
 
 
-def test_a_directory_that_is_not_mounted_is_not_told_as_runs_that_are_gone(
-    place: Place, server: S3Server, first: Path
-) -> None:
+def test_a_directory_that_is_not_mounted_is_no_run_that_is_gone(place: Place, server: S3Server, first: Path) -> None:
     begin(place, first)
     log = log_of(place)
     device, inode, above = log["folder"]
@@ -564,9 +562,7 @@ def test_a_begun_run_of_which_nobody_can_see_whether_it_is_gone_is_unreadable(
     assert stored(server) == tree(Path(away))
 
 
-def test_the_runs_of_a_directory_that_is_not_there_are_not_told_one_by_one(
-    place: Place, server: S3Server, first: Path
-) -> None:
+def test_a_missing_directory_is_one_problem_for_all_its_runs(place: Place, server: S3Server, first: Path) -> None:
     begin(place, first)
     device, inode, above = log_of(place)["folder"]
     path = place.log_dir / "uploads" / f"{NAME}.upload.log.json"
@@ -578,7 +574,7 @@ def test_the_runs_of_a_directory_that_is_not_there_are_not_told_one_by_one(
     assert result.err.count("\n") == 1
 
 
-def test_a_begun_run_whose_run_info_is_gone_is_told(place: Place, server: S3Server, first: Path) -> None:
+def test_a_run_whose_run_info_is_gone_is_reported(place: Place, server: S3Server, first: Path) -> None:
     begin(place, first)
     (first / "RunInfo.xml").unlink()
     result = place.scan()

@@ -93,7 +93,7 @@ def test_scans_leave_page_and_metrics_and_count_what_they_uploaded(
     assert stat.S_IMODE(lab.log_dir.stat().st_mode) == 0o700, "what is private stays so"
 
 
-def test_trouble_with_page_and_metrics_is_a_warning_and_no_more(lab: Lab, tiny_run: Path, tmp_path: Path) -> None:
+def test_problems_with_page_and_metrics_are_only_warnings(lab: Lab, tiny_run: Path, tmp_path: Path) -> None:
     tiny_run.joinpath("CopyComplete.txt").unlink()  # nothing to upload
     (tmp_path / "file").touch()
     published: dict[str, Any] = {

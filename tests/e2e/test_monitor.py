@@ -277,7 +277,7 @@ def test_one_bad_thing_never_stops_the_others(site: Site, server: S3Server) -> N
     assert site.log(corrupt_log)["completed"] is True
 
 
-def test_unreachable_s3_is_told_once_for_all_runs(site: Site, server: S3Server) -> None:
+def test_unreachable_s3_is_reported_once_for_all_runs(site: Site, server: S3Server) -> None:
     for number in range(3):
         site.run_folder(f"25010{number}_M01234_0001_AAAAA")
 
@@ -289,7 +289,7 @@ def test_unreachable_s3_is_told_once_for_all_runs(site: Site, server: S3Server) 
     assert site.scan().code == 0
 
 
-def test_a_scan_that_takes_too_long_is_told_and_so_is_its_end(site: Site, server: S3Server) -> None:
+def test_a_scan_that_takes_too_long_is_reported_and_so_is_its_end(site: Site, server: S3Server) -> None:
     site.run_folder("250101_M01234_0001_AAAAA")
     with Hooks() as hooks:
         site.write([site.entry()], alert_after_busy_hours=1, slack_alert_webhook=f"{hooks.url}/alert")
@@ -438,7 +438,7 @@ def test_absurd_names_and_logs_never_keep_status_from_showing_the_rest(site: Sit
     assert "0 of 1 proven, 0 B" in details.out
 
 
-def test_those_who_want_to_know_are_told_once(site: Site, server: S3Server) -> None:
+def test_problems_are_notified_once(site: Site, server: S3Server) -> None:
     run = site.run_folder("250101_M01234_0001_AAAAA")
     (run / "out").symlink_to("/etc/hostname")
     with Hooks() as hooks:

@@ -169,7 +169,7 @@ def test_json_webhook(receiver: Receiver, tell: Tell, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("only", ["slack_log", "slack_alert"])
-def test_one_slack_webhook_stands_in_for_the_other(only: str, receiver: Receiver, tell: Tell) -> None:
+def test_one_slack_webhook_replaces_the_other(only: str, receiver: Receiver, tell: Tell) -> None:
     tell(FAILED_2, uploaded=(UPLOADED_1,), names=(only,))
     good, bad = receiver.texts(only)
     assert good.startswith(":white_check_mark:")
@@ -325,13 +325,13 @@ def test_a_clock_set_back_silences_nothing_for_longer_than_a_day(receiver: Recei
     assert len(receiver.take("slack_alert")) == 2
 
 
-def test_a_key_given_twice_is_told_once(receiver: Receiver, tell: Tell) -> None:
+def test_a_key_given_twice_is_one_error(receiver: Receiver, tell: Tell) -> None:
     for _ in range(2):
         tell(FAILED_1, replace(FAILED_1, text="again"))
     assert receiver.texts("slack_alert") == [f":x:  *S3 Upload*: Failed uploading 1 run\n\t\t• {RUN_1}: again"]
 
 
-def test_each_recipient_is_told_until_it_knows(
+def test_each_recipient_is_notified_until_it_succeeds(
     receiver: Receiver, tell: Tell, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = ("slack_alert", "webhook")
@@ -348,7 +348,7 @@ def test_each_recipient_is_told_until_it_knows(
     assert receiver.take("webhook") == []
 
 
-def test_a_recovery_that_could_not_be_told_is_told_later(receiver: Receiver, tell: Tell) -> None:
+def test_a_recovery_that_could_not_be_sent_is_sent_later(receiver: Receiver, tell: Tell) -> None:
     tell(FAILED_1)
     receiver.answers("slack_alert", 429)
     tell()
@@ -359,7 +359,7 @@ def test_a_recovery_that_could_not_be_told_is_told_later(receiver: Receiver, tel
     assert len(receiver.take("slack_alert")) == 1
 
 
-def test_the_log_names_the_webhook_that_stands_in(
+def test_the_log_names_the_webhook_that_is_used_instead(
     receiver: Receiver, tell: Tell, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver.answers("slack_log", 404)

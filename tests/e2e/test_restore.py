@@ -144,7 +144,7 @@ def test_an_object_that_is_missing_is_reported(lab: Lab, server: S3Server, gone:
     assert not gone.exists()
 
 
-def test_another_file_on_disk_is_kept_unless_told_otherwise(lab: Lab, gone: Path) -> None:
+def test_another_file_on_disk_is_kept_without_overwrite(lab: Lab, gone: Path) -> None:
     gone.mkdir()
     (gone / "RunInfo.xml").write_text("mine")
     result = restore(lab, gone, "--json")

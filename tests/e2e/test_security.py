@@ -152,7 +152,7 @@ def test_the_watched_scans_did_what_they_should(watched: Watched) -> None:
 
 
 @pytest.mark.xdist_group("watched")
-def test_no_secret_stands_in_the_words_of_a_process(watched: Watched) -> None:
+def test_no_secret_is_in_the_arguments_of_a_process(watched: Watched) -> None:
     """All users of a machine can list them."""
     for call in watched.calls:
         assert S3CRET not in f"{call.argv} {call.parent}"
@@ -160,13 +160,13 @@ def test_no_secret_stands_in_the_words_of_a_process(watched: Watched) -> None:
 
 
 @pytest.mark.xdist_group("watched")
-def test_the_urls_of_those_who_are_told_are_not_handed_on(watched: Watched) -> None:
+def test_urls_of_notifications_are_not_passed_to_children(watched: Watched) -> None:
     for call in watched.calls:
         assert not [name for name in call.env if name.startswith("S3SYNC_")]
 
 
 @pytest.mark.xdist_group("watched")
-def test_no_secret_stands_in_a_log_or_in_what_is_printed(watched: Watched) -> None:
+def test_no_secret_is_logged_or_printed(watched: Watched) -> None:
     """Nor in the journal, the locks, or what those who are told get: seen while it runs and afterwards."""
     for result in watched.results:
         assert S3CRET not in result.out + result.err
@@ -265,7 +265,7 @@ def test_what_aws_prints_of_credentials_is_redacted(lab: Lab, folder: Path, fake
     assert not [path for path in lab.log_dir.rglob("*") if path.is_file() and S3CRET in path.read_text()]
 
 
-def test_no_secret_stands_in_a_repr(tmp_path: Path) -> None:
+def test_no_secret_is_in_a_repr(tmp_path: Path) -> None:
     """Tracebacks and debuggers show them."""
     entry = {"monitored_directories": ["/data"], "bucket": BUCKET, "remote_path": "/"}
     path = tmp_path / "config.json"

@@ -55,7 +55,7 @@ def test_check_asks_in_each_prefix_what_an_upload_asks_there(
     assert f"bucket: access denied: s3://{BUCKET}/others (check the keys" in said[1]
 
 
-def test_credentials_that_may_not_list_at_all_are_told_what_that_costs(
+def test_credentials_that_may_not_list_are_warned_of_the_cost(
     lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws
 ) -> None:
     aws = quick_aws(f"ALLOWED = 'nowhere/'{LIMITED}")
@@ -92,7 +92,7 @@ NEEDS = {
 
 
 @pytest.mark.parametrize("profile", NEEDS)
-def test_a_profile_that_needs_somebody_at_the_keyboard_is_told_in_one_line(
+def test_a_profile_that_asks_for_input_is_one_error(
     lab: Lab, server: S3Server, tiny_run: Path, each_real_aws: str, profile: str
 ) -> None:
     config = lab.home / "aws-config"

@@ -61,7 +61,7 @@ def test_an_upload_asks_for_what_its_words_say(lab: Lab, tiny_run: Path, fake_sl
         ),
     ],
 )
-def test_words_that_mean_nothing_are_refused(lab: Lab, tiny_run: Path, words: list[str], says: str) -> None:
+def test_options_that_are_ignored_are_refused(lab: Lab, tiny_run: Path, words: list[str], says: str) -> None:
     result = lab.upload(tiny_run, *words)
     assert (result.code, result.out, result.err) == (2, "", f"s3sync: {says}\n")
 

@@ -225,7 +225,7 @@ def test_a_scan_that_is_killed_while_it_streams_costs_at_most_what_was_in_flight
     assert lab.log(growing)["total_uploaded_files"] == 2
 
 
-def test_a_file_that_fails_is_told_and_tried_again_at_the_next_scan(
+def test_a_file_that_fails_is_reported_and_tried_again_by_the_next_scan(
     lab: Lab, server: S3Server, growing: Path, scan: Scan
 ) -> None:
     server.add_fault(Fault(kind="status", key_contains="first", status=400, code="EntityTooLarge", count=None))
@@ -237,9 +237,7 @@ def test_a_file_that_fails_is_told_and_tried_again_at_the_next_scan(
     assert lab.log(growing)["total_uploaded_files"] == 2
 
 
-def test_a_run_whose_samples_cannot_be_judged_yet_waits_for_its_sheet(
-    lab: Lab, server: S3Server, growing: Path, scan: Scan
-) -> None:
+def test_a_run_without_a_samplesheet_waits_for_it(lab: Lab, server: S3Server, growing: Path, scan: Scan) -> None:
     assert scan(sample_regex="^CEN").code == 0
     assert server.requests == []
     assert status(lab, growing)["state"] == "sequencing"
@@ -249,7 +247,7 @@ def test_a_run_whose_samples_cannot_be_judged_yet_waits_for_its_sheet(
     assert keys_of(server, growing) == {"Data/first.cbcl", "Data/second.cbcl"}
 
 
-def test_a_sheet_that_later_says_no_is_told_once_and_what_went_up_is_listed_not_deleted(
+def test_a_run_that_is_excluded_later_is_reported_once_and_its_objects_are_listed_not_deleted(
     lab: Lab, server: S3Server, growing: Path, scan: Scan
 ) -> None:
     (growing / "SampleSheet.csv").write_text(SHEET.format(name="CEN-1"))
@@ -269,7 +267,7 @@ def test_a_sheet_that_later_says_no_is_told_once_and_what_went_up_is_listed_not_
     assert f"{growing.name}/Data/second.cbcl" in shown
 
 
-def test_a_run_that_never_ends_is_told_once_and_taken_up_again_when_it_goes_on(
+def test_a_run_that_never_ends_is_reported_once_and_goes_on_when_it_is_written_again(
     lab: Lab, server: S3Server, growing: Path, scan: Scan
 ) -> None:
     assert scan().code == 0

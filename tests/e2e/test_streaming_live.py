@@ -149,7 +149,7 @@ def test_a_run_goes_up_while_it_is_written_each_file_once_and_the_markers_last(
     assert len(watched.sent()) == len(sent)
 
 
-def test_a_run_that_the_instrument_gives_up_is_told_once(lab: Lab, server: S3Server) -> None:
+def test_a_run_that_the_instrument_gives_up_is_reported_once(lab: Lab, server: S3Server) -> None:
     watched = small(lab, server, abandon=1)
     assert list(watched.live)
     watched.quiet_tick()

@@ -168,7 +168,7 @@ def test_without_permission_to_list_each_object_is_asked_for(lab: Lab, server: S
     assert server.counters["HeadObject"] == 2
 
 
-def test_what_is_encrypted_is_told_as_what_it_is(lab: Lab, server: S3Server, few: Path) -> None:
+def test_encrypted_objects_are_named_as_such(lab: Lab, server: S3Server, few: Path) -> None:
     """ETags of objects under KMS are no MD5s; one under a customer's own key is not even shown without the key."""
     for name in "bcde":
         kms = server.put(BUCKET, f"run/{name}", name.encode())

@@ -188,7 +188,7 @@ def test_check_looks_at_the_owner_and_at_the_storage(lab: Lab, server: S3Server,
         (("--stall_minutes", "0"), "'0' is not a number of minutes above 0"),
     ],
 )
-def test_wrong_words_for_storage_are_usage(lab: Lab, run: Path, words: tuple[str, ...], complaint: str) -> None:
+def test_wrong_storage_options_are_usage_errors(lab: Lab, run: Path, words: tuple[str, ...], complaint: str) -> None:
     result = lab.upload(run, *words)
 
     assert (result.code, result.out) == (2, "")

@@ -480,9 +480,7 @@ def test_no_version_is_made_to_send_checksums_against_the_users_will(
     assert argv.checksum_options(version, few=few) == words
 
 
-def test_a_server_that_refuses_checksums_is_told_of_with_the_setting(
-    lab: Lab, server: S3Server, tiny_run: Path
-) -> None:
+def test_a_server_that_refuses_checksums_is_named_with_the_setting(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     """The newer versions of the CLI send them by themselves."""
     speak(server, checksums="refused")
 

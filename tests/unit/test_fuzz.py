@@ -530,7 +530,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Config:
     parameters=st.just(RUN_PARAMETERS.encode()) | run_parameters,
     sheet=st.just(SHEET_V1.encode()) | sheets,
 )
-def test_status_shows_any_run_in_printable_words(
+def test_status_shows_any_run_in_printable_text(
     site: Config, log: bytes, info: bytes, parameters: bytes, sheet: bytes
 ) -> None:
     run = Path(site.monitor[0].monitored_directories[0]) / "RUN"
@@ -701,7 +701,7 @@ AWS = AwsCli("/bin/aws", {"AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS
 
 @fuzz
 @given(stderrs)
-def test_whatever_aws_complains_of_is_told_in_printable_words(content: bytes) -> None:
+def test_errors_of_aws_are_shown_printable(content: bytes) -> None:
     errors = AWS.last_errors(content.splitlines())
     assert all(map(is_printable, errors))
     ended = AwsResult(("s3", "cp"), 1, b"", errors)

@@ -45,13 +45,13 @@ def test_nothing_of_the_users_can_become_an_option(text: str) -> None:
         assert words.count(text) == 0
 
 
-def test_words_of_a_listing_from_the_start() -> None:
+def test_arguments_of_a_listing() -> None:
     assert not any(
         word.startswith("--start-after") for word in argv.list_objects_argv(BucketRef("lab-runs"), "RUN/", "", 7)
     )
 
 
-def test_words_of_a_copy() -> None:
+def test_arguments_of_a_copy() -> None:
     words = argv.s3_cp_argv("/tmp/work/batch-000001", URL)
     assert words[:4] == ("s3", "cp", "/tmp/work/batch-000001", URL)
     assert {"--recursive", "--no-progress"} <= set(words)

@@ -197,7 +197,7 @@ def test_the_usual_part_sizes_are_likely(size: int, part_mib: int) -> None:
 
 
 @pytest.mark.parametrize("part_size", [None, 8 * MIB, MIB // 2])
-def test_every_mib_that_is_read_is_told(file: Path, part_size: int | None) -> None:
+def test_every_mib_that_is_read_is_counted(file: Path, part_size: int | None) -> None:
     file.write_bytes(bytes(5 * MIB))
     of_etags: list[int] = []
     of_crc32: list[int] = []

@@ -401,7 +401,7 @@ def test_a_second_page_that_fails_leaves_all_of_it_unknown(monkeypatch: pytest.M
     assert set(seen.values()) == {Unknown(SLOW_DOWN, listed=True)}
 
 
-def test_a_listing_that_was_ended_tells_nothing_whatever_its_code() -> None:
+def test_a_listing_that_was_ended_proves_nothing_whatever_its_exit_code() -> None:
     ended = AwsResult((), 0, b"", (), killed_reason="moved no bytes for 10 min")
     aws = FakeAws(*ALL, answer=lambda words: ended if words[1] == "list-objects-v2" else None)
     unknown = Unknown("aws moved no bytes for 10 min, so it was ended", listed=True)
@@ -410,7 +410,7 @@ def test_a_listing_that_was_ended_tells_nothing_whatever_its_code() -> None:
         reader_of(aws).list_run()
 
 
-def test_a_head_that_was_ended_tells_nothing_whatever_its_code() -> None:
+def test_a_head_that_was_ended_proves_nothing_whatever_its_exit_code() -> None:
     ended = AwsResult((), 0, b'[7, "e", null, null, null]', (), killed_reason="was interrupted")
     [seen] = reader_of(FakeAws(answer=lambda words: ended), "head-object").get_many(files_of("a")).values()
     assert seen == Unknown("aws was interrupted, so it was ended")
@@ -570,7 +570,7 @@ def test_a_listing_of_nothing_is_empty(raw: bytes) -> None:
     assert reader_of(printing(raw)).list_run() == {}
 
 
-def test_what_a_listing_says_of_an_etag_is_kept_in_plain_words() -> None:
+def test_etags_of_a_listing_are_kept_printable() -> None:
     """It goes into logs, reasons and manifests."""
     aws = printing(rb'[["2026/RUN/a", 7, "\u001b[31m\ud800"]]')
     assert reader_of(aws).list_run() == {"a": RemoteObject(7, r"\x1b[31m\ud800", listed=True)}

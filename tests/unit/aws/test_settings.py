@@ -643,7 +643,7 @@ def test_nothing_else_is_redacted(environ: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("token", ["t0ken-abc+def\n", "t0ken-abc+def\r", " t0ken-abc+def", "t0ken-abc\nt0ken-def"])
-def test_a_token_with_a_line_break_is_redacted_in_the_words_of_the_http_library(token: str) -> None:
+def test_a_token_with_a_line_break_is_redacted_in_the_message_of_the_http_library(token: str) -> None:
     text = f"Invalid header value {token.encode()!r}"
     assert "t0ken" not in redact(text, secrets_of({**NO_FILES, "AWS_SESSION_TOKEN": token}))
 

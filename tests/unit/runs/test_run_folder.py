@@ -167,7 +167,7 @@ def judge_rta_only(run: Run) -> Completion:
     return check_completion(run, lambda: NOW, now=NOW)
 
 
-def test_an_instrument_that_calls_itself_what_it_likes_is_told_in_one_printable_line(tmp_path: Path) -> None:
+def test_an_unknown_instrument_is_one_printable_line(tmp_path: Path) -> None:
     """The reason goes to terminals, logs and messages."""
     run = make_run(tmp_path / "run", f"&#155;31m&#8238;\nX{'y' * 1000}")
     judged = check_completion(run, lambda: NOW, HOUR, NOW)
@@ -591,12 +591,12 @@ def test_links_that_cannot_be_sent(tmp_path: Path, target: str, reason: str) -> 
     ("kind", "reason"), [(stat.S_IFIFO, "no file but a named pipe"), (stat.S_IFSOCK, "no file but a socket")]
 )
 @pytest.mark.timeout(5)
-def test_special_files_are_told_and_never_opened(tmp_path: Path, kind: int, reason: str) -> None:
+def test_special_files_are_named_and_never_opened(tmp_path: Path, kind: int, reason: str) -> None:
     os.mknod(tmp_path / "special", kind | 0o600)
     assert listed(tmp_path) == Listing((), (), (SkippedEntry("special", reason),))
 
 
-def test_names_that_are_not_utf8_are_told(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_are_reported(tmp_path: Path) -> None:
     os.mkdir(os.fsencode(tmp_path) + b"/d\xe9")
     for name in (b"/d\xe9/plain", b"/f\xff", b"/good"):
         Path(os.fsdecode(os.fsencode(tmp_path) + name)).touch()
@@ -633,7 +633,7 @@ print(json.dumps({"files": [f.path for f in listing.files], "rejected": dict(lis
     ],
     ids=["file", "folder", "folder that lists but does not open", "the run itself"],
 )
-def test_what_may_not_be_read_is_told(tmp_path: Path, closed: str, mode: int, rejected: dict[str, str]) -> None:
+def test_files_that_may_not_be_read_are_named(tmp_path: Path, closed: str, mode: int, rejected: dict[str, str]) -> None:
     (tmp_path / "Data").mkdir()
     for name in ("Data/inner", "file", "other"):
         (tmp_path / name).touch()

@@ -115,7 +115,7 @@ def test_who_does_not_want_to_look_finds_a_holder_busy_at_once(numbers: LeaseFil
 
 
 @pytest.mark.parametrize("moment", [0, FAR_FUTURE])
-def test_a_dead_holder_is_replaced_after_so_many_looks(numbers: LeaseFiles, moment: int) -> None:
+def test_a_dead_holder_is_replaced_after_its_missed_beats(numbers: LeaseFiles, moment: int) -> None:
     left_behind(numbers)
     os.utime(numbers.path(1), (moment, moment))
     said: list[str] = []
@@ -566,7 +566,7 @@ def test_a_lock_can_be_waited_for(lock_path: Path, where: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["here", "there"])
-def test_whoever_waits_for_a_lock_can_give_up(lock_path: Path, where: str) -> None:
+def test_waiting_for_a_lock_has_a_time_limit(lock_path: Path, where: str) -> None:
     """Also while it looks whether a holder is dead."""
     lock_path.parent.mkdir(parents=True)
     with lock_path.open("w") as stream:
@@ -579,7 +579,7 @@ def test_whoever_waits_for_a_lock_can_give_up(lock_path: Path, where: str) -> No
             assert held is None
 
 
-def test_whoever_waits_for_a_lock_can_be_ended(lock_path: Path) -> None:
+def test_waiting_for_a_lock_can_be_interrupted(lock_path: Path) -> None:
     lock_path.parent.mkdir(parents=True)
     stop = StopRequest()
     stop.request(15)
@@ -616,9 +616,7 @@ def test_a_holder_elsewhere_is_shown_while_it_seems_alive(
     assert lock.remote_holder(lock_path) == shown
 
 
-def test_machines_with_the_same_boot_id_are_told_apart_by_their_names(
-    lock_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_machines_with_the_same_boot_id_differ_by_their_names(lock_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Virtual machines that were resumed from one snapshot: the lease of a live twin is not one of a dead process."""
     with lock.hold(lock_path, "RUN"):
         monkeypatch.setattr("socket.gethostname", lambda: "clone-2")

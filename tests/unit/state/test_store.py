@@ -92,7 +92,7 @@ def test_all_that_was_saved_is_loaded_again(tmp_path: Path) -> None:
     assert names_in(uploads(tmp_path)) == [f"RUN{LOG_SUFFIX}"]
 
 
-def test_failures_are_told_and_tried_again(tmp_path: Path) -> None:
+def test_failures_are_reported_and_tried_again(tmp_path: Path) -> None:
     """They are for people: what has failed is pending the next time."""
     state = state_of(tmp_path, "a")
     state = replace(state, failed={"b\x1b": "not in S3", "c": "gone"})
@@ -217,7 +217,7 @@ def test_a_torn_last_line_costs_its_file_alone_and_is_no_news(tmp_path: Path, cu
     ],
     ids=lambda garbage: repr(garbage[:12]),
 )
-def test_a_garbage_line_costs_nothing_else_and_is_told(tmp_path: Path, garbage: bytes) -> None:
+def test_a_garbage_line_costs_nothing_else_and_is_reported(tmp_path: Path, garbage: bytes) -> None:
     journal = begun(store_for(tmp_path), state_of(tmp_path), "a", "b").journal_path
     *head, last = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join((*head, garbage, b"\n", last)))
@@ -1063,7 +1063,7 @@ TestCrashes = Crashes.TestCase
 TestCrashes.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
 
 
-def test_a_log_that_tells_of_nothing_leaves_the_plain_name(tmp_path: Path) -> None:
+def test_an_empty_log_leaves_the_plain_name(tmp_path: Path) -> None:
     """The bucket was misspelt at first: the right one gets the name that everybody expects."""
     finished(store_for(tmp_path, ARCHIVE), state_of(tmp_path))
     assert store_for(tmp_path, ARCHIVE).log_path.name == "RUN.upload.log.json"
