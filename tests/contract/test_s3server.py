@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import datetime
 import hashlib
 import http.client
-import ipaddress
 import json
 import os
 import signal
@@ -31,10 +29,8 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.helpers.certificates import self_signed
 from tests.helpers.s3server import MIB, Fault, FaultKind, Request, S3Server
 
 if TYPE_CHECKING:
@@ -449,7 +445,7 @@ def test_a_body_that_breaks_off_stores_nothing(server: S3Server) -> None:
 
 def test_tls(tmp_path: Path) -> None:
     certificate = tmp_path / "both.pem"
-    certificate.write_bytes(_self_signed())
+    certificate.write_bytes(self_signed())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     body = os.urandom(2 * MIB)
@@ -461,20 +457,6 @@ def test_tls(tmp_path: Path) -> None:
         server.add_fault(Fault("reset"))
         with pytest.raises(BotoCoreError):  # OpenSSL calls a reset an unexpected end
             s3.put_object(Bucket="b", Key="k", Body=b"")
-
-
-def _self_signed() -> bytes:
-    """A certificate for 127.0.0.1 and its key, in PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now).not_valid_after(now + datetime.timedelta(hours=1))
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    certificate = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return certificate.public_bytes(pem) + private
 
 
 # Faults

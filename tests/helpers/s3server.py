@@ -387,6 +387,7 @@ class _Call:
     query: dict[str, str]
     headers: dict[str, str]
     operation: str
+    target: str = ""
     fault: Fault | None = None
     payload: _Payload = field(default_factory=lambda: _Payload(keep=False))
     chunks: _AwsChunks | None = None
@@ -672,6 +673,7 @@ class S3Server:
         # each connection that ends.
         self._changed = threading.Condition()
         self._requests: list[Request] = []
+        self._headers: list[dict[str, str]] | None = None
         self._counters: Counter[str] = Counter()
         self._faults: list[Fault] = []
         self._gates: list[Gate] = []
@@ -764,6 +766,17 @@ class S3Server:
         """All requests so far, in the order in which they were finished."""
         with self._changed:
             return self._requests.copy()
+
+    @contextlib.contextmanager
+    def recording_headers(self) -> Iterator[list[dict[str, str]]]:
+        """Collect the headers of each request meanwhile, with small letters; `:path` is what it asked for."""
+        with self._changed:
+            collected: list[dict[str, str]] = []
+            self._headers = collected
+        try:
+            yield collected
+        finally:
+            self._headers = None
 
     @property
     def counters(self) -> Counter[str]:
@@ -968,6 +981,8 @@ class S3Server:
         with self._changed:
             self._requests.append(request)
             self._counters[call.operation] += 1
+            if self._headers is not None:
+                self._headers.append({":path": call.target, **call.headers})
             self._changed.notify_all()
 
 
@@ -984,7 +999,7 @@ def _parse(head: bytes) -> _Call:
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
     query = dict(parse_qsl(query_text, keep_blank_values=True)) if query_text else {}
-    return _Call(method, bucket, key, query, headers, _operation(method, bucket, key, query, headers))
+    return _Call(method, bucket, key, query, headers, _operation(method, bucket, key, query, headers), target=target)
 
 
 def _operation(method: str, bucket: str, key: str, query: dict[str, str], headers: dict[str, str]) -> str:
