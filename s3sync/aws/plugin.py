@@ -6,6 +6,7 @@ import configparser
 import os
 import re
 import shutil
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,9 +18,10 @@ _KNOWN = re.compile(r"aws-cli/([12])\.")
 
 
 class CliPlugin:
-    """The plugin in one work folder: what the processes need to load it."""
+    """The plugin in one work folder: what the processes need to load it. Any thread may call its methods."""
 
     def __init__(self, work: Path) -> None:
+        self._lock = threading.Lock()
         self._folder = work / "plugin"
         self._configs: dict[Path, Path] = {}
         self.problem = ""  # why it is not loaded any more
@@ -31,7 +33,8 @@ class CliPlugin:
             self.problem = self.problem or f"unknown version of the AWS CLI: {version or 'none'}"
             return dict(environ)
         try:
-            config = self._config(Path(environ["AWS_CONFIG_FILE"]), is_legacy=known[1] == "2")
+            with self._lock:
+                config = self._config(Path(environ["AWS_CONFIG_FILE"]), is_legacy=known[1] == "2")
         except (OSError, KeyError, configparser.Error) as error:
             self.problem = f"cannot prepare the plugin: {error}"
             return dict(environ)
