@@ -264,3 +264,23 @@ def test_one_at_a_time(lab: Lab, server: S3Server, gone: Path) -> None:
 def test_mistakes(lab: Lab, server: S3Server, tmp_path: Path, words: tuple[str, ...], code: int, error: str) -> None:
     result = lab.run("restore", *words, "--bucket", BUCKET, "--log_dir", str(lab.log_dir), cwd=tmp_path)
     assert (result.code, f"[{error}]" in result.err) == (code, True), result.err
+
+
+def test_each_generation_of_the_cli(tmp_path: Path, server: S3Server, tiny_run: Path, each_aws: str) -> None:
+    """Hostile names, a file of several parts, a part of the run, and an object that is refused."""
+    lab = Lab(tmp_path, server.url, each_aws)
+    for name in HOSTILE_NAMES:
+        (tiny_run / "Data" / name).write_bytes(name.encode())
+    (tiny_run / "Data" / "big.cbcl").write_bytes(os.urandom(20_000_000))
+    assert lab.upload(tiny_run).code == 0
+    shutil.move(tiny_run, tiny_run.parent.parent / "saved")
+    server.add_fault(
+        Fault(
+            "status", method="GET", operation="GetObject", status=403, code="AccessDenied", key_contains="/a+b", count=3
+        )
+    )
+    refused = restore(lab, tiny_run, "--json")
+    assert (refused.code, list(refused.json["failed"])) == (1, ["Data/a+b"]), refused.out + refused.err
+    assert "AccessDenied" in refused.out
+    assert restore(lab, tiny_run).code == 0
+    is_back(tiny_run)
