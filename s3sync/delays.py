@@ -23,6 +23,7 @@ class Delays:
     slurm_polls: float = 10.0  # between two questions to Slurm
     scan_looks: float = 30.0  # between two looks for new runs while a scan uploads others
     scan_repeats: float = 600.0  # before such a scan tries again what it has tried
+    thaw_polls: float = 900.0  # between two looks at objects that are being thawed
 
 
 def parse_delays(text: str) -> Delays:

@@ -14,7 +14,7 @@ REASON = "made by s3sync, so it is not uploaded (docs/SECURITY.md)"
 WORK_FOLDER = "s3sync-work-"  # and the user's number
 _WORK_FOLDER = re.compile(rf"{WORK_FOLDER}\d+")
 _LOG_DIR_ENTRY = re.compile(
-    r"locks|uploads|leases|cleanups|slurm|s3_upload\.log(\.\d{4}-\d\d-\d\d(\.\d+)?)?|last_tick\.json"
+    r"locks|uploads|leases|cleanups|restores|slurm|s3_upload\.log(\.\d{4}-\d\d-\d\d(\.\d+)?)?|last_tick\.json"
     r"|notifications\.json|(notified|noted)(\.\w+)?\.json|\.\d+\.probe|\.[^/]+\.tmp"
 )
 _SIGN_FOLDERS = re.compile("locks|uploads")  # folders that every log directory has, both of them

@@ -1,6 +1,6 @@
 """Run the AWS CLI, and understand what it and S3 say."""
 
-from s3sync.aws import access, causes, client, destination, diagnosis, digests, etag, multipart, objects, settings
+from s3sync.aws import access, causes, client, destination, diagnosis, digests, etag, multipart, objects, settings, thaw
 
 __all__ = [
     "access",
@@ -13,4 +13,5 @@ __all__ = [
     "multipart",
     "objects",
     "settings",
+    "thaw",
 ]

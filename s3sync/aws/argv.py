@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from s3sync.aws.destination import BUCKET_DEFAULTS, BucketRef, Storage
@@ -75,6 +76,19 @@ def head_object_argv(bucket: BucketRef, key: str) -> tuple[str, ...]:
     """Print size, ETag, encryption and checksums of an object."""
     what = (*_bucket_options(bucket), f"--key={key}", "--checksum-mode=ENABLED")
     return ("s3api", "head-object", *what, _JSON, _HEAD_QUERY, _CONNECT_TIMEOUT)
+
+
+def thaw_state_argv(bucket: BucketRef, key: str) -> tuple[str, ...]:
+    """Print the storage class of an object, whether it is being thawed, and its archive tier."""
+    what = (*_bucket_options(bucket), f"--key={key}", "--query=[StorageClass,Restore,ArchiveStatus]")
+    return ("s3api", "head-object", *what, _JSON, _CONNECT_TIMEOUT)
+
+
+def thaw_object_argv(bucket: BucketRef, key: str, tier: str, days: int | None) -> tuple[str, ...]:
+    """Request that an object is thawed, for so many days; None for the archive tiers of INTELLIGENT_TIERING."""
+    parameters = {**({"Days": days} if days else {}), "GlacierJobParameters": {"Tier": tier}}
+    what = (*_bucket_options(bucket), f"--key={key}", f"--restore-request={json.dumps(parameters)}")
+    return ("s3api", "restore-object", *what, _CONNECT_TIMEOUT)
 
 
 def read_object_argv(bucket: BucketRef, key: str) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ _API = re.compile(
 _XML = re.compile(  # S3's own answer, as the CRT client prints it
     r"(?:AWS_ERROR_S3_[^<]*)?<(?:\?xml|Error).*?<Code>(?P<code>[\w.-]+)</Code>(?:.*?<Message>(?P<message>[^<]*))?"
 )
+_FROZEN = re.compile(r" An error occurred \(InvalidObjectState\) when calling the \w+ operation")
 _NOT_ERRORS = ("warning: ", "upload: ")
 
 _ASSUMING = r"AssumeRole\w*|GetRoleCredentials|GetSessionToken"
@@ -218,6 +219,11 @@ def are_credentials_missing(errors: Iterable[str]) -> bool:
 def has_empty_error_body(errors: Iterable[str]) -> bool:
     """Return whether the CLI crashed on an error response without a message, and so hides S3's error."""
     return any(line.text.startswith("argument of type 'NoneType' is not") for line in _parse(errors))
+
+
+def is_frozen(errors: Iterable[str]) -> bool:
+    """Return whether a download says that its object is in an archive and has to be thawed first."""
+    return any(map(_FROZEN.search, errors))
 
 
 def describe_exit_code(returncode: int) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from s3sync.aws import client
+from s3sync.aws import client, thaw
 from s3sync.commands import locations, options, output, run_argument
 from s3sync.errors import EXIT_DONE, EXIT_FAILED, UsageError
 from s3sync.resources import lower_priority, usable_cores
@@ -63,6 +63,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="replace files on disk that differ from S3 (default: keep and report them)",
     )
     _add_proof(parser)
+    _add_archives(parser)
     _add_speed(parser)
     options.add_program(parser)
 
@@ -82,6 +83,23 @@ def _add_proof(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not compare with what the upload recorded (its state log, s3sync.complete.json)",
     )
+
+
+def _add_archives(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--tier",
+        choices=thaw.TIERS,
+        help="request, once, that frozen objects are thawed in this way, which costs money (Bulk: the least)",
+    )
+    add(
+        "--days",
+        type=options.positive,
+        default=7,
+        metavar="N",
+        help="how long they stay thawed (default %(default)s)",
+    )
+    add("--wait", action="store_true", help="wait until all are thawed and restored, instead of saying when")
 
 
 def _add_speed(parser: argparse.ArgumentParser) -> None:
@@ -157,6 +175,9 @@ def _request(args: argparse.Namespace, place: log_dir.Place) -> restore_request.
         bucket_owner=args.expected_bucket_owner,
         max_bandwidth=args.max_bandwidth,
         stall_seconds=args.stall_minutes * 60,
+        tier=args.tier,
+        days=args.days,
+        wait=args.wait,
     )
 
 
@@ -181,6 +202,8 @@ def result_lines(result: restore_request.RestoreResult) -> list[str]:
     if result.ok:
         part = "" if result.whole else "part of "
         verdict = f"restored {part}{printable(request.run_id)}: {pluralize(count, 'file')}, {size}, all proven"
+    elif result.frozen and not result.failed:
+        verdict = f"restored {count:,} of {pluralize(result.total_files, 'file')}: the others are frozen in an archive"
     elif result.is_in_place:
         verdict = f"restored {printable(request.run_id)} but for {pluralize(len(result.failed), 'file')}"
     else:
@@ -193,6 +216,7 @@ def result_lines(result: restore_request.RestoreResult) -> list[str]:
     facts += [f"  proven {proofs}; compared with {_records(result)}"] if result.proven_by else []
     if result.kept:
         facts.append(f"  {pluralize(len(result.kept), 'file')} on disk already, with the same bytes")
+    facts += _frozen_lines(result)
     if result.without_time:
         facts.append(
             f"  {pluralize(result.without_time, 'file')} with the time of the object: no record has that of the file"
@@ -204,6 +228,17 @@ def result_lines(result: restore_request.RestoreResult) -> list[str]:
         )
     failed = list_by_reason(dict(result.failed), " (--json names them all)")
     return [verdict, *facts, *([f"  {pluralize(len(result.failed), 'file')} failed:", *failed] if failed else [])]
+
+
+def _frozen_lines(result: restore_request.RestoreResult) -> list[str]:
+    """Return how to get the frozen objects, or when they come."""
+    count = pluralize(len(result.frozen), "object")
+    if not result.frozen:
+        return []
+    if not result.requested:
+        size = human_bytes(result.frozen_size)
+        return [f"  {count}, {size}, must be thawed first, which costs money: add --tier Bulk, Standard or Expedited"]
+    return [f"  {count} being thawed until about {result.ready_at}: run the same command again then, or with --wait"]
 
 
 def _records(result: restore_request.RestoreResult) -> str:
@@ -225,6 +260,10 @@ def result_json(result: restore_request.RestoreResult) -> dict[str, Any]:
         "restored_bytes": result.restored_size,
         "kept_files": len(result.kept),
         "failed": _printable(result.failed.items()),
+        "frozen_files": len(result.frozen),
+        "frozen_bytes": result.frozen_size,
+        "thawing_files": result.requested,
+        "ready_at": result.ready_at,
         "records": list(result.records),
         "unrecorded": [printable(path) for path in result.unrecorded],
         "files_without_time": result.without_time,
@@ -244,6 +283,12 @@ def preview_lines(planned: restore_request.RestorePreview) -> list[str]:
         f"  {name}: {pluralize(files, 'file')}, {human_bytes(size)}"
         for name, (files, size) in sorted(planned.classes.items())
     ]
+    if planned.frozen:
+        hours = human_seconds(planned.hours * 3600)
+        lines.append(
+            f"  {pluralize(planned.frozen, 'file')} in archives: thawing takes up to {hours}, with --tier"
+            f" {request.tier or 'Bulk'}"
+        )
     if planned.present:
         lines.append(f"  {pluralize(planned.present, 'file')} on disk of the same size, to be compared")
     is_short = planned.free < planned.needed
@@ -265,6 +310,8 @@ def preview_json(planned: restore_request.RestorePreview) -> dict[str, Any]:
         "total_files": planned.files,
         "total_bytes": planned.size,
         "storage_classes": classes,
+        "archived_files": planned.frozen,
+        "thaw_hours": planned.hours,
         "present_files": planned.present,
         "needed_bytes": planned.needed,
         "free_bytes": planned.free,

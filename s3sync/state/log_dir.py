@@ -17,7 +17,7 @@ from s3sync.invocation import command_line_as
 from s3sync.text import printable
 
 DEFAULT = Path("/var/log/s3_upload")
-_INNER = ("locks", "leases", "uploads", "slurm", "cleanups")
+_INNER = ("locks", "leases", "uploads", "slurm", "cleanups", "restores")
 _READ, _WRITE = os.R_OK | os.X_OK, os.R_OK | os.W_OK | os.X_OK
 _EFFECTIVE = os.access in os.supports_effective_ids
 _NAMED = 3  # entries, where there is room for one line

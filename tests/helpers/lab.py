@@ -61,6 +61,7 @@ NO_DELAYS = {
     "lock_polls": 0.1,
     "work_folder_polls": 0.1,
     "slurm_polls": 0.5,
+    "thaw_polls": 0.1,
 }
 
 

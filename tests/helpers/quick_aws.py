@@ -367,6 +367,8 @@ def _head(s3: _S3, options: Mapping[str, str]) -> object:
         "LastModified": headers.get("last-modified"),
         "StorageClass": headers.get("x-amz-storage-class"),
         "ChecksumType": headers.get("x-amz-checksum-type"),
+        "Restore": headers.get("x-amz-restore"),
+        "ArchiveStatus": headers.get("x-amz-archive-status"),
     }
     for name in names:
         if name.startswith("Checksum") and name not in values:
@@ -410,6 +412,15 @@ def _abort_upload(s3: _S3, options: Mapping[str, str]) -> object:
     return _NOTHING
 
 
+def _restore(s3: _S3, options: Mapping[str, str]) -> object:
+    wanted = json.loads(options["restore-request"])
+    days = f"<Days>{wanted['Days']}</Days>" if "Days" in wanted else ""
+    tier = f"<GlacierJobParameters><Tier>{wanted['GlacierJobParameters']['Tier']}</Tier></GlacierJobParameters>"
+    body = f'<RestoreRequest xmlns="{_NS[1:-1]}">{days}{tier}</RestoreRequest>'.encode()
+    s3.ask("RestoreObject", "POST", _target(options), {"restore": ""}, body)
+    return _NOTHING
+
+
 def _target(options: Mapping[str, str]) -> str:
     return f"/{options['bucket']}/{options['key']}"
 
@@ -418,6 +429,7 @@ _COMMANDS: dict[str, Callable[[_S3, Mapping[str, str]], object]] = {
     "list-objects-v2": _list,
     "head-object": _head,
     "head-bucket": _head_bucket,
+    "restore-object": _restore,
     "get-bucket-encryption": _encryption,
     "list-multipart-uploads": _list_uploads,
     "create-multipart-upload": _create_upload,

@@ -75,6 +75,7 @@ _OBJECT_OPERATIONS = _table("""
     DELETE?uploadId AbortMultipartUpload
     POST?uploads    CreateMultipartUpload
     POST?uploadId   CompleteMultipartUpload
+    POST?restore    RestoreObject
 """)
 # Without these, PUT ?tagging would overwrite the object with its tags, and a copy would empty it.
 _UNSUPPORTED_PARAMETERS = {"acl", "attributes", "legal-hold", "policy", "retention", "tagging", "versioning"}
@@ -85,6 +86,8 @@ _KMS_KEY = f"{_ENCRYPTION}-aws-kms-key-id"
 _CUSTOMER, _CUSTOMER_KEY = f"{_ENCRYPTION}-customer-algorithm", f"{_ENCRYPTION}-customer-key-md5"
 _ENCRYPTION_HEADERS = {_ENCRYPTION, _KMS_KEY, _CUSTOMER, _CUSTOMER_KEY}
 _OBJECT_HEADERS = {"content-type", "x-amz-storage-class", *_ENCRYPTION_HEADERS}
+_RESTORE = "x-amz-restore"
+_FROZEN_CLASSES = ("GLACIER", "DEEP_ARCHIVE", "INTELLIGENT_TIERING")
 _CHUNK_HEAD = re.compile("[0-9a-fA-F]+(;|$)")
 _XML_SPECIAL = re.compile("[&<>\"'\x00-\x1f\x7f]")
 
@@ -500,6 +503,7 @@ class _Store:
             "UploadPart": self._upload_part,
             "CompleteMultipartUpload": self._complete_upload,
             "AbortMultipartUpload": self._abort_upload,
+            "RestoreObject": self._restore_object,
         }
 
     def answer(self, call: _Call) -> _Reply:
@@ -549,6 +553,8 @@ class _Store:
             headers.update(stored.checksums, **{"x-amz-checksum-type": stored.checksum_type})
         if call.method == "HEAD":
             return _Reply(headers=headers, length=stored.size)
+        if _is_frozen(stored):
+            raise _S3Error(403, "InvalidObjectState", "The operation is not valid for the object's storage class")
         if stored.body is None:
             raise _S3Error(501, "NotImplemented", "This server keeps only hashes")
         if call.headers.get("if-match", headers["etag"]).strip('"') != stored.etag:
@@ -560,6 +566,22 @@ class _Store:
             headers["content-range"] = f"bytes {first}-{last}/{stored.size}"
             return _Reply(206, stored.body[first : last + 1], headers)
         return _Reply(body=stored.body, headers=headers)
+
+    def _restore_object(self, call: _Call) -> _Reply:
+        """Begin to thaw an object; `S3Server.thaw` ends that."""
+        stored = self._bucket(call).objects.get(call.key)
+        if stored is None:
+            raise _S3Error(404, "NoSuchKey", "The specified key does not exist.")
+        storage_class = stored.headers.get("x-amz-storage-class", "STANDARD")
+        wants_days = b"<Days>" in (call.payload.body() or b"")
+        if storage_class not in _FROZEN_CLASSES or wants_days == (storage_class == "INTELLIGENT_TIERING"):
+            raise _S3Error(403, "InvalidObjectState", "Restore is not allowed for the object's current storage class")
+        state = stored.headers.get(_RESTORE, "")
+        if "true" in state:
+            raise _S3Error(409, "RestoreAlreadyInProgress", "Object restore is already in progress")
+        if not state:
+            stored.headers[_RESTORE] = 'ongoing-request="true"'
+        return _Reply(200 if state else 202)
 
     def _delete_object(self, call: _Call) -> _Reply:
         self._bucket(call).delete(call.key)
@@ -638,6 +660,12 @@ class _Store:
     def _abort_upload(self, call: _Call) -> _Reply:
         del self._bucket(call).uploads[self._upload(call).upload_id]
         return _Reply(204)
+
+
+def _is_frozen(stored: StoredObject) -> bool:
+    storage_class = stored.headers.get("x-amz-storage-class", "STANDARD")
+    is_archived = storage_class in ("GLACIER", "DEEP_ARCHIVE") or "x-amz-archive-status" in stored.headers
+    return is_archived and "false" not in stored.headers.get(_RESTORE, "")
 
 
 class S3Server:
@@ -760,6 +788,19 @@ class S3Server:
         with self._changed:
             uploads = self._store.buckets[bucket].uploads.values()
             return [dataclasses.replace(upload, parts=dict(upload.parts)) for upload in uploads]
+
+    def thaw(self, bucket: str, *keys: str) -> None:
+        """End the thawing of these objects, or of all that were requested."""
+        with self._changed:
+            for key, stored in self._store.buckets[bucket].objects.items():
+                if (not keys or key in keys) and "true" in stored.headers.get(_RESTORE, ""):
+                    stored.headers[_RESTORE] = 'ongoing-request="false", expiry-date="Fri, 21 Dec 2029 00:00:00 GMT"'
+
+    def freeze(self, bucket: str) -> None:
+        """End the time for which objects were thawed."""
+        with self._changed:
+            for stored in self._store.buckets[bucket].objects.values():
+                stored.headers.pop(_RESTORE, None)
 
     @property
     def requests(self) -> list[Request]:

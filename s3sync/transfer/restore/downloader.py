@@ -16,7 +16,6 @@ from s3sync.transfer.batches import Batch
 from s3sync.transfer.restore.request import RestoreRequest
 from s3sync.transfer.restore.sources import KeyIndex, Source, has_long_name
 
-FROZEN = "frozen"  # what a file failed for that has to be thawed first
 _FROZEN = re.compile(r"An error occurred \(InvalidObjectState\)")
 _DISK_FULL = re.compile(r"\[Errno (28|122)\] |AWS_ERROR_\w*NO_SPACE")
 _MAX_FAILURES_IN_A_ROW = 20

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from s3sync.aws import client, etag
+from s3sync.aws import client, diagnosis, etag
 from s3sync.aws import destination as aws_destination
 from s3sync.aws.objects import RemoteObject
 from s3sync.errors import StateError
@@ -44,6 +44,7 @@ class Record:
     sources: list[str] = field(default_factory=list)
     entries: dict[str, list[Entry]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    frozen: list[str] = field(default_factory=list)  # completion objects that have to be thawed first
 
     def add(self, source: str, entries: Iterable[tuple[str, Entry]]) -> None:
         """Add what a source says."""
@@ -114,6 +115,9 @@ def _read_completion_object(
     where = f"s3://{request.destination.bucket}/{printable(key)}"
     content = aws.read_object(request.bucket, key, _MAX_BYTES)
     if not isinstance(content, bytes):
+        if diagnosis.is_frozen(content.errors):
+            record.frozen.append(path)
+            return
         raise client.to_error(content, where)
     try:
         entries = list(_parse_completion_object(content, seen.size, path, where, request))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from s3sync.aws import client, etag, objects
+from s3sync.aws import client, etag, objects, thaw
 from s3sync.aws import destination as aws_destination
 from s3sync.aws import settings as aws_settings
 from s3sync.aws.destination import Destination
@@ -39,6 +39,9 @@ class RestoreRequest:
     max_processes: int | None = None
     max_bandwidth: BandwidthSchedule | None = None
     stall_seconds: float = client.STALL_SECONDS
+    tier: thaw.Tier | None = None  # request that frozen objects are thawed in this way; None: do not
+    days: int = 7  # for which they stay thawed
+    wait: bool = False  # until they are thawed
 
     @property
     def bucket(self) -> aws_destination.BucketRef:
@@ -85,6 +88,10 @@ class RestoreResult:
     records: tuple[str, ...] = ()
     unrecorded: tuple[str, ...] = ()
     without_time: int = 0  # restored files whose modification time no record has
+    frozen: frozenset[str] = frozenset()  # in an archive, so not on disk yet
+    frozen_size: int = 0
+    requested: int = 0  # frozen objects whose thawing was requested, now or before
+    ready_at: str = ""  # when they should be thawed
     is_in_place: bool = False
     whole: bool = False
     aws_processes: int = 0
@@ -93,7 +100,7 @@ class RestoreResult:
     @property
     def ok(self) -> bool:
         """Return whether all that was requested is proven and in its place."""
-        return self.is_in_place and not self.failed
+        return self.is_in_place and not self.failed and not self.frozen
 
     @property
     def proofs(self) -> Counter[str]:
@@ -113,6 +120,8 @@ class RestorePreview:
     size: int
     classes: Mapping[str, tuple[int, int]]
     present: int
+    frozen: int  # files in archives, unless they are thawed already
+    hours: float  # that thawing them takes at most, with the tier of the request or else Bulk
     needed: int  # bytes that have to fit on the disk
     free: int
     failed: Mapping[str, str]

@@ -10,14 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from s3sync.aws import client, objects
+from s3sync.aws import client, objects, thaw
 from s3sync.aws import destination as aws_destination
 from s3sync.aws.objects import RemoteObject
+from s3sync.delays import DELAYS
 from s3sync.errors import RunError, StateError, UsageError, explained
 from s3sync.runs import Run, run_folder
 from s3sync.signals import StopRequest
-from s3sync.state import StateStore, lock
-from s3sync.text import human_bytes, printable
+from s3sync.state import StateStore, lock, thaw_log
+from s3sync.text import human_bytes, pluralize, printable
 from s3sync.transfer.bandwidth import Throttle
 from s3sync.transfer.batches import is_marker, is_metadata
 from s3sync.transfer.concurrency import ConcurrencyController, LoadMeter
@@ -25,7 +26,8 @@ from s3sync.transfer.context import work_folder
 from s3sync.transfer.progress import Display
 from s3sync.transfer.restore import names, place, record
 from s3sync.transfer.restore.downloader import Downloader
-from s3sync.transfer.restore.passes import Receiver
+from s3sync.transfer.restore.frozen import Archive
+from s3sync.transfer.restore.passes import Received, Receiver
 from s3sync.transfer.restore.prover import Prover
 from s3sync.transfer.restore.request import RestorePreview, RestoreRequest, RestoreResult
 from s3sync.transfer.restore.sources import KeyIndex
@@ -69,7 +71,7 @@ def restore(request: RestoreRequest, environ: Mapping[str, str], stop: StopReque
         lock.hold(store.lock_path, busy, stop=stop, say=display.say) as run_lock,
         _open_session(request, environ, stop, display, run_lock.descriptor) as session,
     ):
-        result = _restore_locked(session, _make_plan(session))
+        result = _restore_until_thawed(session, store.lock_path.stem)
         processes = session.aws.processes.started
     return replace(result, aws_processes=processes, seconds=time.monotonic() - started)
 
@@ -92,6 +94,8 @@ def preview(request: RestoreRequest, environ: Mapping[str, str], stop: StopReque
         files=len(plan.wanted),
         size=sum(plan.remote[path].size for path in plan.wanted),
         classes=classes,
+        frozen=sum(files for name, (files, _) in classes.items() if name in thaw.ARCHIVES),
+        hours=thaw.hours_to_thaw(set(classes) & set(thaw.ARCHIVES), request.tier or "Bulk"),
         present=len(present),
         needed=_needed_bytes(plan.remote, {*plan.wanted} - {*present} - {*ready}),
         free=shutil.disk_usage(request.target.parent).free,
@@ -175,39 +179,62 @@ def _is_chosen(request: RestoreRequest, path: str) -> bool:
     return not is_marker(path) and any(part.matches(request.run_id, path) for part in request.parts)
 
 
-def _restore_locked(session: _Session, plan: _Plan) -> RestoreResult:
+def _restore_until_thawed(session: _Session, lock_name: str) -> RestoreResult:
+    """Restore what can be had; with `wait`, again until nothing is frozen any more."""
+    request = session.request
+    while True:
+        result = _restore_once(session, _make_plan(session), lock_name)
+        if not request.wait or not result.requested or result.failed:
+            return result
+        session.display.say(f"{pluralize(len(result.frozen), 'object')} being thawed until about {result.ready_at}")
+        session.aws.pause(DELAYS.thaw_polls)
+
+
+def _restore_once(session: _Session, plan: _Plan, lock_name: str) -> RestoreResult:
     request = session.request
     folder = place.PrivateFolder(request)
+    thawing = thaw.Thawing(session.aws, request.bucket, request.prefix, request.cores)
+    store = thaw_log.ThawStore(request.log_dir, lock_name)
+    archive = Archive(request, thawing, store, plan.remote, session.display)
     kept, other = _compare_present(session, plan)
-    failed = dict(plan.unusable)
     fetched = [path for path in plan.wanted if path not in kept and path not in other]
-    receiver = None
+    received = Received(frozen=set(plan.record.frozen))
     if fetched:
         folder.prepare()
-        receiver = _receive(session, plan, folder, fetched)
-        failed.update(receiver.received.failed)
-        failed.update(dict.fromkeys(receiver.received.frozen, "frozen in an archive: it has to be thawed first"))
-    proven = dict(receiver.received.proven) if receiver else {}
-    is_in_place = not failed
+        received = _receive(session, plan, folder, fetched, archive)
+        received.frozen.update(plan.record.frozen)
+    failed = {**plan.unusable, **received.failed}
+    log = None
+    if received.frozen and not failed:
+        outcome = archive.request(received.frozen)
+        log, failed = outcome.log, outcome.failed
+    is_in_place = not failed and not plan.record.frozen  # the rest appears without its markers
     if is_in_place:
-        is_new = not kept and not other and not request.parts
-        failed.update(_move_into_place(request, folder, proven, is_new=is_new, with_markers=not other))
+        is_new = not kept and not other and not request.parts and not received.frozen
+        with_markers = not other and not received.frozen
+        failed.update(_move_into_place(request, folder, received.proven, is_new=is_new, with_markers=with_markers))
+    if is_in_place and not received.frozen:
         folder.discard()
+        archive.forget()
     failed.update(other)
-    names_in_records = plan.record.entries
+    recorded = plan.record.entries
     return RestoreResult(
         request=request,
         total_files=len(plan.wanted) + len(plan.unusable),
         total_size=sum(plan.remote[path].size for path in plan.wanted),
-        proven_by={**kept, **proven},
+        proven_by={**kept, **received.proven},
         kept=frozenset(kept),
-        restored_size=sum(plan.remote[path].size for path in proven),
+        restored_size=received.size,
         failed=dict(sorted(failed.items())),
         records=tuple(plan.record.sources),
-        unrecorded=tuple(path for path in plan.wanted if names_in_records and path not in names_in_records),
-        without_time=sum(plan.record.mtime_ns(path) < 0 for path in proven),
+        unrecorded=tuple(path for path in plan.wanted if recorded and path not in recorded),
+        without_time=sum(plan.record.mtime_ns(path) < 0 for path in received.proven),
+        frozen=frozenset(received.frozen),
+        frozen_size=sum(plan.remote[path].size for path in received.frozen),
+        requested=len(log.requested & received.frozen) if log else 0,
+        ready_at=log.ready_at if log else "",
         is_in_place=is_in_place,
-        whole=not failed and not request.parts,
+        whole=not failed and not received.frozen and not request.parts,
     )
 
 
@@ -230,7 +257,9 @@ def _make_prover(session: _Session, plan: _Plan, folder: Path) -> Prover:
     return Prover(folder, session.request, plan.remote, plan.record, session.reader, session.stop)
 
 
-def _receive(session: _Session, plan: _Plan, folder: place.PrivateFolder, paths: list[str]) -> Receiver:
+def _receive(
+    session: _Session, plan: _Plan, folder: place.PrivateFolder, paths: list[str], archive: Archive
+) -> Received:
     request = session.request
     sizes = {path: plan.remote[path].size for path in paths}
     processes = session.aws.processes
@@ -250,6 +279,7 @@ def _receive(session: _Session, plan: _Plan, folder: place.PrivateFolder, paths:
         contextlib.closing(_make_prover(session, plan, folder.arrivals)) as prover,
     ):
         receiver = Receiver(folder, downloader, prover, plan.record, plan.remote, concurrency)
+        received = receiver.received
         receiver.expect(paths)
         session.display.follow(
             f"restoring {printable(request.run_id)} to {printable(str(request.target))}", receiver.snapshot
@@ -257,8 +287,8 @@ def _receive(session: _Session, plan: _Plan, folder: place.PrivateFolder, paths:
         _take_over_ready(session, plan, folder, receiver, folder.harvest(sizes))
         left = [path for path in paths if path not in receiver.received.proven]
         _require_space(request.target.parent, _needed_bytes(plan.remote, left))
-        receiver.receive(left, session.stop)
-    received = receiver.received
+        received.frozen = archive.find_frozen(left)
+        receiver.receive([path for path in left if path not in received.frozen], session.stop)
     if received.is_disk_full:
         raise StateError(
             f"the disk of {printable(str(request.target.parent))} is full (make room, and run the same command again:"
@@ -267,7 +297,7 @@ def _receive(session: _Session, plan: _Plan, folder: place.PrivateFolder, paths:
         )
     if received.cause:
         raise client.error_of_cause(received.cause, printable(request.url), received.said)
-    return receiver
+    return received
 
 
 def _take_over_ready(

@@ -1,0 +1,132 @@
+"""Remember in LOG_DIR which objects of a run are being thawed, so that thawing is requested once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from s3sync import files
+from s3sync.aws.destination import Destination, parse_destination
+from s3sync.errors import S3SyncError, explained
+from s3sync.text import now_iso, parse_iso
+
+RESTORES = "restores"
+_SUFFIX = ".thaw.json"
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThawLog:
+    """A restore that waits for frozen objects. `requested` are their paths in the run, `ready_at` is when all of them
+    should be thawed (ISO 8601). `options` are those of the restore, for the next call.
+    """
+
+    run_id: str
+    run_path: str
+    destination: Destination
+    tier: str
+    days: int
+    requested_at: str = ""
+    ready_at: str = ""
+    frozen_files: int = 0
+    frozen_bytes: int = 0
+    requested: frozenset[str] = frozenset()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_requested(self, paths: Iterable[str]) -> ThawLog:
+        """Return the log with more objects whose thawing was requested."""
+        return replace(self, requested=self.requested | frozenset(paths), requested_at=self.requested_at or now_iso())
+
+
+class ThawStore:
+    """The file of one restore."""
+
+    def __init__(self, log_dir: Path, name: str) -> None:
+        """`name` is that of the run's lock, without its suffix."""
+        self.path = log_dir / RESTORES / f"{name}{_SUFFIX}"
+
+    def load(self) -> ThawLog | None:
+        """Return what is remembered; None if nothing is, or if the file is damaged: then thawing is requested again."""
+        try:
+            return _parse(files.read_json(self.path))
+        except (OSError, ValueError, S3SyncError):
+            return None
+
+    def save(self, log: ThawLog) -> None:
+        """Replace the file. Raises StateError."""
+        facts = {
+            "version": _VERSION,
+            "run_id": log.run_id,
+            "run_path": log.run_path,
+            "bucket": log.destination.bucket,
+            "remote_path": log.destination.remote_path,
+            "tier": log.tier,
+            "days": log.days,
+            "requested_at": log.requested_at,
+            "ready_at": log.ready_at,
+            "frozen_files": log.frozen_files,
+            "frozen_bytes": log.frozen_bytes,
+            "options": dict(log.options),
+            "requested": sorted(log.requested),
+        }
+        with explained("write", self.path, "give a writable folder with --log_dir", id="state.log-unwritable"):
+            files.make_private_folder(self.path.parent)
+            files.write_json(self.path, facts)
+
+    def forget(self) -> None:
+        """Remove the file, since nothing is waited for. Raises StateError."""
+        with explained("remove", self.path, "give a writable folder with --log_dir", id="state.log-unwritable"):
+            self.path.unlink(missing_ok=True)
+
+
+def list_pending(log_dir: Path) -> list[ThawLog]:
+    """Return all restores that wait for frozen objects, the one that is ready first at the front."""
+    try:
+        paths = sorted((log_dir / RESTORES).glob(f"*{_SUFFIX}"))
+    except OSError:
+        return []
+    logs = (ThawStore(log_dir, path.name.removesuffix(_SUFFIX)).load() for path in paths)
+    return sorted(filter(None, logs), key=lambda log: (log.ready_at, log.run_id))
+
+
+def _parse(facts: Any) -> ThawLog:
+    """Return the value of a file that may contain anything. Raises ValueError, UsageError."""
+    if not isinstance(facts, dict) or facts.get("version") != _VERSION:
+        raise ValueError("it is no restore log")
+    options, requested = facts.get("options"), facts.get("requested")
+    if not isinstance(options, dict) or not isinstance(requested, list):
+        raise ValueError("it is no restore log")  # noqa: TRY004 - a value read from a file, not an argument
+    return ThawLog(
+        run_id=_text(facts, "run_id"),
+        run_path=_text(facts, "run_path"),
+        destination=parse_destination(_text(facts, "bucket"), _text(facts, "remote_path")),
+        tier=_text(facts, "tier"),
+        days=_number(facts, "days"),
+        requested_at=_moment(facts, "requested_at"),
+        ready_at=_moment(facts, "ready_at"),
+        frozen_files=_number(facts, "frozen_files"),
+        frozen_bytes=_number(facts, "frozen_bytes"),
+        requested=frozenset(map(str, requested)),
+        options=options,
+    )
+
+
+def _text(facts: Mapping[str, Any], key: str) -> str:
+    value = facts.get(key)
+    if not isinstance(value, str):
+        raise ValueError(f"{key} is no text")  # noqa: TRY004 - a value read from a file, not an argument
+    return value
+
+
+def _number(facts: Mapping[str, Any], key: str) -> int:
+    value = facts.get(key)
+    if not isinstance(value, int) or not 0 <= value < 2**63:
+        raise ValueError(f"{key} is no number")
+    return value
+
+
+def _moment(facts: Mapping[str, Any], key: str) -> str:
+    moment = _text(facts, key)
+    return moment if parse_iso(moment) is not None else ""

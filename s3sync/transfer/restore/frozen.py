@@ -1,0 +1,133 @@
+"""Handle objects in archives: find out which are frozen, request once that they are thawed, and say for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+
+from s3sync.aws import thaw
+from s3sync.aws.objects import RemoteObject
+from s3sync.state.thaw_log import ThawLog, ThawStore
+from s3sync.text import pluralize, to_iso
+from s3sync.transfer.progress import Display
+from s3sync.transfer.restore.request import RestoreRequest
+
+_SAMPLE = 4  # objects whose state stands for that of the others: each takes a process
+_SAVE_EVERY = 200  # requests after which the log is saved
+_ANNOUNCED = 50  # requests from which on the user is told that they take a while
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of the requests: `failed` objects were not accepted, each with the reason."""
+
+    log: ThawLog | None
+    failed: dict[str, str]
+
+
+class Archive:
+    """The archived objects of one restore."""
+
+    def __init__(
+        self,
+        request: RestoreRequest,
+        thawing: thaw.Thawing,
+        store: ThawStore,
+        remote: Mapping[str, RemoteObject],
+        display: Display,
+    ) -> None:
+        self._request = request
+        self._thawing = thawing
+        self._store = store
+        self._remote = remote
+        self._display = display
+        self._log = store.load()
+        if self._log and (self._log.run_id, self._log.destination) != (request.run_id, request.destination):
+            self._log = None
+
+    def find_frozen(self, paths: Iterable[str]) -> set[str]:
+        """Return which of these objects are not worth a download, since they are frozen by all that is known.
+
+        Of many objects a few are looked at. Whatever is downloaded nevertheless, S3 refuses. Raises AwsError.
+        """
+        archived = [path for path in paths if self._remote[path].storage_class in thaw.ARCHIVES]
+        requested = self._log.requested if self._log else frozenset()
+        frozen: set[str] = set()
+        for group in ([p for p in archived if p in requested], [p for p in archived if p not in requested]):
+            step = max(1, len(group) // _SAMPLE)
+            states = self._thawing.states(group[::step][:_SAMPLE])
+            if group and "thawed" not in states.values():
+                frozen.update(group)
+            if group and self._log and set(states.values()) == {"frozen"}:  # it has expired, or was never accepted
+                self._log = replace(self._log, requested=self._log.requested - frozenset(group))
+        return frozen
+
+    def request(self, frozen: Collection[str]) -> Outcome:
+        """Request that these objects are thawed, unless that was done; nothing without a tier. Raises AwsError."""
+        tier, before = self._request.tier, self._log
+        if tier is None and before is None:
+            return Outcome(None, {})
+        classes = {self._remote[path].storage_class for path in frozen}
+        log = before or self._new_log(tier or "Bulk", classes)
+        log = replace(log, frozen_files=len(frozen), frozen_bytes=sum(self._remote[path].size for path in frozen))
+        failed: dict[str, str] = {}
+        asked = sorted(set(frozen) - log.requested)
+        if asked and tier:
+            log, failed = self._ask(log, asked, tier, classes)
+        self._store.save(log)
+        self._log = log
+        return Outcome(log, failed)
+
+    def forget(self) -> None:
+        """Remember nothing more, since nothing is frozen. Raises StateError."""
+        if self._log:
+            self._store.forget()
+
+    def _ask(
+        self, log: ThawLog, paths: list[str], tier: thaw.Tier, classes: set[str]
+    ) -> tuple[ThawLog, dict[str, str]]:
+        if len(paths) >= _ANNOUNCED:
+            self._display.say(f"requesting that {pluralize(len(paths), 'object')} are thawed, one process for each")
+        log = replace(log, tier=tier, days=self._request.days, requested_at="", ready_at=_ready_at(classes, tier))
+        failed, accepted = {}, []
+        try:
+            for path, why in self._thawing.request(paths, tier, self._days):
+                if why:
+                    failed[path] = f"could not be thawed: {why}"
+                else:
+                    accepted.append(path)
+                if accepted and len(accepted) % _SAVE_EVERY == 0:
+                    self._store.save(log.with_requested(accepted))
+        finally:
+            log = log.with_requested(accepted)
+            if accepted:
+                self._store.save(log)
+        return log, failed
+
+    def _days(self, path: str) -> int | None:
+        return None if self._remote[path].storage_class == thaw.TIERED else self._request.days
+
+    def _new_log(self, tier: str, classes: set[str]) -> ThawLog:
+        request = self._request
+        options = {
+            "only": [part.text for part in request.parts],
+            "overwrite": request.overwrite,
+            "use_record": request.use_record,
+            "verify": request.verify,
+            "bucket_owner": request.bucket_owner,
+        }
+        return ThawLog(
+            run_id=request.run_id,
+            run_path=str(request.target),
+            destination=request.destination,
+            tier=tier,
+            days=request.days,
+            ready_at=_ready_at(classes, tier),
+            options=options,
+        )
+
+
+def _ready_at(classes: Iterable[str], tier: str) -> str:
+    hours = thaw.hours_to_thaw(classes, tier)
+    return to_iso((datetime.now(timezone.utc) + timedelta(hours=hours)).timestamp())

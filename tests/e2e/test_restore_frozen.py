@@ -1,0 +1,135 @@
+"""`restore` of objects in archives: thawing is requested once, and what is thawed comes back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.lab import BUCKET, Lab, Result, tree
+from tests.helpers.s3server import Fault, S3Server
+
+
+def restore(lab: Lab, run: Path, *words: str) -> Result:
+    return lab.run("restore", str(run), "--bucket", BUCKET, "--log_dir", str(lab.log_dir), "--json", *words)
+
+
+@pytest.fixture(params=["GLACIER", "DEEP_ARCHIVE"])
+def frozen(request: pytest.FixtureRequest, lab: Lab, tiny_run: Path) -> Path:
+    """An uploaded run in an archive, which was moved away."""
+    return archived(lab, tiny_run, request.param)
+
+
+def archived(lab: Lab, run: Path, storage_class: str, *words: str) -> Path:
+    assert lab.upload(run, "--storage-class", storage_class, *words).code == 0
+    shutil.move(run, run.parent.parent / "saved")
+    return run
+
+
+def saved(run: Path) -> dict[str, bytes]:
+    return tree(run.parent.parent / "saved")
+
+
+def thaw_logs(lab: Lab) -> list[Path]:
+    return list((lab.log_dir / "restores").glob("*.json"))
+
+
+def test_thawing_is_not_requested_unless_the_user_says_so(lab: Lab, server: S3Server, frozen: Path) -> None:
+    result = restore(lab, frozen)
+    assert (result.code, result.json["frozen_files"], result.json["thawing_files"]) == (1, 4, 0)
+    assert server.counters["RestoreObject"] == 0
+    assert not frozen.exists()
+    planned = restore(lab, frozen, "--dry-run")
+    assert (planned.code, planned.json["archived_files"]) == (0, 4)
+    assert planned.json["thaw_hours"] >= 12
+
+
+def test_it_is_requested_once_and_then_the_run_comes_back(lab: Lab, server: S3Server, frozen: Path) -> None:
+    first = restore(lab, frozen, "--tier", "Bulk")
+    assert (first.code, first.json["thawing_files"]) == (1, 4), first.err
+    assert first.json["ready_at"]
+    assert server.counters["RestoreObject"] == 4
+    again = restore(lab, frozen, "--tier", "Bulk")
+    assert (again.code, again.json["thawing_files"]) == (1, 4)
+    assert server.counters["RestoreObject"] == 4, "once"
+    assert len(thaw_logs(lab)) == 1
+    server.thaw(BUCKET)
+    last = restore(lab, frozen)
+    assert last.code == 0, last.out + last.err
+    assert tree(frozen) == saved(frozen)
+    assert thaw_logs(lab) == []
+
+
+def test_what_is_thawed_is_delivered_without_the_marker(lab: Lab, server: S3Server, frozen: Path) -> None:
+    assert restore(lab, frozen, "--tier", "Standard").code == 1
+    server.thaw(BUCKET, f"{frozen.name}/RunInfo.xml", f"{frozen.name}/CopyComplete.txt")
+    partly = restore(lab, frozen)
+    assert (partly.code, partly.json["frozen_files"]) == (1, 2), partly.out
+    assert tree(frozen).keys() == {"RunInfo.xml"}
+    server.thaw(BUCKET)
+    fetched = server.counters["GetObject"]
+    assert restore(lab, frozen).code == 0
+    assert server.counters["GetObject"] == fetched + 2, "what was proven is not fetched again"
+    assert tree(frozen) == saved(frozen)
+
+
+def test_what_has_frozen_again_is_requested_again(lab: Lab, server: S3Server, frozen: Path) -> None:
+    assert restore(lab, frozen, "--tier", "Bulk").code == 1
+    server.thaw(BUCKET)
+    server.freeze(BUCKET)
+    assert restore(lab, frozen, "--tier", "Bulk").code == 1
+    assert server.counters["RestoreObject"] == 8
+
+
+def test_waiting(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    frozen = archived(lab, tiny_run, "GLACIER")
+    process = lab.start(
+        *("restore", str(frozen), "--bucket", BUCKET, "--log_dir", str(lab.log_dir)), "--tier", "Bulk", "--wait"
+    )
+    server.wait_for("RestoreObject", 4)
+    server.thaw(BUCKET)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert tree(frozen) == saved(frozen)
+
+
+def test_denied(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    frozen = archived(lab, tiny_run, "GLACIER")
+    denial = Fault("status", method="POST", operation="RestoreObject", status=403, code="AccessDenied", count=None)
+    server.add_fault(denial)
+    result = restore(lab, frozen, "--tier", "Bulk")
+    assert result.code == 1
+    assert "[restore.thaw-denied]" in result.err
+    assert not frozen.exists()
+
+
+def test_the_archive_tiers_of_intelligent_tiering(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    frozen = archived(lab, tiny_run, "INTELLIGENT_TIERING")
+    server.objects(BUCKET)[f"{frozen.name}/Data/first.cbcl"].headers["x-amz-archive-status"] = "ARCHIVE_ACCESS"
+    result = restore(lab, frozen, "--tier", "Bulk")
+    assert (result.code, result.json["frozen_files"], result.json["thawing_files"]) == (1, 1, 1), result.out
+    server.thaw(BUCKET)
+    assert restore(lab, frozen).code == 0
+    assert tree(frozen) == saved(frozen)
+
+
+def test_a_frozen_completion_object_is_thawed_and_compared_too(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    frozen = archived(lab, tiny_run, "GLACIER", "--completion-object")
+    first = restore(lab, frozen, "--tier", "Bulk")
+    assert (first.code, first.json["thawing_files"]) == (1, 5)
+    server.thaw(BUCKET)
+    last = restore(lab, frozen)
+    assert last.code == 0, last.out
+    assert len(last.json["records"]) == 2
+
+
+def test_a_damaged_restore_log_only_costs_requests(lab: Lab, server: S3Server, frozen: Path) -> None:
+    assert restore(lab, frozen, "--tier", "Bulk").code == 1
+    (log,) = thaw_logs(lab)
+    assert json.loads(log.read_text())["frozen_files"] == 4
+    assert log.stat().st_mode & 0o077 == 0
+    log.write_text("{")
+    again = restore(lab, frozen, "--tier", "Bulk")
+    assert (again.code, again.json["thawing_files"]) == (1, 4)
