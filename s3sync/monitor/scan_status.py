@@ -79,7 +79,8 @@ def is_scanning_user(config: Config) -> bool:
 
 
 def _too_long(config: Config, key: str, seconds: float) -> Problem | None:
-    if seconds <= config.alert_after_busy_hours * 3600:
+    longest = config.alert_after_busy_hours * 3600
+    if seconds <= longest or state_log_dir.has_saved_since(config.log_dir, time.time() - longest):
         return None
     hours = f"{config.alert_after_busy_hours:g} h"
     text = f"the scan has been running for more than {hours}: is it stuck? (see `s3sync status` and the main log)"

@@ -40,11 +40,19 @@ class Schedule:
     """The runs that wait for a scan, in order.
 
     What takes seconds comes first and one by one: to submit to Slurm, and to collect what it has done. Of the others
-    `max_runs` are uploaded at once, and as many are streamed. What was tried is tried again after `repeat_seconds`.
+    `max_runs` are uploaded at once, and as many are streamed; a run that `is_small` beside those at work waits for none
+    of them. What was tried is tried again after `repeat_seconds`.
     """
 
-    def __init__(self, max_runs: int, repeat_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        max_runs: int,
+        repeat_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        is_small: Callable[[RunStatus], bool] = lambda _run: False,
+    ) -> None:
         self.obstacles = Obstacles()
+        self._is_small = is_small
         self._max_runs = max_runs
         self._repeat_seconds = repeat_seconds
         self._clock = clock
@@ -81,7 +89,9 @@ class Schedule:
         lane = lane_of(run)
         if any(other.key == run.key for other in working) or (lane != "cluster" and "cluster" in lanes):
             return False
-        return lanes.count(lane) < (self._max_runs if lane in ("upload", "stream") else 1)
+        if lane in ("cluster", "hook"):
+            return lane not in lanes
+        return lanes.count(lane) < self._max_runs or (self._max_runs > 1 and self._is_small(run))
 
 
 def lane_of(run: RunStatus) -> Lane:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -28,10 +29,11 @@ from s3sync.monitor.scan_result import ScanResult, one_line
 from s3sync.monitor.schedule import Obstacles, Schedule
 from s3sync.monitor.workers import Outcome, Workers
 from s3sync.resources import usable_cores
+from s3sync.runs import local_files
 from s3sync.signals import StopRequest
 from s3sync.slurm import Collector, coordinator
 from s3sync.text import pluralize, printable
-from s3sync.transfer import hook, progress, request, upload
+from s3sync.transfer import batches, hook, progress, request, upload
 
 LOG = logging.getLogger(__name__)
 _LOOK_COST = 10  # a look for new runs may take a tenth of the time
@@ -87,7 +89,8 @@ class ScanUploads:
         self._look = look
         self._log = log
         self._machine = _shared_machine(context.config)
-        self._schedule = Schedule(context.config.max_runs_at_once, DELAYS.scan_repeats)
+        self._schedule = Schedule(context.config.max_runs_at_once, DELAYS.scan_repeats, is_small=self._is_small)
+        self._costs: dict[str, float] = {}  # of uploading runs that wait, in seconds, by key
         self._workers = Workers(self._upload)
         self._next_look = time.monotonic() + DELAYS.scan_looks
         self._stopped: list[StoppedError] = []
@@ -126,6 +129,16 @@ class ScanUploads:
                 follow=False,
                 machine=self._machine,
             )
+
+    def _is_small(self, run: RunStatus) -> bool:
+        """Return whether a run has at most half as much to send as each of those that are being uploaded."""
+        least = self._machine.processes.least_left()
+        if least and run.key not in self._costs:
+            try:
+                self._costs[run.key] = batches.cost_of(local_files.list_files(run.run).files)
+            except S3SyncError:
+                self._costs[run.key] = math.inf
+        return self._costs.get(run.key, math.inf) <= least / 2
 
     def _name_of(self, run: RunStatus) -> str:
         """Return the id of a run, with its destination if another run has that id."""

@@ -242,3 +242,12 @@ def _home() -> str:
         return pwd.getpwuid(os.geteuid()).pw_dir
     except KeyError:
         return ""
+
+
+def has_saved_since(log_dir: Path, moment: float) -> bool:
+    """Return whether an upload has begun or ended since then (seconds since the epoch), as far as this user may see."""
+    try:
+        with os.scandir(log_dir / "uploads") as entries:
+            return any(entry.name.endswith(".log.json") and entry.stat().st_mtime > moment for entry in entries)
+    except OSError:
+        return False

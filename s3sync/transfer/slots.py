@@ -58,6 +58,12 @@ class SlotPool:
             self._changed.notify_all()
             return self._allowance(user)
 
+    def least_left(self) -> float:
+        """Return the least that is left to do for a user; 0 if there is none, or if that is not known of one."""
+        with self._changed:
+            lefts = [user.left for user in self._users]
+        return min(lefts, default=0.0) if math.inf not in lefts else 0.0
+
     def taken_by_others(self, user: SlotUser) -> int:
         """Return how many slots the other users have taken."""
         with self._changed:

@@ -75,3 +75,13 @@ def test_a_turn_waits_until_the_smaller_one_leaves_room() -> None:
         for thread in threads:
             thread.join()
     assert order == ["large", "large"]
+
+
+def test_what_is_least_left_is_known_when_every_user_has_said_it() -> None:
+    pool = SlotPool(4)
+    assert pool.least_left() == 0
+    with pool.join() as large, pool.join() as small:
+        large.left = 100
+        assert pool.least_left() == 0
+        small.left = 5
+        assert pool.least_left() == 5

@@ -1,0 +1,102 @@
+"""Which runs a scan works on at once, and in which order it begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import pytest
+
+from s3sync.errors import AwsError, SlurmError
+from s3sync.inventory import RunStatus
+from s3sync.monitor.problems import Kind, Problem
+from s3sync.monitor.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Entry:
+    bucket: str
+    cluster: str = ""
+
+
+@dataclass(frozen=True)
+class FakeRun:
+    key: str
+    entry: Entry
+    state: str
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def runs_of(names: str, state: str = "new", cluster: str = "", bucket: str = "one") -> list[RunStatus]:
+    return [cast(RunStatus, FakeRun(name, Entry(bucket, cluster), state)) for name in names]
+
+
+def begin_all(schedule: Schedule, working: list[RunStatus]) -> str:
+    """Begin what may begin, and return it."""
+    before = len(working)
+    while run := schedule.take(working):
+        working.append(run)
+    return "".join(run.key for run in working[before:])
+
+
+def test_several_are_uploaded_at_once_and_as_many_streamed() -> None:
+    schedule, working = Schedule(2, 600), list[RunStatus]()
+    schedule.offer([*runs_of("ABC"), *runs_of("DEF", "streaming"), *runs_of("GH", "uploaded")])
+    assert begin_all(schedule, working) == "ABDEG"
+    del working[0]
+    assert begin_all(schedule, working) == "C"
+
+
+def test_what_takes_seconds_comes_first_and_one_by_one() -> None:
+    schedule, working = Schedule(2, 600), list[RunStatus]()
+    schedule.offer([*runs_of("AB", cluster="slurm"), *runs_of("C")])
+    assert begin_all(schedule, working) == "A"
+    working.clear()
+    assert begin_all(schedule, working) == "B"
+    working.clear()
+    assert begin_all(schedule, working) == "C"
+
+
+def test_a_small_run_waits_for_no_large_ones() -> None:
+    schedule, working = Schedule(2, 600, is_small=lambda run: run.key == "S"), list[RunStatus]()
+    schedule.offer(runs_of("ABCS"))
+    assert begin_all(schedule, working) == "ABS"
+
+
+def test_a_run_is_worked_on_once_at_a_time_and_again_after_a_while() -> None:
+    clock = Clock()
+    schedule, working = Schedule(4, 600, clock), list[RunStatus]()
+    schedule.offer(runs_of("AB"))
+    assert begin_all(schedule, working) == "AB"
+    schedule.note_end(working.pop(0))
+    schedule.offer(runs_of("ABC"))
+    assert begin_all(schedule, working) == "C"
+    clock.now = 599.0
+    schedule.offer(runs_of("A"))
+    assert begin_all(schedule, working) == ""
+    clock.now = 600.0
+    schedule.offer(runs_of("A"))
+    assert begin_all(schedule, working) == "A"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "left"),
+    [(AwsError("no bucket"), "aws", "C"), (SlurmError("no answer"), "other", "AB")],
+)
+def test_what_cannot_be_reached_is_tried_again_after_a_while(error: Exception, kind: Kind, left: str) -> None:
+    clock = Clock()
+    schedule = Schedule(4, 600, clock)
+    runs = [*runs_of("AB"), *runs_of("C", bucket="two", cluster="slurm")]
+    tried = runs[0] if kind == "aws" else runs[2]
+    schedule.offer(runs)
+    schedule.obstacles.note(tried, error, Problem("", "", kind))
+    assert {run.key for run in runs if not schedule.obstacles.concern(run)} == set(left)
+    clock.now = 600.0
+    schedule.offer(runs)
+    assert not any(schedule.obstacles.concern(run) for run in runs)
