@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Keep = Literal["bytes", "hashes"]
-FaultKind = Literal["status", "reset", "hang", "lost_reply", "wrong_etag", "drop", "truncate", "slow", "late"]
+FaultKind = Literal[
+    "status", "reset", "hang", "lost_reply", "wrong_etag", "wrong_checksum", "drop", "truncate", "slow", "late"
+]
 MIB = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
 _PAGE_KEYS = 1000
@@ -224,6 +226,7 @@ class Fault(Rule):
     - `hang`: reads the request and does not answer as long as the server runs
     - `lost_reply`: stores, then resets the connection
     - `wrong_etag`: stores the right bytes, gives and remembers an ETag of others
+    - `wrong_checksum`: stores the right bytes and ETag, gives and remembers the checksums of others
     - `drop`: answers as if it had stored, ETag included, and stores nothing
     - `truncate`: stores only the first `after_bytes` of the object, with the ETag and checksums of all of it
     - `late`: waits `seconds` before it does anything
@@ -538,6 +541,8 @@ class _Store:
         sums = self.dialect.sums(call.checksums())
         stored = _stored(call.payload, headers, sums, wrong=call.kind == "wrong_etag")
         stored.etag = self.dialect.etag(stored.etag)
+        if call.kind == "wrong_checksum":
+            stored.checksums = _other_checksums(stored.checksums)
         _publish(call, bucket, stored)
         return _stored_reply(stored)
 
@@ -650,11 +655,13 @@ class _Store:
         stored.etag = self.dialect.etag(stored.etag)
         if given := self.dialect.sums(call.checksums()):
             stored.checksums = given
+        if call.kind == "wrong_checksum":
+            stored.checksums = _other_checksums(stored.checksums)
         bucket = self._bucket(call)
         del bucket.uploads[upload.upload_id]
         _publish(call, bucket, stored)
         inner = _tag("Location", f"/{call.bucket}/{quote(call.key)}") + _tag("Bucket", call.bucket)
-        inner += _tag("Key", call.key) + _tag("ETag", f'"{stored.etag}"')
+        inner += _tag("Key", call.key) + _tag("ETag", f'"{stored.etag}"') + _checksum_tags(stored)
         return _xml_reply("CompleteMultipartUploadResult", inner, _encryption_of(upload.headers))
 
     def _abort_upload(self, call: _Call) -> _Reply:
@@ -1115,6 +1122,22 @@ def _other_etag(etag: str) -> str:
     return hashlib.md5(digest.encode(), usedforsecurity=False).hexdigest() + dash + parts
 
 
+def _other_checksums(checksums: dict[str, str]) -> dict[str, str]:
+    """Checksums that look right and are not."""
+    others = {}
+    for name, value in checksums.items():
+        digest, dash, parts = value.partition("-")
+        other = bytes(byte ^ 0xFF for byte in base64.b64decode(digest))
+        others[name] = base64.b64encode(other).decode() + dash + parts
+    return others
+
+
+def _checksum_tags(stored: StoredObject) -> str:
+    """The checksums of an object, as the answer to CompleteMultipartUpload has them."""
+    tags = [_tag(f"Checksum{n.removeprefix('x-amz-checksum-').upper()}", v) for n, v in stored.checksums.items()]
+    return "".join([*tags, _tag("ChecksumType", stored.checksum_type)]) if tags else ""
+
+
 def _is_opaque(headers: dict[str, str]) -> bool:
     """Whether an object is encrypted so that its ETag is no MD5."""
     return headers.get(_ENCRYPTION, "").startswith("aws:kms") or _CUSTOMER in headers
@@ -1153,6 +1176,8 @@ def _joined(upload: Upload, parts: list[StoredObject]) -> StoredObject:
     if upload.checksum_type == "COMPOSITE" and None not in sums:
         crc32 = zlib.crc32(b"".join(base64.b64decode(value or "") for value in sums))
         checksums["x-amz-checksum-crc32"] = f"{base64.b64encode(crc32.to_bytes(4, 'big')).decode()}-{len(parts)}"
+    if upload.checksum_type == "FULL_OBJECT" and None not in sums and body is not None:
+        checksums["x-amz-checksum-crc32"] = base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
     size = sum(part.size for part in parts)
     return StoredObject(body, size, etag, checksums, upload.checksum_type, upload.headers)
 
