@@ -197,13 +197,13 @@ def test_cli_killed_between_two_parts_leaves_an_upload(server: S3Server, tmp_pat
 
 
 def test_head_get_delete(server: S3Server, s3: Any) -> None:
-    s3.put_object(Bucket="b", Key="k", Body=b"abc", ContentType="text/x", Metadata={"run": "7"}, StorageClass="GLACIER")
+    s3.put_object(Bucket="b", Key="k", Body=b"abc", ContentType="text/x", Metadata={"run": "7"}, StorageClass="GLACIER_IR")
 
     head = s3.head_object(Bucket="b", Key="k")
     got = s3.get_object(Bucket="b", Key="k")
 
     assert (head["ContentLength"], head["ETag"], head["ContentType"]) == (3, f'"{md5(b"abc")}"', "text/x")
-    assert (head["Metadata"], head["StorageClass"]) == ({"run": "7"}, "GLACIER")
+    assert (head["Metadata"], head["StorageClass"]) == ({"run": "7"}, "GLACIER_IR")
     assert abs(head["LastModified"].timestamp() - time.time()) < 60
     assert got["Body"].read() == b"abc"
     s3.delete_object(Bucket="b", Key="k")
