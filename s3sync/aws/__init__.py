@@ -12,6 +12,7 @@ __all__ = [
     "etag",
     "multipart",
     "objects",
+    "receipts",
     "settings",
     "thaw",
 ]

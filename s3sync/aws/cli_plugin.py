@@ -88,6 +88,8 @@ class Receipts:
             with self._lock:
                 while line:
                     line = line[os.write(self._descriptor, line) :]
+        except BlockingIOError:  # the pipe is full: losing a receipt is better than waiting
+            return
         except (OSError, ValueError, TypeError):
             self._descriptor = None  # nobody reads any more
 

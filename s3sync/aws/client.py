@@ -5,6 +5,7 @@ Its output and exit codes are hints, never proof: some versions exit with 0 afte
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,11 +17,13 @@ from typing import Any, TypedDict
 from s3sync import processes
 from s3sync.aws import argv as aws_argv
 from s3sync.aws.causes import Cause
+from s3sync.aws.copy_events import MAX_LINE, CopyObserver, follow_events
 from s3sync.aws.destination import BucketRef, Storage
 from s3sync.aws.diagnosis import are_credentials_missing, describe_exit_code, fatal_error_in, strip_prefix
 from s3sync.aws.installation import find_aws, packaged_version
 from s3sync.aws.plugin import CliPlugin
 from s3sync.aws.process_set import ProcessSet
+from s3sync.aws.receipts import ReceiptPipe
 from s3sync.aws.settings import (
     S3Settings,
     child_environment,
@@ -41,7 +44,6 @@ STALL_SECONDS = 600.0  # a process that moves no bytes for this long is ended
 _CHECK_INSTALLATION = "check the installation, or --aws_command"
 _TAIL_LINES = 20
 _CHUNK_BYTES = 1024 * 1024
-_MAX_LINE = 10_000  # bytes of a line of output that are kept; two paths and an error of S3 take half of that
 _CREDENTIAL_PAUSES = (0.5, 2.0, 5.0)  # seconds before a command that found no credentials is tried again
 
 
@@ -126,6 +128,11 @@ class AwsCli:
             self._warm_starts.close()
 
     @property
+    def uses_http(self) -> bool:
+        """Return whether requests are sent without TLS, as far as the options say."""
+        return any(option.startswith("--endpoint-url=http://") for option in self._endpoint_options)
+
+    @property
     def supports_crt(self) -> bool:
         """Return whether this version, once `version` was called, has the CRT transfer client."""
         return aws_argv.supports_crt(self.version_text)
@@ -197,40 +204,33 @@ class AwsCli:
         self._stop.raise_if_requested()
         return self._result(argv, process, b"", errors.splitlines())
 
-    def run_streaming(
-        self,
-        argv: Sequence[str],
-        on_line: Callable[[str], None],
-        on_start: Callable[[int], None],
-        config: Path | None = None,
-    ) -> AwsResult:
-        """Run an `s3 cp` command. Pass on its process id, and each line of its output and errors.
+    def run_streaming(self, argv: Sequence[str], observer: CopyObserver, config: Path | None = None) -> AwsResult:
+        """Run an `s3 cp` command. The observer gets its process id, the lines of its output and errors, its receipts.
 
         `config` replaces the usual AWS config. Lines that begin with `upload: ` or `download: ` are no errors. A
         CLI that cannot load the plugin has moved nothing; it is run again without it.
         """
-        result = self._stream(argv, on_line, on_start, config)
+        result = self._stream(argv, observer, config)
         if not result.succeeded and self._plugin and self._plugin.has_failed("\n".join(result.errors)):
-            result = self._stream(argv, on_line, on_start, config)
+            result = self._stream(argv, observer, config)
         return result
 
-    def _stream(
-        self,
-        argv: Sequence[str],
-        on_line: Callable[[str], None],
-        on_start: Callable[[int], None],
-        config: Path | None,
-    ) -> AwsResult:
+    def _stream(self, argv: Sequence[str], observer: CopyObserver, config: Path | None) -> AwsResult:
         self._stop.raise_if_requested()
         tail: deque[bytes] = deque(maxlen=_TAIL_LINES)
-        with self._running(argv, merge_stderr=True, config=config, plugin=self._plugin) as process:
+        with (
+            contextlib.closing(ReceiptPipe()) as pipe,
+            self._running(argv, merge_stderr=True, config=config, plugin=self._plugin, receipts=pipe) as process,
+        ):
             assert process.stdout is not None
-            stdout = process.stdout
-            on_start(process.pid)
-            for line in iter(lambda: stdout.readline(_MAX_LINE), b""):
-                if not line.startswith((b"upload: ", b"download: ")):
-                    tail.append(line)
-                on_line(line.decode("utf-8", "replace").rstrip("\n"))
+            observer.started(process.pid)
+            for event in follow_events(process.stdout, pipe):
+                if not isinstance(event, bytes):
+                    observer.received(event)
+                    continue
+                if not event.startswith((b"upload: ", b"download: ")):
+                    tail.append(event)
+                observer.printed(event.decode("utf-8", "replace"))
         return self._result(argv, process, b"", tail)
 
     def has_lost_credentials(self, result: AwsResult) -> bool:
@@ -248,7 +248,7 @@ class AwsCli:
 
     def sanitize(self, text: str) -> str:
         """Return output of the CLI as it may be shown and logged: one bounded line without secrets."""
-        return redact(printable(text.strip()), self._secrets)[:_MAX_LINE]
+        return redact(printable(text.strip()), self._secrets)[:MAX_LINE]
 
     def last_errors(self, lines: Iterable[bytes]) -> tuple[str, ...]:
         """Return the last lines of errors, each as it may be shown and logged."""
@@ -273,15 +273,20 @@ class AwsCli:
         survives_stop: bool = False,
         config: Path | None = None,
         plugin: CliPlugin | None = None,
+        receipts: ReceiptPipe | None = None,
     ) -> AbstractContextManager[Process]:
         environ = {**self._environ, "AWS_CONFIG_FILE": str(config)} if config else self._environ
+        inherited = self._inherited
         if plugin:
             environ = plugin.prepare(environ, self.version_text)
+        if receipts:
+            environ = {**environ, **receipts.variables}
+            inherited = (*inherited, receipts.writer)
         options = (*self._endpoint_options, *argv)
         is_warm = self._starts_warm()
 
         def start() -> Process:
-            how: _How = {"merge_stderr": merge_stderr, "inherited": self._inherited}
+            how: _How = {"merge_stderr": merge_stderr, "inherited": inherited}
             try:
                 warm = self._warm_starts.start(options, environ, **how) if self._warm_starts and is_warm else None
                 return warm or processes.start((*self._command, *options), environ, **how)
@@ -291,6 +296,9 @@ class AwsCli:
                     f"cannot run {printable(self.path)}: {reason} ({advice or _CHECK_INSTALLATION})",
                     id="aws.cannot-start",
                 ) from error
+            finally:
+                if receipts:
+                    receipts.close_writer()
 
         return self.processes.running(start, survives_stop=survives_stop)
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 
 from s3sync.aws import causes
 from s3sync.aws.multipart import IncompleteUploads
+from s3sync.aws.receipts import Hello, ObjectStored, PartStored, Receipt
 from s3sync.runs import Run
 from s3sync.transfer.bandwidth import Ahead, Throttle
+from s3sync.transfer.batch_progress import HTTP_READS, TLS_READS, ProgressCounter, TransferProgress
 from s3sync.transfer.batches import Batch
 from s3sync.transfer.context import UploadContext
 from s3sync.transfer.cp_output import FailureLines
@@ -17,7 +19,6 @@ from s3sync.transfer.staging import staging_folder
 
 _NOT_SENT = "not sent: the call was being ended"
 _INTERRUPTED = "was interrupted"
-_START_UP_BYTES = 25_000_000  # what the CLI reads of itself before it reads a file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,19 +32,11 @@ class BatchResult:
     futile_cause: causes.Cause | None = None  # why it was ended before it had sent a file: once may be chance
     lost_s3: bool = False  # S3 was out of reach at last
     said: str = ""  # the CLI's words on the cause, or on S3 being out of reach
+    stored: Mapping[str, ObjectStored] = field(default_factory=dict)  # S3's answer for each file, if it is reported
 
     def error_of(self, path: str) -> str:
         """Return what the CLI said about a file of the batch."""
         return self.errors_by_path.get(path, self.last_error)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransferProgress:
-    """How far all batches are, as far as that can be seen from outside: an estimate for people."""
-
-    files: int
-    size: int  # bytes
-    processes: int
 
 
 class BatchSender:
@@ -61,7 +54,7 @@ class BatchSender:
         self._aws = context.aws
         self._run = run
         self._throttle = throttle
-        self._counter = _ProgressCounter()
+        self._counter = ProgressCounter(prefix, HTTP_READS if context.aws.uses_http else TLS_READS)
         self._is_ending = threading.Event()  # nothing more is to be started
         self._is_s3_lost = False
 
@@ -88,10 +81,10 @@ class BatchSender:
         with staging_folder(self._context.work, self._run, batch) as folder:
             url = self._request.destination.url(self._run.run_id)
             argv = self._aws.upload_argv(str(folder), url, self._request.storage)
-            ended = self._aws.run_streaming(argv, process.on_line, process.on_start, config)
-        if self._throttle:
-            self._throttle.note_end(process.pid)
-        uploaded = self._counter.ended(batch)
+            ended = self._aws.run_streaming(argv, process, config)
+        self.has_ended(process.pid)
+        count = self._counter.ended(batch, succeeded=ended.succeeded)
+        uploaded = count.lines
         if not ended.succeeded:
             self._abort_parts(batch, was_killed=ended.returncode < 0)
         self._aws.check_stop()
@@ -107,6 +100,7 @@ class BatchSender:
             futile_cause=futile_cause,
             lost_s3=bool(lines.unreachable),
             said=said or lines.unreachable,
+            stored=count.stored,
         )
 
     def _abort_parts(self, batch: Batch, *, was_killed: bool) -> None:
@@ -128,9 +122,21 @@ class BatchSender:
         if self._is_ending.is_set():  # `abort` may not have seen this process
             self._aws.processes.terminate(pid, _INTERRUPTED)
 
+    def has_ended(self, pid: int) -> None:
+        """Note that a process has ended."""
+        if self._throttle:
+            self._throttle.note_end(pid)
+
     def has_uploaded(self, batch: Batch) -> None:
         """Note that a file of a batch was uploaded."""
         self._counter.file_done(batch.number)
+
+    def has_receipt(self, batch: Batch, receipt: Receipt) -> None:
+        """Take what the process of a batch reports about itself, or about S3's answers."""
+        if isinstance(receipt, ObjectStored | PartStored):
+            self._counter.take(batch.number, receipt)
+        elif isinstance(receipt, Hello):
+            self._counter.begin_receipts(batch.number)
 
     def give_up(self, pid: int, failures: int) -> None:
         """End a process that has failed with so many files in a row."""
@@ -182,65 +188,21 @@ class _BatchProcess:
         self._share = share
         self._lines = lines
 
-    def on_start(self, pid: int) -> None:
+    def started(self, pid: int) -> None:
+        """Take the id of the process."""
+        if self.pid:  # the CLI is run again without the plugin
+            self._sender.has_ended(self.pid)
         self.pid = pid
         self._sender.has_started(self._batch, pid, self._share)
 
-    def on_line(self, line: str) -> None:
+    def printed(self, line: str) -> None:
+        """Take a line of output."""
         if line.startswith("upload: "):
             self._sender.has_uploaded(self._batch)
             self._lines.note_success()
         elif self._lines.parse(line) and self._lines.is_hopeless:
             self._sender.give_up(self.pid, self._lines.in_a_row)
 
-
-class _ProgressCounter:
-    """Counts what the live processes have done: their `upload: ` lines, and the bytes they have read."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._batches: dict[int, tuple[Batch, int]] = {}  # number -> batch, pid
-        self._lines: dict[int, int] = {}
-        self._uncompared: dict[int, int] = {}  # number of a batch -> its uploaded files
-        self._ended_files = 0
-        self._ended_size = 0
-        self.uploaded = 0
-
-    def started(self, batch: Batch, pid: int) -> None:
-        with self._lock:
-            self._batches[batch.number] = (batch, pid)
-            self._lines[batch.number] = 0
-
-    def file_done(self, number: int) -> None:
-        with self._lock:
-            self._lines[number] += 1
-            self._uncompared[number] = self._uncompared.get(number, 0) + 1
-            self.uploaded += 1
-
-    @property
-    def not_compared(self) -> int:
-        with self._lock:
-            return sum(self._uncompared.values())
-
-    def compared(self, batches: Iterable[Batch]) -> None:
-        with self._lock:
-            for batch in batches:
-                self._uncompared.pop(batch.number, None)
-
-    def ended(self, batch: Batch) -> int:
-        """Return how many of its files the CLI says were uploaded."""
-        with self._lock:
-            self._batches.pop(batch.number, None)
-            self._ended_files += len(batch.files)
-            self._ended_size += batch.size
-            return self._lines.pop(batch.number, 0)
-
-    def progress(self, bytes_read: Mapping[int, int]) -> TransferProgress:
-        with self._lock:
-            files, size = self._ended_files, self._ended_size
-            for number, (batch, pid) in self._batches.items():
-                lines = min(self._lines[number], len(batch.files))
-                by_lines = batch.size * lines // len(batch.files)
-                by_reads = min(bytes_read.get(pid, 0) - _START_UP_BYTES, batch.size)
-                files, size = files + lines, size + max(by_lines, by_reads, 0)
-            return TransferProgress(files=files, size=size, processes=len(self._batches))
+    def received(self, receipt: Receipt) -> None:
+        """Take a receipt."""
+        self._sender.has_receipt(self._batch, receipt)

@@ -5,6 +5,7 @@ Displays ask for a snapshot when they need one; nothing that moves bytes waits f
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -101,8 +102,9 @@ class ProgressRate:
 
 def counts(snapshot: Snapshot) -> str:
     """Return files and bytes in one line."""
+    percent = math.floor(100 * snapshot.fraction)  # 100 only at the end
     return (
-        f"{snapshot.activity} {snapshot.fraction:.0%}: {snapshot.files:,} of {snapshot.files_total:,} files, "
+        f"{snapshot.activity} {percent}%: {snapshot.files:,} of {snapshot.files_total:,} files, "
         f"{human_bytes(snapshot.size)} of {human_bytes(snapshot.size_total)}"
     )
 

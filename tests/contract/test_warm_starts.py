@@ -19,6 +19,7 @@ from s3sync.aws.settings import S3Settings
 from s3sync.errors import InterruptedBySignal
 from s3sync.signals import StopRequest
 from tests.helpers.lab import AWS_V1, AWS_V2, BUCKET, Lab, skip_or_fail, why_no_v2
+from tests.helpers.observers import Observer
 from tests.helpers.s3server import S3Server
 
 ABSENT = head_object_argv(BucketRef(BUCKET), "no/such/key")
@@ -60,7 +61,7 @@ def send(aws: AwsCli, folder: Path) -> tuple[AwsResult, list[str]]:
     lines: list[str] = []
     aws.version()
     argv = aws.upload_argv(str(folder), f"s3://{BUCKET}/run/", BUCKET_DEFAULTS)
-    return aws.run_streaming(argv, lines.append, lambda _pid: None), sorted(lines)
+    return aws.run_streaming(argv, Observer(lines.append)), sorted(lines)
 
 
 def test_forks_send_what_processes_send(lab: Lab, server: S3Server, tmp_path: Path) -> None:

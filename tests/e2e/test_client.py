@@ -26,6 +26,7 @@ from s3sync.aws.diagnosis import (
 from s3sync.errors import AwsError, InterruptedBySignal
 from s3sync.signals import StopRequest
 from tests.helpers.lab import AWS_V1
+from tests.helpers.observers import Observer
 
 pytestmark = pytest.mark.real_aws
 
@@ -135,7 +136,7 @@ def fake(tmp_path: Path, stop: StopRequest) -> Iterator[Callable[..., AwsCli]]:
 
 def follow(aws: AwsCli, *words: str) -> tuple[AwsResult, list[str]]:
     lines: list[str] = []
-    return aws.run_streaming(words, lines.append, lambda pid: None), lines
+    return aws.run_streaming(words, Observer(lines.append)), lines
 
 
 def both(aws: AwsCli) -> list[AwsResult]:
@@ -154,7 +155,7 @@ def test_lines_are_handed_on_and_only_complaints_are_kept(fake: Callable[..., Aw
     code = "print('upload: a to b', flush=True); print('  odd  ', file=sys.stderr); print(); print('end'); sys.exit(1)"
     pids: list[int] = []
     lines: list[str] = []
-    ended = fake(code).run_streaming(("s3", "cp"), lines.append, pids.append)
+    ended = fake(code).run_streaming(("s3", "cp"), Observer(lines.append, pids.append))
     assert sorted(lines) == sorted(["upload: a to b", "  odd  ", "", "end"])
     assert (ended.returncode, ended.stdout, sorted(ended.errors)) == (1, b"", ["end", "odd"])
     assert len(pids) == 1
@@ -326,7 +327,7 @@ def test_a_request_to_stop_ends_it_however_stubborn(
     code += "".join(f"signal.signal(signal.{name}, signal.SIG_IGN)\n" for name in ignored)
     aws = fake(f"{code}print('ready', flush=True)\nwhile True:\n    signal.pause()")
     ready = threading.Event()
-    thread, results = in_thread(lambda: aws.run_streaming(("s3", "cp"), lambda line: ready.set(), lambda pid: None))
+    thread, results = in_thread(lambda: aws.run_streaming(("s3", "cp"), Observer(lambda line: ready.set())))
     assert ready.wait(30)
 
     stop.request(signal.SIGTERM)
@@ -348,7 +349,7 @@ def test_its_children_end_with_it(fake: Callable[..., AwsCli], stop: StopRequest
         pids.append(psutil.Process(int(line)))
         ready.set()
 
-    thread, _ = in_thread(lambda: aws.run_streaming(("s3", "cp"), on_line, lambda pid: None))
+    thread, _ = in_thread(lambda: aws.run_streaming(("s3", "cp"), Observer(on_line)))
     assert ready.wait(30)
     stop.request(signal.SIGINT)
     thread.join(30)
@@ -390,7 +391,7 @@ def test_an_error_of_ours_ends_it(fake: Callable[..., AwsCli], moment: str) -> N
     def do_nothing(_: object) -> None: ...
 
     on_line, on_start = (do_nothing, fail) if moment == "start" else (fail, do_nothing)
-    thread, results = in_thread(lambda: aws.run_streaming(("s3", "cp"), on_line, on_start))
+    thread, results = in_thread(lambda: aws.run_streaming(("s3", "cp"), Observer(on_line, on_start)))
     thread.join(5)
     waits = thread.is_alive()
     for pid in aws.processes.bytes_read():
@@ -407,7 +408,7 @@ def test_what_live_processes_have_read_can_be_asked_at_any_time(fake: Callable[.
     aws = fake(code, inherited=(wait,))
     pids: list[int] = []
     ready = threading.Event()
-    thread, _ = in_thread(lambda: aws.run_streaming(("s3", "cp"), lambda line: ready.set(), pids.append))
+    thread, _ = in_thread(lambda: aws.run_streaming(("s3", "cp"), Observer(lambda line: ready.set(), pids.append)))
     assert ready.wait(30)
     read = aws.processes.bytes_read()
     os.write(release, b"x")

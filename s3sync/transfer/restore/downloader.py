@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from s3sync.aws import causes, client, diagnosis
+from s3sync.aws.receipts import Receipt
 from s3sync.transfer.bandwidth import Throttle
 from s3sync.transfer.batches import Batch
 from s3sync.transfer.restore.request import RestoreRequest
@@ -73,27 +74,14 @@ class Downloader:
         path = source.folder if source.includes is not None else source.paths[0]
         target = self._folder / path
         short = self._folder / hashlib.sha256(path.encode()).hexdigest() if has_long_name(path) else None
-        pids: list[int] = []
-
-        def on_start(pid: int) -> None:
-            pids.append(pid)
-            with self._lock:
-                self._shares[pid] = share
-
-        def on_line(line: str) -> None:
-            if line.startswith("download: "):
-                self._note_arrival(number)
-                output.in_a_row = 0
-            elif output.parse(line) and output.in_a_row >= _MAX_FAILURES_IN_A_ROW:
-                self._aws.processes.terminate(pids[-1], f"failed with {output.in_a_row} files in a row")
-
         with self._lock:
             share = self._throttle.share_beside(list(self._shares.values())) if self._throttle else None
         config = self._throttle.config(share) if self._throttle and share is not None else None
         argv = self._aws.download_argv(self._request.url + path, str(short or target), source.includes)
-        ended = self._aws.run_streaming(argv, on_line, on_start, config)
+        process = _DownloadProcess(self, number, share, output)
+        ended = self._aws.run_streaming(argv, process, config)
         with self._lock:
-            for pid in pids:
+            for pid in process.pids:
                 self._shares.pop(pid, None)
         self._aws.check_stop()
         if short and os.path.lexists(short):
@@ -101,9 +89,19 @@ class Downloader:
             os.rename(short, target)
         return ended
 
-    def _note_arrival(self, number: int) -> None:
+    def note_start(self, pid: int, share: int | None) -> None:
+        """Note that a process with this share of the bandwidth runs."""
+        with self._lock:
+            self._shares[pid] = share
+
+    def note_arrival(self, number: int) -> None:
+        """Note that a file of a batch has arrived, as its process says."""
         with self._lock:
             self._done[number] += 1
+
+    def give_up(self, pid: int, failures: int) -> None:
+        """End a process that has failed with this number of files in a row."""
+        self._aws.processes.terminate(pid, f"failed with {failures} files in a row")
 
     def enforce_bandwidth(self) -> None:
         """End the processes that are faster than is allowed now; to be called now and then."""
@@ -123,6 +121,33 @@ class Downloader:
     def processes(self) -> int:
         """Return how many processes run."""
         return len(self._aws.processes.pids())
+
+
+class _DownloadProcess:
+    """The `aws` process of a source while it runs."""
+
+    def __init__(self, downloader: Downloader, number: int, share: int | None, output: _Output) -> None:
+        self.pids: list[int] = []
+        self._downloader = downloader
+        self._number = number
+        self._share = share
+        self._output = output
+
+    def started(self, pid: int) -> None:
+        """Take the id of the process."""
+        self.pids.append(pid)
+        self._downloader.note_start(pid, self._share)
+
+    def printed(self, line: str) -> None:
+        """Take a line of output."""
+        if line.startswith("download: "):
+            self._downloader.note_arrival(self._number)
+            self._output.in_a_row = 0
+        elif self._output.parse(line) and self._output.in_a_row >= _MAX_FAILURES_IN_A_ROW:
+            self._downloader.give_up(self.pids[-1], self._output.in_a_row)
+
+    def received(self, receipt: Receipt) -> None:
+        """Ignore what is reported about uploads."""
 
 
 class _Output:

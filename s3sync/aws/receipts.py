@@ -1,0 +1,191 @@
+"""Read what the plugin in an `aws` process reports: S3's answer for each object and part, one JSON object a line.
+
+A receipt is a report about S3's answer, never proof: reading back has the last word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from s3sync.text import printable
+
+VARIABLE = "S3SYNC_RECEIPTS_FD"  # names the descriptor to which the plugin writes
+_PIPE_BYTES = 256 * 1024  # about a thousand receipts: a slow reader loses none
+_READ_BYTES = 64 * 1024
+_MAX_LINE = 8192  # bytes; a key of 1,024 bytes takes up to 3,072 in ASCII
+_MAX_WORD = 512  # characters of an ETag, a checksum or a reason
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The plugin works in a process. `reason` says why it leaves the requests to the CLI, if it does."""
+
+    version: str
+    is_fast: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FellBack:
+    """The process has left the fast path for good."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartStored:
+    """S3 has accepted a part. `size` is in bytes."""
+
+    key: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectStored:
+    """S3 has accepted an object. `checksums` are in base64, by name such as `crc32`, as S3 answered them.
+
+    `size` is in bytes; None if that is not known, as after a multipart upload. `seconds` is what the request took; 0
+    if that is not known.
+    """
+
+    key: str
+    size: int | None
+    etag: str
+    checksums: Mapping[str, str]
+    seconds: float = 0.0
+
+
+Receipt: TypeAlias = "Hello | FellBack | PartStored | ObjectStored"
+
+
+def parse_receipt(line: bytes) -> Receipt | None:
+    """Return the receipt in a line; None for anything else."""
+    try:
+        fields = json.loads(line)
+        return _PARSERS[fields["event"]](fields)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _parse_hello(fields: Mapping[str, Any]) -> Receipt:
+    return Hello(_word(fields["version"]), fields.get("fast") is True, _word(fields.get("reason") or ""))
+
+
+def _parse_slow(fields: Mapping[str, Any]) -> Receipt:
+    return FellBack(_word(fields["reason"]))
+
+
+def _parse_part(fields: Mapping[str, Any]) -> Receipt:
+    return PartStored(_text(fields["key"]), _size(fields["size"]))
+
+
+def _parse_put(fields: Mapping[str, Any]) -> Receipt:
+    return _stored(fields, None if fields["size"] is None else _size(fields["size"]))
+
+
+def _parse_object(fields: Mapping[str, Any]) -> Receipt:
+    return _stored(fields, None)
+
+
+def _stored(fields: Mapping[str, Any], size: int | None) -> ObjectStored:
+    sums = fields.get("checksums") or {}
+    checksums = {_word(name).lower(): _word(value) for name, value in sums.items()} if isinstance(sums, dict) else {}
+    seconds = fields.get("seconds")
+    return ObjectStored(
+        key=_text(fields["key"]),
+        size=size,
+        etag=_word(fields["etag"]),
+        checksums=checksums,
+        seconds=float(seconds) if isinstance(seconds, int | float) and 0 < seconds < 1e6 else 0.0,
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _word(value: Any) -> str:
+    return printable(_text(value)[:_MAX_WORD])
+
+
+def _size(value: Any) -> int:
+    if type(value) is not int or value < 0:  # a bool is an int
+        raise TypeError
+    return value
+
+
+_PARSERS: Mapping[str, Callable[[Mapping[str, Any]], Receipt]] = {
+    "hello": _parse_hello,
+    "slow": _parse_slow,
+    "put": _parse_put,
+    "part": _parse_part,
+    "object": _parse_object,
+}
+
+
+class LineSplitter:
+    """Splits a stream into lines. A line of more than `most` bytes comes in pieces, so that memory is bounded."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the lines that are complete now, without their line feeds."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        pieces = [line[start : start + self._most] for line in lines for start in range(0, len(line) or 1, self._most)]
+        while len(self._rest) >= self._most:
+            pieces.append(self._rest[: self._most])
+            self._rest = self._rest[self._most :]
+        return pieces
+
+    def flush(self) -> list[bytes]:
+        """Return the last line if it has no line feed."""
+        rest, self._rest = self._rest, b""
+        return [rest] if rest else []
+
+
+class ReceiptPipe:
+    """A pipe from the plugin of one process. The process never waits for its reader: what does not fit is lost."""
+
+    def __init__(self) -> None:
+        self.reader, self.writer = os.pipe()  # descriptors
+        os.set_blocking(self.reader, False)
+        os.set_blocking(self.writer, False)
+        with contextlib.suppress(OSError, AttributeError):  # beyond the user's limit, or not on Linux
+            fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        self._splitter = LineSplitter(_MAX_LINE)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Return what the environment of the process has to have."""
+        return {VARIABLE: str(self.writer)}
+
+    def close_writer(self) -> None:
+        """Close the end of the process, which has inherited it."""
+        if self.writer >= 0:
+            os.close(self.writer)
+            self.writer = -1
+
+    def close(self) -> None:
+        """Close both ends."""
+        self.close_writer()
+        os.close(self.reader)
+
+    def read(self) -> Iterator[Receipt] | None:
+        """Return the receipts that are there now, without waiting; None at the end of the pipe."""
+        try:
+            chunk = os.read(self.reader, _READ_BYTES)
+        except BlockingIOError:
+            return iter(())
+        if not chunk:
+            return None
+        return filter(None, map(parse_receipt, self._splitter.feed(chunk)))
