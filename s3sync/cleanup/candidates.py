@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -67,7 +67,7 @@ class CleanupCandidate:
             known = [head for head in heads if head]
             if known:
                 files, size = sum(head.uploaded_files for head in known), sum(head.size for head in known)
-                yield known[0]._replace(uploaded_files=files, size=size)
+                yield replace(known[0], uploaded_files=files, size=size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def _finish(context: CleanupContext, path: Path, record: Record) -> str:
 
 @contextlib.contextmanager
 def _locks_of_record(context: CleanupContext, record: Record) -> Iterator[None]:
-    run = Run(Path(record.run_path), record.run_id, run_folder.RunInfo())
+    run = Run(path=Path(record.run_path), run_id=record.run_id, info=run_folder.RunInfo())
     suffix = f"/{record.run_id}/"
     with contextlib.ExitStack() as locks:
         for target in record.targets:

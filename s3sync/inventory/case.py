@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from s3sync.config import Config, MonitorEntry
@@ -86,7 +86,7 @@ class Case:
         run = self.candidate.run
         if run.parent_run:
             return run
-        return analysis.without_analyses(run._replace(info=run_folder.read_run_info(run.path / run_folder.RUN_INFO)))
+        return analysis.without_analyses(replace(run, info=run_folder.read_run_info(run.path / run_folder.RUN_INFO)))
 
     @cached_property
     def claim(self) -> identity.Claim:

@@ -74,7 +74,7 @@ def discover(config: Config) -> Discovery:
     inspected = {path: inspect_directory(path, config.log_dir) for path in paths}
     candidates = [
         Candidate(
-            run=Run(Path(found.path), os.path.basename(found.path), run_folder.RunInfo()),
+            run=Run(path=Path(found.path), run_id=os.path.basename(found.path), info=run_folder.RunInfo()),
             entry=entry,
             run_info_mtime=found.run_info_mtime,
             unreadable=found.unreadable,

@@ -66,8 +66,8 @@ def _mtime(log: Path) -> float:
 def _run_of(logged: log_format.LoggedRun) -> Run:
     folder = Path(os.path.normpath(logged.run_path))
     if local_files.is_analysis(logged.run_id.partition("/")[2]):
-        return Run(folder, logged.run_id, run_folder.RunInfo(), parent_run=folder.parent.parent)
-    return Run(folder, logged.run_id, run_folder.RunInfo())
+        return Run(path=folder, run_id=logged.run_id, info=run_folder.RunInfo(), parent_run=folder.parent.parent)
+    return Run(path=folder, run_id=logged.run_id, info=run_folder.RunInfo())
 
 
 def _watching(config: Config, run: Run) -> MonitorEntry | None:

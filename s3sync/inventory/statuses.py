@@ -138,7 +138,7 @@ def _analysis_status(unit: Run, run: RunStatus, context: Context) -> RunStatus:
 
 def _unreadable_analyses(run: RunStatus, error: RunError) -> RunStatus:
     path, name = run.run.path / run_folder.ANALYSIS_FOLDER, f"{run.run.run_id}/{run_folder.ANALYSIS_FOLDER}"
-    unit = run.run._replace(path=path, run_id=name, parent_run=run.run.path)
+    unit = replace(run.run, path=path, run_id=name, parent_run=run.run.path)
     return replace(run, run=unit, state="unreadable", reason=str(error), id="run.unreadable", head=None, change=None)
 
 

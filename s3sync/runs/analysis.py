@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from s3sync.errors import RunError
@@ -65,7 +65,7 @@ def _open_analysis(path: Path) -> Run | None:
 def without_analyses(run: Run) -> Run:
     """Return the run without its analyses if its instrument makes some; else the run itself."""
     if instrument_makes_analyses(run.path, run.info.instrument):
-        return run._replace(excludes_analyses=True)
+        return replace(run, excludes_analyses=True)
     return run
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
 from s3sync import files
@@ -152,5 +153,5 @@ def list_files_and_checksums(run: Run) -> tuple[Listing, Checksums]:
     missing = expected.keys() - {file.path for file in listing.files} - {entry.path for entry in listing.rejected}
     if missing:
         rejected = (*listing.rejected, *(RejectedEntry(path, _MISSING) for path in missing))
-        listing = listing._replace(rejected=tuple(sorted(rejected)))
+        listing = replace(listing, rejected=tuple(sorted(rejected)))
     return listing, expected

@@ -20,7 +20,8 @@ _ANALYSIS = re.compile(rf"{ANALYSIS_FOLDER}/[0-9]{{1,9}}")
 _SPECIAL_FILES = ((stat.S_ISFIFO, "named pipe"), (stat.S_ISSOCK, "socket"), (stat.S_ISBLK, "block device"))
 
 
-class LocalFile(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class LocalFile:
     """A file as one stat saw it. `path` is relative to the run folder, with `/`."""
 
     path: str
@@ -71,7 +72,8 @@ class SkippedEntry(NamedTuple):
     reason: str
 
 
-class Listing(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
     """All entries of a run folder except its folders, sorted by path. `ctimes_ns` has one value for each file."""
 
     files: tuple[LocalFile, ...]
@@ -104,7 +106,12 @@ def list_files(run: Run) -> Listing:
             rejected.append(entry)
     files.sort()
     ctimes_ns = tuple(found.ctime_ns for found in files)
-    return Listing(tuple(found.file for found in files), tuple(sorted(rejected)), tuple(sorted(skipped)), ctimes_ns)
+    return Listing(
+        files=tuple(found.file for found in files),
+        rejected=tuple(sorted(rejected)),
+        skipped=tuple(sorted(skipped)),
+        ctimes_ns=ctimes_ns,
+    )
 
 
 def restat(run: Run, path: str) -> LocalFile | None:

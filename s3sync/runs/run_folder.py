@@ -9,7 +9,6 @@ import stat
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from s3sync import files
 from s3sync.errors import RunError
@@ -43,7 +42,8 @@ class RunParameters:
     software: str = ""  # version of the control software
 
 
-class Run(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
     """A folder with a RunInfo.xml, or an analysis in such a folder.
 
     `path` is absolute and `run_id` the name of the folder. A run with `excludes_analyses` does not contain its
@@ -84,7 +84,7 @@ def open_run(folder: str | Path, *, need_run_info: bool = True) -> Run:
         if need_run_info:
             raise
         info = RunInfo()
-    return Run(path, path.name, info)
+    return Run(path=path, run_id=path.name, info=info)
 
 
 def is_utf8(name: str) -> bool:

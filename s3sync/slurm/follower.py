@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from s3sync.delays import DELAYS
 from s3sync.errors import BusyError, InterruptedBySignal, LeaseLostError, SlurmError, StateError, StoppedError
@@ -102,7 +102,7 @@ class JobFollower:
         running = {job.task for job in self._jobs if not job.is_pending and job.state != "COMPLETING"}
         if finalizer := self._folder.progress(FINALIZER):
             is_running = None in running
-            self.snapshot = finalizer if is_running else finalizer._replace(activity="waiting", processes=0)
+            self.snapshot = finalizer if is_running else replace(finalizer, activity="waiting", processes=0)
             return
         if (array_count := self._folder.array_count()) != self._array_count:
             self._array_count, self._shard_count = array_count, self._folder.shard_count()
@@ -217,5 +217,10 @@ class JobFollower:
     def _make_snapshot(self, activity: str, done: request.FileTotals, processes: int) -> progress.Snapshot:
         total = self._spec.handover.amount
         return progress.Snapshot(
-            activity, min(done.files, total.files), total.files, min(done.size, total.size), total.size, processes
+            activity=activity,
+            files=min(done.files, total.files),
+            files_total=total.files,
+            size=min(done.size, total.size),
+            size_total=total.size,
+            processes=processes,
         )

@@ -12,7 +12,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,9 @@ class WorkFolder:
         numbers = range(self.shard_count(), self.shard_count() + len(shards))
         with self._explained():
             for shard, path in zip(shards, map(self._shard_path, numbers), strict=True):
-                files.write_synced(path, "\n".join(map(json.dumps, shard)).encode("ascii"))
+                files.write_synced(
+                    path, "\n".join(json.dumps((f.path, f.size, f.mtime_ns)) for f in shard).encode("ascii")
+                )
             files.sync_folder(self.path / "plan")
             # Last: shards that are not counted do not exist.
             self._write_json(f"round-{number}.json", [numbers.start, len(numbers)])
@@ -176,7 +178,7 @@ class WorkFolder:
     def write_progress(self, who: int | str, snapshot: transfer_progress.Snapshot) -> None:
         """Write how far a shard, or the finalizer job, is. Nothing depends on it: raises nothing."""
         with contextlib.suppress(OSError):
-            files.atomic_write(self.path / "progress" / _name(who), json.dumps(snapshot).encode("ascii"))
+            files.atomic_write(self.path / "progress" / _name(who), json.dumps(asdict(snapshot)).encode("ascii"))
 
     def write_result(self, who: int | str, result: Result) -> None:
         """Write what came of a shard, or of the finalizer job, at its end."""
@@ -236,8 +238,9 @@ class WorkFolder:
     def progress(self, who: int | str) -> transfer_progress.Snapshot | None:
         """Return how far a shard, or the finalizer job, was when it last wrote it; None before that. Raises nothing."""
         with contextlib.suppress(*_UNREADABLE):
-            activity, *numbers = files.read_json(self.path / "progress" / _name(who))
-            return transfer_progress.Snapshot(printable(str(activity)), *(int(number) for number in numbers))
+            facts = files.read_json(self.path / "progress" / _name(who))
+            numbers = {name: int(facts[name]) for name in facts.keys() - {"activity"}}
+            return transfer_progress.Snapshot(activity=printable(str(facts["activity"])), **numbers)
         return None
 
     def progress_text(self) -> str:

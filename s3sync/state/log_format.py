@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 from s3sync.aws import etag as aws_etag
 from s3sync.aws.destination import Destination
@@ -34,7 +34,8 @@ _REQUIRED_IF_COMPLETED = {"run_id": str, "run_path": str, "total_local_files": i
 _LIGHT_KEYS = {"run_id", "completed", "total_local_files", "total_uploaded_files", "total_failed_upload"}
 
 
-class LogSummary(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSummary:
     """The keys of a log that can be read without the parts that grow with the run. Times are ISO 8601 or empty."""
 
     completed: bool
@@ -154,7 +155,8 @@ def journal_head(destination: Destination) -> bytes:
 
 def journal_lines(proofs: Iterable[Proof]) -> bytes:
     """Return one line for each proof."""
-    return "".join(json.dumps(proof, separators=(",", ":")) + "\n" for proof in proofs).encode("ascii")
+    rows = ((proof.path, proof.size, proof.mtime_ns, proof.etag, proof.verified_by) for proof in proofs)
+    return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows).encode("ascii")
 
 
 def parse_journal(content: bytes, destination: Destination) -> tuple[list[Proof], int]:
@@ -208,7 +210,9 @@ def _parse_log(log: dict[str, Any]) -> RunState:
         how = exceptions.get(path, log.get("verified_by", "predecessor")) if is_ours else "predecessor"
         if not isinstance(etag, str) or not isinstance(how, str):
             raise CorruptError(f"uploaded_files of {printable(path)} is not text")
-        proven[path] = Proof(path, size, mtime_ns, aws_etag.normalize_etag(etag), how)
+        proven[path] = Proof(
+            path=path, size=size, mtime_ns=mtime_ns, etag=aws_etag.normalize_etag(etag), verified_by=how
+        )
     return RunState(
         run_id=_typed(log, "run_id", str),
         run_path=run_path,
@@ -313,14 +317,16 @@ def _json_list(line: bytes) -> list[Any]:
 
 
 def _parse_proof(values: list[Any]) -> Proof | None:
-    if len(values) != len(Proof._fields):
+    """Return the proof that `journal_lines` has written; None if these values are no proof."""
+    if len(values) != 5:
         return None
-    proof = Proof(*values)
-    strings = (proof.path, proof.etag, proof.verified_by)
-    numbers = (proof.size, proof.mtime_ns)
-    if all(isinstance(s, str) for s in strings) and all(map(_is_number, numbers)):
-        return proof._replace(etag=aws_etag.normalize_etag(proof.etag))
-    return None
+    path, size, mtime_ns, etag, verified_by = values
+    if not all(isinstance(text, str) for text in (path, etag, verified_by)) or not all(
+        map(_is_number, (size, mtime_ns))
+    ):
+        return None
+    etag = aws_etag.normalize_etag(etag)
+    return Proof(path=path, size=size, mtime_ns=mtime_ns, etag=etag, verified_by=verified_by)
 
 
 def _most_common_verification(proofs: Collection[Proof]) -> str:

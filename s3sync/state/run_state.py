@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from s3sync.runs import LocalFile, Run
 
 
-class Proof(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
     """A file that S3 was seen to hold: what was on disk then, and what proves it.
 
     `verified_by` is `etag`, `checksum`, `content` or `size`. It is `predecessor` where a log of the predecessor says

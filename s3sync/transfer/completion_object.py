@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 from s3sync import __version__
 from s3sync.aws import destination as aws_destination
@@ -37,7 +38,7 @@ def write(context: UploadContext, state: RunState, selection: UploadSelection) -
             f"cannot write the completion object: {where}: {error.strerror} (set TMPDIR)",
             id="state.no-completion-object",
         ) from error
-    return run._replace(path=folder, excludes_analyses=False, parent_run=None)
+    return replace(run, path=folder, excludes_analyses=False, parent_run=None)
 
 
 def send(written: Run, pipeline: Pipeline, number: int) -> tuple[str, str]:
@@ -75,7 +76,7 @@ def _text(run: Run, destination: Destination, state: RunState, selection: Upload
     yield json.dumps(facts, indent=1).removesuffix("\n}")
     yield ',\n "files": [\n'
     separator = ""
-    for proof in sorted(proofs):
+    for proof in sorted(proofs, key=lambda proof: proof.path):
         size = proof.size if proof.size >= 0 else None  # the predecessor did not say
         entry = {"path": proof.path, "size": size, "etag": proof.etag, "verified_by": proof.verified_by}
         entry |= {"mtime_ns": proof.mtime_ns} if proof.mtime_ns >= 0 else {}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 from s3sync import files
 from s3sync.errors import StateError, UsageError
@@ -19,7 +19,8 @@ _MD5SUM_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r"})
 _TABLE_ESCAPES = {**_MD5SUM_ESCAPES, ord("\t"): r"\t"}
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
     """A file that S3 holds. `path` is relative to the run folder, `size` in bytes, `md5` that of the whole file."""
 
     path: str

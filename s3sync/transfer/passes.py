@@ -106,7 +106,14 @@ class FileUploader:
         files = before.files + self._found.files + moved.files
         size = before.size + self._found.size + moved.size
         shown = "checking" if activity == "uploading" and not moved.processes else activity
-        return Snapshot(shown, min(files, total.files), total.files, min(size, total.size), total.size, moved.processes)
+        return Snapshot(
+            activity=shown,
+            files=min(files, total.files),
+            files_total=total.files,
+            size=min(size, total.size),
+            size_total=total.size,
+            processes=moved.processes,
+        )
 
     def close(self) -> None:
         """Drop the work that has not begun."""

@@ -11,8 +11,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -30,7 +31,8 @@ LINE_SECONDS = 60.0
 _RATE_WINDOW_SECONDS = 20.0  # over which the rate is measured
 
 
-class Snapshot(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
     """The progress of an upload or a comparison. Sizes are in bytes; `activity` is what is being done now.
 
     `processes` is the number of processes that move the bytes; None if this program reads them itself.

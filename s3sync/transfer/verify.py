@@ -188,7 +188,14 @@ class _Comparison:
         """Return what has been hashed: that takes the time, unless S3 is asked about each file."""
         total = self._totals
         size = min(self._hasher.size, total.size)
-        return Snapshot(self._activity, self._hasher.files - self._asked, total.files, size, total.size, None)
+        return Snapshot(
+            activity=self._activity,
+            files=self._hasher.files - self._asked,
+            files_total=total.files,
+            size=size,
+            size_total=total.size,
+            processes=None,
+        )
 
     def run(self, stop: StopRequest) -> None:
         """Compare files in groups: one is hashed while S3 is asked about the last, maybe with a process a file."""
@@ -239,7 +246,7 @@ class _Comparison:
             else:
                 self._found.proven.append(verdict)
                 if md5 := hashed[file.path].md5:
-                    self._found.rows.append(Row(file.path, file.size, md5, verdict.etag))
+                    self._found.rows.append(Row(path=file.path, size=file.size, md5=md5, etag=verdict.etag))
 
     @contextlib.contextmanager
     def _asking(self, files: int = 0) -> Iterator[None]:
@@ -288,7 +295,7 @@ def _write_manifest(found: Verification, path: Path) -> None:
         return
     prefix = found.destination.run_prefix(found.run.run_id)
     try:
-        manifest.write(path, sorted(found.rows), prefix)
+        manifest.write(path, sorted(found.rows, key=lambda row: row.path), prefix)
     except OSError as error:
         found.manifest_error = f"{printable(str(path))} is not written: {error.strerror}"
     else:

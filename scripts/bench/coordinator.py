@@ -121,7 +121,7 @@ def _followed(bench: _Bench, process: subprocess.Popen[bytes], seconds: float) -
     usage = run_together([Command(words, bench.environ)], bench.work / "last", ignored=[process.pid])
     last = Phase("last job", usage.seconds, usage.cpu_seconds, usage.peak_bytes)
     collected = clock.end(process, "collect")
-    run = run_folder.Run(bench.run, bench.run.name, run_folder.RunInfo())
+    run = run_folder.Run(path=bench.run, run_id=bench.run.name, info=run_folder.RunInfo())
     store = StateStore(bench.work / "log", run, Destination(_BUCKET, ""))
     head = store.head()
     log = store.log_path.stat().st_size if head and head.completed else 0
@@ -198,7 +198,10 @@ def _show_progress(folder: WorkFolder, shards: Sequence[Sequence[local_files.Loc
     while (elapsed := time.monotonic() - begun) < seconds:
         for number, shard in enumerate(shards):
             done, total = round(len(shard) * elapsed / seconds), len(shard)
-            folder.write_progress(number, Snapshot("uploading", done, total, done, total, 2))
+            folder.write_progress(
+                number,
+                Snapshot(activity="uploading", files=done, files_total=total, size=done, size_total=total, processes=2),
+            )
         time.sleep(max(0.0, min(_SHOW_SECONDS, seconds - (time.monotonic() - begun))))
 
 
@@ -222,7 +225,7 @@ def _sent(bench: _Bench, shard: Sequence[local_files.LocalFile]) -> Iterator[Pro
     for file in shard:
         content = (bench.run / file.path).read_bytes()
         stored = bench.server.put(_BUCKET, f"{bench.run.name}/{file.path}", content)
-        yield Proof(*file, stored.etag, "etag")
+        yield Proof.of(file, stored.etag, "etag")
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:

@@ -209,7 +209,7 @@ def _tick_until_uploaded(bench: _Bench, *, stream: bool) -> tuple[list[_Tick], f
     """One tick after the other until the log says completed; and when it began to say so."""
     config = _config(bench, stream=stream)
     words = (sys.executable, "-m", "s3sync", "monitor", "--config", str(config))
-    run = run_folder.Run(bench.live.folder, bench.live.folder.name, run_folder.RunInfo())
+    run = run_folder.Run(path=bench.live.folder, run_id=bench.live.folder.name, info=run_folder.RunInfo())
     store = StateStore(bench.work / "log", run, Destination(_BUCKET, ""))
     ticks: list[_Tick] = []
     while True:

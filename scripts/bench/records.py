@@ -44,7 +44,7 @@ def main() -> int:
 def measure(number: int) -> Cost:
     """Values into bytes and back; the disk itself is not in it."""
     before = most_bytes()
-    proofs = [Proof(*file, f"{i:032x}", "etag") for i, file in enumerate(made_up_files(number))]
+    proofs = [Proof.of(file, f"{i:032x}", "etag") for i, file in enumerate(made_up_files(number))]
     state = RunState(run_id=_RUN.name, run_path=str(_RUN), completed=True, total_local_files=number)
     state = replace(state, proven={proof.path: proof for proof in proofs})
     log, write_seconds = timed(lambda: to_json(state, _RUN, _DESTINATION))

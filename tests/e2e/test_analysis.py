@@ -9,6 +9,7 @@ import re
 import shutil
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ def went_up_with_the_run(lab: Lab, server: S3Server, run: Path, path: Path) -> N
     inside, unit = str(path.relative_to(run)), run_folder.open_run(run)
     etag = server.put(BUCKET, f"{run.name}/{inside}", path.read_bytes()).etag
     status = path.stat()
-    proof = Proof(inside, status.st_size, status.st_mtime_ns, etag, "etag")
+    proof = Proof(path=inside, size=status.st_size, mtime_ns=status.st_mtime_ns, etag=etag, verified_by="etag")
     store = StateStore(lab.log_dir, unit, Destination(BUCKET, ""))
     store.prepare()
     state = RunState(run_id=unit.run_id, run_path=str(run), proven={inside: proof}, total_local_files=100)
@@ -254,13 +255,13 @@ def test_analyses_are_in_the_order_of_their_numbers_and_are_real_folders(run: Pa
     (run / "Analysis" / "2").symlink_to(run / "Analysis" / "1")
     (run / "Analysis" / "3").write_text("no folder")
     assert [unit.path.name for unit in analysis.list_analyses(analysis.open_run_or_analysis(run))] == ["1", "9", "10"]
-    assert analysis.list_analyses(Run(tmp_path, "RUN", RunInfo())) == []
+    assert analysis.list_analyses(Run(path=tmp_path, run_id="RUN", info=RunInfo())) == []
 
 
 def test_a_run_with_the_name_of_an_analysis_has_a_log_of_its_own(tmp_path: Path) -> None:
     info, place = RunInfo(), Destination(BUCKET, "")
     names = ["RUN", "RUN/Analysis/1", "RUN.Analysis.1", "RUN.Analysis.x", "R" * 190 + "/Analysis/1"]
-    stores = [StateStore(tmp_path, Run(tmp_path, name, info), place) for name in names]
+    stores = [StateStore(tmp_path, Run(path=tmp_path, run_id=name, info=info), place) for name in names]
     assert stores[1].log_path.name == "RUN.Analysis.1.upload.log.json"
     assert stores[3].log_path.name == "RUN.Analysis.x.upload.log.json"
     assert len({store.log_path for store in stores} | {store.lock_path for store in stores}) == 2 * len(stores)
@@ -413,10 +414,9 @@ def test_a_manifest_that_is_no_file_or_far_too_large_is_a_reason(run: Path) -> N
 
 def test_proofs_stand_only_under_the_manifest_that_they_were_checked_against(run: Path) -> None:
     listing, expected = analysis_manifest.list_files_and_checksums(analysis.open_run_or_analysis(make_analysis(run)))
-    proven = {file.path: Proof(*file, "etag", "etag") for file in listing.files}
+    proven = {file.path: Proof.of(file, "etag", "etag") for file in listing.files}
     assert proof.with_same_checksums(proven, listing, expected) == proven
-    path, size, mtime_ns = next(file for file in listing.files if file.path == "Manifest.tsv")
-    before = {**proven, path: Proof(path, size, mtime_ns - 1, "etag", "etag")}
+    before = {**proven, "Manifest.tsv": replace(proven["Manifest.tsv"], mtime_ns=1)}
     assert proof.with_same_checksums(before, listing, expected).keys() == {"CopyComplete.txt", "Manifest.tsv"}
     assert proof.with_same_checksums(before, listing, {}) == before
     assert isinstance(listing.files[0], LocalFile)

@@ -312,7 +312,7 @@ def test_a_dry_run_says_what_an_upload_would_fail_from(open_lab: Lab, tiny_run: 
 def test_a_dry_run_says_that_the_run_is_being_uploaded_and_that_there_is_no_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Run(tmp_path / "run", "run", RunInfo())
+    run = Run(path=tmp_path / "run", run_id="run", info=RunInfo())
     store = StateStore(tmp_path / "log", run, Destination("lab-runs", ""))
     assert store.obstacles(1000) == []
 

@@ -43,7 +43,7 @@ class Subject:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.run = Run(root / "runs" / "RUN", "RUN", RunInfo())
+        self.run = Run(path=root / "runs" / "RUN", run_id="RUN", info=RunInfo())
         self.store = StateStore(root / "log", self.run, Destination("lab-runs", ""))
         self.listed = 0
         for path, body in FILES.items():
@@ -59,8 +59,8 @@ class Subject:
         state = RunState(run_id="RUN", run_path=str(self.run.path), completed=True, finished=COMPLETED, **keys)
         state = replace(state, watched=changes.read_marks(self.run) if signed else None)
         listing = local_files.list_files(self.run)
-        md5s = {path: hashlib.md5((self.run.path / path).read_bytes()).hexdigest() for path, *_ in listing.files}
-        state = replace(state, proven={file.path: Proof(*file, md5s[file.path], "etag") for file in listing.files})
+        md5s = {file.path: hashlib.md5((self.run.path / file.path).read_bytes()).hexdigest() for file in listing.files}
+        state = replace(state, proven={file.path: Proof.of(file, md5s[file.path], "etag") for file in listing.files})
         self.store.prepare()
         self.store.begin(state)
         self.store.finish(state)
@@ -182,7 +182,7 @@ def test_a_run_that_changes_all_the_time_does_not_keep_the_others_from_being_lis
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Subject(tmp_path / "other")
-    other.run = other.run._replace(run_id="OTHER")
+    other.run = replace(other.run, run_id="OTHER")
     other.store = StateStore(tmp_path / "log", other.run, Destination("lab-runs", ""))
     other.completed()
     other.write("Data/Intensities/BaseCalls/L001/1.cbcl", b"other bytes")

@@ -396,11 +396,14 @@ def made(tmp_path: Path, files: dict[str, bytes]) -> Run:
     for path, body in files.items():
         (run / path).parent.mkdir(parents=True, exist_ok=True)
         (run / path).write_bytes(body)
-    return Run(run, NAME, RunInfo())
+    return Run(path=run, run_id=NAME, info=RunInfo())
 
 
 def proofs(files: dict[str, bytes], how: str = "etag") -> dict[str, Proof]:
-    return {path: Proof(path, len(body), 1, hashlib.md5(body).hexdigest(), how) for path, body in files.items()}
+    return {
+        path: Proof(path=path, size=len(body), mtime_ns=1, etag=hashlib.md5(body).hexdigest(), verified_by=how)
+        for path, body in files.items()
+    }
 
 
 FILES = {

@@ -30,8 +30,21 @@ def config_of(tmp_path: Path) -> Config:
 def judged(config: Config, name: str, state: State, *, at: str = "here", began: float = 0.0) -> RunStatus:
     """A run; `at` is where it goes up from: `handed over` or `cluster` or here."""
     entry = config.monitor[1 if at == "here" else 0]
-    run = Run(Path("/runs") / name, name, _NOBODY)
-    head = LogSummary(True, 1, 1, 0, 1, 0, "", hook.PENDING) if state == "uploaded" else None
+    run = Run(path=Path("/runs") / name, run_id=name, info=_NOBODY)
+    head = (
+        LogSummary(
+            completed=True,
+            total_files=1,
+            uploaded_files=1,
+            failed_files=0,
+            size=1,
+            attempts=0,
+            finished="",
+            on_complete=hook.PENDING,
+        )
+        if state == "uploaded"
+        else None
+    )
     store = StateStore(config.log_dir, run, entry.destination)
     if at == "handed over":
         (config.log_dir / FOLDER / store.lock_path.stem).mkdir(parents=True)

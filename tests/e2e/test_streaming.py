@@ -339,7 +339,7 @@ def test_where_the_log_is_lost_what_went_up_is_found_and_not_sent_again(
 def scope_and_listing(*paths: str, mtime: int = 5, ctime: int = 5) -> tuple[UploadSelection, Listing]:
     files = tuple(LocalFile(path, 10, mtime) for path in sorted(paths))
     return UploadSelection(files=files, rejected=(), excluded=0, warnings=()), Listing(
-        files, (), (), (ctime,) * len(files)
+        files=files, rejected=(), skipped=(), ctimes_ns=(ctime,) * len(files)
     )
 
 

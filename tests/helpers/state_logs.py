@@ -60,7 +60,7 @@ OURS = {
 
 
 def run_at(root: Path, name: str = "RUN") -> Run:
-    return Run(root / "runs" / name, name, RunInfo())
+    return Run(path=root / "runs" / name, run_id=name, info=RunInfo())
 
 
 def store_for(root: Path, destination: Destination = LAB, name: str = "RUN") -> StateStore:
@@ -68,7 +68,10 @@ def store_for(root: Path, destination: Destination = LAB, name: str = "RUN") -> 
 
 
 def proofs_of(*paths: str, etag: str = "0" * 32, verified_by: str = "etag") -> dict[str, Proof]:
-    return {path: Proof(path, 3, 1_700_000_000_123_456_789, etag, verified_by) for path in paths}
+    return {
+        path: Proof(path=path, size=3, mtime_ns=1_700_000_000_123_456_789, etag=etag, verified_by=verified_by)
+        for path in paths
+    }
 
 
 def state_of(root: Path, *paths: str, name: str = "RUN", completed: bool = False) -> RunState:

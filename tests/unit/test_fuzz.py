@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -393,7 +393,7 @@ def test_any_run_is_complete_or_not_for_a_printable_reason(
         with contextlib.suppress(RunError):
             instrument = read_run_info(run / "RunInfo.xml").instrument
         judged = check_completion(
-            Run(run, run.name, RunInfo(instrument=instrument)), lambda: newest, now=1_800_000_000.0
+            Run(path=run, run_id=run.name, info=RunInfo(instrument=instrument)), lambda: newest, now=1_800_000_000.0
         )
     assert is_printable(judged.reason)
     assert len(judged.reason) < 1000
@@ -550,17 +550,17 @@ def test_status_shows_any_run_in_printable_text(
     assert all(is_printable(line) for cell in cells for line in cell.split("\n"))
 
 
-PROOF = Proof("Data/a", 5, 1_700_000_000, "0" * 32, "etag")
+PROOF = Proof(path="Data/a", size=5, mtime_ns=1_700_000_000, etag="0" * 32, verified_by="etag")
 journal_lines = (
-    row_of(*PROOF)
+    row_of(*astuple(PROOF))
     | json_texts
-    | st.just(json.dumps(PROOF))
+    | st.just(json.dumps(astuple(PROOF)))
     | st.just(journal_head(LAB).decode())
     | st.just(journal_head(Destination("other", "")).decode())
 )
-journals = any_bytes(journal_head(LAB).decode() + json.dumps(PROOF) + "\n") | st.lists(journal_lines, max_size=5).map(
-    lambda lines: encoded(journal_head(LAB).decode() + "\n".join(lines))
-)
+journals = any_bytes(journal_head(LAB).decode() + json.dumps(astuple(PROOF)) + "\n") | st.lists(
+    journal_lines, max_size=5
+).map(lambda lines: encoded(journal_head(LAB).decode() + "\n".join(lines)))
 
 
 @fuzz
@@ -578,7 +578,7 @@ def test_any_journal_has_proofs_that_can_be_written_and_torn_lines(content: byte
 @fuzz
 @given(st.lists(BYTES, max_size=5))
 def test_no_garbage_in_a_journal_costs_a_proof(lines: list[bytes]) -> None:
-    good = json.dumps(PROOF).encode() + b"\n"
+    good = json.dumps(astuple(PROOF)).encode() + b"\n"
     assert parse_journal(b"\n".join((journal_head(LAB), good, *lines, good)), LAB)[0] == [PROOF, PROOF]
 
 

@@ -76,7 +76,7 @@ class Bytes:
     ],
 )
 def test_verdicts_that_need_no_checksum(seen: ObjectState, expected: str | None, verdict: str) -> None:
-    proof = Proof(*FILE, seen.etag, verdict) if isinstance(seen, RemoteObject) and " " not in verdict else verdict
+    proof = Proof.of(FILE, seen.etag, verdict) if isinstance(seen, RemoteObject) and " " not in verdict else verdict
     assert prove_object(FILE, seen, expected, Bytes(readable=False)) == proof
 
 
@@ -91,7 +91,7 @@ def test_verdicts_that_need_no_checksum(seen: ObjectState, expected: str | None,
     ],
 )
 def test_verdicts_on_objects_encrypted_with_kms(crc32: str, verdict: str) -> None:
-    proof = Proof(*FILE, OTHER, verdict) if verdict in ("checksum", "size") else verdict
+    proof = Proof.of(FILE, OTHER, verdict) if verdict in ("checksum", "size") else verdict
     assert prove_object(FILE, RemoteObject(5, OTHER, crc32, opaque_etag=True), MD5, Bytes()) == proof
 
 
@@ -99,10 +99,10 @@ def test_verdicts_on_objects_encrypted_with_kms(crc32: str, verdict: str) -> Non
 def test_a_matching_checksum_is_proof_whatever_the_etag(name: str) -> None:
     for value in (f"{name}==", f"{name}==-2"):
         seen = RemoteObject(5, OTHER, sums=((name, value),))
-        assert prove_object(FILE, seen, MD5, Bytes()) == Proof(*FILE, OTHER, "checksum")
+        assert prove_object(FILE, seen, MD5, Bytes()) == Proof.of(FILE, OTHER, "checksum")
     wrong = RemoteObject(5, OTHER, sums=((name, "AAAA"),))
     assert prove_object(FILE, wrong, MD5, Bytes()) == f"S3 has other bytes: its {name.upper()} is AAAA"
-    assert prove_object(FILE, RemoteObject(5, OTHER, CRC), MD5, Bytes()) == Proof(*FILE, OTHER, "checksum")
+    assert prove_object(FILE, RemoteObject(5, OTHER, CRC), MD5, Bytes()) == Proof.of(FILE, OTHER, "checksum")
 
 
 def test_where_etags_are_md5s_another_one_is_a_mismatch_whatever_the_checksum() -> None:
@@ -113,7 +113,7 @@ def test_where_etags_are_md5s_another_one_is_a_mismatch_whatever_the_checksum() 
 
 def test_an_etag_of_parts_of_another_size_proves_the_file_too() -> None:
     seen = RemoteObject(5, f"{OTHER}-3")
-    assert prove_object(FILE, seen, f"{MD5}-2", Bytes(f"{OTHER}-3")) == Proof(*FILE, f"{OTHER}-3", "etag")
+    assert prove_object(FILE, seen, f"{MD5}-2", Bytes(f"{OTHER}-3")) == Proof.of(FILE, f"{OTHER}-3", "etag")
     assert isinstance(prove_object(FILE, seen, f"{MD5}-2", Bytes(f"{OTHER}-4")), str)
 
 

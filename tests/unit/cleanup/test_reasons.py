@@ -25,7 +25,7 @@ LOG_DIR = Path("/log")
 
 
 def proof(path: str) -> Proof:
-    return Proof(path, 3, 1, f"etag of {path}", "etag")
+    return Proof(path=path, size=3, mtime_ns=1, etag=f"etag of {path}", verified_by="etag")
 
 
 def found(**keys: Any) -> Verification:
@@ -35,7 +35,7 @@ def found(**keys: Any) -> Verification:
         files=tuple(LocalFile(path, 3, 1) for path in paths), rejected=(), excluded=0, warnings=()
     )
     verification = Verification(
-        run=Run(Path("/data") / NAME, NAME, RunInfo()),
+        run=Run(path=Path("/data") / NAME, run_id=NAME, info=RunInfo()),
         destination=Destination("lab-runs", ""),
         selection=selection,
         proven=[proof(path) for path in paths],

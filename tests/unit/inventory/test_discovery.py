@@ -56,7 +56,7 @@ def tiny_run(folder: Path, name: str = RUN) -> Path:
 
 
 def store_of(config: Config, run: Path) -> StateStore:
-    return StateStore(config.log_dir, Run(run, run.name, RunInfo()), Destination("lab-runs", ""))
+    return StateStore(config.log_dir, Run(path=run, run_id=run.name, info=RunInfo()), Destination("lab-runs", ""))
 
 
 def judged(config: Config) -> list[tuple[str, str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,10 +30,19 @@ HOUR = 3600.0
 NOW = 1_795_000_000.0
 YOUNG, OLD = NOW - HOUR, NOW - 100 * HOUR  # max_age is 72 hours
 
-COMPLETED = LogSummary(True, 9, 9, 0, 1, 0, "2026-11-18T12:00:00+00:00", "")
-REOPENED = COMPLETED._replace(completed=False, uploaded_files=8, first_completed="2026-11-17T12:00:00+00:00")
-STARTED = COMPLETED._replace(completed=False, uploaded_files=8)
-FAILED = STARTED._replace(failed_files=1)
+COMPLETED = LogSummary(
+    completed=True,
+    total_files=9,
+    uploaded_files=9,
+    failed_files=0,
+    size=1,
+    attempts=0,
+    finished="2026-11-18T12:00:00+00:00",
+    on_complete="",
+)
+REOPENED = replace(COMPLETED, completed=False, uploaded_files=8, first_completed="2026-11-17T12:00:00+00:00")
+STARTED = replace(COMPLETED, completed=False, uploaded_files=8)
+FAILED = replace(STARTED, failed_files=1)
 CHANGE = Change(2, ("new.txt",))
 
 MARKED, UNMARKED = Completion(is_complete=True, reason=""), Completion(is_complete=False, reason="waits for a marker")
@@ -140,7 +149,9 @@ def case_of(kind: type[Case], tmp_path: Path, row: Row) -> Any:
         stream=take("stream", False),
         upload_changes=take("upload_changes", True),
     )
-    run = Run(tmp_path / "RUN", "RUN", RunInfo(), parent_run=tmp_path if kind is AnalysisCase else None)
+    run = Run(
+        path=tmp_path / "RUN", run_id="RUN", info=RunInfo(), parent_run=tmp_path if kind is AnalysisCase else None
+    )
     store = StateStore(tmp_path / "log", run, entry.destination)
     known = Remembered(store.log_path, row.head, corrupt=take("corrupt", False), unreadable=take("log_error", ""))
     context = Context(Config(log_dir=tmp_path / "log", monitor=(entry,)), now=NOW)
@@ -193,6 +204,6 @@ def test_a_regex_that_takes_too_long_is_tried_with_one_sheet_only(
 
     monkeypatch.setattr(samplesheet, "check_samples", check)
     checker, regex = SampleChecker(), Pattern("(a+)+$X")
-    _, second = (checker.check(Run(tmp_path / name, name, RunInfo()), regex) for name in "ab")
+    _, second = (checker.check(Run(path=tmp_path / name, run_id=name, info=RunInfo()), regex) for name in "ab")
     assert tried == [tmp_path / "a"]
     assert "another run" in second.reason

@@ -179,7 +179,7 @@ def test_every_state_has_a_sign_besides_its_colour() -> None:
 def test_a_hostile_name_is_a_name(tmp_path: Path, name: str) -> None:
     """Through everything that a name goes through: the log, its head, the page."""
     config = config_of(tmp_path)
-    run, destination = Run(tmp_path / "gone" / name, name, RunInfo()), Destination("lab-runs", "")
+    run, destination = Run(path=tmp_path / "gone" / name, run_id=name, info=RunInfo()), Destination("lab-runs", "")
     state = RunState(run_id=name, run_path=str(run.path), total_local_files=2, failed={f"Data/{name}": name})
     put_log(config, run, destination, state)
 
@@ -214,7 +214,7 @@ def uploaded(run: Run, **more: Any) -> RunState:
         RunState.of(run),
         completed=True,
         total_local_files=1,
-        proven={"a": Proof("a", 5, 1, "e", "etag")},
+        proven={"a": Proof(path="a", size=5, mtime_ns=1, etag="e", verified_by="etag")},
         finished=to_iso(NOW),
         instrument_done=to_iso(NOW - HOUR),
         sent_bytes=5,
@@ -228,7 +228,7 @@ def test_a_run_that_was_cleaned_up_is_history(tmp_path: Path) -> None:
     here = tmp_path / "elsewhere"
     here.mkdir()
     for path, completed in ((tmp_path / "20260101_A07532_0001_X", True), (tmp_path / "cut", False), (here, True)):
-        run = Run(path, path.name, RunInfo())
+        run = Run(path=path, run_id=path.name, info=RunInfo())
         put_log(config, run, Destination("lab-runs", "2026"), uploaded(run, completed=completed))
     (config.log_dir / "uploads" / "broken.upload.log.json").write_text("{")
 

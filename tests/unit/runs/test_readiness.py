@@ -156,7 +156,7 @@ def test_what_people_do_to_a_run_does_not_hold_it_back(run: Run) -> None:
 
 def test_markers_first_and_nothing_else_yet_is_no_complete_run(tmp_path: Path) -> None:
     whole = simulated(tmp_path / "instrument")
-    run = whole._replace(path=tmp_path / whole.run_id)
+    run = replace(whole, path=tmp_path / whole.run_id)
     run.path.mkdir()
     for path in whole.path.iterdir():
         if path.is_file():
@@ -179,7 +179,10 @@ def test_a_folder_that_cannot_be_read_is_for_the_upload_to_name(run: Run) -> Non
     hidden = local_files.RejectedEntry("Data/Intensities/", "folder cannot be read: Permission denied")
     there = [n for n, file in enumerate(listing.files) if not file.path.startswith("Data/Intensities/")]
     listing = local_files.Listing(
-        tuple(listing.files[n] for n in there), (hidden,), (), tuple(listing.ctimes_ns[n] for n in there)
+        files=tuple(listing.files[n] for n in there),
+        rejected=(hidden,),
+        skipped=(),
+        ctimes_ns=tuple(listing.ctimes_ns[n] for n in there),
     )
     assert readiness.check(run, TERMS, listing).state == "complete"
 

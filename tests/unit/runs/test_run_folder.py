@@ -46,7 +46,7 @@ def make_run(folder: Path, instrument: str = "A01295", **contents: str) -> Run:
 
 
 def bare_run(folder: Path) -> Run:
-    return Run(folder, folder.name, NO_INFO)
+    return Run(path=folder, run_id=folder.name, info=NO_INFO)
 
 
 # Families of instruments
@@ -462,7 +462,7 @@ def listed(folder: Path) -> Listing:
     """Without the times that no test can set."""
     listing = list_files(bare_run(folder))
     assert len(listing.ctimes_ns) == len(listing.files)
-    return listing._replace(ctimes_ns=())
+    return replace(listing, ctimes_ns=())
 
 
 def paths(folder: Path) -> list[str]:
@@ -475,7 +475,7 @@ def reasons(folder: Path) -> dict[str, str]:
 
 
 def test_an_empty_folder_has_no_files(tmp_path: Path) -> None:
-    assert listed(tmp_path) == Listing((), ())
+    assert listed(tmp_path) == Listing(files=(), rejected=())
 
 
 def test_every_file_is_listed_with_size_and_mtime_sorted_by_path(tmp_path: Path) -> None:
@@ -491,7 +491,7 @@ def test_every_file_is_listed_with_size_and_mtime_sorted_by_path(tmp_path: Path)
         (tmp_path / name).write_bytes(bytes(size))
         os.utime(tmp_path / name, ns=(1, 1_600_000_000_123_456_789 + size))
     assert listed(tmp_path) == Listing(
-        tuple(
+        files=tuple(
             LocalFile(path, size, 1_600_000_000_123_456_789 + size)
             for path, size in [
                 (".hidden", 0),
@@ -501,7 +501,7 @@ def test_every_file_is_listed_with_size_and_mtime_sorted_by_path(tmp_path: Path)
                 ("RunInfo.xml", 10),
             ]
         ),
-        (),
+        rejected=(),
     )
 
 
@@ -536,7 +536,7 @@ def test_a_link_to_a_file_of_the_run_is_that_file(tmp_path: Path) -> None:
     (tmp_path / "twice").symlink_to("relative")
     mtime = target.stat().st_mtime_ns
     names = ["Data/s.locs", "absolute", "relative", "twice"]
-    assert listed(tmp_path) == Listing(tuple(LocalFile(name, 5, mtime) for name in names), ())
+    assert listed(tmp_path) == Listing(files=tuple(LocalFile(name, 5, mtime) for name in names), rejected=())
 
 
 def test_links_count_as_inside_when_the_run_itself_is_reached_by_a_link(tmp_path: Path) -> None:
@@ -593,7 +593,7 @@ def test_links_that_cannot_be_sent(tmp_path: Path, target: str, reason: str) -> 
 @pytest.mark.timeout(5)
 def test_special_files_are_named_and_never_opened(tmp_path: Path, kind: int, reason: str) -> None:
     os.mknod(tmp_path / "special", kind | 0o600)
-    assert listed(tmp_path) == Listing((), (), (SkippedEntry("special", reason),))
+    assert listed(tmp_path) == Listing(files=(), rejected=(), skipped=(SkippedEntry("special", reason),))
 
 
 def test_names_that_are_not_utf8_are_reported(tmp_path: Path) -> None:
@@ -610,7 +610,7 @@ import json, sys
 from pathlib import Path
 from s3sync.runs.local_files import list_files
 from s3sync.runs.run_folder import Run, RunInfo
-listing = list_files(Run(Path(sys.argv[1]), "R", RunInfo()))
+listing = list_files(Run(path=Path(sys.argv[1]), run_id="R", info=RunInfo()))
 print(json.dumps({"files": [f.path for f in listing.files], "rejected": dict(listing.rejected)}))
 """
 
@@ -661,10 +661,14 @@ def test_a_run_that_vanished_is_not_an_empty_one(tmp_path: Path) -> None:
 
 def test_the_last_change_is_by_mtime_and_by_ctime() -> None:
     files = tuple(LocalFile(str(n), 0, n * 10**9) for n in (3, 9, 5))
-    assert last_change(Listing(files, (), ctimes_ns=(0, 0, 0))) == 9.0
-    assert last_change(Listing(files, (), ctimes_ns=(0, 10 * 10**9, 0))) == 10.0, "copied with its old times"
-    assert last_change(Listing(files, (), ctimes_ns=(0, 0, 0)), now=6.0) == 5.0, "the future is no change"
-    assert last_change(Listing((), ())) == 0
+    assert last_change(Listing(files=files, rejected=(), ctimes_ns=(0, 0, 0))) == 9.0
+    assert last_change(Listing(files=files, rejected=(), ctimes_ns=(0, 10 * 10**9, 0))) == 10.0, (
+        "copied with its old times"
+    )
+    assert last_change(Listing(files=files, rejected=(), ctimes_ns=(0, 0, 0)), now=6.0) == 5.0, (
+        "the future is no change"
+    )
+    assert last_change(Listing(files=(), rejected=())) == 0
 
 
 def stat_one(run: Run, path: str) -> LocalFile | None:

@@ -94,7 +94,7 @@ def scene(tmp_path: Path, tiny_run: Path) -> Scene:
 def proven(scene: Scene, etag: str, *, by: str = "etag", known: bool = True) -> Proof:
     status = (scene.run.path / PATH).stat()
     file = LocalFile(PATH, status.st_size, status.st_mtime_ns) if known else LocalFile(PATH, -1, -1)
-    return Proof(*file, etag, by)
+    return Proof.of(file, etag, by)
 
 
 def state_with(scene: Scene, *proofs: Proof) -> RunState:
@@ -208,16 +208,24 @@ def test_progress_shows_no_processes_of_tasks_that_are_dead(
     scene.folder.write_plan(1, [(LocalFile("Data/a", 1, 1),), (LocalFile("Data/b", 1, 1),)])
     scene.folder.mark_finalizer_submitted(7)
     for number in range(2):
-        scene.folder.write_progress(number, Snapshot("uploading", 1, 2, 5, 10, number + 1))
+        scene.folder.write_progress(
+            number, Snapshot(activity="uploading", files=1, files_total=2, size=5, size_total=10, processes=number + 1)
+        )
     follower = scene.follower(StopRequest())
 
     assert follower.is_over() is False
     follower.update()
 
-    assert follower.snapshot == Snapshot(activity, 2, 4, 9, 9, processes)
-    scene.folder.write_progress(FINALIZER, Snapshot("checking", 4, 4, 9, 9, 1))
+    assert follower.snapshot == Snapshot(
+        activity=activity, files=2, files_total=4, size=9, size_total=9, processes=processes
+    )
+    scene.folder.write_progress(
+        FINALIZER, Snapshot(activity="checking", files=4, files_total=4, size=9, size_total=9, processes=1)
+    )
     follower.update()
-    assert follower.snapshot == Snapshot("waiting", 4, 4, 9, 9, 0), "no last job runs"
+    assert follower.snapshot == Snapshot(
+        activity="waiting", files=4, files_total=4, size=9, size_total=9, processes=0
+    ), "no last job runs"
 
 
 def set_squeue(tmp_path: Path, line: str) -> None:
@@ -240,4 +248,6 @@ def test_no_last_job_is_submitted_by_a_host_that_has_lost_the_lock(
 
 
 def test_the_first_snapshot_has_files_and_bytes_in_their_places(scene: Scene) -> None:
-    assert scene.follower(StopRequest()).snapshot == Snapshot("queued", 0, 4, 0, 9, 0)
+    assert scene.follower(StopRequest()).snapshot == Snapshot(
+        activity="queued", files=0, files_total=4, size=0, size_total=9, processes=0
+    )

@@ -136,7 +136,7 @@ def test_what_is_handed_over_comes_back_as_it_was_whatever_the_names(folder: Wor
         folder.shard(3)
     assert (folder.array_count(), folder.shard_count()) == (2, 3)
     assert sorted(folder.all_files()) == sorted(files)
-    proofs = [Proof(*file, "etag", "etag") for file in files]
+    proofs = [Proof.of(file, "etag", "etag") for file in files]
     with folder.journal(1, TO) as journal:
         journal.record(proofs)
     result = Result(
@@ -156,7 +156,7 @@ def test_what_is_handed_over_comes_back_as_it_was_whatever_the_names(folder: Wor
 
 
 def test_each_start_of_a_task_has_its_own_journal_and_a_torn_line_costs_that_line_alone(folder: WorkFolder) -> None:
-    proofs = [Proof(f"Data/{number}", 1, 1, "e", "etag") for number in range(4)]
+    proofs = [Proof(path=f"Data/{number}", size=1, mtime_ns=1, etag="e", verified_by="etag") for number in range(4)]
     for start in (proofs[:2], proofs[2:]):
         with folder.journal(3, TO) as journal:
             journal.record(start)
@@ -222,7 +222,9 @@ def test_files_that_a_killed_start_of_a_task_has_sent_are_counted(folder: WorkFo
     killed, ended = folder.start_name(0), folder.start_name(0)
     for start, numbers, found in ((killed, (0, 1), False), (killed, (2, 3), True), (ended, (4,), False)):
         with folder.journal(0, TO, start, found=found) as journal:
-            journal.record([Proof(f"Data/{number}", 10, 1, "e", "etag") for number in numbers])
+            journal.record(
+                [Proof(path=f"Data/{number}", size=10, mtime_ns=1, etag="e", verified_by="etag") for number in numbers]
+            )
     assert folder.counters() == UploadCounters(sent_files=3, sent_size=30)
 
     folder.write_result(
@@ -353,11 +355,19 @@ def test_broken_nodes_are_remembered_until_a_job_has_run_there(tmp_path: Path) -
 
 def test_progress_is_what_was_said_last(folder: WorkFolder) -> None:
     for files in (1, 2):
-        folder.write_progress(0, Snapshot("uploading", files, 3, files * 10, 30, 2))
-    folder.write_progress(FINALIZER, Snapshot("checking", 3, 3, 30, 30, 0))
+        folder.write_progress(
+            0, Snapshot(activity="uploading", files=files, files_total=3, size=files * 10, size_total=30, processes=2)
+        )
+    folder.write_progress(
+        FINALIZER, Snapshot(activity="checking", files=3, files_total=3, size=30, size_total=30, processes=0)
+    )
 
-    assert folder.progress(0) == Snapshot("uploading", 2, 3, 20, 30, 2)
-    assert folder.progress(FINALIZER) == Snapshot("checking", 3, 3, 30, 30, 0)
+    assert folder.progress(0) == Snapshot(
+        activity="uploading", files=2, files_total=3, size=20, size_total=30, processes=2
+    )
+    assert folder.progress(FINALIZER) == Snapshot(
+        activity="checking", files=3, files_total=3, size=30, size_total=30, processes=0
+    )
 
 
 def test_results_of_tasks_and_last_job_are_counted_together_but_for_their_seconds(folder: WorkFolder) -> None:

@@ -671,7 +671,7 @@ def test_a_log_is_not_written_by_who_has_lost_the_lock(tmp_path: Path, tiny_run:
 
     store.guard(lost)
     with pytest.raises(LeaseLostError):
-        store.record([Proof("RunInfo.xml", 1, 1, "etag", "etag")])
+        store.record([Proof(path="RunInfo.xml", size=1, mtime_ns=1, etag="etag", verified_by="etag")])
     for write in (store.begin, store.save, store.finish):
         with pytest.raises(LeaseLostError):
             write(state)

@@ -13,11 +13,11 @@ from s3sync.runs.local_files import LocalFile
 from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.state.run_state import CallResult, Completion, Proof, RunState
 
-RUN = Run(Path("/data/RUN"), "RUN", RunInfo())
+RUN = Run(path=Path("/data/RUN"), run_id="RUN", info=RunInfo())
 A, B = LocalFile("a", 5, 1), LocalFile("b", 6, 2)
 PROOF_A, PROOF_B = Proof.of(A, "e", "etag"), Proof.of(B, "f", "etag")
-OLD_A = PROOF_A._replace(mtime_ns=0)  # of the file before it changed
-UNDATED_A = Proof("a", -1, -1, "e", "predecessor")
+OLD_A = replace(PROOF_A, mtime_ns=0)  # of the file before it changed
+UNDATED_A = Proof(path="a", size=-1, mtime_ns=-1, etag="e", verified_by="predecessor")
 NOW = "2026-11-23T01:02:03+00:00"
 BEFORE = "2026-11-22T01:02:03+00:00"
 NEW = RunState.of(RUN)

@@ -10,7 +10,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,7 +83,10 @@ def test_all_that_was_saved_is_loaded_again(tmp_path: Path) -> None:
             **(proofs_of("heavy", verified_by="checksum", etag="abc-2") | proofs_of("kms", verified_by="size")),
         },
     )
-    state = replace(state, proven={**state.proven, "old": Proof("old", -1, -1, "abc", "predecessor")})
+    state = replace(
+        state,
+        proven={**state.proven, "old": Proof(path="old", size=-1, mtime_ns=-1, etag="abc", verified_by="predecessor")},
+    )
     state = replace(state, started="2026-11-23T01:02:03+00:00", finished="2026-11-23T02:02:03+00:00", aws="/aws: 1")
     state = replace(state, total_local_files=7, attempts=3, instrument_done="2026-11-23T00:02:03+00:00")
     state = replace(state, sent_files=6, sent_bytes=12, seconds=1.5)
@@ -111,7 +114,9 @@ def test_failures_are_reported_and_tried_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("moment", ["begun", "saved", "finished"])
 def test_any_program_reads_the_log_at_any_moment(tmp_path: Path, moment: str) -> None:
     store, state = store_for(tmp_path, ARCHIVE), state_of(tmp_path, "Data/a", "b", completed=moment == "finished")
-    state = replace(state, proven={**state.proven, "c": Proof("c", -1, -1, "e", "predecessor")})
+    state = replace(
+        state, proven={**state.proven, "c": Proof(path="c", size=-1, mtime_ns=-1, etag="e", verified_by="predecessor")}
+    )
     store.prepare()
     store.begin(state)
     if moment == "saved":
@@ -136,7 +141,7 @@ def test_any_program_reads_the_log_at_any_moment(tmp_path: Path, moment: str) ->
 
 def test_a_run_that_was_moved_keeps_its_proofs(tmp_path: Path) -> None:
     finished(store_for(tmp_path), state_of(tmp_path, "a", completed=True))
-    moved = Run(tmp_path / "elsewhere" / "RUN", "RUN", RunInfo())
+    moved = Run(path=tmp_path / "elsewhere" / "RUN", run_id="RUN", info=RunInfo())
     store = StateStore(tmp_path / "log", moved, LAB)
     loaded = store.load().state
     assert loaded is not None
@@ -322,7 +327,7 @@ def test_a_proof_without_size_and_mtime_is_kept_but_of_no_known_file(tmp_path: P
     put_log(tmp_path, valid_log(**odd))
     loaded = store_for(tmp_path).load().state
     assert loaded is not None
-    assert loaded.proven == {"a": Proof("a", -1, -1, "e", "etag")}
+    assert loaded.proven == {"a": Proof(path="a", size=-1, mtime_ns=-1, etag="e", verified_by="etag")}
 
 
 @pytest.mark.parametrize("obstacle", ["folder", "unreadable"])
@@ -379,7 +384,10 @@ def test_a_log_of_the_predecessor_is_read(tmp_path: Path, completed: bool, etag:
     log = predecessors_log(run, {"a": etag, "Data/b": etag}, completed=completed, something="else")
     path = put_log(tmp_path, json.dumps(log, indent=indent).encode())
     loaded = store_for(tmp_path).load()
-    proven = {path: Proof(path, -1, -1, etag.strip('"'), "predecessor") for path in ("a", "Data/b")}
+    proven = {
+        path: Proof(path=path, size=-1, mtime_ns=-1, etag=etag.strip('"'), verified_by="predecessor")
+        for path in ("a", "Data/b")
+    }
     assert loaded.state == RunState(
         run_id="RUN", run_path=str(run), completed=completed, proven=proven, total_local_files=2, by_predecessor=True
     )
@@ -457,7 +465,7 @@ def test_our_log_in_short(tmp_path: Path) -> None:
     store = finished(store_for(tmp_path), state)
     head = store.head()
     assert head is not None
-    assert head[:11] == (True, 2, 2, 0, 6, 2, state.finished, "", state.instrument_done, 4, 0.5)
+    assert astuple(head)[:11] == (True, 2, 2, 0, 6, 2, state.finished, "", state.instrument_done, 4, 0.5)
     assert store.journaled() == 0
     begun(store_for(tmp_path), state_of(tmp_path), "a", "b", "c")
     begun(store_for(tmp_path), state_of(tmp_path), "d")
@@ -497,7 +505,7 @@ def test_the_first_failures_are_read_without_the_rest_of_the_log(tmp_path: Path)
 
 
 def test_a_long_head_of_ours_is_read_whole(tmp_path: Path) -> None:
-    deep = Run(tmp_path / ("ü" * 3000) / "RUN", "RUN", RunInfo())
+    deep = Run(path=tmp_path / ("ü" * 3000) / "RUN", run_id="RUN", info=RunInfo())
     store = StateStore(tmp_path / "log", deep, LAB)
     finished(store, state_of(tmp_path, "a"))
     assert read_head(store.log_path)["run_path"] == str(deep.path)

@@ -21,7 +21,7 @@ NAMES = st.text(st.one_of(st.sampled_from("\\\t\n\r-* \x0b\x85\u2028"), st.chara
 
 def row_of(path: str) -> Row:
     content = path.encode()
-    return Row(path, len(content), hashlib.md5(content).hexdigest(), "e-2")
+    return Row(path=path, size=len(content), md5=hashlib.md5(content).hexdigest(), etag="e-2")
 
 
 @given(names=st.lists(NAMES, unique=True))
@@ -33,7 +33,7 @@ def test_the_table_gives_back_what_it_was_given(names: list[str]) -> None:
 
 
 def test_lines_of_the_table() -> None:
-    rows = [Row("a b", 3, "f" * 32, "e-2"), Row("x\ty\\", 0, "0" * 32, "1")]
+    rows = [Row(path="a b", size=3, md5="f" * 32, etag="e-2"), Row(path="x\ty\\", size=0, md5="0" * 32, etag="1")]
     assert table(rows, "r/") == (
         b"path\tsize\tmd5\tetag\tkey\n"
         b"a b\t3\tffffffffffffffffffffffffffffffff\te-2\tr/a b\n"

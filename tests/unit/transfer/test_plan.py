@@ -35,7 +35,9 @@ from s3sync.transfer.batches import (
 from s3sync.transfer.request import compile_excludes
 from s3sync.transfer.selection import UploadSelection, require_files, select_files
 
-RUN = Run(Path("/data/Thumbnail_Images/260101_A01295_0001_AHXXX"), "260101_A01295_0001_AHXXX", RunInfo())
+RUN = Run(
+    path=Path("/data/Thumbnail_Images/260101_A01295_0001_AHXXX"), run_id="260101_A01295_0001_AHXXX", info=RunInfo()
+)
 TO = Destination("lab-runs", "2026")
 MB = 1_000_000
 
@@ -107,7 +109,7 @@ def test_phases_keep_the_order_and_lose_nothing() -> None:
 
 
 def scope(excludes: Sequence[str], paths: Sequence[str], rejected: Sequence[str] = ()) -> UploadSelection:
-    listing = Listing(tuple(map(file, paths)), tuple(RejectedEntry(path, "why") for path in rejected))
+    listing = Listing(files=tuple(map(file, paths)), rejected=tuple(RejectedEntry(path, "why") for path in rejected))
     return select_files(RUN, listing, TO, compile_excludes(excludes))
 
 
@@ -210,10 +212,10 @@ def test_anything_at_all_is_something_to_do(paths: list[str], rejected: list[str
     ("proof", "same"),
     [
         (None, False),
-        (Proof("a", 5, 7, "etag", "etag"), True),
-        (Proof("a", 6, 7, "etag", "etag"), False),
-        (Proof("a", 5, 8, "etag", "etag"), False),
-        (Proof("a", -1, -1, "etag", "predecessor"), False),
+        (Proof(path="a", size=5, mtime_ns=7, etag="etag", verified_by="etag"), True),
+        (Proof(path="a", size=6, mtime_ns=7, etag="etag", verified_by="etag"), False),
+        (Proof(path="a", size=5, mtime_ns=8, etag="etag", verified_by="etag"), False),
+        (Proof(path="a", size=-1, mtime_ns=-1, etag="etag", verified_by="predecessor"), False),
     ],
 )
 def test_a_proof_is_of_a_size_and_a_time(proof: Proof | None, same: bool) -> None:
@@ -312,7 +314,7 @@ def test_batches_are_worth_their_start(count: int, processes: int) -> None:
 
 def test_a_hundred_thousand_files_are_planned() -> None:
     paths = [f"Data/Intensities/BaseCalls/L00{n % 8}/C{n % 300}.1/s_{n}.bcl.gz" for n in range(100_000)]
-    listing = Listing(tuple(file(path, 50_000) for path in sorted(paths)), ())
+    listing = Listing(files=tuple(file(path, 50_000) for path in sorted(paths)), rejected=())
     found = select_files(RUN, listing, TO, compile_excludes([r"_999\d*\.bcl", "/Thumbnail_Images/"]))
     phases = split_by_phase(found.files)
     batches = into_batches(phases.data, 16)

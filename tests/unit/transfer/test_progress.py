@@ -7,6 +7,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ import pytest
 from s3sync.transfer.progress import Lines, LiveDisplay, ProgressRate, Snapshot, counts, display_for, speed
 from tests.helpers.terminal import Terminal
 
-START = Snapshot("comparing", 0, 4000, 0, 40_000_000, 0)
-HALF = Snapshot("uploading", 2000, 4000, 20_000_000, 40_000_000, 3)
+START = Snapshot(activity="comparing", files=0, files_total=4000, size=0, size_total=40_000_000, processes=0)
+HALF = Snapshot(activity="uploading", files=2000, files_total=4000, size=20_000_000, size_total=40_000_000, processes=3)
 
 
 class Clock:
@@ -46,7 +47,9 @@ class Clock:
     ],
 )
 def test_fractions_are_of_the_work(files: int, files_total: int, size: int, size_total: int, fraction: float) -> None:
-    snapshot = Snapshot("uploading", files, files_total, size, size_total, 1)
+    snapshot = Snapshot(
+        activity="uploading", files=files, files_total=files_total, size=size, size_total=size_total, processes=1
+    )
     assert snapshot.fraction == pytest.approx(fraction, abs=0.0001)
 
 
@@ -92,9 +95,9 @@ def test_lines_of_numbers() -> None:
     clock.now += 10
     assert counts(HALF) == "uploading 50%: 2,000 of 4,000 files, 20.0 MB of 40.0 MB"
     assert speed(HALF, pace) == "2.0 MB/s, 10 s left, 3 aws processes"
-    assert speed(HALF._replace(processes=1), pace).endswith(", 1 aws process")
+    assert speed(replace(HALF, processes=1), pace).endswith(", 1 aws process")
     assert "left" not in speed(START, pace)
-    assert speed(HALF._replace(activity="verifying", processes=None), pace).endswith("MB/s, 10 s left")
+    assert speed(replace(HALF, activity="verifying", processes=None), pace).endswith("MB/s, 10 s left")
 
 
 def test_no_time_is_left_to_tell_where_no_bytes_are_left() -> None:
@@ -102,9 +105,9 @@ def test_no_time_is_left_to_tell_where_no_bytes_are_left() -> None:
     clock = Clock()
     pace = ProgressRate(clock)
     clock.now += 10
-    ending = HALF._replace(files=3999, size=HALF.size_total)
+    ending = replace(HALF, files=3999, size=HALF.size_total)
     assert speed(ending, pace) == "0 B/s, 3 aws processes"
-    assert speed(ending._replace(processes=None), pace) == "0 B/s"
+    assert speed(replace(ending, processes=None), pace) == "0 B/s"
 
 
 def test_lines_of_huge_runs_fit_a_terminal() -> None:
@@ -112,7 +115,14 @@ def test_lines_of_huge_runs_fit_a_terminal() -> None:
     pace = ProgressRate(clock)
     pace.rate(0)
     clock.now += 359_999
-    huge = Snapshot("uploading", 999_999, 1_000_000, 9_998 * 10**9, 9_999 * 10**9, 128)
+    huge = Snapshot(
+        activity="uploading",
+        files=999_999,
+        files_total=1_000_000,
+        size=9_998 * 10**9,
+        size_total=9_999 * 10**9,
+        processes=128,
+    )
     assert max(len(counts(huge)), len(speed(huge, pace))) < 80
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,12 @@ from s3sync.state.run_state import Proof
 from s3sync.transfer.proof import with_same_checksums
 from s3sync.transfer.selection import changed_since, select_files, select_settled
 
-RUN = Run(Path("/data/RUN"), "RUN", RunInfo())
+RUN = Run(path=Path("/data/RUN"), run_id="RUN", info=RunInfo())
 MANIFEST, DATA, OTHER = (LocalFile(path, 5, 7) for path in ("Manifest.tsv", "Data/a.cbcl", "Data/b"))
 
 
 def listing_of(*files: LocalFile, ctime_ns: int = 7) -> Listing:
-    return Listing(files, (), (), (ctime_ns,) * len(files))
+    return Listing(files=files, rejected=(), skipped=(), ctimes_ns=(ctime_ns,) * len(files))
 
 
 def proofs_of(*files: LocalFile) -> dict[str, Proof]:
@@ -31,7 +32,7 @@ def test_a_manifest_that_has_changed_drops_the_proofs_of_the_files_that_it_names
     checksums = {DATA.path: 1}
     same = proofs_of(MANIFEST, DATA, OTHER)
     assert with_same_checksums(same, listing, checksums) == same
-    before = same | proofs_of(MANIFEST._replace(mtime_ns=6))
+    before = same | proofs_of(replace(MANIFEST, mtime_ns=6))
     assert with_same_checksums(before, listing, checksums).keys() == {MANIFEST.path, OTHER.path}
     unproven = proofs_of(DATA, OTHER)
     assert with_same_checksums(unproven, listing, checksums).keys() == {OTHER.path}
@@ -39,7 +40,7 @@ def test_a_manifest_that_has_changed_drops_the_proofs_of_the_files_that_it_names
 
 @pytest.mark.parametrize(("mtime_ns", "ctime_ns"), [(9, 1), (1, 9)])
 def test_a_file_has_changed_if_its_mtime_or_its_ctime_is_new(mtime_ns: int, ctime_ns: int) -> None:
-    file = DATA._replace(mtime_ns=mtime_ns)
+    file = replace(DATA, mtime_ns=mtime_ns)
     listing = listing_of(file, ctime_ns=ctime_ns)
     scope = select_files(RUN, listing, Destination("lab-runs", ""), ())
     assert select_settled(scope, listing, 8).waiting == (file,)
