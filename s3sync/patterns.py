@@ -1,13 +1,14 @@
 """Search with a regular expression of a user, but only for a limited time.
 
 A regular expression can take years for a short text, and Python's `re` cannot be interrupted from another thread. The
-library `regex` has a timeout. It agrees with `re` on printable ASCII text (tested with 116,000 random patterns), but
-not on all other text, which is left to `re`, as are patterns that cannot take long: most of them.
+library `regex` has a timeout. It agrees with `re` once the pattern and the text are rewritten where the two differ (see
+the tests, with random patterns). Patterns that cannot take long, which are most of them, are left to `re`.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 import warnings
 from functools import cached_property
 from typing import Any
@@ -18,7 +19,12 @@ from s3sync.text import human_seconds, printable
 SEARCH_SECONDS = 5.0  # of CPU; a usual search takes microseconds
 _MAX_CHARS = 60  # of a pattern or text in a message
 _QUANTIFIER = re.compile(r"[*+?{]")
-_READ_DIFFERENTLY = re.compile(r"\{(?!\d*,?\d*\})|\[[^\]]*\[|\\N")  # by `regex`: fuzzy matches, nested sets
+# Where `regex` has more: `{` begins a fuzzy match, `[` in a set a nested one. The rest are names of characters.
+_REWRITTEN = re.compile(
+    r"\\N\{(?P<name>[^}]*)\}|\\(?:x(?P<x>\w\w)|u(?P<u>\w{4})|U(?P<U>\w{8}))|\\."
+    r"|\[(?P<negation>\^?)(?P<set>\]?(?:\\.|[^]\\])*)\]|(?P<brace>\{(?!\d*,?\d*\}))",
+    re.DOTALL,
+)
 
 
 class SlowPatternError(RunError):
@@ -37,8 +43,7 @@ class Pattern:
         except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(printable(str(error))) from None
         quantifiers = len(_QUANTIFIER.findall(pattern))
-        can_backtrack = quantifiers > 1 or (quantifiers == 1 and "|" in pattern)
-        self._is_limited = can_backtrack and not _READ_DIFFERENTLY.search(pattern)
+        self._is_limited = quantifiers > 1 or (quantifiers == 1 and "|" in pattern)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Pattern) and self.pattern == other.pattern
@@ -51,18 +56,17 @@ class Pattern:
 
     def search(self, text: str, seconds: float = SEARCH_SECONDS) -> bool:
         """Return whether the pattern is found in the text. Raises SlowPatternError after `seconds` of CPU time."""
-        if not self._is_limited:
+        if not self._is_limited or not text:
             return self._exact.search(text) is not None
         try:
-            is_found = self._limited.search(text, timeout=seconds) is not None
+            subject = text if text.isascii() and text.isprintable() else "".join(map(self._alike, text))
+            return self._limited.search(subject, timeout=seconds) is not None
         except (TimeoutError, MemoryError):
             raise SlowPatternError(
                 f"'{_shorten(self.pattern)}' takes longer than {human_seconds(SEARCH_SECONDS)} to search in"
                 f" {_shorten(text)} (simplify it)",
                 id="config.slow-pattern",
             ) from None
-        is_plain = text.isascii() and text.isprintable() and text != ""
-        return is_found if is_plain else self._exact.search(text) is not None
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> Any:
@@ -77,11 +81,34 @@ class Pattern:
         write = core_schema.plain_serializer_function_ser_schema(lambda pattern: pattern.pattern)
         return core_schema.no_info_plain_validator_function(validate, serialization=write)
 
+    def _alike(self, character: str) -> str:
+        """Return a character that `regex` treats as `re` treats this one. They differ in letters and spaces."""
+        if character in self.pattern or character.isalpha() or character.isdecimal():
+            return character
+        if character.isalnum():
+            return "\ua66e"
+        if character.isspace():
+            return character if character.isascii() and character < "\x1c" else "\u2008"
+        return character if character.isascii() else "\u20bf"
+
     @cached_property
     def _limited(self) -> Any:
         import regex  # only few patterns need it, and loading it takes as long as a tenth of a start
 
-        return regex.compile(self.pattern)
+        return regex.compile(_REWRITTEN.sub(_rewrite, self.pattern))
+
+
+def _rewrite(found: re.Match[str]) -> str:
+    """Return a part of a pattern as `regex` has to have it, to read it as `re` does."""
+    if found["set"] is not None:
+        inner = re.sub(r"^\]|\[", r"\\\g<0>", _REWRITTEN.sub(_rewrite, found["set"]))
+        return f"[{found['negation']}{inner}]"
+    if found["brace"]:
+        return r"\{"
+    if found["name"]:
+        return re.escape(unicodedata.lookup(found["name"]))
+    code = found["x"] or found["u"] or found["U"]
+    return re.escape(chr(int(code, 16))) if code else found[0]
 
 
 def _shorten(text: str) -> str:

@@ -32,9 +32,10 @@ PIECES = [
     "a|b",
 ]
 PIECES += ["(?:ab)", "(?=a)", "(?!b)", "{e}", "[a[b]", "[[:alpha:]]", r"\N{DIGIT ONE}", "[a&&b]", "[a--b]"]
+PIECES += ["é", r"\u00e9", r"\x41", "[]a]", "[^]a[]", r"[\]a[]", r"[^\W]", r"[\w.]", r"\B", r"\1", "{", r"\{"]
 QUANTIFIERS = ["", "", "*", "+", "?", "*?", "{2}", "{1,2}", "{,2}"]
 PATTERNS = st.lists(st.tuples(st.sampled_from(PIECES), st.sampled_from(QUANTIFIERS)), min_size=1, max_size=4)
-TEXTS = st.text("abAB1_-. /[{e}&é\u0301²\x1c\n", max_size=8)
+TEXTS = st.text("abAB1_-. /[{e}&]é\u0301²\u2003\u20ac\x1c\n\t", max_size=8)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -57,12 +58,13 @@ def test_what_is_no_pattern_for_the_standard_library_is_none_here(source: str) -
 
 
 @pytest.mark.parametrize("text", ["a" * 60 + "!", "é" + "a" * 60 + "!"])
-def test_a_search_without_end_is_ended_in_any_thread(text: str) -> None:
+@pytest.mark.parametrize("source", ["(a|aa)+$", "(a|aa|{x)+$", "(a|aa|[[b])+$", r"(a|a\N{LATIN SMALL LETTER A})+$"])
+def test_a_search_without_end_is_ended_in_any_thread(source: str, text: str) -> None:
     caught: list[SlowPatternError] = []
 
     def search() -> None:
         try:
-            Pattern("(a|aa)+$").search(text, 0.2)
+            Pattern(source).search(text, 0.1)
         except SlowPatternError as error:
             caught.append(error)
 
@@ -73,7 +75,7 @@ def test_a_search_without_end_is_ended_in_any_thread(text: str) -> None:
     thread.join()
     assert time.process_time() - start < 60, "it ends: without the limit it would take years"
     assert [error.id for error in caught] == ["config.slow-pattern"] * 2
-    assert str(caught[0]).startswith("'(a|aa)+$' takes longer than 5.0 s to search in ")
+    assert str(caught[0]).startswith(f"'{source}' takes longer than 5.0 s to search in ")
 
 
 def test_equal_patterns_are_equal() -> None:
