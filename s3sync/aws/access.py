@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from s3sync.aws import argv, causes, client, diagnosis
 from s3sync.aws.client import AwsCli, AwsResult
-from s3sync.aws.destination import BucketRef, Destination, Storage
+from s3sync.aws.destination import FROM_ENVIRONMENT, BucketRef, Destination, Profile, Storage
 from s3sync.aws.listing import is_listing_unsupported
 from s3sync.aws.settings import S3Settings
 from s3sync.errors import S3SyncError, StoppedError
@@ -40,16 +40,26 @@ class CheckResult:
 
 
 class UploadTarget(NamedTuple):
-    """Where runs go: a bucket, the account that has to own it (empty: any), and a path in it (empty: its root)."""
+    """Where runs go, and with which profile: a bucket, the account that has to own it (empty: any), and a path in it.
+
+    An empty path is the root of the bucket.
+    """
 
     name: str
     owner: str = ""
     prefix: str = ""
+    profile: str = ""
+    region: str = ""
 
     @classmethod
-    def of(cls, destination: Destination, owner: str) -> UploadTarget:
+    def of(cls, destination: Destination, owner: str, profile: Profile = FROM_ENVIRONMENT) -> UploadTarget:
         """Return the target for a destination, and the account that has to own its bucket."""
-        return cls(destination.bucket, owner, destination.prefix)
+        return cls(destination.bucket, owner, destination.prefix, profile.name, profile.region)
+
+    @property
+    def aws_profile(self) -> Profile:
+        """Return the profile that reaches it."""
+        return Profile(self.profile, self.region)
 
     @property
     def bucket(self) -> BucketRef:
@@ -86,19 +96,24 @@ def check_access(
     query: AccessQuery, environ: Mapping[str, str], stop: StopRequest, work: Path
 ) -> Iterator[CheckResult]:
     """Yield a result for the CLI and, if that works, for each target and probe. Raises StoppedError."""
+    probes = tuple(dict.fromkeys(query.probes))
+    probed = {probe.target for probe in probes}
+    by_profile: dict[Profile, AwsCli] = {}
     try:
-        aws = client.connect(query.aws_command, S3Settings(query.threads), environ, stop, work)
+        for number, profile in enumerate(dict.fromkeys(target.aws_profile for target in (*query.targets, *probed))):
+            (folder := work / f"profile-{number}").mkdir(mode=0o700)
+            settings, child = S3Settings(query.threads), profile.applied_to(environ)
+            by_profile[profile] = client.connect(query.aws_command, settings, child, stop, folder)
+        aws = next(iter(by_profile.values()))
         yield CheckResult(ok=True, what="aws", text=f"{printable(aws.path)}: {aws.check_usable()}")
     except StoppedError:
         raise
     except S3SyncError as error:
         yield CheckResult.of_error("aws", error)
         return
-    probes = tuple(dict.fromkeys(query.probes))
-    probed = {probe.target for probe in probes}
     for target in dict.fromkeys(query.targets):
-        yield _check_reachable(aws, target, is_probed=target in probed)
-    yield from (_check_writable(aws, probe) for probe in probes)
+        yield _check_reachable(by_profile[target.aws_profile], target, is_probed=target in probed)
+    yield from (_check_writable(by_profile[probe.target.aws_profile], probe) for probe in probes)
 
 
 def _check_reachable(aws: AwsCli, target: UploadTarget, *, is_probed: bool) -> CheckResult:
@@ -108,7 +123,7 @@ def _check_reachable(aws: AwsCli, target: UploadTarget, *, is_probed: bool) -> C
         result = aws.run(argv.head_bucket_argv(target.bucket))
     if result.returncode == 0:
         whose = f", account {target.owner}'s" if target.owner else ""
-        return CheckResult(ok=True, what="bucket", text=f"{target}: reachable with these credentials{whose}")
+        return CheckResult(ok=True, what="bucket", text=f"{target}: reachable with {target.aws_profile}{whose}")
     if text := _explain_without_listing(aws, target, result, is_probed=is_probed):
         return CheckResult(ok=True, what="bucket", text=f"{target}: {text}")
     where = f"{target}, expected to be account {target.owner}'s" if target.owner else str(target)
@@ -146,4 +161,4 @@ def _check_writable(aws: AwsCli, probe: WriteProbe) -> CheckResult:
     if aborted.returncode != 0:
         error = client.to_error(aborted, where)
         return CheckResult(ok=False, what="writable", text=f"{error} (s3:AbortMultipartUpload)", id=error.id)
-    return CheckResult(ok=True, what="writable", text=f"{where}: writable with these credentials")
+    return CheckResult(ok=True, what="writable", text=f"{where}: writable with {probe.target.aws_profile}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from s3sync.aws import profile
 from s3sync.errors import UsageError
 from s3sync.text import printable
 
@@ -19,6 +21,7 @@ STORAGE_CLASSES = (
 SSE = ("AES256", "aws:kms")
 ACLS = ("private", "bucket-owner-read", "bucket-owner-full-control")  # none that makes a run public
 ACCOUNT = re.compile(r"[0-9]{12}")
+REGION = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 # Looser than AWS's rule for new buckets: old ones in us-east-1 and other servers have capitals and `_`.
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
@@ -59,6 +62,31 @@ class Storage:
 
 
 BUCKET_DEFAULTS = Storage()
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The profile and the region that an upload uses in place of those of the environment (empty: those)."""
+
+    name: str = ""
+    region: str = ""
+
+    def applied_to(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment with this profile and region. Credentials in it would count more, and are left out."""
+        applied = dict(environ)
+        if self.name:
+            for variable in (*profile.PROFILE_VARIABLES, *profile.CREDENTIAL_VARIABLES):
+                applied.pop(variable, None)
+            applied["AWS_PROFILE"] = self.name
+        if self.region:
+            applied |= dict.fromkeys(profile.REGION_VARIABLES, self.region)
+        return applied
+
+    def __str__(self) -> str:
+        return f"profile {printable(self.name)}" if self.name else "these credentials"
+
+
+FROM_ENVIRONMENT = Profile()
 
 
 class BucketRef(NamedTuple):

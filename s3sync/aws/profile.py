@@ -14,6 +14,12 @@ from typing import NamedTuple
 PROFILE_VARIABLES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
 SECRET_KEYS = ("aws_secret_access_key", "aws_session_token", "aws_security_token", "aws_access_key_id")
 TOKEN_VARIABLES = ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
+REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")  # version 1 reads only the second
+CREDENTIAL_VARIABLES = (  # the CLI prefers them to the profile that AWS_PROFILE names
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", *TOKEN_VARIABLES),
+    *("AWS_ACCESS_KEY", "AWS_SECRET_KEY"),  # the predecessor's names
+    *("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME"),
+)
 
 _DEFAULT = "default"
 _KINDS = ("profile", "sso-session", "services")

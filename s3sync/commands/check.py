@@ -149,4 +149,4 @@ def slurm_uses(config: Config) -> slurm_check.ClusterUse:
 
 
 def _target(entry: MonitorEntry) -> access.UploadTarget:
-    return access.UploadTarget.of(entry.destination, entry.expected_bucket_owner)
+    return access.UploadTarget.of(entry.destination, entry.expected_bucket_owner, entry.aws_profile)

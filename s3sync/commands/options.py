@@ -55,6 +55,13 @@ def add_destination(container: Container) -> None:
         metavar="ACCOUNT",
         help="the 12 digits of the account that has to own the bucket",
     )
+    add("--profile", type=profile_name, default="", metavar="NAME", help="the profile of the AWS config to use")
+    add("--region", type=region, default="", metavar="REGION", help="the AWS region of the bucket")
+
+
+def profile_of(args: argparse.Namespace) -> aws_destination.Profile:
+    """Return --profile and --region together."""
+    return aws_destination.Profile(args.profile, args.region)
 
 
 def add_exclude_patterns(container: Container) -> None:
@@ -160,6 +167,20 @@ def account(text: str) -> str:
     """Parse the id of an AWS account; empty is none."""
     if text and not aws_destination.ACCOUNT.fullmatch(text):  # argparse parses the default, too
         raise argparse.ArgumentTypeError(f"{text!r} is not an account id of 12 digits")
+    return text
+
+
+def profile_name(text: str) -> str:
+    """Parse the name of a profile; empty is that of the environment."""
+    if not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a profile in the AWS config")
+    return text
+
+
+def region(text: str) -> str:
+    """Parse the name of a region; empty is that of the profile or the environment."""
+    if text and not aws_destination.REGION.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an AWS region such as eu-west-2")
     return text
 
 

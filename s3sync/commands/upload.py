@@ -219,6 +219,7 @@ def _request(args: argparse.Namespace, place: log_dir.Place) -> request.UploadRe
         aws_command=args.aws_command,
         storage=_storage(args),
         bucket_owner=args.expected_bucket_owner,
+        profile=options.profile_of(args),
         max_bandwidth=_bandwidth(args),
         stall_seconds=args.stall_minutes * 60,
         transfer_client=args.transfer_client,

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,7 @@ def _request(args: argparse.Namespace) -> transfer_request.UploadRequest:
         excludes=transfer_request.compile_excludes(args.exclude_patterns),
         aws_command=args.aws_command,
         bucket_owner=args.expected_bucket_owner,
+        profile=options.profile_of(args),
     )
 
 
@@ -130,6 +131,9 @@ def _request_from_config(args: argparse.Namespace) -> transfer_request.UploadReq
         excludes=(*request.excludes, *transfer_request.compile_excludes(args.exclude_patterns)),
         aws_command=args.aws_command or request.aws_command,
         bucket_owner=args.expected_bucket_owner or request.bucket_owner,
+        profile=replace(
+            request.profile, **{key: value for key, value in asdict(options.profile_of(args)).items() if value}
+        ),
     )
 
 
@@ -194,6 +198,8 @@ def next_step(found: verify.Verification, request: transfer_request.UploadReques
     argv += ["--remote-path", found.destination.remote_path] if found.destination.prefix else []
     argv += [f"--exclude-patterns={pattern.pattern}" for pattern in request.excludes]
     argv += ["--expected-bucket-owner", request.bucket_owner] if request.bucket_owner else []
+    argv += ["--profile", request.profile.name] if request.profile.name else []
+    argv += ["--region", request.profile.region] if request.profile.region else []
     argv += ["--aws-command", os.path.abspath(request.aws_command)] if request.aws_command else []
     argv += ["--log-dir", log_dir] if log_dir else []
     argv += ["--skip-check"] if request.skip_check else []

@@ -9,7 +9,7 @@ from pydantic import StrictStr as Text
 from pydantic import WithJsonSchema as Schema
 
 from s3sync.aws import destination as aws_destination
-from s3sync.aws.destination import ACLS, SSE, STORAGE_CLASSES, Destination
+from s3sync.aws.destination import ACLS, SSE, STORAGE_CLASSES, Destination, Profile
 from s3sync.config.value_types import (
     AbsolutePath,
     Account,
@@ -17,7 +17,9 @@ from s3sync.config.value_types import (
     Command,
     Count,
     OptionalRegex,
+    ProfileName,
     Regex,
+    Region,
     RemotePath,
     SbatchOptions,
     SlurmWord,
@@ -93,6 +95,12 @@ class MonitorEntry(Model):
         description="The AWS account (12 digits) that must own the bucket: checked before each upload and "
         "whenever objects are read back.",
     )
+    profile: ProfileName = Field(
+        default="",
+        description="The profile of the AWS config whose credentials and settings are used for this destination; by "
+        "default that of the environment.",
+    )
+    region: Region = Field(default="", description="The AWS region of the bucket; by default as for the profile.")
     stream: StrictBool = Field(
         default=False,
         description="Upload a run while the sequencer still writes it: at each scan the files that no longer change; "
@@ -138,6 +146,11 @@ class MonitorEntry(Model):
         return aws_destination.Storage(
             sse=self.sse, sse_kms_key_id=self.sse_kms_key_id, storage_class=self.storage_class, acl=self.acl
         )
+
+    @property
+    def aws_profile(self) -> Profile:
+        """`profile` and `region` together."""
+        return Profile(self.profile, self.region)
 
     @property
     def cluster(self) -> client.SlurmOptions | None:

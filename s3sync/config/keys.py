@@ -36,16 +36,16 @@ class Advice(NamedTuple):
     id: str
 
 
-_PROFILE = Advice("set AWS_PROFILE in the environment of s3sync, e.g. in the crontab", id="config.set-in-environment")
+_PROFILE = Advice("use profile, in an entry of `monitor`", id="config.unknown-key")
 _MAIL = Advice("cron mails what s3sync prints: set MAILTO in the crontab", id="config.set-in-environment")
-_REGION = Advice("set AWS_DEFAULT_REGION in the environment of s3sync", id="config.set-in-environment")
+_REGION = Advice("use region, in an entry of `monitor`", id="config.unknown-key")
 _ENDPOINT = Advice("set AWS_ENDPOINT_URL in the environment of s3sync", id="config.set-in-environment")
 _SLACK = Advice("use slack_alert_webhook for problems, slack_log_webhook for uploads, or both", id="config.unknown-key")
 _PATH = Advice("use remote_path", id="config.unknown-key")
 _WANTED = {
-    **dict.fromkeys(("profile", "aws_profile"), _PROFILE),
+    "aws_profile": _PROFILE,
     **dict.fromkeys(("email", "mail", "mailto", "e_mail"), _MAIL),
-    **dict.fromkeys(("region", "aws_region"), _REGION),
+    **dict.fromkeys(("aws_region", "aws_default_region"), _REGION),
     **dict.fromkeys(("endpoint", "endpoint_url", "aws_endpoint_url"), _ENDPOINT),
     **dict.fromkeys(("slack_webhook", "slack", "slack_url"), _SLACK),
     **dict.fromkeys(("prefix", "path", "s3_path"), _PATH),

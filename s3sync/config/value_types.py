@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from s3sync.aws import destination
 from s3sync.aws import destination as aws_destination
-from s3sync.aws.destination import Destination
+from s3sync.aws.destination import REGION, Destination
 from s3sync.errors import UsageError
 from s3sync.patterns import Pattern
 from s3sync.slurm import client
@@ -128,6 +128,18 @@ def _account(text: str) -> str:
     return text
 
 
+def _profile_name(text: str) -> str:
+    if not text.isprintable():
+        raise wrong("must be the name of a profile in the AWS config", id="config.control-character")
+    return text
+
+
+def _region(text: str) -> str:
+    if text and not REGION.fullmatch(text):
+        raise wrong("must be an AWS region such as eu-west-2", id="config.bad-region")
+    return text
+
+
 def _slurm_word(text: str) -> str:
     if text.startswith("-") or not re.fullmatch(r"[!-~]*", text):
         what = "must be one word for sbatch: no spaces, and no `-` at its beginning"
@@ -182,6 +194,8 @@ Bandwidth = Annotated[
     Schema({"title": "Bandwidth", "oneOf": [_RATE_SCHEMA, {"type": "object", "additionalProperties": _RATE_SCHEMA}]}),
 ]
 Account = Annotated[Text, AfterValidator(_account), Schema({"type": "string", "pattern": "^([0-9]{12})?$"})]
+ProfileName = Annotated[Text, AfterValidator(_profile_name)]
+Region = Annotated[Text, AfterValidator(_region), Schema({"type": "string", "pattern": f"^({REGION.pattern})?$"})]
 SecretUrl = Annotated[SecretStr | None, _from_text(_url), Schema({"type": "string", "pattern": "^(https?://.+)?$"})]
 Command = Annotated[
     tuple[Annotated[Text, AfterValidator(_argument)], ...],

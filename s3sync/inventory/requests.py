@@ -28,6 +28,7 @@ def request_for(run: RunStatus, config: Config) -> request.UploadRequest:
         settle_seconds=config.settle_minutes * 60 if run.state == "streaming" else None,
         storage=run.entry.storage,
         bucket_owner=run.entry.expected_bucket_owner,
+        profile=run.entry.aws_profile,
         max_bandwidth=config.max_bandwidth,
         transfer_client=config.transfer_client,
         completion_object=run.entry.completion_object,

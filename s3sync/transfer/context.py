@@ -73,6 +73,7 @@ def open_context(
     The `aws` processes inherit these descriptors, so that what they lock stays locked as long as one of them lives.
     Raises AwsError without a usable CLI, StateError without a place for the folder.
     """
+    environ = request.profile.applied_to(environ)
     with work_folder(environ, [run.root]) as (work, work_lock):
         descriptors = (*inherited, work_lock)
         aws = client.connect(

@@ -45,6 +45,7 @@ class UploadRequest:
     multipart: etag.Multipart = etag.DEFAULT_MULTIPART
     storage: aws_destination.Storage = aws_destination.BUCKET_DEFAULTS
     bucket_owner: str = ""  # the account that has to own the bucket
+    profile: aws_destination.Profile = aws_destination.FROM_ENVIRONMENT
     max_processes: int | None = None  # at once, while the CPU is idle; by default four times the cores
     max_bandwidth: BandwidthSchedule | None = None  # of all processes together
     stall_seconds: float = client.STALL_SECONDS

@@ -106,6 +106,12 @@ def test_named_profile_that_is_only_in_the_credentials_file(
     uploads(lab, server, small_run, "--aws_command", each_real_aws)
 
 
+def test_the_profile_of_a_destination(lab: Lab, server: S3Server, small_run: Path, each_real_aws: str) -> None:
+    (lab.home / ".aws/credentials").write_text("[my lab]\naws_access_key_id = A\naws_secret_access_key = secret\n")
+
+    uploads(lab, server, small_run, "--aws_command", each_real_aws, "--profile", "my lab", "--region", "eu-west-2")
+
+
 def test_the_predecessors_names(lab: Lab, server: S3Server, small_run: Path) -> None:
     lab.env |= {"AWS_ACCESS_KEY": "A", "AWS_SECRET_KEY": "secret"}
 

@@ -618,8 +618,9 @@ WRONG_LINES = [
     ("log_dir: \u201c/var/log/s3sync\u201d\n" + ENTRY, "1:10 log_dir typographic-quotes", "type plain quotes"),
     ("log_dir: $HOME/logs\n" + ENTRY, "1:10 log_dir variable-in-path", "write the whole path"),
     ("log_dir: ~/logs\n" + ENTRY, "1:10 log_dir tilde-in-path", f"e.g. {Path.home()}/logs"),
-    ("profile: lab\n" + ENTRY, "1:1 profile set-in-environment", "AWS_PROFILE"),
-    ("aws_profile: lab\n" + ENTRY, "1:1 aws_profile set-in-environment", "AWS_PROFILE"),
+    ("profile: lab\n" + ENTRY, "1:1 profile misplaced-key", "into an entry of `monitor`"),
+    ("aws_profile: lab\n" + ENTRY, "1:1 aws_profile unknown-key", "use profile"),
+    ("aws_region: eu-west-2\n" + ENTRY, "1:1 aws_region unknown-key", "use region"),
     ("email: me@lab.org\n" + ENTRY, "1:1 email set-in-environment", "MAILTO"),
     (
         "slack_webhook: x\n" + ENTRY,
