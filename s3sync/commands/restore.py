@@ -173,6 +173,7 @@ def _request(args: argparse.Namespace, place: log_dir.Place) -> restore_request.
         manifest=Path(os.path.abspath(args.manifest)) if args.manifest is not None else None,
         aws_command=args.aws_command,
         bucket_owner=args.expected_bucket_owner,
+        profile=options.profile_of(args),
         max_bandwidth=args.max_bandwidth,
         stall_seconds=args.stall_minutes * 60,
         tier=args.tier,

@@ -69,7 +69,7 @@ def test_each_destination_is_reached_with_its_own_profile_and_region(
     ]
 
 
-def test_profile_and_region_are_options_of_upload_and_verify(
+def test_profile_and_region_are_options_of_commands_that_reach_s3(
     lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws
 ) -> None:
     notes = lab.root / "notes"
@@ -81,6 +81,9 @@ def test_profile_and_region_are_options_of_upload_and_verify(
 
     assert verified.code == 1
     assert "--profile lab --region eu-west-2" in " ".join(verified.out.split()), "in the command that it advises"
+    (tiny_run / "RunInfo.xml").unlink()
+    restored = lab.run("restore", str(tiny_run), "--bucket", BUCKET, "--log-dir", str(lab.log_dir), *words)
+    assert restored.code == 0, restored.err
     assert identities(notes, BUCKET) == [expected("lab", "eu-west-2")]
 
 

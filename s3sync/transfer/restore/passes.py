@@ -63,8 +63,14 @@ class Receiver:
         """Return how far it is."""
         files, size = self._downloader.in_flight()
         files, size = files + len(self.received.proven), size + self.received.size
-        total = (min(files, self._files_total), self._files_total, min(size, self._size_total), self._size_total)
-        return Snapshot("restoring", *total, self._downloader.processes)
+        return Snapshot(
+            activity="restoring",
+            files=min(files, self._files_total),
+            files_total=self._files_total,
+            size=min(size, self._size_total),
+            size_total=self._size_total,
+            processes=self._downloader.processes,
+        )
 
     def expect(self, paths: Iterable[str]) -> None:
         """Set the files that the progress counts as all."""

@@ -38,7 +38,7 @@ class Prover:
         reader: objects.ObjectReader,
         stop: StopRequest,
     ) -> None:
-        self._run = Run(folder, request.run_id, run_folder.RunInfo())
+        self._run = Run(path=folder, run_id=request.run_id, info=run_folder.RunInfo())
         self._by_size = request.verify == "size"
         self._remote = remote
         self._record = record

@@ -86,7 +86,9 @@ def _read_logs(record: Record, request: RestoreRequest, remote: Mapping[str, Rem
     analyses = sorted({"/".join(path.split("/")[:2]) for path in remote if path.startswith("Analysis/")})
     etags = {}
     for below in ("", *(f"{folder}/" for folder in analyses)):
-        run = Run(request.target / below, f"{request.run_id}/{below}".rstrip("/"), run_folder.RunInfo())
+        run = Run(
+            path=request.target / below, run_id=f"{request.run_id}/{below}".rstrip("/"), info=run_folder.RunInfo()
+        )
         store = StateStore(request.log_dir, run, request.destination)
         state, warnings = store.load(set_aside=False)
         record.warnings += warnings

@@ -35,6 +35,7 @@ class RestoreRequest:
     manifest: Path | None = None  # of `verify --manifest`
     aws_command: str | None = None
     bucket_owner: str = ""
+    profile: aws_destination.Profile = aws_destination.FROM_ENVIRONMENT
     multipart: etag.Multipart = etag.DEFAULT_MULTIPART
     max_processes: int | None = None
     max_bandwidth: BandwidthSchedule | None = None

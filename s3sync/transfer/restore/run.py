@@ -108,6 +108,7 @@ def preview(request: RestoreRequest, environ: Mapping[str, str], stop: StopReque
 def _open_session(
     request: RestoreRequest, environ: Mapping[str, str], stop: StopRequest, display: Display, *inherited: int
 ) -> Iterator[_Session]:
+    environ = request.profile.applied_to(environ)
     with work_folder(environ, [request.target]) as (work, work_lock):
         descriptors = (*inherited, work_lock)
         aws = client.connect(
@@ -133,7 +134,7 @@ def _require_parent(target: Path) -> None:
 
 
 def _as_run(request: RestoreRequest) -> Run:
-    return Run(request.target, request.run_id, run_folder.RunInfo())
+    return Run(path=request.target, run_id=request.run_id, info=run_folder.RunInfo())
 
 
 def _make_plan(session: _Session) -> _Plan:
