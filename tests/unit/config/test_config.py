@@ -97,7 +97,7 @@ def test_defaults(write: Write) -> None:
         slack_alert_webhook=None,
         webhook=None,
         ping_url=None,
-        verify="etag",
+        verify="auto",
         readback="auto",
         aws_command=None,
         report_dir=None,
