@@ -125,6 +125,8 @@ def _run(request: Mapping[str, Any], descriptors: Sequence[int]) -> NoReturn:
         if value is not None:
             os.environ[name] = value
     sys.argv[1:] = request["argv"]
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        _show_argv()
     for folder in reversed(os.environ.get("PYTHONPATH", "").split(os.pathsep)):
         if folder and folder not in sys.path:
             sys.path.insert(1, folder)
@@ -138,6 +140,19 @@ def _run(request: Mapping[str, Any], descriptors: Sequence[int]) -> NoReturn:
     except (OSError, ValueError):
         code = code or _CANNOT_FLUSH
     os._exit(code)
+
+
+def _show_argv() -> None:
+    """Let `ps` show these options: they take the place of those that the server was started with."""
+    with open("/proc/self/cmdline", "rb") as stream:
+        words = stream.read().split(b"\0")
+    shown = [*words[: words.index(os.fsencode(sys.argv[0])) + 1], *map(os.fsencode, sys.argv[1:])]
+    with open("/proc/self/stat", "rb") as stream:
+        fields = stream.read().rpartition(b")")[2].split()  # from the third one on
+    start, end = int(fields[48 - 3]), int(fields[49 - 3])
+    with open("/proc/self/mem", "r+b", buffering=0) as memory:
+        memory.seek(start)
+        memory.write(b"\0".join(shown)[: end - start - 1].ljust(end - start, b"\0"))
 
 
 def _place(descriptors: Sequence[int], numbers: Sequence[int]) -> None:

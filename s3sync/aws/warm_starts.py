@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` only from Python 3.11 on
 
 _MODULE = "s3sync_fork_server"
+_ROOM_FOR_OPTIONS = f"--query={'forks for each command of s3sync':_<400}"  # which `ps` shows in its place
 _START_SECONDS = 60.0  # for the CLI to load; then it is taken for one that does not load plugins
 _POLL_SECONDS = 0.1
 _ANSWER_SECONDS = 30.0  # for a fork; then the process is taken for dead
@@ -95,9 +96,8 @@ class WarmStarts:
             number = theirs.fileno()
             variables = {**self._environ, fork_server.VARIABLE: str(number)}
             # A CLI that ignores the plugin prints its version and ends.
-            self._process = processes.start(
-                (*command, *argv.version_argv()), variables, merge_stderr=True, inherited=[number]
-            )
+            words = (*command, _ROOM_FOR_OPTIONS, *argv.version_argv())
+            self._process = processes.start(words, variables, merge_stderr=True, inherited=[number])
         self._control = ours
 
     def _receive_hello(self, control: socket.socket) -> bool:
