@@ -17,6 +17,7 @@ import array
 import atexit
 import contextlib
 import fcntl
+import functools
 import gc
 import importlib
 import json
@@ -27,7 +28,7 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 VARIABLE = "S3SYNC_FORK_SERVER_FD"
@@ -76,9 +77,12 @@ def _serve(control: socket.socket) -> NoReturn:
     """Answer requests until the other side has ended; the forks that still run go on."""
     try:
         control.set_inheritable(False)
+        version = f"aws-cli/{importlib.import_module('awscli').__version__}"
+        with contextlib.suppress(Exception):
+            _read_descriptions()
         gc.collect()
         gc.freeze()  # the forks share these pages
-        send(control, {"version": f"aws-cli/{importlib.import_module('awscli').__version__}"})
+        send(control, {"version": version})
         while True:
             request, descriptors = receive(control)
             send(control, _fork(control, request, descriptors))
@@ -86,6 +90,35 @@ def _serve(control: socket.socket) -> NoReturn:
                 os.close(descriptor)
     except BaseException:  # the program starts its commands without this server
         os._exit(0)
+
+
+def _read_descriptions() -> None:
+    """Read the CLI's descriptions of S3 and of its services once for all forks, which takes half of their time."""
+    botocore = next(name for name in ("awscli.botocore", "botocore") if name in sys.modules)
+    loaders = importlib.import_module(f"{botocore}.loaders")
+    loaders.JSONFileLoader.load_file = _remembering(loaders.JSONFileLoader.load_file, lambda _loader, path: path)
+    loaders.Loader.list_available_services = _remembering(
+        loaders.Loader.list_available_services, lambda loader, kind: (kind, *loader.search_paths)
+    )
+    session = importlib.import_module(f"{botocore}.session").Session()
+    session.get_available_services()
+    session.create_client("s3", "us-east-1", **dict.fromkeys(("aws_access_key_id", "aws_secret_access_key"), "-"))
+
+
+def _remembering(function: Callable[..., Any], key_of: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function with a memory of its results."""
+    results: dict[Any, Any] = {}
+
+    @functools.wraps(function)
+    def remember(*args: Any, **options: Any) -> Any:
+        if options:
+            return function(*args, **options)
+        key = key_of(*args)
+        if key not in results:
+            results[key] = function(*args)
+        return results[key]
+
+    return remember
 
 
 def _fork(control: socket.socket, request: Mapping[str, Any], descriptors: Sequence[int]) -> dict[str, int]:
