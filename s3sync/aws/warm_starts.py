@@ -92,12 +92,14 @@ class WarmStarts:
 
     def _start(self, command: Sequence[str]) -> None:
         ours, theirs = socket.socketpair()
-        with theirs:
+        with contextlib.ExitStack() as stack, theirs:
+            stack.enter_context(ours)
             number = theirs.fileno()
             variables = {**self._environ, fork_server.VARIABLE: str(number)}
             # A CLI that ignores the plugin prints its version and ends.
             words = (*command, _ROOM_FOR_OPTIONS, *argv.version_argv())
             self._process = processes.start(words, variables, merge_stderr=True, inherited=[number])
+            stack.pop_all()
         self._control = ours
 
     def _receive_hello(self, control: socket.socket) -> bool:
