@@ -64,9 +64,9 @@ def s3(server: S3Server) -> Iterator[Any]:
         yield client
 
 
-def client_of(server: S3Server, **settings: Any) -> Any:
-    """A boto3 client that tries once and gives up after a second."""
-    config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 0}, read_timeout=1, connect_timeout=1)
+def client_of(server: S3Server, *, read_timeout: float = 60, **settings: Any) -> Any:
+    """Return a boto3 client that tries once."""
+    config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 0}, read_timeout=read_timeout)
     return SESSION.client(
         "s3",
         endpoint_url=server.url,
@@ -110,7 +110,7 @@ def error_code(action: Any, **arguments: Any) -> tuple[int, str]:
 
 def raw(server: S3Server, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
     """The status and the body of an answer to a request that no library has touched; `_` in names for `-`."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     with contextlib.closing(connection):
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         answer = connection.getresponse()
@@ -416,7 +416,7 @@ def test_wrong_digests_are_refused(server: S3Server, s3: Any) -> None:
 @pytest.mark.parametrize("over", ["whole", "in http chunks"])
 def test_aws_chunked(server: S3Server, body: str, status: int, over: str) -> None:
     data = body.format(crc32=crc32(b"abcde")).encode()
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     headers = {
         "content-encoding": "aws-chunked",
         "x-amz-decoded-content-length": "5",
@@ -491,8 +491,8 @@ def test_fault_for_one_operation_after_some(server: S3Server, s3: Any) -> None:
 @pytest.mark.parametrize(("kind", "stored"), [("reset", False), ("lost_reply", True), ("hang", False)])
 def test_faults_without_an_answer(server: S3Server, s3: Any, kind: FaultKind, stored: bool) -> None:
     server.add_fault(Fault(kind, after_bytes=5))
-    with pytest.raises(HTTPClientError):
-        s3.put_object(Bucket="b", Key="k", Body=bytes(10))
+    with contextlib.closing(client_of(server, read_timeout=1)) as impatient, pytest.raises(HTTPClientError):
+        impatient.put_object(Bucket="b", Key="k", Body=bytes(10))
     assert [(request.status, request.fault) for request in server.requests] == [(0, kind)]
     assert ("k" in server.objects("b")) is stored
     s3.put_object(Bucket="b", Key="k", Body=bytes(10))
@@ -653,7 +653,7 @@ def test_as_a_process(tmp_path: Path) -> None:
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         scheme, _, address = process.stdout.readline().split()[1].partition("://")
-        connection = http.client.HTTPConnection(address, timeout=5)
+        connection = http.client.HTTPConnection(address, timeout=60)
         with contextlib.closing(connection):
             started = time.monotonic()
             connection.request("PUT", "/b/k", b"abc")

@@ -392,7 +392,7 @@ def test_an_error_of_ours_ends_it(fake: Callable[..., AwsCli], moment: str) -> N
 
     on_line, on_start = (do_nothing, fail) if moment == "start" else (fail, do_nothing)
     thread, results = in_thread(lambda: aws.run_streaming(("s3", "cp"), Observer(on_line, on_start)))
-    thread.join(5)
+    thread.join(60)
     waits = thread.is_alive()
     for pid in aws.processes.bytes_read():
         os.kill(pid, signal.SIGKILL)

@@ -147,5 +147,5 @@ def running(receiver: Receiver) -> Iterator[Receiver]:
         thread.join()
         receiver.server_close()
         for left_behind in [thread for thread in threading.enumerate() if thread.name == "notify"]:
-            left_behind.join(10)
+            left_behind.join(60)
             assert not left_behind.is_alive()

@@ -61,13 +61,13 @@ def test_a_turn_waits_until_the_smaller_one_leaves_room() -> None:
         with pool.turn(user):
             order.append(name)
             began.set()
-            end.wait(10)
+            end.wait(60)
 
     with pool.join() as large, pool.join() as small:
         large.left, small.left = 100, 5
         threads = [threading.Thread(target=work, args=(large, "large")) for _ in range(2)]
         threads[0].start()
-        assert began.wait(10)
+        assert began.wait(60)
         threads[1].start()
         with pool.turn(small):  # at once, beside the one that every user has
             assert order == ["large"]
