@@ -440,6 +440,23 @@ def test_without_a_pipe_nothing_is_written(number: str) -> None:
         assert client.put_object(Bucket="b", Key="k", Body=b"")["ETag"] == '"abc"'
 
 
+def test_a_slow_reader_gets_all_receipts_later() -> None:
+    """The pipe does not block: the CLI never waits for it."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    receipts = Receipts({RECEIPTS_VARIABLE: str(writer)})
+    for number in range(5000):
+        receipts.write("part", key="k", size=number)
+    content = os.read(reader, 1 << 20)
+    receipts.write("part", key="k", size=5000)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        content += stream.read()
+    sizes = [json.loads(line)["size"] for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+    assert sizes == list(range(len(sizes)))
+    assert len(sizes) > 2000
+
+
 def test_a_closed_pipe_is_no_problem() -> None:
     reader, writer = os.pipe()
     os.close(reader)
