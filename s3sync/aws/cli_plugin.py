@@ -10,7 +10,8 @@ session. Whatever is not certain, and any answer but a plain 200, is left to the
 `S3SYNC_RECEIPTS_FD` is the number of an inherited pipe, which gets one JSON object a line:
 
     {"event": "hello", "version": "aws-cli/1.46.3", "fast": true, "reason": ""}
-    {"event": "put", "key": "RUN/a.xml", "size": 0, "etag": "d41d…", "checksums": {"crc32": "AAAAAA=="}, "fast": true}
+    {"event": "put", "key": "RUN/a", "size": 0, "etag": "d4…", "checksums": {"crc32": "AAAAAA=="}, "fast": true,
+     "seconds": 0.03}
     {"event": "part", "key": "RUN/Data/1.cbcl", "size": 8388608}
     {"event": "object", "key": "RUN/Data/1.cbcl", "etag": "d41d…-2", "checksums": {}}
     {"event": "slow", "reason": "…"}
@@ -569,6 +570,7 @@ class Client:
         size = _size(body)
         is_file = size is not None and hasattr(body, "signal_transferring")
         fast = self._fast if self._fast and self._fast.is_on and is_file else None
+        began = time.monotonic()
         headers = fast.put(params) if fast else None
         if headers is not None:
             checksums = {
@@ -577,21 +579,35 @@ class Client:
                 if name.startswith(_CHECKSUM_HEADER) and name != "x-amz-checksum-type"
             }
             etag = headers["etag"]
-            self._write_put(params, size, etag, checksums, fast=True)
+            self._write_put(params, size, etag, checksums, began, fast=True)
             return {"ETag": etag, "ResponseMetadata": {"HTTPStatusCode": 200, "HTTPHeaders": headers}}
         if fast:
             fast.forget()
+            began = time.monotonic()
         answer = self._client.put_object(**params)
-        self._write_put(params, size, _etag(answer), _checksums(answer), fast=False)
+        self._write_put(params, size, _etag(answer), _checksums(answer), began, fast=False)
         if fast:
             fast.learn(params)
         return answer
 
     def _write_put(
-        self, params: Mapping[str, Any], size: int | None, etag: str, checksums: Mapping[str, str], *, fast: bool
+        self,
+        params: Mapping[str, Any],
+        size: int | None,
+        etag: str,
+        checksums: Mapping[str, str],
+        began: float,
+        *,
+        fast: bool,
     ) -> None:
         self._receipts.write(
-            "put", key=params.get("Key"), size=size, etag=etag.strip('"'), checksums=checksums, fast=fast
+            "put",
+            key=params.get("Key"),
+            size=size,
+            etag=etag.strip('"'),
+            checksums=checksums,
+            fast=fast,
+            seconds=round(time.monotonic() - began, 4),
         )
 
     def upload_part(self, **params: Any) -> Any:
@@ -674,7 +690,8 @@ def _check_subscribers_once() -> None:
     base: Any = importlib.import_module("s3transfer.subscribers").BaseSubscriber
     check: Any = base.__dict__["_validate_subscriber_methods"].__func__
     if not hasattr(check, "cache_info"):
-        base._validate_subscriber_methods = classmethod(functools.lru_cache(maxsize=None)(check))
+        once: Any = functools.lru_cache(maxsize=None)(check)
+        base._validate_subscriber_methods = classmethod(once)
 
 
 def _module_with_transfer_manager() -> Any:
