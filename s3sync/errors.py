@@ -1,4 +1,4 @@
-"""What can go wrong, each with its exit code.
+"""Define the errors of this program, with their exit codes.
 
 A message says what happened, to what, and what to do next, in one line: it is all that a person at 2 a.m. sees.
 Nothing below `commands` prints or exits; it raises one of these.

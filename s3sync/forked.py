@@ -1,4 +1,4 @@
-"""Child processes that another process has forked for this one: they are waited for like those started here."""
+"""Wait for child processes that another process has forked for this one, as for those started here."""
 
 from __future__ import annotations
 

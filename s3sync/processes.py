@@ -88,7 +88,7 @@ def start(
     It reads `stdin`, or nothing. Its output goes to `stdout`, or to a pipe; its errors go to another pipe or, with
     `merge_stderr`, to the same place as the output. The descriptors in `inherited` stay open in it.
 
-    Because the process has a session of its own, signals for this program reach it only through this program, and
+    Because the process has its own session, signals for this program reach it only through this program, and
     signals for its process group reach its children too.
     """
     return track(

@@ -85,7 +85,7 @@ def thaw_state_argv(bucket: BucketRef, key: str) -> tuple[str, ...]:
 
 
 def thaw_object_argv(bucket: BucketRef, key: str, tier: str, days: int | None) -> tuple[str, ...]:
-    """Request that an object is thawed, for so many days; None for the archive tiers of INTELLIGENT_TIERING."""
+    """Request that an object is thawed, for this number of days; None for the archive tiers of INTELLIGENT_TIERING."""
     parameters = {**({"Days": days} if days else {}), "GlacierJobParameters": {"Tier": tier}}
     what = (*_bucket_options(bucket), f"--key={key}", f"--restore-request={json.dumps(parameters)}")
     return ("s3api", "restore-object", *what, _CONNECT_TIMEOUT)

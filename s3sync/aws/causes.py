@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 class Cause:
     """Why an `aws` process failed, and what to do.
 
-    `joint` stands between what happened and where. `joint` and `advice` may contain `{named}`: what `naming` finds in
+    `joint` joins what happened and where. `joint` and `advice` may contain `{named}`: what `naming` finds in
     the error, or else `unnamed`. With `may_be_one_key`, S3 may reject a single key for this and accept the others.
     """
 
@@ -173,4 +173,4 @@ THROTTLED = Cause(
     what="S3 asks for fewer requests",
     advice="use fewer --cores or --threads, or upload at another time; the same command tries again",
 )
-SERVER_ERROR = Cause(id="s3.server-error", what="S3 reports an error of its own", advice="the same command tries again")
+SERVER_ERROR = Cause(id="s3.server-error", what="S3 reports an internal error", advice="the same command tries again")

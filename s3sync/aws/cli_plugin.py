@@ -431,7 +431,7 @@ class FastPath:
             self._failures += 1
             if self._failures >= _MAX_FAILURES:
                 self.give_up(f"{_MAX_FAILURES} requests in a row failed: {error or type(error).__name__}")
-            with contextlib.suppress(Exception):  # the CLI has its own words for a file that is gone
+            with contextlib.suppress(Exception):  # the CLI has its own error for a file that is gone
                 body.seek(0)  # also takes back the progress
             return None
         except BaseException:

@@ -382,7 +382,7 @@ def to_error(result: AwsResult, target: str, fallback: Cause | None = None) -> A
 
 
 def error_of_cause(cause: Cause, target: str, said: str) -> AwsError:
-    """Return the error for a cause that many files failed for, with the CLI's words on one of them."""
+    """Return the error for a cause that many files failed for, with what the CLI said about one of them."""
     return AwsError(f"{cause.message_for(target)}. aws said: {said}", id=cause.id)
 
 

@@ -29,7 +29,7 @@ _ALIAS = "; give the alias of the access point, which ends in -s3alias, or the b
 
 # Patterns of names that are no bucket for uploads, and what to give instead.
 _UNSUPPORTED = (
-    (r"arn:[^:]*:s3::[0-9]*:accesspoint/", f"a multi-region access point needs signatures of its own{_ALIAS}"),
+    (r"arn:[^:]*:s3::[0-9]*:accesspoint/", f"a multi-region access point needs its own kind of signatures{_ALIAS}"),
     (r"arn:[^:]*:s3-object-lambda:", f"an access point of Object Lambda takes no uploads{_ALIAS}"),
     (
         r"arn:[^:]*:s3-outposts:",
@@ -44,7 +44,7 @@ _UNSUPPORTED = (
     (r".*--xa-s3$", "an access point of a directory bucket is not supported; give a bucket of another kind"),
     (r".*--ol-s3$", f"an access point of Object Lambda takes no uploads{_ALIAS}"),
     (r".*--table-s3$", "a table bucket takes no files; give a bucket of another kind"),
-    (r".*\.mrap$", f"a multi-region access point needs signatures of its own{_ALIAS}"),
+    (r".*\.mrap$", f"a multi-region access point needs its own kind of signatures{_ALIAS}"),
     (r".*\.amazonaws\.com(\.cn)?(/|$)", "it is the name of a host; give only the bucket's name"),
 )
 

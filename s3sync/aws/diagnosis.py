@@ -1,7 +1,7 @@
 """Find the cause behind what the AWS CLI printed, or behind its exit code.
 
 Names of files, keys and buckets may contain any text: `NoCredentials.txt`, `Forbidden/`, `SlowDown`. So an error is
-recognized by its code or by the beginning of its text, never by words somewhere in a line.
+recognized by its code or by the beginning of its text, never by text somewhere in a line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Know the forms of ETags, and where uploaders split files into parts.
+"""Recognize the forms of ETags, and compute where uploaders split files into parts.
 
 The ETag of a single PUT is the MD5 of its bytes. That of a multipart upload is the MD5 of its parts' MD5s, followed by
 `-N`. Which one it is, and how large the parts are, follows from settings that this program pins, by the rule of the
@@ -86,7 +86,7 @@ def likely_part_sizes(size: int, etag: str) -> list[int | None]:
 
 def _parts_of_large_files(size: int, parts: int) -> Iterator[int]:
     """Yield the sizes that uploaders compute where their usual size would make too many parts."""
-    for unit in _UNITS:  # the smallest multiple that makes so many parts: rclone, minio-go
+    for unit in _UNITS:  # the smallest multiple that makes this number of parts: rclone, minio-go
         yield -(-size // (parts * unit)) * unit
     if size <= MAX_PARTS * 5 * MIB:  # no part may be smaller
         return

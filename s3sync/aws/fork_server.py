@@ -74,7 +74,7 @@ def _read(control: socket.socket, size: int) -> bytes:
 
 
 def _serve(control: socket.socket) -> NoReturn:
-    """Answer requests until the other side has ended; the forks that still run go on."""
+    """Answer requests until the other side has ended; forks that still run continue."""
     try:
         control.set_inheritable(False)
         version = f"aws-cli/{importlib.import_module('awscli').__version__}"

@@ -36,7 +36,7 @@ class HeadRequests:
             return dict(zip(paths, pool.map(self._read_one, paths), strict=True))
 
     def announce(self, count: int) -> None:
-        """Tell the user, once, if so many requests take long."""
+        """Warn the user, once, if this number of requests takes long."""
         seconds = self.seconds(count)
         if seconds >= _LONG_SECONDS and not self._has_announced:
             self._has_announced = True
@@ -51,7 +51,7 @@ class HeadRequests:
 
 
 def slow_heads_message(count: int, seconds: float) -> str:
-    """Return that head-object for so many objects takes this long, and what is faster."""
+    """Return a warning: how long head-object takes for this number of objects, and what is faster."""
     return (
         f"ETags that are no MD5s, as with KMS: the checksums of {pluralize(count, 'object')} are requested one by one,"
         f" in about {human_seconds(seconds)} (more --cores are faster; --verify size compares only the sizes, at once)"

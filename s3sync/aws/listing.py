@@ -67,7 +67,7 @@ class Listing:
         self._expected: Sequence[str] = ()
 
     def set_expected_paths(self, paths: Iterable[str]) -> None:
-        """Set the paths of all files of the run, which tell how long a listing will be."""
+        """Set the paths of all files of the run, which show how long a listing will be."""
         self._expected = sorted(paths)
 
     def count_in_range(self, files: Sequence[SizedPath]) -> int:
@@ -101,7 +101,7 @@ class Listing:
             after, max_items = page[-1][0], argv.LIST_PAGE
 
     def read_page(self, after: str, max_items: int, run: Run | None = None) -> list[tuple[str, RemoteObject]]:
-        """Return up to so many keys and objects after a key."""
+        """Return at most `limit` keys and objects after a key."""
         result = (run or self._aws.run)(argv.list_objects_argv(self._bucket, self._prefix, after, max_items))
         if not result.succeeded:
             raise _to_listing_error(result, f"s3://{self._bucket.name}")

@@ -68,7 +68,7 @@ class ObjectReader:
         self._at_first: Mapping[str, RemoteObject] | None = None  # what the first listing found
 
     def set_expected_paths(self, paths: Iterable[str]) -> None:
-        """Set the paths of all files of the run, which tell how long a listing will be."""
+        """Set the paths of all files of the run, which show how long a listing will be."""
         self._listing.set_expected_paths(paths)
 
     # The first request
@@ -242,11 +242,11 @@ class ObjectReader:
         return False
 
     def head_seconds(self, count: int) -> float:
-        """Return how many seconds it takes to head so many objects."""
+        """Return how many seconds it takes to head this number of objects."""
         return self._heads.seconds(count)
 
     def is_new(self, path: str, item: RemoteObject) -> bool:
-        """Return whether an object came to S3 after this reader was made, as far as clocks and listings tell."""
+        """Return whether an object came to S3 after this reader was made, as far as clocks and listings show."""
         if self._at_first is None:
             return item.modified + _MAX_SKEW_SECONDS >= self._started
         before = self._at_first.get(path)

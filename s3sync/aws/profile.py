@@ -42,10 +42,10 @@ def section_of(title: str) -> Section | None:
         return Section("profile", _DEFAULT)
     kind = next((kind for kind in _KINDS if title.startswith(kind)), None)
     try:
-        words = shlex.split(title)
+        parts = shlex.split(title)
     except ValueError:
         return None
-    return Section(kind, words[1]) if kind and len(words) == 2 else None
+    return Section(kind, parts[1]) if kind and len(parts) == 2 else None
 
 
 def in_use(environ: Mapping[str, str]) -> tuple[str, ...]:

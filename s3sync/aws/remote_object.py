@@ -24,12 +24,12 @@ _UNPARSABLE = (TypeError, ValueError, AttributeError, OverflowError)
 
 @dataclass(frozen=True, slots=True)
 class RemoteObject:
-    """An object as S3 has it. Only head-object tells `crc32`, `opaque_etag` and `sums`; a listing leaves them empty.
+    """An object as S3 has it. Only head-object returns `crc32`, `opaque_etag` and `sums`; a listing leaves them empty.
 
     `size` is in bytes; `etag` is as `normalize_etag` returns it; `crc32` is base64, followed by `-N` if composed of
     parts. With `opaque_etag` the object is encrypted, so that its ETag is no MD5. `modified` is in seconds since the
     epoch by the clock of S3, or 0. `sums` are its other checksums, by their names (see `digests.CHECKSUM_NAMES`).
-    Only a listing tells `storage_class`.
+    Only a listing returns `storage_class`.
     """
 
     size: int

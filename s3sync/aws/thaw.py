@@ -16,7 +16,7 @@ TIERS: tuple[Tier, ...] = ("Expedited", "Standard", "Bulk")
 ThawState = Literal["frozen", "ongoing", "thawed"]
 
 ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")  # storage classes whose objects are frozen unless somebody thaws them
-TIERED = "INTELLIGENT_TIERING"  # only its archive tiers are frozen, which a listing does not tell
+TIERED = "INTELLIGENT_TIERING"  # only its archive tiers are frozen, which a listing does not show
 _ONGOING = "RestoreAlreadyInProgress"
 _HOURS = {  # that thawing takes at most, as AWS documents it
     ("GLACIER", "Expedited"): 0.1,

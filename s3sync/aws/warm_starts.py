@@ -86,7 +86,7 @@ class WarmStarts:
                 return None
 
     def close(self) -> None:
-        """End the process that forks; the commands go on."""
+        """End the process that forks; the commands continue."""
         with self._lock:
             self._end()
 

@@ -1,4 +1,4 @@
-"""Find the runs that may be deleted here, and why the others may not, before anything is compared. Reads only.
+"""Find the runs that may be deleted here, and the reasons to keep the others, before S3 is asked. Reads only.
 
 A run is verified if its logs say that it was completed long enough ago, and every destination of its folder is done
 with it.
@@ -80,7 +80,7 @@ class CleanupPlan:
 
     @property
     def to_verify(self) -> list[CleanupCandidate]:
-        """The runs of which only S3 can tell whether they may be deleted."""
+        """The runs of which only S3 can show whether they may be deleted."""
         return [candidate for candidate in self.candidates if not candidate.keep]
 
 

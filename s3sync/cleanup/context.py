@@ -1,4 +1,4 @@
-"""What all steps of a cleanup need."""
+"""Hold what all steps of a cleanup need."""
 
 from __future__ import annotations
 

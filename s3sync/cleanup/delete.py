@@ -1,4 +1,4 @@
-"""Delete the files of a run: the only module that deletes what this program has not made.
+"""Delete the files of a run: the only module that deletes files that other programs made.
 
 It deletes the files it is given, one by one, and only if each is still the very file that was verified. Every folder
 is opened without following links, and names are relative to the open folder: whatever replaces a folder meanwhile,
@@ -87,7 +87,7 @@ def _require_writable(directory: Path) -> None:
 
 # The order of deletion. While anything is left that should be gone, the run can still be recognised and compared:
 # metadata go after all data, completion markers after them, and RunInfo.xml, without which it is no run, at the end.
-# Links go first: without the files they lead to they could not be told from links to nowhere.
+# Links go first: without their targets they would look like links to nowhere.
 _BEFORE_CHECK = ("links", "data")
 _AFTER_CHECK = ("metadata", "markers")
 _AT_THE_END = "run info"

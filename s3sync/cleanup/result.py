@@ -1,4 +1,4 @@
-"""What happened to the runs of a cleanup."""
+"""Describe, as values, what happened to the runs of a cleanup."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ class Cleaner:
         except StoppedError as error:
             done = f"{deletion.deleted:,} of {count} of {run} deleted"
             LOG.info("%s: %s", error, done)
-            stopped = StoppedError(f"{error}: {done} (run the same command again to go on)", id=error.id)
+            stopped = StoppedError(f"{error}: {done} (run the same command again to continue)", id=error.id)
             stopped.exit_code = error.exit_code
             raise stopped from error
         return self._finish_run(checked_result(candidate, verified), path, record, deletion)

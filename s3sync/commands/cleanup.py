@@ -103,7 +103,7 @@ def _require_consistent(args: argparse.Namespace) -> None:
 def _confirm(word: str) -> None:
     """Wait for this word on the terminal; raises RunError if it is another, InterruptedBySignal after Ctrl-C."""
     try:
-        answer = output.ask(f"Type `{word}` to go on: ")
+        answer = output.ask(f"Type `{word}` to continue: ")
     except EOFError:
         answer = ""
     except KeyboardInterrupt:

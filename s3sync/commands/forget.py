@@ -1,4 +1,4 @@
-"""`s3sync forget`: set the state log of a run aside whose folder is gone."""
+"""`s3sync forget`: set aside the state log of a run whose folder is gone."""
 
 from __future__ import annotations
 

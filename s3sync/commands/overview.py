@@ -1,4 +1,4 @@
-"""Find out how all runs are: their status, their problems, and how the scans went."""
+"""Collect the status of all runs, their problems, and the results of the scans."""
 
 from __future__ import annotations
 

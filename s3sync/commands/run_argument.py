@@ -1,4 +1,4 @@
-"""Understand which run, and which place in S3, the arguments of `upload` and `verify` name."""
+"""Find the run and the place in S3 that the arguments of `upload`, `verify` and `restore` name."""
 
 from __future__ import annotations
 

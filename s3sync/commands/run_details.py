@@ -1,4 +1,4 @@
-"""Show all there is to know of one run."""
+"""Show everything that is known about one run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the status of one run depends on: facts that are looked up when a rule needs them, and only once."""
+"""Look up the facts that the status of one run depends on: each when a rule needs it, and only once."""
 
 from __future__ import annotations
 

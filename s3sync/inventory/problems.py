@@ -1,4 +1,4 @@
-"""What is wrong beside the runs themselves: with directories, logs and nodes."""
+"""Describe, as values, problems that belong to no run: of directories, logs and nodes."""
 
 from __future__ import annotations
 

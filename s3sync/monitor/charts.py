@@ -22,7 +22,7 @@ class Bar:
 
 
 def bars(title: str, summary: str, values: Sequence[Bar], unit: Callable[[float], str]) -> str:
-    """Return a chart with a bar for each value; `unit` words a value at the axis."""
+    """Return a chart with a bar for each value; `unit` formats a value at the axis."""
     top = _round_up(max((bar.value for bar in values), default=0))
     step = _INNER_WIDTH / max(len(values), 1)
     drawn = "".join(_bar(bar, _LEFT + number * step, step, top) for number, bar in enumerate(values) if bar.value)

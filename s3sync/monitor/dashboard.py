@@ -218,8 +218,8 @@ def _row(entry: inventory_history.HistoryRow) -> Row:
     )
 
 
-def _cell(value: float | None, words: Callable[[float], str]) -> Cell:
-    return Cell("", 0) if value is None else Cell(words(value), round(value))
+def _cell(value: float | None, format_value: Callable[[float], str]) -> Cell:
+    return Cell("", 0) if value is None else Cell(format_value(value), round(value))
 
 
 # The chart

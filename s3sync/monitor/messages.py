@@ -1,4 +1,4 @@
-"""Word notifications: what a recipient does not know yet, for Slack and as JSON."""
+"""Write the text of notifications, for Slack and as JSON: what a recipient does not know yet."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Update:
 
     A problem that is missing is resolved. Two exceptions: while there is a problem of kind `aws`, only those of
     uploaded runs are resolved; and those of runs only if their keys are in `checked_keys` (None: all were checked).
-    While a scan goes on (`is_final` is false) only problems of uploaded runs are resolved.
+    While a scan runs (`is_final` is false) only problems of uploaded runs are resolved.
     """
 
     uploads: tuple[Upload, ...] = ()

@@ -77,7 +77,7 @@ def opened(log_dir: Path, *, is_patient: bool = True) -> Iterator[Memory]:
     """Yield what is remembered, and save what was changed, while no other process does the same.
 
     Without patience, raises BusyError if another process does, StateError if the lock cannot be used. With patience,
-    waits for a minute and goes on without the lock: better notified twice than not at all. A file that cannot be read
+    waits for a minute and continues without the lock: better notified twice than not at all. A file that cannot be read
     counts as empty; what goes wrong is logged.
     """
     with contextlib.ExitStack() as held:

@@ -130,7 +130,7 @@ def _scan(context: ScanContext, result: ScanResult) -> None:
 
 
 class _Reporter:
-    """Logs and notifies of what happens while a scan goes on: people do not wait until the largest run has ended."""
+    """Logs and notifies of what happens during a scan: people do not wait until the largest run has ended."""
 
     def __init__(self, config: Config, result: ScanResult) -> None:
         self._config = config
@@ -139,7 +139,7 @@ class _Reporter:
         self._notified: set[Problem] = set()
 
     def report(self) -> None:
-        """Log new problems, and notify of these and of new uploads while others go on."""
+        """Log new problems, and notify of these and of new uploads while others continue."""
         self.log_new_problems()
         update = self._result.update(is_final=False)
         if update.uploads or not self._notified.issuperset(update.problems):

@@ -1,4 +1,4 @@
-"""The result of a scan: each run with its state, and what happened to those that were due."""
+"""Hold the result of a scan: each run with its state, and what happened to those that were due."""
 
 from __future__ import annotations
 

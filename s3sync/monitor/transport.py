@@ -77,7 +77,7 @@ def _pool(scheme: str, host: str) -> PoolManager:
 
 
 def _explain(error: BaseException) -> str:
-    """Return the class of the innermost error and the system's words for it: str(error) may hold the address."""
+    """Return the class of the innermost error and the system's text for it: str(error) may contain the address."""
     while inner := next((arg for arg in error.args if isinstance(arg, Exception)), error.__cause__):
         error = inner
     if isinstance(error, TimeoutError):

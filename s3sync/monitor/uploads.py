@@ -196,7 +196,7 @@ def _all_in_one(stopped: Sequence[StoppedError]) -> StoppedError:
         return first
     for each in stopped:
         LOG.info("%s", each)
-    what = f"{pluralize(len(stopped), 'upload')} interrupted; the same command goes on from there"
+    what = f"{pluralize(len(stopped), 'upload')} interrupted; the same command continues from there"
     return InterruptedBySignal(first.exit_code - 128, what, id=first.id)
 
 

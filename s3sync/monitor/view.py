@@ -1,4 +1,4 @@
-"""What the dashboard shows, as values: all texts are ready to be put into the template."""
+"""Hold what the dashboard shows, as values whose texts are ready for the template."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Check where this program may write: never inside a run or a watched folder.
 
-What lies in a run folder is uploaded. So a place is compared with the folders by what it really is: links are
-followed, and a bind mount is recognized by its inode and by the kernel's table of mounts.
+All files in a run folder are uploaded. Paths alone do not show what is inside of it, so links are followed, and bind
+mounts are recognized by inodes and by the kernel's mount table.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 class Mount(NamedTuple):
-    """A line of the kernel's table of mounts."""
+    """A line of the kernel's mount table."""
 
     device: str
     root: str  # the folder of the file system that is mounted
@@ -33,9 +33,9 @@ class Mount(NamedTuple):
 def find_enclosing_folder(
     path: str | Path, folders: Iterable[str | Path] = (), mounts: Iterable[Mount] | None = None
 ) -> str:
-    """Return the folder that `path` lies in, or is: one of `folders`, or any run folder; empty if there is none.
+    """Return which of `folders`, or which run folder, is `path` or contains it; an empty string if there is none.
 
-    `path` need not exist. `mounts` is the table of mounts; by default the kernel's.
+    `path` need not exist. `mounts` is the mount table; by default the kernel's.
     """
     real = os.path.realpath(path)
     above = [real, *map(str, Path(real).parents)]
@@ -53,10 +53,10 @@ def find_enclosing_folder(
 
 
 def choose_temp_dir(environ: Mapping[str, str], outside: Iterable[str | Path] = ()) -> Path:
-    """Return the folder for temporary files: TMPDIR, else /tmp, else /var/tmp, and never another one.
+    """Return the folder for temporary files: the first of TMPDIR, /tmp and /var/tmp that can be written.
 
-    Raises StateError if none can be written, or if it is in a run or in one of the folders `outside` which it has to
-    be. Python's own choice would end in the current folder, and that may be a run.
+    Raises StateError if there is none, or if it is in a run or in one of the folders `outside`. The `tempfile` module
+    would fall back to the current folder, which may be a run.
     """
     folders = tuple(outside)
     reasons: list[tuple[str, str]] = []
@@ -76,7 +76,7 @@ def choose_temp_dir(environ: Mapping[str, str], outside: Iterable[str | Path] = 
 
 
 def explain_misplaced_temp_dir(environ: Mapping[str, str], folders: Iterable[str | Path]) -> str:
-    """Return what is wrong if temporary files would go into a run or into one of these folders, else nothing."""
+    """Return why temporary files would be written into a run or one of these folders; empty if they would not."""
     path = os.path.abspath(environ.get("TMPDIR") or _LAST_RESORTS[0])
     around = find_enclosing_folder(path, folders)
     return _misplaced(path, around) if around else ""
@@ -88,7 +88,7 @@ def _misplaced(path: str, around: str) -> str:
 
 
 def _why_not(path: str) -> str:
-    """Why no file can be written there; empty if one can."""
+    """Return why no file can be written there; empty if one can."""
     try:
         with tempfile.TemporaryFile(dir=path) as probe:
             probe.write(b"probe")
@@ -106,7 +106,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _mounted_below(real: str, unwanted: Mapping[str, str], mounts: tuple[Mount, ...]) -> str:
-    """One of the folders that `real` is in by way of a part of it that is mounted elsewhere, too."""
+    """Return the folder that contains `real` if a part of that folder is also mounted elsewhere; else empty."""
     if not unwanted or (place := _in_file_system(real, mounts)) is None:
         return ""
     device, path = place
@@ -118,7 +118,7 @@ def _mounted_below(real: str, unwanted: Mapping[str, str], mounts: tuple[Mount, 
 
 
 def _in_file_system(real: str, mounts: tuple[Mount, ...]) -> tuple[str, str] | None:
-    """Return a real path as device and path within its file system, the same wherever that is mounted."""
+    """Return a real path as its device and the path in that file system, which do not depend on the mount point."""
     found = None
     for mount in mounts:  # later ones cover earlier ones
         point = mount.point.rstrip("/")

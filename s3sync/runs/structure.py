@@ -76,7 +76,7 @@ class BaseCalls:
     """Which base calls a run has.
 
     whole: all that RunInfo.xml requires. missing: some are not there; `missing` has their paths and `summary` is for
-    people. none: no base calls at all. unknown: nobody can tell, and `summary` says why.
+    people. none: no base calls at all. unknown: it cannot be determined, and `summary` says why.
     """
 
     kind: Kind
@@ -84,7 +84,7 @@ class BaseCalls:
     missing: tuple[str, ...] = ()
     cycles: int = 0  # complete ones, counted from the first
     families: tuple[str, ...] = ()  # that store base calls like this
-    suspects: tuple[str, ...] = ()  # less than half as large as similar files: their headers tell if they are truncated
+    suspects: tuple[str, ...] = ()  # less than half as large as similar files: their headers show if they are truncated
 
 
 def check(flow_cell: FlowCell | None, files: Iterable[LocalFile]) -> BaseCalls:
@@ -118,7 +118,7 @@ def check(flow_cell: FlowCell | None, files: Iterable[LocalFile]) -> BaseCalls:
 
 
 def _check_without_base_calls(flow_cell: FlowCell, seen: _SeenFiles) -> BaseCalls:
-    """Check by the filters: whoever deletes base calls keeps all filters or none; some show that a copy has begun."""
+    """Check by the filters: deleted base calls leave all filters or none; some mean that a copy has begun."""
     if seen.copying:
         summary = f"no base calls yet; {describe_copying(seen.copying)}"
         return BaseCalls(kind="missing", summary=summary, missing=tuple(seen.copying))

@@ -75,7 +75,7 @@ class SlurmJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A script to submit as a job or, with `tasks`, as an array with so many `at_once`.
+    """A script to submit as a job or, with `tasks`, as an array with `at_once` tasks at a time.
 
     It starts when job `after` has ended, however that ended; None: at once.
     """

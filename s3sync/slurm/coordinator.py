@@ -149,7 +149,7 @@ def _failure_of(uploading: ClusterUpload) -> RunError | None:
         return RunError(f"{ended}: {nodes}; {_CONTINUE}", id="slurm.nodes-broken")
     lines = folder.last_output_lines()[-_LAST_LINES:]
     output = f"; their last output: {' / '.join(lines)}" if lines else ""
-    advice = f"{_CONTINUE}; `s3sync check --submit` tells whether the log directory is shared with the nodes"
+    advice = f"{_CONTINUE}; `s3sync check --submit` shows whether the log directory is shared with the nodes"
     return RunError(f"{ended}{output} ({advice})", id="slurm.jobs-ended")
 
 

@@ -98,7 +98,7 @@ class JobFollower:
             self.update()
 
     def update(self) -> None:
-        """Read the progress from the work folder. It outlives a job, so Slurm's queue tells which jobs run."""
+        """Read the progress from the work folder. It outlives a job, so Slurm's queue shows which jobs run."""
         running = {job.task for job in self._jobs if not job.is_pending and job.state != "COMPLETING"}
         if finalizer := self._folder.progress(FINALIZER):
             is_running = None in running

@@ -1,4 +1,4 @@
-"""Hold what the jobs of a cluster upload are given, and what comes of each of them."""
+"""Hold what the jobs of a cluster upload are given, and the result of each."""
 
 from __future__ import annotations
 

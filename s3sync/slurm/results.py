@@ -18,4 +18,4 @@ def problem(text: str, *, id: str) -> CheckResult:  # noqa: A002 - as errors cal
 
 def no_answer(error: SlurmError) -> CheckResult:
     """Return the problem that a command of Slurm failed."""
-    return problem(f"{error} (is slurmctld up? `scontrol ping` tells)", id=error.id)
+    return problem(f"{error} (is slurmctld up? `scontrol ping` shows)", id=error.id)

@@ -1,6 +1,6 @@
-"""Whose log a state log is: it belongs to one folder, wherever that is moved or mounted.
+"""Decide which folder a state log belongs to: always the same one, also after it was moved or mounted elsewhere.
 
-Runs are named by their folder, so two folders of one name would share a log and the keys in S3. Nothing here writes.
+Runs are named by their folders, so two folders of one name would share a log and the keys in S3. Nothing here writes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from s3sync.runs import LocalFile, Run, local_files
 from s3sync.state.run_state import Proof, RunState
 from s3sync.text import pluralize, printable
 
-_SAMPLED = 16  # files whose bytes are compared with the log, besides the small ones that are a run's own
+_SAMPLED = 16  # files whose bytes are compared with the log, besides small ones in the root of the run
 _MOST_SAMPLED_BYTES = 8 * 1024 * 1024  # a larger file may have been sent in parts, and its ETag is no MD5
 _MD5_CHARS = 32
 # What instruments and people still write to while a run is uploaded, and later.
@@ -30,16 +30,16 @@ _MAY_CHANGE = re.compile(
 
 
 class Presence(NamedTuple):
-    """Whether a folder that a log names is there: `unknown` where that cannot be seen, with the reason."""
+    """The answer to whether a folder that a log names exists: `unknown`, with the reason, where that cannot be seen."""
 
     state: Literal["here", "gone", "unknown"]
     why: str = ""
 
 
 class Claim(NamedTuple):
-    """Whether a folder may go on with a log: it is its `own`, it was `moved` here, or the log is `another` folder's.
+    """The answer to whether a folder may use a log: it is its `own`, it was `moved` here, or it is `another` folder's.
 
-    `reason` is for people: where the folder was, or why it may not go on.
+    `reason` is for people: where the folder was, or why it may not use the log.
     """
 
     kind: Literal["own", "moved", "another"]
@@ -50,11 +50,11 @@ OWN = Claim("own")
 
 
 def presence(path: str, numbers: Sequence[int] = (), beside: str = "") -> Presence:
-    """Look for a folder at a path. One that cannot be examined is not gone: nor is one whose file system may not be
-    mounted, which leaves the mount point empty.
+    """Return whether there is a folder at a path.
 
-    `numbers` are those of the folder in its log (`local_files.read_folder_numbers`); a log without them is judged by
-    the device of the folder `beside` which it may have lain.
+    A folder that cannot be examined is not gone, nor is one whose file system may not be mounted: that leaves an empty
+    mount point. `numbers` are those of the folder in its log (`local_files.read_folder_numbers`). For a log without
+    them, the device of the folder `beside` it decides.
     """
     try:
         status = os.stat(path)
@@ -141,11 +141,11 @@ def claim(
     others: Sequence[Path],
     load: Callable[[], tuple[local_files.Listing, RunState | None]],
 ) -> Claim:
-    """Whether a folder may go on with the log that was `recorded` for the folder of that path.
+    """Return whether a folder may use the log that was written for the folder at the path `recorded`.
 
-    `others` are further folders that want it. Only where the old path is gone does it `load` what both say, or where
-    nobody can see that and the folder has its inode: its file system was mounted elsewhere. Raises RunError or
-    StateError as `load` does.
+    `others` are more folders of this name. The listing and the state are loaded only if the old path is gone, or if
+    that cannot be seen and the folder has the same inode: then its file system was mounted elsewhere. Raises what
+    `load` raises.
     """
     if not is_path(recorded) or is_same_folder(recorded, run.path):  # a relative one says nothing
         return OWN
@@ -164,20 +164,20 @@ def claim(
 
 
 def unclaimed(run: Run, others: Sequence[Path]) -> Claim:
-    """Hold all of them where no log says whose name it is: nobody wins by chance."""
+    """Return that none of several folders may be uploaded, because no log says which of them has the name."""
     return Claim("another", _several([run.path, *others])) if others else OWN
 
 
 def _several(folders: Sequence[Path]) -> str:
     names = sorted(printable(str(folder)) for folder in folders)
-    return f"{' and '.join(names)} have one name and one destination, so none of them is uploaded"
+    return f"{' and '.join(names)} have one name and one destination, so neither is uploaded"
 
 
 def difference(run: Run, listing: local_files.Listing, proven: Mapping[str, Proof]) -> str:
-    """Why the files of a folder are not those that were proven, empty if they may be: sizes, and the bytes of some.
+    """Return why the files of a folder are not those that were proven; empty if they may be.
 
-    Small files that people and tools write to later (samplesheets, InterOp) may differ, and files may have come or
-    gone.
+    Compares the sizes of all files and the bytes of some. Files that people and tools change later (samplesheets,
+    InterOp) may differ, and files may have been added or removed.
     """
     if not proven:
         return ""
@@ -194,7 +194,7 @@ def difference(run: Run, listing: local_files.Listing, proven: Mapping[str, Proo
 
 
 def _sample(both: Sequence[tuple[LocalFile, Proof]]) -> list[tuple[LocalFile, Proof]]:
-    """Return some files that their MD5 can compare, and whose times differ from what was proven."""
+    """Return some files whose bytes an MD5 can prove, and whose times are not those that were proven."""
     able = [
         (file, proof)
         for file, proof in both
@@ -213,5 +213,5 @@ def _has_other_bytes(run: Run, file: LocalFile, proof: Proof) -> bool:
     try:
         content = files.read_limited(run.path / file.path, _MOST_SAMPLED_BYTES)
     except OSError:
-        return False  # whoever uploads it says so
+        return False  # the upload reports it
     return hashlib.md5(content, usedforsecurity=False).hexdigest() != proof.etag.lower()

@@ -215,7 +215,7 @@ class Lease:
         silent = human_seconds(now() - self._renewed)
         return LeaseLostError(
             f"lost to {host}: {self._request.name} was taken over, because this process was silent for {silent}"
-            f" (was it paused, or cut off from the file server?); {host} goes on with it",
+            f" (was it paused, or cut off from the file server?); {host} continues with it",
             id="lock.taken-over",
         )
 
@@ -223,7 +223,7 @@ class Lease:
         silent = human_seconds(now() - self._renewed)
         return LeaseLostError(
             f"lost: the lease of {self._request.name} could not be renewed for {silent} ({self._last_problem}),"
-            " so another host may have taken it over; run the same command again to go on",
+            " so another host may have taken it over; run the same command again to continue",
             id="lock.not-renewed",
         )
 

@@ -1,4 +1,4 @@
-"""Choose the log directory of this user, and explain why one cannot be used. Nothing here writes."""
+"""Choose the log directory for this user, and explain why one cannot be used. Nothing here writes."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ DEFAULT = Path("/var/log/s3_upload")
 _INNER = ("locks", "leases", "uploads", "slurm", "cleanups", "restores")
 _READ, _WRITE = os.R_OK | os.X_OK, os.R_OK | os.W_OK | os.X_OK
 _EFFECTIVE = os.access in os.supports_effective_ids
-_NAMED = 3  # entries, where there is room for one line
+_MAX_NAMES = 3  # of entries in a message
 
 
 class Place(NamedTuple):
-    """A log directory. `note` says in one line why it is not the default, empty if it is."""
+    """A log directory. `note` is one line that explains why it is not the default; empty if it is."""
 
     path: Path
     note: str
 
 
 class Obstacle(NamedTuple):
-    """The folder that keeps this user from using a log directory: on the way to it, itself, or in it."""
+    """The folder that prevents this user from using a log directory: above it, itself, or in it."""
 
     path: Path
     reason: str
-    is_missing: bool = False  # the log directory is not there, and this user cannot make it in `path`
+    is_missing: bool = False  # the log directory does not exist, and this user cannot create it in `path`
 
 
 def for_upload(environ: Mapping[str, str], default: Path | None = None) -> Place:
-    """Return the default, or a folder of this user if the default cannot be written. Raises StateError."""
+    """Return the default, or a folder of this user if that cannot be written. Raises StateError if neither can."""
     default = default or DEFAULT
     obstacle = _obstacle(default, _WRITE, inner=False)
     if obstacle is None:
@@ -58,7 +58,7 @@ def for_upload(environ: Mapping[str, str], default: Path | None = None) -> Place
 
 
 def for_reading(environ: Mapping[str, str], default: Path | None = None) -> Place:
-    """Return the default, unless it is missing and `upload` has to use a folder of this user."""
+    """Return the default, or the folder of this user that `upload` uses if the default does not exist."""
     default = default or DEFAULT
     obstacle = _obstacle(default, _WRITE, inner=False)
     own = own_folder(environ) if obstacle and obstacle.is_missing else None
@@ -68,7 +68,7 @@ def for_reading(environ: Mapping[str, str], default: Path | None = None) -> Plac
 
 
 def own_folder(environ: Mapping[str, str]) -> Path | None:
-    """Return where programs of this user keep state, by the XDG specification; None if none can be written."""
+    """Return the folder for state in this user's home, by the XDG specification; None if none can be written."""
     homes = filter(None, [environ.get("HOME"), _home()])
     bases = [environ.get("XDG_STATE_HOME", ""), *(os.path.join(home, ".local", "state") for home in homes)]
     places = (Path(base) / "s3sync" for base in bases if os.path.isabs(base))
@@ -76,7 +76,7 @@ def own_folder(environ: Mapping[str, str]) -> Path | None:
 
 
 def require_readable(log_dir: Path) -> None:
-    """Raise StateError if this user cannot read what is there, with the command that can; it may be missing."""
+    """Raise StateError, with what to do, if this user cannot read the log directory. It may be missing."""
     obstacle = _obstacle(log_dir, _READ)
     if obstacle and not obstacle.is_missing:
         raise StateError(
@@ -85,15 +85,15 @@ def require_readable(log_dir: Path) -> None:
 
 
 def require_writable(log_dir: Path, config: Path | None = None) -> None:
-    """Raise StateError if this user cannot write there, with the text of `unwritable`."""
+    """Raise StateError, with the text of `unwritable`, if this user cannot write to the log directory."""
     if line := unwritable(log_dir, config):
         raise StateError(line, id="state.log-dir-unwritable")
 
 
 def unwritable(log_dir: Path, config: Path | None = None) -> str:
-    """Say in one line why this user cannot write there, and what to do; empty if that is possible.
+    """Return one line: why this user cannot write to the log directory, and what to do; empty if the user can.
 
-    `config` is the file that sets the log directory; without one, --log_dir does.
+    `config` is the file that sets the log directory; None if --log_dir does.
     """
     obstacle = _obstacle(log_dir, _WRITE)
     if obstacle is None:
@@ -104,12 +104,12 @@ def unwritable(log_dir: Path, config: Path | None = None) -> str:
 
 
 def entries_of_others(log_dir: Path) -> str:
-    """Say in one line which files there this user cannot use, and what to do; empty if there are none."""
+    """Return one line: which files of a log directory this user cannot use, and what to do; empty if none."""
     found = [path for path, mode in _entries(log_dir) if not _may(path, mode)]
-    if not found or _reason(log_dir) == os.strerror(errno.EROFS):  # then their owner means nothing
+    if not found or _reason(log_dir) == os.strerror(errno.EROFS):  # on a read-only disk the owner does not matter
         return ""
-    names = ", ".join(printable(str(path.relative_to(log_dir))) for path in found[:_NAMED])
-    more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
+    names = ", ".join(printable(str(path.relative_to(log_dir))) for path in found[:_MAX_NAMES])
+    more = f" and {len(found) - _MAX_NAMES:,} more" if len(found) > _MAX_NAMES else ""
     owners = ", ".join(sorted({_owner(path) for path in found}))
     return (
         f"in {printable(str(log_dir))} this user cannot use {names}{more}, which belong to {owners}"
@@ -118,7 +118,7 @@ def entries_of_others(log_dir: Path) -> str:
 
 
 def _obstacle(log_dir: Path, mode: int, *, inner: bool = True) -> Obstacle | None:
-    """Return what keeps this user from using the folder, the outermost first; missing folders can be made."""
+    """Return the outermost folder that prevents this user from using the log directory; None if it can be used."""
     for folder in (*reversed(log_dir.parents), log_dir):
         if not os.path.lexists(folder):  # in a folder that this user may pass
             return (
@@ -165,7 +165,7 @@ def _advice(log_dir: Path, obstacle: Obstacle, elsewhere: str) -> str:
 
 
 def _config_line(config: Path, log_dir: Path) -> str:
-    """Return the line that moves the log directory to where this user can write."""
+    """Return advice: the line of the config that moves the log directory to where this user can write."""
     own = own_folder(os.environ)
     where = printable(str(config))
     if own is None or own == log_dir:
@@ -176,7 +176,7 @@ def _config_line(config: Path, log_dir: Path) -> str:
 
 
 def _entries(log_dir: Path) -> Iterator[tuple[Path, int]]:
-    """Yield what this program has there, and what it has to be able to do with that."""
+    """Yield the files and folders of this program in the log directory, with the access mode that it needs."""
     for folder in (log_dir, *(log_dir / name for name in _INNER)):
         with contextlib.suppress(OSError), os.scandir(folder) as found:
             for entry in found:
@@ -198,7 +198,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether it is this user's, or not there: under a shared folder somebody else may have made it first."""
+    """Return whether a path is this user's, or free: in a shared folder somebody else may have created it first."""
     try:
         return os.lstat(path).st_uid == os.geteuid()
     except FileNotFoundError:
@@ -208,7 +208,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _reason(path: Path) -> str:
-    """Why this user may not write there, or not even read."""
+    """Return why this user may not write to a path, or read it."""
     with contextlib.suppress(OSError):
         if os.statvfs(path).f_flag & os.ST_RDONLY and _may(path, _READ):
             return os.strerror(errno.EROFS)

@@ -1,4 +1,4 @@
-"""What is known of one run at one destination, as a value, and the events that lead from one such value to the next."""
+"""Hold what is known of one run at one destination, and the transitions from one such state to the next."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class RunState:
     completed: bool = False
     proven: Mapping[str, Proof] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)  # path in the run -> reason
-    skipped: Mapping[str, str] = field(default_factory=dict)  # what has no bytes of its own -> what it is
+    skipped: Mapping[str, str] = field(default_factory=dict)  # what has no bytes -> what it is
     total_local_files: int = 0
     started: str = ""
     finished: str = ""
@@ -83,7 +83,7 @@ class RunState:
     still_since: int = 0  # ns; set while streaming: files modified after this time are no longer proven. 0: complete
     orderly: bool = False  # the last call ended cleanly, and S3 holds nothing unproven
     parts_since: str = ""  # since when a killed call may have left parts of multipart uploads in S3; empty: none
-    completion_object: str = ""  # the ETag of the completion object; empty: it is not there, or not wanted
+    completion_object: str = ""  # the ETag of the completion object; empty: it is not there, or not requested
     on_complete: str = ""  # what is known of the user's command: hook.PENDING, hook.DONE, or why it failed
     attempts: int = 0  # calls since the last one that completed the run or made progress
     manifest_files: int = 0  # of an analysis: how many files are checked against its Manifest.tsv; 0: it has none

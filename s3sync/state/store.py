@@ -337,7 +337,7 @@ def _shortage(folder: Path, expected_files: int) -> str:
     needed = expected_files * _BYTES_PER_FILE
     if (free := shutil.disk_usage(folder).free) >= needed:
         return ""
-    left = f"{human_bytes(free)} left, {human_bytes(needed)} wanted for {pluralize(expected_files, 'file')}"
+    left = f"{human_bytes(free)} left, {human_bytes(needed)} needed for {pluralize(expected_files, 'file')}"
     return f"{os.strerror(errno.ENOSPC)}: {left}"
 
 

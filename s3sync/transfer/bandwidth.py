@@ -32,7 +32,7 @@ GRACE_SECONDS = 120.0  # most batches are done after that time, so that nothing 
 class Window(NamedTuple):
     """A part of some days, in minutes since midnight, and the rate in bytes a second that holds then.
 
-    A window that ends before it starts goes on into the next day.
+    A window that ends before it starts continues into the next day.
     """
 
     days: frozenset[int]  # on which it starts; 0 is Monday

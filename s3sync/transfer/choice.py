@@ -8,7 +8,7 @@ from s3sync.aws.etag import Multipart
 from s3sync.aws.objects import RemoteObject, Verify
 from s3sync.runs import LocalFile
 
-_WORTH_A_REQUEST = 750_000_000  # bytes whose MD5 costs more CPU time than head-object, a process of its own
+_WORTH_A_REQUEST = 750_000_000  # bytes whose MD5 costs more CPU time than head-object, a separate process
 
 
 class EvidenceChoice:

@@ -1,4 +1,4 @@
-"""Write the completion object, which tells event-driven pipelines that a run is complete in S3, and what it holds.
+"""Write the completion object, which shows event-driven pipelines that a run is complete in S3, and what it holds.
 
 It is the last object of a run, and is uploaded like each of its files: sent by `aws s3 cp`, read back, and verified.
 """

@@ -71,7 +71,7 @@ class ConcurrencyController:
         clock: Callable[[], float] = time.monotonic,
         is_limited: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`is_limited` tells whether the processes share a limit now, so that more of them would not help."""
+        """`is_limited` says whether the processes share a limit now, so that more of them would not help."""
         self.size = base
         self.max_size = max_size
         self._base = base

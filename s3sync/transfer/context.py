@@ -1,4 +1,4 @@
-"""What all steps of one upload share, as one value: the request, the run, the AWS CLI, and where they run."""
+"""Hold what all steps of one upload share: the request, the run, the AWS CLI, and the work folder."""
 
 from __future__ import annotations
 

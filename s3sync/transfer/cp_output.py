@@ -24,7 +24,7 @@ class FailureLines:
     def __init__(self, destination: Destination, run_id: str, batch: Batch, sanitize: Callable[[str], str]) -> None:
         self.by_path: dict[str, str] = {}
         self.error_lines: deque[diagnosis.ErrorLine] = deque(maxlen=_KEPT_LINES)  # the last, without file names
-        self.unreachable = ""  # the last words about S3 being out of reach, unless it was reached since
+        self.unreachable = ""  # the last line about S3 being out of reach, unless it was reached since
         self.in_a_row = 0  # failures since the last file that was uploaded
         self._denied_in_a_row = 0  # those of them that S3 may deny because of their keys
         self._last = ""

@@ -15,7 +15,7 @@ from s3sync.state import Proof
 from s3sync.text import printable
 from s3sync.transfer.proof import Evidence, Mismatch, kind_of, prove_object
 
-_OF_UNSAID_PARTS = ("multipart, -0", "multipart, -1")  # of servers that do not tell the number of parts
+_OF_UNSAID_PARTS = ("multipart, -0", "multipart, -1")  # of servers that do not give the number of parts
 CONTENT = "content"  # in `Proof.verified_by`: the object was read back, and has the bytes of the disk
 
 PartSize = Callable[[int], "int | None"]  # by the size of a file
@@ -68,7 +68,7 @@ class Judge:
         part_size: PartSize,
         may_trust: MayTrust,
     ) -> None:
-        """`may_trust` tells for which objects the size is a proof where ETags are opaque: our own uploads."""
+        """`may_trust` says for which objects the size is a proof where ETags are opaque: our own uploads."""
         self._reader = reader
         self._evidence = evidence
         self._trust = trust

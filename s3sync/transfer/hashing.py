@@ -18,7 +18,7 @@ _TASK_FILES = 250  # or its files: one task for each file would cost 1 ms
 
 
 class FileHashes(NamedTuple):
-    """The hashes of a file: its ETag, without quotes, and the MD5 of the whole file if that was wanted.
+    """The hashes of a file: its ETag, without quotes, and the MD5 of the whole file if that was requested.
 
     `damage` says why it must not be uploaded: its CRC-32 is not the one that the instrument took. With `sums`, the file
     is to be proven by its CRC-32, and `etag` is empty.
@@ -35,7 +35,7 @@ def _never(_file: LocalFile) -> bool:
 
 
 class Hasher:
-    """Computes expected ETags, and MD5s if wanted, in threads; a task has many small files.
+    """Computes expected ETags, and MD5s if requested, in threads; a task has many small files.
 
     `expected` has the CRC-32 that files must have, by path. Of files that `uses_checksum` it computes the CRC-32 alone.
     """

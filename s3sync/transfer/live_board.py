@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class LiveBoard:
-    """A part of the terminal that shows the uploads that go on; it is there while there are any."""
+    """A part of the terminal that shows the running uploads; it is there while there are any."""
 
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False)

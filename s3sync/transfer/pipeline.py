@@ -1,4 +1,4 @@
-"""One pass: send batches with several processes at once, hash them, and read back from S3 what has arrived."""
+"""Run one pass: send batches with several processes at once, hash them, and read back from S3 what arrived."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def prove_object(
     """Return the proof that S3 holds this file, or why there is none: a Mismatch if only the ETag differs.
 
     `expected` is the ETag computed from the local bytes; None if only sizes are compared. `evidence` is used only for
-    objects whose ETag is no MD5, or has parts of another size than ours. `are_md5s` tells whether ETags of a kind are
+    objects whose ETag is no MD5, or has parts of another size than ours. `are_md5s` says whether ETags of a kind are
     known to be MD5s on this server.
     """
     if not isinstance(seen, RemoteObject) or seen.size != file.size:

@@ -16,7 +16,7 @@ IsOurs = Callable[[LocalFile, objects.RemoteObject], bool]
 
 
 class Prover:
-    """Proves files of one run; `is_ours` tells which objects this call has sent."""
+    """Proves files of one run; `is_ours` says which objects this call has sent."""
 
     def __init__(
         self, reader: objects.ObjectReader, hasher: Hasher, trust: EtagTrust, choice: EvidenceChoice, is_ours: IsOurs

@@ -207,7 +207,7 @@ class Executor(Protocol):
     def collect(
         self, request: UploadRequest, run: Run, store: StateStore, state: RunState | None, stop: StopRequest
     ) -> RunState | None:
-        """Return the state with what was uploaded elsewhere; raises BusyError while that goes on."""
+        """Return the state with what was uploaded elsewhere; raises BusyError while that continues."""
 
     def submit(self, handover: Handover, files: Sequence[LocalFile]) -> None:
         """Take these files; raises SlurmError or StateError if it takes none of them."""

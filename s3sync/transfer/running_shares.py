@@ -1,4 +1,4 @@
-"""Know the share of the bandwidth that each running process of all uploads was given."""
+"""Record the share of the bandwidth that each running process of all uploads was given."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from s3sync.text import pluralize, printable
 _MAX_NAMES_SHOWN = 5  # of what is left out
 
 # Instruments write the bulk of a run once, cycle by cycle. Texts, logs and InterOp they write again and again, and
-# markers tell others that the run is complete: while the instrument writes, these wait.
+# markers mean to others that the run is complete: while the instrument writes, these wait.
 _REWRITTEN_UNTIL_END = re.compile(
     r"[^/]*"  # in the root
     r"|(.*/)?\.[^/]*(/.*)?"  # hidden: what copying tools and NFS rename or remove in the end

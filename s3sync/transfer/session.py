@@ -1,4 +1,4 @@
-"""One call of `upload`, from the first contact with S3 to the saved state: the only place where its stages meet."""
+"""Run the stages of one call of `upload`, from the first contact with S3 to the saved state."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class UploadSession:
         self._completion: run_state.Completion | None = None
 
     def run_stages(self, *, resumed: bool, certain: bool = False) -> SessionResult:
-        """Run all stages. If they raise an S3SyncError, the state is saved with what was verified, and it goes on.
+        """Run all stages. If they raise an S3SyncError, the state is saved with what was verified, and it propagates.
 
         `resumed` says that there is a log; `certain` that S3 holds what the log says, and nothing else.
         """
@@ -91,7 +91,7 @@ class UploadSession:
         except InterruptedBySignal as stopped:
             self._save_final_state()
             raise InterruptedBySignal(
-                stopped.exit_code - 128, f"{stopped}: {self._progress_text()}; the same command goes on from there"
+                stopped.exit_code - 128, f"{stopped}: {self._progress_text()}; the same command continues from there"
             ) from None
         except S3SyncError as error:
             if not resumed and self._is_first_call and self._is_misdirected(error):
@@ -356,7 +356,7 @@ class UploadSession:
 
 
 def start_state(state: RunState, selection: UploadSelection, executor: Executor | None = None) -> RunState:
-    """Return the state at the start of a call. The finalizer goes on with an upload that was started elsewhere."""
+    """Return the state at the start of a call. The finalizer continues an upload that was started elsewhere."""
     now = state.started if executor and executor.is_finalizer else now_iso()
     files = (*selection.files, *selection.waiting)
     return state.started_call(files, total=selection.total, still_since=selection.still_since, now=now)

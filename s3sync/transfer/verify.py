@@ -51,22 +51,22 @@ class Verification:
     differing: dict[str, str] = field(default_factory=dict)
     extra: list[str] | None = None
     why_unlisted: str = ""  # why `extra` is not known
-    rows: list[Row] = field(default_factory=list)  # of the manifest, if one is wanted: the proven files
+    rows: list[Row] = field(default_factory=list)  # of the manifest, if one is requested: the proven files
     manifest: Path | None = None  # where it is
     manifest_error: str = ""  # why it is not there
     seconds: float = 0.0
     remote: Mapping[str, objects.RemoteObject] | None = None  # all that S3 has of the run; None as with `extra`
-    identities: dict[str, local_files.FileIdentity] | None = None  # of each file while it was read, if wanted
+    identities: dict[str, local_files.FileIdentity] | None = None  # of each file while it was read, if requested
     elsewhere: list[log_format.LoggedRun] = field(default_factory=list)  # other places of this run, by the state logs
 
     @property
     def identical(self) -> bool:
-        """Return whether disk and S3 hold the same files and bytes, as far as ETags and checksums can tell."""
+        """Return whether disk and S3 hold the same files and bytes, as far as ETags and checksums can show."""
         return bool(self.proven) and not self.differing and not self.extra and not self.by_size
 
     @property
     def ok(self) -> bool:
-        """Return whether they are identical, and the manifest is written if one was wanted."""
+        """Return whether they are identical, and the manifest is written if one was requested."""
         return self.identical and not self.manifest_error
 
     @property
@@ -84,7 +84,7 @@ def verify(
     *,
     remember: bool = False,
 ) -> Verification:
-    """Compare every file; write nothing but the manifest, if one is wanted (an absolute path).
+    """Compare every file; write nothing but the manifest, if one is requested (an absolute path).
 
     With `remember` the files' identities are kept, and a file that was touched meanwhile in any way counts as changed.
     Raises RunError, AwsError, StoppedError; and, before any work, UsageError or StateError for a place where no
@@ -264,7 +264,7 @@ class _Comparison:
 
 
 def _needs_head(file: LocalFile, seen: objects.ObjectState, hashed: FileHashes | None) -> bool:
-    """Return whether only head-object can tell: the same size with another ETag, which may be no MD5; or missing."""
+    """Return whether only head-object can decide: the same size with another ETag, which may be no MD5; or missing."""
     if isinstance(seen, objects.Absent):
         return seen.listed  # the reader asks for a few of these: the listing may be wrong
     if hashed is None or not isinstance(seen, objects.RemoteObject) or not seen.listed or seen.size != file.size:

@@ -197,7 +197,9 @@ def test_cli_killed_between_two_parts_leaves_an_upload(server: S3Server, tmp_pat
 
 
 def test_head_get_delete(server: S3Server, s3: Any) -> None:
-    s3.put_object(Bucket="b", Key="k", Body=b"abc", ContentType="text/x", Metadata={"run": "7"}, StorageClass="GLACIER_IR")
+    s3.put_object(
+        Bucket="b", Key="k", Body=b"abc", ContentType="text/x", Metadata={"run": "7"}, StorageClass="GLACIER_IR"
+    )
 
     head = s3.head_object(Bucket="b", Key="k")
     got = s3.get_object(Bucket="b", Key="k")

@@ -238,7 +238,7 @@ def insist(process: subprocess.Popen[str]) -> tuple[int, str]:
 def test_a_second_interrupt_ends_at_once_with_all_that_was_started(
     lab: Lab, tiny_run: Path, quick_aws: FakeAws, server: S3Server
 ) -> None:
-    """An `aws` that takes no notice, with a child of its own; the same command goes on from there."""
+    """An `aws` that takes no notice, with a child of its own; the same command continues from there."""
     pids = lab.root / "pids"
     deaf = (
         "if 'cp' in argv:\n"

@@ -371,7 +371,7 @@ def test_on_a_terminal_only_the_word_goes_on(lab: Lab, server: S3Server, stored:
         server.put(BUCKET, f"{run.name}/{path}", content)
     write_log(lab, run)
 
-    code, shown = on_terminal(lab, ("cleanup", "--config", lab.config_for(run), "--delete"), "to go on: ", answer)
+    code, shown = on_terminal(lab, ("cleanup", "--config", lab.config_for(run), "--delete"), "to continue: ", answer)
 
     assert "  'ok\\x1b[2J\\u202e 0 files\\nType `no`'" in shown
     assert "\x1b[2J" not in shown
@@ -574,7 +574,8 @@ def test_a_signal_ends_it_between_two_files(lab: Lab, server: S3Server, tiny_run
 
     assert (process.returncode, out) == (143, "")
     told = re.search(
-        r"s3sync: interrupted by SIGTERM: (\d+) of 504 files of .* deleted \(run the same command again to go on\)", err
+        r"s3sync: interrupted by SIGTERM: (\d+) of 504 files of .* deleted \(run the same command again to continue\)",
+        err,
     )
     assert told
     assert len(tree(tiny_run)) == 504 - int(told[1]) >= 2

@@ -497,7 +497,7 @@ def is_ended_in_order(lab: Lab, server: S3Server, run: Path, aws: str, signum: s
     assert (process.returncode, out) == (128 + signum, "")
     assert server.uploads(BUCKET) == [], "no parts are left"
     assert f"s3sync: interrupted by {signum.name}: " in err
-    assert re.search(r"files proven(, \d+ more sent and not compared yet)?; the same command goes on from there", err)
+    assert re.search(r"files proven(, \d+ more sent and not compared yet)?; the same command continues from there", err)
     assert "Traceback" not in err
     log = lab.log(run)
     assert (log["completed"], log["failed_upload_files"]) == (False, [])

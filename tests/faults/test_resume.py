@@ -75,7 +75,7 @@ def test_ctrl_c_ends_the_children_and_saves_the_state(
 
     assert (process.returncode, out) == (130, "")
     assert "s3sync: interrupted by SIGINT: " in err
-    assert re.search(r"files proven(, \d+ more sent and not compared yet)?; the same command goes on from there", err)
+    assert re.search(r"files proven(, \d+ more sent and not compared yet)?; the same command continues from there", err)
     assert "Traceback" not in err
     log = lab.log(run)
     assert log["completed"] is False

@@ -1,6 +1,6 @@
 """Keep what is downloaded in a private folder beside the run folder, and move it into place when it is proven.
 
-`in` has what the AWS CLI writes, `ready` what is proven. Both survive a killed call, and the next one goes on with
+`in` has what the AWS CLI writes, `ready` what is proven. Both survive a killed call, and the next one continues with
 them. Where no run folder is, `ready` becomes it in one step; otherwise each file is added, and none is replaced unless
 the user said so. Folders are opened one by one and no link is followed, so nothing is written outside.
 """

@@ -1105,6 +1105,6 @@ def test_without_room_for_the_log_nothing_is_begun(tmp_path: Path) -> None:
     store = store_for(tmp_path)
     store.prepare(1000)
     with pytest.raises(
-        StateError, match=r"No space left on device: .* left, 700\.0 TB wanted for 1,000,000,000,000 files \(give a wr"
+        StateError, match=r"No space left on device: .* left, 700\.0 TB needed for 1,000,000,000,000 files \(give a wr"
     ):
         store.prepare(10**12)
