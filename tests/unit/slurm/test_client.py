@@ -1,4 +1,4 @@
-"""What is asked of Slurm: by the config and by the command line, as the words that `sbatch` gets."""
+"""What is asked of Slurm: by the config and by the command line, as the arguments of `sbatch`."""
 
 from __future__ import annotations
 
