@@ -335,20 +335,17 @@ def test_an_orderly_end_owes_nothing(lab: Lab, server: S3Server, run: Path) -> N
     assert lab.log(run)["parts_since"] == ""
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_no_parts_even_if_the_child_has_to_be_killed(
-    lab: Lab, server: S3Server, run: Path, signum: signal.Signals
-) -> None:
+def test_a_signal_leaves_no_parts_even_if_the_child_has_to_be_killed(lab: Lab, server: S3Server, run: Path) -> None:
     """S3 does not answer the part, so that the CLI waits for it instead of aborting."""
     server.add_fault(Fault("hang", operation="UploadPart", count=None))
     process = lab.start(*lab.words(run))
     server.wait_for("UploadPart", 1)
 
-    process.send_signal(signum)
+    process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=120)
 
-    assert process.returncode == 128 + signum
-    assert f"interrupted by {signum.name}" in err
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "interrupted by SIGTERM" in err
     assert server.uploads(BUCKET) == []
     assert lab.log(run)["parts_since"] == ""
     server.clear_faults()
