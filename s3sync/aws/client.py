@@ -132,6 +132,10 @@ class AwsCli:
         """Return whether requests are sent without TLS, as far as the options say."""
         return any(option.startswith("--endpoint-url=http://") for option in self._endpoint_options)
 
+    def report_plugin_problem(self, reason: str = "") -> str:
+        """Return why small files take the CLI's own way: what the plugin said, or why it is not loaded; but once."""
+        return self._plugin.report_once(reason) if self._plugin else ""
+
     @property
     def supports_crt(self) -> bool:
         """Return whether this version, once `version` was called, has the CRT transfer client."""

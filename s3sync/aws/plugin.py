@@ -24,6 +24,7 @@ class CliPlugin:
         self._lock = threading.Lock()
         self._folder = work / "plugin"
         self._configs: dict[Path, Path] = {}
+        self._is_reported = False
         self.problem = ""  # why it is not loaded any more
 
     def prepare(self, environ: Mapping[str, str], version: str) -> dict[str, str]:
@@ -47,6 +48,13 @@ class CliPlugin:
             return False
         self.problem = "the AWS CLI does not find the plugin"
         return True
+
+    def report_once(self, reason: str = "") -> str:
+        """Return why small files take the CLI's own way, as the plugin says or as is known here; then no more."""
+        with self._lock:
+            problem = "" if self._is_reported else reason or self.problem
+            self._is_reported = self._is_reported or bool(problem)
+            return problem
 
     def _config(self, config: Path, *, is_legacy: bool) -> Path:
         """Return a copy of this AWS config that names the plugin. It is written once."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from s3sync.aws import causes
 from s3sync.aws.multipart import IncompleteUploads
-from s3sync.aws.receipts import Hello, ObjectStored, PartStored, Receipt
+from s3sync.aws.receipts import FellBack, Hello, ObjectStored, PartStored, Receipt
 from s3sync.runs import Run
 from s3sync.transfer.bandwidth import Ahead, Throttle
 from s3sync.transfer.batch_progress import HTTP_READS, TLS_READS, ProgressCounter, TransferProgress
@@ -82,6 +82,7 @@ class BatchSender:
             url = self._request.destination.url(self._run.run_id)
             argv = self._aws.upload_argv(str(folder), url, self._request.storage)
             ended = self._aws.run_streaming(argv, process, config)
+        self._say_if_slow()
         self.has_ended(process.pid)
         count = self._counter.ended(batch, succeeded=ended.succeeded)
         uploaded = count.lines
@@ -137,6 +138,13 @@ class BatchSender:
             self._counter.take(batch.number, receipt)
         elif isinstance(receipt, Hello):
             self._counter.begin_receipts(batch.number)
+            self._say_if_slow("" if receipt.is_fast else receipt.reason)
+        elif isinstance(receipt, FellBack):
+            self._say_if_slow(receipt.reason)
+
+    def _say_if_slow(self, reason: str = "") -> None:
+        if problem := self._aws.report_plugin_problem(reason):
+            self._context.display.say(f"note: the AWS CLI sends small files in its own, slower way: {problem}")
 
     def give_up(self, pid: int, failures: int) -> None:
         """End a process that has failed with so many files in a row."""

@@ -323,11 +323,27 @@ def test_a_cli_that_does_not_find_the_plugin_is_started_again_without_it(
 
 @pytest.mark.parametrize("client", ["auto", "default"])
 def test_the_plugin_is_loaded_unless_that_is_switched_off(
-    lab: Lab, server: S3Server, small_run: Path, fake_aws: FakeAws, client: str
+    lab: Lab, server: S3Server, small_run: Path, client: str
 ) -> None:
-    seen = lab.root / "config"
-    aws = fake_aws(f"if 'cp' in argv: open({str(seen)!r}, 'a').write(open(os.environ['AWS_CONFIG_FILE']).read())")
-    result = lab.upload(small_run, "--transfer_client", client, "--aws_command", aws)
+    with server.recording_headers() as headers:
+        result = lab.upload(small_run, "--transfer_client", client)
     assert result.code == 0, result.err
-    assert ("s3sync_cli_plugin" in seen.read_text()) == (client == "auto")
+    puts = ["expect" in each for each in headers if "x-amz-sdk-checksum-algorithm" in each]
+    assert len(puts) >= len(tree(small_run))
+    assert all(puts) == (client == "default")
+    is_proven(lab, small_run, server)
+
+
+def test_why_the_fast_path_is_not_used_is_said_once(lab: Lab, server: S3Server, small_run: Path) -> None:
+    (lab.home / ".aws").mkdir()
+    (lab.home / ".aws/config").write_text("[default]\ncli_history = enabled\n")
+    result = lab.upload(small_run)
+    assert result.code == 0, result.err
+    assert result.err.count("in its own, slower way: the AWS CLI records its requests (cli_history)") == 1
+    is_proven(lab, small_run, server)
+
+
+def test_nothing_is_said_of_a_fast_path_that_is_used(lab: Lab, server: S3Server, small_run: Path) -> None:
+    result = lab.upload(small_run)
+    assert (result.code, "slower way" in result.err) == (0, False)
     is_proven(lab, small_run, server)

@@ -1,0 +1,64 @@
+"""How the processes of the AWS CLI are made to load the plugin, and when they are not."""
+
+from __future__ import annotations
+
+import configparser
+import stat
+from pathlib import Path
+
+import pytest
+
+from s3sync.aws.plugin import MODULE, CliPlugin
+
+CONFIG = "[default]\nregion = eu-west-2\ns3 =\n  max_concurrent_requests = 7\n\n[plugins]\nuser = theirs\n{more}"
+
+
+def write_config(work: Path, more: str = "") -> Path:
+    path = work / "aws-config"
+    path.write_text(CONFIG.format(more=more))
+    return path
+
+
+@pytest.mark.parametrize("version", ["aws-cli/1.46.3", "aws-cli/2.9.19 Python/3.11.2"])
+def test_a_copy_of_the_config_names_the_plugin(tmp_path: Path, version: str) -> None:
+    config = write_config(tmp_path, "cli_legacy_plugin_path = /theirs\n" if "/2" in version else "")
+    environ = CliPlugin(tmp_path).prepare({"AWS_CONFIG_FILE": str(config), "PYTHONPATH": "/more"}, version)
+    copy = Path(environ["AWS_CONFIG_FILE"])
+    folder, _, more = environ["PYTHONPATH"].partition(":")
+    assert more == "/more"
+    assert (Path(folder) / f"{MODULE}.py").exists()
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert stat.S_IMODE(Path(folder).stat().st_mode) == 0o700
+    parser = configparser.RawConfigParser()
+    parser.read(copy)
+    folders = {"cli_legacy_plugin_path": f"{folder}:/theirs"} if "/2" in version else {}
+    assert dict(parser["plugins"]) == {"user": "theirs", MODULE: MODULE, **folders}
+    assert parser["default"]["s3"] == "\nmax_concurrent_requests = 7"
+    assert config.read_text() == write_config(tmp_path, "").read_text() or "/2" in version, "the original is as it was"
+
+
+@pytest.mark.parametrize("version", ["", "aws-cli/3.0", "something else"])
+def test_an_unknown_version_loads_nothing_and_that_is_said_once(tmp_path: Path, version: str) -> None:
+    plugin = CliPlugin(tmp_path)
+    environ = {"AWS_CONFIG_FILE": str(write_config(tmp_path))}
+    assert plugin.prepare(environ, version) == environ
+    assert "unknown version" in plugin.report_once()
+    assert plugin.report_once() == ""
+    assert plugin.report_once("another reason") == ""
+
+
+def test_a_cli_that_cannot_find_it_is_not_asked_again(tmp_path: Path) -> None:
+    plugin = CliPlugin(tmp_path)
+    environ = {"AWS_CONFIG_FILE": str(write_config(tmp_path))}
+    assert plugin.prepare(environ, "aws-cli/1.46.3") != environ
+    assert not plugin.has_failed("ModuleNotFoundError: No module named 'theirs'")
+    assert plugin.has_failed(f"ModuleNotFoundError: No module named '{MODULE}'")
+    assert plugin.prepare(environ, "aws-cli/1.46.3") == environ
+    assert "does not find the plugin" in plugin.report_once()
+
+
+def test_a_config_that_cannot_be_copied_is_used_as_it_is(tmp_path: Path) -> None:
+    plugin = CliPlugin(tmp_path)
+    environ = {"AWS_CONFIG_FILE": str(tmp_path / "none")}
+    assert plugin.prepare(environ, "aws-cli/1.46.3") == environ
+    assert "cannot prepare the plugin" in plugin.report_once()
