@@ -5,7 +5,8 @@ the lease, a host creates the file with the next number, which only one host can
 heartbeat.
 
 Times of two hosts are never compared. A holder whose file changes is alive. One whose file stays the same in a number
-of polls, one heartbeat apart, is dead.
+of polls, one heartbeat apart, is dead. No library does this: flufl.lock compares mtimes with the local clock, and
+filelock's SoftFileLease ends a live lease when the file server fails over.
 """
 
 from __future__ import annotations
