@@ -57,7 +57,7 @@ examples:
   benchmark.py --workloads novaseq --tls
       large files, over TLS
   benchmark.py --growth
-      planning, ticks and resumed uploads
+      planning, scans and resumed uploads
   benchmark.py --live
       a run that goes up while it is written; about 5 minutes
   benchmark.py --capacity

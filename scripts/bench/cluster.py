@@ -78,8 +78,8 @@ def measure(site: LocalSite, workload: Workload, nodes: int, number: int, aws: s
         work = Path(folder)
         if nodes:
             return _on_cluster(place, workload, work, nodes, number, aws)
-        words = ("taskset", "--cpu-list", str(_cores()[0]), *_words(workload, place, work, aws), "--cores=1")
-        usage = run_together([Command(words, _environ(place))], work / "output", [place.pid])
+        argv = ("taskset", "--cpu-list", str(_cores()[0]), *_argv(workload, place, work, aws), "--cores=1")
+        usage = run_together([Command(argv, _environ(place))], work / "output", [place.pid])
         served = place.stop()
         assert served is not None, "the server is ours"
         arrived = sum(served.requests[operation] for operation in _STORING)
@@ -96,8 +96,8 @@ def _on_cluster(place: Place, workload: Workload, work: Path, nodes: int, number
     for name in ("cluster", "log"):
         (work / name).mkdir()
     with slurm_cluster(work / "cluster", nodes, cpus=1, pinned=True) as cluster:
-        words = (*_words(workload, place, work, aws), "--executor=slurm", f"--nodes={nodes}")
-        pinned = ("taskset", "--cpu-list", str(_cores()[-1]), *words)
+        argv = (*_argv(workload, place, work, aws), "--executor=slurm", f"--nodes={nodes}")
+        pinned = ("taskset", "--cpu-list", str(_cores()[-1]), *argv)
         began = time.time()
         with _watched(work / "log" / "slurm", cluster) as seen:
             usage = run_together([Command(pinned, {**_environ(place), **cluster.env})], work / "output", [place.pid])
@@ -128,10 +128,10 @@ def _on_cluster(place: Place, workload: Workload, work: Path, nodes: int, number
     )
 
 
-def _words(workload: Workload, place: Place, work: Path, aws: str) -> tuple[str, ...]:
-    words = (sys.executable, "-m", "s3sync", "upload", "--skip_check", f"--local_path={workload.folder}")
+def _argv(workload: Workload, place: Place, work: Path, aws: str) -> tuple[str, ...]:
+    argv = (sys.executable, "-m", "s3sync", "upload", "--skip_check", f"--local_path={workload.folder}")
     where = (f"--bucket={place.bucket}", f"--remote_path={place.base}", f"--log_dir={work / 'log'}")
-    return (*words, *where, f"--aws_command={aws}")
+    return (*argv, *where, f"--aws_command={aws}")
 
 
 def _environ(place: Place) -> dict[str, str]:

@@ -81,19 +81,19 @@ class Contender(NamedTuple):
 
 def _s3sync(*options: str) -> Callable[[Setting], list[Command]]:
     def prepare(setting: Setting) -> list[Command]:
-        words = [sys.executable, *_program_words(setting.variation), "upload", "--skip_check"]
-        words += [f"--local_path={setting.workload.folder}"]
-        words += [f"--bucket={setting.bucket}", f"--remote_path={setting.prefix}"]
-        words += [f"--cores={setting.pair.cores}", f"--threads={setting.pair.threads}"]
-        words += [f"--log_dir={setting.work / 'log'}", f"--aws_command={setting.aws}"]
-        words += options
-        words += setting.variation.options  # last, so that they stand
-        return [Command(tuple(words), {**setting.environ, "PYTHONPATH": str(ROOT)})]
+        argv = [sys.executable, *_program_argv(setting.variation), "upload", "--skip_check"]
+        argv += [f"--local_path={setting.workload.folder}"]
+        argv += [f"--bucket={setting.bucket}", f"--remote_path={setting.prefix}"]
+        argv += [f"--cores={setting.pair.cores}", f"--threads={setting.pair.threads}"]
+        argv += [f"--log_dir={setting.work / 'log'}", f"--aws_command={setting.aws}"]
+        argv += options
+        argv += setting.variation.options  # last, so that they stand
+        return [Command(tuple(argv), {**setting.environ, "PYTHONPATH": str(ROOT)})]
 
     return prepare
 
 
-def _program_words(variation: Variation) -> list[str]:
+def _program_argv(variation: Variation) -> list[str]:
     """How Python is to run this program, with some of its constants replaced before it begins."""
     if not variation.constants:
         return ["-m", "s3sync"]
@@ -121,9 +121,9 @@ def _crt(setting: Setting) -> list[Command]:
     config = setting.work / "aws-config"
     config.write_text("[default]\ns3 =\n  preferred_transfer_client = crt\n", encoding="utf-8")
     endpoint = setting.environ.get("AWS_ENDPOINT_URL")
-    words = [setting.aws, *(["--endpoint-url", endpoint] if endpoint else []), "s3", "cp", "--recursive"]
-    words += ["--no-progress", str(setting.workload.folder), setting.url]
-    return [Command(tuple(words), {**setting.environ, "AWS_CONFIG_FILE": str(config)})]
+    argv = [setting.aws, *(["--endpoint-url", endpoint] if endpoint else []), "s3", "cp", "--recursive"]
+    argv += ["--no-progress", str(setting.workload.folder), setting.url]
+    return [Command(tuple(argv), {**setting.environ, "AWS_CONFIG_FILE": str(config)})]
 
 
 def _with_other(prepare: Callable[[Setting], list[Command]]) -> Callable[[Setting], list[Command]]:
@@ -133,10 +133,10 @@ def _with_other(prepare: Callable[[Setting], list[Command]]) -> Callable[[Settin
 
 def _predecessor(threads: int) -> Callable[[Setting], list[Command]]:
     def prepare(setting: Setting) -> list[Command]:
-        words = [sys.executable, str(_PREDECESSOR), str(setting.workload.folder), f"--bucket={setting.bucket}"]
-        words += [f"--prefix={setting.prefix}/{setting.workload.folder.name}"]
-        words += [f"--cores={setting.pair.cores}", f"--threads={threads}"]
-        return [Command(tuple(words), setting.environ)]
+        argv = [sys.executable, str(_PREDECESSOR), str(setting.workload.folder), f"--bucket={setting.bucket}"]
+        argv += [f"--prefix={setting.prefix}/{setting.workload.folder.name}"]
+        argv += [f"--cores={setting.pair.cores}", f"--threads={threads}"]
+        return [Command(tuple(argv), setting.environ)]
 
     return prepare
 
@@ -145,16 +145,16 @@ def _aws(verb: str, *more: str) -> Callable[[Setting], list[Command]]:
     """One process, with the settings that the user has."""
 
     def prepare(setting: Setting) -> list[Command]:
-        words = (setting.aws, "s3", verb, str(setting.workload.folder), setting.url, "--no-progress", *more)
-        return [Command(words, setting.environ)]
+        argv = (setting.aws, "s3", verb, str(setting.workload.folder), setting.url, "--no-progress", *more)
+        return [Command(argv, setting.environ)]
 
     return prepare
 
 
 def _s5cmd(setting: Setting) -> list[Command]:
     endpoint = setting.environ.get("AWS_ENDPOINT_URL")
-    words = [_program("s5cmd"), *(["--endpoint-url", endpoint] if endpoint else []), "--log", "error"]
-    return [Command((*words, "cp", f"{setting.workload.folder}/", setting.url), setting.environ)]
+    argv = [_program("s5cmd"), *(["--endpoint-url", endpoint] if endpoint else []), "--log", "error"]
+    return [Command((*argv, "cp", f"{setting.workload.folder}/", setting.url), setting.environ)]
 
 
 def _rclone(setting: Setting) -> list[Command]:
@@ -163,10 +163,10 @@ def _rclone(setting: Setting) -> list[Command]:
     if endpoint:
         remote |= {"ENDPOINT": endpoint, "FORCE_PATH_STYLE": "true"}
     environ = {f"RCLONE_CONFIG_BENCH_{name}": value for name, value in remote.items()}
-    words = [_program("rclone"), "--config", os.devnull, "copy", str(setting.workload.folder)]
-    words += [f"bench:{setting.url.removeprefix('s3://')}", "--fast-list", "--s3-no-check-bucket"]
-    words += [f"--transfers={_RCLONE_TRANSFERS}", f"--checkers={_RCLONE_TRANSFERS}"]
-    return [Command(tuple(words), {**setting.environ, **environ})]
+    argv = [_program("rclone"), "--config", os.devnull, "copy", str(setting.workload.folder)]
+    argv += [f"bench:{setting.url.removeprefix('s3://')}", "--fast-list", "--s3-no-check-bucket"]
+    argv += [f"--transfers={_RCLONE_TRANSFERS}", f"--checkers={_RCLONE_TRANSFERS}"]
+    return [Command(tuple(argv), {**setting.environ, **environ})]
 
 
 _FOUR = Pair(4, 10)  # what serves `aws` best on 2 cores where S3 is far away

@@ -36,7 +36,7 @@ from tests.helpers.s3server import S3Server
 FILES = 100_000
 SHARDS = 64
 FOLLOWED_SECONDS = 30.0
-_SHOW_SECONDS = 5.0  # between two words of a task on how far it is, as in life
+_SHOW_SECONDS = 5.0  # between two messages of a task on its progress, as in life
 _WAIT_SECONDS = 600.0
 _PAUSE = 0.02
 _BUCKET = "lab-runs"
@@ -92,8 +92,8 @@ def measure(environ: Mapping[str, str], aws: str, files: int = FILES, seconds: f
         bench = _made(Path(folder), server, environ, files)
         with (bench.work / "output").open("wb") as output:
             streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
-            words = _words(bench, aws)
-            process = subprocess.Popen(words, env=dict(bench.environ), **streams)  # type: ignore[call-overload]
+            argv = _argv(bench, aws)
+            process = subprocess.Popen(argv, env=dict(bench.environ), **streams)  # type: ignore[call-overload]
             try:
                 cost = _followed(bench, process, seconds)
             finally:
@@ -117,8 +117,8 @@ def _followed(bench: _Bench, process: subprocess.Popen[bytes], seconds: float) -
     plan = sum(path.stat().st_size for path in (folder.path / "plan").iterdir())
     bench.queue([f"{_LAST_JOB}|RUNNING|n1|None"])
     clock.lap("")
-    words = (sys.executable, "-m", "s3sync", "task", str(folder.path))
-    usage = run_together([Command(words, bench.environ)], bench.work / "last", ignored=[process.pid])
+    argv = (sys.executable, "-m", "s3sync", "task", str(folder.path))
+    usage = run_together([Command(argv, bench.environ)], bench.work / "last", ignored=[process.pid])
     last = Phase("last job", usage.seconds, usage.cpu_seconds, usage.peak_bytes)
     collected = clock.end(process, "collect")
     run = run_folder.Run(path=bench.run, run_id=bench.run.name, info=run_folder.RunInfo())
@@ -186,10 +186,10 @@ def _made(work: Path, server: S3Server, environ: Mapping[str, str], files: int) 
     return bench
 
 
-def _words(bench: _Bench, aws: str) -> list[str]:
-    words = [sys.executable, "-m", "s3sync", "upload", "--skip_check", f"--local_path={bench.run}"]
-    words += [f"--bucket={_BUCKET}", f"--log_dir={bench.work / 'log'}", f"--aws_command={aws}"]
-    return [*words, "--executor=slurm", f"--nodes={SHARDS}"]
+def _argv(bench: _Bench, aws: str) -> list[str]:
+    argv = [sys.executable, "-m", "s3sync", "upload", "--skip_check", f"--local_path={bench.run}"]
+    argv += [f"--bucket={_BUCKET}", f"--log_dir={bench.work / 'log'}", f"--aws_command={aws}"]
+    return [*argv, "--executor=slurm", f"--nodes={SHARDS}"]
 
 
 def _show_progress(folder: WorkFolder, shards: Sequence[Sequence[local_files.LocalFile]], seconds: float) -> None:

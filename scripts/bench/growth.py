@@ -41,7 +41,7 @@ _RUNS = (10, 100, 1000)
 _FILES_OF_A_RUN = 5000
 _STOPPED_AT = (0.1, 0.5, 0.9)
 _RESUME_SCALE = 0.5  # of the workload "small": 2,000 files
-_LOOK_SECONDS = 0.02  # a tick is short
+_LOOK_SECONDS = 0.02  # a scan is short
 _BUCKET = "lab-runs"
 _WAIT_SECONDS = 600
 _RUN_ID = "261123_A00000_0000_A{:09}"  # the same length for all
@@ -68,7 +68,7 @@ def measure_growth(folder: Path, environ: Mapping[str, str], aws: str, scale: fl
         yield recording(max(1, round(number * scale)), environ)
     for number in _LISTED:
         yield listing(max(1, round(number * scale)), folder, environ, aws)
-    yield from ticks(folder, environ, scale)
+    yield from scans(folder, environ, scale)
     for part in _STOPPED_AT:
         yield resume(folder / f"resume-{part:g}", environ, aws, part, scale)
 
@@ -118,14 +118,14 @@ def listing(number: int, folder: Path, environ: Mapping[str, str], aws: str) -> 
 
 def _said_by(module: str, number: int, environ: Mapping[str, str]) -> dict[str, Any]:
     """What a process of its own measured with so many files."""
-    words = [sys.executable, "-m", f"scripts.bench.{module}", str(number)]
-    asked = subprocess.run(words, env=dict(environ), cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    argv = [sys.executable, "-m", f"scripts.bench.{module}", str(number)]
+    asked = subprocess.run(argv, env=dict(environ), cwd=ROOT, stdout=subprocess.PIPE, check=True)
     found: dict[str, Any] = json.loads(asked.stdout)
     return found
 
 
-def ticks(folder: Path, environ: Mapping[str, str], scale: float) -> Iterator[Growth]:
-    """Ticks of the monitor over ever more runs that were all uploaded before."""
+def scans(folder: Path, environ: Mapping[str, str], scale: float) -> Iterator[Growth]:
+    """Scans of the monitor over ever more runs that were all uploaded before."""
     runs, logs = folder / "runs", folder / "log"
     (logs / "uploads").mkdir(parents=True)
     config = folder / "config.json"
@@ -136,18 +136,18 @@ def ticks(folder: Path, environ: Mapping[str, str], scale: float) -> Iterator[Gr
     for number in (max(1, round(runs * scale)) for runs in _RUNS):
         write_uploaded_runs(runs, logs, range(done, number), files)
         done = number
-        yield tick(config, folder / "output", environ, number, files)
+        yield scan(config, folder / "output", environ, number, files)
 
 
-def tick(config: Path, output: Path, environ: Mapping[str, str], number: int, files: int) -> Growth:
-    """One tick over so many runs; raises RuntimeError if it found anything to do."""
-    words = (sys.executable, "-m", "s3sync", "monitor", "--config", str(config), "--json")
-    usage = run_together([Command(words, environ)], output, sample_seconds=_LOOK_SECONDS)
+def scan(config: Path, output: Path, environ: Mapping[str, str], number: int, files: int) -> Growth:
+    """One scan over so many runs; raises RuntimeError if it found anything to do."""
+    argv = (sys.executable, "-m", "s3sync", "monitor", "--config", str(config), "--json")
+    usage = run_together([Command(argv, environ)], output, sample_seconds=_LOOK_SECONDS)
     said = output.read_text(errors="replace")
     if any(usage.returncodes) or said.count('"uploaded"') < number:
-        raise RuntimeError(f"the tick did not find all {number:,} runs uploaded: {said[-500:]}")
+        raise RuntimeError(f"the scan did not find all {number:,} runs uploaded: {said[-500:]}")
     note = f"{usage.cpu_seconds:.2f} CPU-s, {usage.peak_bytes / 1e6:.0f} MB"
-    return Growth("idle tick", f"{number:,} runs of {files:,} files", usage.seconds, note)
+    return Growth("idle scan", f"{number:,} runs of {files:,} files", usage.seconds, note)
 
 
 def write_uploaded_runs(runs: Path, logs: Path, numbers: range, files: int) -> None:
@@ -176,9 +176,9 @@ def resume(folder: Path, environ: Mapping[str, str], aws: str, part: float, scal
     workload = make_workload("small", folder, _RESUME_SCALE * scale)
     with S3Server("hashes") as server:
         server.create_bucket(_BUCKET)
-        words = [sys.executable, "-m", "s3sync", "upload", f"--local_path={workload.folder}", f"--bucket={_BUCKET}"]
-        words += ["--skip_check", f"--log_dir={folder / 'log'}", f"--aws_command={aws}"]
-        command = Command(tuple(words), {**environ, "AWS_ENDPOINT_URL": server.url})
+        argv = [sys.executable, "-m", "s3sync", "upload", f"--local_path={workload.folder}", f"--bucket={_BUCKET}"]
+        argv += ["--skip_check", f"--log_dir={folder / 'log'}", f"--aws_command={aws}"]
+        command = Command(tuple(argv), {**environ, "AWS_ENDPOINT_URL": server.url})
         interrupt(command, server, round(part * len(workload.files)), folder / "first")
         server.wait_disconnected()
         there = len(server.objects(_BUCKET))
@@ -194,7 +194,7 @@ def resume(folder: Path, environ: Mapping[str, str], aws: str, part: float, scal
 def interrupt(command: Command, server: S3Server, objects: int, output: Path) -> None:
     """Start it, and end it when so many objects were stored."""
     with output.open("wb") as log:
-        process = subprocess.Popen(command.words, env=dict(command.environ), stdout=log, stderr=log)
+        process = subprocess.Popen(command.argv, env=dict(command.environ), stdout=log, stderr=log)
         try:
             server.wait_for("PutObject", objects, timeout=_WAIT_SECONDS)
             process.send_signal(signal.SIGTERM)  # not SIGINT: a shell's background jobs ignore that

@@ -37,7 +37,7 @@ _CYCLES = (10, 3, 3, 10)
 _BYTES = 200_000_000  # of the run
 _RATE = 3_000_000  # bytes a second that get through to the server: the whole run takes 67 s
 _WRITING_SECONDS = 110.0  # of the instrument: in life, too, writing takes longer than sending
-_TICK_SECONDS = 1.0  # from the start of a tick to that of the next, unless it takes longer; crontabs have minutes
+_SCAN_SECONDS = 1.0  # from the start of a scan to that of the next, unless it takes longer; crontabs have minutes
 _SETTLE_SECONDS = 2.0
 _WHOLE_COPY = 318  # cycles after which the instrument's copying takes as long as its table says
 
@@ -58,7 +58,7 @@ class Order(NamedTuple):
 class Tail(NamedTuple):
     """One upload. `seconds` is from CopyComplete.txt until all is in S3; `left` what went up in that time.
 
-    `ticks` ended in that time, `all_ticks` are those before it, too. CPU-seconds are of everything that was started,
+    `scans` ended in that time, `all_scans` are those before it, too. CPU-seconds are of everything that was started,
     `late_cpu_seconds` of what ended after CopyComplete.txt; requests are all of them.
     """
 
@@ -69,15 +69,15 @@ class Tail(NamedTuple):
     seconds: float
     left_files: int
     left_size: int  # bytes
-    ticks: int
-    all_ticks: int
+    scans: int
+    all_scans: int
     cpu_seconds: float
     late_cpu_seconds: float
     requests: Counter[str]
     trouble: str = ""
 
 
-class _Tick(NamedTuple):
+class _Scan(NamedTuple):
     """A process and when it ended (seconds since the epoch)."""
 
     ended: Ended
@@ -108,7 +108,7 @@ class Way(NamedTuple):
     """`upload` writes the run and uploads it; gives what it started, and when all was in S3 (None: never)."""
 
     about: str
-    upload: Callable[[_Bench], tuple[list[_Tick], float | None]]
+    upload: Callable[[_Bench], tuple[list[_Scan], float | None]]
 
 
 def make_order(scale: float, cores: int, threads: int, aws: str) -> Order:
@@ -135,13 +135,13 @@ def measure(order: Order, way: str, number: int, work: Path, environ: Mapping[st
         server.create_bucket(_BUCKET)
         live = LiveRun(work / "instrument", order.run, order.scale)
         bench = _Bench(order, live, work, {**environ, "AWS_ENDPOINT_URL": server.url, "PYTHONPATH": str(ROOT)})
-        ticks, arrived = WAYS[way].upload(bench)
+        scans, arrived = WAYS[way].upload(bench)
         copied = bench.copied() or 0.0
         sizes = {str(p.relative_to(live.folder)): p.stat().st_size for p in live.folder.rglob("*") if p.is_file()}
         objects = server.objects(_BUCKET)
         missing = sum(f"{live.folder.name}/{path}" not in objects for path in sizes)
         left = sizes_since(objects.values(), copied)
-        late = [tick for tick in ticks if tick.when >= copied]
+        late = [scan for scan in scans if scan.when >= copied]
         return Tail(
             way=way,
             round=number,
@@ -150,12 +150,12 @@ def measure(order: Order, way: str, number: int, work: Path, environ: Mapping[st
             seconds=(arrived or time.time()) - copied,
             left_files=len(left),
             left_size=sum(left),
-            ticks=len(late),
-            all_ticks=len(ticks),
-            cpu_seconds=sum(tick.ended.cpu_seconds for tick in ticks),
-            late_cpu_seconds=sum(tick.ended.cpu_seconds for tick in late),
+            scans=len(late),
+            all_scans=len(scans),
+            cpu_seconds=sum(scan.ended.cpu_seconds for scan in scans),
+            late_cpu_seconds=sum(scan.ended.cpu_seconds for scan in late),
             requests=server.counters,
-            trouble=_trouble(ticks, arrived, missing, work / "output"),
+            trouble=_trouble(scans, arrived, missing, work / "output"),
         )
 
 
@@ -164,27 +164,27 @@ def sizes_since(objects: Iterable[StoredObject], moment: float) -> list[int]:
     return [stored.size for stored in objects if stored.last_modified >= moment]
 
 
-def _streamed(bench: _Bench) -> tuple[list[_Tick], float | None]:
+def _streamed(bench: _Bench) -> tuple[list[_Scan], float | None]:
     with _being_written(bench):
-        return _tick_until_uploaded(bench, stream=True)
+        return _scan_until_uploaded(bench, stream=True)
 
 
-def _afterwards(bench: _Bench) -> tuple[list[_Tick], float | None]:
+def _afterwards(bench: _Bench) -> tuple[list[_Scan], float | None]:
     """Nothing happens before the end, so that it can be written at once."""
     list(bench.live)
-    return _tick_until_uploaded(bench, stream=False)
+    return _scan_until_uploaded(bench, stream=False)
 
 
-def _synced(bench: _Bench) -> tuple[list[_Tick], float | None]:
+def _synced(bench: _Bench) -> tuple[list[_Scan], float | None]:
     list(bench.live)
-    words = (bench.order.aws, "s3", "sync", str(bench.live.folder), bench.url, "--no-progress")
-    tick = _run(bench, words)
-    return [tick], tick.when
+    argv = (bench.order.aws, "s3", "sync", str(bench.live.folder), bench.url, "--no-progress")
+    scan = _run(bench, argv)
+    return [scan], scan.when
 
 
 WAYS = {
-    "streamed": Way("ticks of the monitor with `stream: true`, from the first cycle on", _streamed),
-    "afterwards": Way("the same ticks without `stream`, from CopyComplete.txt on", _afterwards),
+    "streamed": Way("scans of the monitor with `stream: true`, from the first cycle on", _streamed),
+    "afterwards": Way("the same scans without `stream`, from CopyComplete.txt on", _afterwards),
     "sync": Way("one `aws s3 sync`, from CopyComplete.txt on", _synced),
 }
 _FIRST = "afterwards"  # what all are compared with
@@ -205,21 +205,21 @@ def _being_written(bench: _Bench) -> Iterator[None]:
         writer.join()
 
 
-def _tick_until_uploaded(bench: _Bench, *, stream: bool) -> tuple[list[_Tick], float | None]:
-    """One tick after the other until the log says completed; and when it began to say so."""
+def _scan_until_uploaded(bench: _Bench, *, stream: bool) -> tuple[list[_Scan], float | None]:
+    """One scan after the other until the log says completed; and when it began to say so."""
     config = _config(bench, stream=stream)
-    words = (sys.executable, "-m", "s3sync", "monitor", "--config", str(config))
+    argv = (sys.executable, "-m", "s3sync", "monitor", "--config", str(config))
     run = run_folder.Run(path=bench.live.folder, run_id=bench.live.folder.name, info=run_folder.RunInfo())
     store = StateStore(bench.work / "log", run, Destination(_BUCKET, ""))
-    ticks: list[_Tick] = []
+    scans: list[_Scan] = []
     while True:
-        next_one = time.monotonic() + _TICK_SECONDS
-        ticks.append(_run(bench, words))
+        next_one = time.monotonic() + _SCAN_SECONDS
+        scans.append(_run(bench, argv))
         head = store.head()
         if head and head.completed:
-            return ticks, store.log_path.stat().st_mtime
+            return scans, store.log_path.stat().st_mtime
         if _is_too_late(bench):
-            return ticks, None
+            return scans, None
         time.sleep(max(0.0, next_one - time.monotonic()))
 
 
@@ -237,25 +237,25 @@ def _config(bench: _Bench, *, stream: bool) -> Path:
     return path
 
 
-def _run(bench: _Bench, words: Sequence[str]) -> _Tick:
+def _run(bench: _Bench, argv: Sequence[str]) -> _Scan:
     """A process to its end; what it prints goes into `output`."""
     with (bench.work / "output").open("ab") as output:
         streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
-        process = subprocess.Popen(words, env=dict(bench.environ), **streams)  # type: ignore[call-overload]
+        process = subprocess.Popen(argv, env=dict(bench.environ), **streams)  # type: ignore[call-overload]
         try:
-            return _Tick(wait_for(process), time.time())
+            return _Scan(wait_for(process), time.time())
         finally:
             end_all([process])
 
 
-def _trouble(ticks: Sequence[_Tick], arrived: float | None, missing: int, output: Path) -> str:
+def _trouble(scans: Sequence[_Scan], arrived: float | None, missing: int, output: Path) -> str:
     """What went wrong, in one line; empty if nothing did."""
-    codes = [tick.ended.returncode for tick in ticks if tick.ended.returncode]
+    codes = [scan.ended.returncode for scan in scans if scan.ended.returncode]
     if codes:
         said = output.read_text(errors="replace").strip().rpartition("\n")[2]
-        return f"exit code {codes[0]} ({pluralize(len(codes), 'time')}); the last words: {said}"
+        return f"exit code {codes[0]} ({pluralize(len(codes), 'time')}); the last output: {said}"
     if arrived is None:
-        return f"not completed after {pluralize(len(ticks), 'tick')}"
+        return f"not completed after {pluralize(len(scans), 'scan')}"
     return f"{pluralize(missing, 'file')} did not arrive" if missing else ""
 
 
@@ -263,7 +263,7 @@ def _trouble(ticks: Sequence[_Tick], arrived: float | None, missing: int, output
 
 
 TSV_HEAD = (*(name for name in Tail._fields if name != "trouble"), "trouble")
-_HEAD = ("way", "s after", "min-max", "ratio", "files", "MB", "ticks", "CPU s", "requests")
+_HEAD = ("way", "s after", "min-max", "ratio", "files", "MB", "scans", "CPU s", "requests")
 
 
 def tsv_row(one: Tail) -> list[str]:
@@ -290,7 +290,7 @@ def _row(way: str, group: Sequence[Tail], first: float | None) -> tuple[str, ...
         "" if first is None else f"{median(seconds) / first:.2f}",
         f"{median(one.left_files for one in group):,.0f}",
         f"{median(one.left_size for one in group) / 1e6:,.1f}",
-        f"{median(one.all_ticks for one in group):,.0f}",
+        f"{median(one.all_scans for one in group):,.0f}",
         f"{median(one.cpu_seconds for one in group):.1f}",
         f"{median(sum(one.requests.values()) for one in group):,.0f}",
     )
@@ -303,9 +303,9 @@ def about(order: Order, tails: Sequence[Tail]) -> list[str]:
     return [
         f"A NovaSeq 6000 run of {sum(order.run.instrument.cycles)} cycles: {what};",
         f"a line of {human_bytes(order.rate)}/s, through which all of it takes {human_seconds(size / order.rate)};",
-        f"settled after {_SETTLE_SECONDS:g} s, a tick every {_TICK_SECONDS:g} s or back to back.",
+        f"settled after {_SETTLE_SECONDS:g} s, a scan every {_SCAN_SECONDS:g} s or back to back.",
         f"Seconds from {MARKER} until the log says completed, or sync ends;",
-        "files and MB that were left then; all ticks, CPU-seconds and requests; medians.",
+        "files and MB that were left then; all scans, CPU-seconds and requests; medians.",
         *(f"- {name}: {way.about}" for name, way in WAYS.items()),
     ]
 

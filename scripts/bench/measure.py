@@ -18,9 +18,9 @@ _FIRST_LOOK = 0.05  # seconds after the start; then ever less often, so that wha
 
 
 class Command(NamedTuple):
-    """A process to start: its words, and its whole environment."""
+    """A process to start: its arguments, and its whole environment."""
 
-    words: tuple[str, ...]
+    argv: tuple[str, ...]
     environ: Mapping[str, str]
 
 
@@ -55,9 +55,9 @@ def run_together(
     with output.open("wb") as log, _sampled(ignored, sample_seconds) as sums:
         started = time.monotonic()
         try:
-            for words, environ in commands:
+            for argv, environ in commands:
                 streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-                processes.append(subprocess.Popen(words, env=environ, **streams))  # type: ignore[call-overload]
+                processes.append(subprocess.Popen(argv, env=environ, **streams))  # type: ignore[call-overload]
             ended = [wait_for(process) for process in processes]
             seconds = time.monotonic() - started
         finally:

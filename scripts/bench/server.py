@@ -45,10 +45,10 @@ class Server:
     """A server that runs; with one empty bucket, keeping hashes instead of bytes."""
 
     def __init__(self, network: Network) -> None:
-        words = [sys.executable, str(_SCRIPT), "--bucket", BUCKET, "--keep", "hashes", f"--latency={network.latency}"]
+        argv = [sys.executable, str(_SCRIPT), "--bucket", BUCKET, "--keep", "hashes", f"--latency={network.latency}"]
         if network.certificate:
-            words += [f"--tls_cert={network.certificate.chain}", f"--tls_key={network.certificate.key}"]
-        self._process = subprocess.Popen(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+            argv += [f"--tls_cert={network.certificate.chain}", f"--tls_key={network.certificate.key}"]
+        self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
         self.pid = self._process.pid
         self.url = self._line().split()[-1]  # listening http://127.0.0.1:40123
         times = psutil.Process(self.pid).cpu_times()

@@ -87,15 +87,15 @@ class BucketSite:
 
     def remove(self) -> int:
         """Delete all that is under the prefix; gives the exit code of `aws s3 rm`."""
-        words = (self._aws, "s3", "rm", self.url, "--recursive", "--only-show-errors")
-        return subprocess.run(words, check=False).returncode
+        argv = (self._aws, "s3", "rm", self.url, "--recursive", "--only-show-errors")
+        return subprocess.run(argv, check=False).returncode
 
 
 def count_objects(aws: str, place: Place, prefix: str) -> int:
     """How many objects there are under a prefix; -1 if S3 does not say."""
     what = (f"--bucket={place.bucket}", f"--prefix={prefix}/", "--output=json", "--query=length(Contents[] || `[]`)")
-    words = (aws, "s3api", "list-objects-v2", *what)
-    asked = subprocess.run(words, env=place.environ, stdout=subprocess.PIPE, check=False)
+    argv = (aws, "s3api", "list-objects-v2", *what)
+    asked = subprocess.run(argv, env=place.environ, stdout=subprocess.PIPE, check=False)
     try:
         return int(asked.stdout)
     except ValueError:

@@ -209,16 +209,16 @@ def test_a_listing_is_measured_page_by_page(lab: Lab) -> None:
 
 
 def test_a_scan_over_uploaded_runs_is_measured(lab: Lab) -> None:
-    found = next(growth.ticks(lab.root / "grown", lab.env, scale=0.2))
+    found = next(growth.scans(lab.root / "grown", lab.env, scale=0.2))
     assert found.size == "2 runs of 1,000 files"
     assert re.fullmatch(r"\d+\.\d\d CPU-s, [1-9]\d+ MB", found.note)
 
 
 def test_a_scan_that_has_something_to_do_is_no_measurement(lab: Lab) -> None:
-    ticks = growth.ticks(lab.root / "grown", lab.env, scale=0.2)
-    next(ticks)
+    scans = growth.scans(lab.root / "grown", lab.env, scale=0.2)
+    next(scans)
     next((lab.root / "grown/log/uploads").iterdir()).unlink()
-    found = growth.tick
+    found = growth.scan
     with pytest.raises(RuntimeError, match="did not find all 2 runs uploaded"):
         found(lab.root / "grown/config.json", lab.root / "output", lab.env, 2, 1000)
 

@@ -35,8 +35,8 @@ def test_every_contender_is_measured_and_shown(lab: Lab) -> None:
         assert 0.5 < float(row["late_cpu_seconds"]) <= float(row["cpu_seconds"]) < 200
         assert int(row["requests"]) > 460
         if way != "streamed":
-            assert (row["left_files"], row["left_size"], row["all_ticks"]) == ("460", row["size"], "1")
-    assert int(rows["streamed"]["all_ticks"]) >= int(rows["streamed"]["ticks"]) >= 1
+            assert (row["left_files"], row["left_size"], row["all_scans"]) == ("460", row["size"], "1")
+    assert int(rows["streamed"]["all_scans"]) >= int(rows["streamed"]["scans"]) >= 1
     assert done.err.count("live round 1 ") == 3
     assert [line for line in done.out.splitlines() if len(line) > 80] == []
     assert re.search(r"^\| way \|.*\n\| --- \|.*\n\| streamed \| \d", (results / "live.md").read_text(), re.MULTILINE)
