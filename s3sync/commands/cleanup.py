@@ -26,6 +26,7 @@ from s3sync.cleanup import (
 from s3sync.commands import locations, options, output
 from s3sync.commands.verify import as_json as verify_json
 from s3sync.errors import EXIT_DONE, EXIT_FAILED, InterruptedBySignal, RunError, UsageError
+from s3sync.invocation import command_line
 from s3sync.resources import lower_priority
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.text import human_bytes, human_seconds, pluralize, printable
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         done = clean(context, planned, args.run, delete=args.delete)
     code = EXIT_DONE if done.is_complete(args.run, delete=args.delete) else EXIT_FAILED
     lines = [*result_lines(done, output.width()), *totals(done, config.log_dir, delete=args.delete)]
-    output.show(args, lines, {**as_json(done), "exit_code": code})
+    output.show(args, lines, {**as_json(done, config.log_dir), "exit_code": code})
     output.print_messages(problem_lines(done))
     return code
 
@@ -167,7 +168,16 @@ def totals(done: CleanupResult, log_dir: Path, *, delete: bool) -> list[str]:
     return [
         *rests,
         f"{_sum(touched)} deleted; the records are in {printable(str(log_dir / 'cleanups'))}",
+        f"to get one back: `{_restore_command(touched[0], log_dir)}`",
     ]
+
+
+def _restore_command(result: RunResult, log_dir: Path) -> str:
+    """Return the command that restores a run to where it was."""
+    destination = result.candidate.uploaded[0].entry.destination
+    where = ["--bucket", destination.bucket]
+    where += ["--remote-path", destination.remote_path] if destination.prefix else []
+    return command_line("restore", str(result.candidate.folder), *where, "--log-dir", str(log_dir))
 
 
 def problem_lines(done: CleanupResult) -> list[str]:
@@ -176,17 +186,17 @@ def problem_lines(done: CleanupResult) -> list[str]:
     return [*(f"{problem.key}: {problem.text}" for problem in done.problems), *unknown]
 
 
-def as_json(done: CleanupResult) -> dict[str, Any]:
+def as_json(done: CleanupResult, log_dir: Path) -> dict[str, Any]:
     """Return the result as one JSON object."""
     return {
-        "runs": [_run_json(result) for result in done.runs],
+        "runs": [_run_json(result, log_dir) for result in done.runs],
         "finished": [printable(str(folder)) for folder in done.finished],
         "troubles": [problem._asdict() for problem in done.problems],
         "unknown": [printable(name) for name in done.unknown],
     }
 
 
-def _run_json(result: RunResult) -> dict[str, Any]:
+def _run_json(result: RunResult, log_dir: Path) -> dict[str, Any]:
     candidate = result.candidate
     found = [verify_json(one) for one in result.found]
     return {
@@ -202,6 +212,7 @@ def _run_json(result: RunResult) -> dict[str, Any]:
         "stays": [printable(path) for path in result.kept],
         "left": {printable(path): why for path, why in result.not_deleted.items()},
         "record": printable(str(result.record)) if result.record else None,
+        "restore": _restore_command(result, log_dir) if result.outcome in ("deleted", "partly deleted") else None,
         "destinations": [
             {"url": printable(run.url), "state": run.state, "reason": run.reason, "log": printable(str(run.log_path))}
             for run in candidate.runs

@@ -34,6 +34,17 @@ def has_url(args: argparse.Namespace) -> bool:
     return any(each.startswith(_SCHEME) for each in args.run)
 
 
+def is_from_config(args: argparse.Namespace) -> bool:
+    """Return whether the place in S3 is that of a config: --config, or the config at the default place."""
+    if args.config is not None:
+        return True
+    if args.bucket is not None or has_url(args):
+        return False
+    from s3sync.config import default_path
+
+    return default_path(os.environ) is not None
+
+
 def find_run(args: argparse.Namespace) -> str:
     """Return the path of the one run that the user named.
 

@@ -58,7 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare every file with S3, and return the exit code."""
-    request = _request_from_config(args) if _is_from_config(args) else _request(args)
+    request = _request_from_config(args) if run_argument.is_from_config(args) else _request(args)
     manifest = Path(os.path.abspath(args.manifest)) if args.manifest is not None else None
     stop = StopRequest()
     with stop_on_signals(stop), progress.display_for(sys.stderr) as display:
@@ -71,17 +71,6 @@ def run(args: argparse.Namespace) -> int:
     lines = [*result_lines(found), *next_step(found, request, _log_dir_to_name(args))]
     output.show(args, lines, {**as_json(found), "exit_code": code})
     return code
-
-
-def _is_from_config(args: argparse.Namespace) -> bool:
-    """Tell whether the place in S3 is that of a config: --config, or the config at the default place."""
-    if args.config is not None:
-        return True
-    if args.bucket is not None or run_argument.has_url(args):
-        return False
-    from s3sync.config import default_path
-
-    return default_path(os.environ) is not None
 
 
 def _request(args: argparse.Namespace) -> transfer_request.UploadRequest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from scripts.simulate_run import INSTRUMENTS, make_run
 from tests.helpers.hostile_names import HOSTILE_NAMES
 from tests.helpers.lab import BUCKET, Lab, Result, tree
 from tests.helpers.s3server import Fault, S3Server
@@ -284,3 +286,31 @@ def test_each_generation_of_the_cli(tmp_path: Path, server: S3Server, tiny_run: 
     assert "AccessDenied" in refused.out
     assert restore(lab, tiny_run).code == 0
     is_back(tiny_run)
+
+
+def test_a_config_knows_where_a_run_went_and_where_it_was(lab: Lab, gone: Path) -> None:
+    result = lab.run("restore", gone.name, "--config", lab.config_for(gone), "--json")
+    assert result.code == 0, result.out + result.err
+    is_back(gone)
+
+
+def test_a_config_without_a_log_of_the_run(lab: Lab, gone: Path) -> None:
+    result = lab.run("restore", "another", "--config", lab.config_for(gone))
+    assert (result.code, "[usage.no-state-log]" in result.err) == (2, True), result.err
+
+
+@pytest.mark.parametrize("instrument", sorted(INSTRUMENTS))
+def test_the_full_circle_of_every_instrument(lab: Lab, server: S3Server, tmp_path: Path, instrument: str) -> None:
+    """Uploaded and verified by the monitor, deleted by `cleanup`, and back by the command that this names."""
+    run = make_run(tmp_path / "instrument", instrument, cycles=(2, 1, 2), tiles=2, scale=0.0001)
+    shutil.copytree(run, tmp_path / "saved", symlinks=True)
+    assert lab.watch(run).code == 0
+    words = ("--config", lab.config_for(run), "--older-than", "0h", "--delete", "--yes", "--json")
+    cleaned = lab.run("cleanup", run.name, *words)
+    assert cleaned.code == 0, cleaned.out + cleaned.err
+    assert not run.exists()
+    (command,) = [row["restore"] for row in cleaned.json["runs"]]
+    result = lab.run(*shlex.split(command)[shlex.split(command).index("restore") :])
+    assert result.code == 0, result.out + result.err
+    is_back(run)
+    assert lab.run("verify", str(run), "--bucket", BUCKET).code == 0

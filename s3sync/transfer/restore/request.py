@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from s3sync.aws import client, etag, objects, thaw
 from s3sync.aws import destination as aws_destination
@@ -15,7 +14,7 @@ from s3sync.aws.destination import Destination
 from s3sync.transfer.bandwidth import BandwidthSchedule
 from s3sync.transfer.restore.parts import Part
 
-ProvenBy = Literal["etag", "checksum", "content", "size"]
+DEFAULT_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +26,7 @@ class RestoreRequest:
     target: Path
     log_dir: Path
     cores: int
-    threads: int = 4
+    threads: int = DEFAULT_THREADS
     parts: tuple[Part, ...] = ()
     overwrite: bool = False  # files on disk that differ
     use_record: bool = True  # compare with what the upload recorded

@@ -1,0 +1,116 @@
+"""Understand which run `restore` is asked for, where it is in S3, and where it goes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from s3sync.aws.destination import Destination, Profile, parse_destination
+from s3sync.commands import locations, options, run_argument
+from s3sync.errors import UsageError
+from s3sync.resources import usable_cores
+from s3sync.state import log_format, summary
+from s3sync.text import printable
+from s3sync.transfer import restore
+
+
+def find_request(args: argparse.Namespace) -> restore.request.RestoreRequest:
+    """Return the request that the arguments make. Raises S3SyncError."""
+    name = run_argument.name_of_run(args, also_local_path=False)
+    if run_argument.is_from_config(args):
+        return _from_config(args, name)
+    place = locations.upload_log_dir(args)
+    locations.print_note(place)
+    target = _target(args, name)
+    return _request(args, target, run_argument.find_destination(args, str(target)), place.path)
+
+
+def _from_config(args: argparse.Namespace, name: str) -> restore.request.RestoreRequest:
+    """Return the request for a run of which the config's log directory has a log; options of the user count more."""
+    config = locations.config_to_read(args)
+    log = _find_log(args, config.log_dir, name)
+    assert log.destination is not None
+    entries = [entry for entry in config.monitor if entry.destination == log.destination]
+    request = _request(args, _target(args, name, log.run_path), log.destination, config.log_dir)
+    return replace(
+        request,
+        cores=args.cores or config.max_cores or usable_cores(),
+        threads=args.threads or config.max_threads,
+        max_processes=config.max_processes,
+        max_bandwidth=args.max_bandwidth or config.max_bandwidth,
+        aws_command=args.aws_command or config.aws_command,
+        bucket_owner=args.expected_bucket_owner or (entries[0].expected_bucket_owner if entries else ""),
+        profile=_profile(args, entries[0].aws_profile if entries else request.profile),
+    )
+
+
+def _profile(args: argparse.Namespace, usual: Profile) -> Profile:
+    """Return the profile of the config, with what the user gave in its place."""
+    return replace(usual, **{key: value for key, value in asdict(options.profile_of(args)).items() if value})
+
+
+def _request(
+    args: argparse.Namespace, target: Path, destination: Destination, log_dir: Path
+) -> restore.request.RestoreRequest:
+    return restore.request.RestoreRequest(
+        run_id=target.name,
+        destination=destination,
+        target=target,
+        log_dir=log_dir,
+        cores=args.cores or usable_cores(),
+        threads=args.threads or restore.request.DEFAULT_THREADS,
+        parts=tuple(args.only),
+        overwrite=args.overwrite,
+        use_record=not args.no_record,
+        verify=args.verify,
+        manifest=Path(os.path.abspath(args.manifest)) if args.manifest is not None else None,
+        aws_command=args.aws_command,
+        bucket_owner=args.expected_bucket_owner,
+        profile=options.profile_of(args),
+        max_bandwidth=args.max_bandwidth,
+        stall_seconds=args.stall_minutes * 60,
+        tier=args.tier,
+        days=args.days,
+        wait=args.wait,
+    )
+
+
+def _target(args: argparse.Namespace, name: str, recorded: str = "") -> Path:
+    """Return the run folder to be: its name in --local-path, the path given as RUN, or the one that is recorded.
+
+    Raises UsageError.
+    """
+    run_id = os.path.basename(os.path.abspath(name))
+    if args.local_path is not None:
+        return Path(os.path.abspath(args.local_path)) / run_id
+    if "/" not in name and not recorded:
+        raise UsageError(
+            f"where to? {printable(name)} is a name without a folder (add --local-path DIR, or give the path where the"
+            " run was)",
+            id="usage.no-restore-target",
+        )
+    return Path(os.path.abspath(name)) if "/" in name else Path(recorded)
+
+
+def _find_log(args: argparse.Namespace, log_dir: Path, name: str) -> log_format.LoggedRun:
+    """Return the log of the one upload of this run that is meant. Raises UsageError."""
+    run_id = os.path.basename(os.path.abspath(name))
+    logs = [log for log in summary.list_other_logs(log_dir, ()) if log.run_id == run_id and log.destination]
+    if args.bucket is not None:
+        wanted = parse_destination(args.bucket, args.remote_path)
+        logs = [log for log in logs if log.destination == wanted]
+    if not logs:
+        raise UsageError(
+            f"no state log of {printable(run_id)} in {printable(str(log_dir))} (without --config, give --bucket B and"
+            " --local-path DIR)",
+            id="usage.no-state-log",
+        )
+    if len(logs) > 1:
+        urls = ", ".join(printable(log.destination.url(run_id)) for log in logs if log.destination)
+        raise UsageError(
+            f"{printable(run_id)} went to {len(logs)} places: {urls} (choose one by --bucket and --remote-path)",
+            id="usage.several-destinations",
+        )
+    return logs[0]

@@ -1,0 +1,138 @@
+"""Say what came of a restore, or would come of it: lines for people, and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from s3sync.text import human_bytes, human_seconds, list_by_reason, pluralize, printable
+from s3sync.transfer import restore
+
+
+def result_lines(result: restore.request.RestoreResult) -> list[str]:
+    """Return a verdict in one line, and the facts behind it."""
+    where, request = printable(str(result.request.target)), result.request
+    count, size = len(result.proven_by), human_bytes(result.total_size)
+    if result.ok:
+        part = "" if result.whole else "part of "
+        verdict = f"restored {part}{printable(request.run_id)}: {pluralize(count, 'file')}, {size}, all proven"
+    elif result.frozen and not result.failed:
+        verdict = f"restored {count:,} of {pluralize(result.total_files, 'file')}: the others are frozen in an archive"
+    elif result.is_in_place:
+        verdict = f"restored {printable(request.run_id)} but for {pluralize(len(result.failed), 'file')}"
+    else:
+        verdict = (
+            f"NOT restored: {count:,} of {pluralize(result.total_files, 'file')} are proven, and kept beside {where}"
+            " for the next call"
+        )
+    proofs = ", ".join(f"{number:,} by {how}" for how, number in sorted(result.proofs.items()))
+    facts = [f"  in {where}, from {printable(request.url)}, in {human_seconds(result.seconds)}"]
+    facts += [f"  proven {proofs}; compared with {_records(result)}"] if result.proven_by else []
+    if result.kept:
+        facts.append(f"  {pluralize(len(result.kept), 'file')} on disk already, with the same bytes")
+    facts += _frozen_lines(result)
+    if result.without_time:
+        facts.append(
+            f"  {pluralize(result.without_time, 'file')} with the time of the object: no record has that of the file"
+        )
+    if result.unrecorded:
+        facts.append(
+            f"  {pluralize(len(result.unrecorded), 'file')} that no record names, such as"
+            f" {printable(result.unrecorded[0])}"
+        )
+    failed = list_by_reason(dict(result.failed), " (--json names them all)")
+    return [verdict, *facts, *([f"  {pluralize(len(result.failed), 'file')} failed:", *failed] if failed else [])]
+
+
+def _frozen_lines(result: restore.request.RestoreResult) -> list[str]:
+    """Return how to get the frozen objects, or when they come."""
+    count = pluralize(len(result.frozen), "object")
+    if not result.frozen:
+        return []
+    if not result.requested:
+        size = human_bytes(result.frozen_size)
+        return [f"  {count}, {size}, must be thawed first, which costs money: add --tier Bulk, Standard or Expedited"]
+    return [f"  {count} being thawed until about {result.ready_at}: run the same command again then, or with --wait"]
+
+
+def _records(result: restore.request.RestoreResult) -> str:
+    return ", ".join(("S3", *result.records)) if result.records else "S3 alone, since no record of the upload was found"
+
+
+def result_json(result: restore.request.RestoreResult) -> dict[str, Any]:
+    """Return the result as one JSON object."""
+    return {
+        "run_id": result.request.run_id,
+        "run_path": str(result.request.target),
+        "url": result.request.url,
+        "restored": result.ok,
+        "whole": result.whole,
+        "total_files": result.total_files,
+        "total_bytes": result.total_size,
+        "proven_files": len(result.proven_by),
+        "proven_by": dict(sorted(result.proofs.items())),
+        "restored_bytes": result.restored_size,
+        "kept_files": len(result.kept),
+        "failed": _printable(result.failed.items()),
+        "frozen_files": len(result.frozen),
+        "frozen_bytes": result.frozen_size,
+        "thawing_files": result.requested,
+        "ready_at": result.ready_at,
+        "records": list(result.records),
+        "unrecorded": [printable(path) for path in result.unrecorded],
+        "files_without_time": result.without_time,
+        "aws_processes": result.aws_processes,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def preview_lines(planned: restore.request.RestorePreview) -> list[str]:
+    """Return what would be restored, and whether there is room for it."""
+    request, where = planned.request, printable(str(planned.request.target))
+    lines = [
+        f"would restore {printable(request.run_id)}: {pluralize(planned.files, 'file')}, {human_bytes(planned.size)}",
+        f"  from {printable(request.url)} to {where}",
+    ]
+    lines += [
+        f"  {name}: {pluralize(files, 'file')}, {human_bytes(size)}"
+        for name, (files, size) in sorted(planned.classes.items())
+    ]
+    if planned.frozen:
+        hours = human_seconds(planned.hours * 3600)
+        lines.append(
+            f"  {pluralize(planned.frozen, 'file')} in archives: thawing takes up to {hours}, with --tier"
+            f" {request.tier or 'Bulk'}"
+        )
+    if planned.present:
+        lines.append(f"  {pluralize(planned.present, 'file')} on disk of the same size, to be compared")
+    is_short = planned.free < planned.needed
+    room = f"  needs {human_bytes(planned.needed)} of disk; {human_bytes(planned.free)} are free"
+    lines.append(f"{room}: NOT enough room" if is_short else room)
+    lines.append(f"  would be compared with {', '.join(('S3', *planned.records))}")
+    failed = list_by_reason(dict(planned.failed), " (--json names them all)")
+    return [*lines, *([f"  {pluralize(len(planned.failed), 'file')} cannot be restored:", *failed] if failed else [])]
+
+
+def preview_json(planned: restore.request.RestorePreview) -> dict[str, Any]:
+    """Return the preview as one JSON object."""
+    classes = {name: {"files": files, "bytes": size} for name, (files, size) in sorted(planned.classes.items())}
+    return {
+        "run_id": planned.request.run_id,
+        "run_path": str(planned.request.target),
+        "url": planned.request.url,
+        "dry_run": True,
+        "total_files": planned.files,
+        "total_bytes": planned.size,
+        "storage_classes": classes,
+        "archived_files": planned.frozen,
+        "thaw_hours": planned.hours,
+        "present_files": planned.present,
+        "needed_bytes": planned.needed,
+        "free_bytes": planned.free,
+        "failed": _printable(planned.failed.items()),
+        "records": list(planned.records),
+    }
+
+
+def _printable(items: Iterable[tuple[str, str]]) -> dict[str, str]:
+    return {printable(path): why for path, why in items}
