@@ -28,7 +28,7 @@ from s3sync.aws.installation import find_aws  # noqa: E402
 from s3sync.errors import S3SyncError  # noqa: E402
 from s3sync.resources import usable_cores  # noqa: E402
 from s3sync.text import now_iso  # noqa: E402
-from scripts.bench import capacity, cluster, coordinator, growth, live, plot, tables, tuning  # noqa: E402
+from scripts.bench import beside, capacity, cluster, coordinator, growth, live, plot, tables, tuning  # noqa: E402
 from scripts.bench.contenders import CONTENDERS, USUAL, Pair, is_installed  # noqa: E402
 from scripts.bench.server import make_certificate  # noqa: E402
 from scripts.bench.sites import BucketSite, LocalSite, Site  # noqa: E402
@@ -60,6 +60,8 @@ examples:
       planning, scans and resumed uploads
   benchmark.py --live
       a run that goes up while it is written; about 5 minutes
+  benchmark.py --beside
+      a small run beside a large one; about 6 minutes
   benchmark.py --capacity
       how many nodes 10 and 100 large sequencers want: a calculation, in seconds
   benchmark.py --slurm speedup coordinator
@@ -119,6 +121,7 @@ def build_parser() -> Parser:
         help="what the defaults rest on, one varied at a time",
     )
     add("--live", action="store_true", help="a run that goes up while it is written, over a slow line")
+    add("--beside", action="store_true", help="a small run that is complete while a large one is uploaded")
     add(
         "--slurm", nargs="+", choices=SLURM, metavar="NAME", help=f"a run on the nodes of a cluster: {', '.join(SLURM)}"
     )
@@ -150,9 +153,9 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     numbers = [*args.cores, *args.threads, 1 if args.rounds is None else args.rounds]
     if min(numbers) < 1 or not 0 < args.scale < math.inf or not 0 <= (args.latency or 0) < math.inf:
         raise ValueError("cores, threads, rounds and scale must be more than 0, latency no less")
-    modes = args.growth or args.tune or args.live or args.slurm or args.capacity
+    modes = args.growth or args.tune or args.live or args.beside or args.slurm or args.capacity
     if args.bucket and (args.tls or args.latency is not None or modes):
-        only = "--tls, --latency, --growth, --tune, --live, --slurm and --capacity"
+        only = "--tls, --latency, --growth, --tune, --live, --beside, --slurm and --capacity"
         raise ValueError(f"{only} are for the server on this machine, not for --bucket")
     if args.local_path and args.workloads:
         raise ValueError("either --local_path or --workloads")
@@ -190,6 +193,8 @@ def run(args: argparse.Namespace, folder: Path) -> int:
         code = max(code, tune(args, local_site(args, folder), folder))
     if args.live:
         code = max(code, show_live(args, folder))
+    if args.beside:
+        code = max(code, show_beside(args, folder))
     if "speedup" in (args.slurm or ()):
         code = max(code, show_speedup(args, folder))
     if "coordinator" in (args.slurm or ()):
@@ -338,6 +343,22 @@ def show_live(args: argparse.Namespace, folder: Path) -> int:
     print(f"\n{about}\n\n{tables.aligned(rows)}", flush=True)
     (args.output / "live.md").write_text(f"{about}\n\n{tables.markdown(rows)}", encoding="utf-8")
     return 1 if any(one.trouble for one in tails) else 0
+
+
+def show_beside(args: argparse.Namespace, folder: Path) -> int:
+    """How long a small run takes beside a large one; tells and writes what came of it."""
+    order = beside.make_order(args.scale, args.cores[0], args.threads[0], args.aws_command)
+    times: list[beside.Times] = []
+    with (args.output / "beside.tsv").open("w", encoding="utf-8") as stream:
+        write_row(stream, beside.TSV_HEAD)
+        for one in beside.measure_beside(order, args.rounds or 1, LocalSite(folder, None).environ):
+            times.append(one)
+            write_row(stream, beside.tsv_row(one))
+            say(beside.line_of(one))
+    about, rows = "\n".join(beside.about(order)), beside.rows_of(times)
+    print(f"\n{about}\n\n{tables.aligned(rows)}", flush=True)
+    (args.output / "beside.md").write_text(f"{about}\n\n{tables.markdown(rows)}", encoding="utf-8")
+    return 1 if any(one.trouble for one in times) else 0
 
 
 def show_speedup(args: argparse.Namespace, folder: Path) -> int:

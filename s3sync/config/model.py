@@ -110,7 +110,9 @@ class Config(Model):
         default=None, description="The AWS CLI; by default the one beside this Python, else on PATH."
     )
     alert_after_busy_hours: Number = Field(
-        default=24, gt=0, description="Report a scan that is still running after this time."
+        default=24,
+        gt=0,
+        description="Report a scan that is running, and in which no upload has begun or ended, for this time.",
     )
     alert_after_hours: Number = Field(
         default=24,

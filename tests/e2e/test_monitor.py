@@ -159,6 +159,7 @@ def test_partial_runs_are_resumed_first_and_ignore_max_age(site: Site, server: S
 
 
 def test_new_runs_go_oldest_first_and_broken_ones_last(site: Site, server: S3Server) -> None:
+    site.write([site.entry()], max_runs_at_once=1)
     broken = site.run_folder("250101_M01234_0001_AAAAA")
     (broken / "out").symlink_to("/etc/hostname")
     age(broken, 70)
@@ -297,7 +298,8 @@ def test_a_scan_that_takes_too_long_is_reported_and_so_is_its_end(site: Site, se
             first = site.start("monitor", "--config", str(site.config))
             gate.wait_held(1)
             began = time.time() - 2 * HOUR
-            os.utime(site.log_dir / "locks" / "monitor.lock", (began, began))
+            for path in (site.log_dir / "locks" / "monitor.lock", *(site.log_dir / "uploads").glob("*.log.json")):
+                os.utime(path, (began, began))  # no upload has begun or ended since
             second, third = site.scan(), site.scan()
             told = hooks.new()
             gate.release()
