@@ -19,6 +19,7 @@ from s3sync import delays
 
 BUCKET = "lab-runs"
 WIDE_FILES = 1100  # of data: two shards, since one of less than 500 files is not worth a node
+TRANSFER_CLIENT = os.environ.get("S3SYNC_TEST_TRANSFER_CLIENT", "")  # instead of `auto`: a tier is run with both
 QUICK_AWS = Path(__file__).with_name("quick_aws.py")
 AWS_V1 = str(Path(sys.executable).with_name("aws"))
 AWS_V2 = os.environ.get("S3SYNC_TEST_AWS_V2", "/usr/bin/aws")
@@ -112,6 +113,8 @@ class Lab:
 
     def words(self, run: Path | str, *more: str, bucket: str = BUCKET) -> tuple[str, ...]:
         """The words of an `upload` of this run."""
+        if TRANSFER_CLIENT and "--transfer_client" not in more:
+            more = (*more, "--transfer_client", TRANSFER_CLIENT)
         return ("upload", "--local_path", str(run), "--bucket", bucket, "--log_dir", str(self.log_dir), *more)
 
     def upload(self, run: Path | str, *more: str, env: Mapping[str, str] | None = None, **options: Any) -> Result:
@@ -127,7 +130,8 @@ class Lab:
         watched = {"monitored_directories": [str(run.parent)], "bucket": BUCKET, "remote_path": "/", **(entry or {})}
         config = self.root / "scan.json"
         usual = {"log_dir": str(self.log_dir), "max_age": 1e6, "alert_free_percent": 0, "monitor": [watched]}
-        config.write_text(json.dumps({**usual, **self.aws_key(), **keys}))
+        client = {"transfer_client": TRANSFER_CLIENT} if TRANSFER_CLIENT else {}
+        config.write_text(json.dumps({**usual, **client, **self.aws_key(), **keys}))
         return str(config)
 
     def aws_key(self) -> dict[str, str]:
