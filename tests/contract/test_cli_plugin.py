@@ -7,6 +7,8 @@ import os
 import signal
 import ssl
 import subprocess
+import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,10 +19,12 @@ import pytest
 
 from s3sync.aws.plugin import CliPlugin
 from s3sync.aws.settings import S3Settings, child_environment, write_config
+from tests.helpers.boto import client
 from tests.helpers.certificates import self_signed
 from tests.helpers.hostile_names import HOSTILE_NAMES
 from tests.helpers.lab import AWS_V2, BUCKET, FakeAws, Lab, tree
 from tests.helpers.promise import is_proven
+from tests.helpers.radosgw import Gateway
 from tests.helpers.s3server import MIB, Fault, S3Server
 
 pytestmark = pytest.mark.real_aws
@@ -68,7 +72,9 @@ class Cli:
         path.write_text(text)
         self.environ["AWS_CONFIG_FILE"] = str(path)
 
-    def start(self, url: str, *options: str, plugin: bool = True) -> tuple[subprocess.Popen[str], int]:
+    def start(
+        self, url: str, *options: str, plugin: bool = True, bucket: str = BUCKET
+    ) -> tuple[subprocess.Popen[str], int]:
         """Start it; return the read end of the pipe for receipts, too."""
         user = {
             "PATH": "/usr/bin:/bin",
@@ -79,14 +85,13 @@ class Cli:
             "AWS_EC2_METADATA_DISABLED": "true",
             **self.environ,
         }
-        work = self.root / f"work-{plugin}"
-        work.mkdir()
+        work = Path(tempfile.mkdtemp(dir=self.root))
         carried = write_config(user, S3Settings(1), work / "aws-config")
         child = child_environment(user, work / "aws-config", carried)
         if plugin:
             child = CliPlugin(work).prepare(child, "aws-cli/2.0" if self.aws == AWS_V2 else "aws-cli/1.0")
         reader, writer = os.pipe()
-        argv = [self.aws, f"--endpoint-url={url}", "s3", "cp", f"{self.folder}/", f"s3://{BUCKET}/RUN/", "--recursive"]
+        argv = [self.aws, f"--endpoint-url={url}", "s3", "cp", f"{self.folder}/", f"s3://{bucket}/RUN/", "--recursive"]
         process = subprocess.Popen(
             [*argv, "--no-progress", *options],
             env={**child, "S3SYNC_RECEIPTS_FD": str(writer)},
@@ -98,8 +103,8 @@ class Cli:
         os.close(writer)
         return process, reader
 
-    def copy(self, url: str, *options: str, plugin: bool = True) -> Copy:
-        process, reader = self.start(url, *options, plugin=plugin)
+    def copy(self, url: str, *options: str, plugin: bool = True, bucket: str = BUCKET) -> Copy:
+        process, reader = self.start(url, *options, plugin=plugin, bucket=bucket)
         return finish(process, reader)
 
 
@@ -347,3 +352,23 @@ def test_nothing_is_said_of_a_fast_path_that_is_used(lab: Lab, server: S3Server,
     result = lab.upload(small_run)
     assert (result.code, "slower way" in result.err) == (0, False)
     is_proven(lab, small_run, server)
+
+
+@pytest.mark.real
+@pytest.mark.xdist_group("real servers")
+def test_a_server_that_checks_signatures_takes_them(cli: Cli, ceph: Gateway) -> None:
+    bucket = f"lab-{uuid.uuid4().hex[:8]}"
+    s3 = client(*ceph)
+    s3.create_bucket(Bucket=bucket)
+    cli.environ |= {"AWS_ACCESS_KEY_ID": ceph.access_key, "AWS_SECRET_ACCESS_KEY": ceph.secret_key}
+    for number, name in enumerate(HOSTILE_NAMES):
+        cli.write(f"Data/{name}", b"x" * number)
+    cli.write("large", os.urandom(8 * MIB - 1))
+    result = cli.copy(ceph.url, bucket=bucket)
+    assert (result.code, result.errors) == (0, "")
+    assert len(result.sent(fast=True)) == len(HOSTILE_NAMES)
+    for name, content in tree(cli.folder).items():
+        assert s3.get_object(Bucket=bucket, Key=f"RUN/{name}")["Body"].read() == content
+    cli.environ["AWS_SECRET_ACCESS_KEY"] = "wrong"
+    refused = cli.copy(ceph.url, bucket=bucket)
+    assert (refused.code, [event["event"] for event in refused.events]) == (1, ["hello"])
