@@ -1,6 +1,19 @@
 """Run the AWS CLI, and understand what it and S3 say."""
 
-from s3sync.aws import access, causes, client, destination, diagnosis, digests, etag, multipart, objects, settings, thaw
+from s3sync.aws import (
+    access,
+    causes,
+    client,
+    destination,
+    diagnosis,
+    digests,
+    etag,
+    multipart,
+    objects,
+    receipts,
+    settings,
+    thaw,
+)
 
 __all__ = [
     "access",

@@ -128,6 +128,11 @@ class AwsCli:
             self._warm_starts.close()
 
     @property
+    def may_be_fast(self) -> bool:
+        """Return whether the fast path may work, as far as is known: a process says so only when it runs."""
+        return self._plugin is not None and not self._plugin.problem
+
+    @property
     def uses_http(self) -> bool:
         """Return whether requests are sent without TLS, as far as the options say."""
         return any(option.startswith("--endpoint-url=http://") for option in self._endpoint_options)

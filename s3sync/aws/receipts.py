@@ -51,7 +51,7 @@ class ObjectStored:
     """S3 has accepted an object. `checksums` are in base64, by name such as `crc32`, as S3 answered them.
 
     `size` is in bytes; None if that is not known, as after a multipart upload. `seconds` is what the request took; 0
-    if that is not known.
+    if that is not known. `is_fast` says that it took the fast path.
     """
 
     key: str
@@ -59,6 +59,7 @@ class ObjectStored:
     etag: str
     checksums: Mapping[str, str]
     seconds: float = 0.0
+    is_fast: bool = False
 
 
 Receipt: TypeAlias = "Hello | FellBack | PartStored | ObjectStored"
@@ -103,6 +104,7 @@ def _stored(fields: Mapping[str, Any], size: int | None) -> ObjectStored:
         etag=_word(fields["etag"]),
         checksums=checksums,
         seconds=float(seconds) if isinstance(seconds, int | float) and 0 < seconds < 1e6 else 0.0,
+        is_fast=fields.get("fast") is True,
     )
 
 

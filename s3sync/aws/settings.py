@@ -52,6 +52,8 @@ _UTF8 = re.compile(r"\.utf-?8(@|\Z)", re.IGNORECASE)
 _URL_CREDENTIALS = re.compile(r"(?<=://)[^\s/?#]*@")
 
 
+MAX_THREADS = 64  # requests at once on the fast path
+DEFAULT_THREADS = 4  # requests at once: more keep a core no busier, see scripts/bench/README.md
 TransferClient = Literal["auto", "default", "crt"]
 
 
@@ -80,6 +82,11 @@ class S3Settings:
             "multipart_chunksize": str(self.multipart.part_size),
             "preferred_transfer_client": "crt" if self.client == "crt" else "default",
         }
+
+
+def max_useful_threads(client: TransferClient) -> int:
+    """Return how many requests at once may help a process: the CLI keeps ten connections, its plugin more."""
+    return MAX_THREADS if client == "auto" else 10
 
 
 def without_s3sync_variables(environ: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from s3sync.aws import access
+from s3sync.aws import access, settings
 from s3sync.commands import cron_environment, locations, options, output, setup_checks
 from s3sync.config import Config, MonitorEntry, config_warnings, load_config, watched_by
 from s3sync.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ConfigError, StateError
@@ -120,7 +120,7 @@ def _check_access(
         with context.work_folder(environ, watched_by(config)) as (work, _):
             query = access.AccessQuery(
                 aws_command=config.aws_command,
-                threads=config.max_threads,
+                threads=config.max_threads or settings.DEFAULT_THREADS,
                 targets=tuple(map(_target, config.monitor)),
                 probes=tuple(access.WriteProbe(_target(e), e.storage) for e in config.monitor) if trials.write else (),
             )
@@ -144,7 +144,10 @@ def slurm_uses(config: Config) -> slurm_check.ClusterUse:
         places = dict.fromkeys(map(_target, entries))
         clusters[cluster] = (tuple(directories), tuple(places))
     return slurm_check.ClusterUse(
-        log_dir=config.log_dir, aws_command=config.aws_command, threads=config.max_threads, clusters=clusters
+        log_dir=config.log_dir,
+        aws_command=config.aws_command,
+        threads=config.max_threads or settings.DEFAULT_THREADS,
+        clusters=clusters,
     )
 
 

@@ -93,7 +93,8 @@ def _add_storage(group: options.Container) -> None:
 def _add_speed(group: options.Container) -> None:
     options.add_cores(group)
     add = group.add_argument
-    add("--threads", type=options.positive, default=4, metavar="N", help="requests at once in each process (default 4)")
+    threads = "requests at once in each process (default: 4, or what the latency requires if small files go fast)"
+    add("--threads", type=options.positive, metavar="N", help=threads)
     add(
         "--max-processes",
         "--max_processes",

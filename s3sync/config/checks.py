@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from s3sync.aws.destination import Destination
+from s3sync.aws.settings import max_useful_threads
 from s3sync.config.entry import MonitorEntry
 from s3sync.config.model import SECRETS, Config, watched_by
 from s3sync.config.parsed import ParsedConfig
@@ -19,7 +20,6 @@ from s3sync.config.problem import KeyPath, Problem, path_of
 from s3sync.runs import off_limits
 from s3sync.text import printable
 
-_USEFUL_THREADS = 10
 _USEFUL_CORES = 256
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")  # AWS accepts no others since 2018
 
@@ -30,8 +30,9 @@ def config_warnings(config: Config) -> list[Problem]:
 
 
 def _warnings(config: Config) -> Iterator[Problem]:
-    if config.max_threads > _USEFUL_THREADS:
-        text = f"{config.max_threads} threads per process: more than {_USEFUL_THREADS} do not help"
+    useful = max_useful_threads(config.transfer_client)
+    if config.max_threads and config.max_threads > useful:
+        text = f"{config.max_threads} threads per process: more than {useful} do not help"
         yield Problem(position=None, path="max_threads", text=text, id="config.many-threads")
     if config.max_cores and config.max_cores > _USEFUL_CORES:
         text = f"{config.max_cores:,} aws processes at once: is that the number of cores?"

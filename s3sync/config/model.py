@@ -41,7 +41,11 @@ class Config(Model):
     max_cores: Count | None = Field(
         default=None, description="aws processes at once; by default one for each usable core."
     )
-    max_threads: Count = Field(default=4, description="Requests at once in each aws process; more than 10 do not help.")
+    max_threads: Count | None = Field(
+        default=None,
+        description="Requests at once in each aws process. By default 4, or what the latency requires if small files "
+        "are sent fast.",
+    )
     max_processes: Count | None = Field(
         default=None,
         description="aws processes at once while the CPU is idle, e.g. because S3 is far away; by default four "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from s3sync.aws import causes
 from s3sync.aws.multipart import IncompleteUploads
@@ -15,7 +16,9 @@ from s3sync.transfer.batch_progress import HTTP_READS, TLS_READS, ProgressCounte
 from s3sync.transfer.batches import Batch
 from s3sync.transfer.context import UploadContext
 from s3sync.transfer.cp_output import FailureLines
+from s3sync.transfer.process_configs import ProcessConfigs
 from s3sync.transfer.staging import staging_folder
+from s3sync.transfer.thread_choice import ThreadChoice
 
 _NOT_SENT = "not sent: the call was being ended"
 _INTERRUPTED = "was interrupted"
@@ -55,6 +58,10 @@ class BatchSender:
         self._run = run
         self._throttle = throttle
         self._counter = ProgressCounter(prefix, HTTP_READS if context.aws.uses_http else TLS_READS)
+        self._threads = ThreadChoice(
+            context.request.multipart, context.request.threads, is_fast=context.aws.may_be_fast
+        )
+        self._configs = ProcessConfigs(context)
         self._is_ending = threading.Event()  # nothing more is to be started
         self._is_s3_lost = False
 
@@ -77,7 +84,7 @@ class BatchSender:
     def _run_process(self, batch: Batch, share: int | None) -> BatchResult:
         lines = FailureLines(self._request.destination, self._run.run_id, batch, self._aws.sanitize)
         process = _BatchProcess(self, batch, share, lines)
-        config = self._throttle.config(share) if self._throttle and share is not None else None
+        config = self._config_for(batch, share)
         with staging_folder(self._context.work, self._run, batch) as folder:
             url = self._request.destination.url(self._run.run_id)
             argv = self._aws.upload_argv(str(folder), url, self._request.storage)
@@ -103,6 +110,12 @@ class BatchSender:
             said=said or lines.unreachable,
             stored=count.stored,
         )
+
+    def _config_for(self, batch: Batch, share: int | None) -> Path | None:
+        """Return the AWS config of a process; None for the usual one. Raises AwsError."""
+        if self._throttle and share is not None:
+            return self._throttle.config(share)
+        return self._configs.with_threads(self._threads.threads_for(batch))
 
     def _abort_parts(self, batch: Batch, *, was_killed: bool) -> None:
         """Abort the parts that an ended process may have left; after an orderly end the CLI has done so."""
@@ -132,8 +145,14 @@ class BatchSender:
         """Note that a file of a batch was uploaded."""
         self._counter.file_done(batch.number)
 
+    @property
+    def file_cost(self) -> float:
+        """Return the CPU-seconds that a small file takes, as far as is known."""
+        return self._threads.file_cost
+
     def has_receipt(self, batch: Batch, receipt: Receipt) -> None:
         """Take what the process of a batch reports about itself, or about S3's answers."""
+        self._threads.note(receipt)
         if isinstance(receipt, ObjectStored | PartStored):
             self._counter.take(batch.number, receipt)
         elif isinstance(receipt, Hello):

@@ -187,6 +187,7 @@ class Pipeline:
     def _start_batches(self, queue: BatchQueue, senders: ThreadPoolExecutor, running: int) -> set[Future[BatchResult]]:
         """Start as many processes as are allowed beside those that run."""
         started: set[Future[BatchResult]] = set()
+        queue.use_file_cost(self._sender.file_cost)
         allowed = self._concurrency.update(
             running,
             has_work=queue.has_work_for(running + 1),
@@ -196,7 +197,7 @@ class Pipeline:
         while queue and running + len(started) < allowed:
             batch = queue.take(allowed, self._concurrency.expected_size)
             ahead = _ahead(batch, queue, allowed - running - len(started) - 1)
-            self._under_way[batch.number] = cost_of(batch.files, queue.byte_cost)
+            self._under_way[batch.number] = queue.cost(batch)
             started.add(senders.submit(self._send, batch, ahead))
         self._concurrency.note_running(running + len(started))
         return started
@@ -273,7 +274,7 @@ class Pipeline:
 def _ahead(batch: Batch, queue: BatchQueue, free: int) -> Ahead:
     """Return what the process of a batch may expect, if `free` more may start beside it."""
     coming = next((number for number in range(free, 0, -1) if queue.has_work_for(number)), min(free, int(bool(queue))))
-    cost = cost_of(batch.files, queue.byte_cost)
+    cost = queue.cost(batch)
     return Ahead(max(0, coming), cost / (cost + queue.left) if cost else 0.0)
 
 

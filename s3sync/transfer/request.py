@@ -31,7 +31,7 @@ class UploadRequest:
     destination: Destination
     log_dir: Path
     cores: int
-    threads: int = 4
+    threads: int | None = None  # requests at once in each process; None: as many as help
     skip_check: bool = False
     recheck: bool = False  # ask S3 what it has, even if the log says completed
     excludes: tuple[Pattern, ...] = ()
@@ -92,7 +92,8 @@ class UploadRequest:
     @property
     def settings(self) -> aws_settings.S3Settings:
         """Return the settings of each `aws` process."""
-        return aws_settings.S3Settings(self.threads, self.multipart, client=self.transfer_client)
+        threads = self.threads or aws_settings.DEFAULT_THREADS
+        return aws_settings.S3Settings(threads, self.multipart, client=self.transfer_client)
 
 
 class FileTotals(NamedTuple):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from s3sync.aws import settings
 from s3sync.errors import S3SyncError, StoppedError
 from s3sync.runs import Run, analysis, completion
 from s3sync.signals import StopRequest
@@ -23,8 +24,6 @@ from s3sync.transfer.progress import Display
 from s3sync.transfer.request import Executor, PendingAnalysis, Preview, UploadRequest, UploadResult, describe_target
 from s3sync.transfer.session import SessionResult, UploadSession, start_state
 from s3sync.transfer.sharing import SharedMachine as SharedMachine
-
-MAX_USEFUL_THREADS = 10  # the CLI keeps that many connections; more threads only wait for them
 
 T_Result = TypeVar("T_Result", UploadResult, Preview)
 
@@ -315,6 +314,7 @@ class _Call:
 
 
 def _thread_warnings(request: UploadRequest) -> list[str]:
-    if request.threads <= MAX_USEFUL_THREADS:
+    useful = settings.max_useful_threads(request.transfer_client)
+    if not request.threads or request.threads <= useful:
         return []
-    return [f"--threads {request.threads}: more than {MAX_USEFUL_THREADS} only wait for each other; use more --cores"]
+    return [f"--threads {request.threads}: more than {useful} only wait for each other; use more --cores"]

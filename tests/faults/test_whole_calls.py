@@ -24,7 +24,7 @@ from s3sync.signals import StopRequest
 from s3sync.text import list_by_reason
 from s3sync.transfer import batch_sender
 from s3sync.transfer.batch_sender import BatchResult
-from s3sync.transfer.batches import Batch, BatchQueue
+from s3sync.transfer.batches import FILE_COST, Batch, BatchQueue
 from s3sync.transfer.choice import EvidenceChoice
 from s3sync.transfer.pipeline import PassResult, Pipeline
 from tests.helpers.contexts import context_of
@@ -240,6 +240,7 @@ class Told:
     """A transfer, a reader and a crowd of one that say what a test wants."""
 
     size = max_size = expected_size = 1
+    file_cost = FILE_COST
     uploaded = 0
 
     def __init__(self, *sent: tuple[Cause | None, Cause | None]) -> None:

@@ -89,7 +89,7 @@ def test_defaults(write: Write) -> None:
     config = load_config(write(ENTRY), {})
     assert config == Config(
         max_cores=None,
-        max_threads=4,
+        max_threads=None,
         max_age=72,
         log_level="INFO",
         log_dir=Path("/var/log/s3_upload"),
