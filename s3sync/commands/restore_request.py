@@ -37,7 +37,7 @@ def _from_config(args: argparse.Namespace, name: str) -> restore.request.Restore
     return replace(
         request,
         cores=args.cores or config.max_cores or usable_cores(),
-        threads=args.threads or config.max_threads,
+        threads=args.threads or config.max_threads or request.threads,
         max_processes=config.max_processes,
         max_bandwidth=args.max_bandwidth or config.max_bandwidth,
         aws_command=args.aws_command or config.aws_command,
