@@ -17,6 +17,7 @@ import pytest
 from awscli.botocore.awsrequest import AWSResponse  # type: ignore[import-untyped]
 from awscli.botocore.config import Config  # type: ignore[import-untyped]
 from awscli.botocore.session import Session  # type: ignore[import-untyped]
+from awscli.s3transfer.bandwidth import BandwidthLimitedStream  # type: ignore[import-untyped]
 from awscli.s3transfer.utils import ReadFileChunk  # type: ignore[import-untyped]
 
 from s3sync.aws import cli_plugin
@@ -243,6 +244,78 @@ def test_without_credentials_or_with_a_proxy_there_is_no_fast_path() -> None:
     s3.client._request_signer._credentials = None
     with pytest.raises(UncertainError, match="not signed"):
         FastPath(s3.client, Receipts({}))
+
+
+class User:
+    """A session of the CLI, with the user's config."""
+
+    def __init__(self, version: str, plugins: dict[str, str], **config: str) -> None:
+        self.version = version
+        self.full_config = {"plugins": plugins}
+        self.config = config
+
+    def user_agent(self) -> str:
+        return f"{self.version} md/Botocore#1.43.62"
+
+    def get_scoped_config(self) -> dict[str, str]:
+        return self.config
+
+
+@pytest.mark.parametrize(
+    ("user", "reason"),
+    [
+        (User("aws-cli/1.46.3", {"s3sync_cli_plugin": "s3sync_cli_plugin", "__builtin__": "awscli.handlers"}), ""),
+        (User("aws-cli/2.36.7", {}), ""),
+        (User("aws-cli/3.0.0", {}), "unknown version of the AWS CLI"),
+        (User("aws-cli/1.46.3", {"endpoint": "awscli_plugin_endpoint"}), "the AWS CLI has another plugin: endpoint"),
+        (User("aws-cli/1.46.3", {}, cli_history="enabled"), "the AWS CLI records its requests (cli_history)"),
+        (object(), "unknown version of the AWS CLI (AttributeError: 'object' object has no attribute 'user_agent')"),
+    ],
+)
+def test_hello_says_why_there_is_no_fast_path(user: Any, reason: str) -> None:
+    reader, writer = os.pipe()
+    client = cli_plugin._make_client(user, S3().client, Receipts({RECEIPTS_VARIABLE: str(writer)}))
+    os.close(writer)
+    with os.fdopen(reader, encoding="ascii") as stream:
+        hello = json.loads(stream.read())
+    assert (hello["event"], hello["fast"], hello["reason"]) == ("hello", not reason, reason)
+    assert (client._fast is None) == bool(reason)
+
+
+def test_a_client_of_another_make_is_left_alone() -> None:
+    """Its next version may keep its HTTP session somewhere else."""
+    with pytest.raises(AttributeError):
+        FastPath(Answers(), Receipts({}))
+    client = cli_plugin._make_client(User("aws-cli/1.46.3", {}), Answers(), Receipts({}))
+    assert client.put_object(Bucket="b", Key="k", Body=b"")["ETag"] == '"abc"'
+
+
+class Bucket:
+    """Takes what the bandwidth limiter of s3transfer lets through."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def consume(self, amount: int, _token: object) -> None:
+        self.taken += amount
+
+
+@pytest.mark.parametrize("size", [10, 300_000, 2 * MIB])
+def test_the_bandwidth_limiter_counts_each_byte_once(size: int, tmp_path: Path) -> None:
+    fast, _ = fast_path(S3(), tmp_path)
+    (tmp_path / "file").write_bytes(b"x" * size)
+    bucket = Bucket()
+    limited = BandwidthLimitedStream((tmp_path / "file").open("rb"), bucket, Coordinator())
+    limited.disable_bandwidth_limiting()
+    with ReadFileChunk(limited, size, size, [], enable_callbacks=False) as body:
+        assert fast.put({"Bucket": "lab-runs", "Key": "k", "Body": body}) is not None
+    assert size <= bucket.taken <= size + 256 * 1024, "it counts what was asked for"
+
+
+class Coordinator:
+    """A transfer that was not cancelled."""
+
+    exception = None
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9000", "https://127.0.0.1:9000"])
