@@ -251,7 +251,8 @@ def test_row_08_no_network(lab: Lab, server: S3Server, tiny_run: Path, fake_aws:
     """S3 is asked once, be it known by an address or by a name: not file by file, and not in three passes."""
     asked = tmp_path / "asked"
     aws = fake_aws(f"open({str(asked)!r}, 'a').write(f'{{argv}}\\n')")
-    argv = (*without_network(), sys.executable, "-m", "s3sync", *lab.words(tiny_run, "--aws_command", aws))
+    words = lab.words(tiny_run, "--aws_command", aws, "--transfer_client", "default")  # each command is a process
+    argv = (*without_network(), sys.executable, "-m", "s3sync", *words)
     for endpoint in (server.url, ""):
         env = {**lab.env, "AWS_ENDPOINT_URL": endpoint}
 
