@@ -29,7 +29,7 @@ from s3sync.errors import S3SyncError  # noqa: E402
 from s3sync.resources import usable_cores  # noqa: E402
 from s3sync.text import now_iso  # noqa: E402
 from scripts.bench import beside, capacity, cluster, coordinator, growth, live, plot, tables, tuning  # noqa: E402
-from scripts.bench.contenders import CONTENDERS, USUAL, Pair, is_installed  # noqa: E402
+from scripts.bench.contenders import CONTENDERS, UNSET, USUAL, USUAL_THREADS, Pair, is_installed  # noqa: E402
 from scripts.bench.server import make_certificate  # noqa: E402
 from scripts.bench.sites import BucketSite, LocalSite, Site  # noqa: E402
 from scripts.bench.trials import Measurement, entries_of, measure_all  # noqa: E402
@@ -109,7 +109,7 @@ def build_parser() -> Parser:
     add("--rounds", type=int, metavar="N", help="default: 2, for `far` and a run of yours 1")
     add("--scale", type=float, default=1.0, metavar="F", help="that part of the files (default 1)")
     add("--cores", type=int, nargs="+", metavar="N", help="processes; several are a grid (default: all cores)")
-    add("--threads", type=int, nargs="+", default=[4], metavar="N", help="requests at once in each (default 4)")
+    add("--threads", type=int, nargs="+", metavar="N", help="requests at once in each (default: s3sync decides)")
     add("--tls", action="store_true", help="let the server on this machine speak TLS")
     add("--latency", type=float, metavar="MS", help="what it waits before each answer")
     add("--growth", action="store_true", help="the costs that grow, instead of the default workloads")
@@ -150,9 +150,10 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     """The options, with defaults that depend on others filled in; raises ValueError or S3SyncError."""
     args = build_parser().parse_args(argv)
     args.cores = args.cores or [usable_cores()]
-    numbers = [*args.cores, *args.threads, 1 if args.rounds is None else args.rounds]
+    numbers = [*args.cores, *(args.threads or ()), 1 if args.rounds is None else args.rounds]
     if min(numbers) < 1 or not 0 < args.scale < math.inf or not 0 <= (args.latency or 0) < math.inf:
         raise ValueError("cores, threads, rounds and scale must be more than 0, latency no less")
+    args.threads = args.threads or [UNSET]
     modes = args.growth or args.tune or args.live or args.beside or args.slurm or args.capacity
     if args.bucket and (args.tls or args.latency is not None or modes):
         only = "--tls, --latency, --growth, --tune, --live, --beside, --slurm and --capacity"
@@ -272,7 +273,7 @@ def description(args: argparse.Namespace, first: str = "`bare`") -> list[str]:
     return [
         f"s3sync {__version__}, {' and '.join(versions)}, Python {platform.python_version()},",
         f"{usable_cores()} cores, {now_iso()}, to {where}.",
-        f"{'/'.join(map(str, args.cores))} processes x {'/'.join(map(str, args.threads))} threads;",
+        f"{'/'.join(map(str, args.cores))} processes x {'/'.join(str(n or 'usual') for n in args.threads)} threads;",
         "s3sync may start four times as many processes while the CPU idles.",
         f"Medians of rounds in alternation; ratios to {first} in the same round;",
         "the page cache is warm but for runs of the user's; CPU of the whole process",
@@ -331,7 +332,7 @@ def tuned(name: str, measurements: Sequence[Measurement]) -> Iterator[str]:
 
 def show_live(args: argparse.Namespace, folder: Path) -> int:
     """How long after its last file a run is in S3, streamed or not; tells and writes what came of it."""
-    order = live.make_order(args.scale, args.cores[0], args.threads[0], args.aws_command)
+    order = live.make_order(args.scale, args.cores[0], args.threads[0] or USUAL_THREADS, args.aws_command)
     tails: list[live.Tail] = []
     with (args.output / "live.tsv").open("w", encoding="utf-8") as stream:
         write_row(stream, live.TSV_HEAD)
@@ -347,7 +348,7 @@ def show_live(args: argparse.Namespace, folder: Path) -> int:
 
 def show_beside(args: argparse.Namespace, folder: Path) -> int:
     """How long a small run takes beside a large one; tells and writes what came of it."""
-    order = beside.make_order(args.scale, args.cores[0], args.threads[0], args.aws_command)
+    order = beside.make_order(args.scale, args.cores[0], args.threads[0] or USUAL_THREADS, args.aws_command)
     times: list[beside.Times] = []
     with (args.output / "beside.tsv").open("w", encoding="utf-8") as stream:
         write_row(stream, beside.TSV_HEAD)

@@ -21,11 +21,13 @@ from scripts.bench.workloads import Workload
 
 ROOT = Path(__file__).resolve().parents[2]
 _PREDECESSOR = Path(__file__).with_name("predecessor.py")
+UNSET = 0  # threads: this program decides
+USUAL_THREADS = 4  # of the CLI, where nobody decides
 _RCLONE_TRANSFERS = 32  # at once; its default of 4 is meant for disks
 
 
 class Pair(NamedTuple):
-    """How parallel this program is told to be: `aws` processes at once, and requests at once in each."""
+    """How parallel this program is told to be: `aws` processes at once, and requests at once in each (or UNSET)."""
 
     cores: int
     threads: int
@@ -84,7 +86,8 @@ def _s3sync(*options: str) -> Callable[[Setting], list[Command]]:
         argv = [sys.executable, *_program_argv(setting.variation), "upload", "--skip_check"]
         argv += [f"--local_path={setting.workload.folder}"]
         argv += [f"--bucket={setting.bucket}", f"--remote_path={setting.prefix}"]
-        argv += [f"--cores={setting.pair.cores}", f"--threads={setting.pair.threads}"]
+        argv += [f"--cores={setting.pair.cores}"]
+        argv += [f"--threads={setting.pair.threads}"] if setting.pair.threads else []
         argv += [f"--log_dir={setting.work / 'log'}", f"--aws_command={setting.aws}"]
         argv += options
         argv += setting.variation.options  # last, so that they stand
@@ -107,7 +110,9 @@ def _bare(setting: Setting, pair: Pair | None = None) -> list[Command]:
     """As many `aws` processes as cores, with the settings that this program gives its own, on a ready split."""
     cores, threads = pair or setting.pair
     config = setting.work / "aws-config"
-    write_config(setting.environ, S3Settings(threads, setting.variation.multipart, client="default"), config)
+    write_config(
+        setting.environ, S3Settings(threads or USUAL_THREADS, setting.variation.multipart, client="default"), config
+    )
     environ = child_environment(setting.environ, config)
     folders = []
     for number, files in enumerate(split(setting.workload.files, cores)):
