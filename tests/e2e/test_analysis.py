@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +30,7 @@ from s3sync.transfer import proof
 from scripts.simulate_run import main as simulate
 from tests.helpers.analyses import LAST, RUN_INFO, log_of, make_analysis, make_run
 from tests.helpers.crashes import orphans_of
-from tests.helpers.lab import BUCKET, FakeAws, Lab, tree
+from tests.helpers.lab import BUCKET, FakeAws, Lab, kill_all, tree
 from tests.helpers.s3server import S3Server
 
 HOUR = 3600
@@ -172,10 +171,7 @@ def test_one_analysis_killed_and_resumed_and_due_at_a_second_place(lab: Lab, ser
         gate.wait_held()
         process.kill()
         process.communicate(timeout=60)
-        orphans = orphans_of(lab)
-        for orphan in orphans:
-            orphan.kill()
-        psutil.wait_procs(orphans, timeout=60)
+        kill_all(orphans_of(lab))
     server.wait_disconnected()
     assert log_of(lab, analysis)["completed"] is False
     there = set(puts(server))

@@ -31,7 +31,7 @@ from s3sync.aws.destination import Destination
 from tests.helpers.boto import client
 from tests.helpers.crashes import orphans_of, wait_for_orphans
 from tests.helpers.hostile_names import HOSTILE_NAMES
-from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, skip_or_fail, tree
+from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, kill_all, kill_family, skip_or_fail, tree
 from tests.helpers.promise import is_pending, is_proven, next_scan_completes
 from tests.helpers.radosgw import Gateway
 from tests.helpers.s3server import S3Server
@@ -602,10 +602,7 @@ def test_row_33_no_parts_are_left_in_a_real_server(
         for child in children:
             child.suspend()  # it moves no bytes, and takes no gentle hint either
     elif end == "SIGKILL":
-        process.kill()
-        for child in children:
-            child.kill()
-        psutil.wait_procs(children, timeout=60)
+        kill_family(process)
     else:
         process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=240)
@@ -892,8 +889,7 @@ def test_row_39_corrupt_journal(lab: Lab, server: S3Server, tiny_run: Path, tmp_
         gate.wait_held()
         process.kill()
         process.communicate()
-        for orphan in orphans_of(lab):
-            orphan.kill()
+        kill_all(orphans_of(lab))
     wait_for_orphans(lab)
     (left,) = (lab.log_dir / "uploads").glob("*.jsonl")
     journal = left.read_bytes()

@@ -8,12 +8,11 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from scripts.simulate_run import make_run
 from tests.helpers.crashes import orphans_of
-from tests.helpers.lab import BUCKET, Lab, tree
+from tests.helpers.lab import BUCKET, Lab, kill_all, tree
 from tests.helpers.s3server import S3Server
 
 
@@ -41,9 +40,7 @@ def test_kill_9_in_mid_upload_costs_only_what_was_in_flight(lab: Lab, server: S3
         assert (busy.code, busy.out) == (75, "")
         assert "is being uploaded already" in busy.err
         assert lab.log(run)["completed"] is False
-        for orphan in stuck:
-            orphan.kill()
-        psutil.wait_procs(stuck, timeout=30)
+        kill_all(stuck)
     stored_before = set(server.objects(BUCKET))
     assert 300 <= len(stored_before) < len(files)
 

@@ -20,7 +20,7 @@ import pytest
 from s3sync.process_tree import IoSnapshot, StallDetector, take_io_snapshot
 from s3sync.signals import StopRequest
 from scripts.simulate_run import make_run
-from tests.helpers.lab import BUCKET, FakeAws, Lab
+from tests.helpers.lab import BUCKET, FakeAws, Lab, kill_family
 from tests.helpers.promise import is_pending, is_proven, next_scan_completes
 from tests.helpers.s3server import Fault, S3Server
 
@@ -281,11 +281,7 @@ def kill_in_mid_part(lab: Lab, server: S3Server, run: Path) -> None:
     with server.hold(operation="UploadPart") as gate:
         process = lab.start(*lab.words(run))
         gate.wait_held(1)
-        children = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        for child_process in children:
-            child_process.kill()
-        psutil.wait_procs(children, timeout=60)
+        kill_family(process)
         process.communicate()
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -165,10 +165,16 @@ def write_quick_aws(script: Path, code: str = "") -> str:
 def kill_family(process: subprocess.Popen[str]) -> None:
     """Kill a process with all that it started, and wait until these are gone."""
     family = psutil.Process(process.pid).children(recursive=True)
-    for member in (psutil.Process(process.pid), *family):
+    process.kill()
+    kill_all(family)
+
+
+def kill_all(processes: Sequence[psutil.Process]) -> None:
+    """Kill these processes, and wait until they are gone."""
+    for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):  # some end at once with their parent
-            member.kill()
-    psutil.wait_procs(family, timeout=60)
+            process.kill()
+    psutil.wait_procs(processes, timeout=60)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
