@@ -92,6 +92,12 @@ def open_private(path: Path, flags: int) -> int:
         return descriptor
 
 
+def create_private(path: Path, content: bytes) -> None:
+    """Create a private file with this content. Raises OSError, if it exists, too."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as stream:
+        stream.write(content)
+
+
 def atomic_write(path: Path, content: bytes, temporary: Path | None = None, *, mode: int = 0o600) -> None:
     """Replace a file's content so that after a crash it is either the old or the new. Raises OSError.
 

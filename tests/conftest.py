@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from s3sync.aws.fork_server import VARIABLE as FORK_SERVER
 from scripts.simulate_run import make_run
 from tests.helpers.lab import AWS_V1, AWS_V2, BUCKET, WIDE_FILES, FakeAws, Lab, skip_or_fail, why_no_v2, write_quick_aws
 from tests.helpers.radosgw import Gateway, radosgw, why_not
@@ -156,14 +157,16 @@ def wide_run(tiny_run: Path) -> Path:
 def fake_aws(tmp_path: Path) -> FakeAws:
     """Makes an `aws` that runs this Python code before it hands over to the real one; gives its path.
 
-    The code sees `argv` (the words after `aws`); where it does not exit, the real CLI does the work.
+    The code sees `argv` (the words after `aws`); where it does not exit, the real CLI does the work. It runs for each
+    command, since that CLI is not asked to fork.
     """
 
     def make(code: str) -> str:
         script = tmp_path / "fake" / "aws"
         script.parent.mkdir()
         script.write_text(
-            f"#!{sys.executable}\nimport os, sys, signal, time\nargv = sys.argv[1:]\n{code}\n"
+            f"#!{sys.executable}\nimport os, sys, signal, time\nargv = sys.argv[1:]\n"
+            f"os.environ.pop({FORK_SERVER!r}, None)\n{code}\n"
             f"os.execv({AWS_V1!r}, [{AWS_V1!r}, *argv])\n"
         )
         script.chmod(0o755)

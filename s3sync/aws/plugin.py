@@ -5,10 +5,11 @@ from __future__ import annotations
 import configparser
 import os
 import re
-import shutil
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+
+from s3sync import files
 
 MODULE = "s3sync_cli_plugin"
 _SECTION = "plugins"
@@ -59,7 +60,7 @@ class CliPlugin:
     def _config(self, config: Path, *, is_legacy: bool) -> Path:
         """Return a copy of this AWS config that names the plugin. It is written once."""
         if config not in self._configs:
-            self._copy_module()
+            write_module(self._folder, MODULE, _SOURCE)
             parser = configparser.RawConfigParser(default_section="\0")
             with config.open(encoding="utf-8", errors="surrogateescape") as stream:
                 parser.read_file(stream)
@@ -76,6 +77,13 @@ class CliPlugin:
             self._configs[config] = target
         return self._configs[config]
 
-    def _copy_module(self) -> None:
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        shutil.copyfile(_SOURCE, self._folder / f"{MODULE}.py")
+
+def write_module(folder: Path, name: str, source: Path) -> None:
+    """Write a copy of a module for the CLI into a new private folder. Raises OSError.
+
+    The folder has a private one for what Python compiles, too, whatever the umask is.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / "__pycache__").mkdir(mode=0o700, exist_ok=True)
+    if not (folder / f"{name}.py").exists():
+        files.create_private(folder / f"{name}.py", source.read_bytes())

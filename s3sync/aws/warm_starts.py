@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import signal
 import socket
 import threading
@@ -17,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from s3sync import forked, process_tree, processes
+from s3sync import files, forked, process_tree, processes
 from s3sync.aws import argv, fork_server
+from s3sync.aws.plugin import write_module
 from s3sync.forked import ForkedProcess
 from s3sync.processes import Process, TimeoutExpired
 from s3sync.signals import StopRequest
@@ -194,13 +194,12 @@ def _identity(program: str) -> tuple[int, int, int] | None:
 
 def _write_plugin(environ: Mapping[str, str], folder: Path, program: str) -> dict[str, str]:
     """Write the server and an AWS config that loads it; return the environment for both. Raises OSError."""
-    folder.mkdir(mode=0o700)
-    shutil.copyfile(fork_server.__file__, folder / f"{_MODULE}.py")
+    write_module(folder, _MODULE, Path(fork_server.__file__))
     config = folder / "aws-config"
     # The first value is a folder for version 2, and the name of another plugin for version 1. Both find the module by
     # PYTHONPATH, except the packed version 2 of AWS.
     where = str(folder) if _is_binary(program) else _MODULE
-    config.write_text(f"[plugins]\ncli_legacy_plugin_path = {where}\n{_MODULE} = {_MODULE}\n", encoding="utf-8")
+    files.create_private(config, f"[plugins]\ncli_legacy_plugin_path = {where}\n{_MODULE} = {_MODULE}\n".encode())
     search = os.pathsep.join(filter(None, (str(folder), environ.get("PYTHONPATH", ""))))
     return {**environ, "AWS_CONFIG_FILE": str(config), "PYTHONPATH": search}
 
