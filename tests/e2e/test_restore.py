@@ -314,3 +314,43 @@ def test_the_full_circle_of_every_instrument(lab: Lab, server: S3Server, tmp_pat
     assert result.code == 0, result.out + result.err
     is_back(run)
     assert lab.run("verify", str(run), "--bucket", BUCKET).code == 0
+
+
+def test_a_tampered_manifest_is_found(lab: Lab, server: S3Server, small_run: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "run.tsv"
+    assert lab.upload(small_run).code == 0
+    assert lab.run("verify", str(small_run), "--bucket", BUCKET, "--manifest", str(manifest)).code == 0
+    shutil.move(small_run, tmp_path / "saved")
+    right = manifest.read_text()
+    lines = right.split("\n")
+    path, size, _, etag, key = lines[5].split("\t")
+    lines[5] = "\t".join((path, size, "0" * 32, etag, key))
+    manifest.write_text("\n".join(lines))
+    other = restore(lab, small_run, "--manifest", str(manifest), "--json")
+    assert (other.code, list(other.json["failed"])) == (1, [path])
+    manifest.write_text(right.replace("\t", " ", 1))
+    torn = restore(lab, small_run, "--manifest", str(manifest))
+    assert (torn.code, "[restore.bad-manifest]" in torn.err) == (1, True)
+    manifest.write_text(right)
+    assert restore(lab, small_run, "--manifest", str(manifest)).code == 0
+    is_back(small_run)
+
+
+def test_a_completion_object_that_the_upload_did_not_write(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    assert lab.upload(tiny_run, "--completion-object").code == 0
+    shutil.rmtree(tiny_run)
+    key = f"{tiny_run.name}/s3sync.complete.json"
+    server.put(BUCKET, key, (server.objects(BUCKET)[key].body or b"") + b"\n")
+    result = restore(lab, tiny_run)
+    assert (result.code, "[restore.replaced-record]" in result.err) == (1, True)
+    assert restore(lab, tiny_run, "--no-record").code == 0
+
+
+def test_what_was_encrypted_by_kms_is_proven_by_its_checksums(lab: Lab, server: S3Server, gone: Path) -> None:
+    """The ETags of a copy that KMS has encrypted are no MD5s, and the state log names the old ones."""
+    for stored in server.objects(BUCKET).values():
+        stored.headers["x-amz-server-side-encryption"] = "aws:kms"
+        stored.etag = stored.etag[::-1]
+    result = restore(lab, gone, "--only", "metadata", "--json")
+    assert result.code == 0, result.out
+    assert result.json["proven_by"].keys() == {"checksum"}

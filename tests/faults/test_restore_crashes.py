@@ -62,7 +62,7 @@ def comes_back(lab: Lab, server: S3Server, run: Path, saved: Path) -> None:
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize(("calls", "is_merged", "least"), [(MOVES, False, 4), (MOVES, True, 8), (TIMES, False, 15)])
+@pytest.mark.parametrize(("calls", "is_merged", "least"), [(MOVES, False, 4), (MOVES, True, 8), (TIMES, False, 8)])
 def test_a_kill_at_every_rename(
     lab: Lab, server: S3Server, saved: Path, tiny_run: Path, calls: str, is_merged: bool, least: int
 ) -> None:
