@@ -13,7 +13,7 @@ from s3sync import logs
 from s3sync.config import Config
 from s3sync.errors import BusyError, LeaseLostError, S3SyncError, StateError
 from s3sync.inventory import RunStatus, discovery, order, states, statuses
-from s3sync.monitor import alerts, problem_log, publish, scan_status, uploads
+from s3sync.monitor import alerts, problem_log, publish, restores, scan_status, uploads
 from s3sync.monitor.last_scan import Outcome
 from s3sync.monitor.messages import Update
 from s3sync.monitor.notify import Channels, Notifier
@@ -83,6 +83,7 @@ def _run_alone(context: ScanContext, held: lock.HeldLock) -> ScanResult:
     notifier.ping_start()
     try:
         _scan(context, result)
+        restores.continue_pending(context, result)
         held.check()
         notifier.notify(result.update())
         notifier.ping_end(result.ok, result.summary())

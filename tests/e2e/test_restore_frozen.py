@@ -133,3 +133,32 @@ def test_a_damaged_restore_log_only_costs_requests(lab: Lab, server: S3Server, f
     log.write_text("{")
     again = restore(lab, frozen, "--tier", "Bulk")
     assert (again.code, again.json["thawing_files"]) == (1, 4)
+
+
+def test_the_monitor_continues_what_may_be_thawed(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    frozen = archived(lab, tiny_run, "GLACIER")
+    assert restore(lab, frozen, "--tier", "Bulk").code == 1
+    config = lab.config_for(frozen)
+    (shown,) = lab.run("status", "--config", config, "--json").json["restores"]
+    assert (shown["run_id"], shown["frozen_files"]) == (frozen.name, 4)
+    assert "4 objects" in lab.run("status", "--config", config).out
+    server.thaw(BUCKET)
+    lab.watch(frozen)
+    assert not frozen.exists(), "it is too early to ask"
+    (log,) = thaw_logs(lab)
+    log.write_text(json.dumps({**json.loads(log.read_text()), "requested_at": "2026-01-01T00:00:00+00:00"}))
+    lab.watch(frozen)
+    assert tree(frozen) == saved(frozen)
+    assert thaw_logs(lab) == []
+    assert lab.run("status", "--config", config, "--json").json["restores"] == []
+
+
+def test_the_monitor_reports_a_restore_that_froze_again(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    frozen = archived(lab, tiny_run, "GLACIER")
+    assert restore(lab, frozen, "--tier", "Bulk").code == 1
+    (log,) = thaw_logs(lab)
+    log.write_text(json.dumps({**json.loads(log.read_text()), "requested_at": "2026-01-01T00:00:00+00:00"}))
+    server.freeze(BUCKET)
+    scan = lab.watch(frozen, "--json")
+    assert "restore.frozen-again" in [problem["id"] for problem in scan.json["problems"]], scan.out
+    assert server.counters["RestoreObject"] == 4

@@ -1,0 +1,86 @@
+"""Continue the restores that wait for frozen objects, as soon as these may be thawed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from s3sync.config import Config
+from s3sync.errors import BusyError, S3SyncError, StoppedError
+from s3sync.monitor.problems import Problem
+from s3sync.monitor.scan_result import ScanResult
+from s3sync.monitor.uploads import ScanContext
+from s3sync.resources import usable_cores
+from s3sync.state import thaw_log
+from s3sync.state.thaw_log import ThawLog
+from s3sync.text import parse_iso, pluralize, printable
+from s3sync.transfer import restore
+
+LOG = logging.getLogger(__name__)
+_LIKELY_PART = 0.5  # of the longest time that thawing takes, after which a look is worth its requests
+
+
+def continue_pending(context: ScanContext, result: ScanResult) -> None:
+    """Continue each restore whose objects may be thawed; a failure becomes a problem. Raises StoppedError."""
+    for pending in thaw_log.list_pending(context.config.log_dir):
+        if not pending.requested or not _may_be_thawed(pending, time.time()):
+            continue
+        try:
+            _continue(context, result, pending)
+        except BusyError as error:
+            LOG.info("%s", error)
+        except StoppedError:
+            raise
+        except S3SyncError as error:
+            result.problems.append(Problem.of(_key(pending), error, "other"))
+
+
+def _continue(context: ScanContext, result: ScanResult, pending: ThawLog) -> None:
+    request = _request_for(pending, context.config)
+    with context.make_display(printable(pending.run_id)) as display:
+        done = restore.run.restore(request, context.environ, context.stop, display)
+    if done.ok:
+        LOG.info("%s is restored in %s: all proven", printable(pending.run_id), printable(pending.run_path))
+    elif done.failed:
+        path, why = next(iter(done.failed.items()))
+        text = f"not restored: {pluralize(len(done.failed), 'file')} failed, such as {printable(path)}: {why}"
+        result.problems.append(Problem(_key(pending), text, "other", id="restore.failed"))
+    elif done.frozen and not done.requested:
+        text = f"not restored: {pluralize(len(done.frozen), 'object')} froze again (`s3sync restore` with --tier)"
+        result.problems.append(Problem(_key(pending), text, "other", id="restore.frozen-again"))
+
+
+def _may_be_thawed(pending: ThawLog, now: float) -> bool:
+    asked, ready = parse_iso(pending.requested_at), parse_iso(pending.ready_at)
+    return asked is None or ready is None or now >= asked + _LIKELY_PART * (ready - asked)
+
+
+def _key(pending: ThawLog) -> str:
+    return f"restore of {printable(pending.run_id)}"
+
+
+def _request_for(pending: ThawLog, config: Config) -> restore.request.RestoreRequest:
+    """Return the request with the options of the command that began it. Raises UsageError for a damaged log."""
+    given = pending.options
+    entry = next((entry for entry in config.monitor if entry.destination == pending.destination), None)
+    parts = given.get("only", [])
+    request = restore.request.RestoreRequest(
+        run_id=pending.run_id,
+        destination=pending.destination,
+        target=Path(pending.run_path),
+        log_dir=config.log_dir,
+        cores=config.max_cores or usable_cores(),
+        threads=config.max_threads,
+        parts=tuple(restore.parts.parse_part(str(part)) for part in parts),
+        overwrite=given.get("overwrite") is True,
+        use_record=given.get("use_record") is not False,
+        verify="size" if given.get("verify") == "size" else "etag",
+        aws_command=config.aws_command,
+        bucket_owner=str(given.get("bucket_owner", "")),
+        max_processes=config.max_processes,
+        max_bandwidth=config.max_bandwidth,
+        stall_seconds=config.stall_minutes * 60,
+    )
+    return replace(request, profile=entry.aws_profile) if entry else request
