@@ -108,7 +108,7 @@ def _add_archives(parser: argparse.ArgumentParser) -> None:
 def _add_speed(parser: argparse.ArgumentParser) -> None:
     options.add_cores(parser)
     add = parser.add_argument
-    add("--threads", type=options.positive, metavar="N", help="requests at once in each process (default 4)")
+    add("--threads", type=options.positive, metavar="N", help="requests at once in each process (default 10)")
     add(
         "--max-bandwidth",
         "--max_bandwidth",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -12,9 +13,9 @@ from s3sync.aws.objects import RemoteObject
 from s3sync.delays import DELAYS
 from s3sync.runs import LocalFile
 from s3sync.signals import StopRequest
-from s3sync.transfer.batches import BatchQueue
 from s3sync.transfer.concurrency import ConcurrencyController
 from s3sync.transfer.progress import Snapshot
+from s3sync.transfer.restore.cutting import cut_into_batches
 from s3sync.transfer.restore.downloader import BatchOutcome, Downloader
 from s3sync.transfer.restore.place import PrivateFolder
 from s3sync.transfer.restore.prover import Prover
@@ -48,6 +49,7 @@ class Receiver:
         record: Record,
         remote: Mapping[str, RemoteObject],
         concurrency: ConcurrencyController,
+        cores: int,
     ) -> None:
         self.received = Received()
         self._folder = folder
@@ -56,6 +58,7 @@ class Receiver:
         self._record = record
         self._remote = remote
         self._concurrency = concurrency
+        self._cores = cores
         self._futile = 0  # batches in a row of which nothing arrived
         self._files_total = self._size_total = 0
 
@@ -92,7 +95,7 @@ class Receiver:
 
     def _receive_once(self, paths: Sequence[str]) -> None:
         files = [LocalFile(path, self._remote[path].size, 0) for path in paths]
-        queue = BatchQueue([files])
+        queue = deque(cut_into_batches(files, self._cores))
         downloads: set[Future[BatchOutcome]] = set()
         proofs: set[Future[None]] = set()
         senders = ThreadPoolExecutor(self._concurrency.max_size, thread_name_prefix="receive")
@@ -100,10 +103,9 @@ class Receiver:
         self._concurrency.reset()
         try:
             while queue or downloads or proofs:
-                allowed = self._concurrency.update(len(downloads), has_work=queue.has_work_for(len(downloads) + 1))
+                allowed = self._concurrency.update(len(downloads), has_work=bool(queue))
                 while queue and len(downloads) < allowed:
-                    batch = queue.take(allowed, self._concurrency.expected_size)
-                    downloads.add(senders.submit(self._downloader.download, batch))
+                    downloads.add(senders.submit(self._downloader.download, queue.popleft()))
                 self._downloader.enforce_bandwidth()
                 futures: list[Future[Any]] = [*downloads, *proofs]
                 done, _ = wait(futures, _POLL_SECONDS, return_when=FIRST_COMPLETED)

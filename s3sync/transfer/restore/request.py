@@ -14,7 +14,7 @@ from s3sync.aws.destination import Destination
 from s3sync.transfer.bandwidth import BandwidthSchedule
 from s3sync.transfer.restore.parts import Part
 
-DEFAULT_THREADS = 4
+DEFAULT_THREADS = 10  # as the AWS CLI itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -279,7 +279,7 @@ def _receive(
         explained("write", folder.path, "make room, and run the same command again", id="restore.cannot-write"),
         contextlib.closing(_make_prover(session, plan, folder.arrivals)) as prover,
     ):
-        receiver = Receiver(folder, downloader, prover, plan.record, plan.remote, concurrency)
+        receiver = Receiver(folder, downloader, prover, plan.record, plan.remote, concurrency, request.cores)
         received = receiver.received
         receiver.expect(paths)
         session.display.follow(

@@ -55,7 +55,7 @@ class KeyIndex:
         return self.sources_of(wanted[:middle]) + self.sources_of(wanted[middle:])
 
     def _folder_of(self, wanted: Sequence[str]) -> str:
-        folder = _common_prefix(wanted[0], wanted[-1]).rpartition("/")[0]
+        folder = common_prefix(wanted[0], wanted[-1]).rpartition("/")[0]
         while _SPECIAL.search(folder):
             folder = folder.rpartition("/")[0]
         return f"{folder}/" if folder else ""
@@ -81,7 +81,7 @@ def _cover(names: Sequence[str], counts: Sequence[int], start: int, end: int, pr
     elif count == end - start and prefix:
         yield f"{_escape(prefix)}*"
     else:
-        common = _common_prefix(names[start], names[end - 1])
+        common = common_prefix(names[start], names[end - 1])
         if names[start] == common:
             if counts[start + 1] - counts[start]:
                 yield _escape(common)
@@ -98,6 +98,7 @@ def _escape(text: str) -> str:
     return _SPECIAL.sub(lambda match: f"[{match[0]}]", text)
 
 
-def _common_prefix(one: str, other: str) -> str:
+def common_prefix(one: str, other: str) -> str:
+    """Return what two texts begin with."""
     pairs = enumerate(zip(one, other, strict=False))
     return one[: next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))]
