@@ -72,7 +72,7 @@ def _request_for(pending: ThawLog, config: Config) -> restore.request.RestoreReq
         target=Path(pending.run_path),
         log_dir=config.log_dir,
         cores=config.max_cores or usable_cores(),
-        threads=config.max_threads,
+        threads=config.max_threads or restore.request.DEFAULT_THREADS,
         parts=tuple(restore.parts.parse_part(str(part)) for part in parts),
         overwrite=given.get("overwrite") is True,
         use_record=given.get("use_record") is not False,
