@@ -89,6 +89,11 @@ class StopRequest:
         """Sleep until the stop is requested, but at most this long. Return whether it was requested."""
         return self._requested.wait(seconds)
 
+    def pause(self, seconds: float) -> None:
+        """Sleep for this time. Raises InterruptedBySignal or LeaseLostError as soon as the stop is requested."""
+        self.wait(seconds)
+        self.raise_if_requested()
+
     def poll(self, every: float, timeout: float = math.inf) -> Iterator[None]:
         """Yield at once, then every `every` seconds, until the stop is requested or `timeout` seconds have passed.
 

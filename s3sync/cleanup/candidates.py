@@ -22,7 +22,7 @@ from s3sync.config import Config
 from s3sync.errors import S3SyncError
 from s3sync.inventory import Problem, RunStatus, discovery, states, statuses
 from s3sync.runs import local_files
-from s3sync.state import log_format
+from s3sync.state import summary
 from s3sync.text import human_seconds, parse_iso, printable
 
 
@@ -60,7 +60,7 @@ class CleanupCandidate:
         """Their bytes, as the logs say."""
         return max((head.size for head in self._heads()), default=0)
 
-    def _heads(self) -> Iterator[log_format.LogSummary]:
+    def _heads(self) -> Iterator[summary.LogSummary]:
         """Yield the summary of each destination's log, with the sums of the run and its analyses there."""
         for run in self.uploaded:
             heads = [unit.head for unit in self.units if unit.entry is run.entry and unit.state == "uploaded"]

@@ -10,6 +10,7 @@ import shlex
 import shutil
 from typing import TypeAlias
 
+from s3sync.aws import client
 from s3sync.aws import destination as aws_destination
 from s3sync.state import log_dir
 from s3sync.text import printable
@@ -81,6 +82,30 @@ def add_cores(container: Container) -> None:
     """Add --cores."""
     container.add_argument(
         "--cores", type=cores, metavar="N", help="aws processes at once (default ALL that may be used)"
+    )
+
+
+def add_stall_minutes(container: Container) -> None:
+    """Add --stall-minutes."""
+    container.add_argument(
+        "--stall-minutes",
+        "--stall_minutes",
+        type=minutes,
+        default=client.STALL_SECONDS / 60,
+        metavar="N",
+        help="end an aws process that moves no bytes for this long (default %(default)g)",
+    )
+
+
+def add_nice(container: Container) -> None:
+    """Add --nice."""
+    container.add_argument(
+        "--nice",
+        type=niceness,
+        choices=range(20),
+        default=0,
+        metavar="N",
+        help="lower the CPU priority: 0 to 19 (default 0)",
     )
 
 

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from s3sync.aws import client, thaw
+from s3sync.aws import thaw
 from s3sync.commands import options, output, restore_text
 from s3sync.commands.restore_request import find_request
 from s3sync.errors import EXIT_DONE, EXIT_FAILED
@@ -116,22 +116,8 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help="what all processes together may receive, e.g. 50MB/s (default: no limit)",
     )
-    add(
-        "--stall-minutes",
-        "--stall_minutes",
-        type=options.minutes,
-        default=client.STALL_SECONDS / 60,
-        metavar="N",
-        help="end an aws process that moves no bytes for this long (default %(default)g)",
-    )
-    add(
-        "--nice",
-        type=options.niceness,
-        choices=range(20),
-        default=0,
-        metavar="N",
-        help="lower the CPU priority: 0 to 19 (default 0)",
-    )
+    options.add_stall_minutes(parser)
+    options.add_nice(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from s3sync.aws.destination import Destination, Profile, parse_destination
 from s3sync.commands import locations, options, run_argument
 from s3sync.errors import UsageError
 from s3sync.resources import usable_cores
-from s3sync.state import log_format, summary
+from s3sync.state import summary
 from s3sync.text import printable
 from s3sync.transfer import restore
 
@@ -94,7 +94,7 @@ def _target(args: argparse.Namespace, name: str, recorded: str = "") -> Path:
     return Path(os.path.abspath(name)) if "/" in name else Path(recorded)
 
 
-def _find_log(args: argparse.Namespace, log_dir: Path, name: str) -> log_format.LoggedRun:
+def _find_log(args: argparse.Namespace, log_dir: Path, name: str) -> summary.LoggedRun:
     """Return the log of the one upload of this run that is meant. Raises UsageError."""
     run_id = os.path.basename(os.path.abspath(name))
     logs = [log for log in summary.list_other_logs(log_dir, ()) if log.run_id == run_id and log.destination]

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from s3sync.aws import client
 from s3sync.aws import destination as aws_destination
 from s3sync.commands import locations, options, output, run_argument, upload_text
 from s3sync.errors import EXIT_DONE, EXIT_FAILED, UsageError
@@ -117,22 +116,8 @@ def _add_speed(group: options.Container) -> None:
         help="auto: small files by a plugin in the AWS CLI, which takes less CPU, where that is safe; default: all by "
         "the AWS CLI alone; crt: the client in C of its version 2 (default: auto)",
     )
-    add(
-        "--stall-minutes",
-        "--stall_minutes",
-        type=options.minutes,
-        default=client.STALL_SECONDS / 60,
-        metavar="N",
-        help="end an aws process that moves no bytes for this long (default %(default)g)",
-    )
-    add(
-        "--nice",
-        type=options.niceness,
-        choices=range(20),
-        default=0,
-        metavar="N",
-        help="lower the CPU priority: 0 to 19 (default 0)",
-    )
+    options.add_stall_minutes(group)
+    options.add_nice(group)
     add(
         "--io-priority",
         "--io_priority",

@@ -12,7 +12,7 @@ from s3sync.inventory.states import State
 from s3sync.patterns import Pattern
 from s3sync.runs import Run, analysis, completion, local_files, readiness, run_folder, samplesheet
 from s3sync.slurm import work_folder
-from s3sync.state import RunState, StateStore, identity, log_format, summary
+from s3sync.state import RunState, StateStore, identity, summary
 from s3sync.text import printable
 from s3sync.transfer import changes
 
@@ -76,7 +76,7 @@ class Case:
         return self.context.config
 
     @property
-    def head(self) -> log_format.LogSummary | None:
+    def head(self) -> summary.LogSummary | None:
         """The state log in short."""
         return self.known.head
 

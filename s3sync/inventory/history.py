@@ -16,7 +16,7 @@ from s3sync.inventory import statuses
 from s3sync.inventory.problems import Problem, broken_nodes
 from s3sync.inventory.states import BROKEN_STATES, PENDING_STATES, RunStatus, State
 from s3sync.runs import completion
-from s3sync.state import lock, log_format, summary
+from s3sync.state import lock, summary
 from s3sync.text import parse_iso, pluralize, printable
 
 STATES: tuple[State, ...] = get_args(State)
@@ -132,7 +132,7 @@ def _row_of_run(run: RunStatus, config: Config) -> HistoryRow:
     return replace(row, reason=reason, failures=failures)
 
 
-def _row_of_log(logged: log_format.LoggedRun) -> HistoryRow:
+def _row_of_log(logged: summary.LoggedRun) -> HistoryRow:
     """Return the row of a run that was cleaned up, or that this config does not upload: only its log is left."""
     head = logged.head
     is_there = os.path.isdir(logged.run_path)
@@ -145,9 +145,7 @@ def _row_of_log(logged: log_format.LoggedRun) -> HistoryRow:
     return replace(row, state=unfinished if is_there else "gone", reason=reason)
 
 
-def _row(
-    run_id: str, instrument: str, destination: Destination | None, head: log_format.LogSummary | None
-) -> HistoryRow:
+def _row(run_id: str, instrument: str, destination: Destination | None, head: summary.LogSummary | None) -> HistoryRow:
     """Return what the log says, without the present state of the run."""
     tried = parse_iso(head.finished) if head else None
     return HistoryRow(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s3sync.inventory.case import Case, Decision
-from s3sync.state import log_format
+from s3sync.state import summary
 from s3sync.text import pluralize
 from s3sync.transfer import hook
 
@@ -85,7 +85,7 @@ def due(case: Case) -> Decision:
     return _due_by_log(case.head, is_corrupt=case.known.corrupt)
 
 
-def _due_by_log(head: log_format.LogSummary | None, *, is_corrupt: bool) -> Decision:
+def _due_by_log(head: summary.LogSummary | None, *, is_corrupt: bool) -> Decision:
     if is_corrupt:
         reason = "its state log is corrupt: every file is compared with S3 again"
         return Decision(state="partial", reason=reason, id="state.corrupt")

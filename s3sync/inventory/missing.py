@@ -11,7 +11,7 @@ from typing import Literal
 from s3sync.config import Config, MonitorEntry
 from s3sync.inventory.states import RunStatus
 from s3sync.runs import Run, local_files, run_folder
-from s3sync.state import identity, log_format, summary
+from s3sync.state import identity, summary
 from s3sync.text import parse_iso, pluralize, printable
 
 
@@ -43,7 +43,7 @@ def lost_runs(config: Config, known: Collection[Path], unreadable: Iterable[str]
     return lost
 
 
-def _status(run: Run, entry: MonitorEntry, loss: _Loss, logged: log_format.LoggedRun, log: Path) -> RunStatus:
+def _status(run: Run, entry: MonitorEntry, loss: _Loss, logged: summary.LoggedRun, log: Path) -> RunStatus:
     return RunStatus(
         run=run,
         entry=entry,
@@ -63,7 +63,7 @@ def _mtime(log: Path) -> float:
         return 0.0
 
 
-def _run_of(logged: log_format.LoggedRun) -> Run:
+def _run_of(logged: summary.LoggedRun) -> Run:
     folder = Path(os.path.normpath(logged.run_path))
     if local_files.is_analysis(logged.run_id.partition("/")[2]):
         return Run(path=folder, run_id=logged.run_id, info=run_folder.RunInfo(), parent_run=folder.parent.parent)
@@ -79,7 +79,7 @@ def _watching(config: Config, run: Run) -> MonitorEntry | None:
     return None
 
 
-def _entry_for(config: Config, logged: log_format.LoggedRun, watching: MonitorEntry | None) -> MonitorEntry | None:
+def _entry_for(config: Config, logged: summary.LoggedRun, watching: MonitorEntry | None) -> MonitorEntry | None:
     """Return the entry under which the run is reported; None if this config is not concerned with it."""
     destination = logged.destination
     if destination is None:
@@ -92,7 +92,7 @@ def _entry_for(config: Config, logged: log_format.LoggedRun, watching: MonitorEn
     return watching.model_copy(update={"bucket": destination.bucket, "remote_path": destination.remote_path})
 
 
-def _loss_of(logged: log_format.LoggedRun, run: Run, *, is_watched: bool) -> _Loss | None:
+def _loss_of(logged: summary.LoggedRun, run: Run, *, is_watched: bool) -> _Loss | None:
     """Return what is lost; None if nothing is missing."""
     there = identity.presence(logged.run_path, logged.head.folder)
     if there.state == "gone":
@@ -111,11 +111,11 @@ def _loss_of(logged: log_format.LoggedRun, run: Run, *, is_watched: bool) -> _Lo
     return None
 
 
-def _proven(logged: log_format.LoggedRun) -> str:
+def _proven(logged: summary.LoggedRun) -> str:
     return f"{logged.head.uploaded_files:,} of {pluralize(logged.head.total_files, 'file')} proven"
 
 
-def _gone(logged: log_format.LoggedRun, what: str, *, id: str) -> _Loss:  # noqa: A002
+def _gone(logged: summary.LoggedRun, what: str, *, id: str) -> _Loss:  # noqa: A002
     advice = f"move it back, upload it from where it is now, or `s3sync forget {logged.run_id} --config FILE`"
     return _Loss(
         state="gone", reason=f"{_proven(logged)}, and {what}: it was {printable(logged.run_path)} ({advice})", id=id

@@ -13,7 +13,7 @@ from s3sync.errors import S3SyncError
 from s3sync.inventory.case import AnalysisCase, Case, Decision, RunCase
 from s3sync.inventory.log_rules import LOG_RULES, due
 from s3sync.runs import analysis_manifest, run_folder
-from s3sync.state import log_format
+from s3sync.state import summary
 from s3sync.text import human_seconds
 
 Rule = Callable[[Any], Decision | None]  # of a Case, RunCase or AnalysisCase
@@ -157,7 +157,7 @@ def streaming(case: RunCase) -> Decision:
     return Decision(state="streaming", reason=reason)
 
 
-def _with_files_in_s3(reason: str, head: log_format.LogSummary | None) -> str:
+def _with_files_in_s3(reason: str, head: summary.LogSummary | None) -> str:
     """Mention what is in S3 of a run that will not be uploaded: its owner may want to delete it."""
     if head is None or not head.uploaded_files:
         return reason

@@ -9,7 +9,7 @@ from typing import Literal
 
 from s3sync.config import MonitorEntry
 from s3sync.runs import Run
-from s3sync.state import StateStore, log_format
+from s3sync.state import StateStore, summary
 from s3sync.text import pluralize, printable
 from s3sync.transfer import changes
 
@@ -47,7 +47,7 @@ class RunStatus:
     state: State
     reason: str  # for people, printable
     id: str = ""  # of the reason, such as `run.too-old`: the same when it is reworded
-    head: log_format.LogSummary | None  # its state log in short
+    head: summary.LogSummary | None  # its state log in short
     log_path: Path
     failing: tuple[str, ...] = ()  # samples in which sample_regex is not found
     change: changes.Change | None = None  # since it was uploaded

@@ -135,12 +135,12 @@ def _old_files(log_dir: Path) -> list[Path]:
 def _read(path: Path, parse: Callable[[Any], _Value]) -> _Value | None:
     """Return what a file has, None if it is missing; raises _UnreadableError."""
     try:
-        return parse(json.loads(path.read_bytes()))
+        return parse(files.read_json(path))
     except FileNotFoundError:
         return None
     except OSError as error:
         reason = error.strerror
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
         reason = "it is corrupt"
     raise _UnreadableError(f"cannot read {printable(str(path))}: {reason}")
 

@@ -24,7 +24,7 @@ from s3sync.slurm import job_spec, start_marks
 from s3sync.slurm.job_spec import JobSpec, Result
 from s3sync.slurm.shards import Shard
 from s3sync.slurm.start_marks import StartMarks
-from s3sync.state import Proof, StateStore, lock, log_format
+from s3sync.state import Proof, StateStore, journal, lock
 from s3sync.text import pluralize, printable
 from s3sync.transfer import progress as transfer_progress
 from s3sync.transfer import request
@@ -167,11 +167,11 @@ class WorkFolder:
         with self._explained():
             descriptor = files.open_private(path, os.O_WRONLY | os.O_EXCL | os.O_APPEND)
         try:
-            journal = Journal(descriptor, path)
-            journal.write(log_format.journal_head(destination))
+            opened = Journal(descriptor, path)
+            opened.write(journal.journal_head(destination))
             with self._explained():
                 files.sync_folder(path.parent)
-            yield journal
+            yield opened
         finally:
             os.close(descriptor)
 
@@ -195,7 +195,7 @@ class WorkFolder:
             for folder in (self.path / "found", self.path / "journals"):
                 for name in sorted(os.listdir(folder)) if folder.exists() else ():
                     if name.startswith(prefix):
-                        found += log_format.parse_journal((folder / name).read_bytes(), destination)[0]
+                        found += journal.parse_journal((folder / name).read_bytes(), destination)[0]
         return found
 
     def result(self, who: int | str) -> Result | None:
@@ -283,7 +283,7 @@ class WorkFolder:
                 number = path.name.partition(".")[0]
                 result = results.get(int(number)) if number.isdecimal() else None
                 if result is None or result.start not in ("", path.name):
-                    yield from log_format.parse_journal(path.read_bytes(), destination)[0]
+                    yield from journal.parse_journal(path.read_bytes(), destination)[0]
 
     def _last_results(self) -> dict[str, int]:
         """Return when a job last came to its end on each node, in ns by the clock of the file server."""
@@ -340,7 +340,7 @@ class Journal:
 
     def record(self, proofs: Iterable[Proof]) -> None:
         """Append these proofs, and flush them to the disk. Raises StateError."""
-        self.write(log_format.journal_lines(proofs))
+        self.write(journal.journal_lines(proofs))
 
     def write(self, lines: bytes) -> None:
         """Append these lines, and flush them to the disk. Raises StateError."""

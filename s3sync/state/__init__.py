@@ -1,6 +1,6 @@
 """Remember in LOG_DIR what is proven, and let only one process write it."""
 
-from s3sync.state import identity, lock, log_dir, log_format, run_state, summary, thaw_log, waiting
+from s3sync.state import identity, journal, lock, log_dir, run_state, summary, thaw_log, waiting
 from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
 
@@ -9,9 +9,9 @@ __all__ = [
     "RunState",
     "StateStore",
     "identity",
+    "journal",
     "lock",
     "log_dir",
-    "log_format",
     "run_state",
     "summary",
     "thaw_log",

@@ -58,7 +58,7 @@ def hold(
         name=path.name.removesuffix(SUFFIX),
         busy=busy,
         timing=timing,
-        pause=_pause_of(stop) if stop else time.sleep,
+        pause=stop.pause if stop else time.sleep,
         say=say,
         wait_for_dead_holder=wait_for_dead_holder,
     )
@@ -74,12 +74,11 @@ def wait_for(
 
     Raises StateError, and StoppedError as soon as `stop` is requested.
     """
-    pause_or_stop = _pause_of(stop)
 
     def pause(seconds: float) -> None:
         if give_up():
             raise _GaveUpError
-        pause_or_stop(seconds)
+        stop.pause(seconds)
 
     request = LeaseRequest(name=path.name.removesuffix(SUFFIX), busy=busy, timing=timing, pause=pause)
     with contextlib.ExitStack() as until_released:
@@ -182,14 +181,6 @@ def _lock_here(descriptor: int, path: Path, busy: str) -> None:
         ) from error
     if not is_locked:
         raise BusyError(f"{busy}: {_read_holder(descriptor)}", id="lock.busy")
-
-
-def _pause_of(stop: StopRequest) -> Callable[[float], None]:
-    def pause(seconds: float) -> None:
-        stop.wait(seconds)
-        stop.raise_if_requested()
-
-    return pause
 
 
 def _cannot_lock(path: Path, error: OSError) -> StateError:

@@ -24,20 +24,9 @@ from s3sync.errors import BusyError, StateError, explained
 from s3sync.runs import Run, local_files
 from s3sync.signals import StopRequest
 from s3sync.state import lock
-from s3sync.state.log_format import (
-    CorruptError,
-    LogSummary,
-    count_journaled,
-    destination_of_log,
-    is_truncated,
-    journal_head,
-    journal_lines,
-    parse_journal,
-    parse_log,
-    read_failures,
-    read_head,
-    to_json,
-)
+from s3sync.state.journal import count_journaled, journal_head, journal_lines, parse_journal
+from s3sync.state.log_format import CorruptError, parse_log, to_json
+from s3sync.state.log_head import LogSummary, destination_of_log, is_truncated, read_failures, read_head
 from s3sync.state.run_state import Proof, RunState
 from s3sync.text import human_bytes, now_iso, pluralize, printable
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from s3sync.errors import StateError
-from s3sync.state.log_format import LoggedRun, LogSummary, is_completed, read_logged_run
+from s3sync.state.log_head import LoggedRun as LoggedRun  # part of what other packages use
+from s3sync.state.log_head import LogSummary as LogSummary
+from s3sync.state.log_head import is_completed, read_logged_run
 from s3sync.state.store import LOG_SUFFIX, UPLOADS, StateStore
 from s3sync.text import printable
 

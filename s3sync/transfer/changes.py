@@ -20,7 +20,7 @@ from s3sync import files
 from s3sync.aws import destination
 from s3sync.patterns import Pattern
 from s3sync.runs import Run, local_files, run_folder
-from s3sync.state import RunState, StateStore, identity, log_format, waiting
+from s3sync.state import RunState, StateStore, identity, summary, waiting
 from s3sync.text import parse_iso, printable
 from s3sync.transfer import batches, selection
 
@@ -118,7 +118,7 @@ class Watch:
         self,
         run: Run,
         store: StateStore,
-        head: log_format.LogSummary,
+        head: summary.LogSummary,
         excludes: tuple[Pattern, ...],
         opened: Callable[[], Run],
     ) -> Change | None:
@@ -154,7 +154,7 @@ class Watch:
             with contextlib.suppress(OSError):
                 files.atomic_write(self._path, json.dumps(known).encode("ascii") + b"\n")
 
-    def _is_routine_due(self, known: _Known, head: log_format.LogSummary) -> bool:
+    def _is_routine_due(self, known: _Known, head: summary.LogSummary) -> bool:
         if not self._scanning or self._routine >= ROUTINE_SECONDS:
             return False
         if known.marks is None:
@@ -165,7 +165,7 @@ class Watch:
 
 
 def _compare(
-    run: Run, store: StateStore, head: log_format.LogSummary, excludes: tuple[Pattern, ...], since: float
+    run: Run, store: StateStore, head: summary.LogSummary, excludes: tuple[Pattern, ...], since: float
 ) -> Change | None:
     """Compare a listing of the run with its log. A deleted file is no change."""
     listing = local_files.list_files(run)

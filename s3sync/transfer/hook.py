@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -89,13 +88,10 @@ def run(
 
 def _ends_in_time(process: Process, seconds: float, stop: StopRequest) -> bool:
     """Wait for the end of the command; return False if it had to be terminated."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and not stop.is_requested:
-        try:
+    for _ in stop.poll(0.0, seconds):
+        with contextlib.suppress(TimeoutExpired):
             process.wait(_POLL_SECONDS)
-        except TimeoutExpired:
-            continue
-        return True
+            return True
     process_tree.terminate_group(process.pid)
     process.wait()
     return False

@@ -15,7 +15,7 @@ from s3sync.aws.destination import Destination
 from s3sync.errors import RunError
 from s3sync.runs import LocalFile, Run, analysis, local_files, run_folder
 from s3sync.signals import StopRequest
-from s3sync.state import Proof, log_format, summary
+from s3sync.state import Proof, summary
 from s3sync.text import pluralize, printable
 from s3sync.transfer import manifest, proof, selection
 from s3sync.transfer.context import UploadContext, open_context
@@ -57,7 +57,7 @@ class Verification:
     seconds: float = 0.0
     remote: Mapping[str, objects.RemoteObject] | None = None  # all that S3 has of the run; None as with `extra`
     identities: dict[str, local_files.FileIdentity] | None = None  # of each file while it was read, if requested
-    elsewhere: list[log_format.LoggedRun] = field(default_factory=list)  # other places of this run, by the state logs
+    elsewhere: list[summary.LoggedRun] = field(default_factory=list)  # other places of this run, by the state logs
 
     @property
     def identical(self) -> bool:
@@ -148,7 +148,7 @@ def _require_run(run: Run) -> None:
     )
 
 
-def find_elsewhere(found: Verification, log_dirs: Iterable[Path]) -> list[log_format.LoggedRun]:
+def find_elsewhere(found: Verification, log_dirs: Iterable[Path]) -> list[summary.LoggedRun]:
     """Find the other places in S3 that this run was uploaded to, by the state logs in these directories."""
     logs = [log for folder in dict.fromkeys(log_dirs) for log in summary.list_other_logs(folder, ())]
     here = found.destination.url(found.run.run_id)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from s3sync.aws.destination import Destination
-from s3sync.state.log_format import journal_head, journal_lines, parse_journal, parse_log, to_json
+from s3sync.state.journal import journal_head, journal_lines, parse_journal
+from s3sync.state.log_format import parse_log, to_json
 from s3sync.state.run_state import Proof, RunState
 from scripts.bench.planning import made_up_files, most_bytes
 

@@ -10,7 +10,7 @@ from s3sync.inventory.states import RunStatus, State
 from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.slurm import work_folder
 from s3sync.slurm.work_folder import FOLDER
-from s3sync.state.log_format import LogSummary
+from s3sync.state.log_head import LogSummary
 from s3sync.state.store import StateStore
 from s3sync.transfer import hook
 from tests.helpers.lab import BUCKET, Lab

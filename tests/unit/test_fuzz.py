@@ -42,16 +42,9 @@ from s3sync.runs.local_files import LocalFile
 from s3sync.runs.run_folder import Run, RunInfo, RunParameters, read_run_info, read_run_parameters
 from s3sync.runs.sheet_parser import SheetError, read_samples
 from s3sync.signals import StopRequest
-from s3sync.state.log_format import (
-    LogSummary,
-    count_journaled,
-    destination_of_log,
-    journal_head,
-    parse_journal,
-    parse_log,
-    read_head,
-    to_json,
-)
+from s3sync.state.journal import count_journaled, journal_head, parse_journal
+from s3sync.state.log_format import parse_log, to_json
+from s3sync.state.log_head import LogSummary, destination_of_log, read_head
 from s3sync.state.run_state import Proof
 from s3sync.transfer.batches import Batch
 from s3sync.transfer.cp_output import FailureLines

@@ -21,7 +21,7 @@ from s3sync.runs.readiness import Readiness
 from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.runs.samplesheet import SampleCheck
 from s3sync.state.identity import OWN, Claim
-from s3sync.state.log_format import LogSummary
+from s3sync.state.log_head import LogSummary
 from s3sync.state.store import StateStore
 from s3sync.state.summary import Remembered
 from s3sync.transfer.changes import Change

@@ -22,8 +22,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from s3sync.aws.destination import Destination
 from s3sync.errors import StateError
 from s3sync.runs.run_folder import Run, RunInfo
+from s3sync.state.journal import parse_journal
 from s3sync.state.lock import hold
-from s3sync.state.log_format import CorruptError, destination_of_log, parse_journal, parse_log, read_head
+from s3sync.state.log_format import CorruptError, parse_log
+from s3sync.state.log_head import destination_of_log, read_head
 from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import JOURNAL_SUFFIX, LOG_SUFFIX, StateStore
 from s3sync.text import printable

@@ -1,0 +1,57 @@
+"""Read single values of a state log, which may contain anything: a value of the wrong kind counts as missing."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, TypeGuard
+
+from s3sync.aws.destination import Destination
+
+
+def parse_time(value: object) -> str:
+    """Return an ISO 8601 time with its zone; any other value becomes an empty string."""
+    try:
+        return value if isinstance(value, str) and datetime.fromisoformat(value).tzinfo else ""
+    except ValueError:
+        return ""
+
+
+def folder_of(log: dict[str, Any]) -> tuple[int, ...]:
+    """Return the numbers of the run folder; none in a log of an older version."""
+    value = log.get("folder")
+    return tuple(value) if isinstance(value, list) and len(value) == 3 and all(map(is_number, value)) else ()
+
+
+def watched_of(log: dict[str, Any]) -> dict[str, tuple[int, int]] | None:
+    """Return what changes are noticed by; None in a log of an older version."""
+    value = log.get("watched")
+    if not isinstance(value, dict):
+        return None
+    return {path: (seen[0], seen[1]) for path, seen in value.items() if isinstance(seen, list) and len(seen) == 2}
+
+
+def number_of(log: dict[str, Any], key: str) -> int:
+    """Return a number of files or bytes; 0 if the value cannot be one."""
+    value = log.get(key)
+    return value if is_number(value) else 0
+
+
+def seconds_of(log: dict[str, Any], key: str) -> float:
+    """Return a number of seconds; 0 if the value cannot be one."""
+    value = log.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return 0.0
+    return float(value) if 0 <= value < 2**63 else 0.0
+
+
+def is_number(value: object) -> TypeGuard[int]:
+    """Return whether a value can be a number of files, bytes or nanoseconds. Larger ones could not be displayed."""
+    return isinstance(value, int) and abs(value) < 2**63
+
+
+def destination_of(log: dict[str, Any]) -> Destination | None:
+    """Return the destination that a log names; None in a log of the predecessor."""
+    bucket, remote_path = log.get("bucket"), log.get("remote_path")
+    if not isinstance(bucket, str) or not isinstance(remote_path, str):
+        return None
+    return Destination(bucket, remote_path.strip("/"))
