@@ -44,10 +44,10 @@ class CliPlugin:
         return {**environ, "AWS_CONFIG_FILE": str(config), "PYTHONPATH": search}
 
     def has_failed(self, output: str) -> bool:
-        """Return whether the CLI could not find the plugin, by its output; then it is not loaded again."""
-        if f"No module named '{MODULE}'" not in output:
+        """Return whether the CLI could not load the plugin, by its output; then it is not loaded again."""
+        if MODULE not in output:
             return False
-        self.problem = "the AWS CLI does not find the plugin"
+        self.problem = "it cannot load the plugin of s3sync"
         return True
 
     def report_once(self, reason: str = "") -> str:

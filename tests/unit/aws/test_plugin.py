@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
+import re
 import stat
 from pathlib import Path
 
 import pytest
 
+from s3sync.aws import cli_plugin
 from s3sync.aws.plugin import MODULE, CliPlugin
 
 CONFIG = "[default]\nregion = eu-west-2\ns3 =\n  max_concurrent_requests = 7\n\n[plugins]\nuser = theirs\n{more}"
@@ -47,14 +50,28 @@ def test_an_unknown_version_loads_nothing_and_that_is_said_once(tmp_path: Path, 
     assert plugin.report_once("another reason") == ""
 
 
-def test_a_cli_that_cannot_find_it_is_not_asked_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        f"ModuleNotFoundError: No module named '{MODULE}'",
+        f'  File "/tmp/work/plugin/{MODULE}.py", line 21\n    x: int | None\nSyntaxError: invalid syntax',
+    ],
+)
+def test_a_cli_that_cannot_load_it_is_not_asked_again(tmp_path: Path, error: str) -> None:
     plugin = CliPlugin(tmp_path)
     environ = {"AWS_CONFIG_FILE": str(write_config(tmp_path))}
     assert plugin.prepare(environ, "aws-cli/1.46.3") != environ
     assert not plugin.has_failed("ModuleNotFoundError: No module named 'theirs'")
-    assert plugin.has_failed(f"ModuleNotFoundError: No module named '{MODULE}'")
+    assert plugin.has_failed(error)
     assert plugin.prepare(environ, "aws-cli/1.46.3") == environ
-    assert "does not find the plugin" in plugin.report_once()
+    assert "cannot load the plugin" in plugin.report_once()
+
+
+def test_it_is_written_for_each_python_that_runs_the_cli() -> None:
+    source = Path(cli_plugin.__file__).read_text()
+    ast.parse(source, feature_version=(3, 8))
+    newer = re.findall(r"removeprefix|removesuffix|strict=|math\.lcm|zoneinfo", source)
+    assert not newer
 
 
 def test_a_config_that_cannot_be_copied_is_used_as_it_is(tmp_path: Path) -> None:
