@@ -6,6 +6,7 @@ The constants were measured with awscli 1.46, on 4,000 files of 10 kB and on 1.6
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -138,13 +139,13 @@ class BatchQueue:
     def __bool__(self) -> bool:
         return bool(self._groups)
 
-    def take(self, processes: int, expected: int = 0) -> Batch:
+    def take(self, processes: int, expected: int = 0, most_bytes: float = math.inf) -> Batch:
         """Return the next batch, where `processes` share what is left, or more that are `expected` before long.
 
-        Raises IndexError if nothing is left.
+        It has at most `most_bytes`, unless that is less than one file. Raises IndexError if nothing is left.
         """
         group = self._groups[0]
-        batch = Batch(self.next_number, group.take(processes, expected))
+        batch = Batch(self.next_number, group.take(processes, expected, most_bytes))
         self.next_number += 1
         if not group.queues:
             self._groups.popleft()
@@ -192,13 +193,13 @@ class _Group:
         self._file_cost, self._processes = file_cost, 0
         self.left = sum(cost_of(queue, self._byte_cost, file_cost) for queue in self.queues)
 
-    def take(self, processes: int, expected: int) -> tuple[LocalFile, ...]:
+    def take(self, processes: int, expected: int, most_bytes: float) -> tuple[LocalFile, ...]:
         if processes != self._processes:
             self._processes, self._smallest = processes, smallest_batch(self.left, processes)
         if self.left < processes * self._smallest / 2:  # added processes have not had their share yet
             self._smallest = max(_SMALL_BATCH_COST, self.left / processes)
         target = next_batch(self.left, self._smallest, processes, expected)
-        files, cost = _take_until(target, self.queues[0], self._byte_cost, self._file_cost)
+        files, cost = _take_until(target, self.queues[0], self._byte_cost, self._file_cost, most_bytes)
         self.left -= cost
         if not self.queues[0]:
             self.queues.popleft()
@@ -215,14 +216,15 @@ def into_batches(files: Sequence[LocalFile], processes: int, first_number: int =
 
 
 def _take_until(
-    target: float, queue: deque[LocalFile], byte_cost: float, file_cost: float
+    target: float, queue: deque[LocalFile], byte_cost: float, file_cost: float, most_bytes: float
 ) -> tuple[tuple[LocalFile, ...], float]:
     """Take files off the front of the queue, at least one, until they cost `target`; return them and their cost."""
     taken: list[LocalFile] = []
-    cost = 0.0
+    cost, size = 0.0, 0
     while queue and cost < target * 0.999:  # sums of 0.004 never meet a bound exactly
         more = file_cost + queue[0].size * byte_cost
-        if taken and cost + more > _MAX_BATCH_COST:
+        size += queue[0].size
+        if taken and (cost + more > _MAX_BATCH_COST or size > most_bytes):
             break
         taken.append(queue.popleft())
         cost += more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -195,7 +196,7 @@ class Pipeline:
             is_waiting=bool(queue),
         )
         while queue and running + len(started) < allowed:
-            batch = queue.take(allowed, self._concurrency.expected_size)
+            batch = queue.take(allowed, self._concurrency.expected_size, self._concurrency.pace.most_bytes)
             ahead = _ahead(batch, queue, allowed - running - len(started) - 1)
             self._under_way[batch.number] = queue.cost(batch)
             started.add(senders.submit(self._send, batch, ahead))
@@ -214,7 +215,10 @@ class Pipeline:
             return self._send_checked(batch, ahead)
         if self._choice.compares_bytes:
             self._hasher.start(batch.files)  # while the sending brings the bytes into the page cache anyway
-        return self._sender.send(batch, ahead)
+        began = time.monotonic()
+        result = self._sender.send(batch, ahead)
+        self._concurrency.pace.note(batch.size, time.monotonic() - began)
+        return result
 
     def _send_checked(self, batch: Batch, ahead: Ahead) -> BatchResult:
         """Read the batch first, which brings its bytes into the page cache; corrupted files are not sent."""

@@ -12,6 +12,7 @@ from datetime import datetime
 from s3sync.resources import usable_cores
 from s3sync.transfer.bandwidth import BandwidthSchedule
 from s3sync.transfer.concurrency import ConcurrencyController, LoadMeter
+from s3sync.transfer.pace import BatchPace
 from s3sync.transfer.request import UploadRequest
 from s3sync.transfer.running_shares import RunningShares
 from s3sync.transfer.slots import SlotPool, SlotUser
@@ -22,7 +23,11 @@ HASH_THREADS_PER_CORE = 0.5  # one thread hashes as much as several `aws` send
 class SharedMachine:
     """What all uploads of this program share. The one with the least left to send goes first, and none starves."""
 
-    def __init__(self, cores: int, max_processes: int, schedule: BandwidthSchedule | None = None) -> None:
+    def __init__(
+        self, cores: int, max_processes: int, schedule: BandwidthSchedule | None = None, *, is_shared: bool = True
+    ) -> None:
+        """Without `is_shared` there is one upload, which need not give back soon what it has."""
+        self.is_shared = is_shared
         self.hash_threads = max(1, round(cores * HASH_THREADS_PER_CORE))
         self.processes = SlotPool(cores, max_processes)
         self.hashing = SlotPool(self.hash_threads)
@@ -38,8 +43,8 @@ class SharedMachine:
 
     @classmethod
     def of(cls, request: UploadRequest) -> SharedMachine:
-        """Return the machine as a request may use it."""
-        return cls(request.cores, request.process_limit, request.max_bandwidth)
+        """Return the machine as one request may use it."""
+        return cls(request.cores, request.process_limit, request.max_bandwidth, is_shared=False)
 
     @contextlib.contextmanager
     def join(self, pids: Callable[[], Iterable[int]]) -> Iterator[MachineShare]:
@@ -94,6 +99,7 @@ class UploadConcurrency:
         self._machine = machine
         self._processes = processes
         self._hashing = hashing
+        self.pace = BatchPace(is_bounded=machine.is_shared)
         with machine.controller() as controller:
             self.size = controller.size
             self.max_size = controller.max_size

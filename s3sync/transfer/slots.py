@@ -26,7 +26,7 @@ class SlotPool:
     """
 
     def __init__(self, size: int, max_size: int | None = None) -> None:
-        """`max_size` bounds what is taken while users give back slowly what others should have."""
+        """`max_size` bounds what is taken while users give back late what others should have, but for half a share."""
         self._size = size
         self._max_size = max(size, max_size or size)
         self._users: dict[SlotUser, None] = {}  # in the order in which they joined
@@ -94,7 +94,8 @@ class SlotPool:
 
     def _allowance(self, user: SlotUser) -> int:
         share = allot(self._users, self._size).get(user, 1)
-        return max(1, min(share, self._max_size - self._taken_by_others(user)))
+        free = self._max_size - self._taken_by_others(user)
+        return min(share, max(free, math.ceil(share / 2)))  # half of it at once, whatever others give back late
 
     def _taken_by_others(self, user: SlotUser) -> int:
         return sum(other.taken for other in self._users if other is not user)

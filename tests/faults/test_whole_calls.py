@@ -26,6 +26,7 @@ from s3sync.transfer import batch_sender
 from s3sync.transfer.batch_sender import BatchResult
 from s3sync.transfer.batches import FILE_COST, Batch, BatchQueue
 from s3sync.transfer.choice import EvidenceChoice
+from s3sync.transfer.pace import BatchPace
 from s3sync.transfer.pipeline import PassResult, Pipeline
 from tests.helpers.contexts import context_of
 from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, tree
@@ -242,6 +243,7 @@ class Told:
     size = max_size = expected_size = 1
     file_cost = FILE_COST
     uploaded = 0
+    pace = BatchPace(is_bounded=False)
 
     def __init__(self, *sent: tuple[Cause | None, Cause | None]) -> None:
         self._sent = list(sent)
