@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 from s3sync import files
 from s3sync.commands import locations, options, output
 from s3sync.config import watched_by
 from s3sync.errors import EXIT_DONE, EXIT_FAILED, UsageError
 from s3sync.inventory import history
-from s3sync.monitor import dashboard, publish, scan_status
+from s3sync.monitor import View, dashboard, health, publish, scan_status
 from s3sync.runs import off_limits
-from s3sync.text import printable
+from s3sync.text import human_bytes, pluralize, printable, to_iso
 
 USAGE = "--output DIR [--config FILE] [--json]"
 DESCRIPTION = "Write a page that shows all runs: how they are, and how it went lately."
@@ -54,10 +55,36 @@ def run(args: argparse.Namespace) -> int:
     written = publish.write_dashboard(folder, view)
     code = EXIT_FAILED if known.problems else EXIT_DONE
     closed = files.first_untraversable_parent(written)
-    facts = {**dashboard.as_json(view, known, of_scans, written), "closed": str(closed or ""), "exit_code": code}
-    output.show(args, dashboard.summary(view, written), facts)
+    facts = {**as_json(view, known, of_scans, written), "closed": str(closed or ""), "exit_code": code}
+    output.show(args, summary_lines(view, written), facts)
     output.print_messages(f"{problem.key}: {problem.text}" for problem in known.problems)
     if closed:
         advice = "so a web server that runs as another cannot read the page (chmod o+x it, or choose another folder)"
         output.print_messages([f"note: {closed} is closed to other users, {advice}"])
     return code
+
+
+def summary_lines(view: View, written: Path) -> list[str]:
+    """Return in a few lines what was written, and what it says."""
+    states = ", ".join(f"{count.number} {count.state}" for count in view.counts)
+    size = human_bytes(written.stat().st_size)
+    return [
+        f"written: {written} ({pluralize(len(view.rows), 'run')}, {size}; open it in a browser)",
+        f"  {view.verdict}",
+        *([f"  {states}"] if states else []),
+        f"  {view.waiting}",
+    ]
+
+
+def as_json(view: View, known: history.History, of_scans: scan_status.ScanStatus, written: Path) -> dict[str, Any]:
+    """Return the same as a JSON object."""
+    oldest = known.oldest_waiting
+    return {
+        "page": str(written),
+        "bytes": written.stat().st_size,
+        "verdict": view.verdict,
+        "level": health.verdict_of(known, of_scans).level,
+        "runs": known.counts,
+        "needs_attention": [{"what": issue.title, "text": issue.text} for issue in view.issues],
+        "oldest_waiting": {"run_id": oldest.run_id, "instrument_done": to_iso(oldest.done)} if oldest else None,
+    }

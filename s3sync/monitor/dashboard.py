@@ -11,7 +11,6 @@ import socket
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
 from s3sync import __version__
@@ -23,7 +22,7 @@ from s3sync.monitor.health import Level, Verdict
 from s3sync.monitor.problems import MONITOR, Problem
 from s3sync.monitor.scan_status import STALE_AFTER_SECONDS, ScanStatus
 from s3sync.monitor.view import COLUMNS, Cell, Chart, Count, Issue, Row, Timestamp, View
-from s3sync.text import human_bytes, human_seconds, pluralize, printable, to_iso
+from s3sync.text import human_bytes, human_seconds, pluralize, printable
 
 DAYS = 30  # of the chart
 _MAX_ISSUES = 50  # failed runs with their files; the table has all runs
@@ -99,32 +98,6 @@ def build_view(history: History, scans: ScanStatus) -> View:
         rows=tuple(map(_row, history.rows)),
         zone=_local(history.at).strftime("%Z (UTC%z)"),
     )
-
-
-def summary(view: View, written: Path) -> list[str]:
-    """Return in a few lines what was written, and what it says."""
-    states = ", ".join(f"{count.number} {count.state}" for count in view.counts)
-    size = human_bytes(written.stat().st_size)
-    return [
-        f"written: {written} ({pluralize(len(view.rows), 'run')}, {size}; open it in a browser)",
-        f"  {view.verdict}",
-        *([f"  {states}"] if states else []),
-        f"  {view.waiting}",
-    ]
-
-
-def as_json(view: View, history: History, scans: ScanStatus, written: Path) -> dict[str, Any]:
-    """Return the same as a JSON object."""
-    oldest = history.oldest_waiting
-    return {
-        "page": str(written),
-        "bytes": written.stat().st_size,
-        "verdict": view.verdict,
-        "level": health.verdict_of(history, scans).level,
-        "runs": history.counts,
-        "needs_attention": [{"what": issue.title, "text": issue.text} for issue in view.issues],
-        "oldest_waiting": {"run_id": oldest.run_id, "instrument_done": to_iso(oldest.done)} if oldest else None,
-    }
 
 
 def _text_of(name: str) -> str:

@@ -16,11 +16,11 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from s3sync.aws.destination import Destination
-from s3sync.commands import cleanup, command_line, monitor, run_details, run_rows, status, upload_text, verify
+from s3sync.commands import cleanup, command_line, monitor, report, run_details, run_rows, status, upload_text, verify
 from s3sync.config import Config, MonitorEntry
 from s3sync.config.entry import SlurmKeys
 from s3sync.inventory import states
-from s3sync.monitor import dashboard, messages
+from s3sync.monitor import messages
 from s3sync.state import log_format
 from s3sync.state.run_state import RunState
 from s3sync.transfer import completion_object, upload
@@ -247,7 +247,7 @@ def keys_made_by(function: Callable[..., Any]) -> set[str]:
         ("verify", [verify.as_json]),
         ("monitor", [monitor.result_json, monitor._outcome]),
         ("status", [status.as_json, run_rows.run_json, status._row_json, run_details.details_json]),
-        ("report", [dashboard.as_json]),
+        ("report", [report.as_json]),
         ("cleanup", [cleanup.as_json, cleanup._run_json]),
     ],
 )
