@@ -14,6 +14,7 @@ from s3sync.aws import causes, objects
 from s3sync.delays import DELAYS
 from s3sync.runs import LocalFile, Run, local_files
 from s3sync.state import Proof
+from s3sync.transfer import receipt_check
 from s3sync.transfer.bandwidth import Ahead
 from s3sync.transfer.batch_sender import BatchResult, BatchSender
 from s3sync.transfer.batches import Batch, BatchQueue, cost_of
@@ -127,10 +128,18 @@ class Pipeline:
         corrupted = {path: found.damage for path, found in hashes.items() if found.damage}
         failures += [Failure(path=p, reason=why, file=None, retry=Retry.NEVER) for p, why in corrupted.items()]
         intact = [file for file in unchanged if file.path not in corrupted]
+        stored = {path: receipt for result in sent for path, receipt in result.stored.items()}
+        wrong = self._prover.find_contradictions(intact, hashes, stored)
+        failures += [
+            Failure(path=file.path, reason=wrong[file.path], file=file, retry=Retry.SEND)
+            for file in intact
+            if file.path in wrong
+        ]
+        intact = [file for file in intact if file.path not in wrong]
         if not intact:
             return PassResult((), tuple(failures))
         proofs: list[Proof] = []
-        seen = self._prover.read_back(intact, hashes)
+        seen = self._prover.read_back(intact, hashes, stored)
         errors = {file.path: batch.error_of(file.path) for batch in sent for file in batch.batch.files}
         rejected = {path for batch in sent for path in batch.errors_by_path}
         for file, verdict in self._prover.verdicts(seen, hashes, rejected).items():
@@ -231,6 +240,8 @@ class Pipeline:
     def _handle_finished_batch(self, result: BatchResult, queue: BatchQueue) -> None:
         """Decide from what a process said whether sending more is of any use; if not, clear the queue."""
         self._under_way.pop(result.batch.number, None)
+        if receipt_check.reports_checksums_of_parts(result.stored):
+            self._choice.note_reported()
         self._sent_paths.update(file.path for file in result.batch.files)
         self._sent_paths.difference_update(result.errors_by_path)  # also sent by an earlier pass: it may have changed
         cause = result.cause or self._cause_of_futility(result)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from s3sync.aws import digests, objects
+from s3sync.aws.receipts import ObjectStored
 from s3sync.runs import LocalFile
 from s3sync.state import Proof
-from s3sync.transfer import proof
+from s3sync.transfer import proof, receipt_check
 from s3sync.transfer.choice import EvidenceChoice
 from s3sync.transfer.etag_trust import EtagTrust, Judge
 from s3sync.transfer.hashing import FileHashes, Hasher
@@ -25,6 +26,7 @@ class Prover:
         self._hasher = hasher
         self._choice = choice
         self._is_ours = is_ours
+        self._trust = trust
         self._judge = Judge(reader, hasher, trust, hasher.part_size, is_ours)
 
     @property
@@ -32,16 +34,38 @@ class Prover:
         """Return whether files have to be read."""
         return self._choice.compares_bytes or self._hasher.has_expected_crc
 
+    def find_contradictions(
+        self, files: Sequence[LocalFile], hashes: Mapping[str, FileHashes], stored: Mapping[str, ObjectStored]
+    ) -> dict[str, str]:
+        """Return the reason for each file that S3 has accepted with other bytes, as its receipt says, by path."""
+        if not self._choice.compares_bytes:
+            return {}
+        return receipt_check.find_contradictions(files, hashes, stored, self._hasher, self._trust.are_md5s)
+
     def read_back(
-        self, files: Sequence[LocalFile], hashes: Mapping[str, FileHashes]
+        self, files: Sequence[LocalFile], hashes: Mapping[str, FileHashes], stored: Mapping[str, ObjectStored]
     ) -> dict[LocalFile, objects.ObjectState]:
-        """Return what S3 has of each file, asked more closely where a listing does not settle it."""
+        """Return what S3 has of each file, asked more closely where a listing and its receipt do not settle it."""
         by_crc32 = [file for file in files if self._sums(file, hashes)]
         others = [file for file in files if not self._sums(file, hashes)]
-        seen = self._read_back_by_etag(others, hashes) if others else {}
-        if by_crc32:  # no listing has checksums
-            seen.update(self._reader.head_checksums(by_crc32))
+        seen = self._read_back_by_etag(others, hashes, stored) if others else {}
+        if by_crc32:
+            seen.update(self._read_back_by_crc32(by_crc32, stored))
         return {file: seen[file.path] for file in files}
+
+    def _read_back_by_crc32(
+        self, files: Sequence[LocalFile], stored: Mapping[str, ObjectStored]
+    ) -> dict[str, objects.ObjectState]:
+        """Return what S3 has of each file, with a checksum: a listing has none, but a receipt may have it."""
+        seen: dict[str, objects.ObjectState] = {}
+        reported = [file for file in files if file.path in stored]
+        if reported:
+            listed = self._reader.get_many(reported)
+            seen = {path: receipt_check.with_checksum(state, stored[path]) for path, state in listed.items()}
+        unsettled = [file for file in files if not _has_checksum(seen.get(file.path))]
+        if unsettled:
+            seen.update(self._reader.head_checksums(unsettled))
+        return seen
 
     def verdicts(
         self,
@@ -62,11 +86,14 @@ class Prover:
         return {file: self._unless_older(file, item, found, rejected) for file, item in seen.items()}
 
     def _read_back_by_etag(
-        self, files: Sequence[LocalFile], hashes: Mapping[str, FileHashes]
+        self, files: Sequence[LocalFile], hashes: Mapping[str, FileHashes], stored: Mapping[str, ObjectStored]
     ) -> dict[str, objects.ObjectState]:
         etags = self._etags(hashes)
         seen = self._reader.get_many(files)
         unsettled = [f for f in files if not proof.is_conclusive(f, seen[f.path], etags.get(f.path))]
+        if self._choice.compares_bytes:
+            seen.update((f.path, receipt_check.with_checksum(seen[f.path], stored.get(f.path))) for f in unsettled)
+            unsettled = [f for f in unsettled if not _has_checksum(seen[f.path])]
         if unsettled:
             seen.update(self._reader.head_unsettled(unsettled, seen))
         return seen
@@ -121,3 +148,7 @@ class Prover:
         if file.path in rejected and is_by_size and is_known:
             return "S3 has an object of this size, which was there before"
         return verdict
+
+
+def _has_checksum(seen: objects.ObjectState | None) -> bool:
+    return isinstance(seen, objects.RemoteObject) and bool(seen.crc32)
