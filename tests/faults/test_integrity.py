@@ -54,6 +54,18 @@ def test_kms_objects_are_proven_by_their_checksums(lab: Lab, server: S3Server, r
     assert again.json["sent_files"] == 0
 
 
+def test_a_listing_suffices_where_receipts_have_the_checksums(lab: Lab, server: S3Server, run: Path) -> None:
+    result = lab.upload(run, "--skip_check", "--sse", "aws:kms")
+
+    assert result.code == 0, result.out + result.err
+    assert ways(lab, run) == dict.fromkeys(tree(run), "checksum")
+    asked = server.counters["HeadObject"]
+    assert asked == 1, "the file of several parts, of which the double reports no checksum"
+    without = lab.upload(run, "--skip_check", "--sse", "aws:kms", "--transfer_client", "default", "--remote_path", "b")
+    assert without.code == 0, without.out + without.err
+    assert server.counters["HeadObject"] == asked + len(tree(run)), "without receipts, each file"
+
+
 def test_a_checksum_of_other_bytes_is_no_proof(lab: Lab, server: S3Server, run: Path) -> None:
     """The ETag says nothing, the size is right; the checksum alone can tell."""
     assert lab.upload(run, "--skip_check", "--sse", "aws:kms").code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from s3sync.aws.digests import Crc32Sums
 from s3sync.aws.objects import Absent, RemoteObject
 from s3sync.aws.receipts import ObjectStored
 from s3sync.runs import LocalFile
@@ -48,8 +49,8 @@ def test_another_etag_contradicts_where_etags_are_md5s() -> None:
 def test_another_checksum_contradicts_and_ours_does_not() -> None:
     assert "CRC32" in contradiction(receipt(THEIRS, crc32=BAD), FileHashes(OURS, None))
     assert not contradiction(receipt(THEIRS, crc32=GOOD), FileHashes(OURS, None))
-    assert "CRC32" in contradiction(receipt(THEIRS, crc32=BAD), FileHashes("", None, sums=(GOOD, f"{GOOD}-1")))
-    assert not contradiction(receipt(THEIRS, crc32=GOOD), FileHashes("", None, sums=(GOOD, f"{GOOD}-1")))
+    assert "CRC32" in contradiction(receipt(THEIRS, crc32=BAD), FileHashes("", None, sums=Crc32Sums(GOOD, f"{GOOD}-1")))
+    assert not contradiction(receipt(THEIRS, crc32=GOOD), FileHashes("", None, sums=Crc32Sums(GOOD, f"{GOOD}-1")))
 
 
 def test_files_without_a_receipt_or_a_hash_are_left_to_the_read_back() -> None:
