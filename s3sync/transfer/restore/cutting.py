@@ -14,9 +14,8 @@ from s3sync.runs import LocalFile
 from s3sync.transfer.batches import BYTE_COST, FILE_COST, Batch
 from s3sync.transfer.restore.sources import common_prefix
 
-_LEAST_SECONDS = 8.0  # of CPU for the files of a batch; starting its process takes another one
-_MOST_SECONDS = 16.0  # larger batches save nothing, and are proven late
-_BATCHES_A_CORE = 2
+_USUAL_SECONDS = 10.0  # of CPU for the files of a batch; starting its process takes another one
+_LEAST_SECONDS = 2.0  # of a batch that is worth a process
 _TOLERANCE = 0.35  # of the size of a batch, within which the best place for a cut is searched
 
 
@@ -24,7 +23,8 @@ def cut_into_batches(files: Sequence[LocalFile], cores: int) -> list[Batch]:
     """Return the batches of these files, the most expensive first."""
     files = sorted(files)
     costs = [0.0, *accumulate(FILE_COST + file.size * BYTE_COST for file in files)]
-    target = min(max(_LEAST_SECONDS, costs[-1] / (_BATCHES_A_CORE * cores)), _MOST_SECONDS)
+    rounds = max(1, round(costs[-1] / cores / _USUAL_SECONDS))  # a batch left over would be a round by itself
+    target = max(_LEAST_SECONDS, costs[-1] / (rounds * cores))
     bounds = list(_bounds(files, costs, target))
     ranges = sorted(zip([0, *bounds], bounds, strict=False), key=lambda pair: costs[pair[0]] - costs[pair[1]])
     return [Batch(number, tuple(files[start:end])) for number, (start, end) in enumerate(ranges, 1)]
