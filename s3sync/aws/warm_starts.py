@@ -30,6 +30,7 @@ _MODULE = "s3sync_fork_server"
 _ROOM_FOR_OPTIONS = f"--query={'forks for each command of s3sync':_<400}"  # which `ps` shows in its place
 _START_SECONDS = 60.0  # for the CLI to load; then it is taken for one that does not load plugins
 _POLL_SECONDS = 0.1
+_MAX_SHEBANG = 4096  # bytes of a script's first line
 _ANSWER_SECONDS = 30.0  # for a fork; then the process is taken for dead
 
 
@@ -49,7 +50,7 @@ class WarmStarts:
         self._is_ready = False
         self._environ: Mapping[str, str] = {}  # of the process
         with contextlib.suppress(OSError, ValueError):
-            if forked.adopt_orphans():
+            if _is_cli_itself(self._program) and forked.adopt_orphans():
                 self._environ = _write_plugin(environ, work / "fork-server", self._program)
                 self._start(command)
 
@@ -74,7 +75,7 @@ class WarmStarts:
     ) -> ForkedProcess | None:
         """Start a command, as `processes.start` does; None if it has to be started in the usual way."""
         with self._lock:
-            if self._control is None or not self._is_ready:
+            if self._control is None or not self._is_ready or any("\0" in option for option in options):
                 return None
             if _identity(self._program) != self._seen:  # it was updated: what is loaded no longer fits its files
                 self._end()
@@ -204,6 +205,15 @@ def _write_plugin(environ: Mapping[str, str], folder: Path, program: str) -> dic
     return {**environ, "AWS_CONFIG_FILE": str(config), "PYTHONPATH": search}
 
 
+def _is_cli_itself(program: str) -> bool:
+    """Return whether it is no wrapper, as far as can be seen: one may have to run for each command."""
+    return _is_binary(program) or b"python" in _first_bytes(program).partition(b"\n")[0]
+
+
 def _is_binary(program: str) -> bool:
+    return _first_bytes(program).startswith(b"\x7fELF")
+
+
+def _first_bytes(program: str) -> bytes:
     with open(program, "rb") as stream:
-        return stream.read(4) == b"\x7fELF"
+        return stream.read(_MAX_SHEBANG)

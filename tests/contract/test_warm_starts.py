@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
-from s3sync.aws import client
+from s3sync.aws import client, fork_server
 from s3sync.aws.argv import head_object_argv, list_objects_argv, version_argv
 from s3sync.aws.client import AwsCli, AwsResult
 from s3sync.aws.destination import BUCKET_DEFAULTS, BucketRef
@@ -147,33 +148,45 @@ def test_an_updated_cli_is_loaded_as_usual(lab: Lab) -> None:
     aws.close()
 
 
+def wrapper(lab: Lab, code: str, interpreter: str = sys.executable) -> Path:
+    """Have the lab's CLI run this code first; return the file with a line for each time it is loaded."""
+    starts, script = lab.root / "starts", lab.root / "wrapper" / "aws"
+    script.parent.mkdir()
+    note = f"open({str(starts)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')"
+    script.write_text(
+        f"#!{interpreter}\nimport os, sys\n{code}\n{note}\nos.execv({lab.aws!r}, [{lab.aws!r}, *sys.argv[1:]])\n"
+    )
+    script.chmod(0o755)
+    lab.aws = str(script)
+    return starts
+
+
 def test_a_cli_that_loads_no_plugins_is_started_as_usual(lab: Lab) -> None:
-    script = lab.root / "bare"
-    script.write_text(f'#!/bin/sh\nunset S3SYNC_FORK_SERVER_FD\necho x >>{lab.root}/starts\nexec {lab.aws} "$@"\n')
+    starts = wrapper(lab, f"os.environ.pop({fork_server.VARIABLE!r}, None)")
+    aws = connect(lab, "warm")
+    assert aws.run(LIST).succeeded
+    assert aws.check_usable().startswith("aws-cli/")
+    assert len(starts.read_text().splitlines()) == 2, "the version is asked for once"
+    aws.close()
+
+
+def test_a_script_of_another_language_runs_for_each_command(lab: Lab) -> None:
+    """It may set what only the next command needs."""
+    script = lab.root / "aws"
+    script.write_text(f'#!/bin/sh\nexec {lab.aws} "$@"\n')
     script.chmod(0o755)
     lab.aws = str(script)
     aws = connect(lab, "warm")
     assert aws.run(LIST).succeeded
-    assert aws.check_usable().startswith("aws-cli/")
-    assert (lab.root / "starts").read_text() == "x\nx\n"  # the version is asked for once
+    assert not forks(aws)
     aws.close()
 
 
 # A whole upload
 
 
-def counting(lab: Lab) -> Path:
-    """Have the lab's CLI count how often it is loaded; return the file with a line for each time."""
-    starts, script = lab.root / "starts", lab.root / "counting" / "aws"
-    script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\necho "$*" >>{starts}\nexec {lab.aws} "$@"\n')
-    script.chmod(0o755)
-    lab.aws = str(script)
-    return starts
-
-
 def test_an_upload_loads_the_cli_once_for_all_its_commands(lab: Lab, tiny_run: Path) -> None:
-    starts = counting(lab)
+    starts = wrapper(lab, "")
 
     result = lab.upload(tiny_run, "--json")
 
@@ -184,7 +197,7 @@ def test_an_upload_loads_the_cli_once_for_all_its_commands(lab: Lab, tiny_run: P
 
 
 def test_transfer_client_default_starts_each_command(lab: Lab, tiny_run: Path) -> None:
-    starts = counting(lab)
+    starts = wrapper(lab, "")
 
     result = lab.upload(tiny_run, "--json", "--transfer_client", "default")
 
@@ -193,7 +206,7 @@ def test_transfer_client_default_starts_each_command(lab: Lab, tiny_run: Path) -
 
 
 def test_without_work_the_cli_is_not_loaded(lab: Lab, tiny_run: Path) -> None:
-    starts = counting(lab)
+    starts = wrapper(lab, "")
     assert lab.watch(tiny_run).code == 0
     before = starts.read_text()
 
