@@ -130,6 +130,8 @@ def child_environment(
         child["LC_ALL"] = "C.UTF-8"
     if child.get("AWS_REGION") and not child.get("AWS_DEFAULT_REGION"):  # version 1 reads only this one
         child["AWS_DEFAULT_REGION"] = child["AWS_REGION"]
+    if not (child.get("AWS_CA_BUNDLE") or profile_value(environ, "ca_bundle")) and child.get("REQUESTS_CA_BUNDLE"):
+        child["AWS_CA_BUNDLE"] = child["REQUESTS_CA_BUNDLE"]  # the client in C knows only this one
     for key, value in _METADATA.items():
         if not profile_value(environ, key):
             child.setdefault(f"AWS_{key.upper()}", value)

@@ -684,3 +684,29 @@ def test_credentials_of_the_users_files_are_redacted_whatever_their_profile(tmp_
 )
 def test_what_a_url_has_before_its_host_is_redacted(text: str, told: str) -> None:
     assert redact(text, ()) == told
+
+
+@pytest.mark.parametrize(
+    ("config", "environ", "expected"),
+    [
+        ("", {"REQUESTS_CA_BUNDLE": "/r.pem"}, "/r.pem"),
+        ("", {"REQUESTS_CA_BUNDLE": "/r.pem", "AWS_CA_BUNDLE": "/a.pem"}, "/a.pem"),
+        ("[default]\nca_bundle = /c.pem\n", {"REQUESTS_CA_BUNDLE": "/r.pem"}, None),
+        ("", {}, None),
+    ],
+)
+def test_certificates_are_named_by_the_variable_that_the_client_in_c_knows(
+    home: Home, config: str, environ: dict[str, str], expected: str | None
+) -> None:
+    home.config.write_text(config)
+    assert child_environment({**home.environ, **environ}, home.copy).get("AWS_CA_BUNDLE") == expected
+
+
+def test_unsigned_payloads_are_the_users_choice_alone(home: Home) -> None:
+    """They save CPU time over plain http, and let others on the way change the bytes."""
+    write_config({**home.environ, "AWS_ENDPOINT_URL": "http://10.0.0.1:9000"}, SETTINGS, home.copy)
+    assert "payload_signing_enabled" not in home.copy.read_text()
+    home.copy.unlink()
+    home.config.write_text("[default]\ns3 =\n  payload_signing_enabled = false\n")
+    write_config(home.environ, SETTINGS, home.copy)
+    assert "payload_signing_enabled = false" in home.copy.read_text()
