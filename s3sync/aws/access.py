@@ -100,7 +100,8 @@ def check_access(
     probed = {probe.target for probe in probes}
     by_profile: dict[Profile, AwsCli] = {}
     try:
-        for number, profile in enumerate(dict.fromkeys(target.aws_profile for target in (*query.targets, *probed))):
+        profiles = dict.fromkeys(target.aws_profile for target in (*query.targets, *probed)) or (Profile(),)
+        for number, profile in enumerate(profiles):
             (folder := work / f"profile-{number}").mkdir(mode=0o700)
             settings, child = S3Settings(query.threads), profile.applied_to(environ)
             by_profile[profile] = client.connect(query.aws_command, settings, child, stop, folder)

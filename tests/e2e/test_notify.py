@@ -577,8 +577,9 @@ def test_a_memory_that_cannot_be_read_or_written(
     tell(FAILED_1)
     tell(FAILED_1)
     assert len(receiver.take("slack_alert")) == 2
-    said = f"{memory}: Is a directory (some problems may be reported again)"
-    assert caplog.messages == [f"cannot read {said}", f"cannot write {said}"] * 2
+    again = "(some problems may be reported again)"
+    read, written = f"{memory}: it is not a regular file {again}", f"{memory}: Is a directory {again}"
+    assert caplog.messages == [f"cannot read {read}", f"cannot write {written}"] * 2
     assert not list(memory.parent.glob("*.tmp"))
 
 

@@ -615,14 +615,31 @@ ACTIONS = {
     "abort-multipart-upload": {"s3:AbortMultipartUpload"},
     "get-bucket-encryption": set(),  # s3:GetEncryptionConfiguration, without which a dry run says less
 }
+ACTIONS_OF_RESTORE = {
+    "cp": {"s3:GetObject", "s3:ListBucket"},
+    "head-object": {"s3:GetObject"},
+    "restore-object": {"s3:RestoreObject"},
+}
 FOR_KMS = {"kms:GenerateDataKey", "kms:Decrypt"}
 OF_BUCKETS = {"s3:ListBucket", "s3:ListBucketMultipartUploads"}
 
 
-def operations() -> set[str]:
-    """What the words of this program ask the CLI for."""
+def operations_of_restore() -> dict[str, str]:
+    """Return what `restore` asks the CLI for, by the function that makes the argv."""
     bucket = BucketRef(BUCKET)
-    words = {
+    argvs = {
+        "download_folder_argv": aws_argv.download_folder_argv("s3://x/", "x", ()),
+        "download_object_argv": aws_argv.download_object_argv("s3://x/k", "x"),
+        "thaw_state_argv": aws_argv.thaw_state_argv(bucket, "k"),
+        "thaw_object_argv": aws_argv.thaw_object_argv(bucket, "k", "Bulk", 7),
+    }
+    return {name: argv[1] for name, argv in argvs.items()}
+
+
+def operations() -> set[str]:
+    """Return what an upload asks the CLI for."""
+    bucket = BucketRef(BUCKET)
+    argvs = {
         "s3_cp_argv": aws_argv.s3_cp_argv("x", "s3://x/"),
         "head_object_argv": aws_argv.head_object_argv(bucket, "k"),
         "read_object_argv": aws_argv.read_object_argv(bucket, "k"),
@@ -634,8 +651,8 @@ def operations() -> set[str]:
         "abort_upload_argv": aws_argv.abort_upload_argv(bucket, "k", "id"),
     }
     makers = {name for name in vars(aws_argv) if name.endswith("_argv")} - {"version_argv"}
-    assert words.keys() == makers, "new words may need a new action in the policy"
-    return {each[1] for each in words.values()}
+    assert argvs.keys() == makers - operations_of_restore().keys(), "a new argv may need a new action in the policy"
+    return {argv[1] for argv in argvs.values()}
 
 
 def test_the_policy_has_exactly_the_actions_that_the_program_needs() -> None:
@@ -652,6 +669,12 @@ def test_the_policy_has_exactly_the_actions_that_the_program_needs() -> None:
             assert resource == ("arn:aws:s3:::BUCKET" if action in OF_BUCKETS else "arn:aws:s3:::BUCKET/PATH/*")
 
 
+def test_the_page_names_the_actions_that_a_restore_needs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "restore.md").read_text()
+    assert set(operations_of_restore().values()) == ACTIONS_OF_RESTORE.keys()
+    assert set(re.findall(r"`(s3:\w+)`", page)) == set().union(*ACTIONS_OF_RESTORE.values())
+
+
 def test_the_commands_for_the_bucket_are_the_clis() -> None:
     """Each names an operation of S3 and gives it what its model asks for."""
     s3 = botocore.session.Session().get_service_model("s3")
@@ -662,7 +685,7 @@ def test_the_commands_for_the_bucket_are_the_clis() -> None:
         assert (aws, service, bucket, name, more[0]) == ("aws", "s3api", "--bucket", "BUCKET", "--query")
         assert operation in names
     commands = [command for command in commands if command not in searches]
-    assert (len(searches), len(commands)) == (2, 6)
+    assert (len(searches), len(commands)) == (2, 4)
     for aws, service, operation, bucket, name, option, value in commands:
         assert (aws, service, bucket, name) == ("aws", "s3api", "--bucket", "BUCKET")
         shape = s3.operation_model(names[operation]).input_shape

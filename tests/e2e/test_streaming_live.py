@@ -65,7 +65,7 @@ class Monitored:
 
     @property
     def log(self) -> dict[str, Any]:
-        return self.lab.log(self.run)
+        return self.lab.log_in(BUCKET, self.run)
 
     def objects(self, bucket: str = BUCKET) -> dict[str, bytes | None]:
         """What S3 has, by path in the run."""

@@ -145,6 +145,12 @@ class Lab:
         loaded: dict[str, Any] = json.loads(self.log_path(run).read_text())
         return loaded
 
+    def log_in(self, bucket: str, run: Path) -> dict[str, Any]:
+        """Return the log of the upload to a bucket: of several, any may have the plain name."""
+        paths = (self.log_dir / "uploads").glob(f"{run.name}*.upload.log.json")
+        (log,) = (log for log in (json.loads(path.read_text()) for path in paths) if log["bucket"] == bucket)
+        return dict(log)
+
 
 FakeAws = Callable[[str], str]
 

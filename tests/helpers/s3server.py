@@ -918,7 +918,9 @@ class S3Server:
     def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A task of our own, not asyncio's: its writer must be known even before it runs for the first time.
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
-        self._connections[task] = writer
+        with self._changed:
+            self._connections[task] = writer
+            self._changed.notify_all()
         task.add_done_callback(self._disconnected)
 
     def _disconnected(self, task: asyncio.Task[None]) -> None:

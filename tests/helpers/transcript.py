@@ -25,7 +25,6 @@ PAGES = (  # in this order, in one sandbox
     "docs/how-to/watch.md",
     "docs/how-to/cleanup.md",
     "docs/how-to/verify.md",
-    "docs/how-to/restore.md",
     "docs/reference/commands.md",
     "docs/how-to/pipelines.md",
 )
