@@ -34,14 +34,14 @@ def follow_events(stdout: IO[bytes], pipe: ReceiptPipe) -> Iterator[bytes | Rece
         selector.register(pipe.reader, selectors.EVENT_READ)
         while True:
             ready = {key.fd for key, _ in selector.select()}
-            receipts = pipe.read() if pipe.reader in selector.get_map() else iter(())
-            if receipts is None:
+            # Before the receipts: those of the files that it names were written first.
+            chunk = os.read(stdout.fileno(), _READ_BYTES) if stdout.fileno() in ready else None
+            while (receipts := pipe.read()) is not None and (found := list(receipts)):
+                yield from found
+            if receipts is None and pipe.reader in selector.get_map():
                 selector.unregister(pipe.reader)
-            else:
-                yield from receipts
-            if stdout.fileno() not in ready:
+            if chunk is None:
                 continue
-            chunk = os.read(stdout.fileno(), _READ_BYTES)
             yield from lines.feed(chunk)
             if not chunk:
                 break

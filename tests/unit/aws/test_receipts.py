@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from s3sync.aws.client import AwsCli
+from s3sync.aws.copy_events import follow_events
 from s3sync.aws.receipts import (
     FellBack,
     Hello,
@@ -142,6 +143,31 @@ def test_receipts_come_before_the_line_about_their_file(tmp_path: Path) -> None:
     for event in events:
         lines, receipts = lines + (event == "upload: a"), receipts + (event != "upload: a")
         assert lines <= receipts
+
+
+class LatePipe(ReceiptPipe):
+    """A file is sent right after the receipts were read for the first time."""
+
+    def __init__(self, output: int) -> None:
+        super().__init__()
+        self._output = output
+
+    def read(self) -> Iterator[Receipt] | None:
+        found = super().read()
+        if self._output >= 0:
+            os.write(self.writer, json.dumps(PUT).encode() + b"\n")
+            os.write(self._output, b"upload: a\n")
+            os.close(self._output)
+            self._output = -1
+        return found
+
+
+def test_a_receipt_comes_first_though_its_file_is_sent_while_receipts_are_read() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"upload: before\n")
+    with os.fdopen(reader, "rb") as stdout, contextlib.closing(LatePipe(writer)) as pipe:
+        events = list(follow_events(stdout, pipe))
+    assert events == [b"upload: before", parse_receipt(json.dumps(PUT).encode()), b"upload: a"]
 
 
 @pytest.mark.parametrize("rest", ["", "os.close(fd)", "os.write(fd, b'x' * 100_000)", "os.write(fd, b'{')"])
