@@ -15,6 +15,8 @@ session. Whatever is not certain, and any answer but a plain 200, is left to the
     {"event": "part", "key": "RUN/Data/1.cbcl", "size": 8388608}
     {"event": "object", "key": "RUN/Data/1.cbcl", "etag": "d41d…-2", "checksums": {}}
     {"event": "slow", "reason": "…"}
+
+With `"opaque": true` in a `put` or an `object`, the object is encrypted so that its ETag is no MD5.
 """
 
 # ruff: noqa: SLF001 -- a plugin of the CLI works with what the CLI has, and leaves all to it where that is different
@@ -578,14 +580,14 @@ class Client:
                 for name, value in headers.items()
                 if name.startswith(_CHECKSUM_HEADER) and name != "x-amz-checksum-type"
             }
-            etag = headers["etag"]
-            self._write_put(params, size, etag, checksums, began, fast=True)
-            return {"ETag": etag, "ResponseMetadata": {"HTTPStatusCode": 200, "HTTPHeaders": headers}}
+            answer: Any = {"ETag": headers["etag"], "ServerSideEncryption": headers.get("x-amz-server-side-encryption")}
+            self._write_put(params, size, answer, checksums, began, fast=True)
+            return {**answer, "ResponseMetadata": {"HTTPStatusCode": 200, "HTTPHeaders": headers}}
         if fast:
             fast.forget()
             began = time.monotonic()
         answer = self._client.put_object(**params)
-        self._write_put(params, size, _etag(answer), _checksums(answer), began, fast=False)
+        self._write_put(params, size, answer, _checksums(answer), began, fast=False)
         if fast:
             fast.learn(params)
         return answer
@@ -594,7 +596,7 @@ class Client:
         self,
         params: Mapping[str, Any],
         size: int | None,
-        etag: str,
+        answer: Mapping[str, Any],
         checksums: Mapping[str, str],
         began: float,
         *,
@@ -604,10 +606,11 @@ class Client:
             "put",
             key=params.get("Key"),
             size=size,
-            etag=etag.strip('"'),
+            etag=_etag(answer),
             checksums=checksums,
             fast=fast,
             seconds=round(time.monotonic() - began, 4),
+            **_opaqueness(answer),
         )
 
     def upload_part(self, **params: Any) -> Any:
@@ -620,7 +623,8 @@ class Client:
     def complete_multipart_upload(self, **params: Any) -> Any:
         """Make an object of the parts."""
         answer = self._client.complete_multipart_upload(**params)
-        self._receipts.write("object", key=params.get("Key"), etag=_etag(answer), checksums=_checksums(answer))
+        more = {"checksums": _checksums(answer), **_opaqueness(answer)}
+        self._receipts.write("object", key=params.get("Key"), etag=_etag(answer), **more)
         return answer
 
 
@@ -633,6 +637,11 @@ def _size(body: Any) -> int | None:
 
 def _etag(answer: Mapping[str, Any]) -> str:
     return str(answer.get("ETag") or "").strip('"')
+
+
+def _opaqueness(answer: Mapping[str, Any]) -> dict[str, bool]:
+    is_by_kms = str(answer.get("ServerSideEncryption") or "").startswith("aws:kms")
+    return {"opaque": True} if is_by_kms or answer.get("SSECustomerAlgorithm") else {}
 
 
 def _checksums(answer: Mapping[str, Any]) -> dict[str, str]:

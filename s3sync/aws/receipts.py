@@ -51,7 +51,8 @@ class ObjectStored:
     """S3 has accepted an object. `checksums` are in base64, by name such as `crc32`, as S3 answered them.
 
     `size` is in bytes; None if that is not known, as after a multipart upload. `seconds` is what the request took; 0
-    if that is not known. `is_fast` says that it took the fast path.
+    if that is not known. `is_fast` says that it took the fast path. With `opaque_etag` the object is encrypted, so that
+    its ETag is no MD5.
     """
 
     key: str
@@ -60,6 +61,7 @@ class ObjectStored:
     checksums: Mapping[str, str]
     seconds: float = 0.0
     is_fast: bool = False
+    opaque_etag: bool = False
 
 
 Receipt: TypeAlias = "Hello | FellBack | PartStored | ObjectStored"
@@ -105,6 +107,7 @@ def _stored(fields: Mapping[str, Any], size: int | None) -> ObjectStored:
         checksums=checksums,
         seconds=float(seconds) if isinstance(seconds, int | float) and 0 < seconds < 1e6 else 0.0,
         is_fast=fields.get("fast") is True,
+        opaque_etag=fields.get("opaque") is True,
     )
 
 

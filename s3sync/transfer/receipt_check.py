@@ -43,7 +43,8 @@ def _compare(
     evidence: proof.Evidence,
     are_md5s: Callable[[str], bool],
 ) -> object:
-    claimed = RemoteObject(file.size, normalize_etag(receipt.etag), _crc32(receipt))
+    etag = normalize_etag(receipt.etag)
+    claimed = RemoteObject(file.size, etag, _crc32(receipt), opaque_etag=receipt.opaque_etag)
     if hashed.sums:
         return proof.prove_by_crc32(file, claimed, hashed.sums)
     return proof.prove_object(file, claimed, hashed.etag, evidence, are_md5s) if hashed.etag else None

@@ -197,6 +197,16 @@ def test_receipts_are_what_s3_has(cli: Cli, server: S3Server) -> None:
     assert sorted(parts) == [("RUN/3", 8 * MIB), ("RUN/4", MIB), ("RUN/4", 8 * MIB), ("RUN/4", 8 * MIB)]
 
 
+@pytest.mark.parametrize("sse", ["aws:kms", "AES256"])
+def test_receipts_say_whether_an_etag_is_no_md5(cli: Cli, server: S3Server, sse: str) -> None:
+    for name, size in (("0", 10), ("1", 10), ("2", 10), ("3", 8 * MIB)):
+        cli.write(name, os.urandom(size))
+    result = cli.copy(server.url, f"--sse={sse}")
+    stored_events = [e for e in result.events if e["event"] in ("put", "object")]
+    assert [e.get("opaque", False) for e in stored_events] == [sse == "aws:kms"] * 4
+    assert result.sent(fast=True)
+
+
 def test_any_name_and_content(cli: Cli, server: S3Server) -> None:
     cli.write("!")
     for number, name in enumerate(HOSTILE_NAMES):

@@ -66,6 +66,20 @@ def test_a_listing_suffices_where_receipts_have_the_checksums(lab: Lab, server: 
     assert server.counters["HeadObject"] == asked + len(tree(run)), "without receipts, each file"
 
 
+@pytest.mark.parametrize("checksums", ["", "when_required"], ids=["checksums", "none"])
+def test_kms_objects_beside_objects_whose_etags_are_md5s_are_proven(
+    lab: Lab, server: S3Server, run: Path, checksums: str
+) -> None:
+    """Part of the run was there before the encryption was changed: its ETags are MD5s, those of the rest are not."""
+    server.put(BUCKET, "RUN/RunInfo.xml", (run / "RunInfo.xml").read_bytes())
+    environment = {"AWS_REQUEST_CHECKSUM_CALCULATION": checksums} if checksums else {}
+
+    result = lab.upload(run, "--skip_check", "--sse", "aws:kms", env=environment)
+
+    assert result.code == 0, result.out + result.err
+    assert ways(lab, run)["Data/a.bcl"] == ("size" if checksums else "checksum")
+
+
 def test_a_checksum_of_other_bytes_is_no_proof(lab: Lab, server: S3Server, run: Path) -> None:
     """The ETag says nothing, the size is right; the checksum alone can tell."""
     assert lab.upload(run, "--skip_check", "--sse", "aws:kms").code == 0

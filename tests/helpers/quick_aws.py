@@ -196,8 +196,8 @@ def _cp(s3: _S3, folder: str, url: str, options: Mapping[str, str]) -> int:
                     sent = s3.ask("PutObject", "PUT", target, None, content, {**headers, **_checksum(content)})
                     _write_receipt("put", **receipt, size=len(content), **_answer(sent.headers), fast=True)
                 else:
-                    etag = _send_in_parts(s3, target, stream.read, _part_size(size, part_size), size, headers)
-                    _write_receipt("object", **receipt, etag=etag, checksums={})
+                    done = _send_in_parts(s3, target, stream.read, _part_size(size, part_size), size, headers)
+                    _write_receipt("object", **receipt, **done)
         except (Failed, OSError) as failed:
             print(f"upload failed: {shown} {failed}", file=sys.stderr, flush=True)
             code = 1
@@ -255,8 +255,8 @@ def _fetch_one(s3: _S3, bucket: str, key: str, path: str) -> int:
 
 def _send_in_parts(
     s3: _S3, target: str, read: Callable[[int], bytes], part_size: int, size: int, headers: Mapping[str, str]
-) -> str:
-    """Returns the ETag of the object."""
+) -> dict[str, object]:
+    """Returns what the receipt says of the object."""
     with_checksums = {"x-amz-checksum-algorithm": "CRC32"} if _checksum(b"") else {}
     begun = s3.ask("CreateMultipartUpload", "POST", target, {"uploads": ""}, None, {**headers, **with_checksums}).xml()
     upload = {"uploadId": begun.findtext(f"{_NS}UploadId", "")}
@@ -274,8 +274,8 @@ def _send_in_parts(
             for number, etag, crc in parts
         )
         body = f'<CompleteMultipartUpload xmlns="{_NS[1:-1]}">{said}</CompleteMultipartUpload>'.encode()
-        done = s3.ask("CompleteMultipartUpload", "POST", target, upload, body).xml()
-        return done.findtext(f"{_NS}ETag", "").strip('"')
+        done = s3.ask("CompleteMultipartUpload", "POST", target, upload, body)
+        return {"etag": done.xml().findtext(f"{_NS}ETag", "").strip('"'), "checksums": {}, **_opaqueness(done.headers)}
     except BaseException:
         s3.ask("AbortMultipartUpload", "DELETE", target, upload)
         raise
@@ -313,7 +313,11 @@ def _write_receipt(event: str, **values: object) -> None:
 def _answer(headers: Message) -> dict[str, object]:
     names = {name.lower() for name in headers if name.lower().startswith("x-amz-checksum-")} - {"x-amz-checksum-type"}
     checksums = {name.rpartition("-")[2]: headers[name] for name in names}
-    return {"etag": headers.get("etag", "").strip('"'), "checksums": checksums}
+    return {"etag": headers.get("etag", "").strip('"'), "checksums": checksums, **_opaqueness(headers)}
+
+
+def _opaqueness(headers: Message) -> dict[str, object]:
+    return {"opaque": True} if headers.get("x-amz-server-side-encryption", "").startswith("aws:kms") else {}
 
 
 def _checksum(content: bytes) -> dict[str, str]:

@@ -39,6 +39,10 @@ PUT: dict[str, Any] = {"event": "put", "key": "R/a", "size": 3, "etag": "ab", "c
         (PUT, ObjectStored(key="R/a", size=3, etag="ab", checksums={"crc32": "AAAAAA=="})),
         (PUT | {"seconds": 0.25}, ObjectStored(key="R/a", size=3, etag="ab", checksums=PUT["checksums"], seconds=0.25)),
         (
+            PUT | {"opaque": True},
+            ObjectStored(key="R/a", size=3, etag="ab", checksums=PUT["checksums"], opaque_etag=True),
+        ),
+        (
             {"event": "object", "key": "R/a", "etag": "ab-2", "checksums": {}},
             ObjectStored(key="R/a", size=None, etag="ab-2", checksums={}),
         ),

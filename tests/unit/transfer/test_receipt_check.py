@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from s3sync.aws.digests import Crc32Sums
 from s3sync.aws.objects import Absent, RemoteObject
 from s3sync.aws.receipts import ObjectStored
@@ -44,6 +48,15 @@ def test_another_etag_contradicts_where_etags_are_md5s() -> None:
         f"S3 has other bytes: ETag {THEIRS}, not {OURS}"
     )
     assert not contradiction(receipt(THEIRS), FileHashes(OURS, None)), "KMS: it says nothing"
+
+
+@pytest.mark.parametrize("crc32", [GOOD, ""])
+def test_an_etag_that_is_no_md5_contradicts_nothing_though_others_are_md5s(crc32: str) -> None:
+    """Part of the run was there before the bucket encrypted by KMS."""
+    stored = replace(receipt(THEIRS, crc32=crc32), opaque_etag=True)
+    assert not contradiction(stored, FileHashes(OURS, None), are_md5s=True)
+    wrong = replace(receipt(THEIRS, crc32=BAD), opaque_etag=True)
+    assert "CRC32" in contradiction(wrong, FileHashes(OURS, None), are_md5s=True)
 
 
 def test_another_checksum_contradicts_and_ours_does_not() -> None:
