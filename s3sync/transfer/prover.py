@@ -76,12 +76,13 @@ class Prover:
         """Return the proof of each file, or why there is none; `rejected` are paths that the CLI failed with."""
         found = self._verdicts_by_crc32(seen, hashes)
         etags = self._etags(hashes) | self._etags_after_all(seen, hashes, found)
+        by_size = not self._choice.compares_bytes
+        was_read = hashes if by_size else etags  # also by size: the instrument's checksums are compared
         readable = {
             file: item
             for file, item in seen.items()
-            if file not in found and (file.path in etags or not self._choice.compares_bytes)
+            if file not in found and (file.path in was_read or not self.needs_hashes)
         }
-        by_size = not self._choice.compares_bytes
         found.update(self._judge.verdicts(readable, etags, by_size=by_size))
         return {file: self._unless_older(file, item, found, rejected) for file, item in seen.items()}
 
