@@ -54,7 +54,8 @@ def with_checksum(seen: ObjectState, receipt: ObjectStored | None) -> ObjectStat
     """Return what a listing says about an object, with the CRC-32 of its receipt if that is about the same object."""
     if not isinstance(seen, RemoteObject) or receipt is None or seen.crc32 or not seen.listed:
         return seen
-    is_same = seen.etag == normalize_etag(receipt.etag) and receipt.size in (None, seen.size)
+    etag = normalize_etag(receipt.etag)  # empty from servers that give none, whose listings show none either
+    is_same = etag and seen.etag == etag and receipt.size in (None, seen.size)
     return replace(seen, crc32=_crc32(receipt)) if is_same else seen
 
 

@@ -82,6 +82,11 @@ def test_a_listing_gets_the_checksum_of_its_receipt_only_if_it_is_the_same_objec
     assert with_checksum(asked, receipt(THEIRS, crc32=GOOD)) == asked, "head-object knows better"
 
 
+def test_without_an_etag_a_listing_may_show_another_object_than_the_receipt() -> None:
+    listed = RemoteObject(3, "", listed=True)
+    assert with_checksum(listed, receipt("", crc32=GOOD)) == listed
+
+
 def test_only_the_answers_to_multipart_uploads_show_that_parts_have_checksums() -> None:
     assert not reports_checksums_of_parts({"a": receipt(OURS, crc32=GOOD)})
     assert not reports_checksums_of_parts({"a": receipt(OURS, size=None)})
