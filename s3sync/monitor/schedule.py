@@ -81,8 +81,9 @@ class Schedule:
         return None if first is None else self._waiting.pop(first)
 
     def note_end(self, run: RunStatus) -> None:
-        """Note that a run was tried."""
+        """Note that a run was tried; it waits no longer, although it was offered again while it was worked on."""
         self._tried[run.key] = self._clock()
+        self._waiting = [other for other in self._waiting if other.key != run.key]
 
     def _may_begin(self, run: RunStatus, working: Collection[RunStatus]) -> bool:
         lanes = [lane_of(other) for other in working]

@@ -85,6 +85,17 @@ def test_a_run_is_worked_on_once_at_a_time_and_again_after_a_while() -> None:
     assert begin_all(schedule, working) == "A"
 
 
+def test_a_run_that_was_found_again_while_it_was_worked_on_does_not_begin_again_at_once() -> None:
+    clock = Clock()
+    schedule, working = Schedule(1, 600, clock), list[RunStatus]()
+    schedule.offer(runs_of("A"))
+    assert begin_all(schedule, working) == "A"
+    clock.now = 660.0  # a look for new runs finds it once more: it is not uploaded yet
+    schedule.offer(runs_of("AB"))
+    schedule.note_end(working.pop())
+    assert begin_all(schedule, working) == "B"
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "left"),
     [(AwsError("no bucket"), "aws", "C"), (SlurmError("no answer"), "other", "AB")],
