@@ -71,7 +71,8 @@ class Schedule:
         ]
 
     def put_first(self, run: RunStatus) -> None:
-        """Let a run be the next one."""
+        """Let a run be the next one, although it was tried a short time ago."""
+        self._tried.pop(run.key, None)
         self._waiting.insert(0, run)
 
     def take(self, working: Collection[RunStatus]) -> RunStatus | None:

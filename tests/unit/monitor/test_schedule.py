@@ -96,6 +96,16 @@ def test_a_run_that_was_found_again_while_it_was_worked_on_does_not_begin_again_
     assert begin_all(schedule, working) == "B"
 
 
+def test_a_streamed_run_that_is_complete_keeps_its_turn_when_others_are_found() -> None:
+    schedule, working = Schedule(1, 600, Clock()), runs_of("A")
+    (streamed,), (complete,) = runs_of("S", "streaming"), runs_of("S")
+    schedule.note_end(streamed)
+    schedule.put_first(complete)
+    assert begin_all(schedule, working) == ""  # A takes the only place
+    schedule.offer(runs_of("SB"))
+    assert begin_all(schedule, []) == "S"
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "left"),
     [(AwsError("no bucket"), "aws", "C"), (SlurmError("no answer"), "other", "AB")],
