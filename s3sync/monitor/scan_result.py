@@ -53,21 +53,27 @@ class ScanResult:
         self.uploads[run.key] = outcome
 
     def add_problem(self, run: RunStatus, problem: Problem) -> None:
-        """Add a problem that came up with a run, unless it is known from another run."""
-        if not any(_is_same(problem, other) for other in self.problems):
+        """Add a problem that came up with a run; one that is known from another run is of both."""
+        known = next((other for other in self.problems if _is_same(problem, other)), None)
+        if known is None:
             self.problems.append(problem)
-            self._by_run.setdefault(run.key, []).append(problem)
+        if known is None or known in self._problems_of_runs():
+            self._by_run.setdefault(run.key, []).append(known or problem)
 
     def forget_problems(self, run: RunStatus) -> None:
-        """Remove the problems that came up with a run, which is tried again."""
+        """Remove the problems that came up with a run, which is tried again, and with no other run."""
         known = self._by_run.pop(run.key, [])
-        self.problems = [problem for problem in self.problems if problem not in known]
+        kept = self._problems_of_runs()
+        self.problems = [problem for problem in self.problems if problem not in known or problem in kept]
 
     def replace_found(self, runs: list[RunStatus], problems: list[Problem]) -> None:
         """Replace the runs, and the problems that exist whatever is uploaded, by what was found now."""
-        of_uploads = [problem for known in self._by_run.values() for problem in known]
         self.runs = runs
-        self.problems = [*problems, *(problem for problem in of_uploads if problem not in problems)]
+        self.problems = [*problems, *(problem for problem in self._problems_of_runs() if problem not in problems)]
+
+    def _problems_of_runs(self) -> list[Problem]:
+        """Return the problems that came up while runs were uploaded, each once."""
+        return list(dict.fromkeys(problem for known in self._by_run.values() for problem in known))
 
     def counters(self) -> Counters:
         """Return how many runs, files and bytes this scan has completed."""

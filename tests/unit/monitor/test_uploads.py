@@ -20,6 +20,7 @@ from s3sync.errors import (
     StoppedError,
 )
 from s3sync.inventory import RunStatus
+from s3sync.monitor.problems import Problem
 from s3sync.monitor.scan_result import ScanResult
 from s3sync.monitor.uploads import ScanContext, for_each
 from s3sync.signals import StopRequest
@@ -113,3 +114,16 @@ def test_a_run_is_replaced_by_its_new_status_even_beside_an_equal_one() -> None:
     result = ScanResult(runs=[A, twin])
     result.replace(twin, B)
     assert result.runs == [A, B]
+
+
+def test_a_problem_of_two_runs_stays_until_both_are_tried_again() -> None:
+    result = ScanResult()
+    for run in (A, B):
+        result.add_problem(run, Problem("s3://one", f"no answer about {run.key}", "aws", id="s3.no-answer"))
+    assert len(result.problems) == 1
+    result.forget_problems(A)
+    assert [problem.key for problem in result.problems] == ["s3://one"]
+    result.replace_found([A, B], [])
+    assert [problem.key for problem in result.problems] == ["s3://one"]
+    result.forget_problems(B)
+    assert result.ok
