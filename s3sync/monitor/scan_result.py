@@ -45,6 +45,7 @@ class ScanResult:
 
     def add_upload(self, run: RunStatus, outcome: request.UploadResult) -> None:
         """Add what came of an upload; a visit that had nothing to send keeps the result of the visit that had."""
+        self.uploading_elsewhere.discard(run.key)
         before = self.uploads.get(run.key)
         if before and outcome.already_complete and before.state.completed:
             outcome = replace(before, on_complete=outcome.on_complete)

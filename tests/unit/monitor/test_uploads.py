@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -127,3 +128,9 @@ def test_a_problem_of_two_runs_stays_until_both_are_tried_again() -> None:
     assert [problem.key for problem in result.problems] == ["s3://one"]
     result.forget_problems(B)
     assert result.ok
+
+
+def test_a_run_that_was_uploaded_elsewhere_and_then_here_is_checked() -> None:
+    result = ScanResult(runs=[A], uploading_elsewhere={A.key})
+    result.add_upload(A, cast(Any, SimpleNamespace(state=SimpleNamespace(completed=False))))
+    assert result.update().checked_keys == frozenset({A.key})
