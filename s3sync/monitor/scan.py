@@ -156,16 +156,20 @@ class _Reporter:
         self._logged.update(self._result.problems)
 
 
-def _look_again(context: ScanContext, result: ScanResult, reporter: _Reporter) -> list[RunStatus]:
-    """Find all runs once more while others are being uploaded, report, and return those to work on; never raises."""
+def _look_again(context: ScanContext, result: ScanResult, reporter: _Reporter) -> list[RunStatus] | None:
+    """Find all runs once more while others are being uploaded, report, and return those to work on.
+
+    Returns None if that is not possible; never raises.
+    """
     try:
         logs.rotate(context.config.log_dir)
         _find_runs(context, result, scanning=True)
+        on_cluster = _keys_on_cluster(result, context.config)
         reporter.report()
-        return order.scan_order(result.runs, context.config, work_folder.active_names(context.config.log_dir))
+        return order.scan_order(result.runs, context.config, on_cluster)
     except Exception as error:
         LOG.warning("cannot look for new runs: %s", error, exc_info=not isinstance(error, S3SyncError))
-        return []
+        return None
 
 
 def _find_runs(context: ScanContext, result: ScanResult, *, scanning: bool) -> None:

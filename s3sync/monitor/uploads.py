@@ -80,10 +80,13 @@ class ScanUploads:
         context: ScanContext,
         result: ScanResult,
         *,
-        look: Callable[[], Iterable[RunStatus]],
+        look: Callable[[], Iterable[RunStatus] | None],
         log: Callable[[], None],
     ) -> None:
-        """`look` adds new runs to the result and returns those to work on; `log` logs what has come up."""
+        """`look` adds new runs to the result and returns those to work on; `log` logs what has come up.
+
+        If `look` returns None, those that wait are kept.
+        """
         self._context = context
         self._result = result
         self._look = look
@@ -179,7 +182,8 @@ class ScanUploads:
         now = time.monotonic()
         if now < self._next_look or not self._workers.runs or self._context.stop.is_requested:
             return
-        self._schedule.offer(self._look())
+        if (runs := self._look()) is not None:
+            self._schedule.offer(runs)
         ended = time.monotonic()
         self._next_look = ended + max(DELAYS.scan_looks, _LOOK_COST * (ended - now))
 

@@ -1,0 +1,111 @@
+"""A scan works on several runs at once, and looks for new ones meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from s3sync.config import Config
+from s3sync.delays import DELAYS
+from s3sync.errors import StateError
+from s3sync.inventory import RunStatus, order
+from s3sync.monitor import problem_log, scan, uploads
+from s3sync.monitor.scan_result import ScanResult
+from s3sync.monitor.uploads import ScanContext, ScanUploads
+from s3sync.signals import StopRequest
+from s3sync.slurm import coordinator, work_folder
+
+CONFIG = cast(
+    Config,
+    SimpleNamespace(
+        max_cores=2, max_processes=None, max_bandwidth=None, max_runs_at_once=1, log_dir=Path("/nowhere"), cluster_of=id
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    bucket: str = "one"
+    cluster: str = ""
+
+
+@dataclass(frozen=True)
+class FakeRun:
+    key: str
+    state: str = "new"
+    entry: Entry = field(default_factory=Entry)
+    run = SimpleNamespace(run_id="run")
+
+
+def runs_of(names: str) -> list[RunStatus]:
+    return [cast(RunStatus, FakeRun(name)) for name in names]
+
+
+@contextlib.contextmanager
+def no_display(_name: str) -> Iterator[Any]:
+    yield None
+
+
+def context_of(stop: StopRequest) -> ScanContext:
+    return ScanContext(config=CONFIG, environ={}, stop=stop, make_display=cast(Any, no_display))
+
+
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "DELAYS", replace(DELAYS, scan_looks=0.0))
+    monkeypatch.setattr(uploads, "_LOOK_COST", 0)
+    monkeypatch.setattr(uploads, "request_for", lambda run, _config: run)
+
+
+def upload_with(monkeypatch: pytest.MonkeyPatch, work: Callable[[str, StopRequest], None]) -> None:
+    """Let `work`, with the key of a run, be its upload."""
+
+    def run_upload(run: RunStatus, _cluster: Any, _environ: Any, stop: StopRequest, *_rest: Any, **_more: Any) -> None:
+        work(run.key, stop)
+
+    monkeypatch.setattr(coordinator, "run_upload", run_upload)
+
+
+def test_a_look_that_fails_loses_no_run_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    has_looked, done = threading.Event(), []
+
+    def upload(key: str, _stop: StopRequest) -> None:
+        assert has_looked.wait(60)
+        done.append(key)
+
+    def look() -> None:
+        has_looked.set()
+
+    upload_with(monkeypatch, upload)
+    ScanUploads(context_of(StopRequest()), ScanResult(), look=look, log=lambda: None).run(runs_of("AB"))
+    assert done == ["A", "B"]
+
+
+def test_unreadable_work_folders_of_slurm_remain_a_problem_after_a_look(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def unreadable(_log_dir: Path) -> frozenset[str]:
+        raise StateError("cannot read slurm: Permission denied", id="slurm.work-folder")
+
+    def find(_context: ScanContext, result: ScanResult, *, scanning: bool) -> None:
+        assert scanning
+        result.replace_found(runs_of("AB"), [])
+
+    monkeypatch.setattr(work_folder, "active_names", unreadable)
+    monkeypatch.setattr(scan, "_find_runs", find)
+    monkeypatch.setattr(order, "scan_order", lambda runs, _config, _folders: runs)
+    monkeypatch.setattr(problem_log, "log_problems", lambda *_arguments, **_more: None)
+    context = replace(context_of(StopRequest()), config=cast(Config, SimpleNamespace(log_dir=tmp_path)))
+    result = ScanResult()
+    reported: list[str] = []
+    reporter = SimpleNamespace(report=lambda: reported.extend(problem.id for problem in result.problems))
+    assert scan._look_again(context, result, cast(Any, reporter)) == runs_of("AB")
+    assert reported == ["slurm.work-folder"]
+    assert not result.ok
