@@ -103,7 +103,8 @@ class ScanUploads:
         self._schedule.offer(runs)
         try:
             while self._start_workers():
-                self._handle(self._workers.wait(max(0.0, self._next_look - time.monotonic())))
+                is_stopped = self._context.stop.is_requested  # then there are no more looks
+                self._handle(self._workers.wait(None if is_stopped else max(0.0, self._next_look - time.monotonic())))
                 self._log()
                 self._look_for_runs()
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -14,11 +15,12 @@ import pytest
 
 from s3sync.config import Config
 from s3sync.delays import DELAYS
-from s3sync.errors import StateError
+from s3sync.errors import InterruptedBySignal, StateError
 from s3sync.inventory import RunStatus, order
 from s3sync.monitor import problem_log, scan, uploads
 from s3sync.monitor.scan_result import ScanResult
 from s3sync.monitor.uploads import ScanContext, ScanUploads
+from s3sync.monitor.workers import Workers
 from s3sync.signals import StopRequest
 from s3sync.slurm import coordinator, work_folder
 
@@ -86,6 +88,29 @@ def test_a_look_that_fails_loses_no_run_that_waits(monkeypatch: pytest.MonkeyPat
     upload_with(monkeypatch, upload)
     ScanUploads(context_of(StopRequest()), ScanResult(), look=look, log=lambda: None).run(runs_of("AB"))
     assert done == ["A", "B"]
+
+
+def test_a_scan_that_is_stopped_does_not_spin_until_its_uploads_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, may_end, waits = StopRequest(), threading.Event(), list[float | None]()
+    wait = Workers.wait
+
+    def noted(self: Workers, seconds: float | None) -> Any:
+        if stop.is_requested:
+            waits.append(seconds)
+        if seconds is None or len(waits) > 2:
+            may_end.set()
+        return wait(self, seconds)
+
+    def upload(_key: str, own: StopRequest) -> None:
+        stop.request(signal.SIGTERM)
+        assert may_end.wait(60)
+        own.raise_if_requested()
+
+    monkeypatch.setattr(Workers, "wait", noted)
+    upload_with(monkeypatch, upload)
+    with pytest.raises(InterruptedBySignal):
+        ScanUploads(context_of(stop), ScanResult(), look=lambda: None, log=lambda: None).run(runs_of("A"))
+    assert waits[-1] is None
 
 
 def test_unreadable_work_folders_of_slurm_remain_a_problem_after_a_look(
