@@ -94,6 +94,7 @@ class ScanUploads:
         self._machine = _shared_machine(context.config)
         self._schedule = Schedule(context.config.max_runs_at_once, DELAYS.scan_repeats, is_small=self._is_small)
         self._costs: dict[str, float] = {}  # of uploading runs that wait, in seconds, by key
+        self._has_listed = False  # one of them, since uploads were last waited for
         self._workers = Workers(self._upload)
         self._next_look = time.monotonic() + DELAYS.scan_looks
         self._stopped: list[StoppedError] = []
@@ -103,8 +104,7 @@ class ScanUploads:
         self._schedule.offer(runs)
         try:
             while self._start_workers():
-                is_stopped = self._context.stop.is_requested  # then there are no more looks
-                self._handle(self._workers.wait(None if is_stopped else max(0.0, self._next_look - time.monotonic())))
+                self._handle(self._workers.wait(self._patience()))
                 self._log()
                 self._look_for_runs()
         finally:
@@ -113,8 +113,15 @@ class ScanUploads:
             raise _all_in_one(self._stopped)
         self._context.stop.raise_if_requested()
 
+    def _patience(self) -> float | None:
+        """Return how long to wait for the uploads; None after a stop, when there are no more looks."""
+        if self._context.stop.is_requested:
+            return None
+        return 0.0 if self._has_listed else max(0.0, self._next_look - time.monotonic())
+
     def _start_workers(self) -> bool:
         """Begin to work on as many runs as is allowed; return whether any is being worked on."""
+        self._has_listed = False
         while not self._context.stop.is_requested and (run := self._schedule.take(self._workers.runs)):
             self._result.forget_problems(run)
             self._workers.start(run)
@@ -135,9 +142,13 @@ class ScanUploads:
             )
 
     def _is_small(self, run: RunStatus) -> bool:
-        """Return whether a run has at most half as much to send as each of those that are being uploaded."""
+        """Return whether a run has at most half as much to send as each of those that are being uploaded.
+
+        Listing hundreds of runs may take hours: one at a time, so that stops and ended uploads do not wait for it.
+        """
         least = self._machine.processes.least_left()
-        if least and run.key not in self._costs:
+        if least and run.key not in self._costs and not self._has_listed:
+            self._has_listed = True
             try:
                 self._costs[run.key] = batches.cost_of(local_files.list_files(run.run).files)
             except S3SyncError:

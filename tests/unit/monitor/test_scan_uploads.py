@@ -15,14 +15,17 @@ import pytest
 
 from s3sync.config import Config
 from s3sync.delays import DELAYS
-from s3sync.errors import InterruptedBySignal, StateError
+from s3sync.errors import InterruptedBySignal, RunError, StateError
 from s3sync.inventory import RunStatus, order
 from s3sync.monitor import problem_log, scan, uploads
 from s3sync.monitor.scan_result import ScanResult
 from s3sync.monitor.uploads import ScanContext, ScanUploads
 from s3sync.monitor.workers import Workers
+from s3sync.runs import local_files
 from s3sync.signals import StopRequest
 from s3sync.slurm import coordinator, work_folder
+from s3sync.transfer import batches
+from s3sync.transfer.slots import SlotPool
 
 CONFIG = cast(
     Config,
@@ -57,6 +60,11 @@ def no_display(_name: str) -> Iterator[Any]:
 
 def context_of(stop: StopRequest) -> ScanContext:
     return ScanContext(config=CONFIG, environ={}, stop=stop, make_display=cast(Any, no_display))
+
+
+def two_at_once(stop: StopRequest | None = None) -> ScanContext:
+    config = cast(Config, SimpleNamespace(**{**vars(CONFIG), "max_runs_at_once": 2}))
+    return replace(context_of(stop or StopRequest()), config=config)
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +119,45 @@ def test_a_scan_that_is_stopped_does_not_spin_until_its_uploads_have_ended(monke
     with pytest.raises(InterruptedBySignal):
         ScanUploads(context_of(stop), ScanResult(), look=lambda: None, log=lambda: None).run(runs_of("A"))
     assert waits[-1] is None
+
+
+def test_a_scan_that_is_stopped_lists_no_more_runs_to_find_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, listed = StopRequest(), list[str]()
+
+    def list_files(_run: Any) -> Any:
+        listed.append("a run that waits")
+        stop.request(signal.SIGTERM)
+        raise RunError("the run is gone")
+
+    def upload(_key: str, own: StopRequest) -> None:
+        assert own.wait(60)
+        own.raise_if_requested()
+
+    monkeypatch.setattr(local_files, "list_files", list_files)
+    monkeypatch.setattr(SlotPool, "least_left", lambda _pool: 100.0)
+    upload_with(monkeypatch, upload)
+    with pytest.raises(InterruptedBySignal):
+        ScanUploads(two_at_once(stop), ScanResult(), look=lambda: None, log=lambda: None).run(runs_of("XABCD"))
+    assert len(listed) == 1
+
+
+def test_all_runs_that_wait_are_listed_to_find_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_small_done, done = threading.Event(), list[str]()
+
+    def upload(key: str, _own: StopRequest) -> None:
+        assert key == "D" or is_small_done.wait(60)
+        done.append(key)
+        is_small_done.set()
+
+    costs = iter([80.0, 20.0])
+    monkeypatch.setattr(uploads, "DELAYS", replace(DELAYS, scan_looks=3600.0))
+    monkeypatch.setattr(local_files, "list_files", lambda _run: SimpleNamespace(files=()))
+    monkeypatch.setattr(batches, "cost_of", lambda _files: next(costs))
+    monkeypatch.setattr(SlotPool, "least_left", lambda _pool: 100.0)
+    upload_with(monkeypatch, upload)
+    scanning = ScanUploads(two_at_once(), ScanResult(), look=lambda: None, log=lambda: None)
+    scanning.run(runs_of("XABD"))
+    assert done[0] == "D"
 
 
 def test_unreadable_work_folders_of_slurm_remain_a_problem_after_a_look(
