@@ -11,6 +11,7 @@ from pathlib import Path
 
 from s3sync import logs
 from s3sync.config import Config
+from s3sync.delays import DELAYS
 from s3sync.errors import BusyError, LeaseLostError, S3SyncError, StateError
 from s3sync.inventory import RunStatus, discovery, order, states, statuses
 from s3sync.monitor import alerts, problem_log, publish, restores, scan_status, uploads
@@ -138,6 +139,7 @@ class _Reporter:
         self._result = result
         self._logged = set(result.problems)
         self._notified: set[Problem] = set()
+        self._published = time.monotonic()
 
     def report(self) -> None:
         """Log new problems, and notify of these and of new uploads while others continue."""
@@ -147,6 +149,13 @@ class _Reporter:
             self._notified = set(update.problems)
             _notifier(self._config).notify(update)
             self._result.reported.update(upload.key for upload in update.uploads)
+
+    def publish(self) -> None:
+        """Report alerts, and update dashboard and metrics, now and then: a timer starts no call that does so."""
+        if time.monotonic() - self._published >= DELAYS.scan_repeats:
+            self._published = time.monotonic()
+            _report_alerts(self._config, alerts.find(self._result.runs, self._config), is_patient=False)
+            publish.during_scan(self._config)
 
     def log_new_problems(self) -> None:
         """Log the problems that have come up since the last call; the next scan logs what is only noted."""
@@ -166,6 +175,7 @@ def _look_again(context: ScanContext, result: ScanResult, reporter: _Reporter) -
         _find_runs(context, result, scanning=True)
         on_cluster = _keys_on_cluster(result, context.config)
         reporter.report()
+        reporter.publish()
         return order.scan_order(result.runs, context.config, on_cluster)
     except Exception as error:
         LOG.warning("cannot look for new runs: %s", error, exc_info=not isinstance(error, S3SyncError))

@@ -13,11 +13,12 @@ from typing import Any, cast
 
 import pytest
 
+from s3sync import logs
 from s3sync.config import Config
 from s3sync.delays import DELAYS
 from s3sync.errors import InterruptedBySignal, RunError, StateError
 from s3sync.inventory import RunStatus, order
-from s3sync.monitor import problem_log, scan, uploads
+from s3sync.monitor import alerts, problem_log, publish, scan, uploads
 from s3sync.monitor.scan_result import ScanResult
 from s3sync.monitor.uploads import ScanContext, ScanUploads
 from s3sync.monitor.workers import Workers
@@ -177,7 +178,28 @@ def test_unreadable_work_folders_of_slurm_remain_a_problem_after_a_look(
     context = replace(context_of(StopRequest()), config=cast(Config, SimpleNamespace(log_dir=tmp_path)))
     result = ScanResult()
     reported: list[str] = []
-    reporter = SimpleNamespace(report=lambda: reported.extend(problem.id for problem in result.problems))
+    reporter = SimpleNamespace(
+        report=lambda: reported.extend(problem.id for problem in result.problems), publish=lambda: None
+    )
     assert scan._look_again(context, result, cast(Any, reporter)) == runs_of("AB")
     assert reported == ["slurm.work-folder"]
     assert not result.ok
+
+
+@pytest.mark.parametrize(("repeats", "wanted"), [(0.0, ["alerts", "dashboard"]), (3600.0, [])])
+def test_a_long_scan_updates_alerts_and_dashboard_by_itself(
+    monkeypatch: pytest.MonkeyPatch, repeats: float, wanted: list[str]
+) -> None:
+    """A timer of systemd starts no other call while the scan runs, which may go on as long as new runs come."""
+    done: list[str] = []
+    monkeypatch.setattr(scan, "DELAYS", replace(DELAYS, scan_repeats=repeats))
+    monkeypatch.setattr(alerts, "find", lambda _runs, _config: [])
+    monkeypatch.setattr(scan, "_report_alerts", lambda *_arguments, **_more: done.append("alerts"))
+    monkeypatch.setattr(publish, "during_scan", lambda _config: done.append("dashboard"))
+    monkeypatch.setattr(scan, "_find_runs", lambda *_arguments, **_more: None)
+    monkeypatch.setattr(scan, "_keys_on_cluster", lambda *_arguments: frozenset())
+    monkeypatch.setattr(logs, "rotate", lambda _log_dir: None)
+    monkeypatch.setattr(order, "scan_order", lambda runs, _config, _folders: runs)
+    result = ScanResult()
+    assert scan._look_again(context_of(StopRequest()), result, scan._Reporter(CONFIG, result)) == []
+    assert done == wanted
