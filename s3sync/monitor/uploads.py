@@ -166,7 +166,7 @@ class ScanUploads:
             try:
                 self._add_outcome(run, future.result())
             except LeaseLostError as error:
-                if self._context.stop.is_requested:
+                if self._context.stop.has_lost_lease:
                     self._stopped.append(error)
                 else:  # of this run alone: another host uploads it
                     LOG.info("%s", error)

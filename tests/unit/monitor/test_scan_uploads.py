@@ -16,7 +16,7 @@ import pytest
 from s3sync import logs
 from s3sync.config import Config
 from s3sync.delays import DELAYS
-from s3sync.errors import InterruptedBySignal, RunError, StateError
+from s3sync.errors import InterruptedBySignal, LeaseLostError, RunError, StateError
 from s3sync.inventory import RunStatus, order
 from s3sync.monitor import alerts, problem_log, publish, scan, uploads
 from s3sync.monitor.scan_result import ScanResult
@@ -159,6 +159,18 @@ def test_all_runs_that_wait_are_listed_to_find_small_ones(monkeypatch: pytest.Mo
     scanning = ScanUploads(two_at_once(), ScanResult(), look=lambda: None, log=lambda: None)
     scanning.run(runs_of("XABD"))
     assert done[0] == "D"
+
+
+def test_a_signal_counts_although_an_upload_has_lost_its_lock_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = StopRequest()
+
+    def upload(_key: str, _own: StopRequest) -> None:
+        stop.request(signal.SIGTERM)
+        raise LeaseLostError("another host uploads it")
+
+    upload_with(monkeypatch, upload)
+    with pytest.raises(InterruptedBySignal):
+        ScanUploads(context_of(stop), ScanResult(), look=lambda: None, log=lambda: None).run(runs_of("A"))
 
 
 def test_unreadable_work_folders_of_slurm_remain_a_problem_after_a_look(
