@@ -168,6 +168,8 @@ class ScanUploads:
             except LeaseLostError as error:
                 if self._context.stop.has_lost_lease:
                     self._stopped.append(error)
+                elif error.id == "lock.not-renewed":  # nobody may have taken it over
+                    _add_error(self._result, run, error, self._schedule.obstacles)
                 else:  # of this run alone: another host uploads it
                     LOG.info("%s", error)
                     self._result.uploading_elsewhere.add(run.key)

@@ -173,6 +173,20 @@ def test_a_signal_counts_although_an_upload_has_lost_its_lock_meanwhile(monkeypa
         ScanUploads(context_of(stop), ScanResult(), look=lambda: None, log=lambda: None).run(runs_of("A"))
 
 
+@pytest.mark.parametrize(("id_", "problems"), [("lock.taken-over", []), ("lock.not-renewed", ["lock.not-renewed"])])
+def test_a_run_whose_lock_was_lost_to_nobody_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, id_: str, problems: list[str]
+) -> None:
+    def upload(_key: str, _own: StopRequest) -> None:
+        raise LeaseLostError("lost", id=id_)
+
+    upload_with(monkeypatch, upload)
+    result = ScanResult()
+    ScanUploads(context_of(StopRequest()), result, look=lambda: None, log=lambda: None).run(runs_of("A"))
+    assert [problem.id for problem in result.problems] == problems
+    assert result.uploading_elsewhere == (set() if problems else {"A"})
+
+
 def test_unreadable_work_folders_of_slurm_remain_a_problem_after_a_look(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
