@@ -7,6 +7,8 @@ Nothing below `commands` prints or exits; it raises one of these.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,3 +102,47 @@ def explained(verb: str, path: Path, advice: str, *, id: str) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise StateError(f"cannot {verb} {printable(str(path))}: {reason} ({advice})", id=id) from error
+
+
+_MEMORY = S3SyncError(
+    "out of memory (give it more, or use fewer --cores or a lower max_cores)", id="internal.out-of-memory"
+)
+_PROCESSES = S3SyncError(
+    "cannot start another process or thread (raise `ulimit -u`, or end other processes of this user)",
+    id="internal.too-many-processes",
+)
+_FILES = S3SyncError(
+    "too many open files (raise `ulimit -n`, or use fewer --cores or a lower max_cores)", id="internal.too-many-files"
+)
+_SPACE = S3SyncError("{reason}{where} (make room, or use another place)", id="internal.no-space")
+_NO_CURRENT_FOLDER = S3SyncError(
+    "the current folder does not exist any more (change to another one: `cd`)", id="internal.no-current-folder"
+)
+_BY_ERRNO = {
+    errno.ENOMEM: _MEMORY,
+    errno.EAGAIN: _PROCESSES,
+    errno.EMFILE: _FILES,
+    errno.ENFILE: _FILES,
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EROFS: S3SyncError("{reason}{where} (use a place that can be written)", id="internal.read-only"),
+    errno.EIO: S3SyncError("{reason}{where} (a disk or a file server has failed)", id="internal.input-output"),
+    errno.ESTALE: S3SyncError(
+        "{reason}{where} (a file server was restarted or changed: mount it again)", id="internal.stale-mount"
+    ),
+}
+
+
+def explain_machine(error: BaseException) -> S3SyncError | None:
+    """Return what to report of an error that is the machine's fault; None if it is not."""
+    if isinstance(error, MemoryError):
+        return _MEMORY
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return _PROCESSES
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # of os.getcwd
+        return _NO_CURRENT_FOLDER
+    if isinstance(error, OSError) and error.errno in _BY_ERRNO:
+        where = f": {printable(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) else ""
+        known = _BY_ERRNO[error.errno]
+        return S3SyncError(str(known).format(reason=error.strerror, where=where), id=known.id)
+    return None

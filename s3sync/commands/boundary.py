@@ -12,12 +12,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from s3sync import logs, signals
-from s3sync.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, S3SyncError
+from s3sync.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, S3SyncError, explain_machine
 from s3sync.files import make_private_folder, write_synced
 from s3sync.text import printable
 
@@ -38,36 +38,6 @@ class Explanation:
         """The message for a terminal: its id follows in brackets, or is in each line of a message of several lines."""
         lines = self.message.splitlines()
         return [f"{self.message} [{self.id}]"] if self.id and len(lines) == 1 else lines
-
-
-_MEMORY = Explanation(
-    message="out of memory (give it more, or use fewer --cores or a lower max_cores)", id="internal.out-of-memory"
-)
-_PROCESSES = Explanation(
-    message="cannot start another process or thread (raise `ulimit -u`, or end other processes of this user)",
-    id="internal.too-many-processes",
-)
-_FILES = Explanation(
-    message="too many open files (raise `ulimit -n`, or use fewer --cores or a lower max_cores)",
-    id="internal.too-many-files",
-)
-_SPACE = Explanation(message="{reason}{where} (make room, or use another place)", id="internal.no-space")
-_NO_CURRENT_FOLDER = Explanation(
-    message="the current folder does not exist any more (change to another one: `cd`)", id="internal.no-current-folder"
-)
-_BY_ERRNO = {
-    errno.ENOMEM: _MEMORY,
-    errno.EAGAIN: _PROCESSES,
-    errno.EMFILE: _FILES,
-    errno.ENFILE: _FILES,
-    errno.ENOSPC: _SPACE,
-    errno.EDQUOT: _SPACE,
-    errno.EROFS: Explanation(message="{reason}{where} (use a place that can be written)", id="internal.read-only"),
-    errno.EIO: Explanation(message="{reason}{where} (a disk or a file server has failed)", id="internal.input-output"),
-    errno.ESTALE: Explanation(
-        message="{reason}{where} (a file server was restarted or changed: mount it again)", id="internal.stale-mount"
-    ),
-}
 
 
 def finish(load: Callable[[], Callable[[], int]]) -> int:
@@ -102,8 +72,8 @@ def explain(error: BaseException, environ: Mapping[str, str]) -> Explanation:
         return Explanation(message=str(error), exit_code=error.exit_code, id=error.id)
     if isinstance(error, KeyboardInterrupt):
         return Explanation(message="interrupted by SIGINT", exit_code=_EXIT_INTERRUPTED)
-    if known := _problem_of_the_machine(error):
-        return known
+    if known := explain_machine(error):
+        return Explanation(message=str(known), id=known.id)
     if isinstance(error, ImportError):
         advice = f"the installation is not complete: {printable(str(error))} (install s3sync again)"
         return Explanation(message=advice, id="internal.incomplete-installation")
@@ -111,20 +81,6 @@ def explain(error: BaseException, environ: Mapping[str, str]) -> Explanation:
     kept = _keep_traceback(error, environ)
     text = f"unexpected error: {_redacted(summary, environ)} (please report it{kept})"
     return Explanation(message=text, id="internal.bug")
-
-
-def _problem_of_the_machine(error: BaseException) -> Explanation | None:
-    if isinstance(error, MemoryError):
-        return _MEMORY
-    if isinstance(error, RuntimeError) and "start new thread" in str(error):
-        return _PROCESSES
-    if isinstance(error, FileNotFoundError) and error.filename is None:  # of os.getcwd
-        return _NO_CURRENT_FOLDER
-    if isinstance(error, OSError) and error.errno in _BY_ERRNO:
-        where = f": {printable(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) else ""
-        known = _BY_ERRNO[error.errno]
-        return replace(known, message=known.message.format(reason=error.strerror, where=where))
-    return None
 
 
 def _keep_traceback(error: BaseException, environ: Mapping[str, str]) -> str:

@@ -22,6 +22,7 @@ from s3sync.errors import (
     S3SyncError,
     SlurmError,
     StoppedError,
+    explain_machine,
 )
 from s3sync.inventory import RunStatus, request_for, states, statuses
 from s3sync.monitor.problems import Problem
@@ -237,6 +238,8 @@ def _problem_of(run: RunStatus, error: Exception) -> Problem:
         return Problem.of(f"s3://{run.entry.bucket}", error, "aws")
     if isinstance(error, S3SyncError):
         return Problem.of(run.key, error, "run")
+    if known := explain_machine(error):
+        return Problem.of(run.key, known, "run")
     LOG.error("unexpected error with %s", run.key, exc_info=error)
     what = printable(f"{type(error).__name__}: {error}")
     return Problem(run.key, f"unexpected error (please report it): {what}", "run", id="internal.unexpected-error")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -97,6 +98,22 @@ def test_a_bug_is_a_problem_with_a_traceback_in_the_log(caplog: pytest.LogCaptur
     assert "\n" not in problem.text
     assert tried == ["A", "B"]
     assert caplog.records[0].exc_info
+
+
+@pytest.mark.parametrize(
+    ("error", "id_"),
+    [
+        (MemoryError(), "internal.out-of-memory"),
+        (RuntimeError("can't start new thread"), "internal.too-many-processes"),
+        (OSError(errno.EMFILE, "Too many open files"), "internal.too-many-files"),
+        (OSError(errno.ENOSPC, "No space left on device", "/tmp/x"), "internal.no-space"),
+    ],
+)
+def test_what_is_the_machines_fault_is_no_bug(error: Exception, id_: str) -> None:
+    result, tried = scan(raising(error), A, B)
+    (problem,) = result.problems
+    assert (problem.key, problem.kind, problem.id, tried) == (A.key, "run", id_, ["A", "B"])
+    assert "report it" not in problem.text
 
 
 def test_a_run_that_another_process_uploads_is_no_problem() -> None:
