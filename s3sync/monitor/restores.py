@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from s3sync.config import Config
-from s3sync.errors import BusyError, S3SyncError, StoppedError
+from s3sync.errors import BusyError, S3SyncError, StoppedError, explain_machine
 from s3sync.monitor.problems import Problem
 from s3sync.monitor.scan_result import ScanResult
 from s3sync.monitor.uploads import ScanContext
@@ -33,8 +33,17 @@ def continue_pending(context: ScanContext, result: ScanResult) -> None:
             LOG.info("%s", error)
         except StoppedError:
             raise
-        except S3SyncError as error:
-            result.problems.append(Problem.of(_key(pending), error, "other"))
+        except Exception as error:  # whatever it is, the scan has uploads to report
+            result.problems.append(Problem.of(_key(pending), _named(error, _key(pending)), "other"))
+
+
+def _named(error: Exception, key: str) -> S3SyncError:
+    """Return an error with a message for people; the traceback of a bug goes to the log."""
+    if known := error if isinstance(error, S3SyncError) else explain_machine(error):
+        return known
+    LOG.error("unexpected error with the %s", key, exc_info=error)
+    what = printable(f"{type(error).__name__}: {error}")
+    return S3SyncError(f"unexpected error (please report it): {what}", id="internal.unexpected-error")
 
 
 def _continue(context: ScanContext, result: ScanResult, pending: ThawLog) -> None:

@@ -1,0 +1,41 @@
+"""Restores that a scan continues, after its uploads."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from s3sync.errors import RunError
+from s3sync.monitor import restores
+from s3sync.monitor.scan_result import ScanResult
+from s3sync.state import thaw_log
+
+
+@pytest.mark.parametrize(
+    ("error", "id_"),
+    [
+        (RunError("it is another run", id="restore.other-run"), "restore.other-run"),
+        (OSError(errno.ENOSPC, "No space left on device", "/restored"), "internal.no-space"),
+        (KeyError("a bug"), "internal.unexpected-error"),
+    ],
+)
+def test_whatever_goes_wrong_with_a_restore_the_scan_reports_its_uploads(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, id_: str
+) -> None:
+    pending = [SimpleNamespace(run_id=name, requested=True, requested_at="", ready_at="") for name in ("A", "B")]
+    tried: list[str] = []
+
+    def fail(_context: object, _result: object, restore: Any) -> None:
+        tried.append(restore.run_id)
+        raise error
+
+    monkeypatch.setattr(thaw_log, "list_pending", lambda _log_dir: pending)
+    monkeypatch.setattr(restores, "_continue", fail)
+    result = ScanResult()
+    restores.continue_pending(cast(Any, SimpleNamespace(config=SimpleNamespace(log_dir=Path("/nowhere")))), result)
+    assert tried == ["A", "B"]
+    assert [(problem.key, problem.id) for problem in result.problems] == [("restore of A", id_), ("restore of B", id_)]
