@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from s3sync.text import printable
 from s3sync.transfer.progress import ProgressRate, Snapshot, name_line, render_progress
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class BoardDisplay:
 
     def say(self, line: str) -> None:
         """Print a line above the board."""
-        self._board.say(name_line(self._name, line))
+        self._board.say(name_line(self._name, printable(line)))
 
     def render(self, width: int) -> RenderableType:
         """Return what is shown now."""

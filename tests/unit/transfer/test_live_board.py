@@ -27,6 +27,12 @@ def test_each_upload_has_its_lines_while_it_goes_on() -> None:
         pass
 
 
+def test_lines_above_the_board_are_safe_for_a_terminal() -> None:
+    stream = io.StringIO()
+    LiveBoard(stream).display("RUN_A").say("retrying a\x1b[2Jb")
+    assert stream.getvalue() == "RUN_A: retrying a\\x1b[2Jb\n"
+
+
 def test_lines_of_a_log_name_their_run_once() -> None:
     stream = io.StringIO()
     with Lines(stream, name="RUN_A") as lines:
