@@ -119,19 +119,24 @@ def work_folder(environ: Mapping[str, str], outside: Iterable[Path] = ()) -> Ite
 def _create_locked_folder(parent: Path) -> tuple[Path, int]:
     """Make and lock a folder in `parent`; again if the end of another upload removed it meanwhile. Raises OSError."""
     while True:
-        _make_parent(parent)
-        _remove_abandoned(parent)
-        with contextlib.suppress(FileNotFoundError):
+        try:
+            _make_parent(parent)
+            _remove_abandoned(parent)
             folder = Path(tempfile.mkdtemp(dir=parent))
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            if lock.try_lock(descriptor) and os.path.exists(folder):
-                return folder, descriptor
-            os.close(descriptor)
+        except FileNotFoundError:
+            if not parent.parent.is_dir():
+                raise
+            continue
+        if lock.try_lock(descriptor) and os.path.exists(folder):
+            return folder, descriptor
+        os.close(descriptor)
 
 
 def _make_parent(parent: Path) -> None:
     """Make the folder, or accept one that is this user's own and private: others may write where it is."""
-    parent.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # `exist_ok` would fail if it is removed meanwhile
+        parent.mkdir(mode=0o700)
     status = parent.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise PermissionError(errno.EPERM, "it exists, and is not this user's private folder")
