@@ -64,7 +64,10 @@ class ProcessSet:
                 return
             self._killed[pid] = reason
         arguments = (pid, lambda: process.returncode is not None)  # set by the thread that waits for it
-        threading.Thread(target=process_tree.terminate, args=arguments, daemon=True).start()
+        try:
+            threading.Thread(target=process_tree.terminate, args=arguments, daemon=True).start()
+        except RuntimeError:  # no further thread; a stop has to reach the other processes, too
+            process_tree.send_signal(pid, signal.SIGKILL)
 
     def terminate_all(self) -> None:
         """Start to end all running processes but those that survive a stop; return at once."""
