@@ -103,6 +103,7 @@ class UploadSession:
                 self._context.display.say(f"{self._progress_text()} (log: {printable(str(self._store.log_path))})")
             raise
         except BaseException:
+            self._uploader.close()  # its threads would read the run to the end, and the program wait for them
             self._store.close()
             raise
         is_orderly = not self._handed_over and not self._all_failures() and not self._s3_has_unverified_files()
