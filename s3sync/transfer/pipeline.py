@@ -224,6 +224,9 @@ class Pipeline:
             return self._send_checked(batch, ahead)
         if self._choice.compares_bytes:
             self._hasher.start(batch.files)  # while the sending brings the bytes into the page cache anyway
+        return self._send_timed(batch, ahead)
+
+    def _send_timed(self, batch: Batch, ahead: Ahead) -> BatchResult:
         began = time.monotonic()
         result = self._sender.send(batch, ahead)
         self._concurrency.pace.note(batch.size, time.monotonic() - began)
@@ -235,7 +238,7 @@ class Pipeline:
         intact = tuple(file for file in batch.files if file.path not in corrupted)
         if not intact or self._is_over.is_set():
             return BatchResult(batch=batch)
-        return replace(self._sender.send(batch._replace(files=intact), ahead), batch=batch)
+        return replace(self._send_timed(batch._replace(files=intact), ahead), batch=batch)
 
     def _handle_finished_batch(self, result: BatchResult, queue: BatchQueue) -> None:
         """Decide from what a process said whether sending more is of any use; if not, clear the queue."""
