@@ -7,8 +7,10 @@ descriptors of the request. It ends when the socket is closed. Without the varia
 
 A message is its length (4 bytes) and a JSON object. The server begins with `{"version": "aws-cli/1.46.3"}`. A request
 is `{"argv": [], "environ": {}, "descriptors": [0, 1, 2]}`, with these descriptors as ancillary data and the variables
-that differ from those of the server (null: not set); the answer is `{"pid": 1234}` or `{"errno": 11}`. It uses only the
-standard library, and runs on any Python that the CLI runs on.
+that differ from those of the server (null: not set); the answer is `{"pid": 1234}` or `{"errno": 11}`. One more
+descriptor is a pipe: the fork runs the command when it has read a byte, and ends if there is none. So a command whose
+answer was lost can be started in another way, and never runs twice. The server uses only the standard library, and runs
+on any Python that the CLI runs on.
 """
 
 from __future__ import annotations
@@ -151,7 +153,11 @@ def _fork(control: socket.socket, request: Mapping[str, Any], descriptors: Seque
 
 
 def _run(request: Mapping[str, Any], descriptors: Sequence[int]) -> NoReturn:
-    """Run the command as a new process of the CLI would."""
+    """Run the command as a new process of the CLI would, once the program knows this process."""
+    *descriptors, gate = descriptors
+    if not os.read(gate, 1):
+        os._exit(1)
+    os.close(gate)
     _place(descriptors, request["descriptors"])
     for name, value in request["environ"].items():  # the CLI has added some while it was loaded, which stay
         os.environ.pop(name, None)

@@ -124,8 +124,8 @@ class WarmStarts:
         """Ask for a process. Raises OSError, EOFError, ValueError, KeyError if the other side fails."""
         numbers = [0, 1, 2, *inherited]
         request = {"argv": list(options), "environ": self._difference(environ), "descriptors": numbers}
-        with open(os.devnull, "rb") as null, _Pipes(merge_stderr=merge_stderr) as pipes:
-            descriptors = [null.fileno(), *pipes.writers, *inherited]
+        with open(os.devnull, "rb") as null, _Pipes(merge_stderr=merge_stderr) as pipes, _Gate() as gate:
+            descriptors = [null.fileno(), *pipes.writers, *inherited, gate.reader]
 
             def fork() -> ForkedProcess:
                 fork_server.send(control, request, descriptors)
@@ -133,9 +133,9 @@ class WarmStarts:
                 return ForkedProcess(int(answer["pid"]), (self._program, *options), *pipes.readers())
 
             process = processes.track(fork)
-        if not forked.is_child(process.pid):  # something between it and this program has adopted it
-            process_tree.send_signal(process.pid, signal.SIGKILL)
-            raise ChildProcessError
+            if not forked.is_child(process.pid):  # something between it and this program has adopted it
+                raise ChildProcessError
+            gate.open()
         return process
 
     def _difference(self, environ: Mapping[str, str]) -> dict[str, str | None]:
@@ -154,6 +154,22 @@ class WarmStarts:
                     text = process.communicate(timeout=_ANSWER_SECONDS)[0].decode("utf-8", "replace")
                     self.printed_version = text if process.returncode == 0 and text.startswith("aws-cli/") else ""
             process_tree.send_signal(process.pid, signal.SIGKILL)
+
+
+class _Gate:
+    """A pipe that a fork reads before it runs its command: it ends if the gate is closed, or this program has ended."""
+
+    def __enter__(self) -> Self:
+        self.reader, self._writer = os.pipe()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        os.close(self.reader)
+        os.close(self._writer)
+
+    def open(self) -> None:
+        """Let the fork run its command. Raises OSError if it is gone."""
+        os.write(self._writer, b"\n")
 
 
 class _Pipes:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 import pytest
@@ -132,6 +134,24 @@ def test_without_the_process_that_forks_commands_are_started_as_usual(lab: Lab) 
     os.kill(aws._warm_starts._process.pid, signal.SIGKILL)
     assert aws.run(LIST).succeeded
     assert not forks(aws)
+    aws.close()
+
+
+def test_a_command_whose_answer_is_lost_runs_once(lab: Lab, server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the process that forks is killed right after the fork."""
+    aws = connect(lab, "warm")
+    assert forks(aws)
+    receive = fork_server.receive
+
+    def lose(control: socket.socket) -> NoReturn:
+        receive(control)
+        raise EOFError
+
+    monkeypatch.setattr(fork_server, "receive", lose)
+    assert aws.run(LIST).succeeded
+    psutil.wait_procs(psutil.Process().children(), timeout=60)  # what was forked, too
+    assert not forks(aws)
+    assert len([request for request in server.requests if request.method == "GET"]) == 1
     aws.close()
 
 
