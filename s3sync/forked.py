@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import importlib
 import os
 import selectors
 import signal
@@ -25,7 +25,8 @@ _CHUNK_BYTES = 65536
 
 def adopt_orphans() -> bool:
     """Become the parent of each process whose own parent has ended below this one; return whether that is possible."""
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError, ImportError):  # a Python may have been built without `ctypes`
+        ctypes = importlib.import_module("ctypes")
         return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
     return False
 
