@@ -30,7 +30,7 @@ _MODULE = "s3sync_fork_server"
 _ROOM_FOR_OPTIONS = f"--query={'forks for each command of s3sync':_<400}"  # which `ps` shows in its place
 _START_SECONDS = 60.0  # for the CLI to load; then it is taken for one that does not load plugins
 _POLL_SECONDS = 0.1
-_MAX_SHEBANG = 4096  # bytes of a script's first line
+_MAX_HEAD = 4096  # bytes of a script, with its first line and its imports
 _ANSWER_SECONDS = 30.0  # for a fork; then the process is taken for dead
 
 
@@ -223,7 +223,8 @@ def _write_plugin(environ: Mapping[str, str], folder: Path, program: str) -> dic
 
 def _is_cli_itself(program: str) -> bool:
     """Return whether it is no wrapper, as far as can be seen: one may have to run for each command."""
-    return _is_binary(program) or b"python" in _first_bytes(program).partition(b"\n")[0]
+    first_line, _, rest = _first_bytes(program).partition(b"\n")
+    return _is_binary(program) or (b"python" in first_line and b"awscli" in rest)
 
 
 def _is_binary(program: str) -> bool:
@@ -232,4 +233,4 @@ def _is_binary(program: str) -> bool:
 
 def _first_bytes(program: str) -> bytes:
     with open(program, "rb") as stream:
-        return stream.read(_MAX_SHEBANG)
+        return stream.read(_MAX_HEAD)

@@ -174,7 +174,8 @@ def wrapper(lab: Lab, code: str, interpreter: str = sys.executable) -> Path:
     script.parent.mkdir()
     note = f"open({str(starts)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')"
     script.write_text(
-        f"#!{interpreter}\nimport os, sys\n{code}\n{note}\nos.execv({lab.aws!r}, [{lab.aws!r}, *sys.argv[1:]])\n"
+        f"#!{interpreter}\n# awscli\nimport os, sys\n{code}\n{note}\n"
+        f"os.execv({lab.aws!r}, [{lab.aws!r}, *sys.argv[1:]])\n"
     )
     script.chmod(0o755)
     lab.aws = str(script)
@@ -199,6 +200,17 @@ def test_a_script_of_another_language_runs_for_each_command(lab: Lab) -> None:
     aws = connect(lab, "warm")
     assert aws.run(LIST).succeeded
     assert not forks(aws)
+    aws.close()
+
+
+def test_a_python_script_around_the_cli_runs_for_each_command(lab: Lab) -> None:
+    """It may get credentials that soon expire."""
+    starts = wrapper(lab, "")
+    script = Path(lab.aws)
+    script.write_text(script.read_text().replace("# awscli\n", ""))
+    aws = connect(lab, "warm")
+    assert all(aws.run(LIST).succeeded for _ in range(2))
+    assert len(starts.read_text().splitlines()) == 2
     aws.close()
 
 

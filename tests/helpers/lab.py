@@ -163,7 +163,7 @@ def write_quick_aws(script: Path, code: str = "") -> str:
     script.parent.mkdir(exist_ok=True)
     last = "sys.exit(quick_aws.main(argv))" if code else "quick_aws.fork_if_asked()\nsys.exit(quick_aws.main(argv))"
     path = f"import os, sys, signal, time\nsys.path.insert(0, {str(QUICK_AWS.parent)!r})\nargv = sys.argv[1:]"
-    script.write_text(f"#!{sys.executable} -IS\n{path}\n{code}\nimport quick_aws\n{last}\n")
+    script.write_text(f"#!{sys.executable} -IS\n# in place of awscli\n{path}\n{code}\nimport quick_aws\n{last}\n")
     script.chmod(0o755)
     return str(script)
 
