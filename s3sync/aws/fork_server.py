@@ -102,7 +102,8 @@ def _read_descriptions() -> None:
     loaders.Loader.list_available_services = _remembering(
         loaders.Loader.list_available_services, lambda loader, kind: (kind, *loader.search_paths)
     )
-    session = importlib.import_module(f"{botocore}.session").Session()
+    no_profile = {"profile": (None, None, None, None)}  # the user's is not in the config that loads this server
+    session = importlib.import_module(f"{botocore}.session").Session(no_profile)
     session.get_available_services()
     session.create_client("s3", "us-east-1", **dict.fromkeys(("aws_access_key_id", "aws_secret_access_key"), "-"))
 

@@ -112,6 +112,22 @@ def test_forks_are_listed_with_their_own_options(lab: Lab, server: S3Server) -> 
     aws.close()
 
 
+def test_a_profile_in_the_environment_does_not_slow_forks_down(lab: Lab, server: S3Server) -> None:
+    """They need not read the CLI's descriptions of S3 again, which have several megabytes."""
+    config = lab.root / "config"
+    config.write_text("[profile lab]\nregion = us-east-1\n")
+    lab.env.update(AWS_CONFIG_FILE=str(config), AWS_PROFILE="lab")
+    aws = connect(lab, "warm")
+    assert forks(aws)
+    with server.hold(method="GET") as gate, ThreadPoolExecutor(1) as pool:
+        command = pool.submit(aws.run, LIST)
+        gate.wait_held()
+        assert sum(aws.processes.bytes_read().values()) < 1_000_000
+        gate.release()
+        assert command.result().succeeded
+    aws.close()
+
+
 def test_a_stop_interrupts_a_fork(lab: Lab, server: S3Server) -> None:
     stop = StopRequest()
     aws = connect(lab, "warm", stop=stop)
