@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _MODULE = "s3sync_fork_server"
 _ROOM_FOR_OPTIONS = f"--query={'forks for each command of s3sync':_<400}"  # which `ps` shows in its place
 _START_SECONDS = 60.0  # for the CLI to load; then it is taken for one that does not load plugins
-_POLL_SECONDS = 0.1
+_POLL_MILLISECONDS = 100
 _MAX_HEAD = 4096  # bytes of a script, with its first line and its imports
 _ANSWER_SECONDS = 30.0  # for a fork; then the process is taken for dead
 
@@ -59,8 +59,10 @@ class WarmStarts:
         with self._lock:
             if self._control is None or self._is_ready:
                 return self._is_ready
+            answer = select.poll()  # `select.select` takes no descriptor from 1024 on
+            answer.register(self._control, select.POLLIN)
             for _ in self._stop.poll(0.0, _START_SECONDS):
-                if select.select([self._control], [], [], _POLL_SECONDS)[0]:
+                if answer.poll(_POLL_MILLISECONDS):
                     self._is_ready = self._receive_hello(self._control)
                     break
             else:

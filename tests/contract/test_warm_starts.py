@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -126,6 +128,27 @@ def test_a_profile_in_the_environment_does_not_slow_forks_down(lab: Lab, server:
         gate.release()
         assert command.result().succeeded
     aws.close()
+
+
+def test_descriptors_beyond_a_thousand_are_as_good(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with many cores runs hundreds of processes, each with some pipes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 4096:
+        pytest.skip("`ulimit -Hn` is too low")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    monkeypatch.setattr(socket, "socketpair", lambda make=socket.socketpair: tuple(map(_moved_up, make())))
+    try:
+        aws = connect(lab, "warm")
+        assert forks(aws)
+        assert aws.run(LIST).succeeded
+        aws.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _moved_up(end: socket.socket) -> socket.socket:
+    with end:
+        return socket.socket(fileno=fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 1024))
 
 
 def test_a_stop_interrupts_a_fork(lab: Lab, server: S3Server) -> None:
