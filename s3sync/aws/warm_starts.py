@@ -155,7 +155,8 @@ class WarmStarts:
                 with contextlib.suppress(TimeoutExpired):
                     text = process.communicate(timeout=_ANSWER_SECONDS)[0].decode("utf-8", "replace")
                     self.printed_version = text if process.returncode == 0 and text.startswith("aws-cli/") else ""
-            process_tree.send_signal(process.pid, signal.SIGKILL)
+            if process.returncode is None:  # afterwards its id may be that of another process
+                process_tree.send_signal(process.pid, signal.SIGKILL)
 
 
 class _Gate:

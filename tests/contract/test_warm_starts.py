@@ -16,6 +16,7 @@ from typing import NoReturn
 import psutil
 import pytest
 
+from s3sync import process_tree
 from s3sync.aws import client, fork_server
 from s3sync.aws.argv import head_object_argv, list_objects_argv, version_argv
 from s3sync.aws.client import AwsCli, AwsResult
@@ -228,6 +229,17 @@ def test_a_cli_that_loads_no_plugins_is_started_as_usual(lab: Lab) -> None:
     assert aws.check_usable().startswith("aws-cli/")
     assert len(starts.read_text().splitlines()) == 2, "the version is asked for once"
     aws.close()
+
+
+def test_a_cli_that_has_ended_is_not_killed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process id may belong to another process."""
+    signals: list[int] = []
+    monkeypatch.setattr(process_tree, "send_signal", lambda pid, _signum: signals.append(pid))
+    wrapper(lab, f"os.environ.pop({fork_server.VARIABLE!r}, None)")
+    aws = connect(lab, "warm")
+    assert not forks(aws)
+    aws.close()
+    assert signals == []
 
 
 def test_a_script_of_another_language_runs_for_each_command(lab: Lab) -> None:
