@@ -41,6 +41,8 @@ _CANNOT_FLUSH = 120  # Python's exit code if it cannot write what is left of its
 
 def awscli_initialize(_event_hooks: object) -> None:
     """Serve, and never return, if the variable is set; called by the CLI when it loads its plugins."""
+    # Version 2 has added this name as a folder: in the current one, which others may be able to write to.
+    sys.path[:] = [folder for folder in sys.path if folder != __name__]
     descriptor = os.environ.pop(VARIABLE, "")
     if descriptor.isdecimal() and sys.argv[-1] == "--version":  # as this program starts it
         _serve(socket.socket(fileno=int(descriptor)))
