@@ -98,8 +98,10 @@ class ProcessSet:
             if survives_stop:
                 self._surviving.add(process.pid)
             if self._watchdog is None:
-                self._watchdog = threading.Thread(target=self._watch, name="stalls", daemon=True)
-                self._watchdog.start()
+                watchdog = threading.Thread(target=self._watch, name="stalls", daemon=True)
+                with contextlib.suppress(RuntimeError):  # no further thread: the next process tries it again
+                    watchdog.start()
+                    self._watchdog = watchdog
         return process
 
     def _remove(self, pid: int) -> None:
