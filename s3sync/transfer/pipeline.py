@@ -264,12 +264,17 @@ class Pipeline:
     def _cause_of_futility(self, result: BatchResult) -> causes.Cause | None:
         """Return why batches are ended without an uploaded file, if that has happened too often in a row."""
         self._futile_batches = self._futile_batches + 1 if result.futile_cause else 0
-        is_too_often = self._futile_batches >= _MAX_FUTILE_BATCHES * self._concurrency.size
+        is_too_often = self._futile_batches >= self._most_futile_batches
         return result.futile_cause if is_too_often else None
 
     def _is_denied_throughout(self) -> bool:
         """Return whether S3 denies all keys: a policy may deny some and allow others."""
-        return not self._sender.uploaded and self._denied_batches >= _MAX_FUTILE_BATCHES * self._concurrency.size
+        return not self._sender.uploaded and self._denied_batches >= self._most_futile_batches
+
+    @property
+    def _most_futile_batches(self) -> int:
+        """How many are a verdict on S3; one file that stalls in each pass is none."""
+        return _MAX_FUTILE_BATCHES * max(self._concurrency.size, self._concurrency.usual_size)
 
     def _why_s3_is_lost(self) -> causes.Cause | None:
         """Return why S3 cannot be reached, asked a few times; None if it can."""

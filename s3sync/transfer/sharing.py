@@ -102,6 +102,7 @@ class UploadConcurrency:
         self.pace = BatchPace(is_bounded=machine.is_shared)
         with machine.controller() as controller:
             self.size = controller.size
+            self.usual_size = controller.size  # while there is work for more processes than one
             self.max_size = controller.max_size
 
     def reset(self) -> None:
