@@ -252,6 +252,20 @@ def test_one_at_a_time(lab: Lab, server: S3Server, gone: Path) -> None:
     assert process.returncode == 0
 
 
+def test_a_restore_with_another_log_directory_does_not_take_files_away(
+    lab: Lab, server: S3Server, gone: Path, tmp_path: Path
+) -> None:
+    """It has another lock of the run, and the same private folder."""
+    with server.hold(3, method="GET", operation="GetObject") as gate:
+        process = lab.start("restore", str(gone), "--bucket", BUCKET, "--log_dir", str(lab.log_dir))
+        gate.wait_held()
+        other = ("restore", str(gone), "--bucket", BUCKET, "--log_dir", str(tmp_path / "other"), "--only", "interop")
+        assert lab.run(*other).code == 75
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    is_back(gone)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "error"),
     [

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3sync import files
-from s3sync.errors import StateError, explained
+from s3sync.errors import BusyError, StateError, explained
+from s3sync.state import lock
 from s3sync.text import printable
 from s3sync.transfer.restore.request import RestoreRequest
 
@@ -35,7 +36,7 @@ class InTheWayError(Exception):
 
 
 class PrivateFolder:
-    """The private folder of one run and target. Its methods raise OSError, unless they say something else."""
+    """The private folder of one run and target; close it at the end. Methods raise OSError, or what they say."""
 
     def __init__(self, request: RestoreRequest) -> None:
         target = request.target
@@ -43,14 +44,23 @@ class PrivateFolder:
         self.arrivals = self.path / "in"
         self.ready = self.path / "ready"
         self.target = target
+        self._descriptor = -1  # that has the folder locked
+
+    def close(self) -> None:
+        """Unlock the folder."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def prepare(self) -> None:
-        """Make the folder, or accept one that is this user's own and private. Raises StateError."""
+        """Make the folder, or accept one that is this user's own and private. Raises StateError, BusyError."""
         with explained("use", self.path, "restore to a folder where this user can write", id="restore.no-folder"):
             self.path.mkdir(mode=0o700, exist_ok=True)
             status = self.path.lstat()
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
                 raise PermissionError(errno.EPERM, "it exists, and is not this user's private folder")
+            if not self._lock():
+                raise BusyError(f"another restore writes to {printable(str(self.path))} (wait for it)", id="lock.busy")
             self.ready.mkdir(mode=0o755, exist_ok=True)
             self.arrivals.mkdir(mode=0o755, exist_ok=True)
 
@@ -89,8 +99,10 @@ class PrivateFolder:
                 (folder / path).unlink()
 
     def discard(self) -> None:
-        """Remove the folder with all that is left in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove the folder with all that is left in it, unless another restore uses it."""
+        with contextlib.suppress(OSError):
+            if self._lock():
+                shutil.rmtree(self.path, ignore_errors=True)
 
     def become_target(self) -> bool:
         """Make `ready` the run folder, unless something is there. Return whether that was done."""
@@ -135,6 +147,15 @@ class PrivateFolder:
             if _exists(name, folder):
                 raise InTheWayError("another file of this name has come to the disk meanwhile") from None
             os.rename(source, name, dst_dir_fd=folder)
+
+    def _lock(self) -> bool:
+        """Return whether no other restore has the folder: one with another log directory has another lock."""
+        if self._descriptor < 0:
+            self._descriptor = os.open(self.path, _FOLDER_FLAGS)
+        try:
+            return lock.try_lock(self._descriptor)
+        except OSError:  # some network file systems have no locks
+            return True
 
     def _move(self, path: str) -> None:
         (self.ready / path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)

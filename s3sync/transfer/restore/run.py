@@ -184,16 +184,16 @@ def _restore_until_thawed(session: _Session, lock_name: str) -> RestoreResult:
     """Restore what can be had; with `wait`, again until nothing is frozen any more."""
     request = session.request
     while True:
-        result = _restore_once(session, _make_plan(session), lock_name)
+        with contextlib.closing(place.PrivateFolder(request)) as folder:
+            result = _restore_once(session, _make_plan(session), lock_name, folder)
         if not request.wait or not result.requested or result.failed:
             return result
         session.display.say(f"{pluralize(len(result.frozen), 'object')} being thawed until about {result.ready_at}")
         session.aws.pause(DELAYS.thaw_polls)
 
 
-def _restore_once(session: _Session, plan: _Plan, lock_name: str) -> RestoreResult:
+def _restore_once(session: _Session, plan: _Plan, lock_name: str, folder: place.PrivateFolder) -> RestoreResult:
     request = session.request
-    folder = place.PrivateFolder(request)
     thawing = thaw.Thawing(session.aws, request.bucket, request.prefix, request.cores)
     store = thaw_log.ThawStore(request.log_dir, lock_name)
     archive = Archive(request, thawing, store, plan.remote, session.display)
