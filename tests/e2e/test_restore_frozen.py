@@ -125,6 +125,22 @@ def test_a_frozen_completion_object_is_thawed_and_compared_too(lab: Lab, server:
     assert len(last.json["records"]) == 2
 
 
+def test_each_target_and_part_is_waited_for_by_itself(
+    lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path
+) -> None:
+    frozen = archived(lab, tiny_run, "GLACIER")
+    assert restore(lab, frozen, "--tier", "Bulk", "--only", "metadata").code == 1
+    assert restore(lab, frozen, "--tier", "Bulk").code == 1
+    server.thaw(BUCKET)
+    assert restore(lab, frozen, "--only", "metadata").code == 0
+    assert restore(lab, Path(frozen.name), "--local-path", str(tmp_path)).code == 0
+    (log,) = thaw_logs(lab)
+    log.write_text(json.dumps({**json.loads(log.read_text()), "requested_at": "2026-01-01T00:00:00+00:00"}))
+    lab.watch(frozen)
+    assert tree(frozen) == saved(frozen)
+    assert thaw_logs(lab) == []
+
+
 def test_a_damaged_restore_log_only_costs_requests(lab: Lab, server: S3Server, frozen: Path) -> None:
     assert restore(lab, frozen, "--tier", "Bulk").code == 1
     (log,) = thaw_logs(lab)

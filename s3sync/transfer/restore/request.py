@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,6 +54,12 @@ class RestoreRequest:
     def prefix(self) -> str:
         """Return what every key of the run starts with; it ends in a slash."""
         return self.destination.run_prefix(self.run_id)
+
+    @property
+    def choice_tag(self) -> str:
+        """Return a short text that another target and other parts of the run do not have."""
+        choice = json.dumps([str(self.target), sorted({part.text for part in self.parts})])
+        return hashlib.sha256(choice.encode()).hexdigest()[:8]
 
     @property
     def url(self) -> str:

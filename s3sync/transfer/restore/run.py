@@ -195,7 +195,7 @@ def _restore_until_thawed(session: _Session, lock_name: str) -> RestoreResult:
 def _restore_once(session: _Session, plan: _Plan, lock_name: str, folder: place.PrivateFolder) -> RestoreResult:
     request = session.request
     thawing = thaw.Thawing(session.aws, request.bucket, request.prefix, request.cores)
-    store = thaw_log.ThawStore(request.log_dir, lock_name)
+    store = thaw_log.ThawStore(request.log_dir, f"{lock_name}.{request.choice_tag}")
     archive = Archive(request, thawing, store, plan.remote, session.display)
     kept, other = _compare_present(session, plan)
     fetched = [path for path in plan.wanted if path not in kept and path not in other]
