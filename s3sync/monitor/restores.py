@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from s3sync.aws.destination import FROM_ENVIRONMENT, Profile
 from s3sync.config import Config
 from s3sync.errors import BusyError, S3SyncError, StoppedError, explain_machine
 from s3sync.monitor.problems import Problem
@@ -86,10 +87,13 @@ def _request_for(pending: ThawLog, config: Config) -> restore.request.RestoreReq
         overwrite=given.get("overwrite") is True,
         use_record=given.get("use_record") is not False,
         verify="size" if given.get("verify") == "size" else "etag",
+        manifest=Path(manifest) if (manifest := str(given.get("manifest", ""))) else None,
         aws_command=config.aws_command,
         bucket_owner=str(given.get("bucket_owner", "")),
         max_processes=config.max_processes,
         max_bandwidth=config.max_bandwidth,
         stall_seconds=config.stall_minutes * 60,
     )
-    return replace(request, profile=entry.aws_profile) if entry else request
+    usual = entry.aws_profile if entry else FROM_ENVIRONMENT
+    name, region = str(given.get("profile", "")), str(given.get("region", ""))
+    return replace(request, profile=Profile(name or usual.name, region or usual.region))

@@ -169,6 +169,27 @@ def test_the_monitor_continues_what_may_be_thawed(lab: Lab, server: S3Server, ti
     assert lab.run("status", "--config", config, "--json").json["restores"] == []
 
 
+def test_the_monitor_continues_with_the_manifest_of_the_command(
+    lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "run.tsv"
+    words = ("--bucket", BUCKET, "--manifest", str(manifest))
+    assert lab.upload(tiny_run, "--storage-class", "GLACIER").code == 0
+    assert lab.run("verify", str(tiny_run), *words).code == 0
+    header, row, *rows = manifest.read_text().split("\n")
+    path, size, _, *rest = row.split("\t")
+    manifest.write_text("\n".join([header, "\t".join([path, size, "0" * 32, *rest]), *rows]))
+    frozen = archived(lab, tiny_run, "GLACIER")
+    assert restore(lab, frozen, "--tier", "Bulk", "--manifest", str(manifest)).code == 1
+    (log,) = thaw_logs(lab)
+    log.write_text(json.dumps({**json.loads(log.read_text()), "requested_at": "2026-01-01T00:00:00+00:00"}))
+    server.thaw(BUCKET)
+    scan = lab.watch(frozen, "--json")
+    (problem,) = [problem for problem in scan.json["problems"] if problem["id"] == "restore.failed"]
+    assert "manifest" in problem["text"]
+    assert not frozen.exists()
+
+
 def test_the_monitor_reports_a_restore_that_froze_again(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     frozen = archived(lab, tiny_run, "GLACIER")
     assert restore(lab, frozen, "--tier", "Bulk").code == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from s3sync.aws import thaw
 from s3sync.aws.objects import RemoteObject
@@ -70,7 +71,8 @@ class Archive:
             return Outcome(None, {})
         classes = {self._remote[path].storage_class for path in frozen}
         log = before or self._new_log(tier or "Bulk", classes)
-        log = replace(log, frozen_files=len(frozen), frozen_bytes=sum(self._remote[path].size for path in frozen))
+        size = sum(self._remote[path].size for path in frozen)
+        log = replace(log, frozen_files=len(frozen), frozen_bytes=size, options=self._options())
         failed: dict[str, str] = {}
         asked = sorted(set(frozen) - log.requested)
         if asked and tier:
@@ -110,13 +112,6 @@ class Archive:
 
     def _new_log(self, tier: str, classes: set[str]) -> ThawLog:
         request = self._request
-        options = {
-            "only": [part.text for part in request.parts],
-            "overwrite": request.overwrite,
-            "use_record": request.use_record,
-            "verify": request.verify,
-            "bucket_owner": request.bucket_owner,
-        }
         return ThawLog(
             run_id=request.run_id,
             run_path=str(request.target),
@@ -124,8 +119,21 @@ class Archive:
             tier=tier,
             days=request.days,
             ready_at=_ready_at(classes, tier),
-            options=options,
         )
+
+    def _options(self) -> dict[str, Any]:
+        """Return the options of the last command, so that the monitor continues with the same ones."""
+        request = self._request
+        return {
+            "only": [part.text for part in request.parts],
+            "overwrite": request.overwrite,
+            "use_record": request.use_record,
+            "verify": request.verify,
+            "manifest": str(request.manifest) if request.manifest else "",
+            "bucket_owner": request.bucket_owner,
+            "profile": request.profile.name,
+            "region": request.profile.region,
+        }
 
 
 def _ready_at(classes: Iterable[str], tier: str) -> str:
