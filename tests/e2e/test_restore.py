@@ -196,6 +196,7 @@ def test_a_completion_object_is_compared_and_has_the_times(lab: Lab, server: S3S
 def test_hostile_names_come_back_exactly(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     for name in HOSTILE_NAMES:
         (tiny_run / "Data" / name).write_bytes(name.encode())
+    (tiny_run / "Data" / "empty_$folder$").touch()
     (tiny_run / "-p [x]*" / "new\nline").mkdir(parents=True)
     (tiny_run / "-p [x]*" / "new\nline" / "?").write_text("deep")
     assert lab.upload(tiny_run).code == 0
@@ -223,13 +224,13 @@ def test_keys_that_are_no_paths_never_lead_out(lab: Lab, server: S3Server, tiny_
 
 
 def test_what_other_tools_uploaded_is_proven_by_s3_alone(lab: Lab, server: S3Server, tmp_path: Path) -> None:
-    for name, body in {"a": b"1", "b/c": b"2" * 1000, "b/": b"", "_$folder$": b""}.items():
+    for name, body in {"a": b"1", "b/c": b"2" * 1000, "b/": b"", "_$folder$": b"", "d_$folder$": b"3"}.items():
         server.put(BUCKET, f"2026/run/{name}", body)
     result = restore(lab, "run", "--remote-path", "2026", "--local-path", str(tmp_path), "--json")
     assert result.code == 0, result.out + result.err
-    assert tree(tmp_path / "run") == {"a": b"1", "b/c": b"2" * 1000}
+    assert tree(tmp_path / "run") == {"a": b"1", "b/c": b"2" * 1000, "d_$folder$": b"3"}
     assert result.json["records"] == []
-    assert result.json["files_without_time"] == 2
+    assert result.json["files_without_time"] == 3
 
 
 def test_a_link_in_the_target_is_not_followed(lab: Lab, gone: Path, tmp_path: Path) -> None:

@@ -151,7 +151,8 @@ def _make_plan(session: _Session) -> _Plan:
     for warning in recorded.warnings:
         session.display.say(f"warning: {warning}")
     files = {path for path in remote if not aws_destination.is_completion_object(path)}
-    files = {path for path in files if not path.endswith(_FOLDER_MARK)}
+    marks = {path for path in files if path.endswith(_FOLDER_MARK) and not remote[path].size}
+    files -= marks - recorded.entries.keys()
     unusable = names.find_unusable(files)
     missing = {path: recorded.why_missing(path) for path in recorded.entries.keys() - files}
     chosen = {path for path in files | missing.keys() if _is_chosen(request, path)}
