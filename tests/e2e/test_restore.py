@@ -361,6 +361,19 @@ def test_a_completion_object_that_the_upload_did_not_write(lab: Lab, server: S3S
     assert restore(lab, tiny_run, "--no-record").code == 0
 
 
+def test_numbers_of_a_completion_object_that_cannot_be(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    assert lab.upload(tiny_run, "--completion-object").code == 0
+    shutil.rmtree(tiny_run)
+    shutil.rmtree(lab.log_dir)
+    key = f"{tiny_run.name}/s3sync.complete.json"
+    facts = json.loads(server.objects(BUCKET)[key].body or b"")
+    for mtime_ns in (10**40, float("inf")):
+        facts["files"][0]["mtime_ns"] = mtime_ns
+        server.put(BUCKET, key, json.dumps(facts).encode())
+        result = restore(lab, tiny_run)
+        assert (result.code, "[restore.damaged-record]" in result.err) == (1, True), result.err
+
+
 def test_what_was_encrypted_by_kms_is_proven_by_its_checksums(lab: Lab, server: S3Server, gone: Path) -> None:
     """The ETags of a copy that KMS has encrypted are no MD5s, and the state log names the old ones."""
     for stored in server.objects(BUCKET).values():

@@ -123,7 +123,7 @@ def _read_completion_object(
         raise client.to_error(content, where)
     try:
         entries = list(_parse_completion_object(content, seen.size, path, where, request))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise StateError(
             f"{where} is not as an upload writes it: {printable(str(error))[:200]} ({_ADVICE})",
             id="restore.damaged-record",
@@ -149,6 +149,8 @@ def _parse_completion_object(
         is_md5 = entry["verified_by"] in ("etag", "predecessor") and etag.is_md5_like(found)
         size = -1 if entry["size"] is None else int(entry["size"])
         mtime_ns = int(entry.get("mtime_ns", -1))
+        if mtime_ns >= 2**63:
+            raise ValueError(f"the modification time of {entry['path']} is none")
         yield (
             below + str(entry["path"]),
             Entry(source=source, size=size, etag=found, is_md5=is_md5, mtime_ns=mtime_ns),
