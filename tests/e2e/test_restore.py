@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,17 @@ def test_a_link_in_the_target_is_not_followed(lab: Lab, gone: Path, tmp_path: Pa
     assert result.code == 1
     assert all(path.startswith("InterOp/") for path in result.json["failed"])
     assert list(elsewhere.iterdir()) == []
+
+
+def test_a_target_on_another_disk_is_refused_before_anything_is_fetched(lab: Lab, server: S3Server, gone: Path) -> None:
+    if not os.path.isdir("/dev/shm") or os.stat("/dev/shm").st_dev == os.stat(gone.parent).st_dev:
+        pytest.skip("needs two file systems")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        gone.symlink_to(elsewhere)
+        result = restore(lab, gone)
+    assert (result.code, "[usage.restore-across-disks]" in result.err) == (2, True), result.err
+    assert server.counters["GetObject"] == 0
+    assert left_beside(gone) == []
 
 
 def test_one_at_a_time(lab: Lab, server: S3Server, gone: Path) -> None:

@@ -131,6 +131,12 @@ def _require_parent(target: Path) -> None:
             f"{printable(str(target))} is in the way, and is no folder (give another --local-path)",
             id="usage.restore-onto-file",
         )
+    if target.is_dir() and target.stat().st_dev != target.parent.stat().st_dev:
+        raise UsageError(
+            f"{printable(str(target))} is on another file system than the folder it is in, so files cannot be moved"
+            " into it (give another --local-path)",
+            id="usage.restore-across-disks",
+        )
 
 
 def _as_run(request: RestoreRequest) -> Run:
