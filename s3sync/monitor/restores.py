@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,21 +16,26 @@ from s3sync.monitor.scan_result import ScanResult
 from s3sync.monitor.uploads import ScanContext
 from s3sync.resources import usable_cores
 from s3sync.state import thaw_log
-from s3sync.state.thaw_log import ThawLog
+from s3sync.state.thaw_log import ThawLog, ThawStore
 from s3sync.text import parse_iso, pluralize, printable
 from s3sync.transfer import restore
 
 LOG = logging.getLogger(__name__)
+_RETRY_SECONDS = 3600.0  # between two tries
 _LIKELY_PART = 0.5  # of the longest time that thawing takes, after which a look is worth its requests
 
 
 def continue_pending(context: ScanContext, result: ScanResult) -> None:
     """Continue each restore whose objects may be thawed; a failure becomes a problem. Raises StoppedError."""
-    for pending in thaw_log.list_pending(context.config.log_dir):
+    for store, pending in thaw_log.list_stores(context.config.log_dir):
         if not pending.requested or not _may_be_thawed(pending, time.time()):
             continue
         try:
-            _continue(context, result, pending)
+            found = _recent_problem(store, pending)
+            if found is None:
+                found = _continue(context, pending)
+                store.note_try({"id": found[0].id, "text": found[0].text} if found else {})
+            result.problems += found
         except BusyError as error:
             LOG.info("%s", error)
         except StoppedError:
@@ -47,7 +53,28 @@ def _named(error: Exception, key: str) -> S3SyncError:
     return S3SyncError(f"unexpected error (please report it): {what}", id="internal.unexpected-error")
 
 
-def _continue(context: ScanContext, result: ScanResult, pending: ThawLog) -> None:
+def _recent_problem(store: ThawStore, pending: ThawLog) -> list[Problem] | None:
+    """Return what a try has led to not long ago; None if it is time for another one.
+
+    Each try reads all files that are there, and downloads again what is not proven.
+    """
+    tried = store.last_try()
+    if tried is None or not 0 <= time.time() - tried[0] < _RETRY_SECONDS:
+        return None
+    text, name = (tried[1].get(key, "") for key in ("text", "id"))
+    return [Problem(_key(pending), text, "other", id=name)] if text else []
+
+
+def _continue(context: ScanContext, pending: ThawLog) -> list[Problem]:
+    try:
+        return list(_problems_of_restore(context, pending))
+    except (BusyError, StoppedError):
+        raise
+    except S3SyncError as error:
+        return [Problem.of(_key(pending), error, "other")]
+
+
+def _problems_of_restore(context: ScanContext, pending: ThawLog) -> Iterator[Problem]:
     request = _request_for(pending, context.config)
     with context.make_display(printable(pending.run_id)) as display:
         done = restore.run.restore(request, context.environ, context.stop, display)
@@ -56,10 +83,10 @@ def _continue(context: ScanContext, result: ScanResult, pending: ThawLog) -> Non
     elif done.failed:
         path, why = next(iter(done.failed.items()))
         text = f"not restored: {pluralize(len(done.failed), 'file')} failed, such as {printable(path)}: {why}"
-        result.problems.append(Problem(_key(pending), text, "other", id="restore.failed"))
+        yield Problem(_key(pending), text, "other", id="restore.failed")
     elif done.frozen and not done.requested:
         text = f"not restored: {pluralize(len(done.frozen), 'object')} froze again (`s3sync restore` with --tier)"
-        result.problems.append(Problem(_key(pending), text, "other", id="restore.frozen-again"))
+        yield Problem(_key(pending), text, "other", id="restore.frozen-again")
 
 
 def _may_be_thawed(pending: ThawLog, now: float) -> bool:

@@ -14,6 +14,7 @@ from s3sync.text import now_iso, parse_iso
 
 RESTORES = "restores"
 _SUFFIX = ".thaw.json"
+_TRIED = ".tried"
 _VERSION = 1
 
 
@@ -46,6 +47,7 @@ class ThawStore:
     def __init__(self, log_dir: Path, name: str) -> None:
         """`name` is that of the run's lock, without its suffix, and a tag of the target and the parts."""
         self.path = log_dir / RESTORES / f"{name}{_SUFFIX}"
+        self._tried = log_dir / RESTORES / f"{name}{_TRIED}"
 
     def load(self) -> ThawLog | None:
         """Return what is remembered; None if nothing is, or if the file is damaged: then thawing is requested again."""
@@ -74,21 +76,43 @@ class ThawStore:
         with explained("write", self.path, "give a writable folder with --log_dir", id="state.log-unwritable"):
             files.make_private_folder(self.path.parent)
             files.write_json(self.path, facts)
+            self._tried.unlink(missing_ok=True)  # whoever saves it has just tried, or has asked anew
 
     def forget(self) -> None:
         """Remove the file, since nothing is waited for. Raises StateError."""
         with explained("remove", self.path, "give a writable folder with --log_dir", id="state.log-unwritable"):
+            self._tried.unlink(missing_ok=True)
             self.path.unlink(missing_ok=True)
+
+    def note_try(self, problem: Mapping[str, str]) -> None:
+        """Remember that the monitor has tried to continue now, and what it reports. Raises StateError."""
+        with explained("write", self._tried, "give a writable folder with --log_dir", id="state.log-unwritable"):
+            if files.is_there(self.path):
+                files.write_json(self._tried, dict(problem))
+
+    def last_try(self) -> tuple[float, dict[str, str]] | None:
+        """Return when the monitor has last tried to continue (seconds since 1970), and what it reported."""
+        try:
+            problem = files.read_json(self._tried)
+            return self._tried.stat().st_mtime, {str(key): str(value) for key, value in problem.items()}
+        except (OSError, ValueError, AttributeError):
+            return None
 
 
 def list_pending(log_dir: Path) -> list[ThawLog]:
     """Return all restores that wait for frozen objects, the one that is ready first at the front."""
+    return [log for _, log in list_stores(log_dir)]
+
+
+def list_stores(log_dir: Path) -> list[tuple[ThawStore, ThawLog]]:
+    """Return what `list_pending` does, each with its store."""
     try:
         paths = sorted((log_dir / RESTORES).glob(f"*{_SUFFIX}"))
     except OSError:
         return []
-    logs = (ThawStore(log_dir, path.name.removesuffix(_SUFFIX)).load() for path in paths)
-    return sorted(filter(None, logs), key=lambda log: (log.ready_at, log.run_id))
+    stores = [ThawStore(log_dir, path.name.removesuffix(_SUFFIX)) for path in paths]
+    found = [(store, log) for store in stores if (log := store.load())]
+    return sorted(found, key=lambda pair: (pair[1].ready_at, pair[1].run_id))
 
 
 def _parse(facts: Any) -> ThawLog:

@@ -199,3 +199,23 @@ def test_the_monitor_reports_a_restore_that_froze_again(lab: Lab, server: S3Serv
     scan = lab.watch(frozen, "--json")
     assert "restore.frozen-again" in [problem["id"] for problem in scan.json["problems"]], scan.out
     assert server.counters["RestoreObject"] == 4
+
+
+def test_the_monitor_does_not_download_in_each_scan_what_cannot_be_proven(
+    lab: Lab, server: S3Server, tiny_run: Path
+) -> None:
+    frozen = archived(lab, tiny_run, "GLACIER")
+    assert restore(lab, frozen, "--tier", "Bulk").code == 1
+    (log,) = thaw_logs(lab)
+    log.write_text(json.dumps({**json.loads(log.read_text()), "requested_at": "2026-01-01T00:00:00+00:00"}))
+    server.thaw(BUCKET)
+    stored = server.objects(BUCKET)[f"{frozen.name}/RunInfo.xml"]
+    right, stored.body = stored.body, b"x" * len(stored.body or b"")
+    first = lab.watch(frozen, "--json").json["problems"]
+    assert [problem["id"] for problem in first] == ["restore.failed"]
+    fetched = server.counters["GetObject"]
+    assert lab.watch(frozen, "--json").json["problems"] == first
+    assert server.counters["GetObject"] == fetched
+    stored.body = right
+    assert restore(lab, frozen).code == 0
+    assert [*(lab.log_dir / "restores").glob("*.thaw.json"), *(lab.log_dir / "restores").glob("*.tried")] == []

@@ -140,7 +140,7 @@ def test_only_one_module_deletes_what_is_not_ours() -> None:
         "state.lease_files": {"(self._folder / name).unlink", "self.path(number).unlink", "temporary.unlink"},
         "cleanup.delete": {"os.unlink", "os.rmdir"},
         "transfer.context": {"shutil.rmtree", "parent.rmdir"},
-        "state.thaw_log": {"self.path.unlink"},
+        "state.thaw_log": {"self._tried.unlink", "self.path.unlink"},
         "transfer.restore.place": {"(folder / path).unlink", "shutil.rmtree"},
         "transfer.staging": {"shutil.rmtree"},
         "state.store": {"self._temporary.unlink", "self.journal_path.unlink", "self.log_path.unlink"},
