@@ -22,7 +22,7 @@ from s3sync.config import Config
 from s3sync.errors import S3SyncError
 from s3sync.inventory import Problem, RunStatus, discovery, states, statuses
 from s3sync.runs import local_files
-from s3sync.state import summary
+from s3sync.state import restored, summary
 from s3sync.text import human_seconds, parse_iso, printable
 
 
@@ -158,6 +158,7 @@ def _candidate(group: _Group) -> CleanupCandidate:
     keep = (
         _keep_for_state(group.units, _interrupted_record(group.config, folder))
         or _keep_for_age(group.units, age, group.older_than)
+        or _keep_for_restore(group, folder)
         or _keep_for_folder(runs, group.protected)
     )
     return CleanupCandidate(folder=folder, units=tuple(group.units), keep=keep, completed=completed, age=age)
@@ -204,6 +205,17 @@ def _keep_for_age(runs: Iterable[RunStatus], age: float | None, older_than: floa
         return Reason(id="cleanup.completed-in-the-future", text=text)
     if age < older_than:
         return Reason(id="cleanup.too-young", text=f"not old enough: completed {human_seconds(age)} ago")
+    return None
+
+
+def _keep_for_restore(group: _Group, folder: Path) -> Reason | None:
+    """Keep a run that somebody has brought back since: it is needed again."""
+    log_dir = group.config.log_dir
+    names = {unit.store(log_dir).lock_path.stem for unit in group.units}
+    times = [seconds for name in names if (seconds := restored.last_time(log_dir, name, folder)) is not None]
+    ago = group.now - max(times, default=float("-inf"))
+    if 0 <= ago < group.older_than:
+        return Reason(id="cleanup.too-young", text=f"not old enough: restored {human_seconds(ago)} ago")
     return None
 
 

@@ -1,6 +1,6 @@
 """Remember in LOG_DIR what is proven, and let only one process write it."""
 
-from s3sync.state import identity, journal, lock, log_dir, run_state, summary, thaw_log, waiting
+from s3sync.state import identity, journal, lock, log_dir, restored, run_state, summary, thaw_log, waiting
 from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
 
@@ -12,6 +12,7 @@ __all__ = [
     "journal",
     "lock",
     "log_dir",
+    "restored",
     "run_state",
     "summary",
     "thaw_log",

@@ -343,6 +343,23 @@ def test_the_full_circle_of_every_instrument(lab: Lab, server: S3Server, tmp_pat
     assert lab.run("verify", str(run), "--bucket", BUCKET).code == 0
 
 
+def test_cleanup_leaves_a_restored_run_for_as_long_as_a_new_one(lab: Lab, gone: Path) -> None:
+    (log,) = (lab.log_dir / "uploads").glob("*.json")
+    facts = json.loads(log.read_text())
+    log.write_text(json.dumps({**facts, "finished": "2026-01-01T00:00:00+00:00"}))
+    assert restore(lab, gone).code == 0
+    words = ("cleanup", gone.name, "--config", lab.config_for(gone), "--json", "--delete", "--yes", "--older-than")
+    young = lab.run(*words, "30d").json["runs"]
+    assert [row["reason_id"] for row in young] == ["cleanup.too-young"]
+    assert "restored" in young[0]["reason"]
+    (lab.log_dir / "restores").rename(lab.root / "restores")
+    assert restore(lab, gone, "--local-path", str(lab.root)).code == 0, "elsewhere, which does not matter"
+    old = lab.run(*(word for word in words if word not in ("--delete", "--yes")), "30d").json["runs"]
+    assert [row["verdict"] for row in old] == ["may be deleted"]
+    assert lab.run(*words, "0h").code == 0
+    assert not gone.exists()
+
+
 def test_a_tampered_manifest_is_found(lab: Lab, server: S3Server, small_run: Path, tmp_path: Path) -> None:
     manifest = tmp_path / "run.tsv"
     assert lab.upload(small_run).code == 0

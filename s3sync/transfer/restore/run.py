@@ -17,7 +17,7 @@ from s3sync.delays import DELAYS
 from s3sync.errors import RunError, StateError, UsageError, explained
 from s3sync.runs import Run, run_folder
 from s3sync.signals import StopRequest
-from s3sync.state import StateStore, lock, thaw_log
+from s3sync.state import StateStore, lock, restored, thaw_log
 from s3sync.text import human_bytes, pluralize, printable
 from s3sync.transfer.bandwidth import Throttle
 from s3sync.transfer.batches import is_marker, is_metadata
@@ -220,6 +220,8 @@ def _restore_once(session: _Session, plan: _Plan, lock_name: str, folder: place.
     if is_in_place:
         is_new = not kept and not other and not request.parts and not received.frozen
         with_markers = not other and not received.frozen
+        if received.proven:
+            restored.note(request.log_dir, lock_name, request.target)
         failed.update(_move_into_place(request, folder, received.proven, is_new=is_new, with_markers=with_markers))
     if is_in_place and not received.frozen:
         folder.discard()
