@@ -46,13 +46,19 @@ def result_lines(result: restore.request.RestoreResult) -> list[str]:
 
 def _frozen_lines(result: restore.request.RestoreResult) -> list[str]:
     """Return how to get the frozen objects, or when they come."""
-    count = pluralize(len(result.frozen), "object")
-    if not result.frozen:
-        return []
-    if not result.requested:
-        size = human_bytes(result.frozen_size)
-        return [f"  {count}, {size}, must be thawed first, which costs money: add --tier Bulk, Standard or Expedited"]
-    return [f"  {count} being thawed until about {result.ready_at}: run the same command again then, or with --wait"]
+    lines = []
+    if others := len(result.frozen) - result.requested:
+        size = f", {human_bytes(result.frozen_size)}," if not result.requested else ""
+        lines.append(
+            f"  {pluralize(others, 'object')}{size} must be thawed first, which costs money: add --tier Bulk, Standard"
+            " or Expedited"
+        )
+    if result.requested:
+        count = pluralize(result.requested, "object")
+        lines.append(
+            f"  {count} being thawed until about {result.ready_at}: run the same command again then, or with --wait"
+        )
+    return lines
 
 
 def _records(result: restore.request.RestoreResult) -> str:

@@ -84,8 +84,8 @@ def _problems_of_restore(context: ScanContext, pending: ThawLog) -> Iterator[Pro
         path, why = next(iter(done.failed.items()))
         text = f"not restored: {pluralize(len(done.failed), 'file')} failed, such as {printable(path)}: {why}"
         yield Problem(_key(pending), text, "other", id="restore.failed")
-    elif done.frozen and not done.requested:
-        text = f"not restored: {pluralize(len(done.frozen), 'object')} froze again (`s3sync restore` with --tier)"
+    elif frozen := len(done.frozen) - done.requested:
+        text = f"not restored: {pluralize(frozen, 'object')} froze again (`s3sync restore` with --tier)"
         yield Problem(_key(pending), text, "other", id="restore.frozen-again")
 
 

@@ -141,6 +141,19 @@ def test_each_target_and_part_is_waited_for_by_itself(
     assert thaw_logs(lab) == []
 
 
+def test_what_was_not_requested_is_not_said_to_be_thawing(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    frozen = archived(lab, tiny_run, "GLACIER")
+    assert restore(lab, frozen, "--tier", "Bulk").code == 1
+    (log,) = thaw_logs(lab)
+    facts = json.loads(log.read_text())
+    log.write_text(json.dumps({**facts, "requested": facts["requested"][1:], "requested_at": "2026-01-01T00:00:00Z"}))
+    said = lab.run("restore", str(frozen), "--bucket", BUCKET, "--log_dir", str(lab.log_dir)).out
+    assert "1 object must be thawed first" in said
+    assert "3 objects being thawed until" in said
+    problems = lab.watch(frozen, "--json").json["problems"]
+    assert [(problem["id"], "1 object" in problem["text"]) for problem in problems] == [("restore.frozen-again", True)]
+
+
 def test_a_damaged_restore_log_only_costs_requests(lab: Lab, server: S3Server, frozen: Path) -> None:
     assert restore(lab, frozen, "--tier", "Bulk").code == 1
     (log,) = thaw_logs(lab)
