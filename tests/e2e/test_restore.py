@@ -13,9 +13,12 @@ from typing import Any
 
 import pytest
 
+from s3sync.state import lock
+from s3sync.state.lease_files import LeaseFiles
 from scripts.simulate_run import INSTRUMENTS, make_run
 from tests.helpers.hostile_names import HOSTILE_NAMES
 from tests.helpers.lab import BUCKET, Lab, Result, tree
+from tests.helpers.leases import taken_over
 from tests.helpers.s3server import Fault, S3Server
 
 MARKERS = ("CopyComplete.txt", "RTAComplete.txt")
@@ -263,6 +266,18 @@ def test_one_at_a_time(lab: Lab, server: S3Server, gone: Path) -> None:
         assert restore(lab, gone).code == 75
     process.communicate(timeout=60)
     assert process.returncode == 0
+
+
+def test_nothing_is_moved_into_place_without_the_lock(lab: Lab, server: S3Server, gone: Path) -> None:
+    with server.hold(3, method="GET", operation="GetObject") as gate:
+        process = lab.start("restore", str(gone), "--bucket", BUCKET, "--log_dir", str(lab.log_dir))
+        gate.wait_held()
+        (held,) = (lab.log_dir / "locks").glob("*.lock")
+        taken_over(LeaseFiles(lock.lease_folder(held)))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    assert not gone.exists()
+    assert len(left_beside(gone)) == 1
 
 
 def test_a_restore_with_another_log_directory_does_not_take_files_away(

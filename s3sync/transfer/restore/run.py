@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def restore(request: RestoreRequest, environ: Mapping[str, str], stop: StopReque
         lock.hold(store.lock_path, busy, stop=stop, say=display.say) as run_lock,
         _open_session(request, environ, stop, display, run_lock.descriptor) as session,
     ):
-        result = _restore_until_thawed(session, store.lock_path.stem)
+        result = _restore_until_thawed(session, store.lock_path.stem, run_lock.check)
         processes = session.aws.processes.started
     return replace(result, aws_processes=processes, seconds=time.monotonic() - started)
 
@@ -187,19 +187,21 @@ def _is_chosen(request: RestoreRequest, path: str) -> bool:
     return not is_marker(path) and any(part.matches(request.run_id, path) for part in request.parts)
 
 
-def _restore_until_thawed(session: _Session, lock_name: str) -> RestoreResult:
+def _restore_until_thawed(session: _Session, lock_name: str, check_lock: Callable[[], None]) -> RestoreResult:
     """Restore what can be had; with `wait`, again until nothing is frozen any more."""
     request = session.request
     while True:
         with contextlib.closing(place.PrivateFolder(request)) as folder:
-            result = _restore_once(session, _make_plan(session), lock_name, folder)
+            result = _restore_once(session, _make_plan(session), lock_name, folder, check_lock)
         if not request.wait or not result.requested or result.failed:
             return result
         session.display.say(f"{pluralize(len(result.frozen), 'object')} being thawed until about {result.ready_at}")
         session.aws.pause(DELAYS.thaw_polls)
 
 
-def _restore_once(session: _Session, plan: _Plan, lock_name: str, folder: place.PrivateFolder) -> RestoreResult:
+def _restore_once(
+    session: _Session, plan: _Plan, lock_name: str, folder: place.PrivateFolder, check_lock: Callable[[], None]
+) -> RestoreResult:
     request = session.request
     thawing = thaw.Thawing(session.aws, request.bucket, request.prefix, request.cores)
     store = thaw_log.ThawStore(request.log_dir, f"{lock_name}.{request.choice_tag}")
@@ -216,6 +218,7 @@ def _restore_once(session: _Session, plan: _Plan, lock_name: str, folder: place.
     if received.frozen and not failed:
         outcome = archive.request(received.frozen)
         log, failed = outcome.log, outcome.failed
+    check_lock()
     is_in_place = not failed and not plan.record.frozen  # the rest appears without its markers
     if is_in_place:
         is_new = not kept and not other and not request.parts and not received.frozen
