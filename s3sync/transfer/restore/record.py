@@ -13,7 +13,7 @@ from s3sync.aws import client, diagnosis, etag
 from s3sync.aws import destination as aws_destination
 from s3sync.aws.objects import RemoteObject
 from s3sync.errors import StateError
-from s3sync.runs import Run, run_folder
+from s3sync.runs import Run, local_files, run_folder
 from s3sync.state import RunState, StateStore
 from s3sync.text import printable
 from s3sync.transfer.restore.request import RestoreRequest
@@ -83,7 +83,8 @@ def read_record(request: RestoreRequest, aws: client.AwsCli, remote: Mapping[str
 
 def _read_logs(record: Record, request: RestoreRequest, remote: Mapping[str, RemoteObject]) -> dict[str, str]:
     """Add the state logs of the run and its analyses; return the ETags of their completion objects, by path."""
-    analyses = sorted({"/".join(path.split("/")[:2]) for path in remote if path.startswith("Analysis/")})
+    folders = {"/".join(path.split("/")[:2]) for path in remote if path.startswith("Analysis/")}
+    analyses = sorted(filter(local_files.is_analysis, folders))  # other keys may be no names at all
     etags = {}
     for below in ("", *(f"{folder}/" for folder in analyses)):
         run = Run(
