@@ -174,9 +174,16 @@ def totals(done: CleanupResult, log_dir: Path, *, delete: bool) -> list[str]:
 
 def _restore_command(result: RunResult, log_dir: Path) -> str:
     """Return the command that restores a run to where it was."""
-    destination = result.candidate.uploaded[0].entry.destination
+    entry = result.candidate.uploaded[0].entry
+    destination = entry.destination
     where = ["--bucket", destination.bucket]
     where += ["--remote-path", destination.remote_path] if destination.prefix else []
+    for option, value in (
+        ("--profile", entry.profile),
+        ("--region", entry.region),
+        ("--expected-bucket-owner", entry.expected_bucket_owner),
+    ):
+        where += [option, value] if value else []
     return command_line("restore", str(result.candidate.folder), *where, "--log-dir", str(log_dir))
 
 

@@ -362,6 +362,19 @@ def test_the_full_circle_of_every_instrument(lab: Lab, server: S3Server, tmp_pat
     assert lab.run("verify", str(run), "--bucket", BUCKET).code == 0
 
 
+def test_cleanup_names_the_credentials_of_the_destination(lab: Lab, small_run: Path) -> None:
+    (lab.home / ".aws").mkdir()
+    keys = "aws_access_key_id = testing\naws_secret_access_key = testing-secret-key\n"
+    (lab.home / ".aws" / "credentials").write_text(f"[lab]\n{keys}")
+    config = lab.config_for(small_run, entry={"profile": "lab", "region": "eu-west-2"})
+    assert lab.run("monitor", "--config", config).code == 0
+    words = ("--config", config, "--older-than", "0h", "--delete", "--yes", "--json")
+    cleaned = lab.run("cleanup", small_run.name, *words)
+    assert cleaned.code == 0, cleaned.out + cleaned.err
+    (command,) = [row["restore"] for row in cleaned.json["runs"]]
+    assert "--profile lab --region eu-west-2" in command
+
+
 def test_cleanup_leaves_a_restored_run_for_as_long_as_a_new_one(lab: Lab, gone: Path) -> None:
     (log,) = (lab.log_dir / "uploads").glob("*.json")
     facts = json.loads(log.read_text())
