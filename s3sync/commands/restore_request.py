@@ -7,6 +7,7 @@ import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from s3sync.aws import client
 from s3sync.aws.destination import Destination, Profile, parse_destination
 from s3sync.commands import locations, options, run_argument
 from s3sync.errors import UsageError
@@ -34,8 +35,10 @@ def _from_config(args: argparse.Namespace, name: str) -> restore.request.Restore
     assert log.destination is not None
     entries = [entry for entry in config.monitor if entry.destination == log.destination]
     request = _request(args, _target(args, name, log.run_path), log.destination, config.log_dir)
+    is_usual_stall = request.stall_seconds == client.STALL_SECONDS
     return replace(
         request,
+        stall_seconds=config.stall_minutes * 60 if is_usual_stall else request.stall_seconds,
         cores=args.cores or config.max_cores or usable_cores(),
         threads=args.threads or config.max_threads or request.threads,
         max_processes=config.max_processes,

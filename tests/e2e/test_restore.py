@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from s3sync.commands import command_line
+from s3sync.commands.restore_request import find_request
 from s3sync.state import lock
 from s3sync.state.lease_files import LeaseFiles
 from scripts.simulate_run import INSTRUMENTS, make_run
@@ -338,6 +340,12 @@ def test_a_config_knows_where_a_run_went_and_where_it_was(lab: Lab, gone: Path) 
     result = lab.run("restore", gone.name, "--config", lab.config_for(gone), "--json")
     assert result.code == 0, result.out + result.err
     is_back(gone)
+
+
+def test_a_config_says_when_a_process_stalls(lab: Lab, gone: Path) -> None:
+    words = ["restore", gone.name, "--config", lab.config_for(gone, stall_minutes=7)]
+    assert find_request(command_line.parse(words)).stall_seconds == 7 * 60
+    assert find_request(command_line.parse([*words, "--stall-minutes", "3"])).stall_seconds == 3 * 60
 
 
 def test_a_config_without_a_log_of_the_run(lab: Lab, gone: Path) -> None:
