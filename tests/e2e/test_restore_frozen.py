@@ -115,6 +115,16 @@ def test_the_archive_tiers_of_intelligent_tiering(lab: Lab, server: S3Server, ti
     assert tree(frozen) == saved(frozen)
 
 
+def test_an_object_that_failed_before_it_was_found_frozen(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    frozen = archived(lab, tiny_run, "INTELLIGENT_TIERING")
+    server.objects(BUCKET)[f"{frozen.name}/Data/first.cbcl"].headers["x-amz-archive-status"] = "ARCHIVE_ACCESS"
+    server.add_fault(
+        Fault("status", method="GET", operation="GetObject", status=503, code="SlowDown", key_contains="first.cbcl")
+    )
+    result = restore(lab, frozen, "--tier", "Bulk")
+    assert (result.code, result.json["failed"], result.json["thawing_files"]) == (1, {}, 1), result.out
+
+
 def test_a_frozen_completion_object_is_thawed_and_compared_too(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     frozen = archived(lab, tiny_run, "GLACIER", "--completion-object")
     first = restore(lab, frozen, "--tier", "Bulk")

@@ -135,6 +135,8 @@ class Receiver:
             said = outcome.error_of(path)
             self.received.failed[path] = f"{why}: {said}" if said else why
         self.received.frozen |= outcome.frozen
+        for path in outcome.frozen:
+            self.received.failed.pop(path, None)  # what kept it from being asked for has passed
 
     def add_proven(self, path: str, how: str) -> None:
         """Note that a file is proven."""
