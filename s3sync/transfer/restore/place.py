@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PREFIX = ".s3sync-restore-"
 _SAFE_MODE = 0o644  # at most
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)  # EXDEV: AFS, of two folders
 
 
 class InTheWayError(Exception):

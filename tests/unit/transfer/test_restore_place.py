@@ -1,0 +1,44 @@
+"""The private folder of a restore, and how files get from there into the run folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3sync.aws.destination import parse_destination
+from s3sync.transfer.restore.place import PrivateFolder
+from s3sync.transfer.restore.request import RestoreRequest
+
+
+def folder_of(tmp_path: Path) -> PrivateFolder:
+    destination = parse_destination("lab-runs", "/")
+    target = tmp_path / "RUN"
+    folder = PrivateFolder(
+        RestoreRequest(run_id="RUN", destination=destination, target=target, log_dir=tmp_path / "log", cores=1)
+    )
+    folder.prepare()
+    return folder
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EXDEV])
+def test_a_file_system_without_links_between_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_words: Any, **_options: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    folder = folder_of(tmp_path)
+    (tmp_path / "RUN").mkdir()
+    (tmp_path / "RUN" / "other").write_text("the user's")
+    (folder.ready / "new").write_text("1")
+    (folder.ready / "other").write_text("2")
+    failed = dict(folder.add_to_target(["new", "other"], overwrite=False))
+    folder.close()
+    assert failed.keys() == {"other"}
+    assert (tmp_path / "RUN" / "new").read_text() == "1"
+    assert (tmp_path / "RUN" / "other").read_text() == "the user's"
