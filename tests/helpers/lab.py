@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from s3sync import delays
+from tests.helpers.errors import error_ids
 
 BUCKET = "lab-runs"
 WIDE_FILES = 1100  # of data: two shards, since one of less than 500 files is not worth a node
@@ -52,6 +53,11 @@ class Result:
     def json(self) -> dict[str, Any]:
         loaded: dict[str, Any] = json.loads(self.out)
         return loaded
+
+    @property
+    def error_ids(self) -> list[str]:
+        """Which errors and warnings stderr names, in the order of its lines."""
+        return error_ids(self.err)
 
 
 # Of a `Lab`: nothing is gained from waiting. The grace of a signal stays: the CLI uses it to abort its parts.
