@@ -8,6 +8,7 @@ import pytest
 
 from s3sync.errors import EXIT_BUSY, InterruptedBySignal, LeaseLostError
 from s3sync.signals import StopRequest
+from tests.helpers.errors import raises_error
 
 
 def test_only_the_first_request_counts() -> None:
@@ -78,6 +79,6 @@ def test_a_lost_lease_is_raised_again_with_its_id() -> None:
 def test_a_signal_is_raised_with_the_exit_code_of_the_shell(signum: signal.Signals, code: int) -> None:
     stop = StopRequest()
     stop.request(signum)
-    with pytest.raises(InterruptedBySignal, match=f"interrupted by {signum.name}") as caught:
+    with raises_error(InterruptedBySignal, "run.interrupted", signum.name) as caught:
         stop.raise_if_requested()
     assert caught.value.exit_code == code

@@ -9,6 +9,7 @@ import pytest
 
 from s3sync.aws.installation import find_aws, packaged_version
 from s3sync.errors import AwsError
+from tests.helpers.errors import raises_error
 
 
 def program(path: Path, text: str = "#!/bin/sh\n") -> str:
@@ -51,7 +52,8 @@ def test_else_the_one_beside_this_python_else_the_one_on_path(tmp_path: Path, py
 
 @pytest.mark.parametrize("command", [None, "", "no-such-aws", "/no/such/aws", "/", "\x1b[31m"])
 def test_none_is_an_error_that_says_what_to_do(tmp_path: Path, python: Path, command: str | None) -> None:
-    with pytest.raises(AwsError, match="--aws_command") as caught:
+    error_id = "aws.no-such-command" if command else "aws.not-installed"
+    with raises_error(AwsError, error_id, "--aws_command") as caught:
         find_aws(command, {"PATH": str(tmp_path)})
     assert str(caught.value).isprintable()
 

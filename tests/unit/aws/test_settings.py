@@ -19,6 +19,7 @@ from awscli.customizations.configure.writer import ConfigFileWriter  # type: ign
 from s3sync.aws.etag import Multipart
 from s3sync.aws.settings import S3Settings, child_environment, redact, secrets_of, write_config
 from s3sync.errors import AwsError, S3SyncError
+from tests.helpers.errors import error_ids, raises_error
 from tests.helpers.unprivileged import run_unprivileged
 
 pytestmark = pytest.mark.real_aws
@@ -246,7 +247,7 @@ def test_copy_replaces_nothing(home: Home) -> None:
 
 
 def test_a_copy_that_cannot_be_written_is_a_clear_error(home: Home) -> None:
-    with pytest.raises(S3SyncError, match="gone"):
+    with raises_error(AwsError, "aws.config-unwritable", "gone"):
         write_config(home.environ, SETTINGS, home.copy.parent / "gone" / "copy")
 
 
@@ -319,9 +320,8 @@ def test_sections_of_a_plugin_are_kept_without_keys(home: Home) -> None:
 def test_a_file_that_cannot_be_parsed_is_named(home: Home, which: str, content: bytes, words: str) -> None:
     path = getattr(home, which)
     path.write_bytes(content)
-    with pytest.raises(AwsError, match=words) as caught:
+    with raises_error(AwsError, "aws.bad-config", words, str(path)) as caught:
         home.copied(AWS_PROFILE="only-in-credentials")
-    assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not home.copy.exists()
 
@@ -334,7 +334,7 @@ from s3sync.errors import AwsError
 try:
     write_config({"AWS_CONFIG_FILE": sys.argv[1]}, S3Settings(1), Path(sys.argv[2]))
 except AwsError as error:
-    print(error)
+    print(f"{error} [{error.id}]")
 """
 
 
@@ -352,7 +352,8 @@ def test_a_config_that_may_not_be_read_is_named(home: Home) -> None:
     home.config.write_text(DEFAULT_ONLY)
     home.config.chmod(0)
     said = run_unprivileged(UNREADABLE, home.config, home.copy)
-    assert said == f"cannot read the AWS config {home.config}: Permission denied (check its permissions)\n"
+    assert (error_ids(said), said.count("\n")) == (["aws.config-unreadable"], 1)
+    assert f" {home.config}: Permission denied " in said
 
 
 def test_bytes_that_are_not_utf8_are_kept(home: Home) -> None:

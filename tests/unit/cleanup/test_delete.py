@@ -15,6 +15,7 @@ from s3sync.cleanup.delete import DeletionRequest, DeletionResult, delete_run, i
 from s3sync.errors import InterruptedBySignal, RunError
 from s3sync.runs.local_files import FileIdentity
 from s3sync.signals import StopRequest
+from tests.helpers.errors import raises_error
 
 FILES = ("CopyComplete.txt", "Data/L001/a.cbcl", "Data/L001/b.cbcl", "Data/c.cbcl", "InterOp/x.bin", "RunInfo.xml")
 
@@ -115,12 +116,12 @@ def test_another_folder_in_the_runs_place_is_not_touched(run: Path, tmp_path: Pa
     identity, files = identity_of(run), identities(run)
     run.rename(tmp_path / "moved")
     run.symlink_to("moved")
-    with pytest.raises(RunError, match="cannot open"):
+    with raises_error(RunError, "cleanup.cannot-open", str(run)):
         delete_run(request_for(run, identity, files, ()), nothing, DeletionResult())
     run.unlink()
     run.mkdir()
     os.link(tmp_path / "moved" / "RunInfo.xml", run / "RunInfo.xml")
-    with pytest.raises(RunError, match="another folder"):
+    with raises_error(RunError, "cleanup.other-folder", str(run)):
         delete_run(request_for(run, identity, files, ()), nothing, DeletionResult())
     assert files_of(run) == {"RunInfo.xml"}
     assert files_of(tmp_path / "moved") == set(FILES)

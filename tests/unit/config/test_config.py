@@ -532,7 +532,9 @@ def test_a_bad_secret_of_the_environment(write: Write) -> None:
 def test_a_secret_needs_a_private_file(write: Write, mode: int) -> None:
     path = write(f"# mine\nwebhook: {SECRET}\n{ENTRY}", mode=mode)
     (line,) = error_lines(path)
-    assert line.startswith("c.yaml:2:10: webhook: holds a secret and is readable by others (chmod 600 c.yaml, or set ")
+    assert refusal(path)[0] == "config.secret-readable"
+    assert line.startswith("c.yaml:2:10: webhook: ")
+    assert "chmod 600 c.yaml" in line
     load_config(write(f"webhook: ''\n{ENTRY}", mode=mode), {"S3SYNC_WEBHOOK": SECRET})
 
 
@@ -540,9 +542,11 @@ def test_a_secret_needs_a_private_file(write: Write, mode: int) -> None:
 def test_a_command_needs_a_file_that_nobody_else_can_write(write: Write, mode: int) -> None:
     """Whoever can write the file could have us run anything."""
     text = ENTRY.replace("remote_path: /", "remote_path: /, on_complete: [/bin/true]")
-    (line,) = error_lines(write(text, mode=mode))
+    path = write(text, mode=mode)
+    (line,) = error_lines(path)
+    assert refusal(path)[0] == "config.command-writable"
     assert line.startswith("c.yaml:1:")
-    assert "monitor[0].on_complete: is a command, and others may write this file (chmod go-w c.yaml)" in line
+    assert (" monitor[0].on_complete: " in line, "chmod go-w c.yaml" in line) == (True, True), line
     load_config(write(text, mode=0o644))
     load_config(write(ENTRY, mode=mode))
 

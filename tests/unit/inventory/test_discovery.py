@@ -25,6 +25,7 @@ from s3sync.runs.run_folder import Run, RunInfo, open_run
 from s3sync.slurm.work_folder import WorkFolder
 from s3sync.state.store import StateStore
 from scripts.simulate_run import make_run
+from tests.helpers.errors import raises_error
 
 RUN = "250101_M01234_0001_AAAAA"
 NFS = Mount(point="/mnt/nas", kind="nfs4", source="nas:/runs", root="/")
@@ -195,7 +196,7 @@ def test_upload_of_a_folder_that_cannot_be_read_does_not_call_it_missing(tmp_pat
     loop = tmp_path / "loop"
     loop.symlink_to("loop")
 
-    with pytest.raises(RunError, match=os.strerror(errno.ELOOP)):
+    with raises_error(RunError, "run.unreadable", str(loop), os.strerror(errno.ELOOP)):
         open_run(loop)
 
 
@@ -487,5 +488,6 @@ def test_an_unreadable_log_of_a_run_that_is_gone_is_a_problem(config: Config, wa
 
     (problem,) = statuses.take_inventory(config).problems
 
-    assert problem.text == f"cannot read {log}: {os.strerror(errno.ELOOP)} (make it readable)"
+    assert problem.id == "state.log-unreadable"
+    assert f" {log}: {os.strerror(errno.ELOOP)} " in problem.text
     assert not load_overview(config).verdict.ok

@@ -232,7 +232,7 @@ def test_a_scan_that_cannot_begin_is_reported_everywhere(tmp_path: Path, monkeyp
     assert "the scan could not start: cannot lock" in (web / "index.html").read_text()
     assert "s3sync_verdict 2.0" in prom.read_text()
     *_, seen = load_overview(config).verdict.problems
-    assert seen.text.startswith("scans cannot start: ")
+    assert seen.id == "monitor.cannot-start"
 
 
 def test_alerts_are_reported_by_one_process_at_a_time(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from s3sync.runs.off_limits import (
     parse_mount,
 )
 from s3sync.runs.run_folder import open_run
+from tests.helpers.errors import raises_error
 from tests.helpers.lab import BUCKET, tree
 from tests.helpers.own_files import leave_our_files
 
@@ -121,12 +122,9 @@ def test_temporary_files_never_go_into_the_current_folder(run: Path, monkeypatch
     before = tree(run)
     monkeypatch.chdir(run)
     monkeypatch.setattr(off_limits, "_LAST_RESORTS", ("/nowhere/tmp", "/dev/null"))
-    with pytest.raises(StateError) as caught:
+    tried = "/full: No such file or directory; /nowhere/tmp: No such file or directory; /dev/null: Not a directory "
+    with raises_error(StateError, "state.no-temp-dir", f" {tried}", "TMPDIR"):
         choose_temp_dir({"TMPDIR": "/full"})
-    assert str(caught.value) == (
-        "no folder for temporary files can be used: /full: No such file or directory; "
-        "/nowhere/tmp: No such file or directory; /dev/null: Not a directory (set TMPDIR)"
-    )
     assert tree(run) == before
 
 
@@ -137,7 +135,7 @@ def test_a_tmpdir_in_the_run_is_refused_before_anything_is_written(
     before = tree(run)
     monkeypatch.chdir(run)
     environ = {"TMPDIR": tmpdir.format(run=run)}
-    with pytest.raises(StateError, match=r"inside .*, whose files are uploaded \(set TMPDIR"):
+    with raises_error(StateError, "state.temp-dir-in-run", str(run), "TMPDIR"):
         choose_temp_dir(environ, [run])
     assert explain_misplaced_temp_dir(environ, [run.parent])
     assert tree(run) == before
@@ -187,6 +185,5 @@ def test_a_name_alone_makes_no_file_ours(run: Path, path: str) -> None:
 )
 def test_an_empty_path_is_not_the_current_folder(words: tuple[str, ...]) -> None:
     """A script gives one when its variable is not set."""
-    with pytest.raises(UsageError, match="is empty") as refused:
+    with raises_error(UsageError, "usage.invalid-value", "is empty"):
         command_line.parse(words)
-    assert refused.value.id == "usage.invalid-value"

@@ -25,6 +25,7 @@ from s3sync.runs.local_files import (
     restat_all,
 )
 from s3sync.runs.run_folder import Run, RunInfo, RunParameters, open_run, read_run_info, read_run_parameters
+from tests.helpers.errors import error_ids, raises_error
 from tests.helpers.unprivileged import run_unprivileged
 
 HOUR = QUIET_SECONDS
@@ -228,7 +229,7 @@ def test_a_run_without_markers_or_folder_was_not_finished(tmp_path: Path) -> Non
 
 
 def test_completion_of_a_vanished_folder_is_a_run_error(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"cannot read .*/gone"):
+    with raises_error(RunError, "run.unreadable", f" {tmp_path / 'gone'}"):
         check_completion(bare_run(tmp_path / "gone"), lambda: 0)
 
 
@@ -339,30 +340,29 @@ ENTITY_BOMB = f'<!DOCTYPE R [<!ENTITY e0 "ha">{BOMB_ENTITIES}]><R><Run><Date>&e1
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "error_id"),
     [
-        pytest.param(b"", "not valid XML", id="empty"),
-        pytest.param(b"\0" * 4096, "not valid XML", id="zeros of a torn write"),
-        pytest.param(V2.encode()[:200], "not valid XML", id="cut off"),
-        pytest.param(b"<RunInfo></RunInfo>", "no <Run> element", id="no Run"),
-        pytest.param(b"<html><body><p>Run</p></body></html>", "no <Run> element", id="another XML"),
-        pytest.param(b"<Run/>", "no <Run> element", id="Run at the root"),
-        pytest.param(ENTITY_BOMB.encode(), "too large, or has entities", id="entity bomb"),
-        pytest.param(ENTITY_BOMB.encode("utf-16"), "not valid XML|has entities", id="entity bomb in UTF-16"),
-        pytest.param(b"<R>" + b" " * 16 * 2**20 + b"<Run/></R>", "too large", id="too large"),
-        pytest.param(b"<a>" * 300_000 + b"</a>" * 300_000, "no <Run> element", id="deeply nested"),
-        pytest.param(b'<?xml version="1.0" encoding="none"?><R><Run/></R>', "not valid XML", id="unknown encoding"),
-        pytest.param(b'<?xml version="1.0" encoding="shift_jis"?><R><Run/></R>', "not valid XML", id="multi-byte"),
-        pytest.param(b'<?xml version="1.0" encoding="hex"?><R><Run/></R>', "not valid XML", id="no text encoding"),
-        pytest.param(b"<R><Run Id='\xe9'/></R>", "not valid XML", id="Latin-1 that says it is UTF-8"),
+        pytest.param(b"", "run.invalid-xml", id="empty"),
+        pytest.param(b"\0" * 4096, "run.invalid-xml", id="zeros of a torn write"),
+        pytest.param(V2.encode()[:200], "run.invalid-xml", id="cut off"),
+        pytest.param(b"<RunInfo></RunInfo>", "run.no-run-element", id="no Run"),
+        pytest.param(b"<html><body><p>Run</p></body></html>", "run.no-run-element", id="another XML"),
+        pytest.param(b"<Run/>", "run.no-run-element", id="Run at the root"),
+        pytest.param(ENTITY_BOMB.encode(), "run.strange-xml", id="entity bomb"),
+        pytest.param(ENTITY_BOMB.encode("utf-16"), "run.invalid-xml", id="entity bomb in UTF-16"),
+        pytest.param(b"<R>" + b" " * 16 * 2**20 + b"<Run/></R>", "run.strange-xml", id="too large"),
+        pytest.param(b"<a>" * 300_000 + b"</a>" * 300_000, "run.no-run-element", id="deeply nested"),
+        pytest.param(b'<?xml version="1.0" encoding="none"?><R><Run/></R>', "run.invalid-xml", id="unknown encoding"),
+        pytest.param(b'<?xml version="1.0" encoding="shift_jis"?><R><Run/></R>', "run.invalid-xml", id="multi-byte"),
+        pytest.param(b'<?xml version="1.0" encoding="hex"?><R><Run/></R>', "run.invalid-xml", id="no text encoding"),
+        pytest.param(b"<R><Run Id='\xe9'/></R>", "run.invalid-xml", id="Latin-1 that says it is UTF-8"),
     ],
 )
-def test_no_run_info(tmp_path: Path, content: bytes, words: str) -> None:
+def test_no_run_info(tmp_path: Path, content: bytes, error_id: str) -> None:
     path = tmp_path / "RunInfo.xml"
     path.write_bytes(content)
-    with pytest.raises(RunError, match=words) as caught:
+    with raises_error(RunError, error_id, str(path)):
         read_run_info(path)
-    assert str(path) in str(caught.value)
 
 
 # Opening a run
@@ -383,30 +383,30 @@ def test_open_run_takes_any_utf8_name(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "words"),
+    ("folder", "error_id", "fact"),
     [
-        ("gone", r"no such folder: .*gone \(check its path\)"),
-        ("file", "no such folder"),
-        ("dangling", "no such folder"),
-        ("nul\0", "no such folder"),
-        ("n" * 300, "no such folder|cannot read"),
-        ("/", "is not a run folder"),
-        ("empty", "no RunInfo.xml in .*/empty: not a run folder"),
-        ("folder instead", "cannot read .*RunInfo.xml"),
-        (os.fsdecode(b"r\xffn"), r"not UTF-8.*r\\xffn"),
+        ("gone", "run.not-found", "/gone "),
+        ("file", "run.not-found", "/file "),
+        ("dangling", "run.not-found", "/dangling "),
+        ("nul\0", "run.not-found", "/nul"),
+        ("n" * 300, "run.unreadable", "nnn"),
+        ("/", "run.not-a-run", "/ "),
+        ("empty", "run.not-a-run", "/empty: "),
+        ("folder instead", "run.unreadable", "/folder instead/RunInfo.xml"),
+        (os.fsdecode(b"r\xffn"), "run.name-not-utf8", r"/r\xffn"),
     ],
 )
 @pytest.mark.parametrize("need_run_info", [True, False])
-def test_open_run_errors(tmp_path: Path, folder: str, words: str, need_run_info: bool) -> None:
+def test_open_run_errors(tmp_path: Path, folder: str, error_id: str, fact: str, need_run_info: bool) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to("nowhere")
     (tmp_path / "empty").mkdir()
     (tmp_path / "folder instead" / "RunInfo.xml").mkdir(parents=True)
     os.mkdir(os.fsencode(tmp_path) + b"/r\xffn")
-    if not need_run_info and "RunInfo" in words:
+    if not need_run_info and folder in ("empty", "folder instead"):
         assert open_run(tmp_path / folder, need_run_info=False).info == NO_INFO
         return
-    with pytest.raises(RunError, match=words) as caught:
+    with raises_error(RunError, error_id, fact) as caught:
         open_run(tmp_path / folder, need_run_info=need_run_info)
     assert "\n" not in str(caught.value)
 
@@ -437,22 +437,27 @@ from s3sync.runs.run_folder import open_run
 try:
     open_run(sys.argv[1])
 except RunError as error:
-    print(error)
+    print(f"{error} [{error.id}]")
 """
 
 
 @pytest.mark.parametrize(
-    ("closed", "words"),
-    [("parent/run/RunInfo.xml", "cannot read"), ("parent/run", "cannot read"), ("parent", "parent/run")],
+    ("closed", "named"),
+    [
+        ("parent/run/RunInfo.xml", "parent/run/RunInfo.xml"),
+        ("parent/run", "parent/run/RunInfo.xml"),
+        ("parent", "parent/run"),
+    ],
 )
-def test_open_run_without_permission(tmp_path: Path, closed: str, words: str) -> None:
+def test_open_run_without_permission(tmp_path: Path, closed: str, named: str) -> None:
     (tmp_path / "parent").mkdir()
     make_run(tmp_path / "parent" / "run")
     (tmp_path / closed).chmod(0)
     try:
-        assert words in run_unprivileged(OPEN, tmp_path / "parent" / "run")
+        said = run_unprivileged(OPEN, tmp_path / "parent" / "run")
     finally:
         (tmp_path / closed).chmod(0o700)
+    assert (error_ids(said), f" {tmp_path / named}: " in said) == (["run.unreadable"], True), said
 
 
 # Files

@@ -7,6 +7,7 @@ import pytest
 from s3sync.commands import command_line
 from s3sync.errors import UsageError
 from s3sync.slurm.client import parse_options
+from tests.helpers.errors import raises_error
 from tests.helpers.lab import BUCKET
 
 
@@ -25,7 +26,7 @@ def test_options_for_sbatch_are_taken_as_they_are(name: str, value: str) -> None
 )
 def test_options_that_are_ours_are_refused_however_short(word: str) -> None:
     """sbatch takes `--arr` for `--array`."""
-    with pytest.raises(UsageError, match=f"s3sync sets this sbatch option itself: {word} "):
+    with raises_error(UsageError, "usage.reserved-sbatch-option", f": {word} ("):
         parse_options(f"-p short {word} x")
 
 

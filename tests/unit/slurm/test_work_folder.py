@@ -30,6 +30,7 @@ from s3sync.state.run_state import Proof
 from s3sync.transfer.batches import FILE_COST, cost_of
 from s3sync.transfer.progress import Snapshot
 from s3sync.transfer.request import FileTotals, Handover, UploadCounters, UploadRequest
+from tests.helpers.errors import raises_error
 from tests.helpers.hostile_names import HOSTILE_NAMES
 
 TO = Destination("lab-runs", "2026")
@@ -132,7 +133,7 @@ def test_what_is_handed_over_comes_back_as_it_was_whatever_the_names(folder: Wor
 
     assert WorkFolder(folder.path).spec() == spec_of(tmp_path)
     assert [folder.shard(number) for number in range(3)] == [tuple(files[:half]), tuple(files[half:]), (files[0],)]
-    with pytest.raises(StateError, match="No such file"):
+    with raises_error(StateError, "slurm.work-folder", "No such file"):
         folder.shard(3)
     assert (folder.array_count(), folder.shard_count()) == (2, 3)
     assert sorted(folder.all_files()) == sorted(files)
@@ -192,9 +193,8 @@ def test_whatever_stands_in_what_the_coordinator_wrote_is_an_error_that_says_wha
         folder.create(spec_of(Path(where)), "")
         (folder.path / "job.json").write_bytes(content)
 
-        with pytest.raises(StateError, match=re.escape("cannot understand the work folder")) as caught:
+        with raises_error(StateError, "slurm.bad-work-folder", str(folder.path)):
             folder.spec()
-        assert caught.value.id == "slurm.bad-work-folder"
 
 
 def test_a_task_reads_its_own_plan_alone_and_nobody_reads_plans_to_count_them(folder: WorkFolder) -> None:
@@ -211,9 +211,7 @@ def test_a_task_reads_its_own_plan_alone_and_nobody_reads_plans_to_count_them(fo
 def test_a_work_folder_of_an_older_version_is_refused_with_what_to_do(folder: WorkFolder) -> None:
     (folder.path / "plan-1.jsonl").write_text('[0, "Data/1", 1, 1]')
 
-    with pytest.raises(
-        StateError, match=r"of an older version, whose jobs have to end .*\(if none of its jobs is running"
-    ):
+    with raises_error(StateError, "slurm.bad-work-folder", str(folder.path), "older version"):
         folder.shard_count()
 
 

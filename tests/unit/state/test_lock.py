@@ -11,6 +11,7 @@ import pytest
 
 from s3sync.errors import BusyError, StateError
 from s3sync.state import lock
+from tests.helpers.errors import raises_error
 
 
 @pytest.fixture
@@ -54,9 +55,8 @@ def test_a_lock_without_an_owner_is_busy_too(lock_path: Path, content: bytes, ho
     lock_path.write_bytes(content)
     with lock_path.open() as stream:
         assert lock.try_lock(stream.fileno())
-        with pytest.raises(BusyError) as caught, lock.hold(lock_path, "RUN"):
+        with raises_error(BusyError, "lock.busy", holder) as caught, lock.hold(lock_path, "RUN"):
             pass
-    assert holder in str(caught.value)
     assert str(caught.value).isprintable()
     assert lock_path.read_bytes() == content
 
@@ -76,6 +76,6 @@ def test_a_lock_that_cannot_be_made_is_a_clear_error(lock_path: Path, obstacle: 
     else:
         lock_path.parent.mkdir(parents=True)
         lock_path.symlink_to(elsewhere) if obstacle == "a link" else lock_path.mkdir()
-    with pytest.raises(StateError, match=r"cannot lock .*--log_dir"), lock.hold(lock_path, "RUN"):
+    with raises_error(StateError, "lock.cannot-lock", "--log_dir"), lock.hold(lock_path, "RUN"):
         pass
     assert elsewhere.read_text() == "precious"

@@ -30,6 +30,7 @@ from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import JOURNAL_SUFFIX, LOG_SUFFIX, StateStore
 from s3sync.text import printable
 from tests.helpers.dying import Death, Died, Disk
+from tests.helpers.errors import error_ids, raises_error
 from tests.helpers.state_logs import (
     ARCHIVE,
     CONTRACT,
@@ -344,8 +345,9 @@ def test_what_cannot_be_read_is_neither_believed_nor_overwritten(tmp_path: Path,
     else:
         path.chmod(0)
         words = "Permission denied"
-    advice = "repair that, or run this as the owner of the log directory"
-    assert run_unprivileged(LOAD, tmp_path) == f"cannot read {path}: {words} ({advice})\n"
+    said = run_unprivileged(LOAD, tmp_path)
+    assert (error_ids(said), said.count("\n")) == (["state.unreadable"], 1), said
+    assert f" {path}: {words} (" in said
 
 
 LOAD = """
@@ -357,7 +359,7 @@ from tests.unit.state.test_store import store_for
 try:
     print(store_for(Path(sys.argv[1])).load())
 except StateError as error:
-    print(error)
+    print(f"{error} [{error.id}]")
 """
 
 
@@ -694,7 +696,7 @@ def test_a_link_in_the_place_of_the_journal_is_not_followed(tmp_path: Path) -> N
     store = store_for(tmp_path)
     store.prepare()
     store.journal_path.symlink_to(precious)
-    with pytest.raises(StateError, match="cannot write the state log"):
+    with raises_error(StateError, "state.log-unwritable"):
         store.begin(state_of(tmp_path))
     assert precious.read_text() == "precious"
 
@@ -725,7 +727,7 @@ try:
     else:
         store.finish(big)
 except StateError as error:
-    print(error)
+    print(f"{error} [{error.id}]")
 """
 
 
@@ -741,8 +743,8 @@ def test_a_full_disk_leaves_the_old_log_and_nothing_half_written(tmp_path: Path,
 
     said = run_unprivileged(WRITE, tmp_path, step, "full")
 
-    assert said.startswith("cannot write the state log: ")
-    assert said.endswith("File too large (give a writable folder with space left with --log_dir)\n")
+    assert (error_ids(said), said.count("\n")) == (["state.log-unwritable"], 1), said
+    assert ("File too large" in said, "--log_dir" in said) == (True, True), said
     expected = [store.log_path.name] if there == "a log" or begins else []
     assert names_in(uploads(tmp_path)) == ([store.journal_path.name] if begins else []) + expected
     if before is not None:
@@ -763,8 +765,8 @@ def test_a_read_only_folder_is_said_and_left_as_it_is(tmp_path: Path, step: str)
         said = run_unprivileged(WRITE, tmp_path, step, "read-only")
     finally:
         uploads(tmp_path).chmod(0o700)
-    assert said.startswith("cannot write the state log: ")
-    assert said.endswith("Permission denied (give a writable folder with space left with --log_dir)\n")
+    assert (error_ids(said), said.count("\n")) == (["state.log-unwritable"], 1), said
+    assert ("Permission denied" in said, "--log_dir" in said) == (True, True), said
     assert store.log_path.read_bytes() == before
     assert names_in(uploads(tmp_path)) == [store.log_path.name]
 
@@ -774,7 +776,7 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path, obstacle: str) -> 
     place = uploads(tmp_path) if obstacle == "a file" else tmp_path / "log"
     place.parent.mkdir(exist_ok=True)
     place.write_text("precious")
-    with pytest.raises(StateError, match=r"cannot write the state log: .*--log_dir"):
+    with raises_error(StateError, "state.log-unwritable", "--log_dir"):
         store_for(tmp_path).prepare()
     assert place.read_text() == "precious"
 
@@ -1106,7 +1108,6 @@ def test_a_log_that_is_being_written_keeps_the_plain_name(tmp_path: Path) -> Non
 def test_without_room_for_the_log_nothing_is_begun(tmp_path: Path) -> None:
     store = store_for(tmp_path)
     store.prepare(1000)
-    with pytest.raises(
-        StateError, match=r"No space left on device: .* left, 700\.0 TB needed for 1,000,000,000,000 files \(give a wr"
-    ):
+    facts = ("No space left on device", "700.0 TB needed for 1,000,000,000,000 files", "--log_dir")
+    with raises_error(StateError, "state.log-unwritable", *facts):
         store.prepare(10**12)

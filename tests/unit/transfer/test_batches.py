@@ -34,6 +34,7 @@ from s3sync.transfer.batches import (
 )
 from s3sync.transfer.request import compile_excludes
 from s3sync.transfer.selection import UploadSelection, require_files, select_files
+from tests.helpers.errors import raises_error
 
 RUN = Run(
     path=Path("/data/Thumbnail_Images/260101_A01295_0001_AHXXX"), run_id="260101_A01295_0001_AHXXX", info=RunInfo()
@@ -161,7 +162,7 @@ def test_patterns_that_cannot_be_meant_are_warned_of(excludes: list[str], warnin
 
 
 def test_every_pattern_that_does_not_compile_is_named() -> None:
-    with pytest.raises(UsageError, match=r"^--exclude-patterns") as caught:
+    with raises_error(UsageError, "usage.no-pattern", "--exclude-patterns") as caught:
         compile_excludes(["good", "*.jpg", "[a", "fine.*", "(\x1b", "[\x9b-\x1b]", "a{99999999999}", "(" * 9000])
     text = str(caught.value)
     assert all(repr(bad) in text for bad in ("*.jpg", "[a", "a{99999999999}", "(" * 9000))
@@ -199,7 +200,7 @@ def test_keys_may_have_1024_bytes_of_utf8(letter: str) -> None:
     ("excludes", "paths", "why"), [([], [], "the folder is empty"), (["."], ["a", "b"], "all 2 are excluded")]
 )
 def test_a_run_without_files_is_an_error(excludes: list[str], paths: list[str], why: str) -> None:
-    with pytest.raises(RunError, match=why):
+    with raises_error(RunError, "run.no-files", why):
         require_files(RUN, scope(excludes, paths))
 
 

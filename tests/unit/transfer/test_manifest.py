@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from s3sync.errors import StateError, UsageError
 from s3sync.transfer.manifest import Row, md5sums, require_place, table, write
+from tests.helpers.errors import error_ids, raises_error
 from tests.helpers.hostile_names import HOSTILE_NAMES
 from tests.helpers.tables import read_table
 from tests.helpers.unprivileged import run_unprivileged
@@ -114,31 +115,31 @@ def test_places_that_are_right(run: Path, place: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "words"),
+    ("place", "error_id"),
     [
-        ("run/m.tsv", "would be one more file of the run"),
-        ("run/Data/m.tsv", "would be one more file of the run"),
-        ("link/m.tsv", "would be one more file of the run"),
-        ("nowhere/m.tsv", "no such folder for --manifest"),
-        ("run.tsv/m.tsv", "no such folder for --manifest"),
-        ("run", "takes a file"),
-        ("to_file", "takes a file"),
-        ("folder", "takes a file"),  # folder.md5 is one
+        ("run/m.tsv", "usage.manifest-inside-run"),
+        ("run/Data/m.tsv", "usage.manifest-inside-run"),
+        ("link/m.tsv", "usage.manifest-inside-run"),
+        ("nowhere/m.tsv", "usage.no-manifest-folder"),
+        ("run.tsv/m.tsv", "usage.no-manifest-folder"),
+        ("run", "usage.manifest-no-file"),
+        ("to_file", "usage.manifest-no-file"),
+        ("folder", "usage.manifest-no-file"),  # folder.md5 is one
     ],
 )
-def test_places_that_are_wrong(run: Path, place: str, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
+def test_places_that_are_wrong(run: Path, place: str, error_id: str) -> None:
+    with raises_error(UsageError, error_id, "--manifest"):
         require_place(run.parent / place, run)
 
 
 def test_a_run_may_be_given_by_a_link(run: Path) -> None:
     (run.parent / "other name").symlink_to(run)
-    with pytest.raises(UsageError, match="one more file"):
+    with raises_error(UsageError, "usage.manifest-inside-run"):
         require_place(run / "m.tsv", run.parent / "other name")
 
 
 def test_a_name_that_is_too_long_is_found_out_before_the_work(run: Path) -> None:
-    with pytest.raises(StateError, match=r"cannot write .*: File name too long"):
+    with raises_error(StateError, "state.manifest-unwritable", ": File name too long"):
         require_place(run.parent / ("m" * 253), run)
 
 
@@ -151,7 +152,7 @@ os.chmod(sys.argv[1], 0o500)
 try:
     require_place(Path(sys.argv[1], "m"), Path(sys.argv[2]))
 except StateError as error:
-    print(error)
+    print(f"{error} [{error.id}]")
 """
 
 
@@ -159,4 +160,5 @@ def test_a_folder_that_is_not_writable_is_found_out_before_the_work(run: Path) -
     archive = run.parent / "archive"
     archive.mkdir()
     said = run_unprivileged(READ_ONLY, archive, run)
-    assert said == f"cannot write {archive}/m: Permission denied (give a writable folder with --manifest)\n"
+    assert (error_ids(said), said.count("\n")) == (["state.manifest-unwritable"], 1), said
+    assert (f" {archive}/m: Permission denied " in said, "--manifest" in said) == (True, True), said
