@@ -31,6 +31,7 @@ import pytest
 from s3sync.aws.destination import Destination
 from tests.helpers.boto import client
 from tests.helpers.crashes import orphans_of, wait_for_orphans
+from tests.helpers.errors import error_ids
 from tests.helpers.hostile_names import HOSTILE_NAMES
 from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, kill_all, kill_family, skip_or_fail, tree
 from tests.helpers.promise import is_pending, is_proven, next_scan_completes
@@ -67,22 +68,18 @@ def said(result: Result) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("content", "mode", "why"),
+    ("content", "mode", "error_id", "fact"),
     [
-        (None, 0, "cannot run {aws}: no such program (check --aws_command)"),
-        ("#!/bin/sh\n", 0o644, "cannot run {aws}: no such program (check --aws_command)"),
-        (
-            "#!/no/such/sh\n",
-            0o755,
-            "cannot run {aws}: the interpreter that its first line names does not exist: /no/such/sh (install",
-        ),
-        ("no program\n", 0o755, "cannot run {aws}: Exec format error (check the installation"),
-        ("#!/bin/sh\nexit 3\n", 0o755, "aws exited with the unknown code 3"),
+        (None, 0, "aws.no-such-command", "--aws_command"),
+        ("#!/bin/sh\n", 0o644, "aws.no-such-command", "--aws_command"),
+        ("#!/no/such/sh\n", 0o755, "aws.cannot-start", "/no/such/sh"),
+        ("no program\n", 0o755, "aws.cannot-start", "Exec format error"),
+        ("#!/bin/sh\nexit 3\n", 0o755, "aws.unusable", "code 3"),
     ],
     ids=["missing", "no x bit", "no interpreter", "wrong format", "not aws"],
 )
 def test_row_21_aws_missing(
-    lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path, content: str | None, mode: int, why: str
+    lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path, content: str | None, mode: int, error_id: str, fact: str
 ) -> None:
     aws = tmp_path / "aws"
     if content is not None:
@@ -91,16 +88,18 @@ def test_row_21_aws_missing(
 
     result = lab.upload(tiny_run, "--aws_command", str(aws))
 
-    assert len(said(result)) == 1, "one clear line"
-    is_pending(lab, tiny_run, result, why.format(aws=aws))
+    (line,) = said(result)
+    assert (error_ids(line), str(aws) in line, fact in line) == ([error_id], True, True), line
+    is_pending(lab, tiny_run, result, f"[{error_id}]")
     assert server.requests == []
 
 
 def test_row_21_an_aws_that_is_there_again(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws) -> None:
     missing = lab.watch(tiny_run, aws_command="/no/such/aws")
 
-    assert len(said(missing)) == 1
-    is_pending(lab, tiny_run, missing, "cannot run /no/such/aws")
+    (line,) = said(missing)
+    assert "/no/such/aws" in line
+    is_pending(lab, tiny_run, missing, "[aws.no-such-command]")
     next_scan_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
 
@@ -478,8 +477,7 @@ def test_row_32_orphaned_aws_then_the_next_scan(lab: Lab, server: S3Server, tiny
         busy = lab.upload(tiny_run)
         scan = lab.watch(tiny_run)
 
-        assert (busy.code, busy.out) == (75, "")
-        assert "is being uploaded already" in busy.err
+        assert (busy.code, busy.out, busy.error_ids) == (75, "", ["lock.busy"])
         assert (scan.code, scan.out, scan.err) == (0, "", "")
         assert lab.log_path(tiny_run).read_bytes() == log
         assert server.counters["PutObject"] == sent
@@ -506,7 +504,7 @@ def is_ended_in_order(lab: Lab, server: S3Server, run: Path, aws: str, signum: s
 
     assert (process.returncode, out) == (128 + signum, "")
     assert server.uploads(BUCKET) == [], "no parts are left"
-    assert f"s3sync: interrupted by {signum.name}: " in err
+    assert (error_ids(err), signum.name in err) == (["run.interrupted"], True), err
     assert re.search(r"files proven(, \d+ more sent and not compared yet)?; the same command continues from there", err)
     assert "Traceback" not in err
     log = lab.log(run)
@@ -739,7 +737,7 @@ def test_row_37_log_disk_gets_full_during_an_upload(
 
     result = on_a_full_disk(lab, ON_64K.replace("64k", "512k"), *lab.words(tiny_run, "--aws_command", aws))
 
-    assert said(result)[0].startswith("s3sync: cannot write the state log: ")
+    assert error_ids(said(result)[0]) == ["state.log-unwritable"]
     is_pending(lab, tiny_run, result, "No space left on device", journal=True)
     assert lab.log(tiny_run)["uploaded_files"] == old["uploaded_files"]
     next_scan_completes(lab, tiny_run, server, aws_command=aws)
@@ -781,7 +779,7 @@ def test_row_37_log_disk_takes_no_more_of_a_file(
 
     result = lab.upload(tiny_run, "--aws_command", aws, preexec_fn=small_files)
 
-    is_pending(lab, tiny_run, result, "cannot write the state log")
+    is_pending(lab, tiny_run, result, "[state.log-unwritable]")
     assert len(said(result)) == 1
     assert lab.log_path(tiny_run).read_bytes() == old
     assert [path.name for path in lab.log_path(tiny_run).parent.iterdir()] == [lab.log_path(tiny_run).name]

@@ -21,7 +21,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from s3sync.aws.causes import UNREACHABLE
 from tests.helpers.boto import client
+from tests.helpers.errors import error_ids
 from tests.helpers.lab import AWS_V1, BUCKET, FakeAws, Lab, Result, skip_or_fail, tree
 from tests.helpers.promise import is_pending, is_proven, next_scan_completes
 from tests.helpers.radosgw import Gateway
@@ -60,12 +62,13 @@ def passes(result: Result) -> int:
     return 1 + result.err.count("trying")
 
 
-def one_line(result: Result, *words: str) -> None:
-    """The call ended with one clear line, and tried nothing again."""
+def one_line(result: Result, error_id: str, *facts: str) -> None:
+    """The call ended with one clear line, of this error and with these facts, and tried nothing again."""
     lines = [line for line in result.err.splitlines() if line.startswith("s3sync: ")]
     assert (result.out, len(lines), passes(result)) == ("", 1, 1), result.out + result.err
-    for word in words:
-        assert word in lines[0]
+    assert error_ids(lines[0]) == [error_id], lines
+    for fact in facts:
+        assert fact in lines[0]
 
 
 # 1 to 9: the network
@@ -112,7 +115,7 @@ def test_row_02_503_to_whatever_is_asked(lab: Lab, server: S3Server, tiny_run: P
 
     result = lab.upload(tiny_run, env={"AWS_MAX_ATTEMPTS": "2"})
 
-    one_line(result, "S3 asks for fewer requests: s3://lab-runs (use fewer --cores or --threads")
+    one_line(result, "s3.throttled", "s3://lab-runs ", "--cores", "--threads")
     is_pending(lab, tiny_run, result, "SlowDown")
     assert server.counters == {"ListObjectsV2": 8}
     server.clear_faults()
@@ -140,7 +143,7 @@ def test_row_03_server_that_does_not_even_list(lab: Lab, server: S3Server, tiny_
 
     result = lab.upload(tiny_run, *STALL)
 
-    one_line(result)
+    one_line(result, "aws.command-failed")
     is_pending(lab, tiny_run, result, "moved no bytes")
     assert server.counters["ListObjectsV2"] == 1, "S3 is asked once"
     server.clear_faults()
@@ -232,7 +235,7 @@ def test_row_07_refused_port(lab: Lab, server: S3Server, tiny_run: Path, each_aw
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         result = lab.upload(tiny_run, "--aws_command", each_aws, env={"AWS_ENDPOINT_URL": url})
 
-    one_line(result, "S3 cannot be reached", "AWS_ENDPOINT_URL")
+    one_line(result, "s3.unreachable", "AWS_ENDPOINT_URL")
     is_pending(lab, tiny_run, result, "Could not connect to the endpoint URL")
     next_scan_completes(lab, tiny_run, server)
 
@@ -259,7 +262,7 @@ def test_row_08_no_network(lab: Lab, server: S3Server, tiny_run: Path, fake_aws:
         done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=240, check=False)
 
         result = Result(done.returncode, done.stdout, done.stderr)
-        one_line(result, "S3 cannot be reached", "check the network")
+        one_line(result, "s3.unreachable")
         is_pending(lab, tiny_run, result, "Could not connect to the endpoint URL")
         assert ("amazonaws.com" in result.err) is (not endpoint)
     assert len(asked.read_text().splitlines()) == 4, "each time the version, and one listing"
@@ -274,7 +277,9 @@ def test_row_09_server_killed_and_restarted(lab: Lab, server: S3Server, tiny_run
         server.stop()
         out, err = process.communicate(timeout=240)
 
-    is_pending(lab, tiny_run, Result(process.returncode, out, err), "S3 cannot be reached", SECOND)
+    result = Result(process.returncode, out, err)
+    assert result.error_ids == ["s3.unreachable"]
+    is_pending(lab, tiny_run, result, UNREACHABLE.what, SECOND)  # the log has no ids
     server.start()
     before = set(server.objects(BUCKET))
     assert before
@@ -291,8 +296,8 @@ def test_row_10_expired_token(lab: Lab, server: S3Server, small_run: Path, each_
 
     result = lab.upload(small_run, "--cores", "1", "--aws_command", each_aws)
 
-    one_line(result, "the AWS credentials have expired", "renew them")
-    is_pending(lab, small_run, result, "credentials")
+    one_line(result, "aws.expired-credentials", "aws sso login")
+    is_pending(lab, small_run, result, "[aws.expired-credentials]")
     assert server.counters["PutObject"] < len(tree(small_run)) + 10, "no second pass"
     server.clear_faults()
     next_scan_completes(lab, small_run, server)
@@ -308,7 +313,7 @@ def test_row_10_token_that_expires_before_the_read_back(lab: Lab, server: S3Serv
         out, err = process.communicate(timeout=240)
 
     result = Result(process.returncode, out, err)
-    is_pending(lab, tiny_run, result, "credentials")
+    is_pending(lab, tiny_run, result, "[aws.expired-credentials]")
     server.clear_faults()
     next_scan_completes(lab, tiny_run, server)
 
@@ -320,10 +325,10 @@ def test_row_11_no_credentials_or_profile(lab: Lab, server: S3Server, tiny_run: 
     nothing = lab.upload(tiny_run, "--aws_command", each_real_aws)
     no_profile = lab.upload(tiny_run, "--aws_command", each_real_aws, env={**with_keys, "AWS_PROFILE": "nobody"})
 
-    one_line(nothing, "no AWS credentials", "AWS_PROFILE")
-    is_pending(lab, tiny_run, nothing, "no AWS credentials")
-    one_line(no_profile, "no such AWS profile", "nobody")
-    is_pending(lab, tiny_run, no_profile, "no such AWS profile")
+    one_line(nothing, "aws.no-credentials", "AWS_PROFILE")
+    is_pending(lab, tiny_run, nothing, "[aws.no-credentials]")
+    one_line(no_profile, "aws.no-profile", "nobody")
+    is_pending(lab, tiny_run, no_profile, "[aws.no-profile]")
     assert server.requests == [], "before any work"
     lab.env = with_keys
     next_scan_completes(lab, tiny_run, server)
@@ -335,7 +340,7 @@ def test_row_11_a_config_that_cannot_be_read(lab: Lab, server: S3Server, tiny_ru
 
     result = lab.upload(tiny_run, env={"AWS_CONFIG_FILE": str(lab.root / "broken")})
 
-    one_line(result, "cannot parse the AWS config", "broken")
+    one_line(result, "aws.bad-config", str(lab.root / "broken"))
     assert (result.code, server.requests) == (1, [])
     assert not lab.log_path(tiny_run).exists() or lab.log(tiny_run)["completed"] is False
     next_scan_completes(lab, tiny_run, server)
@@ -343,15 +348,15 @@ def test_row_11_a_config_that_cannot_be_read(lab: Lab, server: S3Server, tiny_ru
 
 def test_row_12_and_13_as_s3_says_it(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     """A wrong secret, a wrong key, and a clock that is wrong."""
-    wrong = "the AWS credentials are wrong"
-    said = {"SignatureDoesNotMatch": wrong, "InvalidAccessKeyId": wrong, "RequestTimeTooSkewed": "clock is wrong"}
-    for code, words in said.items():
+    wrong = "aws.wrong-credentials"
+    named = {"SignatureDoesNotMatch": wrong, "InvalidAccessKeyId": wrong, "RequestTimeTooSkewed": "s3.wrong-clock"}
+    for code, error_id in named.items():
         server.add_fault(Fault("status", method=None, status=403, code=code, count=None))
 
         result = lab.upload(tiny_run)
 
-        one_line(result, words)
-        is_pending(lab, tiny_run, result, words)
+        one_line(result, error_id)
+        is_pending(lab, tiny_run, result, f"[{error_id}]")
         server.clear_faults()
     assert server.counters == {"ListObjectsV2": 2 + 4}, "a clock may be set right meanwhile"
     next_scan_completes(lab, tiny_run, server)
@@ -398,9 +403,9 @@ def test_row_12_wrong_secret(ceph_lab: Lab, ceph: Gateway, ceph_run: Path, each_
 
     result = ceph_lab.upload(ceph_run, "--aws_command", each_real_aws, env=wrong)
 
-    one_line(result, f"access denied: s3://{BUCKET} (check the keys")
+    one_line(result, "s3.access-denied", f"s3://{BUCKET} ", "keys")
     assert "not-the-secret-key" not in result.err
-    is_pending(ceph_lab, ceph_run, result, "keys")
+    is_pending(ceph_lab, ceph_run, result, "[s3.access-denied]")
     next_scan_completes(ceph_lab, ceph_run, Bucket(client(*ceph), ceph_run))
 
 
@@ -424,8 +429,8 @@ def test_row_13_clock_skew(ceph_lab: Lab, ceph: Gateway, ceph_run: Path, each_re
     done = subprocess.run(argv, env=ceph_lab.env, capture_output=True, text=True, timeout=240, check=False)
 
     result = Result(done.returncode, done.stdout, done.stderr)
-    one_line(result)
-    is_pending(ceph_lab, ceph_run, result, "clock")
+    one_line(result, "s3.access-denied", "clock")
+    is_pending(ceph_lab, ceph_run, result, "[s3.access-denied]")
     next_scan_completes(ceph_lab, ceph_run, Bucket(client(*ceph), ceph_run))
 
 
@@ -453,8 +458,8 @@ def test_row_14_write_denied(lab: Lab, server: S3Server, small_run: Path, each_a
 
     result = lab.upload(small_run, "--aws_command", each_aws)
 
-    one_line(result, "access denied", "s3:PutObject")
-    is_pending(lab, small_run, result, "access denied")
+    one_line(result, "s3.access-denied", "s3:PutObject")
+    is_pending(lab, small_run, result, "[s3.access-denied]")
     server.clear_faults()
     next_scan_completes(lab, small_run, server)
 

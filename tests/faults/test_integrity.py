@@ -204,21 +204,23 @@ def test_check_looks_at_the_owner_and_at_the_storage(lab: Lab, server: S3Server,
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("words", "error_id", "fact"),
     [
-        (("--sse", "aes"), "[usage.invalid-choice]"),
-        (("--sse_kms_key_id", "k"), "--sse-kms-key-id requires --sse aws:kms"),
-        (("--storage_class", "COLD"), "[usage.invalid-choice]"),
-        (("--expected_bucket_owner", "lab"), "'lab' is not an account id of 12 digits"),
-        (("--max_bandwidth", "50"), "'50' is not a rate with its unit"),
-        (("--stall_minutes", "0"), "'0' is not a number of minutes above 0"),
+        (("--sse", "aes"), "usage.invalid-choice", "--sse: 'aes'"),
+        (("--sse_kms_key_id", "k"), "usage.requires-other", "--sse aws:kms"),
+        (("--storage_class", "COLD"), "usage.invalid-choice", "--storage-class: 'COLD'"),
+        (("--expected_bucket_owner", "lab"), "usage.invalid-value", "--expected-bucket-owner: 'lab'"),
+        (("--max_bandwidth", "50"), "usage.invalid-value", "--max-bandwidth: '50'"),
+        (("--stall_minutes", "0"), "usage.invalid-value", "--stall-minutes: '0'"),
     ],
 )
-def test_wrong_storage_options_are_usage_errors(lab: Lab, run: Path, words: tuple[str, ...], complaint: str) -> None:
+def test_wrong_storage_options_are_usage_errors(
+    lab: Lab, run: Path, words: tuple[str, ...], error_id: str, fact: str
+) -> None:
     result = lab.upload(run, *words)
 
-    assert (result.code, result.out) == (2, "")
-    assert complaint in result.err
+    assert (result.code, result.out, result.error_ids) == (2, "", [error_id])
+    assert fact in result.err
 
 
 def test_the_limit_of_bandwidth_is_shared_by_all_processes(

@@ -129,8 +129,7 @@ def test_a_full_disk_is_said_and_nothing_is_shown(lab: Lab, saved: Path, tiny_ru
         pytest.skip("cannot mount")
     try:
         result = lab.run(*words(lab, small / tiny_run.name))
-        assert result.code == 1
-        assert "[restore.no-room]" in result.err
+        assert (result.code, result.error_ids) == (1, ["restore.no-room"])
         assert not (small / tiny_run.name).exists()
     finally:
         subprocess.run(["umount", str(small)], check=True)

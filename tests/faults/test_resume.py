@@ -12,6 +12,7 @@ import pytest
 
 from scripts.simulate_run import make_run
 from tests.helpers.crashes import orphans_of
+from tests.helpers.errors import error_ids
 from tests.helpers.lab import BUCKET, Lab, kill_all, tree
 from tests.helpers.s3server import S3Server
 
@@ -37,8 +38,7 @@ def test_kill_9_in_mid_upload_costs_only_what_was_in_flight(lab: Lab, server: S3
         stuck = orphans_of(lab)
         assert stuck, "the children live on"
         busy = lab.upload(run)
-        assert (busy.code, busy.out) == (75, "")
-        assert "is being uploaded already" in busy.err
+        assert (busy.code, busy.out, busy.error_ids) == (75, "", ["lock.busy"])
         assert lab.log(run)["completed"] is False
         kill_all(stuck)
     stored_before = set(server.objects(BUCKET))
@@ -71,7 +71,7 @@ def test_ctrl_c_ends_the_children_and_saves_the_state(
         assert orphans_of(lab) == []
 
     assert (process.returncode, out) == (130, "")
-    assert "s3sync: interrupted by SIGINT: " in err
+    assert (error_ids(err), "SIGINT" in err) == (["run.interrupted"], True), err
     assert re.search(r"files proven(, \d+ more sent and not compared yet)?; the same command continues from there", err)
     assert "Traceback" not in err
     log = lab.log(run)
@@ -92,7 +92,8 @@ def test_a_signal_before_anything_is_sent(lab: Lab, server: S3Server, small_run:
         out, err = process.communicate(timeout=60)
 
     assert (process.returncode, out) == (143, "")
-    assert err.splitlines()[-1].startswith("s3sync: interrupted by SIGTERM: 0 of ")
+    last = err.splitlines()[-1]
+    assert (error_ids(last), "SIGTERM: 0 of " in last) == (["run.interrupted"], True), err
 
 
 def predecessors_log(run: Path, paths: dict[str, str], *, completed: bool) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import pytest
 from s3sync.process_tree import IoSnapshot, StallDetector, take_io_snapshot
 from s3sync.signals import StopRequest
 from scripts.simulate_run import make_run
+from tests.helpers.errors import error_ids
 from tests.helpers.lab import BUCKET, FakeAws, Lab, kill_family
 from tests.helpers.promise import is_pending, is_proven, next_scan_completes
 from tests.helpers.s3server import Fault, S3Server
@@ -194,8 +195,7 @@ def test_an_aws_that_says_0_when_it_is_ended_proves_nothing(
 
     result = lab.upload(run, *STALL, "--cores", "1", "--aws_command", quick_aws(code))
 
-    assert result.code == 1
-    assert "S3 does not answer" in result.err
+    assert (result.code, result.error_ids) == (1, ["s3.no-response"])
     assert lab.log(run)["completed"] is False
     assert lab.log(run)["uploaded_files"] == {}
 
@@ -210,7 +210,7 @@ def test_after_enough_stalls_nothing_more_is_launched(
     result = lab.upload(small_run, *STALL, "--cores", "1", "--aws_command", quick_aws(code))
 
     assert (result.code, result.out) == (1, "")
-    assert "s3sync: S3 does not answer: s3://lab-runs/" in result.err
+    assert (result.error_ids, "s3://lab-runs/" in result.err) == (["s3.no-response"], True), result.err
     assert len(count.read_text()) == 3
     assert lab.log(small_run)["completed"] is False
 
@@ -244,7 +244,7 @@ if 'cp' in argv:
     result = lab.upload(small_run, "--cores", "1", "--aws_command", quick_aws(code))
 
     assert result.code == 1
-    assert "[s3.all-files-rejected]" in result.err, "as it can be reached when it is asked"
+    assert result.error_ids == ["s3.all-files-rejected"], "as it can be reached when it is asked"
     assert lab.log(small_run)["completed"] is False
 
 
@@ -255,7 +255,7 @@ def test_why_the_last_of_them_failed_is_told_of_all(lab: Lab, server: S3Server, 
     result = lab.upload(small_run, "--cores", "1", env={"AWS_MAX_ATTEMPTS": "1"})
 
     assert result.code == 1
-    assert "s3sync: S3 rejects every file: s3://lab-runs/" in result.err
+    assert (result.error_ids, "s3://lab-runs/" in result.err) == (["s3.all-files-rejected"], True), result.err
     log = lab.log(small_run)
     assert log["completed"] is False
     reasons = set(log["failed_reasons"].values())
@@ -341,7 +341,7 @@ def test_a_signal_leaves_no_parts_even_if_the_child_has_to_be_killed(lab: Lab, s
     _, err = process.communicate(timeout=120)
 
     assert process.returncode == 128 + signal.SIGTERM
-    assert "interrupted by SIGTERM" in err
+    assert (error_ids(err), "SIGTERM" in err) == (["run.interrupted"], True), err
     assert server.uploads(BUCKET) == []
     assert lab.log(run)["parts_since"] == ""
     server.clear_faults()
