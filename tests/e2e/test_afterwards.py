@@ -147,9 +147,8 @@ def test_a_command_that_fails_takes_nothing_back_and_is_run_again(lab: Lab, tiny
 
     failed = lab.watch(tiny_run, **config)
 
-    assert failed.code == 1
-    assert "on_complete of " in failed.err
-    assert r"failed: exit code 3: the LIMS is \x1b[1mdown (the run is uploaded; the command is run again" in failed.err
+    assert (failed.code, failed.error_ids) == (1, ["monitor.on-complete-failed"])
+    assert r"exit code 3: the LIMS is \x1b[1mdown " in failed.err
     assert lab.log(tiny_run)["completed"] is True
     status = lab.run("status", "--config", lab.config_for(tiny_run, **config), "--json").json["runs"][0]
     assert status["state"] == "uploaded"
@@ -200,8 +199,8 @@ def test_a_command_that_takes_too_long_is_ended(lab: Lab, tiny_run: Path, progra
 
     failed = lab.watch(tiny_run, entry={"on_complete": [str(program)]}, on_complete_minutes=0.01)
 
-    assert failed.code == 1
-    assert "failed: not done after 0.6 s, so it was terminated" in failed.err
+    assert (failed.code, failed.error_ids) == (1, ["monitor.on-complete-failed"])
+    assert "not done after 0.6 s" in failed.err
     assert not psutil.pid_exists(told_to(program)[0]["pid"])
 
 
@@ -282,12 +281,12 @@ def test_a_background_process_of_a_command_does_not_keep_it_from_running_again(t
 
 def test_a_missing_command_is_reported(lab: Lab, tiny_run: Path) -> None:
     missing = lab.upload(tiny_run, "--on_complete", "no-such-program --x")
-    assert missing.code == 2
-    assert "--on-complete: no such program: no-such-program (give its path)" in missing.err
+    assert (missing.code, missing.error_ids) == (2, ["usage.invalid-value"])
+    assert ("--on-complete: " in missing.err, ": no-such-program (" in missing.err) == (True, True), missing.err
 
     failed = lab.watch(tiny_run, entry={"on_complete": ["/nowhere/tell-lims"]})
-    assert failed.code == 1
-    assert "failed: cannot run /nowhere/tell-lims: No such file or directory" in failed.err
+    assert (failed.code, failed.error_ids) == (1, ["monitor.on-complete-failed"])
+    assert " /nowhere/tell-lims: No such file or directory" in failed.err
 
 
 def test_a_config_that_others_may_write_names_no_command(lab: Lab, tiny_run: Path) -> None:
@@ -296,5 +295,5 @@ def test_a_config_that_others_may_write_names_no_command(lab: Lab, tiny_run: Pat
 
     result = lab.run("monitor", "--config", str(config))
 
-    assert result.code == 78
-    assert "monitor[0].on_complete: is a command, and others may write this file (chmod go-w " in result.err
+    assert (result.code, result.error_ids) == (78, ["config.command-writable"])
+    assert ("monitor[0].on_complete: " in result.err, "chmod go-w " in result.err) == (True, True), result.err

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.errors import error_ids
 from tests.helpers.hooks import Receiver, running
 from tests.helpers.lab import BUCKET, Lab
 from tests.helpers.s3server import Fault, S3Server
@@ -51,12 +52,12 @@ def test_a_run_that_is_not_in_s3_a_day_after_its_end_is_reported_whatever_the_re
     failed = lab.watch(tiny_run, env=webhook(told))
 
     assert failed.code == 1
-    late = ", late: not proven in S3 30 h 00 min after the instrument finished it: new: complete, and not uploaded yet"
-    assert late in failed.err
+    (late,) = [line for line in failed.err.splitlines() if error_ids(line) == ["monitor.run-late"]]
+    assert (" 30 h 00 min " in late, ": new: complete, and not uploaded yet" in late) == (True, True), late
     (text,) = dict(events(told))["alert"]
     assert text.startswith("not proven in S3 30 h")
 
-    assert ", late: " not in lab.watch(tiny_run, env=webhook(told)).err, "once, as long as it stands"
+    assert "monitor.run-late" not in lab.watch(tiny_run, env=webhook(told)).error_ids, "once, as long as it stands"
     events(told)
     server.clear_faults()
     assert lab.watch(tiny_run, env=webhook(told)).code == 0
@@ -79,8 +80,8 @@ def test_base_calls_without_the_end_of_the_copy_are_reported(lab: Lab, tiny_run:
 
     result = lab.watch(tiny_run)
 
-    assert result.code == 0
-    assert "finished it: sequencing: waits for CopyComplete.txt" in result.err
+    assert (result.code, result.error_ids) == (0, ["monitor.run-late"])
+    assert ": sequencing: waits for CopyComplete.txt" in result.err
 
 
 @pytest.mark.parametrize(("days", "told"), [(2, False), (8, True), (100, False)])
@@ -91,8 +92,8 @@ def test_a_run_whose_instrument_has_stopped_is_reported_once(lab: Lab, tiny_run:
 
     result = lab.watch(tiny_run)
 
-    assert result.code == 0
-    assert ("late not complete 8 days after it began: sequencing: waits for CopyComplete.txt" in result.err) is told
+    assert (result.code, result.error_ids) == (0, ["monitor.run-stalled"] if told else [])
+    assert (" 8 days " in result.err and ": sequencing: waits for CopyComplete.txt" in result.err) is told
     assert lab.watch(tiny_run).err == ""
 
 
@@ -102,7 +103,7 @@ def test_what_is_not_to_be_uploaded_is_told_once_and_only_if_nobody_uploads_it(
     age(tiny_run, 90, "CopyComplete.txt", "RunInfo.xml")
     too_old: dict[str, Any] = {"max_age": 72, "env": webhook(told)}
 
-    assert ", late not proven in S3" in lab.watch(tiny_run, **too_old).err
+    assert lab.watch(tiny_run, **too_old).error_ids == ["run.too-old", "monitor.run-late"]
     notes = [texts for event, texts in events(told) if event == "warning"]
     assert any("finished it: too old" in text for texts in notes for text in texts)
     assert lab.watch(tiny_run, **too_old).err == ""
@@ -124,8 +125,8 @@ def test_a_scan_that_is_busy_reports_what_is_late(lab: Lab, server: S3Server, ti
         busy = lab.run("monitor", "--config", config, env=webhook(told))
         gate.release()
         scan.communicate(timeout=120)
-    assert busy.code == 0
-    assert ", late: not proven in S3 30 h 00 min" in busy.err
+    assert (busy.code, busy.error_ids) == (0, ["monitor.run-late"])
+    assert " 30 h 00 min " in busy.err
     assert any(event == "alert" for event, _ in events(told))
 
 
@@ -133,7 +134,7 @@ def test_a_disk_that_fills_is_reported_with_what_to_do(lab: Lab, tiny_run: Path)
     result = lab.watch(tiny_run, "--json", alert_free_percent=100)
 
     assert result.code == 0
-    texts = [alert["text"] for alert in result.json["alerts"]]
-    assert any(str(tiny_run.parent) in text and "make room: `s3sync cleanup`" in text for text in texts)
-    assert "left on the disk of" in result.err
+    texts = [alert["text"] for alert in result.json["alerts"] if alert["id"] == "monitor.disk-full"]
+    assert any(str(tiny_run.parent) in text and "`s3sync cleanup`" in text for text in texts)
+    assert set(result.error_ids) == {"monitor.disk-full"}
     assert json.loads(lab.watch(tiny_run, "--json", alert_free_percent=0).out)["alerts"] == []

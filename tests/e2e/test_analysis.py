@@ -30,6 +30,7 @@ from s3sync.transfer import proof
 from scripts.simulate_run import main as simulate
 from tests.helpers.analyses import LAST, RUN_INFO, log_of, make_analysis, make_run
 from tests.helpers.crashes import orphans_of
+from tests.helpers.errors import raises_error
 from tests.helpers.lab import BUCKET, FakeAws, Lab, kill_all, tree
 from tests.helpers.s3server import S3Server
 
@@ -210,10 +211,12 @@ def test_a_dry_run_shows_all_of_it_and_a_manifest_that_makes_no_sense(lab: Lab, 
         "line 1 is no path, tab and 8 hex digits (copy it again, or remove it)\n"
     ) in result.out
     assert server.objects(BUCKET) == {}
-    assert lab.upload(torn.parent, "--exclude_patterns", "/nothing/").err.startswith("s3sync: cannot understand ")
+    refused = lab.upload(torn.parent, "--exclude_patterns", "/nothing/")
+    assert (refused.error_ids, str(torn) in refused.err) == (["run.strange-manifest"], True), refused.err
     other = make_run(run.parent, "20261123_A01234_0061_AHFAULTDRX7", "A01234")
     mine = make_analysis(other)
-    assert f"no RunInfo.xml in {mine}: not a run folder" in lab.upload(mine).err
+    refused = lab.upload(mine)
+    assert (refused.error_ids, f" {mine}: " in refused.err) == (["run.not-a-run"], True), refused.err
 
 
 # Which files are whose
@@ -345,7 +348,7 @@ def test_the_instrument_is_found_in_the_start_of_run_info(tmp_path: Path) -> Non
     path.write_text(f"<RunInfo><Run>{padding}<Instrument>LH2</Instrument></Run></RunInfo>")
     assert run_folder.read_instrument(path) == "LH2"
     path.write_text('<!DOCTYPE r [<!ENTITY i "LH3">]><RunInfo><Run><Instrument>LH3</Instrument></Run></RunInfo>')
-    with pytest.raises(RunError, match="has entities"):
+    with raises_error(RunError, "run.strange-xml", str(path)):
         run_folder.read_instrument(path)
 
 
@@ -399,12 +402,12 @@ def test_a_manifest_that_is_no_file_or_far_too_large_is_a_reason(run: Path) -> N
     manifest = unit.path / "Manifest.tsv"
     manifest.unlink()
     os.mkfifo(manifest)
-    with pytest.raises(RunError, match="it is not a regular file"):
+    with raises_error(RunError, "run.unreadable", str(manifest), "regular file"):
         analysis_manifest.read_checksums(unit)
     manifest.unlink()
     with manifest.open("wb") as stream:
         stream.truncate(64 * 1024 * 1024 + 1)
-    with pytest.raises(RunError, match="larger than"):
+    with raises_error(RunError, "run.strange-manifest", str(manifest)):
         analysis_manifest.read_checksums(unit)
 
 

@@ -61,7 +61,9 @@ def test_runs_in_a_folder_that_is_uploaded_as_it_is_are_warned_of(lab: Lab, tiny
     assert whole.code == 0
     assert f"warning: {tiny_run.parent} is not a run, and has 1 run in it, such as {tiny_run.name}\n" in whole.err
     assert part.code == 1
-    assert f"is only a part of the run {tiny_run} (give the run) [usage.part-of-run]" in part.err
+    assert part.error_ids == ["usage.part-of-run"]
+    assert f"{tiny_run}/Data " in part.err
+    assert f" {tiny_run} (" in part.err
 
 
 def test_the_page_is_not_written_over_a_file(lab: Lab, tiny_run: Path) -> None:

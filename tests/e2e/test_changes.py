@@ -266,8 +266,9 @@ def test_a_file_that_comes_after_the_upload_is_named_and_sent_alone(
     (tiny_run / "InterOp").mkdir()
     (tiny_run / "InterOp/IndexMetricsOut.bin").write_bytes(b"index")
     (run,) = scan("--json", command="status").json["runs"]
-    assert run["state"] == "partial"
-    assert run["reason"].startswith("1 file is new or changed since it was uploaded: InterOp/IndexMetricsOut.bin")
+    assert (run["state"], run["reason_id"]) == ("partial", "run.changed")
+    assert run["reason"].startswith("1 file ")
+    assert ": InterOp/IndexMetricsOut.bin" in run["reason"]
 
     assert scan().code == 0
 
@@ -306,7 +307,7 @@ def test_changes_can_be_ignored_and_are_reported_once(lab: Lab, server: S3Server
     first, second = scan(entry=entry), scan(entry=entry)
 
     assert (first.code, second.code) == (0, 0)
-    assert "1 file is new or changed since it was uploaded: late.txt, and not uploaded" in first.err
+    assert (first.error_ids, ": late.txt, " in first.err) == (["monitor.run-changed"], True), first.err
     assert second.err == ""
     assert len(server.requests) == requests
     (run,) = scan("--json", command="status", entry=entry).json["runs"]

@@ -19,7 +19,8 @@ def test_status_exits_with_1_and_says_why_after_a_failed_scan(lab: Lab, server: 
     assert (before.code, before.err) == (0, "")
     assert "no scan has finished yet" in before.out
     assert (scan.code, after.code, asked.json["exit_code"]) == (1, 1, 1)
-    assert after.err.startswith("s3sync: s3://no-such-bucket: no such bucket: s3://no-such-bucket")
+    assert after.err.startswith("s3sync: s3://no-such-bucket: ")
+    assert scan.error_ids == after.error_ids == ["s3.no-bucket"]
     assert time.strftime("last scan %Y-") in after.out
     assert ": failed" in after.out
     assert (asked.json["level"], asked.json["last_scan_ok"]) == ("bad", False)

@@ -80,11 +80,10 @@ def test_two_new_folders_of_one_name_are_both_held(place: Place, server: S3Serve
 
     result = place.scan()
 
-    assert result.code == 1
-    assert result.err.count("duplicate name") == 2
+    assert (result.code, result.error_ids) == (1, ["run.duplicate-name"] * 2)
     assert str(first) in result.err
     assert str(place.root / "b" / NAME) in result.err
-    assert "rename one of the folders" in result.err
+    assert "rename" in result.err
     assert stored(server) == {}
     assert place.states() == {f"a/{NAME}": "duplicate name", f"b/{NAME}": "duplicate name"}
     report = place.scan("--output", str(place.root / "page.html"), "--json", command="report")
@@ -97,9 +96,8 @@ def test_the_folder_that_was_uploaded_first_keeps_its_name(place: Place, server:
 
     for _ in range(2):
         result = place.scan()
-        assert result.code == 1
-        assert "duplicate name" in result.err
-        assert f"belong to {first}, which is still there" in result.err
+        assert (result.code, result.error_ids) == (1, ["run.duplicate-name"])
+        assert f" {first}, which is still there" in result.err
     assert stored(server) == tree(first)
     assert place.states() == {f"a/{NAME}": "uploaded", f"b/{NAME}": "duplicate name"}
 
@@ -177,7 +175,7 @@ def test_an_upload_by_hand_never_takes_another_folders_log(place: Place, server:
         result = place.upload(second, "--aws_command", place.aws, *words)
         assert result.code == 1
         assert len(result.err.splitlines()) == 1
-        assert "duplicate name" in result.err
+        assert result.error_ids == ["run.duplicate-name"]
         assert str(first) in result.err
         assert "another --remote_path" in result.err
     assert (stored(server), log_of(place)) == (before, log)
@@ -189,8 +187,8 @@ def test_another_hosts_run_of_that_name_in_s3_is_not_replaced(place: Place, serv
     server.put(BUCKET, f"{NAME}/RunInfo.xml", b"<another run/>")
     for _ in range(2):
         result = place.upload(first, "--aws_command", place.aws)
-        assert result.code == 1
-        assert "has another run of that name: RunInfo.xml has 14 bytes there and" in result.err
+        assert (result.code, result.error_ids) == (1, ["upload.other-run-in-s3"])
+        assert "RunInfo.xml has 14 bytes there" in result.err
     assert place.scan().code == 1
     assert stored(server) == {"RunInfo.xml": b"<another run/>"}
 
@@ -473,8 +471,8 @@ def test_a_run_whose_folder_is_gone_is_reported_until_it_is_back(place: Place, s
 
     for _ in range(2):
         result = place.scan()
-        assert result.code == 1
-        assert f"gone: 4 of 4 files proven, and its folder is gone: it was {first}" in result.err
+        assert (result.code, result.error_ids) == (1, ["run.folder-gone"])
+        assert ("4 of 4 files" in result.err, f" {first}" in result.err) == (True, True), result.err
         assert "s3sync forget" in result.err
     shown = place.scan(NAME, command="status")
     assert shown.code == 1
@@ -503,11 +501,11 @@ def test_a_moved_run_is_reported_until_it_is_uploaded_from_its_new_place(
 
 
 def test_a_run_that_is_gone_can_be_forgotten_and_no_other(place: Place, server: S3Server, first: Path) -> None:
-    assert place.scan(NAME, command="forget").code == 1
+    new = place.scan(NAME, command="forget")
     begin(place, first)
-    there = place.scan(NAME, command="forget")
-    assert there.code == 1
-    assert "only a run whose folder is gone can be" in there.err
+    begun = place.scan(NAME, command="forget")
+    for refused in (new, begun):
+        assert (refused.code, refused.error_ids) == (1, ["run.not-gone"])
     shutil.move(first, place.root / "away")
 
     result = place.scan(NAME, "--json", command="forget")
@@ -556,8 +554,8 @@ def test_a_begun_run_of_which_nobody_can_see_whether_it_is_gone_is_unreadable(
 
     result = place.scan()
 
-    assert result.code == 1
-    assert "unreadable: 4 of 4 files proven, and it is not known whether its folder is gone: " in result.err
+    assert (result.code, result.error_ids) == (1, ["run.folder-not-visible"])
+    assert "4 of 4 files" in result.err
     assert list(place.states().values()) == ["unreadable"]
     assert place.scan(command="status").code == 1
     assert place.scan(NAME, command="forget").code == 0
@@ -572,8 +570,7 @@ def test_a_missing_directory_is_one_problem_for_all_its_runs(place: Place, serve
     path.write_text(json.dumps({**log_of(place), "folder": [device + 1, inode, above + 1]}))
     shutil.rmtree(first.parent)
     result = place.scan()
-    assert result.code == 1
-    assert "no such folder" in result.err
+    assert (result.code, result.error_ids) == (1, ["monitor.directory-missing"])
     assert result.err.count("\n") == 1
 
 

@@ -92,9 +92,9 @@ def test_upload_refuses_an_incomplete_run_and_names_the_way_out(
 
     refused = lab.upload(run, "--aws_command", aws)
 
-    assert refused.code == 1
+    assert (refused.code, refused.error_ids) == (1, ["run.incomplete"])
     assert refused.err.count("\n") == 1
-    assert f"the run is not complete: {run} lane 1: all of read 2 missing, 1 file; the first is {LAST}" in refused.err
+    assert f"{run} lane 1: all of read 2 missing, 1 file; the first is {LAST}" in refused.err
     assert "--skip_check" in refused.err
     assert server.objects(BUCKET) == {}
     assert lab.upload(run, "--skip_check", "--aws_command", aws).code == 0
@@ -156,15 +156,15 @@ def test_cleanup_keeps_a_run_that_is_whole_nowhere(lab: Lab, server: S3Server, r
     without(run)
     assert lab.upload(run, "--skip_check", "--aws_command", aws).code == 0
 
-    def verdict(**keys: Any) -> tuple[str, str]:
+    def verdict(**keys: Any) -> tuple[str, str, str]:
         config = lab.config_for(run, aws_command=aws, **keys)
         words = ("cleanup", "--config", config, "--older_than", "0h", "--json")
         (row,) = json.loads(lab.run(*words).out)["runs"]
-        return row["verdict"], row["reason"]
+        return row["verdict"], row["reason_id"], row["reason"]
 
-    kept, reason = verdict()
-    assert kept == "kept"
-    assert reason.startswith("incomplete here and in S3: lane 1: all of read 2 missing, 1 file")
+    *kept, reason = verdict()
+    assert kept == ["kept", "cleanup.incomplete"]
+    assert "lane 1: all of read 2 missing, 1 file" in reason
     assert verdict(require_whole_runs=False)[0] == "may be deleted"
 
 

@@ -93,8 +93,8 @@ def test_who_stops_answering_gets_no_config(lab: Lab, home: Path, answer: str, c
 def test_without_a_terminal_what_is_missing_is_named(lab: Lab, tiny_run: Path, home: Path) -> None:
     result = lab.run("init", "--directory", str(tiny_run.parent), stdin=subprocess.DEVNULL)
 
-    assert (result.code, result.out) == (2, "")
-    assert result.err.startswith("s3sync: --bucket is not given, and there is no terminal to ask on")
+    assert (result.code, result.out, result.error_ids) == (2, "", ["usage.missing-argument"])
+    assert result.err.startswith("s3sync: --bucket ")
     assert list(home.iterdir()) == []
 
 

@@ -16,6 +16,7 @@ import pytest
 from s3sync.aws.destination import COMPLETION_OBJECT, Destination
 from s3sync.errors import EXIT_BUSY
 from s3sync.state.lease_files import LeaseFiles
+from tests.helpers.errors import error_ids
 from tests.helpers.lab import BUCKET, Lab, Result, kill_family, skip_or_fail, tree
 from tests.helpers.lease_text import theirs
 from tests.helpers.leases import LASTING, take, taken_over
@@ -73,8 +74,8 @@ def test_what_another_host_uploads_is_left_to_it_and_shown(lab: Lab, server: S3S
     assert (scan.code, scan.out, scan.err) == (0, "", "")
     assert (busy_scan.code, busy_scan.json["busy"], busy_scan.err) == (0, True, "")
     assert f"another scan is running: {by}" in (lab.log_dir / "s3_upload.log").read_text()
-    assert upload.code == EXIT_BUSY
-    assert f"is being uploaded already: {by}" in upload.err
+    assert (upload.code, upload.error_ids) == (EXIT_BUSY, ["lock.busy"])
+    assert by in upload.err
     assert status["uploading_now"] is True
     assert status["reason"] == f"being uploaded now on {os.uname().nodename}: 0 proven so far"
     assert server.counters["PutObject"] == 0
@@ -89,7 +90,7 @@ def test_an_upload_that_has_lost_its_lock_writes_nothing_more(lab: Lab, server: 
         taken_over(numbers)
         out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (EXIT_BUSY, "")
-    assert "s3sync: lost to sequencer-2: " in err
+    assert (error_ids(err), "sequencer-2" in err) == (["lock.taken-over"], True), err
     assert "Traceback" not in err
     assert tree(uploads) == before
     assert numbers.read(2) == theirs()
@@ -173,8 +174,8 @@ def test_two_hosts_never_upload_a_run_at_once_and_one_follows_the_other(
     followed = other.run("monitor", "--config", config)
 
     assert (scan.code, scan.out, scan.err) == (0, "", "")
-    assert upload.code == EXIT_BUSY
-    assert f"is being uploaded already: held by process {first.pid} on host-a since " in upload.err
+    assert (upload.code, upload.error_ids) == (EXIT_BUSY, ["lock.busy"])
+    assert f"held by process {first.pid} on host-a since " in upload.err
     assert status["reason"].startswith("being uploaded now on host-a: ")
     assert (followed.code, followed.out, followed.err) == (0, "", "")
     log = (lab.log_dir / "s3_upload.log").read_text()
@@ -207,7 +208,7 @@ def test_a_host_that_was_paused_finds_that_another_one_has_gone_on(
     assert second.code == 0
     assert "host-a holds " in second.err
     assert (first.returncode, out) == (EXIT_BUSY, "")
-    assert "s3sync: lost to host-b: " in err
+    assert (error_ids(err), "host-b" in err) == (["lock.taken-over"], True), err
     assert "Traceback" not in err
     assert tree(lab.log_dir / "uploads") == log
     assert {key: each.etag for key, each in server.objects(BUCKET).items()} == stored

@@ -14,6 +14,7 @@ import pytest
 
 from s3sync.config import load_config
 from s3sync.errors import ConfigError
+from tests.helpers.errors import error_ids, raises_error
 from tests.helpers.lab import BUCKET, FakeAws, Lab, tree
 from tests.helpers.own_files import leave_our_files
 from tests.helpers.s3server import S3Server
@@ -39,8 +40,8 @@ def test_no_work_folder_is_made_inside_the_run(
 
     result = lab.run(*words, "--aws_command", quick_aws(""), env={"TMPDIR": tmpdir.format(run=run, link=link)}, cwd=run)
 
-    assert result.code == 1
-    assert "whose files are uploaded (set TMPDIR to a folder outside of it)" in result.err
+    assert (result.code, result.error_ids) == (1, ["state.temp-dir-in-run"])
+    assert "TMPDIR" in result.err
     assert server.objects(BUCKET) == {}
 
 
@@ -58,8 +59,8 @@ def test_full_temporary_folders_do_not_lead_into_the_run(lab: Lab, run: Path, se
     argv = [sys.executable, "-c", FULL, *lab.words(run)]
     env = {**lab.env, "TMPDIR": "/full"}
     ended = subprocess.run(argv, cwd=run, env=env, capture_output=True, text=True, check=False)
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("s3sync: no folder for temporary files can be used: /full: ")
+    assert (ended.returncode, error_ids(ended.stderr)) == (1, ["state.no-temp-dir"])
+    assert " /full: " in ended.stderr
     assert server.objects(BUCKET) == {}
 
 
@@ -71,16 +72,17 @@ def test_a_log_directory_inside_the_run_is_refused(lab: Lab, run: Path, place: s
 
     result = lab.run("upload", "--local_path", str(run), "--bucket", BUCKET, "--log_dir", where, *more, cwd=run)
 
-    assert result.code == 2
+    assert (result.code, result.error_ids, result.err.count("\n")) == (2, ["usage.log-dir-inside-run"], 1)
     shown = where if where.startswith("/") else f"{run}/{where}"
-    why = f"{shown} is inside {run}, whose files are uploaded (give another --log_dir)"
-    assert result.err == f"s3sync: the log directory {why} [usage.log-dir-inside-run]\n"
+    for fact in (f" {shown} ", f" {run}, ", "--log_dir"):
+        assert fact in result.err
 
 
 def test_a_log_directory_inside_a_folder_that_is_no_run_is_refused_too(lab: Lab, run: Path) -> None:
     (run / "RunInfo.xml").unlink()
     words = ("upload", "--local_path", str(run), "--bucket", BUCKET, "--skip_check", "--log_dir", str(run / "log"))
-    assert lab.run(*words).code == 2
+    refused = lab.run(*words)
+    assert (refused.code, refused.error_ids) == (2, ["usage.log-dir-inside-run"])
     assert not (run / "log").exists()
 
 
@@ -93,8 +95,8 @@ def test_files_with_keys_inside_the_run_are_not_uploaded(lab: Lab, run: Path, se
 
     result = lab.upload(run, env=env)
 
-    assert result.code == 1
-    assert f"is inside the run {run}, so its secrets would be uploaded" in result.err
+    assert (result.code, result.error_ids) == (1, ["run.secrets-inside"])
+    assert f" {run}, " in result.err
     assert server.objects(BUCKET) == {}
 
 
@@ -104,16 +106,12 @@ def test_the_monitor_writes_nothing_into_a_watched_folder(lab: Lab, run: Path, k
     (lab.root / "link").symlink_to(run.parent)
     where = place.format(watched=run.parent, run=run, link=lab.root / "link")
     config = lab.config_for(run, None, **{key: where})
-    with pytest.raises(ConfigError) as caught:
+    with raises_error(ConfigError, "config.folder-in-run", f"{config}:1:", f" {key}: {where} "):
         load_config(Path(config), {"TMPDIR": str(lab.tmp)})
-    line = str(caught.value)
-    assert line.startswith(f"{config}:1:")
-    assert f"{key}: {where} is inside " in line
-    assert line.endswith(", whose files are uploaded (give a folder outside of it)")
 
 
 def test_the_monitor_has_no_temporary_files_in_a_watched_folder(lab: Lab, run: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^environment: temporary files: .* \(set TMPDIR"):
+    with raises_error(ConfigError, "config.temporary-folder-in-run", "environment: ", "TMPDIR"):
         load_config(Path(lab.config_for(run)), {"TMPDIR": str(run.parent / "tmp")})
 
 
@@ -121,15 +119,14 @@ def test_a_config_inside_a_run_is_refused(lab: Lab, run: Path) -> None:
     inside = run / "s3sync.json"
     inside.write_text(Path(lab.config_for(run)).read_text())
     inside.chmod(0o600)
-    with pytest.raises(ConfigError, match=f"is inside the run {run}, and would be uploaded with it"):
+    with raises_error(ConfigError, "config.file-in-run", f" {run}, "):
         load_config(inside, {"TMPDIR": str(lab.tmp)})
 
 
 def test_a_report_is_not_written_into_a_watched_folder(lab: Lab, run: Path) -> None:
     before = tree(run.parent)
     result = lab.run("report", "--config", lab.config_for(run), "--output", str(run / "page"))
-    assert result.code == 2
-    assert "whose files are uploaded (give another folder)" in result.err
+    assert (result.code, result.error_ids) == (2, ["usage.output-in-run"])
     assert tree(run.parent) == before
 
 
@@ -137,8 +134,7 @@ def test_a_manifest_is_not_written_into_any_run(lab: Lab, run: Path) -> None:
     other = run.with_name("261124_A01234_0008_BHFAULTDRX7")
     shutil.copytree(run, other)
     result = lab.run("verify", str(run), "--bucket", BUCKET, "--manifest", str(other / "Data" / "files.tsv"))
-    assert result.code == 2
-    assert "(give a place outside the run folder)" in result.err
+    assert (result.code, result.error_ids) == (2, ["usage.manifest-inside-run"])
 
 
 def test_an_upload_leaves_them_out_and_says_where_to_read_about_it(

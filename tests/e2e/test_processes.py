@@ -12,6 +12,7 @@ import pytest
 from s3sync import files
 from s3sync.errors import EXIT_BUSY, BusyError
 from s3sync.state import lock
+from tests.helpers.errors import raises_error
 from tests.helpers.unprivileged import REPOSITORY, run_python, run_unprivileged
 
 AFFINITY = len(os.sched_getaffinity(0))
@@ -56,7 +57,7 @@ def is_free(path: Path) -> bool:
 def test_busy_error_names_the_holder(lock_path: Path) -> None:
     with start_holder(lock_path) as holder:
         with (
-            pytest.raises(BusyError) as caught,
+            raises_error(BusyError, "lock.busy") as caught,
             lock.hold(lock_path, "RUN to s3://lab-runs/RUN/ is being uploaded already"),
         ):
             pass
@@ -84,7 +85,7 @@ def test_a_child_keeps_the_lock_that_it_inherited(lock_path: Path) -> None:
         )
     with child:
         assert not is_free(lock_path)
-        with pytest.raises(BusyError, match="or by an aws process it started"), lock.hold(lock_path, "RUN"):
+        with raises_error(BusyError, "lock.busy", "an aws process"), lock.hold(lock_path, "RUN"):
             pass
         child.communicate()
     assert is_free(lock_path)

@@ -10,6 +10,7 @@ import pytest
 from s3sync.aws.destination import parse_destination
 from s3sync.config import load_config
 from s3sync.errors import ConfigError, UsageError
+from tests.helpers.errors import raises_error
 
 REMOTE_PATHS = [
     ("s3://lab-runs/x", "takes only the path, not a URL (give /x here, and lab-runs as --bucket): s3://lab-runs/x"),
@@ -33,7 +34,7 @@ REMOTE_PATHS = [
 
 @pytest.mark.parametrize(("path", "why"), REMOTE_PATHS)
 def test_a_remote_path_that_is_no_path_in_the_bucket_is_refused(path: str, why: str) -> None:
-    with pytest.raises(UsageError) as raised:
+    with raises_error(UsageError, "usage.bad-remote-path") as raised:
         parse_destination("lab-runs", path)
     assert str(raised.value).startswith(f"--remote-path {why}")
     assert str(raised.value).isprintable()
@@ -44,7 +45,7 @@ def test_a_remote_path_of_the_config_is_refused_in_its_own_words(tmp_path: Path,
     entry = {"monitored_directories": [str(tmp_path)], "bucket": "lab-runs", "remote_path": path}
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"monitor": [entry]}))
-    with pytest.raises(ConfigError) as raised:
+    with raises_error(ConfigError, "config.bad-destination") as raised:
         load_config(config, {})
     assert f"remote_path {why.replace('--', '')}" in str(raised.value)
     assert "--" not in str(raised.value)

@@ -257,8 +257,7 @@ def test_what_aws_prints_of_credentials_is_redacted(lab: Lab, folder: Path, fake
     result = lab.upload(folder, "--skip_check", "--aws_command", fake_aws(TALKATIVE))
 
     log = lab.log(folder)
-    assert result.code == 1
-    assert "access denied" in result.err
+    assert (result.code, result.error_ids) == (1, ["s3.access-denied"])
     assert all("[redacted]" in reason for reason in log["failed_reasons"].values())
     assert len(log["failed_reasons"]) == 4
     assert "[redacted]" in log["aws"]

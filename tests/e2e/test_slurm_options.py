@@ -51,19 +51,19 @@ def test_an_upload_asks_for_what_its_words_say(lab: Lab, tiny_run: Path, fake_sl
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "error_id", "facts"),
     [
-        (["--nodes", "2"], "--nodes requires --executor slurm (add that) [usage.requires-other]"),
-        (["--sbatch_options", ""], "--sbatch-options requires --executor slurm (add that) [usage.requires-other]"),
-        (
-            ["--executor", "slurm", "--sbatch_options=--wrap=ls"],
-            "s3sync sets this sbatch option itself: --wrap=ls (leave it out) [usage.reserved-sbatch-option]",
-        ),
+        (["--nodes", "2"], "usage.requires-other", ["--nodes", "--executor slurm"]),
+        (["--sbatch_options", ""], "usage.requires-other", ["--sbatch-options", "--executor slurm"]),
+        (["--executor", "slurm", "--sbatch_options=--wrap=ls"], "usage.reserved-sbatch-option", ["--wrap=ls"]),
     ],
 )
-def test_options_that_are_ignored_are_refused(lab: Lab, tiny_run: Path, words: list[str], says: str) -> None:
+def test_options_that_are_ignored_are_refused(
+    lab: Lab, tiny_run: Path, words: list[str], error_id: str, facts: list[str]
+) -> None:
     result = lab.upload(tiny_run, *words)
-    assert (result.code, result.out, result.err) == (2, "", f"s3sync: {says}\n")
+    assert (result.code, result.out, result.error_ids) == (2, "", [error_id])
+    assert (result.err.count("\n"), [fact in result.err for fact in facts]) == (1, [True] * len(facts)), result.err
 
 
 def test_no_webhook_travels_with_a_job(lab: Lab, tiny_run: Path, fake_slurm: FakeSlurm, tmp_path: Path) -> None:

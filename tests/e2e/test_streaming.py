@@ -240,8 +240,9 @@ def test_a_file_that_fails_is_reported_and_tried_again_by_the_next_scan(
 def test_a_run_without_a_samplesheet_waits_for_it(lab: Lab, server: S3Server, growing: Path, scan: Scan) -> None:
     assert scan(sample_regex="^CEN").code == 0
     assert server.requests == []
-    assert status(lab, growing)["state"] == "sequencing"
-    assert "not streamed yet: no file of the run itself is named like SampleSheet.csv" in status(lab, growing)["reason"]
+    row = status(lab, growing)
+    assert (row["state"], row["reason_id"]) == ("sequencing", "run.not-streamed-yet")
+    assert "SampleSheet.csv" in row["reason"]
     (growing / "SampleSheet.csv").write_text(SHEET.format(name="CEN-1"))
     assert scan(sample_regex="^CEN").code == 0
     assert keys_of(server, growing) == {"Data/first.cbcl", "Data/second.cbcl"}

@@ -181,8 +181,7 @@ def test_excludes(lab: Lab, server: S3Server, small_run: Path) -> None:
 def test_excluding_everything_is_refused(lab: Lab, server: S3Server, small_run: Path) -> None:
     result = lab.upload(small_run, "--exclude_patterns", ".")
 
-    assert (result.code, result.out) == (1, "")
-    assert "nothing to upload" in result.err
+    assert (result.code, result.out, result.error_ids) == (1, "", ["run.no-files"])
     assert not lab.log_path(small_run).exists()
 
 

@@ -216,8 +216,11 @@ def test_errors_are_one_line(lab: Lab, server: S3Server, stored: Path) -> None:
     usage = lab.run("verify", str(stored))
 
     assert (missing.code, bucket.code, usage.code) == (1, 1, 2)
-    assert missing.err.startswith("s3sync: no such folder: ")
-    assert bucket.err.startswith("s3sync: no such bucket: s3://no-such-bucket")
+    assert missing.error_ids == ["run.not-found"]
+    assert bucket.error_ids == ["s3.no-bucket"]
+    assert usage.error_ids == ["usage.no-bucket"]
+    assert f" {stored}/nowhere " in missing.err
+    assert " s3://no-such-bucket " in bucket.err
 
 
 def test_a_signal_ends_it(lab: Lab, server: S3Server, stored: Path) -> None:
@@ -325,9 +328,9 @@ def test_a_place_where_no_manifest_can_be_is_found_out_before_the_work(lab: Lab,
     too_long = verify(lab, few, "--manifest", str(lab.root / ("m" * 253)))
 
     assert (inside.code, nowhere.code, too_long.code) == (2, 2, 1)
-    assert inside.err.startswith(f"s3sync: --manifest would be one more file of the run: {few}/m.tsv (")
-    assert nowhere.json["error"].startswith("no such folder for --manifest: ")
-    assert too_long.err.startswith("s3sync: cannot write ")
+    assert (inside.error_ids, f" {few}/m.tsv (" in inside.err) == (["usage.manifest-inside-run"], True), inside.err
+    assert nowhere.json["error_id"] == "usage.no-manifest-folder"
+    assert too_long.error_ids == ["state.manifest-unwritable"]
     assert server.requests == []
     assert sorted(tree(few)) == [*"abcdef"]
 
@@ -389,10 +392,10 @@ def test_a_folder_that_is_no_run_is_refused_before_it_is_read(
 
     result = lab.run("verify", folder, "--bucket", BUCKET)
 
-    said = (
-        f"no RunInfo.xml in {folder}: not a run folder ({advice.format(run=tiny_run)}; --skip_check compares this one"
-    )
-    assert (result.code, result.out, result.err) == (1, "", f"s3sync: {said} as it is) [verify.not-a-run]\n")
+    assert (result.code, result.out, result.error_ids) == (1, "", ["verify.not-a-run"])
+    for fact in (f" {folder}: ", advice.format(run=tiny_run), "--skip_check"):
+        assert fact in result.err
+    assert result.err.count("\n") == 1
     assert server.requests == []
 
 
