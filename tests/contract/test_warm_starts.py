@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import resource
@@ -48,6 +49,24 @@ def connect(lab: Lab, name: str, *, warm: bool = True, stop: StopRequest | None 
 
 def forks(aws: AwsCli) -> bool:
     return aws._starts_warm()
+
+
+def children_of(lab: Lab) -> list[psutil.Process]:
+    """Return the child processes that have something to do with a lab, or ended without being waited for.
+
+    Who forks adopts orphans, so this process may have adopted those of other tests.
+    """
+    return [child for child in psutil.Process().children() if _is_ended(child) or _is_of(lab, child)]
+
+
+def _is_ended(process: psutil.Process) -> bool:
+    return process.name() == "aws" and process.status() == psutil.STATUS_ZOMBIE
+
+
+def _is_of(lab: Lab, process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return str(lab.root) in process.environ().get("AWS_CONFIG_FILE", "")
+    return False
 
 
 def test_forks_print_and_exit_as_processes_do(lab: Lab, server: S3Server) -> None:
@@ -97,9 +116,9 @@ def test_many_threads_get_their_own_output(lab: Lab, server: S3Server) -> None:
         argvs = [head_object_argv(BucketRef(BUCKET), f"run/{number}") for number in range(6)]
         results = list(pool.map(aws.run, argvs))
     assert [client.parse_json(result)[0] for result in results] == list(range(6))
-    assert psutil.Process().children() == [psutil.Process(aws._warm_starts._process.pid)]  # type: ignore[union-attr]
+    assert children_of(lab) == [psutil.Process(aws._warm_starts._process.pid)]  # type: ignore[union-attr]
     aws.close()
-    assert psutil.Process().children() == []
+    assert children_of(lab) == []
 
 
 def test_forks_are_listed_with_their_own_options(lab: Lab, server: S3Server) -> None:
@@ -163,7 +182,7 @@ def test_a_stop_interrupts_a_fork(lab: Lab, server: S3Server) -> None:
         with pytest.raises(InterruptedBySignal):
             command.result()
     aws.close()
-    assert psutil.Process().children() == []
+    assert children_of(lab) == []
 
 
 def test_without_the_process_that_forks_commands_are_started_as_usual(lab: Lab) -> None:
@@ -189,7 +208,7 @@ def test_a_command_whose_answer_is_lost_runs_once(lab: Lab, server: S3Server, mo
 
     monkeypatch.setattr(fork_server, "receive", lose)
     assert aws.run(LIST).succeeded
-    psutil.wait_procs(psutil.Process().children(), timeout=60)  # what was forked, too
+    psutil.wait_procs(children_of(lab), timeout=60)  # what was forked, too
     assert not forks(aws)
     assert len([request for request in server.requests if request.method == "GET"]) == 1
     aws.close()

@@ -241,7 +241,7 @@ def test_a_process_that_starts_after_all_were_ended_is_ended_too(tmp_path: Path,
 class Told:
     """A transfer, a reader and a crowd of one that say what a test wants."""
 
-    size = max_size = expected_size = 1
+    size = usual_size = max_size = expected_size = 1
     file_cost = FILE_COST
     uploaded = 0
     pace = BatchPace(is_bounded=False)
