@@ -10,7 +10,7 @@ from pathlib import Path
 
 from s3sync.aws.destination import FROM_ENVIRONMENT, Profile
 from s3sync.config import Config
-from s3sync.errors import BusyError, S3SyncError, StoppedError, explain_machine
+from s3sync.errors import BusyError, S3SyncError, StateError, StoppedError, explain_machine
 from s3sync.monitor.problems import Problem
 from s3sync.monitor.scan_result import ScanResult
 from s3sync.monitor.uploads import ScanContext
@@ -30,18 +30,22 @@ def continue_pending(context: ScanContext, result: ScanResult) -> None:
     for store, pending in thaw_log.list_stores(context.config.log_dir):
         if not pending.requested or not _may_be_thawed(pending, time.time()):
             continue
-        try:
-            found = _recent_problem(store, pending)
-            if found is None:
-                found = _continue(context, pending)
+        found = _recent_problem(store, pending)
+        if found is None:
+            try:
+                found = list(_problems_of_restore(context, pending))
+            except BusyError as error:
+                LOG.info("%s", error)
+                continue
+            except StoppedError:
+                raise
+            except Exception as error:  # whatever it is, the scan has uploads to report
+                found = [Problem.of(_key(pending), _named(error, _key(pending)), "other")]
+            try:
                 store.note_try({"id": found[0].id, "text": found[0].text} if found else {})
-            result.problems += found
-        except BusyError as error:
-            LOG.info("%s", error)
-        except StoppedError:
-            raise
-        except Exception as error:  # whatever it is, the scan has uploads to report
-            result.problems.append(Problem.of(_key(pending), _named(error, _key(pending)), "other"))
+            except StateError as error:
+                found.append(Problem.of(_key(pending), error, "other"))
+        result.problems += found
 
 
 def _named(error: Exception, key: str) -> S3SyncError:
@@ -63,15 +67,6 @@ def _recent_problem(store: ThawStore, pending: ThawLog) -> list[Problem] | None:
         return None
     text, name = (tried[1].get(key, "") for key in ("text", "id"))
     return [Problem(_key(pending), text, "other", id=name)] if text else []
-
-
-def _continue(context: ScanContext, pending: ThawLog) -> list[Problem]:
-    try:
-        return list(_problems_of_restore(context, pending))
-    except (BusyError, StoppedError):
-        raise
-    except S3SyncError as error:
-        return [Problem.of(_key(pending), error, "other")]
 
 
 def _problems_of_restore(context: ScanContext, pending: ThawLog) -> Iterator[Problem]:

@@ -24,18 +24,19 @@ from s3sync.state import thaw_log
     ],
 )
 def test_whatever_goes_wrong_with_a_restore_the_scan_reports_its_uploads(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, id_: str
+    monkeypatch: pytest.MonkeyPatch, error: Exception, id_: str, tmp_path: Path
 ) -> None:
     pending = [SimpleNamespace(run_id=name, requested=True, requested_at="", ready_at="") for name in ("A", "B")]
+    stores = [(thaw_log.ThawStore(tmp_path, restore.run_id), restore) for restore in pending]
     tried: list[str] = []
 
-    def fail(_context: object, _result: object, restore: Any) -> None:
+    def fail(_context: object, restore: Any) -> None:
         tried.append(restore.run_id)
         raise error
 
-    monkeypatch.setattr(thaw_log, "list_pending", lambda _log_dir: pending)
-    monkeypatch.setattr(restores, "_continue", fail)
+    monkeypatch.setattr(thaw_log, "list_stores", lambda _log_dir: stores)
+    monkeypatch.setattr(restores, "_problems_of_restore", fail)
     result = ScanResult()
-    restores.continue_pending(cast(Any, SimpleNamespace(config=SimpleNamespace(log_dir=Path("/nowhere")))), result)
+    restores.continue_pending(cast(Any, SimpleNamespace(config=SimpleNamespace(log_dir=tmp_path))), result)
     assert tried == ["A", "B"]
     assert [(problem.key, problem.id) for problem in result.problems] == [("restore of A", id_), ("restore of B", id_)]
