@@ -123,17 +123,6 @@ def run_captured(argv: Sequence[str], environ: Mapping[str, str], seconds: float
     return CompletedCommand(process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
 
 
-def read_first_line(argv: Sequence[str], environ: Mapping[str, str], seconds: float) -> str:
-    """Return the first line that a short command prints; empty if it fails or takes longer than `seconds`."""
-    try:
-        done = subprocess.run(
-            argv, env=dict(environ), stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return os.fsdecode(done.stdout.partition(b"\n")[0].strip())
-
-
 def explain_start_failure(path: str, error: OSError | ValueError) -> tuple[str, str]:
     """Return why a program could not be started, and what to do if that is not the program's own fault.
 
