@@ -186,3 +186,11 @@ def quick_aws(tmp_path: Path) -> FakeAws:
         return write_quick_aws(tmp_path / "quick" / "aws", code)
 
     return make
+
+
+@pytest.fixture
+def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This Python's path, in a folder without an `aws`."""
+    path = tmp_path / "venv" / "bin" / "python"
+    monkeypatch.setattr(sys, "executable", str(path))
+    return path

@@ -28,23 +28,9 @@ from s3sync.signals import StopRequest
 from tests.helpers.errors import raises_error
 from tests.helpers.lab import AWS_V1
 from tests.helpers.observers import Observer
+from tests.helpers.programs import program
 
 pytestmark = pytest.mark.real_aws
-
-
-def program(path: Path, text: str = "#!/bin/sh\n") -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
-    return str(path)
-
-
-@pytest.fixture
-def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """This Python's path, in a folder without an `aws`."""
-    path = tmp_path / "venv" / "bin" / "python"
-    monkeypatch.setattr(sys, "executable", str(path))
-    return path
 
 
 @pytest.mark.parametrize(

@@ -10,21 +10,7 @@ import pytest
 from s3sync.aws.installation import find_aws, packaged_version
 from s3sync.errors import AwsError
 from tests.helpers.errors import raises_error
-
-
-def program(path: Path, text: str = "#!/bin/sh\n") -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
-    return str(path)
-
-
-@pytest.fixture
-def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """This Python's path, in a folder without an `aws`."""
-    path = tmp_path / "venv" / "bin" / "python"
-    monkeypatch.setattr(sys, "executable", str(path))
-    return path
+from tests.helpers.programs import program
 
 
 def test_the_given_one_comes_first(tmp_path: Path, python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
