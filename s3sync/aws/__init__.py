@@ -13,6 +13,7 @@ from s3sync.aws import (
     receipts,
     settings,
     thaw,
+    way_back,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "receipts",
     "settings",
     "thaw",
+    "way_back",
 ]

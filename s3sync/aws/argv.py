@@ -85,7 +85,10 @@ def thaw_state_argv(bucket: BucketRef, key: str) -> tuple[str, ...]:
 
 
 def thaw_object_argv(bucket: BucketRef, key: str, tier: str, days: int | None) -> tuple[str, ...]:
-    """Request that an object is thawed, for this number of days; None for the archive tiers of INTELLIGENT_TIERING."""
+    """Request that an object is thawed, for this number of days; None for the archive tiers of INTELLIGENT_TIERING.
+
+    S3 rejects days there, and a request for another class without them.
+    """
     parameters = {**({"Days": days} if days else {}), "GlacierJobParameters": {"Tier": tier}}
     what = (*_bucket_options(bucket), f"--key={key}", f"--restore-request={json.dumps(parameters)}")
     return ("s3api", "restore-object", *what, _CONNECT_TIMEOUT)
@@ -94,6 +97,12 @@ def thaw_object_argv(bucket: BucketRef, key: str, tier: str, days: int | None) -
 def read_object_argv(bucket: BucketRef, key: str) -> tuple[str, ...]:
     """Print all bytes of an object."""
     return ("s3", "cp", f"s3://{bucket.name}/{key}", "-", "--no-progress", _CONNECT_TIMEOUT)
+
+
+def read_byte_argv(bucket: BucketRef, key: str) -> tuple[str, ...]:
+    """Read the first byte of an object, and throw it away."""
+    what = (*_bucket_options(bucket), f"--key={key}", "--range=bytes=0-0", "/dev/null")
+    return ("s3api", "get-object", *what, _JSON, _CONNECT_TIMEOUT)
 
 
 def head_bucket_argv(bucket: BucketRef) -> tuple[str, ...]:

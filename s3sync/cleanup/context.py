@@ -18,10 +18,14 @@ DisplayMaker: TypeAlias = Callable[[], progress.Display]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanupContext:
-    """The config, the least age of a run in seconds, and how to run, stop and show what is verified."""
+    """The config, the least age of a run in seconds, and how to run, stop and show what is verified.
+
+    With `require_restorable` a run is kept if it could not be restored.
+    """
 
     config: Config
     older_than: float
+    require_restorable: bool = True
     environ: Mapping[str, str]
     stop: StopRequest
     make_display: DisplayMaker

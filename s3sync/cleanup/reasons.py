@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from s3sync import invocation
+from s3sync.aws.way_back import Obstacle
 from s3sync.cleanup.record import Record
 from s3sync.text import pluralize, printable
 from s3sync.transfer import verify
 
 _ANALYSIS = "Analysis/"
+_OR_ANYWAY = ", or set `require_restorable_runs: false`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +27,15 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What was found at one destination, and the record of an interrupted cleanup of the run, if there is one."""
+    """What was found at one destination, and the record of an interrupted cleanup of the run, if there is one.
+
+    `obstacles` are why some of its objects could not be restored.
+    """
 
     found: verify.Verification
     record: Record | None
     log_dir: Path
+    obstacles: Sequence[Obstacle] = ()
 
     @property
     def url(self) -> str:
@@ -50,11 +56,13 @@ class Case:
 Rule: TypeAlias = Callable[[Case], "Reason | None"]
 
 
-def reasons_to_keep(found: verify.Verification, record: Record | None, log_dir: Path) -> list[Reason]:
+def reasons_to_keep(
+    found: verify.Verification, record: Record | None, log_dir: Path, obstacles: Sequence[Obstacle] = ()
+) -> list[Reason]:
     """Return why what was found at a destination keeps the run here, the most important reason first; empty if nothing
     does.
     """
-    case = Case(found=found, record=record, log_dir=log_dir)
+    case = Case(found=found, record=record, log_dir=log_dir, obstacles=obstacles)
     return [reason for rule in RULES if (reason := rule(case))]
 
 
@@ -108,6 +116,24 @@ def nothing_verified(case: Case) -> Reason | None:
     return None if case.found.proven else Reason(id="cleanup.nothing-in-s3", text=f"nothing of it is in {case.where}")
 
 
+def not_readable(case: Case) -> Reason | None:
+    """Keep a run that could not be restored, since these credentials cannot read its objects."""
+    unreadable = {each.path: each.reason for each in case.obstacles if not each.is_frozen}
+    if not unreadable:
+        return None
+    text = f"{_describe(f'that could not be restored from {case.where}', unreadable)}; they need s3:GetObject there"
+    return Reason(id="cleanup.not-readable", text=f"{text}{_OR_ANYWAY}")
+
+
+def not_thawable(case: Case) -> Reason | None:
+    """Keep a run that could not be restored, since these credentials may not thaw its frozen objects."""
+    frozen = {each.path: each.reason for each in case.obstacles if each.is_frozen}
+    if not frozen:
+        return None
+    text = f"{_describe(f'frozen in {case.where} that could not be thawed', frozen)}; they need s3:RestoreObject there"
+    return Reason(id="cleanup.not-thawable", text=f"{text}{_OR_ANYWAY}")
+
+
 RULES: tuple[Rule, ...] = (
     not_listed,
     differs,
@@ -115,6 +141,8 @@ RULES: tuple[Rule, ...] = (
     changed_since_deleted,
     only_in_s3,
     nothing_verified,
+    not_readable,
+    not_thawable,
 )
 
 

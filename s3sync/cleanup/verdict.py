@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from s3sync.aws.way_back import Obstacle
 from s3sync.cleanup import delete
 from s3sync.cleanup import record as cleanup_record
 from s3sync.cleanup.candidates import CleanupCandidate, mounted_in, record_of
@@ -20,6 +21,7 @@ from s3sync.text import printable
 from s3sync.transfer import verify
 
 Compare: TypeAlias = Callable[[RunStatus], verify.Verification]
+FindObstacles: TypeAlias = Callable[[RunStatus, verify.Verification], Sequence[Obstacle]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +52,12 @@ class Verdict:
     verified: VerifiedFiles
 
 
-def decide(candidate: CleanupCandidate, config: Config, compare: Compare) -> Verdict:
+def decide(
+    candidate: CleanupCandidate, config: Config, compare: Compare, find_obstacles: FindObstacles
+) -> Verdict:
     """Compare a run with each destination, and return whether it may be deleted; raises S3SyncError.
 
-    The caller holds the locks of the run at all of its destinations.
+    `find_obstacles` says why it could not be restored. The caller holds the locks of the run at all of its destinations.
     """
     path = cleanup_record.path_for(config.log_dir, candidate.folder)
     verdict = Verdict(
@@ -67,7 +71,11 @@ def decide(candidate: CleanupCandidate, config: Config, compare: Compare) -> Ver
     found: list[verify.Verification] = []
     for run in candidate.uploaded:
         found.append(compare(run))
-        if reasons := reasons_to_keep(found[-1], verdict.record, config.log_dir):
+        reasons = reasons_to_keep(found[-1], verdict.record, config.log_dir)
+        if not reasons:
+            obstacles = find_obstacles(run, found[-1])
+            reasons = reasons_to_keep(found[-1], verdict.record, config.log_dir, obstacles)
+        if reasons:
             return replace(verdict, keep=reasons[0], verified=_so_far(found))
     keep, verified = combine_verifications(candidate, found)
     keep = keep or (None if verdict.record else _incomplete(candidate, config)) or mounted_in(candidate.folder)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from s3sync.aws.way_back import Obstacle
 from s3sync.cleanup import delete as cleanup_delete
 from s3sync.cleanup import record as cleanup_record
 from s3sync.cleanup import verdict as cleanup_verdict
@@ -32,7 +33,7 @@ from s3sync.cleanup.verdict import Verdict, VerifiedFiles
 from s3sync.errors import AwsError, BusyError, S3SyncError, StateError, StoppedError
 from s3sync.inventory import RunStatus, request_for
 from s3sync.text import human_bytes, now_iso, pluralize, printable
-from s3sync.transfer import verify
+from s3sync.transfer import restorable, verify
 
 LOG = logging.getLogger(__name__)
 
@@ -80,14 +81,14 @@ class Cleaner:
 
     def _check(self, candidate: CleanupCandidate) -> RunResult:
         with self._locked(candidate):
-            verdict = cleanup_verdict.decide(candidate, self._config, self._compare)
+            verdict = cleanup_verdict.decide(candidate, self._config, self._compare, self._find_obstacles)
         if verdict.keep:
             return kept_result(candidate, verdict.keep, verdict.verified)
         return replace(checked_result(candidate, verdict.verified), outcome="may be deleted")
 
     def _delete(self, candidate: CleanupCandidate) -> RunResult:
         with self._locked(candidate) as check_locks:
-            verdict = cleanup_verdict.decide(candidate, self._config, self._compare)
+            verdict = cleanup_verdict.decide(candidate, self._config, self._compare, self._find_obstacles)
             check_locks()
             if verdict.keep:
                 return kept_result(candidate, verdict.keep, verdict.verified)
@@ -120,6 +121,17 @@ class Cleaner:
         except AwsError as error:
             self._unreachable[run.entry.bucket] = error
             raise
+
+    def _find_obstacles(self, run: RunStatus, found: verify.Verification) -> Sequence[Obstacle]:
+        """Return why a run could not be restored, unless that does not matter; raises S3SyncError."""
+        context = self._context
+        if not context.require_restorable:
+            return ()
+        request = request_for(run, self._config)
+        with context.make_display() as display:
+            return restorable.find_obstacles(
+                request, found.run, found.remote or {}, context.environ, context.stop, display
+            )
 
     def _delete_verified(self, candidate: CleanupCandidate, verdict: Verdict) -> RunResult:
         path = cleanup_record.path_for(self._config.log_dir, candidate.folder)

@@ -42,6 +42,9 @@ examples:
 """
 
 
+_RESTORABLE = ("may be deleted", "deleted", "partly deleted")
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument("run", nargs="*", metavar="RUN", help="only these runs")
@@ -57,6 +60,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--delete", action="store_true", help="delete what is identical in S3 now; asks first")
     add("--yes", action="store_true", help="do not ask")
+    add(
+        "--skip-restore-check",
+        "--skip_restore_check",
+        action="store_true",
+        help="do not ask S3 whether the run could be restored (as `require_restorable_runs: false`)",
+    )
     options.add_json(parser)
 
 
@@ -79,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
         context = CleanupContext(
             config=config,
             older_than=args.older_than,
+            require_restorable=config.require_restorable_runs and not args.skip_restore_check,
             environ=os.environ,
             stop=stop,
             make_display=lambda: progress.display_for(sys.stderr),
@@ -168,7 +178,7 @@ def totals(done: CleanupResult, log_dir: Path, *, delete: bool) -> list[str]:
     return [
         *rests,
         f"{_sum(touched)} deleted; the records are in {printable(str(log_dir / 'cleanups'))}",
-        f"to get one back: `{_restore_command(touched[0], log_dir)}`",
+        *(f"to get it back: `{_restore_command(result, log_dir)}`" for result in touched),
     ]
 
 
@@ -219,7 +229,7 @@ def _run_json(result: RunResult, log_dir: Path) -> dict[str, Any]:
         "stays": [printable(path) for path in result.kept],
         "left": {printable(path): why for path, why in result.not_deleted.items()},
         "record": printable(str(result.record)) if result.record else None,
-        "restore": _restore_command(result, log_dir) if result.outcome in ("deleted", "partly deleted") else None,
+        "restore": _restore_command(result, log_dir) if result.outcome in _RESTORABLE else None,
         "destinations": [
             {"url": printable(run.url), "state": run.state, "reason": run.reason, "log": printable(str(run.log_path))}
             for run in candidate.runs

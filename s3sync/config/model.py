@@ -164,6 +164,11 @@ class Config(Model):
         description="Upload only runs that have all base calls that their RunInfo.xml announces; false: the completion "
         "marker is enough.",
     )
+    require_restorable_runs: StrictBool = Field(
+        default=True,
+        description="`cleanup` keeps a run if its objects cannot be read with these credentials, or are frozen and may "
+        "not be thawed.",
+    )
     recheck_days: Number = Field(
         default=7,
         ge=0,

@@ -105,6 +105,7 @@ class Dialect:
     - `lists`: how ListObjectsV2 is answered: as S3 does; as version 1 (no token for the next page, no start-after); not
     - `start_after`, `url_encoding`: whether that parameter is known to the listing; if not, it is ignored
     - `uploads_by_key`: multipart uploads are listed for an exact key alone, as MinIO does
+    - `lists_restores`: whether a listing says which objects are thawed, if it is asked to
     - `required_acl`: what `x-amz-acl` has to be, as a policy of the bucket may demand
     """
 
@@ -116,6 +117,7 @@ class Dialect:
     start_after: bool = True
     url_encoding: bool = True
     uploads_by_key: bool = False
+    lists_restores: bool = True
     required_acl: str = ""
 
     def check(self, call: _Call) -> None:
@@ -579,8 +581,12 @@ class _Store:
             raise _S3Error(404, "NoSuchKey", "The specified key does not exist.")
         storage_class = stored.headers.get("x-amz-storage-class", "STANDARD")
         wants_days = b"<Days>" in (call.payload.body() or b"")
-        if storage_class not in _FROZEN_CLASSES or wants_days == (storage_class == "INTELLIGENT_TIERING"):
+        if storage_class not in _FROZEN_CLASSES:
             raise _S3Error(403, "InvalidObjectState", "Restore is not allowed for the object's current storage class")
+        if wants_days and storage_class == "INTELLIGENT_TIERING":
+            raise _S3Error(400, "InvalidArgument", "INTELLIGENT_TIERING objects are not subject to restore expiry.")
+        if not wants_days and storage_class != "INTELLIGENT_TIERING":
+            raise _S3Error(400, "MalformedXML", "The XML you provided was not well-formed")
         state = stored.headers.get(_RESTORE, "")
         if "true" in state:
             raise _S3Error(409, "RestoreAlreadyInProgress", "Object restore is already in progress")
@@ -606,7 +612,9 @@ class _Store:
         inner = _tag("MaxKeys", str(limit)) + _tag("KeyCount", str(len(page)))
         if truncated and self.dialect.lists == "v2":
             inner += _tag("NextContinuationToken", base64.urlsafe_b64encode(page[-1].encode()).decode())
-        inner += "".join(_list_entry(encode(key), bucket.objects[key]) for key in page)
+        with_restores = "RestoreStatus" in call.headers.get("x-amz-optional-object-attributes", "")
+        with_restores = with_restores and self.dialect.lists_restores
+        inner += "".join(_list_entry(encode(key), bucket.objects[key], with_restores) for key in page)
         return _listing("ListBucketResult", call, inner, truncated=truncated)
 
     def _list_uploads(self, call: _Call) -> _Reply:
@@ -1208,10 +1216,21 @@ def _listing(root: str, call: _Call, inner: str, *, truncated: bool) -> _Reply:
     return _xml_reply(root, about + inner)
 
 
-def _list_entry(key: str, stored: StoredObject) -> str:
+def _list_entry(key: str, stored: StoredObject, with_restores: bool) -> str:
     storage_class = stored.headers.get("x-amz-storage-class", "STANDARD")
     fields = _tag("Key", key) + _tag("LastModified", _iso(stored.last_modified)) + _tag("ETag", f'"{stored.etag}"')
-    return f"<Contents>{fields}{_tag('Size', str(stored.size))}{_tag('StorageClass', storage_class)}</Contents>"
+    fields += _tag("Size", str(stored.size)) + _tag("StorageClass", storage_class)
+    return f"<Contents>{fields}{_restore_status(stored) if with_restores else ''}</Contents>"
+
+
+def _restore_status(stored: StoredObject) -> str:
+    state = stored.headers.get(_RESTORE, "")
+    if not state:
+        return ""
+    inner = _tag("IsRestoreInProgress", "true" if '"true"' in state else "false")
+    if expiry := re.search(r'expiry-date="([^"]+)"', state):
+        inner += _tag("RestoreExpiryDate", _iso(email.utils.parsedate_to_datetime(expiry[1]).timestamp()))
+    return f"<RestoreStatus>{inner}</RestoreStatus>"
 
 
 def _encoder(query: dict[str, str]) -> Callable[[str], str]:

@@ -10,6 +10,7 @@ import pytest
 
 from s3sync.aws.destination import Destination
 from s3sync.aws.objects import RemoteObject
+from s3sync.aws.way_back import Obstacle
 from s3sync.cleanup import reasons
 from s3sync.cleanup.reasons import reasons_to_keep
 from s3sync.cleanup.record import Record, RecordedFile, Target
@@ -110,8 +111,19 @@ def test_a_file_that_an_interrupted_cleanup_deleted_is_no_reason() -> None:
     assert ids(found(extra=[GONE], remote=remote), record(GONE)) == []
 
 
+OBSTACLES = {"cleanup.not-readable": False, "cleanup.not-thawable": True}
+
+
+@pytest.mark.parametrize(("expected", "is_frozen"), OBSTACLES.items())
+def test_a_run_is_kept_that_could_not_be_restored(expected: str, is_frozen: bool) -> None:
+    obstacle = Obstacle(path="Data/a.cbcl", reason="AccessDenied", is_frozen=is_frozen)
+    (reason,) = reasons_to_keep(found(), None, LOG_DIR, [obstacle])
+    assert reason.id == expected
+    assert "Data/a.cbcl: AccessDenied" in reason.text
+
+
 def test_every_rule_has_a_case() -> None:
-    covered = {name for _, _, expected in KEPT.values() for name in expected}
+    covered = {name for _, _, expected in KEPT.values() for name in expected} | OBSTACLES.keys()
     assert len(covered) == len(reasons.RULES)
 
 

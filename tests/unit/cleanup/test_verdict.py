@@ -11,6 +11,7 @@ import pytest
 
 from s3sync.aws.destination import Destination
 from s3sync.aws.objects import RemoteObject
+from s3sync.aws.way_back import Obstacle
 from s3sync.cleanup import verdict
 from s3sync.inventory import statuses
 from s3sync.patterns import Pattern
@@ -38,6 +39,10 @@ def identical(run: Run) -> Verification:
     )
 
 
+def _no_obstacles(_run: object, _found: Verification) -> list[Obstacle]:
+    return []
+
+
 @pytest.mark.parametrize(
     ("missing", "require_whole_runs", "kept"),
     [("", True, ""), ("3 files missing", True, "cleanup.incomplete"), ("3 files missing", False, "")],
@@ -58,7 +63,7 @@ def test_a_run_that_lacks_base_calls_here_and_in_s3_is_kept(
     candidate = SimpleNamespace(folder=tiny_run, units=(), runs=(), uploaded=(uploaded,))
     config = SimpleNamespace(log_dir=tmp_path / "log", require_whole_runs=require_whole_runs)
 
-    decided = verdict.decide(cast(Any, candidate), cast(Any, config), lambda _run: identical(run))
+    decided = verdict.decide(cast(Any, candidate), cast(Any, config), lambda _run: identical(run), _no_obstacles)
 
     assert (decided.keep.id if decided.keep else "") == kept
     assert decided.verified.files.keys() == {file.path for file in local_files.list_files(run).files}
@@ -72,6 +77,6 @@ def test_a_run_whose_status_has_changed_meanwhile_is_kept_without_a_comparison(
     monkeypatch.setattr(statuses, "refresh", lambda _config, _runs: (after,))
     candidate = SimpleNamespace(folder=tiny_run, units=(before,), runs=(before,), uploaded=(before,))
     config = SimpleNamespace(log_dir=tmp_path / "log", require_whole_runs=True)
-    decided = verdict.decide(cast(Any, candidate), cast(Any, config), cast(Any, None))
+    decided = verdict.decide(cast(Any, candidate), cast(Any, config), cast(Any, None), _no_obstacles)
     assert decided.keep
     assert decided.keep.id == "cleanup.changed-meanwhile"

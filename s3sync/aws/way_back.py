@@ -1,0 +1,74 @@
+"""Find out whether objects could be read back with these credentials, and thawed if they are frozen.
+
+The first byte of an object is read: that takes what a download takes, keys of KMS included. S3 has no question about
+the permission to thaw. So a request is sent that S3 has to reject: one with `Days` where they are not allowed, or
+without them where they are required. `AccessDenied` then proves that the permission is missing. Any other error only
+shows that S3 has not denied it. Nothing is thawed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from s3sync.aws import argv, causes, client, diagnosis
+from s3sync.aws.client import AwsCli, AwsResult
+from s3sync.aws.destination import BucketRef
+from s3sync.aws.thaw import TIERED
+
+_FROZEN = "InvalidObjectState"
+_EMPTY = "InvalidRange"  # an object without a first byte was found, and could be read
+_REJECTED = frozenset({"MalformedXML", "InvalidArgument", "InvalidRequest", _FROZEN, "RestoreAlreadyInProgress"})
+_DENIALS = (causes.DENIED.id, causes.DENIED_WITHOUT_REASON.id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obstacle:
+    """Why an object could not be restored. If it `is_frozen`, it could not be thawed; else it cannot be read."""
+
+    path: str
+    reason: str
+    is_frozen: bool
+
+
+class WayBack:
+    """Asks about objects below one prefix, with several processes at a time."""
+
+    def __init__(self, aws: AwsCli, bucket: BucketRef, prefix: str, max_processes: int) -> None:
+        self._aws = aws
+        self._bucket = bucket
+        self._prefix = prefix
+        self._max_processes = max_processes
+
+    def find_obstacles(self, classes: Iterable[tuple[str, str]]) -> list[Obstacle]:
+        """Return the obstacles of these paths, each given with its storage class.
+
+        Raises AwsError for a reason that concerns all of them, such as credentials that have expired, StoppedError.
+        """
+        with ThreadPoolExecutor(self._max_processes) as pool:
+            return [found for found in pool.map(lambda pair: self._obstacle(*pair), classes) if found]
+
+    def _obstacle(self, path: str, storage_class: str) -> Obstacle | None:
+        result = self._aws.run(argv.read_byte_argv(self._bucket, self._prefix + path))
+        codes = diagnosis.error_codes(result.errors)
+        if result.succeeded or _EMPTY in codes:
+            return None
+        if _FROZEN in codes:
+            return self._obstacle_to_thawing(path, storage_class)
+        self._raise_if_general(result, path)
+        return Obstacle(path=path, reason=result.reason, is_frozen=False)
+
+    def _obstacle_to_thawing(self, path: str, storage_class: str) -> Obstacle | None:
+        wrong_days = 1 if storage_class == TIERED else None
+        result = self._aws.run(argv.thaw_object_argv(self._bucket, self._prefix + path, "Bulk", wrong_days))
+        if result.succeeded or diagnosis.error_codes(result.errors) & _REJECTED:
+            return None
+        self._raise_if_general(result, path)
+        return Obstacle(path=path, reason=result.reason, is_frozen=True)
+
+    def _raise_if_general(self, result: AwsResult, path: str) -> None:
+        """Raise AwsError for a cause that says nothing about this object."""
+        cause = diagnosis.fatal_cause(result.errors)
+        if cause and cause.id not in _DENIALS:
+            raise client.to_error(result, f"s3://{self._bucket.name}/{self._prefix}{path}")

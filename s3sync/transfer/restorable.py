@@ -1,0 +1,48 @@
+"""Find out whether a run could be restored from S3 with the credentials of its upload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from s3sync.aws import way_back
+from s3sync.aws.objects import RemoteObject
+from s3sync.runs import Run
+from s3sync.signals import StopRequest
+from s3sync.transfer.context import open_context
+from s3sync.transfer.progress import Display
+from s3sync.transfer.request import UploadRequest
+
+_SAMPLE = 4  # objects of each storage class that are tried: each takes a process
+
+
+def find_obstacles(
+    request: UploadRequest,
+    run: Run,
+    remote: Mapping[str, RemoteObject],
+    environ: Mapping[str, str],
+    stop: StopRequest,
+    display: Display,
+) -> list[way_back.Obstacle]:
+    """Return why a few objects of each storage class could not be restored; empty if they could be.
+
+    `remote` is what S3 has of the run. Raises AwsError, StateError, StoppedError.
+    """
+    with open_context(request, run, environ, stop, display) as context:
+        prefix = request.destination.run_prefix(run.run_id)
+        asking = way_back.WayBack(context.aws, request.bucket, prefix, request.cores)
+        return asking.find_obstacles(choose_sample(remote))
+
+
+def choose_sample(remote: Mapping[str, RemoteObject]) -> list[tuple[str, str]]:
+    """Return a few paths of each storage class, with that class, from all over the run."""
+    by_class: dict[str, list[str]] = {}
+    for path, found in sorted(remote.items()):
+        by_class.setdefault(found.storage_class, []).append(path)
+    return [(path, name) for name, paths in by_class.items() for path in _spread(paths)]
+
+
+def _spread(paths: list[str]) -> list[str]:
+    """Return the first and the last of these, and some in between."""
+    if len(paths) <= _SAMPLE:
+        return paths
+    return [paths[number * (len(paths) - 1) // (_SAMPLE - 1)] for number in range(_SAMPLE)]
