@@ -52,9 +52,7 @@ class Verdict:
     verified: VerifiedFiles
 
 
-def decide(
-    candidate: CleanupCandidate, config: Config, compare: Compare, find_obstacles: FindObstacles
-) -> Verdict:
+def decide(candidate: CleanupCandidate, config: Config, compare: Compare, find_obstacles: FindObstacles) -> Verdict:
     """Compare a run with each destination, and return whether it may be deleted; raises S3SyncError.
 
     `find_obstacles` says why it could not be restored. The caller holds the locks of the run at all of its destinations.

@@ -61,7 +61,9 @@ def test_a_frozen_run_that_may_not_be_thawed_is_kept(
     assert why(result) == ("kept", "cleanup.not-thawable"), result.err
     server.clear_faults()
     assert why(cleanup(lab, run)) == ("may be deleted", "")
-    assert not [key for key, stored in server.objects(BUCKET).items() if "x-amz-restore" in stored.headers], "none thaws"
+    assert not [key for key, stored in server.objects(BUCKET).items() if "x-amz-restore" in stored.headers], (
+        "none thaws"
+    )
 
 
 def test_a_run_that_is_being_thawed_may_be_deleted(lab: Lab, server: S3Server, tiny_run: Path) -> None:
@@ -71,9 +73,7 @@ def test_a_run_that_is_being_thawed_may_be_deleted(lab: Lab, server: S3Server, t
     assert why(cleanup(lab, run)) == ("may be deleted", "")
 
 
-def test_credentials_that_expire_meanwhile_are_no_reason_of_the_run(
-    lab: Lab, server: S3Server, tiny_run: Path
-) -> None:
+def test_credentials_that_expire_meanwhile_are_no_reason_of_the_run(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     run = uploaded(lab, tiny_run)
     server.add_fault(Fault("status", method="GET", operation="GetObject", status=400, code="ExpiredToken", count=None))
     result = cleanup(lab, run)
