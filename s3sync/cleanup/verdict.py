@@ -55,7 +55,7 @@ class Verdict:
 def decide(candidate: CleanupCandidate, config: Config, compare: Compare, find_obstacles: FindObstacles) -> Verdict:
     """Compare a run with each destination, and return whether it may be deleted; raises S3SyncError.
 
-    `find_obstacles` says why it could not be restored. The caller holds the locks of the run at all of its destinations.
+    `find_obstacles` says why it could not be restored. The caller holds the locks of the run at all destinations.
     """
     path = cleanup_record.path_for(config.log_dir, candidate.folder)
     verdict = Verdict(
