@@ -79,9 +79,14 @@ def _scan(args: argparse.Namespace, config: Config, stop: StopRequest) -> ScanRe
     except StateError as error:
         scan.report_no_start(config, error)
         raise
+
+    def load() -> Config:
+        return load_config(locations.config_path(args), os.environ)
+
     if sys.stderr.isatty():
-        return scan.run_scan(config, os.environ, stop, live_board.LiveBoard(sys.stderr).display)
-    return scan.run_scan(config, os.environ, stop, lambda name: progress.Lines(logs.LogStream(scan.LOG), name=name))
+        return scan.run_scan(config, os.environ, stop, live_board.LiveBoard(sys.stderr).display, load)
+    lines = logs.LogStream(scan.LOG)
+    return scan.run_scan(config, os.environ, stop, lambda name: progress.Lines(lines, name=name), load)
 
 
 def dry_tables(result: ScanResult) -> list[Table]:

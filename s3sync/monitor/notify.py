@@ -95,7 +95,7 @@ class Notifier:
         self._ping("/start", "")
 
     def ping_end(self, is_ok: bool, summary: str) -> None:
-        """Ping that a scan has ended, and whether it succeeded."""
+        """Ping that a scan has ended, or goes on, and whether it succeeded so far."""
         self._ping("" if is_ok else "/fail", summary)
 
     def _ping(self, ending: str, summary: str) -> None:

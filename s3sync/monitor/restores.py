@@ -5,47 +5,90 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from s3sync.aws.destination import FROM_ENVIRONMENT, Profile
 from s3sync.config import Config
-from s3sync.errors import BusyError, S3SyncError, StateError, StoppedError, explain_machine
+from s3sync.delays import DELAYS
+from s3sync.errors import BusyError, LeaseLostError, S3SyncError, StateError, StoppedError, explain_machine
+from s3sync.monitor.context import ScanContext
 from s3sync.monitor.problems import Problem
 from s3sync.monitor.scan_result import ScanResult
-from s3sync.monitor.uploads import ScanContext
 from s3sync.resources import usable_cores
 from s3sync.state import thaw_log
 from s3sync.state.thaw_log import ThawLog, ThawStore
 from s3sync.text import parse_iso, pluralize, printable
 from s3sync.transfer import restore
+from s3sync.transfer.upload import SharedMachine
 
 LOG = logging.getLogger(__name__)
 _RETRY_SECONDS = 3600.0  # between two tries
 _LIKELY_PART = 0.5  # of the longest time that thawing takes, after which a look is worth its requests
 
 
-def continue_pending(context: ScanContext, result: ScanResult) -> None:
-    """Continue each restore whose objects may be thawed; a failure becomes a problem. Raises StoppedError."""
-    for store, pending in thaw_log.list_stores(context.config.log_dir):
-        if not pending.requested or not _may_be_thawed(pending, time.time()):
-            continue
-        found = _recent_problem(store, pending)
-        if found is None:
-            try:
-                found = list(_problems_of_restore(context, pending))
-            except BusyError as error:
-                LOG.info("%s", error)
+class PendingRestores:
+    """The restores that one scan continues beside its uploads: one at a time, with what uploads leave of the machine.
+
+    A scan may take days, and a restore hours, so neither waits for the other. The methods are for one thread.
+    """
+
+    def __init__(self, context: ScanContext, result: ScanResult, machine: SharedMachine) -> None:
+        self.at_work: set[Future[list[Problem]]] = set()
+        self._context = context
+        self._result = result
+        self._machine = machine
+        self._key = ""  # of the one at work
+        self._begun: dict[Path, float] = {}  # when each was begun in this scan, by the path of its log
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="restore")
+
+    def begin_next(self) -> None:
+        """Begin with the first one that may be thawed, unless one is at work; report what earlier tries led to."""
+        if self.at_work or self._context.stop.is_requested:
+            return
+        now = time.monotonic()
+        for store, pending in thaw_log.list_stores(self._context.config.log_dir):
+            if not pending.requested or not _may_be_thawed(pending, time.time()):
                 continue
-            except StoppedError:
+            known = _recent_problem(store, pending)
+            if known is not None:
+                self._result.replace_problems(_key(pending), known)
+            elif now - self._begun.get(store.path, -DELAYS.scan_repeats) >= DELAYS.scan_repeats:
+                self._begun[store.path], self._key = now, _key(pending)
+                self.at_work = {self._threads.submit(self._continue, store, pending)}
+                return
+
+    def handle_ended(self) -> None:
+        """Add what came of a restore that has ended to the result, and begin with the next. Raises StoppedError."""
+        for future in [future for future in self.at_work if future.done()]:
+            self.at_work = set()
+            self._result.replace_problems(self._key, future.result())
+            self.begin_next()
+
+    def close(self) -> None:
+        """Wait until the one at work has ended."""
+        self._threads.shutdown()
+
+    def _continue(self, store: ThawStore, pending: ThawLog) -> list[Problem]:
+        """Continue a restore; return what went wrong. Raises StoppedError if the scan is to end."""
+        key = _key(pending)
+        try:
+            found = list(_problems_of_restore(self._context, pending, self._machine))
+        except BusyError as error:
+            LOG.info("%s", error)
+            return []
+        except StoppedError as error:
+            if self._context.stop.is_requested or not isinstance(error, LeaseLostError):
                 raise
-            except Exception as error:  # whatever it is, the scan has uploads to report
-                found = [Problem.of(_key(pending), _named(error, _key(pending)), "other")]
-            try:
-                store.note_try({"id": found[0].id, "text": found[0].text} if found else {})
-            except StateError as error:
-                found.append(Problem.of(_key(pending), error, "other"))
-        result.problems += found
+            found = [Problem.of(key, error, "other")]  # another host may have taken over this restore alone
+        except Exception as error:  # whatever it is, the scan has uploads to report
+            found = [Problem.of(key, _named(error, key), "other")]
+        try:
+            store.note_try({"id": found[0].id, "text": found[0].text} if found else {})
+        except StateError as error:
+            found.append(Problem.of(key, error, "other"))
+        return found
 
 
 def _named(error: Exception, key: str) -> S3SyncError:
@@ -69,10 +112,10 @@ def _recent_problem(store: ThawStore, pending: ThawLog) -> list[Problem] | None:
     return [Problem(_key(pending), text, "other", id=name)] if text else []
 
 
-def _problems_of_restore(context: ScanContext, pending: ThawLog) -> Iterator[Problem]:
+def _problems_of_restore(context: ScanContext, pending: ThawLog, machine: SharedMachine) -> Iterator[Problem]:
     request = _request_for(pending, context.config)
-    with context.make_display(printable(pending.run_id)) as display:
-        done = restore.run.restore(request, context.environ, context.stop, display)
+    with context.stop.child() as stop, context.make_display(printable(pending.run_id)) as display:
+        done = restore.run.restore(request, context.environ, stop, display, machine)
     if done.ok:
         LOG.info("%s is restored in %s: all proven", printable(pending.run_id), printable(pending.run_path))
     elif done.failed:

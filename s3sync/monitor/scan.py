@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +14,13 @@ from s3sync.config import Config
 from s3sync.delays import DELAYS
 from s3sync.errors import BusyError, LeaseLostError, S3SyncError, StateError
 from s3sync.inventory import RunStatus, discovery, order, states, statuses
-from s3sync.monitor import alerts, problem_log, publish, restores, scan_status, uploads
+from s3sync.monitor import alerts, problem_log, publish, scan_status, uploads
+from s3sync.monitor.context import ConfigFollower, DisplayMaker, ScanContext
 from s3sync.monitor.last_scan import Outcome
 from s3sync.monitor.messages import Update
 from s3sync.monitor.notify import Channels, Notifier
 from s3sync.monitor.problems import MONITOR, ONCE_KINDS, Problem
 from s3sync.monitor.scan_result import ScanResult
-from s3sync.monitor.uploads import DisplayMaker, ScanContext
 from s3sync.signals import StopRequest
 from s3sync.slurm import work_folder
 from s3sync.state import lock, log_dir
@@ -29,11 +29,17 @@ from s3sync.text import human_seconds, printable
 LOG = logging.getLogger(__name__)
 
 
-def run_scan(config: Config, environ: Mapping[str, str], stop: StopRequest, make_display: DisplayMaker) -> ScanResult:
+def run_scan(
+    config: Config,
+    environ: Mapping[str, str],
+    stop: StopRequest,
+    make_display: DisplayMaker,
+    load: Callable[[], Config] | None = None,
+) -> ScanResult:
     """Upload what is due, and report what happened.
 
-    If another scan is running, only reports what cannot wait for it. Raises StateError if the log directory cannot be
-    used, and StoppedError.
+    A long scan follows the edits of the config that `load` returns. If another scan is running, this one only reports
+    what cannot wait. Raises StateError if the log directory cannot be used, and StoppedError.
     """
     path = scan_status.lock_path(config.log_dir)
     with contextlib.ExitStack() as stack:
@@ -47,7 +53,7 @@ def run_scan(config: Config, environ: Mapping[str, str], stop: StopRequest, make
             report_no_start(config, error)
             raise
         context = ScanContext(config=config, environ=environ, stop=stop, make_display=make_display)
-        return _run_alone(context, held)
+        return _run_alone(context, held, ConfigFollower(config, load or (lambda: config)))
 
 
 def dry_run(config: Config, environ: Mapping[str, str], stop: StopRequest, make_display: DisplayMaker) -> ScanResult:
@@ -75,7 +81,7 @@ def report_no_start(config: Config, error: S3SyncError) -> None:
     publish.after_scan(config, Outcome(problems=(problem,)), is_log_dir_reported=True)
 
 
-def _run_alone(context: ScanContext, held: lock.HeldLock) -> ScanResult:
+def _run_alone(context: ScanContext, held: lock.HeldLock, follower: ConfigFollower) -> ScanResult:
     """Run the scan that holds the lock."""
     config, result, started = context.config, ScanResult(), time.monotonic()
     notifier = _notifier(config)
@@ -83,9 +89,9 @@ def _run_alone(context: ScanContext, held: lock.HeldLock) -> ScanResult:
     notifier.notify(Update(), "scan itself")  # a scan that seemed to be stuck has ended
     notifier.ping_start()
     try:
-        _scan(context, result)
-        restores.continue_pending(context, result)
+        _scan(context, result, follower)
         held.check()
+        notifier = _notifier(context.config)
         notifier.notify(result.update())
         notifier.ping_end(result.ok, result.summary())
     except LeaseLostError as error:  # the host that has the lock now reports
@@ -100,11 +106,11 @@ def _run_alone(context: ScanContext, held: lock.HeldLock) -> ScanResult:
         if not context.stop.has_lost_lease:
             seconds = time.monotonic() - started
             problems = (*result.problems, *result.alerts)
-            publish.after_scan(config, Outcome(problems=problems, completed=result.counters(), seconds=seconds))
+            publish.after_scan(context.config, Outcome(problems=problems, completed=result.counters(), seconds=seconds))
     return result
 
 
-def _scan(context: ScanContext, result: ScanResult) -> None:
+def _scan(context: ScanContext, result: ScanResult, follower: ConfigFollower) -> None:
     """Fill the result step by step, so that a scan that ends early is reported, too."""
     config, started = context.config, time.monotonic()
     _find_runs(context, result, scanning=True)
@@ -112,30 +118,32 @@ def _scan(context: ScanContext, result: ScanResult) -> None:
     more = f", {len(to_do) - len(due):,} to stream" if len(to_do) > len(due) else ""
     LOG.info("scan: %s found, %s to upload%s", states.count_runs(result.runs), f"{len(due):,}", more)
     problem_log.log_problems(config.log_dir, "scan", result.problems)
-    reporter = _Reporter(config, result)
+    reporter = _Reporter(context, result)
     on_cluster = _keys_on_cluster(result, config)
     first = order.scan_order(result.runs, config, on_cluster)
-    working = uploads.ScanUploads(
-        context, result, look=lambda: _look_again(context, result, reporter), log=reporter.log_new_problems
-    )
+
+    def look() -> list[RunStatus] | None:
+        return _look_again(context, result, reporter, follower)
+
+    working = uploads.ScanUploads(context, result, look=look, log=reporter.log_new_problems)
     try:
         working.run(first)
     finally:
         known = {problem.key for problem in result.problems}
-        result.problems += [problem for problem in _broken_nodes(config) if problem.key not in known]
+        result.problems += [problem for problem in _broken_nodes(context.config) if problem.key not in known]
         reporter.log_new_problems()
     done = result.uploaded
     runs = [replace(run, state="uploaded") if run.key in done else run for run in result.runs]
-    result.alerts = alerts.find(runs, config)
-    _report_alerts(config, result.alerts, is_patient=True)
+    result.alerts = alerts.find(runs, context.config)
+    _report_alerts(context.config, result.alerts, is_patient=True)
     LOG.info("scan: finished after %s", human_seconds(time.monotonic() - started))
 
 
 class _Reporter:
     """Logs and notifies of what happens during a scan: people do not wait until the largest run has ended."""
 
-    def __init__(self, config: Config, result: ScanResult) -> None:
-        self._config = config
+    def __init__(self, context: ScanContext, result: ScanResult) -> None:
+        self._context = context
         self._result = result
         self._logged = set(result.problems)
         self._notified: set[Problem] = set()
@@ -147,15 +155,17 @@ class _Reporter:
         update = self._result.update(is_final=False)
         if update.uploads or not self._notified.issuperset(update.problems):
             self._notified = set(update.problems)
-            _notifier(self._config).notify(update)
+            _notifier(self._context.config).notify(update)
             self._result.reported.update(upload.key for upload in update.uploads)
 
     def publish(self) -> None:
-        """Report alerts, and update dashboard and metrics, now and then: a timer starts no call that does so."""
+        """Do now and then what the start of a scan does for one that is busy: a timer starts none, unlike cron."""
         if time.monotonic() - self._published >= DELAYS.scan_repeats:
             self._published = time.monotonic()
-            _report_alerts(self._config, alerts.find(self._result.runs, self._config), is_patient=False)
-            publish.during_scan(self._config)
+            config = self._context.config
+            _report_alerts(config, alerts.find(self._result.runs, config), is_patient=False)
+            publish.during_scan(config)
+            _report_life(config, self._result)
 
     def log_new_problems(self) -> None:
         """Log the problems that have come up since the last call; the next scan logs what is only noted."""
@@ -165,12 +175,15 @@ class _Reporter:
         self._logged.update(self._result.problems)
 
 
-def _look_again(context: ScanContext, result: ScanResult, reporter: _Reporter) -> list[RunStatus] | None:
-    """Find all runs once more while others are being uploaded, report, and return those to work on.
+def _look_again(
+    context: ScanContext, result: ScanResult, reporter: _Reporter, follower: ConfigFollower
+) -> list[RunStatus] | None:
+    """Find all runs of the config as it is now, report, and return those to work on beside those at work.
 
     Returns None if that is not possible; never raises.
     """
     try:
+        context.config = follower.latest()
         logs.rotate(context.config.log_dir)
         _find_runs(context, result, scanning=True)
         on_cluster = _keys_on_cluster(result, context.config)
@@ -228,11 +241,24 @@ def _keys_on_cluster(result: ScanResult, config: Config) -> frozenset[str]:
         return frozenset()
 
 
-def _report_meanwhile(config: Config, path: Path) -> None:
-    """Report what cannot wait for the scan that is running, which may take hours."""
-    if problem := scan_status.running_too_long(config, path):
+def _report_life(config: Config, result: ScanResult) -> None:
+    """Ping that the scan goes on, and whether all is well so far, unless it may be stuck."""
+    if not _report_if_too_long(config, scan_status.lock_path(config.log_dir)):
+        _notifier(config).ping_end(result.ok, result.summary())
+
+
+def _report_if_too_long(config: Config, path: Path) -> bool:
+    """Report a scan that may be stuck; return whether there is one."""
+    problem = scan_status.running_too_long(config, path)
+    if problem:
         LOG.error("%s", problem.text_with_id)
         _report_scan_itself(config, problem)
+    return problem is not None
+
+
+def _report_meanwhile(config: Config, path: Path) -> None:
+    """Report what cannot wait for the scan that is running, which may take hours."""
+    _report_if_too_long(config, path)
     runs = statuses.take_inventory(config, remembering=True).runs
     _report_alerts(config, alerts.find(runs, config), is_patient=False)
     publish.during_scan(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from s3sync.inventory import RunStatus
@@ -27,7 +28,9 @@ class ScanResult:
     reported: set[str] = field(default_factory=set)  # keys of uploads that recipients of notifications know of
     busy: str = ""  # says which other scan holds the lock; empty if this one could start
     is_misconfigured: bool = False  # an entry of the config requires what this host does not have
-    _by_run: dict[str, list[Problem]] = field(default_factory=dict)  # problems that came up while runs were uploaded
+    _by_run: dict[str, list[Problem]] = field(
+        default_factory=dict
+    )  # that came up while it was worked on, by key of run or restore
 
     @property
     def ok(self) -> bool:
@@ -63,9 +66,16 @@ class ScanResult:
 
     def forget_problems(self, run: RunStatus) -> None:
         """Remove the problems that came up with a run, which is tried again, and with no other run."""
-        known = self._by_run.pop(run.key, [])
+        self.replace_problems(run.key, ())
+
+    def replace_problems(self, key: str, problems: Sequence[Problem]) -> None:
+        """Replace the problems that came up with one run or restore, and with no other one."""
+        known = self._by_run.pop(key, [])
         kept = self._problems_of_runs()
         self.problems = [problem for problem in self.problems if problem not in known or problem in kept]
+        if problems:
+            self._by_run[key] = list(problems)
+            self.problems += [problem for problem in problems if problem not in self.problems]
 
     def replace_found(self, runs: list[RunStatus], problems: list[Problem]) -> None:
         """Replace the runs, and the problems that exist whatever is uploaded, by what was found now."""

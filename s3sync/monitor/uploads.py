@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from s3sync.config import Config
@@ -25,31 +24,20 @@ from s3sync.errors import (
     explain_machine,
 )
 from s3sync.inventory import RunStatus, request_for, states, statuses
+from s3sync.monitor.context import ScanContext
 from s3sync.monitor.problems import Problem
+from s3sync.monitor.restores import PendingRestores
 from s3sync.monitor.scan_result import ScanResult, one_line
 from s3sync.monitor.schedule import Obstacles, Schedule
 from s3sync.monitor.workers import Outcome, Workers
 from s3sync.resources import usable_cores
 from s3sync.runs import local_files
-from s3sync.signals import StopRequest
 from s3sync.slurm import Collector, coordinator
 from s3sync.text import pluralize, printable
-from s3sync.transfer import batches, hook, progress, request, upload
+from s3sync.transfer import batches, hook, request, upload
 
 LOG = logging.getLogger(__name__)
 _LOOK_COST = 10  # a look for new runs may take a tenth of the time
-
-DisplayMaker: TypeAlias = Callable[[str], progress.Display]  # for a run with this name
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanContext:
-    """What all steps of a scan need."""
-
-    config: Config
-    environ: Mapping[str, str]
-    stop: StopRequest
-    make_display: DisplayMaker
 
 
 Work: TypeAlias = Callable[[ScanContext, ScanResult, RunStatus], None]
@@ -93,6 +81,7 @@ class ScanUploads:
         self._look = look
         self._log = log
         self._machine = _shared_machine(context.config)
+        self._restores = PendingRestores(context, result, self._machine)
         self._schedule = Schedule(context.config.max_runs_at_once, DELAYS.scan_repeats, is_small=self._is_small)
         self._costs: dict[str, float] = {}  # of uploading runs that wait, in seconds, by key
         self._has_listed = False  # one of them, since uploads were last waited for
@@ -103,13 +92,17 @@ class ScanUploads:
     def run(self, runs: Iterable[RunStatus]) -> None:
         """Upload these runs and those that are found meanwhile. Raises StoppedError when all have saved their state."""
         self._schedule.offer(runs)
+        self._restores.begin_next()
         try:
-            while self._start_workers():
+            while self._start_workers() or self._restores.at_work:
+                self._workers.beside = self._restores.at_work
                 self._handle(self._workers.wait(self._patience()))
+                self._handle_restores()
                 self._log()
                 self._look_for_runs()
         finally:
             self._workers.close()
+            self._restores.close()
         if self._stopped:
             raise _all_in_one(self._stopped)
         self._context.stop.raise_if_requested()
@@ -179,6 +172,12 @@ class ScanUploads:
             except Exception as error:  # a bug here must not keep the other runs from being uploaded
                 _add_error(self._result, run, error, self._schedule.obstacles)
 
+    def _handle_restores(self) -> None:
+        try:
+            self._restores.handle_ended()
+        except StoppedError as error:
+            self._stopped.append(error)
+
     def _add_outcome(self, run: RunStatus, outcome: Outcome) -> None:
         """Add what came of a run; one that is completed while it is streamed is uploaded to its end right away."""
         if outcome is None:
@@ -193,12 +192,14 @@ class ScanUploads:
                 self._schedule.put_first(again)
 
     def _look_for_runs(self) -> None:
-        """Look for new runs if that is due, and something is being uploaded anyway."""
+        """Look for new runs and thawed restores if that is due, and something is at work anyway."""
         now = time.monotonic()
-        if now < self._next_look or not self._workers.runs or self._context.stop.is_requested:
+        is_at_work = self._workers.runs or self._restores.at_work
+        if now < self._next_look or not is_at_work or self._context.stop.is_requested:
             return
         if (runs := self._look()) is not None:
             self._schedule.offer(runs)
+        self._restores.begin_next()
         ended = time.monotonic()
         self._next_look = ended + max(DELAYS.scan_looks, _LOOK_COST * (ended - now))
 
@@ -215,7 +216,7 @@ def _all_in_one(stopped: Sequence[StoppedError]) -> StoppedError:
         return first
     for each in stopped:
         LOG.info("%s", each)
-    what = f"{pluralize(len(stopped), 'upload')} interrupted; the same command continues from there"
+    what = f"work on {pluralize(len(stopped), 'run')} interrupted; the same command continues from there"
     return InterruptedBySignal(first.exit_code - 128, what, id=first.id)
 
 

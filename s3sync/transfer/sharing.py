@@ -18,6 +18,7 @@ from s3sync.transfer.running_shares import RunningShares
 from s3sync.transfer.slots import SlotPool, SlotUser
 
 HASH_THREADS_PER_CORE = 0.5  # one thread hashes as much as several `aws` send
+_BEHIND_UPLOADS = 1e12  # seconds of work: what has that much left gets what uploads leave, and at least one process
 
 
 class SharedMachine:
@@ -87,6 +88,14 @@ class MachineShare:
         """Note what is left to do for this upload."""
         self._processes.left = self._hashing.left = seconds
 
+    def stay_behind_uploads(self) -> None:
+        """Let all uploads go first: from now on this is the share of a restore."""
+        self.note_left(_BEHIND_UPLOADS)
+
+    def background_concurrency(self) -> BackgroundConcurrency:
+        """Return what decides how many processes of a restore may run."""
+        return BackgroundConcurrency(self.concurrency())
+
     def hashing_turn(self) -> AbstractContextManager[None]:
         """Wait until this upload may hash with one more thread, and let it do so for the time of the `with`."""
         return self.machine.hashing.turn(self._hashing)
@@ -138,3 +147,28 @@ class UploadConcurrency:
         """Return how many may run before long: what is handed out now has to leave work for them."""
         with self._machine.controller() as controller:
             return controller.expected_size
+
+
+class BackgroundConcurrency:
+    """Decides how many processes of a restore may run: what uploads leave, and at least one."""
+
+    def __init__(self, concurrency: UploadConcurrency) -> None:
+        self._concurrency = concurrency
+        self.max_size = concurrency.max_size
+
+    @property
+    def size(self) -> int:
+        """Return how many processes may run, as the last update said."""
+        return self._concurrency.size
+
+    def reset(self) -> None:
+        """Start to measure, unless others have measured meanwhile."""
+        self._concurrency.reset()
+
+    def update(self, running: int, *, has_work: bool) -> int:
+        """Return the number of processes that may run, where `running` run, and there is work for one more or not."""
+        return self._concurrency.update(running, has_work=has_work, left=_BEHIND_UPLOADS, is_waiting=has_work)
+
+    def note_end(self) -> None:
+        """Note that no process runs any more."""
+        self._concurrency.note_running(0)

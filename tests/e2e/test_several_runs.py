@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.lab import BUCKET, Lab, kill_family
+from tests.helpers.lab import BUCKET, Lab, kill_family, tree
 from tests.helpers.s3server import Fault, Request, S3Server
 
 LOOKS = {"scan_looks": 0.1}
@@ -175,3 +175,97 @@ def test_two_folders_with_one_name_and_destination_are_refused_beside_others(
     assert code == 1
     assert lab.log(large)["completed"] is True
     assert {problem["id"] for problem in result["problems"]} == {"run.duplicate-name"}
+
+
+def restorable(lab: Lab, run: Path) -> Path:
+    """A run whose objects were frozen, and are thawed now; the log says that this was requested long ago."""
+    archived = copy_of(run, 9)
+    where = ("--bucket", BUCKET, "--log_dir", str(lab.log_dir))
+    assert lab.upload(archived, "--storage-class", "GLACIER").code == 0
+    shutil.move(archived, run.parent.parent / "saved")
+    assert lab.run("restore", str(archived), *where, "--tier", "Bulk").code == 1
+    (log,) = (lab.log_dir / "restores").glob("*.thaw.json")
+    log.write_text(json.dumps({**json.loads(log.read_text()), "requested_at": "2026-01-01T00:00:00+00:00"}))
+    return archived
+
+
+def wait_until_restored(lab: Lab) -> None:
+    for _ in range(200):
+        if not lab.run("status", "--config", str(lab.root / "scan.json"), "--json").json["restores"]:
+            return
+    raise TimeoutError
+
+
+def test_a_restore_that_is_thawed_meanwhile_comes_back_before_a_large_run_is_uploaded(
+    lab: Lab, server: S3Server, large: Path
+) -> None:
+    archived = restorable(lab, large)
+    with server.hold(key_contains="large") as gate:
+        process = monitor(lab, large, max_bandwidth="500MB/s")
+        gate.wait_held()
+        server.thaw(BUCKET)
+        wait_until_restored(lab)
+        assert json.loads(lab.log_path(large).read_text())["completed"] is False
+    assert end(process)[0] == 0
+    assert lab.log(large)["completed"] is True
+    assert tree(archived) == tree(large.parent.parent / "saved")
+
+
+def test_a_run_that_completes_during_a_restore_is_proven_before_that_ends(
+    lab: Lab, server: S3Server, large: Path
+) -> None:
+    archived = restorable(lab, large)
+    later = shutil.move(copy_of(large, 8), lab.root)
+    shutil.rmtree(large)
+    server.thaw(BUCKET)
+    with server.hold(method="GET", operation="GetObject", key_contains="small") as gate:
+        process = monitor(lab, archived, max_cores=1, max_processes=1)
+        gate.wait_held()
+        small = Path(shutil.move(later, archived.parent))
+        wait_until_completed(lab, small)
+        assert not archived.exists()
+    code, result = end(process)
+    assert (code, result["problems"]) == (0, [])
+    assert archived.is_dir()
+
+
+def test_a_restore_is_interrupted_with_the_scan(lab: Lab, server: S3Server, large: Path) -> None:
+    archived = restorable(lab, large)
+    server.thaw(BUCKET)
+    with server.hold(method="GET", operation="GetObject", key_contains="small") as gate:
+        process = monitor(lab, large)
+        gate.wait_held()
+        process.send_signal(signal.SIGTERM)
+        assert end(process)[0] == 143
+    assert not archived.exists()
+    assert end(monitor(lab, large))[0] == 0
+    assert archived.is_dir()
+
+
+def test_an_edited_config_is_used_while_a_large_run_is_uploaded(
+    lab: Lab, server: S3Server, large: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    other = Path(shutil.move(copy_of(large, 8), elsewhere))
+    with server.hold(key_contains="large") as gate:
+        process = monitor(lab, large)
+        gate.wait_held()
+        (lab.root / "scan.json").write_text("{")
+        wait_for_log(lab, "cannot be used")
+        folders = [str(large.parent), str(elsewhere)]
+        lab.config_for(large, {"monitored_directories": folders}, max_cores=1, nice=19)
+        wait_until_completed(lab, other)
+        assert json.loads(lab.log_path(large).read_text())["completed"] is False
+    assert end(process)[0] == 0
+    text = (lab.log_dir / "s3_upload.log").read_text()
+    assert text.count("cannot be used") == 1
+    assert text.count("part of it waits: max_cores, nice") == 1
+
+
+def wait_for_log(lab: Lab, words: str) -> None:
+    for _ in range(200):
+        if words in (lab.log_dir / "s3_upload.log").read_text():
+            return
+        lab.run("--version")  # takes its time, so nothing spins
+    raise TimeoutError(words)

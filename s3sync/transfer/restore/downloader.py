@@ -52,7 +52,6 @@ class Downloader:
         self._folder = folder
         self._throttle = throttle
         self._lock = threading.Lock()
-        self._shares: dict[int, int | None] = {}  # of the bandwidth, by process
         self._done: dict[int, int] = {}  # files of each running batch that have arrived, by its number
         self._batches: dict[int, Batch] = {}
 
@@ -74,15 +73,14 @@ class Downloader:
         path = source.folder if source.includes is not None else source.paths[0]
         target = self._folder / path
         short = self._folder / hashlib.sha256(path.encode()).hexdigest() if has_long_name(path) else None
-        with self._lock:
-            share = self._throttle.share_beside(list(self._shares.values())) if self._throttle else None
-        config = self._throttle.config(share) if self._throttle and share is not None else None
+        share = self._throttle.begin(number, None) if self._throttle else None
         argv = self._aws.download_argv(self._request.url + path, str(short or target), source.includes)
         process = _DownloadProcess(self, number, share, output)
-        ended = self._aws.run_streaming(argv, process, config)
-        with self._lock:
-            for pid in process.pids:
-                self._shares.pop(pid, None)
+        try:
+            config = self._throttle.config(share) if self._throttle and share is not None else None
+            ended = self._aws.run_streaming(argv, process, config)
+        finally:
+            self._note_end(number, process.pids)
         self._aws.check_stop()
         if short and os.path.lexists(short):
             target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -91,8 +89,15 @@ class Downloader:
 
     def note_start(self, pid: int, share: int | None) -> None:
         """Note that a process with this share of the bandwidth runs."""
-        with self._lock:
-            self._shares[pid] = share
+        if self._throttle:
+            self._throttle.note_start(pid, share)
+
+    def _note_end(self, number: int, pids: Iterable[int]) -> None:
+        """Note that the process of a batch has ended; it had several ids if it was started again."""
+        if self._throttle:
+            self._throttle.end(number)
+            for pid in pids:
+                self._throttle.note_end(pid)
 
     def note_arrival(self, number: int) -> None:
         """Note that a file of a batch has arrived, as its process says."""
@@ -106,9 +111,7 @@ class Downloader:
     def enforce_bandwidth(self) -> None:
         """End the processes that are faster than is allowed now; to be called now and then."""
         if self._throttle:
-            with self._lock:
-                shares = dict(self._shares)
-            for pid in self._throttle.over_limit(shares):
+            for pid in self._throttle.over_limit():  # those of others are theirs to end
                 self._aws.processes.terminate(pid, "was faster than max_bandwidth allows at this time")
 
     def in_flight(self) -> tuple[int, int]:

@@ -13,13 +13,13 @@ from s3sync.aws.objects import RemoteObject
 from s3sync.delays import DELAYS
 from s3sync.runs import LocalFile
 from s3sync.signals import StopRequest
-from s3sync.transfer.concurrency import ConcurrencyController
 from s3sync.transfer.progress import Snapshot
 from s3sync.transfer.restore.cutting import cut_into_batches
 from s3sync.transfer.restore.downloader import BatchOutcome, Downloader
 from s3sync.transfer.restore.place import PrivateFolder
 from s3sync.transfer.restore.prover import Prover
 from s3sync.transfer.restore.record import Record
+from s3sync.transfer.sharing import BackgroundConcurrency
 
 _POLL_SECONDS = 0.5  # between two checks whether more processes would help
 _MAX_FUTILE_BATCHES = 3  # in a row without an arrived file: S3 gives none
@@ -48,7 +48,7 @@ class Receiver:
         prover: Prover,
         record: Record,
         remote: Mapping[str, RemoteObject],
-        concurrency: ConcurrencyController,
+        concurrency: BackgroundConcurrency,
         cores: int,
     ) -> None:
         self.received = Received()
@@ -119,6 +119,7 @@ class Receiver:
                     proofs.discard(proof)
                     proof.result()
         finally:
+            self._concurrency.note_end()
             senders.shutdown(wait=False, cancel_futures=True)
             provers.shutdown(cancel_futures=True)
             senders.shutdown()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,12 +38,16 @@ class Prover:
         record: Record,
         reader: objects.ObjectReader,
         stop: StopRequest,
+        turn: Callable[[], contextlib.AbstractContextManager[None]],
     ) -> None:
+        """`turn` is entered for each task of hashing, and may wait until uploads leave room for it."""
         self._run = Run(path=folder, run_id=request.run_id, info=run_folder.RunInfo())
         self._by_size = request.verify == "size"
         self._remote = remote
         self._record = record
-        self._hasher = Hasher(self._run, request.multipart, stop, request.cores, md5=request.manifest is not None)
+        self._hasher = Hasher(
+            self._run, request.multipart, stop, request.cores, md5=request.manifest is not None, turn=turn
+        )
         self._judge = Judge(reader, self._hasher, EtagTrust(), self._hasher.part_size, self._may_trust)
 
     def close(self) -> None:

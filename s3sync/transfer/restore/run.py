@@ -21,7 +21,6 @@ from s3sync.state import StateStore, lock, restored, thaw_log
 from s3sync.text import human_bytes, pluralize, printable
 from s3sync.transfer.bandwidth import Throttle
 from s3sync.transfer.batches import is_marker, is_metadata
-from s3sync.transfer.concurrency import ConcurrencyController, LoadMeter
 from s3sync.transfer.context import work_folder
 from s3sync.transfer.progress import Display
 from s3sync.transfer.restore import names, place, record
@@ -31,6 +30,7 @@ from s3sync.transfer.restore.passes import Received, Receiver
 from s3sync.transfer.restore.prover import Prover
 from s3sync.transfer.restore.request import RestorePreview, RestoreRequest, RestoreResult
 from s3sync.transfer.restore.sources import KeyIndex
+from s3sync.transfer.sharing import MachineShare, SharedMachine
 
 _FOLDER_MARK = "_$folder$"  # empty objects of Hadoop's, one for each folder
 _SPARE_BYTES = 64 * 1024 * 1024  # that stay free on the disk
@@ -59,17 +59,27 @@ class _Session:
     work: Path
     stop: StopRequest
     display: Display
+    share: MachineShare  # of the machine, beside uploads of this program
 
 
-def restore(request: RestoreRequest, environ: Mapping[str, str], stop: StopRequest, display: Display) -> RestoreResult:
-    """Restore a run. Files that failed are in the result; raises S3SyncError if nothing can be done at all."""
+def restore(
+    request: RestoreRequest,
+    environ: Mapping[str, str],
+    stop: StopRequest,
+    display: Display,
+    machine: SharedMachine | None = None,
+) -> RestoreResult:
+    """Restore a run. Files that failed are in the result; raises S3SyncError if nothing can be done at all.
+
+    With uploads in other threads it shares a `machine`, where they go first.
+    """
     started = time.monotonic()
     _require_parent(request.target)
     store = StateStore(request.log_dir, _as_run(request), request.destination)
     busy = f"{printable(request.run_id)} is being uploaded or restored already"
     with (
         lock.hold(store.lock_path, busy, stop=stop, say=display.say) as run_lock,
-        _open_session(request, environ, stop, display, run_lock.descriptor) as session,
+        _open_session(request, environ, stop, display, run_lock.descriptor, machine=machine) as session,
     ):
         result = _restore_until_thawed(session, store.lock_path.stem, run_lock.check)
         processes = session.aws.processes.started
@@ -106,7 +116,12 @@ def preview(request: RestoreRequest, environ: Mapping[str, str], stop: StopReque
 
 @contextlib.contextmanager
 def _open_session(
-    request: RestoreRequest, environ: Mapping[str, str], stop: StopRequest, display: Display, *inherited: int
+    request: RestoreRequest,
+    environ: Mapping[str, str],
+    stop: StopRequest,
+    display: Display,
+    *inherited: int,
+    machine: SharedMachine | None = None,
 ) -> Iterator[_Session]:
     environ = request.profile.applied_to(environ)
     with work_folder(environ, [request.target]) as (work, work_lock):
@@ -116,7 +131,19 @@ def _open_session(
         )
         aws.version()
         reader = objects.ObjectReader(aws, request.bucket, request.prefix, max_processes=request.cores, say=display.say)
-        yield _Session(request=request, aws=aws, reader=reader, environ=environ, work=work, stop=stop, display=display)
+        alone = SharedMachine(request.cores, request.process_limit, request.max_bandwidth, is_shared=False)
+        with (machine or alone).join(aws.processes.pids) as share:
+            share.stay_behind_uploads()
+            yield _Session(
+                request=request,
+                aws=aws,
+                reader=reader,
+                environ=environ,
+                work=work,
+                stop=stop,
+                display=display,
+                share=share,
+            )
 
 
 def _require_parent(target: Path) -> None:
@@ -267,7 +294,8 @@ def _compare_present(session: _Session, plan: _Plan) -> tuple[dict[str, str], di
 
 
 def _make_prover(session: _Session, plan: _Plan, folder: Path) -> Prover:
-    return Prover(folder, session.request, plan.remote, plan.record, session.reader, session.stop)
+    turn = session.share.hashing_turn if session.share.machine.is_shared else contextlib.nullcontext
+    return Prover(folder, session.request, plan.remote, plan.record, session.reader, session.stop, turn)
 
 
 def _receive(
@@ -275,16 +303,18 @@ def _receive(
 ) -> Received:
     request = session.request
     sizes = {path: plan.remote[path].size for path in paths}
-    processes = session.aws.processes
     throttle = None
     if request.max_bandwidth:
-        throttle = Throttle(request.max_bandwidth, request.cores, session.environ, request.settings, session.work)
-    concurrency = ConcurrencyController(
-        request.cores,
-        request.process_limit,
-        LoadMeter(request.cores, processes.pids),
-        is_limited=lambda: throttle is not None and throttle.share() is not None,
-    )
+        throttle = Throttle(
+            request.max_bandwidth,
+            request.cores,
+            session.environ,
+            request.settings,
+            session.work,
+            running=session.share.machine.running_shares,
+            fraction=lambda: session.share.fraction,
+        )
+    concurrency = session.share.background_concurrency()
     keys = KeyIndex(list(plan.remote), request.prefix)
     downloader = Downloader(request, session.aws, keys, folder.arrivals, throttle)
     with (

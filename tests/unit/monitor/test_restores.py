@@ -1,8 +1,9 @@
-"""Restores that a scan continues, after its uploads."""
+"""Restores that a scan continues, beside its uploads."""
 
 from __future__ import annotations
 
 import errno
+from concurrent.futures import wait
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,6 +13,7 @@ import pytest
 from s3sync.errors import RunError
 from s3sync.monitor import restores
 from s3sync.monitor.scan_result import ScanResult
+from s3sync.signals import StopRequest
 from s3sync.state import thaw_log
 
 
@@ -30,13 +32,19 @@ def test_whatever_goes_wrong_with_a_restore_the_scan_reports_its_uploads(
     stores = [(thaw_log.ThawStore(tmp_path, restore.run_id), restore) for restore in pending]
     tried: list[str] = []
 
-    def fail(_context: object, restore: Any) -> None:
+    def fail(_context: object, restore: Any, _machine: object) -> None:
         tried.append(restore.run_id)
         raise error
 
     monkeypatch.setattr(thaw_log, "list_stores", lambda _log_dir: stores)
     monkeypatch.setattr(restores, "_problems_of_restore", fail)
     result = ScanResult()
-    restores.continue_pending(cast(Any, SimpleNamespace(config=SimpleNamespace(log_dir=tmp_path))), result)
+    context = cast(Any, SimpleNamespace(config=SimpleNamespace(log_dir=tmp_path), stop=StopRequest()))
+    pending_restores = restores.PendingRestores(context, result, cast(Any, None))
+    pending_restores.begin_next()
+    while pending_restores.at_work:
+        wait(pending_restores.at_work)
+        pending_restores.handle_ended()
+    pending_restores.close()
     assert tried == ["A", "B"]
     assert [(problem.key, problem.id) for problem in result.problems] == [("restore of A", id_), ("restore of B", id_)]

@@ -19,8 +19,9 @@ from s3sync.delays import DELAYS
 from s3sync.errors import InterruptedBySignal, LeaseLostError, RunError, StateError
 from s3sync.inventory import RunStatus, order
 from s3sync.monitor import alerts, problem_log, publish, scan, uploads
+from s3sync.monitor.context import ConfigFollower, ScanContext
 from s3sync.monitor.scan_result import ScanResult
-from s3sync.monitor.uploads import ScanContext, ScanUploads
+from s3sync.monitor.uploads import ScanUploads
 from s3sync.monitor.workers import Workers
 from s3sync.runs import local_files
 from s3sync.signals import StopRequest
@@ -207,13 +208,14 @@ def test_unreadable_work_folders_of_slurm_remain_a_problem_after_a_look(
     reporter = SimpleNamespace(
         report=lambda: reported.extend(problem.id for problem in result.problems), publish=lambda: None
     )
-    assert scan._look_again(context, result, cast(Any, reporter)) == runs_of("AB")
+    follower = ConfigFollower(context.config, lambda: context.config)
+    assert scan._look_again(context, result, cast(Any, reporter), follower) == runs_of("AB")
     assert reported == ["slurm.work-folder"]
     assert not result.ok
 
 
-@pytest.mark.parametrize(("repeats", "wanted"), [(0.0, ["alerts", "dashboard"]), (3600.0, [])])
-def test_a_long_scan_updates_alerts_and_dashboard_by_itself(
+@pytest.mark.parametrize(("repeats", "wanted"), [(0.0, ["alerts", "dashboard", "ping"]), (3600.0, [])])
+def test_a_long_scan_updates_alerts_dashboard_and_heartbeat_by_itself(
     monkeypatch: pytest.MonkeyPatch, repeats: float, wanted: list[str]
 ) -> None:
     """A timer of systemd starts no other call while the scan runs, which may go on as long as new runs come."""
@@ -222,10 +224,12 @@ def test_a_long_scan_updates_alerts_and_dashboard_by_itself(
     monkeypatch.setattr(alerts, "find", lambda _runs, _config: [])
     monkeypatch.setattr(scan, "_report_alerts", lambda *_arguments, **_more: done.append("alerts"))
     monkeypatch.setattr(publish, "during_scan", lambda _config: done.append("dashboard"))
+    monkeypatch.setattr(scan, "_report_life", lambda *_arguments: done.append("ping"))
     monkeypatch.setattr(scan, "_find_runs", lambda *_arguments, **_more: None)
     monkeypatch.setattr(scan, "_keys_on_cluster", lambda *_arguments: frozenset())
     monkeypatch.setattr(logs, "rotate", lambda _log_dir: None)
     monkeypatch.setattr(order, "scan_order", lambda runs, _config, _folders: runs)
-    result = ScanResult()
-    assert scan._look_again(context_of(StopRequest()), result, scan._Reporter(CONFIG, result)) == []
+    result, context = ScanResult(), context_of(StopRequest())
+    follower = ConfigFollower(CONFIG, lambda: CONFIG)
+    assert scan._look_again(context, result, scan._Reporter(context, result), follower) == []
     assert done == wanted

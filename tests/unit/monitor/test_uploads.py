@@ -22,9 +22,10 @@ from s3sync.errors import (
     StoppedError,
 )
 from s3sync.inventory import RunStatus
+from s3sync.monitor.context import ScanContext
 from s3sync.monitor.problems import Problem
 from s3sync.monitor.scan_result import ScanResult
-from s3sync.monitor.uploads import ScanContext, for_each
+from s3sync.monitor.uploads import for_each
 from s3sync.signals import StopRequest
 
 
