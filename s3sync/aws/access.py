@@ -155,6 +155,7 @@ def _check_writable(aws: AwsCli, probe: WriteProbe) -> CheckResult:
     """Start and abort a multipart upload, which leaves nothing."""
     bucket, key = probe.target.bucket, probe.target.probe_key
     where = f"s3://{bucket.name}/{key.removesuffix(PROBE_KEY)}"
+    where += f" in {probe.storage.storage_class}" if probe.storage.storage_class else ""
     started = aws.run(argv.create_upload_argv(bucket, key, probe.storage))
     if started.returncode != 0:
         return CheckResult.of_error("writable", client.to_error(started, where))

@@ -122,7 +122,7 @@ def _check_access(
                 aws_command=config.aws_command,
                 threads=config.max_threads or settings.DEFAULT_THREADS,
                 targets=tuple(map(_target, config.monitor)),
-                probes=tuple(access.WriteProbe(_target(e), e.storage) for e in config.monitor) if trials.write else (),
+                probes=tuple(_write_probes(config)) if trials.write else (),
             )
             yield from access.check_access(query, environ, stop, work)
     except StateError as error:
@@ -149,6 +149,12 @@ def slurm_uses(config: Config) -> slurm_check.ClusterUse:
         threads=config.max_threads or settings.DEFAULT_THREADS,
         clusters=clusters,
     )
+
+
+def _write_probes(config: Config) -> Iterator[access.WriteProbe]:
+    """Yield a probe for each storage class of each entry: a server may not have all of them."""
+    for entry in config.monitor:
+        yield from (access.WriteProbe(_target(entry), storage) for storage in entry.storages)
 
 
 def _target(entry: MonitorEntry) -> access.UploadTarget:

@@ -14,7 +14,7 @@ from s3sync import logs
 from s3sync.commands import locations, options, output
 from s3sync.commands.run_rows import destination_name, run_json, run_name, run_table
 from s3sync.commands.upload_text import as_json as upload_json
-from s3sync.commands.upload_text import preview_json, summary
+from s3sync.commands.upload_text import preview_json, size_text, summary
 from s3sync.config import Config, load_config
 from s3sync.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ConfigError, StateError
 from s3sync.inventory import RunStatus, order, states
@@ -22,7 +22,7 @@ from s3sync.monitor import ScanResult, config_failure, scan
 from s3sync.resources import lower_priority
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.state import log_dir
-from s3sync.text import human_bytes, printable
+from s3sync.text import printable
 from s3sync.transfer import live_board, progress
 
 USAGE = "[--config FILE] [--dry-run] [--json]"
@@ -97,10 +97,8 @@ def dry_tables(result: ScanResult) -> list[Table]:
     for run in [*to_do, *(run for run in result.runs if run not in to_do)]:
         name = Text(run_name(run), overflow="fold")
         if planned := result.previews.get(run.key):
-            size = human_bytes(sum(file.size for file in planned.pending))
-            due.add_row(
-                name, Text(printable(destination_name(run)), overflow="fold"), f"{len(planned.pending):,}", size
-            )
+            where = Text(printable(destination_name(run)), overflow="fold")
+            due.add_row(name, where, f"{len(planned.pending):,}", size_text(planned))
         else:
             why = next((p.text for p in result.problems if p.key in (run.key, f"s3://{run.entry.bucket}")), run.reason)
             is_said = why.startswith(("will not", f"{run.state}: "))

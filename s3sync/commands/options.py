@@ -12,9 +12,10 @@ from typing import TypeAlias
 
 from s3sync.aws import client
 from s3sync.aws import destination as aws_destination
+from s3sync.patterns import Pattern
 from s3sync.state import log_dir
 from s3sync.text import printable
-from s3sync.transfer import bandwidth, hook
+from s3sync.transfer import bandwidth, hook, storage_classes
 
 DEFAULT_LOG_DIR = str(log_dir.DEFAULT)
 
@@ -207,6 +208,22 @@ def region(text: str) -> str:
     if text and not aws_destination.REGION.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not an AWS region such as eu-west-2")
     return text
+
+
+def class_rule(text: str) -> storage_classes.ClassRule:
+    """Parse a regular expression and a storage class: RE=CLASS."""
+    pattern, _, name = text.rpartition("=")
+    if name not in aws_destination.STORAGE_CLASSES:
+        known = ", ".join(aws_destination.STORAGE_CLASSES)
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in = and a class that the AWS CLI knows: {known}")
+    if not pattern:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has no regular expression before the = (for all files, use --storage-class)"
+        )
+    try:
+        return storage_classes.ClassRule(Pattern(pattern), name)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{pattern!r} is not a regular expression: {error}") from None
 
 
 def command(text: str) -> hook.Hook:

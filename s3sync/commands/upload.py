@@ -81,6 +81,16 @@ def _add_storage(group: options.Container) -> None:
         help="STANDARD (default), STANDARD_IA, INTELLIGENT_TIERING, GLACIER_IR, DEEP_ARCHIVE, ...",
     )
     add(
+        "--storage-class-for",
+        "--storage_class_for",
+        action="append",
+        type=options.class_rule,
+        default=[],
+        metavar="RE=CLASS",
+        help="the class of files if this regular expression is found in their RUN/path/in/run, e.g."
+        " '\\.cbcl$=DEEP_ARCHIVE'; may be repeated, the first that matches counts",
+    )
+    add(
         "--acl",
         choices=aws_destination.ACLS,
         default="",
@@ -204,6 +214,7 @@ def _request(args: argparse.Namespace, place: log_dir.Place) -> request.UploadRe
         verify=args.verify,
         aws_command=args.aws_command,
         storage=_storage(args),
+        class_rules=tuple(args.storage_class_for),
         bucket_owner=args.expected_bucket_owner,
         profile=options.profile_of(args),
         max_bandwidth=_bandwidth(args),

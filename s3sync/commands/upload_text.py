@@ -7,7 +7,7 @@ from typing import Any
 
 from s3sync.aws import objects
 from s3sync.text import human_bytes, human_seconds, list_by_reason, pluralize, printable
-from s3sync.transfer import hook, request
+from s3sync.transfer import hook, request, storage_classes
 
 _VERIFICATION_LABELS = {"etag": "ETag", "predecessor": "the log of another program"}
 
@@ -88,6 +88,7 @@ def preview_lines(preview: request.Preview) -> list[str]:
             f"in {preview.batches:,} batch{'es' if preview.batches != 1 else ''}"
         ),
     ]
+    lines += _class_lines(preview)
     if preview.same_size:
         lines.append(f"  in S3   {preview.same_size:,} of them with the same size; their ETags would be compared first")
     if preview.ask_seconds:
@@ -98,6 +99,26 @@ def preview_lines(preview: request.Preview) -> list[str]:
         lines.append(f"  reject  {pluralize(len(preview.selection.rejected), 'file')}, which cannot be sent:")
         lines += _named({item.path: item.reason for item in preview.selection.rejected})
     return [*lines, f"  log     {printable(str(preview.log_path))} (not written)"]
+
+
+def _class_lines(preview: request.Preview) -> list[str]:
+    """Return the files of each storage class, if any was chosen, and what is charged for small ones."""
+    if not preview.has_chosen_classes:
+        return []
+    lines = []
+    for name, files in preview.classes.items():
+        lines.append(f"  class   {name}: {pluralize(len(files), 'file')}, {human_bytes(sum(f.size for f in files))}")
+        if why := storage_classes.explain_small(name, files):
+            lines.append(f"          {why}")
+    return lines
+
+
+def size_text(preview: request.Preview) -> str:
+    """Return what a dry run found in one cell of a table: the bytes, by storage class if any was chosen."""
+    if not preview.has_chosen_classes:
+        return human_bytes(sum(file.size for file in preview.pending))
+    sizes = {name: sum(file.size for file in files) for name, files in preview.classes.items()}
+    return ", ".join(f"{human_bytes(size)} {name}" for name, size in sizes.items())
 
 
 def preview_json(preview: request.Preview) -> dict[str, Any]:
@@ -114,6 +135,10 @@ def preview_json(preview: request.Preview) -> dict[str, Any]:
         "would_send_bytes": sum(file.size for file in preview.pending),
         "same_size_in_s3": preview.same_size,
         "batches": preview.batches,
+        "storage_classes": {
+            name: {"files": len(files), "bytes": sum(file.size for file in files)}
+            for name, files in preview.classes.items()
+        },
         "checksum_seconds": round(preview.ask_seconds),
         "excluded_files": preview.selection.excluded,
         "skipped": {printable(item.path): item.reason for item in preview.selection.skipped},

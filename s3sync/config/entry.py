@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
@@ -23,6 +24,7 @@ from s3sync.config.value_types import (
     RemotePath,
     SbatchOptions,
     SlurmWord,
+    StorageClasses,
     non_empty,
     one_of,
     wrong,
@@ -86,6 +88,13 @@ class MonitorEntry(Model):
         AfterValidator(one_of(STORAGE_CLASSES)),
         Schema({"enum": ["", *STORAGE_CLASSES]}),
     ] = Field(default="", description="By default STANDARD.")
+    class_rules: StorageClasses = Field(
+        default=(),
+        alias="storage_classes",
+        description="Storage classes by regular expressions, which are searched in RUN/path/in/the/run: the first that "
+        "matches counts, and storage_class is for the rest. Completion markers are never put into an archive.",
+        json_schema_extra={"default": {}},
+    )
     acl: Annotated[Text, AfterValidator(one_of(ACLS)), Schema({"enum": ["", *ACLS]})] = Field(
         default="",
         description="The canned ACL of the objects, where the bucket's policy requires one.",
@@ -146,6 +155,12 @@ class MonitorEntry(Model):
         return aws_destination.Storage(
             sse=self.sse, sse_kms_key_id=self.sse_kms_key_id, storage_class=self.storage_class, acl=self.acl
         )
+
+    @property
+    def storages(self) -> tuple[aws_destination.Storage, ...]:
+        """`storage` for each storage class that files may get."""
+        names = dict.fromkeys((self.storage_class, *(rule.storage_class for rule in self.class_rules)))
+        return tuple(replace(self.storage, storage_class=name) for name in names)
 
     @property
     def aws_profile(self) -> Profile:

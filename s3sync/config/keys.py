@@ -23,6 +23,7 @@ _EXAMPLES = {
     "bucket": "lab-runs",
     "remote_path": "/",
     "exclude_patterns": "['/Thumbnail_Images/']",
+    "storage_classes": "{'\\.cbcl$': DEEP_ARCHIVE}",
     "on_complete": "[/usr/local/bin/tell-lims, --run]",
     "slurm": "{nodes: 4, partition: short}",
     "monitor": "[{monitored_directories: [/data], bucket: lab-runs, remote_path: /}]",

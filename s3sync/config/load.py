@@ -33,6 +33,7 @@ _KINDS = {
     "path_type": _TEXT,
     "pattern_type": _TEXT,
     "tuple_type": _Kind("must be a list, e.g. {example}", id="config.wrong-type"),
+    "dict_type": _Kind("must be keys with values, e.g. {example}", id="config.wrong-type"),
     "model_type": _Kind("must be keys with values, e.g. {example}", id="config.wrong-type"),
     "finite_number": _Kind("must be a finite number", id="config.out-of-range"),
     "greater_than": _Kind("must be more than {gt:g}", id="config.out-of-range"),
@@ -41,6 +42,7 @@ _KINDS = {
     "literal_error": _Kind("must be {expected}", id="config.unknown-value"),
     "missing": _Kind("is missing (e.g. {key}: {example})", id="config.missing-key"),
 }
+_KEY = "[key]"  # in pydantic's path to a key, as opposed to its value
 _OTHER = _Kind("{message}", id="config.bad-value")
 
 
@@ -86,13 +88,15 @@ def _secrets_of(environ: Mapping[str, str], value: Any) -> dict[str, str]:
 def _problem(parsed: ParsedConfig, secrets: Mapping[str, str], detail: Mapping[str, Any]) -> Problem:
     """Return a problem for an error of pydantic."""
     path: KeyPath = detail["loc"]
+    is_about_key = path[-1:] == (_KEY,)
+    path = path[:-1] if is_about_key else path
     if path and path[0] in secrets:
         position, name = None, SECRETS[str(path[0])]
     elif detail["type"] == "extra_forbidden":
         advice = keys.explain_unknown(path)
         return Problem(position=parsed.key_positions[path], path=path_of(path), text=advice.text, id=advice.id)
     else:
-        position, name = parsed.position(path), path_of(path)
+        position, name = parsed.key_positions[path] if is_about_key else parsed.position(path), path_of(path)
     key = str(path[-1]) if path else ""
     default = _Kind(_OTHER.text, detail["type"]) if detail["type"].startswith("config.") else _OTHER
     kind = _KINDS.get(detail["type"], default)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Strict
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, SecretStr, Strict
 from pydantic import StrictInt as Int
 from pydantic import StrictStr as Text
 from pydantic import WithJsonSchema as Schema
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from s3sync.aws import destination
 from s3sync.aws import destination as aws_destination
@@ -23,6 +23,7 @@ from s3sync.patterns import Pattern
 from s3sync.slurm import client
 from s3sync.text import printable
 from s3sync.transfer import bandwidth
+from s3sync.transfer.storage_classes import ClassRule
 
 MAX_REGEX = 1000  # characters
 MAX_PATH_BYTES = 4095  # Linux's limit
@@ -122,6 +123,14 @@ def one_of(values: Sequence[str]) -> Callable[[str], str]:
     return check
 
 
+def _class_name(text: str) -> str:
+    if text not in aws_destination.STORAGE_CLASSES:
+        known = ", ".join(aws_destination.STORAGE_CLASSES)
+        what = f"must be a class that the AWS CLI can request, whatever other classes a server has: {known}"
+        raise wrong(what, id="config.unknown-value")
+    return text
+
+
 def _account(text: str) -> str:
     if text and not aws_destination.ACCOUNT.fullmatch(text):
         raise wrong("must be the 12 digits of an AWS account (in quotes)", id="config.bad-account")
@@ -186,6 +195,34 @@ RemotePath = Annotated[Text, AfterValidator(lambda text: _destination("any", tex
 Regex = Annotated[Pattern, _from_text(_regex), Schema({**_REGEX_SCHEMA, "minLength": 1})]
 OptionalRegex = Annotated[
     Pattern | None, _from_text(lambda text: _regex(text) if text else None), Schema(_REGEX_SCHEMA)
+]
+_ClassName = Annotated[Text, AfterValidator(_class_name)]
+
+
+class _RulesFromMap:
+    """Read a map of patterns to storage classes, in its order."""
+
+    def __get_pydantic_core_schema__(self, _source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def rules(classes: Mapping[Pattern, str]) -> tuple[ClassRule, ...]:
+            return tuple(ClassRule(pattern, name) for pattern, name in classes.items())
+
+        write = core_schema.plain_serializer_function_ser_schema(
+            lambda rules: {rule.pattern.pattern: rule.storage_class for rule in rules}
+        )
+        schema = handler.generate_schema(dict[Regex, _ClassName])
+        return core_schema.no_info_after_validator_function(rules, schema, serialization=write)
+
+
+StorageClasses = Annotated[
+    tuple[ClassRule, ...],
+    _RulesFromMap(),
+    Schema(
+        {
+            "type": "object",
+            "propertyNames": {**_REGEX_SCHEMA, "minLength": 1},
+            "additionalProperties": {"enum": list(aws_destination.STORAGE_CLASSES)},
+        }
+    ),
 ]
 _RATE_SCHEMA = {"type": "string", "pattern": "^([0-9]+(\\.[0-9]+)? ?[kKMG]?B/s)?$"}
 Bandwidth = Annotated[

@@ -27,6 +27,7 @@ def request_for(run: RunStatus, config: Config) -> request.UploadRequest:
         require_whole=config.require_whole_runs,
         settle_seconds=config.settle_minutes * 60 if run.state == "streaming" else None,
         storage=run.entry.storage,
+        class_rules=run.entry.class_rules,
         bucket_owner=run.entry.expected_bucket_owner,
         profile=run.entry.aws_profile,
         max_bandwidth=config.max_bandwidth,

@@ -12,6 +12,7 @@ from s3sync.transfer import (
     request,
     restorable,
     restore,
+    storage_classes,
     upload,
     verify,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "request",
     "restorable",
     "restore",
+    "storage_classes",
     "upload",
     "verify",
 ]

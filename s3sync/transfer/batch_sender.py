@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from s3sync.aws import causes
+from s3sync.aws.destination import Storage
 from s3sync.aws.multipart import IncompleteUploads
 from s3sync.aws.receipts import FellBack, Hello, ObjectStored, PartStored, Receipt
 from s3sync.runs import Run
@@ -87,7 +88,7 @@ class BatchSender:
         config = self._config_for(batch, share)
         with staging_folder(self._context.work, self._run, batch) as folder:
             url = self._request.destination.url(self._run.run_id)
-            argv = self._aws.upload_argv(str(folder), url, self._request.storage)
+            argv = self._aws.upload_argv(str(folder), url, self._storage_of(batch))
             ended = self._aws.run_streaming(argv, process, config)
         self._say_if_slow()
         self.has_ended(process.pid)
@@ -110,6 +111,10 @@ class BatchSender:
             said=said or lines.unreachable,
             stored=count.stored,
         )
+
+    def _storage_of(self, batch: Batch) -> Storage:
+        storage = self._request.storage
+        return replace(storage, storage_class=batch.storage_class or storage.storage_class)
 
     def _config_for(self, batch: Batch, share: int | None) -> Path | None:
         """Return the AWS config of a process; None for the usual one. Raises AwsError."""

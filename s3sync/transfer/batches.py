@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 from s3sync.aws import client
 from s3sync.runs import LocalFile
@@ -34,12 +34,18 @@ _MARKER = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
+ClassOf: TypeAlias = Callable[[str], str]  # the storage class to request for a path in the run; empty: none
+
 
 class Batch(NamedTuple):
-    """Files that one `aws s3 cp --recursive` sends. Numbers begin with 1 and are unique in a call."""
+    """Files that one `aws s3 cp --recursive` sends. Numbers begin with 1 and are unique in a call.
+
+    They have one `storage_class`; empty is that of the request.
+    """
 
     number: int
     files: tuple[LocalFile, ...]
+    storage_class: str = ""
 
     @property
     def size(self) -> int:
@@ -121,7 +127,8 @@ class BatchQueue:
     """Cuts groups of files, one after the other, into batches as processes ask for them.
 
     In each group big files come first, the largest first. Small ones follow in the order of their keys: then a batch
-    is a narrow range of keys, which one listing reads back. `byte_cost` and `file_cost` are as for `cost_of`.
+    is a narrow range of keys, which one listing reads back. `byte_cost` and `file_cost` are as for `cost_of`; a batch
+    has only files for which `class_of`, given their paths, returns the same storage class.
     """
 
     def __init__(
@@ -130,11 +137,12 @@ class BatchQueue:
         first_number: int = 1,
         byte_cost: float = BYTE_COST,
         file_cost: float = FILE_COST,
+        class_of: ClassOf = lambda _path: "",
     ) -> None:
         self.next_number = first_number
         self._byte_cost = byte_cost
         self._file_cost = file_cost
-        self._groups = deque(_Group(files, byte_cost, file_cost) for files in groups if files)
+        self._groups = deque(_Group(files, byte_cost, file_cost, class_of) for files in groups if files)
 
     def __bool__(self) -> bool:
         return bool(self._groups)
@@ -145,7 +153,7 @@ class BatchQueue:
         It has at most `most_bytes`, unless that is less than one file. Raises IndexError if nothing is left.
         """
         group = self._groups[0]
-        batch = Batch(self.next_number, group.take(processes, expected, most_bytes))
+        batch = Batch(self.next_number, *group.take(processes, expected, most_bytes))
         self.next_number += 1
         if not group.queues:
             self._groups.popleft()
@@ -179,36 +187,47 @@ class BatchQueue:
 class _Group:
     """The files of one group that are left, and what they cost."""
 
-    def __init__(self, files: Sequence[LocalFile], byte_cost: float, file_cost: float) -> None:
+    def __init__(self, files: Sequence[LocalFile], byte_cost: float, file_cost: float, class_of: ClassOf) -> None:
         self._byte_cost = byte_cost
         self._file_cost = file_cost
         big = sorted((file for file in files if file.size >= _BIG_FILE), key=lambda file: (-file.size, file.path))
         small = sorted((file for file in files if file.size < _BIG_FILE), key=lambda file: file.path)
-        self.queues = deque(deque(queue) for queue in (big, small) if queue)
+        self.queues = deque(queue for kind in (big, small) for queue in _split_by_class(kind, class_of))
         self.left = cost_of(files, byte_cost, file_cost)
         self._processes = 0
         self._smallest = 0.0
 
     def use_file_cost(self, file_cost: float) -> None:
         self._file_cost, self._processes = file_cost, 0
-        self.left = sum(cost_of(queue, self._byte_cost, file_cost) for queue in self.queues)
+        self.left = sum(cost_of(queue, self._byte_cost, file_cost) for _, queue in self.queues)
 
-    def take(self, processes: int, expected: int, most_bytes: float) -> tuple[LocalFile, ...]:
+    def take(self, processes: int, expected: int, most_bytes: float) -> tuple[tuple[LocalFile, ...], str]:
         if processes != self._processes:
             self._processes, self._smallest = processes, smallest_batch(self.left, processes)
         if self.left < processes * self._smallest / 2:  # added processes have not had their share yet
             self._smallest = max(_SMALL_BATCH_COST, self.left / processes)
         target = next_batch(self.left, self._smallest, processes, expected)
-        files, cost = _take_until(target, self.queues[0], self._byte_cost, self._file_cost, most_bytes)
+        storage_class, queue = self.queues[0]
+        files, cost = _take_until(target, queue, self._byte_cost, self._file_cost, most_bytes)
         self.left -= cost
-        if not self.queues[0]:
+        if not queue:
             self.queues.popleft()
-        return files
+        return files, storage_class
 
 
-def into_batches(files: Sequence[LocalFile], processes: int, first_number: int = 1) -> list[Batch]:
+def _split_by_class(files: Iterable[LocalFile], class_of: ClassOf) -> Iterable[tuple[str, deque[LocalFile]]]:
+    """Return the files of each storage class, in the order given."""
+    queues: dict[str, deque[LocalFile]] = {}
+    for file in files:
+        queues.setdefault(class_of(file.path), deque()).append(file)
+    return queues.items()
+
+
+def into_batches(
+    files: Sequence[LocalFile], processes: int, first_number: int = 1, class_of: ClassOf = lambda _path: ""
+) -> list[Batch]:
     """Return all batches of one group of files, for a constant number of processes."""
-    queue = BatchQueue([files], first_number)
+    queue = BatchQueue([files], first_number, class_of=class_of)
     batches = []
     while queue:
         batches.append(queue.take(processes))

@@ -16,7 +16,7 @@ from s3sync.errors import StateError
 from s3sync.runs import Run, local_files
 from s3sync.state import RunState
 from s3sync.text import now_iso, printable
-from s3sync.transfer.batches import BatchQueue
+from s3sync.transfer.batches import BatchQueue, ClassOf
 from s3sync.transfer.context import UploadContext
 from s3sync.transfer.pipeline import Pipeline
 from s3sync.transfer.selection import UploadSelection
@@ -41,7 +41,7 @@ def write(context: UploadContext, state: RunState, selection: UploadSelection) -
     return replace(run, path=folder, excludes_analyses=False, parent_run=None)
 
 
-def send(written: Run, pipeline: Pipeline, number: int) -> tuple[str, str]:
+def send(written: Run, pipeline: Pipeline, number: int, class_of: ClassOf) -> tuple[str, str]:
     """Upload it as a batch of this number; return its ETag, or an empty string and the reason.
 
     Raises what `Pipeline.run` raises.
@@ -49,7 +49,7 @@ def send(written: Run, pipeline: Pipeline, number: int) -> tuple[str, str]:
     file = local_files.restat(written, aws_destination.COMPLETION_OBJECT)
     assert file is not None, "write() comes first"
     why = "it was not sent"
-    for verdicts in pipeline.run(BatchQueue([[file]], number)):
+    for verdicts in pipeline.run(BatchQueue([[file]], number, class_of=class_of)):
         for proof in verdicts.proofs:
             return proof.etag, ""
         for failure in verdicts.failures:

@@ -48,6 +48,7 @@ def inspect_run(request: UploadRequest, environ: Mapping[str, str]) -> UploadInp
     warning = "" if request.skip_check or _was_complete(request, run) else _require_complete(run, listing, request)
     chosen = _select(run, listing, request)
     selection.require_files(run, chosen)
+    request.class_choice(run).group(chosen.files)  # a pattern that takes too long is found before anything is sent
     if warning:
         chosen = replace(chosen, warnings=(warning, *chosen.warnings))
     return UploadInputs(run=run, listing=listing, selection=chosen, expected=expected, watched=watched)

@@ -61,6 +61,7 @@ class FileUploader:
         self._run = context.run
         self._record = record
         self._record_found = record_found or record
+        self._classes = context.request.class_choice(context.run)
         self._sent = FileTotals(0, 0)
         self._found = FileTotals(0, 0)
         self._trust = EtagTrust(opaque_etags, context.display.say)
@@ -217,7 +218,7 @@ class FileUploader:
                 if attempt:
                     self._context.display.say(f"retrying {destination.COMPLETION_OBJECT}: {why}")
                     self._context.stop.wait(DELAYS.upload_retries[attempt - 1])
-                etag, why = completion_object.send(written, pipeline, self.next_batch)
+                etag, why = completion_object.send(written, pipeline, self.next_batch, self._classes.class_of)
                 self.next_batch += 1
                 if etag:
                     return etag
@@ -252,7 +253,7 @@ class FileUploader:
         """Send these files once; return what is not verified."""
         share = self._sender.share
         byte_cost = max(batches.BYTE_COST, 1 / share) if share else batches.BYTE_COST
-        queue = batches.BatchQueue(groups, self.next_batch, byte_cost, self._sender.file_cost)
+        queue = batches.BatchQueue(groups, self.next_batch, byte_cost, self._sender.file_cost, self._classes.class_of)
         failures: dict[str, Failure] = {}
         try:
             with contextlib.closing(self._pipeline.run(queue)) as results:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -21,6 +21,7 @@ from s3sync.transfer import hook
 from s3sync.transfer.bandwidth import BandwidthSchedule
 from s3sync.transfer.hook import Hook
 from s3sync.transfer.selection import UploadSelection
+from s3sync.transfer.storage_classes import WARM, ClassChoice, ClassRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,7 @@ class UploadRequest:
     settle_seconds: float | None = None  # while streaming: how long a file must be unchanged; None: a complete run
     multipart: etag.Multipart = etag.DEFAULT_MULTIPART
     storage: aws_destination.Storage = aws_destination.BUCKET_DEFAULTS
+    class_rules: tuple[ClassRule, ...] = ()  # the first one that matches a file counts more than `storage`
     bucket_owner: str = ""  # the account that has to own the bucket
     profile: aws_destination.Profile = aws_destination.FROM_ENVIRONMENT
     max_processes: int | None = None  # at once, while the CPU is idle; by default four times the cores
@@ -83,6 +85,10 @@ class UploadRequest:
     def bucket(self) -> aws_destination.BucketRef:
         """Return the bucket of the destination, and who has to own it."""
         return aws_destination.BucketRef(self.destination.bucket, self.bucket_owner)
+
+    def class_choice(self, run: Run) -> ClassChoice:
+        """Return what chooses the storage class of each file of the run."""
+        return ClassChoice(run.run_id, self.class_rules, self.storage.storage_class)
 
     @property
     def process_limit(self) -> int:
@@ -159,6 +165,7 @@ class Preview:
 
     `same_size` is how many of them are in S3 with the same size already. `ask_seconds` is how long it takes to ask S3
     for their checksums, one by one; 0 if their ETags are enough. `obstacles` are what the upload would fail from.
+    `classes` has the pending files by storage class.
     """
 
     run: Run
@@ -170,6 +177,12 @@ class Preview:
     batches: int = 0
     ask_seconds: float = 0.0
     obstacles: tuple[str, ...] = ()
+    classes: Mapping[str, Sequence[LocalFile]] = field(default_factory=dict)
+
+    @property
+    def has_chosen_classes(self) -> bool:
+        """Return whether files go into another storage class than S3's usual one."""
+        return any(name != WARM for name in self.classes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

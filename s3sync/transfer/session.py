@@ -184,6 +184,7 @@ class UploadSession:
         if remote is not None:
             self._uploader.compare(self._pending(), remote)
             self._require_own_prefix(remote)
+            self._note_other_classes(remote)
         elif resumed:
             self._uploader.head_large_files(self._pending())
 
@@ -202,6 +203,15 @@ class UploadSession:
         raise RunError(
             f"{self._context.url} has another run of that name: {sizes} ({advice})", id="upload.other-run-in-s3"
         )
+
+    def _note_other_classes(self, remote: Mapping[str, objects.RemoteObject]) -> None:
+        """Say that files which need not be sent stay in the storage class that they were sent to."""
+        others = self._request.class_choice(self._run).count_in_others(self._uploader.proven, remote)
+        if others:
+            files = f"{pluralize(others, 'proven file')} {'is' if others == 1 else 'are'}"
+            self._context.display.say(
+                f"note: {self._target}: {files} in another storage class than the patterns say now, and not sent again"
+            )
 
     def _upload_settled_files(self) -> None:
         """Upload the files that have been unchanged long enough; the others wait for the next call."""

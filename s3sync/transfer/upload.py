@@ -220,12 +220,17 @@ class _Call:
             self._warn(obstacle)
         known = drop_stale_proofs(state or RunState.of(self.inputs.run), self.inputs)
         pending = batches.pending(chosen.files, known.proven)
-        order = batches.split_by_phase(pending)
+        order, classes = batches.split_by_phase(pending), self.request.class_choice(self.inputs.run)
         result = replace(
             result,
             pending=pending,
-            batches=sum(len(batches.into_batches(group, self.request.cores)) for group in order if group),
+            batches=sum(
+                len(batches.into_batches(group, self.request.cores, class_of=classes.class_of))
+                for group in order
+                if group
+            ),
             obstacles=obstacles,
+            classes=classes.group(pending),
         )
         with open_context(self.request, self.inputs.run, self.environ, self.stop, self.display) as context:
             return self._ask_s3(context, result)
