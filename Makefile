@@ -66,7 +66,8 @@ install-cron: $(VENV)/.installed  ## monitor into your crontab: CONFIG=FILE [SCH
 uninstall-cron: $(VENV)/.installed  ## remove it from there: [CONFIG=FILE]
 	@$(BIN)/python scripts/install_cron.py uninstall --config '$(CONFIG)'
 
-PYTEST = $(BIN)/python -m pytest -n auto
+WORKERS ?= auto
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
 NO_EXTRAS = and not real and not sweep
 
 test: $(VENV)/.dev-installed  ## unit tests, and each promise once: three minutes

@@ -13,11 +13,11 @@ import pytest
 
 from s3sync.aws.fork_server import VARIABLE as FORK_SERVER
 from scripts.simulate_run import make_run
+from tests.helpers import clients, tiers
 from tests.helpers.lab import AWS_V1, AWS_V2, BUCKET, WIDE_FILES, FakeAws, Lab, skip_or_fail, why_no_v2, write_quick_aws
 from tests.helpers.radosgw import Gateway, radosgw, why_not
 from tests.helpers.s3server import S3Server
 from tests.helpers.slurm_cluster import SlurmCluster, slurm_cluster, why_no_slurm
-from tests.helpers.tiers import TIERS, markers_of
 
 # As in the background of a script, and under nohup; children would inherit it.
 for signum, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -29,17 +29,41 @@ def pytest_configure(config: pytest.Config) -> None:
     """Name the markers that this suite sets or reads itself."""
     why = "with the AWS CLI beside this Python instead of its quick double, as the CLI itself matters"
     config.addinivalue_line("markers", f"real_aws: {why}")
-    for tier in TIERS:
+    config.addinivalue_line("markers", f"{clients.MARKER}: the second run of a test, with `transfer_client: default`")
+    config.addinivalue_line("markers", "any_client: it runs once, as it chooses the client or sends nothing by the CLI")
+    for tier in tiers.TIERS:
         config.addinivalue_line("markers", f"{tier}: the tests in tests/{tier}/")
+    config.pluginmanager.register(KeepsGroups())
     config.addinivalue_line("markers", "promise: a test that tests/README.md names")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what sends files with each way of sending them."""
+    clients.parametrize_client(metafunc)
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its tier."""
+    """Mark each test with its tier, and begin with those that may take longest, so that none is the last alone."""
+    items[:] = [item for item in items if not clients.is_in_vain(item)]
+    items.sort(key=tiers.priority_of)
     for item in items:
-        for marker in markers_of(item.path, getattr(item, "originalname", item.name)):
+        for marker in tiers.markers_of(item.path, getattr(item, "originalname", item.name)):
             item.add_marker(marker)
+
+
+class KeepsGroups:
+    """Keep the tests of an xdist_group together: pytest 9.2 does not read what pytest-xdist 3.8 writes for that."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        if config.getoption("loadgroup", False):
+            for item in items:
+                group = item.get_closest_marker("xdist_group")
+                if group and hasattr(item, "_id"):
+                    item._id = type(item._id).parse(item.__dict__["_nodeid"])
+                if group and not item.nodeid.endswith(f"@{group.args[0]}"):
+                    raise pytest.UsageError(f"{item.nodeid} is not in its xdist_group: correct KeepsGroups")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -113,6 +137,12 @@ def server() -> Iterator[S3Server]:
 def aws_of_lab(request: pytest.FixtureRequest) -> str:
     """The `aws` of a lab's machine: the quick double, or for tests with the marker `real_aws` the one that is found."""
     return "" if request.node.get_closest_marker("real_aws") else "quick"
+
+
+@pytest.fixture
+def transfer_client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each lab uses this client, where the test chooses none."""
+    monkeypatch.setattr(Lab, "transfer_client", request.param)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from tests.helpers.promise import is_proven
 from tests.helpers.radosgw import Gateway
 from tests.helpers.s3server import MIB, Fault, S3Server
 
-pytestmark = pytest.mark.real_aws
+pytestmark = [pytest.mark.real_aws, pytest.mark.any_client]
 
 # What differs between two requests for the same file; the CLI names features in its user agent, in any order.
 VARYING = ("x-amz-date", "authorization", "amz-sdk-invocation-id", "user-agent", "expect", "host")

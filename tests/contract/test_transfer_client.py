@@ -12,7 +12,7 @@ from tests.helpers.lab import BUCKET, FakeAws, Lab
 from tests.helpers.promise import is_proven
 from tests.helpers.s3server import MIB, S3Server
 
-pytestmark = pytest.mark.real_aws
+pytestmark = [pytest.mark.real_aws, pytest.mark.any_client]
 
 
 @pytest.mark.parametrize("by", ["upload", "monitor"])

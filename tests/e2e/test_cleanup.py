@@ -676,7 +676,7 @@ def test_after_a_kill_at_any_step_the_next_call_ends_it(
     """Of the files that are left none is another; the monitor sends nothing; what is deleted is in the record."""
     kills = 0
     for number in itertools.count(1):
-        lab = Lab(make_folder(tmp_path / str(number)), server.url, "")
+        lab = Lab(make_folder(tmp_path / str(number)), server.url)
         run = Path(shutil.copytree(tiny_run, lab.root / "instrument" / tiny_run.name))
         (run / "Data" / "link").symlink_to("first.cbcl")
         os.link(run / "Data" / "second.cbcl", run / "InterOp.bin")

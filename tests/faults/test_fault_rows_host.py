@@ -33,7 +33,7 @@ from tests.helpers.boto import client
 from tests.helpers.crashes import orphans_of, wait_for_orphans
 from tests.helpers.errors import error_ids
 from tests.helpers.hostile_names import HOSTILE_NAMES
-from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, kill_all, kill_family, skip_or_fail, tree
+from tests.helpers.lab import BUCKET, IMPATIENT, FakeAws, Lab, Result, kill_all, kill_family, skip_or_fail, tree
 from tests.helpers.promise import is_pending, is_proven, next_scan_completes
 from tests.helpers.radosgw import Gateway
 from tests.helpers.s3server import S3Server
@@ -210,8 +210,9 @@ def test_row_23_file_is_truncated_between_two_parts(
     """The CLI has promised more bytes than there are, and both sides wait for them."""
     large = tiny_run / "Data" / "large.cbcl"
     large.write_bytes(os.urandom(20_000_000))
+    lab.set_delays(signal_grace=IMPATIENT)
     with server.hold(operation="UploadPart") as gate:
-        words = ("--threads", "1", "--stall_minutes", "0.15", "--aws_command", each_real_aws)
+        words = ("--threads", "1", "--stall_minutes", "0.1", "--aws_command", each_real_aws)
         process = lab.start(*lab.words(tiny_run, *words))
         gate.wait_held()
         os.truncate(large, 9_000_000)
@@ -582,6 +583,7 @@ def test_row_34_sigint_ignored_from_the_start(lab: Lab, server: S3Server, tiny_r
 
 
 def test_row_34_sigint_ignored_by_a_child(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws) -> None:
+    lab.set_delays(signal_grace=[1, 60, 5])
     aws = recording_aws(quick_aws, lab.root / "record", deaf_to="SIGINT")
 
     assert signals_to_a_child(lab, server, tiny_run, aws, signal.SIGTERM) == ["SIGINT", "SIGTERM", "the end"]
@@ -602,7 +604,8 @@ def test_row_33_no_parts_are_left_in_a_real_server(
     lab = Lab(tmp_path, ceph.url, "")
     lab.env |= {"AWS_ACCESS_KEY_ID": ceph.access_key, "AWS_SECRET_ACCESS_KEY": ceph.secret_key}
     words = lab.words(tiny_run, "--stall_minutes", "0.1", "--aws_command", each_real_aws, bucket=bucket)
-    process = lab.start(*words, "--cores", "1", "--max_bandwidth", "4MB/s")
+    lab.set_delays(signal_grace=IMPATIENT if end == "stall" else [10, 5, 5])
+    process = lab.start(*words, "--cores", "1", "--threads", "2", "--max_bandwidth", "8MB/s")
     assert has_parts(s3, bucket), "within a minute"
     children = psutil.Process(process.pid).children(recursive=True)
 

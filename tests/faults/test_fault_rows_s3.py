@@ -24,7 +24,7 @@ import pytest
 from s3sync.aws.causes import UNREACHABLE
 from tests.helpers.boto import client
 from tests.helpers.errors import error_ids
-from tests.helpers.lab import AWS_V1, BUCKET, FakeAws, Lab, Result, skip_or_fail, tree
+from tests.helpers.lab import AWS_V1, BUCKET, IMPATIENT, FakeAws, Lab, Result, skip_or_fail, tree
 from tests.helpers.promise import is_pending, is_proven, next_scan_completes
 from tests.helpers.radosgw import Gateway
 from tests.helpers.s3server import MIB, Fault, S3Server
@@ -127,6 +127,7 @@ def test_row_03_server_never_answers(lab: Lab, server: S3Server, tiny_run: Path,
 
     With the real CLI, which sends the files of a batch at the same time.
     """
+    lab.set_delays(signal_grace=IMPATIENT)
     server.add_fault(Fault("hang", key_contains=FIRST, count=None))
 
     result = lab.upload(tiny_run, "--aws_command", fake_aws(WHEN_CP + REAL_SILENT), "--cores", "2", *STALL)
@@ -250,6 +251,7 @@ def without_network() -> tuple[str, ...]:
     pytest.skip("this machine does not permit a process without a network")
 
 
+@pytest.mark.any_client
 def test_row_08_no_network(lab: Lab, server: S3Server, tiny_run: Path, fake_aws: FakeAws, tmp_path: Path) -> None:
     """S3 is asked once, be it known by an address or by a name: not file by file, and not in three passes."""
     asked = tmp_path / "asked"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import random
 import shutil
 import subprocess
@@ -67,18 +69,21 @@ def test_a_kill_at_every_rename(
     lab: Lab, server: S3Server, saved: Path, tiny_run: Path, calls: str, is_merged: bool, least: int
 ) -> None:
     strace = shutil.which("strace") or skip_or_fail("no strace")
+    trace = lab.root / "trace"
     kills = 0
-    for number in range(1, 16):  # of each thread; of a process that downloads, too, which s3sync survives
+    for number in itertools.count(1):  # of each thread; of a process that downloads, too, which s3sync survives
         shutil.rmtree(tiny_run, ignore_errors=True)
         if is_merged:
             (tiny_run / "Data").mkdir(parents=True)
             shutil.copy2(saved / "Data" / "3.cbcl", tiny_run / "Data")
         inject = f"inject={calls}:signal=SIGKILL:when={number}"
-        argv = [strace, "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", inject]
+        argv = [strace, "-f", "-o", str(trace), "-e", f"trace={calls}", "-e", inject]
         argv += [sys.executable, "-m", "s3sync", *words(lab, tiny_run)]
         ended = subprocess.run(argv, env=lab.env, capture_output=True, check=False, timeout=120)
         wait_for_orphans(lab)
         kills += ended.returncode != 0
+        if "killed by SIGKILL" not in trace.read_text():
+            break
         shows_nothing_half(tiny_run, saved, is_merged=is_merged)
         comes_back(lab, server, tiny_run, saved)
     assert kills >= least
@@ -87,11 +92,18 @@ def test_a_kill_at_every_rename(
 @pytest.mark.sweep
 def test_a_kill_at_random_moments(lab: Lab, server: S3Server, saved: Path, tiny_run: Path) -> None:
     chance = random.Random(7)
-    for _ in range(60):
+    start = time.monotonic()
+    assert lab.run(*words(lab, tiny_run)).code == 0
+    seconds = time.monotonic() - start
+    kills = 0
+    while kills < 60:
         shutil.rmtree(tiny_run, ignore_errors=True)
         process = lab.start(*words(lab, tiny_run))
-        time.sleep(chance.uniform(0.2, 2.0))
-        kill_family(process)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0.1, seconds))
+        if process.returncode is None:
+            kill_family(process)
+            kills += 1
         process.communicate()
         wait_for_orphans(lab)
         shows_nothing_half(tiny_run, saved, is_merged=False)

@@ -21,7 +21,7 @@ from s3sync.process_tree import IoSnapshot, StallDetector, take_io_snapshot
 from s3sync.signals import StopRequest
 from scripts.simulate_run import make_run
 from tests.helpers.errors import error_ids
-from tests.helpers.lab import BUCKET, FakeAws, Lab, kill_family
+from tests.helpers.lab import BUCKET, IMPATIENT, FakeAws, Lab, kill_family
 from tests.helpers.promise import is_pending, is_proven, next_scan_completes
 from tests.helpers.s3server import Fault, S3Server
 
@@ -144,6 +144,7 @@ def test_a_process_that_is_gone_has_not_moved() -> None:
 
 def test_what_a_stalled_child_had_to_send_is_sent_by_another(lab: Lab, server: S3Server, run: Path) -> None:
     """S3 takes a part, and does not answer this once."""
+    lab.set_delays(signal_grace=IMPATIENT)
     server.add_fault(Fault("hang", operation="UploadPart", count=1))
 
     result = lab.upload(run, *STALL, env={"AWS_MAX_ATTEMPTS": "1"})
@@ -155,6 +156,7 @@ def test_what_a_stalled_child_had_to_send_is_sent_by_another(lab: Lab, server: S
 
 
 def test_a_server_that_never_answers_ends_it(lab: Lab, server: S3Server, run: Path, each_aws: str) -> None:
+    lab.set_delays(signal_grace=IMPATIENT)
     server.add_fault(Fault("hang", key_contains="big.bcl", method=None, operation="UploadPart", count=None))
 
     result = lab.upload(run, *STALL, "--aws_command", each_aws)
@@ -169,6 +171,7 @@ def test_a_server_that_never_answers_ends_it(lab: Lab, server: S3Server, run: Pa
 def test_a_child_that_ignores_the_gentle_ways_is_killed_with_its_children(
     lab: Lab, server: S3Server, run: Path, quick_aws: FakeAws
 ) -> None:
+    lab.set_delays(signal_grace=IMPATIENT)
     pids = lab.root / "pids"
     stubborn = f"""
 if 'cp' in argv and not os.path.exists({str(pids)!r}):
@@ -333,6 +336,7 @@ def test_an_orderly_end_owes_nothing(lab: Lab, server: S3Server, run: Path) -> N
 
 def test_a_signal_leaves_no_parts_even_if_the_child_has_to_be_killed(lab: Lab, server: S3Server, run: Path) -> None:
     """S3 does not answer the part, so that the CLI waits for it instead of aborting."""
+    lab.set_delays(signal_grace=IMPATIENT)
     server.add_fault(Fault("hang", operation="UploadPart", count=None))
     process = lab.start(*lab.words(run))
     server.wait_for("UploadPart", 1)

@@ -20,7 +20,6 @@ from tests.helpers.errors import error_ids
 
 BUCKET = "lab-runs"
 WIDE_FILES = 1100  # of data: two shards, since one of less than 500 files is not worth a node
-TRANSFER_CLIENT = os.environ.get("S3SYNC_TEST_TRANSFER_CLIENT", "")  # instead of `auto`: a tier is run with both
 QUICK_AWS = Path(__file__).with_name("quick_aws.py")
 AWS_V1 = str(Path(sys.executable).with_name("aws"))
 AWS_V2 = os.environ.get("S3SYNC_TEST_AWS_V2", "/usr/bin/aws")
@@ -71,9 +70,13 @@ NO_DELAYS = {
     "thaw_polls": 0.1,
 }
 
+IMPATIENT = [1, 1, 5]  # `signal_grace` where the CLI cannot end by the first signals, so that waiting changes nothing
+
 
 class Lab:
     """A machine with s3sync on it: a home, a folder for temporary files, a log folder, and credentials."""
+
+    transfer_client = ""  # of each upload that names none; the fixture of this name sets it
 
     def __init__(self, root: Path, endpoint: str, aws: str = "quick") -> None:
         """`aws` is the CLI's path: that of its quick double unless given; empty: s3sync finds the real one."""
@@ -119,8 +122,8 @@ class Lab:
 
     def words(self, run: Path | str, *more: str, bucket: str = BUCKET) -> tuple[str, ...]:
         """The words of an `upload` of this run."""
-        if TRANSFER_CLIENT and "--transfer_client" not in more:
-            more = (*more, "--transfer_client", TRANSFER_CLIENT)
+        if self.transfer_client and "--transfer_client" not in more:
+            more = (*more, "--transfer_client", self.transfer_client)
         return ("upload", "--local_path", str(run), "--bucket", bucket, "--log_dir", str(self.log_dir), *more)
 
     def upload(self, run: Path | str, *more: str, env: Mapping[str, str] | None = None, **options: Any) -> Result:
@@ -136,13 +139,13 @@ class Lab:
         watched = {"monitored_directories": [str(run.parent)], "bucket": BUCKET, "remote_path": "/", **(entry or {})}
         config = self.root / "scan.json"
         usual = {"log_dir": str(self.log_dir), "max_age": 1e6, "alert_free_percent": 0, "monitor": [watched]}
-        client = {"transfer_client": TRANSFER_CLIENT} if TRANSFER_CLIENT else {}
-        config.write_text(json.dumps({**usual, **client, **self.aws_key(), **keys}))
+        config.write_text(json.dumps({**usual, **self.cli_keys(), **keys}))
         return str(config)
 
-    def aws_key(self) -> dict[str, str]:
-        """The config key that names the CLI, if it is not the one that s3sync finds."""
-        return {"aws_command": self.aws} if self.aws else {}
+    def cli_keys(self) -> dict[str, str]:
+        """The config keys of the CLI: which one, if it is not the one that s3sync finds, and its client."""
+        client = {"transfer_client": self.transfer_client} if self.transfer_client else {}
+        return {**client, "aws_command": self.aws} if self.aws else client
 
     def log_path(self, run: Path) -> Path:
         return self.log_dir / "uploads" / f"{run.name}.upload.log.json"

@@ -26,7 +26,7 @@ class Site(Lab):
         return {"monitored_directories": [str(self.runs)], "bucket": BUCKET, "remote_path": "/runs", **more}
 
     def write(self, monitor: list[dict[str, Any]], **more: Any) -> None:
-        usual = {"log_dir": str(self.log_dir), "monitor": monitor, **self.aws_key()}
+        usual = {"log_dir": str(self.log_dir), "monitor": monitor, **self.cli_keys()}
         self.config.write_text(json.dumps({**usual, **more}))
         self.config.chmod(0o600)
 

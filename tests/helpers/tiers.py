@@ -6,8 +6,11 @@ import re
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parents[1]
 TIERS = ("unit", "e2e", "faults", "contract", "docs", "bench")
+_USUAL_TIMEOUT = 300.0  # seconds, as in pyproject.toml
 _ROW = re.compile(r"^\| .* \| `(\w+/\w+\.py(?:::test_\w+)?)` \|$", re.MULTILINE)
 
 
@@ -23,3 +26,10 @@ def markers_of(path: Path, function: str) -> list[str]:
     tier = place.parts[0]
     is_promise = not {str(place), f"{place}::{function}"}.isdisjoint(list_promises())
     return [tier] * (tier in TIERS) + ["promise"] * is_promise
+
+
+def priority_of(item: pytest.Item) -> tuple[float, ...]:
+    """Return what sorts the tests that may take longest first: the sweeps, by their timeouts, then what is real."""
+    timeout = item.get_closest_marker("timeout")
+    longest = float(timeout.args[0]) if timeout else _USUAL_TIMEOUT
+    return (-longest, *(item.get_closest_marker(name) is None for name in ("sweep", "real")))
