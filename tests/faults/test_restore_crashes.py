@@ -64,6 +64,7 @@ def comes_back(lab: Lab, server: S3Server, run: Path, saved: Path) -> None:
 
 
 @pytest.mark.sweep
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("calls", "is_merged", "least"), [(MOVES, False, 4), (MOVES, True, 8), (TIMES, False, 8)])
 def test_a_kill_at_every_rename(
     lab: Lab, server: S3Server, saved: Path, tiny_run: Path, calls: str, is_merged: bool, least: int
@@ -90,6 +91,7 @@ def test_a_kill_at_every_rename(
 
 
 @pytest.mark.sweep
+@pytest.mark.timeout(1800)
 def test_a_kill_at_random_moments(lab: Lab, server: S3Server, saved: Path, tiny_run: Path) -> None:
     chance = random.Random(7)
     start = time.monotonic()
