@@ -604,7 +604,7 @@ def test_row_33_no_parts_are_left_in_a_real_server(
     lab = Lab(tmp_path, ceph.url, "")
     lab.env |= {"AWS_ACCESS_KEY_ID": ceph.access_key, "AWS_SECRET_ACCESS_KEY": ceph.secret_key}
     words = lab.words(tiny_run, "--stall_minutes", "0.1", "--aws_command", each_real_aws, bucket=bucket)
-    lab.set_delays(signal_grace=IMPATIENT if end == "stall" else [10, 5, 5])
+    lab.set_delays(signal_grace=IMPATIENT if end == "stall" else (10, 5, 5))
     process = lab.start(*words, "--cores", "1", "--threads", "2", "--max_bandwidth", "8MB/s")
     assert has_parts(s3, bucket), "within a minute"
     children = psutil.Process(process.pid).children(recursive=True)

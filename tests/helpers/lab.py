@@ -70,7 +70,7 @@ NO_DELAYS = {
     "thaw_polls": 0.1,
 }
 
-IMPATIENT = [1, 1, 5]  # `signal_grace` where the CLI cannot end by the first signals, so that waiting changes nothing
+IMPATIENT = (1, 1, 5)  # `signal_grace` where the CLI cannot end by the first signals, so that waiting changes nothing
 
 
 class Lab:
@@ -102,7 +102,7 @@ class Lab:
         if self.aws:
             self.env["AWS_MAX_ATTEMPTS"] = "1"  # the double has no backoff of its own to be tested
 
-    def set_delays(self, **seconds: float | list[float]) -> None:
+    def set_delays(self, **seconds: float | Sequence[float]) -> None:
         """Change some of the program's delays, which are `NO_DELAYS` otherwise."""
         self.env[delays.VARIABLE] = json.dumps({**NO_DELAYS, **seconds})
 
