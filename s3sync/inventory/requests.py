@@ -8,7 +8,7 @@ from s3sync.resources import usable_cores
 from s3sync.transfer import hook, request
 
 
-def request_for(run: RunStatus, config: Config) -> request.UploadRequest:
+def request_for(run: RunStatus, config: Config, *, leaves_untagged_log: bool = False) -> request.UploadRequest:
     """Return the request to upload, or to verify, a run in the way that the config says."""
     return request.UploadRequest(
         local_path=run.run.path,
@@ -37,5 +37,6 @@ def request_for(run: RunStatus, config: Config) -> request.UploadRequest:
         if run.entry.on_complete
         else None,
         stall_seconds=config.stall_minutes * 60,
+        leaves_untagged_log=leaves_untagged_log,
         scheduled=True,
     )

@@ -84,6 +84,7 @@ class ScanUploads:
         self._restores = PendingRestores(context, result, self._machine)
         self._schedule = Schedule(context.config.max_runs_at_once, DELAYS.scan_repeats, is_small=self._is_small)
         self._costs: dict[str, float] = {}  # of uploading runs that wait, in seconds, by key
+        self._second: set[str] = set()  # keys of runs that began while they were uploaded to another destination
         self._has_listed = False  # one of them, since uploads were last waited for
         self._workers = Workers(self._upload)
         self._next_look = time.monotonic() + DELAYS.scan_looks
@@ -118,15 +119,25 @@ class ScanUploads:
         self._has_listed = False
         while not self._context.stop.is_requested and (run := self._schedule.take(self._workers.runs)):
             self._result.forget_problems(run)
+            self._note_namesakes(run)
             self._workers.start(run)
         return bool(self._workers.runs)
+
+    def _note_namesakes(self, run: RunStatus) -> None:
+        """Note whether the run goes to another destination already: then that one gets the untagged log.
+
+        Both may begin at once, and then the order of the config decides, in which they wait.
+        """
+        self._second.discard(run.key)
+        if any(other.run.run_id == run.run.run_id for other in self._workers.runs):
+            self._second.add(run.key)
 
     def _upload(self, run: RunStatus) -> Outcome:
         """Return what came of a run; None if it was handed to a cluster, which has not finished it."""
         context, config = self._context, self._context.config
         with context.stop.child() as stop, context.make_display(self._name_of(run)) as display:
             return coordinator.run_upload(
-                request_for(run, config),
+                request_for(run, config, leaves_untagged_log=run.key in self._second),
                 config.cluster_of(run.entry),
                 context.environ,
                 stop,

@@ -52,7 +52,11 @@ class StateStore:
     contain the tag of the destination.
     """
 
-    def __init__(self, log_dir: Path, run: Run, destination: Destination) -> None:
+    def __init__(
+        self, log_dir: Path, run: Run, destination: Destination, *, leaves_untagged_name: bool = False
+    ) -> None:
+        """With `leaves_untagged_name` another destination of the run, which is at work, gets that name."""
+        self._leaves_untagged_name = leaves_untagged_name
         self._log_dir = log_dir
         self._run = run
         self._destination = destination
@@ -218,9 +222,7 @@ class StateStore:
         """Write the log of an upload that starts, and open the journal. Raises StateError, LeaseLostError."""
         self.check()
         with _explain_write("write", self._folder):
-            self._claim_untagged_name()
-            if not files.is_there(self._untagged) and not files.is_there(self._tagged):
-                self._reserve_name(state)
+            self._choose_name(state)
             self.save(state)
             self._journal = files.open_private(self.journal_path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
             files.write_all(self._journal, journal_head(self._destination))
@@ -261,6 +263,15 @@ class StateStore:
             os.close(self._journal)
             self._journal = None
 
+    def _choose_name(self, state: RunState) -> None:
+        """Create the log with the name that it will keep, unless there is one. Raises OSError, StateError."""
+        if not self._leaves_untagged_name:
+            self._claim_untagged_name()
+            if not files.is_there(self._untagged) and not files.is_there(self._tagged):
+                self._reserve_name(self._untagged, state)
+        elif destination_of_log(self._untagged) != self._destination and not files.is_there(self._tagged):
+            self._reserve_name(self._tagged, state)
+
     def _claim_untagged_name(self) -> None:
         """Take over the untagged name from a log without uploads, such as that of a misspelt bucket."""
         theirs = destination_of_log(self._untagged)
@@ -281,11 +292,11 @@ class StateStore:
             return False
         return not head.completed and not head.uploaded_files and not files.is_there(journal)
 
-    def _reserve_name(self, state: RunState) -> None:
-        """Create the log with the untagged name, unless an upload to another destination does so at the same time."""
+    def _reserve_name(self, path: Path, state: RunState) -> None:
+        """Create the log with this name, unless an upload to another destination does so at the same time."""
         content = to_json(state, self._run.path, self._destination)
         with self._temporary_file(content) as temporary, contextlib.suppress(FileExistsError):
-            os.link(temporary, self._untagged)
+            os.link(temporary, path)
 
     @contextlib.contextmanager
     def _temporary_file(self, content: bytes) -> Iterator[Path]:

@@ -54,6 +54,7 @@ class UploadRequest:
     transfer_client: aws_settings.TransferClient = "auto"
     completion_object: bool = False  # write one when all files are verified
     on_complete: Hook | None = None  # the user's command, after that
+    leaves_untagged_log: bool = False  # to an upload of the same run to another destination, which is at work
     scheduled: bool = False  # by the monitor, which tries again, and whose output is a log
 
     def __post_init__(self) -> None:

@@ -140,7 +140,9 @@ def _begin_call(
 ) -> _Call:
     started = time.monotonic()
     inputs = inspect_run(request, environ)
-    store = StateStore(request.log_dir, inputs.run, request.destination)
+    store = StateStore(
+        request.log_dir, inputs.run, request.destination, leaves_untagged_name=request.leaves_untagged_log
+    )
     return _Call(
         request=request,
         inputs=inputs,

@@ -157,6 +157,10 @@ def test_one_run_goes_to_two_buckets_at_once(lab: Lab, server: S3Server, large: 
     with server.hold(key_contains="Data/") as gate:
         process = monitor(lab, large, monitor=entries, max_cores=1, max_processes=1)
         gate.wait_held(2)
+        logs = (lab.log_dir / "uploads").glob("*.upload.log.json")
+        names = {json.loads(path.read_text())["bucket"]: path.name for path in logs}
+    assert names[BUCKET] == lab.log_path(large).name, "the first one of the config"
+    assert len(names["second"]) > len(names[BUCKET])
     code, result = end(process)
     assert code == 0
     assert [run["upload"]["completed"] for run in result["runs"]] == [True, True]

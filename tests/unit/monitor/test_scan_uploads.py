@@ -73,7 +73,7 @@ def two_at_once(stop: StopRequest | None = None) -> ScanContext:
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "DELAYS", replace(DELAYS, scan_looks=0.0))
     monkeypatch.setattr(uploads, "_LOOK_COST", 0)
-    monkeypatch.setattr(uploads, "request_for", lambda run, _config: run)
+    monkeypatch.setattr(uploads, "request_for", lambda run, _config, **_more: run)
 
 
 def upload_with(monkeypatch: pytest.MonkeyPatch, work: Callable[[str, StopRequest], None]) -> None:
