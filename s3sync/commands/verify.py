@@ -13,6 +13,7 @@ from typing import Any
 from s3sync import invocation
 from s3sync.aws import destination
 from s3sync.commands import locations, options, output, run_argument
+from s3sync.commands.frozen_text import archived_json, frozen_lines, place_options, thaw_command, tiers_json
 from s3sync.errors import EXIT_DONE, EXIT_FAILED, StateError, UsageError
 from s3sync.resources import usable_cores
 from s3sync.signals import StopRequest, stop_on_signals
@@ -68,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
         log_dirs = [args.log_dir] if args.log_dir else [log_dir.DEFAULT, *([own] if own else [])]
         found.elsewhere = verify.find_elsewhere(found, map(Path, log_dirs))
     code = EXIT_DONE if found.ok else EXIT_FAILED
-    lines = [*result_lines(found), *next_step(found, request, _log_dir_to_name(args))]
-    output.show(args, lines, {**as_json(found), "exit_code": code})
+    lines = [*result_lines(found, request), *next_step(found, request, _log_dir_to_name(args))]
+    output.show(args, lines, {**as_json(found, request), "exit_code": code})
     return code
 
 
@@ -137,7 +138,7 @@ def _log_dir_to_name(args: argparse.Namespace) -> str | None:
     return None
 
 
-def result_lines(found: verify.Verification) -> list[str]:
+def result_lines(found: verify.Verification, request: transfer_request.UploadRequest) -> list[str]:
     """Return a verdict in one line, and the facts behind it."""
     share = f"{len(found.proven):,} of {pluralize(found.selection.total, 'file')}"
     size = human_bytes(_size(found.proven))
@@ -161,6 +162,7 @@ def result_lines(found: verify.Verification) -> list[str]:
         verdict,
         *facts,
         *(_absent(found) if found.is_absent else _named("not identical", differing)),
+        *frozen_lines(found, request),
         *_named("only in S3", [printable(path) for path in found.extra or ()]),
         *_named("without bytes, so not in S3", [f"{printable(p)}: {why}" for p, why in found.selection.skipped]),
         *_named("of the same size, and no ETag or checksum to compare", [printable(p.path) for p in found.by_size]),
@@ -183,12 +185,8 @@ def next_step(found: verify.Verification, request: transfer_request.UploadReques
     """
     if not found.differing or found.is_absent:
         return []
-    argv = ["upload", str(found.run.path), "--bucket", found.destination.bucket]
-    argv += ["--remote-path", found.destination.remote_path] if found.destination.prefix else []
+    argv = ["upload", str(found.run.path), *place_options(found, request)]
     argv += [f"--exclude-patterns={pattern.pattern}" for pattern in request.excludes]
-    argv += ["--expected-bucket-owner", request.bucket_owner] if request.bucket_owner else []
-    argv += ["--profile", request.profile.name] if request.profile.name else []
-    argv += ["--region", request.profile.region] if request.profile.region else []
     argv += ["--aws-command", os.path.abspath(request.aws_command)] if request.aws_command else []
     argv += ["--log-dir", log_dir] if log_dir else []
     argv += ["--skip-check"] if request.skip_check else []
@@ -196,8 +194,8 @@ def next_step(found: verify.Verification, request: transfer_request.UploadReques
     return [f"  next    `{command}` asks S3 again, and sends what differs"]
 
 
-def as_json(found: verify.Verification) -> dict[str, Any]:
-    """Return the verification as one JSON object."""
+def as_json(found: verify.Verification, request: transfer_request.UploadRequest | None = None) -> dict[str, Any]:
+    """Return the verification as one JSON object; `request` is needed for the command that thaws."""
     return {
         "run_id": found.run.run_id,
         "run_path": str(found.run.path),
@@ -209,6 +207,9 @@ def as_json(found: verify.Verification) -> dict[str, Any]:
         "differing": {printable(path): why for path, why in found.differing.items()},
         "only_in_s3": None if found.extra is None else [printable(path) for path in found.extra],
         "by_size_only": [printable(proof.path) for proof in found.by_size],
+        "archived": archived_json(found),
+        "archive_tiers": tiers_json(found),
+        "thaw": thaw_command(found, request) if request and found.is_frozen else None,
         "excluded_files": found.selection.excluded,
         "skipped": {printable(item.path): item.reason for item in found.selection.skipped},
         "manifest": str(found.manifest) if found.manifest else None,

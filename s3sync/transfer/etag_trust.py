@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from s3sync.aws import etag, objects
+from s3sync.aws import diagnosis, etag, objects
 from s3sync.runs import LocalFile
 from s3sync.state import Proof
 from s3sync.text import printable
@@ -146,7 +146,8 @@ class Judge:
         part_sizes = {self._part_size(file.size), *etag.likely_part_sizes(file.size, expected)}
         content = self._reader.etags_of_content(file.path, part_sizes)
         if isinstance(content, objects.Unknown):
-            return f"S3 has other bytes, or ETags that are no MD5s: it could not be read back ({content.reason})"
+            why = "it is frozen in an archive" if diagnosis.is_frozen([content.reason]) else content.reason
+            return f"S3 has other bytes, or ETags that are no MD5s: it could not be read back ({why})"
         if expected not in content:
             return f"S3 has other bytes: ETag {item.etag}, not {expected}; they were read back and differ"
         return Proof.of(file, item.etag, CONTENT)

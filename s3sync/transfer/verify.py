@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from s3sync.aws import destination as aws_destination
-from s3sync.aws import objects
+from s3sync.aws import objects, thaw
 from s3sync.aws.destination import Destination
 from s3sync.errors import RunError
 from s3sync.runs import LocalFile, Run, analysis, local_files, run_folder
@@ -26,6 +27,7 @@ from s3sync.transfer.progress import Display, Snapshot
 from s3sync.transfer.request import FileTotals, UploadRequest
 from s3sync.transfer.selection import UploadSelection
 
+_TIERED_SAMPLE = 8  # objects: each takes a process
 _AT_ONCE = 1000  # files compared at a time, while as many more are hashed
 
 _FOLDER_MARK = "_$folder$"  # empty objects of Hadoop's, one for each folder
@@ -57,6 +59,7 @@ class Verification:
     seconds: float = 0.0
     remote: Mapping[str, objects.RemoteObject] | None = None  # all that S3 has of the run; None as with `extra`
     identities: dict[str, local_files.FileIdentity] | None = None  # of each file while it was read, if requested
+    tiers: Counter[thaw.ThawState] = field(default_factory=Counter)  # of a few objects of INTELLIGENT_TIERING
     elsewhere: list[summary.LoggedRun] = field(default_factory=list)  # other places of this run, by the state logs
 
     @property
@@ -68,6 +71,22 @@ class Verification:
     def ok(self) -> bool:
         """Return whether they are identical, and the manifest is written if one was requested."""
         return self.identical and not self.manifest_error
+
+    @property
+    def archived(self) -> dict[str, tuple[int, int]]:
+        """Return files and bytes of the run by storage class, of those whose objects are frozen unless thawed."""
+        remote = self.remote or {}
+        found: dict[str, tuple[int, int]] = {}
+        for item in filter(None, (remote.get(file.path) for file in self.selection.files)):
+            if item.storage_class in thaw.ARCHIVES:
+                files, size = found.get(item.storage_class, (0, 0))
+                found[item.storage_class] = files + 1, size + item.size
+        return dict(sorted(found.items()))
+
+    @property
+    def is_frozen(self) -> bool:
+        """Return whether some of it cannot be read until it is thawed."""
+        return bool(self.archived) or self.tiers.total() > self.tiers["thawed"]
 
     @property
     def is_absent(self) -> bool:
@@ -125,8 +144,18 @@ def _compare_all(found: Verification, context: UploadContext, hasher: Hasher) ->
         context.display.follow(comparison.title, comparison.snapshot)
         comparison.run(context.stop)
     found.why_unlisted = reader.why_unlisted
+    found.tiers = _sample_tiers(found, context)
     if found.remote is not None and not reader.why_unlisted:
         found.extra = _only_in_s3(context, found.selection, found.remote)
+
+
+def _sample_tiers(found: Verification, context: UploadContext) -> Counter[thaw.ThawState]:
+    """Return the states of a few objects of INTELLIGENT_TIERING: no listing says which are in its archive tiers."""
+    tiered = [path for path, item in (found.remote or {}).items() if item.storage_class == thaw.TIERED]
+    step = max(1, len(tiered) // _TIERED_SAMPLE)
+    request, prefix = context.request, found.destination.run_prefix(found.run.run_id)
+    asking = thaw.Thawing(context.aws, request.bucket, prefix, request.cores)
+    return Counter(asking.states(tiered[::step][:_TIERED_SAMPLE]).values())
 
 
 def _require_run(run: Run) -> None:

@@ -1,0 +1,51 @@
+"""Say what objects in archives mean for a comparison, and how to read them."""
+
+from __future__ import annotations
+
+from s3sync import invocation
+from s3sync.aws import thaw
+from s3sync.text import human_bytes, pluralize, printable
+from s3sync.transfer.request import UploadRequest
+from s3sync.transfer.verify import Verification
+
+
+def place_options(found: Verification, request: UploadRequest) -> list[str]:
+    """Return the options that name the place in S3 to another command."""
+    argv = ["--bucket", found.destination.bucket]
+    argv += ["--remote-path", found.destination.remote_path] if found.destination.prefix else []
+    argv += ["--expected-bucket-owner", request.bucket_owner] if request.bucket_owner else []
+    argv += ["--profile", request.profile.name] if request.profile.name else []
+    return argv + (["--region", request.profile.region] if request.profile.region else [])
+
+
+def frozen_lines(found: Verification, request: UploadRequest) -> list[str]:
+    """Return what archives mean for this comparison: nothing was read, and how to get it thawed."""
+    lines = [
+        f"  {pluralize(files, 'file')}, {human_bytes(size)}, in {name}, frozen unless thawed"
+        for name, (files, size) in found.archived.items()
+    ]
+    if frozen := found.tiers.total() - found.tiers["thawed"]:
+        tried = found.tiers.total()
+        lines.append(f"  {frozen} of {tried} objects of {thaw.TIERED} that were tried are in its archive tiers, frozen")
+    if not lines:
+        return []
+    command = printable(thaw_command(found, request))
+    how = "compared by the sizes, ETags and checksums that S3 has of them, which takes no thawing"
+    return [*lines, f"    {how}; to read them: `{command}`"]
+
+
+def thaw_command(found: Verification, request: UploadRequest) -> str:
+    """Return the command that thaws the run, and restores it to another folder."""
+    return invocation.command_line(
+        "restore", str(found.run.path), *place_options(found, request), "--local-path", "DIR", "--tier", "Bulk"
+    )
+
+
+def archived_json(found: Verification) -> dict[str, dict[str, int]]:
+    """Return files and bytes in archives as one JSON object, by storage class."""
+    return {name: {"files": files, "bytes": size} for name, (files, size) in found.archived.items()}
+
+
+def tiers_json(found: Verification) -> dict[str, int]:
+    """Return as one JSON object how many objects of INTELLIGENT_TIERING were tried, and how many of them are frozen."""
+    return {"tried": found.tiers.total(), "frozen": found.tiers.total() - found.tiers["thawed"]}

@@ -1,0 +1,68 @@
+"""`verify` of objects in archives: they are proven without being read, and the output says how to read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.lab import BUCKET, Lab, Result
+from tests.helpers.s3server import S3Server
+
+
+def verify(lab: Lab, run: Path, *words: str) -> Result:
+    return lab.run("verify", str(run), "--bucket", BUCKET, *words)
+
+
+@pytest.mark.parametrize("storage_class", ["GLACIER", "DEEP_ARCHIVE"])
+def test_frozen_objects_are_proven_without_being_read(
+    lab: Lab, server: S3Server, tiny_run: Path, storage_class: str
+) -> None:
+    assert lab.upload(tiny_run, "--storage-class", storage_class).code == 0
+    fetched = server.counters["GetObject"]
+    result = verify(lab, tiny_run, "--json")
+    assert (result.code, result.json["identical"]) == (0, True)
+    assert result.json["archived"][storage_class]["files"] == result.json["total_local_files"]
+    assert server.counters["GetObject"] == fetched
+    assert server.counters["RestoreObject"] == 0
+    said = verify(lab, tiny_run)
+    assert f"in {storage_class}, frozen unless thawed" in said.out
+    assert result.json["thaw"] in said.out
+    assert result.json["thaw"].endswith("--local-path DIR --tier Bulk")
+
+
+def test_a_frozen_object_with_other_bytes_is_found(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    assert lab.upload(tiny_run, "--storage-class", "GLACIER").code == 0
+    content = tiny_run / "Data" / "first.cbcl"
+    content.write_bytes(b"x" * content.stat().st_size)
+    result = verify(lab, tiny_run, "--json")
+    assert (result.code, list(result.json["differing"])) == (1, ["Data/first.cbcl"])
+
+
+def test_frozen_objects_whose_etags_are_no_md5s_are_said_to_be_frozen(
+    lab: Lab, server: S3Server, tiny_run: Path
+) -> None:
+    assert lab.upload(tiny_run, "--storage-class", "GLACIER").code == 0
+    for stored in server.objects(BUCKET).values():
+        stored.etag, stored.checksums = "0" * 32, {}
+    result = verify(lab, tiny_run, "--json")
+    assert (result.code, result.json["identical"]) == (1, False)
+    assert any("frozen in an archive" in why for why in result.json["differing"].values())
+
+
+def test_the_archive_tiers_of_intelligent_tiering(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    assert lab.upload(tiny_run, "--storage-class", "INTELLIGENT_TIERING").code == 0
+    plain = verify(lab, tiny_run, "--json").json
+    assert (plain["archive_tiers"]["frozen"], plain["thaw"]) == (0, None)
+    headers = server.objects(BUCKET)[f"{tiny_run.name}/Data/first.cbcl"].headers
+    headers["x-amz-archive-status"] = "DEEP_ARCHIVE_ACCESS"
+    result = verify(lab, tiny_run, "--json")
+    assert (result.code, result.json["identical"]) == (0, True)
+    assert result.json["archive_tiers"] == {"tried": 4, "frozen": 1}
+    assert "1 of 4 objects of INTELLIGENT_TIERING that were tried are in its archive tiers" in verify(lab, tiny_run).out
+
+
+def test_nothing_is_said_of_a_run_that_is_not_frozen(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    assert lab.upload(tiny_run).code == 0
+    result = verify(lab, tiny_run, "--json")
+    assert (result.json["archived"], result.json["thaw"]) == ({}, None)
