@@ -15,6 +15,8 @@ MODULE = "s3sync_cli_plugin"
 _SECTION = "plugins"
 _FOLDER_KEY = "cli_legacy_plugin_path"  # of version 2; version 1 would take it for a plugin
 _SOURCE = Path(__file__).with_name("cli_plugin.py")
+_MISSING = re.compile(r"No module named '(\w+)")
+_IMPORT = re.compile(r"^(?:import|from) (\w+)", re.MULTILINE)
 _KNOWN = re.compile(r"aws-cli/([12])\.")
 
 
@@ -44,8 +46,11 @@ class CliPlugin:
         return {**environ, "AWS_CONFIG_FILE": str(config), "PYTHONPATH": search}
 
     def has_failed(self, output: str) -> bool:
-        """Return whether the CLI could not load the plugin, by its output; then it is not loaded again."""
-        if MODULE not in output:
+        """Return whether the CLI could not load the plugin, by its output; then it is not loaded again.
+
+        A CLI that is one program may lack a module of Python, and names only that.
+        """
+        if MODULE not in output and _imports().isdisjoint(_MISSING.findall(output)):
             return False
         self.problem = "it cannot load the plugin of s3sync"
         return True
@@ -76,6 +81,11 @@ class CliPlugin:
                 parser.write(stream)
             self._configs[config] = target
         return self._configs[config]
+
+
+def _imports() -> set[str]:
+    """Return the modules that the plugin imports."""
+    return set(_IMPORT.findall(_SOURCE.read_text("utf-8")))
 
 
 def write_module(folder: Path, name: str, source: Path) -> None:

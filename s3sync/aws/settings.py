@@ -178,6 +178,11 @@ def profile_value(environ: Mapping[str, str], key: str) -> str:
     return next(filter(None, map(str.strip, found)), "")
 
 
+def prefers_crt(environ: Mapping[str, str]) -> bool:
+    """Return whether the user's config prefers the client in C, which `as_config` replaces."""
+    return _pairs(profile_value(environ, "s3")).get("preferred_transfer_client") == "crt"
+
+
 def wants_few_checksums(environ: Mapping[str, str]) -> bool:
     """Return whether the user wants checksums only where S3 requires them, as for servers without support."""
     name = "request_checksum_calculation"
@@ -272,6 +277,10 @@ def _sections_in_use(parser: configparser.RawConfigParser, environ: Mapping[str,
 
 def _merged(nested: str, settings: Mapping[str, str]) -> str:
     """Return a nested `s3` value with these settings replaced or added."""
-    pairs = (line.partition("=") for line in nested.splitlines() if "=" in line)
-    merged = {name.strip(): value.strip() for name, _, value in pairs} | dict(settings)
+    merged = _pairs(nested) | dict(settings)
     return "".join(f"\n{name} = {value}" for name, value in merged.items())
+
+
+def _pairs(nested: str) -> dict[str, str]:
+    pairs = (line.partition("=") for line in nested.splitlines() if "=" in line)
+    return {name.strip(): value.strip() for name, _, value in pairs}

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from s3sync.aws import causes, objects
+from s3sync.aws import causes, objects, settings
 from s3sync.aws import destination as aws_destination
 from s3sync.errors import AwsError, InterruptedBySignal, LeaseLostError, RunError, S3SyncError
 from s3sync.runs import LocalFile, analysis_manifest, local_files, run_folder
@@ -144,9 +144,18 @@ class UploadSession:
         reader = self._uploader.reader
         remote = self._uploader.probe_s3(reader.check_access if certain else reader.list_run)
         self._state = replace(self._state, aws=self._uploader.aws_version)
-        if self._request.transfer_client == "crt" and not self._context.aws.supports_crt:
-            self._context.display.say("warning: transfer_client crt needs AWS CLI version 2; it is ignored")
+        if note := self._note_on_client():
+            self._context.display.say(note)
         return remote
+
+    def _note_on_client(self) -> str:
+        """Return what the user should know of the CLI's client in C; empty if nothing."""
+        wanted, has_crt = self._request.transfer_client, self._context.aws.supports_crt
+        if wanted == "crt" and not has_crt:
+            return "warning: transfer_client crt needs AWS CLI version 2; it is ignored"
+        if wanted == "auto" and has_crt and settings.prefers_crt(self._context.environ):
+            return "note: preferred_transfer_client of the AWS config is ignored (transfer_client: crt has that effect)"
+        return ""
 
     def _drop_proofs_missing_in_s3(self, remote: Mapping[str, objects.RemoteObject] | None) -> None:
         if remote is None:

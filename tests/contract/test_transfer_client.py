@@ -32,6 +32,20 @@ def test_crt_is_what_the_cli_is_told_and_version_1_does_without(
     is_proven(lab, tiny_run, server)
 
 
+@pytest.mark.real
+@pytest.mark.parametrize(("client", "is_said"), [("auto", True), ("default", False)])
+def test_the_preference_of_the_aws_config_is_replaced_and_that_is_said(
+    lab: Lab, server: S3Server, tiny_run: Path, aws_v2: str, client: str, is_said: bool
+) -> None:
+    config = lab.root / "aws-config"
+    config.write_text("[default]\ns3 =\n  preferred_transfer_client = crt\n")
+    lab.env["AWS_CONFIG_FILE"] = str(config)
+    result = lab.upload(tiny_run, "--transfer_client", client, "--aws_command", aws_v2)
+    assert result.code == 0
+    assert ("preferred_transfer_client" in result.err) == is_said
+    is_proven(lab, tiny_run, server)
+
+
 def test_crt_keeps_to_no_limit_so_both_together_are_refused(lab: Lab, tiny_run: Path) -> None:
     used = lab.upload(tiny_run, "--transfer_client", "crt", "--max_bandwidth", "50MB/s")
     assert (used.code, used.error_ids) == (2, ["usage.conflict"])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import configparser
+import importlib
 import re
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,8 @@ def test_an_unknown_version_loads_nothing_and_that_is_said_once(tmp_path: Path, 
     [
         f"ModuleNotFoundError: No module named '{MODULE}'",
         f'  File "/tmp/work/plugin/{MODULE}.py", line 21\n    x: int | None\nSyntaxError: invalid syntax',
+        "\naws: [ERROR]: No module named 'select'",
+        "No module named 'urllib.parse'",
     ],
 )
 def test_a_cli_that_cannot_load_it_is_not_asked_again(tmp_path: Path, error: str) -> None:
@@ -65,6 +69,22 @@ def test_a_cli_that_cannot_load_it_is_not_asked_again(tmp_path: Path, error: str
     assert plugin.has_failed(error)
     assert plugin.prepare(environ, "aws-cli/1.46.3") == environ
     assert "cannot load the plugin" in plugin.report_once()
+
+
+def test_it_imports_only_what_each_cli_imports_itself() -> None:
+    """The CLI that Amazon distributes is one program, with those modules of Python alone that it uses."""
+    sources = "\n".join(
+        path.read_text("utf-8")
+        for package in map(importlib.import_module, ("awscli", "botocore", "urllib3"))
+        for pattern in ("*.py", "util/*.py", "customizations/*.py")
+        for path in Path(str(package.__file__)).parent.glob(pattern)
+    )
+    found = re.findall(r"^\s*(?:import (\w+)|from ([\w.]+) import )", sources, re.MULTILINE)
+    theirs = {name for names in found for name in names} | set(sys.builtin_module_names) | {"__future__"}
+    ours = list(ast.walk(ast.parse(Path(cli_plugin.__file__).read_text())))
+    names = {alias.name for node in ours if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in ours if isinstance(node, ast.ImportFrom)}
+    assert sorted(names - theirs) == []
 
 
 def test_it_is_written_for_each_python_that_runs_the_cli() -> None:
