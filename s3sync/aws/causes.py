@@ -42,6 +42,12 @@ _FOR = ", needed for "  # the target itself is not what is wrong
 CERTIFICATE = Cause(
     id="s3.untrusted-certificate", what="the TLS certificate is not trusted", advice="set AWS_CA_BUNDLE"
 )
+BAD_BUNDLE = Cause(  # the client in C refuses a file that also has a key in it, which the one in Python accepts
+    id="aws.unusable-ca-bundle",
+    what="the AWS CLI's client in C cannot use the CA bundle",
+    advice="give a file that contains nothing but certificates as AWS_CA_BUNDLE, or as ca_bundle of the profile",
+    joint=_FOR,
+)
 NO_TLS = Cause(
     id="s3.no-tls",
     what="the server does not speak TLS there",

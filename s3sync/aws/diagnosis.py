@@ -75,6 +75,7 @@ _RULES = (
 _TEXTS = (
     (causes.CERTIFICATE, r"SSL validation failed .*CERTIFICATE_VERIFY_FAILED"),
     (causes.CERTIFICATE, r"AWS_IO_TLS_ERROR_NEGOTIATION.*certificate"),
+    (causes.BAD_BUNDLE, r"([0-9]+ \()?AWS_IO_TLS_CTX_ERROR"),
     (causes.NO_TLS, r"SSL validation failed .*(WRONG_VERSION_NUMBER|UNKNOWN_PROTOCOL)"),
     (causes.NO_TLS, r"SSL validation failed .*(RECORD_LAYER_FAILURE|HTTP_REQUEST)"),
     (causes.MFA, r"Enter MFA code|Cannot refresh credentials: MFA|EOF when reading a line|EOFError"),

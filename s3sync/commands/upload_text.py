@@ -58,7 +58,7 @@ def as_json(report: request.UploadResult) -> dict[str, Any]:
         "streaming": report.selection.still_since > 0,
         "already_completed": report.already_complete,
         "total_local_files": state.total_local_files,
-        "total_uploaded_files": len(state.proven),
+        "total_uploaded_files": report.proven.files,
         "total_failed_upload": len(state.failed),
         "failed": {printable(path): reason for path, reason in state.failed.items()},
         "excluded_files": report.selection.excluded,
@@ -66,7 +66,7 @@ def as_json(report: request.UploadResult) -> dict[str, Any]:
         "sent_files": tally.sent_files,
         "sent_bytes": tally.sent_size,
         "found_in_s3": tally.found_files,
-        "bytes": state.size,
+        "bytes": report.proven.size,
         "seconds": round(tally.seconds, 3),
         "completion_object": state.completion_object,
         "on_complete": report.on_complete,
@@ -149,14 +149,14 @@ def preview_json(preview: request.Preview) -> dict[str, Any]:
 
 
 def _facts(report: request.UploadResult) -> list[str]:
-    state, tally = report.state, report.counters
-    ways = sorted({_VERIFICATION_LABELS.get(proof.verified_by, proof.verified_by) for proof in state.proven.values()})
+    state, tally, proven = report.state, report.counters, report.proven
+    ways = sorted({_VERIFICATION_LABELS.get(way, way) for way in proven.ways})
     how = f" by {', '.join(ways)}" if ways else ""
     found = f", {tally.found_files:,} of them found in S3" if tally.found_files else ""
-    size = human_bytes(state.size)
+    size = human_bytes(proven.size)
     lines = [
         f"  to      {printable(report.destination.url(report.run.run_id))}",
-        f"  files   {len(state.proven):,} of {state.total_local_files:,} proven in S3{how}{found}, {size}",
+        f"  files   {proven.files:,} of {state.total_local_files:,} proven in S3{how}{found}, {size}",
     ]
     if state.manifest_files:
         lines.append(f"  CRC-32  of {pluralize(state.manifest_files, 'file')} as Manifest.tsv has it")

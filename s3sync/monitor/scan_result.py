@@ -54,7 +54,7 @@ class ScanResult:
             outcome = replace(before, on_complete=outcome.on_complete)
         else:
             self.reported.discard(run.key)
-        self.uploads[run.key] = outcome
+        self.uploads[run.key] = outcome.without_files()
 
     def add_problem(self, run: RunStatus, problem: Problem) -> None:
         """Add a problem that came up with a run; one that is known from another run is of both."""
@@ -122,7 +122,7 @@ def _is_same(problem: Problem, other: Problem) -> bool:
 def one_line(outcome: request.UploadResult) -> str:
     """Return in one line what happened to a run."""
     state, counters = outcome.state, outcome.counters
-    proven = f"{len(state.proven):,} of {pluralize(state.total_local_files, 'file')} proven"
+    proven = f"{outcome.proven.files:,} of {pluralize(state.total_local_files, 'file')} proven"
     if state.completed or not state.failed:
         return f"{proven}, {human_bytes(counters.sent_size)} sent in {human_seconds(counters.seconds)}"
     named = [f"{printable(path)}: {reason}" for path, reason in list(state.failed.items())[:_MAX_NAMES]]

@@ -12,6 +12,7 @@ from s3sync.transfer.batches import Batch
 
 MAX_CONSECUTIVE_FAILURES = 20  # end a batch: each of these files may have cost minutes of timeouts
 _MAX_FAILURES_WITHOUT_S3 = 4  # if S3 cannot be reached: that is the same for all files
+_CANCELLED = " AWS_ERROR_S3_CANCELED"  # the client in C, of what it drops when it is ended: says nothing of the file
 _KEPT_LINES = 20  # error lines of a batch among which a cause is searched
 
 
@@ -47,8 +48,10 @@ class FailureLines:
             if not line.startswith(self._torn):
                 self._note(diagnosis.parse_line(self._sanitize(line)), is_about_file=False)
             return False
-        self.in_a_row += 1
         rest = match["rest"]
+        if _CANCELLED in rest:
+            return False
+        self.in_a_row += 1
         ends = (blank.start() for blank in re.finditer(" ", rest))
         end = max((end for end in ends if rest[:end] in self._paths), default=None)
         if end is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -132,6 +132,19 @@ class UploadCounters:
     seconds: float = 0.0
 
 
+class ProofTotals(NamedTuple):
+    """How many files are proven, their bytes as far as these are known, and what proved them."""
+
+    files: int
+    size: int
+    ways: frozenset[str]
+
+    @classmethod
+    def of(cls, state: RunState) -> ProofTotals:
+        """Return the totals of a state."""
+        return cls(len(state.proven), state.size, frozenset(proof.verified_by for proof in state.proven.values()))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadResult:
     """What an upload led to. `state` is what the log holds now; `already_complete` if there was nothing to do."""
@@ -145,6 +158,18 @@ class UploadResult:
     on_complete: str = ""  # what came of the user's command, if it was run now
     handed_over: bool = False  # to an executor, which is at work now
     counters: UploadCounters = field(default_factory=UploadCounters)
+    totals: ProofTotals | None = None  # of the state, if it has no proofs any more
+
+    @property
+    def proven(self) -> ProofTotals:
+        """Return how much is proven."""
+        return self.totals or ProofTotals.of(self.state)
+
+    def without_files(self) -> UploadResult:
+        """Return the result without listing and proofs, which take 400 bytes of memory for each file."""
+        selected = replace(self.selection, files=(), waiting=())
+        state = replace(self.state, proven={}, watched=None)
+        return replace(self, state=state, selection=selected, totals=self.proven)
 
     @property
     def ok(self) -> bool:

@@ -100,6 +100,8 @@ def operation(code: str, message: str, name: str = "PutObject") -> str:
         (operation("301", "Moved Permanently", "HeadObject"), REGION),
         (f"{UNTRUSTED} unable to get local issuer certificate (_ssl.c:1006)", "s3.untrusted-certificate"),
         (f"{UNTRUSTED} certificate has expired (_ssl.c:1006)", "s3.untrusted-certificate"),
+        ("1033 (AWS_IO_TLS_CTX_ERROR): Failed to create tls context", "aws.unusable-ca-bundle"),
+        ("AWS_IO_TLS_CTX_ERROR: Failed to create tls context", "aws.unusable-ca-bundle"),
         (
             "An HTTP Client raised an unhandled exception: Invalid header value b'[redacted]\\n'",
             "aws.line-break-in-credentials",

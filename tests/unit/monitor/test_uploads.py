@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from s3sync.aws.destination import Destination
 from s3sync.config import Config
 from s3sync.errors import (
     AwsError,
@@ -24,9 +25,13 @@ from s3sync.errors import (
 from s3sync.inventory import RunStatus
 from s3sync.monitor.context import ScanContext
 from s3sync.monitor.problems import Problem
-from s3sync.monitor.scan_result import ScanResult
+from s3sync.monitor.scan_result import ScanResult, one_line
 from s3sync.monitor.uploads import for_each
+from s3sync.runs import LocalFile, Run
 from s3sync.signals import StopRequest
+from s3sync.state import Proof, RunState
+from s3sync.transfer.request import ProofTotals, UploadResult
+from s3sync.transfer.selection import UploadSelection
 
 
 @dataclass(frozen=True)
@@ -150,5 +155,20 @@ def test_a_problem_of_two_runs_stays_until_both_are_tried_again() -> None:
 
 def test_a_run_that_was_uploaded_elsewhere_and_then_here_is_checked() -> None:
     result = ScanResult(runs=[A], uploading_elsewhere={A.key})
-    result.add_upload(A, cast(Any, SimpleNamespace(state=SimpleNamespace(completed=False))))
+    outcome = outcome_of(LocalFile("a", 5, 1))
+    result.add_upload(A, outcome)
     assert result.update().checked_keys == frozenset({A.key})
+    assert result.uploads[A.key].state.proven == {}
+    assert result.uploads[A.key].proven == outcome.proven == ProofTotals(1, 5, frozenset({"etag"}))
+    assert one_line(result.uploads[A.key]) == one_line(outcome)
+
+
+def outcome_of(*files: LocalFile) -> UploadResult:
+    proven = {file.path: Proof.of(file, "d41d8cd98f00b204e9800998ecf8427e", "etag") for file in files}
+    return UploadResult(
+        run=cast(Run, None),
+        destination=Destination("one", ""),
+        log_path=Path("/log"),
+        state=RunState(run_id="A", run_path="/A", proven=proven, total_local_files=len(files)),
+        selection=UploadSelection(files=files, rejected=(), excluded=0, warnings=()),
+    )
