@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
@@ -33,6 +33,12 @@ _HOURS = {  # that thawing takes at most, as AWS documents it
 def hours_to_thaw(storage_classes: Iterable[str], tier: str) -> float:
     """Return how many hours it takes at most to thaw objects of these classes, as AWS documents it."""
     return max((_HOURS.get((name, tier), 0.0) for name in storage_classes), default=0.0)
+
+
+def hours_by_tier(storage_classes: Collection[str]) -> dict[Tier, float]:
+    """Return how many hours it takes with each tier that can thaw objects of all these classes, the cheapest first."""
+    able = [tier for tier in reversed(TIERS) if all((name, tier) in _HOURS for name in storage_classes)]
+    return {tier: hours_to_thaw(storage_classes, tier) for tier in able} if storage_classes else {}
 
 
 class Thawing:

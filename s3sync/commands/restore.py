@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             result = restore.run.restore(request, os.environ, stop, display)
     if args.dry_run:
-        code = EXIT_FAILED if planned.failed or planned.free < planned.needed else EXIT_DONE
+        code = EXIT_FAILED if planned.failed or not planned.has_room else EXIT_DONE
         output.show(
             args, restore_text.preview_lines(planned), {**restore_text.preview_json(planned), "exit_code": code}
         )

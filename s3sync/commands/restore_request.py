@@ -46,6 +46,7 @@ def _from_config(args: argparse.Namespace, name: str) -> restore.request.Restore
         aws_command=args.aws_command or config.aws_command,
         bucket_owner=args.expected_bucket_owner or (entries[0].expected_bucket_owner if entries else ""),
         profile=_profile(args, entries[0].aws_profile if entries else request.profile),
+        prices=config.prices.for_restore if config.prices else None,
     )
 
 

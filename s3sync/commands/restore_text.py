@@ -104,19 +104,52 @@ def preview_lines(planned: restore.request.RestorePreview) -> list[str]:
         for name, (files, size) in sorted(planned.classes.items())
     ]
     if planned.frozen:
-        hours = human_seconds(planned.hours * 3600)
-        lines.append(
-            f"  {pluralize(planned.frozen, 'file')} in archives: thawing takes up to {hours}, with --tier"
-            f" {request.tier or 'Bulk'}"
-        )
+        lines.append(f"  {pluralize(planned.frozen, 'file')} in archives: thawing takes up to {_hours(planned)}")
     if planned.present:
         lines.append(f"  {pluralize(planned.present, 'file')} on disk of the same size, to be compared")
-    is_short = planned.free < planned.needed
-    room = f"  needs {human_bytes(planned.needed)} of disk; {human_bytes(planned.free)} are free"
-    lines.append(f"{room}: NOT enough room" if is_short else room)
+    room = f"  needs {human_bytes(planned.needed)} of disk, and {human_bytes(restore.space.SPARE_BYTES)} stay free;"
+    room += f" {human_bytes(planned.free)} are free"
+    lines.append(room if planned.has_room else f"{room}: NOT enough room")
+    lines += _cost_lines(planned)
     lines.append(f"  would be compared with {', '.join(('S3', *planned.records))}")
     failed = list_by_reason(dict(planned.failed), " (--json names them all)")
     return [*lines, *([f"  {pluralize(len(planned.failed), 'file')} cannot be restored:", *failed] if failed else [])]
+
+
+def _hours(planned: restore.request.RestorePreview) -> str:
+    """Return how long thawing takes: with the tier of the request, or with each that can be chosen."""
+    hours = planned.hours_by_tier
+    chosen = {planned.tier: hours[planned.tier]} if planned.request.tier in hours else hours
+    return " or ".join(f"{human_seconds(most * 3600)} with --tier {tier}" for tier, most in chosen.items())
+
+
+def _cost_lines(planned: restore.request.RestorePreview) -> list[str]:
+    """Return what it costs by the user's prices, and which of them are missing."""
+    cost = planned.cost
+    if cost is None:
+        return ["  cost: no estimate (set `prices` in the config, and give --config FILE)"]
+    parts = {"retrieval": cost.retrieval, "requests": cost.requests, "transfer": cost.transfer}
+    shown = ", ".join(f"{name} {amount:,.2f}" for name, amount in parts.items())
+    tier = f" with --tier {planned.tier}" if planned.frozen else ""
+    lines = [f"  cost: about {cost.total:,.2f} {cost.currency}{tier} ({shown})"]
+    if cost.missing:
+        lines.append(f"  without what `prices` in the config does not have: {', '.join(cost.missing)}")
+    return lines
+
+
+def _cost_json(planned: restore.request.RestorePreview) -> dict[str, Any] | None:
+    cost = planned.cost
+    if cost is None:
+        return None
+    return {
+        "currency": cost.currency,
+        "tier": planned.tier,
+        "retrieval": round(cost.retrieval, 4),
+        "requests": round(cost.requests, 4),
+        "transfer": round(cost.transfer, 4),
+        "total": round(cost.total, 4),
+        "missing_prices": list(cost.missing),
+    }
 
 
 def preview_json(planned: restore.request.RestorePreview) -> dict[str, Any]:
@@ -132,9 +165,13 @@ def preview_json(planned: restore.request.RestorePreview) -> dict[str, Any]:
         "storage_classes": classes,
         "archived_files": planned.frozen,
         "thaw_hours": planned.hours,
+        "thaw_hours_by_tier": dict(planned.hours_by_tier),
+        "cost_estimate": _cost_json(planned),
         "present_files": planned.present,
         "needed_bytes": planned.needed,
         "free_bytes": planned.free,
+        "reserve_bytes": restore.space.SPARE_BYTES,
+        "has_room": planned.has_room,
         "failed": _printable(planned.failed.items()),
         "records": list(planned.records),
     }

@@ -10,12 +10,14 @@ from pydantic import BaseModel
 
 from s3sync.config.entry import MonitorEntry, SlurmKeys
 from s3sync.config.model import Config
+from s3sync.config.prices import PriceKeys
 from s3sync.config.problem import KeyPath
 
 _LEVELS: Mapping[str, type[BaseModel]] = {
     "to the top level": Config,
     "into an entry of `monitor`": MonitorEntry,
     "into `slurm` of an entry": SlurmKeys,
+    "into `prices`": PriceKeys,
 }
 _KEYS = {level: [field.alias or name for name, field in model.model_fields.items()] for level, model in _LEVELS.items()}
 _EXAMPLES = {
@@ -24,6 +26,10 @@ _EXAMPLES = {
     "remote_path": "/",
     "exclude_patterns": "['/Thumbnail_Images/']",
     "storage_classes": "{'\\.cbcl$': DEEP_ARCHIVE}",
+    "currency": "USD",
+    "prices": "{currency: USD, transfer_per_gb: 0.09}",
+    "retrieval_per_gb": "{GLACIER/Bulk: 0.0025}",
+    "requests_per_1000": "{STANDARD: 0.0004}",
     "on_complete": "[/usr/local/bin/tell-lims, --run]",
     "slurm": "{nodes: 4, partition: short}",
     "monitor": "[{monitored_directories: [/data], bucket: lab-runs, remote_path: /}]",
@@ -74,6 +80,10 @@ def explain_unknown(path: KeyPath) -> Advice:
 
 
 def _names_at(path: KeyPath) -> list[str]:
-    """Return the keys at the level of a path: (key), ("monitor", 0, key) or ("monitor", 0, "slurm", key)."""
-    level = {1: "to the top level", 3: "into an entry of `monitor`", 4: "into `slurm` of an entry"}[len(path)]
+    """Return the keys at the level of a path.
+
+    It is (key), ("prices", key), ("monitor", 0, key) or ("monitor", 0, "slurm", key).
+    """
+    levels = ("to the top level", "into `prices`", "into an entry of `monitor`", "into `slurm` of an entry")
+    level = levels[len(path) - 1]
     return _KEYS[level]

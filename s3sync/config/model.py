@@ -13,6 +13,7 @@ from pydantic import StrictStr as Text
 
 from s3sync.aws import objects, settings
 from s3sync.config.entry import Model, MonitorEntry
+from s3sync.config.prices import PriceKeys
 from s3sync.config.value_types import (
     AbsolutePath,
     AbsoluteText,
@@ -175,6 +176,11 @@ class Config(Model):
         description="For this number of days after its upload a run is listed every few hours and compared with its "
         "log, later only if one of a few folders has changed. 0: an uploaded run is never compared again.",
     )
+    prices: PriceKeys | None = Field(
+        default=None,
+        title="Prices",
+        description="What S3 charges, for the cost that `restore --dry-run` estimates; by default no estimate.",
+    )
     monitor: Annotated[tuple[MonitorEntry, ...], AfterValidator(non_empty)] = Field(
         description="What is uploaded where.", json_schema_extra={"minItems": 1}
     )
@@ -194,7 +200,7 @@ class Config(Model):
 def json_schema() -> str:
     """Return the JSON schema of the file, for editors: the content of `conf/s3sync.schema.json`."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
-    for model in (schema, schema["$defs"]["MonitorEntry"]):
+    for model in (schema, schema["$defs"]["MonitorEntry"], schema["$defs"]["PriceKeys"]):
         for key, field in model["properties"].items():
             # None is the absence of a key: a null in the file is a mistake.
             facts = {**field, **field.get("anyOf", [{}])[0]}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -199,23 +200,29 @@ OptionalRegex = Annotated[
 _ClassName = Annotated[Text, AfterValidator(_class_name)]
 
 
-class _RulesFromMap:
-    """Read a map of patterns to storage classes, in its order."""
+@dataclass(frozen=True, slots=True)
+class PairsFromMap:
+    """Read a map as pairs in its order, which are frozen."""
+
+    key: Any  # the types of its keys and values
+    value: Any
+    pair: Callable[[Any, Any], tuple[Any, Any]] = lambda key, value: (key, value)
 
     def __get_pydantic_core_schema__(self, _source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        def rules(classes: Mapping[Pattern, str]) -> tuple[ClassRule, ...]:
-            return tuple(ClassRule(pattern, name) for pattern, name in classes.items())
-
+        """Let pydantic check keys and values by themselves, so that errors name them."""
         write = core_schema.plain_serializer_function_ser_schema(
-            lambda rules: {rule.pattern.pattern: rule.storage_class for rule in rules}
+            lambda pairs: {getattr(key, "pattern", key): value for key, value in pairs}
         )
-        schema = handler.generate_schema(dict[Regex, _ClassName])
-        return core_schema.no_info_after_validator_function(rules, schema, serialization=write)
+        return core_schema.no_info_after_validator_function(
+            lambda values: tuple(self.pair(key, value) for key, value in values.items()),
+            handler.generate_schema(dict[self.key, self.value]),  # type: ignore[name-defined]
+            serialization=write,
+        )
 
 
 StorageClasses = Annotated[
     tuple[ClassRule, ...],
-    _RulesFromMap(),
+    PairsFromMap(Regex, _ClassName, ClassRule),
     Schema(
         {
             "type": "object",

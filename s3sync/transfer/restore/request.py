@@ -14,7 +14,9 @@ from s3sync.aws import destination as aws_destination
 from s3sync.aws import settings as aws_settings
 from s3sync.aws.destination import Destination
 from s3sync.transfer.bandwidth import BandwidthSchedule
+from s3sync.transfer.restore.cost import CostEstimate, Prices
 from s3sync.transfer.restore.parts import Part
+from s3sync.transfer.restore.space import is_enough
 
 DEFAULT_THREADS = 10  # as the AWS CLI itself
 
@@ -44,6 +46,7 @@ class RestoreRequest:
     tier: thaw.Tier | None = None  # request that frozen objects are thawed in this way; None: do not
     days: int = 7  # for which they stay thawed
     wait: bool = False  # until they are thawed
+    prices: Prices | None = None  # of the user, for a preview
 
     @property
     def bucket(self) -> aws_destination.BucketRef:
@@ -129,8 +132,16 @@ class RestorePreview:
     classes: Mapping[str, tuple[int, int]]
     present: int
     frozen: int  # files in archives, unless they are thawed already
-    hours: float  # that thawing them takes at most, with the tier of the request or else Bulk
-    needed: int  # bytes that have to fit on the disk
+    tier: thaw.Tier  # of the request, or else the cheapest, for which `hours` and `cost` are
+    hours: float  # that thawing them takes at most
+    hours_by_tier: Mapping[thaw.Tier, float]  # with each tier that can thaw all of them
+    cost: CostEstimate | None  # None without prices
+    needed: int  # bytes that have to fit on the disk, beside what has to stay free
     free: int
     failed: Mapping[str, str]
     records: tuple[str, ...]
+
+    @property
+    def has_room(self) -> bool:
+        """Return whether the disk has room for the files."""
+        return is_enough(self.needed, self.free)

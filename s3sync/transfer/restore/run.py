@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from s3sync.errors import RunError, StateError, UsageError, explained
 from s3sync.runs import Run, run_folder
 from s3sync.signals import StopRequest
 from s3sync.state import StateStore, lock, restored, thaw_log
-from s3sync.text import human_bytes, pluralize, printable
+from s3sync.text import pluralize, printable
 from s3sync.transfer.bandwidth import Throttle
 from s3sync.transfer.batches import is_marker, is_metadata
 from s3sync.transfer.context import work_folder
@@ -27,14 +26,14 @@ from s3sync.transfer.restore import names, place, record
 from s3sync.transfer.restore.downloader import Downloader
 from s3sync.transfer.restore.frozen import Archive
 from s3sync.transfer.restore.passes import Received, Receiver
+from s3sync.transfer.restore.preview import make_preview
 from s3sync.transfer.restore.prover import Prover
 from s3sync.transfer.restore.request import RestorePreview, RestoreRequest, RestoreResult
 from s3sync.transfer.restore.sources import KeyIndex
+from s3sync.transfer.restore.space import needed_bytes, require_space
 from s3sync.transfer.sharing import MachineShare, SharedMachine
 
 _FOLDER_MARK = "_$folder$"  # empty objects of Hadoop's, one for each folder
-_SPARE_BYTES = 64 * 1024 * 1024  # that stay free on the disk
-_BLOCK_BYTES = 4096
 _ON_DISK = "on disk is another file (--overwrite replaces it)"
 
 
@@ -91,27 +90,7 @@ def preview(request: RestoreRequest, environ: Mapping[str, str], stop: StopReque
     _require_parent(request.target)
     with _open_session(request, environ, stop, display) as session:
         plan = _make_plan(session)
-    classes: dict[str, tuple[int, int]] = {}
-    for path in plan.wanted:
-        found = plan.remote[path]
-        files, size = classes.get(found.storage_class or "STANDARD", (0, 0))
-        classes[found.storage_class or "STANDARD"] = files + 1, size + found.size
-    present = [path for path in plan.wanted if place.size_on_disk(request.target, path) == plan.remote[path].size]
-    folder = place.PrivateFolder(request)
-    ready = [path for path in plan.wanted if place.size_on_disk(folder.ready, path) == plan.remote[path].size]
-    return RestorePreview(
-        request=request,
-        files=len(plan.wanted),
-        size=sum(plan.remote[path].size for path in plan.wanted),
-        classes=classes,
-        frozen=sum(files for name, (files, _) in classes.items() if name in thaw.ARCHIVES),
-        hours=thaw.hours_to_thaw(set(classes) & set(thaw.ARCHIVES), request.tier or "Bulk"),
-        present=len(present),
-        needed=_needed_bytes(plan.remote, {*plan.wanted} - {*present} - {*ready}),
-        free=shutil.disk_usage(request.target.parent).free,
-        failed=plan.unusable,
-        records=tuple(plan.record.sources),
-    )
+    return make_preview(request, plan.remote, plan.wanted, plan.unusable, plan.record.sources)
 
 
 @contextlib.contextmanager
@@ -329,7 +308,7 @@ def _receive(
         )
         _take_over_ready(session, plan, folder, receiver, folder.harvest(sizes))
         left = [path for path in paths if path not in receiver.received.proven]
-        _require_space(request.target.parent, _needed_bytes(plan.remote, left))
+        require_space(request.target.parent, needed_bytes(plan.remote, left))
         received.frozen = archive.find_frozen(left)
         receiver.receive([path for path in left if path not in received.frozen], session.stop)
     if received.is_disk_full:
@@ -376,18 +355,3 @@ def _move_into_place(
         if not failed and with_markers:
             failed.update(folder.add_to_target(markers, overwrite=request.overwrite))
         return failed
-
-
-def _needed_bytes(remote: Mapping[str, RemoteObject], paths: Iterable[str]) -> int:
-    """Return the bytes of these files on a disk with blocks of the usual size."""
-    return sum(-(-remote[path].size // _BLOCK_BYTES) * _BLOCK_BYTES for path in paths)
-
-
-def _require_space(parent: Path, needed: int) -> None:
-    free = shutil.disk_usage(parent).free
-    if needed and free < needed + _SPARE_BYTES:
-        raise StateError(
-            f"not enough room in {printable(str(parent))}: {human_bytes(needed)} are to be restored, and"
-            f" {human_bytes(free)} are free (make room, restore less with --only, or give another --local-path)",
-            id="restore.no-room",
-        )

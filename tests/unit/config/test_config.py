@@ -747,7 +747,7 @@ def test_the_sample_has_every_key_with_its_default_or_an_example(write: Write) -
     text = re.sub(r"^( *)#(?=\S|  )", r"\1", SAMPLE_YAML.read_text(), flags=re.MULTILINE)  # "# " begins a remark
     config, values, schema = load_config(write(text), {}), yaml.safe_load(text), json.loads(json_schema())
     entry = values["monitor"][0]
-    models = {"MonitorEntry": entry, "SlurmKeys": entry["slurm"]}
+    models = {"MonitorEntry": entry, "SlurmKeys": entry["slurm"], "PriceKeys": values["prices"]}
     for model, given_ in ((schema, values), *((schema["$defs"][name], value) for name, value in models.items())):
         assert given_.keys() == model["properties"].keys() - {"$schema"}
         for key, field in model["properties"].items():

@@ -1,0 +1,50 @@
+"""Say what a restore would do: files, bytes and classes, how long thawing takes, room on the disk, and the cost."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+
+from s3sync.aws import thaw
+from s3sync.aws.objects import RemoteObject
+from s3sync.transfer.restore import cost, place, space
+from s3sync.transfer.restore.request import RestorePreview, RestoreRequest
+from s3sync.transfer.storage_classes import WARM
+
+_LEAST_COST: thaw.Tier = "Bulk"  # the tier that is assumed if none is given
+
+
+def make_preview(
+    request: RestoreRequest,
+    remote: Mapping[str, RemoteObject],
+    wanted: Sequence[str],
+    unusable: Mapping[str, str],
+    records: Sequence[str],
+) -> RestorePreview:
+    """Return the preview for these paths of the objects in S3; nothing is written."""
+    classes: dict[str, tuple[int, int]] = {}
+    for path in wanted:
+        name = remote[path].storage_class or WARM
+        files, size = classes.get(name, (0, 0))
+        classes[name] = files + 1, size + remote[path].size
+    present = {path for path in wanted if place.size_on_disk(request.target, path) == remote[path].size}
+    ready = place.PrivateFolder(request).ready
+    fetched = [path for path in wanted if path not in present and place.size_on_disk(ready, path) != remote[path].size]
+    archives, tier = set(classes) & set(thaw.ARCHIVES), request.tier or _LEAST_COST
+    needs = cost.needs_of((remote[path] for path in fetched), request.multipart, tier)
+    return RestorePreview(
+        request=request,
+        files=len(wanted),
+        size=sum(remote[path].size for path in wanted),
+        classes=classes,
+        frozen=sum(files for name, (files, _) in classes.items() if name in thaw.ARCHIVES),
+        hours=thaw.hours_to_thaw(archives, tier),
+        hours_by_tier=thaw.hours_by_tier(archives),
+        present=len(present),
+        needed=space.needed_bytes(remote, fetched),
+        free=shutil.disk_usage(request.target.parent).free,
+        failed=unusable,
+        records=tuple(records),
+        tier=tier,
+        cost=cost.estimate(request.prices, needs) if request.prices else None,
+    )
