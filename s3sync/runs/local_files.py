@@ -7,7 +7,7 @@ import re
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,17 +74,26 @@ class SkippedEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """All entries of a run folder except its folders, sorted by path. `ctimes_ns` has one value for each file."""
+    """All entries of a run folder, sorted by path. `ctimes_ns` has one value for each file.
+
+    `folders` are the paths of all folders with their modification times in ns; that of the run itself is empty.
+    """
 
     files: tuple[LocalFile, ...]
     rejected: tuple[RejectedEntry, ...]
     skipped: tuple[SkippedEntry, ...] = ()
     ctimes_ns: tuple[int, ...] = ()
+    folders: tuple[tuple[str, int], ...] = field(default=(), compare=False)
 
 
 class _FoundFile(NamedTuple):
     file: LocalFile
     ctime_ns: int
+
+
+class _FoundFolder(NamedTuple):
+    path: str
+    mtime_ns: int
 
 
 def list_files(run: Run) -> Listing:
@@ -97,9 +106,12 @@ def list_files(run: Run) -> Listing:
     files: list[_FoundFile] = []
     rejected: list[RejectedEntry] = []
     skipped: list[SkippedEntry] = []
+    folders: list[_FoundFolder] = []
     for entry in _walk(run):
         if isinstance(entry, _FoundFile):
             files.append(entry)
+        elif isinstance(entry, _FoundFolder):
+            folders.append(entry)
         elif isinstance(entry, SkippedEntry):
             skipped.append(entry)
         else:
@@ -111,6 +123,7 @@ def list_files(run: Run) -> Listing:
         rejected=tuple(sorted(rejected)),
         skipped=tuple(sorted(skipped)),
         ctimes_ns=ctimes_ns,
+        folders=tuple(sorted(folders)),
     )
 
 
@@ -201,14 +214,17 @@ def has_changed_since(run: Run, timestamp: float) -> bool:
     return any(isinstance(e, _FoundFile) and max(e.file.mtime_ns, e.ctime_ns) > since_ns for e in _walk(run))
 
 
-def _walk(run: Run) -> Iterator[_FoundFile | RejectedEntry | SkippedEntry]:
+def _walk(run: Run) -> Iterator[_FoundFile | _FoundFolder | RejectedEntry | SkippedEntry]:
     root = os.path.realpath(run.root)
     folders = [("", False)]  # with whether this program made it
     while folders:
         folder, is_own = folders.pop()
         try:
+            mtime_ns = os.stat(os.path.join(run.path, folder)).st_mtime_ns
             with os.scandir(os.path.join(run.path, folder)) as scan:
                 entries = list(scan)
+            if not is_own:
+                yield _FoundFolder(folder, mtime_ns)
             find_own_names = own_files.find_own_names(entries)
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name

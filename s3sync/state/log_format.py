@@ -15,7 +15,7 @@ from typing import Any
 
 from s3sync.aws import etag as aws_etag
 from s3sync.aws.destination import Destination
-from s3sync.state.log_values import folder_of, is_number, number_of, parse_time, seconds_of, watched_of
+from s3sync.state.log_values import folder_of, folders_of, is_number, number_of, parse_time, seconds_of, watched_of
 from s3sync.state.run_state import Proof, RunState
 from s3sync.text import printable
 
@@ -66,6 +66,7 @@ def to_json(state: RunState, run_path: Path, destination: Destination) -> bytes:
         "uploaded_files": {absolute(proof.path): proof.etag for proof in proofs},
         "verified_by_exceptions": {p.path: p.verified_by for p in proofs if p.verified_by != usual},
         "local_files": {proof.path: [proof.size, proof.mtime_ns] for proof in proofs},
+        **({"folders": dict(state.folders)} if state.folders else {}),
     }
     return _format_json(log).encode("ascii")
 
@@ -129,6 +130,7 @@ def _parse_log(log: dict[str, Any]) -> RunState:
         folder=folder_of(log),
         first_completed=parse_time(log.get("first_completed")),
         watched=watched_of(log),
+        folders=folders_of(log),
     )
 
 

@@ -30,6 +30,12 @@ def watched_of(log: dict[str, Any]) -> dict[str, tuple[int, int]] | None:
     return {path: (seen[0], seen[1]) for path, seen in value.items() if isinstance(seen, list) and len(seen) == 2}
 
 
+def folders_of(log: dict[str, Any]) -> dict[str, int]:
+    """Return when the folders of the run were modified, in ns; none in a log of an older version."""
+    value = log.get("folders")
+    return {path: time for path, time in value.items() if is_number(time)} if isinstance(value, dict) else {}
+
+
 def number_of(log: dict[str, Any], key: str) -> int:
     """Return a number of files or bytes; 0 if the value cannot be one."""
     value = log.get(key)

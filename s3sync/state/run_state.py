@@ -95,6 +95,7 @@ class RunState:
     folder: tuple[int, ...] = ()  # of the run folder: its device, its inode, the device of the directory around it
     first_completed: str = ""  # when it was completed for the first time
     watched: Mapping[str, tuple[int, int]] | None = None  # what reveals later changes, from before the last listing
+    folders: Mapping[str, int] = field(default_factory=dict)  # when each was modified, in ns; the run's path is empty
 
     @classmethod
     def of(cls, run: Run) -> RunState:

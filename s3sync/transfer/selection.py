@@ -43,6 +43,7 @@ class UploadSelection:
     skipped: tuple[local_files.SkippedEntry, ...] = ()
     waiting: tuple[LocalFile, ...] = ()
     still_since: int = 0
+    folders: tuple[tuple[str, int], ...] = ()  # as in `Listing`, without those that the user excludes
 
     @property
     def total(self) -> int:
@@ -69,12 +70,18 @@ def select_files(
     reasons = {file.path: why for file in kept if (why := _why_no_key(file.path, prefix_bytes, reserved))}
     rejected += [local_files.RejectedEntry(path, why) for path, why in reasons.items()]
     total = len(listing.files) + len(listing.rejected) + len(listing.skipped)
+    folders = tuple(
+        (path, mtime_ns)
+        for path, mtime_ns in listing.folders
+        if not any(pattern.search(f"{run.run_id}/{path}/") for pattern in excludes)
+    )
     return UploadSelection(
         files=tuple(file for file in kept if file.path not in reasons),
         rejected=tuple(rejected),
         excluded=matches.count,
         warnings=(*matches.warnings(total, is_analysis=bool(run.parent_run)), *_left_out(skipped)),
         skipped=skipped,
+        folders=folders,
     )
 
 

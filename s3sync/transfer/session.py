@@ -261,6 +261,7 @@ class UploadSession:
         if not self._selection.files or self._all_failures() or self._pending():
             return None
         self._forget_files_gone_from_disk()
+        self._state = replace(self._state, folders=dict(self._selection.folders))
         etag = ""
         if self._request.completion_object and not (etag := self._write_completion_object()):
             return None
