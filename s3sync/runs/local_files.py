@@ -220,11 +220,8 @@ def _walk(run: Run) -> Iterator[_FoundFile | _FoundFolder | RejectedEntry | Skip
     while folders:
         folder, is_own = folders.pop()
         try:
-            mtime_ns = os.stat(os.path.join(run.path, folder)).st_mtime_ns
-            with os.scandir(os.path.join(run.path, folder)) as scan:
-                entries = list(scan)
-            if not is_own:
-                yield _FoundFolder(folder, mtime_ns)
+            found_folder, entries = _scan(run, folder)
+            yield from () if is_own else (found_folder,)
             find_own_names = own_files.find_own_names(entries)
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
@@ -245,6 +242,13 @@ def _walk(run: Run) -> Iterator[_FoundFile | _FoundFolder | RejectedEntry | Skip
         except OSError as error:
             unread = RejectedEntry(f"{folder}/", f"folder cannot be read: {error.strerror}")
             yield SkippedEntry(f"{folder}/", own_files.REASON) if is_own else unread
+
+
+def _scan(run: Run, folder: str) -> tuple[_FoundFolder, list[os.DirEntry[str]]]:
+    path = os.path.join(run.path, folder)
+    mtime_ns = os.stat(path).st_mtime_ns
+    with os.scandir(path) as scan:
+        return _FoundFolder(folder, mtime_ns), list(scan)
 
 
 def _classify_entry(entry: os.DirEntry[str], path: str, root: str) -> _FoundFile | RejectedEntry | SkippedEntry | None:

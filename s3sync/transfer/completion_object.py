@@ -82,4 +82,4 @@ def _text(run: Run, destination: Destination, state: RunState, selection: Upload
         entry |= {"mtime_ns": proof.mtime_ns} if proof.mtime_ns >= 0 else {}
         yield f"{separator}  {json.dumps(entry)}"
         separator = ",\n"
-    yield f"\n ],\n \"folders\": {json.dumps(dict(selection.folders))}\n}}\n"
+    yield f'\n ],\n "folders": {json.dumps(dict(selection.folders))}\n}}\n'

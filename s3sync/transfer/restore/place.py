@@ -98,6 +98,11 @@ class PrivateFolder:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 (folder / path).unlink()
 
+    @property
+    def exists(self) -> bool:
+        """Return whether the folder is there: an earlier call may have been killed when it had moved everything."""
+        return os.path.lexists(self.path)
+
     def discard(self) -> None:
         """Remove the folder with all that is left in it, unless another restore uses it."""
         with contextlib.suppress(OSError):
@@ -121,7 +126,7 @@ class PrivateFolder:
         files.flush_disks()
         with contextlib.suppress(FileExistsError):
             self.target.mkdir(mode=0o755)
-        with _OpenFolders(self.target) as folders:
+        with OpenFolders(self.target) as folders:
             for path in paths:
                 try:
                     self._add(path, folders.open(os.path.dirname(path)), overwrite=overwrite)
@@ -162,7 +167,7 @@ class PrivateFolder:
         os.rename(self.arrivals / path, self.ready / path)
 
 
-class _OpenFolders:
+class OpenFolders:
     """Folders below the target, each opened in its parent without following links, and made if it is missing."""
 
     def __init__(self, target: Path) -> None:

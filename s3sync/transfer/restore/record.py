@@ -45,12 +45,18 @@ class Record:
     entries: dict[str, list[Entry]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     frozen: list[str] = field(default_factory=list)  # completion objects that have to be thawed first
+    folders: dict[str, int] = field(default_factory=dict)  # when each was modified, in ns; the run's path is empty
 
     def add(self, source: str, entries: Iterable[tuple[str, Entry]]) -> None:
         """Add what a source says."""
         self.sources.append(source)
         for path, entry in entries:
             self.entries.setdefault(path, []).append(entry)
+
+    def add_folders(self, below: str, folders: Mapping[str, int]) -> None:
+        """Add the folders of the run, or of the analysis in the folder `below`."""
+        for path, mtime_ns in folders.items():
+            self.folders.setdefault((below + path).rstrip("/"), mtime_ns)
 
     def mtime_ns(self, path: str) -> int:
         """Return the modification time of a file when it was uploaded; -1 if no source has it."""
@@ -95,6 +101,7 @@ def _read_logs(record: Record, request: RestoreRequest, remote: Mapping[str, Rem
         record.warnings += warnings
         if state and state.proven:
             record.add(f"the state log {printable(str(store.log_path))}", _entries_of_log(state, below, store.log_path))
+            record.add_folders(below, state.folders)
             etags[below + aws_destination.COMPLETION_OBJECT] = state.completion_object
             if not state.completed:
                 record.warnings.append(f"the upload of {printable(run.run_id)} was not completed, says its state log")
@@ -123,21 +130,33 @@ def _read_completion_object(
             return
         raise client.to_error(content, where)
     try:
-        entries = list(_parse_completion_object(content, seen.size, path, where, request))
+        facts = _parse_completion_object(content, seen.size)
+        entries = list(_entries_of_completion_object(facts, path, where, request))
+        folders = {str(folder): _parse_mtime(folder, mtime) for folder, mtime in facts.get("folders", {}).items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise StateError(
             f"{where} is not as an upload writes it: {printable(str(error))[:200]} ({_ADVICE})",
             id="restore.damaged-record",
         ) from error
     record.add(where, entries)
+    record.add_folders(path.removesuffix(aws_destination.COMPLETION_OBJECT), folders)
 
 
-def _parse_completion_object(
-    content: bytes, size: int, path: str, source: str, request: RestoreRequest
-) -> Iterator[tuple[str, Entry]]:
+def _parse_completion_object(content: bytes, size: int) -> Any:
     if len(content) != size:
         raise ValueError(f"it has {len(content):,} bytes, and S3 lists {size:,}")
-    facts: Any = json.loads(content)
+    return json.loads(content)
+
+
+def _parse_mtime(path: object, value: Any) -> int:
+    if not abs(mtime_ns := int(value)) < 2**63:
+        raise ValueError(f"the modification time of {path} is none")
+    return mtime_ns
+
+
+def _entries_of_completion_object(
+    facts: Any, path: str, source: str, request: RestoreRequest
+) -> Iterator[tuple[str, Entry]]:
     below = path.removesuffix(aws_destination.COMPLETION_OBJECT)
     files = facts["files"]
     total = sum(entry["size"] for entry in files if entry["size"] is not None)
@@ -149,9 +168,7 @@ def _parse_completion_object(
         found = str(entry["etag"])
         is_md5 = entry["verified_by"] in ("etag", "predecessor") and etag.is_md5_like(found)
         size = -1 if entry["size"] is None else int(entry["size"])
-        mtime_ns = int(entry.get("mtime_ns", -1))
-        if mtime_ns >= 2**63:
-            raise ValueError(f"the modification time of {entry['path']} is none")
+        mtime_ns = _parse_mtime(entry["path"], entry.get("mtime_ns", -1))
         yield (
             below + str(entry["path"]),
             Entry(source=source, size=size, etag=found, is_md5=is_md5, mtime_ns=mtime_ns),

@@ -19,10 +19,10 @@ from s3sync.signals import StopRequest
 from s3sync.state import StateStore, lock, restored, thaw_log
 from s3sync.text import pluralize, printable
 from s3sync.transfer.bandwidth import Throttle
-from s3sync.transfer.batches import is_marker, is_metadata
+from s3sync.transfer.batches import is_marker
 from s3sync.transfer.context import work_folder
 from s3sync.transfer.progress import Display
-from s3sync.transfer.restore import names, place, record
+from s3sync.transfer.restore import finish, names, place, record, state_log
 from s3sync.transfer.restore.downloader import Downloader
 from s3sync.transfer.restore.frozen import Archive
 from s3sync.transfer.restore.passes import Received, Receiver
@@ -231,7 +231,16 @@ def _restore_once(
         with_markers = not other and not received.frozen
         if received.proven:
             restored.note(request.log_dir, lock_name, request.target)
-        failed.update(_move_into_place(request, folder, received.proven, is_new=is_new, with_markers=with_markers))
+        failed.update(
+            finish.move_into_place(
+                request, folder, received.proven, plan.record.folders, is_new=is_new, with_markers=with_markers
+            )
+        )
+        if with_markers and not failed and not request.parts:
+            here = {**kept, **received.proven}
+            if received.proven or folder.exists:
+                finish.set_folder_times(request.target, plan.record.folders, here)
+            state_log.write_missing_logs(request, plan.remote, here, plan.record.folders, check_lock)
     if is_in_place and not received.frozen:
         folder.discard()
         archive.forget()
@@ -335,23 +344,3 @@ def _take_over_ready(
         receiver.add_proven(path, how)
     for path in verdicts.failed:
         folder.drop(path)
-
-
-def _move_into_place(
-    request: RestoreRequest, folder: place.PrivateFolder, proven: Mapping[str, str], *, is_new: bool, with_markers: bool
-) -> dict[str, str]:
-    """Move the proven files into the run folder, markers last; return why files could not be moved."""
-    if not proven:
-        return {}
-    with explained(
-        "write", request.target, "make it writable, and run the same command again", id="restore.cannot-move"
-    ):
-        if is_new and folder.become_target():
-            return {}
-        ordered = sorted(proven, key=lambda path: (is_marker(path), not is_metadata(path), path))
-        others = [path for path in ordered if not is_marker(path)]
-        markers = [path for path in ordered if is_marker(path)]
-        failed = dict(folder.add_to_target(others, overwrite=request.overwrite))
-        if not failed and with_markers:
-            failed.update(folder.add_to_target(markers, overwrite=request.overwrite))
-        return failed

@@ -1,0 +1,91 @@
+"""Write the state logs of a restored run where there is none, so that a monitor knows that it is uploaded."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from s3sync.aws import destination as aws_destination
+from s3sync.aws.objects import RemoteObject
+from s3sync.errors import BusyError, RunError
+from s3sync.runs import Run, analysis, completion, local_files
+from s3sync.state import Proof, RunState, StateStore
+from s3sync.text import now_iso, printable, to_iso
+from s3sync.transfer import changes
+from s3sync.transfer.restore.request import RestoreRequest
+
+
+def write_missing_logs(
+    request: RestoreRequest,
+    remote: Mapping[str, RemoteObject],
+    proven_by: Mapping[str, str],
+    folders: Mapping[str, int],
+    check_lock: Callable[[], None],
+) -> None:
+    """Write the logs of a whole restored run and its analyses, each if there is none; the caller holds the run's lock.
+
+    `proven_by` says for each file what proved it. Raises StateError, LeaseLostError.
+    """
+    for run in _open_runs(request):
+        store = StateStore(request.log_dir, run, request.destination)
+        with contextlib.ExitStack() as stack:
+            if run.parent_run is None:
+                store.guard(check_lock)
+            else:
+                try:
+                    stack.enter_context(store.locked(f"{printable(run.run_id)} is being uploaded"))
+                except BusyError:
+                    continue  # its upload writes the log
+            if store.load(set_aside=False) == (None, ()):
+                _write_log(store, run, remote, proven_by, folders)
+
+
+def _open_runs(request: RestoreRequest) -> Iterator[Run]:
+    """Yield the run and its analyses; nothing for a folder that is no run, which no monitor uploads."""
+    with contextlib.suppress(RunError):
+        run = analysis.open_run_or_analysis(request.target)
+        yield run
+        if run.excludes_analyses:
+            yield from analysis.list_analyses(run)
+
+
+def _write_log(
+    store: StateStore,
+    run: Run,
+    remote: Mapping[str, RemoteObject],
+    proven_by: Mapping[str, str],
+    folders: Mapping[str, int],
+) -> None:
+    watched = changes.read_marks(run)
+    below = f"{run.path.relative_to(run.root)}/" if run.parent_run else ""
+    paths = [path.removeprefix(below) for path in _paths_of(run, proven_by, below)]
+    proofs = {
+        path: Proof.of(file, remote[below + path].etag, proven_by[below + path])
+        for path, file in local_files.restat_all(run, sorted(paths)).items()
+        if file
+    }
+    now, sealed = now_iso(), remote.get(below + aws_destination.COMPLETION_OBJECT)
+    state = replace(
+        RunState.of(run),
+        completed=True,
+        proven=proofs,
+        total_local_files=len(proofs),
+        started=now,
+        finished=now,
+        first_completed=now,
+        instrument_done=to_iso(completion.finished_at(run)),
+        watched=watched,
+        folders={f"{path}/"[len(below) :].rstrip("/"): folders[path] for path in _paths_of(run, folders, below)},
+        completion_object=sealed.etag if sealed else "",
+    )
+    store.prepare(len(proofs))
+    store.begin(state)
+    store.finish(state)
+
+
+def _paths_of(run: Run, paths: Iterable[str], below: str) -> Iterator[str]:
+    """Yield those of a run's paths that belong to the run, or to the analysis in the folder `below`."""
+    for path in paths:
+        if f"{path}/".startswith(below) and not (run.excludes_analyses and local_files.is_inside_analysis(path)):
+            yield path
