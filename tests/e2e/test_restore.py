@@ -183,6 +183,7 @@ def test_a_completion_object_is_compared_and_has_the_times(lab: Lab, server: S3S
     assert [source.rpartition("/")[2] for source in result.json["records"]] == ["s3sync.complete.json"]
     is_back(small_run)
     shutil.rmtree(small_run)
+    shutil.rmtree(lab.log_dir)
     key = f"{small_run.name}/s3sync.complete.json"
     facts = json.loads(server.objects(BUCKET)[key].body or b"")
     facts["files"][3]["etag"] = "0" * 32

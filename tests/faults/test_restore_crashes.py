@@ -6,9 +6,11 @@ import contextlib
 import itertools
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,11 @@ from tests.helpers.s3server import S3Server
 
 MARKER = "CopyComplete.txt"
 MOVES = "rename,renameat,renameat2,link,linkat"
-TIMES = "chmod,fchmodat,utimensat"  # after each file that is moved; no process that downloads calls them
+KILLED = Path(__file__).parents[1] / "helpers" / "killed.py"
+MOST_STEPS = 200
+RANDOM_KILLS = 40
+
+Record = Callable[[str, object], None]
 
 
 def words(lab: Lab, run: Path) -> tuple[str, ...]:
@@ -40,6 +46,14 @@ def saved(lab: Lab, tiny_run: Path) -> Path:
     return kept
 
 
+def begin_anew(run: Path, saved: Path, *, is_merged: bool) -> None:
+    """Nothing is left of the run but, if the rest is merged into it, one file."""
+    shutil.rmtree(run, ignore_errors=True)
+    if is_merged:
+        (run / "Data").mkdir(parents=True)
+        shutil.copy2(saved / "Data" / "3.cbcl", run / "Data")
+
+
 def shows_nothing_half(run: Path, saved: Path, *, is_merged: bool) -> None:
     """What is under the run's name has the right bytes, and the marker only if nothing is missing."""
     here, all_of_it = tree(run), tree(saved)
@@ -47,6 +61,10 @@ def shows_nothing_half(run: Path, saved: Path, *, is_merged: bool) -> None:
     if not is_merged:
         assert here in ({}, all_of_it)
     assert MARKER not in here or here == all_of_it
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in (folder, *folder.rglob("*"))}
 
 
 def comes_back(lab: Lab, server: S3Server, run: Path, saved: Path) -> None:
@@ -59,26 +77,23 @@ def comes_back(lab: Lab, server: S3Server, run: Path, saved: Path) -> None:
     fetched = [request for request in server.requests if request.operation == "GetObject"][before:]
     assert not {request.key.rpartition("/")[2] for request in fetched} & {name.rpartition("/")[2] for name in proven}
     assert tree(run) == tree(saved)
-    assert {p.stat().st_mtime_ns for p in run.rglob("*.cbcl")} == {p.stat().st_mtime_ns for p in saved.rglob("*.cbcl")}
+    assert times(run) == times(saved)
     assert list(run.parent.iterdir()) == [run]
 
 
 @pytest.mark.sweep
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("calls", "is_merged", "least"), [(MOVES, False, 4), (MOVES, True, 8), (TIMES, False, 8)])
-def test_a_kill_at_every_rename(
-    lab: Lab, server: S3Server, saved: Path, tiny_run: Path, calls: str, is_merged: bool, least: int
+@pytest.mark.parametrize("is_merged", [False, True])
+def test_a_kill_at_every_rename_of_any_process(
+    lab: Lab, server: S3Server, saved: Path, tiny_run: Path, is_merged: bool, record_property: Record
 ) -> None:
     strace = shutil.which("strace") or skip_or_fail("no strace")
     trace = lab.root / "trace"
     kills = 0
     for number in itertools.count(1):  # of each thread; of a process that downloads, too, which s3sync survives
-        shutil.rmtree(tiny_run, ignore_errors=True)
-        if is_merged:
-            (tiny_run / "Data").mkdir(parents=True)
-            shutil.copy2(saved / "Data" / "3.cbcl", tiny_run / "Data")
-        inject = f"inject={calls}:signal=SIGKILL:when={number}"
-        argv = [strace, "-f", "-o", str(trace), "-e", f"trace={calls}", "-e", inject]
+        begin_anew(tiny_run, saved, is_merged=is_merged)
+        inject = f"inject={MOVES}:signal=SIGKILL:when={number}"
+        argv = [strace, "-f", "-o", str(trace), "-e", f"trace={MOVES}", "-e", inject]
         argv += [sys.executable, "-m", "s3sync", *words(lab, tiny_run)]
         ended = subprocess.run(argv, env=lab.env, capture_output=True, check=False, timeout=120)
         wait_for_orphans(lab)
@@ -87,29 +102,56 @@ def test_a_kill_at_every_rename(
             break
         shows_nothing_half(tiny_run, saved, is_merged=is_merged)
         comes_back(lab, server, tiny_run, saved)
-    assert kills >= least
+    assert kills >= 4
+    record_property("figures", {"kills": kills})
 
 
 @pytest.mark.sweep
 @pytest.mark.timeout(1800)
-def test_a_kill_at_random_moments(lab: Lab, server: S3Server, saved: Path, tiny_run: Path) -> None:
+@pytest.mark.parametrize("is_merged", [False, True])
+def test_a_kill_before_every_step_to_the_disk(
+    lab: Lab, server: S3Server, saved: Path, tiny_run: Path, is_merged: bool, record_property: Record
+) -> None:
+    """Each write, rename, link, unlink, chmod and utime of s3sync in the private folder, the run and the log folder."""
+    for kills in range(MOST_STEPS):
+        begin_anew(tiny_run, saved, is_merged=is_merged)
+        argv = [sys.executable, str(KILLED), str(kills), str(lab.root), *words(lab, tiny_run)]
+        ended = subprocess.run(argv, env=lab.env, capture_output=True, text=True, check=False, timeout=120)
+        wait_for_orphans(lab)
+        shows_nothing_half(tiny_run, saved, is_merged=is_merged)
+        comes_back(lab, server, tiny_run, saved)
+        if ended.returncode != -signal.SIGKILL:
+            assert ended.returncode == 0, ended.stderr
+            break
+    assert 60 < kills < MOST_STEPS - 1
+    record_property("figures", {"kills": kills})
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(1800)
+def test_kills_at_random_moments(
+    lab: Lab, server: S3Server, saved: Path, tiny_run: Path, record_property: Record
+) -> None:
+    """Of all processes, again and again until the run is there; half of the runs are merged into what is there."""
     chance = random.Random(7)
     start = time.monotonic()
     assert lab.run(*words(lab, tiny_run)).code == 0
     seconds = time.monotonic() - start
     kills = 0
-    while kills < 60:
-        shutil.rmtree(tiny_run, ignore_errors=True)
-        process = lab.start(*words(lab, tiny_run))
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(chance.uniform(0.1, seconds))
-        if process.returncode is None:
+    while kills < RANDOM_KILLS:
+        is_merged = chance.random() < 0.5
+        begin_anew(tiny_run, saved, is_merged=is_merged)
+        for _ in range(chance.randint(1, 4)):
+            process = lab.start(*words(lab, tiny_run))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(chance.uniform(0.1, seconds))
+            kills += process.poll() is None
             kill_family(process)
-            kills += 1
-        process.communicate()
-        wait_for_orphans(lab)
-        shows_nothing_half(tiny_run, saved, is_merged=False)
+            process.communicate()
+            wait_for_orphans(lab)
+            shows_nothing_half(tiny_run, saved, is_merged=is_merged)
         comes_back(lab, server, tiny_run, saved)
+    record_property("figures", {"kills": kills})
 
 
 def test_a_kill_while_it_downloads(lab: Lab, server: S3Server, saved: Path, tiny_run: Path) -> None:
