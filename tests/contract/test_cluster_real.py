@@ -63,9 +63,10 @@ def starts(lab: Lab) -> int:
     return len(list((lab.log_dir / FOLDER).glob("*/journals/*")))
 
 
-def test_both_nodes_send_a_run(lab: Lab, server: S3Server, slurm: SlurmCluster, wide_run: Path) -> None:
-    """With the CLI as it is."""
-    with lab.start(*on_slurm(lab, wide_run, AWS_V1)) as process, data_of(server) as gate:
+@pytest.mark.parametrize("client", ["auto", "default"])
+def test_both_nodes_send_a_run(lab: Lab, server: S3Server, slurm: SlurmCluster, wide_run: Path, client: str) -> None:
+    """With the CLI itself."""
+    with lab.start(*on_slurm(lab, wide_run, AWS_V1, "--transfer_client", client)) as process, data_of(server) as gate:
         gate.wait_held(2)
         slurm.wait_until(lambda: set(tasks(slurm).values()) == {"n1", "n2"})
         gate.release()
