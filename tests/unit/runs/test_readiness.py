@@ -239,6 +239,13 @@ def test_a_run_whose_last_marker_does_not_come_goes_up_after_a_day_of_quiet_with
     assert [check(run, after, shorter).state for after in (HOUR, 3 * HOUR)] == ["sequencing", "complete"]
 
 
+def test_a_day_without_the_last_marker_begins_with_the_last_file_that_comes(run: Run) -> None:
+    (run.path / "CopyComplete.txt").unlink()
+    os.utime(run.path / "InterOp" / "TileMetricsOut.bin", (time.time() + 10 * HOUR,) * 2)
+
+    assert [check(run, after).state for after in (DAY + 1, DAY + 11 * HOUR)] == ["sequencing", "complete"]
+
+
 def test_a_run_without_its_last_marker_and_some_base_calls_is_held(run: Run) -> None:
     (run.path / "CopyComplete.txt").unlink()
     base_calls(run)[0].unlink()
