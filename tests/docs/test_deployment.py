@@ -209,7 +209,7 @@ def copied(tmp_path: Path) -> Throwaway:
 
 
 @pytest.mark.real
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.xdist_group("install")
 def test_the_document_puts_it_on_a_server_and_takes_it_off_again(
     copied: Throwaway, lab: Lab, server: S3Server, tiny_run: Path
@@ -330,7 +330,7 @@ def test_the_image_has_a_python_that_the_package_may_run_on_and_another_user_tha
 
 
 @pytest.mark.real
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.xdist_group("install")
 def test_the_image_uploads_as_its_user(copied: Throwaway, lab: Lab, server: S3Server, tiny_run: Path) -> None:
     """Its instructions are carried out in a copy of this machine, with the Python that is here for that of its base."""

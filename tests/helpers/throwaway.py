@@ -64,7 +64,7 @@ class Throwaway:
         self.shared.mkdir(parents=True)
         self._layer.mkdir()
 
-    def run(self, script: str, env: Mapping[str, str], seconds: float = 540) -> subprocess.CompletedProcess[str]:
+    def run(self, script: str, env: Mapping[str, str], seconds: float = 1140) -> subprocess.CompletedProcess[str]:
         """Run a script of bash as root; its first failing command ends it. `shared` has the same path in it."""
         argv = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _ENTER, "enter")
         python = Path(sys.executable).resolve().parent
