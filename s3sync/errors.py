@@ -11,6 +11,7 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from s3sync.text import printable
 
@@ -30,9 +31,24 @@ class S3SyncError(Exception):
 
     exit_code = EXIT_FAILED
 
-    def __init__(self, message: str, *, id: str = "") -> None:  # noqa: A002 - as callers and docs call it
+    def __init__(self, message: str, *, id: str) -> None:  # noqa: A002 - as callers and docs call it
         super().__init__(message)
         self.id = id
+
+
+class Notice(NamedTuple):
+    """A message that is no exception, such as a warning or a bad result; `id` is as that of an error."""
+
+    text: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.text} [{self.id}]"
+
+    @property
+    def line(self) -> str:
+        """The line for a display: its first word makes it a warning."""
+        return f"warning: {self}"
 
 
 class UsageError(S3SyncError):

@@ -13,7 +13,7 @@ from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from s3sync.errors import explained
+from s3sync.errors import Notice, explained
 from s3sync.files import make_private_folder, open_private
 from s3sync.text import printable
 
@@ -52,9 +52,10 @@ class _MainLog(WatchedFileHandler):
         if not self._has_reported:
             self._has_reported = True
             reason = error.strerror if isinstance(error, OSError) else error
-            line = f"s3sync: cannot write {self.baseFilename}: {reason} (lines of this scan are missing there)"
+            text = f"cannot write {self.baseFilename}: {reason} (lines of this scan are missing there)"
+            line = Notice(printable(text), id="state.main-log-unwritable")
             with contextlib.suppress(OSError):
-                os.write(2, f"{printable(line)}\n".encode("utf-8", "backslashreplace"))
+                os.write(2, f"s3sync: {line}\n".encode("utf-8", "backslashreplace"))
 
     def _open(self) -> TextIOWrapper:
         descriptor = open_private(Path(self.baseFilename), os.O_WRONLY | os.O_APPEND)

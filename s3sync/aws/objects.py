@@ -25,7 +25,7 @@ from s3sync.aws.remote_object import ObjectState as ObjectState
 from s3sync.aws.remote_object import RemoteObject as RemoteObject
 from s3sync.aws.remote_object import Unknown as Unknown
 from s3sync.delays import DELAYS
-from s3sync.errors import AwsError
+from s3sync.errors import AwsError, Notice
 from s3sync.text import printable
 
 Readback = Literal["auto", "head-object", "list-objects-v2"]
@@ -128,7 +128,8 @@ class ObjectReader:
         if self._may_list:
             self._may_list = False
             self.why_unlisted = f"{self._url} cannot be listed reliably: {reason}"
-            self._say(f"warning: {self.why_unlisted}; so each object is requested by itself, which takes longer")
+            text = f"{self.why_unlisted}; so each object is requested by itself, which takes longer"
+            self._say(Notice(text, id="s3.not-listed").line)
 
     # The state of some files
 

@@ -30,7 +30,7 @@ from s3sync.cleanup.result import (
     kept_result,
 )
 from s3sync.cleanup.verdict import Verdict, VerifiedFiles
-from s3sync.errors import AwsError, BusyError, S3SyncError, StateError, StoppedError
+from s3sync.errors import AwsError, BusyError, Notice, S3SyncError, StateError, StoppedError
 from s3sync.inventory import RunStatus, request_for
 from s3sync.text import human_bytes, now_iso, pluralize, printable
 from s3sync.transfer import restorable, verify
@@ -168,7 +168,7 @@ class Cleaner:
         reason, reason_id = describe_not_deleted(deletion.not_deleted), "cleanup.not-all-deleted"
         record = _with_deletion(record, deletion)
         if reason:
-            LOG.error("%s: %s deleted, but %s [%s]", run, count, reason, reason_id)
+            LOG.error("%s: %s deleted, but %s", run, count, Notice(reason, id=reason_id))
         else:
             LOG.info("%s: %s deleted%s", run, count, "" if deletion.is_gone else f"; {describe_kept(result.kept)}")
         try:

@@ -23,7 +23,7 @@ from s3sync.cleanup import (
     describe_kept,
     plan_cleanup,
 )
-from s3sync.commands import locations, options, output
+from s3sync.commands import locations, options, output, run_argument
 from s3sync.commands.verify import as_json as verify_json
 from s3sync.errors import EXIT_DONE, EXIT_FAILED, InterruptedBySignal, RunError, UsageError
 from s3sync.invocation import command_line
@@ -118,7 +118,7 @@ def _confirm(word: str) -> None:
     except EOFError:
         answer = ""
     except KeyboardInterrupt:
-        raise InterruptedBySignal(signal.SIGINT, f"interrupted; nothing was {word}d") from None
+        raise InterruptedBySignal(signal.SIGINT, f"interrupted: nothing was {word}d") from None
     if answer != word:
         raise RunError(f"nothing was {word}d: the answer was not `{word}`", id="cleanup.not-confirmed")
 
@@ -199,8 +199,8 @@ def _restore_command(result: RunResult, log_dir: Path) -> str:
 
 def problem_lines(done: CleanupResult) -> list[str]:
     """Return what was asked for and could not be examined."""
-    unknown = [f"no run {printable(name)} in the monitored directories" for name in done.unknown]
-    return [*(f"{problem.key}: {problem.text}" for problem in done.problems), *unknown]
+    problems = [f"{problem.key}: {problem.text_with_id}" for problem in done.problems]
+    return [*problems, *run_argument.unknown_lines(done.unknown)]
 
 
 def as_json(done: CleanupResult, log_dir: Path) -> dict[str, Any]:

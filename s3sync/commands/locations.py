@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3sync.commands.output import print_messages
-from s3sync.errors import UsageError
+from s3sync.errors import Notice, UsageError
 from s3sync.state import log_dir
 from s3sync.text import printable
 
@@ -62,7 +62,7 @@ def config_to_write(args: argparse.Namespace) -> Config:
 def warn_of_unwritable(folder: Path, config: Path | None = None) -> list[str]:
     """Return a warning for a dry run if the real one could not write to the log directory; empty if it could."""
     problem = log_dir.unwritable(folder, config)
-    return [f"warning: without --dry-run this fails: {problem}"] if problem else []
+    return [Notice(f"without --dry-run this fails: {problem}", id="state.log-dir-unwritable").line] if problem else []
 
 
 def upload_log_dir(args: argparse.Namespace) -> log_dir.Place:

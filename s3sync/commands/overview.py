@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from s3sync.config import Config
 from s3sync.errors import RunError
-from s3sync.inventory import Problem, RunStatus, discovery, history, statuses
+from s3sync.inventory import Problem, RunStatus, discovery, history, states, statuses
 from s3sync.monitor import health, scan_status
 from s3sync.runs import run_folder
 from s3sync.state import StateStore, lock
@@ -29,6 +29,12 @@ class Row:
         """The reason for its state, or that it is being uploaded now."""
         where = f" on {self.host}" if self.host else ""
         return f"being uploaded now{where}: {self.proven:,} proven so far" if self.is_uploading else self.run.reason
+
+    @property
+    def reason_with_id(self) -> str:
+        """The same, with the id of the reason if something is wrong with the run or it will not be uploaded."""
+        is_problem = self.run.state in (*states.BROKEN_STATES, *states.SKIPPED_STATES, "failed")
+        return f"{self.reason} [{self.run.id}]" if is_problem and not self.is_uploading else self.reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     closed = files.first_untraversable_parent(written)
     facts = {**as_json(view, known, of_scans, written), "closed": str(closed or ""), "exit_code": code}
     output.show(args, summary_lines(view, written), facts)
-    output.print_messages(f"{problem.key}: {problem.text}" for problem in known.problems)
+    output.print_messages(f"{problem.key}: {problem.text_with_id}" for problem in known.problems)
     if closed:
         advice = "so a web server that runs as another cannot read the page (chmod o+x it, or choose another folder)"
         output.print_messages([f"note: {closed} is closed to other users, {advice}"])

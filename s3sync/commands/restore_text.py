@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from s3sync.errors import Notice
 from s3sync.text import human_bytes, human_seconds, list_by_reason, pluralize, printable
 from s3sync.transfer import restore
 
@@ -19,12 +20,14 @@ def result_lines(result: restore.request.RestoreResult) -> list[str]:
     elif result.frozen and not result.failed:
         verdict = f"restored {count:,} of {pluralize(result.total_files, 'file')}: the others are frozen in an archive"
     elif result.is_in_place:
-        verdict = f"restored {printable(request.run_id)} but for {pluralize(len(result.failed), 'file')}"
+        text = f"restored {printable(request.run_id)} but for {pluralize(len(result.failed), 'file')}"
+        verdict = str(Notice(text, id="restore.failed"))
     else:
-        verdict = (
+        text = (
             f"NOT restored: {count:,} of {pluralize(result.total_files, 'file')} are proven, and kept beside {where}"
             " for the next call"
         )
+        verdict = str(Notice(text, id="restore.failed"))
     proofs = ", ".join(f"{number:,} by {how}" for how, number in sorted(result.proofs.items()))
     facts = [f"  in {where}, from {printable(request.url)}, in {human_seconds(result.seconds)}"]
     facts += [f"  proven {proofs}; compared with {_records(result)}"] if result.proven_by else []

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from s3sync.aws import destination
 from s3sync.aws.destination import Destination
 from s3sync.commands.options import path
-from s3sync.errors import RunError, UsageError
+from s3sync.errors import Notice, RunError, UsageError
 from s3sync.runs import local_files, run_folder
 from s3sync.text import pluralize, printable
 
@@ -89,15 +90,20 @@ def find_destination(args: argparse.Namespace, run: str) -> Destination:
     return found
 
 
-def warning_of_inner_runs(run: str) -> str:
-    """Return a warning if a folder is not a run but has runs in it; empty if all is well."""
-    if os.path.lexists(os.path.join(run, run_folder.RUN_INFO)):
-        return ""
+def unknown_lines(names: Iterable[str]) -> list[str]:
+    """Return a message for each name that no run in the monitored directories has."""
+    texts = [f"no run {printable(name)} in the monitored directories" for name in names]
+    return [str(Notice(text, id="run.unknown")) for text in texts]
+
+
+def warning_of_inner_runs(run: str) -> Notice | None:
+    """Return a warning if a folder is not a run but has runs in it; None if all is well."""
     inner = sorted(Path(run).glob(f"*/{run_folder.RUN_INFO}"))
-    if not inner:
-        return ""
+    if not inner or os.path.lexists(os.path.join(run, run_folder.RUN_INFO)):
+        return None
     where, first = printable(os.path.abspath(run)), printable(inner[0].parent.name)
-    return f"warning: {where} is not a run, and has {pluralize(len(inner), 'run')} in it, such as {first}"
+    text = f"{where} is not a run, and has {pluralize(len(inner), 'run')} in it, such as {first}"
+    return Notice(text, id="upload.runs-inside")
 
 
 def _where_it_may_be(args: argparse.Namespace) -> str:

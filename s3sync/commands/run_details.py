@@ -21,7 +21,7 @@ def detail_lines(row: Row, config: Config) -> list[str]:
     run = row.run
     lines = [
         printable(run.run.run_id),
-        f"  state       {run.state}: {row.reason}",
+        f"  state       {run.state}: {row.reason_with_id}",
         f"  folder      {printable(str(run.run.path))}",
         f"  to          {printable(run.url)}",
     ]

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from s3sync.commands import locations, options, output
+from s3sync.commands import locations, options, output, run_argument
 from s3sync.commands.overview import Overview, Row, load_overview
 from s3sync.commands.run_details import detail_lines, details_json, instrument_name
 from s3sync.commands.run_rows import destination_name, run_json, run_name, run_table, to_datetime
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         output.print_tables([table(rows)] if rows else [])
         output.print_lines([totals(rows), *restore_lines(config), scan_line(found)])
     output.print_messages(problem_lines(found))
-    output.print_messages(f"no run {printable(name)} in the monitored directories" for name in found.unknown)
+    output.print_messages(run_argument.unknown_lines(found.unknown))
     return code
 
 
@@ -65,7 +65,7 @@ def table(rows: Sequence[Row]) -> Table:
         name = Text(
             f"{run_name(run)}\n  {instrument_name(row.info)}\n  to {printable(destination_name(run))}", overflow="fold"
         )
-        state = Text(f"{run.state}\n{row.reason}", overflow="fold")
+        state = Text(f"{run.state}\n{row.reason_with_id}", overflow="fold")
         head = run.head
         files = f"{row.proven:,}/{head.total_files:,}\n{human_bytes(head.size)}" if head else ""
         shown.add_row(name, state, Text(files), Text(_when(run), no_wrap=True))

@@ -199,7 +199,7 @@ def _request(args: argparse.Namespace, place: log_dir.Place) -> request.UploadRe
     if not args.skip_check:
         run_argument.require_not_inside_run(path)
     elif warning := run_argument.warning_of_inner_runs(path):
-        output.print_messages([warning])
+        output.print_messages([warning.line])
     return request.UploadRequest(
         local_path=Path(path),
         destination=run_argument.find_destination(args, path),

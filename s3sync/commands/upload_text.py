@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from s3sync.aws import objects
+from s3sync.errors import Notice
 from s3sync.text import human_bytes, human_seconds, list_by_reason, pluralize, printable
 from s3sync.transfer import hook, request, storage_classes
 
@@ -22,13 +23,14 @@ def summary(report: request.UploadResult) -> list[str]:
     if report.selection.still_since and not state.failed:
         return [f"streamed so far: {run}", *_facts(report)]
     again = "run the same command again; files that are proven are not sent again"
-    return [f"NOT completed: {run}", *_facts(report), *_failures(report), f"  next    {again}"]
+    verdict = Notice(f"NOT completed: {run}", id="upload.not-completed")
+    return [str(verdict), *_facts(report), *_failures(report), f"  next    {again}"]
 
 
 def waiting_lines(waiting: request.PendingAnalysis) -> list[str]:
     """Return why an analysis is not uploaded with its run."""
     return [
-        f"NOT uploaded: {printable(waiting.run.run_id)}",
+        str(Notice(f"NOT uploaded: {printable(waiting.run.run_id)}", id="upload.analysis-waits")),
         f"  why     {printable(waiting.reason)}",
         "  next    run the same command again when that is over",
     ]

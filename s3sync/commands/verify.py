@@ -14,7 +14,7 @@ from s3sync import invocation
 from s3sync.aws import destination
 from s3sync.commands import locations, options, output, run_argument
 from s3sync.commands.frozen_text import archived_json, frozen_lines, place_options, thaw_command, tiers_json
-from s3sync.errors import EXIT_DONE, EXIT_FAILED, StateError, UsageError
+from s3sync.errors import EXIT_DONE, EXIT_FAILED, Notice, StateError, UsageError
 from s3sync.resources import usable_cores
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.state import Proof, log_dir
@@ -145,11 +145,13 @@ def result_lines(found: verify.Verification, request: transfer_request.UploadReq
     url = printable(found.destination.url(found.run.run_id))
     if found.identical and found.selection.excluded:
         excluded = pluralize(found.selection.excluded, "excluded file")
-        verdict = f"{share}, {size}: identical, but {excluded} not compared; NOT safe to delete the local copy"
+        text = f"{share}, {size}: identical, but {excluded} not compared; NOT safe to delete the local copy"
+        verdict = str(Notice(text, id="verify.not-compared"))
     elif found.identical:
         verdict = f"{share}, {size}: identical; safe to delete the local copy"
     else:
-        verdict = f"{share}, {size} identical; NOT safe to delete the local copy"
+        text = f"{share}, {size} identical; NOT safe to delete the local copy"
+        verdict = str(Notice(text, id="verify.differs"))
     facts = [f"  against {url}, in {human_seconds(found.seconds)}"]
     if found.manifest:
         facts.append(f"  manifest {printable(str(found.manifest))}: {share}")

@@ -47,7 +47,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The state of a run, and why. The `id` is empty where the state says it all."""
+    """The state of a run, and why. The `id` is empty where it is that of the state."""
 
     state: State
     reason: str

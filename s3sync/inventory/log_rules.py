@@ -15,7 +15,7 @@ def unreadable(case: Case) -> Decision | None:
     if case.known.unreadable:
         return Decision(state="unreadable", reason=case.known.unreadable, id="state.unreadable")
     if case.candidate.unreadable:
-        return Decision(state="unreadable", reason=case.candidate.unreadable)
+        return Decision(state="unreadable", reason=case.candidate.unreadable, id="run.unreadable")
     return None
 
 

@@ -18,6 +18,11 @@ class Problem(NamedTuple):
     text: str
     id: str = ""
 
+    @property
+    def text_with_id(self) -> str:
+        """The text, followed by the id in brackets."""
+        return f"{self.text} [{self.id}]"
+
 
 def broken_nodes(config: Config) -> list[Problem]:
     """Return the nodes of a cluster on which this program could not start, until a job has run there."""

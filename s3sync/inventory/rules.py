@@ -7,9 +7,10 @@ match, is never listed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from s3sync.errors import S3SyncError
+from s3sync.errors import Notice, S3SyncError
 from s3sync.inventory.case import AnalysisCase, Case, Decision, RunCase
 from s3sync.inventory.log_rules import LOG_RULES, due
 from s3sync.runs import analysis_manifest, run_folder
@@ -38,7 +39,7 @@ def _decide(case: Any, first: Sequence[Rule], then: Sequence[Rule], otherwise: C
     except S3SyncError as error:
         return Decision(state="unreadable", reason=str(error), id=error.id)
     except OSError as error:
-        return Decision(state="unreadable", reason=str(error))
+        return Decision(state="unreadable", reason=str(error), id="run.unreadable")
 
 
 def _first(rules: Sequence[Rule], case: Case) -> Decision | None:
@@ -86,14 +87,14 @@ def samples_do_not_match(case: RunCase) -> Decision | None:
     if samples.verdict == "match":
         return None
     reason = _with_files_in_s3(samples.reason, case.head)
-    return Decision(state=samples.verdict, reason=reason, failing=samples.failing)
+    return Decision(state=samples.verdict, reason=reason, id=samples.id, failing=samples.failing)
 
 
 def on_slurm(case: RunCase) -> Decision | None:
     """Follow a run that was handed over to Slurm, without checking it again."""
     if not case.work_folder.exists():
         return None
-    return _warning(due(case), "" if case.marked.is_complete else case.readiness.warning)
+    return _warned(due(case), () if case.marked.is_complete else case.readiness.warnings)
 
 
 def lacks_files(case: RunCase) -> Decision | None:
@@ -103,13 +104,11 @@ def lacks_files(case: RunCase) -> Decision | None:
 
 def ready(case: RunCase) -> Decision:
     """Upload the complete run."""
-    return _warning(due(case), case.readiness.warning)
+    return _warned(due(case), case.readiness.warnings)
 
 
-def _warning(decision: Decision, warning: str) -> Decision:
-    if not warning:
-        return decision
-    return Decision(state=decision.state, reason=f"{decision.reason}; {warning}", id=decision.id)
+def _warned(decision: Decision, warnings: Sequence[Notice]) -> Decision:
+    return replace(decision, reason="; ".join((decision.reason, *(warning.text for warning in warnings))))
 
 
 # Runs that are not complete
@@ -185,7 +184,7 @@ def too_old_analysis(case: AnalysisCase) -> Decision | None:
 def ready_analysis(case: AnalysisCase) -> Decision:
     """Upload the complete analysis. Raises S3SyncError if its manifest cannot be read."""
     analysis_manifest.read_checksums(case.run)
-    return _warning(due(case), case.finish.warning)
+    return _warned(due(case), case.finish.warnings)
 
 
 AGE_RULES: tuple[Rule, ...] = (too_old_while_written, still_written, too_old)

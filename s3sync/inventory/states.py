@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,6 +36,26 @@ PENDING_STATES: tuple[State, ...] = ("partial", "new", "failed")  # to be upload
 SKIPPED_STATES: tuple[State, ...] = ("too old", "no samplesheet", "samples do not match", "abandoned")
 BROKEN_STATES: tuple[State, ...] = ("unreadable", "ambiguous samplesheet", "incomplete", "duplicate name", "gone")
 
+STATE_IDS: Mapping[State, str] = {  # of reasons that the state itself names
+    "sequencing": "run.sequencing",
+    "streaming": "run.streaming",
+    "abandoned": "run.abandoned",
+    "settling": "run.settling",
+    "incomplete": "run.incomplete",
+    "analysing": "run.analysing",
+    "new": "run.new",
+    "partial": "run.partial",
+    "uploaded": "run.uploaded",
+    "failed": "run.failed",
+    "too old": "run.too-old",
+    "no samplesheet": "run.no-samplesheet",
+    "ambiguous samplesheet": "run.ambiguous-samplesheet",
+    "samples do not match": "run.samples-do-not-match",
+    "duplicate name": "run.duplicate-name",
+    "unreadable": "run.unreadable",
+    "gone": "run.gone",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatus:
@@ -46,7 +66,7 @@ class RunStatus:
     began: float  # seconds since the epoch: RunInfo.xml was written; of an analysis its newest marker
     state: State
     reason: str  # for people, printable
-    id: str = ""  # of the reason, such as `run.too-old`: the same when it is reworded
+    id: str  # of the reason, such as `run.too-old`: the same when it is reworded
     head: summary.LogSummary | None  # its state log in short
     log_path: Path
     failing: tuple[str, ...] = ()  # samples in which sample_regex is not found

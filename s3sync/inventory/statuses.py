@@ -16,7 +16,7 @@ from s3sync.inventory.discovery import Discovery
 from s3sync.inventory.problems import Problem
 from s3sync.inventory.problems import broken_nodes as broken_nodes
 from s3sync.inventory.rules import decide_analysis, decide_run
-from s3sync.inventory.states import SKIPPED_STATES, RunStatus, State
+from s3sync.inventory.states import SKIPPED_STATES, STATE_IDS, RunStatus
 from s3sync.runs import Run, analysis, run_folder
 from s3sync.state import StateStore, summary, waiting
 from s3sync.text import printable
@@ -102,16 +102,12 @@ def _status(case: Case, decision: Decision, began: float) -> RunStatus:
         began=began,
         state=decision.state,
         reason=printable(decision.reason),
-        id=decision.id or _id_of(decision.state),
+        id=decision.id or STATE_IDS[decision.state],
         head=case.head,
         log_path=case.known.log_path,
         failing=decision.failing,
         change=decision.change,
     )
-
-
-def _id_of(state: State) -> str:
-    return f"run.{state.replace(' ', '-')}"
 
 
 def _analyses_of(run: RunStatus, context: Context) -> list[RunStatus]:

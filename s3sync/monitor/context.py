@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from s3sync.config import Config
-from s3sync.errors import S3SyncError
+from s3sync.errors import Notice, S3SyncError
 from s3sync.signals import StopRequest
 from s3sync.text import printable
 from s3sync.transfer import progress
@@ -45,23 +45,26 @@ class ConfigFollower:
             read = self._load()
         except S3SyncError as error:
             first = printable(str(error).partition("\n")[0])
-            self._say(f"the config was edited, and cannot be used: {first} (this scan uses what it was before)")
+            text = f"the config was edited, and cannot be used: {first} (this scan uses what it was before)"
+            self._say(Notice(text, id="monitor.edit-unusable"))
             return self._used
         if read == self._read:
             return self._used
         self._read, self._said = read, ""
         if read.log_dir != self._used.log_dir:
-            self._say(f"the config was edited, and waits since log_dir is another one ({_HOW})")
+            text = f"the config was edited, and waits since log_dir is another one ({_HOW})"
+            self._say(Notice(text, id="monitor.edit-waits"))
             return self._used
         waiting = {key: getattr(self._used, key) for key in (*_OF_PROCESS, *_OF_MACHINE)}
         waiting = {key: value for key, value in waiting.items() if getattr(read, key) != value}
         LOG.info("the config was edited: what begins from now on uses it")
         if waiting:
-            self._say(f"the config was edited, and part of it waits: {', '.join(sorted(waiting))} ({_HOW})")
+            text = f"the config was edited, and part of it waits: {', '.join(sorted(waiting))} ({_HOW})"
+            self._say(Notice(text, id="monitor.edit-waits"))
         self._used = read.model_copy(update=waiting)
         return self._used
 
-    def _say(self, text: str) -> None:
-        if text != self._said:
-            self._said = text
-            LOG.warning("%s", text)
+    def _say(self, notice: Notice) -> None:
+        if notice.text != self._said:
+            self._said = notice.text
+            LOG.warning("%s", notice)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from s3sync import files
-from s3sync.errors import BusyError, StateError
+from s3sync.errors import BusyError, Notice, StateError
 from s3sync.signals import StopRequest
 from s3sync.state import lock
 from s3sync.text import printable
@@ -87,7 +87,7 @@ def opened(log_dir: Path, *, is_patient: bool = True) -> Iterator[Memory]:
             memory = _load(log_dir)
             before = b"" if _old_files(log_dir) else _dump(memory)  # what was taken over is saved
         except _UnreadableError as error:
-            LOG.warning("%s (some problems may be reported again)", error)
+            LOG.warning("%s", Notice(f"{error} (some problems may be reported again)", id="notify.memory-unreadable"))
         yield memory
         if (content := _dump(memory)) != before:
             _save(log_dir, content)
@@ -152,8 +152,8 @@ def _save(log_dir: Path, content: bytes) -> None:
         for old in _old_files(log_dir):
             old.unlink()
     except OSError as error:
-        where = printable(str(path))
-        LOG.warning("cannot write %s: %s (some problems may be reported again)", where, error.strerror)
+        text = f"cannot write {printable(str(path))}: {error.strerror} (some problems may be reported again)"
+        LOG.warning("%s", Notice(text, id="notify.memory-unwritable"))
 
 
 def _dump(memory: Memory) -> bytes:

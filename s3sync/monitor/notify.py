@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from s3sync.config import Config
+from s3sync.errors import Notice
 from s3sync.monitor import messages, notifications, transport
 from s3sync.monitor.messages import Message, Update
 from s3sync.monitor.notifications import Sent, SentByKey, Topic
@@ -169,7 +170,7 @@ def _ping_address(url: str, ending: str) -> str:
 
 def _log_error(name: str, error: str) -> None:
     if error:
-        LOG.warning("could not send to %s: %s", name, error)
+        LOG.warning("%s", Notice(f"could not send to {name}: {error}", id="notify.not-sent"))
 
 
 def _mark_sent(sent: SentByKey, message: Message, now: float) -> None:

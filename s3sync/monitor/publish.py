@@ -11,7 +11,7 @@ from pathlib import Path
 
 from s3sync import files
 from s3sync.config import Config
-from s3sync.errors import StateError
+from s3sync.errors import Notice, StateError
 from s3sync.inventory import History, history
 from s3sync.monitor import dashboard, last_scan, metrics, scan_status
 from s3sync.monitor.last_scan import LastScan, Outcome
@@ -81,9 +81,9 @@ def log_errors(what: str, work: Callable[[], object]) -> None:
     try:
         work()
     except (OSError, StateError) as error:
-        LOG.warning("cannot %s: %s", what, error)
+        LOG.warning("%s", Notice(f"cannot {what}: {error}", id="monitor.cannot-publish"))
     except Exception:
-        LOG.warning("cannot %s; please report this", what, exc_info=True)
+        LOG.warning("%s", Notice(f"cannot {what}; please report this", id="internal.unexpected-error"), exc_info=True)
 
 
 def _refresh(config: Config, status: Callable[[], ScanStatus]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from s3sync.aws.destination import FROM_ENVIRONMENT, Profile
 from s3sync.config import Config
 from s3sync.delays import DELAYS
-from s3sync.errors import BusyError, LeaseLostError, S3SyncError, StateError, StoppedError, explain_machine
+from s3sync.errors import BusyError, LeaseLostError, Notice, S3SyncError, StateError, StoppedError, explain_machine
 from s3sync.monitor.context import ScanContext
 from s3sync.monitor.problems import Problem
 from s3sync.monitor.scan_result import ScanResult
@@ -95,9 +95,10 @@ def _named(error: Exception, key: str) -> S3SyncError:
     """Return an error with a message for people; the traceback of a bug goes to the log."""
     if known := error if isinstance(error, S3SyncError) else explain_machine(error):
         return known
-    LOG.error("unexpected error with the %s", key, exc_info=error)
     what = printable(f"{type(error).__name__}: {error}")
-    return S3SyncError(f"unexpected error (please report it): {what}", id="internal.unexpected-error")
+    notice = Notice(f"unexpected error (please report it): {what}", id="internal.unexpected-error")
+    LOG.error("%s: %s", key, notice, exc_info=error)
+    return S3SyncError(notice.text, id=notice.id)
 
 
 def _recent_problem(store: ThawStore, pending: ThawLog) -> list[Problem] | None:

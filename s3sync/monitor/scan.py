@@ -12,7 +12,7 @@ from pathlib import Path
 from s3sync import logs
 from s3sync.config import Config
 from s3sync.delays import DELAYS
-from s3sync.errors import BusyError, LeaseLostError, S3SyncError, StateError
+from s3sync.errors import BusyError, LeaseLostError, Notice, S3SyncError, StateError
 from s3sync.inventory import RunStatus, discovery, order, states, statuses
 from s3sync.monitor import alerts, problem_log, publish, scan_status, uploads
 from s3sync.monitor.context import ConfigFollower, DisplayMaker, ScanContext
@@ -191,7 +191,9 @@ def _look_again(
         reporter.publish()
         return order.scan_order(result.runs, context.config, on_cluster)
     except Exception as error:
-        LOG.warning("cannot look for new runs: %s", error, exc_info=not isinstance(error, S3SyncError))
+        id_ = error.id if isinstance(error, S3SyncError) else "internal.unexpected-error"
+        notice = Notice(f"cannot look for new runs: {error}", id=id_)
+        LOG.warning("%s", notice, exc_info=not isinstance(error, S3SyncError))
         return None
 
 
@@ -230,7 +232,8 @@ def _remember(found: discovery.Discovery, config: Config) -> None:
     try:
         discovery.remember(found, config.log_dir)
     except OSError as error:
-        LOG.warning("cannot remember what is in the monitored directories: %s", error.strerror)
+        text = f"cannot remember what is in the monitored directories: {error.strerror}"
+        LOG.warning("%s", Notice(text, id="monitor.directory-memory-unwritable"))
 
 
 def _keys_on_cluster(result: ScanResult, config: Config) -> frozenset[str]:
@@ -278,7 +281,7 @@ def _report_alerts(config: Config, problems: list[Problem], *, is_patient: bool)
     except BusyError as error:
         LOG.info("%s", error)
     except StateError as error:
-        LOG.warning("cannot report alerts: %s", error)
+        LOG.warning("%s", Notice(f"cannot report alerts: {error}", id=error.id))
 
 
 def _notifier(config: Config) -> Notifier:

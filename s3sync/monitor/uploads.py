@@ -252,9 +252,11 @@ def _problem_of(run: RunStatus, error: Exception) -> Problem:
         return Problem.of(run.key, error, "run")
     if known := explain_machine(error):
         return Problem.of(run.key, known, "run")
-    LOG.error("unexpected error with %s", run.key, exc_info=error)
     what = printable(f"{type(error).__name__}: {error}")
-    return Problem(run.key, f"unexpected error (please report it): {what}", "run", id="internal.unexpected-error")
+    text = f"unexpected error (please report it): {what}"
+    problem = Problem(run.key, text, "run", id="internal.unexpected-error")
+    LOG.error("%s: %s", problem.key, problem.text_with_id, exc_info=error)
+    return problem
 
 
 def preview_run(context: ScanContext, result: ScanResult, run: RunStatus) -> None:

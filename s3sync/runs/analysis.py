@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from s3sync.errors import RunError
+from s3sync.errors import Notice, RunError
 from s3sync.patterns import Pattern
 from s3sync.runs import completion, local_files, run_folder
 from s3sync.runs.local_files import Listing
@@ -29,14 +29,14 @@ _MARKERS = (("", "CopyComplete.txt"), ("Data", "Secondary_Analysis_Complete.txt"
 class AnalysisCompletion:
     """Whether an analysis is complete, and why or what it waits for.
 
-    `marker_time` is that of its newest marker, or of its folder if there is none, in seconds since the epoch. `warning`
-    is not empty if people should know why the analysis counts as complete.
+    `marker_time` is that of its newest marker, or of its folder if there is none, in seconds since the epoch. A
+    warning says why an analysis counts as complete if that needs to be known.
     """
 
     is_complete: bool
     reason: str
     marker_time: float
-    warning: str = ""
+    warnings: tuple[Notice, ...] = ()
 
 
 def open_run_or_analysis(folder: str | Path, *, need_run_info: bool = True) -> Run:
@@ -115,8 +115,8 @@ class _Markers:
     missing: tuple[str, ...]
     newest: float  # seconds since the epoch; the mtime of the analysis without markers
 
-    def complete(self, reason: str, warning: str = "") -> AnalysisCompletion:
-        return AnalysisCompletion(is_complete=True, reason=reason, marker_time=self.newest, warning=warning)
+    def complete(self, reason: str, *warnings: Notice) -> AnalysisCompletion:
+        return AnalysisCompletion(is_complete=True, reason=reason, marker_time=self.newest, warnings=warnings)
 
     def incomplete(self, reason: str) -> AnalysisCompletion:
         return AnalysisCompletion(is_complete=False, reason=reason, marker_time=self.newest)
@@ -146,7 +146,7 @@ def check_completion(
     if not missing:
         return markers.complete(f"{present} are there")
     reason = f"{present} is there, {missing} is not, and nothing changed for {human_seconds(quiet)}"
-    return markers.complete(reason, warning=reason)
+    return markers.complete(reason, Notice(reason, id="run.one-marker"))
 
 
 def _read_markers(analysis: Run) -> _Markers:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
 from s3sync import files
-from s3sync.errors import RunError
+from s3sync.errors import Notice, RunError
 from s3sync.runs import local_files
 from s3sync.runs.local_files import Listing, RejectedEntry
 from s3sync.runs.run_folder import Run, unreadable
@@ -32,7 +32,7 @@ class RunManifest(NamedTuple):
     """The CRC-32 of each path in the manifest of a run, None for checksums of an unknown kind."""
 
     checksums: Mapping[str, int | None]
-    warning: str = ""  # about what was not understood
+    warnings: tuple[Notice, ...] = ()  # about what was not understood
 
 
 def read_run_manifest(run: Run) -> RunManifest:
@@ -45,10 +45,14 @@ def read_run_manifest(run: Run) -> RunManifest:
     except FileNotFoundError:
         return RunManifest({})
     except OSError as error:
-        return RunManifest({}, f"cannot read {printable(str(path))}: {error.strerror}: it was not compared")
+        return _not_compared(f"cannot read {printable(str(path))}: {error.strerror}")
     if len(content) > _MAX_BYTES:
-        return RunManifest({}, f"{MANIFEST_TSV} is larger than {_MAX_BYTES:,} bytes: it was not compared")
+        return _not_compared(f"{MANIFEST_TSV} is larger than {_MAX_BYTES:,} bytes")
     return parse_run_manifest(content, run.run_id)
+
+
+def _not_compared(why: str) -> RunManifest:
+    return RunManifest({}, (Notice(f"{why}: it was not compared", id="run.manifest-not-compared"),))
 
 
 def parse_run_manifest(content: bytes, run_id: str) -> RunManifest:
@@ -60,14 +64,14 @@ def parse_run_manifest(content: bytes, run_id: str) -> RunManifest:
         if not line.strip() or path in (MANIFEST_TSV, "CopyComplete.txt"):
             continue
         if len(fields) < 2 or _leaves_folder(path):
-            return RunManifest({}, f"line {number} of {MANIFEST_TSV} is no path, tab and checksum: it was not compared")
+            return _not_compared(f"line {number} of {MANIFEST_TSV} is no path, tab and checksum")
         if number == 1 and path.isalpha():
             continue  # the title of a column
         checksum = fields[1].strip()
         checksums[path] = int(checksum, 16) if _CRC32.fullmatch(checksum) else None
     if None in checksums.values():
         warning = f"{MANIFEST_TSV} has checksums of an unknown kind: only its file names were compared"
-        return RunManifest(dict.fromkeys(checksums), warning)
+        return RunManifest(dict.fromkeys(checksums), (Notice(warning, id="run.unknown-checksums"),))
     return RunManifest(checksums)
 
 

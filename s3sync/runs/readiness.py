@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 from s3sync import files
+from s3sync.errors import Notice
 from s3sync.patterns import Pattern
 from s3sync.runs import analysis_manifest, completion, local_files, run_folder, structure
 from s3sync.runs.analysis_manifest import MANIFEST_TSV
@@ -47,11 +48,11 @@ class Requirements:
 
 
 class Readiness(NamedTuple):
-    """Whether a run may be uploaded, and why or what is missing; `warning` is for people, about a complete run."""
+    """Whether a run may be uploaded, and why or what is missing; the warnings are about a complete run."""
 
     state: State
     reason: str
-    warning: str = ""
+    warnings: tuple[Notice, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -145,29 +146,32 @@ class _ReadinessCheck:
     def _check_without_marker(self, marked: Completion) -> Readiness:
         """Check a run whose last marker never comes: the instrument crashed, or its software writes none."""
         waited = f"CopyComplete.txt did not come within {human_seconds(self._requirements.marker_wait_seconds)}"
+        overdue = Notice(waited, id="run.no-copy-complete")
         if not self._requirements.require_whole:
-            return Readiness("complete", f"{waited} after RTAComplete", waited)
+            return Readiness("complete", f"{waited} after RTAComplete", (overdue,))
         found = structure.check(structure.read_flow_cell(self._run.path), self._listing.files)
         if found.kind in ("none", "unknown"):
             return Readiness("incomplete", f"{waited}; {found.summary} (copy the rest; {ADVICE})")
         result = self._check_files(marked)
         if not result.is_complete:
             return result._replace(reason=f"{waited}; {result.reason}")
-        warning = f"{waited}; {result.warning or 'uploaded without it, as all base calls are there'}"
-        return Readiness("complete", warning, warning)
+        if not result.warnings:
+            overdue = overdue._replace(text=f"{waited}; uploaded without it, as all base calls are there")
+        warnings = (overdue, *result.warnings)
+        return Readiness("complete", "; ".join(warning.text for warning in warnings), warnings)
 
     def _check_files(self, marked: Completion) -> Readiness:
         found = structure.check(structure.read_flow_cell(self._run.path), self._listing.files)
         if self._has_unreadable_folder():
             return Readiness("complete", marked.reason)  # the upload reports which folder cannot be read
         found = self._without_rejected(found)
-        missing_in_manifest, warning = self._compare_with_manifest()
+        missing_in_manifest, warnings = self._compare_with_manifest()
         problems = (self._describe_missing(found), missing_in_manifest, self._describe_truncated(found))
         if any(problems):
             return self._incomplete("; ".join(filter(None, problems)))
         if found.kind == "whole" and not self._has_late_files():
-            return Readiness("complete", marked.reason, warning)
-        return self._check_by_time(marked, found, warning)
+            return Readiness("complete", marked.reason, warnings)
+        return self._check_by_time(marked, found, warnings)
 
     def _describe_missing(self, found: structure.BaseCalls) -> str:
         wanted = self._filter_wanted(found.missing) if found.kind == "missing" else []
@@ -187,15 +191,15 @@ class _ReadinessCheck:
             return Readiness("settling", f"{problems} ({wait})")
         return Readiness("incomplete", f"{problems}{self._describe_early_end()} (copy the rest; {ADVICE})")
 
-    def _check_by_time(self, marked: Completion, found: structure.BaseCalls, warning: str) -> Readiness:
+    def _check_by_time(self, marked: Completion, found: structure.BaseCalls, warnings: tuple[Notice, ...]) -> Readiness:
         """Require that nothing changes for a while, because the files alone do not show that the copy is over."""
         cause = found.summary or "files came after the completion marker"
         if remaining := self._remaining_quiet():
             return Readiness("settling", f"{marked.reason}; {cause}; must stay unchanged for {remaining} more")
         if found.kind == "none" and self._filter_wanted((f"{structure.BASE_CALLS}L001/C1.1/L001_1.cbcl",)):
             cause = "there are no base calls in it (not copied, or deleted after demultiplexing)"
-            warning = "; ".join(filter(None, (cause, warning)))
-        return Readiness("complete", f"{marked.reason} and nothing changed for {human_seconds(self._quiet)}", warning)
+            warnings = (Notice(cause, id="run.no-base-calls"), *warnings)
+        return Readiness("complete", f"{marked.reason} and nothing changed for {human_seconds(self._quiet)}", warnings)
 
     def _remaining_quiet(self) -> str:
         """Return for how long the run must still stay unchanged; empty if it was quiet for long enough."""
@@ -239,21 +243,23 @@ class _ReadinessCheck:
         excludes, run_id = self._requirements.excludes, self._run.run_id
         return [p for p in paths if p not in rejected and not any(e.search(f"{run_id}/{p}") for e in excludes)]
 
-    def _compare_with_manifest(self) -> tuple[str, str]:
+    def _compare_with_manifest(self) -> tuple[str, tuple[Notice, ...]]:
         """Return what the run's own manifest lists and is missing, and a warning if it could not be compared."""
-        checksums, warning = analysis_manifest.read_run_manifest(self._run)
+        checksums, warnings = analysis_manifest.read_run_manifest(self._run)
         present = {file.path for file in self._listing.files}
-        if not checksums or present.isdisjoint(checksums):
-            foreign = f"{MANIFEST_TSV} lists no file of the run: it was not compared" if checksums else ""
-            return "", warning or foreign
+        if not checksums:
+            return "", warnings
+        if present.isdisjoint(checksums):
+            foreign = Notice(f"{MANIFEST_TSV} lists no file of the run: it was not compared", id="run.foreign-manifest")
+            return "", warnings or (foreign,)
         absent = (path for path in checksums if path not in present)
         if self._run.excludes_analyses:
             absent = (path for path in absent if not local_files.is_inside_analysis(path))
         missing = sorted(self._filter_wanted(list(absent)))
         if not missing:
-            return "", warning
+            return "", warnings
         count = pluralize(len(missing), "file")
-        return f"{count} that {MANIFEST_TSV} lists missing, the first is {printable(missing[0])}", warning
+        return f"{count} that {MANIFEST_TSV} lists missing, the first is {printable(missing[0])}", warnings
 
     def _describe_early_end(self) -> str:
         """Return what RunCompletionStatus.xml says about a run that did not end as planned."""

@@ -33,10 +33,11 @@ Verdict: TypeAlias = Literal["match", "no samplesheet", "ambiguous samplesheet",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleCheck:
-    """A verdict about the samples of a run, with its reason in one line."""
+    """A verdict about the samples of a run, with its reason in one line. The `id` is empty where the verdict is it."""
 
     verdict: Verdict
     reason: str
+    id: str = ""
     samples: tuple[str, ...] = ()  # all of the sheet, by Sample_ID
     failing: tuple[str, ...] = ()
     timed_out: bool = False  # the pattern took too long, and would with other sheets
@@ -64,9 +65,9 @@ def check_samples(run_path: Path, pattern: Pattern | None, seconds: float = MATC
                 return SampleCheck(verdict="ambiguous samplesheet", reason=reason)
         return _match(sheet, read_samples(content), pattern, seconds)
     except SheetError as error:
-        return SampleCheck(verdict="unreadable", reason=f"{sheet}: {error}")
+        return SampleCheck(verdict="unreadable", reason=f"{sheet}: {error}", id=error.id)
     except RunError as error:
-        return SampleCheck(verdict="unreadable", reason=str(error))
+        return SampleCheck(verdict="unreadable", reason=str(error), id=error.id)
 
 
 def find_sheets(run_path: Path) -> list[Path]:
@@ -96,9 +97,10 @@ def _read_sheet(path: Path) -> bytes:
     try:
         content = files.read_limited(path, MAX_SHEET_BYTES)
     except OSError as error:
-        raise SheetError(f"cannot be read: {error.strerror}") from error
+        raise SheetError(f"cannot be read: {error.strerror}", id="sheet.unreadable") from error
     if len(content) > MAX_SHEET_BYTES:
-        raise SheetError(f"larger than {human_bytes(MAX_SHEET_BYTES)}: this is no samplesheet")
+        text = f"larger than {human_bytes(MAX_SHEET_BYTES)}: this is no samplesheet"
+        raise SheetError(text, id="sheet.too-large")
     return content
 
 

@@ -28,7 +28,11 @@ _NO_TABLE = "no section [Data] or [..._Data] with a column Sample_ID"
 
 
 class SheetError(ValueError):
-    """The reason in one line why these bytes are not a samplesheet. It does not contain the name of the file."""
+    """The reason in one line why these bytes are not a samplesheet, with its id; it does not name the file."""
+
+    def __init__(self, reason: str, *, id: str) -> None:  # noqa: A002 - as of other errors
+        super().__init__(reason)
+        self.id = id
 
 
 class Sample(NamedTuple):
@@ -66,7 +70,7 @@ def read_samples(content: bytes) -> tuple[Sample, ...]:
         elif problem == _NO_TABLE:
             problem = f"no column Sample_ID (the headers were expected in line {first.number})"
     if not found:
-        raise SheetError(problem if content.strip() else "the file is empty")
+        raise SheetError(problem if content.strip() else "the file is empty", id="sheet.no-samples")
     named = {sample.sample_id for sample in found if sample.name}
     return tuple(sample for sample in found if sample.name or sample.sample_id not in named)
 
@@ -83,7 +87,7 @@ def _decode(content: bytes) -> str:
         if "\0" in text:
             break
         return text
-    raise SheetError("damaged or no text: it has NUL bytes or truncated UTF-16")
+    raise SheetError("damaged or no text: it has NUL bytes or truncated UTF-16", id="sheet.no-text")
 
 
 def _detect_utf16(content: bytes) -> str:
@@ -101,18 +105,20 @@ def _data_lines(text: str) -> Iterator[_Line]:
     section, in_data, count = 0, True, 0
     for number, text_line in enumerate(io.StringIO(text, newline=None), 1):
         if len(text_line) > MAX_LINE:
-            raise SheetError(f"line {number} has {len(text_line):,} characters: this is no samplesheet")
+            text = f"line {number} has {len(text_line):,} characters: this is no samplesheet"
+            raise SheetError(text, id="sheet.too-large")
         if _FILLER.fullmatch(text_line):
             continue
         if found := _SECTION.match(text_line):
             if in_data and section and found.end() < len(text_line):
-                raise SheetError(f"line {number} starts with a bracket, but is neither section nor sample")
+                text = f"line {number} starts with a bracket, but is neither section nor sample"
+                raise SheetError(text, id="sheet.bad-section")
             title = found[1].strip().lower()
             section, in_data = number, title == "data" or title.endswith("_data")
         elif in_data:
             count += 1
             if count > MAX_ROWS:
-                raise SheetError(f"more than {MAX_ROWS:,} rows: this is no samplesheet")
+                raise SheetError(f"more than {MAX_ROWS:,} rows: this is no samplesheet", id="sheet.too-large")
             yield _Line(section, number, text_line.strip(" \r\n"))
 
 
@@ -127,7 +133,8 @@ def _skip_to_headers(first: _Line, lines: Iterator[_Line]) -> _Table | None:
         if table := _parse_headers(line):
             for other in above:
                 if not _is_remark(other, line, table.separator):
-                    raise SheetError(f"line {other.number} is above the headers (line {line.number}): move it below")
+                    text = f"line {other.number} is above the headers (line {line.number}): move it below"
+                    raise SheetError(text, id="sheet.line-above-headers")
             return table
         above.append(line)
         if len(above) > MAX_REMARKS:
@@ -158,7 +165,7 @@ def _parse_headers(header: _Line) -> _Table | None:
             continue
         ids = _columns(titles, "Sample_ID")
         if len(ids) > 1:
-            raise SheetError(f"line {header.number} has two columns Sample_ID")
+            raise SheetError(f"line {header.number} has two columns Sample_ID", id="sheet.two-columns")
         if ids:
             return _Table(separator, ids[0], next(iter(_columns(titles, "Sample_Name")), None))
     return None
@@ -179,9 +186,10 @@ def _parse_row(line: _Line, table: _Table) -> Sample:
     sample_id = cells[table.sample_id] if table.sample_id < len(cells) else ""
     name = cells[table.name] if table.name is not None and table.name < len(cells) else ""
     if not sample_id:
-        raise SheetError(f"line {line.number} has no Sample_ID")
+        raise SheetError(f"line {line.number} has no Sample_ID", id="sheet.no-sample-id")
     if max(len(sample_id), len(name)) > MAX_NAME:
-        raise SheetError(f"line {line.number} has a sample's name of more than {MAX_NAME:,} characters")
+        text = f"line {line.number} has a sample's name of more than {MAX_NAME:,} characters"
+        raise SheetError(text, id="sheet.long-name")
     return Sample(sample_id, name)
 
 
@@ -190,5 +198,6 @@ def _cells(line: _Line, separator: str) -> list[str]:
     try:
         row = next(csv.reader((line.text,), delimiter=separator, skipinitialspace=True, strict=True))
     except csv.Error:
-        raise SheetError(f"line {line.number} has a quote that is never closed, or closed too early") from None
+        text = f"line {line.number} has a quote that is never closed, or closed too early"
+        raise SheetError(text, id="sheet.open-quote") from None
     return [cell.strip() for cell in row]

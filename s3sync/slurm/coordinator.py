@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from s3sync.errors import BusyError, RunError
+from s3sync.errors import BusyError, Notice, RunError
 from s3sync.runs import analysis, local_files
 from s3sync.signals import StopRequest
 from s3sync.slurm import broken_nodes
@@ -85,7 +85,7 @@ class _Cluster:
         broken = uploading.folder.broken_nodes()
         result = collect(uploading.request, uploading.folder, self.environ, self.stop)
         for node, reason in broken.items():
-            self.display.say(f"warning: {broken_nodes.message(node, reason)}")
+            self.display.say(Notice(broken_nodes.message(node, reason), id="slurm.broken-node").line)
         return result
 
     def _have_all_ended(self, folder: WorkFolder) -> bool:
@@ -140,7 +140,7 @@ def _failure_of(uploading: ClusterUpload) -> RunError | None:
     folder = uploading.folder
     finalizer = folder.result(FINALIZER)
     if finalizer and finalizer.error:
-        return RunError(finalizer.error, id="slurm.finalizer-failed")
+        return RunError(finalizer.error, id=finalizer.error_id or "slurm.finalizer-failed")
     if finalizer:
         return None
     ended = f"{uploading.target}: Slurm's jobs ended before the upload was complete"

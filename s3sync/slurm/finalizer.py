@@ -130,7 +130,7 @@ class _FinalizerJob:
         except S3SyncError as error:
             if not stop.is_requested:
                 nothing = request.UploadCounters()
-                result = Result(node=self._node, counters=nothing, failed={}, error=str(error))
+                result = Result(node=self._node, counters=nothing, failed={}, error=str(error), error_id=error.id)
                 self._folder.write_result(FINALIZER, result)
             raise
         state = done.state

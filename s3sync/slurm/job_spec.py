@@ -38,6 +38,7 @@ class Result:
     failed: Mapping[str, str]
     aws: str = ""
     error: str = ""
+    error_id: str = ""
     start: str = ""
 
 
@@ -69,5 +70,6 @@ def result_from_json(facts: Any) -> Result:
         failed={printable(str(path)): printable(str(reason)) for path, reason in facts["failed"].items()},
         aws=printable(str(facts["aws"])),
         error=printable(str(facts["error"])),
+        error_id=printable(str(facts.get("error_id", ""))),
         start=str(facts["start"]),
     )

@@ -33,7 +33,7 @@ def run_task(folder: WorkFolder, number: int, environ: Mapping[str, str], stop: 
             task.run(locked.descriptor)
         except S3SyncError as error:
             if not stop.is_requested:  # Slurm may start it again
-                folder.write_result(number, task.result(str(error)))
+                folder.write_result(number, task.result(error))
             raise
         locked.check()
         result = task.result()
@@ -91,15 +91,16 @@ class _ShardTask:
             finally:
                 self._uploader.close()
 
-    def result(self, error: str = "") -> Result:
-        """Return what came of it so far."""
+    def result(self, error: S3SyncError | None = None) -> Result:
+        """Return what came of it so far, and the error that ended it."""
         uploader = self._uploader
         return Result(
             node=node_name(self._environ),
             counters=uploader.counters if uploader else request.UploadCounters(),
             failed=uploader.failed if uploader else {},
             aws=uploader.aws_version if uploader else "",
-            error=error,
+            error=str(error) if error else "",
+            error_id=error.id if error else "",
             start=self._start,
         )
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from s3sync import files
 from s3sync.aws.destination import Destination
-from s3sync.errors import BusyError, StateError, explained
+from s3sync.errors import BusyError, Notice, StateError, explained
 from s3sync.runs import Run, local_files
 from s3sync.signals import StopRequest
 from s3sync.state import lock
@@ -42,7 +42,7 @@ class LoadedState(NamedTuple):
     """The state (None without a log), and warnings for people."""
 
     state: RunState | None
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
 
 
 class StateStore:
@@ -158,20 +158,23 @@ class StateStore:
             with self._temporary_file(b"s3sync"):
                 pass
 
-    def obstacles(self, expected_files: int) -> list[str]:
-        """Return, for people, why an upload would fail in this folder. Writes nothing."""
+    def obstacles(self, expected_files: int) -> list[Notice]:
+        """Return why an upload would fail in this folder. Writes nothing."""
         problems = []
         with contextlib.suppress(OSError):
             above = next(folder for folder in (self._folder, *self._folder.parents) if os.path.exists(folder))
             if shortage := _shortage(above, expected_files):
-                problems.append(f"no room for the state log: {printable(str(self._folder))}: {shortage}")
+                text = f"no room for the state log: {printable(str(self._folder))}: {shortage}"
+                problems.append(Notice(text, id="state.no-room"))
         present = filter(os.path.lexists, (self.lock_path, self.log_path, self.journal_path))
         closed = (path for path in present if not os.access(path, os.R_OK | os.W_OK))
-        problems += (f"this user cannot read and write {printable(str(path))}" for path in closed)
+        problems += (
+            Notice(f"this user cannot read and write {printable(str(path))}", id="state.log-unwritable")
+            for path in closed
+        )
         if (where := lock.current_holder(self.lock_path)) is not None:
-            problems.append(
-                f"it is being uploaded already{f' by {where}' if where else ''}, so an upload would end at once"
-            )
+            text = f"it is being uploaded already{f' by {where}' if where else ''}, so an upload would end at once"
+            problems.append(Notice(text, id="lock.busy"))
         return problems
 
     def load(self, *, set_aside: bool = True) -> LoadedState:
@@ -180,22 +183,21 @@ class StateStore:
         A corrupt log counts as missing. With `set_aside` it is renamed, so that no new one overwrites it; without it
         nothing is written.
         """
-        warnings: list[str] = []
+        warnings: list[Notice] = []
         state = None
         log_path, journal_path = self.log_path, self.journal_path
         try:
             state = _read_log(log_path)
         except CorruptError as error:
             aside = self._set_aside(log_path) if set_aside else log_path
-            warnings.append(
-                f"the state log was corrupt ({error}); kept as {printable(str(aside))};"
-                " every file is compared with S3 again"
-            )
+            text = f"the state log was corrupt ({error}); kept as {printable(str(aside))}"
+            warnings.append(Notice(f"{text}; every file is compared with S3 again", id="state.corrupt"))
         except OSError as error:
             raise _unreadable(log_path, error) from error
         proofs, unreadable = self._read_journal(journal_path)
         if unreadable:
-            warnings.append(f"{unreadable} unreadable line(s) in {printable(str(journal_path))} do not count")
+            text = f"{pluralize(unreadable, 'unreadable line')} in {printable(str(journal_path))}: not counted"
+            warnings.append(Notice(text, id="state.journal-damaged"))
         if proofs:
             state = (state or RunState.of(self._run)).resumed(proofs)
         return LoadedState(state, tuple(warnings))

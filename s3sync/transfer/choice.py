@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from s3sync.aws.etag import Multipart
 from s3sync.aws.objects import RemoteObject, Verify
+from s3sync.errors import Notice
 from s3sync.runs import LocalFile
 
 _WORTH_A_REQUEST = 750_000_000  # bytes whose MD5 costs more CPU time than head-object, a separate process
@@ -49,4 +50,5 @@ class EvidenceChoice:
             return
         self._has_none = True
         if self._verify == "checksum":
-            self._say("warning: S3 keeps no checksums of what is sent, so files are verified by their ETags")
+            text = "S3 keeps no checksums of what is sent, so files are verified by their ETags"
+            self._say(Notice(text, id="s3.no-checksums").line)

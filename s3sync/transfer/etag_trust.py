@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from s3sync.aws import diagnosis, etag, objects
+from s3sync.errors import Notice
 from s3sync.runs import LocalFile
 from s3sync.state import Proof
 from s3sync.text import printable
@@ -51,10 +52,11 @@ class EtagTrust:
         self.opaque.add(kind)
         if not self._said:
             self._said = True
-            self._say(
-                f"warning: this server's ETags are no MD5s (found by reading {printable(path)} back), and it has no"
+            text = (
+                f"this server's ETags are no MD5s (found by reading {printable(path)} back), and it has no"
                 " checksums: files are compared by size and number of parts; the log says `size`"
             )
+            self._say(Notice(text, id="s3.no-evidence").line)
 
 
 class Judge:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from s3sync.aws import settings
-from s3sync.errors import RunError, StateError, UsageError
+from s3sync.errors import Notice, RunError, StateError, UsageError
 from s3sync.runs import Run, analysis, analysis_manifest, local_files, off_limits, readiness
 from s3sync.state import RunState, StateStore, identity
 from s3sync.text import printable
@@ -45,12 +45,12 @@ def inspect_run(request: UploadRequest, environ: Mapping[str, str]) -> UploadInp
     if request.settle_seconds is not None:
         return _inspect_streaming_run(run, request, request.settle_seconds, watched)
     listing, expected = analysis_manifest.list_files_and_checksums(run)
-    warning = "" if request.skip_check or _was_complete(request, run) else _require_complete(run, listing, request)
+    is_known = request.skip_check or _was_complete(request, run)
+    warnings = () if is_known else _require_complete(run, listing, request)
     chosen = _select(run, listing, request)
     selection.require_files(run, chosen)
     request.class_choice(run).group(chosen.files)  # a pattern that takes too long is found before anything is sent
-    if warning:
-        chosen = replace(chosen, warnings=(warning, *chosen.warnings))
+    chosen = replace(chosen, warnings=(*warnings, *chosen.warnings))
     return UploadInputs(run=run, listing=listing, selection=chosen, expected=expected, watched=watched)
 
 
@@ -76,8 +76,8 @@ def _was_complete(request: UploadRequest, run: Run) -> bool:
     return False
 
 
-def _require_complete(run: Run, listing: local_files.Listing, request: UploadRequest) -> str:
-    """Return a warning about a complete run, or an empty string; raises RunError if it is not complete."""
+def _require_complete(run: Run, listing: local_files.Listing, request: UploadRequest) -> tuple[Notice, ...]:
+    """Return the warnings about a complete run; raises RunError if it is not complete."""
     where, advice = printable(str(run.path)), "--skip_check uploads it as it is"
     if run.parent_run:
         finish = analysis.check_completion(run, request.quiet_seconds)
@@ -85,12 +85,12 @@ def _require_complete(run: Run, listing: local_files.Listing, request: UploadReq
             raise RunError(
                 f"the analysis is not complete: {where} {finish.reason} ({advice})", id="run.analysis-incomplete"
             )
-        return finish.warning
+        return finish.warnings
     verdict = readiness.check(run, request.terms, listing)
     if not verdict.is_complete:
         advice = "" if readiness.ADVICE in verdict.reason else f" ({advice})"
         raise RunError(f"the run is not complete: {where} {verdict.reason}{advice}", id="run.incomplete")
-    return verdict.warning
+    return verdict.warnings
 
 
 def require_outside(run: Run, log_dir: Path, environ: Mapping[str, str]) -> None:

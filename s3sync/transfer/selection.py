@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from s3sync import own_files
 from s3sync.aws import destination as aws_destination
 from s3sync.aws.destination import Destination
-from s3sync.errors import RunError
+from s3sync.errors import Notice, RunError
 from s3sync.patterns import Pattern
 from s3sync.runs import LocalFile, Run, local_files
 from s3sync.state import Proof
@@ -28,6 +28,9 @@ _REWRITTEN_UNTIL_END = re.compile(
 )
 
 
+UNUSED_PATTERN = "upload.unused-pattern"  # id of the warning about a pattern that may be meant for other runs
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadSelection:
     """The files of a listing that are to be in S3.
@@ -39,7 +42,7 @@ class UploadSelection:
     files: tuple[LocalFile, ...]
     rejected: tuple[local_files.RejectedEntry, ...]
     excluded: int
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
     skipped: tuple[local_files.SkippedEntry, ...] = ()
     waiting: tuple[LocalFile, ...] = ()
     still_since: int = 0
@@ -101,14 +104,17 @@ class _Excludes:
         self.count += bool(matching)
         return bool(matching)
 
-    def warnings(self, total: int, *, is_analysis: bool) -> list[str]:
+    def warnings(self, total: int, *, is_analysis: bool) -> list[Notice]:
         """Warn about patterns that match no path, or all; in an analysis not about the first: they are for runs."""
         shown = {printable(pattern.pattern): count for pattern, count in self._hits.items()}
         unused = [] if is_analysis else [pattern for pattern, count in shown.items() if count == 0]
         greedy = [pattern for pattern, count in shown.items() if count == total > 0]
         return [
-            *(f"exclude pattern '{pattern}' matches nothing" for pattern in unused),
-            *(f"exclude pattern '{pattern}' matches every file" for pattern in greedy),
+            *(Notice(f"exclude pattern '{pattern}' matches nothing", id=UNUSED_PATTERN) for pattern in unused),
+            *(
+                Notice(f"exclude pattern '{pattern}' matches every file", id="upload.greedy-pattern")
+                for pattern in greedy
+            ),
         ]
 
 
@@ -121,25 +127,22 @@ def _why_no_key(path: str, prefix_bytes: int, reserved: str) -> str:
     return ""
 
 
-def is_about_unused_pattern(warning: str) -> bool:
-    """Return whether a warning is about a pattern that matches nothing, which may be meant for other runs."""
-    return warning.startswith("exclude pattern ") and warning.endswith(" matches nothing")
-
-
-def _left_out(skipped: Sequence[local_files.SkippedEntry]) -> list[str]:
+def _left_out(skipped: Sequence[local_files.SkippedEntry]) -> list[Notice]:
     """Return warnings about what is left out: one line about files of s3sync, which may be a whole log directory."""
     ours = [printable(item.path) for item in skipped if item.reason == own_files.REASON]
     others = [item for item in skipped if item.reason != own_files.REASON]
     lines = [f"left out: {printable(item.path)}: {item.reason}" for item in others[:_MAX_NAMES_SHOWN]]
     if len(others) > _MAX_NAMES_SHOWN:
         lines.append(f"left out: {len(others) - _MAX_NAMES_SHOWN:,} more that are no files")
+    found = [Notice(line, id="upload.no-file") for line in lines]
     if ours:
         named = ", ".join(ours[:_MAX_NAMES_SHOWN]) + (
             f" and {len(ours) - _MAX_NAMES_SHOWN:,} more" if len(ours) > _MAX_NAMES_SHOWN else ""
         )
         advice = "an older version may have uploaded such files, keys of AWS included: see docs/SECURITY.md"
-        lines.append(f"left out: {pluralize(len(ours), 'file')} that s3sync made inside the run: {named} ({advice})")
-    return lines
+        text = f"left out: {pluralize(len(ours), 'file')} that s3sync made inside the run: {named} ({advice})"
+        found.append(Notice(text, id="upload.own-files"))
+    return found
 
 
 def require_files(run: Run, scope: UploadSelection) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from s3sync.aws import causes, objects, settings
 from s3sync.aws import destination as aws_destination
-from s3sync.errors import AwsError, InterruptedBySignal, LeaseLostError, RunError, S3SyncError
+from s3sync.errors import AwsError, InterruptedBySignal, LeaseLostError, Notice, RunError, S3SyncError
 from s3sync.runs import LocalFile, analysis_manifest, local_files, run_folder
 from s3sync.state import Proof, RunState, StateStore, run_state
 from s3sync.text import now_iso, pluralize, printable
@@ -152,7 +152,7 @@ class UploadSession:
         """Return what the user should know of the CLI's client in C; empty if nothing."""
         wanted, has_crt = self._request.transfer_client, self._context.aws.supports_crt
         if wanted == "crt" and not has_crt:
-            return "warning: transfer_client crt needs AWS CLI version 2; it is ignored"
+            return Notice("transfer_client crt needs AWS CLI version 2; it is ignored", id="upload.crt-ignored").line
         if wanted == "auto" and has_crt and settings.prefers_crt(self._context.environ):
             return "note: preferred_transfer_client of the AWS config is ignored (transfer_client: crt has that effect)"
         return ""
@@ -164,7 +164,8 @@ class UploadSession:
         lost = {proof.path for proof in proofs if _is_missing_or_different(proof, remote.get(proof.path))}
         if lost:
             files = f"{pluralize(len(lost), 'file')} in the log {'is' if len(lost) == 1 else 'are'}"
-            self._context.display.say(f"warning: {files} missing or different in S3, and uploaded again")
+            text = f"{files} missing or different in S3, and uploaded again"
+            self._context.display.say(Notice(text, id="upload.lost-in-s3").line)
             self._uploader.distrust_etags()
             self._uploader.forget_proofs(lost)
 
@@ -298,9 +299,8 @@ class UploadSession:
                 ", ..." if len(gone) > _MAX_NAMES_SHOWN else ""
             )
             files = f"{pluralize(len(gone), 'uploaded file')} {'is' if len(gone) == 1 else 'are'}"
-            self._context.display.say(
-                f"warning: {self._target}: {files} only in S3, gone from the run or excluded: {shown}"
-            )
+            text = f"{self._target}: {files} only in S3, gone from the run or excluded: {shown}"
+            self._context.display.say(Notice(text, id="upload.only-in-s3").line)
 
     def _rescan(self) -> None:
         watched = changes.read_marks(self._run)
@@ -325,7 +325,8 @@ class UploadSession:
         leftovers = self._uploader.leftover_warning
         if leftovers:
             advice = "a lifecycle rule of the bucket removes them; the next call tries, too"
-            self._context.display.say(f"warning: parts may be left in S3: {leftovers} ({advice})")
+            text = f"parts may be left in S3: {leftovers} ({advice})"
+            self._context.display.say(Notice(text, id="upload.parts-left").line)
         counters = self._uploader.counters
         result = run_state.CallResult(
             files=(*self._selection.files, *self._selection.waiting),

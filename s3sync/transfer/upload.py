@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from s3sync.aws import settings
-from s3sync.errors import S3SyncError, StoppedError
+from s3sync.errors import Notice, S3SyncError, StoppedError
 from s3sync.runs import Run, analysis, completion
 from s3sync.signals import StopRequest
 from s3sync.state import RunState, StateStore
@@ -217,7 +217,9 @@ class _Call:
         if self.executor and (where := self.executor.where(self.request, self.store)):
             self.display.say(f"note: {where}")
         unwritable = "" if self.request.scheduled else state_log_dir.unwritable(self.request.log_dir)  # a scan says it
-        obstacles = (*([unwritable] if unwritable else []), *self.store.obstacles(chosen.total))
+        obstacles = self.store.obstacles(chosen.total)
+        if unwritable:
+            obstacles.insert(0, Notice(unwritable, id="state.log-dir-unwritable"))
         for obstacle in obstacles:
             self._warn(obstacle)
         known = drop_stale_proofs(state or RunState.of(self.inputs.run), self.inputs)
@@ -231,7 +233,7 @@ class _Call:
                 for group in order
                 if group
             ),
-            obstacles=obstacles,
+            obstacles=tuple(obstacle.text for obstacle in obstacles),
             classes=classes.group(pending),
         )
         with open_context(self.request, self.inputs.run, self.environ, self.stop, self.display) as context:
@@ -311,17 +313,18 @@ class _Call:
             selection=self.inputs.selection,
         )
 
-    def _warn(self, warning: str) -> None:
+    def _warn(self, warning: Notice) -> None:
         """Show a warning; in a scan with the run's name, where an unused pattern may be meant for other runs."""
         if not self.request.scheduled:
-            self.display.say(f"warning: {warning}")
+            self.display.say(warning.line)
             return
-        named = f"{printable(self.inputs.run.run_id)}: {warning}"
-        self.display.say(named if selection.is_about_unused_pattern(warning) else f"warning: {named}")
+        named = warning._replace(text=f"{printable(self.inputs.run.run_id)}: {warning.text}")
+        self.display.say(str(named) if warning.id == selection.UNUSED_PATTERN else named.line)
 
 
-def _thread_warnings(request: UploadRequest) -> list[str]:
+def _thread_warnings(request: UploadRequest) -> list[Notice]:
     useful = settings.max_useful_threads(request.transfer_client)
     if not request.threads or request.threads <= useful:
         return []
-    return [f"--threads {request.threads}: more than {useful} only wait for each other; use more --cores"]
+    text = f"--threads {request.threads}: more than {useful} only wait for each other; use more --cores"
+    return [Notice(text, id="upload.many-threads")]

@@ -118,7 +118,7 @@ def verify(
     chosen = _select(request, run)
     selection.require_files(run, chosen)
     for warning in chosen.warnings:
-        display.say(f"warning: {warning}")
+        display.say(warning.line)
     found = Verification(
         run, request.destination, chosen, differing=dict(chosen.rejected), identities={} if remember else None
     )

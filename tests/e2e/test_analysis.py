@@ -208,7 +208,7 @@ def test_a_dry_run_shows_all_of_it_and_a_manifest_that_makes_no_sense(lab: Lab, 
     assert f"would send: {run.name}\n" in result.out
     assert f"would send: {run.name}/Analysis/1\n" in result.out
     assert (
-        f"NOT uploaded: {run.name}/Analysis/2\n  why     cannot understand {torn}: "
+        f"NOT uploaded: {run.name}/Analysis/2 [upload.analysis-waits]\n  why     cannot understand {torn}: "
         "line 1 is no path, tab and 8 hex digits (copy it again, or remove it)\n"
     ) in result.out
     assert server.objects(BUCKET) == {}
@@ -454,7 +454,7 @@ def test_one_marker_and_a_quiet_time_are_enough_where_the_other_does_not_come(ru
     assert not early.is_complete
     assert early.reason == f"waits for {other}, or until nothing changed for 1 h 00 min"
     assert late.is_complete
-    assert late.warning == late.reason
+    assert late.warnings == ((late.reason, "run.one-marker"),)
     assert f"{marker} is there, {other} is not, and nothing changed for 1 h 0" in late.reason
 
 
@@ -486,7 +486,7 @@ def test_an_analysis_without_manifest_whose_markers_came_first_is_still_being_co
     early, late = (analysis.check_completion(unit, HOUR, now + after) for after in (0, HOUR + 60))
     assert not early.is_complete
     assert early.reason == "files came after its markers; waits until nothing changed for 1 h 00 min"
-    assert (late.is_complete, late.warning) == (True, "")
+    assert (late.is_complete, late.warnings) == (True, ())
 
 
 @pytest.mark.parametrize("instrument", ["SH00123", "LH00130", "VH00320", "VL00030"])

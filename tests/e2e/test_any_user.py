@@ -320,11 +320,11 @@ def test_a_dry_run_says_that_the_run_is_being_uploaded_and_that_there_is_no_room
     assert store.obstacles(1000) == []
 
     with lock.hold(store.lock_path, "run"):
-        assert store.obstacles(1) == ["it is being uploaded already, so an upload would end at once"]
+        assert store.obstacles(1) == [("it is being uploaded already, so an upload would end at once", "lock.busy")]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     (shortage,) = store.obstacles(1000)
 
-    assert shortage.startswith(
+    assert shortage.text.startswith(
         f"no room for the state log: {tmp_path}/log/uploads: No space left on device: 1.0 kB left,"
     )
 

@@ -59,7 +59,10 @@ def test_runs_in_a_folder_that_is_uploaded_as_it_is_are_warned_of(lab: Lab, tiny
     part = lab.run("upload", str(tiny_run / "Data"), *words)
 
     assert whole.code == 0
-    assert f"warning: {tiny_run.parent} is not a run, and has 1 run in it, such as {tiny_run.name}\n" in whole.err
+    assert (
+        f"warning: {tiny_run.parent} is not a run, and has 1 run in it, such as {tiny_run.name} [upload.runs-inside]\n"
+        in whole.err
+    )
     assert part.code == 1
     assert part.error_ids == ["usage.part-of-run"]
     assert f"{tiny_run}/Data " in part.err

@@ -252,7 +252,7 @@ def test_what_cannot_go_whatever_is_in_s3_is_not_even_verified(lab: Lab, server:
 
     named = cleanup_with(lab, stored, entries, young.name, "no such run", "--delete", "--yes")
     assert named.code == 1
-    assert named.err.endswith("s3sync: no run no such run in the monitored directories\n")
+    assert named.err.endswith("s3sync: no run no such run in the monitored directories [run.unknown]\n")
 
 
 def cleanup_with(lab: Lab, run: Path, keys: dict[str, Any], *words: str, **options: Any) -> Result:

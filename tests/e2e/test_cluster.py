@@ -541,7 +541,7 @@ def test_where_no_node_can_work_that_is_said_once(
 
     assert (result.code, result.out) == (1, "")
     last = result.err.splitlines()[-1]
-    assert (error_ids(last), "expired" in last) == (["slurm.finalizer-failed"], True)
+    assert (error_ids(last), "expired" in last) == (["aws.expired-credentials"], True)
     assert result.err.count("expired") == 1, result.err
     assert len(cluster.arrays()) == 1
     assert lab.log(wide_run)["completed"] is False
@@ -562,7 +562,7 @@ def test_another_version_on_a_node_is_an_error_and_sends_nothing(
 
     assert (result.code, result.out) == (1, "")
     said = result.err.splitlines()[-1]
-    assert (error_ids(said), "n1 has s3sync 0.0.1 at " in said) == (["slurm.finalizer-failed"], True), said
+    assert (error_ids(said), "n1 has s3sync 0.0.1 at " in said) == (["slurm.other-version"], True), said
     assert server.objects(BUCKET) == {}
     cluster.node_env = {}
     assert lab.run(*on_slurm(lab, tiny_run, quick_aws(""))).code == 0
@@ -582,7 +582,7 @@ def test_files_that_fail_on_a_node_are_sent_by_the_last_job_or_named(
     result = lab.run(*on_slurm(lab, tiny_run, quick_aws("")))
 
     assert result.code == 1
-    assert result.out.startswith(f"NOT completed: {tiny_run.name}\n")
+    assert result.out.startswith(f"NOT completed: {tiny_run.name} [upload.not-completed]\n")
     log = lab.log(tiny_run)
     assert log["failed_upload_files"] == [str(tiny_run / "Data" / "second.cbcl")]
     assert {key.rpartition("/")[2] for key in server.objects(BUCKET)} == {"RunInfo.xml", "first.cbcl"}

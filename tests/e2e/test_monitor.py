@@ -508,5 +508,5 @@ def test_a_pattern_that_is_meant_for_other_runs_makes_no_noise_under_cron(
     assert (result.code, result.out, result.err) == (0, "", "")
     lines = (lab.log_dir / "s3_upload.log").read_text().splitlines()
     assert [line.partition("] ")[2] for line in lines if "matches nothing" in line] == [
-        rf"{tiny_run.name}: exclude pattern '\.jpg$' matches nothing"
+        rf"{tiny_run.name}: exclude pattern '\.jpg$' matches nothing [upload.unused-pattern]"
     ]

@@ -338,7 +338,7 @@ def test_each_recipient_is_notified_until_it_succeeds(
     receiver.answers("slack_alert", 500)
     tell(FAILED_1, names=names)
     tell(FAILED_1, names=names)
-    assert caplog.messages == ["could not send to the Slack alert webhook: HTTP 500"] * 2
+    assert caplog.messages == ["could not send to the Slack alert webhook: HTTP 500 [notify.not-sent]"] * 2
     assert len(receiver.take("slack_alert")) == 2
     assert len(receiver.take("webhook")) == 1
     receiver.answers("slack_alert", 200)
@@ -364,14 +364,17 @@ def test_the_log_names_the_webhook_that_is_used_instead(
 ) -> None:
     receiver.answers("slack_log", 404)
     tell(FAILED_1, names=("slack_log",))
-    assert caplog.messages == ["could not send to the Slack log webhook: HTTP 404"]
+    assert caplog.messages == ["could not send to the Slack log webhook: HTTP 404 [notify.not-sent]"]
 
 
 def test_redirects_are_not_followed(receiver: Receiver, memory: Path, caplog: pytest.LogCaptureFixture) -> None:
     receiver.answers("ping", lambda handler: handler.accept(302, Location=receiver.url("elsewhere")))
     Notifier(receiver.channels("ping"), memory.parent).ping_end(True, "")
     assert caplog.messages == [
-        "could not send to the ping URL: HTTP 302: redirects are not followed (give the address where it leads)"
+        (
+            "could not send to the ping URL: HTTP 302: redirects are not followed (give the address where it leads)"
+            " [notify.not-sent]"
+        )
     ]
     assert receiver.take("elsewhere") == []
 
@@ -402,7 +405,7 @@ def test_a_server_that_does_not_answer_costs_its_timeout_once(
     started = time.monotonic()
     notifier.notify(Update((), (FAILED_1, NO_AWS, NO_FOLDER)))
     assert 0.4 < time.monotonic() - started < 40
-    assert caplog.messages == ["could not send to the Slack alert webhook: no answer in time"]
+    assert caplog.messages == ["could not send to the Slack alert webhook: no answer in time [notify.not-sent]"]
     assert len(receiver.take("webhook")) == 3
 
 
@@ -420,7 +423,7 @@ def test_a_port_where_nobody_listens(memory: Path, caplog: pytest.LogCaptureFixt
     channels = Channels(slack_log=f"http://127.0.0.1:{port}/{SECRET}")
     Notifier(channels, memory.parent).notify(Update((UPLOADED_1,)))
     assert caplog.messages == [
-        "could not send to the Slack log webhook: ConnectionRefusedError: " + os.strerror(111),
+        "could not send to the Slack log webhook: ConnectionRefusedError: " + os.strerror(111) + " [notify.not-sent]",
     ]
 
 
@@ -431,8 +434,8 @@ def test_servers_that_speak_no_http(receiver: Receiver, memory: Path, caplog: py
     notifier.ping_start()
     notifier.ping_end(False, "")
     assert caplog.messages == [
-        "could not send to the ping URL: RemoteDisconnected",
-        "could not send to the ping URL: BadStatusLine",
+        "could not send to the ping URL: RemoteDisconnected [notify.not-sent]",
+        "could not send to the ping URL: BadStatusLine [notify.not-sent]",
     ]
 
 
@@ -446,7 +449,7 @@ def test_no_more_threads(
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", start)
         notifier.ping_start()
-    assert caplog.messages == ["could not send to the ping URL: RuntimeError"]
+    assert caplog.messages == ["could not send to the ping URL: RuntimeError [notify.not-sent]"]
 
 
 @pytest.fixture

@@ -58,7 +58,9 @@ def test_a_warning_stays_above_it(lab: Lab, server: S3Server, small_run: Path, t
     words = lab.words(small_run, "--exclude_patterns", "no such thing")
     process = lab.start(*words, env={"TERM": "xterm"}, stderr=terminal.slave)
     terminal.wait(process)
-    assert "".join(terminal.screen()) == "warning: exclude pattern 'no such thing' matches nothing"
+    assert (
+        "".join(terminal.screen()) == "warning: exclude pattern 'no such thing' matches nothing [upload.unused-pattern]"
+    )
     check_terminal_is_as_before(terminal)
 
 

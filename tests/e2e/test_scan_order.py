@@ -48,7 +48,9 @@ def judged(config: Config, name: str, state: State, *, at: str = "here", began: 
     store = StateStore(config.log_dir, run, entry.destination)
     if at == "handed over":
         (config.log_dir / FOLDER / store.lock_path.stem).mkdir(parents=True)
-    return RunStatus(run=run, entry=entry, began=began, state=state, reason="", head=head, log_path=store.log_path)
+    return RunStatus(
+        run=run, entry=entry, began=began, state=state, reason="", id="", head=head, log_path=store.log_path
+    )
 
 
 def test_finished_cluster_uploads_come_first_then_submissions_then_what_is_sent_from_here(tmp_path: Path) -> None:

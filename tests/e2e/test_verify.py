@@ -108,7 +108,7 @@ def test_excluded_files_keep_a_run_from_being_called_safe_to_delete(lab: Lab, st
     assert result.code == 0, "what was to be compared is identical"
     assert excluded > 1
     verdict = f": identical, but {excluded} excluded files not compared; NOT safe to delete the local copy"
-    assert result.out.splitlines()[0].endswith(verdict)
+    assert result.out.splitlines()[0].endswith(f"{verdict} [verify.not-compared]")
 
 
 def test_what_has_no_bytes_is_named_and_keeps_nothing(lab: Lab, stored: Path, quick_aws: FakeAws) -> None:
@@ -204,7 +204,10 @@ def test_of_many_objects_with_their_own_key_each_is_told(lab: Lab, server: S3Ser
     result = verify(lab, few)
 
     first, *rest = result.out.splitlines()
-    assert (result.code, first) == (1, "0 of 6 files, 0 B identical; NOT safe to delete the local copy")
+    assert (result.code, first) == (
+        1,
+        "0 of 6 files, 0 B identical; NOT safe to delete the local copy [verify.differs]",
+    )
     assert [line.split(": ")[:2] for line in rest[2:-1]] == [
         [f"    {name}", "could not be read back from S3"] for name in "abcdef"
     ]
@@ -371,7 +374,9 @@ def test_the_command_that_verify_advises_can_be_pasted(
     (command,) = re.findall(r"`(.*)` asks S3 again", found.out.splitlines()[-1])
     again = subprocess.run(["sh", "-c", command], env=lab.env, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert again.stderr.startswith("warning: 1 file in the log is missing or different in S3, and uploaded again\n")
+    assert again.stderr.startswith(
+        "warning: 1 file in the log is missing or different in S3, and uploaded again [upload.lost-in-s3]\n"
+    )
     assert (lab.root / "a log").is_dir()
     assert set(server.objects(BUCKET)) == {f"a b/{run.name}/{p}" for p in tree(run) if not p.endswith("first.cbcl")}
     assert shlex.split(command)[-1] == "--recheck"
@@ -415,7 +420,10 @@ def test_with_nothing_in_s3_no_byte_is_read_and_the_place_is_doubted(
 
     number = len(tree(tiny_run))
     first, place, not_written, doubt, elsewhere, *rest = plain.out.splitlines()
-    assert (plain.code, first) == (1, f"0 of {number} files, 0 B identical; NOT safe to delete the local copy")
+    assert (plain.code, first) == (
+        1,
+        f"0 of {number} files, 0 B identical; NOT safe to delete the local copy [verify.differs]",
+    )
     assert place.startswith(f"  against s3://{BUCKET}/{tiny_run.name}/, in ")
     assert not_written == f"  manifest {manifest} is not written: nothing is proven"
     assert doubt == "  nothing at all of this run is there: are --bucket and --remote-path right?"

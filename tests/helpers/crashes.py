@@ -151,7 +151,7 @@ class Scene:
     def _check_claims(self, log: Log) -> None:
         """What log and journal say together, which is what the next upload goes by, is so."""
         state, warnings = load(self.lab, self.run)
-        assert [warning for warning in warnings if not warning.startswith("the state log was corrupt")] == []
+        assert [warning for warning in warnings if warning.id != "state.corrupt"] == []
         if state is None:
             return
         assert state.proven.keys() >= self.known.keys(), "nothing that was known is forgotten"

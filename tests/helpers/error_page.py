@@ -33,6 +33,7 @@ AREAS = [
     "usage",
     "internal",
 ]
+_LIKE_AN_ID = re.compile(rf"({'|'.join(AREAS)})\.(?!msi$|lock$)[a-z0-9]+(-[a-z0-9]+)*")  # but no name of a file
 _HEAD = "| Id | Meaning | What to do |\n| --- | --- | --- |\n"
 
 
@@ -41,10 +42,12 @@ def ids() -> dict[str, set[str]]:
     """Return each id that the program gives to an error, a cause or a problem, with the classes that have it."""
     found: dict[str, set[str]] = {}
     for path in (ROOT / "s3sync").rglob("*.py"):
-        calls = [node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Call)]
-        for call in calls:
-            for text in _texts(keyword.value for keyword in call.keywords if keyword.arg == "id"):
-                found.setdefault(text, set()).add(ast.unparse(call.func).rpartition(".")[2])
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Call):
+                for text in _texts(keyword.value for keyword in node.keywords if keyword.arg == "id"):
+                    found.setdefault(text, set()).add(ast.unparse(node.func).rpartition(".")[2])
+            elif isinstance(node, ast.Constant) and _LIKE_AN_ID.fullmatch(str(node.value)):
+                found.setdefault(str(node.value), set())  # in a table, such as that of the states
     return found
 
 
@@ -69,7 +72,7 @@ def _known(row: str) -> list[str]:
 def _section(area: str, rows: dict[str, str], listed: Iterable[str]) -> str:
     table = "".join(f"{rows[name]}\n" for name in sorted(rows) if name.startswith(f"{area}."))
     names = ", ".join(f"`{name}`" for name in sorted(listed) if name.startswith(f"{area}."))
-    text = f"The message says it all: {names}." if names else ""
+    text = f"{names}." if names else ""
     lines = textwrap.wrap(text, 120, break_on_hyphens=False, break_long_words=False)
     parts = [_HEAD + table if table else "", "".join(f"{line}\n" for line in lines)]
     return f"## {area}\n\n" + "\n".join(part for part in parts if part)

@@ -477,7 +477,7 @@ def test_any_state_log_is_read_or_set_aside_and_another_can_be_written(content: 
         if loaded.state is None:
             (kept,) = path.parent.iterdir()
             assert kept.read_bytes() == content
-            assert all(map(is_printable, loaded.warnings))
+            assert all(is_printable(warning.text) for warning in loaded.warnings)
             assert loaded.warnings
         else:
             log = json.loads(content)

@@ -17,6 +17,7 @@ import pytest
 
 import s3sync
 from s3sync.commands import main
+from s3sync.errors import S3SyncError
 from tests.helpers.lab import AWS_V1
 from tests.helpers.tiers import TESTS, list_promises
 
@@ -164,6 +165,53 @@ def test_only_the_boundary_and_the_plain_display_print() -> None:
     assert callers_of("print") <= {"commands.output", "transfer.progress"}
     writes = {room for room, tree in MODULES.items() if {"sys.stdout.write", "sys.stderr.write"} & set(calls_in(tree))}
     assert writes <= {"config.__main__"}  # prints the schema
+
+
+# Messages
+
+WITH_ID = {"Problem", "CheckResult", "Notice", "Reason", "Cause"}  # beside errors, whose `id` has no default
+
+
+def has_id(call: ast.Call) -> bool:
+    return any(keyword.arg == "id" and ast.unparse(keyword.value) != "''" for keyword in call.keywords)
+
+
+def is_all_right(call: ast.Call) -> bool:
+    """A result of `check` that is neither a problem nor a warning."""
+    given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    return given.get("ok") == "True" and "warning" not in given
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_problem_and_warning_has_an_id(room: str) -> None:
+    calls = [node for node in ast.walk(MODULES[room]) if isinstance(node, ast.Call)]
+    made = [call for call in calls if ast.unparse(call.func).rpartition(".")[2] in WITH_ID]
+    assert [ast.unparse(call) for call in made if not has_id(call) and not is_all_right(call)] == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_line_that_is_logged_as_a_warning_shows_its_id(room: str) -> None:
+    calls = [node for node in ast.walk(MODULES[room]) if isinstance(node, ast.Call)]
+    logged = [call for call in calls if re.fullmatch(r"LOG\.(warning|error|critical)", ast.unparse(call.func))]
+    texts = [" ".join(map(ast.unparse, call.args)) for call in logged]
+    assert [text for text in texts if not re.search(r"text_with_id|Notice\(|\bnotice\b", text)] == []
+
+
+def test_only_a_notice_becomes_a_warning_on_the_screen() -> None:
+    """So that every warning has an id; the others only read the word."""
+    constants = {
+        room
+        for room, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and str(node.value).startswith("warning: ")
+    }
+    assert constants == {"errors", "logs", "transfer.progress", "aws.diagnosis"}
+
+
+def test_every_error_has_an_id() -> None:
+    """Errors cannot be made without one: mypy sees that where it is not given."""
+    made = inspect.signature(S3SyncError).parameters["id"]
+    assert made.default is inspect.Parameter.empty
 
 
 # Docstrings

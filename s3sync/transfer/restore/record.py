@@ -12,7 +12,7 @@ from typing import Any
 from s3sync.aws import client, diagnosis, etag
 from s3sync.aws import destination as aws_destination
 from s3sync.aws.objects import RemoteObject
-from s3sync.errors import StateError
+from s3sync.errors import Notice, StateError
 from s3sync.runs import Run, local_files, run_folder
 from s3sync.state import RunState, StateStore
 from s3sync.text import printable
@@ -43,7 +43,7 @@ class Record:
 
     sources: list[str] = field(default_factory=list)
     entries: dict[str, list[Entry]] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Notice] = field(default_factory=list)
     frozen: list[str] = field(default_factory=list)  # completion objects that have to be thawed first
     folders: dict[str, int] = field(default_factory=dict)  # when each was modified, in ns; the run's path is empty
 
@@ -104,7 +104,8 @@ def _read_logs(record: Record, request: RestoreRequest, remote: Mapping[str, Rem
             record.add_folders(below, state.folders)
             etags[below + aws_destination.COMPLETION_OBJECT] = state.completion_object
             if not state.completed:
-                record.warnings.append(f"the upload of {printable(run.run_id)} was not completed, says its state log")
+                text = f"the upload of {printable(run.run_id)} was not completed, says its state log"
+                record.warnings.append(Notice(text, id="restore.upload-not-completed"))
     return etags
 
 

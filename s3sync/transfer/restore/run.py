@@ -161,7 +161,7 @@ def _make_plan(session: _Session) -> _Plan:
         )
     recorded = record.read_record(request, session.aws, remote)
     for warning in recorded.warnings:
-        session.display.say(f"warning: {warning}")
+        session.display.say(warning.line)
     files = {path for path in remote if not aws_destination.is_completion_object(path)}
     marks = {path for path in files if path.endswith(_FOLDER_MARK) and not remote[path].size}
     files -= marks - recorded.entries.keys()

@@ -150,5 +150,7 @@ def test_a_part_of_a_run_is_not_taken_for_one(folder: Path) -> None:
 
 
 def test_the_folder_around_runs_is_warned_of(folder: Path) -> None:
-    assert "has 2 runs in it, such as RUN" in run_argument.warning_of_inner_runs(str(folder))
-    assert run_argument.warning_of_inner_runs("RUN") == run_argument.warning_of_inner_runs("RUN/Data") == ""
+    warning = run_argument.warning_of_inner_runs(str(folder))
+    assert warning
+    assert "has 2 runs in it, such as RUN" in warning.text
+    assert run_argument.warning_of_inner_runs("RUN") is run_argument.warning_of_inner_runs("RUN/Data") is None

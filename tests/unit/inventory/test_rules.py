@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from s3sync.config import Config, MonitorEntry
+from s3sync.errors import Notice
 from s3sync.inventory.candidate import Candidate
 from s3sync.inventory.case import AnalysisCase, Case, Context, RunCase, SampleChecker
 from s3sync.inventory.rules import decide_analysis, decide_run
@@ -46,7 +47,10 @@ FAILED = replace(STARTED, failed_files=1)
 CHANGE = Change(2, ("new.txt",))
 
 MARKED, UNMARKED = Completion(is_complete=True, reason=""), Completion(is_complete=False, reason="waits for a marker")
-COMPLETE, LATE = Readiness("complete", ""), Readiness("complete", "", "CopyComplete.txt never came")
+COMPLETE, LATE = (
+    Readiness("complete", ""),
+    Readiness("complete", "", (Notice("CopyComplete.txt never came", "run.late"),)),
+)
 SEQUENCING, SETTLING = Readiness("sequencing", "waits"), Readiness("settling", "waits")
 INCOMPLETE = Readiness("incomplete", "lacks cycle 3")
 MATCH, NO_SHEET = SampleCheck(verdict="match", reason="all"), SampleCheck(verdict="no samplesheet", reason="none")
@@ -74,7 +78,7 @@ class Row:
 
 ROWS = {
     "its log cannot be read": Row("unreadable", "state.unreadable", facts={"log_error": "Input/output error"}),
-    "its RunInfo.xml cannot be read": Row("unreadable", facts={"run_error": "Input/output error"}),
+    "its RunInfo.xml cannot be read": Row("unreadable", "run.unreadable", facts={"run_error": "Input/output error"}),
     "another folder has its name": Row("duplicate name", facts={"claim": Claim("another", "x")}),
     "an uploaded run that another folder claims": Row(
         "duplicate name", head=COMPLETED, facts={"claim": Claim("another", "x")}

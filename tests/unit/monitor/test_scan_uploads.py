@@ -129,7 +129,7 @@ def test_a_scan_that_is_stopped_lists_no_more_runs_to_find_small_ones(monkeypatc
     def list_files(_run: Any) -> Any:
         listed.append("a run that waits")
         stop.request(signal.SIGTERM)
-        raise RunError("the run is gone")
+        raise RunError("the run is gone", id="run.gone")
 
     def upload(_key: str, own: StopRequest) -> None:
         assert own.wait(60)
@@ -167,7 +167,7 @@ def test_a_signal_counts_although_an_upload_has_lost_its_lock_meanwhile(monkeypa
 
     def upload(_key: str, _own: StopRequest) -> None:
         stop.request(signal.SIGTERM)
-        raise LeaseLostError("another host uploads it")
+        raise LeaseLostError("another host uploads it", id="lock.taken-over")
 
     upload_with(monkeypatch, upload)
     with pytest.raises(InterruptedBySignal):

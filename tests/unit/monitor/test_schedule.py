@@ -108,7 +108,10 @@ def test_a_streamed_run_that_is_complete_keeps_its_turn_when_others_are_found() 
 
 @pytest.mark.parametrize(
     ("error", "kind", "left"),
-    [(AwsError("no bucket"), "aws", "C"), (SlurmError("no answer"), "other", "AB")],
+    [
+        (AwsError("no bucket", id="s3.no-bucket"), "aws", "C"),
+        (SlurmError("no answer", id="slurm.no-answer"), "other", "AB"),
+    ],
 )
 def test_what_cannot_be_reached_is_tried_again_after_a_while(error: Exception, kind: Kind, left: str) -> None:
     clock = Clock()

@@ -123,13 +123,13 @@ def test_what_is_the_machines_fault_is_no_bug(error: Exception, id_: str) -> Non
 
 
 def test_a_run_that_another_process_uploads_is_no_problem() -> None:
-    result, _ = scan(raising(BusyError("in use")), A, B)
+    result, _ = scan(raising(BusyError("in use", id="lock.busy")), A, B)
     assert (result.problems, result.uploading_elsewhere, result.ok) == ([], {A.key}, True)
 
 
 def test_a_stop_ends_the_scan() -> None:
     with pytest.raises(StoppedError):
-        scan(raising(StoppedError("interrupted")), A, B)
+        scan(raising(StoppedError("interrupted", id="run.interrupted")), A, B)
 
 
 def test_a_run_is_replaced_by_its_new_status_even_beside_an_equal_one() -> None:

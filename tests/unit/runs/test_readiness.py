@@ -39,6 +39,10 @@ def check(run: Run, after: float = 0, terms: Requirements = TERMS) -> Readiness:
     return readiness.check(run, terms, now=time.time() + after)
 
 
+def warning_of(verdict: Readiness) -> str:
+    return "; ".join(warning.text for warning in verdict.warnings)
+
+
 def base_calls(run: Run) -> list[Path]:
     names = (path for path in run.path.rglob("*") if re.search(r"\.(cbcl|bcl(\.bgzf|\.gz)?)$", path.name))
     return sorted(names)
@@ -55,7 +59,7 @@ def test_a_whole_run_of_every_family_goes_up_at_once(tmp_path: Path, instrument:
     flow_cell = structure.read_flow_cell(run.path)
     assert structure.check(flow_cell, local_files.list_files(run).files).kind == "whole"
     verdict = check(run)
-    assert (verdict.state, verdict.warning) == ("complete", ""), verdict.reason
+    assert (verdict.state, verdict.warnings) == ("complete", ()), verdict.reason
     assert re.fullmatch(r"(CopyComplete|RTAComplete).txt is there", verdict.reason)
 
 
@@ -113,7 +117,7 @@ def test_a_run_without_base_calls_goes_up_after_the_quiet_time_with_a_warning(tm
     verdict = check(run, HOUR + 1)
 
     assert verdict.state == "complete"
-    assert verdict.warning == "there are no base calls in it (not copied, or deleted after demultiplexing)"
+    assert warning_of(verdict) == "there are no base calls in it (not copied, or deleted after demultiplexing)"
 
 
 def test_base_calls_that_are_excluded_need_not_be_there(run: Run) -> None:
@@ -128,7 +132,7 @@ def test_base_calls_that_are_excluded_need_not_be_there(run: Run) -> None:
     assert "1 file missing" in check(run, HOUR + 1, without_lane_2).reason
 
     remove(base_calls(run))
-    assert check(run, HOUR + 1, replace(TERMS, excludes=(Pattern("/BaseCalls/"),))).warning == "", "as it is meant"
+    assert check(run, HOUR + 1, replace(TERMS, excludes=(Pattern("/BaseCalls/"),))).warnings == (), "as it is meant"
 
 
 def test_what_comes_after_the_marker_is_still_being_copied_even_if_all_base_calls_are_there(run: Run) -> None:
@@ -171,7 +175,7 @@ def test_a_layout_that_nobody_knows_waits_for_the_quiet_time(run: Run, change: s
     info.write_text(text)
     assert "RunInfo.xml does not say which reads, lanes and tiles there are" in check(run).reason
     assert [check(run, after).state for after in (0, HOUR + 1)] == ["settling", "complete"]
-    assert check(run, HOUR + 1).warning == ""
+    assert check(run, HOUR + 1).warnings == ()
 
 
 def test_a_folder_that_cannot_be_read_is_for_the_upload_to_name(run: Run) -> None:
@@ -234,7 +238,7 @@ def test_a_run_whose_last_marker_does_not_come_goes_up_after_a_day_of_quiet_with
     verdict = check(run, DAY + 1)
 
     assert verdict.state == "complete"
-    assert verdict.warning.startswith("CopyComplete.txt did not come within 24 h 00 min; uploaded without it")
+    assert warning_of(verdict).startswith("CopyComplete.txt did not come within 24 h 00 min; uploaded without it")
     shorter = replace(TERMS, marker_wait_seconds=2 * HOUR)
     assert [check(run, after, shorter).state for after in (HOUR, 3 * HOUR)] == ["sequencing", "complete"]
 
@@ -308,8 +312,8 @@ def test_a_manifest_that_is_not_understood_is_a_warning_and_never_a_stop(
     (run.path / "Manifest.tsv").write_bytes("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))
     verdict = check(run)
     assert verdict.state == "complete", verdict.reason
-    assert verdict.warning.startswith(warning)
-    assert bool(verdict.warning) is bool(warning)
+    assert warning_of(verdict).startswith(warning)
+    assert bool(verdict.warnings) is bool(warning)
 
 
 # Instruments by other names

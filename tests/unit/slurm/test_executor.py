@@ -126,7 +126,7 @@ def test_what_the_predecessor_alone_has_proven_is_kept(scene: Scene) -> None:
 
 
 def lose() -> None:
-    raise LeaseLostError("lost to sequencer-2")
+    raise LeaseLostError("lost to sequencer-2", id="lock.taken-over")
 
 
 def test_a_host_that_has_lost_the_lock_neither_writes_the_log_nor_removes_the_work_folder(scene: Scene) -> None:
@@ -172,7 +172,13 @@ def taken_over(error: Exception) -> Callable[..., contextlib.AbstractContextMana
     return held
 
 
-@pytest.mark.parametrize("error", [LeaseLostError("lost to sequencer-2"), StateError("lost: No space left on device")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        LeaseLostError("lost to sequencer-2", id="lock.taken-over"),
+        StateError("lost: No space left on device", id="slurm.journal-unwritable"),
+    ],
+)
 def test_an_interruption_is_reported_as_one_whatever_becomes_of_the_log(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -237,7 +243,7 @@ def test_no_last_job_is_submitted_by_a_host_that_has_lost_the_lock(
 ) -> None:
     set_squeue(tmp_path, "echo '7_0|RUNNING|n1|None'")
     follower = scene.follower(StopRequest())
-    monkeypatch.setattr(lock, "hold", taken_over(LeaseLostError("lost")))
+    monkeypatch.setattr(lock, "hold", taken_over(LeaseLostError("lost", id="lock.taken-over")))
 
     with pytest.raises(LeaseLostError):
         follower.is_over()

@@ -665,7 +665,7 @@ def test_a_log_is_not_written_by_who_has_lost_the_lock(tmp_path: Path, tiny_run:
     before = tree(tmp_path / "log")
 
     def lost() -> None:
-        raise LeaseLostError("lost")
+        raise LeaseLostError("lost", id="lock.taken-over")
 
     store.guard(lost)
     with pytest.raises(LeaseLostError):

@@ -232,7 +232,7 @@ def test_a_garbage_line_costs_nothing_else_and_is_reported(tmp_path: Path, garba
     loaded = store_for(tmp_path).load()
     assert loaded.state is not None
     assert loaded.state.proven == proofs_of("a", "b")
-    assert loaded.warnings == (f"1 unreadable line(s) in {journal} do not count",)
+    assert loaded.warnings == ((f"1 unreadable line in {journal}: not counted", "state.journal-damaged"),)
 
 
 @pytest.mark.parametrize("destination", [ARCHIVE, Destination("lab-runs", "2026"), Destination("lab-runs-2", "")])
@@ -294,11 +294,11 @@ def test_a_corrupt_log_is_set_aside_and_counts_as_none(tmp_path: Path, content: 
 
     assert loaded.state is None
     (warning,) = loaded.warnings
-    assert warning.startswith("the state log was corrupt (")
-    assert warning.endswith("every file is compared with S3 again")
-    assert warning.isprintable()
+    assert warning.id == "state.corrupt"
+    assert warning.text.endswith("every file is compared with S3 again")
+    assert warning.text.isprintable()
     (aside,) = path.parent.iterdir()
-    assert f"kept as {aside};" in warning
+    assert f"kept as {aside};" in warning.text
     assert aside.read_bytes() == content
     assert aside.name.startswith(f"{path.name}.corrupt-20")
     finished(store_for(tmp_path), state_of(tmp_path, "a", completed=True))

@@ -158,7 +158,9 @@ def test_excludes_apply_to_what_cannot_be_sent() -> None:
     ],
 )
 def test_patterns_that_cannot_be_meant_are_warned_of(excludes: list[str], warnings: list[str]) -> None:
-    assert list(scope(excludes, SOME).warnings) == [f"exclude pattern {warning}" for warning in warnings]
+    assert [warning.text for warning in scope(excludes, SOME).warnings] == [
+        f"exclude pattern {warning}" for warning in warnings
+    ]
 
 
 def test_every_pattern_that_does_not_compile_is_named() -> None:
