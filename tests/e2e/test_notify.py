@@ -559,7 +559,9 @@ def test_a_corrupt_memory_counts_as_empty_and_is_fixed(
     tell(FAILED_1)
     tell(FAILED_1)
     assert len(receiver.take("slack_alert")) == 1
-    assert caplog.messages == [f"cannot read {memory}: it is corrupt (some problems may be reported again)"]
+    assert caplog.messages == [
+        f"cannot read {memory}: it is corrupt (some problems may be reported again) [notify.memory-unreadable]"
+    ]
 
 
 def test_a_memory_with_control_characters_is_sent_as_printable_text(
@@ -581,8 +583,9 @@ def test_a_memory_that_cannot_be_read_or_written(
     tell(FAILED_1)
     assert len(receiver.take("slack_alert")) == 2
     again = "(some problems may be reported again)"
-    read, written = f"{memory}: it is not a regular file {again}", f"{memory}: Is a directory {again}"
-    assert caplog.messages == [f"cannot read {read}", f"cannot write {written}"] * 2
+    read = f"cannot read {memory}: it is not a regular file {again} [notify.memory-unreadable]"
+    written = f"cannot write {memory}: Is a directory {again} [notify.memory-unwritable]"
+    assert caplog.messages == [read, written] * 2
     assert not list(memory.parent.glob("*.tmp"))
 
 
