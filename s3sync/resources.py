@@ -11,6 +11,7 @@ import psutil
 
 IoPriority: TypeAlias = Literal["normal", "low", "idle"]
 
+MAX_USEFUL_CORES = 256  # `aws` processes at once: more are probably a mistake
 _LOWEST_IN_CLASS = 7
 _PROC_CGROUP = Path("/proc/self/cgroup")
 _CGROUP_ROOT = Path("/sys/fs/cgroup")

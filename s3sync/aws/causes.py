@@ -119,7 +119,7 @@ BROKEN_KEYS = Cause(  # a token of a file with line ends of Windows, or of a Kub
     joint=_FOR,
 )
 WRONG_FOR_A_KEY = replace(WRONG, may_be_one_key=True)  # some servers sign unusual key names differently
-NO_BUCKET = Cause(id="s3.no-bucket", what="no such bucket", advice="check --bucket, and AWS_ENDPOINT_URL if it is set")
+NO_BUCKET = Cause(id="s3.no-bucket", what="no such bucket", advice="check its name, and AWS_ENDPOINT_URL if it is set")
 CLOCK = Cause(
     id="s3.wrong-clock",
     what="this machine's clock is wrong, so S3 refuses its requests",

@@ -15,6 +15,8 @@ from s3sync.text import printable
 if TYPE_CHECKING:
     from s3sync.config import Config  # importing pydantic takes long, and `upload` does without
 
+_CONFIG_ENDINGS = (".yaml", ".yml", ".json")
+
 
 def config_path(args: argparse.Namespace) -> Path:
     """Return the config that the user gave, else the one at the default place; raises UsageError if there is none."""
@@ -24,6 +26,10 @@ def config_path(args: argparse.Namespace) -> Path:
         return Path(args.config)
     if found := default_path(os.environ):
         return found
+    if given := next((run for run in getattr(args, "run", None) or () if run.endswith(_CONFIG_ENDINGS)), None):
+        raise UsageError(
+            f"no config: {printable(given)} is no run (write --config {printable(given)})", id="usage.no-config"
+        )
     places = " or ".join(printable(str(path)) for path in default_places(os.environ))
     raise UsageError(
         f"no config: there is no {places} (`s3sync init` writes one; --config FILE or $S3SYNC_CONFIG names another)",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import re
 import shutil
 import sys
 import textwrap
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 _USUAL_COLUMNS = 80  # of a terminal that does not report its width
 _FILE_COLUMNS = 100  # of output that does not go to a terminal
+_COMMAND = re.compile(r"`[^`]+`")
+_GLUE = "\0"  # stands for a space at which a line must not be folded
 
 
 def show(args: argparse.Namespace, lines: Iterable[str], facts: dict[str, Any]) -> None:
@@ -43,18 +47,21 @@ def print_lines(lines: Iterable[str], stream: TextIO | None = None) -> None:
         print(printable(line), file=stream, flush=True)
 
 
-def wrapped(line: str) -> list[str]:
-    """Fold a line for a terminal between words; not one with a command in backticks, which is copied as a whole."""
-    if not sys.stdout.isatty() or "`" in line:
+def wrapped(line: str, stream: TextIO | None = None) -> list[str]:
+    """Fold a line for a terminal between words, but never inside a command in backticks, which people copy."""
+    if not (stream or sys.stdout).isatty():
         return [line]
-    return textwrap.wrap(line, width(), subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False) or [
-        line
-    ]
+    whole = _COMMAND.sub(lambda found: found[0].replace(" ", _GLUE), line)
+    indent = "  " if line.startswith("s3sync: ") else " " * 9  # below the text of a result of `check`
+    columns = shutil.get_terminal_size().columns or _USUAL_COLUMNS
+    folded = textwrap.wrap(whole, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return [part.replace(_GLUE, " ") for part in folded] or [line]
 
 
 def print_messages(messages: Iterable[str]) -> None:
     """Print messages on stderr, each with the name of the program in front."""
-    print_lines((f"s3sync: {message}" for message in messages), sys.stderr)
+    lines = (wrapped(f"s3sync: {printable(message)}", sys.stderr) for message in messages)
+    print_lines(itertools.chain.from_iterable(lines), sys.stderr)
 
 
 def ask(question: str) -> str:

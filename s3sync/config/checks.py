@@ -17,10 +17,10 @@ from s3sync.config.entry import MonitorEntry
 from s3sync.config.model import SECRETS, Config, watched_by
 from s3sync.config.parsed import ParsedConfig
 from s3sync.config.problem import KeyPath, Problem, path_of
+from s3sync.resources import MAX_USEFUL_CORES
 from s3sync.runs import off_limits
 from s3sync.text import printable
 
-_USEFUL_CORES = 256
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")  # AWS accepts no others since 2018
 
 
@@ -34,7 +34,7 @@ def _warnings(config: Config) -> Iterator[Problem]:
     if config.max_threads and config.max_threads > useful:
         text = f"{config.max_threads} threads per process: more than {useful} do not help"
         yield Problem(position=None, path="max_threads", text=text, id="config.many-threads")
-    if config.max_cores and config.max_cores > _USEFUL_CORES:
+    if config.max_cores and config.max_cores > MAX_USEFUL_CORES:
         text = f"{config.max_cores:,} aws processes at once: is that the number of cores?"
         yield Problem(position=None, path="max_cores", text=text, id="config.many-cores")
     for number, entry in enumerate(config.monitor):

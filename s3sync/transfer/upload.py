@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from s3sync.aws import settings
 from s3sync.errors import Notice, S3SyncError, StoppedError
+from s3sync.resources import MAX_USEFUL_CORES
 from s3sync.runs import Run, analysis, completion
 from s3sync.signals import StopRequest
 from s3sync.state import RunState, StateStore
@@ -255,7 +256,7 @@ class _Call:
     def _load_state(self, *, set_aside: bool = True) -> RunState | None:
         """Return the state after earlier calls, with the warnings about it and about the files shown."""
         loaded = self.store.load(set_aside=set_aside)
-        for warning in (*_thread_warnings(self.request), *self.inputs.selection.warnings, *loaded.warnings):
+        for warning in (*option_warnings(self.request), *self.inputs.selection.warnings, *loaded.warnings):
             self._warn(warning)
         return loaded.state
 
@@ -322,9 +323,12 @@ class _Call:
         self.display.say(str(named) if warning.id == selection.UNUSED_PATTERN else named.line)
 
 
-def _thread_warnings(request: UploadRequest) -> list[Notice]:
+def option_warnings(request: UploadRequest) -> Iterator[Notice]:
+    """Yield a warning for each option that is allowed, but probably a mistake."""
     useful = settings.max_useful_threads(request.transfer_client)
-    if not request.threads or request.threads <= useful:
-        return []
-    text = f"--threads {request.threads}: more than {useful} only wait for each other; use more --cores"
-    return [Notice(text, id="upload.many-threads")]
+    if request.threads and request.threads > useful:
+        text = f"--threads {request.threads}: more than {useful} only wait for each other; use more --cores"
+        yield Notice(text, id="upload.many-threads")
+    if request.cores > MAX_USEFUL_CORES and not request.scheduled:
+        text = f"--cores {request.cores:,}: that many `aws` processes at once; is that the number of cores?"
+        yield Notice(text, id="upload.many-cores")

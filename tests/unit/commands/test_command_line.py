@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
 
-from s3sync.commands import command_line, options, run_argument
+from s3sync import config
+from s3sync.commands import command_line, locations, options, run_argument
 from s3sync.errors import RunError, S3SyncError, UsageError
 from tests.helpers.errors import raises_error
 
@@ -154,3 +156,10 @@ def test_the_folder_around_runs_is_warned_of(folder: Path) -> None:
     assert warning
     assert "has 2 runs in it, such as RUN" in warning.text
     assert run_argument.warning_of_inner_runs("RUN") is run_argument.warning_of_inner_runs("RUN/Data") is None
+
+
+def test_a_config_that_is_given_in_the_place_of_a_run_is_recognized(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "default_path", lambda _environ: None)
+    for run, fact in (("lab.yaml", "--config lab.yaml"), ("RUN", "s3sync init")):
+        with raises_error(UsageError, "usage.no-config", fact):
+            locations.config_path(argparse.Namespace(config=None, run=[run]))
