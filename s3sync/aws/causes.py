@@ -157,7 +157,7 @@ CHECKSUMS = Cause(
     id="s3.unsupported-checksums",
     what="this server does not accept the checksums that the AWS CLI sends",
     advice="set AWS_REQUEST_CHECKSUM_CALCULATION=when_required, or request_checksum_calculation = when_required in the"
-    " profile; if that is set, the server may not support your --sse, --acl or --storage_class",
+    " profile; if that is set, the server may not support your --sse, --acl or --storage-class",
 )
 ALL_REJECTED = Cause(
     id="s3.all-files-rejected",

@@ -41,7 +41,7 @@ from s3sync.text import human_seconds, printable
 
 PROCESS_COST = 0.7  # CPU-seconds of an `aws` process before its first byte
 STALL_SECONDS = 600.0  # a process that moves no bytes for this long is ended
-_CHECK_INSTALLATION = "check the installation, or --aws_command"
+_CHECK_INSTALLATION = "check the installation, or --aws-command"
 _TAIL_LINES = 20
 _CHUNK_BYTES = 1024 * 1024
 _CREDENTIAL_PAUSES = (0.5, 2.0, 5.0)  # seconds before a command that found no credentials is tried again

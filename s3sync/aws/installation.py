@@ -21,14 +21,14 @@ def find_aws(command: str | None, environ: Mapping[str, str]) -> str:
         found = shutil.which(os.path.expanduser(command), path=environ.get("PATH"))
         if not found:
             raise AwsError(
-                f"cannot run {printable(command)}: no such program (check --aws_command)", id="aws.no-such-command"
+                f"cannot run {printable(command)}: no such program (check --aws-command)", id="aws.no-such-command"
             )
         return os.path.abspath(found)
     beside = os.path.join(os.path.dirname(sys.executable), "aws")
     found = beside if os.access(beside, os.X_OK) else shutil.which("aws", path=environ.get("PATH"))
     if not found:
         raise AwsError(
-            "no `aws` beside this Python or on PATH (install it with `pip install awscli`, or give --aws_command)",
+            "no `aws` beside this Python or on PATH (install it with `pip install awscli`, or give --aws-command)",
             id="aws.not-installed",
         )
     return os.path.abspath(found)

@@ -149,9 +149,9 @@ RULES: tuple[Rule, ...] = (
 def _advice(case: Case) -> str:
     """Return which command uploads the files that were added or changed after the upload."""
     destination = case.found.destination
-    argv = ["upload", "--local_path", str(case.found.run.path), "--bucket", destination.bucket]
-    argv += ["--remote_path", destination.remote_path] if destination.prefix else []
-    command = invocation.command_line(*argv, "--log_dir", str(case.log_dir), "--recheck")
+    argv = ["upload", "--local-path", str(case.found.run.path), "--bucket", destination.bucket]
+    argv += ["--remote-path", destination.remote_path] if destination.prefix else []
+    command = invocation.command_line(*argv, "--log-dir", str(case.log_dir), "--recheck")
     return f"`{printable(command)}` sends what differs"
 
 

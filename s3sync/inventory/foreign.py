@@ -96,7 +96,7 @@ def note_on(folder: str, now: float | None = None) -> Problem | None:
     in_lanes = [name for lane in lanes for name in names_in(os.path.join(folder, lane))]
     key = printable(folder)
     if vendor := _vendor_of([*names, *in_lanes]):
-        advice = "`s3sync upload --skip_check` uploads any folder"
+        advice = "`s3sync upload --skip-check` uploads any folder"
         text = f"looks like {vendor} run: only Illumina runs are uploaded automatically ({advice})"
         return Problem(key, text, id="run.other-vendor")
     if misspelt := next((name for name in names if name.lower() == _RUN_INFO.lower() and name != _RUN_INFO), ""):

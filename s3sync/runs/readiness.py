@@ -24,7 +24,7 @@ from s3sync.runs.run_folder import RUN_INFO, Run
 from s3sync.text import human_seconds, pluralize, printable
 
 MARKER_WAIT_SECONDS = 24 * 3600.0  # for a last marker that does not come
-ADVICE = "`upload --skip_check` uploads it as it is"
+ADVICE = "`upload --skip-check` uploads it as it is"
 
 State: TypeAlias = Literal["complete", "sequencing", "settling", "incomplete"]
 

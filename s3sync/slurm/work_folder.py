@@ -321,7 +321,7 @@ class WorkFolder:
             yield
         except OSError as error:
             raise StateError(
-                f"cannot {verb} the work folder: {where}: {error.strerror} (see --log_dir)", id="slurm.work-folder"
+                f"cannot {verb} the work folder: {where}: {error.strerror} (see --log-dir)", id="slurm.work-folder"
             ) from error
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise StateError(
@@ -365,7 +365,7 @@ def active_names(log_dir: Path) -> frozenset[str]:
         return frozenset()
     except OSError as error:
         raise StateError(
-            f"cannot read {printable(str(folder))}: {error.strerror} (see --log_dir)", id="slurm.work-folder"
+            f"cannot read {printable(str(folder))}: {error.strerror} (see --log-dir)", id="slurm.work-folder"
         ) from error
 
 

@@ -177,7 +177,7 @@ def _lock_here(descriptor: int, path: Path, busy: str) -> None:
     except OSError as error:  # some network file systems have no locks
         where = printable(str(path))
         raise StateError(
-            f"cannot lock {where}: {error.strerror} (put --log_dir on a local disk)", id="lock.not-supported"
+            f"cannot lock {where}: {error.strerror} (put --log-dir on a local disk)", id="lock.not-supported"
         ) from error
     if not is_locked:
         raise BusyError(f"{busy}: {_read_holder(descriptor)}", id="lock.busy")
@@ -186,7 +186,7 @@ def _lock_here(descriptor: int, path: Path, busy: str) -> None:
 def _cannot_lock(path: Path, error: OSError) -> StateError:
     where = printable(str(path))
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    advice = "make room" if is_full else "give a writable folder with --log_dir"
+    advice = "make room" if is_full else "give a writable folder with --log-dir"
     return StateError(f"cannot lock {where}: {error.strerror} ({advice})", id="lock.cannot-lock")
 
 

@@ -48,7 +48,7 @@ def for_upload(environ: Mapping[str, str], default: Path | None = None) -> Place
     why = f"this user cannot {verb} {printable(str(default))}"
     own = own_folder(environ)
     if own is None:
-        advice = f"give a folder with --log_dir, or set this one up once: `{_setup_command(default)}`"
+        advice = f"give a folder with --log-dir, or set this one up once: `{_setup_command(default)}`"
         raise StateError(
             f"no folder to keep the state logs in: {why}, nor any in its home ({advice})", id="state.no-log-dir"
         )
@@ -93,12 +93,12 @@ def require_writable(log_dir: Path, config: Path | None = None) -> None:
 def unwritable(log_dir: Path, config: Path | None = None) -> str:
     """Return one line: why this user cannot write to the log directory, and what to do; empty if the user can.
 
-    `config` is the file that sets the log directory; None if --log_dir does.
+    `config` is the file that sets the log directory; None if --log-dir does.
     """
     obstacle = _obstacle(log_dir, _WRITE)
     if obstacle is None:
         return ""
-    elsewhere = _config_line(config, log_dir) if config else "give another folder with --log_dir"
+    elsewhere = _config_line(config, log_dir) if config else "give another folder with --log-dir"
     verb = "make" if obstacle.is_missing else "write"
     return f"cannot {verb} {printable(str(log_dir))}: {_advice(log_dir, obstacle, elsewhere)}"
 

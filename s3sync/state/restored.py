@@ -18,7 +18,7 @@ _MAX_BYTES = 100
 def note(log_dir: Path, name: str, folder: Path) -> None:
     """Remember that files of a run are moved into this folder now; `name` is that of its lock. Raises StateError."""
     path = _path(log_dir, name, folder)
-    with explained("write", path, "give a writable folder with --log_dir", id="state.log-unwritable"):
+    with explained("write", path, "give a writable folder with --log-dir", id="state.log-unwritable"):
         files.make_private_folder(path.parent)
         files.atomic_write(path, f"{now_iso()}\n".encode("ascii"))
 

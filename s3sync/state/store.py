@@ -321,7 +321,7 @@ class StateStore:
 
 
 def _explain_write(verb: str, path: Path) -> contextlib.AbstractContextManager[None]:
-    advice = "give a writable folder with space left with --log_dir"
+    advice = "give a writable folder with space left with --log-dir"
     return explained(f"{verb} the state log:", path, advice, id="state.log-unwritable")
 
 

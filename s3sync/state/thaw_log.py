@@ -73,20 +73,20 @@ class ThawStore:
             "options": dict(log.options),
             "requested": sorted(log.requested),
         }
-        with explained("write", self.path, "give a writable folder with --log_dir", id="state.log-unwritable"):
+        with explained("write", self.path, "give a writable folder with --log-dir", id="state.log-unwritable"):
             files.make_private_folder(self.path.parent)
             files.write_json(self.path, facts)
             self._tried.unlink(missing_ok=True)  # whoever saves it has just tried, or has asked anew
 
     def forget(self) -> None:
         """Remove the file, since nothing is waited for. Raises StateError."""
-        with explained("remove", self.path, "give a writable folder with --log_dir", id="state.log-unwritable"):
+        with explained("remove", self.path, "give a writable folder with --log-dir", id="state.log-unwritable"):
             self._tried.unlink(missing_ok=True)
             self.path.unlink(missing_ok=True)
 
     def note_try(self, problem: Mapping[str, str]) -> None:
         """Remember that the monitor has tried to continue now, and what it reports. Raises StateError."""
-        with explained("write", self._tried, "give a writable folder with --log_dir", id="state.log-unwritable"):
+        with explained("write", self._tried, "give a writable folder with --log-dir", id="state.log-unwritable"):
             if files.is_there(self.path):
                 files.write_json(self._tried, dict(problem))
 

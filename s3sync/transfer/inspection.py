@@ -78,7 +78,7 @@ def _was_complete(request: UploadRequest, run: Run) -> bool:
 
 def _require_complete(run: Run, listing: local_files.Listing, request: UploadRequest) -> tuple[Notice, ...]:
     """Return the warnings about a complete run; raises RunError if it is not complete."""
-    where, advice = printable(str(run.path)), "--skip_check uploads it as it is"
+    where, advice = printable(str(run.path)), "--skip-check uploads it as it is"
     if run.parent_run:
         finish = analysis.check_completion(run, request.quiet_seconds)
         if not finish.is_complete:
@@ -97,7 +97,7 @@ def require_outside(run: Run, log_dir: Path, environ: Mapping[str, str]) -> None
     """Refuse to write into a run, and to upload secrets of AWS with it; raises UsageError, StateError, RunError."""
     if around := off_limits.find_enclosing_folder(log_dir, [run.root]):
         where = f"{printable(str(log_dir))} is inside {printable(around)}, whose files are uploaded"
-        raise UsageError(f"the log directory {where} (give another --log_dir)", id="usage.log-dir-inside-run")
+        raise UsageError(f"the log directory {where} (give another --log-dir)", id="usage.log-dir-inside-run")
     off_limits.choose_temp_dir(environ, [run.root])
     for what, path in settings.private_paths(environ).items():
         if os.path.exists(path) and off_limits.find_enclosing_folder(path, [run.root]):
@@ -114,7 +114,7 @@ def require_claim(run: Run, state: RunState | None, listing: Callable[[], local_
         return ""
     claim = identity.claim(run, state.run_path, state.folder, (), lambda: (listing(), state))
     if claim.kind == "another":
-        advice = "another --remote_path, or rename this folder; if it is a copy, nothing has to be done"
+        advice = "another --remote-path, or rename this folder; if it is a copy, nothing has to be done"
         where = f"duplicate name: {printable(str(run.path))} is not uploaded"
         raise RunError(f"{where}: {claim.reason} ({advice})", id="run.duplicate-name")
     return claim.reason

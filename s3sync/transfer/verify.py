@@ -172,7 +172,7 @@ def _require_run(run: Run) -> None:
         advice = "give the run's own folder"
     where = printable(str(run.path))
     raise RunError(
-        f"no RunInfo.xml in {where}: not a run folder ({advice}; --skip_check compares this one as it is)",
+        f"no RunInfo.xml in {where}: not a run folder ({advice}; --skip-check compares this one as it is)",
         id="verify.not-a-run",
     )
 

@@ -237,7 +237,7 @@ def test_a_user_without_a_home_gets_an_error_with_what_to_do(open_lab: Lab, env:
 
     assert told == (
         f"no folder to keep the state logs in: this user cannot make {open_lab.root}/var, nor any in its home"
-        " (give a folder with --log_dir, or set this one up once:"
+        " (give a folder with --log-dir, or set this one up once:"
         f" `sudo install -d -m 700 -o {NOBODY} {open_lab.root}/var`)"
     )
 

@@ -326,7 +326,7 @@ def test_cleanup_of_a_changed_run_names_what_sends_the_change(
     assert "late.txt; uploaded at the next scan" in run["reason"]
     (run,) = scan(*words, command="cleanup", entry={"upload_changes": False}).json["runs"]
     assert run["verdict"] == "kept"
-    command = f" upload --local_path {tiny_run} --bucket {BUCKET} --log_dir {lab.log_dir}"
+    command = f" upload --local-path {tiny_run} --bucket {BUCKET} --log-dir {lab.log_dir}"
     assert command in run["reason"], run["reason"]
     assert scan().code == 0
     (run,) = scan(*words, command="cleanup").json["runs"]

@@ -48,7 +48,7 @@ pytestmark = pytest.mark.real_aws
                 "so it {end} ({advice})"
             ),
         ),
-        ("\0", "no usable AWS CLI: cannot run {path}: Exec format error (check the installation, or --aws_command)"),
+        ("\0", "no usable AWS CLI: cannot run {path}: Exec format error (check the installation, or --aws-command)"),
         (None, "no usable AWS CLI: no `aws` beside this Python or on PATH ({install})"),
     ],
 )
@@ -61,8 +61,8 @@ def test_the_installed_one_is_named_whatever_it_is(tmp_path: Path, python: Path,
     assert client.describe_installed(environ, StopRequest(), seconds) == said.format(
         path=path,
         end="was ended",
-        advice="check the installation, or --aws_command",
-        install="install it with `pip install awscli`, or give --aws_command",
+        advice="check the installation, or --aws-command",
+        install="install it with `pip install awscli`, or give --aws-command",
     )
 
 

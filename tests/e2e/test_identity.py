@@ -177,7 +177,7 @@ def test_an_upload_by_hand_never_takes_another_folders_log(place: Place, server:
         assert len(result.err.splitlines()) == 1
         assert result.error_ids == ["run.duplicate-name"]
         assert str(first) in result.err
-        assert "another --remote_path" in result.err
+        assert "another --remote-path" in result.err
     assert (stored(server), log_of(place)) == (before, log)
 
     assert place.upload(second, "--aws_command", place.aws, "--remote_path", "/again").code == 0

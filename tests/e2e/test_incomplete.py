@@ -95,7 +95,7 @@ def test_upload_refuses_an_incomplete_run_and_names_the_way_out(
     assert (refused.code, refused.error_ids) == (1, ["run.incomplete"])
     assert refused.err.count("\n") == 1
     assert f"{run} lane 1: all of read 2 missing, 1 file; the first is {LAST}" in refused.err
-    assert "--skip_check" in refused.err
+    assert "--skip-check" in refused.err
     assert server.objects(BUCKET) == {}
     assert lab.upload(run, "--skip_check", "--aws_command", aws).code == 0
     assert lab.log(run)["completed"] is True

@@ -965,5 +965,5 @@ def test_row_40_log_dir_that_cannot_be_one(lab: Lab, server: S3Server, tiny_run:
     result = lab.upload(tiny_run)
 
     assert (result.code, result.out) == (1, "")
-    assert ["--log_dir" in line for line in said(result)] == [True]
+    assert ["--log-dir" in line for line in said(result)] == [True]
     assert server.requests == []

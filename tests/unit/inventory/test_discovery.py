@@ -251,7 +251,7 @@ def test_a_run_of_another_vendor_is_named(config: Config, watched: Path, vendor:
     [note] = notes(config)
 
     assert note.startswith(f"{folder} looks like {vendor} run: only Illumina runs are uploaded automatically")
-    assert "--skip_check" in note
+    assert "--skip-check" in note
     assert judged(config) == []
 
 

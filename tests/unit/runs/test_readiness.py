@@ -77,7 +77,7 @@ def test_a_run_that_lacks_base_calls_settles_while_they_may_arrive_and_is_held_a
     assert "missing, 1 file; the first is Data/Intensities/BaseCalls/L002/" in early.reason
     assert "may still be copied: waits until nothing changed for 1 min" in early.reason
     assert late.state == "incomplete"
-    assert late.reason.endswith("(copy the rest; `upload --skip_check` uploads it as it is)")
+    assert late.reason.endswith("(copy the rest; `upload --skip-check` uploads it as it is)")
     assert check(run, terms=Requirements(require_whole=False)).state == "complete"
 
 
@@ -225,7 +225,7 @@ def test_a_run_that_was_ended_early_is_held_and_says_so(run: Run, status: str, w
     assert verdict.state == "incomplete"
     assert verdict.reason.startswith("lanes 1-2: all of read 2 missing, 12 files; ")
     assert ("; the run ended early: RunCompletionStatus.xml " + words in verdict.reason) is bool(words)
-    assert "--skip_check" in verdict.reason
+    assert "--skip-check" in verdict.reason
 
 
 # The last marker never comes

@@ -744,7 +744,7 @@ def test_a_full_disk_leaves_the_old_log_and_nothing_half_written(tmp_path: Path,
     said = run_unprivileged(WRITE, tmp_path, step, "full")
 
     assert (error_ids(said), said.count("\n")) == (["state.log-unwritable"], 1), said
-    assert ("File too large" in said, "--log_dir" in said) == (True, True), said
+    assert ("File too large" in said, "--log-dir" in said) == (True, True), said
     expected = [store.log_path.name] if there == "a log" or begins else []
     assert names_in(uploads(tmp_path)) == ([store.journal_path.name] if begins else []) + expected
     if before is not None:
@@ -766,7 +766,7 @@ def test_a_read_only_folder_is_said_and_left_as_it_is(tmp_path: Path, step: str)
     finally:
         uploads(tmp_path).chmod(0o700)
     assert (error_ids(said), said.count("\n")) == (["state.log-unwritable"], 1), said
-    assert ("Permission denied" in said, "--log_dir" in said) == (True, True), said
+    assert ("Permission denied" in said, "--log-dir" in said) == (True, True), said
     assert store.log_path.read_bytes() == before
     assert names_in(uploads(tmp_path)) == [store.log_path.name]
 
@@ -776,7 +776,7 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path, obstacle: str) -> 
     place = uploads(tmp_path) if obstacle == "a file" else tmp_path / "log"
     place.parent.mkdir(exist_ok=True)
     place.write_text("precious")
-    with raises_error(StateError, "state.log-unwritable", "--log_dir"):
+    with raises_error(StateError, "state.log-unwritable", "--log-dir"):
         store_for(tmp_path).prepare()
     assert place.read_text() == "precious"
 
@@ -1108,6 +1108,6 @@ def test_a_log_that_is_being_written_keeps_the_plain_name(tmp_path: Path) -> Non
 def test_without_room_for_the_log_nothing_is_begun(tmp_path: Path) -> None:
     store = store_for(tmp_path)
     store.prepare(1000)
-    facts = ("No space left on device", "700.0 TB needed for 1,000,000,000,000 files", "--log_dir")
+    facts = ("No space left on device", "700.0 TB needed for 1,000,000,000,000 files", "--log-dir")
     with raises_error(StateError, "state.log-unwritable", *facts):
         store.prepare(10**12)
