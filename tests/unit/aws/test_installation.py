@@ -39,7 +39,7 @@ def test_else_the_one_beside_this_python_else_the_one_on_path(tmp_path: Path, py
 @pytest.mark.parametrize("command", [None, "", "no-such-aws", "/no/such/aws", "/", "\x1b[31m"])
 def test_none_is_an_error_that_says_what_to_do(tmp_path: Path, python: Path, command: str | None) -> None:
     error_id = "aws.no-such-command" if command else "aws.not-installed"
-    with raises_error(AwsError, error_id, "--aws_command") as caught:
+    with raises_error(AwsError, error_id, "--aws-command") as caught:
         find_aws(command, {"PATH": str(tmp_path)})
     assert str(caught.value).isprintable()
 

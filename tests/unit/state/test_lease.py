@@ -525,7 +525,7 @@ def test_the_looking_ends_when_somebody_asks(lock_path: Path) -> None:
 def test_a_place_where_no_lease_can_be_made_is_a_clear_error(lock_path: Path) -> None:
     lock_path.parents[1].mkdir()
     (lock_path.parents[1] / "leases").touch()
-    with raises_error(StateError, "lock.cannot-lock", "RUN.lock: ", "--log_dir"), lock.hold(lock_path, "RUN"):
+    with raises_error(StateError, "lock.cannot-lock", "RUN.lock: ", "--log-dir"), lock.hold(lock_path, "RUN"):
         pass
 
 

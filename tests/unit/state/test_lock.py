@@ -76,6 +76,6 @@ def test_a_lock_that_cannot_be_made_is_a_clear_error(lock_path: Path, obstacle: 
     else:
         lock_path.parent.mkdir(parents=True)
         lock_path.symlink_to(elsewhere) if obstacle == "a link" else lock_path.mkdir()
-    with raises_error(StateError, "lock.cannot-lock", "--log_dir"), lock.hold(lock_path, "RUN"):
+    with raises_error(StateError, "lock.cannot-lock", "--log-dir"), lock.hold(lock_path, "RUN"):
         pass
     assert elsewhere.read_text() == "precious"
