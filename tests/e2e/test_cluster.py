@@ -542,7 +542,7 @@ def test_where_no_node_can_work_that_is_said_once(
     assert (result.code, result.out) == (1, "")
     last = result.err.splitlines()[-1]
     assert (error_ids(last), "expired" in last) == (["aws.expired-credentials"], True)
-    assert result.err.count("expired") == 1, result.err
+    assert result.err.count("have expired") == 1, result.err
     assert len(cluster.arrays()) == 1
     assert lab.log(wide_run)["completed"] is False
     assert work_folders(lab) == []

@@ -58,7 +58,7 @@ def test_a_name_server_that_does_not_answer(
     Notifier(Channels(ping=f"http://ping.example/{SECRET}"), memory.parent, timeout=0.2).ping_start()
     assert time.monotonic() - started < 40
     over.set()
-    assert caplog.messages == ["could not send to the ping URL: no answer in time"]
+    assert caplog.messages == ["could not send to the ping URL: no answer in time [notify.not-sent]"]
 
 
 @pytest.mark.parametrize(
