@@ -21,8 +21,9 @@ from s3sync.transfer.batch_sender import BatchSender
 from s3sync.transfer.choice import EvidenceChoice
 from s3sync.transfer.context import UploadContext
 from s3sync.transfer.etag_trust import EtagTrust
+from s3sync.transfer.file_verifier import CHANGED, VANISHED, Failure, FileVerifier, Retry
 from s3sync.transfer.hashing import Hasher
-from s3sync.transfer.pipeline import CHANGED, VANISHED, Failure, Pipeline, Retry
+from s3sync.transfer.pipeline import Pipeline
 from s3sync.transfer.progress import Snapshot
 from s3sync.transfer.request import FileTotals, UploadCounters
 
@@ -70,7 +71,8 @@ class FileUploader:
         self._hasher = self._make_hasher(self._run, context.share.machine.hash_threads)
         self._throttle = self._make_throttle()
         self._sender = self._make_sender(self._run)
-        self._pipeline = self._make_pipeline(self._run, self._sender, self._hasher)
+        self._verifier = self._make_verifier(self._run, self._hasher)
+        self._pipeline = self._make_pipeline(self._sender, self._verifier)
 
     @property
     def counters(self) -> UploadCounters:
@@ -177,7 +179,7 @@ class FileUploader:
         """Verify, without sending them, those of these files that cost more to send than to ask S3 for."""
         large = [file for file in files if batches.cost_of([file]) > client.PROCESS_COST]
         if large:
-            self._take_found(self._pipeline.verify_files(large).proofs)
+            self._take_found(self._verifier.verify(large).proofs)
 
     def find_corrupted(self, files: Sequence[LocalFile]) -> dict[str, str]:
         """Return the reason for each of these files whose bytes are not those that the instrument wrote, by path."""
@@ -213,7 +215,7 @@ class FileUploader:
         """
         etag = why = ""
         with contextlib.closing(self._make_hasher(written, 1)) as hasher:
-            pipeline = self._make_pipeline(written, self._make_sender(written), hasher)
+            pipeline = self._make_pipeline(self._make_sender(written), self._make_verifier(written, hasher))
             for attempt in range(PASSES):
                 if attempt:
                     self._context.display.say(f"retrying {destination.COMPLETION_OBJECT}: {why}")
@@ -244,7 +246,7 @@ class FileUploader:
         unknown = [failure.file for failure in failures.values() if failure.file and failure.retry is Retry.VERIFY]
         if not unknown:
             return dict(failures)
-        result = self._pipeline.verify_files(unknown)
+        result = self._verifier.verify(unknown)
         self._take_sent(result.proofs)
         others = {path: failure for path, failure in failures.items() if failure.retry is not Retry.VERIFY}
         return others | {failure.path: failure for failure in result.failures}
@@ -317,8 +319,8 @@ class FileUploader:
             uses_checksum=self._choice.uses_checksum,
         )
 
-    def _make_pipeline(self, run: Run, sender: BatchSender, hasher: Hasher) -> Pipeline:
-        concurrency = self._context.share.concurrency()
-        return Pipeline(
-            run, sender, self.reader, hasher, choice=self._choice, concurrency=concurrency, trust=self._trust
-        )
+    def _make_verifier(self, run: Run, hasher: Hasher) -> FileVerifier:
+        return FileVerifier(run, self.reader, hasher, self._choice, self._trust)
+
+    def _make_pipeline(self, sender: BatchSender, verifier: FileVerifier) -> Pipeline:
+        return Pipeline(sender, verifier, self._context.share.concurrency())

@@ -7,55 +7,21 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
-from s3sync.aws import causes, objects
+from s3sync.aws import causes
 from s3sync.delays import DELAYS
-from s3sync.runs import LocalFile, Run, local_files
-from s3sync.state import Proof
 from s3sync.transfer import receipt_check
 from s3sync.transfer.bandwidth import Ahead
 from s3sync.transfer.batch_sender import BatchResult, BatchSender
 from s3sync.transfer.batches import Batch, BatchQueue, cost_of
-from s3sync.transfer.choice import EvidenceChoice
-from s3sync.transfer.etag_trust import EtagTrust
-from s3sync.transfer.hashing import Hasher
-from s3sync.transfer.prover import Prover
+from s3sync.transfer.file_verifier import Failure, FileVerifier, PassResult, Retry
 from s3sync.transfer.sharing import UploadConcurrency
 
 _MAX_READBACK_COST_RATIO = 0.05  # of reading back to sending, while there is more to send
 _POLL_SECONDS = 0.5  # between two checks whether more processes would help,
 _IDLE_POLL_SECONDS = 15.0  # and, when nothing more is to be sent, whether they keep to the bandwidth
 _MAX_FUTILE_BATCHES = 3  # for each process: that many in a row without an uploaded file mean that S3 does not answer
-
-CHANGED = "changed while it was uploaded"
-VANISHED = "gone from the disk while it was uploaded"
-
-
-class Retry(Enum):
-    """What may help a file that is not verified."""
-
-    SEND = "send it again"
-    VERIFY = "ask S3 again: it may be there"
-    NEVER = "nothing: it is gone, or corrupted"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """A file that is not verified, and why. `file` is as it is on disk now; None if `retry` is NEVER."""
-
-    path: str
-    reason: str
-    file: LocalFile | None
-    retry: Retry
-
-
-class PassResult(NamedTuple):
-    """The proofs and failures that reading back has led to."""
-
-    proofs: tuple[Proof, ...]
-    failures: tuple[Failure, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,31 +33,19 @@ class _Readback:
 
 
 class Pipeline:
-    """Sends and verifies files of one run; yields results as they come."""
+    """Sends files of one run, and yields what verifying them has led to as it comes."""
 
-    def __init__(
-        self,
-        run: Run,
-        sender: BatchSender,
-        reader: objects.ObjectReader,
-        hasher: Hasher,
-        *,
-        choice: EvidenceChoice,
-        concurrency: UploadConcurrency,
-        trust: EtagTrust,
-    ) -> None:
+    def __init__(self, sender: BatchSender, verifier: FileVerifier, concurrency: UploadConcurrency) -> None:
         self.cause: causes.Cause | None = None  # why sending more is of no use, in the last pass
         self.said = ""  # the CLI's words on that
         self.denied: causes.Cause | None = None  # what S3 said about some files, and may not say about others
-        self._run = run
         self._sender = sender
-        self._reader = reader
-        self._hasher = hasher
+        self._verifier = verifier
+        self._reader = verifier.reader
+        self._hasher = verifier.hasher
+        self._choice = verifier.choice
         self._concurrency = concurrency
-        self._prover = Prover(reader, hasher, trust, choice, self._is_ours)
-        self._choice = choice
         self._under_way: dict[int, float] = {}  # what the batches cost that are being sent, by number
-        self._sent_paths: set[str] = set()  # of files that were sent, as far as their processes say
         self._futile_batches = 0  # in a row, through all passes
         self._denied_batches = 0  # batches with a file that was denied
         self._is_s3_lost = False
@@ -117,54 +71,6 @@ class Pipeline:
             readers.shutdown(cancel_futures=True)
             self._under_way.clear()
             self._concurrency.note_running(0)
-
-    def verify_files(self, files: Sequence[LocalFile], sent: Sequence[BatchResult] = ()) -> PassResult:
-        """Find out which of these files S3 holds, whether they were `sent` just now or may have been there before.
-
-        Of each file: is it as it was listed, are its bytes those of the instrument, does S3 have them?
-        """
-        unchanged, failures = self._split_changed(files)
-        hashes = self._hasher.hashed(unchanged) if unchanged and self._prover.needs_hashes else {}
-        corrupted = {path: found.damage for path, found in hashes.items() if found.damage}
-        failures += [Failure(path=p, reason=why, file=None, retry=Retry.NEVER) for p, why in corrupted.items()]
-        intact = [file for file in unchanged if file.path not in corrupted]
-        stored = {path: receipt for result in sent for path, receipt in result.stored.items()}
-        wrong = self._prover.find_contradictions(intact, hashes, stored)
-        failures += [
-            Failure(path=file.path, reason=wrong[file.path], file=file, retry=Retry.SEND)
-            for file in intact
-            if file.path in wrong
-        ]
-        intact = [file for file in intact if file.path not in wrong]
-        if not intact:
-            return PassResult((), tuple(failures))
-        proofs: list[Proof] = []
-        seen = self._prover.read_back(intact, hashes, stored)
-        errors = {file.path: batch.error_of(file.path) for batch in sent for file in batch.batch.files}
-        rejected = {path for batch in sent for path in batch.errors_by_path}
-        for file, verdict in self._prover.verdicts(seen, hashes, rejected).items():
-            if isinstance(verdict, Proof):
-                proofs.append(verdict)
-                continue
-            error = errors.get(file.path)
-            reason = f"{verdict}; {error}" if error else verdict
-            retry = Retry.VERIFY if isinstance(seen[file], objects.Unknown) else Retry.SEND
-            failures.append(Failure(path=file.path, reason=reason, file=file, retry=retry))
-        return PassResult(tuple(proofs), tuple(failures))
-
-    def _split_changed(self, files: Sequence[LocalFile]) -> tuple[list[LocalFile], list[Failure]]:
-        """Return the files that are as they were listed, and a failure for each other one."""
-        now = local_files.restat_all(self._run, (file.path for file in files))
-        unchanged, failures = [], []
-        for file in files:
-            fresh = now[file.path]
-            if fresh == file:
-                unchanged.append(file)
-            elif fresh:
-                failures.append(Failure(path=file.path, reason=CHANGED, file=fresh, retry=Retry.SEND))
-            else:
-                failures.append(Failure(path=file.path, reason=VANISHED, file=None, retry=Retry.NEVER))
-        return unchanged, failures
 
     def _send_and_read_back(
         self, queue: BatchQueue, senders: ThreadPoolExecutor, readers: ThreadPoolExecutor
@@ -214,7 +120,7 @@ class Pipeline:
 
     def _start_readback(self, sent: Sequence[BatchResult], readers: ThreadPoolExecutor) -> _Readback:
         files = [file for result in sent for file in result.batch.files]
-        result = readers.submit(self.verify_files, files, tuple(sent))
+        result = readers.submit(self._verifier.verify, files, tuple(sent))
         return _Readback(batches=tuple(result.batch for result in sent), result=result)
 
     def _send(self, batch: Batch, ahead: Ahead) -> BatchResult:
@@ -245,8 +151,7 @@ class Pipeline:
         self._under_way.pop(result.batch.number, None)
         if receipt_check.reports_checksums_of_parts(result.stored):
             self._choice.note_reported()
-        self._sent_paths.update(file.path for file in result.batch.files)
-        self._sent_paths.difference_update(result.errors_by_path)  # also sent by an earlier pass: it may have changed
+        self._verifier.note_sent(result)
         cause = result.cause or self._cause_of_futility(result)
         if result.lost_s3 and not self._is_s3_lost and (cause := self._why_s3_is_lost() or cause):
             self._is_s3_lost = True
@@ -288,10 +193,6 @@ class Pipeline:
     def _is_worth_reading_back(self, sent: Sequence[BatchResult]) -> bool:
         files = [file for result in sent for file in result.batch.files]
         return self._reader.cost(files) <= _MAX_READBACK_COST_RATIO * cost_of(files)
-
-    def _is_ours(self, file: LocalFile, seen: objects.RemoteObject) -> bool:
-        """Return whether an object is what this call has sent."""
-        return file.path in self._sent_paths and self._reader.is_new(file.path, seen)
 
 
 def _ahead(batch: Batch, queue: BatchQueue, free: int) -> Ahead:

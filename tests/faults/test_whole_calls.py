@@ -26,8 +26,9 @@ from s3sync.transfer import batch_sender
 from s3sync.transfer.batch_sender import BatchResult
 from s3sync.transfer.batches import FILE_COST, Batch, BatchQueue
 from s3sync.transfer.choice import EvidenceChoice
+from s3sync.transfer.file_verifier import PassResult
 from s3sync.transfer.pace import BatchPace
-from s3sync.transfer.pipeline import PassResult, Pipeline
+from s3sync.transfer.pipeline import Pipeline
 from tests.helpers.contexts import context_of
 from tests.helpers.errors import error_ids
 from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, tree
@@ -263,19 +264,17 @@ class Told:
     begin = reset = mark_compared = enforce_bandwidth = abort = note_running = nothing
 
 
-def passes_of(told: Told, run: Path, *queues: BatchQueue) -> Iterator[Cause | None]:
+def passes_of(told: Told, *queues: BatchQueue) -> Iterator[Cause | None]:
     reader = SimpleNamespace(cost=lambda files: 0, look=lambda files: {}, head_unsettled=lambda files: {})
-    any_told = cast("Any", told)
-    pipeline = Pipeline(
-        run_folder.open_run(run),
-        any_told,
-        cast("Any", reader),
-        cast("Any", SimpleNamespace(has_expected_crc=False, part_size=0)),
+    verifier = SimpleNamespace(
+        reader=reader,
+        hasher=SimpleNamespace(has_expected_crc=False, part_size=0),
         choice=EvidenceChoice("size", DEFAULT_MULTIPART),
-        concurrency=any_told,
-        trust=cast("Any", None),
+        note_sent=lambda _result: None,
+        verify=lambda _files, _sent: PassResult((), ()),
     )
-    pipeline.verify_files = lambda files, sent=(): PassResult((), ())  # type: ignore[method-assign]
+    any_told = cast("Any", told)
+    pipeline = Pipeline(any_told, cast("Any", verifier), any_told)
     for queue in queues:
         list(pipeline.run(queue))
         yield pipeline.cause
@@ -285,16 +284,16 @@ def queue_of(*paths: str) -> BatchQueue:
     return BatchQueue([[LocalFile(path, 1, 1)] for path in paths])
 
 
-def test_the_cause_of_one_pass_is_not_that_of_the_next(tiny_run: Path) -> None:
+def test_the_cause_of_one_pass_is_not_that_of_the_next() -> None:
     lasting = Cause(id="aws.broken", what="it is broken", advice="repair it")
     told = Told((lasting, None), (None, None))
-    assert list(passes_of(told, tiny_run, queue_of("a"), queue_of("b"))) == [lasting, None]
+    assert list(passes_of(told, queue_of("a"), queue_of("b"))) == [lasting, None]
 
 
-def test_a_second_cause_ends_the_sending_as_the_first_did(tiny_run: Path) -> None:
+def test_a_second_cause_ends_the_sending_as_the_first_did() -> None:
     told = Told(*[(None, NO_RESPONSE)] * 3)
     queue = queue_of("a", "b", "c", "d", "e")
-    assert list(passes_of(told, tiny_run, queue)) == [NO_RESPONSE]
+    assert list(passes_of(told, queue)) == [NO_RESPONSE]
     assert len(told.batches) == 3
 
 
