@@ -28,7 +28,7 @@ from s3sync.aws.installation import find_aws  # noqa: E402
 from s3sync.errors import S3SyncError  # noqa: E402
 from s3sync.resources import usable_cores  # noqa: E402
 from s3sync.text import now_iso  # noqa: E402
-from scripts.bench import beside, capacity, cluster, coordinator, growth, live, plot, tables, tuning  # noqa: E402
+from scripts.bench import back, beside, capacity, cluster, coordinator, growth, live, plot, tables, tuning  # noqa: E402
 from scripts.bench.contenders import CONTENDERS, UNSET, USUAL, USUAL_THREADS, Pair, is_installed  # noqa: E402
 from scripts.bench.server import make_certificate  # noqa: E402
 from scripts.bench.sites import BucketSite, LocalSite, Site  # noqa: E402
@@ -62,6 +62,8 @@ examples:
       a run that goes up while it is written; about 5 minutes
   benchmark.py --beside
       a small run beside a large one; about 6 minutes
+  benchmark.py --restore
+      2,000 small files, and 2 of 400 MB, downloaded and proven; about 4 minutes
   benchmark.py --capacity
       how many nodes 10 and 100 large sequencers want: a calculation, in seconds
   benchmark.py --slurm speedup coordinator
@@ -122,6 +124,7 @@ def build_parser() -> Parser:
     )
     add("--live", action="store_true", help="a run that goes up while it is written, over a slow line")
     add("--beside", action="store_true", help="a small run that is complete while a large one is uploaded")
+    add("--restore", action="store_true", help="runs that come back, beside the AWS CLI alone")
     add(
         "--slurm", nargs="+", choices=SLURM, metavar="NAME", help=f"a run on the nodes of a cluster: {', '.join(SLURM)}"
     )
@@ -154,9 +157,9 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     if min(numbers) < 1 or not 0 < args.scale < math.inf or not 0 <= (args.latency or 0) < math.inf:
         raise ValueError("cores, threads, rounds and scale must be more than 0, latency no less")
     args.threads = args.threads or [UNSET]
-    modes = args.growth or args.tune or args.live or args.beside or args.slurm or args.capacity
+    modes = args.growth or args.tune or args.live or args.beside or args.restore or args.slurm or args.capacity
     if args.bucket and (args.tls or args.latency is not None or modes):
-        only = "--tls, --latency, --growth, --tune, --live, --beside, --slurm and --capacity"
+        only = "--tls, --latency, --growth, --tune, --live, --beside, --restore, --slurm and --capacity"
         raise ValueError(f"{only} are for the server on this machine, not for --bucket")
     if args.local_path and args.workloads:
         raise ValueError("either --local_path or --workloads")
@@ -196,6 +199,8 @@ def run(args: argparse.Namespace, folder: Path) -> int:
         code = max(code, show_live(args, folder))
     if args.beside:
         code = max(code, show_beside(args, folder))
+    if args.restore:
+        code = max(code, show_restore(args, folder))
     if "speedup" in (args.slurm or ()):
         code = max(code, show_speedup(args, folder))
     if "coordinator" in (args.slurm or ()):
@@ -360,6 +365,22 @@ def show_beside(args: argparse.Namespace, folder: Path) -> int:
     print(f"\n{about}\n\n{tables.aligned(rows)}", flush=True)
     (args.output / "beside.md").write_text(f"{about}\n\n{tables.markdown(rows)}", encoding="utf-8")
     return 1 if any(one.trouble for one in times) else 0
+
+
+def show_restore(args: argparse.Namespace, folder: Path) -> int:
+    """Downloads that are proven beside those of the CLI alone; tells and writes what came of it."""
+    downloads: list[back.Download] = []
+    environ, options = LocalSite(folder, None).environ, {"cores": args.cores[0], "rounds": args.rounds or 2}
+    with (args.output / "restore.tsv").open("w", encoding="utf-8") as stream:
+        write_row(stream, back.TSV_HEAD)
+        for one in back.measure_back(folder, environ, args.aws_command, **options, scale=args.scale):
+            downloads.append(one)
+            write_row(stream, back.tsv_row(one))
+            say(back.line_of(one))
+    rows = back.rows_of(downloads)
+    print(f"\n{tables.aligned(rows)}", flush=True)
+    (args.output / "restore.md").write_text(tables.markdown(rows), encoding="utf-8")
+    return 1 if any(one.trouble for one in downloads) else 0
 
 
 def show_speedup(args: argparse.Namespace, folder: Path) -> int:
