@@ -32,6 +32,7 @@ class BatchOutcome:
     last_error: str = ""  # about the other files
     cause: causes.Cause | None = None  # set if downloading more is of no use
     said: str = ""
+    unreachable: str = ""  # what says that S3 cannot be reached; that may pass
     is_disk_full: bool = False
 
     def error_of(self, path: str) -> str:
@@ -191,15 +192,18 @@ class _Output:
         """Return what all processes of a batch said."""
         failed = [result for result in ended if not result.succeeded]
         lines = [diagnosis.parse_text(text) for text in self._errors.values()]
-        lines += [line for result in failed for text in result.errors if (line := _error_of_all(text))]
+        of_all = [line for result in failed for text in result.errors if (line := _error_of_all(text))]
+        lines += of_all
         cause, said = diagnosis.fatal_error(lines)
+        killed = [result.reason for result in failed if result.killed_reason]
         return BatchOutcome(
             batch=batch,
             errors=self._errors,
             frozen=frozenset(self._frozen),
-            last_error=next((result.reason for result in failed if result.killed_reason), ""),
+            last_error=next(iter([*killed, *(line.text for line in reversed(of_all))]), ""),
             cause=cause,
             said=said,
+            unreachable=next((line.text for line in lines if diagnosis.is_unreachable(line)), ""),
             is_disk_full=self._is_disk_full,
         )
 

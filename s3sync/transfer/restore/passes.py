@@ -59,6 +59,7 @@ class Receiver:
         self._remote = remote
         self._concurrency = concurrency
         self._cores = cores
+        self._unreachable = ""  # what the last batch said, if it found no way to S3
         self._futile = 0  # batches in a row of which nothing arrived
         self._files_total = self._size_total = 0
 
@@ -92,6 +93,8 @@ class Receiver:
             left = [path for path in left if path not in received.proven and path not in received.frozen]
             if not left or received.cause or received.is_disk_full:
                 return
+        if self._unreachable:
+            received.cause, received.said = causes.UNREACHABLE, self._unreachable
 
     def _receive_once(self, paths: Sequence[str]) -> None:
         files = [LocalFile(path, self._remote[path].size, 0) for path in paths]
@@ -149,6 +152,7 @@ class Receiver:
         """Return whether downloading more is of no use."""
         self._futile = self._futile + 1 if len(outcome.errors) == len(outcome.batch.files) else 0
         received = self.received
+        self._unreachable = outcome.unreachable
         received.is_disk_full = received.is_disk_full or outcome.is_disk_full
         is_too_often = self._futile >= _MAX_FUTILE_BATCHES * self._concurrency.size
         if outcome.cause and (is_too_often or not outcome.cause.may_be_one_key):

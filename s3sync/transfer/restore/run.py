@@ -306,7 +306,12 @@ def _receive(
     keys = KeyIndex(list(plan.remote), request.prefix)
     downloader = Downloader(request, session.aws, keys, folder.arrivals, throttle)
     with (
-        explained("write", folder.path, "make room, and run the same command again", id="restore.cannot-write"),
+        explained(
+            "write",
+            folder.path,
+            "make room there, or make it writable, and run the same command again",
+            id="restore.cannot-write",
+        ),
         contextlib.closing(_make_prover(session, plan, folder.arrivals)) as prover,
     ):
         receiver = Receiver(folder, downloader, prover, plan.record, plan.remote, concurrency, request.cores)
