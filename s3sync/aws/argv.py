@@ -12,6 +12,7 @@ LIST_PAGE = 50_000  # objects that one process lists at most: bounds its memory
 _CONNECT_TIMEOUT = "--cli-connect-timeout=10"  # seconds
 _JSON = "--output=json"  # whatever the user's config says
 _LIST_QUERY = "--query=Contents[].[Key,Size,ETag,LastModified,StorageClass]"
+_THAW_QUERY = "--query=Contents[].[Key,RestoreStatus.IsRestoreInProgress,RestoreStatus.RestoreExpiryDate]"
 _HEAD_QUERY = (
     "--query=[ContentLength,ETag,ServerSideEncryption,SSECustomerAlgorithm,ChecksumCRC32,LastModified,"
     "ChecksumSHA256,ChecksumSHA1,ChecksumCRC32C,ChecksumCRC64NVME]"
@@ -120,6 +121,17 @@ def list_objects_argv(bucket: BucketRef, prefix: str, start_after: str, max_item
     what = (*_bucket_options(bucket), f"--prefix={prefix}", f"--max-items={max_items}")
     after = (f"--start-after={start_after}",) if start_after else ()
     return ("s3api", "list-objects-v2", *what, *after, _JSON, _LIST_QUERY, _CONNECT_TIMEOUT)
+
+
+def list_thawed_argv(bucket: BucketRef, prefix: str, start_after: str) -> tuple[str, ...]:
+    """Print key, whether it is being thawed, and until when it is thawed, of up to LIST_PAGE objects.
+
+    Older versions of the CLI do not know the option.
+    """
+    what = (*_bucket_options(bucket), f"--prefix={prefix}", f"--max-items={LIST_PAGE}")
+    after = (f"--start-after={start_after}",) if start_after else ()
+    attributes = "--optional-object-attributes=RestoreStatus"
+    return ("s3api", "list-objects-v2", *what, *after, attributes, _JSON, _THAW_QUERY, _CONNECT_TIMEOUT)
 
 
 def list_uploads_argv(bucket: BucketRef, prefix: str) -> tuple[str, ...]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from s3sync.aws import argv, causes, client, diagnosis
 from s3sync.aws.client import AwsCli, AwsResult
 from s3sync.aws.destination import BucketRef
 from s3sync.errors import AwsError
+from s3sync.text import parse_iso
 
 Tier = Literal["Expedited", "Standard", "Bulk"]
 TIERS: tuple[Tier, ...] = ("Expedited", "Standard", "Bulk")
@@ -17,6 +19,7 @@ ThawState = Literal["frozen", "ongoing", "thawed"]
 
 ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")  # storage classes whose objects are frozen unless somebody thaws them
 TIERED = "INTELLIGENT_TIERING"  # only its archive tiers are frozen, which a listing does not show
+_CHECKED = 4  # objects of which a head-object shows whether a listing that names none as thawed is right
 _ONGOING = "RestoreAlreadyInProgress"
 _HOURS = {  # that thawing takes at most, as AWS documents it
     ("GLACIER", "Expedited"): 0.1,
@@ -28,6 +31,14 @@ _HOURS = {  # that thawing takes at most, as AWS documents it
     (TIERED, "Standard"): 12,
     (TIERED, "Bulk"): 12,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ListedState:
+    """What a listing says of an archived object; `expires` is when its thawed copy does (seconds since 1970), or 0."""
+
+    state: ThawState
+    expires: float = 0.0
 
 
 def hours_to_thaw(storage_classes: Iterable[str], tier: str) -> float:
@@ -55,6 +66,38 @@ class Thawing:
         paths = list(paths)
         with ThreadPoolExecutor(self._max_processes) as pool:
             return dict(zip(paths, pool.map(self._state, paths), strict=True))
+
+    def listed_states(self, paths: Sequence[str]) -> dict[str, ListedState] | None:
+        """Return the state of each of these objects in archives; None if CLI or server cannot list it.
+
+        A server that does not know the question answers as if nothing was thawed, so the first paths are asked for one
+        by one then. Raises AwsError, StoppedError.
+        """
+        listed = self._list()
+        if listed is None or not listed.keys() >= set(paths):
+            return None
+        found = {path: listed[path] for path in paths}
+        if all(item.state == "frozen" for item in found.values()):
+            asked = self.states(paths[:_CHECKED])
+            if set(asked.values()) != {"frozen"}:
+                return None
+        return found
+
+    def _list(self) -> Mapping[str, ListedState] | None:
+        found: dict[str, ListedState] = {}
+        after = ""
+        while True:
+            result = self._aws.run(argv.list_thawed_argv(self._bucket, self._prefix, after))
+            if not result.succeeded:
+                return None
+            rows = client.parse_json(result) or []
+            try:
+                found.update(_parse_listed(self._prefix, *row) for row in rows)
+            except (TypeError, ValueError):
+                return None
+            if len(rows) < argv.LIST_PAGE or rows[-1][0] <= after:
+                return found
+            after = rows[-1][0]
 
     def request(self, paths: Iterable[str], tier: Tier, days: Callable[[str], int | None]) -> Iterator[tuple[str, str]]:
         """Request that objects are thawed; yield each path, with why S3 did not accept it (empty: it did).
@@ -94,3 +137,11 @@ class Thawing:
         if error.id in (causes.DENIED.id, causes.DENIED_WITHOUT_REASON.id):
             return AwsError(f"cannot thaw: {error} (these credentials need s3:RestoreObject)", id="restore.thaw-denied")
         return error
+
+
+def _parse_listed(prefix: str, key: str, is_ongoing: Any, expiry: Any) -> tuple[str, ListedState]:
+    if is_ongoing is None:
+        return key.removeprefix(prefix), ListedState("frozen")
+    if is_ongoing:
+        return key.removeprefix(prefix), ListedState("ongoing")
+    return key.removeprefix(prefix), ListedState("thawed", parse_iso(str(expiry).replace("Z", "+00:00")) or 0.0)

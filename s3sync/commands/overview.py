@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from s3sync.config import Config
 from s3sync.errors import RunError
 from s3sync.inventory import Problem, RunStatus, discovery, history, states, statuses
+from s3sync.inventory.restores import PendingRestore
 from s3sync.monitor import health, scan_status
 from s3sync.runs import run_folder
 from s3sync.state import StateStore, lock
@@ -46,6 +47,7 @@ class Overview:
     notes: list[Problem]
     scans: scan_status.ScanStatus
     verdict: health.Verdict
+    restores: tuple[PendingRestore, ...]
     unknown: list[str]  # names that no run has
 
 
@@ -69,6 +71,7 @@ def load_overview(config: Config, names: Iterable[str] = ()) -> Overview:
         notes=found.notes,
         scans=of_scans,
         verdict=health.verdict_of(known, of_scans),
+        restores=known.restores,
         unknown=unknown,
     )
 

@@ -16,9 +16,8 @@ from s3sync.commands.run_details import detail_lines, details_json, instrument_n
 from s3sync.commands.run_rows import destination_name, run_json, run_name, run_table, to_datetime
 from s3sync.config import Config
 from s3sync.errors import EXIT_DONE, EXIT_FAILED
-from s3sync.inventory import RunStatus, states
-from s3sync.state import thaw_log
-from s3sync.text import human_bytes, parse_iso, pluralize, printable, to_iso
+from s3sync.inventory import RunStatus, restores, states
+from s3sync.text import human_bytes, printable, to_iso
 
 USAGE = "[RUN ...] [--config FILE] [--json]"
 DESCRIPTION = "Show all runs: their state and the reason."
@@ -50,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         output.print_lines(line for row in rows for line in detail_lines(row, config))
     else:
         output.print_tables([table(rows)] if rows else [])
-        output.print_lines([totals(rows), *restore_lines(config), scan_line(found)])
+        output.print_lines([totals(rows), *restore_lines(found), scan_line(found)])
     output.print_messages(problem_lines(found))
     output.print_messages(run_argument.unknown_lines(found.unknown))
     return code
@@ -94,30 +93,25 @@ def scan_line(found: Overview) -> str:
     return "; ".join(parts) or next(a.text_with_id for a in found.verdict.alerts if a.id == "monitor.no-scan")
 
 
-def restore_lines(config: Config) -> list[str]:
+def restore_lines(found: Overview) -> list[str]:
     """Return a line for each restore that waits for frozen objects."""
-    return [
-        f"restore of {printable(log.run_id)} to {printable(log.run_path)}: {pluralize(log.frozen_files, 'object')},"
-        f" {human_bytes(log.frozen_bytes)}, {_thawing(log)}"
-        for log in thaw_log.list_pending(config.log_dir)
-    ]
+    return [f"restore of {one.run_id} to {one.run_path}: {one.progress}" for one in found.restores]
 
 
-def _thawing(log: thaw_log.ThawLog) -> str:
-    if not log.requested:
-        return "frozen, and not requested (add --tier)"
-    ready = parse_iso(log.ready_at)
-    return f"being thawed until about {_minute(ready)}" if ready is not None else "being thawed"
-
-
-def _restore_json(log: thaw_log.ThawLog) -> dict[str, Any]:
+def _restore_json(pending: restores.PendingRestore) -> dict[str, Any]:
     return {
-        "run_id": printable(log.run_id),
-        "run_path": printable(log.run_path),
-        "url": log.destination.url(log.run_id),
-        "frozen_files": log.frozen_files,
-        "frozen_bytes": log.frozen_bytes,
-        "ready_at": log.ready_at,
+        "run_id": pending.run_id,
+        "run_path": pending.run_path,
+        "url": pending.url,
+        "requested_at": pending.since,
+        "requested_files": pending.requested,
+        "thawed_files": pending.thawed,
+        "frozen_files": pending.frozen,
+        "frozen_bytes": pending.frozen_bytes,
+        "ready_at": pending.ready_at,
+        "expires_at": pending.expires_at,
+        "days": pending.days,
+        "problem": pending.problem._asdict() if pending.problem else None,
     }
 
 
@@ -149,7 +143,7 @@ def as_json(found: Overview, config: Config, *, detailed: bool) -> dict[str, Any
         "runs": [
             {**run_json(row.run), **_row_json(row), **(details_json(row, config) if detailed else {})} for row in rows
         ],
-        "restores": [_restore_json(log) for log in thaw_log.list_pending(config.log_dir)],
+        "restores": [_restore_json(pending) for pending in found.restores],
         "troubles": [problem._asdict() for problem in found.problems],
         "notes": [note._asdict() for note in found.notes],
         "level": found.verdict.level,

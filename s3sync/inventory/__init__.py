@@ -1,6 +1,6 @@
 """List every run that the config refers to, with its status and the reason."""
 
-from s3sync.inventory import discovery, forget, history, order, states, statuses
+from s3sync.inventory import discovery, forget, history, order, restores, states, statuses
 from s3sync.inventory.history import History
 from s3sync.inventory.problems import Problem
 from s3sync.inventory.requests import request_for
@@ -15,6 +15,7 @@ __all__ = [
     "history",
     "order",
     "request_for",
+    "restores",
     "states",
     "statuses",
 ]

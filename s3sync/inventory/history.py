@@ -12,8 +12,9 @@ from typing import NamedTuple, get_args
 
 from s3sync.aws.destination import Destination
 from s3sync.config import Config
-from s3sync.inventory import statuses
+from s3sync.inventory import restores, statuses
 from s3sync.inventory.problems import Problem, broken_nodes
+from s3sync.inventory.restores import PendingRestore
 from s3sync.inventory.states import BROKEN_STATES, PENDING_STATES, RunStatus, State
 from s3sync.runs import completion
 from s3sync.state import lock, summary
@@ -73,11 +74,12 @@ class HistoryRow:
 
 
 class History(NamedTuple):
-    """All runs at the moment `at` (seconds since the epoch), the newest first, and the problems beside them."""
+    """All runs at the moment `at` (seconds since the epoch), the newest first, and what is known beside them."""
 
     at: float
     rows: tuple[HistoryRow, ...]
     problems: tuple[Problem, ...]
+    restores: tuple[PendingRestore, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -108,7 +110,7 @@ def history_of(config: Config, runs: Sequence[RunStatus], problems: Iterable[Pro
     rows = [_row_of_run(run, config) for run in runs]
     rows += map(_row_of_log, summary.list_other_logs(config.log_dir, {run.log_path for run in runs}))
     rows.sort(key=lambda row: (-(row.when or 0), row.run_id, row.destination))
-    return History(at, tuple(rows), (*problems, *broken_nodes(config)))
+    return History(at, tuple(rows), (*problems, *broken_nodes(config)), restores.load(config.log_dir, at))
 
 
 def _row_of_run(run: RunStatus, config: Config) -> HistoryRow:

@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 from s3sync import __version__
 from s3sync.inventory import History, states
 from s3sync.inventory import history as inventory_history
+from s3sync.inventory.restores import PendingRestore
 from s3sync.monitor import charts, health
 from s3sync.monitor.charts import Bar
 from s3sync.monitor.health import Level, Verdict
@@ -94,6 +95,7 @@ def build_view(history: History, scans: ScanStatus) -> View:
         counts=tuple(_counts(history)),
         issues=(*map(_other, (*found.problems, *found.alerts)), *map(_failed, failing[:_MAX_ISSUES])),
         more_issues=f"And {pluralize(more, 'more run')}, which the table below shows." if more > 0 else "",
+        restores=tuple(_restore(pending) for pending in history.restores if not pending.problem),
         chart=_chart(history),
         rows=tuple(map(_row, history.rows)),
         zone=_local(history.at).strftime("%Z (UTC%z)"),
@@ -157,6 +159,10 @@ def _counts(history: History) -> Iterable[Count]:
 
 def _other(problem: Problem) -> Issue:
     return Issue(title=printable(problem.key), text=printable(problem.text_with_id))
+
+
+def _restore(pending: PendingRestore) -> Issue:
+    return Issue(title=pending.key, text=pending.progress)
 
 
 def _failed(entry: inventory_history.HistoryRow) -> Issue:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from s3sync.inventory import History
+from s3sync.inventory.restores import KEY_PREFIX
 from s3sync.monitor.problems import LATE_SUFFIX, MONITOR, SCANS, Problem
 from s3sync.monitor.scan_status import STALE_AFTER_SECONDS, ScanStatus
 from s3sync.text import human_seconds, printable
@@ -41,10 +42,14 @@ def verdict_of(history: History, scans: ScanStatus) -> Verdict:
     failing = {run.key: _failing(run.key, f"{run.state}: {run.reason}") for run in history.failing}
     passed = {run.key for run in history.rows if run.state == "uploaded"}
     problems = {known.key: Problem.of_inventory(known, "other") for known in history.problems}
+    of_restores = (pending.problem for pending in history.restores if pending.problem)
+    problems.update((known.key, Problem.of_inventory(known, "other")) for known in of_restores)
     alerts: dict[str, Problem] = {}
     for problem in scans.last.problems if scans.last else ():
         run = problem.key.removesuffix(LATE_SUFFIX)
         if run in passed or run in failing or problem.kind == "note" or problem.key in problems:
+            continue
+        if problem.key.startswith(KEY_PREFIX):  # what is wrong with restores is known, and this is not any more
             continue
         (alerts if problem.kind == "alert" else problems)[problem.key] = problem
     problems.update((problem.key, problem) for problem in _of_scans(scans, history.at))

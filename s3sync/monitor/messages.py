@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
+from s3sync.inventory.restores import KEY_PREFIX
 from s3sync.monitor.notifications import Sent, SentByKey
 from s3sync.monitor.problems import Kind, Problem
 from s3sync.text import pluralize, printable
@@ -66,7 +67,7 @@ class Update:
         is_blind = any(problem.kind == "aws" for problem in self.problems)
 
         def is_checked(key: str) -> bool:
-            is_of_run = sent[key].kind in ("run", "note")
+            is_of_run = sent[key].kind in ("run", "note") and not key.startswith(KEY_PREFIX)
             return not is_of_run or self.checked_keys is None or key in self.checked_keys
 
         resolved = [key for key in sent if key not in existing and is_checked(key)]

@@ -97,6 +97,11 @@ def _of_runs(history: History) -> Iterator[Metric]:
     yield runs
     failed = sum(entry.failed_files for entry in watched if entry.state != "uploaded")
     yield GaugeMetricFamily("s3sync_failed_files", "Files that failed in the last call of their runs.", failed)
+    for name, text, value in (
+        ("pending_restores", "Restores that wait for frozen objects.", len(history.restores)),
+        ("frozen_objects", "Objects that they wait for.", sum(pending.frozen for pending in history.restores)),
+    ):
+        yield GaugeMetricFamily(f"s3sync_{name}", text, value)
     oldest = history.oldest_waiting
     yield GaugeMetricFamily(
         "s3sync_oldest_waiting_run_seconds",

@@ -13,6 +13,7 @@ from s3sync.aws.destination import FROM_ENVIRONMENT, Profile
 from s3sync.config import Config
 from s3sync.delays import DELAYS
 from s3sync.errors import BusyError, LeaseLostError, Notice, S3SyncError, StateError, StoppedError, explain_machine
+from s3sync.inventory import restores
 from s3sync.monitor.context import ScanContext
 from s3sync.monitor.problems import Problem
 from s3sync.monitor.scan_result import ScanResult
@@ -50,12 +51,12 @@ class PendingRestores:
         now = time.monotonic()
         for store, pending in thaw_log.list_stores(self._context.config.log_dir):
             if not pending.requested or not _may_be_thawed(pending, time.time()):
+                self._result.replace_problems(_key(store, pending), _reports(store, pending))
                 continue
-            known = _recent_problem(store, pending)
-            if known is not None:
-                self._result.replace_problems(_key(pending), known)
+            if _was_tried_lately(store):
+                self._result.replace_problems(_key(store, pending), _reports(store, pending))
             elif now - self._begun.get(store.path, -DELAYS.scan_repeats) >= DELAYS.scan_repeats:
-                self._begun[store.path], self._key = now, _key(pending)
+                self._begun[store.path], self._key = now, _key(store, pending)
                 self.at_work = {self._threads.submit(self._continue, store, pending)}
                 return
 
@@ -63,8 +64,13 @@ class PendingRestores:
         """Add what came of a restore that has ended to the result, and begin with the next. Raises StoppedError."""
         for future in [future for future in self.at_work if future.done()]:
             self.at_work = set()
-            self._result.replace_problems(self._key, future.result())
+            self._result.replace_problems(self._key, future.result() or self._reports_of(self._key))
             self.begin_next()
+
+    def _reports_of(self, key: str) -> list[Problem]:
+        """Return what is to be known of a restore that went on; nothing if it is done."""
+        stores = thaw_log.list_stores(self._context.config.log_dir)
+        return [report for store, log in stores if _key(store, log) == key for report in _reports(store, log)]
 
     def close(self) -> None:
         """Wait until the one at work has ended."""
@@ -72,9 +78,9 @@ class PendingRestores:
 
     def _continue(self, store: ThawStore, pending: ThawLog) -> list[Problem]:
         """Continue a restore; return what went wrong. Raises StoppedError if the scan is to end."""
-        key = _key(pending)
+        key = _key(store, pending)
         try:
-            found = list(_problems_of_restore(self._context, pending, self._machine))
+            found = list(_problems_of_restore(self._context, key, pending, self._machine))
         except BusyError as error:
             LOG.info("%s", error)
             return []
@@ -101,19 +107,16 @@ def _named(error: Exception, key: str) -> S3SyncError:
     return S3SyncError(notice.text, id=notice.id)
 
 
-def _recent_problem(store: ThawStore, pending: ThawLog) -> list[Problem] | None:
-    """Return what a try has led to not long ago; None if it is time for another one.
+def _was_tried_lately(store: ThawStore) -> bool:
+    """Return whether a try ended not long ago.
 
     Each try reads all files that are there, and downloads again what is not proven.
     """
     tried = store.last_try()
-    if tried is None or not 0 <= time.time() - tried[0] < _RETRY_SECONDS:
-        return None
-    text, name = (tried[1].get(key, "") for key in ("text", "id"))
-    return [Problem(_key(pending), text, "other", id=name)] if text else []
+    return tried is not None and 0 <= time.time() - tried[0] < _RETRY_SECONDS
 
 
-def _problems_of_restore(context: ScanContext, pending: ThawLog, machine: SharedMachine) -> Iterator[Problem]:
+def _problems_of_restore(context: ScanContext, key: str, pending: ThawLog, machine: SharedMachine) -> Iterator[Problem]:
     request = _request_for(pending, context.config)
     with context.stop.child() as stop, context.make_display(printable(pending.run_id)) as display:
         done = restore.run.restore(request, context.environ, stop, display, machine)
@@ -122,10 +125,11 @@ def _problems_of_restore(context: ScanContext, pending: ThawLog, machine: Shared
     elif done.failed:
         path, why = next(iter(done.failed.items()))
         text = f"not restored: {pluralize(len(done.failed), 'file')} failed, such as {printable(path)}: {why}"
-        yield Problem(_key(pending), text, "other", id="restore.failed")
+        yield Problem(key, text, "other", id="restore.failed")
     elif frozen := len(done.frozen) - done.requested:
-        text = f"not restored: {pluralize(frozen, 'object')} froze again (`s3sync restore` with --tier)"
-        yield Problem(_key(pending), text, "other", id="restore.frozen-again")
+        advice = "`s3sync restore` with --tier requests them again, with --cancel ends it"
+        text = f"not restored: {pluralize(frozen, 'object')} froze again ({advice})"
+        yield Problem(key, text, "other", id="restore.frozen-again")
 
 
 def _may_be_thawed(pending: ThawLog, now: float) -> bool:
@@ -133,8 +137,16 @@ def _may_be_thawed(pending: ThawLog, now: float) -> bool:
     return asked is None or ready is None or now >= asked + _LIKELY_PART * (ready - asked)
 
 
-def _key(pending: ThawLog) -> str:
-    return f"restore of {printable(pending.run_id)}"
+def _key(store: ThawStore, pending: ThawLog) -> str:
+    return restores.describe(store, pending, time.time()).key
+
+
+def _reports(store: ThawStore, pending: ThawLog) -> list[Problem]:
+    """Return what is wrong with a restore, or else that it waits."""
+    known = restores.describe(store, pending, time.time())
+    if known.problem:
+        return [Problem.of_inventory(known.problem, "other")]
+    return [Problem(known.key, known.progress, "note", id="restore.pending")]
 
 
 def _request_for(pending: ThawLog, config: Config) -> restore.request.RestoreRequest:

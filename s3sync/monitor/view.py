@@ -80,6 +80,7 @@ class View:
     counts: tuple[Count, ...]
     issues: tuple[Issue, ...]
     more_issues: str
+    restores: tuple[Issue, ...]  # that wait for frozen objects
     chart: Chart
     rows: tuple[Row, ...]
     zone: str

@@ -21,7 +21,9 @@ _VERSION = 1
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThawLog:
     """A restore that waits for frozen objects. `requested` are their paths in the run, `ready_at` is when all of them
-    should be thawed (ISO 8601). `options` are those of the restore, for the next call.
+    should be thawed (ISO 8601). `thawed_files` of them can be read now, or are restored already; of those that are not,
+    the first thawed copy expires at `expires_at` (empty if none does). `options` are those of the restore, for the next
+    call.
     """
 
     run_id: str
@@ -33,6 +35,8 @@ class ThawLog:
     ready_at: str = ""
     frozen_files: int = 0
     frozen_bytes: int = 0
+    thawed_files: int = 0
+    expires_at: str = ""
     requested: frozenset[str] = frozenset()
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -56,8 +60,8 @@ class ThawStore:
         except (OSError, ValueError, S3SyncError):
             return None
 
-    def save(self, log: ThawLog) -> None:
-        """Replace the file. Raises StateError."""
+    def save(self, log: ThawLog, *, is_try: bool = True) -> None:
+        """Replace the file; if this `is_try`, forget what the last one led to. Raises StateError."""
         facts = {
             "version": _VERSION,
             "run_id": log.run_id,
@@ -70,13 +74,16 @@ class ThawStore:
             "ready_at": log.ready_at,
             "frozen_files": log.frozen_files,
             "frozen_bytes": log.frozen_bytes,
+            "thawed_files": log.thawed_files,
+            "expires_at": log.expires_at,
             "options": dict(log.options),
             "requested": sorted(log.requested),
         }
         with explained("write", self.path, "give a writable folder with --log-dir", id="state.log-unwritable"):
             files.make_private_folder(self.path.parent)
             files.write_json(self.path, facts)
-            self._tried.unlink(missing_ok=True)  # whoever saves it has just tried, or has asked anew
+            if is_try:
+                self._tried.unlink(missing_ok=True)
 
     def forget(self) -> None:
         """Remove the file, since nothing is waited for. Raises StateError."""
@@ -99,13 +106,8 @@ class ThawStore:
             return None
 
 
-def list_pending(log_dir: Path) -> list[ThawLog]:
-    """Return all restores that wait for frozen objects, the one that is ready first at the front."""
-    return [log for _, log in list_stores(log_dir)]
-
-
 def list_stores(log_dir: Path) -> list[tuple[ThawStore, ThawLog]]:
-    """Return what `list_pending` does, each with its store."""
+    """Return all restores that wait for frozen objects, each with its store; the one that is ready first leads."""
     try:
         paths = sorted((log_dir / RESTORES).glob(f"*{_SUFFIX}"))
     except OSError:
@@ -132,6 +134,8 @@ def _parse(facts: Any) -> ThawLog:
         ready_at=_moment(facts, "ready_at"),
         frozen_files=_number(facts, "frozen_files"),
         frozen_bytes=_number(facts, "frozen_bytes"),
+        thawed_files=_number({"thawed_files": 0, **facts}, "thawed_files"),
+        expires_at=_moment({"expires_at": "", **facts}, "expires_at"),
         requested=frozenset(map(str, requested)),
         options=options,
     )

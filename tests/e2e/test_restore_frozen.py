@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.helpers.lab import BUCKET, Lab, Result, tree
-from tests.helpers.s3server import Fault, S3Server
+from tests.helpers.s3server import Dialect, Fault, S3Server
 
 
 def restore(lab: Lab, run: Path, *words: str) -> Result:
@@ -242,3 +244,64 @@ def test_the_monitor_does_not_download_in_each_scan_what_cannot_be_proven(
     stored.body = right
     assert restore(lab, frozen).code == 0
     assert [*(lab.log_dir / "restores").glob("*.thaw.json"), *(lab.log_dir / "restores").glob("*.tried")] == []
+
+
+def pending(lab: Lab, run: Path) -> dict[str, Any]:
+    """The only restore that `status` shows."""
+    (shown,) = lab.run("status", "--config", lab.config_for(run), "--json").json["restores"]
+    return dict(shown)
+
+
+@pytest.mark.parametrize("lists_restores", [True, False])
+def test_the_state_of_each_object_counts(lab: Lab, server: S3Server, tiny_run: Path, lists_restores: bool) -> None:
+    for number in range(12):
+        (tiny_run / "Data" / f"{number:02}.cbcl").write_text(f"the file {number:02}")
+    frozen = archived(lab, tiny_run, "GLACIER")
+    server.dialect = Dialect(lists_restores=lists_restores)
+    assert restore(lab, frozen, "--tier", "Bulk").code == 1
+    server.thaw(BUCKET, f"{frozen.name}/Data/03.cbcl", f"{frozen.name}/Data/07.cbcl")
+    fetched = server.counters["GetObject"]
+    partly = restore(lab, frozen)
+    assert (partly.json["frozen_files"], partly.json["thawing_files"]) == (14, 14), partly.out
+    assert tree(frozen).keys() == {"Data/03.cbcl", "Data/07.cbcl"}
+    assert server.counters["GetObject"] == fetched + 2, "what is frozen is not asked for"
+    shown = pending(lab, frozen)
+    assert (shown["requested_files"], shown["thawed_files"], shown["frozen_files"]) == (16, 2, 14)
+    assert (shown["problem"], shown["days"]) == (None, 7)
+    assert shown["ready_at"] > shown["requested_at"] > "2026"
+
+
+def test_what_expires_during_the_download_is_not_said_to_be_thawing(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    frozen = archived(lab, tiny_run, "GLACIER")
+    assert restore(lab, frozen, "--tier", "Bulk").code == 1
+    server.thaw(BUCKET)
+    refusal = Fault(
+        "status", method="GET", operation="GetObject", status=403, code="InvalidObjectState", key_contains="first.cbcl"
+    )
+    server.add_fault(replace(refusal, count=None))
+    result = restore(lab, frozen)
+    assert (result.code, result.json["frozen_files"], result.json["thawing_files"]) == (1, 1, 0), result.out
+    assert pending(lab, frozen)["frozen_files"] == 1
+    assert restore(lab, frozen, "--tier", "Bulk").json["thawing_files"] == 1
+
+
+def test_thawed_copies_that_could_not_be_restored_are_shown_with_their_end(
+    lab: Lab, server: S3Server, tiny_run: Path
+) -> None:
+    frozen = archived(lab, tiny_run, "DEEP_ARCHIVE")
+    assert restore(lab, frozen, "--tier", "Bulk").code == 1
+    server.thaw(BUCKET)
+    server.add_fault(Fault("status", method="GET", operation="GetObject", status=500, code="InternalError", count=None))
+    assert restore(lab, frozen).code == 1
+    shown = pending(lab, frozen)
+    assert (shown["thawed_files"], shown["frozen_files"]) == (4, 0)
+    assert shown["expires_at"].startswith("2029-12-21")
+
+
+def test_a_scan_that_finds_a_restore_waiting_notes_it(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    frozen = archived(lab, tiny_run, "GLACIER")
+    assert restore(lab, frozen, "--tier", "Bulk").code == 1
+    scan = lab.watch(frozen, "--json")
+    (note,) = [problem for problem in scan.json["problems"] if problem["key"].startswith("restore of ")]
+    assert (scan.code, note["kind"], note["id"]) == (0, "note", "restore.pending")
+    assert "4 objects" in note["text"]

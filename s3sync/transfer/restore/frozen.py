@@ -14,7 +14,8 @@ from s3sync.text import pluralize, to_iso
 from s3sync.transfer.progress import Display
 from s3sync.transfer.restore.request import RestoreRequest
 
-_SAMPLE = 4  # objects whose state stands for that of the others: each takes a process
+_SAMPLE = 4  # objects whose state stands for that of the others where no listing says it: each takes a process
+_MAX_HEADS = 100  # objects that are all asked for, each by a process
 _SAVE_EVERY = 200  # requests after which the log is saved
 _ANNOUNCED = 50  # requests from which on the user is told that they take a while
 
@@ -43,6 +44,7 @@ class Archive:
         self._store = store
         self._remote = remote
         self._display = display
+        self._states: dict[str, thaw.ThawState] = {}  # before the downloads, of each object that was looked at
         self._log = store.load()
         if self._log and (self._log.run_id, self._log.destination) != (request.run_id, request.destination):
             self._log = None
@@ -50,10 +52,48 @@ class Archive:
     def find_frozen(self, paths: Iterable[str]) -> set[str]:
         """Return which of these objects are not worth a download, since they are frozen by all that is known.
 
-        Of many objects a few are looked at. Whatever is downloaded nevertheless, S3 refuses. Raises AwsError.
+        Where no listing says it, a few stand for many. What is downloaded nevertheless, S3 refuses. Raises AwsError.
         """
-        archived = [path for path in paths if self._remote[path].storage_class in thaw.ARCHIVES]
         requested = self._log.requested if self._log else frozenset()
+        paths = list(paths)
+        archived = sorted(
+            (path for path in paths if self._remote[path].storage_class in thaw.ARCHIVES),
+            key=lambda path: path not in requested,
+        )
+        if not archived:
+            return set()
+        listed = self._thawing.listed_states(archived)
+        if listed is not None:
+            self._states = {path: item.state for path, item in listed.items()}
+        elif len(archived) <= _MAX_HEADS:
+            self._states = self._thawing.states(archived)
+        else:
+            return self._find_by_sample(archived, requested)
+        frozen = {path for path, state in self._states.items() if state != "thawed"}
+        expiries = [item.expires for item in (listed or {}).values() if item.expires]
+        self._note_states(frozen, requested & {*paths} - {*archived}, min(expiries, default=0.0))
+        return frozen
+
+    def _note_states(self, frozen: set[str], unknown: Collection[str], expires: float) -> None:
+        """Remember how far the thawing is, also for the case that nothing can be downloaded now. Raises StateError.
+
+        `unknown` are objects that no listing shows as frozen.
+        """
+        if not self._log:
+            return
+        again = {path for path, state in self._states.items() if state == "frozen"}  # expired, or never accepted
+        requested = self._log.requested - again
+        self._log = replace(
+            self._log,
+            requested=requested,
+            thawed_files=len(requested - frozen - {*unknown}),
+            frozen_files=len(frozen),
+            frozen_bytes=sum(self._remote[path].size for path in frozen),
+            expires_at=to_iso(expires) if expires else "",
+        )
+        self._store.save(self._log, is_try=False)
+
+    def _find_by_sample(self, archived: list[str], requested: frozenset[str]) -> set[str]:
         frozen: set[str] = set()
         for group in ([p for p in archived if p in requested], [p for p in archived if p not in requested]):
             step = max(1, len(group) // _SAMPLE)
@@ -72,14 +112,27 @@ class Archive:
         classes = {self._remote[path].storage_class for path in frozen}
         log = before or self._new_log(tier or "Bulk", classes)
         size = sum(self._remote[path].size for path in frozen)
-        log = replace(log, frozen_files=len(frozen), frozen_bytes=size, options=self._options())
+        log = self._without_expired(log, frozen)
+        log = replace(log, frozen_files=len(frozen), frozen_bytes=size, expires_at="", options=self._options())
         failed: dict[str, str] = {}
         asked = sorted(set(frozen) - log.requested)
         if asked and tier:
             log, failed = self._ask(log, asked, tier, classes)
+        log = replace(log, thawed_files=len(log.requested - set(frozen)))
         self._store.save(log)
         self._log = log
         return Outcome(log, failed)
+
+    def _without_expired(self, log: ThawLog, frozen: Collection[str]) -> ThawLog:
+        """Return the log without objects that S3 refused although they were thawed: they have frozen again meanwhile.
+
+        What could not be looked at before is looked at now, if it is not too much.
+        """
+        expired = {path for path in frozen if self._states.get(path) == "thawed"}
+        doubtful = sorted(path for path in log.requested & set(frozen) if path not in self._states)
+        if len(doubtful) <= _MAX_HEADS:
+            expired.update(path for path, state in self._thawing.states(doubtful).items() if state == "frozen")
+        return replace(log, requested=log.requested - expired)
 
     def forget(self) -> None:
         """Remember nothing more, since nothing is frozen. Raises StateError."""

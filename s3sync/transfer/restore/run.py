@@ -322,8 +322,8 @@ def _receive(
         )
         _take_over_ready(session, plan, folder, receiver, folder.harvest(sizes))
         left = [path for path in paths if path not in receiver.received.proven]
-        require_space(request.target.parent, needed_bytes(plan.remote, left))
         received.frozen = archive.find_frozen(left)
+        require_space(request.target.parent, needed_bytes(plan.remote, left))
         receiver.receive([path for path in left if path not in received.frozen], session.stop)
     if received.is_disk_full:
         raise StateError(

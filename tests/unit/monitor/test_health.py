@@ -109,7 +109,13 @@ def test_status_page_metrics_exit_code_and_ping_agree(known: str) -> None:
         view = dashboard.build_view(history, of_scans)
         metric = metric_of(history, of_scans)
         overview = Overview(
-            rows=[], problems=list(history.problems), notes=[], scans=of_scans, verdict=found, unknown=[]
+            rows=[],
+            problems=list(history.problems),
+            notes=[],
+            scans=of_scans,
+            verdict=found,
+            restores=(),
+            unknown=[],
         )
 
         is_bad = known in BAD or runs in FAILING or bool(TROUBLES[directory])

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from s3sync.aws.destination import Destination
 from s3sync.errors import RunError
 from s3sync.monitor import restores
 from s3sync.monitor.scan_result import ScanResult
@@ -28,11 +29,17 @@ from s3sync.state import thaw_log
 def test_whatever_goes_wrong_with_a_restore_the_scan_reports_its_uploads(
     monkeypatch: pytest.MonkeyPatch, error: Exception, id_: str, tmp_path: Path
 ) -> None:
-    pending = [SimpleNamespace(run_id=name, requested=True, requested_at="", ready_at="") for name in ("A", "B")]
+    to = Destination("lab-runs", "")
+    pending = [
+        thaw_log.ThawLog(
+            run_id=name, run_path=f"/data/{name}", destination=to, tier="Bulk", days=7, requested=frozenset({"a"})
+        )
+        for name in ("A", "B")
+    ]
     stores = [(thaw_log.ThawStore(tmp_path, restore.run_id), restore) for restore in pending]
     tried: list[str] = []
 
-    def fail(_context: object, restore: Any, _machine: object) -> None:
+    def fail(_context: object, _key: str, restore: Any, _machine: object) -> None:
         tried.append(restore.run_id)
         raise error
 
@@ -47,4 +54,7 @@ def test_whatever_goes_wrong_with_a_restore_the_scan_reports_its_uploads(
         pending_restores.handle_ended()
     pending_restores.close()
     assert tried == ["A", "B"]
-    assert [(problem.key, problem.id) for problem in result.problems] == [("restore of A", id_), ("restore of B", id_)]
+    assert [(problem.key, problem.id) for problem in result.problems] == [
+        ("restore of A to /data/A", id_),
+        ("restore of B to /data/B", id_),
+    ]
