@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from s3sync.aws.destination import Destination
+from s3sync.aws.etag import DEFAULT_MULTIPART
+from s3sync.aws.objects import RemoteObject
 from s3sync.patterns import Pattern
-from s3sync.runs import local_files
+from s3sync.runs import LocalFile, local_files
 from s3sync.runs.run_folder import open_run
 from s3sync.signals import StopRequest
 from s3sync.state import Proof
 from s3sync.transfer import verify
+from s3sync.transfer.hashing import FileHashes, Hasher
 from s3sync.transfer.progress import Lines
 from s3sync.transfer.request import UploadRequest
 from s3sync.transfer.selection import select_files
+from tests.helpers.promise import independent_etag
 
 
 @pytest.mark.parametrize(("new", "is_identical"), [(None, True), ("Data/new.cbcl", False), ("Data/new.tmp", True)])
@@ -55,3 +61,28 @@ def test_a_manifest_that_could_not_be_written_is_a_failure(tiny_run: Path) -> No
     found.manifest_error = "/out/manifest.tsv is not written: No space left on device"
     assert found.identical
     assert not found.ok
+
+
+class TouchingHasher(Hasher):
+    """After it has read the files, somebody writes one of them anew, with the same size."""
+
+    def hashed(self, files: Sequence[LocalFile]) -> dict[str, FileHashes]:
+        found = super().hashed(files)
+        os.utime(self.touched, ns=(0, 0))
+        return found
+
+    touched: Path
+
+
+def test_a_file_that_changed_while_it_was_compared_is_no_proof(tiny_run: Path) -> None:
+    run = open_run(tiny_run)
+    chosen = select_files(run, local_files.list_files(run), Destination("lab-runs", ""), ())
+    stored = {file.path: independent_etag((tiny_run / file.path).read_bytes()) for file in chosen.files}
+    found = verify.Verification(run, Destination("lab-runs", ""), chosen, extra=[])
+    found.remote = {file.path: RemoteObject(file.size, stored[file.path], listed=True) for file in chosen.files}
+    hasher = TouchingHasher(run, DEFAULT_MULTIPART, StopRequest(), 1)
+    hasher.touched = tiny_run / "Data" / "first.cbcl"
+    with contextlib.closing(hasher):
+        verify._Comparison(found, cast(Any, None), hasher).run(StopRequest())
+    assert found.differing == {"Data/first.cbcl": "changed while it was compared"}
+    assert len(found.proven) == len(chosen.files) - 1
