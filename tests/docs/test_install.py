@@ -19,7 +19,8 @@ from tests.helpers.s3server import S3Server
 from tests.helpers.throwaway import ROOT, copy_of_the_checkout, network_settings
 
 BIN = Path(sys.executable).parent
-pytestmark = [pytest.mark.real, pytest.mark.xdist_group("install")]  # they need the network; one builds for all
+# They need the network; one builds for all.
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("install"), pytest.mark.timeout(1200)]
 
 
 def run(*words: str | Path, cwd: Path, **env: str | Path) -> str:
@@ -27,7 +28,7 @@ def run(*words: str | Path, cwd: Path, **env: str | Path) -> str:
     settings = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(cwd), **network_settings()}
     settings |= {name: str(value) for name, value in env.items()}
     argv = [str(word) for word in words]
-    ended = subprocess.run(argv, cwd=cwd, env=settings, capture_output=True, text=True, timeout=240, check=False)
+    ended = subprocess.run(argv, cwd=cwd, env=settings, capture_output=True, text=True, timeout=600, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
 

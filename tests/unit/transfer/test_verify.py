@@ -51,6 +51,19 @@ def test_a_file_that_came_during_the_comparison_is_a_difference_unless_it_is_exc
     assert list(found.differing) == ([] if is_identical else [new])
 
 
+@pytest.mark.parametrize("field", ["proven", "extra", "by_size", "differing"])
+def test_disk_and_s3_are_identical_only_if_nothing_speaks_against_it(tiny_run: Path, field: str) -> None:
+    run = open_run(tiny_run)
+    listing = local_files.list_files(run)
+    to = Destination("lab-runs", "")
+    proven = [Proof.of(file, "etag", "etag") for file in listing.files]
+    found = verify.Verification(run, to, select_files(run, listing, to, ()), proven=proven, extra=[], remote={})
+    against = {"proven": [], "extra": ["more"], "by_size": proven[:1], "differing": {"Data/first.cbcl": "not in S3"}}
+    assert found.identical
+    setattr(found, field, against[field])
+    assert not found.identical
+
+
 def test_a_manifest_that_could_not_be_written_is_a_failure(tiny_run: Path) -> None:
     run = open_run(tiny_run)
     listing = local_files.list_files(run)
