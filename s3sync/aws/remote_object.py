@@ -64,7 +64,8 @@ ObjectState = RemoteObject | Absent | Unknown
 def parse_listing(result: AwsResult) -> list[tuple[str, RemoteObject]]:
     """Return the keys and objects that a successful list-objects-v2 printed. Raises AwsError for anything else."""
     try:
-        return [_parse_entry(*entry) for entry in client.parse_json(result) or ()]
+        entries = list(client.parse_json(result) or ())[::-1]
+        return [_parse_entry(*entries.pop()) for _ in range(len(entries))]  # frees each: a page has 50,000
     except _UNPARSABLE as error:
         raise AwsError(
             f"aws s3api list-objects-v2 printed something unexpected: {error} (check the version of the AWS CLI)",

@@ -6,10 +6,11 @@ too. A file that is read may contain anything.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, ItemsView, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,12 @@ def to_json(state: RunState, run_path: Path, destination: Destination) -> bytes:
         "failed_upload_files": [printable(absolute(path)) for path in state.failed],
         "failed_reasons": {printable(absolute(path)): reason for path, reason in state.failed.items()},
         "skipped": {printable(absolute(path)): reason for path, reason in state.skipped.items()},
-        "uploaded_files": {absolute(proof.path): proof.etag for proof in proofs},
+        "uploaded_files": ((absolute(proof.path), proof.etag) for proof in proofs) if proofs else {},
         "verified_by_exceptions": {p.path: p.verified_by for p in proofs if p.verified_by != usual},
-        "local_files": {proof.path: [proof.size, proof.mtime_ns] for proof in proofs},
+        "local_files": ((proof.path, [proof.size, proof.mtime_ns]) for proof in proofs) if proofs else {},
         **({"folders": dict(state.folders)} if state.folders else {}),
     }
-    return _format_json(log).encode("ascii")
+    return _format_json(log)
 
 
 class CorruptError(ValueError):
@@ -166,16 +167,30 @@ def _most_common_verification(proofs: Collection[Proof]) -> str:
     return ways.most_common(1)[0][0] if ways else ""
 
 
-def _format_json(log: dict[str, Any]) -> str:
-    """Return JSON with one entry per line, also in its maps and lists, because people read it too."""
-    lines = []
-    for key, value in log.items():
-        name = json.dumps(key)
-        if isinstance(value, dict) and value:
-            entries = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items())
-            lines.append(f" {name}: {{\n{entries}\n }}")
+def _format_json(log: dict[str, Any]) -> bytes:
+    """Return JSON with one entry per line, also in its maps and lists, because people read it too.
+
+    A map may be an iterator over its pairs. With hundreds of thousands of files, dictionaries and joined texts would
+    take several times the memory.
+    """
+    content = io.BytesIO()
+    for number, (key, value) in enumerate(log.items()):
+        begin = f"{',' * bool(number)}\n {json.dumps(key)}: ".encode("ascii")
+        content.write(begin if number else b"{" + begin)
+        pairs = value.items() if isinstance(value, dict) and value else value
+        if isinstance(pairs, ItemsView | Iterator):
+            _write_lines(content, "{}", (f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in pairs))
         elif isinstance(value, list) and value:
-            lines.append(f" {name}: [\n" + ",\n".join(f"  {json.dumps(v)}" for v in value) + "\n ]")
+            _write_lines(content, "[]", map(json.dumps, value))
         else:
-            lines.append(f" {name}: {json.dumps(value)}")
-    return "{\n" + ",\n".join(lines) + "\n}\n"
+            content.write(json.dumps(value).encode("ascii"))
+    content.write(b"\n}\n")
+    return content.getvalue()
+
+
+def _write_lines(content: io.BytesIO, brackets: str, entries: Iterable[str]) -> None:
+    separator = brackets[0]
+    for entry in entries:
+        content.write(f"{separator}\n  {entry}".encode("ascii"))
+        separator = ","
+    content.write(f"\n {brackets[1]}".encode("ascii"))
