@@ -108,6 +108,8 @@ def preview_lines(planned: restore.request.RestorePreview) -> list[str]:
     ]
     if planned.frozen:
         lines.append(f"  {pluralize(planned.frozen, 'file')} in archives: thawing takes up to {_hours(planned)}")
+        if request.tier not in (None, planned.tier):
+            lines.append(f"  --tier {request.tier} cannot thaw all of them")
     if planned.present:
         lines.append(f"  {pluralize(planned.present, 'file')} on disk of the same size, to be compared")
     room = f"  needs {human_bytes(planned.needed)} of disk, and {human_bytes(restore.space.SPARE_BYTES)} stay free;"

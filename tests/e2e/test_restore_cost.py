@@ -64,6 +64,9 @@ def test_the_cost_is_estimated_by_the_prices_of_the_config(lab: Lab, server: S3S
     assert (
         "without what `prices` in the config does not have: requests_per_1000 of DEEP_ARCHIVE/Standard\n" in with_tier
     )
+    impossible = lab.run(*words, "--tier", "Expedited").out
+    assert "  --tier Expedited cannot thaw all of them\n" in impossible
+    assert "  cost: about 12.50 EUR with --tier Bulk " in impossible
 
 
 def test_without_prices_there_is_no_estimate_but_the_key_to_set(lab: Lab, gone: Path) -> None:

@@ -55,6 +55,19 @@ def test_markers_and_the_completion_object_are_never_archived(lab: Lab, server: 
     assert warm == {"CopyComplete.txt", "s3sync.complete.json"}
 
 
+def test_what_is_warm_comes_back_without_thawing(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    assert lab.upload(tiny_run, CBCL, "--completion-object").code == 0
+    words = ("restore", tiny_run.name, "--bucket", BUCKET, "--log-dir", str(lab.log_dir), "--json")
+    metadata = lab.run(*words, "--local-path", str(lab.tmp), "--only", "metadata")
+    assert (metadata.code, metadata.json["frozen_files"]) == (0, 0), metadata.err
+    assert tree(lab.tmp / tiny_run.name).keys() == {"RunInfo.xml"}
+    assert "s3sync.complete.json" in str(metadata.json["records"])
+    (lab.root / "whole").mkdir()
+    whole = lab.run(*words, "--local-path", str(lab.root / "whole"))
+    assert (whole.code, whole.json["frozen_files"]) == (1, 2)
+    assert server.counters["RestoreObject"] == 0
+
+
 def test_a_dry_run_counts_files_and_bytes_by_class(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     sizes = {path: len(content) for path, content in tree(tiny_run).items()}
     archived = sum(size for path, size in sizes.items() if path.endswith(".cbcl"))

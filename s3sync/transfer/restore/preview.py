@@ -30,7 +30,9 @@ def make_preview(
     present = {path for path in wanted if place.size_on_disk(request.target, path) == remote[path].size}
     ready = place.PrivateFolder(request).ready
     fetched = [path for path in wanted if path not in present and place.size_on_disk(ready, path) != remote[path].size]
-    archives, tier = set(classes) & set(thaw.ARCHIVES), request.tier or _LEAST_COST
+    archives = set(classes) & set(thaw.ARCHIVES)
+    hours = thaw.hours_by_tier(archives)
+    tier = request.tier if request.tier in hours else _LEAST_COST
     needs = cost.needs_of((remote[path] for path in fetched), request.multipart, tier)
     return RestorePreview(
         request=request,
@@ -39,7 +41,7 @@ def make_preview(
         classes=classes,
         frozen=sum(files for name, (files, _) in classes.items() if name in thaw.ARCHIVES),
         hours=thaw.hours_to_thaw(archives, tier),
-        hours_by_tier=thaw.hours_by_tier(archives),
+        hours_by_tier=hours,
         present=len(present),
         needed=space.needed_bytes(remote, fetched),
         free=shutil.disk_usage(request.target.parent).free,

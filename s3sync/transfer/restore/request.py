@@ -132,7 +132,7 @@ class RestorePreview:
     classes: Mapping[str, tuple[int, int]]
     present: int
     frozen: int  # files in archives, unless they are thawed already
-    tier: thaw.Tier  # of the request, or else the cheapest, for which `hours` and `cost` are
+    tier: thaw.Tier  # of the request if it can thaw them, or else the cheapest: that of `hours` and `cost`
     hours: float  # that thawing them takes at most
     hours_by_tier: Mapping[thaw.Tier, float]  # with each tier that can thaw all of them
     cost: CostEstimate | None  # None without prices
