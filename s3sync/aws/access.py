@@ -158,7 +158,9 @@ def _check_writable(aws: AwsCli, probe: WriteProbe) -> CheckResult:
     where += f" in {probe.storage.storage_class}" if probe.storage.storage_class else ""
     started = aws.run(argv.create_upload_argv(bucket, key, probe.storage))
     if started.returncode != 0:
-        return CheckResult.of_error("writable", client.to_error(started, where))
+        error = client.to_error(started, where)
+        hint = f" (does this server have {probe.storage.storage_class}?)" if probe.storage.storage_class else ""
+        return CheckResult(ok=False, what="writable", text=f"{error}{hint}", id=error.id)
     aborted = aws.run(argv.abort_upload_argv(bucket, key, str(client.parse_json(started))))
     if aborted.returncode != 0:
         error = client.to_error(aborted, where)

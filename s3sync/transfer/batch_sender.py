@@ -19,6 +19,7 @@ from s3sync.transfer.context import UploadContext
 from s3sync.transfer.cp_output import FailureLines
 from s3sync.transfer.process_configs import ProcessConfigs
 from s3sync.transfer.staging import staging_folder
+from s3sync.transfer.storage_classes import WARM
 from s3sync.transfer.thread_choice import ThreadChoice
 
 _NOT_SENT = "not sent: the call was being ended"
@@ -39,8 +40,9 @@ class BatchResult:
     stored: Mapping[str, ObjectStored] = field(default_factory=dict)  # S3's answer for each file, if it is reported
 
     def error_of(self, path: str) -> str:
-        """Return what the CLI said about a file of the batch."""
-        return self.errors_by_path.get(path, self.last_error)
+        """Return what the CLI said about a file of the batch, with the class if not every server has it."""
+        said, name = self.errors_by_path.get(path, self.last_error), self.batch.storage_class
+        return f"{said} (storage class {name})" if said and name not in ("", WARM) else said
 
 
 class BatchSender:

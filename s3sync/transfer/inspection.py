@@ -49,7 +49,8 @@ def inspect_run(request: UploadRequest, environ: Mapping[str, str]) -> UploadInp
     warnings = () if is_known else _require_complete(run, listing, request)
     chosen = _select(run, listing, request)
     selection.require_files(run, chosen)
-    request.class_choice(run).group(chosen.files)  # a pattern that takes too long is found before anything is sent
+    if request.class_rules:
+        request.class_choice(run).group(chosen.files)  # a pattern that takes too long is found before anything is sent
     chosen = replace(chosen, warnings=(*warnings, *chosen.warnings))
     return UploadInputs(run=run, listing=listing, selection=chosen, expected=expected, watched=watched)
 

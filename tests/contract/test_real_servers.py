@@ -104,3 +104,29 @@ def test_a_refusal_without_a_message(tmp_path: Path, ceph: Gateway, small_run: P
     assert (" s3://no-such-bucket (" in result.err, "--bucket" in result.err) == (True, True), result.err
     assert result.err.count("\n") == 1
     assert not lab.log_path(small_run).exists(), "a mistyped bucket leaves no run behind"
+
+
+@pytest.mark.xdist_group("real servers")
+def test_storage_classes_by_pattern(foreign_lab: Lab, gateway: Gateway, tiny_run: Path) -> None:
+    """moto has all classes; Ceph has STANDARD alone, unless its zone was given others."""
+    s3 = client(*gateway)
+    bucket = f"{BUCKET}-{uuid.uuid4()}"
+    s3.create_bucket(Bucket=bucket)
+    entry = {"bucket": bucket, "storage_classes": {"RunInfo": "STANDARD", r"\.cbcl$": "STANDARD_IA"}}
+    config = foreign_lab.config_for(tiny_run, entry)
+    check = foreign_lab.run("check", "--config", config, "--write", "--json")
+    *_, of_rule = [each for each in check.json["findings"] if each["what"] == "writable"]
+
+    scan = foreign_lab.run("monitor", "--config", config)
+
+    objects = s3.list_objects_v2(Bucket=bucket)["Contents"]
+    found = {item["Key"].partition("/")[2]: item["StorageClass"] for item in objects}
+    assert found.pop("RunInfo.xml") == "STANDARD"
+    if gateway.access_key == "testing":
+        assert (scan.code, of_rule["ok"]) == (0, True), scan.err
+        cold = {"Data/first.cbcl": "STANDARD_IA", "Data/second.cbcl": "STANDARD_IA"}
+        assert found == {**cold, "CopyComplete.txt": "STANDARD"}
+    else:  # its errors are empty, so that the class has to be named
+        assert (scan.code, of_rule["ok"], found) == (1, False, {})
+        assert "(does this server have STANDARD_IA?)" in of_rule["text"]
+        assert scan.err.count("(storage class STANDARD_IA)") == 2
