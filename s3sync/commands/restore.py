@@ -9,7 +9,7 @@ import sys
 from s3sync.aws import thaw
 from s3sync.commands import options, output, restore_text
 from s3sync.commands.restore_request import find_request
-from s3sync.errors import EXIT_DONE, EXIT_FAILED
+from s3sync.errors import EXIT_DONE, EXIT_FAILED, UsageError
 from s3sync.resources import lower_priority
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.state import log_dir
@@ -103,6 +103,12 @@ def _add_archives(parser: argparse.ArgumentParser) -> None:
         help="how long they stay thawed (default %(default)s)",
     )
     add("--wait", action="store_true", help="wait until all are thawed and restored, instead of saying when")
+    add(
+        "--cancel",
+        action="store_true",
+        help="end the restore that the same command began: `monitor` does not continue it, and what it has downloaded"
+        " is removed",
+    )
 
 
 def _add_speed(parser: argparse.ArgumentParser) -> None:
@@ -121,8 +127,10 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Restore the run, or preview that, and return the exit code."""
+    """Restore the run, or preview or end that, and return the exit code."""
     request = find_request(args)
+    if args.cancel:
+        return _cancel(args, request)
     if args.dry_run:
         log_dir.require_readable(request.log_dir)
     else:
@@ -143,3 +151,14 @@ def run(args: argparse.Namespace) -> int:
     code = EXIT_DONE if result.ok else EXIT_FAILED
     output.show(args, restore_text.result_lines(result), {**restore_text.result_json(result), "exit_code": code})
     return code
+
+
+def _cancel(args: argparse.Namespace, request: restore.request.RestoreRequest) -> int:
+    if args.dry_run or args.wait:
+        raise UsageError("--cancel is not supported with --dry-run or --wait (leave those out)", id="usage.conflict")
+    log_dir.require_writable(request.log_dir)
+    stop = StopRequest()
+    with stop_on_signals(stop), progress.display_for(sys.stderr) as display:
+        done = restore.cancel.cancel(request, stop, display)
+    output.show(args, restore_text.cancel_lines(done), {**restore_text.cancel_json(done), "exit_code": EXIT_DONE})
+    return EXIT_DONE

@@ -95,6 +95,30 @@ def result_json(result: restore.request.RestoreResult) -> dict[str, Any]:
     }
 
 
+def cancel_lines(done: restore.cancel.Cancellation) -> list[str]:
+    """Return what was given up."""
+    request = done.request
+    lines = [f"ended: the restore of {printable(request.run_id)} to {printable(str(request.target))}"]
+    if done.requested:
+        count = pluralize(done.requested, "object")
+        lines.append(f"  the thawing of {count} cannot be called back; thawed copies expire by themselves")
+    if done.has_removed_files:
+        lines.append("  what was downloaded beside the run folder is removed; what was moved into it stays")
+    return lines
+
+
+def cancel_json(done: restore.cancel.Cancellation) -> dict[str, Any]:
+    """Return the same as one JSON object."""
+    return {
+        "run_id": done.request.run_id,
+        "run_path": str(done.request.target),
+        "url": done.request.url,
+        "cancelled": True,
+        "requested_files": done.requested,
+        "removed_files": done.has_removed_files,
+    }
+
+
 def preview_lines(planned: restore.request.RestorePreview) -> list[str]:
     """Return what would be restored, and whether there is room for it."""
     request, where = planned.request, printable(str(planned.request.target))

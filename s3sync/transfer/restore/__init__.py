@@ -1,5 +1,5 @@
 """Bring a run, or a part of it, back from S3: download, prove and move into place."""
 
-from s3sync.transfer.restore import cost, parts, request, run, space
+from s3sync.transfer.restore import cancel, cost, parts, request, run, space
 
-__all__ = ["cost", "parts", "request", "run", "space"]
+__all__ = ["cancel", "cost", "parts", "request", "run", "space"]

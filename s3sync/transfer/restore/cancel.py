@@ -1,0 +1,68 @@
+"""End a restore that was begun: forget what is being thawed for it, and remove what it has downloaded."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from s3sync import files
+from s3sync.errors import RunError
+from s3sync.runs import Run, run_folder
+from s3sync.signals import StopRequest
+from s3sync.state import StateStore, lock, thaw_log
+from s3sync.state.thaw_log import ThawLog, ThawStore
+from s3sync.text import printable
+from s3sync.transfer.progress import Display
+from s3sync.transfer.restore import place
+from s3sync.transfer.restore.request import RestoreRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancellation:
+    """What was given up: objects whose thawing was requested, and whether files had been downloaded."""
+
+    request: RestoreRequest
+    requested: int
+    has_removed_files: bool
+
+
+def cancel(request: RestoreRequest, stop: StopRequest, display: Display) -> Cancellation:
+    """End the restore that the same command began; the run folder stays as it is. S3 is not asked.
+
+    Raises RunError if there is none, BusyError while it runs, StateError.
+    """
+    run = Run(path=request.target, run_id=request.run_id, info=run_folder.RunInfo())
+    path = StateStore(request.log_dir, run, request.destination).lock_path
+    busy = f"{printable(request.run_id)} is being uploaded or restored"
+    with lock.hold(path, busy, stop=stop, say=display.say):
+        store = ThawStore(request.log_dir, f"{path.stem}.{request.choice_tag}")
+        log, has_log = store.load(), files.is_there(store.path)
+        store.forget()
+        others = _others(request)
+        with contextlib.closing(place.PrivateFolder(request)) as folder:
+            has_folder = folder.exists and not any(other.run_path == str(request.target) for other in others)
+            if not has_log and not has_folder:
+                raise RunError(_none_pending(request, others), id="restore.not-pending")
+            if has_folder:
+                folder.prepare()
+                folder.discard()
+    return Cancellation(request=request, requested=len(log.requested) if log else 0, has_removed_files=has_folder)
+
+
+def _others(request: RestoreRequest) -> list[ThawLog]:
+    """Return the other restores of this run that wait."""
+    logs = [log for _, log in thaw_log.list_stores(request.log_dir)]
+    return [log for log in logs if (log.run_id, log.destination) == (request.run_id, request.destination)]
+
+
+def _none_pending(request: RestoreRequest, others: list[ThawLog]) -> str:
+    what = f"no such restore of {printable(request.run_id)} to {printable(str(request.target))} is pending"
+    if not others:
+        return f"{what} (nothing is to be ended)"
+    named = "; ".join(" ".join([printable(log.run_path), *_choice(log)]) for log in others)
+    return f"{what} (give the options of the command that began it; pending: {named})"
+
+
+def _choice(log: ThawLog) -> list[str]:
+    parts = log.options.get("only")
+    return [f"--only {printable(str(part))}" for part in parts] if isinstance(parts, list) else []
