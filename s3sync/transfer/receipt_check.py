@@ -51,12 +51,15 @@ def _compare(
 
 
 def with_checksum(seen: ObjectState, receipt: ObjectStored | None) -> ObjectState:
-    """Return what a listing says about an object, with the CRC-32 of its receipt if that is about the same object."""
+    """Return what a listing says about an object, with CRC-32 and encryption of its receipt if it is the same object.
+
+    A listing does not say that an ETag is no MD5 because of KMS, also where those of other objects are.
+    """
     if not isinstance(seen, RemoteObject) or receipt is None or seen.crc32 or not seen.listed:
         return seen
     etag = normalize_etag(receipt.etag)  # empty from servers that give none, whose listings show none either
     is_same = etag and seen.etag == etag and receipt.size in (None, seen.size)
-    return replace(seen, crc32=_crc32(receipt)) if is_same else seen
+    return replace(seen, crc32=_crc32(receipt), opaque_etag=receipt.opaque_etag) if is_same else seen
 
 
 def reports_checksums_of_parts(stored: Mapping[str, ObjectStored]) -> bool:

@@ -340,6 +340,22 @@ def test_a_cli_that_does_not_find_the_plugin_is_started_again_without_it(
     is_proven(lab, small_run, server)
 
 
+def test_small_files_in_a_bucket_that_kms_encrypts_from_now_on_are_proven_without_further_requests(
+    lab: Lab, server: S3Server, small_run: Path
+) -> None:
+    with server.hold(key_contains="Data/") as gate:
+        process = lab.start(*lab.words(small_run))
+        gate.wait_held()
+        server.wait_for(lambda request: request.key.endswith("RunInfo.xml"))
+        server.encrypt_by_default(BUCKET, "aws:kms")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    log = lab.log(small_run)
+    assert {log["verified_by"], *log["verified_by_exceptions"].values()} == {"etag", "checksum"}
+    assert server.counters["HeadObject"] == 0
+    is_proven(lab, small_run, server)
+
+
 @pytest.mark.parametrize("client", ["auto", "default"])
 def test_the_plugin_is_loaded_unless_that_is_switched_off(
     lab: Lab, server: S3Server, small_run: Path, client: str

@@ -74,6 +74,8 @@ def test_files_without_a_receipt_or_a_hash_are_left_to_the_read_back() -> None:
 def test_a_listing_gets_the_checksum_of_its_receipt_only_if_it_is_the_same_object() -> None:
     listed = RemoteObject(3, THEIRS, listed=True)
     assert with_checksum(listed, receipt(THEIRS, crc32=GOOD)) == RemoteObject(3, THEIRS, GOOD, listed=True)
+    by_kms = replace(receipt(THEIRS, crc32=GOOD), opaque_etag=True)
+    assert with_checksum(listed, by_kms) == RemoteObject(3, THEIRS, GOOD, opaque_etag=True, listed=True)
     assert with_checksum(listed, receipt(OURS, crc32=GOOD)) == listed
     assert with_checksum(listed, receipt(THEIRS, size=4, crc32=GOOD)) == listed
     assert with_checksum(listed, None) == listed
