@@ -260,9 +260,9 @@ def test_its_end_by_a_signal_is_kept(fake: Callable[..., AwsCli]) -> None:
 @pytest.mark.parametrize(
     ("text", "fact"),
     [
-        ("no program\n", "--aws_command"),
+        ("no program\n", "--aws-command"),
         ("#!/no/such/python\n", ": /no/such/python ("),
-        ("", "--aws_command"),
+        ("", "--aws-command"),
     ],
 )
 def test_one_that_cannot_run_is_an_error(tmp_path: Path, stop: StopRequest, text: str, fact: str) -> None:
