@@ -79,6 +79,12 @@ def head_object_argv(bucket: BucketRef, key: str) -> tuple[str, ...]:
     return ("s3api", "head-object", *what, _JSON, _HEAD_QUERY, _CONNECT_TIMEOUT)
 
 
+def part_size_argv(bucket: BucketRef, key: str) -> tuple[str, ...]:
+    """Print the size of the first part of an object that was uploaded in parts."""
+    what = (*_bucket_options(bucket), f"--key={key}", "--part-number=1", "--query=[ContentLength]")
+    return ("s3api", "head-object", *what, _JSON, _CONNECT_TIMEOUT)
+
+
 def thaw_state_argv(bucket: BucketRef, key: str) -> tuple[str, ...]:
     """Print the storage class of an object, whether it is being thawed, and its archive tier."""
     what = (*_bucket_options(bucket), f"--key={key}", "--query=[StorageClass,Restore,ArchiveStatus]")

@@ -255,6 +255,14 @@ class ObjectReader:
             return True
         return item.modified > before.modified > 0
 
+    def part_size(self, path: str) -> int | None:
+        """Return the size in bytes of the first part of an object; None if S3 does not say."""
+        result = self._aws.run(argv.part_size_argv(self._bucket, self._prefix + path))
+        with contextlib.suppress(AwsError, TypeError, ValueError):
+            (size,) = client.parse_json(result) if result.succeeded else (0,)
+            return int(size) or None
+        return None
+
     def etags_of_content(self, path: str, part_sizes: Iterable[int | None]) -> set[str] | Unknown:
         """Download an object; return the ETags of its bytes for these part sizes, or why it could not be read."""
         etags = [RunningEtag(part_size) for part_size in part_sizes]

@@ -127,6 +127,11 @@ class Hasher:
         etags = digests.expected_etags(self._run.path / file.path, others, self._stop_if_asked)
         return etag if etag in etags.values() else None
 
+    def has_etag(self, file: LocalFile, etag: str, part_size: int) -> bool:
+        """Return whether the file has this ETag with parts of this size (bytes). Raises OSError, StoppedError."""
+        found = digests.expected_etags(self._run.path / file.path, [part_size], self._stop_if_asked)
+        return etag in found.values()
+
     def crc32(self, file: LocalFile) -> digests.Crc32Sums:
         """Return the CRC32 of the whole file, and the one composed of its parts. Raises OSError, StoppedError."""
         part_size = self._multipart.part_size_for(file.size)

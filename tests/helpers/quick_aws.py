@@ -366,7 +366,8 @@ def _listed(item: ElementTree.Element, name: str) -> object:
 
 
 def _head(s3: _S3, options: Mapping[str, str]) -> object:
-    headers = s3.ask("HeadObject", "HEAD", _target(options)).headers
+    part = {"partNumber": options["part-number"]} if "part-number" in options else None
+    headers = s3.ask("HeadObject", "HEAD", _target(options), part).headers
     names = _names(options)
     values: dict[str, object] = {
         "ContentLength": int(headers["content-length"]),

@@ -162,6 +162,7 @@ class StoredObject:
     checksum_type: str = "FULL_OBJECT"
     headers: dict[str, str] = field(default_factory=dict)
     last_modified: float = field(default_factory=time.time)
+    part_sizes: tuple[int, ...] = ()  # of a multipart upload
 
 
 @dataclass(slots=True)
@@ -559,7 +560,9 @@ class _Store:
         if call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED" and stored.checksums:
             headers.update(stored.checksums, **{"x-amz-checksum-type": stored.checksum_type})
         if call.method == "HEAD":
-            return _Reply(headers=headers, length=stored.size)
+            number = int(call.query.get("partNumber", 0))
+            size = stored.part_sizes[number - 1] if number and stored.part_sizes else stored.size
+            return _Reply(206 if number else 200, headers=headers, length=size)
         if _is_frozen(stored):
             raise _S3Error(403, "InvalidObjectState", "The operation is not valid for the object's storage class")
         if stored.body is None:
@@ -1189,7 +1192,8 @@ def _joined(upload: Upload, parts: list[StoredObject]) -> StoredObject:
     if upload.checksum_type == "FULL_OBJECT" and None not in sums and body is not None:
         checksums["x-amz-checksum-crc32"] = base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
     size = sum(part.size for part in parts)
-    return StoredObject(body, size, etag, checksums, upload.checksum_type, upload.headers)
+    part_sizes = tuple(part.size for part in parts)
+    return StoredObject(body, size, etag, checksums, upload.checksum_type, upload.headers, part_sizes=part_sizes)
 
 
 def _tag(name: str, text: str) -> str:

@@ -13,6 +13,7 @@ from s3sync.signals import StopRequest
 from s3sync.state import Proof
 from s3sync.transfer.etag_trust import EtagTrust, Judge
 from s3sync.transfer.hashing import FileHashes, Hasher
+from s3sync.transfer.proof import Mismatch
 from s3sync.transfer.restore.record import Entry, Record
 from s3sync.transfer.restore.request import RestoreRequest
 
@@ -45,6 +46,7 @@ class Prover:
         self._by_size = request.verify == "size"
         self._remote = remote
         self._record = record
+        self._reader = reader
         self._hasher = Hasher(
             self._run, request.multipart, stop, request.cores, md5=request.manifest is not None, turn=turn
         )
@@ -74,6 +76,8 @@ class Prover:
         proven = {}
         for file in files:
             verdict = verdicts.get(file, "cannot be read on disk")
+            if isinstance(verdict, Mismatch):
+                verdict = self._prove_by_parts(file) or verdict
             if not isinstance(verdict, str):
                 verdict = self._compare_with_record(file, verdict, hashed[file.path])
             if isinstance(verdict, str):
@@ -81,6 +85,17 @@ class Prover:
             else:
                 proven[file.path] = verdict.verified_by
         return Verdicts(proven, failed)
+
+    def _prove_by_parts(self, file: LocalFile) -> Proof | None:
+        """Return a proof if the ETag is that of parts of an unusual size, which S3 knows. Raises StoppedError."""
+        remote = self._remote[file.path]
+        if file.size != remote.size or etag.number_of_parts(remote.etag) < 2:
+            return None
+        part_size = self._reader.part_size(file.path)
+        with contextlib.suppress(OSError):
+            if part_size and self._hasher.has_etag(file, remote.etag, part_size):
+                return Proof.of(file, remote.etag, "etag")
+        return None
 
     def _may_trust(self, _file: LocalFile, _seen: objects.RemoteObject) -> bool:
         """Return whether the size is enough for an object with neither an MD5 nor a checksum: if the user says so."""
