@@ -127,9 +127,12 @@ class Hasher:
         etags = digests.expected_etags(self._run.path / file.path, others, self._stop_if_asked)
         return etag if etag in etags.values() else None
 
-    def has_etag(self, file: LocalFile, etag: str, part_size: int) -> bool:
-        """Return whether the file has this ETag with parts of this size (bytes). Raises OSError, StoppedError."""
-        found = digests.expected_etags(self._run.path / file.path, [part_size], self._stop_if_asked)
+    def has_etag(self, file: LocalFile, etag: str, part_sizes: Iterable[int | None]) -> bool:
+        """Return whether the file has this ETag with parts of one of these sizes (bytes; None: one PUT).
+
+        Raises OSError, StoppedError.
+        """
+        found = digests.expected_etags(self._run.path / file.path, part_sizes, self._stop_if_asked)
         return etag in found.values()
 
     def crc32(self, file: LocalFile) -> digests.Crc32Sums:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from boto3.s3.transfer import S3Transfer, TransferConfig
 
 from scripts.simulate_run import make_run
 from tests.helpers.boto import client
@@ -88,6 +90,40 @@ def test_every_byte_arrives(foreign_lab: Lab, gateway: Gateway, each_real_aws: s
         assert got["ETag"].strip('"') == independent_etag(content)
     assert foreign_lab.log(run)["uploaded_files"] == {str(run / p): independent_etag(c) for p, c in files.items()}
     again = foreign_lab.run(*foreign_lab.words(run, "--json", bucket=bucket))
+    assert (again.code, again.json["sent_files"]) == (0, 0)
+
+
+@pytest.mark.xdist_group("real servers")
+def test_a_run_comes_back(foreign_lab: Lab, gateway: Gateway, each_real_aws: str, tmp_path: Path) -> None:
+    """Hostile names, empty folders, objects in parts, and one that another tool has sent in parts of another size."""
+    s3 = client(*gateway)
+    bucket = f"{BUCKET}-{uuid.uuid4()}"
+    s3.create_bucket(Bucket=bucket)
+    run = make_run(tmp_path / "instrument", "novaseqx", cycles=(1, 1, 1, 1), lanes=2, tiles=2, scale=0.0000001)
+    for name in HOSTILE_NAMES:
+        if "\n" not in name or gateway.access_key != "testing":  # moto's URL routing knows no line ends
+            (run / "Logs" / name).write_text(name)
+    for name, size in {"at.cbcl": 8 * MIB, "above.cbcl": 20 * MIB + 1, "empty": 0}.items():
+        (run / "Data" / name).write_bytes(os.urandom(size))
+    (run / "Data" / "none" / "inner").mkdir(parents=True)
+    (run / "CopyComplete.txt").write_bytes((run / "CopyComplete.txt").read_bytes())  # written last, as ever
+    words = ("--aws_command", each_real_aws)
+    sent = foreign_lab.run(*foreign_lab.words(run, *words, "--completion-object", bucket=bucket))
+    assert sent.code == 0, sent.out + sent.err
+    parts = TransferConfig(multipart_threshold=6 * MIB, multipart_chunksize=6 * MIB)
+    S3Transfer(s3, parts).upload_file(str(run / "Data" / "above.cbcl"), bucket, f"{run.name}/Data/above.cbcl")
+    saved = run.rename(tmp_path / "saved")
+    shutil.rmtree(foreign_lab.log_dir)
+
+    result = foreign_lab.run(
+        *("restore", str(run), "--bucket", bucket, "--log_dir", str(foreign_lab.log_dir), "--json", *words)
+    )
+
+    assert result.code == 0, result.out + result.err
+    assert tree(run) == tree(saved)
+    times = [{path.relative_to(top): path.stat().st_mtime_ns for path in top.rglob("*")} for top in (run, saved)]
+    assert times[0] == times[1]
+    again = foreign_lab.run(*foreign_lab.words(run, *words, "--json", bucket=bucket))
     assert (again.code, again.json["sent_files"]) == (0, 0)
 
 

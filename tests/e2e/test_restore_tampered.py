@@ -273,12 +273,12 @@ def test_a_tampered_manifest(archive: Archive, edit: Edit) -> None:
 
 def test_objects_of_other_tools(archive: Archive) -> None:
     """Parts of any size, checksums of other kinds, and empty objects are proven by S3; the others are refused."""
-    for part_size in (5 * MIB, 6_000_000, 9 * MIB):
+    for part_size, by in ((5 * MIB, "completion object"), (6_000_000, "S3"), (9 * MIB, "state log")):
         stored = archive.object(BIG)
         assert stored.body
         parts = [stored.body[at : at + part_size] for at in range(0, stored.size, part_size)]
         stored.etag, stored.checksums, stored.part_sizes = multipart_etag(parts), {}, tuple(map(len, parts))
-        archive.comes_back("S3")
+        archive.comes_back(by)
     odd = archive.object(BIG)
     assert odd.body
     odd.etag, odd.checksums = multipart_etag([odd.body[:5_000_001], odd.body[5_000_001:]]), {}  # of unequal parts

@@ -93,7 +93,7 @@ class Prover:
             return None
         part_size = self._reader.part_size(file.path)
         with contextlib.suppress(OSError):
-            if part_size and self._hasher.has_etag(file, remote.etag, part_size):
+            if part_size and self._hasher.has_etag(file, remote.etag, [part_size]):
                 return Proof.of(file, remote.etag, "etag")
         return None
 
@@ -115,6 +115,13 @@ class Prover:
             return f"the MD5 {entry.md5}"
         if not entry.etag or entry.etag in (proof.etag, hashed.etag):
             return ""
-        if entry.is_md5 and self._hasher.match_other_part_size(file, etag.normalize_etag(entry.etag)):
+        if entry.is_md5 and self._has_etag(file, etag.normalize_etag(entry.etag)):
             return ""  # a copy in S3 may have other parts
         return "" if entry.md5 else f"the ETag {entry.etag}, S3 {proof.etag}"
+
+    def _has_etag(self, file: LocalFile, recorded: str) -> bool:
+        """Return whether the file has this ETag with parts of any usual size, or of ours."""
+        part_sizes = {self._hasher.part_size(file.size), *etag.likely_part_sizes(file.size, recorded)}
+        with contextlib.suppress(OSError):
+            return self._hasher.has_etag(file, recorded, part_sizes)
+        return False
