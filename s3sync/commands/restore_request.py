@@ -6,6 +6,7 @@ import argparse
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from s3sync.aws import client
 from s3sync.aws.destination import Destination, Profile, parse_destination
@@ -15,6 +16,9 @@ from s3sync.resources import usable_cores
 from s3sync.state import summary
 from s3sync.text import printable
 from s3sync.transfer import restore
+
+if TYPE_CHECKING:
+    from s3sync.config import Config  # importing pydantic takes long
 
 
 def find_request(args: argparse.Namespace) -> restore.request.RestoreRequest:
@@ -29,12 +33,11 @@ def find_request(args: argparse.Namespace) -> restore.request.RestoreRequest:
 
 
 def _from_config(args: argparse.Namespace, name: str) -> restore.request.RestoreRequest:
-    """Return the request for a run of which the config's log directory has a log; options of the user count more."""
+    """Return the request for a run of this config; options of the user count more."""
     config = locations.config_to_read(args)
-    log = _find_log(args, config.log_dir, name)
-    assert log.destination is not None
-    entries = [entry for entry in config.monitor if entry.destination == log.destination]
-    request = _request(args, _target(args, name, log.run_path), log.destination, config.log_dir)
+    destination, recorded = _find_place(args, config, name)
+    entries = [entry for entry in config.monitor if entry.destination == destination]
+    request = _request(args, _target(args, name, recorded), destination, config.log_dir)
     is_usual_stall = request.stall_seconds == client.STALL_SECONDS
     return replace(
         request,
@@ -98,23 +101,33 @@ def _target(args: argparse.Namespace, name: str, recorded: str = "") -> Path:
     return Path(os.path.abspath(name)) if "/" in name else Path(recorded)
 
 
-def _find_log(args: argparse.Namespace, log_dir: Path, name: str) -> summary.LoggedRun:
-    """Return the log of the one upload of this run that is meant. Raises UsageError."""
+def _find_place(args: argparse.Namespace, config: Config, name: str) -> tuple[Destination, str]:
+    """Return where the run that is meant is in S3, and where its state log says that it was on disk.
+
+    Without a log, which another machine may have, the destination of the user or of the config counts, and the path is
+    empty. Raises UsageError.
+    """
     run_id = os.path.basename(os.path.abspath(name))
-    logs = [log for log in summary.list_other_logs(log_dir, ()) if log.run_id == run_id and log.destination]
-    if args.bucket is not None:
-        wanted = parse_destination(args.bucket, args.remote_path)
-        logs = [log for log in logs if log.destination == wanted]
-    if not logs:
+    wanted = parse_destination(args.bucket, args.remote_path) if args.bucket is not None else None
+    logged = [
+        (log.destination, log.run_path)
+        for log in summary.list_other_logs(config.log_dir, ())
+        if log.run_id == run_id and log.destination and wanted in (None, log.destination)
+    ]
+    known = [wanted] if wanted else list(dict.fromkeys(entry.destination for entry in config.monitor))
+    has_target = args.local_path is not None or "/" in name
+    if not logged and len(known) == 1 and has_target:
+        return known[0], ""
+    if not logged:
         raise UsageError(
-            f"no state log of {printable(run_id)} in {printable(str(log_dir))} (without --config, give --bucket B and"
+            f"no state log of {printable(run_id)} in {printable(str(config.log_dir))} (give --bucket B and"
             " --local-path DIR)",
             id="usage.no-state-log",
         )
-    if len(logs) > 1:
-        urls = ", ".join(printable(log.destination.url(run_id)) for log in logs if log.destination)
+    if len(logged) > 1:
+        urls = ", ".join(printable(destination.url(run_id)) for destination, _ in logged)
         raise UsageError(
-            f"{printable(run_id)} went to {len(logs)} places: {urls} (choose one by --bucket and --remote-path)",
+            f"{printable(run_id)} went to {len(logged)} places: {urls} (choose one by --bucket and --remote-path)",
             id="usage.several-destinations",
         )
-    return logs[0]
+    return logged[0]

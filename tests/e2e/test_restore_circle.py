@@ -141,6 +141,20 @@ def test_what_is_restored_on_another_machine_is_uploaded_for_its_monitor(
     assert not elsewhere.exists()
 
 
+def test_the_config_of_another_machine_is_enough(lab: Lab, server: S3Server, elsewhere: Path) -> None:
+    """It has no state log of the run, but one destination."""
+    before = uploads(server)
+    config = lab.config_for(elsewhere)
+    unknown = lab.run("restore", elsewhere.name, "--config", config)
+    assert (unknown.code, unknown.error_ids) == (2, ["usage.no-state-log"])
+    result = lab.run("restore", elsewhere.name, "--config", config, "--local-path", str(elsewhere.parent))
+    assert result.code == 0, result.out + result.err
+    assert lab.run("monitor", "--config", config).code == 0
+    status = lab.run("status", "--config", config, "--json").json["runs"]
+    assert [row["state"] for row in status] == ["uploaded", "uploaded"]
+    assert uploads(server) == before
+
+
 def test_a_log_that_is_there_is_not_replaced(lab: Lab, elsewhere: Path, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "log of the other machine", lab.log_dir)
     before = {path.name: path.read_bytes() for path in (lab.log_dir / "uploads").iterdir()}

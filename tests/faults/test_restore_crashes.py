@@ -23,7 +23,7 @@ MARKER = "CopyComplete.txt"
 MOVES = "rename,renameat,renameat2,link,linkat"
 KILLED = Path(__file__).parents[1] / "helpers" / "killed.py"
 MOST_STEPS = 200
-RANDOM_KILLS = 40
+RANDOM_KILLS = 60
 
 Record = Callable[[str, object], None]
 
