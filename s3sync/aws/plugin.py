@@ -14,7 +14,9 @@ from s3sync import files
 MODULE = "s3sync_cli_plugin"
 _SECTION = "plugins"
 _FOLDER_KEY = "cli_legacy_plugin_path"  # of version 2; version 1 would take it for a plugin
-_SOURCE = Path(__file__).with_name("cli_plugin.py")
+_SOURCES = {
+    name: Path(__file__).with_name(f"{name.removeprefix('s3sync_')}.py") for name in (MODULE, "s3sync_cli_uploads")
+}
 _MISSING = re.compile(r"No module named '(\w+)")
 _IMPORT = re.compile(r"^(?:import|from) (\w+)", re.MULTILINE)
 _KNOWN = re.compile(r"aws-cli/([12])\.")
@@ -65,7 +67,8 @@ class CliPlugin:
     def _config(self, config: Path, *, is_legacy: bool) -> Path:
         """Return a copy of this AWS config that names the plugin. It is written once."""
         if config not in self._configs:
-            write_module(self._folder, MODULE, _SOURCE)
+            for name, source in _SOURCES.items():
+                write_module(self._folder, name, source)
             parser = configparser.RawConfigParser(default_section="\0")
             with config.open(encoding="utf-8", errors="surrogateescape") as stream:
                 parser.read_file(stream)
@@ -85,7 +88,7 @@ class CliPlugin:
 
 def _imports() -> set[str]:
     """Return the modules that the plugin imports."""
-    return set(_IMPORT.findall(_SOURCE.read_text("utf-8")))
+    return set(_IMPORT.findall(_SOURCES[MODULE].read_text("utf-8")))
 
 
 def write_module(folder: Path, name: str, source: Path) -> None:
