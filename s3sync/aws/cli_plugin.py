@@ -9,7 +9,7 @@ session. Whatever is not certain, and any answer but a plain 200, is left to the
 
 `S3SYNC_RECEIPTS_FD` is the number of an inherited pipe, which gets one JSON object a line:
 
-    {"event": "hello", "version": "aws-cli/1.46.3", "fast": true, "reason": ""}
+    {"event": "hello", "version": "aws-cli/1.46.3", "fast": true, "reason": "", "lists": true}
     {"event": "put", "key": "RUN/a", "size": 0, "etag": "d4…", "checksums": {"crc32": "AAAAAA=="}, "fast": true,
      "seconds": 0.03}
     {"event": "part", "key": "RUN/Data/1.cbcl", "size": 8388608}
@@ -47,7 +47,7 @@ from urllib.parse import quote, urlsplit
 RECEIPTS_VARIABLE = "S3SYNC_RECEIPTS_FD"
 
 _KNOWN_VERSIONS = re.compile(r"aws-cli/[12]\.")
-_UPLOADS = "s3sync_cli_uploads"  # beside this file
+_UPLOADS, _LISTING = "s3sync_cli_uploads", "s3sync_cli_listing"  # beside this file
 _OWN_PLUGINS = ("s3sync_cli_plugin", "__builtin__", "cli_legacy_plugin_path")
 _MAX_FAILURES = 8  # in a row; a file that fails here costs one request more than without this plugin
 _MAX_LESSONS = 40  # files that the CLI may send before there is a template
@@ -737,7 +737,7 @@ def _checksums(answer: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _make_client(session: Any, client: Any, receipts: Receipts) -> Client:
+def _make_client(session: Any, client: Any, receipts: Receipts, *, lists: bool = False) -> Client:
     """Return the client for the CLI's transfer manager, and say hello."""
     version, reason, fast = "", "", None
     try:
@@ -748,7 +748,7 @@ def _make_client(session: Any, client: Any, receipts: Receipts) -> Client:
         reason = str(error)
     except Exception as error:
         reason = f"unknown version of the AWS CLI ({type(error).__name__}: {error})"
-    receipts.write("hello", version=version, fast=fast is not None, reason=reason[:500])
+    receipts.write("hello", version=version, fast=fast is not None, reason=reason[:500], lists=lists)
     return Client(client, receipts, fast)
 
 
@@ -767,9 +767,13 @@ def _install(session: Any, receipts: Receipts) -> None:
     """Give the CLI's transfer manager a client with receipts."""
     module = _module_with_transfer_manager()
     manager = module.TransferManager
+    lists = False
+    with contextlib.suppress(Exception):
+        importlib.import_module(_LISTING).install(os.environ)
+        lists = True
 
     def make(client: Any, *args: Any, **more: Any) -> Any:
-        ours = _make_client(session, client, receipts)
+        ours = _make_client(session, client, receipts, lists=lists)
         made = manager(ours, *args, **more)
         if ours.is_fast:
             with contextlib.suppress(Exception):  # else only the requests are faster

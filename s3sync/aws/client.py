@@ -16,6 +16,7 @@ from typing import Any, TypedDict
 
 from s3sync import processes
 from s3sync.aws import argv as aws_argv
+from s3sync.aws import cli_listing
 from s3sync.aws.causes import Cause
 from s3sync.aws.copy_events import MAX_LINE, CopyObserver, follow_events
 from s3sync.aws.destination import BucketRef, Storage
@@ -133,6 +134,11 @@ class AwsCli:
         return self._plugin is not None and not self._plugin.problem
 
     @property
+    def may_take_lists(self) -> bool:
+        """Return whether an `s3 cp` may take its files from a list: its plugin is loaded as that which forks was."""
+        return self.may_be_fast and self._starts_warm()
+
+    @property
     def uses_http(self) -> bool:
         """Return whether requests are sent without TLS, as far as the options say."""
         return any(option.startswith("--endpoint-url=http://") for option in self._endpoint_options)
@@ -213,23 +219,34 @@ class AwsCli:
         self._stop.raise_if_requested()
         return self._result(argv, process, b"", errors.splitlines())
 
-    def run_streaming(self, argv: Sequence[str], observer: CopyObserver, config: Path | None = None) -> AwsResult:
+    def run_streaming(
+        self,
+        argv: Sequence[str],
+        observer: CopyObserver,
+        config: Path | None = None,
+        file_list: Path | None = None,
+    ) -> AwsResult:
         """Run an `s3 cp` command. The observer gets its process id, the lines of its output and errors, its receipts.
 
-        `config` replaces the usual AWS config. Lines that begin with `upload: ` or `download: ` are no errors. A
-        CLI that cannot load the plugin has moved nothing; it is run again without it.
+        `config` replaces the usual AWS config; `file_list` is a list that `cli_listing` reads. Lines that begin with
+        `upload: ` or `download: ` are no errors. A CLI that cannot load the plugin has moved nothing; it is run again
+        without it.
         """
-        result = self._stream(argv, observer, config)
+        result = self._stream(argv, observer, config, file_list)
         if not result.succeeded and self._plugin and self._plugin.has_failed("\n".join(result.errors)):
-            result = self._stream(argv, observer, config)
+            result = self._stream(argv, observer, config, file_list)
         return result
 
-    def _stream(self, argv: Sequence[str], observer: CopyObserver, config: Path | None) -> AwsResult:
+    def _stream(
+        self, argv: Sequence[str], observer: CopyObserver, config: Path | None, file_list: Path | None
+    ) -> AwsResult:
         self._stop.raise_if_requested()
         tail: deque[bytes] = deque(maxlen=_TAIL_LINES)
         with (
             contextlib.closing(ReceiptPipe()) as pipe,
-            self._running(argv, merge_stderr=True, config=config, plugin=self._plugin, receipts=pipe) as process,
+            self._running(
+                argv, merge_stderr=True, config=config, plugin=self._plugin, receipts=pipe, file_list=file_list
+            ) as process,
         ):
             assert process.stdout is not None
             observer.started(process.pid)
@@ -283,8 +300,11 @@ class AwsCli:
         config: Path | None = None,
         plugin: CliPlugin | None = None,
         receipts: ReceiptPipe | None = None,
+        file_list: Path | None = None,
     ) -> AbstractContextManager[Process]:
         environ = {**self._environ, "AWS_CONFIG_FILE": str(config)} if config else self._environ
+        if file_list:
+            environ = {**environ, cli_listing.VARIABLE: str(file_list)}
         inherited = self._inherited
         if plugin:
             environ = plugin.prepare(environ, self.version_text)

@@ -15,7 +15,8 @@ MODULE = "s3sync_cli_plugin"
 _SECTION = "plugins"
 _FOLDER_KEY = "cli_legacy_plugin_path"  # of version 2; version 1 would take it for a plugin
 _SOURCES = {
-    name: Path(__file__).with_name(f"{name.removeprefix('s3sync_')}.py") for name in (MODULE, "s3sync_cli_uploads")
+    name: Path(__file__).with_name(f"{name.removeprefix('s3sync_')}.py")
+    for name in (MODULE, "s3sync_cli_uploads", "s3sync_cli_listing")
 }
 _MISSING = re.compile(r"No module named '(\w+)")
 _IMPORT = re.compile(r"^(?:import|from) (\w+)", re.MULTILINE)

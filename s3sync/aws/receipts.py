@@ -24,11 +24,15 @@ _MAX_WORD = 512  # characters of an ETag, a checksum or a reason
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The plugin works in a process. `reason` says why it leaves the requests to the CLI, if it does."""
+    """The plugin works in a process. `reason` says why it leaves the requests to the CLI, if it does.
+
+    `can_list` says that the process can take its files from a list.
+    """
 
     version: str
     is_fast: bool
     reason: str = ""
+    can_list: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,8 @@ def parse_receipt(line: bytes) -> Receipt | None:
 
 
 def _parse_hello(fields: Mapping[str, Any]) -> Receipt:
-    return Hello(_word(fields["version"]), fields.get("fast") is True, _word(fields.get("reason") or ""))
+    reason = _word(fields.get("reason") or "")
+    return Hello(_word(fields["version"]), fields.get("fast") is True, reason, fields.get("lists") is True)
 
 
 def _parse_slow(fields: Mapping[str, Any]) -> Receipt:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from s3sync.aws import causes
+from s3sync.aws import causes, client
 from s3sync.aws.destination import Storage
 from s3sync.aws.multipart import IncompleteUploads
 from s3sync.aws.receipts import FellBack, Hello, ObjectStored, PartStored, Receipt
@@ -65,6 +65,7 @@ class BatchSender:
             context.request.multipart, context.request.threads, is_fast=context.aws.may_be_fast
         )
         self._configs = ProcessConfigs(context)
+        self._can_list: bool | None = None  # processes can take their files from a list, as far as one has said
         self._is_ending = threading.Event()  # nothing more is to be started
         self._is_s3_lost = False
 
@@ -88,10 +89,7 @@ class BatchSender:
         lines = FailureLines(self._request.destination, self._run.run_id, batch, self._aws.sanitize)
         process = _BatchProcess(self, batch, share, lines)
         config = self._config_for(batch, share)
-        with staging_folder(self._context.work, self._run, batch) as folder:
-            url = self._request.destination.url(self._run.run_id)
-            argv = self._aws.upload_argv(str(folder), url, self._storage_of(batch))
-            ended = self._aws.run_streaming(argv, process, config)
+        ended = self._run_aws(batch, process, config)
         self._say_if_slow()
         self.has_ended(process.pid)
         count = self._counter.ended(batch, succeeded=ended.succeeded)
@@ -117,6 +115,24 @@ class BatchSender:
     def _storage_of(self, batch: Batch) -> Storage:
         storage = self._request.storage
         return replace(storage, storage_class=batch.storage_class or storage.storage_class)
+
+    def _run_aws(self, batch: Batch, process: _BatchProcess, config: Path | None) -> client.AwsResult:
+        """Run the process with a list of the files, if it can take one; else with a folder of links."""
+        takes_list = self._can_list if self._can_list is not None else self._aws.may_take_lists
+        if takes_list and self._aws.may_be_fast:
+            ended = self._run_staged(batch, process, config, as_list=True)
+            if process.has_sent or not ended.succeeded:
+                return ended
+            self._can_list = False  # it has found an empty folder
+        return self._run_staged(batch, process, config, as_list=False)
+
+    def _run_staged(
+        self, batch: Batch, process: _BatchProcess, config: Path | None, *, as_list: bool
+    ) -> client.AwsResult:
+        with staging_folder(self._context.work, self._run, batch, as_list=as_list) as staged:
+            url = self._request.destination.url(self._run.run_id)
+            argv = self._aws.upload_argv(str(staged.folder), url, self._storage_of(batch))
+            return self._aws.run_streaming(argv, process, config, staged.file_list)
 
     def _config_for(self, batch: Batch, share: int | None) -> Path | None:
         """Return the AWS config of a process; None for the usual one. Raises AwsError."""
@@ -164,6 +180,7 @@ class BatchSender:
             self._counter.take(batch.number, receipt)
         elif isinstance(receipt, Hello):
             self._counter.begin_receipts(batch.number)
+            self._can_list = receipt.can_list if self._can_list is None else self._can_list
             self._say_if_slow("" if receipt.is_fast else receipt.reason)
         elif isinstance(receipt, FellBack):
             self._say_if_slow(receipt.reason)
@@ -217,6 +234,7 @@ class _BatchProcess:
 
     def __init__(self, sender: BatchSender, batch: Batch, share: int | None, lines: FailureLines) -> None:
         self.pid = 0
+        self.has_sent = False
         self._sender = sender
         self._batch = batch
         self._share = share
@@ -232,6 +250,7 @@ class _BatchProcess:
     def printed(self, line: str) -> None:
         """Take a line of output."""
         if line.startswith("upload: "):
+            self.has_sent = True
             self._sender.has_uploaded(self._batch)
             self._lines.note_success()
         elif self._lines.parse(line) and self._lines.is_hopeless:

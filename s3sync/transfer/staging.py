@@ -1,7 +1,8 @@
-"""Stage a batch for the CLI: a private folder of links that mirrors the paths of the files in the run.
+"""Stage a batch for the CLI: a private folder of links that mirrors the paths of the files in the run, or a list.
 
 `aws s3 cp --recursive` takes a folder. Its `--include` patterns cost files x patterns, and misread names with `[`.
-Links cost microseconds, and nothing is ever written into the run folder.
+Nothing is ever written into the run folder. With its plugin the CLI can take the files from a list instead, which
+costs a tenth.
 """
 
 from __future__ import annotations
@@ -11,43 +12,64 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+from s3sync import files
 from s3sync.errors import StateError
 from s3sync.runs import Run, local_files
 from s3sync.text import printable
 from s3sync.transfer.batches import Batch
 
 
+class Staged(NamedTuple):
+    """A folder to upload, and the list of what it would have; None if it has links."""
+
+    folder: Path
+    file_list: Path | None
+
+
 @contextlib.contextmanager
-def staging_folder(work: Path, run: Run, batch: Batch) -> Iterator[Path]:
-    """Make a folder of links to the files of a batch; it is gone afterwards. Raises StateError.
+def staging_folder(work: Path, run: Run, batch: Batch, *, as_list: bool = False) -> Iterator[Staged]:
+    """Stage the files of a batch; all of that is gone afterwards. Raises StateError.
 
     Files that have changed since they were listed are left out: they would have to be sent again, or may be links out
     of the run now.
     """
     folder = work / f"batch-{batch.number:06}"
     try:
-        _link_all(folder, run, batch)
+        folder.mkdir(mode=0o700)
+        paths = _unchanged(run, batch)
+        staged = _write_list(folder, run, paths) if as_list else _link_all(folder, run, paths)
     except OSError as error:
         raise StateError(
             f"cannot stage files in {printable(str(work))}: {error.strerror} (set TMPDIR)", id="state.no-staging"
         ) from error
     try:
-        yield folder
+        yield staged
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _link_all(folder: Path, run: Run, batch: Batch) -> None:
-    made: set[str] = set()
-    folder.mkdir(mode=0o700)
+def _unchanged(run: Run, batch: Batch) -> list[str]:
     now = local_files.restat_all(run, (file.path for file in batch.files))
-    for file in batch.files:
-        if now[file.path] != file:
-            continue
-        link = os.path.join(folder, file.path)
+    return [file.path for file in batch.files if now[file.path] == file]
+
+
+def _write_list(folder: Path, run: Run, paths: list[str]) -> Staged:
+    staged = Staged(folder / "empty", folder / "list")
+    staged.folder.mkdir()
+    parts = (f"{staged.folder}/", os.path.join(run.path, ""), *paths)
+    files.create_private(folder / "list", b"".join(os.fsencode(part) + b"\0" for part in parts))
+    return staged
+
+
+def _link_all(folder: Path, run: Run, paths: list[str]) -> Staged:
+    made: set[str] = set()
+    for path in paths:
+        link = os.path.join(folder, path)
         parent = os.path.dirname(link)
         if parent not in made:
             os.makedirs(parent, exist_ok=True)
             made.add(parent)
-        os.symlink(os.path.join(run.path, file.path), link)
+        os.symlink(os.path.join(run.path, path), link)
+    return Staged(folder, None)

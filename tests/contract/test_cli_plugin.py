@@ -57,6 +57,7 @@ class Cli:
     aws: str
     root: Path
     environ: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)  # of s3sync, for its plugin
 
     @property
     def folder(self) -> Path:
@@ -94,7 +95,7 @@ class Cli:
         argv = [self.aws, f"--endpoint-url={url}", "s3", "cp", f"{self.folder}/", f"s3://{bucket}/RUN/", "--recursive"]
         process = subprocess.Popen(
             [*argv, "--no-progress", *options],
-            env={**child, "S3SYNC_RECEIPTS_FD": str(writer)},
+            env={**child, **self.variables, "S3SYNC_RECEIPTS_FD": str(writer)},
             pass_fds=[writer],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -215,6 +216,27 @@ def test_any_name_and_content(cli: Cli, server: S3Server) -> None:
     assert (result.code, result.errors) == (0, "")
     assert stored(server) == tree(cli.folder)
     assert len(result.sent(fast=True)) == len(HOSTILE_NAMES)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_files_of_a_list_are_sent_as_those_of_a_folder(cli: Cli, server: S3Server, fast: bool) -> None:
+    """Also large ones, and those that the fast path does not send; what the list does not name is not sent."""
+    if not fast:
+        cli.configure("[default]\ncli_history = enabled\n")
+    run = cli.root / "run"
+    content = {"!": b"", **{f"Data/{name}": b"x" * 9 for name in HOSTILE_NAMES}, "large": os.urandom(8 * MIB + 1)}
+    for name in (*content, "other"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_bytes(content.get(name, b""))
+    (run / "link").symlink_to("large")
+    cli.folder.mkdir()
+    parts = (f"{cli.folder}/", f"{run}/", *content, "link", "gone")
+    (cli.root / "list").write_bytes(b"".join(os.fsencode(part) + b"\0" for part in parts))
+    cli.variables["S3SYNC_FILES"] = str(cli.root / "list")
+    result = cli.copy(server.url)
+    assert (result.code, result.hello["lists"], result.hello["fast"]) == (2, True, fast)
+    assert result.errors.count("File does not exist") == result.errors.count("\n") == 1
+    assert stored(server) == {**content, "link": content["large"]}
 
 
 FAULTS = {
@@ -366,6 +388,27 @@ def test_the_plugin_is_loaded_unless_that_is_switched_off(
     puts = ["expect" in each for each in headers if "x-amz-sdk-checksum-algorithm" in each]
     assert len(puts) >= len(tree(small_run))
     assert all(puts) == (client == "default")
+    is_proven(lab, small_run, server)
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_processes_take_a_list_once_one_has_said_that_it_can(
+    lab: Lab, server: S3Server, small_run: Path, fake_aws: FakeAws, breaks: bool
+) -> None:
+    """If a process then does not take it after all, what it should have listed is sent again."""
+    forgetting = "os.environ.pop('S3SYNC_FILES', None)" if breaks else "pass"
+    code = f"""
+if "cp" in argv:
+    with open({str(lab.home / "ways")!r}, "a") as stream:
+        stream.write("list " if "S3SYNC_FILES" in os.environ else "links ")
+    {forgetting}
+"""
+    result = lab.upload(small_run, "--aws_command", fake_aws(code))
+    assert result.code == 0, result.err
+    first, *others = (lab.home / "ways").read_text().split()
+    assert first == "links"
+    assert others[-1] == ("links" if breaks else "list")
+    assert "list" in others
     is_proven(lab, small_run, server)
 
 
