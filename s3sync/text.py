@@ -20,6 +20,8 @@ def printable(name: str) -> str:
     Control characters and bytes that are not UTF-8 become escapes. Run folders are written by machines and mounted from
     shares, so their names may contain escape sequences.
     """
+    if name.isascii() and name.isprintable():
+        return name
     try:
         text = os.fsencode(name).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # halves of surrogate pairs, which JSON may hold

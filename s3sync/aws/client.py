@@ -40,7 +40,8 @@ from s3sync.processes import Process, TimeoutExpired
 from s3sync.signals import StopRequest
 from s3sync.text import human_seconds, printable
 
-PROCESS_COST = 0.7  # CPU-seconds of an `aws` process before its first byte
+PROCESS_COST = 0.7  # CPU-seconds of an `aws` process before its first byte,
+WARM_PROCESS_COST = 0.15  # and of one that was forked, with what this program does for it
 STALL_SECONDS = 600.0  # a process that moves no bytes for this long is ended
 _CHECK_INSTALLATION = "check the installation, or --aws-command"
 _TAIL_LINES = 20
@@ -132,6 +133,11 @@ class AwsCli:
     def may_be_fast(self) -> bool:
         """Return whether the fast path may work, as far as is known: a process says so only when it runs."""
         return self._plugin is not None and not self._plugin.problem
+
+    @property
+    def process_cost(self) -> float:
+        """Return the CPU-seconds of a process before its first byte."""
+        return WARM_PROCESS_COST if self._starts_warm() else PROCESS_COST
 
     @property
     def may_take_lists(self) -> bool:

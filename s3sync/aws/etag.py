@@ -56,7 +56,7 @@ _MD5_FORM = re.compile("[0-9a-fA-F]{32}(-[0-9]{1,5})?")
 def normalize_etag(text: str) -> str:
     """Return an ETag as it is compared and kept: without quotes and the mark of a weak one, an MD5 in lower case."""
     etag = text.removeprefix("W/").strip('"')
-    return etag.lower() if is_md5_like(etag) else etag
+    return etag.lower() if not etag.islower() and is_md5_like(etag) else etag
 
 
 def is_md5_like(etag: str) -> bool:

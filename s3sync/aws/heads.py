@@ -12,7 +12,8 @@ from s3sync.aws.remote_object import ObjectState, parse_head
 from s3sync.resources import usable_cores
 from s3sync.text import human_seconds, pluralize
 
-HEAD_COST = client.PROCESS_COST + 0.04  # CPU-seconds
+_REQUEST_COST = 0.04  # CPU-seconds
+HEAD_COST = client.PROCESS_COST + _REQUEST_COST
 _LONG_SECONDS = 120.0  # requests are announced if they take longer
 
 
@@ -44,7 +45,7 @@ class HeadRequests:
 
     def seconds(self, count: int) -> float:
         """Return how many seconds this number of requests takes."""
-        return count * HEAD_COST / min(self._max_processes, usable_cores())
+        return count * (self._aws.process_cost + _REQUEST_COST) / min(self._max_processes, usable_cores())
 
     def _read_one(self, path: str) -> ObjectState:
         return parse_head(self._aws.run(argv.head_object_argv(self._bucket, self._prefix + path)))

@@ -116,7 +116,7 @@ def list_files(run: Run) -> Listing:
             skipped.append(entry)
         else:
             rejected.append(entry)
-    files.sort()
+    files.sort(key=lambda found: found.file.path)
     ctimes_ns = tuple(found.ctime_ns for found in files)
     return Listing(
         files=tuple(found.file for found in files),

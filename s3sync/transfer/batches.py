@@ -21,6 +21,7 @@ FAST_FILE_COST = 0.0007  # the same on the fast path of the plugin (4,000 files 
 BYTE_COST = 3.5e-9  # CPU-seconds a byte
 _FULL_BATCH_COST = 1000 * FILE_COST  # smaller batches waste start-ups: 1,000 small files or about 1 GB
 _SMALL_BATCH_COST = _FULL_BATCH_COST / 2
+_WHOLE = 1.05  # what is left goes with a batch if it is no larger than that
 _MAX_BATCH_COST = 4 * _FULL_BATCH_COST  # larger ones save nothing and are proven late
 _BIG_FILE = 8 * 1024 * 1024  # bytes; from here on the bytes decide the cost, not the file
 
@@ -103,14 +104,14 @@ def cost_of(files: Iterable[LocalFile], byte_cost: float = BYTE_COST, file_cost:
     return sum(file_cost + file.size * byte_cost for file in files)
 
 
-def smallest_batch(left: float, processes: int) -> float:
+def smallest_batch(left: float, processes: int, process_cost: float = client.PROCESS_COST) -> float:
     """Return the cost of the smallest batch that is worth a process, where `left` is to be shared.
 
     The work is split into as many rounds as leave full batches, with one batch for each process in each round: a
     batch left over would be a round by itself.
     """
     rounds = max(1, round(left / processes / _FULL_BATCH_COST))
-    return max(client.PROCESS_COST, left / processes / rounds)
+    return max(process_cost, left / processes / rounds)
 
 
 def next_batch(left: float, smallest: float, processes: int, expected: int) -> float:
@@ -128,7 +129,8 @@ class BatchQueue:
 
     In each group big files come first, the largest first. Small ones follow in the order of their keys: then a batch
     is a narrow range of keys, which one listing reads back. `byte_cost` and `file_cost` are as for `cost_of`; a batch
-    has only files for which `class_of`, given their paths, returns the same storage class.
+    has only files for which `class_of`, given their paths, returns the same storage class; `process_cost` is that of
+    another process, in seconds.
     """
 
     def __init__(
@@ -138,11 +140,12 @@ class BatchQueue:
         byte_cost: float = BYTE_COST,
         file_cost: float = FILE_COST,
         class_of: ClassOf = lambda _path: "",
+        process_cost: float = client.PROCESS_COST,
     ) -> None:
         self.next_number = first_number
         self._byte_cost = byte_cost
         self._file_cost = file_cost
-        self._groups = deque(_Group(files, byte_cost, file_cost, class_of) for files in groups if files)
+        self._groups = deque(_Group(files, byte_cost, file_cost, class_of, process_cost) for files in groups if files)
 
     def __bool__(self) -> bool:
         return bool(self._groups)
@@ -187,7 +190,10 @@ class BatchQueue:
 class _Group:
     """The files of one group that are left, and what they cost."""
 
-    def __init__(self, files: Sequence[LocalFile], byte_cost: float, file_cost: float, class_of: ClassOf) -> None:
+    def __init__(
+        self, files: Sequence[LocalFile], byte_cost: float, file_cost: float, class_of: ClassOf, process_cost: float
+    ) -> None:
+        self._process_cost = process_cost
         self._byte_cost = byte_cost
         self._file_cost = file_cost
         big = sorted((file for file in files if file.size >= _BIG_FILE), key=lambda file: (-file.size, file.path))
@@ -203,10 +209,13 @@ class _Group:
 
     def take(self, processes: int, expected: int, most_bytes: float) -> tuple[tuple[LocalFile, ...], str]:
         if processes != self._processes:
-            self._processes, self._smallest = processes, smallest_batch(self.left, processes)
+            self._processes = processes
+            self._smallest = smallest_batch(self.left, processes, self._process_cost)
         if self.left < processes * self._smallest / 2:  # added processes have not had their share yet
             self._smallest = max(_SMALL_BATCH_COST, self.left / processes)
         target = next_batch(self.left, self._smallest, processes, expected)
+        if target < self.left < target * _WHOLE:
+            target = 2 * self.left  # all of it: a few files are not worth a process
         storage_class, queue = self.queues[0]
         files, cost = _take_until(target, queue, self._byte_cost, self._file_cost, most_bytes)
         self.left -= cost

@@ -255,7 +255,14 @@ class FileUploader:
         """Send these files once; return what is not verified."""
         share = self._sender.share
         byte_cost = max(batches.BYTE_COST, 1 / share) if share else batches.BYTE_COST
-        queue = batches.BatchQueue(groups, self.next_batch, byte_cost, self._sender.file_cost, self._classes.class_of)
+        queue = batches.BatchQueue(
+            groups,
+            self.next_batch,
+            byte_cost,
+            self._sender.file_cost,
+            self._classes.class_of,
+            self._context.aws.process_cost,
+        )
         failures: dict[str, Failure] = {}
         try:
             with contextlib.closing(self._pipeline.run(queue)) as results:

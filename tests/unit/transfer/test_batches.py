@@ -353,6 +353,20 @@ def test_a_limit_on_the_bandwidth_is_shared_by_all_processes_to_the_end() -> Non
 # The costs of batches, in those of a full one of 1,000 small files
 
 
+@pytest.mark.parametrize(("process_cost", "sizes"), [(0.7, [400]), (0.15, [200, 200])])
+def test_cheap_processes_share_a_small_run(process_cost: float, sizes: list[int]) -> None:
+    queue = BatchQueue([files_of([1] * 400)], file_cost=0.001, process_cost=process_cost)
+    assert [len(queue.take(2).files) for _ in sizes] == sizes
+    assert not queue
+
+
+def test_a_few_files_are_no_batch_of_their_own() -> None:
+    sizes = [10_000 + number % 7 * 300 for number in range(3998)]
+    queue = BatchQueue([files_of(sizes)], file_cost=0.0007)
+    assert sum(len(queue.take(2).files) for _ in range(2)) == len(sizes)
+    assert not queue
+
+
 @pytest.mark.parametrize(
     ("left", "processes", "smallest"),
     [
