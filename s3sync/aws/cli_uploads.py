@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _SMALL = 1024 * 1024  # bytes of a file that is read at once
 _MAX_QUEUED = 1000  # files, so that a long list takes no memory
 _QUEUE_POLL_SECONDS = 0.005
+_LESSON_SECONDS = 2.0  # that the other files wait for the answer to the first; it may be stuck
 _PREPARING = frozenset(("ProvideSizeSubscriber", "ProvideETagSubscriber", "ProvideUploadContentTypeSubscriber"))
 _REPORTING = frozenset(
     ("UploadResultSubscriber", "QueuedResultSubscriber", "ProgressResultSubscriber", "DoneResultSubscriber")
@@ -218,7 +219,8 @@ class SmallUploads:
         if self._learned is None:
             with self._changed:
                 while self._is_learning and not self._is_cancelled:
-                    self._changed.wait()
+                    if not self._changed.wait(_LESSON_SECONDS):
+                        break
                 if self._learned is None:
                     self._is_learning = not self._is_cancelled
                     upload.subscribers = [*upload.subscribers, Lesson(self, upload)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from awscli.customizations.s3.utils import (  # type: ignore[import-untyped]
     ProvideUploadContentTypeSubscriber,
 )
 
+from s3sync.aws import cli_uploads
 from s3sync.aws.cli_uploads import SmallUploads
 
 MIB = 1024 * 1024
@@ -124,6 +126,20 @@ def test_if_nothing_is_learned_from_a_file_the_next_one_is_the_lesson(files: Fil
             files.upload(uploads, name)
     assert "RUN/c" in manager.uploaded
     assert sorted([*manager.uploaded, *client.sent]) == ["RUN/a", "RUN/b", "RUN/c", "RUN/d"]
+
+
+def test_the_others_do_not_wait_forever_for_the_first(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_uploads, "_LESSON_SECONDS", 0.0)
+    manager, client = Manager(), Client()
+    others = threading.Event()
+    manager.on_upload = lambda key: others.set() if key != "RUN/a" else None
+    uploads = SmallUploads(manager, client)
+    uploads.end_lesson = lambda upload: None  # type: ignore[method-assign]
+    with uploads:
+        files.upload(uploads, "a")
+        files.upload(uploads, "b")
+        assert others.wait(60)
+    assert sorted(manager.uploaded) == ["RUN/a", "RUN/b"]
 
 
 @pytest.mark.parametrize("size", [MIB + 1, None])
