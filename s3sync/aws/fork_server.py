@@ -23,6 +23,7 @@ import functools
 import gc
 import importlib
 import json
+import mimetypes
 import os
 import signal
 import socket
@@ -36,6 +37,7 @@ from typing import Any, NoReturn
 VARIABLE = "S3SYNC_FORK_SERVER_FD"
 MAX_DESCRIPTORS = 64  # of a request
 _LENGTH = struct.Struct("!I")
+_DESCRIPTIONS = (("s3", "paginators-1"), ("s3", "waiters-2"), ("sdb", "service-2"))  # read for each command
 _CANNOT_FLUSH = 120  # Python's exit code if it cannot write what is left of its output
 
 
@@ -100,14 +102,22 @@ def _read_descriptions() -> None:
     """Read the CLI's descriptions of S3 and of its services once for all forks, which takes half of their time."""
     botocore = next(name for name in ("awscli.botocore", "botocore") if name in sys.modules)
     loaders = importlib.import_module(f"{botocore}.loaders")
-    loaders.JSONFileLoader.load_file = _remembering(loaders.JSONFileLoader.load_file, lambda _loader, path: path)
+    loaders.JSONFileLoader.load_file = _remembering(
+        loaders.JSONFileLoader.load_file, lambda _loader, file_path: file_path
+    )
     loaders.Loader.list_available_services = _remembering(
-        loaders.Loader.list_available_services, lambda loader, kind: (kind, *loader.search_paths)
+        loaders.Loader.list_available_services, lambda loader, type_name: (type_name, *loader.search_paths)
     )
     no_profile = {"profile": (None, None, None, None)}  # the user's is not in the config that loads this server
     session = importlib.import_module(f"{botocore}.session").Session(no_profile)
     session.get_available_services()
     session.create_client("s3", "us-east-1", **dict.fromkeys(("aws_access_key_id", "aws_secret_access_key"), "-"))
+    mimetypes.init()
+    loader = session.get_component("data_loader")
+    for service, kind in _DESCRIPTIONS:
+        with contextlib.suppress(Exception):  # not all versions have them
+            loader.load_service_model(service, kind)
+    session.get_data("cli")
 
 
 def _remembering(function: Callable[..., Any], key_of: Callable[..., Any]) -> Callable[..., Any]:
@@ -116,11 +126,12 @@ def _remembering(function: Callable[..., Any], key_of: Callable[..., Any]) -> Ca
 
     @functools.wraps(function)
     def remember(*args: Any, **options: Any) -> Any:
-        if options:
+        try:
+            key = key_of(*args, **options)
+        except TypeError:  # its parameters have other names
             return function(*args, **options)
-        key = key_of(*args)
         if key not in results:
-            results[key] = function(*args)
+            results[key] = function(*args, **options)
         return results[key]
 
     return remember

@@ -59,7 +59,8 @@ class Tail(NamedTuple):
     """One upload. `seconds` is from CopyComplete.txt until all is in S3; `left` what went up in that time.
 
     `scans` ended in that time, `all_scans` are those before it, too. CPU-seconds are of everything that was started,
-    `late_cpu_seconds` of what ended after CopyComplete.txt; requests are all of them.
+    `late_cpu_seconds` of what ended after CopyComplete.txt; requests are all of them. `last_seconds` is from the
+    start of the last scan, which finds the marker, until the log says completed, whenever that scan comes.
     """
 
     way: str
@@ -73,15 +74,17 @@ class Tail(NamedTuple):
     all_scans: int
     cpu_seconds: float
     late_cpu_seconds: float
+    last_seconds: float
     requests: Counter[str]
     trouble: str = ""
 
 
 class _Scan(NamedTuple):
-    """A process and when it ended (seconds since the epoch)."""
+    """A process, and when it ended and began (seconds since the epoch)."""
 
     ended: Ended
     when: float
+    began: float
 
 
 class _Bench(NamedTuple):
@@ -154,6 +157,7 @@ def measure(order: Order, way: str, number: int, work: Path, environ: Mapping[st
             all_scans=len(scans),
             cpu_seconds=sum(scan.ended.cpu_seconds for scan in scans),
             late_cpu_seconds=sum(scan.ended.cpu_seconds for scan in late),
+            last_seconds=(arrived or time.time()) - scans[-1].began,
             requests=server.counters,
             trouble=_trouble(scans, arrived, missing, work / "output"),
         )
@@ -241,9 +245,10 @@ def _run(bench: _Bench, argv: Sequence[str]) -> _Scan:
     """A process to its end; what it prints goes into `output`."""
     with (bench.work / "output").open("ab") as output:
         streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+        began = time.time()
         process = subprocess.Popen(argv, env=dict(bench.environ), **streams)  # type: ignore[call-overload]
         try:
-            return _Scan(wait_for(process), time.time())
+            return _Scan(wait_for(process), time.time(), began)
         finally:
             end_all([process])
 
@@ -263,12 +268,13 @@ def _trouble(scans: Sequence[_Scan], arrived: float | None, missing: int, output
 
 
 TSV_HEAD = (*(name for name in Tail._fields if name != "trouble"), "trouble")
-_HEAD = ("way", "s after", "min-max", "ratio", "files", "MB", "scans", "CPU s", "requests")
+_HEAD = ("way", "s after", "min-max", "ratio", "last", "files", "MB", "scans", "CPU s", "requests")
 
 
 def tsv_row(one: Tail) -> list[str]:
     """A line of the table of all measurements, under TSV_HEAD."""
     numbers = {"seconds": f"{one.seconds:.3f}", "cpu_seconds": f"{one.cpu_seconds:.3f}"}
+    numbers |= {"last_seconds": f"{one.last_seconds:.3f}"}
     numbers |= {"late_cpu_seconds": f"{one.late_cpu_seconds:.3f}", "requests": f"{sum(one.requests.values())}"}
     return [numbers.get(name, str(getattr(one, name))) for name in TSV_HEAD]
 
@@ -288,6 +294,7 @@ def _row(way: str, group: Sequence[Tail], first: float | None) -> tuple[str, ...
         f"{median(seconds):.1f}",
         f"{min(seconds):.1f}-{max(seconds):.1f}",
         "" if first is None else f"{median(seconds) / first:.2f}",
+        f"{median(one.last_seconds for one in group):.1f}",
         f"{median(one.left_files for one in group):,.0f}",
         f"{median(one.left_size for one in group) / 1e6:,.1f}",
         f"{median(one.all_scans for one in group):,.0f}",
@@ -305,6 +312,7 @@ def about(order: Order, tails: Sequence[Tail]) -> list[str]:
         f"a line of {human_bytes(order.rate)}/s, through which all of it takes {human_seconds(size / order.rate)};",
         f"settled after {_SETTLE_SECONDS:g} s, a scan every {_SCAN_SECONDS:g} s or back to back.",
         f"Seconds from {MARKER} until the log says completed, or sync ends;",
+        "last: from the start of the last scan, which finds the marker;",
         "files and MB that were left then; all scans, CPU-seconds and requests; medians.",
         *(f"- {name}: {way.about}" for name, way in WAYS.items()),
     ]

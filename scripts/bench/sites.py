@@ -42,6 +42,7 @@ class LocalSite:
         self._certificate = certificate
         self._always_tls = always_tls
         self.environ = {name: value for name, value in os.environ.items() if not name.upper().startswith("AWS_")}
+        self.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # programs that are installed are compiled
         self.environ |= {
             "AWS_ACCESS_KEY_ID": "benchmark",
             "AWS_SECRET_ACCESS_KEY": "benchmark-secret",

@@ -19,7 +19,7 @@ from tests.helpers.s3server import StoredObject
 
 def tail(way: str, seconds: float, number: int = 1, *, trouble: str = "") -> Tail:
     requests = Counter(PutObject=460, ListObjectsV2=6)
-    return Tail(way, number, 460, 10**6, seconds, 10, 5 * 10**5, 1, 20, 30.5, 4.5, requests, trouble)
+    return Tail(way, number, 460, 10**6, seconds, 10, 5 * 10**5, 1, 20, 30.5, 4.5, 2.5, requests, trouble)
 
 
 def test_every_contender_is_measured_and_shown(lab: Lab) -> None:
@@ -33,6 +33,7 @@ def test_every_contender_is_measured_and_shown(lab: Lab) -> None:
         assert (row["round"], row["files"], row["trouble"]) == ("1", "460", "")
         assert 0 < float(row["seconds"]) < 200
         assert 0.5 < float(row["late_cpu_seconds"]) <= float(row["cpu_seconds"]) < 200
+        assert 0 < float(row["last_seconds"]) < 200
         assert int(row["requests"]) > 460
         if way != "streamed":
             assert (row["left_files"], row["left_size"], row["all_scans"]) == ("460", row["size"], "1")
@@ -67,7 +68,7 @@ def test_ratios_are_to_the_same_scans_without_streaming() -> None:
     times = {"streamed": (6, 8, 30), "afterwards": (70, 80, 90)}
     tails = [tail(way, seconds, n) for way, several in times.items() for n, seconds in enumerate(several, start=1)]
     streamed, afterwards = live.rows_of([*tails, tail("streamed", 1, 4, trouble="lost")])[1:]
-    assert streamed == ("streamed", "8.0", "6.0-30.0", "0.10", "10", "0.5", "20", "30.5", "466")
+    assert streamed == ("streamed", "8.0", "6.0-30.0", "0.10", "2.5", "10", "0.5", "20", "30.5", "466")
     assert afterwards[:4] == ("afterwards", "80.0", "70.0-90.0", "1.00")
     assert live.rows_of(tails[:1])[1][3] == ""  # nobody to compare with
 
