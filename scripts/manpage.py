@@ -50,7 +50,7 @@ The proxy on the way to it.
 Whom the monitor tells, instead of in its config. These URLs are secrets.
 .TP
 .B TMPDIR
-Where the folders of links are made that the AWS CLI uploads; they hold no data.
+Where the folders of links and the lists are made that the AWS CLI uploads; they hold no data.
 .SH FILES
 .TP
 .I LOG_DIR/uploads/RUN.upload.log.json
