@@ -158,11 +158,14 @@ class SmallUploads:
         if kind:
             self._cancel()
         try:
-            self._finish()
+            self._wait()
         except BaseException:  # also Ctrl-C
             self._cancel()
             self._manager.__exit__(*sys.exc_info())
+            self._join()
             raise
+        finally:
+            self._client.flush()
         return self._manager.__exit__(kind, error, trace)
 
     def upload(
@@ -238,13 +241,15 @@ class SmallUploads:
             self._is_cancelled = True
             self._changed.notify_all()
 
-    def _finish(self) -> None:
-        """Wait for all files; once cancelled, only for those that are being sent."""
+    def _wait(self) -> None:
+        """Wait for all files; raise the error of a thread."""
         for _ in self._threads:
             self._queue.put(None)
-        for thread in self._threads:
-            thread.join()
-        self._threads = []
-        self._client.flush()
+        self._join()
         if self._error:
             raise self._error
+
+    def _join(self) -> None:
+        """Wait for the threads: once cancelled, only for what is being sent."""
+        for thread in self._threads:
+            thread.join()

@@ -57,6 +57,7 @@ class Client:
 
     def __init__(self, *lessons: str, refused: tuple[str, ...] = ()) -> None:
         self.is_fast = True
+        self.is_flushed = False
         self.sent: dict[str, tuple[bytes, str | None]] = {}
         self._lessons = lessons
         self._refused = refused
@@ -71,7 +72,7 @@ class Client:
         return True
 
     def flush(self) -> None:
-        """Do nothing."""
+        self.is_flushed = True
 
 
 class Files:
@@ -193,3 +194,4 @@ def test_an_error_in_a_thread_is_the_error_of_the_command(files: Files) -> None:
     with pytest.raises(MemoryError), uploads:
         files.upload(uploads, "a")
     assert manager.exceptions == [MemoryError]
+    assert client.is_flushed
