@@ -131,7 +131,10 @@ def preview_lines(planned: restore.request.RestorePreview) -> list[str]:
         for name, (files, size) in sorted(planned.classes.items())
     ]
     if planned.frozen:
-        lines.append(f"  {pluralize(planned.frozen, 'file')} in archives: thawing takes up to {_hours(planned)}")
+        known = [(planned.thawed, "thawed already"), (planned.ongoing, "being thawed")]
+        known_text = "".join(f", {number:,} {what}" for number, what in known if number)
+        files = f"{pluralize(planned.frozen, 'file')} in archives{known_text}"
+        lines.append(f"  {files}: thawing takes up to {_hours(planned)}")
         if request.tier not in (None, planned.tier):
             lines.append(f"  --tier {request.tier} cannot thaw all of them")
     if planned.present:
@@ -193,6 +196,8 @@ def preview_json(planned: restore.request.RestorePreview) -> dict[str, Any]:
         "total_bytes": planned.size,
         "storage_classes": classes,
         "archived_files": planned.frozen,
+        "thawing_files": planned.ongoing,
+        "thawed_files": planned.thawed,
         "thaw_hours": planned.hours,
         "thaw_hours_by_tier": dict(planned.hours_by_tier),
         "cost_estimate": _cost_json(planned),

@@ -73,3 +73,14 @@ def test_without_prices_there_is_no_estimate_but_the_key_to_set(lab: Lab, gone: 
     words = ("restore", gone.name, "--config", lab.config_for(gone), "--dry-run")
     assert "  cost: no estimate (set `prices` in the config, and give --config FILE)\n" in lab.run(*words).out
     assert lab.run(*words, "--json").json["cost_estimate"] is None
+
+
+def test_what_is_thawed_already_costs_no_thawing(lab: Lab, server: S3Server, gone: Path) -> None:
+    config = lab.config_for(gone, prices=PRICES)
+    assert lab.run("restore", gone.name, "--config", config, "--tier", "Bulk").code == 1
+    server.thaw("lab-runs", f"{gone.name}/Data/second.cbcl")
+    words = ("restore", gone.name, "--config", config, "--dry-run")
+    planned = lab.run(*words, "--json").json
+    assert (planned["archived_files"], planned["thawing_files"], planned["thawed_files"]) == (2, 1, 1)
+    assert planned["cost_estimate"]["retrieval"] == 0
+    assert "2 files in archives, 1 thawed already, 1 being thawed: thawing takes" in lab.run(*words).out

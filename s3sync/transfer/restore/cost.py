@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -50,16 +51,23 @@ class Needs:
     transferred: int
 
 
-def needs_of(found: Iterable[RemoteObject], multipart: Multipart, tier: str) -> Needs:
-    """Return what restoring these objects takes, if those in archives are thawed in this way."""
+def needs_of(
+    found: Iterable[RemoteObject], multipart: Multipart, tier: str, requested: Iterable[RemoteObject] = ()
+) -> Needs:
+    """Return what restoring these objects takes, if those in archives are thawed in this way.
+
+    `requested` are more objects, whose thawing was requested before, and is charged no more.
+    """
     retrieved: Counter[str] = Counter()
     requests: Counter[str] = Counter()
     transferred = 0
-    for each in found:
+    for each, is_requested in itertools.chain(((e, False) for e in found), ((e, True) for e in requested)):
         name = each.storage_class or "STANDARD"
         part = multipart.part_size_for(each.size)
         requests[name] += -(-each.size // part) if part else 1
         transferred += each.size
+        if is_requested:
+            continue
         if name in thaw.ARCHIVES:
             name = f"{name}/{tier}"
             requests[name] += 1

@@ -20,8 +20,12 @@ def make_preview(
     wanted: Sequence[str],
     unusable: Mapping[str, str],
     records: Sequence[str],
+    states: Mapping[str, thaw.ThawState],
 ) -> RestorePreview:
-    """Return the preview for these paths of the objects in S3; nothing is written."""
+    """Return the preview for these paths of the objects in S3; nothing is written.
+
+    `states` are those of objects in archives, as far as they are known.
+    """
     classes: dict[str, tuple[int, int]] = {}
     for path in wanted:
         name = remote[path].storage_class or WARM
@@ -33,13 +37,19 @@ def make_preview(
     archives = set(classes) & set(thaw.ARCHIVES)
     hours = thaw.hours_by_tier(archives)
     tier = request.tier if request.tier in hours else _LEAST_COST
-    needs = cost.needs_of((remote[path] for path in fetched), request.multipart, tier)
+    requested = [path for path in fetched if states.get(path, "frozen") != "frozen"]
+    others = {*fetched} - {*requested}
+    needs = cost.needs_of(
+        (remote[path] for path in others), request.multipart, tier, (remote[path] for path in requested)
+    )
     return RestorePreview(
         request=request,
         files=len(wanted),
         size=sum(remote[path].size for path in wanted),
         classes=classes,
         frozen=sum(files for name, (files, _) in classes.items() if name in thaw.ARCHIVES),
+        ongoing=sum(state == "ongoing" for state in states.values()),
+        thawed=sum(state == "thawed" for state in states.values()),
         hours=thaw.hours_to_thaw(archives, tier),
         hours_by_tier=hours,
         present=len(present),

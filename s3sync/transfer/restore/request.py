@@ -131,7 +131,9 @@ class RestorePreview:
     size: int
     classes: Mapping[str, tuple[int, int]]
     present: int
-    frozen: int  # files in archives, unless they are thawed already
+    frozen: int  # files in archives
+    ongoing: int  # of them that are being thawed, and that are `thawed` already, as far as a listing says it
+    thawed: int
     tier: thaw.Tier  # of the request if it can thaw them, or else the cheapest: that of `hours` and `cost`
     hours: float  # that thawing them takes at most
     hours_by_tier: Mapping[thaw.Tier, float]  # with each tier that can thaw all of them

@@ -90,7 +90,11 @@ def preview(request: RestoreRequest, environ: Mapping[str, str], stop: StopReque
     _require_parent(request.target)
     with _open_session(request, environ, stop, display) as session:
         plan = _make_plan(session)
-    return make_preview(request, plan.remote, plan.wanted, plan.unusable, plan.record.sources)
+        archived = [path for path in plan.wanted if plan.remote[path].storage_class in thaw.ARCHIVES]
+        thawing = thaw.Thawing(session.aws, request.bucket, request.prefix, request.cores)
+        listed = (thawing.listed_states(archived) if archived else None) or {}
+    states = {path: item.state for path, item in listed.items()}
+    return make_preview(request, plan.remote, plan.wanted, plan.unusable, plan.record.sources, states)
 
 
 @contextlib.contextmanager
