@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 from s3sync.aws import argv, client
 from s3sync.aws.client import AwsCli
@@ -11,6 +13,8 @@ from s3sync.aws.destination import BucketRef
 from s3sync.aws.remote_object import ObjectState, parse_head
 from s3sync.resources import usable_cores
 from s3sync.text import human_seconds, pluralize
+
+Turn: TypeAlias = Callable[[], contextlib.AbstractContextManager[None]]
 
 _REQUEST_COST = 0.04  # CPU-seconds
 HEAD_COST = client.PROCESS_COST + _REQUEST_COST
@@ -21,8 +25,16 @@ class HeadRequests:
     """Runs head-object for objects under one prefix of a bucket, several at a time."""
 
     def __init__(
-        self, aws: AwsCli, bucket: BucketRef, prefix: str, max_processes: int, say: Callable[[str], None]
+        self,
+        aws: AwsCli,
+        bucket: BucketRef,
+        prefix: str,
+        max_processes: int,
+        say: Callable[[str], None],
+        turn: Turn = contextlib.nullcontext,
     ) -> None:
+        """`turn` is entered for each request, and may wait until other uploads leave room for its process."""
+        self._turn = turn
         self._aws = aws
         self._bucket = bucket
         self._prefix = prefix
@@ -48,7 +60,8 @@ class HeadRequests:
         return count * (self._aws.process_cost + _REQUEST_COST) / min(self._max_processes, usable_cores())
 
     def _read_one(self, path: str) -> ObjectState:
-        return parse_head(self._aws.run(argv.head_object_argv(self._bucket, self._prefix + path)))
+        with self._turn():
+            return parse_head(self._aws.run(argv.head_object_argv(self._bucket, self._prefix + path)))
 
 
 def slow_heads_message(count: int, seconds: float) -> str:

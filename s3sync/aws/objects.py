@@ -17,7 +17,7 @@ from s3sync.aws.client import AwsCli, AwsResult
 from s3sync.aws.destination import BucketRef
 from s3sync.aws.digests import RunningEtag
 from s3sync.aws.etag import number_of_parts
-from s3sync.aws.heads import HEAD_COST, HeadRequests
+from s3sync.aws.heads import HEAD_COST, HeadRequests, Turn
 from s3sync.aws.heads import slow_heads_message as slow_heads_message
 from s3sync.aws.listing import KeyRange, Listing, ListingFailedError, ListingForbiddenError, SizedPath, UnlistableError
 from s3sync.aws.remote_object import Absent as Absent
@@ -52,15 +52,19 @@ class ObjectReader:
         mode: Readback = "auto",
         max_processes: int = 1,
         say: Callable[[str], None] = _ignore,
+        turn: Turn = contextlib.nullcontext,
     ) -> None:
-        """`prefix` is that of the run, and ends in a slash. `say` shows a line to the user."""
+        """`prefix` is that of the run, and ends in a slash. `say` shows a line to the user.
+
+        `turn` is entered for each head-object, and may wait until other uploads leave room for its process.
+        """
         self.why_unlisted = ""  # why the bucket is not listed any more
         self._aws = aws
         self._bucket = bucket
         self._url = f"s3://{bucket.name}"
         self._prefix = prefix
         self._listing = Listing(aws, bucket, prefix)
-        self._heads = HeadRequests(aws, bucket, prefix, max_processes, say)
+        self._heads = HeadRequests(aws, bucket, prefix, max_processes, say, turn)
         self._mode = mode
         self._may_list = True
         self._say = say

@@ -53,6 +53,7 @@ class UploadContext:
             request.readback,
             request.cores,
             say=self.display.say,
+            turn=self.share.reading_turn,
         )
 
 

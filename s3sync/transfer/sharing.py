@@ -32,6 +32,10 @@ class SharedMachine:
         self.hash_threads = max(1, round(cores * HASH_THREADS_PER_CORE))
         self.processes = SlotPool(cores, max_processes)
         self.hashing = SlotPool(self.hash_threads)
+        # Processes that ask S3 for single objects have slots of their own: what has been sent must not wait for what is
+        # being sent. Each upload has at least one, and none holds one while it waits, so there is no deadlock. Listings
+        # take none: an upload has one at a time.
+        self.reading = SlotPool(cores)
         self.running_shares = RunningShares()
         self._pids: dict[SlotUser, Callable[[], Iterable[int]]] = {}  # of the processes of each upload
         self._controlling = threading.Lock()
@@ -50,10 +54,10 @@ class SharedMachine:
     @contextlib.contextmanager
     def join(self, pids: Callable[[], Iterable[int]]) -> Iterator[MachineShare]:
         """Add an upload for the time of the `with`; `pids` are its running processes."""
-        with self.processes.join() as processes, self.hashing.join() as hashing:
+        with self.processes.join() as processes, self.hashing.join() as hashing, self.reading.join() as reading:
             self._pids[processes] = pids
             try:
-                yield MachineShare(self, processes, hashing)
+                yield MachineShare(self, processes, hashing, reading)
             finally:
                 del self._pids[processes]
 
@@ -74,6 +78,7 @@ class MachineShare:
     machine: SharedMachine
     _processes: SlotUser
     _hashing: SlotUser
+    _reading: SlotUser
 
     @property
     def fraction(self) -> float:
@@ -86,7 +91,7 @@ class MachineShare:
 
     def note_left(self, seconds: float) -> None:
         """Note what is left to do for this upload."""
-        self._processes.left = self._hashing.left = seconds
+        self._processes.left = self._hashing.left = self._reading.left = seconds
 
     def stay_behind_uploads(self) -> None:
         """Let all uploads go first: from now on this is the share of a restore."""
@@ -95,6 +100,10 @@ class MachineShare:
     def background_concurrency(self) -> BackgroundConcurrency:
         """Return what decides how many processes of a restore may run."""
         return BackgroundConcurrency(self.concurrency())
+
+    def reading_turn(self) -> AbstractContextManager[None]:
+        """Wait until this upload may ask S3 with one more process, and let it do so for the time of the `with`."""
+        return self.machine.reading.turn(self._reading)
 
     def hashing_turn(self) -> AbstractContextManager[None]:
         """Wait until this upload may hash with one more thread, and let it do so for the time of the `with`."""

@@ -246,7 +246,8 @@ class _Call:
         remote = reader.list_run() or {}
         sse = self.request.storage.sse
         is_by_kms = sse == "aws:kms" or (not sse and reader.encrypts_by_kms())
-        asks_each = is_by_kms and self.request.verify != "size"
+        has_receipts = self.request.transfer_client == "auto"  # from the plugin, with S3's checksums
+        asks_each = is_by_kms and self.request.verify != "size" and not has_receipts
         return replace(
             result,
             same_size=sum(file.path in remote and remote[file.path].size == file.size for file in result.pending),

@@ -38,5 +38,5 @@ def context_of(aws: AwsCli, run: Run, work: Path, bucket: str = "lab-runs") -> U
         stop=StopRequest(),
         display=Lines(Unheard()),
         expected={},
-        share=MachineShare(SharedMachine.of(request), SlotUser(), SlotUser()),
+        share=MachineShare(SharedMachine.of(request), SlotUser(), SlotUser(), SlotUser()),
     )

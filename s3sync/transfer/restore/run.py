@@ -113,10 +113,17 @@ def _open_session(
             request.aws_command, request.settings, environ, stop, work, descriptors, request.stall_seconds
         )
         aws.version()
-        reader = objects.ObjectReader(aws, request.bucket, request.prefix, max_processes=request.cores, say=display.say)
         alone = SharedMachine(request.cores, request.process_limit, request.max_bandwidth, is_shared=False)
         with (machine or alone).join(aws.processes.pids) as share:
             share.stay_behind_uploads()
+            reader = objects.ObjectReader(
+                aws,
+                request.bucket,
+                request.prefix,
+                max_processes=request.cores,
+                say=display.say,
+                turn=share.reading_turn,
+            )
             yield _Session(
                 request=request,
                 aws=aws,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pytest
 
+from s3sync.transfer.sharing import SharedMachine
 from s3sync.transfer.slots import SlotPool, SlotUser, allot
 
 
@@ -85,3 +87,26 @@ def test_what_is_least_left_is_known_when_every_user_has_said_it() -> None:
         assert pool.least_left() == 0
         small.left = 5
         assert pool.least_left() == 5
+
+
+def test_requests_about_single_objects_share_slots_of_their_own_and_none_waits_for_what_is_sent() -> None:
+    machine, done = SharedMachine(2, 8), threading.Event()
+    with contextlib.ExitStack() as stack:
+        large, small = (stack.enter_context(machine.join(list)) for _ in range(2))
+        large.note_left(100)
+        small.note_left(1)
+        large.concurrency().update(8, has_work=True, left=100, is_waiting=True)  # has taken all processes
+        turns = stack.enter_context(contextlib.ExitStack())
+        for share in (small, small, large):  # beyond the two slots: each has at least one
+            turns.enter_context(share.reading_turn())
+
+        def ask() -> None:
+            with large.reading_turn():
+                done.set()
+
+        waiting = threading.Thread(target=ask)
+        waiting.start()
+        assert not done.is_set()
+        turns.close()
+        waiting.join(60)
+        assert done.is_set()
