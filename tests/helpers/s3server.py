@@ -574,6 +574,8 @@ class _Store:
             if first > last:
                 raise _S3Error(416, "InvalidRange")
             headers["content-range"] = f"bytes {first}-{last}/{stored.size}"
+            if last - first + 1 < stored.size:  # those of the whole object would not fit
+                headers = {name: value for name, value in headers.items() if not name.startswith("x-amz-checksum-")}
             return _Reply(206, stored.body[first : last + 1], headers)
         return _Reply(body=stored.body, headers=headers)
 

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -129,7 +129,7 @@ class Sandbox:
     def play(self, command: str) -> list[str]:
         """Run it as a person would; the lines that are left on the terminal."""
         _, screen = terminal.run(["/bin/sh", "-c", self._there(command)], self._environ, self._folder)
-        lines = [self._here(line) for line in screen.lines() if CLOSED not in line]
+        lines = [self._here(line) for line in _without_note(screen.lines())]
         while lines and not lines[-1]:
             lines.pop()
         return lines
@@ -143,6 +143,15 @@ class Sandbox:
         for shown, real in self._places.items():
             text = text.replace(str(real), shown)
         return text
+
+
+def _without_note(lines: Iterable[str]) -> Iterator[str]:
+    """The lines without the note on the sandbox's own place, which is folded: what follows of it is indented."""
+    is_note = False
+    for line in lines:
+        is_note = CLOSED in line or (is_note and line.startswith("  "))
+        if not is_note:
+            yield line
 
 
 def played(sandbox: Sandbox, page: str) -> Iterator[tuple[Exchange, list[str]]]:
