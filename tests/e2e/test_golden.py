@@ -280,7 +280,7 @@ def test_json_of_uploads(uploads: Site) -> None:
 def test_state_logs(uploads: Site, interrupted: Site, streaming: Site) -> None:
     logs = {name: uploads.found[name] for name in ("completed", "failed", "an analysis")}
     logs |= {"interrupted": interrupted.found["log"], "streaming": streaming.found["log"]}
-    orders = [list(order) for order in {tuple(order) for order, _ in logs.values()}]
+    orders = [list(order) for order in sorted({tuple(order) for order, _ in logs.values()})]
     found = {"logs": {name: log for name, (_, log) in logs.items()}, "order": orders}
     more = {"proven by": uploads.found["proven by"], "journal": interrupted.found["journal"]}
     assert_golden("state_log", {**found, **more})
