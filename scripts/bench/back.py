@@ -62,6 +62,7 @@ class _Bench(NamedTuple):
     def bare(self) -> list[Command]:
         """As many `aws` processes as cores, each with a prefix in S3."""
         config = self.work / "aws-config"
+        config.unlink(missing_ok=True)  # of the round before
         write_config(self.environ, S3Settings(USUAL_THREADS, client="default"), config)
         argv = (self.aws, "s3", "cp", "--recursive", "--only-show-errors")
         return [

@@ -12,11 +12,12 @@ from tests.helpers.lab import Lab
 
 
 def test_both_ways_are_measured(lab: Lab) -> None:
-    done = benchmark(lab, "--restore", "--scale", "0.005", "--cores", "2", "--rounds", "1")
+    done = benchmark(lab, "--restore", "--scale", "0.005", "--cores", "2", "--rounds", "2")
     assert done.code == 0, done.err
     with (lab.root / "results" / "restore.tsv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))
-    assert [(row["workload"], row["way"]) for row in rows] == [(name, way) for name in WORKLOADS for way in CONTENDERS]
+    expected = [(name, number, way) for name in WORKLOADS for number in "12" for way in CONTENDERS]
+    assert [(row["workload"], row["round"], row["way"]) for row in rows] == expected
     assert not any(row["trouble"] for row in rows)
     assert all(float(row["seconds"]) > 0 and float(row["cpu_seconds"]) > 0 for row in rows)
 

@@ -216,7 +216,7 @@ def test_hostile_names_come_back_exactly(lab: Lab, server: S3Server, tiny_run: P
     "name",
     [
         *("../outside", "Data/../../outside", "/etc/outside", "a//b", "./a", "b/.", "x" * 256, "RunInfo.xml/inner"),
-        *("a\0b", "Analysis/a\0b/c"),
+        *("a\0b", "Analysis/a\0b/c", "odd/", "Data/odd/"),
     ],
 )
 def test_keys_that_are_no_paths_never_lead_out(lab: Lab, server: S3Server, tiny_run: Path, name: str) -> None:
