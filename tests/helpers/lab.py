@@ -178,7 +178,9 @@ def write_quick_aws(script: Path, code: str = "") -> str:
 
 
 def kill_family(process: subprocess.Popen[str]) -> None:
-    """Kill a process with all that it started, and wait until these are gone."""
+    """Kill a process with all that it started, and wait until these are gone. It may have ended by itself."""
+    if process.poll() is not None:
+        return
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     kill_all(family)
