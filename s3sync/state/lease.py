@@ -39,10 +39,14 @@ _CONTENT_OF_DEAD: dict[Path, bytes] = {}
 
 @dataclass(frozen=True, slots=True)
 class LeaseTiming:
-    """The seconds between heartbeats, and after how many unchanged polls, so far apart, a holder is dead."""
+    """The seconds between heartbeats, and after how many unchanged polls, so far apart, a holder is dead.
+
+    A release waits `release_wait` seconds for a file server that hangs.
+    """
 
     heartbeat: float = 5.0
     missed_beats: int = 12
+    release_wait: float = 5.0
 
     @property
     def renew_deadline(self) -> float:
@@ -124,7 +128,7 @@ class Lease:
         last = threading.Thread(target=self._write_released, daemon=True)
         last.start()
         for thread in (*self._threads, last):
-            thread.join(self._request.timing.heartbeat)
+            thread.join(self._request.timing.release_wait)
 
     def _write_released(self) -> None:
         """Run in a separate thread: if the file server hangs, nobody waits, and others find the holder dead."""

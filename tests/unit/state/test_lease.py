@@ -8,7 +8,6 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -449,8 +448,7 @@ def test_a_release_ends_even_if_the_file_server_does_not_answer(numbers: LeaseFi
     """Whether the beat or the release itself hangs: others find the lease dead. Released once the server is back."""
     for beat in (0.02, 60.0):
         hanging = Hanging(numbers.path(1).parent)
-        held = lease.acquire(hanging, wish("here", LeaseTiming(beat, 10**6)), unheard)
-        held._request = replace(held._request, timing=LeaseTiming(0.02, 10**6))  # the time that a release waits, too
+        held = lease.acquire(hanging, wish("here", LeaseTiming(beat, 10**6, release_wait=0.02)), unheard)
         hanging.gone.set()
         if beat < 1:
             assert hanging.called.wait(60)
