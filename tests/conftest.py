@@ -139,10 +139,10 @@ def aws_of_lab(request: pytest.FixtureRequest) -> str:
     return "" if request.node.get_closest_marker("real_aws") else "quick"
 
 
-@pytest.fixture
-def transfer_client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def transfer_client(request: pytest.FixtureRequest) -> None:
     """Each lab uses this client, where the test chooses none."""
-    monkeypatch.setattr(Lab, "transfer_client", request.param)
+    Lab.transfer_client = getattr(request, "param", "")
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ _DOUBLE = "quick_aws"
 def parametrize_client(metafunc: pytest.Metafunc) -> None:
     """Add the fixture `transfer_client` to a test for which it makes a difference, if `-m` names the marker."""
     if MARKER in metafunc.config.option.markexpr and _depends_on_client(metafunc):
-        metafunc.fixturenames.insert(0, "transfer_client")
         without = pytest.param("default", marks=getattr(pytest.mark, MARKER))
         metafunc.parametrize("transfer_client", ["auto", without], indirect=True)
 
