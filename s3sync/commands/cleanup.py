@@ -33,7 +33,7 @@ from s3sync.text import human_bytes, human_seconds, pluralize, printable
 from s3sync.transfer import progress
 
 USAGE = "[RUN ...] [--older-than AGE] [--delete [--yes]] [options]"
-DESCRIPTION = "List the runs that S3 holds for certain, and delete them here."
+DESCRIPTION = "List the local runs that S3 verifiably has, and delete them with --delete."
 EXAMPLES = """\
 examples:
   s3sync cleanup --config /etc/s3sync.yaml                  (only lists)
@@ -56,7 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=options.age,
         default="30d",
         metavar="AGE",
-        help="completed so long ago: 30d (default), 72h",
+        help="completed at least this long ago: 30d (default), 72h",
     )
     add("--delete", action="store_true", help="delete what is identical in S3 now; asks first")
     add("--yes", action="store_true", help="do not ask")

@@ -13,7 +13,7 @@ from s3sync.inventory import forget
 from s3sync.text import printable
 
 USAGE = "RUN ... [--config FILE] [--json]"
-DESCRIPTION = "Set the state log of a run aside whose folder is gone. Nothing is deleted."
+DESCRIPTION = "Set aside the state log of a run whose folder is gone. Nothing is deleted."
 EXAMPLES = """\
 examples:
   s3sync forget --config /etc/s3sync.yaml RUN

@@ -24,7 +24,7 @@ from s3sync.state import log_dir
 from s3sync.text import printable
 
 USAGE = "[--config FILE] [--directory DIR ...] [--bucket B] [options]"
-DESCRIPTION = "Write a config for the monitor, and check it. What is missing is asked for."
+DESCRIPTION = "Write a config for the monitor, and check it. It asks for what is missing."
 EXAMPLES = """\
 examples:
   s3sync init

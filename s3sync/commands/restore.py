@@ -1,4 +1,4 @@
-"""`s3sync restore`: bring a run back from S3."""
+"""`s3sync restore`: download a run from S3, and prove it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from s3sync.state import log_dir
 from s3sync.transfer import progress, restore
 
 USAGE = "RUN [--bucket B] [--local-path DIR] [options]"
-DESCRIPTION = "Bring a run back from S3, prove every byte, and show it when it is whole."
+DESCRIPTION = "Download a run from S3, prove every byte, and then move it into place."
 EXAMPLES = """\
 examples:
   s3sync restore RUN --bucket lab-runs --local-path /data/restored
@@ -93,7 +93,7 @@ def _add_archives(parser: argparse.ArgumentParser) -> None:
     add(
         "--tier",
         choices=thaw.TIERS,
-        help="request, once, that frozen objects are thawed in this way, which costs money (Bulk: the least)",
+        help="request, once, that frozen objects are thawed in this way, which costs money (Bulk: the cheapest)",
     )
     add(
         "--days",

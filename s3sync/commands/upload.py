@@ -47,8 +47,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _add_selection(group: options.Container) -> None:
     options.add_exclude_patterns(group)
     add = group.add_argument
-    add("--skip-check", "--skip_check", action="store_true", help="upload the folder even if it is no complete run")
-    add("--recheck", action="store_true", help="ask S3 although the log says completed; what differs is sent again")
+    add("--skip-check", "--skip_check", action="store_true", help="upload the folder even if it is not a complete run")
+    add("--recheck", action="store_true", help="ask S3 even if the log says completed; what differs is sent again")
 
 
 def _add_proof(group: options.Container) -> None:
@@ -133,7 +133,7 @@ def _add_speed(group: options.Container) -> None:
         "--io_priority",
         choices=("normal", "low", "idle"),
         default="normal",
-        help="the priority at the disks (default normal)",
+        help="the disk priority (default normal)",
     )
 
 

@@ -46,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     options.add_cores(parser)
     parser.add_argument(
-        "--skip-check", "--skip_check", action="store_true", help="compare the folder even if it is no run"
+        "--skip-check", "--skip_check", action="store_true", help="compare the folder even if it is not a run"
     )
     parser.add_argument(
         "--manifest",
