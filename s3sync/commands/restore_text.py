@@ -101,7 +101,7 @@ def cancel_lines(done: restore.cancel.Cancellation) -> list[str]:
     lines = [f"ended: the restore of {printable(request.run_id)} to {printable(str(request.target))}"]
     if done.requested:
         count = pluralize(done.requested, "object")
-        lines.append(f"  the thawing of {count} cannot be called back; thawed copies expire by themselves")
+        lines.append(f"  the thawing of {count} cannot be cancelled; thawed copies expire by themselves")
     if done.has_removed_files:
         lines.append("  what was downloaded beside the run folder is removed; what was moved into it stays")
     return lines

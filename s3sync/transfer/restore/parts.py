@@ -44,7 +44,7 @@ def parse_part(text: str) -> Part:
         pattern = Pattern(text)
     except ValueError as error:
         raise UsageError(
-            f"--only {printable(text)} is no regular expression ({error}); correct it, or give metadata, interop,"
+            f"--only {printable(text)} is not a regular expression ({error}); correct it, or give metadata, interop,"
             " fastq, lane=1,2 or analysis=1",
             id="usage.bad-part",
         ) from None

@@ -145,12 +145,12 @@ class PrivateFolder:
             os.link(source, name, dst_dir_fd=folder, follow_symlinks=False)
         except FileExistsError:
             if not _is_same_file(source, name, folder):
-                raise InTheWayError("another file of this name has come to the disk meanwhile") from None
+                raise InTheWayError("another file of this name has appeared on disk") from None
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
             if _exists(name, folder):
-                raise InTheWayError("another file of this name has come to the disk meanwhile") from None
+                raise InTheWayError("another file of this name has appeared on disk") from None
             os.rename(source, name, dst_dir_fd=folder)
 
     def _lock(self) -> bool:

@@ -34,7 +34,7 @@ from s3sync.transfer.restore.space import needed_bytes, require_space
 from s3sync.transfer.sharing import MachineShare, SharedMachine
 
 _FOLDER_MARK = "_$folder$"  # empty objects of Hadoop's, one for each folder
-_ON_DISK = "on disk is another file (--overwrite replaces it)"
+_ON_DISK = "another file is on disk (--overwrite replaces it)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +145,7 @@ def _require_parent(target: Path) -> None:
         )
     if os.path.lexists(target) and not target.is_dir():
         raise UsageError(
-            f"{printable(str(target))} is in the way, and is no folder (give another --local-path)",
+            f"{printable(str(target))} is in the way, and is not a folder (give another --local-path)",
             id="usage.restore-onto-file",
         )
     if target.is_dir() and target.stat().st_dev != target.parent.stat().st_dev:

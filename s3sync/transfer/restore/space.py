@@ -30,7 +30,7 @@ def require_space(parent: Path, needed: int) -> None:
     if not is_enough(needed, free):
         raise StateError(
             f"not enough room in {printable(str(parent))}: {human_bytes(needed)} are to be restored, and"
-            f" {human_bytes(free)} are free, of which {human_bytes(SPARE_BYTES)} have to stay so (make room, restore"
+            f" {human_bytes(free)} are free, of which {human_bytes(SPARE_BYTES)} must stay free (make room, restore"
             " less with --only, or give another --local-path)",
             id="restore.no-room",
         )
