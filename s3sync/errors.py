@@ -132,7 +132,7 @@ _FILES = S3SyncError(
 )
 _SPACE = S3SyncError("{reason}{where} (make room, or use another place)", id="internal.no-space")
 _NO_CURRENT_FOLDER = S3SyncError(
-    "the current folder does not exist any more (change to another one: `cd`)", id="internal.no-current-folder"
+    "the current folder no longer exists (change to another one: `cd`)", id="internal.no-current-folder"
 )
 _BY_ERRNO = {
     errno.ENOMEM: _MEMORY,
@@ -141,7 +141,7 @@ _BY_ERRNO = {
     errno.ENFILE: _FILES,
     errno.ENOSPC: _SPACE,
     errno.EDQUOT: _SPACE,
-    errno.EROFS: S3SyncError("{reason}{where} (use a place that can be written)", id="internal.read-only"),
+    errno.EROFS: S3SyncError("{reason}{where} (use another place)", id="internal.read-only"),
     errno.EIO: S3SyncError("{reason}{where} (a disk or a file server has failed)", id="internal.input-output"),
     errno.ESTALE: S3SyncError(
         "{reason}{where} (a file server was restarted or changed: mount it again)", id="internal.stale-mount"

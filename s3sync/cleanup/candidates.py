@@ -198,7 +198,7 @@ def _completed(runs: Iterable[RunStatus], now: float) -> tuple[str, float | None
 def _keep_for_age(runs: Iterable[RunStatus], age: float | None, older_than: float) -> Reason | None:
     if age is None:
         log = next(run.log_path for run in runs if run.state == "uploaded")
-        text = f"not old enough for all we know: {printable(str(log))} has no `finished` that is a time"
+        text = f"its age is not known: {printable(str(log))} has no valid `finished` time"
         return Reason(id="cleanup.age-unknown", text=text)
     if age < 0:
         text = "not old enough: its log says that it was completed in the future (is the clock right?)"

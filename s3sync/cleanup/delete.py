@@ -66,7 +66,7 @@ def delete_run(request: DeletionRequest, check_stop: Callable[[], None], result:
             raise RunError(text, id="cleanup.cannot-open") from error
         status = os.fstat(root)
         if (status.st_dev, status.st_ino) != request.identity:
-            text = f"{printable(str(folder))} is another folder than the one that was verified (run the command again)"
+            text = f"{printable(str(folder))} is not the folder that was verified (run the command again)"
             raise RunError(text, id="cleanup.other-folder")
         if not request.kept:
             _require_writable(folder.parent)

@@ -127,7 +127,7 @@ def combine_verifications(
         found=tuple(found),
     )
     new = [path for path in others if not _is_excluded(candidate, path)]
-    return (_changed(new[0], "came to the disk") if new else None), verified
+    return (_changed(new[0], "appeared on disk") if new else None), verified
 
 
 def _changed(path: str, what: str) -> Reason:

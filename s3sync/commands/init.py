@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         raise InterruptedBySignal(signal.SIGINT, "interrupted: no config was written") from None
     except EOFError:
-        raise UsageError("the answers end here: no config was written", id="usage.no-answer") from None
+        raise UsageError("the input ended: no config was written", id="usage.no-answer") from None
     _write(path, config_text(answers))
     if not args.json:
         output.print_lines([f"written: {path}"])
@@ -257,5 +257,5 @@ def _next_steps(path: Path, *, is_ready: bool) -> list[str]:
     return [
         "",
         f"next: `{invocation.command_line('monitor', *named, '--dry-run')}` shows what would be uploaded",
-        f"then: `make install-cron CONFIG={path}` in the checkout of s3sync uploads it every ten minutes",
+        f"then: `make install-cron CONFIG={path}` in the checkout of s3sync uploads new runs every ten minutes",
     ]

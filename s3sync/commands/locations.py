@@ -28,7 +28,7 @@ def config_path(args: argparse.Namespace) -> Path:
         return found
     if given := next((run for run in getattr(args, "run", None) or () if run.endswith(_CONFIG_ENDINGS)), None):
         raise UsageError(
-            f"no config: {printable(given)} is no run (write --config {printable(given)})", id="usage.no-config"
+            f"no config: {printable(given)} is not a run (write --config {printable(given)})", id="usage.no-config"
         )
     places = " or ".join(printable(str(path)) for path in default_places(os.environ))
     raise UsageError(

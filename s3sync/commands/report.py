@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     output.show(args, summary_lines(view, written), facts)
     output.print_messages(f"{problem.key}: {problem.text_with_id}" for problem in known.problems)
     if closed:
-        advice = "so a web server that runs as another cannot read the page (chmod o+x it, or choose another folder)"
+        advice = "so a web server of another user cannot read the page (chmod o+x it, or choose another folder)"
         output.print_messages([f"note: {closed} is closed to other users, {advice}"])
     return code
 

@@ -111,7 +111,7 @@ def check_environment(path: Path, environ: Mapping[str, str], asker: Mapping[str
         again = printable(invocation.command_line("check", "--config", os.path.abspath(path), "--cron"))
         text = f"set only in this shell, not for cron: {names} (`{again}` checks as cron would)"
     else:
-        text = f"cron does not have, or has another: {names} (set them at the top of the crontab, or in ~/.aws)"
+        text = f"missing or different in cron: {names} (set them at the top of the crontab, or in ~/.aws)"
     yield CheckResult(ok=True, what="environment", text=text, warning=True, id="monitor.not-in-cron")
 
 

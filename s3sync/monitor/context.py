@@ -45,14 +45,14 @@ class ConfigFollower:
             read = self._load()
         except S3SyncError as error:
             first = printable(str(error).partition("\n")[0])
-            text = f"the config was edited, and cannot be used: {first} (this scan uses what it was before)"
+            text = f"the config was edited, but cannot be used: {first} (this scan continues with the config as it was)"
             self._say(Notice(text, id="monitor.edit-unusable"))
             return self._used
         if read == self._read:
             return self._used
         self._read, self._said = read, ""
         if read.log_dir != self._used.log_dir:
-            text = f"the config was edited, and waits since log_dir is another one ({_HOW})"
+            text = f"the config was edited, and waits because log_dir has changed ({_HOW})"
             self._say(Notice(text, id="monitor.edit-waits"))
             return self._used
         waiting = {key: getattr(self._used, key) for key in (*_OF_PROCESS, *_OF_MACHINE)}

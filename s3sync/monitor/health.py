@@ -70,7 +70,7 @@ def _of_scans(scans: ScanStatus, now: float) -> Iterable[Problem]:
     if scans.problem:
         yield replace(scans.problem, text=printable(scans.problem.text))
     elif scans.last and (age := scans.age(now)) > STALE_AFTER_SECONDS:
-        text = f"no scan has finished for {human_seconds(age)} (does cron run? what does the main log say?)"
+        text = f"no scan has finished for {human_seconds(age)} (is cron running? what does the main log say?)"
         yield Problem(SCANS, text, "other", id="monitor.no-recent-scan")
     elif scans.last and scans.running_since is None and scans.last.ended - now > STALE_AFTER_SECONDS:
         ahead = human_seconds(scans.last.ended - now)

@@ -50,13 +50,13 @@ def require_place(path: Path, run_path: Path) -> None:
         raise UsageError(f"no such folder for --manifest: {where} (create it first)", id="usage.no-manifest-folder")
     if off_limits.find_enclosing_folder(path.parent, [run_path]):
         raise UsageError(
-            f"--manifest would be one more file of the run: {where} (give a place outside the run folder)",
+            f"--manifest would become a file of the run: {where} (give a place outside the run folder)",
             id="usage.manifest-inside-run",
         )
     both = (path, _md5sums_path(path))
     if any(os.path.lexists(one) and (one.is_symlink() or not one.is_file()) for one in both):
         raise UsageError(
-            f"--manifest takes a file, and {where} exists and is none (give another name)", id="usage.manifest-no-file"
+            f"--manifest takes a file, and {where} is something else (give another name)", id="usage.manifest-no-file"
         )
     try:
         files.check_writable(both[1])  # the longer name

@@ -268,7 +268,7 @@ def compile_excludes(patterns: Iterable[str]) -> tuple[Pattern, ...]:
             wrong.append(f"'{printable(pattern)}' ({error})")
     if wrong:
         raise UsageError(
-            f"--exclude-patterns takes regular expressions, and these are none: {', '.join(wrong)} (correct them)",
+            f"--exclude-patterns takes regular expressions, and these are not: {', '.join(wrong)} (correct them)",
             id="usage.no-pattern",
         )
     return tuple(compiled)

@@ -133,7 +133,7 @@ def _left_out(skipped: Sequence[local_files.SkippedEntry]) -> list[Notice]:
     others = [item for item in skipped if item.reason != own_files.REASON]
     lines = [f"left out: {printable(item.path)}: {item.reason}" for item in others[:_MAX_NAMES_SHOWN]]
     if len(others) > _MAX_NAMES_SHOWN:
-        lines.append(f"left out: {len(others) - _MAX_NAMES_SHOWN:,} more that are no files")
+        lines.append(f"left out: {len(others) - _MAX_NAMES_SHOWN:,} more that are not files")
     found = [Notice(line, id="upload.no-file") for line in lines]
     if ours:
         named = ", ".join(ours[:_MAX_NAMES_SHOWN]) + (

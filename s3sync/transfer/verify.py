@@ -34,7 +34,7 @@ _FOLDER_MARK = "_$folder$"  # empty objects of Hadoop's, one for each folder
 _NOT_IN_S3 = "not in S3"
 _CHANGED = "changed while it was compared"
 _GONE = "gone from the disk while it was compared"
-_CAME = "came to the disk while the others were compared"
+_CAME = "appeared on disk while the others were compared"
 
 
 @dataclass(slots=True)

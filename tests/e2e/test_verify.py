@@ -254,7 +254,7 @@ def test_what_happens_on_the_disk_meanwhile(lab: Lab, server: S3Server, few: Pat
     assert result.json["differing"] == {
         "a": "gone from the disk while it was compared",
         "b": "changed while it was compared",
-        "late": "came to the disk while the others were compared",
+        "late": "appeared on disk while the others were compared",
     }
     assert result.json["identical_files"] == 4
 

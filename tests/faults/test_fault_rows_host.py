@@ -373,7 +373,7 @@ def test_row_28_symlink_out_of_the_run_or_loop(
     assert str(data / "late") in log["failed_upload_files"]
     assert log["skipped"].keys() == {str(data / name) for name in around}
     for name in around:
-        assert f"left out: Data/{name}: a link to " in result.err or "more that are no files" in result.err
+        assert f"left out: Data/{name}: a link to " in result.err or "more that are not files" in result.err
     in_data = {key.rpartition("/")[2] for key in server.objects(BUCKET) if key.count("/") == 2}
     assert "inside" in in_data
     assert not in_data & ({*out, *around} - {"late"}), "links are not followed"
