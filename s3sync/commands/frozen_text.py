@@ -19,7 +19,7 @@ def place_options(found: Verification, request: UploadRequest) -> list[str]:
 
 
 def frozen_lines(found: Verification, request: UploadRequest) -> list[str]:
-    """Return what archives mean for this comparison: nothing was read, and how to get it thawed."""
+    """Return what archives mean for this comparison: which objects were not read, and how to thaw them."""
     lines = [
         f"  {pluralize(files, 'file')}, {human_bytes(size)}, in {name}, frozen unless thawed"
         for name, (files, size) in found.archived.items()
@@ -30,7 +30,7 @@ def frozen_lines(found: Verification, request: UploadRequest) -> list[str]:
     if not lines:
         return []
     command = printable(thaw_command(found, request))
-    how = "compared by the sizes, ETags and checksums that S3 has of them, which takes no thawing"
+    how = "compared by the sizes, ETags and checksums that S3 has of them, which needs no thawing"
     return [*lines, f"    {how}; to read them: `{command}`"]
 
 
