@@ -37,7 +37,7 @@ class S3SyncError(Exception):
 
 
 class Notice(NamedTuple):
-    """A message that is no exception, such as a warning or a bad result; `id` is as that of an error."""
+    """A message that is not an exception, such as a warning or a bad result; `id` is like that of an error."""
 
     text: str
     id: str
@@ -64,7 +64,7 @@ class ConfigError(S3SyncError):
 
 
 class RunError(S3SyncError):
-    """The folder cannot be uploaded as a run: it is missing, no run, incomplete or unreadable."""
+    """The folder cannot be uploaded as a run: it is missing, not a run, incomplete or unreadable."""
 
 
 class StateError(S3SyncError):
@@ -105,14 +105,14 @@ class InterruptedBySignal(StoppedError):
 
 
 class LeaseLostError(StoppedError):
-    """Another host has taken over the lock, or may have: nothing may be written any more that only its holder may."""
+    """Another host has taken over the lock, or may have: this process must write nothing that only its holder may."""
 
     exit_code = EXIT_BUSY
 
 
 @contextlib.contextmanager
 def explained(verb: str, path: Path, advice: str, *, id: str) -> Iterator[None]:  # noqa: A002 - as above
-    """Turn an OSError into a StateError that says what could not be done (`verb`: "write") to what, and what to do."""
+    """Turn an OSError into a StateError: what could not be done (`verb`: "write"), to what path, and what to do."""
     try:
         yield
     except OSError as error:
@@ -150,7 +150,7 @@ _BY_ERRNO = {
 
 
 def explain_machine(error: BaseException) -> S3SyncError | None:
-    """Return what to report of an error that is the machine's fault; None if it is not."""
+    """Return what to report about an error that is the machine's fault; None if it is not."""
     if isinstance(error, MemoryError):
         return _MEMORY
     if isinstance(error, RuntimeError) and "start new thread" in str(error):

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_MAX_JSON_BYTES = 256 * 1024 * 1024  # a file that is larger is none of this program's
+_MAX_JSON_BYTES = 256 * 1024 * 1024  # this program writes no larger file
 _MAX_NAME_CHARS = 30  # of the file's and the host's name in a temporary name: a name has at most 255 bytes
 
 
@@ -53,7 +53,7 @@ def first_untraversable_parent(path: Path) -> Path | None:
 def read_limited(path: str | Path, limit: int) -> bytes:
     """Return the content of a small file of unknown origin: at most `limit` bytes, plus one if it has more.
 
-    Follows links, and never waits for a pipe in place of the file. Raises OSError, for anything but a file too.
+    Follows links, and never waits for a pipe in place of the file. Raises OSError, also for anything but a file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -93,7 +93,7 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def create_private(path: Path, content: bytes) -> None:
-    """Create a private file with this content. Raises OSError, if it exists, too."""
+    """Create a private file with this content. Raises OSError, also if it exists."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as stream:
         stream.write(content)
 

@@ -17,7 +17,7 @@ _LOG_DIR_ENTRY = re.compile(
     r"locks|uploads|leases|cleanups|restores|slurm|s3_upload\.log(\.\d{4}-\d\d-\d\d(\.\d+)?)?|last_tick\.json"
     r"|notifications\.json|(notified|noted)(\.\w+)?\.json|\.\d+\.probe|\.[^/]+\.tmp"
 )
-_SIGN_FOLDERS = re.compile("locks|uploads")  # folders that every log directory has, both of them
+_SIGN_FOLDERS = re.compile("locks|uploads")  # two folders that every log directory has
 
 
 class _Names(Container[str]):

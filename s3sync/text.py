@@ -120,7 +120,7 @@ def to_iso(timestamp: float | None) -> str:
 
 
 def parse_iso(iso: str) -> float | None:
-    """Return the seconds since the epoch of an ISO 8601 time with its zone; None if the text is none."""
+    """Return the seconds since the epoch of an ISO 8601 time with its zone; None if the text is not one."""
     try:
         time = datetime.fromisoformat(iso)
         return time.timestamp() if time.tzinfo else None

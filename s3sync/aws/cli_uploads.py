@@ -114,7 +114,7 @@ class SmallUpload:
 
 
 class Lesson:
-    """A subscriber of a file that the CLI sends, whose request may become the template."""
+    """A subscriber to a file that the CLI sends, whose request may become the template."""
 
     def __init__(self, uploads: SmallUploads, upload: SmallUpload) -> None:
         self._uploads = uploads
@@ -126,7 +126,7 @@ class Lesson:
 
 
 class SmallUploads:
-    """The CLI's transfer manager, with a way of its own for small files."""
+    """The CLI's transfer manager, with a separate path for small files."""
 
     def __init__(self, manager: Any, client: Any) -> None:
         """`client` is that of `cli_plugin`. Raises any exception if the manager is not as expected."""
@@ -218,7 +218,7 @@ class SmallUploads:
             self._delegate(upload)
 
     def _may_be_fast(self, upload: SmallUpload) -> bool:
-        """Return whether there is a template for this file, once it is known; if not, the file is to be a lesson."""
+        """Return whether there is a template for this file, once it is known; if not, this file is to become it."""
         if self._learned is None:
             with self._changed:
                 while self._is_learning and not self._is_cancelled:

@@ -341,7 +341,7 @@ class AwsCli:
         return self._warm_starts.version if self._warm_starts and self._starts_warm() else ""
 
     def _starts_warm(self) -> bool:
-        """Return whether the CLI is loaded and ready to fork; that takes its time once."""
+        """Return whether the CLI is loaded and ready to fork; the first call waits for that."""
         if not self._warm_starts:
             return False
         is_ready = self._warm_starts.wait_until_ready()

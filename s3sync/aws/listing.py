@@ -23,7 +23,7 @@ Run = Callable[[Sequence[str]], AwsResult]  # runs a command of the CLI
 
 
 class ListingForbiddenError(Exception):
-    """These credentials may not list the bucket; they may be allowed to write and read objects."""
+    """These credentials cannot list the bucket, although they may be allowed to write and read objects."""
 
 
 class UnlistableError(Exception):

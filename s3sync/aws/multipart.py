@@ -1,7 +1,7 @@
 """Abort incomplete multipart uploads, whose parts are paid for although no object shows them.
 
-The CLI aborts its own uploads when it fails or is interrupted. A killed process cannot, nor one that S3 was out of
-reach for. So after such a process its own keys are cleaned up, and no others.
+The CLI aborts its own uploads when it fails or is interrupted. A killed process cannot, nor one that could
+not reach S3. So the keys of such a process are cleaned up afterwards, and no others.
 """
 
 from __future__ import annotations

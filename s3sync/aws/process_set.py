@@ -57,7 +57,7 @@ class ProcessSet:
         return {pid: process_tree.count_bytes_read(pid) for pid in self.pids()}
 
     def terminate(self, pid: int, reason: str) -> None:
-        """Start to end a running process, with more and more force; return at once. `reason` follows "aws"."""
+        """Begin to end a running process, with increasing force; return at once. `reason` follows "aws"."""
         with self._lock:
             process = self._running.get(pid)
             if process is None or pid in self._killed:
@@ -70,7 +70,7 @@ class ProcessSet:
             process_tree.send_signal(pid, signal.SIGKILL)
 
     def terminate_all(self) -> None:
-        """Start to end all running processes but those that survive a stop; return at once."""
+        """Begin to end all running processes but those that survive a stop; return at once."""
         with self._lock:
             pids = [pid for pid in self._running if pid not in self._surviving]
         for pid in pids:

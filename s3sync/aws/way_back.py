@@ -1,8 +1,8 @@
-"""Find out whether objects could be read back with these credentials, and thawed if they are frozen.
+"""Find out whether these credentials could read objects back, and thaw frozen ones.
 
-The first byte of an object is read: that takes what a download takes, keys of KMS included. S3 has no question about
-the permission to thaw. So a request is sent that S3 has to reject: one with `Days` where they are not allowed, or
-without them where they are required. `AccessDenied` then proves that the permission is missing. Any other error only
+The first byte of an object is read: that needs the same permissions as a download, KMS keys included. S3 has no way to
+ask whether thawing is allowed. So a request is sent that S3 has to reject: one with `Days` where they are not allowed,
+or without them where they are required. `AccessDenied` then proves that the permission is missing. Any other error only
 shows that S3 has not denied it. Nothing is thawed.
 """
 

@@ -72,7 +72,7 @@ class CleanupCandidate:
 
 @dataclass(frozen=True, slots=True)
 class CleanupPlan:
-    """The runs that were asked for, what could not be looked into, and names that no run has."""
+    """The runs that were asked for, what could not be examined, and names that no run has."""
 
     candidates: tuple[CleanupCandidate, ...]
     problems: tuple[Problem, ...]
@@ -209,7 +209,7 @@ def _keep_for_age(runs: Iterable[RunStatus], age: float | None, older_than: floa
 
 
 def _keep_for_restore(group: _Group, folder: Path) -> Reason | None:
-    """Keep a run that somebody has brought back since: it is needed again."""
+    """Keep a run that somebody has restored since: it is needed again."""
     log_dir = group.config.log_dir
     names = {unit.store(log_dir).lock_path.stem for unit in group.units}
     times = [seconds for name in names if (seconds := restored.last_time(log_dir, name, folder)) is not None]

@@ -44,7 +44,7 @@ NO_FILES = VerifiedFiles(files={}, proofs={}, kept=(), found=())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Whether a run may be deleted: if `keep` is None. `record` is of an interrupted cleanup of the same folder."""
+    """Whether a run may be deleted: only if `keep` is None. `record` is of an interrupted cleanup of this folder."""
 
     keep: Reason | None
     identity: tuple[int, int]  # device and inode of the run folder

@@ -27,7 +27,7 @@ _EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """What to report of an error: its message, with a line for each thing that is wrong, and its id, if it has one."""
+    """What to report about an error: its message, with a line for each thing that is wrong, and its id, if any."""
 
     message: str
     exit_code: int = EXIT_FAILED

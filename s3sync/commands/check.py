@@ -30,7 +30,7 @@ examples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trials:
-    """What to try besides looking."""
+    """What to try, in addition to what can be read."""
 
     write: bool = False  # start and abort a multipart upload at each destination
     submit: bool = False  # run a job on each node of the Slurm cluster

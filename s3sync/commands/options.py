@@ -131,7 +131,7 @@ def add_program(container: Container) -> None:
 
 
 def path(text: str) -> str:
-    """Refuse a path that cannot be meant: an empty one would be the current folder, and `~` a folder of that name."""
+    """Refuse a path that must be a mistake: an empty one would be the current folder, and `~` a folder of that name."""
     if not text:
         raise argparse.ArgumentTypeError("is empty (is a variable not set?)")
     if text.startswith("~") and not os.path.lexists(text):

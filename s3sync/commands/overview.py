@@ -33,7 +33,7 @@ class Row:
 
     @property
     def reason_with_id(self) -> str:
-        """The same, with the id of the reason if something is wrong with the run or it will not be uploaded."""
+        """The reason, with its id if something is wrong with the run or it will not be uploaded."""
         is_problem = self.run.state in (*states.BROKEN_STATES, *states.SKIPPED_STATES, "failed")
         return f"{self.reason} [{self.run.id}]" if is_problem and not self.is_uploading else self.reason
 

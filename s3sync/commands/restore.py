@@ -127,7 +127,7 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Restore the run, or preview or end that, and return the exit code."""
+    """Restore the run, preview the restore, or end it; return the exit code."""
     request = find_request(args)
     if args.cancel:
         return _cancel(args, request)

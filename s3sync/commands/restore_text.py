@@ -1,4 +1,4 @@
-"""Say what came of a restore, or would come of it: lines for people, and JSON."""
+"""Describe the result of a restore, or its preview: lines for people, and JSON."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def _several_runs(command: str, runs: list[str]) -> UsageError:
 
 
 def _require_folder(run: str, command: str) -> None:
-    """Raise RunError for a path that cannot be that of a run, with the one that may be meant."""
+    """Raise RunError for a path that cannot be that of a run; the message suggests the one that may be meant."""
     if os.path.isdir(run):
         return
     if _PATTERN & set(run) and not os.path.lexists(run):
@@ -137,7 +137,7 @@ def _require_folder(run: str, command: str) -> None:
 
 
 def require_not_inside_run(run: str) -> None:
-    """Raise RunError for a folder inside a run which is no analysis of it, and name the run."""
+    """Raise RunError for a folder inside a run that is not an analysis of it, and name the run."""
     folder = Path(os.path.abspath(run))
     if not folder.is_dir() or os.path.lexists(folder / run_folder.RUN_INFO):
         return

@@ -74,7 +74,7 @@ def check_programs(config: Config) -> Iterator[CheckResult]:
 
 
 def check_channels(config: Config, environ: Mapping[str, str], asker: Mapping[str, str] | None) -> CheckResult:
-    """Check whether anybody gets to know of problems: that nobody does may be intended, and is a warning."""
+    """Check whether anybody is notified of problems; that nobody is may be intended, so it is a warning."""
     given = [key for key in _CHANNELS if getattr(config, key)]
     if given:
         no_ping = "" if "ping_url" in given else "; if cron stops running nobody notices (set ping_url)"

@@ -177,7 +177,7 @@ def _add_slurm(group: options.Container) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Upload the run, or preview that, and return the exit code."""
+    """Upload the run, or preview the upload, and return the exit code."""
     place = locations.upload_log_dir(args)
     upload_request = _request(args, place)
     locations.print_note(place)
@@ -262,7 +262,7 @@ def _upload(
     def upload_unit(upload_request: request.UploadRequest) -> request.UploadResult:
         with progress.display_for(sys.stderr) as display:
             report = coordinator.run_upload(upload_request, cluster, os.environ, stop, display)
-        assert report is not None, "it is followed to its end"
+        assert report is not None, "run_upload follows the jobs to their end"
         return report
 
     result = upload_unit(upload_request)

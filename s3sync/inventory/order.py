@@ -1,4 +1,4 @@
-"""Put the runs that need work into an order, so that none keeps the others waiting."""
+"""Put the runs that need work into an order, so that no run keeps the others waiting."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class PendingRestore:
     """A restore that has not ended. Times are ISO 8601, or empty; all texts are printable.
 
     `frozen` objects are not there yet, `requested` are being thawed or were, and `thawed` of these can be read, or are
-    restored already. `problem` is what the last try led to, until another one or a new request resolves it.
+    restored already. `problem` is what went wrong in the last try, until another try or a new request resolves it.
     """
 
     run_id: str
@@ -98,7 +98,7 @@ def _problem(known: PendingRestore, store: ThawStore, now: float) -> Problem | N
 
 
 def _minute(iso: str) -> str:
-    """Return a time in local time; empty if it is none."""
+    """Return a time in local time; empty if it is not a time."""
     seconds = parse_iso(iso)
     with contextlib.suppress(ValueError, OverflowError, OSError):
         if seconds is not None:

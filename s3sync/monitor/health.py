@@ -18,7 +18,7 @@ LEVELS: tuple[Level, ...] = ("well", "attention", "bad")  # as a metric: 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The runs that are in a problem state now, all other problems, and what is only good to know."""
+    """The runs that are in a problem state now, all other problems, and what is merely good to know."""
 
     failing: tuple[Problem, ...]
     problems: tuple[Problem, ...]

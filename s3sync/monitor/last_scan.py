@@ -38,7 +38,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastScan:
-    """The last scan that has ended, however. Times are in seconds since the epoch.
+    """The last scan that has ended, whatever its result. Times are in seconds since the epoch.
 
     `succeeded` is the end of the last scan without problems, 0 if there was none; `counted` is the sum of all scans.
     """

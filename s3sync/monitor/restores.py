@@ -45,7 +45,7 @@ class PendingRestores:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="restore")
 
     def begin_next(self) -> None:
-        """Begin with the first one that may be thawed, unless one is at work; report what earlier tries led to."""
+        """Begin with the first one that may be thawed, unless one is at work; report the results of earlier tries."""
         if self.at_work or self._context.stop.is_requested:
             return
         now = time.monotonic()
@@ -61,14 +61,14 @@ class PendingRestores:
                 return
 
     def handle_ended(self) -> None:
-        """Add what came of a restore that has ended to the result, and begin with the next. Raises StoppedError."""
+        """Add the outcome of a restore that has ended to the result, and begin with the next. Raises StoppedError."""
         for future in [future for future in self.at_work if future.done()]:
             self.at_work = set()
             self._result.replace_problems(self._key, future.result() or self._reports_of(self._key))
             self.begin_next()
 
     def _reports_of(self, key: str) -> list[Problem]:
-        """Return what is to be known of a restore that went on; nothing if it is done."""
+        """Return what users should know about a restore that continued; nothing if it is done."""
         stores = thaw_log.list_stores(self._context.config.log_dir)
         return [report for store, log in stores if _key(store, log) == key for report in _reports(store, log)]
 

@@ -47,7 +47,7 @@ class ScanResult:
         self.runs = [again if each is run else each for each in self.runs]
 
     def add_upload(self, run: RunStatus, outcome: request.UploadResult) -> None:
-        """Add what came of an upload; a visit that had nothing to send keeps the result of the visit that had."""
+        """Add the result of an upload; if it had nothing to send, the result of an earlier one that had is kept."""
         self.uploading_elsewhere.discard(run.key)
         before = self.uploads.get(run.key)
         if before and outcome.already_complete and before.state.completed:

@@ -21,7 +21,7 @@ class Obstacles:
         self._has_slurm = True
 
     def concern(self, run: RunStatus) -> bool:
-        """Return whether one of them is in the way of a run."""
+        """Return whether one of them keeps a run from being uploaded."""
         return run.entry.bucket in self._unreachable_buckets or (bool(run.entry.cluster) and not self._has_slurm)
 
     def note(self, run: RunStatus, error: Exception, problem: Problem) -> None:

@@ -37,7 +37,7 @@ from s3sync.text import pluralize, printable
 from s3sync.transfer import batches, hook, request, upload
 
 LOG = logging.getLogger(__name__)
-_LOOK_COST = 10  # a look for new runs may take a tenth of the time
+_LOOK_COST = 10  # looking for new runs may take a tenth of the time
 
 
 Work: TypeAlias = Callable[[ScanContext, ScanResult, RunStatus], None]
@@ -133,7 +133,7 @@ class ScanUploads:
             self._second.add(run.key)
 
     def _upload(self, run: RunStatus) -> Outcome:
-        """Return what came of a run; None if it was handed to a cluster, which has not finished it."""
+        """Return the result of a run; None if it was handed to a cluster, which has not finished it."""
         context, config = self._context, self._context.config
         with context.stop.child() as stop, context.make_display(self._name_of(run)) as display:
             return coordinator.run_upload(
@@ -190,7 +190,7 @@ class ScanUploads:
             self._stopped.append(error)
 
     def _add_outcome(self, run: RunStatus, outcome: Outcome) -> None:
-        """Add what came of a run; one that is completed while it is streamed is uploaded to its end right away."""
+        """Add the result of a run; a run that is completed while it is streamed is uploaded to its end right away."""
         if outcome is None:
             self._result.uploading_elsewhere.add(run.key)
             return

@@ -36,7 +36,7 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A picture with a title and a summary; `svg` is markup."""
+    """A chart with a title and a summary; `svg` is markup."""
 
     title: str
     summary: str

@@ -31,7 +31,7 @@ class Workers:
         self._runs[self._threads.submit(self._work, run)] = run
 
     def wait(self, seconds: float | None) -> list[tuple[RunStatus, Future[Outcome]]]:
-        """Wait until some work has ended, but at most this long; return the ended runs with what came of them."""
+        """Wait until some work has ended, but at most this long; return the ended runs with their results."""
         done = wait({*self._runs, *self.beside}, seconds, return_when=FIRST_COMPLETED).done
         return [(self._runs.pop(future), future) for future in done if future in self._runs]
 

@@ -139,7 +139,7 @@ def _mounts() -> tuple[Mount, ...]:
 
 
 def parse_mount(line: str) -> Mount | None:
-    """Parse a line of /proc/self/mountinfo; None if it is none."""
+    """Parse a line of /proc/self/mountinfo; None if it is not one."""
     fields = line.split(" ")
     if len(fields) < 5:
         return None

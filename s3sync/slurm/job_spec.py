@@ -28,7 +28,7 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What came of a shard, or of the finalizer job: the reason of each failed file, and the error that ended it.
+    """The result of a shard, or of the finalizer job: the reason for each failed file, and the error that ended it.
 
     `start` is the name of the journal of the start that wrote this; empty if there is none.
     """

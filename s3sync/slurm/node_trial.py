@@ -24,7 +24,7 @@ from s3sync.slurm.results import no_answer, ok, problem
 from s3sync.text import human_seconds, pluralize, printable
 
 _WAIT_SECONDS = 120.0  # that a job may wait for its node
-_RUN_SECONDS = 180.0  # that it may run there: an S3 that does not answer takes its time
+_RUN_SECONDS = 180.0  # that it may run there: waiting for an S3 that does not answer takes long
 _SHOW_SECONDS = 15.0  # that a file server may take to show one host what another has written
 _CANCEL_SECONDS = 30.0  # that a cancelled job has to end
 _POLL_SECONDS = 1.0

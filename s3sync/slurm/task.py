@@ -92,7 +92,7 @@ class _ShardTask:
                 self._uploader.close()
 
     def result(self, error: S3SyncError | None = None) -> Result:
-        """Return what came of it so far, and the error that ended it."""
+        """Return its result so far, and the error that ended it."""
         uploader = self._uploader
         return Result(
             node=node_name(self._environ),

@@ -181,7 +181,7 @@ class WorkFolder:
             files.atomic_write(self.path / "progress" / _name(who), json.dumps(asdict(snapshot)).encode("ascii"))
 
     def write_result(self, who: int | str, result: Result) -> None:
-        """Write what came of a shard, or of the finalizer job, at its end."""
+        """Write the result of a shard, or of the finalizer job, at its end."""
         with self._explained():
             self._write_json(f"results/{_name(who)}", job_spec.result_to_json(result))
 
@@ -199,7 +199,7 @@ class WorkFolder:
         return found
 
     def result(self, who: int | str) -> Result | None:
-        """Return what came of a shard, or of the finalizer job; None before its end. Raises nothing."""
+        """Return the result of a shard, or of the finalizer job; None before its end. Raises nothing."""
         with contextlib.suppress(*_UNREADABLE):
             return job_spec.result_from_json(files.read_json(self.path / "results" / _name(who)))
         return None

@@ -1,4 +1,4 @@
-"""Decide which folder a state log belongs to: always the same one, also after it was moved or mounted elsewhere.
+"""Decide which folder a state log belongs to: always the same one, even after it was moved or mounted elsewhere.
 
 Runs are named by their folders, so two folders of one name would share a log and the keys in S3. Nothing here writes.
 """

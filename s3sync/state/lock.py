@@ -99,7 +99,7 @@ def _enter_when_free(
 
 
 class _GaveUpError(Exception):
-    """Leaves all waiting of `wait_for`, also that for a holder that may be dead."""
+    """Ends all waiting of `wait_for`, also that for a holder that may be dead."""
 
 
 def lease_folder(path: Path) -> Path:

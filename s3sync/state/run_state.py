@@ -45,7 +45,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallResult:
-    """What one call of `upload` leads to.
+    """The outcome of one call of `upload`.
 
     `files` are the files of the run as they were listed last. `completion` is None if the run is not completed.
     """
@@ -140,7 +140,7 @@ class RunState:
         )
 
     def sending(self, now: str) -> RunState:
-        """From now on parts of multipart uploads may be left in S3, until a call ends that has aborted them all."""
+        """Note that parts of multipart uploads may be left in S3, until a call ends that has aborted them all."""
         return replace(self, parts_since=self.parts_since or now)
 
     def resumed(self, proofs: Iterable[Proof]) -> RunState:

@@ -61,7 +61,7 @@ class ThawStore:
             return None
 
     def save(self, log: ThawLog, *, is_try: bool = True) -> None:
-        """Replace the file; if this `is_try`, forget what the last one led to. Raises StateError."""
+        """Replace the file; if this `is_try`, forget the result of the last one. Raises StateError."""
         facts = {
             "version": _VERSION,
             "run_id": log.run_id,

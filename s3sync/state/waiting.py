@@ -1,4 +1,4 @@
-"""Remember the runs that a scan has selected for upload, so that they never become too old while S3 or a copy is away.
+"""Remember the runs that a scan has selected for upload, so that none becomes too old while S3 or a disk is away.
 
 They are remembered by the names of their locks, because they have no log yet.
 """

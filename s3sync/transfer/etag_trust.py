@@ -1,4 +1,4 @@
-"""Find out what the ETags of a server are worth: MD5s of the bytes, as in S3, or something that says nothing.
+"""Find out whether the ETags of a server are MD5s of the bytes, as in S3, or say nothing about them.
 
 Many S3-compatible servers give objects of several parts, or all objects, ETags of another kind. Whether an unexpected
 ETag means other bytes is found out once for each kind, by reading one object back. Before that has shown the bytes of
@@ -24,7 +24,7 @@ MayTrust = Callable[[LocalFile, objects.RemoteObject], bool]
 
 
 class EtagTrust:
-    """What is known about the ETags of one destination. `opaque` are the kinds that are known to be no MD5s."""
+    """What is known about the ETags of one destination. `opaque` are the kinds that are known not to be MD5s."""
 
     def __init__(self, opaque: Collection[str] = (), say: Callable[[str], None] = lambda _line: None) -> None:
         self.opaque = set(opaque)

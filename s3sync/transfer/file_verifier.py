@@ -1,4 +1,4 @@
-"""Find out which files S3 holds: what is on disk, what was read of it, and what S3 says, have to agree."""
+"""Find out which files S3 holds: what is on disk, what was read from it, and what S3 says have to agree."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Failure:
 
 
 class PassResult(NamedTuple):
-    """The proofs and failures that reading back has led to."""
+    """The proofs and failures that reading back has produced."""
 
     proofs: tuple[Proof, ...]
     failures: tuple[Failure, ...]

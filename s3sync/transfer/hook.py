@@ -1,4 +1,4 @@
-"""Run the user's own command after an upload, without a shell; the run is in its environment and its stdin."""
+"""Run the user's own command after an upload, without a shell; its environment and stdin describe the run."""
 
 from __future__ import annotations
 

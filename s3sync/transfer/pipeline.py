@@ -33,7 +33,7 @@ class _Readback:
 
 
 class Pipeline:
-    """Sends files of one run, and yields what verifying them has led to as it comes."""
+    """Sends files of one run, and yields the results of verifying them as they come."""
 
     def __init__(self, sender: BatchSender, verifier: FileVerifier, concurrency: UploadConcurrency) -> None:
         self.cause: causes.Cause | None = None  # why sending more is of no use, in the last pass
@@ -178,7 +178,7 @@ class Pipeline:
 
     @property
     def _most_futile_batches(self) -> int:
-        """How many are a verdict on S3; one file that stalls in each pass is none."""
+        """How many count as a verdict on S3; one file that stalls in each pass does not."""
         return _MAX_FUTILE_BATCHES * max(self._concurrency.size, self._concurrency.usual_size)
 
     def _why_s3_is_lost(self) -> causes.Cause | None:

@@ -147,7 +147,7 @@ class ProofTotals(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadResult:
-    """What an upload led to. `state` is what the log holds now; `already_complete` if there was nothing to do."""
+    """The result of an upload. `state` is what the log holds now; `already_complete` if there was nothing to do."""
 
     run: Run
     destination: Destination
@@ -155,7 +155,7 @@ class UploadResult:
     state: RunState
     selection: UploadSelection
     already_complete: bool = False
-    on_complete: str = ""  # what came of the user's command, if it was run now
+    on_complete: str = ""  # the outcome of the user's command, if it was run now
     handed_over: bool = False  # to an executor, which is at work now
     counters: UploadCounters = field(default_factory=UploadCounters)
     totals: ProofTotals | None = None  # of the state, if it has no proofs any more
@@ -190,7 +190,7 @@ class Preview:
     """What an upload would do: send the `pending` files in so many `batches`.
 
     `same_size` is how many of them are in S3 with the same size already. `ask_seconds` is how long it takes to ask S3
-    for their checksums, one by one; 0 if their ETags are enough. `obstacles` are what the upload would fail from.
+    for their checksums, one by one; 0 if their ETags are enough. `obstacles` are what would make the upload fail.
     `classes` has the pending files by storage class.
     """
 

@@ -34,7 +34,7 @@ _MAX_NAMES_SHOWN = 5  # of files that only S3 has
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionResult:
-    """What a call leads to; `selection` is that of the last listing."""
+    """The outcome of a call; `selection` is that of the last listing."""
 
     state: RunState
     selection: UploadSelection
@@ -135,7 +135,7 @@ class UploadSession:
             self._upload_settled_files()
             return
         if self._uploader.counters.found_files:
-            self._rescan()  # comparing may have taken its time
+            self._rescan()  # comparing may have taken long
         self._upload_until_stable()
         self._completion = self._complete()
 

@@ -22,7 +22,7 @@ from s3sync.transfer.batches import Batch
 
 
 class Staged(NamedTuple):
-    """A folder to upload, and the list of what it would have; None if it has links."""
+    """The folder that the CLI is to upload, and the list of its files; None if the folder has links to them."""
 
     folder: Path
     file_list: Path | None

@@ -63,7 +63,7 @@ class ClassChoice:
 
 
 def explain_small(name: str, files: Iterable[LocalFile]) -> str:
-    """Return why small files are cheaper in another class than this one; empty if there are none."""
+    """Return why small files are cheaper in another class than this one; empty if no file is."""
     least, added = _LEAST_BYTES.get(name, 0), _ADDED_BYTES.get(name, 0)
     small = sum(file.size < (least or added) for file in files)
     if not small:

@@ -103,7 +103,7 @@ def run_hook(
     """Run the user's command if it is due; return its outcome, or an empty string.
 
     The caller holds the run's lock, so that the command runs once at a time. The log says that it is due before it
-    runs, and what came of it afterwards: a call that is killed in between has it run again, never not at all.
+    runs, and its outcome afterwards: if a call is killed in between, the command runs again, but is never skipped.
     """
     if not request.on_complete or not state.completed or not hook.is_pending(state.on_complete):
         return ""

@@ -1,4 +1,4 @@
-"""Compare a run on the disk with S3, without its log: also months later, and on a machine that never uploaded it."""
+"""Compare a run on disk with S3, without its log: even months later, and on a machine that never uploaded it."""
 
 from __future__ import annotations
 

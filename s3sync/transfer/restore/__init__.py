@@ -1,4 +1,4 @@
-"""Bring a run, or a part of it, back from S3: download, prove and move into place."""
+"""Restore a run, or a part of it, from S3: download, prove and move it into place."""
 
 from s3sync.transfer.restore import cancel, cost, parts, request, run, space
 

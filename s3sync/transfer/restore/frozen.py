@@ -17,12 +17,12 @@ from s3sync.transfer.restore.request import RestoreRequest
 _SAMPLE = 4  # objects whose state stands for that of the others where no listing says it: each takes a process
 _MAX_HEADS = 100  # objects that are all asked for, each by a process
 _SAVE_EVERY = 200  # requests after which the log is saved
-_ANNOUNCED = 50  # requests from which on the user is told that they take a while
+_ANNOUNCED = 50  # from this number of requests on, the user is warned that they take a while
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of the requests: `failed` objects were not accepted, each with the reason."""
+    """The outcome of the requests: `failed` objects were not accepted, each with the reason."""
 
     log: ThawLog | None
     failed: dict[str, str]

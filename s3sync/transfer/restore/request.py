@@ -23,7 +23,7 @@ DEFAULT_THREADS = 10  # as the AWS CLI itself
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreRequest:
-    """Restore one run of a destination into the folder `target`; `parts` are what of it, all without any."""
+    """Restore one run of a destination into the folder `target`: its `parts`, or all of it if there are none."""
 
     run_id: str
     destination: Destination
@@ -82,7 +82,7 @@ class RestoreRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreResult:
-    """What a restore has led to. Sizes are in bytes; paths are relative to the run folder.
+    """The result of a restore. Sizes are in bytes; paths are relative to the run folder.
 
     `proven_by` says for each file on disk what proved it. `kept` were there before, with the bytes of S3. `failed` are
     not on disk, or not as in S3, each with its reason. `unrecorded` are restored files that no record names, and
