@@ -22,7 +22,7 @@ Uploads Illumina sequencing runs to Amazon S3 and verifies every file.
 _EXIT_CODES = """\
 exit codes:
   0    done, or nothing to do
-  1    a run or file failed, or did not verify
+  1    a run or file failed, or was not verified
   2    wrong usage
   75   that run is being uploaded already
   78   a mistake in the config

@@ -62,7 +62,7 @@ class Config(Model):
     )
     io_priority: IoPriority = Field(
         default="low",
-        description="The priority of the uploads at the disks: normal, low, or idle (only when nobody else reads).",
+        description="The disk priority of the uploads: normal, low, or idle (only when nobody else reads).",
     )
     max_age: Number = Field(
         default=72, gt=0, description="Hours since a run was finished after which its upload is no longer started."
