@@ -35,9 +35,7 @@ def result_lines(result: restore.request.RestoreResult) -> list[str]:
         facts.append(f"  {pluralize(len(result.kept), 'file')} on disk already, with the same bytes")
     facts += _frozen_lines(result)
     if result.without_time:
-        facts.append(
-            f"  {pluralize(result.without_time, 'file')} with the time of the object: no record has that of the file"
-        )
+        facts.append(f"  {pluralize(result.without_time, 'file')} with the object's time: no record has the file's own")
     if result.unrecorded:
         facts.append(
             f"  {pluralize(len(result.unrecorded), 'file')} that no record names, such as"
@@ -139,7 +137,9 @@ def preview_lines(planned: restore.request.RestorePreview) -> list[str]:
             lines.append(f"  --tier {request.tier} cannot thaw all of them")
     if planned.present:
         lines.append(f"  {pluralize(planned.present, 'file')} on disk of the same size, to be compared")
-    room = f"  needs {human_bytes(planned.needed)} of disk, and {human_bytes(restore.space.SPARE_BYTES)} stay free;"
+    room = (
+        f"  needs {human_bytes(planned.needed)} of disk, and {human_bytes(restore.space.SPARE_BYTES)} must stay free;"
+    )
     room += f" {human_bytes(planned.free)} are free"
     lines.append(room if planned.has_room else f"{room}: NOT enough room")
     lines += _cost_lines(planned)
@@ -165,7 +165,7 @@ def _cost_lines(planned: restore.request.RestorePreview) -> list[str]:
     tier = f" with --tier {planned.tier}" if planned.frozen else ""
     lines = [f"  cost: about {cost.total:,.2f} {cost.currency}{tier} ({shown})"]
     if cost.missing:
-        lines.append(f"  without what `prices` in the config does not have: {', '.join(cost.missing)}")
+        lines.append(f"  not included, as `prices` in the config lacks it: {', '.join(cost.missing)}")
     return lines
 
 

@@ -32,7 +32,7 @@ def waiting_lines(waiting: request.PendingAnalysis) -> list[str]:
     return [
         str(Notice(f"NOT uploaded: {printable(waiting.run.run_id)}", id="upload.analysis-waits")),
         f"  why     {printable(waiting.reason)}",
-        "  next    run the same command again when that is over",
+        "  next    run the same command again when that is done",
     ]
 
 

@@ -88,7 +88,7 @@ def full_disks(config: Config) -> list[Problem]:
         names = ", ".join(dict.fromkeys(printable(str(folder)) for folder in device_folders))
         of_bytes = f"{human_bytes(space.size)} ({space.share:.1%})"
         left = of_bytes if space.share < least else f"{space.share_of_inodes:.1%} of the inodes"
-        text = f"only {left} left on the disk of {names} (make room: `s3sync cleanup` lists the runs that may go)"
+        text = f"only {left} left on the disk of {names} (make room: `s3sync cleanup` lists runs that may be deleted)"
         full.append(Problem(f"disk of {printable(str(device_folders[0]))}", text, "alert", id="monitor.disk-full"))
     return full
 

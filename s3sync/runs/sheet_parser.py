@@ -87,7 +87,7 @@ def _decode(content: bytes) -> str:
         if "\0" in text:
             break
         return text
-    raise SheetError("damaged or no text: it has NUL bytes or truncated UTF-16", id="sheet.no-text")
+    raise SheetError("damaged, or not text: it has NUL bytes or truncated UTF-16", id="sheet.no-text")
 
 
 def _detect_utf16(content: bytes) -> str:

@@ -22,7 +22,7 @@ from s3sync.transfer.staging import staging_folder
 from s3sync.transfer.storage_classes import WARM
 from s3sync.transfer.thread_choice import ThreadChoice
 
-_NOT_SENT = "not sent: the call was being ended"
+_NOT_SENT = "not sent: the upload was being stopped"
 _INTERRUPTED = "was interrupted"
 
 

@@ -61,9 +61,7 @@ def test_the_cost_is_estimated_by_the_prices_of_the_config(lab: Lab, server: S3S
 
     with_tier = lab.run(*words, "--tier", "Standard").out
     assert "thawing takes up to 12 h 00 min with --tier Standard\n" in with_tier
-    assert (
-        "without what `prices` in the config does not have: requests_per_1000 of DEEP_ARCHIVE/Standard\n" in with_tier
-    )
+    assert "not included, as `prices` in the config lacks it: requests_per_1000 of DEEP_ARCHIVE/Standard\n" in with_tier
     impossible = lab.run(*words, "--tier", "Expedited").out
     assert "  --tier Expedited cannot thaw all of them\n" in impossible
     assert "  cost: about 12.50 EUR with --tier Bulk " in impossible
