@@ -1,4 +1,4 @@
-"""`s3sync report`: write a page that shows all runs."""
+"""`s3sync report`: write the dashboard, a page that shows all runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from s3sync.runs import off_limits
 from s3sync.text import human_bytes, pluralize, printable, to_iso
 
 USAGE = "--output DIR [--config FILE] [--json]"
-DESCRIPTION = "Write a page that shows all runs: their states, and recent uploads."
+DESCRIPTION = "Write the dashboard: all runs with their states, and recent uploads."
 EXAMPLES = """\
 examples:
   s3sync report --config /etc/s3sync.yaml --output /var/www/html/s3sync
