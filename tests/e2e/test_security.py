@@ -617,6 +617,8 @@ ACTIONS = {
 ACTIONS_OF_RESTORE = {
     "cp": {"s3:GetObject", "s3:ListBucket"},
     "head-object": {"s3:GetObject"},
+    "get-object": {"s3:GetObject"},  # the first byte, with which `cleanup` tries whether a restore would work
+    "list-objects-v2": {"s3:ListBucket"},
     "restore-object": {"s3:RestoreObject"},
 }
 FOR_KMS = {"kms:GenerateDataKey", "kms:Decrypt"}
@@ -624,11 +626,14 @@ OF_BUCKETS = {"s3:ListBucket", "s3:ListBucketMultipartUploads"}
 
 
 def operations_of_restore() -> dict[str, str]:
-    """Return what `restore` asks the CLI for, by the function that makes the argv."""
+    """Return what `restore`, and the check of `cleanup`, ask the CLI for, by the function that makes the argv."""
     bucket = BucketRef(BUCKET)
     argvs = {
         "download_folder_argv": aws_argv.download_folder_argv("s3://x/", "x", ()),
         "download_object_argv": aws_argv.download_object_argv("s3://x/k", "x"),
+        "part_size_argv": aws_argv.part_size_argv(bucket, "k"),
+        "read_byte_argv": aws_argv.read_byte_argv(bucket, "k"),
+        "list_thawed_argv": aws_argv.list_thawed_argv(bucket, "p", ""),
         "thaw_state_argv": aws_argv.thaw_state_argv(bucket, "k"),
         "thaw_object_argv": aws_argv.thaw_object_argv(bucket, "k", "Bulk", 7),
     }
