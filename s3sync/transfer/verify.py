@@ -13,7 +13,7 @@ from pathlib import Path
 from s3sync.aws import destination as aws_destination
 from s3sync.aws import objects, thaw
 from s3sync.aws.destination import Destination
-from s3sync.errors import RunError
+from s3sync.errors import AwsError, RunError
 from s3sync.runs import LocalFile, Run, analysis, local_files, run_folder
 from s3sync.signals import StopRequest
 from s3sync.state import Proof, summary
@@ -150,12 +150,18 @@ def _compare_all(found: Verification, context: UploadContext, hasher: Hasher) ->
 
 
 def _sample_tiers(found: Verification, context: UploadContext) -> Counter[thaw.ThawState]:
-    """Return the states of a few objects of INTELLIGENT_TIERING: no listing says which are in its archive tiers."""
+    """Return the states of a few objects of INTELLIGENT_TIERING: no listing says which are in its archive tiers.
+
+    None are returned if S3 does not tell them, such as to credentials that may only list: the files are compared.
+    """
     tiered = [path for path, item in (found.remote or {}).items() if item.storage_class == thaw.TIERED]
     step = max(1, len(tiered) // _TIERED_SAMPLE)
     request, prefix = context.request, found.destination.run_prefix(found.run.run_id)
     asking = thaw.Thawing(context.aws, request.bucket, prefix, request.cores)
-    return Counter(asking.states(tiered[::step][:_TIERED_SAMPLE]).values())
+    try:
+        return Counter(asking.states(tiered[::step][:_TIERED_SAMPLE]).values())
+    except AwsError:
+        return Counter()
 
 
 def _require_run(run: Run) -> None:

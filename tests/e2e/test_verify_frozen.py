@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.lab import BUCKET, Lab, Result
-from tests.helpers.s3server import S3Server
+from tests.helpers.s3server import Fault, S3Server
 
 
 def verify(lab: Lab, run: Path, *words: str) -> Result:
@@ -60,6 +60,17 @@ def test_the_archive_tiers_of_intelligent_tiering(lab: Lab, server: S3Server, ti
     assert (result.code, result.json["identical"]) == (0, True)
     assert result.json["archive_tiers"] == {"tried": 4, "frozen": 1}
     assert "1 of 4 objects of INTELLIGENT_TIERING that were tried are in its archive tiers" in verify(lab, tiny_run).out
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (404, "NoSuchKey")])
+def test_an_archive_tier_that_cannot_be_asked_for_does_not_undo_the_comparison(
+    lab: Lab, server: S3Server, tiny_run: Path, status: int, code: str
+) -> None:
+    assert lab.upload(tiny_run, "--storage-class", "INTELLIGENT_TIERING").code == 0
+    server.add_fault(Fault("status", method="HEAD", operation="HeadObject", status=status, code=code, count=None))
+    result = verify(lab, tiny_run, "--json")
+    assert (result.code, result.json["identical"]) == (0, True), result.err
+    assert result.json["archive_tiers"] == {"tried": 0, "frozen": 0}
 
 
 def test_nothing_is_said_of_a_run_that_is_not_frozen(lab: Lab, server: S3Server, tiny_run: Path) -> None:
