@@ -3,7 +3,8 @@
 The first byte of an object is read: that needs the same permissions as a download, KMS keys included. S3 has no way to
 ask whether thawing is allowed. So a request is sent that S3 has to reject: one with `Days` where they are not allowed,
 or without them where they are required. `AccessDenied` then proves that the permission is missing. Any other error only
-shows that S3 has not denied it. Nothing is thawed.
+shows that S3 has not denied it. Nothing is thawed: objects of other classes than S3's own archives are not asked for.
+Ceph, for example, thaws those of its cloud tiers for ever if no days are given.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from s3sync.aws import argv, causes, client, diagnosis
 from s3sync.aws.client import AwsCli, AwsResult
 from s3sync.aws.destination import BucketRef
-from s3sync.aws.thaw import TIERED
+from s3sync.aws.thaw import ARCHIVES, TIERED
 
 _FROZEN = "InvalidObjectState"
 _EMPTY = "InvalidRange"  # an object without a first byte was found, and could be read
@@ -60,6 +61,8 @@ class WayBack:
         return Obstacle(path=path, reason=result.reason, is_frozen=False)
 
     def _obstacle_to_thawing(self, path: str, storage_class: str) -> Obstacle | None:
+        if storage_class not in (*ARCHIVES, TIERED):
+            return None
         wrong_days = 1 if storage_class == TIERED else None
         result = self._aws.run(argv.thaw_object_argv(self._bucket, self._prefix + path, "Bulk", wrong_days))
         if result.succeeded or diagnosis.error_codes(result.errors) & _REJECTED:

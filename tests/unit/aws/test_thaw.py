@@ -77,3 +77,12 @@ def test_what_keeps_an_object_from_being_restored(error: str, storage_class: str
     asking = way_back.WayBack(cast(Any, Aws(None, error=error)), BucketRef("lab-runs"), "RUN/", 1)
     found = asking.find_obstacles([("a", storage_class)])
     assert [each.is_frozen for each in found] == ([] if obstacle is None else [obstacle])
+
+
+@pytest.mark.parametrize(("storage_class", "is_asked"), [("GLACIER", True), ("CLOUDTIER", False), ("", False)])
+def test_a_class_that_is_none_of_the_archives_of_s3_is_not_asked_for(storage_class: str, is_asked: bool) -> None:
+    """Ceph thaws an object of a cloud tier for ever if no days are given, so the question would be no question."""
+    aws = Aws(None, error="InvalidObjectState")
+    asking = way_back.WayBack(cast(Any, aws), BucketRef("lab-runs"), "RUN/", 1)
+    assert asking.find_obstacles([("a", storage_class)]) == []
+    assert ("restore-object" in aws.asked) == is_asked
