@@ -71,7 +71,8 @@ class WayBack:
         return Obstacle(path=path, reason=result.reason, is_frozen=True)
 
     def _raise_if_general(self, result: AwsResult, path: str) -> None:
-        """Raise AwsError for a cause that says nothing about this object."""
-        cause = diagnosis.fatal_cause(result.errors)
-        if cause and cause.id not in _DENIALS:
-            raise client.to_error(result, f"s3://{self._bucket.name}/{self._prefix}{path}")
+        """Raise AwsError for a cause that says nothing about this object, or that may pass."""
+        causes_found = (diagnosis.fatal_cause, diagnosis.unreachable_cause, diagnosis.transient_cause)
+        cause = next(filter(None, (find(result.errors) for find in causes_found)), None)
+        if result.killed_reason or (cause and cause.id not in _DENIALS):
+            raise client.to_error(result, f"s3://{self._bucket.name}/{self._prefix}{path}", cause)

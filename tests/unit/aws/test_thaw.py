@@ -11,6 +11,7 @@ import pytest
 from s3sync.aws import thaw, way_back
 from s3sync.aws.client import AwsResult
 from s3sync.aws.destination import BucketRef
+from s3sync.errors import AwsError
 
 PATHS = ["a", "b", "c"]
 EXPIRY = "2029-12-21T00:00:00"
@@ -28,6 +29,8 @@ class Aws:
     def run(self, argv: Sequence[str]) -> AwsResult:
         self.asked.append(argv[1])
         if self._error:
+            if " " in self._error:
+                return AwsResult(tuple(argv), 255, b"", (self._error,))
             return AwsResult(tuple(argv), 254, b"", (f"An error occurred ({self._error}) when calling it: no",))
         if argv[1] == "head-object":
             return AwsResult(tuple(argv), 0, json.dumps(["GLACIER", self._restore, None]).encode(), ())
@@ -86,3 +89,11 @@ def test_a_class_that_is_none_of_the_archives_of_s3_is_not_asked_for(storage_cla
     asking = way_back.WayBack(cast(Any, aws), BucketRef("lab-runs"), "RUN/", 1)
     assert asking.find_obstacles([("a", storage_class)]) == []
     assert ("restore-object" in aws.asked) == is_asked
+
+
+@pytest.mark.parametrize("error", ["SlowDown", "InternalError", "Could not connect to the endpoint URL: no"])
+def test_what_may_pass_says_nothing_of_the_permission_to_read(error: str) -> None:
+    asking = way_back.WayBack(cast(Any, Aws(None, error=error)), BucketRef("lab-runs"), "RUN/", 1)
+    with pytest.raises(AwsError) as raised:
+        asking.find_obstacles([("a", "STANDARD")])
+    assert raised.value.id in ("s3.throttled", "s3.server-error", "s3.unreachable")
