@@ -35,9 +35,11 @@ def frozen_lines(found: Verification, request: UploadRequest) -> list[str]:
 
 
 def thaw_command(found: Verification, request: UploadRequest) -> str:
-    """Return the command that thaws the run, and restores it to another folder."""
+    """Return the command that thaws the run or the analysis, and restores it to another folder."""
+    run = found.run
+    which = ["--only", f"analysis={run.path.name}"] if run.parent_run else []
     return invocation.command_line(
-        "restore", str(found.run.path), *place_options(found, request), "--local-path", "DIR", "--tier", "Bulk"
+        "restore", str(run.root), *which, *place_options(found, request), "--local-path", "DIR", "--tier", "Bulk"
     )
 
 

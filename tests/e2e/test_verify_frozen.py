@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.analyses import make_analysis, make_run
 from tests.helpers.lab import BUCKET, Lab, Result
 from tests.helpers.s3server import Fault, S3Server
 
@@ -29,6 +30,21 @@ def test_frozen_objects_are_proven_without_being_read(
     assert f"in {storage_class}, frozen unless thawed" in said.out
     assert result.json["thaw"] in said.out
     assert result.json["thaw"].endswith("--local-path DIR --tier Bulk")
+
+
+def test_the_command_that_thaws_an_analysis_names_its_run(lab: Lab, server: S3Server, tmp_path: Path) -> None:
+    run, back = make_run(tmp_path / "instrument"), tmp_path / "back"
+    analysis = make_analysis(run)
+    back.mkdir()
+    assert lab.upload(run, "--storage-class", "GLACIER").code == 0
+    compared = verify(lab, analysis, "--json")
+    assert compared.code == 0, compared.err
+    words = compared.json["thaw"].split()
+    words = words[words.index("restore") :]
+    words[words.index("DIR")] = str(back)
+    result = lab.run(*words, "--json")
+    assert result.code == 1, result.err
+    assert result.json["frozen_files"] == 4, result.json  # all but the markers, which --only leaves out
 
 
 def test_a_frozen_object_with_other_bytes_is_found(lab: Lab, server: S3Server, tiny_run: Path) -> None:
