@@ -121,8 +121,8 @@ def not_readable(case: Case) -> Reason | None:
     unreadable = {each.path: each.reason for each in case.obstacles if not each.is_frozen}
     if not unreadable:
         return None
-    text = f"{_describe(f'that could not be restored from {case.where}', unreadable)}; they need s3:GetObject there"
-    return Reason(id="cleanup.not-readable", text=f"{text}{_OR_ANYWAY}")
+    tried = _describe_tried(f"could not be restored from {case.where}", unreadable)
+    return Reason(id="cleanup.not-readable", text=f"{tried} (give s3:GetObject there{_OR_ANYWAY})")
 
 
 def not_thawable(case: Case) -> Reason | None:
@@ -130,8 +130,8 @@ def not_thawable(case: Case) -> Reason | None:
     frozen = {each.path: each.reason for each in case.obstacles if each.is_frozen}
     if not frozen:
         return None
-    text = f"{_describe(f'frozen in {case.where} that could not be thawed', frozen)}; they need s3:RestoreObject there"
-    return Reason(id="cleanup.not-thawable", text=f"{text}{_OR_ANYWAY}")
+    tried = _describe_tried(f"are frozen in {case.where} and could not be thawed", frozen)
+    return Reason(id="cleanup.not-thawable", text=f"{tried} (give s3:RestoreObject there{_OR_ANYWAY})")
 
 
 RULES: tuple[Rule, ...] = (
@@ -153,6 +153,13 @@ def _advice(case: Case) -> str:
     argv += ["--remote-path", destination.remote_path] if destination.prefix else []
     command = invocation.command_line(*argv, "--log-dir", str(case.log_dir), "--recheck")
     return f"`{printable(command)}` sends what differs"
+
+
+def _describe_tried(what: str, reasons: Mapping[str, str]) -> str:
+    """Return the same about objects of which only a few were tried, as `verify` does not."""
+    path, why = next(iter(reasons.items()))
+    more = f", and {len(reasons) - 1:,} more" if len(reasons) > 1 else ""
+    return f"of the few objects that were tried, {len(reasons):,} {what}: {printable(path)}: {why}{more}"
 
 
 def _describe(what: str, reasons: Mapping[str, str]) -> str:

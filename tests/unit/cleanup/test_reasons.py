@@ -120,6 +120,8 @@ def test_a_run_is_kept_that_could_not_be_restored(expected: str, is_frozen: bool
     (reason,) = reasons_to_keep(found(), None, LOG_DIR, [obstacle])
     assert reason.id == expected
     assert "Data/a.cbcl: AccessDenied" in reason.text
+    assert "`verify` names" not in reason.text, "it tries no object"
+    assert "of the few objects that were tried" in reason.text, "the others are not known"
 
 
 def test_every_rule_has_a_case() -> None:
