@@ -91,8 +91,9 @@ def _problem(known: PendingRestore, store: ThawStore, now: float) -> Problem | N
     expires = parse_iso(known.expires_at)
     if (expires is None or expires > now) and (known.requested or not known.frozen):
         return None
-    when = f" at {_minute(known.expires_at)}" if known.expires_at else ""
-    text = f"thawed copies have expired{when}, before they were restored"
+    text = f"thawed copies have expired at {_minute(known.expires_at)}, before they were restored"
+    if not known.expires_at:
+        text = f"{pluralize(known.frozen, 'file')} frozen, and no thawing is under way"
     advice = "`s3sync restore` with --tier requests them again, with --cancel ends it"
     return Problem(known.key, f"{text} ({advice})", id="restore.expired")
 
