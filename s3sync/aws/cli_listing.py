@@ -1,6 +1,6 @@
 """Let `aws s3 cp --recursive` take its files from a list, instead of walking over a folder of links to them.
 
-`S3SYNC_FILES` is the path of the list: the folder that the command names, the folder that has the files, both with a
+`S3SYNC_FILE_LIST` is the path of the list: the folder that the command names, the folder that has the files, both with a
 slash at the end, and the paths of the files below it, each followed by a null byte. Each file passes the CLI's own
 checks. This file is copied into a private folder beside `cli_plugin`, with the same rules.
 """
@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-VARIABLE = "S3SYNC_FILES"
+VARIABLE = "S3SYNC_FILE_LIST"
 
 
 def install(environ: Mapping[str, str]) -> None:

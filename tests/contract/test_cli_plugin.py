@@ -232,7 +232,7 @@ def test_files_of_a_list_are_sent_as_those_of_a_folder(cli: Cli, server: S3Serve
     cli.folder.mkdir()
     parts = (f"{cli.folder}/", f"{run}/", *content, "link", "gone")
     (cli.root / "list").write_bytes(b"".join(os.fsencode(part) + b"\0" for part in parts))
-    cli.variables["S3SYNC_FILES"] = str(cli.root / "list")
+    cli.variables["S3SYNC_FILE_LIST"] = str(cli.root / "list")
     result = cli.copy(server.url)
     assert (result.code, result.hello["lists"], result.hello["fast"]) == (2, True, fast)
     assert result.errors.count("File does not exist") == result.errors.count("\n") == 1
@@ -396,11 +396,11 @@ def test_processes_take_a_list_once_one_has_said_that_it_can(
     lab: Lab, server: S3Server, small_run: Path, fake_aws: FakeAws, breaks: bool
 ) -> None:
     """If a process then does not take it after all, what it should have listed is sent again."""
-    forgetting = "os.environ.pop('S3SYNC_FILES', None)" if breaks else "pass"
+    forgetting = "os.environ.pop('S3SYNC_FILE_LIST', None)" if breaks else "pass"
     code = f"""
 if "cp" in argv:
     with open({str(lab.home / "ways")!r}, "a") as stream:
-        stream.write("list " if "S3SYNC_FILES" in os.environ else "links ")
+        stream.write("list " if "S3SYNC_FILE_LIST" in os.environ else "links ")
     {forgetting}
 """
     result = lab.upload(small_run, "--aws_command", fake_aws(code))
