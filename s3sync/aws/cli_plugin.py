@@ -626,12 +626,16 @@ class Client:
         """Return whether the CLI's request for this file is the template."""
         return self._fast is not None and self._fast.has_learned_from(key)
 
+    def leave_to_cli(self, key: str) -> None:
+        """Let the CLI's own method send this file, so that its request becomes the template."""
+        self._left_to_cli.add(key)
+
     def send(self, key: str, data: bytes, content_type: str | None) -> bool:
         """Send a small file with the parameters of the template; return False if the CLI has to do it."""
         began = time.monotonic()
         headers = self._fast.put_bytes(key, data, content_type) if self._fast else None
         if headers is None:
-            self._left_to_cli.add(key)
+            self.leave_to_cli(key)
             return False
         self._write_put(key, len(data), _answer_of(headers), _checksums_of(headers), began, fast=True)
         return True

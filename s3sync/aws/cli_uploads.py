@@ -227,6 +227,7 @@ class SmallUploads:
                 if self._learned is None:
                     self._is_learning = not self._is_cancelled
                     upload.subscribers = [*upload.subscribers, Lesson(self, upload)]
+                    self._client.leave_to_cli(upload.key)  # there may be a template: of a file that is not small
                     return False
         return self._learned == upload.request
 

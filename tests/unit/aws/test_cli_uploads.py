@@ -58,12 +58,16 @@ class Client:
     def __init__(self, *lessons: str, refused: tuple[str, ...] = ()) -> None:
         self.is_fast = True
         self.is_flushed = False
+        self.left_to_cli: list[str] = []
         self.sent: dict[str, tuple[bytes, str | None]] = {}
         self._lessons = lessons
         self._refused = refused
 
     def has_learned_from(self, key: str) -> bool:
         return key in self._lessons
+
+    def leave_to_cli(self, key: str) -> None:
+        self.left_to_cli.append(key)
 
     def send(self, key: str, data: bytes, content_type: str | None) -> bool:
         if key in self._refused:
@@ -109,6 +113,17 @@ def test_the_cli_sends_the_first_file_and_takes_the_results_of_the_others(files:
     assert {result.dest for result in reported} == {"s3://lab-runs/RUN/b.txt", "s3://lab-runs/RUN/c"}
     assert [type(result) for result in reported].count(SuccessResult) == 2
     assert [type(result) for result in reported].count(QueuedResult) == 2
+
+
+def test_the_request_for_the_first_small_file_is_the_cli_s_own_whatever_was_sent_before(files: Files) -> None:
+    """Else it could not become the template: that of a larger file would send it, and each small one be the first."""
+    manager, client = Manager(), Client("RUN/b")
+    with SmallUploads(manager, client) as uploads:
+        files.upload(uploads, "a", size=MIB + 1)
+        for name in ("b", "c"):
+            files.upload(uploads, name)
+    assert manager.uploaded == ["RUN/a", "RUN/b"]
+    assert client.left_to_cli == ["RUN/b"]
 
 
 def test_the_cli_sends_what_the_fast_path_cannot(files: Files) -> None:
