@@ -637,7 +637,8 @@ class Client:
         if headers is None:
             self.leave_to_cli(key)
             return False
-        self._write_put(key, len(data), _answer_of(headers), _checksums_of(headers), began, fast=True)
+        answer, checksums = _answer_of(headers), _checksums_of(headers)
+        self._write_put(key, len(data), answer, checksums, began, fast=True, may_wait=True)
         return True
 
     def flush(self) -> None:
@@ -675,10 +676,12 @@ class Client:
         began: float,
         *,
         fast: bool,
+        may_wait: bool = False,
     ) -> None:
+        """Report an object. Only `SmallUploads` writes what waits at its end, so only what it sends may wait."""
         self._receipts.write(
             "put",
-            may_wait=fast,
+            may_wait=may_wait,
             key=key,
             size=size,
             etag=_etag(answer),

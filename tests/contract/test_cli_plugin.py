@@ -198,6 +198,17 @@ def test_receipts_are_what_s3_has(cli: Cli, server: S3Server) -> None:
     assert sorted(parts) == [("RUN/3", 8 * MIB), ("RUN/4", MIB), ("RUN/4", 8 * MIB), ("RUN/4", 8 * MIB)]
 
 
+@pytest.mark.parametrize(("size", "limit"), [(MIB + 1, ""), (1, "s3 =\n  max_bandwidth = 100MB/s\n")])
+def test_no_receipt_is_lost_at_the_end(cli: Cli, server: S3Server, size: int, limit: str) -> None:
+    """Also of files that s3transfer sends: they are not small, or it limits the bandwidth."""
+    cli.configure(f"[default]\n{limit}")
+    for number in range(9):
+        cli.write(str(number), b"x" * size)
+    result = cli.copy(server.url)
+    assert result.hello["fast"]
+    assert sorted(result.sent(fast=True) + result.sent(fast=False)) == [f"RUN/{number}" for number in range(9)]
+
+
 @pytest.mark.parametrize("sse", ["aws:kms", "AES256"])
 def test_receipts_say_whether_an_etag_is_no_md5(cli: Cli, server: S3Server, sse: str) -> None:
     for name, size in (("0", 10), ("1", 10), ("2", 10), ("3", 8 * MIB)):
