@@ -224,6 +224,8 @@ class SmallUploads:
                 while self._is_learning and not self._is_cancelled:
                     if not self._changed.wait(_LESSON_SECONDS):
                         break
+                if not self._client.is_fast:  # there is nothing to learn
+                    return False
                 if self._learned is None:
                     self._is_learning = not self._is_cancelled
                     upload.subscribers = [*upload.subscribers, Lesson(self, upload)]

@@ -144,6 +144,32 @@ def test_if_nothing_is_learned_from_a_file_the_next_one_is_the_lesson(files: Fil
     assert sorted([*manager.uploaded, *client.sent]) == ["RUN/a", "RUN/b", "RUN/c", "RUN/d"]
 
 
+def test_if_the_fast_path_ends_with_the_first_file_no_other_waits_for_its_turn_to_be_it(files: Files) -> None:
+    manager, client = Manager(), Client()
+    all_queued = threading.Event()
+    lessons: list[str] = []
+
+    def end_fast_path(_key: str) -> None:
+        assert all_queued.wait(60)
+        client.is_fast = False
+
+    manager.on_upload = end_fast_path
+    uploads = SmallUploads(manager, client)
+    end_lesson = uploads.end_lesson
+
+    def note_lesson(upload: cli_uploads.SmallUpload) -> None:
+        lessons.append(upload.key)
+        end_lesson(upload)
+
+    uploads.end_lesson = note_lesson  # type: ignore[method-assign]
+    with uploads:
+        for name in ("a", "b", "c", "d"):
+            files.upload(uploads, name)
+        all_queued.set()
+    assert len(manager.uploaded) == 4
+    assert len(lessons) == 1
+
+
 def test_the_others_do_not_wait_forever_for_the_first(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli_uploads, "_LESSON_SECONDS", 0.0)
     manager, client = Manager(), Client()
