@@ -613,6 +613,7 @@ class Client:
         self._receipts = receipts
         self._fast = fast
         self._left_to_cli: set[str | None] = set()  # keys that the fast path could not send
+        self._requests: Any = contextlib.nullcontext()  # entered by each that sends a file or a part
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -621,6 +622,10 @@ class Client:
     def is_fast(self) -> bool:
         """Return whether the fast path is in use."""
         return self._fast is not None and self._fast.is_on
+
+    def limit(self, requests: int) -> None:
+        """Send at most so many files and parts at once, whoever sends them."""
+        self._requests = threading.Semaphore(requests)
 
     def has_learned_from(self, key: str) -> bool:
         """Return whether the CLI's request for this file is the template."""
@@ -632,8 +637,9 @@ class Client:
 
     def send(self, key: str, data: bytes, content_type: str | None) -> bool:
         """Send a small file with the parameters of the template; return False if the CLI has to do it."""
-        began = time.monotonic()
-        headers = self._fast.put_bytes(key, data, content_type) if self._fast else None
+        with self._requests:
+            began = time.monotonic()
+            headers = self._fast.put_bytes(key, data, content_type) if self._fast else None
         if headers is None:
             self.leave_to_cli(key)
             return False
@@ -647,6 +653,10 @@ class Client:
 
     def put_object(self, **params: Any) -> Any:
         """Send a file in one request."""
+        with self._requests:
+            return self._put_object(params)
+
+    def _put_object(self, params: Mapping[str, Any]) -> Any:
         key = params.get("Key")
         size = _size(params.get("Body"))
         is_file = size is not None and hasattr(params.get("Body"), "signal_transferring")
@@ -694,7 +704,8 @@ class Client:
     def upload_part(self, **params: Any) -> Any:
         """Send a part of a file."""
         size = _size(params.get("Body"))
-        answer = self._client.upload_part(**params)
+        with self._requests:
+            answer = self._client.upload_part(**params)
         self._receipts.write("part", key=params.get("Key"), size=size)
         return answer
 

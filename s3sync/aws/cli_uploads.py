@@ -136,6 +136,7 @@ class SmallUploads:
         self._threshold = int(manager.config.multipart_threshold)
         if manager._bandwidth_limiter is not None:  # noqa: SLF001 -- it counts what s3transfer reads
             raise ValueError("the bandwidth is limited")
+        client.limit(self._most_threads)  # the manager has as many threads of its own
         self._queue: queue.SimpleQueue[SmallUpload | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._delegating = threading.Lock()  # the manager counts its transfers without one

@@ -21,7 +21,7 @@ from awscli.customizations.s3.utils import (  # type: ignore[import-untyped]
     ProvideUploadContentTypeSubscriber,
 )
 
-from s3sync.aws import cli_uploads
+from s3sync.aws import cli_plugin, cli_uploads
 from s3sync.aws.cli_uploads import SmallUploads
 
 MIB = 1024 * 1024
@@ -58,6 +58,7 @@ class Client:
     def __init__(self, *lessons: str, refused: tuple[str, ...] = ()) -> None:
         self.is_fast = True
         self.is_flushed = False
+        self.most_requests = 0
         self.left_to_cli: list[str] = []
         self.sent: dict[str, tuple[bytes, str | None]] = {}
         self._lessons = lessons
@@ -68,6 +69,9 @@ class Client:
 
     def leave_to_cli(self, key: str) -> None:
         self.left_to_cli.append(key)
+
+    def limit(self, requests: int) -> None:
+        self.most_requests = requests
 
     def send(self, key: str, data: bytes, content_type: str | None) -> bool:
         if key in self._refused:
@@ -124,6 +128,25 @@ def test_the_request_for_the_first_small_file_is_the_cli_s_own_whatever_was_sent
             files.upload(uploads, name)
     assert manager.uploaded == ["RUN/a", "RUN/b"]
     assert client.left_to_cli == ["RUN/b"]
+
+
+def test_both_ways_together_have_no_more_requests_at_once_than_the_config_allows() -> None:
+    manager, client = Manager(), Client()
+    SmallUploads(manager, client)
+    assert client.most_requests == manager.config.max_request_concurrency
+    has_room: list[bool] = []
+
+    def send(*_arguments: object, **_params: object) -> dict[str, str]:
+        has_room.append(limited._requests.acquire(blocking=False))
+        return {"etag": "1"}
+
+    fast: Any = SimpleNamespace(is_on=False, put_bytes=send)
+    limited = cli_plugin.Client(SimpleNamespace(put_object=send, upload_part=send), cli_plugin.Receipts({}), fast)
+    limited.limit(1)
+    limited.put_object()
+    limited.upload_part()
+    limited.send("RUN/a", b"", None)
+    assert has_room == [False] * 3
 
 
 def test_the_cli_sends_what_the_fast_path_cannot(files: Files) -> None:
