@@ -123,7 +123,10 @@ class BatchSender:
             ended = self._run_staged(batch, process, config, as_list=True)
             if process.has_sent or not ended.succeeded:
                 return ended
-            self._can_list = False  # it has found an empty folder
+            ended = self._run_staged(batch, process, config, as_list=False)
+            if process.has_sent:  # else all files have changed since they were listed, and the list was empty
+                self._can_list = False
+            return ended
         return self._run_staged(batch, process, config, as_list=False)
 
     def _run_staged(
