@@ -117,8 +117,12 @@ class BatchSender:
         return replace(storage, storage_class=batch.storage_class or storage.storage_class)
 
     def _run_aws(self, batch: Batch, process: _BatchProcess, config: Path | None) -> client.AwsResult:
-        """Run the process with a list of the files, if it can take one; else with a folder of links."""
+        """Run the process with a list of the files, if it can take one; else with a folder of links.
+
+        With a list the CLI prints the path of the run, whose line feeds would tear the lines about its files.
+        """
         takes_list = self._can_list if self._can_list is not None else self._aws.may_take_lists
+        takes_list = takes_list and "\n" not in str(self._run.path)
         if takes_list and self._aws.may_be_fast:
             ended = self._run_staged(batch, process, config, as_list=True)
             if process.has_sent or not ended.succeeded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,19 +12,21 @@ from s3sync.transfer.batch_sender import BatchSender
 
 
 @pytest.mark.parametrize(
-    ("sends_list", "sends_links", "ways"),
+    ("path", "sends_list", "sends_links", "ways"),
     [
-        (True, True, ["list", "list"]),
-        (False, True, ["list", "links", "links"]),
-        (False, False, ["list", "links", "list", "links"]),  # both were empty: all files have changed
+        ("/data/RUN", True, True, ["list", "list"]),
+        ("/data/RUN", False, True, ["list", "links", "links"]),
+        ("/data/RUN", False, False, ["list", "links", "list", "links"]),  # both were empty: all files have changed
+        ("/da\nta/RUN", True, True, ["links", "links"]),  # lines of output would be torn
     ],
 )
 def test_lists_are_given_up_only_if_links_send_what_a_list_did_not(
-    sends_list: bool, sends_links: bool, ways: list[str]
+    path: str, sends_list: bool, sends_links: bool, ways: list[str]
 ) -> None:
     sender: Any = object.__new__(BatchSender)
     sender._aws = SimpleNamespace(may_take_lists=True, may_be_fast=True)
     sender._can_list = None
+    sender._run = SimpleNamespace(path=Path(path))
     used = []
 
     def run_staged(_batch: object, process: Any, _config: object, *, as_list: bool) -> object:
