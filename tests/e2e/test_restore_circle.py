@@ -162,6 +162,25 @@ def test_a_log_that_is_there_is_not_replaced(lab: Lab, elsewhere: Path, tmp_path
     assert {path.name: path.read_bytes() for path in (lab.log_dir / "uploads").iterdir()} == before
 
 
+def test_what_is_only_on_disk_is_not_called_uploaded(
+    lab: Lab, server: S3Server, elsewhere: Path, tmp_path: Path
+) -> None:
+    """A restore adds to a folder with an analysis, and with a file of the run, that were never uploaded."""
+    make_analysis(tmp_path / "saved", 2)
+    shutil.copytree(tmp_path / "saved" / "Analysis" / "2", elsewhere / "Analysis" / "2")
+    (elsewhere / "Data").mkdir()
+    (elsewhere / "Data" / "only here.txt").write_text("never sent")
+    restore(lab, elsewhere, "--log_dir", str(lab.log_dir))
+    config = lab.config_for(elsewhere, quiet_minutes=0)
+    status = lab.run("status", "--config", config, "--json").json["runs"]
+    assert [row["run_id"] for row in status if row["state"] == "uploaded"] == []
+    for _ in range(2):  # analyses come after their runs
+        assert lab.run("monitor", "--config", config).code == 0
+    sent = {key.removeprefix(f"{elsewhere.name}/") for key in server.objects(BUCKET)}
+    on_disk = {str(path.relative_to(elsewhere)) for path in elsewhere.rglob("*") if path.is_file()}
+    assert sent >= on_disk
+
+
 def test_a_part_of_a_run_leaves_no_log(lab: Lab, elsewhere: Path) -> None:
     restore(lab, elsewhere, "--log_dir", str(lab.log_dir), "--only", "metadata")
     assert not (lab.log_dir / "uploads").exists()

@@ -25,7 +25,8 @@ def write_missing_logs(
 ) -> None:
     """Write the logs of a whole restored run and its analyses, each if there is none; the caller holds the run's lock.
 
-    `proven_by` says for each file what proved it. Raises StateError, LeaseLostError.
+    `proven_by` says for each file what proved it. A folder that holds anything else gets none: its upload is still to
+    come. Raises StateError, RunError, LeaseLostError.
     """
     for run in _open_runs(request):
         store = StateStore(request.log_dir, run, request.destination)
@@ -65,6 +66,9 @@ def _write_log(
         for path, file in local_files.restat_all(run, sorted(paths)).items()
         if file
     }
+    listing = local_files.list_files(run)
+    if not listing.files or listing.rejected or any(file.path not in proofs for file in listing.files):
+        return
     now, sealed = now_iso(), remote.get(below + aws_destination.COMPLETION_OBJECT)
     state = replace(
         RunState.of(run),
