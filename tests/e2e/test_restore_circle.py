@@ -181,6 +181,23 @@ def test_what_is_only_on_disk_is_not_called_uploaded(
     assert sent >= on_disk
 
 
+def test_what_changes_on_disk_during_a_restore_is_not_called_proven(
+    lab: Lab, server: S3Server, elsewhere: Path, tmp_path: Path
+) -> None:
+    """The file was there before, and identical when it was compared."""
+    elsewhere.mkdir(exist_ok=True)
+    shutil.copy2(tmp_path / "saved" / "RunInfo.xml", elsewhere)
+    with server.hold(method="GET", operation="GetObject") as gate:
+        process = lab.start("restore", str(elsewhere), "--bucket", BUCKET, "--log_dir", str(lab.log_dir))
+        gate.wait_held()
+        edited = (elsewhere / "RunInfo.xml").read_bytes() + b"<!-- corrected -->"
+        (elsewhere / "RunInfo.xml").write_bytes(edited)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert lab.watch(elsewhere, quiet_minutes=0).code == 0
+    assert server.objects(BUCKET)[f"{elsewhere.name}/RunInfo.xml"].body == edited
+
+
 def test_a_part_of_a_run_leaves_no_log(lab: Lab, elsewhere: Path) -> None:
     restore(lab, elsewhere, "--log_dir", str(lab.log_dir), "--only", "metadata")
     assert not (lab.log_dir / "uploads").exists()

@@ -22,10 +22,11 @@ _NOT_THERE = "not downloaded"
 
 
 class Verdicts(NamedTuple):
-    """What proved each file, by path, and why each other one is not proven."""
+    """What proved each file, by path, and why each other one is not proven; `files` are as they were before that."""
 
     proven: dict[str, str]
     failed: dict[str, str]
+    files: dict[str, LocalFile]
 
 
 class Prover:
@@ -84,7 +85,7 @@ class Prover:
                 failed[file.path] = verdict
             else:
                 proven[file.path] = verdict.verified_by
-        return Verdicts(proven, failed)
+        return Verdicts(proven, failed, {file.path: file for file in files})
 
     def _prove_by_parts(self, file: LocalFile) -> Proof | None:
         """Return a proof if the ETag is that of parts of an unusual size, which S3 knows. Raises StoppedError."""

@@ -14,7 +14,7 @@ from s3sync.aws import destination as aws_destination
 from s3sync.aws.objects import RemoteObject
 from s3sync.delays import DELAYS
 from s3sync.errors import RunError, StateError, UsageError, explained
-from s3sync.runs import Run, run_folder
+from s3sync.runs import Run, local_files, run_folder
 from s3sync.signals import StopRequest
 from s3sync.state import StateStore, lock, restored, thaw_log
 from s3sync.text import pluralize, printable
@@ -27,7 +27,7 @@ from s3sync.transfer.restore.downloader import Downloader
 from s3sync.transfer.restore.frozen import Archive
 from s3sync.transfer.restore.passes import Received, Receiver
 from s3sync.transfer.restore.preview import make_preview
-from s3sync.transfer.restore.prover import Prover
+from s3sync.transfer.restore.prover import Prover, Verdicts
 from s3sync.transfer.restore.request import RestorePreview, RestoreRequest, RestoreResult
 from s3sync.transfer.restore.sources import KeyIndex
 from s3sync.transfer.restore.space import needed_bytes, require_space
@@ -223,7 +223,8 @@ def _restore_once(
     thawing = thaw.Thawing(session.aws, request.bucket, request.prefix, request.cores)
     store = thaw_log.ThawStore(request.log_dir, f"{lock_name}.{request.choice_tag}")
     archive = Archive(request, thawing, store, plan.remote, session.display)
-    kept, other = _compare_present(session, plan)
+    present, other = _compare_present(session, plan)
+    kept = present.proven
     fetched = [path for path in plan.wanted if path not in kept and path not in other]
     received = Received(frozen=set(plan.record.frozen))
     if fetched:
@@ -242,6 +243,8 @@ def _restore_once(
         with_markers = not other and not received.frozen
         if received.proven:
             restored.note(request.log_dir, lock_name, request.target)
+        ready = replace(_as_run(request), path=folder.ready)
+        seen = {**present.files, **local_files.restat_all(ready, received.proven)}
         failed.update(
             finish.move_into_place(
                 request, folder, received.proven, plan.record.folders, is_new=is_new, with_markers=with_markers
@@ -251,7 +254,7 @@ def _restore_once(
             here = {**kept, **received.proven}
             if received.proven or folder.exists:
                 finish.set_folder_times(request.target, plan.record.folders, here)
-            state_log.write_missing_logs(request, plan.remote, here, plan.record.folders, check_lock)
+            state_log.write_missing_logs(request, plan.remote, here, seen, plan.record.folders, check_lock)
     if is_in_place and not received.frozen:
         folder.discard()
         archive.forget()
@@ -277,19 +280,19 @@ def _restore_once(
     )
 
 
-def _compare_present(session: _Session, plan: _Plan) -> tuple[dict[str, str], dict[str, str]]:
-    """Compare the files that are on disk already; return what proves them, and why others cannot be restored."""
+def _compare_present(session: _Session, plan: _Plan) -> tuple[Verdicts, dict[str, str]]:
+    """Compare the files that are on disk already; return the verdicts, and why others cannot be restored."""
     request = session.request
     sizes = {path: place.size_on_disk(request.target, path) for path in plan.wanted}
     same = [path for path in plan.wanted if sizes[path] == plan.remote[path].size]
-    kept: dict[str, str] = {}
+    present = Verdicts({}, {}, {})
     if same:
         with contextlib.closing(_make_prover(session, plan, request.target)) as prover:
-            kept = prover.prove(same).proven
+            present = prover.prove(same)
     if request.overwrite:
-        return kept, {}
-    others = (path for path in plan.wanted if sizes[path] != -1 and path not in kept)
-    return kept, dict.fromkeys(others, _ON_DISK)
+        return present, {}
+    others = (path for path in plan.wanted if sizes[path] != -1 and path not in present.proven)
+    return present, dict.fromkeys(others, _ON_DISK)
 
 
 def _make_prover(session: _Session, plan: _Plan, folder: Path) -> Prover:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from s3sync.aws import destination as aws_destination
 from s3sync.aws.objects import RemoteObject
 from s3sync.errors import BusyError, RunError
-from s3sync.runs import Run, analysis, completion, local_files
+from s3sync.runs import LocalFile, Run, analysis, completion, local_files
 from s3sync.state import Proof, RunState, StateStore
 from s3sync.text import now_iso, printable, to_iso
 from s3sync.transfer import changes
@@ -20,13 +20,15 @@ def write_missing_logs(
     request: RestoreRequest,
     remote: Mapping[str, RemoteObject],
     proven_by: Mapping[str, str],
+    seen: Mapping[str, LocalFile | None],
     folders: Mapping[str, int],
     check_lock: Callable[[], None],
 ) -> None:
     """Write the logs of a whole restored run and its analyses, each if there is none; the caller holds the run's lock.
 
-    `proven_by` says for each file what proved it. A folder that holds anything else gets none: its upload is still to
-    come. Raises StateError, RunError, LeaseLostError.
+    `proven_by` says for each file what proved it, and `seen` how it was then: one that has changed since is not proven.
+    A folder that holds anything else gets no log: its upload is still to come. Raises StateError, RunError,
+    LeaseLostError.
     """
     for run in _open_runs(request):
         store = StateStore(request.log_dir, run, request.destination)
@@ -39,7 +41,7 @@ def write_missing_logs(
                 except BusyError:
                     continue  # its upload writes the log
             if store.load(set_aside=False) == (None, ()):
-                _write_log(store, run, remote, proven_by, folders)
+                _write_log(store, run, remote, proven_by, seen, folders)
 
 
 def _open_runs(request: RestoreRequest) -> Iterator[Run]:
@@ -56,6 +58,7 @@ def _write_log(
     run: Run,
     remote: Mapping[str, RemoteObject],
     proven_by: Mapping[str, str],
+    seen: Mapping[str, LocalFile | None],
     folders: Mapping[str, int],
 ) -> None:
     watched = changes.read_marks(run)
@@ -64,7 +67,7 @@ def _write_log(
     proofs = {
         path: Proof.of(file, remote[below + path].etag, proven_by[below + path])
         for path, file in local_files.restat_all(run, sorted(paths)).items()
-        if file
+        if file and file == _in_folder(seen.get(below + path), path)
     }
     listing = local_files.list_files(run)
     if not listing.files or listing.rejected or any(file.path not in proofs for file in listing.files):
@@ -86,6 +89,10 @@ def _write_log(
     store.prepare(len(proofs))
     store.begin(state)
     store.finish(state)
+
+
+def _in_folder(file: LocalFile | None, path: str) -> LocalFile | None:
+    return file and replace(file, path=path)
 
 
 def _paths_of(run: Run, paths: Iterable[str], below: str) -> Iterator[str]:
