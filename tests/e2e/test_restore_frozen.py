@@ -246,6 +246,25 @@ def test_the_monitor_does_not_download_in_each_scan_what_cannot_be_proven(
     assert [*(lab.log_dir / "restores").glob("*.thaw.json"), *(lab.log_dir / "restores").glob("*.tried")] == []
 
 
+def test_a_thawed_file_for_which_another_one_is_in_the_way_is_not_forgotten(
+    lab: Lab, server: S3Server, tiny_run: Path
+) -> None:
+    frozen = archived(lab, tiny_run, "GLACIER")
+    assert restore(lab, frozen, "--tier", "Bulk").code == 1
+    (log,) = thaw_logs(lab)
+    log.write_text(json.dumps({**json.loads(log.read_text()), "requested_at": "2026-01-01T00:00:00+00:00"}))
+    server.thaw(BUCKET)
+    frozen.mkdir()
+    (frozen / "RunInfo.xml").write_text("mine")
+    for _ in range(2):
+        scan = lab.watch(frozen, "--json")
+        assert "restore.failed" in [problem["id"] for problem in scan.json["problems"]], scan.out
+        assert pending(lab, frozen)["problem"]["id"] == "restore.failed"
+    assert restore(lab, frozen, "--overwrite").code == 0
+    assert tree(frozen) == saved(frozen)
+    assert thaw_logs(lab) == []
+
+
 def pending(lab: Lab, run: Path) -> dict[str, Any]:
     """The only restore that `status` shows."""
     (shown,) = lab.run("status", "--config", lab.config_for(run), "--json").json["restores"]

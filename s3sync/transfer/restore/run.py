@@ -255,10 +255,11 @@ def _restore_once(
             if received.proven or folder.exists:
                 finish.set_folder_times(request.target, plan.record.folders, here)
             state_log.write_missing_logs(request, plan.remote, here, seen, plan.record.folders, check_lock)
+    failed.update(other)
     if is_in_place and not received.frozen:
         folder.discard()
-        archive.forget()
-    failed.update(other)
+        if not failed:
+            archive.forget()
     recorded = plan.record.entries
     return RestoreResult(
         request=request,
