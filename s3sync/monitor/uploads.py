@@ -196,10 +196,11 @@ class ScanUploads:
             return
         self._result.add_upload(run, outcome)
         _log_or_add_problem(self._result, run, outcome)
-        if run.state == "streaming":
-            again = statuses.refresh(self._context.config, [run])[0]
+        known = next((other for other in self._result.runs if other.key == run.key), None)
+        if run.state == "streaming" and known:  # else the config was edited, and does not want it there any more
+            again = statuses.refresh(self._context.config, [known])[0]
             if again.state in states.PENDING_STATES:
-                self._result.replace(run, again)
+                self._result.replace(known, again)
                 self._schedule.put_first(again)
 
     def _look_for_runs(self) -> None:

@@ -17,7 +17,7 @@ from s3sync import logs
 from s3sync.config import Config
 from s3sync.delays import DELAYS
 from s3sync.errors import InterruptedBySignal, LeaseLostError, RunError, StateError
-from s3sync.inventory import RunStatus, order
+from s3sync.inventory import RunStatus, order, statuses
 from s3sync.monitor import alerts, problem_log, publish, scan, uploads
 from s3sync.monitor.context import ConfigFollower, ScanContext
 from s3sync.monitor.scan_result import ScanResult
@@ -233,3 +233,24 @@ def test_a_long_scan_updates_alerts_dashboard_and_heartbeat_by_itself(
     follower = ConfigFollower(CONFIG, lambda: CONFIG)
     assert scan._look_again(context, result, scan._Reporter(context, result), follower) == []
     assert done == wanted
+
+
+def test_what_was_streamed_is_not_uploaded_to_where_an_edited_config_does_not_send_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The run is complete when a visit ends, and goes on at once: to the bucket of the config as it is now."""
+    done: list[str] = []
+    result = ScanResult(runs=[cast(RunStatus, FakeRun("run to one", state="streaming"))])
+    now = cast(RunStatus, FakeRun("run to two", entry=Entry(bucket="two")))
+
+    def run_upload(run: RunStatus, *_rest: Any, **_more: Any) -> Any:
+        done.append(run.key)
+        result.runs = [now]  # of a look meanwhile
+        return SimpleNamespace()
+
+    monkeypatch.setattr(coordinator, "run_upload", run_upload)
+    monkeypatch.setattr(ScanResult, "add_upload", lambda *_arguments: None)
+    monkeypatch.setattr(uploads, "_log_or_add_problem", lambda *_arguments: None)
+    monkeypatch.setattr(statuses, "refresh", lambda _config, runs: [replace(cast(Any, runs[0]), state="new")])
+    ScanUploads(context_of(StopRequest()), result, look=lambda: None, log=lambda: None).run(result.runs)
+    assert done == ["run to one"]
