@@ -15,10 +15,9 @@ from s3sync.transfer.concurrency import ConcurrencyController, LoadMeter
 from s3sync.transfer.pace import BatchPace
 from s3sync.transfer.request import UploadRequest
 from s3sync.transfer.running_shares import RunningShares
-from s3sync.transfer.slots import SlotPool, SlotUser
+from s3sync.transfer.slots import BEHIND_UPLOADS, SlotPool, SlotUser
 
 HASH_THREADS_PER_CORE = 0.5  # one thread hashes as much as several `aws` send
-_BEHIND_UPLOADS = 1e12  # seconds of work: what has that much left gets what uploads leave, and at least one process
 
 
 class SharedMachine:
@@ -95,7 +94,7 @@ class MachineShare:
 
     def stay_behind_uploads(self) -> None:
         """Let all uploads go first: from now on this is the share of a restore."""
-        self.note_left(_BEHIND_UPLOADS)
+        self.note_left(BEHIND_UPLOADS)
 
     def background_concurrency(self) -> BackgroundConcurrency:
         """Return what decides how many processes of a restore may run."""
@@ -176,7 +175,7 @@ class BackgroundConcurrency:
 
     def update(self, running: int, *, has_work: bool) -> int:
         """Return the number of processes that may run, where `running` run, and there is work for one more or not."""
-        return self._concurrency.update(running, has_work=has_work, left=_BEHIND_UPLOADS, is_waiting=has_work)
+        return self._concurrency.update(running, has_work=has_work, left=BEHIND_UPLOADS, is_waiting=has_work)
 
     def note_end(self) -> None:
         """Note that no process runs any more."""

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+BEHIND_UPLOADS = 1e12  # seconds of work: what has that much left gets what uploads leave, and at least one process
+
 
 @dataclass(slots=True, eq=False)
 class SlotUser:
@@ -59,9 +61,9 @@ class SlotPool:
             return self._allowance(user)
 
     def least_left(self) -> float:
-        """Return the least that is left to do for a user; 0 if there is none, or if that is not known of one."""
+        """Return the least that is left to do for an upload; 0 if there is none, or if that is not known of one."""
         with self._changed:
-            lefts = [user.left for user in self._users]
+            lefts = [user.left for user in self._users if user.left != BEHIND_UPLOADS]
         return min(lefts, default=0.0) if math.inf not in lefts else 0.0
 
     def taken_by_others(self, user: SlotUser) -> int:

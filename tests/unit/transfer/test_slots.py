@@ -110,3 +110,15 @@ def test_requests_about_single_objects_share_slots_of_their_own_and_none_waits_f
         turns.close()
         waiting.join(60)
         assert done.is_set()
+
+
+def test_no_run_is_small_beside_a_restore_alone() -> None:
+    """It would not wait for `max_runs_at_once`."""
+    machine = SharedMachine(2, 8)
+    with machine.join(list) as restore:
+        restore.stay_behind_uploads()
+        assert machine.processes.least_left() == 0
+        with machine.join(list) as upload:
+            assert machine.processes.least_left() == 0, "not known yet"
+            upload.note_left(100)
+            assert machine.processes.least_left() == 100
