@@ -61,4 +61,5 @@ def set_folder_times(root: Path, folders: Mapping[str, int], files: Iterable[str
             with contextlib.suppress(InTheWayError):
                 descriptor = opened.open(path)
                 if set(os.listdir(descriptor)) <= known[path]:
-                    os.utime(descriptor, ns=(folders[path], folders[path]))
+                    with contextlib.suppress(PermissionError):  # another user's, where this one may write
+                        os.utime(descriptor, ns=(folders[path], folders[path]))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from s3sync.aws.destination import parse_destination
+from s3sync.transfer.restore.finish import set_folder_times
 from s3sync.transfer.restore.place import PrivateFolder
 from s3sync.transfer.restore.request import RestoreRequest
 
@@ -42,3 +43,14 @@ def test_a_file_system_without_links_between_folders(
     assert failed.keys() == {"other"}
     assert (tmp_path / "RUN" / "new").read_text() == "1"
     assert (tmp_path / "RUN" / "other").read_text() == "the user's"
+
+
+def test_folders_of_another_user_keep_their_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their group may write into them, and only their owner sets their times."""
+
+    def refuse(*_words: Any, **_options: Any) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "utime", refuse)
+    set_folder_times(tmp_path, {"": 1, "Logs": 1, "Logs/empty": 1}, [])
+    assert (tmp_path / "Logs" / "empty").is_dir()
