@@ -80,7 +80,7 @@ class PendingRestores:
         """Continue a restore; return what went wrong. Raises StoppedError if the scan is to end."""
         key = _key(store, pending)
         try:
-            found = list(_problems_of_restore(self._context, key, pending, self._machine))
+            found = list(_problems_of_restore(self._context, store, pending, self._machine))
         except BusyError as error:
             LOG.info("%s", error)
             return []
@@ -116,10 +116,13 @@ def _was_tried_lately(store: ThawStore) -> bool:
     return tried is not None and 0 <= time.time() - tried[0] < _RETRY_SECONDS
 
 
-def _problems_of_restore(context: ScanContext, key: str, pending: ThawLog, machine: SharedMachine) -> Iterator[Problem]:
+def _problems_of_restore(
+    context: ScanContext, store: ThawStore, pending: ThawLog, machine: SharedMachine
+) -> Iterator[Problem]:
+    key = _key(store, pending)
     request = _request_for(pending, context.config)
     with context.stop.child() as stop, context.make_display(printable(pending.run_id)) as display:
-        done = restore.run.restore(request, context.environ, stop, display, machine)
+        done = restore.run.restore(request, context.environ, stop, display, machine, store)
     if done.ok:
         LOG.info("%s is restored in %s: all proven", printable(pending.run_id), printable(pending.run_path))
     elif done.failed:

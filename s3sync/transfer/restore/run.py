@@ -13,7 +13,7 @@ from s3sync.aws import client, objects, thaw
 from s3sync.aws import destination as aws_destination
 from s3sync.aws.objects import RemoteObject
 from s3sync.delays import DELAYS
-from s3sync.errors import RunError, StateError, UsageError, explained
+from s3sync.errors import BusyError, RunError, StateError, UsageError, explained
 from s3sync.runs import Run, local_files, run_folder
 from s3sync.signals import StopRequest
 from s3sync.state import StateStore, lock, restored, thaw_log
@@ -67,21 +67,24 @@ def restore(
     stop: StopRequest,
     display: Display,
     machine: SharedMachine | None = None,
+    continued: thaw_log.ThawStore | None = None,
 ) -> RestoreResult:
     """Restore a run. Files that failed are in the result; raises S3SyncError if nothing can be done at all.
 
-    With uploads in other threads it shares a `machine`, where they go first.
+    With uploads in other threads it shares a `machine`, where they go first. One that is `continued` may have been
+    cancelled since its log was read: then it raises BusyError.
     """
     started = time.monotonic()
     _require_parent(request.target)
     store = StateStore(request.log_dir, _as_run(request), request.destination)
     busy = f"{printable(request.run_id)} is being uploaded or restored already"
-    with (
-        lock.hold(store.lock_path, busy, stop=stop, say=display.say) as run_lock,
-        _open_session(request, environ, stop, display, run_lock.descriptor, machine=machine) as session,
-    ):
-        result = _restore_until_thawed(session, store.lock_path.stem, run_lock.check)
-        processes = session.aws.processes.started
+    with lock.hold(store.lock_path, busy, stop=stop, say=display.say) as run_lock:
+        if continued and not continued.load():
+            text = f"the restore of {printable(request.run_id)} to {printable(str(request.target))} has ended meanwhile"
+            raise BusyError(text, id="restore.not-pending")
+        with _open_session(request, environ, stop, display, run_lock.descriptor, machine=machine) as session:
+            result = _restore_until_thawed(session, store.lock_path.stem, run_lock.check)
+            processes = session.aws.processes.started
     return replace(result, aws_processes=processes, seconds=time.monotonic() - started)
 
 

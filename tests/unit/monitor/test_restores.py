@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from concurrent.futures import wait
 from pathlib import Path
@@ -16,6 +17,7 @@ from s3sync.monitor import restores
 from s3sync.monitor.scan_result import ScanResult
 from s3sync.signals import StopRequest
 from s3sync.state import thaw_log
+from s3sync.transfer.restore import run
 
 
 @pytest.mark.parametrize(
@@ -39,7 +41,7 @@ def test_whatever_goes_wrong_with_a_restore_the_scan_reports_its_uploads(
     stores = [(thaw_log.ThawStore(tmp_path, restore.run_id), restore) for restore in pending]
     tried: list[str] = []
 
-    def fail(_context: object, _key: str, restore: Any, _machine: object) -> None:
+    def fail(_context: object, _store: object, restore: Any, _machine: object) -> None:
         tried.append(restore.run_id)
         raise error
 
@@ -58,3 +60,37 @@ def test_whatever_goes_wrong_with_a_restore_the_scan_reports_its_uploads(
         ("restore of A to /data/A", id_),
         ("restore of B to /data/B", id_),
     ]
+
+
+def test_a_restore_that_is_cancelled_while_a_scan_begins_with_it_stays_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The scan has read its log, and `restore --cancel` has the lock first."""
+    pending = thaw_log.ThawLog(
+        run_id="A",
+        run_path=str(tmp_path / "A"),
+        destination=Destination("lab-runs", ""),
+        tier="Bulk",
+        days=7,
+        requested=frozenset({"a"}),
+    )
+    monkeypatch.setattr(thaw_log, "list_stores", lambda _log_dir: [(thaw_log.ThawStore(tmp_path, "A"), pending)])
+    monkeypatch.setattr(run, "_restore_until_thawed", lambda *_arguments: pytest.fail("it goes on"))
+    config = SimpleNamespace(
+        log_dir=tmp_path,
+        monitor=[],
+        max_cores=1,
+        max_threads=1,
+        aws_command="/bin/false",
+        max_processes=None,
+        max_bandwidth=None,
+        stall_minutes=1,
+    )
+    display = contextlib.nullcontext(SimpleNamespace(say=print))
+    context = SimpleNamespace(config=config, stop=StopRequest(), environ={}, make_display=lambda _name: display)
+    result = ScanResult()
+    begun = restores.PendingRestores(cast(Any, context), result, cast(Any, None))
+    begun.begin_next()
+    (future,) = begun.at_work
+    assert future.result() == []
+    begun.close()
