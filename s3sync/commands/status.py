@@ -95,7 +95,7 @@ def scan_line(found: Overview) -> str:
 
 def restore_lines(found: Overview) -> list[str]:
     """Return a line for each restore that waits for frozen objects."""
-    return [f"restore of {one.run_id} to {one.run_path}: {one.progress}" for one in found.restores]
+    return [f"{one.key}: {one.progress}" for one in found.restores]
 
 
 def _restore_json(pending: restores.PendingRestore) -> dict[str, Any]:

@@ -34,12 +34,13 @@ class PendingRestore:
     thawed: int
     frozen: int
     frozen_bytes: int
+    parts: str = ""  # the options that chose them: another restore may bring others to the same folder
     problem: Problem | None = None
 
     @property
     def key(self) -> str:
         """The key under which its problems are reported."""
-        return f"{KEY_PREFIX}{self.run_id} to {self.run_path}"
+        return f"{KEY_PREFIX}{self.run_id} to {self.run_path}{self.parts}"
 
     @property
     def progress(self) -> str:
@@ -79,6 +80,7 @@ def describe(store: ThawStore, log: ThawLog, now: float) -> PendingRestore:
         thawed=log.thawed_files,
         frozen=log.frozen_files,
         frozen_bytes=log.frozen_bytes,
+        parts="".join(f" --only {printable(part)}" for part in log.parts),
     )
     return replace(known, problem=_problem(known, store, now))
 

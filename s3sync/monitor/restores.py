@@ -156,7 +156,6 @@ def _request_for(pending: ThawLog, config: Config) -> restore.request.RestoreReq
     """Return the request with the options of the command that began it. Raises UsageError for a damaged log."""
     given = pending.options
     entry = next((entry for entry in config.monitor if entry.destination == pending.destination), None)
-    parts = given.get("only", [])
     request = restore.request.RestoreRequest(
         run_id=pending.run_id,
         destination=pending.destination,
@@ -164,7 +163,7 @@ def _request_for(pending: ThawLog, config: Config) -> restore.request.RestoreReq
         log_dir=config.log_dir,
         cores=config.max_cores or usable_cores(),
         threads=config.max_threads or restore.request.DEFAULT_THREADS,
-        parts=tuple(restore.parts.parse_part(str(part)) for part in parts),
+        parts=tuple(restore.parts.parse_part(part) for part in pending.parts),
         overwrite=given.get("overwrite") is True,
         use_record=given.get("use_record") is not False,
         verify="size" if given.get("verify") == "size" else "etag",

@@ -40,6 +40,12 @@ class ThawLog:
     requested: frozenset[str] = frozenset()
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def parts(self) -> list[str]:
+        """Return the parts of the run that are restored; none if that is all of it."""
+        parts = self.options.get("only")
+        return list(map(str, parts)) if isinstance(parts, list) else []
+
     def with_requested(self, paths: Iterable[str]) -> ThawLog:
         """Return the log with more objects whose thawing was requested."""
         return replace(self, requested=self.requested | frozenset(paths), requested_at=self.requested_at or now_iso())

@@ -64,5 +64,4 @@ def _none_pending(request: RestoreRequest, others: list[ThawLog]) -> str:
 
 
 def _choice(log: ThawLog) -> list[str]:
-    parts = log.options.get("only")
-    return [f"--only {printable(str(part))}" for part in parts] if isinstance(parts, list) else []
+    return [f"--only {printable(part)}" for part in log.parts]

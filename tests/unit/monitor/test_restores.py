@@ -94,3 +94,34 @@ def test_a_restore_that_is_cancelled_while_a_scan_begins_with_it_stays_so(
     (future,) = begun.at_work
     assert future.result() == []
     begun.close()
+
+
+def test_a_restore_that_waits_does_not_hide_another_one_of_the_same_run_that_failed(tmp_path: Path) -> None:
+    for name, parts in (("A.1", ["metadata"]), ("A.2", [])):
+        store = thaw_log.ThawStore(tmp_path, name)
+        store.save(
+            thaw_log.ThawLog(
+                run_id="A",
+                run_path="/data/A",
+                destination=Destination("lab-runs", ""),
+                tier="Bulk",
+                days=7,
+                requested_at="2200-01-01T00:00:00+00:00",
+                ready_at=f"2200-01-0{name[-1]}T00:00:00+00:00",
+                requested=frozenset({"a"}),
+                options={"only": parts},
+            )
+        )
+        if parts:
+            store.note_try({"id": "restore.failed", "text": "not restored: 1 file failed"})
+    result = ScanResult()
+    context = cast(Any, SimpleNamespace(config=SimpleNamespace(log_dir=tmp_path), stop=StopRequest()))
+    waiting = restores.PendingRestores(context, result, cast(Any, None))
+    waiting.begin_next()
+    assert not waiting.at_work
+    waiting.close()
+    assert [(problem.key, problem.id) for problem in result.problems] == [
+        ("restore of A to /data/A --only metadata", "restore.failed"),
+        ("restore of A to /data/A", "restore.pending"),
+    ]
+    assert not result.ok
