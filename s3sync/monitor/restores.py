@@ -42,6 +42,7 @@ class PendingRestores:
         self._machine = machine
         self._key = ""  # of the one at work
         self._begun: dict[Path, float] = {}  # when each was begun in this scan, by the path of its log
+        self._known: set[str] = set()  # keys of all that have waited at the last look
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="restore")
 
     def begin_next(self) -> None:
@@ -49,7 +50,9 @@ class PendingRestores:
         if self.at_work or self._context.stop.is_requested:
             return
         now = time.monotonic()
-        for store, pending in thaw_log.list_stores(self._context.config.log_dir):
+        stores = thaw_log.list_stores(self._context.config.log_dir)
+        self._forget_ended({_key(store, pending) for store, pending in stores})
+        for store, pending in stores:
             if not pending.requested or not _may_be_thawed(pending, time.time()):
                 self._result.replace_problems(_key(store, pending), _reports(store, pending))
                 continue
@@ -59,6 +62,12 @@ class PendingRestores:
                 self._begun[store.path], self._key = now, _key(store, pending)
                 self.at_work = {self._threads.submit(self._continue, store, pending)}
                 return
+
+    def _forget_ended(self, keys: set[str]) -> None:
+        """Forget what was reported of restores that do not wait any more: somebody has cancelled or finished them."""
+        for key in self._known - keys:
+            self._result.replace_problems(key, ())
+        self._known = keys
 
     def handle_ended(self) -> None:
         """Add the outcome of a restore that has ended to the result, and begin with the next. Raises StoppedError."""
