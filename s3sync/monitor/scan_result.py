@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from s3sync.inventory import RunStatus
+from s3sync.inventory.restores import KEY_PREFIX
 from s3sync.monitor.last_scan import Counters
 from s3sync.monitor.messages import Update, Upload
 from s3sync.monitor.problems import Problem, has_failed
@@ -78,8 +79,13 @@ class ScanResult:
             self.problems += [problem for problem in problems if problem not in self.problems]
 
     def replace_found(self, runs: list[RunStatus], problems: list[Problem]) -> None:
-        """Replace the runs, and the problems that exist whatever is uploaded, by what was found now."""
+        """Replace the runs, and the problems that exist whatever is uploaded, by what was found now.
+
+        What came up with a run is forgotten if the config, which may have been edited, does not want it there any more.
+        """
         self.runs = runs
+        keys = {run.key for run in runs}
+        self._by_run = {k: known for k, known in self._by_run.items() if k in keys or k.startswith(KEY_PREFIX)}
         self.problems = [*problems, *(problem for problem in self._problems_of_runs() if problem not in problems)]
 
     def _problems_of_runs(self) -> list[Problem]:

@@ -172,3 +172,16 @@ def outcome_of(*files: LocalFile) -> UploadResult:
         state=RunState(run_id="A", run_path="/A", proven=proven, total_local_files=len(files)),
         selection=UploadSelection(files=files, rejected=(), excluded=0, warnings=()),
     )
+
+
+def test_what_was_wrong_with_a_bucket_that_the_edited_config_does_not_name_is_forgotten() -> None:
+    result = ScanResult(runs=[A, B])
+    misspelt = Problem("s3://one", "no such bucket", "aws", id="aws.no-bucket")
+    of_restore = Problem("restore of X to /data/X", "not restored", "other", id="restore.failed")
+    for run in (A, B):
+        result.add_problem(run, misspelt)
+    result.replace_problems(of_restore.key, [of_restore])
+    result.replace_found([B, C], [])
+    assert result.problems == [misspelt, of_restore]
+    result.replace_found([C], [])
+    assert result.problems == [of_restore]
