@@ -107,6 +107,17 @@ def test_denied(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     assert not frozen.exists()
 
 
+def test_what_s3_never_accepted_is_not_waited_for(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    """Such as `Expedited` for DEEP_ARCHIVE: there is nothing that could have expired."""
+    frozen = archived(lab, tiny_run, "DEEP_ARCHIVE")
+    refusal = Fault("status", method="POST", operation="RestoreObject", status=400, code="InvalidArgument", count=None)
+    server.add_fault(refusal)
+    result = restore(lab, frozen, "--tier", "Expedited")
+    assert (result.code, len(result.json["failed"]), result.json["thawing_files"]) == (1, 4, 0), result.out
+    assert thaw_logs(lab) == []
+    assert lab.run("status", "--config", lab.config_for(frozen), "--json").json["restores"] == []
+
+
 def test_the_archive_tiers_of_intelligent_tiering(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     frozen = archived(lab, tiny_run, "INTELLIGENT_TIERING")
     server.objects(BUCKET)[f"{frozen.name}/Data/first.cbcl"].headers["x-amz-archive-status"] = "ARCHIVE_ACCESS"

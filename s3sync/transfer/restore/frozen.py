@@ -119,8 +119,9 @@ class Archive:
         if asked and tier:
             log, failed = self._ask(log, asked, tier, classes)
         log = replace(log, thawed_files=len(log.requested - set(frozen)))
-        self._store.save(log)
-        self._log = log
+        if before or log.requested:
+            self._store.save(log)
+            self._log = log
         return Outcome(log, failed)
 
     def _without_expired(self, log: ThawLog, frozen: Collection[str]) -> ThawLog:
