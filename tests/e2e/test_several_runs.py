@@ -181,15 +181,26 @@ def test_two_folders_with_one_name_and_destination_are_refused_beside_others(
     assert {problem["id"] for problem in result["problems"]} == {"run.duplicate-name"}
 
 
-def restorable(lab: Lab, run: Path) -> Path:
-    """A run whose objects were frozen, and are thawed now; the log says that this was requested long ago."""
+def requested(lab: Lab, run: Path) -> Path:
+    """A run whose objects are frozen, and whose thawing has just been requested."""
     archived = copy_of(run, 9)
     where = ("--bucket", BUCKET, "--log_dir", str(lab.log_dir))
     assert lab.upload(archived, "--storage-class", "GLACIER").code == 0
     shutil.move(archived, run.parent.parent / "saved")
     assert lab.run("restore", str(archived), *where, "--tier", "Bulk").code == 1
+    return archived
+
+
+def date_back(lab: Lab) -> None:
+    """Let the log say that it was requested long ago: a scan that finds it still frozen waits for an hour."""
     (log,) = (lab.log_dir / "restores").glob("*.thaw.json")
     log.write_text(json.dumps({**json.loads(log.read_text()), "requested_at": "2026-01-01T00:00:00+00:00"}))
+
+
+def restorable(lab: Lab, run: Path) -> Path:
+    """The same, requested long ago."""
+    archived = requested(lab, run)
+    date_back(lab)
     return archived
 
 
@@ -203,11 +214,12 @@ def wait_until_restored(lab: Lab) -> None:
 def test_a_restore_that_is_thawed_meanwhile_comes_back_before_a_large_run_is_uploaded(
     lab: Lab, server: S3Server, large: Path
 ) -> None:
-    archived = restorable(lab, large)
+    archived = requested(lab, large)
     with server.hold(key_contains="large") as gate:
         process = monitor(lab, large, max_bandwidth="500MB/s")
         gate.wait_held()
         server.thaw(BUCKET)
+        date_back(lab)
         wait_until_restored(lab)
         assert json.loads(lab.log_path(large).read_text())["completed"] is False
     assert end(process)[0] == 0
