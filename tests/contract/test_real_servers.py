@@ -137,7 +137,7 @@ def test_a_refusal_without_a_message(tmp_path: Path, ceph: Gateway, small_run: P
     result = lab.run(*lab.words(small_run, "--aws_command", each_real_aws, bucket="no-such-bucket"))
 
     assert (result.code, result.out, result.error_ids) == (1, "", ["s3.no-bucket"])
-    assert (" s3://no-such-bucket (" in result.err, "--bucket" in result.err) == (True, True), result.err
+    assert (" s3://no-such-bucket (" in result.err, "check its name" in result.err) == (True, True), result.err
     assert result.err.count("\n") == 1
     assert not lab.log_path(small_run).exists(), "a mistyped bucket leaves no run behind"
 

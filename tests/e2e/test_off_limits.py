@@ -74,7 +74,7 @@ def test_a_log_directory_inside_the_run_is_refused(lab: Lab, run: Path, place: s
 
     assert (result.code, result.error_ids, result.err.count("\n")) == (2, ["usage.log-dir-inside-run"], 1)
     shown = where if where.startswith("/") else f"{run}/{where}"
-    for fact in (f" {shown} ", f" {run}, ", "--log_dir"):
+    for fact in (f" {shown} ", f" {run}, ", "--log-dir"):
         assert fact in result.err
 
 

@@ -163,7 +163,10 @@ def test_no_secret_is_in_the_arguments_of_a_process(watched: Watched) -> None:
 @pytest.mark.xdist_group("watched")
 def test_urls_of_notifications_are_not_passed_to_children(watched: Watched) -> None:
     for call in watched.calls:
-        assert not {name for name in call.env if name.startswith("S3SYNC_")} - {"S3SYNC_RECEIPTS_FD", "S3SYNC_FILE_LIST"}
+        assert not {name for name in call.env if name.startswith("S3SYNC_")} - {
+            "S3SYNC_RECEIPTS_FD",
+            "S3SYNC_FILE_LIST",
+        }
 
 
 @pytest.mark.xdist_group("watched")

@@ -398,7 +398,7 @@ def test_a_folder_that_is_no_run_is_refused_before_it_is_read(
     result = lab.run("verify", folder, "--bucket", BUCKET)
 
     assert (result.code, result.out, result.error_ids) == (1, "", ["verify.not-a-run"])
-    for fact in (f" {folder}: ", advice.format(run=tiny_run), "--skip_check"):
+    for fact in (f" {folder}: ", advice.format(run=tiny_run), "--skip-check"):
         assert fact in result.err
     assert result.err.count("\n") == 1
     assert server.requests == []

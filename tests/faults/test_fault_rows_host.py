@@ -70,8 +70,8 @@ def said(result: Result) -> list[str]:
 @pytest.mark.parametrize(
     ("content", "mode", "error_id", "fact"),
     [
-        (None, 0, "aws.no-such-command", "--aws_command"),
-        ("#!/bin/sh\n", 0o644, "aws.no-such-command", "--aws_command"),
+        (None, 0, "aws.no-such-command", "--aws-command"),
+        ("#!/bin/sh\n", 0o644, "aws.no-such-command", "--aws-command"),
         ("#!/no/such/sh\n", 0o755, "aws.cannot-start", "/no/such/sh"),
         ("no program\n", 0o755, "aws.cannot-start", "Exec format error"),
         ("#!/bin/sh\nexit 3\n", 0o755, "aws.unusable", "code 3"),

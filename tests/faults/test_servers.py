@@ -872,6 +872,8 @@ def test_long_asking_is_announced_once_by_the_upload() -> None:
     class Slow:
         """Answers at once, but would not in real life."""
 
+        process_cost = 0.7
+
         def run(self, words: Sequence[str]) -> AwsResult:
             return AwsResult(tuple(words), 0, json.dumps([1, "r.1", "aws:kms", None, None]).encode(), ())
 

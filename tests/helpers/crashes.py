@@ -136,7 +136,9 @@ class Scene:
             return "old"
         assert content is not None
         log = json.loads(content)
-        types = {key: type(value) for key, value in log.items() if key != "watched"}  # which only a completed run has
+        types = {
+            key: type(value) for key, value in log.items() if key not in ("watched", "folders")
+        }  # of completed runs
         assert types == CONTRACT | OURS
         assert len(log["uploaded_files"]) == log["total_uploaded_files"] == len(log["local_files"])
         assert log["total_local_files"] == len(tree(self.run))
