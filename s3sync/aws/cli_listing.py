@@ -1,7 +1,7 @@
 """Let `aws s3 cp --recursive` take its files from a list, instead of walking over a folder of links to them.
 
-`S3SYNC_FILE_LIST` is the path of the list: the folder that the command names, the folder that has the files, both with a
-slash at the end, and the paths of the files below it, each followed by a null byte. Each file passes the CLI's own
+`S3SYNC_FILE_LIST` is the path of the list: the folder that the command names, the folder that has the files, both with
+a slash at the end, and the paths of the files below it, each followed by a null byte. Each file passes the CLI's own
 checks. This file is copied into a private folder beside `cli_plugin`, with the same rules.
 """
 
