@@ -81,7 +81,7 @@ def restore(
     with lock.hold(store.lock_path, busy, stop=stop, say=display.say) as run_lock:
         if continued and not continued.load():
             text = f"the restore of {printable(request.run_id)} to {printable(str(request.target))} has ended meanwhile"
-            raise BusyError(text, id="restore.not-pending")
+            raise BusyError(text, id="restore.ended-meanwhile")
         with _open_session(request, environ, stop, display, run_lock.descriptor, machine=machine) as session:
             result = _restore_until_thawed(session, store.lock_path.stem, run_lock.check)
             processes = session.aws.processes.started
