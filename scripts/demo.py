@@ -44,8 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo, and return the exit code of the step that failed, else 0."""
     parser = argparse.ArgumentParser("demo.py", description="Show an upload to an S3 server on this machine.")
     parser.add_argument("--keep", action="store_true", help="keep server and runs until Ctrl-C, and say what to try")
+    parser.add_argument(
+        "--latency", type=float, default=0, help="seconds that each request waits, as if S3 were far away"
+    )
     args = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory(prefix="s3sync-demo-") as name, embedded_s3(Path(name)) as environ:
+    with tempfile.TemporaryDirectory(prefix="s3sync-demo-") as name, embedded_s3(Path(name), args.latency) as environ:
         folder = Path(name)
         say(f"An embedded S3 server listens at {environ['AWS_ENDPOINT_URL']}. No account is used.")
         run = simulate(folder / "runs")
@@ -101,9 +104,9 @@ def keep(folder: Path, environ: Mapping[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def embedded_s3(folder: Path) -> Iterator[dict[str, str]]:
+def embedded_s3(folder: Path, latency: float = 0) -> Iterator[dict[str, str]]:
     """Run the S3 server of the tests on a free loopback port, with one bucket; yields the environment to reach it."""
-    argv = [sys.executable, str(ROOT / "tests" / "helpers" / "s3server.py"), "--bucket", BUCKET]
+    argv = [sys.executable, str(ROOT / "tests" / "helpers" / "s3server.py"), "--bucket", BUCKET, f"--latency={latency}"]
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL)
     try:

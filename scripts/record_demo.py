@@ -29,6 +29,7 @@ WIDTH = 104  # columns of the picture
 LEFT_OUT = ("An embedded", "The state log", "What the bucket holds", "Upload it again", "Everything the demo")
 FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 _LIVE_LINES = 4  # of the live display: title, bar, counts, speed
+_LATENCY = 0.3  # seconds: else the upload may be over before its display has a speed to show
 _MOST_PERCENT = 70  # a bar that is full says less
 _DONE = re.compile(r"uploading (\d+)%: ")
 _SPEED = re.compile(r"/s, .* left, \d+ aws process")
@@ -95,7 +96,8 @@ def main(argv: Sequence[str]) -> int:
     """Record, and write the picture; returns the demo's exit code."""
     target = Path(argv[0]) if argv else PICTURE
     recorder = Recorder()
-    code, screen = terminal.run([sys.executable, "scripts/demo.py"], dict(os.environ), ROOT, recorder.look)
+    argv = [sys.executable, "scripts/demo.py", f"--latency={_LATENCY}"]
+    code, screen = terminal.run(argv, dict(os.environ), ROOT, recorder.look)
     if code == 0:
         target.write_text(svg(list(story(screen, recorder.live))))
         print(f"{target}: {target.stat().st_size:,} bytes")
