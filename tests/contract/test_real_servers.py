@@ -61,18 +61,24 @@ def foreign_lab(tmp_path: Path, gateway: Gateway) -> Lab:
     return lab
 
 
+def run_of_all_kinds(folder: Path, gateway: Gateway) -> Path:
+    """A run with hostile names, and objects of one part, of several and of no bytes."""
+    run = make_run(folder / "instrument", "novaseqx", cycles=(1, 1, 1, 1), lanes=2, tiles=2, scale=0.0000001)
+    for name in HOSTILE_NAMES:
+        if "\n" not in name or gateway.access_key != "testing":  # moto's URL routing knows no line ends
+            (run / "Logs" / name).write_text(name)
+    for name, size in {"at.cbcl": 8 * MIB, "above.cbcl": 20 * MIB + 1, "empty": 0}.items():
+        (run / "Data" / name).write_bytes(os.urandom(size))
+    return run
+
+
 @pytest.mark.xdist_group("real servers")
 def test_every_byte_arrives(foreign_lab: Lab, gateway: Gateway, each_real_aws: str, tmp_path: Path) -> None:
     """Hostile names, single and multipart objects, both generations of the CLI; checked with another client."""
     s3 = client(*gateway)
     bucket = f"{BUCKET}-{uuid.uuid4()}"
     s3.create_bucket(Bucket=bucket)
-    run = make_run(tmp_path / "instrument", "novaseqx", cycles=(1, 1, 1, 1), lanes=2, tiles=2, scale=0.0000001)
-    for name in HOSTILE_NAMES:
-        if "\n" not in name or gateway.access_key != "testing":  # moto's URL routing knows no line ends
-            (run / "Logs" / name).write_text(name)
-    for name, size in {"at.cbcl": 8 * MIB, "above.cbcl": 20 * MIB + 1, "empty": 0}.items():
-        (run / "Data" / name).write_bytes(os.urandom(size))
+    run = run_of_all_kinds(tmp_path, gateway)
     (run / "CopyComplete.txt").write_bytes((run / "CopyComplete.txt").read_bytes())  # written last, as ever
     files = tree(run)
 
@@ -99,12 +105,7 @@ def test_a_run_comes_back(foreign_lab: Lab, gateway: Gateway, each_real_aws: str
     s3 = client(*gateway)
     bucket = f"{BUCKET}-{uuid.uuid4()}"
     s3.create_bucket(Bucket=bucket)
-    run = make_run(tmp_path / "instrument", "novaseqx", cycles=(1, 1, 1, 1), lanes=2, tiles=2, scale=0.0000001)
-    for name in HOSTILE_NAMES:
-        if "\n" not in name or gateway.access_key != "testing":  # moto's URL routing knows no line ends
-            (run / "Logs" / name).write_text(name)
-    for name, size in {"at.cbcl": 8 * MIB, "above.cbcl": 20 * MIB + 1, "empty": 0}.items():
-        (run / "Data" / name).write_bytes(os.urandom(size))
+    run = run_of_all_kinds(tmp_path, gateway)
     (run / "Data" / "none" / "inner").mkdir(parents=True)
     (run / "CopyComplete.txt").write_bytes((run / "CopyComplete.txt").read_bytes())  # written last, as ever
     words = ("--aws_command", each_real_aws)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from tests.helpers.errors import error_ids
 from tests.helpers.lab import BUCKET, Lab, Result, tree
 from tests.helpers.s3server import Fault, S3Server
+from tests.helpers.thaw_logs import date_back
 
 
 def restore(lab: Lab, run: Path, *words: str) -> Result:
@@ -51,8 +51,7 @@ def test_what_is_in_the_run_folder_stays(lab: Lab, server: S3Server, waiting: Pa
 def test_a_restore_that_failed_is_no_problem_after_its_end(lab: Lab, server: S3Server, waiting: Path) -> None:
     server.thaw(BUCKET)
     server.add_fault(Fault("status", method="GET", operation="GetObject", status=500, code="InternalError", count=None))
-    (log,) = (lab.log_dir / "restores").glob("*.thaw.json")
-    log.write_text(json.dumps({**json.loads(log.read_text()), "requested_at": "2026-01-01T00:00:00+00:00"}))
+    date_back(lab)
     assert lab.watch(waiting).code == 1
     status = ("status", "--config", lab.config_for(waiting), "--json")
     failed = lab.run(*status)

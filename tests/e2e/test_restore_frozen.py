@@ -12,6 +12,7 @@ import pytest
 
 from tests.helpers.lab import BUCKET, Lab, Result, tree
 from tests.helpers.s3server import Dialect, Fault, S3Server
+from tests.helpers.thaw_logs import date_back
 
 
 def restore(lab: Lab, run: Path, *words: str) -> Result:
@@ -157,8 +158,7 @@ def test_each_target_and_part_is_waited_for_by_itself(
     server.thaw(BUCKET)
     assert restore(lab, frozen, "--only", "metadata").code == 0
     assert restore(lab, Path(frozen.name), "--local-path", str(tmp_path)).code == 0
-    (log,) = thaw_logs(lab)
-    log.write_text(json.dumps({**json.loads(log.read_text()), "requested_at": "2026-01-01T00:00:00+00:00"}))
+    date_back(lab)
     lab.watch(frozen)
     assert tree(frozen) == saved(frozen)
     assert thaw_logs(lab) == []
@@ -197,8 +197,7 @@ def test_the_monitor_continues_what_may_be_thawed(lab: Lab, server: S3Server, ti
     server.thaw(BUCKET)
     lab.watch(frozen)
     assert not frozen.exists(), "it is too early to ask"
-    (log,) = thaw_logs(lab)
-    log.write_text(json.dumps({**json.loads(log.read_text()), "requested_at": "2026-01-01T00:00:00+00:00"}))
+    date_back(lab)
     lab.watch(frozen)
     assert tree(frozen) == saved(frozen)
     assert thaw_logs(lab) == []
@@ -217,8 +216,7 @@ def test_the_monitor_continues_with_the_manifest_of_the_command(
     manifest.write_text("\n".join([header, "\t".join([path, size, "0" * 32, *rest]), *rows]))
     frozen = archived(lab, tiny_run, "GLACIER")
     assert restore(lab, frozen, "--tier", "Bulk", "--manifest", str(manifest)).code == 1
-    (log,) = thaw_logs(lab)
-    log.write_text(json.dumps({**json.loads(log.read_text()), "requested_at": "2026-01-01T00:00:00+00:00"}))
+    date_back(lab)
     server.thaw(BUCKET)
     scan = lab.watch(frozen, "--json")
     (problem,) = [problem for problem in scan.json["problems"] if problem["id"] == "restore.failed"]
@@ -229,8 +227,7 @@ def test_the_monitor_continues_with_the_manifest_of_the_command(
 def test_the_monitor_reports_a_restore_that_froze_again(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     frozen = archived(lab, tiny_run, "GLACIER")
     assert restore(lab, frozen, "--tier", "Bulk").code == 1
-    (log,) = thaw_logs(lab)
-    log.write_text(json.dumps({**json.loads(log.read_text()), "requested_at": "2026-01-01T00:00:00+00:00"}))
+    date_back(lab)
     server.freeze(BUCKET)
     scan = lab.watch(frozen, "--json")
     assert "restore.frozen-again" in [problem["id"] for problem in scan.json["problems"]], scan.out
@@ -242,8 +239,7 @@ def test_the_monitor_does_not_download_in_each_scan_what_cannot_be_proven(
 ) -> None:
     frozen = archived(lab, tiny_run, "GLACIER")
     assert restore(lab, frozen, "--tier", "Bulk").code == 1
-    (log,) = thaw_logs(lab)
-    log.write_text(json.dumps({**json.loads(log.read_text()), "requested_at": "2026-01-01T00:00:00+00:00"}))
+    date_back(lab)
     server.thaw(BUCKET)
     stored = server.objects(BUCKET)[f"{frozen.name}/RunInfo.xml"]
     right, stored.body = stored.body, b"x" * len(stored.body or b"")
@@ -262,8 +258,7 @@ def test_a_thawed_file_for_which_another_one_is_in_the_way_is_not_forgotten(
 ) -> None:
     frozen = archived(lab, tiny_run, "GLACIER")
     assert restore(lab, frozen, "--tier", "Bulk").code == 1
-    (log,) = thaw_logs(lab)
-    log.write_text(json.dumps({**json.loads(log.read_text()), "requested_at": "2026-01-01T00:00:00+00:00"}))
+    date_back(lab)
     server.thaw(BUCKET)
     frozen.mkdir()
     (frozen / "RunInfo.xml").write_text("mine")

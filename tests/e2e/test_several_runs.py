@@ -13,6 +13,7 @@ import pytest
 
 from tests.helpers.lab import BUCKET, Lab, kill_family, tree
 from tests.helpers.s3server import Fault, Request, S3Server
+from tests.helpers.thaw_logs import date_back
 
 LOOKS = {"scan_looks": 0.1}
 
@@ -189,12 +190,6 @@ def requested(lab: Lab, run: Path) -> Path:
     shutil.move(archived, run.parent.parent / "saved")
     assert lab.run("restore", str(archived), *where, "--tier", "Bulk").code == 1
     return archived
-
-
-def date_back(lab: Lab) -> None:
-    """Let the log say that it was requested long ago: a scan that finds it still frozen waits for an hour."""
-    (log,) = (lab.log_dir / "restores").glob("*.thaw.json")
-    log.write_text(json.dumps({**json.loads(log.read_text()), "requested_at": "2026-01-01T00:00:00+00:00"}))
 
 
 def restorable(lab: Lab, run: Path) -> Path:
