@@ -60,7 +60,9 @@ def children_of(lab: Lab) -> list[psutil.Process]:
 
 
 def _is_ended(process: psutil.Process) -> bool:
-    return process.name() == "aws" and process.status() == psutil.STATUS_ZOMBIE
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.name() == "aws" and process.status() == psutil.STATUS_ZOMBIE
+    return False
 
 
 def _is_of(lab: Lab, process: psutil.Process) -> bool:

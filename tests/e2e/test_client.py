@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import gc
 import json
@@ -26,7 +25,7 @@ from s3sync.aws.diagnosis import (
 from s3sync.errors import AwsError, InterruptedBySignal
 from s3sync.signals import StopRequest
 from tests.helpers.errors import raises_error
-from tests.helpers.lab import AWS_V1
+from tests.helpers.lab import AWS_V1, argv_of, send_to_all
 from tests.helpers.observers import Observer
 from tests.helpers.programs import program
 
@@ -116,9 +115,8 @@ def fake(tmp_path: Path, stop: StopRequest) -> Iterator[Callable[..., AwsCli]]:
 
     yield make
     for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):  # one that has just ended, or that another test has left
-            if any(str(tmp_path) in word for word in process.cmdline()):
-                process.kill()
+        if any(str(tmp_path) in word for word in argv_of(process)):
+            send_to_all(signal.SIGKILL, [process])
 
 
 def follow(aws: AwsCli, *words: str) -> tuple[AwsResult, list[str]]:

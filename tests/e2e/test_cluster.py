@@ -24,7 +24,7 @@ from tests.helpers.analyses import log_of, make_analysis
 from tests.helpers.analyses import make_run as make_run_with_analyses
 from tests.helpers.clusters import end_of, is_all_done, on_slurm, puts, wait_for_line, work_folders
 from tests.helpers.errors import error_ids
-from tests.helpers.lab import BUCKET, WIDE_FILES, FakeAws, Lab
+from tests.helpers.lab import BUCKET, WIDE_FILES, FakeAws, Lab, argv_of
 from tests.helpers.s3server import Fault, S3Server
 from tests.helpers.slurm_double import NO_CONTROLLER, Answer, SlurmDouble, Task, slurm_double
 
@@ -66,7 +66,7 @@ def test_two_nodes_leave_what_one_machine_leaves(
         assert not [path for path in there if path.is_file() and secret.encode() in path.read_bytes()]
         assert not [words for words in cluster.submitted if secret in str(words)]
         started = psutil.Process().children(recursive=True)
-        assert not [p for p in started if secret in str(p.cmdline())]
+        assert not [p for p in started if secret in str(argv_of(p))]
         gate.release()
         result = end_of(process)
 
@@ -426,7 +426,7 @@ def test_a_cli_that_outlives_its_task_is_waited_for(
     with lab.start(*words) as process, server.hold(key_contains="/Data/") as gate:
         gate.wait_held()
         (task,) = cluster.running()
-        (cli,) = [child for child in task.starts[0].children(recursive=True) if "cp" in child.cmdline()]
+        (cli,) = [child for child in task.starts[0].children(recursive=True) if "cp" in argv_of(child)]
         cluster.requeue(task, node="n2", ended=None)
         task.starts[0].kill()
         cluster.wait_until(lambda: is_idle(task.starts[1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from s3sync.aws.destination import COMPLETION_OBJECT, Destination
 from s3sync.errors import EXIT_BUSY
 from s3sync.state.lease_files import LeaseFiles
 from tests.helpers.errors import error_ids
-from tests.helpers.lab import BUCKET, Lab, Result, kill_family, skip_or_fail, tree
+from tests.helpers.lab import BUCKET, Lab, Result, kill_family, pause_family, send_to_all, skip_or_fail, tree
 from tests.helpers.lease_text import theirs
 from tests.helpers.leases import LASTING, take, taken_over
 from tests.helpers.s3server import S3Server
@@ -195,14 +196,11 @@ def test_a_host_that_was_paused_finds_that_another_one_has_gone_on(
     with server.hold(key_contains="/Data/") as gate:
         first = one.start(*words)
         gate.wait_held()
-        family = [psutil.Process(first.pid), *psutil.Process(first.pid).children(recursive=True)]
-        for member in family:
-            member.suspend()
+        family = pause_family(first)
     second = other.run(*words)
     log, stored = tree(lab.log_dir / "uploads"), {key: each.etag for key, each in server.objects(BUCKET).items()}
     last = [key for key in puts(server) if not key.endswith((".cbcl", "RunInfo.xml"))]
-    for member in family:
-        member.resume()
+    send_to_all(signal.SIGCONT, family)
     out, err = first.communicate(timeout=120)
 
     assert second.code == 0

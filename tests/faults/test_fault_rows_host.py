@@ -33,7 +33,18 @@ from tests.helpers.boto import client
 from tests.helpers.crashes import orphans_of, wait_for_orphans
 from tests.helpers.errors import error_ids
 from tests.helpers.hostile_names import HOSTILE_NAMES
-from tests.helpers.lab import BUCKET, IMPATIENT, FakeAws, Lab, Result, kill_all, kill_family, skip_or_fail, tree
+from tests.helpers.lab import (
+    BUCKET,
+    IMPATIENT,
+    FakeAws,
+    Lab,
+    Result,
+    kill_all,
+    kill_family,
+    send_to_all,
+    skip_or_fail,
+    tree,
+)
 from tests.helpers.promise import is_pending, is_proven, next_scan_completes
 from tests.helpers.radosgw import Gateway
 from tests.helpers.s3server import S3Server
@@ -610,8 +621,7 @@ def test_row_33_no_parts_are_left_in_a_real_server(
     children = psutil.Process(process.pid).children(recursive=True)
 
     if end == "stall":
-        for child in children:
-            child.suspend()  # it moves no bytes, and takes no gentle hint either
+        send_to_all(signal.SIGSTOP, children)  # they move no bytes, and take no gentle hint either
     elif end == "SIGKILL":
         kill_family(process)
     else:

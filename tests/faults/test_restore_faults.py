@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, kill_family, skip_or_fail, tree
+from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, kill_family, pause_family, send_to_all, skip_or_fail, tree
 from tests.helpers.s3server import MIB, Fault, Gate, S3Server
 
 SPARE = 64 * MIB  # that a restore leaves free
@@ -162,8 +162,9 @@ def test_the_priority_is_that_of_all_processes(lab: Lab, server: S3Server, saved
     with held(server, 0) as gate:
         process = lab.start(*words(lab, tiny_run, "--nice", "7"))
         gate.wait_held()
-        family = psutil.Process(process.pid).children(recursive=True)
+        family = pause_family(process)
         assert {member.nice() for member in family} == {7}
+        send_to_all(signal.SIGCONT, family)
     assert ended(process).code == 0
 
 

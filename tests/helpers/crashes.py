@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ from s3sync.state.log_format import parse_log
 from s3sync.state.run_state import Proof
 from s3sync.state.store import LoadedState, StateStore
 from s3sync.transfer import batches
-from tests.helpers.lab import BUCKET, Lab, tree
+from tests.helpers.lab import BUCKET, Lab, send_to_all, tree
 from tests.helpers.promise import is_proven
 from tests.helpers.s3server import Request, S3Server
 from tests.helpers.state_logs import CONTRACT, OURS
@@ -105,9 +106,7 @@ class Scene:
         process.kill()
         process.communicate()
         if children_too:
-            for orphan in orphans_of(self.lab):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    orphan.kill()
+            send_to_all(signal.SIGKILL, orphans_of(self.lab))
         return process.returncode < 0
 
     def check(self) -> Cost:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -188,10 +189,34 @@ def kill_family(process: subprocess.Popen[str]) -> None:
 
 def kill_all(processes: Sequence[psutil.Process]) -> None:
     """Kill these processes, and wait until they are gone."""
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):  # some end at once with their parent
-            process.kill()
+    send_to_all(signal.SIGKILL, processes)
     psutil.wait_procs(processes, timeout=60)
+
+
+def send_to_all(signum: signal.Signals, processes: Iterable[psutil.Process]) -> None:
+    """Send a signal to those of these processes that still exist: what one of them does may end another one."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signum)
+
+
+def argv_of(process: psutil.Process) -> list[str]:
+    """Return the command line of a process, empty if it has ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.cmdline()
+    return []
+
+
+def pause_family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Stop a process, then all that it has started, each parent before its children: none starts another one."""
+    first = psutil.Process(process.pid)
+    paused: list[psutil.Process] = []
+    running = [first]
+    while running:
+        send_to_all(signal.SIGSTOP, running)
+        paused += running
+        running = [child for child in first.children(recursive=True) if child not in paused]
+    return paused
 
 
 def tree(folder: Path) -> dict[str, bytes]:
