@@ -12,6 +12,7 @@ from s3sync.config import Config
 from s3sync.signals import StopRequest
 from s3sync.state import lock
 from s3sync.transfer import progress
+from s3sync.transfer.runtime import Runtime
 
 DisplayMaker: TypeAlias = Callable[[], progress.Display]
 
@@ -29,6 +30,10 @@ class CleanupContext:
     environ: Mapping[str, str]
     stop: StopRequest
     make_display: DisplayMaker
+
+    def runtime(self, display: progress.Display) -> Runtime:
+        """Return what a comparison with S3 that has this display needs."""
+        return Runtime(self.environ, self.stop, display)
 
     def lock(self, path: Path, key: str) -> contextlib.AbstractContextManager[lock.HeldLock]:
         """Hold the lock of a run while inside; `key` names the run. Raises BusyError and StoppedError."""

@@ -117,7 +117,7 @@ class Cleaner:
         request = request_for(run, self._config)
         try:
             with self._context.make_display() as display:
-                return verify.verify(request, self._context.environ, self._context.stop, display, remember=True)
+                return verify.verify(request, self._context.runtime(display), remember=True)
         except AwsError as error:
             self._unreachable[run.entry.bucket] = error
             raise
@@ -129,9 +129,7 @@ class Cleaner:
             return ()
         request = request_for(run, self._config)
         with context.make_display() as display:
-            return restorable.find_obstacles(
-                request, found.run, found.remote or {}, context.environ, context.stop, display
-            )
+            return restorable.find_obstacles(request, found.run, found.remote or {}, context.runtime(display))
 
     def _delete_verified(self, candidate: CleanupCandidate, verdict: Verdict) -> RunResult:
         path = cleanup_record.path_for(self._config.log_dir, candidate.folder)

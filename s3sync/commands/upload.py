@@ -17,6 +17,7 @@ from s3sync.slurm import Collector, coordinator
 from s3sync.slurm import client as slurm_client
 from s3sync.state import log_dir
 from s3sync.transfer import bandwidth, progress, request, upload
+from s3sync.transfer.runtime import Runtime
 
 USAGE = "RUN --bucket B [options]"
 DESCRIPTION = "Upload one run, and verify every file."
@@ -261,7 +262,7 @@ def _upload(
 
     def upload_unit(upload_request: request.UploadRequest) -> request.UploadResult:
         with progress.display_for(sys.stderr) as display:
-            report = coordinator.run_upload(upload_request, cluster, os.environ, stop, display)
+            report = coordinator.run_upload(upload_request, cluster, Runtime(os.environ, stop, display))
         assert report is not None, "run_upload follows the jobs to their end"
         return report
 
@@ -281,7 +282,7 @@ def _preview(
 ) -> int:
     def preview_unit(upload_request: request.UploadRequest) -> request.Preview:
         with progress.display_for(sys.stderr) as display:
-            return upload.preview(upload_request, os.environ, stop, display, Collector(os.environ))
+            return upload.preview(upload_request, Runtime(os.environ, stop, display), Collector(os.environ))
 
     planned = preview_unit(upload_request)
     analyses, waiting = upload.upload_analyses(upload_request, planned, preview_unit)

@@ -21,6 +21,7 @@ from s3sync.state import Proof, log_dir
 from s3sync.text import human_bytes, human_seconds, indented_list, pluralize, printable
 from s3sync.transfer import progress, verify
 from s3sync.transfer import request as transfer_request
+from s3sync.transfer.runtime import Runtime
 
 USAGE = "RUN --bucket B [options]"
 DESCRIPTION = "Compare a run on disk with S3, now, whatever the log says."
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     manifest = Path(os.path.abspath(args.manifest)) if args.manifest is not None else None
     stop = StopRequest()
     with stop_on_signals(stop), progress.display_for(sys.stderr) as display:
-        found = verify.verify(request, os.environ, stop, display, manifest)
+        found = verify.verify(request, Runtime(os.environ, stop, display), manifest)
     if found.is_absent:
         own = log_dir.own_folder(os.environ)
         log_dirs = [args.log_dir] if args.log_dir else [log_dir.DEFAULT, *([own] if own else [])]

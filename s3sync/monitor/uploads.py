@@ -35,6 +35,7 @@ from s3sync.runs import local_files
 from s3sync.slurm import Collector, coordinator
 from s3sync.text import pluralize, printable
 from s3sync.transfer import batches, hook, request, upload
+from s3sync.transfer.runtime import Runtime
 
 LOG = logging.getLogger(__name__)
 _LOOK_COST = 10  # looking for new runs may take a tenth of the time
@@ -139,11 +140,8 @@ class ScanUploads:
             return coordinator.run_upload(
                 request_for(run, config, leaves_untagged_log=run.key in self._second),
                 config.cluster_of(run.entry),
-                context.environ,
-                stop,
-                display,
+                Runtime(context.environ, stop, display, self._machine),
                 follow=False,
-                machine=self._machine,
             )
 
     def _is_small(self, run: RunStatus) -> bool:
@@ -264,8 +262,8 @@ def preview_run(context: ScanContext, result: ScanResult, run: RunStatus) -> Non
     """Find out what an upload of a run would send."""
     with context.make_display("") as display:
         upload_request = request_for(run, context.config)
-        collector = Collector(context.environ)
-        result.previews[run.key] = upload.preview(upload_request, context.environ, context.stop, display, collector)
+        runtime = Runtime(context.environ, context.stop, display)
+        result.previews[run.key] = upload.preview(upload_request, runtime, Collector(context.environ))
 
 
 def _log_or_add_problem(result: ScanResult, run: RunStatus, outcome: request.UploadResult) -> None:

@@ -5,44 +5,35 @@ The jobs do not need the process that submitted them. A later call finds them by
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from s3sync.errors import BusyError, Notice, RunError
 from s3sync.runs import analysis, local_files
-from s3sync.signals import StopRequest
 from s3sync.slurm import broken_nodes
 from s3sync.slurm.client import Slurm, SlurmOptions
 from s3sync.slurm.executor import ClusterExecutor, Collector
 from s3sync.slurm.follower import ClusterUpload, JobFollower
 from s3sync.slurm.work_folder import FINALIZER, WorkFolder
 from s3sync.state import RunState, StateStore, lock
-from s3sync.transfer import progress, upload
+from s3sync.transfer import upload
 from s3sync.transfer.request import UploadRequest, UploadResult
+from s3sync.transfer.runtime import Runtime
 
 _LAST_LINES = 3  # of the jobs' output
 _CONTINUE = "run the same command to continue"
 
 
 def run_upload(
-    ours: UploadRequest,
-    options: SlurmOptions | None,
-    environ: Mapping[str, str],
-    stop: StopRequest,
-    display: progress.Display,
-    *,
-    follow: bool = True,
-    machine: upload.SharedMachine | None = None,
+    ours: UploadRequest, options: SlurmOptions | None, runtime: Runtime, *, follow: bool = True
 ) -> UploadResult | None:
     """Upload a run, on the cluster if there are options for it, and return the result.
 
     Without `follow` it only submits the jobs, or collects their results if they have ended: it returns None while they
-    run. Uploads from here in several threads share a `machine`. Raises what `upload` does, SlurmError, and ConfigError
-    without Slurm.
+    run. Raises what `upload` does, SlurmError, and ConfigError without Slurm.
     """
     if options is None or ours.is_streaming:
-        return upload.upload(ours, environ, stop, display, Collector(environ), machine)
-    cluster = _Cluster(environ=environ, stop=stop, display=display, slurm=Slurm(environ), options=options)
+        return upload.upload(ours, runtime, Collector(runtime.environ))
+    cluster = _Cluster(runtime=runtime, slurm=Slurm(runtime.environ), options=options)
     uploading = _open_upload(ours)
     if result := cluster.submit_if_needed(uploading, follow=follow):
         return result
@@ -53,9 +44,7 @@ def run_upload(
 class _Cluster:
     """The cluster, and what a call needs to use it."""
 
-    environ: Mapping[str, str]
-    stop: StopRequest
-    display: progress.Display
+    runtime: Runtime
     slurm: Slurm
     options: SlurmOptions
 
@@ -65,9 +54,9 @@ class _Cluster:
         is_submitted = folder.is_submitted()
         if folder.exists() and not ((follow or not is_submitted) and self._have_all_ended(folder)):
             return None
-        executor = ClusterExecutor(self.environ, self.options, folder, self.slurm)
+        executor = ClusterExecutor(self.runtime.environ, self.options, folder, self.slurm)
         try:
-            result = upload.upload(uploading.request, self.environ, self.stop, self.display, executor)
+            result = upload.upload(uploading.request, self.runtime, executor)
         except BusyError:
             if not folder.exists() or not (follow or is_submitted):  # another process is submitting it
                 raise
@@ -76,28 +65,28 @@ class _Cluster:
 
     def finish(self, uploading: ClusterUpload, *, follow: bool) -> UploadResult | None:
         """Wait for the jobs, if `follow`, and collect their results; return None while they run."""
-        follower = JobFollower(uploading, self.slurm, self.display, self.environ, self.stop)
+        follower = JobFollower(uploading, self.slurm, self.runtime)
         if follow:
             follower.wait()
         elif not follower.is_over():
-            self.display.say(f"{uploading.target}: on Slurm, {follower.where()}")
+            self.runtime.display.say(f"{uploading.target}: on Slurm, {follower.where()}")
             return None
         broken = uploading.folder.broken_nodes()
-        result = collect(uploading.request, uploading.folder, self.environ, self.stop)
+        result = collect(uploading.request, uploading.folder, self.runtime)
         for node, reason in broken.items():
-            self.display.say(Notice(broken_nodes.message(node, reason), id="slurm.broken-node").line)
+            self.runtime.display.say(Notice(broken_nodes.message(node, reason), id="slurm.broken-node").line)
         return result
 
     def _have_all_ended(self, folder: WorkFolder) -> bool:
         return not self.slurm.jobs(folder.spec().name)
 
 
-def collect(ours: UploadRequest, folder: WorkFolder, environ: Mapping[str, str], stop: StopRequest) -> UploadResult:
+def collect(ours: UploadRequest, folder: WorkFolder, runtime: Runtime) -> UploadResult:
     """Return the result of an upload whose jobs have ended: save it in the state log, and run the user's command.
 
     Raises RunError with the error of the finalizer job, or if that never ended; also StateError, StoppedError.
     """
-    inputs = upload.inspect_run(ours, environ)
+    inputs = upload.inspect_run(ours, runtime.environ)
     run, store = inputs.run, StateStore(ours.log_dir, inputs.run, ours.destination)
     uploading = ClusterUpload(request=ours, run=run, store=store, folder=folder)
 
@@ -107,7 +96,7 @@ def collect(ours: UploadRequest, folder: WorkFolder, environ: Mapping[str, str],
         )
 
     busy = f"{uploading.target} is being uploaded already"
-    with lock.wait_for(store.lock_path, busy, stop, lambda: not folder.exists()) as held:
+    with lock.wait_for(store.lock_path, busy, runtime.stop, lambda: not folder.exists()) as held:
         if held:
             store.guard(held.check)
             store.prepare()
@@ -116,9 +105,10 @@ def collect(ours: UploadRequest, folder: WorkFolder, environ: Mapping[str, str],
             return replace(_require_completed(result, uploading), already_complete=True)
         failure = _failure_of(uploading)
         counters, seconds_before = folder.counters(), folder.spec().handover.seconds
-        collected = Collector(environ).collect(ours, run, store, store.load().state, stop)
+        collector = Collector(runtime.environ)
+        collected = collector.collect(ours, run, store, store.load().state, runtime.stop)
         assert collected is not None, "an upload that was handed over has begun a log"
-        on_complete = upload.run_hook(ours, run, store, collected, environ, stop)
+        on_complete = upload.run_hook(ours, run, store, collected, runtime)
     if failure and not collected.completed:
         raise failure
     counters = replace(counters, seconds=collected.seconds - seconds_before)

@@ -22,6 +22,7 @@ from s3sync.slurm.task import hold_shard
 from s3sync.slurm.work_folder import FINALIZER, WorkFolder
 from s3sync.transfer import batches, request, upload
 from s3sync.transfer.request import UploadRequest, UploadResult
+from s3sync.transfer.runtime import Runtime
 
 _MAX_THREADS = 16  # shards whose tasks may still run are waited for at the same time
 
@@ -141,7 +142,9 @@ class _FinalizerJob:
         """Upload as soon as the run's lock is free: another call that holds it finds this job, and leaves."""
         while True:
             try:
-                return upload.upload(ours, self._environ, stop, display, Finalizer(self._environ, self._folder))
+                return upload.upload(
+                    ours, Runtime(self._environ, stop, display), Finalizer(self._environ, self._folder)
+                )
             except BusyError:
                 stop.raise_if_requested()
                 stop.wait(DELAYS.lock_polls)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from s3sync.delays import DELAYS
@@ -19,6 +18,7 @@ from s3sync.state import StateStore
 from s3sync.text import pluralize
 from s3sync.transfer import progress, request
 from s3sync.transfer.request import UploadRequest
+from s3sync.transfer.runtime import Runtime
 
 _CANCEL_SECONDS = 60.0  # that cancelled jobs have to end
 _SUBMITTING = "its finalizer job is being submitted"  # what another process that holds the lock does
@@ -42,21 +42,14 @@ class ClusterUpload:
 class JobFollower:
     """Follows the jobs of one upload by its work folder and by Slurm's queue."""
 
-    def __init__(
-        self,
-        uploading: ClusterUpload,
-        slurm: Slurm,
-        display: progress.Display,
-        environ: Mapping[str, str],
-        stop: StopRequest,
-    ) -> None:
+    def __init__(self, uploading: ClusterUpload, slurm: Slurm, runtime: Runtime) -> None:
         self._upload = uploading
         self._folder = uploading.folder
         self._spec = uploading.folder.spec()
         self._slurm = slurm
-        self._display = display
-        self._environ = environ
-        self._stop = stop
+        self._display = runtime.display
+        self._environ = runtime.environ
+        self._stop = runtime.stop
         self._jobs: list[SlurmJob] = []  # in Slurm's queue, as last seen
         self._array_count = self._shard_count = 0
         self._is_slurm_down = False

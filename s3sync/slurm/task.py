@@ -15,6 +15,7 @@ from s3sync.slurm.work_folder import WorkFolder
 from s3sync.state import lock
 from s3sync.text import printable
 from s3sync.transfer import batches, context, passes, request
+from s3sync.transfer.runtime import Runtime
 
 
 def run_task(folder: WorkFolder, number: int, environ: Mapping[str, str], stop: StopRequest) -> bool:
@@ -78,7 +79,11 @@ class _ShardTask:
         with (
             JobDisplay(folder, number) as display,
             context.open_context(
-                ours, run, self._environ, self._stop, display, expected=expected, inherited=[lock_descriptor]
+                ours,
+                run,
+                Runtime(self._environ, self._stop, display),
+                expected=expected,
+                inherited=[lock_descriptor],
             ) as shard_context,
             folder.journal(number, ours.destination, self._start) as journal,
             folder.journal(number, ours.destination, self._start, found=True) as found,

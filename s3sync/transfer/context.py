@@ -21,6 +21,7 @@ from s3sync.state import lock
 from s3sync.text import printable
 from s3sync.transfer.progress import Display
 from s3sync.transfer.request import UploadRequest
+from s3sync.transfer.runtime import Runtime
 from s3sync.transfer.sharing import MachineShare, SharedMachine
 
 
@@ -61,34 +62,32 @@ class UploadContext:
 def open_context(
     request: UploadRequest,
     run: Run,
-    environ: Mapping[str, str],
-    stop: StopRequest,
-    display: Display,
+    runtime: Runtime,
     *,
     expected: analysis_manifest.Checksums | None = None,
     inherited: Sequence[int] = (),
-    machine: SharedMachine | None = None,
 ) -> Iterator[UploadContext]:
-    """Make the work folder and find the AWS CLI; the folder is gone afterwards. Without `machine` none is shared.
+    """Make the work folder and find the AWS CLI; the folder is gone afterwards.
 
     The `aws` processes inherit these descriptors, so that what they lock stays locked as long as one of them lives.
     Raises AwsError without a usable CLI, StateError without a place for the folder.
     """
-    environ = request.profile.applied_to(environ)
+    environ = request.profile.applied_to(runtime.environ)
     with work_folder(environ, [run.root]) as (work, work_lock):
         descriptors = (*inherited, work_lock)
         aws = client.connect(
-            request.aws_command, request.settings, environ, stop, work, descriptors, request.stall_seconds
+            request.aws_command, request.settings, environ, runtime.stop, work, descriptors, request.stall_seconds
         )
-        with contextlib.closing(aws), (machine or SharedMachine.of(request)).join(aws.processes.pids) as share:
+        machine = runtime.machine or SharedMachine.of(request)
+        with contextlib.closing(aws), machine.join(aws.processes.pids) as share:
             yield UploadContext(
                 request=request,
                 run=run,
                 aws=aws,
                 environ=environ,
                 work=work,
-                stop=stop,
-                display=display,
+                stop=runtime.stop,
+                display=runtime.display,
                 expected=expected or {},
                 share=share,
             )

@@ -7,27 +7,21 @@ from collections.abc import Mapping
 from s3sync.aws import way_back
 from s3sync.aws.objects import RemoteObject
 from s3sync.runs import Run
-from s3sync.signals import StopRequest
 from s3sync.transfer.context import open_context
-from s3sync.transfer.progress import Display
 from s3sync.transfer.request import UploadRequest
+from s3sync.transfer.runtime import Runtime
 
 _SAMPLE = 4  # objects of each storage class that are tried: each takes a process
 
 
 def find_obstacles(
-    request: UploadRequest,
-    run: Run,
-    remote: Mapping[str, RemoteObject],
-    environ: Mapping[str, str],
-    stop: StopRequest,
-    display: Display,
+    request: UploadRequest, run: Run, remote: Mapping[str, RemoteObject], runtime: Runtime
 ) -> list[way_back.Obstacle]:
     """Return why a few objects of each storage class could not be restored; empty if they could be.
 
     `remote` is what S3 has of the run. Raises AwsError, StateError, StoppedError.
     """
-    with open_context(request, run, environ, stop, display) as context:
+    with open_context(request, run, runtime) as context:
         prefix = request.destination.run_prefix(run.run_id)
         asking = way_back.WayBack(context.aws, request.bucket, prefix, request.cores)
         return asking.find_obstacles(choose_sample(remote))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -12,7 +12,6 @@ from s3sync.aws import settings
 from s3sync.errors import Notice, S3SyncError, StoppedError
 from s3sync.resources import MAX_USEFUL_CORES
 from s3sync.runs import Run, analysis, completion
-from s3sync.signals import StopRequest
 from s3sync.state import RunState, StateStore
 from s3sync.state import log_dir as state_log_dir
 from s3sync.text import printable, to_iso
@@ -21,43 +20,28 @@ from s3sync.transfer.context import UploadContext, open_context
 from s3sync.transfer.inspection import UploadInputs, drop_stale_proofs, is_complete
 from s3sync.transfer.inspection import inspect_run as inspect_run  # part of what other packages use
 from s3sync.transfer.inspection import require_claim as require_claim
-from s3sync.transfer.progress import Display
 from s3sync.transfer.request import Executor, PendingAnalysis, Preview, UploadRequest, UploadResult, describe_target
+from s3sync.transfer.runtime import Runtime
 from s3sync.transfer.session import SessionResult, UploadSession, start_state
 from s3sync.transfer.sharing import SharedMachine as SharedMachine
 
 T_Result = TypeVar("T_Result", UploadResult, Preview)
 
 
-def upload(
-    request: UploadRequest,
-    environ: Mapping[str, str],
-    stop: StopRequest,
-    display: Display,
-    executor: Executor | None = None,
-    machine: SharedMachine | None = None,
-) -> UploadResult:
+def upload(request: UploadRequest, runtime: Runtime, executor: Executor | None = None) -> UploadResult:
     """Upload a run and verify it; raises S3SyncError if that is not possible, with the state saved.
 
     Files that failed are in the result, not raised. An `executor` that submits takes the files instead of this machine.
-    Uploads in several threads share a `machine`.
     """
-    call = _begin_call(request, environ, stop, display, executor, machine)
+    call = _begin_call(request, runtime, executor)
     busy = f"{call.target} is being uploaded already"
-    with call.store.locked(busy, stop=stop, say=display.say) as run_lock:
+    with call.store.locked(busy, stop=runtime.stop, say=runtime.display.say) as run_lock:
         return call.upload_locked(run_lock.descriptor)
 
 
-def preview(
-    request: UploadRequest,
-    environ: Mapping[str, str],
-    stop: StopRequest,
-    display: Display,
-    executor: Executor | None = None,
-) -> Preview:
-    """Return what `upload` would do, S3 asked but nothing written; raises the same errors."""
-    call = _begin_call(request, environ, stop, display, executor)
-    return call.preview()
+def preview(request: UploadRequest, runtime: Runtime, executor: Executor | None = None) -> Preview:
+    """Ask S3, write nothing, and return what `upload` would do; raises the same errors."""
+    return _begin_call(request, runtime, executor).preview()
 
 
 def upload_analyses(
@@ -92,14 +76,7 @@ def _reason_to_wait(unit: Run, first: UploadResult | Preview, request: UploadReq
     return "" if finish.is_complete else finish.reason
 
 
-def run_hook(
-    request: UploadRequest,
-    run: Run,
-    store: StateStore,
-    state: RunState,
-    environ: Mapping[str, str],
-    stop: StopRequest,
-) -> str:
+def run_hook(request: UploadRequest, run: Run, store: StateStore, state: RunState, runtime: Runtime) -> str:
     """Run the user's command if it is due; return its outcome, or an empty string.
 
     The caller holds the run's lock, so that the command runs once at a time. The log says that it is due before it
@@ -109,7 +86,7 @@ def run_hook(
         return ""
     guard = store.lock_path.with_suffix(".on_complete")
     variables = _hook_environment(request, run, store, state)
-    outcome = hook.run(request.on_complete, variables, store.log_path, guard, environ, stop)
+    outcome = hook.run(request.on_complete, variables, store.log_path, guard, runtime.environ, runtime.stop)
     store.save(replace(state, on_complete=outcome))
     return outcome
 
@@ -131,30 +108,13 @@ def _hook_environment(request: UploadRequest, run: Run, store: StateStore, state
     }
 
 
-def _begin_call(
-    request: UploadRequest,
-    environ: Mapping[str, str],
-    stop: StopRequest,
-    display: Display,
-    executor: Executor | None,
-    machine: SharedMachine | None = None,
-) -> _Call:
+def _begin_call(request: UploadRequest, runtime: Runtime, executor: Executor | None) -> _Call:
     started = time.monotonic()
-    inputs = inspect_run(request, environ)
+    inputs = inspect_run(request, runtime.environ)
     store = StateStore(
         request.log_dir, inputs.run, request.destination, leaves_untagged_name=request.leaves_untagged_log
     )
-    return _Call(
-        request=request,
-        inputs=inputs,
-        store=store,
-        environ=environ,
-        stop=stop,
-        display=display,
-        executor=executor,
-        machine=machine,
-        started=started,
-    )
+    return _Call(request=request, inputs=inputs, store=store, runtime=runtime, executor=executor, started=started)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,11 +124,8 @@ class _Call:
     request: UploadRequest
     inputs: UploadInputs
     store: StateStore
-    environ: Mapping[str, str]
-    stop: StopRequest
-    display: Display
+    runtime: Runtime
     executor: Executor | None
-    machine: SharedMachine | None
     started: float  # of the monotonic clock
 
     @property
@@ -216,7 +173,7 @@ class _Call:
         if state and is_complete(self.request, state, chosen):
             return result
         if self.executor and (where := self.executor.where(self.request, self.store)):
-            self.display.say(f"note: {where}")
+            self.runtime.display.say(f"note: {where}")
         unwritable = "" if self.request.scheduled else state_log_dir.unwritable(self.request.log_dir)  # a scan says it
         obstacles = self.store.obstacles(chosen.total)
         if unwritable:
@@ -237,7 +194,7 @@ class _Call:
             obstacles=tuple(obstacle.text for obstacle in obstacles),
             classes=classes.group(pending),
         )
-        with open_context(self.request, self.inputs.run, self.environ, self.stop, self.display) as context:
+        with open_context(self.request, self.inputs.run, self.runtime) as context:
             return self._ask_s3(context, result)
 
     def _ask_s3(self, context: UploadContext, result: Preview) -> Preview:
@@ -268,11 +225,11 @@ class _Call:
         """Return the state with what the executor has uploaded for earlier calls."""
         if not self.executor:
             return state
-        return self.executor.collect(self.request, self.inputs.run, self.store, state, self.stop)
+        return self.executor.collect(self.request, self.inputs.run, self.store, state, self.runtime.stop)
 
     def _already_complete(self, state: RunState, moved_from: str) -> UploadResult:
         if moved_from:
-            self.display.say(f"note: {self.target}: moved here from {moved_from}; all of it is in S3")
+            self.runtime.display.say(f"note: {self.target}: moved here from {moved_from}; all of it is in S3")
             state = replace(state, watched=self.inputs.watched)
             self.store.save(state)
         return replace(self._result(state), already_complete=True, on_complete=self._run_hook(state))
@@ -290,21 +247,15 @@ class _Call:
             return session.run_stages(resumed=resumed, certain=is_certain)
 
     def _open_context(self, lock_descriptor: int) -> contextlib.AbstractContextManager[UploadContext]:
+        inputs = self.inputs
         return open_context(
-            self.request,
-            self.inputs.run,
-            self.environ,
-            self.stop,
-            self.display,
-            expected=self.inputs.expected,
-            inherited=[lock_descriptor],
-            machine=self.machine,
+            self.request, inputs.run, self.runtime, expected=inputs.expected, inherited=[lock_descriptor]
         )
 
     def _run_hook(self, state: RunState) -> str:
         if self.executor and self.executor.is_finalizer:
             return ""
-        return run_hook(self.request, self.inputs.run, self.store, state, self.environ, self.stop)
+        return run_hook(self.request, self.inputs.run, self.store, state, self.runtime)
 
     def _result(self, state: RunState) -> UploadResult:
         return UploadResult(
@@ -318,10 +269,10 @@ class _Call:
     def _warn(self, warning: Notice) -> None:
         """Show a warning; in a scan with the run's name, where an unused pattern may be meant for other runs."""
         if not self.request.scheduled:
-            self.display.say(warning.line)
+            self.runtime.display.say(warning.line)
             return
         named = warning._replace(text=f"{printable(self.inputs.run.run_id)}: {warning.text}")
-        self.display.say(str(named) if warning.id == selection.UNUSED_PATTERN else named.line)
+        self.runtime.display.say(str(named) if warning.id == selection.UNUSED_PATTERN else named.line)
 
 
 def option_warnings(request: UploadRequest) -> Iterator[Notice]:

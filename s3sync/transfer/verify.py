@@ -23,8 +23,9 @@ from s3sync.transfer.context import UploadContext, open_context
 from s3sync.transfer.etag_trust import EtagTrust, Judge
 from s3sync.transfer.hashing import FileHashes, Hasher
 from s3sync.transfer.manifest import Row
-from s3sync.transfer.progress import Display, Snapshot
+from s3sync.transfer.progress import Snapshot
 from s3sync.transfer.request import FileTotals, UploadRequest
+from s3sync.transfer.runtime import Runtime
 from s3sync.transfer.selection import UploadSelection
 
 _TIERED_SAMPLE = 8  # objects: each takes a process
@@ -95,13 +96,7 @@ class Verification:
 
 
 def verify(
-    request: UploadRequest,
-    environ: Mapping[str, str],
-    stop: StopRequest,
-    display: Display,
-    wanted_manifest: Path | None = None,
-    *,
-    remember: bool = False,
+    request: UploadRequest, runtime: Runtime, wanted_manifest: Path | None = None, *, remember: bool = False
 ) -> Verification:
     """Compare every file; write nothing but the manifest, if one is requested (an absolute path).
 
@@ -118,12 +113,12 @@ def verify(
     chosen = _select(request, run)
     selection.require_files(run, chosen)
     for warning in chosen.warnings:
-        display.say(warning.line)
+        runtime.display.say(warning.line)
     found = Verification(
         run, request.destination, chosen, differing=dict(chosen.rejected), identities={} if remember else None
     )
-    hasher = Hasher(run, request.multipart, stop, request.cores, md5=wanted_manifest is not None)
-    with contextlib.closing(hasher), open_context(request, run, environ, stop, display) as context:
+    hasher = Hasher(run, request.multipart, runtime.stop, request.cores, md5=wanted_manifest is not None)
+    with contextlib.closing(hasher), open_context(request, run, runtime) as context:
         _compare_all(found, context, hasher)
     found.differing.update(dict.fromkeys(sorted(_paths(_select(request, run)) - _paths(chosen)), _CAME))
     if wanted_manifest:

@@ -27,6 +27,7 @@ from s3sync.runs import local_files
 from s3sync.signals import StopRequest
 from s3sync.slurm import coordinator, work_folder
 from s3sync.transfer import batches
+from s3sync.transfer.runtime import Runtime
 from s3sync.transfer.slots import SlotPool
 
 CONFIG = cast(
@@ -79,8 +80,8 @@ def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def upload_with(monkeypatch: pytest.MonkeyPatch, work: Callable[[str, StopRequest], None]) -> None:
     """Let `work`, with the key of a run, be its upload."""
 
-    def run_upload(run: RunStatus, _cluster: Any, _environ: Any, stop: StopRequest, *_rest: Any, **_more: Any) -> None:
-        work(run.key, stop)
+    def run_upload(run: RunStatus, _cluster: Any, runtime: Runtime, **_more: Any) -> None:
+        work(run.key, runtime.stop)
 
     monkeypatch.setattr(coordinator, "run_upload", run_upload)
 

@@ -30,6 +30,7 @@ from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
 from s3sync.transfer.progress import Lines, Snapshot
 from s3sync.transfer.request import FileTotals, Handover, UploadRequest
+from s3sync.transfer.runtime import Runtime
 from tests.helpers.errors import raises_error
 from tests.helpers.fake_slurm import FakeSlurm
 from tests.helpers.lease_text import theirs
@@ -57,7 +58,7 @@ class Scene(NamedTuple):
 
     def follower(self, stop: StopRequest) -> JobFollower:
         uploading = ClusterUpload(request=self.job, run=self.run, store=self.store, folder=self.folder)
-        return JobFollower(uploading, Slurm(self.environ), Lines(io.StringIO()), self.environ, stop)
+        return JobFollower(uploading, Slurm(self.environ), Runtime(self.environ, stop, Lines(io.StringIO())))
 
 
 @pytest.fixture

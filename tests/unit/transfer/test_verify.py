@@ -23,6 +23,7 @@ from s3sync.transfer import verify
 from s3sync.transfer.hashing import FileHashes, Hasher
 from s3sync.transfer.progress import Lines
 from s3sync.transfer.request import UploadRequest
+from s3sync.transfer.runtime import Runtime
 from s3sync.transfer.selection import select_files
 from tests.helpers.promise import independent_etag
 
@@ -46,7 +47,7 @@ def test_a_file_that_came_during_the_comparison_is_a_difference_unless_it_is_exc
         cores=1,
         excludes=(Pattern(r"\.tmp$"),),
     )
-    found = verify.verify(request, {}, StopRequest(), Lines(io.StringIO()))
+    found = verify.verify(request, Runtime({}, StopRequest(), Lines(io.StringIO())))
     assert found.ok == is_identical
     assert list(found.differing) == ([] if is_identical else [new])
 
