@@ -28,7 +28,7 @@ class ScanResult:
     uploading_elsewhere: set[str] = field(default_factory=set)  # keys of runs that another process uploads
     reported: set[str] = field(default_factory=set)  # keys of uploads that recipients of notifications know of
     busy: str = ""  # says which other scan holds the lock; empty if this one could start
-    is_misconfigured: bool = False  # an entry of the config requires what this host does not have
+    of_config: set[Problem] = field(default_factory=set)  # an entry of the config requires what this host does not have
     _by_run: dict[str, list[Problem]] = field(
         default_factory=dict
     )  # that came up while it was worked on, by key of run or restore
@@ -37,6 +37,11 @@ class ScanResult:
     def ok(self) -> bool:
         """Whether the scan succeeded; notes alone (a run is too old) fail none."""
         return not has_failed(self.problems)
+
+    @property
+    def is_misconfigured(self) -> bool:
+        """Whether a problem of the config is left: one that was fixed during the scan is no problem any more."""
+        return not self.of_config.isdisjoint(self.problems)
 
     @property
     def uploaded(self) -> dict[str, request.UploadResult]:

@@ -238,7 +238,8 @@ def _add_error(result: ScanResult, run: RunStatus, error: Exception, obstacles: 
         return
     problem = _problem_of(run, error)
     result.add_problem(run, problem)
-    result.is_misconfigured |= isinstance(error, ConfigError)
+    if isinstance(error, ConfigError):
+        result.of_config.add(problem)
     obstacles.note(run, error, problem)
 
 

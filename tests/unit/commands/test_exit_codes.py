@@ -41,7 +41,8 @@ def same_umask() -> Iterator[None]:
         (ScanResult(), EXIT_DONE),
         (ScanResult(problems=[NOTE]), EXIT_DONE),
         (ScanResult(problems=[FAILED]), EXIT_FAILED),
-        (ScanResult(problems=[FAILED], is_misconfigured=True), EXIT_CONFIG),
+        (ScanResult(problems=[FAILED], of_config={FAILED}), EXIT_CONFIG),
+        (ScanResult(problems=[FAILED], of_config={NOTE}), EXIT_FAILED),
     ],
 )
 def test_monitor(monkeypatch: pytest.MonkeyPatch, result: ScanResult, code: int) -> None:

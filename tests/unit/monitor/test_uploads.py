@@ -153,6 +153,13 @@ def test_a_problem_of_two_runs_stays_until_both_are_tried_again() -> None:
     assert result.ok
 
 
+def test_a_problem_of_the_config_that_was_fixed_meanwhile_is_forgotten() -> None:
+    result, _ = scan(raising(ConfigError("no Slurm here", id="slurm.not-installed")), C, D)
+    assert result.is_misconfigured
+    result.forget_problems(C)
+    assert (result.is_misconfigured, result.ok) == (False, True)
+
+
 def test_a_run_that_was_uploaded_elsewhere_and_then_here_is_checked() -> None:
     result = ScanResult(runs=[A], uploading_elsewhere={A.key})
     outcome = outcome_of(LocalFile("a", 5, 1))
