@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -148,6 +149,12 @@ class AwsCli:
     def uses_http(self) -> bool:
         """Return whether requests are sent without TLS, as far as the options say."""
         return any(option.startswith("--endpoint-url=http://") for option in self._endpoint_options)
+
+    @property
+    def may_have_other_server(self) -> bool:
+        """Return whether the environment or the AWS config names an endpoint, so that it may not be Amazon's."""
+        config = Path(self._environ.get("AWS_CONFIG_FILE", os.devnull))
+        return bool(self._endpoint_options) or "endpoint_url" in config.read_text("utf-8", "surrogateescape")
 
     def report_plugin_problem(self, reason: str = "") -> str:
         """Return why small files take the CLI's own way: what the plugin said, or why it is not loaded; but once."""

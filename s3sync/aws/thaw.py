@@ -116,12 +116,7 @@ class Thawing:
         result = self._aws.run(argv.thaw_state_argv(self._bucket, self._prefix + path))
         if not result.succeeded:
             raise self._error(result, path)
-        storage_class, restore, archive = (str(value or "") for value in client.parse_json(result))
-        if storage_class not in ARCHIVES and not archive:
-            return "thawed"
-        if 'ongoing-request="true"' in restore:
-            return "ongoing"
-        return "thawed" if 'ongoing-request="false"' in restore else "frozen"
+        return parse_state(result)
 
     def _request(self, path: str, tier: Tier, days: int | None) -> str:
         result = self._aws.run(argv.thaw_object_argv(self._bucket, self._prefix + path, tier, days))
@@ -137,6 +132,16 @@ class Thawing:
         if error.id in (causes.DENIED.id, causes.DENIED_WITHOUT_REASON.id):
             return AwsError(f"cannot thaw: {error} (these credentials need s3:RestoreObject)", id="restore.thaw-denied")
         return error
+
+
+def parse_state(result: AwsResult) -> ThawState:
+    """Return the state that a successful head-object printed. Raises AwsError for anything else."""
+    storage_class, restore, archive = (str(value or "") for value in client.parse_json(result))
+    if storage_class not in ARCHIVES and not archive:
+        return "thawed"
+    if 'ongoing-request="true"' in restore:
+        return "ongoing"
+    return "thawed" if 'ongoing-request="false"' in restore else "frozen"
 
 
 def _parse_listed(prefix: str, key: str, is_ongoing: Any, expiry: Any) -> tuple[str, ListedState]:

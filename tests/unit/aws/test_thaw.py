@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import pytest
@@ -67,28 +67,79 @@ def test_no_state_is_guessed(rows: list[list[Any]] | None) -> None:
     assert listed(Aws(rows)) is None
 
 
+class Server:
+    """A server that answers each command with a state, or with an error."""
+
+    def __init__(self, errors: Mapping[str, str], *, thawed: bool = False, may_be_other: bool = True) -> None:
+        """`errors` are by command; those about a key that does not exist are `missing `, and the command."""
+        self.may_have_other_server = may_be_other
+        self.asked: list[tuple[str, str]] = []
+        self._errors = {"missing head-object": "404", "missing restore-object": "NoSuchKey", **errors}
+        self._state = ["GLACIER", 'ongoing-request="false"' if thawed else None, None]
+
+    def run(self, argv: Sequence[str]) -> AwsResult:
+        key = next(option.partition("=")[2] for option in argv if option.startswith("--key="))
+        self.asked.append((argv[1], key))
+        code = self._errors.get(argv[1] if key == "RUN/Data/a" else f"missing {argv[1]}")
+        if code:
+            return AwsResult(tuple(argv), 254, b"", (f"An error occurred ({code}) when calling it: no",))
+        return AwsResult(tuple(argv), 0, json.dumps(self._state).encode(), ())
+
+    def obstacles(self, storage_class: str) -> list[bool]:
+        asking = way_back.WayBack(cast(Any, self), BucketRef("lab-runs"), "RUN/", 1)
+        return [each.is_frozen for each in asking.find_obstacles([("Data/a", storage_class)])]
+
+    @property
+    def changed(self) -> list[str]:
+        """What might have changed an object."""
+        return [command for command, key in self.asked if key == "RUN/Data/a" and command == "restore-object"]
+
+
 @pytest.mark.parametrize(
-    ("error", "storage_class", "obstacle"),
+    ("errors", "storage_class", "obstacle"),
     [
-        ("InvalidObjectState", "GLACIER", None),  # frozen, and the request was rejected for that alone
-        ("InvalidRange", "STANDARD", None),  # without a byte
-        ("AccessDenied", "STANDARD", False),
-        ("NoSuchKey", "STANDARD", False),
+        ({"get-object": "InvalidRange"}, "STANDARD", None),  # without a byte
+        ({"get-object": "AccessDenied"}, "STANDARD", False),
+        ({"get-object": "NoSuchKey"}, "STANDARD", False),
+        ({"head-object": "403"}, "GLACIER", False),
+        ({"head-object": "403"}, "CLOUDTIER", False),
+        ({}, "GLACIER", None),
+        ({"missing restore-object": "AccessDenied"}, "GLACIER", True),
+        ({"missing restore-object": "NotImplemented"}, "GLACIER", True),
+        ({"get-object": "InvalidObjectState"}, "INTELLIGENT_TIERING", None),
+        ({"get-object": "InvalidObjectState", "missing restore-object": "AccessDenied"}, "INTELLIGENT_TIERING", True),
+        ({"missing restore-object": "AccessDenied"}, "INTELLIGENT_TIERING", None),  # none of its archive tiers
     ],
 )
-def test_what_keeps_an_object_from_being_restored(error: str, storage_class: str, obstacle: bool | None) -> None:
-    asking = way_back.WayBack(cast(Any, Aws(None, error=error)), BucketRef("lab-runs"), "RUN/", 1)
-    found = asking.find_obstacles([("a", storage_class)])
-    assert [each.is_frozen for each in found] == ([] if obstacle is None else [obstacle])
+def test_what_keeps_an_object_from_being_restored(
+    errors: dict[str, str], storage_class: str, obstacle: bool | None
+) -> None:
+    server = Server(errors)
+    assert server.obstacles(storage_class) == ([] if obstacle is None else [obstacle])
+    assert server.changed == []
 
 
-@pytest.mark.parametrize(("storage_class", "is_asked"), [("GLACIER", True), ("CLOUDTIER", False), ("", False)])
-def test_a_class_that_is_none_of_the_archives_of_s3_is_not_asked_for(storage_class: str, is_asked: bool) -> None:
-    """Ceph thaws an object of a cloud tier for ever if no days are given, so the question would be no question."""
-    aws = Aws(None, error="InvalidObjectState")
-    asking = way_back.WayBack(cast(Any, aws), BucketRef("lab-runs"), "RUN/", 1)
-    assert asking.find_obstacles([("a", storage_class)]) == []
-    assert ("restore-object" in aws.asked) == is_asked
+def test_a_thawed_copy_can_be_read_and_has_to_be_thawed_again_when_it_expires() -> None:
+    assert Server({"missing restore-object": "AccessDenied"}, thawed=True).obstacles("GLACIER") == [True]
+    assert Server({"get-object": "AccessDenied"}, thawed=True).obstacles("GLACIER") == [False]
+    assert Server({}, thawed=True).obstacles("GLACIER") == []
+
+
+@pytest.mark.parametrize(("storage_class", "is_read"), [("GLACIER", False), ("CLOUDTIER", False), ("", True)])
+def test_what_may_be_in_a_tier_of_ceph_is_not_read(storage_class: str, is_read: bool) -> None:
+    """Ceph fetches such an object if it is read, and thaws it for ever without days, whatever its tier is called."""
+    server = Server({"missing head-object": "403", "missing restore-object": "AccessDenied"})
+    assert server.obstacles(storage_class) == []
+    assert ("get-object" in dict(server.asked)) == is_read
+    assert server.changed == []
+
+
+@pytest.mark.parametrize(("error", "obstacle"), [("MalformedXML", []), ("AccessDenied", [True])])
+def test_amazon_is_asked_about_the_object_itself_where_it_does_not_say_which_keys_exist(
+    error: str, obstacle: list[bool]
+) -> None:
+    hidden = {"missing head-object": "403", "missing restore-object": "AccessDenied", "restore-object": error}
+    assert Server(hidden, may_be_other=False).obstacles("DEEP_ARCHIVE") == obstacle
 
 
 @pytest.mark.parametrize("error", ["SlowDown", "InternalError", "Could not connect to the endpoint URL: no"])
