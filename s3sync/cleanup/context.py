@@ -11,10 +11,10 @@ from typing import TypeAlias
 from s3sync.config import Config
 from s3sync.signals import StopRequest
 from s3sync.state import lock
-from s3sync.transfer import progress
+from s3sync.transfer import displays
 from s3sync.transfer.runtime import Runtime
 
-DisplayMaker: TypeAlias = Callable[[], progress.Display]
+DisplayMaker: TypeAlias = Callable[[], displays.Display]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class CleanupContext:
     stop: StopRequest
     make_display: DisplayMaker
 
-    def runtime(self, display: progress.Display) -> Runtime:
+    def runtime(self, display: displays.Display) -> Runtime:
         """Return what a comparison with S3 that has this display needs."""
         return Runtime(self.environ, self.stop, display)
 

@@ -30,7 +30,7 @@ from s3sync.invocation import command_line
 from s3sync.resources import lower_priority
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.text import human_bytes, human_seconds, pluralize, printable
-from s3sync.transfer import progress
+from s3sync.transfer import displays
 
 USAGE = "[RUN ...] [--older-than AGE] [--delete [--yes]] [options]"
 DESCRIPTION = "List the local runs that S3 verifiably has, and delete them with --delete."
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
             require_restorable=config.require_restorable_runs and not args.skip_restore_check,
             environ=os.environ,
             stop=stop,
-            make_display=lambda: progress.display_for(sys.stderr),
+            make_display=lambda: displays.for_stream(sys.stderr),
         )
         done = clean(context, planned, args.run, delete=args.delete)
     code = EXIT_DONE if done.is_complete(args.run, delete=args.delete) else EXIT_FAILED

@@ -23,7 +23,7 @@ from s3sync.resources import lower_priority
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.state import log_dir
 from s3sync.text import printable
-from s3sync.transfer import live_board, progress
+from s3sync.transfer import displays
 
 USAGE = "[--config FILE] [--dry-run] [--json]"
 DESCRIPTION = "Upload every new run that is complete. This is what cron runs."
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     with stop_on_signals(stop):
         if args.dry_run:
             output.print_messages(locations.warn_of_unwritable(config.log_dir, path))
-            result = scan.dry_run(config, os.environ, stop, lambda _name: progress.display_for(sys.stderr))
+            result = scan.dry_run(config, os.environ, stop, lambda _name: displays.for_stream(sys.stderr))
         else:
             result = _scan(args, config, stop)
     code = EXIT_CONFIG if result.is_misconfigured else EXIT_DONE if result.ok else EXIT_FAILED
@@ -84,9 +84,9 @@ def _scan(args: argparse.Namespace, config: Config, stop: StopRequest) -> ScanRe
         return load_config(locations.config_path(args), os.environ)
 
     if sys.stderr.isatty():
-        return scan.run_scan(config, os.environ, stop, live_board.LiveBoard(sys.stderr).display, load)
+        return scan.run_scan(config, os.environ, stop, displays.LiveBoard(sys.stderr).display, load)
     lines = logs.LogStream(scan.LOG)
-    return scan.run_scan(config, os.environ, stop, lambda name: progress.Lines(lines, name=name), load)
+    return scan.run_scan(config, os.environ, stop, lambda name: displays.Lines(lines, name=name), load)
 
 
 def dry_tables(result: ScanResult) -> list[Table]:

@@ -13,7 +13,7 @@ from s3sync.errors import EXIT_DONE, EXIT_FAILED, UsageError
 from s3sync.resources import lower_priority
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.state import log_dir
-from s3sync.transfer import progress, restore
+from s3sync.transfer import displays, restore
 
 USAGE = "RUN [--bucket B] [--local-path DIR] [options]"
 DESCRIPTION = "Download a run from S3, prove every byte, and then move it into place."
@@ -137,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
         log_dir.require_writable(request.log_dir)
     lower_priority(args.nice, "normal")
     stop = StopRequest()
-    with stop_on_signals(stop), progress.display_for(sys.stderr) as display:
+    with stop_on_signals(stop), displays.for_stream(sys.stderr) as display:
         if args.dry_run:
             planned = restore.run.preview(request, os.environ, stop, display)
         else:
@@ -158,7 +158,7 @@ def _cancel(args: argparse.Namespace, request: restore.request.RestoreRequest) -
         raise UsageError("--cancel is not supported with --dry-run or --wait (leave those out)", id="usage.conflict")
     log_dir.require_writable(request.log_dir)
     stop = StopRequest()
-    with stop_on_signals(stop), progress.display_for(sys.stderr) as display:
+    with stop_on_signals(stop), displays.for_stream(sys.stderr) as display:
         done = restore.cancel.cancel(request, stop, display)
     output.show(args, restore_text.cancel_lines(done), {**restore_text.cancel_json(done), "exit_code": EXIT_DONE})
     return EXIT_DONE

@@ -16,7 +16,7 @@ from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.slurm import Collector, coordinator
 from s3sync.slurm import client as slurm_client
 from s3sync.state import log_dir
-from s3sync.transfer import bandwidth, progress, request, upload
+from s3sync.transfer import bandwidth, displays, request, upload
 from s3sync.transfer.runtime import Runtime
 
 USAGE = "RUN --bucket B [options]"
@@ -261,7 +261,7 @@ def _upload(
     cluster = _cluster(args)
 
     def upload_unit(upload_request: request.UploadRequest) -> request.UploadResult:
-        with progress.display_for(sys.stderr) as display:
+        with displays.for_stream(sys.stderr) as display:
             report = coordinator.run_upload(upload_request, cluster, Runtime(os.environ, stop, display))
         assert report is not None, "run_upload follows the jobs to their end"
         return report
@@ -281,7 +281,7 @@ def _preview(
     args: argparse.Namespace, upload_request: request.UploadRequest, stop: StopRequest, place: log_dir.Place
 ) -> int:
     def preview_unit(upload_request: request.UploadRequest) -> request.Preview:
-        with progress.display_for(sys.stderr) as display:
+        with displays.for_stream(sys.stderr) as display:
             return upload.preview(upload_request, Runtime(os.environ, stop, display), Collector(os.environ))
 
     planned = preview_unit(upload_request)

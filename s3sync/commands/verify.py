@@ -19,7 +19,7 @@ from s3sync.resources import usable_cores
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.state import Proof, log_dir
 from s3sync.text import human_bytes, human_seconds, indented_list, pluralize, printable
-from s3sync.transfer import progress, verify
+from s3sync.transfer import displays, verify
 from s3sync.transfer import request as transfer_request
 from s3sync.transfer.runtime import Runtime
 
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     request = _request_from_config(args) if run_argument.is_from_config(args) else _request(args)
     manifest = Path(os.path.abspath(args.manifest)) if args.manifest is not None else None
     stop = StopRequest()
-    with stop_on_signals(stop), progress.display_for(sys.stderr) as display:
+    with stop_on_signals(stop), displays.for_stream(sys.stderr) as display:
         found = verify.verify(request, Runtime(os.environ, stop, display), manifest)
     if found.is_absent:
         own = log_dir.own_folder(os.environ)

@@ -11,10 +11,10 @@ from s3sync.config import Config
 from s3sync.errors import Notice, S3SyncError
 from s3sync.signals import StopRequest
 from s3sync.text import printable
-from s3sync.transfer import progress
+from s3sync.transfer import displays
 
 LOG = logging.getLogger(__name__)
-DisplayMaker: TypeAlias = Callable[[str], progress.Display]  # for a run with this name
+DisplayMaker: TypeAlias = Callable[[str], displays.Display]  # for a run with this name
 _HOW = "the next scan uses it, and continues all uploads; SIGTERM ends this one"
 _OF_PROCESS = ("log_level", "nice", "io_priority")
 _OF_MACHINE = ("max_cores", "max_processes", "max_runs_at_once", "max_bandwidth", "transfer_client")

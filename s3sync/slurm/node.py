@@ -15,7 +15,7 @@ from s3sync.resources import usable_cores
 from s3sync.slurm.job_spec import JobSpec
 from s3sync.slurm.work_folder import WorkFolder
 from s3sync.text import printable
-from s3sync.transfer import progress
+from s3sync.transfer import displays, progress
 from s3sync.transfer.request import UploadRequest
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def node_name(environ: Mapping[str, str]) -> str:
 
 def say(line: str) -> None:
     """Print a line to the job's output."""
-    progress.Lines(sys.stderr).say(line)
+    displays.Lines(sys.stderr).say(line)
 
 
 def load_spec(folder: WorkFolder, environ: Mapping[str, str]) -> JobSpec:

@@ -19,7 +19,7 @@ from s3sync.runs import Run, analysis_manifest, off_limits
 from s3sync.signals import StopRequest
 from s3sync.state import lock
 from s3sync.text import printable
-from s3sync.transfer.progress import Display
+from s3sync.transfer.displays import Display
 from s3sync.transfer.request import UploadRequest
 from s3sync.transfer.runtime import Runtime
 from s3sync.transfer.sharing import MachineShare, SharedMachine

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from s3sync.signals import StopRequest
-from s3sync.transfer.progress import Display
+from s3sync.transfer.displays import Display
 from s3sync.transfer.sharing import SharedMachine
 
 

@@ -10,9 +10,9 @@ import re
 import shlex
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import botocore
 import botocore.session
@@ -26,7 +26,7 @@ from s3sync.aws.fork_server import VARIABLE as FORK_SERVER
 from s3sync.config import load_config
 from s3sync.monitor.notify import Channels, recipients_of
 from s3sync.signals import StopRequest
-from s3sync.transfer.progress import Lines, LiveDisplay
+from s3sync.transfer.displays import Display, Lines, LiveBoard
 from tests.helpers.hooks import Hooks
 from tests.helpers.lab import AWS_V1, BUCKET, FakeAws, Lab, Result, tree
 from tests.helpers.s3server import S3Server
@@ -488,12 +488,12 @@ def test_json_stays_json_whatever_the_names(colourful: Site) -> None:
         assert json.loads(result.out), words
 
 
-@pytest.mark.parametrize("display", [Lines, LiveDisplay])
-def test_what_a_display_says_is_one_line(display: type[Lines | LiveDisplay]) -> None:
+@pytest.mark.parametrize("open_display", [Lines, lambda stream: LiveBoard(stream).display()])
+def test_what_a_display_says_is_one_line(open_display: Callable[[TextIO], Display]) -> None:
     stream = io.StringIO()
     with contextlib.suppress(AttributeError):
         stream.isatty = lambda: False  # type: ignore[method-assign]
-    display(stream).say(f"warning: a{ESCAPES}\nb")
+    open_display(stream).say(f"warning: a{ESCAPES}\nb")
     assert stream.getvalue() == "warning: a" + r"\x1b[31m\x1b]0;title\x07\x9b31m\r\nb" + "\n"
 
 

@@ -9,7 +9,7 @@ from s3sync.aws.destination import parse_destination
 from s3sync.runs.run_folder import Run
 from s3sync.signals import StopRequest
 from s3sync.transfer.context import UploadContext
-from s3sync.transfer.progress import Lines
+from s3sync.transfer.displays import Lines
 from s3sync.transfer.request import UploadRequest
 from s3sync.transfer.sharing import MachineShare, SharedMachine
 from s3sync.transfer.slots import SlotUser

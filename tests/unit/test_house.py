@@ -162,7 +162,7 @@ def test_only_the_boundary_exits() -> None:
 
 
 def test_only_the_boundary_and_the_plain_display_print() -> None:
-    assert callers_of("print") <= {"commands.output", "transfer.progress"}
+    assert callers_of("print") <= {"commands.output", "transfer.displays"}
     writes = {room for room, tree in MODULES.items() if {"sys.stdout.write", "sys.stderr.write"} & set(calls_in(tree))}
     assert writes <= {"config.__main__"}  # prints the schema
 
@@ -205,7 +205,7 @@ def test_only_a_notice_becomes_a_warning_on_the_screen() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and str(node.value).startswith("warning: ")
     }
-    assert constants == {"errors", "logs", "transfer.progress", "aws.diagnosis"}
+    assert constants == {"errors", "logs", "transfer.displays", "aws.diagnosis"}
 
 
 def test_every_error_has_an_id() -> None:

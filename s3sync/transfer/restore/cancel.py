@@ -12,7 +12,7 @@ from s3sync.signals import StopRequest
 from s3sync.state import StateStore, lock, thaw_log
 from s3sync.state.thaw_log import ThawLog, ThawStore
 from s3sync.text import printable
-from s3sync.transfer.progress import Display
+from s3sync.transfer.displays import Display
 from s3sync.transfer.restore import place
 from s3sync.transfer.restore.request import RestoreRequest
 

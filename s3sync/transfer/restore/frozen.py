@@ -11,7 +11,7 @@ from s3sync.aws import thaw
 from s3sync.aws.objects import RemoteObject
 from s3sync.state.thaw_log import ThawLog, ThawStore
 from s3sync.text import pluralize, to_iso
-from s3sync.transfer.progress import Display
+from s3sync.transfer.displays import Display
 from s3sync.transfer.restore.request import RestoreRequest
 
 _SAMPLE = 4  # objects whose state stands for that of the others where no listing says it: each takes a process

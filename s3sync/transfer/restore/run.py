@@ -21,7 +21,7 @@ from s3sync.text import pluralize, printable
 from s3sync.transfer.bandwidth import Throttle
 from s3sync.transfer.batches import is_marker
 from s3sync.transfer.context import work_folder
-from s3sync.transfer.progress import Display
+from s3sync.transfer.displays import Display
 from s3sync.transfer.restore import finish, names, place, record, state_log
 from s3sync.transfer.restore.downloader import Downloader
 from s3sync.transfer.restore.frozen import Archive

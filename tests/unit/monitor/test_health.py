@@ -28,7 +28,7 @@ from s3sync.monitor.scan_result import ScanResult
 from s3sync.monitor.scan_status import ScanStatus, read_status
 from s3sync.signals import StopRequest
 from s3sync.state import lock
-from s3sync.transfer.progress import Lines
+from s3sync.transfer.displays import Lines
 from tests.helpers.page import DONE, NOW
 
 HOUR = 3600.0

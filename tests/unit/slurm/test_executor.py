@@ -28,7 +28,8 @@ from s3sync.state.lease_files import LeaseFiles
 from s3sync.state.lock import HeldLock
 from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
-from s3sync.transfer.progress import Lines, Snapshot
+from s3sync.transfer.displays import Lines
+from s3sync.transfer.progress import Snapshot
 from s3sync.transfer.request import FileTotals, Handover, UploadRequest
 from s3sync.transfer.runtime import Runtime
 from tests.helpers.errors import raises_error

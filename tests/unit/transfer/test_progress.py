@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from s3sync.transfer.progress import Lines, LiveDisplay, ProgressRate, Snapshot, counts, display_for, speed
+from s3sync.transfer.displays import BoardDisplay, Lines, for_stream
+from s3sync.transfer.progress import ProgressRate, Snapshot, counts, speed
 from tests.helpers.terminal import Terminal
 
 START = Snapshot(activity="comparing", files=0, files_total=4000, size=0, size_total=40_000_000, processes=0)
@@ -186,8 +187,8 @@ def test_what_is_said_is_said_at_once_and_nothing_else_without_an_upload() -> No
 
 def test_files_and_pipes_get_lines(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as stream:
-        assert isinstance(display_for(stream), Lines)
-    assert isinstance(display_for(io.StringIO()), Lines)
+        assert isinstance(for_stream(stream), Lines)
+    assert isinstance(for_stream(io.StringIO()), Lines)
 
 
 # The live display, on a real terminal
@@ -204,9 +205,9 @@ def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch, terminal: T
     """It cannot draw anew; without lines it would show nothing at all for hours."""
     monkeypatch.setenv("TERM", "dumb")
     with os.fdopen(os.dup(terminal.slave), "w") as stream:
-        assert isinstance(display_for(stream), Lines)
+        assert isinstance(for_stream(stream), Lines)
         monkeypatch.setenv("TERM", "xterm")
-        assert isinstance(display_for(stream), LiveDisplay)
+        assert isinstance(for_stream(stream), BoardDisplay)
 
 
 # The display of a comparison

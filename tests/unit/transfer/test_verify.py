@@ -20,8 +20,8 @@ from s3sync.runs.run_folder import open_run
 from s3sync.signals import StopRequest
 from s3sync.state import Proof
 from s3sync.transfer import verify
+from s3sync.transfer.displays import Lines
 from s3sync.transfer.hashing import FileHashes, Hasher
-from s3sync.transfer.progress import Lines
 from s3sync.transfer.request import UploadRequest
 from s3sync.transfer.runtime import Runtime
 from s3sync.transfer.selection import select_files
