@@ -41,4 +41,4 @@ class CleanupContext:
 
     def _say(self, line: str) -> None:
         with self.make_display() as display:
-            display.say(line)
+            display.print(line)

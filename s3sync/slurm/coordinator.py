@@ -69,12 +69,12 @@ class _Cluster:
         if follow:
             follower.wait()
         elif not follower.is_over():
-            self.runtime.display.say(f"{uploading.target}: on Slurm, {follower.where()}")
+            self.runtime.display.print(f"{uploading.target}: on Slurm, {follower.where()}")
             return None
         broken = uploading.folder.broken_nodes()
         result = collect(uploading.request, uploading.folder, self.runtime)
         for node, reason in broken.items():
-            self.runtime.display.say(Notice(broken_nodes.message(node, reason), id="slurm.broken-node").line)
+            self.runtime.display.print(Notice(broken_nodes.message(node, reason), id="slurm.broken-node").line)
         return result
 
     def _have_all_ended(self, folder: WorkFolder) -> bool:

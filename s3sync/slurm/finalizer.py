@@ -16,7 +16,7 @@ from s3sync.slurm import submission
 from s3sync.slurm.client import Slurm
 from s3sync.slurm.executor import Finalizer
 from s3sync.slurm.job_spec import JobSpec, Result
-from s3sync.slurm.node import JobDisplay, load_spec, node_name, request_for_node, require_same_version, say
+from s3sync.slurm.node import JobDisplay, load_spec, node_name, print_line, request_for_node, require_same_version
 from s3sync.slurm.shards import LEAST_COST
 from s3sync.slurm.task import hold_shard
 from s3sync.slurm.work_folder import FINALIZER, WorkFolder
@@ -77,7 +77,7 @@ def run_finalizer(folder: WorkFolder, environ: Mapping[str, str], stop: StopRequ
         try:
             job.take(step, situation)
         except (SlurmError, ConfigError) as error:
-            say(f"{error}; so {step.value}")
+            print_line(f"{error}; so {step.value}")
             situation = replace(situation, refused=situation.refused | {step})
         else:
             return
@@ -154,7 +154,7 @@ class _FinalizerJob:
         try:
             jobs = Slurm(self._environ).jobs(self._spec.name)
         except (SlurmError, ConfigError) as error:
-            say(f"{error}; so {NextStep.LEAVE.value}")
+            print_line(f"{error}; so {NextStep.LEAVE.value}")
             return None
         arrays = [job.job for job in jobs if job.task is not None and job.state != "COMPLETING"]
         return max(arrays, default=None)

@@ -139,7 +139,7 @@ class JobFollower:
 
     def _cancel(self) -> None:
         jobs = self._slurm.jobs(self._spec.name)
-        self._display.say(f"cancelling Slurm's jobs {', '.join(map(str, sorted({job.job for job in jobs})))}")
+        self._display.print(f"cancelling Slurm's jobs {', '.join(map(str, sorted({job.job for job in jobs})))}")
         self._slurm.cancel(job.job for job in jobs)
         for _ in StopRequest().poll(DELAYS.work_folder_polls, _CANCEL_SECONDS):  # this one has no second stop
             if not self._slurm.jobs(self._spec.name):
@@ -160,7 +160,7 @@ class JobFollower:
             is_over = self.is_over()
         except SlurmError as error:
             if not self._is_slurm_down:
-                self._display.say(f"{error}; waiting for it")
+                self._display.print(f"{error}; waiting for it")
             self._is_slurm_down = True
             return False
         except LeaseLostError:

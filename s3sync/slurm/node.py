@@ -29,9 +29,9 @@ def node_name(environ: Mapping[str, str]) -> str:
     return environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Print a line to the job's output."""
-    displays.Lines(sys.stderr).say(line)
+    displays.Lines(sys.stderr).print(line)
 
 
 def load_spec(folder: WorkFolder, environ: Mapping[str, str]) -> JobSpec:
@@ -89,9 +89,9 @@ class JobDisplay:
         self._write(snapshot())
         self._watcher.begin(snapshot)
 
-    def say(self, line: str) -> None:
+    def print(self, line: str) -> None:
         """Print a line at once."""
-        say(line)
+        print_line(line)
 
     def _write(self, now: progress.Snapshot) -> None:
         self._folder.write_progress(self._who, now)

@@ -194,7 +194,7 @@ class BatchSender:
 
     def _say_if_slow(self, reason: str = "") -> None:
         if problem := self._aws.report_plugin_problem(reason):
-            self._context.display.say(f"note: the AWS CLI sends small files in its own, slower way: {problem}")
+            self._context.display.print(f"note: the AWS CLI sends small files in its own, slower way: {problem}")
 
     def give_up(self, pid: int, failures: int) -> None:
         """End a process that has failed with so many files in a row."""

@@ -53,7 +53,7 @@ class UploadContext:
             request.destination.run_prefix(self.run.run_id),
             request.readback,
             request.cores,
-            say=self.display.say,
+            say=self.display.print,
             turn=self.share.reading_turn,
         )
 

@@ -35,7 +35,7 @@ class LineStream(Protocol):
 
 
 class Display(Protocol):
-    """Shows an upload. `follow` gives it the progress to show; `say` prints a line above or between."""
+    """Shows an upload. `follow` gives it the progress to show; `print` prints a line above it or between its lines."""
 
     def __enter__(self) -> Self: ...
 
@@ -45,7 +45,7 @@ class Display(Protocol):
 
     def follow(self, title: str, snapshot: Callable[[], Snapshot]) -> None: ...
 
-    def say(self, line: str) -> None: ...
+    def print(self, line: str) -> None: ...
 
 
 class Lines:
@@ -65,22 +65,22 @@ class Lines:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._watcher.close():
-            self.say(f"{'ended' if kind else 'done'} after {human_seconds(self._rate.elapsed())}")
+            self.print(f"{'ended' if kind else 'done'} after {human_seconds(self._rate.elapsed())}")
 
     def follow(self, title: str, snapshot: Callable[[], Snapshot]) -> None:
         """Start to show the progress; to be called once."""
         first = snapshot()
-        self.say(f"{title}: {first.files_total:,} files, {human_bytes(first.size_total)}")
+        self.print(f"{title}: {first.files_total:,} files, {human_bytes(first.size_total)}")
         self._rate = ProgressRate()
         self._rate.rate(first.size)
         self._watcher.begin(snapshot)
 
-    def say(self, line: str) -> None:
+    def print(self, line: str) -> None:
         """Print a line at once."""
         print(name_line(self._name, printable(line)), file=self._stream, flush=True)
 
     def _show(self, now: Snapshot) -> None:
-        self.say(f"{counts(now)}, {speed(now, self._rate)}")
+        self.print(f"{counts(now)}, {speed(now, self._rate)}")
 
 
 class LiveBoard:
@@ -114,7 +114,7 @@ class LiveBoard:
                 self._live.stop()
                 self._live = None
 
-    def say(self, line: str) -> None:
+    def print(self, line: str) -> None:
         """Print a line above all uploads."""
         self._console.print(Text(line))
 
@@ -146,9 +146,9 @@ class BoardDisplay:
         self._rate = ProgressRate()
         self._title, self._snapshot = title, snapshot
 
-    def say(self, line: str) -> None:
+    def print(self, line: str) -> None:
         """Print a line above the board."""
-        self._board.say(name_line(self._name, printable(line)))
+        self._board.print(name_line(self._name, printable(line)))
 
     def render(self, width: int) -> RenderableType:
         """Return what is shown now."""

@@ -65,9 +65,9 @@ class FileUploader:
         self._classes = context.request.class_choice(context.run)
         self._sent = FileTotals(0, 0)
         self._found = FileTotals(0, 0)
-        self._trust = EtagTrust(opaque_etags, context.display.say)
+        self._trust = EtagTrust(opaque_etags, context.display.print)
         self._launch_until = time.monotonic() + (STREAM_LAUNCH_SECONDS if self._request.is_streaming else math.inf)
-        self._choice = EvidenceChoice(self._request.verify, self._request.multipart, context.display.say)
+        self._choice = EvidenceChoice(self._request.verify, self._request.multipart, context.display.print)
         self._hasher = self._make_hasher(self._run, context.share.machine.hash_threads)
         self._throttle = self._make_throttle()
         self._sender = self._make_sender(self._run)
@@ -156,7 +156,7 @@ class FileUploader:
         if keys:
             result = self._sender.incomplete_uploads.abort(keys, since, probe_server=True)
             if result.aborted:
-                self._context.display.say(
+                self._context.display.print(
                     f"{pluralize(result.aborted, 'multipart upload')} of an interrupted call aborted"
                 )
             self._sender.leftover_warning = result.problem
@@ -195,7 +195,7 @@ class FileUploader:
         for attempt in range(PASSES):
             if attempt:
                 retried = sum(failure.retry is not Retry.NEVER for failure in failures.values())
-                self._context.display.say(f"retrying {pluralize(retried, 'file')}")
+                self._context.display.print(f"retrying {pluralize(retried, 'file')}")
                 self._context.stop.wait(DELAYS.upload_retries[attempt - 1])
                 failures = self._verify_again(failures)
                 groups = (
@@ -218,7 +218,7 @@ class FileUploader:
             pipeline = self._make_pipeline(self._make_sender(written), self._make_verifier(written, hasher))
             for attempt in range(PASSES):
                 if attempt:
-                    self._context.display.say(f"retrying {destination.COMPLETION_OBJECT}: {why}")
+                    self._context.display.print(f"retrying {destination.COMPLETION_OBJECT}: {why}")
                     self._context.stop.wait(DELAYS.upload_retries[attempt - 1])
                 etag, why = completion_object.send(written, pipeline, self.next_batch, self._classes.class_of)
                 self.next_batch += 1

@@ -100,7 +100,7 @@ class UploadSession:
                 raise
             self._save_final_state()
             if self._uploader.next_batch > 1:
-                self._context.display.say(f"{self._progress_text()} (log: {printable(str(self._store.log_path))})")
+                self._context.display.print(f"{self._progress_text()} (log: {printable(str(self._store.log_path))})")
             raise
         except BaseException:
             self._uploader.close()  # its threads would read the run to the end, and the program wait for them
@@ -145,7 +145,7 @@ class UploadSession:
         remote = self._uploader.probe_s3(reader.check_access if certain else reader.list_run)
         self._state = replace(self._state, aws=self._uploader.aws_version)
         if note := self._note_on_client():
-            self._context.display.say(note)
+            self._context.display.print(note)
         return remote
 
     def _note_on_client(self) -> str:
@@ -165,7 +165,7 @@ class UploadSession:
         if lost:
             files = f"{pluralize(len(lost), 'file')} in the log {'is' if len(lost) == 1 else 'are'}"
             text = f"{files} missing or different in S3, and uploaded again"
-            self._context.display.say(Notice(text, id="upload.lost-in-s3").line)
+            self._context.display.print(Notice(text, id="upload.lost-in-s3").line)
             self._uploader.distrust_etags()
             self._uploader.forget_proofs(lost)
 
@@ -219,7 +219,7 @@ class UploadSession:
         others = self._request.class_choice(self._run).count_in_others(self._uploader.proven, remote)
         if others:
             files = f"{pluralize(others, 'proven file')} {'is' if others == 1 else 'are'}"
-            self._context.display.say(
+            self._context.display.print(
                 f"note: {self._target}: {files} in another storage class than the patterns say now, and not sent again"
             )
 
@@ -300,7 +300,7 @@ class UploadSession:
             )
             files = f"{pluralize(len(gone), 'uploaded file')} {'is' if len(gone) == 1 else 'are'}"
             text = f"{self._target}: {files} only in S3, gone from the run or excluded: {shown}"
-            self._context.display.say(Notice(text, id="upload.only-in-s3").line)
+            self._context.display.print(Notice(text, id="upload.only-in-s3").line)
 
     def _rescan(self) -> None:
         watched = changes.read_marks(self._run)
@@ -326,7 +326,7 @@ class UploadSession:
         if leftovers:
             advice = "a lifecycle rule of the bucket removes them; the next call tries, too"
             text = f"parts may be left in S3: {leftovers} ({advice})"
-            self._context.display.say(Notice(text, id="upload.parts-left").line)
+            self._context.display.print(Notice(text, id="upload.parts-left").line)
         counters = self._uploader.counters
         result = run_state.CallResult(
             files=(*self._selection.files, *self._selection.waiting),

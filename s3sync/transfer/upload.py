@@ -35,7 +35,7 @@ def upload(request: UploadRequest, runtime: Runtime, executor: Executor | None =
     """
     call = _begin_call(request, runtime, executor)
     busy = f"{call.target} is being uploaded already"
-    with call.store.locked(busy, stop=runtime.stop, say=runtime.display.say) as run_lock:
+    with call.store.locked(busy, stop=runtime.stop, say=runtime.display.print) as run_lock:
         return call.upload_locked(run_lock.descriptor)
 
 
@@ -173,7 +173,7 @@ class _Call:
         if state and is_complete(self.request, state, chosen):
             return result
         if self.executor and (where := self.executor.where(self.request, self.store)):
-            self.runtime.display.say(f"note: {where}")
+            self.runtime.display.print(f"note: {where}")
         unwritable = "" if self.request.scheduled else state_log_dir.unwritable(self.request.log_dir)  # a scan says it
         obstacles = self.store.obstacles(chosen.total)
         if unwritable:
@@ -229,7 +229,7 @@ class _Call:
 
     def _already_complete(self, state: RunState, moved_from: str) -> UploadResult:
         if moved_from:
-            self.runtime.display.say(f"note: {self.target}: moved here from {moved_from}; all of it is in S3")
+            self.runtime.display.print(f"note: {self.target}: moved here from {moved_from}; all of it is in S3")
             state = replace(state, watched=self.inputs.watched)
             self.store.save(state)
         return replace(self._result(state), already_complete=True, on_complete=self._run_hook(state))
@@ -269,10 +269,10 @@ class _Call:
     def _warn(self, warning: Notice) -> None:
         """Show a warning; in a scan with the run's name, where an unused pattern may be meant for other runs."""
         if not self.request.scheduled:
-            self.runtime.display.say(warning.line)
+            self.runtime.display.print(warning.line)
             return
         named = warning._replace(text=f"{printable(self.inputs.run.run_id)}: {warning.text}")
-        self.runtime.display.say(str(named) if warning.id == selection.UNUSED_PATTERN else named.line)
+        self.runtime.display.print(str(named) if warning.id == selection.UNUSED_PATTERN else named.line)
 
 
 def option_warnings(request: UploadRequest) -> Iterator[Notice]:

@@ -113,7 +113,7 @@ def verify(
     chosen = _select(request, run)
     selection.require_files(run, chosen)
     for warning in chosen.warnings:
-        runtime.display.say(warning.line)
+        runtime.display.print(warning.line)
     found = Verification(
         run, request.destination, chosen, differing=dict(chosen.rejected), identities={} if remember else None
     )

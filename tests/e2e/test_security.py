@@ -493,7 +493,7 @@ def test_what_a_display_says_is_one_line(open_display: Callable[[TextIO], Displa
     stream = io.StringIO()
     with contextlib.suppress(AttributeError):
         stream.isatty = lambda: False  # type: ignore[method-assign]
-    open_display(stream).say(f"warning: a{ESCAPES}\nb")
+    open_display(stream).print(f"warning: a{ESCAPES}\nb")
     assert stream.getvalue() == "warning: a" + r"\x1b[31m\x1b]0;title\x07\x9b31m\r\nb" + "\n"
 
 

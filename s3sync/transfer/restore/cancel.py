@@ -34,7 +34,7 @@ def cancel(request: RestoreRequest, stop: StopRequest, display: Display) -> Canc
     run = Run(path=request.target, run_id=request.run_id, info=run_folder.RunInfo())
     path = StateStore(request.log_dir, run, request.destination).lock_path
     busy = f"{printable(request.run_id)} is being uploaded or restored"
-    with lock.hold(path, busy, stop=stop, say=display.say):
+    with lock.hold(path, busy, stop=stop, say=display.print):
         store = ThawStore(request.log_dir, f"{path.stem}.{request.choice_tag}")
         log, has_log = store.load(), files.is_there(store.path)
         store.forget()

@@ -144,7 +144,7 @@ class Archive:
         self, log: ThawLog, paths: list[str], tier: thaw.Tier, classes: set[str]
     ) -> tuple[ThawLog, dict[str, str]]:
         if len(paths) >= _ANNOUNCED:
-            self._display.say(f"requesting that {pluralize(len(paths), 'object')} are thawed, one process for each")
+            self._display.print(f"requesting that {pluralize(len(paths), 'object')} are thawed, one process for each")
         log = replace(log, tier=tier, days=self._request.days, requested_at="", ready_at=_ready_at(classes, tier))
         failed, accepted = {}, []
         try:

@@ -78,7 +78,7 @@ def restore(
     _require_parent(request.target)
     store = StateStore(request.log_dir, _as_run(request), request.destination)
     busy = f"{printable(request.run_id)} is being uploaded or restored already"
-    with lock.hold(store.lock_path, busy, stop=stop, say=display.say) as run_lock:
+    with lock.hold(store.lock_path, busy, stop=stop, say=display.print) as run_lock:
         if continued and not continued.load():
             text = f"the restore of {printable(request.run_id)} to {printable(str(request.target))} has ended meanwhile"
             raise BusyError(text, id="restore.ended-meanwhile")
@@ -124,7 +124,7 @@ def _open_session(
                 request.bucket,
                 request.prefix,
                 max_processes=request.cores,
-                say=display.say,
+                say=display.print,
                 turn=share.reading_turn,
             )
             yield _Session(
@@ -175,7 +175,7 @@ def _make_plan(session: _Session) -> _Plan:
         )
     recorded = record.read_record(request, session.aws, remote)
     for warning in recorded.warnings:
-        session.display.say(warning.line)
+        session.display.print(warning.line)
     files = {path for path in remote if not aws_destination.is_completion_object(path)}
     marks = {path for path in files if path.endswith(_FOLDER_MARK) and not remote[path].size}
     files -= marks - recorded.entries.keys()
@@ -215,7 +215,7 @@ def _restore_until_thawed(session: _Session, lock_name: str, check_lock: Callabl
             result = _restore_once(session, _make_plan(session), lock_name, folder, check_lock)
         if not request.wait or not result.requested or result.failed:
             return result
-        session.display.say(f"{pluralize(len(result.frozen), 'object')} being thawed until about {result.ready_at}")
+        session.display.print(f"{pluralize(len(result.frozen), 'object')} being thawed until about {result.ready_at}")
         session.aws.pause(DELAYS.thaw_polls)
 
 

@@ -18,8 +18,8 @@ def test_each_upload_has_its_lines_while_it_goes_on() -> None:
     with board.display("RUN_A") as first:
         first.follow("uploading RUN_A", snapshot)
         with board.display("RUN_B") as second:
-            second.say("warning: a part is left")
-        first.say("retrying 2 files")
+            second.print("warning: a part is left")
+        first.print("retrying 2 files")
     shown = stream.getvalue()
     assert "warning: RUN_B: a part is left" in shown
     assert "RUN_A: retrying 2 files" in shown
@@ -29,16 +29,16 @@ def test_each_upload_has_its_lines_while_it_goes_on() -> None:
 
 def test_lines_above_the_board_are_safe_for_a_terminal() -> None:
     stream = io.StringIO()
-    LiveBoard(stream).display("RUN_A").say("retrying a\x1b[2Jb")
+    LiveBoard(stream).display("RUN_A").print("retrying a\x1b[2Jb")
     assert stream.getvalue() == "RUN_A: retrying a\\x1b[2Jb\n"
 
 
 def test_lines_of_a_log_name_their_run_once() -> None:
     stream = io.StringIO()
     with Lines(stream, name="RUN_A") as lines:
-        lines.say("retrying 2 files")
-        lines.say("uploading RUN_A to s3://lab-runs/RUN_A/")
-        lines.say("warning: it is slow")
+        lines.print("retrying 2 files")
+        lines.print("uploading RUN_A to s3://lab-runs/RUN_A/")
+        lines.print("warning: it is slow")
     assert stream.getvalue().splitlines() == [
         "RUN_A: retrying 2 files",
         "uploading RUN_A to s3://lab-runs/RUN_A/",

@@ -180,7 +180,7 @@ def test_an_error_ends_it_with_another_word() -> None:
 def test_what_is_said_is_said_at_once_and_nothing_else_without_an_upload() -> None:
     stream = io.StringIO()
     with Lines(stream) as lines:
-        lines.say("warning: one")
+        lines.print("warning: one")
         assert stream.getvalue() == "warning: one\n"
     assert stream.getvalue() == "warning: one\n"
 
