@@ -10,7 +10,7 @@ from pathlib import Path
 
 from s3sync.aws import access, settings
 from s3sync.commands import cron_environment, locations, options, output, setup_checks
-from s3sync.config import Config, MonitorEntry, config_warnings, load_config, watched_by
+from s3sync.config import Config, MonitorEntry, config_warnings, load_config
 from s3sync.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ConfigError, StateError
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.slurm import check as slurm_check
@@ -117,7 +117,7 @@ def _check_access(
     config: Config, environ: Mapping[str, str], stop: StopRequest, trials: Trials
 ) -> Iterator[access.CheckResult]:
     try:
-        with context.work_folder(environ, watched_by(config)) as (work, _):
+        with context.work_folder(environ, config.monitored_directories) as (work, _):
             query = access.AccessQuery(
                 aws_command=config.aws_command,
                 threads=config.max_threads or settings.DEFAULT_THREADS,

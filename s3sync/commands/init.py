@@ -17,7 +17,7 @@ from s3sync import invocation
 from s3sync.aws import destination
 from s3sync.aws.destination import Destination
 from s3sync.commands import check, options, output
-from s3sync.config import default_places
+from s3sync.config import search_paths
 from s3sync.errors import InterruptedBySignal, StateError, UsageError
 from s3sync.runs import off_limits, run_folder
 from s3sync.state import log_dir
@@ -113,7 +113,7 @@ def _new_config(args: argparse.Namespace) -> Path:
     if args.config is not None:
         path = Path(os.path.abspath(args.config))
     else:
-        places = default_places(os.environ)
+        places = search_paths(os.environ)
         path = Path(os.path.abspath(places[-1] if os.geteuid() == 0 else places[0]))
     if os.path.lexists(path):
         raise UsageError(
@@ -251,7 +251,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _next_steps(path: Path, *, is_ready: bool) -> list[str]:
-    named = [] if path in default_places(os.environ) else ["--config", str(path)]
+    named = [] if path in search_paths(os.environ) else ["--config", str(path)]
     if not is_ready:
         return ["", f"next: fix the problems above, then `{invocation.command_line('check', *named)}`"]
     return [

@@ -20,7 +20,7 @@ _CONFIG_ENDINGS = (".yaml", ".yml", ".json")
 
 def config_path(args: argparse.Namespace) -> Path:
     """Return the config that the user gave, else the one at the default place; raises UsageError if there is none."""
-    from s3sync.config import default_path, default_places
+    from s3sync.config import default_path, search_paths
 
     if args.config is not None:
         return Path(args.config)
@@ -30,7 +30,7 @@ def config_path(args: argparse.Namespace) -> Path:
         raise UsageError(
             f"no config: {printable(given)} is not a run (write --config {printable(given)})", id="usage.no-config"
         )
-    places = " or ".join(printable(str(path)) for path in default_places(os.environ))
+    places = " or ".join(printable(str(path)) for path in search_paths(os.environ))
     raise UsageError(
         f"no config: there is no {places} (`s3sync init` writes one; --config FILE or $S3SYNC_CONFIG names another)",
         id="usage.no-config",

@@ -9,7 +9,6 @@ from typing import Any
 
 from s3sync import files
 from s3sync.commands import locations, options, output
-from s3sync.config import watched_by
 from s3sync.errors import EXIT_DONE, EXIT_FAILED, UsageError
 from s3sync.inventory import history
 from s3sync.monitor import View, dashboard, health, publish, scan_status
@@ -41,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the page, and return the exit code."""
     config = locations.config_to_read(args)
     folder = Path(os.path.abspath(args.output))
-    if around := off_limits.find_enclosing_folder(folder, watched_by(config)):
+    if around := off_limits.find_enclosing_folder(folder, config.monitored_directories):
         where = f"{printable(str(folder))} is inside {printable(around)}, whose files are uploaded"
         raise UsageError(f"--output {where} (give another folder)", id="usage.output-in-run")
     if folder.exists() and not folder.is_dir():

@@ -3,15 +3,14 @@
 from s3sync.config.checks import config_warnings
 from s3sync.config.entry import MonitorEntry
 from s3sync.config.load import load_config
-from s3sync.config.model import Config, watched_by
-from s3sync.config.places import default_path, default_places
+from s3sync.config.model import Config
+from s3sync.config.search_path import default_path, search_paths
 
 __all__ = [
     "Config",
     "MonitorEntry",
     "config_warnings",
     "default_path",
-    "default_places",
     "load_config",
-    "watched_by",
+    "search_paths",
 ]

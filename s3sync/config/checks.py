@@ -1,4 +1,4 @@
-"""Checks of the config as a whole: its folders, its secrets, and values that are accepted but unwise."""
+"""Check the config as a whole: its folders, its secrets, and values that are valid but probably mistakes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from s3sync.aws.destination import Destination
 from s3sync.aws.settings import max_useful_threads
 from s3sync.config.entry import MonitorEntry
-from s3sync.config.model import SECRETS, Config, watched_by
+from s3sync.config.model import SECRETS, Config
 from s3sync.config.parsed import ParsedConfig
-from s3sync.config.problem import KeyPath, Problem, path_of
+from s3sync.config.problem import KeyPath, Problem, format_path
 from s3sync.resources import MAX_USEFUL_CORES
 from s3sync.runs import off_limits
 from s3sync.text import printable
@@ -25,7 +25,7 @@ _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")  # AWS accepts no
 
 
 def config_warnings(config: Config) -> list[Problem]:
-    """Return what is accepted in a config but is probably a mistake."""
+    """Return warnings about values that are valid but probably mistakes."""
     return list(_warnings(config))
 
 
@@ -33,39 +33,37 @@ def _warnings(config: Config) -> Iterator[Problem]:
     useful = max_useful_threads(config.transfer_client)
     if config.max_threads and config.max_threads > useful:
         text = f"{config.max_threads} threads per process: more than {useful} do not help"
-        yield Problem(position=None, path="max_threads", text=text, id="config.many-threads")
+        yield Problem(position=None, keys=("max_threads",), text=text, id="config.many-threads")
     if config.max_cores and config.max_cores > MAX_USEFUL_CORES:
         text = f"{config.max_cores:,} aws processes at once: is that the number of cores?"
-        yield Problem(position=None, path="max_cores", text=text, id="config.many-cores")
+        yield Problem(position=None, keys=("max_cores",), text=text, id="config.many-cores")
     for number, entry in enumerate(config.monitor):
         if not _BUCKET_NAME.fullmatch(entry.bucket):
-            path = path_of(("monitor", number, "bucket"))
             rule = "on AWS a name has 3 to 63 lower case letters, digits, `-` and `.`"
             text = f"{printable(entry.bucket)} is unusual for a bucket: {rule}"
-            yield Problem(position=None, path=path, text=text, id="config.unusual-bucket")
+            yield Problem(position=None, keys=("monitor", number, "bucket"), text=text, id="config.unusual-bucket")
 
 
 def overlapping_folders(parsed: ParsedConfig) -> Iterator[Problem]:
-    """Find folders that would go to one destination twice: under the same keys in S3, by two entries."""
-    taken: dict[tuple[Destination, Path], KeyPath] = {}
+    """Find folders that two entries would upload to the same keys in S3."""
+    watched: dict[tuple[Destination, Path], KeyPath] = {}
     above: dict[tuple[Destination, Path], KeyPath] = {}
-    for path, destination, folder in _folders(parsed.value):
+    for keys, destination, folder in _folders(parsed.value):
         real = Path(os.path.realpath(folder))
-        at, *outer = [(destination, parent) for parent in (real, *real.parents)]
-        overlaps = [("is the same folder as", taken[at])] if at in taken else []
-        overlaps += [("is inside", taken[key]) for key in outer if key in taken]
-        overlaps += [("contains", above[at])] if at in above else []
-        for how, first in overlaps[:1]:
-            text = f"{how} {path_of(first)}, and both go to {printable(destination.label)} (remove one)"
-            yield Problem(
-                position=parsed.position(path), path=path_of(path), text=text, id="config.overlapping-folders"
-            )
-        taken.setdefault(at, path)
-        above.update({key: path for key in outer if key not in above})
+        here, *parents = [(destination, path) for path in (real, *real.parents)]
+        overlaps = [("is the same folder as", watched[here])] if here in watched else []
+        overlaps += [("is inside", watched[parent]) for parent in parents if parent in watched]
+        overlaps += [("contains", above[here])] if here in above else []
+        if overlaps:
+            how, other = overlaps[0]
+            text = f"{how} {format_path(other)}, and both go to {printable(destination.label)} (remove one)"
+            yield parsed.problem(keys, text, id="config.overlapping-folders")
+        watched.setdefault(here, keys)
+        above = {**dict.fromkeys(parents, keys), **above}
 
 
 def _folders(value: Any) -> Iterator[tuple[KeyPath, Destination, Path]]:
-    """Yield the monitored directories of the entries that are right in themselves."""
+    """Yield the monitored directories of all entries without errors."""
     for number, raw in _entries(value):
         try:
             entry = MonitorEntry.model_validate(raw)
@@ -81,8 +79,8 @@ def _entries(value: Any) -> Iterator[tuple[int, Any]]:
 
 
 def misplaced_files(parsed: ParsedConfig, config: Config, file: Path, environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Find files of this program in a run or a watched folder, where they would be uploaded."""
-    if why := off_limits.explain_misplaced_temp_dir(environ, watched_by(config)):
+    """Find files of this program in a run or a monitored directory, where they would be uploaded."""
+    if why := off_limits.explain_misplaced_temp_dir(environ, config.monitored_directories):
         yield Problem(position=None, text=why, id="config.temporary-folder-in-run")
     if around := off_limits.find_enclosing_folder(file):
         text = f"is inside the run {printable(around)}, and would be uploaded with it (move it)"
@@ -92,13 +90,12 @@ def misplaced_files(parsed: ParsedConfig, config: Config, file: Path, environ: M
         if path is None:
             continue
         where = printable(str(path))
-        position = parsed.position((key,)) if (key,) in parsed.positions else (1, 1)
-        if around := off_limits.find_enclosing_folder(path, watched_by(config)):
+        if around := off_limits.find_enclosing_folder(path, config.monitored_directories):
             text = f"{where} is inside {printable(around)}, whose files are uploaded (give a folder outside of it)"
-            yield Problem(position=position, path=key, text=text, id="config.folder-in-run")
+            yield parsed.problem((key,), text, id="config.folder-in-run")
         elif key in folders and os.path.exists(path) and not os.path.isdir(path):
             text = f"{where} is a file, and must be a folder (give another path)"
-            yield Problem(position=position, path=key, text=text, id="config.not-a-folder")
+            yield parsed.problem((key,), text, id="config.not-a-folder")
 
 
 def insecure_secrets(parsed: ParsedConfig, file: str) -> Iterator[Problem]:
@@ -107,13 +104,12 @@ def insecure_secrets(parsed: ParsedConfig, file: str) -> Iterator[Problem]:
         if isinstance(parsed.value, dict) and parsed.value.get(key):
             advice = f"chmod 600 {shlex.quote(file)}, or set {name} instead"
             text = f"holds a secret and is readable by others ({advice})"
-            yield Problem(position=parsed.position((key,)), path=key, text=text, id="config.secret-readable")
+            yield parsed.problem((key,), text, id="config.secret-readable")
 
 
 def insecure_commands(parsed: ParsedConfig, file: str) -> Iterator[Problem]:
-    """Find commands in a file that others can write: they could have us run anything."""
+    """Find commands in a file that others can write: they could make this program run anything."""
     for number, entry in _entries(parsed.value):
         if isinstance(entry, dict) and entry.get("on_complete"):
-            path = ("monitor", number, "on_complete")
             text = f"is a command, and others may write this file (chmod go-w {shlex.quote(file)})"
-            yield Problem(position=parsed.position(path), path=path_of(path), text=text, id="config.command-writable")
+            yield parsed.problem(("monitor", number, "on_complete"), text, id="config.command-writable")

@@ -23,28 +23,28 @@ from s3sync.config.value_types import (
     Region,
     RemotePath,
     SbatchOptions,
-    SlurmWord,
+    SlurmValue,
     StorageClasses,
+    invalid,
     non_empty,
     one_of,
-    wrong,
 )
 from s3sync.slurm import client
 
 
 class Model(BaseModel):
-    """A level of the config: frozen, without unknown keys, and without values in its errors."""
+    """A level of the config: frozen, rejects unknown keys, and keeps values out of its errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class SlurmKeys(Model):
-    """The Slurm options of each run; what is empty is left to the cluster."""
+    """The Slurm options of each run; the cluster decides about those that are empty."""
 
     nodes: Count = Field(default=client.DEFAULT_NODES, description="Nodes at once for one run.")
-    partition: SlurmWord = Field(default="", description="The partition; by default the cluster's.")
-    account: SlurmWord = Field(default="", description="The account that is charged; by default the user's.")
-    time: SlurmWord = Field(
+    partition: SlurmValue = Field(default="", description="The partition; by default the cluster's.")
+    account: SlurmValue = Field(default="", description="The account that is charged; by default the user's.")
+    time: SlurmValue = Field(
         default="",
         description="How long a job may take, in the format of sbatch: 4:00:00, 1-0; by default the partition's.",
     )
@@ -91,13 +91,13 @@ class MonitorEntry(Model):
     class_rules: StorageClasses = Field(
         default=(),
         alias="storage_classes",
-        description="Storage classes by regular expressions, which are searched in RUN/path/in/the/run: the first that "
-        "matches counts, and storage_class is for the rest. Completion markers are never put into an archive.",
+        description="Storage classes by regular expression: the first that is found in RUN/path/in/the/run decides; "
+        "all other files get storage_class. Completion markers are never put into an archive.",
         json_schema_extra={"default": {}},
     )
     acl: Annotated[Text, AfterValidator(one_of(ACLS)), Schema({"enum": ["", *ACLS]})] = Field(
         default="",
-        description="The canned ACL of the objects, where the bucket's policy requires one.",
+        description="The canned ACL of the objects, if the bucket's policy requires one.",
     )
     expected_bucket_owner: Account = Field(
         default="",
@@ -106,14 +106,14 @@ class MonitorEntry(Model):
     )
     profile: ProfileName = Field(
         default="",
-        description="The profile of the AWS config whose credentials and settings are used for this destination; by "
-        "default that of the environment.",
+        description="The AWS profile whose credentials and settings are used for this destination; by default the "
+        "environment's.",
     )
-    region: Region = Field(default="", description="The AWS region of the bucket; by default as for the profile.")
+    region: Region = Field(default="", description="The AWS region of the bucket; by default the profile's.")
     stream: StrictBool = Field(
         default=False,
         description="Upload a run while the sequencer still writes it: at each scan the files that no longer change; "
-        "the others, and the completion markers last, when it is complete.",
+        "the rest, with the completion markers last, when the run is complete.",
     )
 
     upload_changes: StrictBool = Field(
@@ -123,19 +123,19 @@ class MonitorEntry(Model):
 
     completion_object: StrictBool = Field(
         default=False,
-        description="Write the object s3sync.complete.json into the run's prefix when all of it is proven, for "
+        description="When the whole run is proven, write the object s3sync.complete.json into its prefix, for "
         "pipelines that wait for events: files, sizes, ETags, verdict.",
     )
 
     on_complete: Command = Field(
         default=(),
-        description="A command that is run, without a shell, when a run is completed: its arguments as a list, the "
-        "absolute path of the program first. S3SYNC_RUN_ID and others describe the run; the log is its stdin.",
+        description="A command to run, without a shell, when a run is completed: a list of the program's absolute path "
+        "and its arguments. S3SYNC_RUN_ID and other variables describe the run; the log is its stdin.",
     )
 
     executor: Literal["local", "slurm"] = Field(
         default="local",
-        description="Where the aws processes run: on this machine, or on nodes of its Slurm cluster.",
+        description="Where the aws processes run: on this machine, or on nodes of a Slurm cluster.",
     )
     slurm: SlurmKeys | None = Field(
         default=None,
@@ -146,34 +146,34 @@ class MonitorEntry(Model):
     @model_validator(mode="after")
     def _check_key(self) -> MonitorEntry:
         if self.sse_kms_key_id and self.sse != "aws:kms":
-            raise wrong("sse_kms_key_id requires `sse: aws:kms` (add that)", id="config.kms-key-without-kms")
+            raise invalid("sse_kms_key_id requires `sse: aws:kms` (add that)", id="config.kms-key-without-kms")
         return self
 
     @property
     def storage(self) -> aws_destination.Storage:
-        """`sse`, `sse_kms_key_id`, `storage_class` and `acl` together."""
+        """How objects are stored by default: `sse`, `sse_kms_key_id`, `storage_class` and `acl`."""
         return aws_destination.Storage(
             sse=self.sse, sse_kms_key_id=self.sse_kms_key_id, storage_class=self.storage_class, acl=self.acl
         )
 
     @property
     def storages(self) -> tuple[aws_destination.Storage, ...]:
-        """`storage` for each storage class that files may get."""
+        """How objects are stored, for each storage class that files may get."""
         names = dict.fromkeys((self.storage_class, *(rule.storage_class for rule in self.class_rules)))
         return tuple(replace(self.storage, storage_class=name) for name in names)
 
     @property
     def aws_profile(self) -> Profile:
-        """`profile` and `region` together."""
+        """The AWS profile, with the region that overrides its own."""
         return Profile(self.profile, self.region)
 
     @property
     def cluster(self) -> client.SlurmOptions | None:
         """The Slurm options, if Slurm is the executor."""
-        asked = self.slurm or SlurmKeys()
-        return client.SlurmOptions(**dict(asked)) if self.executor == "slurm" else None
+        keys = self.slurm or SlurmKeys()
+        return client.SlurmOptions(**dict(keys)) if self.executor == "slurm" else None
 
     @property
     def destination(self) -> Destination:
-        """`bucket` and `remote_path` together."""
+        """Where runs go: `bucket` and `remote_path`."""
         return aws_destination.parse_destination(self.bucket, self.remote_path)

@@ -13,11 +13,11 @@ from s3sync.files import read_limited
 from s3sync.text import printable
 
 MAX_CONFIG_BYTES = 256 * 1024
-_LINE_SEPARATORS = re.compile("[\x85\u2028\u2029]")  # line ends for YAML, and for no editor
+_LINE_SEPARATORS = re.compile("[\x85\u2028\u2029]")  # YAML ends a line there, editors do not
 
 
 def read_config(path: Path) -> tuple[str, int]:
-    """Return the text of the file, and the permissions of others than its owner as mode bits. Raises ConfigError."""
+    """Return the text of the file, and the mode bits of its group and others. Raises ConfigError."""
     file = printable(str(path))
     try:
         content = read_limited(path, MAX_CONFIG_BYTES)
@@ -26,13 +26,14 @@ def read_config(path: Path) -> tuple[str, int]:
         raise _unreadable(path, file, error) from None
     if len(content) > MAX_CONFIG_BYTES:
         size = f"{MAX_CONFIG_BYTES:,} bytes"
-        raise ConfigError(f"{file}: is larger than {size} (is it the config file?)", id="config.too-large")
+        raise ConfigError(f"{file}: is larger than {size} (is this the config file?)", id="config.too-large")
     return _decode(content, file), mode & 0o077
 
 
 def _unreadable(path: Path, file: str, error: OSError | ValueError) -> ConfigError:
-    number = error.errno if isinstance(error, OSError) else None
-    why = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+    number, why = None, str(error)
+    if isinstance(error, OSError):
+        number, why = error.errno, error.strerror or why
     if number in (errno.ENOENT, errno.ENOTDIR):
         return ConfigError(f"{file}: no such file (check --config; `s3sync init` writes one)", id="config.missing")
     if number == errno.EISDIR or os.path.isdir(path):

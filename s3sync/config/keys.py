@@ -1,4 +1,4 @@
-"""Explain keys that the config does not have, and give examples of those that it has."""
+"""Explain unknown keys, and give examples of known ones."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from s3sync.config.model import Config
 from s3sync.config.prices import PriceKeys
 from s3sync.config.problem import KeyPath
 
-_LEVELS: Mapping[str, type[BaseModel]] = {
-    "to the top level": Config,
-    "into an entry of `monitor`": MonitorEntry,
-    "into `slurm` of an entry": SlurmKeys,
-    "into `prices`": PriceKeys,
+# By the length of a path: (key), ("prices", key), ("monitor", 0, key) and ("monitor", 0, "slurm", key)
+_LEVELS: Mapping[int, tuple[str, type[BaseModel]]] = {
+    1: ("to the top level", Config),
+    2: ("into `prices`", PriceKeys),
+    3: ("into an entry of `monitor`", MonitorEntry),
+    4: ("into `slurm` of an entry", SlurmKeys),
 }
-_KEYS = {level: [field.alias or name for name, field in model.model_fields.items()] for level, model in _LEVELS.items()}
+_KEYS = {
+    level: [field.alias or name for name, field in model.model_fields.items()] for level, (_, model) in _LEVELS.items()
+}
 _EXAMPLES = {
     "monitored_directories": "[/data]",
     "bucket": "lab-runs",
@@ -37,7 +40,7 @@ _EXAMPLES = {
 
 
 class Advice(NamedTuple):
-    """What is wrong with a key, and what to do."""
+    """What is wrong with a key and what to do about it; `id` is that of the problem."""
 
     text: str
     id: str
@@ -49,7 +52,7 @@ _REGION = Advice("use region, in an entry of `monitor`", id="config.unknown-key"
 _ENDPOINT = Advice("set AWS_ENDPOINT_URL in the environment of s3sync", id="config.set-in-environment")
 _SLACK = Advice("use slack_alert_webhook for problems, slack_log_webhook for uploads, or both", id="config.unknown-key")
 _PATH = Advice("use remote_path", id="config.unknown-key")
-_WANTED = {
+_ADVICE = {  # by keys that people expect
     "aws_profile": _PROFILE,
     **dict.fromkeys(("email", "mail", "mailto", "e_mail"), _MAIL),
     **dict.fromkeys(("aws_region", "aws_default_region"), _REGION),
@@ -60,30 +63,20 @@ _WANTED = {
 
 
 def example_of(key: str) -> str:
-    """Return an example of a value."""
+    """Return an example of the value of a key, as YAML."""
     return _EXAMPLES.get(key, "{bucket: lab-runs, remote_path: /}")
 
 
 def explain_unknown(path: KeyPath) -> Advice:
-    """Return what to do about a key that does not exist at this level."""
+    """Return what to do about a key that does not exist at its level."""
     key = str(path[-1])[:40]
-    for level, names in _KEYS.items():
-        if key in names:
-            return Advice(f"is not a key here (move it {level})", id="config.misplaced-key")
+    for level, (where, _) in _LEVELS.items():
+        if key in _KEYS[level]:
+            return Advice(f"is not a key here (move it {where})", id="config.misplaced-key")
     if key == "<<":
-        return Advice("YAML's merging is not supported (write the keys out)", id="config.yaml-merge")
-    if wanted := _WANTED.get(key.lower().replace("-", "_")):
-        return Advice(f"is not a key ({wanted.text})", wanted.id)
-    close = difflib.get_close_matches(key.lower(), _names_at(path), n=1)
+        return Advice("YAML merge keys are not supported (write the keys out)", id="config.yaml-merge")
+    if known := _ADVICE.get(key.lower().replace("-", "_")):
+        return Advice(f"is not a key ({known.text})", known.id)
+    close = difflib.get_close_matches(key.lower(), _KEYS[len(path)], n=1)
     advice = f"did you mean {close[0]}?" if close else "remove it"
     return Advice(f"is not a key ({advice})", id="config.unknown-key")
-
-
-def _names_at(path: KeyPath) -> list[str]:
-    """Return the keys at the level of a path.
-
-    It is (key), ("prices", key), ("monitor", 0, key) or ("monitor", 0, "slurm", key).
-    """
-    levels = ("to the top level", "into `prices`", "into an entry of `monitor`", "into `slurm` of an entry")
-    level = levels[len(path) - 1]
-    return _KEYS[level]

@@ -1,4 +1,4 @@
-"""Load the config file: frozen values, or one error that names all that is wrong with it."""
+"""Load the config file: return frozen values, or raise one error that names every mistake."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from s3sync.config.checks import insecure_commands, insecure_secrets, misplaced_
 from s3sync.config.file import read_config
 from s3sync.config.model import SECRETS, Config
 from s3sync.config.parsed import ParsedConfig
-from s3sync.config.problem import KeyPath, Problem, UnparsableError, path_of, to_error
+from s3sync.config.problem import KeyPath, Problem, UnparsableError, to_error
 from s3sync.text import printable
 
 
@@ -24,9 +24,9 @@ class _Kind(NamedTuple):
 
 
 _TEXT = _Kind("must be text (put it into quotes)", id="config.wrong-type")
-# By pydantic's names of errors; the types of our own validators are ids already
+# By pydantic's types of errors; the types of errors from our own validators are ids already.
 _KINDS = {
-    "int_type": _Kind("must be a whole number (digits alone: no quotes, no leading zero)", id="config.wrong-type"),
+    "int_type": _Kind("must be a whole number (digits only: no quotes, no leading zero)", id="config.wrong-type"),
     "float_type": _Kind("must be a number such as 72 or 0.5 (without quotes)", id="config.wrong-type"),
     "bool_type": _Kind("must be true or false (without quotes)", id="config.wrong-type"),
     "string_type": _TEXT,
@@ -42,12 +42,12 @@ _KINDS = {
     "literal_error": _Kind("must be {expected}", id="config.unknown-value"),
     "missing": _Kind("is missing (e.g. {key}: {example})", id="config.missing-key"),
 }
-_KEY = "[key]"  # in pydantic's path to a key, as opposed to its value
+_KEY = "[key]"  # ends pydantic's path if an error concerns a key and not its value
 _OTHER = _Kind("{message}", id="config.bad-value")
 
 
 def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
-    """Return the config. Secrets that the file does not have are taken from the environment.
+    """Return the config, with secrets from the environment if the file has none.
 
     Raises ConfigError, whose text has a line for each mistake: `FILE:LINE:COLUMN: monitor[1].bucket: ...`.
     """
@@ -68,8 +68,8 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
 
 
 def _validate(parsed: ParsedConfig, environ: Mapping[str, str]) -> tuple[Config | None, list[Problem]]:
-    """Return the config, or None and what is wrong with the values."""
-    value, secrets = parsed.value, _secrets_of(environ, parsed.value)
+    """Return the config, or None and the problems of its values."""
+    value, secrets = parsed.value, _missing_secrets(parsed.value, environ)
     try:
         return Config.model_validate({**value, **secrets} if isinstance(value, dict) else value), []
     except ValidationError as error:
@@ -77,8 +77,8 @@ def _validate(parsed: ParsedConfig, environ: Mapping[str, str]) -> tuple[Config 
     return None, [_problem(parsed, secrets, dict(detail)) for detail in details]
 
 
-def _secrets_of(environ: Mapping[str, str], value: Any) -> dict[str, str]:
-    """Return the secrets that the environment has and the file has not."""
+def _missing_secrets(value: Any, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the secrets that are in the environment but not in the file."""
     if not isinstance(value, dict):
         return {}
     found = {key: environ.get(name, "").strip() for key, name in SECRETS.items() if not value.get(key)}
@@ -86,19 +86,20 @@ def _secrets_of(environ: Mapping[str, str], value: Any) -> dict[str, str]:
 
 
 def _problem(parsed: ParsedConfig, secrets: Mapping[str, str], detail: Mapping[str, Any]) -> Problem:
-    """Return a problem for an error of pydantic."""
+    """Return the problem that an error of pydantic describes."""
     path: KeyPath = detail["loc"]
     is_about_key = path[-1:] == (_KEY,)
     path = path[:-1] if is_about_key else path
-    if path and path[0] in secrets:
-        position, name = None, SECRETS[str(path[0])]
-    elif detail["type"] == "extra_forbidden":
+    if detail["type"] == "extra_forbidden":
         advice = keys.explain_unknown(path)
-        return Problem(position=parsed.key_positions[path], path=path_of(path), text=advice.text, id=advice.id)
-    else:
-        position, name = parsed.key_positions[path] if is_about_key else parsed.position(path), path_of(path)
+        return Problem(position=parsed.key_positions[path], keys=path, text=advice.text, id=advice.id)
     key = str(path[-1]) if path else ""
     default = _Kind(_OTHER.text, detail["type"]) if detail["type"].startswith("config.") else _OTHER
     kind = _KINDS.get(detail["type"], default)
     facts = {"key": key, "example": keys.example_of(key), "message": detail["msg"], **detail.get("ctx", {})}
-    return Problem(position=position, path=name, text=kind.text.format(**facts), id=kind.id)
+    text = kind.text.format(**facts)
+    if path and path[0] in secrets:
+        return Problem(position=None, keys=(SECRETS[str(path[0])],), text=text, id=kind.id)
+    if is_about_key:
+        return Problem(position=parsed.key_positions[path], keys=path, text=text, id=kind.id)
+    return parsed.problem(path, text, id=kind.id)

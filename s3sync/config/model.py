@@ -22,8 +22,8 @@ from s3sync.config.value_types import (
     LogLevel,
     Number,
     SecretUrl,
+    invalid,
     non_empty,
-    wrong,
 )
 from s3sync.resources import IoPriority
 from s3sync.slurm import client
@@ -54,20 +54,20 @@ class Config(Model):
     )
     max_runs_at_once: Count = Field(
         default=4,
-        description="Runs that a scan uploads at once, and as many that are still being written. They share the aws "
-        "processes and the bandwidth: the one with the least left to send goes first.",
+        description="How many runs a scan uploads at once, and how many it streams at once. They share the aws "
+        "processes and the bandwidth; the run with the least left to send goes first.",
     )
     nice: Annotated[Int, Field(ge=0, le=19)] = Field(
-        default=10, description="The nice level of the uploads, 0 to 19: the higher, the more CPU is left to others."
+        default=10, description="The nice level of the uploads, 0 to 19: a higher one leaves more CPU to others."
     )
     io_priority: IoPriority = Field(
         default="low",
         description="The disk priority of the uploads: normal, low, or idle (only when nobody else reads).",
     )
     max_age: Number = Field(
-        default=72, gt=0, description="Hours since a run was finished after which its upload is no longer started."
+        default=72, gt=0, description="For how many hours after a run was finished its upload may be started."
     )
-    log_level: LogLevel = Field(default="INFO", description="The least severe messages in the log.")
+    log_level: LogLevel = Field(default="INFO", description="The log contains messages of this level and above.")
     log_dir: AbsolutePath = Field(
         default=state_log_dir.DEFAULT, description="The folder of the log, and of the state of each run."
     )
@@ -89,19 +89,19 @@ class Config(Model):
     )
     max_bandwidth: Bandwidth = Field(
         default=None,
-        description="The most that all aws processes together may send, e.g. 50MB/s (50,000,000 bytes a second), or "
-        "rates by local time, e.g. {'Mon-Fri 08:00-18:00': 50MB/s}; at any other time there is no limit.",
+        description="The limit of all aws processes together, e.g. 50MB/s (50,000,000 bytes per second), or limits by "
+        "local time, e.g. {'Mon-Fri 08:00-18:00': 50MB/s}; at all other times there is none.",
     )
     transfer_client: settings.TransferClient = Field(
         default="auto",
-        description="auto sends small files with a plugin in the AWS CLI, which takes less CPU, where that is safe; "
-        "default leaves all to the AWS CLI; crt is the client in C of its version 2, which ignores limits of threads "
-        "and bandwidth.",
+        description="auto: send small files with a plugin in the AWS CLI, which saves CPU, where that is safe; "
+        "default: leave everything to the AWS CLI; crt: use the C client of its version 2, which ignores limits of "
+        "threads and bandwidth.",
     )
     stall_minutes: Number = Field(
         default=10,
         gt=0,
-        description="An aws process that moves no bytes for this time is terminated, and its files are sent again.",
+        description="An aws process that transfers nothing for this long is terminated, and its files are sent again.",
     )
     verify: objects.Verify = Field(
         default="auto",
@@ -117,17 +117,17 @@ class Config(Model):
     alert_after_busy_hours: Number = Field(
         default=24,
         gt=0,
-        description="Report a scan that is running, and in which no upload has begun or ended, for this time.",
+        description="Report a scan that has been running for this long without any upload beginning or ending.",
     )
     alert_after_hours: Number = Field(
         default=24,
         gt=0,
-        description="Report a run that its instrument finished this long ago and that is not proven in S3, "
-        "whatever the reason.",
+        description="Report a run that its instrument finished this long ago but is not proven in S3, for whatever "
+        "reason.",
     )
     alert_free_percent: Annotated[Number, Field(ge=0, le=100)] = Field(
         default=5,
-        description="Report a disk of logs, temporary files or runs that has less free space; 0: never.",
+        description="Report a disk of logs, temporary files or runs with less free space than this; 0: never.",
     )
     on_complete_minutes: Number = Field(
         default=10, gt=0, description="An `on_complete` command that takes longer is terminated."
@@ -146,19 +146,19 @@ class Config(Model):
     abandoned_hours: Number = Field(
         default=24,
         gt=0,
-        description="With `stream`: report a run that is not complete and has not changed for this time.",
+        description="With `stream`: report a run that is not complete and has not changed for this long.",
     )
     quiet_minutes: Number = Field(
         default=60,
         ge=0,
-        description="How long a run must be unchanged where only that shows that it was copied: a run of an unknown "
-        "instrument, or without base calls. A run that lacks base calls may still be being copied for this time.",
+        description="How long a run must be unchanged if nothing else shows that it is complete: one of an unknown "
+        "instrument, or without base calls. A run that lacks base calls counts as still being copied for this long.",
     )
     marker_wait_hours: Number = Field(
         default=24,
         gt=0,
-        description="A run with RTAComplete, all of its base calls and no change for this time is uploaded without "
-        "its last marker, with a warning.",
+        description="A run with RTAComplete, all base calls and no change for this long is uploaded without its last "
+        "marker, with a warning.",
     )
     require_whole_runs: StrictBool = Field(
         default=True,
@@ -167,14 +167,14 @@ class Config(Model):
     )
     require_restorable_runs: StrictBool = Field(
         default=True,
-        description="`cleanup` keeps a run if its objects cannot be read with these credentials, or are frozen and may "
-        "not be thawed.",
+        description="`cleanup` keeps a run if these credentials cannot read its objects, or may not thaw those that "
+        "are frozen.",
     )
     recheck_days: Number = Field(
         default=7,
         ge=0,
-        description="For this number of days after its upload a run is listed every few hours and compared with its "
-        "log, later only if one of a few folders has changed. 0: an uploaded run is never compared again.",
+        description="For this many days after its upload, a run is compared with its log every few hours; later only "
+        "if one of a few folders has changed. 0: an uploaded run is never compared again.",
     )
     prices: PriceKeys | None = Field(
         default=None,
@@ -185,15 +185,20 @@ class Config(Model):
         description="What is uploaded where.", json_schema_extra={"minItems": 1}
     )
 
+    @property
+    def monitored_directories(self) -> tuple[Path, ...]:
+        """The monitored directories of all entries, each once: nothing is written there."""
+        return tuple(dict.fromkeys(folder for entry in self.monitor for folder in entry.monitored_directories))
+
     def cluster_of(self, entry: MonitorEntry) -> client.SlurmOptions | None:
-        """Return the Slurm options of an entry, with `max_cores` of each node; None if runs are uploaded from here."""
+        """Return the Slurm options of an entry, with `max_cores` for each node; None if this machine uploads."""
         return entry.cluster and replace(entry.cluster, cores=self.max_cores)
 
     @model_validator(mode="after")
     def _check_limit(self) -> Config:
         if self.max_bandwidth and self.transfer_client == "crt":
             what = "max_bandwidth is not supported with `transfer_client: crt` (leave out one of them)"
-            raise wrong(what, id="config.crt-without-limit")
+            raise invalid(what, id="config.crt-without-limit")
         return self
 
 
@@ -202,13 +207,8 @@ def json_schema() -> str:
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
     for model in (schema, schema["$defs"]["MonitorEntry"], schema["$defs"]["PriceKeys"]):
         for key, field in model["properties"].items():
-            # None is the absence of a key: a null in the file is a mistake.
+            # A missing key is None, but a null in the file is a mistake.
             facts = {**field, **field.get("anyOf", [{}])[0]}
             absent = {"anyOf", "default"} if facts.get("default", ...) is None else {"anyOf"}
             model["properties"][key] = {name: fact for name, fact in facts.items() if name not in absent}
     return json.dumps(schema, indent=2) + "\n"
-
-
-def watched_by(config: Config) -> tuple[Path, ...]:
-    """Return the monitored directories of all entries: nothing is written there."""
-    return tuple(dict.fromkeys(folder for entry in config.monitor for folder in entry.monitored_directories))

@@ -1,7 +1,7 @@
-"""Parse YAML and JSON into values whose positions are known.
+"""Parse YAML and JSON into values, and keep the position of each.
 
-Of YAML only what JSON has too is used, besides comments, texts without quotes, and aliases: `no` and `010` are texts,
-never False and 8.
+Only the part of YAML that JSON has is supported, plus comments, unquoted texts and aliases: `no` and `010` are texts,
+not False and 8.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 import yaml
 
 from s3sync.config import syntax
-from s3sync.config.problem import KeyPath, Position, Problem, UnparsableError, path_of
+from s3sync.config.problem import KeyPath, Position, Problem, UnparsableError
 from s3sync.text import printable
 
-MAX_VALUES = 10_000  # aliases count as often as they are used: a few lines of YAML can stand for billions
+MAX_VALUES = 10_000  # each use of an alias counts: a few lines of YAML can expand to billions of values
 
 _PREFIX = "tag:yaml.org,2002:"
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(?P<rest>(\.[0-9]+)?([eE][-+]?[0-9]+)?)")
-_WORDS = {
+_CONSTANTS = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
@@ -30,7 +30,7 @@ _QUOTES = ("\u201c", "\u201d", "\u201e", "\u2018", "\u2019", "\u201a", "\u00ab",
 
 
 class ParsedConfig:
-    """The values of the file, the position of each, and the problems that the values do not show."""
+    """The values of the file, the position of each, and the problems that are visible only in the text."""
 
     def __init__(self, text: str, *, is_json: bool) -> None:
         """Parse a text. Raises UnparsableError."""
@@ -42,16 +42,17 @@ class ParsedConfig:
         except RecursionError:
             raise UnparsableError((1, 1), "values are nested too deeply", id="config.too-many-values") from None
 
-    def position(self, path: KeyPath) -> Position:
-        """Return the position of a value, or else of the value in which it should be."""
-        while path not in self.positions:
-            path = path[:-1]
-        return self.positions[path]
+    def problem(self, keys: KeyPath, text: str, *, id: str) -> Problem:  # noqa: A002
+        """Return a problem at the position of a value or, if it is missing, of the value that should contain it."""
+        found = keys
+        while found not in self.positions:
+            found = found[:-1]
+        return Problem(position=self.positions[found], keys=keys, text=text, id=id)
 
     def _value(self, node: yaml.Node, path: KeyPath) -> Any:
         self.positions[path] = _position(node)
         if len(self.positions) > MAX_VALUES:
-            what = f"more than {MAX_VALUES:,} values (is it the config file?)"
+            what = f"more than {MAX_VALUES:,} values (is this the config file?)"
             raise UnparsableError(_position(node), what, id="config.too-many-values")
         if isinstance(node, yaml.MappingNode) and node.tag == f"{_PREFIX}map":
             return dict(self._items(node, path))
@@ -59,7 +60,7 @@ class ParsedConfig:
             return [self._value(item, (*path, number)) for number, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode) and node.tag == f"{_PREFIX}str":
             return self._scalar(node, path)
-        self._add(node, path, "has a YAML tag, which is not supported (remove the tag)", id="config.yaml-tag")
+        self._add(node, path, "has a YAML tag, and tags are not supported (remove it)", id="config.yaml-tag")
         return None
 
     def _items(self, node: yaml.MappingNode, path: KeyPath) -> Iterator[tuple[str, Any]]:
@@ -67,7 +68,7 @@ class ParsedConfig:
             key = printable(_text(key_node)) if isinstance(key_node, yaml.ScalarNode) else "?"
             here = (*path, key)
             if here in self.key_positions:
-                what = f"is here twice, first in line {self.key_positions[here][0]} (remove one)"
+                what = f"is a duplicate of the key in line {self.key_positions[here][0]} (remove one)"
                 self._add(key_node, here, what, id="config.duplicate-key")
             else:
                 self.key_positions[here] = _position(key_node)
@@ -76,14 +77,14 @@ class ParsedConfig:
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
         text = _text(node)
         if text.startswith(_QUOTES):
-            what = "begins with a typographic quote, such as a word processor makes (type plain quotes: \" or ')"
+            what = "begins with a typographic quote, as word processors insert (type plain quotes: \" or ')"
             self._add(node, path, what, id="config.typographic-quotes")
-        if node.style is not None:  # it has quotes
+        if node.style is not None:  # quoted
             return text
-        if text in _WORDS:
-            if _WORDS[text] is None:
+        if text in _CONSTANTS:
+            if _CONSTANTS[text] is None:
                 self._add(node, path, "has no value (give it one, or remove the key)", id="config.no-value")
-            return _WORDS[text]
+            return _CONSTANTS[text]
         number = _NUMBER.fullmatch(text)
         try:
             return text if number is None else float(text) if number["rest"] else int(text)
@@ -91,8 +92,8 @@ class ParsedConfig:
             self._add(node, path, "is too large for a number", id="config.number-too-large")
             return None
 
-    def _add(self, node: yaml.Node, path: KeyPath, text: str, *, id: str) -> None:  # noqa: A002
-        self.problems.append(Problem(position=_position(node), path=path_of(path), text=text, id=id))
+    def _add(self, node: yaml.Node, keys: KeyPath, text: str, *, id: str) -> None:  # noqa: A002
+        self.problems.append(Problem(position=_position(node), keys=keys, text=text, id=id))
 
 
 def _position(node: yaml.Node) -> Position:
@@ -101,11 +102,11 @@ def _position(node: yaml.Node) -> Position:
 
 def _text(node: yaml.ScalarNode) -> str:
     text: str = node.value
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")  # joins "\ud83e\uddec"
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")  # joins pairs: "\ud83e\uddec"
 
 
 def _compose(text: str, *, is_json: bool) -> yaml.Node:
-    """Return the YAML nodes of a text; JSON is YAML, but for its tabs."""
+    """Return the root node of a text. JSON is parsed as YAML, which it is except for its tabs."""
     if is_json:
         _require_json(text)
         text = text.replace("\t", " ")  # a tab in JSON is always between values

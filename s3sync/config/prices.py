@@ -1,4 +1,4 @@
-"""The prices of the config, for estimates: this program has none of its own."""
+"""Read the prices of the config, for estimates: this program knows no prices itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import WithJsonSchema as Schema
 from s3sync.aws import thaw
 from s3sync.aws.destination import STORAGE_CLASSES
 from s3sync.config.entry import Model
-from s3sync.config.value_types import Number, PairsFromMap, wrong
+from s3sync.config.value_types import Number, PairsFromMap, invalid
 from s3sync.transfer.restore.cost import Prices
 
 _MAX_CURRENCY = 20  # characters
@@ -20,13 +20,13 @@ _KEYS = (*STORAGE_CLASSES, *(f"{name}/{tier}" for name in thaw.ARCHIVES for tier
 
 def _key(text: str) -> str:
     if text not in _KEYS:
-        raise wrong(f"must be CLASS, or CLASS/TIER of an archive: {', '.join(_KEYS)}", id="config.unknown-value")
+        raise invalid(f"must be CLASS, or CLASS/TIER of an archive: {', '.join(_KEYS)}", id="config.unknown-value")
     return text
 
 
 def _currency(text: str) -> str:
     if not text.strip() or not text.isprintable() or len(text) > _MAX_CURRENCY:
-        raise wrong(f"must be the name of a currency of at most {_MAX_CURRENCY} characters", id="config.bad-value")
+        raise invalid(f"must be the name of a currency, at most {_MAX_CURRENCY} characters long", id="config.bad-value")
     return text
 
 
@@ -45,28 +45,28 @@ _ByClass = Annotated[
 
 
 class PriceKeys(Model):
-    """What S3 charges, as the user has read it in the price list. What is missing is left out of estimates."""
+    """What S3 charges, as the user found it in the price list. Estimates leave out what is missing."""
 
     currency: Annotated[Text, AfterValidator(_currency)] = Field(
-        description="The currency of all prices, as it is shown."
+        description="The currency of all prices, as estimates show it."
     )
     transfer_per_gb: _Price | None = Field(
-        default=None, description="For a gigabyte (1,000,000,000 bytes) that leaves S3; 0 in the bucket's region."
+        default=None, description="For each gigabyte (1,000,000,000 bytes) that leaves S3; 0 in the bucket's region."
     )
     retrieval_per_gb: _ByClass = Field(
         default=(),
-        description="For a gigabyte that is retrieved, by CLASS, e.g. STANDARD_IA, or CLASS/TIER, e.g. GLACIER/Bulk.",
+        description="For each gigabyte retrieved, by CLASS, e.g. STANDARD_IA, or CLASS/TIER, e.g. GLACIER/Bulk.",
         json_schema_extra={"default": {}},
     )
     requests_per_1000: _ByClass = Field(
         default=(),
-        description="For 1,000 requests, by CLASS for GET, and by CLASS/TIER to thaw objects.",
+        description="For 1,000 requests: by CLASS to read objects, by CLASS/TIER to thaw them.",
         json_schema_extra={"default": {}},
     )
 
     @property
     def for_restore(self) -> Prices:
-        """Return the prices as an estimate needs them."""
+        """The prices as an estimate needs them."""
         return Prices(
             currency=self.currency,
             transfer_per_gb=self.transfer_per_gb,

@@ -430,7 +430,7 @@ def test_a_deep_regular_expression(write: Write) -> None:
 def test_duplicate_keys_in_json(write: Write) -> None:
     text = '{\n\t"monitor": [{\n\t\t"bucket": "lab-runs",\n\t\t"bucket": "lab-runs"}]\n}'
     assert error_lines(write(text, "c.json"))[-1] == (
-        "c.json:4:3: monitor[0].bucket: is here twice, first in line 3 (remove one) [config.duplicate-key]"
+        "c.json:4:3: monitor[0].bucket: is a duplicate of the key in line 3 (remove one) [config.duplicate-key]"
     )
 
 

@@ -50,12 +50,12 @@ def test_without_the_key_all_is_as_before(tmp_path: Path) -> None:
         ("'[': GLACIER", "6:5: monitor[0].storage_classes.'[': must be a regular expression"),
         ("'': GLACIER", "6:5: monitor[0].storage_classes.'': must not be empty"),
         ("'*.cbcl': GLACIER", "6:5: monitor[0].storage_classes.'*.cbcl': is a file pattern"),
-        ("x: COLD", "6:8: monitor[0].storage_classes.x: must be a class that the AWS CLI can request"),
-        ("x: glacier", "6:8: monitor[0].storage_classes.x: must be a class that the AWS CLI can request"),
-        ("x: ''", "6:8: monitor[0].storage_classes.x: must be a class that the AWS CLI can request"),
+        ("x: COLD", "6:8: monitor[0].storage_classes.x: must be a storage class that the AWS CLI supports"),
+        ("x: glacier", "6:8: monitor[0].storage_classes.x: must be a storage class that the AWS CLI supports"),
+        ("x: ''", "6:8: monitor[0].storage_classes.x: must be a storage class that the AWS CLI supports"),
         ("x: [GLACIER]", "6:8: monitor[0].storage_classes.x: must be text"),
         ("- x", "6:5: monitor[0].storage_classes: must be keys with values, e.g. {'\\.cbcl$': DEEP_ARCHIVE}"),
-        ("x: GLACIER\n    x: STANDARD", "7:5: monitor[0].storage_classes.x: is here twice"),
+        ("x: GLACIER\n    x: STANDARD", "7:5: monitor[0].storage_classes.x: is a duplicate"),
     ],
 )
 def test_each_mistake_has_its_place(tmp_path: Path, line: str, expected: str) -> None:

@@ -1,4 +1,4 @@
-"""Find the config file where none is named."""
+"""Find the config file if the command line names none."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ VARIABLE = "S3SYNC_CONFIG"  # the environment variable that names the config fil
 FOR_ALL_USERS = Path("/etc/s3sync.yaml")
 
 
-def default_places(environ: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
-    """Return where the config is looked for without `--config`, in this order.
+def search_paths(environ: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
+    """Return the paths where the config is looked for without `--config`, in order.
 
-    With S3SYNC_CONFIG set that is the only one.
+    If S3SYNC_CONFIG is set, its path is the only one.
     """
     if named := environ.get(VARIABLE):
         return (Path(named),)
@@ -25,9 +25,9 @@ def default_places(environ: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
 def default_path(environ: Mapping[str, str] = os.environ) -> Path | None:
     """Return the config file to use without `--config`; None if there is none.
 
-    A file that S3SYNC_CONFIG names is returned even if it is missing: `load_config` then reports that.
+    The path in S3SYNC_CONFIG is returned even if nothing is there, so that `load_config` reports that.
     """
-    places = default_places(environ)
+    paths = search_paths(environ)
     if environ.get(VARIABLE):
-        return places[0]
-    return next((path for path in places if os.path.lexists(path)), None)
+        return paths[0]
+    return next((path for path in paths if os.path.lexists(path)), None)
