@@ -187,8 +187,8 @@ def wide_run(tiny_run: Path) -> Path:
 def fake_aws(tmp_path: Path) -> FakeAws:
     """Makes an `aws` that runs this Python code before it hands over to the real one; gives its path.
 
-    The code sees `argv` (the words after `aws`); where it does not exit, the real CLI does the work. It runs for each
-    command, since that CLI is not asked to fork.
+    The code sees `argv`, the arguments after `aws`; where it does not exit, the real CLI does the work. It runs for
+    each command, since that CLI is not asked to fork.
     """
 
     def make(code: str) -> str:

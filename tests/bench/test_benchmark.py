@@ -115,12 +115,12 @@ def test_a_contender_that_loses_files_is_reported_and_not_counted(lab: Lab, fake
 
 
 @pytest.mark.parametrize(
-    ("words", "answer", "stays"),
+    ("argv", "answer", "stays"),
     [((), None, True), ((), "no", True), ((), "y", False), (("--yes",), None, False)],
     ids=["no terminal", "no", "yes", "--yes"],
 )
 def test_in_a_real_bucket_only_its_own_prefix_is_deleted_and_only_if_wanted(
-    lab: Lab, server: S3Server, tiny_run: Path, words: tuple[str, ...], answer: str | None, stays: bool
+    lab: Lab, server: S3Server, tiny_run: Path, argv: tuple[str, ...], answer: str | None, stays: bool
 ) -> None:
     for key in ("runs/s3sync-benchmark-of-somebody-else/k", f"runs/{tiny_run.name}/RunInfo.xml", "k"):
         server.put(BUCKET, key, b"not the benchmark's")
@@ -129,7 +129,7 @@ def test_in_a_real_bucket_only_its_own_prefix_is_deleted_and_only_if_wanted(
     terminal = pty.openpty() if answer else None
     if terminal:
         os.write(terminal[0], f"{answer}\n".encode())
-    done = benchmark(lab, *upload, *words, stdin=terminal[1] if terminal else subprocess.DEVNULL)
+    done = benchmark(lab, *upload, *argv, stdin=terminal[1] if terminal else subprocess.DEVNULL)
     for descriptor in terminal or ():
         os.close(descriptor)
     assert done.code == 0, done.err
@@ -145,7 +145,7 @@ def test_in_a_real_bucket_only_its_own_prefix_is_deleted_and_only_if_wanted(
 
 
 @pytest.mark.parametrize(
-    "words",
+    "argv",
     [
         "--cores 0",
         "--rounds 0",
@@ -161,8 +161,8 @@ def test_in_a_real_bucket_only_its_own_prefix_is_deleted_and_only_if_wanted(
         "--no_such_option",
     ],
 )
-def test_options_that_make_no_sense_are_one_line(words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words.split()) == 2
+def test_options_that_make_no_sense_are_one_line(argv: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv.split()) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert re.fullmatch(r"benchmark\.py: .+\n", err)

@@ -107,7 +107,7 @@ def test_the_benchmark_shows_capacity_without_measuring(lab: Lab) -> None:
 def test_the_page_on_measurements_says_what_follows_from_the_constants() -> None:
     page = " ".join(text_of("scripts/bench/README.md").split())
     load, small_files = load_of("novaseqx"), 1 / (FILE_COST + capacity.OWN_FILE_COST)
-    for words in (
+    for text in (
         f"A core sends {load.size / load.cpu_seconds / 1e9:.1f} GB/s",
         f"about {round(small_files, -1):.0f} small files a second",
         f"{math.floor(capacity.PUTS_A_SECOND / small_files)} cores that send nothing but small files",
@@ -119,7 +119,7 @@ def test_the_page_on_measurements_says_what_follows_from_the_constants() -> None
         f"counts {capacity.CALL_SECONDS:.0f} seconds for what comes before and after all tasks",
         f"and {capacity.SHARD_SECONDS:.0f} for each task beside its sending",
     ):
-        assert words in page
+        assert text in page
 
 
 def test_the_page_on_measurements_has_these_very_tables() -> None:

@@ -103,13 +103,13 @@ def test_there_is_a_pause_before_each_part(tmp_path: Path) -> None:
 
 
 def test_the_command_copies_and_names_each_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["novaseqx", str(tmp_path), "--scale", "1e-9", "--cycles", "1,1", "--lanes", "1", "--tiles", "1"]
-    assert main([*words, "--mirror", "--pause", "0"]) == 0
+    argv = ["novaseqx", str(tmp_path), "--scale", "1e-9", "--cycles", "1,1", "--lanes", "1", "--tiles", "1"]
+    assert main([*argv, "--mirror", "--pause", "0"]) == 0
     out = capsys.readouterr().out
     assert f"\nConfig\nData\n{DATA}L001\nInstrumentAnalyticsLogs\nInterOp\n" in out
     assert "files" in out.splitlines()[-1]
 
 
-@pytest.mark.parametrize("words", [["--pause", "1"], ["--mirror", "--live"], ["--mirror", "--pause", "-1"]])
-def test_options_that_do_not_go_together_are_one_message(tmp_path: Path, words: list[str]) -> None:
-    assert main(["novaseqx", str(tmp_path), *words]) == 2
+@pytest.mark.parametrize("argv", [["--pause", "1"], ["--mirror", "--live"], ["--mirror", "--pause", "-1"]])
+def test_options_that_do_not_go_together_are_one_message(tmp_path: Path, argv: list[str]) -> None:
+    assert main(["novaseqx", str(tmp_path), *argv]) == 2

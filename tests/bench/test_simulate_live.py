@@ -255,11 +255,11 @@ def test_nothing_is_written_once_the_wait_says_to_stop(tmp_path: Path) -> None:
 
 # The command line
 
-WORDS = ("novaseq6000", "--cycles", "3,2,2,3", "--lanes", "1", "--tiles", "2", "--scale", "0.0001", "--live")
+ARGV = ("novaseq6000", "--cycles", "3,2,2,3", "--lanes", "1", "--tiles", "2", "--scale", "0.0001", "--live")
 
 
 def test_the_command_prints_a_line_for_each_phase(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*WORDS, str(tmp_path), "--speed", "inf"]) == 0
+    assert main([*ARGV, str(tmp_path), "--speed", "inf"]) == 0
     folder, *lines, summary = capsys.readouterr().out.splitlines()
     assert [re.sub(r"^ +\d+\.\d s  \d+:\d\d:\d\d  ", "", line) for line in lines] == phases(small())
     assert tree(Path(folder)).keys() == {moment.path for moment in timeline(small(), SCALE)}
@@ -268,7 +268,7 @@ def test_the_command_prints_a_line_for_each_phase(tmp_path: Path, capsys: pytest
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_a_run_that_broke_off(tmp_path: Path, signum: signal.Signals, code: int) -> None:
-    argv = [sys.executable, str(SCRIPT), *WORDS, str(tmp_path), "--speed", "60"]  # 4.5 s a cycle
+    argv = [sys.executable, str(SCRIPT), *ARGV, str(tmp_path), "--speed", "60"]  # 4.5 s a cycle
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         assert process.stdout is not None
         folder, line = Path(process.stdout.readline().rstrip()), process.stdout.readline()
@@ -295,7 +295,7 @@ def test_a_signal_leaves_a_run_that_broke_off(tmp_path: Path, signum: signal.Sig
 def test_bad_options_are_one_message_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
-    assert main([*WORDS, str(tmp_path), *options]) == 2
+    assert main([*ARGV, str(tmp_path), *options]) == 2
     out, err = capsys.readouterr()
     assert message in err
     assert (out, err.count("\n")) == ("", 1)

@@ -377,7 +377,7 @@ def test_small_files_in_a_bucket_that_kms_encrypts_from_now_on_are_proven_withou
     lab: Lab, server: S3Server, small_run: Path
 ) -> None:
     with server.hold(key_contains="Data/") as gate:
-        process = lab.start(*lab.words(small_run))
+        process = lab.start(*lab.upload_argv(small_run))
         gate.wait_held()
         server.wait_for(lambda request: request.key.endswith("RunInfo.xml"))
         server.encrypt_by_default(BUCKET, "aws:kms")

@@ -154,8 +154,8 @@ def test_jobs_cancelled_by_hand_lose_nothing(
     lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, wide_run: Path
 ) -> None:
     """One task of an array: the rest of it is sent by others. All jobs: that is said, and the same command goes on."""
-    words = on_slurm(lab, wide_run, quick_aws(""))
-    with lab.start(*words) as process, data_of(server, after=20) as gate:
+    argv = on_slurm(lab, wide_run, quick_aws(""))
+    with lab.start(*argv) as process, data_of(server, after=20) as gate:
         gate.wait_held(2)
         (name,) = set(slurm.run("squeue", "--noheader", "--format=%j").split())
         slurm.run("scancel", f"--name={name}")
@@ -163,7 +163,7 @@ def test_jobs_cancelled_by_hand_lose_nothing(
     assert (result.code, result.out) == (1, "")
     assert "[slurm.jobs-ended]" in result.err
     assert "run the same command to continue" in result.err
-    with lab.start(*words) as process, data_of(server, after=20) as gate:
+    with lab.start(*argv) as process, data_of(server, after=20) as gate:
         gate.wait_held(2)
         slurm.run("scancel", sorted(tasks(slurm))[0])
         gate.release()
@@ -193,13 +193,13 @@ def test_jobs_outlive_their_coordinator_and_ctrl_c_ends_them(
     lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
     """The first is killed, the second finds its jobs and is interrupted, the third sends what is left."""
-    words = on_slurm(lab, tiny_run, quick_aws(""))
+    argv = on_slurm(lab, tiny_run, quick_aws(""))
     with server.hold(key_contains="/Data/second") as gate:
-        with lab.start(*words) as process:
+        with lab.start(*argv) as process:
             gate.wait_held()
             process.kill()
             process.communicate()
-        with lab.start(*words) as process:
+        with lab.start(*argv) as process:
             wait_for_line(process, "on Slurm")
             process.send_signal(signal.SIGINT)
             result = end_of(process)
@@ -207,7 +207,7 @@ def test_jobs_outlive_their_coordinator_and_ctrl_c_ends_them(
     assert ("SIGINT" in result.err, "jobs cancelled, " in result.err) == (True, True), result.err
     assert slurm.squeue() == []
 
-    result = lab.run(*words)
+    result = lab.run(*argv)
 
     assert result.code == 0, result.err
     is_all_done(lab, tiny_run, server, slurm)

@@ -67,11 +67,11 @@ def lab(lab: Lab) -> Lab:
     return lab
 
 
-def uploads(lab: Lab, server: S3Server, run: Path, *words: str) -> None:
+def uploads(lab: Lab, server: S3Server, run: Path, *options: str) -> None:
     """The upload works, and left the user's files as they were."""
     before = tree(lab.home)
 
-    result = lab.upload(run, *words)
+    result = lab.upload(run, *options)
 
     assert result.code == 0, result.err
     assert len(server.objects(BUCKET)) == len(tree(run))

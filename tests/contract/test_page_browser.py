@@ -35,7 +35,7 @@ ATTACKS = [
 # Frames of the page, each with a view, are looked at by the page around them once all have loaded.
 HARNESS = """<!DOCTYPE html><html><head><link rel="icon" href="data:,"></head><body><pre id="seen"></pre><script>
 const views = VIEWS;
-const words = (cell) => [...cell.childNodes].map((node) => node.nodeName === "#text" ? node.textContent : "").join("");
+const text = (cell) => [...cell.childNodes].map((node) => node.nodeName === "#text" ? node.textContent : "").join("");
 for (const [name, view] of Object.entries(views)) {
   const frame = document.createElement("iframe");
   Object.assign(frame, { id: name, src: view.src, width: view.width, height: 800 });
@@ -53,7 +53,7 @@ addEventListener("load", () => {
     const rows = [...page.querySelectorAll("#runs tbody tr")].filter((row) => !row.hidden);
     seen[name] = {
       title: page.title,
-      runs: rows.map((row) => words(row.querySelector("th"))),
+      runs: rows.map((row) => text(row.querySelector("th"))),
       count: page.getElementById("shown").textContent,
       none: !page.getElementById("none").hidden,
       sorted: [...page.querySelectorAll("[aria-sort]")].map((th) => th.textContent + " " + th.ariaSort),
@@ -76,12 +76,12 @@ class Browser:
     folder: Path
     url: str
 
-    def look(self, page_name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    def look(self, page_name: str, *options: str) -> subprocess.CompletedProcess[str]:
         """Open a page; what the console says is on stderr."""
         profile = f"--user-data-dir={self.folder.parent / 'profile'}"
         argv = [self.command, "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", profile]
         done = subprocess.run(
-            [*argv, "--no-first-run", "--hide-scrollbars", *words, f"{self.url}/{page_name}"],
+            [*argv, "--no-first-run", "--hide-scrollbars", *options, f"{self.url}/{page_name}"],
             capture_output=True,
             text=True,
             timeout=120,
@@ -135,7 +135,7 @@ def test_links_lead_to_views_and_clicks_to_links(browser: Browser) -> None:
             "plain": {"src": "now.html"},
             "narrow": {"src": "now.html", "width": 1121},
             "state": {"src": "now.html#state=failed"},
-            "words": {"src": "now.html#q=LH00130+lab-runs&state=uploaded"},
+            "searched": {"src": "now.html#q=LH00130+lab-runs&state=uploaded"},
             "nothing": {"src": "now.html#q=%3Cb%3Eno+such%3C/b%3E"},
             "bytes": {"src": "now.html#sort=-bytes"},
             "rate": {"src": "now.html#sort=rate"},
@@ -152,7 +152,7 @@ def test_links_lead_to_views_and_clicks_to_links(browser: Browser) -> None:
     assert seen["plain"]["count"] == "4 of 4 runs"
     assert seen["plain"]["old"] == ""
     assert seen["state"]["runs"] == [failed]
-    assert seen["words"]["runs"] == [done, large]
+    assert seen["searched"]["runs"] == [done, large]
     assert (seen["nothing"]["runs"], seen["nothing"]["none"]) == ([], True)
     assert seen["bytes"]["runs"][0] == large
     assert seen["bytes"]["sorted"] == ["Size descending"]
@@ -196,12 +196,12 @@ def test_the_page_is_not_blank_by_day_and_by_night(browser: Browser, tmp_path: P
     sizes = []
     for scheme in (1, 0):
         picture = tmp_path / f"{scheme}.png"
-        words = (
+        options = (
             f"--screenshot={picture}",
             "--window-size=1200,1400",
             f"--blink-settings=preferredColorScheme={scheme}",
         )
-        browser.look("index.html", *words)
+        browser.look("index.html", *options)
         sizes.append(picture.stat().st_size)
         assert picture.read_bytes().startswith(b"\x89PNG")
     blank = tmp_path / "blank.png"

@@ -24,7 +24,7 @@ from tests.helpers.s3server import Fault, S3Server
 
 MIB = 1024 * 1024
 SMALL_PARTS = Multipart(5 * MIB, 5 * MIB)
-BUCKET_WORDS = BucketRef(BUCKET)
+BUCKET_REF = BucketRef(BUCKET)
 PREFIX = "RUN/"
 _THEIR_OWN = ("x-amz-storage-class", "x-amz-server-side-encryption", "x-amz-acl")  # headers that no CLI adds by itself
 _ANSWERS = ("list-objects-v2", "head-object", "list-multipart-uploads", "create-multipart-upload")  # those looked at
@@ -64,8 +64,8 @@ class Side:
         self.environ = child_environment(environ, config)
         server.create_bucket(BUCKET)
 
-    def do(self, words: tuple[str, ...]) -> Did:
-        argv = (self.aws, f"--endpoint-url={self.server.url}", *words)
+    def do(self, arguments: tuple[str, ...]) -> Did:
+        argv = (self.aws, f"--endpoint-url={self.server.url}", *arguments)
         ended = subprocess.run(argv, env=self.environ, capture_output=True, timeout=120, check=False)
         out, err = (os.fsdecode(stream) for stream in (ended.stdout, ended.stderr))
         lines = [line for line in [*out.splitlines(), *err.splitlines()] if line.strip()]
@@ -77,7 +77,7 @@ class Side:
         }
         return Did(
             ended.returncode == 0,
-            _without_moments(json.loads(out)) if words[1] in _ANSWERS and out.strip() else None,
+            _without_moments(json.loads(out)) if arguments[1] in _ANSWERS and out.strip() else None,
             sorted(re.findall(rf"^upload: .* to s3://{BUCKET}/{PREFIX}(\S+)$", out, re.MULTILINE)),
             {match[1]: _kind(match[2]) for match in failed if match},
             sum("warning: Skipping file" in line for line in lines),
@@ -111,9 +111,9 @@ def sides(tmp_path: Path, quick_aws: FakeAws, each_real_aws: str) -> Iterator[tu
         yield Side(quick_aws(""), one, folders[0]), Side(each_real_aws, other, folders[1])
 
 
-def agree(sides: tuple[Side, Side], words: tuple[str, ...]) -> Did:
+def agree(sides: tuple[Side, Side], argv: tuple[str, ...]) -> Did:
     """Have both do the same; returns what both did."""
-    double, real = (side.do(words) for side in sides)
+    double, real = (side.do(argv) for side in sides)
     assert double == real
     return real
 
@@ -169,29 +169,29 @@ def test_cp_warns_of_what_is_no_file(sides: tuple[Side, Side], files: Path) -> N
     assert (did.succeeded, did.warned, len(did.uploaded)) == (False, 2, 4)
 
 
-@pytest.mark.parametrize("words", [
-    aws_argv.list_objects_argv(BUCKET_WORDS, PREFIX, "", 1000),
-    aws_argv.list_objects_argv(BUCKET_WORDS, PREFIX, f"{PREFIX}empty", 2),
-    aws_argv.list_objects_argv(BUCKET_WORDS, "nothing/", "", 10),
+@pytest.mark.parametrize("argv", [
+    aws_argv.list_objects_argv(BUCKET_REF, PREFIX, "", 1000),
+    aws_argv.list_objects_argv(BUCKET_REF, PREFIX, f"{PREFIX}empty", 2),
+    aws_argv.list_objects_argv(BUCKET_REF, "nothing/", "", 10),
     aws_argv.list_objects_argv(BucketRef("no-such-bucket"), PREFIX, "", 10),
-    aws_argv.head_object_argv(BUCKET_WORDS, f"{PREFIX}large.cbcl"),
-    aws_argv.head_object_argv(BUCKET_WORDS, f"{PREFIX}small.txt"),
-    aws_argv.head_object_argv(BUCKET_WORDS, f"{PREFIX}nothing"),
+    aws_argv.head_object_argv(BUCKET_REF, f"{PREFIX}large.cbcl"),
+    aws_argv.head_object_argv(BUCKET_REF, f"{PREFIX}small.txt"),
+    aws_argv.head_object_argv(BUCKET_REF, f"{PREFIX}nothing"),
     aws_argv.head_object_argv(BucketRef(BUCKET, "123456789012"), f"{PREFIX}small.txt"),
-    aws_argv.head_bucket_argv(BUCKET_WORDS),
+    aws_argv.head_bucket_argv(BUCKET_REF),
     aws_argv.head_bucket_argv(BucketRef("no-such-bucket")),
-    aws_argv.list_uploads_argv(BUCKET_WORDS, PREFIX),
-    aws_argv.abort_upload_argv(BUCKET_WORDS, f"{PREFIX}small.txt", "no-such-upload"),
-    aws_argv.read_byte_argv(BUCKET_WORDS, f"{PREFIX}small.txt"),
-    aws_argv.read_byte_argv(BUCKET_WORDS, f"{PREFIX}empty"),
-    aws_argv.read_byte_argv(BUCKET_WORDS, f"{PREFIX}nothing"),
-    aws_argv.thaw_object_argv(BUCKET_WORDS, f"{PREFIX}small.txt", "Bulk", None),
-], ids=lambda words: " ".join(words[1:4]))  # fmt: skip
-def test_queries_answer_alike(sides: tuple[Side, Side], words: tuple[str, ...]) -> None:
+    aws_argv.list_uploads_argv(BUCKET_REF, PREFIX),
+    aws_argv.abort_upload_argv(BUCKET_REF, f"{PREFIX}small.txt", "no-such-upload"),
+    aws_argv.read_byte_argv(BUCKET_REF, f"{PREFIX}small.txt"),
+    aws_argv.read_byte_argv(BUCKET_REF, f"{PREFIX}empty"),
+    aws_argv.read_byte_argv(BUCKET_REF, f"{PREFIX}nothing"),
+    aws_argv.thaw_object_argv(BUCKET_REF, f"{PREFIX}small.txt", "Bulk", None),
+], ids=lambda argv: " ".join(argv[1:4]))  # fmt: skip
+def test_queries_answer_alike(sides: tuple[Side, Side], argv: tuple[str, ...]) -> None:
     for side in sides:
         for key, content in {"empty": b"", "small.txt": b"small", "large.cbcl": b"x" * 1000, "ü b.txt": b"2"}.items():
             side.server.put(BUCKET, PREFIX + key, content)
-    agree(sides, words)
+    agree(sides, argv)
 
 
 def test_what_is_thawed_is_listed_alike(sides: tuple[Side, Side]) -> None:
@@ -202,7 +202,7 @@ def test_what_is_thawed_is_listed_alike(sides: tuple[Side, Side]) -> None:
             if name != "frozen":
                 headers["x-amz-restore"] = 'ongoing-request="true"'
         side.server.thaw(BUCKET, f"{PREFIX}thawed")
-    double, real = (side.do(aws_argv.list_thawed_argv(BUCKET_WORDS, PREFIX, "")) for side in sides)
+    double, real = (side.do(aws_argv.list_thawed_argv(BUCKET_REF, PREFIX, "")) for side in sides)
     assert double.succeeded
     if real.succeeded:  # version 2.9 does not know the option
         assert [row[:2] for row in double.answer] == [row[:2] for row in real.answer]
@@ -212,10 +212,10 @@ def test_what_is_thawed_is_listed_alike(sides: tuple[Side, Side]) -> None:
 def test_a_multipart_upload_is_begun_listed_and_aborted_alike(sides: tuple[Side, Side]) -> None:
     key = f"{PREFIX}probe"
     for side in sides:
-        begun = side.do(aws_argv.create_upload_argv(BUCKET_WORDS, key))
-        (listed,) = side.do(aws_argv.list_uploads_argv(BUCKET_WORDS, PREFIX)).answer
+        begun = side.do(aws_argv.create_upload_argv(BUCKET_REF, key))
+        (listed,) = side.do(aws_argv.list_uploads_argv(BUCKET_REF, PREFIX)).answer
         assert (listed[0], listed[1]) == (key, begun.answer)
-        aborted = side.do(aws_argv.abort_upload_argv(BUCKET_WORDS, key, begun.answer))
+        aborted = side.do(aws_argv.abort_upload_argv(BUCKET_REF, key, begun.answer))
         assert (aborted.succeeded, aborted.left_uploads) == (True, 0)
 
 
@@ -224,19 +224,19 @@ def test_a_multipart_upload_is_begun_listed_and_aborted_alike(sides: tuple[Side,
     Fault("status", status=503, code="SlowDown", method=None, count=None),
     Fault("reset", method=None, count=None),
 ], ids=lambda fault: f"{fault.kind} {fault.code}")  # fmt: skip
-@pytest.mark.parametrize("words", [
-    aws_argv.list_objects_argv(BUCKET_WORDS, PREFIX, "", 10),
-    aws_argv.head_object_argv(BUCKET_WORDS, f"{PREFIX}small.txt"),
+@pytest.mark.parametrize("argv", [
+    aws_argv.list_objects_argv(BUCKET_REF, PREFIX, "", 10),
+    aws_argv.head_object_argv(BUCKET_REF, f"{PREFIX}small.txt"),
 ], ids=["list", "head"])  # fmt: skip
-def test_queries_fail_alike(sides: tuple[Side, Side], words: tuple[str, ...], fault: Fault) -> None:
+def test_queries_fail_alike(sides: tuple[Side, Side], argv: tuple[str, ...], fault: Fault) -> None:
     for side in sides:
         side.server.add_fault(dataclasses.replace(fault))
-    assert not agree(sides, words).succeeded
+    assert not agree(sides, argv).succeeded
 
 
 def test_nobody_listens(sides: tuple[Side, Side], files: Path) -> None:
     for side in sides:
         side.server.stop()
-    for words in (cp(files), aws_argv.head_object_argv(BUCKET_WORDS, "x")):
-        double, real = (side.do(words) for side in sides)
+    for argv in (cp(files), aws_argv.head_object_argv(BUCKET_REF, "x")):
+        double, real = (side.do(argv) for side in sides)
         assert (double.succeeded, double.failed, double.cause) == (real.succeeded, real.failed, real.cause)

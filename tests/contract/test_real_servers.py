@@ -82,7 +82,7 @@ def test_every_byte_arrives(foreign_lab: Lab, gateway: Gateway, each_real_aws: s
     (run / "CopyComplete.txt").write_bytes((run / "CopyComplete.txt").read_bytes())  # written last, as ever
     files = tree(run)
 
-    result = foreign_lab.run(*foreign_lab.words(run, "--aws_command", each_real_aws, "--json", bucket=bucket))
+    result = foreign_lab.run(*foreign_lab.upload_argv(run, "--aws_command", each_real_aws, "--json", bucket=bucket))
 
     assert result.code == 0, result.out + result.err
     assert result.json["sent_files"] == len(files)
@@ -95,7 +95,7 @@ def test_every_byte_arrives(foreign_lab: Lab, gateway: Gateway, each_real_aws: s
         assert got["Body"].read() == content
         assert got["ETag"].strip('"') == independent_etag(content)
     assert foreign_lab.log(run)["uploaded_files"] == {str(run / p): independent_etag(c) for p, c in files.items()}
-    again = foreign_lab.run(*foreign_lab.words(run, "--json", bucket=bucket))
+    again = foreign_lab.run(*foreign_lab.upload_argv(run, "--json", bucket=bucket))
     assert (again.code, again.json["sent_files"]) == (0, 0)
 
 
@@ -108,8 +108,8 @@ def test_a_run_comes_back(foreign_lab: Lab, gateway: Gateway, each_real_aws: str
     run = run_of_all_kinds(tmp_path, gateway)
     (run / "Data" / "none" / "inner").mkdir(parents=True)
     (run / "CopyComplete.txt").write_bytes((run / "CopyComplete.txt").read_bytes())  # written last, as ever
-    words = ("--aws_command", each_real_aws)
-    sent = foreign_lab.run(*foreign_lab.words(run, *words, "--completion-object", bucket=bucket))
+    options = ("--aws_command", each_real_aws)
+    sent = foreign_lab.run(*foreign_lab.upload_argv(run, *options, "--completion-object", bucket=bucket))
     assert sent.code == 0, sent.out + sent.err
     parts = TransferConfig(multipart_threshold=6 * MIB, multipart_chunksize=6 * MIB)
     S3Transfer(s3, parts).upload_file(str(run / "Data" / "above.cbcl"), bucket, f"{run.name}/Data/above.cbcl")
@@ -117,14 +117,14 @@ def test_a_run_comes_back(foreign_lab: Lab, gateway: Gateway, each_real_aws: str
     shutil.rmtree(foreign_lab.log_dir)
 
     result = foreign_lab.run(
-        *("restore", str(run), "--bucket", bucket, "--log_dir", str(foreign_lab.log_dir), "--json", *words)
+        *("restore", str(run), "--bucket", bucket, "--log_dir", str(foreign_lab.log_dir), "--json", *options)
     )
 
     assert result.code == 0, result.out + result.err
     assert tree(run) == tree(saved)
     times = [{path.relative_to(top): path.stat().st_mtime_ns for path in top.rglob("*")} for top in (run, saved)]
     assert times[0] == times[1]
-    again = foreign_lab.run(*foreign_lab.words(run, *words, "--json", bucket=bucket))
+    again = foreign_lab.run(*foreign_lab.upload_argv(run, *options, "--json", bucket=bucket))
     assert (again.code, again.json["sent_files"]) == (0, 0)
 
 
@@ -135,7 +135,7 @@ def test_a_refusal_without_a_message(tmp_path: Path, ceph: Gateway, small_run: P
     lab = Lab(tmp_path, ceph.url, "")
     lab.env |= {"AWS_ACCESS_KEY_ID": ceph.access_key, "AWS_SECRET_ACCESS_KEY": ceph.secret_key}
 
-    result = lab.run(*lab.words(small_run, "--aws_command", each_real_aws, bucket="no-such-bucket"))
+    result = lab.run(*lab.upload_argv(small_run, "--aws_command", each_real_aws, bucket="no-such-bucket"))
 
     assert (result.code, result.out, result.error_ids) == (1, "", ["s3.no-bucket"])
     assert (" s3://no-such-bucket (" in result.err, "check its name" in result.err) == (True, True), result.err

@@ -93,9 +93,9 @@ def aws_environment(server: S3Server, home: Path) -> dict[str, str]:
     }
 
 
-def aws(server: S3Server, home: Path, *words: str) -> str:
+def aws(server: S3Server, home: Path, *argv: str) -> str:
     environment = aws_environment(server, home)
-    done = subprocess.run([AWS, *words], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([AWS, *argv], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -178,10 +178,10 @@ def test_cli_lists_more_keys_than_a_page_has(server: S3Server, tmp_path: Path) -
 def test_cli_killed_between_two_parts_leaves_an_upload(server: S3Server, tmp_path: Path) -> None:
     large = tmp_path / "large.bin"
     large.write_bytes(bytes(20 * MIB))
-    words = [str(AWS), "s3", "cp", "--quiet", str(large), "s3://b/large.bin"]
+    argv = [str(AWS), "s3", "cp", "--quiet", str(large), "s3://b/large.bin"]
 
     with server.hold(after=1, operation="UploadPart") as gate:
-        with subprocess.Popen(words, env=aws_environment(server, tmp_path)) as process:
+        with subprocess.Popen(argv, env=aws_environment(server, tmp_path)) as process:
             gate.wait_held(2)
             server.wait_for("UploadPart")
             process.kill()
@@ -651,8 +651,8 @@ def test_stop_in_the_middle_of_everything() -> None:
 
 def test_as_a_process(tmp_path: Path) -> None:
     script = str(Path(__file__).parents[1] / "helpers" / "s3server.py")
-    words = [sys.executable, script, "--bucket", "b", "--keep", "hashes", "--latency", "0.1"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+    argv = [sys.executable, script, "--bucket", "b", "--keep", "hashes", "--latency", "0.1"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         scheme, _, address = process.stdout.readline().split()[1].partition("://")
         connection = http.client.HTTPConnection(address, timeout=60)

@@ -31,9 +31,9 @@ class Script:
         what = '"${SLURM_ARRAY_TASK_ID:-} $(hostname) ${SLURM_RESTART_COUNT:-0} $TMPDIR $(nproc)"'
         self._path.write_text(f"#!/bin/sh\necho {what} >> {self._said}\n{line}\n")
 
-    def submit(self, cluster: SlurmCluster, *words: str) -> str:
+    def submit(self, cluster: SlurmCluster, *argv: str) -> str:
         """The job's id."""
-        return cluster.run("sbatch", "--parsable", "--requeue", "--output=/dev/null", *words, str(self._path)).strip()
+        return cluster.run("sbatch", "--parsable", "--requeue", "--output=/dev/null", *argv, str(self._path)).strip()
 
     @property
     def said(self) -> list[list[str]]:

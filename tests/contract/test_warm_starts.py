@@ -322,7 +322,7 @@ def test_without_work_the_cli_is_not_loaded(lab: Lab, tiny_run: Path) -> None:
 def test_a_kill_of_the_program_leaves_only_the_commands(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     """As without warm starts: they hold the locks until they have ended."""
     with server.hold(key_contains="first") as gate:
-        process = lab.start(*lab.words(tiny_run))
+        process = lab.start(*lab.upload_argv(tiny_run))
         gate.wait_held()
         forking, *commands = sorted(psutil.Process(process.pid).children(), key=psutil.Process.create_time)
         process.kill()

@@ -42,10 +42,10 @@ class Machine:
         (self.bin / name).write_text(f"#!/bin/sh\n{code}")
         (self.bin / name).chmod(0o755)
 
-    def make(self, *words: str) -> tuple[int, list[str]]:
+    def make(self, *arguments: str) -> tuple[int, list[str]]:
         """What `make` says, but for what it says of itself."""
         env = {"PATH": f"{self.bin}:/usr/bin:/bin", "LOG": str(self.log)}
-        argv = ["make", "--no-print-directory", *words]
+        argv = ["make", "--no-print-directory", *arguments]
         ended = subprocess.run(argv, cwd=self.checkout, env=env, capture_output=True, text=True, check=False)
         return ended.returncode, [line for line in ended.stderr.splitlines() if not line.startswith("make: ")]
 

@@ -69,8 +69,8 @@ def commands(heading: str) -> str:
 
 
 def test_the_service_runs_a_scan_with_known_options() -> None:
-    program, *words = exec_start()
-    args = command_line.build_parser().parse_args(words)
+    program, *argv = exec_start()
+    args = command_line.build_parser().parse_args(argv)
     assert (program, args.command, args.config) == ("/opt/s3sync/.venv/bin/s3sync", "monitor", "/etc/s3sync.yaml")
 
 
@@ -106,8 +106,8 @@ def test_systemd_finds_no_fault_in_the_units_and_little_exposure(tmp_path: Path)
     )
     assert (checked.returncode, [line for line in checked.stderr.splitlines() if "s3sync" in line]) == (0, [])
 
-    words = ("systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=20", CONF / "s3sync.service")
-    scored = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    argv = ("systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=20", CONF / "s3sync.service")
+    scored = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert scored.returncode == 0, scored.stdout[-200:]  # the threshold is ten times the score
 
 
@@ -220,8 +220,8 @@ def test_the_document_puts_it_on_a_server_and_takes_it_off_again(
             skip_or_fail(f"needs {tool}")
     shared = copied.shared
     origin = copy_of_the_checkout(shared / "origin")
-    for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]):
-        subprocess.run(["git", *words], cwd=origin, check=True)
+    for argv in (["init", "-q"], ["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]):
+        subprocess.run(["git", *argv], cwd=origin, check=True)
     shutil.copytree(tiny_run, shared / "data" / tiny_run.name)
     watched = {"monitored_directories": ["/data"], "bucket": BUCKET, "remote_path": "/"}
     (shared / "s3sync.yaml").write_text(json.dumps({"max_age": 1e6, "monitor": [watched]}))
@@ -278,12 +278,12 @@ def allowed() -> set[str]:
 
 
 def instructions() -> Iterator[tuple[str, str]]:
-    """Each instruction of the Dockerfile with its words; lines that go on are one."""
+    """Each instruction of the Dockerfile with its arguments; continued lines are joined."""
     text = re.sub(r"^#.*\n", "", (CONF / "Dockerfile").read_text(), flags=re.MULTILINE)
     for line in text.replace("\\\n", " ").splitlines():
         if line.strip():
-            name, _, words = line.partition(" ")
-            yield name, words.strip()
+            name, _, arguments = line.partition(" ")
+            yield name, arguments.strip()
 
 
 def context(folder: Path) -> Path:
@@ -302,21 +302,21 @@ def built(context: Path) -> tuple[str, dict[str, Any]]:
     """The shell commands that the Dockerfile is, from COPY and RUN; and what else it says of the image."""
     lines: list[str] = []
     said: dict[str, Any] = {}
-    for name, words in instructions():
+    for name, arguments in instructions():
         if name == "WORKDIR":
-            lines.append(f"mkdir -p {words} && cd {words}")
+            lines.append(f"mkdir -p {arguments} && cd {arguments}")
         elif name == "COPY":
-            *sources, target = words.split()
+            *sources, target = arguments.split()
             for source in (context / source for source in sources):
                 into = f"{target}/{source.name}" if target.endswith("/") or len(sources) > 1 else target
                 lines.append(f"mkdir -p $(dirname {into}) && cp -r {source} {into}")
         elif name == "RUN":
-            lines.append(words)
+            lines.append(arguments)
         elif name in ("ENTRYPOINT", "CMD"):
-            said[name] = json.loads(words)
+            said[name] = json.loads(arguments)
         else:
             assert name in ("FROM", "USER", "ENV", "VOLUME")
-            said[name] = words
+            said[name] = arguments
     return "\n".join(lines), said
 
 

@@ -35,7 +35,7 @@ COMMANDS = next(a for a in command_line.build_parser()._actions if isinstance(a,
 COMMANDS_PAGE = "docs/reference/commands.md"  # options of `upload` in a table, of all others in their usage
 FOREIGN = {"--recursive", "--only-show-errors", "--force-glacier-transfer", "--check", "--quiet"}  # of aws and md5sum
 FOREIGN |= {"--debug", "--group-add", "--collector", "--port", "--keep"}  # of aws, docker, node_exporter, server, demo
-# Of sbatch, in the words for it.
+# Exit codes and options of sbatch, as sbatch spells them.
 FOREIGN |= {"--partition", "--time", "--qos", "--mem", "--array", "--dependency", "--export", "--job-name", "--wrap"}
 FOREIGN |= {"--parsable", "--test-only", "--wait", "--exclusive", "--exclude"}
 THEIRS = re.compile(r"(aws|uv|pip|pipx|useradd|usermod|docker|podman|systemctl|systemd-\w+|journalctl|runuser|cd) ")
@@ -149,18 +149,18 @@ def rows(page: str, head: str) -> Iterator[list[str]]:
 
 def test_the_options_of_upload_are_the_parsers() -> None:
     """In a table, or named where they mean what the config key of that name means."""
-    told = {cells[0].strip("`").split(" ")[0]: cells for cells in rows(COMMANDS_PAGE, "Option")}
+    documented = {cells[0].strip("`").split(" ")[0]: cells for cells in rows(COMMANDS_PAGE, "Option")}
     (same,) = re.findall(
         r"^These mean the same as the \[config key\].*?\n\n", text_of(COMMANDS_PAGE), re.DOTALL | re.MULTILINE
     )
     as_in_config = set(re.findall(r"`(--[\w-]+)", same))
     actions = {option: a for option, a in options_of(COMMANDS["upload"]).items() if option != "--help"}
-    assert sorted([*told, *as_in_config]) == sorted(actions)
+    assert sorted([*documented, *as_in_config]) == sorted(actions)
     keys = {**keys_of(Config), **keys_of(MonitorEntry)}
     for option in as_in_config:
         default = keys[option[2:].replace("-", "_")].default
         assert (actions[option].default or None) == (default or None), option
-    for option, (spelled, default, *_) in told.items():
+    for option, (spelled, default, *_) in documented.items():
         action = actions[option]
         assert (default == "required") == action.required, option
         if action.choices and "|" in spelled:
@@ -190,10 +190,12 @@ _HEADS = ("Key", "Key of `slurm`")
 
 
 def test_the_tables_of_config_keys_are_the_models() -> None:
-    told = [(cells[0].strip("`"), cells[1]) for head in _HEADS for cells in rows("docs/reference/config.md", head)]
+    documented = [
+        (cells[0].strip("`"), cells[1]) for head in _HEADS for cells in rows("docs/reference/config.md", head)
+    ]
     fields = [*keys_of(MonitorEntry).items(), *keys_of(SlurmKeys).items(), *keys_of(Config).items()]
-    assert sorted(key for key, _ in told) == sorted(key for key, _ in fields)
-    defaults = dict(told)
+    assert sorted(key for key, _ in documented) == sorted(key for key, _ in fields)
+    defaults = dict(documented)
     for key, field in fields:
         if field.is_required() or defaults[key] == "required":
             assert (field.is_required(), defaults[key]) == (True, "required"), key
@@ -218,7 +220,7 @@ def first_cells(page: str, section: str) -> set[str]:
     }
 
 
-def test_the_keys_of_the_state_log_are_told() -> None:
+def test_the_keys_of_the_state_log_are_documented() -> None:
     log = json.loads(
         log_format.to_json(
             RunState(run_id="RUN", run_path="/data/RUN", watched={}), Path("/data/RUN"), Destination("lab-runs", "")
@@ -227,7 +229,7 @@ def test_the_keys_of_the_state_log_are_told() -> None:
     assert first_cells("docs/reference/formats.md", "The state log") == log.keys()
 
 
-def test_the_keys_of_the_completion_object_are_told() -> None:
+def test_the_keys_of_the_completion_object_are_documented() -> None:
     keys = keys_made_by(completion_object._text) - {"path", "size", "etag", "verified_by", "mtime_ns"}
     assert first_cells("docs/reference/formats.md", "s3sync.complete.json") == keys | {"files"}
 
@@ -251,29 +253,29 @@ def keys_made_by(function: Callable[..., Any]) -> set[str]:
         ("cleanup", [cleanup.as_json, cleanup._run_json]),
     ],
 )
-def test_the_keys_of_json_are_told(command: str, functions: list[Callable[..., Any]]) -> None:
+def test_the_keys_of_json_are_documented(command: str, functions: list[Callable[..., Any]]) -> None:
     made = set().union(*map(keys_made_by, functions))
-    told = {
+    documented = {
         cells[0].strip("`"): set(re.findall(r"`(\w+)`", cells[1]))
         for cells in rows("docs/reference/formats.md", "Command")
     }
     nested = {"what", "text", "run_id", "instrument_done"} if command == "report" else {"url", "state", "log"}
-    assert made - told[command] <= (nested if command in ("report", "cleanup") else set())
+    assert made - documented[command] <= (nested if command in ("report", "cleanup") else set())
     elsewhere = {"analyses", "completed", "reason", "reason_id", "state", "analysis_of", "closed", "log_dir_note"}
-    assert told[command] - made <= elsewhere, "no key that is not there"
+    assert documented[command] - made <= elsewhere, "no key that is not there"
 
 
-def test_the_states_are_told() -> None:
-    told = {cells[0].split("`")[1] for cells in rows("docs/reference/states.md", "State")}
-    assert told == set(get_args(states.State))
+def test_the_states_are_documented() -> None:
+    documented = {cells[0].split("`")[1] for cells in rows("docs/reference/states.md", "State")}
+    assert documented == set(get_args(states.State))
 
 
-def test_the_events_of_the_webhook_are_told() -> None:
-    told = {cells[0].strip("`") for cells in rows("docs/reference/formats.md", "`event`")}
-    assert told == {event for event, _ in messages.EVENTS.values()} | {"uploaded", "recovered", "trial"}
+def test_the_events_of_the_webhook_are_documented() -> None:
+    documented = {cells[0].strip("`") for cells in rows("docs/reference/formats.md", "`event`")}
+    assert documented == {event for event, _ in messages.EVENTS.values()} | {"uploaded", "recovered", "trial"}
 
 
-def test_the_environment_of_on_complete_is_told() -> None:
+def test_the_environment_of_on_complete_is_documented() -> None:
     names = set(re.findall(r'"(S3SYNC_\w+)"', Path(upload.__file__).read_text()))
     assert first_cells("docs/reference/formats.md", "The environment of on_complete") == names
 

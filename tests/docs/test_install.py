@@ -23,11 +23,11 @@ BIN = Path(sys.executable).parent
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("install"), pytest.mark.timeout(1200)]
 
 
-def run(*words: str | Path, cwd: Path, **env: str | Path) -> str:
+def run(*arguments: str | Path, cwd: Path, **env: str | Path) -> str:
     """Run a tool that installs, with `cwd` as its home, and give what it printed."""
     settings = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(cwd), **network_settings()}
     settings |= {name: str(value) for name, value in env.items()}
-    argv = [str(word) for word in words]
+    argv = [str(word) for word in arguments]
     ended = subprocess.run(argv, cwd=cwd, env=settings, capture_output=True, text=True, timeout=600, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
@@ -50,15 +50,15 @@ def by_pip(wheel: Path, home: Path) -> Path:
 
 
 def by_uv(wheel: Path, home: Path) -> Path:
-    words = ("tool", "install", "-q", "--python", sys.executable, "--constraints", ROOT / "requirements.txt", wheel)
-    run(BIN / "uv", *words, cwd=home, UV_TOOL_DIR=home / "tools", UV_TOOL_BIN_DIR=home / "bin")
+    argv = ("tool", "install", "-q", "--python", sys.executable, "--constraints", ROOT / "requirements.txt", wheel)
+    run(BIN / "uv", *argv, cwd=home, UV_TOOL_DIR=home / "tools", UV_TOOL_BIN_DIR=home / "bin")
     return home / "bin/s3sync"
 
 
 def by_pipx(wheel: Path, home: Path) -> Path:
     constraint = f"--pip-args=--constraint {ROOT / 'requirements.txt'}"
-    words = ("pipx", "install", "--quiet", "--python", sys.executable, constraint, wheel)
-    run(BIN / "uvx", *words, cwd=home, PIPX_HOME=home / "pipx", PIPX_BIN_DIR=home / "bin", PIPX_MAN_DIR=home / "man")
+    argv = ("pipx", "install", "--quiet", "--python", sys.executable, constraint, wheel)
+    run(BIN / "uvx", *argv, cwd=home, PIPX_HOME=home / "pipx", PIPX_BIN_DIR=home / "bin", PIPX_MAN_DIR=home / "man")
     return home / "bin/s3sync"
 
 
@@ -72,9 +72,9 @@ def test_the_command_works_from_anywhere_with_its_own_aws(
     command = install(wheel, home)
     env = {name: value for name, value in lab.env.items() if name != "PYTHONPATH"}
 
-    def use(*words: str) -> str:
+    def use(*argv: str) -> str:
         ended = subprocess.run(
-            [command, *words], cwd=lab.tmp, env=env, capture_output=True, text=True, timeout=240, check=False
+            [command, *argv], cwd=lab.tmp, env=env, capture_output=True, text=True, timeout=240, check=False
         )
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
@@ -85,7 +85,7 @@ def test_the_command_works_from_anywhere_with_its_own_aws(
     assert (ours, aws) == (f"s3sync {__version__}", f"aws-cli/{metadata.version('awscli')} ({own}/bin/aws)")
     assert (own / "share/man/man1/s3sync.1").read_text() == manpage.PAGE.read_text()
     assert "exit codes:" in use("--help")
-    use(*lab.words(tiny_run))
+    use(*lab.upload_argv(tiny_run))
     assert server.objects(BUCKET).keys() == {f"{tiny_run.name}/{path}" for path in tree(tiny_run)}
 
 
@@ -103,9 +103,9 @@ def test_the_wheel_has_all_that_is_needed_and_nothing_else(wheel: Path) -> None:
 def test_make_install_gives_the_command_of_this_checkout_again_and_again(tmp_path: Path) -> None:
     """After `git pull`, too, when the code, the requirements and the version may be others."""
     checkout = copy_of_the_checkout(tmp_path / "checkout")
-    words = ("make", "--no-print-directory", "install", f"PYTHON={sys.executable}")
+    argv = ("make", "--no-print-directory", "install", f"PYTHON={sys.executable}")
     command = checkout / ".venv/bin/s3sync"
-    run(*words, cwd=checkout)
+    run(*argv, cwd=checkout)
     assert run(command, "--version", cwd=tmp_path).startswith(f"s3sync {__version__}\n")
     init = checkout / "s3sync/__init__.py"
     init.write_text(init.read_text().replace(__version__, "9.9.9"))
@@ -113,11 +113,11 @@ def test_make_install_gives_the_command_of_this_checkout_again_and_again(tmp_pat
     assert not list(checkout.glob(".venv/lib/python*/site-packages/__editable__*finder.py")), "each `aws` would load it"
     (checkout / "requirements.txt").touch()
 
-    run(*words, cwd=checkout)
+    run(*argv, cwd=checkout)
 
     assert run(command, "--version", cwd=tmp_path).startswith("s3sync 9.9.9\n")
     assert run(checkout / ".venv/bin/python", "-m", "s3sync", "--help", cwd=tmp_path).startswith("usage: s3sync")
-    ready, *_ = run(*words, cwd=checkout).splitlines()
+    ready, *_ = run(*argv, cwd=checkout).splitlines()
     assert ready.startswith("ready: .venv/bin/s3sync"), "nothing is left to do"
     ignored = (ROOT / ".gitignore").read_text().split()
     assert {"*.egg-info/", ".venv/", "build/"} <= set(ignored)

@@ -65,8 +65,8 @@ def test_the_picture_shows_what_the_demo_prints(tmp_path: Path) -> None:
 
 def test_the_picture_is_small_and_loads_nothing() -> None:
     assert PICTURE.stat().st_size < 60_000
-    words = PICTURE.read_text().replace("http://www.w3.org/2000/svg", "").replace("https://www.textualize.io", "")
-    assert re.findall(r"https?://|@font-face|@import|<script|<image", words) == []
+    drawing = PICTURE.read_text().replace("http://www.w3.org/2000/svg", "").replace("https://www.textualize.io", "")
+    assert re.findall(r"https?://|@font-face|@import|<script|<image", drawing) == []
     assert lines_of(PICTURE).count("LIVE") == 3
 
 

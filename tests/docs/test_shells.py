@@ -42,7 +42,7 @@ def offered(script: str, line: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "offers"),
     [
         ("s3sync up", ["upload"]),
         ("s3sync --print_completion z", ["zsh"]),
@@ -56,8 +56,8 @@ def offered(script: str, line: str, folder: Path) -> list[str]:
         ("s3sync status --config 250101.yaml 25", []),
     ],
 )
-def test_bash_completes(bash_script: str, folder: Path, line: str, words: list[str]) -> None:
-    assert offered(bash_script, line, folder) == words
+def test_bash_completes(bash_script: str, folder: Path, line: str, offers: list[str]) -> None:
+    assert offered(bash_script, line, folder) == offers
 
 
 def test_every_file_and_folder_is_completed_as_such() -> None:
@@ -110,11 +110,11 @@ def test_the_page_names_every_option_and_exit_code() -> None:
 
 
 def test_no_text_can_be_taken_for_a_request() -> None:
-    words = argparse.ArgumentParser(prog="s3sync", description=".so /etc/passwd", epilog="  0    'done' \\fB~^`")
-    words.add_subparsers().add_parser("x", description="'tis", epilog="").add_argument(
+    parser = argparse.ArgumentParser(prog="s3sync", description=".so /etc/passwd", epilog="  0    'done' \\fB~^`")
+    parser.add_subparsers().add_parser("x", description="'tis", epilog="").add_argument(
         "--y", help="50%% \\n", nargs="?"
     )
-    page = manpage.page(words)
+    page = manpage.page(parser)
     assert "\n\\&.so /etc/passwd\n" in page
     assert "\n\\(aqdone\\(aq \\efB\\(ti\\(ha\\(ga\n" in page
     assert "\n\\(aqtis\n" in page
@@ -123,11 +123,11 @@ def test_no_text_can_be_taken_for_a_request() -> None:
 
 @pytest.mark.real
 @pytest.mark.parametrize(
-    "words", ["man --local-file --warnings {page}", "groff -man -Tutf8 -ww -z {page}", "man --where s3sync"]
+    "arguments", ["man --local-file --warnings {page}", "groff -man -Tutf8 -ww -z {page}", "man --where s3sync"]
 )
-def test_the_page_is_rendered_without_a_warning(words: str, tmp_path: Path) -> None:
+def test_the_page_is_rendered_without_a_warning(arguments: str, tmp_path: Path) -> None:
     """And found beside the `bin` on PATH where the wheel puts it."""
-    argv = shlex.split(words.format(page=manpage.PAGE))
+    argv = shlex.split(arguments.format(page=manpage.PAGE))
     if not shutil.which(argv[0]):
         skip_or_fail(f"needs {argv[0]}")
     found = tmp_path / "share" / "man" / "man1" / "s3sync.1"

@@ -25,16 +25,16 @@ from tests.helpers.s3server import Fault, S3Server
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """A command of the user's: writes what it is told into a file beside it, then does as `verdict` says."""
+    """A command of the user's: writes what it is given into a file beside it, then does as `verdict` says."""
     script = tmp_path / "tell-lims"
     script.write_text(
         f"#!{sys.executable}\n"
         "import json, os, pathlib, sys, time\n"
         "here = pathlib.Path(sys.argv[0]).parent\n"
         "facts = {k: v for k, v in os.environ.items() if k.startswith('S3SYNC_')}\n"
-        "told = {'words': sys.argv[1:], 'facts': facts, 'log': json.load(sys.stdin), 'pid': os.getpid()}\n"
-        "with open(here / 'told.jsonl', 'a') as stream:\n"
-        "    stream.write(json.dumps(told) + '\\n')\n"
+        "call = {'argv': sys.argv[1:], 'facts': facts, 'log': json.load(sys.stdin), 'pid': os.getpid()}\n"
+        "with open(here / 'calls.jsonl', 'a') as stream:\n"
+        "    stream.write(json.dumps(call) + '\\n')\n"
         "exec((here / 'verdict').read_text())\n"
     )
     script.chmod(0o755)
@@ -42,9 +42,9 @@ def program(tmp_path: Path) -> Path:
     return script
 
 
-def told_to(program: Path) -> list[dict[str, Any]]:
+def calls_of(program: Path) -> list[dict[str, Any]]:
     """Every call of it."""
-    path = program.with_name("told.jsonl")
+    path = program.with_name("calls.jsonl")
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
@@ -112,12 +112,12 @@ def test_the_command_gets_the_run_by_its_environment_and_stdin(lab: Lab, tiny_ru
     result = lab.upload(tiny_run, "--on_complete", f"{program} --run 'a b' $HOME", env=secret)
 
     assert (result.code, result.out.splitlines()[-1]) == (0, "  then    on_complete done")
-    (told,) = told_to(program)
-    assert told["words"] == ["--run", "a b", "$HOME"], "no shell"
+    (call,) = calls_of(program)
+    assert call["argv"] == ["--run", "a b", "$HOME"], "no shell"
     log = lab.log(tiny_run)
-    assert told["log"] == {**log, "on_complete": "pending"}
+    assert call["log"] == {**log, "on_complete": "pending"}
     assert log["on_complete"] == "done"
-    assert told["facts"] == {
+    assert call["facts"] == {
         "S3SYNC_RUN_ID": tiny_run.name,
         "S3SYNC_RUN_PATH": str(tiny_run),
         "S3SYNC_BUCKET": BUCKET,
@@ -130,7 +130,7 @@ def test_the_command_gets_the_run_by_its_environment_and_stdin(lab: Lab, tiny_ru
         "S3SYNC_LOG": str(lab.log_path(tiny_run)),
     }
     assert lab.upload(tiny_run, "--on_complete", str(program)).code == 0
-    assert len(told_to(program)) == 1, "once for each time that a run is completed"
+    assert len(calls_of(program)) == 1, "once for each time that a run is completed"
 
 
 def test_a_run_that_is_not_completed_runs_no_command(lab: Lab, tiny_run: Path, program: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_run_that_is_not_completed_runs_no_command(lab: Lab, tiny_run: Path, p
 
     assert lab.upload(tiny_run, "--on_complete", str(program)).code == 1
 
-    assert told_to(program) == []
+    assert calls_of(program) == []
 
 
 def test_a_command_that_fails_takes_nothing_back_and_is_run_again(lab: Lab, tiny_run: Path, program: Path) -> None:
@@ -157,9 +157,9 @@ def test_a_command_that_fails_takes_nothing_back_and_is_run_again(lab: Lab, tiny
     program.with_name("verdict").write_text("")
     assert lab.watch(tiny_run, **config).code == 0
     assert lab.log(tiny_run)["on_complete"] == "done"
-    assert [told["words"] for told in told_to(program)] == [["--from", "cron"]] * 2
+    assert [call["argv"] for call in calls_of(program)] == [["--from", "cron"]] * 2
     assert lab.watch(tiny_run, **config).code == 0
-    assert len(told_to(program)) == 2
+    assert len(calls_of(program)) == 2
 
 
 def test_a_command_that_was_not_run_because_of_a_kill_is_run_by_the_next_scan(
@@ -177,19 +177,19 @@ def test_a_command_that_was_not_run_because_of_a_kill_is_run_by_the_next_scan(
 
     assert lab.watch(tiny_run, **config).code == 0
 
-    assert (len(told_to(program)), lab.log(tiny_run)["on_complete"]) == (2, "done")
+    assert (len(calls_of(program)), lab.log(tiny_run)["on_complete"]) == (2, "done")
 
 
 def test_an_interruption_ends_the_command_too(lab: Lab, tiny_run: Path, program: Path) -> None:
     ready = program.with_name("ready")
     os.mkfifo(ready)
     program.with_name("verdict").write_text(f"open({str(ready)!r}, 'w').close(); time.sleep(600)")
-    with lab.start(*lab.words(tiny_run, "--on_complete", str(program))) as upload:
+    with lab.start(*lab.upload_argv(tiny_run, "--on_complete", str(program))) as upload:
         ready.open().close()
         upload.send_signal(signal.SIGTERM)
         upload.communicate(timeout=120)
     assert upload.returncode == 143
-    assert not psutil.pid_exists(told_to(program)[0]["pid"])
+    assert not psutil.pid_exists(calls_of(program)[0]["pid"])
     log = lab.log(tiny_run)
     assert (log["completed"], log["on_complete"]) == (True, "pending")
 
@@ -201,7 +201,7 @@ def test_a_command_that_takes_too_long_is_ended(lab: Lab, tiny_run: Path, progra
 
     assert (failed.code, failed.error_ids) == (1, ["monitor.on-complete-failed"])
     assert "not done after 0.6 s" in failed.err
-    assert not psutil.pid_exists(told_to(program)[0]["pid"])
+    assert not psutil.pid_exists(calls_of(program)[0]["pid"])
 
 
 def test_a_command_that_is_ended_leaves_no_background_process(tmp_path: Path) -> None:
@@ -248,18 +248,18 @@ def test_a_command_that_outlives_a_killed_call_is_not_run_beside_itself(
     with lab.start("monitor", "--config", lab.config_for(tiny_run, **config)) as scan:
         ready.open().close()  # it is at work
         scan.kill()
-    pid = told_to(program)[0]["pid"]
+    pid = calls_of(program)[0]["pid"]
 
     beside = lab.watch(tiny_run, **config)
 
-    assert (beside.code, len(told_to(program))) == (1, 1)
+    assert (beside.code, len(calls_of(program))) == (1, 1)
     assert f"failed: still running since a call that was killed (process {pid})" in beside.err
     program.with_name("verdict").write_text("")
     orphan = psutil.Process(pid)
     go_on.open("w").close()
     orphan.wait(60)
     assert lab.watch(tiny_run, **config).code == 0
-    assert (len(told_to(program)), lab.log(tiny_run)["on_complete"]) == (2, "done")
+    assert (len(calls_of(program)), lab.log(tiny_run)["on_complete"]) == (2, "done")
 
 
 def test_a_background_process_of_a_command_does_not_keep_it_from_running_again(tmp_path: Path) -> None:

@@ -20,15 +20,15 @@ HOUR = 3600
 
 
 @pytest.fixture
-def told() -> Iterator[Receiver]:
+def receiver() -> Iterator[Receiver]:
     """A webhook."""
     with running(Receiver()) as receiver:
         yield receiver
 
 
-def webhook(told: Receiver) -> dict[str, str]:
+def webhook(receiver: Receiver) -> dict[str, str]:
     """The environment that names it."""
-    return {"S3SYNC_WEBHOOK": told.url("webhook"), "no_proxy": "127.0.0.1"}
+    return {"S3SYNC_WEBHOOK": receiver.url("webhook"), "no_proxy": "127.0.0.1"}
 
 
 def age(run: Path, hours: float, *names: str) -> None:
@@ -37,31 +37,31 @@ def age(run: Path, hours: float, *names: str) -> None:
         os.utime(run / name, (time.time() - hours * HOUR,) * 2)
 
 
-def events(told: Receiver) -> list[tuple[str, list[str]]]:
+def events(receiver: Receiver) -> list[tuple[str, list[str]]]:
     """Event and the problems' texts of what the webhook got since the last time."""
-    received = [message.json for message in told.take("webhook")]
+    received = [message.json for message in receiver.take("webhook")]
     return [(message["event"], [item["text"] for item in message["runs"]]) for message in received]
 
 
 def test_a_run_that_is_not_in_s3_a_day_after_its_end_is_reported_whatever_the_reason(
-    lab: Lab, server: S3Server, tiny_run: Path, told: Receiver
+    lab: Lab, server: S3Server, tiny_run: Path, receiver: Receiver
 ) -> None:
     age(tiny_run, 30, "CopyComplete.txt")
     server.add_fault(Fault("drop", key_contains="first.cbcl", count=None))
 
-    failed = lab.watch(tiny_run, env=webhook(told))
+    failed = lab.watch(tiny_run, env=webhook(receiver))
 
     assert failed.code == 1
     (late,) = [line for line in failed.err.splitlines() if error_ids(line) == ["monitor.run-late"]]
     assert (" 30 h 00 min " in late, ": new: complete, and not uploaded yet" in late) == (True, True), late
-    (text,) = dict(events(told))["alert"]
+    (text,) = dict(events(receiver))["alert"]
     assert text.startswith("not proven in S3 30 h")
 
-    assert "monitor.run-late" not in lab.watch(tiny_run, env=webhook(told)).error_ids, "once, as long as it stands"
-    events(told)
+    assert "monitor.run-late" not in lab.watch(tiny_run, env=webhook(receiver)).error_ids, "once, as long as it stands"
+    events(receiver)
     server.clear_faults()
-    assert lab.watch(tiny_run, env=webhook(told)).code == 0
-    recovered = [texts for event, texts in events(told) if event == "recovered"]
+    assert lab.watch(tiny_run, env=webhook(receiver)).code == 0
+    recovered = [texts for event, texts in events(receiver) if event == "recovered"]
     assert any(text.startswith("was: not proven in S3") for texts in recovered for text in texts)
 
 
@@ -84,30 +84,32 @@ def test_base_calls_without_the_end_of_the_copy_are_reported(lab: Lab, tiny_run:
     assert ": sequencing: waits for CopyComplete.txt" in result.err
 
 
-@pytest.mark.parametrize(("days", "told"), [(2, False), (8, True), (100, False)])
-def test_a_run_whose_instrument_has_stopped_is_reported_once(lab: Lab, tiny_run: Path, days: int, told: bool) -> None:
+@pytest.mark.parametrize(("days", "is_reported"), [(2, False), (8, True), (100, False)])
+def test_a_run_whose_instrument_has_stopped_is_reported_once(
+    lab: Lab, tiny_run: Path, days: int, is_reported: bool
+) -> None:
     """What was left long before anybody watched is no news."""
     (tiny_run / "CopyComplete.txt").unlink()
     age(tiny_run, days * 24, "RunInfo.xml")
 
     result = lab.watch(tiny_run)
 
-    assert (result.code, result.error_ids) == (0, ["monitor.run-stalled"] if told else [])
-    assert (" 8 days " in result.err and ": sequencing: waits for CopyComplete.txt" in result.err) is told
+    assert (result.code, result.error_ids) == (0, ["monitor.run-stalled"] if is_reported else [])
+    assert (" 8 days " in result.err and ": sequencing: waits for CopyComplete.txt" in result.err) is is_reported
     assert lab.watch(tiny_run).err == ""
 
 
-def test_what_is_not_to_be_uploaded_is_told_once_and_only_if_nobody_uploads_it(
-    lab: Lab, tiny_run: Path, told: Receiver
+def test_what_is_not_to_be_uploaded_is_reported_once_and_only_if_nobody_uploads_it(
+    lab: Lab, tiny_run: Path, receiver: Receiver
 ) -> None:
     age(tiny_run, 90, "CopyComplete.txt", "RunInfo.xml")
-    too_old: dict[str, Any] = {"max_age": 72, "env": webhook(told)}
+    too_old: dict[str, Any] = {"max_age": 72, "env": webhook(receiver)}
 
     assert lab.watch(tiny_run, **too_old).error_ids == ["run.too-old", "monitor.run-late"]
-    notes = [texts for event, texts in events(told) if event == "warning"]
+    notes = [texts for event, texts in events(receiver) if event == "warning"]
     assert any("finished it: too old" in text for texts in notes for text in texts)
     assert lab.watch(tiny_run, **too_old).err == ""
-    assert events(told) == []
+    assert events(receiver) == []
 
     assert lab.upload(tiny_run, "--remote_path", "/elsewhere").code == 0
     second = {"monitored_directories": [str(tiny_run.parent)], "bucket": BUCKET, "remote_path": "/elsewhere"}
@@ -116,18 +118,20 @@ def test_what_is_not_to_be_uploaded_is_told_once_and_only_if_nobody_uploads_it(
     assert result.json["alerts"] == []
 
 
-def test_a_scan_that_is_busy_reports_what_is_late(lab: Lab, server: S3Server, tiny_run: Path, told: Receiver) -> None:
+def test_a_scan_that_is_busy_reports_what_is_late(
+    lab: Lab, server: S3Server, tiny_run: Path, receiver: Receiver
+) -> None:
     age(tiny_run, 30, "CopyComplete.txt")
     config = lab.config_for(tiny_run)
     gate = server.hold(key_contains="first.cbcl")
-    with lab.start("monitor", "--config", config, env=webhook(told)) as scan, gate:
+    with lab.start("monitor", "--config", config, env=webhook(receiver)) as scan, gate:
         gate.wait_held()
-        busy = lab.run("monitor", "--config", config, env=webhook(told))
+        busy = lab.run("monitor", "--config", config, env=webhook(receiver))
         gate.release()
         scan.communicate(timeout=120)
     assert (busy.code, busy.error_ids) == (0, ["monitor.run-late"])
     assert " 30 h 00 min " in busy.err
-    assert any(event == "alert" for event, _ in events(told))
+    assert any(event == "alert" for event, _ in events(receiver))
 
 
 def test_a_disk_that_fills_is_reported_with_what_to_do(lab: Lab, tiny_run: Path) -> None:

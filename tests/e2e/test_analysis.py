@@ -169,7 +169,7 @@ def went_up_with_the_run(lab: Lab, server: S3Server, run: Path, path: Path) -> N
 def test_one_analysis_killed_and_resumed_and_due_at_a_second_place(lab: Lab, server: S3Server, run: Path) -> None:
     analysis = make_analysis(run)
     with server.hold(key_contains="dragen.log") as gate:
-        process = lab.start(*lab.words(analysis, "--cores", "1", "--threads", "1"))
+        process = lab.start(*lab.upload_argv(analysis, "--cores", "1", "--threads", "1"))
         gate.wait_held()
         process.kill()
         process.communicate(timeout=60)

@@ -1,4 +1,4 @@
-"""Whoever runs it: which log directory that user gets, what root leaves behind, and what others are told."""
+"""Whoever runs it: which log directory that user gets, what root leaves behind, and what others see."""
 
 from __future__ import annotations
 
@@ -127,17 +127,17 @@ def test_a_user_without_permission_gets_one_line(open_lab: Lab, tiny_run: Path, 
     config = config_for(open_lab, tiny_run)
     name, *options = command
 
-    told = run_as_other_user(name, "--config", config, *options, env=open_lab.env)
+    result = run_as_other_user(name, "--config", config, *options, env=open_lab.env)
 
     again = shlex.join([sys.executable, "-m", "s3sync", name, "--config", config, *options])
-    (line,) = lines_of(told.stderr)
+    (line,) = lines_of(result.stderr)
     writes = command in (("monitor",), ("cleanup", "--delete", "--yes"))
     assert error_ids(line) == ["state.log-dir-unwritable" if writes else "state.log-dir-unreadable"]
-    assert told.returncode == 1
+    assert result.returncode == 1
     for fact in (f" {open_lab.log_dir}: Permission denied: ", "belongs to root", f"`sudo {again}`"):
         assert fact in line
     if "--json" in options:
-        answer = json.loads(told.stdout)
+        answer = json.loads(result.stdout)
         assert line == f"s3sync: {answer['error']} [{answer['error_id']}]"
 
 
@@ -146,14 +146,14 @@ def test_a_closed_folder_inside_the_log_directory_is_one_line_too(open_lab: Lab,
     (open_lab.log_dir / inner).mkdir(mode=0o700)
     config = config_for(open_lab, tiny_run)
 
-    told = [
-        run_as_other_user(*words, "--config", config, env=open_lab.env)
-        for words in (("status",), ("monitor", "--dry_run"), ("monitor",))
+    results = [
+        run_as_other_user(*argv, "--config", config, env=open_lab.env)
+        for argv in (("status",), ("monitor", "--dry_run"), ("monitor",))
     ]
 
     facts = (f"{open_lab.log_dir}/{inner} belongs to root", f"`sudo chown -R {NOBODY}: {open_lab.log_dir}`")
-    lines = [line for each in told for line in lines_of(each.stderr)]
-    assert [each.returncode for each in told] == [1, 1, 1]
+    lines = [line for each in results for line in lines_of(each.stderr)]
+    assert [each.returncode for each in results] == [1, 1, 1]
     assert [error_ids(line) for line in lines] == [
         ["state.log-dir-unreadable"],
         ["state.log-dir-unreadable"],
@@ -170,10 +170,10 @@ def test_a_scan_names_the_files_that_belong_to_another_user(open_lab: Lab, tiny_
     (open_lab.log_dir / "locks" / "RUN.12345678.lock").chmod(0o600)
     config = config_for(open_lab, open_lab.root / "runs" / "none")
 
-    told = run_as_other_user("monitor", "--config", config, env=open_lab.env)
+    result = run_as_other_user("monitor", "--config", config, env=open_lab.env)
 
-    (line,) = lines_of(told.stderr)
-    assert (told.returncode, error_ids(line)) == (1, ["monitor.log-dir-of-others"])
+    (line,) = lines_of(result.stderr)
+    assert (result.returncode, error_ids(line)) == (1, ["monitor.log-dir-of-others"])
     for fact in (" locks/RUN.12345678.lock, ", "root", f"`sudo chown -R {NOBODY}: {open_lab.log_dir}`"):
         assert fact in line
 
@@ -184,11 +184,11 @@ def test_upload_goes_to_the_users_own_state_folder_where_the_default_cannot_be_m
     run = run_in(open_lab, tiny_run)
     os.chown(open_lab.home, OTHER_USER, OTHER_USER)
     env = {**open_lab.env, "TEST_DEFAULT_LOG_DIR": str(open_lab.root / "var" / "log")}
-    words = ("upload", "--local_path", str(run), "--bucket", BUCKET, "--aws_command", system_aws)
+    argv = ("upload", "--local_path", str(run), "--bucket", BUCKET, "--aws_command", system_aws)
 
-    planned = run_as_other_user(*words, "--dry_run", "--json", env=env)
-    done = run_as_other_user(*words, env=env)
-    again = run_as_other_user(*words, "--json", env=env)
+    planned = run_as_other_user(*argv, "--dry_run", "--json", env=env)
+    done = run_as_other_user(*argv, env=env)
+    again = run_as_other_user(*argv, "--json", env=env)
 
     own = open_lab.home / ".local" / "state" / "s3sync"
     note = f"this user cannot make {open_lab.root}/var/log, so the state logs are in {own}"
@@ -200,7 +200,7 @@ def test_upload_goes_to_the_users_own_state_folder_where_the_default_cannot_be_m
 
 
 def resolved(lab: Lab, **env: str) -> log_dir.Place | str:
-    """Which log directory another user's upload has, or what that user is told instead."""
+    """Which log directory another user's upload has, or the error that user gets instead."""
     code = (
         "try:\n    print(*log_dir.for_upload(os.environ), sep='|')\n"
         "except errors.StateError as error:\n    print(error)"
@@ -233,9 +233,9 @@ def test_the_own_state_folder_is_found_as_the_xdg_specification_says(open_lab: L
     "env", [{}, {"HOME": ""}, {"HOME": "/nonexistent"}, {"HOME": "home"}, {"HOME": "/root"}], ids=str
 )
 def test_a_user_without_a_home_gets_an_error_with_what_to_do(open_lab: Lab, env: dict[str, str]) -> None:
-    told = resolved(open_lab, **env)
+    found = resolved(open_lab, **env)
 
-    assert told == (
+    assert found == (
         f"no folder to keep the state logs in: this user cannot make {open_lab.root}/var, nor any in its home"
         " (give a folder with --log-dir, or set this one up once:"
         f" `sudo install -d -m 700 -o {NOBODY} {open_lab.root}/var`)"
@@ -266,11 +266,11 @@ def test_the_monitor_says_what_sets_it_up(open_lab: Lab, tiny_run: Path) -> None
     os.chown(open_lab.home, OTHER_USER, OTHER_USER)
     config = config_for(open_lab, tiny_run, log_dir=str(open_lab.root / "not there" / "log"))
 
-    told = run_as_other_user("monitor", "--config", config, env=open_lab.env)
+    result = run_as_other_user("monitor", "--config", config, env=open_lab.env)
 
     own = open_lab.home / ".local/state/s3sync"
-    (line,) = lines_of(told.stderr)
-    assert (told.returncode, error_ids(line)) == (1, ["state.log-dir-unwritable"])
+    (line,) = lines_of(result.stderr)
+    assert (result.returncode, error_ids(line)) == (1, ["state.log-dir-unwritable"])
     for fact in (
         f" {open_lab.root}/not there/log: Permission denied: {open_lab.root} belongs to root",
         f"`sudo install -d -m 700 -o {NOBODY} '{open_lab.root}/not there/log'`",
@@ -286,8 +286,8 @@ def test_status_without_a_log_dir_in_its_config_reads_what_upload_wrote(
     run = tiny_run.rename(open_lab.root / "runs" / tiny_run.name)
     os.chown(open_lab.home, OTHER_USER, OTHER_USER)
     env = {**open_lab.env, "TEST_DEFAULT_LOG_DIR": str(open_lab.root / "var")}
-    words = ("upload", "--local_path", str(run), "--bucket", BUCKET, "--aws_command", system_aws)
-    assert run_as_other_user(*words, env=env).returncode == 0
+    argv = ("upload", "--local_path", str(run), "--bucket", BUCKET, "--aws_command", system_aws)
+    assert run_as_other_user(*argv, env=env).returncode == 0
     config = Path(config_for(open_lab, run))
     config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != "log_dir"}))
 
@@ -302,9 +302,9 @@ def test_a_dry_run_says_what_an_upload_would_fail_from(open_lab: Lab, tiny_run: 
     run = run_in(open_lab, tiny_run)
     os.chown(open_lab.log_dir, 0, 0)
     open_lab.log_dir.chmod(0o755)
-    words = open_lab.words(run, "--dry_run", "--json", "--aws_command", system_aws)
+    argv = open_lab.upload_argv(run, "--dry_run", "--json", "--aws_command", system_aws)
 
-    planned = run_as_other_user(*words, env=open_lab.env)
+    planned = run_as_other_user(*argv, env=open_lab.env)
 
     said = f"cannot write {open_lab.log_dir}: Permission denied: it belongs to root (run this as root: `sudo "
     assert any(line.startswith(f"warning: {said}") for line in lines_of(planned.stderr)), planned.stderr

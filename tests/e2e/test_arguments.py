@@ -53,10 +53,10 @@ def test_a_url_names_bucket_and_path(lab: Lab, server: S3Server, tiny_run: Path)
 
 
 def test_runs_in_a_folder_that_is_uploaded_as_it_is_are_warned_of(lab: Lab, tiny_run: Path) -> None:
-    words = ("--bucket", BUCKET, "--log-dir", str(lab.log_dir), "--dry-run")
+    options = ("--bucket", BUCKET, "--log-dir", str(lab.log_dir), "--dry-run")
 
-    whole = lab.run("upload", str(tiny_run.parent), "--skip-check", *words)
-    part = lab.run("upload", str(tiny_run / "Data"), *words)
+    whole = lab.run("upload", str(tiny_run.parent), "--skip-check", *options)
+    part = lab.run("upload", str(tiny_run / "Data"), *options)
 
     assert whole.code == 0
     assert (

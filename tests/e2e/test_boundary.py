@@ -26,15 +26,20 @@ from tests.helpers.s3server import S3Server
 ROOT = Path(__file__).parents[2]
 
 
-def started(code: str, lab: Lab, *words: str, **options: object) -> subprocess.Popen[str]:
+def started(code: str, lab: Lab, *arguments: str, **options: object) -> subprocess.Popen[str]:
     """The program, with some code that runs before it in the same process."""
-    argv = [sys.executable, "-c", f"import sys\n{code}\nfrom s3sync.__main__ import entry_point\nentry_point()", *words]
+    argv = [
+        sys.executable,
+        "-c",
+        f"import sys\n{code}\nfrom s3sync.__main__ import entry_point\nentry_point()",
+        *arguments,
+    ]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     return subprocess.Popen(argv, env=lab.env, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
 
 
-def ended(code: str, lab: Lab, *words: str) -> tuple[int, str, str]:
-    with started(code, lab, *words) as process:
+def ended(code: str, lab: Lab, *argv: str) -> tuple[int, str, str]:
+    with started(code, lab, *argv) as process:
         out, err = process.communicate(timeout=240)
     return process.returncode, out, err
 
@@ -123,7 +128,7 @@ def test_whatever_a_command_raises_it_ends_with_one_line(
     lab: Lab, patch: str, code: int, error_id: str, fact: str
 ) -> None:
     """As Ctrl-C in `status`, `report` and while the config is read, which nobody waits for."""
-    before = f"from s3sync import config\ndef load(*words):\n    {patch}\nconfig.load_config = load"
+    before = f"from s3sync import config\ndef load(*arguments):\n    {patch}\nconfig.load_config = load"
     returned, out, err = ended(before, lab, "status", "--config", "x", "--json")
     assert (returned, error_ids(err)) == (code, [error_id] if error_id else [])
     assert fact in err
@@ -134,15 +139,15 @@ def test_whatever_a_command_raises_it_ends_with_one_line(
         assert (answer["exit_code"], answer["error_id"]) == (code, error_id)
 
 
-@pytest.mark.parametrize("words", [("--help",), ("upload", "--help"), ("status", "--config", "/nowhere", "--json")])
-def test_nobody_who_reads_is_no_error(lab: Lab, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("argv", [("--help",), ("upload", "--help"), ("status", "--config", "/nowhere", "--json")])
+def test_nobody_who_reads_is_no_error(lab: Lab, argv: tuple[str, ...]) -> None:
     """As in `… | head`: found out while it is printed, or at the end, when the rest is written."""
     for unbuffered in ("", "1"):
         reader, writer = os.pipe()
         os.close(reader)
-        result = lab.run(*words, env={"PYTHONUNBUFFERED": unbuffered}, stdout=writer)
+        result = lab.run(*argv, env={"PYTHONUNBUFFERED": unbuffered}, stdout=writer)
         os.close(writer)
-        assert result.code in (EXIT_READER_LEFT, 78) if "status" in words else (0, EXIT_READER_LEFT)
+        assert result.code in (EXIT_READER_LEFT, 78) if "status" in argv else (0, EXIT_READER_LEFT)
         assert "Traceback" not in result.err
         assert "Exception" not in result.err
         assert "Broken" not in result.err
@@ -159,8 +164,8 @@ def test_output_that_cannot_be_written_is_said(lab: Lab) -> None:
 
 def test_closed_standard_streams_do_not_become_our_files(lab: Lab, tiny_run: Path, quick_aws: FakeAws) -> None:
     """The first file that is opened would get the number of stdout, and in it what is printed."""
-    words = " ".join(lab.words(tiny_run, "--aws_command", quick_aws("")))
-    argv = ["sh", "-c", f"exec {sys.executable} -m s3sync {words} >&- 2>&- <&-"]
+    arguments = " ".join(lab.upload_argv(tiny_run, "--aws_command", quick_aws("")))
+    argv = ["sh", "-c", f"exec {sys.executable} -m s3sync {arguments} >&- 2>&- <&-"]
     assert subprocess.run(argv, env=lab.env, check=False).returncode == 0
     assert lab.log(tiny_run)["completed"] is True
 
@@ -255,7 +260,7 @@ def test_a_second_interrupt_ends_at_once_with_all_that_was_started(
     waiting = deaf.replace(
         "    signal.pause()", f"    open({str(lab.root / 'ready')!r}, 'w').close()\n    signal.pause()"
     )
-    with lab.start(*lab.words(tiny_run, "--aws_command", quick_aws(waiting))) as process:
+    with lab.start(*lab.upload_argv(tiny_run, "--aws_command", quick_aws(waiting))) as process:
         with open(lab.root / "ready") as ready:  # until both have come so far
             ready.read()
         code, err = insist(process)
@@ -277,7 +282,7 @@ def test_a_second_interrupt_ends_what_waits_for_a_dead_file_server(lab: Lab, tin
     os.mkfifo(lab.root / "hung")
     hook = (
         "import os\nfrom s3sync import config\n"
-        "def load(*words):\n"
+        "def load(*arguments):\n"
         "    print('begun', flush=True)\n"
         "    while True:\n"
         "        try:\n"

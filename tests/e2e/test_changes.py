@@ -250,8 +250,8 @@ Scan = Callable[..., Result]
 def scan(lab: Lab, tiny_run: Path, quick_aws: FakeAws) -> Scan:
     aws = quick_aws("")
 
-    def scan(*words: str, command: str = "monitor", entry: dict[str, Any] | None = None) -> Result:
-        return lab.run(command, "--config", lab.config_for(tiny_run, entry, aws_command=aws), *words)
+    def scan(*argv: str, command: str = "monitor", entry: dict[str, Any] | None = None) -> Result:
+        return lab.run(command, "--config", lab.config_for(tiny_run, entry, aws_command=aws), *argv)
 
     return scan
 
@@ -320,15 +320,15 @@ def test_cleanup_of_a_changed_run_names_what_sends_the_change(
 ) -> None:
     assert scan().code == 0
     (tiny_run / "late.txt").write_text("late")
-    words = ("--older_than", "0h", "--json")
-    (run,) = scan(*words, command="cleanup").json["runs"]
+    options = ("--older_than", "0h", "--json")
+    (run,) = scan(*options, command="cleanup").json["runs"]
     assert run["verdict"] == "kept"
     assert "late.txt; uploaded at the next scan" in run["reason"]
-    (run,) = scan(*words, command="cleanup", entry={"upload_changes": False}).json["runs"]
+    (run,) = scan(*options, command="cleanup", entry={"upload_changes": False}).json["runs"]
     assert run["verdict"] == "kept"
     command = f" upload --local-path {tiny_run} --bucket {BUCKET} --log-dir {lab.log_dir}"
     assert command in run["reason"], run["reason"]
     assert scan().code == 0
-    (run,) = scan(*words, command="cleanup").json["runs"]
+    (run,) = scan(*options, command="cleanup").json["runs"]
     assert run["verdict"] == "may be deleted"
     assert len(tree(tiny_run)) == 5

@@ -141,7 +141,7 @@ def test_a_job_that_does_not_answer(
 
     assert not finding.ok
     assert finding.text.startswith(says.replace("LOG_DIR", str(site.log_dir)))
-    assert [words[-1] for words in fake.said("scancel")] == (["7"] if "queue" in sbatch else [])
+    assert [argv[-1] for argv in fake.said("scancel")] == (["7"] if "queue" in sbatch else [])
     assert list(site.log_dir.iterdir()) == []
 
 
@@ -155,9 +155,9 @@ def test_what_a_job_finds(site: Site, fake: FakeSlurm) -> None:
     assert [finding.what for finding in found] == ["slurm", "slurm", *["node n9"] * 6]
     things = ("log_dir", "program: s3sync", "directory", "temporary files", "aws", f"bucket: s3://{BUCKET}")
     assert [finding.text.startswith(thing) for finding, thing in zip(found[2:], things, strict=True)] == [True] * 6
-    (words,) = (words for words in fake.said("sbatch") if words != ["--version"])
-    assert words[:2] == ["--cpus-per-task=3", "--qos=low"]
-    assert [word.partition("-check-")[0] for word in words if "--job-name" in word] == ["--job-name=s3sync"]
+    (argv,) = (argv for argv in fake.said("sbatch") if argv != ["--version"])
+    assert argv[:2] == ["--cpus-per-task=3", "--qos=low"]
+    assert [word.partition("-check-")[0] for word in argv if "--job-name" in word] == ["--job-name=s3sync"]
     assert list(site.log_dir.iterdir()) == []
 
 
@@ -227,9 +227,9 @@ def test_what_is_wrong_on_a_node(site: Site, fake: FakeSlurm) -> None:
     ]
 
 
-def checked(lab: Lab, *words: str, **options: Any) -> list[str]:
+def checked(lab: Lab, *argv: str, **options: Any) -> list[str]:
     """The lines on the cluster."""
-    result = lab.run("check", *words, **options)
+    result = lab.run("check", *argv, **options)
     return [line for line in result.out.splitlines() if " slurm: " in line]
 
 
@@ -261,7 +261,7 @@ def test_an_interrupted_check_leaves_no_job_and_no_folder(lab: Lab, site: Site, 
 
     assert (process.returncode, error_ids(err), err.count("\n")) == (130, ["run.interrupted"], 1)
     assert "SIGINT" in err
-    assert [words[-1] for words in fake.said("scancel")] == ["7"]
+    assert [argv[-1] for argv in fake.said("scancel")] == ["7"]
     assert list(site.log_dir.iterdir()) == []
 
 
@@ -270,13 +270,13 @@ def test_an_interrupted_check_leaves_no_job_and_no_folder(lab: Lab, site: Site, 
 def test_a_real_cluster_is_looked_at(lab: Lab, tiny_run: Path, slurm: SlurmCluster) -> None:
     """Then the same while a node has another disk where the log directory is, and no mount where the runs are."""
     lab.env |= slurm.env
-    words = ("check", "--config", lab.config_for(tiny_run, {"executor": "slurm", "slurm": {"partition": "short"}}))
+    argv = ("check", "--config", lab.config_for(tiny_run, {"executor": "slurm", "slurm": {"partition": "short"}}))
 
-    good = lab.run(*words, "--submit", "--json")
+    good = lab.run(*argv, "--submit", "--json")
     slurm.mount("n1", tiny_run.parent)
-    unmounted = lab.run(*words, "--submit", "--json")
+    unmounted = lab.run(*argv, "--submit", "--json")
     slurm.mount("n1", lab.log_dir)
-    unshared = lab.run(*words, "--submit", "--json")
+    unshared = lab.run(*argv, "--submit", "--json")
 
     found = [finding for finding in good.json["findings"] if finding["what"] == "node n1"]
     assert (good.code, [finding["text"] for finding in good.json["findings"] if not finding["ok"]]) == (0, [])

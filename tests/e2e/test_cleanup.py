@@ -80,8 +80,8 @@ def stored(lab: Lab, server: S3Server, tiny_run: Path) -> Path:
     return tiny_run
 
 
-def cleanup(lab: Lab, run: Path, *words: str, entry: Mapping[str, Any] | None = None, **options: Any) -> Result:
-    return lab.run("cleanup", "--config", lab.config_for(run, entry), *words, **options)
+def cleanup(lab: Lab, run: Path, *argv: str, entry: Mapping[str, Any] | None = None, **options: Any) -> Result:
+    return lab.run("cleanup", "--config", lab.config_for(run, entry), *argv, **options)
 
 
 def record_of(lab: Lab, run: Path) -> dict[str, Any]:
@@ -255,8 +255,8 @@ def test_what_cannot_go_whatever_is_in_s3_is_not_even_verified(lab: Lab, server:
     assert named.err.endswith("s3sync: no run no such run in the monitored directories [run.unknown]\n")
 
 
-def cleanup_with(lab: Lab, run: Path, keys: dict[str, Any], *words: str, **options: Any) -> Result:
-    return lab.run("cleanup", "--config", lab.config_for(run, **keys), *words, **options)
+def cleanup_with(lab: Lab, run: Path, keys: dict[str, Any], *argv: str, **options: Any) -> Result:
+    return lab.run("cleanup", "--config", lab.config_for(run, **keys), *argv, **options)
 
 
 def test_whatever_differs_from_s3_keeps_the_run(lab: Lab, server: S3Server, stored: Path) -> None:
@@ -395,10 +395,10 @@ def test_on_a_terminal_only_the_word_goes_on(lab: Lab, server: S3Server, stored:
         assert server.requests == []
 
 
-def on_terminal(lab: Lab, words: tuple[str, ...], question: str, answer: str) -> tuple[int, str]:
+def on_terminal(lab: Lab, argv: tuple[str, ...], question: str, answer: str) -> tuple[int, str]:
     """Exit code and screen of the program on a terminal, where this question gets this answer."""
     master, slave = pty.openpty()
-    process = lab.start(*words, env={"TERM": "dumb"}, stdin=slave, stdout=slave, stderr=slave)
+    process = lab.start(*argv, env={"TERM": "dumb"}, stdin=slave, stdout=slave, stderr=slave)
     os.close(slave)
     shown, answered = b"", False
     while select.select([master], [], [], 60)[0]:
@@ -426,10 +426,10 @@ def strace() -> str:
     return found
 
 
-def traced(lab: Lab, strace: str, folder: Path, inject: str, *words: str) -> subprocess.Popen[str]:
+def traced(lab: Lab, strace: str, folder: Path, inject: str, *arguments: str) -> subprocess.Popen[str]:
     """The program, to which this happens when it deletes names in this folder."""
     argv = (strace, "-qq", "-P", str(folder), "-e", "trace=unlinkat", "-e", f"inject=unlinkat:{inject}")
-    program = (sys.executable, "-W", "error", "-m", "s3sync", "cleanup", *words)
+    program = (sys.executable, "-W", "error", "-m", "s3sync", "cleanup", *arguments)
     pipe = subprocess.PIPE
     return subprocess.Popen((*argv, *program), env=lab.env, text=True, stdout=pipe, stderr=pipe)
 
@@ -453,9 +453,9 @@ def test_what_changes_between_verification_and_deletion_stays(
     (stored / "link").symlink_to("Data/third.cbcl")
     as_if_uploaded(lab, server, stored)
     outside = Path(shutil.copytree(stored / "Deep", lab.root / "outside"))
-    words = ("--config", lab.config_for(stored), "--delete", "--yes", "--json")
+    options = ("--config", lab.config_for(stored), "--delete", "--yes", "--json")
 
-    with traced(lab, strace, stored / "Data", "signal=STOP:when=1", *words) as process:
+    with traced(lab, strace, stored / "Data", "signal=STOP:when=1", *options) as process:
         program = stopped(process)
         assert not (stored / "link").is_symlink(), "links go first: afterwards this one would lead to nothing"
         second = stored / "Data" / "second.cbcl"
@@ -503,9 +503,9 @@ def test_a_kill_in_the_middle_costs_nothing_and_the_next_call_goes_on(
     as_if_uploaded(lab, server, stored)
     keys = {"max_age": 72, **monitor({}, {"bucket": SECOND}, run=stored)}
     config = lab.config_for(stored, **keys)
-    words = ("--config", config, "--delete", "--yes", "--json")
+    options = ("--config", config, "--delete", "--yes", "--json")
 
-    with traced(lab, strace, stored, "signal=KILL:when=3", *words) as process:  # after the link and CopyComplete.txt
+    with traced(lab, strace, stored, "signal=KILL:when=3", *options) as process:  # after the link and CopyComplete.txt
         process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL
     assert set(tree(stored)) == {"RunInfo.xml"}
@@ -515,13 +515,13 @@ def test_a_kill_in_the_middle_costs_nothing_and_the_next_call_goes_on(
     assert server.counters["PutObject"] == 0
 
     server.delete(BUCKET, f"{stored.name}/Data/first.cbcl")
-    lost = lab.run("cleanup", *words)
+    lost = lab.run("cleanup", *options)
     assert (lost.code, verdicts(lost)[stored.name][0]) == (1, "kept")
     assert "CHANGED OR GONE" in verdicts(lost)[stored.name][1]
     assert set(tree(stored)) == {"RunInfo.xml"}
 
     server.put(BUCKET, f"{stored.name}/Data/first.cbcl", b"the first file of data\n")
-    again = lab.run("cleanup", *words)
+    again = lab.run("cleanup", *options)
     assert (again.code, verdicts(again)[stored.name][0]) == (0, "deleted")
     assert not stored.exists()
     last = record_of(lab, stored)
@@ -558,13 +558,13 @@ def test_interrupted_cleanup_of_a_run_with_a_control_character_in_its_name_goes_
 def test_a_folder_that_a_kill_left_empty_is_finished_by_the_next_call(
     lab: Lab, server: S3Server, stored: Path, strace: str
 ) -> None:
-    words = ("--config", lab.config_for(stored), "--delete", "--yes")
-    with traced(lab, strace, stored.parent, "signal=KILL:when=1", *words) as process:
+    options = ("--config", lab.config_for(stored), "--delete", "--yes")
+    with traced(lab, strace, stored.parent, "signal=KILL:when=1", *options) as process:
         process.communicate(timeout=120)
     assert list(stored.iterdir()) == []
     stored.with_name(stored.name + "-other").mkdir()
 
-    result = lab.run("cleanup", *words, stored.name)
+    result = lab.run("cleanup", *options, stored.name)
 
     assert result.code == 0, result.err
     assert result.out == f"{stored}: removed empty folders of an interrupted cleanup\n"
@@ -577,9 +577,9 @@ def test_a_signal_ends_it_between_two_files(lab: Lab, server: S3Server, tiny_run
     for number in range(500):
         (tiny_run / "Data" / f"{number:03}.filter").touch()
     as_if_uploaded(lab, server, tiny_run)
-    words = ("--config", lab.config_for(tiny_run), "--delete", "--yes")
+    options = ("--config", lab.config_for(tiny_run), "--delete", "--yes")
 
-    with traced(lab, strace, tiny_run / "Data", "signal=STOP:when=1", *words) as process:
+    with traced(lab, strace, tiny_run / "Data", "signal=STOP:when=1", *options) as process:
         program = stopped(process)
         program.send_signal(signal.SIGTERM)
         program.resume()
@@ -587,9 +587,9 @@ def test_a_signal_ends_it_between_two_files(lab: Lab, server: S3Server, tiny_run
 
     assert (process.returncode, out) == (143, "")
     assert error_ids(err) == ["run.interrupted"]
-    told = re.search(r"s3sync: .*SIGTERM: (\d+) of 504 files of .* deleted", err)
-    assert told
-    assert len(tree(tiny_run)) == 504 - int(told[1]) >= 2
+    deleted = re.search(r"s3sync: .*SIGTERM: (\d+) of 504 files of .* deleted", err)
+    assert deleted
+    assert len(tree(tiny_run)) == 504 - int(deleted[1]) >= 2
     assert (tiny_run / "RunInfo.xml").exists()
 
 
@@ -645,8 +645,8 @@ def test_what_is_mounted_in_the_run_or_mounted_twice_keeps_it(
     (stored / "mnt").mkdir()
     entries = monitor({}, {"monitored_directories": [str(other)], "bucket": SECOND}, run=stored)
     program = (sys.executable, "-m", "s3sync", "cleanup", "--config", lab.config_for(stored, **entries))
-    words = [word.format(run=stored, other=other) for word in mount.split()]
-    script = f'mount {shlex.join(words)} || exit 77; exec "$@"'
+    mount_argv = [word.format(run=stored, other=other) for word in mount.split()]
+    script = f'mount {shlex.join(mount_argv)} || exit 77; exec "$@"'
 
     ended = subprocess.run(
         (unshare, "--mount", "sh", "-c", script, "sh", *program, stored.name, "--delete", "--yes", "--json"),
@@ -682,9 +682,9 @@ def test_after_a_kill_at_any_step_the_next_call_ends_it(
         os.link(run / "Data" / "second.cbcl", run / "InterOp.bin")
         as_if_uploaded(lab, server, run)
         before = tree(run)
-        words = ("cleanup", "--config", lab.config_for(run), "--delete", "--yes")
+        arguments = ("cleanup", "--config", lab.config_for(run), "--delete", "--yes")
         argv = (strace, "-qq", "-o", os.devnull, "-e", f"inject={call}:signal=KILL:when={number}")
-        program = (*argv, sys.executable, "-m", "s3sync", *words)
+        program = (*argv, sys.executable, "-m", "s3sync", *arguments)
         ended = subprocess.run(program, env=lab.env, capture_output=True, text=True, timeout=120, check=False)
         if ended.returncode == 0:
             break
@@ -695,7 +695,7 @@ def test_after_a_kill_at_any_step_the_next_call_ends_it(
         if left.keys() != before.keys():
             assert record_of(lab, run)["files"].keys() == before.keys()
         assert lab.run("monitor", "--config", lab.config_for(run)).code == 0
-        again = lab.run(*words, run.name)
+        again = lab.run(*arguments, run.name)
         gone = record_of(lab, run)["finished"]
         assert again.code == 0 or ("no run" in again.err and gone), again.out + again.err
         assert not run.exists()

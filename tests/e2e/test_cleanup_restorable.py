@@ -15,8 +15,8 @@ READ = Fault("status", method="GET", operation="GetObject", status=403, code="Ac
 THAW = Fault("status", method="POST", operation="RestoreObject", status=403, code="AccessDenied", count=None)
 
 
-def cleanup(lab: Lab, run: Path, *words: str, **keys: Any) -> Result:
-    return lab.run("cleanup", "--config", lab.config_for(run, **keys), "--older-than", "0h", "--json", *words)
+def cleanup(lab: Lab, run: Path, *argv: str, **keys: Any) -> Result:
+    return lab.run("cleanup", "--config", lab.config_for(run, **keys), "--older-than", "0h", "--json", *argv)
 
 
 def why(result: Result) -> tuple[str, str]:
@@ -86,8 +86,8 @@ def test_the_command_that_restores_each_run_is_named_and_works(lab: Lab, server:
     (listed,) = cleanup(lab, run).json["runs"]
     (deleted,) = cleanup(lab, run, "--delete", "--yes").json["runs"]
     assert listed["restore"] == deleted["restore"]
-    words = deleted["restore"].split()
-    result = lab.run(*words[words.index("restore") :])
+    argv = deleted["restore"].split()
+    result = lab.run(*argv[argv.index("restore") :])
     assert result.code == 0, result.err
     assert tree(run) == before
     assert error_ids(result.err) == []

@@ -78,7 +78,7 @@ def test_one_beside_this_python_that_cannot_start_is_not_called_installed(
 
 
 @pytest.mark.parametrize(
-    ("environ", "words"),
+    ("environ", "options"),
     [
         ({}, []),
         ({"AWS_ENDPOINT_URL": "http://a"}, ["--endpoint-url=http://a"]),
@@ -90,11 +90,11 @@ def test_one_beside_this_python_that_cannot_start_is_not_called_installed(
     ],
 )
 def test_the_endpoint_of_the_environment_is_an_option(
-    fake: Callable[..., AwsCli], environ: dict[str, str], words: list[str]
+    fake: Callable[..., AwsCli], environ: dict[str, str], options: list[str]
 ) -> None:
     """Versions 2 before 2.13 do not know the variables."""
     ended = fake("import json; print(json.dumps(argv))", environ=environ).run(("s3api", "x"))
-    assert json.loads(ended.stdout) == [*words, "s3api", "x"]
+    assert json.loads(ended.stdout) == [*options, "s3api", "x"]
 
 
 @pytest.fixture
@@ -119,9 +119,9 @@ def fake(tmp_path: Path, stop: StopRequest) -> Iterator[Callable[..., AwsCli]]:
             send_to_all(signal.SIGKILL, [process])
 
 
-def follow(aws: AwsCli, *words: str) -> tuple[AwsResult, list[str]]:
+def follow(aws: AwsCli, *argv: str) -> tuple[AwsResult, list[str]]:
     lines: list[str] = []
-    return aws.run_streaming(words, Observer(lines.append)), lines
+    return aws.run_streaming(argv, Observer(lines.append)), lines
 
 
 def both(aws: AwsCli) -> list[AwsResult]:

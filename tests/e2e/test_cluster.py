@@ -53,8 +53,8 @@ def test_two_nodes_leave_what_one_machine_leaves(
     other users to read, and nowhere a secret.
     """
     server.create_bucket("from-here")
-    words = on_slurm(lab, wide_run, quick_aws(""), "--json")
-    with lab.start(*words) as process, server.hold(key_contains="/Data/") as gate:
+    argv = on_slurm(lab, wide_run, quick_aws(""), "--json")
+    with lab.start(*argv) as process, server.hold(key_contains="/Data/") as gate:
         gate.wait_held(2)
         assert {task.node for task in cluster.running()} == {"n1", "n2"}
         (folder,) = work_folders(lab)
@@ -64,15 +64,15 @@ def test_two_nodes_leave_what_one_machine_leaves(
         assert {stat.S_IMODE(path.stat().st_mode) for path in ours} == {0o600}
         secret = lab.env["AWS_SECRET_ACCESS_KEY"]
         assert not [path for path in there if path.is_file() and secret.encode() in path.read_bytes()]
-        assert not [words for words in cluster.submitted if secret in str(words)]
+        assert not [argv for argv in cluster.submitted if secret in str(argv)]
         started = psutil.Process().children(recursive=True)
         assert not [p for p in started if secret in str(argv_of(p))]
         gate.release()
         result = end_of(process)
 
     assert result.code == 0, result.err
-    told = result.json
-    assert (told["completed"], told["total_uploaded_files"], told["sent_files"]) == (
+    report = result.json
+    assert (report["completed"], report["total_uploaded_files"], report["sent_files"]) == (
         True,
         WIDE_FILES + 4,
         WIDE_FILES + 4,
@@ -84,8 +84,8 @@ def test_two_nodes_leave_what_one_machine_leaves(
     assert [task.starts != [] for task in cluster.tasks if task.job == array] == [True, True]
     (tmp_path / "other").mkdir()
     other = Lab(tmp_path / "other", server.url)
-    words = other.words(wide_run, "--aws_command", quick_aws(""), "--executor", "local", bucket="from-here")
-    assert other.run(*words).code == 0
+    argv = other.upload_argv(wide_run, "--aws_command", quick_aws(""), "--executor", "local", bucket="from-here")
+    assert other.run(*argv).code == 0
     assert facts(lab.log(wide_run), "bucket") == facts(other.log(wide_run), "bucket")
     here = {key: item.body for key, item in server.objects("from-here").items()}
     assert {key: item.body for key, item in server.objects(BUCKET).items()} == here
@@ -110,8 +110,8 @@ def test_what_is_asked_for_reaches_the_nodes(
     more += ["--max_bandwidth", "900MB/s", "--verify", "size", "--exclude_patterns", r"\.tmp$", "--completion_object"]
     aws = quick_aws(_REMEMBER.format(said=str(said)))
 
-    words = on_slurm(lab, Path(wide_run.name), aws, *more, "--on_complete", str(tmp_path / "hook"))
-    result = lab.run(*words, cwd=wide_run.parent)  # each path is told to the nodes as a whole one
+    arguments = on_slurm(lab, Path(wide_run.name), aws, *more, "--on_complete", str(tmp_path / "hook"))
+    result = lab.run(*arguments, cwd=wide_run.parent)  # each path is told to the nodes as a whole one
 
     assert result.code == 0, result.err
     assert ran.read_text() == f"here {WIDE_FILES + 4}\n"
@@ -137,8 +137,8 @@ def test_the_same_command_follows_jobs_that_another_has_left_at_work(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
     """Whoever followed was told to end; an upload from here has to wait, and says for what."""
-    words = on_slurm(lab, tiny_run, quick_aws(""))
-    with lab.start(*words) as first, server.hold(key_contains="/Data/") as gate:
+    argv = on_slurm(lab, tiny_run, quick_aws(""))
+    with lab.start(*argv) as first, server.hold(key_contains="/Data/") as gate:
         gate.wait_held()
         first.send_signal(signal.SIGTERM)
         left = end_of(first)
@@ -151,7 +151,7 @@ def test_the_same_command_follows_jobs_that_another_has_left_at_work(
         nowhere = lab.upload(tiny_run, "--aws_command", quick_aws(""), env={"PATH": str(lab.home)})
         assert (nowhere.code, nowhere.out) == (75, "")
         assert "[slurm.other-host]" in nowhere.err
-        with lab.start(*words) as second:
+        with lab.start(*argv) as second:
             wait_for_line(second, "on Slurm")
             gate.release()
             result = end_of(second)
@@ -168,8 +168,8 @@ def test_jobs_need_nobody_who_follows_them(
     """Killed, the next call finds the run completed, tells it, and runs the user's command: nothing else is left."""
     (tmp_path / "hook").write_text(f"#!/bin/sh\necho ran >> {tmp_path}/ran\n")
     (tmp_path / "hook").chmod(0o755)
-    words = on_slurm(lab, tiny_run, quick_aws(""), "--on_complete", str(tmp_path / "hook"))
-    with lab.start(*words) as process, server.hold(key_contains="/Data/") as gate:
+    argv = on_slurm(lab, tiny_run, quick_aws(""), "--on_complete", str(tmp_path / "hook"))
+    with lab.start(*argv) as process, server.hold(key_contains="/Data/") as gate:
         gate.wait_held()
         process.kill()
         process.communicate()
@@ -178,7 +178,7 @@ def test_jobs_need_nobody_who_follows_them(
     assert (lab.log(tiny_run)["completed"], lab.log(tiny_run)["on_complete"]) == (True, "pending")
     assert not (tmp_path / "ran").exists()
 
-    result = lab.run(*words)
+    result = lab.run(*argv)
 
     assert result.code == 0, result.err
     assert result.out.startswith(f"nothing to send: {tiny_run.name} was completed ")
@@ -189,14 +189,14 @@ def test_jobs_need_nobody_who_follows_them(
 def test_whoever_is_killed_between_both_submissions_has_the_last_job_submitted_by_the_next_call(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
-    words = on_slurm(lab, tiny_run, quick_aws(""))
+    argv = on_slurm(lab, tiny_run, quick_aws(""))
     with server.hold(key_contains="/Data/") as gate:
-        with lab.start(*words) as process:
+        with lab.start(*argv) as process:
             cluster.answers["sbatch"] = [None, lambda: killed(process)]
             process.communicate()
         gate.wait_held()
         assert len(cluster.submitted) == 1
-        with lab.start(*words) as process:
+        with lab.start(*argv) as process:
             cluster.wait_until(lambda: len(cluster.submitted) == 2)
             gate.release()
             result = end_of(process)
@@ -240,8 +240,8 @@ def test_a_last_job_that_somebody_cancelled_is_not_submitted_again(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
     """Whoever cancels all jobs by name sees the waiting one end first, and those that run half a minute later."""
-    words = on_slurm(lab, tiny_run, quick_aws(""))
-    with lab.start(*words) as process, server.hold(key_contains="/Data/") as gate:
+    argv = on_slurm(lab, tiny_run, quick_aws(""))
+    with lab.start(*argv) as process, server.hold(key_contains="/Data/") as gate:
         gate.wait_held()
         (last,) = (task for task in cluster.tasks if task.number is None)
         cluster.ask("scancel", [last.id], {})
@@ -253,17 +253,17 @@ def test_a_last_job_that_somebody_cancelled_is_not_submitted_again(
     assert (result.code, result.out) == (1, "")
     assert "[slurm.jobs-ended]" in result.err
     assert len(cluster.submitted) == 2
-    assert lab.run(*words).code == 0
+    assert lab.run(*argv).code == 0
     is_all_done(lab, tiny_run, server, cluster)
 
 
 def test_two_who_follow_the_same_jobs_both_come_to_an_end(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
-    words = on_slurm(lab, tiny_run, quick_aws(""))
-    with lab.start(*words) as first, server.hold(key_contains="/Data/") as gate:
+    argv = on_slurm(lab, tiny_run, quick_aws(""))
+    with lab.start(*argv) as first, server.hold(key_contains="/Data/") as gate:
         gate.wait_held()
-        with lab.start(*words) as second:
+        with lab.start(*argv) as second:
             wait_for_line(second, "on Slurm")
             gate.release()
             ends = [end_of(first), end_of(second)]
@@ -332,21 +332,21 @@ def test_a_job_that_slurm_took_counts_whatever_sbatch_says(
 
     def mumble() -> Answer:
         cluster.answers["sbatch"] = []
-        words, environ = asked.pop()
-        cluster.sbatch(words, environ)
+        argv, environ = asked.pop()
+        cluster.sbatch(argv, environ)
         return Answer(0, "Submitted, probably\n")
 
     asked: list[Any] = []
     usual = cluster.ask
 
-    def listen(name: str, words: list[str], environ: Any) -> Answer:
-        asked.append((words, environ))
-        return usual(name, words, environ)
+    def listen(name: str, argv: list[str], environ: Any) -> Answer:
+        asked.append((argv, environ))
+        return usual(name, argv, environ)
 
     cluster.ask = listen  # type: ignore[method-assign]
     cluster.answers = {"sbatch": [mumble]}
-    words = on_slurm(lab, tiny_run, quick_aws(""))
-    with lab.start(*words) as process, server.hold(key_contains="/Data/") as gate:
+    argv = on_slurm(lab, tiny_run, quick_aws(""))
+    with lab.start(*argv) as process, server.hold(key_contains="/Data/") as gate:
         gate.wait_held()
         cluster.answers["squeue"] = [Answer(1, "", NO_CONTROLLER)] * 2
         cluster.wait_until(lambda: cluster.answers["squeue"] == [] and len(cluster.submitted) == 2)
@@ -386,8 +386,8 @@ def test_a_task_on_a_node_that_slurm_has_given_up_is_waited_for(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
     """Its twin sends nothing meanwhile, nor afterwards."""
-    words = on_slurm(lab, tiny_run, quick_aws(""))
-    with lab.start(*words) as process, server.hold(key_contains="/Data/") as gate:
+    argv = on_slurm(lab, tiny_run, quick_aws(""))
+    with lab.start(*argv) as process, server.hold(key_contains="/Data/") as gate:
         gate.wait_held()
         (task,) = cluster.running()
         cluster.requeue(task, node="n2", ended=None)
@@ -422,8 +422,8 @@ def test_a_cli_that_outlives_its_task_is_waited_for(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
     """Slurm may not know it, since its parent has ended: the task that is begun again sends nothing meanwhile."""
-    words = on_slurm(lab, tiny_run, quick_aws(""))
-    with lab.start(*words) as process, server.hold(key_contains="/Data/") as gate:
+    argv = on_slurm(lab, tiny_run, quick_aws(""))
+    with lab.start(*argv) as process, server.hold(key_contains="/Data/") as gate:
         gate.wait_held()
         (task,) = cluster.running()
         (cli,) = [child for child in task.starts[0].children(recursive=True) if "cp" in argv_of(child)]
@@ -467,7 +467,7 @@ def test_a_node_that_cannot_work_is_avoided_by_the_jobs_that_come_after(
 
 def exclusions(cluster: SlurmDouble) -> list[str]:
     """The nodes that each submitted job was kept off."""
-    return [Task(0, None, words, {}).option("exclude") for words in cluster.submitted]
+    return [Task(0, None, argv, {}).option("exclude") for argv in cluster.submitted]
 
 
 def submit_and_pass_on(lab: Lab, cluster: SlurmDouble, config: str) -> None:

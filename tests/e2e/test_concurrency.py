@@ -17,7 +17,7 @@ if 'cp' in argv:
 
 
 @pytest.mark.parametrize(
-    ("words", "priorities"),
+    ("options", "priorities"),
     [
         ((), "0 0 0"),
         (("--nice", "7"), "7 0 0"),
@@ -26,11 +26,11 @@ if 'cp' in argv:
     ],
 )
 def test_the_children_step_back_as_told(
-    lab: Lab, small_run: Path, fake_aws: FakeAws, words: tuple[str, ...], priorities: str
+    lab: Lab, small_run: Path, fake_aws: FakeAws, options: tuple[str, ...], priorities: str
 ) -> None:
     path = lab.root / "priorities"
 
-    result = lab.upload(small_run, "--aws_command", fake_aws(PRIORITIES.format(path=str(path))), *words)
+    result = lab.upload(small_run, "--aws_command", fake_aws(PRIORITIES.format(path=str(path))), *options)
 
     assert result.code == 0, result.err
     own = psutil.Process()

@@ -53,9 +53,9 @@ def settings_of(site: Site) -> str:
     return "".join(f"{name}={site.env[name]}\n" for name in SETTINGS)
 
 
-def make(site: Site, *words: str) -> subprocess.CompletedProcess[str]:
+def make(site: Site, *argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["make", "--no-print-directory", *words], cwd=ROOT, env=site.env, capture_output=True, text=True, check=False
+        ["make", "--no-print-directory", *argv], cwd=ROOT, env=site.env, capture_output=True, text=True, check=False
     )
 
 
@@ -200,8 +200,8 @@ def test_monitor_sh_passes_the_exit_code_on(site: Site) -> None:
     script = str(ROOT / "scripts" / "monitor.sh")
     bare = {"PATH": "/usr/bin:/bin", "HOME": str(site.home)}
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([script, *words], cwd=site.root, env=bare, capture_output=True, text=True, check=False)
+    def run(*argv: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([script, *argv], cwd=site.root, env=bare, capture_output=True, text=True, check=False)
 
     assert run().returncode == 2
     assert run("no-such-config.yaml").returncode == 78

@@ -144,7 +144,7 @@ class Site:
         return result
 
     def upload(self, what: str, run: Path, *argv: str, **options: Any) -> Result:
-        return self.run(what, *self.lab.words(run, "--cores", "1", *argv), **options)
+        return self.run(what, *self.lab.upload_argv(run, "--cores", "1", *argv), **options)
 
     def plain(self, value: Any) -> Any:
         """Without what varies."""
@@ -310,7 +310,7 @@ def interrupted(folder: Path) -> Iterator[Site]:
         config = site.lab.config_for(run)
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             gate = server.hold(key_contains="Complete.txt")
-            with site.lab.start(*site.lab.words(run, "--cores", "1", "--json")) as process, gate:
+            with site.lab.start(*site.lab.upload_argv(run, "--cores", "1", "--json")) as process, gate:
                 gate.wait_held()
                 if signum == signal.SIGTERM:
                     look_at_work(site, run, config)
@@ -514,7 +514,7 @@ def cluster(folder: Path) -> Iterator[Site]:
         gate = server.hold(key_contains="Complete.txt")
         with slurm_double(site.lab.tmp, ("n1",)) as slurm:
             site.lab.env |= slurm.env
-            argv = site.lab.words(run, "--executor", "slurm", "--nodes", "1", "--json")
+            argv = site.lab.upload_argv(run, "--executor", "slurm", "--nodes", "1", "--json")
             with site.lab.start(*argv) as process, gate:
                 gate.wait_held()
                 (work,) = (site.lab.log_dir / "slurm").iterdir()

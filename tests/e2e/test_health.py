@@ -31,11 +31,11 @@ def test_a_scan_that_finds_another_one_at_work_refreshes_page_and_metrics(
     lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path
 ) -> None:
     web, prom = tmp_path / "web", tmp_path / "s3sync.prom"
-    words = ("monitor", "--config", lab.config_for(tiny_run, report_dir=str(web), metrics_file=str(prom)))
-    with server.hold(key_contains="first") as gate, lab.start(*words) as process:
+    argv = ("monitor", "--config", lab.config_for(tiny_run, report_dir=str(web), metrics_file=str(prom)))
+    with server.hold(key_contains="first") as gate, lab.start(*argv) as process:
         gate.wait_held()
         assert not web.exists()
-        busy = lab.run(*words)
+        busy = lab.run(*argv)
         meanwhile, numbers = (web / "index.html").read_text(), prom.read_text()
         gate.release()
         process.communicate(timeout=120)

@@ -33,10 +33,10 @@ class Place(Lab):
         for name in ("a", "b"):
             (root / name).mkdir()
 
-    def scan(self, *words: str, command: str = "monitor", dirs: Sequence[str] = ("a", "b"), **keys: Any) -> Result:
+    def scan(self, *argv: str, command: str = "monitor", dirs: Sequence[str] = ("a", "b"), **keys: Any) -> Result:
         entry = {"monitored_directories": [str(self.root / name) for name in dirs]}
         config = self.config_for(self.root / "a" / NAME, entry, aws_command=self.aws, **keys)
-        return self.run(command, "--config", config, *words)
+        return self.run(command, "--config", config, *argv)
 
     def states(self, **keys: Any) -> dict[str, str]:
         """State by the run's folder."""
@@ -171,8 +171,8 @@ def test_an_upload_by_hand_never_takes_another_folders_log(place: Place, server:
     second = other_run(first, place.root / "b" / NAME)
     before, log = stored(server), log_of(place)
 
-    for words in ((), ("--dry_run",), ("--recheck",), ("--skip_check",)):
-        result = place.upload(second, "--aws_command", place.aws, *words)
+    for options in ((), ("--dry_run",), ("--recheck",), ("--skip_check",)):
+        result = place.upload(second, "--aws_command", place.aws, *options)
         assert result.code == 1
         assert len(result.err.splitlines()) == 1
         assert result.error_ids == ["run.duplicate-name"]
@@ -349,9 +349,9 @@ def test_an_unmounted_place_keeps_the_name_of_its_run(place: Place, server: S3Se
     shutil.copytree(first, place.root / "b" / NAME)
     script = 'mount -t tmpfs none "$1" || exit 77; shift; exec "$@"'
     config = place.root / "scan.json"
-    words = (sys.executable, "-m", "s3sync", "status", "--config", str(config), "--json")
+    argv = (sys.executable, "-m", "s3sync", "status", "--config", str(config), "--json")
     ended = subprocess.run(
-        ("unshare", "--mount", "sh", "-c", script, "sh", str(first.parent), *words),
+        ("unshare", "--mount", "sh", "-c", script, "sh", str(first.parent), *argv),
         env=place.env,
         capture_output=True,
         text=True,

@@ -158,8 +158,8 @@ def test_cleanup_keeps_a_run_that_is_whole_nowhere(lab: Lab, server: S3Server, r
 
     def verdict(**keys: Any) -> tuple[str, str, str]:
         config = lab.config_for(run, aws_command=aws, **keys)
-        words = ("cleanup", "--config", config, "--older_than", "0h", "--json")
-        (row,) = json.loads(lab.run(*words).out)["runs"]
+        argv = ("cleanup", "--config", config, "--older_than", "0h", "--json")
+        (row,) = json.loads(lab.run(*argv).out)["runs"]
         return row["verdict"], row["reason_id"], row["reason"]
 
     *kept, reason = verdict()

@@ -100,9 +100,9 @@ def test_without_a_terminal_what_is_missing_is_named(lab: Lab, tiny_run: Path, h
 
 def test_yes_takes_the_default_log_directory(lab: Lab, tiny_run: Path, home: Path) -> None:
     place = home / "no folder" / "s3sync.yaml"
-    words = ("--config", str(place), "--directory", str(tiny_run.parent), "--bucket", BUCKET, "--remote-path", "a/b")
+    options = ("--config", str(place), "--directory", str(tiny_run.parent), "--bucket", BUCKET, "--remote-path", "a/b")
 
-    result = lab.run("init", *words, "--yes", "--json")
+    result = lab.run("init", *options, "--yes", "--json")
 
     assert result.json["exit_code"] == result.code
     (entry,) = load_config(place, {}).monitor

@@ -85,7 +85,7 @@ def test_what_another_host_uploads_is_left_to_it_and_shown(lab: Lab, server: S3S
 def test_an_upload_that_has_lost_its_lock_writes_nothing_more(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     uploads, numbers = lab.log_dir / "uploads", run_lease(lab, tiny_run)
     with server.hold(key_contains="/Data/") as gate:
-        process = lab.start(*lab.words(tiny_run))
+        process = lab.start(*lab.upload_argv(tiny_run))
         gate.wait_held()
         before = tree(uploads)
         taken_over(numbers)
@@ -124,16 +124,16 @@ class Host:
             "HOST_NAME": name,
         }
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start s3sync there; the process is s3sync's own."""
         settled = ("unshare", "--mount", "--uts", "sh", "-c", SETTLE, "sh")
-        argv = (*settled, sys.executable, "-W", "error", "-m", "s3sync", *words)
+        argv = (*settled, sys.executable, "-W", "error", "-m", "s3sync", *arguments)
         pipe = subprocess.PIPE
         return subprocess.Popen(argv, env={**self.lab.env, **self._env}, text=True, stdout=pipe, stderr=pipe)
 
-    def run(self, *words: str) -> Result:
+    def run(self, *argv: str) -> Result:
         """Run s3sync there to its end."""
-        with self.start(*words) as process:
+        with self.start(*argv) as process:
             out, err = process.communicate(timeout=240)
         return Result(process.returncode, out, err)
 
@@ -167,7 +167,7 @@ def test_two_hosts_never_upload_a_run_at_once_and_one_follows_the_other(
         gate.wait_held()
         server.wait_for(lambda r: r.operation == "PutObject" and r.status == 200, 2)  # RunInfo.xml, and the other one
         sent = puts(server)
-        scan, upload = other.run("monitor", "--config", config), other.run(*lab.words(tiny_run))
+        scan, upload = other.run("monitor", "--config", config), other.run(*lab.upload_argv(tiny_run))
         status = other.run("status", "--config", config, "--json").json["runs"][0]
         assert puts(server) == sent, "the other host has sent nothing"
         kill_family(first)
@@ -192,12 +192,12 @@ def test_a_host_that_was_paused_finds_that_another_one_has_gone_on(
     lab: Lab, server: S3Server, tiny_run: Path, hosts: tuple[Host, Host]
 ) -> None:
     one, other = hosts
-    words = lab.words(tiny_run, "--completion_object")
+    argv = lab.upload_argv(tiny_run, "--completion_object")
     with server.hold(key_contains="/Data/") as gate:
-        first = one.start(*words)
+        first = one.start(*argv)
         gate.wait_held()
         family = pause_family(first)
-    second = other.run(*words)
+    second = other.run(*argv)
     log, stored = tree(lab.log_dir / "uploads"), {key: each.etag for key, each in server.objects(BUCKET).items()}
     last = [key for key in puts(server) if not key.endswith((".cbcl", "RunInfo.xml"))]
     send_to_all(signal.SIGCONT, family)

@@ -116,8 +116,8 @@ def test_problems_with_page_and_metrics_are_only_warnings(lab: Lab, tiny_run: Pa
 def test_a_scan_that_is_interrupted_says_so(lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path) -> None:
     """The metrics do not stay at what the scan before said."""
     prom = tmp_path / "s3sync.prom"
-    words = ("monitor", "--config", lab.config_for(tiny_run, metrics_file=str(prom)))
-    with server.hold(key_contains="first") as gate, lab.start(*words) as process:
+    argv = ("monitor", "--config", lab.config_for(tiny_run, metrics_file=str(prom)))
+    with server.hold(key_contains="first") as gate, lab.start(*argv) as process:
         gate.wait_held()
         process.send_signal(signal.SIGTERM)
         gate.release()

@@ -233,8 +233,8 @@ def test_states(
     assert status["state"] == state
     assert reason in status["reason"]
     assert bool(server.objects(BUCKET)) is (state == "uploaded")
-    told = result.err.count("\n")
-    assert told == (0 if state in ("uploaded", "sequencing", "settling") else 1), result.err
+    lines = result.err.count("\n")
+    assert lines == (0 if state in ("uploaded", "sequencing", "settling") else 1), result.err
 
 
 def test_touching_run_info_takes_an_old_run_up_again(site: Site, server: S3Server) -> None:
@@ -270,8 +270,8 @@ def test_one_bad_thing_never_stops_the_others(site: Site, server: S3Server) -> N
     assert result.code == 1
     uploaded = {key.split("/")[1] for key in server.objects(BUCKET)}
     assert uploaded == {good.name, corrupt_log.name, latin_sheet.name}
-    for words in (str(missing), bad_sheet.name, unreadable.name, "the state log was corrupt"):
-        assert words in result.err
+    for text in (str(missing), bad_sheet.name, unreadable.name, "the state log was corrupt"):
+        assert text in result.err
     assert good.name not in result.err
     assert "Traceback" not in result.err
     assert site.log(corrupt_log)["completed"] is True
@@ -300,7 +300,7 @@ def test_a_scan_that_takes_too_long_is_reported_and_so_is_its_end(site: Site, se
             for path in (site.log_dir / "locks" / "monitor.lock", *(site.log_dir / "uploads").glob("*.log.json")):
                 os.utime(path, (began, began))  # no upload has begun or ended since
             second, third = site.scan(), site.scan()
-            told = hooks.new()
+            notified = hooks.new()
             gate.release()
             first.communicate(timeout=60)
         hooks.new()
@@ -309,8 +309,8 @@ def test_a_scan_that_takes_too_long_is_reported_and_so_is_its_end(site: Site, se
 
     assert (second.code, third.code, fourth.code) == (0, 0, 0)
     assert (second.error_ids, "1 h" in second.err) == (["monitor.running-too-long"], True), second.err
-    assert len(told) == 1, "once, however often the next scans find it"
-    assert "the scan has been running for more than 1 h" in json.loads(told[0][1])["text"]
+    assert len(notified) == 1, "once, however often the next scans find it"
+    assert "the scan has been running for more than 1 h" in json.loads(notified[0][1])["text"]
     assert ["Recovered" in json.loads(body)["text"] for _, body in after] == [True]
 
 
@@ -338,8 +338,8 @@ def test_a_wrong_config_is_78_with_every_error(site: Site) -> None:
         result = site.run(command, "--config", str(site.config))
         assert result.code == 78
         text = result.err + result.out
-        for words in ("monitor[0].bucket", "monitor[0].sample_regex", "monitor[1].remote_path", "max_agee"):
-            assert words in text
+        for key in ("monitor[0].bucket", "monitor[0].sample_regex", "monitor[1].remote_path", "max_agee"):
+            assert key in text
         assert text.count(f"{site.config}:1:") >= 4
     assert not site.log_dir.exists()
 
@@ -353,8 +353,8 @@ def test_check(site: Site, server: S3Server) -> None:
     bad = site.run("check", "--config", str(site.config))
 
     assert (good.code, "PROBLEM" in good.out) == (0, False)
-    for words in ("config:", "directory:", "1 run", "log_dir:", "disk space:", "aws-cli/", "bucket:", "writable:"):
-        assert words in good.out
+    for text in ("config:", "directory:", "1 run", "log_dir:", "disk space:", "aws-cli/", "bucket:", "writable:"):
+        assert text in good.out
     assert server.objects(BUCKET) == {}
     assert server.uploads(BUCKET) == []
     assert bad.code == 1

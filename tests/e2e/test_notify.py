@@ -502,10 +502,10 @@ import sys
 from pathlib import Path
 from s3sync.monitor.notify import Channels, Notifier
 Notifier(Channels(ping=sys.argv[1]), Path(), timeout=0.2).ping_start()
-print("told")
+print("sent")
 """
     started = time.monotonic()
-    assert run_python(code, receiver.url("ping")) == "told\n"
+    assert run_python(code, receiver.url("ping")) == "sent\n"
     assert time.monotonic() - started < 40
 
 
@@ -719,8 +719,8 @@ def test_any_texts_arrive_and_are_sent_once(news: Update, summary: str, receiver
     payloads = [each.json for each in receiver.take("webhook")]
     assert len(texts) == len(payloads)
     assert all(line.strip("\t").isprintable() for text in texts for line in text.split("\n"))
-    told = [item for payload in payloads for item in payload["runs"]]
-    assert len(told) == len({each.key for each in news.uploads}) + len({each.key for each in news.problems})
+    reported = [item for payload in payloads for item in payload["runs"]]
+    assert len(reported) == len({each.key for each in news.uploads}) + len({each.key for each in news.problems})
     receiver.take("ping")[0].body.decode()
     Notifier(channels, memory.parent, Clock()).notify(Update((), news.problems))
     assert receiver.received == []

@@ -36,9 +36,9 @@ def test_no_work_folder_is_made_inside_the_run(
 ) -> None:
     link = lab.root / "link"
     link.symlink_to(run)
-    words = [word.format(run=run, log=lab.log_dir) for word in COMMANDS[command]]
+    argv = [word.format(run=run, log=lab.log_dir) for word in COMMANDS[command]]
 
-    result = lab.run(*words, "--aws_command", quick_aws(""), env={"TMPDIR": tmpdir.format(run=run, link=link)}, cwd=run)
+    result = lab.run(*argv, "--aws_command", quick_aws(""), env={"TMPDIR": tmpdir.format(run=run, link=link)}, cwd=run)
 
     assert (result.code, result.error_ids) == (1, ["state.temp-dir-in-run"])
     assert "TMPDIR" in result.err
@@ -56,7 +56,7 @@ sys.exit(main())
 
 @pytest.mark.usefixtures("unwritten")
 def test_full_temporary_folders_do_not_lead_into_the_run(lab: Lab, run: Path, server: S3Server) -> None:
-    argv = [sys.executable, "-c", FULL, *lab.words(run)]
+    argv = [sys.executable, "-c", FULL, *lab.upload_argv(run)]
     env = {**lab.env, "TMPDIR": "/full"}
     ended = subprocess.run(argv, cwd=run, env=env, capture_output=True, text=True, check=False)
     assert (ended.returncode, error_ids(ended.stderr)) == (1, ["state.no-temp-dir"])
@@ -80,8 +80,8 @@ def test_a_log_directory_inside_the_run_is_refused(lab: Lab, run: Path, place: s
 
 def test_a_log_directory_inside_a_folder_that_is_no_run_is_refused_too(lab: Lab, run: Path) -> None:
     (run / "RunInfo.xml").unlink()
-    words = ("upload", "--local_path", str(run), "--bucket", BUCKET, "--skip_check", "--log_dir", str(run / "log"))
-    refused = lab.run(*words)
+    argv = ("upload", "--local_path", str(run), "--bucket", BUCKET, "--skip_check", "--log_dir", str(run / "log"))
+    refused = lab.run(*argv)
     assert (refused.code, refused.error_ids) == (2, ["usage.log-dir-inside-run"])
     assert not (run / "log").exists()
 

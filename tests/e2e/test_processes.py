@@ -113,17 +113,17 @@ except OSError as error:
 
 
 @pytest.mark.parametrize(
-    ("obstacle", "words"),
+    ("obstacle", "error"),
     [("full", "File too large"), ("read-only", "Permission denied"), ("folder", "Is a directory")],
 )
-def test_the_old_file_stays_when_the_new_one_cannot_be_written(tmp_path: Path, obstacle: str, words: str) -> None:
+def test_the_old_file_stays_when_the_new_one_cannot_be_written(tmp_path: Path, obstacle: str, error: str) -> None:
     path = tmp_path / "log.json"
     inner = path / "inner" if obstacle == "folder" else path
     inner.parent.mkdir(exist_ok=True)
     inner.write_text("old")
     tmp_path.chmod(0o500 if obstacle == "read-only" else 0o700)
     try:
-        assert run_unprivileged(REPLACE, path, obstacle) == f"{words}\n"
+        assert run_unprivileged(REPLACE, path, obstacle) == f"{error}\n"
     finally:
         tmp_path.chmod(0o700)
     assert inner.read_text() == "old"

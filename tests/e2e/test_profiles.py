@@ -73,16 +73,16 @@ def test_profile_and_region_are_options_of_commands_that_reach_s3(
     lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws
 ) -> None:
     notes = lab.root / "notes"
-    words = ("--aws_command", quick_aws(NOTING.format(path=str(notes))), "--profile", "lab", "--region", "eu-west-2")
+    options = ("--aws_command", quick_aws(NOTING.format(path=str(notes))), "--profile", "lab", "--region", "eu-west-2")
 
-    assert lab.upload(tiny_run, *words).code == 0
+    assert lab.upload(tiny_run, *options).code == 0
     (tiny_run / "RunInfo.xml").write_text("another")
-    verified = lab.run("verify", str(tiny_run), "--bucket", BUCKET, *words)
+    verified = lab.run("verify", str(tiny_run), "--bucket", BUCKET, *options)
 
     assert verified.code == 1
     assert "--profile lab --region eu-west-2" in " ".join(verified.out.split()), "in the command that it advises"
     (tiny_run / "RunInfo.xml").unlink()
-    restored = lab.run("restore", str(tiny_run), "--bucket", BUCKET, "--log-dir", str(lab.log_dir), *words)
+    restored = lab.run("restore", str(tiny_run), "--bucket", BUCKET, "--log-dir", str(lab.log_dir), *options)
     assert restored.code == 0, restored.err
     assert identities(notes, BUCKET) == [expected("lab", "eu-west-2")]
 

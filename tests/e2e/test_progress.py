@@ -20,7 +20,7 @@ HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
 def upload_on(terminal: Terminal, lab: Lab, run: Path, **env: str) -> subprocess.Popen[str]:
     environ = {"TERM": "xterm-256color", **env}
-    return lab.start(*lab.words(run, "--cores", "2"), env=environ, stderr=terminal.slave)
+    return lab.start(*lab.upload_argv(run, "--cores", "2"), env=environ, stderr=terminal.slave)
 
 
 def check_terminal_is_as_before(terminal: Terminal) -> None:
@@ -55,8 +55,8 @@ def test_the_display_lives_while_bytes_move_and_is_gone_at_the_end(
 
 
 def test_a_warning_stays_above_it(lab: Lab, server: S3Server, small_run: Path, terminal: Terminal) -> None:
-    words = lab.words(small_run, "--exclude_patterns", "no such thing")
-    process = lab.start(*words, env={"TERM": "xterm"}, stderr=terminal.slave)
+    argv = lab.upload_argv(small_run, "--exclude_patterns", "no such thing")
+    process = lab.start(*argv, env={"TERM": "xterm"}, stderr=terminal.slave)
     terminal.wait(process)
     assert (
         "".join(terminal.screen()) == "warning: exclude pattern 'no such thing' matches nothing [upload.unused-pattern]"
@@ -103,9 +103,9 @@ def test_a_dumb_terminal_gets_no_control_characters(
     assert re.sub(r"\r?\n", "", terminal.text).isprintable()
 
 
-def verify_on(terminal: Terminal, lab: Lab, run: Path, *words: str) -> subprocess.Popen[str]:
-    words = ("verify", str(run), "--bucket", BUCKET, "--skip_check", "--cores", "2", *words)
-    return lab.start(*words, env={"TERM": "xterm-256color"}, stderr=terminal.slave)
+def verify_on(terminal: Terminal, lab: Lab, run: Path, *argv: str) -> subprocess.Popen[str]:
+    argv = ("verify", str(run), "--bucket", BUCKET, "--skip_check", "--cores", "2", *argv)
+    return lab.start(*argv, env={"TERM": "xterm-256color"}, stderr=terminal.slave)
 
 
 def test_while_s3_is_asked_about_some_files_the_next_are_hashed(

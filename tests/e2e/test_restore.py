@@ -24,9 +24,9 @@ from tests.helpers.s3server import Fault, S3Server
 MARKERS = ("CopyComplete.txt", "RTAComplete.txt")
 
 
-def restore(lab: Lab, run: Path | str, *words: str, **options: Any) -> Result:
+def restore(lab: Lab, run: Path | str, *argv: str, **options: Any) -> Result:
     """To the path where it was, unless --local-path follows."""
-    return lab.run("restore", str(run), "--bucket", BUCKET, "--log_dir", str(lab.log_dir), *words, **options)
+    return lab.run("restore", str(run), "--bucket", BUCKET, "--log_dir", str(lab.log_dir), *argv, **options)
 
 
 def times(folder: Path) -> dict[str, int]:
@@ -300,7 +300,7 @@ def test_a_restore_with_another_log_directory_does_not_take_files_away(
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "error"),
+    ("argv", "code", "error"),
     [
         (("no-such-run", "--local-path", "."), 1, "restore.not-in-s3"),
         (("name",), 2, "usage.no-restore-target"),
@@ -310,8 +310,8 @@ def test_a_restore_with_another_log_directory_does_not_take_files_away(
         (("name", "--local-path", ".", "--only", "("), 2, "usage.bad-part"),
     ],
 )
-def test_mistakes(lab: Lab, server: S3Server, tmp_path: Path, words: tuple[str, ...], code: int, error: str) -> None:
-    result = lab.run("restore", *words, "--bucket", BUCKET, "--log_dir", str(lab.log_dir), cwd=tmp_path)
+def test_mistakes(lab: Lab, server: S3Server, tmp_path: Path, argv: tuple[str, ...], code: int, error: str) -> None:
+    result = lab.run("restore", *argv, "--bucket", BUCKET, "--log_dir", str(lab.log_dir), cwd=tmp_path)
     assert (result.code, f"[{error}]" in result.err) == (code, True), result.err
 
 
@@ -342,9 +342,9 @@ def test_a_config_knows_where_a_run_went_and_where_it_was(lab: Lab, gone: Path) 
 
 
 def test_a_config_says_when_a_process_stalls(lab: Lab, gone: Path) -> None:
-    words = ["restore", gone.name, "--config", lab.config_for(gone, stall_minutes=7)]
-    assert find_request(command_line.parse(words)).stall_seconds == 7 * 60
-    assert find_request(command_line.parse([*words, "--stall-minutes", "3"])).stall_seconds == 3 * 60
+    argv = ["restore", gone.name, "--config", lab.config_for(gone, stall_minutes=7)]
+    assert find_request(command_line.parse(argv)).stall_seconds == 7 * 60
+    assert find_request(command_line.parse([*argv, "--stall-minutes", "3"])).stall_seconds == 3 * 60
 
 
 def test_a_config_without_a_log_of_the_run(lab: Lab, gone: Path) -> None:
@@ -358,8 +358,8 @@ def test_cleanup_names_the_credentials_of_the_destination(lab: Lab, small_run: P
     (lab.home / ".aws" / "credentials").write_text(f"[lab]\n{keys}")
     config = lab.config_for(small_run, entry={"profile": "lab", "region": "eu-west-2"})
     assert lab.run("monitor", "--config", config).code == 0
-    words = ("--config", config, "--older-than", "0h", "--delete", "--yes", "--json")
-    cleaned = lab.run("cleanup", small_run.name, *words)
+    options = ("--config", config, "--older-than", "0h", "--delete", "--yes", "--json")
+    cleaned = lab.run("cleanup", small_run.name, *options)
     assert cleaned.code == 0, cleaned.out + cleaned.err
     (command,) = [row["restore"] for row in cleaned.json["runs"]]
     assert "--profile lab --region eu-west-2" in command
@@ -370,15 +370,15 @@ def test_cleanup_leaves_a_restored_run_for_as_long_as_a_new_one(lab: Lab, gone: 
     facts = json.loads(log.read_text())
     log.write_text(json.dumps({**facts, "finished": "2026-01-01T00:00:00+00:00"}))
     assert restore(lab, gone).code == 0
-    words = ("cleanup", gone.name, "--config", lab.config_for(gone), "--json", "--delete", "--yes", "--older-than")
-    young = lab.run(*words, "30d").json["runs"]
+    argv = ("cleanup", gone.name, "--config", lab.config_for(gone), "--json", "--delete", "--yes", "--older-than")
+    young = lab.run(*argv, "30d").json["runs"]
     assert [row["reason_id"] for row in young] == ["cleanup.too-young"]
     assert "restored" in young[0]["reason"]
     (lab.log_dir / "restores").rename(lab.root / "restores")
     assert restore(lab, gone, "--local-path", str(lab.root)).code == 0, "elsewhere, which does not matter"
-    old = lab.run(*(word for word in words if word not in ("--delete", "--yes")), "30d").json["runs"]
+    old = lab.run(*(word for word in argv if word not in ("--delete", "--yes")), "30d").json["runs"]
     assert [row["verdict"] for row in old] == ["may be deleted"]
-    assert lab.run(*words, "0h").code == 0
+    assert lab.run(*argv, "0h").code == 0
     assert not gone.exists()
 
 

@@ -13,8 +13,8 @@ from tests.helpers.s3server import Fault, S3Server
 from tests.helpers.thaw_logs import date_back
 
 
-def restore(lab: Lab, run: Path, *words: str) -> Result:
-    return lab.run("restore", str(run), "--bucket", BUCKET, "--log_dir", str(lab.log_dir), "--json", *words)
+def restore(lab: Lab, run: Path, *argv: str) -> Result:
+    return lab.run("restore", str(run), "--bucket", BUCKET, "--log_dir", str(lab.log_dir), "--json", *argv)
 
 
 @pytest.fixture

@@ -85,8 +85,8 @@ def test_runs_come_back_as_they_were(lab: Lab, server: S3Server, tmp_path: Path,
     assert not any(run.exists() for run in runs), cleaned.out
     commands = {row["run_id"]: shlex.split(row["restore"]) for row in cleaned.json["runs"]}
     for run in runs:
-        words = commands[run.name]
-        result = lab.run(*words[words.index("restore") :])
+        argv = commands[run.name]
+        result = lab.run(*argv[argv.index("restore") :])
         assert result.code == 0, result.out + result.err
         is_identical(run, tmp_path / "saved" / run.name)
     sent = server.counters["PutObject"] + server.counters["UploadPart"]
@@ -108,8 +108,8 @@ def elsewhere(lab: Lab, server: S3Server, tmp_path: Path) -> Path:
     return run
 
 
-def restore(lab: Lab, run: Path, *words: str) -> None:
-    result = lab.run("restore", str(run), "--bucket", BUCKET, *words)
+def restore(lab: Lab, run: Path, *argv: str) -> None:
+    result = lab.run("restore", str(run), "--bucket", BUCKET, *argv)
     assert result.code == 0, result.out + result.err
 
 

@@ -33,10 +33,10 @@ PRICES = {
 
 
 def test_the_cost_is_estimated_by_the_prices_of_the_config(lab: Lab, server: S3Server, gone: Path) -> None:
-    words = ("restore", gone.name, "--config", lab.config_for(gone, prices=PRICES), "--dry-run")
+    argv = ("restore", gone.name, "--config", lab.config_for(gone, prices=PRICES), "--dry-run")
     rest = sum(map(len, tree(gone.parent.parent / "saved").values())) - 15_000_000
 
-    planned = lab.run(*words, "--json")
+    planned = lab.run(*argv, "--json")
 
     assert planned.code == 0, planned.err
     assert planned.json["storage_classes"]["DEEP_ARCHIVE"] == {"files": 2, "bytes": 15_000_000}
@@ -51,7 +51,7 @@ def test_the_cost_is_estimated_by_the_prices_of_the_config(lab: Lab, server: S3S
         "missing_prices": [],
     }
     assert (planned.json["reserve_bytes"], planned.json["has_room"]) == (64 * MIB, True)
-    text = lab.run(*words).out
+    text = lab.run(*argv).out
     assert "  DEEP_ARCHIVE: 2 files, 15.0 MB\n" in text
     assert (
         "2 files in archives: thawing takes up to 48 h 00 min with --tier Bulk or 12 h 00 min with --tier Stan" in text
@@ -59,26 +59,26 @@ def test_the_cost_is_estimated_by_the_prices_of_the_config(lab: Lab, server: S3S
     assert "  cost: about 12.50 EUR with --tier Bulk (retrieval 3.00, requests 8.00, transfer 1.50)\n" in text
     assert server.counters["GetObject"] == server.counters["RestoreObject"] == 0
 
-    with_tier = lab.run(*words, "--tier", "Standard").out
+    with_tier = lab.run(*argv, "--tier", "Standard").out
     assert "thawing takes up to 12 h 00 min with --tier Standard\n" in with_tier
     assert "not included, as `prices` in the config lacks it: requests_per_1000 of DEEP_ARCHIVE/Standard\n" in with_tier
-    impossible = lab.run(*words, "--tier", "Expedited").out
+    impossible = lab.run(*argv, "--tier", "Expedited").out
     assert "  --tier Expedited cannot thaw all of them\n" in impossible
     assert "  cost: about 12.50 EUR with --tier Bulk " in impossible
 
 
 def test_without_prices_there_is_no_estimate_but_the_key_to_set(lab: Lab, gone: Path) -> None:
-    words = ("restore", gone.name, "--config", lab.config_for(gone), "--dry-run")
-    assert "  cost: no estimate (set `prices` in the config, and give --config FILE)\n" in lab.run(*words).out
-    assert lab.run(*words, "--json").json["cost_estimate"] is None
+    argv = ("restore", gone.name, "--config", lab.config_for(gone), "--dry-run")
+    assert "  cost: no estimate (set `prices` in the config, and give --config FILE)\n" in lab.run(*argv).out
+    assert lab.run(*argv, "--json").json["cost_estimate"] is None
 
 
 def test_what_is_thawed_already_costs_no_thawing(lab: Lab, server: S3Server, gone: Path) -> None:
     config = lab.config_for(gone, prices=PRICES)
     assert lab.run("restore", gone.name, "--config", config, "--tier", "Bulk").code == 1
     server.thaw("lab-runs", f"{gone.name}/Data/second.cbcl")
-    words = ("restore", gone.name, "--config", config, "--dry-run")
-    planned = lab.run(*words, "--json").json
+    argv = ("restore", gone.name, "--config", config, "--dry-run")
+    planned = lab.run(*argv, "--json").json
     assert (planned["archived_files"], planned["thawing_files"], planned["thawed_files"]) == (2, 1, 1)
     assert planned["cost_estimate"]["retrieval"] == 0
-    assert "2 files in archives, 1 thawed already, 1 being thawed: thawing takes" in lab.run(*words).out
+    assert "2 files in archives, 1 thawed already, 1 being thawed: thawing takes" in lab.run(*argv).out

@@ -15,8 +15,8 @@ from tests.helpers.s3server import Dialect, Fault, S3Server
 from tests.helpers.thaw_logs import date_back
 
 
-def restore(lab: Lab, run: Path, *words: str) -> Result:
-    return lab.run("restore", str(run), "--bucket", BUCKET, "--log_dir", str(lab.log_dir), "--json", *words)
+def restore(lab: Lab, run: Path, *argv: str) -> Result:
+    return lab.run("restore", str(run), "--bucket", BUCKET, "--log_dir", str(lab.log_dir), "--json", *argv)
 
 
 @pytest.fixture(params=["GLACIER", "DEEP_ARCHIVE"])
@@ -25,8 +25,8 @@ def frozen(request: pytest.FixtureRequest, lab: Lab, tiny_run: Path) -> Path:
     return archived(lab, tiny_run, request.param)
 
 
-def archived(lab: Lab, run: Path, storage_class: str, *words: str) -> Path:
-    assert lab.upload(run, "--storage-class", storage_class, *words).code == 0
+def archived(lab: Lab, run: Path, storage_class: str, *options: str) -> Path:
+    assert lab.upload(run, "--storage-class", storage_class, *options).code == 0
     shutil.move(run, run.parent.parent / "saved")
     return run
 
@@ -208,9 +208,9 @@ def test_the_monitor_continues_with_the_manifest_of_the_command(
     lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path
 ) -> None:
     manifest = tmp_path / "run.tsv"
-    words = ("--bucket", BUCKET, "--manifest", str(manifest))
+    options = ("--bucket", BUCKET, "--manifest", str(manifest))
     assert lab.upload(tiny_run, "--storage-class", "GLACIER").code == 0
-    assert lab.run("verify", str(tiny_run), *words).code == 0
+    assert lab.run("verify", str(tiny_run), *options).code == 0
     header, row, *rows = manifest.read_text().split("\n")
     path, size, _, *rest = row.split("\t")
     manifest.write_text("\n".join([header, "\t".join([path, size, "0" * 32, *rest]), *rows]))

@@ -43,16 +43,16 @@ class Archive:
 
     def restore(self, by: str) -> Result:
         """With one of the records, and none of the others."""
-        words = ["restore", str(self.run), "--bucket", BUCKET, "--log_dir", str(self.lab.log_dir), "--json"]
+        argv = ["restore", str(self.run), "--bucket", BUCKET, "--log_dir", str(self.lab.log_dir), "--json"]
         if by == "S3":
-            words.append("--no-record")
+            argv.append("--no-record")
         if by != "completion object" and self.receipt in self.server.objects(BUCKET):
             self.server.delete(BUCKET, self.receipt)
         if by != "state log":
             shutil.rmtree(self.lab.log_dir, ignore_errors=True)
         if by == "manifest":
-            words += ["--manifest", str(self.manifest)]
-        return self.lab.run(*words)
+            argv += ["--manifest", str(self.manifest)]
+        return self.lab.run(*argv)
 
     def reset(self) -> None:
         for key in self.server.objects(BUCKET).keys() - self._objects.keys():
@@ -198,8 +198,8 @@ def test_a_completion_object_that_is_cut_or_none(archive: Archive) -> None:
         archive.server.put(BUCKET, archive.receipt, body)
         archive.is_found("completion object", error=DAMAGED)
     archive.server.put(BUCKET, archive.receipt, whole + b"\n")  # which the state log does not know
-    words = ("restore", str(archive.run), "--bucket", BUCKET, "--log_dir", str(archive.lab.log_dir))
-    assert archive.lab.run(*words).error_ids == ["restore.replaced-record"]
+    argv = ("restore", str(archive.run), "--bucket", BUCKET, "--log_dir", str(archive.lab.log_dir))
+    assert archive.lab.run(*argv).error_ids == ["restore.replaced-record"]
     assert not archive.run.exists()
 
 

@@ -54,7 +54,7 @@ with open(CALLS, "a") as calls:
 
 
 class Call(NamedTuple):
-    """A call of `aws`: its words and environment, the words of s3sync, and each file and folder of the log folder and
+    """A call of `aws`: its argv and environment, the argv of s3sync, and each file and folder of the log folder and
     the folder for temporary files at that moment: path, mode and content."""
 
     argv: list[str]
@@ -114,12 +114,12 @@ class Watched(NamedTuple):
     site: Site
     results: tuple[Result, ...]
     calls: list[Call]
-    told: list[tuple[str, str]]
+    received: list[tuple[str, str]]
 
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """Under an umask that would let everybody read and write; a run that is uploaded, and one that is told of."""
+    """Under an umask that would let everybody read and write; a run that is uploaded, and one that is reported."""
     with S3Server() as server, Hooks() as hooks:
         server.create_bucket(BUCKET)
         site = Site(tmp_path_factory.mktemp("watched"), server.url.replace("//", f"//user:{S3CRET}-pw@"))
@@ -143,7 +143,7 @@ def test_the_watched_scans_did_what_they_should(watched: Watched) -> None:
     """Else the tests below show nothing."""
     assert [result.code for result in watched.results] == [1, 1]
     assert watched.site.states() == {"250101_M01234_0001_AAAAA": "uploaded", "250102_M01234_0002_BBBBB": "unreadable"}
-    assert {path for path, _ in watched.told} >= {f"/{S3CRET}/ping_url/start", f"/{S3CRET}/slack_alert_webhook"}
+    assert {path for path, _ in watched.received} >= {f"/{S3CRET}/ping_url/start", f"/{S3CRET}/slack_alert_webhook"}
     assert {"--version", "cp", "list-objects-v2"} <= {word for call in watched.calls for word in call.argv}
     assert watched.calls[0].env["AWS_SESSION_TOKEN"] == CREDENTIALS["AWS_SESSION_TOKEN"]
     names = {Path(path).name for call in watched.calls for path, _, _ in call.around}
@@ -171,7 +171,7 @@ def test_urls_of_notifications_are_not_passed_to_children(watched: Watched) -> N
 
 @pytest.mark.xdist_group("watched")
 def test_no_secret_is_logged_or_printed(watched: Watched) -> None:
-    """Nor in the journal, the locks, or what those who are told get: seen while it runs and afterwards."""
+    """Nor in the journal, the locks, or what the receivers of notifications get: seen while it runs and afterwards."""
     for result in watched.results:
         assert S3CRET not in result.out + result.err
     for call in watched.calls:
@@ -179,7 +179,7 @@ def test_no_secret_is_logged_or_printed(watched: Watched) -> None:
     for path in watched.site.log_dir.rglob("*"):
         assert S3CRET not in str(path.relative_to(watched.site.root))
         assert path.is_dir() or S3CRET not in path.read_text()
-    assert not [body for _, body in watched.told if S3CRET in body]
+    assert not [body for _, body in watched.received if S3CRET in body]
 
 
 @pytest.mark.xdist_group("watched")
@@ -342,8 +342,8 @@ def test_a_folder_that_becomes_a_link_out_of_the_run_proves_nothing(
         (outside / name).write_text(f"them: Data/{name}")
         status = (folder / "Data" / name).stat()
         os.utime(outside / name, ns=(status.st_atime_ns, status.st_mtime_ns))
-    words = ("--skip_check", "--cores", "1", "--threads", "1", "--verify", "size")
-    with server.hold(key_contains=held) as gate, lab.start(*lab.words(folder, *words)) as process:
+    options = ("--skip_check", "--cores", "1", "--threads", "1", "--verify", "size")
+    with server.hold(key_contains=held) as gate, lab.start(*lab.upload_argv(folder, *options)) as process:
         gate.wait_held()
         (folder / "Data").rename(folder.with_name("away"))
         (folder / "Data").symlink_to(outside)
@@ -451,7 +451,7 @@ def test_no_control_character_reaches_terminal_log_or_message(colourful: Site) -
             site.run("upload", "--local_path", str(site.runs / "250103_M01234_0003_CCCCC"), *more),
             site.run("upload", "--local_path", str(site.runs / "250104_M01234_0004_DDDDD"), *more),
         ]
-        told = hooks.new()
+        received = hooks.new()
 
     for result in shown:
         assert is_safe(result.out + result.err), repr(result)
@@ -462,10 +462,10 @@ def test_no_control_character_reaches_terminal_log_or_message(colourful: Site) -
     assert any(r"An error occurred (SlowDown): \x1b[31m" in line for line in site.log_text().splitlines())
     assert r"evil\x1b[31m" in shown[1].out
     assert "failed files:" in shown[2].out
-    slack = [json.loads(body)["text"] for path, body in told if "SLACK" in path]
-    reports = [json.loads(body) for path, body in told if path == "/WEBHOOK"]
+    slack = [json.loads(body)["text"] for path, body in received if "SLACK" in path]
+    reports = [json.loads(body) for path, body in received if path == "/WEBHOOK"]
     runs = [text for report in reports for run in report["runs"] for text in run.values()]
-    pings = [body for path, body in told if path.startswith("/PING")]
+    pings = [body for path, body in received if path.startswith("/PING")]
     assert len(runs) >= 3
     assert all(is_safe(text.replace("\n\t\t•", "")) for text in (*slack, *runs, *pings))
     assert not any("\nforged" in text for text in (*slack, *runs, *pings))
@@ -475,7 +475,7 @@ def test_json_stays_json_whatever_the_names(colourful: Site) -> None:
     site, config = colourful, ("--config", str(colourful.config))
     evil = next(path for path in site.runs.iterdir() if path.name.startswith("evil"))
     more = ("--aws_command", json.loads(site.config.read_text())["aws_command"], "--bucket", BUCKET, "--json")
-    for words in (
+    for argv in (
         ("monitor", *config, "--dry_run", "--json"),
         ("status", *config, "--json"),
         ("status", *config, "--json", evil.name),
@@ -483,9 +483,9 @@ def test_json_stays_json_whatever_the_names(colourful: Site) -> None:
         ("upload", "--local_path", str(evil), "--dry_run", "--log_dir", str(site.log_dir), *more),
         ("upload", "--local_path", str(site.runs / "250104_M01234_0004_DDDDD"), *more),
     ):
-        result = site.run(*words)
-        assert is_safe(result.out), words
-        assert json.loads(result.out), words
+        result = site.run(*argv)
+        assert is_safe(result.out), argv
+        assert json.loads(result.out), argv
 
 
 @pytest.mark.parametrize("open_display", [Lines, lambda stream: LiveBoard(stream).display()])
@@ -574,14 +574,14 @@ OWNER = "123456789012"  # of the server's buckets
 def test_nothing_goes_into_a_bucket_of_another_account(
     lab: Lab, server: S3Server, folder: Path, each_real_aws: str
 ) -> None:
-    words = ("--skip_check", "--aws_command", each_real_aws, "--expected_bucket_owner")
+    options = ("--skip_check", "--aws_command", each_real_aws, "--expected_bucket_owner")
 
-    wrong = lab.upload(folder, *words, "999999999999")
+    wrong = lab.upload(folder, *options, "999999999999")
 
     assert (wrong.code, wrong.out) == (1, "")
     assert "[s3.owner-not-confirmed]" in wrong.err
     assert server.counters["PutObject"] == server.counters["CreateMultipartUpload"] == 0
-    assert lab.upload(folder, *words, OWNER).code == 0
+    assert lab.upload(folder, *options, OWNER).code == 0
 
 
 @pytest.mark.parametrize("mode", ["head-object", "list-objects-v2"])
@@ -590,14 +590,14 @@ def test_the_owner_is_checked_with_everything_that_is_read_back(
 ) -> None:
     """A bucket may be deleted and made anew by somebody else while an upload runs."""
     aws = fake_aws(recorder(lab))
-    words = ("--skip_check", "--readback", mode, "--aws_command", aws, "--expected_bucket_owner", OWNER)
+    options = ("--skip_check", "--readback", mode, "--aws_command", aws, "--expected_bucket_owner", OWNER)
 
-    result = lab.upload(folder, *words)
+    result = lab.upload(folder, *options)
 
     assert result.code == 0
     asked = [call.argv[call.argv.index("s3api") + 1 :] for call in calls_in(lab) if "s3api" in call.argv]
-    assert {words[0] for words in asked} >= {"list-objects-v2", mode}
-    assert all(f"--expected-bucket-owner={OWNER}" in words for words in asked)
+    assert {options[0] for options in asked} >= {"list-objects-v2", mode}
+    assert all(f"--expected-bucket-owner={OWNER}" in options for options in asked)
     verified = lab.run("verify", str(folder), "--bucket", BUCKET, "--expected_bucket_owner", "999999999999")
     assert (verified.code, verified.out) == (1, "")
     assert "[s3.owner-not-confirmed]" in verified.err

@@ -47,8 +47,8 @@ def monitor(lab: Lab, run: Path, **keys: Any) -> Popen[str]:
 def wait_until_completed(lab: Lab, *runs: Path) -> None:
     """Wait until the state logs say so; each look takes a process, so nothing spins."""
     for _ in range(200):
-        words = ("status", "--config", str(lab.root / "scan.json"), "--json")
-        states = {run["run_id"]: run["state"] for run in lab.run(*words).json["runs"]}
+        argv = ("status", "--config", str(lab.root / "scan.json"), "--json")
+        states = {run["run_id"]: run["state"] for run in lab.run(*argv).json["runs"]}
         if all(states.get(run.name) == "uploaded" for run in runs):
             return
     raise TimeoutError(states)
@@ -274,9 +274,9 @@ def test_an_edited_config_is_used_while_a_large_run_is_uploaded(
     assert text.count("part of it waits: max_cores, nice") == 1
 
 
-def wait_for_log(lab: Lab, words: str) -> None:
+def wait_for_log(lab: Lab, text: str) -> None:
     for _ in range(200):
-        if words in (lab.log_dir / "s3_upload.log").read_text():
+        if text in (lab.log_dir / "s3_upload.log").read_text():
             return
         lab.run("--version")  # takes its time, so nothing spins
-    raise TimeoutError(words)
+    raise TimeoutError(text)

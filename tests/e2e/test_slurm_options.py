@@ -37,11 +37,11 @@ def test_the_monitor_asks_for_what_its_config_says(lab: Lab, tiny_run: Path, fak
     assert "--dependency=afterany:7" in last
 
 
-def test_an_upload_asks_for_what_its_words_say(lab: Lab, tiny_run: Path, fake_slurm: FakeSlurm) -> None:
+def test_an_upload_requests_what_its_options_say(lab: Lab, tiny_run: Path, fake_slurm: FakeSlurm) -> None:
     """Jobs that never come to their end are told with what to do."""
-    words = ("--executor", "slurm", "--nodes", "2", "--cores", "3", "--sbatch-options", "--partition=short --mem=4G")
+    options = ("--executor", "slurm", "--nodes", "2", "--cores", "3", "--sbatch-options", "--partition=short --mem=4G")
 
-    result = lab.upload(tiny_run, *words)
+    result = lab.upload(tiny_run, *options)
 
     array, *_ = fake_slurm.said("sbatch")
     assert array[:3] == ["--cpus-per-task=3", "--partition=short", "--mem=4G"]
@@ -51,7 +51,7 @@ def test_an_upload_asks_for_what_its_words_say(lab: Lab, tiny_run: Path, fake_sl
 
 
 @pytest.mark.parametrize(
-    ("words", "error_id", "facts"),
+    ("options", "error_id", "facts"),
     [
         (["--nodes", "2"], "usage.requires-other", ["--nodes", "--executor slurm"]),
         (["--sbatch_options", ""], "usage.requires-other", ["--sbatch-options", "--executor slurm"]),
@@ -59,9 +59,9 @@ def test_an_upload_asks_for_what_its_words_say(lab: Lab, tiny_run: Path, fake_sl
     ],
 )
 def test_options_that_are_ignored_are_refused(
-    lab: Lab, tiny_run: Path, words: list[str], error_id: str, facts: list[str]
+    lab: Lab, tiny_run: Path, options: list[str], error_id: str, facts: list[str]
 ) -> None:
-    result = lab.upload(tiny_run, *words)
+    result = lab.upload(tiny_run, *options)
     assert (result.code, result.out, result.error_ids) == (2, "", [error_id])
     assert (result.err.count("\n"), [fact in result.err for fact in facts]) == (1, [True] * len(facts)), result.err
 

@@ -57,13 +57,13 @@ def test_markers_and_the_completion_object_are_never_archived(lab: Lab, server: 
 
 def test_what_is_warm_comes_back_without_thawing(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     assert lab.upload(tiny_run, CBCL, "--completion-object").code == 0
-    words = ("restore", tiny_run.name, "--bucket", BUCKET, "--log-dir", str(lab.log_dir), "--json")
-    metadata = lab.run(*words, "--local-path", str(lab.tmp), "--only", "metadata")
+    argv = ("restore", tiny_run.name, "--bucket", BUCKET, "--log-dir", str(lab.log_dir), "--json")
+    metadata = lab.run(*argv, "--local-path", str(lab.tmp), "--only", "metadata")
     assert (metadata.code, metadata.json["frozen_files"]) == (0, 0), metadata.err
     assert tree(lab.tmp / tiny_run.name).keys() == {"RunInfo.xml"}
     assert "s3sync.complete.json" in str(metadata.json["records"])
     (lab.root / "whole").mkdir()
-    whole = lab.run(*words, "--local-path", str(lab.root / "whole"))
+    whole = lab.run(*argv, "--local-path", str(lab.root / "whole"))
     assert (whole.code, whole.json["frozen_files"]) == (1, 2)
     assert server.counters["RestoreObject"] == 0
 
@@ -142,8 +142,8 @@ def cluster(lab: Lab) -> Iterator[SlurmDouble]:
 def test_the_nodes_of_a_cluster_use_the_same_classes(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, wide_run: Path
 ) -> None:
-    words = on_slurm(lab, wide_run, quick_aws(""), r"--storage-class-for=/0\d\d[02468]\.cbcl$=GLACIER", CBCL, *REST)
-    result = lab.run(*words)
+    argv = on_slurm(lab, wide_run, quick_aws(""), r"--storage-class-for=/0\d\d[02468]\.cbcl$=GLACIER", CBCL, *REST)
+    result = lab.run(*argv)
 
     assert result.code == 0, result.err
     assert lab.log(wide_run)["completed"]
@@ -171,9 +171,9 @@ def test_the_fast_path_sends_what_the_cli_would_send(
         for key in server.objects(BUCKET):
             server.delete(BUCKET, key)
         log = str(lab.root / f"log-{client}")
-        words = ["upload", str(tiny_run), "--bucket", BUCKET, "--log-dir", log, "--transfer-client", client]
+        argv = ["upload", str(tiny_run), "--bucket", BUCKET, "--log-dir", log, "--transfer-client", client]
         with server.recording_headers() as recorded:
-            result = lab.run(*words, CBCL, *REST, "--aws-command", each_real_aws)
+            result = lab.run(*argv, CBCL, *REST, "--aws-command", each_real_aws)
         assert result.code == 0, result.err
         assert "slower way" not in result.err
         puts = [each for each in recorded if each.get("x-amz-storage-class")]

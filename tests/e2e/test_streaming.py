@@ -41,9 +41,9 @@ Scan = Callable[..., Result]
 def scan(lab: Lab, growing: Path) -> Scan:
     """A scan for which a file has settled as soon as it is written; keys of the entry by name, others in `keys`."""
 
-    def run(*words: str, keys: dict[str, Any] | None = None, **entry: Any) -> Result:
+    def run(*argv: str, keys: dict[str, Any] | None = None, **entry: Any) -> Result:
         settings = {"settle_minutes": 0, "max_cores": 1, **(keys or {})}
-        return lab.watch(growing, *words, entry={"stream": True, **entry}, **settings)
+        return lab.watch(growing, *argv, entry={"stream": True, **entry}, **settings)
 
     return run
 
@@ -255,12 +255,12 @@ def test_a_run_that_is_excluded_later_is_reported_once_and_its_objects_are_liste
     assert scan(sample_regex="^CEN").code == 0
     (growing / "SampleSheet.csv").write_text(SHEET.format(name="OTHER-1"))
     (growing / "Data/third.cbcl").write_bytes(b"the third\n")
-    told = scan(sample_regex="^CEN")
-    assert "samples do not match" in told.err
-    assert "2 files are already in S3" in told.err
+    result = scan(sample_regex="^CEN")
+    assert "samples do not match" in result.err
+    assert "2 files are already in S3" in result.err
     finish(growing)
     again = scan(sample_regex="^CEN")
-    assert (told.code, again.code, again.err) == (0, 0, "")
+    assert (result.code, again.code, again.err) == (0, 0, "")
     assert keys_of(server, growing) == {"Data/first.cbcl", "Data/second.cbcl"}
     listed = status(lab, growing)
     assert listed["in_s3"] == [f"{growing.name}/Data/first.cbcl", f"{growing.name}/Data/second.cbcl"]
@@ -272,11 +272,11 @@ def test_a_run_that_never_ends_is_reported_once_and_goes_on_when_it_is_written_a
     lab: Lab, server: S3Server, growing: Path, scan: Scan
 ) -> None:
     assert scan().code == 0
-    told, again = (scan(keys={"abandoned_hours": 1e-6}) for _ in range(2))
-    assert "abandoned" in told.err
-    assert "nothing changed for 1e-06 h" in told.err
-    assert "2 files are already in S3" in told.err
-    assert (told.code, again.code, again.err) == (0, 0, "")
+    result, again = (scan(keys={"abandoned_hours": 1e-6}) for _ in range(2))
+    assert "abandoned" in result.err
+    assert "nothing changed for 1e-06 h" in result.err
+    assert "2 files are already in S3" in result.err
+    assert (result.code, again.code, again.err) == (0, 0, "")
     (growing / "Data/third.cbcl").write_bytes(b"it goes on\n")
     assert scan().code == 0
     assert "Data/third.cbcl" in keys_of(server, growing)
@@ -306,7 +306,7 @@ def test_a_dry_run_says_what_would_be_streamed_and_writes_nothing(
     assert keys_of(server, growing) == set()
 
 
-def test_what_a_scan_streamed_is_told_to_who_looks_on_and_to_programs(growing: Path, scan: Scan) -> None:
+def test_what_a_scan_streamed_is_reported_to_people_and_to_programs(growing: Path, scan: Scan) -> None:
     (run,) = scan("--json").json["runs"]
     assert (run["upload"]["streaming"], run["upload"]["completed"], run["upload"]["sent_files"]) == (True, False, 2)
     finish(growing)

@@ -155,9 +155,9 @@ def test_a_run_that_the_instrument_gives_up_is_reported_once(lab: Lab, server: S
     watched.quiet_tick()
     watched.assert_streams()
     watched.keys["abandoned_hours"] = 1e-6
-    told = watched.scan()
-    assert told.code == 0
-    assert told.err.count("[run.abandoned]") == 1
+    result = watched.scan()
+    assert result.code == 0
+    assert result.err.count("[run.abandoned]") == 1
     watched.quiet_tick()
     assert watched.objects() == watched.bulk()
 
@@ -176,7 +176,7 @@ def test_scans_that_are_killed_cost_at_most_what_was_in_flight(lab: Lab, server:
 # What may become of files that went up
 
 
-def test_what_shrinks_goes_or_becomes_a_folder_after_it_went_up_is_told_where_s3_alone_has_it(
+def test_what_shrinks_vanishes_or_becomes_a_folder_after_its_upload_is_reported_as_only_in_s3(
     lab: Lab, server: S3Server
 ) -> None:
     watched = small(lab, server)
@@ -196,10 +196,10 @@ def test_what_shrinks_goes_or_becomes_a_folder_after_it_went_up_is_told_where_s3
         str(path.relative_to(watched.run)): watched.objects()[str(path.relative_to(watched.run))]
         for path in (gone, folder)
     }
-    told = watched.scan()
-    assert told.code == 0
-    assert "2 uploaded files are only in S3, gone from the run or excluded: " in told.err
-    assert all(path in told.err for path in extra)
+    result = watched.scan()
+    assert result.code == 0
+    assert "2 uploaded files are only in S3, gone from the run or excluded: " in result.err
+    assert all(path in result.err for path in extra)
     assert watched.objects() == {**tree(watched.run), **extra}
     log = watched.log
     assert (log["completed"], log["total_uploaded_files"]) == (True, log["total_local_files"])
@@ -282,8 +282,8 @@ def test_a_sheet_that_changes_its_mind_twice_ends_in_a_whole_run(lab: Lab, serve
     sent = watched.sent()
     sheet.write_text(SHEET.format(name="OTHER-1"))
     assert list(watched.live)
-    told = watched.scan()
-    assert (told.code, told.err.count("samples do not match")) == (0, 1)
+    result = watched.scan()
+    assert (result.code, result.err.count("samples do not match")) == (0, 1)
     watched.quiet_tick()
     assert watched.sent() == sent
     sheet.write_text(SHEET.format(name="CEN-1"))

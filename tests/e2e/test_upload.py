@@ -141,7 +141,7 @@ def test_two_destinations_of_one_run_do_not_collide(lab: Lab, server: S3Server, 
     server.create_bucket("archive")
     assert lab.upload(small_run).code == 0
 
-    second = lab.run(*lab.words(small_run, "--json", bucket="archive"))
+    second = lab.run(*lab.upload_argv(small_run, "--json", bucket="archive"))
 
     assert (second.code, second.json["sent_files"]) == (0, len(tree(small_run)))
     assert len(server.objects("archive")) == len(server.objects(BUCKET))
@@ -232,10 +232,10 @@ def test_what_cannot_be_sent_is_named_and_the_run_is_not_completed(lab: Lab, ser
     result = lab.upload(small_run)
 
     assert result.code == 1
-    for words in ("out: a link out of the run", r"bad\xff: name is"):
-        assert words in result.out
-    for words in ("pipe: no file but a named pipe", "loop: a link to something that is no file"):
-        assert f"warning: left out: {words}" in result.err
+    for text in ("out: a link out of the run", r"bad\xff: name is"):
+        assert text in result.out
+    for text in ("pipe: no file but a named pipe", "loop: a link to something that is no file"):
+        assert f"warning: left out: {text}" in result.err
     log = lab.log(small_run)
     assert log["completed"] is False
     assert log["total_failed_upload"] == 2
@@ -266,9 +266,9 @@ def test_large_batches_and_many_processes(lab: Lab, server: S3Server) -> None:
 
 
 def test_hyphens_in_options_and_all_cores(lab: Lab, server: S3Server, small_run: Path) -> None:
-    words = ("--local-path", str(small_run), "--bucket", BUCKET, "--log-dir", str(lab.log_dir), "--cores", "all")
+    options = ("--local-path", str(small_run), "--bucket", BUCKET, "--log-dir", str(lab.log_dir), "--cores", "all")
 
-    result = lab.run("upload", *words, "--exclude-patterns", r"\.bcl$", "--skip-check", "--dry-run")
+    result = lab.run("upload", *options, "--exclude-patterns", r"\.bcl$", "--skip-check", "--dry-run")
 
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith(f"would send: {small_run.name}\n")
@@ -277,12 +277,12 @@ def test_hyphens_in_options_and_all_cores(lab: Lab, server: S3Server, small_run:
 def test_a_mistyped_bucket_leaves_no_run_behind(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
     """A log of it would be shown for ever: of a run that nobody meant to be there."""
     aws = ("--aws_command", each_aws)
-    mistyped = lab.run(*lab.words(tiny_run, *aws, bucket="lab-run"))
+    mistyped = lab.run(*lab.upload_argv(tiny_run, *aws, bucket="lab-run"))
 
     assert (mistyped.code, mistyped.out) == (1, "")
     assert "s3://lab-run" in mistyped.err
     assert "[s3.no-bucket]" in mistyped.err
     assert list((lab.log_dir / "uploads").iterdir()) == []
-    assert lab.run(*lab.words(tiny_run, *aws)).code == 0
-    assert lab.run(*lab.words(tiny_run, *aws, bucket="lab-run")).code == 1
+    assert lab.run(*lab.upload_argv(tiny_run, *aws)).code == 0
+    assert lab.run(*lab.upload_argv(tiny_run, *aws, bucket="lab-run")).code == 1
     assert lab.log(tiny_run)["completed"] is True, "the log of the right bucket stays"

@@ -24,11 +24,11 @@ from tests.helpers.s3server import Fault, S3Server, StoredObject
 from tests.helpers.tables import read_table
 
 
-def verify(lab: Lab, run: Path, *words: str, **options: Any) -> Result:
+def verify(lab: Lab, run: Path, *argv: str, **options: Any) -> Result:
     """Of any folder, which need not be a run."""
     if not (run / "RunInfo.xml").exists():
-        words = (*words, "--skip_check")
-    return lab.run("verify", str(run), "--bucket", BUCKET, *words, **options)
+        argv = (*argv, "--skip_check")
+    return lab.run("verify", str(run), "--bucket", BUCKET, *argv, **options)
 
 
 def put_in_parts(server: S3Server, run: Path, name: str, content: bytes, part_size: int) -> StoredObject:
@@ -84,9 +84,9 @@ def test_every_difference_is_named(lab: Lab, server: S3Server, stored: Path) -> 
     (stored / "out").symlink_to("/etc/hostname")
 
     result = verify(lab, stored, "--json")
-    words = verify(lab, stored)
+    plain = verify(lab, stored)
 
-    assert result.code == words.code == 1
+    assert result.code == plain.code == 1
     found = result.json
     assert found["identical"] is False
     assert found["only_in_s3"] == ["Data/extra.bin"]
@@ -96,9 +96,9 @@ def test_every_difference_is_named(lab: Lab, server: S3Server, stored: Path) -> 
     assert found["differing"]["RTAComplete.txt"].startswith("S3 has 1 bytes, the disk ")
     assert found["differing"]["SampleSheet.csv"].startswith("S3 has other bytes: ETag ")
     assert found["differing"]["out"].startswith("a link out of the run")
-    assert "identical; NOT safe to delete the local copy" in words.out.splitlines()[0]
-    assert "  4 files not identical:\n" in words.out
-    assert "  1 file only in S3:\n    Data/extra.bin" in words.out
+    assert "identical; NOT safe to delete the local copy" in plain.out.splitlines()[0]
+    assert "  4 files not identical:\n" in plain.out
+    assert "  1 file only in S3:\n    Data/extra.bin" in plain.out
 
 
 def test_excluded_files_keep_a_run_from_being_called_safe_to_delete(lab: Lab, stored: Path, quick_aws: FakeAws) -> None:
@@ -301,10 +301,10 @@ def test_the_manifest_of_a_run_that_is_not_identical_has_what_is_proven(lab: Lab
     manifest = lab.root / "m.tsv"
     manifest.write_text("of before")
 
-    words = verify(lab, few, "--manifest", str(manifest))
+    plain = verify(lab, few, "--manifest", str(manifest))
 
-    assert words.code == 1
-    assert words.out.splitlines()[2] == f"  manifest {manifest}: 4 of 6 files"
+    assert plain.code == 1
+    assert plain.out.splitlines()[2] == f"  manifest {manifest}: 4 of 6 files"
     assert [row[0] for row in read_table(manifest.read_bytes())] == ["path", *"cdef"]
 
 
@@ -413,10 +413,10 @@ def test_with_nothing_in_s3_no_byte_is_read_and_the_place_is_doubted(
     os.mkfifo(tiny_run / "Data" / "pipe")
     manifest = lab.root / "manifest"
     manifest.write_text("an older one")
-    words = (str(tiny_run), "--bucket", BUCKET, "--aws_command", aws, "--manifest", str(manifest))
+    argv = (str(tiny_run), "--bucket", BUCKET, "--aws_command", aws, "--manifest", str(manifest))
 
-    plain = lab.run("verify", *words, "--log_dir", str(lab.log_dir))
-    unknown = lab.run("verify", *words, "--json")
+    plain = lab.run("verify", *argv, "--log_dir", str(lab.log_dir))
+    unknown = lab.run("verify", *argv, "--json")
 
     number = len(tree(tiny_run))
     first, place, not_written, doubt, elsewhere, *rest = plain.out.splitlines()

@@ -11,8 +11,8 @@ from tests.helpers.lab import BUCKET, Lab, Result
 from tests.helpers.s3server import Fault, S3Server
 
 
-def verify(lab: Lab, run: Path, *words: str) -> Result:
-    return lab.run("verify", str(run), "--bucket", BUCKET, *words)
+def verify(lab: Lab, run: Path, *argv: str) -> Result:
+    return lab.run("verify", str(run), "--bucket", BUCKET, *argv)
 
 
 @pytest.mark.parametrize("storage_class", ["GLACIER", "DEEP_ARCHIVE"])
@@ -39,10 +39,10 @@ def test_the_command_that_thaws_an_analysis_names_its_run(lab: Lab, server: S3Se
     assert lab.upload(run, "--storage-class", "GLACIER").code == 0
     compared = verify(lab, analysis, "--json")
     assert compared.code == 0, compared.err
-    words = compared.json["thaw"].split()
-    words = words[words.index("restore") :]
-    words[words.index("DIR")] = str(back)
-    result = lab.run(*words, "--json")
+    argv = compared.json["thaw"].split()
+    argv = argv[argv.index("restore") :]
+    argv[argv.index("DIR")] = str(back)
+    result = lab.run(*argv, "--json")
     assert result.code == 1, result.err
     assert result.json["frozen_files"] == 4, result.json  # all but the markers, which --only leaves out
 

@@ -80,7 +80,7 @@ def test_a_kill_at_a_telling_moment(tmp_path: Path, name: str) -> None:
         make_files(run, Data__big=9 * MIB)
     with scene(tmp_path / "lab", run) as here:
         with here.server.hold(moment.after, method=moment.method, operation=moment.operation) as gate:
-            process = here.lab.start(*here.words)
+            process = here.lab.start(*here.argv)
             gate.wait_held()
             assert here.kill(process, children_too=moment.children_too)
         cost = here.check()
@@ -93,7 +93,7 @@ STEPS = (
     *("mkdir", "mkdirat", "rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat"),
     *("write", "writev", "pwrite64", "ftruncate", "fsync", "fdatasync"),
 )
-LINE = re.compile(r"(?P<call>\w+)\((?P<words>.*)\) += ")
+LINE = re.compile(r"(?P<call>\w+)\((?P<arguments>.*)\) += ")
 
 
 class Step(NamedTuple):
@@ -121,7 +121,7 @@ def traced(strace: str, here: Scene, *options: str) -> subprocess.Popen[str]:
     """The upload under strace, which ends as the upload does; its trace is beside the lab's folders."""
     argv = (strace, "-qq", "-y", "-s0", "-esignal=none", "-o", str(trace_of(here)), *options)
     steps = "-etrace=" + ",".join(f"?{call}" for call in STEPS)  # not every processor has them all
-    program = (sys.executable, "-m", "s3sync", *here.words)
+    program = (sys.executable, "-m", "s3sync", *here.argv)
     pipe = subprocess.PIPE
     return subprocess.Popen((*argv, steps, *program), env=here.lab.env, text=True, stdout=pipe, stderr=pipe)
 
@@ -136,8 +136,8 @@ def steps_in(here: Scene) -> Iterator[Step]:
     for line in filter(None, map(LINE.match, trace_of(here).read_text().splitlines())):
         call = line["call"]
         numbers[call] = numbers.get(call, 0) + 1
-        if str(here.lab.log_dir) in line["words"]:
-            paths = re.findall(rf'[<"]{re.escape(str(here.lab.log_dir))}([^>"]*)', line["words"])
+        if str(here.lab.log_dir) in line["arguments"]:
+            paths = re.findall(rf'[<"]{re.escape(str(here.lab.log_dir))}([^>"]*)', line["arguments"])
             yield Step(call, numbers[call], tuple(map(without_chance, paths)))
 
 
@@ -162,7 +162,7 @@ def interrupted(folder: Path, run: Path) -> Before:
     """Killed while the marker is sent, so that the journal has all the rest; then another file came."""
     with scene(folder, run) as here:
         with here.server.hold(key_contains="RTAComplete") as gate:
-            process = here.lab.start(*here.words)
+            process = here.lab.start(*here.argv)
             gate.wait_held()
             here.kill(process, children_too=True)
         make_files(run, Data__late=1000)
@@ -182,7 +182,7 @@ def corrupted(folder: Path, run: Path) -> Before:
 def completed(folder: Path, run: Path) -> Before:
     """All uploaded; then a file was written anew and another one came."""
     with scene(folder, run) as here:
-        assert here.lab.run(*here.words).code == 0
+        assert here.lab.run(*here.argv).code == 0
         before = here.snapshot()
     make_files(run, Data__late=1000)
     (run / "RunInfo.xml").write_bytes(b"another")
@@ -261,7 +261,7 @@ def clean(big_run: Path, tmp_path: Path, measured: dict[str, Clean]) -> Clean:
     if Lab.transfer_client not in measured:
         with scene(tmp_path / "clean", big_run, cores=2, latency=LATENCY) as here:
             start = time.monotonic()
-            assert here.lab.run(*here.words).code == 0
+            assert here.lab.run(*here.argv).code == 0
             seconds = time.monotonic() - start
             etags = [stored.etag for stored in here.server.objects(BUCKET).values()]  # some requests may be retries
             requests = sum(max(1, etag.number_of_parts(each)) for each in etags)
@@ -271,7 +271,7 @@ def clean(big_run: Path, tmp_path: Path, measured: dict[str, Clean]) -> Clean:
 
 def killed_at_random(here: Scene, clean: Clean, chance: random.Random) -> bool:
     """After so many requests, or after so much time, which also comes when there are none; False if it was too late."""
-    process = here.lab.start(*here.words)
+    process = here.lab.start(*here.argv)
     if chance.random() < 0.5:
         here.server.wait_for(is_sent, chance.randint(1, clean.requests), timeout=240)
     else:

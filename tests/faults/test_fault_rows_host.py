@@ -60,10 +60,10 @@ def site(tmp_path: Path, server: S3Server, aws_of_lab: str) -> Site:
 
 
 def run_under(
-    before: Sequence[str], lab: Lab, *words: str, env: Mapping[str, str] | None = None, timeout: float = 240
+    before: Sequence[str], lab: Lab, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 240
 ) -> Result:
     """s3sync as another program starts it."""
-    argv = (*before, sys.executable, "-W", "error", "-m", "s3sync", *words)
+    argv = (*before, sys.executable, "-W", "error", "-m", "s3sync", *arguments)
     ended = subprocess.run(
         argv, env={**lab.env, **(env or {})}, capture_output=True, text=True, timeout=timeout, check=False
     )
@@ -123,7 +123,7 @@ def test_row_22_file_grows_during_upload(lab: Lab, server: S3Server, tiny_run: P
     small.write_bytes(b"x" * 1000)
     large.write_bytes(os.urandom(20_000_000))
     with server.hold(key_contains="/grows") as gate:
-        process = lab.start(*lab.words(tiny_run, "--cores", "2", "--aws_command", each_real_aws))
+        process = lab.start(*lab.upload_argv(tiny_run, "--cores", "2", "--aws_command", each_real_aws))
         gate.wait_held(4)  # the small one, and the three parts of the large one
         for path in (small, large):
             with path.open("ab") as stream:
@@ -183,7 +183,7 @@ def test_row_23_file_shrinks_or_is_rewritten(lab: Lab, server: S3Server, tiny_ru
     for name in changes:
         (tiny_run / "Data" / f"is {name}").write_bytes(os.urandom(100_000))
     with server.hold(key_contains="/is ") as gate:
-        process = lab.start(*lab.words(tiny_run, "--cores", "2", "--aws_command", each_real_aws))
+        process = lab.start(*lab.upload_argv(tiny_run, "--cores", "2", "--aws_command", each_real_aws))
         gate.wait_held(3)
         for name, change in changes.items():
             change(tiny_run / "Data" / f"is {name}")
@@ -203,7 +203,7 @@ def test_row_23_file_is_rewritten_between_two_parts(
     large = tiny_run / "Data" / "large.cbcl"
     large.write_bytes(os.urandom(20_000_000))
     with server.hold(operation="UploadPart") as gate:
-        process = lab.start(*lab.words(tiny_run, "--threads", "1", "--aws_command", each_real_aws))
+        process = lab.start(*lab.upload_argv(tiny_run, "--threads", "1", "--aws_command", each_real_aws))
         gate.wait_held()
         change(large)
         gate.release()
@@ -223,8 +223,8 @@ def test_row_23_file_is_truncated_between_two_parts(
     large.write_bytes(os.urandom(20_000_000))
     lab.set_delays(signal_grace=IMPATIENT)
     with server.hold(operation="UploadPart") as gate:
-        words = ("--threads", "1", "--stall_minutes", "0.1", "--aws_command", each_real_aws)
-        process = lab.start(*lab.words(tiny_run, *words))
+        options = ("--threads", "1", "--stall_minutes", "0.1", "--aws_command", each_real_aws)
+        process = lab.start(*lab.upload_argv(tiny_run, *options))
         gate.wait_held()
         os.truncate(large, 9_000_000)
         gate.release()
@@ -242,8 +242,8 @@ def test_row_24_file_vanishes(lab: Lab, server: S3Server, tiny_run: Path, each_r
     large.write_bytes(os.urandom(20_000_000))
     small.write_text("gone")
     with server.hold(operation="UploadPart") as gate:
-        words = ("--cores", "1", "--threads", "1", "--aws_command", each_real_aws)
-        process = lab.start(*lab.words(tiny_run, *words))
+        options = ("--cores", "1", "--threads", "1", "--aws_command", each_real_aws)
+        process = lab.start(*lab.upload_argv(tiny_run, *options))
         gate.wait_held()
         large.unlink()
         small.unlink()
@@ -269,7 +269,7 @@ def test_row_25_unreadable_file(lab: Lab, server: S3Server, tiny_run: Path, quic
     folder.chmod(0)
     aws = quick_aws(f"if 'cp' in argv:\n    os.chmod({str(late)!r}, 0)")
 
-    result = run_under(without_override(), lab, *lab.words(tiny_run, "--aws_command", aws))
+    result = run_under(without_override(), lab, *lab.upload_argv(tiny_run, "--aws_command", aws))
 
     is_pending(lab, tiny_run, result, "cannot be read", "Data/file", "Data/late")
     reasons = lab.log(tiny_run)["failed_reasons"]
@@ -286,7 +286,7 @@ def test_row_25_unreadable_file(lab: Lab, server: S3Server, tiny_run: Path, quic
 
 def test_row_26_new_file_after_the_listing(lab: Lab, server: S3Server, tiny_run: Path, each_real_aws: str) -> None:
     with server.hold(key_contains="/Data/") as data, server.hold(key_contains="/CopyComplete.txt") as marker:
-        process = lab.start(*lab.words(tiny_run, "--aws_command", each_real_aws))
+        process = lab.start(*lab.upload_argv(tiny_run, "--aws_command", each_real_aws))
         data.wait_held()
         (tiny_run / "Data" / "late").write_text("late")
         data.release()
@@ -346,7 +346,7 @@ def test_row_27_special_file_takes_the_place_of_a_file_meanwhile(
     sudden = tiny_run / "Data" / "sudden"
     sudden.write_text("a file")
     with server.hold(key_contains="/RunInfo.xml") as gate:
-        process = lab.start(*lab.words(tiny_run, "--cores", "1", "--aws_command", quick_aws("")))
+        process = lab.start(*lab.upload_argv(tiny_run, "--cores", "1", "--aws_command", quick_aws("")))
         gate.wait_held()
         sudden.unlink()
         os.mkfifo(sudden)
@@ -452,7 +452,7 @@ def test_row_30_huge_run(
     aws = quick_aws(f"open({str(sizes)!r}, 'a').write(f'{{sum(len(word) + 1 for word in sys.argv)}}\\n')")
 
     before = (sys.executable, "-c", MEASURED, str(tmp_path / "kB"))
-    result = run_under(before, lab, *lab.words(small_run, "--aws_command", aws), timeout=1100)
+    result = run_under(before, lab, *lab.upload_argv(small_run, "--aws_command", aws), timeout=1100)
 
     assert result.code == 0, result.out + result.err
     is_proven(lab, small_run, server)
@@ -474,7 +474,7 @@ def has_open(process: psutil.Process, path: Path) -> bool:
 
 def test_row_32_orphaned_aws_then_the_next_scan(lab: Lab, server: S3Server, tiny_run: Path, each_real_aws: str) -> None:
     with server.hold(key_contains="/Data/") as gate:
-        process = lab.start(*lab.words(tiny_run, "--cores", "1", "--aws_command", each_real_aws))
+        process = lab.start(*lab.upload_argv(tiny_run, "--cores", "1", "--aws_command", each_real_aws))
         gate.wait_held(2)  # all that there is
         process.kill()
         process.communicate()
@@ -506,7 +506,7 @@ def is_ended_in_order(lab: Lab, server: S3Server, run: Path, aws: str, signum: s
     """In the middle of a multipart upload, by a signal."""
     (run / "Data" / "large.cbcl").write_bytes(os.urandom(20_000_000))
     with server.hold(operation="UploadPart", after=1) as gate:
-        process = lab.start(*lab.words(run, "--cores", "2", "--aws_command", aws))
+        process = lab.start(*lab.upload_argv(run, "--cores", "2", "--aws_command", aws))
         gate.wait_held()
         assert len(server.uploads(BUCKET)) == 1
         process.send_signal(signum)
@@ -559,7 +559,7 @@ def signals_to_a_child(
 ) -> list[str]:
     """What a child of `recording_aws` notes while it is sending; the last of the signals ends the program."""
     with server.hold() as gate:
-        process = lab.start(*lab.words(run, "--cores", "1", "--aws_command", aws), preexec_fn=before)
+        process = lab.start(*lab.upload_argv(run, "--cores", "1", "--aws_command", aws), preexec_fn=before)
         gate.wait_held()
         for signum in signals:
             process.send_signal(signum)
@@ -614,9 +614,9 @@ def test_row_33_no_parts_are_left_in_a_real_server(
     (tiny_run / "Data" / "large.cbcl").write_bytes(os.urandom(40_000_000))
     lab = Lab(tmp_path, ceph.url, "")
     lab.env |= {"AWS_ACCESS_KEY_ID": ceph.access_key, "AWS_SECRET_ACCESS_KEY": ceph.secret_key}
-    words = lab.words(tiny_run, "--stall_minutes", "0.1", "--aws_command", each_real_aws, bucket=bucket)
+    argv = lab.upload_argv(tiny_run, "--stall_minutes", "0.1", "--aws_command", each_real_aws, bucket=bucket)
     lab.set_delays(signal_grace=IMPATIENT if end == "stall" else (10, 5, 5))
-    process = lab.start(*words, "--cores", "1", "--threads", "2", "--max_bandwidth", "8MB/s")
+    process = lab.start(*argv, "--cores", "1", "--threads", "2", "--max_bandwidth", "8MB/s")
     assert has_parts(s3, bucket), "within a minute"
     children = psutil.Process(process.pid).children(recursive=True)
 
@@ -636,7 +636,7 @@ def test_row_33_no_parts_are_left_in_a_real_server(
         assert len(left) == 1, "nobody was there to abort it"
     else:
         assert (process.returncode, out, left) == (128 + signal.SIGTERM, "", []), err
-    assert lab.run(*words).code == 0
+    assert lab.run(*argv).code == 0
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
     assert lab.log(tiny_run)["completed"] is True
 
@@ -696,7 +696,7 @@ def test_row_36_stale_lock_file(lab: Lab, server: S3Server, tiny_run: Path, quic
 
 
 def in_private_mounts(
-    lab: Lab, prepare: str, *words: str, after: str = ":", env: Mapping[str, str] | None = None
+    lab: Lab, prepare: str, *argv: str, after: str = ":", env: Mapping[str, str] | None = None
 ) -> Result:
     """s3sync where these shell commands have mounted something over $LOG_DIR that nobody else sees.
 
@@ -708,7 +708,7 @@ def in_private_mounts(
     user = ("--map-root-user",) if os.geteuid() else ()
     script = f'{prepare} || exit 70\n"$@"\ncode=$?\n{after}\nexit $code'
     before = (unshare, "--mount", *user, "sh", "-c", script, "sh")
-    result = run_under(before, lab, *words, env={"LOG_DIR": str(lab.log_dir), **(env or {})})
+    result = run_under(before, lab, *argv, env={"LOG_DIR": str(lab.log_dir), **(env or {})})
     if result.err.startswith(("unshare: ", "mount: ")):
         pytest.skip(f"mounts are not permitted here: {result.err.strip()}")
     return result
@@ -726,13 +726,13 @@ if folder and "cp" in argv and not os.path.exists(folder + "/filler"):
 COPIED = 'rm -f "$LOG_DIR/filler"; cp -a "$LOG_DIR/." "$AFTER"'
 
 
-def on_a_full_disk(lab: Lab, prepare: str, *words: str) -> Result:
+def on_a_full_disk(lab: Lab, prepare: str, *argv: str) -> Result:
     """s3sync with its logs on a disk of 64 kB; afterwards they are on a disk with space again."""
     before, after = lab.root / "before", lab.root / "after"
     lab.log_dir.rename(before)
     for folder in (lab.log_dir, after):
         folder.mkdir(mode=0o700)
-    result = in_private_mounts(lab, prepare, *words, after=COPIED, env={"BEFORE": str(before), "AFTER": str(after)})
+    result = in_private_mounts(lab, prepare, *argv, after=COPIED, env={"BEFORE": str(before), "AFTER": str(after)})
     lab.log_dir.rmdir()
     after.rename(lab.log_dir)
     return result
@@ -748,7 +748,7 @@ def test_row_37_log_disk_gets_full_during_an_upload(
     for number in range(200):
         (tiny_run / "Data" / f"new {number:03}").write_text("new")
 
-    result = on_a_full_disk(lab, ON_64K.replace("64k", "512k"), *lab.words(tiny_run, "--aws_command", aws))
+    result = on_a_full_disk(lab, ON_64K.replace("64k", "512k"), *lab.upload_argv(tiny_run, "--aws_command", aws))
 
     assert error_ids(said(result)[0]) == ["state.log-unwritable"]
     is_pending(lab, tiny_run, result, "No space left on device", journal=True)
@@ -766,9 +766,9 @@ def test_row_37_log_disk_is_full_from_the_start(
     assert lab.watch(tiny_run, aws_command=aws).code == 1
     (tiny_run / "Data" / "out").unlink()
     old, requests = lab.log_path(tiny_run).read_bytes(), len(server.requests)
-    words = {"upload": lab.words(tiny_run), "monitor": ("monitor", "--config", str(lab.root / "scan.json"))}
+    argv = {"upload": lab.upload_argv(tiny_run), "monitor": ("monitor", "--config", str(lab.root / "scan.json"))}
 
-    result = on_a_full_disk(lab, f"{ON_64K} && {FILLED}", *words[command])
+    result = on_a_full_disk(lab, f"{ON_64K} && {FILLED}", *argv[command])
 
     is_pending(lab, tiny_run, result, "No space left on device")
     assert len(said(result)) == result.err.count("\n") == 1
@@ -809,8 +809,8 @@ def test_row_38_fsync_fails(
 ) -> None:
     """At each fsync of a call in turn."""
     strace = shutil.which("strace") or skip_or_fail("no strace")
-    words = lab.words(tiny_run, "--aws_command", quick_aws(""))
-    assert lab.run(*words).code == 0
+    argv = lab.upload_argv(tiny_run, "--aws_command", quick_aws(""))
+    assert lab.run(*argv).code == 0
     old = lab.log_path(tiny_run).read_bytes()
     lab.log_dir.rename(tmp_path / "before")
     new = tiny_run / "Data" / "new"
@@ -821,7 +821,7 @@ def test_row_38_fsync_fails(
         trace = tmp_path / "trace"
         inject = ("-e", "trace=fsync", "-e", f"inject=fsync:error={error}:when={number}")
 
-        result = run_under((strace, "-o", str(trace), *inject), lab, *words)
+        result = run_under((strace, "-o", str(trace), *inject), lab, *argv)
 
         if "INJECTED" not in trace.read_text():
             assert result.code == 0
@@ -834,7 +834,7 @@ def test_row_38_fsync_fails(
             or log["completed"] is False
             or f"{tiny_run.name}/Data/new" in server.objects(BUCKET)
         )
-        again = lab.run(*words)
+        again = lab.run(*argv)
         assert again.code == 0, again.out + again.err
         is_proven(lab, tiny_run, server)
         print(number, result, log["completed"])
@@ -904,9 +904,9 @@ def test_row_39_truncated_log(lab: Lab, server: S3Server, tiny_run: Path, quick_
 
 def test_row_39_corrupt_journal(lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path, quick_aws: FakeAws) -> None:
     """A killed upload left it, with all files but the marker; whatever became of it, S3 has the last word."""
-    words = lab.words(tiny_run, "--json", "--aws_command", quick_aws(""))
+    argv = lab.upload_argv(tiny_run, "--json", "--aws_command", quick_aws(""))
     with server.hold(key_contains="/CopyComplete.txt") as gate:
-        process = lab.start(*words)
+        process = lab.start(*argv)
         gate.wait_held()
         process.kill()
         process.communicate()
@@ -934,7 +934,7 @@ def test_row_39_corrupt_journal(lab: Lab, server: S3Server, tiny_run: Path, tmp_
         shutil.copytree(tmp_path / "before", lab.log_dir)
         left.write_bytes(damaged)
 
-        result = lab.run(*words)
+        result = lab.run(*argv)
 
         assert (result.code, result.json["sent_files"]) == (0, 2), name
         is_proven(lab, tiny_run, server)
@@ -958,9 +958,9 @@ def test_row_40_log_dir_read_only(
         assert lab.watch(tiny_run, aws_command=aws).code == 0
         (tiny_run / "Data" / "new").write_text("new")
     files, requests = tree(lab.log_dir), len(server.requests)
-    words = {"upload": lab.words(tiny_run), "monitor": ("monitor", "--config", str(lab.root / "scan.json"))}
+    argv = {"upload": lab.upload_argv(tiny_run), "monitor": ("monitor", "--config", str(lab.root / "scan.json"))}
 
-    result = in_private_mounts(lab, READ_ONLY, *words[command])
+    result = in_private_mounts(lab, READ_ONLY, *argv[command])
 
     assert (result.code, result.out) == (1, "")
     assert [("Read-only file system" in line, "log_dir" in line) for line in said(result)] == [(True, True)]

@@ -242,7 +242,7 @@ def test_row_07_refused_port(lab: Lab, server: S3Server, tiny_run: Path, each_aw
 
 
 def without_network() -> tuple[str, ...]:
-    """The words before a command that let it have no network; skips where that is not permitted."""
+    """Return the argv before a command that takes its network away; skip where that is not permitted."""
     for options in ("-n", "-rn"):
         if (program := shutil.which("unshare")) and not subprocess.run(
             [program, options, "true"], capture_output=True, check=False
@@ -256,8 +256,10 @@ def test_row_08_no_network(lab: Lab, server: S3Server, tiny_run: Path, fake_aws:
     """S3 is asked once, be it known by an address or by a name: not file by file, and not in three passes."""
     asked = tmp_path / "asked"
     aws = fake_aws(f"open({str(asked)!r}, 'a').write(f'{{argv}}\\n')")
-    words = lab.words(tiny_run, "--aws_command", aws, "--transfer_client", "default")  # each command is a process
-    argv = (*without_network(), sys.executable, "-m", "s3sync", *words)
+    arguments = lab.upload_argv(
+        tiny_run, "--aws_command", aws, "--transfer_client", "default"
+    )  # each command is a process
+    argv = (*without_network(), sys.executable, "-m", "s3sync", *arguments)
     for endpoint in (server.url, ""):
         env = {**lab.env, "AWS_ENDPOINT_URL": endpoint}
 
@@ -273,7 +275,7 @@ def test_row_08_no_network(lab: Lab, server: S3Server, tiny_run: Path, fake_aws:
 
 def test_row_09_server_killed_and_restarted(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     with server.hold(key_contains=SECOND) as gate:
-        process = lab.start(*lab.words(tiny_run, "--threads", "1"), env=ONCE)
+        process = lab.start(*lab.upload_argv(tiny_run, "--threads", "1"), env=ONCE)
         gate.wait_held()
         server.wait_for("PutObject")  # of another file
         server.stop()
@@ -308,7 +310,7 @@ def test_row_10_expired_token(lab: Lab, server: S3Server, small_run: Path, each_
 def test_row_10_token_that_expires_before_the_read_back(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     """HEAD has no body, so the CLI cannot say why it was refused."""
     with server.hold(method="HEAD") as gate:
-        process = lab.start(*lab.words(tiny_run, "--readback", "head-object", "--cores", "1"))
+        process = lab.start(*lab.upload_argv(tiny_run, "--readback", "head-object", "--cores", "1"))
         gate.wait_held()
         server.add_fault(Fault("status", method=None, status=400, code="ExpiredToken", count=None))
         gate.release()
@@ -425,7 +427,7 @@ def test_row_13_clock_skew(ceph_lab: Lab, ceph: Gateway, ceph_run: Path, each_re
         sys.executable,
         "-m",
         "s3sync",
-        *ceph_lab.words(ceph_run, "--aws_command", each_real_aws),
+        *ceph_lab.upload_argv(ceph_run, "--aws_command", each_real_aws),
     )
 
     done = subprocess.run(argv, env=ceph_lab.env, capture_output=True, text=True, timeout=240, check=False)
@@ -557,7 +559,7 @@ def test_row_17_tampered_with_between_put_and_read_back(lab: Lab, server: S3Serv
     """Once: so it is found, and sent again."""
     objects = {path: f"{tiny_run.name}/{path}" for path in ("RunInfo.xml", FIRST, SECOND)}
     with server.hold(after=1, method="GET") as gate:
-        process = lab.start(*lab.words(tiny_run, "--cores", "1"))
+        process = lab.start(*lab.upload_argv(tiny_run, "--cores", "1"))
         server.wait_for("PutObject", 3)
         gate.wait_held()
         server.delete(BUCKET, objects["RunInfo.xml"])

@@ -111,7 +111,7 @@ def test_a_file_that_is_proven_otherwise_than_most_is_named_in_the_log(lab: Lab,
     content = (run / "Data" / "big.cbcl").read_bytes()
     server.add_fault(Fault("drop", key_contains="big.cbcl", method=None, operation="CompleteMultipartUpload"))
     with server.hold(method=None, operation="CompleteMultipartUpload") as gate:
-        process = lab.start(*lab.words(run, "--skip_check"))
+        process = lab.start(*lab.upload_argv(run, "--skip_check"))
         gate.wait_held()
         stored = server.put(BUCKET, "RUN/Data/big.cbcl", content)
         stored.etag = "0" * 32
@@ -147,12 +147,12 @@ def test_the_newer_generation_is_asked_for_the_checksum_that_can_be_computed_her
 ) -> None:
     """Its own default is another one. Older ones know no such option."""
     newer = "if '--version' in argv:\n    print('aws-cli/2.36.7 Python/3.13.1', flush=True)\n    os._exit(0)"
-    record = f"open({str(lab.root / 'words')!r}, 'a').write(' '.join(argv) + chr(10))"
+    record = f"open({str(lab.root / 'calls')!r}, 'a').write(' '.join(argv) + chr(10))"
 
     result = lab.upload(run, "--skip_check", "--sse", "aws:kms", "--aws_command", quick_aws(f"{newer}\n{record}"))
 
     assert result.code == 0, result.out + result.err
-    copies = [line for line in (lab.root / "words").read_text().splitlines() if line.split()[1:3] == ["s3", "cp"]]
+    copies = [line for line in (lab.root / "calls").read_text().splitlines() if line.split()[1:3] == ["s3", "cp"]]
     assert copies
     assert all("--checksum-algorithm=CRC32" in line for line in copies)
     assert ways(lab, run) == dict.fromkeys(tree(run), "checksum"), "composed of those of the parts, too"
@@ -204,7 +204,7 @@ def test_check_looks_at_the_owner_and_at_the_storage(lab: Lab, server: S3Server,
 
 
 @pytest.mark.parametrize(
-    ("words", "error_id", "fact"),
+    ("options", "error_id", "fact"),
     [
         (("--sse", "aes"), "usage.invalid-choice", "--sse: 'aes'"),
         (("--sse_kms_key_id", "k"), "usage.requires-other", "--sse aws:kms"),
@@ -215,9 +215,9 @@ def test_check_looks_at_the_owner_and_at_the_storage(lab: Lab, server: S3Server,
     ],
 )
 def test_wrong_storage_options_are_usage_errors(
-    lab: Lab, run: Path, words: tuple[str, ...], error_id: str, fact: str
+    lab: Lab, run: Path, options: tuple[str, ...], error_id: str, fact: str
 ) -> None:
-    result = lab.upload(run, *words)
+    result = lab.upload(run, *options)
 
     assert (result.code, result.out, result.error_ids) == (2, "", [error_id])
     assert fact in result.err

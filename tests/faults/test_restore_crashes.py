@@ -28,7 +28,7 @@ RANDOM_KILLS = 60
 Record = Callable[[str, object], None]
 
 
-def words(lab: Lab, run: Path) -> tuple[str, ...]:
+def restore_argv(lab: Lab, run: Path) -> tuple[str, ...]:
     return (
         *("restore", str(run), "--bucket", BUCKET, "--log_dir", str(lab.log_dir)),
         *("--aws_command", lab.aws),
@@ -72,7 +72,7 @@ def comes_back(lab: Lab, server: S3Server, run: Path, saved: Path) -> None:
     ready = {path.name for path in run.parent.glob(".s3sync-restore-*/ready/**/*") if path.is_file()}
     proven = ready | set(tree(run))
     before = len([request for request in server.requests if request.operation == "GetObject"])
-    result = lab.run(*words(lab, run))
+    result = lab.run(*restore_argv(lab, run))
     assert result.code == 0, result.out + result.err
     fetched = [request for request in server.requests if request.operation == "GetObject"][before:]
     assert not {request.key.rpartition("/")[2] for request in fetched} & {name.rpartition("/")[2] for name in proven}
@@ -94,7 +94,7 @@ def test_a_kill_at_every_rename_of_any_process(
         begin_anew(tiny_run, saved, is_merged=is_merged)
         inject = f"inject={MOVES}:signal=SIGKILL:when={number}"
         argv = [strace, "-f", "-o", str(trace), "-e", f"trace={MOVES}", "-e", inject]
-        argv += [sys.executable, "-m", "s3sync", *words(lab, tiny_run)]
+        argv += [sys.executable, "-m", "s3sync", *restore_argv(lab, tiny_run)]
         ended = subprocess.run(argv, env=lab.env, capture_output=True, check=False, timeout=120)
         wait_for_orphans(lab)
         kills += ended.returncode != 0
@@ -115,7 +115,7 @@ def test_a_kill_before_every_step_to_the_disk(
     """Each write, rename, link, unlink, chmod and utime of s3sync in the private folder, the run and the log folder."""
     for kills in range(MOST_STEPS):
         begin_anew(tiny_run, saved, is_merged=is_merged)
-        argv = [sys.executable, str(KILLED), str(kills), str(lab.root), *words(lab, tiny_run)]
+        argv = [sys.executable, str(KILLED), str(kills), str(lab.root), *restore_argv(lab, tiny_run)]
         ended = subprocess.run(argv, env=lab.env, capture_output=True, text=True, check=False, timeout=120)
         wait_for_orphans(lab)
         shows_nothing_half(tiny_run, saved, is_merged=is_merged)
@@ -135,14 +135,14 @@ def test_kills_at_random_moments(
     """Of all processes, again and again until the run is there; half of the runs are merged into what is there."""
     chance = random.Random(7)
     start = time.monotonic()
-    assert lab.run(*words(lab, tiny_run)).code == 0
+    assert lab.run(*restore_argv(lab, tiny_run)).code == 0
     seconds = time.monotonic() - start
     kills = 0
     while kills < RANDOM_KILLS:
         is_merged = chance.random() < 0.5
         begin_anew(tiny_run, saved, is_merged=is_merged)
         for _ in range(chance.randint(1, 4)):
-            process = lab.start(*words(lab, tiny_run))
+            process = lab.start(*restore_argv(lab, tiny_run))
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(chance.uniform(0.1, seconds))
             if process.poll() is None:
@@ -157,7 +157,7 @@ def test_kills_at_random_moments(
 
 def test_a_kill_while_it_downloads(lab: Lab, server: S3Server, saved: Path, tiny_run: Path) -> None:
     with server.hold(4, method="GET", operation="GetObject") as gate:
-        process = lab.start(*words(lab, tiny_run))
+        process = lab.start(*restore_argv(lab, tiny_run))
         gate.wait_held()
         shows_nothing_half(tiny_run, saved, is_merged=False)
         kill_family(process)
@@ -169,7 +169,7 @@ def test_a_kill_while_it_downloads(lab: Lab, server: S3Server, saved: Path, tiny
 
 def test_an_interruption_keeps_what_is_proven(lab: Lab, server: S3Server, saved: Path, tiny_run: Path) -> None:
     with server.hold(4, method="GET", operation="GetObject") as gate:
-        process = lab.start(*words(lab, tiny_run))
+        process = lab.start(*restore_argv(lab, tiny_run))
         gate.wait_held()
         process.terminate()
         process.communicate(timeout=60)
@@ -185,7 +185,7 @@ def test_a_full_disk_is_said_and_nothing_is_shown(lab: Lab, saved: Path, tiny_ru
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], check=False).returncode:
         pytest.skip("cannot mount")
     try:
-        result = lab.run(*words(lab, small / tiny_run.name))
+        result = lab.run(*restore_argv(lab, small / tiny_run.name))
         assert (result.code, result.error_ids) == (1, ["restore.no-room"])
         assert not (small / tiny_run.name).exists()
     finally:

@@ -39,7 +39,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def words(lab: Lab, run: Path, *more: str) -> tuple[str, ...]:
+def restore_argv(lab: Lab, run: Path, *more: str) -> tuple[str, ...]:
     return ("restore", str(run), "--bucket", BUCKET, "--log_dir", str(lab.log_dir), "--cores", "1", *more)
 
 
@@ -62,7 +62,7 @@ def failed(result: Result, run: Path, error: str) -> None:
 def goes_on(lab: Lab, server: S3Server, run: Path, saved: Path, done: int) -> None:
     """The same command fetches what is not there yet, and no more."""
     before = fetched(server)
-    result = lab.run(*words(lab, run))
+    result = lab.run(*restore_argv(lab, run))
     assert result.code == 0, result.out + result.err
     assert tree(run) == tree(saved)
     assert fetched(server) - before <= len(tree(saved)) - done
@@ -77,7 +77,7 @@ def test_a_disk_that_gets_full_while_it_downloads(lab: Lab, server: S3Server, sa
     """It is another disk than that of the logs, too."""
     run = disk / saved_name(server)
     with held(server) as gate:
-        process = lab.start(*words(lab, run))
+        process = lab.start(*restore_argv(lab, run))
         gate.wait_held()
         free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
         (disk / "filler").write_bytes(bytes(free - 40_960))
@@ -95,7 +95,7 @@ def test_a_disk_without_room_is_said_before_anything_is_fetched(
 ) -> None:
     run = disk / saved_name(server)
     (disk / "filler").write_bytes(bytes(3 * MIB))
-    failed(lab.run(*words(lab, run)), run, "restore.no-room")
+    failed(lab.run(*restore_argv(lab, run)), run, "restore.no-room")
     assert fetched(server) == 0
     (disk / "filler").unlink()
     goes_on(lab, server, run, saved, done=0)
@@ -104,14 +104,14 @@ def test_a_disk_without_room_is_said_before_anything_is_fetched(
 def test_a_disk_that_becomes_read_only(lab: Lab, server: S3Server, saved: Path, disk: Path) -> None:
     run = disk / saved_name(server)
     with held(server) as gate:
-        process = lab.start(*words(lab, run))
+        process = lab.start(*restore_argv(lab, run))
         gate.wait_held()
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     result = ended(process)
     assert result.code == 1
     assert len(result.error_ids) == 1, result.err
     assert not run.exists()
-    failed(lab.run(*words(lab, run)), run, "restore.cannot-write")
+    failed(lab.run(*restore_argv(lab, run)), run, "restore.cannot-write")
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
     goes_on(lab, server, run, saved, done=0)
 
@@ -125,13 +125,13 @@ def test_a_quota_that_is_exceeded(lab: Lab, server: S3Server, saved: Path, tiny_
         "    return real(path, *mode, **more)\n"
         "builtins.open = limited"
     )
-    failed(lab.run(*words(lab, tiny_run, "--aws_command", quick_aws(code))), tiny_run, "restore.disk-full")
+    failed(lab.run(*restore_argv(lab, tiny_run, "--aws_command", quick_aws(code))), tiny_run, "restore.disk-full")
     goes_on(lab, server, tiny_run, saved, done=len(tree(saved)) - 1)
 
 
 def test_a_network_that_is_lost(lab: Lab, server: S3Server, saved: Path, tiny_run: Path) -> None:
     server.add_fault(Fault("reset", method="GET", operation="GetObject", skip=3, count=None))
-    result = lab.run(*words(lab, tiny_run))
+    result = lab.run(*restore_argv(lab, tiny_run))
     failed(result, tiny_run, "s3.unreachable")
     server.clear_faults()
     goes_on(lab, server, tiny_run, saved, done=3)
@@ -139,7 +139,7 @@ def test_a_network_that_is_lost(lab: Lab, server: S3Server, saved: Path, tiny_ru
 
 def test_a_server_that_is_gone_in_between(lab: Lab, server: S3Server, saved: Path, tiny_run: Path) -> None:
     with held(server, 3) as gate:
-        process = lab.start(*words(lab, tiny_run))
+        process = lab.start(*restore_argv(lab, tiny_run))
         gate.wait_held()
         server.stop()
     result = ended(process)
@@ -153,14 +153,14 @@ def test_a_process_that_stalls_is_ended_and_its_files_come_with_another(
     lab: Lab, server: S3Server, saved: Path, tiny_run: Path
 ) -> None:
     server.add_fault(Fault("hang", method="GET", operation="GetObject", key_contains="1.cbcl"))
-    result = lab.run(*words(lab, tiny_run, "--stall_minutes", "0.02"))
+    result = lab.run(*restore_argv(lab, tiny_run, "--stall_minutes", "0.02"))
     assert result.code == 0, result.out + result.err
     assert tree(tiny_run) == tree(saved)
 
 
 def test_the_priority_is_that_of_all_processes(lab: Lab, server: S3Server, saved: Path, tiny_run: Path) -> None:
     with held(server, 0) as gate:
-        process = lab.start(*words(lab, tiny_run, "--nice", "7"))
+        process = lab.start(*restore_argv(lab, tiny_run, "--nice", "7"))
         gate.wait_held()
         family = pause_family(process)
         assert {member.nice() for member in family} == {7}
@@ -174,7 +174,7 @@ def test_each_process_has_its_share_of_the_bandwidth(
     seen = tmp_path / "configs"
     code = f"if 'cp' in argv:\n    open({str(seen)!r}, 'a').write(open(os.environ['AWS_CONFIG_FILE']).read())"
     aws = quick_aws(code)
-    result = lab.run(*words(lab, tiny_run, "--max_bandwidth", "3MB/s", "--aws_command", aws))
+    result = lab.run(*restore_argv(lab, tiny_run, "--max_bandwidth", "3MB/s", "--aws_command", aws))
     assert result.code == 0, result.err
     limits = {line.strip() for line in seen.read_text().splitlines() if "max_bandwidth" in line}
     assert limits == {"max_bandwidth = 2929KB/s"}, "one process has all of it"
@@ -186,7 +186,7 @@ def test_a_wait_that_is_killed_goes_on_with_what_is_thawed(
     """Thawing is requested once, and each object is fetched once, however often the waiting restore is killed."""
     for stored in server.objects(BUCKET).values():
         stored.headers["x-amz-storage-class"] = "GLACIER"
-    wait = words(lab, tiny_run, "--tier", "Bulk", "--wait")
+    wait = restore_argv(lab, tiny_run, "--tier", "Bulk", "--wait")
     keys = sorted(server.objects(BUCKET))
     for thawed in (0, 2, 4):
         if thawed:

@@ -31,7 +31,7 @@ def keys_of(run: Path) -> set[str]:
 def test_kill_9_in_mid_upload_costs_only_what_was_in_flight(lab: Lab, server: S3Server, run: Path) -> None:
     files = tree(run)
     with server.hold(after=300) as gate:
-        process = lab.start(*lab.words(run, "--cores", "2", "--threads", "4"))
+        process = lab.start(*lab.upload_argv(run, "--cores", "2", "--threads", "4"))
         gate.wait_held(4)  # as many as a process has threads; the other process may be done already
         process.kill()
         process.communicate()
@@ -63,7 +63,7 @@ def test_ctrl_c_ends_the_children_and_saves_the_state(
 ) -> None:
     run = small_run
     with server.hold(key_contains="/Data/") as gate:
-        process = lab.start(*lab.words(run, "--cores", "2", "--aws_command", each_real_aws))
+        process = lab.start(*lab.upload_argv(run, "--cores", "2", "--aws_command", each_real_aws))
         gate.wait_held(2)
         process.send_signal(signal.SIGINT)
         gate.release()  # the CLI waits for what is in flight
@@ -85,7 +85,7 @@ def test_ctrl_c_ends_the_children_and_saves_the_state(
 def test_a_signal_before_anything_is_sent(lab: Lab, server: S3Server, small_run: Path) -> None:
     """The first question to S3 ends without an answer: that is no failure of S3."""
     with server.hold(method="GET") as gate:
-        process = lab.start(*lab.words(small_run))
+        process = lab.start(*lab.upload_argv(small_run))
         gate.wait_held(1)
         process.send_signal(signal.SIGTERM)
         gate.release()

@@ -129,11 +129,11 @@ def test_verify_comes_to_a_conclusion_where_etags_are_no_md5s(
     assert lab.upload(run, *aws).code == 0
 
     result = lab.run("verify", str(run), "--bucket", BUCKET, *aws)
-    words = lab.run("verify", str(run), "--bucket", BUCKET, *aws, "--json")
+    verified = lab.run("verify", str(run), "--bucket", BUCKET, *aws, "--json")
 
     assert result.code == 1, "what only its size speaks for is not identical"
     assert "  1 file of the same size, and no ETag or checksum to compare:" in result.out
-    assert (words.json["differing"], words.json["by_size_only"]) == ({}, [BIGGER])
+    assert (verified.json["differing"], verified.json["by_size_only"]) == ({}, [BIGGER])
 
 
 def test_other_bytes_are_found_on_a_server_whose_etags_are_no_md5s(
@@ -142,7 +142,7 @@ def test_other_bytes_are_found_on_a_server_whose_etags_are_no_md5s(
     """The object that is read back has other bytes than the disk: that is no proof of anything."""
     speak(server, opaque_etags="multipart", checksums="ignored")
     with server.hold(operation="HeadObject", method="HEAD") as gate:
-        process = lab.start(*lab.words(run, *aws))
+        process = lab.start(*lab.upload_argv(run, *aws))
         gate.wait_held()
         stored = server.objects(BUCKET)[f"{run.name}/{BIG}"]
         assert stored.body
@@ -361,7 +361,7 @@ def test_objects_of_another_number_of_parts_are_not_ours(
 ) -> None:
     speak(server, opaque_etags="multipart", checksums="ignored")
     with server.hold(operation="HeadObject", method="HEAD") as gate:
-        process = lab.start(*lab.words(run, *aws))
+        process = lab.start(*lab.upload_argv(run, *aws))
         gate.wait_held()
         server.objects(BUCKET)[f"{run.name}/{BIGGER}"].etag = f"{'1' * 32}-3"
         gate.release()
@@ -466,7 +466,7 @@ def test_a_user_who_wants_few_checksums_is_respected(
 
 
 @pytest.mark.parametrize(
-    ("version", "few", "words"),
+    ("version", "few", "options"),
     [
         ("aws-cli/2.36.7 Python/3.13", False, ("--checksum-algorithm=CRC32",)),
         ("aws-cli/2.36.7 Python/3.13", True, ()),
@@ -475,9 +475,9 @@ def test_a_user_who_wants_few_checksums_is_respected(
     ],
 )
 def test_no_version_is_made_to_send_checksums_against_the_users_will(
-    version: str, few: bool, words: tuple[str, ...]
+    version: str, few: bool, options: tuple[str, ...]
 ) -> None:
-    assert argv.checksum_options(version, few=few) == words
+    assert argv.checksum_options(version, few=few) == options
 
 
 def test_a_server_that_refuses_checksums_is_named_with_the_setting(lab: Lab, server: S3Server, tiny_run: Path) -> None:
@@ -682,8 +682,8 @@ def test_a_server_that_lists_in_its_own_way_is_asked_for_each_object(
         return  # a listing of all that there is needs none
     verified = lab.run("verify", str(tiny_run), "--bucket", BUCKET, *aws, "--json")
     assert (verified.code, verified.json["only_in_s3"]) == (0, None)
-    words = lab.run("verify", str(tiny_run), "--bucket", BUCKET, *aws)
-    assert "what only S3 has is not known: s3://lab-runs cannot be listed reliably: " in words.out
+    plain = lab.run("verify", str(tiny_run), "--bucket", BUCKET, *aws)
+    assert "what only S3 has is not known: s3://lab-runs cannot be listed reliably: " in plain.out
 
 
 def test_names_that_a_listing_spoils_are_asked_for(
@@ -750,7 +750,7 @@ def test_parts_that_a_killed_call_has_left_are_removed_whatever_the_server_lists
 
 
 @pytest.mark.parametrize(
-    ("bucket", "words"),
+    ("bucket", "alternative"),
     [
         ("runs--euw1-az1--x-s3", "a directory bucket is in one zone only"),
         ("runs--euw1-az1--xa-s3", "give a bucket of another kind"),
@@ -769,14 +769,14 @@ def test_parts_that_a_killed_call_has_left_are_removed_whatever_the_server_lists
     ],
 )
 def test_what_is_no_usual_bucket_is_refused_with_an_alternative(
-    lab: Lab, tiny_run: Path, tmp_path: Path, bucket: str, words: str
+    lab: Lab, tiny_run: Path, tmp_path: Path, bucket: str, alternative: str
 ) -> None:
-    with raises_error(UsageError, "usage.unsupported-bucket", words):
+    with raises_error(UsageError, "usage.unsupported-bucket", alternative):
         parse_destination(bucket)
     config = tmp_path / "config.json"
     entry = {"monitored_directories": [str(tmp_path)], "bucket": bucket, "remote_path": "/"}
     config.write_text(json.dumps({"monitor": [entry]}))
-    with raises_error(ConfigError, "config.bad-destination", words):
+    with raises_error(ConfigError, "config.bad-destination", alternative):
         load_config(config, {})
 
 
@@ -786,9 +786,9 @@ def test_aliases_of_access_points_are_buckets_like_any_other(
 ) -> None:
     server.create_bucket(bucket)
 
-    words = lab.words(tiny_run, *aws, bucket=bucket)
+    upload = lab.upload_argv(tiny_run, *aws, bucket=bucket)
 
-    assert lab.run(*words).code == 0
+    assert lab.run(*upload).code == 0
     assert len(server.objects(bucket)) == len(tree(tiny_run))
 
 
@@ -801,10 +801,10 @@ def test_the_acl_that_a_policy_requires_goes_with_every_object(
     lab: Lab, server: S3Server, run: Path, each_real_aws: str
 ) -> None:
     speak(server, required_acl=FULL_CONTROL)
-    words = ("--aws_command", each_real_aws, "--completion_object")
+    options = ("--aws_command", each_real_aws, "--completion_object")
 
-    without = lab.upload(run, *words)
-    result = lab.upload(run, *words, "--acl", FULL_CONTROL)
+    without = lab.upload(run, *options)
+    result = lab.upload(run, *options, "--acl", FULL_CONTROL)
 
     assert (without.code, without.error_ids) == (1, ["s3.access-denied"])
     assert "--acl" in without.err
@@ -842,17 +842,18 @@ def test_a_dry_run_says_how_long_checksums_will_be_asked_for(
     lab: Lab, server: S3Server, tiny_run: Path, each_real_aws: str
 ) -> None:
     server.encrypt_by_default(BUCKET, "aws:kms")
-    words = ("--aws_command", each_real_aws, "--dry_run", "--cores", "1", "--transfer_client", "default")
+    options = ("--aws_command", each_real_aws, "--dry_run", "--cores", "1", "--transfer_client", "default")
 
-    told = lab.upload(tiny_run, *words)
-    by_size = lab.upload(tiny_run, *words, "--verify", "size", "--json")
-    otherwise = lab.upload(tiny_run, *words, "--sse", "AES256", "--json")
-    by_receipts = lab.upload(tiny_run, *words, "--transfer_client", "auto", "--json")
+    planned = lab.upload(tiny_run, *options)
+    by_size = lab.upload(tiny_run, *options, "--verify", "size", "--json")
+    otherwise = lab.upload(tiny_run, *options, "--sse", "AES256", "--json")
+    by_receipts = lab.upload(tiny_run, *options, "--transfer_client", "auto", "--json")
 
     assert (
-        "  proof   ETags that are no MD5s, as with KMS: the checksums of 4 objects are requested one by one" in told.out
+        "  proof   ETags that are no MD5s, as with KMS: the checksums of 4 objects are requested one by one"
+        in planned.out
     )
-    assert "--verify size compares only the sizes" in told.out
+    assert "--verify size compares only the sizes" in planned.out
     assert [each.json["checksum_seconds"] for each in (by_size, otherwise, by_receipts)] == [0, 0, 0]
 
 
@@ -874,8 +875,8 @@ def test_long_asking_is_announced_once_by_the_upload() -> None:
 
         process_cost = 0.7
 
-        def run(self, words: Sequence[str]) -> AwsResult:
-            return AwsResult(tuple(words), 0, json.dumps([1, "r.1", "aws:kms", None, None]).encode(), ())
+        def run(self, arguments: Sequence[str]) -> AwsResult:
+            return AwsResult(tuple(arguments), 0, json.dumps([1, "r.1", "aws:kms", None, None]).encode(), ())
 
     said: list[str] = []
     reader = ObjectReader(cast("AwsCli", Slow()), BucketRef("lab-runs"), "RUN/", "auto", 1, say=said.append)

@@ -282,7 +282,7 @@ def begin_upload(server: S3Server, lab: Lab, key: str, when: datetime) -> str:
 def kill_in_mid_part(lab: Lab, server: S3Server, run: Path) -> None:
     """As by the out-of-memory killer or a power cut: the program and its children at once."""
     with server.hold(operation="UploadPart") as gate:
-        process = lab.start(*lab.words(run))
+        process = lab.start(*lab.upload_argv(run))
         gate.wait_held(1)
         kill_family(process)
         process.communicate()
@@ -338,7 +338,7 @@ def test_a_signal_leaves_no_parts_even_if_the_child_has_to_be_killed(lab: Lab, s
     """S3 does not answer the part, so that the CLI waits for it instead of aborting."""
     lab.set_delays(signal_grace=IMPATIENT)
     server.add_fault(Fault("hang", operation="UploadPart", count=None))
-    process = lab.start(*lab.words(run))
+    process = lab.start(*lab.upload_argv(run))
     server.wait_for("UploadPart", 1)
 
     process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What ends a whole call, and what only fails a file: told in one line, with nothing lost and nothing sent in vain."""
+"""What ends a whole call, and what fails only a file: one line says it, nothing is lost or sent needlessly."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def quick_lab(lab: Lab, quick_aws: FakeAws) -> Lab:
     return lab
 
 
-def upload(lab: Lab, run: Path, *words: str) -> Result:
+def upload(lab: Lab, run: Path, *options: str) -> Result:
     aws = str(lab.root / "quick" / "aws")
-    return lab.upload(run, "--cores", "1", "--max_processes", "1", "--aws_command", aws, *words)
+    return lab.upload(run, "--cores", "1", "--max_processes", "1", "--aws_command", aws, *options)
 
 
 def with_files(run: Path, folder: str, count: int) -> list[str]:
@@ -122,9 +122,9 @@ def test_a_server_that_disappears_ends_the_call_in_one_line(
 ) -> None:
     with_files(tiny_run, "More", 60)
     aws = str(quick_lab.root / "quick" / "aws")
-    words = quick_lab.words(tiny_run, "--cores", "2", "--aws_command", aws)
+    upload = quick_lab.upload_argv(tiny_run, "--cores", "2", "--aws_command", aws)
     with server.hold(key_contains="More/030") as gate:
-        process = quick_lab.start(*words)
+        process = quick_lab.start(*upload)
         gate.wait_held()
         server.stop()
         out, err = process.communicate(timeout=120)
@@ -176,7 +176,7 @@ def test_an_interruption_says_how_many_were_sent_and_not_compared_yet(
     with_files(tiny_run, "More", 60)
     aws = str(quick_lab.root / "quick" / "aws")
     with server.hold(key_contains="More/030") as gate:
-        process = quick_lab.start(*quick_lab.words(tiny_run, "--cores", "1", "--aws_command", aws))
+        process = quick_lab.start(*quick_lab.upload_argv(tiny_run, "--cores", "1", "--aws_command", aws))
         gate.wait_held()
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=120)
@@ -207,8 +207,8 @@ def test_a_cleanup_comes_to_its_end_whoever_asks_for_the_end_meanwhile(tmp_path:
     stop = StopRequest()
     aws = AwsCli(endless(tmp_path, "[]"), {"PATH": "/usr/bin:/bin"}, stop)
     ended: list[client.AwsResult] = []
-    words = argv.list_uploads_argv(BucketRef("lab-runs"), "RUN/")
-    thread = threading.Thread(target=lambda: ended.append(aws.run_despite_stop(words, 60)))
+    listing = argv.list_uploads_argv(BucketRef("lab-runs"), "RUN/")
+    thread = threading.Thread(target=lambda: ended.append(aws.run_despite_stop(listing, 60)))
     thread.start()
     (tmp_path / "ready").read_text()
     stop.request(signal.SIGINT)
@@ -239,8 +239,8 @@ def test_a_process_that_starts_after_all_were_ended_is_ended_too(tmp_path: Path,
     assert aws.processes.started == 1
 
 
-class Told:
-    """A transfer, a reader and a crowd of one that say what a test wants."""
+class ScriptedSender:
+    """A sender, plan and governor in one, whose batches end as a test says."""
 
     size = usual_size = max_size = expected_size = 1
     file_cost = FILE_COST
@@ -264,7 +264,7 @@ class Told:
     begin = reset = mark_compared = enforce_bandwidth = abort = note_running = nothing
 
 
-def passes_of(told: Told, *queues: BatchQueue) -> Iterator[Cause | None]:
+def passes_of(sender: ScriptedSender, *queues: BatchQueue) -> Iterator[Cause | None]:
     reader = SimpleNamespace(cost=lambda files: 0, look=lambda files: {}, head_unsettled=lambda files: {})
     verifier = SimpleNamespace(
         reader=reader,
@@ -273,8 +273,8 @@ def passes_of(told: Told, *queues: BatchQueue) -> Iterator[Cause | None]:
         note_sent=lambda _result: None,
         verify=lambda _files, _sent: PassResult((), ()),
     )
-    any_told = cast("Any", told)
-    pipeline = Pipeline(any_told, cast("Any", verifier), any_told)
+    any_sender = cast("Any", sender)
+    pipeline = Pipeline(any_sender, cast("Any", verifier), any_sender)
     for queue in queues:
         list(pipeline.run(queue))
         yield pipeline.cause
@@ -286,15 +286,15 @@ def queue_of(*paths: str) -> BatchQueue:
 
 def test_the_cause_of_one_pass_is_not_that_of_the_next() -> None:
     lasting = Cause(id="aws.broken", what="it is broken", advice="repair it")
-    told = Told((lasting, None), (None, None))
-    assert list(passes_of(told, queue_of("a"), queue_of("b"))) == [lasting, None]
+    sender = ScriptedSender((lasting, None), (None, None))
+    assert list(passes_of(sender, queue_of("a"), queue_of("b"))) == [lasting, None]
 
 
 def test_a_second_cause_ends_the_sending_as_the_first_did() -> None:
-    told = Told(*[(None, NO_RESPONSE)] * 3)
+    sender = ScriptedSender(*[(None, NO_RESPONSE)] * 3)
     queue = queue_of("a", "b", "c", "d", "e")
-    assert list(passes_of(told, queue)) == [NO_RESPONSE]
-    assert len(told.batches) == 3
+    assert list(passes_of(sender, queue)) == [NO_RESPONSE]
+    assert len(sender.batches) == 3
 
 
 def test_many_files_that_failed_for_one_reason_are_summarized() -> None:

@@ -15,8 +15,8 @@ from tests.helpers.s3server import S3Server
 
 
 def on_slurm(lab: Lab, run: Path, aws: str, *more: str) -> tuple[str, ...]:
-    """The words of an upload over two nodes."""
-    return lab.words(run, "--aws_command", aws, "--executor", "slurm", "--nodes", "2", *more)
+    """Return the argv of an upload over two nodes."""
+    return lab.upload_argv(run, "--aws_command", aws, "--executor", "slurm", "--nodes", "2", *more)
 
 
 def end_of(process: subprocess.Popen[str]) -> Result:

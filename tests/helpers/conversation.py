@@ -16,12 +16,12 @@ END = "\x04"  # Ctrl-D: no further input
 
 
 def converse(
-    lab: Lab, words: Sequence[str], answers: Sequence[tuple[str, str]], env: Mapping[str, str] | None = None
+    lab: Lab, argv: Sequence[str], answers: Sequence[tuple[str, str]], env: Mapping[str, str] | None = None
 ) -> tuple[int, str]:
     """Give each answer when its question is on the screen, in this order; returns the exit code and the screen."""
     master, slave = pty.openpty()
     environ = {"TERM": "dumb", **(env or {})}
-    process = lab.start(*words, env=environ, stdin=slave, stdout=slave, stderr=slave)
+    process = lab.start(*argv, env=environ, stdin=slave, stdout=slave, stderr=slave)
     os.close(slave)
     shown, seen, waiting = b"", 0, list(answers)
     while select.select([master], [], [], 60)[0]:

@@ -32,7 +32,7 @@ Log = Literal["old", "begun", "completed"]
 
 
 def orphans_of(lab: Lab) -> list[psutil.Process]:
-    """The living processes of a lab. Each inherits its TMPDIR; not all have something of the lab's in their words."""
+    """Return the living processes of a lab, by the TMPDIR that each inherits: the argv of some says nothing of it."""
     return [process for process in psutil.process_iter() if _is_of(lab, process)]
 
 
@@ -89,9 +89,9 @@ class Scene:
     _stored_parts: Counter[str] = field(default_factory=Counter)  # by key, of multipart uploads left open
 
     @property
-    def words(self) -> tuple[str, ...]:
+    def argv(self) -> tuple[str, ...]:
         """Those of the upload that is killed, and of the next one."""
-        return self.lab.words(self.run, "--skip_check", *self.options)
+        return self.lab.upload_argv(self.run, "--skip_check", *self.options)
 
     def snapshot(self) -> Before:
         """What the next upload will find."""
@@ -165,7 +165,7 @@ class Scene:
         assert log != "begun" or not state.completed
 
     def _check_next(self) -> None:
-        result = self.lab.run(*self.words)
+        result = self.lab.run(*self.argv)
         assert result.code == 0, result.out + result.err
         is_proven(self.lab, self.run, self.server)
         names = {path.name for path in self._uploads().iterdir() if ".corrupt-" not in path.name}
@@ -221,10 +221,10 @@ def scene(
             os.makedirs(lab.log_dir / "uploads", mode=0o700)
         for name, content in before.logs.items():
             (lab.log_dir / "uploads" / name).write_bytes(content)
-        words = ("--cores", str(cores), "--threads", str(threads))
+        options = ("--cores", str(cores), "--threads", str(threads))
         state, _ = load(lab, run)
         known = _of_files(run, state.proven) if state else {}
-        yield Scene(lab, server, run, before, words, cores * threads, known)
+        yield Scene(lab, server, run, before, options, cores * threads, known)
 
 
 def load(lab: Lab, run: Path) -> LoadedState:

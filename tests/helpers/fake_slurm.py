@@ -40,6 +40,6 @@ class FakeSlurm:
         self.set("sbatch", f'case "$1" in --version) exit ;; esac; {output}; {before or ":"}; {run}; echo 7')
 
     def said(self, name: str) -> list[list[str]]:
-        """The words of each call of a command."""
+        """Return the argv of each call of a command."""
         path = self.folder / f"{name}.said"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

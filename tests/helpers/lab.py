@@ -107,33 +107,38 @@ class Lab:
         """Change some of the program's delays, which are `NO_DELAYS` otherwise."""
         self.env[delays.VARIABLE] = json.dumps({**NO_DELAYS, **seconds})
 
-    def start(self, *words: str, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
-        """Start s3sync with these words; stdout and stderr are pipes."""
-        if self.aws and words and words[0] in ("upload", "verify", "restore") and "--aws_command" not in words:
-            words = (*words, "--aws_command", self.aws)
-        argv = [sys.executable, "-W", "error", "-m", "s3sync", *words]
+    def start(self, *arguments: str, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+        """Start s3sync with these arguments; stdout and stderr are pipes."""
+        if (
+            self.aws
+            and arguments
+            and arguments[0] in ("upload", "verify", "restore")
+            and "--aws_command" not in arguments
+        ):
+            arguments = (*arguments, "--aws_command", self.aws)
+        argv = [sys.executable, "-W", "error", "-m", "s3sync", *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         return subprocess.Popen(argv, env={**self.env, **(env or {})}, text=True, **pipes)
 
-    def run(self, *words: str, env: Mapping[str, str] | None = None, **options: Any) -> Result:
-        """Run s3sync with these words to its end."""
-        with self.start(*words, env=env, **options) as process:
+    def run(self, *argv: str, env: Mapping[str, str] | None = None, **options: Any) -> Result:
+        """Run s3sync with these arguments to its end."""
+        with self.start(*argv, env=env, **options) as process:
             out, err = process.communicate(timeout=240)
         return Result(process.returncode, out, err)
 
-    def words(self, run: Path | str, *more: str, bucket: str = BUCKET) -> tuple[str, ...]:
-        """The words of an `upload` of this run."""
+    def upload_argv(self, run: Path | str, *more: str, bucket: str = BUCKET) -> tuple[str, ...]:
+        """Return the argv of an `upload` of this run."""
         if self.transfer_client and "--transfer_client" not in more:
             more = (*more, "--transfer_client", self.transfer_client)
         return ("upload", "--local_path", str(run), "--bucket", bucket, "--log_dir", str(self.log_dir), *more)
 
     def upload(self, run: Path | str, *more: str, env: Mapping[str, str] | None = None, **options: Any) -> Result:
         """`s3sync upload` of this run."""
-        return self.run(*self.words(run, *more), env=env, **options)
+        return self.run(*self.upload_argv(run, *more), env=env, **options)
 
-    def watch(self, run: Path, *words: str, env: Mapping[str, str] | None = None, **keys: Any) -> Result:
+    def watch(self, run: Path, *argv: str, env: Mapping[str, str] | None = None, **keys: Any) -> Result:
         """A scan of `s3sync monitor` over the folder that this run lies in; `keys` are more of the config."""
-        return self.run("monitor", "--config", self.config_for(run, **keys), *words, env=env)
+        return self.run("monitor", "--config", self.config_for(run, **keys), *argv, env=env)
 
     def config_for(self, run: Path, entry: Mapping[str, Any] | None = None, **keys: Any) -> str:
         """A config that watches the folder that this run lies in; `entry` and `keys` are more of it."""

@@ -8,5 +8,5 @@ from typing import Any
 
 def theirs(**more: Any) -> bytes:
     """What the lease of another host says."""
-    told = {"host": "sequencer-2", "pid": 7, "since": "2026-11-23T01:02:03+00:00", "place": "there", "token": "t"}
-    return json.dumps({**told, "beat": 3, "released": False, **more}).encode()
+    record = {"host": "sequencer-2", "pid": 7, "since": "2026-11-23T01:02:03+00:00", "place": "there", "token": "t"}
+    return json.dumps({**record, "beat": 3, "released": False, **more}).encode()

@@ -114,23 +114,23 @@ def _complaint(operation: str, response: _Response, retried: str) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do what these words ask for; returns the exit code."""
+    """Do what this argv requests; return the exit code."""
     if argv[-1] == "--version":
         print("aws-cli/1.46.0 quick double")
         return 0
     options = dict(word[2:].split("=", 1) for word in argv if word.startswith("--") and "=" in word)
-    words = [word for word in argv if not word.startswith("--")]
+    positional = [word for word in argv if not word.startswith("--")]
     s3 = _S3(options.get("endpoint-url") or os.environ["AWS_ENDPOINT_URL"], options)
     try:
-        if words[:2] == ["s3", "cp"]:
+        if positional[:2] == ["s3", "cp"]:
             if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
                 signal.signal(signal.SIGINT, _interrupted)
-            if words[3] == "-":
-                return _read(s3, words[2])
-            if words[2].startswith("s3://"):
-                return _fetch(s3, words[2], words[3], argv)
-            return _cp(s3, words[2], words[3], options)
-        command: Callable[[_S3, Mapping[str, str]], object] = _COMMANDS[words[1]]
+            if positional[3] == "-":
+                return _read(s3, positional[2])
+            if positional[2].startswith("s3://"):
+                return _fetch(s3, positional[2], positional[3], argv)
+            return _cp(s3, positional[2], positional[3], options)
+        command: Callable[[_S3, Mapping[str, str]], object] = _COMMANDS[positional[1]]
         answer = command(s3, options)
     except Failed as failed:
         print(f"\n{failed}", file=sys.stderr)

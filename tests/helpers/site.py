@@ -30,8 +30,8 @@ class Site(Lab):
         self.config.write_text(json.dumps({**usual, **more}))
         self.config.chmod(0o600)
 
-    def scan(self, *words: str, **options: Any) -> Result:
-        return self.run("monitor", "--config", str(self.config), *words, **options)
+    def scan(self, *argv: str, **options: Any) -> Result:
+        return self.run("monitor", "--config", str(self.config), *argv, **options)
 
     def states(self) -> dict[str, str]:
         """State by run, and where a run goes to several destinations by `run bucket/path`."""

@@ -22,7 +22,7 @@ What was found out with it (Debian's slurm-wlm 22.05.8):
   JobHeldUser, `Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions`.
 - An unknown job: `squeue --jobs` fails (1, `Invalid job id specified`), `squeue --name` and `scancel` do not.
 - An unknown partition: `sbatch` fails (1, `invalid partition specified: X` / `Batch job submission failed: Invalid
-  partition name specified`), `sinfo` prints nothing. Bad words: 255. An account that nobody knows is taken where
+  partition name specified`), `sinfo` prints nothing. Unknown options: 255. An account that nobody knows is taken where
   there is no accounting, and so are more nodes or CPUs than there are: such a job waits for ever.
 - slurmctld is away: after 4 s here, 10 and more by default, each command fails: `sbatch: error: Batch job submission
   failed: Unable to contact slurm controller (connect failure)`. Killed, it forgets its last seconds: a job that had
@@ -221,12 +221,12 @@ class SlurmCluster:
             daemon.kill()
         psutil.wait_procs(daemons, timeout=_SECONDS)
 
-    def kill_node(self, node: str, *, told: bool = True) -> None:
-        """As if it lost power: every process on it is gone at once. Slurm is told, or has to find out by itself."""
+    def kill_node(self, node: str, *, reported: bool = True) -> None:
+        """Kill every process of it at once, as if it lost power; Slurm is informed, or has to find out by itself."""
         everything = self.processes(node)
         _end(self._nodes.pop(node))
         psutil.wait_procs(everything, timeout=_SECONDS)
-        if told:
+        if reported:
             self.set_state(node, "down")
 
     def set_state(self, node: str, state: str) -> None:
@@ -240,8 +240,8 @@ class SlurmCluster:
             self._start(f"{node}.again", *self._pin(node), *enter, "slurmd", "-D", "-N", node)
         else:
             self.tmp(node).mkdir(exist_ok=True)
-            words = ("--uts", "sh", "-c", _NODE, "node", node, str(self._folder))
-            self._nodes[node] = self._start(node, *self._pin(node), *_ALONE, *words)
+            argv = ("--uts", "sh", "-c", _NODE, "node", node, str(self._folder))
+            self._nodes[node] = self._start(node, *self._pin(node), *_ALONE, *argv)
 
     def stop_controller(self) -> None:
         """End slurmctld, which saves what it knows: nobody answers until `start_controller`."""
@@ -286,8 +286,8 @@ class SlurmCluster:
     def _start(self, name: str, *argv: str) -> subprocess.Popen[bytes]:
         """It dies with us, however we end."""
         with (self._folder / f"{name}.out").open("ab") as out:
-            words = ("setpriv", "--pdeathsig=KILL", *argv)
-            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=self.env)
+            arguments = ("setpriv", "--pdeathsig=KILL", *argv)
+            process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=self.env)
         self._daemons.append(process)
         return process
 

@@ -57,7 +57,7 @@ class Task:
 
     job: int
     number: int | None
-    words: Sequence[str]
+    argv: Sequence[str]
     environ: Mapping[str, str]
     state: str = "PENDING"
     node: str = ""
@@ -66,7 +66,7 @@ class Task:
 
     def option(self, name: str) -> str:
         """The last one of this name; empty if there is none."""
-        found = [word.partition("=")[2] for word in self.words if word.startswith(f"--{name}=")]
+        found = [word.partition("=")[2] for word in self.argv if word.startswith(f"--{name}=")]
         return found[-1] if found else ""
 
     @property
@@ -99,7 +99,7 @@ class SlurmDouble:
         self.replaced: dict[str, tuple[str, str]] = {}
         self.answers: dict[str, list[Answer | Callable[[], Answer] | None]] = {}
         self.tasks: list[Task] = []
-        self.submitted: list[list[str]] = []  # the words of each job that was taken
+        self.submitted: list[list[str]] = []  # the argv of each job that was accepted
         self._folder = folder
         self._tmp = tmp
         self._turn = threading.RLock()
@@ -168,7 +168,7 @@ class SlurmDouble:
 
     # What its commands do.
 
-    def ask(self, name: str, words: list[str], environ: Mapping[str, str]) -> Answer:
+    def ask(self, name: str, argv: list[str], environ: Mapping[str, str]) -> Answer:
         """What a command answers."""
         waiting = self.answers.get(name)
         other = waiting.pop(0) if waiting else None
@@ -182,38 +182,38 @@ class SlurmDouble:
                 "squeue": self._squeue,
                 "scancel": self._scancel,
                 "sinfo": self._sinfo,
-            }[name](words, environ)
+            }[name](argv, environ)
 
-    def sbatch(self, words: list[str], environ: Mapping[str, str]) -> Answer:
+    def sbatch(self, argv: list[str], environ: Mapping[str, str]) -> Answer:
         """Take a job."""
-        if words == ["--version"]:
+        if argv == ["--version"]:
             return Answer(0, "slurm-wlm 22.05.8\n")
         job = len(self.submitted) + 100
-        self.submitted.append(words)
-        first = Task(job, None, words, environ)
+        self.submitted.append(argv)
+        first = Task(job, None, argv, environ)
         array = first.option("array").partition("%")[0]
         begin, _, end = array.partition("-")
         spooled = self._folder / f"{job}.sh"  # a job keeps the script that it was submitted with
-        spooled.write_bytes(Path(words[-1]).read_bytes())
+        spooled.write_bytes(Path(argv[-1]).read_bytes())
         spooled.chmod(0o700)
         numbers: list[int | None] = [*range(int(begin), int(end) + 1)] if array else [None]
-        self.tasks += [Task(job, number, words, environ) for number in numbers]
+        self.tasks += [Task(job, number, argv, environ) for number in numbers]
         self._start_what_can()
         return Answer(0, f"{job}\n")
 
-    def _squeue(self, words: list[str], environ: Mapping[str, str]) -> Answer:
-        wanted = next(word.partition("=")[2] for word in words if word.startswith("--name="))
+    def _squeue(self, argv: list[str], environ: Mapping[str, str]) -> Answer:
+        wanted = next(word.partition("=")[2] for word in argv if word.startswith("--name="))
         ours = [task for task in self.tasks if task.option("job-name") == wanted]
-        if "--states=FAILED" in words:
+        if "--states=FAILED" in argv:
             failed = [task for task in ours if task.state == "FAILED"]
             return Answer(0, "".join(f"{task.id}|FAILED|{task.ran_on}|NonZeroExitCode\n" for task in failed))
         live = [task for task in ours if task.lives]
         lines = [f"{task.id}|{task.state}|{task.node}|{'None' if task.node else 'Resources'}\n" for task in live]
         return Answer(0, "".join(lines))
 
-    def _scancel(self, words: list[str], environ: Mapping[str, str]) -> Answer:
+    def _scancel(self, argv: list[str], environ: Mapping[str, str]) -> Answer:
         for task in self.tasks:
-            if task.lives and str(task.job) in words:
+            if task.lives and str(task.job) in argv:
                 if task.state == "RUNNING":
                     _signal(task.starts[-1], signal.SIGTERM)
                 else:
@@ -221,7 +221,7 @@ class SlurmDouble:
         self._start_what_can()
         return Answer(0)
 
-    def _sinfo(self, words: list[str], environ: Mapping[str, str]) -> Answer:
+    def _sinfo(self, argv: list[str], environ: Mapping[str, str]) -> Answer:
         return Answer(0, "".join(f"{node}|idle\n" for node in self.nodes))
 
     # How it schedules.
@@ -305,8 +305,8 @@ def slurm_double(tmp: Path, nodes: Sequence[str] = ("n1", "n2")) -> Iterator[Slu
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
-                name, words, environ = json.loads(self.rfile.readline())
-                self.wfile.write(json.dumps(slurm.ask(name, words, environ)).encode() + b"\n")
+                name, argv, environ = json.loads(self.rfile.readline())
+                self.wfile.write(json.dumps(slurm.ask(name, argv, environ)).encode() + b"\n")
 
         class Server(socketserver.ThreadingUnixStreamServer):
             daemon_threads = True

@@ -47,8 +47,8 @@ def why_not() -> str:
     if os.geteuid() != 0:
         return "needs root"
     with tempfile.TemporaryDirectory() as folder:
-        words = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _PROBE, "probe", folder]
-        tried = subprocess.run(words, capture_output=True, text=True, check=False)
+        argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _PROBE, "probe", folder]
+        tried = subprocess.run(argv, capture_output=True, text=True, check=False)
     return f"no overlay may be mounted here: {tried.stderr.strip()}" if tried.returncode else ""
 
 
@@ -68,9 +68,9 @@ class Throwaway:
         """Run a script of bash as root; its first failing command ends it. `shared` has the same path in it."""
         argv = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _ENTER, "enter")
         python = Path(sys.executable).resolve().parent
-        words = (*argv, str(self._layer), str(self.shared), str(python), str(ROOT), script)
+        arguments = (*argv, str(self._layer), str(self.shared), str(python), str(ROOT), script)
         return subprocess.run(
-            words, cwd="/", env=dict(env), capture_output=True, text=True, timeout=seconds, check=False
+            arguments, cwd="/", env=dict(env), capture_output=True, text=True, timeout=seconds, check=False
         )
 
 

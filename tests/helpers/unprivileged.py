@@ -32,7 +32,7 @@ def run_python(code: str, *arguments: str | Path, before: tuple[str, ...] = ()) 
 
 
 def without_override() -> tuple[str, ...]:
-    """The words before a command that make file modes bind it; skips the test where root cannot be bound."""
+    """Return the argv before a command that makes file modes bind it; skip the test where root cannot be bound."""
     if os.geteuid() != 0:
         return ()
     setpriv = shutil.which("setpriv")

@@ -1,4 +1,4 @@
-"""Whatever bytes come from outside: each parser gives a value, or the one error that it promises, in printable words.
+"""Whatever bytes come from outside: each parser returns a value or raises the one error that it promises, printable.
 
 Arbitrary bytes, real samples with damage, and values that are right in form and hostile in content: what they
 have in common stands first.
@@ -196,14 +196,14 @@ def is_printable(text: str) -> bool:
 
 
 def tried(parse: Callable[[], T], expected: type[Exception]) -> tuple[T | None, str]:
-    """What it gives, or the printable words of the one error that it may raise."""
+    """Return what it returns, or the printable message of the one error that it may raise."""
     try:
         return parse(), ""
     except expected as error:
-        words = str(error)
-    assert words
-    assert all(map(is_printable, words.split("\n")))
-    return None, words
+        message = str(error)
+    assert message
+    assert all(map(is_printable, message.split("\n")))
+    return None, message
 
 
 @pytest.fixture(scope="module")
@@ -273,9 +273,9 @@ def test_any_file_is_a_configuration_or_a_config_error(folder: Path, content: by
     path = folder / name
     path.write_bytes(content)
     path.chmod(0o600)
-    config, words = tried(lambda: load_config(path, {}), ConfigError)
+    config, message = tried(lambda: load_config(path, {}), ConfigError)
     assert config is None or isinstance(config, Config)
-    assert all(line.startswith(str(path)) for line in words.split("\n") if words)
+    assert all(line.startswith(str(path)) for line in message.split("\n") if message)
 
 
 # What the instrument writes
@@ -350,9 +350,9 @@ run_parameters = any_bytes(RUN_PARAMETERS) | xml_with(RUN_PARAMETERS, ["4.1.0", 
 def test_any_run_info_is_one_or_a_run_error(folder: Path, content: bytes) -> None:
     path = folder / "RunInfo.xml"
     path.write_bytes(content)
-    parsed, words = tried(lambda: read_run_info(path), RunError)
+    parsed, message = tried(lambda: read_run_info(path), RunError)
     assert parsed is None or all(0 <= cycles < 10**9 for cycles in parsed.cycles)
-    assert "\n" not in words
+    assert "\n" not in message
 
 
 @fuzz
@@ -427,8 +427,8 @@ sheets = any_bytes(SHEET_V1, SHEET_V2, SHEET_V1.replace(",", ";")) | st.lists(
 @example(b"[Data]\n\xff\xfeSample_ID\n\x81")
 @example(b"\xff\xfe\x00\xd8")
 def test_any_sheet_has_samples_or_is_a_sheet_error(content: bytes) -> None:
-    samples, words = tried(lambda: read_samples(content), SheetError)
-    assert len(words) < 200
+    samples, message = tried(lambda: read_samples(content), SheetError)
+    assert len(message) < 200
     if samples is not None:
         assert len(set(samples)) == len(samples) > 0
         assert all(sample.sample_id == sample.sample_id.strip() != "" for sample in samples)
@@ -612,12 +612,12 @@ class Printing:
         self.asked: list[Sequence[str]] = []
         self._stdout, self._returncode, self._errors = stdout, returncode, errors
 
-    def run(self, words: Sequence[str]) -> AwsResult:
-        self.asked.append(words)
-        return AwsResult(tuple(words), self._returncode, self._stdout, self._errors)
+    def run(self, argv: Sequence[str]) -> AwsResult:
+        self.asked.append(argv)
+        return AwsResult(tuple(argv), self._returncode, self._stdout, self._errors)
 
-    def run_despite_stop(self, words: Sequence[str], _seconds: float) -> AwsResult:
-        return self.run(words)
+    def run_despite_stop(self, argv: Sequence[str], _seconds: float) -> AwsResult:
+        return self.run(argv)
 
 
 class Bytes:
@@ -677,9 +677,9 @@ def test_whatever_aws_prints_of_leftover_uploads_only_ours_are_aborted(
     aws = Printing(stdout, returncode, ("An error occurred (AccessDenied): \\x1b",))
     uploads = multipart.IncompleteUploads(cast("AwsCli", aws), BucketRef("lab-runs"), "RUN/")
     swept = uploads.abort({"RUN/Data/a"}, since)
-    aborts = [words for words in aws.asked if "abort-multipart-upload" in words]
+    aborts = [argv for argv in aws.asked if "abort-multipart-upload" in argv]
     assert swept.aborted <= len(aborts)
-    assert all("--key=RUN/Data/a" in words for words in aborts)
+    assert all("--key=RUN/Data/a" in argv for argv in aborts)
     assert is_printable(swept.problem)
 
 
@@ -767,8 +767,8 @@ def test_any_aws_config_has_a_copy_or_is_an_aws_error(
     keys.write_bytes(credentials)
     ours.unlink(missing_ok=True)
     environ = {"AWS_CONFIG_FILE": str(theirs), "AWS_SHARED_CREDENTIALS_FILE": str(keys), "AWS_PROFILE": profile}
-    _, words = tried(lambda: write_config(environ, S3Settings(4), ours), AwsError)
-    if words:
+    _, message = tried(lambda: write_config(environ, S3Settings(4), ours), AwsError)
+    if message:
         return
     parser = configparser.RawConfigParser(default_section="\0")
     parser.read_string(ours.read_bytes().decode("utf-8", "surrogateescape"))

@@ -37,12 +37,12 @@ def test_nothing_of_the_users_can_become_an_option(text: str) -> None:
     assert {f"--ssekms-key-id={text}", f"--storage-class={text}"} <= set(begun)
     uploads = argv.list_uploads_argv(bucket, text)
     aborted = argv.abort_upload_argv(bucket, text, text)
-    for words in (head, listing, begun, uploads, aborted):
-        assert words[:1] == ("s3api",)
-        assert {"--bucket=lab-runs", "--expected-bucket-owner=123456789012"} <= set(words)
-        assert "--output=json" in words or words is aborted  # which prints nothing
-        assert all(word.startswith("--") and "=" in word for word in words[2:])
-        assert words.count(text) == 0
+    for arguments in (head, listing, begun, uploads, aborted):
+        assert arguments[:1] == ("s3api",)
+        assert {"--bucket=lab-runs", "--expected-bucket-owner=123456789012"} <= set(arguments)
+        assert "--output=json" in arguments or arguments is aborted  # which prints nothing
+        assert all(word.startswith("--") and "=" in word for word in arguments[2:])
+        assert arguments.count(text) == 0
 
 
 def test_arguments_of_a_listing() -> None:
@@ -52,11 +52,13 @@ def test_arguments_of_a_listing() -> None:
 
 
 def test_arguments_of_a_copy() -> None:
-    words = argv.s3_cp_argv("/tmp/work/batch-000001", URL)
-    assert words[:4] == ("s3", "cp", "/tmp/work/batch-000001", URL)
-    assert {"--recursive", "--no-progress"} <= set(words)
+    arguments = argv.s3_cp_argv("/tmp/work/batch-000001", URL)
+    assert arguments[:4] == ("s3", "cp", "/tmp/work/batch-000001", URL)
+    assert {"--recursive", "--no-progress"} <= set(arguments)
     storage = Storage(sse="aws:kms", sse_kms_key_id="--key", storage_class="GLACIER_IR")
-    more = set(argv.s3_cp_argv("/tmp/work/batch-000001", URL, storage, ("--checksum-algorithm=CRC32",))) - set(words)
+    more = set(argv.s3_cp_argv("/tmp/work/batch-000001", URL, storage, ("--checksum-algorithm=CRC32",))) - set(
+        arguments
+    )
     assert more == {
         *("--sse=aws:kms", "--sse-kms-key-id=--key", "--storage-class=GLACIER_IR", "--checksum-algorithm=CRC32")
     }

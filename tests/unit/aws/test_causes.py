@@ -282,7 +282,7 @@ def test_no_complaint_is_no_cause() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "description"),
     [
         (0, "aws reported no error"),
         (1, "aws reported a failed transfer"),
@@ -301,9 +301,9 @@ def test_no_complaint_is_no_cause() -> None:
         (-99, "aws was ended by signal 99"),
     ],
 )
-def test_exit_codes(code: int, words: str) -> None:
-    assert describe_exit_code(code) == words
-    assert AwsResult((), code, b"", ()).reason == words
+def test_exit_codes(code: int, description: str) -> None:
+    assert describe_exit_code(code) == description
+    assert AwsResult((), code, b"", ()).reason == description
 
 
 @pytest.mark.parametrize(

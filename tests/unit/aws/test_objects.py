@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from s3sync.aws import argv
+from s3sync.aws import argv as aws_argv
 from s3sync.aws.client import AwsCli, AwsResult
 from s3sync.aws.destination import BucketRef
 from s3sync.aws.objects import Absent, ObjectReader, ObjectState, Readback, RemoteObject, Unknown
@@ -141,66 +141,64 @@ def test_what_is_the_last_word(seen: ObjectState, expected: str | None, settled:
 
 # A bucket behind a fake CLI
 
-Words = tuple[str, ...]
+Argv = tuple[str, ...]
 
 
-def option(words: Sequence[str], name: str) -> str:
+def option(argv: Sequence[str], name: str) -> str:
     """The value of `--name=value`, or an empty string."""
-    return next((word.partition("=")[2] for word in words if word.startswith(f"--{name}=")), "")
+    return next((word.partition("=")[2] for word in argv if word.startswith(f"--{name}=")), "")
 
 
 class FakeAws:
-    """Answers listings and heads from a bucket in memory, unless `answer` says otherwise; records the words."""
+    """Answers listings and heads from a bucket in memory, unless `answer` says otherwise; records each argv."""
 
-    def __init__(self, *keys: str, answer: Callable[[Words], AwsResult | None] = lambda words: None) -> None:
+    def __init__(self, *keys: str, answer: Callable[[Argv], AwsResult | None] = lambda argv: None) -> None:
         self.keys = sorted(keys)
         self.answer = answer
-        self.asked: list[Words] = []
+        self.asked: list[Argv] = []
 
     def pause(self, seconds: float) -> None:
         """Nothing is waited for."""
 
-    def run(self, words: Sequence[str]) -> AwsResult:
-        self.asked.append(tuple(words))
+    def run(self, argv: Sequence[str]) -> AwsResult:
+        self.asked.append(tuple(argv))
         assert len(self.asked) < 100, "it goes on asking for ever"
-        return self.answer(tuple(words)) or (self._list(words) if words[1] == "list-objects-v2" else self._head(words))
+        return self.answer(tuple(argv)) or (self._list(argv) if argv[1] == "list-objects-v2" else self._head(argv))
 
-    def _list(self, words: Sequence[str]) -> AwsResult:
-        prefix, after = option(words, "prefix"), option(words, "start-after")
-        keys = [key for key in self.keys if key.startswith(prefix) and key > after][: int(option(words, "max-items"))]
-        return printed(words, [[key, len(key), f'"{MD5}"'] for key in keys] or None)
+    def _list(self, argv: Sequence[str]) -> AwsResult:
+        prefix, after = option(argv, "prefix"), option(argv, "start-after")
+        keys = [key for key in self.keys if key.startswith(prefix) and key > after][: int(option(argv, "max-items"))]
+        return printed(argv, [[key, len(key), f'"{MD5}"'] for key in keys] or None)
 
-    def _head(self, words: Sequence[str]) -> AwsResult:
-        key = option(words, "key")
-        return (
-            printed(words, [len(key), f'"{MD5}"', None, None, None]) if key in self.keys else failed(words, NOT_FOUND)
-        )
+    def _head(self, argv: Sequence[str]) -> AwsResult:
+        key = option(argv, "key")
+        return printed(argv, [len(key), f'"{MD5}"', None, None, None]) if key in self.keys else failed(argv, NOT_FOUND)
 
     @property
     def operations(self) -> list[str]:
-        return [words[1] for words in self.asked]
+        return [argv[1] for argv in self.asked]
 
     @property
     def ranges(self) -> list[tuple[str, int]]:
         """`start-after` and `max-items` of the listings."""
-        listings = [words for words in self.asked if words[1] == "list-objects-v2"]
-        return [(option(words, "start-after"), int(option(words, "max-items"))) for words in listings]
+        listings = [argv for argv in self.asked if argv[1] == "list-objects-v2"]
+        return [(option(argv, "start-after"), int(option(argv, "max-items"))) for argv in listings]
 
 
-def printed(words: Sequence[str], output: object) -> AwsResult:
-    return AwsResult(tuple(words), 0, json.dumps(output).encode(), ())
+def printed(argv: Sequence[str], output: object) -> AwsResult:
+    return AwsResult(tuple(argv), 0, json.dumps(output).encode(), ())
 
 
-def failed(words: Sequence[str], *errors: str) -> AwsResult:
-    return AwsResult(tuple(words), 254, b"", errors)
+def failed(argv: Sequence[str], *errors: str) -> AwsResult:
+    return AwsResult(tuple(argv), 254, b"", errors)
 
 
-def failing(*errors: str, operation: str = "list-objects-v2") -> Callable[[Words], AwsResult | None]:
-    return lambda words: failed(words, *errors) if words[1] == operation else None
+def failing(*errors: str, operation: str = "list-objects-v2") -> Callable[[Argv], AwsResult | None]:
+    return lambda argv: failed(argv, *errors) if argv[1] == operation else None
 
 
 def printing(raw: bytes) -> FakeAws:
-    return FakeAws(answer=lambda words: AwsResult(words, 0, raw, ()))
+    return FakeAws(answer=lambda argv: AwsResult(argv, 0, raw, ()))
 
 
 def reader_of(aws: FakeAws, mode: Readback = "auto", expected: Sequence[str] = ()) -> ObjectReader:
@@ -274,8 +272,8 @@ def test_just_the_range_of_keys_is_listed(wanted: list[str], start_after: str, m
     seen = reader_of(aws, "list-objects-v2", NAMES).get_many(files_of(*wanted))
     assert list(seen) == wanted, "no others"
     assert aws.ranges == [(start_after, max_items)]
-    (words,) = aws.asked
-    assert (option(words, "bucket"), option(words, "prefix")) == ("lab-runs", "2026/RUN/")
+    (argv,) = aws.asked
+    assert (option(argv, "bucket"), option(argv, "prefix")) == ("lab-runs", "2026/RUN/")
 
 
 @pytest.mark.parametrize("foreign", [1, 3, 10])
@@ -287,7 +285,7 @@ def test_objects_that_are_none_of_ours_make_it_go_on(foreign: int) -> None:
     seen = reader_of(aws, "list-objects-v2", NAMES).get_many(files_of(*wanted))
     assert seen == {name: there(name, listed=True) for name in wanted}
     first_page = sorted([*wanted, *between])[:3]
-    assert aws.ranges == [(key_of(NAMES[9]), 3), (key_of(first_page[-1]), argv.LIST_PAGE)]
+    assert aws.ranges == [(key_of(NAMES[9]), 3), (key_of(first_page[-1]), aws_argv.LIST_PAGE)]
 
 
 @pytest.mark.parametrize("missing", [0, 1, 4])
@@ -308,7 +306,7 @@ def test_names_sort_as_keys_do_in_s3() -> None:
 
 
 def test_all_of_a_run_is_listed_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(argv, "LIST_PAGE", 2)
+    monkeypatch.setattr(aws_argv, "LIST_PAGE", 2)
     names = ["a", "b", "c", "d", "e"]
     aws = FakeAws("2026/RUM/a", "2026/RUN", "2026/RUN2/a", *map(key_of, names), "z")
     assert reader_of(aws).list_run() == {name: there(name, listed=True) for name in names}
@@ -316,14 +314,14 @@ def test_all_of_a_run_is_listed_page_by_page(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_last_page_that_is_full_has_an_empty_one_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(argv, "LIST_PAGE", 2)
+    monkeypatch.setattr(aws_argv, "LIST_PAGE", 2)
     aws = FakeAws(*map(key_of, "abcd"))
     assert reader_of(aws).list_run() == {name: there(name, listed=True) for name in "abcd"}
     assert len(aws.asked) == 3
 
 
 def test_a_range_is_listed_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(argv, "LIST_PAGE", 100)
+    monkeypatch.setattr(aws_argv, "LIST_PAGE", 100)
     aws = FakeAws(*ALL)
     assert len(reader_of(aws, "list-objects-v2", NAMES).get_many(files_of(*NAMES[:250]))) == 250
     assert aws.ranges == [("", 100), (key_of(NAMES[99]), 100), (key_of(NAMES[199]), 100)]
@@ -336,10 +334,10 @@ def test_an_empty_bucket_holds_nothing() -> None:
 
 def test_a_server_that_ignores_start_after_does_not_keep_it_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some that call themselves compatible do; they give the same page again and again."""
-    monkeypatch.setattr(argv, "LIST_PAGE", 2)
+    monkeypatch.setattr(aws_argv, "LIST_PAGE", 2)
     rows = [[key_of(name), 1, MD5] for name in "ab"]
     said: list[str] = []
-    aws = FakeAws(answer=lambda words: printed(words, rows))
+    aws = FakeAws(answer=lambda argv: printed(argv, rows))
     reader = ObjectReader(cast(AwsCli, aws), BucketRef("lab-runs"), "2026/RUN/", "auto", 2, say=said.append)
     assert reader.list_run() is None, "as if it could not be listed"
     [warning] = said
@@ -358,8 +356,8 @@ def test_a_closer_look_is_had_at_a_few_only() -> None:
 
 @pytest.mark.parametrize("encrypted", [0, 3])
 def test_a_closer_look_is_had_at_all_where_etags_are_no_md5s(encrypted: int) -> None:
-    def answer(words: Words) -> AwsResult | None:
-        return printed(words, [1, OTHER, "aws:kms", None, CRC]) if option(words, "key") == ALL[encrypted] else None
+    def answer(argv: Argv) -> AwsResult | None:
+        return printed(argv, [1, OTHER, "aws:kms", None, CRC]) if option(argv, "key") == ALL[encrypted] else None
 
     aws = FakeAws(*ALL, answer=answer)
     seen = reader_of(aws, "auto", NAMES).head_unsettled(files_of(*NAMES[:10]))
@@ -396,15 +394,15 @@ def test_a_listing_that_fails_leaves_it_unknown() -> None:
 
 
 def test_a_second_page_that_fails_leaves_all_of_it_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(argv, "LIST_PAGE", 2)
-    aws = FakeAws(*ALL, answer=lambda words: failed(words, SLOW_DOWN) if option(words, "start-after") else None)
+    monkeypatch.setattr(aws_argv, "LIST_PAGE", 2)
+    aws = FakeAws(*ALL, answer=lambda argv: failed(argv, SLOW_DOWN) if option(argv, "start-after") else None)
     seen = reader_of(aws, "list-objects-v2", NAMES).get_many(files_of(*NAMES[:3]))
     assert set(seen.values()) == {Unknown(SLOW_DOWN, listed=True)}
 
 
 def test_a_listing_that_was_ended_proves_nothing_whatever_its_exit_code() -> None:
     ended = AwsResult((), 0, b"", (), killed_reason="moved no bytes for 10 min")
-    aws = FakeAws(*ALL, answer=lambda words: ended if words[1] == "list-objects-v2" else None)
+    aws = FakeAws(*ALL, answer=lambda argv: ended if argv[1] == "list-objects-v2" else None)
     unknown = Unknown("aws moved no bytes for 10 min, so it was ended", listed=True)
     assert reader_of(aws, "auto", NAMES).get_many(files_of(*NAMES[:3])) == dict.fromkeys(NAMES[:3], unknown)
     with raises_error(AwsError, "aws.command-failed", "moved no bytes for 10 min"):
@@ -413,7 +411,7 @@ def test_a_listing_that_was_ended_proves_nothing_whatever_its_exit_code() -> Non
 
 def test_a_head_that_was_ended_proves_nothing_whatever_its_exit_code() -> None:
     ended = AwsResult((), 0, b'[7, "e", null, null, null]', (), killed_reason="was interrupted")
-    [seen] = reader_of(FakeAws(answer=lambda words: ended), "head-object").get_many(files_of("a")).values()
+    [seen] = reader_of(FakeAws(answer=lambda argv: ended), "head-object").get_many(files_of("a")).values()
     assert seen == Unknown("aws was interrupted, so it was ended")
 
 
@@ -422,7 +420,7 @@ def test_a_refused_head_is_explained_by_a_listing(status: str) -> None:
     """Only its answer has a body, and so the reason; asked once for many files."""
     refused = f"An error occurred {status} when calling the HeadObject operation: -"
     expired = "An error occurred (ExpiredToken) when calling the ListObjectsV2 operation: expired"
-    aws = FakeAws(answer=lambda words: failed(words, expired if words[1] == "list-objects-v2" else refused))
+    aws = FakeAws(answer=lambda argv: failed(argv, expired if argv[1] == "list-objects-v2" else refused))
     with raises_error(AwsError, "aws.expired-credentials"):
         reader_of(aws, "head-object").get_many(files_of("a", "b", "c"))
     assert sorted(aws.operations) == ["head-object"] * 3 + ["list-objects-v2"]
@@ -430,9 +428,9 @@ def test_a_refused_head_is_explained_by_a_listing(status: str) -> None:
 
 @pytest.mark.parametrize("listing", [None, DENIED, SLOW_DOWN])
 def test_a_refused_head_that_a_listing_does_not_explain_stays_unknown(listing: str | None) -> None:
-    def answer(words: Words) -> AwsResult | None:
-        said = HEAD_DENIED if words[1] == "head-object" else listing
-        return failed(words, said) if said else None
+    def answer(argv: Argv) -> AwsResult | None:
+        said = HEAD_DENIED if argv[1] == "head-object" else listing
+        return failed(argv, said) if said else None
 
     seen = reader_of(FakeAws(answer=answer), "head-object").get_many(files_of("a"))
     assert seen == {"a": Unknown(HEAD_DENIED)}
@@ -518,7 +516,7 @@ def test_the_first_word_with_s3_has_to_succeed(error: str, error_id: str, fact: 
 )
 def test_what_head_object_says(ended: AwsResult, seen: Any) -> None:
     """Neither present nor absent where it does not say clearly (...)."""
-    found = reader_of(FakeAws(answer=lambda words: ended), "head-object").get_many(files_of("a"))["a"]
+    found = reader_of(FakeAws(answer=lambda argv: ended), "head-object").get_many(files_of("a"))["a"]
     if seen is ...:
         assert isinstance(found, Unknown)
         assert found.reason
@@ -592,8 +590,8 @@ def test_no_way_of_asking_calls_a_missing_object_present() -> None:
     ],
 )
 def test_an_object_that_is_as_it_was_at_first_is_not_what_was_sent(now: RemoteObject, is_new: bool) -> None:
-    def answer(words: Words) -> AwsResult | None:
-        return printed(words, [[key_of("a"), 5, f'"{MD5}"', "1970-01-01T00:01:40+00:00"]])
+    def answer(argv: Argv) -> AwsResult | None:
+        return printed(argv, [[key_of("a"), 5, f'"{MD5}"', "1970-01-01T00:01:40+00:00"]])
 
     reader = reader_of(FakeAws(answer=answer))
     assert reader.list_run() == {"a": RemoteObject(5, MD5, listed=True, modified=100)}

@@ -214,9 +214,9 @@ def test_copy_is_what_version_2_makes(home: Home, aws_v2: str, text: str, profil
     """With version 1 its writer was asked itself, above."""
     oracle = write_user_config(home, text)
     environ = {"PATH": "/usr/bin:/bin", "HOME": str(home.config.parent), "AWS_CONFIG_FILE": str(oracle)}
-    words = ("--profile", profile) if profile else ()
+    options = ("--profile", profile) if profile else ()
     for name, value in PINNED.items():
-        subprocess.run((aws_v2, "configure", "set", f"s3.{name}", value, *words), env=environ, check=True)
+        subprocess.run((aws_v2, "configure", "set", f"s3.{name}", value, *options), env=environ, check=True)
     home.copied(**({"AWS_PROFILE": profile} if profile else {}))
     assert_as_if_set_by(oracle, home, profile)
 
@@ -307,7 +307,7 @@ def test_sections_of_a_plugin_are_kept_without_keys(home: Home) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "reason"),
     [
         (b"region = eu-west-2\n", "no section headers"),
         (b"[default]\n[profile lab]\n[profile lab]\n", "already exists"),
@@ -317,10 +317,10 @@ def test_sections_of_a_plugin_are_kept_without_keys(home: Home) -> None:
     ],
 )
 @pytest.mark.parametrize("which", ["config", "credentials"])
-def test_a_file_that_cannot_be_parsed_is_named(home: Home, which: str, content: bytes, words: str) -> None:
+def test_a_file_that_cannot_be_parsed_is_named(home: Home, which: str, content: bytes, reason: str) -> None:
     path = getattr(home, which)
     path.write_bytes(content)
-    with raises_error(AwsError, "aws.bad-config", words, str(path)) as caught:
+    with raises_error(AwsError, "aws.bad-config", reason, str(path)) as caught:
         home.copied(AWS_PROFILE="only-in-credentials")
     assert "\n" not in str(caught.value)
     assert not home.copy.exists()
@@ -673,7 +673,7 @@ def test_credentials_of_the_users_files_are_redacted_whatever_their_profile(tmp_
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "redacted"),
     [
         ('"https://user:pa55@proxy:3128/"', '"https://[redacted]@proxy:3128/"'),
         (
@@ -683,8 +683,8 @@ def test_credentials_of_the_users_files_are_redacted_whatever_their_profile(tmp_
         ("https://s3.example.org/x@y?z=a@b", "https://s3.example.org/x@y?z=a@b"),
     ],
 )
-def test_what_a_url_has_before_its_host_is_redacted(text: str, told: str) -> None:
-    assert redact(text, ()) == told
+def test_what_a_url_has_before_its_host_is_redacted(text: str, redacted: str) -> None:
+    assert redact(text, ()) == redacted
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ def test_a_name_alone_makes_no_file_ours(run: Path, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "argv",
     [
         ("upload", "--bucket", BUCKET, "--local_path", ""),
         ("upload", "--bucket", BUCKET, "--local_path", "RUN", "--log_dir", ""),
@@ -183,7 +183,7 @@ def test_a_name_alone_makes_no_file_ours(run: Path, path: str) -> None:
         ("report", "--config", "FILE", "--output", ""),
     ],
 )
-def test_an_empty_path_is_not_the_current_folder(words: tuple[str, ...]) -> None:
+def test_an_empty_path_is_not_the_current_folder(argv: tuple[str, ...]) -> None:
     """A script gives one when its variable is not set."""
     with raises_error(UsageError, "usage.invalid-value", "is empty"):
-        command_line.parse(words)
+        command_line.parse(argv)

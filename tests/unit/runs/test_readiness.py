@@ -92,10 +92,10 @@ def test_every_file_that_arrives_starts_the_quiet_time_anew(run: Run) -> None:
 def test_base_calls_that_a_copy_broke_off_are_missing(tmp_path: Path, instrument: str) -> None:
     run = simulated(tmp_path, instrument)
     last = base_calls(run)[-1]
-    for length, words in ((0, "1 file of base calls without a byte"), (100, "1 file of base calls truncated")):
+    for length, reason in ((0, "1 file of base calls without a byte"), (100, "1 file of base calls truncated")):
         os.truncate(last, length)
         assert [check(run, after).state for after in (0, HOUR + 1)] == ["settling", "incomplete"]
-        assert f"{words}, the first is {last.relative_to(run.path)}" in check(run).reason
+        assert f"{reason}, the first is {last.relative_to(run.path)}" in check(run).reason
 
 
 def test_base_calls_of_a_cycle_that_failed_are_as_short_as_their_header_says(run: Run) -> None:
@@ -204,7 +204,7 @@ def test_base_calls_that_are_there_and_cannot_be_sent_are_for_the_upload_to_name
 
 
 @pytest.mark.parametrize(
-    ("status", "words"),
+    ("status", "reason"),
     [
         ("<CompletionStatus>EarlyTerminationByUser</CompletionStatus>", "says EarlyTerminationByUser"),
         (
@@ -216,7 +216,7 @@ def test_base_calls_that_are_there_and_cannot_be_sent_are_for_the_upload_to_name
         ("", ""),
     ],
 )
-def test_a_run_that_was_ended_early_is_held_and_says_so(run: Run, status: str, words: str) -> None:
+def test_a_run_that_was_ended_early_is_held_and_says_so(run: Run, status: str, reason: str) -> None:
     (run.path / "RunCompletionStatus.xml").write_text(f"<RunCompletionStatus>{status}</RunCompletionStatus>")
     remove(path for path in base_calls(run) if re.search(r"/C(8|9|10)\.1/", str(path)))
 
@@ -224,7 +224,7 @@ def test_a_run_that_was_ended_early_is_held_and_says_so(run: Run, status: str, w
 
     assert verdict.state == "incomplete"
     assert verdict.reason.startswith("lanes 1-2: all of read 2 missing, 12 files; ")
-    assert ("; the run ended early: RunCompletionStatus.xml " + words in verdict.reason) is bool(words)
+    assert ("; the run ended early: RunCompletionStatus.xml " + reason in verdict.reason) is bool(reason)
     assert "--skip-check" in verdict.reason
 
 

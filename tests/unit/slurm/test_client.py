@@ -16,8 +16,8 @@ from tests.helpers.lab import BUCKET
 def test_options_for_sbatch_are_taken_as_they_are(name: str, value: str) -> None:
     """Whether `=` joins them or not, hyphens and all."""
     before = ["upload", "--local-path", "RUN", "--bucket", BUCKET]
-    for words in ([name, value], [f"{name}={value}"]):
-        args = command_line.parse([*before, *words, "--executor", "slurm"])
+    for options in ([name, value], [f"{name}={value}"]):
+        args = command_line.parse([*before, *options, "--executor", "slurm"])
         assert (args.sbatch_options, args.executor, args.local_path) == (value, "slurm", "RUN")
 
 
@@ -31,7 +31,7 @@ def test_options_that_are_ours_are_refused_however_short(word: str) -> None:
 
 
 def test_options_that_only_look_like_ours_are_taken() -> None:
-    words = (
+    options = (
         "--wait-all-nodes=1",
         "--export-file=x",
         "-p",
@@ -42,4 +42,4 @@ def test_options_that_only_look_like_ours_are_taken() -> None:
         "--time=1",
         "--no-requeue",
     )
-    assert parse_options(" ".join(words)) == words
+    assert parse_options(" ".join(options)) == options

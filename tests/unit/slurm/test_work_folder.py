@@ -105,10 +105,10 @@ def test_there_is_always_a_shard_and_never_more_than_some_a_node(size: int, node
 # What sbatch is given
 
 
-@pytest.mark.parametrize("words", ["--wrap=x", "--array 1-9", "-a1", "-J name", "--job-name=x", "--export=NONE", "'"])
-def test_what_this_program_chooses_itself_is_refused(words: str) -> None:
+@pytest.mark.parametrize("options", ["--wrap=x", "--array 1-9", "-a1", "-J name", "--job-name=x", "--export=NONE", "'"])
+def test_what_this_program_chooses_itself_is_refused(options: str) -> None:
     with pytest.raises(UsageError):
-        parse_options(words)
+        parse_options(options)
 
 
 @pytest.mark.parametrize("options", ["-x a", "-xa", "--exclude a", "--exclude=a", "--exclude=b --mem=1G -x a"])

@@ -377,11 +377,11 @@ def test_one_of_many_gets_a_dead_holders_lease(numbers: LeaseFiles) -> None:
 
 
 def test_a_holder_notices_at_its_next_beat_that_it_has_lost(numbers: LeaseFiles) -> None:
-    told: list[LeaseLostError] = []
+    lost: list[LeaseLostError] = []
     heard = threading.Event()
 
     def on_lost(why: LeaseLostError) -> None:
-        told.append(why)
+        lost.append(why)
         heard.set()
 
     held = lease.acquire(numbers, wish("here", LASTING), on_lost)
@@ -390,7 +390,7 @@ def test_a_holder_notices_at_its_next_beat_that_it_has_lost(numbers: LeaseFiles)
     with raises_error(LeaseLostError, "lock.taken-over", "sequencer-2: RUN "):
         held.check()
     held.release()
-    assert [why.exit_code for why in told] == [EXIT_BUSY], "told once"
+    assert [why.exit_code for why in lost] == [EXIT_BUSY], "reported once"
     assert numbers.read(2) == winner
     assert numbers.highest() == 2
 

@@ -341,13 +341,13 @@ def test_what_cannot_be_read_is_neither_believed_nor_overwritten(tmp_path: Path,
     if obstacle == "folder":
         path.unlink()
         path.mkdir()
-        words = "Is a directory"
+        reason = "Is a directory"
     else:
         path.chmod(0)
-        words = "Permission denied"
+        reason = "Permission denied"
     said = run_unprivileged(LOAD, tmp_path)
     assert (error_ids(said), said.count("\n")) == (["state.unreadable"], 1), said
-    assert f" {path}: {words} (" in said
+    assert f" {path}: {reason} (" in said
 
 
 LOAD = """
@@ -946,7 +946,7 @@ class Crashes(RuleBasedStateMachine):
     @rule(death=st.none() | deaths(6))
     def save(self, death: Death | None) -> None:
         self.attempt(
-            death, lambda: self.store.save(self.state), self.disk_has, OnDisk(self.told(), self.disk_has.journal)
+            death, lambda: self.store.save(self.state), self.disk_has, OnDisk(self.logged(), self.disk_has.journal)
         )
 
     @precondition(lambda self: self.alive)
@@ -955,8 +955,8 @@ class Crashes(RuleBasedStateMachine):
         if completed:
             self.state = replace(self.state, failed={})
         self.state = replace(self.state, completed=completed)
-        told = OnDisk(self.told(), self.disk_has.journal)
-        self.attempt(death, lambda: self.store.finish(self.state), self.disk_has, told, told._replace(journal=[]))
+        logged = OnDisk(self.logged(), self.disk_has.journal)
+        self.attempt(death, lambda: self.store.finish(self.state), self.disk_has, logged, logged._replace(journal=[]))
         self.alive = False
 
     @precondition(lambda self: self.alive)
@@ -975,7 +975,7 @@ class Crashes(RuleBasedStateMachine):
         self.corrupt.append(path.read_bytes())
         self.disk_has = self.disk_has._replace(log=path.read_bytes())
 
-    def told(self) -> Logged:
+    def logged(self) -> Logged:
         return Logged(dict(self.state.proven), self.state.completed, len(self.state.failed))
 
     @invariant()

@@ -42,8 +42,8 @@ def test_lines_of_the_table() -> None:
     )
 
 
-def md5sum(*words: str, cwd: Path) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(("md5sum", *words), cwd=cwd, capture_output=True, check=False, env={"LC_ALL": "C.UTF-8"})
+def md5sum(*argv: str, cwd: Path) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(("md5sum", *argv), cwd=cwd, capture_output=True, check=False, env={"LC_ALL": "C.UTF-8"})
 
 
 def test_md5sum_accepts_hostile_names_and_writes_the_same(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def folder_of(tmp_path: Path) -> PrivateFolder:
 def test_a_file_system_without_links_between_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    def refuse(*_words: Any, **_options: Any) -> None:
+    def refuse(*_argv: Any, **_options: Any) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "link", refuse)
@@ -48,7 +48,7 @@ def test_a_file_system_without_links_between_folders(
 def test_folders_of_another_user_keep_their_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their group may write into them, and only their owner sets their times."""
 
-    def refuse(*_words: Any, **_options: Any) -> None:
+    def refuse(*_argv: Any, **_options: Any) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "utime", refuse)
