@@ -1,4 +1,4 @@
-"""Run the AWS CLI, and understand what it and S3 say."""
+"""Run the AWS CLI, and understand what it and S3 print."""
 
 from s3sync.aws import (
     access,
@@ -11,9 +11,10 @@ from s3sync.aws import (
     multipart,
     objects,
     receipts,
+    remote_folder,
+    restore_access,
     settings,
     thaw,
-    way_back,
 )
 
 __all__ = [
@@ -27,7 +28,8 @@ __all__ = [
     "multipart",
     "objects",
     "receipts",
+    "remote_folder",
+    "restore_access",
     "settings",
     "thaw",
-    "way_back",
 ]

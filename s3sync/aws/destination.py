@@ -95,6 +95,11 @@ class BucketRef(NamedTuple):
     name: str
     owner: str = ""
 
+    @property
+    def url(self) -> str:
+        """Return `s3://bucket`."""
+        return f"s3://{self.name}"
+
 
 class Destination(NamedTuple):
     """A bucket, and a prefix without a slash at either end; "" is the root of the bucket."""

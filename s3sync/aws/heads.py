@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
-from s3sync.aws import argv, client
-from s3sync.aws.client import AwsCli
-from s3sync.aws.destination import BucketRef
+from s3sync.aws import client
+from s3sync.aws.argv import head_object_argv
+from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.aws.remote_object import ObjectState, parse_head
 from s3sync.resources import usable_cores
 from s3sync.text import human_seconds, pluralize
@@ -22,22 +22,18 @@ _LONG_SECONDS = 120.0  # requests are announced if they take longer
 
 
 class HeadRequests:
-    """Runs head-object for objects under one prefix of a bucket, several at a time."""
+    """Runs head-object for the objects of a folder, several at a time."""
 
     def __init__(
         self,
-        aws: AwsCli,
-        bucket: BucketRef,
-        prefix: str,
+        remote: RemoteFolder,
         max_processes: int,
         say: Callable[[str], None],
         turn: Turn = contextlib.nullcontext,
     ) -> None:
         """`turn` is entered for each request, and may wait until other uploads leave room for its process."""
         self._turn = turn
-        self._aws = aws
-        self._bucket = bucket
-        self._prefix = prefix
+        self._remote = remote
         self._max_processes = max_processes
         self._say = say
         self._has_announced = False
@@ -57,11 +53,12 @@ class HeadRequests:
 
     def seconds(self, count: int) -> float:
         """Return how many seconds this number of requests takes."""
-        return count * (self._aws.process_cost + _REQUEST_COST) / min(self._max_processes, usable_cores())
+        return count * (self._remote.aws.process_cost + _REQUEST_COST) / min(self._max_processes, usable_cores())
 
     def _read_one(self, path: str) -> ObjectState:
         with self._turn():
-            return parse_head(self._aws.run(argv.head_object_argv(self._bucket, self._prefix + path)))
+            argv = head_object_argv(self._remote.bucket, self._remote.key(path))
+            return parse_head(self._remote.aws.run(argv))
 
 
 def slow_heads_message(count: int, seconds: float) -> str:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from s3sync.aws import argv, causes, client, diagnosis
-from s3sync.aws.client import AwsCli, AwsResult
-from s3sync.aws.destination import BucketRef
+from s3sync.aws.client import AwsResult
+from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.aws.remote_object import RemoteObject, parse_listing
 
 _PAGE_KEYS = 1000  # of a page of S3
@@ -58,12 +58,10 @@ class KeyRange:
 
 
 class Listing:
-    """Lists the objects under one prefix of a bucket. Its methods raise the errors of this module, and AwsError."""
+    """Lists the objects of a folder. Its methods raise the errors of this module, and AwsError."""
 
-    def __init__(self, aws: AwsCli, bucket: BucketRef, prefix: str) -> None:
-        self._aws = aws
-        self._bucket = bucket
-        self._prefix = prefix
+    def __init__(self, remote: RemoteFolder) -> None:
+        self._remote = remote
         self._expected: Sequence[str] = ()
 
     def set_expected_paths(self, paths: Iterable[str]) -> None:
@@ -79,8 +77,8 @@ class Listing:
         """Return the range of keys from the first to the last of these files."""
         paths = [file.path for file in files]
         before = bisect_left(self._expected, min(paths)) - 1
-        after = self._prefix + self._expected[before] if before >= 0 else ""
-        return KeyRange(after, self._prefix + max(paths), self.count_in_range(files))
+        after = self._remote.key(self._expected[before]) if before >= 0 else ""
+        return KeyRange(after, self._remote.key(max(paths)), self.count_in_range(files))
 
     def read(self, keys: KeyRange, run: Run | None = None) -> dict[str, RemoteObject]:
         """Return the objects in a range of keys, by path in the run.
@@ -88,12 +86,13 @@ class Listing:
         Other objects may lie in between, so it continues until the last key is passed.
         """
         found: dict[str, RemoteObject] = {}
+        prefix = self._remote.prefix
         after, max_items = keys.after, min(keys.expected, argv.LIST_PAGE)
         while True:
             page = self.read_page(after, max_items, run)
             if after and page and page[0][0] <= after:
                 raise UnlistableError("it ignores start-after")
-            found.update((key.removeprefix(self._prefix), item) for key, item in page if not _is_folder(key, item))
+            found.update((key.removeprefix(prefix), item) for key, item in page if not _is_folder(key, item))
             if len(page) < max_items and not _may_be_cut_off(len(page)):
                 return found
             if not page or (keys.last is not None and page[-1][0] >= keys.last):
@@ -102,9 +101,10 @@ class Listing:
 
     def read_page(self, after: str, max_items: int, run: Run | None = None) -> list[tuple[str, RemoteObject]]:
         """Return at most `limit` keys and objects after a key."""
-        result = (run or self._aws.run)(argv.list_objects_argv(self._bucket, self._prefix, after, max_items))
+        aws, bucket, prefix = self._remote
+        result = (run or aws.run)(argv.list_objects_argv(bucket, prefix, after, max_items))
         if not result.succeeded:
-            raise _to_listing_error(result, f"s3://{self._bucket.name}")
+            raise _to_listing_error(result, bucket.url)
         return parse_listing(result)
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from s3sync.aws import argv, client, diagnosis
-from s3sync.aws.client import AwsCli
-from s3sync.aws.destination import BUCKET_DEFAULTS, BucketRef, Storage
+from s3sync.aws.destination import BUCKET_DEFAULTS, Storage
+from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.errors import AwsError
 
 _MAX_KEYS = 200  # that are listed one by one
@@ -42,12 +42,12 @@ class _IncompleteUpload:
 
 
 class IncompleteUploads:
-    """The incomplete multipart uploads under a prefix of a bucket. Works also after a stop was requested."""
+    """The incomplete multipart uploads to a folder. Works also after a stop was requested."""
 
-    def __init__(self, aws: AwsCli, bucket: BucketRef, prefix: str, storage: Storage = BUCKET_DEFAULTS) -> None:
-        self._aws = aws
-        self._bucket = bucket
-        self._prefix = prefix
+    def __init__(self, remote: RemoteFolder, storage: Storage = BUCKET_DEFAULTS) -> None:
+        self._remote = remote
+        self._aws = remote.aws
+        self._bucket = remote.bucket
         self._storage = storage
         self._lists_by_key: bool | None = None  # not known yet
 
@@ -58,7 +58,7 @@ class IncompleteUploads:
         does. Raises nothing that S3 or the CLI may cause.
         """
         try:
-            found, problem = self._list(self._prefix), ""
+            found, problem = self._list(self._remote.prefix), ""
             if probe_server and not found and self._server_lists_by_key():
                 found, problem = self._list_by_key(keys)
         except AwsError as error:
@@ -77,7 +77,7 @@ class IncompleteUploads:
     def _server_lists_by_key(self) -> bool:
         """Return whether an upload that is started for this purpose is missing in the list. Raises AwsError."""
         if self._lists_by_key is None:
-            key = self._prefix + _PROBE_KEY
+            key = self._remote.key(_PROBE_KEY)
             result = self._aws.run_despite_stop(
                 argv.create_upload_argv(self._bucket, key, self._storage), _TIMEOUT_SECONDS
             )
@@ -85,7 +85,7 @@ class IncompleteUploads:
             if not isinstance(upload_id, str):  # credentials that may not start an upload have left none
                 return False
             try:
-                self._lists_by_key = all(upload.key != key for upload in self._list(self._prefix))
+                self._lists_by_key = all(upload.key != key for upload in self._list(self._remote.prefix))
             finally:
                 self._abort(key, upload_id)
         return self._lists_by_key
@@ -102,7 +102,7 @@ class IncompleteUploads:
     def _list(self, prefix: str) -> list[_IncompleteUpload]:
         result = self._aws.run_despite_stop(argv.list_uploads_argv(self._bucket, prefix), _TIMEOUT_SECONDS)
         if not result.succeeded:
-            raise client.to_error(result, f"s3://{self._bucket.name}")
+            raise client.to_error(result, self._bucket.url)
         found = []
         entries = client.parse_json(result)
         for entry in entries if isinstance(entries, list) else ():
@@ -116,4 +116,4 @@ class IncompleteUploads:
     def _abort(self, key: str, upload_id: str) -> None:
         result = self._aws.run_despite_stop(argv.abort_upload_argv(self._bucket, key, upload_id), _TIMEOUT_SECONDS)
         if not result.succeeded and "NoSuchUpload" not in diagnosis.error_codes(result.errors):
-            raise client.to_error(result, f"s3://{self._bucket.name}")
+            raise client.to_error(result, self._bucket.url)

@@ -13,13 +13,13 @@ from typing import Literal
 
 from s3sync.aws import argv, causes, client, diagnosis
 from s3sync.aws.causes import Cause
-from s3sync.aws.client import AwsCli, AwsResult
-from s3sync.aws.destination import BucketRef
+from s3sync.aws.client import AwsResult
 from s3sync.aws.digests import RunningEtag
 from s3sync.aws.etag import number_of_parts
 from s3sync.aws.heads import HEAD_COST, HeadRequests, Turn
 from s3sync.aws.heads import slow_heads_message as slow_heads_message
 from s3sync.aws.listing import KeyRange, Listing, ListingFailedError, ListingForbiddenError, SizedPath, UnlistableError
+from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.aws.remote_object import Absent as Absent
 from s3sync.aws.remote_object import ObjectState as ObjectState
 from s3sync.aws.remote_object import RemoteObject as RemoteObject
@@ -46,25 +46,22 @@ class ObjectReader:
 
     def __init__(
         self,
-        aws: AwsCli,
-        bucket: BucketRef,
-        prefix: str,
+        remote: RemoteFolder,
         mode: Readback = "auto",
         max_processes: int = 1,
         say: Callable[[str], None] = _ignore,
         turn: Turn = contextlib.nullcontext,
     ) -> None:
-        """`prefix` is that of the run, and ends in a slash. `say` shows a line to the user.
+        """`remote` is the folder of the run. `say` shows a line to the user.
 
         `turn` is entered for each head-object, and may wait until other uploads leave room for its process.
         """
         self.why_unlisted = ""  # why the bucket is not listed any more
-        self._aws = aws
-        self._bucket = bucket
-        self._url = f"s3://{bucket.name}"
-        self._prefix = prefix
-        self._listing = Listing(aws, bucket, prefix)
-        self._heads = HeadRequests(aws, bucket, prefix, max_processes, say, turn)
+        self._remote = remote
+        self._aws = remote.aws
+        self._bucket = remote.bucket
+        self._listing = Listing(remote)
+        self._heads = HeadRequests(remote, max_processes, say, turn)
         self._mode = mode
         self._may_list = True
         self._say = say
@@ -98,8 +95,9 @@ class ObjectReader:
         except ListingForbiddenError:
             if self._bucket.owner:
                 raise AwsError(
-                    f"access denied: {self._url} (expected_bucket_owner is {self._bucket.owner}: either another account"
-                    " owns the bucket, or these credentials may not list it, which that check requires)",
+                    f"access denied: {self._bucket.url} (expected_bucket_owner is {self._bucket.owner}:"
+                    " either another account owns the bucket, or these credentials may not list it, which that check"
+                    " requires)",
                     id="s3.owner-not-confirmed",
                 ) from None
             self._may_list = False
@@ -126,12 +124,12 @@ class ObjectReader:
         if diagnosis.has_empty_error_body(result.errors):
             result = self._aws.run(argv.head_bucket_argv(self._bucket))
         cause = diagnosis.unreachable_cause(result.errors) or diagnosis.transient_cause(result.errors)
-        return client.to_error(result, self._url, cause)
+        return client.to_error(result, self._bucket.url, cause)
 
     def _distrust_listings(self, reason: str) -> None:
         if self._may_list:
             self._may_list = False
-            self.why_unlisted = f"{self._url} cannot be listed reliably: {reason}"
+            self.why_unlisted = f"{self._bucket.url} cannot be listed reliably: {reason}"
             text = f"{self.why_unlisted}; so each object is requested by itself, which takes longer"
             self._say(Notice(text, id="s3.not-listed").line)
 
@@ -228,7 +226,7 @@ class ObjectReader:
 
     def why_unreachable(self) -> Cause | None:
         """Make any request; return why S3 cannot be reached, None if it answers. Raises StoppedError, AwsError."""
-        result = self._aws.run(argv.list_objects_argv(self._bucket, self._prefix, "", 1), _PROBE_SECONDS)
+        result = self._aws.run(argv.list_objects_argv(self._bucket, self._remote.prefix, "", 1), _PROBE_SECONDS)
         if result.succeeded or diagnosis.error_codes(result.errors):
             return None
         if result.killed_reason:
@@ -261,7 +259,7 @@ class ObjectReader:
 
     def part_size(self, path: str) -> int | None:
         """Return the size in bytes of the first part of an object; None if S3 does not say."""
-        result = self._aws.run(argv.part_size_argv(self._bucket, self._prefix + path))
+        result = self._aws.run(argv.part_size_argv(self._bucket, self._remote.key(path)))
         with contextlib.suppress(AwsError, TypeError, ValueError):
             (size,) = client.parse_json(result) if result.succeeded else (0,)
             return int(size) or None
@@ -275,7 +273,7 @@ class ObjectReader:
             for etag in etags:
                 etag.update(chunk)
 
-        result = self._aws.read_bytes(argv.read_object_argv(self._bucket, self._prefix + path), update)
+        result = self._aws.read_bytes(argv.read_object_argv(self._bucket, self._remote.key(path)), update)
         return {etag.value() for etag in etags} if result.succeeded else Unknown(result.reason)
 
 

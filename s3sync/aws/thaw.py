@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from s3sync.aws import argv, causes, client, diagnosis
-from s3sync.aws.client import AwsCli, AwsResult
-from s3sync.aws.destination import BucketRef
+from s3sync.aws.client import AwsResult
+from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.errors import AwsError
 from s3sync.text import parse_iso
 
@@ -53,12 +53,10 @@ def hours_by_tier(storage_classes: Collection[str]) -> dict[Tier, float]:
 
 
 class Thawing:
-    """Asks for the thawing of objects below one prefix, with several processes at a time."""
+    """Thaws the objects of a folder, several at a time."""
 
-    def __init__(self, aws: AwsCli, bucket: BucketRef, prefix: str, max_processes: int) -> None:
-        self._aws = aws
-        self._bucket = bucket
-        self._prefix = prefix
+    def __init__(self, remote: RemoteFolder, max_processes: int) -> None:
+        self._remote = remote
         self._max_processes = max_processes
 
     def states(self, paths: Iterable[str]) -> dict[str, ThawState]:
@@ -84,15 +82,16 @@ class Thawing:
         return found
 
     def _list(self) -> Mapping[str, ListedState] | None:
+        aws, bucket, prefix = self._remote
         found: dict[str, ListedState] = {}
         after = ""
         while True:
-            result = self._aws.run(argv.list_thawed_argv(self._bucket, self._prefix, after))
+            result = aws.run(argv.list_thawed_argv(bucket, prefix, after))
             if not result.succeeded:
                 return None
             rows = client.parse_json(result) or []
             try:
-                found.update(_parse_listed(self._prefix, *row) for row in rows)
+                found.update(_parse_listed(prefix, *row) for row in rows)
             except (TypeError, ValueError):
                 return None
             if len(rows) < argv.LIST_PAGE or rows[-1][0] <= after:
@@ -113,13 +112,14 @@ class Thawing:
                 pool.shutdown(cancel_futures=True)
 
     def _state(self, path: str) -> ThawState:
-        result = self._aws.run(argv.thaw_state_argv(self._bucket, self._prefix + path))
+        result = self._remote.aws.run(argv.thaw_state_argv(self._remote.bucket, self._remote.key(path)))
         if not result.succeeded:
             raise self._error(result, path)
         return parse_state(result)
 
     def _request(self, path: str, tier: Tier, days: int | None) -> str:
-        result = self._aws.run(argv.thaw_object_argv(self._bucket, self._prefix + path, tier, days))
+        aws, bucket, _ = self._remote
+        result = aws.run(argv.thaw_object_argv(bucket, self._remote.key(path), tier, days))
         if result.succeeded or _ONGOING in diagnosis.error_codes(result.errors):
             return ""
         if diagnosis.fatal_cause(result.errors):
@@ -127,8 +127,7 @@ class Thawing:
         return result.reason
 
     def _error(self, result: AwsResult, path: str) -> AwsError:
-        where = f"s3://{self._bucket.name}/{self._prefix}{path}"
-        error = client.to_error(result, where)
+        error = client.to_error(result, self._remote.url(path))
         if error.id in (causes.DENIED.id, causes.DENIED_WITHOUT_REASON.id):
             return AwsError(f"cannot thaw: {error} (these credentials need s3:RestoreObject)", id="restore.thaw-denied")
         return error

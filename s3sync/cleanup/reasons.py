@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from s3sync import invocation
-from s3sync.aws.way_back import Obstacle
+from s3sync.aws.restore_access import Obstacle
 from s3sync.cleanup.record import Record
 from s3sync.text import pluralize, printable
 from s3sync.transfer import verify

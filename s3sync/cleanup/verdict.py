@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from s3sync.aws.way_back import Obstacle
+from s3sync.aws.restore_access import Obstacle
 from s3sync.cleanup import delete
 from s3sync.cleanup import record as cleanup_record
 from s3sync.cleanup.candidates import CleanupCandidate, mounted_in, record_of

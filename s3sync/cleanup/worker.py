@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from s3sync.aws.way_back import Obstacle
+from s3sync.aws.restore_access import Obstacle
 from s3sync.cleanup import delete as cleanup_delete
 from s3sync.cleanup import record as cleanup_record
 from s3sync.cleanup import verdict as cleanup_verdict

@@ -11,6 +11,7 @@ from s3sync.aws import causes, client
 from s3sync.aws.destination import Storage
 from s3sync.aws.multipart import IncompleteUploads
 from s3sync.aws.receipts import FellBack, Hello, ObjectStored, PartStored, Receipt
+from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.runs import Run
 from s3sync.transfer.bandwidth import Ahead, Throttle
 from s3sync.transfer.batch_progress import HTTP_READS, TLS_READS, ProgressCounter, TransferProgress
@@ -51,9 +52,8 @@ class BatchSender:
     def __init__(self, context: UploadContext, run: Run, throttle: Throttle | None = None) -> None:
         """`run` is that of the context, or the folder of a completion object."""
         prefix = context.request.destination.run_prefix(run.run_id)
-        self.incomplete_uploads = IncompleteUploads(
-            context.aws, context.request.bucket, prefix, context.request.storage
-        )
+        remote = RemoteFolder(context.aws, context.request.bucket, prefix)
+        self.incomplete_uploads = IncompleteUploads(remote, context.request.storage)
         self.leftover_warning = ""  # why parts may be left in S3; empty if there are none
         self._context = context
         self._request = context.request

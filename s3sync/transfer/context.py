@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s3sync.aws import client, objects
+from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.errors import StateError
 from s3sync.own_files import WORK_FOLDER
 from s3sync.runs import Run, analysis_manifest, off_limits
@@ -44,17 +45,16 @@ class UploadContext:
         """Return the run's place in S3, for people."""
         return printable(self.request.destination.url(self.run.run_id))
 
+    @property
+    def remote(self) -> RemoteFolder:
+        """Return the folder of the run in S3."""
+        return RemoteFolder(self.aws, self.request.bucket, self.request.destination.run_prefix(self.run.run_id))
+
     def make_reader(self) -> objects.ObjectReader:
         """Return a reader of the run's objects."""
         request = self.request
         return objects.ObjectReader(
-            self.aws,
-            request.bucket,
-            request.destination.run_prefix(self.run.run_id),
-            request.readback,
-            request.cores,
-            say=self.display.print,
-            turn=self.share.reading_turn,
+            self.remote, request.readback, request.cores, say=self.display.print, turn=self.share.reading_turn
         )
 
 

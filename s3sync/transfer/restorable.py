@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from s3sync.aws import way_back
+from s3sync.aws import restore_access
 from s3sync.aws.objects import RemoteObject
 from s3sync.runs import Run
 from s3sync.transfer.context import open_context
@@ -16,15 +16,13 @@ _SAMPLE = 4  # objects of each storage class that are tried: each takes a proces
 
 def find_obstacles(
     request: UploadRequest, run: Run, remote: Mapping[str, RemoteObject], runtime: Runtime
-) -> list[way_back.Obstacle]:
+) -> list[restore_access.Obstacle]:
     """Return why a few objects of each storage class could not be restored; empty if they could be.
 
     `remote` is what S3 has of the run. Raises AwsError, StateError, StoppedError.
     """
     with open_context(request, run, runtime) as context:
-        prefix = request.destination.run_prefix(run.run_id)
-        asking = way_back.WayBack(context.aws, request.bucket, prefix, request.cores)
-        return asking.find_obstacles(choose_sample(remote))
+        return restore_access.RestoreAccess(context.remote, request.cores).find_obstacles(choose_sample(remote))
 
 
 def choose_sample(remote: Mapping[str, RemoteObject]) -> list[tuple[str, str]]:

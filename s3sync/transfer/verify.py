@@ -151,10 +151,9 @@ def _sample_tiers(found: Verification, context: UploadContext) -> Counter[thaw.T
     """
     tiered = [path for path, item in (found.remote or {}).items() if item.storage_class == thaw.TIERED]
     step = max(1, len(tiered) // _TIERED_SAMPLE)
-    request, prefix = context.request, found.destination.run_prefix(found.run.run_id)
-    asking = thaw.Thawing(context.aws, request.bucket, prefix, request.cores)
+    thawing = thaw.Thawing(context.remote, context.request.cores)
     try:
-        return Counter(asking.states(tiered[::step][:_TIERED_SAMPLE]).values())
+        return Counter(thawing.states(tiered[::step][:_TIERED_SAMPLE]).values())
     except AwsError:
         return Counter()
 

@@ -18,6 +18,7 @@ from s3sync.aws.client import AwsCli, AwsResult
 from s3sync.aws.destination import BucketRef, Destination, parse_destination
 from s3sync.aws.digests import expected_checksum
 from s3sync.aws.objects import ObjectReader, ObjectState, RemoteObject
+from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.aws.remote_object import parse_head, parse_listing
 from s3sync.aws.settings import TransferClient, child_environment
 from s3sync.config import load_config
@@ -879,7 +880,9 @@ def test_long_asking_is_announced_once_by_the_upload() -> None:
             return AwsResult(tuple(arguments), 0, json.dumps([1, "r.1", "aws:kms", None, None]).encode(), ())
 
     said: list[str] = []
-    reader = ObjectReader(cast("AwsCli", Slow()), BucketRef("lab-runs"), "RUN/", "auto", 1, say=said.append)
+    reader = ObjectReader(
+        RemoteFolder(cast("AwsCli", Slow()), BucketRef("lab-runs"), "RUN/"), "auto", 1, say=said.append
+    )
     files = [LocalFile(f"f{number:03}", 1, 1) for number in range(200)]
     listed: dict[str, ObjectState] = {file.path: RemoteObject(1, "r.1", listed=True) for file in files}
 

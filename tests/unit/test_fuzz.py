@@ -28,6 +28,7 @@ from s3sync.aws.destination import BucketRef, Destination
 from s3sync.aws.diagnosis import fatal_cause, has_empty_error_body, unreachable_cause
 from s3sync.aws.etag import likely_part_sizes
 from s3sync.aws.objects import Absent, ObjectReader, Readback, RemoteObject, Unknown
+from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.aws.settings import S3Settings, write_config
 from s3sync.commands import run_details, status
 from s3sync.commands.overview import load_overview
@@ -645,7 +646,9 @@ def test_whatever_aws_prints_of_objects_is_seen_or_an_aws_error(
 ) -> None:
     mode, stdout = asked
     reader = ObjectReader(
-        cast("AwsCli", Printing(stdout, returncode, tuple(errors))), BucketRef("lab-runs"), "RUN/", mode, 1
+        RemoteFolder(cast("AwsCli", Printing(stdout, returncode, tuple(errors))), BucketRef("lab-runs"), "RUN/"),
+        mode,
+        1,
     )
     reader.set_expected_paths(file.path for file in FILES)
     looked, _ = tried(lambda: reader.get_many(FILES), AwsError)
@@ -675,7 +678,7 @@ def test_whatever_aws_prints_of_leftover_uploads_only_ours_are_aborted(
     stdout: bytes, returncode: int, since: str
 ) -> None:
     aws = Printing(stdout, returncode, ("An error occurred (AccessDenied): \\x1b",))
-    uploads = multipart.IncompleteUploads(cast("AwsCli", aws), BucketRef("lab-runs"), "RUN/")
+    uploads = multipart.IncompleteUploads(RemoteFolder(cast("AwsCli", aws), BucketRef("lab-runs"), "RUN/"))
     swept = uploads.abort({"RUN/Data/a"}, since)
     aborts = [argv for argv in aws.asked if "abort-multipart-upload" in argv]
     assert swept.aborted <= len(aborts)

@@ -12,6 +12,7 @@ from pathlib import Path
 from s3sync.aws import client, objects, thaw
 from s3sync.aws import destination as aws_destination
 from s3sync.aws.objects import RemoteObject
+from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.delays import DELAYS
 from s3sync.errors import BusyError, RunError, StateError, UsageError, explained
 from s3sync.runs import Run, local_files, run_folder
@@ -60,6 +61,10 @@ class _Session:
     display: Display
     share: MachineShare  # of the machine, beside uploads of this program
 
+    @property
+    def remote(self) -> RemoteFolder:
+        return RemoteFolder(self.aws, self.request.bucket, self.request.prefix)
+
 
 def restore(
     request: RestoreRequest,
@@ -94,7 +99,7 @@ def preview(request: RestoreRequest, environ: Mapping[str, str], stop: StopReque
     with _open_session(request, environ, stop, display) as session:
         plan = _make_plan(session)
         archived = [path for path in plan.wanted if plan.remote[path].storage_class in thaw.ARCHIVES]
-        thawing = thaw.Thawing(session.aws, request.bucket, request.prefix, request.cores)
+        thawing = thaw.Thawing(session.remote, request.cores)
         listed = (thawing.listed_states(archived) if archived else None) or {}
     states = {path: item.state for path, item in listed.items()}
     return make_preview(request, plan.remote, plan.wanted, plan.unusable, plan.record.sources, states)
@@ -120,9 +125,7 @@ def _open_session(
         with (machine or alone).join(aws.processes.pids) as share:
             share.stay_behind_uploads()
             reader = objects.ObjectReader(
-                aws,
-                request.bucket,
-                request.prefix,
+                RemoteFolder(aws, request.bucket, request.prefix),
                 max_processes=request.cores,
                 say=display.print,
                 turn=share.reading_turn,
@@ -223,7 +226,7 @@ def _restore_once(
     session: _Session, plan: _Plan, lock_name: str, folder: place.PrivateFolder, check_lock: Callable[[], None]
 ) -> RestoreResult:
     request = session.request
-    thawing = thaw.Thawing(session.aws, request.bucket, request.prefix, request.cores)
+    thawing = thaw.Thawing(session.remote, request.cores)
     store = thaw_log.ThawStore(request.log_dir, f"{lock_name}.{request.choice_tag}")
     archive = Archive(request, thawing, store, plan.remote, session.display)
     present, other = _compare_present(session, plan)

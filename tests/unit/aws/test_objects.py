@@ -13,6 +13,7 @@ from s3sync.aws import argv as aws_argv
 from s3sync.aws.client import AwsCli, AwsResult
 from s3sync.aws.destination import BucketRef
 from s3sync.aws.objects import Absent, ObjectReader, ObjectState, Readback, RemoteObject, Unknown
+from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.errors import AwsError
 from s3sync.runs.local_files import LocalFile
 from s3sync.state.run_state import Proof
@@ -202,7 +203,7 @@ def printing(raw: bytes) -> FakeAws:
 
 
 def reader_of(aws: FakeAws, mode: Readback = "auto", expected: Sequence[str] = ()) -> ObjectReader:
-    reader = ObjectReader(cast(AwsCli, aws), BucketRef("lab-runs"), "2026/RUN/", mode, max_processes=2)
+    reader = ObjectReader(RemoteFolder(cast(AwsCli, aws), BucketRef("lab-runs"), "2026/RUN/"), mode, max_processes=2)
     reader.set_expected_paths(expected)
     return reader
 
@@ -338,7 +339,8 @@ def test_a_server_that_ignores_start_after_does_not_keep_it_for_ever(monkeypatch
     rows = [[key_of(name), 1, MD5] for name in "ab"]
     said: list[str] = []
     aws = FakeAws(answer=lambda argv: printed(argv, rows))
-    reader = ObjectReader(cast(AwsCli, aws), BucketRef("lab-runs"), "2026/RUN/", "auto", 2, say=said.append)
+    remote = RemoteFolder(cast(AwsCli, aws), BucketRef("lab-runs"), "2026/RUN/")
+    reader = ObjectReader(remote, "auto", 2, say=said.append)
     assert reader.list_run() is None, "as if it could not be listed"
     [warning] = said
     assert "it ignores start-after" in warning

@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from s3sync.aws import thaw, way_back
+from s3sync.aws import restore_access, thaw
 from s3sync.aws.client import AwsResult
 from s3sync.aws.destination import BucketRef
+from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.errors import AwsError
 
 PATHS = ["a", "b", "c"]
@@ -39,8 +40,12 @@ class Aws:
         return AwsResult(tuple(argv), 0, json.dumps(self._rows).encode(), ())
 
 
+def run_in_s3(aws: object) -> RemoteFolder:
+    return RemoteFolder(cast(Any, aws), BucketRef("lab-runs"), "RUN/")
+
+
 def listed(aws: Aws) -> dict[str, thaw.ListedState] | None:
-    return thaw.Thawing(cast(Any, aws), BucketRef("lab-runs"), "RUN/", 1).listed_states(PATHS)
+    return thaw.Thawing(run_in_s3(aws), 1).listed_states(PATHS)
 
 
 @pytest.mark.parametrize("zone", [".000Z", "+00:00"])
@@ -86,8 +91,8 @@ class Server:
         return AwsResult(tuple(argv), 0, json.dumps(self._state).encode(), ())
 
     def obstacles(self, storage_class: str) -> list[bool]:
-        asking = way_back.WayBack(cast(Any, self), BucketRef("lab-runs"), "RUN/", 1)
-        return [each.is_frozen for each in asking.find_obstacles([("Data/a", storage_class)])]
+        access = restore_access.RestoreAccess(run_in_s3(self), 1)
+        return [each.is_frozen for each in access.find_obstacles([("Data/a", storage_class)])]
 
     @property
     def changed(self) -> list[str]:
@@ -144,7 +149,7 @@ def test_amazon_is_asked_about_the_object_itself_where_it_does_not_say_which_key
 
 @pytest.mark.parametrize("error", ["SlowDown", "InternalError", "Could not connect to the endpoint URL: no"])
 def test_what_may_pass_says_nothing_of_the_permission_to_read(error: str) -> None:
-    asking = way_back.WayBack(cast(Any, Aws(None, error=error)), BucketRef("lab-runs"), "RUN/", 1)
+    access = restore_access.RestoreAccess(run_in_s3(Aws(None, error=error)), 1)
     with pytest.raises(AwsError) as raised:
-        asking.find_obstacles([("a", "STANDARD")])
+        access.find_obstacles([("a", "STANDARD")])
     assert raised.value.id in ("s3.throttled", "s3.server-error", "s3.unreachable")

@@ -10,7 +10,7 @@ import pytest
 
 from s3sync.aws.destination import Destination
 from s3sync.aws.objects import RemoteObject
-from s3sync.aws.way_back import Obstacle
+from s3sync.aws.restore_access import Obstacle
 from s3sync.cleanup import reasons
 from s3sync.cleanup.reasons import reasons_to_keep
 from s3sync.cleanup.record import Record, RecordedFile, Target

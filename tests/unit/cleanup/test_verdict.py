@@ -11,7 +11,7 @@ import pytest
 
 from s3sync.aws.destination import Destination
 from s3sync.aws.objects import RemoteObject
-from s3sync.aws.way_back import Obstacle
+from s3sync.aws.restore_access import Obstacle
 from s3sync.cleanup import verdict
 from s3sync.inventory import statuses
 from s3sync.patterns import Pattern

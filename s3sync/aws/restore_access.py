@@ -19,8 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from s3sync.aws import argv, causes, client, diagnosis, thaw
-from s3sync.aws.client import AwsCli, AwsResult
-from s3sync.aws.destination import STORAGE_CLASSES, BucketRef
+from s3sync.aws.client import AwsResult
+from s3sync.aws.destination import STORAGE_CLASSES
+from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.aws.thaw import ARCHIVES, TIERED
 
 _FROZEN = "InvalidObjectState"
@@ -40,13 +41,13 @@ class Obstacle:
     is_frozen: bool
 
 
-class WayBack:
-    """Asks about objects below one prefix, with several processes at a time."""
+class RestoreAccess:
+    """Checks the objects of a folder, several at a time."""
 
-    def __init__(self, aws: AwsCli, bucket: BucketRef, prefix: str, max_processes: int) -> None:
-        self._aws = aws
-        self._bucket = bucket
-        self._prefix = prefix
+    def __init__(self, remote: RemoteFolder, max_processes: int) -> None:
+        self._remote = remote
+        self._aws = remote.aws
+        self._bucket = remote.bucket
         self._max_processes = max_processes
 
     def find_obstacles(self, classes: Iterable[tuple[str, str]]) -> list[Obstacle]:
@@ -60,7 +61,7 @@ class WayBack:
     def _obstacle(self, path: str, storage_class: str) -> Obstacle | None:
         if storage_class in _LOCAL:
             return self._obstacle_to_reading(path, storage_class)
-        result = self._aws.run(argv.thaw_state_argv(self._bucket, self._prefix + path))
+        result = self._aws.run(argv.thaw_state_argv(self._bucket, self._remote.key(path)))
         if not result.succeeded:
             self._raise_if_general(result, path)
             return Obstacle(path=path, reason=result.reason, is_frozen=False)
@@ -71,7 +72,7 @@ class WayBack:
         return unreadable or self._obstacle_to_thawing(path, storage_class)
 
     def _obstacle_to_reading(self, path: str, storage_class: str) -> Obstacle | None:
-        result = self._aws.run(argv.read_byte_argv(self._bucket, self._prefix + path))
+        result = self._aws.run(argv.read_byte_argv(self._bucket, self._remote.key(path)))
         codes = diagnosis.error_codes(result.errors)
         if result.succeeded or _EMPTY in codes:
             return None
@@ -81,14 +82,14 @@ class WayBack:
         return Obstacle(path=path, reason=result.reason, is_frozen=False)
 
     def _obstacle_to_thawing(self, path: str, storage_class: str) -> Obstacle | None:
-        missing = f"{self._prefix}{path[: path.rfind('/') + 1]}s3sync-{os.urandom(8).hex()}"
+        missing = self._remote.key(f"{path[: path.rfind('/') + 1]}s3sync-{os.urandom(8).hex()}")
         days = None if storage_class == TIERED else 1
         result = self._aws.run(argv.thaw_object_argv(self._bucket, missing, "Bulk", days))
         if _is_denied(result) and not self._is_said_to_be_missing(missing):
             if self._aws.may_have_other_server:
                 return None
             wrong_days = 1 if storage_class == TIERED else None
-            result = self._aws.run(argv.thaw_object_argv(self._bucket, self._prefix + path, "Bulk", wrong_days))
+            result = self._aws.run(argv.thaw_object_argv(self._bucket, self._remote.key(path), "Bulk", wrong_days))
         if result.succeeded or diagnosis.error_codes(result.errors) & _REJECTED:
             return None
         self._raise_if_general(result, path)
@@ -103,7 +104,7 @@ class WayBack:
         causes_found = (diagnosis.fatal_cause, diagnosis.unreachable_cause, diagnosis.transient_cause)
         cause = next(filter(None, (find(result.errors) for find in causes_found)), None)
         if result.killed_reason or (cause and cause.id not in _DENIALS):
-            raise client.to_error(result, f"s3://{self._bucket.name}/{self._prefix}{path}", cause)
+            raise client.to_error(result, self._remote.url(path), cause)
 
 
 def _is_denied(result: AwsResult) -> bool:
