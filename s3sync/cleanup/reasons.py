@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 from s3sync import invocation
 from s3sync.aws.restore_access import Obstacle
 from s3sync.cleanup.record import Record
 from s3sync.text import pluralize, printable
-from s3sync.transfer import verify
+from s3sync.transfer import as_options, verify
 
 _ANALYSIS = "Analysis/"
 _OR_ANYWAY = ", or set `require_restorable_runs: false`"
@@ -34,7 +33,6 @@ class Case:
 
     found: verify.Verification
     record: Record | None
-    log_dir: Path
     obstacles: Sequence[Obstacle] = ()
 
     @property
@@ -57,12 +55,12 @@ Rule: TypeAlias = Callable[[Case], "Reason | None"]
 
 
 def reasons_to_keep(
-    found: verify.Verification, record: Record | None, log_dir: Path, obstacles: Sequence[Obstacle] = ()
+    found: verify.Verification, record: Record | None, obstacles: Sequence[Obstacle] = ()
 ) -> list[Reason]:
     """Return why what was found at a destination keeps the run here, the most important reason first; empty if nothing
     does.
     """
-    case = Case(found=found, record=record, log_dir=log_dir, obstacles=obstacles)
+    case = Case(found=found, record=record, obstacles=obstacles)
     return [reason for rule in RULES if (reason := rule(case))]
 
 
@@ -148,10 +146,10 @@ RULES: tuple[Rule, ...] = (
 
 def _advice(case: Case) -> str:
     """Return which command uploads the files that were added or changed after the upload."""
-    destination = case.found.destination
-    argv = ["upload", "--local-path", str(case.found.run.path), "--bucket", destination.bucket]
-    argv += ["--remote-path", destination.remote_path] if destination.prefix else []
-    command = invocation.command_line(*argv, "--log-dir", str(case.log_dir), "--recheck")
+    request, remote = case.found.request, case.found.remote or {}
+    classes = (item.storage_class for item in remote.values())
+    how = as_options.upload_options(request, str(request.log_dir), classes)
+    command = invocation.command_line("upload", str(case.found.run.path), *how)
     return f"`{printable(command)}` sends what differs"
 
 

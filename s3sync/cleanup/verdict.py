@@ -69,10 +69,10 @@ def decide(candidate: CleanupCandidate, config: Config, compare: Compare, find_o
     found: list[verify.Verification] = []
     for run in candidate.uploaded:
         found.append(compare(run))
-        reasons = reasons_to_keep(found[-1], verdict.record, config.log_dir)
+        reasons = reasons_to_keep(found[-1], verdict.record)
         if not reasons:
             obstacles = find_obstacles(run, found[-1])
-            reasons = reasons_to_keep(found[-1], verdict.record, config.log_dir, obstacles)
+            reasons = reasons_to_keep(found[-1], verdict.record, obstacles)
         if reasons:
             return replace(verdict, keep=reasons[0], verified=_so_far(found))
     keep, verified = combine_verifications(candidate, found)

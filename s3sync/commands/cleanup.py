@@ -9,7 +9,6 @@ import signal
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from s3sync import logs
@@ -25,12 +24,13 @@ from s3sync.cleanup import (
 )
 from s3sync.commands import locations, options, output, run_argument
 from s3sync.commands.verify import as_json as verify_json
+from s3sync.config import Config
 from s3sync.errors import EXIT_DONE, EXIT_FAILED, InterruptedBySignal, RunError, UsageError
 from s3sync.invocation import command_line
 from s3sync.resources import lower_priority
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.text import human_bytes, human_seconds, pluralize, printable
-from s3sync.transfer import displays
+from s3sync.transfer import as_options, displays
 
 USAGE = "[RUN ...] [--older-than AGE] [--delete [--yes]] [options]"
 DESCRIPTION = "List the local runs that S3 verifiably has, and delete them with --delete."
@@ -95,8 +95,8 @@ def run(args: argparse.Namespace) -> int:
         )
         done = clean(context, planned, args.run, delete=args.delete)
     code = EXIT_DONE if done.is_complete(args.run, delete=args.delete) else EXIT_FAILED
-    lines = [*result_lines(done, output.width()), *totals(done, config.log_dir, delete=args.delete)]
-    output.show(args, lines, {**as_json(done, config.log_dir), "exit_code": code})
+    lines = [*result_lines(done, output.width()), *totals(done, config, delete=args.delete)]
+    output.show(args, lines, {**as_json(done, config), "exit_code": code})
     output.print_messages(problem_lines(done))
     return code
 
@@ -166,7 +166,7 @@ def _row(width: int, name: str, *columns: str) -> str:
     return f"{name:<{max(0, width - len(numbers))}}{numbers}".rstrip()
 
 
-def totals(done: CleanupResult, log_dir: Path, *, delete: bool) -> list[str]:
+def totals(done: CleanupResult, config: Config, *, delete: bool) -> list[str]:
     """Return how much can be deleted, or was deleted."""
     rests = [f"{printable(str(folder))}: removed empty folders of an interrupted cleanup" for folder in done.finished]
     if not delete:
@@ -177,24 +177,17 @@ def totals(done: CleanupResult, log_dir: Path, *, delete: bool) -> list[str]:
         return [*rests, *([] if rests else ["nothing was deleted"])]
     return [
         *rests,
-        f"{_sum(touched)} deleted; the records are in {printable(str(log_dir / 'cleanups'))}",
-        *(f"to get it back: `{_restore_command(result, log_dir)}`" for result in touched),
+        f"{_sum(touched)} deleted; the records are in {printable(str(config.log_dir / 'cleanups'))}",
+        *(f"to get it back: `{_restore_command(result, config)}`" for result in touched),
     ]
 
 
-def _restore_command(result: RunResult, log_dir: Path) -> str:
+def _restore_command(result: RunResult, config: Config) -> str:
     """Return the command that restores a run to where it was."""
     entry = result.candidate.uploaded[0].entry
-    destination = entry.destination
-    where = ["--bucket", destination.bucket]
-    where += ["--remote-path", destination.remote_path] if destination.prefix else []
-    for option, value in (
-        ("--profile", entry.profile),
-        ("--region", entry.region),
-        ("--expected-bucket-owner", entry.expected_bucket_owner),
-    ):
-        where += [option, value] if value else []
-    return command_line("restore", str(result.candidate.folder), *where, "--log-dir", str(log_dir))
+    place = as_options.place_options(entry.destination, entry.expected_bucket_owner, entry.aws_profile)
+    program = as_options.program_options(config.aws_command, str(config.log_dir))
+    return command_line("restore", str(result.candidate.folder), *place, *program)
 
 
 def problem_lines(done: CleanupResult) -> list[str]:
@@ -203,17 +196,17 @@ def problem_lines(done: CleanupResult) -> list[str]:
     return [*problems, *run_argument.unknown_lines(done.unknown)]
 
 
-def as_json(done: CleanupResult, log_dir: Path) -> dict[str, Any]:
+def as_json(done: CleanupResult, config: Config) -> dict[str, Any]:
     """Return the result as one JSON object."""
     return {
-        "runs": [_run_json(result, log_dir) for result in done.runs],
+        "runs": [_run_json(result, config) for result in done.runs],
         "finished": [printable(str(folder)) for folder in done.finished],
         "troubles": [problem._asdict() for problem in done.problems],
         "unknown": [printable(name) for name in done.unknown],
     }
 
 
-def _run_json(result: RunResult, log_dir: Path) -> dict[str, Any]:
+def _run_json(result: RunResult, config: Config) -> dict[str, Any]:
     candidate = result.candidate
     found = [verify_json(one) for one in result.found]
     return {
@@ -229,7 +222,7 @@ def _run_json(result: RunResult, log_dir: Path) -> dict[str, Any]:
         "stays": [printable(path) for path in result.kept],
         "left": {printable(path): why for path, why in result.not_deleted.items()},
         "record": printable(str(result.record)) if result.record else None,
-        "restore": _restore_command(result, log_dir) if result.outcome in _RESTORABLE else None,
+        "restore": _restore_command(result, config) if result.outcome in _RESTORABLE else None,
         "destinations": [
             {"url": printable(run.url), "state": run.state, "reason": run.reason, "log": printable(str(run.log_path))}
             for run in candidate.runs

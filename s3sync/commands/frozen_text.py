@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 from s3sync import invocation
 from s3sync.aws import thaw
 from s3sync.text import human_bytes, pluralize, printable
+from s3sync.transfer import as_options
 from s3sync.transfer.request import UploadRequest
 from s3sync.transfer.verify import Verification
 
 
-def place_options(found: Verification, request: UploadRequest) -> list[str]:
-    """Return the options that name the place in S3 to another command."""
-    argv = ["--bucket", found.destination.bucket]
-    argv += ["--remote-path", found.destination.remote_path] if found.destination.prefix else []
-    argv += ["--expected-bucket-owner", request.bucket_owner] if request.bucket_owner else []
-    argv += ["--profile", request.profile.name] if request.profile.name else []
-    return argv + (["--region", request.profile.region] if request.profile.region else [])
-
-
-def frozen_lines(found: Verification, request: UploadRequest) -> list[str]:
+def frozen_lines(found: Verification) -> list[str]:
     """Return what archives mean for this comparison: which objects were not read, and how to thaw them."""
     lines = [
         f"  {pluralize(files, 'file')}, {human_bytes(size)}, in {name}, frozen unless thawed"
@@ -29,18 +23,25 @@ def frozen_lines(found: Verification, request: UploadRequest) -> list[str]:
         lines.append(f"  {frozen} of {tried} objects of {thaw.TIERED} that were tried are in its archive tiers, frozen")
     if not lines:
         return []
-    command = printable(thaw_command(found, request))
+    command = printable(thaw_command(found))
     how = "compared by the sizes, ETags and checksums that S3 has of them, which needs no thawing"
     return [*lines, f"    {how}; to read them: `{command}`"]
 
 
-def thaw_command(found: Verification, request: UploadRequest) -> str:
+def thaw_command(found: Verification) -> str:
     """Return the command that thaws the run or the analysis, and restores it to another folder."""
-    run = found.run
+    run, request = found.run, found.request
+    place = as_options.place_options(request.destination, request.bucket_owner, request.profile)
+    program = as_options.program_options(request.aws_command, named_log_dir(request))
     which = ["--only", f"analysis={run.path.name}"] if run.parent_run else []
     return invocation.command_line(
-        "restore", str(run.root), *which, *place_options(found, request), "--local-path", "DIR", "--tier", "Bulk"
+        "restore", str(run.root), *which, *place, *program, "--local-path", "DIR", "--tier", "Bulk"
     )
+
+
+def named_log_dir(request: UploadRequest) -> str:
+    """Return the directory of the logs that a request names; empty if it names none, as one without a config."""
+    return "" if str(request.log_dir) == os.devnull else str(request.log_dir)
 
 
 def archived_json(found: Verification) -> dict[str, dict[str, int]]:

@@ -13,13 +13,13 @@ from typing import Any
 from s3sync import invocation
 from s3sync.aws import destination
 from s3sync.commands import locations, options, output, run_argument
-from s3sync.commands.frozen_text import archived_json, frozen_lines, place_options, thaw_command, tiers_json
+from s3sync.commands.frozen_text import archived_json, frozen_lines, named_log_dir, thaw_command, tiers_json
 from s3sync.errors import EXIT_DONE, EXIT_FAILED, Notice, StateError, UsageError
 from s3sync.resources import usable_cores
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.state import Proof, log_dir
 from s3sync.text import human_bytes, human_seconds, indented_list, pluralize, printable
-from s3sync.transfer import displays, verify
+from s3sync.transfer import as_options, displays, verify
 from s3sync.transfer import request as transfer_request
 from s3sync.transfer.runtime import Runtime
 
@@ -70,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
         log_dirs = [args.log_dir] if args.log_dir else [log_dir.DEFAULT, *([own] if own else [])]
         found.elsewhere = verify.find_elsewhere(found, map(Path, log_dirs))
     code = EXIT_DONE if found.ok else EXIT_FAILED
-    lines = [*result_lines(found, request), *next_step(found, request, _log_dir_to_name(args))]
-    output.show(args, lines, {**as_json(found, request), "exit_code": code})
+    lines = [*result_lines(found), *next_step(found, named_log_dir(request) or _log_dir_to_name(args))]
+    output.show(args, lines, {**as_json(found), "exit_code": code})
     return code
 
 
@@ -128,18 +128,18 @@ def _request_from_config(args: argparse.Namespace) -> transfer_request.UploadReq
     )
 
 
-def _log_dir_to_name(args: argparse.Namespace) -> str | None:
-    """Return the --log-dir that an advised `upload` needs; None if it finds the same one without."""
+def _log_dir_to_name(args: argparse.Namespace) -> str:
+    """Return the --log-dir that an advised `upload` needs; empty if it finds the same one without."""
     if args.log_dir is not None:
         return str(locations.upload_log_dir(args).path)
     try:
         log_dir.for_upload(os.environ)
     except StateError:
         return "DIR"  # only this user knows where there is room
-    return None
+    return ""
 
 
-def result_lines(found: verify.Verification, request: transfer_request.UploadRequest) -> list[str]:
+def result_lines(found: verify.Verification) -> list[str]:
     """Return a verdict in one line, and the facts behind it."""
     share = f"{len(found.proven):,} of {pluralize(found.selection.total, 'file')}"
     size = human_bytes(_size(found.proven))
@@ -165,7 +165,7 @@ def result_lines(found: verify.Verification, request: transfer_request.UploadReq
         verdict,
         *facts,
         *(_absent(found) if found.is_absent else _named("not identical", differing)),
-        *frozen_lines(found, request),
+        *frozen_lines(found),
         *_named("only in S3", [printable(path) for path in found.extra or ()]),
         *_named("without bytes, so not in S3", [f"{printable(p)}: {why}" for p, why in found.selection.skipped]),
         *_named("of the same size, and no ETag or checksum to compare", [printable(p.path) for p in found.by_size]),
@@ -182,23 +182,20 @@ def _absent(found: verify.Verification) -> list[str]:
     return said
 
 
-def next_step(found: verify.Verification, request: transfer_request.UploadRequest, log_dir: str | None) -> list[str]:
+def next_step(found: verify.Verification, log_dir: str) -> list[str]:
     """Give the command that sends again what differs, whatever the log says of it; none if all of it is missing, since
-    then the place is in doubt. `log_dir` is the one that has to be named in it.
+    then the place is in doubt. `log_dir` has to be named in it, unless it is empty.
     """
     if not found.differing or found.is_absent:
         return []
-    argv = ["upload", str(found.run.path), *place_options(found, request)]
-    argv += [f"--exclude-patterns={pattern.pattern}" for pattern in request.excludes]
-    argv += ["--aws-command", os.path.abspath(request.aws_command)] if request.aws_command else []
-    argv += ["--log-dir", log_dir] if log_dir else []
-    argv += ["--skip-check"] if request.skip_check else []
-    command = printable(invocation.command_line(*argv, "--recheck"))
+    classes = (item.storage_class for item in (found.remote or {}).values())
+    how = as_options.upload_options(found.request, log_dir, classes)
+    command = printable(invocation.command_line("upload", str(found.run.path), *how))
     return [f"  next    `{command}` asks S3 again, and sends what differs"]
 
 
-def as_json(found: verify.Verification, request: transfer_request.UploadRequest | None = None) -> dict[str, Any]:
-    """Return the verification as one JSON object; `request` is needed for the command that thaws."""
+def as_json(found: verify.Verification) -> dict[str, Any]:
+    """Return the verification as one JSON object."""
     return {
         "run_id": found.run.run_id,
         "run_path": str(found.run.path),
@@ -212,7 +209,7 @@ def as_json(found: verify.Verification, request: transfer_request.UploadRequest 
         "by_size_only": [printable(proof.path) for proof in found.by_size],
         "archived": archived_json(found),
         "archive_tiers": tiers_json(found),
-        "thaw": thaw_command(found, request) if request and found.is_frozen else None,
+        "thaw": thaw_command(found) if found.is_frozen else None,
         "excluded_files": found.selection.excluded,
         "skipped": {printable(item.path): item.reason for item in found.selection.skipped},
         "manifest": str(found.manifest) if found.manifest else None,

@@ -1,6 +1,7 @@
 """Upload, verify or restore one run from this machine."""
 
 from s3sync.transfer import (
+    as_options,
     bandwidth,
     batches,
     changes,
@@ -19,6 +20,7 @@ from s3sync.transfer import (
 )
 
 __all__ = [
+    "as_options",
     "bandwidth",
     "batches",
     "changes",

@@ -47,7 +47,7 @@ class Verification:
     """
 
     run: Run
-    destination: Destination
+    request: UploadRequest
     selection: UploadSelection
     proven: list[Proof] = field(default_factory=list)
     by_size: list[Proof] = field(default_factory=list)
@@ -62,6 +62,11 @@ class Verification:
     identities: dict[str, local_files.FileIdentity] | None = None  # of each file while it was read, if requested
     tiers: Counter[thaw.ThawState] = field(default_factory=Counter)  # of a few objects of INTELLIGENT_TIERING
     elsewhere: list[summary.LoggedRun] = field(default_factory=list)  # other places of this run, by the state logs
+
+    @property
+    def destination(self) -> Destination:
+        """Return where the run was looked for."""
+        return self.request.destination
 
     @property
     def identical(self) -> bool:
@@ -114,9 +119,7 @@ def verify(
     selection.require_files(run, chosen)
     for warning in chosen.warnings:
         runtime.display.print(warning.line)
-    found = Verification(
-        run, request.destination, chosen, differing=dict(chosen.rejected), identities={} if remember else None
-    )
+    found = Verification(run, request, chosen, differing=dict(chosen.rejected), identities={} if remember else None)
     hasher = Hasher(run, request.multipart, runtime.stop, request.cores, md5=wanted_manifest is not None)
     with contextlib.closing(hasher), open_context(request, run, runtime) as context:
         _compare_all(found, context, hasher)

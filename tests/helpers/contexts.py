@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 from s3sync.aws.client import AwsCli
 from s3sync.aws.destination import parse_destination
+from s3sync.resources import usable_cores
 from s3sync.runs.run_folder import Run
 from s3sync.signals import StopRequest
 from s3sync.transfer.context import UploadContext
@@ -22,6 +25,13 @@ class Unheard:
         return len(text)
 
     def flush(self) -> None: ...
+
+
+def request_to(run: Run, bucket: str = "lab-runs", log_dir: Path = Path(os.devnull), **more: Any) -> UploadRequest:
+    """Return the request to upload a run, or to verify it."""
+    return UploadRequest(
+        local_path=run.path, destination=parse_destination(bucket, "/"), log_dir=log_dir, cores=usable_cores(), **more
+    )
 
 
 def context_of(aws: AwsCli, run: Run, work: Path, bucket: str = "lab-runs") -> UploadContext:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from s3sync.aws.destination import Destination
 from s3sync.aws.objects import RemoteObject
 from s3sync.aws.restore_access import Obstacle
 from s3sync.cleanup import reasons
@@ -19,6 +18,7 @@ from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.state import Proof
 from s3sync.transfer.selection import UploadSelection
 from s3sync.transfer.verify import Verification
+from tests.helpers.contexts import request_to
 
 NAME = "261123_A01234_0007_AHFAULTDRX7"
 URL = f"s3://lab-runs/{NAME}/"
@@ -35,9 +35,10 @@ def found(**keys: Any) -> Verification:
     selection = UploadSelection(
         files=tuple(LocalFile(path, 3, 1) for path in paths), rejected=(), excluded=0, warnings=()
     )
+    run = Run(path=Path("/data") / NAME, run_id=NAME, info=RunInfo())
     verification = Verification(
-        run=Run(path=Path("/data") / NAME, run_id=NAME, info=RunInfo()),
-        destination=Destination("lab-runs", ""),
+        run=run,
+        request=request_to(run, log_dir=LOG_DIR),
         selection=selection,
         proven=[proof(path) for path in paths],
         extra=[],
@@ -65,7 +66,7 @@ def record(*paths: str) -> Record:
 
 
 def ids(verification: Verification, of_record: Record | None = None) -> list[str]:
-    return [reason.id for reason in reasons_to_keep(verification, of_record, LOG_DIR)]
+    return [reason.id for reason in reasons_to_keep(verification, of_record)]
 
 
 def test_a_run_that_is_identical_in_s3_is_not_kept() -> None:
@@ -117,7 +118,7 @@ OBSTACLES = {"cleanup.not-readable": False, "cleanup.not-thawable": True}
 @pytest.mark.parametrize(("expected", "is_frozen"), OBSTACLES.items())
 def test_a_run_is_kept_that_could_not_be_restored(expected: str, is_frozen: bool) -> None:
     obstacle = Obstacle(path="Data/a.cbcl", reason="AccessDenied", is_frozen=is_frozen)
-    (reason,) = reasons_to_keep(found(), None, LOG_DIR, [obstacle])
+    (reason,) = reasons_to_keep(found(), None, [obstacle])
     assert reason.id == expected
     assert "Data/a.cbcl: AccessDenied" in reason.text
     assert "`verify` names" not in reason.text, "it tries no object"
@@ -131,7 +132,7 @@ def test_every_rule_has_a_case() -> None:
 
 def test_a_reason_names_a_file_the_others_and_the_command_that_uploads_them() -> None:
     differing = {"Analysis/1/x.fastq.gz": "not in S3", "Data/b.cbcl": "not in S3"}
-    (reason,) = reasons_to_keep(found(differing=differing), None, LOG_DIR)
+    (reason,) = reasons_to_keep(found(differing=differing), None)
     assert reason.text.startswith(f"2 files not identical with {URL}: Analysis/1/x.fastq.gz: not in S3, and 1 more")
     assert "; 1 of it in Analysis/: the instrument's own analysis" in reason.text
     assert "--log-dir /log --recheck` sends what differs" in reason.text

@@ -20,6 +20,7 @@ from s3sync.runs.run_folder import Run, open_run
 from s3sync.state import Proof
 from s3sync.transfer.selection import select_files
 from s3sync.transfer.verify import Verification
+from tests.helpers.contexts import request_to
 
 TO = Destination("lab-runs", "")
 
@@ -30,7 +31,7 @@ def identical(run: Run) -> Verification:
     found = {file.path: local_files.read_identity(run, file.path) for file in listing.files}
     return Verification(
         run=run,
-        destination=TO,
+        request=request_to(run),
         selection=select_files(run, listing, TO, ()),
         proven=[Proof.of(file, "etag", "etag") for file in listing.files],
         extra=[],

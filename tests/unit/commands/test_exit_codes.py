@@ -20,6 +20,7 @@ from s3sync.state import Proof
 from s3sync.transfer import verify as comparison
 from s3sync.transfer.selection import select_files
 from s3sync.transfer.verify import Verification
+from tests.helpers.contexts import request_to
 
 FAILED = Problem("Slurm", "no such partition", "other", id="config.no-partition")
 NOTE = Problem("RUN", "too old", "note", id="run.too-old")
@@ -64,7 +65,7 @@ def test_verify(
     listing = local_files.list_files(run)
     found = Verification(
         run=run,
-        destination=to,
+        request=request_to(run),
         selection=select_files(run, listing, to, ()),
         proven=[Proof.of(file, "etag", "etag") for file in listing.files],
         differing=differing,
