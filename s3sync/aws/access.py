@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync.aws import argv, causes, client, diagnosis
-from s3sync.aws.client import AwsCli, AwsResult
+from s3sync.aws.client import AwsCli
 from s3sync.aws.destination import FROM_ENVIRONMENT, BucketRef, Destination, Profile, Storage
 from s3sync.aws.listing import is_listing_unsupported
+from s3sync.aws.result import AwsResult
 from s3sync.aws.settings import S3Settings
 from s3sync.errors import S3SyncError, StoppedError
 from s3sync.signals import StopRequest
@@ -129,7 +130,7 @@ def _check_reachable(aws: AwsCli, target: UploadTarget, *, is_probed: bool) -> C
         return CheckResult(ok=True, what="bucket", text=f"{target}: {text}")
     where = f"{target}, expected to be account {target.owner}'s" if target.owner else str(target)
     cause = diagnosis.unreachable_cause(result.errors) or diagnosis.transient_cause(result.errors)
-    return CheckResult.of_error("bucket", client.to_error(result, where, cause))
+    return CheckResult.of_error("bucket", result.to_error(where, cause))
 
 
 def _explain_without_listing(aws: AwsCli, target: UploadTarget, listed: AwsResult, *, is_probed: bool) -> str:
@@ -158,11 +159,11 @@ def _check_writable(aws: AwsCli, probe: WriteProbe) -> CheckResult:
     where += f" in {probe.storage.storage_class}" if probe.storage.storage_class else ""
     started = aws.run(argv.create_upload_argv(bucket, key, probe.storage))
     if started.returncode != 0:
-        error = client.to_error(started, where)
+        error = started.to_error(where)
         hint = f" (does this server have {probe.storage.storage_class}?)" if probe.storage.storage_class else ""
         return CheckResult(ok=False, what="writable", text=f"{error}{hint}", id=error.id)
-    aborted = aws.run(argv.abort_upload_argv(bucket, key, str(client.parse_json(started))))
+    aborted = aws.run(argv.abort_upload_argv(bucket, key, str(started.json())))
     if aborted.returncode != 0:
-        error = client.to_error(aborted, where)
+        error = aborted.to_error(where)
         return CheckResult(ok=False, what="writable", text=f"{error} (s3:AbortMultipartUpload)", id=error.id)
     return CheckResult(ok=True, what="writable", text=f"{where}: writable with {probe.target.aws_profile}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from s3sync.errors import AwsError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
@@ -25,6 +27,10 @@ class Cause:
     def message_for(self, target: str) -> str:
         """Return one line: what happened, to what, and what to do."""
         return f"{self.what}{self.joint}{target} ({self.advice})"
+
+    def to_error(self, target: str, said: str) -> AwsError:
+        """Return the error for this cause, with what the CLI said about it."""
+        return AwsError(f"{self.message_for(target)}. aws said: {said}", id=self.id)
 
     def with_names_of(self, error: str) -> Cause:
         """Return the same cause with what this error names, such as the region of the bucket."""

@@ -1,31 +1,27 @@
-"""Run the AWS CLI with pinned settings, and collect what it prints.
-
-Its output and exit codes are hints, never proof: some versions exit with 0 after a failed PUT.
-"""
+"""Run the AWS CLI with pinned settings, and collect what it prints."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from s3sync import processes
 from s3sync.aws import argv as aws_argv
 from s3sync.aws import cli_listing
-from s3sync.aws.causes import Cause
 from s3sync.aws.copy_events import MAX_LINE, CopyObserver, follow_events
 from s3sync.aws.destination import BucketRef, Storage
-from s3sync.aws.diagnosis import are_credentials_missing, describe_exit_code, fatal_error_in, strip_prefix
+from s3sync.aws.diagnosis import are_credentials_missing
 from s3sync.aws.installation import find_aws, packaged_version
 from s3sync.aws.plugin import CliPlugin
 from s3sync.aws.process_set import ProcessSet
 from s3sync.aws.receipts import ReceiptPipe
+from s3sync.aws.result import CHECK_INSTALLATION
+from s3sync.aws.result import AwsResult as AwsResult
 from s3sync.aws.settings import (
     S3Settings,
     child_environment,
@@ -44,37 +40,9 @@ from s3sync.text import human_seconds, printable
 PROCESS_COST = 0.7  # CPU-seconds of an `aws` process before its first byte,
 WARM_PROCESS_COST = 0.15  # and of one that was forked, with what this program does for it
 STALL_SECONDS = 600.0  # a process that moves no bytes for this long is ended
-_CHECK_INSTALLATION = "check the installation, or --aws-command"
 _TAIL_LINES = 20
 _CHUNK_BYTES = 1024 * 1024
 _CREDENTIAL_PAUSES = (0.5, 2.0, 5.0)  # seconds before a command that found no credentials is tried again
-
-
-@dataclass(frozen=True, slots=True)
-class AwsResult:
-    """An `aws` process that has ended: its options, and its last lines of errors, printable and without secrets.
-
-    `killed_reason` says why this program ended it, or is empty. What a killed process was doing is half done.
-    """
-
-    argv: tuple[str, ...]
-    returncode: int
-    stdout: bytes
-    errors: tuple[str, ...]
-    killed_reason: str = ""
-
-    @property
-    def succeeded(self) -> bool:
-        """Return whether it ended by itself and reports success. A killed process may report success, too."""
-        return self.returncode == 0 and not self.killed_reason
-
-    @property
-    def reason(self) -> str:
-        """Return why it was ended, or its last error, or what its exit code means."""
-        if self.killed_reason:
-            return f"aws {self.killed_reason}, so it was ended"
-        lines = (strip_prefix(line) for line in reversed(self.errors))
-        return next(filter(None, lines), "") or describe_exit_code(self.returncode)
 
 
 class _How(TypedDict):
@@ -194,7 +162,7 @@ class AwsCli:
         result = self.run(aws_argv.version_argv(), timeout)
         if not result.succeeded or not result.stdout:
             raise AwsError(
-                f"cannot use {printable(self.path)}: `aws --version` failed: {result.reason} ({_CHECK_INSTALLATION})",
+                f"cannot use {printable(self.path)}: `aws --version` failed: {result.reason} ({CHECK_INSTALLATION})",
                 id="aws.unusable",
             )
         self._printed_version = self.sanitize(result.stdout.decode("utf-8", "replace"))
@@ -335,7 +303,7 @@ class AwsCli:
             except (OSError, ValueError) as error:  # ValueError: keys in S3 may contain what no argument can
                 reason, advice = processes.explain_start_failure(self.path, error)
                 raise AwsError(
-                    f"cannot run {printable(self.path)}: {reason} ({advice or _CHECK_INSTALLATION})",
+                    f"cannot run {printable(self.path)}: {reason} ({advice or CHECK_INSTALLATION})",
                     id="aws.cannot-start",
                 ) from error
             finally:
@@ -400,32 +368,6 @@ def describe_installed(environ: Mapping[str, str], stop: StopRequest, timeout: f
     except AwsError as error:
         return f"no usable AWS CLI: {error}"
     return f"{version.partition(' ')[0]} ({printable(path)})"
-
-
-def parse_json(result: AwsResult) -> Any:
-    """Return the JSON that a successful command printed; None if it printed nothing. Raises AwsError for other text."""
-    if not result.stdout.strip():
-        return None
-    try:
-        return json.loads(result.stdout)
-    except (ValueError, RecursionError) as error:
-        command = " ".join(result.argv[:2])
-        raise AwsError(
-            f"aws {command} printed something other than JSON: {error} ({_CHECK_INSTALLATION})", id="aws.bad-output"
-        ) from error
-
-
-def to_error(result: AwsResult, target: str, fallback: Cause | None = None) -> AwsError:
-    """Return the error for a process that failed for good, with its cause, or with `fallback` if that is not known."""
-    known, error = fatal_error_in(result.errors)
-    if cause := known or fallback:
-        return AwsError(f"{cause.message_for(target)}. aws said: {error or result.reason}", id=cause.id)
-    return AwsError(f"aws {' '.join(result.argv[:2])} failed for {target}: {result.reason}", id="aws.command-failed")
-
-
-def error_of_cause(cause: Cause, target: str, said: str) -> AwsError:
-    """Return the error for a cause that many files failed for, with what the CLI said about one of them."""
-    return AwsError(f"{cause.message_for(target)}. aws said: {said}", id=cause.id)
 
 
 def _endpoint_options(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from s3sync.aws import argv, causes, client, diagnosis
-from s3sync.aws.client import AwsResult
+from s3sync.aws import argv, causes, diagnosis
 from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.aws.remote_object import RemoteObject, parse_listing
+from s3sync.aws.result import AwsResult
 
 _PAGE_KEYS = 1000  # of a page of S3
 _NO_LISTINGS = re.compile(  # a server without list-objects-v2, or without one of its parameters
@@ -118,7 +118,7 @@ def _to_listing_error(result: AwsResult, url: str) -> Exception:
     if cause and cause.id == causes.DENIED.id:
         return ListingForbiddenError()
     if cause:
-        return client.to_error(result, url)
+        return result.to_error(url)
     if is_listing_unsupported(result.errors):
         return UnlistableError(result.reason)
     return ListingFailedError(result)

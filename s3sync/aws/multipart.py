@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from s3sync.aws import argv, client, diagnosis
+from s3sync.aws import argv, diagnosis
 from s3sync.aws.destination import BUCKET_DEFAULTS, Storage
 from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.errors import AwsError
@@ -81,7 +81,7 @@ class IncompleteUploads:
             result = self._aws.run_despite_stop(
                 argv.create_upload_argv(self._bucket, key, self._storage), _TIMEOUT_SECONDS
             )
-            upload_id = client.parse_json(result) if result.succeeded else None
+            upload_id = result.json() if result.succeeded else None
             if not isinstance(upload_id, str):  # credentials that may not start an upload have left none
                 return False
             try:
@@ -102,9 +102,9 @@ class IncompleteUploads:
     def _list(self, prefix: str) -> list[_IncompleteUpload]:
         result = self._aws.run_despite_stop(argv.list_uploads_argv(self._bucket, prefix), _TIMEOUT_SECONDS)
         if not result.succeeded:
-            raise client.to_error(result, self._bucket.url)
+            raise result.to_error(self._bucket.url)
         found = []
-        entries = client.parse_json(result)
+        entries = result.json()
         for entry in entries if isinstance(entries, list) else ():
             with contextlib.suppress(*_UNPARSABLE):  # an unexpected entry is not ours
                 key, upload_id, started = entry
@@ -116,4 +116,4 @@ class IncompleteUploads:
     def _abort(self, key: str, upload_id: str) -> None:
         result = self._aws.run_despite_stop(argv.abort_upload_argv(self._bucket, key, upload_id), _TIMEOUT_SECONDS)
         if not result.succeeded and "NoSuchUpload" not in diagnosis.error_codes(result.errors):
-            raise client.to_error(result, self._bucket.url)
+            raise result.to_error(self._bucket.url)

@@ -13,7 +13,6 @@ from typing import Literal
 
 from s3sync.aws import argv, causes, client, diagnosis
 from s3sync.aws.causes import Cause
-from s3sync.aws.client import AwsResult
 from s3sync.aws.digests import RunningEtag
 from s3sync.aws.etag import number_of_parts
 from s3sync.aws.heads import HEAD_COST, HeadRequests, Turn
@@ -24,6 +23,7 @@ from s3sync.aws.remote_object import Absent as Absent
 from s3sync.aws.remote_object import ObjectState as ObjectState
 from s3sync.aws.remote_object import RemoteObject as RemoteObject
 from s3sync.aws.remote_object import Unknown as Unknown
+from s3sync.aws.result import AwsResult
 from s3sync.delays import DELAYS
 from s3sync.errors import AwsError, Notice
 from s3sync.text import printable
@@ -124,7 +124,7 @@ class ObjectReader:
         if diagnosis.has_empty_error_body(result.errors):
             result = self._aws.run(argv.head_bucket_argv(self._bucket))
         cause = diagnosis.unreachable_cause(result.errors) or diagnosis.transient_cause(result.errors)
-        return client.to_error(result, self._bucket.url, cause)
+        return result.to_error(self._bucket.url, cause)
 
     def _distrust_listings(self, reason: str) -> None:
         if self._may_list:
@@ -241,7 +241,7 @@ class ObjectReader:
         """Return whether the bucket encrypts with KMS by default, so that no ETag is an MD5; False if unknown."""
         result = self._aws.run(argv.bucket_encryption_argv(self._bucket))
         with contextlib.suppress(AwsError):
-            return result.succeeded and str(client.parse_json(result)).startswith("aws:kms")
+            return result.succeeded and str(result.json()).startswith("aws:kms")
         return False
 
     def head_seconds(self, count: int) -> float:
@@ -261,7 +261,7 @@ class ObjectReader:
         """Return the size in bytes of the first part of an object; None if S3 does not say."""
         result = self._aws.run(argv.part_size_argv(self._bucket, self._remote.key(path)))
         with contextlib.suppress(AwsError, TypeError, ValueError):
-            (size,) = client.parse_json(result) if result.succeeded else (0,)
+            (size,) = result.json() if result.succeeded else (0,)
             return int(size) or None
         return None
 

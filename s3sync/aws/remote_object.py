@@ -8,10 +8,10 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from s3sync.aws import client, diagnosis
-from s3sync.aws.client import AwsResult
+from s3sync.aws import diagnosis
 from s3sync.aws.digests import CHECKSUM_NAMES
 from s3sync.aws.etag import normalize_etag
+from s3sync.aws.result import AwsResult
 from s3sync.errors import AwsError
 from s3sync.text import printable
 
@@ -64,7 +64,7 @@ ObjectState = RemoteObject | Absent | Unknown
 def parse_listing(result: AwsResult) -> list[tuple[str, RemoteObject]]:
     """Return the keys and objects that a successful list-objects-v2 printed. Raises AwsError for anything else."""
     try:
-        entries = list(client.parse_json(result) or ())[::-1]
+        entries = list(result.json() or ())[::-1]
         return [_parse_entry(*entries.pop()) for _ in range(len(entries))]  # frees each: a page has 50,000
     except _UNPARSABLE as error:
         raise AwsError(
@@ -83,7 +83,7 @@ def parse_head(result: AwsResult) -> ObjectState:
             return Unknown(f"{result.reason} ({_NO_KEY})", opaque_etag=True)
         return Unknown(result.reason)
     try:
-        return _parse_head_fields(*client.parse_json(result))
+        return _parse_head_fields(*result.json())
     except (*_UNPARSABLE, AwsError) as error:
         return Unknown(f"aws s3api head-object printed something unexpected: {error}")
 

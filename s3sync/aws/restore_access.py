@@ -18,10 +18,10 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from s3sync.aws import argv, causes, client, diagnosis, thaw
-from s3sync.aws.client import AwsResult
+from s3sync.aws import argv, causes, diagnosis, thaw
 from s3sync.aws.destination import STORAGE_CLASSES
 from s3sync.aws.remote_folder import RemoteFolder
+from s3sync.aws.result import AwsResult
 from s3sync.aws.thaw import ARCHIVES, TIERED
 
 _FROZEN = "InvalidObjectState"
@@ -104,7 +104,7 @@ class RestoreAccess:
         causes_found = (diagnosis.fatal_cause, diagnosis.unreachable_cause, diagnosis.transient_cause)
         cause = next(filter(None, (find(result.errors) for find in causes_found)), None)
         if result.killed_reason or (cause and cause.id not in _DENIALS):
-            raise client.to_error(result, self._remote.url(path), cause)
+            raise result.to_error(self._remote.url(path), cause)
 
 
 def _is_denied(result: AwsResult) -> bool:

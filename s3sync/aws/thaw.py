@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from s3sync.aws import argv, causes, client, diagnosis
-from s3sync.aws.client import AwsResult
+from s3sync.aws import argv, causes, diagnosis
 from s3sync.aws.remote_folder import RemoteFolder
+from s3sync.aws.result import AwsResult
 from s3sync.errors import AwsError
 from s3sync.text import parse_iso
 
@@ -89,7 +89,7 @@ class Thawing:
             result = aws.run(argv.list_thawed_argv(bucket, prefix, after))
             if not result.succeeded:
                 return None
-            rows = client.parse_json(result) or []
+            rows = result.json() or []
             try:
                 found.update(_parse_listed(prefix, *row) for row in rows)
             except (TypeError, ValueError):
@@ -127,7 +127,7 @@ class Thawing:
         return result.reason
 
     def _error(self, result: AwsResult, path: str) -> AwsError:
-        error = client.to_error(result, self._remote.url(path))
+        error = result.to_error(self._remote.url(path))
         if error.id in (causes.DENIED.id, causes.DENIED_WITHOUT_REASON.id):
             return AwsError(f"cannot thaw: {error} (these credentials need s3:RestoreObject)", id="restore.thaw-denied")
         return error
@@ -135,7 +135,7 @@ class Thawing:
 
 def parse_state(result: AwsResult) -> ThawState:
     """Return the state that a successful head-object printed. Raises AwsError for anything else."""
-    storage_class, restore, archive = (str(value or "") for value in client.parse_json(result))
+    storage_class, restore, archive = (str(value or "") for value in result.json())
     if storage_class not in ARCHIVES and not archive:
         return "thawed"
     if 'ongoing-request="true"' in restore:

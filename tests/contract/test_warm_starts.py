@@ -117,7 +117,7 @@ def test_many_threads_get_their_own_output(lab: Lab, server: S3Server) -> None:
     with ThreadPoolExecutor(6) as pool:
         argvs = [head_object_argv(BucketRef(BUCKET), f"run/{number}") for number in range(6)]
         results = list(pool.map(aws.run, argvs))
-    assert [client.parse_json(result)[0] for result in results] == list(range(6))
+    assert [result.json()[0] for result in results] == list(range(6))
     assert children_of(lab) == [psutil.Process(aws._warm_starts._process.pid)]  # type: ignore[union-attr]
     aws.close()
     assert children_of(lab) == []

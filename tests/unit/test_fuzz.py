@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from s3sync.aws import client, multipart
+from s3sync.aws import multipart
 from s3sync.aws.client import AwsCli, AwsResult
 from s3sync.aws.destination import BucketRef, Destination
 from s3sync.aws.diagnosis import fatal_cause, has_empty_error_body, unreachable_cause
@@ -689,7 +689,7 @@ def test_whatever_aws_prints_of_leftover_uploads_only_ours_are_aborted(
 @fuzz
 @given(BYTES | json_texts.map(encoded))
 def test_whatever_aws_prints_is_json_or_an_aws_error(stdout: bytes) -> None:
-    tried(lambda: client.parse_json(AwsResult(("s3api", "x"), 0, stdout, ())), AwsError)
+    tried(lambda: AwsResult(("s3api", "x"), 0, stdout, ()).json(), AwsError)
 
 
 AWS = AwsCli("/bin/aws", {"AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere"}, StopRequest())
@@ -702,7 +702,7 @@ def test_errors_of_aws_are_shown_printable(content: bytes) -> None:
     assert all(map(is_printable, errors))
     ended = AwsResult(("s3", "cp"), 1, b"", errors)
     assert is_printable(ended.reason)
-    assert is_printable(str(client.to_error(ended, "s3://lab-runs", unreachable_cause(errors))))
+    assert is_printable(str(ended.to_error("s3://lab-runs", unreachable_cause(errors))))
     assert has_empty_error_body(errors) in (True, False)
     cause = fatal_cause(errors)
     assert cause is None or cause.what

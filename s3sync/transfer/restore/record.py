@@ -129,7 +129,7 @@ def _read_completion_object(
         if diagnosis.is_frozen(content.errors):
             record.frozen.append(path)
             return
-        raise client.to_error(content, where)
+        raise content.to_error(where)
     try:
         facts = _parse_completion_object(content, seen.size)
         entries = list(_entries_of_completion_object(facts, path, where, request))

@@ -353,7 +353,7 @@ def _receive(
             id="restore.disk-full",
         )
     if received.cause:
-        raise client.error_of_cause(received.cause, printable(request.url), received.said)
+        raise received.cause.to_error(printable(request.url), received.said)
     return received
 
 

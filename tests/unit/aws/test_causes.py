@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from s3sync.aws import client, diagnosis, objects
+from s3sync.aws import diagnosis, objects
 from s3sync.aws.causes import DENIED
 from s3sync.aws.causes import EXPIRED as EXPIRED_CAUSE
 from s3sync.aws.client import AwsResult
@@ -120,7 +120,7 @@ def operation(code: str, message: str, name: str = "PutObject") -> str:
 def test_causes_that_cannot_pass_by_themselves(before: str, text: str, cause_id: str | None) -> None:
     cause = fatal_cause(["warning: Skipping file /x. File does not exist.", f"{before}{text}", "the end"])
     assert (cause and cause.id) == cause_id
-    failure = client.to_error(AwsResult(("s3", "cp", "x"), 1, b"", (f"{before}{text}",)), "s3://lab-runs")
+    failure = AwsResult(("s3", "cp", "x"), 1, b"", (f"{before}{text}",)).to_error("s3://lab-runs")
     assert failure.id == (cause_id or "aws.command-failed")
     assert PREFIX not in str(failure)
     assert text in str(failure)
@@ -149,7 +149,7 @@ def test_a_refusal_without_a_reason_may_be_the_clock() -> None:
     ],
 )
 def test_a_message_names_what_is_wrong_and_not_the_bucket_instead(text: str, line: str) -> None:
-    failed = client.to_error(AwsResult(("s3api", "list-objects-v2"), 255, b"", (text,)), "s3://lab-runs")
+    failed = AwsResult(("s3api", "list-objects-v2"), 255, b"", (text,)).to_error("s3://lab-runs")
     assert str(failed).startswith(line)
     assert str(failed).endswith(f"aws said: {text}")
 
@@ -183,7 +183,7 @@ def test_a_message_names_what_is_wrong_and_not_the_bucket_instead(text: str, lin
 )
 def test_a_wrong_region_is_corrected_with_the_one_that_s3_names(code: str, message: str, region: str) -> None:
     errors = (operation(code, message), "You can fix this issue by explicitly providing the correct region location")
-    failed = str(client.to_error(AwsResult(("s3api", "x"), 254, b"", errors), "s3://lab-runs"))
+    failed = str(AwsResult(("s3api", "x"), 254, b"", errors).to_error("s3://lab-runs"))
     assert failed.startswith(
         f"the bucket is in another region: s3://lab-runs (set AWS_DEFAULT_REGION to {region}, and AWS_REGION too if it "
     )

@@ -1,0 +1,66 @@
+"""Hold the result of an `aws` process that has ended.
+
+Output and exit code are hints, never proof: some versions exit with 0 after a failed PUT.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from s3sync.aws.causes import Cause
+from s3sync.aws.diagnosis import describe_exit_code, fatal_error_in, strip_prefix
+from s3sync.errors import AwsError
+
+CHECK_INSTALLATION = "check the installation, or --aws-command"
+
+
+@dataclass(frozen=True, slots=True)
+class AwsResult:
+    """An `aws` process that has ended: its options, and its last lines of errors, printable and without secrets.
+
+    `killed_reason` says why this program ended it, or is empty. What a killed process was doing is half done.
+    """
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: bytes
+    errors: tuple[str, ...]
+    killed_reason: str = ""
+
+    @property
+    def succeeded(self) -> bool:
+        """Return whether it ended by itself and reports success. A killed process may report success, too."""
+        return self.returncode == 0 and not self.killed_reason
+
+    @property
+    def reason(self) -> str:
+        """Return why it was ended, or its last error, or what its exit code means."""
+        if self.killed_reason:
+            return f"aws {self.killed_reason}, so it was ended"
+        lines = (strip_prefix(line) for line in reversed(self.errors))
+        return next(filter(None, lines), "") or describe_exit_code(self.returncode)
+
+    def json(self) -> Any:
+        """Return the JSON that it printed; None if it printed nothing. Raises AwsError for other text."""
+        if not self.stdout.strip():
+            return None
+        try:
+            return json.loads(self.stdout)
+        except (ValueError, RecursionError) as error:
+            raise AwsError(
+                f"{self._command} printed something other than JSON: {error} ({CHECK_INSTALLATION})",
+                id="aws.bad-output",
+            ) from error
+
+    def to_error(self, target: str, fallback: Cause | None = None) -> AwsError:
+        """Return the error of a failure that a retry would not change: its cause, else `fallback`, else its reason."""
+        known, error = fatal_error_in(self.errors)
+        if cause := known or fallback:
+            return cause.to_error(target, error or self.reason)
+        return AwsError(f"{self._command} failed for {target}: {self.reason}", id="aws.command-failed")
+
+    @property
+    def _command(self) -> str:
+        return f"aws {' '.join(self.argv[:2])}"
