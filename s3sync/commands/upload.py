@@ -17,6 +17,7 @@ from s3sync.slurm import Collector, coordinator
 from s3sync.slurm import client as slurm_client
 from s3sync.state import log_dir
 from s3sync.transfer import bandwidth, displays, request, upload
+from s3sync.transfer.analyses import upload_analyses
 from s3sync.transfer.runtime import Runtime
 
 USAGE = "RUN --bucket B [options]"
@@ -267,7 +268,7 @@ def _upload(
         return report
 
     result = upload_unit(upload_request)
-    analyses, waiting = upload.upload_analyses(upload_request, result, upload_unit)
+    analyses, waiting = upload_analyses(upload_request, result, upload_unit)
     is_whole = not waiting and all(each.ok for each in (result, *analyses))
     code = EXIT_DONE if is_whole else EXIT_FAILED
     lines = [line for each in (result, *analyses) for line in upload_text.summary(each)]
@@ -285,7 +286,7 @@ def _preview(
             return upload.preview(upload_request, Runtime(os.environ, stop, display), Collector(os.environ))
 
     planned = preview_unit(upload_request)
-    analyses, waiting = upload.upload_analyses(upload_request, planned, preview_unit)
+    analyses, waiting = upload_analyses(upload_request, planned, preview_unit)
     is_whole = not waiting and not any(each.selection.rejected for each in (planned, *analyses))
     code = EXIT_DONE if is_whole else EXIT_FAILED
     lines = [line for each in (planned, *analyses) for line in upload_text.preview_lines(each)]

@@ -36,6 +36,7 @@ from s3sync.slurm import Collector, coordinator
 from s3sync.text import pluralize, printable
 from s3sync.transfer import batches, hook, request, upload
 from s3sync.transfer.runtime import Runtime
+from s3sync.transfer.sharing import SharedMachine
 
 LOG = logging.getLogger(__name__)
 _LOOK_COST = 10  # looking for new runs may take a tenth of the time
@@ -214,9 +215,9 @@ class ScanUploads:
         self._next_look = ended + max(DELAYS.scan_looks, _LOOK_COST * (ended - now))
 
 
-def _shared_machine(config: Config) -> upload.SharedMachine:
+def _shared_machine(config: Config) -> SharedMachine:
     cores = config.max_cores or usable_cores()
-    return upload.SharedMachine(cores, max(cores, config.max_processes or 4 * cores), config.max_bandwidth)
+    return SharedMachine(cores, max(cores, config.max_processes or 4 * cores), config.max_bandwidth)
 
 
 def _all_in_one(stopped: Sequence[StoppedError]) -> StoppedError:

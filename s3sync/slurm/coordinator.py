@@ -15,7 +15,7 @@ from s3sync.slurm.executor import ClusterExecutor, Collector
 from s3sync.slurm.follower import ClusterUpload, JobFollower
 from s3sync.slurm.work_folder import FINALIZER, WorkFolder
 from s3sync.state import RunState, StateStore, lock
-from s3sync.transfer import upload
+from s3sync.transfer import completion_hook, inspection, upload
 from s3sync.transfer.request import UploadRequest, UploadResult
 from s3sync.transfer.runtime import Runtime
 
@@ -86,7 +86,7 @@ def collect(ours: UploadRequest, folder: WorkFolder, runtime: Runtime) -> Upload
 
     Raises RunError with the error of the finalizer job, or if that never ended; also StateError, StoppedError.
     """
-    inputs = upload.inspect_run(ours, runtime.environ)
+    inputs = inspection.inspect_run(ours, runtime.environ)
     run, store = inputs.run, StateStore(ours.log_dir, inputs.run, ours.destination)
     uploading = ClusterUpload(request=ours, run=run, store=store, folder=folder)
 
@@ -108,7 +108,7 @@ def collect(ours: UploadRequest, folder: WorkFolder, runtime: Runtime) -> Upload
         collector = Collector(runtime.environ)
         collected = collector.collect(ours, run, store, store.load().state, runtime.stop)
         assert collected is not None, "an upload that was handed over has begun a log"
-        on_complete = upload.run_hook(ours, run, store, collected, runtime)
+        on_complete = completion_hook.run_if_due(ours, run, store, collected, runtime)
     if failure and not collected.completed:
         raise failure
     counters = replace(counters, seconds=collected.seconds - seconds_before)
@@ -148,5 +148,5 @@ def _open_upload(ours: UploadRequest) -> ClusterUpload:
     store = StateStore(ours.log_dir, run, ours.destination)
     folder = WorkFolder.of(ours.log_dir, store)
     if folder.exists():  # it may be that of another run folder with this name
-        upload.require_claim(run, store.load(set_aside=False).state, lambda: local_files.list_files(run))
+        inspection.require_claim(run, store.load(set_aside=False).state, lambda: local_files.list_files(run))
     return ClusterUpload(request=ours, run=run, store=store, folder=folder)

@@ -1,6 +1,6 @@
 """Let a Slurm cluster upload the files of a run in place of this machine, and collect what its jobs have verified.
 
-The classes implement `transfer.request.Executor`.
+The classes implement `transfer.handover.Executor`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from s3sync.slurm.job_spec import JobSpec
 from s3sync.slurm.work_folder import WorkFolder
 from s3sync.state import RunState, StateStore, lock
 from s3sync.text import parse_iso, printable
-from s3sync.transfer import request
+from s3sync.transfer.handover import Handover
 from s3sync.transfer.request import UploadRequest
 
 _MAX_THREADS = 16  # a lock of a dead node takes a minute: those of many shards are checked at the same time
@@ -36,8 +36,8 @@ class Collector:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
 
-    def where(self, request: UploadRequest, store: StateStore) -> str:
-        """Return where the jobs of this run are, for people; empty if there are none."""
+    def describe_progress(self, request: UploadRequest, store: StateStore) -> str:
+        """Return how far the jobs of this run are, for people; empty if there are none."""
         folder = WorkFolder.of(request.log_dir, store)
         return f"handed over to Slurm already: {folder.progress_text()}" if folder.is_submitted() else ""
 
@@ -64,7 +64,7 @@ class Collector:
         folder.discard()
         return state
 
-    def submit(self, handover: request.Handover, files: Sequence[LocalFile]) -> None:
+    def submit(self, handover: Handover, files: Sequence[LocalFile]) -> None:
         """Refuse: this executor submits nothing."""
         raise NotImplementedError
 
@@ -119,7 +119,7 @@ class ClusterExecutor(Collector):
         self._folder = folder
         self._slurm = slurm
 
-    def submit(self, handover: request.Handover, files: Sequence[LocalFile]) -> None:
+    def submit(self, handover: Handover, files: Sequence[LocalFile]) -> None:
         """Submit these files. Raises SlurmError or StateError if nothing was submitted."""
         spec = JobSpec(name=self._name, version=__version__, options=self._options, handover=handover)
         self._folder.create(spec, submission.script_of(self._folder))
@@ -161,6 +161,6 @@ def _add_results(state: RunState, folder: WorkFolder, spec: JobSpec, run: Run) -
     )
 
 
-def _is_as_planned(run: Run, handover: request.Handover) -> bool:
+def _is_as_planned(run: Run, handover: Handover) -> bool:
     """Return whether the instrument's manifest, by which files were verified, is still that of the plan."""
     return handover.manifest is None or local_files.restat(run, analysis_manifest.MANIFEST_TSV) == handover.manifest

@@ -8,7 +8,8 @@ from typing import Any
 
 from s3sync.slurm.client import SlurmOptions
 from s3sync.text import printable
-from s3sync.transfer.request import Handover, UploadCounters, UploadRequest
+from s3sync.transfer.handover import Handover
+from s3sync.transfer.request import UploadCounters, UploadRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from s3sync.signals import StopRequest
 from s3sync.state import lock
 from s3sync.text import printable
 from s3sync.transfer.displays import Display
-from s3sync.transfer.request import UploadRequest
+from s3sync.transfer.request import UploadRequest, describe_target
 from s3sync.transfer.runtime import Runtime
 from s3sync.transfer.sharing import MachineShare, SharedMachine
 
@@ -49,6 +49,11 @@ class UploadContext:
     def remote(self) -> RemoteFolder:
         """Return the folder of the run in S3."""
         return RemoteFolder(self.aws, self.request.bucket, self.request.destination.run_prefix(self.run.run_id))
+
+    @property
+    def target(self) -> str:
+        """Return the run and where it goes, for people."""
+        return describe_target(self.run, self.request.destination)
 
     def make_reader(self) -> objects.ObjectReader:
         """Return a reader of the run's objects."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from s3sync.aws import client, etag, objects
 from s3sync.aws import destination as aws_destination
@@ -14,8 +14,7 @@ from s3sync.aws.destination import Destination
 from s3sync.errors import UsageError
 from s3sync.patterns import Pattern
 from s3sync.runs import LocalFile, Run, completion, readiness
-from s3sync.signals import StopRequest
-from s3sync.state import Proof, RunState, StateStore
+from s3sync.state import Proof, RunState
 from s3sync.text import printable
 from s3sync.transfer import hook
 from s3sync.transfer.bandwidth import BandwidthSchedule
@@ -209,48 +208,6 @@ class Preview:
     def has_chosen_classes(self) -> bool:
         """Return whether files go into another storage class than S3's usual one."""
         return any(name != WARM for name in self.classes)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handover:
-    """What an executor is given to upload.
-
-    `manifest` is Manifest.tsv as it was when the files were listed. `amount` counts all files of the run, `proven`
-    those that are verified already, `sent` what earlier calls have sent in `seconds`. If `resumed`, S3 may have files
-    that are not verified.
-    """
-
-    request: UploadRequest
-    submitted: str
-    resumed: bool
-    manifest: LocalFile | None
-    amount: FileTotals
-    proven: FileTotals
-    sent: FileTotals
-    seconds: float
-
-
-class Executor(Protocol):
-    """Another place where the files of a run are uploaded, such as a cluster. All methods raise S3SyncError."""
-
-    @property
-    def is_finalizer(self) -> bool:
-        """Whether this call is the executor's own last step, which leaves the user's command to its caller."""
-
-    @property
-    def submits(self) -> bool:
-        """Whether it takes the files of this call, instead of only what earlier calls left to it."""
-
-    def where(self, request: UploadRequest, store: StateStore) -> str:
-        """Return where the files of this run are being uploaded, for people; empty if nowhere else."""
-
-    def collect(
-        self, request: UploadRequest, run: Run, store: StateStore, state: RunState | None, stop: StopRequest
-    ) -> RunState | None:
-        """Return the state with what was uploaded elsewhere; raises BusyError while that continues."""
-
-    def submit(self, handover: Handover, files: Sequence[LocalFile]) -> None:
-        """Take these files; raises SlurmError or StateError if it takes none of them."""
 
 
 def describe_target(run: Run, destination: Destination) -> str:

@@ -1,34 +1,29 @@
-"""Upload one run, or one analysis of a run, under its lock; or find out what an upload would do."""
+"""Upload one run, or one analysis of a run, under its lock; or preview the upload."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from s3sync.aws import settings
-from s3sync.errors import Notice, S3SyncError, StoppedError
+from s3sync.errors import Notice, S3SyncError
 from s3sync.resources import MAX_USEFUL_CORES
-from s3sync.runs import Run, analysis, completion
+from s3sync.runs import completion
 from s3sync.state import RunState, StateStore
 from s3sync.state import log_dir as state_log_dir
 from s3sync.text import printable, to_iso
-from s3sync.transfer import batches, hook, selection
+from s3sync.transfer import batches, completion_hook, selection
 from s3sync.transfer.context import UploadContext, open_context
-from s3sync.transfer.inspection import UploadInputs, drop_stale_proofs, is_complete
-from s3sync.transfer.inspection import inspect_run as inspect_run  # part of what other packages use
-from s3sync.transfer.inspection import require_claim as require_claim
-from s3sync.transfer.request import Executor, PendingAnalysis, Preview, UploadRequest, UploadResult, describe_target
+from s3sync.transfer.handover import Executor
+from s3sync.transfer.inspection import UploadInputs, drop_stale_proofs, inspect_run, is_complete, require_claim
+from s3sync.transfer.request import Preview, UploadRequest, UploadResult, describe_target
 from s3sync.transfer.runtime import Runtime
-from s3sync.transfer.session import SessionResult, UploadSession, start_state
-from s3sync.transfer.sharing import SharedMachine as SharedMachine
-
-T_Result = TypeVar("T_Result", UploadResult, Preview)
+from s3sync.transfer.session import UploadSession, start_state
 
 
-def upload(request: UploadRequest, runtime: Runtime, executor: Executor | None = None) -> UploadResult:
+def upload(request: UploadRequest, runtime: Runtime, executor: Executor) -> UploadResult:
     """Upload a run and verify it; raises S3SyncError if that is not possible, with the state saved.
 
     Files that failed are in the result, not raised. An `executor` that submits takes the files instead of this machine.
@@ -39,76 +34,12 @@ def upload(request: UploadRequest, runtime: Runtime, executor: Executor | None =
         return call.upload_locked(run_lock.descriptor)
 
 
-def preview(request: UploadRequest, runtime: Runtime, executor: Executor | None = None) -> Preview:
+def preview(request: UploadRequest, runtime: Runtime, executor: Executor) -> Preview:
     """Ask S3, write nothing, and return what `upload` would do; raises the same errors."""
     return _begin_call(request, runtime, executor).preview()
 
 
-def upload_analyses(
-    request: UploadRequest, first: T_Result, work: Callable[[UploadRequest], T_Result]
-) -> tuple[list[T_Result], list[PendingAnalysis]]:
-    """Run `work` for each complete analysis of an uploaded run; return the results, and the analyses that must wait.
-
-    All of them wait until the run itself is completed. An error in one does not stop the others. Raises StoppedError.
-    """
-    done: list[T_Result] = []
-    waiting: list[PendingAnalysis] = []
-    for unit in analysis.list_analyses(first.run) if first.run.excludes_analyses else []:
-        if analysis.is_excluded(unit, request.excludes):
-            continue
-        try:
-            reason = _reason_to_wait(unit, first, request)
-            if not reason:
-                done.append(work(replace(request, local_path=unit.path)))
-        except StoppedError:
-            raise
-        except S3SyncError as error:
-            reason = str(error)
-        if reason:
-            waiting.append(PendingAnalysis(unit, request.destination, reason))
-    return done, waiting
-
-
-def _reason_to_wait(unit: Run, first: UploadResult | Preview, request: UploadRequest) -> str:
-    if isinstance(first, UploadResult) and not first.state.completed:
-        return "waits for the run itself, which is not completed"
-    finish = analysis.check_completion(unit, request.quiet_seconds)
-    return "" if finish.is_complete else finish.reason
-
-
-def run_hook(request: UploadRequest, run: Run, store: StateStore, state: RunState, runtime: Runtime) -> str:
-    """Run the user's command if it is due; return its outcome, or an empty string.
-
-    The caller holds the run's lock, so that the command runs once at a time. The log says that it is due before it
-    runs, and its outcome afterwards: if a call is killed in between, the command runs again, but is never skipped.
-    """
-    if not request.on_complete or not state.completed or not hook.is_pending(state.on_complete):
-        return ""
-    guard = store.lock_path.with_suffix(".on_complete")
-    variables = _hook_environment(request, run, store, state)
-    outcome = hook.run(request.on_complete, variables, store.log_path, guard, runtime.environ, runtime.stop)
-    store.save(replace(state, on_complete=outcome))
-    return outcome
-
-
-def _hook_environment(request: UploadRequest, run: Run, store: StateStore, state: RunState) -> dict[str, str]:
-    """Return the run as variables for the user's command; their names are part of the contract."""
-    destination = request.destination
-    return {
-        "S3SYNC_RUN_ID": run.run_id,
-        "S3SYNC_RUN_PATH": str(run.path),
-        "S3SYNC_BUCKET": destination.bucket,
-        "S3SYNC_REMOTE_PATH": destination.remote_path,
-        "S3SYNC_URL": destination.url(run.run_id),
-        "S3SYNC_FILES": str(len(state.proven)),
-        "S3SYNC_BYTES": str(state.size),
-        "S3SYNC_STARTED": state.started,
-        "S3SYNC_FINISHED": state.finished,
-        "S3SYNC_LOG": str(store.log_path),
-    }
-
-
-def _begin_call(request: UploadRequest, runtime: Runtime, executor: Executor | None) -> _Call:
+def _begin_call(request: UploadRequest, runtime: Runtime, executor: Executor) -> _Call:
     started = time.monotonic()
     inputs = inspect_run(request, runtime.environ)
     store = StateStore(
@@ -119,13 +50,13 @@ def _begin_call(request: UploadRequest, runtime: Runtime, executor: Executor | N
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Call:
-    """One call of `upload` or `preview`: what is asked for, and what was found on the disk."""
+    """One call of `upload` or `preview`: its request, and what is on the disk."""
 
     request: UploadRequest
     inputs: UploadInputs
     store: StateStore
     runtime: Runtime
-    executor: Executor | None
+    executor: Executor
     started: float  # of the monotonic clock
 
     @property
@@ -149,18 +80,13 @@ class _Call:
         if self.request.is_streaming and not batches.pending(self.inputs.selection.files, current.proven):
             return self._result(current)
         # While streaming there is no manifest yet, so that only files that were touched lose their proofs.
-        is_certain = self.request.is_streaming and state.orderly and len(current.proven) == len(state.proven)
-        session = self._run_session(current, lock_descriptor, resumed=before is not None, is_certain=is_certain)
-        return replace(
-            self._result(session.state),
-            selection=session.selection,
-            counters=replace(session.counters, seconds=time.monotonic() - self.started),
-            on_complete=self._run_hook(session.state),
-            handed_over=session.handed_over,
-        )
+        is_s3_known = self.request.is_streaming and state.orderly and len(current.proven) == len(state.proven)
+        result = self._run_session(current, lock_descriptor, resumed=before is not None, is_s3_known=is_s3_known)
+        counters = replace(result.counters, seconds=time.monotonic() - self.started)
+        return replace(result, counters=counters, on_complete=self._run_hook(result.state))
 
     def preview(self) -> Preview:
-        """Find out what `upload_locked` would do, without a lock."""
+        """Return what `upload_locked` would do, without a lock."""
         state = self._load_state(set_aside=False)
         self._require_claim(state)
         chosen = self.inputs.selection
@@ -172,14 +98,9 @@ class _Call:
         )
         if state and is_complete(self.request, state, chosen):
             return result
-        if self.executor and (where := self.executor.where(self.request, self.store)):
-            self.runtime.display.print(f"note: {where}")
-        unwritable = "" if self.request.scheduled else state_log_dir.unwritable(self.request.log_dir)  # a scan says it
-        obstacles = self.store.obstacles(chosen.total)
-        if unwritable:
-            obstacles.insert(0, Notice(unwritable, id="state.log-dir-unwritable"))
-        for obstacle in obstacles:
-            self._warn(obstacle)
+        if progress := self.executor.describe_progress(self.request, self.store):
+            self.runtime.display.print(f"note: {progress}")
+        obstacles = self._find_obstacles()
         known = drop_stale_proofs(state or RunState.of(self.inputs.run), self.inputs)
         pending = batches.pending(chosen.files, known.proven)
         order, classes = batches.split_by_phase(pending), self.request.class_choice(self.inputs.run)
@@ -197,8 +118,18 @@ class _Call:
         with open_context(self.request, self.inputs.run, self.runtime) as context:
             return self._ask_s3(context, result)
 
+    def _find_obstacles(self) -> list[Notice]:
+        """Return what would make the upload fail, and show it as warnings."""
+        obstacles = self.store.obstacles(self.inputs.selection.total)
+        unwritable = "" if self.request.scheduled else state_log_dir.unwritable(self.request.log_dir)
+        if unwritable:  # a scan reports that itself
+            obstacles.insert(0, Notice(unwritable, id="state.log-dir-unwritable"))
+        for obstacle in obstacles:
+            self._warn(obstacle)
+        return obstacles
+
     def _ask_s3(self, context: UploadContext, result: Preview) -> Preview:
-        """Add what S3 says to a preview."""
+        """Add to a preview what S3 has already."""
         reader = context.make_reader()
         remote = reader.list_run() or {}
         sse = self.request.storage.sse
@@ -212,7 +143,7 @@ class _Call:
         )
 
     def _load_state(self, *, set_aside: bool = True) -> RunState | None:
-        """Return the state after earlier calls, with the warnings about it and about the files shown."""
+        """Return the state after earlier calls; show the warnings about it, the options and the files."""
         loaded = self.store.load(set_aside=set_aside)
         for warning in (*option_warnings(self.request), *self.inputs.selection.warnings, *loaded.warnings):
             self._warn(warning)
@@ -222,9 +153,7 @@ class _Call:
         return require_claim(self.inputs.run, state, lambda: self.inputs.listing)
 
     def _collect(self, state: RunState | None) -> RunState | None:
-        """Return the state with what the executor has uploaded for earlier calls."""
-        if not self.executor:
-            return state
+        """Return the state with what the executor uploaded for earlier calls."""
         return self.executor.collect(self.request, self.inputs.run, self.store, state, self.runtime.stop)
 
     def _already_complete(self, state: RunState, moved_from: str) -> UploadResult:
@@ -234,17 +163,17 @@ class _Call:
             self.store.save(state)
         return replace(self._result(state), already_complete=True, on_complete=self._run_hook(state))
 
-    def _run_session(self, state: RunState, lock_descriptor: int, *, resumed: bool, is_certain: bool) -> SessionResult:
+    def _run_session(self, state: RunState, lock_descriptor: int, *, resumed: bool, is_s3_known: bool) -> UploadResult:
         with contextlib.ExitStack() as stack:
             try:
                 context = stack.enter_context(self._open_context(lock_descriptor))
             except S3SyncError:
-                state = start_state(state, self.inputs.selection)
-                self.store.begin(state)  # so that the run stays due, however old it gets until there is a CLI
+                state = start_state(state, self.inputs.selection, self.executor)
+                self.store.begin(state)  # so that the run stays due, however old it is when the CLI works again
                 self.store.finish(state)
                 raise
             session = UploadSession(context, self.inputs.selection, self.store, state, self.executor)
-            return session.run_stages(resumed=resumed, certain=is_certain)
+            return session.run_stages(resumed=resumed, is_s3_known=is_s3_known)
 
     def _open_context(self, lock_descriptor: int) -> contextlib.AbstractContextManager[UploadContext]:
         inputs = self.inputs
@@ -253,9 +182,9 @@ class _Call:
         )
 
     def _run_hook(self, state: RunState) -> str:
-        if self.executor and self.executor.is_finalizer:
+        if self.executor.is_finalizer:
             return ""
-        return run_hook(self.request, self.inputs.run, self.store, state, self.runtime)
+        return completion_hook.run_if_due(self.request, self.inputs.run, self.store, state, self.runtime)
 
     def _result(self, state: RunState) -> UploadResult:
         return UploadResult(
@@ -267,7 +196,7 @@ class _Call:
         )
 
     def _warn(self, warning: Notice) -> None:
-        """Show a warning; in a scan with the run's name, where an unused pattern may be meant for other runs."""
+        """Show a warning; in a scan, name the run, and only note an unused pattern: it may be meant for other runs."""
         if not self.request.scheduled:
             self.runtime.display.print(warning.line)
             return

@@ -23,7 +23,7 @@ from s3sync.inventory import states
 from s3sync.monitor import messages
 from s3sync.state import log_format
 from s3sync.state.run_state import RunState
-from s3sync.transfer import completion_object, upload
+from s3sync.transfer import completion_hook, completion_object
 from scripts import benchmark, simulate_run
 from tests.helpers import error_page
 from tests.helpers.pages import ROOT, text_of
@@ -276,7 +276,7 @@ def test_the_events_of_the_webhook_are_documented() -> None:
 
 
 def test_the_environment_of_on_complete_is_documented() -> None:
-    names = set(re.findall(r'"(S3SYNC_\w+)"', Path(upload.__file__).read_text()))
+    names = set(re.findall(r'"(S3SYNC_\w+)"', Path(completion_hook.__file__).read_text()))
     assert first_cells("docs/reference/formats.md", "The environment of on_complete") == names
 
 

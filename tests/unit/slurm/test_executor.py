@@ -29,8 +29,9 @@ from s3sync.state.lock import HeldLock
 from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
 from s3sync.transfer.displays import Lines
+from s3sync.transfer.handover import Handover
 from s3sync.transfer.progress import Snapshot
-from s3sync.transfer.request import FileTotals, Handover, UploadRequest
+from s3sync.transfer.request import FileTotals, UploadRequest
 from s3sync.transfer.runtime import Runtime
 from tests.helpers.errors import raises_error
 from tests.helpers.fake_slurm import FakeSlurm
