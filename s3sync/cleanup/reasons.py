@@ -10,7 +10,8 @@ from s3sync import invocation
 from s3sync.aws.restore_access import Obstacle
 from s3sync.cleanup.record import Record
 from s3sync.text import pluralize, printable
-from s3sync.transfer import as_options, verify
+from s3sync.transfer import as_options
+from s3sync.transfer.verification import Verification
 
 _ANALYSIS = "Analysis/"
 _OR_ANYWAY = ", or set `require_restorable_runs: false`"
@@ -31,7 +32,7 @@ class Case:
     `obstacles` are why some of its objects could not be restored.
     """
 
-    found: verify.Verification
+    found: Verification
     record: Record | None
     obstacles: Sequence[Obstacle] = ()
 
@@ -54,9 +55,7 @@ class Case:
 Rule: TypeAlias = Callable[[Case], "Reason | None"]
 
 
-def reasons_to_keep(
-    found: verify.Verification, record: Record | None, obstacles: Sequence[Obstacle] = ()
-) -> list[Reason]:
+def reasons_to_keep(found: Verification, record: Record | None, obstacles: Sequence[Obstacle] = ()) -> list[Reason]:
     """Return why what was found at a destination keeps the run here, the most important reason first; empty if nothing
     does.
     """

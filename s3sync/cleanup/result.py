@@ -12,7 +12,7 @@ from s3sync.cleanup.reasons import Reason
 from s3sync.cleanup.verdict import NO_FILES, VerifiedFiles
 from s3sync.inventory import Problem
 from s3sync.text import pluralize, printable
-from s3sync.transfer import verify
+from s3sync.transfer.verification import Verification
 
 _MAX_NAMES = 3  # of files that are kept
 
@@ -32,7 +32,7 @@ class RunResult:
     kept: tuple[str, ...] = ()
     not_deleted: Mapping[str, str] = field(default_factory=dict)
     record: Path | None = None
-    found: tuple[verify.Verification, ...] = ()
+    found: tuple[Verification, ...] = ()
     has_failed: bool = False  # whether it may be deleted is not known, or not all of it could be
 
 

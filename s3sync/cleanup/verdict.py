@@ -18,10 +18,10 @@ from s3sync.patterns import Pattern
 from s3sync.runs import local_files, readiness, run_folder
 from s3sync.state import Proof
 from s3sync.text import printable
-from s3sync.transfer import verify
+from s3sync.transfer.verification import Verification
 
-Compare: TypeAlias = Callable[[RunStatus], verify.Verification]
-FindObstacles: TypeAlias = Callable[[RunStatus, verify.Verification], Sequence[Obstacle]]
+Compare: TypeAlias = Callable[[RunStatus], Verification]
+FindObstacles: TypeAlias = Callable[[RunStatus, Verification], Sequence[Obstacle]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class VerifiedFiles:
     files: dict[str, local_files.FileIdentity]
     proofs: dict[str, dict[str, Proof]]
     kept: tuple[str, ...]  # paths of the run that are excluded or have no content
-    found: tuple[verify.Verification, ...]
+    found: tuple[Verification, ...]
 
     @property
     def size(self) -> int:
@@ -66,7 +66,7 @@ def decide(candidate: CleanupCandidate, config: Config, compare: Compare, find_o
     )
     if keep := _changed_status(candidate, config):
         return replace(verdict, keep=keep)
-    found: list[verify.Verification] = []
+    found: list[Verification] = []
     for run in candidate.uploaded:
         found.append(compare(run))
         reasons = reasons_to_keep(found[-1], verdict.record)
@@ -87,7 +87,7 @@ def _changed_status(candidate: CleanupCandidate, config: Config) -> Reason | Non
     return Reason(id="cleanup.changed-meanwhile", text="its state has changed meanwhile (run the same command again)")
 
 
-def _so_far(found: Sequence[verify.Verification]) -> VerifiedFiles:
+def _so_far(found: Sequence[Verification]) -> VerifiedFiles:
     files = {proof.path: (one.identities or {})[proof.path] for one in found for proof in one.proven}
     return replace(NO_FILES, files=files, found=tuple(found))
 
@@ -105,7 +105,7 @@ def _incomplete(candidate: CleanupCandidate, config: Config) -> Reason | None:
 
 
 def combine_verifications(
-    candidate: CleanupCandidate, found: Sequence[verify.Verification]
+    candidate: CleanupCandidate, found: Sequence[Verification]
 ) -> tuple[Reason | None, VerifiedFiles]:
     """Return what all destinations have, and why that is not enough to delete the run; None if it is."""
     files: dict[str, local_files.FileIdentity] = {}

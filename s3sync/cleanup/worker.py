@@ -34,6 +34,7 @@ from s3sync.errors import AwsError, BusyError, Notice, S3SyncError, StateError, 
 from s3sync.inventory import RunStatus, request_for
 from s3sync.text import human_bytes, now_iso, pluralize, printable
 from s3sync.transfer import restorable, verify
+from s3sync.transfer.verification import Verification
 
 LOG = logging.getLogger(__name__)
 
@@ -110,19 +111,19 @@ class Cleaner:
 
             yield check
 
-    def _compare(self, run: RunStatus) -> verify.Verification:
+    def _compare(self, run: RunStatus) -> Verification:
         """Compare a run with S3; raises S3SyncError. A bucket that could not be reached is not tried again."""
         if error := self._unreachable.get(run.entry.bucket):
             raise error
         request = request_for(run, self._config)
         try:
             with self._context.make_display() as display:
-                return verify.verify(request, self._context.runtime(display), remember=True)
+                return verify.verify(request, self._context.runtime(display), keep_identities=True)
         except AwsError as error:
             self._unreachable[run.entry.bucket] = error
             raise
 
-    def _find_obstacles(self, run: RunStatus, found: verify.Verification) -> Sequence[Obstacle]:
+    def _find_obstacles(self, run: RunStatus, found: Verification) -> Sequence[Obstacle]:
         """Return why a run could not be restored, unless that does not matter; raises S3SyncError."""
         context = self._context
         if not context.require_restorable:

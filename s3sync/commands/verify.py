@@ -22,6 +22,7 @@ from s3sync.text import human_bytes, human_seconds, indented_list, pluralize, pr
 from s3sync.transfer import as_options, displays, verify
 from s3sync.transfer import request as transfer_request
 from s3sync.transfer.runtime import Runtime
+from s3sync.transfer.verification import Verification, find_other_uploads
 
 USAGE = "RUN --bucket B [options]"
 DESCRIPTION = "Compare a run on disk with S3, now, whatever the log says."
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if found.is_absent:
         own = log_dir.own_folder(os.environ)
         log_dirs = [args.log_dir] if args.log_dir else [log_dir.DEFAULT, *([own] if own else [])]
-        found.elsewhere = verify.find_elsewhere(found, map(Path, log_dirs))
+        found.other_uploads = find_other_uploads(found, map(Path, log_dirs))
     code = EXIT_DONE if found.ok else EXIT_FAILED
     lines = [*result_lines(found), *next_step(found, named_log_dir(request) or _log_dir_to_name(args))]
     output.show(args, lines, {**as_json(found), "exit_code": code})
@@ -139,7 +140,7 @@ def _log_dir_to_name(args: argparse.Namespace) -> str:
     return ""
 
 
-def result_lines(found: verify.Verification) -> list[str]:
+def result_lines(found: Verification) -> list[str]:
     """Return a verdict in one line, and the facts behind it."""
     share = f"{len(found.proven):,} of {pluralize(found.selection.total, 'file')}"
     size = human_bytes(_size(found.proven))
@@ -172,17 +173,17 @@ def result_lines(found: verify.Verification) -> list[str]:
     ]
 
 
-def _absent(found: verify.Verification) -> list[str]:
+def _absent(found: Verification) -> list[str]:
     """Return one line instead of a list of all files, and where the run was uploaded to instead."""
     said = ["  nothing at all of this run is there: are --bucket and --remote-path right?"]
-    for log in found.elsewhere:
+    for log in found.other_uploads:
         assert log.destination is not None
         when = f", completed {log.head.finished}" if log.head.completed else ", not completed"
         said.append(f"  its state log names {printable(log.destination.url(log.run_id))}{when}")
     return said
 
 
-def next_step(found: verify.Verification, log_dir: str) -> list[str]:
+def next_step(found: Verification, log_dir: str) -> list[str]:
     """Give the command that sends again what differs, whatever the log says of it; none if all of it is missing, since
     then the place is in doubt. `log_dir` has to be named in it, unless it is empty.
     """
@@ -194,7 +195,7 @@ def next_step(found: verify.Verification, log_dir: str) -> list[str]:
     return [f"  next    `{command}` asks S3 again, and sends what differs"]
 
 
-def as_json(found: verify.Verification) -> dict[str, Any]:
+def as_json(found: Verification) -> dict[str, Any]:
     """Return the verification as one JSON object."""
     return {
         "run_id": found.run.run_id,
@@ -214,7 +215,7 @@ def as_json(found: verify.Verification) -> dict[str, Any]:
         "skipped": {printable(item.path): item.reason for item in found.selection.skipped},
         "manifest": str(found.manifest) if found.manifest else None,
         "manifest_error": found.manifest_error or None,
-        "elsewhere": [log.destination.url(log.run_id) for log in found.elsewhere if log.destination],
+        "elsewhere": [log.destination.url(log.run_id) for log in found.other_uploads if log.destination],
         "seconds": round(found.seconds, 3),
     }
 

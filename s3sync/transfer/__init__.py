@@ -21,6 +21,7 @@ from s3sync.transfer import (
     sharing,
     storage_classes,
     upload,
+    verification,
     verify,
 )
 
@@ -45,5 +46,6 @@ __all__ = [
     "sharing",
     "storage_classes",
     "upload",
+    "verification",
     "verify",
 ]

@@ -17,7 +17,7 @@ from s3sync.runs.local_files import LocalFile
 from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.state import Proof
 from s3sync.transfer.selection import UploadSelection
-from s3sync.transfer.verify import Verification
+from s3sync.transfer.verification import Verification
 from tests.helpers.contexts import request_to
 
 NAME = "261123_A01234_0007_AHFAULTDRX7"

@@ -19,7 +19,7 @@ from s3sync.runs import local_files, readiness
 from s3sync.runs.run_folder import Run, open_run
 from s3sync.state import Proof
 from s3sync.transfer.selection import select_files
-from s3sync.transfer.verify import Verification
+from s3sync.transfer.verification import Verification
 from tests.helpers.contexts import request_to
 
 TO = Destination("lab-runs", "")

@@ -20,11 +20,13 @@ from s3sync.runs.run_folder import open_run
 from s3sync.signals import StopRequest
 from s3sync.state import Proof
 from s3sync.transfer import verify
+from s3sync.transfer.comparison import Comparison
 from s3sync.transfer.displays import Lines
 from s3sync.transfer.hashing import FileHashes, Hasher
 from s3sync.transfer.request import UploadRequest
 from s3sync.transfer.runtime import Runtime
 from s3sync.transfer.selection import select_files
+from s3sync.transfer.verification import Verification
 from tests.helpers.contexts import request_to
 from tests.helpers.promise import independent_etag
 
@@ -33,7 +35,7 @@ from tests.helpers.promise import independent_etag
 def test_a_file_that_came_during_the_comparison_is_a_difference_unless_it_is_excluded(
     tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, new: str | None, is_identical: bool
 ) -> None:
-    def compare_all(found: verify.Verification, *_others: Any) -> None:
+    def compare_all(found: Verification, *_others: Any) -> None:
         found.remote, found.extra = {}, []
         found.proven += [Proof.of(file, "etag", "etag") for file in found.selection.files]
         if new:
@@ -59,9 +61,7 @@ def test_disk_and_s3_are_identical_only_if_nothing_speaks_against_it(tiny_run: P
     listing = local_files.list_files(run)
     to = Destination("lab-runs", "")
     proven = [Proof.of(file, "etag", "etag") for file in listing.files]
-    found = verify.Verification(
-        run, request_to(run), select_files(run, listing, to, ()), proven=proven, extra=[], remote={}
-    )
+    found = Verification(run, request_to(run), select_files(run, listing, to, ()), proven=proven, extra=[], remote={})
     against = {"proven": [], "extra": ["more"], "by_size": proven[:1], "differing": {"Data/first.cbcl": "not in S3"}}
     assert found.identical
     setattr(found, field, against[field])
@@ -73,9 +73,7 @@ def test_a_manifest_that_could_not_be_written_is_a_failure(tiny_run: Path) -> No
     listing = local_files.list_files(run)
     to = Destination("lab-runs", "")
     proven = [Proof.of(file, "etag", "etag") for file in listing.files]
-    found = verify.Verification(
-        run, request_to(run), select_files(run, listing, to, ()), proven=proven, extra=[], remote={}
-    )
+    found = Verification(run, request_to(run), select_files(run, listing, to, ()), proven=proven, extra=[], remote={})
     assert found.ok
     found.manifest_error = "/out/manifest.tsv is not written: No space left on device"
     assert found.identical
@@ -97,11 +95,11 @@ def test_a_file_that_changed_while_it_was_compared_is_no_proof(tiny_run: Path) -
     run = open_run(tiny_run)
     chosen = select_files(run, local_files.list_files(run), Destination("lab-runs", ""), ())
     stored = {file.path: independent_etag((tiny_run / file.path).read_bytes()) for file in chosen.files}
-    found = verify.Verification(run, request_to(run), chosen, extra=[])
+    found = Verification(run, request_to(run), chosen, extra=[])
     found.remote = {file.path: RemoteObject(file.size, stored[file.path], listed=True) for file in chosen.files}
     hasher = TouchingHasher(run, DEFAULT_MULTIPART, StopRequest(), 1)
     hasher.touched = tiny_run / "Data" / "first.cbcl"
     with contextlib.closing(hasher):
-        verify._Comparison(found, cast(Any, None), hasher).run(StopRequest())
+        Comparison(found, cast(Any, None), hasher).run(StopRequest())
     assert found.differing == {"Data/first.cbcl": "changed while it was compared"}
     assert len(found.proven) == len(chosen.files) - 1
