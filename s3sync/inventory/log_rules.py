@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from s3sync.inventory.case import Case, Decision
+from s3sync.slurm import job_status
 from s3sync.state import summary
 from s3sync.text import pluralize
 from s3sync.transfer import hook
@@ -81,7 +82,8 @@ def due(case: Case) -> Decision:
     if case.work_folder.exists():
         case.work_folder.spec()  # raises StateError: what cannot be read is not shown as on its way
         on = "on Slurm:" if case.work_folder.is_submitted() else "Slurm is"
-        return Decision(state="partial", reason=f"{on} {case.work_folder.progress_text()}", id="run.on-slurm")
+        progress = job_status.describe_progress(case.work_folder)
+        return Decision(state="partial", reason=f"{on} {progress}", id="run.on-slurm")
     return _due_by_log(case.head, is_corrupt=case.known.corrupt)
 
 

@@ -1,6 +1,16 @@
 """Spread an upload over a Slurm cluster."""
 
-from s3sync.slurm import broken_nodes, check, client, coordinator, finalizer, task, work_folder
+from s3sync.slurm import broken_nodes, check, client, coordinator, finalizer, job_status, task, work_folder
 from s3sync.slurm.executor import Collector
 
-__all__ = ["Collector", "broken_nodes", "check", "client", "coordinator", "finalizer", "task", "work_folder"]
+__all__ = [
+    "Collector",
+    "broken_nodes",
+    "check",
+    "client",
+    "coordinator",
+    "finalizer",
+    "job_status",
+    "task",
+    "work_folder",
+]

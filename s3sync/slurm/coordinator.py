@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from s3sync.errors import BusyError, Notice, RunError
 from s3sync.runs import analysis, local_files
-from s3sync.slurm import broken_nodes
+from s3sync.slurm import broken_nodes, job_status
 from s3sync.slurm.client import Slurm, SlurmOptions
 from s3sync.slurm.executor import ClusterExecutor, Collector
 from s3sync.slurm.follower import ClusterUpload, JobFollower
@@ -71,7 +71,7 @@ class _Cluster:
         elif not follower.is_over():
             self.runtime.display.print(f"{uploading.target}: on Slurm, {follower.where()}")
             return None
-        broken = uploading.folder.broken_nodes()
+        broken = job_status.find_broken_nodes(uploading.folder)
         result = collect(uploading.request, uploading.folder, self.runtime)
         for node, reason in broken.items():
             self.runtime.display.print(Notice(broken_nodes.message(node, reason), id="slurm.broken-node").line)
@@ -104,7 +104,7 @@ def collect(ours: UploadRequest, folder: WorkFolder, runtime: Runtime) -> Upload
             result = to_result(store.load(set_aside=False).state or RunState.of(run))
             return replace(_require_completed(result, uploading), already_complete=True)
         failure = _failure_of(uploading)
-        counters, seconds_before = folder.counters(), folder.spec().handover.seconds
+        counters, seconds_before = job_status.count_transfers(folder), folder.spec().handover.seconds
         collector = Collector(runtime.environ)
         collected = collector.collect(ours, run, store, store.load().state, runtime.stop)
         assert collected is not None, "an upload that was handed over has begun a log"
@@ -134,10 +134,10 @@ def _failure_of(uploading: ClusterUpload) -> RunError | None:
     if finalizer:
         return None
     ended = f"{uploading.target}: Slurm's jobs ended before the upload was complete"
-    if broken := folder.broken_nodes():
+    if broken := job_status.find_broken_nodes(folder):
         nodes = "; ".join(broken_nodes.message(node, reason) for node, reason in broken.items())
         return RunError(f"{ended}: {nodes}; {_CONTINUE}", id="slurm.nodes-broken")
-    lines = folder.last_output_lines()[-_LAST_LINES:]
+    lines = folder.output_lines(_LAST_LINES)[-_LAST_LINES:]
     output = f"; their last output: {' / '.join(lines)}" if lines else ""
     advice = f"{_CONTINUE}; `s3sync check --submit` shows whether the log directory is shared with the nodes"
     return RunError(f"{ended}{output} ({advice})", id="slurm.jobs-ended")

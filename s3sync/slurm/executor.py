@@ -15,7 +15,7 @@ from s3sync import __version__
 from s3sync.errors import BusyError, ConfigError, SlurmError, StateError
 from s3sync.runs import LocalFile, Run, analysis_manifest, local_files
 from s3sync.signals import StopRequest
-from s3sync.slurm import broken_nodes, submission
+from s3sync.slurm import broken_nodes, job_status, submission
 from s3sync.slurm.client import Slurm, SlurmJob, SlurmOptions, summarize
 from s3sync.slurm.job_spec import JobSpec
 from s3sync.slurm.work_folder import WorkFolder
@@ -39,7 +39,7 @@ class Collector:
     def describe_progress(self, request: UploadRequest, store: StateStore) -> str:
         """Return how far the jobs of this run are, for people; empty if there are none."""
         folder = WorkFolder.of(request.log_dir, store)
-        return f"handed over to Slurm already: {folder.progress_text()}" if folder.is_submitted() else ""
+        return f"handed over to Slurm already: {job_status.describe_progress(folder)}" if folder.is_submitted() else ""
 
     def collect(
         self, request: UploadRequest, run: Run, store: StateStore, state: RunState | None, stop: StopRequest
@@ -60,7 +60,8 @@ class Collector:
             state = _add_results(state or RunState.of(run), folder, spec, run)
             store.save(state)
         store.check()  # another host that has taken over may need the folder
-        broken_nodes.remember(request.log_dir, folder.broken_nodes(), folder.working_nodes())
+        broken, working = job_status.find_broken_nodes(folder), job_status.find_working_nodes(folder)
+        broken_nodes.remember(request.log_dir, broken, working)
         folder.discard()
         return state
 
@@ -152,7 +153,7 @@ def _require_no_running_task(folder: WorkFolder, run: Run, stop: StopRequest) ->
 
 
 def _add_results(state: RunState, folder: WorkFolder, spec: JobSpec, run: Run) -> RunState:
-    handover, counters = spec.handover, folder.counters()
+    handover, counters = spec.handover, job_status.count_transfers(folder)
     return state.collected(
         folder.proofs(None, spec.request.destination) if _is_as_planned(run, handover) else [],
         sent_files=handover.sent.files + counters.sent_files,

@@ -12,7 +12,7 @@ from s3sync.delays import DELAYS
 from s3sync.errors import BusyError, ConfigError, S3SyncError, SlurmError
 from s3sync.runs import LocalFile
 from s3sync.signals import StopRequest
-from s3sync.slurm import submission
+from s3sync.slurm import job_status, submission
 from s3sync.slurm.client import Slurm
 from s3sync.slurm.executor import Finalizer
 from s3sync.slurm.job_spec import JobSpec, Result
@@ -172,7 +172,7 @@ class _FinalizerJob:
         results = self._folder.results().values()
         working = {result.node for result in results if not result.error}
         failing = {result.node for result in results if result.error} - working if working else set()
-        return sorted(failing | (self._folder.broken_nodes().keys() - {self._node}))
+        return sorted(failing | (job_status.find_broken_nodes(self._folder).keys() - {self._node}))
 
 
 def _wait_for_tasks(folder: WorkFolder, stop: StopRequest) -> None:

@@ -10,6 +10,7 @@ from s3sync.delays import DELAYS
 from s3sync.errors import BusyError, InterruptedBySignal, LeaseLostError, SlurmError, StateError, StoppedError
 from s3sync.runs import Run
 from s3sync.signals import StopRequest
+from s3sync.slurm import job_status
 from s3sync.slurm.client import Slurm, SlurmJob, summarize
 from s3sync.slurm.executor import Collector
 from s3sync.slurm.submission import submit_finalizer
@@ -71,7 +72,7 @@ class JobFollower:
 
     def where(self) -> str:
         """Return how far the jobs are, for people."""
-        return f"{summarize(self._jobs)}; {self._folder.progress_text()}"
+        return f"{summarize(self._jobs)}; {job_status.describe_progress(self._folder)}"
 
     def wait(self) -> None:
         """Show the progress of the jobs until they have ended.
@@ -195,7 +196,7 @@ class JobFollower:
         has_failed_twice = len(set(nodes)) < len(nodes)  # on one node
         if not nodes or has_failed_twice or self._folder.is_finished():
             return False
-        broken = self._folder.broken_nodes()
+        broken = job_status.find_broken_nodes(self._folder)
         if not self._slurm.usable_nodes(self._spec.options, broken):
             return False
         try:

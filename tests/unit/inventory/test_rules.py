@@ -26,6 +26,7 @@ from s3sync.state.log_head import LogSummary
 from s3sync.state.store import StateStore
 from s3sync.state.summary import Remembered
 from s3sync.transfer.changes import Change
+from s3sync.transfer.request import FileTotals
 
 HOUR = 3600.0
 NOW = 1_795_000_000.0
@@ -57,8 +58,14 @@ MATCH, NO_SHEET = SampleCheck(verdict="match", reason="all"), SampleCheck(verdic
 NO_MATCH = SampleCheck(verdict="samples do not match", reason="S2", failing=("S2",))
 
 NO_JOBS: Any = SimpleNamespace(exists=lambda: False)
+HANDOVER = SimpleNamespace(amount=FileTotals(9, 1), proven=FileTotals(0, 0))
 JOBS: Any = SimpleNamespace(
-    exists=lambda: True, spec=lambda: None, is_submitted=lambda: True, progress_text=lambda: "2 of 4 jobs"
+    exists=lambda: True,
+    spec=lambda: SimpleNamespace(name="s3sync-1", handover=HANDOVER),
+    is_submitted=lambda: True,
+    shard_count=lambda: 4,
+    progress=lambda _job: None,
+    results=dict,
 )
 IN_TIME = {"marked": MARKED, "finished": YOUNG}
 FINISHED_LONG_AGO = {"marked": MARKED, "finished": OLD}

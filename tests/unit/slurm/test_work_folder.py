@@ -20,7 +20,7 @@ from s3sync.aws.destination import Destination
 from s3sync.errors import StateError, UsageError
 from s3sync.patterns import Pattern
 from s3sync.runs.local_files import LocalFile
-from s3sync.slurm import broken_nodes, shards
+from s3sync.slurm import broken_nodes, job_status, shards
 from s3sync.slurm.client import SlurmOptions, parse_options
 from s3sync.slurm.job_spec import JobSpec, Result
 from s3sync.slurm.start_marks import FailedStart
@@ -183,7 +183,7 @@ def test_whatever_stands_in_what_jobs_leave_is_no_result_and_no_progress(content
                 (folder.path / kind / name).write_bytes(content)
 
         assert (folder.result(0), folder.result(FINALIZER), folder.results()) == (None, None, {})
-        assert (folder.progress(0), folder.counters()) == (None, UploadCounters())
+        assert (folder.progress(0), job_status.count_transfers(folder)) == (None, UploadCounters())
 
 
 @given(ANYTHING)
@@ -206,7 +206,7 @@ def test_a_task_reads_its_own_plan_alone_and_nobody_reads_plans_to_count_them(fo
 
     assert (folder.array_count(), folder.shard_count(), folder.shard(1)) == (1, 3, tuple(files_of(1, 2, 3)[1:2]))
     folder.mark_submitted()
-    assert folder.progress_text() == "0 of 3 files sent, 0 of 3 shards done (squeue --name=s3sync-1)"
+    assert job_status.describe_progress(folder) == "0 of 3 files sent, 0 of 3 shards done (squeue --name=s3sync-1)"
 
 
 def test_a_work_folder_of_an_older_version_is_refused_with_what_to_do(folder: WorkFolder) -> None:
@@ -224,20 +224,23 @@ def test_files_that_a_killed_start_of_a_task_has_sent_are_counted(folder: WorkFo
             journal.record(
                 [Proof(path=f"Data/{number}", size=10, mtime_ns=1, etag="e", verified_by="etag") for number in numbers]
             )
-    assert folder.counters() == UploadCounters(sent_files=3, sent_size=30)
+    assert job_status.count_transfers(folder) == UploadCounters(sent_files=3, sent_size=30)
 
     folder.write_result(
         0, Result(node="n1", counters=UploadCounters(sent_files=1, sent_size=10, found_files=4), failed={}, start=ended)
     )
 
-    assert folder.counters() == UploadCounters(sent_files=3, sent_size=30, found_files=4)
+    assert job_status.count_transfers(folder) == UploadCounters(sent_files=3, sent_size=30, found_files=4)
     assert len(folder.proofs(0, TO)) == 5
 
 
 def test_what_slurm_has_taken_no_job_of_is_not_said_to_be_on_it(folder: WorkFolder) -> None:
     folder.write_plan(1, [tuple(files_of(1))])
     assert not folder.is_submitted()
-    assert folder.progress_text() == "not known to have taken its jobs (the next scan asks Slurm, and tries again)"
+    assert (
+        job_status.describe_progress(folder)
+        == "not known to have taken its jobs (the next scan asks Slurm, and tries again)"
+    )
     folder.lock_path(0).parent.mkdir()
     folder.lock_path(0).touch()
     assert folder.is_submitted(), "a task was started, whatever sbatch said"
@@ -300,7 +303,7 @@ def test_a_script_that_cannot_start_the_program_names_its_node(
     one, last = other.starts.failed_starts()
     assert (one.node, one.is_finalizer, last.node, last.is_finalizer) == ("n7", False, "n7", True)
     assert says in one.output
-    assert list(other.broken_nodes()) == ["n7"]
+    assert list(job_status.find_broken_nodes(other)) == ["n7"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in (other.path / "starts").iterdir()} == {0o600}
     for more in ({}, array):
         other.starts.mark_started({**environ, **more})
@@ -310,11 +313,11 @@ def test_a_script_that_cannot_start_the_program_names_its_node(
 def test_a_node_is_not_broken_once_a_job_has_run_there_since(folder: WorkFolder) -> None:
     started(folder, "0.7.0", "n1", "not found\n")
     os.utime(folder.path / "starts" / "0.7.0", ns=(10**9, 10**9))
-    assert folder.broken_nodes() == {"n1": "not found"}
+    assert job_status.find_broken_nodes(folder) == {"n1": "not found"}
     folder.write_result(1, Result(node="n1", counters=UploadCounters(), failed={}))
-    assert (folder.broken_nodes(), folder.working_nodes()) == ({}, {"n1"})
+    assert (job_status.find_broken_nodes(folder), job_status.find_working_nodes(folder)) == ({}, {"n1"})
     os.utime(folder.path / "results" / "000001.json", ns=(1, 1))
-    assert folder.broken_nodes() == {"n1": "not found"}, "it ran there before"
+    assert job_status.find_broken_nodes(folder) == {"n1": "not found"}, "it ran there before"
 
 
 def test_a_node_whose_job_left_nothing_is_known_from_slurm(folder: WorkFolder) -> None:
@@ -332,7 +335,7 @@ def test_a_node_whose_job_left_nothing_is_known_from_slurm(folder: WorkFolder) -
         ("n1", False),
         ("n4", True),
     ]
-    assert "is that shared, and may this user write there?" in folder.broken_nodes()["n1"]
+    assert "is that shared, and may this user write there?" in job_status.find_broken_nodes(folder)["n1"]
 
 
 def test_broken_nodes_are_remembered_until_a_job_has_run_there(tmp_path: Path) -> None:
@@ -380,4 +383,4 @@ def test_results_of_tasks_and_last_job_are_counted_together_but_for_their_second
             ),
         )
 
-    assert folder.counters() == UploadCounters(sent_files=13, sent_size=130, aws_processes=3)
+    assert job_status.count_transfers(folder) == UploadCounters(sent_files=13, sent_size=130, aws_processes=3)
