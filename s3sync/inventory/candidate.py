@@ -17,13 +17,13 @@ from s3sync.state import identity
 class Candidate:
     """A folder with a RunInfo.xml in a monitored directory, for one entry of the config."""
 
-    run: Run  # without what RunInfo.xml says: it is not parsed yet
+    run: Run  # without the content of RunInfo.xml, which is not parsed yet
     entry: MonitorEntry
     run_info_mtime: float  # seconds since the epoch
     unreadable: str = ""  # why RunInfo.xml or the folder cannot be read
     rivals: tuple[Path, ...] = ()  # other folders with this name and destination
-    nested_path: str = ""  # a remote_path of the config that lies in the prefix of this run
-    is_alias: bool = False  # the same folder is another candidate already, by another path
+    nested_path: str = ""  # a remote_path of the config inside the prefix of this run
+    is_alias: bool = False  # another candidate is the same folder by another path
 
 
 def compare(candidates: Iterable[Candidate], config: Config) -> list[Candidate]:
@@ -53,9 +53,9 @@ def _nested_path(destination: Destination, run_id: str, others: Iterable[Destina
 
 
 def resolve_names(given: Iterable[str], candidates: Sequence[Candidate]) -> list[str]:
-    """Return names of runs (`RUN`) or analyses (`RUN/Analysis/1`) for what people type: names, or paths of folders.
+    """Return the names of runs (`RUN`) or analyses (`RUN/Analysis/1`) that people name by their names or folders.
 
-    What is neither is returned as it is, without a slash at its end.
+    An unknown name is returned as it is, without trailing slashes.
     """
     return [_resolve_name(name, candidates) for name in given]
 
@@ -66,7 +66,7 @@ def _resolve_name(name: str, candidates: Sequence[Candidate]) -> str:
     if trimmed.partition("/")[0] in known:
         return trimmed
     path = os.path.abspath(name)
-    for real in (False, True):  # links last, because resolving them looks at the disk for each candidate
+    for real in (False, True):  # links are resolved last, since that takes system calls for each candidate
         for candidate in candidates:
             folder = os.path.realpath(candidate.run.path) if real else str(candidate.run.path)
             wanted = os.path.realpath(path) if real else path

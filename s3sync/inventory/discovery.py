@@ -1,7 +1,7 @@
-"""Find the run folders in the monitored directories, and what is wrong with these directories.
+"""Find the run folders in the monitored directories, and the problems of these directories.
 
-`monitor`, `status`, `check` and `cleanup` all use this module, so that they agree. Only a missing RunInfo.xml means
-that a folder is not a run: after any other error the run is there, and cannot be read.
+`monitor`, `status`, `check` and `cleanup` all use this module, so they agree. Only a missing RunInfo.xml means that a
+folder is not a run: after any other error it is a run that cannot be read.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -24,11 +24,11 @@ from s3sync.inventory.problems import Problem
 from s3sync.runs import Run, run_folder
 from s3sync.text import printable
 
-_MAX_SUBFOLDERS = 100  # that are searched where a directory has no runs
+_MAX_SUBFOLDERS = 100  # to search if a directory has no runs
 
 
 class RunFolder(NamedTuple):
-    """A folder with a RunInfo.xml. `run_info_mtime` is in seconds since the epoch; see Candidate for `unreadable`."""
+    """A folder with a RunInfo.xml. The fields are those of Candidate."""
 
     path: str
     run_info_mtime: float
@@ -37,17 +37,17 @@ class RunFolder(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directory:
-    """What is in a monitored directory, and what is wrong with it; `notes` are worth knowing, but not wrong."""
+    """The runs in a monitored directory, and its problems; `notes` are worth knowing, but fail no scan."""
 
     path: str
     runs: tuple[RunFolder, ...] = ()
     problems: tuple[Problem, ...] = ()
     notes: tuple[Problem, ...] = ()
-    contents: directories.Contents | None = None  # None if it cannot be read
+    contents: directories.Contents | None = None  # None if the directory cannot be read
 
 
 class Discovery(NamedTuple):
-    """What is in all monitored directories."""
+    """The runs in all monitored directories."""
 
     candidates: list[Candidate]
     directories: tuple[Directory, ...]
@@ -59,19 +59,18 @@ class Discovery(NamedTuple):
 
     @property
     def problems(self) -> list[Problem]:
-        """What is wrong with the directories."""
+        """The problems of all directories."""
         return [problem for directory in self.directories for problem in directory.problems]
 
     @property
     def notes(self) -> list[Problem]:
-        """What is worth knowing of the directories, each note once."""
+        """The notes on all directories, each once."""
         return list(dict.fromkeys(note for directory in self.directories for note in directory.notes))
 
 
 def discover(config: Config) -> Discovery:
-    """Find every run folder in every monitored directory, for every entry. Read only; no RunInfo.xml is parsed."""
-    paths = dict.fromkeys(str(d) for entry in config.monitor for d in entry.monitored_directories)
-    inspected = {path: inspect_directory(path, config.log_dir) for path in paths}
+    """Find every run folder in every monitored directory, for every entry. Only reads; parses no RunInfo.xml."""
+    inspected = {path: inspect_directory(str(path), config.log_dir) for path in config.monitored_directories}
     candidates = [
         Candidate(
             run=Run(path=Path(found.path), run_id=os.path.basename(found.path), info=run_folder.RunInfo()),
@@ -81,13 +80,13 @@ def discover(config: Config) -> Discovery:
         )
         for entry in config.monitor
         for directory in entry.monitored_directories
-        for found in inspected[str(directory)].runs
+        for found in inspected[directory].runs
     ]
     return Discovery(compare(candidates, config), tuple(inspected.values()))
 
 
 def inspect_directory(path: str, log_dir: Path) -> Directory:
-    """Return what is in a monitored directory, and what is wrong with it. Never raises."""
+    """Return the runs in a monitored directory, and its problems. Never raises."""
     found: list[RunFolder] = []
     notes: list[Problem] = []
     try:
@@ -99,22 +98,25 @@ def inspect_directory(path: str, log_dir: Path) -> Directory:
                     found.append(seen)
                 elif seen:
                     notes.append(seen)
-    except OSError as error:  # what was found before it is kept
-        unreadable = (_unreadable(path, error),)
-        return Directory(path=path, runs=tuple(sorted(found)), problems=unreadable, notes=tuple(sorted(notes)))
+    except OSError as error:  # the runs that were found before the error are kept
+        return Directory(
+            path=path, runs=tuple(sorted(found)), problems=(_unreadable(path, error),), notes=tuple(sorted(notes))
+        )
     names = [os.path.basename(run.path) for run in found]
     contents = directories.contents_of(names, mount_of(path), inode)
     problems = (*_misplaced(path), *_changed(path, contents, log_dir))
     if not found and not problems:
         notes += _runs_below(path)
-    directory = Directory(path=path, runs=tuple(sorted(found)), problems=problems, notes=tuple(sorted(notes)))
-    return replace(directory, contents=contents)
+    return Directory(
+        path=path, runs=tuple(sorted(found)), problems=problems, notes=tuple(sorted(notes)), contents=contents
+    )
 
 
 def remember(discovery: Discovery, log_dir: Path) -> None:
-    """Remember what is in each directory, for the next scan. Raises OSError.
+    """Remember the contents of each directory, for the next scan. Raises OSError.
 
-    A directory with a problem is left out: it may not be mounted. Only the scan that holds the lock may call this.
+    A directory with a problem is left out, since it may not be mounted. Only the scan that holds the lock may call
+    this.
     """
     for directory in discovery.directories:
         if directory.contents and not directory.problems:
@@ -122,12 +124,12 @@ def remember(discovery: Discovery, log_dir: Path) -> None:
 
 
 def _inspect_entry(entry: os.DirEntry[str]) -> RunFolder | Problem | None:
-    """Return the run, a note on a folder that looks like one, or None where there is nothing to report."""
+    """Return a run, or a note on a folder that only looks like one; None for everything else."""
     if foreign.is_of_the_system(entry.name):
         return None
     run = _run_in(entry.path)
     if foreign.is_hidden(entry.name):
-        text = "has a hidden name, so it is not taken for a run (rename it)"
+        text = "has a hidden name, so it is not recognized as a run (rename it)"
         is_run = run is not None and not run.unreadable
         return Problem(printable(entry.path), text, id="run.hidden-name") if is_run else None
     if run is None and _is_folder(entry):
@@ -192,23 +194,23 @@ def _changed(path: str, now: directories.Contents, log_dir: Path) -> Iterator[Pr
     try:
         before = directories.recall(log_dir, path)
     except OSError as error:
-        text = f"cannot read what is remembered of it: {printable(str(file))}: {error.strerror} (make it readable)"
+        text = f"cannot read what was there before: {printable(str(file))}: {error.strerror} (make it readable)"
         yield _problem(path, text, id="monitor.directory-memory-unreadable")
         return
     except ValueError:
-        before = None  # corrupt: the next scan writes it again
+        before = None  # corrupt: the next scan replaces it
     if doubt := directories.reason_to_doubt(before, now, file):
         yield _problem(path, f"{printable(path)} {doubt}", id="monitor.directory-not-mounted")
 
 
 def _runs_below(path: str) -> Iterator[Problem]:
-    """Note that the runs are one folder deeper."""
+    """Note that the runs are in a folder of the monitored directory."""
     names = (name for name in foreign.names_in(path) if not foreign.is_of_the_system(name))
     folders = (os.path.join(path, name) for name in names if not foreign.is_hidden(name))
     for folder in islice(filter(os.path.isdir, folders), _MAX_SUBFOLDERS):
         for name in foreign.names_in(folder)[:_MAX_SUBFOLDERS]:
             if _is_run(os.path.join(folder, name)):
-                text = f"has no runs, but {printable(folder)} in it has (give that folder in monitored_directories)"
+                text = f"has no runs, but its folder {printable(folder)} has (give that one in monitored_directories)"
                 yield Problem(printable(path), text, id="monitor.directory-too-high")
                 return
 

@@ -1,4 +1,4 @@
-"""Recognize folders that are not Illumina runs: those of file systems, of desktops, and of other vendors."""
+"""Recognize folders that are not Illumina runs: those of file systems, desktops and other vendors."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from s3sync.runs import run_folder
 from s3sync.text import printable
 
 _RUN_INFO = run_folder.RUN_INFO
-_MAX_NAMES = 1000  # that are read of one folder
-_SETTLED_SECONDS = 3600  # a folder that changed since then may be a run that is still being copied
+_MAX_NAMES = 1000  # to read from one folder
+_SETTLED_SECONDS = 3600  # a folder that changed later than this may be a run that is still being copied
 
-# What file systems, file servers, desktops and backup programs put into a folder; in lower case.
+# Folders that file systems, file servers, desktops and backup programs create; in lower case.
 _OF_THE_SYSTEM = frozenset(
     (
         "lost+found",
@@ -51,7 +51,7 @@ _SNAPSHOT = re.compile(r"@GMT-[0-9.-]+", re.IGNORECASE)  # Samba's shadow copies
 
 
 class Vendor(NamedTuple):
-    """A vendor, and patterns (in lower case) of names of files and folders that only its runs have."""
+    """A vendor, and patterns (in lower case) for names of files and folders that only its runs have."""
 
     name: str
     patterns: tuple[str, ...]
@@ -67,21 +67,21 @@ VENDORS = (
     Vendor("an Ultima Genomics", ("*_libraryinfo.xml", "uploadcompleted.json")),
 )
 _ILLUMINA = ("rtacomplete.txt", "rtacomplete.xml", "copycomplete.txt", "sequencecomplete.txt")
-_MGI_LANE = re.compile(r"L0[1-4]")  # MGI's files lie in a folder for each lane
+_MGI_LANE = re.compile(r"L0[1-4]")  # MGI has a folder for each lane
 
 
 def is_of_the_system(name: str) -> bool:
-    """Return whether file systems, desktops or backup programs make folders of this name."""
+    """Return whether file systems, desktops or backup programs create folders with this name."""
     return name.lower() in _OF_THE_SYSTEM or _SNAPSHOT.fullmatch(name) is not None
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether the name is that of a hidden folder: trash, a snapshot, or a copy that is not finished."""
+    """Return whether a folder with this name is hidden: trash, a snapshot, or an unfinished copy."""
     return name.startswith(".")
 
 
 def names_in(folder: str) -> list[str]:
-    """Return the first 1,000 names in a folder, sorted; none if it is not a folder or cannot be read."""
+    """Return up to 1,000 names in a folder, sorted; none if it is not a folder or cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in itertools.islice(entries, _MAX_NAMES))
@@ -90,7 +90,10 @@ def names_in(folder: str) -> list[str]:
 
 
 def note_on(folder: str, now: float | None = None) -> Problem | None:
-    """Return a note on a folder without RunInfo.xml that looks like a run all the same; None if it does not."""
+    """Return a note on a folder without RunInfo.xml that looks like a run; None if it does not.
+
+    `now` is in seconds since the epoch.
+    """
     names = names_in(folder)
     lanes = [name for name in names if _MGI_LANE.fullmatch(name)]
     in_lanes = [name for lane in lanes for name in names_in(os.path.join(folder, lane))]
@@ -100,10 +103,10 @@ def note_on(folder: str, now: float | None = None) -> Problem | None:
         text = f"looks like {vendor} run: only Illumina runs are uploaded automatically ({advice})"
         return Problem(key, text, id="run.other-vendor")
     if misspelt := next((name for name in names if name.lower() == _RUN_INFO.lower() and name != _RUN_INFO), ""):
-        text = f"has {printable(misspelt)} instead of {_RUN_INFO}, so it is not taken for a run (rename that file)"
+        text = f"has {printable(misspelt)} instead of {_RUN_INFO}, so it is not recognized as a run (rename that file)"
         return Problem(key, text, id="run.run-info-misspelt")
     if any(name.lower() in _ILLUMINA for name in names) and _is_settled(folder, now):
-        text = f"looks like an Illumina run without {_RUN_INFO}, so it is not taken for one (copy that file again)"
+        text = f"looks like an Illumina run without {_RUN_INFO}, so it is not recognized (copy that file again)"
         return Problem(key, text, id="run.run-info-missing")
     return None
 

@@ -1,7 +1,7 @@
-"""Set aside the state logs of runs whose folders are gone, so that these are no longer reported.
+"""Set aside the state logs of runs whose folders are gone, so that these runs are no longer reported.
 
-Nothing is deleted, here or in S3: the log is kept under another name. A later upload under the run's name is compared
-with S3 again.
+Nothing is deleted, here or in S3: the log is kept under another name. A later upload of a run with the same name is
+compared with S3 again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Forgotten(NamedTuple):
 def forget_runs(config: Config, names: Iterable[str]) -> list[Forgotten]:
     """Set the logs of these runs aside.
 
-    Raises RunError, before anything is done, if one of them must not be forgotten; BusyError if one is being worked on;
+    Raises RunError, before anything is changed, if one of them must not be forgotten; BusyError if one is in use;
     StateError if its log cannot be moved.
     """
     runs = statuses.take_inventory(config).runs
@@ -65,13 +65,14 @@ def _refusal(name: str, found: Sequence[RunStatus]) -> RunError:
     run = found[0]
     is_there = run.state in _FORGETTABLE_STATES and run.head is not None
     why = "its folder is still there" if is_there else f"it is {run.state}: {run.reason}"
-    return RunError(f"{shown} is not forgotten: only a run whose folder is gone can be, and {why}", id="run.not-gone")
+    text = f"cannot forget {shown}: only a run whose folder is gone can be forgotten, and {why}"
+    return RunError(text, id="run.not-gone")
 
 
 def _set_aside(run: RunStatus, config: Config) -> Forgotten:
     store = run.store(config.log_dir)
     with lock.hold(store.lock_path, f"{run.key} is being worked on", wait_for_dead_holder=False):
         if work_folder.WorkFolder.of(config.log_dir, store).exists():
-            advice = "cancel its jobs first, and remove its work folder"
+            advice = "cancel its jobs and remove its work folder first"
             raise BusyError(f"{run.key} was handed over to Slurm ({advice})", id="slurm.handed-over")
         return Forgotten(run, run.log_path, store.set_aside("forgotten"))

@@ -1,4 +1,4 @@
-"""The history of all runs for dashboards and metrics: those that are on the disk, and those that were cleaned up."""
+"""Load the history of all runs for dashboard and metrics: those on the disk, and those that were cleaned up."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ from s3sync.state import lock, summary
 from s3sync.text import parse_iso, pluralize, printable
 
 STATES: tuple[State, ...] = get_args(State)
-FAILING_STATES: tuple[State, ...] = ("failed", *BROKEN_STATES)  # they need attention
-WAITING_STATES: tuple[State, ...] = (*PENDING_STATES, *BROKEN_STATES)  # to be uploaded, and not proven
+FAILING_STATES: tuple[State, ...] = ("failed", *BROKEN_STATES)  # these need attention
+WAITING_STATES: tuple[State, ...] = (*PENDING_STATES, *BROKEN_STATES)  # to be uploaded and proven
 
-_MAX_FAILURES = 20  # files of one run that are named
-_SHOWN_CHARS = 60  # of an instrument's id, which may be any text
+_MAX_FAILURES = 20  # failed files to name of one run
+_MAX_INSTRUMENT_CHARS = 60  # an instrument's id may be any text
 _INSTRUMENT_IN_NAME = re.compile(r"[0-9]{6,8}_([A-Za-z0-9-]{1,40})_[0-9]+_")  # 20261123_LH00130_0061_A22CC55LT4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryRow:
-    """A run at a destination. Moments are in seconds since the epoch; all texts are printable."""
+    """A run at a destination. Times are in seconds since the epoch, None if unknown; all texts are printable."""
 
     run_id: str
-    state: State  # "gone" is not a problem in a row that is not watched
+    state: State  # "gone" is a problem only if the run is watched
     reason: str
-    instrument: str  # the family and its id; empty if neither is known
+    instrument: str  # its family and id; empty if neither is known
     destination: str  # without the run: s3://bucket/path; empty if unknown
-    is_watched: bool  # this config refers to it; else only its state log is known
+    is_watched: bool  # whether this config refers to it; if not, only its state log is known
     files: int  # proven
     total_files: int
     failed_files: int
     size: int  # bytes in S3
-    rate: float | None  # bytes per second, over all calls of its upload; None if unknown
+    rate: float | None  # bytes per second over all calls of its upload; None if unknown
     began: float | None  # when the instrument began to write it
-    done: float | None  # when the instrument had finished it
+    done: float | None  # when the instrument finished it
     proven: float | None  # when all of it was proven in S3
     tried: float | None  # when the last call ended
-    failures: tuple[tuple[str, str], ...] = ()  # the first files that failed, and why
-    is_uploading: bool = False  # at this moment
+    failures: tuple[tuple[str, str], ...] = ()  # the first failed files, with reasons
+    is_uploading: bool = False  # now
     status_key: str = ""  # RunStatus.key of a watched run
 
     @property
     def key(self) -> str:
-        """The key under which problems of the run are reported."""
+        """The key of the run's problems."""
         return self.status_key or f"{self.run_id} to {self.destination.rstrip('/')}/{self.run_id}/"
 
     @property
@@ -64,17 +64,17 @@ class HistoryRow:
 
     @property
     def when(self) -> float | None:
-        """When something last happened to the run."""
+        """The time of the last known event of the run."""
         return self.proven or self.tried or self.done or self.began
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the instrument has finished the run, and it is still to be uploaded and proven."""
+        """Whether the instrument has finished the run, but it is not proven in S3 yet."""
         return self.is_watched and self.state in WAITING_STATES and self.done is not None
 
 
 class History(NamedTuple):
-    """All runs at the moment `at` (seconds since the epoch), the newest first, and what is known beside them."""
+    """All runs at the time `at` (seconds since the epoch), newest first; other problems; and pending restores."""
 
     at: float
     rows: tuple[HistoryRow, ...]
@@ -88,25 +88,25 @@ class History(NamedTuple):
 
     @property
     def failing(self) -> tuple[HistoryRow, ...]:
-        """The runs that need attention; not those that are being uploaded again at this moment."""
+        """The runs that need attention, without those that are being uploaded again now."""
         watched = (row for row in self.rows if row.is_watched)
         return tuple(row for row in watched if row.state in FAILING_STATES and not row.is_uploading)
 
     @property
     def oldest_waiting(self) -> HistoryRow | None:
-        """The run that was finished first of those that are complete and not proven."""
+        """The waiting run that its instrument finished first; None if no run is waiting."""
         return min((row for row in self.rows if row.is_waiting), key=lambda row: row.done or 0, default=None)
 
 
 def load_history(config: Config) -> History:
-    """Return every run that is on the disk or has a state log. Read only; of logs only their summaries are read."""
+    """Return every run that is on the disk or has a state log. Only reads, and only the summaries of logs."""
     at = time.time()
     runs, problems = statuses.take_inventory(config)
     return history_of(config, runs, problems, at)
 
 
 def history_of(config: Config, runs: Sequence[RunStatus], problems: Iterable[Problem], at: float) -> History:
-    """Return the history with these runs, whose statuses were determined at the moment `at`."""
+    """Return the history with these runs, whose statuses were determined at the time `at` (seconds since the epoch)."""
     rows = [_row_of_run(run, config) for run in runs]
     rows += map(_row_of_log, summary.list_other_logs(config.log_dir, {run.log_path for run in runs}))
     rows.sort(key=lambda row: (-(row.when or 0), row.run_id, row.destination))
@@ -130,12 +130,13 @@ def _row_of_run(run: RunStatus, config: Config) -> HistoryRow:
     if not row.failed_files:
         return row
     failures = tuple(store.failures(_MAX_FAILURES).items())
-    reason = run.reason.replace(" (`status RUN` names them)", "") if failures else run.reason  # the dashboard does
+    # The failures are in the row, so the reason need not say where to find them.
+    reason = run.reason.replace(" (`status RUN` names them)", "") if failures else run.reason
     return replace(row, reason=reason, failures=failures)
 
 
 def _row_of_log(logged: summary.LoggedRun) -> HistoryRow:
-    """Return the row of a run that was cleaned up, or that this config does not upload: only its log is left."""
+    """Return the row of a run of which only the log is known: cleaned up, or not uploaded by this config."""
     head = logged.head
     is_there = os.path.isdir(logged.run_path)
     where = "this config does not upload it" if is_there else "no longer on this disk"
@@ -148,7 +149,7 @@ def _row_of_log(logged: summary.LoggedRun) -> HistoryRow:
 
 
 def _row(run_id: str, instrument: str, destination: Destination | None, head: summary.LogSummary | None) -> HistoryRow:
-    """Return what the log says, without the present state of the run."""
+    """Return a row with the facts from the log; the state of the run is to be filled in."""
     tried = parse_iso(head.finished) if head else None
     return HistoryRow(
         run_id=printable(run_id),
@@ -170,6 +171,6 @@ def _row(run_id: str, instrument: str, destination: Destination | None, head: su
 
 
 def _instrument(known: str, run_id: str) -> str:
-    """Return the family and the id: from RunInfo.xml or, where that was not read, from the run's name."""
+    """Return family and id of the instrument that RunInfo.xml or, if that was not read, the name of the run gives."""
     named = _INSTRUMENT_IN_NAME.match(run_id)
-    return completion.instrument_label(known[:_SHOWN_CHARS] or (named[1] if named else ""))
+    return completion.instrument_label(known[:_MAX_INSTRUMENT_CHARS] or (named[1] if named else ""))

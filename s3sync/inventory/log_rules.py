@@ -1,8 +1,8 @@
-"""The rules that decide by the state log, for runs and analyses, whatever their instrument has written since."""
+"""Decide by the state log, for runs and analyses, whatever the instrument has written since."""
 
 from __future__ import annotations
 
-from s3sync.inventory.case import Case, Decision
+from s3sync.inventory.facts import Decision, Facts
 from s3sync.slurm import job_status
 from s3sync.state import summary
 from s3sync.text import pluralize
@@ -11,80 +11,80 @@ from s3sync.transfer import hook
 _ONE_NAME = "rename one of the folders, give one its own remote_path, or remove it if it is a copy"
 
 
-def unreadable(case: Case) -> Decision | None:
-    """Report a run that cannot be read, or whose log cannot."""
-    if case.known.unreadable:
-        return Decision(state="unreadable", reason=case.known.unreadable, id="state.unreadable")
-    if case.candidate.unreadable:
-        return Decision(state="unreadable", reason=case.candidate.unreadable, id="run.unreadable")
+def unreadable(facts: Facts) -> Decision | None:
+    """Report a run if it or its log cannot be read."""
+    if facts.log.unreadable:
+        return Decision(state="unreadable", reason=facts.log.unreadable, id="state.unreadable")
+    if facts.candidate.unreadable:
+        return Decision(state="unreadable", reason=facts.candidate.unreadable, id="run.unreadable")
     return None
 
 
-def name_taken(case: Case) -> Decision | None:
-    """Hold a folder whose state log and prefix in S3 belong to another one."""
-    if case.claim.kind != "another":
+def name_taken(facts: Facts) -> Decision | None:
+    """Hold a folder if its state log and its prefix in S3 belong to another folder."""
+    if facts.claim.kind != "another":
         return None
-    return Decision(state="duplicate name", reason=f"{case.claim.reason} ({_ONE_NAME})")
+    return Decision(state="duplicate name", reason=f"{facts.claim.reason} ({_ONE_NAME})")
 
 
-def moved(case: Case) -> Decision | None:
-    """Compare an uploaded run again if its folder was moved."""
-    if case.claim.kind != "moved" or not _was_complete(case):
+def moved(facts: Facts) -> Decision | None:
+    """Compare a completed run again if its folder was moved."""
+    if facts.claim.kind != "moved" or not _was_complete(facts):
         return None
     what = "its files are compared with the state log, and with S3 where they differ"
-    return Decision(state="partial", reason=f"moved here from {case.claim.reason}: {what}", id="run.moved")
+    return Decision(state="partial", reason=f"moved here from {facts.claim.reason}: {what}", id="run.moved")
 
 
-def replaced(case: Case) -> Decision | None:
-    """Report an uploaded run whose folder holds another run now."""
-    if not _is_completed(case) or not case.change or not case.change.another:
+def replaced(facts: Facts) -> Decision | None:
+    """Report a completed run whose folder now holds another run."""
+    if not _is_completed(facts) or not facts.change or not facts.change.another:
         return None
-    what = f"the folder holds another run than the one that was uploaded: {case.change.another}"
-    advice = "rename it, or `s3sync upload` it to replace what is in S3"
+    what = f"the folder now holds another run than the one that was uploaded: {facts.change.another}"
+    advice = "rename it, or use `s3sync upload` to replace what is in S3"
     return Decision(state="duplicate name", reason=f"{what} ({advice})", id="run.replaced")
 
 
-def changed(case: Case) -> Decision | None:
-    """Upload what came into an uploaded run."""
-    if not _is_completed(case) or not case.change or not case.entry.upload_changes:
+def changed(facts: Facts) -> Decision | None:
+    """Upload files that were added to a completed run, or changed."""
+    if not _is_completed(facts) or not facts.change or not facts.entry.upload_changes:
         return None
-    reason = f"{case.change.text}; uploaded at the next scan"
-    return Decision(state="partial", reason=reason, id="run.changed", change=case.change)
+    reason = f"{facts.change.text}; uploaded at the next scan"
+    return Decision(state="partial", reason=reason, id="run.changed", change=facts.change)
 
 
-def uploaded(case: Case) -> Decision | None:
-    """Accept a completed run, perhaps with changes that the config ignores."""
-    head = case.head
+def uploaded(facts: Facts) -> Decision | None:
+    """Accept a completed run. Its change, if any, is one that the config ignores."""
+    head = facts.head
     if head is None or not head.completed:
         return None
-    is_pending = case.entry.on_complete and hook.is_pending(head.on_complete)
+    is_pending = facts.entry.on_complete and hook.is_pending(head.on_complete)
     pending = f"; on_complete {head.on_complete}" if is_pending else ""
-    ignored = f"; {case.change.text}, and not uploaded (upload_changes: false)" if case.change else ""
+    ignored = f"; {facts.change.text}, and not uploaded (upload_changes: false)" if facts.change else ""
     reason = f"{pluralize(head.uploaded_files, 'file')} proven in S3{pending}{ignored}"
-    return Decision(state="uploaded", reason=reason, change=case.change)
+    return Decision(state="uploaded", reason=reason, change=facts.change)
 
 
-def reopened(case: Case) -> Decision | None:
-    """Continue a run that was completed once, without checking its completeness again."""
-    return due(case) if _was_complete(case) else None
+def reopened(facts: Facts) -> Decision | None:
+    """Continue the upload of a run that was completed before, without checking its completeness again."""
+    return due(facts) if _was_complete(facts) else None
 
 
-def _was_complete(case: Case) -> bool:
-    return case.head is not None and case.head.was_complete
+def _was_complete(facts: Facts) -> bool:
+    return facts.head is not None and facts.head.was_complete
 
 
-def _is_completed(case: Case) -> bool:
-    return case.head is not None and case.head.completed
+def _is_completed(facts: Facts) -> bool:
+    return facts.head is not None and facts.head.completed
 
 
-def due(case: Case) -> Decision:
+def due(facts: Facts) -> Decision:
     """Return the state of a run that is to be uploaded, by its work folder on Slurm and its log. Raises StateError."""
-    if case.work_folder.exists():
-        case.work_folder.spec()  # raises StateError: what cannot be read is not shown as on its way
-        on = "on Slurm:" if case.work_folder.is_submitted() else "Slurm is"
-        progress = job_status.describe_progress(case.work_folder)
+    if facts.work_folder.exists():
+        facts.work_folder.spec()  # raises StateError: a folder that cannot be read is not shown as in progress
+        on = "on Slurm:" if facts.work_folder.is_submitted() else "Slurm is"
+        progress = job_status.describe_progress(facts.work_folder)
         return Decision(state="partial", reason=f"{on} {progress}", id="run.on-slurm")
-    return _due_by_log(case.head, is_corrupt=case.known.corrupt)
+    return _due_by_log(facts.head, is_corrupt=facts.log.corrupt)
 
 
 def _due_by_log(head: summary.LogSummary | None, *, is_corrupt: bool) -> Decision:
@@ -92,7 +92,7 @@ def _due_by_log(head: summary.LogSummary | None, *, is_corrupt: bool) -> Decisio
         reason = "its state log is corrupt: every file is compared with S3 again"
         return Decision(state="partial", reason=reason, id="state.corrupt")
     if head is None:
-        return Decision(state="new", reason="complete, and not uploaded yet")
+        return Decision(state="new", reason="complete, not uploaded yet")
     done = f"{head.uploaded_files:,} of {pluralize(head.total_files, 'file')} proven"
     if head.failed_files:
         failed = f"{head.failed_files:,} failed (`status RUN` names them)"

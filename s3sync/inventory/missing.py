@@ -1,4 +1,4 @@
-"""Find runs whose upload was started and whose folder is gone: only their state logs are left."""
+"""Find runs whose upload was started and whose folder is gone, by their state logs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class _Loss:
 
 
 def lost_runs(config: Config, known: Collection[Path], unreadable: Iterable[str] = ()) -> list[RunStatus]:
-    """Return the runs and analyses that this config would have uploaded and whose folder is gone, or cannot be seen.
+    """Return the runs and analyses of this config whose folder is gone, or not visible.
 
-    `known` are the logs of runs that are there. Of a directory that is `unreadable` the runs are not reported, because
-    the directory is. A run's path is its last one, and it `began` when its last call ended.
+    `known` are the logs of runs that are there. Runs in the `unreadable` directories are not reported, because the
+    directories are. Each status has the last path of the run, and `began` is when its last call ended.
     """
     lost = []
     reported = {os.path.realpath(directory) for directory in unreadable}
@@ -34,7 +34,7 @@ def lost_runs(config: Config, known: Collection[Path], unreadable: Iterable[str]
         if not identity.is_path(logged.run_path):
             continue
         run = _run_of(logged)
-        watching = _watching(config, run)
+        watching = _entry_watching(config, run)
         entry = _entry_for(config, logged, watching)
         if entry is None or (loss := _loss_of(logged, run, is_watched=watching is not None)) is None:
             continue
@@ -70,8 +70,8 @@ def _run_of(logged: summary.LoggedRun) -> Run:
     return Run(path=folder, run_id=logged.run_id, info=run_folder.RunInfo())
 
 
-def _watching(config: Config, run: Run) -> MonitorEntry | None:
-    """Return the first entry that watches the directory in which the run was."""
+def _entry_watching(config: Config, run: Run) -> MonitorEntry | None:
+    """Return the first entry that watches the directory that contained the run."""
     directory = os.path.realpath(run.root.parent)
     for entry in config.monitor:
         if any(os.path.realpath(watched) == directory for watched in entry.monitored_directories):
@@ -80,20 +80,20 @@ def _watching(config: Config, run: Run) -> MonitorEntry | None:
 
 
 def _entry_for(config: Config, logged: summary.LoggedRun, watching: MonitorEntry | None) -> MonitorEntry | None:
-    """Return the entry under which the run is reported; None if this config is not concerned with it."""
+    """Return the entry under which the run is reported; None if the run is not this config's."""
     destination = logged.destination
     if destination is None:
         return watching
-    going_there = [entry for entry in config.monitor if entry.destination == destination]
-    if going_there:
-        return watching if watching in going_there else going_there[0]
-    if watching is None or not logged.head.uploaded_files:  # a misspelt bucket holds nothing of it
+    uploading = [entry for entry in config.monitor if entry.destination == destination]
+    if uploading:
+        return watching if watching in uploading else uploading[0]
+    if watching is None or not logged.head.uploaded_files:  # nothing was uploaded, e.g. to a misspelt bucket
         return None
     return watching.model_copy(update={"bucket": destination.bucket, "remote_path": destination.remote_path})
 
 
 def _loss_of(logged: summary.LoggedRun, run: Run, *, is_watched: bool) -> _Loss | None:
-    """Return what is lost; None if nothing is missing."""
+    """Return what is lost; None if the run is still there."""
     there = identity.presence(logged.run_path, logged.head.folder)
     if there.state == "gone":
         return _gone(logged, "its folder is gone", id="run.folder-gone")
@@ -105,8 +105,8 @@ def _loss_of(logged: summary.LoggedRun, run: Run, *, is_watched: bool) -> _Loss 
     ):
         return _gone(logged, f"its {run_folder.RUN_INFO} is gone", id="run.run-info-gone")
     if there.state == "unknown" and is_watched:
-        advice = f"repair that or, if the folder is gone, `s3sync forget {logged.run_id} --config FILE`"
-        reason = f"{_proven(logged)}, and it is not known whether its folder is gone: {there.why} ({advice})"
+        advice = f"fix that or, if the folder is gone, run `s3sync forget {logged.run_id} --config FILE`"
+        reason = f"{_proven(logged)}, and its folder may be gone: {there.why} ({advice})"
         return _Loss(state="unreadable", reason=reason, id="run.folder-not-visible")
     return None
 
@@ -116,7 +116,7 @@ def _proven(logged: summary.LoggedRun) -> str:
 
 
 def _gone(logged: summary.LoggedRun, what: str, *, id: str) -> _Loss:  # noqa: A002
-    advice = f"move it back, upload it from where it is now, or `s3sync forget {logged.run_id} --config FILE`"
+    advice = f"move it back, upload it from its new place, or run `s3sync forget {logged.run_id} --config FILE`"
     return _Loss(
         state="gone", reason=f"{_proven(logged)}, and {what}: it was {printable(logged.run_path)} ({advice})", id=id
     )

@@ -1,4 +1,4 @@
-"""Find the file system of a folder in the kernel's mount table, since device numbers change with each boot."""
+"""Find the file system of a folder in the kernel's mount table, because device numbers change with each boot."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _ESCAPED = re.compile(rb"\\([0-7]{3})")  # a space is \040
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """A mounted file system: its mount point, its kind, its source, and the folder of the source that is mounted."""
+    """A mounted file system."""
 
-    point: str
-    kind: str
-    source: str
-    root: str
+    point: str  # where it is mounted
+    kind: str  # such as ext4 or nfs4
+    source: str  # such as a device or server
+    root: str  # the folder of the source that is mounted
 
     def __str__(self) -> str:
         return printable(f"{self.kind} {self.source} at {self.point}")
 
 
 def mount_of(folder: str | Path, table: Path = MOUNT_TABLE) -> Mount | None:
-    """Return the file system that a folder is on; None where there is no mount table (not Linux)."""
+    """Return the file system of a folder; None without a mount table (not on Linux)."""
     real = os.path.realpath(folder)
     try:
         lines = table.read_bytes().splitlines()
@@ -37,12 +37,12 @@ def mount_of(folder: str | Path, table: Path = MOUNT_TABLE) -> Mount | None:
     for line in lines:
         mount = _parse(line)
         if mount and _is_below(real, mount.point) and (found is None or len(mount.point) >= len(found.point)):
-            found = mount  # of several at one point the last one is on top
+            found = mount  # of several mounts at one point, the last is visible
     return found
 
 
 def _parse(line: bytes) -> Mount | None:
-    """Parse a line as in proc_pid_mountinfo(5): any number of optional fields precede the ` - `."""
+    """Parse a line as in proc_pid_mountinfo(5), where any number of optional fields precede the ` - `."""
     before, _, after = line.partition(b" - ")
     first, second = before.split(b" "), after.split(b" ")
     if len(first) < 5 or len(second) < 2:

@@ -1,4 +1,4 @@
-"""Put the runs that need work into an order, so that no run keeps the others waiting."""
+"""Put the runs that need work in order, so that no run keeps the others waiting."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from s3sync.config import Config
 from s3sync.inventory.states import PENDING_STATES, RunStatus
 from s3sync.transfer import hook
 
-_STUCK_ATTEMPTS = 3  # calls that ended without proving anything; after that other runs go first
+_STUCK_ATTEMPTS = 3  # calls that ended without proving anything, after which other runs go first
 
 
 def upload_order(runs: Iterable[RunStatus]) -> list[RunStatus]:
-    """Return the runs to upload: started ones, then new ones, each oldest first; runs that keep failing come last.
+    """Return the runs to upload: started ones, then new ones, each oldest first; then runs that keep failing.
 
-    Of these the one that was tried longest ago comes first.
+    Of those that keep failing, the one that was tried longest ago comes first.
     """
 
     def rank(run: RunStatus) -> tuple[int, str, float]:
@@ -27,7 +27,7 @@ def upload_order(runs: Iterable[RunStatus]) -> list[RunStatus]:
 
 
 def work_list(runs: Iterable[RunStatus]) -> list[RunStatus]:
-    """Return the runs to upload, then those that are streamed, the one that was visited longest ago first."""
+    """Return the runs to upload, then those to stream, of which the one that was tried longest ago comes first."""
     runs = list(runs)
     streaming = [run for run in runs if run.state == "streaming"]
     streaming.sort(key=lambda run: (run.head.finished if run.head else "", run.began))
@@ -35,10 +35,10 @@ def work_list(runs: Iterable[RunStatus]) -> list[RunStatus]:
 
 
 def scan_order(runs: Iterable[RunStatus], config: Config, folders: Collection[str]) -> list[RunStatus]:
-    """Return everything that a scan works on; what takes seconds never waits for what takes hours.
+    """Return everything that a scan works on, so that what takes seconds never waits for what takes hours.
 
-    `folders` are the names of the work folders of Slurm that exist. First come the runs that jobs have finished or work
-    on, then those to submit to Slurm, then those to upload from here, then those whose `on_complete` is pending.
+    First come the runs that Slurm jobs have finished or work on, then those to submit to Slurm, then those to upload
+    from here, then those whose `on_complete` is pending. `folders` are the names of Slurm's work folders.
     """
     runs = list(runs)
     finished = finished_on_slurm(runs, config, folders)
@@ -55,13 +55,13 @@ def scan_order(runs: Iterable[RunStatus], config: Config, folders: Collection[st
 
 
 def with_pending_hook(runs: Iterable[RunStatus]) -> list[RunStatus]:
-    """Return the uploaded runs whose `on_complete` has not run yet, or has failed."""
+    """Return the uploaded runs whose `on_complete` command has not run yet, or has failed."""
     uploaded = (run for run in runs if run.state == "uploaded" and run.entry.on_complete)
     return [run for run in uploaded if run.head and hook.is_pending(run.head.on_complete)]
 
 
 def finished_on_slurm(runs: Iterable[RunStatus], config: Config, folders: Collection[str]) -> list[RunStatus]:
-    """Return the runs that Slurm jobs have completed, and whose work folder is still to be collected."""
+    """Return the runs that Slurm jobs have completed, but whose work folder has not been collected yet."""
     done = (run for run in runs if folders and run.state == "uploaded" and run.entry.cluster)
     return [run for run in done if _folder_name(run, config) in folders]
 

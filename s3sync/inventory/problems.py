@@ -1,4 +1,4 @@
-"""Describe, as values, problems that belong to no run: of directories, logs and nodes."""
+"""Hold problems of directories, logs, nodes and restores, which belong to no run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from s3sync.slurm import broken_nodes as slurm_broken_nodes
 
 
 class Problem(NamedTuple):
-    """Something wrong, or worth knowing: `key` names what it concerns, `text` says what happened and what to do.
+    """A problem, or a note: `key` names what it concerns, `text` says what happened and what to do.
 
-    `id` stays the same when the text is reworded. In a note `key` and `text` make a sentence.
+    `id` stays the same when the text is reworded. `key` and `text` of a note form a sentence.
     """
 
     key: str
@@ -25,6 +25,6 @@ class Problem(NamedTuple):
 
 
 def broken_nodes(config: Config) -> list[Problem]:
-    """Return the nodes of a cluster on which this program could not start, until a job has run there."""
+    """Return a problem for each node of a cluster where this program could not start and no job has run since."""
     known = slurm_broken_nodes.known(config.log_dir)
     return [Problem(node, text, id="slurm.broken-node") for node, text in known.items()]

@@ -1,4 +1,4 @@
-"""Turn a run of the config into a request to upload or verify it."""
+"""Make the request to upload or verify a run of the config."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from s3sync.transfer import hook, request
 
 
 def request_for(run: RunStatus, config: Config, *, leaves_untagged_log: bool = False) -> request.UploadRequest:
-    """Return the request to upload, or to verify, a run in the way that the config says."""
+    """Return the request to upload or verify a run as the config says.
+
+    With `leaves_untagged_log`, another upload of a run with this name gets the log without a tag in its name.
+    """
     return request.UploadRequest(
         local_path=run.run.path,
         destination=run.entry.destination,
@@ -17,7 +20,7 @@ def request_for(run: RunStatus, config: Config, *, leaves_untagged_log: bool = F
         cores=config.max_cores or usable_cores(),
         threads=config.max_threads,
         max_processes=config.max_processes,
-        recheck=bool(run.change and run.head and run.head.by_predecessor),  # it does not say how its files were
+        recheck=bool(run.change and run.head and run.head.by_predecessor),  # whose log does not describe the files
         excludes=run.entry.excludes,
         readback=config.readback,
         verify=config.verify,

@@ -1,4 +1,4 @@
-"""The status of a run at a destination: its state, the reason, and what is known of its upload."""
+"""Hold the status of a run at a destination: its state, the reason, and the progress of its upload."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PENDING_STATES: tuple[State, ...] = ("partial", "new", "failed")  # to be upload
 SKIPPED_STATES: tuple[State, ...] = ("too old", "no samplesheet", "samples do not match", "abandoned")
 BROKEN_STATES: tuple[State, ...] = ("unreadable", "ambiguous samplesheet", "incomplete", "duplicate name", "gone")
 
-STATE_IDS: Mapping[State, str] = {  # of reasons that the state itself names
+STATE_IDS: Mapping[State, str] = {  # of the usual reason for each state
     "sequencing": "run.sequencing",
     "streaming": "run.streaming",
     "abandoned": "run.abandoned",
@@ -63,18 +63,18 @@ class RunStatus:
 
     run: Run
     entry: MonitorEntry
-    began: float  # seconds since the epoch: RunInfo.xml was written; of an analysis its newest marker
+    began: float  # when RunInfo.xml, or the newest marker of an analysis, was written: seconds since the epoch
     state: State
-    reason: str  # for people, printable
-    id: str  # of the reason, such as `run.too-old`: the same when it is reworded
-    head: summary.LogSummary | None  # its state log in short
+    reason: str  # for people; printable
+    id: str  # of the reason, such as `run.too-old`: stays the same when the reason is reworded
+    head: summary.LogSummary | None  # the summary of its state log
     log_path: Path
-    failing: tuple[str, ...] = ()  # samples in which sample_regex is not found
+    failing: tuple[str, ...] = ()  # names of samples in which sample_regex is not found
     change: changes.Change | None = None  # since it was uploaded
 
     @property
     def key(self) -> str:
-        """The run and its destination, for people; no other run has this key."""
+        """The run and its destination, for people; unique among all runs."""
         where = f" in {printable(str(self.run.path.parent))}" if self.state == "duplicate name" else ""
         return f"{printable(self.run.run_id)}{where} to {printable(self.url)}"
 

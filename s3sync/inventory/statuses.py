@@ -1,4 +1,4 @@
-"""The status of every run and analysis that the config refers to, those that are gone included."""
+"""Determine the status of every run and analysis that the config refers to, including those that are gone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from s3sync.config import Config
 from s3sync.errors import RunError
 from s3sync.inventory import discovery, missing
 from s3sync.inventory.candidate import Candidate
-from s3sync.inventory.case import AnalysisCase, Case, Context, Decision, RunCase
 from s3sync.inventory.discovery import Discovery
+from s3sync.inventory.facts import AnalysisFacts, Decision, Facts, RunFacts, StatusContext
 from s3sync.inventory.problems import Problem
 from s3sync.inventory.problems import broken_nodes as broken_nodes
 from s3sync.inventory.rules import decide_analysis, decide_run
@@ -24,7 +24,7 @@ from s3sync.transfer import changes
 
 
 class Inventory(NamedTuple):
-    """Every run and analysis with its status, and the problems of directories and logs."""
+    """The status of every run and analysis, and the problems of directories and logs."""
 
     runs: list[RunStatus]
     problems: list[Problem]
@@ -38,9 +38,10 @@ def take_inventory(
     scanning: bool = False,
     remembering: bool = False,
 ) -> Inventory:
-    """Return all runs, or those with these names; the name of a run includes its analyses.
+    """Return the status of all runs, or of those with these names; the name of a run includes its analyses.
 
-    With `scanning` what is found of completed runs is remembered, with `remembering` only which runs wait.
+    With `scanning`, completed runs are checked for changes, and the result and the waiting runs are remembered. With
+    `remembering`, only the waiting runs are. `found` saves looking for the runs.
     """
     wanted = {name.partition("/")[0] for name in names}
     found = found or discovery.discover(config)
@@ -60,28 +61,29 @@ def take_inventory(
 def run_statuses(
     config: Config, candidates: Iterable[Candidate], watch: changes.Watch | None = None, now: float | None = None
 ) -> list[RunStatus]:
-    """Return the status of every run, and after it those of its analyses. Never raises for what is wrong with one.
+    """Return the status of every run, each followed by its analyses; `now` is in seconds since the epoch.
 
-    `now` is in seconds since the epoch.
+    A run that cannot be read is `unreadable`; it raises nothing.
     """
-    context = Context(config, watch, now)
+    context = StatusContext(config, watch, now)
     runs = (_run_status(candidate, context) for candidate in candidates)
     return [status for run in runs for status in (run, *_analyses_of(run, context))]
 
 
 def refresh(config: Config, runs: Iterable[RunStatus]) -> list[RunStatus]:
-    """Return the statuses of these runs as they are now, and those of their analyses."""
-    again = (Candidate(run=run.run, entry=run.entry, run_info_mtime=run.began) for run in runs)
-    return run_statuses(config, again)
+    """Return the statuses of these runs as they are now, each followed by its analyses."""
+    candidates = (Candidate(run=run.run, entry=run.entry, run_info_mtime=run.began) for run in runs)
+    return run_statuses(config, candidates)
 
 
 def _still_waiting(config: Config, runs: Iterable[RunStatus], watch: changes.Watch) -> set[str]:
-    """Return the names of what waits; what cannot be seen now may come back, or belong to another config."""
+    """Return the names of waiting runs without those that need not wait any longer.
+
+    Runs that are not visible now are kept: they may come back, or belong to another config.
+    """
     by_name = {run.store(config.log_dir).lock_path.stem: run for run in runs}
-    waits = {
-        name for name, run in by_name.items() if run.head is None and run.state not in ("uploaded", *SKIPPED_STATES)
-    }
-    return (watch.waiting - by_name.keys()) | (waits & watch.waiting)
+    ended = {name for name, run in by_name.items() if run.head or run.state in ("uploaded", *SKIPPED_STATES)}
+    return watch.waiting - ended
 
 
 def _unreadable_log(path: Path, why: str) -> Problem:
@@ -89,29 +91,29 @@ def _unreadable_log(path: Path, why: str) -> Problem:
     return Problem(f"log {printable(path.name)}", text, id="state.log-unreadable")
 
 
-def _run_status(candidate: Candidate, context: Context) -> RunStatus:
+def _run_status(candidate: Candidate, context: StatusContext) -> RunStatus:
     store = StateStore(context.config.log_dir, candidate.run, candidate.entry.destination)
-    case = RunCase(candidate, summary.look(store), store, context)
-    return _status(case, decide_run(case), candidate.run_info_mtime)
+    facts = RunFacts(candidate, summary.look(store), store, context)
+    return _status(facts, decide_run(facts), candidate.run_info_mtime)
 
 
-def _status(case: Case, decision: Decision, began: float) -> RunStatus:
+def _status(facts: Facts, decision: Decision, began: float) -> RunStatus:
     return RunStatus(
-        run=case.known_run,
-        entry=case.entry,
+        run=facts.known_run,
+        entry=facts.entry,
         began=began,
         state=decision.state,
         reason=printable(decision.reason),
         id=decision.id or STATE_IDS[decision.state],
-        head=case.head,
-        log_path=case.known.log_path,
+        head=facts.head,
+        log_path=facts.log.log_path,
         failing=decision.failing,
         change=decision.change,
     )
 
 
-def _analyses_of(run: RunStatus, context: Context) -> list[RunStatus]:
-    """Return the analyses in the folder of an uploaded run; none before that, or where the entry excludes them."""
+def _analyses_of(run: RunStatus, context: StatusContext) -> list[RunStatus]:
+    """Return the analyses in the folder of an uploaded run that the entry does not exclude; of other runs none."""
     if not (run.state == "uploaded" or run.change) or run.run.parent_run:
         return []
     try:
@@ -124,12 +126,12 @@ def _analyses_of(run: RunStatus, context: Context) -> list[RunStatus]:
     return [each for each in analyses if each.state == "uploaded"]
 
 
-def _analysis_status(unit: Run, run: RunStatus, context: Context) -> RunStatus:
+def _analysis_status(unit: Run, run: RunStatus, context: StatusContext) -> RunStatus:
     store = StateStore(context.config.log_dir, unit, run.entry.destination)
     candidate = Candidate(run=unit, entry=run.entry, run_info_mtime=0.0)
-    case = AnalysisCase(candidate, summary.look(store), store, context)
-    decision = decide_analysis(case)
-    return _status(case, decision, case.began)
+    facts = AnalysisFacts(candidate, summary.look(store), store, context)
+    decision = decide_analysis(facts)
+    return _status(facts, decision, facts.began)
 
 
 def _unreadable_analyses(run: RunStatus, error: RunError) -> RunStatus:
@@ -139,7 +141,7 @@ def _unreadable_analyses(run: RunStatus, error: RunError) -> RunStatus:
 
 
 def _makes_analyses(run: Run) -> bool:
-    """Return whether the analyses of a run are uploaded, or reported, for themselves; true if that is unknown."""
+    """Return whether the instrument makes analyses, which then need their own uploads; true if that is unknown."""
     try:
         return analysis.instrument_makes_analyses(run.path, run_folder.read_instrument(run.path / run_folder.RUN_INFO))
     except (RunError, FileNotFoundError):

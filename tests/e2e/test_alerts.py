@@ -53,7 +53,7 @@ def test_a_run_that_is_not_in_s3_a_day_after_its_end_is_reported_whatever_the_re
 
     assert failed.code == 1
     (late,) = [line for line in failed.err.splitlines() if error_ids(line) == ["monitor.run-late"]]
-    assert (" 30 h 00 min " in late, ": new: complete, and not uploaded yet" in late) == (True, True), late
+    assert (" 30 h 00 min " in late, ": new: complete, not uploaded yet" in late) == (True, True), late
     (text,) = dict(events(receiver))["alert"]
     assert text.startswith("not proven in S3 30 h")
 

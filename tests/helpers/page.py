@@ -50,7 +50,7 @@ NEW = replace(
     DONE,
     run_id="20261119_M00146_0062_CCCCC",
     state="new",
-    reason="complete, and not uploaded yet",
+    reason="complete, not uploaded yet",
     files=0,
     total_files=0,
     size=0,

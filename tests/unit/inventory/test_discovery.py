@@ -222,7 +222,7 @@ def test_folders_of_file_systems_and_desktops_are_no_runs_even_unreadable(
 def test_a_run_with_a_hidden_name_is_named(config: Config, watched: Path) -> None:
     run = tiny_run(watched, ".250101_M01234_0001_AAAAA")
 
-    assert notes(config) == [f"{run} has a hidden name, so it is not taken for a run (rename it)"]
+    assert notes(config) == [f"{run} has a hidden name, so it is not recognized as a run (rename it)"]
     assert judged(config) == []
 
 
@@ -296,7 +296,7 @@ def test_runs_one_folder_deeper_are_hinted_at(tmp_path: Path) -> None:
     tiny_run(folder)
 
     assert notes(config_of(tmp_path, above)) == [
-        f"{above} has no runs, but {folder} in it has (give that folder in monitored_directories)"
+        f"{above} has no runs, but its folder {folder} has (give that one in monitored_directories)"
     ]
 
 
@@ -335,7 +335,7 @@ def test_an_empty_mount_point_is_a_problem_until_the_runs_are_back(
     file = directories.memory_file(config.log_dir, str(watched))
     expected = (
         f"{watched} had 1 run on nfs4 nas:/runs at /mnt/nas, and now has none, on ext4 /dev/sda1 at /:"
-        f" is its file system not mounted? (mount it; if this is meant, remove {file})"
+        f" is its file system not mounted? (mount it; if this is intended, remove {file})"
     )
     assert first == [expected]
     assert scan(config) == []

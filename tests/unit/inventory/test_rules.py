@@ -12,7 +12,7 @@ import pytest
 from s3sync.config import Config, MonitorEntry
 from s3sync.errors import Notice
 from s3sync.inventory.candidate import Candidate
-from s3sync.inventory.case import AnalysisCase, Case, Context, RunCase, SampleChecker
+from s3sync.inventory.facts import AnalysisFacts, Facts, RunFacts, SampleChecker, StatusContext
 from s3sync.inventory.rules import decide_analysis, decide_run
 from s3sync.patterns import Pattern
 from s3sync.runs import samplesheet
@@ -67,10 +67,10 @@ JOBS: Any = SimpleNamespace(
     progress=lambda _job: None,
     results=dict,
 )
-IN_TIME = {"marked": MARKED, "finished": YOUNG}
-FINISHED_LONG_AGO = {"marked": MARKED, "finished": OLD}
-HERE = {"samples": MATCH, "work_folder": NO_JOBS}
-WRITTEN = {"marked": UNMARKED, "readiness": SEQUENCING, "stream": True}
+IN_TIME = {"marker": MARKED, "finished_at": YOUNG}
+FINISHED_LONG_AGO = {"marker": MARKED, "finished_at": OLD}
+HERE = {"sample_check": MATCH, "work_folder": NO_JOBS}
+WRITTEN = {"marker": UNMARKED, "readiness": SEQUENCING, "stream": True}
 
 
 @dataclass(frozen=True)
@@ -102,16 +102,18 @@ ROWS = {
     "uploaded": Row("uploaded", head=COMPLETED),
     "completed once, and not again yet": Row("partial", head=REOPENED, facts={"work_folder": NO_JOBS}),
     "completed once, on Slurm again": Row("partial", "run.on-slurm", REOPENED, {"work_folder": JOBS}),
-    "being written": Row("sequencing", facts={"marked": UNMARKED, "readiness": SEQUENCING}),
-    "copied, and not quiet yet": Row("settling", facts={"marked": UNMARKED, "readiness": SETTLING}),
+    "being written": Row("sequencing", facts={"marker": UNMARKED, "readiness": SEQUENCING}),
+    "copied, and not quiet yet": Row("settling", facts={"marker": UNMARKED, "readiness": SETTLING}),
     "being written, old, and to be streamed": Row("sequencing", facts={**WRITTEN, "mtime": OLD}),
     "being written, old, and streamed before": Row(
-        "streaming", "", STARTED, {**WRITTEN, "mtime": OLD, "samples": MATCH, "abandoned": False}
+        "streaming", "", STARTED, {**WRITTEN, "mtime": OLD, "sample_check": MATCH, "abandoned": False}
     ),
-    "streamed": Row("streaming", facts={**WRITTEN, "samples": MATCH, "abandoned": False}),
-    "streamed, without a sheet yet": Row("sequencing", "run.not-streamed-yet", facts={**WRITTEN, "samples": NO_SHEET}),
-    "streamed, with other samples": Row("samples do not match", facts={**WRITTEN, "samples": NO_MATCH}),
-    "streamed, and abandoned": Row("abandoned", facts={**WRITTEN, "samples": MATCH, "abandoned": True}),
+    "streamed": Row("streaming", facts={**WRITTEN, "sample_check": MATCH, "abandoned": False}),
+    "streamed, without a sheet yet": Row(
+        "sequencing", "run.not-streamed-yet", facts={**WRITTEN, "sample_check": NO_SHEET}
+    ),
+    "streamed, with other samples": Row("samples do not match", facts={**WRITTEN, "sample_check": NO_MATCH}),
+    "streamed, and abandoned": Row("abandoned", facts={**WRITTEN, "sample_check": MATCH, "abandoned": True}),
     "finished long ago": Row("too old", facts={**FINISHED_LONG_AGO, "arrived_lately": False}),
     "finished long ago, its log corrupt": Row(
         "partial", "state.corrupt", facts={**FINISHED_LONG_AGO, **HERE, "corrupt": True, "readiness": COMPLETE}
@@ -123,34 +125,36 @@ ROWS = {
     "finished long ago, and copied here lately": Row(
         "new", facts={**FINISHED_LONG_AGO, **HERE, "arrived_lately": True, "readiness": COMPLETE}
     ),
-    "with other samples": Row("samples do not match", facts={**IN_TIME, "samples": NO_MATCH}),
-    "without a sheet": Row("no samplesheet", facts={**IN_TIME, "samples": NO_SHEET}),
-    "on Slurm": Row("partial", "run.on-slurm", facts={**IN_TIME, "samples": MATCH, "work_folder": JOBS}),
+    "with other samples": Row("samples do not match", facts={**IN_TIME, "sample_check": NO_MATCH}),
+    "without a sheet": Row("no samplesheet", facts={**IN_TIME, "sample_check": NO_SHEET}),
+    "on Slurm": Row("partial", "run.on-slurm", facts={**IN_TIME, "sample_check": MATCH, "work_folder": JOBS}),
     "it lacks base calls": Row("incomplete", facts={**IN_TIME, **HERE, "readiness": INCOMPLETE}),
     "it lacks base calls, and would be streamed": Row(
         "incomplete", facts={**IN_TIME, **HERE, "readiness": INCOMPLETE, "stream": True}
     ),
     "it has its marker, and is still copied": Row("settling", facts={**IN_TIME, **HERE, "readiness": SETTLING}),
     "new": Row("new", facts={**IN_TIME, **HERE, "readiness": COMPLETE}),
-    "its last marker never came": Row("new", facts={"marked": UNMARKED, "finished": YOUNG, **HERE, "readiness": LATE}),
+    "its last marker never came": Row(
+        "new", facts={"marker": UNMARKED, "finished_at": YOUNG, **HERE, "readiness": LATE}
+    ),
     "files failed": Row("failed", "", FAILED, {**IN_TIME, **HERE, "readiness": COMPLETE}),
 }
 FINISHED = AnalysisCompletion(is_complete=True, reason="", marker_time=YOUNG)
 ANALYSIS_ROWS = {
     "not finished": Row(
-        "analysing", facts={"finish": AnalysisCompletion(is_complete=False, reason="waits", marker_time=OLD)}
+        "analysing", facts={"completion": AnalysisCompletion(is_complete=False, reason="waits", marker_time=OLD)}
     ),
     "finished long ago": Row(
-        "too old", facts={"finish": AnalysisCompletion(is_complete=True, reason="", marker_time=OLD)}
+        "too old", facts={"completion": AnalysisCompletion(is_complete=True, reason="", marker_time=OLD)}
     ),
-    "its manifest is not there": Row("new", facts={"finish": FINISHED, "work_folder": NO_JOBS}),
+    "its manifest is not there": Row("new", facts={"completion": FINISHED, "work_folder": NO_JOBS}),
     "uploaded": Row("uploaded", head=COMPLETED),
     "another folder has its name": Row("duplicate name", facts={"claim": Claim("another", "x")}),
 }
 
 
-def case_of(kind: type[Case], tmp_path: Path, row: Row) -> Any:
-    """A case whose folder is not there, so that only the facts of the row can be looked up."""
+def facts_of(kind: type[Facts], tmp_path: Path, row: Row) -> Any:
+    """Facts whose folder is not there, so that only those of the row can be looked up."""
     facts = {"claim": OWN, **({"change": None} if row.head and row.head.completed else {}), **row.facts}
     take = facts.pop
     entry = MonitorEntry(
@@ -161,46 +165,46 @@ def case_of(kind: type[Case], tmp_path: Path, row: Row) -> Any:
         upload_changes=take("upload_changes", True),
     )
     run = Run(
-        path=tmp_path / "RUN", run_id="RUN", info=RunInfo(), parent_run=tmp_path if kind is AnalysisCase else None
+        path=tmp_path / "RUN", run_id="RUN", info=RunInfo(), parent_run=tmp_path if kind is AnalysisFacts else None
     )
     store = StateStore(tmp_path / "log", run, entry.destination)
     known = Remembered(store.log_path, row.head, corrupt=take("corrupt", False), unreadable=take("log_error", ""))
-    context = Context(Config(log_dir=tmp_path / "log", monitor=(entry,)), now=NOW)
+    context = StatusContext(Config(log_dir=tmp_path / "log", monitor=(entry,)), now=NOW)
     if take("waiting", False):
         context.watch.waiting.add(store.lock_path.stem)
     candidate = Candidate(run=run, entry=entry, run_info_mtime=take("mtime", YOUNG), unreadable=take("run_error", ""))
-    case = kind(candidate, known, store, context)
+    made = kind(candidate, known, store, context)
     for method, name in (("arrived_lately", "arrived_lately"), ("is_abandoned", "abandoned")):
         if name in facts:
             answer = take(name)
-            setattr(case, method, lambda answer=answer: answer)
+            setattr(made, method, lambda answer=answer: answer)
     for name, value in facts.items():
-        setattr(case, name, value)
-    return case
+        setattr(made, name, value)
+    return made
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_the_state_of_a_run(tmp_path: Path, row: Row) -> None:
-    decision = decide_run(case_of(RunCase, tmp_path, row))
+    decision = decide_run(facts_of(RunFacts, tmp_path, row))
     assert (decision.state, decision.id) == (row.state, row.id), decision.reason
 
 
 @pytest.mark.parametrize("row", ANALYSIS_ROWS.values(), ids=ANALYSIS_ROWS)
 def test_the_state_of_an_analysis(tmp_path: Path, row: Row) -> None:
     (tmp_path / "RUN").mkdir()
-    decision = decide_analysis(case_of(AnalysisCase, tmp_path, row))
+    decision = decide_analysis(facts_of(AnalysisFacts, tmp_path, row))
     assert (decision.state, decision.id) == (row.state, row.id), decision.reason
 
 
 def test_a_run_that_was_found_in_time_is_remembered_and_no_other(tmp_path: Path) -> None:
     for name, is_remembered in (("with other samples", True), ("finished long ago", False), ("being written", False)):
-        case = case_of(RunCase, tmp_path, ROWS[name])
-        decide_run(case)
-        assert bool(case.context.watch.waiting) is is_remembered, name
+        made = facts_of(RunFacts, tmp_path, ROWS[name])
+        decide_run(made)
+        assert bool(made.context.watch.waiting) is is_remembered, name
 
 
 def test_what_may_be_wrong_with_a_complete_run_is_in_its_reason(tmp_path: Path) -> None:
-    decision = decide_run(case_of(RunCase, tmp_path, ROWS["its last marker never came"]))
+    decision = decide_run(facts_of(RunFacts, tmp_path, ROWS["its last marker never came"]))
     assert "CopyComplete.txt never came" in decision.reason
 
 

@@ -100,7 +100,7 @@ def test_the_page_says_of_each_run_what_is_known_of_it() -> None:
         *("✓uploaded", "s3://lab-runs/2026", "90", "207.3 MB", "50.0 MB/s", "1 h 00 min"),
         time.strftime("%Y-%m-%d %H:%M", time.localtime(NOW - DAY)),
     ]
-    assert shown.rows[1][1:7] == ["●newcomplete, and not uploaded yet", "s3://lab-runs/2026", "", "", "", ""]
+    assert shown.rows[1][1:7] == ["●newcomplete, not uploaded yet", "s3://lab-runs/2026", "", "", "", ""]
     assert shown.rows[3][3] == "68 of 90"
     assert shown.rows[4][1] == "✓uploadedno longer on this disk"
     assert "1 run needs attention" in shown.text

@@ -20,13 +20,13 @@ _TOO_SLOW = "sample_regex took too long with the samplesheet of another run (sim
 
 
 class SampleChecker:
-    """Checks samplesheets. A regex that took too long with one of them is not tried with the next."""
+    """Checks samplesheets. A regex that took too long with one samplesheet is not tried with another."""
 
     def __init__(self) -> None:
         self._too_slow: set[Pattern] = set()
 
     def check(self, run: Run, regex: Pattern | None) -> samplesheet.SampleCheck:
-        """Return whether the regex is found in every sample of the run."""
+        """Return whether the regex is found in the name of every sample of the run."""
         if regex in self._too_slow:
             return samplesheet.SampleCheck(verdict="samples do not match", reason=_TOO_SLOW)
         checked = samplesheet.check_samples(run.path, regex)
@@ -35,19 +35,19 @@ class SampleChecker:
         return checked
 
 
-class Context:
-    """What the statuses of all runs share: the config, what is remembered of completed runs, and the time."""
+class StatusContext:
+    """What the statuses of all runs share: the config, the memory of completed runs, and the time."""
 
     def __init__(self, config: Config, watch: changes.Watch | None = None, now: float | None = None) -> None:
         self.config = config
         self.watch = watch or changes.Watch(config.log_dir, config.recheck_days)
         self.now = time.time() if now is None else now  # seconds since the epoch
-        self.samples = SampleChecker()
+        self.sample_checker = SampleChecker()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The state of a run, and why. The `id` is empty where it is that of the state."""
+    """The state of a run, and the reason. An empty `id` means the id of the state, see STATE_IDS."""
 
     state: State
     reason: str
@@ -56,18 +56,20 @@ class Decision:
     change: changes.Change | None = None
 
 
-class Case:
-    """A run, or an analysis of one, at a destination. Its facts raise S3SyncError if they cannot be found out."""
+class Facts:
+    """The facts about a run, or an analysis of one, at a destination. Those that cannot be read raise S3SyncError."""
 
-    def __init__(self, candidate: Candidate, known: summary.Remembered, store: StateStore, context: Context) -> None:
+    def __init__(
+        self, candidate: Candidate, log: summary.Remembered, store: StateStore, context: StatusContext
+    ) -> None:
         self.candidate = candidate
-        self.known = known
+        self.log = log
         self.store = store
         self.context = context
 
     @property
     def entry(self) -> MonitorEntry:
-        """The entry of the config that wants the run uploaded."""
+        """The entry of the config that watches the run."""
         return self.candidate.entry
 
     @property
@@ -77,12 +79,12 @@ class Case:
 
     @property
     def head(self) -> summary.LogSummary | None:
-        """The state log in short."""
-        return self.known.head
+        """The summary of the state log; None without a valid log."""
+        return self.log.head
 
     @cached_property
     def run(self) -> Run:
-        """The run with what its RunInfo.xml says."""
+        """The run, with the content of its RunInfo.xml."""
         run = self.candidate.run
         if run.parent_run:
             return run
@@ -90,7 +92,7 @@ class Case:
 
     @cached_property
     def claim(self) -> identity.Claim:
-        """Whether the folder may use the state log and the prefix in S3."""
+        """Whether the state log and the prefix in S3 belong to this folder."""
         if self.candidate.nested_path:
             nested = printable(self.candidate.nested_path)
             return identity.Claim("another", f"the remote_path {nested} of the config is inside its prefix in S3")
@@ -112,31 +114,31 @@ class Case:
 
     @cached_property
     def work_folder(self) -> work_folder.WorkFolder:
-        """The work folder of its upload on Slurm, which may not exist."""
+        """The work folder of an upload on Slurm, which may not exist."""
         return work_folder.WorkFolder.of(self.config.log_dir, self.store)
 
     @property
     def known_run(self) -> Run:
-        """The run, with what its RunInfo.xml says if a rule has read that."""
+        """The run, with the content of its RunInfo.xml if a rule has needed that."""
         return self.run if self._is_looked_up("run") else self.candidate.run
 
     def _is_looked_up(self, fact: str) -> bool:
         return fact in vars(self)  # where cached_property keeps it
 
-    def hours_since(self, moment: float) -> float:
-        """Return the hours since a moment (seconds since the epoch)."""
-        return (self.context.now - moment) / 3600
+    def hours_since(self, seconds: float) -> float:
+        """Return the hours since a time in seconds since the epoch."""
+        return (self.context.now - seconds) / 3600
 
-    def is_too_old(self, finished: float) -> bool:
-        """Return whether a run that was finished at this moment is too old to be started.
+    def is_too_old(self, finished_at: float) -> bool:
+        """Return whether a run that was finished at this time (seconds since the epoch) is too old to be started.
 
-        A run that was started, or was found in time and has waited since, never is.
+        A run whose upload was started, or that was found in time and has waited since, never is.
         """
-        was_found = self.head is not None or self.known.corrupt or self._waiting_name in self.context.watch.waiting
-        return not was_found and self.hours_since(finished) > self.config.max_age
+        was_found = self.head is not None or self.log.corrupt or self._waiting_name in self.context.watch.waiting
+        return not was_found and self.hours_since(finished_at) > self.config.max_age
 
-    def remember_in_time(self) -> None:
-        """Remember that the run was found in time, so that it cannot get too old while it waits."""
+    def mark_found_in_time(self) -> None:
+        """Remember that the run was found in time, so that it does not become too old while it waits."""
         self.context.watch.waiting.add(self._waiting_name)
 
     @property
@@ -144,12 +146,12 @@ class Case:
         return self.store.lock_path.stem
 
 
-class RunCase(Case):
-    """A run, with what its instrument and its samplesheet say."""
+class RunFacts(Facts):
+    """The facts about a run, including those from its instrument and its samplesheet."""
 
     @cached_property
-    def terms(self) -> readiness.Requirements:
-        """What the config requires of a run before it is uploaded."""
+    def requirements(self) -> readiness.Requirements:
+        """The conditions under which the config lets a run be uploaded."""
         config = self.config
         return readiness.Requirements(
             quiet_seconds=config.quiet_minutes * 60,
@@ -159,30 +161,30 @@ class RunCase(Case):
         )
 
     @cached_property
-    def marked(self) -> completion.Completion:
-        """What the completion marker says; cheap, since the folder is not listed."""
-        return readiness.check_marker(self.run, self.terms, self.context.now)
+    def marker(self) -> completion.Completion:
+        """Whether the run has its completion marker; cheap, since the folder is not listed."""
+        return readiness.check_marker(self.run, self.requirements, self.context.now)
 
     @cached_property
     def readiness(self) -> readiness.Readiness:
-        """Whether the run is complete; the folder is listed for this."""
-        return readiness.check(self.run, self.terms, now=self.context.now, marked=self.marked)
+        """Whether the run is complete; this lists the folder."""
+        return readiness.check(self.run, self.requirements, now=self.context.now, marked=self.marker)
 
     @cached_property
-    def finished(self) -> float:
+    def finished_at(self) -> float:
         """When the run was finished, in seconds since the epoch."""
         finished = completion.finished_at(self.run) or 0.0
-        if not self.marked.is_complete:  # it counts as complete after the wait for its last marker
-            finished += self.terms.marker_wait_seconds
+        if not self.marker.is_complete:  # then it is complete at the end of the wait for its last marker
+            finished += self.requirements.marker_wait_seconds
         return max(self.candidate.run_info_mtime, finished)
 
     @cached_property
-    def samples(self) -> samplesheet.SampleCheck:
-        """Whether sample_regex is found in every sample."""
-        return self.context.samples.check(self.run, self.entry.regex)
+    def sample_check(self) -> samplesheet.SampleCheck:
+        """Whether sample_regex is found in the name of every sample."""
+        return self.context.sample_checker.check(self.run, self.entry.regex)
 
     def arrived_lately(self) -> bool:
-        """Return whether a run that was finished long ago was copied here with its old times within max_age."""
+        """Return whether the run was copied here within max_age, with times that are older than that."""
         arrived = completion.arrived_at(self.run)
         return arrived is not None and not self.is_too_old(arrived) and readiness.has_old_times(self.run)
 
@@ -191,18 +193,25 @@ class RunCase(Case):
         return not local_files.has_changed_since(self.run, self.context.now - self.config.abandoned_hours * 3600)
 
 
-class AnalysisCase(Case):
-    """An analysis of an uploaded run. The samplesheet is the run's, and was checked with it."""
+class AnalysisFacts(Facts):
+    """The facts about an analysis of an uploaded run. The run's own samplesheet has been checked already."""
 
     @cached_property
-    def finish(self) -> analysis.AnalysisCompletion:
+    def completion(self) -> analysis.AnalysisCompletion:
         """Whether the instrument has finished the analysis."""
         return analysis.check_completion(self.run, self.config.quiet_minutes * 60, self.context.now)
 
     @property
     def began(self) -> float:
-        """When its newest marker was written, or its folder if no rule has looked for markers; 0 if unknown."""
+        """When its newest marker was written or, if no rule has needed that, its folder; 0 if unknown.
+
+        In seconds since the epoch.
+        """
         try:
-            return self.finish.marker_time if self._is_looked_up("finish") else self.candidate.run.path.stat().st_mtime
+            return (
+                self.completion.marker_time
+                if self._is_looked_up("completion")
+                else self.candidate.run.path.stat().st_mtime
+            )
         except OSError:
             return 0.0
