@@ -88,10 +88,10 @@ def _days(first: str | None, last: str | None) -> frozenset[int]:
     return frozenset(day % 7 for day in range(begin, end + 1 if end >= begin else end + 8))
 
 
-class Ahead(NamedTuple):
-    """What will happen beside a process that starts now."""
+class Forecast(NamedTuple):
+    """What a process that starts now has to expect."""
 
-    coming: int  # number of processes that will start after it
+    processes: int  # that will start after it
     part: float = 0.0  # its part of the work that is left, from 0 to 1
 
 
@@ -130,9 +130,9 @@ class Throttle:
         rate = self._schedule.rate(self._now())
         return None if rate is None else max(1, rate // self._processes)
 
-    def begin(self, batch: int, ahead: Ahead | None) -> int | None:
+    def begin(self, batch: int, forecast: Forecast | None) -> int | None:
         """Return the share, in bytes a second, of the process of a batch that starts now; None without a limit."""
-        return self._running.add(self, batch, lambda own, others: self.share_beside(own, ahead, others))
+        return self._running.add(self, batch, lambda own, others: self.share_beside(own, forecast, others))
 
     def end(self, batch: int) -> None:
         """Note that the process of a batch has ended."""
@@ -147,7 +147,7 @@ class Throttle:
         self._running.note_end(pid)
 
     def share_beside(
-        self, own: Sequence[int | None], ahead: Ahead | None = None, others: Sequence[int | None] = ()
+        self, own: Sequence[int | None], forecast: Forecast | None = None, others: Sequence[int | None] = ()
     ) -> int | None:
         """Return the share, in bytes a second, of a process that starts beside those of this upload and of others.
 
@@ -157,7 +157,7 @@ class Throttle:
         rate = self._schedule.rate(self._now())
         if rate is None:
             return None
-        coming, part = ahead or Ahead(max(0, self._processes - 1 - len(own)))
+        coming, part = forecast or Forecast(max(0, self._processes - 1 - len(own)))
         smallest = rate // (_SMALLEST_PART * self._processes)
         ours = int(rate * self._fraction())
         spent = self._sum(own, rate)

@@ -1,4 +1,4 @@
-"""Count what running `aws` processes have sent: exactly where S3's answers are reported, else as an estimate."""
+"""Count what `aws` processes have sent: exactly where they report S3's answers, else as an estimate."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from s3sync.aws.receipts import ObjectStored, PartStored
 from s3sync.runs import LocalFile
 from s3sync.transfer.batches import Batch
 
-_START_UP_BYTES = 14_000_000  # what the CLI reads of itself before it reads a file; 17 million in old versions 2
+_START_UP_BYTES = 14_000_000  # that the CLI reads of its own code before any file; 17 million in old versions 2
 # How often the CLI reads each byte of a file. Over http it signs the content and computes a checksum before it sends;
 # over TLS, versions before 2.23 compute an MD5 first.
 HTTP_READS, TLS_READS = 3.0, 2.0
-_MIN_MEASURED = 50_000_000  # bytes of a batch that shows how often this CLI really reads them
+_MIN_MEASURED = 50_000_000  # bytes of a batch that are enough to measure how often this CLI reads them
 _LINEAR_PART = 0.9  # beyond that part of a batch an estimate may be wrong, and approaches the end without reaching it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferProgress:
-    """How far all batches are: what S3 has accepted where that is reported, else an estimate for people."""
+    """The progress of all batches: what S3 has accepted where that is reported, else an estimate for people."""
 
     files: int
     size: int  # bytes
@@ -28,7 +28,7 @@ class TransferProgress:
 
 
 class BatchCount:
-    """What one process has done so far. `stored` has S3's answer for each file, by path."""
+    """Counts what one process has sent. `stored` has S3's answer for each file, by path."""
 
     def __init__(self, batch: Batch, pid: int, prefix: str) -> None:
         self.batch = batch
@@ -48,8 +48,8 @@ class BatchCount:
         self.has_receipts = True
         self._files = {file.path: file for file in self.batch.files}
 
-    def take(self, receipt: ObjectStored | PartStored) -> None:
-        """Take a receipt. One about another object than a file of the batch is ignored."""
+    def add_receipt(self, receipt: ObjectStored | PartStored) -> None:
+        """Count a receipt; ignore one about an object that is not a file of the batch."""
         path = receipt.key.removeprefix(self._prefix)
         file = self._files.get(path)
         if file is None or receipt.key == path:
@@ -64,13 +64,13 @@ class BatchCount:
         self.size += now - before
 
     def files_done(self, *, is_over: bool = False) -> int:
-        """Return how many files were sent, where `is_over` says that the process has ended."""
+        """Return how many files were sent; `is_over` once the process has ended."""
         if self.has_receipts:
             return len(self.stored)
         return len(self.batch.files) if is_over else min(self.lines, len(self.batch.files))
 
     def bytes_done(self, reads: float) -> int:
-        """Return how many bytes were sent, where the CLI reads each of them `reads` times. It never shrinks."""
+        """Return how many bytes were sent, if the CLI reads each of them `reads` times. The number never shrinks."""
         if self.has_receipts:
             return self.size
         size, lines = self.batch.size, self.files_done()
@@ -80,16 +80,16 @@ class BatchCount:
 
 
 class ProgressCounter:
-    """Counts what the processes of one run have done. All methods can be called from any thread."""
+    """Counts what the processes of one run have sent. All methods can be called from any thread."""
 
     def __init__(self, prefix: str, reads: float) -> None:
-        """`prefix` is that of the keys; `reads` is how often the CLI reads each byte, as far as is known."""
-        self.uploaded = 0  # files, as the CLI says
+        """`prefix` begins all keys; `reads` is how often the CLI probably reads each byte."""
+        self.uploaded = 0  # files that the CLI reported as uploaded
         self._prefix = prefix
         self._reads = reads
         self._lock = threading.Lock()
-        self._running: dict[int, BatchCount] = {}  # by the number of the batch
-        self._uncompared: dict[int, int] = {}  # number of a batch -> its uploaded files
+        self._running: dict[int, BatchCount] = {}  # by batch number
+        self._uncompared: dict[int, int] = {}  # batch number -> its uploaded files
         self._ended_files = 0
         self._ended_size = 0
 
@@ -103,13 +103,13 @@ class ProgressCounter:
         with self._lock:
             self._running[number].begin_receipts()
 
-    def take(self, number: int, receipt: ObjectStored | PartStored) -> None:
-        """Count what S3 has accepted."""
+    def add_receipt(self, number: int, receipt: ObjectStored | PartStored) -> None:
+        """Count what S3 has accepted of a batch."""
         with self._lock:
-            self._running[number].take(receipt)
+            self._running[number].add_receipt(receipt)
 
     def file_done(self, number: int) -> None:
-        """Count a file that the CLI calls uploaded."""
+        """Count a file that the CLI reported as uploaded."""
         with self._lock:
             self._running[number].lines += 1
             self._uncompared[number] = self._uncompared.get(number, 0) + 1
@@ -128,7 +128,7 @@ class ProgressCounter:
                 self._uncompared.pop(batch.number, None)
 
     def ended(self, batch: Batch, *, succeeded: bool) -> BatchCount:
-        """Note that the process of a batch has ended; return what it has done."""
+        """Note that the process of a batch has ended; return its counts."""
         with self._lock:
             count = self._running.pop(batch.number)
             is_exact = count.has_receipts and not succeeded
@@ -139,7 +139,7 @@ class ProgressCounter:
             return count
 
     def progress(self, bytes_read: Mapping[int, int]) -> TransferProgress:
-        """Return how far all batches are; `bytes_read` is what each process has read, by its id."""
+        """Return the progress of all batches; `bytes_read` are the bytes that each process has read, by process id."""
         with self._lock:
             files, size = self._ended_files, self._ended_size
             for count in self._running.values():
@@ -149,7 +149,7 @@ class ProgressCounter:
 
 
 def _approach(estimate: float, size: int) -> float:
-    """Return an estimate of bytes that grows with this one, and stays below `size`."""
+    """Return an estimate of bytes that grows with the given one, but stays below `size`."""
     done = max(0.0, estimate) / size if size else 0.0
     if done <= _LINEAR_PART:
         return done * size

@@ -1,4 +1,4 @@
-"""Send batches to S3, each with one `aws s3 cp --recursive` over a staging folder of links."""
+"""Send batches to S3, each with one `aws s3 cp --recursive` of a staging folder or a list of files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from s3sync.aws.multipart import IncompleteUploads
 from s3sync.aws.receipts import FellBack, Hello, ObjectStored, PartStored, Receipt
 from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.runs import Run
-from s3sync.transfer.bandwidth import Ahead, Throttle
+from s3sync.transfer.bandwidth import Forecast, Throttle
 from s3sync.transfer.batch_progress import HTTP_READS, TLS_READS, ProgressCounter, TransferProgress
 from s3sync.transfer.batches import Batch
 from s3sync.transfer.context import UploadContext
@@ -29,32 +29,32 @@ _INTERRUPTED = "was interrupted"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchResult:
-    """What a process said about its batch. Only reading back shows which files arrived."""
+    """What a process reported about its batch. Only reading back shows which files arrived."""
 
     batch: Batch
-    errors_by_path: Mapping[str, str] = field(default_factory=dict)  # the CLI's words on single files
-    last_error: str = ""  # its last words on the others
-    cause: causes.Cause | None = None  # set if sending more is of no use
-    futile_cause: causes.Cause | None = None  # why it was ended before it had sent a file: once may be chance
-    lost_s3: bool = False  # S3 was out of reach at last
-    said: str = ""  # the CLI's words on the cause, or on S3 being out of reach
-    stored: Mapping[str, ObjectStored] = field(default_factory=dict)  # S3's answer for each file, if it is reported
+    errors_by_path: Mapping[str, str] = field(default_factory=dict)  # the CLI's error for each file that it named
+    last_error: str = ""  # the one for the other files
+    cause: causes.Cause | None = None  # set if sending more is futile
+    futile_cause: causes.Cause | None = None  # why it was ended before it sent a file: once may be chance
+    lost_s3: bool = False  # S3 could not be reached any more
+    cli_message: str = ""  # about the cause, or about S3 being out of reach
+    stored: Mapping[str, ObjectStored] = field(default_factory=dict)  # path -> S3's answer, if it is reported
 
     def error_of(self, path: str) -> str:
-        """Return what the CLI said about a file of the batch, with the class if not every server has it."""
-        said, name = self.errors_by_path.get(path, self.last_error), self.batch.storage_class
-        return f"{said} (storage class {name})" if said and name not in ("", WARM) else said
+        """Return the CLI's error for a file of the batch, with a storage class that not every server has."""
+        error, name = self.errors_by_path.get(path, self.last_error), self.batch.storage_class
+        return f"{error} (storage class {name})" if error and name not in ("", WARM) else error
 
 
 class BatchSender:
     """Sends batches of one run to one destination; `send` may be called from several threads at once."""
 
     def __init__(self, context: UploadContext, run: Run, throttle: Throttle | None = None) -> None:
-        """`run` is that of the context, or the folder of a completion object."""
+        """`run` is the run of the context, or the folder of a completion object."""
         prefix = context.request.destination.run_prefix(run.run_id)
         remote = RemoteFolder(context.aws, context.request.bucket, prefix)
         self.incomplete_uploads = IncompleteUploads(remote, context.request.storage)
-        self.leftover_warning = ""  # why parts may be left in S3; empty if there are none
+        self.leftover_warning = ""  # why parts may be left in S3; empty if none are
         self._context = context
         self._request = context.request
         self._aws = context.aws
@@ -65,18 +65,18 @@ class BatchSender:
             context.request.multipart, context.request.threads, is_fast=context.aws.may_be_fast
         )
         self._configs = ProcessConfigs(context)
-        self._can_list: bool | None = None  # processes can take their files from a list, as far as one has said
-        self._is_ending = threading.Event()  # nothing more is to be started
+        self._can_list: bool | None = None  # whether processes can read a list of files; None until one has reported it
+        self._is_ending = threading.Event()  # set while no process may start
         self._is_s3_lost = False
 
     def begin(self) -> None:
-        """Send again after an `abort`."""
+        """Allow processes to start again after an `abort`."""
         self._is_ending.clear()
         self._is_s3_lost = False
 
-    def send(self, batch: Batch, ahead: Ahead | None = None) -> BatchResult:
-        """Run one process to its end; raises AwsError if it cannot start, StateError, StoppedError."""
-        share = self._throttle.begin(batch.number, ahead) if self._throttle else None
+    def send(self, batch: Batch, forecast: Forecast | None = None) -> BatchResult:
+        """Run one process until it ends; raises AwsError if it cannot start, StateError, StoppedError."""
+        share = self._throttle.begin(batch.number, forecast) if self._throttle else None
         try:
             if self._is_ending.is_set():
                 return BatchResult(batch=batch, last_error=_NOT_SENT)
@@ -90,14 +90,14 @@ class BatchSender:
         process = _BatchProcess(self, batch, share, lines)
         config = self._config_for(batch, share)
         ended = self._run_aws(batch, process, config)
-        self._say_if_slow()
-        self.has_ended(process.pid)
+        self._note_if_slow()
+        self.note_end(process.pid)
         count = self._counter.ended(batch, succeeded=ended.succeeded)
         uploaded = count.lines
         if not ended.succeeded:
             self._abort_parts(batch, was_killed=ended.returncode < 0)
         self._aws.check_stop()
-        cause, said = lines.fatal_cause() if ended.returncode else (None, "")
+        cause, message = lines.fatal_cause() if ended.returncode else (None, "")
         futile_cause = lines.futile_cause(ended) if ended.killed_reason and not uploaded else None
         if cause and self._aws.has_lost_credentials(ended):
             cause, futile_cause = None, None if uploaded else cause
@@ -108,7 +108,7 @@ class BatchSender:
             cause=cause,
             futile_cause=futile_cause,
             lost_s3=bool(lines.unreachable),
-            said=said or lines.unreachable,
+            cli_message=message or lines.unreachable,
             stored=count.stored,
         )
 
@@ -117,7 +117,7 @@ class BatchSender:
         return replace(storage, storage_class=batch.storage_class or storage.storage_class)
 
     def _run_aws(self, batch: Batch, process: _BatchProcess, config: Path | None) -> client.AwsResult:
-        """Run the process with a list of the files, if it can take one; else with a folder of links.
+        """Run the process with a list of the files, if it can read one; else with a folder of links.
 
         With a list the CLI prints the path of the run, whose line feeds would tear the lines about its files.
         """
@@ -148,7 +148,7 @@ class BatchSender:
         return self._configs.with_threads(self._threads.threads_for(batch))
 
     def _abort_parts(self, batch: Batch, *, was_killed: bool) -> None:
-        """Abort the parts that an ended process may have left; after an orderly end the CLI has done so."""
+        """Abort the multipart uploads that an ended process may have left: the CLI aborts them unless it is killed."""
         request = self._request
         prefix = request.destination.run_prefix(self._run.run_id)
         keys = {prefix + file.path for file in batch.files if request.multipart.part_size_for(file.size)}
@@ -158,73 +158,73 @@ class BatchSender:
             result = self.incomplete_uploads.abort(keys, probe_server=was_killed)
             self.leftover_warning = result.problem or self.leftover_warning
 
-    def has_started(self, batch: Batch, pid: int, share: int | None) -> None:
-        """Note that the process of a batch runs; end it if everything is being ended."""
+    def note_start(self, batch: Batch, pid: int, share: int | None) -> None:
+        """Note that the process of a batch runs; end it if all processes are being ended."""
         if self._throttle:
             self._throttle.note_start(pid, share)
         self._counter.started(batch, pid)
         if self._is_ending.is_set():  # `abort` may not have seen this process
             self._aws.processes.terminate(pid, _INTERRUPTED)
 
-    def has_ended(self, pid: int) -> None:
+    def note_end(self, pid: int) -> None:
         """Note that a process has ended."""
         if self._throttle:
             self._throttle.note_end(pid)
 
-    def has_uploaded(self, batch: Batch) -> None:
+    def note_uploaded_file(self, batch: Batch) -> None:
         """Note that a file of a batch was uploaded."""
         self._counter.file_done(batch.number)
 
     @property
     def file_cost(self) -> float:
-        """Return the CPU-seconds that a small file takes, as far as is known."""
+        """Return the CPU-seconds that a small file takes, as measured so far."""
         return self._threads.file_cost
 
-    def has_receipt(self, batch: Batch, receipt: Receipt) -> None:
-        """Take what the process of a batch reports about itself, or about S3's answers."""
+    def note_receipt(self, batch: Batch, receipt: Receipt) -> None:
+        """Note what the process of a batch reports about itself, or about S3's answers."""
         self._threads.note(receipt)
         if isinstance(receipt, ObjectStored | PartStored):
-            self._counter.take(batch.number, receipt)
+            self._counter.add_receipt(batch.number, receipt)
         elif isinstance(receipt, Hello):
             self._counter.begin_receipts(batch.number)
             self._can_list = receipt.can_list if self._can_list is None else self._can_list
-            self._say_if_slow("" if receipt.is_fast else receipt.reason)
+            self._note_if_slow("" if receipt.is_fast else receipt.reason)
         elif isinstance(receipt, FellBack):
-            self._say_if_slow(receipt.reason)
+            self._note_if_slow(receipt.reason)
 
-    def _say_if_slow(self, reason: str = "") -> None:
+    def _note_if_slow(self, reason: str = "") -> None:
         if problem := self._aws.report_plugin_problem(reason):
             self._context.display.print(f"note: the AWS CLI sends small files in its own, slower way: {problem}")
 
     def give_up(self, pid: int, failures: int) -> None:
-        """End a process that has failed with so many files in a row."""
+        """End a process that failed with this number of files in a row."""
         self._aws.processes.terminate(pid, f"failed with {failures} files in a row")
 
     @property
     def share(self) -> int | None:
-        """Return what a process that starts now may send, bytes a second; None without a limit."""
+        """Return the bytes a second that a process which starts now may send; None without a limit."""
         return self._throttle.share() if self._throttle else None
 
     def enforce_bandwidth(self) -> None:
-        """End the processes that send faster than is allowed now; to be called now and then."""
+        """End the processes that send faster than the schedule allows now. Call it regularly."""
         if self._throttle:
             for pid in self._throttle.over_limit():  # those of other uploads are theirs to end
                 self._aws.processes.terminate(pid, "was faster than max_bandwidth allows at this time")
 
     def abort(self, *, is_s3_lost: bool = False) -> None:
-        """End all processes, and start no more. If S3 is out of reach it is not asked for parts of uploads."""
+        """End all processes, and start no more. If S3 cannot be reached, parts of uploads are not looked for."""
         self._is_s3_lost = is_s3_lost
         self._is_ending.set()
         self._aws.processes.terminate_all()
 
     @property
     def uploaded(self) -> int:
-        """Return the number of files that were uploaded, as the CLI says."""
+        """Return how many files the CLI reported as uploaded."""
         return self._counter.uploaded
 
     @property
     def not_compared(self) -> int:
-        """Return how many of them were not compared with S3 yet."""
+        """Return how many of those files were not compared with S3 yet."""
         return self._counter.not_compared
 
     def mark_compared(self, batches: Iterable[Batch]) -> None:
@@ -248,21 +248,21 @@ class _BatchProcess:
         self._lines = lines
 
     def started(self, pid: int) -> None:
-        """Take the id of the process."""
+        """Note the id of the process."""
         if self.pid:  # the CLI is run again without the plugin
-            self._sender.has_ended(self.pid)
+            self._sender.note_end(self.pid)
         self.pid = pid
-        self._sender.has_started(self._batch, pid, self._share)
+        self._sender.note_start(self._batch, pid, self._share)
 
     def printed(self, line: str) -> None:
-        """Take a line of output."""
+        """Parse a line of output."""
         if line.startswith("upload: "):
             self.has_sent = True
-            self._sender.has_uploaded(self._batch)
+            self._sender.note_uploaded_file(self._batch)
             self._lines.note_success()
         elif self._lines.parse(line) and self._lines.is_hopeless:
             self._sender.give_up(self.pid, self._lines.in_a_row)
 
     def received(self, receipt: Receipt) -> None:
-        """Take a receipt."""
-        self._sender.has_receipt(self._batch, receipt)
+        """Pass a receipt on."""
+        self._sender.note_receipt(self._batch, receipt)

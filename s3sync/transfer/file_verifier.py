@@ -1,4 +1,4 @@
-"""Find out which files S3 holds: what is on disk, what was read from it, and what S3 says have to agree."""
+"""Verify files: what is on disk, what was read from it, and what S3 has must agree."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VANISHED = "gone from the disk while it was uploaded"
 
 
 class Retry(Enum):
-    """What may help a file that is not verified."""
+    """What to try for a file that is not verified."""
 
     SEND = "send it again"
     VERIFY = "ask S3 again: it may be there"
@@ -37,16 +37,26 @@ class Failure:
     file: LocalFile | None
     retry: Retry
 
+    @classmethod
+    def to_resend(cls, file: LocalFile, reason: str) -> Failure:
+        """Return the failure of a file that may be verified once it is sent again."""
+        return cls(path=file.path, reason=reason, file=file, retry=Retry.SEND)
+
+    @classmethod
+    def final(cls, path: str, reason: str) -> Failure:
+        """Return the failure of a file that nothing can help."""
+        return cls(path=path, reason=reason, file=None, retry=Retry.NEVER)
+
 
 class PassResult(NamedTuple):
-    """The proofs and failures that reading back has produced."""
+    """The proofs and failures of some files."""
 
     proofs: tuple[Proof, ...]
     failures: tuple[Failure, ...]
 
 
 class FileVerifier:
-    """Verifies files of one run, whether they were sent just now or may have been in S3 before."""
+    """Verifies files of one run that were sent just now, or that S3 may have had before."""
 
     def __init__(
         self, run: Run, reader: objects.ObjectReader, hasher: Hasher, choice: EvidenceChoice, trust: EtagTrust
@@ -56,26 +66,28 @@ class FileVerifier:
         self.choice = choice
         self._run = run
         self._prover = Prover(reader, hasher, trust, choice, self._is_ours)
-        self._sent_paths: set[str] = set()  # of files that were sent, as far as their processes say
+        self._sent_paths: set[str] = set()  # of files that their processes reported as sent
 
     def note_sent(self, result: BatchResult) -> None:
-        """Note which files a process says that it has sent."""
+        """Note the files that a process reported as sent."""
         self._sent_paths.update(file.path for file in result.batch.files)
-        self._sent_paths.difference_update(result.errors_by_path)  # also sent by an earlier pass: it may have changed
+        self._sent_paths.difference_update(
+            result.errors_by_path
+        )  # even if an earlier pass sent them: they may have changed
 
     def verify(self, files: Sequence[LocalFile], sent: Sequence[BatchResult] = ()) -> PassResult:
-        """Return the proofs of these files, and why the others have none; `sent` is what sent them just now, if it was.
+        """Return a proof or a failure for each file; `sent` are the results of the batches that just sent them, if any.
 
-        Of each file: is it as it was listed, are its bytes those of the instrument, does S3 have them?
+        A file is verified if it is as it was listed, has the bytes that the instrument wrote, and S3 has them.
         """
         unchanged, failures = self._split_changed(files)
         hashes = self.hasher.hashed(unchanged) if unchanged and self._prover.needs_hashes else {}
         intact, corrupted = _split_corrupted(unchanged, hashes)
         stored = {path: receipt for result in sent for path, receipt in result.stored.items()}
-        wrong = self._prover.find_contradictions(intact, hashes, stored)
+        contradictions = self._prover.find_contradictions(intact, hashes, stored)
         failures += corrupted
-        failures += [_to_send(file, wrong[file.path]) for file in intact if file.path in wrong]
-        intact = [file for file in intact if file.path not in wrong]
+        failures += [Failure.to_resend(file, reason) for file in intact if (reason := contradictions.get(file.path))]
+        intact = [file for file in intact if file.path not in contradictions]
         if not intact:
             return PassResult((), tuple(failures))
         seen = self._prover.read_back(intact, hashes, stored)
@@ -86,7 +98,7 @@ class FileVerifier:
         return PassResult(proofs, (*failures, *_unproven(why, seen, sent)))
 
     def _split_changed(self, files: Sequence[LocalFile]) -> tuple[list[LocalFile], list[Failure]]:
-        """Return the files that are as they were listed, and a failure for each other one."""
+        """Return the files that are unchanged since they were listed, and a failure for each other one."""
         now = local_files.restat_all(self._run, (file.path for file in files))
         unchanged, failures = [], []
         for file in files:
@@ -94,29 +106,29 @@ class FileVerifier:
             if fresh == file:
                 unchanged.append(file)
             elif fresh:
-                failures.append(_to_send(fresh, CHANGED))
+                failures.append(Failure.to_resend(fresh, CHANGED))
             else:
-                failures.append(_hopeless(file, VANISHED))
+                failures.append(Failure.final(file.path, VANISHED))
         return unchanged, failures
 
     def _is_ours(self, file: LocalFile, seen: objects.RemoteObject) -> bool:
-        """Return whether an object is what this call has sent."""
+        """Return whether this call sent the object."""
         return file.path in self._sent_paths and self.reader.is_new(file.path, seen)
 
 
 def _split_corrupted(
     files: Sequence[LocalFile], hashes: Mapping[str, FileHashes]
 ) -> tuple[list[LocalFile], list[Failure]]:
-    """Return the files with the bytes of the instrument, as far as that is known, and the failures of the others."""
+    """Return the files that have the bytes of the instrument, as far as known, and the failures of the others."""
     damage = {path: found.damage for path, found in hashes.items() if found.damage}
     intact = [file for file in files if file.path not in damage]
-    return intact, [_hopeless(file, damage[file.path]) for file in files if file.path in damage]
+    return intact, [Failure.final(path, why) for path, why in damage.items()]
 
 
 def _unproven(
     why: Mapping[LocalFile, str], seen: Mapping[LocalFile, objects.ObjectState], sent: Sequence[BatchResult]
 ) -> list[Failure]:
-    """Return a failure for each file that S3 does not prove, with what the process that sent it said."""
+    """Return a failure for each file that S3 does not prove, with the error of the process that sent it."""
     errors = {file.path: batch.error_of(file.path) for batch in sent for file in batch.batch.files}
     failures = []
     for file, verdict in why.items():
@@ -125,11 +137,3 @@ def _unproven(
         retry = Retry.VERIFY if isinstance(seen[file], objects.Unknown) else Retry.SEND
         failures.append(Failure(path=file.path, reason=reason, file=file, retry=retry))
     return failures
-
-
-def _to_send(file: LocalFile, reason: str) -> Failure:
-    return Failure(path=file.path, reason=reason, file=file, retry=Retry.SEND)
-
-
-def _hopeless(file: LocalFile, reason: str) -> Failure:
-    return Failure(path=file.path, reason=reason, file=None, retry=Retry.NEVER)

@@ -99,7 +99,7 @@ class Hasher:
         self.start(files, etags_only=True)
         return {path: hashed.etag for path, hashed in self.hashed(files).items() if not hashed.damage}
 
-    def etags_after_all(self, files: Sequence[LocalFile]) -> dict[str, str]:
+    def fallback_etags(self, files: Sequence[LocalFile]) -> dict[str, str]:
         """Return the ETags of files whose CRC-32 could not be compared, by path. Raises StoppedError."""
         found = {}
         for file in files:

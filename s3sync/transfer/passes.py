@@ -27,10 +27,10 @@ from s3sync.transfer.pipeline import Pipeline
 from s3sync.transfer.progress import Snapshot
 from s3sync.transfer.request import FileTotals, UploadCounters
 
-PASSES = 3  # a file is tried that many times in one call
-STREAM_LAUNCH_SECONDS = 600.0  # while streaming, no batch starts after that time: other runs wait, too
+PASSES = 3  # attempts to send a file in one call
+STREAM_LAUNCH_SECONDS = 600.0  # while streaming, no batch starts after that time: other runs are waiting
 _COMPARE_FILES = 2000  # compared with S3 at a time, so that an interruption loses little
-_STILL_CHANGING = (CHANGED, VANISHED)  # no failures while the instrument writes
+_STILL_CHANGING = (CHANGED, VANISHED)  # are not failures while the instrument writes
 
 Recorder: TypeAlias = Callable[[Sequence[Proof]], None]
 Remote: TypeAlias = "dict[str, objects.RemoteObject] | None"  # objects by path in the run; None: they may not be listed
@@ -39,8 +39,8 @@ Remote: TypeAlias = "dict[str, objects.RemoteObject] | None"  # objects by path 
 class FileUploader:
     """Uploads files of one run and verifies them.
 
-    `proven` has the proof of each verified file, and `failed` the reason for each other one that was sent. A proof is
-    given to `record`, which brings it to the disk, before it is in `proven`.
+    `proven` maps the path of each verified file to its proof, and `failed` the path of each other one to the reason.
+    `record` writes proofs to the disk before they are in `proven`.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class FileUploader:
         opaque_etags: Collection[str] = (),
         record_found: Recorder | None = None,
     ) -> None:
-        """Start with these proofs. `record_found` is given, instead of `record`, what S3 had before."""
+        """Start with these proofs. `record_found` replaces `record` for files that S3 had before."""
         self.proven = dict(proven)
         self.failed: dict[str, str] = {}
         self.aws_version = ""  # known after `probe_s3`
@@ -76,7 +76,7 @@ class FileUploader:
 
     @property
     def counters(self) -> UploadCounters:
-        """Return what was done so far."""
+        """Return the counts so far."""
         return UploadCounters(
             sent_files=self._sent.files,
             sent_size=self._sent.size,
@@ -87,23 +87,23 @@ class FileUploader:
 
     @property
     def opaque_etags(self) -> tuple[str, ...]:
-        """Return the kinds of ETags of this server that are known to be no MD5s."""
+        """Return the kinds of ETags that are known not to be MD5s on this server."""
         return tuple(sorted(self._trust.opaque))
 
     @property
     def not_compared(self) -> int:
-        """Return the number of files that the CLI has sent, as it says, and that were not compared with S3 yet."""
+        """Return how many files the CLI reported as sent that were not compared with S3 yet."""
         return self._sender.not_compared
 
     @property
     def leftover_warning(self) -> str:
-        """Return why parts of multipart uploads may be left in S3; empty if there are none."""
+        """Return why parts of multipart uploads may be left in S3; empty if none are."""
         return self._sender.leftover_warning
 
     def snapshot(self, activity: str, before: FileTotals, total: FileTotals) -> Snapshot:
         """Return the progress, where `before` was verified by earlier calls.
 
-        Displays ask for it several times a second while threads work: nothing here walks over the files.
+        Displays ask for it several times a second while threads work, so nothing here iterates over the files.
         """
         moved = self._sender.progress()
         files = before.files + self._found.files + moved.files
@@ -119,11 +119,11 @@ class FileUploader:
         )
 
     def close(self) -> None:
-        """Drop the work that has not begun."""
+        """Cancel the hashing that has not started."""
         self._hasher.close()
 
     def probe_s3(self, ask: Callable[[], Remote]) -> Remote:
-        """Ask S3 the first question, and find out the version of `aws` meanwhile; return the answer.
+        """Make the first request to S3, and find out the version of `aws` meanwhile; return the answer.
 
         Raises AwsError for anything that keeps the upload from working at all.
         """
@@ -144,7 +144,7 @@ class FileUploader:
         self.proven = {path: proof for path, proof in self.proven.items() if path not in paths}
 
     def distrust_etags(self) -> None:
-        """Forget what earlier calls found out about this server's ETags: it may be another server."""
+        """Forget what earlier calls found out about this server's ETags: it may be another server now."""
         self._trust.forget()
 
     def abort_stale_parts(self, files: Collection[LocalFile], since: str) -> None:
@@ -172,23 +172,23 @@ class FileUploader:
             proofs = [Proof.of(file, remote[file.path].etag, "etag") for file in found]
             for proof in proofs:
                 self._trust.saw(proof)
-            self._take_found(proofs)
+            self._add_found(proofs)
         self.head_large_files(batches.pending(present, self.proven))
 
     def head_large_files(self, files: Sequence[LocalFile]) -> None:
-        """Verify, without sending them, those of these files that cost more to send than to ask S3 for."""
+        """Verify, without sending them, the files that cost more to send than to ask S3 about."""
         large = [file for file in files if batches.cost_of([file]) > client.PROCESS_COST]
         if large:
-            self._take_found(self._verifier.verify(large).proofs)
+            self._add_found(self._verifier.verify(large).proofs)
 
     def find_corrupted(self, files: Sequence[LocalFile]) -> dict[str, str]:
-        """Return the reason for each of these files whose bytes are not those that the instrument wrote, by path."""
+        """Return the reason for each file whose bytes are not those that the instrument wrote, by path."""
         return self._hasher.find_corrupted(files)
 
     def send(self, *groups: Sequence[LocalFile]) -> None:
-        """Upload these files, one group after the other, in up to three passes; then `failed` has what is not verified.
+        """Upload these files, one group after the other, in up to three passes; `failed` then has those not verified.
 
-        Raises AwsError for a cause that another pass would meet again, StateError, and StoppedError.
+        Raises AwsError for a cause that would stop another pass as well, StateError, and StoppedError.
         """
         wanted = [file for group in groups for file in group]
         failures: dict[str, Failure] = {}
@@ -202,7 +202,7 @@ class FileUploader:
                     [failure.file for failure in failures.values() if failure.file and failure.retry is Retry.SEND],
                 )
             kept = {path: failure for path, failure in failures.items() if failure.retry is not Retry.SEND}
-            failures = kept | self._one_pass(groups)
+            failures = kept | self._send_once(groups)
             self.failed = {path: failure.reason for path, failure in failures.items()}
             self._raise_if_futile(wanted)
             if all(failure.retry is Retry.NEVER for failure in failures.values()):
@@ -227,32 +227,32 @@ class FileUploader:
         self.failed[destination.COMPLETION_OBJECT] = why
         return ""
 
-    def _take_found(self, proofs: Sequence[Proof]) -> None:
-        """Remember proofs of what was in S3 before, on disk first."""
+    def _add_found(self, proofs: Sequence[Proof]) -> None:
+        """Record the proofs of files that S3 had before."""
         if proofs:
             self._record_found(proofs)
             self._found = self._found.plus(proofs)
             self.proven.update((proof.path, proof) for proof in proofs)
 
-    def _take_sent(self, proofs: Sequence[Proof]) -> None:
-        """Remember proofs of what this call has sent, on disk first."""
+    def _add_sent(self, proofs: Sequence[Proof]) -> None:
+        """Record the proofs of files that this call has sent."""
         if proofs:
             self._record(proofs)
             self._sent = self._sent.plus(proofs)
             self.proven.update((proof.path, proof) for proof in proofs)
 
     def _verify_again(self, failures: Mapping[str, Failure]) -> dict[str, Failure]:
-        """Ask S3 again about the files that it did not answer for; return what is not verified."""
+        """Ask S3 again about the files for which it gave no answer; return the remaining failures."""
         unknown = [failure.file for failure in failures.values() if failure.file and failure.retry is Retry.VERIFY]
         if not unknown:
             return dict(failures)
         result = self._verifier.verify(unknown)
-        self._take_sent(result.proofs)
+        self._add_sent(result.proofs)
         others = {path: failure for path, failure in failures.items() if failure.retry is not Retry.VERIFY}
         return others | {failure.path: failure for failure in result.failures}
 
-    def _one_pass(self, groups: Sequence[Sequence[LocalFile]]) -> dict[str, Failure]:
-        """Send these files once; return what is not verified."""
+    def _send_once(self, groups: Sequence[Sequence[LocalFile]]) -> dict[str, Failure]:
+        """Send these files once; return the failures."""
         share = self._sender.share
         byte_cost = max(batches.BYTE_COST, 1 / share) if share else batches.BYTE_COST
         queue = batches.BatchQueue(
@@ -267,25 +267,26 @@ class FileUploader:
         try:
             with contextlib.closing(self._pipeline.run(queue)) as results:
                 for result in results:
-                    self._take_sent(result.proofs)
-                    failures.update((failure.path, failure) for failure in result.failures if self._counts(failure))
+                    self._add_sent(result.proofs)
+                    failures.update((failure.path, failure) for failure in result.failures if self._is_final(failure))
                     if time.monotonic() > self._launch_until:
                         queue.clear()
         finally:
             self.next_batch = queue.next_number
         return failures
 
-    def _counts(self, failure: Failure) -> bool:
+    def _is_final(self, failure: Failure) -> bool:
         return not (self._request.is_streaming and failure.reason in _STILL_CHANGING)
 
     def _raise_if_futile(self, wanted: Sequence[LocalFile]) -> None:
-        """Raise AwsError if another pass would be of no use, with the reason for each file in `failed`."""
+        """Raise AwsError if another pass would be futile, with the reason for each file in `failed`."""
         pending = batches.pending(wanted, self.proven)
         cause = self._pipeline.cause or (None if self.proven else self._pipeline.denied)
         if cause and pending:
             self.failed = {file.path: f"not sent: {cause.what}" for file in pending} | self.failed
-            said = f". aws said: {self._pipeline.said}" if self._pipeline.said else ""
+            message = self._pipeline.cli_message
             error = DeniedError if cause.may_be_one_key else AwsError
+            said = f". aws said: {message}" if message else ""
             raise error(f"{cause.message_for(self._context.url)}{said}", id=cause.id)
 
     def _matches_etag(self, file: LocalFile, expected: str | None, etag: str) -> bool:

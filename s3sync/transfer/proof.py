@@ -1,4 +1,4 @@
-"""Decide whether what S3 has of a file proves that its bytes arrived."""
+"""Decide whether an object in S3 proves that the bytes of a file arrived."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _no(_kind: str) -> bool:
 
 
 class Evidence(Protocol):
-    """Computes checksums of a local file, for objects whose ETag says nothing; all methods raise OSError."""
+    """Computes checksums of a local file, for objects whose ETag proves nothing. All methods raise OSError."""
 
     def crc32(self, file: LocalFile) -> tuple[str, str]: ...
 
@@ -31,7 +31,7 @@ class Evidence(Protocol):
 
 
 class Mismatch(str):
-    """The reason why an object of the right size is no proof: another ETag, and no checksum to compare.
+    """Why an object of the right size proves nothing: it has another ETag, and no checksum to compare.
 
     `kind` is the kind of ETag: other objects may show whether ETags of this kind are MD5s at all (`etag_trust`).
     """
@@ -39,7 +39,7 @@ class Mismatch(str):
     kind: str
 
     def __new__(cls, reason: str, kind: str) -> Self:
-        """Return the reason with its kind."""
+        """Return the reason, with the kind of ETag."""
         made = super().__new__(cls, reason)
         made.kind = kind
         return made
@@ -51,8 +51,8 @@ def prove_object(
     """Return the proof that S3 holds this file, or why there is none: a Mismatch if only the ETag differs.
 
     `expected` is the ETag computed from the local bytes; None if only sizes are compared. `evidence` is used only for
-    objects whose ETag is no MD5, or has parts of another size than ours. `are_md5s` says whether ETags of a kind are
-    known to be MD5s on this server.
+    objects whose ETag is not an MD5, or has parts of another size than ours. `are_md5s` returns whether ETags of a kind
+    are known to be MD5s on this server.
     """
     if not isinstance(seen, RemoteObject) or seen.size != file.size:
         return _why_no_candidate(file, seen)
@@ -91,7 +91,7 @@ def _why_no_candidate(file: LocalFile, seen: ObjectState) -> str:
 
 
 def kind_of(etag: str, expected: str) -> str:
-    """Return the kind of an ETag that is not the expected one; ETags of one kind are all MD5s, or none is."""
+    """Return the kind of an unexpected ETag. On one server, either all ETags of a kind are MD5s, or none is."""
     sent = "multipart" if aws_etag.number_of_parts(expected) else "single"
     if not aws_etag.is_md5_like(etag):
         return f"{sent}, no MD5"
@@ -116,8 +116,8 @@ def _compare_checksums(file: LocalFile, seen: RemoteObject, evidence: Evidence) 
 def _compare_values(
     file: LocalFile, seen: RemoteObject, name: str, theirs: str, ours: tuple[str, str]
 ) -> Proof | str | None:
-    """Compare a checksum of the object with those of the whole file and of its parts; None if its parts are others."""
-    if theirs in (*ours, ours[1].partition("-")[0]):  # some servers do not say of how many parts
+    """Compare a checksum with those of the whole file and of its parts; return None if it has other parts."""
+    if theirs in (*ours, ours[1].partition("-")[0]):  # some servers leave out the number of parts
         return Proof.of(file, seen.etag, "checksum")
     if any(_parts_of(theirs) == _parts_of(our) for our in ours):
         return f"S3 has other bytes: its {name.upper()} is {theirs}"
@@ -125,12 +125,12 @@ def _compare_values(
 
 
 def _parts_of(checksum: str) -> str:
-    """Return the number of parts of which a checksum is composed; empty if it is of the whole file."""
+    """Return the number of parts that a checksum is composed of; empty if it is of the whole file."""
     return checksum.partition("-")[2]
 
 
 def is_conclusive(file: LocalFile, seen: ObjectState, expected: str | None) -> bool:
-    """Return whether no head-object is needed: an answer to one is final, a listing only if it proves the file."""
+    """Return whether no head-object is needed: its answer is final, and a listing is if it proves the file."""
     if isinstance(seen, RemoteObject) and (seen.size, expected or seen.etag) == (file.size, seen.etag):
         return True
     return not seen.listed

@@ -1,4 +1,4 @@
-"""Read back what S3 has of files, and prove each by the evidence that was chosen for it."""
+"""Read back the objects of files, and prove each file by the evidence that was chosen for it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Prover:
     def find_contradictions(
         self, files: Sequence[LocalFile], hashes: Mapping[str, FileHashes], stored: Mapping[str, ObjectStored]
     ) -> dict[str, str]:
-        """Return the reason for each file that S3 has accepted with other bytes, as its receipt says, by path."""
+        """Return the reason for each file that S3 accepted with other bytes, according to its receipt, by path."""
         if not self._choice.compares_bytes:
             return {}
         return receipt_check.find_contradictions(files, hashes, stored, self._hasher, self._trust.are_md5s)
@@ -45,7 +45,7 @@ class Prover:
     def read_back(
         self, files: Sequence[LocalFile], hashes: Mapping[str, FileHashes], stored: Mapping[str, ObjectStored]
     ) -> dict[LocalFile, objects.ObjectState]:
-        """Return what S3 has of each file, asked more closely where a listing and its receipt do not settle it."""
+        """Return the state of each file's object, from head-object where listing and receipt are not conclusive."""
         by_crc32 = [file for file in files if self._sums(file, hashes)]
         others = [file for file in files if not self._sums(file, hashes)]
         seen = self._read_back_by_etag(others, hashes, stored) if others else {}
@@ -56,15 +56,15 @@ class Prover:
     def _read_back_by_crc32(
         self, files: Sequence[LocalFile], stored: Mapping[str, ObjectStored]
     ) -> dict[str, objects.ObjectState]:
-        """Return what S3 has of each file, with a checksum: a listing has none, but a receipt may have it."""
+        """Return the state of each file's object with its checksum, from its receipt or from head-object."""
         seen: dict[str, objects.ObjectState] = {}
         reported = [file for file in files if file.path in stored]
         if reported:
             listed = self._reader.get_many(reported)
             seen = {path: receipt_check.with_checksum(state, stored[path]) for path, state in listed.items()}
-        unsettled = [file for file in files if not _has_checksum(seen.get(file.path))]
-        if unsettled:
-            seen.update(self._reader.head_checksums(unsettled))
+        undecided = [file for file in files if not _has_checksum(seen.get(file.path))]
+        if undecided:
+            seen.update(self._reader.head_checksums(undecided))
         return seen
 
     def verdicts(
@@ -73,30 +73,30 @@ class Prover:
         hashes: Mapping[str, FileHashes],
         rejected: Collection[str],
     ) -> dict[LocalFile, Proof | str]:
-        """Return the proof of each file, or why there is none; `rejected` are paths that the CLI failed with."""
+        """Return the proof of each file, or why there is none; the CLI reported the paths `rejected` as failed."""
         found = self._verdicts_by_crc32(seen, hashes)
-        etags = self._etags(hashes) | self._etags_after_all(seen, hashes, found)
+        etags = self._etags(hashes) | self._fallback_etags(seen, hashes, found)
         by_size = not self._choice.compares_bytes
-        was_read = hashes if by_size else etags  # also by size: the instrument's checksums are compared
+        was_read = hashes if by_size else etags  # even by size: checksums of the instrument were compared
         readable = {
             file: item
             for file, item in seen.items()
             if file not in found and (file.path in was_read or not self.needs_hashes)
         }
         found.update(self._judge.verdicts(readable, etags, by_size=by_size))
-        return {file: self._unless_older(file, item, found, rejected) for file, item in seen.items()}
+        return {file: self._reject_older_object(file, item, found, rejected) for file, item in seen.items()}
 
     def _read_back_by_etag(
         self, files: Sequence[LocalFile], hashes: Mapping[str, FileHashes], stored: Mapping[str, ObjectStored]
     ) -> dict[str, objects.ObjectState]:
         etags = self._etags(hashes)
         seen = self._reader.get_many(files)
-        unsettled = [f for f in files if not proof.is_conclusive(f, seen[f.path], etags.get(f.path))]
+        undecided = [f for f in files if not proof.is_conclusive(f, seen[f.path], etags.get(f.path))]
         if self._choice.compares_bytes:
-            seen.update((f.path, receipt_check.with_checksum(seen[f.path], stored.get(f.path))) for f in unsettled)
-            unsettled = [f for f in unsettled if not _has_checksum(seen[f.path])]
-        if unsettled:
-            seen.update(self._reader.head_unsettled(unsettled, seen))
+            seen.update((f.path, receipt_check.with_checksum(seen[f.path], stored.get(f.path))) for f in undecided)
+            undecided = [f for f in undecided if not _has_checksum(seen[f.path])]
+        if undecided:
+            seen.update(self._reader.head_unsettled(undecided, seen))
         return seen
 
     def _verdicts_by_crc32(
@@ -115,17 +115,17 @@ class Prover:
                 found[file] = verdict
         return found
 
-    def _etags_after_all(
+    def _fallback_etags(
         self,
         seen: Mapping[LocalFile, objects.ObjectState],
         hashes: Mapping[str, FileHashes],
         found: Mapping[LocalFile, Proof | str],
     ) -> dict[str, str]:
-        """Return the ETags of files that were to be proven by a CRC-32 that S3 does not have."""
-        return self._hasher.etags_after_all([f for f in seen if self._sums(f, hashes) and f not in found])
+        """Return the ETags of files whose CRC-32 S3 does not have, by path."""
+        return self._hasher.fallback_etags([f for f in seen if self._sums(f, hashes) and f not in found])
 
     def _sums(self, file: LocalFile, hashes: Mapping[str, FileHashes]) -> digests.Crc32Sums | None:
-        """Return the CRC-32 by which a file is to be proven; None if by other evidence."""
+        """Return the CRC-32 of a file that is proven by it; None if other evidence was chosen."""
         hashed = hashes.get(file.path)
         return hashed.sums if hashed and self._choice.compares_bytes else None
 
@@ -135,14 +135,14 @@ class Prover:
             return {}
         return {path: found.etag for path, found in hashes.items() if found.etag}
 
-    def _unless_older(
+    def _reject_older_object(
         self,
         file: LocalFile,
         seen: objects.ObjectState,
         found: Mapping[LocalFile, Proof | str],
         rejected: Collection[str],
     ) -> Proof | str:
-        """Return the verdict, unless only the size matches, of an object that this call may not have sent."""
+        """Return the verdict, unless it rests on the size of an object that was there before this call."""
         verdict = found.get(file, "cannot be read")
         is_by_size = isinstance(verdict, Proof) and verdict.verified_by == "size"
         is_known = isinstance(seen, objects.RemoteObject) and not self._reader.is_new(file.path, seen)

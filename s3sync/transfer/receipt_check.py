@@ -1,4 +1,4 @@
-"""Compare what S3 answered to each upload with what was computed here. Reading back still has the last word."""
+"""Compare S3's answer to each upload with the local hashes. Reading back still has the last word."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def find_contradictions(
     for file in files:
         hashed, receipt = hashes.get(file.path), stored.get(file.path)
         if hashed and receipt:
-            with contextlib.suppress(OSError):  # reading back comes across that, too
+            with contextlib.suppress(OSError):  # reading back meets that error as well
                 verdict = _compare(file, hashed, receipt, evidence, are_md5s)
                 if isinstance(verdict, str) and not isinstance(verdict, proof.Mismatch):
                     found[file.path] = verdict
@@ -51,19 +51,19 @@ def _compare(
 
 
 def with_checksum(seen: ObjectState, receipt: ObjectStored | None) -> ObjectState:
-    """Return what a listing says about an object, with CRC-32 and encryption of its receipt if it is the same object.
+    """Return the listed state of an object, with CRC-32 and encryption from its receipt if that is of the same object.
 
-    A listing does not say that an ETag is no MD5 because of KMS, also where those of other objects are.
+    A listing does not show which ETags are not MD5s because of KMS.
     """
     if not isinstance(seen, RemoteObject) or receipt is None or seen.crc32 or not seen.listed:
         return seen
-    etag = normalize_etag(receipt.etag)  # empty from servers that give none, whose listings show none either
+    etag = normalize_etag(receipt.etag)  # empty from servers that send none and list none
     is_same = etag and seen.etag == etag and receipt.size in (None, seen.size)
     return replace(seen, crc32=_crc32(receipt), opaque_etag=receipt.opaque_etag) if is_same else seen
 
 
 def reports_checksums_of_parts(stored: Mapping[str, ObjectStored]) -> bool:
-    """Return whether S3 has answered a multipart upload with a CRC-32."""
+    """Return whether S3 answered a multipart upload with a CRC-32."""
     return any(receipt.size is None and _crc32(receipt) for receipt in stored.values())
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from s3sync.aws.settings import S3Settings
-from s3sync.transfer.bandwidth import GRACE_SECONDS, Ahead, BandwidthSchedule, Throttle, parse_schedule
+from s3sync.transfer.bandwidth import GRACE_SECONDS, BandwidthSchedule, Forecast, Throttle, parse_schedule
 from tests.helpers.contexts import context_of
 from tests.helpers.lab import AWS_V1, FakeAws, Lab
 from tests.helpers.s3server import S3Server
@@ -110,18 +110,18 @@ def test_each_process_gets_its_share_of_what_holds_when_it_starts(day: Day) -> N
 
 def test_a_process_that_is_alone_gets_all_of_it(day: Day) -> None:
     """A file of 100 GB that is sent last would take nine hours instead of half of one."""
-    assert day.throttle.share_beside([], Ahead(0, 1.0)) is None
+    assert day.throttle.share_beside([], Forecast(0, 1.0)) is None
     day.time = at(0, "08:00")
-    assert day.throttle.share_beside([], Ahead(0, 1.0)) == 40_000_000
-    assert day.throttle.share_beside([10_000_000], Ahead(0)) == 30_000_000
-    assert day.throttle.share_beside([10_000_000] * 3, Ahead(0)) == 10_000_000
+    assert day.throttle.share_beside([], Forecast(0, 1.0)) == 40_000_000
+    assert day.throttle.share_beside([10_000_000], Forecast(0)) == 30_000_000
+    assert day.throttle.share_beside([10_000_000] * 3, Forecast(0)) == 10_000_000
 
 
 def test_a_process_with_most_of_the_bytes_gets_most_of_it_and_the_others_something(day: Day) -> None:
     day.time = at(0, "08:00")
     shares: list[int | None] = []
     for coming, part in ((3, 0.9), (2, 0.4), (1, 0.5), (0, 1.0)):
-        shares.append(day.throttle.share_beside(shares, Ahead(coming, part)))
+        shares.append(day.throttle.share_beside(shares, Forecast(coming, part)))
     given = [share or 0 for share in shares]
     assert given[0] == 36_000_000
     assert min(given) >= 1_250_000
@@ -133,7 +133,7 @@ def test_what_processes_get_together_is_what_is_allowed(day: Day, parts: list[fl
     day.time = at(0, "08:00")
     shares: list[int | None] = []
     for number, part in enumerate(parts):
-        shares.append(day.throttle.share_beside(shares, Ahead(3 - number, part)))
+        shares.append(day.throttle.share_beside(shares, Forecast(3 - number, part)))
     assert sum(share or 0 for share in shares) <= 40_000_000
     assert day.throttle.over_limit(dict(enumerate(shares))) == []
     assert all(share and share >= 1_250_000 for share in shares)

@@ -36,13 +36,13 @@ def test_receipts_are_counted_exactly_whatever_was_read() -> None:
     batch = batch_of(10 * MB, 3, 5)
     counter = counter_of(batch, receipts=True)
     for size in (8 * MB, 2 * MB):
-        counter.take(1, PartStored("RUN/0", size))
-    counter.take(1, put("1", 3))
+        counter.add_receipt(1, PartStored("RUN/0", size))
+    counter.add_receipt(1, put("1", 3))
 
     now = counter.progress({PID: 900 * MB})
 
     assert (now.files, now.size, now.processes) == (1, 10 * MB + 3, 1)
-    counter.take(1, put("0", None))
+    counter.add_receipt(1, put("0", None))
     assert counter.progress({}).size == 10 * MB + 3
     assert counter.progress({}).files == 2
 
@@ -50,12 +50,12 @@ def test_receipts_are_counted_exactly_whatever_was_read() -> None:
 def test_receipts_about_anything_else_count_nothing() -> None:
     counter = counter_of(batch_of(10), receipts=True)
     for key in ("RUN/1", "0", "", "OTHER/0", "RUN/RUN/0"):
-        counter.take(1, ObjectStored(key=key, size=10, etag="ab", checksums={}))
-        counter.take(1, PartStored(key, 10))
+        counter.add_receipt(1, ObjectStored(key=key, size=10, etag="ab", checksums={}))
+        counter.add_receipt(1, PartStored(key, 10))
     assert counter.progress({}).size == counter.progress({}).files == 0
     for _ in range(9):
-        counter.take(1, PartStored("RUN/0", 7))
-        counter.take(1, put("0", 10**18))
+        counter.add_receipt(1, PartStored("RUN/0", 7))
+        counter.add_receipt(1, put("0", 10**18))
     assert (counter.progress({}).files, counter.progress({}).size) == (1, 10)
     assert list(counter.ended(batch_of(10), succeeded=True).stored) == ["0"]
 
@@ -64,7 +64,7 @@ def test_receipts_about_anything_else_count_nothing() -> None:
 def test_what_a_process_has_sent_stays_counted_after_its_end(receipts: bool) -> None:
     batch = batch_of(10, 20)
     counter = counter_of(batch, receipts=receipts)
-    counter.take(1, put("1"))
+    counter.add_receipt(1, put("1"))
     counter.ended(batch, succeeded=False)
     now = counter.progress({})
     assert (now.files, now.size) == ((1, 20) if receipts else (2, 30))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from s3sync.runs import LocalFile
-from s3sync.transfer.bandwidth import Ahead
+from s3sync.transfer.bandwidth import Forecast
 from s3sync.transfer.batch_sender import BatchResult
 from s3sync.transfer.batches import Batch
 from s3sync.transfer.pipeline import Pipeline
@@ -25,5 +25,5 @@ def test_the_pace_is_measured_whether_or_not_the_instrument_took_checksums(has_e
     pipeline._choice = SimpleNamespace(compares_bytes=False)
     pipeline._sender = SimpleNamespace(send=lambda sent, _ahead: BatchResult(batch=sent))
     pipeline._concurrency = SimpleNamespace(pace=SimpleNamespace(note=lambda size, _seconds: noted.append(size)))
-    assert pipeline._send(batch, Ahead(0)).batch == batch
+    assert pipeline._send(batch, Forecast(0)).batch == batch
     assert noted == [70_000_000]

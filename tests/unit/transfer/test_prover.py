@@ -34,7 +34,7 @@ class Hashes:
     def part_size(self, _size: int) -> int | None:
         return None
 
-    def etags_after_all(self, _files: object) -> dict[str, str]:
+    def fallback_etags(self, _files: object) -> dict[str, str]:
         return {}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from s3sync.aws.settings import S3Settings
-from s3sync.transfer.bandwidth import Ahead, Throttle, parse_schedule
+from s3sync.transfer.bandwidth import Forecast, Throttle, parse_schedule
 from s3sync.transfer.sharing import MachineShare, SharedMachine
 
 RATE = 40_000_000
@@ -51,7 +51,7 @@ def start(share: MachineShare, throttle: Throttle, first: int, left: float, runn
     concurrency = share.concurrency()
     allowed = concurrency.update(running, has_work=True, left=left, is_waiting=True)
     numbers = range(first, first + allowed - running)
-    shares = [throttle.begin(number, Ahead(numbers[-1] - number)) or 0 for number in numbers]
+    shares = [throttle.begin(number, Forecast(numbers[-1] - number)) or 0 for number in numbers]
     concurrency.note_running(running + len(shares))
     return shares
 
