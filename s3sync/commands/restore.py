@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import Any, TypeAlias
 
 from s3sync.aws import thaw
 from s3sync.commands import options, output, restore_text
@@ -14,6 +15,8 @@ from s3sync.resources import lower_priority
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.state import log_dir
 from s3sync.transfer import displays, restore
+from s3sync.transfer.restore.request import RestoreRequest
+from s3sync.transfer.runtime import Runtime
 
 USAGE = "RUN [--bucket B] [--local-path DIR] [options]"
 DESCRIPTION = "Download a run from S3, prove every byte, and then move it into place."
@@ -24,6 +27,8 @@ examples:
   s3sync restore RUN --bucket lab-runs --local-path /tmp --only interop
   s3sync restore RUN --config /etc/s3sync.yaml
 """
+
+_Outcome: TypeAlias = tuple[list[str], dict[str, Any], int]  # lines for people, the JSON object, the exit code
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -129,36 +134,33 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Restore the run, preview the restore, or end it; return the exit code."""
     request = find_request(args)
-    if args.cancel:
-        return _cancel(args, request)
+    if args.cancel and (args.dry_run or args.wait):
+        raise UsageError("--cancel is not supported with --dry-run or --wait (leave those out)", id="usage.conflict")
     if args.dry_run:
         log_dir.require_readable(request.log_dir)
     else:
         log_dir.require_writable(request.log_dir)
     lower_priority(args.nice, "normal")
+    act = _cancel if args.cancel else _preview if args.dry_run else _restore
     stop = StopRequest()
     with stop_on_signals(stop), displays.for_stream(sys.stderr) as display:
-        if args.dry_run:
-            planned = restore.run.preview(request, os.environ, stop, display)
-        else:
-            result = restore.run.restore(request, os.environ, stop, display)
-    if args.dry_run:
-        code = EXIT_FAILED if planned.failed or not planned.has_room else EXIT_DONE
-        output.show(
-            args, restore_text.preview_lines(planned), {**restore_text.preview_json(planned), "exit_code": code}
-        )
-        return code
-    code = EXIT_DONE if result.ok else EXIT_FAILED
-    output.show(args, restore_text.result_lines(result), {**restore_text.result_json(result), "exit_code": code})
+        lines, facts, code = act(request, Runtime(os.environ, stop, display))
+    output.show(args, lines, {**facts, "exit_code": code})
     return code
 
 
-def _cancel(args: argparse.Namespace, request: restore.request.RestoreRequest) -> int:
-    if args.dry_run or args.wait:
-        raise UsageError("--cancel is not supported with --dry-run or --wait (leave those out)", id="usage.conflict")
-    log_dir.require_writable(request.log_dir)
-    stop = StopRequest()
-    with stop_on_signals(stop), displays.for_stream(sys.stderr) as display:
-        done = restore.cancel.cancel(request, stop, display)
-    output.show(args, restore_text.cancel_lines(done), {**restore_text.cancel_json(done), "exit_code": EXIT_DONE})
-    return EXIT_DONE
+def _restore(request: RestoreRequest, runtime: Runtime) -> _Outcome:
+    result = restore.run.restore(request, runtime)
+    code = EXIT_DONE if result.ok else EXIT_FAILED
+    return restore_text.result_lines(result), restore_text.result_json(result), code
+
+
+def _preview(request: RestoreRequest, runtime: Runtime) -> _Outcome:
+    planned = restore.run.preview(request, runtime)
+    code = EXIT_FAILED if planned.failed or not planned.has_room else EXIT_DONE
+    return restore_text.preview_lines(planned), restore_text.preview_json(planned), code
+
+
+def _cancel(request: RestoreRequest, runtime: Runtime) -> _Outcome:
+    done = restore.cancel.cancel(request, runtime)
+    return restore_text.cancel_lines(done), restore_text.cancel_json(done), EXIT_DONE

@@ -22,6 +22,7 @@ from s3sync.state import thaw_log
 from s3sync.state.thaw_log import ThawLog, ThawStore
 from s3sync.text import parse_iso, pluralize, printable
 from s3sync.transfer import restore
+from s3sync.transfer.runtime import Runtime
 from s3sync.transfer.sharing import SharedMachine
 
 LOG = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ def _problems_of_restore(
     key = _key(store, pending)
     request = _request_for(pending, context.config)
     with context.stop.child() as stop, context.make_display(printable(pending.run_id)) as display:
-        done = restore.run.restore(request, context.environ, stop, display, machine, store)
+        done = restore.run.restore(request, Runtime(context.environ, stop, display, machine), store)
     if done.ok:
         LOG.info("%s is restored in %s: all proven", printable(pending.run_id), printable(pending.run_path))
     elif done.failed:

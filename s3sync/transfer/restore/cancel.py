@@ -7,14 +7,12 @@ from dataclasses import dataclass
 
 from s3sync import files
 from s3sync.errors import RunError
-from s3sync.runs import Run, run_folder
-from s3sync.signals import StopRequest
-from s3sync.state import StateStore, lock, thaw_log
-from s3sync.state.thaw_log import ThawLog, ThawStore
+from s3sync.state import lock, thaw_log
+from s3sync.state.thaw_log import ThawLog
 from s3sync.text import printable
-from s3sync.transfer.displays import Display
 from s3sync.transfer.restore import place
 from s3sync.transfer.restore.request import RestoreRequest
+from s3sync.transfer.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,16 +24,14 @@ class Cancellation:
     has_removed_files: bool
 
 
-def cancel(request: RestoreRequest, stop: StopRequest, display: Display) -> Cancellation:
+def cancel(request: RestoreRequest, runtime: Runtime) -> Cancellation:
     """End the restore that the same command began; the run folder stays as it is. S3 is not asked.
 
     Raises RunError if there is none, BusyError while it runs, StateError.
     """
-    run = Run(path=request.target, run_id=request.run_id, info=run_folder.RunInfo())
-    path = StateStore(request.log_dir, run, request.destination).lock_path
     busy = f"{printable(request.run_id)} is being uploaded or restored"
-    with lock.hold(path, busy, stop=stop, say=display.print):
-        store = ThawStore(request.log_dir, f"{path.stem}.{request.choice_tag}")
+    with lock.hold(request.state_store.lock_path, busy, stop=runtime.stop, say=runtime.display.print):
+        store = request.thaw_store
         log, has_log = store.load(), files.is_there(store.path)
         store.forget()
         others = _others(request)

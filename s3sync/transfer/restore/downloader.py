@@ -1,4 +1,4 @@
-"""Download batches of objects, each with one or a few `aws s3 cp` processes, and note what these say."""
+"""Download batches of objects, each with one or a few `aws s3 cp` processes, and parse what these print."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from s3sync.aws import causes, client, diagnosis
 from s3sync.aws.receipts import Receipt
 from s3sync.transfer.bandwidth import Throttle
 from s3sync.transfer.batches import Batch
+from s3sync.transfer.restore.plan import RestorePlan
 from s3sync.transfer.restore.request import RestoreRequest
+from s3sync.transfer.restore.session import RestoreSession
 from s3sync.transfer.restore.sources import KeyIndex, Source, has_long_name
 
 _FROZEN = re.compile(r"An error occurred \(InvalidObjectState\)")
@@ -24,7 +26,7 @@ _MAX_FAILURES_IN_A_ROW = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOutcome:
-    """What processes said about a batch. Only the bytes on disk show which files arrived."""
+    """What processes printed about a batch. Only the bytes on disk show which files arrived."""
 
     batch: Batch
     errors: Mapping[str, str] = field(default_factory=dict)  # by path
@@ -32,26 +34,23 @@ class BatchOutcome:
     last_error: str = ""  # about the other files
     cause: causes.Cause | None = None  # set if downloading more is of no use
     said: str = ""
-    unreachable: str = ""  # what says that S3 cannot be reached; that may pass
+    unreachable: str = ""  # the error if S3 cannot be reached, which may be temporary
     is_disk_full: bool = False
 
     def error_of(self, path: str) -> str:
-        """Return what was said about a file of the batch."""
+        """Return the error that a process printed about a file of the batch; empty if there is none."""
         return self.errors.get(path, self.last_error)
 
 
 class Downloader:
     """Downloads batches of one run into a folder; `download` may be called from several threads at once."""
 
-    def __init__(
-        self, request: RestoreRequest, aws: client.AwsCli, keys: KeyIndex, folder: Path, throttle: Throttle | None
-    ) -> None:
-        self.files = 0  # that processes called downloaded, in all batches
-        self._request = request
-        self._aws = aws
-        self._keys = keys
+    def __init__(self, session: RestoreSession, plan: RestorePlan, folder: Path) -> None:
+        self._request = session.request
+        self._aws = session.aws
+        self._keys = KeyIndex(list(plan.remote), session.request.prefix)
         self._folder = folder
-        self._throttle = throttle
+        self._throttle = _make_throttle(session)
         self._lock = threading.Lock()
         self._done: dict[int, int] = {}  # files of each running batch that have arrived, by its number
         self._batches: dict[int, Batch] = {}
@@ -206,6 +205,21 @@ class _Output:
             unreachable=next((line.text for line in lines if diagnosis.is_unreachable(line)), ""),
             is_disk_full=self._is_disk_full,
         )
+
+
+def _make_throttle(session: RestoreSession) -> Throttle | None:
+    request = session.request
+    if not request.max_bandwidth:
+        return None
+    return Throttle(
+        request.max_bandwidth,
+        request.cores,
+        session.environ,
+        request.settings,
+        session.work,
+        running=session.share.machine.running_shares,
+        fraction=lambda: session.share.fraction,
+    )
 
 
 def _error_of_all(text: str) -> diagnosis.ErrorLine | None:

@@ -5,44 +5,63 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from s3sync.errors import explained
+from s3sync.runs import local_files
+from s3sync.state import restored
 from s3sync.transfer.batches import is_marker, is_metadata
-from s3sync.transfer.restore import names
+from s3sync.transfer.restore import names, state_log
 from s3sync.transfer.restore.place import InTheWayError, OpenFolders, PrivateFolder
-from s3sync.transfer.restore.request import RestoreRequest
+from s3sync.transfer.restore.plan import RestorePlan
+from s3sync.transfer.restore.present import PresentFiles
+from s3sync.transfer.restore.receiver import Received
+from s3sync.transfer.restore.session import RestoreSession
 
 _ADVICE = "make it writable, and run the same command again"
 
 
 def move_into_place(
-    request: RestoreRequest,
-    folder: PrivateFolder,
-    proven: Iterable[str],
-    folders: Mapping[str, int],
-    *,
-    is_new: bool,
-    with_markers: bool,
+    session: RestoreSession, plan: RestorePlan, folder: PrivateFolder, present: PresentFiles, received: Received
 ) -> dict[str, str]:
-    """Move the proven files into the run folder, markers last; return why files could not be moved.
+    """Move the proven files into the run folder; return why files could not be moved, by path.
 
-    A run that `is_new` appears at once, with the times of its `folders`, in ns.
+    Completion markers follow if the run is then whole. It then gets the times of its folders, and the state logs that
+    it lacks. Raises StateError, LeaseLostError.
     """
+    request = session.request
+    if received.proven:
+        restored.note(request.log_dir, request.lock_name, request.target)
+    ready = local_files.restat_all(replace(request.run, path=folder.ready), received.proven)
+    with_markers = not present.others and not received.frozen
+    is_whole = with_markers and not request.parts
+    with explained("write", request.target, _ADVICE, id="restore.cannot-move"):
+        is_new = is_whole and not present.kept
+        failed = _move(plan, folder, received.proven, is_new=is_new, with_markers=with_markers)
+    if is_whole and not failed:
+        proven_by = {**present.kept, **received.proven}
+        if received.proven or folder.exists:
+            set_folder_times(request.target, plan.record.folders, proven_by)
+        state_log.write_missing_logs(session, plan, proven_by, {**present.compared, **ready})
+    return failed
+
+
+def _move(
+    plan: RestorePlan, folder: PrivateFolder, proven: Iterable[str], *, is_new: bool, with_markers: bool
+) -> dict[str, str]:
+    """Add files to the run folder, or make a run that `is_new` appear at once, with the times of its folders."""
     ordered = sorted(proven, key=lambda path: (is_marker(path), not is_metadata(path), path))
     if not ordered:
         return {}
-    with explained("write", request.target, _ADVICE, id="restore.cannot-move"):
-        if is_new:
-            set_folder_times(folder.ready, folders, ordered)
-            if folder.become_target():
-                return {}
-        others = [path for path in ordered if not is_marker(path)]
-        markers = [path for path in ordered if is_marker(path)]
-        failed = dict(folder.add_to_target(others, overwrite=request.overwrite))
-        if not failed and with_markers:
-            failed.update(folder.add_to_target(markers, overwrite=request.overwrite))
-        return failed
+    if is_new:
+        set_folder_times(folder.ready, plan.record.folders, ordered)
+        if folder.become_target():
+            return {}
+    failed = dict(folder.add_to_target(path for path in ordered if not is_marker(path)))
+    if not failed and with_markers:
+        failed.update(folder.add_to_target(path for path in ordered if is_marker(path)))
+    return failed
 
 
 def set_folder_times(root: Path, folders: Mapping[str, int], files: Iterable[str]) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from s3sync.aws import thaw
-from s3sync.aws.objects import RemoteObject
-from s3sync.state.thaw_log import ThawLog, ThawStore
+from s3sync.state.thaw_log import ThawLog
 from s3sync.text import pluralize, to_iso
-from s3sync.transfer.displays import Display
-from s3sync.transfer.restore.request import RestoreRequest
+from s3sync.transfer.restore.plan import RestorePlan
+from s3sync.transfer.restore.session import RestoreSession
 
 _SAMPLE = 4  # objects whose state stands for that of the others where no listing says it: each takes a process
 _MAX_HEADS = 100  # objects that are all asked for, each by a process
@@ -31,21 +30,14 @@ class Outcome:
 class Archive:
     """The archived objects of one restore."""
 
-    def __init__(
-        self,
-        request: RestoreRequest,
-        thawing: thaw.Thawing,
-        store: ThawStore,
-        remote: Mapping[str, RemoteObject],
-        display: Display,
-    ) -> None:
-        self._request = request
-        self._thawing = thawing
-        self._store = store
-        self._remote = remote
-        self._display = display
+    def __init__(self, session: RestoreSession, plan: RestorePlan) -> None:
+        self._request = request = session.request
+        self._thawing = session.thawing
+        self._store = request.thaw_store
+        self._plan = plan
+        self._display = session.runtime.display
         self._states: dict[str, thaw.ThawState] = {}  # before the downloads, of each object that was looked at
-        self._log = store.load()
+        self._log = self._store.load()
         if self._log and (self._log.run_id, self._log.destination) != (request.run_id, request.destination):
             self._log = None
 
@@ -57,7 +49,7 @@ class Archive:
         requested = self._log.requested if self._log else frozenset()
         paths = list(paths)
         archived = sorted(
-            (path for path in paths if self._remote[path].storage_class in thaw.ARCHIVES),
+            (path for path in paths if self._plan.remote[path].storage_class in thaw.ARCHIVES),
             key=lambda path: path not in requested,
         )
         if not archived:
@@ -88,7 +80,7 @@ class Archive:
             requested=requested,
             thawed_files=len(requested - frozen - {*unknown}),
             frozen_files=len(frozen),
-            frozen_bytes=sum(self._remote[path].size for path in frozen),
+            frozen_bytes=self._plan.size_of(frozen),
             expires_at=to_iso(expires) if expires else "",
         )
         self._store.save(self._log, is_try=False)
@@ -109,9 +101,9 @@ class Archive:
         tier, before = self._request.tier, self._log
         if tier is None and before is None:
             return Outcome(None, {})
-        classes = {self._remote[path].storage_class for path in frozen}
+        classes = {self._plan.remote[path].storage_class for path in frozen}
         log = before or self._new_log(tier or "Bulk", classes)
-        size = sum(self._remote[path].size for path in frozen)
+        size = self._plan.size_of(frozen)
         log = self._without_expired(log, frozen)
         log = replace(log, frozen_files=len(frozen), frozen_bytes=size, expires_at="", options=self._options())
         failed: dict[str, str] = {}
@@ -162,7 +154,7 @@ class Archive:
         return log, failed
 
     def _days(self, path: str) -> int | None:
-        return None if self._remote[path].storage_class == thaw.TIERED else self._request.days
+        return None if self._plan.remote[path].storage_class == thaw.TIERED else self._request.days
 
     def _new_log(self, tier: str, classes: set[str]) -> ThawLog:
         request = self._request

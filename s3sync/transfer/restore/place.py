@@ -44,6 +44,7 @@ class PrivateFolder:
         self.arrivals = self.path / "in"
         self.ready = self.path / "ready"
         self.target = target
+        self._overwrite = request.overwrite
         self._descriptor = -1  # that has the folder locked
 
     def close(self) -> None:
@@ -121,7 +122,7 @@ class PrivateFolder:
         files.sync_folder(self.target.parent)
         return True
 
-    def add_to_target(self, paths: Iterable[str], *, overwrite: bool) -> Iterator[tuple[str, str]]:
+    def add_to_target(self, paths: Iterable[str]) -> Iterator[tuple[str, str]]:
         """Add files of `ready` to the run folder in this order; yield those for which something is in the way."""
         files.flush_disks()
         with contextlib.suppress(FileExistsError):
@@ -129,14 +130,14 @@ class PrivateFolder:
         with OpenFolders(self.target) as folders:
             for path in paths:
                 try:
-                    self._add(path, folders.open(os.path.dirname(path)), overwrite=overwrite)
+                    self._add(path, folders.open(os.path.dirname(path)))
                 except InTheWayError as error:
                     yield path, str(error)
         files.sync_folder(self.target)
 
-    def _add(self, path: str, folder: int, *, overwrite: bool) -> None:
+    def _add(self, path: str, folder: int) -> None:
         name, source = os.path.basename(path), self.ready / path
-        if overwrite:
+        if self._overwrite:
             if _is_folder(name, folder):
                 raise InTheWayError("a folder of this name is there")
             os.rename(source, name, dst_dir_fd=folder)

@@ -1,31 +1,22 @@
-"""Say what a restore would do: files, bytes and classes, how long thawing takes, room on the disk, and the cost."""
+"""Preview a restore: files, bytes and storage classes, hours until thawed, room on the disk, and the cost."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from s3sync.aws import thaw
-from s3sync.aws.objects import RemoteObject
 from s3sync.transfer.restore import cost, place, space
+from s3sync.transfer.restore.plan import RestorePlan
 from s3sync.transfer.restore.request import RestorePreview, RestoreRequest
 from s3sync.transfer.storage_classes import WARM
 
-_LEAST_COST: thaw.Tier = "Bulk"  # the tier that is assumed if none is given
+_CHEAPEST: thaw.Tier = "Bulk"  # the tier that is assumed if none is given
 
 
-def make_preview(
-    request: RestoreRequest,
-    remote: Mapping[str, RemoteObject],
-    wanted: Sequence[str],
-    unusable: Mapping[str, str],
-    records: Sequence[str],
-    states: Mapping[str, thaw.ThawState],
-) -> RestorePreview:
-    """Return the preview for these paths of the objects in S3; nothing is written.
-
-    `states` are those of objects in archives, as far as they are known.
-    """
+def make_preview(request: RestoreRequest, plan: RestorePlan, states: Mapping[str, thaw.ThawState]) -> RestorePreview:
+    """Return the preview of a plan; nothing is written. `states` are those of archived objects that are known."""
+    remote, wanted = plan.remote, plan.wanted
     classes: dict[str, tuple[int, int]] = {}
     for path in wanted:
         name = remote[path].storage_class or WARM
@@ -36,7 +27,7 @@ def make_preview(
     fetched = [path for path in wanted if path not in present and place.size_on_disk(ready, path) != remote[path].size]
     archives = set(classes) & set(thaw.ARCHIVES)
     hours = thaw.hours_by_tier(archives)
-    tier = request.tier if request.tier in hours else _LEAST_COST
+    tier = request.tier if request.tier in hours else _CHEAPEST
     requested = [path for path in fetched if states.get(path, "frozen") != "frozen"]
     others = {*fetched} - {*requested}
     needs = cost.needs_of(
@@ -45,7 +36,7 @@ def make_preview(
     return RestorePreview(
         request=request,
         files=len(wanted),
-        size=sum(remote[path].size for path in wanted),
+        size=plan.size_of(wanted),
         classes=classes,
         frozen=sum(files for name, (files, _) in classes.items() if name in thaw.ARCHIVES),
         ongoing=sum(state == "ongoing" for state in states.values()),
@@ -55,8 +46,8 @@ def make_preview(
         present=len(present),
         needed=space.needed_bytes(remote, fetched),
         free=shutil.disk_usage(request.target.parent).free,
-        failed=unusable,
-        records=tuple(records),
+        failed=plan.unusable,
+        records=tuple(plan.record.sources),
         tier=tier,
         cost=cost.estimate(request.prices, needs) if request.prices else None,
     )

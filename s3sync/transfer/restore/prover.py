@@ -1,28 +1,28 @@
-"""Prove files on disk: their bytes are those that S3 has, and those that the upload recorded."""
+"""Prove that files on disk have the bytes that S3 has, and those that the upload recorded."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from s3sync.aws import etag, objects
 from s3sync.runs import LocalFile, Run, local_files, run_folder
-from s3sync.signals import StopRequest
 from s3sync.state import Proof
 from s3sync.transfer.etag_trust import EtagTrust, Judge
 from s3sync.transfer.hashing import FileHashes, Hasher
 from s3sync.transfer.proof import Mismatch
-from s3sync.transfer.restore.record import Entry, Record
-from s3sync.transfer.restore.request import RestoreRequest
+from s3sync.transfer.restore.plan import RestorePlan
+from s3sync.transfer.restore.record import Entry
+from s3sync.transfer.restore.session import RestoreSession
 
 _OTHER_BYTES = "differs from what the upload recorded"
 _NOT_THERE = "not downloaded"
 
 
 class Verdicts(NamedTuple):
-    """What proved each file, by path, and why each other one is not proven; `files` are as they were before that."""
+    """What proved each file, by path, and why the others are not proven; `files` are as they were before the proof."""
 
     proven: dict[str, str]
     failed: dict[str, str]
@@ -32,35 +32,26 @@ class Verdicts(NamedTuple):
 class Prover:
     """Proves files of one folder against the objects of a run. Close it at the end."""
 
-    def __init__(
-        self,
-        folder: Path,
-        request: RestoreRequest,
-        remote: Mapping[str, objects.RemoteObject],
-        record: Record,
-        reader: objects.ObjectReader,
-        stop: StopRequest,
-        turn: Callable[[], contextlib.AbstractContextManager[None]],
-    ) -> None:
-        """`turn` is entered for each task of hashing, and may wait until uploads leave room for it."""
+    def __init__(self, session: RestoreSession, plan: RestorePlan, folder: Path) -> None:
+        request, share = session.request, session.share
         self._run = Run(path=folder, run_id=request.run_id, info=run_folder.RunInfo())
         self._by_size = request.verify == "size"
-        self._remote = remote
-        self._record = record
-        self._reader = reader
+        self._remote = plan.remote
+        self._record = plan.record
+        self._reader = session.reader
         self._hasher = Hasher(
-            self._run, request.multipart, stop, request.cores, md5=request.manifest is not None, turn=turn
+            self._run,
+            request.multipart,
+            session.runtime.stop,
+            request.cores,
+            md5=request.manifest is not None,
+            turn=share.hashing_turn if share.machine.is_shared else contextlib.nullcontext,
         )
-        self._judge = Judge(reader, self._hasher, EtagTrust(), self._hasher.part_size, self._may_trust)
+        self._judge = Judge(self._reader, self._hasher, EtagTrust(), self._hasher.part_size, self._may_trust)
 
     def close(self) -> None:
         """Drop the work that has not begun."""
         self._hasher.close()
-
-    @property
-    def size(self) -> int:
-        """Return the bytes that were read so far."""
-        return self._hasher.size
 
     def prove(self, paths: Sequence[str]) -> Verdicts:
         """Return what proves these files. Raises StoppedError."""

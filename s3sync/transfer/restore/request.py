@@ -13,6 +13,9 @@ from s3sync.aws import client, etag, objects, thaw
 from s3sync.aws import destination as aws_destination
 from s3sync.aws import settings as aws_settings
 from s3sync.aws.destination import Destination
+from s3sync.runs import Run, run_folder
+from s3sync.state import StateStore
+from s3sync.state.thaw_log import ThawStore
 from s3sync.transfer.bandwidth import BandwidthSchedule
 from s3sync.transfer.restore.cost import CostEstimate, Prices
 from s3sync.transfer.restore.parts import Part
@@ -49,6 +52,27 @@ class RestoreRequest:
     prices: Prices | None = None  # of the user, for a preview
 
     @property
+    def run(self) -> Run:
+        """Return the run in the folder `target`, of which nothing was read."""
+        return Run(path=self.target, run_id=self.run_id, info=run_folder.RunInfo())
+
+    @property
+    def state_store(self) -> StateStore:
+        """Return the store of the run's state, which also names its lock."""
+        return StateStore(self.log_dir, self.run, self.destination)
+
+    @property
+    def lock_name(self) -> str:
+        """Return the name of the run's lock, without its suffix."""
+        return self.state_store.lock_path.stem
+
+    @property
+    def thaw_store(self) -> ThawStore:
+        """Return the store that remembers what is being thawed for this target and these parts."""
+        choice = json.dumps([str(self.target), sorted({part.text for part in self.parts})])
+        return ThawStore(self.log_dir, f"{self.lock_name}.{hashlib.sha256(choice.encode()).hexdigest()[:8]}")
+
+    @property
     def bucket(self) -> aws_destination.BucketRef:
         """Return the bucket of the destination, and who has to own it."""
         return aws_destination.BucketRef(self.destination.bucket, self.bucket_owner)
@@ -57,12 +81,6 @@ class RestoreRequest:
     def prefix(self) -> str:
         """Return what every key of the run starts with; it ends in a slash."""
         return self.destination.run_prefix(self.run_id)
-
-    @property
-    def choice_tag(self) -> str:
-        """Return a short text that another target and other parts of the run do not have."""
-        choice = json.dumps([str(self.target), sorted({part.text for part in self.parts})])
-        return hashlib.sha256(choice.encode()).hexdigest()[:8]
 
     @property
     def url(self) -> str:

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from s3sync.aws import destination as aws_destination
-from s3sync.aws.objects import RemoteObject
 from s3sync.errors import BusyError, RunError
 from s3sync.runs import LocalFile, Run, analysis, completion, local_files
 from s3sync.state import Proof, RunState, StateStore
 from s3sync.text import now_iso, printable, to_iso
 from s3sync.transfer import changes
+from s3sync.transfer.restore.plan import RestorePlan
 from s3sync.transfer.restore.request import RestoreRequest
+from s3sync.transfer.restore.session import RestoreSession
 
 
 def write_missing_logs(
-    request: RestoreRequest,
-    remote: Mapping[str, RemoteObject],
-    proven_by: Mapping[str, str],
-    seen: Mapping[str, LocalFile | None],
-    folders: Mapping[str, int],
-    check_lock: Callable[[], None],
+    session: RestoreSession, plan: RestorePlan, proven_by: Mapping[str, str], seen: Mapping[str, LocalFile | None]
 ) -> None:
     """Write the logs of a whole restored run and its analyses, each if there is none; the caller holds the run's lock.
 
@@ -30,22 +26,22 @@ def write_missing_logs(
     A folder that holds anything else gets no log: its upload is still to come. Raises StateError, RunError,
     LeaseLostError.
     """
-    for run in _open_runs(request):
-        store = StateStore(request.log_dir, run, request.destination)
+    for run in _open_runs(session.request):
+        store = StateStore(session.request.log_dir, run, session.request.destination)
         with contextlib.ExitStack() as stack:
             if run.parent_run is None:
-                store.guard(check_lock)
+                store.guard(session.check_lock)
             else:
                 try:
                     stack.enter_context(store.locked(f"{printable(run.run_id)} is being uploaded"))
                 except BusyError:
                     continue  # its upload writes the log
             if store.load(set_aside=False) == (None, ()):
-                _write_log(store, run, remote, proven_by, seen, folders)
+                _write_log(store, run, plan, proven_by, seen)
 
 
 def _open_runs(request: RestoreRequest) -> Iterator[Run]:
-    """Yield the run and its analyses; nothing for a folder that is no run, which no monitor uploads."""
+    """Yield the run and its analyses; nothing for a folder that is not a run, since no monitor uploads it."""
     with contextlib.suppress(RunError):
         run = analysis.open_run_or_analysis(request.target)
         yield run
@@ -56,11 +52,11 @@ def _open_runs(request: RestoreRequest) -> Iterator[Run]:
 def _write_log(
     store: StateStore,
     run: Run,
-    remote: Mapping[str, RemoteObject],
+    plan: RestorePlan,
     proven_by: Mapping[str, str],
     seen: Mapping[str, LocalFile | None],
-    folders: Mapping[str, int],
 ) -> None:
+    remote, folders = plan.remote, plan.record.folders
     watched = changes.read_marks(run)
     below = f"{run.path.relative_to(run.root)}/" if run.parent_run else ""
     paths = [path.removeprefix(below) for path in _paths_of(run, proven_by, below)]

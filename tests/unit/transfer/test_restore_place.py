@@ -38,7 +38,7 @@ def test_a_file_system_without_links_between_folders(
     (tmp_path / "RUN" / "other").write_text("the user's")
     (folder.ready / "new").write_text("1")
     (folder.ready / "other").write_text("2")
-    failed = dict(folder.add_to_target(["new", "other"], overwrite=False))
+    failed = dict(folder.add_to_target(["new", "other"]))
     folder.close()
     assert failed.keys() == {"other"}
     assert (tmp_path / "RUN" / "new").read_text() == "1"

@@ -1,25 +1,28 @@
-"""Download and prove files, again where that may help, while the progress can be watched."""
+"""Download files into the private folder and prove them there, and try again those that failed."""
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
 from s3sync.aws import causes
-from s3sync.aws.objects import RemoteObject
 from s3sync.delays import DELAYS
+from s3sync.errors import StateError, explained
 from s3sync.runs import LocalFile
-from s3sync.signals import StopRequest
+from s3sync.text import printable
 from s3sync.transfer.progress import Snapshot
 from s3sync.transfer.restore.cutting import cut_into_batches
 from s3sync.transfer.restore.downloader import BatchOutcome, Downloader
+from s3sync.transfer.restore.frozen import Archive
 from s3sync.transfer.restore.place import PrivateFolder
+from s3sync.transfer.restore.plan import RestorePlan
 from s3sync.transfer.restore.prover import Prover
-from s3sync.transfer.restore.record import Record
-from s3sync.transfer.sharing import BackgroundConcurrency
+from s3sync.transfer.restore.session import RestoreSession
+from s3sync.transfer.restore.space import needed_bytes, require_space
 
 _POLL_SECONDS = 0.5  # between two checks whether more processes would help
 _MAX_FUTILE_BATCHES = 3  # in a row without an arrived file: S3 gives none
@@ -27,7 +30,10 @@ _MAX_FUTILE_BATCHES = 3  # in a row without an arrived file: S3 gives none
 
 @dataclass(slots=True)
 class Received:
-    """What has come so far: `proven` says by path what proved it. A `cause` means that more is of no use."""
+    """The files that were received so far: `proven` says by path what proved each. Paths are relative to the run.
+
+    If `cause` is set, downloading more is of no use, and `said` is what the AWS CLI printed about it.
+    """
 
     proven: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -38,33 +44,82 @@ class Received:
     is_disk_full: bool = False
 
 
+def receive_files(
+    session: RestoreSession, plan: RestorePlan, folder: PrivateFolder, paths: Sequence[str], archive: Archive
+) -> Received:
+    """Download these files into the private folder and prove them; those that are frozen are left out.
+
+    What an earlier call has left in the folder is proven first, and not downloaded again. Raises StateError if the disk
+    has no room, AwsError if S3 gives nothing, StoppedError.
+    """
+    request = session.request
+    where = printable(str(request.target))
+    advice = "make room there, or make it writable, and run the same command again"
+    with (
+        explained("write", folder.path, advice, id="restore.cannot-write"),
+        contextlib.closing(Prover(session, plan, folder.arrivals)) as prover,
+    ):
+        receiver = Receiver(session, plan, folder, prover, paths)
+        received = receiver.received
+        session.runtime.display.follow(f"restoring {printable(request.run_id)} to {where}", receiver.snapshot)
+        _keep_proven(session, plan, folder, receiver, paths)
+        left = [path for path in paths if path not in received.proven]
+        received.frozen = archive.find_frozen(left)
+        require_space(request.target.parent, needed_bytes(plan.remote, left))
+        receiver.receive([path for path in left if path not in received.frozen])
+    if received.is_disk_full:
+        raise StateError(
+            f"the disk of {printable(str(request.target.parent))} is full (make room, and run the same command again:"
+            " what is proven is not downloaded again)",
+            id="restore.disk-full",
+        )
+    if received.cause:
+        raise received.cause.to_error(printable(request.url), received.said)
+    return received
+
+
+def _keep_proven(
+    session: RestoreSession, plan: RestorePlan, folder: PrivateFolder, receiver: Receiver, paths: Sequence[str]
+) -> None:
+    """Keep the files of an earlier call that can be proven, and drop the others: the machine may have crashed."""
+    present = folder.harvest({path: plan.remote[path].size for path in paths})
+    if not present:
+        return
+    with contextlib.closing(Prover(session, plan, folder.ready)) as prover:
+        verdicts = prover.prove(present)
+    for path, how in verdicts.proven.items():
+        folder.finish(path, plan.record.mtime_ns(path))
+        receiver.add_proven(path, how)
+    for path in verdicts.failed:
+        folder.drop(path)
+
+
 class Receiver:
     """Downloads files of one run into the private folder, and proves them there."""
 
     def __init__(
         self,
+        session: RestoreSession,
+        plan: RestorePlan,
         folder: PrivateFolder,
-        downloader: Downloader,
         prover: Prover,
-        record: Record,
-        remote: Mapping[str, RemoteObject],
-        concurrency: BackgroundConcurrency,
-        cores: int,
+        expected: Sequence[str],
     ) -> None:
+        """Prepare to receive files; the progress counts those in `expected` as all."""
         self.received = Received()
+        self._stop = session.runtime.stop
+        self._cores = session.request.cores
+        self._plan = plan
         self._folder = folder
-        self._downloader = downloader
         self._prover = prover
-        self._record = record
-        self._remote = remote
-        self._concurrency = concurrency
-        self._cores = cores
-        self._unreachable = ""  # what the last batch said, if it found no way to S3
+        self._downloader = Downloader(session, plan, folder.arrivals)
+        self._concurrency = session.share.background_concurrency()
+        self._unreachable = ""  # what the last batch said, if it could not reach S3
         self._futile = 0  # batches in a row of which nothing arrived
-        self._files_total = self._size_total = 0
+        self._files_total, self._size_total = len(expected), plan.size_of(expected)
 
     def snapshot(self) -> Snapshot:
-        """Return how far it is."""
+        """Return the progress, with the files that have arrived and are not proven yet."""
         files, size = self._downloader.in_flight()
         files, size = files + len(self.received.proven), size + self.received.size
         return Snapshot(
@@ -76,20 +131,13 @@ class Receiver:
             processes=self._downloader.processes,
         )
 
-    def expect(self, paths: Iterable[str]) -> None:
-        """Set the files that the progress counts as all."""
-        sizes = [self._remote[path].size for path in paths]
-        self._files_total, self._size_total = len(sizes), sum(sizes)
-
-    def receive(self, paths: Sequence[str], stop: StopRequest) -> None:
-        """Download and prove these files, and try those again that failed. Raises AwsError, StoppedError, OSError."""
-        left = list(paths)
+    def receive(self, paths: Sequence[str]) -> None:
+        """Download and prove these files, and try again those that failed. Raises AwsError, StoppedError, OSError."""
+        left, received = list(paths), self.received
         for number, seconds in enumerate((0.0, *DELAYS.upload_retries)):
             if number:
-                stop.wait(seconds)
-                stop.raise_if_requested()
+                self._stop.pause(seconds)
             self._receive_once(left)
-            received = self.received
             left = [path for path in left if path not in received.proven and path not in received.frozen]
             if not left or received.cause or received.is_disk_full:
                 return
@@ -97,7 +145,7 @@ class Receiver:
             received.cause, received.said = causes.UNREACHABLE, self._unreachable
 
     def _receive_once(self, paths: Sequence[str]) -> None:
-        files = [LocalFile(path, self._remote[path].size, 0) for path in paths]
+        files = [LocalFile(path, self._plan.remote[path].size, 0) for path in paths]
         queue = deque(cut_into_batches(files, self._cores))
         downloads: set[Future[BatchOutcome]] = set()
         proofs: set[Future[None]] = set()
@@ -132,7 +180,7 @@ class Receiver:
         paths = [file.path for file in outcome.batch.files if file.path not in outcome.frozen]
         verdicts = self._prover.prove(paths)
         for path, how in verdicts.proven.items():
-            self._folder.accept(path, self._record.mtime_ns(path))
+            self._folder.accept(path, self._plan.record.mtime_ns(path))
             self.add_proven(path, how)
         for path, why in verdicts.failed.items():
             self._folder.drop(path)
@@ -140,13 +188,13 @@ class Receiver:
             self.received.failed[path] = f"{why}: {said}" if said else why
         self.received.frozen |= outcome.frozen
         for path in outcome.frozen:
-            self.received.failed.pop(path, None)  # what kept it from being asked for has passed
+            self.received.failed.pop(path, None)  # an error of an earlier try no longer counts
 
     def add_proven(self, path: str, how: str) -> None:
         """Note that a file is proven."""
         self.received.proven[path] = how
         self.received.failed.pop(path, None)
-        self.received.size += self._remote[path].size
+        self.received.size += self._plan.remote[path].size
 
     def _is_hopeless(self, outcome: BatchOutcome) -> bool:
         """Return whether downloading more is of no use."""

@@ -1,0 +1,70 @@
+"""Hold what all steps of one restore share: the request, the AWS CLI, and a share of the machine."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from s3sync.aws import client, objects, thaw
+from s3sync.aws.remote_folder import RemoteFolder
+from s3sync.state import lock
+from s3sync.transfer.context import work_folder
+from s3sync.transfer.restore.request import RestoreRequest
+from s3sync.transfer.runtime import Runtime
+from s3sync.transfer.sharing import MachineShare, SharedMachine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreSession:
+    """One restore, or its preview, on this machine."""
+
+    request: RestoreRequest
+    aws: client.AwsCli
+    reader: objects.ObjectReader
+    thawing: thaw.Thawing
+    environ: Mapping[str, str]  # of the runtime, with the profile of the request
+    work: Path  # a private folder, gone when the restore ends
+    runtime: Runtime
+    share: MachineShare  # of the machine, beside uploads of this program
+    check_lock: Callable[[], None]  # raises LeaseLostError if the lock of the run is lost
+
+
+@contextlib.contextmanager
+def open_session(
+    request: RestoreRequest, runtime: Runtime, run_lock: lock.HeldLock | None = None
+) -> Iterator[RestoreSession]:
+    """Make the work folder and find the AWS CLI; the folder is gone afterwards. A preview needs no lock.
+
+    The `aws` processes inherit the lock, so that the run stays locked as long as one of them lives. Raises AwsError
+    without a usable CLI, StateError without a place for the folder.
+    """
+    environ = request.profile.applied_to(runtime.environ)
+    with work_folder(environ, [request.target]) as (work, work_lock):
+        descriptors = (run_lock.descriptor, work_lock) if run_lock else (work_lock,)
+        aws = client.connect(
+            request.aws_command, request.settings, environ, runtime.stop, work, descriptors, request.stall_seconds
+        )
+        aws.version()
+        alone = SharedMachine(request.cores, request.process_limit, request.max_bandwidth, is_shared=False)
+        with (runtime.machine or alone).join(aws.processes.pids) as share:
+            share.stay_behind_uploads()
+            remote = RemoteFolder(aws, request.bucket, request.prefix)
+            reader = objects.ObjectReader(
+                remote,
+                max_processes=request.cores,
+                say=runtime.display.print,
+                turn=share.reading_turn,
+            )
+            yield RestoreSession(
+                request=request,
+                aws=aws,
+                reader=reader,
+                thawing=thaw.Thawing(remote, request.cores),
+                environ=environ,
+                work=work,
+                runtime=runtime,
+                share=share,
+                check_lock=run_lock.check if run_lock else lambda: None,
+            )
