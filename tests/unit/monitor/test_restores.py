@@ -86,7 +86,7 @@ def test_a_restore_that_is_cancelled_while_a_scan_begins_with_it_stays_so(
         max_bandwidth=None,
         stall_minutes=1,
     )
-    display = contextlib.nullcontext(SimpleNamespace(say=print))
+    display = contextlib.nullcontext(SimpleNamespace(print=print))
     context = SimpleNamespace(config=config, stop=StopRequest(), environ={}, make_display=lambda _name: display)
     result = ScanResult()
     begun = restores.PendingRestores(cast(Any, context), result, cast(Any, None))
