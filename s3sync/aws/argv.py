@@ -79,9 +79,9 @@ def head_object_argv(bucket: BucketRef, key: str) -> tuple[str, ...]:
     return ("s3api", "head-object", *what, _JSON, _HEAD_QUERY, _CONNECT_TIMEOUT)
 
 
-def part_size_argv(bucket: BucketRef, key: str) -> tuple[str, ...]:
-    """Print the size of the first part of an object that was uploaded in parts."""
-    what = (*_bucket_options(bucket), f"--key={key}", "--part-number=1", "--query=[ContentLength]")
+def part_size_argv(bucket: BucketRef, key: str, number: int) -> tuple[str, ...]:
+    """Print the size of a part of an object, by its number from 1, and how many parts the object has."""
+    what = (*_bucket_options(bucket), f"--key={key}", f"--part-number={number}", "--query=[ContentLength,PartsCount]")
     return ("s3api", "head-object", *what, _JSON, _CONNECT_TIMEOUT)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import errno
 import hashlib
+import itertools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from io import FileIO
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from s3sync.aws.etag import MIB
 
@@ -29,6 +30,8 @@ MAX_SLOW_CRC_BYTES = 64 * MIB  # of a file whose CRC is computed in Python, whic
 _READ_BYTES = 1 * MIB
 
 OnRead = Callable[[int], None]
+Split: TypeAlias = "int | tuple[int, ...] | None"
+"""How a file is split into parts: their size in bytes; None for one PUT; or the size of each part."""
 
 
 def _ignore(_count: int) -> None: ...
@@ -51,13 +54,13 @@ class Digests:
     `sums` is that CRC-32 as S3 has it, for the first of the part sizes.
     """
 
-    etags: dict[int | None, str]
+    etags: dict[Split, str]
     crc32: int | None
     sums: Crc32Sums | None = None
 
 
-def expected_etags(path: Path, part_sizes: Iterable[int | None], on_read: OnRead = _ignore) -> dict[int | None, str]:
-    """Return the ETags of a file, without quotes, by part size (bytes; None: one PUT, so the MD5 of the file).
+def expected_etags(path: Path, part_sizes: Iterable[Split], on_read: OnRead = _ignore) -> dict[Split, str]:
+    """Return the ETags of a file, without quotes, by part size; without parts it is the MD5 of the file.
 
     The file is read once. `on_read` gets the number of bytes after every read, at least once a MiB; it may raise to
     stop. Raises OSError.
@@ -65,7 +68,7 @@ def expected_etags(path: Path, part_sizes: Iterable[int | None], on_read: OnRead
     return compute_digests(path, part_sizes, on_read, crc32=False).etags
 
 
-def compute_digests(path: Path, part_sizes: Iterable[int | None], on_read: OnRead = _ignore, *, crc32: bool) -> Digests:
+def compute_digests(path: Path, part_sizes: Iterable[Split], on_read: OnRead = _ignore, *, crc32: bool) -> Digests:
     """Return what `expected_etags` does and, if requested, the CRC-32 of the file from the same reading."""
     etags = {part_size: RunningEtag(part_size) for part_size in part_sizes}
     crc = RunningCrc32(next(iter(etags), None)) if crc32 else None
@@ -79,7 +82,7 @@ def compute_digests(path: Path, part_sizes: Iterable[int | None], on_read: OnRea
     return Digests(values, crc.whole, crc.sums()) if crc else Digests(values, None)
 
 
-def compute_crc32(path: Path, part_size: int | None, on_read: OnRead = _ignore) -> Digests:
+def compute_crc32(path: Path, part_size: Split, on_read: OnRead = _ignore) -> Digests:
     """Return the CRC-32 of a file, and no ETags; `part_size` and `on_read` are as for `expected_etags`.
 
     That takes a twentieth of the CPU time of an ETag. Raises OSError.
@@ -91,14 +94,14 @@ def compute_crc32(path: Path, part_size: int | None, on_read: OnRead = _ignore) 
     return Digests({}, crc.whole, crc.sums())
 
 
-def expected_crc32(path: Path, part_size: int | None, on_read: OnRead = _ignore) -> Crc32Sums:
+def expected_crc32(path: Path, part_size: Split, on_read: OnRead = _ignore) -> Crc32Sums:
     """Return the CRC-32 of a file as S3 has it. `on_read` is as for `expected_etags`. Raises OSError."""
     sums = compute_crc32(path, part_size, on_read).sums
     assert sums is not None
     return sums
 
 
-def expected_checksum(path: Path, name: str, part_size: int | None, on_read: OnRead = _ignore) -> tuple[str, str]:
+def expected_checksum(path: Path, name: str, part_size: Split, on_read: OnRead = _ignore) -> tuple[str, str]:
     """Return what `expected_crc32` does for the checksum of this name, one of CHECKSUM_NAMES."""
     return _expected(path, _MAKERS[name], part_size, on_read)
 
@@ -108,28 +111,34 @@ def is_computed_fast(name: str, size: int) -> bool:
     return name.startswith("sha") or size <= MAX_SLOW_CRC_BYTES
 
 
-def read_parts(path: Path, part_size: int | None, on_read: OnRead = _ignore) -> Iterator[tuple[memoryview, bool]]:
+def read_parts(path: Path, part_size: Split, on_read: OnRead = _ignore) -> Iterator[tuple[memoryview, bool]]:
     """Yield a file in chunks, each with whether a part ends there. An empty file is one empty part. Raises OSError."""
     with open(path, "rb", buffering=0, opener=_open_file) as stream:
-        filled, parts = 0, 0
+        filled, parts, sizes = 0, 0, _sizes_of(part_size)
+        left = next(sizes)
         for chunk in _read_chunks(stream, on_read):
             rest = chunk
-            while part_size is not None and filled + len(rest) >= part_size:
-                yield rest[: part_size - filled], True
-                rest = rest[part_size - filled :]
-                filled, parts = 0, parts + 1
+            while left is not None and len(rest) >= left:
+                yield rest[:left], True
+                rest = rest[left:]
+                filled, parts, left = 0, parts + 1, next(sizes)
             if rest:
                 yield rest, False
                 filled += len(rest)
+                left = None if left is None else left - len(rest)
         if filled or not parts:
+            parts += 1
+            yield memoryview(b""), True
+        for _ in range(parts, _least_parts(part_size)):
             yield memoryview(b""), True
 
 
 class RunningEtag:
-    """The ETag of bytes that arrive in chunks; `part_size` in bytes, None for one PUT."""
+    """The ETag of bytes that arrive in chunks."""
 
-    def __init__(self, part_size: int | None) -> None:
+    def __init__(self, part_size: Split) -> None:
         self._part_size = part_size
+        self._sizes = _sizes_of(part_size)
         self._digests: list[bytes] = []
         self._begin_part()
 
@@ -147,13 +156,15 @@ class RunningEtag:
         """Return the ETag of all bytes. Call it once, at the end."""
         if self._part_size is None:
             return self._md5.hexdigest()
-        self._end_part()  # the last part has at least one byte, unless the file is empty
+        self._end_part()
+        while len(self._digests) < _least_parts(self._part_size):
+            self._end_part()
         whole = hashlib.md5(b"".join(self._digests), usedforsecurity=False)
         return f"{whole.hexdigest()}-{len(self._digests)}"
 
     def _begin_part(self) -> None:
         self._md5 = hashlib.md5(usedforsecurity=False)  # S3's format, no secret: allowed on FIPS systems, too
-        self._left = self._part_size
+        self._left = next(self._sizes)
 
     def _end_part(self) -> None:
         self._digests.append(self._md5.digest())
@@ -161,38 +172,55 @@ class RunningEtag:
 
 
 class RunningCrc32:
-    """The CRC-32 of bytes that arrive in chunks, and of their parts; `part_size` in bytes, None for one PUT."""
+    """The CRC-32 of bytes that arrive in chunks, and of their parts."""
 
-    def __init__(self, part_size: int | None) -> None:
+    def __init__(self, part_size: Split) -> None:
         self.whole = 0  # of all bytes so far
         self._part_size = part_size
-        self._left = part_size
+        self._sizes = _sizes_of(part_size)
+        self._left = next(self._sizes)
         self._part = 0
         self._parts: list[bytes] = []
 
     def update(self, chunk: memoryview) -> None:
         """Add the next bytes."""
         self.whole = crc32_of(chunk, self.whole)
-        if self._left is None:
+        if self._part_size is None:
             return
-        while len(chunk) > self._left:
+        while self._left is not None and len(chunk) > self._left:
             self._part = crc32_of(chunk[: self._left], self._part)
             chunk = chunk[self._left :]
             self._end_part()
         self._part = crc32_of(chunk, self._part)
-        self._left -= len(chunk)
+        if self._left is not None:
+            self._left -= len(chunk)
 
     def sums(self) -> Crc32Sums:
         """Return the CRC-32 of all bytes. Call it once, at the end."""
         if self._part_size is None:
             self._part = self.whole
-        self._end_part()  # the last part has at least one byte, unless the file is empty
+        self._end_part()
+        while len(self._parts) < _least_parts(self._part_size):
+            self._end_part()
         composed = crc32_of(b"".join(self._parts))
         return Crc32Sums(_encode_crc32(self.whole), f"{_encode_crc32(composed)}-{len(self._parts)}")
 
     def _end_part(self) -> None:
         self._parts.append(self._part.to_bytes(4, "big"))
-        self._part, self._left = 0, self._part_size
+        self._part, self._left = 0, next(self._sizes)
+
+
+def _sizes_of(part_size: Split) -> Iterator[int | None]:
+    """Yield the size of each part without end; None for one that takes all other bytes."""
+    if isinstance(part_size, tuple):
+        yield from part_size
+        part_size = None
+    yield from itertools.repeat(part_size)
+
+
+def _least_parts(part_size: Split) -> int:
+    """Return how many parts there are at least: the last ones may be empty."""
+    return len(part_size) if isinstance(part_size, tuple) else 0
 
 
 def _encode_crc32(crc: int) -> str:
@@ -242,7 +270,7 @@ _MAKERS: dict[str, Callable[[], _Checksum]] = {
 }
 
 
-def _expected(path: Path, make: Callable[[], _Checksum], part_size: int | None, on_read: OnRead) -> tuple[str, str]:
+def _expected(path: Path, make: Callable[[], _Checksum], part_size: Split, on_read: OnRead) -> tuple[str, str]:
     whole, part, composed = make(), make(), make()
     count = 0
     for chunk, ends_part in read_parts(path, part_size, on_read):

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 from s3sync.aws import client
-from s3sync.aws.argv import head_object_argv
+from s3sync.aws.argv import head_object_argv, part_size_argv
 from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.aws.remote_object import ObjectState, parse_head
+from s3sync.errors import AwsError
 from s3sync.resources import usable_cores
 from s3sync.text import human_seconds, pluralize
 
@@ -44,6 +45,16 @@ class HeadRequests:
         with ThreadPoolExecutor(self._max_processes) as pool:
             return dict(zip(paths, pool.map(self._read_one, paths), strict=True))
 
+    def read_part_sizes(self, path: str, count: int, numbers: Iterable[int]) -> dict[int, int]:
+        """Return the sizes in bytes of some of the `count` parts of an object, by their numbers from 1.
+
+        Those that S3 does not tell are missing.
+        """
+        numbers = sorted(numbers)
+        with ThreadPoolExecutor(self._max_processes) as pool:
+            sizes = pool.map(lambda number: self._read_part_size(path, count, number), numbers)
+            return {number: size for number, size in zip(numbers, sizes, strict=True) if size >= 0}
+
     def announce(self, count: int) -> None:
         """Warn the user, once, if this number of requests takes long."""
         seconds = self.seconds(count)
@@ -54,6 +65,15 @@ class HeadRequests:
     def seconds(self, count: int) -> float:
         """Return how many seconds this number of requests takes."""
         return count * (self._remote.aws.process_cost + _REQUEST_COST) / min(self._max_processes, usable_cores())
+
+    def _read_part_size(self, path: str, count: int, number: int) -> int:
+        """Return the size of a part; -1 if S3 does not tell it."""
+        with self._turn():
+            result = self._remote.aws.run(part_size_argv(self._remote.bucket, self._remote.key(path), number))
+        with contextlib.suppress(AwsError, TypeError, ValueError):
+            size, parts = result.json() if result.succeeded else (-1, None)
+            return int(size) if parts in (None, count) else -1
+        return -1
 
     def _read_one(self, path: str) -> ObjectState:
         with self._turn():

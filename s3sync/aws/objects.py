@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 from s3sync.aws import argv, causes, client, diagnosis
@@ -18,6 +19,7 @@ from s3sync.aws.etag import number_of_parts
 from s3sync.aws.heads import HEAD_COST, HeadRequests, Turn
 from s3sync.aws.heads import slow_heads_message as slow_heads_message
 from s3sync.aws.listing import KeyRange, Listing, ListingFailedError, ListingForbiddenError, SizedPath, UnlistableError
+from s3sync.aws.part_sizes import find_part_sizes
 from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.aws.remote_object import Absent as Absent
 from s3sync.aws.remote_object import ObjectState as ObjectState
@@ -257,13 +259,14 @@ class ObjectReader:
             return True
         return item.modified > before.modified > 0
 
-    def part_size(self, path: str) -> int | None:
-        """Return the size in bytes of the first part of an object; None if S3 does not say."""
-        result = self._aws.run(argv.part_size_argv(self._bucket, self._remote.key(path)))
-        with contextlib.suppress(AwsError, TypeError, ValueError):
-            (size,) = result.json() if result.succeeded else (0,)
-            return int(size) or None
-        return None
+    def part_sizes(self, path: str, item: RemoteObject) -> Iterator[tuple[int, ...]]:
+        """Yield what the sizes of the parts of an object may be, the likeliest first; nothing if S3 does not tell.
+
+        Each part takes a request at most; an object that is not in parts takes none.
+        """
+        count = number_of_parts(item.etag)
+        if count > 1:
+            yield from find_part_sizes(item.size, count, partial(self._heads.read_part_sizes, path, count))
 
     def etags_of_content(self, path: str, part_sizes: Iterable[int | None]) -> set[str] | Unknown:
         """Download an object; return the ETags of its bytes for these part sizes, or why it could not be read."""

@@ -7,20 +7,33 @@ the disk, and as soon as any ETag of the kind was an MD5, an unexpected ETag is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from s3sync.aws import diagnosis, etag, objects
+from s3sync.aws.digests import Split
 from s3sync.errors import Notice
 from s3sync.runs import LocalFile
 from s3sync.state import Proof
 from s3sync.text import printable
-from s3sync.transfer.proof import Evidence, Mismatch, kind_of, prove_object
+from s3sync.transfer.proof import Evidence, Mismatch, composed_checksums, kind_of, prove_object
 
 _OF_UNSAID_PARTS = ("multipart, -0", "multipart, -1")  # of servers that do not give the number of parts
+_MAX_VAIN = 4  # objects of a kind of ETags whose parts are asked for, if none is proven by that
 CONTENT = "content"  # in `Proof.verified_by`: the object was read back, and has the bytes of the disk
 
 PartSize = Callable[[int], "int | None"]  # by the size of a file
 MayTrust = Callable[[LocalFile, objects.RemoteObject], bool]
+
+
+class PartEvidence(Evidence, Protocol):
+    """Computes ETags and checksums also for parts of given sizes; all methods raise OSError."""
+
+    def has_etag(self, file: LocalFile, etag: str, part_sizes: Iterable[Split]) -> bool: ...
+
+    def composed_checksum(self, file: LocalFile, name: str, part_sizes: tuple[int, ...]) -> str: ...
 
 
 class EtagTrust:
@@ -65,7 +78,7 @@ class Judge:
     def __init__(
         self,
         reader: objects.ObjectReader,
-        evidence: Evidence,
+        evidence: PartEvidence,
         trust: EtagTrust,
         part_size: PartSize,
         may_trust: MayTrust,
@@ -101,9 +114,51 @@ class Judge:
             found[file] = verdict = self._judge(file, item, None if by_size else expected.get(file.path))
             if isinstance(verdict, Proof):
                 self._trust.saw(verdict)
+        if not by_size:
+            self._prove_by_parts(seen, expected, found)
         for kind, files in _by_kind(found):
             self._decide_by_kind(kind, files, seen, expected, found)
         return found
+
+    def _prove_by_parts(
+        self,
+        seen: Mapping[LocalFile, objects.ObjectState],
+        expected: Mapping[str, str],
+        found: dict[LocalFile, Proof | str],
+    ) -> None:
+        """Prove files that S3 has in parts of a size that no rule yields: it is asked for the sizes.
+
+        That stops for ETags of a kind if the first ones prove nothing, and none is known to be an MD5.
+        """
+        vain: Counter[str] = Counter()
+        for file, verdict in found.items():
+            item = seen[file]
+            if not isinstance(item, objects.RemoteObject) or not _may_have_other_parts(file, item, verdict):
+                continue
+            kind = kind_of(item.etag, expected.get(file.path, ""))
+            is_opaque = kind in self._trust.opaque or (vain[kind] >= _MAX_VAIN and not self._trust.are_md5s(kind))
+            if is_opaque and not item.opaque_etag:
+                continue
+            if proof := self._proof_by_parts(file, item):
+                found[file] = proof
+                self._trust.saw(proof)
+                vain.pop(kind, None)
+            else:
+                vain[kind] += 1
+
+    def _proof_by_parts(self, file: LocalFile, item: objects.RemoteObject) -> Proof | None:
+        """Return the proof that S3 holds this file in parts of unusual sizes; None if there is none."""
+        tried = {self._part_size(file.size), *etag.likely_part_sizes(file.size, item.etag)}
+        with contextlib.suppress(OSError):
+            for sizes in self._reader.part_sizes(file.path, item):
+                first, *others = sizes
+                is_tried = first in tried and set(others[:-1]) <= {first} and others[-1] <= first
+                if not item.opaque_etag and not is_tried and self._evidence.has_etag(file, item.etag, [sizes]):
+                    return Proof.of(file, item.etag, "etag")
+                for name, value in composed_checksums(file, item):
+                    if self._evidence.composed_checksum(file, name, sizes) == value:
+                        return Proof.of(file, item.etag, "checksum")
+        return None
 
     def _judge(self, file: LocalFile, seen: objects.ObjectState, expected: str | None) -> Proof | str:
         try:
@@ -158,6 +213,15 @@ class Judge:
 def _is_plain_match(file: LocalFile, seen: objects.ObjectState, expected: Mapping[str, str]) -> bool:
     """Return whether the ETag matches. Such files come first, because they reveal the kind of the ETags."""
     return isinstance(seen, objects.RemoteObject) and seen.etag == expected.get(file.path)
+
+
+def _may_have_other_parts(file: LocalFile, seen: objects.RemoteObject, verdict: Proof | str) -> bool:
+    """Return whether the sizes of an object's parts may prove it, of which a listing does not say enough."""
+    if seen.listed or seen.size != file.size or etag.number_of_parts(seen.etag) < 2:
+        return False
+    if isinstance(verdict, Proof) and verdict.verified_by != "size":
+        return False
+    return not seen.opaque_etag or bool(composed_checksums(file, seen))
 
 
 def _needs_head(file: LocalFile, seen: objects.ObjectState, verdict: Proof | str) -> bool:

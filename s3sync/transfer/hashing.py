@@ -127,8 +127,8 @@ class Hasher:
         etags = digests.expected_etags(self._run.path / file.path, others, self._stop_if_asked)
         return etag if etag in etags.values() else None
 
-    def has_etag(self, file: LocalFile, etag: str, part_sizes: Iterable[int | None]) -> bool:
-        """Return whether the file has this ETag with parts of one of these sizes (bytes; None: one PUT).
+    def has_etag(self, file: LocalFile, etag: str, part_sizes: Iterable[digests.Split]) -> bool:
+        """Return whether the file has this ETag with parts of one of these sizes.
 
         Raises OSError, StoppedError.
         """
@@ -144,6 +144,13 @@ class Hasher:
         """Return another checksum of the file, in the same way. Raises OSError, StoppedError."""
         part_size = self._multipart.part_size_for(file.size)
         return digests.expected_checksum(self._run.path / file.path, name, part_size, self._stop_if_asked)
+
+    def composed_checksum(self, file: LocalFile, name: str, part_sizes: tuple[int, ...]) -> str:
+        """Return a checksum of the file, composed of those of parts of these sizes. Raises OSError, StoppedError."""
+        path = self._run.path / file.path
+        if name == "crc32":
+            return digests.expected_crc32(path, part_sizes, self._stop_if_asked).composed
+        return digests.expected_checksum(path, name, part_sizes, self._stop_if_asked)[1]
 
     def part_size(self, size: int) -> int | None:
         """Return the size of the parts of a file of that size; None if it is sent with one PUT."""

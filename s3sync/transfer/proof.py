@@ -124,6 +124,12 @@ def _compare_values(
     return None
 
 
+def composed_checksums(file: LocalFile, seen: RemoteObject) -> list[tuple[str, str]]:
+    """Return name and value of an object's checksums that are composed of those of its parts, the fastest first."""
+    found = [(name, value) for name, value in (("crc32", seen.crc32), *seen.sums) if _parts_of(value)]
+    return [pair for pair in found if pair[0] == "crc32" or digests.is_computed_fast(pair[0], file.size)]
+
+
 def _parts_of(checksum: str) -> str:
     """Return the number of parts that a checksum is composed of; empty if it is of the whole file."""
     return checksum.partition("-")[2]

@@ -128,6 +128,30 @@ def test_a_run_comes_back(foreign_lab: Lab, gateway: Gateway, each_real_aws: str
     assert (again.code, again.json["sent_files"]) == (0, 0)
 
 
+@pytest.mark.xdist_group("real servers")
+def test_an_object_in_parts_of_unequal_sizes(foreign_lab: Lab, gateway: Gateway, tmp_path: Path) -> None:
+    """It comes back from a server that tells the sizes, and is refused where nothing proves it."""
+    s3 = client(*gateway)
+    bucket = f"{BUCKET}-{uuid.uuid4()}"
+    s3.create_bucket(Bucket=bucket)
+    where = {"Bucket": bucket, "Key": "RUN/Data/odd.cbcl"}
+    bodies = [os.urandom(size) for size in (6 * MIB, 5 * MIB, 7 * MIB + 1)]
+    upload = {**where, "UploadId": s3.create_multipart_upload(**where)["UploadId"]}
+    parts = [
+        {"PartNumber": number, "ETag": s3.upload_part(**upload, PartNumber=number, Body=body)["ETag"]}
+        for number, body in enumerate(bodies, 1)
+    ]
+    s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
+    tells = s3.head_object(**where, PartNumber=1)["ContentLength"] == len(bodies[0])
+    words = ("--bucket", bucket, "--local-path", str(tmp_path), "--log-dir", str(foreign_lab.log_dir), "--json")
+
+    result = foreign_lab.run("restore", "RUN", *words)
+
+    assert tells == (gateway.access_key == "testing")
+    assert (result.code, list(result.json["failed"])) == ((0, []) if tells else (1, ["Data/odd.cbcl"])), result.err
+    assert (tmp_path / "RUN" / "Data" / "odd.cbcl").exists() == tells
+
+
 @pytest.mark.real
 @pytest.mark.xdist_group("real servers")
 def test_a_refusal_without_a_message(tmp_path: Path, ceph: Gateway, small_run: Path, each_real_aws: str) -> None:

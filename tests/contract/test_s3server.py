@@ -293,6 +293,23 @@ def test_multipart(server: S3Server, s3: Any) -> None:
     assert server.uploads("b") == []
 
 
+def test_parts_by_their_numbers(server: S3Server, s3: Any) -> None:
+    where = {"Bucket": "b", "Key": "m"}
+    bodies = [os.urandom(5 * MIB), b"", b"end"]
+    server.put("b", "m", b"".join(bodies)).part_sizes = tuple(map(len, bodies))
+    for number, body in enumerate(bodies, 1):
+        head = s3.head_object(**where, PartNumber=number)
+        assert (head["ContentLength"], head["PartsCount"]) == (len(body), 3)
+        assert head["ResponseMetadata"]["HTTPStatusCode"] == 206
+        assert s3.get_object(**where, PartNumber=number)["Body"].read() == body
+    with pytest.raises(ClientError) as refused:
+        s3.get_object(**where, PartNumber=4)
+    assert refused.value.response["Error"]["Code"] == "InvalidPartNumber"
+    server.put("b", "one", b"PUT")
+    single = s3.head_object(Bucket="b", Key="one", PartNumber=1)
+    assert (single["ContentLength"], "PartsCount" in single) == (3, False)
+
+
 def test_multipart_refusals_and_abort(server: S3Server, s3: Any) -> None:
     where = {"Bucket": "b", "Key": "m"}
     upload = {**where, "UploadId": s3.create_multipart_upload(**where)["UploadId"]}

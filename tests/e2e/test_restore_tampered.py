@@ -6,6 +6,7 @@ manifest of `verify`.
 
 from __future__ import annotations
 
+import base64
 import copy
 import hashlib
 import json
@@ -279,12 +280,47 @@ def test_objects_of_other_tools(archive: Archive) -> None:
         parts = [stored.body[at : at + part_size] for at in range(0, stored.size, part_size)]
         stored.etag, stored.checksums, stored.part_sizes = multipart_etag(parts), {}, tuple(map(len, parts))
         archive.comes_back(by)
+
+
+def make_unequal(archive: Archive) -> StoredObject:
+    """Another tool has sent parts of which no two are equal; the numbers of parts are as usual."""
     odd = archive.object(BIG)
     assert odd.body
-    odd.etag, odd.checksums = multipart_etag([odd.body[:5_000_001], odd.body[5_000_001:]]), {}  # of unequal parts
+    parts = [odd.body[:5_000_001], odd.body[5_000_001:]]
+    odd.etag, odd.checksums, odd.part_sizes = multipart_etag(parts), {}, tuple(map(len, parts))
+    return odd
+
+
+def test_parts_of_unequal_sizes_are_proven_by_what_s3_says_of_them(archive: Archive, server: S3Server) -> None:
+    make_unequal(archive)
+    archive.comes_back("S3")
+    rot(make_unequal(archive))
     result = archive.restore("S3")
     assert (result.code, list(result.json["failed"])) == (1, [BIG])
+    archive.reset()
+    make_unequal(archive)
+    server.dialect.part_numbers = False
+    refused = archive.restore("S3")
+    assert (refused.code, list(refused.json["failed"])) == (1, [BIG])
     assert not archive.run.exists()
+
+
+def test_a_run_that_another_tool_has_sent_in_unequal_parts_is_identical(archive: Archive) -> None:
+    make_unequal(archive)
+    shutil.move(archive.lab.root / "saved", archive.run)
+    result = archive.lab.run("verify", str(archive.run), "--bucket", BUCKET, "--json")
+    assert (result.code, result.json["differing"], result.json["by_size_only"]) == (0, {}, [])
+
+
+def test_checksums_of_unequal_parts_prove_what_kms_encrypts(archive: Archive) -> None:
+    """Its ETag is no MD5; the checksum is composed of those of the parts."""
+    odd = make_unequal(archive)
+    assert odd.body
+    digests = [hashlib.sha256(part).digest() for part in (odd.body[:5_000_001], odd.body[5_000_001:])]
+    whole = base64.b64encode(hashlib.sha256(b"".join(digests)).digest()).decode()
+    odd.etag, odd.checksums = f"{'a' * 32}-2", {"x-amz-checksum-sha256": f"{whole}-2"}
+    odd.headers["x-amz-server-side-encryption"] = "aws:kms"
+    archive.comes_back("S3")
 
 
 def multipart_etag(parts: list[bytes]) -> str:

@@ -634,7 +634,7 @@ def operations_of_restore() -> dict[str, str]:
     argvs = {
         "download_folder_argv": aws_argv.download_folder_argv("s3://x/", "x", ()),
         "download_object_argv": aws_argv.download_object_argv("s3://x/k", "x"),
-        "part_size_argv": aws_argv.part_size_argv(bucket, "k"),
+        "part_size_argv": aws_argv.part_size_argv(bucket, "k", 1),
         "read_byte_argv": aws_argv.read_byte_argv(bucket, "k"),
         "list_thawed_argv": aws_argv.list_thawed_argv(bucket, "p", ""),
         "thaw_state_argv": aws_argv.thaw_state_argv(bucket, "k"),

@@ -378,6 +378,7 @@ def _head(s3: _S3, options: Mapping[str, str]) -> object:
         "StorageClass": headers.get("x-amz-storage-class"),
         "ChecksumType": headers.get("x-amz-checksum-type"),
         "Restore": headers.get("x-amz-restore"),
+        "PartsCount": int(headers["x-amz-mp-parts-count"]) if "x-amz-mp-parts-count" in headers else None,
         "ArchiveStatus": headers.get("x-amz-archive-status"),
     }
     for name in names:

@@ -42,7 +42,7 @@ from urllib.parse import parse_qsl, quote, unquote_to_bytes
 from xml.etree import ElementTree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from typing_extensions import Self
 
@@ -105,6 +105,7 @@ class Dialect:
     - `lists`: how ListObjectsV2 is answered: as S3 does; as version 1 (no token for the next page, no start-after); not
     - `start_after`, `url_encoding`: whether that parameter is known to the listing; if not, it is ignored
     - `uploads_by_key`: multipart uploads are listed for an exact key alone, as MinIO does
+    - `part_numbers`: whether HEAD and GET know the parts of an object; if not, the parameter is ignored
     - `lists_restores`: whether a listing says which objects are thawed, if it is asked to
     - `required_acl`: what `x-amz-acl` has to be, as a policy of the bucket may demand
     """
@@ -117,6 +118,7 @@ class Dialect:
     start_after: bool = True
     url_encoding: bool = True
     uploads_by_key: bool = False
+    part_numbers: bool = True
     lists_restores: bool = True
     required_acl: str = ""
 
@@ -559,25 +561,19 @@ class _Store:
         headers["last-modified"] = email.utils.formatdate(stored.last_modified, usegmt=True)
         if call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED" and stored.checksums:
             headers.update(stored.checksums, **{"x-amz-checksum-type": stored.checksum_type})
+        part = _part_range(stored, call.query) if self.dialect.part_numbers else None
+        if part:
+            headers |= {"x-amz-mp-parts-count": str(len(stored.part_sizes))} if stored.part_sizes else {}
         if call.method == "HEAD":
-            number = int(call.query.get("partNumber", 0))
-            size = stored.part_sizes[number - 1] if number and stored.part_sizes else stored.size
-            return _Reply(206 if number else 200, headers=headers, length=size)
+            return _range_reply(stored, headers, part) if part else _Reply(headers=headers, length=stored.size)
         if _is_frozen(stored):
             raise _S3Error(403, "InvalidObjectState", "The operation is not valid for the object's storage class")
         if stored.body is None:
             raise _S3Error(501, "NotImplemented", "This server keeps only hashes")
         if call.headers.get("if-match", headers["etag"]).strip('"') != stored.etag:
             raise _S3Error(412, "PreconditionFailed")
-        if wanted := _RANGE.fullmatch(call.headers.get("range", "")):
-            first, last = int(wanted[1]), min(int(wanted[2] or stored.size), stored.size - 1)
-            if first > last:
-                raise _S3Error(416, "InvalidRange")
-            headers["content-range"] = f"bytes {first}-{last}/{stored.size}"
-            if last - first + 1 < stored.size:  # those of the whole object would not fit
-                headers = {name: value for name, value in headers.items() if not name.startswith("x-amz-checksum-")}
-            return _Reply(206, stored.body[first : last + 1], headers)
-        return _Reply(body=stored.body, headers=headers)
+        wanted = part or _byte_range(stored, call.headers.get("range", ""))
+        return _range_reply(stored, headers, wanted) if wanted else _Reply(body=stored.body, headers=headers)
 
     def _restore_object(self, call: _Call) -> _Reply:
         """Begin to thaw an object; `S3Server.thaw` ends that."""
@@ -680,6 +676,35 @@ class _Store:
     def _abort_upload(self, call: _Call) -> _Reply:
         del self._bucket(call).uploads[self._upload(call).upload_id]
         return _Reply(204)
+
+
+def _range_reply(stored: StoredObject, headers: dict[str, str], wanted: range) -> _Reply:
+    """A part of the object; without its bytes for HEAD, or where only hashes are kept."""
+    headers = {**headers, "content-range": f"bytes {wanted.start}-{wanted.stop - 1}/{stored.size}"}
+    if len(wanted) < stored.size:  # those of the whole object would not fit
+        headers = {name: value for name, value in headers.items() if not name.startswith("x-amz-checksum-")}
+    return _Reply(206, (stored.body or b"")[wanted.start : wanted.stop], headers, len(wanted))
+
+
+def _byte_range(stored: StoredObject, text: str) -> range | None:
+    """The bytes that a Range header names; None if there is none. Raises _S3Error."""
+    if not (wanted := _RANGE.fullmatch(text)):
+        return None
+    first, last = int(wanted[1]), min(int(wanted[2] or stored.size), stored.size - 1)
+    if first > last:
+        raise _S3Error(416, "InvalidRange")
+    return range(first, last + 1)
+
+
+def _part_range(stored: StoredObject, query: Mapping[str, str]) -> range | None:
+    """The bytes of the part that a request names; None if it names none. Raises _S3Error."""
+    if "partNumber" not in query:
+        return None
+    number, sizes = int(query["partNumber"]), stored.part_sizes or (stored.size,)
+    if not 0 < number <= len(sizes):
+        raise _S3Error(416, "InvalidPartNumber", "The requested partnumber is not satisfiable")
+    start = sum(sizes[: number - 1])
+    return range(start, start + sizes[number - 1])
 
 
 def _is_frozen(stored: StoredObject) -> bool:

@@ -12,7 +12,6 @@ from s3sync.runs import LocalFile, Run, local_files, run_folder
 from s3sync.state import Proof
 from s3sync.transfer.etag_trust import EtagTrust, Judge
 from s3sync.transfer.hashing import FileHashes, Hasher
-from s3sync.transfer.proof import Mismatch
 from s3sync.transfer.restore.plan import RestorePlan
 from s3sync.transfer.restore.record import Entry
 from s3sync.transfer.restore.session import RestoreSession
@@ -38,7 +37,6 @@ class Prover:
         self._by_size = request.verify == "size"
         self._remote = plan.remote
         self._record = plan.record
-        self._reader = session.reader
         self._hasher = Hasher(
             self._run,
             request.multipart,
@@ -47,7 +45,7 @@ class Prover:
             md5=request.manifest is not None,
             turn=share.hashing_turn if share.machine.is_shared else contextlib.nullcontext,
         )
-        self._judge = Judge(self._reader, self._hasher, EtagTrust(), self._hasher.part_size, self._may_trust)
+        self._judge = Judge(session.reader, self._hasher, EtagTrust(), self._hasher.part_size, self._may_trust)
 
     def close(self) -> None:
         """Drop the work that has not begun."""
@@ -68,8 +66,6 @@ class Prover:
         proven = {}
         for file in files:
             verdict = verdicts.get(file, "cannot be read on disk")
-            if isinstance(verdict, Mismatch):
-                verdict = self._prove_by_parts(file) or verdict
             if not isinstance(verdict, str):
                 verdict = self._compare_with_record(file, verdict, hashed[file.path])
             if isinstance(verdict, str):
@@ -77,17 +73,6 @@ class Prover:
             else:
                 proven[file.path] = verdict.verified_by
         return Verdicts(proven, failed, {file.path: file for file in files})
-
-    def _prove_by_parts(self, file: LocalFile) -> Proof | None:
-        """Return a proof if the ETag is that of parts of an unusual size, which S3 knows. Raises StoppedError."""
-        remote = self._remote[file.path]
-        if file.size != remote.size or etag.number_of_parts(remote.etag) < 2:
-            return None
-        part_size = self._reader.part_size(file.path)
-        with contextlib.suppress(OSError):
-            if part_size and self._hasher.has_etag(file, remote.etag, [part_size]):
-                return Proof.of(file, remote.etag, "etag")
-        return None
 
     def _may_trust(self, _file: LocalFile, _seen: objects.RemoteObject) -> bool:
         """Return whether the size is enough for an object with neither an MD5 nor a checksum: if the user says so."""

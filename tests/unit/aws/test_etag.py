@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import struct
+import zlib
 from itertools import count
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from awscli.s3transfer.utils import ChunksizeAdjuster  # type: ignore[import-unt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3sync.aws.digests import expected_crc32, expected_etags
+from s3sync.aws.digests import expected_checksum, expected_crc32, expected_etags
 from s3sync.aws.etag import (
     DEFAULT_MULTIPART,
     MIB,
@@ -158,6 +159,23 @@ def test_many_part_sizes_take_one_reading(reused_file: Path, content: bytes, par
 
     assert etags == {part_size: etag_of(content, part_size) for part_size in part_sizes}
     assert sum(reads) == len(content)
+
+
+@settings(deadline=None, max_examples=100)
+@given(parts=st.lists(st.binary(max_size=900), min_size=2, max_size=6))
+def test_parts_of_given_sizes(reused_file: Path, parts: list[bytes]) -> None:
+    """Some may be empty, and the file may be longer than one reading."""
+    reused_file.write_bytes(b"".join(parts))
+    sizes = tuple(map(len, parts))
+    md5s = b"".join(hashlib.md5(part, usedforsecurity=False).digest() for part in parts)
+    etag = f"{hashlib.md5(md5s, usedforsecurity=False).hexdigest()}-{len(parts)}"
+    assert expected_etags(reused_file, [sizes, 7])[sizes] == etag
+    crcs = b"".join(zlib.crc32(part).to_bytes(4, "big") for part in parts)
+    crc32 = base64.b64encode(zlib.crc32(crcs).to_bytes(4, "big")).decode()
+    assert expected_crc32(reused_file, sizes).composed == f"{crc32}-{len(parts)}"
+    sha256s = b"".join(hashlib.sha256(part).digest() for part in parts)
+    sha256 = base64.b64encode(hashlib.sha256(sha256s).digest()).decode()
+    assert expected_checksum(reused_file, "sha256", sizes)[1] == f"{sha256}-{len(parts)}"
 
 
 @pytest.mark.parametrize("part_sizes", [[None], [5 * MIB], [None, 5 * MIB, 5 * MIB // 2 + 1]])

@@ -25,3 +25,47 @@ def test_an_encrypted_object_of_the_same_size_is_a_proof_only_if_it_is_ours(is_o
     else:
         assert isinstance(verdict, str)
         assert verdict.startswith("S3 has an object of this size, and neither an MD5 nor a checksum to compare")
+
+
+class Asked:
+    """A server, and a disk, on which files have the ETag of their path with parts of 7 and 5 bytes."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+
+    def part_sizes(self, path: str, _item: RemoteObject) -> list[tuple[int, ...]]:
+        self.paths.append(path)
+        return [(6, 6), (7, 5)]
+
+    def has_etag(self, file: LocalFile, etag: str, part_sizes: list[tuple[int, ...]]) -> bool:
+        return part_sizes == [(7, 5)] and etag == etag_of(file.path)
+
+    def match_other_part_size(self, _file: LocalFile, _etag: str) -> None: ...
+
+
+def etag_of(path: str) -> str:
+    return f"{ord(path):032x}-2"
+
+
+def verdicts(asked: Asked, etags: dict[str, str]) -> dict[str, Proof | str]:
+    trust, both = EtagTrust(), cast(Any, asked)
+    judge = Judge(both, both, trust, lambda _size: 8, lambda _file, _seen: False)
+    files = {path: LocalFile(path, 12, 1) for path in etags}
+    seen = {files[path]: RemoteObject(12, etag) for path, etag in etags.items()}
+    found = judge.verdicts(seen, dict.fromkeys(etags, f"{'a' * 32}-2"))
+    return {file.path: verdict for file, verdict in found.items()}
+
+
+def test_sizes_of_parts_that_only_s3_knows_prove_files() -> None:
+    asked = Asked()
+    etags = {path: etag_of(path) for path in "bcdefgh"} | {"x": f"{'f' * 32}-2", "y": "f" * 32}
+    found = verdicts(asked, etags)
+    assert {path for path, verdict in found.items() if isinstance(verdict, Proof)} == set("bcdefgh")
+    assert asked.paths == [*"bcdefghx"], "an object that is not in parts has no sizes of parts"
+
+
+def test_sizes_of_parts_that_prove_nothing_are_asked_for_a_few_times() -> None:
+    asked = Asked()
+    found = verdicts(asked, dict.fromkeys("bcdefgh", f"{'f' * 32}-2"))
+    assert not any(isinstance(verdict, Proof) for verdict in found.values())
+    assert len(asked.paths) == 4
