@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 from s3sync.aws import argv, causes, diagnosis
 from s3sync.aws.remote_folder import RemoteFolder
+from s3sync.aws.remote_object import RemoteObject
 from s3sync.aws.result import AwsResult
 from s3sync.errors import AwsError
 from s3sync.text import parse_iso
@@ -19,6 +21,8 @@ ThawState = Literal["frozen", "ongoing", "thawed"]
 
 ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")  # storage classes whose objects are frozen unless somebody thaws them
 TIERED = "INTELLIGENT_TIERING"  # only its archive tiers are frozen, which a listing does not show
+_LEAST_TIERED_BYTES = 128 * 1024  # S3 moves no smaller object to another tier
+_MAX_TIERED = 100  # objects whose tier is asked for, each by a process
 _CHECKED = 4  # objects of which a head-object shows whether a listing that names none as thawed is right
 _ONGOING = "RestoreAlreadyInProgress"
 _HOURS = {  # that thawing takes at most, as AWS documents it
@@ -52,6 +56,11 @@ def hours_by_tier(storage_classes: Collection[str]) -> dict[Tier, float]:
     return {tier: hours_to_thaw(storage_classes, tier) for tier in able} if storage_classes else {}
 
 
+def may_be_in_archive_tier(item: RemoteObject) -> bool:
+    """Return whether an object may be in an archive tier of INTELLIGENT_TIERING, by what a listing says of it."""
+    return item.storage_class == TIERED and item.size >= _LEAST_TIERED_BYTES
+
+
 class Thawing:
     """Thaws the objects of a folder, several at a time."""
 
@@ -64,6 +73,16 @@ class Thawing:
         paths = list(paths)
         with ThreadPoolExecutor(self._max_processes) as pool:
             return dict(zip(paths, pool.map(self._state, paths), strict=True))
+
+    def tiered_states(self, paths: Sequence[str]) -> dict[str, ThawState]:
+        """Return the states of objects of INTELLIGENT_TIERING; of many, those of a sample from all over the run.
+
+        None are returned if S3 does not tell them. Raises StoppedError.
+        """
+        step = -(-len(paths) // _MAX_TIERED) or 1
+        with contextlib.suppress(AwsError):
+            return self.states(paths[::step])
+        return {}
 
     def listed_states(self, paths: Sequence[str]) -> dict[str, ListedState] | None:
         """Return the state of each of these objects in archives; None if CLI or server cannot list it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 from s3sync import invocation
 from s3sync.aws import thaw
@@ -18,14 +19,19 @@ def frozen_lines(found: Verification) -> list[str]:
         f"  {pluralize(files, 'file')}, {human_bytes(size)}, in {name}, frozen unless thawed"
         for name, (files, size) in found.archived.items()
     ]
-    if frozen := found.tiers.total() - found.tiers["thawed"]:
-        tried = found.tiers.total()
-        lines.append(f"  {frozen} of {tried} objects of {thaw.TIERED} that were tried are in its archive tiers, frozen")
+    lines += tier_lines(found.tiers)
     if not lines:
         return []
     command = printable(thaw_command(found))
     how = "compared by the sizes, ETags and checksums that S3 has of them, which needs no thawing"
     return [*lines, f"    {how}; to read them: `{command}`"]
+
+
+def tier_lines(tiers: Counter[thaw.ThawState]) -> list[str]:
+    """Return how many of the objects of INTELLIGENT_TIERING that were tried are in its archive tiers, if any are."""
+    tried, frozen = tiers.total(), tiers.total() - tiers["thawed"]
+    text = f"  {frozen} of {tried} objects of {thaw.TIERED} that were tried are in its archive tiers, frozen"
+    return [text] if frozen else []
 
 
 def thaw_command(found: Verification) -> str:
@@ -49,6 +55,6 @@ def archived_json(found: Verification) -> dict[str, dict[str, int]]:
     return {name: {"files": files, "bytes": size} for name, (files, size) in found.archived.items()}
 
 
-def tiers_json(found: Verification) -> dict[str, int]:
+def tiers_json(tiers: Counter[thaw.ThawState]) -> dict[str, int]:
     """Return as one JSON object how many objects of INTELLIGENT_TIERING were tried, and how many of them are frozen."""
-    return {"tried": found.tiers.total(), "frozen": found.tiers.total() - found.tiers["thawed"]}
+    return {"tried": tiers.total(), "frozen": tiers.total() - tiers["thawed"]}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from s3sync.aws.thaw import TIERED
+from s3sync.commands.frozen_text import tier_lines, tiers_json
 from s3sync.errors import Notice
 from s3sync.text import human_bytes, human_seconds, list_by_reason, pluralize, printable
 from s3sync.transfer import restore
@@ -135,6 +137,10 @@ def preview_lines(planned: restore.request.RestorePreview) -> list[str]:
         lines.append(f"  {files}: thawing takes up to {_hours(planned)}")
         if request.tier not in (None, planned.tier):
             lines.append(f"  --tier {request.tier} cannot thaw all of them")
+    lines += tier_lines(planned.tiers)
+    if planned.tiered > planned.tiers.total():
+        count = pluralize(planned.tiered - planned.tiers.total(), "other object")
+        lines.append(f"  {count} of {TIERED} may be in its archive tiers: not tried")
     if planned.present:
         lines.append(f"  {pluralize(planned.present, 'file')} on disk of the same size, to be compared")
     room = (
@@ -198,6 +204,7 @@ def preview_json(planned: restore.request.RestorePreview) -> dict[str, Any]:
         "archived_files": planned.frozen,
         "thawing_files": planned.ongoing,
         "thawed_files": planned.thawed,
+        "archive_tiers": tiers_json(planned.tiers),
         "thaw_hours": planned.hours,
         "thaw_hours_by_tier": dict(planned.hours_by_tier),
         "cost_estimate": _cost_json(planned),

@@ -209,7 +209,7 @@ def as_json(found: Verification) -> dict[str, Any]:
         "only_in_s3": None if found.extra is None else [printable(path) for path in found.extra],
         "by_size_only": [printable(proof.path) for proof in found.by_size],
         "archived": archived_json(found),
-        "archive_tiers": tiers_json(found),
+        "archive_tiers": tiers_json(found.tiers),
         "thaw": thaw_command(found) if found.is_frozen else None,
         "excluded_files": found.selection.excluded,
         "skipped": {printable(item.path): item.reason for item in found.selection.skipped},

@@ -129,6 +129,48 @@ def test_the_archive_tiers_of_intelligent_tiering(lab: Lab, server: S3Server, ti
     assert tree(frozen) == saved(frozen)
 
 
+def tiered(lab: Lab, server: S3Server, run: Path, *frozen: int) -> Path:
+    """An uploaded run in INTELLIGENT_TIERING, with 120 files that may be in archive tiers, where these are."""
+    for number in range(120):
+        (run / "Data" / f"{number:03}.cbcl").write_bytes(b"\0" * 131_072)
+    archived(lab, run, "INTELLIGENT_TIERING")
+    for number in frozen:
+        server.objects(BUCKET)[f"{run.name}/Data/{number:03}.cbcl"].headers["x-amz-archive-status"] = "ARCHIVE_ACCESS"
+    return run
+
+
+def test_a_preview_asks_a_sample_for_its_archive_tier(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    run = tiered(lab, server, tiny_run, 0, 1, 2)
+    planned = restore(lab, run, "--dry-run").json
+    assert planned["archive_tiers"] == {"tried": 60, "frozen": 2}
+    assert (planned["archived_files"], planned["thawed_files"], planned["thaw_hours"]) == (2, 0, 12)
+    assert server.counters["HeadObject"] == 60
+    said = lab.run("restore", str(run), "--bucket", BUCKET, "--log_dir", str(lab.log_dir), "--dry-run").out
+    assert "60 other objects of INTELLIGENT_TIERING may be in its archive tiers: not tried" in said
+
+
+def test_what_is_in_archive_tiers_is_not_downloaded_to_find_out(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    run = tiered(lab, server, tiny_run, *range(120))
+    result = restore(lab, run, "--tier", "Bulk")
+    assert (result.json["frozen_files"], result.json["thawing_files"]) == (120, 120), result.out
+    assert not any("/Data/0" in request.key for request in server.requests if request.operation == "GetObject")
+    server.thaw(BUCKET)
+    assert restore(lab, run).code == 0
+    assert tree(run) == saved(run)
+
+
+def test_an_archive_tier_that_s3_does_not_tell_is_learned_from_the_refusal(
+    lab: Lab, server: S3Server, tiny_run: Path
+) -> None:
+    run = tiered(lab, server, tiny_run, 7)
+    server.add_fault(
+        Fault("status", method="HEAD", operation="HeadObject", status=403, code="AccessDenied", count=None)
+    )
+    assert restore(lab, run, "--dry-run").json["archive_tiers"] == {"tried": 0, "frozen": 0}
+    result = restore(lab, run)
+    assert (result.code, result.json["frozen_files"], result.json["failed"]) == (1, 1, {}), result.out
+
+
 def test_an_object_that_failed_before_it_was_found_frozen(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     frozen = archived(lab, tiny_run, "INTELLIGENT_TIERING")
     server.objects(BUCKET)[f"{frozen.name}/Data/first.cbcl"].headers["x-amz-archive-status"] = "ARCHIVE_ACCESS"

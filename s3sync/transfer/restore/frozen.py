@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -48,23 +48,32 @@ class Archive:
         """
         requested = self._log.requested if self._log else frozenset()
         paths = list(paths)
+        in_tiers = self._find_in_archive_tiers(paths)
         archived = sorted(
             (path for path in paths if self._plan.remote[path].storage_class in thaw.ARCHIVES),
             key=lambda path: path not in requested,
         )
-        if not archived:
+        if not archived and not self._states:
             return set()
-        listed = self._thawing.listed_states(archived)
+        listed = self._thawing.listed_states(archived) if archived else {}
         if listed is not None:
-            self._states = {path: item.state for path, item in listed.items()}
+            self._states.update((path, item.state) for path, item in listed.items())
         elif len(archived) <= _MAX_HEADS:
-            self._states = self._thawing.states(archived)
+            self._states.update(self._thawing.states(archived))
         else:
-            return self._find_by_sample(archived, requested)
-        frozen = {path for path, state in self._states.items() if state != "thawed"}
+            return self._find_by_sample(archived, requested) | in_tiers
+        frozen = {path for path, state in self._states.items() if state != "thawed"} | in_tiers
         expiries = [item.expires for item in (listed or {}).values() if item.expires]
-        self._note_states(frozen, requested & {*paths} - {*archived}, min(expiries, default=0.0))
+        self._note_states(frozen, requested & {*paths} - self._states.keys(), min(expiries, default=0.0))
         return frozen
+
+    def _find_in_archive_tiers(self, paths: Sequence[str]) -> set[str]:
+        """Return which objects of INTELLIGENT_TIERING are frozen: all, if all of a sample are."""
+        candidates = [path for path in paths if thaw.may_be_in_archive_tier(self._plan.remote[path])]
+        states = self._thawing.tiered_states(candidates)
+        self._states = dict(states)
+        frozen = {path for path, state in states.items() if state != "thawed"}
+        return set(candidates) if states and frozen == states.keys() else frozen
 
     def _note_states(self, frozen: set[str], unknown: Collection[str], expires: float) -> None:
         """Remember how far the thawing is, also for the case that nothing can be downloaded now. Raises StateError.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 
 from s3sync.aws import thaw
@@ -14,9 +15,18 @@ from s3sync.transfer.storage_classes import WARM
 _CHEAPEST: thaw.Tier = "Bulk"  # the tier that is assumed if none is given
 
 
-def make_preview(request: RestoreRequest, plan: RestorePlan, states: Mapping[str, thaw.ThawState]) -> RestorePreview:
-    """Return the preview of a plan; nothing is written. `states` are those of archived objects that are known."""
+def make_preview(
+    request: RestoreRequest,
+    plan: RestorePlan,
+    states: Mapping[str, thaw.ThawState],
+    in_tiers: Mapping[str, thaw.ThawState],
+) -> RestorePreview:
+    """Return the preview of a plan; nothing is written.
+
+    `states` are those of archived objects that are known, `in_tiers` those of objects of INTELLIGENT_TIERING.
+    """
     remote, wanted = plan.remote, plan.wanted
+    frozen_in_tiers = [path for path, state in in_tiers.items() if state != "thawed"]
     classes: dict[str, tuple[int, int]] = {}
     for path in wanted:
         name = remote[path].storage_class or WARM
@@ -25,7 +35,7 @@ def make_preview(request: RestoreRequest, plan: RestorePlan, states: Mapping[str
     present = {path for path in wanted if place.size_on_disk(request.target, path) == remote[path].size}
     ready = place.PrivateFolder(request).ready
     fetched = [path for path in wanted if path not in present and place.size_on_disk(ready, path) != remote[path].size]
-    archives = set(classes) & set(thaw.ARCHIVES)
+    archives = set(classes) & set(thaw.ARCHIVES) | ({thaw.TIERED} if frozen_in_tiers else set())
     hours = thaw.hours_by_tier(archives)
     tier = request.tier if request.tier in hours else _CHEAPEST
     requested = [path for path in fetched if states.get(path, "frozen") != "frozen"]
@@ -38,9 +48,11 @@ def make_preview(request: RestoreRequest, plan: RestorePlan, states: Mapping[str
         files=len(wanted),
         size=plan.size_of(wanted),
         classes=classes,
-        frozen=sum(files for name, (files, _) in classes.items() if name in thaw.ARCHIVES),
-        ongoing=sum(state == "ongoing" for state in states.values()),
+        frozen=sum(files for name, (files, _) in classes.items() if name in thaw.ARCHIVES) + len(frozen_in_tiers),
+        ongoing=sum(state == "ongoing" for state in (*states.values(), *in_tiers.values())),
         thawed=sum(state == "thawed" for state in states.values()),
+        tiers=Counter(in_tiers.values()),
+        tiered=sum(thaw.may_be_in_archive_tier(remote[path]) for path in wanted),
         hours=thaw.hours_to_thaw(archives, tier),
         hours_by_tier=hours,
         present=len(present),

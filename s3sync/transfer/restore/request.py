@@ -149,9 +149,11 @@ class RestorePreview:
     size: int
     classes: Mapping[str, tuple[int, int]]
     present: int
-    frozen: int  # files in archives
+    frozen: int  # files in archives, as far as that is known
     ongoing: int  # of them that are being thawed, and that are `thawed` already, as far as a listing says it
     thawed: int
+    tiers: Counter[thaw.ThawState]  # of objects of INTELLIGENT_TIERING that were tried
+    tiered: int  # of these objects that are large enough for its archive tiers
     tier: thaw.Tier  # of the request if it can thaw them, or else the cheapest: that of `hours` and `cost`
     hours: float  # that thawing them takes at most
     hours_by_tier: Mapping[thaw.Tier, float]  # with each tier that can thaw all of them

@@ -52,7 +52,9 @@ def preview(request: RestoreRequest, runtime: Runtime) -> RestorePreview:
         plan = make_plan(session)
         archived = [path for path in plan.wanted if plan.remote[path].storage_class in thaw.ARCHIVES]
         listed = (session.thawing.listed_states(archived) if archived else None) or {}
-    return make_preview(request, plan, {path: item.state for path, item in listed.items()})
+        tiered = [path for path in plan.wanted if thaw.may_be_in_archive_tier(plan.remote[path])]
+        in_tiers = session.thawing.tiered_states(tiered)
+    return make_preview(request, plan, {path: item.state for path, item in listed.items()}, in_tiers)
 
 
 def _require_usable_target(target: Path) -> None:
