@@ -38,9 +38,9 @@ class SampleChecker:
 class StatusContext:
     """What the statuses of all runs share: the config, the memory of completed runs, and the time."""
 
-    def __init__(self, config: Config, watch: changes.Watch | None = None, now: float | None = None) -> None:
+    def __init__(self, config: Config, watch: changes.ChangeWatch | None = None, now: float | None = None) -> None:
         self.config = config
-        self.watch = watch or changes.Watch(config.log_dir, config.recheck_days)
+        self.watch = watch or changes.ChangeWatch(config.log_dir, config.recheck_days)
         self.now = time.time() if now is None else now  # seconds since the epoch
         self.sample_checker = SampleChecker()
 
@@ -110,7 +110,7 @@ class Facts:
         if self.head is None:
             return None
         run, excludes = self.candidate.run, self.entry.excludes
-        return self.context.watch.look(run, self.store, self.head, excludes, lambda: self.run)
+        return self.context.watch.find_change(run, self.store, self.head, excludes, lambda: self.run)
 
     @cached_property
     def work_folder(self) -> work_folder.WorkFolder:

@@ -46,7 +46,7 @@ def take_inventory(
     wanted = {name.partition("/")[0] for name in names}
     found = found or discovery.discover(config)
     candidates = [c for c in found.distinct if not wanted or c.run.run_id in wanted]
-    watch = changes.Watch(config.log_dir, config.recheck_days, scanning=scanning)
+    watch = changes.ChangeWatch(config.log_dir, config.recheck_days, scanning=scanning)
     runs = run_statuses(config, candidates, watch)
     watch.save()
     if (scanning or remembering) and not wanted:
@@ -59,7 +59,7 @@ def take_inventory(
 
 
 def run_statuses(
-    config: Config, candidates: Iterable[Candidate], watch: changes.Watch | None = None, now: float | None = None
+    config: Config, candidates: Iterable[Candidate], watch: changes.ChangeWatch | None = None, now: float | None = None
 ) -> list[RunStatus]:
     """Return the status of every run, each followed by its analyses; `now` is in seconds since the epoch.
 
@@ -76,7 +76,7 @@ def refresh(config: Config, runs: Iterable[RunStatus]) -> list[RunStatus]:
     return run_statuses(config, candidates)
 
 
-def _still_waiting(config: Config, runs: Iterable[RunStatus], watch: changes.Watch) -> set[str]:
+def _still_waiting(config: Config, runs: Iterable[RunStatus], watch: changes.ChangeWatch) -> set[str]:
     """Return the names of waiting runs without those that need not wait any longer.
 
     Runs that are not visible now are kept: they may come back, or belong to another config.

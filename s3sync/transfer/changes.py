@@ -1,7 +1,7 @@
-"""Find changes of a run after it was completed: tools write into it, analyses arrive, a samplesheet is corrected.
+"""Find changes to a run after it was completed: tools write into it, analyses arrive, a samplesheet is corrected.
 
-A scan reads the times of a few folders and files of each run. Only if one of them has changed, and now and then anyway,
-it compares a listing of the whole run with the state log. What it found is remembered between scans.
+A scan reads the times of a few folders and files of each run. If one of them has changed, and regularly even if not, it
+compares a listing of the whole run with the state log. Results are remembered between scans.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from s3sync.transfer import batches, selection
 Marks: TypeAlias = Mapping[str, tuple[int, int]]  # path in the run -> mtime in ns, and the size of a file
 
 MEMORY = "rechecks.json"  # in the log directory
-RECHECK_HOURS = 6.0  # between two listings of a run that show nothing new
-ROUTINE_SECONDS = 0.25  # that such listings may take in a scan; the others wait for the next scan
+RECHECK_HOURS = 6.0  # between two listings of an unchanged run
+ROUTINE_SECONDS = 0.25  # that such listings may take in one scan; the rest waits for the next scan
 _CHANGED_SECONDS = 30.0  # the same for listings of runs that have changed
 _MAX_NAMES_SHOWN = 3
 _MAX_MARKS = 40
 _FOLDERS = ("", "InterOp", "Data", "Data/Intensities", "Data/Intensities/BaseCalls")
-_FILES = ("InterOp/IndexMetricsOut.bin",)  # the folder reveals a new file, but not one that is rewritten
+_FILES = ("InterOp/IndexMetricsOut.bin",)  # a folder's time reveals a new file, but not a rewritten one
 _SHEET = re.compile(r"[^/]*sample[-_ ]?sheet[^/]*\.csv", re.IGNORECASE | re.DOTALL)
 _ALIGNMENT = re.compile(r"Alignment[^/]*", re.IGNORECASE | re.DOTALL)
 
 
 class Change(NamedTuple):
-    """The number of `files` that are new or changed, and the first of them; `another` says why it is another run."""
+    """The number of new or changed `files`, and the first of them; `another` is why the folder holds another run."""
 
     files: int
     named: tuple[str, ...]
@@ -54,18 +54,18 @@ class Change(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What was found when a run was listed last, in seconds since the epoch."""
+    """The result of the last listing of a run. Times are in seconds since the epoch."""
 
-    finished: str  # of the upload that this goes with
+    finished: str  # when the upload ended that the run was compared with
     at: float
     marks: Marks | None
     change: Change | None = None
 
 
 def read_marks(run: Run) -> dict[str, tuple[int, int]]:
-    """Return the times of what tools and instruments write to later.
+    """Return the times of folders and files that tools and instruments write to later.
 
-    To be called before the run is listed: then the next scan finds what arrives meanwhile.
+    Call this before the run is listed, so that the next scan finds what arrives meanwhile.
     """
     names = _names_in(run.path)
     places = [*_FOLDERS, *_FILES, *(name for name in names if _SHEET.fullmatch(name))]
@@ -85,7 +85,7 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _seen(run: Run, places: list[str]) -> dict[str, tuple[int, int]]:
-    """Return the times of those of these places that exist."""
+    """Return the times of the places that exist."""
     found = {}
     for place in places:
         try:
@@ -97,7 +97,7 @@ def _seen(run: Run, places: list[str]) -> dict[str, tuple[int, int]]:
     return found
 
 
-class Watch:
+class ChangeWatch:
     """Remembers completed runs, and finds their changes. Only if it is `scanning`, it lists runs by routine.
 
     A completed run is listed by routine for `days`; with 0 it is not checked at all.
@@ -111,10 +111,10 @@ class Watch:
         self._known = _load(self._path) if days else {}
         self._before = dict(self._known)
         self._seen: set[str] = set()
-        self.waiting = waiting.load(log_dir)  # runs that were not too old when they were first seen to be complete
+        self.waiting = waiting.load(log_dir)  # runs that were not too old when a scan first found them complete
         self._routine = self._changed = 0.0  # seconds that listings took
 
-    def look(
+    def find_change(
         self,
         run: Run,
         store: StateStore,
@@ -122,7 +122,7 @@ class Watch:
         excludes: tuple[Pattern, ...],
         opened: Callable[[], Run],
     ) -> Change | None:
-        """Return what has changed in a run whose log is completed; `head` is the log in short, `opened` opens the run.
+        """Return what has changed in a completed run; `head` is the summary of its log, and `opened` opens the run.
 
         Raises S3SyncError if the run cannot be listed, or its log cannot be read.
         """
@@ -133,7 +133,7 @@ class Watch:
         known = self._known.get(name)
         if known is None or known.finished != head.finished:
             known = _Known(head.finished, parse_iso(head.finished) or 0.0, head.watched)
-        if known.marks is None and head.by_predecessor:  # it is complete: only later changes count
+        if known.marks is None and head.by_predecessor:  # which was complete: only later changes count
             self._known[name] = known = _Known(head.finished, self._now, read_marks(run))
         has_changed = known.marks is not None and _seen(run, list(known.marks)) != dict(known.marks)
         if not (self._changed < _CHANGED_SECONDS if has_changed else self._is_routine_due(known, head)):
@@ -144,11 +144,11 @@ class Watch:
         self._known[name] = _Known(head.finished, self._now, marks, change)
         seconds = time.monotonic() - started
         self._changed += seconds
-        self._routine += 0 if has_changed else seconds  # a run that changes all the time does not stop the routine
+        self._routine += 0 if has_changed else seconds  # a run that changes all the time must not use up the routine
         return change
 
     def save(self) -> None:
-        """Save what a scan of all runs has found. If that fails, the runs are listed again: nothing is lost."""
+        """Save what a scan of all runs found. If that fails, nothing is lost: the runs are listed again."""
         known = {name: entry for name, entry in self._known.items() if name in self._seen}
         if self._scanning and known != self._before:
             with contextlib.suppress(OSError):
@@ -167,14 +167,14 @@ class Watch:
 def _compare(
     run: Run, store: StateStore, head: summary.LogSummary, excludes: tuple[Pattern, ...], since: float
 ) -> Change | None:
-    """Compare a listing of the run with its log. A deleted file is no change."""
+    """Return how a listing of the run differs from its log. A deleted file is not a change."""
     listing = local_files.list_files(run)
     state = store.load(set_aside=False).state
     if state is None:
         return None
     reserved = destination.COMPLETION_OBJECT if state.completion_object else ""
     scope = selection.select_files(run, listing, store.destination, excludes, reserved)
-    if head.by_predecessor:  # its log does not say how the files were
+    if head.by_predecessor:  # its log does not record the files
         new = {file.path for file, ctime in zip(listing.files, listing.ctimes_ns, strict=True) if ctime > since * 1e9}
         changed = [file.path for file in scope.files if file.path in new]
     else:
@@ -186,7 +186,7 @@ def _compare(
 
 
 def _why_another(run: Run, listing: local_files.Listing, state: RunState, changed: list[str]) -> str:
-    """Return why the folder holds another run than before; empty if it is the same run, with changes."""
+    """Return why the folder holds another run than before; empty if it is the same run with changes."""
     known = [path for path in changed if path in state.proven]
     both = sum(file.path in state.proven for file in listing.files)
     if run_folder.RUN_INFO not in known or 2 * len(known) <= both:
@@ -195,7 +195,7 @@ def _why_another(run: Run, listing: local_files.Listing, state: RunState, change
 
 
 def _load(path: Path) -> dict[str, _Known]:
-    """Return what was remembered; nothing if it cannot be understood: then the runs are listed again."""
+    """Return what was remembered; nothing if the file is invalid, and then all runs are listed again."""
     try:
         loaded = json.loads(path.read_bytes())
         return {name: _parse(entry) for name, entry in loaded.items()}

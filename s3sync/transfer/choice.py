@@ -13,25 +13,25 @@ _WORTH_A_REQUEST = 750_000_000  # bytes whose MD5 costs more CPU time than head-
 
 
 class EvidenceChoice:
-    """Chooses the evidence for the files of one destination; all methods can be called from any thread.
+    """Chooses the evidence for the files of one destination. Any thread may call its methods.
 
-    What S3 answers teaches it: a server without checksums is compared by ETags, after the first file.
+    It learns from S3's answers: on a server without checksums, files are compared by ETags after the first one.
     """
 
-    def __init__(self, verify: Verify, multipart: Multipart, say: Callable[[str], None] = lambda _line: None) -> None:
+    def __init__(self, verify: Verify, multipart: Multipart, show: Callable[[str], None] = lambda _line: None) -> None:
         self._verify = verify
         self._multipart = multipart
-        self._say = say
-        self._has_none = False  # the server keeps no CRC-32, or the CLI sends none
-        self._is_reported = False  # each process reports the checksums of what it sent, so they take no request
+        self._show = show
+        self._has_none = False  # the server stores no CRC-32, or the CLI sends none
+        self._is_reported = False  # processes report the checksums that S3 stored, so that needs no request
 
     @property
     def compares_bytes(self) -> bool:
-        """Return whether files are read to be compared, rather than only their sizes."""
+        """Return whether bytes are compared, not only sizes."""
         return self._verify != "size"
 
     def uses_checksum(self, file: LocalFile) -> bool:
-        """Return whether this file is to be proven by its CRC-32, so that no MD5 is needed."""
+        """Return whether this file is proven by its CRC-32, so that no MD5 is needed."""
         if self._has_none or self._verify in ("etag", "size"):
             return False
         if self._verify == "checksum":
@@ -41,14 +41,14 @@ class EvidenceChoice:
         return file.size >= _WORTH_A_REQUEST
 
     def note_reported(self) -> None:
-        """Note that a process has reported the checksum that S3 gave a file."""
+        """Note that a process reported the checksum that S3 stored."""
         self._is_reported = True
 
     def note_object(self, seen: RemoteObject) -> None:
-        """Learn from an object that this call has sent, as head-object describes it."""
+        """Learn from head-object's answer about an object that this call has sent."""
         if seen.crc32 or seen.opaque_etag or self._has_none:
             return
         self._has_none = True
         if self._verify == "checksum":
             text = "S3 keeps no checksums of what is sent, so files are verified by their ETags"
-            self._say(Notice(text, id="s3.no-checksums").line)
+            self._show(Notice(text, id="s3.no-checksums").line)

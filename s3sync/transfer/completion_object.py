@@ -1,6 +1,6 @@
-"""Write the completion object, which shows event-driven pipelines that a run is complete in S3, and what it holds.
+"""Write the completion object, which shows event-driven pipelines that a run is complete in S3, and lists its files.
 
-It is the last object of a run, and is uploaded like each of its files: sent by `aws s3 cp`, read back, and verified.
+It is the last object of a run, and is uploaded like its files: sent by `aws s3 cp`, read back, and verified.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ VERSION = 1
 
 
 def write(context: UploadContext, state: RunState, selection: UploadSelection) -> Run:
-    """Write the object as the only file of a new private folder; return that as a run. Raises StateError."""
+    """Write the object as the only file of a new private folder, and return that folder as a run. Raises StateError."""
     folder = context.work / "completion"
     run, destination = context.run, context.request.destination
     try:
@@ -42,7 +42,7 @@ def write(context: UploadContext, state: RunState, selection: UploadSelection) -
 
 
 def send(written: Run, pipeline: Pipeline, number: int, class_of: ClassOf) -> tuple[str, str]:
-    """Upload it as a batch of this number; return its ETag, or an empty string and the reason.
+    """Upload the object as a batch of this number; return its ETag and an empty string, or the reason in the second.
 
     Raises what `Pipeline.run` raises.
     """
@@ -58,7 +58,7 @@ def send(written: Run, pipeline: Pipeline, number: int, class_of: ClassOf) -> tu
 
 
 def _text(run: Run, destination: Destination, state: RunState, selection: UploadSelection) -> Iterator[str]:
-    """Yield the text in pieces, one for each file: there may be a million."""
+    """Yield the text file by file, since there may be a million."""
     proofs = state.proven.values()
     facts = {
         "version": VERSION,
@@ -77,7 +77,7 @@ def _text(run: Run, destination: Destination, state: RunState, selection: Upload
     yield ',\n "files": [\n'
     separator = ""
     for proof in sorted(proofs, key=lambda proof: proof.path):
-        size = proof.size if proof.size >= 0 else None  # the predecessor did not say
+        size = proof.size if proof.size >= 0 else None  # the predecessor did not record it
         entry = {"path": proof.path, "size": size, "etag": proof.etag, "verified_by": proof.verified_by}
         entry |= {"mtime_ns": proof.mtime_ns} if proof.mtime_ns >= 0 else {}
         yield f"{separator}  {json.dumps(entry)}"

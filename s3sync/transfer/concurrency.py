@@ -1,7 +1,7 @@
 """Decide how many `aws` processes run at once: as many as the user sets, and more while the CPU is idle.
 
-Without latency a process keeps a core busy, and more of them only compete for it. With latency, or a slow network,
-each waits most of its time: then more of them are faster, up to a limit.
+Without latency a process keeps a core busy, and more processes only compete for it. With latency, or a slow network,
+each process mostly waits, so more of them are faster, up to a limit.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import psutil
 
-_WINDOW_SECONDS = 2.0  # over which the load is measured; a new process is past its start-up then
+_WINDOW_SECONDS = 2.0  # over which the load is measured; long enough for a new process to start up
 
 
 class Load(NamedTuple):
-    """Shares of the CPU from 0 to 1: `own` of this program and its children, on the cores that they may use."""
+    """The CPU load from 0 to 1: `own` is that of this program and its children, on the cores that they may use."""
 
     own: float
     machine: float
@@ -46,14 +46,14 @@ class LoadMeter:
         return (busy - busy_before) / (every - all_before) if every > all_before else 1.0
 
     def _cpu_seconds(self) -> float:
-        """Return the CPU time of this process, of its children that have ended, and of those that live."""
+        """Return the CPU seconds of this process and its children, whether these have ended or run."""
         return sum(map(_cpu_seconds, (os.getpid(), *self._pids())))
 
 
 def next_size(size: int, max_size: int, running: int, load: Load) -> int:
-    """Return how many processes may run if each needs what one of those that run needs now.
+    """Return how many processes may run if each needs as much CPU as those that run now.
 
-    At most twice as many as before. With room for less than half of one, another would only take from the others.
+    At most twice as many as before; none more if there is room for less than half of one.
     """
     share = max(0.01, load.own / max(1, running))
     room = round((1 - max(load)) / share)
@@ -71,7 +71,7 @@ class ConcurrencyController:
         clock: Callable[[], float] = time.monotonic,
         is_limited: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`is_limited` says whether the processes share a limit now, so that more of them would not help."""
+        """`is_limited` returns whether the bandwidth is limited now, so that more processes would not help."""
         self.size = base
         self.max_size = max_size
         self._base = base
@@ -79,15 +79,15 @@ class ConcurrencyController:
         self._load = load
         self._clock = clock
         self._last_check = clock()
-        self._may_grow = True  # as far as is known
+        self._may_grow = True  # until a measurement shows otherwise
 
     def reset(self) -> None:
-        """Start to measure: the time before, without work for the processes, says nothing."""
+        """Start to measure now: before, the processes had no work."""
         self._load()
         self._last_check = self._clock()
 
     def update(self, running: int, *, has_work: bool) -> int:
-        """Return the number of processes that may run, where `running` run, and there is work for one more or not."""
+        """Return the number of processes that may run, given the number that run now, and whether one more has work."""
         if self._is_limited():
             self.size = self._base
         elif self._clock() - self._last_check >= _WINDOW_SECONDS:
@@ -100,14 +100,14 @@ class ConcurrencyController:
 
     @property
     def expected_size(self) -> int:
-        """Return how many may run before long: what is handed out now has to leave work for them."""
+        """Return how many may run soon: batches have to leave work for them."""
         return self.max_size if self._may_grow and not self._is_limited() else self.size
 
 
 def _machine_times() -> tuple[float, float]:
-    """Return the seconds that the CPU was busy, and all seconds; `psutil.cpu_percent` counts for each thread anew."""
+    """Return the busy seconds of the CPU, and all seconds; `psutil.cpu_percent` would count per thread."""
     times = psutil.cpu_times()
-    every = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)  # `user` has these, too
+    every = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)  # `user` includes these
     return every - times.idle - getattr(times, "iowait", 0.0), every
 
 

@@ -1,4 +1,4 @@
-"""Hold what all steps of one upload share: the request, the run, the AWS CLI, and the work folder."""
+"""Hold what all steps of one upload share: the request, the run, the AWS CLI and a private folder."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class UploadContext:
     stop: StopRequest
     display: Display
     expected: analysis_manifest.Checksums
-    share: MachineShare  # of the machine, beside other uploads of this program
+    share: MachineShare  # of the machine, which other uploads of this program may use
 
     @property
     def url(self) -> str:
-        """Return the run's place in S3, for people."""
+        """Return the URL of the run in S3, for people."""
         return printable(self.request.destination.url(self.run.run_id))
 
     @property
@@ -102,9 +102,8 @@ def open_context(
 def work_folder(environ: Mapping[str, str], outside: Iterable[Path] = ()) -> Iterator[tuple[Path, int]]:
     """Make a private folder, and yield it with the descriptor that keeps it locked; it is gone afterwards.
 
-    It is in no run, and in none of the folders `outside` which it has to be, since it holds secrets. Child processes
-    inherit the descriptor: what a killed upload has left is removed by the next one when its last `aws` has ended.
-    Raises StateError.
+    It holds secrets, so it is in no run, and in none of the folders `outside`. Child processes inherit the descriptor:
+    the next upload removes the folder of a killed one once its last `aws` has ended. Raises StateError.
     """
     parent = off_limits.choose_temp_dir(environ, outside) / f"{WORK_FOLDER}{os.geteuid()}"
     try:
@@ -122,7 +121,7 @@ def work_folder(environ: Mapping[str, str], outside: Iterable[Path] = ()) -> Ite
 
 
 def _create_locked_folder(parent: Path) -> tuple[Path, int]:
-    """Make and lock a folder in `parent`; again if the end of another upload removed it meanwhile. Raises OSError."""
+    """Make and lock a folder in `parent`; retry if another upload that ended removed `parent`. Raises OSError."""
     while True:
         try:
             _make_parent(parent)
@@ -139,8 +138,8 @@ def _create_locked_folder(parent: Path) -> tuple[Path, int]:
 
 
 def _make_parent(parent: Path) -> None:
-    """Make the folder, or accept one that is this user's own and private: others may write where it is."""
-    with contextlib.suppress(FileExistsError):  # `exist_ok` would fail if it is removed meanwhile
+    """Make the folder, or accept one that is private to this user, since others may write next to it."""
+    with contextlib.suppress(FileExistsError):  # `exist_ok` would fail if the folder is removed meanwhile
         parent.mkdir(mode=0o700)
     status = parent.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
@@ -148,7 +147,7 @@ def _make_parent(parent: Path) -> None:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Remove the work folders that no process has locked: their uploads were killed."""
+    """Remove the folders that no process has locked: their uploads were killed."""
     for folder in parent.iterdir():
         with contextlib.suppress(OSError):
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -27,7 +27,7 @@ LINE_SECONDS = 60.0
 
 
 class LineStream(Protocol):
-    """Takes printed lines: a text stream, or something that makes log lines of them."""
+    """Accepts printed lines: a text stream, or an object that logs them."""
 
     def write(self, text: str, /) -> object: ...
 
@@ -52,7 +52,7 @@ class Lines:
     """A display for logs and cron: a line at the start, one a minute, one at the end."""
 
     def __init__(self, stream: LineStream, seconds: float = LINE_SECONDS, name: str = "") -> None:
-        """Begin each line with `name`, unless it is there: other uploads may print to the stream, too."""
+        """Begin each line with `name`, unless it has that: other uploads may print to the stream as well."""
         self._name = name
         self._stream = stream
         self._rate = ProgressRate()
@@ -68,7 +68,7 @@ class Lines:
             self.print(f"{'ended' if kind else 'done'} after {human_seconds(self._rate.elapsed())}")
 
     def follow(self, title: str, snapshot: Callable[[], Snapshot]) -> None:
-        """Start to show the progress; to be called once."""
+        """Start to show the progress. Call this once."""
         first = snapshot()
         self.print(f"{title}: {first.files_total:,} files, {human_bytes(first.size_total)}")
         self._rate = ProgressRate()
@@ -142,7 +142,7 @@ class BoardDisplay:
         self._board.drop(self)
 
     def follow(self, title: str, snapshot: Callable[[], Snapshot]) -> None:
-        """Start to show the progress; to be called once."""
+        """Start to show the progress. Call this once."""
         self._rate = ProgressRate()
         self._title, self._snapshot = title, snapshot
 
@@ -151,14 +151,14 @@ class BoardDisplay:
         self._board.print(name_line(self._name, printable(line)))
 
     def render(self, width: int) -> RenderableType:
-        """Return what is shown now."""
+        """Return the current lines about this upload."""
         return render_progress(self._title, self._snapshot, self._rate, width)
 
 
 def render_progress(
     title: str, snapshot: Callable[[], Snapshot] | None, rate: ProgressRate, width: int
 ) -> RenderableType:
-    """Return what a terminal of this width shows of an upload; there is no snapshot before bytes move."""
+    """Return the lines about an upload for a terminal of this width. There is no snapshot before bytes move."""
     if snapshot is None:
         return Text(f"{title}{': ' if title else ''}reading the run folder and S3 ...")
     now = snapshot()
@@ -171,7 +171,7 @@ def render_progress(
 
 
 def name_line(name: str, line: str) -> str:
-    """Return a line that names the upload that it is about, behind the word that makes it a warning."""
+    """Return a line with the name of its upload, after `warning: ` if it starts with that."""
     if name in line:
         return line
     kind = "warning: " if line.startswith("warning: ") else ""

@@ -37,23 +37,23 @@ class Hook(NamedTuple):
 
 
 def is_pending(status: str) -> bool:
-    """Return whether the command has to be run, or run again, by its status in the log."""
+    """Return whether the command is due, or due again, by its status in the log."""
     return status == PENDING or has_failed(status)
 
 
 def has_failed(status: str) -> bool:
-    """Return whether the command has failed, by the outcome that `run` returned or its status in the log."""
+    """Return whether the command failed, by the outcome of `run` or its status in the log."""
     return status.startswith(_FAILED)
 
 
 def run(
     hook: Hook, variables: Mapping[str, str], log_path: Path, guard: Path, environ: Mapping[str, str], stop: StopRequest
 ) -> str:
-    """Run the command to its end, with the state log as its stdin; return DONE, or `failed: ` and the reason.
+    """Run the command until it ends, with the state log as its stdin; return DONE, or `failed: ` and the reason.
 
     It gets this process's environment without the secrets of s3sync, and `variables`. When its time is up, or a stop is
     requested, it is terminated with its process group. `guard` is a file that is locked while the command runs, so that
-    one which outlives a killed call is not run a second time beside itself. Raises StoppedError.
+    a command which outlives a killed call is not started a second time. Raises StoppedError.
     """
     environment = {**settings.without_s3sync_variables(environ), **variables}
     try:
@@ -87,7 +87,7 @@ def run(
 
 
 def _ends_in_time(process: Process, seconds: float, stop: StopRequest) -> bool:
-    """Wait for the end of the command; return False if it had to be terminated."""
+    """Wait until the command ends; return False if it had to be terminated."""
     for _ in stop.poll(0.0, seconds):
         with contextlib.suppress(TimeoutExpired):
             process.wait(_POLL_SECONDS)
@@ -98,15 +98,15 @@ def _ends_in_time(process: Process, seconds: float, stop: StopRequest) -> bool:
 
 
 class _StillRunningError(Exception):
-    """The command that a killed call has started still runs."""
+    """The command that a killed call started still runs."""
 
 
 @contextlib.contextmanager
 def _guarded(path: Path) -> Iterator[int]:
     """Hold the lock of the guard file, and yield its descriptor; raises _StillRunningError, OSError.
 
-    The command inherits the lock. Processes that it leaves in the background keep it, too, but do not count: the file
-    names the process of the command itself.
+    The command inherits the lock. Its background processes keep the lock as well, but do not count: the file names the
+    process of the command.
     """
     files.make_private_folder(path.parent)
     descriptor = files.open_private(path, os.O_RDWR | os.O_NOFOLLOW)

@@ -1,4 +1,4 @@
-"""Inspect what is to be uploaded: that it is a run, complete, and the run of its state log."""
+"""Inspect a run before its upload: whether it is a run, is complete, and is the run of its state log."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from s3sync.transfer.selection import UploadSelection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadInputs:
-    """A run, its files, and those of them that are to be uploaded.
+    """A run, its files, and the selection to upload.
 
-    `expected` are the CRC-32 that the instrument took, by path. `watched` is what reveals later changes, from before
-    the files were listed.
+    `expected` maps paths to the CRC-32 that the instrument computed. `watched` has the marks that reveal later changes,
+    read before the files were listed.
     """
 
     run: Run
@@ -37,7 +37,7 @@ class UploadInputs:
 def inspect_run(request: UploadRequest, environ: Mapping[str, str]) -> UploadInputs:
     """List the files of a run or an analysis and select those to upload.
 
-    Raises RunError if it is neither, or not complete; UsageError or StateError if something would be written into it.
+    Raises RunError if it is neither, or not complete; UsageError or StateError if the upload would write into it.
     """
     run = analysis.open_run_or_analysis(request.local_path, need_run_info=not request.skip_check)
     require_outside(run, request.log_dir, environ)
@@ -50,7 +50,9 @@ def inspect_run(request: UploadRequest, environ: Mapping[str, str]) -> UploadInp
     chosen = _select(run, listing, request)
     selection.require_files(run, chosen)
     if request.class_rules:
-        request.class_choice(run).group(chosen.files)  # a pattern that takes too long is found before anything is sent
+        request.class_choice(run).group(
+            chosen.files
+        )  # so that a pattern that takes too long is found before anything is sent
     chosen = replace(chosen, warnings=(*warnings, *chosen.warnings))
     return UploadInputs(run=run, listing=listing, selection=chosen, expected=expected, watched=watched)
 
@@ -58,7 +60,7 @@ def inspect_run(request: UploadRequest, environ: Mapping[str, str]) -> UploadInp
 def _inspect_streaming_run(
     run: Run, request: UploadRequest, settle_seconds: float, watched: Mapping[str, tuple[int, int]]
 ) -> UploadInputs:
-    """Select what may be uploaded while the instrument writes; patterns may match files that are still to come."""
+    """Select the files to upload while the instrument writes, without warnings: more files may match the patterns."""
     still_since = time.time_ns() - round(settle_seconds * 1e9)
     listing = local_files.list_files(run)
     settled = selection.select_settled(_select(run, listing, request), listing, still_since)
@@ -70,7 +72,7 @@ def _select(run: Run, listing: local_files.Listing, request: UploadRequest) -> U
 
 
 def _was_complete(request: UploadRequest, run: Run) -> bool:
-    """Return whether it was completed once: what was deleted since, such as base calls, is no reason to wait."""
+    """Return whether the run was completed once. Then files that were deleted since, like base calls, do not matter."""
     with contextlib.suppress(StateError, OSError, ValueError, RecursionError):
         head = StateStore(request.log_dir, run, request.destination).head()
         return head is not None and head.was_complete
@@ -78,7 +80,7 @@ def _was_complete(request: UploadRequest, run: Run) -> bool:
 
 
 def _require_complete(run: Run, listing: local_files.Listing, request: UploadRequest) -> tuple[Notice, ...]:
-    """Return the warnings about a complete run; raises RunError if it is not complete."""
+    """Return the warnings about a complete run. Raises RunError if it is not complete."""
     where, advice = printable(str(run.path)), "--skip-check uploads it as it is"
     if run.parent_run:
         finish = analysis.check_completion(run, request.quiet_seconds)
@@ -95,7 +97,7 @@ def _require_complete(run: Run, listing: local_files.Listing, request: UploadReq
 
 
 def require_outside(run: Run, log_dir: Path, environ: Mapping[str, str]) -> None:
-    """Refuse to write into a run, and to upload secrets of AWS with it; raises UsageError, StateError, RunError."""
+    """Refuse to write into the run, or to upload AWS secrets with it. Raises UsageError, StateError, RunError."""
     if around := off_limits.find_enclosing_folder(log_dir, [run.root]):
         where = f"{printable(str(log_dir))} is inside {printable(around)}, whose files are uploaded"
         raise UsageError(f"the log directory {where} (give another --log-dir)", id="usage.log-dir-inside-run")
@@ -107,7 +109,7 @@ def require_outside(run: Run, log_dir: Path, environ: Mapping[str, str]) -> None
 
 
 def require_claim(run: Run, state: RunState | None, listing: Callable[[], local_files.Listing]) -> str:
-    """Return where the folder was when its log was written, if it was moved since; else an empty string.
+    """Return where the folder was when its log was written, if it was moved since; otherwise an empty string.
 
     Raises RunError if the log, and with it the prefix in S3, belongs to another folder.
     """
@@ -129,9 +131,9 @@ def drop_stale_proofs(state: RunState, inputs: UploadInputs) -> RunState:
 
 
 def is_complete(request: UploadRequest, state: RunState, chosen: UploadSelection) -> bool:
-    """Return whether the log says completed, and the files are as they were then.
+    """Return whether the log says completed, and no file has changed since.
 
-    A predecessor's log does not say how they were: it is trusted.
+    A predecessor's log does not record the files, so it is trusted.
     """
     if request.recheck or (request.completion_object and not state.completion_object):
         return False

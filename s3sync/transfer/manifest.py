@@ -1,4 +1,4 @@
-"""Write what is proven into two files that outlive the run folder: a table, and a list for `md5sum -c`."""
+"""Write the proven files to a table and a list for `md5sum -c`, which outlive the run folder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def md5sums(rows: Iterable[Row]) -> bytes:
 
 
 def require_place(path: Path, run_path: Path) -> None:
-    """Make sure, before a long comparison, that the manifest can be written; raises UsageError, StateError."""
+    """Check before a long comparison that the manifest can be written. Raises UsageError, StateError."""
     where = printable(str(path))
     if not path.parent.is_dir():
         raise UsageError(f"no such folder for --manifest: {where} (create it first)", id="usage.no-manifest-folder")
@@ -68,7 +68,7 @@ def require_place(path: Path, run_path: Path) -> None:
 
 
 def write(path: Path, rows: Sequence[Row], prefix: str) -> None:
-    """Write the table to `path`, and the list to `path.md5`; each is replaced as a whole. Raises OSError."""
+    """Write the table to `path` and the list to `path.md5`, replacing each as a whole. Raises OSError."""
     files.atomic_write(_md5sums_path(path), md5sums(rows))
     files.atomic_write(path, table(rows, prefix))
 
@@ -82,11 +82,11 @@ def _table_line(columns: Iterable[str]) -> str:
 
 
 def _md5sum_line(row: Row) -> str:
-    """Return a line; a backslash before it means that the name has escapes."""
+    """Return a line, which starts with a backslash if the name has escapes."""
     name = row.path.translate(_MD5SUM_ESCAPES)
     flag = "\\" if name != row.path else ""
     if name == "-":
-        name = "./-"  # alone it would be md5sum's standard input
+        name = "./-"  # md5sum reads `-` as its standard input
     return f"{flag}{row.md5}  {name}"
 
 

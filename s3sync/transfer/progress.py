@@ -17,7 +17,7 @@ _RATE_WINDOW_SECONDS = 20.0  # over which the rate is measured
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The progress of an upload or a comparison. Sizes are in bytes; `activity` is what is being done now.
+    """The progress of an upload or a comparison. Sizes are in bytes; `activity` is a verb, such as `uploading`.
 
     `processes` is the number of processes that move the bytes; None if this program reads them itself.
     """
@@ -31,7 +31,7 @@ class Snapshot:
 
     @property
     def fraction(self) -> float:
-        """Return the part of the work that is done, by the cost of files and bytes, from 0 to 1."""
+        """Return the part of the work that is done, from 0 to 1, weighing files and bytes by their cost."""
         total = self.files_total * FILE_COST + self.size_total * BYTE_COST
         done = self.files * FILE_COST + self.size * BYTE_COST
         return min(1.0, done / total) if total else 0.0
@@ -55,7 +55,7 @@ class ProgressRate:
         return max(0.0, (size - before) / (now - then)) if now > then else 0.0
 
     def seconds_left(self, fraction: float) -> float | None:
-        """Return an estimate of the seconds left; None at the beginning."""
+        """Return the estimated seconds left; None at the beginning."""
         elapsed = self._clock() - self._start
         return elapsed * (1 - fraction) / fraction if fraction > 0.005 and elapsed > 1 else None
 
@@ -84,7 +84,7 @@ def speed(snapshot: Snapshot, rate: ProgressRate) -> str:
 
 
 class Watcher:
-    """Passes a snapshot on at regular intervals, in its own thread, until it is closed."""
+    """Shows a snapshot at regular intervals, in its own thread, until it is closed."""
 
     def __init__(self, seconds: float, show: Callable[[Snapshot], None]) -> None:
         self._seconds = seconds
@@ -93,12 +93,12 @@ class Watcher:
         self._thread: threading.Thread | None = None
 
     def begin(self, snapshot: Callable[[], Snapshot]) -> None:
-        """Start; to be called once."""
+        """Start the thread. Call this once."""
         self._thread = threading.Thread(target=self._watch, args=(snapshot,), name="progress", daemon=True)
         self._thread.start()
 
     def close(self) -> bool:
-        """Stop; return whether it was started."""
+        """Stop the thread; return whether it was started."""
         self._ended.set()
         if self._thread:
             self._thread.join()

@@ -31,7 +31,7 @@ class UploadRequest:
     destination: Destination
     log_dir: Path
     cores: int
-    threads: int | None = None  # requests at once in each process; None: as many as help
+    threads: int | None = None  # requests at once in each process; None: chosen while sending
     skip_check: bool = False
     recheck: bool = False  # ask S3 what it has, even if the log says completed
     excludes: tuple[Pattern, ...] = ()
@@ -40,12 +40,12 @@ class UploadRequest:
     aws_command: str | None = None
     quiet_seconds: float = completion.QUIET_SECONDS
     marker_wait_seconds: float = readiness.MARKER_WAIT_SECONDS
-    require_whole: bool = True  # the base calls that RunInfo.xml asks for, not only the completion marker
-    settle_seconds: float | None = None  # while streaming: how long a file must be unchanged; None: a complete run
+    require_whole: bool = True  # all base calls that RunInfo.xml announces, not only the completion marker
+    settle_seconds: float | None = None  # while streaming: how long files must be unchanged; None: not streaming
     multipart: etag.Multipart = etag.DEFAULT_MULTIPART
     storage: aws_destination.Storage = aws_destination.BUCKET_DEFAULTS
-    class_rules: tuple[ClassRule, ...] = ()  # the first one that matches a file counts more than `storage`
-    bucket_owner: str = ""  # the account that has to own the bucket
+    class_rules: tuple[ClassRule, ...] = ()  # the first one that matches a file overrides `storage`
+    bucket_owner: str = ""  # the account that must own the bucket; empty: any
     profile: aws_destination.Profile = aws_destination.FROM_ENVIRONMENT
     max_processes: int | None = None  # at once, while the CPU is idle; by default four times the cores
     max_bandwidth: BandwidthSchedule | None = None  # of all processes together
@@ -53,11 +53,11 @@ class UploadRequest:
     transfer_client: aws_settings.TransferClient = "auto"
     completion_object: bool = False  # write one when all files are verified
     on_complete: Hook | None = None  # the user's command, after that
-    leaves_untagged_log: bool = False  # to an upload of the same run to another destination, which is at work
-    scheduled: bool = False  # by the monitor, which tries again, and whose output is a log
+    leaves_untagged_log: bool = False  # to an upload of the same run that is running, to another destination
+    scheduled: bool = False  # by the monitor, which retries, and whose output is a log
 
     def __post_init__(self) -> None:
-        """Take over how large the parts of the largest files are: that depends on the client that sends."""
+        """Set the rule for the sizes of parts: it depends on the client that sends."""
         crt = self.transfer_client == "crt"
         object.__setattr__(self, "multipart", self.multipart._replace(crt=crt))
 
@@ -73,7 +73,7 @@ class UploadRequest:
 
     @property
     def terms(self) -> readiness.Requirements:
-        """Return what the run has to fulfil before it is uploaded."""
+        """Return what the run must fulfil before it is uploaded."""
         return readiness.Requirements(
             quiet_seconds=self.quiet_seconds,
             marker_wait_seconds=self.marker_wait_seconds,
@@ -83,11 +83,11 @@ class UploadRequest:
 
     @property
     def bucket(self) -> aws_destination.BucketRef:
-        """Return the bucket of the destination, and who has to own it."""
+        """Return the bucket of the destination, and the account that must own it."""
         return aws_destination.BucketRef(self.destination.bucket, self.bucket_owner)
 
     def class_choice(self, run: Run) -> ClassChoice:
-        """Return what chooses the storage class of each file of the run."""
+        """Return the choice of a storage class for each file of the run."""
         return ClassChoice(run.run_id, self.class_rules, self.storage.storage_class)
 
     @property
@@ -121,18 +121,18 @@ class FileTotals(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadCounters:
-    """What one call has done. Sizes are in bytes."""
+    """The counts of one call. Sizes are in bytes."""
 
     sent_files: int = 0
     sent_size: int = 0
-    found_files: int = 0  # in S3 already, with the bytes of the disk
+    found_files: int = 0  # that S3 had already, with the same bytes
     found_size: int = 0
     aws_processes: int = 0
     seconds: float = 0.0
 
 
 class ProofTotals(NamedTuple):
-    """How many files are proven, their bytes as far as these are known, and what proved them."""
+    """The number of proven files, their bytes as far as known, and what proved them."""
 
     files: int
     size: int
@@ -155,29 +155,29 @@ class UploadResult:
     selection: UploadSelection
     already_complete: bool = False
     on_complete: str = ""  # the outcome of the user's command, if it was run now
-    handed_over: bool = False  # to an executor, which is at work now
+    handed_over: bool = False  # to an executor, which is uploading now
     counters: UploadCounters = field(default_factory=UploadCounters)
     totals: ProofTotals | None = None  # of the state, if it has no proofs any more
 
     @property
     def proven(self) -> ProofTotals:
-        """Return how much is proven."""
+        """Return the totals of what is proven."""
         return self.totals or ProofTotals.of(self.state)
 
     def without_files(self) -> UploadResult:
-        """Return the result without listing and proofs, which take 400 bytes of memory for each file."""
+        """Return the result without listing and proofs, which take 400 bytes of memory a file."""
         selected = replace(self.selection, files=(), waiting=())
         state = replace(self.state, proven={}, watched=None)
         return replace(self, state=state, selection=selected, totals=self.proven)
 
     @property
     def ok(self) -> bool:
-        """Return whether nothing is left to be done."""
+        """Return whether nothing is left to do."""
         return self.state.completed and not hook.has_failed(self.on_complete)
 
 
 class PendingAnalysis(NamedTuple):
-    """An analysis that is not uploaded with its run yet, and why."""
+    """An analysis that is not uploaded yet, and why."""
 
     run: Run
     destination: Destination
@@ -186,11 +186,11 @@ class PendingAnalysis(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """What an upload would do: send the `pending` files in so many `batches`.
+    """What an upload would do: send the `pending` files in a number of `batches`.
 
-    `same_size` is how many of them are in S3 with the same size already. `ask_seconds` is how long it takes to ask S3
-    for their checksums, one by one; 0 if their ETags are enough. `obstacles` are what would make the upload fail.
-    `classes` has the pending files by storage class.
+    `same_size` counts those that S3 has with the same size already. `ask_seconds` is how long it takes to ask S3 for
+    their checksums, one by one; 0 if ETags are enough. `obstacles` would make the upload fail. `classes` maps storage
+    classes to pending files.
     """
 
     run: Run
@@ -206,7 +206,7 @@ class Preview:
 
     @property
     def has_chosen_classes(self) -> bool:
-        """Return whether files go into another storage class than S3's usual one."""
+        """Return whether files go into another storage class than S3's default."""
         return any(name != WARM for name in self.classes)
 
 
@@ -216,7 +216,7 @@ def describe_target(run: Run, destination: Destination) -> str:
 
 
 def compile_excludes(patterns: Iterable[str]) -> tuple[Pattern, ...]:
-    """Compile exclude patterns; raises UsageError that names each one that is no regular expression."""
+    """Compile exclude patterns. Raises UsageError with all those that are not regular expressions."""
     compiled, wrong = [], []
     for pattern in patterns:
         try:

@@ -1,4 +1,4 @@
-"""Find out whether a run could be restored from S3 with the credentials of its upload."""
+"""Check whether a run could be restored from S3 with the credentials of its upload."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from s3sync.transfer.context import open_context
 from s3sync.transfer.request import UploadRequest
 from s3sync.transfer.runtime import Runtime
 
-_SAMPLE = 4  # objects of each storage class that are tried: each takes a process
+_SAMPLE = 4  # objects of each storage class that are tried, each with a process
 
 
 def find_obstacles(
@@ -34,7 +34,7 @@ def choose_sample(remote: Mapping[str, RemoteObject]) -> list[tuple[str, str]]:
 
 
 def _spread(paths: list[str]) -> list[str]:
-    """Return the first and the last of these, and some in between."""
+    """Return the first, the last, and some paths in between."""
     if len(paths) <= _SAMPLE:
         return paths
     return [paths[number * (len(paths) - 1) // (_SAMPLE - 1)] for number in range(_SAMPLE)]

@@ -1,4 +1,4 @@
-"""Select the files of a run that are uploaded: everything but what the user excludes."""
+"""Select the files of a run to upload: all but those that the user excludes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from s3sync.runs import LocalFile, Run, local_files
 from s3sync.state import Proof
 from s3sync.text import pluralize, printable
 
-_MAX_NAMES_SHOWN = 5  # of what is left out
+_MAX_NAMES_SHOWN = 5  # of entries that are left out
 
-# Instruments write the bulk of a run once, cycle by cycle. Texts, logs and InterOp they write again and again, and
-# markers mean to others that the run is complete: while the instrument writes, these wait.
+# Instruments write the bulk of a run once, cycle by cycle, but rewrite texts, logs and InterOp. Markers signal that the
+# run is complete. So all of these wait until the instrument has finished.
 _REWRITTEN_UNTIL_END = re.compile(
     r"[^/]*"  # in the root
-    r"|(.*/)?\.[^/]*(/.*)?"  # hidden: what copying tools and NFS rename or remove in the end
+    r"|(.*/)?\.[^/]*(/.*)?"  # hidden: copying tools and NFS rename or remove these at the end
     r"|(InterOp|[^/]*Logs?|Config|Recipe|Analysis)/.*"
     r"|.*\.(xml|txt|csv|tsv|log|html|json)",
     re.IGNORECASE | re.DOTALL,
@@ -33,7 +33,7 @@ UNUSED_PATTERN = "upload.unused-pattern"  # id of the warning about a pattern th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadSelection:
-    """The files of a listing that are to be in S3.
+    """The files of a listing that must be in S3.
 
     While the instrument still writes the run, `files` are those that have not changed since `still_since` (ns since
     the epoch); the others are `waiting`.
@@ -61,9 +61,9 @@ def select_files(
     excludes: Sequence[Pattern],
     reserved: str = "",
 ) -> UploadSelection:
-    """Select what the excludes leave of a listing. They are searched in `run_id/path`, not in the path on this host.
+    """Return the selection that the excludes leave of a listing. They are searched in `run_id/path`.
 
-    A file at the path `reserved` cannot be uploaded: its key is to be another object's.
+    A file at the path `reserved` cannot be uploaded, because another object will have its key.
     """
     matches = _Excludes(run.run_id, excludes)
     kept = [file for file in listing.files if not matches(file.path)]
@@ -82,14 +82,14 @@ def select_files(
         files=tuple(file for file in kept if file.path not in reasons),
         rejected=tuple(rejected),
         excluded=matches.count,
-        warnings=(*matches.warnings(total, is_analysis=bool(run.parent_run)), *_left_out(skipped)),
+        warnings=(*matches.warnings(total, is_analysis=bool(run.parent_run)), *_warn_of_skipped(skipped)),
         skipped=skipped,
         folders=folders,
     )
 
 
 class _Excludes:
-    """The exclude patterns, which count what they match."""
+    """Matches paths with the exclude patterns, and counts the matches."""
 
     def __init__(self, run_id: str, patterns: Sequence[Pattern]) -> None:
         self.count = 0  # paths that at least one pattern matches
@@ -105,7 +105,7 @@ class _Excludes:
         return bool(matching)
 
     def warnings(self, total: int, *, is_analysis: bool) -> list[Notice]:
-        """Warn about patterns that match no path, or all; in an analysis not about the first: they are for runs."""
+        """Warn about patterns that match no path, or all. In an analysis none may match: they are meant for runs."""
         shown = {printable(pattern.pattern): count for pattern, count in self._hits.items()}
         unused = [] if is_analysis else [pattern for pattern, count in shown.items() if count == 0]
         greedy = [pattern for pattern, count in shown.items() if count == total > 0]
@@ -119,7 +119,7 @@ class _Excludes:
 
 
 def _why_no_key(path: str, prefix_bytes: int, reserved: str) -> str:
-    """Return why a file cannot have its key in S3; empty if it can."""
+    """Return why a file cannot have a key in S3; empty if it can."""
     if prefix_bytes + len(path.encode()) > aws_destination.MAX_KEY_BYTES:
         return f"key longer than S3's {aws_destination.MAX_KEY_BYTES} bytes"
     if path == reserved:
@@ -127,8 +127,8 @@ def _why_no_key(path: str, prefix_bytes: int, reserved: str) -> str:
     return ""
 
 
-def _left_out(skipped: Sequence[local_files.SkippedEntry]) -> list[Notice]:
-    """Return warnings about what is left out: one line about files of s3sync, which may be a whole log directory."""
+def _warn_of_skipped(skipped: Sequence[local_files.SkippedEntry]) -> list[Notice]:
+    """Return warnings about skipped entries, with one line for all files of s3sync, which may be a log directory."""
     ours = [printable(item.path) for item in skipped if item.reason == own_files.REASON]
     others = [item for item in skipped if item.reason != own_files.REASON]
     lines = [f"left out: {printable(item.path)}: {item.reason}" for item in others[:_MAX_NAMES_SHOWN]]
@@ -146,7 +146,7 @@ def _left_out(skipped: Sequence[local_files.SkippedEntry]) -> list[Notice]:
 
 
 def require_files(run: Run, scope: UploadSelection) -> None:
-    """Raise RunError for a run without a single file: it is a mistake, never a finished upload."""
+    """Raise RunError for a run without any file: that is a mistake, never a finished upload."""
     if not scope.files and not scope.rejected:
         excluded = f"all {scope.excluded:,} are excluded (correct the patterns)"
         why = excluded if scope.excluded else "the folder is empty (give the run's own folder)"
@@ -154,24 +154,24 @@ def require_files(run: Run, scope: UploadSelection) -> None:
 
 
 def select_settled(scope: UploadSelection, listing: local_files.Listing, still_since: int) -> UploadSelection:
-    """Keep the files that may be uploaded while streaming: bulk data, unchanged since that time (ns since the epoch).
+    """Return a selection of bulk data that has not changed since a time (ns since the epoch), for streaming.
 
     Both mtime and ctime count: copying tools set the first, and nothing sets the second.
     """
-    moving = {f.path for f, last in _last_changes(listing) if last > still_since}
-    still = [f.path not in moving and not _REWRITTEN_UNTIL_END.fullmatch(f.path) for f in scope.files]
+    changing = {file.path for file, last in _last_changes(listing) if last > still_since}
+    settled = [f.path not in changing and not _REWRITTEN_UNTIL_END.fullmatch(f.path) for f in scope.files]
     return replace(
         scope,
-        files=tuple(file for file, goes in zip(scope.files, still, strict=True) if goes),
-        waiting=tuple(file for file, goes in zip(scope.files, still, strict=True) if not goes),
+        files=tuple(file for file, is_settled in zip(scope.files, settled, strict=True) if is_settled),
+        waiting=tuple(file for file, is_settled in zip(scope.files, settled, strict=True) if not is_settled),
         still_since=still_since,
     )
 
 
 def changed_since(proven: Mapping[str, Proof], listing: local_files.Listing, still_since: int) -> set[str]:
-    """Return the paths of proven files that were touched after that time (ns since the epoch).
+    """Return the paths of proven files that were touched after a time (ns since the epoch).
 
-    Their size and mtime may be the same: tools that copy a run again often set them so.
+    Their size and mtime may be unchanged: tools that copy a run again often restore both.
     """
     return {file.path for file, last in _last_changes(listing) if last > still_since and file.path in proven}
 

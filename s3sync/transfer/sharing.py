@@ -21,19 +21,19 @@ HASH_THREADS_PER_CORE = 0.5  # one thread hashes as much as several `aws` send
 
 
 class SharedMachine:
-    """What all uploads of this program share. The one with the least left to send goes first, and none starves."""
+    """The resources that all uploads of this program share. The one with the least left to send goes first."""
 
     def __init__(
         self, cores: int, max_processes: int, schedule: BandwidthSchedule | None = None, *, is_shared: bool = True
     ) -> None:
-        """Without `is_shared` there is one upload, which need not give back soon what it has."""
+        """Without `is_shared` there is only one upload, which may keep what it has."""
         self.is_shared = is_shared
         self.hash_threads = max(1, round(cores * HASH_THREADS_PER_CORE))
         self.processes = SlotPool(cores, max_processes)
         self.hashing = SlotPool(self.hash_threads)
-        # Processes that ask S3 for single objects have slots of their own: what has been sent must not wait for what is
-        # being sent. Each upload has at least one, and none holds one while it waits, so there is no deadlock. Listings
-        # take none: an upload has one at a time.
+        # Processes that ask S3 about single objects have separate slots: files that were sent must not wait for those
+        # that are being sent. Each upload has at least one slot, and none holds one while it waits, so there is no
+        # deadlock. Listings take none: an upload makes one at a time.
         self.reading = SlotPool(cores)
         self.running_shares = RunningShares()
         self._pids: dict[SlotUser, Callable[[], Iterable[int]]] = {}  # of the processes of each upload
@@ -47,12 +47,12 @@ class SharedMachine:
 
     @classmethod
     def of(cls, request: UploadRequest) -> SharedMachine:
-        """Return the machine as one request may use it."""
+        """Return the machine for one request that shares it with no other."""
         return cls(request.cores, request.process_limit, request.max_bandwidth, is_shared=False)
 
     @contextlib.contextmanager
     def join(self, pids: Callable[[], Iterable[int]]) -> Iterator[MachineShare]:
-        """Add an upload for the time of the `with`; `pids` are its running processes."""
+        """Let an upload take part for the time of the `with`; `pids` returns its running processes."""
         with self.processes.join() as processes, self.hashing.join() as hashing, self.reading.join() as reading:
             self._pids[processes] = pids
             try:
@@ -65,14 +65,14 @@ class SharedMachine:
 
     @contextlib.contextmanager
     def controller(self) -> Iterator[ConcurrencyController]:
-        """Lock the controller of the number of all processes, and yield it."""
+        """Lock the controller of the number of processes, and yield it."""
         with self._controlling:
             yield self._controller
 
 
 @dataclass(frozen=True, slots=True)
 class MachineShare:
-    """What one upload has of the machine."""
+    """The share of the machine that one upload has."""
 
     machine: SharedMachine
     _processes: SlotUser
@@ -81,15 +81,15 @@ class MachineShare:
 
     @property
     def fraction(self) -> float:
-        """Return the part of all processes that is this upload's, from 0 to 1."""
+        """Return this upload's part of all processes, from 0 to 1."""
         return self.machine.processes.fraction(self._processes)
 
     def concurrency(self) -> UploadConcurrency:
-        """Return what decides how many processes of this upload may run."""
+        """Return the object that decides how many processes of this upload may run."""
         return UploadConcurrency(self.machine, self._processes, self._hashing)
 
     def note_left(self, seconds: float) -> None:
-        """Note what is left to do for this upload."""
+        """Note how much work this upload has left, in seconds."""
         self._processes.left = self._hashing.left = self._reading.left = seconds
 
     def stay_behind_uploads(self) -> None:
@@ -97,20 +97,20 @@ class MachineShare:
         self.note_left(BEHIND_UPLOADS)
 
     def background_concurrency(self) -> BackgroundConcurrency:
-        """Return what decides how many processes of a restore may run."""
+        """Return the object that decides how many processes of a restore may run."""
         return BackgroundConcurrency(self.concurrency())
 
     def reading_turn(self) -> AbstractContextManager[None]:
-        """Wait until this upload may ask S3 with one more process, and let it do so for the time of the `with`."""
+        """Wait until this upload may ask S3 with one more process, and count that process during the `with`."""
         return self.machine.reading.turn(self._reading)
 
     def hashing_turn(self) -> AbstractContextManager[None]:
-        """Wait until this upload may hash with one more thread, and let it do so for the time of the `with`."""
+        """Wait until this upload may hash with one more thread, and count that thread during the `with`."""
         return self.machine.hashing.turn(self._hashing)
 
 
 class UploadConcurrency:
-    """Decides how many processes of one upload may run, of those that may run on the machine."""
+    """Decides how many of the processes on the machine one upload may run."""
 
     def __init__(self, machine: SharedMachine, processes: SlotUser, hashing: SlotUser) -> None:
         self._machine = machine
@@ -123,16 +123,16 @@ class UploadConcurrency:
             self.max_size = controller.max_size
 
     def reset(self) -> None:
-        """Start to measure, unless others have measured meanwhile."""
+        """Start to measure the load, unless other uploads have done so."""
         if not self._machine.processes.taken_by_others(self._processes):
             with self._machine.controller() as controller:
                 controller.reset()
 
     def update(self, running: int, *, has_work: bool, left: float, is_waiting: bool) -> int:
-        """Return the number of processes that may run, where `running` run.
+        """Return the number of processes that may run, given the number that run now.
 
-        `has_work` says whether there is work for one more, `left` are the seconds of all work that is left, and
-        `is_waiting` says whether some of it is not begun.
+        `has_work` says whether there is work for one more process, `left` is the remaining work in seconds, and
+        `is_waiting` says whether some of it has not started.
         """
         pool = self._machine.processes
         others = pool.taken_by_others(self._processes)
@@ -145,20 +145,20 @@ class UploadConcurrency:
         return self.size
 
     def note_running(self, running: int) -> None:
-        """Note that this number of processes runs now."""
+        """Note how many processes run now."""
         user = self._processes
         wanted = user.wanted if running else 0
         self._machine.processes.request(user, left=user.left, wanted=wanted, taken=running)
 
     @property
     def expected_size(self) -> int:
-        """Return how many may run before long: what is handed out now has to leave work for them."""
+        """Return how many may run soon: batches have to leave work for them."""
         with self._machine.controller() as controller:
             return controller.expected_size
 
 
 class BackgroundConcurrency:
-    """Decides how many processes of a restore may run: what uploads leave, and at least one."""
+    """Decides how many processes of a restore may run: as many as uploads leave, but at least one."""
 
     def __init__(self, concurrency: UploadConcurrency) -> None:
         self._concurrency = concurrency
@@ -166,15 +166,15 @@ class BackgroundConcurrency:
 
     @property
     def size(self) -> int:
-        """Return how many processes may run, as the last update said."""
+        """Return how many processes may run, by the last update."""
         return self._concurrency.size
 
     def reset(self) -> None:
-        """Start to measure, unless others have measured meanwhile."""
+        """Start to measure the load, unless other uploads have done so."""
         self._concurrency.reset()
 
     def update(self, running: int, *, has_work: bool) -> int:
-        """Return the number of processes that may run, where `running` run, and there is work for one more or not."""
+        """Return the number of processes that may run, given the number that run now, and whether one more has work."""
         return self._concurrency.update(running, has_work=has_work, left=BEHIND_UPLOADS, is_waiting=has_work)
 
     def note_end(self) -> None:

@@ -1,8 +1,8 @@
 """Stage a batch for the CLI: a private folder of links that mirrors the paths of the files in the run, or a list.
 
 `aws s3 cp --recursive` takes a folder. Its `--include` patterns cost files x patterns, and misread names with `[`.
-Nothing is ever written into the run folder. With its plugin the CLI can take the files from a list instead, which
-costs a tenth.
+Nothing is ever written into the run folder. With our plugin the CLI can read a list of files instead, which costs a
+tenth.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from s3sync.transfer.batches import Batch
 
 
 class Staged(NamedTuple):
-    """The folder that the CLI is to upload, and the list of its files; None if the folder has links to them."""
+    """The folder to upload, and the list of its files; None if the folder has links to them."""
 
     folder: Path
     file_list: Path | None
@@ -30,10 +30,10 @@ class Staged(NamedTuple):
 
 @contextlib.contextmanager
 def staging_folder(work: Path, run: Run, batch: Batch, *, as_list: bool = False) -> Iterator[Staged]:
-    """Stage the files of a batch; all of that is gone afterwards. Raises StateError.
+    """Stage the files of a batch for the time of the `with`. Raises StateError.
 
-    Files that have changed since they were listed are left out: they would have to be sent again, or may be links out
-    of the run now.
+    Files that changed since they were listed are left out: they would have to be sent again, or may now be links out of
+    the run.
     """
     folder = work / f"batch-{batch.number:06}"
     try:

@@ -20,17 +20,16 @@ _ADDED_BYTES = dict.fromkeys(ARCHIVES, 40 * _KIB)
 
 
 class ClassRule(NamedTuple):
-    """The storage class of the files whose `RUN/path/in/the/run` has the pattern."""
+    """The storage class of files whose `RUN/path/in/the/run` matches the pattern."""
 
     pattern: Pattern
     storage_class: str
 
 
 class ClassChoice:
-    """Chooses the class of each file of a run: that of the first rule that matches, or else `default`.
+    """Chooses the storage class of each file of a run: by the first rule that matches, or `default`.
 
-    With rules, completion markers and completion objects are never put into an archive: what shows that a run is
-    complete can always be read.
+    With rules, completion markers and completion objects never go into an archive, so that they can always be read.
     """
 
     def __init__(self, run_id: str, rules: Sequence[ClassRule], default: str) -> None:
@@ -39,7 +38,7 @@ class ClassChoice:
         self._default = default
 
     def class_of(self, path: str) -> str:
-        """Return the class to request; empty: none. Raises SlowPatternError."""
+        """Return the storage class to request; empty for none. Raises SlowPatternError."""
         if not self._rules:
             return self._default
         subject = f"{self._run_id}/{path}"
@@ -48,14 +47,14 @@ class ClassChoice:
         return WARM if chosen in ARCHIVES and (is_marker(path) or is_completion_object(path)) else chosen
 
     def group(self, files: Iterable[LocalFile]) -> dict[str, list[LocalFile]]:
-        """Return the files by the class that they get, in the order of the names. Raises SlowPatternError."""
+        """Return the files by storage class, sorted by its name. Raises SlowPatternError."""
         groups: dict[str, list[LocalFile]] = {}
         for file in files:
             groups.setdefault(self.class_of(file.path) or WARM, []).append(file)
         return dict(sorted(groups.items()))
 
     def count_in_others(self, paths: Iterable[str], remote: Mapping[str, RemoteObject]) -> int:
-        """Return how many of these files S3 has in another class than a rule names. Raises SlowPatternError."""
+        """Return how many of these files S3 has in another class than they would get now. Raises SlowPatternError."""
         if not self._rules:
             return 0
         pairs = ((self.class_of(path), remote[path].storage_class) for path in paths if path in remote)
@@ -63,7 +62,7 @@ class ClassChoice:
 
 
 def explain_small(name: str, files: Iterable[LocalFile]) -> str:
-    """Return why small files are cheaper in another class than this one; empty if no file is."""
+    """Return why small files are cheaper in another class; empty if none is."""
     least, added = _LEAST_BYTES.get(name, 0), _ADDED_BYTES.get(name, 0)
     small = sum(file.size < (least or added) for file in files)
     if not small:

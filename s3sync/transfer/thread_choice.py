@@ -1,7 +1,7 @@
-"""Choose how many requests an `aws` process has under way at once, by what the requests of the run have taken so far.
+"""Choose how many requests an `aws` process makes at once, by how long the requests of the run have taken so far.
 
-The CLI's own requests take so much CPU that four keep a core busy, and it keeps ten connections. On the fast path a
-request takes a fifth of that, so with latency many more are needed to keep a core busy.
+Four of the CLI's own requests keep a core busy, and it keeps ten connections. On the fast path a request takes a fifth
+of the CPU time, so with latency many more are needed to keep a core busy.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _MIN_THREADS = 8
 
 
 class ThreadChoice:
-    """What is known about the requests of one upload. All methods can be called from any thread."""
+    """Chooses the number of requests at once for each batch of an upload. Any thread may call its methods."""
 
     def __init__(self, multipart: Multipart, chosen: int | None, *, is_fast: bool) -> None:
-        """`chosen` is what the user wants, if anything; `is_fast` whether the fast path is expected to work."""
+        """`chosen` is the number that the user set, if any; `is_fast` says whether the fast path should work."""
         self._multipart = multipart
         self._chosen = chosen
         self._is_fast = is_fast
-        self._seconds = 0.0  # the shortest request on the fast path; 0: unknown
+        self._seconds = 0.0  # of the shortest request on the fast path; 0: unknown
         self._lock = threading.Lock()
 
     @property

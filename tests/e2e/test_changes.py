@@ -22,7 +22,7 @@ from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
 from s3sync.transfer import changes
-from s3sync.transfer.changes import Change, Watch
+from s3sync.transfer.changes import Change, ChangeWatch
 from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, tree
 from tests.helpers.s3server import S3Server
 
@@ -67,10 +67,10 @@ class Subject:
 
     def look(self, *, days: float = 7, after: float = 0.0, scanning: bool = True) -> Change | None:
         """By one scan, so many seconds after the upload."""
-        watch = Watch(self.root / "log", days, scanning=scanning, now=AT + after)
+        watch = ChangeWatch(self.root / "log", days, scanning=scanning, now=AT + after)
         head = self.store.head()
         assert head is not None
-        found = watch.look(self.run, self.store, head, (), self._opened)
+        found = watch.find_change(self.run, self.store, head, (), self._opened)
         watch.save()
         return found
 
@@ -188,11 +188,11 @@ def test_a_run_that_changes_all_the_time_does_not_keep_the_others_from_being_lis
     other.write("Data/Intensities/BaseCalls/L001/1.cbcl", b"other bytes")
     subject.write("notes.txt")
     monkeypatch.setattr(time, "monotonic", itertools.count(0, 5.0).__next__)  # each listing takes 5 s
-    watch = Watch(tmp_path / "log", 7, scanning=True, now=AT + 7 * 3600)
+    watch = ChangeWatch(tmp_path / "log", 7, scanning=True, now=AT + 7 * 3600)
     for run, path in ((subject, "notes.txt"), (other, "Data/Intensities/BaseCalls/L001/1.cbcl")):
         head = run.store.head()
         assert head is not None
-        assert watch.look(run.run, run.store, head, (), run._opened) == Change(1, (path,))
+        assert watch.find_change(run.run, run.store, head, (), run._opened) == Change(1, (path,))
 
 
 def test_of_a_run_of_the_predecessor_only_what_came_since_the_first_look_counts(subject: Subject) -> None:
@@ -214,8 +214,8 @@ def test_what_the_entry_excludes_is_no_change(subject: Subject) -> None:
     subject.write("Thumbnail_Images/a.jpg")
     head = subject.store.head()
     assert head is not None
-    watch = Watch(subject.root / "log", 7, scanning=True, now=AT)
-    assert watch.look(subject.run, subject.store, head, (Pattern("/Thumbnail"),), lambda: subject.run) is None
+    watch = ChangeWatch(subject.root / "log", 7, scanning=True, now=AT)
+    assert watch.find_change(subject.run, subject.store, head, (Pattern("/Thumbnail"),), lambda: subject.run) is None
 
 
 def test_another_run_in_the_same_folder_is_no_changed_one(subject: Subject) -> None:

@@ -13,7 +13,7 @@ from s3sync.runs.run_folder import Run, open_run
 from s3sync.state import Proof, RunState
 from s3sync.state.store import StateStore
 from s3sync.text import now_iso
-from s3sync.transfer.changes import Change, Watch
+from s3sync.transfer.changes import Change, ChangeWatch
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def store(tmp_path: Path, tiny_run: Path) -> StateStore:
 def look(store: StateStore, run: Run) -> Change | None:
     head = store.head()
     assert head
-    return Watch(store.log_path.parent.parent, 30, scanning=True).look(run, store, head, (), lambda: run)
+    return ChangeWatch(store.log_path.parent.parent, 30, scanning=True).find_change(run, store, head, (), lambda: run)
 
 
 def test_a_new_file_is_a_change_even_if_it_cannot_be_uploaded(store: StateStore, tiny_run: Path) -> None:
