@@ -13,7 +13,6 @@ from s3sync.aws.multipart import IncompleteUploads
 from s3sync.aws.receipts import FellBack, Hello, ObjectStored, PartStored, Receipt
 from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.runs import Run
-from s3sync.transfer.bandwidth import Forecast, Throttle
 from s3sync.transfer.batch_progress import HTTP_READS, TLS_READS, ProgressCounter, TransferProgress
 from s3sync.transfer.batches import Batch
 from s3sync.transfer.context import UploadContext
@@ -22,6 +21,7 @@ from s3sync.transfer.process_configs import ProcessConfigs
 from s3sync.transfer.staging import staging_folder
 from s3sync.transfer.storage_classes import WARM
 from s3sync.transfer.thread_choice import ThreadChoice
+from s3sync.transfer.throttle import Forecast
 
 _NOT_SENT = "not sent: the upload was being stopped"
 _INTERRUPTED = "was interrupted"
@@ -49,7 +49,7 @@ class BatchResult:
 class BatchSender:
     """Sends batches of one run to one destination; `send` may be called from several threads at once."""
 
-    def __init__(self, context: UploadContext, run: Run, throttle: Throttle | None = None) -> None:
+    def __init__(self, context: UploadContext, run: Run) -> None:
         """`run` is the run of the context, or the folder of a completion object."""
         prefix = context.request.destination.run_prefix(run.run_id)
         remote = RemoteFolder(context.aws, context.request.bucket, prefix)
@@ -59,12 +59,12 @@ class BatchSender:
         self._request = context.request
         self._aws = context.aws
         self._run = run
-        self._throttle = throttle
+        self._throttle = context.share.throttle(context.request.max_bandwidth, context.request.cores)
         self._counter = ProgressCounter(prefix, HTTP_READS if context.aws.uses_http else TLS_READS)
         self._threads = ThreadChoice(
             context.request.multipart, context.request.threads, is_fast=context.aws.may_be_fast
         )
-        self._configs = ProcessConfigs(context)
+        self._configs = ProcessConfigs(context.environ, context.request.settings, context.work)
         self._can_list: bool | None = None  # whether processes can read a list of files; None until one has reported it
         self._is_ending = threading.Event()  # set while no process may start
         self._is_s3_lost = False
@@ -76,14 +76,13 @@ class BatchSender:
 
     def send(self, batch: Batch, forecast: Forecast | None = None) -> BatchResult:
         """Run one process until it ends; raises AwsError if it cannot start, StateError, StoppedError."""
-        share = self._throttle.begin(batch.number, forecast) if self._throttle else None
+        share = self._throttle.begin(batch.number, forecast)
         try:
             if self._is_ending.is_set():
                 return BatchResult(batch=batch, last_error=_NOT_SENT)
             return self._run_process(batch, share)
         finally:
-            if self._throttle:
-                self._throttle.end(batch.number)
+            self._throttle.end(batch.number)
 
     def _run_process(self, batch: Batch, share: int | None) -> BatchResult:
         lines = FailureLines(self._request.destination, self._run.run_id, batch, self._aws.sanitize)
@@ -143,9 +142,10 @@ class BatchSender:
 
     def _config_for(self, batch: Batch, share: int | None) -> Path | None:
         """Return the AWS config of a process; None for the usual one. Raises AwsError."""
-        if self._throttle and share is not None:
-            return self._throttle.config(share)
-        return self._configs.with_threads(self._threads.threads_for(batch))
+        if share is not None:
+            return self._configs.with_bandwidth(share)
+        threads = self._threads.threads_for(batch)
+        return self._configs.with_threads(threads) if threads else None
 
     def _abort_parts(self, batch: Batch, *, was_killed: bool) -> None:
         """Abort the multipart uploads that an ended process may have left: the CLI aborts them unless it is killed."""
@@ -160,16 +160,14 @@ class BatchSender:
 
     def note_start(self, batch: Batch, pid: int, share: int | None) -> None:
         """Note that the process of a batch runs; end it if all processes are being ended."""
-        if self._throttle:
-            self._throttle.note_start(pid, share)
+        self._throttle.note_start(pid, share)
         self._counter.started(batch, pid)
         if self._is_ending.is_set():  # `abort` may not have seen this process
             self._aws.processes.terminate(pid, _INTERRUPTED)
 
     def note_end(self, pid: int) -> None:
         """Note that a process has ended."""
-        if self._throttle:
-            self._throttle.note_end(pid)
+        self._throttle.note_end(pid)
 
     def note_uploaded_file(self, batch: Batch) -> None:
         """Note that a file of a batch was uploaded."""
@@ -203,13 +201,12 @@ class BatchSender:
     @property
     def share(self) -> int | None:
         """Return the bytes a second that a process which starts now may send; None without a limit."""
-        return self._throttle.share() if self._throttle else None
+        return self._throttle.share()
 
     def enforce_bandwidth(self) -> None:
         """End the processes that send faster than the schedule allows now. Call it regularly."""
-        if self._throttle:
-            for pid in self._throttle.over_limit():  # those of other uploads are theirs to end
-                self._aws.processes.terminate(pid, "was faster than max_bandwidth allows at this time")
+        for pid in self._throttle.over_limit():  # each upload ends only its own processes
+            self._aws.processes.terminate(pid, "was faster than max_bandwidth allows at this time")
 
     def abort(self, *, is_s3_lost: bool = False) -> None:
         """End all processes, and start no more. If S3 cannot be reached, parts of uploads are not looked for."""

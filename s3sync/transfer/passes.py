@@ -16,7 +16,6 @@ from s3sync.runs import LocalFile, Run
 from s3sync.state import Proof
 from s3sync.text import pluralize, printable
 from s3sync.transfer import batches, completion_object
-from s3sync.transfer.bandwidth import Throttle
 from s3sync.transfer.batch_sender import BatchSender
 from s3sync.transfer.choice import EvidenceChoice
 from s3sync.transfer.context import UploadContext
@@ -69,8 +68,7 @@ class FileUploader:
         self._launch_until = time.monotonic() + (STREAM_LAUNCH_SECONDS if self._request.is_streaming else math.inf)
         self._choice = EvidenceChoice(self._request.verify, self._request.multipart, context.display.print)
         self._hasher = self._make_hasher(self._run, context.share.machine.hash_threads)
-        self._throttle = self._make_throttle()
-        self._sender = self._make_sender(self._run)
+        self._sender = BatchSender(self._context, self._run)
         self._verifier = self._make_verifier(self._run, self._hasher)
         self._pipeline = self._make_pipeline(self._sender, self._verifier)
 
@@ -215,7 +213,7 @@ class FileUploader:
         """
         etag = why = ""
         with contextlib.closing(self._make_hasher(written, 1)) as hasher:
-            pipeline = self._make_pipeline(self._make_sender(written), self._make_verifier(written, hasher))
+            pipeline = self._make_pipeline(BatchSender(self._context, written), self._make_verifier(written, hasher))
             for attempt in range(PASSES):
                 if attempt:
                     self._context.display.print(f"retrying {destination.COMPLETION_OBJECT}: {why}")
@@ -296,23 +294,6 @@ class FileUploader:
                 expected == etag or self._hasher.match_other_part_size(file, etag) is not None
             )
         return False
-
-    def _make_throttle(self) -> Throttle | None:
-        request, context = self._request, self._context
-        if not request.max_bandwidth:
-            return None
-        return Throttle(
-            request.max_bandwidth,
-            request.cores,
-            context.environ,
-            request.settings,
-            context.work,
-            running=context.share.machine.running_shares,
-            fraction=lambda: context.share.fraction,
-        )
-
-    def _make_sender(self, run: Run) -> BatchSender:
-        return BatchSender(self._context, run, self._throttle)
 
     def _make_hasher(self, run: Run, threads: int) -> Hasher:
         context = self._context

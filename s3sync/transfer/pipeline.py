@@ -12,11 +12,11 @@ from typing import Any
 from s3sync.aws import causes
 from s3sync.delays import DELAYS
 from s3sync.transfer import receipt_check
-from s3sync.transfer.bandwidth import Forecast
 from s3sync.transfer.batch_sender import BatchResult, BatchSender
 from s3sync.transfer.batches import Batch, BatchQueue, cost_of
 from s3sync.transfer.file_verifier import Failure, FileVerifier, PassResult, Retry
 from s3sync.transfer.sharing import UploadConcurrency
+from s3sync.transfer.throttle import Forecast
 
 _MAX_READBACK_COST_RATIO = 0.05  # of reading back to sending, while there is more to send
 _POLL_SECONDS = 0.5  # between two checks whether more processes would help

@@ -1,29 +1,37 @@
-"""Write AWS configs for processes that make another number of requests at once than usual."""
+"""Write AWS configs for processes whose limits differ from the usual ones."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from s3sync.aws import settings
-from s3sync.transfer.context import UploadContext
+from s3sync.aws.settings import S3Settings
 
 
 class ProcessConfigs:
-    """The configs of one upload, each written once. Any thread may call its method."""
+    """The configs of one upload, each written once. Any thread may call its methods, which raise AwsError."""
 
-    def __init__(self, context: UploadContext) -> None:
-        self._context = context
+    def __init__(self, environ: Mapping[str, str], usual: S3Settings, folder: Path) -> None:
+        self._environ = environ
+        self._usual = usual
+        self._folder = folder
         self._lock = threading.Lock()
+        self._written: dict[S3Settings, Path] = {}
 
-    def with_threads(self, threads: int | None) -> Path | None:
-        """Return the path of a config for this number of requests at once; None for the usual. Raises AwsError."""
-        if threads is None:
-            return None
-        context = self._context
-        path = context.work / f"aws-config-threads-{threads}"
+    def with_bandwidth(self, rate: int) -> Path:
+        """Return the path of a config that limits a process to this rate, in bytes a second."""
+        return self._config_for(replace(self._usual, max_bandwidth=rate), f"aws-config-{rate}")
+
+    def with_threads(self, threads: int) -> Path:
+        """Return the path of a config for this number of requests at once."""
+        return self._config_for(replace(self._usual, threads=threads), f"aws-config-threads-{threads}")
+
+    def _config_for(self, wanted: S3Settings, name: str) -> Path:
         with self._lock:
-            if not path.exists():
-                settings.write_config(context.environ, replace(context.request.settings, threads=threads), path)
-        return path
+            if wanted not in self._written:
+                settings.write_config(self._environ, wanted, self._folder / name)
+                self._written[wanted] = self._folder / name
+            return self._written[wanted]

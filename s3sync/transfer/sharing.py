@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from s3sync.resources import usable_cores
-from s3sync.transfer.bandwidth import BandwidthSchedule
+from s3sync.transfer.bandwidth import UNLIMITED, BandwidthSchedule
 from s3sync.transfer.concurrency import ConcurrencyController, LoadMeter
 from s3sync.transfer.pace import BatchPace
 from s3sync.transfer.request import UploadRequest
-from s3sync.transfer.running_shares import RunningShares
 from s3sync.transfer.slots import BEHIND_UPLOADS, SlotPool, SlotUser
+from s3sync.transfer.throttle import RunningShares, Throttle
 
 HASH_THREADS_PER_CORE = 0.5  # one thread hashes as much as several `aws` send
 
@@ -87,6 +87,10 @@ class MachineShare:
     def concurrency(self) -> UploadConcurrency:
         """Return the object that decides how many processes of this upload may run."""
         return UploadConcurrency(self.machine, self._processes, self._hashing)
+
+    def throttle(self, schedule: BandwidthSchedule | None, processes: int) -> Throttle:
+        """Return what divides the bandwidth of this upload among its processes, of which this number usually run."""
+        return Throttle(schedule or UNLIMITED, processes, self.machine.running_shares, lambda: self.fraction)
 
     def note_left(self, seconds: float) -> None:
         """Note how much work this upload has left, in seconds."""

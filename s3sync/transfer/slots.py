@@ -29,7 +29,7 @@ class SlotPool:
     """
 
     def __init__(self, size: int, max_size: int | None = None) -> None:
-        """`max_size` bounds the slots that are taken while some users still hold too many; half a share is always free."""
+        """`max_size` bounds the slots taken while some users still hold too many; half a share is always free."""
         self._size = size
         self._max_size = max(size, max_size or size)
         self._users: dict[SlotUser, None] = {}  # in the order in which they joined

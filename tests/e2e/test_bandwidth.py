@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from s3sync.aws.settings import S3Settings
-from s3sync.transfer.bandwidth import GRACE_SECONDS, BandwidthSchedule, Forecast, Throttle, parse_schedule
+from s3sync.transfer.bandwidth import BandwidthSchedule, parse_schedule
+from s3sync.transfer.process_configs import ProcessConfigs
+from s3sync.transfer.throttle import GRACE_SECONDS, Forecast, RunningShares, Throttle
 from tests.helpers.contexts import context_of
 from tests.helpers.lab import AWS_V1, FakeAws, Lab
 from tests.helpers.s3server import S3Server
@@ -89,17 +91,17 @@ def test_a_wrong_schedule_is_refused(wrong: Any, why: str) -> None:
 class Day:
     """A clock that a test sets; 4 processes, 40 MB/s from eight to six."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self) -> None:
         self.time = at(0, "07:00")
         limit = parse_schedule({"08:00-18:00": "40MB/s"})
         self.throttle = Throttle(
-            limit, 4, {"HOME": str(work)}, S3Settings(4), work, lambda: self.time, lambda: self.time.timestamp()
+            limit, 4, RunningShares(), lambda: 1.0, now=lambda: self.time, clock=lambda: self.time.timestamp()
         )
 
 
 @pytest.fixture
-def day(tmp_path: Path) -> Day:
-    return Day(tmp_path)
+def day() -> Day:
+    return Day()
 
 
 def test_each_process_gets_its_share_of_what_holds_when_it_starts(day: Day) -> None:
@@ -139,10 +141,10 @@ def test_what_processes_get_together_is_what_is_allowed(day: Day, parts: list[fl
     assert all(share and share >= 1_250_000 for share in shares)
 
 
-def test_its_config_has_the_share(day: Day) -> None:
-    text = day.throttle.config(10_000_000).read_text()
-    assert "max_bandwidth = 9765KB/s" in text
-    assert day.throttle.config(10_000_000) != day.throttle.config(5_000_000)
+def test_its_config_has_the_share(tmp_path: Path) -> None:
+    configs = ProcessConfigs({"HOME": str(tmp_path)}, S3Settings(4), tmp_path)
+    assert "max_bandwidth = 9765KB/s" in configs.with_bandwidth(10_000_000).read_text()
+    assert configs.with_bandwidth(10_000_000) != configs.with_bandwidth(5_000_000)
 
 
 def test_a_process_of_a_wider_window_is_ended_when_it_does_not_end_by_itself(day: Day) -> None:
@@ -209,17 +211,21 @@ def test_the_server_sees_no_more_bytes_than_the_timetable_allows(lab: Lab, serve
     assert json.loads(lab.log_path(tiny_run).read_bytes())["completed"] is True
 
 
-def test_a_process_that_outlives_a_wider_window_is_ended(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+def test_a_process_that_outlives_a_wider_window_is_ended(
+    lab: Lab, server: S3Server, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from s3sync.aws import client
     from s3sync.runs import local_files, run_folder
     from s3sync.signals import StopRequest
     from s3sync.transfer import batch_sender
     from s3sync.transfer.batches import Batch
+    from s3sync.transfer.sharing import MachineShare
 
     run = run_folder.open_run(tiny_run)
-    day = Day(lab.tmp)
+    day = Day()
     aws = client.connect(AWS_V1, S3Settings(4), lab.env, StopRequest(), lab.tmp)
-    sender = batch_sender.BatchSender(context_of(aws, run, lab.tmp), run, day.throttle)
+    monkeypatch.setattr(MachineShare, "throttle", lambda *_args: day.throttle)
+    sender = batch_sender.BatchSender(context_of(aws, run, lab.tmp), run)
     sent: list[batch_sender.BatchResult] = []
     batch = Batch(1, local_files.list_files(run).files)
     thread = threading.Thread(target=lambda: sent.append(sender.send(batch)))

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from s3sync.aws import causes, client, diagnosis
 from s3sync.aws.receipts import Receipt
-from s3sync.transfer.bandwidth import Throttle
 from s3sync.transfer.batches import Batch
+from s3sync.transfer.process_configs import ProcessConfigs
 from s3sync.transfer.restore.plan import RestorePlan
 from s3sync.transfer.restore.request import RestoreRequest
 from s3sync.transfer.restore.session import RestoreSession
@@ -50,7 +50,8 @@ class Downloader:
         self._aws = session.aws
         self._keys = KeyIndex(list(plan.remote), session.request.prefix)
         self._folder = folder
-        self._throttle = _make_throttle(session)
+        self._throttle = session.share.throttle(session.request.max_bandwidth, session.request.cores)
+        self._configs = ProcessConfigs(session.environ, session.request.settings, session.work)
         self._lock = threading.Lock()
         self._done: dict[int, int] = {}  # files of each running batch that have arrived, by its number
         self._batches: dict[int, Batch] = {}
@@ -73,11 +74,11 @@ class Downloader:
         path = source.folder if source.includes is not None else source.paths[0]
         target = self._folder / path
         short = self._folder / hashlib.sha256(path.encode()).hexdigest() if has_long_name(path) else None
-        share = self._throttle.begin(number, None) if self._throttle else None
+        share = self._throttle.begin(number)
         argv = self._aws.download_argv(self._request.url + path, str(short or target), source.includes)
         process = _DownloadProcess(self, number, share, output)
         try:
-            config = self._throttle.config(share) if self._throttle and share is not None else None
+            config = self._configs.with_bandwidth(share) if share is not None else None
             ended = self._aws.run_streaming(argv, process, config)
         finally:
             self._note_end(number, process.pids)
@@ -89,15 +90,13 @@ class Downloader:
 
     def note_start(self, pid: int, share: int | None) -> None:
         """Note that a process with this share of the bandwidth runs."""
-        if self._throttle:
-            self._throttle.note_start(pid, share)
+        self._throttle.note_start(pid, share)
 
     def _note_end(self, number: int, pids: Iterable[int]) -> None:
         """Note that the process of a batch has ended; it had several ids if it was started again."""
-        if self._throttle:
-            self._throttle.end(number)
-            for pid in pids:
-                self._throttle.note_end(pid)
+        self._throttle.end(number)
+        for pid in pids:
+            self._throttle.note_end(pid)
 
     def note_arrival(self, number: int) -> None:
         """Note that a file of a batch has arrived, as its process says."""
@@ -110,9 +109,8 @@ class Downloader:
 
     def enforce_bandwidth(self) -> None:
         """End the processes that are faster than is allowed now; to be called now and then."""
-        if self._throttle:
-            for pid in self._throttle.over_limit():  # those of others are theirs to end
-                self._aws.processes.terminate(pid, "was faster than max_bandwidth allows at this time")
+        for pid in self._throttle.over_limit():  # those of others are theirs to end
+            self._aws.processes.terminate(pid, "was faster than max_bandwidth allows at this time")
 
     def in_flight(self) -> tuple[int, int]:
         """Return files and bytes of running batches that have arrived, as their processes say."""
@@ -205,21 +203,6 @@ class _Output:
             unreachable=next((line.text for line in lines if diagnosis.is_unreachable(line)), ""),
             is_disk_full=self._is_disk_full,
         )
-
-
-def _make_throttle(session: RestoreSession) -> Throttle | None:
-    request = session.request
-    if not request.max_bandwidth:
-        return None
-    return Throttle(
-        request.max_bandwidth,
-        request.cores,
-        session.environ,
-        request.settings,
-        session.work,
-        running=session.share.machine.running_shares,
-        fraction=lambda: session.share.fraction,
-    )
 
 
 def _error_of_all(text: str) -> diagnosis.ErrorLine | None:

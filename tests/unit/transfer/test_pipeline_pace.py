@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from s3sync.runs import LocalFile
-from s3sync.transfer.bandwidth import Forecast
 from s3sync.transfer.batch_sender import BatchResult
 from s3sync.transfer.batches import Batch
 from s3sync.transfer.pipeline import Pipeline
+from s3sync.transfer.throttle import Forecast
 
 
 @pytest.mark.parametrize("has_expected_crc", [False, True])

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
-from s3sync.aws.settings import S3Settings
-from s3sync.transfer.bandwidth import Forecast, Throttle, parse_schedule
+from s3sync.transfer.bandwidth import parse_schedule
 from s3sync.transfer.sharing import MachineShare, SharedMachine
+from s3sync.transfer.throttle import Forecast, Throttle
 
 RATE = 40_000_000
 
@@ -18,32 +17,23 @@ RATE = 40_000_000
 class Uploads:
     """A large and a small upload on one machine with four cores."""
 
-    def __init__(self, work: Path, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack) -> None:
         limit = parse_schedule("40MB/s")
         machine = SharedMachine(4, 16, limit)
 
         def join(left: float) -> tuple[MachineShare, Throttle]:
             share = stack.enter_context(machine.join(list))
             share.note_left(left)
-            throttle = Throttle(
-                limit,
-                4,
-                {"HOME": str(work)},
-                S3Settings(4),
-                work,
-                running=machine.running_shares,
-                fraction=lambda: share.fraction,
-            )
-            return share, throttle
+            return share, share.throttle(limit, 4)
 
         self.large, self.large_throttle = join(1000)
         self.small, self.small_throttle = join(10)
 
 
 @pytest.fixture
-def uploads(tmp_path: Path) -> Iterator[Uploads]:
+def uploads() -> Iterator[Uploads]:
     with ExitStack() as stack:
-        yield Uploads(tmp_path, stack)
+        yield Uploads(stack)
 
 
 def start(share: MachineShare, throttle: Throttle, first: int, left: float, running: int = 0) -> list[int]:
