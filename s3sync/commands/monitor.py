@@ -18,7 +18,7 @@ from s3sync.commands.upload_text import preview_json, size_text, summary
 from s3sync.config import Config, load_config
 from s3sync.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ConfigError, StateError
 from s3sync.inventory import RunStatus, order, states
-from s3sync.monitor import ScanResult, config_failure, scan
+from s3sync.monitor import ScanResult, config_failure, reporting, scan
 from s3sync.resources import lower_priority
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.state import log_dir
@@ -77,7 +77,7 @@ def _scan(args: argparse.Namespace, config: Config, stop: StopRequest) -> ScanRe
         log_dir.require_writable(config.log_dir, locations.config_path(args))
         logs.configure(config.log_dir, config.log_level)
     except StateError as error:
-        scan.report_no_start(config, error)
+        reporting.report_no_start(config, error)
         raise
 
     def load() -> Config:

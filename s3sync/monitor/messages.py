@@ -1,4 +1,4 @@
-"""Write the text of notifications, for Slack and as JSON: what a recipient does not know yet."""
+"""Write notifications, for Slack and as JSON: what is new to a recipient."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _SLACK_LINE_CHARS = 1500  # a message may have 40,000
 
 # By kind of problem: the event in JSON, and the first line in Slack.
 EVENTS: dict[Kind, tuple[str, str]] = {
-    "run": ("failed", ":x:  *S3 Upload*: Failed uploading {runs}"),
-    "aws": ("failed", ":warning:  *S3 Upload*: Error in connecting to AWS!"),
+    "run": ("failed", ":x:  *S3 Upload*: Failed to upload {runs}"),
+    "aws": ("failed", ":warning:  *S3 Upload*: Cannot access AWS"),
     "other": ("failed", ":warning:  *S3 Upload*: Needs attention"),
     "note": ("warning", ":warning:  *S3 Upload*: Please note"),
-    "alert": ("alert", ":rotating_light:  *S3 Upload*: Look at this"),
+    "alert": ("alert", ":rotating_light:  *S3 Upload*: Please check"),
 }
 _UPLOADED = ":white_check_mark:  *S3 Upload*: Successfully uploaded {runs}"
-_RECOVERED = ":white_check_mark:  *S3 Upload*: Recovered:"
-_TRIAL = ":information_source:  *S3 Upload*: Trial message"
+_RECOVERED = ":white_check_mark:  *S3 Upload*: Resolved"
+_TRIAL = ":information_source:  *S3 Upload*: Test message"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,11 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What recipients should know now: runs that were uploaded, and every problem that exists, new or not.
+    """The news of a scan: the runs that were uploaded, and every problem that exists, new or not.
 
-    A problem that is missing is resolved. Two exceptions: while there is a problem of kind `aws`, only those of
-    uploaded runs are resolved; and those of runs only if their keys are in `checked_keys` (None: all were checked).
-    While a scan runs (`is_final` is false) only problems of uploaded runs are resolved.
+    A problem that is missing is resolved, with these exceptions. Problems of runs are resolved only if their keys are
+    in `checked_keys` (None: all were checked). While there is a problem of kind `aws`, or the scan is running
+    (`is_final` is false), only problems of uploaded runs are resolved.
     """
 
     uploads: tuple[Upload, ...] = ()
@@ -57,11 +57,11 @@ class Update:
     is_final: bool = True
 
     def as_printable(self) -> Update:
-        """Return the update with printable texts only, and of each key the last one."""
+        """Return the update with printable texts, and only the last upload and problem of each key."""
         return replace(self, uploads=_printable(self.uploads), problems=_printable(self.problems))
 
     def resolved(self, sent: SentByKey) -> list[str]:
-        """Return the keys of the problems that a recipient was notified of and that are resolved."""
+        """Return the keys of the problems that were sent to a recipient and are resolved."""
         existing = {problem.key for problem in self.problems}
         uploaded = {upload.key for upload in self.uploads}
         is_blind = any(problem.kind == "aws" for problem in self.problems)
@@ -76,7 +76,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An event with the uploads or problems that it is about."""
+    """An event with its uploads or problems."""
 
     event: str
     heading: str
@@ -84,12 +84,12 @@ class Message:
 
 
 def trial() -> Message:
-    """Return a message that only shows that messages arrive."""
-    return Message("trial", _TRIAL, [Upload("s3sync", "this is how notifications arrive; nothing has happened")])
+    """Return a message that only shows that notifications arrive."""
+    return Message("trial", _TRIAL, [Upload("s3sync", "notifications arrive here; there is nothing to do")])
 
 
 def messages_for(sent: SentByKey, update: Update, now: float) -> Iterator[Message]:
-    """Yield what a recipient does not know yet, one message per event and kind."""
+    """Yield the messages that are new to a recipient, one per event and kind; `now` is in seconds since the epoch."""
     due = [problem for problem in update.problems if _is_due(problem, sent.get(problem.key), now)]
     yield from _message("uploaded", _UPLOADED, update.uploads)
     for kind, (event, heading) in EVENTS.items():
@@ -99,7 +99,7 @@ def messages_for(sent: SentByKey, update: Update, now: float) -> Iterator[Messag
 
 
 def _is_due(problem: Problem, sent: Sent | None, now: float) -> bool:
-    """Return whether to send a problem: if it is new, differs in more than numbers, or lasts a day longer."""
+    """Return whether to send a problem: it is new, differs in more than numbers, or was sent a day ago."""
     if sent is None or sent.kind != problem.kind or _NUMBER.sub("#", sent.text) != _NUMBER.sub("#", problem.text):
         return True
     return problem.kind != "note" and not 0 <= now - sent.at < _DAY
@@ -111,7 +111,7 @@ def _message(event: str, heading: str, items: Sequence[Upload | Problem]) -> Ite
 
 
 def slack_payload(message: Message, _now: float) -> dict[str, Any]:
-    """Return a message as Slack's incoming webhooks take it."""
+    """Return a message in the format of Slack's incoming webhooks."""
     lines = [slack_line(item) for item in message.items[:_SLACK_LINES]]
     if more := len(message.items) - len(lines):
         lines.append(f"and {more:,} more")
@@ -119,19 +119,17 @@ def slack_payload(message: Message, _now: float) -> dict[str, Any]:
 
 
 def slack_line(item: Upload | Problem) -> str:
-    """Return `key: text [id]` with Slack's special characters escaped; a line that is too long is cut, but not within
-    an escape.
-    """
+    """Return `key: text [id]`, escaped for Slack and cut to 1,500 characters."""
     text = item.text_with_id if isinstance(item, Problem) else item.text
-    heading_names_it = isinstance(item, Problem) and item.kind == "aws"
-    line = html.escape(text if heading_names_it else f"{item.key}: {text}", quote=False)
+    is_of_aws = isinstance(item, Problem) and item.kind == "aws"  # then the heading is enough
+    line = html.escape(text if is_of_aws else f"{item.key}: {text}", quote=False)
     if len(line) <= _SLACK_LINE_CHARS:
         return line
-    return re.sub(r"&[a-z]*$", "", line[: _SLACK_LINE_CHARS - 1]) + "…"
+    return re.sub(r"&[a-z]*$", "", line[: _SLACK_LINE_CHARS - 1]) + "…"  # an escape is not cut
 
 
 def json_payload(message: Message, now: float) -> dict[str, Any]:
-    """Return a message as the document of docs/reference/formats.md; `now` is in seconds since the epoch."""
+    """Return a message in the format of docs/reference/formats.md; `now` is in seconds since the epoch."""
     return {
         "version": VERSION,
         "host": socket.gethostname(),

@@ -1,4 +1,4 @@
-"""Remember in one file what each recipient was notified of, and which notes and alerts the main log has."""
+"""Remember in one file which problems each recipient was notified of, and which notes and alerts were logged."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ LOG = logging.getLogger(__name__)
 VERSION = 1
 WAIT_SECONDS = 60.0  # for another process that is sending
 
-# Who reports what: a scan its problems; scans and those that find one running, alerts; and these, what is wrong with
-# the scan itself. A problem that is missing is resolved only for its own topic.
+# A scan reports its own problems. Alerts are also reported by a scan that finds another one running, as are problems of
+# the running scan itself. If a problem is missing from a report, it is resolved only for the report's topic.
 Topic: TypeAlias = Literal["scan", "alerts", "scan itself"]
 
-_OLD_SENT: dict[Topic, str] = {  # files of version 0.1.0 and before
+_OLD_SENT: dict[Topic, str] = {  # files of versions up to 0.1.0
     "scan": "notified.json",
     "alerts": "notified.alerts.json",
     "scan itself": "notified.busy.json",
@@ -43,12 +43,12 @@ class Sent:
     at: float
 
 
-SentByKey: TypeAlias = dict[str, Sent]  # the problems that still existed when they were last reported
+SentByKey: TypeAlias = dict[str, Sent]  # the problems that are not known to be resolved
 
 
 @dataclass(slots=True)
 class Memory:
-    """What was sent, by topic, recipient and key; and the keys of what was logged, by topic."""
+    """The problems that were sent, by topic, recipient and key; and the keys that were logged, by topic."""
 
     sent: dict[str, dict[str, SentByKey]] = field(default_factory=dict)
     logged: dict[str, set[str]] = field(default_factory=dict)
@@ -60,12 +60,12 @@ def path_of(log_dir: Path) -> Path:
 
 
 def lock_path(log_dir: Path) -> Path:
-    """Return the lock that is held while the file is read, messages are sent, and the file is written."""
+    """Return the path of the lock, held from reading the file until messages are sent and the file is written."""
     return log_dir / "locks" / "notifications.lock"
 
 
-def peek(log_dir: Path) -> Memory | None:
-    """Return what is remembered, without a lock; None if the file cannot be read."""
+def read(log_dir: Path) -> Memory | None:
+    """Return the memory, without locking it; None if the file cannot be read."""
     try:
         return _load(log_dir)
     except _UnreadableError:
@@ -73,19 +73,19 @@ def peek(log_dir: Path) -> Memory | None:
 
 
 @contextlib.contextmanager
-def opened(log_dir: Path, *, is_patient: bool = True) -> Iterator[Memory]:
-    """Yield what is remembered, and save what was changed, while no other process does the same.
+def open_for_update(log_dir: Path, *, wait: bool = True) -> Iterator[Memory]:
+    """Lock the memory, yield it, and save its changes.
 
-    Without patience, raises BusyError if another process does, StateError if the lock cannot be used. With patience,
-    waits for a minute and continues without the lock: better notified twice than not at all. A file that cannot be read
-    counts as empty; what goes wrong is logged.
+    If another process has the lock, waits for a minute and then continues without it: two notifications are better than
+    none. Without `wait`, raises BusyError instead, or StateError if the lock cannot be used. A file that cannot be read
+    counts as empty. Errors of the file are logged.
     """
     with contextlib.ExitStack() as held:
-        _lock(held, log_dir, is_patient)
+        _lock(held, log_dir, wait=wait)
         memory, before = Memory(), b""
         try:
             memory = _load(log_dir)
-            before = b"" if _old_files(log_dir) else _dump(memory)  # what was taken over is saved
+            before = b"" if _old_files(log_dir) else _dump(memory)  # the content of old files is always saved
         except _UnreadableError as error:
             LOG.warning("%s", Notice(f"{error} (some problems may be reported again)", id="notify.memory-unreadable"))
         yield memory
@@ -93,12 +93,12 @@ def opened(log_dir: Path, *, is_patient: bool = True) -> Iterator[Memory]:
             _save(log_dir, content)
 
 
-def _lock(held: contextlib.ExitStack, log_dir: Path, is_patient: bool) -> None:
+def _lock(held: contextlib.ExitStack, log_dir: Path, *, wait: bool) -> None:
     path, busy = lock_path(log_dir), "another process is sending notifications"
-    if not is_patient:
+    if not wait:
         held.enter_context(lock.hold(path, busy, wait_for_dead_holder=False))
         return
-    if not log_dir.is_dir():  # a lock would make it
+    if not log_dir.is_dir():  # which locking would create
         return
     deadline = time.monotonic() + WAIT_SECONDS
     with contextlib.suppress(BusyError, StateError):
@@ -106,24 +106,24 @@ def _lock(held: contextlib.ExitStack, log_dir: Path, is_patient: bool) -> None:
 
 
 class _UnreadableError(Exception):
-    """The message says which file, and why."""
+    """The message names the file and the reason."""
 
 
 def _load(log_dir: Path) -> Memory:
-    """Return what is remembered; raises _UnreadableError."""
-    memory = _read(path_of(log_dir), _parse)
-    return memory if memory is not None else _take_over(log_dir)
+    """Return the memory; raises _UnreadableError."""
+    memory = _read_file(path_of(log_dir), _parse)
+    return memory if memory is not None else _load_old_files(log_dir)
 
 
-def _take_over(log_dir: Path) -> Memory:
-    """Return what the files of earlier versions have; one that cannot be read does not spoil the others."""
+def _load_old_files(log_dir: Path) -> Memory:
+    """Return the memory from the files of earlier versions, without those that cannot be read."""
     memory = Memory()
     for topic, name in _OLD_SENT.items():
         with contextlib.suppress(_UnreadableError):
-            memory.sent[topic] = _read(log_dir / name, lambda facts: _sent(facts["recipients"], "told")) or {}
+            memory.sent[topic] = _read_file(log_dir / name, lambda facts: _sent(facts["recipients"], "told")) or {}
     for topic, name in _OLD_LOGGED.items():
         with contextlib.suppress(_UnreadableError):
-            memory.logged[topic] = _read(log_dir / name, lambda facts: set(map(str, facts))) or set()
+            memory.logged[topic] = _read_file(log_dir / name, lambda facts: set(map(str, facts))) or set()
     return memory
 
 
@@ -132,8 +132,8 @@ def _old_files(log_dir: Path) -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
-def _read(path: Path, parse: Callable[[Any], _Value]) -> _Value | None:
-    """Return what a file has, None if it is missing; raises _UnreadableError."""
+def _read_file(path: Path, parse: Callable[[Any], _Value]) -> _Value | None:
+    """Return the parsed content of a file, None if it is missing; raises _UnreadableError."""
     try:
         return parse(files.read_json(path))
     except FileNotFoundError:
@@ -157,7 +157,7 @@ def _save(log_dir: Path, content: bytes) -> None:
 
 
 def _dump(memory: Memory) -> bytes:
-    """Return the content of the file, without what is empty."""
+    """Return the content of the file, without empty mappings."""
     sent = {
         topic: {role: {key: asdict(each) for key, each in by_key.items()} for role, by_key in roles.items() if by_key}
         for topic, roles in memory.sent.items()
@@ -168,9 +168,9 @@ def _dump(memory: Memory) -> bytes:
 
 
 def _parse(facts: Any) -> Memory:
-    """Parse the file; wrong values raise ValueError, LookupError or TypeError."""
+    """Parse the file; invalid values raise ValueError, LookupError or TypeError."""
     if facts["version"] != VERSION:
-        raise ValueError("another version's")
+        raise ValueError("of another version")
     return Memory(
         {str(topic): _sent(sent, "at") for topic, sent in facts["sent"].items()},
         {str(topic): set(map(str, keys)) for topic, keys in facts["logged"].items()},

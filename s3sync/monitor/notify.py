@@ -1,8 +1,7 @@
-"""Notify people and programs of a scan: Slack, a JSON webhook, and a heartbeat URL (dead man's switch).
+"""Notify people and programs of a scan by Slack, a JSON webhook, and a heartbeat URL (dead man's switch).
 
-Nothing here raises, and nothing waits long. A problem is sent once, again when its text changes in more than numbers
-or after a day, and when it is resolved. A message that could not be sent is tried again by the next scan; uploads are
-reported by their own scan only.
+Sending never raises, and never takes long. A problem is sent once, again if its text changes in more than numbers or
+after a day, and when it is resolved. The next scan retries a message about a problem, but not one about an upload.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from s3sync.monitor.problems import Problem
 from s3sync.text import printable
 
 LOG = logging.getLogger(__name__)
-TIMEOUT = 10.0  # seconds that a recipient may cost a call
+TIMEOUT = 10.0  # seconds for each recipient and call
 _SUMMARY_CHARS = 10_000
 _TEXT, _JSON = "text/plain; charset=utf-8", "application/json"
 _GOOD, _BAD = ("uploaded",), ("failed", "warning", "alert", "recovered")
@@ -33,7 +32,7 @@ _PING_URL = "the ping URL"
 
 @dataclass(frozen=True, slots=True)
 class Channels:
-    """Where notifications go: URLs, empty for none. Each of the two of Slack replaces the other if that is missing."""
+    """The URLs that get notifications, empty for none. If one of the Slack URLs is empty, the other replaces it."""
 
     slack_log: str = field(default="", repr=False)
     slack_alert: str = field(default="", repr=False)
@@ -58,10 +57,10 @@ class Channels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipient:
-    """A channel that gets messages: `role` in the file of what was sent, `name` for people."""
+    """A channel that gets messages about these events."""
 
-    role: str
-    name: str
+    role: str  # in the memory of sent notifications
+    name: str  # for people
     url: str = field(repr=False)
     events: tuple[str, ...]
     payload: Callable[[Message, float], dict[str, Any]]
@@ -73,14 +72,14 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True)
 class TrialResult:
-    """What happened to a trial message; `error` is empty if it was accepted."""
+    """The result of sending a test message; `error` is empty if it was accepted."""
 
     channel: str
     error: str
 
 
 class Notifier:
-    """Sends notifications. `timeout` (seconds) bounds what each recipient may cost a call, whatever it does."""
+    """Sends notifications. A call takes at most `timeout` (seconds) for each recipient, however slow it is."""
 
     def __init__(
         self, channels: Channels, log_dir: Path, clock: Callable[[], float] = time.time, timeout: float = TIMEOUT
@@ -96,7 +95,7 @@ class Notifier:
         self._ping("/start", "")
 
     def ping_end(self, is_ok: bool, summary: str) -> None:
-        """Ping that a scan has ended, or goes on, and whether it succeeded so far."""
+        """Ping that a scan has ended or is still running, and whether it has succeeded so far."""
         self._ping("" if is_ok else "/fail", summary)
 
     def _ping(self, ending: str, summary: str) -> None:
@@ -104,21 +103,21 @@ class Notifier:
             text = "\n".join(map(printable, summary.splitlines()))[:_SUMMARY_CHARS]
             _log_error(_PING_URL, transport.post(_ping_address(self._ping_url, ending), text, _TEXT, self._timeout))
 
-    def notify(self, update: Update, topic: Topic = "scan", *, is_patient: bool = True) -> None:
-        """Send each recipient what it does not know yet of a topic.
+    def notify(self, update: Update, topic: Topic = "scan", *, wait: bool = True) -> None:
+        """Send each recipient the part of an update that is new to it.
 
-        Without patience, raises BusyError if another process is sending, StateError if nothing can be remembered.
+        Without `wait`, raises BusyError if another process is sending, StateError if the memory cannot be used.
         """
         if not self._recipients or not (update.uploads or update.problems or self._may_be_resolved(topic)):
             return
-        with notifications.opened(self._log_dir, is_patient=is_patient) as memory:
+        with notifications.open_for_update(self._log_dir, wait=wait) as memory:
             known = memory.sent.get(topic, {})
             memory.sent[topic] = {each.role: known.get(each.role, {}) for each in self._recipients}
             for recipient in self._recipients:
                 self._notify_one(recipient, memory.sent[topic][recipient.role], update.as_printable())
 
     def _may_be_resolved(self, topic: Topic) -> bool:
-        memory = notifications.peek(self._log_dir)
+        memory = notifications.read(self._log_dir)
         return memory is None or any(memory.sent.get(topic, {}).values())
 
     def _notify_one(self, recipient: Recipient, sent: SentByKey, update: Update) -> None:
@@ -136,21 +135,21 @@ class Notifier:
 
 
 def send_trial(config: Config, timeout: float = TIMEOUT) -> list[TrialResult]:
-    """Send a trial message through each channel of a config, and return what happened to each.
+    """Send a test message through each channel of a config, and return the results. `timeout` is in seconds.
 
-    The ping URL gets a ping of success: services have no other that is neither a start nor an alarm.
+    The ping URL gets a ping of success, the only kind that neither announces a start nor raises an alarm.
     """
     channels, message = Channels.of(config), messages.trial()
-    by_url = {recipient.url: recipient for recipient in recipients_of(channels)}  # one for both roles is tried once
+    by_url = {recipient.url: recipient for recipient in recipients_of(channels)}  # one message for both Slack roles
     results = [TrialResult(each.name, each.send(message, time.time(), timeout)) for each in by_url.values()]
     if channels.ping:
-        text = "trial message of `s3sync check --notify`"
+        text = "test message of `s3sync check --notify`"
         results.append(TrialResult(_PING_URL, transport.post(_ping_address(channels.ping, ""), text, _TEXT, timeout)))
     return results
 
 
 def recipients_of(channels: Channels) -> tuple[Recipient, ...]:
-    """Return the recipients that have a channel."""
+    """Return the recipients that have a URL."""
     log = ("the Slack log webhook", channels.slack_log)
     alert = ("the Slack alert webhook", channels.slack_alert)
     (log_name, log_url), (alert_name, alert_url) = log if log[1] else alert, alert if alert[1] else log

@@ -1,4 +1,4 @@
-"""Continue the restores that wait for frozen objects, as soon as these may be thawed."""
+"""Continue the restores that wait for frozen objects, once these may be thawed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from s3sync.aws.destination import FROM_ENVIRONMENT, Profile
 from s3sync.config import Config
 from s3sync.delays import DELAYS
-from s3sync.errors import BusyError, LeaseLostError, Notice, S3SyncError, StateError, StoppedError, explain_machine
+from s3sync.errors import BusyError, LeaseLostError, StateError, StoppedError
 from s3sync.inventory import restores
 from s3sync.monitor.context import ScanContext
 from s3sync.monitor.problems import Problem
@@ -26,101 +26,90 @@ from s3sync.transfer.runtime import Runtime
 from s3sync.transfer.sharing import SharedMachine
 
 LOG = logging.getLogger(__name__)
-_RETRY_SECONDS = 3600.0  # between two tries
-_LIKELY_PART = 0.5  # of the longest time that thawing takes, after which a look is worth its requests
+_RETRY_SECONDS = 3600.0  # between two attempts
+_LIKELY_SHARE = 0.5  # of the longest thawing time, after which it is worth asking S3
 
 
 class PendingRestores:
-    """The restores that one scan continues beside its uploads: one at a time, with what uploads leave of the machine.
+    """The restores that a scan continues beside its uploads, one at a time, as far as uploads leave room.
 
-    A scan may take days, and a restore hours, so neither waits for the other. The methods are for one thread.
+    A scan may take days and a restore hours, so neither waits for the other. One thread calls all methods.
     """
 
     def __init__(self, context: ScanContext, result: ScanResult, machine: SharedMachine) -> None:
-        self.at_work: set[Future[list[Problem]]] = set()
+        self.running: set[Future[list[Problem]]] = set()
         self._context = context
         self._result = result
         self._machine = machine
-        self._key = ""  # of the one at work
-        self._begun: dict[Path, float] = {}  # when each was begun in this scan, by the path of its log
-        self._known: set[str] = set()  # keys of all that have waited at the last look
+        self._running_key = ""
+        self._started: dict[Path, float] = {}  # when this scan last started each, by the path of its log
+        self._pending_keys: set[str] = set()  # when `start_next` was last called
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="restore")
 
-    def begin_next(self) -> None:
-        """Begin with the first one that may be thawed, unless one is at work; report the results of earlier tries."""
-        if self.at_work or self._context.stop.is_requested:
+    def start_next(self) -> None:
+        """Start the first restore whose objects may be thawed, unless one is running; report those that wait."""
+        if self.running or self._context.stop.is_requested:
             return
         now = time.monotonic()
         stores = thaw_log.list_stores(self._context.config.log_dir)
         self._forget_ended({_key(store, pending) for store, pending in stores})
         for store, pending in stores:
-            if not pending.requested or not _may_be_thawed(pending, time.time()):
-                self._result.replace_problems(_key(store, pending), _reports(store, pending))
-                continue
-            if _was_tried_lately(store):
-                self._result.replace_problems(_key(store, pending), _reports(store, pending))
-            elif now - self._begun.get(store.path, -DELAYS.scan_repeats) >= DELAYS.scan_repeats:
-                self._begun[store.path], self._key = now, _key(store, pending)
-                self.at_work = {self._threads.submit(self._continue, store, pending)}
+            key = _key(store, pending)
+            if not pending.requested or not _may_be_thawed(pending, time.time()) or _was_tried_lately(store):
+                self._result.replace_problems(key, _reports(store, pending))
+            elif now - self._started.get(store.path, -DELAYS.scan_repeats) >= DELAYS.scan_repeats:
+                self._started[store.path], self._running_key = now, key
+                self.running = {self._threads.submit(self._continue, store, pending)}
                 return
 
     def _forget_ended(self, keys: set[str]) -> None:
-        """Forget what was reported of restores that do not wait any more: somebody has cancelled or finished them."""
-        for key in self._known - keys:
+        """Remove the problems of restores that are no longer pending: somebody has cancelled or finished them."""
+        for key in self._pending_keys - keys:
             self._result.replace_problems(key, ())
-        self._known = keys
+        self._pending_keys = keys
 
     def handle_ended(self) -> None:
-        """Add the outcome of a restore that has ended to the result, and begin with the next. Raises StoppedError."""
-        for future in [future for future in self.at_work if future.done()]:
-            self.at_work = set()
-            self._result.replace_problems(self._key, future.result() or self._reports_of(self._key))
-            self.begin_next()
+        """Add the outcome of a restore that has ended to the result, and start the next one. Raises StoppedError."""
+        for future in [future for future in self.running if future.done()]:
+            self.running = set()
+            key = self._running_key
+            self._result.replace_problems(key, future.result() or self._reports_of(key))
+            self.start_next()
 
     def _reports_of(self, key: str) -> list[Problem]:
-        """Return what users should know about a restore that continued; nothing if it is done."""
+        """Return what users should know about a restore that ran without problems; nothing if it is finished."""
         stores = thaw_log.list_stores(self._context.config.log_dir)
         return [report for store, log in stores if _key(store, log) == key for report in _reports(store, log)]
 
     def close(self) -> None:
-        """Wait until the one at work has ended."""
+        """Wait until the running restore has ended."""
         self._threads.shutdown()
 
     def _continue(self, store: ThawStore, pending: ThawLog) -> list[Problem]:
-        """Continue a restore; return what went wrong. Raises StoppedError if the scan is to end."""
+        """Continue a restore, and return its problems. Raises StoppedError if the scan is to end."""
         key = _key(store, pending)
         try:
-            found = list(_problems_of_restore(self._context, store, pending, self._machine))
+            problems = list(_problems_of_restore(self._context, store, pending, self._machine))
         except BusyError as error:
             LOG.info("%s", error)
             return []
         except StoppedError as error:
             if self._context.stop.is_requested or not isinstance(error, LeaseLostError):
                 raise
-            found = [Problem.of(key, error, "other")]  # another host may have taken over this restore alone
-        except Exception as error:  # whatever it is, the scan has uploads to report
-            found = [Problem.of(key, _named(error, key), "other")]
+            problems = [Problem.of_error(key, error, "other")]  # another host may have taken over only this restore
+        except Exception as error:  # a bug here must not end the scan, which has uploads to report
+            problems = [Problem.of_error(key, error, "other")]
         try:
-            store.note_try({"id": found[0].id, "text": found[0].text} if found else {})
+            store.note_try({"id": problems[0].id, "text": problems[0].text} if problems else {})
         except StateError as error:
-            found.append(Problem.of(key, error, "other"))
-        return found
-
-
-def _named(error: Exception, key: str) -> S3SyncError:
-    """Return an error with a message for people; the traceback of a bug goes to the log."""
-    if known := error if isinstance(error, S3SyncError) else explain_machine(error):
-        return known
-    what = printable(f"{type(error).__name__}: {error}")
-    notice = Notice(f"unexpected error (please report it): {what}", id="internal.unexpected-error")
-    LOG.error("%s: %s", key, notice, exc_info=error)
-    return S3SyncError(notice.text, id=notice.id)
+            problems.append(Problem.of_error(key, error, "other"))
+        return problems
 
 
 def _was_tried_lately(store: ThawStore) -> bool:
-    """Return whether a try ended not long ago.
+    """Return whether an attempt ended a short time ago.
 
-    Each try reads all files that are there, and downloads again what is not proven.
+    Each attempt reads all files that are there, and downloads those that are not proven again.
     """
     tried = store.last_try()
     return tried is not None and 0 <= time.time() - tried[0] < _RETRY_SECONDS
@@ -140,14 +129,13 @@ def _problems_of_restore(
         text = f"not restored: {pluralize(len(done.failed), 'file')} failed, such as {printable(path)}: {why}"
         yield Problem(key, text, "other", id="restore.failed")
     elif frozen := len(done.frozen) - done.requested:
-        advice = "`s3sync restore` with --tier requests them again, with --cancel ends it"
-        text = f"not restored: {pluralize(frozen, 'object')} froze again ({advice})"
+        text = f"not restored: {pluralize(frozen, 'object')} froze again ({restores.REQUEST_AGAIN})"
         yield Problem(key, text, "other", id="restore.frozen-again")
 
 
 def _may_be_thawed(pending: ThawLog, now: float) -> bool:
     asked, ready = parse_iso(pending.requested_at), parse_iso(pending.ready_at)
-    return asked is None or ready is None or now >= asked + _LIKELY_PART * (ready - asked)
+    return asked is None or ready is None or now >= asked + _LIKELY_SHARE * (ready - asked)
 
 
 def _key(store: ThawStore, pending: ThawLog) -> str:
@@ -155,15 +143,15 @@ def _key(store: ThawStore, pending: ThawLog) -> str:
 
 
 def _reports(store: ThawStore, pending: ThawLog) -> list[Problem]:
-    """Return what is wrong with a restore, or else that it waits."""
-    known = restores.describe(store, pending, time.time())
-    if known.problem:
-        return [Problem.of_inventory(known.problem, "other")]
-    return [Problem(known.key, known.progress, "note", id="restore.pending")]
+    """Return the problem of a restore or, if it has none, a note that it is pending."""
+    described = restores.describe(store, pending, time.time())
+    if described.problem:
+        return [Problem.of_inventory(described.problem, "other")]
+    return [Problem(described.key, described.progress, "note", id="restore.pending")]
 
 
 def _request_for(pending: ThawLog, config: Config) -> restore.request.RestoreRequest:
-    """Return the request with the options of the command that began it. Raises UsageError for a damaged log."""
+    """Return the request with the options of the command that started it. Raises UsageError if the log is damaged."""
     given = pending.options
     entry = next((entry for entry in config.monitor if entry.destination == pending.destination), None)
     request = restore.request.RestoreRequest(

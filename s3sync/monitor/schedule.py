@@ -1,4 +1,4 @@
-"""Decide which of the runs that wait a scan works on next, beside those that it works on already."""
+"""Decide which of the waiting runs a scan works on next."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ Lane: TypeAlias = Literal["cluster", "upload", "stream", "hook"]
 
 
 class Obstacles:
-    """Buckets that cannot be reached, and Slurm if it does not work: they are not tried again with the next run."""
+    """Buckets that cannot be reached, and Slurm if it does not work: other runs need not try them again."""
 
     def __init__(self) -> None:
         self._unreachable_buckets: set[str] = set()
         self._has_slurm = True
 
-    def concern(self, run: RunStatus) -> bool:
-        """Return whether one of them keeps a run from being uploaded."""
+    def block(self, run: RunStatus) -> bool:
+        """Return whether one of them prevents the upload of a run."""
         return run.entry.bucket in self._unreachable_buckets or (bool(run.entry.cluster) and not self._has_slurm)
 
-    def note(self, run: RunStatus, error: Exception, problem: Problem) -> None:
-        """Note what kept a run from being uploaded."""
+    def add(self, run: RunStatus, error: Exception, problem: Problem) -> None:
+        """Add the obstacle, if it is one for other runs, that an error of a run shows."""
         self._has_slurm &= not isinstance(error, (SlurmError, ConfigError))
         if problem.kind == "aws":
             self._unreachable_buckets.add(run.entry.bucket)
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Let everything be tried again."""
         self._unreachable_buckets.clear()
         self._has_slurm = True
 
 
 class Schedule:
-    """The runs that wait for a scan, in order.
+    """The waiting runs of a scan, in order.
 
-    What takes seconds comes first and one by one: to submit to Slurm, and to collect what it has done. Of the others
-    `max_runs` are uploaded at once, and as many are streamed; a run that `is_small` beside those at work waits for none
-    of them. What was tried is tried again after `repeat_seconds`.
+    Work that takes seconds comes first, one run at a time: submitting to Slurm, and collecting its results. Of the
+    other runs `max_runs` are uploaded at once, and as many are streamed; a run that `is_small` compared with those that
+    are being uploaded need not wait for them. A run that was tried is tried again after `repeat_seconds`.
     """
 
     def __init__(
@@ -58,31 +58,31 @@ class Schedule:
         self._clock = clock
         self._waiting: list[RunStatus] = []
         self._tried: dict[str, float] = {}  # when, by key
-        self._last_forgotten = clock()
+        self._obstacles_cleared = clock()
 
     def offer(self, runs: Iterable[RunStatus]) -> None:
-        """Replace the runs that wait by these, without those that were tried a short time ago."""
+        """Replace the waiting runs by these, without those that were tried a short time ago."""
         now = self._clock()
-        if now - self._last_forgotten >= self._repeat_seconds:
-            self._last_forgotten = now
-            self.obstacles.forget()
+        if now - self._obstacles_cleared >= self._repeat_seconds:
+            self._obstacles_cleared = now
+            self.obstacles.clear()
         self._waiting = [
             run for run in runs if now - self._tried.get(run.key, -self._repeat_seconds) >= self._repeat_seconds
         ]
 
     def put_first(self, run: RunStatus) -> None:
-        """Let a run be the next one, although it was tried a short time ago."""
+        """Make a run the next one, even if it was tried a short time ago."""
         self._tried.pop(run.key, None)
         self._waiting.insert(0, run)
 
     def take(self, working: Collection[RunStatus]) -> RunStatus | None:
-        """Return the run to begin now beside those that are being worked on; None if there is none."""
-        self._waiting = [run for run in self._waiting if not self.obstacles.concern(run)]
+        """Remove and return the run to begin now; None if there is none. `working` are the runs in progress."""
+        self._waiting = [run for run in self._waiting if not self.obstacles.block(run)]
         first = next((index for index, run in enumerate(self._waiting) if self._may_begin(run, working)), None)
         return None if first is None else self._waiting.pop(first)
 
-    def note_end(self, run: RunStatus) -> None:
-        """Note that a run was tried; it waits no longer, although it was offered again while it was worked on."""
+    def mark_tried(self, run: RunStatus) -> None:
+        """Note that a run was tried. It is no longer waiting, even if it was offered again in the meantime."""
         self._tried[run.key] = self._clock()
         self._waiting = [other for other in self._waiting if other.key != run.key]
 
@@ -97,7 +97,7 @@ class Schedule:
 
 
 def lane_of(run: RunStatus) -> Lane:
-    """Return how a scan works on a run."""
+    """Return which kind of work a run needs; limits are by lane."""
     if run.state == "streaming":
         return "stream"
     if run.entry.cluster:

@@ -1,4 +1,4 @@
-"""Post to web addresses that are secrets: nothing here raises, logs or returns any part of one."""
+"""Post to secret web addresses: nothing here raises, logs or returns any part of an address."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from urllib3 import PoolManager
 
 NO_ANSWER = "no answer in time"
-logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # its debug lines have the addresses
+logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # its debug lines contain addresses
 
 
 def post(url: str, body: str, content_type: str, timeout: float) -> str:
     """Post a text and return why that failed; empty if the server accepted it.
 
-    `timeout` (seconds) bounds the call whatever the server does: the work is done in a thread, which is left behind
-    when the time is up, because neither name resolution nor an answer that comes byte by byte has a timeout.
+    The call ends after `timeout` (seconds) whatever the server does. A thread does the work, and is abandoned then,
+    because neither name resolution nor an answer that arrives byte by byte has a timeout.
     """
     answer: queue.SimpleQueue[str] = queue.SimpleQueue()
     try:
@@ -52,21 +52,21 @@ def _post(url: str, body: str, content_type: str, timeout: float) -> str:
             timeout=timeout,
             retries=False,
             redirect=False,
-            preload_content=False,  # the body says nothing more, and may never end
+            preload_content=False,  # the body is of no interest, and may never end
         )
         response.close()
-    except Exception as error:  # a traceback could show the address
+    except Exception as error:  # its traceback could contain the address
         return _explain(error)
     if 300 <= response.status < 400:
-        return f"HTTP {response.status}: redirects are not followed (give the address where it leads)"
+        return f"HTTP {response.status}: redirects are not followed (give the final address)"
     return "" if 200 <= response.status < 300 else f"HTTP {response.status}"
 
 
 def _pool(scheme: str, host: str) -> PoolManager:
-    """Return a connection pool that uses the environment's proxy and certificates, as other programs do."""
-    import urllib3.util  # takes 50 ms, and most scans have nothing to send
+    """Return a connection pool that uses the proxy and the certificates of the environment, as other programs do."""
+    import urllib3.util  # takes 50 ms, and most scans send nothing
 
-    context = ssl.create_default_context()  # as `urllib` has it: SSL_CERT_FILE, or the system's certificates
+    context = ssl.create_default_context()  # as in urllib: SSL_CERT_FILE, or the system's certificates
     proxy = "" if proxy_bypass(host.rpartition("@")[2]) else getproxies().get(scheme, "")
     if not proxy:
         return urllib3.PoolManager(ssl_context=context)
@@ -77,7 +77,7 @@ def _pool(scheme: str, host: str) -> PoolManager:
 
 
 def _explain(error: BaseException) -> str:
-    """Return the class of the innermost error and the system's text for it: str(error) may contain the address."""
+    """Return the class of the innermost error and the system's text for it. str(error) could contain the address."""
     while inner := next((arg for arg in error.args if isinstance(arg, Exception)), error.__cause__):
         error = inner
     if isinstance(error, TimeoutError):

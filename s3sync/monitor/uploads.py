@@ -21,7 +21,6 @@ from s3sync.errors import (
     S3SyncError,
     SlurmError,
     StoppedError,
-    explain_machine,
 )
 from s3sync.inventory import RunStatus, request_for, states, statuses
 from s3sync.monitor.context import ScanContext
@@ -39,21 +38,20 @@ from s3sync.transfer.runtime import Runtime
 from s3sync.transfer.sharing import SharedMachine
 
 LOG = logging.getLogger(__name__)
-_LOOK_COST = 10  # looking for new runs may take a tenth of the time
-
+_FIND_COST = 10  # finding new runs may take up to a tenth of the time
 
 Work: TypeAlias = Callable[[ScanContext, ScanResult, RunStatus], None]
 
 
 def for_each(context: ScanContext, result: ScanResult, runs: Sequence[RunStatus], work: Work) -> None:
-    """Do something with each run, one by one, and add what goes wrong to the result.
+    """Call `work` for each run, one by one, and add errors to the result. Raises StoppedError.
 
-    A bucket that cannot be reached is not tried again, neither is Slurm. Raises StoppedError.
+    After an error of a bucket, or of Slurm, the other runs that need it are skipped.
     """
     obstacles = Obstacles()
     for run in runs:
         context.stop.raise_if_requested()
-        if obstacles.concern(run):
+        if obstacles.block(run):
             continue
         try:
             work(context, result, run)
@@ -64,45 +62,45 @@ def for_each(context: ScanContext, result: ScanResult, runs: Sequence[RunStatus]
 
 
 class ScanUploads:
-    """The uploads of one scan, several at once. New runs that are found meanwhile are uploaded, too."""
+    """The uploads of one scan, several at once, including those of runs that are found while it runs."""
 
     def __init__(
         self,
         context: ScanContext,
         result: ScanResult,
         *,
-        look: Callable[[], Iterable[RunStatus] | None],
-        log: Callable[[], None],
+        find_more: Callable[[], Iterable[RunStatus] | None],
+        log_problems: Callable[[], None],
     ) -> None:
-        """`look` adds new runs to the result and returns those to work on; `log` logs what has come up.
+        """Prepare the uploads. `find_more` adds new runs to the result, and returns all runs to work on.
 
-        If `look` returns None, those that wait are kept.
+        If it returns None, the runs that are waiting stay the same. `log_problems` logs new problems of the result.
         """
         self._context = context
         self._result = result
-        self._look = look
-        self._log = log
+        self._find_more = find_more
+        self._log_problems = log_problems
         self._machine = _shared_machine(context.config)
         self._restores = PendingRestores(context, result, self._machine)
         self._schedule = Schedule(context.config.max_runs_at_once, DELAYS.scan_repeats, is_small=self._is_small)
-        self._costs: dict[str, float] = {}  # of uploading runs that wait, in seconds, by key
-        self._second: set[str] = set()  # keys of runs that began while they were uploaded to another destination
-        self._has_listed = False  # one of them, since uploads were last waited for
+        self._costs: dict[str, float] = {}  # seconds that the upload of a waiting run will take, by key
+        self._second: set[str] = set()  # keys of runs that began during their upload to another destination
+        self._has_listed = False  # whether a waiting run was listed since the last wait for uploads
         self._workers = Workers(self._upload)
-        self._next_look = time.monotonic() + DELAYS.scan_looks
+        self._next_search = time.monotonic() + DELAYS.scan_looks
         self._stopped: list[StoppedError] = []
 
     def run(self, runs: Iterable[RunStatus]) -> None:
-        """Upload these runs and those that are found meanwhile. Raises StoppedError when all have saved their state."""
+        """Upload these runs and those that are found later. Raises StoppedError when all have saved their state."""
         self._schedule.offer(runs)
-        self._restores.begin_next()
+        self._restores.start_next()
         try:
-            while self._start_workers() or self._restores.at_work:
-                self._workers.beside = self._restores.at_work
-                self._handle(self._workers.wait(self._patience()))
+            while self._start_workers() or self._restores.running:
+                self._workers.others = self._restores.running
+                self._handle(self._workers.wait(self._seconds_to_wait()))
                 self._handle_restores()
-                self._log()
-                self._look_for_runs()
+                self._log_problems()
+                self._search_if_due()
         finally:
             self._workers.close()
             self._restores.close()
@@ -110,14 +108,14 @@ class ScanUploads:
             raise _all_in_one(self._stopped)
         self._context.stop.raise_if_requested()
 
-    def _patience(self) -> float | None:
-        """Return how long to wait for the uploads; None after a stop, when there are no more looks."""
+    def _seconds_to_wait(self) -> float | None:
+        """Return for how long to wait for uploads; None (until one ends) after a stop, since no search is due then."""
         if self._context.stop.is_requested:
             return None
-        return 0.0 if self._has_listed else max(0.0, self._next_look - time.monotonic())
+        return 0.0 if self._has_listed else max(0.0, self._next_search - time.monotonic())
 
     def _start_workers(self) -> bool:
-        """Begin to work on as many runs as is allowed; return whether any is being worked on."""
+        """Start work on as many runs as are allowed at once; return whether work on any run is in progress."""
         self._has_listed = False
         while not self._context.stop.is_requested and (run := self._schedule.take(self._workers.runs)):
             self._result.forget_problems(run)
@@ -126,16 +124,16 @@ class ScanUploads:
         return bool(self._workers.runs)
 
     def _note_namesakes(self, run: RunStatus) -> None:
-        """Note whether the run goes to another destination already: then that one gets the untagged log.
+        """Note whether the run is being uploaded to another destination: then that upload gets the untagged log.
 
-        Both may begin at once, and then the order of the config decides, in which they wait.
+        If both could begin at once, the order of the config decides, since they wait in that order.
         """
         self._second.discard(run.key)
         if any(other.run.run_id == run.run.run_id for other in self._workers.runs):
             self._second.add(run.key)
 
     def _upload(self, run: RunStatus) -> Outcome:
-        """Return the result of a run; None if it was handed to a cluster, which has not finished it."""
+        """Upload a run and return the result; None if it was handed to a cluster that has not finished it."""
         context, config = self._context, self._context.config
         with context.stop.child() as stop, context.make_display(self._name_of(run)) as display:
             return coordinator.run_upload(
@@ -146,9 +144,9 @@ class ScanUploads:
             )
 
     def _is_small(self, run: RunStatus) -> bool:
-        """Return whether a run has at most half as much to send as each of those that are being uploaded.
+        """Return whether a run has at most half as much to send as each run that is being uploaded.
 
-        Listing hundreds of runs may take hours: one at a time, so that stops and ended uploads do not wait for it.
+        Listing hundreds of runs may take hours, so only one is listed before ended uploads are handled again.
         """
         least = self._machine.processes.least_left()
         if least and run.key not in self._costs and not self._has_listed:
@@ -166,15 +164,15 @@ class ScanUploads:
 
     def _handle(self, ended: Iterable[tuple[RunStatus, Future[Outcome]]]) -> None:
         for run, future in ended:
-            self._schedule.note_end(run)
+            self._schedule.mark_tried(run)
             try:
                 self._add_outcome(run, future.result())
             except LeaseLostError as error:
                 if self._context.stop.has_lost_lease:
                     self._stopped.append(error)
-                elif error.id == "lock.not-renewed":  # nobody may have taken it over
+                elif error.id == "lock.not-renewed":  # perhaps no other host has taken it over
                     _add_error(self._result, run, error, self._schedule.obstacles)
-                else:  # of this run alone: another host uploads it
+                else:  # another host uploads this run
                     LOG.info("%s", error)
                     self._result.uploading_elsewhere.add(run.key)
             except StoppedError as error:
@@ -189,30 +187,30 @@ class ScanUploads:
             self._stopped.append(error)
 
     def _add_outcome(self, run: RunStatus, outcome: Outcome) -> None:
-        """Add the result of a run; a run that is completed while it is streamed is uploaded to its end right away."""
+        """Add the result of a run. The rest of a run that was completed while it was streamed is uploaded next."""
         if outcome is None:
             self._result.uploading_elsewhere.add(run.key)
             return
         self._result.add_upload(run, outcome)
         _log_or_add_problem(self._result, run, outcome)
         known = next((other for other in self._result.runs if other.key == run.key), None)
-        if run.state == "streaming" and known:  # else the config was edited, and does not want it there any more
+        if run.state == "streaming" and known:  # not if an edited config no longer sends it there
             again = statuses.refresh(self._context.config, [known])[0]
             if again.state in states.PENDING_STATES:
                 self._result.replace(known, again)
                 self._schedule.put_first(again)
 
-    def _look_for_runs(self) -> None:
-        """Look for new runs and thawed restores if that is due, and something is at work anyway."""
+    def _search_if_due(self) -> None:
+        """Find new runs and thawed restores if that is due, and work is in progress anyway."""
         now = time.monotonic()
-        is_at_work = self._workers.runs or self._restores.at_work
-        if now < self._next_look or not is_at_work or self._context.stop.is_requested:
+        is_working = self._workers.runs or self._restores.running
+        if now < self._next_search or not is_working or self._context.stop.is_requested:
             return
-        if (runs := self._look()) is not None:
+        if (runs := self._find_more()) is not None:
             self._schedule.offer(runs)
-        self._restores.begin_next()
+        self._restores.start_next()
         ended = time.monotonic()
-        self._next_look = ended + max(DELAYS.scan_looks, _LOOK_COST * (ended - now))
+        self._next_search = ended + max(DELAYS.scan_looks, _FIND_COST * (ended - now))
 
 
 def _shared_machine(config: Config) -> SharedMachine:
@@ -221,7 +219,7 @@ def _shared_machine(config: Config) -> SharedMachine:
 
 
 def _all_in_one(stopped: Sequence[StoppedError]) -> StoppedError:
-    """Return the error that says of all uploads that they were stopped."""
+    """Return one error for all uploads that were stopped."""
     first = stopped[0]
     if len(stopped) == 1 or not isinstance(first, InterruptedBySignal):
         return first
@@ -232,7 +230,7 @@ def _all_in_one(stopped: Sequence[StoppedError]) -> StoppedError:
 
 
 def _add_error(result: ScanResult, run: RunStatus, error: Exception, obstacles: Obstacles) -> None:
-    """Add what went wrong with a run to the result."""
+    """Add the problem that an error of a run causes to the result."""
     if isinstance(error, BusyError):
         LOG.info("%s", error)
         result.uploading_elsewhere.add(run.key)
@@ -241,27 +239,19 @@ def _add_error(result: ScanResult, run: RunStatus, error: Exception, obstacles: 
     result.add_problem(run, problem)
     if isinstance(error, ConfigError):
         result.of_config.add(problem)
-    obstacles.note(run, error, problem)
+    obstacles.add(run, error, problem)
 
 
 def _problem_of(run: RunStatus, error: Exception) -> Problem:
     if isinstance(error, (SlurmError, ConfigError)):
-        return Problem.of("Slurm", error, "other")
+        return Problem.of_error("Slurm", error, "other")
     if isinstance(error, AwsError) and not isinstance(error, DeniedError):
-        return Problem.of(f"s3://{run.entry.bucket}", error, "aws")
-    if isinstance(error, S3SyncError):
-        return Problem.of(run.key, error, "run")
-    if known := explain_machine(error):
-        return Problem.of(run.key, known, "run")
-    what = printable(f"{type(error).__name__}: {error}")
-    text = f"unexpected error (please report it): {what}"
-    problem = Problem(run.key, text, "run", id="internal.unexpected-error")
-    LOG.error("%s: %s", problem.key, problem.text_with_id, exc_info=error)
-    return problem
+        return Problem.of_error(f"s3://{run.entry.bucket}", error, "aws")
+    return Problem.of_error(run.key, error, "run")
 
 
 def preview_run(context: ScanContext, result: ScanResult, run: RunStatus) -> None:
-    """Find out what an upload of a run would send."""
+    """Add to the result what an upload of a run would send."""
     with context.make_display("") as display:
         upload_request = request_for(run, context.config)
         runtime = Runtime(context.environ, context.stop, display)

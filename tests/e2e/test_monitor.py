@@ -454,7 +454,7 @@ def test_problems_are_notified_once(site: Site, server: S3Server) -> None:
         assert first[0][0] == "/ping_url-s3cr3t/start"
         assert first[-1][0] == "/ping_url-s3cr3t/fail"
         slack = dict(first)["/slack_alert_webhook-s3cr3t"]
-        assert ":x:  *S3 Upload*: Failed uploading 1 run" in json.loads(slack)["text"]
+        assert ":x:  *S3 Upload*: Failed to upload 1 run" in json.loads(slack)["text"]
         assert "out" in json.loads(slack)["text"]
         assert json.loads(dict(first)["/webhook-s3cr3t"])["event"] == "failed"
         details = site.run("status", "--config", str(site.config), run.name)

@@ -118,12 +118,12 @@ def test_slack_texts(receiver: Receiver, tell: Tell) -> None:
     tell(FAILED_1, FAILED_2, NO_FOLDER, names=both)
     assert receiver.texts("slack_log") == []
     assert receiver.texts("slack_alert") == [
-        f":x:  *S3 Upload*: Failed uploading 2 runs\n\t\t• {RUN_1}: {FAILED_1.text}\n\t\t• {RUN_2}: a file vanished",
+        f":x:  *S3 Upload*: Failed to upload 2 runs\n\t\t• {RUN_1}: {FAILED_1.text}\n\t\t• {RUN_2}: a file vanished",
         ":warning:  *S3 Upload*: Needs attention\n\t\t• /data/seq: cannot be read: mount it",
     ]
     tell(NO_AWS, TOO_OLD, NO_FOLDER, names=both)
     assert receiver.texts("slack_alert") == [
-        f":warning:  *S3 Upload*: Error in connecting to AWS!\n\t\t• {NO_AWS.text_with_id}",
+        f":warning:  *S3 Upload*: Cannot access AWS\n\t\t• {NO_AWS.text_with_id}",
         f":warning:  *S3 Upload*: Please note\n\t\t• {RUN_2}: too old (80 hours): touch its RunInfo.xml to upload it",
     ]
     tell(TOO_OLD, uploaded=(UPLOADED_1,), names=both)
@@ -132,7 +132,7 @@ def test_slack_texts(receiver: Receiver, tell: Tell) -> None:
     ]
     (recovered,) = receiver.texts("slack_alert")
     assert recovered.split("\n\t\t• ") == [
-        ":white_check_mark:  *S3 Upload*: Recovered:",
+        ":white_check_mark:  *S3 Upload*: Resolved",
         f"{RUN_1}: was: {FAILED_1.text}",
         "/data/seq: was: cannot be read: mount it",
         "aws: was: the token has expired: renew it",
@@ -180,12 +180,12 @@ def test_slack_escapes_and_bounds(receiver: Receiver, tell: Tell) -> None:
     hostile = Problem("RUN\x1b[31m\n<!channel>", "a & b > c\r\u202e", "run")
     tell(hostile)
     assert receiver.texts("slack_alert") == [
-        ":x:  *S3 Upload*: Failed uploading 1 run\n\t\t• RUN\\x1b[31m\\n&lt;!channel&gt;: a &amp; b &gt; c\\r\\u202e"
+        ":x:  *S3 Upload*: Failed to upload 1 run\n\t\t• RUN\\x1b[31m\\n&lt;!channel&gt;: a &amp; b &gt; c\\r\\u202e"
     ]
     tell(*(Problem(f"RUN {number}", "<&>" * 1000, "run") for number in range(1025)))
     many, _recovered = receiver.texts("slack_alert")
     heading, *lines, last = many.split("\n\t\t• ")
-    assert heading == ":x:  *S3 Upload*: Failed uploading 1,025 runs"
+    assert heading == ":x:  *S3 Upload*: Failed to upload 1,025 runs"
     assert last == "and 1,005 more"
     assert len(lines) == 20
     assert len(many) < 40_000
@@ -252,14 +252,14 @@ def test_a_problem_is_sent_again_when_its_text_changes_in_more_than_numbers(rece
     tell(replace(FAILED_1, text=FAILED_1.text.replace("3 of 10", "1,002 of 1,010.5")))
     assert len(receiver.take("slack_alert")) == 1
     tell(replace(FAILED_1, text="no credentials"))
-    assert receiver.texts("slack_alert") == [f":x:  *S3 Upload*: Failed uploading 1 run\n\t\t• {RUN_1}: no credentials"]
+    assert receiver.texts("slack_alert") == [f":x:  *S3 Upload*: Failed to upload 1 run\n\t\t• {RUN_1}: no credentials"]
 
 
 def test_only_new_problems_are_sent(receiver: Receiver, tell: Tell) -> None:
     tell(FAILED_1)
     tell(FAILED_1, FAILED_2)
     _, second = receiver.texts("slack_alert")
-    assert second == f":x:  *S3 Upload*: Failed uploading 1 run\n\t\t• {RUN_2}: a file vanished"
+    assert second == f":x:  *S3 Upload*: Failed to upload 1 run\n\t\t• {RUN_2}: a file vanished"
 
 
 def test_runs_that_differ_in_numbers_only_are_two(receiver: Receiver, tell: Tell) -> None:
@@ -274,7 +274,7 @@ def test_a_resolved_problem_is_sent_once_and_may_come_back(receiver: Receiver, t
     tell()
     tell(FAILED_2)
     failed, recovered, failed_again = receiver.texts("slack_alert")
-    assert recovered == f":white_check_mark:  *S3 Upload*: Recovered:\n\t\t• {RUN_2}: was: a file vanished"
+    assert recovered == f":white_check_mark:  *S3 Upload*: Resolved\n\t\t• {RUN_2}: was: a file vanished"
     assert failed == failed_again
 
 
@@ -328,7 +328,7 @@ def test_a_clock_set_back_silences_nothing_for_longer_than_a_day(receiver: Recei
 def test_a_key_given_twice_is_one_error(receiver: Receiver, tell: Tell) -> None:
     for _ in range(2):
         tell(FAILED_1, replace(FAILED_1, text="again"))
-    assert receiver.texts("slack_alert") == [f":x:  *S3 Upload*: Failed uploading 1 run\n\t\t• {RUN_1}: again"]
+    assert receiver.texts("slack_alert") == [f":x:  *S3 Upload*: Failed to upload 1 run\n\t\t• {RUN_1}: again"]
 
 
 def test_each_recipient_is_notified_until_it_succeeds(
@@ -372,7 +372,7 @@ def test_redirects_are_not_followed(receiver: Receiver, memory: Path, caplog: py
     Notifier(receiver.channels("ping"), memory.parent).ping_end(True, "")
     assert caplog.messages == [
         (
-            "could not send to the ping URL: HTTP 302: redirects are not followed (give the address where it leads)"
+            "could not send to the ping URL: HTTP 302: redirects are not followed (give the final address)"
             " [notify.not-sent]"
         )
     ]
@@ -649,8 +649,8 @@ def test_only_the_topic_of_an_update_is_resolved(receiver: Receiver, memory: Pat
 
 def test_an_impatient_notifier_leaves_it_to_another_process(receiver: Receiver, memory: Path) -> None:
     notifier = Notifier(receiver.channels("slack_alert"), memory.parent)
-    with notifications.opened(memory.parent), pytest.raises(BusyError):
-        notifier.notify(Update(problems=(FAILED_1,)), is_patient=False)
+    with notifications.open_for_update(memory.parent), pytest.raises(BusyError):
+        notifier.notify(Update(problems=(FAILED_1,)), wait=False)
     assert receiver.texts("slack_alert") == []
 
 
@@ -658,7 +658,7 @@ def test_a_patient_notifier_sends_without_the_lock_in_the_end(
     receiver: Receiver, memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notifications, "WAIT_SECONDS", 0.0)
-    with notifications.opened(memory.parent):
+    with notifications.open_for_update(memory.parent):
         Notifier(receiver.channels("slack_alert"), memory.parent).notify(Update(problems=(FAILED_1,)))
     assert len(receiver.texts("slack_alert")) == 1
 
@@ -677,7 +677,7 @@ def test_a_trial_message_goes_through_every_channel(receiver: Receiver) -> None:
         ("the ping URL", ""),
     ]
     texts = receiver.texts("slack_log") + receiver.texts("slack_alert")
-    assert [text.partition("\n")[0] for text in texts] == [":information_source:  *S3 Upload*: Trial message"] * 2
+    assert [text.partition("\n")[0] for text in texts] == [":information_source:  *S3 Upload*: Test message"] * 2
     assert [each.json["event"] for each in receiver.take("webhook")] == ["trial"]
     assert len(receiver.take("ping_url")) == 1
 

@@ -811,7 +811,7 @@ def test_any_memory_of_notifications_is_one_or_none(
 ) -> None:
     name, contents = kind
     (folder / name).write_bytes(data.draw(contents))
-    memory = notifications.peek(folder) or notifications.Memory()
+    memory = notifications.read(folder) or notifications.Memory()
     for recipients in memory.sent.values():
         for sent in recipients.values():
             update = messages.Update(problems=(Problem("RUN", "failed", "run"),))

@@ -19,7 +19,7 @@ from s3sync.config.model import Config
 from s3sync.errors import StateError
 from s3sync.inventory.history import History, HistoryRow
 from s3sync.inventory.problems import Problem as Known
-from s3sync.monitor import alerts, dashboard, health, last_scan, metrics, notifications, scan_status
+from s3sync.monitor import alerts, dashboard, health, last_scan, metrics, notifications, reporting, scan_status
 from s3sync.monitor import scan as monitor_scan
 from s3sync.monitor.last_scan import LastScan
 from s3sync.monitor.notify import Notifier
@@ -245,11 +245,11 @@ def test_alerts_are_reported_by_one_process_at_a_time(tmp_path: Path) -> None:
     config = config_of(tmp_path, alert_free_percent=100)
     found = alerts.find([], config)
     with lock.hold(notifications.lock_path(config.log_dir), "busy"):
-        monitor_scan._report_alerts(config, found, is_patient=False)
+        reporting.report_alerts(config, found, wait=False)
         assert not notifications.path_of(config.log_dir).exists(), "the other process writes it"
 
-    monitor_scan._report_alerts(config, found, is_patient=False)
-    memory = notifications.peek(config.log_dir)
+    reporting.report_alerts(config, found, wait=False)
+    memory = notifications.read(config.log_dir)
     assert memory
     assert memory.logged == {"alerts": {alert.key for alert in found}}
 

@@ -50,9 +50,9 @@ def test_whatever_goes_wrong_with_a_restore_the_scan_reports_its_uploads(
     result = ScanResult()
     context = cast(Any, SimpleNamespace(config=SimpleNamespace(log_dir=tmp_path), stop=StopRequest()))
     pending_restores = restores.PendingRestores(context, result, cast(Any, None))
-    pending_restores.begin_next()
-    while pending_restores.at_work:
-        wait(pending_restores.at_work)
+    pending_restores.start_next()
+    while pending_restores.running:
+        wait(pending_restores.running)
         pending_restores.handle_ended()
     pending_restores.close()
     assert tried == ["A", "B"]
@@ -90,8 +90,8 @@ def test_a_restore_that_is_cancelled_while_a_scan_begins_with_it_stays_so(
     context = SimpleNamespace(config=config, stop=StopRequest(), environ={}, make_display=lambda _name: display)
     result = ScanResult()
     begun = restores.PendingRestores(cast(Any, context), result, cast(Any, None))
-    begun.begin_next()
-    (future,) = begun.at_work
+    begun.start_next()
+    (future,) = begun.running
     assert future.result() == []
     begun.close()
 
@@ -117,14 +117,14 @@ def test_a_restore_that_waits_does_not_hide_another_one_of_the_same_run_that_fai
     result = ScanResult()
     context = cast(Any, SimpleNamespace(config=SimpleNamespace(log_dir=tmp_path), stop=StopRequest()))
     waiting = restores.PendingRestores(context, result, cast(Any, None))
-    waiting.begin_next()
-    assert not waiting.at_work
+    waiting.start_next()
+    assert not waiting.running
     assert [(problem.key, problem.id) for problem in result.problems] == [
         ("restore of A to /data/A --only metadata", "restore.failed"),
         ("restore of A to /data/A", "restore.pending"),
     ]
     assert not result.ok
     thaw_log.ThawStore(tmp_path, "A.1").forget()  # cancelled, or finished by another call
-    waiting.begin_next()
+    waiting.start_next()
     waiting.close()
     assert [problem.id for problem in result.problems] == ["restore.pending"]

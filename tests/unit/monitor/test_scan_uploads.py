@@ -18,8 +18,9 @@ from s3sync.config import Config
 from s3sync.delays import DELAYS
 from s3sync.errors import InterruptedBySignal, LeaseLostError, RunError, StateError
 from s3sync.inventory import RunStatus, order, statuses
-from s3sync.monitor import alerts, problem_log, publish, scan, uploads
-from s3sync.monitor.context import ConfigFollower, ScanContext
+from s3sync.monitor import alerts, problem_log, publish, reporting, scan, uploads
+from s3sync.monitor.config_follower import ConfigFollower
+from s3sync.monitor.context import ScanContext
 from s3sync.monitor.scan_result import ScanResult
 from s3sync.monitor.uploads import ScanUploads
 from s3sync.monitor.workers import Workers
@@ -73,7 +74,7 @@ def two_at_once(stop: StopRequest | None = None) -> ScanContext:
 @pytest.fixture(autouse=True)
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "DELAYS", replace(DELAYS, scan_looks=0.0))
-    monkeypatch.setattr(uploads, "_LOOK_COST", 0)
+    monkeypatch.setattr(uploads, "_FIND_COST", 0)
     monkeypatch.setattr(uploads, "request_for", lambda run, _config, **_more: run)
 
 
@@ -97,7 +98,7 @@ def test_a_look_that_fails_loses_no_run_that_waits(monkeypatch: pytest.MonkeyPat
         has_looked.set()
 
     upload_with(monkeypatch, upload)
-    ScanUploads(context_of(StopRequest()), ScanResult(), look=look, log=lambda: None).run(runs_of("AB"))
+    ScanUploads(context_of(StopRequest()), ScanResult(), find_more=look, log_problems=lambda: None).run(runs_of("AB"))
     assert done == ["A", "B"]
 
 
@@ -120,7 +121,7 @@ def test_a_scan_that_is_stopped_does_not_spin_until_its_uploads_have_ended(monke
     monkeypatch.setattr(Workers, "wait", noted)
     upload_with(monkeypatch, upload)
     with pytest.raises(InterruptedBySignal):
-        ScanUploads(context_of(stop), ScanResult(), look=lambda: None, log=lambda: None).run(runs_of("A"))
+        ScanUploads(context_of(stop), ScanResult(), find_more=lambda: None, log_problems=lambda: None).run(runs_of("A"))
     assert waits[-1] is None
 
 
@@ -140,7 +141,9 @@ def test_a_scan_that_is_stopped_lists_no_more_runs_to_find_small_ones(monkeypatc
     monkeypatch.setattr(SlotPool, "least_left", lambda _pool: 100.0)
     upload_with(monkeypatch, upload)
     with pytest.raises(InterruptedBySignal):
-        ScanUploads(two_at_once(stop), ScanResult(), look=lambda: None, log=lambda: None).run(runs_of("XABCD"))
+        ScanUploads(two_at_once(stop), ScanResult(), find_more=lambda: None, log_problems=lambda: None).run(
+            runs_of("XABCD")
+        )
     assert len(listed) == 1
 
 
@@ -158,7 +161,7 @@ def test_all_runs_that_wait_are_listed_to_find_small_ones(monkeypatch: pytest.Mo
     monkeypatch.setattr(batches, "cost_of", lambda _files: next(costs))
     monkeypatch.setattr(SlotPool, "least_left", lambda _pool: 100.0)
     upload_with(monkeypatch, upload)
-    scanning = ScanUploads(two_at_once(), ScanResult(), look=lambda: None, log=lambda: None)
+    scanning = ScanUploads(two_at_once(), ScanResult(), find_more=lambda: None, log_problems=lambda: None)
     scanning.run(runs_of("XABD"))
     assert done[0] == "D"
 
@@ -172,7 +175,7 @@ def test_a_signal_counts_although_an_upload_has_lost_its_lock_meanwhile(monkeypa
 
     upload_with(monkeypatch, upload)
     with pytest.raises(InterruptedBySignal):
-        ScanUploads(context_of(stop), ScanResult(), look=lambda: None, log=lambda: None).run(runs_of("A"))
+        ScanUploads(context_of(stop), ScanResult(), find_more=lambda: None, log_problems=lambda: None).run(runs_of("A"))
 
 
 @pytest.mark.parametrize(("id_", "problems"), [("lock.taken-over", []), ("lock.not-renewed", ["lock.not-renewed"])])
@@ -184,7 +187,7 @@ def test_a_run_whose_lock_was_lost_to_nobody_is_a_problem(
 
     upload_with(monkeypatch, upload)
     result = ScanResult()
-    ScanUploads(context_of(StopRequest()), result, look=lambda: None, log=lambda: None).run(runs_of("A"))
+    ScanUploads(context_of(StopRequest()), result, find_more=lambda: None, log_problems=lambda: None).run(runs_of("A"))
     assert [problem.id for problem in result.problems] == problems
     assert result.uploading_elsewhere == (set() if problems else {"A"})
 
@@ -210,7 +213,7 @@ def test_unreadable_work_folders_of_slurm_remain_a_problem_after_a_look(
         report=lambda: reported.extend(problem.id for problem in result.problems), publish=lambda: None
     )
     follower = ConfigFollower(context.config, lambda: context.config)
-    assert scan._look_again(context, result, cast(Any, reporter), follower) == runs_of("AB")
+    assert scan._find_more_runs(context, result, cast(Any, reporter), follower) == runs_of("AB")
     assert reported == ["slurm.work-folder"]
     assert not result.ok
 
@@ -221,18 +224,18 @@ def test_a_long_scan_updates_alerts_dashboard_and_heartbeat_by_itself(
 ) -> None:
     """A timer of systemd starts no other call while the scan runs, which may go on as long as new runs come."""
     done: list[str] = []
-    monkeypatch.setattr(scan, "DELAYS", replace(DELAYS, scan_repeats=repeats))
+    monkeypatch.setattr(reporting, "DELAYS", replace(DELAYS, scan_repeats=repeats))
     monkeypatch.setattr(alerts, "find", lambda _runs, _config: [])
-    monkeypatch.setattr(scan, "_report_alerts", lambda *_arguments, **_more: done.append("alerts"))
+    monkeypatch.setattr(reporting, "report_alerts", lambda *_arguments, **_more: done.append("alerts"))
     monkeypatch.setattr(publish, "during_scan", lambda _config: done.append("dashboard"))
-    monkeypatch.setattr(scan, "_report_life", lambda *_arguments: done.append("ping"))
+    monkeypatch.setattr(reporting, "report_progress", lambda *_arguments: done.append("ping"))
     monkeypatch.setattr(scan, "_find_runs", lambda *_arguments, **_more: None)
-    monkeypatch.setattr(scan, "_keys_on_cluster", lambda *_arguments: frozenset())
+    monkeypatch.setattr(scan, "_slurm_folders", lambda *_arguments: frozenset())
     monkeypatch.setattr(logs, "rotate", lambda _log_dir: None)
     monkeypatch.setattr(order, "scan_order", lambda runs, _config, _folders: runs)
     result, context = ScanResult(), context_of(StopRequest())
     follower = ConfigFollower(CONFIG, lambda: CONFIG)
-    assert scan._look_again(context, result, scan._Reporter(context, result), follower) == []
+    assert scan._find_more_runs(context, result, reporting.ScanReporter(context, result), follower) == []
     assert done == wanted
 
 
@@ -253,5 +256,5 @@ def test_what_was_streamed_is_not_uploaded_to_where_an_edited_config_does_not_se
     monkeypatch.setattr(ScanResult, "add_upload", lambda *_arguments: None)
     monkeypatch.setattr(uploads, "_log_or_add_problem", lambda *_arguments: None)
     monkeypatch.setattr(statuses, "refresh", lambda _config, runs: [replace(cast(Any, runs[0]), state="new")])
-    ScanUploads(context_of(StopRequest()), result, look=lambda: None, log=lambda: None).run(result.runs)
+    ScanUploads(context_of(StopRequest()), result, find_more=lambda: None, log_problems=lambda: None).run(result.runs)
     assert done == ["run to one"]

@@ -74,7 +74,7 @@ def test_a_run_is_worked_on_once_at_a_time_and_again_after_a_while() -> None:
     schedule, working = Schedule(4, 600, clock), list[RunStatus]()
     schedule.offer(runs_of("AB"))
     assert begin_all(schedule, working) == "AB"
-    schedule.note_end(working.pop(0))
+    schedule.mark_tried(working.pop(0))
     schedule.offer(runs_of("ABC"))
     assert begin_all(schedule, working) == "C"
     clock.now = 599.0
@@ -92,14 +92,14 @@ def test_a_run_that_was_found_again_while_it_was_worked_on_does_not_begin_again_
     assert begin_all(schedule, working) == "A"
     clock.now = 660.0  # a look for new runs finds it once more: it is not uploaded yet
     schedule.offer(runs_of("AB"))
-    schedule.note_end(working.pop())
+    schedule.mark_tried(working.pop())
     assert begin_all(schedule, working) == "B"
 
 
 def test_a_streamed_run_that_is_complete_keeps_its_turn_when_others_are_found() -> None:
     schedule, working = Schedule(1, 600, Clock()), runs_of("A")
     (streamed,), (complete,) = runs_of("S", "streaming"), runs_of("S")
-    schedule.note_end(streamed)
+    schedule.mark_tried(streamed)
     schedule.put_first(complete)
     assert begin_all(schedule, working) == ""  # A takes the only place
     schedule.offer(runs_of("SB"))
@@ -119,8 +119,8 @@ def test_what_cannot_be_reached_is_tried_again_after_a_while(error: Exception, k
     runs = [*runs_of("AB"), *runs_of("C", bucket="two", cluster="slurm")]
     tried = runs[0] if kind == "aws" else runs[2]
     schedule.offer(runs)
-    schedule.obstacles.note(tried, error, Problem("", "", kind))
-    assert {run.key for run in runs if not schedule.obstacles.concern(run)} == set(left)
+    schedule.obstacles.add(tried, error, Problem("", "", kind))
+    assert {run.key for run in runs if not schedule.obstacles.block(run)} == set(left)
     clock.now = 600.0
     schedule.offer(runs)
-    assert not any(schedule.obstacles.concern(run) for run in runs)
+    assert not any(schedule.obstacles.block(run) for run in runs)

@@ -9,7 +9,7 @@ import pytest
 
 from s3sync.config import Config
 from s3sync.errors import ConfigError
-from s3sync.monitor.context import ConfigFollower
+from s3sync.monitor.config_follower import ConfigFollower
 
 ENTRY = {"monitored_directories": ["/runs"], "bucket": "one", "remote_path": "/"}
 

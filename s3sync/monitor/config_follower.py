@@ -1,0 +1,55 @@
+"""Follow the config file while a long scan runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from s3sync.config import Config
+from s3sync.errors import Notice, S3SyncError
+from s3sync.text import printable
+
+LOG = logging.getLogger(__name__)
+_HOW = "the next scan uses it, and continues all uploads; SIGTERM ends this one"
+_KEYS_OF_PROCESS = ("log_level", "nice", "io_priority")
+_KEYS_OF_MACHINE = ("max_cores", "max_processes", "max_runs_at_once", "max_bandwidth", "transfer_client")
+
+
+class ConfigFollower:
+    """Reads an edited config again, for what begins later in the scan: all keys but those of process and machine."""
+
+    def __init__(self, config: Config, load: Callable[[], Config]) -> None:
+        self._read = config
+        self._used = config
+        self._load = load
+        self._last_warning = ""
+
+    def latest(self) -> Config:
+        """Return the config to use from now on. Logs once, as a warning, what cannot be used."""
+        try:
+            read = self._load()
+        except S3SyncError as error:
+            first = printable(str(error).partition("\n")[0])
+            text = f"the edited config cannot be used: {first} (this scan continues with the config from before)"
+            self._warn_once(Notice(text, id="monitor.edit-unusable"))
+            return self._used
+        if read == self._read:
+            return self._used
+        self._read, self._last_warning = read, ""
+        if read.log_dir != self._used.log_dir:
+            text = f"the config was edited, and waits because log_dir has changed ({_HOW})"
+            self._warn_once(Notice(text, id="monitor.edit-waits"))
+            return self._used
+        waiting = {key: getattr(self._used, key) for key in (*_KEYS_OF_PROCESS, *_KEYS_OF_MACHINE)}
+        waiting = {key: value for key, value in waiting.items() if getattr(read, key) != value}
+        LOG.info("the config was edited, and is used for everything that begins from now on")
+        if waiting:
+            text = f"the config was edited, and part of it waits: {', '.join(sorted(waiting))} ({_HOW})"
+            self._warn_once(Notice(text, id="monitor.edit-waits"))
+        self._used = read.model_copy(update=waiting)
+        return self._used
+
+    def _warn_once(self, notice: Notice) -> None:
+        if notice.text != self._last_warning:
+            self._last_warning = notice.text
+            LOG.warning("%s", notice)
