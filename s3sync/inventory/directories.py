@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from s3sync import files
-from s3sync.inventory.mounts import Mount
+from s3sync.mounts import Mount
 from s3sync.text import pluralize, printable
 
 _VERSION = 1

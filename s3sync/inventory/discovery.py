@@ -19,8 +19,8 @@ from s3sync.inventory import directories, foreign
 from s3sync.inventory.candidate import Candidate as Candidate
 from s3sync.inventory.candidate import compare
 from s3sync.inventory.candidate import resolve_names as resolve_names
-from s3sync.inventory.mounts import mount_of
 from s3sync.inventory.problems import Problem
+from s3sync.mounts import mount_of
 from s3sync.runs import Run, run_folder
 from s3sync.text import printable
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from s3sync import files
 from s3sync.aws.destination import Destination, parse_destination
 from s3sync.errors import S3SyncError, explained
+from s3sync.mounts import Mount
 from s3sync.text import now_iso, parse_iso
 
 RESTORES = "restores"
@@ -38,6 +39,7 @@ class ThawLog:
     thawed_files: int = 0
     expires_at: str = ""
     requested: frozenset[str] = frozenset()
+    mount: Mount | None = None  # the file system of the folder that the run goes to; None: not known
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -82,6 +84,7 @@ class ThawStore:
             "frozen_bytes": log.frozen_bytes,
             "thawed_files": log.thawed_files,
             "expires_at": log.expires_at,
+            "mount": asdict(log.mount) if log.mount else None,
             "options": dict(log.options),
             "requested": sorted(log.requested),
         }
@@ -143,8 +146,15 @@ def _parse(facts: Any) -> ThawLog:
         thawed_files=_number({"thawed_files": 0, **facts}, "thawed_files"),
         expires_at=_moment({"expires_at": "", **facts}, "expires_at"),
         requested=frozenset(map(str, requested)),
+        mount=_mount(facts.get("mount")),
         options=options,
     )
+
+
+def _mount(facts: Any) -> Mount | None:
+    if not isinstance(facts, dict) or facts.keys() != {*Mount.__slots__}:
+        return None
+    return Mount(**{key: str(value) for key, value in facts.items()})
 
 
 def _text(facts: Mapping[str, Any], key: str) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, kill_family, pause_family, send_to_all, skip_or_fail, tree
 from tests.helpers.s3server import MIB, Fault, Gate, S3Server
+from tests.helpers.thaw_logs import date_back
 
 SPARE = 64 * MIB  # that a restore leaves free
 
@@ -204,3 +205,27 @@ def test_a_wait_that_is_killed_goes_on_with_what_is_thawed(
     assert result.code == 0, result.out + result.err
     assert tree(tiny_run) == tree(saved)
     assert server.counters["RestoreObject"] <= len(keys) + 1
+
+
+def test_a_disk_that_is_not_mounted_any_more_does_not_fill_the_one_below(
+    lab: Lab, server: S3Server, tiny_run: Path, disk: Path
+) -> None:
+    """The folder is still there, but empty; nothing is written into it until the disk is back."""
+    assert lab.upload(tiny_run, "--storage-class", "GLACIER").code == 0
+    saved = tiny_run.rename(lab.root / "saved")
+    argv = restore_argv(lab, Path(tiny_run.name), "--local-path", str(disk))
+    assert lab.run(*argv, "--tier", "Bulk").code == 1
+    date_back(lab)
+    server.thaw(BUCKET)
+    subprocess.run(["umount", str(disk)], check=True)
+    try:
+        by_hand = lab.run(*argv)
+        scan = lab.watch(tiny_run, "--json")
+        written = os.listdir(disk)
+    finally:
+        subprocess.run(["mount", "-t", "tmpfs", "none", str(disk)], check=True)
+    assert (by_hand.code, by_hand.error_ids, written) == (1, ["restore.other-mount"], [])
+    assert "restore.other-mount" in [problem["id"] for problem in scan.json["problems"]]
+    result = lab.run(*argv)
+    assert result.code == 0, result.err
+    assert tree(disk / tiny_run.name) == tree(saved)

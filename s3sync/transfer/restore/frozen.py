@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from s3sync.aws import thaw
+from s3sync.mounts import mount_of
 from s3sync.state.thaw_log import ThawLog
 from s3sync.text import pluralize, to_iso
 from s3sync.transfer.restore.plan import RestorePlan
@@ -174,6 +175,7 @@ class Archive:
             tier=tier,
             days=request.days,
             ready_at=_ready_at(classes, tier),
+            mount=mount_of(request.target.parent),
         )
 
     def _options(self) -> dict[str, Any]:

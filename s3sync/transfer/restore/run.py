@@ -10,9 +10,10 @@ from pathlib import Path
 
 from s3sync.aws import thaw
 from s3sync.delays import DELAYS
-from s3sync.errors import BusyError, UsageError
+from s3sync.errors import BusyError, StateError, UsageError
+from s3sync.mounts import mount_of
 from s3sync.state import lock
-from s3sync.state.thaw_log import ThawStore
+from s3sync.state.thaw_log import ThawLog, ThawStore
 from s3sync.text import pluralize, printable
 from s3sync.transfer.restore.finish import move_into_place
 from s3sync.transfer.restore.frozen import Archive, Outcome
@@ -36,9 +37,12 @@ def restore(request: RestoreRequest, runtime: Runtime, continued: ThawStore | No
     _require_usable_target(request.target)
     busy = f"{printable(request.run_id)} is being uploaded or restored already"
     with lock.hold(request.state_store.lock_path, busy, stop=runtime.stop, say=runtime.display.print) as run_lock:
-        if continued and not continued.load():
+        pending = request.thaw_store.load()
+        if continued and not pending:
             text = f"the restore of {printable(request.run_id)} to {printable(str(request.target))} has ended meanwhile"
             raise BusyError(text, id="restore.ended-meanwhile")
+        if pending:
+            _require_same_mount(request.target, pending)
         with open_session(request, runtime, run_lock) as session:
             result = _restore_until_thawed(session)
             processes = session.aws.processes.started
@@ -74,6 +78,17 @@ def _require_usable_target(target: Path) -> None:
             f"{printable(str(target))} is on another file system than the folder it is in, so files cannot be moved"
             " into it (give another --local-path)",
             id="usage.restore-across-disks",
+        )
+
+
+def _require_same_mount(target: Path, pending: ThawLog) -> None:
+    """Raise StateError if a restore would continue on another file system: its disk may not be mounted."""
+    before, now = pending.mount, mount_of(target.parent)
+    if before and now and not now.may_be(before):
+        raise StateError(
+            f"{printable(str(target.parent))} was on {before} when this restore began, and is on {now} (mount it; or,"
+            " if this is meant, end the restore with --cancel and begin again)",
+            id="restore.other-mount",
         )
 
 

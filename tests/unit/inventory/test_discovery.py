@@ -8,19 +8,21 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from s3sync import mounts
 from s3sync.aws.destination import Destination
 from s3sync.cleanup import candidates as cleanup_candidates
 from s3sync.commands.overview import load_overview
 from s3sync.commands.setup_checks import check_directories
 from s3sync.config import Config, load_config
 from s3sync.errors import RunError
-from s3sync.inventory import directories, discovery, foreign, mounts, statuses
-from s3sync.inventory.mounts import Mount
+from s3sync.inventory import directories, discovery, foreign, statuses
+from s3sync.mounts import Mount
 from s3sync.runs.run_folder import Run, RunInfo, open_run
 from s3sync.slurm.work_folder import WorkFolder
 from s3sync.state.store import StateStore
@@ -443,6 +445,22 @@ def test_the_mount_table_as_the_kernel_writes_it(tmp_path: Path) -> None:
     assert found("/mnt/nasty") == ("/", "ext4", "/dev/sda1", "/")
     assert found("/mnt/my disk") == ("/mnt/my disk", "cifs", "//nas/lab", "/a")
     assert mounts.mount_of("/", tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "may_be"),
+    [
+        ({}, True),
+        ({"source": "/dev/sdc1"}, True),  # renamed by a boot
+        ({"source": "nas:/runs"}, False),
+        ({"point": "/"}, False),  # not mounted
+        ({"kind": "ext4"}, False),
+        ({"root": "/b"}, False),
+    ],
+)
+def test_a_file_system_that_a_boot_may_have_renamed(change: dict[str, str], may_be: bool) -> None:
+    disk = Mount(point="/data", kind="xfs", source="/dev/sdb1", root="/")
+    assert replace(disk, **change).may_be(disk) == disk.may_be(replace(disk, **change)) == may_be
 
 
 def test_runs_are_named_by_name_or_by_path(

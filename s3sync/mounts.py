@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from s3sync.text import printable
 
+_DEVICES = "/dev/"
 MOUNT_TABLE = Path("/proc/self/mountinfo")
 _ESCAPED = re.compile(rb"\\([0-7]{3})")  # a space is \040
 
@@ -25,9 +27,20 @@ class Mount:
     def __str__(self) -> str:
         return printable(f"{self.kind} {self.source} at {self.point}")
 
+    def may_be(self, other: Mount) -> bool:
+        """Return whether two may be one file system, before and after a boot: that may rename its device."""
+        is_device = self.source.startswith(_DEVICES) and other.source.startswith(_DEVICES)
+        same_source = is_device or self.source == other.source
+        return same_source and (self.point, self.kind, self.root) == (other.point, other.kind, other.root)
+
 
 def mount_of(folder: str | Path, table: Path = MOUNT_TABLE) -> Mount | None:
-    """Return the file system of a folder; None without a mount table (not on Linux)."""
+    """Return the file system of a folder; None without a mount table (not on Linux).
+
+    A file system that is mounted on demand is mounted.
+    """
+    with contextlib.suppress(OSError):
+        os.scandir(folder).close()
     real = os.path.realpath(folder)
     try:
         lines = table.read_bytes().splitlines()
