@@ -12,7 +12,7 @@ from s3sync.aws.client import AwsCli
 from s3sync.aws.destination import FROM_ENVIRONMENT, BucketRef, Destination, Profile, Storage
 from s3sync.aws.listing import is_listing_unsupported
 from s3sync.aws.result import AwsResult
-from s3sync.aws.settings import S3Settings
+from s3sync.aws.settings import CliSettings
 from s3sync.errors import S3SyncError, StoppedError
 from s3sync.signals import StopRequest
 from s3sync.text import printable
@@ -104,8 +104,8 @@ def check_access(
         profiles = dict.fromkeys(target.aws_profile for target in (*query.targets, *probed)) or (Profile(),)
         for number, profile in enumerate(profiles):
             (folder := work / f"profile-{number}").mkdir(mode=0o700)
-            settings, child = S3Settings(query.threads), profile.applied_to(environ)
-            by_profile[profile] = client.connect(query.aws_command, settings, child, stop, folder)
+            settings, child = CliSettings(query.threads, command=query.aws_command), profile.applied_to(environ)
+            by_profile[profile] = client.connect(settings, child, stop, folder)
         aws = next(iter(by_profile.values()))
         yield CheckResult(ok=True, what="aws", text=f"{printable(aws.path)}: {aws.check_usable()}")
     except StoppedError:

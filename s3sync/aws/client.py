@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypedDict
 
 from s3sync import processes
 from s3sync.aws import argv as aws_argv
@@ -17,18 +16,19 @@ from s3sync.aws.copy_events import MAX_LINE, CopyObserver, follow_events
 from s3sync.aws.destination import BucketRef, Storage
 from s3sync.aws.diagnosis import are_credentials_missing
 from s3sync.aws.installation import find_aws, packaged_version
+from s3sync.aws.launcher import Launcher
 from s3sync.aws.plugin import CliPlugin
 from s3sync.aws.process_set import ProcessSet
 from s3sync.aws.receipts import ReceiptPipe
 from s3sync.aws.result import CHECK_INSTALLATION
 from s3sync.aws.result import AwsResult as AwsResult
 from s3sync.aws.settings import (
-    S3Settings,
+    STALL_SECONDS,
+    CliSettings,
     child_environment,
     redact,
     secrets_of,
     wants_few_checksums,
-    without_credentials,
     write_config,
 )
 from s3sync.aws.warm_starts import WarmStarts
@@ -39,17 +39,9 @@ from s3sync.text import human_seconds, printable
 
 PROCESS_COST = 0.7  # CPU-seconds of an `aws` process before its first byte,
 WARM_PROCESS_COST = 0.15  # and of one that was forked, with what this program does for it
-STALL_SECONDS = 600.0  # a process that moves no bytes for this long is ended
 _TAIL_LINES = 20
 _CHUNK_BYTES = 1024 * 1024
 _CREDENTIAL_PAUSES = (0.5, 2.0, 5.0)  # seconds before a command that found no credentials is tried again
-
-
-class _How(TypedDict):
-    """How a process is started."""
-
-    merge_stderr: bool
-    inherited: Sequence[int]
 
 
 class AwsCli:
@@ -60,27 +52,20 @@ class AwsCli:
 
     def __init__(
         self,
-        path: str,
-        environ: Mapping[str, str],
+        launcher: Launcher,
         stop: StopRequest,
-        inherited: Sequence[int] = (),
         stall_seconds: float = STALL_SECONDS,
         plugin: CliPlugin | None = None,
-        warm_starts: WarmStarts | None = None,
     ) -> None:
-        """`inherited` descriptors, such as those of locks, stay open in the processes. `s3 cp` loads the plugin."""
-        self.path = path
+        """`s3 cp` loads the plugin. A process that moves no bytes for `stall_seconds` is ended."""
+        self.path = launcher.path
         self.processes = ProcessSet(stop, stall_seconds)
         self.version_text = ""  # what `version` returned
         self._printed_version = ""  # by `aws --version`, once it was run
-        self._wants_few_checksums = wants_few_checksums(environ)
+        self._launcher = launcher
+        self._wants_few_checksums = wants_few_checksums(launcher.environ)
         self._has_answered = False  # S3, so there were credentials
-        self._environ = environ
-        self._secrets = secrets_of(environ)
-        self._command = processes.argv_to_start(path)
-        self._endpoint_options = _endpoint_options(environ)
-        self._warm_starts = warm_starts
-        self._inherited = tuple(inherited)
+        self._secrets = secrets_of(launcher.environ)
         self._stop = stop
         self._plugin = plugin
 
@@ -90,13 +75,14 @@ class AwsCli:
         It takes no process if the CLI is a package of this Python, and at most `timeout` seconds otherwise.
         """
         if not self.version_text:
-            self.version_text = packaged_version(self.path) or self._version_of_warm() or self.check_usable(timeout)
+            self.version_text = (
+                packaged_version(self.path) or self._launcher.loaded_version() or self.check_usable(timeout)
+            )
         return self.version_text
 
     def close(self) -> None:
         """End what would start further processes faster; those that run are not ended."""
-        if self._warm_starts:
-            self._warm_starts.close()
+        self._launcher.close()
 
     @property
     def may_be_fast(self) -> bool:
@@ -106,23 +92,23 @@ class AwsCli:
     @property
     def process_cost(self) -> float:
         """Return the CPU-seconds of a process before its first byte."""
-        return WARM_PROCESS_COST if self._starts_warm() else PROCESS_COST
+        return WARM_PROCESS_COST if self._launcher.wait_until_loaded() else PROCESS_COST
 
     @property
     def may_take_lists(self) -> bool:
         """Return whether an `s3 cp` may take its files from a list: its plugin is loaded as that which forks was."""
-        return self.may_be_fast and self._starts_warm()
+        return self.may_be_fast and self._launcher.wait_until_loaded()
 
     @property
     def uses_http(self) -> bool:
         """Return whether requests are sent without TLS, as far as the options say."""
-        return any(option.startswith("--endpoint-url=http://") for option in self._endpoint_options)
+        return any(option.startswith("--endpoint-url=http://") for option in self._launcher.endpoint_options)
 
     @property
     def may_have_other_server(self) -> bool:
         """Return whether the environment or the AWS config names an endpoint, so that it may not be Amazon's."""
-        config = Path(self._environ.get("AWS_CONFIG_FILE", os.devnull))
-        return bool(self._endpoint_options) or "endpoint_url" in config.read_text("utf-8", "surrogateescape")
+        config = Path(self._launcher.environ.get("AWS_CONFIG_FILE", os.devnull))
+        return bool(self._launcher.endpoint_options) or "endpoint_url" in config.read_text("utf-8", "surrogateescape")
 
     def report_plugin_problem(self, reason: str = "") -> str:
         """Return why small files take the CLI's own way: what the plugin said, or why it is not loaded; but once."""
@@ -157,6 +143,7 @@ class AwsCli:
 
     def check_usable(self, timeout: float | None = None) -> str:
         """Return what `aws --version` prints; it is run once. Raises AwsError if that fails."""
+        self._printed_version = self._printed_version or self.sanitize(self._launcher.printed_version)
         if self._printed_version:
             return self._printed_version
         result = self.run(aws_argv.version_argv(), timeout)
@@ -223,12 +210,11 @@ class AwsCli:
     ) -> AwsResult:
         self._stop.raise_if_requested()
         tail: deque[bytes] = deque(maxlen=_TAIL_LINES)
-        with (
-            contextlib.closing(ReceiptPipe()) as pipe,
-            self._running(
-                argv, merge_stderr=True, config=config, plugin=self._plugin, receipts=pipe, file_list=file_list
-            ) as process,
-        ):
+        with contextlib.ExitStack() as stack:
+            pipe = stack.enter_context(contextlib.closing(ReceiptPipe()))
+            environ = {**self._copy_environment(config, file_list), **pipe.variables}
+            process = stack.enter_context(self._running(argv, environ, [pipe.writer], merge_stderr=True))
+            pipe.close_writer()
             assert process.stdout is not None
             observer.started(process.pid)
             for event in follow_events(process.stdout, pipe):
@@ -272,57 +258,30 @@ class AwsCli:
         self._has_answered = self._has_answered or (tuple(argv[:1]) == ("s3api",) and is_answer)
         return result
 
+    def _copy_environment(self, config: Path | None, file_list: Path | None) -> dict[str, str]:
+        """Return the environment of an `s3 cp` process."""
+        environ = dict(self._launcher.environ)
+        if config:
+            environ["AWS_CONFIG_FILE"] = str(config)
+        if file_list:
+            environ[cli_listing.VARIABLE] = str(file_list)
+        return self._plugin.prepare(environ, self.version_text) if self._plugin else environ
+
     def _running(
         self,
         argv: Sequence[str],
+        environ: Mapping[str, str] | None = None,
+        inherited: Sequence[int] = (),
         *,
         merge_stderr: bool = False,
         survives_stop: bool = False,
-        config: Path | None = None,
-        plugin: CliPlugin | None = None,
-        receipts: ReceiptPipe | None = None,
-        file_list: Path | None = None,
     ) -> AbstractContextManager[Process]:
-        environ = {**self._environ, "AWS_CONFIG_FILE": str(config)} if config else self._environ
-        if file_list:
-            environ = {**environ, cli_listing.VARIABLE: str(file_list)}
-        inherited = self._inherited
-        if plugin:
-            environ = plugin.prepare(environ, self.version_text)
-        if receipts:
-            environ = {**environ, **receipts.variables}
-            inherited = (*inherited, receipts.writer)
-        options = (*self._endpoint_options, *argv)
-        is_warm = self._starts_warm()
+        self._launcher.wait_until_loaded()  # not within the lock of the processes, which a stop needs
 
         def start() -> Process:
-            how: _How = {"merge_stderr": merge_stderr, "inherited": inherited}
-            try:
-                warm = self._warm_starts.start(options, environ, **how) if self._warm_starts and is_warm else None
-                return warm or processes.start((*self._command, *options), environ, **how)
-            except (OSError, ValueError) as error:  # ValueError: keys in S3 may contain what no argument can
-                reason, advice = processes.explain_start_failure(self.path, error)
-                raise AwsError(
-                    f"cannot run {printable(self.path)}: {reason} ({advice or CHECK_INSTALLATION})",
-                    id="aws.cannot-start",
-                ) from error
-            finally:
-                if receipts:
-                    receipts.close_writer()
+            return self._launcher.start(argv, environ, inherited, merge_stderr=merge_stderr)
 
         return self.processes.running(start, survives_stop=survives_stop)
-
-    def _version_of_warm(self) -> str:
-        return self._warm_starts.version if self._warm_starts and self._starts_warm() else ""
-
-    def _starts_warm(self) -> bool:
-        """Return whether the CLI is loaded and ready to fork; the first call waits for that."""
-        if not self._warm_starts:
-            return False
-        is_ready = self._warm_starts.wait_until_ready()
-        if self._warm_starts.printed_version and not self._printed_version:
-            self._printed_version = self.sanitize(self._warm_starts.printed_version)
-        return is_ready
 
     def _communicate(self, process: Process, timeout: float | None) -> tuple[bytes, bytes]:
         try:
@@ -337,24 +296,21 @@ class AwsCli:
 
 
 def connect(
-    command: str | None,
-    settings: S3Settings,
-    environ: Mapping[str, str],
-    stop: StopRequest,
-    work: Path,
-    inherited: Sequence[int] = (),
-    stall_seconds: float = STALL_SECONDS,
+    settings: CliSettings, environ: Mapping[str, str], stop: StopRequest, work: Path, inherited: Sequence[int] = ()
 ) -> AwsCli:
-    """Return the AWS CLI with these settings, in an AWS config that it writes into the work folder. Raises AwsError."""
+    """Return the AWS CLI with these settings, in an AWS config that it writes into the work folder. Raises AwsError.
+
+    `inherited` descriptors, such as those of locks, stay open in the processes.
+    """
     config = work / "aws-config"
     carried = write_config(environ, settings, config)
     # Its temporary files go to the same disk, and never into the current folder.
     child = {**child_environment(environ, config, carried), "TMPDIR": str(work.parent.parent)}
-    path = find_aws(command, environ)
+    path = find_aws(settings.command, environ)
     if settings.client != "auto":
-        return AwsCli(path, child, stop, inherited, stall_seconds)
+        return AwsCli(Launcher(path, child, inherited), stop, settings.stall_seconds)
     warm_starts = WarmStarts(processes.argv_to_start(path), child, stop, work)
-    return AwsCli(path, child, stop, inherited, stall_seconds, CliPlugin(work), warm_starts)
+    return AwsCli(Launcher(path, child, inherited, warm_starts), stop, settings.stall_seconds, CliPlugin(work))
 
 
 def describe_installed(environ: Mapping[str, str], stop: StopRequest, timeout: float) -> str:
@@ -364,14 +320,7 @@ def describe_installed(environ: Mapping[str, str], stop: StopRequest, timeout: f
     """
     try:
         path = find_aws(None, environ)
-        version = AwsCli(path, environ, stop).version(timeout)
+        version = AwsCli(Launcher(path, environ), stop).version(timeout)
     except AwsError as error:
         return f"no usable AWS CLI: {error}"
     return f"{version.partition(' ')[0]} ({printable(path)})"
-
-
-def _endpoint_options(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the endpoint of the environment as an option: versions 2 before 2.13 do not know the variables."""
-    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
-    is_ignored = environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true"
-    return (f"--endpoint-url={without_credentials(endpoint)}",) if endpoint and not is_ignored else ()

@@ -53,18 +53,24 @@ _URL_CREDENTIALS = re.compile(r"(?<=://)[^\s/?#]*@")
 
 
 MAX_THREADS = 64  # requests at once on the fast path
+STALL_SECONDS = 600.0  # after which a process that moves no bytes is ended
 DEFAULT_THREADS = 4  # requests at once: more keep a core no busier, see scripts/bench/README.md
 TransferClient = Literal["auto", "default", "crt"]
 
 
 @dataclass(frozen=True, slots=True)
-class S3Settings:
-    """What is pinned for each process. `max_bandwidth` is in bytes per second."""
+class CliSettings:
+    """The settings of the `aws` processes. `max_bandwidth` is in bytes per second.
+
+    `command` is the path or name of the CLI; None for the default one.
+    """
 
     threads: int
     multipart: Multipart = DEFAULT_MULTIPART
     max_bandwidth: int | None = None
     client: TransferClient = "default"  # auto: with the plugin
+    command: str | None = None
+    stall_seconds: float = STALL_SECONDS
 
     def as_config(self) -> dict[str, str]:
         """Return names and values as in the `s3` section of an AWS config.
@@ -140,7 +146,7 @@ def child_environment(
     return child
 
 
-def write_config(environ: Mapping[str, str], settings: S3Settings, target: Path) -> dict[str, str]:
+def write_config(environ: Mapping[str, str], settings: CliSettings, target: Path) -> dict[str, str]:
     """Write the private AWS config: what the profile in use needs of the user's, with the settings merged in.
 
     Returns the credentials of the profile as variables for the processes, since the copy has none. Raises AwsError.

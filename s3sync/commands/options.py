@@ -10,8 +10,8 @@ import shlex
 import shutil
 from typing import TypeAlias
 
-from s3sync.aws import client
 from s3sync.aws import destination as aws_destination
+from s3sync.aws import settings
 from s3sync.patterns import Pattern
 from s3sync.state import log_dir
 from s3sync.text import printable
@@ -92,7 +92,7 @@ def add_stall_minutes(container: Container) -> None:
         "--stall-minutes",
         "--stall_minutes",
         type=minutes,
-        default=client.STALL_SECONDS / 60,
+        default=settings.STALL_SECONDS / 60,
         metavar="N",
         help="end an aws process that moves no bytes for this long (default %(default)g)",
     )

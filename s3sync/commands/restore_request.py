@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s3sync.aws import client
+from s3sync.aws import settings
 from s3sync.aws.destination import Destination, Profile, parse_destination
 from s3sync.commands import locations, options, run_argument
 from s3sync.errors import UsageError
@@ -38,7 +38,7 @@ def _from_config(args: argparse.Namespace, name: str) -> restore.request.Restore
     destination, recorded = _find_place(args, config, name)
     entries = [entry for entry in config.monitor if entry.destination == destination]
     request = _request(args, _target(args, name, recorded), destination, config.log_dir)
-    is_usual_stall = request.stall_seconds == client.STALL_SECONDS
+    is_usual_stall = request.stall_seconds == settings.STALL_SECONDS
     return replace(
         request,
         stall_seconds=config.stall_minutes * 60 if is_usual_stall else request.stall_seconds,

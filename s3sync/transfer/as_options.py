@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Iterable, Iterator
 
-from s3sync.aws import client
+from s3sync.aws import settings
 from s3sync.aws.destination import STORAGE_CLASSES, Destination, Profile
 from s3sync.resources import usable_cores
 from s3sync.transfer.request import UploadRequest
@@ -67,7 +67,7 @@ def _speed_options(request: UploadRequest) -> Iterator[str]:
     if request.max_bandwidth and request.max_bandwidth.windows:
         yield from _named(("max-bandwidth", f"{min(window.rate for window in request.max_bandwidth.windows)}B/s"))
     yield from _named(("transfer-client", request.transfer_client))
-    if request.stall_seconds != client.STALL_SECONDS:
+    if request.stall_seconds != settings.STALL_SECONDS:
         yield from _named(("stall-minutes", f"{request.stall_seconds / 60:g}"))
 
 

@@ -79,10 +79,7 @@ def open_context(
     """
     environ = request.profile.applied_to(runtime.environ)
     with work_folder(environ, [run.root]) as (work, work_lock):
-        descriptors = (*inherited, work_lock)
-        aws = client.connect(
-            request.aws_command, request.settings, environ, runtime.stop, work, descriptors, request.stall_seconds
-        )
+        aws = client.connect(request.settings, environ, runtime.stop, work, (*inherited, work_lock))
         machine = runtime.machine or SharedMachine.of(request)
         with contextlib.closing(aws), machine.join(aws.processes.pids) as share:
             yield UploadContext(

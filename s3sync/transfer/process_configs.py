@@ -8,18 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from s3sync.aws import settings
-from s3sync.aws.settings import S3Settings
+from s3sync.aws.settings import CliSettings
 
 
 class ProcessConfigs:
     """The configs of one upload, each written once. Any thread may call its methods, which raise AwsError."""
 
-    def __init__(self, environ: Mapping[str, str], usual: S3Settings, folder: Path) -> None:
+    def __init__(self, environ: Mapping[str, str], usual: CliSettings, folder: Path) -> None:
         self._environ = environ
         self._usual = usual
         self._folder = folder
         self._lock = threading.Lock()
-        self._written: dict[S3Settings, Path] = {}
+        self._written: dict[CliSettings, Path] = {}
 
     def with_bandwidth(self, rate: int) -> Path:
         """Return the path of a config that limits a process to this rate, in bytes a second."""
@@ -29,7 +29,7 @@ class ProcessConfigs:
         """Return the path of a config for this number of requests at once."""
         return self._config_for(replace(self._usual, threads=threads), f"aws-config-threads-{threads}")
 
-    def _config_for(self, wanted: S3Settings, name: str) -> Path:
+    def _config_for(self, wanted: CliSettings, name: str) -> Path:
         with self._lock:
             if wanted not in self._written:
                 settings.write_config(self._environ, wanted, self._folder / name)

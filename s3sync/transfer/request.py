@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync.aws import client, etag, objects
 from s3sync.aws import destination as aws_destination
+from s3sync.aws import etag, objects
 from s3sync.aws import settings as aws_settings
 from s3sync.aws.destination import Destination
 from s3sync.errors import UsageError
@@ -49,7 +49,7 @@ class UploadRequest:
     profile: aws_destination.Profile = aws_destination.FROM_ENVIRONMENT
     max_processes: int | None = None  # at once, while the CPU is idle; by default four times the cores
     max_bandwidth: BandwidthSchedule | None = None  # of all processes together
-    stall_seconds: float = client.STALL_SECONDS
+    stall_seconds: float = aws_settings.STALL_SECONDS
     transfer_client: aws_settings.TransferClient = "auto"
     completion_object: bool = False  # write one when all files are verified
     on_complete: Hook | None = None  # the user's command, after that
@@ -96,10 +96,16 @@ class UploadRequest:
         return max(self.cores, self.max_processes or 4 * self.cores)
 
     @property
-    def settings(self) -> aws_settings.S3Settings:
+    def settings(self) -> aws_settings.CliSettings:
         """Return the settings of each `aws` process."""
         threads = self.threads or aws_settings.DEFAULT_THREADS
-        return aws_settings.S3Settings(threads, self.multipart, client=self.transfer_client)
+        return aws_settings.CliSettings(
+            threads,
+            self.multipart,
+            client=self.transfer_client,
+            command=self.aws_command,
+            stall_seconds=self.stall_seconds,
+        )
 
 
 class FileTotals(NamedTuple):

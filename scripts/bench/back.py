@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from s3sync.aws.settings import S3Settings, child_environment, write_config
+from s3sync.aws.settings import CliSettings, child_environment, write_config
 from scripts.bench.contenders import ROOT, USUAL_THREADS, split
 from scripts.bench.measure import Command, Usage, run_together
 from scripts.bench.workloads import Workload, make_workload
@@ -63,7 +63,7 @@ class _Bench(NamedTuple):
         """As many `aws` processes as cores, each with a prefix in S3."""
         config = self.work / "aws-config"
         config.unlink(missing_ok=True)  # of the round before
-        write_config(self.environ, S3Settings(USUAL_THREADS, client="default"), config)
+        write_config(self.environ, CliSettings(USUAL_THREADS, client="default"), config)
         argv = (self.aws, "s3", "cp", "--recursive", "--only-show-errors")
         return [
             Command(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from s3sync.aws.argv import s3_cp_argv
 from s3sync.aws.etag import DEFAULT_MULTIPART, Multipart
-from s3sync.aws.settings import S3Settings, child_environment, write_config
+from s3sync.aws.settings import CliSettings, child_environment, write_config
 from s3sync.runs.local_files import LocalFile
 from s3sync.transfer.batches import cost_of
 from scripts.bench.measure import Command
@@ -111,7 +111,7 @@ def _bare(setting: Setting, pair: Pair | None = None) -> list[Command]:
     cores, threads = pair or setting.pair
     config = setting.work / "aws-config"
     write_config(
-        setting.environ, S3Settings(threads or USUAL_THREADS, setting.variation.multipart, client="default"), config
+        setting.environ, CliSettings(threads or USUAL_THREADS, setting.variation.multipart, client="default"), config
     )
     environ = child_environment(setting.environ, config)
     folders = []

@@ -19,7 +19,7 @@ from s3sync.aws.destination import BucketRef, Destination
 from s3sync.aws.etag import DEFAULT_MULTIPART
 from s3sync.aws.objects import ObjectReader
 from s3sync.aws.remote_folder import RemoteFolder
-from s3sync.aws.settings import S3Settings
+from s3sync.aws.settings import CliSettings
 from s3sync.runs import local_files
 from s3sync.runs.run_folder import RUN_INFO, Run, RunInfo
 from s3sync.signals import StopRequest
@@ -102,7 +102,9 @@ def listing(number: int, folder: Path, environ: Mapping[str, str], aws: str) -> 
         for file in made_up_files(number):
             server.put(_BUCKET, f"{run_id}/{file.path}", b"")
         with_server = {**environ, "AWS_ENDPOINT_URL": server.url}
-        client = aws_client.connect(aws, S3Settings(1, DEFAULT_MULTIPART), with_server, StopRequest(), Path(work))
+        client = aws_client.connect(
+            CliSettings(1, DEFAULT_MULTIPART, command=aws), with_server, StopRequest(), Path(work)
+        )
         reader = ObjectReader(RemoteFolder(client, BucketRef(_BUCKET), f"{run_id}/"))
         before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         found = reader.list_run()

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from s3sync.aws.plugin import CliPlugin
-from s3sync.aws.settings import S3Settings, child_environment, write_config
+from s3sync.aws.settings import CliSettings, child_environment, write_config
 from tests.helpers.boto import client
 from tests.helpers.certificates import self_signed
 from tests.helpers.hostile_names import HOSTILE_NAMES
@@ -87,7 +87,7 @@ class Cli:
             **self.environ,
         }
         work = Path(tempfile.mkdtemp(dir=self.root))
-        carried = write_config(user, S3Settings(1), work / "aws-config")
+        carried = write_config(user, CliSettings(1), work / "aws-config")
         child = child_environment(user, work / "aws-config", carried)
         if plugin:
             child = CliPlugin(work).prepare(child, "aws-cli/2.0" if self.aws == AWS_V2 else "aws-cli/1.0")

@@ -18,7 +18,7 @@ from s3sync.aws import argv as aws_argv
 from s3sync.aws import diagnosis
 from s3sync.aws.destination import BUCKET_DEFAULTS, BucketRef, Storage
 from s3sync.aws.etag import Multipart
-from s3sync.aws.settings import S3Settings, child_environment, write_config
+from s3sync.aws.settings import CliSettings, child_environment, write_config
 from tests.helpers.lab import BUCKET, FakeAws
 from tests.helpers.s3server import Fault, S3Server
 
@@ -60,7 +60,7 @@ class Side:
             "AWS_MAX_ATTEMPTS": "1",
         }
         config = folder / "aws-config"
-        write_config(environ, S3Settings(4, SMALL_PARTS), config)
+        write_config(environ, CliSettings(4, SMALL_PARTS), config)
         self.environ = child_environment(environ, config)
         server.create_bucket(BUCKET)
 

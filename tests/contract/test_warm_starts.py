@@ -22,7 +22,7 @@ from s3sync.aws import client, fork_server
 from s3sync.aws.argv import head_object_argv, list_objects_argv, version_argv
 from s3sync.aws.client import AwsCli, AwsResult
 from s3sync.aws.destination import BUCKET_DEFAULTS, BucketRef
-from s3sync.aws.settings import S3Settings
+from s3sync.aws.settings import CliSettings
 from s3sync.errors import InterruptedBySignal
 from s3sync.signals import StopRequest
 from tests.helpers.lab import AWS_V1, AWS_V2, BUCKET, Lab, skip_or_fail, why_no_v2
@@ -43,12 +43,12 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path, server: S3Server) -> Lab
 def connect(lab: Lab, name: str, *, warm: bool = True, stop: StopRequest | None = None) -> AwsCli:
     work = lab.root / name
     work.mkdir()
-    settings = S3Settings(4, client="auto" if warm else "default")
-    return client.connect(lab.aws, settings, lab.env, stop or StopRequest(), work)
+    settings = CliSettings(4, client="auto" if warm else "default", command=lab.aws)
+    return client.connect(settings, lab.env, stop or StopRequest(), work)
 
 
 def forks(aws: AwsCli) -> bool:
-    return aws._starts_warm()
+    return aws._launcher.wait_until_loaded()
 
 
 def children_of(lab: Lab) -> list[psutil.Process]:
@@ -118,7 +118,7 @@ def test_many_threads_get_their_own_output(lab: Lab, server: S3Server) -> None:
         argvs = [head_object_argv(BucketRef(BUCKET), f"run/{number}") for number in range(6)]
         results = list(pool.map(aws.run, argvs))
     assert [result.json()[0] for result in results] == list(range(6))
-    assert children_of(lab) == [psutil.Process(aws._warm_starts._process.pid)]  # type: ignore[union-attr]
+    assert children_of(lab) == [psutil.Process(aws._launcher._warm_starts._process.pid)]  # type: ignore[union-attr]
     aws.close()
     assert children_of(lab) == []
 
@@ -190,9 +190,9 @@ def test_a_stop_interrupts_a_fork(lab: Lab, server: S3Server) -> None:
 def test_without_the_process_that_forks_commands_are_started_as_usual(lab: Lab) -> None:
     aws = connect(lab, "warm")
     assert forks(aws)
-    assert aws._warm_starts is not None
-    assert aws._warm_starts._process is not None
-    os.kill(aws._warm_starts._process.pid, signal.SIGKILL)
+    assert aws._launcher._warm_starts is not None
+    assert aws._launcher._warm_starts._process is not None
+    os.kill(aws._launcher._warm_starts._process.pid, signal.SIGKILL)
     assert aws.run(LIST).succeeded
     assert not forks(aws)
     aws.close()

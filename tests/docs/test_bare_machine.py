@@ -12,6 +12,7 @@ import pytest
 
 from s3sync import processes
 from s3sync.aws.client import AwsCli
+from s3sync.aws.launcher import Launcher
 from s3sync.errors import AwsError
 from s3sync.signals import StopRequest
 from tests.helpers.lab import QUICK_AWS, Lab
@@ -155,7 +156,7 @@ def test_a_script_whose_interpreter_is_gone_says_so(tmp_path: Path) -> None:
     moved.write_text("#!/opt/moved away/bin/python\n")
     moved.chmod(0o755)
     with pytest.raises(AwsError) as caught:
-        AwsCli(str(moved), {"PATH": os.defpath}, StopRequest()).version()
+        AwsCli(Launcher(str(moved), {"PATH": os.defpath}), StopRequest()).version()
     assert str(caught.value) == (
         f"cannot run {moved}: the interpreter that its first line names does not exist: /opt/moved away/bin/python "
         "(install it again, in a folder whose path is short and has no spaces)"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from s3sync.aws.settings import S3Settings
+from s3sync.aws.settings import CliSettings
 from s3sync.transfer.bandwidth import BandwidthSchedule, parse_schedule
 from s3sync.transfer.process_configs import ProcessConfigs
 from s3sync.transfer.throttle import GRACE_SECONDS, Forecast, RunningShares, Throttle
@@ -142,7 +142,7 @@ def test_what_processes_get_together_is_what_is_allowed(day: Day, parts: list[fl
 
 
 def test_its_config_has_the_share(tmp_path: Path) -> None:
-    configs = ProcessConfigs({"HOME": str(tmp_path)}, S3Settings(4), tmp_path)
+    configs = ProcessConfigs({"HOME": str(tmp_path)}, CliSettings(4), tmp_path)
     assert "max_bandwidth = 9765KB/s" in configs.with_bandwidth(10_000_000).read_text()
     assert configs.with_bandwidth(10_000_000) != configs.with_bandwidth(5_000_000)
 
@@ -223,7 +223,7 @@ def test_a_process_that_outlives_a_wider_window_is_ended(
 
     run = run_folder.open_run(tiny_run)
     day = Day()
-    aws = client.connect(AWS_V1, S3Settings(4), lab.env, StopRequest(), lab.tmp)
+    aws = client.connect(CliSettings(4, command=AWS_V1), lab.env, StopRequest(), lab.tmp)
     monkeypatch.setattr(MachineShare, "throttle", lambda *_args: day.throttle)
     sender = batch_sender.BatchSender(context_of(aws, run, lab.tmp), run)
     sent: list[batch_sender.BatchResult] = []

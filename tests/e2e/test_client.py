@@ -22,6 +22,7 @@ from s3sync.aws.client import AwsCli, AwsResult
 from s3sync.aws.diagnosis import (
     fatal_cause,
 )
+from s3sync.aws.launcher import Launcher
 from s3sync.errors import AwsError, InterruptedBySignal
 from s3sync.signals import StopRequest
 from tests.helpers.errors import raises_error
@@ -110,7 +111,7 @@ def fake(tmp_path: Path, stop: StopRequest) -> Iterator[Callable[..., AwsCli]]:
     def make(code: str, *, environ: dict[str, str] | None = None, inherited: Sequence[int] = ()) -> AwsCli:
         head = f"#!{sys.executable} -S\nimport os, signal, sys, time\nargv = sys.argv[1:]\n"
         path = program(tmp_path / f"fake{len(made)}" / "aws", f"{head}{code}\n")
-        made.append(AwsCli(path, {"PATH": "/usr/bin:/bin", **(environ or {})}, stop, inherited))
+        made.append(AwsCli(Launcher(path, {"PATH": "/usr/bin:/bin", **(environ or {})}, inherited), stop))
         return made[-1]
 
     yield make
@@ -264,7 +265,7 @@ def test_its_end_by_a_signal_is_kept(fake: Callable[..., AwsCli]) -> None:
     ],
 )
 def test_one_that_cannot_run_is_an_error(tmp_path: Path, stop: StopRequest, text: str, fact: str) -> None:
-    aws = AwsCli(program(tmp_path / "aws", text), {}, stop)
+    aws = AwsCli(Launcher(program(tmp_path / "aws", text), {}), stop)
     with raises_error(AwsError, "aws.cannot-start", f" {tmp_path / 'aws'}: ", fact):
         aws.run(("--version",))
     assert aws.processes.started == 0
@@ -345,7 +346,7 @@ def test_its_children_end_with_it(fake: Callable[..., AwsCli], stop: StopRequest
 def test_nothing_of_an_idle_one_is_kept_until_the_end(tmp_path: Path, stop: StopRequest) -> None:
     """A scan makes one for each run: their environments would pile up."""
     for code in ("exit 0", "exit 7"):
-        aws = AwsCli(program(tmp_path / code / "aws", f"#!/bin/sh\n{code}\n"), {}, stop)
+        aws = AwsCli(Launcher(program(tmp_path / code / "aws", f"#!/bin/sh\n{code}\n"), {}), stop)
         both(aws)
         gone = weakref.ref(aws)
         del aws
@@ -416,7 +417,7 @@ def test_many_threads_share_one(fake: Callable[..., AwsCli]) -> None:
 
 
 def test_the_version_of_a_cli_beside_this_python_is_known_without_a_process(fake: Callable[..., AwsCli]) -> None:
-    beside = AwsCli(AWS_V1, {"PATH": "/usr/bin:/bin"}, StopRequest())
+    beside = AwsCli(Launcher(AWS_V1, {"PATH": "/usr/bin:/bin"}), StopRequest())
     assert beside.version().startswith("aws-cli/1.")
     assert (beside.processes.started, beside.version_text) == (0, beside.version())
     assert beside.check_usable().startswith(beside.version() + " ")

@@ -23,6 +23,7 @@ from s3sync.aws import argv as aws_argv
 from s3sync.aws.client import AwsCli
 from s3sync.aws.destination import BucketRef
 from s3sync.aws.fork_server import VARIABLE as FORK_SERVER
+from s3sync.aws.launcher import Launcher
 from s3sync.config import load_config
 from s3sync.monitor.notify import Channels, recipients_of
 from s3sync.signals import StopRequest
@@ -284,7 +285,7 @@ def test_no_secret_is_in_a_repr(tmp_path: Path) -> None:
         config.webhook,
         channels,
         recipients_of(channels),
-        AwsCli("/bin/aws", environ, StopRequest()),
+        AwsCli(Launcher("/bin/aws", environ), StopRequest()),
     ):
         assert S3CRET not in f"{value!r} {value} {value!s:.999}"
 

@@ -355,9 +355,10 @@ def test_a_signal_leaves_no_parts_even_if_the_child_has_to_be_killed(lab: Lab, s
 def test_a_stop_is_not_kept_up_by_cleaning(tmp_path: Path, quick_aws: FakeAws) -> None:
     """Somebody may be waiting: each question has its time."""
     from s3sync.aws.client import AwsCli
+    from s3sync.aws.launcher import Launcher
 
     stop = StopRequest()
-    aws = AwsCli(quick_aws("signal.pause()"), dict(os.environ), stop)
+    aws = AwsCli(Launcher(quick_aws("signal.pause()"), dict(os.environ)), stop)
     stop.request(signal.SIGTERM)
 
     ended = aws.run_despite_stop(("s3api", "list-multipart-uploads"), timeout=0.5)

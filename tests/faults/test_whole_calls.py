@@ -18,6 +18,7 @@ from s3sync.aws.causes import NO_RESPONSE, Cause
 from s3sync.aws.client import AwsCli
 from s3sync.aws.destination import BucketRef
 from s3sync.aws.etag import DEFAULT_MULTIPART
+from s3sync.aws.launcher import Launcher
 from s3sync.runs import local_files, run_folder
 from s3sync.runs.local_files import LocalFile
 from s3sync.signals import StopRequest
@@ -205,7 +206,7 @@ def endless(tmp_path: Path, answer: str = "") -> str:
 def test_a_cleanup_comes_to_its_end_whoever_asks_for_the_end_meanwhile(tmp_path: Path) -> None:
     """Else the multipart uploads that it was about to abort stay in S3."""
     stop = StopRequest()
-    aws = AwsCli(endless(tmp_path, "[]"), {"PATH": "/usr/bin:/bin"}, stop)
+    aws = AwsCli(Launcher(endless(tmp_path, "[]"), {"PATH": "/usr/bin:/bin"}), stop)
     ended: list[client.AwsResult] = []
     listing = argv.list_uploads_argv(BucketRef("lab-runs"), "RUN/")
     thread = threading.Thread(target=lambda: ended.append(aws.run_despite_stop(listing, 60)))
@@ -229,7 +230,7 @@ class Late(AwsCli):
 
 
 def test_a_process_that_starts_after_all_were_ended_is_ended_too(tmp_path: Path, tiny_run: Path) -> None:
-    aws = Late(endless(tmp_path), {"PATH": "/usr/bin:/bin"}, StopRequest())
+    aws = Late(Launcher(endless(tmp_path), {"PATH": "/usr/bin:/bin"}), StopRequest())
     run = run_folder.open_run(tiny_run)
     sender = aws.sender = batch_sender.BatchSender(context_of(aws, run, tmp_path, BUCKET), run)
     batch = Batch(1, local_files.list_files(run).files)

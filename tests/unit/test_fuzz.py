@@ -27,9 +27,10 @@ from s3sync.aws.client import AwsCli, AwsResult
 from s3sync.aws.destination import BucketRef, Destination
 from s3sync.aws.diagnosis import fatal_cause, has_empty_error_body, unreachable_cause
 from s3sync.aws.etag import likely_part_sizes
+from s3sync.aws.launcher import Launcher
 from s3sync.aws.objects import Absent, ObjectReader, Readback, RemoteObject, Unknown
 from s3sync.aws.remote_folder import RemoteFolder
-from s3sync.aws.settings import S3Settings, write_config
+from s3sync.aws.settings import CliSettings, write_config
 from s3sync.commands import run_details, status
 from s3sync.commands.overview import load_overview
 from s3sync.config import Config, load_config
@@ -692,7 +693,9 @@ def test_whatever_aws_prints_is_json_or_an_aws_error(stdout: bytes) -> None:
     tried(lambda: AwsResult(("s3api", "x"), 0, stdout, ()).json(), AwsError)
 
 
-AWS = AwsCli("/bin/aws", {"AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere"}, StopRequest())
+AWS = AwsCli(
+    Launcher("/bin/aws", {"AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere"}), StopRequest()
+)
 
 
 @fuzz
@@ -770,7 +773,7 @@ def test_any_aws_config_has_a_copy_or_is_an_aws_error(
     keys.write_bytes(credentials)
     ours.unlink(missing_ok=True)
     environ = {"AWS_CONFIG_FILE": str(theirs), "AWS_SHARED_CREDENTIALS_FILE": str(keys), "AWS_PROFILE": profile}
-    _, message = tried(lambda: write_config(environ, S3Settings(4), ours), AwsError)
+    _, message = tried(lambda: write_config(environ, CliSettings(4), ours), AwsError)
     if message:
         return
     parser = configparser.RawConfigParser(default_section="\0")

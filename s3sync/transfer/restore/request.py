@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3sync.aws import client, etag, objects, thaw
 from s3sync.aws import destination as aws_destination
+from s3sync.aws import etag, objects, thaw
 from s3sync.aws import settings as aws_settings
 from s3sync.aws.destination import Destination
 from s3sync.runs import Run, run_folder
@@ -45,7 +45,7 @@ class RestoreRequest:
     multipart: etag.Multipart = etag.DEFAULT_MULTIPART
     max_processes: int | None = None
     max_bandwidth: BandwidthSchedule | None = None
-    stall_seconds: float = client.STALL_SECONDS
+    stall_seconds: float = aws_settings.STALL_SECONDS
     tier: thaw.Tier | None = None  # request that frozen objects are thawed in this way; None: do not
     days: int = 7  # for which they stay thawed
     wait: bool = False  # until they are thawed
@@ -93,9 +93,11 @@ class RestoreRequest:
         return max(self.cores, self.max_processes or 4 * self.cores)
 
     @property
-    def settings(self) -> aws_settings.S3Settings:
+    def settings(self) -> aws_settings.CliSettings:
         """Return the settings of each `aws` process."""
-        return aws_settings.S3Settings(self.threads, self.multipart)
+        return aws_settings.CliSettings(
+            self.threads, self.multipart, command=self.aws_command, stall_seconds=self.stall_seconds
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

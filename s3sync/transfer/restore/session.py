@@ -43,9 +43,7 @@ def open_session(
     environ = request.profile.applied_to(runtime.environ)
     with work_folder(environ, [request.target]) as (work, work_lock):
         descriptors = (run_lock.descriptor, work_lock) if run_lock else (work_lock,)
-        aws = client.connect(
-            request.aws_command, request.settings, environ, runtime.stop, work, descriptors, request.stall_seconds
-        )
+        aws = client.connect(request.settings, environ, runtime.stop, work, descriptors)
         aws.version()
         alone = SharedMachine(request.cores, request.process_limit, request.max_bandwidth, is_shared=False)
         with (runtime.machine or alone).join(aws.processes.pids) as share:

@@ -14,6 +14,7 @@ import pytest
 
 from s3sync.aws.client import AwsCli
 from s3sync.aws.copy_events import follow_events
+from s3sync.aws.launcher import Launcher
 from s3sync.aws.receipts import (
     FellBack,
     Hello,
@@ -134,7 +135,11 @@ def events_of(folder: Path, code: str) -> Events:
     program.write_text(f"#!{sys.executable} -S\nimport os, sys\nfd = int(os.environ['S3SYNC_RECEIPTS_FD'])\n{code}\n")
     program.chmod(0o755)
     events = Events()
-    assert AwsCli(str(program), {"PATH": "/usr/bin:/bin"}, StopRequest()).run_streaming(("s3", "cp"), events).succeeded
+    assert (
+        AwsCli(Launcher(str(program), {"PATH": "/usr/bin:/bin"}), StopRequest())
+        .run_streaming(("s3", "cp"), events)
+        .succeeded
+    )
     return events
 
 

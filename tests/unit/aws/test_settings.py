@@ -17,14 +17,14 @@ from awscli.customizations.configure import profile_to_section  # type: ignore[i
 from awscli.customizations.configure.writer import ConfigFileWriter  # type: ignore[import-untyped]
 
 from s3sync.aws.etag import Multipart
-from s3sync.aws.settings import S3Settings, child_environment, redact, secrets_of, write_config
+from s3sync.aws.settings import CliSettings, child_environment, redact, secrets_of, write_config
 from s3sync.errors import AwsError, S3SyncError
 from tests.helpers.errors import error_ids, raises_error
 from tests.helpers.unprivileged import run_unprivileged
 
 pytestmark = pytest.mark.real_aws
 
-SETTINGS = S3Settings(7, Multipart(threshold=9_000_000, part_size=10_000_000))
+SETTINGS = CliSettings(7, Multipart(threshold=9_000_000, part_size=10_000_000))
 PINNED = {
     "max_concurrent_requests": "7",
     "multipart_threshold": "9000000",
@@ -329,10 +329,10 @@ def test_a_file_that_cannot_be_parsed_is_named(home: Home, which: str, content: 
 UNREADABLE = """
 import sys
 from pathlib import Path
-from s3sync.aws.settings import S3Settings, write_config
+from s3sync.aws.settings import CliSettings, write_config
 from s3sync.errors import AwsError
 try:
-    write_config({"AWS_CONFIG_FILE": sys.argv[1]}, S3Settings(1), Path(sys.argv[2]))
+    write_config({"AWS_CONFIG_FILE": sys.argv[1]}, CliSettings(1), Path(sys.argv[2]))
 except AwsError as error:
     print(f"{error} [{error.id}]")
 """
