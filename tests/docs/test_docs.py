@@ -16,7 +16,18 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from s3sync.aws.destination import Destination
-from s3sync.commands import cleanup, command_line, monitor, report, run_details, run_rows, status, upload_text, verify
+from s3sync.commands import (
+    cleanup,
+    command_line,
+    monitor,
+    report,
+    restore_text,
+    run_details,
+    run_rows,
+    status,
+    upload_text,
+    verify,
+)
 from s3sync.config import Config, MonitorEntry
 from s3sync.config.entry import SlurmKeys
 from s3sync.inventory import states
@@ -223,7 +234,9 @@ def first_cells(page: str, section: str) -> set[str]:
 def test_the_keys_of_the_state_log_are_documented() -> None:
     log = json.loads(
         log_format.to_json(
-            RunState(run_id="RUN", run_path="/data/RUN", watched={}), Path("/data/RUN"), Destination("lab-runs", "")
+            RunState(run_id="RUN", run_path="/data/RUN", watched={}, folders={"": 1}),
+            Path("/data/RUN"),
+            Destination("lab-runs", ""),
         )
     )
     assert first_cells("docs/reference/formats.md", "The state log") == log.keys()
@@ -231,7 +244,7 @@ def test_the_keys_of_the_state_log_are_documented() -> None:
 
 def test_the_keys_of_the_completion_object_are_documented() -> None:
     keys = keys_made_by(completion_object._text) - {"path", "size", "etag", "verified_by", "mtime_ns"}
-    assert first_cells("docs/reference/formats.md", "s3sync.complete.json") == keys | {"files"}
+    assert first_cells("docs/reference/formats.md", "s3sync.complete.json") == keys | {"files", "folders"}
 
 
 def keys_made_by(function: Callable[..., Any]) -> set[str]:
@@ -251,6 +264,9 @@ def keys_made_by(function: Callable[..., Any]) -> set[str]:
         ("status", [status.as_json, run_rows.run_json, status._row_json, run_details.details_json]),
         ("report", [report.as_json]),
         ("cleanup", [cleanup.as_json, cleanup._run_json]),
+        ("restore", [restore_text.result_json]),
+        ("restore --dry-run", [restore_text.preview_json]),
+        ("restore --cancel", [restore_text.cancel_json]),
     ],
 )
 def test_the_keys_of_json_are_documented(command: str, functions: list[Callable[..., Any]]) -> None:
