@@ -129,7 +129,7 @@ def _inspect_entry(entry: os.DirEntry[str]) -> RunFolder | Problem | None:
         return None
     run = _run_in(entry.path)
     if foreign.is_hidden(entry.name):
-        text = "has a hidden name, so it is not recognized as a run (rename it)"
+        text = "has a hidden or reserved name, so it is not recognized as a run (rename it)"
         is_run = run is not None and not run.unreadable
         return Problem(printable(entry.path), text, id="run.hidden-name") if is_run else None
     if run is None and _is_folder(entry):
@@ -146,7 +146,7 @@ def _run_in(path: str) -> RunFolder | None:
             return RunFolder(path, 0.0, f"{printable(run_info)} is a link to a missing file (restore that file)")
         return None
     except OSError as error:
-        return RunFolder(path, 0.0, f"cannot read {printable(run_info)}: {error.strerror}")
+        return RunFolder(path, 0.0, str(run_folder.unreadable(Path(run_info), error)))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

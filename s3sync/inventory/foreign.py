@@ -36,18 +36,19 @@ _OF_THE_SYSTEM = frozenset(
         "recycled",
         "recycle bin",
         "system volume information",
-        "found.000",
         "config.msi",
         "msocache",
         "network trash folder",  # Apple
         "temporary items",
         "thevolumesettingsfolder",
+        "thefindbycontentfolder",
         "__macosx",
         "desktop db",
         "desktop df",
     )
 )
-_SNAPSHOT = re.compile(r"@GMT-[0-9.-]+", re.IGNORECASE)  # Samba's shadow copies
+_NUMBERED = re.compile(r"@GMT-[0-9.-]+|found\.[0-9]{3}", re.IGNORECASE)  # Samba's shadow copies, chkdsk
+_RESERVED = (".", "@", "#", "$", "~")  # Unix hides names that start so, NAS and Windows reserve them for themselves
 
 
 class Vendor(NamedTuple):
@@ -72,12 +73,12 @@ _MGI_LANE = re.compile(r"L0[1-4]")  # MGI has a folder for each lane
 
 def is_of_the_system(name: str) -> bool:
     """Return whether file systems, desktops or backup programs create folders with this name."""
-    return name.lower() in _OF_THE_SYSTEM or _SNAPSHOT.fullmatch(name) is not None
+    return name.lower() in _OF_THE_SYSTEM or _NUMBERED.fullmatch(name) is not None
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a folder with this name is hidden: trash, a snapshot, or an unfinished copy."""
-    return name.startswith(".")
+    """Return whether a folder with this name is hidden or reserved: trash, a snapshot, or an unfinished copy."""
+    return name.startswith(_RESERVED)
 
 
 def names_in(folder: str) -> list[str]:

@@ -99,7 +99,8 @@ def is_utf8(name: str) -> bool:
 def unreadable(path: Path, error: OSError) -> RunError:
     """Return the error for a file or folder of a run that cannot be read."""
     reason = error.strerror or str(error)
-    return RunError(f"cannot read {printable(str(path))}: {reason} (give this user access to it)", id="run.unreadable")
+    advice = "give this user access to it" if isinstance(error, PermissionError) else "check its file system"
+    return RunError(f"cannot read {printable(str(path))}: {reason} ({advice})", id="run.unreadable")
 
 
 def _is_folder(path: Path) -> bool:

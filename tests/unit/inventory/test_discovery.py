@@ -107,7 +107,9 @@ def test_a_run_whose_run_info_cannot_be_accessed_is_unreadable(
     run = tiny_run(watched)
     failing_with(monkeypatch, number, run / "RunInfo.xml")
 
-    assert judged(config) == [(RUN, "unreadable", f"cannot read {run}/RunInfo.xml: {os.strerror(number)}")]
+    advice = "give this user access to it" if number in (errno.EACCES, errno.EPERM) else "check its file system"
+    reason = f"cannot read {run}/RunInfo.xml: {os.strerror(number)} ({advice})"
+    assert judged(config) == [(RUN, "unreadable", reason)]
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR], ids=errno.errorcode.get)
@@ -142,7 +144,7 @@ def test_links_that_lead_nowhere_are_unreadable_runs(config: Config, watched: Pa
 
     assert judged(config) == [
         ("gone", "unreadable", f"{gone}/RunInfo.xml is a link to a missing file (restore that file)"),
-        ("loop", "unreadable", f"cannot read {loop}/RunInfo.xml: {os.strerror(errno.ELOOP)}"),
+        ("loop", "unreadable", f"cannot read {loop}/RunInfo.xml: {os.strerror(errno.ELOOP)} (check its file system)"),
     ]
 
 
@@ -207,6 +209,7 @@ SYSTEM_FOLDERS = (
     *("$RECYCLE.BIN", "System Volume Information", ".AppleDouble", ".TemporaryItems", ".DS_Store", "._RUN"),
     *("~snapshot", ".@__thumb", "@Recycle", ".stfolder", ".nfs000000012", "@GMT-2025.01.01-00.00.00", "@tmp"),
     *("Network Trash Folder", "RECYCLER", ".Spotlight-V100", ".fseventsd", ".rsync-partial", "LOST+FOUND"),
+    *("@SynoFinder-log", "@database", "@sharesnap", "#archive", "$WinREAgent", "~trash", "FOUND.001", "found.017"),
 )
 
 
@@ -221,10 +224,11 @@ def test_folders_of_file_systems_and_desktops_are_no_runs_even_unreadable(
     assert notes(config) == []
 
 
-def test_a_run_with_a_hidden_name_is_named(config: Config, watched: Path) -> None:
-    run = tiny_run(watched, ".250101_M01234_0001_AAAAA")
+@pytest.mark.parametrize("first", [".", "@", "~"])
+def test_a_run_with_a_hidden_or_reserved_name_is_named(config: Config, watched: Path, first: str) -> None:
+    run = tiny_run(watched, f"{first}250101_M01234_0001_AAAAA")
 
-    assert notes(config) == [f"{run} has a hidden name, so it is not recognized as a run (rename it)"]
+    assert notes(config) == [f"{run} has a hidden or reserved name, so it is not recognized as a run (rename it)"]
     assert judged(config) == []
 
 
