@@ -23,6 +23,8 @@ MANIFEST_TSV = "Manifest.tsv"
 _MAX_BYTES = 64 * 1024 * 1024  # a real one of 645 files has 60 kB
 _LINE = re.compile(r"([^\t]+)\t([0-9A-Fa-f]{8})")
 _CRC32 = re.compile(r"[0-9A-Fa-f]{8}")
+_HEX = re.compile(r"[0-9A-Fa-f]+")
+_TITLE = re.compile(r"[^./]+")  # of a column: files have a folder or a suffix
 _MISSING = f"{MANIFEST_TSV} lists it, but it is missing: the copy from the instrument is incomplete; copy it again"
 
 Checksums: TypeAlias = Mapping[str, int]  # CRC-32 by path in the analysis; empty without a manifest
@@ -61,13 +63,13 @@ def parse_run_manifest(content: bytes, run_id: str) -> RunManifest:
     for number, line in enumerate(content.decode("utf-8-sig", "surrogateescape").splitlines(), start=1):
         fields = line.split("\t")
         path = fields[0].strip().replace("\\", "/").removeprefix("./").removeprefix(f"{run_id}/")
-        if not line.strip() or path in (MANIFEST_TSV, "CopyComplete.txt"):
+        if not line.strip() or line.startswith("#") or path in (MANIFEST_TSV, "CopyComplete.txt"):
             continue
         if len(fields) < 2 or _leaves_folder(path):
             return _not_compared(f"line {number} of {MANIFEST_TSV} is no path, tab and checksum")
-        if number == 1 and path.isalpha():
-            continue  # the title of a column
         checksum = fields[1].strip()
+        if not checksums and _TITLE.fullmatch(path) and not _HEX.fullmatch(checksum):
+            continue  # the titles of the columns
         checksums[path] = int(checksum, 16) if _CRC32.fullmatch(checksum) else None
     if None in checksums.values():
         warning = f"{MANIFEST_TSV} has checksums of an unknown kind: only its file names were compared"
