@@ -6,6 +6,7 @@ copy may pause. Where the base calls prove nothing, the run must stay unchanged 
 
 from __future__ import annotations
 
+import heapq
 import os
 import re
 import time
@@ -33,6 +34,7 @@ _INSTRUMENT_FILE = re.compile(  # in a folder that instruments write; users put 
 )
 _MIN_AGE_SECONDS = 60.0  # by which the mtime of a file that was copied with its times is older than its ctime
 _MAX_HEADERS = 200  # of base-call files, that are read of one run
+_MAX_STREAMS = 64  # twice the number of files that a tool copies at once
 _HEADER_BYTES = 64 * 1024  # the header of a real CBCL of 1,000 tiles has 16 kB
 _ENDED_AS_PLANNED = ("completedasplanned", "runcompleted")
 
@@ -180,10 +182,22 @@ class _ReadinessCheck:
         return f"{pluralize(len(wanted), 'file')} missing" if wanted else ""
 
     def _describe_truncated(self, found: structure.BaseCalls) -> str:
-        paths = [path for path in self._filter_wanted(found.suspects[:_MAX_HEADERS]) if self._is_truncated(path)]
+        suspects = self._filter_wanted(found.suspects[:_MAX_HEADERS])
+        paths = sorted({*filter(self._is_truncated, suspects), *self._broken_off()})
         if not paths:
             return ""
         return f"{pluralize(len(paths), 'file')} of base calls truncated, the first is {printable(paths[0])}"
+
+    def _broken_off(self) -> list[str]:
+        """Return the base calls that came last and are shorter than their headers say: there a copy broke off.
+
+        If most of them are, their headers mean something else.
+        """
+        pairs = zip(self._listing.ctimes_ns, (file.path for file in self._listing.files), strict=True)
+        arrivals = (pair for pair in pairs if structure.has_header(pair[1]))
+        newest = self._filter_wanted([path for _, path in heapq.nlargest(_MAX_STREAMS, arrivals)])
+        short = [path for path in newest if self._is_truncated(path)]
+        return short if len(short) <= len(newest) / 2 else []
 
     def _incomplete(self, problems: str) -> Readiness:
         if remaining := self._remaining_quiet():
@@ -246,7 +260,7 @@ class _ReadinessCheck:
     def _compare_with_manifest(self) -> tuple[str, tuple[Notice, ...]]:
         """Return what the run's own manifest lists and is missing, and a warning if it could not be compared."""
         checksums, warnings = analysis_manifest.read_run_manifest(self._run)
-        present = {file.path for file in self._listing.files}
+        present = {file.path for file in self._listing.files} | {path for path, _ in self._listing.folders}
         if not checksums:
             return "", warnings
         if present.isdisjoint(checksums):

@@ -19,7 +19,7 @@ from s3sync.runs.run_folder import RUN_INFO
 from s3sync.runs.structure_summary import Cell, describe_copying, describe_missing
 from s3sync.text import pluralize
 
-__all__ = ["BASE_CALLS", "BaseCalls", "check", "is_truncated", "read_flow_cell"]
+__all__ = ["BASE_CALLS", "BaseCalls", "check", "has_header", "is_truncated", "read_flow_cell"]
 
 BASE_CALLS = "Data/Intensities/BaseCalls/"
 WITH_HEADER = (".cbcl", ".bcl")  # their headers contain their size
@@ -232,6 +232,11 @@ def _path_of(layout: Layout, cell: Cell) -> str:
     if cycle:
         return BASE_CALLS + layout.name.format(lane=lane, cycle=cycle, unit=unit)
     return f"{BASE_CALLS}L{lane:03}/s_{lane}{f'_{unit}' if unit else ''}.filter"
+
+
+def has_header(path: str) -> bool:
+    """Return whether a path in a run is that of base calls whose header contains their size."""
+    return path.startswith(BASE_CALLS) and path.endswith(WITH_HEADER)
 
 
 def is_truncated(header: bytes, size: int, path: str) -> bool:

@@ -48,6 +48,12 @@ def base_calls(run: Run) -> list[Path]:
     return sorted(names)
 
 
+def cbcl_header(size: int) -> bytes:
+    """Of a CBCL with one tile of so many compressed bytes."""
+    rows = struct.pack("<IIII", 1101, 9, 9, size)
+    return struct.pack("<HIBBI", 1, 12 + 4 + len(rows) + 1, 2, 2, 0) + struct.pack("<I", 1) + rows + b"\1"
+
+
 def remove(paths: Iterable[Path]) -> None:
     for path in paths:
         path.unlink()
@@ -98,9 +104,31 @@ def test_base_calls_that_a_copy_broke_off_are_missing(tmp_path: Path, instrument
         assert f"{reason}, the first is {last.relative_to(run.path)}" in check(run).reason
 
 
+@pytest.mark.parametrize("instrument", ["miseq", "novaseq6000"])
+def test_base_calls_that_came_last_are_truncated_even_if_most_of_their_bytes_came(
+    tmp_path: Path, instrument: str
+) -> None:
+    run = simulated(tmp_path, instrument)
+    for path in base_calls(run):
+        path.write_bytes(cbcl_header(90) + b"x" * 90 if path.suffix == ".cbcl" else b"\x5a\0\0\0" + b"x" * 90)
+    for marker in run.path.glob("*Complete.txt"):
+        os.utime(marker)
+    assert check(run).state == "complete"
+    last = base_calls(run)[-1]
+    os.truncate(last, last.stat().st_size - 1)
+    assert [check(run, after).state for after in (0, HOUR + 1)] == ["settling", "incomplete"]
+    assert f"1 file of base calls truncated, the first is {last.relative_to(run.path)}" in check(run).reason
+
+
+def test_headers_that_fit_none_of_the_base_calls_are_of_another_kind(run: Run) -> None:
+    for path in base_calls(run):
+        path.write_bytes(b"\2" + path.read_bytes()[1:])
+    os.utime(run.path / "CopyComplete.txt")
+    assert check(run).state == "complete"
+
+
 def test_base_calls_of_a_cycle_that_failed_are_as_short_as_their_header_says(run: Run) -> None:
-    rows = struct.pack("<IIII", 1101, 9, 9, 5)
-    start = struct.pack("<HIBBI", 1, 12 + 4 + len(rows) + 1, 2, 2, 0) + struct.pack("<I", 1) + rows + b"\1"
+    start = cbcl_header(5)
     base_calls(run)[-1].write_bytes(start + b"12345")
     os.utime(run.path / "CopyComplete.txt")
     assert check(run).state == "complete"
@@ -295,6 +323,10 @@ def test_a_file_that_the_manifest_names_has_to_be_there(run: Run) -> None:
     [
         (["RunInfo.xml\t00000000"], ""),
         (["path\tchecksum", "RunInfo.xml\t00000000"], ""),
+        (["", "File Path\tCRC32", "RunInfo.xml\t00000000"], ""),
+        (["file_name\tsize\tMD5", "RunInfo.xml\t00000000"], ""),
+        (["# made by NovaSeqX", "#path\tchecksum", "RunInfo.xml\t00000000"], ""),
+        (["InterOp\t00000000", "RunInfo.xml\t00000000"], ""),
         ([r".\RunInfo.xml" + "\t00000000"], ""),
         (["RunInfo.xml\t00000000", "Analysis/1/Data/gone.gz\t00000000"], ""),
         (["RunInfo.xml\t" + "0" * 32], "Manifest.tsv has checksums of an unknown kind: only its file names"),
