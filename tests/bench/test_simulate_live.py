@@ -273,7 +273,7 @@ def test_a_signal_leaves_a_run_that_broke_off(tmp_path: Path, signum: signal.Sig
         assert process.stdout is not None
         folder, line = Path(process.stdout.readline().rstrip()), process.stdout.readline()
         process.send_signal(signum)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
     assert line.endswith("  start\n")
     assert (process.returncode, err) == (code, f"simulate_run.py: interrupted by {signum.name}\n")
     assert "RunInfo.xml" in tree(folder)

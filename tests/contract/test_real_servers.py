@@ -20,7 +20,7 @@ from tests.helpers.boto import client
 from tests.helpers.hostile_names import HOSTILE_NAMES
 from tests.helpers.lab import BUCKET, Lab, tree
 from tests.helpers.promise import independent_etag
-from tests.helpers.radosgw import Gateway
+from tests.helpers.radosgw import Gateway, free_ports
 
 pytestmark = pytest.mark.real_aws
 
@@ -30,12 +30,10 @@ MIB = 1024 * 1024
 @pytest.fixture(scope="session")
 def moto() -> Iterator[Gateway]:
     """A moto server of this test session."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     argv = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -64,7 +64,7 @@ def s3(server: S3Server) -> Iterator[Any]:
         yield client
 
 
-def client_of(server: S3Server, *, read_timeout: float = 60, **settings: Any) -> Any:
+def client_of(server: S3Server, *, read_timeout: float = 120, **settings: Any) -> Any:
     """Return a boto3 client that tries once."""
     config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 0}, read_timeout=read_timeout)
     return SESSION.client(
@@ -110,7 +110,7 @@ def error_code(action: Any, **arguments: Any) -> tuple[int, str]:
 
 def raw(server: S3Server, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
     """The status and the body of an answer to a request that no library has touched; `_` in names for `-`."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
     with contextlib.closing(connection):
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         answer = connection.getresponse()
@@ -435,7 +435,7 @@ def test_wrong_digests_are_refused(server: S3Server, s3: Any) -> None:
 @pytest.mark.parametrize("over", ["whole", "in http chunks"])
 def test_aws_chunked(server: S3Server, body: str, status: int, over: str) -> None:
     data = body.format(crc32=crc32(b"abcde")).encode()
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
     headers = {
         "content-encoding": "aws-chunked",
         "x-amz-decoded-content-length": "5",
@@ -672,7 +672,7 @@ def test_as_a_process(tmp_path: Path) -> None:
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         scheme, _, address = process.stdout.readline().split()[1].partition("://")
-        connection = http.client.HTTPConnection(address, timeout=60)
+        connection = http.client.HTTPConnection(address, timeout=120)
         with contextlib.closing(connection):
             started = time.monotonic()
             connection.request("PUT", "/b/k", b"abc")

@@ -210,7 +210,7 @@ def test_a_command_whose_answer_is_lost_runs_once(lab: Lab, server: S3Server, mo
 
     monkeypatch.setattr(fork_server, "receive", lose)
     assert aws.run(LIST).succeeded
-    psutil.wait_procs(children_of(lab), timeout=60)  # what was forked, too
+    psutil.wait_procs(children_of(lab), timeout=120)  # what was forked, too
     assert not forks(aws)
     assert len([request for request in server.requests if request.method == "GET"]) == 1
     aws.close()
@@ -327,8 +327,8 @@ def test_a_kill_of_the_program_leaves_only_the_commands(lab: Lab, server: S3Serv
         forking, *commands = sorted(psutil.Process(process.pid).children(), key=psutil.Process.create_time)
         process.kill()
         process.communicate()
-        forking.wait(timeout=60)
+        forking.wait(timeout=120)
         assert any(command.is_running() for command in commands)
         assert lab.upload(tiny_run).code == 75, "they hold the lock"
-    psutil.wait_procs(commands, timeout=60)
+    psutil.wait_procs(commands, timeout=120)
     assert lab.upload(tiny_run).code == 0

@@ -102,12 +102,12 @@ def test_systemd_finds_no_fault_in_the_units_and_little_exposure(tmp_path: Path)
         (tmp_path / name).write_text(text)
     units = [tmp_path / "s3sync.service", tmp_path / "s3sync.timer"]
     checked = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, timeout=60, check=False
+        ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, timeout=120, check=False
     )
     assert (checked.returncode, [line for line in checked.stderr.splitlines() if "s3sync" in line]) == (0, [])
 
     argv = ("systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=20", CONF / "s3sync.service")
-    scored = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    scored = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     assert scored.returncode == 0, scored.stdout[-200:]  # the threshold is ten times the score
 
 

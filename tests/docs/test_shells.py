@@ -37,7 +37,7 @@ def offered(script: str, line: str, folder: Path) -> list[str]:
         f"{script}\nCOMP_WORDS=({line})\nCOMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\nCOMP_TYPE=9\n"
         '_shtab_s3sync s3sync\nprintf "%s\\n" "${COMPREPLY[@]}"\n'
     )
-    ended = subprocess.run(["bash", "-c", asked], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(["bash", "-c", asked], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     return ended.stdout.split()
 
 
@@ -135,7 +135,7 @@ def test_the_page_is_rendered_without_a_warning(arguments: str, tmp_path: Path) 
     shutil.copy(manpage.PAGE, found)
     (tmp_path / "bin").mkdir()
     env = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MANWIDTH": "80"}
-    shown = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
+    shown = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert (shown.returncode, shown.stderr) == (0, "")
     if "--where" in argv:
         assert shown.stdout == f"{found}\n"

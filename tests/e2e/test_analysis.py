@@ -172,7 +172,7 @@ def test_one_analysis_killed_and_resumed_and_due_at_a_second_place(lab: Lab, ser
         process = lab.start(*lab.upload_argv(analysis, "--cores", "1", "--threads", "1"))
         gate.wait_held()
         process.kill()
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
         kill_all(orphans_of(lab))
     server.wait_disconnected()
     assert log_of(lab, analysis)["completed"] is False

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from s3sync import signals
@@ -19,6 +18,7 @@ from s3sync.commands import boundary
 from s3sync.commands.boundary import EXIT_READER_LEFT, Explanation, explain
 from s3sync.errors import ConfigError, StateError
 from s3sync.signals import RepeatedInterrupt
+from tests.helpers.crashes import wait_for_orphans
 from tests.helpers.errors import error_ids
 from tests.helpers.lab import BUCKET, FakeAws, Lab
 from tests.helpers.s3server import S3Server
@@ -266,10 +266,8 @@ def test_a_second_interrupt_ends_at_once_with_all_that_was_started(
         code, err = insist(process)
     assert code == 130
     assert err.endswith("interrupted again: stopped at once (run the same command again to resume)\n")
-    started = [int(pid) for pid in pids.read_text().split()]
-    assert started
-    psutil.wait_procs([psutil.Process(pid) for pid in started if psutil.pid_exists(pid)], timeout=60)
-    assert not any(psutil.pid_exists(pid) for pid in started)
+    assert pids.read_text().split()
+    wait_for_orphans(lab)
 
     again = lab.upload(tiny_run, "--aws_command", quick_aws(""))
 

@@ -257,7 +257,7 @@ def test_an_interrupted_check_leaves_no_job_and_no_folder(lab: Lab, site: Site, 
     with lab.start("check", "--config", str(site.config()), "--submit", env=environ) as process:
         begun.read_bytes()  # as soon as it looks at the queue
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
 
     assert (process.returncode, error_ids(err), err.count("\n")) == (130, ["run.interrupted"], 1)
     assert "SIGINT" in err

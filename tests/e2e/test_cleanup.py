@@ -412,7 +412,7 @@ def on_terminal(lab: Lab, argv: tuple[str, ...], question: str, answer: str) -> 
             os.write(master, f"{answer}\n".encode())
             answered = True
     os.close(master)
-    return process.wait(timeout=60), shown.decode()
+    return process.wait(timeout=120), shown.decode()
 
 
 # What happens in the middle

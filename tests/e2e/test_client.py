@@ -314,11 +314,11 @@ def test_a_request_to_stop_ends_it_however_stubborn(
     aws = fake(f"{code}print('ready', flush=True)\nwhile True:\n    signal.pause()")
     ready = threading.Event()
     thread, results = in_thread(lambda: aws.run_streaming(("s3", "cp"), Observer(lambda line: ready.set())))
-    assert ready.wait(30)
+    assert ready.wait(120)
 
     stop.request(signal.SIGTERM)
 
-    thread.join(30)
+    thread.join(120)
     (ended,) = results
     assert isinstance(ended, AwsResult)
     assert ended.returncode == -ends_by
@@ -336,11 +336,11 @@ def test_its_children_end_with_it(fake: Callable[..., AwsCli], stop: StopRequest
         ready.set()
 
     thread, _ = in_thread(lambda: aws.run_streaming(("s3", "cp"), Observer(on_line)))
-    assert ready.wait(30)
+    assert ready.wait(120)
     stop.request(signal.SIGINT)
-    thread.join(30)
+    thread.join(120)
     assert not thread.is_alive()
-    assert psutil.wait_procs(pids, timeout=30)[1] == []
+    assert psutil.wait_procs(pids, timeout=120)[1] == []
 
 
 def test_nothing_of_an_idle_one_is_kept_until_the_end(tmp_path: Path, stop: StopRequest) -> None:
@@ -378,11 +378,11 @@ def test_an_error_of_ours_ends_it(fake: Callable[..., AwsCli], moment: str) -> N
 
     on_line, on_start = (do_nothing, fail) if moment == "start" else (fail, do_nothing)
     thread, results = in_thread(lambda: aws.run_streaming(("s3", "cp"), Observer(on_line, on_start)))
-    thread.join(60)
+    thread.join(120)
     waits = thread.is_alive()
     for pid in aws.processes.bytes_read():
         os.kill(pid, signal.SIGKILL)
-    thread.join(30)
+    thread.join(120)
     assert not waits, "it waits for a process that does not end"
     assert [type(result) for result in results] == [LookupError]
 
@@ -395,10 +395,10 @@ def test_what_live_processes_have_read_can_be_asked_at_any_time(fake: Callable[.
     pids: list[int] = []
     ready = threading.Event()
     thread, _ = in_thread(lambda: aws.run_streaming(("s3", "cp"), Observer(lambda line: ready.set(), pids.append)))
-    assert ready.wait(30)
+    assert ready.wait(120)
     read = aws.processes.bytes_read()
     os.write(release, b"x")
-    thread.join(30)
+    thread.join(120)
     os.close(release)
     os.close(wait)
     assert list(read) == pids
@@ -410,7 +410,7 @@ def test_many_threads_share_one(fake: Callable[..., AwsCli]) -> None:
     aws = fake("print(argv[0])")
     results = [in_thread(functools.partial(aws.run, (str(number),))) for number in range(8)]
     for thread, _ in results:
-        thread.join(30)
+        thread.join(120)
     expected = [[AwsResult((str(number),), 0, f"{number}\n".encode(), ())] for number in range(8)]
     assert [result for _, result in results] == expected
     assert aws.processes.started == 8

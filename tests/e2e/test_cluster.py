@@ -429,19 +429,21 @@ def test_a_cli_that_outlives_its_task_is_waited_for(
         (cli,) = [child for child in task.starts[0].children(recursive=True) if "cp" in argv_of(child)]
         cluster.requeue(task, node="n2", ended=None)
         task.starts[0].kill()
-        cluster.wait_until(lambda: is_idle(task.starts[1]))
+        wait_until_it_polls(cluster, lab, task.starts[1])
         gate.release()
-        psutil.wait_procs([cli], timeout=60)
+        psutil.wait_procs([cli], timeout=120)
         result = end_of(process)
 
     assert result.code == 0, result.err
     is_all_done(lab, tiny_run, server, cluster, gone="n1")
 
 
-def is_idle(process: psutil.Process) -> bool:
-    """Whether it has begun, and waits."""
-    used = sum(process.cpu_times()[:2])
-    return used > 0.1 and process.cpu_percent(interval=1) < 5
+def wait_until_it_polls(cluster: SlurmDouble, lab: Lab, second: psutil.Process) -> None:
+    """Wait until the second start of a task is at its lock, for which it goes to sleep again and again."""
+    (folder,) = work_folders(lab)
+    cluster.wait_until(lambda: any(path.name.endswith(".1") for path in folder.rglob("ran.*")))
+    before = second.num_ctx_switches().voluntary
+    cluster.wait_until(lambda: second.num_ctx_switches().voluntary >= before + 20)
 
 
 _FAILS_ON = """

@@ -245,7 +245,7 @@ def test_a_real_cron_uploads_a_run(site: Site, server: S3Server) -> None:
         assert installed.returncode == 0, installed.stdout + installed.stderr
         last = f"runs/{run.name}/RTAComplete.txt"
         server.wait_for(lambda request: request.key == last and request.status == 200, timeout=300)
-        server.wait_for(lambda request: request.operation == "ListObjectsV2", count=3, timeout=30)
+        server.wait_for(lambda request: request.operation == "ListObjectsV2", count=3, timeout=120)
 
     assert stored_under(server, f"runs/{run.name}/") == tree(run)
     assert BUCKET in site.config.read_text()

@@ -315,7 +315,7 @@ def interrupted(folder: Path) -> Iterator[Site]:
                 if signum == signal.SIGTERM:
                     look_at_work(site, run, config)
                 process.send_signal(signum)
-                out, err = process.communicate(timeout=60)
+                out, err = process.communicate(timeout=120)
             site.results[f"upload, interrupted by {signum.name}"] = Result(process.returncode, out, err)
             site.found.setdefault("log", site.log(run))
         site.found["files"] = site.files()
@@ -325,7 +325,7 @@ def interrupted(folder: Path) -> Iterator[Site]:
             site.run("monitor, another one is at work", "monitor", "--config", config, "--json")
             site.run("status, while a scan is at work", "status", "--config", config, "--json")
             process.send_signal(signal.SIGTERM)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=120)
         site.results["monitor, interrupted by SIGTERM"] = Result(process.returncode, out, err)
         site.run("status, of a run that was interrupted", "status", "--config", config, "--json")
         yield site
@@ -521,7 +521,7 @@ def cluster(folder: Path) -> Iterator[Site]:
                 ours = {name: mode for name, mode in site.files(work).items() if not name.startswith(NOT_OURS)}
                 site.found["files"] = ours
                 gate.release()
-                out, err = process.communicate(timeout=60)
+                out, err = process.communicate(timeout=120)
         site.results["upload, from a cluster"] = Result(process.returncode, out, err)
         yield site
 
@@ -596,7 +596,7 @@ def odd(folder: Path) -> Iterator[Site]:
             assert process.stdout
             process.stdout.close()
             process.stdout = None
-            process.communicate(timeout=60)
+            process.communicate(timeout=120)
         site.results["the reader of the output is gone"] = Result(process.returncode, "", "")
         yield site
 

@@ -252,5 +252,5 @@ def test_a_holder_that_was_paused_goes_on_if_nobody_came(paused: subprocess.Pope
     """As after Ctrl-Z: longer than others would have had to look."""
     threading.Event().wait(2)  # that time passes is the point: 6 looks take 1.5 s
     psutil.Process(paused.pid).resume()
-    assert paused.communicate("?\n", timeout=60) == ("still held\n", "")
+    assert paused.communicate("?\n", timeout=120) == ("still held\n", "")
     assert paused.returncode == 0

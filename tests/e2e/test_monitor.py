@@ -141,7 +141,7 @@ def test_partial_runs_are_resumed_first_and_ignore_max_age(site: Site, server: S
         gate.wait_held(1)
         process.send_signal(signal.SIGTERM)
         gate.release()
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
     assert process.returncode == 143
     assert site.states() == {partial.name: "partial"}
     new = site.run_folder("250102_M01234_0002_BBBBB")
@@ -302,7 +302,7 @@ def test_a_scan_that_takes_too_long_is_reported_and_so_is_its_end(site: Site, se
             second, third = site.scan(), site.scan()
             notified = hooks.new()
             gate.release()
-            first.communicate(timeout=60)
+            first.communicate(timeout=120)
         hooks.new()
         fourth = site.scan()
         after = hooks.new()

@@ -175,7 +175,7 @@ stop.on_request(lambda: threads.append(threading.current_thread().name))
 with stop_on_signals(stop):
     for name in sys.argv[2:]:
         os.kill(os.getpid(), signal.Signals[name])
-    assert stop.wait(30)
+    assert stop.wait(120)
     assert signal.SIG_IGN not in map(signal.getsignal, SIGNALS)
 assert [signal.getsignal(s) for s in SIGNALS] == before
 assert signal.set_wakeup_fd(-1) == -1

@@ -83,7 +83,7 @@ def test_a_monitor_does_not_take_the_private_folder_for_a_run(lab: Lab, server: 
         scan = lab.run("status", "--config", lab.config_for(gone), "--json")
         assert not gone.exists()
         assert len(left_beside(gone)) == 1
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     assert process.returncode == 0
     assert [row["state"] for row in scan.json["runs"]] == [] or "s3sync-restore" not in scan.out
     is_back(gone)
@@ -269,7 +269,7 @@ def test_one_at_a_time(lab: Lab, server: S3Server, gone: Path) -> None:
         process = lab.start("restore", str(gone), "--bucket", BUCKET, "--log_dir", str(lab.log_dir))
         gate.wait_held()
         assert restore(lab, gone).code == 75
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     assert process.returncode == 0
 
 
@@ -279,7 +279,7 @@ def test_nothing_is_moved_into_place_without_the_lock(lab: Lab, server: S3Server
         gate.wait_held()
         (held,) = (lab.log_dir / "locks").glob("*.lock")
         taken_over(LeaseFiles(lock.lease_folder(held)))
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 75, err
     assert not gone.exists()
     assert len(left_beside(gone)) == 1
@@ -294,7 +294,7 @@ def test_a_restore_with_another_log_directory_does_not_take_files_away(
         gate.wait_held()
         other = ("restore", str(gone), "--bucket", BUCKET, "--log_dir", str(tmp_path / "other"), "--only", "interop")
         assert lab.run(*other).code == 75
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     assert process.returncode == 0
     is_back(gone)
 

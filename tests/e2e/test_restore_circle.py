@@ -192,7 +192,7 @@ def test_what_changes_on_disk_during_a_restore_is_not_called_proven(
         gate.wait_held()
         edited = (elsewhere / "RunInfo.xml").read_bytes() + b"<!-- corrected -->"
         (elsewhere / "RunInfo.xml").write_bytes(edited)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert lab.watch(elsewhere, quiet_minutes=0).code == 0
     assert server.objects(BUCKET)[f"{elsewhere.name}/RunInfo.xml"].body == edited

@@ -218,7 +218,7 @@ def test_a_scan_that_is_killed_while_it_streams_costs_at_most_what_was_in_flight
         gate.wait_held()
         kill_family(process)
         gate.release()
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
     assert scan().code == 0
     assert set(sent(server)) == {"first.cbcl", "second.cbcl"}
     assert len(sent(server)) <= 3

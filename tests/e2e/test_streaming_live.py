@@ -60,7 +60,7 @@ class Monitored:
             gate.wait_held()
             kill_family(process)
             gate.release()
-            process.communicate(timeout=60)
+            process.communicate(timeout=120)
         self.server.wait_disconnected()
 
     @property

@@ -482,7 +482,7 @@ def test_row_32_orphaned_aws_then_the_next_scan(lab: Lab, server: S3Server, tiny
         orphans = orphans_of(lab)
         commands = [orphan for orphan in orphans if has_open(orphan, lock)]
         assert commands
-        _, alive = psutil.wait_procs([orphan for orphan in orphans if orphan not in commands], timeout=60)
+        _, alive = psutil.wait_procs([orphan for orphan in orphans if orphan not in commands], timeout=120)
         assert alive == [], "what starts the commands ends by itself"
         log, sent = lab.log_path(tiny_run).read_bytes(), server.counters["PutObject"]
 
@@ -534,6 +534,9 @@ def test_row_34_sighup(lab: Lab, server: S3Server, tiny_run: Path, each_real_aws
     is_ended_in_order(lab, server, tiny_run, each_real_aws, signal.SIGHUP)
 
 
+LONG_GRACE = (120, 120, 120)  # however busy this machine is, a child comes to its end by itself
+
+
 def recording_aws(quick_aws: FakeAws, record: Path, deaf_to: str = "") -> str:
     """One whose `s3 cp` writes down each signal that it gets, and some time later its end."""
     return quick_aws(f"""
@@ -557,7 +560,7 @@ if "cp" in argv:
 def signals_to_a_child(
     lab: Lab, server: S3Server, run: Path, aws: str, *signals: signal.Signals, before: Callable[[], object] = bool
 ) -> list[str]:
-    """What a child of `recording_aws` notes while it is sending; the last of the signals ends the program."""
+    """Return what a child of `recording_aws` notes while it is sending; the last of the signals ends the program."""
     with server.hold() as gate:
         process = lab.start(*lab.upload_argv(run, "--cores", "1", "--aws_command", aws), preexec_fn=before)
         gate.wait_held()
@@ -574,6 +577,7 @@ def test_row_33_sigterm_is_sigint_for_the_children(
     lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws
 ) -> None:
     """Which lets the CLI abort its multipart uploads; and they are waited for."""
+    lab.set_delays(signal_grace=LONG_GRACE)
     aws = recording_aws(quick_aws, lab.root / "record")
 
     assert signals_to_a_child(lab, server, tiny_run, aws, signal.SIGTERM) == ["SIGINT", "the end"]
@@ -582,6 +586,7 @@ def test_row_33_sigterm_is_sigint_for_the_children(
 
 def test_row_34_sigint_ignored_from_the_start(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws) -> None:
     """As in a background job of a shell script; the children would inherit it."""
+    lab.set_delays(signal_grace=LONG_GRACE)
     aws = recording_aws(quick_aws, lab.root / "record")
 
     noted = signals_to_a_child(
@@ -594,7 +599,7 @@ def test_row_34_sigint_ignored_from_the_start(lab: Lab, server: S3Server, tiny_r
 
 
 def test_row_34_sigint_ignored_by_a_child(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws) -> None:
-    lab.set_delays(signal_grace=[1, 60, 5])
+    lab.set_delays(signal_grace=[1, 120, 120])
     aws = recording_aws(quick_aws, lab.root / "record", deaf_to="SIGINT")
 
     assert signals_to_a_child(lab, server, tiny_run, aws, signal.SIGTERM) == ["SIGINT", "SIGTERM", "the end"]
@@ -617,7 +622,7 @@ def test_row_33_no_parts_are_left_in_a_real_server(
     argv = lab.upload_argv(tiny_run, "--stall_minutes", "0.1", "--aws_command", each_real_aws, bucket=bucket)
     lab.set_delays(signal_grace=IMPATIENT if end == "stall" else (10, 5, 5))
     process = lab.start(*argv, "--cores", "1", "--threads", "2", "--max_bandwidth", "8MB/s")
-    assert has_parts(s3, bucket), "within a minute"
+    assert has_parts(s3, bucket), "within two minutes"
     children = psutil.Process(process.pid).children(recursive=True)
 
     if end == "stall":
@@ -641,7 +646,7 @@ def test_row_33_no_parts_are_left_in_a_real_server(
     assert lab.log(tiny_run)["completed"] is True
 
 
-def has_parts(s3: Any, bucket: str, seconds: float = 60) -> bool:
+def has_parts(s3: Any, bucket: str, seconds: float = 120) -> bool:
     """Whether a multipart upload has a part, now or soon."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -169,7 +169,7 @@ def test_row_03_a_listing_that_hangs_and_says_0(
 def test_row_04_trickle(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     """It takes longer than a stall may, but bytes move all the time."""
     (tiny_run / FIRST).write_bytes(os.urandom(7 * MIB))
-    server.add_fault(Fault("slow", key_contains=FIRST, rate=700_000))
+    server.add_fault(Fault("slow", key_contains=FIRST, rate=1_000_000))
     started = time.monotonic()
 
     result = lab.upload(tiny_run, *STALL)

@@ -172,7 +172,7 @@ def test_an_interruption_keeps_what_is_proven(lab: Lab, server: S3Server, saved:
         process = lab.start(*restore_argv(lab, tiny_run))
         gate.wait_held()
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
     assert process.returncode == 143
     shows_nothing_half(tiny_run, saved, is_merged=False)
     comes_back(lab, server, tiny_run, saved)

@@ -67,7 +67,7 @@ def test_ctrl_c_ends_the_children_and_saves_the_state(
         gate.wait_held(2)
         process.send_signal(signal.SIGINT)
         gate.release()  # the CLI waits for what is in flight
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         assert orphans_of(lab) == []
 
     assert (process.returncode, out) == (130, "")
@@ -89,7 +89,7 @@ def test_a_signal_before_anything_is_sent(lab: Lab, server: S3Server, small_run:
         gate.wait_held(1)
         process.send_signal(signal.SIGTERM)
         gate.release()
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
 
     assert (process.returncode, out) == (143, "")
     last = err.splitlines()[-1]

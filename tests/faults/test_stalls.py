@@ -14,14 +14,13 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-import psutil
 import pytest
 
 from s3sync.process_tree import IoSnapshot, StallDetector, take_io_snapshot
 from s3sync.signals import StopRequest
 from scripts.simulate_run import make_run
 from tests.helpers.errors import error_ids
-from tests.helpers.lab import BUCKET, IMPATIENT, FakeAws, Lab, kill_family
+from tests.helpers.lab import BUCKET, IMPATIENT, FakeAws, Lab, is_running, kill_family
 from tests.helpers.promise import is_pending, is_proven, next_scan_completes
 from tests.helpers.s3server import Fault, S3Server
 
@@ -186,8 +185,7 @@ if 'cp' in argv and not os.path.exists({str(pids)!r}):
     result = lab.upload(run, *STALL, "--aws_command", quick_aws(stubborn))
 
     assert result.code == 0, result.out + result.err
-    left = [psutil.Process(int(pid)) for pid in pids.read_text().split() if psutil.pid_exists(int(pid))]
-    assert [process for process in left if process.status() != psutil.STATUS_ZOMBIE] == []  # init may reap late
+    assert not any(is_running(int(pid)) for pid in pids.read_text().split())
     is_proven(lab, run, server)
 
 

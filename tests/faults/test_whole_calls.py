@@ -215,7 +215,7 @@ def test_a_cleanup_comes_to_its_end_whoever_asks_for_the_end_meanwhile(tmp_path:
     stop.request(signal.SIGINT)
     aws.processes.terminate_all()
     (tmp_path / "go").write_text("go\n")
-    thread.join(timeout=60)
+    thread.join(timeout=120)
     assert [(one.succeeded, one.stdout, one.killed_reason) for one in ended] == [(True, b"[]\n", "")]
 
 

@@ -40,4 +40,4 @@ def converse(
                 os.write(master, answer.encode() if answer == END else f"{answer}\n".encode())
     os.close(master)
     assert not waiting, f"not asked: {waiting[0][0]}: {shown.decode()}"
-    return process.wait(timeout=60), shown.decode().replace("\r\n", "\n")
+    return process.wait(timeout=120), shown.decode().replace("\r\n", "\n")

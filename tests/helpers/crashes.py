@@ -44,7 +44,7 @@ def _is_of(lab: Lab, process: psutil.Process) -> bool:
 
 def wait_for_orphans(lab: Lab) -> None:
     """Block until what a killed s3sync left has come to its end."""
-    psutil.wait_procs(orphans_of(lab), timeout=60)
+    psutil.wait_procs(orphans_of(lab), timeout=120)
     assert orphans_of(lab) == []
 
 

@@ -35,20 +35,21 @@ class Hooks:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:
-        Thread(target=self._server.serve_forever, daemon=True).start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_exc: object) -> None:
         self._server.shutdown()
+        self._thread.join()
         self._server.server_close()
 
     def new(self) -> list[tuple[str, str]]:
         """What came since the last look."""
-        came, self.taken[:] = list(self.taken), []
-        return came
+        return [self.taken.pop(0) for _ in range(len(self.taken))]  # while others may arrive
 
 
 SECRET = "S3CRET"  # in every URL, in no log line
@@ -116,8 +117,9 @@ class Receiver(ThreadingHTTPServer):
 
     def take(self, name: str) -> list[Received]:
         """What this channel received since it was last asked."""
-        taken = [each for each in self.received if each.path.startswith(path_of(name))]
-        self.received = [each for each in self.received if each not in taken]
+        taken = [each for each in tuple(self.received) if each.path.startswith(path_of(name))]
+        for each in taken:
+            self.received.remove(each)  # in place: others may arrive meanwhile
         return taken
 
     def texts(self, name: str) -> list[str]:
@@ -147,5 +149,5 @@ def running(receiver: Receiver) -> Iterator[Receiver]:
         thread.join()
         receiver.server_close()
         for left_behind in [thread for thread in threading.enumerate() if thread.name == "notify"]:
-            left_behind.join(60)
+            left_behind.join(120)
             assert not left_behind.is_alive()

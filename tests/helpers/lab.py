@@ -195,7 +195,7 @@ def kill_family(process: subprocess.Popen[str]) -> None:
 def kill_all(processes: Sequence[psutil.Process]) -> None:
     """Kill these processes, and wait until they are gone."""
     send_to_all(signal.SIGKILL, processes)
-    psutil.wait_procs(processes, timeout=60)
+    psutil.wait_procs(processes, timeout=120)
 
 
 def send_to_all(signum: signal.Signals, processes: Iterable[psutil.Process]) -> None:
@@ -203,6 +203,14 @@ def send_to_all(signum: signal.Signals, processes: Iterable[psutil.Process]) -> 
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signum)
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process exists that is not a zombie: init may reap an orphan late."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def argv_of(process: psutil.Process) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from typing import NamedTuple
 
 PROGRAMS = ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "ceph", "ceph-authtool", "monmaptool")
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-_START_SECONDS = 60
+_START_SECONDS = 120
 
 _CONFIG = """\
 [global]
@@ -117,7 +118,7 @@ def _daemon(folder: Path, *argv: str) -> Iterator[None]:
 
 
 def _run(*argv: str) -> None:
-    done = subprocess.run(argv, env=_environment(), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, env=_environment(), capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(argv)} failed: {done.stderr}")
 
@@ -137,8 +138,14 @@ def _wait_until_it_answers(port: int, folder: Path) -> None:
 
 
 def free_ports(count: int) -> list[int]:
+    """Return free ports below those that the kernel hands out, so that no connection takes one before its daemon."""
+    first, last = 15_000, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    found: list[int] = []
     with contextlib.ExitStack() as sockets:
-        opened = [sockets.enter_context(socket.socket()) for _ in range(count)]
-        for one in opened:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in opened]
+        for port in random.sample(range(first, last), last - first):
+            with contextlib.suppress(OSError):
+                sockets.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                found.append(port)
+            if len(found) == count:
+                return found
+    raise RuntimeError(f"fewer than {count} free ports from {first} to {last}")

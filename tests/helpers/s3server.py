@@ -258,7 +258,7 @@ class Gate(Rule):
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     held: int = 0
 
-    def wait_held(self, count: int = 1, timeout: float = 60) -> None:
+    def wait_held(self, count: int = 1, timeout: float = 120) -> None:
         """Block until the gate has caught `count` requests. Raises TimeoutError after `timeout` seconds."""
         self.server.wait_until(lambda: self.held >= count, timeout, f"{count} held requests")
 
@@ -903,7 +903,7 @@ class S3Server:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(gate.opened.set)
 
-    def wait_for(self, what: str | Callable[[Request], bool], count: int = 1, timeout: float = 60) -> None:
+    def wait_for(self, what: str | Callable[[Request], bool], count: int = 1, timeout: float = 120) -> None:
         """Block until `count` requests of an operation, or that a predicate is true of, are finished.
 
         A PUT is finished when its object is in `objects()`; requests from before the call count too.
@@ -920,7 +920,7 @@ class S3Server:
 
         self.wait_until(enough, timeout, f"{count} x {what}")
 
-    def wait_disconnected(self, timeout: float = 60) -> None:
+    def wait_disconnected(self, timeout: float = 120) -> None:
         """Block until no client is connected: what killed ones left is stored or dropped. Raises TimeoutError."""
         self.wait_until(lambda: not self._connections, timeout, "end of all connections")
 

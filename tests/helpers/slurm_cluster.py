@@ -36,6 +36,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -45,6 +46,7 @@ from typing import NamedTuple
 
 import psutil
 
+from tests.helpers.lab import send_to_all
 from tests.helpers.radosgw import free_ports
 
 PROGRAMS = (
@@ -52,7 +54,7 @@ PROGRAMS = (
     *("nsenter", "setpriv", "taskset", "unshare"),
 )
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-_SECONDS = 60  # until what is waited for has to have happened
+_SECONDS = 120  # until what is waited for has to have happened
 
 _CONFIG = """\
 ClusterName=lab
@@ -245,8 +247,7 @@ class SlurmCluster:
 
     def stop_controller(self) -> None:
         """End slurmctld, which saves what it knows: nobody answers until `start_controller`."""
-        for first in psutil.Process(self._controller.pid).children():
-            first.terminate()
+        send_to_all(signal.SIGTERM, psutil.Process(self._controller.pid).children())
         self._controller.wait(_SECONDS)
 
     def start_controller(self) -> None:
@@ -337,8 +338,7 @@ def slurm_cluster(
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill the first process of a room, with which all others end, and whoever waits for it."""
     if process.poll() is None:
-        for first in psutil.Process(process.pid).children():
-            first.kill()
+        send_to_all(signal.SIGKILL, psutil.Process(process.pid).children())
         process.wait(_SECONDS)
 
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import psutil
 
 COMMANDS = ("sbatch", "squeue", "scancel", "sinfo")
-_SECONDS = 90  # until what is waited for has to have happened
+_SECONDS = 120  # until what is waited for has to have happened
 
 _CLIENT = """#!{python} -IS
 import json, os, socket, sys

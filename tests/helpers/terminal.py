@@ -55,7 +55,7 @@ class Terminal:
         for _ in range(500):
             if re.search(pattern, self.text):
                 return
-            assert select.select([self._master], [], [], 30)[0], f"no {pattern} in {self.text!r}"
+            assert select.select([self._master], [], [], 120)[0], f"no {pattern} in {self.text!r}"
             self.text += self._decode(os.read(self._master, 65536))
         raise AssertionError(f"no {pattern} in {self.text!r}")
 

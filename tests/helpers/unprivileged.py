@@ -25,7 +25,7 @@ def run_python(code: str, *arguments: str | Path, before: tuple[str, ...] = ()) 
     """Run code in a new Python, its `sys.argv[1:]` being the arguments, and give what it printed."""
     argv = (*before, sys.executable, "-W", "error", "-c", code, *map(str, arguments))
     ended = subprocess.run(
-        argv, cwd=REPOSITORY, env=os.environ, capture_output=True, text=True, timeout=60, check=False
+        argv, cwd=REPOSITORY, env=os.environ, capture_output=True, text=True, timeout=120, check=False
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
@@ -88,7 +88,7 @@ def python_as_other_user(code: str, env: Mapping[str, str], user: int = OTHER_US
 def _as_other_user(code: str, *argv: str, env: Mapping[str, str]) -> Ended:
     needs_root()
     program = (sys.executable, "-W", "error", "-c", code, *argv)
-    return subprocess.run(program, cwd="/", env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(program, cwd="/", env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
 def needs_root() -> None:

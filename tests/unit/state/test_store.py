@@ -601,7 +601,7 @@ def test_destinations_that_begin_at_the_same_moment_keep_apart(tmp_path: Path, a
     errors: list[Exception] = []
 
     def upload(destination: Destination) -> None:
-        barrier.wait(60)
+        barrier.wait(120)
         try:
             finish_locked(tmp_path, destination)
         except Exception as error:

@@ -150,7 +150,7 @@ def test_a_line_at_the_start_one_an_interval_and_one_at_the_end() -> None:
     snapshots: Iterator[Snapshot] = iter([START])
     with Lines(stream, seconds=0.001) as lines:
         lines.follow("uploading RUN to s3://lab-runs/RUN/", lambda: next(snapshots, HALF))
-        assert stream.has_enough.wait(30)
+        assert stream.has_enough.wait(120)
     first, *middle, last = stream.getvalue().splitlines()
     assert first == "uploading RUN to s3://lab-runs/RUN/: 4,000 files, 40.0 MB"
     assert len(middle) >= 3

@@ -63,13 +63,13 @@ def test_a_turn_waits_until_the_smaller_one_leaves_room() -> None:
         with pool.turn(user):
             order.append(name)
             began.set()
-            end.wait(60)
+            end.wait(120)
 
     with pool.join() as large, pool.join() as small:
         large.left, small.left = 100, 5
         threads = [threading.Thread(target=work, args=(large, "large")) for _ in range(2)]
         threads[0].start()
-        assert began.wait(60)
+        assert began.wait(120)
         threads[1].start()
         with pool.turn(small):  # at once, beside the one that every user has
             assert order == ["large"]
@@ -108,7 +108,7 @@ def test_requests_about_single_objects_share_slots_of_their_own_and_none_waits_f
         waiting.start()
         assert not done.is_set()
         turns.close()
-        waiting.join(60)
+        waiting.join(120)
         assert done.is_set()
 
 
