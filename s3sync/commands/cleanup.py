@@ -49,10 +49,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument("run", nargs="*", metavar="RUN", help="only these runs")
     options.add_config(parser)
-    add = parser.add_argument
+    add = options.adder(parser)
     add(
         "--older-than",
-        "--older_than",
         type=options.age,
         default="30d",
         metavar="AGE",
@@ -62,7 +61,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--yes", action="store_true", help="do not ask")
     add(
         "--skip-restore-check",
-        "--skip_restore_check",
         action="store_true",
         help="do not ask S3 whether the run could be restored (as `require_restorable_runs: false`)",
     )
@@ -96,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         done = clean(context, planned, args.run, delete=args.delete)
     code = EXIT_DONE if done.is_complete(args.run, delete=args.delete) else EXIT_FAILED
     lines = [*result_lines(done, output.width()), *totals(done, config, delete=args.delete)]
-    output.show(args, lines, {**as_json(done, config), "exit_code": code})
+    output.show(args, lines, as_json(done, config), code)
     output.print_messages(problem_lines(done))
     return code
 

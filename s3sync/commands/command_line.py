@@ -7,6 +7,7 @@ import difflib
 import importlib
 import os
 import re
+import textwrap
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NoReturn, Protocol, cast
 
@@ -66,7 +67,10 @@ class Parser(argparse.ArgumentParser):
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Shows only the spelling with hyphens of each option."""
+    """Shows only the spelling with hyphens of each option, and never breaks a value at a hyphen: people copy it."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings:

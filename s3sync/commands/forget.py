@@ -31,8 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Set the state logs aside, and return the exit code."""
     os.umask(0o077)
     done = forget.forget_runs(locations.config_to_write(args), args.run)
-    output.show(args, result_lines(done), {**as_json(done), "exit_code": EXIT_DONE})
-    return EXIT_DONE
+    return output.show(args, result_lines(done), as_json(done), EXIT_DONE)
 
 
 def result_lines(done: Iterable[forget.Forgotten]) -> list[str]:

@@ -49,20 +49,17 @@ class Answers:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    add = parser.add_argument
-    add(
-        "--config",
-        type=options.path,
-        metavar="FILE",
-        help="the file to write (default: where all commands look for it: for root /etc/s3sync.yaml, for other users "
+    add = options.adder(parser)
+    options.add_config(
+        parser,
+        "the file to write (default: where all commands look for it: for root /etc/s3sync.yaml, for other users "
         "~/.config/s3sync.yaml)",
     )
     add("--directory", type=options.path, nargs="+", metavar="DIR", help="the folders that contain the run folders")
     add("--bucket", metavar="B", help="the bucket's name, or s3://B/PATH")
-    add("--remote-path", "--remote_path", metavar="PATH", help="where in the bucket (default /): PATH/RUN/...")
+    add("--remote-path", metavar="PATH", help="where in the bucket (default /): PATH/RUN/...")
     add(
         "--log-dir",
-        "--log_dir",
         type=options.path,
         metavar="DIR",
         help="logs and the state of each run (default: the first of /var/log/s3_upload and ~/.local/state/s3sync that "
@@ -169,9 +166,9 @@ def _value(
     may_ask: bool,
     default: str = "",
 ) -> _T:
-    """Return a value that was given, or that the user types, who is asked until it is one.
+    """Return the value that was given as an option, or ask for it until the answer is valid.
 
-    Raises UsageError, and EOFError if the answers end.
+    Raises UsageError, or EOFError if the input ends.
     """
     if given is not None:
         return parse(given)

@@ -37,9 +37,7 @@ examples:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     options.add_config(parser)
-    parser.add_argument(
-        "--dry-run", "--dry_run", action="store_true", help="say what would be uploaded, and why not the rest"
-    )
+    options.adder(parser)("--dry-run", action="store_true", help="say what would be uploaded, and why not the rest")
     options.add_json(parser)
 
 

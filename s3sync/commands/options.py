@@ -8,7 +8,8 @@ import os
 import re
 import shlex
 import shutil
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from s3sync.aws import destination as aws_destination
 from s3sync.aws import settings
@@ -23,14 +24,21 @@ DEFAULT_LOG_DIR = str(log_dir.DEFAULT)
 Container: TypeAlias = "argparse._ActionsContainer"  # noqa: SLF001 - a parser, or a group of its options
 
 
-def add_config(container: Container) -> None:
+def adder(container: Container) -> Callable[..., argparse.Action]:
+    """Return what adds an option, as `add_argument` does: `--dry-run` can then be written `--dry_run`, too."""
+
+    def add(name: str, **settings: Any) -> argparse.Action:
+        return container.add_argument(*dict.fromkeys((name, f"--{name[2:].replace('-', '_')}")), **settings)
+
+    return add
+
+
+def add_config(
+    container: Container,
+    help: str = "the config (default: $S3SYNC_CONFIG, else ~/.config/s3sync.yaml, else /etc/s3sync.yaml)",  # noqa: A002
+) -> None:
     """Add --config."""
-    container.add_argument(
-        "--config",
-        type=path,
-        metavar="FILE",
-        help="the config (default: $S3SYNC_CONFIG, else ~/.config/s3sync.yaml, else /etc/s3sync.yaml)",
-    )
+    container.add_argument("--config", type=path, metavar="FILE", help=help)
 
 
 def add_json(container: Container) -> None:
@@ -40,18 +48,16 @@ def add_json(container: Container) -> None:
 
 def add_destination(container: Container) -> None:
     """Add the options that name a place in S3."""
-    add = container.add_argument
+    add = adder(container)
     add("--bucket", metavar="B", help="the bucket's name")
     add(
         "--remote-path",
-        "--remote_path",
         default="/",
         metavar="PATH",
         help="where in the bucket (default /): PATH/RUN/...",
     )
     add(
         "--expected-bucket-owner",
-        "--expected_bucket_owner",
         type=account,
         default="",
         metavar="ACCOUNT",
@@ -61,16 +67,17 @@ def add_destination(container: Container) -> None:
     add("--region", type=region, default="", metavar="REGION", help="the AWS region of the bucket")
 
 
-def profile_of(args: argparse.Namespace) -> aws_destination.Profile:
-    """Return --profile and --region together."""
-    return aws_destination.Profile(args.profile, args.region)
+def profile_of(
+    args: argparse.Namespace, usual: aws_destination.Profile = aws_destination.FROM_ENVIRONMENT
+) -> aws_destination.Profile:
+    """Return --profile and --region together; `usual` has what the user did not give."""
+    return aws_destination.Profile(args.profile or usual.name, args.region or usual.region)
 
 
 def add_exclude_patterns(container: Container) -> None:
     """Add --exclude-patterns."""
-    container.add_argument(
+    adder(container)(
         "--exclude-patterns",
-        "--exclude_patterns",
         nargs="+",
         action="extend",
         default=[],
@@ -86,11 +93,20 @@ def add_cores(container: Container) -> None:
     )
 
 
+def add_max_bandwidth(container: Container, verb: str) -> None:
+    """Add --max-bandwidth; `verb` is what the processes do with the bytes."""
+    adder(container)(
+        "--max-bandwidth",
+        type=rate,
+        metavar="RATE",
+        help=f"what all processes together may {verb}, e.g. 50MB/s (default: no limit)",
+    )
+
+
 def add_stall_minutes(container: Container) -> None:
     """Add --stall-minutes."""
-    container.add_argument(
+    adder(container)(
         "--stall-minutes",
-        "--stall_minutes",
         type=minutes,
         default=settings.STALL_SECONDS / 60,
         metavar="N",
@@ -113,17 +129,15 @@ def add_nice(container: Container) -> None:
 def add_program(container: Container) -> None:
     """Add the options for logs, the AWS CLI and the output."""
     otherwise = "where this user cannot write that, ~/.local/state/s3sync"
-    add = container.add_argument
+    add = adder(container)
     add(
         "--log-dir",
-        "--log_dir",
         type=path,
         metavar="DIR",
         help=f"state logs (default {DEFAULT_LOG_DIR}; {otherwise})",
     )
     add(
         "--aws-command",
-        "--aws_command",
         metavar="FILE",
         help="the AWS CLI (default: beside this Python, else on PATH)",
     )
@@ -131,7 +145,7 @@ def add_program(container: Container) -> None:
 
 
 def path(text: str) -> str:
-    """Refuse a path that must be a mistake: an empty one would be the current folder, and `~` a folder of that name."""
+    """Parse a path. An empty one or a literal `~` must be a mistake: they would name the current folder and `./~`."""
     if not text:
         raise argparse.ArgumentTypeError("is empty (is a variable not set?)")
     if text.startswith("~") and not os.path.lexists(text):
@@ -147,7 +161,7 @@ def positive(text: str) -> int:
 
 
 def cores(text: str) -> int | None:
-    """Parse a number of cores; None stands for all of them."""
+    """Parse a number of cores; ALL gives None."""
     if text.upper() == "ALL":
         return None
     if not re.fullmatch(r"\+?[0-9]{1,9}", text) or int(text) < 1:
@@ -190,21 +204,21 @@ def age(text: str) -> float:
 
 
 def account(text: str) -> str:
-    """Parse the id of an AWS account; empty is none."""
+    """Parse the id of an AWS account, which may be empty."""
     if text and not aws_destination.ACCOUNT.fullmatch(text):  # argparse parses the default, too
         raise argparse.ArgumentTypeError(f"{text!r} is not an account id of 12 digits")
     return text
 
 
 def profile_name(text: str) -> str:
-    """Parse the name of a profile; empty is that of the environment."""
+    """Parse the name of a profile; an empty one leaves it to the environment."""
     if not text.isprintable():
         raise argparse.ArgumentTypeError(f"{text!r} is not the name of a profile in the AWS config")
     return text
 
 
 def region(text: str) -> str:
-    """Parse the name of a region; empty is that of the profile or the environment."""
+    """Parse the name of a region; an empty one leaves it to the profile or the environment."""
     if text and not aws_destination.REGION.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not an AWS region such as eu-west-2")
     return text

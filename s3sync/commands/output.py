@@ -23,12 +23,13 @@ _COMMAND = re.compile(r"`[^`]+`")
 _GLUE = "\0"  # stands for a space at which a line must not be folded
 
 
-def show(args: argparse.Namespace, lines: Iterable[str], facts: dict[str, Any]) -> None:
-    """Print `facts` as JSON if the user asked for --json, else the lines."""
+def show(args: argparse.Namespace, lines: Iterable[str], facts: dict[str, Any], code: int) -> int:
+    """Print the result of a command: with --json the facts and the exit code, else the lines. Return the exit code."""
     if args.json:
-        print_json(facts)
+        print_json({**facts, "exit_code": code})
     else:
         print_lines(lines)
+    return code
 
 
 def print_json(facts: dict[str, Any]) -> None:

@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
     written = publish.write_dashboard(folder, view)
     code = EXIT_FAILED if known.problems else EXIT_DONE
     closed = files.first_untraversable_parent(written)
-    facts = {**as_json(view, known, of_scans, written), "closed": str(closed or ""), "exit_code": code}
-    output.show(args, summary_lines(view, written), facts)
+    facts = {**as_json(view, known, of_scans, written), "closed": str(closed or "")}
+    output.show(args, summary_lines(view, written), facts, code)
     output.print_messages(f"{problem.key}: {problem.text_with_id}" for problem in known.problems)
     if closed:
         advice = "so a web server of another user cannot read the page (chmod o+x it, or choose another folder)"

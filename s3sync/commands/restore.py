@@ -33,8 +33,7 @@ _Outcome: TypeAlias = tuple[list[str], dict[str, Any], int]  # lines for people,
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    add = parser.add_argument
-    add(
+    parser.add_argument(
         "run",
         nargs="*",
         type=options.path,
@@ -42,19 +41,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="the run's name, or the path where it was; s3://B/PATH may follow, instead of --bucket",
     )
     options.add_destination(parser)
+    add = options.adder(parser)
     add(
         "--local-path",
-        "--local_path",
         type=options.path,
         metavar="DIR",
         help="restore to DIR/RUN (default: to the path given as RUN, or with --config to where the run was)",
     )
-    add(
-        "--config",
-        type=options.path,
-        metavar="FILE",
-        help="instead of --bucket: a run that the monitor uploaded, with bucket, path and settings as in this config",
+    options.add_config(
+        parser, "instead of --bucket: a run that the monitor uploaded, with bucket, path and settings as in this config"
     )
+    add("--dry-run", action="store_true", help="show what would be restored, and write nothing")
+    _add_selection(parser.add_argument_group("what is restored"))
+    _add_proof(parser.add_argument_group("how it is verified"))
+    _add_archives(parser.add_argument_group("frozen objects"))
+    _add_speed(parser.add_argument_group("how fast"))
+    options.add_program(parser.add_argument_group("logs and output"))
+
+
+def _add_selection(group: options.Container) -> None:
+    add = options.adder(group)
     add(
         "--only",
         action="append",
@@ -64,20 +70,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="metadata, interop, fastq, lane=1,2, analysis=1, or a regular expression that is searched in"
         " RUN/path/in/run; may be repeated. Completion markers are left out",
     )
-    add("--dry-run", "--dry_run", action="store_true", help="show what would be restored, and write nothing")
     add(
         "--overwrite",
         action="store_true",
         help="replace files on disk that differ from S3 (default: keep and report them)",
     )
-    _add_proof(parser)
-    _add_archives(parser)
-    _add_speed(parser)
-    options.add_program(parser)
 
 
-def _add_proof(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+def _add_proof(group: options.Container) -> None:
+    add = options.adder(group)
     add(
         "--verify",
         choices=("etag", "size"),
@@ -87,14 +88,13 @@ def _add_proof(parser: argparse.ArgumentParser) -> None:
     add("--manifest", type=options.path, metavar="FILE", help="compare with what `verify --manifest` wrote, too")
     add(
         "--no-record",
-        "--no_record",
         action="store_true",
         help="do not compare with what the upload recorded (its state log, s3sync.complete.json)",
     )
 
 
-def _add_archives(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+def _add_archives(group: options.Container) -> None:
+    add = options.adder(group)
     add(
         "--tier",
         choices=thaw.TIERS,
@@ -116,19 +116,14 @@ def _add_archives(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_speed(parser: argparse.ArgumentParser) -> None:
-    options.add_cores(parser)
-    add = parser.add_argument
-    add("--threads", type=options.positive, metavar="N", help="requests at once in each process (default 10)")
-    add(
-        "--max-bandwidth",
-        "--max_bandwidth",
-        type=options.rate,
-        metavar="RATE",
-        help="what all processes together may receive, e.g. 50MB/s (default: no limit)",
+def _add_speed(group: options.Container) -> None:
+    options.add_cores(group)
+    group.add_argument(
+        "--threads", type=options.positive, metavar="N", help="requests at once in each process (default 10)"
     )
-    options.add_stall_minutes(parser)
-    options.add_nice(parser)
+    options.add_max_bandwidth(group, "receive")
+    options.add_stall_minutes(group)
+    options.add_nice(group)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -145,8 +140,7 @@ def run(args: argparse.Namespace) -> int:
     stop = StopRequest()
     with stop_on_signals(stop), displays.for_stream(sys.stderr) as display:
         lines, facts, code = act(request, Runtime(os.environ, stop, display))
-    output.show(args, lines, {**facts, "exit_code": code})
-    return code
+    return output.show(args, lines, facts, code)
 
 
 def _restore(request: RestoreRequest, runtime: Runtime) -> _Outcome:

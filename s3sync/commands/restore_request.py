@@ -1,15 +1,15 @@
-"""Understand which run `restore` is asked for, where it is in S3, and where it goes."""
+"""Find out which run `restore` has to restore, where it is in S3, and where it goes."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3sync.aws import settings
-from s3sync.aws.destination import Destination, Profile, parse_destination
+from s3sync.aws.destination import FROM_ENVIRONMENT, Destination, parse_destination
 from s3sync.commands import locations, options, run_argument
 from s3sync.errors import UsageError
 from s3sync.resources import usable_cores
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def find_request(args: argparse.Namespace) -> restore.request.RestoreRequest:
-    """Return the request that the arguments make. Raises S3SyncError."""
+    """Return the request for these arguments. Raises S3SyncError."""
     name = run_argument.name_of_run(args, also_local_path=False)
     if run_argument.is_from_config(args):
         return _from_config(args, name)
@@ -33,7 +33,7 @@ def find_request(args: argparse.Namespace) -> restore.request.RestoreRequest:
 
 
 def _from_config(args: argparse.Namespace, name: str) -> restore.request.RestoreRequest:
-    """Return the request for a run of this config; options of the user count more."""
+    """Return the request for a run of this config. Options on the command line override it."""
     config = locations.config_to_read(args)
     destination, recorded = _find_place(args, config, name)
     entries = [entry for entry in config.monitor if entry.destination == destination]
@@ -48,14 +48,9 @@ def _from_config(args: argparse.Namespace, name: str) -> restore.request.Restore
         max_bandwidth=args.max_bandwidth or config.max_bandwidth,
         aws_command=args.aws_command or config.aws_command,
         bucket_owner=args.expected_bucket_owner or (entries[0].expected_bucket_owner if entries else ""),
-        profile=_profile(args, entries[0].aws_profile if entries else request.profile),
+        profile=options.profile_of(args, entries[0].aws_profile if entries else FROM_ENVIRONMENT),
         prices=config.prices.for_restore if config.prices else None,
     )
-
-
-def _profile(args: argparse.Namespace, usual: Profile) -> Profile:
-    """Return the profile of the config, with what the user gave in its place."""
-    return replace(usual, **{key: value for key, value in asdict(options.profile_of(args)).items() if value})
 
 
 def _request(
@@ -85,7 +80,7 @@ def _request(
 
 
 def _target(args: argparse.Namespace, name: str, recorded: str = "") -> Path:
-    """Return the run folder to be: its name in --local-path, the path given as RUN, or the one that is recorded.
+    """Return where the run folder will be: in --local-path, at the path given as RUN, or at the recorded path.
 
     Raises UsageError.
     """
@@ -102,10 +97,10 @@ def _target(args: argparse.Namespace, name: str, recorded: str = "") -> Path:
 
 
 def _find_place(args: argparse.Namespace, config: Config, name: str) -> tuple[Destination, str]:
-    """Return where the run that is meant is in S3, and where its state log says that it was on disk.
+    """Return where the run is in S3, and where its state log says that it was on disk.
 
-    Without a log, which another machine may have, the destination of the user or of the config counts, and the path is
-    empty. Raises UsageError.
+    Without a log, which another machine may have, the destination is that of the command line or of the config, and the
+    path is empty. Raises UsageError.
     """
     run_id = os.path.basename(os.path.abspath(name))
     wanted = parse_destination(args.bucket, args.remote_path) if args.bucket is not None else None

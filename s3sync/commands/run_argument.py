@@ -9,7 +9,7 @@ from pathlib import Path
 
 from s3sync.aws import destination
 from s3sync.aws.destination import Destination
-from s3sync.commands.options import path
+from s3sync.commands.options import adder, path
 from s3sync.errors import Notice, RunError, UsageError
 from s3sync.runs import local_files, run_folder
 from s3sync.text import pluralize, printable
@@ -27,11 +27,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="the run folder, or an analysis in it (RUN/Analysis/1); s3://B/PATH may follow, instead of --bucket",
     )
-    parser.add_argument("--local-path", "--local_path", type=path, metavar="RUN", help="the same as RUN")
+    adder(parser)("--local-path", type=path, metavar="RUN", help="the same as RUN")
 
 
 def has_url(args: argparse.Namespace) -> bool:
-    """Tell whether an s3:// URL was given."""
+    """Return whether an s3:// URL was given."""
     return any(each.startswith(_SCHEME) for each in args.run)
 
 

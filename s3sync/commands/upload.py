@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from s3sync.aws import destination as aws_destination
 from s3sync.commands import locations, options, output, run_argument, upload_text
@@ -16,8 +17,9 @@ from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.slurm import Collector, coordinator
 from s3sync.slurm import client as slurm_client
 from s3sync.state import log_dir
-from s3sync.transfer import bandwidth, displays, request, upload
+from s3sync.transfer import bandwidth, displays, upload
 from s3sync.transfer.analyses import upload_analyses
+from s3sync.transfer.request import PendingAnalysis, Preview, UploadRequest, UploadResult, compile_excludes
 from s3sync.transfer.runtime import Runtime
 
 USAGE = "RUN --bucket B [options]"
@@ -36,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     run_argument.add_options(parser)
     options.add_destination(parser)
-    parser.add_argument("--dry-run", "--dry_run", action="store_true", help="say what would be sent; write nothing")
+    options.adder(parser)("--dry-run", action="store_true", help="say what would be sent; write nothing")
     _add_selection(parser.add_argument_group("what is sent"))
     _add_proof(parser.add_argument_group("how it is verified"))
     _add_speed(parser.add_argument_group("how fast"))
@@ -48,13 +50,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_selection(group: options.Container) -> None:
     options.add_exclude_patterns(group)
-    add = group.add_argument
-    add("--skip-check", "--skip_check", action="store_true", help="upload the folder even if it is not a complete run")
+    add = options.adder(group)
+    add("--skip-check", action="store_true", help="upload the folder even if it is not a complete run")
     add("--recheck", action="store_true", help="ask S3 even if the log says completed; what differs is sent again")
 
 
 def _add_proof(group: options.Container) -> None:
-    add = group.add_argument
+    add = options.adder(group)
     add(
         "--verify",
         choices=("auto", "etag", "checksum", "size"),
@@ -71,12 +73,11 @@ def _add_proof(group: options.Container) -> None:
 
 
 def _add_storage(group: options.Container) -> None:
-    add = group.add_argument
+    add = options.adder(group)
     add("--sse", choices=aws_destination.SSE, default="", help="encryption (default: as the bucket does)")
-    add("--sse-kms-key-id", "--sse_kms_key_id", default="", metavar="KEY", help="the KMS key for --sse aws:kms")
+    add("--sse-kms-key-id", default="", metavar="KEY", help="the KMS key for --sse aws:kms")
     add(
         "--storage-class",
-        "--storage_class",
         choices=aws_destination.STORAGE_CLASSES,
         default="",
         metavar="CLASS",
@@ -84,7 +85,6 @@ def _add_storage(group: options.Container) -> None:
     )
     add(
         "--storage-class-for",
-        "--storage_class_for",
         action="append",
         type=options.class_rule,
         default=[],
@@ -103,26 +103,18 @@ def _add_storage(group: options.Container) -> None:
 
 def _add_speed(group: options.Container) -> None:
     options.add_cores(group)
-    add = group.add_argument
+    add = options.adder(group)
     threads = "requests at once in each process (default: 4, or what the latency requires if small files go fast)"
     add("--threads", type=options.positive, metavar="N", help=threads)
     add(
         "--max-processes",
-        "--max_processes",
         type=options.positive,
         metavar="N",
         help="aws processes at once while that leaves the CPU idle (default four times --cores)",
     )
-    add(
-        "--max-bandwidth",
-        "--max_bandwidth",
-        type=options.rate,
-        metavar="RATE",
-        help="what all processes together may send, e.g. 50MB/s (default: no limit)",
-    )
+    options.add_max_bandwidth(group, "send")
     add(
         "--transfer-client",
-        "--transfer_client",
         choices=("auto", "default", "crt"),
         default="auto",
         help="auto: small files by a plugin in the AWS CLI, which takes less CPU, where that is safe; default: all by "
@@ -132,7 +124,6 @@ def _add_speed(group: options.Container) -> None:
     options.add_nice(group)
     add(
         "--io-priority",
-        "--io_priority",
         choices=("normal", "low", "idle"),
         default="normal",
         help="the disk priority (default normal)",
@@ -140,16 +131,14 @@ def _add_speed(group: options.Container) -> None:
 
 
 def _add_afterwards(group: options.Container) -> None:
-    add = group.add_argument
+    add = options.adder(group)
     add(
         "--completion-object",
-        "--completion_object",
         action="store_true",
         help="write s3sync.complete.json into the run's prefix: files, sizes, ETags, verdict",
     )
     add(
         "--on-complete",
-        "--on_complete",
         type=options.command,
         metavar="COMMAND",
         help="run this without a shell: the run is in S3SYNC_RUN_ID and the like, the log is its stdin",
@@ -157,7 +146,7 @@ def _add_afterwards(group: options.Container) -> None:
 
 
 def _add_slurm(group: options.Container) -> None:
-    add = group.add_argument
+    add = options.adder(group)
     add(
         "--executor",
         choices=("local", "slurm"),
@@ -172,8 +161,7 @@ def _add_slurm(group: options.Container) -> None:
     )
     add(
         "--sbatch-options",
-        "--sbatch_options",
-        metavar="WORDS",
+        metavar="OPTIONS",
         help="more for sbatch, as one argument: '--partition=short --time=4:00:00'",
     )
 
@@ -181,28 +169,27 @@ def _add_slurm(group: options.Container) -> None:
 def run(args: argparse.Namespace) -> int:
     """Upload the run, or preview the upload, and return the exit code."""
     place = locations.upload_log_dir(args)
-    upload_request = _request(args, place)
+    request = _request(args, place)
     locations.print_note(place)
     if args.dry_run:
-        log_dir.require_readable(upload_request.log_dir)
-        output.print_messages(locations.warn_of_unwritable(upload_request.log_dir))
+        log_dir.require_readable(request.log_dir)
+        output.print_messages(locations.warn_of_unwritable(request.log_dir))
     else:
-        log_dir.require_writable(upload_request.log_dir)
+        log_dir.require_writable(request.log_dir)
     lower_priority(args.nice, args.io_priority)
     stop = StopRequest()
     with stop_on_signals(stop):
-        return (
-            _preview(args, upload_request, stop, place) if args.dry_run else _upload(args, upload_request, stop, place)
-        )
+        act = _preview if args.dry_run else _upload
+        return act(args, request, stop, place)
 
 
-def _request(args: argparse.Namespace, place: log_dir.Place) -> request.UploadRequest:
+def _request(args: argparse.Namespace, place: log_dir.Place) -> UploadRequest:
     path = run_argument.find_run(args)
     if not args.skip_check:
         run_argument.require_not_inside_run(path)
     elif warning := run_argument.warning_of_inner_runs(path):
         output.print_messages([warning.line])
-    return request.UploadRequest(
+    return UploadRequest(
         local_path=Path(path),
         destination=run_argument.find_destination(args, path),
         log_dir=place.path,
@@ -211,7 +198,7 @@ def _request(args: argparse.Namespace, place: log_dir.Place) -> request.UploadRe
         max_processes=args.max_processes,
         skip_check=args.skip_check,
         recheck=args.recheck,
-        excludes=request.compile_excludes(args.exclude_patterns),
+        excludes=compile_excludes(args.exclude_patterns),
         readback=args.readback,
         verify=args.verify,
         aws_command=args.aws_command,
@@ -246,9 +233,9 @@ def _bandwidth(args: argparse.Namespace) -> bandwidth.BandwidthSchedule | None:
 
 def _cluster(args: argparse.Namespace) -> slurm_client.SlurmOptions | None:
     if args.executor == "slurm":
-        words = slurm_client.parse_options(args.sbatch_options or "")
+        sbatch_options = slurm_client.parse_options(args.sbatch_options or "")
         return slurm_client.SlurmOptions(
-            nodes=args.nodes or slurm_client.DEFAULT_NODES, options=words, cores=args.cores
+            nodes=args.nodes or slurm_client.DEFAULT_NODES, options=sbatch_options, cores=args.cores
         )
     for option, value in {"--nodes": args.nodes, "--sbatch-options": args.sbatch_options}.items():
         if value is not None:
@@ -256,45 +243,47 @@ def _cluster(args: argparse.Namespace) -> slurm_client.SlurmOptions | None:
     return None
 
 
-def _upload(
-    args: argparse.Namespace, upload_request: request.UploadRequest, stop: StopRequest, place: log_dir.Place
-) -> int:
+def _upload(args: argparse.Namespace, request: UploadRequest, stop: StopRequest, place: log_dir.Place) -> int:
     cluster = _cluster(args)
 
-    def upload_unit(upload_request: request.UploadRequest) -> request.UploadResult:
+    def upload_unit(unit: UploadRequest) -> UploadResult:
         with displays.for_stream(sys.stderr) as display:
-            report = coordinator.run_upload(upload_request, cluster, Runtime(os.environ, stop, display))
-        assert report is not None, "run_upload follows the jobs to their end"
-        return report
+            result = coordinator.run_upload(unit, cluster, Runtime(os.environ, stop, display))
+        assert result is not None, "run_upload follows the jobs to their end"
+        return result
 
-    result = upload_unit(upload_request)
-    analyses, waiting = upload_analyses(upload_request, result, upload_unit)
-    is_whole = not waiting and all(each.ok for each in (result, *analyses))
-    code = EXIT_DONE if is_whole else EXIT_FAILED
-    lines = [line for each in (result, *analyses) for line in upload_text.summary(each)]
-    also = [*map(upload_text.as_json, analyses), *map(upload_text.waiting_json, waiting)]
-    facts = {**upload_text.as_json(result), "log_dir_note": place.note, "analyses": also, "exit_code": code}
-    output.show(args, [*lines, *_waiting_lines(waiting)], facts)
-    return code
+    first = upload_unit(request)
+    analyses, waiting = upload_analyses(request, first, upload_unit)
+    results = [first, *analyses]
+    lines = [line for result in results for line in upload_text.summary(result)]
+    facts = list(map(upload_text.as_json, results))
+    return _show(args, place, lines, facts, waiting, is_ok=all(result.ok for result in results))
 
 
-def _preview(
-    args: argparse.Namespace, upload_request: request.UploadRequest, stop: StopRequest, place: log_dir.Place
+def _preview(args: argparse.Namespace, request: UploadRequest, stop: StopRequest, place: log_dir.Place) -> int:
+    def preview_unit(unit: UploadRequest) -> Preview:
+        with displays.for_stream(sys.stderr) as display:
+            return upload.preview(unit, Runtime(os.environ, stop, display), Collector(os.environ))
+
+    first = preview_unit(request)
+    analyses, waiting = upload_analyses(request, first, preview_unit)
+    previews = [first, *analyses]
+    lines = [line for preview in previews for line in upload_text.preview_lines(preview)]
+    facts = list(map(upload_text.preview_json, previews))
+    return _show(args, place, lines, facts, waiting, is_ok=not any(each.selection.rejected for each in previews))
+
+
+def _show(
+    args: argparse.Namespace,
+    place: log_dir.Place,
+    lines: Sequence[str],
+    facts: Sequence[dict[str, Any]],
+    waiting: Sequence[PendingAnalysis],
+    *,
+    is_ok: bool,
 ) -> int:
-    def preview_unit(upload_request: request.UploadRequest) -> request.Preview:
-        with displays.for_stream(sys.stderr) as display:
-            return upload.preview(upload_request, Runtime(os.environ, stop, display), Collector(os.environ))
-
-    planned = preview_unit(upload_request)
-    analyses, waiting = upload_analyses(upload_request, planned, preview_unit)
-    is_whole = not waiting and not any(each.selection.rejected for each in (planned, *analyses))
-    code = EXIT_DONE if is_whole else EXIT_FAILED
-    lines = [line for each in (planned, *analyses) for line in upload_text.preview_lines(each)]
-    also = [*map(upload_text.preview_json, analyses), *map(upload_text.waiting_json, waiting)]
-    facts = {**upload_text.preview_json(planned), "log_dir_note": place.note, "analyses": also, "exit_code": code}
-    output.show(args, [*lines, *_waiting_lines(waiting)], facts)
-    return code
-
-
-def _waiting_lines(waiting: Iterable[request.PendingAnalysis]) -> list[str]:
-    return [line for each in waiting for line in upload_text.waiting_lines(each)]
+    """Print what was done for the run and its analyses, and return the exit code. The first `facts` are the run's."""
+    lines = [*lines, *(line for each in waiting for line in upload_text.waiting_lines(each))]
+    analyses = [*facts[1:], *map(upload_text.waiting_json, waiting)]
+    code = EXIT_DONE if is_ok and not waiting else EXIT_FAILED
+    return output.show(args, lines, {**facts[0], "log_dir_note": place.note, "analyses": analyses}, code)

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +40,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     run_argument.add_options(parser)
     options.add_destination(parser)
     options.add_exclude_patterns(parser)
-    parser.add_argument(
-        "--config",
-        type=options.path,
-        metavar="FILE",
-        help="instead of --bucket: a run that the monitor watches, with bucket, path and patterns as in this config",
+    options.add_config(
+        parser, "instead of --bucket: a run that the monitor watches, with bucket, path and patterns as in this config"
     )
     options.add_cores(parser)
-    parser.add_argument(
-        "--skip-check", "--skip_check", action="store_true", help="compare the folder even if it is not a run"
-    )
+    options.adder(parser)("--skip-check", action="store_true", help="compare the folder even if it is not a run")
     parser.add_argument(
         "--manifest",
         type=options.path,
@@ -72,8 +67,7 @@ def run(args: argparse.Namespace) -> int:
         found.other_uploads = find_other_uploads(found, map(Path, log_dirs))
     code = EXIT_DONE if found.ok else EXIT_FAILED
     lines = [*result_lines(found), *next_step(found, named_log_dir(request) or _log_dir_to_name(args))]
-    output.show(args, lines, {**as_json(found), "exit_code": code})
-    return code
+    return output.show(args, lines, as_json(found), code)
 
 
 def _request(args: argparse.Namespace) -> transfer_request.UploadRequest:
@@ -123,9 +117,7 @@ def _request_from_config(args: argparse.Namespace) -> transfer_request.UploadReq
         excludes=(*request.excludes, *transfer_request.compile_excludes(args.exclude_patterns)),
         aws_command=args.aws_command or request.aws_command,
         bucket_owner=args.expected_bucket_owner or request.bucket_owner,
-        profile=replace(
-            request.profile, **{key: value for key, value in asdict(options.profile_of(args)).items() if value}
-        ),
+        profile=options.profile_of(args, request.profile),
     )
 
 
