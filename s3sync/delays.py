@@ -1,4 +1,4 @@
-"""Hold the pauses of the program as data, which tests shorten with an environment variable."""
+"""Define the pauses of the program as data, so that tests can shorten them with an environment variable."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ VARIABLE = "S3SYNC_RETRY_DELAYS"  # a JSON object with some fields of `Delays`, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delays:
-    """Name each pause, in seconds."""
+    """All pauses, in seconds."""
 
     upload_retries: tuple[float, ...] = (1.0, 4.0)  # before the second and the third attempt at a file
-    connection_retries: tuple[float, ...] = (1.0, 4.0)  # before S3 is asked again whether it can be reached
-    read_retries: tuple[float, ...] = (1.0, 5.0, 15.0)  # before the first question to S3 is asked again
+    connection_retries: tuple[float, ...] = (1.0, 4.0)  # before another attempt to reach S3
+    read_retries: tuple[float, ...] = (1.0, 5.0, 15.0)  # before the first request to S3 is repeated
     signal_grace: tuple[float, ...] = (10.0, 5.0, 5.0)  # for a child to end after SIGINT, SIGTERM, SIGKILL
     lock_polls: float = 1.0  # between two attempts to take a lock
-    work_folder_polls: float = 2.0  # between two looks at the work folder of a run on a cluster
-    slurm_polls: float = 10.0  # between two questions to Slurm
-    scan_looks: float = 30.0  # between two looks for new runs while a scan uploads others
-    scan_repeats: float = 600.0  # before such a scan tries again what it has tried
-    thaw_polls: float = 900.0  # between two looks at objects that are being thawed
+    work_folder_polls: float = 2.0  # between two checks of the work folder of a run on a cluster
+    slurm_polls: float = 10.0  # between two queries to Slurm
+    scan_looks: float = 30.0  # between two searches for new runs while a scan uploads others
+    scan_repeats: float = 600.0  # before such a scan retries a run
+    thaw_polls: float = 900.0  # between two checks of objects that are being thawed
 
 
 def parse_delays(text: str) -> Delays:
-    """Return the usual delays, changed as the text says; unchanged if anything in it makes no sense."""
+    """Return the default delays with the changes in the text; unchanged if any of these is not valid."""
     usual = Delays()
     if not text.startswith("{"):
         text = f'{{"upload_retries": [{text}]}}' if text else "{}"
@@ -36,15 +36,15 @@ def parse_delays(text: str) -> Delays:
         delays = replace(usual, **changes)
     except (ValueError, TypeError, AttributeError):
         return usual
-    return delays if all(_is_sound(getattr(delays, f.name), getattr(usual, f.name)) for f in fields(Delays)) else usual
+    return delays if all(_is_valid(getattr(delays, f.name), getattr(usual, f.name)) for f in fields(Delays)) else usual
 
 
 def _from_json(value: object) -> object:
     return tuple(float(seconds) for seconds in value) if isinstance(value, list) else value
 
 
-def _is_sound(value: object, usual: object) -> bool:
-    """Return whether a value has as many numbers as the usual one, all from 0 to an hour."""
+def _is_valid(value: object, usual: object) -> bool:
+    """Return whether a value has as many numbers as the default, all from 0 to 3600."""
     if isinstance(usual, tuple):
         return isinstance(value, tuple) and len(value) == len(usual) and all(0 <= each <= 3600 for each in value)
     return isinstance(value, float | int) and 0 <= value <= 3600

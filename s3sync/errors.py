@@ -112,7 +112,7 @@ class LeaseLostError(StoppedError):
 
 @contextlib.contextmanager
 def explained(verb: str, path: Path, advice: str, *, id: str) -> Iterator[None]:  # noqa: A002 - as above
-    """Turn an OSError into a StateError: what could not be done (`verb`: "write"), to what path, and what to do."""
+    """Turn an OSError into a StateError: `verb` (such as "write") is what could not be done, `advice` what to do."""
     try:
         yield
     except OSError as error:
@@ -150,7 +150,7 @@ _BY_ERRNO = {
 
 
 def explain_machine(error: BaseException) -> S3SyncError | None:
-    """Return what to report about an error that is the machine's fault; None if it is not."""
+    """Return the error to report if the machine is at fault, such as a full disk; None otherwise."""
     if isinstance(error, MemoryError):
         return _MEMORY
     if isinstance(error, RuntimeError) and "start new thread" in str(error):

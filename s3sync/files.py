@@ -1,6 +1,6 @@
-"""Make private folders and files, write so that no crash leaves half a file, and read small files from outside.
+"""Create private folders and files, replace files atomically, and read small files of unknown origin.
 
-A file that root makes in another user's folder belongs to that user, so that one `sudo` never locks the owner out.
+What root creates in another user's folder belongs to that user, so that one `sudo` never locks the owner out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAX_NAME_CHARS = 30  # of the file's and the host's name in a temporary name: a
 
 
 def is_there(path: Path) -> bool:
-    """Return whether anything is at this path. Raises OSError if that cannot be known, unlike `Path.exists`."""
+    """Return whether anything exists at this path. Unlike `Path.exists`, raises OSError if that is unknown."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -30,14 +30,14 @@ def is_there(path: Path) -> bool:
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make a folder, and its missing parents, that only this user can use. Raises OSError."""
+    """Create a folder, and its missing parents, that only this user can access. Raises OSError."""
     for parent in (*reversed(folder.parents), folder):
         if not parent.is_dir():
             _make_folder(parent)
 
 
 def make_public_folder(folder: Path) -> None:
-    """Make a folder, and its missing parents, that everybody can read, whatever the umask. Raises OSError."""
+    """Create a folder, and its missing parents, that all users can read, whatever the umask is. Raises OSError."""
     for parent in (*reversed(folder.parents), folder):
         if not parent.is_dir():
             _make_folder(parent)
@@ -45,7 +45,7 @@ def make_public_folder(folder: Path) -> None:
 
 
 def first_untraversable_parent(path: Path) -> Path | None:
-    """Return the outermost parent folder that other users may not enter; None if they may enter all of them."""
+    """Return the outermost parent folder that other users may not enter; None if they may enter all parents."""
     above = reversed(Path(os.path.realpath(path)).parents)
     return next((folder for folder in above if not _is_open(folder)), None)
 
@@ -53,7 +53,7 @@ def first_untraversable_parent(path: Path) -> Path | None:
 def read_limited(path: str | Path, limit: int) -> bytes:
     """Return the content of a small file of unknown origin: at most `limit` bytes, plus one if it has more.
 
-    Follows links, and never waits for a pipe in place of the file. Raises OSError, also for anything but a file.
+    Follows links, and never blocks on a pipe. Raises OSError, also for anything but a regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -74,12 +74,12 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a small file of LOG_DIR by this JSON value, for programs and people. Raises OSError."""
+    """Replace a small file of LOG_DIR by this JSON value, indented for people. Raises OSError."""
     atomic_write(path, json.dumps(value, indent=1).encode("ascii") + b"\n")
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file with these flags and make it, for this user alone, if it is missing.
+    """Open a file with these flags; if it is missing, create it for this user alone.
 
     Returns the descriptor, which no child process inherits. Raises OSError.
     """
@@ -99,7 +99,7 @@ def create_private(path: Path, content: bytes) -> None:
 
 
 def atomic_write(path: Path, content: bytes, temporary: Path | None = None, *, mode: int = 0o600) -> None:
-    """Replace a file's content so that after a crash it is either the old or the new. Raises OSError.
+    """Replace a file's content: after a crash it has either the old or the new content. Raises OSError.
 
     `temporary` is a name in the same folder that nobody else uses; by default it is a unique name.
     """
@@ -116,9 +116,9 @@ def atomic_write(path: Path, content: bytes, temporary: Path | None = None, *, m
 
 
 def check_writable(path: Path) -> None:
-    """Raise OSError if `atomic_write` could not write this file. The file itself stays as it is."""
+    """Raise OSError if `atomic_write` could not write this file, which stays unchanged."""
     with contextlib.suppress(FileNotFoundError):
-        os.lstat(path)  # raises if the name is too long: that of the temporary file never is
+        os.lstat(path)  # raises if the name is too long, unlike the name of the temporary file
     temporary = _temporary(path)
     write_synced(temporary, b"")
     temporary.unlink()
@@ -157,12 +157,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def flush_disks() -> None:
-    """Flush all that was written so far to the disks: one call, instead of one for each of many files."""
+    """Flush everything written so far to the disks, with one call instead of one per file."""
     os.sync()
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a private folder; another process may make it at the same time."""
+    """Create a private folder; another process may create it at the same time."""
     if os.geteuid() != 0:
         folder.mkdir(mode=0o700, exist_ok=True)
         return
@@ -182,7 +182,7 @@ def _make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _opened_folder(folder: Path) -> Iterator[int]:
-    """Hold a folder open, so that a change of its path does not matter. Raises OSError."""
+    """Keep a folder open, so that it does not matter if its path changes. Raises OSError."""
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield descriptor
@@ -191,7 +191,7 @@ def _opened_folder(folder: Path) -> Iterator[int]:
 
 
 def _inherit_owner(descriptor: int, name: str, folder: int) -> None:
-    """Give a file or folder that root has just made to the owner of the folder around it.
+    """Give a file or folder that root has just created to the owner of its folder.
 
     That owner could try to obtain one of root's own files, by a link or by moving it there. So only a new and empty
     file without a second name is given away, and nothing in a folder that everybody may write to.

@@ -1,4 +1,4 @@
-"""Wait for child processes that another process has forked for this one, as for those started here."""
+"""Wait for child processes that another process has forked for this one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CHUNK_BYTES = 65536
 
 
 def adopt_orphans() -> bool:
-    """Become the parent of each process whose own parent has ended below this one; return whether that is possible."""
+    """Become the parent of descendants whose own parent has ended. Return whether the system supports that."""
     with contextlib.suppress(OSError, AttributeError, ImportError):  # a Python may have been built without `ctypes`
         ctypes = importlib.import_module("ctypes")
         return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
@@ -32,7 +32,7 @@ def adopt_orphans() -> bool:
 
 
 def is_child(pid: int) -> bool:
-    """Return whether this program is the parent of a process, so that it can wait for it."""
+    """Return whether a process is a child of this program, which can then wait for it."""
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:

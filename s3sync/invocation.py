@@ -1,4 +1,4 @@
-"""Build command lines of this program as it was started, so that people can paste them from a message."""
+"""Build command lines that start this program as it was started, for people to paste from a message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 def program_argv(*, absolute: bool = False) -> list[str]:
-    """Return the argv that starts this program again: `s3sync` if PATH finds the same program, else its path.
+    """Return the argv that starts this program: `s3sync` if that is the one on PATH, or else its path.
 
     With `absolute` it is always the path: for another user, or under sudo, where PATH differs.
     """

@@ -75,11 +75,11 @@ class _Stderr(_StreamHandler):
         """Ignore the stream, because it is looked up for every line."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the standard library's name
-        """Do nothing: nobody reads stderr any more, and the main log has the line."""
+        """Do nothing: stderr has no reader, and the main log has the line."""
 
 
 class LogStream:
-    """A text stream that turns what is printed to it into log lines: the display of a scan without a terminal."""
+    """A text stream that turns printed lines into log lines, for the display of a scan without a terminal."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
@@ -96,7 +96,7 @@ class LogStream:
 
 
 def configure(log_dir: Path, level: str) -> None:
-    """Log messages from `level` on to the main log, and warnings to stderr too. Raises StateError."""
+    """Write messages of `level` and above to the main log, and warnings also to stderr. Raises StateError."""
     path = log_dir / MAIN_LOG
     with explained("write", path, "change log_dir in the config", id="state.main-log-unwritable"):
         make_private_folder(log_dir)

@@ -1,7 +1,7 @@
-"""Recognize the files that this program made: they are never files of a run, wherever an old version left them.
+"""Recognize the files that this program created: they never belong to a run, wherever an old version left them.
 
-Up to version 0.1.0 a work folder or a log directory could lie inside a run. What is left of one may contain credentials
-(`docs/SECURITY.md`), so it is recognized by its name, not uploaded, and reported.
+Up to version 0.1.0 a work folder or a log directory could lie inside a run. Its remains may contain credentials
+(`docs/SECURITY.md`), so they are recognized by their names, not uploaded, and reported.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _IN_A_LOG_DIR = _Names(_WORK_FOLDER, _LOG_DIR_ENTRY)
 
 
 def find_own_names(entries: Sequence[os.DirEntry[str]]) -> Container[str]:
-    """Return the names of a folder's entries that this program made; of a folder, everything in it."""
+    """Return the names of those entries of a folder that this program created, with everything in them."""
     signs = [entry for entry in entries if _SIGN_FOLDERS.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
     return _IN_A_LOG_DIR if len(signs) == 2 and _has_locks(signs) else _ANYWHERE
 

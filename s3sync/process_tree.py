@@ -1,4 +1,4 @@
-"""Watch a child process with all its descendants: what they have read, whether they stall; and terminate them."""
+"""Watch a child process and its descendants: measure their I/O, detect stalls, and terminate them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SOCKET = re.compile(r"socket:\[(\d+)\]")
 
 @dataclass(frozen=True, slots=True)
 class IoSnapshot:
-    """What a process and its descendants have read and written so far. Two that differ show that bytes move.
+    """The bytes that a process and its descendants have read and written. Two snapshots that differ show progress.
 
     The kernel's counters cover files, pipes and TLS, but not what is sent by send(2). So `unsent` has the bytes that
     each socket still holds: that number changes when the other side accepts some.
@@ -56,7 +56,7 @@ class StallDetector:
         self._last: dict[int, tuple[IoSnapshot, float]] = {}  # by process id: the last snapshot, and since when
 
     def stalled(self, pids: Iterable[int]) -> list[int]:
-        """Return the stalled ones of these processes. Call it regularly with all that are alive."""
+        """Return which of these processes are stalled. Call this regularly with all that are alive."""
         now = self._clock()
         last, self._last = self._last, {}
         for pid in pids:
@@ -88,10 +88,10 @@ def terminate(pid: int, has_ended: Callable[[], bool]) -> None:
 
 
 def terminate_group(pid: int) -> None:
-    """Terminate a child process that nobody has waited for yet, and then the rest of its process group.
+    """Terminate a child process that was not waited for yet, and then the rest of its process group.
 
-    A shell that dies from SIGINT leaves its background processes, which ignore that signal. Until somebody waits for
-    the child, its id, and so that of the group, cannot belong to another process.
+    A shell that dies from SIGINT leaves its background processes, which ignore that signal. Until the child is waited
+    for, no other process can get its id, which is also the id of the group.
     """
     terminate(pid, lambda: _is_waitable(pid))
     for signum, seconds in _GRACE[1:]:
@@ -120,7 +120,7 @@ def _is_waitable(pid: int) -> bool:
 
 
 def _list_other_members(group: int) -> list[psutil.Process]:
-    """Return the live processes of a group besides its leader."""
+    """Return the live processes of a group, without its leader."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(OSError, psutil.Error):

@@ -105,7 +105,7 @@ def start(
 
 
 def track(start: Callable[[], T_Process]) -> T_Process:
-    """Start a process by any means, so that it is killed if this program ends at once; not while it is ending."""
+    """Start a process with `start`, and kill it if this program ends at once. Starts nothing while it ends."""
     with _start_lock:
         process = start()
         _started.add(process)
@@ -165,7 +165,7 @@ def _read_shebang(path: str) -> str:
 
 
 def _kill_all() -> None:
-    """Kill every process that still runs, with its children, and let nothing more start."""
+    """Kill all running processes with their children, and prevent further starts."""
     _start_lock.acquire(timeout=1.0)  # never released: this program exits next
     for process in list(_started):
         if process.returncode is None:

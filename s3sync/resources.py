@@ -1,4 +1,4 @@
-"""Find out which share of the machine this process may use, and lower its priority."""
+"""Find out how many processors this process may use, and lower its priority."""
 
 from __future__ import annotations
 

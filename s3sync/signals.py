@@ -65,13 +65,13 @@ class StopRequest:
             self._actions.append(action)
 
     def remove_action(self, action: Callable[[], None]) -> None:
-        """Undo `on_request`, so that finished work is neither kept in memory nor ended."""
+        """Undo `on_request`, so that finished work is neither kept in memory nor stopped."""
         with self._lock:
             self._actions = [other for other in self._actions if other != action]
 
     @contextlib.contextmanager
     def child(self) -> Iterator[StopRequest]:
-        """Yield a request for part of the work: it is made with this one, or alone when a lock of that part is lost."""
+        """Yield a request for a part of the work: this one includes it, but a lost lock stops that part alone."""
         child = StopRequest()
 
         def pass_on() -> None:
@@ -86,7 +86,7 @@ class StopRequest:
             self.remove_action(pass_on)
 
     def wait(self, seconds: float) -> bool:
-        """Sleep until the stop is requested, but at most this long. Return whether it was requested."""
+        """Sleep until the stop is requested, at most for `seconds`. Return whether it was requested."""
         return self._requested.wait(seconds)
 
     def pause(self, seconds: float) -> None:
@@ -97,8 +97,8 @@ class StopRequest:
     def poll(self, every: float, timeout: float = math.inf) -> Iterator[None]:
         """Yield at once, then every `every` seconds, until the stop is requested or `timeout` seconds have passed.
 
-        The last turn comes when `timeout` is over, so a loop sees what happened just before. A loop that has found what
-        it waited for breaks; its `else` runs if it never did. Call `raise_if_requested` afterwards if that matters.
+        It yields once more after `timeout`, so that the loop sees what happened just before. A loop breaks when it has
+        found what it waited for; its `else` runs if it never did. Call `raise_if_requested` afterwards if that matters.
         """
         deadline = time.monotonic() + timeout
         while not self.is_requested:
@@ -156,7 +156,7 @@ def exit_at_once(signum: int) -> None:
 
 @contextlib.contextmanager
 def exit_on_second_interrupt() -> Iterator[None]:
-    """Let a second SIGINT end the process, whatever it waits for; the first one goes to the usual handler."""
+    """Let a second SIGINT end the process, whatever it waits for. The usual handler gets the first one."""
     interrupts = RepeatedInterrupt()
     with _received_by(lambda signum: interrupts.record(signum) if signum == signal.SIGINT else None):
         yield

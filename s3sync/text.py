@@ -1,4 +1,4 @@
-"""Format names, sizes and times for people, and parse what people write."""
+"""Format names, sizes and times for people, and parse rates and times."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def parse_rate(text: str) -> int:
     match = _RATE.fullmatch(text.strip())
     rate = round(float(match[1]) * 1000 ** "_kmg".index(match[2].lower() or "_")) if match else 0
     if rate < 1:
-        raise ValueError(f"no rate in bytes per second: {printable(text)!r} (example: 50MB/s)")
+        raise ValueError(f"not a rate in bytes per second: {printable(text)!r} (example: 50MB/s)")
     return rate
 
 
@@ -68,19 +68,19 @@ def human_seconds(seconds: float) -> str:
 
 
 def pluralize(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 file`, `5,492 files`."""
+    """Return a number with its noun, such as `1 file` or `5,492 files`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def summarize(names: Iterable[str], limit: int) -> str:
-    """Return the first names and how many more there are, printable: `A, B, C and 12 more`."""
+    """Return the first `limit` names, printable, and the number of the others: `A, B, C and 12 more`."""
     all_names = list(names)
     more = f" and {len(all_names) - limit:,} more" if len(all_names) > limit else ""
     return ", ".join(map(printable, all_names[:limit])) + more
 
 
 def indented_list(items: Sequence[str], hint: str = "") -> list[str]:
-    """Return indented lines: the first items, and how many more there are. `hint` says where to find those."""
+    """Return indented lines with the first items and the number of the others. `hint` says where to find these."""
     more = len(items) - _MAX_LINES
     return [*(f"    {item}" for item in items[:_MAX_LINES]), *([f"    and {more:,} more{hint}"] if more > 0 else [])]
 

@@ -1,4 +1,4 @@
-"""`s3sync check`: find out whether everything is ready for the monitor."""
+"""`s3sync check`: check whether everything is ready for the monitor."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ examples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trials:
-    """What to try, in addition to what can be read."""
+    """Which checks change something outside, in addition to those that only read."""
 
     write: bool = False  # start and abort a multipart upload at each destination
     submit: bool = False  # run a job on each node of the Slurm cluster
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_config(path: Path, trials: Trials, *, as_json: bool = False, asker: Mapping[str, str] | None = None) -> int:
-    """Print all results, and return the exit code; the parameters are those of `findings`."""
+    """Print all results, and return the exit code. The parameters are those of `findings`."""
     stop = StopRequest()
     found = []
     with stop_on_signals(stop):
@@ -87,7 +87,7 @@ def findings(
 ) -> Iterator[access.CheckResult]:
     """Yield the result of each check, as soon as it is known. Raises StoppedError.
 
-    If `environ` is that of cron, `asker` is the environment of the user who asks.
+    With the environment of cron in `environ`, `asker` is that of the user who runs `check`.
     """
     try:
         config = load_config(path, environ)
@@ -136,7 +136,7 @@ def _line(finding: access.CheckResult) -> str:
 
 
 def slurm_uses(config: Config) -> slurm_check.ClusterUse:
-    """Return what the entries of a config ask of Slurm."""
+    """Return how the entries of a config use Slurm."""
     clusters = {}
     for cluster in dict.fromkeys(filter(None, map(config.cluster_of, config.monitor))):
         entries = [entry for entry in config.monitor if config.cluster_of(entry) == cluster]

@@ -1,4 +1,4 @@
-"""`s3sync cleanup`: list the local runs that S3 provably has, and delete them."""
+"""`s3sync cleanup`: list the local runs that S3 verifiably has, and delete them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Verify the runs that may be deleted, delete them if that is wanted, and return the exit code."""
+    """Verify the runs that may be deleted; with --delete, delete them. Return the exit code."""
     os.umask(0o077)
     _require_consistent(args)
     config = locations.config_to_write(args) if args.delete else locations.config_to_read(args)
@@ -110,7 +110,7 @@ def _require_consistent(args: argparse.Namespace) -> None:
 
 
 def _confirm(word: str) -> None:
-    """Wait for this word on the terminal; raises RunError if it is another, InterruptedBySignal after Ctrl-C."""
+    """Ask the user to type this word. Raises RunError for any other, InterruptedBySignal after Ctrl-C."""
     try:
         answer = output.ask(f"Type `{word}` to continue: ")
     except EOFError:
@@ -122,7 +122,7 @@ def _confirm(word: str) -> None:
 
 
 def announcement(planned: CleanupPlan) -> list[str]:
-    """Return what is going to be verified, which may take hours."""
+    """Return lines about what will be verified, which may take hours."""
     chosen, total = planned.to_verify, len(planned.candidates)
     if not chosen:
         return []
@@ -130,7 +130,7 @@ def announcement(planned: CleanupPlan) -> list[str]:
 
 
 def question(planned: CleanupPlan) -> list[str]:
-    """Return what is going to be deleted, before the user confirms it."""
+    """Return lines about what will be deleted, for the user to confirm."""
     return [
         "These runs are now compared with S3, byte for byte. Each one that is identical",
         "there is then DELETED HERE, without another question:",
@@ -140,7 +140,7 @@ def question(planned: CleanupPlan) -> list[str]:
 
 
 def result_lines(done: CleanupResult, width: int) -> Iterator[str]:
-    """Return the runs as text that is `width` columns wide, each in two lines or more."""
+    """Yield the lines of a table that is `width` columns wide; each run has two or more."""
     if done.runs:
         yield _row(width, "Run", "Uploaded", "Files", "Size")
     for result in done.runs:
@@ -159,7 +159,7 @@ def result_lines(done: CleanupResult, width: int) -> Iterator[str]:
 
 
 def _row(width: int, name: str, *columns: str) -> str:
-    """Return a row of the table. A name that is too long is not cut, since people copy it."""
+    """Return a row of the table. A long name is not cut, since people copy it."""
     numbers = "".join(f"{column:>{wide}}" for column, wide in zip(columns, (16, 11, 10), strict=True))
     return f"{name:<{max(0, width - len(numbers))}}{numbers}".rstrip()
 
@@ -189,7 +189,7 @@ def _restore_command(result: RunResult, config: Config) -> str:
 
 
 def problem_lines(done: CleanupResult) -> list[str]:
-    """Return what was asked for and could not be examined."""
+    """Return messages about runs that could not be examined, or do not exist."""
     problems = [f"{problem.key}: {problem.text_with_id}" for problem in done.problems]
     return [*problems, *run_argument.unknown_lines(done.unknown)]
 
@@ -250,7 +250,7 @@ def _each(chosen: list[CleanupCandidate]) -> Iterator[str]:
 
 
 def _name(candidate: CleanupCandidate) -> str:
-    """Return the name of a run, quoted if it could be taken for something else."""
+    """Return the name of a run, quoted for a shell if that is necessary."""
     return shlex.quote(printable(candidate.folder.name))
 
 

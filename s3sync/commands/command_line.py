@@ -15,7 +15,7 @@ from s3sync.errors import UsageError
 from s3sync.text import printable
 
 COMMANDS = ("upload", "verify", "restore", "init", "check", "monitor", "status", "report", "cleanup", "forget", "task")
-SHELLS = ("bash", "zsh", "tcsh")  # that the options can be completed in
+SHELLS = ("bash", "zsh", "tcsh")  # for which --print-completion has a script
 
 _DESCRIPTION = """\
 Uploads Illumina sequencing runs to Amazon S3 and verifies every file.
@@ -31,7 +31,7 @@ exit codes:
 """
 _SPELLINGS = "Options can be written with underscores, too: --dry_run is --dry-run.\n"
 _HIDDEN = ("task",)  # commands that only other programs run
-_ALSO_MEANT = {
+_SYNONYMS = {  # of commands, and the options that people may mean instead
     "list": "status",
     "ls": "status",
     "sync": "upload",
@@ -87,7 +87,7 @@ def command(name: str) -> Command:
 
 
 def build_parser(names: Iterable[str] = COMMANDS) -> Parser:
-    """Return the parser for these commands; it leaves the name of the command in `command`."""
+    """Return the parser for these commands. It stores the name of the chosen one as `command`."""
     parser = Parser(
         prog="s3sync", description=_DESCRIPTION, epilog=_EXIT_CODES, formatter_class=_HelpFormatter, allow_abbrev=False
     )
@@ -129,10 +129,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """
     if argv and argv[0] == "help":  # as in `s3sync help upload`
         argv = [*argv[1:2], "--help"]
-    asked_for = argv[0] if argv else ""
-    if asked_for and not asked_for.startswith("-") and asked_for not in COMMANDS:
-        raise _unknown_command(asked_for)
-    parser = build_parser([asked_for] if asked_for in COMMANDS else COMMANDS)
+    name = argv[0] if argv else ""
+    if name and not name.startswith("-") and name not in COMMANDS:
+        raise _unknown_command(name)
+    parser = build_parser([name] if name in COMMANDS else COMMANDS)
     argv = with_verbatim_values(argv)
     if "--help" not in argv and "-h" not in argv:
         _require_known_options(parser, argv)
@@ -161,7 +161,7 @@ def subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPa
 
 
 def _take_extra_arguments(args: argparse.Namespace, extra: Sequence[str]) -> None:
-    """Add runs that argparse left over, since they are behind an option; raises UsageError for all else."""
+    """Add the runs that argparse left over because they follow an option. Raises UsageError for anything else."""
     extra = [argument for argument in extra if argument != "--"]
     if not extra:
         return
@@ -188,7 +188,7 @@ def with_verbatim_values(argv: Sequence[str]) -> list[str]:
 
 
 def _unknown_command(name: str) -> UsageError:
-    meant = _ALSO_MEANT.get(name) or next(iter(difflib.get_close_matches(name, COMMANDS, 1)), "")
+    meant = _SYNONYMS.get(name) or next(iter(difflib.get_close_matches(name, COMMANDS, 1)), "")
     advice = f"did you mean `s3sync {meant}`?" if meant else "`s3sync --help` lists them"
     return UsageError(f"there is no command {printable(name)} ({advice})", id="usage.unknown-command")
 

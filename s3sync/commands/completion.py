@@ -1,4 +1,4 @@
-"""Make the scripts that complete commands, options and paths in a shell."""
+"""Generate the scripts that complete commands, options and paths in a shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find out which environment cron gives to the monitor: it is not that of the shell where `check` is run."""
+"""Find out which environment cron gives to the monitor, which is not that of the shell that runs `check`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def relevant_names(environ: Mapping[str, str]) -> list[str]:
 
 
 def of_cron(environ: Mapping[str, str], config: Path) -> dict[str, str]:
-    """Return the environment of a scan by cron: of this user's crontab, or of the file in /etc/cron.d with this config.
+    """Return the environment of a scan that cron starts from this user's crontab, or from /etc/cron.d.
 
     `scripts/monitor.sh` sets PATH.
     """
@@ -55,7 +55,7 @@ def build(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def assignments(lines: Iterable[str], config: Path | None = None) -> dict[str, str]:
-    """Return the variables that a crontab sets above the line for this config; all of them if it has none."""
+    """Return the variables that a crontab sets before the line for this config, or all of them without such a line."""
     found = {}
     for line in lines:
         if line.lstrip().startswith("#"):
@@ -70,7 +70,7 @@ def assignments(lines: Iterable[str], config: Path | None = None) -> dict[str, s
 
 
 def can_mail(cron: Mapping[str, str], environ: Mapping[str, str]) -> bool:
-    """Tell whether cron can mail what a scan prints."""
+    """Return whether cron can mail what a scan prints."""
     return cron.get("MAILTO") != "" and bool(
         shutil.which("sendmail", path=f"{environ.get('PATH', '')}:{_MAIL_FOLDERS}")
     )
@@ -83,7 +83,7 @@ def _crontab(environ: Mapping[str, str]) -> list[str]:
 
 
 def _pam(path: Path) -> dict[str, str]:
-    """Return what Debian's cron reads for all users, mostly a proxy."""
+    """Return the variables that Debian's cron reads for all users, such as a proxy."""
     with contextlib.suppress(OSError):
         lines = (line.removeprefix("export ") for line in path.read_text("utf-8", "replace").splitlines())
         return {name: value for name, value in assignments(lines).items() if name != "PATH"}

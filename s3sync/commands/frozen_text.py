@@ -1,4 +1,4 @@
-"""Say what objects in archives mean for a comparison, and how to read them."""
+"""Describe which objects of a comparison are in archives, and how to read them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from s3sync.transfer.verification import Verification
 
 
 def frozen_lines(found: Verification) -> list[str]:
-    """Return what archives mean for this comparison: which objects were not read, and how to thaw them."""
+    """Return lines about objects in archives: how many, how they were compared, and how to thaw them."""
     lines = [
         f"  {pluralize(files, 'file')}, {human_bytes(size)}, in {name}, frozen unless thawed"
         for name, (files, size) in found.archived.items()
@@ -51,10 +51,10 @@ def named_log_dir(request: UploadRequest) -> str:
 
 
 def archived_json(found: Verification) -> dict[str, dict[str, int]]:
-    """Return files and bytes in archives as one JSON object, by storage class."""
+    """Return the number of files and bytes in archives by storage class, for JSON."""
     return {name: {"files": files, "bytes": size} for name, (files, size) in found.archived.items()}
 
 
 def tiers_json(tiers: Counter[thaw.ThawState]) -> dict[str, int]:
-    """Return as one JSON object how many objects of INTELLIGENT_TIERING were tried, and how many of them are frozen."""
+    """Return how many objects of INTELLIGENT_TIERING were tried, and how many of them are frozen, for JSON."""
     return {"tried": tiers.total(), "frozen": tiers.total() - tiers["thawed"]}

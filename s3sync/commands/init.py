@@ -40,7 +40,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What a config needs."""
+    """The values that every config needs."""
 
     directories: tuple[str, ...]
     destination: Destination
@@ -70,7 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the config, check it, say what comes next, and return the exit code of the check."""
+    """Write the config, check it, print the next steps, and return the exit code of the check."""
     path = _new_config(args)
     may_ask = not args.yes and sys.stdin.isatty() and sys.stderr.isatty()
     try:
@@ -106,7 +106,7 @@ def _yaml(text: str) -> str:
 
 
 def _new_config(args: argparse.Namespace) -> Path:
-    """Return where the config is to be written; raises UsageError if something is there."""
+    """Return the path of the new config. Raises UsageError if something is there."""
     if args.config is not None:
         path = Path(os.path.abspath(args.config))
     else:
@@ -227,7 +227,7 @@ def _parse_log_dir(text: str, directories: tuple[str, ...]) -> str:
 
 
 def _default_log_dir() -> str:
-    """Return the folder that `upload` uses; empty if there is none that this user can write to."""
+    """Return the log directory that `upload` uses; empty if this user can write to none."""
     try:
         return str(log_dir.for_upload(os.environ).path)
     except StateError:

@@ -19,7 +19,7 @@ _CONFIG_ENDINGS = (".yaml", ".yml", ".json")
 
 
 def config_path(args: argparse.Namespace) -> Path:
-    """Return the config that the user gave, else the one at the default place; raises UsageError if there is none."""
+    """Return the path from --config, or else the default path that exists. Raises UsageError if there is none."""
     from s3sync.config import default_path, search_paths
 
     if args.config is not None:
@@ -66,19 +66,19 @@ def config_to_write(args: argparse.Namespace) -> Config:
 
 
 def warn_of_unwritable(folder: Path, config: Path | None = None) -> list[str]:
-    """Return a warning for a dry run if the real one could not write to the log directory; empty if it could."""
+    """Return a warning for a dry run if the real command could not write to the log directory; none if it could."""
     problem = log_dir.unwritable(folder, config)
     return [Notice(f"without --dry-run this fails: {problem}", id="state.log-dir-unwritable").line] if problem else []
 
 
 def upload_log_dir(args: argparse.Namespace) -> log_dir.Place:
-    """Return the log directory of `upload` and `verify`; raises StateError if this user has none."""
+    """Return the log directory of a command without a config. Raises StateError if this user has none."""
     if args.log_dir is not None:
         return log_dir.Place(Path(os.path.abspath(args.log_dir)), "")
     return log_dir.for_upload(os.environ)
 
 
 def print_note(place: log_dir.Place) -> None:
-    """Print why the log directory is not the default one, if it is not."""
+    """Print a note if the log directory is not the default one, with the reason."""
     if place.note:
         print_messages([f"note: {place.note}"])

@@ -20,7 +20,7 @@ _VERSION_SECONDS = 20.0  # for `aws --version`; the slowest takes five
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command that `argv` (default: that of the process) asks for, and return its exit code."""
+    """Run the command in `argv` (default: that of this process), and return its exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for names that this terminal's encoding does not have
     argv = sys.argv[1:] if argv is None else argv
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             command_line.build_parser().print_help(sys.stderr)
             return EXIT_USAGE
         return command_line.command(args.command).run(args)
-    except BrokenPipeError:  # nobody reads the output any more, so there is nobody to report it to
+    except BrokenPipeError:  # the reader of the output has gone away
         raise
     except (Exception, KeyboardInterrupt) as error:
         return _report(error, as_json="--json" in argv)

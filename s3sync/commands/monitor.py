@@ -88,7 +88,7 @@ def _scan(args: argparse.Namespace, config: Config, stop: StopRequest) -> ScanRe
 
 
 def dry_tables(result: ScanResult) -> list[Table]:
-    """Return what a scan would upload, and why it would not upload the others."""
+    """Return a table of the runs that a scan would upload, and one of the others with the reasons."""
     due = run_table("Would upload", result.runs, "To", "Files", "Size")
     rest = run_table("Would not", result.runs, "Why")
     to_do = order.work_list(result.runs)
@@ -106,7 +106,7 @@ def dry_tables(result: ScanResult) -> list[Table]:
 
 
 def result_lines(result: ScanResult) -> list[str]:
-    """Return what a scan did, for somebody at a terminal; the problems are on stderr already."""
+    """Return lines about what a scan did, for a terminal. Problems have been printed on stderr already."""
     if result.busy:
         return [result.busy]
     lines = [line for report in result.uploads.values() for line in summary(report)]

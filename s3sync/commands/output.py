@@ -38,12 +38,12 @@ def print_json(facts: dict[str, Any]) -> None:
 
 
 def print_text(text: str) -> None:
-    """Print a text of ours on stdout as it is."""
+    """Print a text of this program on stdout, unchanged."""
     print(text, end="", flush=True)
 
 
 def print_lines(lines: Iterable[str], stream: TextIO | None = None) -> None:
-    """Print each line as soon as it is known; control characters in names are escaped."""
+    """Print each line as soon as it is available, with control characters escaped."""
     for line in lines:
         print(printable(line), file=stream, flush=True)
 

@@ -17,7 +17,7 @@ from s3sync.state import StateStore, lock
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A run at a destination, with what is known of it besides its status."""
+    """The status of a run at a destination, with its instrument data and its progress."""
 
     run: RunStatus
     info: run_folder.RunInfo | None  # None if RunInfo.xml cannot be read
@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """Rows of all runs and their analyses, or of those that were asked for, newest last; and whether all is well."""
+    """All runs and their analyses, or the selected ones, newest last; with all problems and the overall verdict."""
 
     rows: list[Row]
     problems: list[Problem]
@@ -77,7 +77,7 @@ def load_overview(config: Config, names: Iterable[str] = ()) -> Overview:
 
 
 def _names_of(run: RunStatus) -> set[str]:
-    """Return the names that stand for a run: its own, and for an analysis that of its run."""
+    """Return the names by which users select a run: its own, and for an analysis the name of its run."""
     return {run.run.run_id, run.run.root.name}
 
 

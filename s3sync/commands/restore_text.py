@@ -48,7 +48,7 @@ def result_lines(result: restore.request.RestoreResult) -> list[str]:
 
 
 def _frozen_lines(result: restore.request.RestoreResult) -> list[str]:
-    """Return how to get the frozen objects, or when they come."""
+    """Return how to thaw the frozen objects, or when they should be thawed."""
     lines = []
     if others := len(result.frozen) - result.requested:
         size = f", {human_bytes(result.frozen_size)}," if not result.requested else ""
@@ -96,7 +96,7 @@ def result_json(result: restore.request.RestoreResult) -> dict[str, Any]:
 
 
 def cancel_lines(done: restore.cancel.Cancellation) -> list[str]:
-    """Return what was given up."""
+    """Return lines about the restore that was ended."""
     request = done.request
     lines = [f"ended: the restore of {printable(request.run_id)} to {printable(str(request.target))}"]
     if done.requested:
@@ -108,7 +108,7 @@ def cancel_lines(done: restore.cancel.Cancellation) -> list[str]:
 
 
 def cancel_json(done: restore.cancel.Cancellation) -> dict[str, Any]:
-    """Return the same as one JSON object."""
+    """Return the ended restore as one JSON object."""
     return {
         "run_id": done.request.run_id,
         "run_path": str(done.request.target),
@@ -162,7 +162,7 @@ def _hours(planned: restore.request.RestorePreview) -> str:
 
 
 def _cost_lines(planned: restore.request.RestorePreview) -> list[str]:
-    """Return what it costs by the user's prices, and which of them are missing."""
+    """Return the estimated cost at the user's prices, and the prices that are missing."""
     cost = planned.cost
     if cost is None:
         return ["  cost: no estimate (set `prices` in the config, and give --config FILE)"]

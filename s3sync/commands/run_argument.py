@@ -15,7 +15,7 @@ from s3sync.runs import local_files, run_folder
 from s3sync.text import pluralize, printable
 
 _SCHEME = "s3://"
-_PATTERN = set("*?[")  # what shells expand to the names of files
+_WILDCARDS = set("*?[")  # which shells expand to the names of files
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def has_url(args: argparse.Namespace) -> bool:
 
 
 def is_from_config(args: argparse.Namespace) -> bool:
-    """Return whether the place in S3 is that of a config: --config, or the config at the default place."""
+    """Return whether a config decides the place in S3: the one in --config, or a default one."""
     if args.config is not None:
         return True
     if args.bucket is not None or has_url(args):
@@ -64,7 +64,7 @@ def name_of_run(args: argparse.Namespace, *, also_local_path: bool = True) -> st
     runs = [each for each in args.run if not each.startswith(_SCHEME)]
     runs += [args.local_path] if also_local_path and args.local_path is not None else []
     if not runs:
-        raise UsageError(f"no run given{_where_it_may_be(args)}", id="usage.no-run")
+        raise UsageError(f"no run given{_missing_run_advice(args)}", id="usage.no-run")
     if len(runs) > 1:
         raise _several_runs(args.command, runs)
     return str(runs[0])
@@ -91,13 +91,13 @@ def find_destination(args: argparse.Namespace, run: str) -> Destination:
 
 
 def unknown_lines(names: Iterable[str]) -> list[str]:
-    """Return a message for each name that no run in the monitored directories has."""
+    """Return a message for each name for which there is no run in the monitored directories."""
     texts = [f"no run {printable(name)} in the monitored directories" for name in names]
     return [str(Notice(text, id="run.unknown")) for text in texts]
 
 
 def warning_of_inner_runs(run: str) -> Notice | None:
-    """Return a warning if a folder is not a run but has runs in it; None if all is well."""
+    """Return a warning if a folder is not a run but contains runs; None otherwise."""
     inner = sorted(Path(run).glob(f"*/{run_folder.RUN_INFO}"))
     if not inner or os.path.lexists(os.path.join(run, run_folder.RUN_INFO)):
         return None
@@ -106,8 +106,8 @@ def warning_of_inner_runs(run: str) -> Notice | None:
     return Notice(text, id="upload.runs-inside")
 
 
-def _where_it_may_be(args: argparse.Namespace) -> str:
-    """Return what to do if no run was given: --exclude-patterns takes all arguments that follow."""
+def _missing_run_advice(args: argparse.Namespace) -> str:
+    """Return how to give the run. --exclude-patterns may have taken it as a pattern."""
     if getattr(args, "exclude_patterns", None) and os.path.isdir(args.exclude_patterns[-1]):
         return f": --exclude-patterns took {printable(args.exclude_patterns[-1])} as a pattern (put the run before it)"
     return f" (s3sync {args.command} RUN --bucket B)"
@@ -125,10 +125,10 @@ def _several_runs(command: str, runs: list[str]) -> UsageError:
 
 
 def _require_folder(run: str, command: str) -> None:
-    """Raise RunError for a path that cannot be that of a run; the message suggests the one that may be meant."""
+    """Raise RunError if the path cannot be a run folder; the message suggests what may be meant."""
     if os.path.isdir(run):
         return
-    if _PATTERN & set(run) and not os.path.lexists(run):
+    if _WILDCARDS & set(run) and not os.path.lexists(run):
         advice = f"the shell expands patterns only outside quotes, and {command} takes one run at a time"
         raise RunError(f"no such folder: {printable(run)} ({advice})", id="usage.quoted-pattern")
     if os.path.isfile(run):

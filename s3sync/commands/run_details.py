@@ -1,4 +1,4 @@
-"""Show everything that is known about one run."""
+"""Show all details of one run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LABELS = {"flowcell_type": "cell type"}
 
 
 def detail_lines(row: Row, config: Config) -> list[str]:
-    """Return all there is to know of one run, or of an analysis."""
+    """Return lines with all details of a run, or of an analysis."""
     run = row.run
     lines = [
         printable(run.run.run_id),
@@ -26,7 +26,7 @@ def detail_lines(row: Row, config: Config) -> list[str]:
         f"  to          {printable(run.url)}",
     ]
     if not run.run.parent_run:
-        lines += _about_the_run(row)
+        lines += _instrument_lines(row)
     state = _load_state(run, config)
     in_s3 = _uploaded_keys(run, state)
     if run.head:
@@ -44,7 +44,7 @@ def detail_lines(row: Row, config: Config) -> list[str]:
     return lines
 
 
-def _about_the_run(row: Row) -> list[str]:
+def _instrument_lines(row: Row) -> list[str]:
     """Return what the instrument wrote about a run."""
     run, info = row.run, row.info
     lines = [f"  began       {to_clamped_iso(run.began)}"]
@@ -56,7 +56,7 @@ def _about_the_run(row: Row) -> list[str]:
 
 
 def details_json(row: Row, config: Config) -> dict[str, Any]:
-    """Return what `status RUN --json` adds for each run."""
+    """Return the details that `status RUN --json` adds to each run."""
     state = _load_state(row.run, config)
     failed = {printable(path): reason for path, reason in state.failed.items()} if state else {}
     parameters = asdict(run_folder.read_run_parameters(row.run.run.root))
@@ -76,7 +76,7 @@ def _load_state(run: RunStatus, config: Config) -> RunState | None:
 
 
 def _uploaded_keys(run: RunStatus, state: RunState | None) -> list[str]:
-    """Return the keys that S3 has of a run that will not be uploaded any more; s3sync deletes nothing there."""
+    """Return the keys in S3 of a run that will not be completed. s3sync never deletes them."""
     if state is None or run.state not in states.SKIPPED_STATES:
         return []
     prefix = run.entry.destination.run_prefix(run.run.run_id)

@@ -16,7 +16,7 @@ _CALENDAR = (-62_000_000_000, 253_370_000_000)  # seconds since the epoch: the y
 
 
 def run_table(first: str, runs: Sequence[RunStatus], *others: str) -> Table:
-    """Return an empty table; its first column has room for the names of the runs, which people copy from it."""
+    """Return an empty table whose first column is wide enough for the names of the runs, which people copy."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     longest = max((len(printable(run.run.root.name)) for run in runs), default=0)
     shown.add_column(first, min_width=min(longest, _NAME_WIDTH))
@@ -26,7 +26,7 @@ def run_table(first: str, runs: Sequence[RunStatus], *others: str) -> Table:
 
 
 def run_name(run: RunStatus) -> str:
-    """Return the name of a run; that of an analysis has two lines, or a table would fold it elsewhere."""
+    """Return the name of a run, or of an analysis in two lines, so that a table does not fold it elsewhere."""
     folder = run.run.root.name
     inside = run.run.run_id.removeprefix(folder)
     return printable(folder) + (f"\n  {printable(inside.lstrip('/'))}" if inside else "")
@@ -38,7 +38,7 @@ def destination_name(run: RunStatus) -> str:
 
 
 def run_json(run: RunStatus) -> dict[str, Any]:
-    """Return what is known of a run as one JSON object."""
+    """Return the status of a run as one JSON object."""
     return {
         "run_id": run.run.run_id,
         "run_path": str(run.run.path),
@@ -55,10 +55,10 @@ def run_json(run: RunStatus) -> dict[str, Any]:
 
 
 def to_clamped_iso(seconds: float) -> str:
-    """Return a time since the epoch in ISO 8601, in UTC."""
+    """Return seconds since the epoch as ISO 8601 in UTC, with times outside the calendar as in `to_datetime`."""
     return to_datetime(seconds).isoformat(timespec="seconds")
 
 
 def to_datetime(seconds: float) -> datetime:
-    """Return a time since the epoch in UTC. Times of files that no calendar has become the nearest that it has."""
+    """Return seconds since the epoch as a time in UTC. Times outside the calendar become the nearest valid one."""
     return datetime.fromtimestamp(min(max(seconds, _CALENDAR[0]), _CALENDAR[1]), timezone.utc)

@@ -37,7 +37,7 @@ def check_directories(config: Config) -> Iterator[CheckResult]:
 
 
 def check_log_dir(config: Config, path: Path) -> Iterator[CheckResult]:
-    """Check whether this user can write to the log directory; it is not created, since under sudo root would own it."""
+    """Check whether this user can write to the log directory. Do not create it: under sudo, root would own it."""
     where = printable(str(config.log_dir))
     present = next(folder for folder in (config.log_dir, *config.log_dir.parents) if os.path.exists(folder))
     try:
@@ -74,7 +74,7 @@ def check_programs(config: Config) -> Iterator[CheckResult]:
 
 
 def check_channels(config: Config, environ: Mapping[str, str], asker: Mapping[str, str] | None) -> CheckResult:
-    """Check whether anybody is notified of problems; that nobody is may be intended, so it is a warning."""
+    """Check whether problems are reported to anybody. If not, that may be intended, so the result is only a warning."""
     given = [key for key in _CHANNELS if getattr(config, key)]
     if given:
         no_ping = "" if "ping_url" in given else "; if cron stops running nobody notices (set ping_url)"
@@ -101,7 +101,7 @@ def try_channels(config: Config) -> Iterator[CheckResult]:
 
 
 def check_environment(path: Path, environ: Mapping[str, str], asker: Mapping[str, str] | None) -> Iterator[CheckResult]:
-    """Name the credentials, endpoint, region, proxy and certificates that a scan by cron will not have."""
+    """Warn about environment variables (credentials, region, proxy and so on) that are set here but not for cron."""
     set_here = cron_environment.relevant_names(environ if asker is None else asker)
     missing = [name for name in set_here if asker is None or environ.get(name) != asker[name]]
     if not missing:

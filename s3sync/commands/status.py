@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the state of all runs, or of those that were asked for, and return the exit code."""
+    """Print the state of all runs, or details of the selected ones, and return the exit code."""
     config = locations.config_to_read(args)
     found = load_overview(config, args.run)
     rows = found.rows
@@ -72,7 +72,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def totals(rows: Sequence[Row]) -> str:
-    """Return in one line how many runs are in each state."""
+    """Return a line with the number of runs in each state."""
     numbers: dict[str, int] = {}
     for row in rows:
         numbers[row.run.state] = numbers.get(row.run.state, 0) + 1
@@ -81,7 +81,7 @@ def totals(rows: Sequence[Row]) -> str:
 
 
 def scan_line(found: Overview) -> str:
-    """Return in one line when the last scan was, how it went, and whether one is running."""
+    """Return a line about the last scan and its result, and about a scan that is running."""
     last, began = found.scans.last, found.scans.running_since
     parts = []
     if began is not None:
@@ -123,7 +123,7 @@ def problem_lines(found: Overview) -> list[str]:
 
 
 def _when(run: RunStatus) -> str:
-    """Return when a run was uploaded or last tried, in local time; else when it began, which it then says."""
+    """Return when a run was uploaded or last tried, in local time, or else when it began, marked as such."""
     try:
         ended = datetime.fromisoformat(run.head.finished).astimezone() if run.head and run.head.finished else None
     except (ValueError, OverflowError):  # no time, or in the year 1
@@ -137,7 +137,7 @@ def _minute(seconds: float) -> str:
 
 
 def as_json(found: Overview, config: Config, *, detailed: bool) -> dict[str, Any]:
-    """Return the runs as one JSON object; it names failed files only where single runs were asked for."""
+    """Return the runs as one JSON object; if `detailed`, with failed files and the like."""
     rows, last = found.rows, found.scans.last
     return {
         "runs": [

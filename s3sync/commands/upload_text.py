@@ -14,7 +14,7 @@ _VERIFICATION_LABELS = {"etag": "ETag", "predecessor": "the log of another progr
 
 
 def summary(report: request.UploadResult) -> list[str]:
-    """Return the result of an upload in a few lines."""
+    """Return lines about the result of an upload."""
     state, run = report.state, printable(report.run.run_id)
     if report.already_complete:
         return [f"nothing to send: {run} was completed {state.finished or 'before'}", *_facts(report), *_after(report)]
@@ -28,7 +28,7 @@ def summary(report: request.UploadResult) -> list[str]:
 
 
 def waiting_lines(waiting: request.PendingAnalysis) -> list[str]:
-    """Return why an analysis is not uploaded with its run."""
+    """Return lines about an analysis that is not uploaded yet, with the reason."""
     return [
         str(Notice(f"NOT uploaded: {printable(waiting.run.run_id)}", id="upload.analysis-waits")),
         f"  why     {printable(waiting.reason)}",
@@ -37,7 +37,7 @@ def waiting_lines(waiting: request.PendingAnalysis) -> list[str]:
 
 
 def waiting_json(waiting: request.PendingAnalysis) -> dict[str, Any]:
-    """Return the same as one JSON object."""
+    """Return an analysis that is not uploaded yet as one JSON object."""
     return {
         "run_id": waiting.run.run_id,
         "run_path": str(waiting.run.path),
@@ -80,7 +80,7 @@ def as_json(report: request.UploadResult) -> dict[str, Any]:
 
 
 def preview_lines(preview: request.Preview) -> list[str]:
-    """Return what a dry run found."""
+    """Return lines about what an upload would send."""
     size = sum(file.size for file in preview.pending)
     lines = [
         f"would send: {printable(preview.run.run_id)}",
@@ -116,7 +116,7 @@ def _class_lines(preview: request.Preview) -> list[str]:
 
 
 def size_text(preview: request.Preview) -> str:
-    """Return what a dry run found in one cell of a table: the bytes, by storage class if any was chosen."""
+    """Return the bytes that an upload would send, by storage class if any was chosen, for a cell of a table."""
     if not preview.has_chosen_classes:
         return human_bytes(sum(file.size for file in preview.pending))
     sizes = {name: sum(file.size for file in files) for name, files in preview.classes.items()}
@@ -124,7 +124,7 @@ def size_text(preview: request.Preview) -> str:
 
 
 def preview_json(preview: request.Preview) -> dict[str, Any]:
-    """Return what a dry run found as one JSON object."""
+    """Return what an upload would send as one JSON object."""
     return {
         "dry_run": True,
         "run_id": preview.run.run_id,
@@ -174,7 +174,7 @@ def _facts(report: request.UploadResult) -> list[str]:
 
 
 def _after(report: request.UploadResult) -> list[str]:
-    """Return what the command after the run did; if it failed, the files are uploaded all the same."""
+    """Return a line about the command that ran on completion, if any. If it failed, the files are still in S3."""
     if not report.on_complete:
         return []
     advice = " (all files are in S3; the same command runs it again)" if hook.has_failed(report.on_complete) else ""

@@ -86,7 +86,7 @@ def _request(args: argparse.Namespace) -> transfer_request.UploadRequest:
 
 
 def _request_from_config(args: argparse.Namespace) -> transfer_request.UploadRequest:
-    """Return the request for a run that the config watches; what the user gave as options counts more."""
+    """Return the request for a run that the config watches. Options on the command line override the config."""
     from s3sync.commands.overview import load_overview
     from s3sync.inventory import request_for
 
@@ -133,7 +133,7 @@ def _log_dir_to_name(args: argparse.Namespace) -> str:
 
 
 def result_lines(found: Verification) -> list[str]:
-    """Return a verdict in one line, and the facts behind it."""
+    """Return a line with the verdict, and lines with the facts behind it."""
     share = f"{len(found.proven):,} of {pluralize(found.selection.total, 'file')}"
     size = human_bytes(_size(found.proven))
     url = printable(found.destination.url(found.run.run_id))
@@ -176,8 +176,9 @@ def _absent(found: Verification) -> list[str]:
 
 
 def next_step(found: Verification, log_dir: str) -> list[str]:
-    """Give the command that sends again what differs, whatever the log says of it; none if all of it is missing, since
-    then the place is in doubt. `log_dir` has to be named in it, unless it is empty.
+    """Return a line with the command that sends what differs, whatever the log says; none if everything is missing.
+
+    In that case the place is in doubt. `log_dir` is the one to name in the command; empty for none.
     """
     if not found.differing or found.is_absent:
         return []

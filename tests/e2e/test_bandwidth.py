@@ -78,8 +78,8 @@ def test_where_windows_overlap_the_least_rate_holds() -> None:
         ({"24:00-06:00": "50MB/s"}, "'24:00-06:00' is not a time of the day"),
         ({"08:00-08:00": "50MB/s"}, "with two different times"),
         ({"Mit 08:00-18:00": "50MB/s"}, "'Mit 08:00-18:00' is not a time of the day"),
-        ({"08:00-18:00": "50"}, "no rate in bytes per second: '50'"),
-        ("fast", "no rate in bytes per second: 'fast'"),
+        ({"08:00-18:00": "50"}, "not a rate in bytes per second: '50'"),
+        ("fast", "not a rate in bytes per second: 'fast'"),
     ],
 )
 def test_a_wrong_schedule_is_refused(wrong: Any, why: str) -> None:

@@ -1,4 +1,4 @@
-"""End a restore that was begun: forget what is being thawed for it, and remove what it has downloaded."""
+"""Cancel a restore that waits: forget what is being thawed for it, and remove what it has downloaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from s3sync.transfer.runtime import Runtime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancellation:
-    """What was given up: objects whose thawing was requested, and whether files had been downloaded."""
+    """A cancelled restore: objects whose thawing was requested, and whether downloaded files were removed."""
 
     request: RestoreRequest
     requested: int
@@ -25,7 +25,7 @@ class Cancellation:
 
 
 def cancel(request: RestoreRequest, runtime: Runtime) -> Cancellation:
-    """End the restore that the same command began; the run folder stays as it is. S3 is not asked.
+    """Cancel the restore that the same command began. The run folder stays as it is, and S3 is not asked.
 
     Raises RunError if there is none, BusyError while it runs, StateError.
     """
@@ -46,7 +46,7 @@ def cancel(request: RestoreRequest, runtime: Runtime) -> Cancellation:
 
 
 def _others(request: RestoreRequest) -> list[ThawLog]:
-    """Return the other restores of this run that wait."""
+    """Return the restores of this run that still wait."""
     logs = [log for _, log in thaw_log.list_stores(request.log_dir)]
     return [log for log in logs if (log.run_id, log.destination) == (request.run_id, request.destination)]
 
@@ -54,7 +54,7 @@ def _others(request: RestoreRequest) -> list[ThawLog]:
 def _none_pending(request: RestoreRequest, others: list[ThawLog]) -> str:
     what = f"no such restore of {printable(request.run_id)} to {printable(str(request.target))} is pending"
     if not others:
-        return f"{what} (nothing is to be ended)"
+        return f"{what} (there is nothing to cancel)"
     named = "; ".join(" ".join([printable(log.run_path), *_choice(log)]) for log in others)
     return f"{what} (give the options of the command that began it; pending: {named})"
 

@@ -1,4 +1,4 @@
-"""Estimate what a restore costs, from the prices of the user: this program knows none."""
+"""Estimate the cost of a restore at prices that the user configures: this program has none."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Prices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostEstimate:
-    """What a restore costs in this currency. `missing` are prices that it needs and the user has not given."""
+    """The cost of a restore in `currency`, without what has no price: `missing` names these prices."""
 
     currency: str
     retrieval: float
@@ -38,13 +38,13 @@ class CostEstimate:
 
     @property
     def total(self) -> float:
-        """Return the sum of all that has a price."""
+        """Return the sum of the three parts."""
         return self.retrieval + self.requests + self.transfer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What S3 has to do: bytes to retrieve and requests, each by the key of its price, and bytes to transfer."""
+    """What S3 charges for: bytes to retrieve and requests, each by the key of its price, and bytes to transfer."""
 
     retrieved: Counter[str]
     requests: Counter[str]
@@ -54,9 +54,9 @@ class Needs:
 def needs_of(
     found: Iterable[RemoteObject], multipart: Multipart, tier: str, requested: Iterable[RemoteObject] = ()
 ) -> Needs:
-    """Return what restoring these objects takes, if those in archives are thawed in this way.
+    """Return what S3 charges for the restore of these objects, if those in archives are thawed with this tier.
 
-    `requested` are more objects, whose thawing was requested before, and is charged no more.
+    `requested` are further objects, whose thawing was requested before and is not charged again.
     """
     retrieved: Counter[str] = Counter()
     requests: Counter[str] = Counter()
@@ -77,7 +77,7 @@ def needs_of(
 
 
 def estimate(prices: Prices, needs: Needs) -> CostEstimate:
-    """Return what this costs."""
+    """Return the cost of these needs at these prices."""
     missing = [f"retrieval_per_gb of {name}" for name in needs.retrieved if name not in prices.retrieval_per_gb]
     missing += [f"requests_per_1000 of {name}" for name in needs.requests if name not in prices.requests_per_1000]
     missing += ["transfer_per_gb"] if prices.transfer_per_gb is None and needs.transferred else []

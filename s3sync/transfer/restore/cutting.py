@@ -15,7 +15,7 @@ from s3sync.transfer.batches import BYTE_COST, FILE_COST, Batch
 from s3sync.transfer.restore.sources import common_prefix
 
 _USUAL_SECONDS = 10.0  # of CPU for the files of a batch; starting its process takes another one
-_LEAST_SECONDS = 2.0  # of a batch that is worth a process
+_LEAST_SECONDS = 2.0  # of CPU for a batch that is worth a process
 _TOLERANCE = 0.35  # of the size of a batch, within which the best place for a cut is searched
 
 
@@ -23,7 +23,7 @@ def cut_into_batches(files: Sequence[LocalFile], cores: int) -> list[Batch]:
     """Return the batches of these files, the most expensive first."""
     files = sorted(files)
     costs = [0.0, *accumulate(FILE_COST + file.size * BYTE_COST for file in files)]
-    rounds = max(1, round(costs[-1] / cores / _USUAL_SECONDS))  # a batch left over would be a round by itself
+    rounds = max(1, round(costs[-1] / cores / _USUAL_SECONDS))  # a batch that is left over would take a whole round
     target = max(_LEAST_SECONDS, costs[-1] / (rounds * cores))
     bounds = list(_bounds(files, costs, target))
     ranges = sorted(zip([0, *bounds], bounds, strict=False), key=lambda pair: costs[pair[0]] - costs[pair[1]])

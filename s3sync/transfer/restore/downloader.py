@@ -32,8 +32,8 @@ class BatchOutcome:
     errors: Mapping[str, str] = field(default_factory=dict)  # by path
     frozen: frozenset[str] = frozenset()
     last_error: str = ""  # about the other files
-    cause: causes.Cause | None = None  # set if downloading more is of no use
-    said: str = ""
+    cause: causes.Cause | None = None  # set if further downloads would fail, too
+    cause_text: str = ""
     unreachable: str = ""  # the error if S3 cannot be reached, which may be temporary
     is_disk_full: bool = False
 
@@ -57,7 +57,7 @@ class Downloader:
         self._batches: dict[int, Batch] = {}
 
     def download(self, batch: Batch) -> BatchOutcome:
-        """Run processes for a batch to their ends. Raises AwsError if one cannot start, StoppedError."""
+        """Download a batch, and return what was printed. Raises AwsError if one cannot start, StoppedError."""
         paths = [file.path for file in batch.files]
         output = _Output(self._request, self._aws, paths)
         ended: list[client.AwsResult] = []
@@ -89,17 +89,17 @@ class Downloader:
         return ended
 
     def note_start(self, pid: int, share: int | None) -> None:
-        """Note that a process with this share of the bandwidth runs."""
+        """Note the start of a process that has this share of the bandwidth."""
         self._throttle.note_start(pid, share)
 
     def _note_end(self, number: int, pids: Iterable[int]) -> None:
-        """Note that the process of a batch has ended; it had several ids if it was started again."""
+        """Note the end of the process of a batch. It has had several ids if it was started again."""
         self._throttle.end(number)
         for pid in pids:
             self._throttle.note_end(pid)
 
     def note_arrival(self, number: int) -> None:
-        """Note that a file of a batch has arrived, as its process says."""
+        """Count a file of a batch that has arrived, according to its process."""
         with self._lock:
             self._done[number] += 1
 
@@ -108,12 +108,12 @@ class Downloader:
         self._aws.processes.terminate(pid, f"failed with {failures} files in a row")
 
     def enforce_bandwidth(self) -> None:
-        """End the processes that are faster than is allowed now; to be called now and then."""
+        """End the processes that exceed the present limit. Call this regularly."""
         for pid in self._throttle.over_limit():  # those of others are theirs to end
             self._aws.processes.terminate(pid, "was faster than max_bandwidth allows at this time")
 
     def in_flight(self) -> tuple[int, int]:
-        """Return files and bytes of running batches that have arrived, as their processes say."""
+        """Return how many files and bytes of running batches have arrived, according to their processes."""
         with self._lock:
             pairs = [(min(self._done[n], len(batch.files)), batch) for n, batch in self._batches.items()]
         return sum(done for done, _ in pairs), sum(batch.size * done // len(batch.files) for done, batch in pairs)
@@ -135,12 +135,12 @@ class _DownloadProcess:
         self._output = output
 
     def started(self, pid: int) -> None:
-        """Take the id of the process."""
+        """Note the id of the process."""
         self.pids.append(pid)
         self._downloader.note_start(pid, self._share)
 
     def printed(self, line: str) -> None:
-        """Take a line of output."""
+        """Handle a line of output."""
         if line.startswith("download: "):
             self._downloader.note_arrival(self._number)
             self._output.in_a_row = 0
@@ -148,7 +148,7 @@ class _DownloadProcess:
             self._downloader.give_up(self.pids[-1], self._output.in_a_row)
 
     def received(self, receipt: Receipt) -> None:
-        """Ignore what is reported about uploads."""
+        """Do nothing: only uploads have receipts."""
 
 
 class _Output:
@@ -164,7 +164,7 @@ class _Output:
         self._paths = sorted(paths, key=len, reverse=True)
 
     def parse(self, line: str) -> bool:
-        """Take in a line; return whether it reports the failure of a file for a reason that more files may have."""
+        """Parse a line; return whether a file failed for a reason that may concern other files, too."""
         if not line.startswith(self._begin):
             return False
         rest = line[len(self._begin) :]
@@ -181,17 +181,17 @@ class _Output:
         return True
 
     def _reason_in(self, text: str, path: str) -> str:
-        """Return what follows FILE, whose name ends like the key unless that is too long."""
+        """Return the text after FILE, whose name ends like the key unless the key is too long."""
         name = os.path.basename(path)
         return text.partition(f"{name} ")[2] or text.partition(" ")[2]
 
     def outcome(self, batch: Batch, ended: Iterable[client.AwsResult]) -> BatchOutcome:
-        """Return what all processes of a batch said."""
+        """Return the result of a batch whose processes have ended."""
         failed = [result for result in ended if not result.succeeded]
         lines = [diagnosis.parse_text(text) for text in self._errors.values()]
         of_all = [line for result in failed for text in result.errors if (line := _error_of_all(text))]
         lines += of_all
-        cause, said = diagnosis.fatal_error(lines)
+        cause, cause_text = diagnosis.fatal_error(lines)
         killed = [result.reason for result in failed if result.killed_reason]
         return BatchOutcome(
             batch=batch,
@@ -199,7 +199,7 @@ class _Output:
             frozen=frozenset(self._frozen),
             last_error=next(iter([*killed, *(line.text for line in reversed(of_all))]), ""),
             cause=cause,
-            said=said,
+            cause_text=cause_text,
             unreachable=next((line.text for line in lines if diagnosis.is_unreachable(line)), ""),
             is_disk_full=self._is_disk_full,
         )

@@ -1,4 +1,4 @@
-"""Move what is proven into the run folder, markers last, and give folders their old times."""
+"""Move proven files into the run folder, completion markers last, and restore the times of its folders."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def _move(
 def set_folder_times(root: Path, folders: Mapping[str, int], files: Iterable[str]) -> None:
     """Make these folders below `root` where they are missing, and set their times in ns, the innermost first.
 
-    `files` are those of the run. A folder that holds anything else keeps its time: somebody has changed it. Raises
-    StateError.
+    `files` are those of the run. A folder that contains anything else keeps its time, since somebody has changed it.
+    Raises StateError.
     """
-    usable = {path for path in folders if not path or not names.why_no_path(path)}
+    usable = {path for path in folders if not path or not names.why_unusable(path)}
     known: dict[str, set[str]] = {path: set() for path in usable}
     for path in [*usable - {""}, *files]:
         above, _, name = path.rpartition("/")
@@ -80,5 +80,5 @@ def set_folder_times(root: Path, folders: Mapping[str, int], files: Iterable[str
             with contextlib.suppress(InTheWayError):
                 descriptor = opened.open(path)
                 if set(os.listdir(descriptor)) <= known[path]:
-                    with contextlib.suppress(PermissionError):  # another user's, where this one may write
+                    with contextlib.suppress(PermissionError):  # a folder of another user, to which this one may write
                         os.utime(descriptor, ns=(folders[path], folders[path]))

@@ -1,4 +1,4 @@
-"""Handle objects in archives: find out which are frozen, request once that they are thawed, and say for how long."""
+"""Handle objects in archives: find out which are frozen, request once that they are thawed, and remember that."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ANNOUNCED = 50  # from this number of requests on, the user is warned that they
 
 @dataclass(slots=True)
 class Outcome:
-    """The outcome of the requests: `failed` objects were not accepted, each with the reason."""
+    """The outcome of the requests to thaw: S3 did not accept those for `failed` objects, each with the reason."""
 
     log: ThawLog | None
     failed: dict[str, str]
@@ -37,15 +37,16 @@ class Archive:
         self._store = request.thaw_store
         self._plan = plan
         self._display = session.runtime.display
-        self._states: dict[str, thaw.ThawState] = {}  # before the downloads, of each object that was looked at
+        self._states: dict[str, thaw.ThawState] = {}  # of each examined object, before the downloads
         self._log = self._store.load()
         if self._log and (self._log.run_id, self._log.destination) != (request.run_id, request.destination):
             self._log = None
 
     def find_frozen(self, paths: Iterable[str]) -> set[str]:
-        """Return which of these objects are not worth a download, since they are frozen by all that is known.
+        """Return which of these objects are frozen, as far as is known, so that a download would fail.
 
-        Where no listing says it, a few stand for many. What is downloaded nevertheless, S3 refuses. Raises AwsError.
+        If a listing cannot tell, a sample stands for the others: S3 rejects the download of those that are frozen after
+        all. Raises AwsError.
         """
         requested = self._log.requested if self._log else frozenset()
         paths = list(paths)
@@ -77,9 +78,9 @@ class Archive:
         return set(candidates) if states and frozen == states.keys() else frozen
 
     def _note_states(self, frozen: set[str], unknown: Collection[str], expires: float) -> None:
-        """Remember how far the thawing is, also for the case that nothing can be downloaded now. Raises StateError.
+        """Save the progress of the thawing, even if nothing can be downloaded now. Raises StateError.
 
-        `unknown` are objects that no listing shows as frozen.
+        `unknown` are requested objects whose class does not show whether they are frozen.
         """
         if not self._log:
             return
@@ -107,7 +108,7 @@ class Archive:
         return frozen
 
     def request(self, frozen: Collection[str]) -> Outcome:
-        """Request that these objects are thawed, unless that was done; nothing without a tier. Raises AwsError."""
+        """Request that these objects are thawed, unless that was done before or there is no tier. Raises AwsError."""
         tier, before = self._request.tier, self._log
         if tier is None and before is None:
             return Outcome(None, {})
@@ -117,9 +118,9 @@ class Archive:
         log = self._without_expired(log, frozen)
         log = replace(log, frozen_files=len(frozen), frozen_bytes=size, expires_at="", options=self._options())
         failed: dict[str, str] = {}
-        asked = sorted(set(frozen) - log.requested)
-        if asked and tier:
-            log, failed = self._ask(log, asked, tier, classes)
+        missing = sorted(set(frozen) - log.requested)
+        if missing and tier:
+            log, failed = self._request_all(log, missing, tier, classes)
         log = replace(log, thawed_files=len(log.requested - set(frozen)))
         if before or log.requested:
             self._store.save(log)
@@ -127,22 +128,22 @@ class Archive:
         return Outcome(log, failed)
 
     def _without_expired(self, log: ThawLog, frozen: Collection[str]) -> ThawLog:
-        """Return the log without objects that S3 refused although they were thawed: they have frozen again meanwhile.
+        """Return the log without objects that were thawed and that S3 rejected: they have frozen again meanwhile.
 
-        What could not be looked at before is looked at now, if it is not too much.
+        Objects that were not examined before are examined now, unless they are too many.
         """
         expired = {path for path in frozen if self._states.get(path) == "thawed"}
-        doubtful = sorted(path for path in log.requested & set(frozen) if path not in self._states)
-        if len(doubtful) <= _MAX_HEADS:
-            expired.update(path for path, state in self._thawing.states(doubtful).items() if state == "frozen")
+        unexamined = sorted(path for path in log.requested & set(frozen) if path not in self._states)
+        if len(unexamined) <= _MAX_HEADS:
+            expired.update(path for path, state in self._thawing.states(unexamined).items() if state == "frozen")
         return replace(log, requested=log.requested - expired)
 
     def forget(self) -> None:
-        """Remember nothing more, since nothing is frozen. Raises StateError."""
+        """Remove the log, since nothing is frozen. Raises StateError."""
         if self._log:
             self._store.forget()
 
-    def _ask(
+    def _request_all(
         self, log: ThawLog, paths: list[str], tier: thaw.Tier, classes: set[str]
     ) -> tuple[ThawLog, dict[str, str]]:
         if len(paths) >= _ANNOUNCED:
@@ -179,7 +180,7 @@ class Archive:
         )
 
     def _options(self) -> dict[str, Any]:
-        """Return the options of the last command, so that the monitor continues with the same ones."""
+        """Return the options of this command, so that the monitor continues with the same ones."""
         request = self._request
         return {
             "only": [part.text for part in request.parts],

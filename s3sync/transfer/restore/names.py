@@ -1,4 +1,4 @@
-"""Decide which keys can be files below a folder: a key may contain anything, and must never lead out of it."""
+"""Decide which keys can be files in a folder. A key may contain anything, and must never lead out of the folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _MAX_NAME_BYTES = 255  # of a file or folder, on every usual file system
 _MAX_PATH_BYTES = 3800  # below the target; Linux takes 4,096 in all
 
 
-def why_no_path(path: str) -> str:
+def why_unusable(path: str) -> str:
     """Return why a key, without the run's prefix, cannot be the path of a file; empty if it can."""
     parts = path.split("/")
     if path.endswith("/"):
@@ -32,7 +32,7 @@ def why_no_path(path: str) -> str:
 
 def find_unusable(paths: Iterable[str]) -> dict[str, str]:
     """Return the keys of a run, without its prefix, that cannot be restored as files, each with the reason."""
-    found = {path: why for path in paths if (why := why_no_path(path))}
+    found = {path: why for path in paths if (why := why_unusable(path))}
     usable = set(paths) - found.keys()
     folders = {folder for path in usable for folder in parents_of(path)}
     found.update((path, "its key is also the folder of other keys") for path in usable & folders)

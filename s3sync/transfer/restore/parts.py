@@ -1,4 +1,4 @@
-"""Name a part of a run, as `--only` does: `metadata`, `interop`, `fastq`, `lane=1,2`, `analysis=1`, or a pattern."""
+"""Parse the parts of a run that `--only` takes: metadata, interop, fastq, lane=1,2, analysis=1, or a pattern."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _NAMED: dict[str, Callable[[str], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a run; `text` is what the user gave."""
+    """A part of a run. `text` is what the user gave."""
 
     text: str
     matches: Callable[[str, str], bool]  # of a run's id and a path in it
 
 
 def parse_part(text: str) -> Part:
-    """Return the part that a text names. Raises UsageError."""
+    """Return the part of a run with this name or pattern. Raises UsageError."""
     if named := _NAMED.get(text.lower()):
         return Part(text, lambda _run_id, path: named(path))
     if numbered := _NUMBERED.fullmatch(text.lower()):

@@ -1,8 +1,8 @@
-"""Keep what is downloaded in a private folder beside the run folder, and move it into place when it is proven.
+"""Keep downloads in a private folder beside the run folder, and move them into place when they are proven.
 
-`in` has what the AWS CLI writes, `ready` what is proven. Both survive a killed call, and the next one continues with
-them. Where no run folder is, `ready` becomes it in one step; otherwise each file is added, and none is replaced unless
-the user said so. Folders are opened one by one and no link is followed, so nothing is written outside.
+The AWS CLI writes to `in`, and proven files are in `ready`. If a call is killed, the next one continues with both.
+`ready` becomes the run folder in one step if there is none; otherwise files are added one by one, and replace others
+only if the user wants that. Folders are opened one by one and no link is followed, so nothing is written outside.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EX
 
 
 class InTheWayError(Exception):
-    """Something on disk keeps a file from its place; the text says what."""
+    """Something else is where a file belongs; the text says what."""
 
 
 class PrivateFolder:
-    """The private folder of one run and target; close it at the end. Methods raise OSError, or what they say."""
+    """The private folder of one run and target. Close it at the end. Its methods raise OSError, or what they say."""
 
     def __init__(self, request: RestoreRequest) -> None:
         target = request.target
@@ -45,7 +45,7 @@ class PrivateFolder:
         self.ready = self.path / "ready"
         self.target = target
         self._overwrite = request.overwrite
-        self._descriptor = -1  # that has the folder locked
+        self._descriptor = -1  # which holds the lock of the folder
 
     def close(self) -> None:
         """Unlock the folder."""
@@ -54,7 +54,7 @@ class PrivateFolder:
             self._descriptor = -1
 
     def prepare(self) -> None:
-        """Make the folder, or accept one that is this user's own and private. Raises StateError, BusyError."""
+        """Create and lock the folder, or one that is there and private to this user. Raises StateError, BusyError."""
         with explained("use", self.path, "restore to a folder where this user can write", id="restore.no-folder"):
             self.path.mkdir(mode=0o700, exist_ok=True)
             status = self.path.lstat()
@@ -66,9 +66,9 @@ class PrivateFolder:
             self.arrivals.mkdir(mode=0o755, exist_ok=True)
 
     def harvest(self, sizes: dict[str, int]) -> list[str]:
-        """Move what an earlier call has downloaded whole to `ready`, and return what is there; drop the rest.
+        """Move the files of an earlier call that have their full size to `ready`, and drop the others.
 
-        `sizes` are those of S3. Nothing of it is proven yet.
+        Return the paths in `ready`, which are not proven yet. `sizes` are the bytes of each object in S3.
         """
         for path in _list_paths(self.arrivals):
             if _size_of(self.arrivals / path) == sizes.get(path, -1) and not os.path.lexists(self.ready / path):
@@ -101,17 +101,17 @@ class PrivateFolder:
 
     @property
     def exists(self) -> bool:
-        """Return whether the folder is there: an earlier call may have been killed when it had moved everything."""
+        """Return whether the folder exists: an earlier call may have been killed after it had moved everything."""
         return os.path.lexists(self.path)
 
     def discard(self) -> None:
-        """Remove the folder with all that is left in it, unless another restore uses it."""
+        """Remove the folder with everything in it, unless another restore uses it."""
         with contextlib.suppress(OSError):
             if self._lock():
                 shutil.rmtree(self.path, ignore_errors=True)
 
     def become_target(self) -> bool:
-        """Make `ready` the run folder, unless something is there. Return whether that was done."""
+        """Rename `ready` to the run folder, unless something is there. Return whether that was done."""
         files.flush_disks()
         try:
             os.rename(self.ready, self.target)  # replaces nothing but an empty folder
@@ -123,7 +123,7 @@ class PrivateFolder:
         return True
 
     def add_to_target(self, paths: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """Add files of `ready` to the run folder in this order; yield those for which something is in the way."""
+        """Move files of `ready` to the run folder in this order; yield those that cannot be moved, with the reason."""
         files.flush_disks()
         with contextlib.suppress(FileExistsError):
             self.target.mkdir(mode=0o755)
@@ -155,7 +155,7 @@ class PrivateFolder:
             os.rename(source, name, dst_dir_fd=folder)
 
     def _lock(self) -> bool:
-        """Return whether no other restore has the folder: one with another log directory has another lock."""
+        """Return whether no other restore uses the folder: with another log directory, the lock of the run differs."""
         if self._descriptor < 0:
             self._descriptor = os.open(self.path, _FOLDER_FLAGS)
         try:
@@ -169,7 +169,7 @@ class PrivateFolder:
 
 
 class OpenFolders:
-    """Folders below the target, each opened in its parent without following links, and made if it is missing."""
+    """Folders below the target, opened in their parents without following links, and created if they are missing."""
 
     def __init__(self, target: Path) -> None:
         self._target = target

@@ -17,7 +17,7 @@ from s3sync.transfer.restore.record import Entry
 from s3sync.transfer.restore.session import RestoreSession
 
 _OTHER_BYTES = "differs from what the upload recorded"
-_NOT_THERE = "not downloaded"
+_NOT_DOWNLOADED = "not downloaded"
 
 
 class Verdicts(NamedTuple):
@@ -48,14 +48,14 @@ class Prover:
         self._judge = Judge(session.reader, self._hasher, EtagTrust(), self._hasher.part_size, self._may_trust)
 
     def close(self) -> None:
-        """Drop the work that has not begun."""
+        """Cancel the hashing that has not begun."""
         self._hasher.close()
 
     def prove(self, paths: Sequence[str]) -> Verdicts:
-        """Return what proves these files. Raises StoppedError."""
+        """Return which of these files are proven. Raises StoppedError."""
         now = local_files.restat_all(self._run, paths)
         files = [file for path in paths if (file := now[path])]
-        failed = {path: _NOT_THERE for path in paths if not now[path]}
+        failed = {path: _NOT_DOWNLOADED for path in paths if not now[path]}
         self._hasher.start(files, {file.path: self._remote[file.path].etag for file in files})
         hashed = self._hasher.hashed(files)
         seen: dict[LocalFile, objects.ObjectState] = {file: self._remote[file.path] for file in files}
@@ -75,7 +75,7 @@ class Prover:
         return Verdicts(proven, failed, {file.path: file for file in files})
 
     def _may_trust(self, _file: LocalFile, _seen: objects.RemoteObject) -> bool:
-        """Return whether the size is enough for an object with neither an MD5 nor a checksum: if the user says so."""
+        """Return whether the size proves an object that has neither MD5 nor checksum: only if the user accepts it."""
         return self._by_size
 
     def _compare_with_record(self, file: LocalFile, proof: Proof, hashed: FileHashes) -> Proof | str:

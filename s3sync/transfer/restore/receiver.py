@@ -32,7 +32,7 @@ _MAX_FUTILE_BATCHES = 3  # in a row without an arrived file: S3 gives none
 class Received:
     """The files that were received so far: `proven` says by path what proved each. Paths are relative to the run.
 
-    If `cause` is set, downloading more is of no use, and `said` is what the AWS CLI printed about it.
+    If `cause` is set, further downloads would fail, too, and `cause_text` is what the AWS CLI printed about it.
     """
 
     proven: dict[str, str] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Received:
     frozen: set[str] = field(default_factory=set)
     size: int = 0  # bytes of the proven files
     cause: causes.Cause | None = None
-    said: str = ""
+    cause_text: str = ""
     is_disk_full: bool = False
 
 
@@ -74,7 +74,7 @@ def receive_files(
             id="restore.disk-full",
         )
     if received.cause:
-        raise received.cause.to_error(printable(request.url), received.said)
+        raise received.cause.to_error(printable(request.url), received.cause_text)
     return received
 
 
@@ -142,7 +142,7 @@ class Receiver:
             if not left or received.cause or received.is_disk_full:
                 return
         if self._unreachable:
-            received.cause, received.said = causes.UNREACHABLE, self._unreachable
+            received.cause, received.cause_text = causes.UNREACHABLE, self._unreachable
 
     def _receive_once(self, paths: Sequence[str]) -> None:
         files = [LocalFile(path, self._plan.remote[path].size, 0) for path in paths]
@@ -176,7 +176,7 @@ class Receiver:
             senders.shutdown()
 
     def _prove(self, outcome: BatchOutcome) -> None:
-        """Prove the files of a batch that arrived, and take them over; drop the others."""
+        """Move the files of a batch that are proven to `ready`, and drop the others."""
         paths = [file.path for file in outcome.batch.files if file.path not in outcome.frozen]
         verdicts = self._prover.prove(paths)
         for path, how in verdicts.proven.items():
@@ -184,25 +184,25 @@ class Receiver:
             self.add_proven(path, how)
         for path, why in verdicts.failed.items():
             self._folder.drop(path)
-            said = outcome.error_of(path)
-            self.received.failed[path] = f"{why}: {said}" if said else why
+            error = outcome.error_of(path)
+            self.received.failed[path] = f"{why}: {error}" if error else why
         self.received.frozen |= outcome.frozen
         for path in outcome.frozen:
             self.received.failed.pop(path, None)  # an error of an earlier try no longer counts
 
     def add_proven(self, path: str, how: str) -> None:
-        """Note that a file is proven."""
+        """Count a file as proven."""
         self.received.proven[path] = how
         self.received.failed.pop(path, None)
         self.received.size += self._plan.remote[path].size
 
     def _is_hopeless(self, outcome: BatchOutcome) -> bool:
-        """Return whether downloading more is of no use."""
+        """Return whether further downloads would fail, too."""
         self._futile = self._futile + 1 if len(outcome.errors) == len(outcome.batch.files) else 0
         received = self.received
         self._unreachable = outcome.unreachable
         received.is_disk_full = received.is_disk_full or outcome.is_disk_full
         is_too_often = self._futile >= _MAX_FUTILE_BATCHES * self._concurrency.size
         if outcome.cause and (is_too_often or not outcome.cause.may_be_one_key):
-            received.cause, received.said = outcome.cause, outcome.said
+            received.cause, received.cause_text = outcome.cause, outcome.cause_text
         return received.cause is not None or received.is_disk_full

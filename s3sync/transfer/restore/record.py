@@ -27,7 +27,7 @@ _ADVICE = "--no-record restores without it"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A file as a record has it; -1 and empty values are not known. `source` names the record."""
+    """A file in a record; -1 and empty values are unknown. `source` names the record."""
 
     source: str
     size: int = -1
@@ -39,7 +39,7 @@ class Entry:
 
 @dataclass(slots=True)
 class Record:
-    """All that is recorded of a run: for each path what each source says of it."""
+    """Everything that is recorded of a run: for each path the entries of all sources."""
 
     sources: list[str] = field(default_factory=list)
     entries: dict[str, list[Entry]] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Record:
     folders: dict[str, int] = field(default_factory=dict)  # when each was modified, in ns; the run's path is empty
 
     def add(self, source: str, entries: Iterable[tuple[str, Entry]]) -> None:
-        """Add what a source says."""
+        """Add the entries of a source."""
         self.sources.append(source)
         for path, entry in entries:
             self.entries.setdefault(path, []).append(entry)
@@ -59,11 +59,11 @@ class Record:
             self.folders.setdefault((below + path).rstrip("/"), mtime_ns)
 
     def mtime_ns(self, path: str) -> int:
-        """Return the modification time of a file when it was uploaded; -1 if no source has it."""
+        """Return the modification time of a file when it was uploaded, in ns; -1 if no source has it."""
         return next((entry.mtime_ns for entry in self.entries.get(path, ()) if entry.mtime_ns >= 0), -1)
 
     def why_missing(self, path: str) -> str:
-        """Return why a file that is not in S3 should be there."""
+        """Return why a file that is not in S3 is expected there."""
         return f"not in S3, though {self.entries[path][0].source} names it"
 
 
@@ -90,7 +90,7 @@ def read_record(request: RestoreRequest, aws: client.AwsCli, remote: Mapping[str
 def _read_logs(record: Record, request: RestoreRequest, remote: Mapping[str, RemoteObject]) -> dict[str, str]:
     """Add the state logs of the run and its analyses; return the ETags of their completion objects, by path."""
     folders = {"/".join(path.split("/")[:2]) for path in remote if path.startswith("Analysis/")}
-    analyses = sorted(filter(local_files.is_analysis, folders))  # other keys may be no names at all
+    analyses = sorted(filter(local_files.is_analysis, folders))  # other keys need not be valid names
     etags = {}
     for below in ("", *(f"{folder}/" for folder in analyses)):
         run = Run(

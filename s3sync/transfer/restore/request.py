@@ -1,4 +1,4 @@
-"""The values at the two ends of a restore: the request, and the result."""
+"""Define the request of a restore, its result, and its preview."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ class RestoreRequest:
 
     @property
     def bucket(self) -> aws_destination.BucketRef:
-        """Return the bucket of the destination, and who has to own it."""
+        """Return the bucket of the destination, with its expected owner."""
         return aws_destination.BucketRef(self.destination.bucket, self.bucket_owner)
 
     @property
     def prefix(self) -> str:
-        """Return what every key of the run starts with; it ends in a slash."""
+        """Return the prefix of all keys of the run, with a slash at its end."""
         return self.destination.run_prefix(self.run_id)
 
     @property
@@ -105,8 +105,8 @@ class RestoreResult:
     """The result of a restore. Sizes are in bytes; paths are relative to the run folder.
 
     `proven_by` says for each file on disk what proved it. `kept` were there before, with the bytes of S3. `failed` are
-    not on disk, or not as in S3, each with its reason. `unrecorded` are restored files that no record names, and
-    `records` are what was compared besides S3. `whole` says that nothing of the run is missing on disk.
+    not on disk, or differ from S3, each with the reason. `unrecorded` are restored files that no record names, and
+    `records` are the records that were compared. `whole` says that nothing of the run is missing on disk.
     """
 
     request: RestoreRequest
@@ -130,7 +130,7 @@ class RestoreResult:
 
     @property
     def ok(self) -> bool:
-        """Return whether all that was requested is proven and in its place."""
+        """Return whether everything that was requested is proven and in place."""
         return self.is_in_place and not self.failed and not self.frozen
 
     @property
@@ -152,7 +152,7 @@ class RestorePreview:
     classes: Mapping[str, tuple[int, int]]
     present: int
     frozen: int  # files in archives, as far as that is known
-    ongoing: int  # of them that are being thawed, and that are `thawed` already, as far as a listing says it
+    ongoing: int  # of them, those being thawed and those `thawed` already, as far as a listing says that
     thawed: int
     tiers: Counter[thaw.ThawState]  # of objects of INTELLIGENT_TIERING that were tried
     tiered: int  # of these objects that are large enough for its archive tiers

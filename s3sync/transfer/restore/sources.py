@@ -1,7 +1,7 @@
 """Name many objects to one `aws s3 cp --recursive`: a folder of keys, and a few patterns that match no other key.
 
-The CLI lists the whole folder and compares each key with each pattern, so the folder is the innermost and the patterns
-are few: prefixes that only wanted keys have.
+The CLI lists the whole folder and compares each key with each pattern. So the folder is the innermost one, and there
+are few patterns: prefixes that only wanted keys have.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class KeyIndex:
         self._prefix_is_plain = not _SPECIAL.search(prefix)
 
     def sources_of(self, wanted: Sequence[str]) -> list[Source]:
-        """Return sources that together have exactly these paths."""
+        """Return sources that together download exactly these paths."""
         alone = [path for path in wanted if not self._prefix_is_plain or has_long_name(path)]
         wanted = sorted({*wanted} - {*alone})
         if alone or len(wanted) < 2:
@@ -99,6 +99,6 @@ def _escape(text: str) -> str:
 
 
 def common_prefix(one: str, other: str) -> str:
-    """Return what two texts begin with."""
+    """Return the longest text that both texts start with."""
     pairs = enumerate(zip(one, other, strict=False))
     return one[: next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))]

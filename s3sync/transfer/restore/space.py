@@ -1,4 +1,4 @@
-"""Find out whether a disk has room for what is restored."""
+"""Find out whether a disk has room for a restore."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from s3sync.aws.objects import RemoteObject
 from s3sync.errors import StateError
 from s3sync.text import human_bytes, printable
 
-SPARE_BYTES = 64 * 1024 * 1024  # that stay free on the disk
+SPARE_BYTES = 64 * 1024 * 1024  # the reserve: they stay free on the disk
 _BLOCK_BYTES = 4096
 
 
@@ -20,12 +20,12 @@ def needed_bytes(remote: Mapping[str, RemoteObject], paths: Iterable[str]) -> in
 
 
 def is_enough(needed: int, free: int) -> bool:
-    """Return whether so many bytes can be written, and enough stay free."""
+    """Return whether `needed` of `free` bytes can be written so that the reserve stays free."""
     return not needed or free >= needed + SPARE_BYTES
 
 
 def require_space(parent: Path, needed: int) -> None:
-    """Raise StateError if the disk of a folder has no room for so many bytes."""
+    """Raise StateError if the disk of a folder has no room for this number of bytes."""
     free = shutil.disk_usage(parent).free
     if not is_enough(needed, free):
         raise StateError(

@@ -1,4 +1,4 @@
-"""Write the state logs of a restored run where there is none, so that a monitor knows that it is uploaded."""
+"""Write the state logs that a restored run lacks, so that a monitor knows that it is uploaded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_missing_logs(
     """Write the logs of a whole restored run and its analyses, each if there is none; the caller holds the run's lock.
 
     `proven_by` says for each file what proved it, and `seen` how it was then: one that has changed since is not proven.
-    A folder that holds anything else gets no log: its upload is still to come. Raises StateError, RunError,
+    A folder that contains other files gets no log, since they still have to be uploaded. Raises StateError, RunError,
     LeaseLostError.
     """
     for run in _open_runs(session.request):

@@ -39,7 +39,7 @@ def test_any_choice_of_any_names_is_matched_exactly() -> None:
     letters = ["a", "b", "/", "[", "]", "*", "?", "!", "-", "\n", "é", "🧬", "\uffff", "ab", "C1.1/"]
     for _ in range(300):
         drawn = {"".join(chance.choices(letters, k=chance.randint(1, 9))) for _ in range(chance.randint(1, 60))}
-        keys = sorted(key for key in drawn if not names.why_no_path(key))
+        keys = sorted(key for key in drawn if not names.why_unusable(key))
         wanted = [key for key in keys if chance.random() < chance.choice((0.1, 0.5, 0.95))]
         if wanted:
             assert matched(sources.KeyIndex(keys, PREFIX).sources_of(wanted), keys) == sorted(wanted)
