@@ -27,9 +27,7 @@ def _load() -> Callable[[], int]:
 
 def entry_point() -> None:
     """Run the program, and exit."""
-    if (
-        _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
-    ):  # not ignored by the parent
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # not ignored by the parent
         _signal.signal(_signal.SIGINT, _end_at_once)
     _use_utf8()
     from s3sync.commands import boundary
