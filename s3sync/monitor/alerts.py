@@ -1,7 +1,7 @@
 """Find silent problems: runs that are not in S3 long after their instrument finished them, and disks that fill up.
 
-They are reported once a day while they last, and change no exit code: they may be intended (a run that does not match)
-or be somebody else's (a disk).
+They are reported once a day while they last, but change no exit code: they may be intended (a run whose samples do not
+match), or somebody else's business (a disk).
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from s3sync.monitor.problems import LATE_SUFFIX, Kind, Problem
 from s3sync.runs import completion, off_limits
 from s3sync.text import human_bytes, human_seconds, printable
 
-# After how many days, and until when, a run that is not complete is reported: no run takes a week, and one that is a
-# month older is known, or of no interest any more.
+# From which day to which day a run that is not complete is reported: no run takes a week, and a month later it is known
+# or no longer of interest.
 _STALLED_DAYS = (7, 37)
 _WAITING_STATES = ("sequencing", "settling", "analysing")
 
 
 def find(runs: Sequence[RunStatus], config: Config) -> list[Problem]:
-    """Return all alerts, those that may be intended as notes."""
+    """Return all alerts. Those that may be intended are notes."""
     return [*late_runs(runs, config), *full_disks(config)]
 
 
 def late_runs(runs: Sequence[RunStatus], config: Config, now: float | None = None) -> list[Problem]:
-    """Return the runs that their instrument finished more than `alert_after_hours` ago and that are not in S3.
+    """Return alerts for the runs that their instrument finished more than `alert_after_hours` ago but are not in S3.
 
-    A run that will not be uploaded here is skipped if it is, or will be, at another destination. `now` is in seconds
-    since the epoch.
+    A run that will not be uploaded to a destination is no alert if another destination has it, or will have it. `now`
+    is in seconds since the epoch.
     """
     now = time.time() if now is None else now
     paths_elsewhere = {run.run.path for run in runs if run.state not in states.SKIPPED_STATES}
@@ -56,7 +56,7 @@ def late_runs(runs: Sequence[RunStatus], config: Config, now: float | None = Non
 
 
 def _stalled(run: RunStatus, now: float) -> list[Problem]:
-    """Return a run, or an analysis, that began long ago and got no completion marker."""
+    """Return a note on a run, or an analysis, that began long ago and still has no completion marker."""
     days = (now - run.began) / 86_400
     if run.state not in _WAITING_STATES or not _STALLED_DAYS[0] <= days < _STALLED_DAYS[1]:
         return []
@@ -66,19 +66,19 @@ def _stalled(run: RunStatus, now: float) -> list[Problem]:
 
 @dataclass(frozen=True, slots=True)
 class _FreeSpace:
-    """What this user can still use of a file system; shares are from 0 to 1, `size` is in bytes."""
+    """The space that this user can still use on a file system. Shares are between 0 and 1."""
 
     share: float
-    size: int
+    size: int  # bytes
     share_of_inodes: float
 
 
 def full_disks(config: Config) -> list[Problem]:
-    """Return the disks of logs, temporary files and monitored directories with less than `alert_free_percent` left."""
+    """Return alerts for the disks of logs, temporary files and runs with less than `alert_free_percent` left."""
     folders = [config.log_dir]
     with contextlib.suppress(StateError):  # uploads report it
         folders.append(off_limits.choose_temp_dir(os.environ))
-    folders += [Path(directory) for entry in config.monitor for directory in entry.monitored_directories]
+    folders += config.monitored_directories
     least = config.alert_free_percent / 100
     full = []
     for device_folders in _by_device(folders).values():
@@ -97,7 +97,7 @@ def _by_device(folders: Iterable[Path]) -> dict[int, list[Path]]:
     """Return the folders that exist, by the device number of their file system."""
     devices: dict[int, list[Path]] = {}
     for folder in folders:
-        with contextlib.suppress(OSError):  # whatever needs the folder reports it
+        with contextlib.suppress(OSError):  # the code that needs the folder reports this
             devices.setdefault(os.stat(folder).st_dev, []).append(folder)
     return devices
 
@@ -107,9 +107,9 @@ def _free_space(folder: Path) -> _FreeSpace | None:
         found = os.statvfs(folder)
     except OSError:
         return None
-    usable = found.f_blocks - found.f_bfree + found.f_bavail  # without what is reserved for root
+    usable = found.f_blocks - found.f_bfree + found.f_bavail  # without the blocks that are reserved for root
     return _FreeSpace(
         share=found.f_bavail / usable if usable > 0 else 1.0,
         size=found.f_bavail * found.f_frsize,
-        share_of_inodes=found.f_favail / found.f_files if found.f_files > 0 else 1.0,  # some file systems count none
+        share_of_inodes=found.f_favail / found.f_files if found.f_files > 0 else 1.0,  # 0: not limited
     )

@@ -1,4 +1,4 @@
-"""Draw a bar chart as SVG that works under the dashboard's security policy: no style attribute, no script, no load."""
+"""Draw a bar chart as SVG that the dashboard's security policy allows: no style attributes, scripts or resources."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 840, 170  # in the units of the SVG
-_LEFT, _RIGHT, _TOP, _BOTTOM = 68, 6, 12, 24  # room for the texts at the axes
+_LEFT, _RIGHT, _TOP, _BOTTOM = 68, 6, 12, 24  # margins, with room for the labels of the axes
 _INNER_WIDTH, _INNER_HEIGHT = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar with its name on the axis, and a text that is shown for it."""
+    """A bar of the chart."""
 
-    name: str
+    name: str  # on the axis
     value: float
-    text: str
+    text: str  # when the pointer is on the bar
 
 
 def bars(title: str, summary: str, values: Sequence[Bar], unit: Callable[[float], str]) -> str:
-    """Return a chart with a bar for each value; `unit` formats a value at the axis."""
+    """Return the SVG of a chart with these bars; `unit` formats the values on the axis."""
     top = _round_up(max((bar.value for bar in values), default=0))
     step = _INNER_WIDTH / max(len(values), 1)
     drawn = "".join(_bar(bar, _LEFT + number * step, step, top) for number, bar in enumerate(values) if bar.value)
@@ -37,7 +37,7 @@ def bars(title: str, summary: str, values: Sequence[Bar], unit: Callable[[float]
 
 
 def _bar(bar: Bar, left: float, step: float, top: float) -> str:
-    height = max(bar.value / top * _INNER_HEIGHT, 1.5)  # a small value is still visible
+    height = max(bar.value / top * _INNER_HEIGHT, 1.5)  # small values stay visible
     x, y = left + step * 0.12, _TOP + _INNER_HEIGHT - height
     return (
         f'<rect class="mark" x="{x:.1f}" y="{y:.1f}" width="{step * 0.76:.1f}" height="{height:.1f}" rx="1">'

@@ -1,4 +1,4 @@
-"""Report a scan whose config cannot be used, where earlier scans have reported."""
+"""Report that a scan could not start because of its config, in the files that earlier scans have written."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from s3sync.monitor.scan_status import ScanStatus
 from s3sync.text import printable
 
 _MAX_BYTES = 1_000_000
-_MAX_MISTAKES = 3  # that are shown
+_MAX_MISTAKES = 3  # to show
 _PATH = re.compile(
     r"""^\s*["']?(log_dir|report_dir|metrics_file)["']?\s*:\s*["']?(/[^"'#\n,}]*?)["']?\s*}*\s*(?:#.*)?$"""
 )
 
 
 def report(path: Path, error: ConfigError) -> None:
-    """Write the failure into dashboard, metrics and memory, as far as the file says where they are; never raises.
+    """Write the failure to dashboard, metrics and memory, if the file says where they are; never raises.
 
-    Nobody is notified, since the addresses are in the config.
+    No notifications are sent, since their addresses are in the config.
     """
     lines = str(error).splitlines()
     more = f"; and {len(lines) - _MAX_MISTAKES:,} more mistakes" if len(lines) > _MAX_MISTAKES else ""
@@ -38,19 +38,19 @@ def report(path: Path, error: ConfigError) -> None:
     now = time.time()
     before = (last_scan.read(log_dir) if log_dir else None) or LastScan()
     last = replace(before, ended=now, seconds=0.0, problems=(problem,))
-    known, scans = History(now, (), ()), ScanStatus(last=last)
+    no_runs, scans = History(now, (), ()), ScanStatus(last=last)
     if log_dir and _is_ours(last_scan.path_of(log_dir)):
         publish.log_errors("remember this scan", lambda: last_scan.write(log_dir, last))
     if folder and _is_ours(folder / "index.html"):
-        view = dashboard.build_view(known, scans)
+        view = dashboard.build_view(no_runs, scans)
         publish.log_errors("write the dashboard", lambda: publish.write_dashboard(folder, view))
     if file and _is_ours(file):
-        content = metrics.render(known, scans, {})
+        content = metrics.render(no_runs, scans, {})
         publish.log_errors("write the metrics", lambda: publish.write_for_all(file, content))
 
 
 def _paths_in(path: Path) -> dict[str, Path]:
-    """Return what the file gives for these keys, even if the rest of it cannot be parsed."""
+    """Return the paths that the file has for the three keys, even if the rest of it cannot be parsed."""
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
             text = stream.read(_MAX_BYTES).decode("utf-8", "replace")
@@ -61,7 +61,7 @@ def _paths_in(path: Path) -> dict[str, Path]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Return whether a scan of this user has written a file: nothing is made where a wrong config says."""
+    """Return whether this user has written the file. Only then it is replaced: an invalid config creates nothing."""
     try:
         return os.lstat(path).st_uid == os.geteuid()
     except OSError:

@@ -1,6 +1,6 @@
-"""Build the dashboard: one HTML file of all runs that works without JavaScript and without network access.
+"""Build the dashboard: one HTML file with all runs that works without JavaScript and without network access.
 
-jinja2 escapes everything that comes from a disk; a policy in the page allows no style or script but its own.
+jinja2 escapes all texts; a security policy in the page allows only its own style and script.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from urllib.parse import urlencode
 from s3sync import __version__
 from s3sync.inventory import History, states
 from s3sync.inventory import history as inventory_history
-from s3sync.inventory.restores import PendingRestore
 from s3sync.monitor import charts, health
 from s3sync.monitor.charts import Bar
 from s3sync.monitor.health import Level, Verdict
@@ -26,9 +25,9 @@ from s3sync.monitor.view import COLUMNS, Cell, Chart, Count, Issue, Row, Timesta
 from s3sync.text import human_bytes, human_seconds, pluralize, printable
 
 DAYS = 30  # of the chart
-_MAX_ISSUES = 50  # failed runs with their files; the table has all runs
+_MAX_ISSUES = 50  # failed runs to show with their files; the table has all runs
 
-_SIGNS: dict[states.State, tuple[str, str]] = {  # sign and tone: never the tone alone, for those who see no colours
+_SIGNS: dict[states.State, tuple[str, str]] = {  # sign and tone: never the tone alone, for people who see no colours
     "failed": ("✕", "bad"),
     "unreadable": ("✕", "bad"),
     "ambiguous samplesheet": ("✕", "bad"),
@@ -47,13 +46,11 @@ _SIGNS: dict[states.State, tuple[str, str]] = {  # sign and tone: never the tone
     "gone": ("!", "warn"),
     "uploaded": ("✓", "good"),
 }
-
-
 _TONES: dict[Level, tuple[str, str]] = {"well": ("good", "✓"), "attention": ("warn", "!"), "bad": ("bad", "✕")}
 
 
 def render(view: View) -> bytes:
-    """Return the page in UTF-8."""
+    """Return the page as HTML in UTF-8."""
     import jinja2  # takes time, and many commands do not need it
 
     environment = jinja2.Environment(
@@ -78,7 +75,7 @@ def render(view: View) -> bytes:
 
 
 def build_view(history: History, scans: ScanStatus) -> View:
-    """Return what the dashboard says about the runs and the scans."""
+    """Return the content of the dashboard."""
     found = health.verdict_of(history, scans)
     failing = history.failing
     more = len(failing) - _MAX_ISSUES
@@ -93,9 +90,11 @@ def build_view(history: History, scans: ScanStatus) -> View:
         waiting=_waiting(history),
         last_scan=_last_scan_text(scans),
         counts=tuple(_counts(history)),
-        issues=(*map(_other, (*found.problems, *found.alerts)), *map(_failed, failing[:_MAX_ISSUES])),
-        more_issues=f"And {pluralize(more, 'more run')}, which the table below shows." if more > 0 else "",
-        restores=tuple(_restore(pending) for pending in history.restores if not pending.problem),
+        issues=(*map(_issue, (*found.problems, *found.alerts)), *map(_failed_run, failing[:_MAX_ISSUES])),
+        more_issues=f"{pluralize(more, 'more run')} with problems: see the table below." if more > 0 else "",
+        restores=tuple(
+            Issue(title=pending.key, text=pending.progress) for pending in history.restores if not pending.problem
+        ),
         chart=_chart(history),
         rows=tuple(map(_row, history.rows)),
         zone=_local(history.at).strftime("%Z (UTC%z)"),
@@ -107,7 +106,7 @@ def _text_of(name: str) -> str:
 
 
 def _policy(*inline: str) -> str:
-    """Return a policy that allows nothing to be loaded, and no style and script but these."""
+    """Return a security policy that allows nothing but this style and this script."""
     style, script = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in inline)
     directives = ("default-src 'none'", f"style-src 'sha256-{style}'", f"script-src 'sha256-{script}'")
     return "; ".join((*directives, "base-uri 'none'", "form-action 'none'"))
@@ -129,24 +128,24 @@ def _verdict(runs: int, found: Verdict) -> str:
 def _waiting(history: History) -> str:
     oldest = history.oldest_waiting
     if oldest is None or oldest.done is None:
-        return "No complete run waits for its upload."
-    number = sum(entry.is_waiting for entry in history.rows)
+        return "No complete run is waiting to be uploaded."
+    number = sum(row.is_waiting for row in history.rows)
     age = human_seconds(max(0.0, history.at - oldest.done))
-    which = f"{oldest.run_id}, finished by its instrument {age} ago"
+    which = f"{oldest.run_id}, which its instrument finished {age} ago"
     if number == 1:
         return f"1 complete run is not proven in S3 yet: {which}."
-    return f"{number:,} complete runs are not proven in S3 yet, the oldest of them {which}."
+    return f"{number:,} complete runs are not proven in S3 yet. The oldest is {which}."
 
 
 def _last_scan_text(scans: ScanStatus) -> str:
-    said = []
+    sentences = []
     if scans.running_since is not None:
         where = f" on {printable(scans.running_on)}" if scans.running_on else ""
-        said.append(f"A scan has been running{where} since {_timestamp(scans.running_since).text}.")
+        sentences.append(f"A scan has been running{where} since {_timestamp(scans.running_since).text}.")
     if last := scans.last:
-        said.append(f"The last scan of the monitor ended {_timestamp(last.ended).text}")
-        said[-1] += f" and took {human_seconds(last.seconds)}."
-    return " ".join(said)
+        took = human_seconds(last.seconds)
+        sentences.append(f"The last scan ended at {_timestamp(last.ended).text} and took {took}.")
+    return " ".join(sentences)
 
 
 def _counts(history: History) -> Iterable[Count]:
@@ -157,42 +156,38 @@ def _counts(history: History) -> Iterable[Count]:
             yield Count(state=state, number=f"{number:,}", sign=sign, tone=tone, href=href)
 
 
-def _other(problem: Problem) -> Issue:
+def _issue(problem: Problem) -> Issue:
     return Issue(title=printable(problem.key), text=printable(problem.text_with_id))
 
 
-def _restore(pending: PendingRestore) -> Issue:
-    return Issue(title=pending.key, text=pending.progress)
-
-
-def _failed(entry: inventory_history.HistoryRow) -> Issue:
-    more = entry.failed_files - len(entry.failures) if entry.failures else 0
-    also = f"and {pluralize(more, 'more file')}; s3sync status names more, and the log has all" if more > 0 else ""
-    return Issue(title=entry.run_id, text=f"{entry.state}: {entry.reason}", failures=entry.failures, more=also)
+def _failed_run(run: inventory_history.HistoryRow) -> Issue:
+    more = run.failed_files - len(run.failures) if run.failures else 0
+    also = f"and {pluralize(more, 'more file')}: s3sync status names more of them, the log all" if more > 0 else ""
+    return Issue(title=run.run_id, text=f"{run.state}: {run.reason}", failures=run.failures, more=also)
 
 
 # The table
 
 
-def _row(entry: inventory_history.HistoryRow) -> Row:
-    sign, tone = _SIGNS[entry.state]
-    whole = entry.files == entry.total_files
-    files = f"{entry.files:,}" if whole else f"{entry.files:,} of {entry.total_files:,}"
-    is_plain = entry.state == "uploaded" and entry.is_watched  # its reason only repeats the number of its files
+def _row(run: inventory_history.HistoryRow) -> Row:
+    sign, tone = _SIGNS[run.state]
+    is_whole = run.files == run.total_files
+    files = f"{run.files:,}" if is_whole else f"{run.files:,} of {run.total_files:,}"
+    is_plain = run.state == "uploaded" and run.is_watched  # its reason only repeats the number of its files
     return Row(
-        run_id=entry.run_id,
-        instrument=entry.instrument,
-        state=entry.state,
+        run_id=run.run_id,
+        instrument=run.instrument,
+        state=run.state,
         sign=sign,
         tone=tone,
-        reason="" if is_plain else entry.reason,
-        destination=entry.destination,
+        reason="" if is_plain else run.reason,
+        destination=run.destination,
         cells=(
-            Cell(files if entry.total_files else "", entry.files),
-            Cell(human_bytes(entry.size) if entry.size else "", entry.size),
-            _cell(entry.rate, lambda rate: f"{human_bytes(rate)}/s"),
-            _cell(entry.lag, human_seconds),
-            _cell(entry.when, lambda when: _timestamp(when).text),
+            Cell(files if run.total_files else "", run.files),
+            Cell(human_bytes(run.size) if run.size else "", run.size),
+            _cell(run.rate, lambda rate: f"{human_bytes(rate)}/s"),
+            _cell(run.lag, human_seconds),
+            _cell(run.when, lambda when: _timestamp(when).text),
         ),
     )
 
@@ -207,13 +202,13 @@ def _cell(value: float | None, format_value: Callable[[float], str]) -> Cell:
 def _chart(history: History) -> Chart:
     today = _local(history.at).date()
     sizes = dict.fromkeys((today - timedelta(days=back) for back in reversed(range(DAYS))), 0)
-    for entry in history.rows:
-        if entry.proven is not None and (day := _local(entry.proven).date()) in sizes:
-            sizes[day] += entry.size
+    for run in history.rows:
+        if run.proven is not None and (day := _local(run.proven).date()) in sizes:
+            sizes[day] += run.size
     bars = [Bar(_day(day), size, f"{_day(day)}: {human_bytes(size)}") for day, size in sizes.items()]
     most = max(bars, key=lambda bar: bar.value)
     peak = f", most on {most.name}: {human_bytes(most.value)}" if most.value else ""
-    title, summary = "Bytes proven each day", f"{human_bytes(sum(sizes.values()))} in the last {DAYS} days{peak}"
+    title, summary = "Data uploaded each day", f"{human_bytes(sum(sizes.values()))} in the last {DAYS} days{peak}"
     return Chart(title, summary, charts.bars(title, summary, bars, human_bytes))
 
 
@@ -227,7 +222,7 @@ def _timestamp(seconds: float) -> Timestamp:
 
 
 def _local(seconds: float) -> datetime:
-    """Return a time in this machine's time zone; file systems may have times that a calendar does not."""
+    """Return a time in this machine's time zone; 1970 if a file system gives a time that is not in the calendar."""
     try:
         return datetime.fromtimestamp(seconds, timezone.utc).astimezone()
     except (ValueError, OverflowError, OSError):

@@ -1,4 +1,4 @@
-"""Decide whether all is well: the one answer that `status`, dashboard, metrics, exit codes and pings give."""
+"""Decide whether all is well, once for `status`, dashboard, metrics, exit codes and pings."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from s3sync.monitor.problems import LATE_SUFFIX, MONITOR, SCANS, Problem
 from s3sync.monitor.scan_status import STALE_AFTER_SECONDS, ScanStatus
 from s3sync.text import human_seconds, printable
 
-Level: TypeAlias = Literal["well", "attention", "bad"]  # "attention": something to know that fails no scan
+Level: TypeAlias = Literal["well", "attention", "bad"]  # "attention": alerts, which fail no scan
 LEVELS: tuple[Level, ...] = ("well", "attention", "bad")  # as a metric: 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The runs that are in a problem state now, all other problems, and what is merely good to know."""
+    """The runs that need attention, all other problems, and alerts."""
 
     failing: tuple[Problem, ...]
     problems: tuple[Problem, ...]
@@ -26,7 +26,7 @@ class Verdict:
 
     @property
     def level(self) -> Level:
-        """The worst of all."""
+        """The level of the worst problem."""
         if self.failing or self.problems:
             return "bad"
         return "attention" if self.alerts else "well"
@@ -38,23 +38,23 @@ class Verdict:
 
 
 def verdict_of(history: History, scans: ScanStatus) -> Verdict:
-    """Return the verdict on runs and directories as they are now, and on what the last scan found and still exists."""
+    """Return the verdict on the present state, and on the problems of the last scan that still exist."""
     failing = {run.key: _failing(run.key, f"{run.state}: {run.reason}") for run in history.failing}
-    passed = {run.key for run in history.rows if run.state == "uploaded"}
-    problems = {known.key: Problem.of_inventory(known, "other") for known in history.problems}
+    uploaded = {run.key for run in history.rows if run.state == "uploaded"}
     of_restores = (pending.problem for pending in history.restores if pending.problem)
-    problems.update((known.key, Problem.of_inventory(known, "other")) for known in of_restores)
+    present = (Problem.of_inventory(problem, "other") for problem in (*history.problems, *of_restores))
+    problems = {problem.key: problem for problem in present}
     alerts: dict[str, Problem] = {}
     for problem in scans.last.problems if scans.last else ():
         run = problem.key.removesuffix(LATE_SUFFIX)
-        if run in passed or run in failing or problem.kind == "note" or problem.key in problems:
+        if run in uploaded or run in failing or problem.kind == "note" or problem.key in problems:
             continue
-        if problem.key.startswith(KEY_PREFIX):  # what is wrong with restores is known, and this is not any more
+        if problem.key.startswith(KEY_PREFIX):  # present problems of restores are known, so this one is over
             continue
         (alerts if problem.kind == "alert" else problems)[problem.key] = problem
     problems.update((problem.key, problem) for problem in _of_scans(scans, history.at))
     if scans.last and not scans.last.ok and not failing and not problems:
-        text = "the last scan failed; what it found is gone, which the next scan has to confirm"
+        text = "the last scan failed; its problems seem to be resolved, which the next scan will confirm"
         problems[MONITOR] = Problem(MONITOR, text, "other", id="monitor.not-confirmed")
     if scans.last is None and scans.running_since is None:
         text = "no scan has finished yet (is `monitor` in the crontab?)"
@@ -70,9 +70,9 @@ def _of_scans(scans: ScanStatus, now: float) -> Iterable[Problem]:
     if scans.problem:
         yield replace(scans.problem, text=printable(scans.problem.text))
     elif scans.last and (age := scans.age(now)) > STALE_AFTER_SECONDS:
-        text = f"no scan has finished for {human_seconds(age)} (is cron running? what does the main log say?)"
+        text = f"no scan has finished for {human_seconds(age)} (check that cron runs, and read the main log)"
         yield Problem(SCANS, text, "other", id="monitor.no-recent-scan")
     elif scans.last and scans.running_since is None and scans.last.ended - now > STALE_AFTER_SECONDS:
         ahead = human_seconds(scans.last.ended - now)
-        text = f"the last scan is dated {ahead} in the future, so its age is not known (is the clock right?)"
+        text = f"the last scan is dated {ahead} in the future, so its age is unknown (check the clock)"
         yield Problem(SCANS, text, "other", id="monitor.scan-in-the-future")

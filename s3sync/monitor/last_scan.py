@@ -1,4 +1,4 @@
-"""Remember the last scan, and counters that only grow, for the dashboard and the metrics."""
+"""Remember the last scan, and the totals of all scans, for the dashboard and the metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What scans have completed: runs, and the files and bytes that were sent for them."""
+    """The runs that scans have completed, and the files and bytes that were sent for them."""
 
     runs: int = 0
     files: int = 0
@@ -29,25 +29,22 @@ class Counters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one scan did: the problems it found, what it completed, and how long it took in seconds."""
+    """The outcome of one scan."""
 
     problems: tuple[Problem, ...]
     completed: Counters = Counters()
-    seconds: float = 0.0
+    seconds: float = 0.0  # that it took
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastScan:
-    """The last scan that has ended, whatever its result. Times are in seconds since the epoch.
-
-    `succeeded` is the end of the last scan without problems, 0 if there was none; `counted` is the sum of all scans.
-    """
+    """The last scan that has ended, whatever its result. Times are in seconds since the epoch."""
 
     ended: float = 0.0
-    seconds: float = 0.0
-    succeeded: float = 0.0
+    seconds: float = 0.0  # that it took
+    succeeded: float = 0.0  # the end of the last scan without problems; 0 if there was none
     problems: tuple[Problem, ...] = ()
-    counted: Counters = Counters()
+    counted: Counters = Counters()  # the totals of all scans
 
     @property
     def ok(self) -> bool:
@@ -61,30 +58,29 @@ def path_of(log_dir: Path) -> Path:
 
 
 def read(log_dir: Path) -> LastScan | None:
-    """Return the last scan; None if none is known. Counters start again then, as Prometheus expects."""
+    """Return the last scan; None if there is none, or it cannot be read. Counters then start again at 0."""
     return read_or_explain(log_dir)[0]
 
 
 def read_or_explain(log_dir: Path) -> tuple[LastScan | None, Problem | None]:
-    """Return the last scan, and why it cannot be read if there is a file."""
+    """Return the last scan, and the problem if its file cannot be read."""
     where = printable(str(path_of(log_dir)))
     try:
         return _parse(json.loads(path_of(log_dir).read_bytes())), None
     except (FileNotFoundError, NotADirectoryError):
         return None, None
     except OSError as error:
-        text = f"cannot read what the last scan found: {where}: {error.strerror} (make it readable)"
+        text = f"cannot read the result of the last scan: {where}: {error.strerror} (make it readable)"
         return None, Problem(SCANS, text, "other", id="monitor.last-scan-unreadable")
     except (ValueError, RecursionError, LookupError, TypeError):
-        text = f"cannot understand what the last scan found: {where} (the next scan replaces it)"
+        text = f"the result of the last scan is corrupt: {where} (the next scan replaces it)"
         return None, Problem(SCANS, text, "other", id="monitor.last-scan-corrupt")
 
 
 def write(log_dir: Path, last: LastScan) -> None:
     """Replace the file; raises OSError."""
-    files.atomic_write(
-        path_of(log_dir), json.dumps({"version": VERSION, **asdict(last)}, indent=1).encode("ascii") + b"\n"
-    )
+    text = json.dumps({"version": VERSION, **asdict(last)}, indent=1)
+    files.atomic_write(path_of(log_dir), text.encode("ascii") + b"\n")
 
 
 def _parse(facts: Any) -> LastScan:
@@ -102,13 +98,13 @@ def _parse(facts: Any) -> LastScan:
 
 
 def _problem(facts: Any) -> Problem:
-    """Problems that version 0.1.0 wrote have no id."""
+    """Parse a problem, which has no id if version 0.1.0 wrote it."""
     key, text, error_id = (printable(str(facts.get(name, ""))) for name in ("key", "text", "id"))
     return Problem(key, text, facts["kind"], id=error_id)
 
 
 def _number(value: Any) -> float:
-    """Return a number as it is, since an integer beyond 2**53 is no float; raises ValueError."""
+    """Return a number without converting it, since floats cannot hold all large integers; raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise ValueError(f"not a number: {value!r}")
     return value

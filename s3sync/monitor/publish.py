@@ -1,4 +1,4 @@
-"""Write dashboard and metrics, for all users to read: after each scan, during a long one, or on request."""
+"""Write dashboard and metrics for all users: after each scan, during a long one, or on request."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from s3sync.state import log_dir as state_log_dir
 from s3sync.text import printable
 
 LOG = logging.getLogger(__name__)
-_MAX_TRIES = 3  # to update the dashboard while the scan that it is about ends
+_MAX_TRIES = 3  # to write the dashboard while the scan that it shows ends
 _FOR_ALL = 0o644  # a web server and node_exporter are other users
 
 
 def after_scan(config: Config, outcome: Outcome, *, is_log_dir_reported: bool = False) -> None:
-    """Remember a scan that has ended, and write what the config wants; never raises.
+    """Remember a scan that has ended, and write the dashboard and metrics of the config; never raises.
 
-    With `is_log_dir_reported` one of the problems is that the log directory cannot be used; it is not logged again.
+    With `is_log_dir_reported`, one of the problems is that the log directory cannot be used; it is not logged again.
     """
     now = time.time()
     before = last_scan.read(config.log_dir) or LastScan()
@@ -40,7 +40,7 @@ def after_scan(config: Config, outcome: Outcome, *, is_log_dir_reported: bool = 
         problems=outcome.problems,
         counted=before.counted + outcome.completed,
     )
-    if not state_log_dir.unwritable(config.log_dir):  # else that is the problem, which has been reported
+    if not state_log_dir.unwritable(config.log_dir):  # if it is not writable, that has been reported
         if is_log_dir_reported:
             with contextlib.suppress(OSError):
                 last_scan.write(config.log_dir, last)
@@ -50,16 +50,16 @@ def after_scan(config: Config, outcome: Outcome, *, is_log_dir_reported: bool = 
 
 
 def during_scan(config: Config) -> None:
-    """Write what the config wants while another process scans, which may take hours; never raises."""
+    """Write the dashboard and metrics of the config while a scan runs, which may take hours; never raises."""
     for _ in range(_MAX_TRIES):
         before = last_scan.read(config.log_dir)
         _refresh(config, lambda: scan_status.read_status(config))
         if last_scan.read(config.log_dir) == before:
-            return  # else the other one has ended meanwhile, and this may have replaced a newer dashboard
+            return  # otherwise the scan has ended, and this may have replaced its newer dashboard
 
 
 def write_dashboard(folder: Path, view: View) -> Path:
-    """Write the dashboard into a folder, which is made if necessary, and return its path; raises StateError."""
+    """Write the dashboard to a folder, which is created if necessary, and return its path; raises StateError."""
     path = folder / "index.html"
     content = dashboard.render(view)
     try:
@@ -72,12 +72,12 @@ def write_dashboard(folder: Path, view: View) -> Path:
 
 
 def write_for_all(path: Path, content: bytes) -> None:
-    """Replace a file that other users may read; raises OSError."""
+    """Replace a file, readable for all users; raises OSError."""
     files.atomic_write(path, content, mode=_FOR_ALL)
 
 
 def log_errors(what: str, work: Callable[[], object]) -> None:
-    """Do something that must not fail a scan, since the runs are in S3: log whatever goes wrong."""
+    """Do work whose errors must not fail a scan, since the runs are in S3: log them."""
     try:
         work()
     except (OSError, StateError) as error:
@@ -92,17 +92,17 @@ def _refresh(config: Config, status: Callable[[], ScanStatus]) -> None:
 
 
 def _write(config: Config, scans: ScanStatus) -> None:
-    known = history.load_history(config)  # read again: the scan has changed the runs
+    runs = history.load_history(config)  # read again, since the scan has changed the runs
     if folder := config.report_dir:
-        log_errors("write the dashboard", lambda: write_dashboard(folder, dashboard.build_view(known, scans)))
+        log_errors("write the dashboard", lambda: write_dashboard(folder, dashboard.build_view(runs, scans)))
     if path := config.metrics_file:
-        log_errors("write the metrics", lambda: _write_metrics(path, known, scans, config.log_dir))
+        log_errors("write the metrics", lambda: _write_metrics(path, runs, scans, config.log_dir))
 
 
-def _write_metrics(path: Path, known: History, scans: ScanStatus, log_dir: Path) -> None:
+def _write_metrics(path: Path, runs: History, scans: ScanStatus, log_dir: Path) -> None:
     """Write the metrics; raises StateError."""
     try:
-        content = metrics.render(known, scans, _free_bytes(log_dir))
+        content = metrics.render(runs, scans, _free_bytes(log_dir))
         files.make_public_folder(path.parent)
         write_for_all(path, content)
     except OSError as error:
@@ -114,4 +114,4 @@ def _free_bytes(folder: Path) -> dict[Path, int]:
     try:
         return {folder: shutil.disk_usage(folder).free}
     except OSError:
-        return {}  # whatever needs the folder reports it
+        return {}  # the code that needs the folder reports this

@@ -1,4 +1,4 @@
-"""Hold the result of a scan: each run with its state, and what happened to those that were due."""
+"""Hold the result of a scan: the status of each run, the results of uploads, and all problems."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from s3sync.monitor.problems import Problem, has_failed
 from s3sync.text import human_bytes, human_seconds, pluralize, printable
 from s3sync.transfer import request
 
-_MAX_NAMES = 3  # failed files that are named where there is room for one line
+_MAX_NAMES = 3  # failed files to name in one line
 
 
 @dataclass(slots=True)
 class ScanResult:
-    """What a scan has found and done so far; results of runs are by key."""
+    """The result of a scan so far. `uploads` and `previews` are by the key of the run."""
 
     runs: list[RunStatus] = field(default_factory=list)
     uploads: dict[str, request.UploadResult] = field(default_factory=dict)
@@ -26,16 +26,14 @@ class ScanResult:
     problems: list[Problem] = field(default_factory=list)
     alerts: list[Problem] = field(default_factory=list)  # reported separately; they change no exit code
     uploading_elsewhere: set[str] = field(default_factory=set)  # keys of runs that another process uploads
-    reported: set[str] = field(default_factory=set)  # keys of uploads that recipients of notifications know of
-    busy: str = ""  # says which other scan holds the lock; empty if this one could start
-    of_config: set[Problem] = field(default_factory=set)  # an entry of the config requires what this host does not have
-    _by_run: dict[str, list[Problem]] = field(
-        default_factory=dict
-    )  # that came up while it was worked on, by key of run or restore
+    reported: set[str] = field(default_factory=set)  # keys of uploads that notifications were sent for
+    busy: str = ""  # describes the other scan that holds the lock; empty if this scan could start
+    of_config: set[Problem] = field(default_factory=set)  # problems of entries that require what this host lacks
+    _by_run: dict[str, list[Problem]] = field(default_factory=dict)  # problems of work, by key of run or restore
 
     @property
     def ok(self) -> bool:
-        """Whether the scan succeeded; notes alone (a run is too old) fail none."""
+        """Whether the scan succeeded. Notes alone, such as a run that is too old, do not make it fail."""
         return not has_failed(self.problems)
 
     @property
@@ -49,11 +47,11 @@ class ScanResult:
         return {key: outcome for key, outcome in self.uploads.items() if outcome.state.completed}
 
     def replace(self, run: RunStatus, again: RunStatus) -> None:
-        """Replace a run by its new state."""
+        """Replace the status of a run by its new status."""
         self.runs = [again if each is run else each for each in self.runs]
 
     def add_upload(self, run: RunStatus, outcome: request.UploadResult) -> None:
-        """Add the result of an upload; if it had nothing to send, the result of an earlier one that had is kept."""
+        """Add the result of an upload. If it had nothing to send, the result of an earlier upload that had is kept."""
         self.uploading_elsewhere.discard(run.key)
         before = self.uploads.get(run.key)
         if before and outcome.already_complete and before.state.completed:
@@ -63,7 +61,7 @@ class ScanResult:
         self.uploads[run.key] = outcome.without_files()
 
     def add_problem(self, run: RunStatus, problem: Problem) -> None:
-        """Add a problem that came up with a run; one that is known from another run is of both."""
+        """Add a problem of a run. If another run has the same problem, it belongs to both."""
         known = next((other for other in self.problems if _is_same(problem, other)), None)
         if known is None:
             self.problems.append(problem)
@@ -71,11 +69,11 @@ class ScanResult:
             self._by_run.setdefault(run.key, []).append(known or problem)
 
     def forget_problems(self, run: RunStatus) -> None:
-        """Remove the problems that came up with a run, which is tried again, and with no other run."""
+        """Remove the problems of a run that is tried again, except those that another run has as well."""
         self.replace_problems(run.key, ())
 
     def replace_problems(self, key: str, problems: Sequence[Problem]) -> None:
-        """Replace the problems that came up with one run or restore, and with no other one."""
+        """Replace the problems of a run or restore, except those that another one has as well."""
         known = self._by_run.pop(key, [])
         kept = self._problems_of_runs()
         self.problems = [problem for problem in self.problems if problem not in known or problem in kept]
@@ -84,9 +82,9 @@ class ScanResult:
             self.problems += [problem for problem in problems if problem not in self.problems]
 
     def replace_found(self, runs: list[RunStatus], problems: list[Problem]) -> None:
-        """Replace the runs, and the problems that exist whatever is uploaded, by what was found now.
+        """Replace the runs, and the problems that do not depend on uploads.
 
-        What came up with a run is forgotten if the config, which may have been edited, does not want it there any more.
+        Problems of uploads are kept if the config, which may have been edited, still wants the run at its destination.
         """
         self.runs = runs
         keys = {run.key for run in runs}
@@ -94,7 +92,7 @@ class ScanResult:
         self.problems = [*problems, *(problem for problem in self._problems_of_runs() if problem not in problems)]
 
     def _problems_of_runs(self) -> list[Problem]:
-        """Return the problems that came up while runs were uploaded, each once."""
+        """Return the problems of all uploads and restores, each once."""
         return list(dict.fromkeys(problem for known in self._by_run.values() for problem in known))
 
     def counters(self) -> Counters:
@@ -107,7 +105,7 @@ class ScanResult:
         )
 
     def update(self, *, is_final: bool = True) -> Update:
-        """Return what recipients of notifications should know, and do not know of this scan."""
+        """Return all problems, and the uploads that no notification was sent for, as an update for recipients."""
         new = {
             key: outcome
             for key, outcome in self.uploaded.items()
@@ -126,12 +124,12 @@ class ScanResult:
 
 
 def _is_same(problem: Problem, other: Problem) -> bool:
-    """Return whether two problems are one: each of several runs finds that a bucket cannot be reached."""
+    """Return whether two problems are the same, e.g. if each of several runs cannot reach a bucket."""
     return problem == other or (problem.kind == "aws" and (problem.key, problem.id) == (other.key, other.id))
 
 
 def one_line(outcome: request.UploadResult) -> str:
-    """Return in one line what happened to a run."""
+    """Return the result of an upload in one line."""
     state, counters = outcome.state, outcome.counters
     proven = f"{outcome.proven.files:,} of {pluralize(state.total_local_files, 'file')} proven"
     if state.completed or not state.failed:

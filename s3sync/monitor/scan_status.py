@@ -1,4 +1,4 @@
-"""Find out about the scans: the last one that has ended, and the one that is running. Reads only."""
+"""Determine the state of the scans: the last one that has ended, and the one that is running. Only reads."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from s3sync.monitor.problems import MONITOR, SCANS, Problem
 from s3sync.state import lock
 from s3sync.state import log_dir as state_log_dir
 
-STALE_AFTER_SECONDS = 3 * 3600  # without a scan that has ended or is running
+STALE_AFTER_SECONDS = 3 * 3600  # since a scan has ended or was running
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanStatus:
-    """The state of the scans. `problem` is what is wrong with them, besides their age."""
+    """The state of the scans."""
 
     last: LastScan | None = None
-    problem: Problem | None = None
+    problem: Problem | None = None  # of the scans, apart from their age
     running_since: float | None = None  # seconds since the epoch; None if no scan is running
-    running_on: str = ""  # the host, if that is another one
+    running_on: str = ""  # the host, if it is another one
 
     def without_other_runs(self, keys: Collection[str]) -> ScanStatus:
-        """Return the status without the problems of other runs than these."""
+        """Return the status with the problems of these runs only, and those that belong to no run."""
         if self.last is None:
             return self
         problems = tuple(each for each in self.last.problems if each.kind != "run" or each.key in keys)
         return replace(self, last=replace(self.last, problems=problems))
 
     def age(self, now: float) -> float:
-        """Return the seconds since the last sign of a scan; infinite if there never was one."""
+        """Return the seconds since the last scan, 0 while one is running; infinite if there was none."""
         if self.running_since is not None:
             return 0.0
         return max(0.0, now - self.last.ended) if self.last else float("inf")
 
 
 def lock_path(log_dir: Path) -> Path:
-    """Return the lock that a scan holds."""
+    """Return the path of the lock that a scan holds."""
     return log_dir / "locks" / "monitor.lock"
 
 
@@ -50,9 +50,9 @@ def read_status(config: Config, now: float | None = None) -> ScanStatus:
     """Return the state of the scans; `now` is in seconds since the epoch."""
     now = time.time() if now is None else now
     path = lock_path(config.log_dir)
-    locked = _mtime(path)  # a scan writes into its lock when it starts
+    locked = _mtime(path)  # a scan writes to its lock when it starts
     host = lock.current_holder(path)
-    ended = _mtime(last_scan.path_of(config.log_dir))  # read after the lock: a scan may have ended meanwhile
+    ended = _mtime(last_scan.path_of(config.log_dir))  # read after the lock, since a scan may just have ended
     last, problem = last_scan.read_or_explain(config.log_dir)
     if host is not None:
         since = now if locked is None else locked
@@ -66,15 +66,15 @@ def read_status(config: Config, now: float | None = None) -> ScanStatus:
 
 
 def running_too_long(config: Config, path: Path) -> Problem | None:
-    """Return the problem that the scan that holds the lock `path` has held it too long; None if it has not."""
+    """Return the problem that the scan that holds the lock `path` runs for too long; None if it does not."""
     since = _mtime(path)
     return None if since is None else _too_long(config, MONITOR, time.time() - since)
 
 
 def is_scanning_user(config: Config) -> bool:
-    """Return whether this user runs the scans: the owner of the files they leave, if there are any, or root."""
-    left = (config.log_dir, config.report_dir and config.report_dir / "index.html", config.metrics_file)
-    owners = {owner for path in left if path and (owner := _owner(path)) is not None}
+    """Return whether this user runs the scans: root, or the owner of the files that they write, if there are any."""
+    written = (config.log_dir, config.report_dir and config.report_dir / "index.html", config.metrics_file)
+    owners = {owner for path in written if path and (owner := _owner(path)) is not None}
     return not owners or os.geteuid() in (0, *owners)
 
 
@@ -88,7 +88,7 @@ def _too_long(config: Config, key: str, seconds: float) -> Problem | None:
 
 
 def _cannot_start(config: Config) -> Problem | None:
-    """Return why the next scan cannot start, if this user runs the scans: others need no write permission."""
+    """Return why the next scan cannot start. Users who do not run the scans need no write permission."""
     if _owner(config.log_dir) is None or not is_scanning_user(config):
         return None
     why = state_log_dir.unwritable(config.log_dir)

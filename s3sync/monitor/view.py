@@ -1,4 +1,4 @@
-"""Hold what the dashboard shows, as values whose texts are ready for the template."""
+"""Hold the content of the dashboard, with texts that are ready for the template."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Timestamp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    """The number of runs in a state; `href` shows only these."""
+    """The number of runs in a state; `href` is the link that shows only these."""
 
     state: str
     number: str
@@ -26,7 +26,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issue:
-    """Something that needs attention: a run with its failed files and their reasons, or any other problem."""
+    """A run with its failed files and the reasons, or another problem."""
 
     title: str
     text: str
@@ -45,7 +45,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A text, empty if the value is not known, and the value to sort by."""
+    """A text, empty if the value is unknown, and the value to sort by."""
 
     text: str
     value: int
@@ -73,14 +73,14 @@ class View:
     tone: str
     sign: str
     at: Timestamp
-    since: int  # seconds since the epoch: the time of the last news
+    since: int  # when the last scan ended, or this was written while one was running; seconds since the epoch
     stale_after: int  # seconds after which the page warns that it is old
     waiting: str
     last_scan: str
     counts: tuple[Count, ...]
     issues: tuple[Issue, ...]
     more_issues: str
-    restores: tuple[Issue, ...]  # that wait for frozen objects
+    restores: tuple[Issue, ...]  # pending ones without problems
     chart: Chart
     rows: tuple[Row, ...]
     zone: str
@@ -88,7 +88,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A way to sort the table; the script knows the keys, too."""
+    """A way to sort the table. page.js uses the same keys."""
 
     key: str
     text: str

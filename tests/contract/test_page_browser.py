@@ -184,7 +184,7 @@ def test_hostile_names_do_nothing_and_fit_a_phone(browser: Browser) -> None:
 
     for view in seen.values():
         assert view["runs"] == names
-        assert view["title"] == f"{len(names)} runs need attention · sequencing runs into S3"
+        assert view["title"] == f"{len(names)} runs need attention · sequencing runs to S3"
         scrolled, visible = view["width"]
         assert scrolled <= visible, "no sideways scrolling"
     assert seen["phone"]["width"][1] == 390

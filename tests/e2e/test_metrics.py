@@ -137,7 +137,7 @@ def test_report_writes_the_page_when_somebody_asks(lab: Lab, tiny_run: Path, tmp
 
     assert shown.code == 0
     assert shown.out.startswith(f"written: {tmp_path}/web/index.html (1 run, ")
-    assert "\n  No scan yet\n  1 sequencing\n  No complete run waits for its upload.\n" in shown.out
+    assert "\n  No scan yet\n  1 sequencing\n  No complete run is waiting to be uploaded.\n" in shown.out
     (tmp_path / "web").chmod(0o700)
     asked = lab.run("report", "--config", config, "--output", str(tmp_path / "web"), "--json")
     assert asked.json["runs"] == {"sequencing": 1}

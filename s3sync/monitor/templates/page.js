@@ -1,6 +1,6 @@
 "use strict";
-// Filters and sorts the table; the view is kept in the address (#state=failed&q=words&sort=-bytes), so that it can be
-// linked. Says when the page is old. Without this script the page is whole: all runs, the newest first.
+// Filters and sorts the table; the address keeps the view (#state=failed&q=text&sort=-bytes), so that people can share
+// it. Warns when the page is old. Without this script the page shows all runs, newest first.
 (() => {
   const find = (id) => document.getElementById(id);
   const columns = ["run", "state", "to", "files", "bytes", "rate", "lag", "when"];
@@ -24,7 +24,7 @@
     const sign = key.startsWith("-") ? -1 : 1;
     const keyed = rows.map((item) => [valueIn(item.row, column), item]);
     keyed.sort(([a], [b]) => {
-      if (a === null || b === null) return (a === null) - (b === null); // what is not known comes last
+      if (a === null || b === null) return (a === null) - (b === null); // unknown values come last
       return a < b ? -sign : a > b ? sign : 0;
     });
     body.append(...keyed.map(([, item]) => item.row));
@@ -78,19 +78,19 @@
   };
 
   const heading = document.querySelector("h1").lastChild;
-  const [said, title] = [heading.textContent, document.title];
+  const [verdict, title] = [heading.textContent, document.title];
 
-  const judgeAge = () => {
+  const warnIfOld = () => {
     const { since, usual: limit } = document.body.dataset;
     const age = Date.now() / 1000 - Number(since);
     const old = find("old");
     old.hidden = age < Number(limit);
     document.documentElement.classList.toggle("old", !old.hidden);
-    const text = `No news for ${ago(age)}: no scan of the monitor has ended since then. It may be stuck, switched off, `
-      + "or busy with a large run; s3sync status says which. Everything below is as it was then.";
+    const text = `No news for ${ago(age)}: no scan has ended since then. The monitor may be stuck, switched off, or `
+      + "busy with a large run; s3sync status shows which. Everything below is that old.";
     if (!old.hidden && old.textContent !== text) old.textContent = text;
-    heading.textContent = old.hidden ? said : `No news for ${ago(age)}`;
-    document.title = old.hidden ? title : title.replace(said, heading.textContent);
+    heading.textContent = old.hidden ? verdict : `No news for ${ago(age)}`;
+    document.title = old.hidden ? title : title.replace(verdict, heading.textContent);
   };
 
   q.addEventListener("input", () => go({ q: q.value }));
@@ -107,8 +107,8 @@
     });
   });
   addEventListener("hashchange", show);
-  setInterval(judgeAge, 60000);
+  setInterval(warnIfOld, 60000);
   document.documentElement.classList.add("js");
-  judgeAge();
+  warnIfOld();
   show();
 })();

@@ -88,11 +88,11 @@ def test_the_dashboard_shows_what_comes_back_and_what_does_not(tmp_path: Path) -
     scans = ScanStatus(last=LastScan(ended=NOW, succeeded=NOW))
     known = described(tmp_path, LOG)
     page = dashboard.render(dashboard.build_view(History(NOW, (), (), (known,)), scans)).decode()
-    assert "Coming back from archives" in page
+    assert "Being restored from archives" in page
     assert known.progress in page
     failed = described(tmp_path, LOG, tried={"id": "restore.failed", "text": "<not> restored"})
     page = dashboard.render(dashboard.build_view(History(NOW, (), (), (failed,)), scans)).decode()
-    assert "Coming back from archives" not in page
+    assert "Being restored from archives" not in page
     assert "&lt;not&gt; restored [restore.failed]" in page
 
 

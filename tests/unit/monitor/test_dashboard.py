@@ -106,14 +106,14 @@ def test_the_page_says_of_each_run_what_is_known_of_it() -> None:
     assert "1 run needs attention" in shown.text
     assert "Data/19.bcl S3 has other bytes" in shown.text
     assert "and 2 more files" in shown.text
-    assert "2 complete runs are not proven in S3 yet, the oldest of them 20261117_M00146_0060_BBBBB" in shown.text
+    assert "2 complete runs are not proven in S3 yet. The oldest is 20261117_M00146_0060_BBBBB" in shown.text
     assert "414.6 MB in the last 30 days" in shown.text
     assert shown.attributes("body") == [{"data-since": str(int(NOW)), "data-usual": "10800"}]
 
 
 def test_without_a_problem_all_is_well() -> None:
     shown = parsed(DONE)
-    assert "All is well No complete run waits for its upload." in shown.text
+    assert "All is well No complete run is waiting to be uploaded." in shown.text
     assert "Needs attention" not in shown.text
     assert "No runs yet" in parsed().text
     assert "All is well" not in parsed(DONE, scan=None).text
