@@ -20,6 +20,7 @@ from s3sync.transfer.batch_sender import BatchSender
 from s3sync.transfer.choice import EvidenceChoice
 from s3sync.transfer.context import UploadContext
 from s3sync.transfer.etag_trust import EtagTrust
+from s3sync.transfer.file_digests import FileDigests
 from s3sync.transfer.file_verifier import CHANGED, VANISHED, Failure, FileVerifier, Retry
 from s3sync.transfer.hashing import Hasher
 from s3sync.transfer.pipeline import Pipeline
@@ -169,7 +170,7 @@ class FileUploader:
             found = [file for file in some if self._matches_etag(file, etags.get(file.path), remote[file.path].etag)]
             proofs = [Proof.of(file, remote[file.path].etag, "etag") for file in found]
             for proof in proofs:
-                self._trust.saw(proof)
+                self._trust.learn_from(proof)
             self._add_found(proofs)
         self.head_large_files(batches.pending(present, self.proven))
 
@@ -291,7 +292,7 @@ class FileUploader:
         """Return whether an object with this ETag has the file's bytes, as far as ETags can tell."""
         with contextlib.suppress(OSError):
             return expected is not None and (
-                expected == etag or self._hasher.match_other_part_size(file, etag) is not None
+                expected == etag or self._hasher.digests.match_other_part_size(file, etag) is not None
             )
         return False
 
@@ -299,9 +300,7 @@ class FileUploader:
         context = self._context
         expected = context.expected if run is self._run else {}
         return Hasher(
-            run,
-            self._request.multipart,
-            context.stop,
+            FileDigests(run, self._request.multipart, context.stop),
             threads,
             expected=expected,
             turn=context.share.hashing_turn,

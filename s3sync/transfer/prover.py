@@ -10,7 +10,8 @@ from s3sync.runs import LocalFile
 from s3sync.state import Proof
 from s3sync.transfer import proof, receipt_check
 from s3sync.transfer.choice import EvidenceChoice
-from s3sync.transfer.etag_trust import EtagTrust, Judge
+from s3sync.transfer.etag_prover import EtagProver
+from s3sync.transfer.etag_trust import EtagTrust
 from s3sync.transfer.hashing import FileHashes, Hasher
 
 IsOurs = Callable[[LocalFile, objects.RemoteObject], bool]
@@ -27,7 +28,7 @@ class Prover:
         self._choice = choice
         self._is_ours = is_ours
         self._trust = trust
-        self._judge = Judge(reader, hasher, trust, hasher.part_size, is_ours)
+        self._etag_prover = EtagProver(reader, hasher.digests, trust, is_ours)
 
     @property
     def needs_hashes(self) -> bool:
@@ -40,7 +41,7 @@ class Prover:
         """Return the reason for each file that S3 accepted with other bytes, according to its receipt, by path."""
         if not self._choice.compares_bytes:
             return {}
-        return receipt_check.find_contradictions(files, hashes, stored, self._hasher, self._trust.are_md5s)
+        return receipt_check.find_contradictions(files, hashes, stored, self._hasher.digests, self._trust.are_md5s)
 
     def read_back(
         self, files: Sequence[LocalFile], hashes: Mapping[str, FileHashes], stored: Mapping[str, ObjectStored]
@@ -83,7 +84,7 @@ class Prover:
             for file, item in seen.items()
             if file not in found and (file.path in was_read or not self.needs_hashes)
         }
-        found.update(self._judge.verdicts(readable, etags, by_size=by_size))
+        found.update(self._etag_prover.prove(readable, etags, by_size=by_size))
         return {file: self._reject_older_object(file, item, found, rejected) for file, item in seen.items()}
 
     def _read_back_by_etag(
@@ -122,7 +123,7 @@ class Prover:
         found: Mapping[LocalFile, Proof | str],
     ) -> dict[str, str]:
         """Return the ETags of files whose CRC-32 S3 does not have, by path."""
-        return self._hasher.fallback_etags([f for f in seen if self._sums(f, hashes) and f not in found])
+        return self._hasher.digests.fallback_etags([f for f in seen if self._sums(f, hashes) and f not in found])
 
     def _sums(self, file: LocalFile, hashes: Mapping[str, FileHashes]) -> digests.Crc32Sums | None:
         """Return the CRC-32 of a file that is proven by it; None if other evidence was chosen."""

@@ -17,6 +17,7 @@ from s3sync.text import pluralize, printable
 from s3sync.transfer import manifest, selection
 from s3sync.transfer.comparison import Comparison
 from s3sync.transfer.context import UploadContext, open_context
+from s3sync.transfer.file_digests import FileDigests
 from s3sync.transfer.hashing import Hasher
 from s3sync.transfer.request import UploadRequest
 from s3sync.transfer.runtime import Runtime
@@ -52,7 +53,8 @@ def verify(
     found = Verification(
         run, request, chosen, differing=dict(chosen.rejected), identities={} if keep_identities else None
     )
-    hasher = Hasher(run, request.multipart, runtime.stop, request.cores, md5=wanted_manifest is not None)
+    digests = FileDigests(run, request.multipart, runtime.stop)
+    hasher = Hasher(digests, request.cores, md5=wanted_manifest is not None)
     with contextlib.closing(hasher), open_context(request, run, runtime) as context:
         _compare_all(found, context, hasher)
     found.differing.update(dict.fromkeys(sorted(_paths(_select(request, run)) - _paths(chosen)), _APPEARED))

@@ -31,7 +31,7 @@ from tests.helpers.lab import BUCKET, Lab, tree
 from tests.helpers.s3server import MIB, Dialect, Fault, S3Server
 
 BIG, BIGGER = "Data/big.cbcl", "Data/bigger.cbcl"
-NO_MD5S = "warning: this server's ETags are no MD5s"
+NO_MD5S = "warning: this server's ETags are not MD5s"
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ def test_an_object_that_cannot_be_read_back_is_no_proof(
     result = lab.upload(run, *aws)
 
     assert result.code == 1
-    assert "S3 has other bytes, or ETags that are no MD5s: it could not be read back" in result.out
+    assert "S3 has other bytes, or ETags that are not MD5s: it could not be read back" in result.out
 
 
 @pytest.mark.parametrize("ending", ["", "-1"])

@@ -10,7 +10,9 @@ from typing import NamedTuple
 from s3sync.aws import etag, objects
 from s3sync.runs import LocalFile, Run, local_files, run_folder
 from s3sync.state import Proof
-from s3sync.transfer.etag_trust import EtagTrust, Judge
+from s3sync.transfer.etag_prover import EtagProver
+from s3sync.transfer.etag_trust import EtagTrust
+from s3sync.transfer.file_digests import FileDigests
 from s3sync.transfer.hashing import FileHashes, Hasher
 from s3sync.transfer.restore.plan import RestorePlan
 from s3sync.transfer.restore.record import Entry
@@ -38,14 +40,12 @@ class Prover:
         self._remote = plan.remote
         self._record = plan.record
         self._hasher = Hasher(
-            self._run,
-            request.multipart,
-            session.runtime.stop,
+            FileDigests(self._run, request.multipart, session.runtime.stop),
             request.cores,
             md5=request.manifest is not None,
             turn=share.hashing_turn if share.machine.is_shared else contextlib.nullcontext,
         )
-        self._judge = Judge(session.reader, self._hasher, EtagTrust(), self._hasher.part_size, self._may_trust)
+        self._etag_prover = EtagProver(session.reader, self._hasher.digests, EtagTrust(), self._may_trust)
 
     def close(self) -> None:
         """Cancel the hashing that has not begun."""
@@ -59,7 +59,7 @@ class Prover:
         self._hasher.start(files, {file.path: self._remote[file.path].etag for file in files})
         hashed = self._hasher.hashed(files)
         seen: dict[LocalFile, objects.ObjectState] = {file: self._remote[file.path] for file in files}
-        verdicts = self._judge.verdicts(
+        verdicts = self._etag_prover.prove(
             {file: item for file, item in seen.items() if file.path in hashed},
             {path: found.etag for path, found in hashed.items()},
         )
@@ -98,7 +98,7 @@ class Prover:
 
     def _has_etag(self, file: LocalFile, recorded: str) -> bool:
         """Return whether the file has this ETag with parts of any usual size, or of ours."""
-        part_sizes = {self._hasher.part_size(file.size), *etag.likely_part_sizes(file.size, recorded)}
+        part_sizes = {self._hasher.digests.part_size(file.size), *etag.likely_part_sizes(file.size, recorded)}
         with contextlib.suppress(OSError):
-            return self._hasher.has_etag(file, recorded, part_sizes)
+            return self._hasher.digests.has_etag(file, recorded, part_sizes)
         return False

@@ -9,7 +9,8 @@ import pytest
 from s3sync.aws.objects import RemoteObject
 from s3sync.runs.local_files import LocalFile
 from s3sync.state.run_state import Proof
-from s3sync.transfer.etag_trust import EtagTrust, Judge
+from s3sync.transfer.etag_prover import EtagProver
+from s3sync.transfer.etag_trust import EtagTrust
 
 FILE = LocalFile("Data/a", 5, 1)
 SEEN = RemoteObject(5, "b" * 32, opaque_etag=True)
@@ -18,8 +19,8 @@ SEEN = RemoteObject(5, "b" * 32, opaque_etag=True)
 @pytest.mark.parametrize("is_ours", [True, False])
 def test_an_encrypted_object_of_the_same_size_is_a_proof_only_if_it_is_ours(is_ours: bool) -> None:
     nothing = cast(Any, None)
-    judge = Judge(nothing, nothing, EtagTrust(), nothing, lambda _file, _seen: is_ours)
-    verdict = judge.verdicts({FILE: SEEN}, {FILE.path: "a" * 32})[FILE]
+    prover = EtagProver(nothing, nothing, EtagTrust(), lambda _file, _seen: is_ours)
+    verdict = prover.prove({FILE: SEEN}, {FILE.path: "a" * 32})[FILE]
     if is_ours:
         assert verdict == Proof.of(FILE, SEEN.etag, "size")
     else:
@@ -42,6 +43,9 @@ class Asked:
 
     def match_other_part_size(self, _file: LocalFile, _etag: str) -> None: ...
 
+    def part_size(self, _size: int) -> int:
+        return 8
+
 
 def etag_of(path: str) -> str:
     return f"{ord(path):032x}-2"
@@ -49,10 +53,10 @@ def etag_of(path: str) -> str:
 
 def verdicts(asked: Asked, etags: dict[str, str]) -> dict[str, Proof | str]:
     trust, both = EtagTrust(), cast(Any, asked)
-    judge = Judge(both, both, trust, lambda _size: 8, lambda _file, _seen: False)
+    prover = EtagProver(both, both, trust, lambda _file, _seen: False)
     files = {path: LocalFile(path, 12, 1) for path in etags}
     seen = {files[path]: RemoteObject(12, etag) for path, etag in etags.items()}
-    found = judge.verdicts(seen, dict.fromkeys(etags, f"{'a' * 32}-2"))
+    found = prover.prove(seen, dict.fromkeys(etags, f"{'a' * 32}-2"))
     return {file.path: verdict for file, verdict in found.items()}
 
 

@@ -30,6 +30,7 @@ class Hashes:
 
     def __init__(self, *, has_manifest: bool) -> None:
         self.has_expected_crc = has_manifest
+        self.digests = self
 
     def part_size(self, _size: int) -> int | None:
         return None

@@ -22,6 +22,7 @@ from s3sync.state import Proof
 from s3sync.transfer import verify
 from s3sync.transfer.comparison import Comparison
 from s3sync.transfer.displays import Lines
+from s3sync.transfer.file_digests import FileDigests
 from s3sync.transfer.hashing import FileHashes, Hasher
 from s3sync.transfer.request import UploadRequest
 from s3sync.transfer.runtime import Runtime
@@ -97,7 +98,7 @@ def test_a_file_that_changed_while_it_was_compared_is_no_proof(tiny_run: Path) -
     stored = {file.path: independent_etag((tiny_run / file.path).read_bytes()) for file in chosen.files}
     found = Verification(run, request_to(run), chosen, extra=[])
     found.remote = {file.path: RemoteObject(file.size, stored[file.path], listed=True) for file in chosen.files}
-    hasher = TouchingHasher(run, DEFAULT_MULTIPART, StopRequest(), 1)
+    hasher = TouchingHasher(FileDigests(run, DEFAULT_MULTIPART, StopRequest()), 1)
     hasher.touched = tiny_run / "Data" / "first.cbcl"
     with contextlib.closing(hasher):
         Comparison(found, cast(Any, None), hasher).run(StopRequest())
