@@ -1,4 +1,4 @@
-"""Remember, in the log directory, the nodes on which this program could not start, until a job runs there."""
+"""Remember the nodes on which this program could not start, in the log directory, until a job runs there."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from urllib.parse import quote
 from s3sync import files
 from s3sync.text import now_iso, printable
 
-FOLDER = "broken-nodes"  # in the log directory; with a file for each node, so that no two processes write the same one
+FOLDER = "broken-nodes"  # in the log directory; a file for each node, so that no two processes write the same one
 _SUFFIX = ".json"
 _SHOWN_CHARS = 300  # of what a job printed
+_ADVICE = "install it there under the same path; `s3sync check --submit` tries every node"
 
 
 def remember(log_dir: Path, broken: Mapping[str, str], working: Collection[str]) -> None:
-    """Remember the `broken` nodes, each with what was printed there, and forget the `working` ones.
+    """Remember the `broken` nodes, each with the output of its job, and forget the `working` ones.
 
-    Raises nothing: the next upload notices the same again.
+    Raises nothing: the next upload would notice the same.
     """
     with contextlib.suppress(OSError):
         if broken:
@@ -36,7 +37,7 @@ def remember(log_dir: Path, broken: Mapping[str, str], working: Collection[str])
 
 
 def known(log_dir: Path) -> dict[str, str]:
-    """Return what is wrong with each remembered node, by the name of its problem: `node n1`."""
+    """Return what is wrong with each remembered node, by the key of its problem: `node n1`."""
     found: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(log_dir / FOLDER)):
@@ -52,11 +53,8 @@ def names(log_dir: Path) -> list[str]:
 
 
 def message(node: str, why: str) -> str:
-    """Return a line about a node that was just found broken."""
+    """Return a line about a node that was just found to be broken."""
     return f"s3sync could not start on node {node}: {printable(why[:_SHOWN_CHARS])} ({_ADVICE})"
-
-
-_ADVICE = "install it there under the same path; `s3sync check --submit` tries every node"
 
 
 def _described(path: Path) -> tuple[str, str]:
@@ -64,7 +62,7 @@ def _described(path: Path) -> tuple[str, str]:
         facts = json.loads(path.read_bytes())
         node, why, since = (printable(str(facts[key])) for key in ("node", "why", "since"))
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        text = f"cannot read what is known of it: {printable(str(error))} (repair or remove {printable(str(path))})"
+        text = f"cannot read its record: {printable(str(error))} (repair or remove {printable(str(path))})"
         return printable(path.name.removesuffix(_SUFFIX)), text
     return node, f"s3sync could not start there since {since}: {why} ({_ADVICE})"
 

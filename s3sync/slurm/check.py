@@ -21,9 +21,9 @@ __all__ = ["ClusterUse", "check_cluster"]
 def check_cluster(
     use: ClusterUse, environ: Mapping[str, str], stop: StopRequest, *, submit: bool
 ) -> Iterator[access.CheckResult]:
-    """Yield a result for Slurm and for each partition that is used; with `submit`, also for each node, by a job.
+    """Yield a result for Slurm and for each partition in use; with `submit`, also for each node, from a job there.
 
-    Nothing of these jobs is left afterwards. Raises StoppedError.
+    The jobs leave nothing behind. Raises StoppedError.
     """
     if not use.clusters:
         if submit:
@@ -51,7 +51,7 @@ def check_cluster(
 
 
 def _forget_unused_nodes(use: ClusterUse, slurm: Slurm) -> None:
-    """Forget broken nodes that are down: they are no problem of this program any more."""
+    """Forget broken nodes that are down: they no longer concern this program."""
     if broken := broken_nodes.names(use.log_dir):
         with contextlib.suppress(SlurmError):
             up = {name for name, state in slurm.nodes() if is_up(state)}

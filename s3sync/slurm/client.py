@@ -1,4 +1,4 @@
-"""Run Slurm's commands, and parse what they print. Slurm queues and restarts the jobs; this program does not."""
+"""Run Slurm's commands, and parse their output. Slurm queues and restarts the jobs; this program does not."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _DOWN = re.compile(r"(down|drain|fail|future|inval|maint|no_respond|perfctrs|reb
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlurmOptions:
-    """What is requested of Slurm for one run: a number of nodes at once, and sbatch options.
+    """What one run requests of Slurm: a number of nodes at once, and sbatch options.
 
     Empty values are left to the cluster. `time` is as for sbatch: 4:00:00, 1-0. `cores` are those of each node; None
-    requests all of them.
+    requests all.
     """
 
     nodes: int = DEFAULT_NODES
@@ -46,19 +46,19 @@ class SlurmOptions:
     cores: int | None = None
 
     def sbatch_options(self, avoid: Sequence[str] = ()) -> tuple[str, ...]:
-        """Return the options of each job: a whole node, or some cores of one, but none of the nodes to avoid."""
+        """Return the options of each job, which gets a whole node or some cores, but none of the nodes to avoid."""
         given = {"--partition": self.partition, "--account": self.account, "--time": self.time}
         room = ("--exclusive",) if self.cores is None else (f"--cpus-per-task={self.cores}",)
         options = (*room, *(f"{name}={value}" for name, value in given.items() if value), *self.options)
-        # sbatch uses the last --exclude, so it repeats the nodes of the user's own.
+        # sbatch uses the last --exclude, so this one repeats the nodes that the user excludes.
         return (*options, f"--exclude={','.join((*_excluded(options), *avoid))}") if avoid else options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlurmJob:
-    """A job, or a task of a job array, that has not ended. `task` is None for a job that is no array.
+    """A job, or a task of a job array, that has not ended. `task` is None for a job that is not an array.
 
-    `state` is as squeue has it: PENDING, RUNNING, COMPLETING. `node` is empty while it waits, for the `reason`.
+    `state` is as squeue prints it: PENDING, RUNNING, COMPLETING. While it waits, `node` is empty and `reason` says why.
     """
 
     job: int
@@ -69,7 +69,7 @@ class SlurmJob:
 
     @property
     def is_pending(self) -> bool:
-        """Return whether Slurm has not started it yet, or is to start it again."""
+        """Return whether Slurm has not started it yet, or will start it again."""
         return self.state in _PENDING_STATES
 
 
@@ -77,7 +77,7 @@ class SlurmJob:
 class Submission:
     """A script to submit as a job or, with `tasks`, as an array with `at_once` tasks at a time.
 
-    It starts when job `after` has ended, however that ended; None: at once.
+    It starts when the job `after` has ended, even if that failed; at once if it is None.
     """
 
     script: Path
@@ -121,14 +121,14 @@ def parse_options(text: str) -> tuple[str, ...]:
 
 
 def _is_reserved(option: str) -> bool:
-    """Return whether it is an option that s3sync sets, or the beginning of its name, which sbatch accepts too."""
+    """Return whether s3sync sets this option; sbatch also accepts the beginning of a name."""
     name = option.partition("=")[0]
     is_long = len(name) > len("--a") and any(reserved.startswith(name) for reserved in _RESERVED_OPTIONS)
     return is_long or _RESERVED_SHORT_OPTIONS.fullmatch(option) is not None
 
 
 class Slurm:
-    """The Slurm commands of this host. All methods raise SlurmError if a command fails or does not answer."""
+    """Runs the Slurm commands of this host. All methods raise SlurmError if a command fails or does not answer."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         """Raise ConfigError if Slurm is not installed here."""
@@ -139,8 +139,8 @@ class Slurm:
                 " executor local)",
                 id="slurm.not-installed",
             )
-        # The coordinator may itself run in a job, whose variables are not for the jobs that it submits. Neither are
-        # the user's own settings for squeue and scancel.
+        # The coordinator may itself run in a job, whose variables must not reach the jobs that it submits, and neither
+        # must the user's settings for squeue and scancel.
         ours = settings.without_s3sync_variables(environ)
         self._environ = {name: value for name, value in ours.items() if not _INHERITED_VARIABLES.match(name)}
         self._secrets = settings.secrets_of(environ)
@@ -161,10 +161,7 @@ class Slurm:
         return self._queue(name)
 
     def failed_tasks(self, name: str) -> list[tuple[int | None, str]]:
-        """Return task and node of each job of this name that has failed, as far as Slurm still knows it.
-
-        Slurm forgets jobs after some minutes (MinJobAge).
-        """
+        """Return task and node of each job of this name that failed, until Slurm forgets it (MinJobAge)."""
         return [(job.task, job.node) for job in self._queue(name, "--states=FAILED") if job.state == "FAILED"]
 
     def usable_nodes(self, options: SlurmOptions, avoid: Collection[str]) -> list[str]:
@@ -174,7 +171,7 @@ class Slurm:
         return [name for name, state in self.nodes(_partition(argv)) if is_up(state) and name not in excluded]
 
     def cancel(self, jobs: Iterable[int]) -> None:
-        """End jobs, whether they wait or run. Those that have ended already do not matter."""
+        """Cancel jobs, whether they wait or run; ignore those that have ended."""
         if ids := sorted(set(jobs)):
             self._run("scancel", "--quiet", *map(str, ids))
 
@@ -215,7 +212,7 @@ class Slurm:
 
 
 def is_up(state: str) -> bool:
-    """Return whether jobs can run on a node in this state, as sinfo has it: `idle`, `mixed`, `down*`."""
+    """Return whether jobs can run on a node in this state, as sinfo prints it: `idle`, `mixed`, `down*`."""
     return not _DOWN.fullmatch(state)
 
 
@@ -233,7 +230,7 @@ def job_script(comment: str, *lines: str) -> str:
 
 
 def _names(lists: Iterable[str]) -> set[str]:
-    """Return the nodes in lists as sbatch has them: `n1,n2`. Ranges in brackets stay as they are."""
+    """Return the nodes in lists such as `n1,n2`. Ranges in brackets are not expanded."""
     return {name for nodes in lists for name in nodes.split(",")}
 
 
@@ -245,7 +242,7 @@ def _partition(options: Sequence[str]) -> str:
 
 
 def _excluded(options: Sequence[str]) -> list[str]:
-    """Return the list of nodes that sbatch options exclude, if there is one."""
+    """Return the list of nodes that sbatch options exclude, as one string, or nothing."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-x", "--exclude", default="")
     nodes: str = parser.parse_known_args(options)[0].exclude

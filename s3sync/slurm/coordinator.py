@@ -1,6 +1,6 @@
-"""Upload a run on the cluster, from the host that requests it: submit once, follow, cancel, collect.
+"""Upload a run on the cluster from the host that requests it: submit once, follow, cancel, collect.
 
-The jobs do not need the process that submitted them. A later call finds them by the work folder and their name.
+The jobs do not need the process that submitted them: a later call finds them by the work folder and their name.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _CONTINUE = "run the same command to continue"
 
 
 def run_upload(
-    ours: UploadRequest, options: SlurmOptions | None, runtime: Runtime, *, follow: bool = True
+    request: UploadRequest, options: SlurmOptions | None, runtime: Runtime, *, follow: bool = True
 ) -> UploadResult | None:
     """Upload a run, on the cluster if there are options for it, and return the result.
 
     Without `follow` it only submits the jobs, or collects their results if they have ended: it returns None while they
     run. Raises what `upload` does, SlurmError, and ConfigError without Slurm.
     """
-    if options is None or ours.is_streaming:
-        return upload.upload(ours, runtime, Collector(runtime.environ))
+    if options is None or request.is_streaming:
+        return upload.upload(request, runtime, Collector(runtime.environ))
     cluster = _Cluster(runtime=runtime, slurm=Slurm(runtime.environ), options=options)
-    uploading = _open_upload(ours)
+    uploading = _open_upload(request)
     if result := cluster.submit_if_needed(uploading, follow=follow):
         return result
     return cluster.finish(uploading, follow=follow)
@@ -42,14 +42,14 @@ def run_upload(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Cluster:
-    """The cluster, and what a call needs to use it."""
+    """The cluster that one call uses."""
 
     runtime: Runtime
     slurm: Slurm
     options: SlurmOptions
 
     def submit_if_needed(self, uploading: ClusterUpload, *, follow: bool) -> UploadResult | None:
-        """Submit the upload unless its jobs run already; return the result if there was nothing to submit."""
+        """Submit the upload unless its jobs are running; return the result if there was nothing to submit."""
         folder = uploading.folder
         is_submitted = folder.is_submitted()
         if folder.exists() and not ((follow or not is_submitted) and self._have_all_ended(folder)):
@@ -69,7 +69,7 @@ class _Cluster:
         if follow:
             follower.wait()
         elif not follower.is_over():
-            self.runtime.display.print(f"{uploading.target}: on Slurm, {follower.where()}")
+            self.runtime.display.print(f"{uploading.target}: on Slurm, {follower.describe_progress()}")
             return None
         broken = job_status.find_broken_nodes(uploading.folder)
         result = collect(uploading.request, uploading.folder, self.runtime)
@@ -81,18 +81,18 @@ class _Cluster:
         return not self.slurm.jobs(folder.spec().name)
 
 
-def collect(ours: UploadRequest, folder: WorkFolder, runtime: Runtime) -> UploadResult:
+def collect(request: UploadRequest, folder: WorkFolder, runtime: Runtime) -> UploadResult:
     """Return the result of an upload whose jobs have ended: save it in the state log, and run the user's command.
 
     Raises RunError with the error of the finalizer job, or if that never ended; also StateError, StoppedError.
     """
-    inputs = inspection.inspect_run(ours, runtime.environ)
-    run, store = inputs.run, StateStore(ours.log_dir, inputs.run, ours.destination)
-    uploading = ClusterUpload(request=ours, run=run, store=store, folder=folder)
+    inputs = inspection.inspect_run(request, runtime.environ)
+    run, store = inputs.run, StateStore(request.log_dir, inputs.run, request.destination)
+    uploading = ClusterUpload(request=request, run=run, store=store, folder=folder)
 
     def to_result(state: RunState) -> UploadResult:
         return UploadResult(
-            run=run, destination=ours.destination, log_path=store.log_path, state=state, selection=inputs.selection
+            run=run, destination=request.destination, log_path=store.log_path, state=state, selection=inputs.selection
         )
 
     busy = f"{uploading.target} is being uploaded already"
@@ -106,9 +106,9 @@ def collect(ours: UploadRequest, folder: WorkFolder, runtime: Runtime) -> Upload
         failure = _failure_of(uploading)
         counters, seconds_before = job_status.count_transfers(folder), folder.spec().handover.seconds
         collector = Collector(runtime.environ)
-        collected = collector.collect(ours, run, store, store.load().state, runtime.stop)
+        collected = collector.collect(request, run, store, store.load().state, runtime.stop)
         assert collected is not None, "an upload that was handed over has begun a log"
-        on_complete = completion_hook.run_if_due(ours, run, store, collected, runtime)
+        on_complete = completion_hook.run_if_due(request, run, store, collected, runtime)
     if failure and not collected.completed:
         raise failure
     counters = replace(counters, seconds=collected.seconds - seconds_before)
@@ -116,7 +116,7 @@ def collect(ours: UploadRequest, folder: WorkFolder, runtime: Runtime) -> Upload
 
 
 def _require_completed(result: UploadResult, uploading: ClusterUpload) -> UploadResult:
-    """Return the result that another call has collected. Raises RunError if more is left to do."""
+    """Return the result that another call has collected. Raises RunError if the run is not completed."""
     if not result.state.completed:
         raise RunError(
             f"{uploading.target} is not completed, and another call has collected its results ({_CONTINUE})",
@@ -126,7 +126,7 @@ def _require_completed(result: UploadResult, uploading: ClusterUpload) -> Upload
 
 
 def _failure_of(uploading: ClusterUpload) -> RunError | None:
-    """Return why the jobs may have failed to complete the upload."""
+    """Return the error of the finalizer job, or the probable reason why it never ended; None if it succeeded."""
     folder = uploading.folder
     finalizer = folder.result(FINALIZER)
     if finalizer and finalizer.error:
@@ -143,10 +143,10 @@ def _failure_of(uploading: ClusterUpload) -> RunError | None:
     return RunError(f"{ended}{output} ({advice})", id="slurm.jobs-ended")
 
 
-def _open_upload(ours: UploadRequest) -> ClusterUpload:
-    run = analysis.open_run_or_analysis(ours.local_path, need_run_info=not ours.skip_check)
-    store = StateStore(ours.log_dir, run, ours.destination)
-    folder = WorkFolder.of(ours.log_dir, store)
-    if folder.exists():  # it may be that of another run folder with this name
+def _open_upload(request: UploadRequest) -> ClusterUpload:
+    run = analysis.open_run_or_analysis(request.local_path, need_run_info=not request.skip_check)
+    store = StateStore(request.log_dir, run, request.destination)
+    folder = WorkFolder.of(request.log_dir, store)
+    if folder.exists():  # it may belong to another run folder of this name
         inspection.require_claim(run, store.load(set_aside=False).state, lambda: local_files.list_files(run))
-    return ClusterUpload(request=ours, run=run, store=store, folder=folder)
+    return ClusterUpload(request=request, run=run, store=store, folder=folder)

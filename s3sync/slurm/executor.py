@@ -1,4 +1,4 @@
-"""Let a Slurm cluster upload the files of a run in place of this machine, and collect what its jobs have verified.
+"""Let a Slurm cluster upload the files of a run in place of this machine, and collect what its jobs verified.
 
 The classes implement `transfer.handover.Executor`.
 """
@@ -24,11 +24,11 @@ from s3sync.text import parse_iso, printable
 from s3sync.transfer.handover import Handover
 from s3sync.transfer.request import UploadRequest
 
-_MAX_THREADS = 16  # a lock of a dead node takes a minute: those of many shards are checked at the same time
+_MAX_THREADS = 16  # the lock of a dead node takes a minute to check, so several shards are checked at the same time
 
 
 class Collector:
-    """Collects what the jobs of earlier calls have uploaded, and submits nothing."""
+    """Collects what the jobs of earlier calls uploaded, and submits nothing."""
 
     submits = False
     is_finalizer = False
@@ -44,7 +44,7 @@ class Collector:
     def collect(
         self, request: UploadRequest, run: Run, store: StateStore, state: RunState | None, stop: StopRequest
     ) -> RunState | None:
-        """Save and return the state with what the jobs have verified, if there are any; remove their work folder.
+        """Save and return the state with the files that jobs have verified, and remove their work folder.
 
         The caller holds the run's lock. Raises BusyError while jobs run, or may run, and StateError, SlurmError,
         StoppedError.
@@ -59,7 +59,7 @@ class Collector:
         if folder.is_submitted() and not (state and state.completed):
             state = _add_results(state or RunState.of(run), folder, spec, run)
             store.save(state)
-        store.check()  # another host that has taken over may need the folder
+        store.check()  # a host that took over the lock may need the folder
         broken, working = job_status.find_broken_nodes(folder), job_status.find_working_nodes(folder)
         broken_nodes.remember(request.log_dir, broken, working)
         folder.discard()
@@ -86,7 +86,7 @@ class Collector:
 
 
 class Finalizer(Collector):
-    """The executor of the finalizer job, which adds the results while other jobs may run, and keeps the folder."""
+    """The executor of the finalizer job, which adds results while other jobs may run, and keeps the folder."""
 
     is_finalizer = True
 
@@ -102,7 +102,7 @@ class Finalizer(Collector):
         state: RunState | None,
         stop: StopRequest,  # noqa: ARG002
     ) -> RunState | None:
-        """Return the state with what the tasks have verified. Raises StateError."""
+        """Return the state with the files that tasks have verified. Raises StateError."""
         if not self._folder.exists() or (state and state.completed):
             return state
         return _add_results(state or RunState.of(run), self._folder, self._folder.spec(), run)
@@ -115,7 +115,7 @@ class ClusterExecutor(Collector):
 
     def __init__(self, environ: Mapping[str, str], options: SlurmOptions, folder: WorkFolder, slurm: Slurm) -> None:
         super().__init__(environ)
-        self._name = f"s3sync-{uuid.uuid4().hex[:12]}"  # no other job has it, whatever the ids
+        self._name = f"s3sync-{uuid.uuid4().hex[:12]}"  # unique, unlike the ids of jobs
         self._options = options
         self._folder = folder
         self._slurm = slurm
@@ -129,7 +129,7 @@ class ClusterExecutor(Collector):
         except SlurmError:
             with contextlib.suppress(SlurmError):
                 if self._slurm.jobs(self._name):
-                    return  # it took the array: the process that follows it submits the finalizer job
+                    return  # Slurm accepted the array; the process that follows it submits the finalizer job
                 self._folder.discard()
             raise
         except StateError:
@@ -139,7 +139,7 @@ class ClusterExecutor(Collector):
 
 
 def _require_no_running_task(folder: WorkFolder, run: Run, stop: StopRequest) -> None:
-    """Raise BusyError if a task runs on a node that Slurm has given up, because it cannot reach the node."""
+    """Raise BusyError if a task still runs on a node that Slurm has given up because it cannot reach it."""
     busy = f"{printable(run.run_id)} is being uploaded on a node that Slurm has given up"
 
     def try_lock(number: int) -> None:
@@ -163,5 +163,5 @@ def _add_results(state: RunState, folder: WorkFolder, spec: JobSpec, run: Run) -
 
 
 def _is_as_planned(run: Run, handover: Handover) -> bool:
-    """Return whether the instrument's manifest, by which files were verified, is still that of the plan."""
+    """Return whether the instrument's manifest, which files were verified against, is still the planned one."""
     return handover.manifest is None or local_files.restat(run, analysis_manifest.MANIFEST_TSV) == handover.manifest

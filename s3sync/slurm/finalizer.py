@@ -20,25 +20,25 @@ from s3sync.slurm.node import JobDisplay, load_spec, node_name, print_line, requ
 from s3sync.slurm.shards import LEAST_COST
 from s3sync.slurm.task import hold_shard
 from s3sync.slurm.work_folder import FINALIZER, WorkFolder
-from s3sync.transfer import batches, request, upload
+from s3sync.transfer import batches, upload
 from s3sync.transfer.request import UploadRequest, UploadResult
 from s3sync.transfer.runtime import Runtime
 
-_MAX_THREADS = 16  # shards whose tasks may still run are waited for at the same time
+_MAX_THREADS = 16  # shards that are waited for at the same time
 
 
 class NextStep(Enum):
-    """What the finalizer job does; the value says what it does if Slurm refuses that."""
+    """A step of the finalizer job; the value says what it does if Slurm refuses that step."""
 
-    LEAVE = "no other job is expected"  # to the second array, which runs already
-    SUBMIT_ARRAY = "the rest is sent from here"  # a second array for what is not verified
-    MOVE = "it is tried here"  # to another node, since none of the tasks worked on this one
-    UPLOAD = ""  # the rest, from here
+    LEAVE = "no other job is expected"  # the work to the second array, which is running
+    SUBMIT_ARRAY = "the rest is sent from here"  # a second one, for files that are not verified
+    MOVE = "it is tried here"  # to another node, since no task worked on this one
+    UPLOAD = ""  # the rest from here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """What decides about the next step."""
+    """The facts that decide the next step."""
 
     array_count: int = 1
     running_array: int | None = None  # of this upload, besides this job
@@ -49,7 +49,7 @@ class Situation:
 
 
 def next_step(situation: Situation) -> NextStep:
-    """Return what the finalizer job has to do."""
+    """Return the next step of the finalizer job."""
     steps = []
     if situation.running_array is not None:
         steps.append(NextStep.LEAVE)
@@ -62,20 +62,20 @@ def next_step(situation: Situation) -> NextStep:
 
 
 def run_finalizer(folder: WorkFolder, environ: Mapping[str, str], stop: StopRequest) -> None:
-    """Finish the upload: with a second array for what is worth one, or else from here, as on one machine.
+    """Finish the upload: with a second array if enough files are left, otherwise from here, as on one machine.
 
-    Raises S3SyncError, which is in the result, too, and StoppedError, which is not.
+    Raises S3SyncError, which is in the result as well, and StoppedError, which is not.
     """
     folder.starts.mark_started(environ)
     spec = load_spec(folder, environ)
-    if folder.result(FINALIZER):  # Slurm has started this job again after its end
+    if folder.result(FINALIZER):  # Slurm started this job again after its end
         return
     _wait_for_tasks(folder, stop)
     job = _FinalizerJob(folder, spec, environ)
-    situation = job.look()
+    situation = job.assess()
     while (step := next_step(situation)) is not NextStep.UPLOAD:
         try:
-            job.take(step, situation)
+            job.perform(step, situation)
         except (SlurmError, ConfigError) as error:
             print_line(f"{error}; so {step.value}")
             situation = replace(situation, refused=situation.refused | {step})
@@ -94,11 +94,11 @@ class _FinalizerJob:
         self._node = node_name(environ)
         self._job_id = environ.get("SLURM_JOB_ID", "")
 
-    def look(self) -> Situation:
-        """Find out about the tasks, and about other jobs of this upload. Raises StateError."""
+    def assess(self) -> Situation:
+        """Return the situation of the tasks and other jobs of this upload. Raises StateError."""
         with contextlib.suppress(SlurmError, ConfigError):
             failed = Slurm(self._environ).failed_tasks(self._spec.name)
-            self._folder.starts.note_silent_nodes(failed, self._folder.started_shards())
+            self._folder.starts.mark_silent_nodes(failed, self._folder.started_shards())
         array_count = self._folder.array_count()
         errors = [result.error for result in self._folder.results().values()]
         return Situation(
@@ -109,8 +109,8 @@ class _FinalizerJob:
             is_node_broken=self._node in self._broken_nodes() and self._job_id.isdecimal(),
         )
 
-    def take(self, step: NextStep, situation: Situation) -> None:
-        """Do what the step says, but for the upload. Raises SlurmError, ConfigError, StateError."""
+    def perform(self, step: NextStep, situation: Situation) -> None:
+        """Perform any step but the upload. Raises SlurmError, ConfigError, StateError."""
         slurm = Slurm(self._environ)
         if step is NextStep.LEAVE:
             array = situation.running_array
@@ -122,35 +122,34 @@ class _FinalizerJob:
             submission.submit_finalizer(self._folder, self._spec, slurm, int(self._job_id), self._broken_nodes())
 
     def upload(self, stop: StopRequest) -> None:
-        """Upload the rest from here, and write the result."""
+        """Upload the remaining files from here, and write the result."""
         try:
             require_same_version(self._spec, self._environ)
             with JobDisplay(self._folder, FINALIZER) as display:
-                ours = request_for_node(self._spec, self._environ, share_bandwidth=False)
-                done = self._upload_rest(replace(ours, recheck=False), stop, display)
+                request = request_for_node(self._spec, self._environ, share_bandwidth=False)
+                done = self._upload_rest(replace(request, recheck=False), stop, display)
         except S3SyncError as error:
             if not stop.is_requested:
-                nothing = request.UploadCounters()
-                result = Result(node=self._node, counters=nothing, failed={}, error=str(error), error_id=error.id)
+                result = Result.of_error(self._node, error)
                 self._folder.write_result(FINALIZER, result)
             raise
         state = done.state
         result = Result(node=self._node, counters=done.counters, failed=state.failed, aws=state.aws)
         self._folder.write_result(FINALIZER, result)
 
-    def _upload_rest(self, ours: UploadRequest, stop: StopRequest, display: JobDisplay) -> UploadResult:
-        """Upload as soon as the run's lock is free: another call that holds it finds this job, and leaves."""
+    def _upload_rest(self, request: UploadRequest, stop: StopRequest, display: JobDisplay) -> UploadResult:
+        """Upload as soon as the run's lock is free: another call that holds it will find this job, and end."""
         while True:
             try:
                 return upload.upload(
-                    ours, Runtime(self._environ, stop, display), Finalizer(self._environ, self._folder)
+                    request, Runtime(self._environ, stop, display), Finalizer(self._environ, self._folder)
                 )
             except BusyError:
                 stop.raise_if_requested()
                 stop.wait(DELAYS.lock_polls)
 
     def _running_array(self) -> int | None:
-        """Return the newest array that runs: this job may have submitted it before Slurm started the job again."""
+        """Return the newest array that runs: this job may have submitted one before Slurm restarted it."""
         try:
             jobs = Slurm(self._environ).jobs(self._spec.name)
         except (SlurmError, ConfigError) as error:
@@ -168,7 +167,7 @@ class _FinalizerJob:
         return tuple(batches.pending(self._folder.all_files(), proven))
 
     def _broken_nodes(self) -> list[str]:
-        """Return the nodes on which the program did not start, or all tasks failed while they worked on others."""
+        """Return the nodes on which the program did not start, or all tasks failed that worked on other nodes."""
         results = self._folder.results().values()
         working = {result.node for result in results if not result.error}
         failing = {result.node for result in results if result.error} - working if working else set()
@@ -176,7 +175,7 @@ class _FinalizerJob:
 
 
 def _wait_for_tasks(folder: WorkFolder, stop: StopRequest) -> None:
-    """Wait for tasks on nodes that Slurm has given up, but which still run."""
+    """Wait for tasks that still run, on nodes that Slurm has given up."""
 
     def wait_for(number: int) -> None:
         with hold_shard(folder, number, stop):

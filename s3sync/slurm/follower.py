@@ -1,4 +1,4 @@
-"""Follow the jobs of one upload from the host that submitted it: show their progress, and cancel them."""
+"""Follow the jobs of one upload from the host that submitted them: show their progress, and cancel them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from s3sync.transfer.request import UploadRequest
 from s3sync.transfer.runtime import Runtime
 
 _CANCEL_SECONDS = 60.0  # that cancelled jobs have to end
-_SUBMITTING = "its finalizer job is being submitted"  # what another process that holds the lock does
+_SUBMITTING = "its finalizer job is being submitted"  # what another process does that holds the lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterUpload:
-    """An upload on the cluster: its request, its run, and where its state is kept."""
+    """An upload on the cluster: its request, its run, its state log and its work folder."""
 
     request: UploadRequest
     run: Run
@@ -58,9 +58,9 @@ class JobFollower:
         self.snapshot = self._make_snapshot("queued", handover.proven, 0)
 
     def is_over(self) -> bool:
-        """Return whether the finalizer job came to its end, or no job is left that could.
+        """Return whether the finalizer job has ended, or no job is left that could finish the upload.
 
-        Submits a finalizer job if there is none. Raises SlurmError, StateError, StoppedError.
+        Submit a finalizer job if there is none. Raises SlurmError, StateError, StoppedError.
         """
         if not self._folder.exists() or self._folder.is_finished():
             return True
@@ -70,7 +70,7 @@ class JobFollower:
             return False
         return not self._move_finalizer()
 
-    def where(self) -> str:
+    def describe_progress(self) -> str:
         """Return how far the jobs are, for people."""
         return f"{summarize(self._jobs)}; {job_status.describe_progress(self._folder)}"
 
@@ -92,7 +92,7 @@ class JobFollower:
             self.update()
 
     def update(self) -> None:
-        """Read the progress from the work folder. It outlives a job, so Slurm's queue shows which jobs run."""
+        """Read the progress from the work folder, and from Slurm's queue which jobs run: the folder outlives them."""
         running = {job.task for job in self._jobs if not job.is_pending and job.state != "COMPLETING"}
         if finalizer := self._folder.progress(FINALIZER):
             is_running = None in running
@@ -114,7 +114,7 @@ class JobFollower:
     def end_interrupted(self) -> None:
         """Cancel the jobs if the user interrupted the upload; otherwise leave them running.
 
-        Raises InterruptedBySignal with what became of the jobs, or LeaseLostError.
+        Raises InterruptedBySignal with what happened to the jobs, or LeaseLostError.
         """
         if self._stop.has_lost_lease:
             self._stop.raise_if_requested()
@@ -127,7 +127,7 @@ class JobFollower:
         raise InterruptedBySignal(signum, text, id="slurm.interrupted") from None
 
     def _cancel_and_collect(self) -> str:
-        """Cancel the jobs, and save what they have verified; return what became of them, for people."""
+        """Cancel the jobs, and save what they have verified; return what happened to them, for people."""
         try:
             self._cancel()
             verified = self._collect()
@@ -142,12 +142,12 @@ class JobFollower:
         jobs = self._slurm.jobs(self._spec.name)
         self._display.print(f"cancelling Slurm's jobs {', '.join(map(str, sorted({job.job for job in jobs})))}")
         self._slurm.cancel(job.job for job in jobs)
-        for _ in StopRequest().poll(DELAYS.work_folder_polls, _CANCEL_SECONDS):  # this one has no second stop
+        for _ in StopRequest().poll(DELAYS.work_folder_polls, _CANCEL_SECONDS):  # a second stop does not end this
             if not self._slurm.jobs(self._spec.name):
                 return
 
     def _collect(self) -> int:
-        """Save what the jobs have verified; return the number of files that the log has then."""
+        """Save what the jobs have verified; return the number of verified files in the log."""
         store, stop = self._upload.store, StopRequest()
         with store.locked("the finalizer job ends", stop=stop):
             store.prepare()
@@ -156,7 +156,7 @@ class JobFollower:
         return len(state.proven) if state else 0
 
     def _is_over_if_known(self) -> bool:
-        """Return `is_over()`, or False if Slurm does not answer: it may be restarted while the jobs continue."""
+        """Return `is_over()`, or False while Slurm does not answer: it may be restarting while the jobs continue."""
         try:
             is_over = self.is_over()
         except SlurmError as error:
@@ -174,7 +174,7 @@ class JobFollower:
     def _ensure_finalizer(self) -> None:
         """Submit the finalizer job if a process was killed before it did so.
 
-        One that was submitted, and is gone before its array, was cancelled on purpose.
+        One that was submitted, and is gone while its array runs, was cancelled on purpose.
         """
         arrays = [job.job for job in self._jobs if job.task is not None]
         has_finalizer = len(arrays) < len(self._jobs)
@@ -191,7 +191,7 @@ class JobFollower:
 
     def _move_finalizer(self) -> bool:
         """Submit the finalizer job again if it could not start on its node; return whether it was submitted."""
-        self._folder.starts.note_silent_nodes(self._slurm.failed_tasks(self._spec.name), self._folder.started_shards())
+        self._folder.starts.mark_silent_nodes(self._slurm.failed_tasks(self._spec.name), self._folder.started_shards())
         nodes = [start.node for start in self._folder.starts.failed_starts() if start.is_finalizer]
         has_failed_twice = len(set(nodes)) < len(nodes)  # on one node
         if not nodes or has_failed_twice or self._folder.is_finished():

@@ -1,4 +1,4 @@
-"""Hold what the jobs of a cluster upload are given, and the result of each."""
+"""Define the input of all jobs of a cluster upload, and the result of each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from s3sync.errors import S3SyncError
 from s3sync.slurm.client import SlurmOptions
 from s3sync.text import printable
 from s3sync.transfer.handover import Handover
@@ -14,7 +15,7 @@ from s3sync.transfer.request import UploadCounters, UploadRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """What all jobs of one upload are given. They share the `name`; `version` is that of this program."""
+    """The input of all jobs of one upload, which share the `name`; `version` is the version of this program."""
 
     name: str
     version: str
@@ -42,6 +43,11 @@ class Result:
     error_id: str = ""
     start: str = ""
 
+    @classmethod
+    def of_error(cls, node: str, error: S3SyncError, start: str = "") -> Result:
+        """Return the result of a job that an error ended before it sent anything."""
+        return cls(node=node, counters=UploadCounters(), failed={}, error=str(error), error_id=error.id, start=start)
+
 
 def spec_to_json(spec: JobSpec) -> Any:
     """Return a value for `json.dumps`."""
@@ -51,7 +57,7 @@ def spec_to_json(spec: JobSpec) -> Any:
 
 
 def spec_from_json(facts: Any) -> JobSpec:
-    """Return what `spec_to_json` was given. Raises ValueError."""
+    """Return the specification that `spec_to_json` wrote. Raises ValueError."""
     from pydantic import TypeAdapter
 
     spec: JobSpec = TypeAdapter(JobSpec).validate_python(facts)
@@ -64,7 +70,7 @@ def result_to_json(result: Result) -> Any:
 
 
 def result_from_json(facts: Any) -> Result:
-    """Return what `result_to_json` was given. Raises ValueError, TypeError, KeyError or AttributeError."""
+    """Return the result that `result_to_json` wrote. Raises ValueError, TypeError, KeyError or AttributeError."""
     return Result(
         node=str(facts["node"]),
         counters=UploadCounters(**facts["counters"]),

@@ -1,4 +1,4 @@
-"""Provide what all jobs need on their node: its name, the request adapted to it, and a display in the work folder."""
+"""Provide what every job needs on its node: the node's name, the adapted request, and a display."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from s3sync import __version__
 from s3sync.errors import StateError
 from s3sync.resources import usable_cores
 from s3sync.slurm.job_spec import JobSpec
-from s3sync.slurm.work_folder import WorkFolder
+from s3sync.slurm.work_folder import Job, WorkFolder
 from s3sync.text import printable
 from s3sync.transfer import displays, progress
 from s3sync.transfer.request import UploadRequest
@@ -25,7 +25,7 @@ _PROGRESS_SECONDS = 5.0  # between two updates of a job's progress
 
 
 def node_name(environ: Mapping[str, str]) -> str:
-    """Return the name of this node, as Slurm has it if possible."""
+    """Return the name of this node, as Slurm knows it if possible."""
     return environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
@@ -35,7 +35,7 @@ def print_line(line: str) -> None:
 
 
 def load_spec(folder: WorkFolder, environ: Mapping[str, str]) -> JobSpec:
-    """Return what this job is given. Raises StateError if its upload is over, and the folder is another one's."""
+    """Return the input of this job. Raises StateError if its upload is over, and the folder belongs to another one."""
     spec = folder.spec()
     if environ.get("SLURM_JOB_NAME", spec.name) != spec.name:
         raise StateError(
@@ -56,7 +56,7 @@ def require_same_version(spec: JobSpec, environ: Mapping[str, str]) -> None:
 
 
 def request_for_node(spec: JobSpec, environ: Mapping[str, str], *, share_bandwidth: bool) -> UploadRequest:
-    """Return the request with the cores that Slurm gives on this node, and with its share of the bandwidth."""
+    """Return the request with the cores that this job has on its node, and with its share of the bandwidth."""
     request, options = spec.request, spec.options
     nodes = options.nodes if share_bandwidth else 1
     limit = request.max_bandwidth.split(nodes) if request.max_bandwidth else None
@@ -68,9 +68,9 @@ def request_for_node(spec: JobSpec, environ: Mapping[str, str], *, share_bandwid
 class JobDisplay:
     """The display of a job: its progress goes into the work folder, its lines to Slurm's output."""
 
-    def __init__(self, folder: WorkFolder, who: int | str) -> None:
+    def __init__(self, folder: WorkFolder, job: Job) -> None:
         self._folder = folder
-        self._who = who
+        self._job = job
         self._watcher = progress.Watcher(_PROGRESS_SECONDS, self._write)
         self._snapshot: Callable[[], progress.Snapshot] | None = None
 
@@ -84,7 +84,7 @@ class JobDisplay:
             self._write(self._snapshot())
 
     def follow(self, _title: str, snapshot: Callable[[], progress.Snapshot]) -> None:
-        """Write the progress now and then, from now on. Call it once."""
+        """Start to write the progress regularly. Call this once."""
         self._snapshot = snapshot
         self._write(snapshot())
         self._watcher.begin(snapshot)
@@ -94,4 +94,4 @@ class JobDisplay:
         print_line(line)
 
     def _write(self, now: progress.Snapshot) -> None:
-        self._folder.write_progress(self._who, now)
+        self._folder.write_progress(self._job, now)

@@ -22,9 +22,9 @@ _QUERY, _RESULTS = "asked.json", "found.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeQuery:
-    """What the host that submits the job expects on the node: the same version of this program, directories, targets.
+    """What the submitting host expects on the node: its own version of this program, directories and targets.
 
-    Each directory comes with the name of a run in it, or an empty one.
+    Each directory comes with the name of a run in it, which may be empty.
     """
 
     version: str
@@ -40,7 +40,7 @@ def write_query(folder: Path, query: NodeQuery) -> None:
 
 
 def read_results(folder: Path) -> list[access.CheckResult] | None:
-    """Return what the job has found; None as long as it has written nothing."""
+    """Return the results of the job; None until it has written them."""
     try:
         return [_parse_result(**fields) for fields in files.read_json(folder / _RESULTS)]
     except (OSError, ValueError, TypeError):
@@ -48,7 +48,7 @@ def read_results(folder: Path) -> list[access.CheckResult] | None:
 
 
 def check_node(query: NodeQuery, environ: Mapping[str, str], stop: StopRequest) -> Iterator[access.CheckResult]:
-    """Yield a result for each thing that an upload from this node needs. Raises StoppedError."""
+    """Yield a result for everything that an upload from this node needs. Raises StoppedError."""
     yield _check_version(query.version)
     yield from (_check_directory(*directory) for directory in query.directories)
     try:
@@ -69,7 +69,7 @@ def _check_version(expected: str) -> access.CheckResult:
 
 
 def _check_directory(path: str, run: str) -> access.CheckResult:
-    """Check a directory: an empty one may be where nobody mounted the disk of the runs."""
+    """Check a directory, which may be an empty mount point."""
     where, advice = printable(path), "mount it there, too, under the same path"
     try:
         os.listdir(path)
@@ -83,7 +83,7 @@ def _check_directory(path: str, run: str) -> access.CheckResult:
 
 
 def _check_temporary_folder(wanted: str, work: Path) -> access.CheckResult:
-    """Another folder is used if TMPDIR cannot be."""
+    """Report the folder in use: another one than TMPDIR if that is not writable."""
     used, free = str(work.parent.parent), human_bytes(shutil.disk_usage(work).free)
     text = f"{printable(used)}: writable, {free} free"
     if wanted and os.path.realpath(wanted) != os.path.realpath(used):

@@ -1,4 +1,4 @@
-"""Try each node of a cluster with a job that looks for what uploads need there."""
+"""Try each node of a cluster with a job that checks what uploads need there."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from s3sync.slurm.results import no_answer, ok, problem
 from s3sync.text import human_seconds, pluralize, printable
 
 _WAIT_SECONDS = 120.0  # that a job may wait for its node
-_RUN_SECONDS = 180.0  # that it may run there: waiting for an S3 that does not answer takes long
-_SHOW_SECONDS = 15.0  # that a file server may take to show one host what another has written
+_RUN_SECONDS = 180.0  # that it may run there: an S3 that does not answer takes long
+_SHOW_SECONDS = 15.0  # that a file server may take to show one host what another wrote
 _CANCEL_SECONDS = 30.0  # that a cancelled job has to end
 _POLL_SECONDS = 1.0
-_MAX_NODES = 200  # each is tried with a job
-_MAX_REFUSED = 3  # jobs in a row: Slurm will not take the others either
+_MAX_NODES = 200  # that are tried, each with a job
+_MAX_REFUSED = 3  # jobs in a row, after which Slurm is expected to refuse the others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterUse:
-    """What uploads need of the cluster: for each kind of jobs, the directories and targets that nodes have to reach."""
+    """What uploads need of the cluster: for each kind of job, the directories and targets that nodes must reach."""
 
     log_dir: Path
     aws_command: str | None
@@ -61,7 +61,7 @@ class _Untried:
 
 
 class NodeTrials:
-    """The trials of all nodes that jobs with these options may use."""
+    """Tries all nodes that jobs with these options may use."""
 
     def __init__(self, use: ClusterUse, options: SlurmOptions, slurm: Slurm, stop: StopRequest) -> None:
         self._use = use
@@ -73,7 +73,7 @@ class NodeTrials:
         self._untried: list[_Untried] = []
 
     def run(self) -> Iterator[CheckResult]:
-        """Yield what the jobs found; leave neither jobs nor files. Raises StoppedError."""
+        """Yield the results of the jobs, and leave neither jobs nor files behind. Raises StoppedError."""
         try:
             with self._cleaned_up():
                 nodes = self._slurm.usable_nodes(self._options, ())
@@ -90,7 +90,7 @@ class NodeTrials:
             yield no_answer(error)
 
     def _try(self, nodes: Sequence[str]) -> Iterator[CheckResult]:
-        """Yield the results; a node that could not be tried (busy, or unsuitable) is no problem if another one was."""
+        """Yield the results. A node that could not be tried, like a busy one, is a problem only if none was tried."""
         has_tried = False
         for trial, overdue in self._ends(self._submit_all(nodes)):
             if overdue and not trial.started:
@@ -145,14 +145,14 @@ class NodeTrials:
         return _Trial(node=node, folder=folder, job=self._slurm.submit(submission), submitted=submitted)
 
     def _ends(self, trials: Sequence[_Trial]) -> Iterator[tuple[_Trial, str]]:
-        """Yield each trial as soon as it has results or has ended, or why it is not waited for any longer."""
+        """Yield each trial once it has results or has ended, with an empty string or why it is no longer waited for."""
         waiting = list(trials)
         for _ in self._stop.poll(_POLL_SECONDS):
             if not waiting:
                 break
             jobs = {job.job: job for job in self._slurm.jobs(self._name)}
             for trial in tuple(waiting):
-                overdue = _check_on(trial, jobs.get(trial.job), time.monotonic())
+                overdue = _poll(trial, jobs.get(trial.job), time.monotonic())
                 if overdue is not None:
                     waiting.remove(trial)
                     yield trial, overdue
@@ -203,17 +203,17 @@ def _script(folder: Path) -> str:
 
 
 def _find_run(directory: Path) -> str:
-    """Return the name of a run in a directory, so that a node can see whether the same is mounted there."""
+    """Return the name of a run in a directory, which shows a node whether the same disk is mounted there."""
     with contextlib.suppress(OSError):
         names = sorted(os.listdir(directory))
         return next((name for name in names if os.path.exists(os.path.join(directory, name, "RunInfo.xml"))), "")
     return ""
 
 
-def _check_on(trial: _Trial, job: SlurmJob | None, now: float) -> str | None:
-    """Return "" for a trial that has ended, None for one to wait for, or why it is not waited for any longer."""
+def _poll(trial: _Trial, job: SlurmJob | None, now: float) -> str | None:
+    """Return an empty string for a trial that has ended, None for one that runs, or why it is no longer waited for."""
     with contextlib.suppress(OSError):
-        files.check_writable(trial.folder / "look")  # makes an NFS client ask the server what is in the folder
+        files.check_writable(trial.folder / "probe")  # makes an NFS client ask the server what is in the folder
     if node_check.read_results(trial.folder) is not None:
         return ""
     if job is None:
@@ -229,7 +229,7 @@ def _check_on(trial: _Trial, job: SlurmJob | None, now: float) -> str | None:
 
 
 def _output_of(trial: _Trial) -> list[str]:
-    """Return the name of the node, then what the job printed; an empty name if nothing of it is here."""
+    """Return the name of the node, then what the job printed; an empty name if no output is visible here."""
     with contextlib.suppress(OSError):
         lines = (trial.folder / "out.txt").read_text("utf-8", "replace").splitlines()
         return [printable(line) for line in lines if line.strip()] or [""]

@@ -11,15 +11,15 @@ from s3sync.transfer import batches
 
 Shard: TypeAlias = tuple[LocalFile, ...]
 
-SHARDS_A_NODE = 4  # so that a slow node, or one that dies, costs little
-_LONG_COST = 30.0  # CPU-seconds that a shard must take if there are more shards than nodes,
-LEAST_COST = 2.0  # and otherwise
+SHARDS_A_NODE = 4  # so that a slow or dead node costs little
+_LONG_COST = 30.0  # CPU-seconds that a shard must take if there are more shards than nodes
+LEAST_COST = 2.0  # CPU-seconds that it must take otherwise
 
 
 def shard_count_for(files: Iterable[LocalFile], nodes: int) -> int:
     """Return how many shards are worth their start for these files on this number of nodes; at least one.
 
-    If there are more shards than nodes, their number is a multiple of it, so that no node works on a last one alone.
+    If there are more shards than nodes, it is a multiple of the nodes, so that all of them are busy to the end.
     """
     cost = batches.cost_of(files)
     long = min(nodes * SHARDS_A_NODE, int(cost / _LONG_COST))
@@ -29,7 +29,7 @@ def shard_count_for(files: Iterable[LocalFile], nodes: int) -> int:
 def make_shards(files: Sequence[LocalFile], number: int) -> list[Shard]:
     """Return at most `number` shards of equal cost, give or take a file.
 
-    Their ranges of keys do not overlap, so that one short listing shows what S3 has of a shard.
+    Their ranges of keys do not overlap, so that one short listing shows the objects of a shard.
     """
     ordered = sorted(files)
     ends = list(accumulate(batches.cost_of([file]) for file in ordered))

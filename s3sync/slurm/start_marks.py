@@ -1,4 +1,4 @@
-"""Notice nodes on which this program does not start: each job leaves a mark that the program renames when it runs."""
+"""Notice nodes on which this program does not start: each job leaves a mark that the program renames once it runs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from s3sync import files
 from s3sync.text import printable
 
 FOLDER = "starts"  # in the work folder
-FINALIZER = "last"  # in place of a shard's number, in names of files
-_RAN = "ran."  # before the name of a mark: the program runs, or ran
+FINALIZER = "last"  # in names of files, in place of the number of a shard
+_RAN = "ran."  # prefix of a mark once the program runs
 _OUTPUT_LINES = 2  # of what a job printed
 _SILENT = "its job left nothing in the log directory (is that shared, and may this user write there?)"
 _ENDED_BY_SLURM = "slurmstepd: error: ***"
@@ -22,7 +22,7 @@ _ENDED_BY_SLURM = "slurmstepd: error: ***"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedStart:
-    """A node on which a job was started but this program did not run, and the last lines that were printed there."""
+    """A node on which a job started but this program did not, and the last lines that were printed there."""
 
     node: str
     output: str
@@ -31,23 +31,23 @@ class FailedStart:
 
 
 class StartMarks:
-    """The marks in one work folder. Nothing depends on them, so writing them raises nothing."""
+    """The marks in one work folder. Methods raise nothing, since no upload depends on marks."""
 
     def __init__(self, work_folder: Path) -> None:
         self._folder = work_folder / FOLDER
         self._output = work_folder / "out"
 
     def mark_started(self, environ: Mapping[str, str]) -> None:
-        """Rename the mark that the script of this job has left on its node: the program runs."""
+        """Rename the mark that the script of this job left: the program runs on this node."""
         number, job = environ.get("SLURM_ARRAY_TASK_ID", FINALIZER), environ.get("SLURM_JOB_ID", "0")
         name = f"{number}.{job}.{environ.get('SLURM_RESTART_COUNT', '0')}"
         with contextlib.suppress(OSError, ValueError):
             (self._folder / name).rename(self._folder / f"{_RAN}{name}")
 
-    def note_silent_nodes(self, failed: Iterable[tuple[int | None, str]], started: Collection[int]) -> None:
-        """Leave a mark for each job that Slurm calls failed, given by task and node, and that has left nothing itself.
+    def mark_silent_nodes(self, failed: Iterable[tuple[int | None, str]], started: Collection[int]) -> None:
+        """Leave a mark for each failed job, given by task and node, that has left nothing itself.
 
-        Its node may not have this folder, or the user may not write there. `started` are the shards that have a lock.
+        Its node may lack this folder, or the user may not write there. `started` are the shards that have a lock.
         """
         with contextlib.suppress(OSError):
             marked = {name.removeprefix(_RAN).partition(".")[0] for name in os.listdir(self._folder)}
@@ -59,9 +59,9 @@ class StartMarks:
                     files.write_synced(path, f"{node}\n-\n{_SILENT}\n".encode("utf-8", "replace"))
 
     def failed_starts(self) -> list[FailedStart]:
-        """Return the starts of jobs in which this program did not run, as far as that is known here.
+        """Return the starts of jobs in which this program did not run.
 
-        Starts that Slurm ended, or whose node lost power, do not count: they have printed nothing, or Slurm's reason.
+        Starts that Slurm ended, or whose node lost power, do not count: they printed nothing, or Slurm's reason.
         """
         found = []
         with contextlib.suppress(OSError):

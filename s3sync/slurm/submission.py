@@ -14,7 +14,7 @@ from s3sync.slurm.work_folder import WorkFolder
 
 
 def script_of(folder: WorkFolder) -> str:
-    """Return the script of all jobs. It leaves a mark that the program renames, so that a failed start is noticed."""
+    """Return the script of all jobs. It leaves a mark that the program renames, which reveals a failed start."""
     path = shlex.quote(str(folder.path))
     return job_script(
         "What Slurm runs on a node for s3sync: a task of the array, or the finalizer job.",

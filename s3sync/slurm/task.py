@@ -14,14 +14,15 @@ from s3sync.slurm.shards import Shard
 from s3sync.slurm.work_folder import WorkFolder
 from s3sync.state import lock
 from s3sync.text import printable
-from s3sync.transfer import batches, context, passes, request
+from s3sync.transfer import batches, context, passes
+from s3sync.transfer.request import FileTotals, UploadCounters
 from s3sync.transfer.runtime import Runtime
 
 
 def run_task(folder: WorkFolder, number: int, environ: Mapping[str, str], stop: StopRequest) -> bool:
-    """Upload a shard; return whether all of it is verified. Do nothing if another start of its task has done so.
+    """Upload a shard unless another start of its task has done so; return whether all of it is verified.
 
-    Raises S3SyncError, which is in the shard's result, too, and StoppedError, which is not.
+    Raises S3SyncError, which is in the shard's result as well, and StoppedError, which is not.
     """
     folder.starts.mark_started(environ)
     spec = load_spec(folder, environ)
@@ -46,7 +47,7 @@ def run_task(folder: WorkFolder, number: int, environ: Mapping[str, str], stop: 
 def hold_shard(folder: WorkFolder, number: int, stop: StopRequest) -> Iterator[lock.HeldLock | None]:
     """Hold the lock of a shard; yield None if it has a result, written by another start of its task.
 
-    That start may be on a node that Slurm has given up, so it is waited for.
+    Such a start may run on a node that Slurm has given up, so this waits for it.
     """
 
     def has_result() -> bool:
@@ -57,7 +58,7 @@ def hold_shard(folder: WorkFolder, number: int, stop: StopRequest) -> Iterator[l
 
 
 class _ShardTask:
-    """One start of the task that uploads a shard, as a call on one machine does, but without the markers."""
+    """One start of the task that uploads a shard: like a call on one machine, but without the markers."""
 
     def __init__(
         self, folder: WorkFolder, number: int, spec: JobSpec, environ: Mapping[str, str], stop: StopRequest
@@ -71,22 +72,22 @@ class _ShardTask:
         self._uploader: passes.FileUploader | None = None
 
     def run(self, lock_descriptor: int) -> None:
-        """Upload the shard. An `aws` that outlives a killed task inherits the descriptor, which keeps the lock."""
+        """Upload the shard. `aws` processes inherit the descriptor, so that those of a killed task keep the lock."""
         folder, number = self._folder, self._number
-        ours = request_for_node(self._spec, self._environ, share_bandwidth=True)
-        run = analysis.open_run_or_analysis(ours.local_path, need_run_info=not ours.skip_check)
-        expected, proofs = _read_checksums(run, self._spec), folder.proofs(number, ours.destination)
+        request = request_for_node(self._spec, self._environ, share_bandwidth=True)
+        run = analysis.open_run_or_analysis(request.local_path, need_run_info=not request.skip_check)
+        expected, proofs = _read_checksums(run, self._spec), folder.proofs(number, request.destination)
         with (
             JobDisplay(folder, number) as display,
             context.open_context(
-                ours,
+                request,
                 run,
                 Runtime(self._environ, self._stop, display),
                 expected=expected,
                 inherited=[lock_descriptor],
             ) as shard_context,
-            folder.journal(number, ours.destination, self._start) as journal,
-            folder.journal(number, ours.destination, self._start, found=True) as found,
+            folder.journal(number, request.destination, self._start) as journal,
+            folder.journal(number, request.destination, self._start, found=True) as found,
         ):
             known = {proof.path: proof for proof in proofs}
             self._uploader = passes.FileUploader(shard_context, journal.record, known, record_found=found.record)
@@ -97,11 +98,11 @@ class _ShardTask:
                 self._uploader.close()
 
     def result(self, error: S3SyncError | None = None) -> Result:
-        """Return its result so far, and the error that ended it."""
+        """Return the result so far, with the error that ended it."""
         uploader = self._uploader
         return Result(
             node=node_name(self._environ),
-            counters=uploader.counters if uploader else request.UploadCounters(),
+            counters=uploader.counters if uploader else UploadCounters(),
             failed=uploader.failed if uploader else {},
             aws=uploader.aws_version if uploader else "",
             error=str(error) if error else "",
@@ -113,8 +114,8 @@ class _ShardTask:
 def _upload(uploader: passes.FileUploader, shard: Shard, display: JobDisplay, *, is_resumed: bool) -> None:
     uploader.reader.set_expected_paths(file.path for file in shard)
     remote = uploader.probe_s3(lambda: uploader.reader.list_range(shard))
-    before = request.FileTotals.of([file for file in shard if batches.is_proven(file, uploader.proven)])
-    total = request.FileTotals.of(shard)
+    before = FileTotals.of([file for file in shard if batches.is_proven(file, uploader.proven)])
+    total = FileTotals.of(shard)
     display.follow("", lambda: uploader.snapshot("uploading", before, total))
     pending = batches.pending(shard, uploader.proven)
     if remote is not None:
@@ -126,7 +127,7 @@ def _upload(uploader: passes.FileUploader, shard: Shard, display: JobDisplay, *,
 
 
 def _read_checksums(run: Run, spec: JobSpec) -> analysis_manifest.Checksums:
-    """Return the checksums of the instrument's manifest. Raises RunError if it changed since the plan was made."""
+    """Return the checksums of the instrument's manifest. Raises RunError if that changed since the plan was made."""
     expected = analysis_manifest.read_checksums(run)
     manifest = analysis_manifest.MANIFEST_TSV
     if expected and local_files.restat(run, manifest) != spec.handover.manifest:

@@ -60,7 +60,7 @@ def test_it_waits_for_every_task_that_still_runs(monkeypatch: pytest.MonkeyPatch
         def __init__(self, *_args: object) -> None:
             happened.append("begins")
 
-        def look(self) -> Situation:
+        def assess(self) -> Situation:
             return Situation()
 
         def upload(self, _stop: StopRequest) -> None:

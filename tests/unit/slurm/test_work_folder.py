@@ -328,7 +328,7 @@ def test_a_node_whose_job_left_nothing_is_known_from_slurm(folder: WorkFolder) -
     started(folder, "3.10.0", "n5", "it ran, and was killed")
     folder.starts.mark_started({"SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "10"})
     for _ in range(2):
-        folder.starts.note_silent_nodes(
+        folder.starts.mark_silent_nodes(
             [(0, "n1"), (1, "n2"), (2, "n3"), (3, "n5"), (None, "n4"), (5, "")], folder.started_shards()
         )
     assert [(start.node, start.is_finalizer) for start in folder.starts.failed_starts()] == [
@@ -350,7 +350,7 @@ def test_broken_nodes_are_remembered_until_a_job_has_run_there(tmp_path: Path) -
 
     assert broken_nodes.known(tmp_path) == {"node n1": first["node n1"]}, "broken counts more, and since when it is"
     (tmp_path / "broken-nodes" / "n1.json").write_text("garbage")
-    assert "cannot read what is known of it" in broken_nodes.known(tmp_path)["node n1"]
+    assert "cannot read its record" in broken_nodes.known(tmp_path)["node n1"]
     broken_nodes.remember(tmp_path, {}, ["n1"])
     assert broken_nodes.known(tmp_path) == {}
 
