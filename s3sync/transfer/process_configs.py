@@ -19,7 +19,6 @@ class ProcessConfigs:
         self._usual = usual
         self._folder = folder
         self._lock = threading.Lock()
-        self._written: dict[CliSettings, Path] = {}
 
     def with_bandwidth(self, rate: int) -> Path:
         """Return the path of a config that limits a process to this rate, in bytes a second."""
@@ -30,8 +29,8 @@ class ProcessConfigs:
         return self._config_for(replace(self._usual, threads=threads), f"aws-config-threads-{threads}")
 
     def _config_for(self, wanted: CliSettings, name: str) -> Path:
+        path = self._folder / name
         with self._lock:
-            if wanted not in self._written:
-                settings.write_config(self._environ, wanted, self._folder / name)
-                self._written[wanted] = self._folder / name
-            return self._written[wanted]
+            if not path.exists():  # the sender of the completion object uses the same folder
+                settings.write_config(self._environ, wanted, path)
+        return path
