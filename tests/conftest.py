@@ -177,7 +177,7 @@ def tiny_run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def wide_run(tiny_run: Path) -> Path:
-    """A run of so many files that two nodes get a shard each."""
+    """A run with enough files for a shard on each of two nodes."""
     for number in range(WIDE_FILES):
         (tiny_run / "Data" / f"{number:04}.cbcl").write_text(str(number))
     return tiny_run

@@ -183,7 +183,7 @@ def test_help_fits_a_terminal(lab: Lab) -> None:
 # Growth
 
 
-def test_a_plan_is_measured_in_a_process_of_its_own(lab: Lab) -> None:
+def test_a_plan_is_measured_in_its_own_process(lab: Lab) -> None:
     found = growth.planning(20_000, lab.env)
     assert found.size == "20,000 files"
     assert 0 < found.seconds < 60
@@ -192,7 +192,7 @@ def test_a_plan_is_measured_in_a_process_of_its_own(lab: Lab) -> None:
     assert 50 < int(each[1]) < 3000
 
 
-def test_a_log_is_measured_in_a_process_of_its_own(lab: Lab) -> None:
+def test_a_log_is_measured_in_its_own_process(lab: Lab) -> None:
     found = growth.recording(20_000, lab.env)
     assert found.size == "20,000 files"
     assert 0 < found.seconds < 60

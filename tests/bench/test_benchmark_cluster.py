@@ -57,7 +57,7 @@ def test_coordinator_and_last_job_are_measured_beside_played_tasks(lab: Lab) -> 
 @pytest.mark.real
 @pytest.mark.xdist_group("slurm")
 def test_a_run_on_nodes_is_measured_beside_one_core(slurm: SlurmCluster, lab: Lab) -> None:
-    """`slurm` is here for its skip: the benchmark makes clusters of its own."""
+    """`slurm` is here for its skip: the benchmark makes its own clusters."""
     done = benchmark(lab, "--slurm", "speedup", "--scale", "0.002", "--rounds", "1")
     assert done.code == 0, done.err
     found = json.loads((lab.root / "results" / "speedup.json").read_text())

@@ -25,7 +25,7 @@ def mirrored(parent: Path, instrument: str = "novaseqx", hours_ago: float = 0.0)
 
 
 def state(copy: MirroredRun, after: float = 0.0) -> str:
-    """Of the run as it is on the disk now, if nothing happens for so many seconds."""
+    """Return the verdict on the run as it is on disk, if nothing happens for this many seconds."""
     return readiness.check(analysis.open_run_or_analysis(copy.folder), Requirements(), now=time.time() + after).state
 
 

@@ -290,7 +290,7 @@ def test_what_fails_for_good_fails_with_the_message_of_the_cli(cli: Cli, server:
 
 
 def test_a_server_that_refuses_copies_gets_no_more_of_them(cli: Cli, server: S3Server) -> None:
-    """Each file costs one more request then; after a few, the CLI goes on alone."""
+    """Each file costs one more request then; after a few, the CLI continues alone."""
     names = [f"{number:02}" for number in range(12)]
     for name in names:
         cli.write(name, name.encode())
@@ -303,7 +303,7 @@ def test_a_server_that_refuses_copies_gets_no_more_of_them(cli: Cli, server: S3S
     assert (result.code, len(result.sent(fast=False))) == (0, len(names))
 
 
-def test_a_certificate_that_nobody_trusts_is_trusted_by_nobody(cli: Cli, tmp_path: Path) -> None:
+def test_an_untrusted_certificate_is_refused(cli: Cli, tmp_path: Path) -> None:
     cli.write("0")
     cli.environ["AWS_MAX_ATTEMPTS"] = "1"
     with tls_server(tmp_path) as (server, _):
@@ -322,7 +322,7 @@ def test_a_bundle_of_the_config_is_trusted(cli: Cli, tmp_path: Path) -> None:
     assert (result.code, len(result.sent(fast=True))) == (0, 2)
 
 
-def test_credentials_are_asked_for_before_each_request(cli: Cli, server: S3Server, tmp_path: Path) -> None:
+def test_credentials_are_requested_before_each_request(cli: Cli, server: S3Server, tmp_path: Path) -> None:
     """The first ones are about to expire, so the CLI gets others before each use; the third can be kept."""
     give = tmp_path / "give.py"
     give.write_text(
@@ -423,7 +423,7 @@ if "cp" in argv:
     is_proven(lab, small_run, server)
 
 
-def test_why_the_fast_path_is_not_used_is_said_once(lab: Lab, server: S3Server, small_run: Path) -> None:
+def test_why_the_fast_path_is_not_used_is_reported_once(lab: Lab, server: S3Server, small_run: Path) -> None:
     (lab.home / ".aws").mkdir()
     (lab.home / ".aws/config").write_text("[default]\ncli_history = enabled\n")
     result = lab.upload(small_run)
@@ -432,7 +432,7 @@ def test_why_the_fast_path_is_not_used_is_said_once(lab: Lab, server: S3Server, 
     is_proven(lab, small_run, server)
 
 
-def test_nothing_is_said_of_a_fast_path_that_is_used(lab: Lab, server: S3Server, small_run: Path) -> None:
+def test_nothing_is_reported_of_a_fast_path_that_is_used(lab: Lab, server: S3Server, small_run: Path) -> None:
     result = lab.upload(small_run)
     assert (result.code, "slower way" in result.err) == (0, False)
     is_proven(lab, small_run, server)

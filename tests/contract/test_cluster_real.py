@@ -59,7 +59,7 @@ def tasks(slurm: SlurmCluster) -> dict[str, str]:
 
 
 def starts(lab: Lab) -> int:
-    """How often tasks were begun: each start has a journal of its own."""
+    """How often tasks were begun: each start has its own journal."""
     return len(list((lab.log_dir / FOLDER).glob("*/journals/*")))
 
 
@@ -99,7 +99,7 @@ def test_a_node_that_loses_power_costs_what_was_in_flight(
     is_all_done(lab, wide_run, server, slurm, again, gone="n2")
 
 
-def test_a_task_whose_slurmd_is_gone_goes_on_and_its_twin_waits_for_it(
+def test_a_task_without_slurmd_continues_and_its_twin_waits_for_it(
     lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
     """Slurm takes the node to be lost, and begins the task once more elsewhere: nothing is sent twice."""
@@ -126,7 +126,7 @@ def is_at_work(slurm: SlurmCluster, node: str) -> bool:
     return False
 
 
-def test_tasks_that_are_queued_again_or_preempted_go_on_where_they_were(
+def test_requeued_or_preempted_tasks_continue_where_they_were(
     lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, wide_run: Path, record_property: Record
 ) -> None:
     """One by an administrator, the other one by a job of higher priority on its node."""
@@ -153,7 +153,7 @@ def test_tasks_that_are_queued_again_or_preempted_go_on_where_they_were(
 def test_jobs_cancelled_by_hand_lose_nothing(
     lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, wide_run: Path
 ) -> None:
-    """One task of an array: the rest of it is sent by others. All jobs: that is said, and the same command goes on."""
+    """One task of an array: others send the rest of it. All jobs: that is reported, and the same command continues."""
     argv = on_slurm(lab, wide_run, quick_aws(""))
     with lab.start(*argv) as process, data_of(server, after=20) as gate:
         gate.wait_held(2)
@@ -245,7 +245,7 @@ def test_a_node_where_the_program_cannot_start_is_avoided_and_named(
     is_all_done(lab, wide_run, server, slurm)
 
 
-def test_nodes_whose_disks_are_all_full_are_said_and_nothing_is_lost(
+def test_nodes_with_full_disks_are_reported_and_nothing_is_lost(
     lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, wide_run: Path
 ) -> None:
     for node in slurm.names:

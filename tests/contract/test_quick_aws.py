@@ -44,7 +44,7 @@ class Did(NamedTuple):
 
 
 class Side:
-    """One CLI with a server of its own."""
+    """One CLI with its own server."""
 
     def __init__(self, aws: str, server: S3Server, folder: Path) -> None:
         self.aws = aws
@@ -234,7 +234,7 @@ def test_queries_fail_alike(sides: tuple[Side, Side], argv: tuple[str, ...], fau
     assert not agree(sides, argv).succeeded
 
 
-def test_nobody_listens(sides: tuple[Side, Side], files: Path) -> None:
+def test_a_refused_connection_fails_alike(sides: tuple[Side, Side], files: Path) -> None:
     for side in sides:
         side.server.stop()
     for argv in (cp(files), aws_argv.head_object_argv(BUCKET_REF, "x")):

@@ -378,7 +378,7 @@ def test_a_bucket_encrypts_what_does_not_ask_for_something_else(
     assert s3.put_object(Bucket="b", Key="k", Body=b"abc", ServerSideEncryption="AES256")["ETag"] == f'"{md5(b"abc")}"'
 
 
-def test_with_a_key_of_the_customer_nobody_else_can_look(server: S3Server, s3: Any) -> None:
+def test_objects_with_a_customer_key_need_that_key(server: S3Server, s3: Any) -> None:
     server.encrypt_by_default("b", "aws:kms")
     key, other = ({"SSECustomerAlgorithm": "AES256", "SSECustomerKey": letter * 32} for letter in "ab")
     multipart = {"Bucket": "b", "Key": "m", **key}
@@ -585,7 +585,7 @@ def test_fault_slow_and_latency(server: S3Server, s3: Any) -> None:
     assert time.monotonic() - slow >= 0.2
 
 
-def test_bodies_share_a_line_of_so_many_bytes_a_second() -> None:
+def test_bodies_share_a_line_of_limited_rate() -> None:
     with S3Server(rate=100_000) as server:
         server.create_bucket("b")
         started = time.monotonic()

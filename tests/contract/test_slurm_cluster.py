@@ -92,7 +92,7 @@ def test_what_ran_on_a_node_that_lost_power_runs_again_on_another(slurm: SlurmCl
     slurm.wait_until(lambda: slurm.nodes() == {"n1": "mixed", "n2": "idle"})
 
 
-def test_a_task_goes_on_while_slurmd_does_not(slurm: SlurmCluster, tmp_path: Path) -> None:
+def test_a_task_continues_without_slurmd(slurm: SlurmCluster, tmp_path: Path) -> None:
     """And ends for Slurm when slurmd is there again."""
     script = Script(tmp_path, f"while [ ! -e {tmp_path}/go ]; do sleep 0.1; done")
     script.submit(slurm, "--nodelist=n1")
@@ -131,7 +131,7 @@ def test_a_drained_node_gets_nothing_and_a_full_disk_is_full_for_its_node_alone(
 
 
 def test_the_controller_comes_back_with_all_that_it_knew(slurm: SlurmCluster, tmp_path: Path) -> None:
-    """While it is away no command gets an answer, and what runs goes on."""
+    """While it is away no command gets an answer, and running jobs continue."""
     script = Script(tmp_path, f"while [ ! -e {tmp_path}/go ]; do sleep 0.1; done")
     job = script.submit(slurm)
     begun(slurm, script)

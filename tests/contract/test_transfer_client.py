@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.real_aws, pytest.mark.any_client]
 
 
 @pytest.mark.parametrize("by", ["upload", "monitor"])
-def test_crt_is_what_the_cli_is_told_and_version_1_does_without(
+def test_crt_is_passed_to_the_cli_but_not_to_version_1(
     lab: Lab, server: S3Server, tiny_run: Path, fake_aws: FakeAws, by: str
 ) -> None:
     seen = lab.root / "config"
@@ -34,7 +34,7 @@ def test_crt_is_what_the_cli_is_told_and_version_1_does_without(
 
 @pytest.mark.real
 @pytest.mark.parametrize(("client", "is_said"), [("auto", True), ("default", False)])
-def test_the_preference_of_the_aws_config_is_replaced_and_that_is_said(
+def test_the_preference_of_the_aws_config_is_replaced_and_reported(
     lab: Lab, server: S3Server, tiny_run: Path, aws_v2: str, client: str, is_said: bool
 ) -> None:
     config = lab.root / "aws-config"
@@ -46,7 +46,7 @@ def test_the_preference_of_the_aws_config_is_replaced_and_that_is_said(
     is_proven(lab, tiny_run, server)
 
 
-def test_crt_keeps_to_no_limit_so_both_together_are_refused(lab: Lab, tiny_run: Path) -> None:
+def test_crt_with_a_bandwidth_limit_is_refused(lab: Lab, tiny_run: Path) -> None:
     used = lab.upload(tiny_run, "--transfer_client", "crt", "--max_bandwidth", "50MB/s")
     assert (used.code, used.error_ids) == (2, ["usage.conflict"])
     assert ("--max-bandwidth" in used.err, "--transfer-client crt" in used.err) == (True, True), used.err

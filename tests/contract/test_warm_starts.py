@@ -295,7 +295,7 @@ def test_an_upload_loads_the_cli_once_for_all_its_commands(lab: Lab, tiny_run: P
     result = lab.upload(tiny_run, "--json")
 
     assert (result.code, result.json["completed"]) == (0, True)
-    assert result.json["aws_processes"] >= 5, "each command is a process of its own"
+    assert result.json["aws_processes"] >= 5, "each command is a separate process"
     (loaded,) = starts.read_text().splitlines()
     assert loaded.endswith(" --version")
 

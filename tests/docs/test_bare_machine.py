@@ -68,13 +68,13 @@ def test_without_venv_one_line_says_which_package_is_missing(machine: Machine, t
     assert not (machine.checkout / ".venv").exists()
 
 
-def test_another_python_has_a_package_of_its_own(machine: Machine) -> None:
+def test_another_python_needs_its_own_package(machine: Machine) -> None:
     machine.has("python3.13", 'case "$*" in *ensurepip*) exit 1;; *python%d*) echo python3.13-venv;; esac\n')
     _, said = machine.make("install", "PYTHON=python3.13")
     assert said == ["s3sync: python3.13 cannot make virtual environments (sudo apt-get install -y python3.13-venv)"]
 
 
-def test_a_python_that_is_too_old_is_said(machine: Machine) -> None:
+def test_a_python_that_is_too_old_is_reported(machine: Machine) -> None:
     machine.has("python3", 'case "$*" in *version_info*) exit 1;; --version) echo Python 3.9.2;; esac\n')
     _, (said,) = machine.make("install")
     assert said.startswith("s3sync: Python 3.9.2 is too old: 3.10 or newer is needed (make PYTHON=python3.11")

@@ -55,7 +55,7 @@ class Block(NamedTuple):
 
 
 def blocks(heading: str) -> list[Block]:
-    """The indented commands under a heading; what stands in a list is no command."""
+    """Return the indented commands under a heading; what is in a list is no command."""
     section = DEPLOYMENT.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     found = re.findall(r"(?:^ {4}\S.*\n(?:^ {4,}\S.*\n)*)", section, re.MULTILINE)
     return [Block(heading, re.sub(r"^ {4}", "", block, flags=re.MULTILINE)) for block in found]
@@ -333,7 +333,7 @@ def test_the_image_has_a_python_that_the_package_may_run_on_and_another_user_tha
 @pytest.mark.timeout(1200)
 @pytest.mark.xdist_group("install")
 def test_the_image_uploads_as_its_user(copied: Throwaway, lab: Lab, server: S3Server, tiny_run: Path) -> None:
-    """Its instructions are carried out in a copy of this machine, with the Python that is here for that of its base."""
+    """Run its instructions in a copy of this machine, with the Python here instead of the one of its base."""
     shared = copied.shared
     build, said = built(context(shared / "context"))
     assert {name.split("/")[0] for name in tree(shared / "context")} == {

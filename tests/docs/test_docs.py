@@ -136,7 +136,7 @@ def options_of(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
 
 
 def commands_in(page: str) -> Iterator[str]:
-    """What stands in code: a line of a block, with those that continue it, or some words in a sentence."""
+    """Return what is in code: a line of a block, with its continuations, or some words in a sentence."""
     text = re.sub(r"\\\n *", " ", text_of(page))
     yield from re.findall(r"^(?: {4,}|\$ )(\S.*)$", text, re.MULTILINE)
     yield from re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE))
@@ -223,7 +223,7 @@ def test_the_readmes_config_is_one(tmp_path: Path) -> None:
 
 
 def first_cells(page: str, section: str) -> set[str]:
-    """What stands in backticks in the first cells of a section's table."""
+    """Return what is in backticks in the first cells of a section's table."""
     part = re.search(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text_of(page), re.DOTALL | re.MULTILINE)
     assert part, section
     return {
@@ -317,7 +317,7 @@ def test_every_id_is_explained_once_and_no_other() -> None:
     assert page == error_page.rewritten(page), "python -m tests.helpers.error_page"
 
 
-def test_the_ids_of_troubleshooting_are_there() -> None:
+def test_the_ids_of_troubleshooting_exist() -> None:
     named = re.findall(rf"`((?:{'|'.join(error_page.AREAS)})\.[a-z0-9-]+)`", text_of("docs/how-to/troubleshooting.md"))
     assert set(named) - error_page.ids().keys() == set()
     assert len(named) > 10

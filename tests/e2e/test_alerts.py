@@ -32,7 +32,7 @@ def webhook(receiver: Receiver) -> dict[str, str]:
 
 
 def age(run: Path, hours: float, *names: str) -> None:
-    """Let the instrument have written these so many hours ago."""
+    """Pretend that the instrument wrote these files that many hours ago."""
     for name in names:
         os.utime(run / name, (time.time() - hours * HOUR,) * 2)
 
@@ -57,7 +57,7 @@ def test_a_run_that_is_not_in_s3_a_day_after_its_end_is_reported_whatever_the_re
     (text,) = dict(events(receiver))["alert"]
     assert text.startswith("not proven in S3 30 h")
 
-    assert "monitor.run-late" not in lab.watch(tiny_run, env=webhook(receiver)).error_ids, "once, as long as it stands"
+    assert "monitor.run-late" not in lab.watch(tiny_run, env=webhook(receiver)).error_ids, "once, while it lasts"
     events(receiver)
     server.clear_faults()
     assert lab.watch(tiny_run, env=webhook(receiver)).code == 0

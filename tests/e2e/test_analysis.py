@@ -121,7 +121,7 @@ def test_what_the_instruments_manifest_denies_is_neither_sent_nor_are_the_marker
     assert result.code == result.json["exit_code"] == 1
     assert result.json["completed"] is True
     assert result.json["total_uploaded_files"] == len(keys(run))
-    assert "only in S3" not in result.err, "what went up with the run is its analysis' by now"
+    assert "only in S3" not in result.err, "what went up with the run now belongs to its analysis"
     first, second, third = result.json["analyses"]
     assert first["failed"] == {
         "Data/BCLConvert/fastq/a.fastq.gz": (
@@ -258,7 +258,7 @@ def test_analyses_are_in_the_order_of_their_numbers_and_are_real_folders(run: Pa
     assert analysis.list_analyses(Run(path=tmp_path, run_id="RUN", info=RunInfo())) == []
 
 
-def test_a_run_with_the_name_of_an_analysis_has_a_log_of_its_own(tmp_path: Path) -> None:
+def test_a_run_with_the_name_of_an_analysis_has_its_own_log(tmp_path: Path) -> None:
     info, place = RunInfo(), Destination(BUCKET, "")
     names = ["RUN", "RUN/Analysis/1", "RUN.Analysis.1", "RUN.Analysis.x", "R" * 190 + "/Analysis/1"]
     stores = [StateStore(tmp_path, Run(path=tmp_path, run_id=name, info=info), place) for name in names]
@@ -301,7 +301,7 @@ def age(analysis: Path, hours: float) -> None:
             os.utime(analysis / name, (time.time() - hours * HOUR,) * 2)
 
 
-def test_each_analysis_has_a_state_of_its_own(config: Config, run: Path) -> None:
+def test_each_analysis_has_its_own_state(config: Config, run: Path) -> None:
     made = [make_analysis(run, number) for number in range(1, 9)]
     save(config, analysis.open_run_or_analysis(made[0]), completed=True)
     save(config, analysis.open_run_or_analysis(made[1]), completed=False)
@@ -338,7 +338,7 @@ def test_other_instruments_have_no_rows_for_what_is_part_of_the_run(config: Conf
     (run / "RunInfo.xml").write_text(RUN_INFO.format(run.name, "A01234"))
     assert list(judged(config)) == [""]
     (run / "RunInfo.xml").write_text("torn")
-    assert list(judged(config)) == ["", "/Analysis/1"], "told rather than dropped"
+    assert list(judged(config)) == ["", "/Analysis/1"], "reported rather than dropped"
 
 
 def test_the_instrument_is_found_in_the_start_of_run_info(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whoever runs it: which log directory that user gets, what root leaves behind, and what others see."""
+"""Any user can run it: which log directory that user gets, what root leaves behind, and what others see."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_what_root_uploads_and_scans_belongs_to_the_owner_of_the_log_directory(
     assert all(path.lstat().st_mode & 0o077 == 0 for path in open_lab.log_dir.iterdir() if path.name != "page")
 
 
-def test_the_monitors_user_goes_on_after_root(open_lab: Lab, tiny_run: Path, quick_aws: FakeAws) -> None:
+def test_the_monitors_user_continues_after_root(open_lab: Lab, tiny_run: Path, quick_aws: FakeAws) -> None:
     (open_lab.root / "runs").mkdir()
     run = tiny_run.rename(open_lab.root / "runs" / tiny_run.name)
     aws = quick_aws("")

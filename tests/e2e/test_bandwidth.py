@@ -161,7 +161,7 @@ def test_a_process_of_a_wider_window_is_ended_when_it_does_not_end_by_itself(day
     assert day.throttle.over_limit(shares) == []
 
 
-def test_the_next_narrow_window_has_a_grace_of_its_own(day: Day) -> None:
+def test_the_next_narrow_window_has_its_own_grace(day: Day) -> None:
     day.time = at(0, "08:00")
     assert day.throttle.over_limit({11: None}) == []
     day.time = at(0, "18:00")

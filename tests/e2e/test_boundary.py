@@ -140,7 +140,7 @@ def test_whatever_a_command_raises_it_ends_with_one_line(
 
 
 @pytest.mark.parametrize("argv", [("--help",), ("upload", "--help"), ("status", "--config", "/nowhere", "--json")])
-def test_nobody_who_reads_is_no_error(lab: Lab, argv: tuple[str, ...]) -> None:
+def test_output_without_a_reader_is_no_error(lab: Lab, argv: tuple[str, ...]) -> None:
     """As in `… | head`: found out while it is printed, or at the end, when the rest is written."""
     for unbuffered in ("", "1"):
         reader, writer = os.pipe()
@@ -153,7 +153,7 @@ def test_nobody_who_reads_is_no_error(lab: Lab, argv: tuple[str, ...]) -> None:
         assert "Broken" not in result.err
 
 
-def test_output_that_cannot_be_written_is_said(lab: Lab) -> None:
+def test_output_that_cannot_be_written_is_reported(lab: Lab) -> None:
     with open("/dev/full", "w") as full:
         result = lab.run("--print_completion", "bash", env={"PYTHONUNBUFFERED": ""}, stdout=full)
     assert (result.code, result.error_ids) == (1, ["internal.no-space"])
@@ -199,7 +199,7 @@ def test_an_ignored_interrupt_stays_ignored(lab: Lab) -> None:
     assert (code, err) == (0, "")
 
 
-def test_modules_that_are_missing_are_said(lab: Lab) -> None:
+def test_modules_that_are_missing_are_reported(lab: Lab) -> None:
     code, _, err = ended("sys.modules['rich'] = None", lab, "--help")
     assert (code, error_ids(err)) == (1, ["internal.incomplete-installation"])
     assert (err.startswith("s3sync: "), "rich" in err) == (True, True), err
@@ -220,7 +220,7 @@ def test_two_signals_that_come_together_are_one() -> None:
     assert ends == [signal.SIGINT]
 
 
-def test_only_a_person_insists() -> None:
+def test_only_a_repeated_sigint_ends_at_once() -> None:
     """SIGTERM again is what schedulers send; Ctrl-C after it is somebody's."""
     times = iter([0.0, 5.0, 9.0])
     ends: list[int] = []
@@ -247,7 +247,7 @@ def insist(process: subprocess.Popen[str]) -> tuple[int, str]:
 def test_a_second_interrupt_ends_at_once_with_all_that_was_started(
     lab: Lab, tiny_run: Path, quick_aws: FakeAws, server: S3Server
 ) -> None:
-    """An `aws` that takes no notice, with a child of its own; the same command continues from there."""
+    """An `aws` that ignores signals, with a child; the same command continues from there."""
     pids = lab.root / "pids"
     deaf = (
         "if 'cp' in argv:\n"

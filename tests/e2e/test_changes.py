@@ -66,7 +66,7 @@ class Subject:
         self.store.finish(state)
 
     def look(self, *, days: float = 7, after: float = 0.0, scanning: bool = True) -> Change | None:
-        """By one scan, so many seconds after the upload."""
+        """By one scan, this many seconds after the upload."""
         watch = ChangeWatch(self.root / "log", days, scanning=scanning, now=AT + after)
         head = self.store.head()
         assert head is not None

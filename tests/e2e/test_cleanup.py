@@ -150,7 +150,7 @@ def test_a_run_that_is_identical_in_s3_is_listed_and_then_deleted(lab: Lab, serv
     assert server.counters["PutObject"] == server.counters["DeleteObject"] == 0
 
 
-def test_a_run_goes_with_its_analyses_and_stays_while_one_is_at_work(
+def test_a_run_is_deleted_with_its_analyses_but_kept_while_one_is_being_written(
     lab: Lab, server: S3Server, tmp_path: Path
 ) -> None:
     run = make_run(tmp_path / "instrument")
@@ -337,7 +337,7 @@ def tag(bucket: str) -> str:
     return Destination(bucket, "").tag
 
 
-def test_a_run_that_somebody_works_on_is_left_alone(lab: Lab, server: S3Server, stored: Path) -> None:
+def test_a_run_in_use_is_kept(lab: Lab, server: S3Server, stored: Path) -> None:
     locks = lab.log_dir / "locks"
     locks.mkdir(parents=True)
     with (locks / f"{stored.name}.{tag(BUCKET)}.lock").open("w") as held:
@@ -350,7 +350,7 @@ def test_a_run_that_somebody_works_on_is_left_alone(lab: Lab, server: S3Server, 
     assert len(tree(stored)) == 4
 
 
-def test_a_folder_that_holds_what_is_none_of_the_runs_is_kept(lab: Lab, server: S3Server, stored: Path) -> None:
+def test_a_folder_with_files_of_others_is_kept(lab: Lab, server: S3Server, stored: Path) -> None:
     inner = sibling(stored, 41)
     within = Path(shutil.move(inner, stored / "Data" / inner.name))
     entries = monitor({}, {"monitored_directories": [str(within.parent)], "bucket": SECOND}, run=stored)
@@ -378,7 +378,7 @@ def test_without_a_terminal_and_without_yes_it_is_wrong_usage(lab: Lab, server: 
 
 
 @pytest.mark.parametrize("answer", ["yes", "delete"])
-def test_on_a_terminal_only_the_word_goes_on(lab: Lab, server: S3Server, stored: Path, answer: str) -> None:
+def test_on_a_terminal_only_the_typed_answer_deletes(lab: Lab, server: S3Server, stored: Path, answer: str) -> None:
     run = stored.rename(stored.with_name("ok\x1b[2J\u202e 0 files\nType `no`"))
     for path, content in tree(run).items():
         server.put(BUCKET, f"{run.name}/{path}", content)
@@ -492,7 +492,7 @@ def test_what_changes_between_verification_and_deletion_stays(
 
 
 @pytest.mark.real
-def test_a_kill_in_the_middle_costs_nothing_and_the_next_call_goes_on(
+def test_a_kill_in_the_middle_costs_nothing_and_the_next_call_continues(
     lab: Lab, server: S3Server, stored: Path, strace: str
 ) -> None:
     """Neither the monitor nor the other destination, which never was to have it, take the rest for a run."""
@@ -530,7 +530,7 @@ def test_a_kill_in_the_middle_costs_nothing_and_the_next_call_goes_on(
     assert len(last["went_on"]) == 1
 
 
-def test_interrupted_cleanup_of_a_run_with_a_control_character_in_its_name_goes_on(
+def test_interrupted_cleanup_of_a_run_with_a_control_character_in_its_name_continues(
     lab: Lab, server: S3Server, tiny_run: Path
 ) -> None:
     """The record names the folder as the disk does: as it is printed, it would be another one."""

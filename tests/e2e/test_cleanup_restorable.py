@@ -1,4 +1,4 @@
-"""`cleanup` keeps a run that could not be restored, unless it is told otherwise."""
+"""`cleanup` keeps a run that could not be restored, unless that check is switched off."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_run_that_cannot_be_read_is_kept(lab: Lab, server: S3Server, tiny_run:
 
 
 @pytest.mark.parametrize("by_option", [True, False])
-def test_unless_told_otherwise(lab: Lab, server: S3Server, tiny_run: Path, by_option: bool) -> None:
+def test_the_restore_check_can_be_skipped(lab: Lab, server: S3Server, tiny_run: Path, by_option: bool) -> None:
     run = uploaded(lab, tiny_run)
     server.add_fault(READ)
     keys = {} if by_option else {"require_restorable_runs": False}

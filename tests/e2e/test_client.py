@@ -225,7 +225,7 @@ def test_stdin_is_empty(fake: Callable[..., AwsCli]) -> None:
         assert ended.returncode == 0
 
 
-def test_it_has_a_session_of_its_own(fake: Callable[..., AwsCli]) -> None:
+def test_it_has_its_own_session(fake: Callable[..., AwsCli]) -> None:
     """So that Ctrl-C on our terminal reaches it through us alone."""
     ended = fake("print(os.getsid(0) == os.getpid() == os.getpgrp())").run(())
     assert ended.stdout == b"True\n"
@@ -300,7 +300,7 @@ def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[object
     ("ignored", "ends_by"),
     [((), signal.SIGINT), (("SIGINT",), signal.SIGTERM), (("SIGINT", "SIGTERM"), signal.SIGKILL)],
 )
-def test_a_request_to_stop_ends_it_however_stubborn(
+def test_a_request_to_stop_ends_it_whatever_signals_it_ignores(
     fake: Callable[..., AwsCli],
     stop: StopRequest,
     monkeypatch: pytest.MonkeyPatch,
@@ -387,7 +387,7 @@ def test_an_error_of_ours_ends_it(fake: Callable[..., AwsCli], moment: str) -> N
     assert [type(result) for result in results] == [LookupError]
 
 
-def test_what_live_processes_have_read_can_be_asked_at_any_time(fake: Callable[..., AwsCli], tmp_path: Path) -> None:
+def test_bytes_read_by_live_processes_can_be_read_at_any_time(fake: Callable[..., AwsCli], tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"x" * 3_000_000)
     release, wait = os.pipe()[::-1]
     code = f"open({str(tmp_path / 'data')!r}, 'rb').read()\nprint('ready', flush=True)\nos.read({wait}, 1)"

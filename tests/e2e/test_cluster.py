@@ -98,7 +98,7 @@ with open({said!r}, "a") as said:
 """
 
 
-def test_what_is_asked_for_reaches_the_nodes(
+def test_what_is_requested_reaches_the_nodes(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, wide_run: Path, tmp_path: Path
 ) -> None:
     """A limit is shared by the nodes; the user's command is run once, and here."""
@@ -111,7 +111,7 @@ def test_what_is_asked_for_reaches_the_nodes(
     aws = quick_aws(_REMEMBER.format(said=str(said)))
 
     arguments = on_slurm(lab, Path(wide_run.name), aws, *more, "--on_complete", str(tmp_path / "hook"))
-    result = lab.run(*arguments, cwd=wide_run.parent)  # each path is told to the nodes as a whole one
+    result = lab.run(*arguments, cwd=wide_run.parent)  # the nodes get absolute paths
 
     assert result.code == 0, result.err
     assert ran.read_text() == f"here {WIDE_FILES + 4}\n"
@@ -133,10 +133,10 @@ def test_what_is_asked_for_reaches_the_nodes(
 # Who asks for it
 
 
-def test_the_same_command_follows_jobs_that_another_has_left_at_work(
+def test_the_same_command_follows_jobs_that_an_earlier_one_left_running(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
-    """Whoever followed was told to end; an upload from here has to wait, and says for what."""
+    """The follower was asked to end; an upload from here has to wait, and says for what."""
     argv = on_slurm(lab, tiny_run, quick_aws(""))
     with lab.start(*argv) as first, server.hold(key_contains="/Data/") as gate:
         gate.wait_held()
@@ -162,7 +162,7 @@ def test_the_same_command_follows_jobs_that_another_has_left_at_work(
     is_all_done(lab, tiny_run, server, cluster)
 
 
-def test_jobs_need_nobody_who_follows_them(
+def test_jobs_finish_without_a_follower(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path, tmp_path: Path
 ) -> None:
     """Killed, the next call finds the run completed, tells it, and runs the user's command: nothing else is left."""
@@ -186,7 +186,7 @@ def test_jobs_need_nobody_who_follows_them(
     is_all_done(lab, tiny_run, server, cluster)
 
 
-def test_whoever_is_killed_between_both_submissions_has_the_last_job_submitted_by_the_next_call(
+def test_after_a_kill_between_both_submissions_the_next_call_submits_the_finalizer_job(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
     argv = on_slurm(lab, tiny_run, quick_aws(""))
@@ -236,10 +236,10 @@ def test_ctrl_c_cancels_the_jobs_and_keeps_what_is_proven(
     is_all_done(lab, wide_run, server, cluster)
 
 
-def test_a_last_job_that_somebody_cancelled_is_not_submitted_again(
+def test_a_cancelled_finalizer_job_is_not_submitted_again(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
-    """Whoever cancels all jobs by name sees the waiting one end first, and those that run half a minute later."""
+    """After `scancel` of all jobs by name, the waiting one ends first, and the running ones half a minute later."""
     argv = on_slurm(lab, tiny_run, quick_aws(""))
     with lab.start(*argv) as process, server.hold(key_contains="/Data/") as gate:
         gate.wait_held()
@@ -257,7 +257,7 @@ def test_a_last_job_that_somebody_cancelled_is_not_submitted_again(
     is_all_done(lab, tiny_run, server, cluster)
 
 
-def test_two_who_follow_the_same_jobs_both_come_to_an_end(
+def test_two_calls_that_follow_the_same_jobs_both_end(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
     argv = on_slurm(lab, tiny_run, quick_aws(""))
@@ -284,7 +284,7 @@ def test_where_there_is_no_slurm_it_says_so(lab: Lab, tiny_run: Path, tmp_path: 
     assert result.err.count("\n") == 1
 
 
-def test_what_slurm_refuses_is_said_in_a_line_and_the_run_stays_due(
+def test_what_slurm_refuses_is_one_line_and_the_run_stays_due(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
     no = Answer(1, "", "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed\n")
@@ -302,7 +302,7 @@ def test_what_slurm_refuses_is_said_in_a_line_and_the_run_stays_due(
     assert lab.run(*on_slurm(lab, tiny_run, quick_aws(""))).code == 0
 
 
-def test_after_a_submission_that_failed_nobody_says_that_there_are_jobs(
+def test_after_a_failed_submission_no_jobs_are_reported(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
     """Slurm cannot be asked what it took, so the work folder stays; the next scan asks, and submits at once."""
@@ -358,7 +358,7 @@ def test_a_job_that_slurm_took_counts_whatever_sbatch_says(
     is_all_done(lab, tiny_run, server, cluster)
 
 
-def test_a_task_that_is_queued_again_goes_on_where_it_was(
+def test_a_requeued_task_continues_where_it_was(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, wide_run: Path
 ) -> None:
     """Once after SIGTERM, as with preemption, and once after its machine was lost with all that it did."""
@@ -535,7 +535,7 @@ def test_where_the_program_can_start_on_no_node_each_is_named(
     assert (" node n1: " in line, " node n2: " in line) == (True, True), line
 
 
-def test_where_no_node_can_work_that_is_said_once(
+def test_that_no_node_can_work_is_reported_once(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, wide_run: Path
 ) -> None:
     """As when the credentials have expired while the jobs waited. No second array is tried."""
@@ -636,7 +636,7 @@ def test_an_analysis_is_checked_on_the_nodes_against_its_manifest(
     assert work_folders(lab) == []
 
 
-def test_a_work_folder_that_cannot_be_written_is_said_before_anything_is_submitted(
+def test_a_work_folder_that_cannot_be_written_is_reported_before_anything_is_submitted(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
     store = StateStore(lab.log_dir, open_run(tiny_run), Destination(BUCKET, ""))

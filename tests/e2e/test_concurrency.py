@@ -25,7 +25,7 @@ if 'cp' in argv:
         (("--io_priority", "idle"), "0 3 0"),
     ],
 )
-def test_the_children_step_back_as_told(
+def test_children_get_the_requested_priorities(
     lab: Lab, small_run: Path, fake_aws: FakeAws, options: tuple[str, ...], priorities: str
 ) -> None:
     path = lab.root / "priorities"

@@ -130,7 +130,7 @@ def make_analysis(run: Path) -> Path:
 
 @dataclass
 class Site:
-    """A machine with s3sync on it, and what came of the commands that were run there."""
+    """A machine with s3sync on it, and the results of the commands that were run there."""
 
     lab: Lab
     server: S3Server
@@ -139,7 +139,7 @@ class Site:
     found: dict[str, Any] = field(default_factory=dict)
 
     def run(self, what: str, *argv: str, **options: Any) -> Result:
-        """Run s3sync, and keep what came of it under the name of this situation."""
+        """Run s3sync, and keep the result under the name of this situation."""
         self.results[what] = result = self.lab.run(*argv, **options)
         return result
 

@@ -1,4 +1,4 @@
-"""A state log belongs to one folder: two folders of one name never share it, and one that was moved goes on."""
+"""A state log belongs to one folder: two folders of one name never share it, and a moved one continues."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_another_hosts_run_of_that_name_in_s3_is_not_replaced(place: Place, serv
 
 
 @pytest.mark.parametrize("how", ["rename", "copy", "copy without times"])
-def test_a_moved_run_goes_on_where_it_was(place: Place, server: S3Server, first: Path, how: str) -> None:
+def test_a_moved_run_continues_where_it_was(place: Place, server: S3Server, first: Path, how: str) -> None:
     assert place.scan().code == 0
     puts = server.counters["PutObject"]
     second = place.root / "b" / NAME
@@ -249,7 +249,7 @@ def test_another_run_in_the_place_of_one_that_is_gone_is_held(place: Place, serv
     assert place.states() == {f"b/{NAME}": "duplicate name"}
 
 
-def test_a_half_uploaded_run_goes_on_where_it_was_moved(place: Place, server: S3Server, first: Path) -> None:
+def test_a_half_uploaded_run_continues_in_its_new_folder(place: Place, server: S3Server, first: Path) -> None:
     assert place.scan().code == 0
     log = log_of(place)
     lost = str(first / "Data/second.cbcl")
@@ -265,7 +265,7 @@ def test_a_half_uploaded_run_goes_on_where_it_was_moved(place: Place, server: S3
     assert stored(server) == tree(second)
 
 
-def test_a_log_of_the_predecessor_goes_on_in_another_folder_with_the_same_bytes_only(
+def test_a_log_of_the_predecessor_continues_only_in_a_folder_with_the_same_bytes(
     place: Place, server: S3Server, first: Path
 ) -> None:
     files = tree(first)
@@ -365,7 +365,7 @@ def test_an_unmounted_place_keeps_the_name_of_its_run(place: Place, server: S3Se
 
 
 @pytest.mark.parametrize("is_another", [False, True])
-def test_a_folder_whose_file_system_was_mounted_elsewhere_goes_on(
+def test_a_run_continues_after_its_file_system_was_mounted_elsewhere(
     place: Place, server: S3Server, first: Path, is_another: bool
 ) -> None:
     assert place.scan().code == 0
@@ -519,7 +519,7 @@ def test_a_run_that_is_gone_can_be_forgotten_and_no_other(place: Place, server: 
     assert stored(server) == tree(place.root / "away")
 
 
-def test_a_completed_run_or_one_of_somebody_else_may_go(place: Place, server: S3Server, first: Path) -> None:
+def test_a_completed_run_or_one_of_another_user_may_vanish(place: Place, server: S3Server, first: Path) -> None:
     assert place.scan().code == 0
     log = {**log_of(place), "completed": False, "run_path": str(place.root / "c" / NAME), "bucket": "elsewhere"}
     (place.log_dir / "uploads" / "OTHER.upload.log.json").write_text(json.dumps({**log, "run_id": "OTHER"}))

@@ -33,7 +33,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def judge(lab: Lab, run: Path, after: float = 0, entry: dict[str, Any] | None = None, **keys: Any) -> RunStatus:
-    """The run as the monitor sees it so many seconds from now, if nothing happens until then."""
+    """Return the run as the monitor sees it in this many seconds, if nothing happens until then."""
     config = load_config(Path(lab.config_for(run, entry, **keys)), {})
     (status,) = statuses.run_statuses(config, discovery.discover(config).candidates, now=time.time() + after)
     return status
@@ -191,7 +191,7 @@ def test_a_run_that_waits_for_days_does_not_become_too_old(
         aged(one)
     if content:
         assert lab.watch(run, quiet_minutes=0, max_age=72, aws_command=aws).code == 1, (
-            "held and told, until it is whole"
+            "held and reported, until it is whole"
         )
     for one, body in zip(runs, content, strict=False):
         (one / LAST).write_bytes(body)

@@ -108,7 +108,7 @@ exec "$@"
 
 
 class Host:
-    """A machine of its own that shares a folder of logs with others."""
+    """A separate machine that shares a folder of logs with others."""
 
     def __init__(self, lab: Lab, name: str) -> None:
         self.lab = lab
@@ -248,7 +248,7 @@ def paused(numbers: LeaseFiles) -> Iterator[subprocess.Popen[str]]:
     holder.communicate()
 
 
-def test_a_holder_that_was_paused_goes_on_if_nobody_came(paused: subprocess.Popen[str]) -> None:
+def test_a_paused_holder_keeps_a_lease_that_nobody_took(paused: subprocess.Popen[str]) -> None:
     """As after Ctrl-Z: longer than others would have had to look."""
     threading.Event().wait(2)  # that time passes is the point: 6 looks take 1.5 s
     psutil.Process(paused.pid).resume()

@@ -71,7 +71,7 @@ def test_scans_leave_page_and_metrics_and_count_what_they_uploaded(
     assert second["s3sync_oldest_waiting_run_seconds"] == second["s3sync_failed_files"] == 0
     assert second[f"s3sync_free_bytes {lab.log_dir}"] > 0
     assert "All is well" in (web / "index.html").read_text()
-    log = lab.log(tiny_run)  # the first destination's told of nothing, and left the plain name
+    log = lab.log(tiny_run)  # the first destination's had nothing to say, and left the plain name
     assert (log["sent_files"], log["sent_bytes"]) == (4, size)
     assert log["seconds"] > 0
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", log["instrument_done"])
@@ -129,7 +129,7 @@ def test_a_scan_that_is_interrupted_says_so(lab: Lab, server: S3Server, tiny_run
     assert left["s3sync_runs partial"] == 1
 
 
-def test_report_writes_the_page_when_somebody_asks(lab: Lab, tiny_run: Path, tmp_path: Path) -> None:
+def test_report_writes_the_page_on_request(lab: Lab, tiny_run: Path, tmp_path: Path) -> None:
     tiny_run.joinpath("CopyComplete.txt").unlink()
     config = lab.config_for(tiny_run)
 

@@ -33,7 +33,7 @@ def site(tmp_path: Path, server: S3Server, aws_of_lab: str) -> Site:
 
 
 def age(run: Path, hours: float) -> None:
-    """As if the instrument had begun and finished it so long ago."""
+    """As if the instrument had begun and finished it that long ago."""
     moment = time.time() - hours * HOUR
     for path in (run / "RunInfo.xml", *run.glob("*Complete.txt")):
         os.utime(path, (moment, moment))

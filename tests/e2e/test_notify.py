@@ -80,7 +80,7 @@ def no_secrets_in_the_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 class Clock:
-    """Time that passes when told to."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
@@ -104,7 +104,7 @@ Tell = Callable[..., None]
 
 @pytest.fixture
 def tell(receiver: Receiver, memory: Path, clock: Clock) -> Tell:
-    """One scan: a process of its own, that knows of the one before only by the memory file."""
+    """One scan: a separate process, which knows the previous one only from the memory file."""
 
     def scan(*problems: Problem, uploaded: tuple[Upload, ...] = (), names: tuple[str, ...] = ("slack_alert",)) -> None:
         Notifier(receiver.channels(*names), memory.parent, clock, timeout=120).notify(Update(uploaded, problems))
@@ -412,7 +412,7 @@ def test_an_answer_without_end_is_an_answer(receiver: Receiver, memory: Path, ca
     assert caplog.messages == []
 
 
-def test_a_port_where_nobody_listens(memory: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refused_connection_is_reported(memory: Path, caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     channels = Channels(slack_log=f"http://127.0.0.1:{port}/{SECRET}")

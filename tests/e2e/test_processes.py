@@ -1,4 +1,4 @@
-"""What only a process of its own can show: locks of others, signals, file modes, the main log, CPU affinity."""
+"""What only a separate process can show: locks of others, signals, file modes, the main log, CPU affinity."""
 
 from __future__ import annotations
 

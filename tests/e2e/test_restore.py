@@ -161,7 +161,7 @@ def test_another_file_on_disk_is_kept_without_overwrite(lab: Lab, gone: Path) ->
     is_back(gone)
 
 
-def test_the_same_command_goes_on_after_a_failure(lab: Lab, server: S3Server, gone: Path) -> None:
+def test_the_same_command_continues_after_a_failure(lab: Lab, server: S3Server, gone: Path) -> None:
     server.add_fault(
         Fault("status", method="GET", operation="GetObject", status=403, code="AccessDenied", skip=40, count=9)
     )

@@ -206,7 +206,7 @@ def test_each_target_and_part_is_waited_for_by_itself(
     assert thaw_logs(lab) == []
 
 
-def test_what_was_not_requested_is_not_said_to_be_thawing(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+def test_what_was_not_requested_is_not_called_thawing(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     frozen = archived(lab, tiny_run, "GLACIER")
     assert restore(lab, frozen, "--tier", "Bulk").code == 1
     (log,) = thaw_logs(lab)
@@ -338,7 +338,7 @@ def test_the_state_of_each_object_counts(lab: Lab, server: S3Server, tiny_run: P
     assert shown["ready_at"] > shown["requested_at"] > "2026"
 
 
-def test_what_expires_during_the_download_is_not_said_to_be_thawing(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+def test_what_expires_during_the_download_is_not_called_thawing(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     frozen = archived(lab, tiny_run, "GLACIER")
     assert restore(lab, frozen, "--tier", "Bulk").code == 1
     server.thaw(BUCKET)

@@ -1,4 +1,4 @@
-"""Whoever changes an object or a record of a run in S3 or on disk is found out by `restore`, which shows nothing then.
+"""`restore` detects every changed object or record of a run, in S3 or on disk, and then shows nothing.
 
 Each test is a table of changes; what can prove the opposite is S3 alone, the state log, the completion object, or a
 manifest of `verify`.

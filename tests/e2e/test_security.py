@@ -120,7 +120,7 @@ class Watched(NamedTuple):
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """Under an umask that would let everybody read and write; a run that is uploaded, and one that is reported."""
+    """With a umask that lets everybody read and write; a run that is uploaded, and one that is reported."""
     with S3Server() as server, Hooks() as hooks:
         server.create_bucket(BUCKET)
         site = Site(tmp_path_factory.mktemp("watched"), server.url.replace("//", f"//user:{S3CRET}-pw@"))
@@ -214,7 +214,7 @@ def test_all_that_an_upload_writes_is_for_its_user_alone(
     assert private[str(lab.log_dir)] == private[f"{lab.tmp}/s3sync-work-{os.geteuid()}"] == 0o700
 
 
-# It prints all that it knows, fails with each file for a reason of its own, and has sent nothing.
+# It prints all that it knows, fails with each file for a different reason, and has sent nothing.
 TALKATIVE = """
 said = " ".join(os.environ.get(name, "") for name in sorted(os.environ) if "AWS" in name or "PROXY" in name)
 for path in (os.environ["AWS_CONFIG_FILE"], os.path.expanduser("~/.aws/credentials")):
@@ -363,7 +363,7 @@ def test_a_folder_that_becomes_a_link_out_of_the_run_proves_nothing(
 
 
 def test_no_name_is_a_command(lab: Lab, server: S3Server, folder: Path) -> None:
-    """There is no shell, and every name stands where the CLI takes it for nothing else."""
+    """There is no shell, and every name is where the CLI cannot take it for anything else."""
     hostile = ("$(touch x)", "`touch x`", "; touch x", "| touch x", "&& touch x", "-rf", "--debug", "a'b\"c")
     run = folder.rename(folder.with_name("$(touch x); `touch x`"))
     (run / "--endpoint-url=http:").mkdir()

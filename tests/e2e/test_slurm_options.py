@@ -38,7 +38,7 @@ def test_the_monitor_asks_for_what_its_config_says(lab: Lab, tiny_run: Path, fak
 
 
 def test_an_upload_requests_what_its_options_say(lab: Lab, tiny_run: Path, fake_slurm: FakeSlurm) -> None:
-    """Jobs that never come to their end are told with what to do."""
+    """Jobs that never end are reported with what to do."""
     options = ("--executor", "slurm", "--nodes", "2", "--cores", "3", "--sbatch-options", "--partition=short --mem=4G")
 
     result = lab.upload(tiny_run, *options)

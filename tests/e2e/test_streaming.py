@@ -268,7 +268,7 @@ def test_a_run_that_is_excluded_later_is_reported_once_and_its_objects_are_liste
     assert f"{growing.name}/Data/second.cbcl" in shown
 
 
-def test_a_run_that_never_ends_is_reported_once_and_goes_on_when_it_is_written_again(
+def test_an_abandoned_run_is_reported_once_and_continues_when_it_is_written_again(
     lab: Lab, server: S3Server, growing: Path, scan: Scan
 ) -> None:
     assert scan().code == 0

@@ -19,7 +19,9 @@ from tests.helpers.s3server import S3Server
 
 SCALE = 1e-4
 MARKERS = {"RTAComplete.txt", "SequenceComplete.txt", "CopyComplete.txt"}
-BULK = re.compile(r".*\.(c?bcl|filter|locs|control|jpg)")  # written once; all else is written until the end, or is told
+BULK = re.compile(
+    r".*\.(c?bcl|filter|locs|control|jpg)"
+)  # written once; all else is written until the end, or is reported
 HOUR = 3600
 SHEET = "[Data]\nSample_ID,Sample_Name\n{name},{name}\n"
 
@@ -48,13 +50,13 @@ class Monitored:
         self._seen.append(tree(self.run))
         return self.lab.run("monitor", "--config", self.config)
 
-    def quiet_tick(self) -> None:
+    def quiet_scan(self) -> None:
         """One that has nothing to say."""
         done = self.scan()
         assert (done.code, done.out, done.err) == (0, "", "")
 
-    def killed_tick(self, after: int) -> None:
-        """One that is killed, with all that it started, when so many files have arrived and more are on their way."""
+    def killed_scan(self, after: int) -> None:
+        """Kill a scan, with all that it started, when `after` files have arrived and more are on their way."""
         self._seen.append(tree(self.run))
         with self.server.hold(after) as gate, self.lab.start("monitor", "--config", self.config) as process:
             gate.wait_held()
@@ -128,47 +130,47 @@ def test_a_run_goes_up_while_it_is_written_each_file_once_and_the_markers_last(
     run = plan_run(instrument, cycles=(3, 1, 1, 3), lanes=1, tiles=1)
     watched = Monitored(lab, server, LiveRun(lab.root / "instrument", run, SCALE, rewrite=rewrite))
     watched.live.write_until("start")
-    watched.quiet_tick()
+    watched.quiet_scan()
     assert server.requests == []
     for phase, more_writes in stops:
         watched.live.write_until(phase)
         for _ in range(more_writes):
             next(watched.live)
-        watched.quiet_tick()
+        watched.quiet_scan()
         watched.assert_streams()
     in_time = len(watched.sent())
     assert list(watched.live)
-    watched.quiet_tick()
+    watched.quiet_scan()
     watched.assert_uploaded()
     sent = watched.sent()
     assert Counter(sent) == watched.needed()
     markers = MARKERS & set(tree(watched.run))
     assert set(sent[-len(markers) :]) == markers
     assert set(sent[:in_time]) == set(watched.bulk())
-    watched.quiet_tick()
+    watched.quiet_scan()
     assert len(watched.sent()) == len(sent)
 
 
 def test_a_run_that_the_instrument_gives_up_is_reported_once(lab: Lab, server: S3Server) -> None:
     watched = small(lab, server, abandon=1)
     assert list(watched.live)
-    watched.quiet_tick()
+    watched.quiet_scan()
     watched.assert_streams()
     watched.keys["abandoned_hours"] = 1e-6
     result = watched.scan()
     assert result.code == 0
     assert result.err.count("[run.abandoned]") == 1
-    watched.quiet_tick()
+    watched.quiet_scan()
     assert watched.objects() == watched.bulk()
 
 
 def test_scans_that_are_killed_cost_at_most_what_was_in_flight(lab: Lab, server: S3Server) -> None:
     watched = small(lab, server, "miseq")
     watched.live.write_until("cycle 2/2")
-    watched.killed_tick(after=5)
+    watched.killed_scan(after=5)
     assert list(watched.live)
-    watched.killed_tick(after=20)
-    watched.quiet_tick()
+    watched.killed_scan(after=20)
+    watched.quiet_scan()
     watched.assert_uploaded()
     assert Counter(watched.sent()) == watched.needed()
 
@@ -182,7 +184,7 @@ def test_what_shrinks_vanishes_or_becomes_a_folder_after_its_upload_is_reported_
     watched = small(lab, server)
     watched.keys["require_whole_runs"] = False  # the run loses base calls here
     watched.live.write_until("cycle 2/2")
-    watched.quiet_tick()
+    watched.quiet_scan()
     watched.assert_streams()
     assert list(watched.live)
     shrunk, gone = watched.a_file_of(1), watched.a_file_of(2)
@@ -204,7 +206,7 @@ def test_what_shrinks_vanishes_or_becomes_a_folder_after_its_upload_is_reported_
     log = watched.log
     assert (log["completed"], log["total_uploaded_files"]) == (True, log["total_local_files"])
     assert log["uploaded_files"].keys() == {str(watched.run / path) for path in tree(watched.run)}
-    watched.quiet_tick()
+    watched.quiet_scan()
     verified = lab.run("verify", str(watched.run), "--bucket", BUCKET, "--json")
     assert (verified.code, sorted(verified.json["only_in_s3"])) == (1, sorted(extra))
 
@@ -212,13 +214,13 @@ def test_what_shrinks_vanishes_or_becomes_a_folder_after_its_upload_is_reported_
 def test_a_file_that_becomes_a_link_out_of_the_run_keeps_it_open_until_it_is_gone(lab: Lab, server: S3Server) -> None:
     watched = small(lab, server)
     watched.live.write_until("cycle 2/2")
-    watched.quiet_tick()
+    watched.quiet_scan()
     file = watched.a_file_of(1)
     went_up = file.read_bytes()
     file.unlink()
     (lab.root / "elsewhere").write_bytes(went_up)
     file.symlink_to(lab.root / "elsewhere")
-    watched.quiet_tick()
+    watched.quiet_scan()
     assert list(watched.live)
     refused = watched.scan()
     assert refused.code == 1
@@ -229,7 +231,7 @@ def test_a_file_that_becomes_a_link_out_of_the_run_keeps_it_open_until_it_is_gon
     file.unlink()
     file.write_bytes(went_up)
     watched.keys["quiet_minutes"] = 0  # for a file that comes after the markers
-    watched.quiet_tick()
+    watched.quiet_scan()
     watched.assert_uploaded()
     assert watched.sent().count(str(file.relative_to(watched.run))) == 1
 
@@ -237,7 +239,7 @@ def test_a_file_that_becomes_a_link_out_of_the_run_keeps_it_open_until_it_is_gon
 def test_a_file_that_comes_while_the_markers_go_up_is_uploaded_too(lab: Lab, server: S3Server) -> None:
     watched = small(lab, server)
     watched.live.write_until("cycle 2/2")
-    watched.quiet_tick()
+    watched.quiet_scan()
     assert list(watched.live)
     with server.hold(key_contains="/CopyComplete.txt") as gate:
         process = lab.start("monitor", "--config", watched.config)
@@ -258,16 +260,16 @@ def test_files_from_the_future_wait_for_the_end_of_the_run_and_no_longer(lab: La
     ahead = [watched.run / path for path in watched.bulk() if "/C1.1/" in path]
     for path in ahead:
         os.utime(path, (time.time() + HOUR,) * 2)
-    watched.quiet_tick()
+    watched.quiet_scan()
     assert watched.objects().keys() == {p for p in watched.bulk() if "/C1.1/" not in p}
     assert list(watched.live)
     for path in watched.run.rglob("*"):
         os.utime(path, (time.time() + HOUR,) * 2)
-    watched.quiet_tick()
+    watched.quiet_scan()
     watched.assert_uploaded()
     assert watched.needed().keys() == set(watched.sent())
     before = len(server.requests)
-    watched.quiet_tick()
+    watched.quiet_scan()
     assert len(server.requests) == before
 
 
@@ -277,17 +279,17 @@ def test_a_sheet_that_changes_its_mind_twice_ends_in_a_whole_run(lab: Lab, serve
     watched.live.write_until("cycle 1/2")
     sheet = watched.run / "SampleSheet.csv"
     sheet.write_text(SHEET.format(name="CEN-1"))
-    watched.quiet_tick()
+    watched.quiet_scan()
     watched.assert_streams()
     sent = watched.sent()
     sheet.write_text(SHEET.format(name="OTHER-1"))
     assert list(watched.live)
     result = watched.scan()
     assert (result.code, result.err.count("samples do not match")) == (0, 1)
-    watched.quiet_tick()
+    watched.quiet_scan()
     assert watched.sent() == sent
     sheet.write_text(SHEET.format(name="CEN-1"))
-    watched.quiet_tick()
+    watched.quiet_scan()
     watched.assert_uploaded()
     assert Counter(watched.sent()) == watched.needed()
 

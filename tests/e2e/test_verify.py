@@ -158,7 +158,7 @@ def test_excludes_apply_to_both_sides(lab: Lab, server: S3Server, stored: Path) 
     assert verify(lab, stored, "--exclude_patterns", "/RunInfo").code == 0
 
 
-def test_without_permission_to_list_each_object_is_asked_for(lab: Lab, server: S3Server, few: Path) -> None:
+def test_without_permission_to_list_each_object_is_requested(lab: Lab, server: S3Server, few: Path) -> None:
     denied = Fault("status", method=None, operation="ListObjectsV2", status=403, code="AccessDenied", count=None)
     server.add_fault(denied)
 
@@ -196,7 +196,7 @@ def test_encrypted_objects_are_named_as_such(lab: Lab, server: S3Server, few: Pa
     assert rows["b"] == ["b", "1", hashlib.md5(b"b").hexdigest(), "0" * 32, "run/b"]
 
 
-def test_of_many_objects_with_their_own_key_each_is_told(lab: Lab, server: S3Server, few: Path) -> None:
+def test_each_object_with_a_customer_key_is_named(lab: Lab, server: S3Server, few: Path) -> None:
     for name in "abcdef":
         server.put(BUCKET, f"run/{name}", name.encode()).etag = "0" * 32
     server.add_fault(Fault("status", method="HEAD", status=400, code="BadRequest", count=None))

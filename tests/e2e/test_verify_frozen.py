@@ -55,9 +55,7 @@ def test_a_frozen_object_with_other_bytes_is_found(lab: Lab, server: S3Server, t
     assert (result.code, list(result.json["differing"])) == (1, ["Data/first.cbcl"])
 
 
-def test_frozen_objects_whose_etags_are_no_md5s_are_said_to_be_frozen(
-    lab: Lab, server: S3Server, tiny_run: Path
-) -> None:
+def test_frozen_objects_whose_etags_are_no_md5s_are_called_frozen(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     assert lab.upload(tiny_run, "--storage-class", "GLACIER").code == 0
     for stored in server.objects(BUCKET).values():
         stored.etag, stored.checksums = "0" * 32, {}
@@ -89,7 +87,7 @@ def test_an_archive_tier_that_cannot_be_asked_for_does_not_undo_the_comparison(
     assert result.json["archive_tiers"] == {"tried": 0, "frozen": 0}
 
 
-def test_nothing_is_said_of_a_run_that_is_not_frozen(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+def test_nothing_is_reported_of_a_run_that_is_not_frozen(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     assert lab.upload(tiny_run).code == 0
     result = verify(lab, tiny_run, "--json")
     assert (result.json["archived"], result.json["thaw"]) == ({}, None)

@@ -270,7 +270,7 @@ def clean(big_run: Path, tmp_path: Path, measured: dict[str, Clean]) -> Clean:
 
 
 def killed_at_random(here: Scene, clean: Clean, chance: random.Random) -> bool:
-    """After so many requests, or after so much time, which also comes when there are none; False if it was too late."""
+    """Kill after some requests, or after a time, in case there are none; return False if it was too late."""
     process = here.lab.start(*here.argv)
     if chance.random() < 0.5:
         here.server.wait_for(is_sent, chance.randint(1, clean.requests), timeout=240)

@@ -785,7 +785,7 @@ def test_row_37_log_disk_is_full_from_the_start(
 def test_row_37_log_disk_takes_no_more_of_a_file(
     lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws
 ) -> None:
-    """The log would be larger than this process may write, which needs no disk of its own."""
+    """The log would be larger than this process may write, which needs no separate disk."""
     aws = quick_aws("")
     (tiny_run / "Data" / "out").symlink_to("/etc/hostname")
     assert lab.watch(tiny_run, aws_command=aws).code == 1

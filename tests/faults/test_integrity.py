@@ -126,7 +126,7 @@ def test_a_file_that_is_proven_otherwise_than_most_is_named_in_the_log(lab: Lab,
 
 
 @pytest.mark.parametrize("part_size", [5 * MIB, 9 * MIB])
-def test_what_somebody_sent_in_parts_of_another_size_is_recognised(
+def test_objects_that_others_sent_in_parts_of_another_size_are_recognised(
     lab: Lab, server: S3Server, run: Path, part_size: int
 ) -> None:
     content = (run / "Data" / "big.cbcl").read_bytes()
@@ -142,7 +142,7 @@ def test_what_somebody_sent_in_parts_of_another_size_is_recognised(
     assert set(ways(lab, run).values()) == {"etag"}
 
 
-def test_the_newer_generation_is_asked_for_the_checksum_that_can_be_computed_here(
+def test_the_newer_cli_sends_the_checksum_that_can_be_computed_here(
     lab: Lab, server: S3Server, run: Path, quick_aws: FakeAws
 ) -> None:
     """Its own default is another one. Older ones know no such option."""

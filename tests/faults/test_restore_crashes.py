@@ -1,4 +1,4 @@
-"""Killed at any moment, a restore shows nothing that is half, and the next call goes on with what is proven."""
+"""Killed at any moment, a restore shows nothing that is half, and the next call continues with what is proven."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_an_interruption_keeps_what_is_proven(lab: Lab, server: S3Server, saved:
 
 
 @pytest.mark.skipif(not Path("/dev/shm").exists(), reason="needs a small file system")
-def test_a_full_disk_is_said_and_nothing_is_shown(lab: Lab, saved: Path, tiny_run: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_nothing_is_shown(lab: Lab, saved: Path, tiny_run: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], check=False).returncode:

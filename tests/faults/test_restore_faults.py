@@ -1,4 +1,4 @@
-"""A restore whose disk, network or processes fail says so once, shows nothing, and goes on with the same command."""
+"""A restore whose disk, network or processes fail says so once, shows nothing, and continues with the same command."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def saved(lab: Lab, tiny_run: Path) -> Path:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, with room for the run and little else."""
+    """A separate file system, with room for the run and little else."""
     folder = tmp_path / "disk"
     folder.mkdir()
     argv = ["mount", "-t", "tmpfs", "-o", f"size={SPARE + 6 * MIB}", "none", str(folder)]
@@ -75,7 +75,7 @@ def ended(process: subprocess.Popen[str]) -> Result:
 
 
 def test_a_disk_that_gets_full_while_it_downloads(lab: Lab, server: S3Server, saved: Path, disk: Path) -> None:
-    """It is another disk than that of the logs, too."""
+    """It is not the disk of the logs either."""
     run = disk / saved_name(server)
     with held(server) as gate:
         process = lab.start(*restore_argv(lab, run))
@@ -91,7 +91,7 @@ def saved_name(server: S3Server) -> str:
     return next(iter(server.objects(BUCKET))).partition("/")[0]
 
 
-def test_a_disk_without_room_is_said_before_anything_is_fetched(
+def test_missing_room_is_reported_before_anything_is_fetched(
     lab: Lab, server: S3Server, saved: Path, disk: Path
 ) -> None:
     run = disk / saved_name(server)
@@ -181,9 +181,7 @@ def test_each_process_has_its_share_of_the_bandwidth(
     assert limits == {"max_bandwidth = 2929KB/s"}, "one process has all of it"
 
 
-def test_a_wait_that_is_killed_goes_on_with_what_is_thawed(
-    lab: Lab, server: S3Server, saved: Path, tiny_run: Path
-) -> None:
+def test_a_killed_wait_continues_with_what_is_thawed(lab: Lab, server: S3Server, saved: Path, tiny_run: Path) -> None:
     """Thawing is requested once, and each object is fetched once, however often the waiting restore is killed."""
     for stored in server.objects(BUCKET).values():
         stored.headers["x-amz-storage-class"] = "GLACIER"

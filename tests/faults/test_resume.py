@@ -1,4 +1,4 @@
-"""Interrupted in any way, the next call goes on: nothing proven is sent again, nothing unproven is forgotten."""
+"""After any interruption, the next call continues: nothing proven is sent again, nothing unproven is forgotten."""
 
 from __future__ import annotations
 

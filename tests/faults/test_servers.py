@@ -107,7 +107,7 @@ def test_what_is_known_of_etags_is_remembered_by_later_calls(
     assert ways(lab, run)[BIGGER] == "size"
 
 
-def test_where_neither_etags_nor_checksums_say_anything_few_objects_are_asked_for(
+def test_where_neither_etags_nor_checksums_say_anything_few_objects_are_requested(
     lab: Lab, server: S3Server, tiny_run: Path, aws: tuple[str, str]
 ) -> None:
     speak(server, opaque_etags="all", checksums="ignored")
@@ -123,9 +123,7 @@ def test_where_neither_etags_nor_checksums_say_anything_few_objects_are_asked_fo
     assert sorted(set(ways(lab, tiny_run).values())) == ["content", "size"]
 
 
-def test_verify_comes_to_a_conclusion_where_etags_are_no_md5s(
-    lab: Lab, server: S3Server, run: Path, aws: tuple[str, str]
-) -> None:
+def test_verify_decides_where_etags_are_no_md5s(lab: Lab, server: S3Server, run: Path, aws: tuple[str, str]) -> None:
     speak(server, opaque_etags="multipart", checksums="ignored")
     assert lab.upload(run, *aws).code == 0
 
@@ -450,7 +448,7 @@ WHEN_REQUIRED = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required"}
 
 
 @pytest.mark.parametrize("where", ["environment", "profile"])
-def test_a_user_who_wants_few_checksums_is_respected(
+def test_a_limit_of_checksums_in_the_aws_config_is_respected(
     lab: Lab, server: S3Server, tiny_run: Path, each_real_aws: str, where: str
 ) -> None:
     speak(server, checksums="refused")
@@ -596,7 +594,7 @@ if argv[-1] != "--version":
         ("An error occurred (AccessDenied) when calling the AssumeRole operation: not authorized", False),
     ],
 )
-def test_which_missing_credentials_may_come_back(said: str, may_pass: bool) -> None:
+def test_which_credential_errors_are_retried(said: str, may_pass: bool) -> None:
     assert diagnosis.are_credentials_missing([said]) is may_pass
 
 
@@ -665,7 +663,7 @@ def test_an_object_with_bytes_is_no_folder(lab: Lab, server: S3Server, tiny_run:
 
 
 @pytest.mark.parametrize("dialect", [{"lists": "not"}, {"lists": "v1"}, {"start_after": False}], ids=str)
-def test_a_server_that_lists_in_its_own_way_is_asked_for_each_object(
+def test_of_a_server_with_its_own_way_of_listing_each_object_is_requested(
     lab: Lab, server: S3Server, tiny_run: Path, aws: tuple[str, str], dialect: dict[str, Any]
 ) -> None:
     if "lists" not in dialect or dialect["lists"] == "v1":
@@ -687,7 +685,7 @@ def test_a_server_that_lists_in_its_own_way_is_asked_for_each_object(
     assert "what only S3 has is not known: s3://lab-runs cannot be listed reliably: " in plain.out
 
 
-def test_names_that_a_listing_spoils_are_asked_for(
+def test_names_that_a_listing_spoils_are_requested(
     lab: Lab, server: S3Server, tiny_run: Path, aws: tuple[str, str]
 ) -> None:
     """The server ignores that names are to be encoded, and the CLI decodes them all the same."""
@@ -717,7 +715,7 @@ def test_both_clis_understand_such_a_server(
 
 
 def begin(server: S3Server, key: str) -> None:
-    """An upload that nobody goes on with."""
+    """An upload that nobody continues."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port)
     connection.request("POST", f"/{BUCKET}/{key}?uploads")
     assert connection.getresponse().status == 200

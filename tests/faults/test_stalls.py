@@ -50,7 +50,7 @@ def moved(read: int) -> IoSnapshot:
 
 
 class Clockwork:
-    """A clock and counters that stand still until they are told."""
+    """A clock and counters that move only when a test moves them."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -60,7 +60,7 @@ class Clockwork:
         return StallDetector(seconds, lambda pid: moved(self.read[pid]), lambda: self.now)
 
 
-def test_who_has_not_moved_for_longer_than_the_time_is_told() -> None:
+def test_a_process_that_moves_no_bytes_for_too_long_is_reported() -> None:
     clock = Clockwork()
     watch = clock.watch(10)
     assert watch.stalled([1, 2]) == []
@@ -141,7 +141,7 @@ def test_a_process_that_is_gone_has_not_moved() -> None:
 # The program
 
 
-def test_what_a_stalled_child_had_to_send_is_sent_by_another(lab: Lab, server: S3Server, run: Path) -> None:
+def test_files_of_a_stalled_child_are_sent_by_another(lab: Lab, server: S3Server, run: Path) -> None:
     """S3 takes a part, and does not answer this once."""
     lab.set_delays(signal_grace=IMPATIENT)
     server.add_fault(Fault("hang", operation="UploadPart", count=1))
@@ -167,7 +167,7 @@ def test_a_server_that_never_answers_ends_it(lab: Lab, server: S3Server, run: Pa
     next_scan_completes(lab, run, server)
 
 
-def test_a_child_that_ignores_the_gentle_ways_is_killed_with_its_children(
+def test_a_stalled_child_that_ignores_signals_is_killed_with_its_children(
     lab: Lab, server: S3Server, run: Path, quick_aws: FakeAws
 ) -> None:
     lab.set_delays(signal_grace=IMPATIENT)
@@ -249,7 +249,7 @@ if 'cp' in argv:
     assert lab.log(small_run)["completed"] is False
 
 
-def test_why_the_last_of_them_failed_is_told_of_all(lab: Lab, server: S3Server, small_run: Path) -> None:
+def test_all_files_get_the_reason_of_the_last_failure(lab: Lab, server: S3Server, small_run: Path) -> None:
     """S3 answers, and takes nothing."""
     server.add_fault(Fault("status", status=503, code="SlowDown", count=None))
 
@@ -350,7 +350,7 @@ def test_a_signal_leaves_no_parts_even_if_the_child_has_to_be_killed(lab: Lab, s
     assert lab.upload(run).code == 0
 
 
-def test_a_stop_is_not_kept_up_by_cleaning(tmp_path: Path, quick_aws: FakeAws) -> None:
+def test_cleaning_does_not_delay_a_stop(tmp_path: Path, quick_aws: FakeAws) -> None:
     """Somebody may be waiting: each question has its time."""
     from s3sync.aws.client import AwsCli
     from s3sync.aws.launcher import Launcher

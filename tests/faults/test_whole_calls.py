@@ -160,7 +160,7 @@ def test_a_connection_that_breaks_now_and_then_ends_nothing(quick_lab: Lab, serv
 
 
 @pytest.mark.parametrize("code", ["SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeTooSkewed"])
-def test_a_first_listing_that_fails_is_asked_for_again(
+def test_a_first_listing_that_fails_is_requested_again(
     quick_lab: Lab, server: S3Server, tiny_run: Path, code: str
 ) -> None:
     server.add_fault(Fault("status", method="GET", code=code, count=2))
@@ -203,7 +203,7 @@ def endless(tmp_path: Path, answer: str = "") -> str:
     return str(script)
 
 
-def test_a_cleanup_comes_to_its_end_whoever_asks_for_the_end_meanwhile(tmp_path: Path) -> None:
+def test_a_cleanup_finishes_although_a_stop_is_requested_meanwhile(tmp_path: Path) -> None:
     """Else the multipart uploads that it was about to abort stay in S3."""
     stop = StopRequest()
     aws = AwsCli(Launcher(endless(tmp_path, "[]"), {"PATH": "/usr/bin:/bin"}), stop)

@@ -77,7 +77,7 @@ def summary(costs: list[Cost]) -> dict[str, int]:
 
 @dataclass
 class Scene:
-    """One kill, on a machine and before a server of its own: what was there before, and what must be there after."""
+    """One kill, with its own machine and server: what was there before, and what must be there after."""
 
     lab: Lab
     server: S3Server

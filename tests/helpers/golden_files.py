@@ -90,7 +90,7 @@ def _plain(text: str, replaced: Mapping[str, str]) -> str:
 
 
 def _text(text: str, key: str) -> str:
-    """Prose becomes `<text>`; of what came of a command, programs read how it begins."""
+    """Prose becomes `<text>`; programs read how the outcome of a command begins."""
     if _TIME.fullmatch(text):
         return "<time>"
     if re.search(r"\s", text):

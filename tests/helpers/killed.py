@@ -1,7 +1,7 @@
 """Run s3sync, and kill it with SIGKILL right before a step to the disk: `python killed.py STEP FOLDER ARGV...`.
 
 A step changes a file or folder below FOLDER; the first is 0, whichever thread takes it. Those to leases do not count,
-since their number depends on the time, nor those to temporary files. What was started goes on, as with any SIGKILL.
+since their number depends on the time, nor those to temporary files. Its children continue, as with any SIGKILL.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ class Lab:
             delays.VARIABLE: json.dumps(NO_DELAYS),
         }
         if self.aws:
-            self.env["AWS_MAX_ATTEMPTS"] = "1"  # the double has no backoff of its own to be tested
+            self.env["AWS_MAX_ATTEMPTS"] = "1"  # the double has no backoff to be tested
 
     def set_delays(self, **seconds: float | Sequence[float]) -> None:
         """Change some of the program's delays, which are `NO_DELAYS` otherwise."""

@@ -21,7 +21,7 @@ def wish(place: str, pace: LeaseTiming = QUICK, **more: Any) -> LeaseRequest:
 
 
 def unheard(_why: LeaseLostError) -> None:
-    """Nobody is told."""
+    """Ignore that a lease was lost."""
 
 
 def take(numbers: LeaseFiles, place: str, pace: LeaseTiming = QUICK, **more: Any) -> Lease:

@@ -1,4 +1,4 @@
-"""What every fault has to leave behind: either a proven run, or one that is told apart and tried again."""
+"""What every fault must leave behind: a proven run, or one that is known to be incomplete and tried again."""
 
 from __future__ import annotations
 

@@ -419,7 +419,7 @@ class _Call:
         return {n: v for n, v in self.headers.items() if n in _OBJECT_HEADERS or n.startswith("x-amz-meta-")}
 
     def check_key(self, headers: dict[str, str]) -> None:
-        """Raises _S3Error unless the client names the key of its own that an object's headers call for."""
+        """Raises _S3Error unless the client names the customer key that an object's headers require."""
         if _CUSTOMER in headers.keys() ^ self.headers.keys():
             raise _S3Error(400, "InvalidRequest", "Encrypted with a key of the customer, or not: not as you say")
         if headers.get(_CUSTOMER_KEY) != self.headers.get(_CUSTOMER_KEY):
@@ -877,7 +877,7 @@ class S3Server:
         return fault
 
     def clear_faults(self) -> None:
-        """Forget all rules; what hangs already goes on hanging."""
+        """Forget all rules; requests that hang already continue to hang."""
         with self._changed:
             self._faults.clear()
 

@@ -1,6 +1,6 @@
 """A Slurm cluster on one machine, from Debian's packages: munged, slurmctld, and a slurmd for each node; no systemd.
 
-Each node has processes, mounts and a host name of its own (Linux' namespaces), so that it can lose power and that its
+Each node has its own processes, mounts and host name (Linux namespaces), so that it can lose power and that its
 disk for temporary files can be full; all nodes share the rest of the file system, as over NFS. Slurm's own times are
 as short as they can be. It is up in a second.
 
@@ -13,8 +13,8 @@ What was found out with it (Debian's slurm-wlm 22.05.8):
   which is not set at its first start, and the ids that it had.
 - A node that is gone is `allocated*`, then `down*`, and what ran there is queued again: after 18 s here if nobody
   tells slurmctld (SlurmdTimeout=10), after some minutes by default (300).
-- If slurmd alone is gone, what it began goes on, and its end is seen (COMPLETING until slurmd is back). If the node is
-  taken to be down meanwhile, the task runs twice at once; the first one is killed when slurmd is back.
+- If slurmd alone is gone, its processes continue and their end is seen (COMPLETING until slurmd is back). If the node
+  is taken to be down meanwhile, the task runs twice at once; the first one is killed when slurmd is back.
 - `scancel` and `requeue` send SIGTERM to the script and all its children, also in other sessions, and SIGKILL after
   KillWait (30 s by default, 2 here). `proctrack/linuxproc` loses processes whose parent has ended; cgroups would not.
 - What is preempted (`PreemptMode=REQUEUE`, by a partition of a higher `PriorityTier`) is queued again in the same way.
@@ -97,7 +97,7 @@ PartitionName=short Nodes=n1 State=UP
 {more}
 """
 
-# Each node has processes, mounts and a name of its own: whatever it runs dies with the first of its processes, as with
+# Each node has its own processes, mounts and name: whatever it runs dies with the first of its processes, as with
 # a machine that loses power, and what is mounted over its folder for temporary files is its alone.
 _NODE = """
 hostname "$1"
@@ -108,14 +108,14 @@ slurmd -D -N "$1" &
 while :; do wait; sleep 1000; done
 """
 
-# The environment of whoever submits is the job's; this much is the node's own.
+# A job has the environment of its submitter; this much is the node's own.
 _PROLOG = """\
 #!/bin/sh
 echo "export TMPDIR={folder}/$SLURMD_NODENAME.tmp"
 """
 
 
-# In a room of its own, whose processes all die with the first.
+# In its own room, whose processes all die with the first.
 _ALONE = ("unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc")
 
 
@@ -310,7 +310,7 @@ def slurm_cluster(
 ) -> Iterator[SlurmCluster]:
     """A cluster of nodes `n1`, `n2`, ... while inside; the folder has to be empty, its path short, for sockets.
 
-    Slurm takes each node to have so many CPUs; `pinned`, each has but one core of this machine in turn. `more` are
+    Slurm believes that each node has `cpus` CPUs; `pinned`, each has but one core of this machine in turn. `more` are
     lines of slurm.conf.
     """
     names = [f"n{number}" for number in range(1, nodes + 1)]
@@ -336,7 +336,7 @@ def slurm_cluster(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the first process of a room, with which all others end, and whoever waits for it."""
+    """Kill the first process of a room, with which all others end, and the process that waits for it."""
     if process.poll() is None:
         send_to_all(signal.SIGKILL, psutil.Process(process.pid).children())
         process.wait(_SECONDS)

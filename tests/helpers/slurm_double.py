@@ -117,7 +117,7 @@ class SlurmDouble:
         return sorted({task.job for task in self.tasks if task.number is not None})
 
     def running(self) -> list[Task]:
-        """Those that do."""
+        """Return the running tasks."""
         with self._turn:
             return [task for task in self.tasks if task.state == "RUNNING"]
 
@@ -136,7 +136,7 @@ class SlurmDouble:
     # What happens to it.
 
     def open(self, *nodes: str) -> None:
-        """These nodes are there by now."""
+        """Make these nodes available."""
         with self._turn:
             self.nodes = list(nodes)
             self._start_what_can()
@@ -146,7 +146,7 @@ class SlurmDouble:
         _signal(task.starts[-1], signal.SIGKILL)
 
     def requeue(self, task: Task, *, node: str, ended: signal.Signals | None) -> None:
-        """Slurm starts it again, at once, on another node; what ran is told to end, killed, or lives on (None)."""
+        """Start it again at once on another node; what ran is asked to end, killed, or lives on (None)."""
         before = task.starts[-1]
         with self._turn:
             task.state, task.node = "RUNNING", node
@@ -157,7 +157,7 @@ class SlurmDouble:
             _signal(before, ended)
 
     def close(self) -> None:
-        """Nothing that it started goes on."""
+        """Kill everything that it started."""
         with self._turn:
             self._open = False
             for task in self.tasks:
@@ -312,7 +312,7 @@ def slurm_double(tmp: Path, nodes: Sequence[str] = ("n1", "n2")) -> Iterator[Slu
             daemon_threads = True
 
             def handle_error(self, request: Any, client_address: Any) -> None:
-                """Whoever asked was killed meanwhile."""
+                """Ignore that the client was killed meanwhile."""
 
         address = str(folder / "socket")
         _install(folder / "bin", address)

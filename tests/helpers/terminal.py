@@ -73,7 +73,7 @@ class Terminal:
         os.close(self.slave)
 
     def screen(self) -> list[str]:
-        """What stands there in the end: an 80-column terminal that knows `\\r`, cursor up, and erase line."""
+        """Return the final screen of an 80-column terminal that knows `\\r`, cursor up, and erase line."""
         rows, row, column = [""], 0, 0
         for part in re.findall(r"\x1b\[[0-9;?]*[@-~]|\n|\r|[^\x1b\n\r]+", self.text):
             if part == "\n":

@@ -1,4 +1,4 @@
-"""Python code in a process of its own for which file modes count, which they do not for root."""
+"""Run Python code in a process that file modes bind, as they do not bind root."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def test_replace_makes_a_public_file_private(tmp_path: Path) -> None:
 
 
 def test_replace_gives_a_new_file_and_leaves_the_old_one_whole(tmp_path: Path) -> None:
-    """Whoever reads the old one reads it to its end."""
+    """A reader of the old one can read it to its end."""
     path = tmp_path / "log.json"
     path.write_bytes(b"old")
     with path.open("rb") as stream:

@@ -223,7 +223,7 @@ def is_explained(node: ast.FunctionDef) -> bool:
 
 
 def undocumented(node: ast.Module | ast.ClassDef, name: str) -> Iterator[str]:
-    """Public classes and functions without a docstring, methods included; not what stands inside functions."""
+    """Public classes and functions without a docstring, methods included; not what is inside functions."""
     if not ast.get_docstring(node):
         yield name
     for child in node.body:

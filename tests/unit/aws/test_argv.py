@@ -27,7 +27,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_of_the_users_can_become_an_option(text: str) -> None:
-    """It stands behind a name and an equals sign, in the one word that it has."""
+    """It follows a name and an equals sign, in one argument."""
     bucket = BucketRef("lab-runs", "123456789012")
     head = argv.head_object_argv(bucket, text)
     assert f"--key={text}" in head

@@ -120,7 +120,7 @@ def test_the_cli_sends_the_first_file_and_takes_the_results_of_the_others(files:
 
 
 def test_the_request_for_the_first_small_file_is_the_cli_s_own_whatever_was_sent_before(files: Files) -> None:
-    """Else it could not become the template: that of a larger file would send it, and each small one be the first."""
+    """Else it could not become the template: a larger file would send it, and each small one would be the first."""
     manager, client = Manager(), Client("RUN/b")
     with SmallUploads(manager, client) as uploads:
         files.upload(uploads, "a", size=MIB + 1)
@@ -167,7 +167,7 @@ def test_if_nothing_is_learned_from_a_file_the_next_one_is_the_lesson(files: Fil
     assert sorted([*manager.uploaded, *client.sent]) == ["RUN/a", "RUN/b", "RUN/c", "RUN/d"]
 
 
-def test_if_the_fast_path_ends_with_the_first_file_no_other_waits_for_its_turn_to_be_it(files: Files) -> None:
+def test_files_do_not_wait_for_a_fast_path_that_ended_with_the_first_file(files: Files) -> None:
     manager, client = Manager(), Client()
     all_queued = threading.Event()
     lessons: list[str] = []

@@ -28,7 +28,7 @@ class Loader:
         return [type_name]
 
 
-def test_descriptions_are_read_once_however_they_are_asked_for() -> None:
+def test_descriptions_are_read_once_however_they_are_requested() -> None:
     loader = Loader()
     remembering = fork_server._remembering(Loader.list_all, lambda _loader, type_name: type_name)
     assert [remembering(loader, "a"), remembering(loader, type_name="a"), remembering(loader, "b")] == [

@@ -163,7 +163,7 @@ class FakeAws:
 
     def run(self, argv: Sequence[str]) -> AwsResult:
         self.asked.append(tuple(argv))
-        assert len(self.asked) < 100, "it goes on asking for ever"
+        assert len(self.asked) < 100, "it never stops asking"
         return self.answer(tuple(argv)) or (self._list(argv) if argv[1] == "list-objects-v2" else self._head(argv))
 
     def _list(self, argv: Sequence[str]) -> AwsResult:
@@ -278,7 +278,7 @@ def test_just_the_range_of_keys_is_listed(wanted: list[str], start_after: str, m
 
 
 @pytest.mark.parametrize("foreign", [1, 3, 10])
-def test_objects_that_are_none_of_ours_make_it_go_on(foreign: int) -> None:
+def test_a_listing_continues_past_objects_of_others(foreign: int) -> None:
     """Somebody else put objects between ours, so that a page ends before our last."""
     wanted = NAMES[10:13]
     between = [f"{NAMES[10]}-{number:03}" for number in range(foreign)]

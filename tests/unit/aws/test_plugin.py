@@ -43,7 +43,7 @@ def test_a_copy_of_the_config_names_the_plugin(tmp_path: Path, version: str) -> 
 
 
 @pytest.mark.parametrize("version", ["", "aws-cli/3.0", "something else"])
-def test_an_unknown_version_loads_nothing_and_that_is_said_once(tmp_path: Path, version: str) -> None:
+def test_an_unknown_version_loads_nothing_and_is_reported_once(tmp_path: Path, version: str) -> None:
     plugin = CliPlugin(tmp_path)
     environ = {"AWS_CONFIG_FILE": str(write_config(tmp_path))}
     assert plugin.prepare(environ, version) == environ

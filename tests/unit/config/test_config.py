@@ -173,7 +173,7 @@ def test_the_predecessors_configuration_is_read(write: Write) -> None:
         ("1_000", "1_000"),
     ],
 )
-def test_bare_words_of_yaml_are_what_stands_there(write: Write, value: str, meant: str) -> None:
+def test_bare_words_of_yaml_are_taken_literally(write: Write, value: str, meant: str) -> None:
     config = load_config(write(f"{ENTRY.rstrip()[:-2]}, sample_regex: {value}}}]\n"), {})
     assert config.monitor[0].regex == Pattern(meant)
 
@@ -539,7 +539,7 @@ def test_a_secret_needs_a_private_file(write: Write, mode: int) -> None:
 
 @pytest.mark.parametrize("mode", [0o602, 0o620, 0o666])
 def test_a_command_needs_a_file_that_nobody_else_can_write(write: Write, mode: int) -> None:
-    """Whoever can write the file could have us run anything."""
+    """Any user who can write the file could make us run anything."""
     text = ENTRY.replace("remote_path: /", "remote_path: /, on_complete: [/bin/true]")
     path = write(text, mode=mode)
     (line,) = error_lines(path)

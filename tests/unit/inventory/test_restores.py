@@ -1,4 +1,4 @@
-"""What is known of restores that wait: how far they are, and what is wrong with them until it is resolved."""
+"""The state of waiting restores: their progress, and their problems until these are resolved."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_restore_that_failed_or_expired_is_a_problem_until_it_is_resolved(tmp_
     assert [each.problem for each in restores.load(tmp_path, NOW)] == [None]
 
 
-def test_what_the_last_scan_said_of_a_restore_that_has_ended_is_over() -> None:
+def test_problems_of_a_finished_restore_are_over() -> None:
     said = Problem("restore of RUN to /data/RUN", "not restored", "other", id="restore.failed")
     scans = ScanStatus(last=LastScan(ended=NOW, succeeded=NOW, problems=(said,)))
     assert "restore.failed" not in [each.id for each in health.verdict_of(History(NOW, (), ()), scans).problems]

@@ -155,7 +155,7 @@ def test_the_page_loads_nothing_and_lets_nothing_but_its_own_style_and_script_be
     assert not re.search(r"url\(|@import|//", shown.inline["style"])
 
 
-def test_the_page_can_be_read_by_those_who_do_not_see_it() -> None:
+def test_the_page_works_with_a_screen_reader() -> None:
     shown = parsed(NEW, DONE, FAILED)
     assert [th["scope"] for th in shown.attributes("th")] == ["col"] * 8 + ["row"] * 3
     assert [th["aria-sort"] for th in shown.attributes("th") if "aria-sort" in th] == ["descending"]

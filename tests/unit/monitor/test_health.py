@@ -145,7 +145,7 @@ def config_of(tmp_path: Path, **keys: Any) -> Config:
     return Config.model_validate({"log_dir": str(tmp_path / "log"), "monitor": [entry], **keys})
 
 
-def test_the_problems_of_other_runs_are_none_of_a_run_that_is_asked_for() -> None:
+def test_the_health_of_one_run_ignores_problems_of_others() -> None:
     history = History(NOW, (DONE,), ())
     other = Problem("another run to s3://lab-runs/another run/", "not completed", "run")
     of_scans = ScanStatus(last=last(other))
@@ -155,7 +155,7 @@ def test_the_problems_of_other_runs_are_none_of_a_run_that_is_asked_for() -> Non
     assert not health.verdict_of(history, ScanStatus(last=last(other, AWS)).without_other_runs({DONE.key})).ok
 
 
-def test_a_scan_at_work_is_seen_and_so_is_one_that_was_killed(tmp_path: Path) -> None:
+def test_a_running_scan_and_a_killed_one_are_both_seen(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     assert read_status(config) == ScanStatus()
     path = scan_status.lock_path(config.log_dir)

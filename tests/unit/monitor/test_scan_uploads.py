@@ -242,7 +242,7 @@ def test_a_long_scan_updates_alerts_dashboard_and_heartbeat_by_itself(
 def test_what_was_streamed_is_not_uploaded_to_where_an_edited_config_does_not_send_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The run is complete when a visit ends, and goes on at once: to the bucket of the config as it is now."""
+    """The run is complete when a visit ends, and continues at once: to the bucket of the config as it is now."""
     done: list[str] = []
     result = ScanResult(runs=[cast(RunStatus, FakeRun("run to one", state="streaming"))])
     now = cast(RunStatus, FakeRun("run to two", entry=Entry(bucket="two")))

@@ -31,7 +31,7 @@ def run(tiny_run: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`tempfile` is told where to go; not beyond a test."""
+    """Undo what a test tells `tempfile`."""
     monkeypatch.setattr("tempfile.tempdir", None)
 
 
@@ -67,7 +67,7 @@ def test_links_do_not_hide_where_a_place_is(run: Path, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_encloses_by_its_name(tmp_path: Path) -> None:
-    """As that of an instrument that is not mounted."""
+    """As for an instrument that is not mounted."""
     assert find_enclosing_folder(tmp_path / "mnt" / "log", [tmp_path / "mnt"]) == str(tmp_path / "mnt")
 
 

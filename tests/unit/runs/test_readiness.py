@@ -35,7 +35,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def check(run: Run, after: float = 0, terms: Requirements = TERMS) -> Readiness:
-    """So many seconds from now, if nothing happens until then."""
+    """Return the verdict in this many seconds, if nothing happens until then."""
     return readiness.check(run, terms, now=time.time() + after)
 
 
@@ -49,7 +49,7 @@ def base_calls(run: Run) -> list[Path]:
 
 
 def cbcl_header(size: int) -> bytes:
-    """Of a CBCL with one tile of so many compressed bytes."""
+    """Return the bytes of a CBCL with one tile of this compressed size."""
     rows = struct.pack("<IIII", 1101, 9, 9, size)
     return struct.pack("<HIBBI", 1, 12 + 4 + len(rows) + 1, 2, 2, 0) + struct.pack("<I", 1) + rows + b"\1"
 

@@ -118,7 +118,7 @@ def test_many_lanes_that_lack_different_files_are_summarised(tmp_path: Path) -> 
 
 
 def header(sizes: Iterable[int]) -> bytes:
-    """Of a CBCL with tiles of so many compressed bytes."""
+    """Return the bytes of a CBCL with tiles of these compressed sizes."""
     rows = [(1101 + number, 9, 9, size) for number, size in enumerate(sizes)]
     bins = struct.pack("<II", 0, 0) * 4
     length = 12 + len(bins) + 4 + 16 * len(rows) + 1

@@ -146,7 +146,7 @@ def test_a_host_that_has_lost_the_lock_neither_writes_the_log_nor_removes_the_wo
     assert not scene.store.log_path.exists()
 
 
-def test_the_wait_for_a_task_on_a_node_that_was_given_up_ends_when_somebody_asks(scene: Scene) -> None:
+def test_the_wait_for_a_task_on_a_lost_node_can_be_interrupted(scene: Scene) -> None:
     """Its lease may be a dead one's, which takes a minute to see."""
     path = scene.folder.lock_path(0)
     path.parent.mkdir()
@@ -182,7 +182,7 @@ def taken_over(error: Exception) -> Callable[..., contextlib.AbstractContextMana
         StateError("lost: No space left on device", id="slurm.journal-unwritable"),
     ],
 )
-def test_an_interruption_is_reported_as_one_whatever_becomes_of_the_log(
+def test_an_interruption_is_reported_even_if_the_log_cannot_be_written(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     stop = StopRequest()

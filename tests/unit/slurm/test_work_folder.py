@@ -174,7 +174,7 @@ def test_each_start_of_a_task_has_its_own_journal_and_a_torn_line_costs_that_lin
 
 @given(ANYTHING)
 @settings(max_examples=50, deadline=None)
-def test_whatever_stands_in_what_jobs_leave_is_no_result_and_no_progress(content: bytes) -> None:
+def test_arbitrary_content_of_job_files_is_no_result_and_no_progress(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as where:
         folder = WorkFolder(Path(where) / "work")
         folder.create(spec_of(Path(where)), "")
@@ -188,7 +188,7 @@ def test_whatever_stands_in_what_jobs_leave_is_no_result_and_no_progress(content
 
 @given(ANYTHING)
 @settings(max_examples=50, deadline=None)
-def test_whatever_stands_in_what_the_coordinator_wrote_is_an_error_that_says_what_to_do(content: bytes) -> None:
+def test_arbitrary_content_of_coordinator_files_is_an_error_that_says_what_to_do(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as where:
         folder = WorkFolder(Path(where) / "work")
         folder.create(spec_of(Path(where)), "")
@@ -234,7 +234,7 @@ def test_files_that_a_killed_start_of_a_task_has_sent_are_counted(folder: WorkFo
     assert len(folder.proofs(0, TO)) == 5
 
 
-def test_what_slurm_has_taken_no_job_of_is_not_said_to_be_on_it(folder: WorkFolder) -> None:
+def test_a_run_without_an_accepted_job_is_not_shown_on_slurm(folder: WorkFolder) -> None:
     folder.write_plan(1, [tuple(files_of(1))])
     assert not folder.is_submitted()
     assert (

@@ -66,7 +66,7 @@ def _no_lease_outlives_its_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
         held._stopped.set()
     for thread in (thread for held in started for thread in held._threads):
         thread.join(120)
-        assert not thread.is_alive(), "a lease's thread goes on into other tests"
+        assert not thread.is_alive(), "a lease's thread outlives its test"
 
 
 # Taken, held, released
@@ -103,7 +103,7 @@ def test_a_live_holder_is_busy_whatever_the_clocks_say(numbers: LeaseFiles, mome
     held.release()
 
 
-def test_who_does_not_want_to_look_finds_a_holder_busy_at_once(numbers: LeaseFiles) -> None:
+def test_without_waiting_a_holder_is_busy_at_once(numbers: LeaseFiles) -> None:
     left_behind(numbers)
     with raises_error(BusyError, "lock.busy", "process 7 on sequencer-2 since 2026"):
         take(numbers, "here", wait_for_dead_holder=False, pause=no_pause)
@@ -149,7 +149,7 @@ def test_a_lease_that_only_seems_as_it_was_is_looked_at(tmp_path: Path) -> None:
     """A client of NFS shows what it remembers of a folder, until it changes something there."""
 
     class Cached(LeaseFiles):
-        """The file server has another beat by now."""
+        """The file server has a newer beat."""
 
         def read(self, number: int) -> bytes:
             changed = any(".look." in path.name for path in made)
@@ -273,7 +273,7 @@ class Outdated(LeaseFiles):
 
 @pytest.mark.parametrize("later", [2, 1 + KEEP_GENERATIONS, 2 * KEEP_GENERATIONS])
 def test_an_outdated_listing_makes_no_second_holder(numbers: LeaseFiles, later: int) -> None:
-    """Whether the next number is there still or was tidied away by now."""
+    """Whether the next number still exists or has been tidied away."""
     for _ in range(later - 1):
         take(numbers, "there", SLOW).release()
     held = take(numbers, "there", LASTING)
@@ -510,7 +510,7 @@ def test_a_lock_that_is_lost_asks_for_the_end(lock_path: Path) -> None:
     assert stop.has_lost_lease
 
 
-def test_the_looking_ends_when_somebody_asks(lock_path: Path) -> None:
+def test_looking_at_a_lease_can_be_interrupted(lock_path: Path) -> None:
     left_behind(leases_of(lock_path))
     stop = StopRequest()
     stop.request(15)
@@ -647,7 +647,7 @@ def test_a_lock_that_the_kernel_lists_under_another_device_is_shown_by_its_lease
     assert not lock.is_held(lock_path, lock_path.parent / "empty")
 
 
-def test_looking_who_holds_it_writes_nothing(lock_path: Path) -> None:
+def test_looking_up_the_holder_writes_nothing(lock_path: Path) -> None:
     assert lock.remote_holder(lock_path) == ""
     assert not lock_path.parents[1].exists()
 
@@ -655,7 +655,7 @@ def test_looking_who_holds_it_writes_nothing(lock_path: Path) -> None:
 # The program
 
 
-def test_a_log_is_not_written_by_who_has_lost_the_lock(tmp_path: Path, tiny_run: Path) -> None:
+def test_a_log_is_not_written_after_the_lock_was_lost(tmp_path: Path, tiny_run: Path) -> None:
     store = StateStore(tmp_path / "log", open_run(tiny_run), Destination(BUCKET, ""))
     state = RunState(run_id=tiny_run.name, run_path=str(tiny_run))
     store.prepare()
@@ -675,4 +675,4 @@ def test_a_log_is_not_written_by_who_has_lost_the_lock(tmp_path: Path, tiny_run:
     assert tree(tmp_path / "log") == before
 
 
-# Two hosts for real: each with a name, a boot and locks of its own, as on NFS without locks
+# Two hosts for real: each with its own name, boot and locks, as on NFS without locks

@@ -757,7 +757,7 @@ def test_a_full_disk_leaves_the_old_log_and_nothing_half_written(tmp_path: Path,
 
 
 @pytest.mark.parametrize("step", ["prepare", "begin", "save", "finish"])
-def test_a_read_only_folder_is_said_and_left_as_it_is(tmp_path: Path, step: str) -> None:
+def test_a_read_only_folder_is_reported_and_left_as_it_is(tmp_path: Path, step: str) -> None:
     store = finished(store_for(tmp_path), state_of(tmp_path, "a"))
     before = store.log_path.read_bytes()
     uploads(tmp_path).chmod(0o500)
@@ -772,7 +772,7 @@ def test_a_read_only_folder_is_said_and_left_as_it_is(tmp_path: Path, step: str)
 
 
 @pytest.mark.parametrize("obstacle", ["a file", "a file above"])
-def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path, obstacle: str) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path, obstacle: str) -> None:
     place = uploads(tmp_path) if obstacle == "a file" else tmp_path / "log"
     place.parent.mkdir(exist_ok=True)
     place.write_text("precious")
@@ -795,7 +795,7 @@ proofs = st.builds(
 
 
 def deaths(steps: int) -> st.SearchStrategy[Death]:
-    """Before or within one of so many steps."""
+    """Die before or within one of the first steps."""
     return st.builds(
         Death,
         step=st.integers(0, steps - 1),
@@ -813,7 +813,7 @@ class Logged(NamedTuple):
 
 
 def test_only_the_thread_that_dies_takes_steps(tmp_path: Path) -> None:
-    """A heartbeat that goes on in another thread neither dies nor counts."""
+    """A heartbeat in another thread neither dies nor counts."""
     with Disk(tmp_path).process(Death(1)):
         other = threading.Thread(target=lambda: os.mkdir(tmp_path / "beat"))
         other.start()

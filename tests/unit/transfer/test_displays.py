@@ -12,7 +12,7 @@ def snapshot() -> Snapshot:
     return Snapshot(activity="uploading", files=1, files_total=4, size=10, size_total=40, processes=2)
 
 
-def test_each_upload_has_its_lines_while_it_goes_on() -> None:
+def test_each_running_upload_has_its_lines() -> None:
     stream = io.StringIO()
     board = LiveBoard(stream)
     with board.display("RUN_A") as first:

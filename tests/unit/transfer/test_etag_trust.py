@@ -68,7 +68,7 @@ def test_sizes_of_parts_that_only_s3_knows_prove_files() -> None:
     assert asked.paths == [*"bcdefghx"], "an object that is not in parts has no sizes of parts"
 
 
-def test_sizes_of_parts_that_prove_nothing_are_asked_for_a_few_times() -> None:
+def test_sizes_of_parts_that_prove_nothing_are_requested_a_few_times() -> None:
     asked = Asked()
     found = verdicts(asked, dict.fromkeys("bcdefgh", f"{'f' * 32}-2"))
     assert not any(isinstance(verdict, Proof) for verdict in found.values())

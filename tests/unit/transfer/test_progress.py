@@ -21,7 +21,7 @@ HALF = Snapshot(activity="uploading", files=2000, files_total=4000, size=20_000_
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -177,7 +177,7 @@ def test_an_error_ends_it_with_another_word() -> None:
     assert stream.getvalue().splitlines()[-1].startswith("ended after ")
 
 
-def test_what_is_said_is_said_at_once_and_nothing_else_without_an_upload() -> None:
+def test_messages_are_printed_at_once_and_nothing_else_without_an_upload() -> None:
     stream = io.StringIO()
     with Lines(stream) as lines:
         lines.print("warning: one")

@@ -1,4 +1,4 @@
-"""The bandwidth of all uploads together is that of `max_bandwidth`, whichever of them run."""
+"""All uploads together keep `max_bandwidth`, whichever of them run."""
 
 from __future__ import annotations
 
