@@ -24,6 +24,7 @@ With `"opaque": true` in a `put` or an `object`, the object is encrypted so that
 from __future__ import annotations
 
 import base64
+import binascii
 import contextlib
 import functools
 import gc
@@ -149,11 +150,20 @@ class Digest:
 
 
 def _crc_function(name: str) -> Callable[[bytes, int], int] | None:
-    """Return the CLI's own function, which uses the CPU's instructions, if it has one."""
+    """Return a function that uses the CPU's instructions: the CLI's own, or that of `isal`. Else CRC-32 is zlib's."""
     found: Callable[[bytes, int], int] | None = None
     if name in ("crc32", "crc32c", "crc64nvme"):
         found = getattr(sys.modules.get("awscrt.checksums"), name, None)
-    return zlib.crc32 if name == "crc32" and not found else found
+    return _isal_crc32() or zlib.crc32 if name == "crc32" and not found else found
+
+
+def _isal_crc32() -> Callable[[bytes, int], int] | None:
+    """Return the CRC-32 of `isal`, if the CLI's Python has that package, as where s3sync is installed with its CLI."""
+    with contextlib.suppress(Exception):
+        crc32: Callable[[bytes, int], int] = importlib.import_module("isal.isal_zlib").crc32
+        if crc32(b"a test", 7) == zlib.crc32(b"a test", 7):
+            return crc32
+    return None
 
 
 class Signer:
@@ -800,11 +810,22 @@ def _install(session: Any, receipts: Receipts) -> None:
 
     module.TransferManager = make
     with contextlib.suppress(Exception):
+        _use_fast_crc32()
+    with contextlib.suppress(Exception):
         _check_subscribers_once()
     with contextlib.suppress(Exception):
         _name_folders_once()
     gc.freeze()  # nothing of what is loaded by now becomes garbage, so it need not be looked through
     gc.set_threshold(20_000)
+
+
+def _use_fast_crc32() -> None:
+    """Let the CLI compute the CRC-32 of parts with the CPU's instructions, if it would not."""
+    name = next(name for name in ("awscli.botocore", "botocore") if name in sys.modules)
+    checksums: Any = importlib.import_module(name + ".httpchecksum")
+    fast = _isal_crc32()
+    if fast and getattr(checksums, "crc32", None) is binascii.crc32:
+        checksums.crc32 = fast
 
 
 def _check_subscribers_once() -> None:

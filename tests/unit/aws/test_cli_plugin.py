@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import io
 import json
 import os
+import sys
 import zlib
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from awscli.botocore import httpchecksum  # type: ignore[import-untyped]
 from awscli.botocore.awsrequest import AWSResponse  # type: ignore[import-untyped]
 from awscli.botocore.config import Config  # type: ignore[import-untyped]
 from awscli.botocore.session import Session  # type: ignore[import-untyped]
@@ -456,6 +460,37 @@ def test_a_file_that_changed_is_no_reason_to_give_up(tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"xyz")
         fast.learn(params)
     assert (fast.is_on, fast._template) == (True, None)
+
+
+def test_the_cli_computes_checksums_of_parts_with_the_same_function_as_the_fast_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(httpchecksum, "crc32", binascii.crc32)
+    cli_plugin._use_fast_crc32()
+    isal_zlib = pytest.importorskip("isal.isal_zlib")
+    assert httpchecksum.crc32 is isal_zlib.crc32
+    assert cli_plugin._crc_function("crc32") is isal_zlib.crc32
+    checksum = httpchecksum.Crc32Checksum()
+    for block in (b"ab", b"", b"c"):
+        checksum.update(block)
+    assert checksum.digest() == zlib.crc32(b"abc").to_bytes(4, "big")
+
+
+@pytest.mark.parametrize("module", [None, SimpleNamespace(crc32=lambda _data, _value: 1)])
+def test_without_a_package_that_computes_it_right_the_checksum_is_that_of_zlib(
+    module: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(httpchecksum, "crc32", binascii.crc32)
+    monkeypatch.setitem(sys.modules, "isal.isal_zlib", module)
+    cli_plugin._use_fast_crc32()
+    assert httpchecksum.crc32 is binascii.crc32
+    assert cli_plugin._crc_function("crc32") is zlib.crc32
+
+
+def test_a_function_of_the_cli_that_is_not_the_usual_one_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(httpchecksum, "crc32", other := lambda _data, _value: 1)
+    cli_plugin._use_fast_crc32()
+    assert httpchecksum.crc32 is other
 
 
 @pytest.mark.parametrize("name", ["md5", "sha1", "sha256", "crc32"])
