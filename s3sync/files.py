@@ -12,7 +12,7 @@ import os
 import socket
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +98,13 @@ def create_private(path: Path, content: bytes) -> None:
         stream.write(content)
 
 
-def atomic_write(path: Path, content: bytes, temporary: Path | None = None, *, mode: int = 0o600) -> None:
+def atomic_write(
+    path: Path, content: bytes | Iterable[bytes], temporary: Path | None = None, *, mode: int = 0o600
+) -> None:
     """Replace a file's content: after a crash it has either the old or the new content. Raises OSError.
 
-    `temporary` is a name in the same folder that nobody else uses; by default it is a unique name.
+    A large content may come in pieces. `temporary` is a name in the same folder that nobody else uses; by default it is
+    a unique name.
     """
     temporary = temporary or _temporary(path)
     try:
@@ -124,11 +127,12 @@ def check_writable(path: Path) -> None:
     temporary.unlink()
 
 
-def write_synced(path: Path, content: bytes) -> None:
-    """Write a private file and flush it to the disk. Raises OSError."""
+def write_synced(path: Path, content: bytes | Iterable[bytes]) -> None:
+    """Write a private file, all at once or in pieces, and flush it to the disk. Raises OSError."""
     descriptor = open_private(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW)
     try:
-        write_all(descriptor, content)
+        for piece in [content] if isinstance(content, bytes) else content:
+            write_all(descriptor, piece)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -64,8 +65,7 @@ ObjectState = RemoteObject | Absent | Unknown
 def parse_listing(result: AwsResult) -> list[tuple[str, RemoteObject]]:
     """Return the keys and objects that a successful list-objects-v2 printed. Raises AwsError for anything else."""
     try:
-        entries = list(result.json() or ())[::-1]
-        return [_parse_entry(*entries.pop()) for _ in range(len(entries))]  # frees each: a page has 50,000
+        return [_parse_entry(*entry) for entry in result.iterate_json()]
     except _UNPARSABLE as error:
         raise AwsError(
             f"aws s3api list-objects-v2 printed something unexpected: {error} (check the version of the AWS CLI)",
@@ -101,7 +101,7 @@ def _parse_entry(
         _bounded(normalize_etag(etag)),
         listed=True,
         modified=_to_seconds(modified),
-        storage_class=_bounded(str(storage_class or "")),
+        storage_class=sys.intern(_bounded(str(storage_class or ""))),
     )
     return key, item
 

@@ -8,14 +8,14 @@ so there, unlike in an analysis, an unknown format is a warning and never an err
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
 from s3sync import files
 from s3sync.errors import Notice, RunError
 from s3sync.runs import local_files
-from s3sync.runs.local_files import Listing, RejectedEntry
+from s3sync.runs.local_files import Listing, LocalFile, RejectedEntry
 from s3sync.runs.run_folder import Run, unreadable
 from s3sync.text import printable
 
@@ -146,13 +146,13 @@ def mismatch_reason(crc32: int, expected: int) -> str:
     )
 
 
-def list_files_and_checksums(run: Run) -> tuple[Listing, Checksums]:
+def list_files_and_checksums(run: Run, known: Iterable[LocalFile] = ()) -> tuple[Listing, Checksums]:
     """Return the files of a run or analysis, and the CRC-32s in its manifest. Raises RunError.
 
-    Files that the manifest of an analysis lists and that are missing are rejected entries of the listing. Those of a
-    run are found when its completion is checked.
+    `known` is as for `list_files`. Files that the manifest of an analysis lists and that are missing are rejected
+    entries of the listing. Those of a run are found when its completion is checked.
     """
-    listing = local_files.list_files(run)
+    listing = local_files.list_files(run, known)
     expected = read_checksums(run)  # after the listing, so that a listed manifest has been read
     if not run.parent_run:
         return listing, expected

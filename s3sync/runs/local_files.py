@@ -96,20 +96,23 @@ class _FoundFolder(NamedTuple):
     mtime_ns: int
 
 
-def list_files(run: Run) -> Listing:
+def list_files(run: Run, known: Iterable[LocalFile] = ()) -> Listing:
     """Return every file of the run as it is now, and every entry that cannot be uploaded.
 
     A run that `excludes_analyses` has none of their files. A link to a file inside the run counts as that file. Links
     out of the run, names that are not UTF-8 and unreadable files are rejected; special files, links to nothing and
-    links to folders of the run are skipped. Each of them is listed with its reason. Raises RunError if the run is gone.
+    links to folders of the run are skipped. Each of them is listed with its reason. A file that is as in `known`, an
+    earlier listing, is the same object, so that both take the memory of one. Raises RunError if the run is gone.
     """
+    same = {file.path: file for file in known}
     files: list[_FoundFile] = []
     rejected: list[RejectedEntry] = []
     skipped: list[SkippedEntry] = []
     folders: list[_FoundFolder] = []
     for entry in _walk(run):
         if isinstance(entry, _FoundFile):
-            files.append(entry)
+            before = same.get(entry.file.path)
+            files.append(_FoundFile(before, entry.ctime_ns) if before and before == entry.file else entry)
         elif isinstance(entry, _FoundFolder):
             folders.append(entry)
         elif isinstance(entry, SkippedEntry):

@@ -6,7 +6,7 @@ too. A file that is read may contain anything.
 
 from __future__ import annotations
 
-import io
+import itertools
 import json
 import os
 from collections import Counter
@@ -21,10 +21,16 @@ from s3sync.state.run_state import Proof, RunState
 from s3sync.text import printable
 
 VERSION = 1
+_PIECE_TEXTS = 500  # entries, or parts of them, that are written at once
 
 
 def to_json(state: RunState, run_path: Path, destination: Destination) -> bytes:
     """Return the log as JSON: first the small keys, which can be read alone, then those that grow with the run."""
+    return b"".join(to_pieces(state, run_path, destination))
+
+
+def to_pieces(state: RunState, run_path: Path, destination: Destination) -> Iterator[bytes]:
+    """Return what `to_json` does, in pieces: the log of a large run never is in memory as a whole."""
 
     def absolute(path: str) -> str:
         return os.path.join(run_path, path)
@@ -69,7 +75,7 @@ def to_json(state: RunState, run_path: Path, destination: Destination) -> bytes:
         "local_files": ((proof.path, [proof.size, proof.mtime_ns]) for proof in proofs) if proofs else {},
         **({"folders": dict(state.folders)} if state.folders else {}),
     }
-    return _format_json(log)
+    return _collect(_format_json(log))
 
 
 class CorruptError(ValueError):
@@ -167,30 +173,33 @@ def _most_common_verification(proofs: Collection[Proof]) -> str:
     return ways.most_common(1)[0][0] if ways else ""
 
 
-def _format_json(log: dict[str, Any]) -> bytes:
-    """Return JSON with one entry per line, also in its maps and lists, because people read it too.
+def _format_json(log: dict[str, Any]) -> Iterator[str]:
+    """Yield JSON with one entry per line, also in its maps and lists, because people read it too.
 
     A map may be an iterator over its pairs. With hundreds of thousands of files, dictionaries and joined texts would
     take several times the memory.
     """
-    content = io.BytesIO()
     for number, (key, value) in enumerate(log.items()):
-        begin = f"{',' * bool(number)}\n {json.dumps(key)}: ".encode("ascii")
-        content.write(begin if number else b"{" + begin)
+        yield f"{',' if number else '{'}\n {json.dumps(key)}: "
         pairs = value.items() if isinstance(value, dict) and value else value
         if isinstance(pairs, ItemsView | Iterator):
-            _write_lines(content, "{}", (f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in pairs))
+            yield from _format_lines("{}", (f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in pairs))
         elif isinstance(value, list) and value:
-            _write_lines(content, "[]", map(json.dumps, value))
+            yield from _format_lines("[]", map(json.dumps, value))
         else:
-            content.write(json.dumps(value).encode("ascii"))
-    content.write(b"\n}\n")
-    return content.getvalue()
+            yield json.dumps(value)
+    yield "\n}\n"
 
 
-def _write_lines(content: io.BytesIO, brackets: str, entries: Iterable[str]) -> None:
+def _format_lines(brackets: str, entries: Iterable[str]) -> Iterator[str]:
     separator = brackets[0]
     for entry in entries:
-        content.write(f"{separator}\n  {entry}".encode("ascii"))
+        yield f"{separator}\n  {entry}"
         separator = ","
-    content.write(f"\n {brackets[1]}".encode("ascii"))
+    yield f"\n {brackets[1]}"
+
+
+def _collect(texts: Iterator[str]) -> Iterator[bytes]:
+    """Join ASCII texts to pieces that are worth a write each."""
+    while some := "".join(itertools.islice(texts, _PIECE_TEXTS)):
+        yield some.encode("ascii")

@@ -25,7 +25,7 @@ from s3sync.runs import Run, local_files
 from s3sync.signals import StopRequest
 from s3sync.state import lock
 from s3sync.state.journal import count_journaled, journal_head, journal_lines, parse_journal
-from s3sync.state.log_format import CorruptError, parse_log, to_json
+from s3sync.state.log_format import CorruptError, parse_log, to_pieces
 from s3sync.state.log_head import LogSummary, destination_of_log, is_truncated, read_failures, read_head
 from s3sync.state.run_state import Proof, RunState
 from s3sync.text import human_bytes, now_iso, pluralize, printable
@@ -242,7 +242,7 @@ class StateStore:
         self.check()
         state = replace(state, folder=local_files.read_folder_numbers(self._run.path) or state.folder)
         with _explain_write("write", self.log_path):
-            files.atomic_write(self.log_path, to_json(state, self._run.path, self._destination), self._temporary)
+            files.atomic_write(self.log_path, to_pieces(state, self._run.path, self._destination), self._temporary)
 
     def finish(self, state: RunState) -> None:
         """Replace the log, which now contains the journal, and remove the journal. Raises like `save`."""
@@ -296,12 +296,12 @@ class StateStore:
 
     def _reserve_name(self, path: Path, state: RunState) -> None:
         """Create the log with this name, unless an upload to another destination does so at the same time."""
-        content = to_json(state, self._run.path, self._destination)
+        content = to_pieces(state, self._run.path, self._destination)
         with self._temporary_file(content) as temporary, contextlib.suppress(FileExistsError):
             os.link(temporary, path)
 
     @contextlib.contextmanager
-    def _temporary_file(self, content: bytes) -> Iterator[Path]:
+    def _temporary_file(self, content: bytes | Iterable[bytes]) -> Iterator[Path]:
         """Write the temporary file, and remove it afterwards. Raises OSError."""
         try:
             files.write_synced(self._temporary, content)

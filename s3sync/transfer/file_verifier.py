@@ -66,7 +66,7 @@ class FileVerifier:
         self.choice = choice
         self._run = run
         self._prover = Prover(reader, hasher, trust, choice, self._is_ours)
-        self._sent_paths: set[str] = set()  # of files that their processes reported as sent
+        self._sent_paths: set[str] = set()  # of files that their processes reported as sent, until they are proven
 
     def note_sent(self, result: BatchResult) -> None:
         """Note the files that a process reported as sent."""
@@ -94,6 +94,7 @@ class FileVerifier:
         rejected = {path for batch in sent for path in batch.errors_by_path}
         verdicts = self._prover.verdicts(seen, hashes, rejected)
         proofs = tuple(verdict for verdict in verdicts.values() if isinstance(verdict, Proof))
+        self._sent_paths.difference_update(proof.path for proof in proofs)
         why = {file: verdict for file, verdict in verdicts.items() if not isinstance(verdict, Proof)}
         return PassResult(proofs, (*failures, *_unproven(why, seen, sent)))
 

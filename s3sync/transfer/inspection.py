@@ -33,6 +33,14 @@ class UploadInputs:
     expected: analysis_manifest.Checksums
     watched: Mapping[str, tuple[int, int]]
 
+    def without_files(self) -> UploadInputs:
+        """Return the inputs without what takes memory for each file, once an upload has begun."""
+        return replace(
+            self,
+            listing=local_files.Listing(files=(), rejected=()),
+            selection=replace(self.selection, files=(), waiting=(), folders=()),
+        )
+
 
 def inspect_run(request: UploadRequest, environ: Mapping[str, str]) -> UploadInputs:
     """List the files of a run or an analysis and select those to upload.

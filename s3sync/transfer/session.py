@@ -236,7 +236,7 @@ class UploadSession:
 
     def _rescan(self) -> None:
         watched = changes.read_marks(self._context.run)
-        listing, expected = analysis_manifest.list_files_and_checksums(self._context.run)
+        listing, expected = analysis_manifest.list_files_and_checksums(self._context.run, self._selection.files)
         if expected != self._context.expected:
             raise RunError(
                 f"{analysis_manifest.MANIFEST_TSV} of {self._context.target} changed while it was uploaded:"

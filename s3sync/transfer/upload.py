@@ -48,7 +48,7 @@ def _begin_call(request: UploadRequest, runtime: Runtime, executor: Executor) ->
     return _Call(request=request, inputs=inputs, store=store, runtime=runtime, executor=executor, started=started)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Call:
     """One call of `upload` or `preview`: its request, and what is on the disk."""
 
@@ -173,6 +173,7 @@ class _Call:
                 self.store.finish(state)
                 raise
             session = UploadSession(context, self.inputs.selection, self.store, state, self.executor)
+            self.inputs = self.inputs.without_files()  # they may be listed again
             return session.run_stages(resumed=resumed, is_s3_known=is_s3_known)
 
     def _open_context(self, lock_descriptor: int) -> contextlib.AbstractContextManager[UploadContext]:
