@@ -18,6 +18,7 @@ class Delays:
     connection_retries: tuple[float, ...] = (1.0, 4.0)  # before another attempt to reach S3
     read_retries: tuple[float, ...] = (1.0, 5.0, 15.0)  # before the first request to S3 is repeated
     signal_grace: tuple[float, ...] = (10.0, 5.0, 5.0)  # for a child to end after SIGINT, SIGTERM, SIGKILL
+    signal_grace_without_parts: float = 1.0  # the same after SIGINT, for a child that has no multipart upload to abort
     lock_polls: float = 1.0  # between two attempts to take a lock
     work_folder_polls: float = 2.0  # between two checks of the work folder of a run on a cluster
     slurm_polls: float = 10.0  # between two queries to Slurm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import signal
@@ -71,18 +72,19 @@ def count_bytes_read(pid: int) -> int:
     return sum(read for read, _ in map(_read_counters, _list_tree(pid)))
 
 
-def terminate(pid: int, has_ended: Callable[[], bool]) -> None:
+def terminate(pid: int, has_ended: Callable[[], bool], first_grace: float = math.inf) -> None:
     """Send SIGINT to a process group, later SIGTERM and SIGKILL, until the process has ended.
 
-    SIGINT comes first because it lets the AWS CLI abort its multipart uploads. The whole group gets it, because version
-    2 of the CLI is a launcher with a child. `has_ended()` must return True once the process has been waited for: its id
-    may then belong to another process.
+    SIGINT comes first because it lets the AWS CLI abort its multipart uploads, once its requests have ended. SIGTERM
+    follows after `first_grace` seconds at the latest. The whole group gets them, because version 2 of the CLI is a
+    launcher with a child. `has_ended()` must return True once the process has been waited for: its id may then belong
+    to another process.
     """
     for signum, seconds in _GRACE:
         if has_ended():
             return
         send_signal(pid, signum)
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + (min(seconds, first_grace) if signum == signal.SIGINT else seconds)
         while time.monotonic() < deadline and not has_ended():
             time.sleep(_POLL_SECONDS)
 

@@ -193,27 +193,37 @@ class AwsCli:
         observer: CopyObserver,
         config: Path | None = None,
         file_list: Path | None = None,
+        *,
+        has_parts: bool = True,
     ) -> AwsResult:
         """Run an `s3 cp` command. The observer gets its process id, the lines of its output and errors, its receipts.
 
         `config` replaces the usual AWS config; `file_list` is a list that `cli_listing` reads. Lines that begin with
         `upload: ` or `download: ` are no errors. A CLI that cannot load the plugin has moved nothing; it is run again
-        without it.
+        without it. One that has no multipart uploads (`has_parts`) ends faster when a stop is requested.
         """
-        result = self._stream(argv, observer, config, file_list)
+        result = self._stream(argv, observer, config, file_list, has_parts=has_parts)
         if not result.succeeded and self._plugin and self._plugin.has_failed("\n".join(result.errors)):
-            result = self._stream(argv, observer, config, file_list)
+            result = self._stream(argv, observer, config, file_list, has_parts=has_parts)
         return result
 
     def _stream(
-        self, argv: Sequence[str], observer: CopyObserver, config: Path | None, file_list: Path | None
+        self,
+        argv: Sequence[str],
+        observer: CopyObserver,
+        config: Path | None,
+        file_list: Path | None,
+        *,
+        has_parts: bool,
     ) -> AwsResult:
         self._stop.raise_if_requested()
         tail: deque[bytes] = deque(maxlen=_TAIL_LINES)
         with contextlib.ExitStack() as stack:
             pipe = stack.enter_context(contextlib.closing(ReceiptPipe()))
             environ = {**self._copy_environment(config, file_list), **pipe.variables}
-            process = stack.enter_context(self._running(argv, environ, [pipe.writer], merge_stderr=True))
+            process = stack.enter_context(
+                self._running(argv, environ, [pipe.writer], merge_stderr=True, has_parts=has_parts)
+            )
             pipe.close_writer()
             assert process.stdout is not None
             observer.started(process.pid)
@@ -275,13 +285,14 @@ class AwsCli:
         *,
         merge_stderr: bool = False,
         survives_stop: bool = False,
+        has_parts: bool = True,
     ) -> AbstractContextManager[Process]:
         self._launcher.wait_until_loaded()  # not within the lock of the processes, which a stop needs
 
         def start() -> Process:
             return self._launcher.start(argv, environ, inherited, merge_stderr=merge_stderr)
 
-        return self.processes.running(start, survives_stop=survives_stop)
+        return self.processes.running(start, survives_stop=survives_stop, has_parts=has_parts)
 
     def _communicate(self, process: Process, timeout: float | None) -> tuple[bytes, bytes]:
         try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
 
 from s3sync import process_tree
+from s3sync.delays import DELAYS
 from s3sync.process_tree import StallDetector
 from s3sync.processes import Process
 from s3sync.signals import StopRequest
@@ -27,14 +29,20 @@ class ProcessSet:
         self._changed = threading.Condition(self._lock)
         self._running: dict[int, Process] = {}  # by process id
         self._surviving: set[int] = set()  # running ones that a stop does not end
+        self._without_parts: set[int] = set()  # running ones that have no multipart uploads to abort
         self._killed: dict[int, str] = {}  # why this program ended a process, by process id
         self._stalls = StallDetector(stall_seconds)
         self._watchdog: threading.Thread | None = None
 
     @contextlib.contextmanager
-    def running(self, start: Callable[[], Process], *, survives_stop: bool = False) -> Iterator[Process]:
-        """Start a process and keep track of it until it has ended. Kill it if the body of the `with` fails."""
-        process = self._add(start, survives_stop)
+    def running(
+        self, start: Callable[[], Process], *, survives_stop: bool = False, has_parts: bool = True
+    ) -> Iterator[Process]:
+        """Start a process and keep track of it until it has ended. Kill it if the body of the `with` fails.
+
+        A process that may have multipart uploads to abort (`has_parts`) gets more time to end.
+        """
+        process = self._add(start, survives_stop=survives_stop, has_parts=has_parts)
         if self._stop.is_requested and not survives_stop:  # `terminate_all` may have come before the start
             self.terminate(process.pid, _INTERRUPTED)
         try:
@@ -63,7 +71,8 @@ class ProcessSet:
             if process is None or pid in self._killed:
                 return
             self._killed[pid] = reason
-        arguments = (pid, lambda: process.returncode is not None)  # set by the thread that waits for it
+            grace = DELAYS.signal_grace_without_parts if pid in self._without_parts else math.inf
+        arguments = (pid, lambda: process.returncode is not None, grace)  # set by the thread that waits for it
         try:
             threading.Thread(target=process_tree.terminate, args=arguments, daemon=True).start()
         except RuntimeError:  # no further thread; a stop has to reach the other processes, too
@@ -87,7 +96,7 @@ class ProcessSet:
         with self._lock:
             return self._killed.pop(pid, "")
 
-    def _add(self, start: Callable[[], Process], survives_stop: bool) -> Process:
+    def _add(self, start: Callable[[], Process], *, survives_stop: bool, has_parts: bool) -> Process:
         with self._lock:
             process = start()
             self.started += 1
@@ -97,6 +106,8 @@ class ProcessSet:
             self._killed.pop(process.pid, None)
             if survives_stop:
                 self._surviving.add(process.pid)
+            if not has_parts:
+                self._without_parts.add(process.pid)
             if self._watchdog is None:
                 watchdog = threading.Thread(target=self._watch, name="stalls", daemon=True)
                 with contextlib.suppress(RuntimeError):  # no further thread: the next process tries it again
@@ -108,6 +119,7 @@ class ProcessSet:
         with self._lock:
             del self._running[pid]
             self._surviving.discard(pid)
+            self._without_parts.discard(pid)
             if not self._running:
                 self._stop.remove_action(self.terminate_all)
             self._changed.notify_all()

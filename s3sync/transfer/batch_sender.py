@@ -138,7 +138,8 @@ class BatchSender:
         with staging_folder(self._context.work, self._run, batch, as_list=as_list) as staged:
             url = self._request.destination.url(self._run.run_id)
             argv = self._aws.upload_argv(str(staged.folder), url, self._storage_of(batch))
-            return self._aws.run_streaming(argv, process, config, staged.file_list)
+            has_parts = bool(self._keys_with_parts(batch))
+            return self._aws.run_streaming(argv, process, config, staged.file_list, has_parts=has_parts)
 
     def _config_for(self, batch: Batch, share: int | None) -> Path | None:
         """Return the AWS config of a process; None for the usual one. Raises AwsError."""
@@ -149,14 +150,18 @@ class BatchSender:
 
     def _abort_parts(self, batch: Batch, *, was_killed: bool) -> None:
         """Abort the multipart uploads that an ended process may have left: the CLI aborts them unless it is killed."""
-        request = self._request
-        prefix = request.destination.run_prefix(self._run.run_id)
-        keys = {prefix + file.path for file in batch.files if request.multipart.part_size_for(file.size)}
+        keys = self._keys_with_parts(batch)
         if keys and self._is_s3_lost:
             self.leftover_warning = causes.UNREACHABLE.what
         elif keys:
             result = self.incomplete_uploads.abort(keys, probe_server=was_killed)
             self.leftover_warning = result.problem or self.leftover_warning
+
+    def _keys_with_parts(self, batch: Batch) -> set[str]:
+        """Return the keys that are uploaded in parts."""
+        request = self._request
+        prefix = request.destination.run_prefix(self._run.run_id)
+        return {prefix + file.path for file in batch.files if request.multipart.part_size_for(file.size)}
 
     def note_start(self, batch: Batch, pid: int, share: int | None) -> None:
         """Note that the process of a batch runs; end it if all processes are being ended."""

@@ -577,7 +577,7 @@ def test_row_33_sigterm_is_sigint_for_the_children(
     lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws
 ) -> None:
     """Which lets the CLI abort its multipart uploads; and they are waited for."""
-    lab.set_delays(signal_grace=LONG_GRACE)
+    lab.set_delays(signal_grace=LONG_GRACE, signal_grace_without_parts=120)
     aws = recording_aws(quick_aws, lab.root / "record")
 
     assert signals_to_a_child(lab, server, tiny_run, aws, signal.SIGTERM) == ["SIGINT", "the end"]
@@ -586,7 +586,7 @@ def test_row_33_sigterm_is_sigint_for_the_children(
 
 def test_row_34_sigint_ignored_from_the_start(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws) -> None:
     """As in a background job of a shell script; the children would inherit it."""
-    lab.set_delays(signal_grace=LONG_GRACE)
+    lab.set_delays(signal_grace=LONG_GRACE, signal_grace_without_parts=120)
     aws = recording_aws(quick_aws, lab.root / "record")
 
     noted = signals_to_a_child(

@@ -82,6 +82,21 @@ def test_ctrl_c_ends_the_children_and_saves_the_state(
     assert lab.upload(run).code == 0
 
 
+def test_ctrl_c_does_not_wait_for_requests_that_leave_nothing_in_s3(
+    lab: Lab, server: S3Server, small_run: Path, each_real_aws: str
+) -> None:
+    lab.set_delays(signal_grace=[3600, 60, 5], signal_grace_without_parts=0)
+    with server.hold(key_contains="/Data/") as gate:
+        process = lab.start(*lab.upload_argv(small_run, "--aws_command", each_real_aws))
+        gate.wait_held(2)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)  # S3 does not answer any more
+        assert orphans_of(lab) == []
+    assert (process.returncode, out) == (130, "")
+    assert error_ids(err.splitlines()[-1]) == ["run.interrupted"], err
+    assert lab.upload(small_run).code == 0
+
+
 def test_a_signal_before_anything_is_sent(lab: Lab, server: S3Server, small_run: Path) -> None:
     """The first question to S3 ends without an answer: that is no failure of S3."""
     with server.hold(method="GET") as gate:

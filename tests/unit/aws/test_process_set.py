@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
+import queue
 import signal
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,6 +15,7 @@ import pytest
 from s3sync import process_tree
 from s3sync.aws import process_set
 from s3sync.aws.process_set import ProcessSet
+from s3sync.delays import DELAYS
 from s3sync.signals import StopRequest
 
 
@@ -48,3 +51,19 @@ def test_a_stop_without_a_further_thread_kills_the_processes_of_all_uploads(monk
         monkeypatch.undo()
     assert signals == [(0, signal.SIGKILL), (1, signal.SIGKILL)]
     assert sets[0].pop_killed_reason(0) == "was interrupted"
+
+
+def test_only_processes_with_multipart_uploads_get_time_to_abort_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: queue.SimpleQueue[tuple[int, float]] = queue.SimpleQueue()
+    monkeypatch.setattr(process_tree, "terminate", lambda pid, _has_ended, grace: ended.put((pid, grace)))
+    stop = StopRequest()
+    processes = ProcessSet(stop, 600)
+    with (
+        processes.running(lambda: cast(Any, Running)(1)),
+        processes.running(lambda: cast(Any, Running)(2), has_parts=False),
+    ):
+        stop.request(signal.SIGINT)
+        assert sorted(ended.get(timeout=60) for _ in range(2)) == [
+            (1, math.inf),
+            (2, DELAYS.signal_grace_without_parts),
+        ]
