@@ -52,7 +52,7 @@ class PartStored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectStored:
-    """S3 has accepted an object. `checksums` are in base64, by name such as `crc32`, as S3 answered them.
+    """S3 has accepted an object. `crc32` is in base64, as S3 answered it; empty if it has not.
 
     `size` is in bytes; None if that is not known, as after a multipart upload. `seconds` is what the request took; 0
     if that is not known. `is_fast` says that it took the fast path. With `opaque_etag` the object is encrypted, so that
@@ -62,7 +62,7 @@ class ObjectStored:
     key: str
     size: int | None
     etag: str
-    checksums: Mapping[str, str]
+    crc32: str = ""
     seconds: float = 0.0
     is_fast: bool = False
     opaque_etag: bool = False
@@ -103,13 +103,13 @@ def _parse_object(fields: Mapping[str, Any]) -> Receipt:
 
 def _stored(fields: Mapping[str, Any], size: int | None) -> ObjectStored:
     sums = fields.get("checksums") or {}
-    checksums = {_word(name).lower(): _word(value) for name, value in sums.items()} if isinstance(sums, dict) else {}
+    checksums = {name.lower(): value for name, value in sums.items()} if isinstance(sums, dict) else {}
     seconds = fields.get("seconds")
     return ObjectStored(
         key=_text(fields["key"]),
         size=size,
         etag=_word(fields["etag"]),
-        checksums=checksums,
+        crc32=_word(checksums.get("crc32", "")),
         seconds=float(seconds) if isinstance(seconds, int | float) and 0 < seconds < 1e6 else 0.0,
         is_fast=fields.get("fast") is True,
         opaque_etag=fields.get("opaque") is True,

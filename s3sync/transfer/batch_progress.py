@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from s3sync.aws.receipts import ObjectStored, PartStored
 from s3sync.runs import LocalFile
@@ -56,11 +56,11 @@ class BatchCount:
             return
         before = self._accepted.get(path, 0)
         if isinstance(receipt, ObjectStored):
-            self.stored[path] = receipt
+            self.stored[file.path] = replace(receipt, key="", seconds=0.0)  # many wait until they are read back
             now = file.size
         else:
             now = min(file.size, before + receipt.size)
-        self._accepted[path] = now
+        self._accepted[file.path] = now
         self.size += now - before
 
     def files_done(self, *, is_over: bool = False) -> int:

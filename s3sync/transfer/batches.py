@@ -23,6 +23,7 @@ _FULL_BATCH_COST = 1000 * FILE_COST  # smaller batches waste start-ups: 1,000 sm
 _SMALL_BATCH_COST = _FULL_BATCH_COST / 2
 _WHOLE = 1.05  # a batch takes all that is left if that is at most this many times its cost
 _MAX_BATCH_COST = 4 * _FULL_BATCH_COST  # larger ones save nothing, and are verified late
+_MAX_BATCH_FILES = 10_000  # each takes a kilobyte of memory until it is verified
 _BIG_FILE = 8 * 1024 * 1024  # bytes; from here on the bytes decide the cost, not the file
 
 _METADATA = re.compile(
@@ -252,7 +253,7 @@ def _take_until(
     while queue and cost < target * 0.999:  # sums of 0.004 never equal a bound exactly
         more = file_cost + queue[0].size * byte_cost
         size += queue[0].size
-        if taken and (cost + more > _MAX_BATCH_COST or size > most_bytes):
+        if taken and (cost + more > _MAX_BATCH_COST or size > most_bytes or len(taken) == _MAX_BATCH_FILES):
             break
         taken.append(queue.popleft())
         cost += more

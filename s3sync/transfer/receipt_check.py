@@ -44,7 +44,7 @@ def _compare(
     are_md5s: Callable[[str], bool],
 ) -> object:
     etag = normalize_etag(receipt.etag)
-    claimed = RemoteObject(file.size, etag, _crc32(receipt), opaque_etag=receipt.opaque_etag)
+    claimed = RemoteObject(file.size, etag, receipt.crc32, opaque_etag=receipt.opaque_etag)
     if hashed.sums:
         return proof.prove_by_crc32(file, claimed, hashed.sums)
     return proof.prove_object(file, claimed, hashed.etag, evidence, are_md5s) if hashed.etag else None
@@ -59,13 +59,9 @@ def with_checksum(seen: ObjectState, receipt: ObjectStored | None) -> ObjectStat
         return seen
     etag = normalize_etag(receipt.etag)  # empty from servers that send none and list none
     is_same = etag and seen.etag == etag and receipt.size in (None, seen.size)
-    return replace(seen, crc32=_crc32(receipt), opaque_etag=receipt.opaque_etag) if is_same else seen
+    return replace(seen, crc32=receipt.crc32, opaque_etag=receipt.opaque_etag) if is_same else seen
 
 
 def reports_checksums_of_parts(stored: Mapping[str, ObjectStored]) -> bool:
     """Return whether S3 answered a multipart upload with a CRC-32."""
-    return any(receipt.size is None and _crc32(receipt) for receipt in stored.values())
-
-
-def _crc32(receipt: ObjectStored) -> str:
-    return receipt.checksums.get("crc32", "")
+    return any(receipt.size is None and receipt.crc32 for receipt in stored.values())

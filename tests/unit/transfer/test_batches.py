@@ -22,6 +22,7 @@ from s3sync.state.run_state import Proof
 from s3sync.transfer.batches import _FULL_BATCH_COST as FULL
 from s3sync.transfer.batches import (
     _MAX_BATCH_COST,
+    _MAX_BATCH_FILES,
     FILE_COST,
     Batch,
     BatchQueue,
@@ -258,6 +259,12 @@ def test_batches_are_a_partition_of_the_files(sizes: list[int], processes: int, 
 def test_no_batch_costs_more_than_the_maximum_unless_it_is_one_file(sizes: list[int], processes: int) -> None:
     for batch in into_batches(files_of(sizes), processes):
         assert len(batch.files) == 1 or cost_of(batch.files) <= _MAX_BATCH_COST * 1.01
+
+
+def test_a_batch_of_files_that_cost_little_has_no_more_of_them_than_memory_allows() -> None:
+    queue = BatchQueue([files_of([1] * 2 * _MAX_BATCH_FILES)], file_cost=1e-6)
+    assert [len(queue.take(1).files) for _ in range(2)] == [_MAX_BATCH_FILES] * 2
+    assert not queue
 
 
 def test_nothing_needs_no_batch() -> None:

@@ -32,7 +32,7 @@ class Evidence:
 
 
 def receipt(etag: str, size: int | None = 3, crc32: str = "") -> ObjectStored:
-    return ObjectStored(key="R/a", size=size, etag=etag, checksums={"crc32": crc32} if crc32 else {})
+    return ObjectStored(key="R/a", size=size, etag=etag, crc32=crc32)
 
 
 def contradiction(stored: ObjectStored, hashed: FileHashes, *, are_md5s: bool = False) -> str:

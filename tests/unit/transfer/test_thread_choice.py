@@ -19,7 +19,7 @@ def choice(chosen: int | None = None, *, is_fast: bool = True) -> ThreadChoice:
 
 
 def put(seconds: float, *, is_fast: bool = True) -> ObjectStored:
-    return ObjectStored(key="a", size=1, etag="ab", checksums={}, seconds=seconds, is_fast=is_fast)
+    return ObjectStored(key="a", size=1, etag="ab", seconds=seconds, is_fast=is_fast)
 
 
 def test_the_first_process_has_many_threads_on_the_fast_path_and_the_usual_ones_elsewhere() -> None:
