@@ -1,7 +1,6 @@
-"""Find the runs that may be deleted here, and the reasons to keep the others, before S3 is asked. Reads only.
+"""Find the runs that may be deleted, and the reasons to keep the others, without asking S3. Only reads.
 
-A run is verified if its logs say that it was completed long enough ago, and every destination of its folder is done
-with it.
+A run may be deleted if its logs say that it was completed long enough ago, and no destination still waits for it.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -28,51 +27,44 @@ from s3sync.text import human_seconds, parse_iso, printable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanupCandidate:
-    """A run folder, with the statuses of the run and its analyses at each entry of the config that watches it.
-
-    `keep` is why it is kept without a comparison; None if it is to be verified. `age` is in seconds since the last
-    destination was `completed` (ISO 8601); None if no log says so.
-    """
+    """A run folder, with the statuses of the run and its analyses for each entry of the config that watches it."""
 
     folder: Path
     units: tuple[RunStatus, ...]
-    keep: Reason | None
-    completed: str
-    age: float | None
+    keep: Reason | None  # why the run is kept without a comparison; None if it is to be verified
+    completed: str  # when the last destination was completed (ISO 8601); empty if a log does not say
+    age: float | None  # seconds since then
 
     @property
     def runs(self) -> tuple[RunStatus, ...]:
-        """The run at each destination, without its analyses; the whole folder is compared there."""
+        """The run at each destination, without its analyses, since the whole folder is compared."""
         return tuple(unit for unit in self.units if not unit.run.parent_run)
 
     @property
     def uploaded(self) -> tuple[RunStatus, ...]:
-        """The run at the destinations that have it, as their logs say."""
+        """The run at each destination that has it according to the log."""
         return tuple(run for run in self.runs if run.state == "uploaded")
 
     @property
     def files(self) -> int:
-        """The number of files, as the logs say."""
-        return max((head.uploaded_files for head in self._heads()), default=0)
+        """The number of files according to the logs."""
+        return max((sum(head.uploaded_files for head in heads) for heads in self._heads()), default=0)
 
     @property
     def size(self) -> int:
-        """Their bytes, as the logs say."""
-        return max((head.size for head in self._heads()), default=0)
+        """The size in bytes according to the logs."""
+        return max((sum(head.size for head in heads) for heads in self._heads()), default=0)
 
-    def _heads(self) -> Iterator[summary.LogSummary]:
-        """Yield the summary of each destination's log, with the sums of the run and its analyses there."""
+    def _heads(self) -> Iterator[list[summary.LogSummary]]:
+        """Yield for each destination the summaries of the logs of the run and its analyses."""
         for run in self.uploaded:
-            heads = [unit.head for unit in self.units if unit.entry is run.entry and unit.state == "uploaded"]
-            known = [head for head in heads if head]
-            if known:
-                files, size = sum(head.uploaded_files for head in known), sum(head.size for head in known)
-                yield replace(known[0], uploaded_files=files, size=size)
+            units = (unit for unit in self.units if unit.entry is run.entry and unit.state == "uploaded")
+            yield [unit.head for unit in units if unit.head]
 
 
 @dataclass(frozen=True, slots=True)
 class CleanupPlan:
-    """The runs that were asked for, what could not be examined, and names that no run has."""
+    """The selected runs, the problems of directories, and the names that no run has."""
 
     candidates: tuple[CleanupCandidate, ...]
     problems: tuple[Problem, ...]
@@ -80,16 +72,19 @@ class CleanupPlan:
 
     @property
     def to_verify(self) -> list[CleanupCandidate]:
-        """The runs of which only S3 can show whether they may be deleted."""
+        """The runs that may be deleted if a comparison with S3 shows that they are identical."""
         return [candidate for candidate in self.candidates if not candidate.keep]
 
 
 def plan_cleanup(config: Config, names: Iterable[str], older_than: float, now: float | None = None) -> CleanupPlan:
-    """Return all run folders, or those with these names, oldest first. `older_than` is in seconds."""
+    """Return all run folders, or those with these names, oldest first.
+
+    Runs that were completed less than `older_than` seconds ago are kept. `now` is in seconds since the epoch.
+    """
     now = time.time() if now is None else now
     found = discovery.discover(config)
     wanted = set(discovery.resolve_names(names, found.candidates))
-    by_folder: dict[object, list[discovery.Candidate]] = {}  # all entries that watch a folder, by whatever path
+    by_folder: dict[object, list[discovery.Candidate]] = {}  # the candidates of all entries that watch a folder
     for candidate in found.candidates:
         by_folder.setdefault(_identity(candidate.run.path), []).append(candidate)
     chosen = [group for group in by_folder.values() if not wanted or not wanted.isdisjoint(c.run.run_id for c in group)]
@@ -103,15 +98,15 @@ def plan_cleanup(config: Config, names: Iterable[str], older_than: float, now: f
 
 
 def record_of(record: Record | None, folder: Path) -> Record | None:
-    """Return the record if it is of an interrupted cleanup of this very folder; raises RunError without a folder."""
+    """Return the record if it is of an interrupted cleanup of this folder. Raises RunError if there is no folder."""
     if record is None or record.finished or not record.is_of(folder):
         return None
     return record if record.identity == delete.identity_of(folder) else None
 
 
 def mounted_in(folder: Path) -> Reason | None:
-    """Keep a run if its folder (a real path) is a mount point, or has one in it."""
-    for partition in psutil.disk_partitions(all=True):  # only the names: a look at a dead share hangs
+    """Keep a run if its folder (a real path) is a mount point, or contains one."""
+    for partition in psutil.disk_partitions(all=True):  # reads names only, since a dead share would hang
         path = partition.mountpoint
         if path == str(folder):
             return Reason(id="cleanup.mount-point", text="the folder is a mount point")
@@ -121,7 +116,7 @@ def mounted_in(folder: Path) -> Reason | None:
 
 
 def _identity(folder: Path) -> object:
-    """Return the same value for two paths to one folder, by links or by mounting it twice."""
+    """Return a value that is equal for all paths to a folder, by links or by several mounts."""
     try:
         status = os.stat(folder)
     except OSError:
@@ -130,18 +125,17 @@ def _identity(folder: Path) -> object:
 
 
 def _protected_paths(config: Config, runs: Iterable[str]) -> dict[str, str]:
-    """Return the real paths that must not be in a folder that is deleted, and what each of them is."""
-    directories = {directory for entry in config.monitor for directory in entry.monitored_directories}
+    """Return the real paths that a deleted folder must not contain, each with a description."""
     return {
         **dict.fromkeys(runs, "another run"),
-        **{os.path.realpath(directory): "a monitored directory" for directory in directories},
+        **{os.path.realpath(directory): "a monitored directory" for directory in config.monitored_directories},
         os.path.realpath(config.log_dir): "log_dir",
     }
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The statuses of all units in one folder, and what decides about it."""
+    """The statuses of all units in one folder, and the conditions for deleting it."""
 
     units: Sequence[RunStatus]
     config: Config
@@ -153,7 +147,7 @@ class _Group:
 def _candidate(group: _Group) -> CleanupCandidate:
     runs = [unit for unit in group.units if not unit.run.parent_run]
     path = runs[0].run.path
-    folder = Path(os.path.realpath(path.parent)) / path.name  # the same for every path to it
+    folder = Path(os.path.realpath(path.parent)) / path.name  # equal for all paths to the folder
     completed, age = _completed(group.units, group.now)
     keep = (
         _keep_for_state(group.units, _interrupted_record(group.config, folder))
@@ -174,7 +168,7 @@ def _keep_for_state(runs: Sequence[RunStatus], record: Record | None) -> Reason 
 
 
 def _is_skipped(run: RunStatus, record: Record | None) -> bool:
-    """Return whether a run will not be uploaded there; files that an interrupted cleanup has deleted do not count."""
+    """Return whether a run will not be uploaded, now or before an interrupted cleanup deleted some of its files."""
     if run.state in states.SKIPPED_STATES:
         return True
     before = {target.url: target.state for target in record.targets} if record else {}
@@ -186,7 +180,7 @@ def _is_skipped(run: RunStatus, record: Record | None) -> bool:
 
 
 def _completed(runs: Iterable[RunStatus], now: float) -> tuple[str, float | None]:
-    """Return when the last destination was completed, and how many seconds ago; None if that is not known of all."""
+    """Return when the last destination was completed, and how many seconds ago; "" and None if a log does not say."""
     texts = [run.head.finished for run in runs if run.state == "uploaded" and run.head]
     times = [(seconds, text) for text in texts if (seconds := parse_iso(text)) is not None]
     if not times or len(times) < len(texts):
@@ -209,7 +203,7 @@ def _keep_for_age(runs: Iterable[RunStatus], age: float | None, older_than: floa
 
 
 def _keep_for_restore(group: _Group, folder: Path) -> Reason | None:
-    """Keep a run that somebody has restored since: it is needed again."""
+    """Keep a run that was restored a short time ago: somebody needs it."""
     log_dir = group.config.log_dir
     names = {unit.store(log_dir).lock_path.stem for unit in group.units}
     times = [seconds for name in names if (seconds := restored.last_time(log_dir, name, folder)) is not None]
@@ -223,7 +217,7 @@ def _keep_for_folder(runs: Sequence[RunStatus], protected: Mapping[str, str]) ->
     for run in runs:
         if os.path.islink(run.run.path):
             path, target = printable(str(run.run.path)), printable(os.path.realpath(run.run.path))
-            text = f"{path} is a link, to {target} (the folder of the run itself has to be monitored)"
+            text = f"{path} is a link to {target} (monitor the folder of the run itself)"
             return Reason(id="cleanup.link", text=text)
     if len({run.run.run_id for run in runs}) > 1:
         paths = ", ".join(sorted({printable(str(run.run.path)) for run in runs}))
@@ -247,7 +241,7 @@ def _overlap(root: str, path: str, what: str) -> str:
 
 
 def _interrupted_record(config: Config, folder: Path) -> Record | None:
-    """Return the record of an interrupted cleanup of this very folder; a problem with it is reported later."""
+    """Return the record of an interrupted cleanup of this folder; None if there is none, or it cannot be read."""
     try:
         return record_of(cleanup_record.load(cleanup_record.path_for(config.log_dir, folder)), folder)
     except S3SyncError:

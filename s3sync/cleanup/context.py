@@ -19,14 +19,11 @@ DisplayMaker: TypeAlias = Callable[[], displays.Display]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanupContext:
-    """The config, the least age of a run in seconds, and how to run, stop and show what is verified.
-
-    With `require_restorable` a run is kept if it could not be restored.
-    """
+    """What all steps of a cleanup need."""
 
     config: Config
-    older_than: float
-    require_restorable: bool = True
+    older_than: float  # seconds since a run was completed
+    require_restorable: bool = True  # whether a run that could not be restored is kept
     environ: Mapping[str, str]
     stop: StopRequest
     make_display: DisplayMaker
@@ -36,9 +33,9 @@ class CleanupContext:
         return Runtime(self.environ, self.stop, display)
 
     def lock(self, path: Path, key: str) -> contextlib.AbstractContextManager[lock.HeldLock]:
-        """Hold the lock of a run while inside; `key` names the run. Raises BusyError and StoppedError."""
-        return lock.hold(path, f"{key} is in use", stop=self.stop, say=self._say)
+        """Return a context manager that holds the lock of the run `key`. Raises BusyError and StoppedError."""
+        return lock.hold(path, f"{key} is in use", stop=self.stop, say=self._print)
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         with self.make_display() as display:
             display.print(line)

@@ -1,8 +1,8 @@
-"""Delete the files of a run: the only module that deletes files that other programs made.
+"""Delete the files of a run: the only module that deletes files of other programs.
 
-It deletes the files it is given, one by one, and only if each is still the very file that was verified. Every folder
-is opened without following links, and names are relative to the open folder: whatever replaces a folder meanwhile,
-nothing outside the run can be reached. All other files are kept, with the folders that contain them.
+It deletes the files that it is given, one by one, if they are still the files that were verified. It opens every folder
+without following links, and names files relative to the open folder: nothing outside the run can be reached, even if a
+folder is replaced meanwhile. All other files are kept, with their folders.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ _PATH_ONLY = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_NOFOLLOW 
 
 _CHANGED = "changed since it was verified"
 _GONE = "gone before it could be deleted"
-_CAME = "came after the run was verified"
+_NEW = "came after the run was verified"
 
 
 @dataclass(slots=True)
 class DeletionResult:
-    """What was deleted so far. `not_deleted` has the reason for each path that should be gone, or was not expected."""
+    """The result of a deletion so far."""
 
-    deleted: int = 0
-    size: int = 0  # bytes
-    not_deleted: dict[str, str] = field(default_factory=dict)  # by path in the run; folders end in a slash
-    is_gone: bool = False  # the run folder itself
+    deleted: int = 0  # files
+    size: int = 0  # their bytes
+    not_deleted: dict[str, str] = field(default_factory=dict)  # reasons by path in the run; folders end in a slash
+    is_gone: bool = False  # whether the run folder itself was deleted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeletionRequest:
-    """What to delete: a run folder, its device and inode, its files as they were verified, and the paths to keep."""
+    """The files of a run to delete."""
 
-    folder: Path
-    identity: tuple[int, int]
-    files: Mapping[str, local_files.FileIdentity]
-    kept: Collection[str] = ()
+    folder: Path  # of the run
+    identity: tuple[int, int]  # its device and inode
+    files: Mapping[str, local_files.FileIdentity]  # by path in the run, as they were verified
+    kept: Collection[str] = ()  # paths in the run that stay
 
 
 def delete_run(request: DeletionRequest, check_stop: Callable[[], None], result: DeletionResult) -> None:
-    """Delete the files of a run, then the folders that are empty, and keep `result` up to date.
+    """Delete the files of a run, then the empty folders, and keep `result` up to date.
 
-    `check_stop` may raise between two files. Raises RunError, before anything is deleted, if the folder is not the
-    one that was verified, or could not be deleted in the end.
+    `check_stop` is called before each file, and may raise. Raises RunError, before anything is deleted, if the folder
+    is not the one that was verified, or could not be deleted at the end.
     """
     folder = request.folder
     with contextlib.ExitStack() as closing:
@@ -77,7 +77,7 @@ def delete_run(request: DeletionRequest, check_stop: Callable[[], None], result:
 
 
 def _require_writable(directory: Path) -> None:
-    """Raise RunError if the run folder could not be deleted in the end."""
+    """Raise RunError if the run folder could not be deleted at the end."""
     effective = os.access in os.supports_effective_ids
     if not os.access(directory, os.W_OK | os.X_OK, effective_ids=effective):
         where = printable(str(directory))
@@ -85,9 +85,9 @@ def _require_writable(directory: Path) -> None:
         raise RunError(text, id="cleanup.directory-not-writable")
 
 
-# The order of deletion. While anything is left that should be gone, the run can still be recognised and compared:
-# metadata go after all data, completion markers after them, and RunInfo.xml, without which it is no run, at the end.
-# Links go first: without their targets they would look like links to nowhere.
+# The order of deletion. As long as files are left that should be deleted, the run can be recognized and compared: the
+# metadata come after the data, then the completion markers, and last RunInfo.xml, which makes the folder a run. Links
+# come first, since they would dangle without their targets.
 _BEFORE_CHECK = ("links", "data")
 _AFTER_CHECK = ("metadata", "markers")
 _AT_THE_END = "run info"
@@ -100,7 +100,7 @@ def _delete_in_order(folder: _OpenRunFolder, request: DeletionRequest) -> None:
         folder.delete_files(request.files, steps[step])
     folders, others = folder.list_contents(request.kept)
     expected = {*steps["metadata"], *steps["markers"], *steps[_AT_THE_END], *request.kept, *result.not_deleted}
-    result.not_deleted.update(dict.fromkeys((path for path in others if path not in expected), _CAME))
+    result.not_deleted.update(dict.fromkeys((path for path in others if path not in expected), _NEW))
     if result.not_deleted:
         return
     for step in _AFTER_CHECK:
@@ -112,7 +112,7 @@ def _delete_in_order(folder: _OpenRunFolder, request: DeletionRequest) -> None:
 
 
 def _by_step(files: Mapping[str, local_files.FileIdentity]) -> dict[str, list[str]]:
-    """Return the paths of each step in order."""
+    """Return the paths to delete in each step, in order."""
     local = [
         LocalFile(path, files[path].size, files[path].mtime_ns) for path in sorted(files) if not files[path].is_link
     ]
@@ -144,10 +144,10 @@ class _OpenRunFolder:
         self._root = root
         self._device = device
         self._check_stop = check_stop
-        self._ctimes: dict[tuple[int, int], int] = {}  # of files of which another name was deleted here
+        self._ctimes: dict[tuple[int, int], int] = {}  # of files after one of their hard links was deleted
 
     def delete_files(self, files: Mapping[str, local_files.FileIdentity], paths: Sequence[str]) -> None:
-        """Delete files in order, opening each folder once for the files of it that follow each other."""
+        """Delete files in order, opening a folder once for consecutive files in it."""
         for folder, names in groupby(paths, os.path.dirname):
             in_folder = list(names)
             try:
@@ -155,7 +155,7 @@ class _OpenRunFolder:
                     for path in in_folder:
                         self._check_stop()
                         self._delete(descriptor, path, files[path])
-            except OSError as error:  # of the opening
+            except OSError as error:  # from opening the folder
                 why = f"its folder cannot be opened: {error.strerror}"
                 self.result.not_deleted.update({path: why for path in in_folder if path not in self.result.not_deleted})
 
@@ -173,7 +173,7 @@ class _OpenRunFolder:
             self.result.size += identity.size
 
     def _delete_if_same(self, descriptor: int, name: str, identity: local_files.FileIdentity) -> str:
-        """Delete a file that has not changed; returns why it was not deleted. Raises OSError."""
+        """Delete a file if it has not changed, and return why it was not deleted; empty if it was. Raises OSError."""
         status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
         inode = (identity.device, identity.inode)
         if local_files.FileIdentity.of(status) != replace(
@@ -183,7 +183,7 @@ class _OpenRunFolder:
         if status.st_nlink == 1:
             os.unlink(name, dir_fd=descriptor)
             return ""
-        with _open_path(name, descriptor) as same:  # the file has another name, and its ctime changes now
+        with _open_path(name, descriptor) as same:  # it has another hard link, and its ctime changes now
             if local_files.FileIdentity.of(os.fstat(same)) != local_files.FileIdentity.of(status):
                 return _CHANGED
             os.unlink(name, dir_fd=descriptor)
@@ -191,7 +191,7 @@ class _OpenRunFolder:
         return ""
 
     def list_contents(self, kept: Collection[str]) -> tuple[list[str], list[str]]:
-        """Return every folder that can be read, and everything else that is there."""
+        """Return all folders that can be read, and all paths that are no folders."""
         folders: list[str] = []
         others: list[str] = []
         waiting = [""]
@@ -211,7 +211,7 @@ class _OpenRunFolder:
         return folders[1:], others
 
     def delete_folders(self, folders: Iterable[str]) -> None:
-        """Delete the folders that are empty, the deepest first."""
+        """Delete the empty folders, deepest first."""
         for folder in sorted(folders, key=lambda path: (-path.count("/"), path)):
             self._check_stop()
             try:
@@ -227,7 +227,7 @@ class _OpenRunFolder:
 
     @contextlib.contextmanager
     def _opened(self, folder: str) -> Iterator[int]:
-        """Yield the descriptor of a folder; raises OSError if a part of its path is not a folder of the run."""
+        """Yield the descriptor of a folder. Raises OSError if part of its path is a link or another file system."""
         descriptor = os.dup(self._root)
         try:
             for name in filter(None, folder.split("/")):
@@ -251,14 +251,13 @@ def _open_path(name: str, descriptor: int) -> Iterator[int]:
 
 
 def identity_of(folder: Path) -> tuple[int, int]:
-    """Return device and inode of a run folder; raises RunError if it is a link or not a folder."""
+    """Return device and inode of a run folder. Raises RunError if it is a link or not a folder."""
     where = printable(str(folder))
     try:
         status = os.lstat(folder)
     except OSError as error:
-        raise RunError(
-            f"cannot open {where}: {error.strerror} (make it accessible)", id="cleanup.cannot-open"
-        ) from error
+        text = f"cannot open {where}: {error.strerror} (make it accessible)"
+        raise RunError(text, id="cleanup.cannot-open") from error
     if not stat.S_ISDIR(status.st_mode):
         raise RunError(f"{where} is a link or not a folder (give the run folder itself)", id="cleanup.not-a-folder")
     return status.st_dev, status.st_ino

@@ -1,4 +1,4 @@
-"""Finish cleanups that were interrupted when they had deleted all files, and only empty folders were left."""
+"""Finish cleanups that were interrupted after they had deleted all files, when only empty folders were left."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ LOG = logging.getLogger(__name__)
 
 
 def finish_interrupted(context: CleanupContext, names: Iterable[str]) -> tuple[list[Path], list[Problem]]:
-    """Finish interrupted cleanups that left only empty folders, of all runs or of those with these names.
+    """Finish interrupted cleanups that left only empty folders, of all runs or of those with these names or paths.
 
-    Returns the finished folders and the problems. Raises StoppedError.
+    Returns the run folders that are finished, and the problems. Raises StoppedError.
     """
     wanted = {name.rstrip("/") for name in names}
-    wanted |= {os.path.abspath(name) for name in wanted}  # the run itself may be gone already
+    wanted |= {os.path.abspath(name) for name in wanted}  # not resolved by the inventory: the run may be gone
     finished, problems = [], []
     for path in cleanup_record.unfinished(context.config.log_dir):
         context.stop.raise_if_requested()
@@ -51,7 +51,7 @@ def finish_interrupted(context: CleanupContext, names: Iterable[str]) -> tuple[l
 
 
 def _finish(context: CleanupContext, path: Path, record: Record) -> str:
-    """Delete the empty folders of a run; returns why some are left, empty if none are."""
+    """Delete the empty folders of a run, and return why some are left; empty if all are deleted."""
     folder = Path(record.run_path)
     if os.path.lexists(folder):
         deletion = DeletionResult()
@@ -61,7 +61,7 @@ def _finish(context: CleanupContext, path: Path, record: Record) -> str:
         if deletion.not_deleted:
             return f"folders of an interrupted cleanup are left: {describe_not_deleted(deletion.not_deleted)}"
     cleanup_record.save(path, replace(record, finished=now_iso(), not_deleted={}))
-    LOG.info("%s: what an interrupted cleanup left is gone", printable(record.run_path))
+    LOG.info("%s: finished an interrupted cleanup", printable(record.run_path))
     return ""
 
 
@@ -82,9 +82,9 @@ def _is_wanted(record: Record, names: set[str]) -> bool:
 
 
 def _is_finished_except_folders(record: Record) -> bool:
-    """Return whether only empty folders can be left of a run: RunInfo.xml is deleted last.
+    """Return whether only empty folders can be left of a run, since RunInfo.xml, which is deleted last, is gone.
 
-    The file system has to be mounted, and the folder has to be the one that was verified.
+    The file system must be mounted, and the folder must be the one that was verified.
     """
     folder = Path(record.run_path)
     if os.path.lexists(folder / run_folder.RUN_INFO) or _device(folder.parent) != record.device:

@@ -1,4 +1,4 @@
-"""Decide from a verification why a run is kept here. Deletion rests on these rules: each is small and tested."""
+"""Decide why a run is kept, by rules about its comparison with S3. Each rule is small and tested."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from s3sync.transfer import as_options
 from s3sync.transfer.verification import Verification
 
 _ANALYSIS = "Analysis/"
-_OR_ANYWAY = ", or set `require_restorable_runs: false`"
+_OR_IGNORE = ", or set `require_restorable_runs: false`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +26,8 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """What was found at one destination, and the record of an interrupted cleanup of the run, if there is one.
-
-    `obstacles` are why some of its objects could not be restored.
-    """
+class Evidence:
+    """The comparison with one destination, and the record of an interrupted cleanup of the run, if there is one."""
 
     found: Verification
     record: Record | None
@@ -43,92 +40,95 @@ class Case:
 
     @property
     def where(self) -> str:
-        """The same for people."""
+        """The destination for people."""
         return printable(self.url)
 
     @property
     def recorded(self) -> dict[str, tuple[int, str]]:
-        """Size and ETag of the files that the interrupted cleanup had verified there."""
+        """Size and ETag of each file, by path, that the interrupted cleanup had verified there."""
         return self.record.etags_at(self.url) if self.record else {}
 
 
-Rule: TypeAlias = Callable[[Case], "Reason | None"]
+Rule: TypeAlias = Callable[[Evidence], "Reason | None"]
 
 
 def reasons_to_keep(found: Verification, record: Record | None, obstacles: Sequence[Obstacle] = ()) -> list[Reason]:
-    """Return why what was found at a destination keeps the run here, the most important reason first; empty if nothing
-    does.
+    """Return the reasons to keep a run after a comparison with one destination, the most important one first.
+
+    `obstacles` are the reasons why objects could not be restored.
     """
-    case = Case(found=found, record=record, obstacles=obstacles)
-    return [reason for rule in RULES if (reason := rule(case))]
+    evidence = Evidence(found=found, record=record, obstacles=obstacles)
+    return [reason for rule in RULES if (reason := rule(evidence))]
 
 
-def not_listed(case: Case) -> Reason | None:
+def not_listed(evidence: Evidence) -> Reason | None:
     """Keep a run if the credentials may not list the bucket: S3 may have files that are not here."""
-    if case.found.remote is not None and case.found.extra is not None:
+    if evidence.found.remote is not None and evidence.found.extra is not None:
         return None
-    text = f"what only S3 has is not known: these credentials may not list {case.where}"
+    text = f"S3 may have files that are not here: these credentials may not list {evidence.where}"
     return Reason(id="cleanup.not-listed", text=text)
 
 
-def differs(case: Case) -> Reason | None:
-    """Keep a run if a file is not in S3, or has another content there."""
-    if not case.found.differing:
+def differs(evidence: Evidence) -> Reason | None:
+    """Keep a run if a file is not in S3, or has different content there."""
+    if not evidence.found.differing:
         return None
-    text = _describe(f"not identical with {case.where}", case.found.differing)
-    return Reason(id="cleanup.differs", text=f"{text}; {_advice(case)}")
+    text = _describe(f"not identical with {evidence.where}", evidence.found.differing)
+    return Reason(id="cleanup.differs", text=f"{text}; {_advice(evidence)}")
 
 
-def compared_by_size_only(case: Case) -> Reason | None:
+def compared_by_size_only(evidence: Evidence) -> Reason | None:
     """Keep a run if S3 has neither an ETag nor a checksum of a file."""
-    if not case.found.by_size:
+    if not evidence.found.by_size:
         return None
-    reasons = dict.fromkeys((proof.path for proof in case.found.by_size), "no ETag or checksum to compare")
-    return Reason(id="cleanup.size-only", text=_describe(f"proven by size alone in {case.where}", reasons))
+    reasons = dict.fromkeys((proof.path for proof in evidence.found.by_size), "no ETag or checksum to compare")
+    return Reason(id="cleanup.size-only", text=_describe(f"proven by size alone in {evidence.where}", reasons))
 
 
-def changed_since_deleted(case: Case) -> Reason | None:
+def changed_since_deleted(evidence: Evidence) -> Reason | None:
     """Keep a run if S3 has lost or changed a file that an interrupted cleanup has deleted here."""
-    remote = {path: (item.size, item.etag) for path, item in (case.found.remote or {}).items()}
-    here = {file.path for file in case.found.selection.files}
-    lost = [path for path, proven in case.recorded.items() if path not in here and remote.get(path) != proven]
-    if case.found.remote is None or not lost:
+    remote = {path: (item.size, item.etag) for path, item in (evidence.found.remote or {}).items()}
+    here = {file.path for file in evidence.found.selection.files}
+    lost = [path for path, proven in evidence.recorded.items() if path not in here and remote.get(path) != proven]
+    if evidence.found.remote is None or not lost:
         return None
-    what = f"deleted here by a cleanup that was interrupted, and CHANGED OR GONE in {case.where} since"
-    reasons = dict.fromkeys(lost, "it was proven, and is not as it was then")
+    what = f"deleted here by an interrupted cleanup, and CHANGED OR GONE in {evidence.where} since"
+    reasons = dict.fromkeys(lost, "no longer as it was proven")
     return Reason(id="cleanup.changed-since-deleted", text=_describe(what, reasons))
 
 
-def only_in_s3(case: Case) -> Reason | None:
-    """Keep a run if S3 has a file that is not here, unless an interrupted cleanup has deleted it here."""
-    only = [path for path in case.found.extra or () if path not in case.recorded]
+def only_in_s3(evidence: Evidence) -> Reason | None:
+    """Keep a run if S3 has a file that is not here, unless an interrupted cleanup deleted it here."""
+    only = [path for path in evidence.found.extra or () if path not in evidence.recorded]
     if not only:
         return None
-    text = _describe(f"only in {case.where}", dict.fromkeys(only, "not on the disk"))
+    text = _describe(f"only in {evidence.where}", dict.fromkeys(only, "not on the disk"))
     return Reason(id="cleanup.only-in-s3", text=text)
 
 
-def nothing_verified(case: Case) -> Reason | None:
+def nothing_verified(evidence: Evidence) -> Reason | None:
     """Keep a run if S3 has no file of it."""
-    return None if case.found.proven else Reason(id="cleanup.nothing-in-s3", text=f"nothing of it is in {case.where}")
+    return (
+        None if evidence.found.proven else Reason(id="cleanup.nothing-in-s3", text=f"none of it is in {evidence.where}")
+    )
 
 
-def not_readable(case: Case) -> Reason | None:
-    """Keep a run that could not be restored, since these credentials cannot read its objects."""
-    unreadable = {each.path: each.reason for each in case.obstacles if not each.is_frozen}
+def not_readable(evidence: Evidence) -> Reason | None:
+    """Keep a run that could not be restored because these credentials cannot read its objects."""
+    unreadable = {each.path: each.reason for each in evidence.obstacles if not each.is_frozen}
     if not unreadable:
         return None
-    tried = _describe_tried(f"could not be restored from {case.where}", unreadable)
-    return Reason(id="cleanup.not-readable", text=f"{tried} (give s3:GetObject there{_OR_ANYWAY})")
+    tried = _describe_tried(f"could not be restored from {evidence.where}", unreadable)
+    return Reason(id="cleanup.not-readable", text=f"{tried} (give s3:GetObject there{_OR_IGNORE})")
 
 
-def not_thawable(case: Case) -> Reason | None:
-    """Keep a run that could not be restored, since these credentials may not thaw its frozen objects."""
-    frozen = {each.path: each.reason for each in case.obstacles if each.is_frozen}
+def not_thawable(evidence: Evidence) -> Reason | None:
+    """Keep a run that could not be restored because these credentials may not thaw its frozen objects."""
+    frozen = {each.path: each.reason for each in evidence.obstacles if each.is_frozen}
     if not frozen:
         return None
-    tried = _describe_tried(f"are frozen in {case.where} and could not be thawed", frozen)
-    return Reason(id="cleanup.not-thawable", text=f"{tried} (give s3:RestoreObject there{_OR_ANYWAY})")
+    tried = _describe_tried(f"are frozen in {evidence.where} and could not be thawed", frozen)
+    return Reason(id="cleanup.not-thawable", text=f"{tried} (give s3:RestoreObject there{_OR_IGNORE})")
 
 
 RULES: tuple[Rule, ...] = (
@@ -143,24 +143,24 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def _advice(case: Case) -> str:
+def _advice(evidence: Evidence) -> str:
     """Return which command uploads the files that were added or changed after the upload."""
-    request, remote = case.found.request, case.found.remote or {}
+    request, remote = evidence.found.request, evidence.found.remote or {}
     classes = (item.storage_class for item in remote.values())
     how = as_options.upload_options(request, str(request.log_dir), classes)
-    command = invocation.command_line("upload", str(case.found.run.path), *how)
+    command = invocation.command_line("upload", str(evidence.found.run.path), *how)
     return f"`{printable(command)}` sends what differs"
 
 
 def _describe_tried(what: str, reasons: Mapping[str, str]) -> str:
-    """Return the same about objects of which only a few were tried, as `verify` does not."""
+    """Return one sentence about objects that could not be restored; unlike files, only a few were tried."""
     path, why = next(iter(reasons.items()))
     more = f", and {len(reasons) - 1:,} more" if len(reasons) > 1 else ""
     return f"of the few objects that were tried, {len(reasons):,} {what}: {printable(path)}: {why}{more}"
 
 
 def _describe(what: str, reasons: Mapping[str, str]) -> str:
-    """Return one sentence about files, with the first by name, and how many are of the instrument's own analysis."""
+    """Return one sentence about files, with the name of the first, and how many belong to analyses."""
     path, why = next(iter(reasons.items()))
     more = f", and {len(reasons) - 1:,} more" if len(reasons) > 1 else ""
     of_analysis = sum(name.startswith(_ANALYSIS) for name in reasons)

@@ -1,7 +1,7 @@
-"""Write down what a cleanup deletes, before it deletes the first file.
+"""Record what a cleanup deletes, before it deletes the first file.
 
-The record is `LOG_DIR/cleanups/RUN[.tag].cleanup.json`, private, always replaced as a whole, and never inside the run
-folder. While `finished` is empty, files may be left, and files that are missing on the disk are no reason to keep it.
+The record is `LOG_DIR/cleanups/RUN[.tag].cleanup.json`: private, always replaced as a whole, and outside the run. While
+`finished` is empty, files may be left; files that are missing on the disk are then no reason to keep the run.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from s3sync.text import printable
 SUFFIX = ".cleanup.json"
 _VERSION = 1
 _MAX_NAME_BYTES = 180  # leaves room for tag, time and suffix in a file name's 255
-_FILES = '\n "files": {'  # from here on a record grows with the run
+_FILES = '\n "files": {'  # begins the part that grows with the run
 _HEAD_CHARS = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A destination of the run. Nothing was compared with those that are not `uploaded`."""
+    """A destination of the run. It was compared with the run only if `state` is `uploaded`."""
 
     url: str
     state: str
@@ -40,18 +40,18 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class RecordedFile:
-    """A file that is, or was, to be deleted. `etags` are in the order of the targets; None where it is missing."""
+    """A file that the cleanup deletes or has deleted."""
 
     size: int  # bytes
     mtime_ns: int
-    etags: tuple[str | None, ...]
+    etags: tuple[str | None, ...]  # in the order of the targets; None if it is not there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """A cleanup of one run folder. Times are ISO 8601.
 
-    Names are as on the disk, so that they can be used as paths: JSON escapes bytes that are not UTF-8.
+    Names are those on the disk, so they can be used as paths; JSON escapes bytes that are not UTF-8.
     """
 
     run_id: str
@@ -68,11 +68,11 @@ class Record:
     deleted_bytes: int = 0
     resumed_at: tuple[str, ...] = ()
     finished: str = ""
-    not_deleted: dict[str, str] = field(default_factory=dict)  # with the reason, after the last call
+    not_deleted: dict[str, str] = field(default_factory=dict)  # reasons by path, after the last call
     files: dict[str, RecordedFile] = field(default_factory=dict)
 
     def is_of(self, folder: Path) -> bool:
-        """Return whether the record is about a folder with this path; earlier versions wrote it as it is printed."""
+        """Return whether the record is about the folder with this path. Earlier versions wrote it as printable text."""
         return self.run_path in (str(folder), printable(str(folder)))
 
     @property
@@ -90,7 +90,7 @@ class Record:
         }
 
     def etags_at(self, url: str) -> dict[str, tuple[int, str]]:
-        """Return size and ETag of each file that was verified at a destination, by path."""
+        """Return size and ETag, by path, of each file that was verified at a destination."""
         return {
             path: (file.size, etag)
             for path, file in self.files_for([url]).items()
@@ -99,7 +99,7 @@ class Record:
 
 
 def path_for(log_dir: Path, run_path: Path) -> Path:
-    """Return the path of the record of a run folder. Of two folders of the same name, one has a tag in its path."""
+    """Return the path of the record of a run folder. If another folder of that name has a record, it has a tag."""
     tag = hashlib.sha256(os.fsencode(run_path)).hexdigest()[:8]
     name = os.fsencode(run_path.name)[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
     folder = log_dir / "cleanups"
@@ -111,12 +111,12 @@ def path_for(log_dir: Path, run_path: Path) -> Path:
     except FileNotFoundError:
         is_ours = True
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        is_ours = len(os.fsencode(run_path.name)) <= _MAX_NAME_BYTES  # `load` says what is wrong
+        is_ours = len(os.fsencode(run_path.name)) <= _MAX_NAME_BYTES  # `load` reports the error
     return plain if is_ours else tagged
 
 
 def load(path: Path) -> Record | None:
-    """Return a record, None if there is none; raises StateError if it cannot be read."""
+    """Return a record; None if there is none. Raises StateError if it cannot be read."""
     try:
         return _from_json(json.loads(path.read_bytes()))
     except FileNotFoundError:
@@ -128,21 +128,21 @@ def load(path: Path) -> Record | None:
 
 
 def save(path: Path, record: Record) -> None:
-    """Replace the record on the disk; raises StateError."""
+    """Write or replace a record; raises StateError."""
     with _explained(path):
         files.make_private_folder(path.parent)
         files.atomic_write(path, _to_json(record))
 
 
 def archive(path: Path, record: Record) -> None:
-    """Rename a finished record after the time it began; raises StateError."""
+    """Add the time when the cleanup began to the name of its record; raises StateError."""
     stamp = "".join(c for c in record.begun if c.isalnum())[:15]
     with _explained(path):
         path.rename(path.with_name(f"{path.name.removesuffix(SUFFIX)}.{stamp}{SUFFIX}"))
 
 
 def unfinished(log_dir: Path) -> Iterator[Path]:
-    """Yield the records of cleanups that have not finished, and those that cannot be read."""
+    """Yield the paths of the records of unfinished cleanups, and of those that cannot be read."""
     for path in sorted((log_dir / "cleanups").glob(f"*{SUFFIX}")):
         with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
             try:
@@ -154,7 +154,7 @@ def unfinished(log_dir: Path) -> Iterator[Path]:
 
 
 def _head(path: Path) -> dict[str, Any]:
-    """Return the keys before those that grow with the run; raises OSError, ValueError."""
+    """Return a record without its files, which are not parsed; raises OSError, ValueError."""
     with path.open(encoding="ascii") as stream:
         start = stream.read(_HEAD_CHARS)
         end = start.find(_FILES)
@@ -165,11 +165,11 @@ def _head(path: Path) -> dict[str, Any]:
     return head
 
 
-_KEYS = {"kept": "stays", "resumed_at": "went_on", "not_deleted": "left"}  # fields with another name in the file
+_KEYS = {"kept": "stays", "resumed_at": "went_on", "not_deleted": "left"}  # names of fields that differ in the file
 
 
 def _to_json(record: Record) -> bytes:
-    """Return the file: a key per line, then a line per file, so that the rest can be read without them."""
+    """Return the content of a record: a line per key, then a line per file, so that `_head` can stop before them."""
     values: dict[str, Any] = {"version": _VERSION, **asdict(replace(record, files={}))}
     del values["files"]
     lines = [f" {json.dumps(_KEYS.get(name, name))}: {json.dumps(value)}" for name, value in values.items()]
@@ -182,9 +182,9 @@ def _to_json(record: Record) -> bytes:
 
 
 def _from_json(values: dict[str, Any]) -> Record:
-    """Parse a record; wrong values raise ValueError, LookupError or TypeError."""
+    """Parse a record; invalid values raise ValueError, LookupError or TypeError."""
     if values.pop("version") != _VERSION:
-        raise ValueError("another version")
+        raise ValueError("of another version")
     values |= {name: values.pop(key) for name, key in _KEYS.items()}
     values["targets"] = tuple(Target(**target) for target in values["targets"])
     values["kept"], values["resumed_at"] = tuple(values["kept"]), tuple(values["resumed_at"])
@@ -196,7 +196,7 @@ def _from_json(values: dict[str, Any]) -> Record:
     texts = (record.run_path, record.finished, record.begun)
     widths = {len(file.etags) for file in record.files.values()} - {len(record.targets)}
     if not all(isinstance(text, str) for text in texts) or not isinstance(record.not_deleted, dict) or widths:
-        raise ValueError("its types are not this program's")
+        raise ValueError("it has values of wrong types")
     return record
 
 

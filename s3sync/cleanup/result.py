@@ -1,4 +1,4 @@
-"""Describe, as values, what happened to the runs of a cleanup."""
+"""Hold the results of a cleanup, and describe them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from s3sync.inventory import Problem
 from s3sync.text import pluralize, printable
 from s3sync.transfer.verification import Verification
 
-_MAX_NAMES = 3  # of files that are kept
+_MAX_NAMES = 3  # kept files to name
 
 Outcome: TypeAlias = Literal["kept", "busy", "may be deleted", "deleted", "partly deleted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """What happened to a run. `kept` are paths that were not to be deleted, `not_deleted` those that should be gone."""
+    """The result of a run."""
 
     candidate: CleanupCandidate
     outcome: Outcome
@@ -29,19 +29,19 @@ class RunResult:
     reason_id: str = ""
     files: int = 0  # identical on disk and in S3, or deleted
     size: int = 0  # their bytes
-    kept: tuple[str, ...] = ()
-    not_deleted: Mapping[str, str] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()  # paths that were not to be deleted
+    not_deleted: Mapping[str, str] = field(default_factory=dict)  # reasons by path that should have been deleted
     record: Path | None = None
     found: tuple[Verification, ...] = ()
-    has_failed: bool = False  # whether it may be deleted is not known, or not all of it could be
+    has_failed: bool = False  # the check failed, or not everything could be deleted
 
 
 @dataclass(frozen=True, slots=True)
 class CleanupResult:
-    """What happened to all runs; `finished` are folders of which an earlier cleanup had left only empty folders."""
+    """The results of all runs."""
 
     runs: tuple[RunResult, ...]
-    finished: tuple[Path, ...]
+    finished: tuple[Path, ...]  # run folders whose cleanup was interrupted before, when only empty folders were left
     problems: tuple[Problem, ...]
     unknown: tuple[str, ...]
 
@@ -63,7 +63,7 @@ def kept_result(candidate: CleanupCandidate, keep: Reason, verified: VerifiedFil
 
 
 def checked_result(candidate: CleanupCandidate, verified: VerifiedFiles) -> RunResult:
-    """Return the result of a run that was compared, and may be kept or deleted."""
+    """Return the result of a run that was compared; the caller changes the outcome if it is not kept."""
     return RunResult(
         candidate=candidate,
         outcome="kept",
@@ -83,7 +83,7 @@ def describe_kept(paths: Sequence[str]) -> str:
 
 
 def describe_not_deleted(not_deleted: Mapping[str, str]) -> str:
-    """Return the first path that should be gone, why it is not, and how many more there are; empty for none."""
+    """Return the first path that was not deleted, the reason, and the number of others; empty if there is none."""
     if not not_deleted:
         return ""
     path, why = next(iter(not_deleted.items()))

@@ -1,4 +1,4 @@
-"""Verify a run at all of its destinations, and decide whether it may be deleted here."""
+"""Compare a run with all of its destinations, and decide whether it may be deleted."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ FindObstacles: TypeAlias = Callable[[RunStatus, Verification], Sequence[Obstacle
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedFiles:
-    """The files that are identical everywhere, each with its identity then, and their proofs by URL and path."""
+    """The files of a run that are identical at all destinations."""
 
-    files: dict[str, local_files.FileIdentity]
-    proofs: dict[str, dict[str, Proof]]
-    kept: tuple[str, ...]  # paths of the run that are excluded or have no content
+    files: dict[str, local_files.FileIdentity]  # as they were compared, by path
+    proofs: dict[str, dict[str, Proof]]  # by URL and path
+    kept: tuple[str, ...]  # other paths in the run: excluded, or without content
     found: tuple[Verification, ...]
 
     @property
     def size(self) -> int:
-        """Their bytes."""
+        """The size of the files in bytes."""
         return sum(identity.size for identity in self.files.values())
 
 
@@ -44,18 +44,18 @@ NO_FILES = VerifiedFiles(files={}, proofs={}, kept=(), found=())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Whether a run may be deleted: only if `keep` is None. `record` is of an interrupted cleanup of this folder."""
+    """Whether a run may be deleted."""
 
-    keep: Reason | None
+    keep: Reason | None  # None if it may be
     identity: tuple[int, int]  # device and inode of the run folder
-    record: Record | None
+    record: Record | None  # of an interrupted cleanup of this folder
     verified: VerifiedFiles
 
 
 def decide(candidate: CleanupCandidate, config: Config, compare: Compare, find_obstacles: FindObstacles) -> Verdict:
-    """Compare a run with each destination, and return whether it may be deleted; raises S3SyncError.
+    """Compare a run with each destination, and return whether it may be deleted. Raises S3SyncError.
 
-    `find_obstacles` says why it could not be restored. The caller holds the locks of the run at all destinations.
+    `find_obstacles` returns why objects could not be restored. The caller holds the locks for all destinations.
     """
     path = cleanup_record.path_for(config.log_dir, candidate.folder)
     verdict = Verdict(
@@ -84,7 +84,8 @@ def _changed_status(candidate: CleanupCandidate, config: Config) -> Reason | Non
     again = statuses.refresh(config, candidate.runs)
     if [(unit.state, unit.head) for unit in again] == [(unit.state, unit.head) for unit in candidate.units]:
         return None
-    return Reason(id="cleanup.changed-meanwhile", text="its state has changed meanwhile (run the same command again)")
+    text = "its state changed while the command was running (run the same command again)"
+    return Reason(id="cleanup.changed-meanwhile", text=text)
 
 
 def _so_far(found: Sequence[Verification]) -> VerifiedFiles:
@@ -93,7 +94,7 @@ def _so_far(found: Sequence[Verification]) -> VerifiedFiles:
 
 
 def _incomplete(candidate: CleanupCandidate, config: Config) -> Reason | None:
-    """Keep a run that is identical in S3, but complete neither here nor there."""
+    """Keep a run that is identical in S3, but incomplete in both places."""
     if not config.require_whole_runs:
         return None
     excludes = [pattern for run in candidate.uploaded for pattern in run.entry.excludes]
@@ -107,7 +108,7 @@ def _incomplete(candidate: CleanupCandidate, config: Config) -> Reason | None:
 def combine_verifications(
     candidate: CleanupCandidate, found: Sequence[Verification]
 ) -> tuple[Reason | None, VerifiedFiles]:
-    """Return what all destinations have, and why that is not enough to delete the run; None if it is."""
+    """Return the reason to keep a run, or None if it may be deleted, and the files that all destinations have."""
     files: dict[str, local_files.FileIdentity] = {}
     for one in found:
         for proof in one.proven:
@@ -115,7 +116,7 @@ def combine_verifications(
             if files.setdefault(proof.path, identity) != identity:
                 return _changed(proof.path, "changed"), NO_FILES
     if run_folder.RUN_INFO in files and files[run_folder.RUN_INFO].is_link:
-        text = f"{run_folder.RUN_INFO} is a link: without the file it leads to, the rest could not be recognised"
+        text = f"{run_folder.RUN_INFO} is a link: once its target is deleted, the rest could not be recognized as a run"
         return Reason(id="cleanup.run-info-is-a-link", text=text), NO_FILES
     listing = local_files.list_files(found[0].run)
     paths = [*(file.path for file in listing.files), *(item.path for item in listing.rejected)]

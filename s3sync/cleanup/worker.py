@@ -1,4 +1,4 @@
-"""Clean up: lock each run, verify it, write the record, and delete it."""
+"""Clean up each run: lock it, verify it, write the record, and delete it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import getpass
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from s3sync.cleanup.result import (
 from s3sync.cleanup.verdict import Verdict, VerifiedFiles
 from s3sync.errors import AwsError, BusyError, Notice, S3SyncError, StateError, StoppedError
 from s3sync.inventory import RunStatus, request_for
+from s3sync.state import lock
 from s3sync.text import human_bytes, now_iso, pluralize, printable
 from s3sync.transfer import restorable, verify
 from s3sync.transfer.verification import Verification
@@ -40,38 +41,33 @@ LOG = logging.getLogger(__name__)
 
 
 def clean(context: CleanupContext, plan: CleanupPlan, names: Iterable[str], *, delete: bool) -> CleanupResult:
-    """Verify one run after the other and, with `delete`, delete each that may be. Raises StoppedError."""
+    """Verify the runs one by one and, with `delete`, delete each one that S3 provably has. Raises StoppedError.
+
+    Without `delete`, only lock files are written.
+    """
     finished, problems = finish_interrupted(context, names) if delete else ([], [])
-    cleaner = Cleaner(context)
-    work = cleaner.delete if delete else cleaner.check
-    results = tuple(work(candidate) for candidate in plan.candidates)
+    cleaner = _Cleaner(context, delete=delete)
+    results = tuple(cleaner.clean_run(candidate) for candidate in plan.candidates)
     unknown = tuple(name for name in plan.unknown if name not in {folder.name for folder in finished})
     return CleanupResult(results, tuple(finished), (*plan.problems, *problems), unknown)
 
 
-class Cleaner:
-    """Verifies runs one by one and, if wanted, deletes them. A bucket that cannot be reached is not tried again."""
+class _Cleaner:
+    """Verifies runs and, with `delete`, deletes them. A bucket that cannot be reached is not tried again."""
 
-    def __init__(self, context: CleanupContext) -> None:
+    def __init__(self, context: CleanupContext, *, delete: bool) -> None:
         self._context = context
         self._config = context.config
+        self._deletes = delete
         self._unreachable: dict[str, AwsError] = {}
 
-    def check(self, candidate: CleanupCandidate) -> RunResult:
-        """Return whether a run may be deleted; only lock files are written. Raises StoppedError."""
-        return self._with_errors(candidate, self._check)
-
-    def delete(self, candidate: CleanupCandidate) -> RunResult:
-        """Verify a run, and delete it if it is identical in S3. Raises StoppedError."""
-        return self._with_errors(candidate, self._delete)
-
-    def _with_errors(self, candidate: CleanupCandidate, work: Callable[[CleanupCandidate], RunResult]) -> RunResult:
-        """Turn errors into results: a problem of one run does not stop the others."""
+    def clean_run(self, candidate: CleanupCandidate) -> RunResult:
+        """Return the result of a run, also after an error: it does not stop the other runs. Raises StoppedError."""
         self._context.stop.raise_if_requested()
         if candidate.keep:
             return kept_result(candidate, candidate.keep)
         try:
-            return work(candidate)
+            return self._clean_run(candidate)
         except StoppedError:
             raise
         except S3SyncError as error:
@@ -80,39 +76,27 @@ class Cleaner:
                 candidate=candidate, outcome=outcome, reason=str(error), reason_id=error.id, has_failed=True
             )
 
-    def _check(self, candidate: CleanupCandidate) -> RunResult:
-        with self._locked(candidate):
+    def _clean_run(self, candidate: CleanupCandidate) -> RunResult:
+        with self._locked(candidate) as locks:
             verdict = cleanup_verdict.decide(candidate, self._config, self._compare, self._find_obstacles)
-        if verdict.keep:
-            return kept_result(candidate, verdict.keep, verdict.verified)
-        return replace(checked_result(candidate, verdict.verified), outcome="may be deleted")
-
-    def _delete(self, candidate: CleanupCandidate) -> RunResult:
-        with self._locked(candidate) as check_locks:
-            verdict = cleanup_verdict.decide(candidate, self._config, self._compare, self._find_obstacles)
-            check_locks()
+            if self._deletes:
+                for held in locks:
+                    held.check()  # raises LeaseLostError
             if verdict.keep:
                 return kept_result(candidate, verdict.keep, verdict.verified)
-            return self._delete_verified(candidate, verdict)
+            if self._deletes:
+                return self._delete_verified(candidate, verdict)
+        return replace(checked_result(candidate, verdict.verified), outcome="may be deleted")
 
     @contextlib.contextmanager
-    def _locked(self, candidate: CleanupCandidate) -> Iterator[Callable[[], None]]:
-        """Hold the locks of all destinations, so that no upload and no other cleanup of the run is in progress.
-
-        Yields a function that raises LeaseLostError if one of them was lost.
-        """
+    def _locked(self, candidate: CleanupCandidate) -> Iterator[list[lock.HeldLock]]:
+        """Hold the locks of all destinations, so that no upload and no other cleanup of the run is in progress."""
         runs = {run.store(self._config.log_dir).lock_path: run for run in candidate.units}
-        with contextlib.ExitStack() as locks:
-            held = [locks.enter_context(self._context.lock(path, run.key)) for path, run in sorted(runs.items())]
-
-            def check() -> None:
-                for each in held:
-                    each.check()
-
-            yield check
+        with contextlib.ExitStack() as stack:
+            yield [stack.enter_context(self._context.lock(path, run.key)) for path, run in sorted(runs.items())]
 
     def _compare(self, run: RunStatus) -> Verification:
-        """Compare a run with S3; raises S3SyncError. A bucket that could not be reached is not tried again."""
+        """Compare a run with S3. Raises S3SyncError: without a request, if the bucket could not be reached before."""
         if error := self._unreachable.get(run.entry.bucket):
             raise error
         request = request_for(run, self._config)
@@ -124,7 +108,7 @@ class Cleaner:
             raise
 
     def _find_obstacles(self, run: RunStatus, found: Verification) -> Sequence[Obstacle]:
-        """Return why a run could not be restored, unless that does not matter; raises S3SyncError."""
+        """Return why objects of a run could not be restored, if that matters; raises S3SyncError."""
         context = self._context
         if not context.require_restorable:
             return ()
@@ -162,7 +146,7 @@ class Cleaner:
         return self._finish_run(checked_result(candidate, verified), path, record, deletion)
 
     def _finish_run(self, result: RunResult, path: Path, record: Record, deletion: DeletionResult) -> RunResult:
-        """Write down what was deleted, and return it."""
+        """Complete the record, and return the result of the deletion."""
         run, count = printable(str(result.candidate.folder)), pluralize(deletion.deleted, "file")
         reason, reason_id = describe_not_deleted(deletion.not_deleted), "cleanup.not-all-deleted"
         record = _with_deletion(record, deletion)
@@ -174,7 +158,7 @@ class Cleaner:
             cleanup_record.save(path, record)
             if deletion.is_gone:
                 self._forget_incomplete_uploads(result.candidate)
-        except StateError as error:  # what is deleted is in the record since before
+        except StateError as error:  # the record was written before the deletion, so it names all files
             reason, reason_id = "; ".join(filter(None, (reason, str(error)))), error.id
         return replace(
             result,
@@ -189,13 +173,13 @@ class Cleaner:
         )
 
     def _forget_incomplete_uploads(self, candidate: CleanupCandidate) -> None:
-        """Set aside the state logs of destinations that were begun once, and will not get the run."""
+        """Set aside the state logs of uploads that were started and will not be completed."""
         for run in candidate.units:
             if run.head and not run.head.completed:
                 run.store(self._config.log_dir).set_aside("cleaned-up")
 
     def _new_record(self, candidate: CleanupCandidate, verdict: Verdict) -> Record:
-        """Return what is going to be deleted, with what an interrupted cleanup of the same folder had deleted."""
+        """Return a record of the files to delete, and of those that an interrupted cleanup of the folder deleted."""
         old = verdict.record
         before = {target.url: target for target in (old.targets if old else ())}
         targets = {**before, **{run.url: _target(run) for run in candidate.runs}}
@@ -219,7 +203,7 @@ class Cleaner:
 
 
 def _with_deletion(record: Record, deletion: DeletionResult) -> Record:
-    """Return the record with what was deleted; finished if nothing is left that should be gone."""
+    """Return the record with the result of the deletion; finished if everything was deleted."""
     sizes = {path: file.size for path, file in record.files.items()}
     left = [size for path, size in sizes.items() if path in deletion.not_deleted]
     return replace(
@@ -233,8 +217,8 @@ def _with_deletion(record: Record, deletion: DeletionResult) -> Record:
 
 def _recorded_file(path: str, verified: VerifiedFiles, urls: Sequence[str]) -> RecordedFile:
     proofs = [verified.proofs.get(url, {}).get(path) for url in urls]
-    one = next(proof for proof in proofs if proof)  # the file's own size is that of the link, if it is one
-    return RecordedFile(one.size, one.mtime_ns, tuple(proof.etag if proof else None for proof in proofs))
+    known = next(proof for proof in proofs if proof)  # not the identity, whose size is that of a link
+    return RecordedFile(known.size, known.mtime_ns, tuple(proof.etag if proof else None for proof in proofs))
 
 
 def _target(run: RunStatus) -> Target:
@@ -252,5 +236,5 @@ def _target(run: RunStatus) -> Target:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # no name in the environment, and none for the id
+    except (KeyError, OSError):  # neither the environment nor the system has a name
         return f"uid {os.getuid()}"
