@@ -433,3 +433,17 @@ def test_what_was_encrypted_by_kms_is_proven_by_its_checksums(lab: Lab, server: 
     result = restore(lab, gone, "--only", "metadata", "--json")
     assert result.code == 0, result.out
     assert result.json["proven_by"].keys() == {"checksum"}
+
+
+def test_a_run_that_is_still_being_uploaded_is_not_called_uploaded(
+    lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path
+) -> None:
+    """On another machine, whose log is not here: the markers come last, so there is none yet."""
+    assert lab.upload(tiny_run).code == 0
+    server.delete(BUCKET, f"{tiny_run.name}/CopyComplete.txt")
+    elsewhere = str(tmp_path / "other log")
+    words = ("--bucket", BUCKET, "--log_dir", elsewhere, "--local-path", str(tmp_path), "--json")
+    result = lab.run("restore", tiny_run.name, *words)
+    assert (result.code, result.error_ids) == (0, ["restore.no-marker"]), result.err
+    assert tree(tmp_path / tiny_run.name).keys() == tree(tiny_run).keys() - {"CopyComplete.txt"}
+    assert list(Path(elsewhere).glob("uploads/*")) == []

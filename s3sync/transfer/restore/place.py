@@ -12,6 +12,7 @@ import errno
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` only from Python 3.11 on
 
 PREFIX = ".s3sync-restore-"
+_MAX_NAME_BYTES = 100  # of the run, in the name of its private folder
+_SAME_NAME = "the name of another key is the same on this file system (restore to one that tells them apart)"
 _SAFE_MODE = 0o644  # at most
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)  # EXDEV: AFS, of two folders
@@ -40,7 +43,8 @@ class PrivateFolder:
 
     def __init__(self, request: RestoreRequest) -> None:
         target = request.target
-        self.path = target.parent / f"{PREFIX}{request.destination.tag}-{target.name[:100]}"
+        name = os.fsdecode(os.fsencode(target.name)[:_MAX_NAME_BYTES])
+        self.path = target.parent / f"{PREFIX}{request.destination.tag}-{name}"
         self.arrivals = self.path / "in"
         self.ready = self.path / "ready"
         self.target = target
@@ -57,13 +61,24 @@ class PrivateFolder:
         """Create and lock the folder, or one that is there and private to this user. Raises StateError, BusyError."""
         with explained("use", self.path, "restore to a folder where this user can write", id="restore.no-folder"):
             self.path.mkdir(mode=0o700, exist_ok=True)
-            status = self.path.lstat()
-            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            status = os.lstat(self.path)
+            is_private = status.st_uid == os.geteuid() and not status.st_mode & 0o077
+            if not stat.S_ISDIR(status.st_mode) or not (is_private or self._has_forced_modes(status)):
                 raise PermissionError(errno.EPERM, "it exists, and is not this user's private folder")
             if not self._lock():
                 raise BusyError(f"another restore writes to {printable(str(self.path))} (wait for it)", id="lock.busy")
             self.ready.mkdir(mode=0o755, exist_ok=True)
             self.arrivals.mkdir(mode=0o755, exist_ok=True)
+
+    def _has_forced_modes(self, status: os.stat_result) -> bool:
+        """Return whether the file system gives all files the owner or the mode of this folder, as CIFS and vfat do."""
+        try:
+            with tempfile.TemporaryFile(dir=self.path) as stream:
+                made = os.fstat(stream.fileno())
+        except OSError:
+            return False
+        has_same_owner = made.st_uid == status.st_uid
+        return has_same_owner and (made.st_uid != os.geteuid() or bool(made.st_mode & 0o077))
 
     def harvest(self, sizes: dict[str, int]) -> list[str]:
         """Move the files of an earlier call that have their full size to `ready`, and drop the others.
@@ -81,15 +96,22 @@ class PrivateFolder:
                 self.drop(path)
         return [path for path in _list_paths(self.ready) if path in sizes]
 
-    def accept(self, path: str, mtime_ns: int) -> None:
-        """Move a proven file to `ready`, with its modification time (-1: not known) and a safe mode."""
+    def accept(self, path: str, mtime_ns: int) -> str:
+        """Move a proven file to `ready`, with its modification time (-1: not known) and a safe mode.
+
+        Return why it cannot be moved, empty if it is: the file system may ignore the case of letters.
+        """
+        if os.path.lexists(self.ready / path) or not os.path.lexists(self.arrivals / path):
+            return _SAME_NAME
         self._move(path)
         self.finish(path, mtime_ns)
+        return ""
 
     def finish(self, path: str, mtime_ns: int) -> None:
         """Set time and mode of a file in `ready`."""
         file = self.ready / path
-        os.chmod(file, os.lstat(file).st_mode & _SAFE_MODE | stat.S_IRUSR | stat.S_IWUSR)
+        with contextlib.suppress(PermissionError):  # on a file system without modes
+            os.chmod(file, os.lstat(file).st_mode & _SAFE_MODE | stat.S_IRUSR | stat.S_IWUSR)
         if mtime_ns >= 0:
             os.utime(file, ns=(mtime_ns, mtime_ns))
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from s3sync.aws import destination as aws_destination
 from s3sync.aws.objects import RemoteObject
-from s3sync.errors import RunError
+from s3sync.errors import Notice, RunError
+from s3sync.runs import run_folder
 from s3sync.text import printable
 from s3sync.transfer.batches import is_marker
 from s3sync.transfer.restore import names
@@ -45,6 +46,7 @@ def make_plan(session: RestoreSession) -> RestorePlan:
     record = read_record(request, session.aws, remote)
     for warning in record.warnings:
         session.runtime.display.print(warning.line)
+    _warn_without_marker(session, record, remote)
     files = {path for path in remote if not aws_destination.is_completion_object(path)}
     folder_marks = {path for path in files if path.endswith(_FOLDER_MARK) and not remote[path].size}
     files -= folder_marks - record.entries.keys()
@@ -57,6 +59,14 @@ def make_plan(session: RestoreSession) -> RestorePlan:
         unusable={path: why for path, why in sorted({**missing, **unusable}.items()) if path in chosen},
         record=record,
     )
+
+
+def _warn_without_marker(session: RestoreSession, record: Record, remote: Mapping[str, RemoteObject]) -> None:
+    """Warn that S3 has a run without a completion marker, unless a record has said so."""
+    is_run = run_folder.RUN_INFO in remote and not session.request.parts
+    if is_run and not record.warnings and not any(map(is_marker, remote)):
+        text = f"S3 has no completion marker of {printable(session.request.run_id)}: is it still being uploaded?"
+        session.runtime.display.print(Notice(text, id="restore.no-marker").line)
 
 
 def _choose(request: RestoreRequest, paths: set[str]) -> set[str]:

@@ -180,8 +180,10 @@ class Receiver:
         paths = [file.path for file in outcome.batch.files if file.path not in outcome.frozen]
         verdicts = self._prover.prove(paths)
         for path, how in verdicts.proven.items():
-            self._folder.accept(path, self._plan.record.mtime_ns(path))
-            self.add_proven(path, how)
+            if why := self._folder.accept(path, self._plan.record.mtime_ns(path)):
+                self.received.failed[path] = why
+            else:
+                self.add_proven(path, how)
         for path, why in verdicts.failed.items():
             self._folder.drop(path)
             error = outcome.error_of(path)

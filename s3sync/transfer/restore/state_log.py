@@ -12,6 +12,7 @@ from s3sync.runs import LocalFile, Run, analysis, completion, local_files
 from s3sync.state import Proof, RunState, StateStore
 from s3sync.text import now_iso, printable, to_iso
 from s3sync.transfer import changes
+from s3sync.transfer.batches import is_marker
 from s3sync.transfer.restore.plan import RestorePlan
 from s3sync.transfer.restore.request import RestoreRequest
 from s3sync.transfer.restore.session import RestoreSession
@@ -22,6 +23,7 @@ def write_missing_logs(
 ) -> None:
     """Write the logs of a whole restored run and its analyses, each if there is none; the caller holds the run's lock.
 
+    What has no completion marker gets none: another machine may still be uploading it.
     `proven_by` says for each file what proved it, and `seen` how it was then: one that has changed since is not proven.
     A folder that contains other files gets no log, since they still have to be uploaded. Raises StateError, RunError,
     LeaseLostError.
@@ -66,7 +68,7 @@ def _write_log(
         if file and file == _in_folder(seen.get(below + path), path)
     }
     listing = local_files.list_files(run)
-    if not listing.files or listing.rejected or any(file.path not in proofs for file in listing.files):
+    if not any(map(is_marker, proofs)) or listing.rejected or any(file.path not in proofs for file in listing.files):
         return
     now, sealed = now_iso(), remote.get(below + aws_destination.COMPLETION_OBJECT)
     state = replace(

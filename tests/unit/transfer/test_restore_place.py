@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 
 from s3sync.aws.destination import parse_destination
+from s3sync.errors import StateError
 from s3sync.transfer.restore.finish import set_folder_times
 from s3sync.transfer.restore.place import PrivateFolder
 from s3sync.transfer.restore.request import RestoreRequest
 
 
-def folder_of(tmp_path: Path) -> PrivateFolder:
+def folder_of(tmp_path: Path, name: str = "RUN") -> PrivateFolder:
     destination = parse_destination("lab-runs", "/")
-    target = tmp_path / "RUN"
+    target = tmp_path / name
     folder = PrivateFolder(
-        RestoreRequest(run_id="RUN", destination=destination, target=target, log_dir=tmp_path / "log", cores=1)
+        RestoreRequest(run_id=name, destination=destination, target=target, log_dir=tmp_path / "log", cores=1)
     )
     folder.prepare()
     return folder
@@ -54,3 +55,46 @@ def test_folders_of_another_user_keep_their_times(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "utime", refuse)
     set_folder_times(tmp_path, {"": 1, "Logs": 1, "Logs/empty": 1}, [])
     assert (tmp_path / "Logs" / "empty").is_dir()
+
+
+@pytest.mark.parametrize("name", ["ラ" * 85, "é" * 127, "r" * 255])
+def test_a_run_with_the_longest_name(tmp_path: Path, name: str) -> None:
+    folder = folder_of(tmp_path, name)
+    folder.close()
+    assert folder.ready.is_dir()
+
+
+def test_keys_whose_names_are_the_same_on_disk_are_never_one_file(tmp_path: Path) -> None:
+    """On a file system that ignores case: `A` was accepted, and `a` arrives; or `a` was proven by the file of `A`."""
+    folder = folder_of(tmp_path)
+    (folder.arrivals / "a").write_text("of A")
+    assert folder.accept("a", -1) == ""
+    (folder.arrivals / "a").write_text("of a")
+    assert "the same on this file system" in folder.accept("a", -1)
+    assert "the same on this file system" in folder.accept("b", -1)
+    folder.close()
+    assert (folder.ready / "a").read_text() == "of A"
+
+
+def with_status(monkeypatch: pytest.MonkeyPatch, name: str, **fields: int) -> None:
+    """A file system that tells this of files, as CIFS does with the options of its mount."""
+    real = getattr(os, name)
+
+    def changed(*argv: Any, **options: Any) -> os.stat_result:
+        status = list(real(*argv, **options))
+        status[0] |= fields.get("mode", 0)
+        status[4] = fields.get("uid", status[4])
+        return os.stat_result(status)
+
+    monkeypatch.setattr(os, name, changed)
+
+
+@pytest.mark.parametrize("fields", [{"mode": 0o055}, {"uid": 4711}, {"uid": 4711, "mode": 0o055}])
+def test_a_file_system_that_gives_all_files_one_owner_and_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, int]
+) -> None:
+    with_status(monkeypatch, "lstat", **fields)
+    with pytest.raises(StateError, match="not this user's private folder"):
+        folder_of(tmp_path)  # somebody else's, or open to others: a new file here has another owner or mode
+    with_status(monkeypatch, "fstat", **fields)
+    folder_of(tmp_path).close()
