@@ -64,6 +64,7 @@ def _request(
         cores=args.cores or usable_cores(),
         threads=args.threads or restore.request.DEFAULT_THREADS,
         parts=tuple(args.only),
+        umask=_umask(),
         overwrite=args.overwrite,
         use_record=not args.no_record,
         verify=args.verify,
@@ -77,6 +78,12 @@ def _request(
         days=args.days,
         wait=args.wait,
     )
+
+
+def _umask() -> int:
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
 
 
 def _target(args: argparse.Namespace, name: str, recorded: str = "") -> Path:

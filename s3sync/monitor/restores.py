@@ -162,6 +162,7 @@ def _request_for(pending: ThawLog, config: Config) -> restore.request.RestoreReq
         cores=config.max_cores or usable_cores(),
         threads=config.max_threads or restore.request.DEFAULT_THREADS,
         parts=tuple(restore.parts.parse_part(part) for part in pending.parts),
+        umask=umask if isinstance(umask := given.get("umask"), int) else 0o077,
         overwrite=given.get("overwrite") is True,
         use_record=given.get("use_record") is not False,
         verify="size" if given.get("verify") == "size" else "etag",

@@ -246,6 +246,28 @@ def test_the_monitor_continues_what_may_be_thawed(lab: Lab, server: S3Server, ti
     assert lab.run("status", "--config", config, "--json").json["restores"] == []
 
 
+@pytest.mark.parametrize("umask", [0o002, 0o027])
+def test_the_monitor_restores_files_for_those_who_may_read_what_the_user_restores(
+    lab: Lab, server: S3Server, tiny_run: Path, umask: int
+) -> None:
+    """A scan writes its own files for its user alone, but a run is for all of the lab."""
+    (tiny_run / "none").mkdir()
+    frozen = archived(lab, tiny_run, "GLACIER", "--completion-object")
+    words = ("restore", str(frozen), "--bucket", BUCKET, "--log_dir", str(lab.log_dir), "--tier", "Bulk")
+    assert lab.run(*words, umask=umask).code == 1
+    server.thaw(BUCKET, f"{frozen.name}/RunInfo.xml", f"{frozen.name}/s3sync.complete.json")
+    for _ in range(2):  # in part, and the rest
+        date_back(lab)
+        for tried in (lab.log_dir / "restores").glob("*.tried"):
+            tried.unlink()
+        lab.watch(frozen)
+        server.thaw(BUCKET)
+    assert tree(frozen) == saved(frozen)
+    modes = {path.stat().st_mode & 0o777 for path in [frozen, *frozen.rglob("*")]}
+    assert modes == {0o755 & ~umask, 0o644 & ~umask}
+    assert (frozen / "none").is_dir()
+
+
 def test_the_monitor_continues_with_the_manifest_of_the_command(
     lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path
 ) -> None:

@@ -42,7 +42,7 @@ def move_into_place(
     if is_whole and not failed:
         proven_by = {**present.kept, **received.proven}
         if received.proven or folder.exists:
-            set_folder_times(request.target, plan.record.folders, proven_by)
+            set_folder_times(request.target, plan.record.folders, proven_by, folder.folder_mode)
         state_log.write_missing_logs(session, plan, proven_by, {**present.compared, **ready})
     return failed
 
@@ -55,7 +55,7 @@ def _move(
     if not ordered:
         return {}
     if is_new:
-        set_folder_times(folder.ready, plan.record.folders, ordered)
+        set_folder_times(folder.ready, plan.record.folders, ordered, folder.folder_mode)
         if folder.become_target():
             return {}
     failed = dict(folder.add_to_target(path for path in ordered if not is_marker(path)))
@@ -64,8 +64,8 @@ def _move(
     return failed
 
 
-def set_folder_times(root: Path, folders: Mapping[str, int], files: Iterable[str]) -> None:
-    """Make these folders below `root` where they are missing, and set their times in ns, the innermost first.
+def set_folder_times(root: Path, folders: Mapping[str, int], files: Iterable[str], mode: int) -> None:
+    """Make these folders below `root` with this mode, if missing, and set their times in ns, the innermost first.
 
     `files` are those of the run. A folder that contains anything else keeps its time, since somebody has changed it.
     Raises StateError.
@@ -75,7 +75,7 @@ def set_folder_times(root: Path, folders: Mapping[str, int], files: Iterable[str
     for path in [*usable - {""}, *files]:
         above, _, name = path.rpartition("/")
         known.setdefault(above, set()).add(name)
-    with explained("write", root, _ADVICE, id="restore.cannot-move"), OpenFolders(root) as opened:
+    with explained("write", root, _ADVICE, id="restore.cannot-move"), OpenFolders(root, mode) as opened:
         for path in sorted(usable, reverse=True):
             with contextlib.suppress(InTheWayError):
                 descriptor = opened.open(path)

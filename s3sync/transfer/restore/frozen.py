@@ -184,6 +184,7 @@ class Archive:
         request = self._request
         return {
             "only": [part.text for part in request.parts],
+            "umask": request.umask,
             "overwrite": request.overwrite,
             "use_record": request.use_record,
             "verify": request.verify,

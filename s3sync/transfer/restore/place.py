@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PREFIX = ".s3sync-restore-"
 _MAX_NAME_BYTES = 100  # of the run, in the name of its private folder
 _SAME_NAME = "the name of another key is the same on this file system (restore to one that tells them apart)"
-_SAFE_MODE = 0o644  # at most
+_FILE_MODE, _FOLDER_MODE = 0o644, 0o755  # at most
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)  # EXDEV: AFS, of two folders
 
@@ -48,6 +48,8 @@ class PrivateFolder:
         self.arrivals = self.path / "in"
         self.ready = self.path / "ready"
         self.target = target
+        self.folder_mode = _FOLDER_MODE & ~request.umask | stat.S_IRWXU
+        self._file_mode = _FILE_MODE & ~request.umask | stat.S_IRUSR | stat.S_IWUSR
         self._overwrite = request.overwrite
         self._descriptor = -1  # which holds the lock of the folder
 
@@ -110,8 +112,7 @@ class PrivateFolder:
     def finish(self, path: str, mtime_ns: int) -> None:
         """Set time and mode of a file in `ready`."""
         file = self.ready / path
-        with contextlib.suppress(PermissionError):  # on a file system without modes
-            os.chmod(file, os.lstat(file).st_mode & _SAFE_MODE | stat.S_IRUSR | stat.S_IWUSR)
+        _change_mode(file, self._file_mode)
         if mtime_ns >= 0:
             os.utime(file, ns=(mtime_ns, mtime_ns))
 
@@ -134,6 +135,8 @@ class PrivateFolder:
 
     def become_target(self) -> bool:
         """Rename `ready` to the run folder, unless something is there. Return whether that was done."""
+        for folder, _, _ in os.walk(self.ready):
+            _change_mode(folder, self.folder_mode)
         files.flush_disks()
         try:
             os.rename(self.ready, self.target)  # replaces nothing but an empty folder
@@ -148,8 +151,9 @@ class PrivateFolder:
         """Move files of `ready` to the run folder in this order; yield those that cannot be moved, with the reason."""
         files.flush_disks()
         with contextlib.suppress(FileExistsError):
-            self.target.mkdir(mode=0o755)
-        with OpenFolders(self.target) as folders:
+            self.target.mkdir(mode=0o700)
+            _change_mode(self.target, self.folder_mode)
+        with OpenFolders(self.target, self.folder_mode) as folders:
             for path in paths:
                 try:
                     self._add(path, folders.open(os.path.dirname(path)))
@@ -193,8 +197,10 @@ class PrivateFolder:
 class OpenFolders:
     """Folders below the target, opened in their parents without following links, and created if they are missing."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, mode: int = _FOLDER_MODE) -> None:
+        """`mode` is that of new folders, whatever the umask is."""
         self._target = target
+        self._mode = mode
         self._open: dict[str, int] = {}
 
     def __enter__(self) -> Self:
@@ -218,10 +224,15 @@ class OpenFolders:
         if folder not in self._open:
             parent, _, name = folder.rpartition("/")
             above = self.open(parent)
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(name, 0o755, dir_fd=above)
+            is_new = True
+            try:
+                os.mkdir(name, 0o700, dir_fd=above)
+            except FileExistsError:
+                is_new = False
             try:
                 self._open[folder] = os.open(name, _FOLDER_FLAGS, dir_fd=above)
+                if is_new:
+                    _change_mode(self._open[folder], self._mode)
             except OSError as error:
                 if error.errno in (errno.ENOTDIR, errno.ELOOP):
                     raise InTheWayError(f"{printable(folder)} is a file or a link, not a folder") from None
@@ -238,6 +249,11 @@ def size_on_disk(target: Path, path: str) -> int:
     except OSError:
         return -2
     return status.st_size if stat.S_ISREG(status.st_mode) else -2
+
+
+def _change_mode(path: str | Path | int, mode: int) -> None:
+    with contextlib.suppress(PermissionError):  # on a file system without modes
+        os.chmod(path, mode)
 
 
 def _size_of(file: Path) -> int:

@@ -35,6 +35,7 @@ class RestoreRequest:
     cores: int
     threads: int = DEFAULT_THREADS
     parts: tuple[Part, ...] = ()
+    umask: int = 0o022  # of the user: a scan that continues the restore has another one
     overwrite: bool = False  # files on disk that differ
     use_record: bool = True  # compare with what the upload recorded
     verify: objects.Verify = "etag"

@@ -53,7 +53,7 @@ def test_folders_of_another_user_keep_their_times(tmp_path: Path, monkeypatch: p
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "utime", refuse)
-    set_folder_times(tmp_path, {"": 1, "Logs": 1, "Logs/empty": 1}, [])
+    set_folder_times(tmp_path, {"": 1, "Logs": 1, "Logs/empty": 1}, [], 0o755)
     assert (tmp_path / "Logs" / "empty").is_dir()
 
 
