@@ -9,34 +9,30 @@ import argparse
 import contextlib
 import math
 import os
-import platform
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from s3sync import __version__  # noqa: E402 - found only by the line above
 from s3sync.aws.destination import parse_destination  # noqa: E402
 from s3sync.aws.installation import find_aws  # noqa: E402
 from s3sync.errors import S3SyncError  # noqa: E402
 from s3sync.resources import usable_cores  # noqa: E402
-from s3sync.text import now_iso  # noqa: E402
-from scripts.bench import back, beside, capacity, cluster, coordinator, growth, live, plot, tables, tuning  # noqa: E402
-from scripts.bench.contenders import CONTENDERS, UNSET, USUAL, USUAL_THREADS, Pair, is_installed  # noqa: E402
+from scripts.bench import modes, plot, tables, tuning  # noqa: E402
+from scripts.bench.contenders import CONTENDERS, UNSET, USUAL, Pair, is_installed  # noqa: E402
+from scripts.bench.modes import description, progress_line, record, say  # noqa: E402
 from scripts.bench.server import make_certificate  # noqa: E402
 from scripts.bench.sites import BucketSite, LocalSite, Site  # noqa: E402
 from scripts.bench.trials import Measurement, entries_of, measure_all  # noqa: E402
 from scripts.bench.workloads import SHAPES, Workload, make_workload, own_workload  # noqa: E402
 
 DEFAULT_WORKLOADS = ("small", "novaseq", "far")
-SMALLEST = 10  # files, however small the scale
 SLURM = ("speedup", "coordinator")
 BUCKET_CONTENDERS = ("s3sync", "bare", "plain")
 DESCRIPTION = """\
@@ -53,7 +49,7 @@ examples:
   benchmark.py
       about 10 minutes on 2 cores
   benchmark.py --workloads small --scale 0.01 --rounds 1
-      a look whether it works
+      a quick check that it works
   benchmark.py --workloads novaseq --tls
       large files, over TLS
   benchmark.py --growth
@@ -65,7 +61,7 @@ examples:
   benchmark.py --restore
       2,000 small files, and 2 of 400 MB, downloaded and proven; about 4 minutes
   benchmark.py --capacity
-      how many nodes 10 and 100 large sequencers want: a calculation, in seconds
+      how many nodes 10 and 100 large sequencers need: a calculation, in seconds
   benchmark.py --slurm speedup coordinator
       a run on the nodes of a cluster; 5 minutes each, the first as root, with
       Debian's packages of Slurm
@@ -80,7 +76,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0, 1 when something failed, 2 for options that make no sense, 130 after Ctrl-C."""
+    """Return the exit code: 0, 1 if something failed, 2 for invalid options, 130 after Ctrl-C."""
     try:
         args = parsed(sys.argv[1:] if argv is None else argv)
         with tempfile.TemporaryDirectory(prefix="s3sync-benchmark-") as folder:
@@ -109,7 +105,7 @@ def build_parser() -> Parser:
         help="default: those marked *; fewer with --bucket",
     )
     add("--rounds", type=int, metavar="N", help="default: 2, for `far` and a run of yours 1")
-    add("--scale", type=float, default=1.0, metavar="F", help="that part of the files (default 1)")
+    add("--scale", type=float, default=1.0, metavar="F", help="use this part of the files (default 1)")
     add("--cores", type=int, nargs="+", metavar="N", help="processes; several are a grid (default: all cores)")
     add("--threads", type=int, nargs="+", metavar="N", help="requests at once in each (default: s3sync decides)")
     add("--tls", action="store_true", help="let the server on this machine speak TLS")
@@ -120,7 +116,7 @@ def build_parser() -> Parser:
         nargs="+",
         choices=tuning.KNOBS,
         metavar="NAME",
-        help="what the defaults rest on, one varied at a time",
+        help="vary these defaults, one at a time",
     )
     add("--live", action="store_true", help="a run that goes up while it is written, over a slow line")
     add("--beside", action="store_true", help="a small run that is complete while a large one is uploaded")
@@ -128,7 +124,7 @@ def build_parser() -> Parser:
     add(
         "--slurm", nargs="+", choices=SLURM, metavar="NAME", help=f"a run on the nodes of a cluster: {', '.join(SLURM)}"
     )
-    add("--capacity", action="store_true", help="how many nodes large sites want; nothing is measured")
+    add("--capacity", action="store_true", help="how many nodes large sites need; nothing is measured")
     add("--output", type=Path, default=Path("build/benchmark"), metavar="DIR", help="default %(default)s")
     add("--bucket", metavar="B", help="a real bucket, with your credentials")
     add(
@@ -141,7 +137,7 @@ def build_parser() -> Parser:
     add(
         "--local-path", "--local_path", type=Path, metavar="RUN", help="a run folder of yours instead of simulated ones"
     )
-    add("--yes", action="store_true", help="delete what was uploaded to the bucket without a question")
+    add("--yes", action="store_true", help="delete what was uploaded to the bucket without asking")
     add(
         "--aws-command", "--aws_command", metavar="FILE", help="the AWS CLI (default: beside this Python, else on PATH)"
     )
@@ -150,7 +146,7 @@ def build_parser() -> Parser:
 
 
 def parsed(argv: Sequence[str]) -> argparse.Namespace:
-    """The options, with defaults that depend on others filled in; raises ValueError or S3SyncError."""
+    """Return the options, with defaults that depend on others. Raises ValueError or S3SyncError."""
     args = build_parser().parse_args(argv)
     args.cores = args.cores or [usable_cores()]
     numbers = [*args.cores, *(args.threads or ()), 1 if args.rounds is None else args.rounds]
@@ -182,7 +178,7 @@ def check_other(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace, folder: Path) -> int:
-    """Everything that was asked for."""
+    """Measure everything that the options select; return the exit code."""
     args.output.mkdir(parents=True, exist_ok=True)
     if args.bucket:
         site = BucketSite(args.bucket, args.remote_path, args.aws_command)
@@ -192,26 +188,26 @@ def run(args: argparse.Namespace, folder: Path) -> int:
             clean_up(site, args.yes)
     code = compare(args, local_site(args, folder), folder) if args.workloads or args.local_path else 0
     if args.growth:
-        show_growth(args, folder)
+        modes.show_growth(args, folder)
     if args.tune:
-        code = max(code, tune(args, local_site(args, folder), folder))
+        code = max(code, modes.tune(args, local_site(args, folder), folder))
     if args.live:
-        code = max(code, show_live(args, folder))
+        code = max(code, modes.show_live(args, folder))
     if args.beside:
-        code = max(code, show_beside(args, folder))
+        code = max(code, modes.show_beside(args, folder))
     if args.restore:
-        code = max(code, show_restore(args, folder))
+        code = max(code, modes.show_restore(args, folder))
     if "speedup" in (args.slurm or ()):
-        code = max(code, show_speedup(args, folder))
+        code = max(code, modes.show_speedup(args, folder))
     if "coordinator" in (args.slurm or ()):
-        show_coordinator(args, folder)
+        modes.show_coordinator(args, folder)
     if args.capacity:
-        show_capacity(args)
+        modes.show_capacity(args)
     return code
 
 
 def local_site(args: argparse.Namespace, folder: Path) -> LocalSite:
-    """Raises RuntimeError where TLS cannot be had."""
+    """Return a server on this machine. Raises RuntimeError if TLS is not possible."""
     try:
         needs_tls = args.tls or any(SHAPES[name].tls for name in args.workloads or ())
         return LocalSite(folder, make_certificate(folder) if needs_tls else None, always_tls=args.tls)
@@ -220,27 +216,23 @@ def local_site(args: argparse.Namespace, folder: Path) -> LocalSite:
 
 
 def compare(args: argparse.Namespace, site: Site, folder: Path) -> int:
-    """All contenders with all workloads; tells and writes what came of it, also if it is interrupted."""
-    workloads = list(made(args, folder))
+    """Measure all contenders with all workloads, and show the results even if interrupted; return the exit code."""
+    workloads = list(workloads_of(args, folder))
     present = [name for name in args.contenders if is_installed(name)]
     for name in args.contenders:
         if name not in present:
             say(f"{name} is left out: it is not installed (`make bench` installs it)")
     entries = entries_of(present, [Pair(*pair) for pair in product(args.cores, args.threads)])
+    measured = measure_all(site, workloads, entries, args.rounds, args.aws_command, args.other_aws)
     measurements: list[Measurement] = []
-    with (args.output / "measurements.tsv").open("w", encoding="utf-8") as stream:
-        write_row(stream, tables.TSV_HEAD)
-        try:
-            for one in measure_all(site, workloads, entries, args.rounds, args.aws_command, args.other_aws):
-                measurements.append(one)
-                write_row(stream, tables.tsv_row(one))
-                say(progress_line(one))
-        finally:
-            show(args, measurements)
+    try:
+        record(args.output / "measurements.tsv", tables.TSV_HEAD, measured, tables.tsv_row, progress_line, measurements)
+    finally:
+        show(args, measurements)
     return 1 if any(one.trouble for one in measurements) else 0
 
 
-def made(args: argparse.Namespace, folder: Path) -> Iterator[Workload]:
+def workloads_of(args: argparse.Namespace, folder: Path) -> Iterator[Workload]:
     latency = None if args.latency is None else args.latency / 1000
     if args.local_path:
         yield own_workload(args.local_path, latency)
@@ -250,13 +242,8 @@ def made(args: argparse.Namespace, folder: Path) -> Iterator[Workload]:
         yield workload
 
 
-def progress_line(one: Measurement) -> str:
-    name = f"{one.workload.name} round {one.round} {one.entry.label}"
-    return f"{name}: {one.trouble or f'{one.usage.seconds:.1f} s, {one.usage.cpu_seconds:.1f} CPU-s'}"
-
-
 def show(args: argparse.Namespace, measurements: list[Measurement]) -> None:
-    """Tables on stdout, and as Markdown and a picture in the output folder."""
+    """Print tables, and write them as Markdown and a picture into the output folder."""
     if not measurements:
         return
     about = description(args)
@@ -271,154 +258,8 @@ def show(args: argparse.Namespace, measurements: list[Measurement]) -> None:
     say(f"written into {args.output}: {', '.join(written)}")
 
 
-def description(args: argparse.Namespace, first: str = "`bare`") -> list[str]:
-    """What a reader has to know to judge the numbers, in lines."""
-    versions = [version_of(aws) for aws in (args.aws_command, args.other_aws) if aws]
-    where = f"s3://{args.bucket}" if args.bucket else f"a server on the same machine{', over TLS' if args.tls else ''}"
-    return [
-        f"s3sync {__version__}, {' and '.join(versions)}, Python {platform.python_version()},",
-        f"{usable_cores()} cores, {now_iso()}, to {where}.",
-        f"{'/'.join(map(str, args.cores))} processes x {'/'.join(str(n or 'usual') for n in args.threads)} threads;",
-        "s3sync may start four times as many processes while the CPU idles.",
-        f"Medians of rounds in alternation; ratios to {first} in the same round;",
-        "the page cache is warm but for runs of the user's; CPU of the whole process",
-        "tree; MB: its peak PSS, looked at twice a second; server: CPU-seconds of the",
-        "S3 server beside it.",
-    ]
-
-
-def version_of(aws: str) -> str:
-    """`aws-cli/1.46.3`."""
-    version = subprocess.run([aws, "--version"], capture_output=True, text=True, check=False).stdout
-    return version.split(" ")[0].strip()
-
-
-def show_growth(args: argparse.Namespace, folder: Path) -> None:
-    rows: list[tuple[str, ...]] = [growth.HEAD]
-    environ = LocalSite(folder, None).environ
-    with (args.output / "growth.tsv").open("w", encoding="utf-8") as stream:
-        write_row(stream, growth.HEAD)
-        for one in growth.measure_growth(folder, environ, args.aws_command, args.scale):
-            rows.append(growth.row_of(one))
-            write_row(stream, rows[-1])
-            say(", ".join(rows[-1]))
-    print(f"\n{tables.aligned(rows)}", flush=True)
-    (args.output / "growth.md").write_text(tables.markdown(rows), encoding="utf-8")
-
-
-def tune(args: argparse.Namespace, site: Site, folder: Path) -> int:
-    """What is set, one thing at a time; the ratios are to its default."""
-    pair = Pair(args.cores[0], args.threads[0])
-    measurements: list[Measurement] = []
-    sections = ["\n".join(description(args, "the default"))]
-    with (args.output / "tuning.tsv").open("w", encoding="utf-8") as stream:
-        write_row(stream, tables.TSV_HEAD)
-        for name in args.tune:
-            found = []
-            for one in tuning.measure_knob(name, site, folder, args.scale, args.rounds or 2, args.aws_command, pair):
-                found.append(one)
-                write_row(stream, tables.tsv_row(one))
-                say(progress_line(one))
-            measurements += found
-            sections += tuned(name, found)
-    print("\n\n".join(sections), flush=True)
-    (args.output / "tuning.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
-    return 1 if any(one.trouble for one in measurements) else 0
-
-
-def tuned(name: str, measurements: Sequence[Measurement]) -> Iterator[str]:
-    """A table for each workload."""
-    knob = tuning.KNOBS[name]
-    default = tuning.label_of(name, knob.default)
-    for workload, summaries in tables.by_workload(measurements, default).items():
-        yield f"### {name}: {knob.about} ({workload}; default {knob.default:g})"
-        yield tables.markdown(tables.rows_of(summaries)).rstrip()
-
-
-def show_live(args: argparse.Namespace, folder: Path) -> int:
-    """How long after its last file a run is in S3, streamed or not; tells and writes what came of it."""
-    order = live.make_order(args.scale, args.cores[0], args.threads[0] or USUAL_THREADS, args.aws_command)
-    tails: list[live.Tail] = []
-    with (args.output / "live.tsv").open("w", encoding="utf-8") as stream:
-        write_row(stream, live.TSV_HEAD)
-        for one in live.measure_live(order, args.rounds or 1, LocalSite(folder, None).environ):
-            tails.append(one)
-            write_row(stream, live.tsv_row(one))
-            say(live.line_of(one))
-    about, rows = "\n".join(live.about(order, tails)), live.rows_of(tails)
-    print(f"\n{about}\n\n{tables.aligned(rows)}", flush=True)
-    (args.output / "live.md").write_text(f"{about}\n\n{tables.markdown(rows)}", encoding="utf-8")
-    return 1 if any(one.trouble for one in tails) else 0
-
-
-def show_beside(args: argparse.Namespace, folder: Path) -> int:
-    """How long a small run takes beside a large one; tells and writes what came of it."""
-    order = beside.make_order(args.scale, args.cores[0], args.threads[0] or USUAL_THREADS, args.aws_command)
-    times: list[beside.Times] = []
-    with (args.output / "beside.tsv").open("w", encoding="utf-8") as stream:
-        write_row(stream, beside.TSV_HEAD)
-        for one in beside.measure_beside(order, args.rounds or 1, LocalSite(folder, None).environ):
-            times.append(one)
-            write_row(stream, beside.tsv_row(one))
-            say(beside.line_of(one))
-    about, rows = "\n".join(beside.about(order)), beside.rows_of(times)
-    print(f"\n{about}\n\n{tables.aligned(rows)}", flush=True)
-    (args.output / "beside.md").write_text(f"{about}\n\n{tables.markdown(rows)}", encoding="utf-8")
-    return 1 if any(one.trouble for one in times) else 0
-
-
-def show_restore(args: argparse.Namespace, folder: Path) -> int:
-    """Downloads that are proven beside those of the CLI alone; tells and writes what came of it."""
-    downloads: list[back.Download] = []
-    environ, options = LocalSite(folder, None).environ, {"cores": args.cores[0], "rounds": args.rounds or 2}
-    with (args.output / "restore.tsv").open("w", encoding="utf-8") as stream:
-        write_row(stream, back.TSV_HEAD)
-        for one in back.measure_back(folder, environ, args.aws_command, **options, scale=args.scale):
-            downloads.append(one)
-            write_row(stream, back.tsv_row(one))
-            say(back.line_of(one))
-    rows = back.rows_of(downloads)
-    print(f"\n{tables.aligned(rows)}", flush=True)
-    (args.output / "restore.md").write_text(tables.markdown(rows), encoding="utf-8")
-    return 1 if any(one.trouble for one in downloads) else 0
-
-
-def show_speedup(args: argparse.Namespace, folder: Path) -> int:
-    """One core against nodes of a cluster; tells and writes what came of it."""
-    site = LocalSite(folder, None)
-    workload = make_workload("mixed", folder, args.scale, None if args.latency is None else args.latency / 1000)
-    trials: list[cluster.Trial] = []
-    for one in cluster.measure_speedup(site, workload, args.rounds or workload.rounds, args.aws_command):
-        trials.append(one)
-        say(cluster.line_of(one))
-    about, rows = cluster.about(workload), cluster.table(trials)
-    print(f"\n{about}\n\n{tables.aligned(rows)}", flush=True)
-    (args.output / "speedup.md").write_text(f"{about}\n\n{tables.markdown(rows)}", encoding="utf-8")
-    (args.output / "speedup.json").write_text(cluster.as_json(workload, trials), encoding="utf-8")
-    return 1 if any(one.trouble for one in trials) else 0
-
-
-def show_coordinator(args: argparse.Namespace, folder: Path) -> None:
-    """What the host that submits and follows has to do for very many files; tells and writes it."""
-    files = max(SMALLEST, round(coordinator.FILES * args.scale))
-    seconds = coordinator.FOLLOWED_SECONDS * min(1, args.scale)
-    cost = coordinator.measure(LocalSite(folder, None).environ, args.aws_command, files, seconds)
-    about, rows = coordinator.about(cost), coordinator.table(cost)
-    print(f"\n{about}\n\n{tables.aligned(rows)}", flush=True)
-    (args.output / "coordinator.md").write_text(f"{about}\n\n{tables.markdown(rows)}", encoding="utf-8")
-    (args.output / "coordinator.json").write_text(coordinator.as_json(cost), encoding="utf-8")
-
-
-def show_capacity(args: argparse.Namespace) -> None:
-    """What a host sends, what large sites want, and how long runs would wait there in a month."""
-    sections = capacity.sections()
-    print("\n\n".join(f"{about}\n\n{tables.aligned(rows)}" for about, rows in sections), flush=True)
-    text = "\n".join(f"{about}\n\n{tables.markdown(rows)}" for about, rows in sections)
-    (args.output / "capacity.md").write_text(text, encoding="utf-8")
-
-
 def clean_up(site: BucketSite, yes: bool) -> None:
-    """Delete what was uploaded, and nothing else, if the user says so."""
+    """Delete what was uploaded, and nothing else, if the user agrees."""
     if not site.used:
         return
     if yes or agreed(f"Delete {site.url} and all that is under it? [y/N] "):
@@ -430,22 +271,12 @@ def clean_up(site: BucketSite, yes: bool) -> None:
 
 
 def agreed(question: str) -> bool:
-    """Whether somebody is there and says yes."""
+    """Return whether a user at the terminal says yes."""
     if not sys.stdin.isatty():
         return False
     with contextlib.suppress(EOFError):
         return input(question).strip().lower() in ("y", "yes")
     return False
-
-
-def write_row(stream: TextIO, cells: Sequence[str]) -> None:
-    """A line of a table for programs; on disk at once, so that an interruption loses nothing."""
-    stream.write("\t".join(cell.replace("\t", " ") for cell in cells) + "\n")
-    stream.flush()
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
