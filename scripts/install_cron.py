@@ -20,7 +20,7 @@ _USAGE = "usage: make install-cron CONFIG=FILE [SCHEDULE='*/10 * * * *']"
 
 
 class CronError(Exception):
-    """The crontab cannot be read or written."""
+    """An error in reading or writing the crontab."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,7 +103,7 @@ def read_crontab() -> list[str]:
 
 
 def write_crontab(lines: Sequence[str]) -> None:
-    """Replace the user's crontab; raises CronError."""
+    """Replace the user's crontab. Raises CronError."""
     done = _crontab("-", text="".join(f"{line}\n" for line in lines))
     if done.returncode:
         raise CronError(f"cannot write the crontab: {done.stderr.strip()}")

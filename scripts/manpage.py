@@ -19,7 +19,7 @@ from s3sync.commands.command_line import build_parser, subparsers  # noqa: E402
 PAGE = ROOT / "docs" / "s3sync.1"
 _OPTIONAL = {"*": "[{} ...]", "?": "[{}]", "+": "{} ..."}  # how often a word may come, and how that is written
 _ESCAPES = str.maketrans({"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "~": r"\(ti", "^": r"\(ha"})
-_HEADER = r""".\" Made by `make man` from the words of the command line: change those, not this file.
+_HEADER = r""".\" Made by `make man` from the help of the command line: change those, not this file.
 .TH S3SYNC 1 "" "s3sync" "User Commands"
 .ad l
 .nh
@@ -78,29 +78,29 @@ def main() -> int:
     return 0
 
 
-def page(words: argparse.ArgumentParser) -> str:
-    """The manual page of a command line, in the language of man(7)."""
-    return _HEADER + "\n".join(_lines(words)) + "\n" + _FOOTER
+def page(command: argparse.ArgumentParser) -> str:
+    """Return the manual page of a command line, in the language of man(7)."""
+    return _HEADER + "\n".join(_lines(command)) + "\n" + _FOOTER
 
 
-def _lines(words: argparse.ArgumentParser) -> Iterator[str]:
-    commands = subparsers(words)
+def _lines(command: argparse.ArgumentParser) -> Iterator[str]:
+    commands = subparsers(command)
     for name in commands:
         yield f".B s3sync {name}"
         yield _usage(commands[name])
         yield ".br"
     yield ".B s3sync"
-    yield " | ".join(_bold(_name(action)) for action in _options(words))
+    yield " | ".join(_bold(_name(action)) for action in _options(command))
     yield ".SH DESCRIPTION"
-    yield _text(words.description or "")
+    yield _text(command.description or "")
     yield "Options can be written with underscores, too:"
     yield rf"{_bold('--dry_run')} is {_bold('--dry-run')}."
-    yield from _list_of(_options(words))
+    yield from _list_of(_options(command))
     yield ".SH COMMANDS"
     for name, command in commands.items():
         yield from _command(name, command)
     yield ".SH EXIT STATUS"
-    for code, meaning in re.findall(r"^  (\d+) +(.+)$", words.epilog or "", re.MULTILINE):
+    for code, meaning in re.findall(r"^  (\d+) +(.+)$", command.epilog or "", re.MULTILINE):
         yield from (".TP", f".B {code}", _text(meaning))
 
 
@@ -123,19 +123,19 @@ def _list_of(actions: list[argparse.Action]) -> Iterator[str]:
 
 
 def _usage(command: argparse.ArgumentParser) -> str:
-    """What has to be given, and that there is more."""
+    """Return the required options, and a placeholder for the others."""
     required = [f"{_bold(_name(a))} {_values(a)}" for a in _options(command) if a.required]
     places = [_OPTIONAL.get(str(a.nargs), "{}").format(_italic(_name(a))) for a in _places(command)]
     return " ".join([*places, *required, "[options]"])
 
 
-def _options(words: argparse.ArgumentParser) -> list[argparse.Action]:
-    """What starts with hyphens, but for --help."""
-    return [action for action in words._actions if action.option_strings and action.dest != "help"]  # noqa: SLF001
+def _options(command: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return the options, without --help."""
+    return [action for action in command._actions if action.option_strings and action.dest != "help"]  # noqa: SLF001
 
 
-def _places(words: argparse.ArgumentParser) -> list[argparse.Action]:
-    return [action for action in words._actions if not action.option_strings]  # noqa: SLF001
+def _places(command: argparse.ArgumentParser) -> list[argparse.Action]:
+    return [action for action in command._actions if not action.option_strings]  # noqa: SLF001
 
 
 def _name(action: argparse.Action) -> str:
@@ -143,7 +143,7 @@ def _name(action: argparse.Action) -> str:
 
 
 def _values(action: argparse.Action) -> str:
-    """How the values of an option are named."""
+    """Return the names of an option's values."""
     if action.nargs == 0 or not action.option_strings:
         return ""
     if action.metavar is None and action.choices:
@@ -164,7 +164,7 @@ def _italic(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """As one line that roff takes for text, whatever is in it."""
+    """Return a text as one line in which roff sees no commands."""
     line = " ".join(text.split()).translate(_ESCAPES)
     return rf"\&{line}" if line.startswith(".") else line
 

@@ -38,7 +38,7 @@ _STYLES = re.compile(r"\x1b\[[\d;]*m")
 
 
 class Recorder:
-    """Keeps the live display of the first upload as it was well on its way."""
+    """Keeps a picture of the live display in the middle of the first upload."""
 
     def __init__(self) -> None:
         self.live: list[str] = []
@@ -55,7 +55,7 @@ class Recorder:
 
 
 def sections(lines: Sequence[str]) -> Iterator[list[str]]:
-    """The demo's, parted by empty lines."""
+    """Yield the paragraphs of the demo's output."""
     section: list[str] = []
     for line in [*lines, ""]:
         if _STYLES.sub("", line).strip():
@@ -66,7 +66,7 @@ def sections(lines: Sequence[str]) -> Iterator[list[str]]:
 
 
 def story(screen: Screen, live: Sequence[str]) -> Iterator[str]:
-    """The lines of the picture."""
+    """Yield the lines of the picture."""
     yield "\x1b[1m$ make demo\x1b[0m"
     is_first = True
     for section in sections(screen.styled()):
@@ -83,7 +83,7 @@ def story(screen: Screen, live: Sequence[str]) -> Iterator[str]:
 
 
 def svg(lines: Sequence[str]) -> str:
-    """The picture of these lines."""
+    """Return the picture of these lines."""
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     for line in lines:
         console.print(Text.from_ansi(line), no_wrap=True, overflow="ellipsis", crop=True)

@@ -184,7 +184,7 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0, 1 when the folder cannot be written, 2 for options that make no sense, 130 for SIGINT etc."""
+    """Return the exit code: 0, 1 if the folder cannot be written, 2 for invalid options, 130 for SIGINT etc."""
     try:
         folder = write_asked_for(build_parser().parse_args(argv))
     except (ValueError, OSError, InterruptedBySignal) as error:

@@ -48,11 +48,11 @@ class Screen:
                 self._control(token["letter"], token["numbers"])
 
     def lines(self) -> list[str]:
-        """As text, without blanks at their ends."""
+        """Return the lines as text, without trailing blanks."""
         return ["".join(cell.char for cell in row).rstrip() for row in self._rows]
 
     def styled(self) -> list[str]:
-        """As text with SGR sequences."""
+        """Return the lines as text with SGR sequences."""
         return ["".join(_spans(row)) + "\x1b[0m" for row in self._rows]
 
     def _put(self, char: str) -> None:

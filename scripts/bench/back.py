@@ -23,7 +23,7 @@ ALLOWED_RATIO, ALLOWED_SECONDS = 1.2, 3.0  # of bare's wall and CPU time, and wh
 
 
 class Download(NamedTuple):
-    """One measurement."""
+    """A download that was measured."""
 
     workload: str
     files: int
@@ -60,7 +60,7 @@ class _Bench(NamedTuple):
                 self.server.put(_BUCKET, f"part-{number}/{file.path}", stored.body or b"")
 
     def bare(self) -> list[Command]:
-        """As many `aws` processes as cores, each with a prefix in S3."""
+        """Return one `aws` process per core, each with its own prefix in S3."""
         config = self.work / "aws-config"
         config.unlink(missing_ok=True)  # of the round before
         write_config(self.environ, CliSettings(USUAL_THREADS, client="default"), config)
@@ -73,7 +73,7 @@ class _Bench(NamedTuple):
         ]
 
     def restore(self) -> list[Command]:
-        """The program, with what the upload recorded."""
+        """Return this program, which also compares with the records of the upload."""
         argv = [sys.executable, "-m", "s3sync", "restore", self.workload.folder.name, f"--bucket={_BUCKET}"]
         argv += [f"--local-path={self.target}", f"--log-dir={self.work / 'log'}", f"--aws-command={self.aws}"]
         return [Command((*argv, f"--cores={self.cores}"), self.environ)]
@@ -82,7 +82,7 @@ class _Bench(NamedTuple):
 def measure_back(
     folder: Path, environ: Mapping[str, str], aws: str, *, cores: int, rounds: int, scale: float
 ) -> Iterator[Download]:
-    """Both ways in alternation for each workload, each measurement as soon as it is made."""
+    """Measure both ways in alternation for each workload; yield each measurement as soon as it is made."""
     for name, part in WORKLOADS.items():
         with S3Server() as server:
             server.create_bucket(_BUCKET)
@@ -127,7 +127,7 @@ def _has_size(file: Path, size: int) -> bool:
     return file.is_file() and file.stat().st_size == size
 
 
-# What came of it
+# Results
 
 
 HEAD = ("workload", "way", "wall s", "ratio", "CPU-s", "ratio", "allowed")
@@ -135,13 +135,13 @@ TSV_HEAD = ("workload", "way", "round", "seconds", "cpu_seconds", "trouble")
 
 
 def tsv_row(one: Download) -> list[str]:
-    """A line of the table of all measurements, under TSV_HEAD."""
+    """Return a row of the table of all measurements, in the order of TSV_HEAD."""
     seconds = f"{one.usage.seconds:.2f}", f"{one.usage.cpu_seconds:.2f}"
     return [one.workload, one.way, str(one.round), *seconds, one.trouble]
 
 
 def rows_of(downloads: Sequence[Download]) -> list[tuple[str, ...]]:
-    """A head and two rows for each workload: medians of what went well, and whether that is as promised."""
+    """Return a header and two rows for each workload: medians of successes, and whether they are allowed."""
     rows: list[tuple[str, ...]] = [HEAD]
     for workload in dict.fromkeys(one.workload for one in downloads):
         wall, cpu = _medians(downloads, workload, "bare")
@@ -164,6 +164,6 @@ def _medians(downloads: Sequence[Download], workload: str, way: str) -> tuple[fl
 
 
 def line_of(one: Download) -> str:
-    """A measurement for people."""
+    """Return a measurement as one line."""
     figures = f"{one.usage.seconds:.1f} s, {one.usage.cpu_seconds:.1f} CPU-s"
     return f"{one.workload}, {one.files:,} files: {one.way} round {one.round}: {one.trouble or figures}"

@@ -46,7 +46,7 @@ class Order(NamedTuple):
 
 
 class Times(NamedTuple):
-    """One measurement: seconds from the moment at which a run was complete until its log said so; None: not there."""
+    """A measurement: seconds from the end of a run until its log says "completed"; None without this run."""
 
     way: str
     round: int  # from 1
@@ -66,7 +66,7 @@ class _Bench(NamedTuple):
         return self.work / "instrument"
 
     def make(self, name: str, size: int) -> Path:
-        """A complete run beside the watched folder."""
+        """Make a complete run beside the watched folder."""
         at_full_size = 1_000_000_000_000
         run = make_run(self.work / "made", cycles=_CYCLES, tiles=4, scale=1 / at_full_size, run_id=name)
         data = run / "Data" / "Intensities"
@@ -87,14 +87,14 @@ class _Bench(NamedTuple):
         limits = {"max_cores": order.cores, "max_threads": order.threads, "max_runs_at_once": runs_at_once}
         more = {"aws_command": order.aws, "log_dir": str(self.work / "log"), "max_age": 1e6, "alert_free_percent": 0}
         path.write_text(json.dumps({"monitor": [entry], **limits, **more}))
-        words = (sys.executable, "-m", "s3sync", "monitor", "--config", str(path))
+        argv = (sys.executable, "-m", "s3sync", "monitor", "--config", str(path))
         with (self.work / "output").open("ab") as output:
             return subprocess.Popen(
-                words, env=dict(self.environ), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                argv, env=dict(self.environ), stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
 
     def completed(self, run: Path) -> float | None:
-        """When the log of a run said that it is complete, in seconds since the epoch; None: not yet."""
+        """Return when the log said that a run is uploaded, in seconds since the epoch; None before that."""
         store = StateStore(
             self.work / "log",
             run_folder.Run(path=run, run_id=run.name, info=run_folder.RunInfo()),
@@ -105,12 +105,12 @@ class _Bench(NamedTuple):
 
 
 def make_order(scale: float, cores: int, threads: int, aws: str) -> Order:
-    """A large and a small run; both are multiplied by `scale`, the line is as it is."""
+    """Return a large and a small run. `scale` multiplies their sizes, but not the speed of the line."""
     return Order(round(_LARGE_BYTES * scale), round(_SMALL_BYTES * scale), cores, threads, aws)
 
 
 def measure_beside(order: Order, rounds: int, environ: Mapping[str, str]) -> Iterator[Times]:
-    """All ways in alternation, each measurement as soon as it is made."""
+    """Measure all ways in alternation; yield each measurement as soon as it is made."""
     for number in range(1, rounds + 1):
         for way in WAYS:
             with tempfile.TemporaryDirectory(prefix="s3sync-benchmark-beside-") as folder:
@@ -118,7 +118,7 @@ def measure_beside(order: Order, rounds: int, environ: Mapping[str, str]) -> Ite
 
 
 def measure(order: Order, way: str, number: int, work: Path, environ: Mapping[str, str]) -> Times:
-    """One way in this empty folder, to a server that nothing was uploaded to before."""
+    """Measure one way in an empty folder, with an empty server."""
     with S3Server("hashes", rate=_RATE) as server:
         server.create_bucket(_BUCKET)
         bench = _Bench(order, server, work, {**environ, "AWS_ENDPOINT_URL": server.url, "PYTHONPATH": str(ROOT)})
@@ -185,7 +185,7 @@ WAYS: Mapping[str, Callable[[_Bench], tuple[float | None, float | None]]] = {
 }
 
 
-# What came of it
+# Results
 
 
 HEAD = ("way", "small s", "large s")
@@ -193,12 +193,12 @@ TSV_HEAD = Times._fields
 
 
 def tsv_row(one: Times) -> list[str]:
-    """A line of the table of all measurements, under TSV_HEAD."""
+    """Return a row of the table of all measurements, in the order of TSV_HEAD."""
     return [one.way, str(one.round), _seconds(one.small), _seconds(one.large), one.trouble]
 
 
 def rows_of(times: Sequence[Times]) -> list[tuple[str, ...]]:
-    """A head and a row for each way: medians of what went well."""
+    """Return a header and a row for each way: medians of successful measurements."""
     rows: list[tuple[str, ...]] = [HEAD]
     for way in WAYS:
         good = [one for one in times if one.way == way and not one.trouble]
@@ -210,7 +210,7 @@ def rows_of(times: Sequence[Times]) -> list[tuple[str, ...]]:
 
 
 def about(order: Order) -> list[str]:
-    """What a reader has to know to judge the numbers, in lines."""
+    """Return lines about how the numbers were measured."""
     return [
         f"A run of {human_bytes(order.large)} is being uploaded when one of {human_bytes(order.small)}",
         f"is complete; a line of {human_bytes(_RATE)}/s. Seconds until the log says",
@@ -219,7 +219,7 @@ def about(order: Order) -> list[str]:
 
 
 def line_of(one: Times) -> str:
-    """A measurement for people."""
+    """Return a measurement as one line."""
     return (
         f"{one.way} round {one.round}: {one.trouble or f'small {_seconds(one.small)} s, large {_seconds(one.large)} s'}"
     )

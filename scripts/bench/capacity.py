@@ -52,7 +52,7 @@ class Node(NamedTuple):
     line_use: float = 0.8
 
     def rate(self, load: Load) -> float:
-        """Bytes a second: what its cores or its line allow, whichever is less."""
+        """Return the bytes per second that its cores and its line allow."""
         return min(self.cores * load.size / load.cpu_seconds, self.line * self.line_use / 8)
 
 
@@ -71,17 +71,17 @@ class Site(NamedTuple):
 
     @property
     def cycle(self) -> float:
-        """Hours from the end of a run to that of the next one on the same sequencer."""
+        """Return the hours from the end of a run to the end of the next one on the same sequencer."""
         return self.run_hours + self.turnaround
 
     @property
     def runs_a_day(self) -> float:
-        """Run folders that become complete."""
+        """Return how many run folders are completed per day."""
         return self.sequencers * self.sides * _DAY / self.cycle
 
 
 class Plan(NamedTuple):
-    """What a site wants: means over time where the name does not say otherwise."""
+    """What a site needs: means over time, unless the name says otherwise."""
 
     bytes_a_day: float
     bits_a_second: float
@@ -106,7 +106,7 @@ class Outcome(NamedTuple):
 
 @cache
 def load_of(instrument: str, cores: int = USUAL.cores) -> Load:
-    """A run of this kind at its full size, file by file as the simulator has it."""
+    """Return the load of one run of this kind at its full size, with the files of the simulator."""
     files = _files_of(instrument)
     size = sum(file.size for file in files)
     starts = PROCESS_COST * len(into_batches(files, cores))
@@ -120,13 +120,13 @@ def _files_of(instrument: str) -> tuple[LocalFile, ...]:
 
 
 def puts_of(file: LocalFile) -> int:
-    """One, or the parts of a multipart upload with its begin and end."""
+    """Return the requests for a file: one, or the parts of a multipart upload plus its start and end."""
     part_size = DEFAULT_MULTIPART.part_size_for(file.size)
     return math.ceil(file.size / part_size) + 2 if part_size else 1
 
 
 def plan_of(site: Site, node: Node) -> Plan:
-    """From means alone."""
+    """Return the plan for a site, calculated from means alone."""
     load, runs = load_of(site.instrument, node.cores), site.runs_a_day
     mean = runs * load.size / (_DAY * 3600)
     nodes = math.ceil(mean / (USE * node.rate(load)))
@@ -144,7 +144,7 @@ def plan_of(site: Site, node: Node) -> Plan:
 
 
 def simulate(site: Site, node: Node, nodes: int, *, office: bool = False) -> Outcome:
-    """A month with so many nodes, of which a run has DEFAULT_NODES at most."""
+    """Simulate a month with this number of nodes, of which a run uses DEFAULT_NODES at most."""
     load = load_of(site.instrument, node.cores)
     at_once = min(nodes, DEFAULT_NODES)
     hours = (load.size / (SHARDS_A_NODE * at_once) / node.rate(load) + TASK_SECONDS) / 3600
@@ -162,7 +162,7 @@ def simulate(site: Site, node: Node, nodes: int, *, office: bool = False) -> Out
 
 
 def _ends(site: Site, *, office: bool) -> Iterator[float]:
-    """When runs end, in hours. Each sequencer is somewhere in a run at first, and loaded again some hours after each.
+    """Yield when runs end, in hours. Each sequencer starts within a run, and is loaded again some hours after each run.
 
     In `office` hours it is loaded from Monday to Friday between 8 and 18 alone, so that many runs end in one night.
     """
@@ -177,7 +177,7 @@ def _ends(site: Site, *, office: bool) -> Iterator[float]:
 
 
 def _at_work(hour: float) -> float:
-    """This hour, or the first one after it that is a working day's; hour 0 is a Monday's midnight."""
+    """Return this hour, or the first later one in office hours; hour 0 is midnight on a Monday."""
     day, of_day = divmod(hour, _DAY)
     if day % 7 < 5 and 8 <= of_day < 18:
         return hour
@@ -188,14 +188,14 @@ def _at_work(hour: float) -> float:
 
 
 class _Waiting(NamedTuple):
-    """Of one run: tasks that no node has begun, and those under way."""
+    """The tasks of a run that no node has begun, and those that are running."""
 
     tasks: int
     under_way: int
 
 
 def _served(ends: Sequence[float], nodes: int, at_once: int, hours: float) -> list[float]:
-    """When each run is in S3: its tasks are of equal length, first come first served, so many of a run at once."""
+    """Return when each run is in S3. Equal tasks start in order of arrival, `at_once` of a run at a time."""
     done = [0.0] * len(ends)
     queue: dict[int, _Waiting] = {}  # by the number of the run, in the order of arrival
     events = [(end, number, True) for number, end in enumerate(ends)]  # a run has come, or a task of it is over
@@ -241,7 +241,7 @@ _RUNS_HEAD = ("one run", "files", "TB", "PUTs", "CPU-hours", "GB/s a node", "PUT
 
 
 def run_rows(instruments: Sequence[str] = INSTRUMENTS) -> Rows:
-    """A head and a row for each kind of run: what one costs, and how fast one node sends it."""
+    """Return a header and a row for each kind of run: its cost, and how fast one node sends it."""
     rows: Rows = [_RUNS_HEAD]
     for name in instruments:
         load, node = load_of(name), USUAL
@@ -256,7 +256,7 @@ _LINES = (10e9, 100e9)  # bits a second
 
 
 def request_rows(instruments: Sequence[str] = INSTRUMENTS) -> Rows:
-    """A head and a row for each kind of run: the requests that fill a line, and the line that S3's limit allows."""
+    """Return a header and a row per kind of run: requests that fill a line, and the line that S3's limit allows."""
     rows: Rows = [_REQUESTS_HEAD]
     for name in instruments:
         load = load_of(name)
@@ -270,7 +270,7 @@ _SOONER_HEAD = ("one run", "one host", *(f"{nodes} nodes" for nodes in _NODES))
 
 
 def sooner_rows(instruments: Sequence[str] = INSTRUMENTS, node: Node = USUAL) -> Rows:
-    """A head and a row for each kind of run: seconds on one host, and on so many nodes like it."""
+    """Return a header and a row for each kind of run: seconds on one host, and on several nodes like it."""
     rows: Rows = [_SOONER_HEAD]
     for name in instruments:
         alone = load_of(name).size / node.rate(load_of(name))
@@ -281,7 +281,7 @@ def sooner_rows(instruments: Sequence[str] = INSTRUMENTS, node: Node = USUAL) ->
 
 
 def _seconds(alone: float, nodes: int, shards: int) -> float:
-    """On nodes that have all the same to do, but for one that has a shard more."""
+    """Return the seconds on nodes that share the shards evenly, except for one that may have one more."""
     in_turn = math.ceil(shards / nodes)
     return CALL_SECONDS + in_turn * (SHARD_SECONDS + alone / shards)
 
@@ -291,7 +291,7 @@ HOSTS = ((4, 10), (8, 10), (16, 25), (32, 100), (64, 100))
 
 
 def host_rows(hosts: Sequence[tuple[int, int]] = HOSTS) -> Rows:
-    """A head and a row for each host: what it sends, what limits it, and how many sequencers it keeps up with."""
+    """Return a header and a row for each host: its speed, what limits it, and how many sequencers it keeps up with."""
     rows: Rows = [_HOST_HEAD]
     for cores, gigabits in hosts:
         node, load = Node(cores, gigabits * _GIGA), load_of("novaseqx", cores)
@@ -305,7 +305,7 @@ def host_rows(hosts: Sequence[tuple[int, int]] = HOSTS) -> Rows:
 
 
 def plan_rows(sites: Sequence[Site] = SITES, node: Node = USUAL) -> Rows:
-    """A head and a row for each thing that a site wants, the sites side by side."""
+    """Return a row for each need of a site, with the sites side by side."""
     plans = [plan_of(site, node) for site in sites]
 
     def row(name: str, values: Iterator[str]) -> tuple[str, ...]:
@@ -329,7 +329,7 @@ _MONTH_HEAD = ("sequencers", "loaded", "nodes", "use", "median h", "95 % h", "mo
 
 
 def month_rows(sites: Sequence[Site] = SITES, node: Node = USUAL) -> Rows:
-    """A head and a row for each simulated month: the planned nodes, and too few of them."""
+    """Return a header and a row for each simulated month: with the planned nodes, one more, and too few."""
     rows: Rows = [_MONTH_HEAD]
     for site in sites:
         planned = plan_of(site, node).nodes
@@ -342,7 +342,7 @@ def month_rows(sites: Sequence[Site] = SITES, node: Node = USUAL) -> Rows:
 
 
 def holds(site: Site, outcome: Outcome) -> bool:
-    """Whether each run was in S3 before its sequencer's next one had ended: a disk for two runs a side is enough."""
+    """Return whether each run was in S3 before the next one on its sequencer ended, so a disk for two is enough."""
     return outcome.most_hours <= site.cycle
 
 
@@ -354,7 +354,7 @@ def _month_row(site: Site, nodes: int, outcome: Outcome, *, office: bool) -> tup
 
 
 def sections(node: Node = USUAL) -> list[tuple[str, Rows]]:
-    """All tables, each with what a reader has to know to judge it."""
+    """Return all tables, each with a line that explains it."""
     line = f"{node.line / _GIGA:.0f} Gbit/s, of which uploads may have {node.line_use:.0%}"
     return [
         (f"One host, runs of a NovaSeq X (25B), {USE:.0%} in use; nothing else on it:", host_rows()),

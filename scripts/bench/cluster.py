@@ -64,14 +64,14 @@ class _Seen(NamedTuple):
 
 
 def measure_speedup(site: LocalSite, workload: Workload, rounds: int, aws: str) -> Iterator[Trial]:
-    """Every trial as soon as it is made."""
+    """Measure all numbers of nodes in alternation; yield each trial as soon as it is made."""
     for number in range(1, rounds + 1):
         for nodes in NODES:
             yield measure(site, workload, nodes, number, aws)
 
 
 def measure(site: LocalSite, workload: Workload, nodes: int, number: int, aws: str) -> Trial:
-    """One upload to a server that nothing was uploaded to before."""
+    """Measure one upload to an empty server."""
     # Whatever TMPDIR says: the paths of sockets have to be short.
     with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder, site.place(workload.latency) as place:
         psutil.Process(place.pid).cpu_affinity(_cores()[-1:])
@@ -139,13 +139,13 @@ def _environ(place: Place) -> dict[str, str]:
 
 
 def _cores() -> list[int]:
-    """The first is that of the first node, the last one the server's and that of who follows."""
+    """Return the usable cores. The first is for the first node, the last one for the server and the coordinator."""
     return sorted(os.sched_getaffinity(0))
 
 
 @contextlib.contextmanager
 def _watched(folder: Path, cluster: SlurmCluster) -> Iterator[list[_Seen]]:
-    """A list that gets what was seen of the work folder in there when all tasks of the first array had ended."""
+    """Watch a work folder; the yielded list gets one item when all tasks of the first array have ended."""
     seen: list[_Seen] = []
     stop = threading.Event()
 
@@ -177,7 +177,7 @@ def _all_ended(folder: Path) -> tuple[float, float, int] | None:
 
 
 def _cpu_of_nodes(cluster: SlurmCluster) -> tuple[float, ...]:
-    """CPU-seconds of all that ran and runs on each node: the first process there inherits who has lost its parent."""
+    """Return the CPU-seconds of all processes on each node, ended ones included: its first process adopts orphans."""
     return tuple(sum(map(_cpu_seconds, cluster.processes(name))) for name in cluster.names)
 
 
@@ -194,11 +194,11 @@ def _trouble(usage: Usage, output: Path, arrived: int, files: int) -> str:
     return "" if arrived >= files else f"only {arrived:,} of {pluralize(files, 'file')} arrived"
 
 
-# What came of it
+# Results
 
 
 class Row(NamedTuple):
-    """Medians of the trials with so many nodes. `own_cores` are the seconds with a core of its own for each node."""
+    """Medians of the trials with one number of nodes. `own_cores` are the seconds if each node had its own core."""
 
     nodes: int
     seconds: float
@@ -213,7 +213,7 @@ class Row(NamedTuple):
 
 
 def rows_of(trials: Sequence[Trial]) -> list[Row]:
-    """One for each number of nodes; what failed does not count."""
+    """Return a row for each number of nodes, without failed trials."""
     good = [one for one in trials if not one.trouble]
     rounds = {(one.nodes, one.round): one for one in good}
     return [
@@ -223,7 +223,7 @@ def rows_of(trials: Sequence[Trial]) -> list[Row]:
 
 
 def own_seconds(one: Trial, alone: Trial) -> float:
-    """How long it would take if each node had a core of its own, as the one of the trial `alone` had.
+    """Return how long it would take if each node had its own core, as in the trial `alone`.
 
     The node with most to do needs for its CPU-seconds as much longer as that one did, which waited for the server and
     for Slurm, too; what comes before and after the tasks takes what it took there.
@@ -254,7 +254,7 @@ _HEAD = ("nodes", "wall s", "faster", "own s", "faster", "CPU s", "most", "last 
 
 
 def table(trials: Sequence[Trial]) -> list[tuple[str, ...]]:
-    """For people: a head and a row for each number of nodes."""
+    """Return a header and a row for each number of nodes."""
     rows: list[tuple[str, ...]] = [_HEAD]
     for row in rows_of(trials):
         name = f"{row.nodes}" if row.nodes else "local"
@@ -265,7 +265,7 @@ def table(trials: Sequence[Trial]) -> list[tuple[str, ...]]:
 
 
 def about(workload: Workload) -> str:
-    """What a reader has to know to judge the table, in lines."""
+    """Return lines about how the table was measured."""
     return "\n".join(
         [
             f"{workload};",
@@ -281,7 +281,7 @@ def about(workload: Workload) -> str:
 
 
 def line_of(one: Trial) -> str:
-    """A trial for people."""
+    """Return a trial as one line."""
     if one.trouble:
         return f"cluster round {one.round}, {one.nodes} nodes: {one.trouble}"
     parts = f" ({one.head:.1f} + {one.tasks:.1f} + {one.tail:.1f})" if one.nodes else ""
@@ -290,7 +290,7 @@ def line_of(one: Trial) -> str:
 
 
 def as_json(workload: Workload, trials: Sequence[Trial]) -> str:
-    """Every trial and the medians, for programs."""
+    """Return all trials and their medians as JSON."""
     rows = [row._asdict() for row in rows_of(trials)]
     about = {"files": len(workload.files), "bytes": workload.size, "latency_seconds": workload.latency}
     everything = {**about, "cores": len(_cores()), "rows": rows, "trials": [one._asdict() for one in trials]}

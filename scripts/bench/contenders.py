@@ -62,7 +62,7 @@ class Setting(NamedTuple):
 
     @property
     def url(self) -> str:
-        """Where the run's files go; ends in a slash."""
+        """Return the URL of the run's files, with a slash at its end."""
         return f"s3://{self.bucket}/{self.prefix}/{self.workload.folder.name}/"
 
 
@@ -97,7 +97,7 @@ def _s3sync(*options: str) -> Callable[[Setting], list[Command]]:
 
 
 def _program_argv(variation: Variation) -> list[str]:
-    """How Python is to run this program, with some of its constants replaced before it begins."""
+    """Return the argv that runs this program with some of its constants replaced."""
     if not variation.constants:
         return ["-m", "s3sync"]
     modules = sorted({name.rpartition(".")[0] for name, _ in variation.constants})
@@ -107,7 +107,7 @@ def _program_argv(variation: Variation) -> list[str]:
 
 
 def _bare(setting: Setting, pair: Pair | None = None) -> list[Command]:
-    """As many `aws` processes as cores, with the settings that this program gives its own, on a ready split."""
+    """Return one `aws` process per core, with the settings of this program, each for a prepared part of the files."""
     cores, threads = pair or setting.pair
     config = setting.work / "aws-config"
     write_config(
@@ -122,7 +122,7 @@ def _bare(setting: Setting, pair: Pair | None = None) -> list[Command]:
 
 
 def _crt(setting: Setting) -> list[Command]:
-    """One process of version 2 with its client in C, which takes the endpoint as an option only."""
+    """Return one process of version 2 with its client in C, which accepts the endpoint only as an option."""
     config = setting.work / "aws-config"
     config.write_text("[default]\ns3 =\n  preferred_transfer_client = crt\n", encoding="utf-8")
     endpoint = setting.environ.get("AWS_ENDPOINT_URL")
@@ -147,7 +147,7 @@ def _predecessor(threads: int) -> Callable[[Setting], list[Command]]:
 
 
 def _aws(verb: str, *more: str) -> Callable[[Setting], list[Command]]:
-    """One process, with the settings that the user has."""
+    """Return one process with the settings of the user."""
 
     def prepare(setting: Setting) -> list[Command]:
         argv = (setting.aws, "s3", verb, str(setting.workload.folder), setting.url, "--no-progress", *more)
@@ -201,7 +201,7 @@ FIRST = "bare"  # what all are compared with
 
 
 def is_installed(name: str) -> bool:
-    """Whether a contender's program or module is there."""
+    """Return whether the program or module of a contender is installed."""
     one = CONTENDERS[name]
     if one.module:
         return importlib.util.find_spec(one.module) is not None
@@ -209,7 +209,7 @@ def is_installed(name: str) -> bool:
 
 
 def split(files: Sequence[LocalFile], processes: int) -> list[list[LocalFile]]:
-    """Cut files into as many groups as there are processes, of about the same cost; none is empty."""
+    """Cut files into one group per process, of about the same cost; no group is empty."""
     heap: list[tuple[float, int, list[LocalFile]]] = [(0.0, number, []) for number in range(processes)]
     for file in sorted(files, key=lambda file: (-file.size, file.path)):
         cost, number, group = heap[0]
@@ -227,7 +227,7 @@ def link_all(folder: Path, run: Path, files: Sequence[LocalFile]) -> None:
 
 
 def _found(program: str) -> str | None:
-    """Beside this Python, else on PATH."""
+    """Return the path of a program beside this Python, or else on PATH."""
     beside = Path(sys.executable).with_name(program)
     return str(beside) if os.access(beside, os.X_OK) else shutil.which(program)
 

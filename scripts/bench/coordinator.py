@@ -74,19 +74,19 @@ class _Bench(NamedTuple):
 
     @property
     def submitted(self) -> int:
-        """How often sbatch was called."""
+        """Return how often sbatch was called."""
         calls = self.work / "bin" / "calls"
         return calls.read_text().count("\n") if calls.exists() else 0
 
     def queue(self, lines: Sequence[str]) -> None:
-        """What squeue prints from now on."""
+        """Set what squeue prints from now on."""
         new = self.work / "bin" / "queue.new"
         new.write_text("".join(f"{line}\n" for line in lines))
         new.replace(new.with_name("queue"))
 
 
 def measure(environ: Mapping[str, str], aws: str, files: int = FILES, seconds: float = FOLLOWED_SECONDS) -> Cost:
-    """One upload of so many tiny files, followed for so many seconds; raises RuntimeError if it does not complete."""
+    """Measure an upload of this many tiny files, followed for `seconds`. Raises RuntimeError if it is not completed."""
     with tempfile.TemporaryDirectory(prefix="s3sync-benchmark-") as folder, S3Server("hashes") as server:
         server.create_bucket(_BUCKET)
         bench = _made(Path(folder), server, environ, files)
@@ -131,26 +131,26 @@ def _followed(bench: _Bench, process: subprocess.Popen[bytes], seconds: float) -
 
 
 class _Clock:
-    """What a process uses from one moment to the next."""
+    """Measures what a process uses, part by part."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._then, self._used, self._peak = time.monotonic(), 0.0, 0
 
     def lap(self, name: str) -> Phase:
-        """Since the last one."""
+        """Return the cost since the previous call."""
         times = psutil.Process(self._pid).cpu_times()
         self._look()
         return self._phase(name, times.user + times.system + times.children_user + times.children_system)
 
     def end(self, process: subprocess.Popen[bytes], name: str) -> Phase:
-        """Until it ends."""
+        """Wait for the end of the process, and return the cost since the previous call."""
         while self._look():
             time.sleep(_PAUSE)
         return self._phase(name, wait_for(process).cpu_seconds)
 
     def _look(self) -> bool:
-        """At the memory; whether the process still has any."""
+        """Sample the memory; return whether the process still has any."""
         lines = Path(f"/proc/{self._pid}/status").read_text().splitlines()
         peaks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
         self._peak = max([self._peak, *peaks])
@@ -193,7 +193,7 @@ def _argv(bench: _Bench, aws: str) -> list[str]:
 
 
 def _show_progress(folder: WorkFolder, shards: Sequence[Sequence[local_files.LocalFile]], seconds: float) -> None:
-    """Every task says how far it is, as often as in life."""
+    """Write the progress of every task, as often as real tasks do."""
     begun = time.monotonic()
     while (elapsed := time.monotonic() - begun) < seconds:
         for number, shard in enumerate(shards):
@@ -206,7 +206,7 @@ def _show_progress(folder: WorkFolder, shards: Sequence[Sequence[local_files.Loc
 
 
 def _send_all(bench: _Bench, folder: WorkFolder, shards: Sequence[Sequence[local_files.LocalFile]]) -> int:
-    """What tasks leave in S3 and in the work folder; the bytes of their journals."""
+    """Write what tasks leave in S3 and in the work folder; return the bytes of their journals."""
     for number, shard in enumerate(shards):
         with folder.journal(number, Destination(_BUCKET, "")) as journal:
             journal.record(_sent(bench, shard))
@@ -236,11 +236,11 @@ def _wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(_PAUSE)
 
 
-# What came of it
+# Results
 
 
 def table(cost: Cost) -> list[tuple[str, ...]]:
-    """For people: a head and a row for each part."""
+    """Return a header and a row for each part."""
     rows: list[tuple[str, ...]] = [("what", "seconds", "CPU-seconds", "peak MB")]
     for phase in cost.phases:
         numbers = (f"{phase.seconds:.1f}", f"{phase.cpu_seconds:.2f}", f"{phase.peak_bytes / 1e6:.0f}")
@@ -249,13 +249,13 @@ def table(cost: Cost) -> list[tuple[str, ...]]:
 
 
 def as_json(cost: Cost) -> str:
-    """For programs."""
+    """Return everything as JSON."""
     phases = [phase._asdict() for phase in cost.phases]
     return json.dumps({**cost._asdict(), "phases": phases}, indent=1) + "\n"
 
 
 def about(cost: Cost) -> str:
-    """What a reader has to know to judge the table, in lines."""
+    """Return lines about how the table was measured."""
     sizes = (cost.plan_bytes, cost.journal_bytes, cost.log_bytes)
     plan, journals, log = (f"{size / 1e6:.1f} MB" for size in sizes)
     return "\n".join(

@@ -61,7 +61,7 @@ HEAD = ("what", "at", "seconds", "result")
 
 
 def measure_growth(folder: Path, environ: Mapping[str, str], aws: str, scale: float) -> Iterator[Growth]:
-    """Every measurement as soon as it is made; numbers of files and runs are multiplied by `scale`."""
+    """Yield each measurement as soon as it is made. `scale` multiplies the numbers of files and runs."""
     environ = {**environ, "PYTHONPATH": str(ROOT)}
     for number in _FILES:
         yield planning(max(1, round(number * scale)), environ)
@@ -75,19 +75,19 @@ def measure_growth(folder: Path, environ: Mapping[str, str], aws: str, scale: fl
 
 
 def row_of(growth: Growth) -> tuple[str, ...]:
-    """Its cells under HEAD."""
+    """Return the cells of a measurement, in the order of HEAD."""
     return (growth.what, growth.size, f"{growth.seconds:.2f}", growth.note)
 
 
 def planning(number: int, environ: Mapping[str, str]) -> Growth:
-    """A plan of so many files."""
+    """Measure a plan of this many files."""
     found = _said_by("planning", number, environ)
     note = f"{found['seconds'] / number * 1e6:.1f} us, {found['bytes'] / number:,.0f} bytes a file"
     return Growth("plan", f"{number:,} files", found["seconds"], note)
 
 
 def recording(number: int, environ: Mapping[str, str]) -> Growth:
-    """The log of so many files written and read, and the journal read."""
+    """Measure writing and reading the log of this many files, and reading the journal."""
     found = Cost(**_said_by("records", number, environ))
     note = f"log {found.log_bytes / number:.0f}, journal {found.journal_bytes / number:.0f} bytes a file;"
     note += f" log read {found.read_seconds:.2f} s, journal {found.journal_seconds:.2f} s;"
@@ -95,7 +95,7 @@ def recording(number: int, environ: Mapping[str, str]) -> Growth:
 
 
 def listing(number: int, folder: Path, environ: Mapping[str, str], aws: str) -> Growth:
-    """All objects of a run listed, 30 ms away, as an upload does before its first byte."""
+    """Measure the listing of all objects of a run, 30 ms away, as an upload does before its first byte."""
     run_id = _RUN_ID.format(0)
     with S3Server("hashes", latency=_FAR_SECONDS) as server, tempfile.TemporaryDirectory(dir=folder) as work:
         server.create_bucket(_BUCKET)
@@ -120,7 +120,7 @@ def listing(number: int, folder: Path, environ: Mapping[str, str], aws: str) -> 
 
 
 def _said_by(module: str, number: int, environ: Mapping[str, str]) -> dict[str, Any]:
-    """What a process of its own measured with so many files."""
+    """Return what a separate process measured with this many files."""
     argv = [sys.executable, "-m", f"scripts.bench.{module}", str(number)]
     asked = subprocess.run(argv, env=dict(environ), cwd=ROOT, stdout=subprocess.PIPE, check=True)
     found: dict[str, Any] = json.loads(asked.stdout)
@@ -128,7 +128,7 @@ def _said_by(module: str, number: int, environ: Mapping[str, str]) -> dict[str, 
 
 
 def scans(folder: Path, environ: Mapping[str, str], scale: float) -> Iterator[Growth]:
-    """Scans of the monitor over ever more runs that were all uploaded before."""
+    """Measure scans of the monitor over more and more uploaded runs."""
     runs, logs = folder / "runs", folder / "log"
     (logs / "uploads").mkdir(parents=True)
     config = folder / "config.json"
@@ -143,7 +143,7 @@ def scans(folder: Path, environ: Mapping[str, str], scale: float) -> Iterator[Gr
 
 
 def scan(config: Path, output: Path, environ: Mapping[str, str], number: int, files: int) -> Growth:
-    """One scan over so many runs; raises RuntimeError if it found anything to do."""
+    """Measure one scan over this many runs. Raises RuntimeError if it finds anything to do."""
     argv = (sys.executable, "-m", "s3sync", "monitor", "--config", str(config), "--json")
     usage = run_together([Command(argv, environ)], output, sample_seconds=_LOOK_SECONDS)
     said = output.read_text(errors="replace")
@@ -175,7 +175,7 @@ def write_uploaded_runs(runs: Path, logs: Path, numbers: range, files: int) -> N
 
 
 def resume(folder: Path, environ: Mapping[str, str], aws: str, part: float, scale: float) -> Growth:
-    """The second call after one that was interrupted when this part of the objects was there."""
+    """Measure the call after one that was interrupted when this part of the objects was uploaded."""
     workload = make_workload("small", folder, _RESUME_SCALE * scale)
     with S3Server("hashes") as server:
         server.create_bucket(_BUCKET)

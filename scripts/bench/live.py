@@ -100,7 +100,7 @@ class _Bench(NamedTuple):
         return f"s3://{_BUCKET}/{self.live.folder.name}/"
 
     def copied(self) -> float | None:
-        """When CopyComplete.txt was written, seconds since the epoch; None: not yet."""
+        """Return when CopyComplete.txt was written, in seconds since the epoch; None before that."""
         try:
             return (self.live.folder / MARKER).stat().st_mtime
         except FileNotFoundError:
@@ -108,14 +108,14 @@ class _Bench(NamedTuple):
 
 
 class Way(NamedTuple):
-    """`upload` writes the run and uploads it; gives what it started, and when all was in S3 (None: never)."""
+    """A way to upload. `upload` writes and uploads the run; it returns the scans, and when all was in S3 (or None)."""
 
     about: str
     upload: Callable[[_Bench], tuple[list[_Scan], float | None]]
 
 
 def make_order(scale: float, cores: int, threads: int, aws: str) -> Order:
-    """A small NovaSeq 6000 run; bytes and seconds of writing are multiplied by `scale`, the line is as it is."""
+    """Return a small NovaSeq 6000 run. `scale` multiplies its bytes and the seconds of writing, not the line."""
     run = plan_run("novaseq6000", cycles=_CYCLES, tiles=4)
     # The instrument copies for a part of the run, not for 93 minutes of two hours.
     minutes = max(1, round(run.instrument.copy_minutes * sum(_CYCLES) / _WHOLE_COPY))
@@ -125,7 +125,7 @@ def make_order(scale: float, cores: int, threads: int, aws: str) -> Order:
 
 
 def measure_live(order: Order, rounds: int, environ: Mapping[str, str]) -> Iterator[Tail]:
-    """All ways in alternation, each measurement as soon as it is made."""
+    """Measure all ways in alternation; yield each measurement as soon as it is made."""
     for number in range(1, rounds + 1):
         for way in WAYS:
             with tempfile.TemporaryDirectory(prefix="s3sync-benchmark-live-") as folder:
@@ -133,7 +133,7 @@ def measure_live(order: Order, rounds: int, environ: Mapping[str, str]) -> Itera
 
 
 def measure(order: Order, way: str, number: int, work: Path, environ: Mapping[str, str]) -> Tail:
-    """One run in this empty folder, to a server that nothing was uploaded to before."""
+    """Measure one way with a run in an empty folder, and an empty server."""
     with S3Server("hashes", rate=order.rate) as server:
         server.create_bucket(_BUCKET)
         live = LiveRun(work / "instrument", order.run, order.scale)
@@ -164,7 +164,7 @@ def measure(order: Order, way: str, number: int, work: Path, environ: Mapping[st
 
 
 def sizes_since(objects: Iterable[StoredObject], moment: float) -> list[int]:
-    """Bytes of each object that was stored at that moment (seconds since the epoch) or later."""
+    """Return the bytes of each object that was stored at this time (seconds since the epoch) or later."""
     return [stored.size for stored in objects if stored.last_modified >= moment]
 
 
@@ -174,7 +174,7 @@ def _streamed(bench: _Bench) -> tuple[list[_Scan], float | None]:
 
 
 def _afterwards(bench: _Bench) -> tuple[list[_Scan], float | None]:
-    """Nothing happens before the end, so that it can be written at once."""
+    """Write the whole run at once, since nothing happens before its end, and then scan."""
     list(bench.live)
     return _scan_until_uploaded(bench, stream=False)
 
@@ -196,7 +196,7 @@ _FIRST = "afterwards"  # what all are compared with
 
 @contextlib.contextmanager
 def _being_written(bench: _Bench) -> Iterator[None]:
-    """The run is written at its pace while inside; whoever leaves earlier ends that."""
+    """Write the run at its pace during the `with`; leaving that early ends the writing."""
     stop = threading.Event()
     end = timeline(bench.order.run, bench.order.scale)[-1].seconds
     pace = at_pace(bench.live, end / bench.order.writing, stop.wait)
@@ -210,7 +210,7 @@ def _being_written(bench: _Bench) -> Iterator[None]:
 
 
 def _scan_until_uploaded(bench: _Bench, *, stream: bool) -> tuple[list[_Scan], float | None]:
-    """One scan after the other until the log says completed; and when it began to say so."""
+    """Scan until the log says that the run is uploaded; return the scans, and when the log said so."""
     config = _config(bench, stream=stream)
     argv = (sys.executable, "-m", "s3sync", "monitor", "--config", str(config))
     run = run_folder.Run(path=bench.live.folder, run_id=bench.live.folder.name, info=run_folder.RunInfo())
@@ -242,7 +242,7 @@ def _config(bench: _Bench, *, stream: bool) -> Path:
 
 
 def _run(bench: _Bench, argv: Sequence[str]) -> _Scan:
-    """A process to its end; what it prints goes into `output`."""
+    """Run a process to its end, with its output in the file `output`."""
     with (bench.work / "output").open("ab") as output:
         streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
         began = time.time()
@@ -254,7 +254,7 @@ def _run(bench: _Bench, argv: Sequence[str]) -> _Scan:
 
 
 def _trouble(scans: Sequence[_Scan], arrived: float | None, missing: int, output: Path) -> str:
-    """What went wrong, in one line; empty if nothing did."""
+    """Return what went wrong, in one line; empty if nothing did."""
     codes = [scan.ended.returncode for scan in scans if scan.ended.returncode]
     if codes:
         said = output.read_text(errors="replace").strip().rpartition("\n")[2]
@@ -264,7 +264,7 @@ def _trouble(scans: Sequence[_Scan], arrived: float | None, missing: int, output
     return f"{pluralize(missing, 'file')} did not arrive" if missing else ""
 
 
-# What came of it
+# Results
 
 
 TSV_HEAD = (*(name for name in Tail._fields if name != "trouble"), "trouble")
@@ -272,7 +272,7 @@ _HEAD = ("way", "s after", "min-max", "ratio", "last", "files", "MB", "scans", "
 
 
 def tsv_row(one: Tail) -> list[str]:
-    """A line of the table of all measurements, under TSV_HEAD."""
+    """Return a row of the table of all measurements, in the order of TSV_HEAD."""
     numbers = {"seconds": f"{one.seconds:.3f}", "cpu_seconds": f"{one.cpu_seconds:.3f}"}
     numbers |= {"last_seconds": f"{one.last_seconds:.3f}"}
     numbers |= {"late_cpu_seconds": f"{one.late_cpu_seconds:.3f}", "requests": f"{sum(one.requests.values())}"}
@@ -280,7 +280,7 @@ def tsv_row(one: Tail) -> list[str]:
 
 
 def rows_of(tails: Sequence[Tail]) -> list[tuple[str, ...]]:
-    """A head and a row for each way: medians of what went well."""
+    """Return a header and a row for each way: medians of successful measurements."""
     good = [one for one in tails if not one.trouble]
     first = [one.seconds for one in good if one.way == _FIRST]
     groups = {way: [one for one in good if one.way == way] for way in WAYS}
@@ -304,7 +304,7 @@ def _row(way: str, group: Sequence[Tail], first: float | None) -> tuple[str, ...
 
 
 def about(order: Order, tails: Sequence[Tail]) -> list[str]:
-    """What a reader has to know to judge the numbers, in lines."""
+    """Return lines about how the numbers were measured."""
     files, size = (tails[0].files, tails[0].size) if tails else (0, 0)
     what = f"{pluralize(files, 'file')}, {human_bytes(size)}, written in {human_seconds(order.writing)}"
     return [
@@ -319,7 +319,7 @@ def about(order: Order, tails: Sequence[Tail]) -> list[str]:
 
 
 def line_of(one: Tail) -> str:
-    """A measurement for people."""
+    """Return a measurement as one line."""
     what = (
         f"{one.seconds:.1f} s after {MARKER}, {pluralize(one.left_files, 'file')} and {human_bytes(one.left_size)} left"
     )

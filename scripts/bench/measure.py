@@ -38,7 +38,7 @@ class Usage(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """What the system says of a process that ended, its descendants included."""
+    """The exit code of a process, and the CPU-seconds of it and its descendants."""
 
     returncode: int
     cpu_seconds: float
@@ -88,7 +88,7 @@ def end_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 @contextlib.contextmanager
 def _sampled(ignored: Sequence[int], seconds: float) -> Iterator[list[int]]:
-    """A list that gets a sum of bytes ever so often while inside; begins with 0."""
+    """Sample the memory during the `with`; the yielded list gets a sum of bytes each time, and starts with 0."""
     sums, done = [0], threading.Event()
 
     def look() -> None:
@@ -108,7 +108,7 @@ def _sampled(ignored: Sequence[int], seconds: float) -> Iterator[list[int]]:
 
 
 def _bytes_of(process: psutil.Process) -> int:
-    """0 if it has ended meanwhile."""
+    """Return the memory of a process in bytes; 0 if it has ended."""
     with contextlib.suppress(psutil.Error, OSError):
         memory = process.memory_full_info()
         return int(getattr(memory, "pss", memory.rss))

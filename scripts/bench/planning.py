@@ -32,7 +32,7 @@ def main() -> int:
 
 
 def made_up_files(number: int) -> tuple[LocalFile, ...]:
-    """As a listing of a HiSeq run has them: small files, many of them, sorted by path."""
+    """Return many small files, sorted by path, as the listing of a HiSeq run has them."""
     paths = (
         f"Data/Intensities/BaseCalls/L{i % 8 + 1:03}/C{i // 896 + 1}.1/s_{i % 8 + 1}_{i % 112 + 1101}_{i}.bcl"
         for i in range(number)
@@ -41,7 +41,7 @@ def made_up_files(number: int) -> tuple[LocalFile, ...]:
 
 
 def plan(files: tuple[LocalFile, ...]) -> int:
-    """Everything between listing and transfer; gives the number of batches."""
+    """Plan everything between listing and transfer, and return the number of batches."""
     phases = split_by_phase(files)
     queue = BatchQueue([phases.metadata, phases.data, phases.markers])
     batches = 0
@@ -52,7 +52,7 @@ def plan(files: tuple[LocalFile, ...]) -> int:
 
 
 def most_bytes() -> int:
-    """The most memory that this process has had so far; what it has now where the system does not say."""
+    """Return the peak memory of this process in bytes; the present one if the system does not report the peak."""
     try:
         fields = dict(line.split(":", 1) for line in _PROC_STATUS.read_text().splitlines())
         return int(fields["VmHWM"].split()[0]) * 1024  # not ru_maxrss, which the parent's memory is part of

@@ -42,7 +42,7 @@ def draw(summaries: Mapping[Workload, Sequence[Summary]], target: Path) -> None:
 
 
 def _panels(summaries: Mapping[Workload, Sequence[Summary]]) -> dict[str, list[Bar]]:
-    """What each panel shows, by its title."""
+    """Return what each panel shows, by its title."""
     placed = [(place, one) for place, group in enumerate(summaries.values()) for one in group]
     ratios = [(place, one.label, one.ratio, one.cpu_ratio) for place, one in placed]
     if any(wall is None for _, _, wall, _ in ratios):

@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def measure(number: int) -> Cost:
-    """Values into bytes and back; the disk itself is not in it."""
+    """Measure the conversion of values to bytes and back, without the disk."""
     before = most_bytes()
     proofs = [Proof.of(file, f"{i:032x}", "etag") for i, file in enumerate(made_up_files(number))]
     state = RunState(run_id=_RUN.name, run_path=str(_RUN), completed=True, total_local_files=number)
@@ -58,7 +58,7 @@ def measure(number: int) -> Cost:
 
 
 def timed(work: Callable[[], _T]) -> tuple[_T, float]:
-    """What it gives, and how many seconds it took."""
+    """Return the result of a call, and the seconds that it took."""
     started = time.perf_counter()
     given = work()
     return given, time.perf_counter() - started

@@ -42,7 +42,7 @@ class Served(NamedTuple):
 
 
 class Server:
-    """A server that runs; with one empty bucket, keeping hashes instead of bytes."""
+    """A running server with one empty bucket, which keeps hashes instead of bytes."""
 
     def __init__(self, network: Network) -> None:
         argv = [sys.executable, str(_SCRIPT), "--bucket", BUCKET, "--keep", "hashes", f"--latency={network.latency}"]
@@ -76,7 +76,7 @@ class Server:
 
 @contextlib.contextmanager
 def serving(network: Network) -> Iterator[Server]:
-    """A server while inside."""
+    """Run a server during the `with`."""
     server = Server(network)
     try:
         yield server
@@ -85,7 +85,7 @@ def serving(network: Network) -> Iterator[Server]:
 
 
 def make_certificate(folder: Path) -> Certificate:
-    """A certificate for 127.0.0.1 in this folder. Raises ImportError where trustme is not installed."""
+    """Make a certificate for 127.0.0.1 in this folder. Raises ImportError if trustme is not installed."""
     import trustme
 
     authority = trustme.CA()

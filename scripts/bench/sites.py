@@ -31,12 +31,12 @@ class Site(Protocol):
     """Gives every upload its place."""
 
     def place(self, latency: float, tls: bool = False) -> contextlib.AbstractContextManager[Place]:
-        """A place while inside; `latency` in seconds and TLS, where they can be chosen."""
+        """Provide a place during the `with`, with this `latency` in seconds and TLS, if they can be chosen."""
         ...
 
 
 class LocalSite:
-    """Our own server on the loopback interface, and an environment that is free of the user's AWS settings."""
+    """A server of this program on the loopback interface, and an environment without the user's AWS settings."""
 
     def __init__(self, folder: Path, certificate: Certificate | None, *, always_tls: bool = False) -> None:
         self._certificate = certificate
@@ -56,7 +56,7 @@ class LocalSite:
 
     @contextlib.contextmanager
     def place(self, latency: float, tls: bool = False) -> Iterator[Place]:
-        """A server with nothing in it."""
+        """Provide an empty server."""
         certificate = self._certificate if tls or self._always_tls else None
         environ = dict(self.environ)
         if certificate:
@@ -66,7 +66,7 @@ class LocalSite:
 
 
 class BucketSite:
-    """A prefix in a bucket of the user's that nobody had before, reached as the user's environment says."""
+    """A new prefix in a bucket of the user, with the environment of the user."""
 
     def __init__(self, bucket: str, remote_path: str, aws: str) -> None:
         name = f"s3sync-benchmark-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}"
@@ -77,12 +77,12 @@ class BucketSite:
 
     @property
     def url(self) -> str:
-        """What holds everything that is uploaded; ends in a slash."""
+        """Return the URL that contains everything that is uploaded, with a slash at its end."""
         return f"s3://{self.bucket}/{self.base}/"
 
     @contextlib.contextmanager
     def place(self, latency: float, tls: bool = False) -> Iterator[Place]:  # noqa: ARG002 - it is as it is
-        """The same place each time: who uploads adds a prefix."""
+        """Provide the same place each time; each upload adds a prefix."""
         self.used = True
         yield Place(self.bucket, self.base, dict(os.environ), 0, lambda: None)
 
@@ -93,7 +93,7 @@ class BucketSite:
 
 
 def count_objects(aws: str, place: Place, prefix: str) -> int:
-    """How many objects there are under a prefix; -1 if S3 does not say."""
+    """Return how many objects are under a prefix; -1 if S3 does not say."""
     what = (f"--bucket={place.bucket}", f"--prefix={prefix}/", "--output=json", "--query=length(Contents[] || `[]`)")
     argv = (aws, "s3api", "list-objects-v2", *what)
     asked = subprocess.run(argv, env=place.environ, stdout=subprocess.PIPE, check=False)

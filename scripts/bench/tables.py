@@ -26,7 +26,7 @@ Rows = Sequence[Sequence[str]]
 
 
 class Summary(NamedTuple):
-    """A contender's medians for one workload, those of its ratios to `bare` in the same round included (or None)."""
+    """The medians of a contender for one workload, and of its ratios to `bare` in the same round (or None)."""
 
     label: str
     seconds: float
@@ -40,7 +40,7 @@ class Summary(NamedTuple):
 
 
 def tsv_row(one: Measurement) -> list[str]:
-    """A line of the table of all measurements, under TSV_HEAD."""
+    """Return a row of the table of all measurements, in the order of TSV_HEAD."""
     workload, usage = one.workload, one.usage
     pair = one.entry.pair if CONTENDERS[one.entry.contender].paired else ("", "")
     requests = Counter(one.requests)
@@ -64,7 +64,7 @@ def tsv_row(one: Measurement) -> list[str]:
 
 
 def by_workload(measurements: Iterable[Measurement], first: str = FIRST) -> dict[Workload, list[Summary]]:
-    """The medians of what went well, in the order of the measurements; ratios are to the one with the label `first`."""
+    """Return the medians of successful measurements, in their order. Ratios are to the one with the label `first`."""
     good = [one for one in measurements if not one.trouble]
     found: dict[Workload, list[Summary]] = {}
     for workload in dict.fromkeys(one.workload for one in good):
@@ -78,7 +78,7 @@ def by_workload(measurements: Iterable[Measurement], first: str = FIRST) -> dict
 
 
 def best_pairs(measurements: Iterable[Measurement]) -> list[str]:
-    """For each workload the cores and threads with which this program was quickest, as its options."""
+    """Return for each workload the cores and threads with which this program was fastest, as options."""
     good = [one for one in measurements if not one.trouble and one.entry.contender == "s3sync"]
     lines = []
     for workload in dict.fromkeys(one.workload for one in good):
@@ -95,19 +95,19 @@ def best_pairs(measurements: Iterable[Measurement]) -> list[str]:
 
 
 def rows_of(summaries: Iterable[Summary]) -> list[tuple[str, ...]]:
-    """A head and a row for each contender."""
+    """Return a header and a row for each contender."""
     return [_HEAD, *map(_cells, summaries)]
 
 
 def markdown(rows: Rows) -> str:
-    """A table as GitHub shows it; all columns but the first are numbers."""
+    """Return a table in Markdown; all columns but the first are numbers."""
     head, *others = rows
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *others))
 
 
 def aligned(rows: Rows) -> str:
-    """A table as a terminal shows it."""
+    """Return a table with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for name, *numbers in rows:
@@ -117,13 +117,13 @@ def aligned(rows: Rows) -> str:
 
 
 def busy_server(summaries: Iterable[Summary]) -> str:
-    """With whom our own server was at work nearly all the time, so that it may be what was measured; else empty."""
+    """Return a note about contenders that kept our own server busy, and may have measured it; empty if none."""
     names = [one.label for one in summaries if one.server_cpu_seconds > _BUSY * one.seconds]
     return f"The server was busy more than {_BUSY:.0%} of the time with: {', '.join(names)}.\n" if names else ""
 
 
 def requests_lines(summaries: Iterable[Summary]) -> list[str]:
-    """What each asked of the server, by kind."""
+    """Return a table of the requests of each contender, by kind."""
     asked = [(one.label, one.requests) for one in summaries if one.requests]
     return [
         f"- {label}: " + ", ".join(f"{number:,} {name}" for name, number in requests.most_common())
@@ -132,7 +132,7 @@ def requests_lines(summaries: Iterable[Summary]) -> list[str]:
 
 
 def report(measurements: Sequence[Measurement], about: Sequence[str], table: Callable[[Rows], str] = markdown) -> str:
-    """All of it: what was measured and how, and a section for each workload."""
+    """Return the report: how it was measured, and a section for each workload."""
     lines = [*about, ""]
     for workload, summaries in by_workload(measurements).items():
         lines += [f"### {workload}", "", table(rows_of(summaries))]
@@ -162,7 +162,7 @@ def _summary(label: str, group: Sequence[Measurement], first: Sequence[Measureme
 def _ratio(
     group: Sequence[Measurement], first: Sequence[Measurement] | None, of: Callable[[Measurement], float]
 ) -> float | None:
-    """The median of the ratios within each round: what slowed a whole round down is not in them."""
+    """Return the median of the ratios within each round, so that what slows a whole round does not count."""
     beside = {one.round: of(one) for one in first or ()}
     ratios = [of(one) / beside[one.round] for one in group if beside.get(one.round)]
     return median(ratios) if ratios else None

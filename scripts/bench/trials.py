@@ -21,7 +21,7 @@ _STORING = ("PutObject", "CompleteMultipartUpload")  # each makes an object
 
 
 class Entry(NamedTuple):
-    """A contender, and how parallel it is told to be; `label` is its name in tables."""
+    """A contender with its processes and threads; `label` is its name in tables."""
 
     contender: str
     pair: Pair
@@ -45,7 +45,7 @@ class Measurement(NamedTuple):
 
 
 def entries_of(contenders: Sequence[str], pairs: Sequence[Pair]) -> list[Entry]:
-    """Who takes part: this program once for each pair, the others once."""
+    """Return the entries: this program once for each pair, the others once."""
     entries = []
     for name in contenders:
         is_grid = name.startswith("s3sync") and len(pairs) > 1
@@ -62,14 +62,14 @@ def measure_all(
     aws: str,
     other_aws: str = "",
 ) -> Iterator[Measurement]:
-    """Every measurement as soon as it is made; `rounds` instead of what each workload usually has."""
+    """Yield each measurement as soon as it is made. `rounds` replaces the default of each workload."""
     for workload in workloads:
         for number, entry in itertools.product(range(1, (rounds or workload.rounds) + 1), entries):
             yield measure(site, workload, entry, number, aws, other_aws)
 
 
 def measure(site: Site, workload: Workload, entry: Entry, number: int, aws: str, other_aws: str = "") -> Measurement:
-    """One upload to a prefix that nothing was uploaded to before."""
+    """Measure one upload to an empty prefix."""
     work = Path(tempfile.mkdtemp(prefix="s3sync-benchmark-"))
     try:
         with site.place(workload.latency, workload.tls) as place:
@@ -97,14 +97,14 @@ def measure(site: Site, workload: Workload, entry: Entry, number: int, aws: str,
 
 
 def _arrived(served: Served | None, place: Place, prefix: str, aws: str) -> int:
-    """How many objects there are now."""
+    """Return how many objects there are now."""
     if served is None:
         return count_objects(aws, place, prefix)
     return sum(served.requests[operation] for operation in _STORING)
 
 
 def _trouble(usage: Usage, output: Path, arrived: int, files: int) -> str:
-    """What went wrong; empty if nothing did. Exit codes alone prove nothing, so what arrived is counted, too."""
+    """Return what went wrong; empty if nothing did. Exit codes alone prove nothing, so arrived objects are counted."""
     if any(usage.returncodes):
         lines = output.read_text(errors="replace").split("\n")
         complaint = next((line for line in reversed(lines) if line.strip() and not line.startswith("upload: ")), "")

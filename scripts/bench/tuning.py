@@ -78,14 +78,14 @@ KNOBS = {
 
 
 def label_of(name: str, value: float) -> str:
-    """`batch 1000`."""
+    """Return the label of a value, such as `batch 1000`."""
     return f"{name} {value:g}"
 
 
 def measure_knob(
     name: str, site: Site, folder: Path, scale: float, rounds: int, aws: str, pair: Pair
 ) -> Iterator[Measurement]:
-    """Every measurement as soon as it is made; `name` is a key of KNOBS."""
+    """Yield each measurement as soon as it is made; `name` is a key of KNOBS."""
     knob = KNOBS[name]
     entries = [Entry(knob.contender, pair, label_of(name, value), knob.vary(value)) for value in knob.values]
     for number, (shape, latency) in enumerate(knob.workloads):

@@ -37,7 +37,7 @@ class Shape(NamedTuple):
 
 
 class Workload(NamedTuple):
-    """A run folder on disk, and the latency in seconds at which it is uploaded. `rounds` is how often it usually is."""
+    """A run folder on disk, the latency in seconds to its server, and the default number of rounds."""
 
     name: str
     folder: Path
@@ -48,7 +48,7 @@ class Workload(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Return the size in bytes."""
         return sum(file.size for file in self.files)
 
     def __str__(self) -> str:
@@ -62,7 +62,7 @@ class Workload(NamedTuple):
 
 
 def _small_files(number: int, size: tuple[int, int] = _SMALL_BYTES) -> Callable[[Run, float], list[RunFile]]:
-    """So many files at scale 1, of a size between these two in bytes."""
+    """Return a shape with this many files at scale 1, each with a size between these two in bytes."""
 
     def files(run: Run, scale: float) -> list[RunFile]:
         sizes = random.Random(f"{run.seed} sizes")
@@ -80,7 +80,7 @@ def _small_files(number: int, size: tuple[int, int] = _SMALL_BYTES) -> Callable[
 
 
 def _mixed(small: int, middling: int) -> Callable[[Run, float], list[RunFile]]:
-    """So many files of about 10 kB, and of 2 MB, at scale 1."""
+    """Return a shape with these numbers of files of about 10 kB and of 2 MB, at scale 1."""
 
     def files(run: Run, scale: float) -> list[RunFile]:
         larger = (f"Data/Intensities/BaseCalls/L001/C{i}.1/L001_1.cbcl" for i in range(round(middling * scale)))
@@ -90,7 +90,7 @@ def _mixed(small: int, middling: int) -> Callable[[Run, float], list[RunFile]]:
 
 
 def _large(number: int) -> Callable[[Run, float], list[RunFile]]:
-    """So many files of 800 MB at scale 1; always as many, but smaller at a smaller scale."""
+    """Return a shape with this many files of 800 MB at scale 1. A smaller scale makes the files smaller, not fewer."""
 
     def files(run: Run, scale: float) -> list[RunFile]:
         data = [
@@ -147,7 +147,7 @@ def make_workload(name: str, parent: Path, scale: float, latency: float | None =
 
 
 def own_workload(folder: Path, latency: float | None = None) -> Workload:
-    """A run of the user's; raises RunError if there is no such folder."""
+    """Return a run of the user. Raises RunError if there is no such folder."""
     return Workload(OWN, folder.absolute(), _files(folder), latency or 0.0, rounds=1)
 
 

@@ -34,7 +34,7 @@ def require_analysis(run: Run) -> None:
 
 
 def analysis_files(run: Run, scale: float) -> list[RunFile]:
-    """All files of an analysis but its manifest and CopyComplete.txt; paths are relative to its folder."""
+    """Return all files of an analysis except its manifest and CopyComplete.txt, with paths relative to its folder."""
     samples = [*_samples(run), "Undetermined"]
     reads = [cycles for name, cycles in run.reads if "Index" not in name]
     files = [
@@ -71,7 +71,7 @@ def write_analysis(folder: Path, run: Run, scale: float, number: int = 1, *, com
 
 
 def _samples(run: Run) -> list[str]:
-    """Sample_ID of each, by the sample sheet."""
+    """Return the Sample_IDs in the sample sheet."""
     rows = sample_sheet(run).decode().split("Sample_ID,")[1].splitlines()[1:]
     return [row.partition(",")[0] for row in rows]
 

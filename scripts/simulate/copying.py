@@ -51,12 +51,12 @@ class MirroredRun:
 
     @property
     def folder(self) -> Path:
-        """The run folder."""
+        """Return the run folder."""
         return self._writer.folder
 
     @property
     def upcoming(self) -> Step | None:
-        """The next step; None: all is copied."""
+        """Return the next step; None if everything is copied."""
         return Step(self._left[0][0].path, self._left[0][1]) if self._left else None
 
     def __iter__(self) -> Iterator[Step]:
@@ -81,7 +81,7 @@ class MirroredRun:
         return [next(self) for _ in range(ends[-1])]
 
     def _finish(self, file: RunFile, temporary: RunFile) -> None:
-        """The bytes of a file follow from its name, so that the temporary one does not get those of the whole."""
+        """Write the bytes of a file. They depend on its name, so a temporary file has other bytes than the whole."""
         place = self.folder / file.path
         (self.folder / temporary.path).unlink()
         self._writer.write(file)

@@ -24,7 +24,7 @@ class RunFile(NamedTuple):
 
 
 def expanded(run: Run, template: str) -> list[str]:
-    """All paths of a template, one for each value of each part in {}."""
+    """Return all paths of a template, one for each value of each part in {}."""
     axes = {name: values for name, values in run.axes.items() if re.search(rf"{{{name}\b", template)}
     places = itertools.product(*axes.values())
     return [template.format(**vars(run), **dict(zip(axes, place, strict=True))) for place in places]
@@ -40,7 +40,7 @@ def text_files(run: Run, templates: str) -> list[RunFile]:
 
 
 def data_files(run: Run, scale: float) -> Iterator[RunFile]:
-    """Files of random bytes, their real sizes multiplied by the scale; raises ValueError."""
+    """Yield files of random bytes, with their real sizes multiplied by the scale. Raises ValueError."""
     if not 0 < scale < math.inf:
         raise ValueError(f"scale must be a positive number, not {scale}")
     axes = run.axes
@@ -51,7 +51,7 @@ def data_files(run: Run, scale: float) -> Iterator[RunFile]:
 
 
 def run_files(run: Run, scale: float = DEFAULT_SCALE, *, complete: bool = True) -> list[RunFile]:
-    """All files of the run in the order of writing, RunInfo.xml first; raises ValueError.
+    """Return all files of the run in the order of writing, RunInfo.xml first. Raises ValueError.
 
     The scale multiplies the sizes of binary files (1: as large as the instrument's). Without `complete` the
     completion markers are left out, as while the run is still being copied (RTARead1Complete.txt etc. stay).

@@ -40,12 +40,12 @@ class LiveRun:
 
     @property
     def folder(self) -> Path:
-        """The run folder."""
+        """Return the run folder."""
         return self._writer.folder
 
     @property
     def upcoming(self) -> Moment | None:
-        """What is written next; None: the run is over."""
+        """Return the next write; None if the run is over."""
         return self._left[0] if self._left else None
 
     def __iter__(self) -> Iterator[Moment]:

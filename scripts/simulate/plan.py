@@ -31,13 +31,13 @@ class Run:
 
     @property
     def reads(self) -> list[tuple[str, int]]:
-        """Name (Read1, Index1, Index2, Read2) and cycles of each read, in the order of sequencing."""
+        """Return name (Read1, Index1, Index2, Read2) and cycles of each read, in the order of sequencing."""
         cycles = self.instrument.cycles
         return list(zip(READ_NAMES[len(cycles)].split(), cycles, strict=True))
 
     @property
     def axes(self) -> dict[str, Sequence[int | str]]:
-        """What the parts of a path in {} run through; tile: surface, swath and two digits of tile."""
+        """Return the values of the parts of a path in {}; tile: surface, swath and two digits of tile."""
         made, last = self.instrument, sum(self.instrument.cycles)
         surfaces, swaths, tiles = (range(1, n + 1) for n in (made.surfaces, made.swaths, made.tiles))
         return {
@@ -55,7 +55,7 @@ class Run:
         }
 
     def fill(self, template: str, **more: object) -> str:
-        """The template with {run_id}, {flowcell} and the other facts of the run in place."""
+        """Return the template with {run_id}, {flowcell} and the other facts of the run filled in."""
         ended = self.started + timedelta(hours=self.instrument.run_hours)
         return template.format(**{**vars(self), "ended": ended, "experiment": f"Pool{self.number}", **more})
 
@@ -69,7 +69,7 @@ def plan_run(
     tiles: int | None = None,
     run_id: str | None = None,
 ) -> Run:
-    """The run that these options describe (cycles of each read, tiles of a swath); raises ValueError."""
+    """Return the run that these options describe (cycles of each read, tiles of a swath). Raises ValueError."""
     if instrument not in INSTRUMENTS:
         raise ValueError(f"no such instrument: {instrument} (there are {', '.join(INSTRUMENTS)})")
     real = INSTRUMENTS[instrument]
@@ -88,7 +88,7 @@ def plan_run(
 
 
 def drawn_run(made: Instrument, seed: int) -> Run:
-    """The run of that instrument with the ids and the date that the seed gives."""
+    """Return a run of this instrument, with ids and a date that depend on the seed."""
     rng = random.Random(f"{seed} {made.id_shape}")
     run = Run(
         instrument=made,
@@ -109,7 +109,7 @@ def drawn(shape: str, rng: random.Random) -> str:
 
 
 def renamed(run: Run, run_id: str) -> Run:
-    """The run under a given run id, with whatever facts that name holds; raises ValueError."""
+    """Return the run with a given run id, and with the facts in that name. Raises ValueError."""
     if run_id in ("", ".", "..") or "/" in run_id or not run_id.isprintable():
         raise ValueError(f"run_id must be the name of a folder, not {run_id!r}")
     run, match = replace(run, run_id=run_id), RUN_ID.fullmatch(run_id)

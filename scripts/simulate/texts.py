@@ -20,14 +20,14 @@ TileCount="{instrument.tiles}">{tile_set}</FlowcellLayout></Run>"""
 
 
 def xml(run: Run, tag: str, inside: str, **more: object) -> bytes:
-    """An XML document with the facts of the run in place."""
+    """Return an XML document with the facts of the run filled in."""
     root = ET.fromstring(f"<{tag}>{run.fill(inside, run_id=escape(run.run_id), **more)}</{tag.split()[0]}>")
     ET.indent(root)
     return b'<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root) + b"\n"
 
 
 def read_tags(run: Run) -> str:
-    """The reads as RunInfo.xml has them, with IsReverseComplement from version 6 on."""
+    """Return the reads as in RunInfo.xml, with IsReverseComplement from version 6 on."""
     tags = []
     for number, (name, cycles) in enumerate(run.reads, start=1):
         tag = f'<Read Number="{number}" NumCycles="{cycles}" IsIndexedRead="{yes_no("Index" in name)}"'
@@ -54,7 +54,7 @@ def run_info(run: Run) -> bytes:
 
 
 def sample_sheet(run: Run) -> bytes:
-    """SampleSheet.csv: version 1 for MiSeq, else version 2; names and indexes of samples come from the seed."""
+    """Return SampleSheet.csv: version 1 for MiSeq, else version 2. Names and indexes of samples depend on the seed."""
     rng = random.Random(f"{run.seed} samples {run.instrument.id_shape}")
     is_v1, project = run.instrument.sheet == SHEET_V1, drawn("??##", rng)
     index_cycles = [cycles for name, cycles in run.reads if "Index" in name]
@@ -72,7 +72,7 @@ def sample_sheet(run: Run) -> bytes:
 
 
 def text_of(run: Run, path: str) -> bytes:
-    """The content of a text file; CopyComplete.txt and SequenceComplete.txt are empty."""
+    """Return the content of a text file; CopyComplete.txt and SequenceComplete.txt are empty."""
     named = "".join(f'<Read ReadName="{name}" Cycles="{cycles}" />' for name, cycles in run.reads)
     match path:
         case "RunInfo.xml":

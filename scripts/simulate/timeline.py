@@ -66,7 +66,7 @@ class _Phase(NamedTuple):
 def timeline(
     run: Run, scale: float = DEFAULT_SCALE, *, complete: bool = True, rewrite: int = 0, abandon: int | None = None
 ) -> list[Moment]:
-    """All that is written, in order; in the end the folder holds what `run_files` says.
+    """Return all writes in order; at the end the folder contains what `run_files` says.
 
     So many files of base calls as `rewrite` says have other bytes until all cycles are over. `abandon` is the cycle
     after which nothing is written any more. Raises ValueError.
@@ -83,7 +83,7 @@ def timeline(
 
 
 def _moments(phases: Iterable[_Phase]) -> Iterator[Moment]:
-    """The writes of each phase spread evenly over its time."""
+    """Yield the writes of each phase, spread evenly over its time."""
     began = 0.0
     for name, seconds, writes in phases:
         for number, write in enumerate(writes, start=1):
@@ -92,7 +92,7 @@ def _moments(phases: Iterable[_Phase]) -> Iterator[Moment]:
 
 
 def _drafts(run: Run, scale: float, count: int) -> frozenset[str]:
-    """The paths of so many files of base calls, of any cycle but the last; raises ValueError."""
+    """Return the paths of this many files of base calls, of any cycle but the last. Raises ValueError."""
     last = sum(run.instrument.cycles)
     paths = [f.path for f in data_files(run, scale) if _BASE_CALLS.search(f.path) and cycle_of(run, f.path) != last]
     if not 0 <= count <= len(paths):
@@ -101,7 +101,7 @@ def _drafts(run: Run, scale: float, count: int) -> frozenset[str]:
 
 
 def cycle_of(run: Run, path: str) -> int | None:
-    """The cycle in which a file of data or a log is written; 0: before the first; None: it grows with all of them."""
+    """Return the cycle in which a data file or log is written; 0: before the first; None: it grows with all of them."""
     cycles = run.instrument.cycles
     if match := _OF_A_CYCLE.search(path):
         return int(match[1] or match[2] or match[3])
@@ -115,7 +115,7 @@ def cycle_of(run: Run, path: str) -> int | None:
 
 
 def _parted(run: Run, scale: float) -> _Files:
-    """The files of data and the logs by `cycle_of`."""
+    """Return the data files and the logs by `cycle_of`."""
     parted: _Files = {cycle: [] for cycle in (None, *range(sum(run.instrument.cycles) + 1))}
     for file in (*data_files(run, scale), *text_files(run, run.instrument.logs)):
         parted[cycle_of(run, file.path)].append(file)
@@ -137,7 +137,7 @@ def _until_last_cycle(run: Run, files: _Files, drafts: frozenset[str]) -> list[_
 
 
 def _after_it(run: Run, files: _Files, drafts: frozenset[str], *, complete: bool) -> Iterator[_Phase]:
-    """What is rewritten, the late files, and the completion markers around them."""
+    """Yield the rewritten files, the late files, and the completion markers around them."""
     last = sum(run.instrument.cycles)
     if drafts:
         rewritten = [_whole(file) for file in itertools.chain(*files.values()) if file.path in drafts]
@@ -157,7 +157,7 @@ def _copies(run: Run) -> bool:
 
 
 def _rounds(files: list[RunFile], drafts: frozenset[str]) -> list[tuple[Write, ...]]:
-    """The files of data, all growing at once: a piece of each, then the next piece of each."""
+    """Return the writes of data files that all grow at once: a piece of each, then the next piece of each."""
     return list(zip(*(_pieces(file, file.path in drafts) for file in files if file.content is None), strict=True))
 
 

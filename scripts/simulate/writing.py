@@ -48,12 +48,12 @@ def begin_folder(parent: Path, run: Run) -> RunWriter:
 
 
 def writer_for(folder: Path, run: Run) -> RunWriter:
-    """What writes files of that run into this folder."""
+    """Return a writer for the files of this run in this folder."""
     return RunWriter(folder, run.seed, memoryview(random.Random(f"{run.seed} pool").randbytes(BLOCK_BYTES) * 2))
 
 
 def cut(blocks: Iterable[Block], since: int, upto: int) -> Iterator[Block]:
-    """The bytes of the blocks from `since` up to `upto`."""
+    """Yield the bytes of the blocks from `since` up to `upto`."""
     start = 0
     for block in blocks:
         yield block[max(since - start, 0) : max(upto - start, 0)]
@@ -61,7 +61,7 @@ def cut(blocks: Iterable[Block], since: int, upto: int) -> Iterator[Block]:
 
 
 def random_blocks(pool: memoryview, label: str, size: int) -> Iterator[Block]:
-    """As many bytes as asked for: a header that no other label has, then ever other parts of the pool."""
+    """Yield this many bytes: a header that no other label has, then parts of the pool."""
     header = hashlib.blake2b(label.encode(), digest_size=32).digest()
     yield header[:size]
     start, left = int.from_bytes(header[:8], "big"), size - len(header)
