@@ -52,8 +52,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = options.adder(parser)
     options.add_config(
         parser,
-        "the file to write (default: where all commands look for it: for root /etc/s3sync.yaml, for other users "
-        "~/.config/s3sync.yaml)",
+        "the file to write (default: /etc/s3sync.yaml for root, ~/.config/s3sync.yaml for other users, where all "
+        "commands look for it)",
     )
     add("--directory", type=options.path, nargs="+", metavar="DIR", help="the folders that contain the run folders")
     add("--bucket", metavar="B", help="the bucket's name, or s3://B/PATH")

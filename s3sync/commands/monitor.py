@@ -99,8 +99,8 @@ def dry_tables(result: ScanResult) -> list[Table]:
             due.add_row(name, where, f"{len(planned.pending):,}", size_text(planned))
         else:
             why = next((p.text for p in result.problems if p.key in (run.key, f"s3://{run.entry.bucket}")), run.reason)
-            is_said = why.startswith(("will not", f"{run.state}: "))
-            why = printable(why if is_said else f"{run.state}: {why}")
+            has_state = why.startswith(("will not", f"{run.state}: "))
+            why = printable(why if has_state else f"{run.state}: {why}")
             rest.add_row(name, Text(why, overflow="fold"))
     return [shown for shown in (due, rest) if shown.row_count]
 

@@ -167,12 +167,12 @@ def result_lines(found: Verification) -> list[str]:
 
 def _absent(found: Verification) -> list[str]:
     """Return one line instead of a list of all files, and where the run was uploaded to instead."""
-    said = ["  nothing at all of this run is there: are --bucket and --remote-path right?"]
+    lines = ["  nothing at all of this run is there: are --bucket and --remote-path right?"]
     for log in found.other_uploads:
         assert log.destination is not None
         when = f", completed {log.head.finished}" if log.head.completed else ", not completed"
-        said.append(f"  its state log names {printable(log.destination.url(log.run_id))}{when}")
-    return said
+        lines.append(f"  its state log names {printable(log.destination.url(log.run_id))}{when}")
+    return lines
 
 
 def next_step(found: Verification, log_dir: str) -> list[str]:

@@ -151,7 +151,7 @@ def _parse_completion_object(content: bytes, size: int) -> Any:
 
 def _parse_mtime(path: object, value: Any) -> int:
     if not abs(mtime_ns := int(value)) < 2**63:
-        raise ValueError(f"the modification time of {path} is none")
+        raise ValueError(f"the modification time of {path} is not one")
     return mtime_ns
 
 
