@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 from s3sync import files
 from s3sync.aws.destination import Destination
-from s3sync.errors import StateError
+from s3sync.errors import StateError, explained
 from s3sync.runs import LocalFile
 from s3sync.slurm import job_spec, start_marks
 from s3sync.slurm.job_spec import JobSpec, Result
@@ -270,11 +270,8 @@ class WorkFolder:
     def _as_state_error(self, verb: str = "write") -> Iterator[None]:
         where = printable(str(self.path))
         try:
-            yield
-        except OSError as error:
-            raise StateError(
-                f"cannot {verb} the work folder: {where}: {error.strerror} (see --log-dir)", id="slurm.work-folder"
-            ) from error
+            with explained(f"{verb} the work folder:", self.path, "see --log-dir", id="slurm.work-folder"):
+                yield
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise StateError(
                 f"cannot understand the work folder: {where}: {printable(str(error))}"
@@ -289,14 +286,10 @@ def active_names(log_dir: Path) -> frozenset[str]:
     Raises StateError.
     """
     folder = log_dir / FOLDER
-    try:
+    missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+    with explained("read", folder, "see --log-dir", id="slurm.work-folder"), missing:
         return frozenset(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return frozenset()
-    except OSError as error:
-        raise StateError(
-            f"cannot read {printable(str(folder))}: {error.strerror} (see --log-dir)", id="slurm.work-folder"
-        ) from error
+    return frozenset()
 
 
 def _file_name(job: Job) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from s3sync import __version__
 from s3sync.aws import destination as aws_destination
 from s3sync.aws.destination import Destination
-from s3sync.errors import StateError
+from s3sync.errors import explained
 from s3sync.runs import Run, local_files
 from s3sync.state import RunState
 from s3sync.text import now_iso, printable
@@ -28,16 +28,10 @@ def write(context: UploadContext, state: RunState, selection: UploadSelection) -
     """Write the object as the only file of a new private folder, and return that folder as a run. Raises StateError."""
     folder = context.work / "completion"
     run, destination = context.run, context.request.destination
-    try:
+    with explained("write the completion object:", folder, "set TMPDIR", id="state.no-completion-object"):
         folder.mkdir(mode=0o700)
         with (folder / aws_destination.COMPLETION_OBJECT).open("x", encoding="ascii") as stream:
             stream.writelines(_text(run, destination, state, selection))
-    except OSError as error:
-        where = printable(str(folder))
-        raise StateError(
-            f"cannot write the completion object: {where}: {error.strerror} (set TMPDIR)",
-            id="state.no-completion-object",
-        ) from error
     return replace(run, path=folder, excludes_analyses=False, parent_run=None)
 
 

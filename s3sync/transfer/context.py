@@ -14,7 +14,7 @@ from pathlib import Path
 
 from s3sync.aws import client, objects
 from s3sync.aws.remote_folder import RemoteFolder
-from s3sync.errors import StateError
+from s3sync.errors import explained
 from s3sync.own_files import WORK_FOLDER
 from s3sync.runs import Run, analysis_manifest, off_limits
 from s3sync.signals import StopRequest
@@ -103,11 +103,8 @@ def work_folder(environ: Mapping[str, str], outside: Iterable[Path] = ()) -> Ite
     the next upload removes the folder of a killed one once its last `aws` has ended. Raises StateError.
     """
     parent = off_limits.choose_temp_dir(environ, outside) / f"{WORK_FOLDER}{os.geteuid()}"
-    try:
+    with explained("make a work folder in", parent, "set TMPDIR", id="state.no-work-folder"):
         folder, descriptor = _create_locked_folder(parent)
-    except OSError as error:
-        where = f"a work folder in {printable(str(parent))}"
-        raise StateError(f"cannot make {where}: {error.strerror} (set TMPDIR)", id="state.no-work-folder") from error
     try:
         yield folder, descriptor
     finally:

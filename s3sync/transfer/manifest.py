@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from s3sync import files
-from s3sync.errors import StateError, UsageError
+from s3sync.errors import UsageError, explained
 from s3sync.runs import off_limits
 from s3sync.text import printable
 
@@ -58,13 +58,9 @@ def require_place(path: Path, run_path: Path) -> None:
         raise UsageError(
             f"--manifest takes a file, and {where} is something else (give another name)", id="usage.manifest-no-file"
         )
-    try:
+    advice = "give a writable folder with --manifest"
+    with explained("write", path, advice, id="state.manifest-unwritable"):
         files.check_writable(both[1])  # the longer name
-    except OSError as error:
-        raise StateError(
-            f"cannot write {where}: {error.strerror} (give a writable folder with --manifest)",
-            id="state.manifest-unwritable",
-        ) from error
 
 
 def write(path: Path, rows: Sequence[Row], prefix: str) -> None:

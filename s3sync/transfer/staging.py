@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync import files
-from s3sync.errors import StateError
+from s3sync.errors import explained
 from s3sync.runs import Run, local_files
-from s3sync.text import printable
 from s3sync.transfer.batches import Batch
 
 
@@ -36,14 +35,10 @@ def staging_folder(work: Path, run: Run, batch: Batch, *, as_list: bool = False)
     the run.
     """
     folder = work / f"batch-{batch.number:06}"
-    try:
+    with explained("stage files in", work, "set TMPDIR", id="state.no-staging"):
         folder.mkdir(mode=0o700)
         paths = _unchanged(run, batch)
         staged = _write_list(folder, run, paths) if as_list else _link_all(folder, run, paths)
-    except OSError as error:
-        raise StateError(
-            f"cannot stage files in {printable(str(work))}: {error.strerror} (set TMPDIR)", id="state.no-staging"
-        ) from error
     try:
         yield staged
     finally:
