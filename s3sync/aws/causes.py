@@ -143,6 +143,34 @@ DENIED_WITHOUT_REASON = replace(
     DENIED,
     advice="check the keys, and this machine's clock; they need s3:PutObject, s3:GetObject and s3:ListBucket there",
 )
+KMS_DENIED = replace(
+    DENIED,
+    what="access to the KMS key denied",
+    advice="give these credentials kms:GenerateDataKey and kms:Decrypt for the key, in its policy and in theirs",
+)
+KMS_KEY = Cause(
+    id="s3.unusable-kms-key",
+    what="the KMS key cannot be used",
+    advice="check that the key of --sse-kms-key-id or of the bucket exists and is enabled",
+    joint=_FOR,
+)
+FULL = Cause(
+    id="s3.full",
+    what="the storage is full",
+    advice="ask its administrator for room or a larger quota; files that were verified are not sent again",
+)
+TOO_LARGE = Cause(
+    id="s3.too-large",
+    what="a request is too large for this server",
+    advice="raise the limit of the proxy in front of it, e.g. client_max_body_size of nginx",
+    may_be_one_key=True,
+)
+REDIRECTED = Cause(
+    id="s3.redirected",
+    what="the server redirects each request",
+    advice="check AWS_ENDPOINT_URL and HTTPS_PROXY: another server, or the login page of a network, may be answering; "
+    "on AWS, set AWS_DEFAULT_REGION to the bucket's region",
+)
 REGION = Cause(
     id="s3.wrong-region",
     what="the bucket is in another region",

@@ -67,6 +67,10 @@ _RULES = (
         message=r"x-amz-(sdk-)?checksum|x-amz-trailer|UNSIGNED-PAYLOAD-TRAILER|trailer block|Unsupported header|"
         r"invalid header",
     ),
+    _Rule(causes.KMS_KEY, r"KMS\.\w+"),
+    _Rule(causes.KMS_DENIED, r"AccessDenied\w*", message=r"\bkms:"),
+    _Rule(causes.FULL, r"\w*QuotaExceeded\w*|\w*StorageFull|InsufficientStorage\w*|507"),
+    _Rule(causes.TOO_LARGE, r"413|EntityTooLarge|RequestEntityTooLarge"),
     _Rule(causes.DENIED, r"AccessDenied\w*|AllAccessDisabled|AccountProblem|Unauthorized\w*"),
     _Rule(causes.DENIED_WITHOUT_REASON, r"403|401|Forbidden"),
 )
@@ -96,6 +100,7 @@ _TEXTS = (
     (causes.BAD_PROFILE, r"The profile \".*\" is configured to use SSO"),
     (causes.BAD_PROFILE, r"The sso-session .* does not exist|Missing the following required SSO"),
     (causes.BAD_PROFILE, r"Both source_profile and"),
+    (causes.REDIRECTED, r"maximum recursion depth exceeded"),  # of each redirect the CLI asks for the bucket's region
     (causes.NO_REGION, r"You must specify a region|Provided region_name '"),
 )
 _NO_WAY = re.compile(
@@ -109,11 +114,11 @@ _NO_WAY = re.compile(
 _TRANSIENT = (
     (
         causes.THROTTLED,
-        r"SlowDown|Throttl\w*|RequestLimitExceeded|TooManyRequests\w*|BandwidthLimitExceeded|503|429|Busy\w*",
+        r"SlowDown\w*|Throttl\w*|RequestLimitExceeded|TooManyRequests\w*|BandwidthLimitExceeded|503|429|Busy\w*",
     ),
     (
         causes.SERVER_ERROR,
-        r"ServiceUnavailable|InternalError|InternalFailure|RequestTimeout\w*|OperationAborted|500|502|504",
+        r"ServiceUnavailable|\w*NotInitialized|Internal(Error|Failure)|RequestTimeout\w*|OperationAborted|50[024]",
     ),
     (causes.CLOCK, r"RequestTimeTooSkewed"),  # also of a request that waited too long before it was sent
 )

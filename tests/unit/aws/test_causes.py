@@ -98,6 +98,16 @@ def operation(code: str, message: str, name: str = "PutObject") -> str:
         (operation("AuthorizationHeaderMalformed", "the region 'us-east-1' is wrong"), REGION),
         (operation("IllegalLocationConstraintException", "-"), REGION),
         (operation("301", "Moved Permanently", "HeadObject"), REGION),
+        ("maximum recursion depth exceeded", "s3.redirected"),
+        ("maximum recursion depth exceeded while calling a Python object", "s3.redirected"),
+        (operation("KMS.DisabledException", "arn:aws:kms:eu-west-2:1:key/a is disabled."), "s3.unusable-kms-key"),
+        (operation("KMS.NotFoundException", "Key 'arn:aws:kms:...' does not exist"), "s3.unusable-kms-key"),
+        (operation("QuotaExceeded", "-"), "s3.full"),
+        (operation("XMinioAdminBucketQuotaExceeded", "Bucket quota exceeded"), "s3.full"),
+        (operation("XMinioStorageFull", "Storage backend has reached its minimum free drive threshold."), "s3.full"),
+        (operation("507", "Insufficient Storage", "UploadPart"), "s3.full"),
+        (operation("413", "Request Entity Too Large", "UploadPart"), "s3.too-large"),
+        (operation("EntityTooLarge", "Your proposed upload exceeds the maximum allowed size"), "s3.too-large"),
         (f"{UNTRUSTED} unable to get local issuer certificate (_ssl.c:1006)", "s3.untrusted-certificate"),
         (f"{UNTRUSTED} certificate has expired (_ssl.c:1006)", "s3.untrusted-certificate"),
         ("1033 (AWS_IO_TLS_CTX_ERROR): Failed to create tls context", "aws.unusable-ca-bundle"),
@@ -124,6 +134,29 @@ def test_causes_that_cannot_pass_by_themselves(before: str, text: str, cause_id:
     assert failure.id == (cause_id or "aws.command-failed")
     assert PREFIX not in str(failure)
     assert text in str(failure)
+
+
+@pytest.mark.parametrize(
+    ("code", "cause_id"),
+    [
+        ("SlowDown", "s3.throttled"),
+        ("SlowDownRead", "s3.throttled"),  # MinIO
+        ("SlowDownWrite", "s3.throttled"),
+        ("XMinioServerNotInitialized", "s3.server-error"),
+        ("OperationAborted", "s3.server-error"),
+    ],
+)
+def test_what_a_busy_server_answers_may_pass(code: str, cause_id: str) -> None:
+    cause = transient_cause([operation(code, "Please try again.", "ListObjectsV2")])
+    assert (cause and cause.id) == cause_id
+    assert fatal_cause([operation(code, "Please try again.", "ListObjectsV2")]) is None
+
+
+def test_a_refusal_by_kms_names_the_permissions_of_the_key() -> None:
+    message = "User: arn:aws:iam::1:user/a is not authorized to perform: kms:GenerateDataKey on resource: ..."
+    cause = fatal_cause([operation("AccessDenied", message)])
+    assert cause
+    assert ("kms:GenerateDataKey" in cause.advice, "s3:PutObject" in cause.advice) == (True, False)
 
 
 def test_a_refusal_without_a_reason_may_be_the_clock() -> None:
