@@ -34,20 +34,20 @@ class HistoryRow:
     """A run at a destination. Times are in seconds since the epoch, None if unknown; all texts are printable."""
 
     run_id: str
-    state: State  # "gone" is a problem only if the run is watched
-    reason: str
-    instrument: str  # its family and id; empty if neither is known
-    destination: str  # without the run: s3://bucket/path; empty if unknown
-    is_watched: bool  # whether this config refers to it; if not, only its state log is known
-    files: int  # proven
-    total_files: int
-    failed_files: int
-    size: int  # bytes in S3
-    rate: float | None  # bytes per second over all calls of its upload; None if unknown
-    began: float | None  # when the instrument began to write it
-    done: float | None  # when the instrument finished it
-    proven: float | None  # when all of it was proven in S3
-    tried: float | None  # when the last call ended
+    instrument: str = ""  # its family and id; empty if neither is known
+    destination: str = ""  # without the run: s3://bucket/path; empty if unknown
+    state: State = "new"  # "gone" is a problem only if the run is watched
+    reason: str = ""
+    is_watched: bool = True  # whether this config refers to it; if not, only its state log is known
+    files: int = 0  # proven
+    total_files: int = 0
+    failed_files: int = 0
+    size: int = 0  # bytes in S3
+    rate: float | None = None  # bytes per second over all calls of its upload; None if unknown
+    began: float | None = None  # when the instrument began to write it
+    done: float | None = None  # when the instrument finished it
+    proven: float | None = None  # when all of it was proven in S3
+    tried: float | None = None  # when the last call ended
     failures: tuple[tuple[str, str], ...] = ()  # the first failed files, with reasons
     is_uploading: bool = False  # now
     status_key: str = ""  # RunStatus.key of a watched run
@@ -150,22 +150,23 @@ def _row_of_log(logged: summary.LoggedRun) -> HistoryRow:
 
 def _row(run_id: str, instrument: str, destination: Destination | None, head: summary.LogSummary | None) -> HistoryRow:
     """Return a row with the facts from the log; the state of the run is to be filled in."""
-    tried = parse_iso(head.finished) if head else None
-    return HistoryRow(
+    row = HistoryRow(
         run_id=printable(run_id),
-        state="new",
-        reason="",
         instrument=_instrument(instrument, run_id),
         destination=printable(destination.label) if destination else "",
-        is_watched=True,
-        files=head.uploaded_files if head else 0,
-        total_files=head.total_files if head else 0,
-        failed_files=head.failed_files if head else 0,
-        size=head.size if head else 0,
-        rate=head.sent_bytes / head.seconds if head and head.sent_bytes and head.seconds else None,
-        began=None,
-        done=parse_iso(head.instrument_done) if head else None,
-        proven=tried if head and head.completed else None,
+    )
+    if head is None:
+        return row
+    tried = parse_iso(head.finished)
+    return replace(
+        row,
+        files=head.uploaded_files,
+        total_files=head.total_files,
+        failed_files=head.failed_files,
+        size=head.size,
+        rate=head.sent_bytes / head.seconds if head.sent_bytes and head.seconds else None,
+        done=parse_iso(head.instrument_done),
+        proven=tried if head.completed else None,
         tried=tried,
     )
 

@@ -39,7 +39,10 @@ class Verdict:
 
 def verdict_of(history: History, scans: ScanStatus) -> Verdict:
     """Return the verdict on the present state, and on the problems of the last scan that still exist."""
-    failing = {run.key: _failing(run.key, f"{run.state}: {run.reason}") for run in history.failing}
+    failing = {
+        run.key: Problem(run.key, f"{run.state}: {run.reason}", "run", id="monitor.run-in-problem-state")
+        for run in history.failing
+    }
     uploaded = {run.key for run in history.rows if run.state == "uploaded"}
     of_restores = (pending.problem for pending in history.restores if pending.problem)
     present = (Problem.of_inventory(problem, "other") for problem in (*history.problems, *of_restores))
@@ -60,10 +63,6 @@ def verdict_of(history: History, scans: ScanStatus) -> Verdict:
         text = "no scan has finished yet (is `monitor` in the crontab?)"
         alerts[MONITOR] = Problem(MONITOR, text, "alert", id="monitor.no-scan")
     return Verdict(tuple(failing.values()), tuple(problems.values()), tuple(alerts.values()))
-
-
-def _failing(key: str, text: str) -> Problem:
-    return Problem(key, text, "run", id="monitor.run-in-problem-state")
 
 
 def _of_scans(scans: ScanStatus, now: float) -> Iterable[Problem]:
